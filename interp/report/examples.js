@@ -66,44 +66,6 @@ report.inputs = (() => {
   return { load, isThere, element, named };
 })();
 
-/* Pieces of text with their tokens. A piece is one token, or several whose stray bytes (⟨d7⟩) make one character. */
-report.pieces = (() => {
-  const STRAY = /⟨([0-9a-f]{2})⟩/;
-  const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-
-  /* The character whose bytes these units begin with; null if they begin with none. */
-  function character(units) {
-    const [{ byte }] = units;
-    const length = byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : byte >= 0xc2 ? 2 : 0;
-    const joint = units.slice(0, length);
-    if (joint.length < 2 || joint.length < length || joint.some((unit) => unit.byte === undefined)) return null;
-    try {
-      const text = utf8.decode(Uint8Array.from(joint, (unit) => unit.byte));
-      return { text, tokens: joint.flatMap((unit) => unit.tokens), length };
-    } catch {
-      return null; // bytes that make no character stay unchanged
-    }
-  }
-
-  const unitsOf = (text, token) =>
-    text
-      .split(STRAY)
-      .map((part, k) =>
-        k % 2 ? { text: `⟨${part}⟩`, tokens: [token], byte: parseInt(part, 16) } : { text: part, tokens: [token] },
-      );
-
-  return (words) => {
-    const units = words.flatMap((text, token) => unitsOf(text, token).filter((unit) => unit.text || !text)),
-      joined = [];
-    for (let k = 0; k < units.length; k++) {
-      const joint = character(units.slice(k, k + 4));
-      joined.push(joint ?? units[k]);
-      if (joint) k += joint.length - 1;
-    }
-    return joined;
-  };
-})();
-
 report.examples = (() => {
   const { n_ctx, label_sets: labelSets, has_text: hasText } = report.data.page;
   const NARROW = matchMedia("(max-width: 640px)");
@@ -126,6 +88,7 @@ report.examples = (() => {
   const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/gu,
     LETTERS = /\p{L}/gu,
     STRAY_BYTES = /⟨[0-9a-f]{2}⟩/g,
+    IS_STRAY = /^(?:⟨[0-9a-f]{2}⟩)+$/,
     NO_TEXT = /⟨[0-9a-f]{2}⟩|<\|.*\|>/; // a stray byte or a special token, which keep their own direction
   const MOST_LINES = NARROW.matches ? [1, 1] : [2, 2]; // of a passage, before and after the line of its firing token
   const FRAGMENT = 3; // tokens of a cut line from which on it is worth a line of its passage
@@ -166,16 +129,16 @@ report.examples = (() => {
   }
 
   /* The pieces of an example between two positions of its sequence, as elements, and which of them fires. Unless each
-   * token must be separate, those between firings are one piece. isBroken: lines end where they do in the
-   * text. */
+   * token must be separate, those between firings are one piece for each line. The bytes of a character that is cut in
+   * two at either end are left out. isBroken: lines end where they do in the text. */
   function shaded(one, from, to, most, isEach, isBroken) {
     const firing = placeOf(one) - from,
       active = new Map();
     for (let k = 0, sparse = one[4]; k < sparse.length; k += 2) active.set(sparse[k] - from, sparse[k + 1]);
     active.set(firing, valueOf(one));
     const tokens = report.text.of(sequenceOf(one)).subarray(from, to);
-    const pieces = [];
-    for (const { text, tokens: own } of report.pieces(Array.from(tokens, word))) {
+    let pieces = [];
+    for (const { text, tokens: own } of report.bytes.pieces(Array.from(tokens, word))) {
       const before = pieces.at(-1);
       if (own.includes(firing) && before?.own.includes(firing)) {
         // a token that ends one character and begins the next fires once, in one box
@@ -188,6 +151,11 @@ report.examples = (() => {
       if (isPlain && last?.isPlain) last.text += text;
       else pieces.push({ text, own, isPlain });
     }
+    const isCut = ({ text, own: at } = { text: "" }) => IS_STRAY.test(text) && !at.includes(firing);
+    while (from > 0 && isCut(pieces[0])) pieces.shift();
+    while (to < n_ctx && isCut(pieces.at(-1))) pieces.pop();
+    const perLine = (piece) => piece.text.split(/(?<=\n)/).map((text) => ({ ...piece, text }));
+    pieces = pieces.flatMap((piece) => (piece.isPlain && piece.text ? perLine(piece) : [piece]));
     const elements = pieces.map(({ text, own, isPlain }) => {
       if (isPlain) return h("span.token", null, isBroken ? inLines(text) : visible(text, 3, true));
       const at = own
@@ -215,19 +183,32 @@ report.examples = (() => {
   const directionOf = (text) => (isRightToLeft(text) ? "rtl" : "ltr");
 
   /* Pieces on one line with the firing one at a fixed place; elements: of the pieces. The line runs as the letters
-   * at the firing do, so that what stands beside it is what is read before and after it. isStart: the first piece
+   * at the firing do, so that what stands beside it is what is read before and after it; the other lines of the text
+   * keep their own direction. The firing token begins at the same place whichever way it runs. isStart: the first piece
    * begins its sequence. */
   function line(pieces, elements, firing, isStart = false) {
     const first = (text) => text.replace(STRAY_BYTES, "").match(LETTERS);
     const [near] = first(pieces[firing]?.text ?? "") ?? first(joined(pieces.slice(0, firing)))?.slice(-1)
       ?? first(joined(pieces.slice(firing))) ?? [""];
-    return h("div.line.text", { dir: directionOf(near) },
-      h("span.before", null, h(isStart ? "span.begins" : "span", null, elements.slice(0, firing))),
-      h("span.after", null, elements.slice(firing)));
+    const direction = directionOf(near);
+    const ends = pieces.flatMap(({ text }, k) => (text.includes("\n") ? [k + 1] : []));
+    const [begin, end] = [ends.filter((k) => k <= firing).at(-1) ?? 0, ends.find((k) => k > firing) ?? pieces.length];
+    /* Elements between two places, those of each further line apart. */
+    const inRuns = (from, to) => {
+      const cuts = [from, ...ends.filter((k) => k > from && k < to), to];
+      return cuts.slice(1).map((stop, k) => {
+        const own = elements.slice(cuts[k], stop);
+        return cuts[k] >= begin && stop <= end ? own : h("span", { dir: "auto" }, own);
+      });
+    };
+    const middle = direction === "rtl" ? firing + 1 : firing;
+    return h("div.line.text", { dir: direction },
+      h("span.before", null, h(isStart ? "span.begins" : "span", null, inRuns(0, middle))),
+      h("span.after", null, inRuns(middle, elements.length)));
   }
 
   /* Two places around a firing, moved nearer to it where more than a few lines lie between, where a line is cut to a
-   * few tokens, and where only empty lines follow. */
+   * few tokens, and where only empty lines stand at either end. */
   function withinLines(one, [from, to]) {
     const tokens = report.text.of(sequenceOf(one));
     const place = placeOf(one);
@@ -242,13 +223,14 @@ report.examples = (() => {
     const isCut = start > 0 && start === from && !isEnd(start - 1);
     for (let at = start; isCut && at < Math.min(start + FRAGMENT, place); at++) if (isEnd(at)) start = at + 1;
     if (stop === to) for (let at = stop - 1; at > Math.max(stop - FRAGMENT, place); at--) if (isEnd(at)) stop = at + 1;
+    while (start < place && !word(tokens[start]).trim() && isEnd(start)) start++;
     while (stop - 2 > place && !word(tokens[stop - 1]).trim() && isEnd(stop - 2)) stop--;
     return [start, stop];
   }
 
   /* Tokens on one line, the firing one at the fixed place; without the shades of a feature. */
   function plainLine(tokens, firing) {
-    const pieces = report.pieces(Array.from(tokens, word));
+    const pieces = report.bytes.pieces(Array.from(tokens, word));
     const at = pieces.findIndex(({ tokens: own }) => own.includes(firing));
     const parts = pieces.map(({ text }, k) =>
       h(k === at ? "span.token.firing" : "span.token", null, visible(text, 3, k !== at)));
@@ -280,8 +262,8 @@ report.examples = (() => {
     const isEdge = (at) => /\n$|^<\|.*\|>$/.test(word(tokens[at])); // a text or a line ends with it or begins after it
     const dots = (is, text) => (is ? h("span.muted", null, text) : null);
     const kind = isBroken ? "div.text.broken" : "div.text";
-    return h(kind, { dir: directionOf(joined(pieces)) },
-      dots(!isEdge(Math.max(from - 1, 0)), "… "), elements, dots(!isEdge(to - 1), " …"));
+    return h(kind, { dir: isBroken ? null : directionOf(joined(pieces)) },
+      dots(!isEdge(Math.max(from - 1, 0)), "… "), elements, dots(!isEdge(to - 1), "\u00a0…"));
   }
 
   /* The whole context of one example, with the facts about it. */
@@ -368,9 +350,10 @@ report.examples = (() => {
   /* The first `few` of some examples of a latent, with a button that shows the rest.
    *
    * how: as wide as is chosen for the page, where it is not given. senses: those that the examples are marked with.
-   * alikeOf: gives the examples that one stands for. rest: what the button says after their number. beside: the activation of another feature at each, and whether
-   * that stands first: { valueOf, isFirst }. */
-  function list(latent, feature, examples, { few = FEW, how, senses = [], alikeOf = () => [], beside, rest = "more" } = {}) {
+   * alikeOf: gives the examples that one stands for. rest: what the button says after their number. beside: the
+   * activation of another feature at each, and whether that stands first: { valueOf, isFirst }. */
+  function list(latent, feature, examples, options = {}) {
+    const { few = FEW, how, senses = [], alikeOf = () => [], beside, rest = "more" } = options;
     const most = feature.facts.max || 1;
     const items = (some) =>
       some.map((one) => example(one, { latent, feature, most, how, senses, beside }, alikeOf(one)));
@@ -391,7 +374,7 @@ report.examples = (() => {
     if (!hasText) return `${format.significant(valueOf(one))}\t${report.inputs.named(one[1])}`;
     const { tokens, position, activation } = described(one, latent),
       [before, after] = AROUND.passage;
-    const text = (from, to) => joined(report.pieces(tokens.slice(Math.max(from, 0), to))).replaceAll("\n", "↵");
+    const text = (from, to) => joined(report.bytes.pieces(tokens.slice(Math.max(from, 0), to))).replaceAll("\n", "↵");
     const [left, right] = [text(position - before, position), text(position + 1, position + after + 1)];
     return `${format.significant(activation)}\t${left}«${text(position, position + 1)}»${right}`;
   }

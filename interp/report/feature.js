@@ -90,7 +90,9 @@ report.views.feature = (() => {
   /* The most common tokens before, on and after a firing, of all of them or of one sense, k: its place. */
   function tokensAround(feature, k = null) {
     const rows = k === null ? feature.tokens : feature.sense_tokens[k]; // [offset, token, count], …
-    const item = ([, token, n]) => h("li", null, tokenElement(word(token)), h("span.muted", null, format.count(n)));
+    const lead = report.lead.leadAround(feature);
+    const item = ([, token, n]) =>
+      h("li", null, tokenElement(word(token), lead), h("span.muted", null, format.count(n)));
     const column = (offset, title) => {
       const there = rows.filter(([at]) => at === offset);
       return there.length ? h("div", null, h("h4", null, title), h("ul.tokens", null, there.map(item))) : null;
@@ -125,7 +127,8 @@ report.views.feature = (() => {
     ];
     if (hasText) {
       const on = feature.tokens.filter(([offset]) => offset === 0).slice(0, N_COMMON);
-      const share = ([, token, n]) => [tokenElement(word(token)), ` ${format.percent(n / known.n_active)} `];
+      const lead = report.lead.leadAround(feature);
+      const share = ([, token, n]) => [tokenElement(word(token), lead), ` ${format.percent(n / known.n_active)} `];
       rows.push(["tokens", `${format.count(known.n_tokens)} ${kinds}, entropy ${entropy} nats`]);
       rows.push(["mostly", h("span.mostly", null, on.map((row) => h("span", null, share(row))))]);
     }
@@ -176,17 +179,13 @@ report.views.feature = (() => {
 
   const byJaccard = (coactivations) => [...coactivations].sort(([, a], [, b]) => b - a);
 
-  /* The kind of text in which most of its firings lie, or how many lie outside the kind that names it. */
-  function within(latent, { labels: all }) {
-    const known = all.filter(([, , precision]) => precision !== null);
-    const own = report.lead.byLabel(latent) ? labelOf(latent) : null;
-    const named = known.find(([label]) => label === own);
-    const [most] = known.filter(([, , precision]) => precision >= 0.5).sort((a, b) => b[2] - a[2]);
-    const [label, , precision] = named ?? most ?? [];
-    if (!label) return null;
-    return h("span", { title: "of its firings" }, named
-      ? `${format.percent(1 - precision)} outside ${format.words(label)}`
-      : `${format.percent(precision)} in ${format.words(label)}`);
+  /* The kinds of text in which most of its firings lie. */
+  function within(latent, feature) {
+    const most = feature.labels.map(([label, , precision]) => [label, precision ?? 0]).sort((a, b) => b[1] - a[1]);
+    const named = report.lead.kindsOf(latent, feature);
+    const kinds = named.length ? named : most.slice(0, 1).filter(([, share]) => share >= 0.5);
+    const parts = kinds.map(([label, share]) => `${format.percent(share)} in ${format.words(label)}`);
+    return parts.length ? h("span", { title: "of its firings" }, parts.join(", ")) : null;
   }
 
   /* How much the model loses without it, if that is sure. */

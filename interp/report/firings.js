@@ -25,9 +25,9 @@ report.firings = (() => {
 
   /* Examples as they are listed, the strongest first in each part: { top, others, further, alike }.
    *
-   * Of firings on the same token after the same tokens only the strongest is listed; alike: its place among them → the
-   * others. `top` are the strongest, `others` a few on each token that `top` lacks, `further` the rest; without text
-   * all are in `top`. Where the text of one is not loaded, it is alone. */
+   * Of firings on the same token after the same tokens only the strongest is listed; alike: it → the others. `top`
+   * are the strongest, `others` a few on each token that `top` lacks, `further` the rest; without text all are in
+   * `top`. Where the text of one is not loaded, it is alone. */
   function varied(examples, nTop = N_TOP) {
     const groups = new Map();
     for (const one of stored({ examples })) {
@@ -67,11 +67,12 @@ report.firings = (() => {
         const all = [...top, ...further];
         return h("div", null, list(latent, feature, all, { few: N_FIRST, alikeOf }), foldedInWords(alike));
       }
+      const rest = "more on the same tokens";
       return h("div", null,
         list(latent, feature, top, { alikeOf }),
         h("h3", null, "On its other tokens ", h("small", null, `${N_OF_TOKEN} of each at most`)),
         list(latent, feature, others, { few: N_OTHER, alikeOf, rest: "more on its other tokens" }),
-        further.length ? h("div", null, list(latent, feature, further, { few: 0, alikeOf, rest: "more on the same tokens" })) : null,
+        further.length ? h("div", null, list(latent, feature, further, { few: 0, alikeOf, rest })) : null,
         foldedInWords(alike));
     }
     const block = (k) => {
@@ -144,10 +145,11 @@ report.firings = (() => {
   }
 
   /* What follows its firings; the tokens that the feature raises most stand out. */
-  function followedBy({ following, promoted }, { logits }) {
+  function followedBy({ following, promoted }, { logits, tokens }) {
     if (!following.length) return null;
     const raised = new Set((logits?.top ?? []).map(([token]) => token));
-    const item = (token) => [h(raised.has(token) ? "b" : "span", null, tokenElement(word(token))), " "];
+    const lead = report.lead.leadAround({ tokens });
+    const item = (token) => [h(raised.has(token) ? "b" : "span", null, tokenElement(word(token), lead)), " "];
     return h("p.following", null, h("span.muted", null, "followed by "), following.map(item),
       promoted === null ? null : h("span.muted", null, ` ${percent(promoted)} by one of its positive logits`));
   }
@@ -179,7 +181,7 @@ report.firings = (() => {
   /* The letter of a sense, the first token that its firings share, if any, and its share. */
   function titleOf({ common, rule, share }, k) {
     const [, token] = /^("[^"]+")/.exec(common[0] ?? "") ?? /^("[^"]+")/.exec(rule) ?? [];
-    const name = token && !token.includes("⟨") ? ruleText(token) : null;
+    const name = token ? ruleText(token) : null;
     const tip = { "data-tip": "of its activation" };
     return [senseMark(k, null), " ", name, share === null ? null : h("span", tip, ` ${percent(share)}`)];
   }

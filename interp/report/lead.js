@@ -16,10 +16,26 @@ report.lead = (() => {
   const { labelOf } = report.selection;
   const N_PREDICTED = 5;
   const GOOD = 0.5; // F1 from which a label is set in bold
+  const SOME = 0.05; // share of the firings in text of another kind that is told
+  const MUCH = 0.1; // from which the title tells it
+  const N_KINDS = 3;
   const ALIKE = 0.05; // difference of two F1s that does not justify a longer name
   const BY_CHANCE = "these tokens follow its firings no more often than by chance";
   const NO_RULE = "No rule in words holds.";
   const N_LISTED = 4; // tokens of a list in a short rule
+  const N_FAMILY = 3; // tokens of a long list that are named as a family
+  const N_SAMPLES = 3; // of a family
+  const FAMILIES = [
+    ["single capital letters", /^ ?\p{Lu}$/u],
+    ["Greek letters", /^ ?\p{Script=Greek}$/u],
+    ["Cyrillic letters", /^ ?\p{Script=Cyrillic}$/u],
+    ["single small letters", /^ ?\p{Ll}$/u],
+    ["numbers", /^ ?\p{Nd}+$/u],
+    ["pieces of Cyrillic words", /^ ?\p{Script=Cyrillic}+$/u],
+    ["Hebrew letters and pieces of words", /^ ?\p{Script=Hebrew}+$/u],
+    ["Arabic letters and pieces of words", /^ ?\p{Script=Arabic}+$/u],
+    ["Chinese words", /^\p{Script=Han}+$/u],
+  ];
   const KINDS_OF_SPACE = [
     [/^"(?:\\n)+ +"$/, "a line end and an indent"],
     [/^"(?:\\n)+"$/, "line ends"],
@@ -57,28 +73,69 @@ report.lead = (() => {
     return tokens.length > 1 && !kinds.has(undefined) ? [...kinds].join(", or ") : null;
   }
 
-  /* A rule with the first few tokens of each list, and how many more there are; white space is shown by kind. */
-  function short(rule) {
+  /* A rule in short: of each list the first few tokens and how many more there are, and of many tokens of one family
+   * its name before them; white space is shown by kind. isWhole: only families are shortened, and a button shows all
+   * of it. */
+  function short(rule, isWhole = false) {
     if (inSpaces(rule)) return h("span", { title: rule }, inSpaces(rule));
-    const LIST = /(?:"[^"]+"(?:,| or|, or) ){4,}"[^"]+"(?=$|[\s,;:.)])/g;
+    const LISTS = /(tokens like )?((?:"[^"]+"(?:,| or|, or) ){2,}"[^"]+")(?=$|[\s,;:.)])/g;
+    const whole = joined(rule);
     const parts = [];
     let from = 0;
-    for (const { index, 0: list } of joined(rule).matchAll(LIST)) {
-      const all = list.match(/"[^"]+"/g);
-      parts.push(ruleText(joined(rule).slice(from, index) + all.slice(0, N_LISTED).join(", ")),
-        h("span.muted", null, ` +${all.length - N_LISTED}`));
-      from = index + list.length;
+    for (const { index, 0: { length }, 1: like = "", 2: list } of whole.matchAll(LISTS)) {
+      const tokens = list.match(/"[^"]+"/g);
+      const isOfMany = like || whole.slice(0, index).endsWith("rich in ");
+      const least = tokens.length > N_LISTED ? N_FAMILY : isOfMany ? tokens.length : Infinity;
+      const families = familiesOf(tokens, least);
+      if (!families.length && (isWhole || tokens.length <= N_LISTED)) continue;
+      const named = new Set(families.flatMap(([, own]) => own));
+      const others = tokens.filter((token) => !named.has(token));
+      const some = (own, most) => [ruleText(own.slice(0, most).join(", ")), further(own.length - most, rule, isWhole)];
+      const groups = families.map(([name, own]) => [`${name} `, some(own, N_SAMPLES)]);
+      if (others.length) groups.push([like, some(others, isWhole ? others.length : N_LISTED)]);
+      parts.push(ruleText(whole.slice(from, index)), groups.map((group, k) => (k ? [" or ", group] : group)));
+      from = index + length;
     }
-    return [parts, ruleText(joined(rule).slice(from))];
+    return h("span.shortened", { title: parts.length ? rule : null }, parts, ruleText(whole.slice(from)));
+  }
+
+  /* How many more there are, and a button that shows all of the rule in place, where that is asked for. */
+  function further(n, rule, isButton) {
+    if (n <= 0) return null;
+    const onclick = ({ target }) => target.closest(".shortened").replaceWith(ruleText(inOrder(joined(rule))));
+    if (!isButton) return h("span.muted", null, ` +${n}`);
+    return h("button.link", { type: "button", title: "all of the rule", onclick }, ` +${n}`);
+  }
+
+  /* The families of at least `least` tokens of a list: [name, quoted tokens], …, in the order of the list. */
+  function familiesOf(tokens, least) {
+    const lead = report.bytes.leadOf(tokens.join(""));
+    const families = new Map();
+    for (const token of tokens) {
+      const name = familyOf(token.slice(1, -1), lead);
+      if (name) families.set(name, [...(families.get(name) ?? []), token]);
+    }
+    return [...families].filter(([, own]) => own.length >= least);
+  }
+
+  /* A name for tokens of one kind of spelling; undefined for any other. */
+  function familyOf(token, lead) {
+    const own = report.bytes.leadOf(token) ?? (report.bytes.meaning(token) ? lead : null);
+    if (own !== null) return `pieces of ${report.bytes.nameOf(own).replace(/ or sign| or rare character/, "")}s`;
+    if (report.bytes.meaning(token)) return "pieces of characters";
+    return FAMILIES.find(([, pattern]) => pattern.test(token))?.[0];
   }
 
   /* The white space of a quoted token, in words; undefined for any other token. */
   const kindOfSpace = (token) => KINDS_OF_SPACE.find(([pattern]) => pattern.test(token))?.[1];
 
+  /* Whether a rule lists only white space. */
+  const isBlankList = (rule) => listOf(rule).length > 1 && listOf(rule).every((token) => /^"(?:\s|\\n)+"$/.test(token));
+
   /* The same rule; if it lists only white space, sorted by the line ends and then by the spaces. */
   function inOrder(rule) {
+    if (!isBlankList(rule)) return rule;
     const tokens = listOf(rule);
-    if (tokens.length < 2 || !tokens.every((token) => /^"(?:\s|\\n)+"$/.test(token))) return rule;
     const lines = (token) => token.split("\\n").length;
     tokens.sort((a, b) => lines(a) - lines(b) || a.length - b.length);
     return `${tokens.slice(0, -1).join(", ")} or ${tokens.at(-1)}`;
@@ -103,14 +160,31 @@ report.lead = (() => {
       h("small", { title: measure }, format.fixed(number)),
       h("span.rule", null, brief(other, () => null)))));
 
+  /* The kinds of text in which the firings of a feature that is named by a label lie: [label, share], …, that label
+   * first; only it where the others may lie within it. */
+  function kindsOf(latent, { labels }) {
+    const shares = labels.map(([label, , precision]) => [label, precision]).filter(([, share]) => share !== null);
+    const own = shares.find(([label]) => label === labelOf(latent));
+    if (!own || !byLabel(latent)) return [];
+    const others = shares.filter((one) => one !== own && one[1] >= SOME)
+      .sort((a, b) => b[1] - a[1]).slice(0, N_KINDS - 1);
+    const sum = [own, ...others].reduce((total, [, share]) => total + share, 0);
+    return [own, ...(sum <= 1 ? others : [])];
+  }
+
   /* The title of a feature: the reader's own label, one of the text or a rule; where there are several senses, each has
    * its own rule; and where neither label nor rule tells half of it, the tokens on which it fires most. */
-  function title(latent, { senses, tokens, facts }) {
+  function title(latent, feature) {
+    const { senses, tokens, facts } = feature;
     const rule = columns.explanation[latent];
     const ruleF1 = columns.explanation_f1[latent];
     const { label: mine } = report.notes.of(latent);
     if (mine) return h("bdi.mine", null, mine);
-    if (byLabel(latent)) return [labelElement(latent), f1Term(f1(latent))];
+    if (byLabel(latent)) {
+      const [, second] = kindsOf(latent, feature);
+      const more = second && second[1] >= MUCH ? h("span.muted", null, `, and some ${format.words(second[0])}`) : null;
+      return [labelElement(latent), more, f1Term(f1(latent))];
+    }
     if (!hasText) return h("span.muted", null, "No label describes where it fires.");
     if (senses?.length) return inSenses(senses, true);
     if (isVague(latent)) return commonest(tokens, facts);
@@ -121,32 +195,43 @@ report.lead = (() => {
 
   /* The tokens on which a feature fires most, each with its share of the firings. */
   function commonest(tokens, { n_active: n, n_tokens: kinds }) {
+    const lead = leadAround({ tokens });
     const on = tokens.filter(([offset]) => offset === 0).slice(0, N_LISTED);
     const share = ([, token, count]) =>
-      [tokenElement(word(token)), h("small", null, ` ${format.percent(count / n)}`), " "];
+      [tokenElement(word(token), lead), h("small", null, ` ${format.percent(count / n)}`), " "];
     const more = kinds > on.length ? h("small", null, `and ${format.count(kinds - on.length)} more`) : null;
     return h("span.vague", null, h("span.muted", null, "mostly on "), on.map(share), more);
   }
 
   const inWords = (rule, ruleF1) => [
     rule && !isWeakRule(ruleF1) ? listed(rule) : null,
-    ruleElement(rule && inOrder(joined(rule)), ruleF1, "No explanation was found."),
+    rule && !isWeakRule(ruleF1) && !isBlankList(rule)
+      ? short(rule, true) : ruleElement(rule && inOrder(joined(rule)), ruleF1, "No explanation was found."),
     rule ? f1Term(ruleF1) : null,
-    rule ? signs(rule) : null,
   ];
 
-  /* The tokens that it makes likelier: by the direct path, or else by what ablation changes. Those of stray bytes, and
-   * those that differ in case or space alone from one that is shown, are left out where there are others. */
+  /* The tokens that it makes likelier: by the direct path, or else by what ablation changes. Those that differ in case
+   * or space alone from one that is shown are left out. */
   function predicts(feature) {
     const rows = feature.logits?.top ?? feature.effects?.likelier ?? [];
+    const lead = leadAround(feature);
     const seen = new Set();
     const isNew = (token) => {
-      const text = word(token).trim().toLowerCase() || word(token);
-      return !/⟨[0-9a-f]{2}⟩/.test(text) && !seen.has(text) && seen.add(text);
+      const text = report.bytes.inLetters(word(token), lead).trim().toLowerCase() || word(token);
+      return !seen.has(text) && seen.add(text);
     };
-    const tokens = rows.map(([token]) => token);
-    const words = tokens.filter(isNew);
-    return (words.length ? words : tokens).slice(0, N_PREDICTED).map((token) => [tokenElement(word(token)), " "]);
+    const tokens = rows.map(([token]) => token).filter(isNew);
+    return tokens.slice(0, N_PREDICTED).map((token) => [tokenElement(word(token), lead), " "]);
+  }
+
+  /* A first byte of the letters that a feature fires on or beside most; null if they are Latin. */
+  function leadAround({ tokens }) {
+    const counts = new Map();
+    for (const [, token, n] of tokens ?? []) {
+      const lead = report.bytes.leadOf(word(token)) ?? report.bytes.leadOfLetters(word(token));
+      if (lead !== null) counts.set(lead, (counts.get(lead) ?? 0) + n);
+    }
+    return [...counts].sort(([, a], [, b]) => b - a)[0]?.[0] ?? null;
   }
 
   /* Whether the tokens that it raises follow its firings no more often than any token; false where that is not
@@ -164,19 +249,6 @@ report.lead = (() => {
       h(isMuted ? "span.predicts.muted" : "span.predicts", null, predicts(feature)),
       h("small.muted", null, path, isMuted ? `; ${BY_CHANCE}` : null),
     ];
-  }
-
-  /* What the signs of white space and stray bytes in a rule mean; null if it has none. */
-  function signs(rule) {
-    const quoted = (rule.match(/"(.+?)"(?=$|[\s,;:.)])/gs) ?? []).join("");
-    const [run] = quoted.match(/ {2,}/) ?? [];
-    const known = [
-      run ? `␣×${run.length}: ${run.length} spaces` : "",
-      quoted.includes("\\n") ? "↵: a line end" : "",
-      quoted.includes("\t") ? "⇥: a tab" : "",
-      ...[...new Set(quoted.match(/⟨(c[2-9a-f]|[def][0-9a-f])⟩/g))].map(byteInWords), // first bytes of a character
-    ].filter(Boolean);
-    return known.length ? h("small.signs", null, ` ${known.join(", ")}`) : null;
   }
 
   /* Where it fires in each of some senses. */
@@ -201,6 +273,6 @@ report.lead = (() => {
       more.map(([name, content]) => line("div.nearby", name, content)));
   }
 
-  return { brief, linked, title, element, inSenses, byLabel, f1, predicts,
+  return { brief, linked, title, element, inSenses, byLabel, f1, predicts, kindsOf, leadAround,
     byChance: (feature) => isByChance(feature) && BY_CHANCE };
 })();

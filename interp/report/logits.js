@@ -11,12 +11,12 @@ report.logits = (() => {
   const nothing = (text) => h("p.missing", null, text);
   const largest = (...sides) => Math.max(...sides.flat().map(([, v]) => Math.abs(v)), 1e-12);
 
-  function bars(caption, rows, kind, most) {
+  function bars(caption, rows, kind, most, lead) {
     const line = ([token, value]) =>
       h(
         "tr",
         null,
-        rowHead(tokenElement(word(token))),
+        rowHead(tokenElement(word(token), lead)),
         barCell(Math.abs(value) / most),
         h("td", null, format.fixed(value)),
       );
@@ -24,12 +24,12 @@ report.logits = (() => {
   }
 
   /* Tokens at both ends: [name, rows] of each, the first few of them. */
-  function ends([raised, raises], [lowered, lowers], from = 0, to = N_FIRST, most = largest(raises, lowers)) {
+  function ends([raised, raises], [lowered, lowers], lead, from = 0, to = N_FIRST, most = largest(raises, lowers)) {
     return h(
       "div.pair",
       null,
-      bars(raised, raises.slice(from, to), "positive", most),
-      bars(lowered, lowers.slice(from, to), "negative", most),
+      bars(raised, raises.slice(from, to), "positive", most, lead),
+      bars(lowered, lowers.slice(from, to), "negative", most, lead),
     );
   }
 
@@ -63,14 +63,16 @@ report.logits = (() => {
    * measurements of its removal are folded.
    *
    * learnt: its probability, null if unknown. */
-  function effects({ effects: measured }, learnt, block) {
+  function effects(feature, learnt, block) {
+    const { effects: measured } = feature;
+    const lead = report.lead.leadAround(feature);
     const ablated = report.data.page.shares.find(({ name }) => name === "effect");
     if (!measured && learnt === null && !ablated) return null;
     const title = [term("learnt", "Learnt"), " by the model, and its ", term("effect")];
     const decided = h("table.plain.effects", null,
       h("tbody", null, learntRow(learnt), measured ? effectRow(measured.beyond_null, ablated?.span) : null));
     const why = ablated ? `This feature was not ablated: ${ablated.note}` : "No feature was ablated.";
-    return block(title, decided, measured ? consequences(measured) : nothing(why));
+    return block(title, decided, measured ? consequences(measured, lead) : nothing(why));
   }
 
   function learntRow(learnt) {
@@ -123,7 +125,7 @@ report.logits = (() => {
     low === null ? null : h("small", null, `${format.digits(low)} to ${format.digits(high)}`);
 
   /* All measurements of its removal. */
-  function consequences(measured) {
+  function consequences(measured, lead) {
     const { sequences, why, likelier, less_likely: lessLikely } = measured;
     const n = `${format.count(sequences)} ${sequences === 1 ? "sequence" : "sequences"}`;
     const rows = [
@@ -139,7 +141,7 @@ report.logits = (() => {
         h("summary", null, "What changes without it"),
         h("table.plain.effects", null, headElement(["", "", "this feature", term("null")]), h("tbody", null, rows)),
         h("p.below", null, legend, "The null, shaded, is an equally large change along other features."),
-        ends(["made likelier by it", likelier], ["made less likely", lessLikely])),
+        ends(["made likelier by it", likelier], ["made less likely", lessLikely], lead)),
     ];
   }
 
@@ -155,17 +157,18 @@ report.logits = (() => {
   }
 
   /* A token on one line of a picture. */
-  function short(token) {
-    const characters = Array.from(word(token), (c) => ({ " ": "·", "\n": "↵", "\t": "⇥" })[c] ?? c);
+  function short(token, lead) {
+    const text = report.bytes.inLetters(word(token), lead);
+    const characters = Array.from(text, (c) => ({ " ": "·", "\n": "↵", "\t": "⇥" })[c] ?? c);
     return characters.length > LONGEST ? `${characters.slice(0, LONGEST - 1).join("")}…` : characters.join("");
   }
 
   /* The effects on all tokens that occur, with the most extreme ones named. */
-  function spread({ top, bottom, counts }) {
+  function spread({ top, bottom, counts }, lead) {
     if (!counts.length || !top.length) return null;
     const [least, most] = [bottom[0][1], top[0][1]];
     const outermost = [...bottom.slice(0, N_MARKED), ...top.slice(0, N_MARKED).reverse()];
-    const marks = outermost.map(([token, value]) => [value, short(token)]);
+    const marks = outermost.map(([token, value]) => [value, short(token, lead)]);
     const edges = Array.from({ length: counts.length + 1 }, (_, k) => least + (k / counts.length) * (most - least));
     return report.histogram({
       title: "Histogram of logit effects over the vocabulary",
@@ -185,17 +188,18 @@ report.logits = (() => {
       return nothing(why ? `There are ${why}.` : "No logit effects were computed.");
     }
     const { top, bottom } = feature.logits;
+    const lead = report.lead.leadAround(feature);
     const sides = [
       ["positive logits", top],
       ["negative logits", bottom],
     ];
-    const rest = top.length > N_FIRST ? ends(...sides, N_FIRST, top.length, largest(top, bottom)) : null;
+    const rest = top.length > N_FIRST ? ends(...sides, lead, N_FIRST, top.length, largest(top, bottom)) : null;
     const more = h("summary", null, "More tokens, and the whole vocabulary");
     const byChance = report.lead.byChance(feature);
     return [
-      ends(...sides),
+      ends(...sides, lead),
       byChance ? h("p.below", null, `${byChance[0].toUpperCase()}${byChance.slice(1)}.`) : null,
-      h("details", null, more, rest, spread(feature.logits)),
+      h("details", null, more, rest, spread(feature.logits, lead)),
     ];
   }
 

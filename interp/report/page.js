@@ -195,22 +195,24 @@ const format = {
 
 /* A token with its white space marked: the style draws a dot on each space and ↵ and ⇥ where a line ends and a tab is,
  * and a run of at least `least` as one sign with their number, such as ␣×8, so that what is copied is the text itself.
- * Other control characters are shown by their pictures. isText: single spaces are left as they are. */
-function visible(token, least = 3, isText = false) {
+ * Other control characters are shown by their pictures, stray bytes as parts of characters (bytes.js). isText: single
+ * spaces are left as they are; lead: a first byte of the script around the token. */
+function visible(token, least = 3, isText = false, lead = null) {
   const kinds = { " ": "span.space", "\n": "span.mark.line", "\t": "span.mark.tab" };
-  const shown = (piece) => piece.replace(/[\0-\x1f]/g, (c) => String.fromCharCode(0x2400 + c.charCodeAt()));
+  const picture = (c) => String.fromCharCode(0x2400 + c.charCodeAt());
+  const shown = (piece) => report.bytes.drawn(piece.replace(/[\0-\x1f]/g, picture), lead);
   const drawn = (piece) => {
     const kind = kinds[piece[0]];
     if (!kind || (isText && piece[0] === " " && piece.length < least)) return shown(piece);
     return piece.length < least ? h(kind, null, piece) : runElement(kind, piece, piece.length);
   };
   const runs = new RegExp(`( {${least},}|\n{${least},}|\t{${least},}|[ \n\t])`);
-  return token.replaceAll("\r", "").split(runs).filter(Boolean).map(drawn);
+  return token.replaceAll("\r", "").split(runs).filter(Boolean).flatMap(drawn);
 }
 
 /* Text that is drawn as a sign, with its number if there are several. */
 const runElement = (kind, exact, n) =>
-  h(`${kind}.run`, { "data-n": n > 1 ? `×${n}` : "" }, h("span.exact", null, exact));
+  h(`${kind}.run`, { "data-n": n, "--n": n }, h("span.exact", null, exact));
 
 /* Letters that look like Latin ones, by script. */
 const LOOK_ALIKE = {
@@ -227,60 +229,56 @@ const scriptOf = (token) => {
   return letter.length === 1 ? Object.keys(LOOK_ALIKE).find((name) => LOOK_ALIKE[name].includes(letter)) : undefined;
 };
 
-/* The first bytes of a letter in UTF-8, up to the one named, and whose letters they begin. */
-const FIRST_BYTES = [[0xc2, "sign"], [0xcb, "Latin letter"], [0xcf, "Greek letter"], [0xd4, "Cyrillic letter"],
-  [0xd6, "Armenian or Hebrew letter"], [0xd7, "Hebrew letter"], [0xdd, "Arabic letter"], [0xdf, "letter"],
-  [0xe2, "letter or sign"], [0xe3, "Japanese letter or sign"], [0xe9, "Chinese character"], [0xed, "Korean syllable"],
-  [0xef, "letter or sign"], [0xf4, "emoji or rare character"]];
-
-/* A stray byte, ⟨d7⟩, with what it is. */
-function byteInWords(sign) {
-  const byte = parseInt(sign.slice(1), 16);
-  const [, name = "character"] = FIRST_BYTES.find(([last]) => byte <= last) ?? [];
-  if (byte < 0xc2) return `${sign}: a later byte of a character`;
-  return `${sign}: the first byte of ${/^[AEIOU]/i.test(name) ? "an" : "a"} ${name}`;
-}
-
-/* A token on its own; bdi keeps its writing direction to itself, and one with stray bytes stands in their order. */
-function tokenElement(token) {
-  const isParted = /⟨[0-9a-f]{2}⟩/.test(token);
+/* A token on its own; bdi keeps its writing direction to itself, and one with stray bytes stands in their order.
+ * lead: a first byte of the script of the tokens around it. */
+function tokenElement(token, lead = null) {
+  const parts = report.bytes.meaning(token, lead);
   const named = {
     ...(token.trim() ? null : { role: "img", "aria-label": spelled(token) }),
     "data-script": scriptOf(token),
-    dir: isParted || scriptOf(token) ? "ltr" : null,
-    "data-tip": isParted ? token.match(/⟨[0-9a-f]{2}⟩/g).map(byteInWords).join(", ") : null,
+    dir: parts || scriptOf(token) ? "ltr" : null,
+    "data-tip": parts,
   };
-  return h(/^\p{M}/u.test(token) ? "bdi.token.combining" : "bdi.token", named, visible(token));
+  const kind = /^\p{M}/u.test(token) ? "bdi.token.combining" : "bdi.token";
+  return h(kind, named, visible(token, 3, false, lead ?? report.bytes.leadOf(token)));
 }
 
 /* A rule in words. What stands in its quotes keeps its writing direction to itself, and its spaces and tabs are drawn,
- * since a page folds them into one: the style draws ␣ and ⇥, so that what is copied is the rule itself. pieces: its
- * text; every second piece is what a search found. */
+ * since a page folds them into one: the style draws ␣ and ⇥ and a bar for several, so that what is copied is the rule
+ * itself; a token of white space alone needs no quotes. pieces: its text; every second piece is what a search found. */
 function ruleText(...pieces) {
   const QUOTED = /"(.+?)"(?=$|[\s,;:.)])/gs; // a quote that more of the token follows does not end it
-  const INDENTATION = /((?:\\n)+)(?= {2})/; // a line end that a rule writes as \n, before the next line's spaces
+  const INDENTATION = /((?:\\n)+)(?= {2}|$)/; // a line end that a rule writes as \n, before the next line's spaces
   const LONG = 24; // letters of a token that may be parted between two lines
   const CUT_BYTE = /(?<![⟨0-9a-f])([0-9a-f]{2}⟩)/g;
-  const isQuoted = new Set();
+  const [TEXT, BLANK] = [1, 2];
+  const kindAt = new Map(); // of what is quoted, by its place
   const whole = (text) => text.replace(CUT_BYTE, "⟨$1"); // the end of a token may be that of a stray byte's sign
-  for (const { index, 1: token } of pieces.join("").matchAll(QUOTED)) {
-    for (let k = 1; k <= token.length; k++) isQuoted.add(index + k);
+  const rule = pieces.join("");
+  const lead = report.bytes.leadOf(rule);
+  for (const { index, 1: token } of rule.matchAll(QUOTED)) {
+    const isBlank = !token.replaceAll("\\n", "").trim();
+    const [from, to] = isBlank ? [index, index + token.length + 2] : [index + 1, index + token.length + 1];
+    for (let k = from; k < to; k++) kindAt.set(k, isBlank ? BLANK : TEXT);
   }
-  const quotedText = (text) => text
-    .split(INDENTATION)
-    .map((part, k) => (k % 2 ? runElement("span.mark.line", part, part.length / 2) : visible(part, 1)));
+  const quotedText = (text, isBlank) => text.split(isBlank ? INDENTATION : /((?:\\n)+)(?= {2})/)
+    .map((part, k) => (k % 2 ? runElement("span.mark.line", part, part.length / 2) : visible(part, 1, false, lead)));
+  const blank = (part) => h("bdi.short.blank", null, part.split(/(^"|"$)/).map((text, k) =>
+    (k % 2 ? h("span.exact", null, text) : quotedText(text, true))));
   let at = 0;
   /* A piece in parts that are quoted or not. */
   function drawn(piece) {
     const parts = [];
     for (let from = 0, to; from < piece.length; from = to) {
-      const quoted = isQuoted.has(at + from);
+      const kind = kindAt.get(at + from);
       to = from + 1;
-      while (to < piece.length && isQuoted.has(at + to) === quoted) to++;
+      while (to < piece.length && kindAt.get(at + to) === kind) to++;
       const part = piece.slice(from, to);
       const script = scriptOf(part);
       const attributes = { "data-script": script, dir: script ? "ltr" : null };
-      parts.push(quoted ? h(part.length > LONG ? "bdi" : "bdi.short", attributes, quotedText(whole(part))) : part);
+      if (kind === BLANK) parts.push(blank(part));
+      else if (!kind) parts.push(part);
+      else parts.push(h(part.length > LONG ? "bdi" : "bdi.short", attributes, quotedText(whole(part))));
     }
     at += piece.length;
     return parts;

@@ -57,7 +57,7 @@ report.words = (() => {
   /* The tip of an element: the activation of its token, its amount of white space, its meaning. */
   function describe(element) {
     const run = element.closest(".run");
-    const n = Number(run?.dataset.n.slice(1));
+    const n = Number(run?.dataset.n);
     const [, name] = SIGNS.find(([kind]) => run?.classList.contains(kind)) ?? [];
     const { value, tip: more } = element.closest("[data-value], [data-tip]")?.dataset ?? {};
     const parts = [value && format.significant(Number(value)), more, n > 1 ? `${n} ${name}s` : null];

@@ -25,7 +25,16 @@ def test_a_run_of_white_space_is_one_numbered_sign_and_is_copied_unchanged(brows
     signs = ".querySelectorAll('.run')].map((e) => getComputedStyle(e, '::before').content)"
     rule = '"\\n' + 7 * " " + '", "\\nabla" or "' + 3 * " " + '"'
     assert browser.evaluate(f"{put.format(f'ruleText({json.dumps(rule)})')}.innerText") == rule
-    assert browser.evaluate("[...document" + signs) == ['"↵"', '"␣×7"', '"␣×3"'], "a command of LaTeX is no line end"
+    drawn = ['"↵"', '"7"', '"3"']
+    assert browser.evaluate("[...document" + signs) == drawn, (
+        "bars with their number; a command of LaTeX is no line end"
+    )
+    blank = "Array.from(document.querySelectorAll('#feature .title .blank'), (e) =>"
+    seen = "getComputedStyle(e.querySelector('.exact')).fontSize"
+    assert browser.evaluate(f"{blank} [e.innerText, {seen}])") == [
+        ['"\\n' + 7 * " " + '"', "0px"],
+        ['"   "', "0px"],
+    ], "white space alone has its quotes only in what is copied"
     token = "x\n\n\n\n" + 12 * " " + "x  y"
     browser.evaluate(put.format(f"h('span.token', null, visible({json.dumps(token)}))"))
     assert browser.evaluate("[...document" + signs) == ['"↵×4"', '"␣×12"']
@@ -70,8 +79,90 @@ def test_letters_that_look_latin_name_their_script_and_stray_bytes_their_charact
     assert browser.evaluate(script % f"ruleText({rule})") == ["Cyrillic", "Arabic alef"]
     assert browser.evaluate("tokenElement(' в').dataset.script") == "Cyrillic"
     token = "(({dir, dataset}) => [dir, dataset.tip])(tokenElement('⟨9c⟩⟨d7⟩'))"
-    said = "⟨9c⟩: a later byte of a character, ⟨d7⟩: the first byte of a Hebrew letter"
+    said = "⟨9c⟩: the end of ל, if it is a Hebrew letter; ⟨d7⟩: the first byte of a Hebrew letter"
     assert browser.evaluate(token) == ["ltr", said]
+
+
+def test_parts_of_characters_are_drawn_as_what_they_are_and_copied_as_their_bytes(browser, address):
+    browser.open(f"{address}#feature/3")
+    drawn = "(e) => Array.from(e.querySelectorAll('.byte'), (one) => one.dataset.part)"
+    for token, lead, labels in (
+        ("⟨d7⟩", "null", ["½ Hebrew"]),
+        ("⟨a9⟩⟨d7⟩", "null", ["ש", "½ Hebrew"]),
+        ("⟨9c⟩", "null", ["…▯"]),
+        ("⟨9c⟩", "0xd7", ["ל"]),
+        ("⟨8a⟩", "0xd8", ["ي"]),  # the only common letter of its script that ends so
+        ("x⟨e3⟩⟨81⟩", "null", ["⅔ Japanese"]),
+        ("⟨f0⟩", "null", ["¼ emoji"]),
+        ("⟨ff⟩", "null", ["…▯"]),
+    ):
+        made = f"tokenElement({json.dumps(token)}, {lead})"
+        assert browser.evaluate(f"({drawn})({made})") == labels
+        assert browser.evaluate(f"{made}.textContent") == token and browser.evaluate(f"{made}.dataset.tip")
+        plain = f"report.bytes.inLetters({json.dumps(token)}, {lead})"
+        assert browser.evaluate(plain) == re.sub("(⟨..⟩)+", "", token) + "".join(labels)
+    around = "report.lead.leadAround({{ tokens: [[0, 0, 5], [0, 1, 9]] }})"
+    put = "vocabulary.splice(0, 2, {}); "
+    assert browser.evaluate(put.format("'a', ' ⟨d7⟩'") + around.replace("{{", "{").replace("}}", "}")) == 0xD7
+    assert browser.evaluate(put.format("'a', ' ית'") + around.replace("{{", "{").replace("}}", "}")) == 0xD7
+    assert browser.evaluate(put.format("'a', ' b'") + around.replace("{{", "{").replace("}}", "}")) is None
+
+
+def test_each_line_of_an_example_keeps_its_own_direction(browser, address):
+    browser.open(f"{address}#feature/3")
+    tokens = ["in", " Rome", ".\n", "שלום", " לך", "\n", "It", " works", "."]
+    put = f"vocabulary = {json.dumps(tokens)}; document.querySelector('#panel-0').replaceChildren({{}})"
+    lines = "report.examples.plainLine({0}, {1})"
+    both = "[h('li.example', null, h('div.place', null, " + lines.format("[0,1,2,3,4,5,6,7,8]", 4) + ")),"
+    both += " h('li.example', null, h('div.place', null, " + lines.format("[0,1]", 1) + "))]"
+    browser.evaluate(put.format("..." + both))
+    at = (
+        "(text) => { const e = Array.from(document.querySelectorAll('#panel-0 .token'))"
+        ".find((e) => e.textContent === text);"
+        " return e.getBoundingClientRect().toJSON(); }"
+    )
+    rome, stop, hello, to_you, works = (
+        browser.evaluate(f"({at})({json.dumps(text)})") for text in (" Rome", ".\n", "שלום", " לך", " works")
+    )
+    assert browser.evaluate("document.querySelector('#panel-0 .line').dir") == "rtl"
+    assert stop["left"] >= rome["right"] - 1 > hello["right"], "English before Hebrew: on its right, its full stop last"
+    assert works["right"] <= to_you["left"] < hello["left"], "and English after it on its left"
+    lefts = browser.evaluate(
+        "Array.from(document.querySelectorAll('#panel-0 .firing'), (e) => e.getBoundingClientRect().left)"
+    )
+    assert max(lefts) - min(lefts) < 1.5, "both ways in one column"
+    browser.open(f"{address}#feature/9")
+    browser.click(".widths [value=whole]")
+    bidi = "getComputedStyle(document.querySelector('.text.broken')).unicodeBidi"
+    assert browser.evaluate(bidi) == "plaintext"
+
+
+def test_many_tokens_of_one_family_are_named_by_it(browser, address):
+    browser.open(f"{address}#feature/3")
+    said = """((rule, isWhole) => {
+        const columns = { label: [], explanation: [rule], explanation_f1: [0.9], label_f1: [0] };
+        Object.assign(report.data.page.columns, columns);
+        const feature = { senses: [], labels: [], tokens: [], facts: { n_active: 1, n_tokens: 1 } };
+        return h("p", null, isWhole ? report.lead.title(0, feature) : report.lead.brief(0, () => null)).textContent;
+    })(%s, %s)"""
+    capitals = ", ".join(f'"{letter}"' for letter in "ABCDE") + ' or "F"'
+    for rule, short, whole in (
+        (
+            capitals,
+            'single capital letters "A", "B", "C" +3',
+            'any of 6 tokens: single capital letters "A", "B", "C" +3',
+        ),
+        ('tokens like "⟨d7⟩", "⟨a9⟩⟨d7⟩", "⟨9c⟩"', 'pieces of Hebrew letters "⟨d7⟩", "⟨a9⟩⟨d7⟩", "⟨9c⟩"', None),
+        ('"x" in text rich in "W", "B", "Y"', '"x" in text rich in single capital letters "W", "B", "Y"', None),
+        ('"A", "B" or "C"', '"A", "B" or "C"', 'any of 3 tokens: "A", "B" or "C"'),
+        (
+            '"aa", "bb", "cc", "dd" or "ee"',
+            '"aa", "bb", "cc", "dd" +1',
+            'any of 5 tokens: "aa", "bb", "cc", "dd" or "ee"',
+        ),
+    ):
+        assert browser.evaluate(said % (json.dumps(rule), "false")) == short
+        assert browser.evaluate(said % (json.dumps(rule), "true")) == (whole or short) + " F1 0.90"
 
 
 def test_a_long_rule_is_cut_where_it_is_one_of_many(browser, address):
@@ -81,7 +172,7 @@ def test_a_long_rule_is_cut_where_it_is_one_of_many(browser, address):
         return h("p", null, report.lead.brief(0, () => null)).textContent;
     })(%s)"""
     for rule, said in (
-        ('tokens like "a", "b", "c", tokens like "d", "e" or "f"', 'tokens like "a", "b", "c", "d" +2'),
+        ('tokens like "a1", "b1", "c1", tokens like "d1", "e1" or "f1"', 'tokens like "a1", "b1", "c1", "d1" +2'),
         ('"a", "b" or "c"', '"a", "b" or "c"'),
         ('tokens two after "a" before tokens like "b"', 'tokens two after "a" before tokens like "b"'),
         ('"\\n   ", "\\n       " or "\\n  "', "a line end and an indent"),
@@ -100,7 +191,9 @@ def test_hebrew_reads_from_right_to_left(browser, address):
 def test_a_firing_token_is_its_own_element_with_its_space_marked_and_the_rest_is_text(browser, address):
     browser.open(f"{address}#feature/1")
     pieces = browser.text(".example:first-child .text .token")
-    assert pieces[:2] == ["<|bos|>", " return"] and pieces[2].startswith(" +returned1231233 a\n\t")
+    assert pieces[:3] == ["<|bos|>", " return", " +returned1231233 a\n"] and pieces[3].startswith("\t"), (
+        "a piece a line"
+    )
     drawn = "getComputedStyle(document.querySelector('.example .text .firing .space'), '::before').content"
     assert browser.evaluate(drawn) == '"·"' and len(browser.text(".example:first-child .text .space")) == 1
 
@@ -112,7 +205,7 @@ def test_bytes_of_one_character_are_joined_and_share_the_stronger_shade(browser,
         browser.open(f"{address}#feature/{latent}")
         assert browser.text(".example .firing")[0] == shown
     pieces = browser.evaluate(
-        "report.pieces(['a⟨d7⟩', '⟨a9⟩⟨d7⟩', '⟨9c⟩b', '⟨ce⟩', 'c', '⟨f0⟩⟨9f⟩', '⟨98⟩', '⟨80⟩', ''])"
+        "report.bytes.pieces(['a⟨d7⟩', '⟨a9⟩⟨d7⟩', '⟨9c⟩b', '⟨ce⟩', 'c', '⟨f0⟩⟨9f⟩', '⟨98⟩', '⟨80⟩', ''])"
     )
     assert [(piece["text"], piece["tokens"]) for piece in pieces] == [
         ("a", [0]), ("ש", [0, 1]), ("ל", [1, 2]), ("b", [2]), ("⟨ce⟩", [3]), ("c", [4]),

@@ -31,7 +31,7 @@ report.steering = (() => {
     const kindOf = ({ tokens }) =>
       tokens[0] < prompt ? ".muted" : tokens.some((at) => marks.has(at - prompt)) ? kind : "";
     const token = (piece) => h(`span.token${kindOf(piece)}`, null, visible(piece.text));
-    const pieces = report.pieces(ids.map(word)).map(token);
+    const pieces = report.bytes.pieces(ids.map(word)).map(token);
     return h("div.written", null, h("h4", null, title), h("div.text", { dir: "auto" }, pieces));
   }
 

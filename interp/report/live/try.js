@@ -183,7 +183,7 @@ report.views.try = (() => {
   }
 
   function showText() {
-    const pieces = report.pieces(read.tokens.map(word));
+    const pieces = report.bytes.pieces(read.tokens.map(word));
     const piece = ({ text, tokens }) => {
       const isChosen = tokens.includes(at);
       const named = {
@@ -398,7 +398,7 @@ report.views.try = (() => {
       "div",
       null,
       h("h3", null, title),
-      h("div.text.sampled", { dir: "auto" }, report.pieces(ids.map(word)).map(token)),
+      h("div.text.sampled", { dir: "auto" }, report.bytes.pieces(ids.map(word)).map(token)),
     );
   }
 

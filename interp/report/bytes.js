@@ -1,0 +1,121 @@
+/* Parts of characters: a token may hold some bytes of a character alone, which the vocabulary writes as ⟨d7⟩.
+ * Neighbours that make up a character are joined to it; what is left is drawn as what it is a part of, "½ Hebrew", or as
+ * the letter itself where its script is known, with the bytes in its tip. */
+"use strict";
+
+report.bytes = (() => {
+  const RUN = /((?:⟨[0-9a-f]{2}⟩)+)/;
+  const ANY = /⟨([0-9a-f]{2})⟩/g;
+  /* The first bytes of characters in UTF-8, up to the one named, and what they begin. */
+  const FIRST = [[0xc2, "sign"], [0xcb, "Latin letter"], [0xcf, "Greek letter"], [0xd4, "Cyrillic letter"],
+    [0xd5, "Armenian letter"], [0xd6, "Armenian or Hebrew letter"], [0xd7, "Hebrew letter"], [0xdb, "Arabic letter"],
+    [0xdf, "letter"], [0xe2, "letter or sign"], [0xe3, "Japanese letter or sign"], [0xe9, "Chinese character"],
+    [0xed, "Korean syllable"], [0xef, "letter or sign"], [0xf4, "emoji or rare character"]];
+  /* Letters that a byte alone is taken for; the same byte also ends rare ones. */
+  const COMMON = /^[Ά-ώА-яЁёא-תء-ي]$/;
+  const FRACTIONS = { 2: ["", "½"], 3: ["", "⅓", "⅔"], 4: ["", "¼", "½", "¾"] };
+  const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+  const lengthOf = (byte) => (byte >= 0xf5 ? 0 : byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : byte >= 0xc2 ? 2 : 0);
+  const nameOf = (lead) => FIRST.find(([last]) => lead <= last)?.[1] ?? "character";
+  const signOf = (byte) => `⟨${byte.toString(16).padStart(2, "0")}⟩`;
+  const bytesOf = (text) => Array.from(text.matchAll(ANY), ([, hex]) => parseInt(hex, 16));
+  const an = (name) => `${/^[AEIOU]/i.test(name) ? "an" : "a"} ${name}`;
+
+  /* The character of some bytes; null if they make none. */
+  function decoded(bytes) {
+    try {
+      return utf8.decode(Uint8Array.from(bytes));
+    } catch {
+      return null; // bytes that make no character stay unchanged
+    }
+  }
+
+  /* The last word for a script in a name, else the first word: "Hebrew", "sign". */
+  const scriptOf = (name) => name.match(/[A-Z]\w+/g)?.at(-1) ?? name.split(" ")[0];
+
+  /* The first byte of a character of which some text holds a part; null if it holds none. */
+  const leadOf = (text) => bytesOf(text).find(lengthOf) ?? null;
+
+  /* The same of a whole letter that is not a Latin one. */
+  const leadOfLetters = (text) => {
+    const [letter] = text.match(/(?![\p{Script=Latin}])\p{L}/u) ?? [];
+    return letter ? new TextEncoder().encode(letter)[0] : null;
+  };
+
+  /* The letter that a later byte ends, in the script of some first byte; null if that is not known. */
+  function letterOf(byte, lead) {
+    if (lead === null || lengthOf(lead) !== 2) return null;
+    const leads = Array.from({ length: 0x1e }, (_, k) => 0xc2 + k).filter((each) => nameOf(each) === nameOf(lead));
+    const letters = leads.map((each) => decoded([each, byte])).filter((letter) => COMMON.test(letter ?? ""));
+    return letters[0] ?? null;
+  }
+
+  /* The parts of characters in a run of stray bytes: [sign, label, meaning], …; lead: a first byte of the script
+   * around it, if it has none itself. */
+  function parts(run, lead = null) {
+    const bytes = bytesOf(run);
+    const script = bytes.find(lengthOf) ?? lead;
+    const found = [];
+    for (let k = 0; k < bytes.length; k++) {
+      const length = lengthOf(bytes[k]);
+      let n = 1;
+      while (length && n < length - 1 && k + n < bytes.length && !lengthOf(bytes[k + n])) n++;
+      const own = bytes.slice(k, k + n);
+      const sign = own.map(signOf).join("");
+      if (length) {
+        const name = nameOf(bytes[k]);
+        const which = n === 1 ? "the first byte" : `the first ${n} bytes`;
+        found.push([sign, `${FRACTIONS[length][n]} ${scriptOf(name)}`, `${sign}: ${which} of ${an(name)}`]);
+      } else {
+        const letter = letterOf(bytes[k], script);
+        const of = letter ? `the end of ${letter}, if it is ${an(nameOf(script))}` : "a later byte of a character";
+        found.push([sign, letter ?? "…▯", `${sign}: ${of}`]);
+      }
+      k += n - 1;
+    }
+    return found;
+  }
+
+  /* A text with its stray bytes drawn as parts of characters; the bytes themselves are there to be copied. */
+  function drawn(text, lead = null) {
+    return text.split(RUN).flatMap((piece, k) => {
+      if (k % 2 === 0) return piece ? [piece] : [];
+      return parts(piece, lead ?? leadOf(text)).map(([sign, label, meaning]) => h("span.byte",
+        { role: "img", "aria-label": meaning, "data-part": label }, h("span.exact", null, sign)));
+    });
+  }
+
+  /* The same as text, for pictures. */
+  const inLetters = (text, lead = null) => text.split(RUN).map((piece, k) =>
+    (k % 2 ? parts(piece, lead ?? leadOf(text)).map(([, label]) => label).join("") : piece)).join("");
+
+  /* What the stray bytes of a token are; null if it has none. */
+  const meaning = (token, lead = null) =>
+    token.split(RUN).filter((_, k) => k % 2).flatMap((run) => parts(run, lead ?? leadOf(token)))
+      .map(([, , said]) => said).join("; ") || null;
+
+  /* Pieces of text with their tokens. A piece is one token, or several whose stray bytes make one character. */
+  function pieces(words) {
+    const unitsOf = (text, token) => text.split(/⟨([0-9a-f]{2})⟩/).map((part, k) =>
+      (k % 2 ? { text: `⟨${part}⟩`, tokens: [token], byte: parseInt(part, 16) } : { text: part, tokens: [token] }));
+    /* The character whose bytes these units begin with; null if they begin with none. */
+    function character(units) {
+      const length = lengthOf(units[0].byte ?? 0);
+      const joint = units.slice(0, length);
+      if (joint.length < 2 || joint.length < length || joint.some((unit) => unit.byte === undefined)) return null;
+      const text = decoded(joint.map((unit) => unit.byte));
+      return text === null ? null : { text, tokens: joint.flatMap((unit) => unit.tokens), length };
+    }
+    const units = words.flatMap((text, token) => unitsOf(text, token).filter((unit) => unit.text || !text));
+    const joined = [];
+    for (let k = 0; k < units.length; k++) {
+      const joint = character(units.slice(k, k + 4));
+      joined.push(joint ?? units[k]);
+      if (joint) k += joint.length - 1;
+    }
+    return joined;
+  }
+
+  return { drawn, inLetters, meaning, pieces, leadOf, leadOfLetters, nameOf, scriptOf };
+})();

@@ -1,15 +1,30 @@
-/* An attribution graph: layers upwards, tokens to the right. A click pins a node; the address holds what is pinned, cut
- * and grouped. `data` holds graph (Neuronpedia's JSON), cards (by "layer_latent"), effects ([source, target,
- * attributed, measured] by node ids) and beside (rows of the table of scores). A served page (`data-live`) asks what
- * the model says with latents turned off or up. */
+/* An attribution graph: layers upwards, tokens to the right. A click pins a node or an edge; the address holds what is
+ * pinned, cut and grouped. `data` holds graph (Neuronpedia's JSON; its `interp` has the heads that carry edges, and the
+ * pairs of nodes in attention scores), cards (by "layer_latent"), effects ([source, target, attributed, measured] by
+ * node ids), wrong (the numbers of those that differ, the furthest first) and beside (rows of the table of scores). A
+ * served page (`data-live`) asks what the model says with latents turned off or up. */
 "use strict";
 
 const data = JSON.parse(document.getElementById("data").textContent);
 const { nodes, links, metadata } = data.graph;
 const byId = new Map(nodes.map((node) => [node.node_id, node]));
-const effects = new Map(
-  data.effects.map(([source, target, attributed, measured]) => [`${source} ${target}`, { attributed, measured }]),
-);
+const keyOf = (edge) => `${edge.source} ${edge.target}`;
+const effects = data.effects.map(([source, target, attributed, measured]) => ({ source, target, attributed, measured }));
+/* Every edge and every measured pair, by its key: source, target, and what is known of weight, attributed, measured. */
+const pairs = new Map();
+for (const edge of [...links, ...effects]) pairs.set(keyOf(edge), { ...pairs.get(keyOf(edge)), ...edge });
+/* The rows of a table of columns, in lists by a key. */
+const rowsBy = (columns, key) => {
+  const lists = new Map();
+  const names = Object.keys(columns);
+  for (let row = 0; row < columns[names[0]]?.length; row += 1) {
+    const facts = Object.fromEntries(names.map((name) => [name, columns[name][row]]));
+    lists.set(key(facts), [...(lists.get(key(facts)) ?? []), facts]);
+  }
+  return lists;
+};
+const heads = rowsBy(data.graph.interp.heads, keyOf);
+const scores = rowsBy(data.graph.interp.scores, ({ layer, head, query, key }) => `${layer} ${head} ${query} ${key}`);
 const cut = Math.round(100 * (metadata.node_threshold ?? 1));
 const state = { pinned: null, cut, errors: true, groups: [], times: {} };
 const AT_FIRST = 60;
@@ -17,7 +32,7 @@ const NODE = 7;
 const GAP = 20;
 const ROW = 56;
 const WORD = 64;
-const MARGIN = { left: 64, right: 24, top: 56, bottom: 44 };
+const MARGIN = { left: 76, right: 24, top: 56, bottom: 44 };
 
 const SCORES =
   "answer: the log probability, in nats, of what this prompt makes likeliest. If shuffled tokens make it as " +
@@ -55,7 +70,7 @@ const groupsAsList = () => state.groups.map(({ name, ids }) => [name, ...ids]);
 /* The state, in the address. */
 function remember() {
   const words = new URLSearchParams({ cut: state.cut });
-  if (state.pinned) words.set("node", state.pinned);
+  if (state.pinned) words.set(pairs.has(state.pinned) ? "edge" : "node", state.pinned);
   if (!state.errors) words.set("errors", "0");
   const groups = JSON.stringify(groupsAsList());
   if (groups !== JSON.stringify(groupsOfFile)) words.set("groups", groups);
@@ -65,6 +80,7 @@ function remember() {
 function recall() {
   const words = new URLSearchParams(location.hash.slice(1));
   if (byId.has(words.get("node"))) state.pinned = words.get("node");
+  if (pairs.has(words.get("edge"))) state.pinned = words.get("edge");
   const share = Number(words.get("cut"));
   if (share >= 5 && share <= 100) state.cut = share;
   state.errors = words.get("errors") !== "0";
@@ -91,6 +107,7 @@ function begin() {
   while (state.cut > 5 && shown().kept.length > AT_FIRST) state.cut -= 1;
   recall();
   heading();
+  wrongList();
   draw();
   card();
   const answer = document.querySelector(`[data-id="${likeliest.node_id}"]`);
@@ -174,14 +191,10 @@ function draw() {
     const from = at.get(link.source);
     const to = at.get(link.target);
     const middle = (from.y + to.y) / 2;
-    svg.append(
-      drawn("path", {
-        class: `edge ${link.weight > 0 ? "raises" : "lowers"}`,
-        "data-ends": `${link.source} ${link.target}`,
-        "stroke-width": 0.4 + 3 * (Math.abs(link.weight) / most.get(link.target)),
-        d: `M${from.x},${from.y}C${from.x},${middle} ${to.x},${middle} ${to.x},${to.y}`,
-      }),
-    );
+    const d = `M${from.x},${from.y}C${from.x},${middle} ${to.x},${middle} ${to.x},${to.y}`;
+    const width = 0.4 + 3 * (Math.abs(link.weight) / most.get(link.target));
+    const look = { class: `edge ${link.weight > 0 ? "raises" : "lowers"}`, "data-key": keyOf(link), "stroke-width": width };
+    svg.append(drawn("path", { ...look, d }), edgeTarget(link, d));
   }
   const grouped = new Map(state.groups.flatMap(({ name, ids }) => ids.map((id) => [id, name])));
   for (const node of kept) svg.append(nodeMark(node, at.get(node.node_id), grouped.get(node.node_id)));
@@ -189,6 +202,18 @@ function draw() {
   the("cut").value = state.cut;
   the("errors").checked = state.errors;
   light(state.pinned);
+}
+
+/* What the mouse meets of an edge: a wide line that is not seen. */
+function edgeTarget(link, d) {
+  const key = keyOf(link);
+  const name = `${byId.get(link.source).clerp} → ${byId.get(link.target).clerp}: ${short(link.weight)}`;
+  const meets = {
+    onmouseenter: () => light(key),
+    onmouseleave: () => light(state.pinned),
+    onclick: () => pin(state.pinned === key ? null : key),
+  };
+  return drawn("path", { class: "meets", d, ...meets }, drawn("title", {}, name));
 }
 
 function nodeMark(node, { x, y }, group) {
@@ -226,16 +251,17 @@ function nodeMark(node, { x, y }, group) {
   return mark;
 }
 
-/* Highlight the edges of one node. */
+/* Highlight a node with its edges, or an edge with its nodes. */
 function light(id) {
   const svg = the("graph");
   svg.classList.toggle("dimmed", Boolean(id));
-  const near = new Set([id]);
+  const { source, target } = pairs.get(id) ?? {};
+  const near = new Set([id, source, target]);
   for (const edge of svg.querySelectorAll(".edge")) {
-    const ends = edge.dataset.ends.split(" ");
-    const touches = ends.includes(id);
+    const ends = pairs.get(edge.dataset.key);
+    const touches = edge.dataset.key === id || ends.source === id || ends.target === id;
     edge.classList.toggle("on", touches);
-    if (touches) ends.forEach((end) => near.add(end));
+    if (touches) near.add(ends.source).add(ends.target);
   }
   for (const mark of svg.querySelectorAll(".node")) {
     mark.classList.toggle("near", near.has(mark.dataset.id));
@@ -250,11 +276,11 @@ function pin(id) {
   card();
 }
 
-function table(title, names, rows) {
+function table(title, names, rows, level = "h3") {
   if (!rows.length) return [];
   const head = names.map((name) => element("th", { scope: "col" }, name));
   const body = rows.map((cells) => element("tr", {}, ...cells.map((cell) => element("td", {}, cell))));
-  return [element("h3", {}, title), element("table", {}, element("tr", {}, ...head), ...body)];
+  return [element(level, {}, title), element("table", {}, element("tr", {}, ...head), ...body)];
 }
 
 function nameButton(node) {
@@ -263,18 +289,61 @@ function nameButton(node) {
   return element("button", look, `${clipped(node.clerp)} @ ${place}`);
 }
 
+function edgeButton(pair, name) {
+  return element("button", { onclick: () => pin(keyOf(pair)), title: "show this edge" }, name);
+}
+
 /* The strongest edges into a node (end: "source") or out of it ("target"). */
 function edgeTable(title, id, end) {
   const edges = links.filter((link) => link[end === "source" ? "target" : "source"] === id);
   const strongest = edges.sort((a, b) => Math.abs(b.weight) - Math.abs(a.weight)).slice(0, 12);
   const rows = strongest.map((link) => {
-    const effect = effects.get(`${link.source} ${link.target}`);
-    return [nameButton(byId.get(link[end])), short(link.weight), short(effect?.attributed), short(effect?.measured)];
+    const { attributed, measured } = pairs.get(keyOf(link));
+    return [nameButton(byId.get(link[end])), edgeButton(link, short(link.weight)), short(attributed), short(measured)];
   });
-  return table(title, ["", "edge", "to first order", "measured"], rows);
+  return table(title, ["node", "edge", "to first order", "measured"], rows);
 }
 
-const measured = (node) => effects.get(`${node.node_id} ${likeliest.node_id}`)?.measured;
+const percent = (share) => `${Math.round(100 * share)}%`.replace("-", "−");
+const tokenAt = (position) => `“${visible(metadata.prompt_tokens[position])}”`;
+const pairEnd = (id) => (byId.has(id) ? nameButton(byId.get(id)) : { bias: "biases", rest: "all else" }[id]);
+
+/* A pinned edge: its size, the heads that carry it, and why these attend where they do. */
+function edgeCard(pair) {
+  const [source, target] = [byId.get(pair.source), byId.get(pair.target)];
+  const ends = element("p", {}, nameButton(source), " → ", nameButton(target));
+  const parts = [element("h2", {}, "edge"), ends];
+  const into = links.filter((link) => link.target === pair.target);
+  const whole = into.reduce((sum, link) => sum + Math.abs(link.weight), 0);
+  const share = pair.weight === undefined ? "" : ` (${percent(Math.abs(pair.weight) / whole)} of what is drawn into it)`;
+  const size = pair.weight === undefined ? "no edge is drawn here" : `edge ${short(pair.weight)}${share}`;
+  const free = pair.measured === undefined ? "not ablated" : `measured ${short(pair.measured)}`;
+  const first = pair.attributed === undefined ? "" : `; with nothing held: to first order ${short(pair.attributed)}`;
+  parts.push(element("p", {}, `${size}${first}; ${free}`));
+  const carriers = heads.get(keyOf(pair)) ?? [];
+  if (!carriers.length) return parts;
+  const [to, from] = [tokenAt(target.ctx_idx), tokenAt(source.ctx_idx)];
+  const rows = carriers.map(({ layer, head, attention, carried }) => {
+    return [`head ${layer}.${head}`, percent(carried / pair.weight), attention.toFixed(2)];
+  });
+  const left = 1 - carriers.reduce((sum, { carried }) => sum + carried, 0) / pair.weight;
+  rows.push(["other heads, and steps over other tokens", percent(left), ""]);
+  parts.push(...table(`carried from ${from} to ${to} by`, ["head", "share", "attention"], rows));
+  for (const { layer, head, attention } of carriers) {
+    const terms = scores.get(`${layer} ${head} ${target.ctx_idx} ${source.ctx_idx}`) ?? [];
+    const listed = terms.filter((term) => term.query_node !== "rest" || term.key_node !== "rest");
+    const largest = listed.sort((a, b) => Math.abs(b.score) - Math.abs(a.score)).slice(0, 10);
+    const told = largest.map((term) => [pairEnd(term.query_node), pairEnd(term.key_node), short(term.score)]);
+    const sum = (list) => list.reduce((total, { score }) => total + score, 0);
+    told.push(["all other pairs", "", short(sum(terms) - sum(largest))]);
+    told.push([`score of ${from}, less the other tokens’`, "", short(sum(terms))]);
+    const title = `head ${layer}.${head} attends ${attention.toFixed(2)} from ${to} to ${from}, because`;
+    if (terms.length) parts.push(...table(title, ["in the query", "× in the key", "nats"], told));
+  }
+  return parts;
+}
+
+const measured = (node) => pairs.get(`${node.node_id} ${likeliest.node_id}`)?.measured;
 
 /* The latents with the largest effect on the likeliest next token: by ablation, or to first order if not ablated. */
 function effectTable() {
@@ -282,7 +351,7 @@ function effectTable() {
   const known = nodes.filter((node) => node.effect !== undefined && kindOf(node) !== "error");
   const strongest = known.sort((a, b) => size(b) - size(a)).slice(0, 12);
   const rows = strongest.map((node) => [nameButton(node), short(node.effect), short(measured(node))]);
-  return table(`“${wordOf(likeliest)}” depends most on, in nats`, ["", "to first order", "measured"], rows);
+  return table(`“${wordOf(likeliest)}” depends most on, in nats`, ["node", "to first order", "measured"], rows, "h2");
 }
 
 function exampleLine({ tokens, shares, at }) {
@@ -297,9 +366,14 @@ function exampleLine({ tokens, shares, at }) {
 function card() {
   const aside = the("card");
   const node = byId.get(state.pinned);
+  if (pairs.has(state.pinned)) {
+    aside.replaceChildren(...edgeCard(pairs.get(state.pinned)), ...groupList());
+    return;
+  }
   if (!node) {
     const help =
       "Click a node: what feeds it, what it feeds, and what the model does without it. " +
+      "Click an edge: the heads that carry it, and why they look there. " +
       "Drag one onto another to group them. Width of an edge: its share of what its target reads.";
     aside.replaceChildren(element("p", { class: "muted" }, help), ...effectTable(), ...groupList());
     return;
@@ -350,8 +424,8 @@ async function change(times) {
     const answer = await fetch("/api/change", { method: "POST", headers, body: asked });
     const { next, error } = await answer.json();
     if (asked !== JSON.stringify({ times: state.times })) return; // the slider has moved since
-    const percent = (share) => `${(100 * share).toPrecision(2)}%`;
-    const words = next?.map(([word, before, after]) => `${visible(word)} ${percent(before)} → ${percent(after)}`);
+    const said = (share) => `${(100 * share).toPrecision(2)}%`;
+    const words = next?.map(([word, before, after]) => `${visible(word)} ${said(before)} → ${said(after)}`);
     now.replaceChildren(error ?? `now ${words.join("   ")} `);
     const ids = Object.keys(state.times);
     const whole = () => change(Object.fromEntries(ids.map((id) => [id, 1])));
@@ -440,8 +514,29 @@ function heading() {
   if (!data.beside.length) return;
   const [names, ...rows] = data.beside;
   const cells = rows.map((row) => row.map((cell) => (typeof cell === "number" ? short(cell) : (cell ?? ""))));
-  const [, scores] = table("", names, cells);
-  the("scores").append(scores, element("p", { class: "muted" }, SCORES));
+  const [, beside] = table("", names, cells);
+  the("scores").append(beside, element("p", { class: "muted" }, SCORES));
+}
+
+/* What ablation contradicts: another sign, or a factor of two, the furthest first. */
+function wrongList() {
+  if (!effects.length) return;
+  const wrong = data.wrong.map((number) => effects[number]);
+  const isNode = (pair) => pair.target === likeliest.node_id;
+  const list = (title, name, isListed, button) => {
+    const all = wrong.filter(isListed);
+    const rows = all.slice(0, AT_FIRST).map((pair) => [button(pair), short(pair.attributed), short(pair.measured)]);
+    const of = effects.filter(isListed).length;
+    return table(`${title}: ${all.length} of ${of}`, [name, "to first order", "measured"], rows);
+  };
+  const ends = (pair) => [pair.source, pair.target].map((id) => clipped(byId.get(id).clerp)).join(" → ");
+  const nodesWrong = list(`on “${wordOf(likeliest)}”`, "node", isNode, (pair) => nameButton(byId.get(pair.source)));
+  const pairsWrong = list("on other nodes", "pair", (pair) => !isNode(pair), (pair) => edgeButton(pair, ends(pair)));
+  const share = percent(wrong.length / effects.length);
+  const says = `What does not hold: ${share} of ${effects.length} measured effects have another sign, or differ twofold`;
+  const lists = [nodesWrong, pairsWrong].map((parts) => element("div", {}, ...parts));
+  the("wrong").append(element("summary", {}, element("h2", {}, says)), element("div", { class: "lists" }, ...lists));
+  the("wrong").hidden = false;
 }
 
 the("cut").addEventListener("input", (event) => {

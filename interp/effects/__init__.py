@@ -5,10 +5,10 @@ from interp.effects.attribution import attribution_graph as attribution_graph
 from interp.effects.feature_edges import feature_edges as feature_edges
 from interp.effects.graph import AttributionGraph as AttributionGraph
 from interp.effects.graph import load_graph as load_graph
+from interp.effects.graph_cards import disagreements as disagreements
 from interp.effects.graph_checks import agreement as agreement
 from interp.effects.graph_checks import beside_nulls as beside_nulls
 from interp.effects.graph_checks import changed_next_tokens as changed_next_tokens
-from interp.effects.graph_checks import disagreements as disagreements
 from interp.effects.graph_checks import measured_effects as measured_effects
 from interp.effects.interventions import ABLATE as ABLATE
 from interp.effects.interventions import Action as Action

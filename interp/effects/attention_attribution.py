@@ -1,33 +1,67 @@
-"""Decompose an attention score on one prompt into a sum over pairs of nodes of the attribution graph.
+"""Explain the attention of one prompt by the nodes of its attribution graph: which heads carry an edge from a token to
+another, and why they attend where they do.
 
-In:  a graph, the model and dictionaries that it was made with; an attention layer and a head, a query and a key
-     position. Out: the score is bilinear in the activations of the two positions. With norms and earlier attention
-     held, every node s of the graph contributes q_s to the query and k_s to the key, so that
+In:  a graph, the model and dictionaries that it was made with. Norms and attention patterns are held, as in its edges.
+Out: `head_edges`, for an edge from source s at position k to target t at another position q: what a head moves from k
+     to q in one step,
+
+         carried = A[q, k] · value_s[k] · ∂ reads_t / ∂ output[q]
+
+     with the head's pattern A, its output, and the contribution value_s of the source to its values. The heads' shares
+     and the share that is moved by way of positions in between sum to the edge.
+
+     `attention_scores`: an attention score is bilinear in the activations of the two positions. Every node s
+     contributes q_s to the query and k_s to the key, so that
 
          score = scale · q · k = Σ_s Σ_t scale · q_s · k_t
 
-     exactly. `bias` is the part of all biases, `rest` the part that is in none of the graph's nodes.
+     exactly. `bias` is the part of all biases, `rest` the part of sources that are not nodes.
 
-Rotary positions are included in q_s and k_t. Cost: a held pass, and a backward pass per dimension of the head. It works
-for models whose attention is PyTorch's `scaled_dot_product_attention`.
+     `head_scores`: the same for the score of a key k, less the mean score of the other keys, each weighted by its
+     attention: what makes the head attend to k and not elsewhere. It is the log odds of attending to k, to first order.
+
+Rotary positions are included in q_s and k_t. Cost: two held passes per node, and a backward pass per target. It works
+for models whose attention is PyTorch's `scaled_dot_product_attention`; in others nothing is explained.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.activations.hooks import Model
 from interp.codes.dictionary import Dictionary
-from interp.effects.graph import AttributionGraph
-from interp.effects.prompt_passes import PromptPasses, passes_of
+from interp.effects.graph_nodes import HEAD_EDGES, HEAD_SCORES, GraphNodes, empty_table
+from interp.effects.held import Attended
+from interp.effects.prompt_passes import PromptPasses, Slopes, passes_of
+
+_ROWS_AT_ONCE = 1 << 11
+"""Tokens in one pass."""
+_LEAST = 0.05
+"""The least share of an edge that a head carries, and of a query or key that a source makes."""
+_HEADS = 4
+"""Heads that are kept of an edge."""
+_SCORES, _SIDE, _PAIRS = 24, 8, 16
+"""Scores that are explained, by the influence that they carry; sources that are nodes at each side of a score; and
+pairs that are kept."""
+
+
+class Score(NamedTuple):
+    """An attention score of the prompt. layer: the index of the attention, in the order in which the model runs
+    them."""
+
+    layer: int
+    head: int
+    query: int
+    key: int
 
 
 def attention_scores(
-    graph: AttributionGraph,
+    graph: GraphNodes,
     model: Model,
     dictionaries: Mapping[str, Dictionary],
     *,
@@ -49,39 +83,173 @@ def attention_scores(
     if not 0 <= key <= query < n_pos:
         raise ValueError(f"query={query} and key={key} must be positions of the prompt, 0 ≤ key ≤ query < {n_pos}")
     passes = passes_of(graph, model, dictionaries)
-    attentions = passes.held_model.attentions
-    n_heads = attentions[0].queries.shape[1] if attentions else 0
-    if not (0 <= layer < len(attentions) and 0 <= head < n_heads):
+    n_heads = [pattern.shape[1] for pattern in passes.held_model.patterns]
+    if not (0 <= layer < len(n_heads) and 0 <= head < n_heads[layer]):
         raise ValueError(
-            f"layer={layer}, head={head}: the model runs scaled_dot_product_attention {len(attentions)} times, with "
-            f"{n_heads} heads; where there are none, load it with attn_implementation='sdpa'"
+            f"layer={layer}, head={head}: the model runs scaled_dot_product_attention {len(n_heads)} times, with "
+            f"{n_heads[0] if n_heads else 0} heads; where there are none, load it with attn_implementation='sdpa'"
         )
-    whole = attentions[layer]
-    key_head = head * whole.keys.shape[1] // n_heads  # where several heads share their keys
-    of_query, of_key = _contributions(graph, passes, layer, (head, query), (key_head, key))
-    scores = (of_query @ of_key.T * whole.scale).numpy(force=True)
-    pairs = np.unravel_index(np.argsort(-np.abs(scores), axis=None, kind="stable"), scores.shape)
-    return pd.DataFrame({"query_node": pairs[0], "key_node": pairs[1], "score": scores[pairs]})
+    alone = torch.eye(n_pos)[key]
+    [pairs] = _scores(passes, graph.nodes, [Score(layer, head, query, key)], [alone])
+    return _strongest(pairs)
+
+
+def strongest_scores(drawn: GraphNodes, head_edges: pd.DataFrame) -> list[Score]:
+    """Choose the attention scores of the heads that carry the most influence."""
+    position = drawn.nodes["position"].to_numpy()
+    read = pd.Series(np.abs(drawn.edges).sum(1), drawn.targets)[head_edges["target"]].to_numpy()
+    influence = drawn.nodes["influence"].where(drawn.nodes["kind"] != "logit", drawn.nodes["activation"])
+    weight = head_edges["carried"].abs() / read * influence[head_edges["target"]].to_numpy()
+    places = {"query": position[head_edges["target"]], "key": position[head_edges["source"]], "weight": weight}
+    carried = head_edges.assign(**places).groupby(list(Score._fields))["weight"].sum()
+    return [Score(*map(int, place)) for place in carried.nlargest(_SCORES).index]
+
+
+def sources_of_scores(passes: PromptPasses, scores: Sequence[Score]) -> Int[np.ndarray, " source"]:
+    """Find the sources that contribute most to the queries and keys of some scores, the other side as it is."""
+    if not scores:
+        return np.zeros(0, np.int64)
+    change = passes.zeros(2 * len(scores)).requires_grad_(True)
+    passes.readings(change, held=True)
+    total: Any = 0
+    sides = _sides(passes.held_model.attentions, scores, _against_others(passes, scores))
+    for (query, key), n in zip(sides, range(0, len(change), 2), strict=True):
+        total = total + query[n] @ key[n].detach() + query[n + 1].detach() @ key[n + 1]
+    (gradient,) = torch.autograd.grad(total, change)
+    size, sources = gradient.abs().topk(min(_SIDE, gradient.shape[1]), 1)
+    return np.unique(sources[size > _LEAST * gradient.abs().sum(1, keepdim=True)].numpy(force=True))
+
+
+def head_scores(
+    graph: GraphNodes, passes: PromptPasses, scores: Sequence[Score], sources: Int[np.ndarray, " source"]
+) -> pd.DataFrame:
+    """Decompose some scores into pairs of these sources, biases and the rest (`GraphNodes.head_scores`)."""
+    is_node = np.isin(passes.columns(graph.nodes), sources) | graph.nodes["kind"].isin(["bias", "rest"])
+    nodes = graph.nodes[is_node]
+    rest = int((nodes["kind"] == "rest").to_numpy().argmax())
+    tables = [empty_table(HEAD_SCORES)]
+    parts = _scores(passes, nodes, scores, _against_others(passes, scores))
+    for score, pairs in zip(scores, parts, strict=True):
+        table = _strongest(pairs)
+        table.loc[_PAIRS:, ["query_node", "key_node"]] = rest
+        tables.append(
+            table.groupby(["query_node", "key_node"], as_index=False)["score"].sum().assign(**score._asdict())
+        )
+    found = pd.concat(tables, ignore_index=True)[list(HEAD_SCORES)]
+    return found.assign(**{end: nodes.index.to_numpy()[found[end]] for end in ("query_node", "key_node")})
+
+
+def head_edges(drawn: GraphNodes, passes: PromptPasses) -> pd.DataFrame:
+    """Find the heads that carry the edges of a graph between positions (`GraphNodes.head_edges`)."""
+    nodes, patterns = drawn.nodes, passes.held_model.patterns
+    position = nodes["position"].to_numpy()
+    row, source = np.nonzero(drawn.edges)
+    moves = (position[source] >= 0) & (position[source] != position[drawn.targets[row]])
+    row, source = row[moves], source[moves]
+    target = drawn.targets[row]
+    if not (patterns and len(row)):
+        return empty_table(HEAD_EDGES)
+    values = _contributions(
+        passes, nodes, lambda attended, rows: [of.values[range(len(rows)), :, position[rows]] for of in attended]
+    )
+    slopes = _slopes_of_outputs(passes, nodes.iloc[drawn.targets])
+    tables = []
+    for layer, (pattern, value, slope) in enumerate(zip(patterns, values, slopes, strict=True)):
+        n_heads = pattern.shape[1]
+        attention = pattern[0][:, position[target], position[source]].T
+        value = value.repeat_interleave(n_heads // value.shape[1], 1)
+        carried = attention * (slope[row] * value[source]).sum(-1)
+        columns = {"source": source, "target": target, "edge": drawn.edges[row, source], "layer": layer}
+        table = pd.DataFrame(columns).loc[np.repeat(np.arange(len(row)), n_heads)]
+        table["head"] = np.tile(np.arange(n_heads), len(row))
+        table["attention"] = attention.flatten().double().numpy(force=True)
+        table["carried"] = carried.flatten().double().numpy(force=True)
+        tables.append(table[table["carried"].abs() >= _LEAST * table["edge"].abs()])
+    edges = pd.concat(tables, ignore_index=True)
+    edges = edges.loc[edges["carried"].abs().sort_values(ascending=False, kind="stable").index]
+    edges = edges.groupby(["source", "target"]).head(_HEADS)
+    return edges.sort_values(["target", "source"], kind="stable", ignore_index=True).drop(columns="edge")
+
+
+def _slopes_of_outputs(passes: PromptPasses, targets: pd.DataFrame) -> list[Float[Tensor, "target head d_value"]]:
+    """Return for each attention the gradient of the targets' inputs with respect to its output at their position."""
+    slopes = Slopes(passes, min(64, len(targets)), held=True)
+    outputs = [attended.outputs for attended in passes.held_model.attentions]
+    position = targets["position"].to_numpy()
+    blocks = []
+    for rows, gradients in slopes.gradients(targets, outputs):
+        blocks.append([gradient[range(len(rows)), :, position[rows]] for gradient in gradients])
+    return [torch.cat(layer) for layer in zip(*blocks, strict=True)]
+
+
+def _against_others(passes: PromptPasses, scores: Sequence[Score]) -> list[Float[Tensor, " pos"]]:
+    """Return for each score 1 at its key, less the attention to each other key, as a share of that to all others."""
+    weights = []
+    for layer, head, query, key in scores:
+        others = passes.held_model.patterns[layer][0, head, query].clone()
+        others[key] = 0.0
+        weight = -others / others.sum().clamp_min(torch.finfo(others.dtype).tiny)
+        weight[key] = 1.0
+        weights.append(weight)
+    return weights
+
+
+def _scores(
+    passes: PromptPasses, nodes: pd.DataFrame, scores: Sequence[Score], weights: Sequence[Float[Tensor, " pos"]]
+) -> list[Float[Tensor, "query_node key_node"]]:
+    """Decompose some attention scores, weighted over keys, into the pairs of nodes."""
+    if not scores:
+        return []
+    scales = [passes.held_model.attentions[score.layer].scale for score in scores]
+    sides = _contributions(
+        passes, nodes, lambda attended, _: [side for both in _sides(attended, scores, weights) for side in both]
+    )
+    return [scale * q @ k.T for scale, q, k in zip(scales, sides[::2], sides[1::2], strict=True)]
+
+
+def _sides(
+    attended: Sequence[Attended], scores: Sequence[Score], weights: Sequence[Float[Tensor, " pos"]]
+) -> list[tuple[Float[Tensor, "row d_head"], Float[Tensor, "row d_head"]]]:
+    """Return the query of each score and its keys, weighted."""
+    sides = []
+    for (layer, head, query, _), weight in zip(scores, weights, strict=True):
+        of = attended[layer]
+        keys = of.keys[:, head * of.keys.shape[1] // of.queries.shape[1]]  # several heads may share their keys
+        sides.append((of.queries[:, head, query], weight.to(keys) @ keys))
+    return sides
 
 
 def _contributions(
-    graph: AttributionGraph, passes: PromptPasses, layer: int, query: tuple[int, int], key: tuple[int, int]
-) -> list[Float[Tensor, "node d_head"]]:
-    """Return the contribution of each node to the query and to the key at these positions."""
+    passes: PromptPasses,
+    nodes: pd.DataFrame,
+    look: Callable[[Sequence[Attended], Int[np.ndarray, " row"]], list[Float[Tensor, "row ..."]]],
+) -> list[Float[Tensor, "node ..."]]:
+    """Return the contribution of each node to some linear functions of the attentions, each by a held pass without all
+    other sources, less that of the biases. look: the functions of the attentions of a pass, given its nodes."""
+    kind, columns = nodes["kind"].to_numpy(), passes.columns(nodes)
+    passes.readings(passes.zeros(1) - 1, held=True)
+    biases = passes.held_model.attentions
+    blocks = []
+    for rows in np.array_split(np.arange(len(nodes)), -(-len(nodes) * passes.ids.shape[1] // _ROWS_AT_ONCE)):
+        alone = passes.zeros(len(rows)) - 1
+        is_source = columns[rows] >= 0
+        alone[np.flatnonzero(is_source), columns[rows][is_source]] = 0
+        for rest in np.flatnonzero(kind[rows] == "rest"):
+            alone[rest] = 0
+            alone[rest, columns[columns >= 0]] = -1
+        passes.readings(alone, held=True)
+        with_biases = look(passes.held_model.attentions, rows)
+        of_biases = look([of.of_rows(len(rows)) for of in biases], rows)
+        is_other = torch.tensor(kind[rows] != "bias").to(alone)
+        shapes = [(-1, *(1,) * (of.ndim - 1)) for of in of_biases]
+        blocks.append(
+            [both - is_other.view(s) * of for both, of, s in zip(with_biases, of_biases, shapes, strict=True)]
+        )
+    return [torch.cat(each) for each in zip(*blocks, strict=True)]
 
-    def sides(change: Float[Tensor, "1 source"]) -> list[Float[Tensor, " d_head"]]:
-        passes.readings(change, held=True)
-        attended = passes.held_model.attentions[layer]
-        return [attended.queries[0, *query], attended.keys[0, *key]]
 
-    kind, columns = graph.nodes["kind"].to_numpy(), passes.columns(graph.nodes)
-    change = passes.zeros(1).requires_grad_(True)
-    contributions = []
-    for whole, bias in zip(sides(change), sides(passes.zeros(1) - 1), strict=True):
-        gradients = [torch.autograd.grad(each, change, retain_graph=True)[0][0] for each in whole]
-        handed = bias.new_zeros(len(kind), len(bias))
-        handed[columns >= 0] = torch.stack(gradients, 1)[columns[columns >= 0]]
-        handed[kind == "bias"] = bias
-        handed[kind == "rest"] = whole.detach() - handed.sum(0)
-        contributions.append(handed)
-    return contributions
+def _strongest(pairs: Float[Tensor, "query_node key_node"]) -> pd.DataFrame:
+    """List the pairs, the largest first."""
+    scores = pairs.double().numpy(force=True)
+    nodes = np.unravel_index(np.argsort(-np.abs(scores), axis=None, kind="stable"), scores.shape)
+    return pd.DataFrame({"query_node": nodes[0], "key_node": nodes[1], "score": scores[nodes]})

@@ -3,13 +3,16 @@
 1. Record the model on the prompt, and decompose the output of its hooks (`interp.effects.prompt_passes`).
 2. A backward pass of `batch_size` targets gives the edges into the logits, then those into the latents with the largest
    influence on the logits so far, until `max_latents` are expanded.
-3. A held pass without any source gives the contribution of the biases to each target.
-4. A backward pass of the model itself gives each source's effect on the likeliest next token, to first order.
+3. The heads that carry the drawn edges, and the latents that make these attend where they do, are added
+   (`interp.effects.attention_attribution`).
+4. A held pass without any source gives the contribution of the biases to each target.
+5. A backward pass of the model itself gives each source's effect on the likeliest next token, to first order.
 
 The influence is p(A + A² + …) of A = |edges|, each row a share of 1, and p the logits' probabilities.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -18,6 +21,7 @@ from torch import Tensor
 
 from interp.activations.hooks import Model, words_of
 from interp.codes.dictionary import Dictionary
+from interp.effects.attention_attribution import head_edges, head_scores, sources_of_scores, strongest_scores
 from interp.effects.graph import AttributionGraph
 from interp.effects.graph_nodes import NODE_COLUMNS
 from interp.effects.prompt_passes import PromptPasses, Slopes, prompt_ids
@@ -34,6 +38,7 @@ def attribution_graph(
     *,
     max_latents: int = 1024,
     batch_size: int = 64,
+    attention: bool = True,
     progress: Progress = no_progress,
 ) -> AttributionGraph:
     """Trace a model's next token after a prompt back through the latents of dictionaries to the prompt's tokens.
@@ -42,6 +47,7 @@ def attribution_graph(
     dictionaries: the transcoder or SAE of each hook that is read; hooks without one are part of the errors.
     max_latents: number of latents with edges into them.
     batch_size: targets per backward pass.
+    attention: find the heads that carry the drawn edges, and why they attend where they do.
 
     Raises ValueError for a prompt of fewer than two tokens or beyond the model's context, for a model whose final norm
     and unembedding are unknown, as `dictionary_hooks` does, and for dictionaries without W_enc.
@@ -63,7 +69,20 @@ def attribution_graph(
         edges = np.concatenate([edges, slopes.of(passes.sources.iloc[chosen])])
         expanded = np.concatenate([expanded, chosen])
         progress(len(expanded), wanted, "latents of the graph")
-    return _graph(passes, logits, expanded, edges)
+    graph = _graph(passes, logits, expanded, edges)
+    if not attention:
+        return graph
+    drawn = graph.pruned()
+    heads = head_edges(drawn, passes)
+    scores = strongest_scores(drawn, heads)
+    sources = sources_of_scores(passes, scores)
+    if len(more := np.setdiff1d(sources[is_latent[sources]], expanded)):
+        edges = np.concatenate([edges, slopes.of(passes.sources.iloc[more])])
+        graph = _graph(passes, logits, np.concatenate([expanded, more]), edges)
+    number_of = {name: number for number, name in enumerate(graph.node_ids())}
+    number = np.array([number_of[name] for name in drawn.node_ids()])
+    heads = heads.assign(source=number[heads["source"]], target=number[heads["target"]])
+    return replace(graph, head_edges=heads, head_scores=head_scores(graph, passes, scores, sources))
 
 
 def _logits(passes: PromptPasses) -> pd.DataFrame:

@@ -42,9 +42,9 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from interp.display.graph_page import write_graph_page
-from interp.effects.graph_cards import latent_cards
+from interp.effects.graph_cards import disagreements, latent_cards
 from interp.effects.graph_files import graph_json, read_graph, write_graph
-from interp.effects.graph_nodes import GraphNodes
+from interp.effects.graph_nodes import HEAD_SCORES, GraphNodes
 from interp.features.feature_store import FeatureStore
 from interp.statistics.directions import unit_rows
 from interp.statistics.linkage import average_linkage
@@ -73,22 +73,28 @@ class AttributionGraph(GraphNodes):
         """Keep the nodes with the given share of the influence, and their edges with the given share of the edges'
         influence.
 
-        Logits and the bias are kept; latents without outgoing or incoming edges are removed. Removed nodes are summed
-        in the node `rest`, so that edges still sum to a target's input. Raises ValueError for shares outside (0, 1].
+        Logits and the bias are kept, and the nodes of attention scores with the tokens that feed them; other
+        latents without outgoing or incoming edges are removed. Removed nodes are summed in the node `rest`, so that
+        edges still sum to a target's input. Raises ValueError for shares outside (0, 1].
         """
         if not (0 < nodes <= 1 and 0 < edges <= 1):
             raise ValueError(f"nodes={nodes} and edges={edges} are shares in (0, 1]")
         kind, influence = self.nodes["kind"].to_numpy(), self.nodes["influence"].to_numpy()
-        keep = _largest(influence, nodes) | np.isin(kind, ["logit", "bias"])
+        in_scores = np.zeros(len(kind), dtype=bool)
+        in_scores[self.head_scores[["query_node", "key_node"]].to_numpy().ravel()] = True
+        feeds_scores = (kind == "embedding") & (self.edges[in_scores[self.targets]] != 0).any(0)
+        keep = _largest(influence, nodes) | np.isin(kind, ["logit", "bias"]) | in_scores | feeds_scores
         probability = np.where(kind == "logit", self.nodes["activation"], 0.0)
-        weight = _shares(self.edges, kind) * (influence + probability / probability.sum())[self.targets, None]
-        weight *= keep & keep[self.targets][:, None]
+        between = _shares(self.edges, kind) * (keep & keep[self.targets][:, None])
+        weight = between * (influence + probability / probability.sum())[self.targets, None]
         kept_edges = _largest(weight.ravel(), edges).reshape(weight.shape)
+        for row in np.flatnonzero(in_scores[self.targets]):
+            kept_edges[row] |= _largest(between[row], nodes)
         while True:
             led_to = np.zeros(len(keep), bool)
             leads = kept_edges.any(0)
             led_to[self.targets] = kept_edges.any(1)
-            alive = keep & (leads | np.isin(kind, ["logit", "bias"])) & (led_to | (kind != "latent"))
+            alive = keep & (leads | in_scores | np.isin(kind, ["logit", "bias"])) & (led_to | (kind != "latent"))
             if (alive == keep).all():
                 break
             keep = alive
@@ -168,6 +174,14 @@ class AttributionGraph(GraphNodes):
         """Keep some of the nodes, with these edges."""
         rows = keep[self.targets]
         number = np.cumsum(keep) - 1
+        row_of = np.full(len(keep), -1)
+        row_of[self.targets] = np.arange(len(rows))
+        heads, scores = self.head_edges, self.head_scores
+        carried = edges[row_of[heads["target"]], heads["source"]] != 0
+        heads = heads[keep[heads["source"]] & keep[heads["target"]] & carried].reset_index(drop=True)
+        rest = int((self.nodes["kind"] == "rest").to_numpy().argmax())
+        ends = {name: number[np.where(keep[scores[name]], scores[name], rest)] for name in ("query_node", "key_node")}
+        scores = scores.assign(**ends).groupby(list(HEAD_SCORES)[:-1], as_index=False, sort=False).sum()
         left = {name: [int(number[n]) for n in nodes if keep[n]] for name, nodes in (self.groups or {}).items()}
         return replace(
             self,
@@ -175,6 +189,8 @@ class AttributionGraph(GraphNodes):
             nodes=self.nodes[keep].reset_index(drop=True),
             targets=number[self.targets[rows]],
             edges=edges[rows][:, keep],
+            head_edges=heads.assign(**{end: number[heads[end]] for end in ("source", "target")}),
+            head_scores=scores,
         )
 
     def save(
@@ -208,7 +224,7 @@ class AttributionGraph(GraphNodes):
     ) -> Path:
         """Write the pruned graph as a page: one file, which works offline.
 
-        effects: `measured_effects` of this graph, shown next to its edges.
+        effects: `measured_effects` of this graph, shown next to its edges; the `disagreements` among them are listed.
         features, rankings: for each hook, for the texts and rules of latents.
         beside: a table of scores, such as that of `beside_nulls`.
 
@@ -222,6 +238,7 @@ class AttributionGraph(GraphNodes):
             "graph": graph._json(path, rules, node_threshold=1.0),  # all that was kept is drawn
             "cards": {node.rpartition("_")[0]: card for node, card in cards.items()},
             "effects": [],
+            "wrong": [],
             "beside": [],
         }
         if effects is not None:
@@ -229,6 +246,9 @@ class AttributionGraph(GraphNodes):
             named = effects.assign(source=ids[effects["source"]], target=ids[effects["target"]])
             named = named[named[["source", "target"]].isin(graph.node_ids()).all(axis=1)]
             page["effects"] = named[["source", "target", "attributed", "measured"]].to_numpy().tolist()
+            unit = self.nodes["activation"].where(self.nodes["kind"] == "latent", 1.0)  # logits are read in nats
+            shares = named[["attributed", "measured"]].div(unit[effects["target"][named.index]].to_numpy(), axis=0)
+            page["wrong"] = disagreements(shares.assign(pair=range(len(named))))["pair"].tolist()
         if beside is not None:
             cells = beside.astype(object).where(beside.notna(), None)  # JSON has no NaN
             page["beside"] = [[name.replace("_", " ") for name in beside.columns], *cells.to_numpy().tolist()]

@@ -1,5 +1,5 @@
-"""Cards of the latents of an attribution graph, for its page: for each its rule, the tokens that it
-raises, and the texts that it fires on most."""
+"""What the page of an attribution graph tells beside the graph: a card of each latent, with its rule, the tokens that
+it raises, and the texts that it fires on most; and the measured effects that contradict what is attributed."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -31,6 +31,14 @@ def latent_cards(
             card["examples"] = [_example(row, feature.vocab) for row in feature.examples.head(_EXAMPLES).itertuples()]
         cards[ids[node]] = card
     return cards
+
+
+def disagreements(effects: pd.DataFrame, factor: float = 2.0) -> pd.DataFrame:
+    """Keep the pairs whose measured effect has another sign, or differs by a factor; the largest difference first."""
+    ratio = effects["measured"] / effects["attributed"]
+    wrong = effects[~ratio.between(1 / factor, factor)]
+    gap = (wrong["measured"] - wrong["attributed"]).abs()
+    return wrong.loc[gap.sort_values(ascending=False, kind="stable").index].reset_index(drop=True)
 
 
 def _example(row: Any, vocab: Sequence[str]) -> dict[str, Any]:

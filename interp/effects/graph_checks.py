@@ -104,14 +104,6 @@ def agreement(graph: AttributionGraph, effects: pd.DataFrame) -> Agreement:
     )
 
 
-def disagreements(effects: pd.DataFrame, factor: float = 2.0) -> pd.DataFrame:
-    """Keep the pairs whose measured effect has another sign, or differs by a factor; the largest difference first."""
-    ratio = effects["measured"] / effects["attributed"]
-    wrong = effects[~ratio.between(1 / factor, factor)]
-    gap = (wrong["measured"] - wrong["attributed"]).abs()
-    return wrong.loc[gap.sort_values(ascending=False, kind="stable").index].reset_index(drop=True)
-
-
 def beside_nulls(
     graph: AttributionGraph,
     effects: pd.DataFrame,
@@ -143,7 +135,9 @@ def beside_nulls(
     answer = int(graph.nodes["latent"][graph.likeliest])
     rows = [_scores("this prompt", graph, effects, changed_next_tokens(graph, model, dictionaries, {})[answer])]
     for n, (name, null_model, null_ids, null_dictionaries) in enumerate(nulls):
-        null = attribution_graph(null_model, null_ids, null_dictionaries, max_latents=len(graph.targets))
+        null = attribution_graph(
+            null_model, null_ids, null_dictionaries, max_latents=len(graph.targets), attention=False
+        )
         measured = measured_effects(null, null_model, null_dictionaries)
         probability = changed_next_tokens(null, null_model, null_dictionaries, {})[answer]
         rows.append(_scores(name, null, measured, probability))

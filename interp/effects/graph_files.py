@@ -4,7 +4,8 @@
     qParams    supernodes: [name, node, node, …]
     nodes      embeddings, latents, errors and logits, with their names, places and influence
     links      source, target, weight
-    interp     data outside these formats: biases, the rest, readings, effects and scores
+    interp     data outside these formats: biases, the rest, readings, effects, scores, and attention: the columns of
+               `head_edges` and `head_scores` (`GraphNodes`), with the nodes' names
 
 Graphs of these tools, which have no `interp`, are read too: the input of a target is then the sum of its edges, and
 scores and effects are NaN. Nothing in a file is trusted: damaged files are refused with the fault, and names are text.
@@ -12,7 +13,7 @@ scores and effects are NaN. Nothing in a file is trusted: damaged files are refu
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from interp.effects.graph_nodes import GraphNodes
+from interp.effects.graph_nodes import HEAD_EDGES, HEAD_SCORES, GraphNodes, empty_table
 from interp.storage.files import read_json, write_text
 
 _TYPES = {
@@ -30,6 +31,8 @@ _TYPES = {
     "logit": "logit",
 }
 """The names in Neuronpedia's viewer of the kinds of nodes that it draws."""
+_NODES = ("source", "target", "query_node", "key_node")
+"""The columns of the tables that name nodes."""
 _MOST_NODES, _MOST_LINKS = 100_000, 5_000_000
 _REMEDY = "save the graph again"
 
@@ -61,6 +64,8 @@ def graph_json(
         "reads": graph.nodes["reads"].to_numpy()[graph.targets].tolist(),
         "bias": graph.edges[:, (kind == "bias").argmax()].tolist(),
         "rest": graph.edges[:, (kind == "rest").argmax()].tolist(),
+        "heads": _named(graph.head_edges, ids),
+        "scores": _named(graph.head_scores, ids),
     }
     return {
         "metadata": {
@@ -145,6 +150,27 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
+def _named(table: pd.DataFrame, ids: Sequence[str]) -> dict[str, list[Any]]:
+    """Return the columns of a table, with nodes by their names."""
+    names = np.array(ids)
+    return {str(name): (names[of] if name in _NODES else of).tolist() for name, of in table.items()}
+
+
+def _table_of(columns: Mapping[str, Any], types: dict[str, type], limits: Mapping[str, Any]) -> pd.DataFrame:
+    """Read a table back; it is empty in a file without it. limits: the values of a column that are possible, of nodes
+    with their places. Raises ValueError or KeyError for any other value, and for a column that is missing."""
+    read = {}
+    for name, kind in types.items() if columns else ():
+        cells = columns[name]
+        allowed = (str,) if name in _NODES else (int,) if kind is int else (int, float)
+        if not all(type(cell) in allowed for cell in cells):
+            raise ValueError(f"{name} holds a value of a wrong type")
+        if wrong := [cell for cell in cells if name in limits and cell not in limits[name]]:
+            raise ValueError(f"{name} cannot be {wrong[0]!r}")
+        read[name] = [limits[name][cell] for cell in cells] if name in _NODES else [_number(cell) for cell in cells]
+    return pd.DataFrame(read).astype(types) if columns else empty_table(types)
+
+
 def _graph_of(content: Mapping[str, Any]) -> GraphNodes:
     tokens = [_text(token) for token in content["metadata"]["prompt_tokens"]]
     listed = content["nodes"]
@@ -186,6 +212,10 @@ def _graph_of(content: Mapping[str, Any]) -> GraphNodes:
     edges[:, (kind == "rest").argmax()] = _numbers(own["rest"])
     nodes["influence"], nodes["effect"] = _numbers(own["influence"]), _numbers(own["effect"])
     nodes.loc[targets, "reads"] = _numbers(own["reads"])
+    positions, named = range(len(tokens)), place | {"bias": n_sources, "rest": n_sources + 1}
+    limits: dict[str, Any] = dict.fromkeys(("layer", "head"), range(_MOST_NODES))
+    limits |= {"query": positions, "key": positions, "query_node": named, "key_node": named, "source": place}
+    limits["target"] = {name: node for name, node in place.items() if node in row_of}
     return GraphNodes(
         token_ids=[int(token) for token in own["token_ids"]],
         tokens=tokens,
@@ -196,6 +226,8 @@ def _graph_of(content: Mapping[str, Any]) -> GraphNodes:
         edges=edges,
         replacement=_number(own["replacement"]),
         completeness=_number(own["completeness"]),
+        head_edges=_table_of(own.get("heads", {}), HEAD_EDGES, limits),
+        head_scores=_table_of(own.get("scores", {}), HEAD_SCORES, limits),
         groups=_groups_of(content.get("qParams") or {}, place),
     )
 

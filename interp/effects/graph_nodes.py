@@ -2,7 +2,7 @@
 (`interp.effects.graph` defines their meaning)."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,16 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 NODE_COLUMNS = ("kind", "dictionary", "position", "latent", "activation", "reads", "influence", "effect")
+HEAD_EDGES = {"source": int, "target": int, "layer": int, "head": int, "attention": float, "carried": float}
+HEAD_SCORES = {
+    **dict.fromkeys(("layer", "head", "query", "key", "query_node", "key_node"), int),
+    "score": float,
+}
+"""The columns of the tables, with the types of their values."""
+
+
+def empty_table(columns: dict[str, type]) -> pd.DataFrame:
+    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in columns.items()})
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,14 @@ class GraphNodes:
     completeness: float
     """The share of the targets' inputs that comes from embeddings and latents, in [0, 1], targets weighted by
     influence."""
+    head_edges: pd.DataFrame = field(default_factory=lambda: empty_table(HEAD_EDGES))
+    """Heads that carry edges from one token to another: source, target; layer (the index of the attention, in the order
+    in which the model runs them), head; attention (from the target's position to the source's, in [0, 1]); carried (the
+    part of the edge that the head moves between the two, in the edge's unit)."""
+    head_scores: pd.DataFrame = field(default_factory=lambda: empty_table(HEAD_SCORES))
+    """Why some of these heads attend there: layer, head, query, key (positions); query_node, key_node; score (what the
+    pair adds to the attention score, less the mean of the other keys' scores weighted by attention, in nats). All pairs
+    of a score sum to it."""
     groups: dict[str, list[int]] | None = None
     """Nodes by the name of their supernode, if a file or the user has grouped them."""
 

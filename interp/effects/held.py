@@ -28,16 +28,24 @@ from interp.activations.hooks import evaluating
 
 Kept = Any
 """The values that are held for one operation: tensors of one row, or None if the operation is linear here."""
+_ATTENTION = "scaled_dot_product_attention"
 _NOT_YET = object()
 """Placeholder for the held values of an operation that is being recorded."""
 
 
 class Attended(NamedTuple):
-    """The queries and keys of an attention, and the factor of their products."""
+    """What an attention reads and writes in a pass, and the factor of the products of queries and keys."""
 
     queries: Float[Tensor, "row head pos d_head"]
     keys: Float[Tensor, "row key_head pos d_head"]
+    values: Float[Tensor, "row key_head pos d_value"]
+    outputs: Float[Tensor, "row head pos d_value"]
     scale: float
+
+    def of_rows(self, n: int) -> "Attended":
+        """Repeat the only row."""
+        queries, keys, values, outputs = (tensor.expand(n, -1, -1, -1) for tensor in self[:4])
+        return Attended(queries, keys, values, outputs, self.scale)
 
 
 class HeldModel:
@@ -48,7 +56,12 @@ class HeldModel:
         self._kept: list[tuple[str, Kept]] = []
         self._aside = False
         self.attentions: list[Attended] = []
-        """The inputs of each attention in the last pass, in the order in which they run."""
+        """The attentions in the last pass, in the order in which they run."""
+
+    @property
+    def patterns(self) -> list[Float[Tensor, "1 head query key"]]:
+        """The held pattern of each attention."""
+        return [kept for name, kept in self._kept if name == _ATTENTION]
 
     @contextmanager
     def record(self) -> Iterator[None]:
@@ -82,10 +95,10 @@ class HeldModel:
             before, kept = (name, _NOT_YET) if recorded is None else next(recorded, ("nothing", None))
             if before != name:
                 raise ValueError(f"the model ran {name} where it had run {before}: its operations cannot be held")
-            if name == "scaled_dot_product_attention":
-                scale = kwargs.get("scale") or args[0].shape[-1] ** -0.5
-                self.attentions.append(Attended(args[0], args[1], scale))
             out, kept = _OPERATIONS[name](kept, func, *args, **kwargs)
+            if name == _ATTENTION:
+                query, key, value = args[:3]
+                self.attentions.append(Attended(query, key, value, out, kwargs.get("scale") or query.shape[-1] ** -0.5))
             if recorded is None:
                 self._kept.append((name, kept))
             return out
@@ -162,10 +175,12 @@ def _norm(
 def _attention(
     kept: Kept, func: Any, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
 ) -> tuple[Tensor, Kept]:
-    """Hold the queries and keys of F.scaled_dot_product_attention, but not its values."""
+    """Hold the pattern of F.scaled_dot_product_attention, which is its output for values that are the unit vectors."""
     if kept is _NOT_YET:
-        kept = query.detach(), key.detach()
-    return func(_rows(kept[0], value), _rows(kept[1], value), value, *args, **kwargs), kept
+        unit = torch.eye(key.shape[2], dtype=key.dtype, device=key.device).expand(*key.shape[:2], -1, -1)
+        kept = func(query.detach(), key.detach(), unit, *args, **kwargs)
+    heads = kept.shape[1] // value.shape[1]  # several may share their values
+    return kept @ (value if heads == 1 else value.repeat_interleave(heads, 1)), kept
 
 
 def _product(kept: Kept, func: Any, a: Any, b: Any, *args: Any, **kwargs: Any) -> tuple[Any, Kept]:
@@ -182,7 +197,7 @@ _OPERATIONS: dict[str, Callable[..., tuple[Any, Kept]]] = {
     **dict.fromkeys(("softmax", "sqrt", "rsqrt", "tanh", "sigmoid", "erf"), _output),
     **dict.fromkeys(("relu", "gelu", "silu", "leaky_relu", "elu", "mish", "softplus"), _ratio),
     **dict.fromkeys(("layer_norm", "rms_norm"), _norm),
-    "scaled_dot_product_attention": _attention,
+    _ATTENTION: _attention,
     "mul": _product,
 }
 _NAMES = {name: name for name in _OPERATIONS} | dict.fromkeys(("__mul__", "__rmul__", "multiply"), "mul")

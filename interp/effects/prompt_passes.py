@@ -8,7 +8,7 @@ Out: `parts`: each dictionary's decomposition of the prompt, hook = Σ z_i d_i +
      model itself or in the model linearised at the prompt (`interp.effects.held`). `Slopes` has their gradients.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, NamedTuple
@@ -246,11 +246,18 @@ class Slopes:
         self.readings = passes.readings(self.change, held=held)
 
     def of(self, targets: pd.DataFrame) -> Float[np.ndarray, "target source"]:
-        """Return the gradients of some latents and logits, with a backward pass per batch."""
+        """Return the gradients of some latents and logits."""
         rows = [np.zeros((0, self.change.shape[1]), np.float32)]
-        for start in range(0, len(targets), len(self.change)):
-            block = targets.iloc[start : start + len(self.change)]
-            read = self.passes.read(self.readings, block)[: len(block)].diagonal().sum()
-            (gradient,) = torch.autograd.grad(read, self.change, retain_graph=True)
-            rows.append(gradient[: len(block)].numpy(force=True))
+        for _, (gradient,) in self.gradients(targets, [self.change]):
+            rows.append(gradient.numpy(force=True))
         return np.concatenate(rows)
+
+    def gradients(
+        self, targets: pd.DataFrame, tensors: Sequence[Float[Tensor, "row ..."]]
+    ) -> Iterator[tuple[Int[np.ndarray, " row"], list[Float[Tensor, "row ..."]]]]:
+        """Yield blocks of targets, and their gradients with respect to some tensors of the pass, with a backward pass
+        per block."""
+        for rows in np.split(np.arange(len(targets)), range(len(self.change), len(targets), len(self.change))):
+            read = self.passes.read(self.readings, targets.iloc[rows])[: len(rows)].diagonal().sum()
+            gradients = torch.autograd.grad(read, tensors, retain_graph=True, allow_unused=True, materialize_grads=True)
+            yield rows, [gradient[: len(rows)] for gradient in gradients]

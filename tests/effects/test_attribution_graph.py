@@ -22,11 +22,11 @@ from interp.effects.attention_attribution import attention_scores
 from interp.effects.attribution import attribution_graph
 from interp.effects.feature_edges import feature_edges
 from interp.effects.graph import AttributionGraph, load_graph
+from interp.effects.graph_cards import disagreements
 from interp.effects.graph_checks import (
     agreement,
     beside_nulls,
     changed_next_tokens,
-    disagreements,
     measured_effects,
 )
 from interp.effects.interventions import Action, intervene
@@ -218,7 +218,7 @@ def test_pruning_keeps_the_share_and_the_sums(graph: AttributionGraph) -> None:
     assert set(kept.nodes.query("kind == 'logit'")["latent"]) == set(graph.nodes.query("kind == 'logit'")["latent"])
     latents = np.flatnonzero(kept.nodes["kind"] == "latent")
     leads = (kept.edges != 0).any(0)
-    assert leads[latents].all()
+    assert np.isin(latents[~leads[latents]], kept.head_scores[["query_node", "key_node"]]).all()
     one, waiting = kept.of_logits(1), [kept.likeliest]
     reached = {"bias", "rest"}
     while waiting:  # from target to source, one edge at a time
@@ -232,11 +232,68 @@ def test_pruning_keeps_the_share_and_the_sums(graph: AttributionGraph) -> None:
 
 
 def test_few_expanded_latents_leave_a_rest(model: Transformer, graph: AttributionGraph) -> None:
-    few = attribution_graph(model, IDS, transcoders(), max_latents=20, batch_size=16)
+    few = attribution_graph(model, IDS, transcoders(), max_latents=20, batch_size=16, attention=False)
     assert (few.nodes["kind"] == "latent").sum() == 20
     assert few.unexplained < 1e-12
     assert few.nodes.query("kind == 'rest'")["influence"].item() > 0
     assert few.replacement < graph.replacement
+
+
+def test_heads_carry_an_edge_from_a_token_to_another(model: Transformer, graph: AttributionGraph) -> None:
+    """A slow twin: the held model, where the head does not move the source's values to the target's position."""
+    nodes, heads = graph.nodes, graph.head_edges
+    position = nodes["position"].to_numpy()
+    with torch.no_grad():
+        _, cache = model.run_with_cache(IDS[None])
+    passes = PromptPasses(model, IDS[None], transcoders())
+
+    def edge(facts: pd.Series, moves: bool) -> float:
+        source, target = int(facts["source"]), int(facts["target"])
+        layer, head, read, moved = int(facts["layer"]), int(facts["head"]), position[target], position[source]
+        attention = cache[f"blocks.{layer}.attn.hook_pattern"][0, head, read, moved].detach()
+        assert facts["attention"] == pytest.approx(float(attention))
+        seen = {}
+
+        def see(_: object, __: object, values: torch.Tensor) -> None:
+            seen["values"] = values
+
+        def without(_: object, __: object, z: torch.Tensor) -> torch.Tensor:
+            z = z.clone()
+            with passes.held_model.aside():
+                z[:, read, head] -= attention * seen["values"][:, moved, head]
+            return z
+
+        attn = model.blocks[layer].attn
+        change = passes.zeros(2)
+        change[1, passes.columns(nodes.loc[[source]])] = -1
+        with ExitStack() as stack:
+            if not moves:
+                stack.callback(attn.hook_v.register_forward_hook(see).remove)
+                stack.callback(attn.hook_z.register_forward_hook(without).remove)
+            read_by = passes.read(passes.readings(change, held=True), nodes.loc[[target]])
+        return float(read_by[0, 0] - read_by[1, 0])
+
+    assert heads["layer"].nunique() == N_LAYERS and heads["head"].nunique() == 4
+    for _, facts in heads.sample(12, random_state=0).iterrows():
+        assert facts["carried"] == pytest.approx(edge(facts, True) - edge(facts, False), abs=1e-9)
+
+    drawn = graph.pruned()
+    rows = pd.Series(range(len(drawn.targets)), drawn.targets)
+    whole = drawn.edges[rows[drawn.head_edges["target"]], drawn.head_edges["source"]]
+    assert (whole != 0).all() and len(whole) == len(heads)
+    scores, kind = drawn.head_scores, drawn.nodes["kind"].to_numpy()
+    named = np.unique(scores[["query_node", "key_node"]])
+    latents = named[kind[named] == "latent"]
+    assert len(latents) > 5 and (drawn.edges[rows[latents]] != 0).any(1).all(), "what feeds them is known"
+    fewer = attribution_graph(model, IDS, transcoders(), max_latents=8, batch_size=16).pruned()
+    assert fewer.unexplained < 1e-12 and (fewer.nodes["kind"] == "latent").sum() > 8
+    sums = scores.groupby(["layer", "head", "query", "key"])["score"].sum()
+    assert len(sums) > 8
+    for (layer, head, query, key), score in sums.items():
+        of_keys = cache[f"blocks.{layer}.attn.hook_attn_scores"][0, head, query, : query + 1].detach()
+        others = cache[f"blocks.{layer}.attn.hook_pattern"][0, head, query, : query + 1].detach().clone()
+        others[key] = 0
+        assert score == pytest.approx(float(of_keys[key] - others @ of_keys / others.sum()), abs=1e-9)
 
 
 def test_attention_scores_are_sums_over_pairs(model: Transformer, graph: AttributionGraph) -> None:
@@ -372,6 +429,9 @@ def test_a_saved_graph_comes_back(graph: AttributionGraph, tmp_path) -> None:
     back, pruned = load_graph(tmp_path / "graph.json"), graph.pruned()
     pd.testing.assert_frame_equal(back.nodes, pruned.nodes, check_dtype=False)
     np.testing.assert_array_equal(back.edges, pruned.edges)
+    for table in ("head_edges", "head_scores"):
+        assert len(getattr(back, table)) > 20
+        pd.testing.assert_frame_equal(getattr(back, table), getattr(pruned, table), check_dtype=False)
     assert (back.tokens, back.hook_names, back.words) == (pruned.tokens, pruned.hook_names, pruned.words)
     content = json.loads((tmp_path / "graph.json").read_text())
     assert len({node["node_id"] for node in content["nodes"]}) == len(content["nodes"])
@@ -422,7 +482,7 @@ def test_the_page_draws_and_pins(graph: AttributionGraph, model: Transformer, ch
     assert "mine" in chromium.evaluate("location.hash")
     assert chromium.evaluate("document.querySelectorAll('#card input[type=range]').length") == 0  # nothing answers
     chromium.press("Escape")
-    assert "depends most on" in chromium.text("#card h3")[0]
+    assert "depends most on" in chromium.text("#card h2")[0]
     latents = "[...document.querySelectorAll('.node.latent')].slice(2, 4)"
     chromium.evaluate(f"{latents}[0].scrollIntoView({{block: 'center', inline: 'center'}})")
     ids = chromium.evaluate(f"{latents}.map((node) => node.dataset.id)")
@@ -432,6 +492,20 @@ def test_the_page_draws_and_pins(graph: AttributionGraph, model: Transformer, ch
     together = f"({{ ids }}) => ids.includes('{ids[0]}') && ids.includes('{ids[1]}')"
     assert chromium.evaluate(f"state.groups.some({together})")
     assert chromium.evaluate("state.pinned") is None
+    wrong = disagreements(effects)
+    assert 0 < chromium.evaluate("document.querySelectorAll('#wrong td:first-child').length") <= len(wrong)
+    chromium.click("#wrong div:last-child > table button")
+    assert "edge=" in chromium.evaluate("location.hash") and "measured" in chromium.text("#card p")[1]
+    moved = graph.head_edges.iloc[graph.head_edges["carried"].abs().argmax()]
+    ends = " ".join(np.array(graph.node_ids())[[int(moved["source"]), int(moved["target"])]])
+    chromium.evaluate(f"document.querySelector('[data-key=\"{ends}\"] + .meets').dispatchEvent({click})")
+    heading, *because = chromium.text("#card h3")
+    assert heading.startswith("carried from") and f"head {int(moved['layer'])}.{int(moved['head'])}" in because[0]
+    whole = chromium.text("#card table:nth-of-type(2) tr:last-child td:last-child")[0]
+    there = graph.head_scores[(graph.head_scores[["layer", "head"]] == moved[["layer", "head"]]).all(axis=1)]
+    there = there.groupby(["query", "key"])["score"].sum()
+    place = tuple(int(graph.nodes["position"][moved[end]]) for end in ("target", "source"))
+    assert float(whole.replace("−", "-")) == pytest.approx(there[place], rel=0.05)
     chromium.evaluate(f"(() => {{ {cut.format(30)} }})()")
     assert chromium.evaluate("document.querySelectorAll('.node').length") < drawn
     assert not chromium.complaints and not chromium.faint()
@@ -483,6 +557,17 @@ def test_a_damaged_graph_is_refused_in_one_line(graph: AttributionGraph, tmp_pat
     refused(links="no")
     refused(metadata={})
     refused(interp={**whole["interp"], "bias": []})
+    for table, changed in (
+        ("heads", {"source": ["nobody"]}),
+        ("heads", {"target": ["E_3_0"]}),
+        ("heads", {"attention": [None]}),
+        ("heads", {"head": [0.5]}),
+        ("heads", {"layer": [-1]}),
+        ("scores", {"query": [len(IDS)]}),
+        ("scores", {"score": []}),
+    ):
+        first = {name: cells[:1] for name, cells in whole["interp"][table].items()}
+        refused(interp={**whole["interp"], table: first | changed})
     file.write_text("{")
     with pytest.raises(ValueError, match=r"bad\.json"):
         load_graph(file)

@@ -69,31 +69,35 @@ report.bytes = (() => {
         found.push([sign, `${FRACTIONS[length][n]} ${scriptOf(name)}`, `${sign}: ${which} of ${an(name)}`]);
       } else {
         const letter = letterOf(bytes[k], script);
-        const of = letter ? `the end of ${letter}, if it is ${an(nameOf(script))}` : "a later byte of a character";
-        found.push([sign, letter ?? "…▯", `${sign}: ${of}`]);
+        const name = script === null ? "character" : nameOf(script);
+        const of = letter ? `the end of ${letter}, if it is ${an(name)}` : `a later byte of ${an(name)}`;
+        found.push([sign, letter ?? (script === null ? "…▯" : `… ${scriptOf(name)}`), `${sign}: ${of}`]);
       }
       k += n - 1;
     }
     return found;
   }
 
+  /* The parts of characters in a text, run by run, between its other pieces: [piece, parts, piece, …]. */
+  function divided(text, lead) {
+    const own = leadOf(text) ?? leadOfLetters(text) ?? lead;
+    return text.split(RUN).map((piece, k) => (k % 2 ? parts(piece, own) : piece));
+  }
+
   /* A text with its stray bytes drawn as parts of characters; the bytes themselves are there to be copied. */
   function drawn(text, lead = null) {
-    return text.split(RUN).flatMap((piece, k) => {
-      if (k % 2 === 0) return piece ? [piece] : [];
-      return parts(piece, lead ?? leadOf(text)).map(([sign, label, meaning]) => h("span.byte",
-        { role: "img", "aria-label": meaning, "data-part": label }, h("span.exact", null, sign)));
-    });
+    const element = ([sign, label, meaning]) => h("span.byte",
+      { role: "img", "aria-label": meaning, "data-part": label }, h("span.exact", null, sign));
+    return divided(text, lead).flatMap((piece, k) => (k % 2 ? piece.map(element) : piece || []));
   }
 
   /* The same as text, for pictures. */
-  const inLetters = (text, lead = null) => text.split(RUN).map((piece, k) =>
-    (k % 2 ? parts(piece, lead ?? leadOf(text)).map(([, label]) => label).join("") : piece)).join("");
+  const inLetters = (text, lead = null) =>
+    divided(text, lead).map((piece, k) => (k % 2 ? piece.map(([, label]) => label).join("") : piece)).join("");
 
   /* What the stray bytes of a token are; null if it has none. */
   const meaning = (token, lead = null) =>
-    token.split(RUN).filter((_, k) => k % 2).flatMap((run) => parts(run, lead ?? leadOf(token)))
-      .map(([, , said]) => said).join("; ") || null;
+    divided(token, lead).flatMap((piece, k) => (k % 2 ? piece.map(([, , said]) => said) : [])).join("; ") || null;
 
   /* Pieces of text with their tokens. A piece is one token, or several whose stray bytes make one character. */
   function pieces(words) {

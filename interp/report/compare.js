@@ -4,8 +4,9 @@
 
 report.views.compare = (() => {
   const { columns, verdictOf } = report.selection;
-  const { latents, ranked, has_text: hasText } = report.data.page;
+  const { latents, ranked, order, has_text: hasText } = report.data.page;
   const { open, byJaccard } = report.views.feature;
+  const N_HITS = 6;
   const N_EXAMPLES = 6;
   const N_STRONGEST = 3; // before those on other tokens
   const N_ALONE = 4;
@@ -25,26 +26,60 @@ report.views.compare = (() => {
   const about = (n) => (n < 100 ? format.significant(n, 2) : format.count(Number(n.toPrecision(2))));
   const isLatent = (text) => /^\d+$/.test(text ?? "") && Number(text) < latents;
 
-  /* The two features, as numbers that can be typed over. more: further features to compare with the first. */
-  function choice(named, more = []) {
-    const field = (name, text) => {
-      const value = isLatent(text) ? text : null;
-      return h("label", null, `${name} `,
-        h("input", { type: "number", min: 0, max: latents - 1, step: 1, required: true, value }));
-    };
-    const fields = [field("Compare feature", named[0]), field("with", named[1])];
+  /* The latents that a text names, the best first: a number, or words of a rule, a label or tokens. */
+  function namedBy(text) {
+    if (isLatent(text.trim())) return [Number(text)];
+    const terms = report.search.parse(text);
+    if (!terms.length) return [];
+    const fits = order.map((latent) => [latent, report.search.quality(terms, latent)]).filter(([, fit]) => fit);
+    return fits.sort(([, x], [, y]) => y - x).map(([latent]) => latent);
+  }
+
+  /* The two features, as fields for a number or words; a list below a field shows what they find. near: other features
+   * to compare with the first. */
+  function choice(named, near = []) {
+    const fields = [0, 1].map((k) => {
+      const value = isLatent(named[k]) ? named[k] : null;
+      const asked = { type: "search", autocomplete: "off", placeholder: "number or words", value };
+      const input = h("input", { ...asked, oninput: () => list(input.value), onkeydown });
+      const hits = h("ul.hits", { hidden: true });
+      const address = (latent) => `#compare/${named.map((text, at) => (at === k ? latent : text)).join("/")}`;
+      function list(text) {
+        const found = namedBy(text).slice(0, N_HITS);
+        const hit = (latent) => h("li", null,
+          h("a", { href: isLatent(named[1 - k]) ? address(latent) : `#compare/${latent}` }, String(latent)), " ",
+          h("span.rule", null, report.lead.brief(latent)));
+        hits.hidden = !text.trim();
+        hits.replaceChildren(...(found.length ? found.map(hit) : [h("li.muted", null, "no feature matches")]));
+      }
+      function onkeydown(event) {
+        const link = event.key === "ArrowDown" && hits.querySelector("a");
+        if (!link) return;
+        event.preventDefault();
+        link.focus();
+      }
+      const isOutside = (event) => !event.currentTarget.contains(event.relatedTarget);
+      const onfocusout = (event) => { hits.hidden ||= isOutside(event); };
+      return h("div.field", { onfocusout }, h("label", null, k ? "with " : "Compare feature ", input), hits);
+    });
     const go = (event) => {
       event.preventDefault();
-      location.hash = `#compare/${fields.map((one) => one.querySelector("input").value).join("/")}`;
+      const found = fields.map((one) => namedBy(one.querySelector("input").value)[0]);
+      if (found.every((latent) => latent !== undefined)) location.hash = `#compare/${found.join("/")}`;
     };
     return h("form.choice", { onsubmit: go }, fields,
       h("button", { type: "submit" }, "Compare"),
-      named.every(isLatent) ? h("a", { href: `#compare/${named[1]}/${named[0]}` }, "Swap") : null,
-      more.length
+      named.length === 2 && named.every(isLatent) ? h("a", { href: `#compare/${named[1]}/${named[0]}` }, "Swap") : null,
+      near.length
         ? h("span.others", null, h("span.muted", null, "or with "),
-          more.map(([row, measure]) => report.lead.linked([row], measure, (other) => `#compare/${named[0]}/${other}`)))
+          near.map(([row, measure]) => report.lead.linked([row], measure, (other) => `#compare/${named[0]}/${other}`)))
         : null);
   }
+
+  /* Links back to the features. */
+  const back = (named) => h("div.path", null,
+    h("a", { href: "#features" }, "All features"),
+    named.filter(isLatent).map((latent) => featureLink(latent, `‹ Feature ${latent}`)));
 
   /* The features that fire most with one and those nearest to it, but for the other that is shown, each with its number
    * and what that is. */
@@ -82,7 +117,7 @@ report.views.compare = (() => {
     const [named, theirs] = [a, b].map((latent) => (columns.explanation[latent] ?? "").match(QUOTED) ?? []);
     const both = [...new Set(named)].filter((token) => theirs.includes(token));
     return both.length
-      ? h("p.rule", null, h("span.muted", null, "in both rules: "), ruleText(both.join(", ")))
+      ? h("p.rule.shared", null, h("span.muted", null, "in both rules: "), ruleText(both.join(", ")))
       : null;
   }
 
@@ -184,18 +219,22 @@ report.views.compare = (() => {
     const of = (some, feature) => h("p.muted", null,
       `${format.count(some.length)} of the ${format.count(feature.examples.length)} examples stored`);
     const hasBoth = bothA.length + bothB.length > 0;
-    /* Led by the feature with more such examples stored, or the lower one (latent_pairs.py): its activations shade
-     * them, and the other's stand next to them. */
+    /* Led by the feature with more such examples stored, or the lower one (latent_pairs.py), whose activations the page
+     * holds on all their tokens; those of the other where it fires with it, and in sequences of its own examples. */
     const isByA = bothA.length > bothB.length || (bothA.length === bothB.length && a < b);
     const [some, latent, feature, at] = isByA ? [bothA, a, first, known[3]] : [bothB, b, second, known[4]];
+    const [name, other] = isByA ? [b, second] : [a, first];
     const others = new Map(at.map((place, k) => [feature.examples[place][1], known[5][k]]));
-    const beside = { valueOf: ([, row]) => others.get(row), isFirst: !isByA };
+    const beside = {
+      isFirst: !isByA, name, most: other.facts.max, valueOf: ([, row]) => others.get(row),
+      activationsOf: (one) => report.examples.activationsIn(one, other.examples, others.get(one[1])),
+    };
     return h("div.where", null,
       hasBoth ? null : h("p.muted", null, "Both fire in none of the examples stored."),
       column("a", `${a} fires, ${b} does not`, of(onlyA, first), list(onlyA, a, first)),
-      hasBoth ? column("both", "Both fire",
-        h("p.muted", null, `Shaded by ${latent}; ${format.count(some.length)} of its `
-          + `${format.count(feature.examples.length)} stored examples`),
+      hasBoth ? column(isByA ? "both" : "both.by-b", "Both fire",
+        h("p.muted", null, `${format.count(some.length)} of the ${format.count(feature.examples.length)} examples of `
+          + `${latent}, underlined by both; by ${name} outside the ring only where the page holds it`),
         h("p.scores", { "aria-hidden": "true" }, h("b.a", null, String(a)), h("b.b", null, String(b))),
         list(some, latent, feature, beside)) : null,
       column("b", `${b} fires, ${a} does not`, of(onlyB, second), list(onlyB, b, second)));
@@ -203,7 +242,7 @@ report.views.compare = (() => {
 
   /* Values of both by token, side by side on one scale; tokens that both lists have come first. A list holds the
    * largest values of one; if it is as long as `full`, the values that it lacks are below its last. */
-  function tokenTable(names, title, rows, write, full, note = "") {
+  function tokenTable(names, title, rows, lead, write, full, note = "") {
     const [one, two] = rows.map((list) => new Map(list));
     const tokens = [...new Set([...one.keys(), ...two.keys()])];
     const size = (token) => Math.max(Math.abs(one.get(token) ?? 0), Math.abs(two.get(token) ?? 0));
@@ -211,14 +250,15 @@ report.views.compare = (() => {
     const cell = (kind, list, token) => {
       const value = list.get(token);
       const last = [...list.values()].at(-1);
-      const below = list.size < full ? write(0) : `< ${write(last)}`;
+      const bound = () => h("span", { "data-tip": `below ${write(last)}, the last listed` }, "–");
+      const below = list.size < full ? write(0) : bound();
       const share = Math.abs(value ?? 0) / most;
       return h(`td.${kind}`, { "--share": share }, h("div", null, value === undefined
         ? h("small.muted", null, below)
         : [h("small", null, write(value)), h("i")]));
     };
     const line = (token) => h("tr", null,
-      cell("a", one, token), rowHead(tokenElement(word(token))), cell("b", two, token));
+      cell("a", one, token), rowHead(tokenElement(word(token), lead)), cell("b", two, token));
     const shared = tokens.filter((token) => one.has(token) && two.has(token));
     const alone = rows.map((list, k) => list.map(([token]) => token).filter((token) => ![two, one][k].has(token)));
     const groups = [shared, ...alone.map((list) => list.slice(0, N_ALONE))];
@@ -234,23 +274,23 @@ report.views.compare = (() => {
   const firedOn = ({ tokens, facts }) =>
     tokens.filter(([offset]) => offset === 0).map(([, token, n]) => [token, n / facts.n_active]);
 
-  /* Both histograms of activations on one scale: the share of firings in a decade's hundredth. */
+  /* Both histograms of activations on one scale: the share of a feature's firings in a tenth of a decade. */
   function histograms(pairs) {
-    const W = 400, H = 170, base = 140, left = 8;
+    const W = 400, H = 170, base = 140, left = 54, right = 8, top = 8;
     const shown = pairs.map(([, { histogram }]) => histogram).filter(({ counts }) => counts.length);
     if (!shown.length) return null;
     const low = Math.log(Math.min(...shown.map(({ edges }) => edges[0])));
     const high = Math.log(Math.max(...shown.map(({ edges }) => edges.at(-1))));
-    const x = (v) => left + ((Math.log(v) - low) / (high - low || 1)) * (W - 2 * left);
+    const x = (v) => left + ((Math.log(v) - low) / (high - low || 1)) * (W - left - right);
     const heights = ({ edges, counts }) => {
       const all = counts.reduce((sum, n) => sum + n, 0);
-      return counts.map((n, k) => n / all / Math.log(edges[k + 1] / edges[k]));
+      return counts.map((n, k) => n / all / (10 * Math.log10(edges[k + 1] / edges[k])));
     };
     const most = Math.max(...shown.flatMap(heights));
     const outline = ([, { histogram }], k) => {
       const { edges } = histogram;
       const steps = heights(histogram).map((share, bin) => {
-        const y = (base - (share / most) * (base - 8)).toFixed(1);
+        const y = (base - (share / most) * (base - top)).toFixed(1);
         return `L${x(edges[bin]).toFixed(1)},${y}L${x(edges[bin + 1]).toFixed(1)},${y}`;
       });
       const [first, last] = [edges[0] ?? 1, edges.at(-1) ?? 1].map((v) => x(v).toFixed(1));
@@ -264,27 +304,32 @@ report.views.compare = (() => {
       h("div.histogram.two", null,
         svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": "Histograms of activations" },
           pairs.map(outline),
-          svg("line", { class: "axis", x1: left, x2: W - left, y1: base, y2: base }),
+          svg("line", { class: "axis", x1: left, x2: W - right, y1: base, y2: base }),
           ticks.map(tick),
-          svg("text", { x: W / 2, y: H - 2, "text-anchor": "middle" }, "activation (log scale)"))),
+          svg("text", { x: left - 5, y: top + 9, "text-anchor": "end" }, format.percent(most)),
+          svg("text", { x: left - 5, y: base, "text-anchor": "end" }, "0"),
+          svg("text", { transform: `translate(9 ${(top + base) / 2}) rotate(-90)`, "text-anchor": "middle" },
+            "firings per ⅒ decade"),
+          svg("text", { x: (left + W) / 2, y: H - 2, "text-anchor": "middle" }, "activation (log scale)"))),
       h("p.below", null, pairs.map(([latent], k) => h(`span.key.${"ab"[k]}`, null, String(latent))),
-        "each as a share of its own firings"));
+        "shares of its own firings"));
   }
 
   function page(pairs, known) {
     const [[a, first], [b, second]] = pairs;
     const raisedBy = ({ logits }) => logits?.top ?? [];
     const beside = [histograms(pairs)];
+    const lead = report.lead.leadAround(first) ?? report.lead.leadAround(second);
     if (hasText) {
       beside.unshift(
-        tokenTable([a, b], "Fires on", [firedOn(first), firedOn(second)], tenths, N_TOKENS,
+        tokenTable([a, b], "Fires on", [firedOn(first), firedOn(second)], lead, tenths, N_TOKENS,
           "; shares of its firings"),
-        tokenTable([a, b], "Raises (direct logits)", [raisedBy(first), raisedBy(second)], format.fixed, 1));
+        tokenTable([a, b], "Raises (direct logits)", [raisedBy(first), raisedBy(second)], lead,
+          format.fixed, 1));
     }
     return [
       answer(pairs, known),
-      h("div.heads", null, head("a", a, first), head("b", b, second)),
-      inBothRules(a, b),
+      h("div.heads", null, head("a", a, first), head("b", b, second), inBothRules(a, b)),
       overlap(...pairs, known),
       examples(...pairs, known),
       h("div.beside", null, beside),
@@ -304,7 +349,7 @@ report.views.compare = (() => {
     if (!(named.length === 2 && named.every(isLatent))) {
       const wrong = named.find((text) => text && !isLatent(text));
       const missing = `There is no feature ${wrong}: features run from 0 to ${latents - 1}.`;
-      section.replaceChildren(choice(named), h("p.missing", null, wrong ? missing : "Name two features."));
+      section.replaceChildren(back(named), choice(named), h("p.missing", null, wrong ? missing : "Name two features."));
       return;
     }
     const both = named.map(Number);
@@ -313,7 +358,8 @@ report.views.compare = (() => {
     const known = await common(...pairs);
     await report.examples.load(features.flatMap((feature) => feature.examples));
     if (wanted !== argument) return;
-    section.replaceChildren(choice(named, near(features[0], both[1])), ...page(pairs, known).filter(Boolean));
+    section.replaceChildren(back(named), choice(named, near(features[0], both[1])),
+      ...page(pairs, known).filter(Boolean));
     section.dataset.latent = named[0];
   }
 

@@ -101,6 +101,15 @@ report.examples = (() => {
     hasText ? report.text.load(examples.map(sequenceOf)) : report.inputs.load(examples.map(([, row]) => row));
   const isLoaded = (one) => (hasText ? report.text.of(sequenceOf(one)) !== null : report.inputs.isThere(one[1]));
 
+  /* The activations of a latent in the sequence of an example, by their place: those of its own examples there, and
+   * `value` where the example fires. */
+  function activationsIn(one, own, value) {
+    const sparse = own.find((each) => sequenceOf(each) === sequenceOf(one))?.[4] ?? [];
+    const active = new Map();
+    for (let k = 0; k < sparse.length; k += 2) active.set(sparse[k], sparse[k + 1]);
+    return active.set(placeOf(one), value);
+  }
+
   /* The facts about an example whose text is loaded, for its copy. */
   function described(one, latent) {
     if (!hasText)
@@ -131,11 +140,15 @@ report.examples = (() => {
   /* The pieces of an example between two positions of its sequence, as elements, and which of them fires. Unless each
    * token must be separate, those between firings are one piece for each line. The bytes of a character that is cut in
    * two at either end are left out. isBroken: lines end where they do in the text. */
-  function shaded(one, from, to, most, isEach, isBroken) {
-    const firing = placeOf(one) - from,
-      active = new Map();
-    for (let k = 0, sparse = one[4]; k < sparse.length; k += 2) active.set(sparse[k] - from, sparse[k + 1]);
-    active.set(firing, valueOf(one));
+  function shaded(one, from, to, most, isEach, isBroken, beside) {
+    const firing = placeOf(one) - from;
+    const active = new Map(Array.from(activationsIn(one, [one], valueOf(one)), ([place, z]) => [place - from, z]));
+    const others = beside?.activationsOf?.(one) ?? new Map();
+    const isOn = (token) => active.has(token) || others.has(token + from);
+    const strongest = (own, among) => own.map((token) => among.get(token)).filter(Boolean)
+      .sort((a, b) => Math.abs(b) - Math.abs(a))[0];
+    const shareOf = (z, largest) =>
+      (z === undefined ? null : (Math.min(Math.abs(z) / largest, 1) ** SPREAD).toFixed(3));
     const tokens = report.text.of(sequenceOf(one)).subarray(from, to);
     let pieces = [];
     for (const { text, tokens: own } of report.bytes.pieces(Array.from(tokens, word))) {
@@ -146,7 +159,7 @@ report.examples = (() => {
         before.own = [...before.own, ...own];
         continue;
       }
-      const isPlain = !isEach && !own.some((token) => active.has(token)) && !NO_TEXT.test(text);
+      const isPlain = !isEach && !own.some(isOn) && !NO_TEXT.test(text);
       const last = pieces.at(-1);
       if (isPlain && last?.isPlain) last.text += text;
       else pieces.push({ text, own, isPlain });
@@ -158,17 +171,19 @@ report.examples = (() => {
     pieces = pieces.flatMap((piece) => (piece.isPlain && piece.text ? perLine(piece) : [piece]));
     const elements = pieces.map(({ text, own, isPlain }) => {
       if (isPlain) return h("span.token", null, isBroken ? inLines(text) : visible(text, 3, true));
-      const at = own
-        .map((token) => active.get(token))
-        .filter(Boolean)
-        .sort((a, b) => Math.abs(b) - Math.abs(a))[0];
-      const shade = at === undefined ? null : (Math.min(Math.abs(at) / most, 1) ** SPREAD).toFixed(3);
-      const kind = [NO_TEXT.test(text) ? "bdi.token" : "span.token", at !== undefined && ".on",
+      const at = strongest(own, active);
+      const other = strongest(own.map((token) => token + from), others);
+      const isActive = at !== undefined || other !== undefined;
+      const kind = [NO_TEXT.test(text) ? "bdi.token" : "span.token", isActive && ".on",
         own.includes(firing) && ".firing"]
         .filter(Boolean)
         .join("");
-      const attributes = { "data-value": at, "data-place": from + own.at(-1), "--shade": shade };
-      return h(kind, attributes, isBroken ? inLines(text) : visible(text, 3, at === undefined));
+      const attributes = { "data-value": at, "data-place": from + own.at(-1), "--shade": shareOf(at, most) };
+      if (other !== undefined) {
+        attributes["--other"] = shareOf(other, beside.most);
+        attributes["data-tip"] = `${beside.name}: ${format.significant(other)}`;
+      }
+      return h(kind, attributes, isBroken ? inLines(text) : visible(text, 3, !isActive));
     });
     return { elements, firing: pieces.findIndex(({ own }) => own.includes(firing)), pieces };
   }
@@ -249,14 +264,14 @@ report.examples = (() => {
 
   /* The text of an example as wide as is chosen. Tokens are not isolated, so that Hebrew and Arabic read as they are
    * written. */
-  function textOf(one, most, how) {
+  function textOf(one, most, how, beside) {
     if (!hasText) return h("div.text", null, report.inputs.element(one[1]), tagsOf(one));
     const [before, after] = AROUND[how],
       place = placeOf(one);
     const isBroken = how === "passage" || how === "whole";
     const ends = [Math.max(place - before, 0), Math.min(place + after + 1, n_ctx)];
     const [from, to] = how === "passage" ? withinLines(one, ends) : ends;
-    const { elements, firing, pieces } = shaded(one, from, to, most, how === "whole", isBroken);
+    const { elements, firing, pieces } = shaded(one, from, to, most, how === "whole", isBroken, beside);
     if (how === "line") return line(pieces, elements, firing, from === 0);
     const tokens = report.text.of(sequenceOf(one));
     const isEdge = (at) => /\n$|^<\|.*\|>$/.test(word(tokens[at])); // a text or a line ends with it or begins after it
@@ -267,9 +282,9 @@ report.examples = (() => {
   }
 
   /* The whole context of one example, with the facts about it. */
-  function opened(one, most, latent) {
+  function opened(one, most, latent, beside) {
     const next = hasText ? report.text.of(sequenceOf(one))[placeOf(one) + 1] : undefined,
-      text = textOf(one, most, "whole");
+      text = textOf(one, most, "whole", beside);
     const facts = h(
       "p.about",
       null,
@@ -328,7 +343,8 @@ report.examples = (() => {
     const draw = () => {
       if (!isLoaded(one)) return load([one]).then(draw);
       mark?.replaceChildren(...markOf(one, senses));
-      place.replaceChildren(isOpen ? opened(one, most, latent) : textOf(one, most, how ?? widthOf(feature)));
+      place.replaceChildren(isOpen ? opened(one, most, latent, beside)
+        : textOf(one, most, how ?? widthOf(feature), beside));
       if (more) place.append(more);
     };
     function showAlike(event) {
@@ -351,7 +367,7 @@ report.examples = (() => {
    *
    * how: as wide as is chosen for the page, where it is not given. senses: those that the examples are marked with.
    * alikeOf: gives the examples that one stands for. rest: what the button says after their number. beside: the
-   * activation of another feature at each, and whether that stands first: { valueOf, isFirst }. */
+   * activations of another feature at each and in its sequence, the largest, its name, and whether it stands first. */
   function list(latent, feature, examples, options = {}) {
     const { few = FEW, how, senses = [], alikeOf = () => [], beside, rest = "more" } = options;
     const most = feature.facts.max || 1;
@@ -459,6 +475,7 @@ report.examples = (() => {
   }
 
   return {
-    list, line, plainLine, snippet, load, copies, widths, valueOf, senseMark, senseOf, tokenOf, passageOf, onopen: null,
+    list, line, plainLine, snippet, load, copies, widths, valueOf, senseMark, senseOf, tokenOf, passageOf,
+    activationsIn, onopen: null,
   };
 })();

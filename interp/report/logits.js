@@ -11,12 +11,13 @@ report.logits = (() => {
   const nothing = (text) => h("p.missing", null, text);
   const largest = (...sides) => Math.max(...sides.flat().map(([, v]) => Math.abs(v)), 1e-12);
 
-  function bars(caption, rows, kind, most, lead) {
+  /* marks: makes what stands beside a token. */
+  function bars(caption, rows, kind, most, lead, marks) {
     const line = ([token, value]) =>
       h(
         "tr",
         null,
-        rowHead(tokenElement(word(token), lead)),
+        rowHead(tokenElement(word(token), lead), marks(token)),
         barCell(Math.abs(value) / most),
         h("td", null, format.fixed(value)),
       );
@@ -24,12 +25,13 @@ report.logits = (() => {
   }
 
   /* Tokens at both ends: [name, rows] of each, the first few of them. */
-  function ends([raised, raises], [lowered, lowers], lead, from = 0, to = N_FIRST, most = largest(raises, lowers)) {
+  function ends([raised, raises], [lowered, lowers], options = {}) {
+    const { lead = null, from = 0, to = N_FIRST, most = largest(raises, lowers), marks = () => null } = options;
     return h(
       "div.pair",
       null,
-      bars(raised, raises.slice(from, to), "positive", most, lead),
-      bars(lowered, lowers.slice(from, to), "negative", most, lead),
+      bars(raised, raises.slice(from, to), "positive", most, lead, marks),
+      bars(lowered, lowers.slice(from, to), "negative", most, lead, marks),
     );
   }
 
@@ -141,7 +143,7 @@ report.logits = (() => {
         h("summary", null, "What changes without it"),
         h("table.plain.effects", null, headElement(["", "", "this feature", term("null")]), h("tbody", null, rows)),
         h("p.below", null, legend, "The null, shaded, is an equally large change along other features."),
-        ends(["made likelier by it", likelier], ["made less likely", lessLikely], lead)),
+        ends(["made likelier by it", likelier], ["made less likely", lessLikely], { lead })),
     ];
   }
 
@@ -182,6 +184,15 @@ report.logits = (() => {
     });
   }
 
+  /* A function that makes the marks of the senses whose firings a token often follows. */
+  function marksOf({ senses, sense_tokens: around }) {
+    const follows = (senses ?? []).map(({ following }, k) => {
+      const after = (around?.[k] ?? []).filter(([offset]) => offset === 1).map(([, token]) => token);
+      return new Set([...following, ...after]);
+    });
+    return (token) => follows.flatMap((tokens, k) => (tokens.has(token) ? [report.examples.senseMark(k, null)] : []));
+  }
+
   function logits(feature) {
     if (!feature.logits) {
       const why = report.data.page.logits;
@@ -193,11 +204,15 @@ report.logits = (() => {
       ["positive logits", top],
       ["negative logits", bottom],
     ];
-    const rest = top.length > N_FIRST ? ends(...sides, lead, N_FIRST, top.length, largest(top, bottom)) : null;
+    const marks = marksOf(feature);
+    const all = { lead, marks, most: largest(top, bottom) };
+    const rest = top.length > N_FIRST ? ends(...sides, { ...all, from: N_FIRST, to: top.length }) : null;
+    const isMarked = [...top, ...bottom].some(([token]) => marks(token).length);
     const more = h("summary", null, "More tokens, and the whole vocabulary");
     const byChance = report.lead.byChance(feature);
     return [
-      ends(...sides, lead),
+      ends(...sides, { ...all, most: undefined }),
+      isMarked ? h("p.below", null, "A letter marks a token that often follows firings of that sense.") : null,
       byChance ? h("p.below", null, `${byChance[0].toUpperCase()}${byChance.slice(1)}.`) : null,
       h("details", null, more, rest, spread(feature.logits, lead)),
     ];

@@ -240,7 +240,7 @@ function tokenElement(token, lead = null) {
     "data-tip": parts,
   };
   const kind = /^\p{M}/u.test(token) ? "bdi.token.combining" : "bdi.token";
-  return h(kind, named, visible(token, 3, false, lead ?? report.bytes.leadOf(token)));
+  return h(kind, named, visible(token, 3, false, lead));
 }
 
 /* A rule in words. What stands in its quotes keeps its writing direction to itself, and its spaces and tabs are drawn,

@@ -29,6 +29,50 @@ def test_two_features_are_compared_at_an_address_of_their_own(browser, address):
     assert browser.text("#compare .heads h2") == ["Feature 3", f"Feature {nearest}"]
 
 
+def test_words_find_the_features_to_compare_and_the_way_back(browser, address):
+    browser.open(f"{address}#compare/3/2")
+    browser.evaluate("document.querySelectorAll('#compare input')[1].focus()")
+    typed = "(() => {{ const e = document.activeElement; e.value = {}; e.dispatchEvent(new Event('input')); }})()"
+    browser.evaluate(typed.format("'w1'"))
+    hits = "#compare .hits:not([hidden])"
+    found = browser.evaluate(f"Array.from(document.querySelectorAll('{hits} a'), (e) => e.getAttribute('href'))")
+    assert found and all(address.startswith("#compare/3/") for address in found)
+    assert "w1" in browser.text(f"{hits} .rule")[0]
+    browser.press("ArrowDown")
+    assert browser.evaluate("document.activeElement.getAttribute('href')") == found[0]
+    browser.evaluate("document.querySelectorAll('#compare input')[1].focus()")
+    browser.evaluate(typed.format("'no such words'"))
+    assert browser.text(f"{hits} li") == ["no feature matches"]
+    browser.evaluate("document.activeElement.blur()")
+    assert not browser.text(hits)
+    back = "Array.from(document.querySelectorAll('#compare .path a'), (e) => e.getAttribute('href'))"
+    assert browser.evaluate(back) == ["#features", "#feature/3", "#feature/2"]
+
+
+def test_where_both_fire_each_token_is_underlined_by_both(browser, address):
+    browser.open(f"{address}#compare/3/2")
+    shown = """(() => {
+        const one = [-1, 19, null, 2, [3, 2, 5, 1]], own = [[0, 16, null, 1, [0, 1, 4, 0.5]], [0, 40, null, 1, [8, 1]]];
+        const activations = Array.from(report.examples.activationsIn(one, own, 0.8));
+        const beside = { valueOf: () => 0.8, name: 7, most: 1, activationsOf: () => new Map(activations) };
+        const feature = { facts: { max: 2 }, examples: [] };
+        const list = report.examples.list(3, feature, [one], { how: "line", beside });
+        document.querySelector("#compare .where section").replaceChildren(list);
+        const on = Array.from(list.querySelectorAll(".on"), ({ dataset, style }) =>
+            [Number(dataset.place), style.getPropertyValue("--shade"), style.getPropertyValue("--other"),
+             dataset.tip ?? ""]);
+        return [activations, on];
+    })()"""
+    activations, on = browser.evaluate(shown)
+    assert activations == [[0, 1], [4, 0.5], [3, 0.8]], "of its own example in this sequence, and where both fire"
+    assert on == [
+        [0, "", "1.000", "7: 1"],
+        [3, "1.000", f"{0.8**1.6:.3f}", "7: 0.8"],
+        [4, "", f"{0.5**1.6:.3f}", "7: 0.5"],
+        [5, f"{0.5**1.6:.3f}", "", ""],
+    ]
+
+
 def test_a_pair_without_counts_shows_the_bounds_that_are_known(browser, address):
     nearest = "[...one.neighbours, ...one.coactivations].map(([other]) => other)"
     far = f"""(async () => {{
@@ -54,6 +98,10 @@ def test_a_comparison_of_what_is_not_there_says_so(browser, address, asked, said
     browser.open(f"{address}#compare{asked}")
     assert said in browser.text("#compare .missing")[0]
     field = "document.querySelectorAll('#compare input')"
+    browser.evaluate(f"{field}[0].value = 4; {field}[1].value = 'rule:1233'")
+    browser.click("#compare button")
+    browser.wait("location.hash === '#compare/4/5'")
+    browser.wait("document.getElementById('compare').dataset.latent === '4'")
     browser.evaluate(f"{field}[0].value = 4; {field}[1].value = 7")
     browser.click("#compare button")
     browser.wait("document.getElementById('compare').dataset.latent === '4'")

@@ -18,7 +18,6 @@ from interp.figures.theme import (
     BLUE,
     GREY,
     INK,
-    ORANGE,
     VERDICT_COLOURS,
     coloured,
     decades,
@@ -54,7 +53,7 @@ UNITS = {
 @figure
 def density_histogram(features: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figure:
     """Draw log10 of the share of tokens on which each latent fires. Dead latents stand apart as a spike on the left,
-    truncated if it is more than 1.5 × the highest bin, and the range below ULTRA_LOW is shaded. A mapping (name →
+    truncated if it is more than 1.5 × the highest bin, and a bracket spans the range below ULTRA_LOW. A mapping (name →
     table) overlays dictionaries or checkpoints as lines."""
     named = [(*entry, np.nan_to_num(entry[1]["density"].to_numpy(float))) for entry in coloured(features, "density")]
     densities = {name: d for name, _, _, d in named}
@@ -78,13 +77,16 @@ def density_histogram(features: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go
         else:
             fig.add_scatter(x=edges[:-1], y=counts, mode="lines", line={"shape": "hv", "color": colour}, name=name)
             fig.add_scatter(x=[spike], y=[heights[name]], mode="markers", marker_color=colour, showlegend=False)
-    numbers = [f"{n:,}<br>{n / max(len(densities[name]), 1):.1%}" for name, n in dead.items()]
+    numbers = [f"{n:,} ({n / max(len(densities[name]), 1):.1%})" for name, n in dead.items()]
     if len(named) > 1:
         inks = [f'<span style="color:{hue}">{n:,}</span>' for n, hue in zip(dead.values(), colours, strict=True)]
         numbers = inks if is_cut and len(named) <= MAX_NAMED else []
-    text = "<br>".join(["dead", *["cut off"] * is_cut, *numbers])
+    text = "dead, cut off" if is_cut else "dead"
+    text = f"{text}: {numbers[0]}" if len(named) == 1 else "<br>".join([text, *numbers])
     position = {
-        "x": spike,
+        "x": spike - WIDE / 2,
+        "xanchor": "left",
+        "align": "left",
         "y": max(heights.values(), default=0),
         "yanchor": "bottom",
         "yshift": 3 + 3 * (len(named) > 1),
@@ -97,9 +99,14 @@ def _mark_ultra_low(fig: go.Figure, densities: Mapping[str, np.ndarray], left: f
     counts = {name: int(((d > 0) & (d < ULTRA_LOW)).sum()) for name, d in densities.items()}
     text = "<br>".join(f"{name} {n:,}".strip() for name, n in counts.items()) if len(counts) <= MAX_NAMED else ""
     threshold = float(np.log10(ULTRA_LOW))
-    fig.add_vrect(x0=left, x1=threshold, fillcolor=ORANGE, opacity=0.14, line_width=0, layer="below")
-    position = {"x": threshold, "y": 1, "yref": "y domain", "xanchor": "right", "yanchor": "top", "align": "right"}
-    fig.add_annotation(text=f"ultra-low<br>{text}", showarrow=False, font_size=11, **position)
+    line = {"type": "line", "yref": "y domain", "line": {"color": GREY, "width": 1.2}}
+    top = 0.9  # above the bars, of which the range has few
+    fig.add_shape(x0=left, x1=threshold, y0=top, y1=top, **line)
+    for end in (left, threshold):
+        fig.add_shape(x0=end, x1=end, y0=top, y1=top - 0.03, **line)
+    position = {"x": (left + threshold) / 2, "y": top + 0.01, "yref": "y domain", "yanchor": "bottom"}
+    text = f"ultra-low: {text}" if len(counts) == 1 else "<br>".join(filter(None, ["ultra-low", text]))
+    fig.add_annotation(text=text, showarrow=False, font_size=11, **position)
     ticks = list(range(int(np.ceil(left)), 1))
     styled(fig, "Firing density of the latents", x="density (log₁₀ of the share of tokens)", y="latents")
     fig.update_xaxes(tickangle=0, tickvals=[spike, *ticks], ticktext=["none", *map(minus, ticks)])

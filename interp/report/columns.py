@@ -5,6 +5,7 @@ to load before the first paint.
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,14 +40,16 @@ SURELY_LEARNT = 0.9
 def table_columns(
     store: FeatureStore, features: pd.DataFrame, ranking: pd.DataFrame, effects: pd.DataFrame | None = None
 ) -> dict[str, list]:
-    """Return the table as column → list over the latents. Verdicts and labels are given as indices into their lists of
-    names. A label that a latent detects with an F1 below MIN_F1 is left out.
+    """Return the table as column → list over the latents. Verdicts, labels and kinds of text are given as indices into
+    their lists of names. A label that a latent detects with an F1 below MIN_F1 is left out. A latent's kind of text is
+    its label in `surroundings`. Of its commonest tokens, `stored` tells by a bit each which are those of an example.
     ranking: `ReportInputs.verdicts`; effects: one row for each latent that was ablated."""
     tested = ranking.mask(ranking["verdict"].isin(WITHOUT_SCORES))
     verdicts, verdict = _coded(ranking["verdict"])
     named = features["best_label"].where(features["best_label_f1"] >= MIN_F1) if "best_label" in features else None
     labels, label = _coded(pd.Series(None, features.index, dtype=object) if named is None else named)
-    top = top_tokens(store, N_TOKENS)
+    tokens, stored = top_tokens(store, N_TOKENS), stored_tokens(store, N_TOKENS)
+    kinds, kind = _coded(pd.Series(surroundings(store), dtype=object).reindex(features.index))
     ablated = pd.DataFrame(index=features.index)
     if effects is not None:
         ablated = effects.set_index("latent").reindex(features.index)
@@ -68,7 +71,10 @@ def table_columns(
         "density": _numbers(features, "density"),
         "max": _numbers(features, "max"),
         "fvu_rise": _numbers(features, "fvu_rise"),
-        "tokens": [top.get(latent, []) for latent in range(len(features))],
+        "tokens": [tokens.get(latent, []) for latent in range(len(features))],
+        "stored": [stored.get(latent, 0) for latent in range(len(features))],
+        "kinds": kinds,
+        "kind": kind,
         "label": label,
         "label_f1": _numbers(features, "best_label_f1"),
     }
@@ -76,14 +82,42 @@ def table_columns(
 
 def top_tokens(store: FeatureStore, n: int) -> dict[int, list[str]]:
     """Return, as text, the `n` tokens on which each latent fires most often."""
+    top: dict[int, list[str]] = {}
+    for latent, token in _commonest(store, n):
+        top.setdefault(latent, []).append(store.vocab[token])
+    return top
+
+
+def stored_tokens(store: FeatureStore, n: int) -> dict[int, int]:
+    """Return for each latent the sum of 2^k over the places k among its `top_tokens` whose token is that of one of its
+    stored examples."""
+    examples = store.sql('select distinct latent, "row" from examples')
+    fires_on = store.tokens.reshape(-1).numpy()[examples["row"].to_numpy(np.int64)].tolist()
+    pairs = set(zip(examples["latent"].tolist(), fires_on, strict=True))
+    bits = dict.fromkeys(examples["latent"].tolist(), 0)
+    places = Counter[int]()
+    for latent, token in _commonest(store, n):
+        bits[latent] = bits.get(latent, 0) + (((latent, token) in pairs) << places[latent])
+        places[latent] += 1
+    return bits
+
+
+def _commonest(store: FeatureStore, n: int) -> list[tuple[int, int]]:
+    """Return each latent with each of the `n` token ids on which it fires most often, the commonest first."""
     tokens = store.sql(f"""
         select latent, token from tokens where "offset" = 0
         qualify row_number() over (partition by latent order by n desc, token) <= {n}
         order by latent, n desc, token""")
-    top: dict[int, list[str]] = {}
-    for latent, token in zip(tokens["latent"].tolist(), tokens["token"].tolist(), strict=True):
-        top.setdefault(latent, []).append(store.vocab[token])
-    return top
+    return list(zip(tokens["latent"].tolist(), tokens["token"].tolist(), strict=True))
+
+
+def surroundings(store: FeatureStore) -> dict[int, str]:
+    """Return each latent with the label that holds at half of its firings or more; of several such labels, the
+    rarest."""
+    inside = store.sql("""
+        select latent, label from labels where precision >= 0.5
+        qualify row_number() over (partition by latent order by precision / n_label desc, label) = 1""")
+    return dict(zip(inside["latent"].tolist(), inside["label"].tolist(), strict=True))
 
 
 def _coded(column: pd.Series) -> tuple[list[str], list[int | None]]:

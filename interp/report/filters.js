@@ -21,7 +21,8 @@ report.applied = (() => {
     const removable = Object.keys(state.ranges).map(ofRange);
     if (state.part) removable.push(["A part of the map", () => set({ part: "" })]);
     if (!isComplete) return removable;
-    const rest = [["query", (text) => `“${text}”`], ["starred", () => "starred"], ["label", format.words]];
+    const rest = [["query", (text) => `“${text}”`], ["starred", () => "starred"], ["label", format.words],
+      ["kind", (kind) => `in ${format.words(kind)}`]];
     return [...rest.filter(([key]) => state[key]).map(([key, words]) => [words(state[key]), () => set({ [key]: "" })]),
       ...state.verdict.map((name) => [format.verdict(name), () => toggle(name)]), ...removable];
   }
@@ -42,9 +43,28 @@ report.applied = (() => {
   };
 })();
 
+/* A line that follows the search: where the word that is searched is a kind of text, how many features fire mostly in
+ * it, to be selected instead. */
+report.otherwise = () => {
+  const { columns, state, isIdle, set, onchange } = report.selection;
+  const place = h("span.otherwise");
+  const show = () => {
+    const wanted = state.query.trim().toLowerCase();
+    const k = columns.kinds.findIndex((name) => format.words(name).toLowerCase() === wanted);
+    place.hidden = k < 0 || Boolean(state.kind);
+    if (place.hidden) return;
+    const name = columns.kinds[k];
+    const n = columns.kind.reduce((sum, own, i) => sum + (own === k && !isIdle(i)), 0);
+    place.replaceChildren(h("button.link", { type: "button", onclick: () => set({ query: "", kind: name }) },
+      `${format.count(n)} fire mostly in ${format.words(name)}`));
+  };
+  onchange(show);
+  show();
+  return place;
+};
+
 report.filters = (() => {
-  const { latents } = report.data.page;
-  const { columns, KEYS, state, verdictOf, set, setRange, sortBy, toggle, counts, order, onchange } = report.selection;
+  const { columns, KEYS, state, set, setRange, sortBy, toggle, counts, order, onchange } = report.selection;
   const HINT = "Words are looked for in tokens, explanations and labels; tok:, rule: and label: look in one of them, "
     + '#12 is a feature\'s number, "quotes" keep spaces, and 123 is not found in 1233';
   const MATCHES = "Features whose most common token is the search term; then those with it as a word of their rule "
@@ -56,29 +76,54 @@ report.filters = (() => {
       : "First some different ones worth a look; then those surely with one meaning, single-token, unsure, faint and "
         + "dead ones; within each group by F1.";
 
+  /* The chips of the verdicts and of the stars, each with how many of the result it would leave. */
   function chips() {
-    const counted = new Map(columns.verdicts.map((verdict) => [verdict, 0]));
-    for (let i = 0; i < latents; i++) counted.set(verdictOf(i), counted.get(verdictOf(i)) + 1);
     const known = Object.keys(report.data.page.verdicts);
-    const names = [...counted.keys()].sort((a, b) => (known.indexOf(a) + 99) % 99 - (known.indexOf(b) + 99) % 99);
-    const chip = (data, onclick, ...text) => (
-      h("button.chip", { type: "button", "aria-pressed": "false", ...data, onclick }, ...text)
-    );
-    const ofVerdict = (verdict) => {
-      const number = h("span.number", null, format.count(counted.get(verdict)));
-      return chip({ "data-verdict": verdict }, () => toggle(verdict), verdictElement(verdict), number);
+    const names = [...columns.verdicts].sort((a, b) => (known.indexOf(a) + 99) % 99 - (known.indexOf(b) + 99) % 99);
+    const numbers = [];
+    const chip = (data, onclick, facet, part, text) => {
+      const number = h("span.number");
+      numbers.push([number, facet, part]);
+      return h("button.chip", { type: "button", "aria-pressed": "false", ...data, onclick }, text, number);
     };
-    const n = h("span.number");
-    const count = () => { n.textContent = format.count(report.notes.starred()); };
-    report.notes.listen(count);
+    const ofVerdict = (verdict) => chip({ "data-verdict": verdict }, () => toggle(verdict), "verdict",
+      columns.verdicts.indexOf(verdict), verdictElement(verdict));
+    const count = () => {
+      for (const [number, facet, part] of numbers) {
+        const n = counts(facet)[part];
+        number.textContent = format.count(n);
+        number.parentElement.classList.toggle("none", !n);
+      }
+    };
+    const countIfShown = () => document.body.dataset.view === "features" && count();
+    report.notes.listen(countIfShown);
+    window.addEventListener("hashchange", countIfShown);
+    onchange(count);
+    const all = [...names.map(ofVerdict),
+      chip({ "data-starred": "1" }, () => set({ starred: state.starred ? "" : "1" }), "starred", 0, "★ starred")];
     count();
-    return [...names.map(ofVerdict),
-      chip({ "data-starred": "1" }, () => set({ starred: state.starred ? "" : "1" }), "★ starred", n)];
+    return all;
   }
 
-  function select(name, choices, first) {
-    return h("select", { "aria-label": first, "data-state": name, onchange() { set({ [name]: this.value }); } },
-      h("option", { value: "" }, first), choices.map(([value, text]) => h("option", { value }, text)));
+  /* One choice of a label that features detect, or of a kind of text in which they fire. */
+  function kinds() {
+    const { labels, kinds: within } = columns;
+    if (!labels.length && !within.length) return null;
+    const group = (key, title, names) => (names.length
+      ? h("optgroup", { label: title }, names.map((name) => h("option", { value: `${key}:${name}` },
+        `${key === "kind" ? "in " : ""}${format.words(name)}`)))
+      : null);
+    const field = h("select", { "aria-label": "Label or kind of text", onchange() {
+      const [key, ...rest] = this.value.split(":");
+      set({ label: "", kind: "", ...(key ? { [key]: rest.join(":") } : {}) });
+    } }, h("option", { value: "" }, "Any text"),
+    group("label", "Detects the label", labels), group("kind", "Fires mostly in", within));
+    const show = () => {
+      field.value = state.kind ? `kind:${state.kind}` : state.label ? `label:${state.label}` : "";
+    };
+    onchange(show);
+    show();
+    return field;
   }
 
   /* Powers of ten between the edges, written as such. */
@@ -152,7 +197,6 @@ report.filters = (() => {
   return (count, setCompact) => {
     const ranges = h("div.ranges", null, histograms());
     const isRoomy = matchMedia("(min-width: 641px) and (min-height: 1000px)").matches;
-    const labels = columns.labels.map((label) => [label, format.words(label)]);
     return h("div.controls", null,
       h("div.filters", null,
         h("input", {
@@ -171,12 +215,12 @@ report.filters = (() => {
             location.hash = `#feature/${order()[0]}`;
           },
         }),
-        labels.length ? select("label", labels, "Any label") : null, ordering(),
+        kinds(), ordering(),
         switchOf("ranged", "Ranges", "histograms of the features, to choose a range of", isRoomy, (on) => {
           ranges.hidden = !on;
         }),
         switchOf("compact", "Compact", "one line a feature", false, setCompact),
-        count),
+        report.otherwise(), count),
       h("div.chips", { role: "group", "aria-label": "Filter by verdict" }, chips()),
       ranges,
       report.applied());

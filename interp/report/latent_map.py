@@ -2,9 +2,11 @@
 
 UMAP (McInnes et al. 2018) with the cosine metric, seeded, on one thread, so that the same decoder gives the same map.
 If there are too few latents for UMAP's neighbourhood graph, they are projected on their first two principal components.
-A part is named by the common part of the rules of most latents in a cluster, and of few others.
+A kind of text is named where its latents lie densest, and a cluster by a token that the rules of many of its latents
+name, and those of few others.
 """
 
+import math
 import re
 import warnings
 from collections import Counter
@@ -14,7 +16,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from interp.features.feature_store import FeatureStore
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import number
 from interp.statistics.directions import unit_rows
@@ -26,41 +27,47 @@ in the same kind of text; 25 % with the usual 5 and 200 epochs, 32 % by the cosi
 LATENTS_EACH = (100, 30, 8)
 """Latents a cluster on average, of the map as a whole and of it looked at more closely, twice."""
 MAX_CLUSTERS = 500
+MAX_NAME = 24
+"""Characters of a name, its quotes included."""
+BANDWIDTH = 0.05
+"""Of the densities that decide the place of a name; the farthest latent lies at distance 1."""
+MAX_SAMPLED = 1000
+"""Points of each density."""
 MIN_LATENTS = 2
 MIN_SHARE = 0.1
 MIN_LIFT = 3.0
-"""The fewest latents of a cluster that have its name and the least share of them, and how many times the share among
-all that is."""
+"""The fewest latents of a cluster that have its token and the least share of them, and how many times the share among
+all that is. A kind of text is named from MIN_SHARE of the latents of a cluster of the whole on."""
 WIDE = 4 / 3
 """Width of the map by its height: about the frame's on a screen. The axes of UMAP have no meaning of their own."""
 _MUTE = re.compile(r'"[\W_]*[a-zA-Z0-9]?[\W_]*"|"[a-z]{2,3}"')
 """A token of one letter or none, or a short ending of a word, which is uninformative as a name."""
+_TOKEN = re.compile(r'"[^"]+"')
 _CUT = re.compile(r"[0-9a-f]{2}⟩")
 """A byte of a cut character."""
 _BETWEEN = re.compile(r'(?<="), (?:or )?|(?<=") or |, or ')
 
 
-def map_payload(inputs: ReportInputs, explanations: Sequence[str], seed: int) -> dict[str, Any]:
+def map_payload(
+    inputs: ReportInputs, kinds: Sequence[str | None], explanations: Sequence[str], seed: int
+) -> dict[str, Any]:
     """Return the latents that fire, with their coordinates; without decoder directions, the reason why there is not a
-    map."""
+    map. kinds: of text, one for each latent (`columns.surroundings`)."""
     W_dec = inputs.store.W_dec
     latents = np.flatnonzero(inputs.features["n_active"] > 0).tolist()
     if W_dec is None or not latents:
         why = "this feature store has no decoder directions (W_dec)" if W_dec is None else "no feature fires"
         return {"missing": f"There is no map: {why}."}
     points = decoder_layout(np.asarray(W_dec, dtype=np.float32)[latents], seed=seed)
-    within = surroundings(inputs.store)
-    labels = [within.get(latent) for latent in latents]
-    known = sorted(set(within.values()))
     x, y = ([number(value, 4) for value in axis] for axis in points.T)
     return {
         "latents": latents,
         "x": x,
         "y": y,
-        "labels": known,
-        "inside": [None if label is None else known.index(label) for label in labels],
         "way": "UMAP" if len(latents) >= MIN_FOR_UMAP else "PCA",
-        "names": map_names(points, labels, [explanations[latent] for latent in latents], seed=seed),
+        "names": map_names(
+            points, [kinds[latent] for latent in latents], [explanations[latent] for latent in latents], seed=seed
+        ),
     }
 
 
@@ -119,19 +126,26 @@ def _pca(rows: np.ndarray) -> np.ndarray:
 
 def map_names(
     points: Float[np.ndarray, "latent 2"],
-    labels: Sequence[str | None],
+    kinds: Sequence[str | None],
     explanations: Sequence[str],
     *,
     seed: int = 0,
 ) -> list[list]:
-    """Return [x, y, name, level] of the clusters of k-means; level is a place in LATENTS_EACH. A cluster's name
-    describes most of its latents and few others. Each name is given once, to the cluster of the coarsest level in which
-    it counts most. The other clusters get their next best name, or none."""
+    """Return [x, y, name, level]: the kinds of text, the commonest first, at level 0; then a token in quotes for each
+    cluster of k-means, whose level is a place in LATENTS_EACH. A cluster's token is named by the rules of many of its
+    latents and of few others. Each token is given once, to the cluster of the coarsest level in which it counts most.
+    The other clusters get their next best token, or none. A name stands where the latents that have it are at home."""
     from sklearn.cluster import KMeans
 
-    phrases_of = [_phrases(label, text) for label, text in zip(labels, explanations, strict=True)]
-    overall = Counter(phrase for phrases in phrases_of for phrase in phrases)
-    named, used = list[list](), set[str]()
+    of_kind = Counter(kind for kind in kinds if kind is not None)
+    named = list[list]()
+    for kind, n in of_kind.most_common():
+        if MIN_SHARE * LATENTS_EACH[0] <= n < len(points):
+            x, y = _home(points[[i for i, own in enumerate(kinds) if own == kind]], points)
+            named.append([number(x), number(y), kind.replace("_", " "), 0])
+    tokens_of = [_tokens(text) for text in explanations]
+    overall = Counter(token for tokens in tokens_of for token in tokens)
+    used = set[str]()
     for level, n_latents in enumerate(LATENTS_EACH):
         k = min(MAX_CLUSTERS, len(points) // n_latents)
         if k < 2 or not overall:
@@ -140,32 +154,35 @@ def map_names(
         candidates = list[tuple[int, str, int]]()
         for c in range(k):
             members = np.flatnonzero(cluster == c)
-            counts = Counter(phrase for i in members for phrase in phrases_of[i])
+            counts = Counter(token for i in members for token in tokens_of[i])
             least = max(MIN_LATENTS, MIN_SHARE * len(members))
-            telling = {name: n for name, n in counts.items() if n >= least}
+            telling = {token: n for token, n in counts.items() if n >= least}
             lift = MIN_LIFT * len(members) / len(points)
-            candidates += [(-n, name, c) for name, n in telling.items() if n >= lift * overall[name]]
+            candidates += [(-n, token, c) for token, n in telling.items() if n >= lift * overall[token]]
         done = set[int]()
-        for _, name, c in sorted(candidates):
-            if name not in used and c not in done:
-                used.add(name)
+        for _, token, c in sorted(candidates):
+            if token not in used and c not in done:
+                used.add(token)
                 done.add(c)
-                x, y = np.median(points[[i for i in np.flatnonzero(cluster == c) if name in phrases_of[i]]], axis=0)
-                named.append([number(x), number(y), name, level])
+                x, y = _home(points[[i for i in np.flatnonzero(cluster == c) if token in tokens_of[i]]], points)
+                named.append([number(x), number(y), token, level])
     return named
 
 
-def surroundings(store: FeatureStore) -> dict[int, str]:
-    """Return each latent with the label that holds at half of its firings or more; of several such labels, the
-    rarest."""
-    inside = store.sql("""
-        select latent, label from labels where precision >= 0.5
-        qualify row_number() over (partition by latent order by precision / n_label desc, label) = 1""")
-    return dict(zip(inside["latent"].tolist(), inside["label"].tolist(), strict=True))
+def _home(points: Float[np.ndarray, "latent 2"], every: Float[np.ndarray, "other 2"]) -> Float[np.ndarray, " 2"]:
+    """Return the point at which the density of the points, times their share of the density of all, is largest. The
+    densities of many points are those of even samples."""
+    sample, others = (some[:: math.ceil(len(some) / MAX_SAMPLED)].astype(np.float64) for some in (points, every))
+
+    def density(some: np.ndarray) -> np.ndarray:
+        squared = ((sample[:, None] - some[None]) ** 2).sum(-1)
+        return np.exp(-squared / (2 * BANDWIDTH**2)).mean(1)
+
+    own, among = density(sample) * len(points), density(others) * len(every)
+    return sample[(own**2 / np.maximum(among, own)).argmax()]
 
 
-def _phrases(label: str | None, explanation: str) -> set[str]:
-    """Return the label in words, and the parts that an explanation joins by "or", without uninformative ones."""
-    phrases = {part for part in _BETWEEN.split(explanation) if part and not _CUT.search(part)}
-    telling = {part for part in phrases if not _MUTE.fullmatch(part)}
-    return telling | ({label.replace("_", " ")} if label else set())
+def _tokens(explanation: str) -> set[str]:
+    """Return the tokens in quotes that an explanation joins by "or", without long and uninformative ones."""
+    parts = (part for part in _BETWEEN.split(explanation) if _TOKEN.fullmatch(part) and not _CUT.search(part))
+    return {part for part in parts if not _MUTE.fullmatch(part) and len(part) <= MAX_NAME}

@@ -3,7 +3,7 @@
 "use strict";
 
 report.views.map = (() => {
-  const { columns, verdictOf, has, hasNone, order, onchange, set } = report.selection;
+  const { columns, state, verdictOf, kindOf, has, hasNone, order, counts, onchange, set, toggle } = report.selection;
   const WAYS = {
     label: "kind of text",
     verdict: "verdict",
@@ -14,27 +14,29 @@ report.views.map = (() => {
     "Map of the decoder: arrow keys move it, + and − zoom, 0 shows the whole, " +
     "Enter shows the feature in the middle. " +
     "The list beside it has the same features.";
-  /* Colours of the most common kinds of text, on a light and on a dark ground. */
-  const HUES = [["#0072b2", "#4aa8e0"], ["#d55e00", "#f08a3c"], ["#009e73", "#35c495"], ["#cc79a7", "#e59bc6"],
+  /* Colours of the most common kinds of text, on a light and on a dark ground; that of the commonest, which covers most
+   * of the map, is the palest. */
+  const HUES = [["#7f9cba", "#7f9cba"], ["#d9772f", "#e39156"], ["#009e73", "#35c495"], ["#cc79a7", "#e59bc6"],
     ["#b8860b", "#d9ae45"], ["#3f9fd8", "#9ad6fa"], ["#8c6bb1", "#b39ddb"], ["#b3332f", "#f2837d"],
     ["#5c8a1f", "#a5cf5b"], ["#00818a", "#4fc3cf"], ["#8a5a3c", "#cfa287"], ["#d4418e", "#ff86bd"],
     ["#4b5fc4", "#97a5ff"], ["#7d7d00", "#c9c94a"]];
   const LADDER = ["#352a87", "#1f6fb4", "#12a39a", "#9fbd4b", "#f9d423"];
   const REST = "other text, or of several kinds";
-  const LEVELS = [0.1, 0.4]; // of the contours, as shares of the largest density
-  const PLAIN = 215,
-    MUTED = 110,
-    FAINT = 34;
+  const LEVELS = [0.2, 0.55]; // of a tinted region, as shares of its largest density
+  const PLAIN = 170,
+    MUTED = [95, 150], // on a light and on a dark ground
+    FAINT = 30;
   const STILL = 150; // milliseconds without a move, after which the list shows what is in view
   /* How many times closer than the whole the names of each level are shown from, and the features' own rules; and how
    * many pixels free of other names let one of a finer level be shown before. */
   const NEIGHBOURHOOD = 5; // how much closer than the whole a feature is shown that the address names
   const CLOSE = [0, 1.4, 2.2],
     ROOM = 45,
-    SHORT = /^(tokens like )?"[^"]{0,4}"$/, // a token that alone says too little of many features
+    SHORT = /^"[^"]{0,4}"$/, // a token that alone says too little of many features
     OWN_CLOSE = 4,
     MOST_OWN = 40,
-    LONGEST = 34,
+    LONGEST = 24, // characters of a name
+    INSET = 90, // pixels, the width of the whole map in a corner
     LISTED = 100;
   let points,
     placeOf,
@@ -43,7 +45,8 @@ report.views.map = (() => {
     scatter,
     names,
     own,
-    contours,
+    regions,
+    inset,
     card,
     ring,
     legend,
@@ -58,7 +61,7 @@ report.views.map = (() => {
     part,
     links,
     overlay,
-    only = null, // the group of the legend that stands alone
+    evidence,
     at = -1,
     ringed = -1;
 
@@ -69,36 +72,28 @@ report.views.map = (() => {
     return bytes(LADDER[k]).map((c, i) => c + (bytes(LADDER[k + 1])[i] - c) * (height - k));
   };
 
-  /* Latent → its hue, and a legend. */
-  function grouped(nameOf, hueOf, write) {
-    const counts = new Map(),
-      totals = new Map();
-    for (const latent of points.latents) {
-      const name = nameOf(latent);
-      totals.set(name, (totals.get(name) ?? 0) + 1);
-      counts.set(name, (counts.get(name) ?? 0) + Number(has(latent)));
-    }
-    const hues = new Map(points.latents.map(nameOf).map((name) => [name, bytes(hueOf(name))]));
-    const shade = (name) => (name === REST ? `color-mix(in srgb, ${hueOf(name)} 45%, transparent)` : hueOf(name));
-    const entry = ([name, n]) => h("li", { "--hue": shade(name) }, h("button.link", {
-      type: "button",
-      "aria-pressed": String(only === name),
-      title: name === REST ? "a less common kind, or none has half of its firings" : "show these alone",
-      onclick() {
-        only = only === name ? null : name;
-        repaint();
-      },
-    }, h("span.verdict", null, write(name)), h("span.muted", null, ` ${format.count(n)}`)));
-    if (!totals.has(only)) only = null;
+  /* Latent → its hue, and a legend of the groups, each with how many of the selection it has; pressing one selects it.
+   * pressed: the names of the groups that are selected; press: called with the name of one that is pressed. */
+  function grouped(nameOf, numberOf, hueOfGroup, write, pressed, press) {
+    const totals = new Map();
+    for (const latent of points.latents) totals.set(nameOf(latent), (totals.get(nameOf(latent)) ?? 0) + 1);
+    const hues = new Map([...totals.keys()].map((name) => [name, bytes(hueOfGroup(name))]));
+    const pale = `${theme.isDark() ? 75 : 45}%, transparent`;
+    const shade = (name) => (name === REST ? `color-mix(in srgb, ${hueOfGroup(name)} ${pale})` : hueOfGroup(name));
+    const said = (name) =>
+      [h("span.verdict", null, write(name)), h("span.muted", null, ` ${format.count(numberOf(name))}`)];
+    const entry = ([name]) => h("li", { "--hue": shade(name) }, name === REST
+      ? h("span", { title: "a less common kind, or none has half of its firings" }, said(name))
+      : h("button.link", { type: "button", "aria-pressed": String(pressed.includes(name)), title: "select these",
+        onclick: () => press(name) }, said(name)));
     const isLast = ([name]) => Number(name === REST);
     const commonestFirst = [...totals].sort((a, b) => isLast(a) - isLast(b) || b[1] - a[1]);
-    const shown = commonestFirst.map(([name]) => entry([name, counts.get(name)]));
     return {
-      isAlone: (latent) => only === null || nameOf(latent) === only,
+      nameOf,
       hueOf: (latent) => hues.get(nameOf(latent)),
       isRest: (latent) => nameOf(latent) === REST,
       said: (latent) => write(nameOf(latent)),
-      legend: h("ul.legend", null, shown),
+      legend: h("ul.legend", null, commonestFirst.map(entry)),
     };
   }
 
@@ -126,29 +121,36 @@ report.views.map = (() => {
 
   function coloured() {
     const { style } = report.paint;
-    if (way === "verdict")
-      return grouped(verdictOf, (name) => style(`--${name}`) || style("--unranked"), format.verdict);
+    if (way === "verdict") {
+      const numberOf = (name) => counts("verdict")[columns.verdicts.indexOf(name)];
+      return grouped(verdictOf, numberOf, (name) => style(`--${name}`) || style("--unranked"), format.verdict,
+        state.verdict, toggle);
+    }
     if (way !== "label") return graded();
-    const labelOf = (latent) => points.labels[points.inside[placeOf.get(latent)]] ?? null;
-    const nameOf = (latent) => (hueOfName.has(labelOf(latent)) ? labelOf(latent) : REST);
-    return grouped(nameOf, (name) => hueOf(name) ?? style("--dead"), format.words);
+    const nameOf = (latent) => (hueOfName.has(kindOf(latent)) ? kindOf(latent) : REST);
+    const numberOf = (name) => counts("kind").reduce((sum, n, k) => {
+      const kind = columns.kinds[k];
+      return (kind === name || (name === REST && !hueOfName.has(kind)) ? sum + n : sum);
+    }, 0);
+    return grouped(nameOf, numberOf, (name) => hueOf(name) ?? style("--dead"), format.words, [state.kind],
+      (name) => set({ kind: state.kind === name ? "" : name }));
   }
 
   /* The most common kinds of text, each with its hue. */
   function commonest() {
-    const counts = points.labels.map((label, k) => [label, points.inside.filter((inside) => inside === k).length]);
-    const first = counts.sort((a, b) => b[1] - a[1]).slice(0, HUES.length);
-    return new Map(first.map(([label], k) => [label, HUES[k]]));
+    const n = new Map();
+    for (const latent of points.latents) n.set(kindOf(latent), (n.get(kindOf(latent)) ?? 0) + 1);
+    const first = [...n].filter(([kind]) => kind !== null).sort((a, b) => b[1] - a[1]).slice(0, HUES.length);
+    return new Map(first.map(([kind], k) => [kind, HUES[k]]));
   }
 
   /* The hue of a kind of text on the current ground; undefined for a less common one. */
   const hueOf = (label) => hueOfName.get(label)?.[Number(theme.isDark())];
 
   /* The colours of all points, r, g, b, a; what is not selected is dimmed. */
-  function painted({ hueOf: hueOfLatent, isRest, isAlone = () => true }, isSelected) {
+  function painted({ hueOf: hueOfLatent, isRest }, isSelected) {
     const drawn = new Uint8Array(4 * points.latents.length);
-    const isShown = (latent) => isSelected(latent) && isAlone(latent);
-    const depth = (latent) => (!isShown(latent) ? FAINT : isRest?.(latent) ? MUTED : PLAIN);
+    const depth = (latent) => (!isSelected(latent) ? FAINT : isRest?.(latent) ? MUTED[Number(theme.isDark())] : PLAIN);
     points.latents.forEach((latent, k) => drawn.set([...hueOfLatent(latent), depth(latent)], 4 * k));
     return drawn;
   }
@@ -157,21 +159,42 @@ report.views.map = (() => {
   function repaint() {
     drawSmall?.();
     if (!scatter) return;
-    const { query } = report.selection.state;
-    if (search.value !== query) search.value = query;
+    if (search.value !== state.query) search.value = state.query;
     colours = coloured();
     drawPart();
+    drawRegions();
     scatter.paint(painted(colours, has), bytes(report.paint.style("--paper")));
+    inset.paint();
     legend.replaceChildren(colours.legend);
     status.replaceChildren(h("a", { href: "#features" }, `${hasNone() ? "All" : "These"} in the table`));
     points.names.forEach(([, , name], k) => {
-      const label = way === "label" && kindNamed(name);
-      names[k].style.color = label && hueOf(label) ? inked(hueOf(label)) : "";
+      const kind = kindNamed(name);
+      if (kind) names[k].style.color = way !== "label" ? "" : hueOf(kind) ? inked(hueOf(kind)) : "var(--muted)";
     });
     list();
   }
 
-  const kindNamed = (name) => points.labels.find((label) => format.words(label) === name);
+  const kindNamed = (name) => columns.kinds.find((kind) => format.words(kind) === name);
+
+  /* Tint where each group is at home: where its points lie dense among all. Points without groups are one. */
+  function drawRegions() {
+    if (regions.dataset.way === `${way} ${theme.isDark()}`) return;
+    regions.dataset.way = `${way} ${theme.isDark()}`;
+    const groups = new Map();
+    points.latents.forEach((latent, k) => {
+      const name = colours.nameOf?.(latent) ?? null;
+      if (name !== REST) groups.set(name, [...(groups.get(name) ?? []), k]);
+    });
+    const largestFirst = [...groups].sort((a, b) => b[1].length - a[1].length);
+    regions.replaceChildren(...largestFirst.flatMap(([name, places]) => {
+      const along = (axis) => places.map((k) => points[axis][k]);
+      const fill = name === null ? "var(--muted)" : `rgb(${colours.hueOf(points.latents[places[0]])})`;
+      return report.contours(along("x"), along("y"), LEVELS, points).map((d) => svg("path", { d, fill }));
+    }));
+  }
+
+  /* The coordinates of the points as x, y, x, y, …. */
+  const pairs = ({ x, y } = points) => Float32Array.from({ length: 2 * x.length }, (_, k) => (k % 2 ? y : x)[k >> 1]);
 
   /* A small picture of the whole, with the names of kinds of text, that leads to the map; null where there is none. */
   async function small(width, height) {
@@ -179,7 +202,7 @@ report.views.map = (() => {
     if (points.missing) return null;
     const { x, y } = points;
     const canvas = h("canvas", { width: 2 * width, height: 2 * height });
-    const positions = Float32Array.from({ length: 2 * x.length }, (_, k) => (k % 2 ? y : x)[k >> 1]);
+    const positions = pairs();
     const [left, right] = [Math.min(...x), Math.max(...x)];
     const [bottom, top] = [Math.min(...y), Math.max(...y)];
     const scale = 1.9 * Math.min(width / (right - left || 1), height / (top - bottom || 1));
@@ -192,13 +215,13 @@ report.views.map = (() => {
       Object.assign(context, { font: `700 27px ${report.paint.style("--serif")}`, textAlign: "center", lineWidth: 7,
         lineJoin: "round", textBaseline: "middle", strokeStyle: report.paint.style("--paper") });
       const taken = [];
-      for (const [across, up, name, level] of points.names) {
+      for (const [across, up, name] of points.names) {
         const hue = hueOf(kindNamed(name));
         const [px, py] = [width + (across - view.x) * scale, height - (up - view.y) * scale];
         const half = context.measureText(name).width / 2;
         const covers = ([ox, oy, other]) => Math.abs(ox - px) < half + other + 12 && Math.abs(oy - py) < 34;
         const isInside = px > half && px < 2 * width - half;
-        if (!hue || level || !isInside || taken.some(covers)) continue;
+        if (!hue || !isInside || taken.some(covers)) continue;
         taken.push([px, py, half]);
         context.fillStyle = inked(hue);
         context.strokeText(name, px, py);
@@ -218,15 +241,13 @@ report.views.map = (() => {
   /* The first features that are selected and in view, each with its colour on the map and its rule; pointing at one
    * rings its point. */
   function list() {
-    const isWhole = scatter.isWhole(),
-      { isAlone = () => true } = colours,
-      isInSight = (latent) => (isWhole ? placeOf.has(latent) : isInView(placeOf.get(latent)));
-    const shown = order().filter((latent) => isInSight(latent) && isAlone(latent)),
-      count = format.count(shown.length);
-    const isAll = hasNone() && only === null;
+    const isWhole = scatter.isWhole();
+    const isInSight = (latent) => (isWhole ? placeOf.has(latent) : isInView(placeOf.get(latent)));
+    const shown = order().filter(isInSight);
+    const count = format.count(shown.length);
     const said = isWhole
-      ? isAll ? `All ${count} features` : `${count} selected`
-      : isAll ? `${count} in view` : `${count} selected in view`;
+      ? hasNone() ? `All ${count} features` : `${count} selected`
+      : hasNone() ? `${count} in view` : `${count} selected in view`;
     listed.replaceChildren(
       h("summary", null, h("h3", null, said),
         h("span.muted", null, " in the table's order")),
@@ -266,18 +287,27 @@ report.views.map = (() => {
       [feature] = await Promise.all([loadFeature(latent), loadWords()]);
     const strongest = feature.examples.filter(([kind]) => kind < 0).slice(0, 4),
       link = featureLink(latent, `Feature ${latent}`);
+    const close = { type: "button", "aria-label": "Close", onclick: unpick };
     chosen.replaceChildren(
       h(
         "article.card",
         null,
-        h("h3", null, link, " ", judged(latent)),
+        h("h3", null, link, " ", judged(latent), h("button.close", close, "✕")),
         h("p.rule", null, ruleOf(latent)),
-        report.examples.list(latent, feature, strongest, { how: "snippet" }),
+        report.examples.list(latent, feature, strongest, { how: "line" }),
       ),
     );
     at = k;
     hovered(k, true);
     link.focus({ preventScroll: true });
+  }
+
+  /* Take the card away, and the ring and lines of its feature. */
+  function unpick() {
+    chosen.replaceChildren();
+    at = -1;
+    links.setAttribute("d", "");
+    hovered(-1);
   }
 
   function placeRing() {
@@ -299,6 +329,7 @@ report.views.map = (() => {
       " ",
       ...judged(latent).filter(Boolean),
       h("div.rule", null, ruleOf(latent)),
+      exampleOf(latent) ?? "",
     );
     const [width] = scatter.size();
     const left = Math.min(Math.max(px - card.offsetWidth / 2, 4), Math.max(width - card.offsetWidth - 4, 4));
@@ -306,8 +337,15 @@ report.views.map = (() => {
     card.style.transform = `translate(${left}px, ${top}px)`;
   }
 
-  /* Put the names of clusters at their places and, when zoomed in, the features' own rules. A name that would cover
-   * that of a larger cluster is left out. */
+  /* Its strongest firing in a line, once these are read. */
+  function exampleOf(latent) {
+    const [packed, firing] = evidence?.snippets[latent] ?? [];
+    if (!packed || !report.data.page.has_text) return null;
+    return h("div.snippet", null, report.examples.plainLine(report.text.decoded(packed), firing));
+  }
+
+  /* Put the names of clusters at their places and, when zoomed in, those of features. A name that would cover that of a
+   * larger cluster is left out. */
   function placeNames() {
     placeRing();
     clearTimeout(pause);
@@ -317,7 +355,7 @@ report.views.map = (() => {
       closeness = scatter.closeness(),
       { view } = scatter;
     const [left, top] = [width / 2 - view.x * view.scale, height / 2 + view.y * view.scale];
-    contours.style.display = closeness < OWN_CLOSE ? "" : "none";
+    inset.place();
     overlay.setAttribute("transform", `translate(${left} ${top}) scale(${view.scale} ${-view.scale})`);
     const place = (element, px, py, room = 0) => {
       const [w, tall] = [element.offsetWidth / 2 + 4, 10];
@@ -333,9 +371,8 @@ report.views.map = (() => {
       if (isEarly && SHORT.test(name)) names[k].style.visibility = "hidden";
       else place(names[k], ...scatter.toPixels(x, y), isEarly ? ROOM : 0);
     });
-    const isNamed = (latent) => columns.explanation[latent] && !/[0-9a-f]{2}⟩/.test(columns.explanation[latent]);
-    const near = closeness < OWN_CLOSE ? [] : order().filter((each) => isInView(placeOf.get(each)) && isNamed(each));
-    const shown = near.slice(0, MOST_OWN).map((latent) => [latent, h("span.own", null, shortRule(latent))]);
+    const near = closeness < OWN_CLOSE ? [] : order().filter((each) => isInView(placeOf.get(each)));
+    const shown = shortNames(near.slice(0, MOST_OWN));
     own.replaceChildren(...shown.map(([, element]) => element));
     for (const [latent, element] of shown) {
       const [px, py] = scatter.toPixels(points.x[placeOf.get(latent)], points.y[placeOf.get(latent)]);
@@ -343,10 +380,22 @@ report.views.map = (() => {
     }
   }
 
-  const shortRule = (latent) => {
-    const rule = columns.explanation[latent];
-    return rule.length > LONGEST ? [ruleText(rule.slice(0, LONGEST)), "…"] : ruleText(rule);
-  };
+  /* For each of some features a name of at most LONGEST characters: the reader's own or the label that describes it,
+   * else its commonest token, or up to three of a feature of several tokens. A name that another has is left out. */
+  function shortNames(latents) {
+    const seen = new Set();
+    const isNew = (name) => !seen.has(name) && seen.add(name);
+    return latents.map((latent) => {
+      const { label } = report.notes.of(latent);
+      const name = label || (report.lead.byLabel(latent) ? format.words(report.selection.labelOf(latent)) : "");
+      if (name && name.length <= LONGEST) return isNew(name) ? [latent, h("span.own.region", null, name)] : null;
+      const most = verdictOf(latent) === "single-token" ? 1 : 3;
+      const tokens = columns.tokens[latent].filter((token) => !/[0-9a-f]{2}⟩/.test(token)).slice(0, most);
+      while (tokens.join("  ").length > LONGEST) tokens.pop();
+      if (!tokens.length || !isNew(tokens.join())) return null;
+      return [latent, h("span.own", null, tokens.map((token) => [tokenElement(token), " "]))];
+    }).filter(Boolean);
+  }
 
   function isInView(k) {
     if (k === undefined) return false;
@@ -360,19 +409,18 @@ report.views.map = (() => {
     scatter.lasso(isOn);
   }
 
-  /* Let go of the lasso, of what it has ringed or of the group that stands alone; false where there is none. */
+  /* Let go of the lasso, of what it has ringed and of the kind of text; false where there is none. */
   function clear() {
     const isOn = lasso?.getAttribute("aria-pressed") === "true";
-    if (!isOn && !report.selection.state.part && only === null) return false;
+    if (!isOn && !state.part && !state.kind) return false;
     setLasso(false);
-    only = null;
-    set({ part: "" });
+    set({ part: "", kind: "" });
     return true;
   }
 
   /* The ring of the lasso stays around what it has selected, as the path of its corners. */
   function drawPart() {
-    const corners = report.selection.state.part.split(",");
+    const corners = state.part.split(",");
     part.setAttribute("d", corners.length < 6 ? "" : `M${corners.join(" ")}Z`);
   }
 
@@ -389,7 +437,7 @@ report.views.map = (() => {
       way = target.value;
       repaint();
     };
-    const ways = Object.entries(WAYS).filter(([name]) => name !== "label" || points.labels.length);
+    const ways = Object.entries(WAYS).filter(([name]) => name !== "label" || columns.kinds.length);
     const chooser = h(
       "select",
       { onchange: choose },
@@ -432,17 +480,59 @@ report.views.map = (() => {
       button("Fit", "Fit the whole map (0)", () => scatter.fit()));
   }
 
+  /* The whole map in a corner, with a frame around what is in view; a click moves the view there. It is hidden while
+   * the whole is in view. */
+  function insetOf() {
+    const canvas = h("canvas");
+    const frame = h("i");
+    const element = h("div.inset", { "aria-hidden": "true", hidden: true, onclick(event) {
+      const box = element.getBoundingClientRect();
+      const { x, y, scale } = fitted();
+      scatter.show(x + (event.clientX - box.left - INSET / 2) / scale,
+        y - (event.clientY - box.top - box.height / 2) / scale, scatter.closeness());
+    } }, canvas, frame);
+    const positions = pairs();
+    const fitted = () => {
+      const { x, y, scale } = scatter.fitted();
+      return { x, y, scale: (scale * INSET) / scatter.size()[0] };
+    };
+    function paint() {
+      const [width, height] = scatter.size();
+      if (!width) return;
+      [canvas.width, canvas.height] = [2 * INSET, Math.round((2 * INSET * height) / width)];
+      const plain = report.points(canvas, positions);
+      plain.paint(painted(colours, has), bytes(report.paint.style("--paper")));
+      const { x, y, scale } = fitted();
+      plain.draw({ x, y, scale: 2 * scale, diameter: 2 }, 0, points.x.length);
+    }
+    function place() {
+      const [width, height] = scatter.size();
+      element.hidden = scatter.isWhole();
+      if (element.hidden) return;
+      if (Math.abs(canvas.height - (2 * INSET * height) / width) > 1) paint();
+      const { x, y, scale } = fitted();
+      const { view } = scatter;
+      const share = scale / view.scale;
+      frame.style.width = `${width * share}px`;
+      frame.style.height = `${height * share}px`;
+      const [left, top] = [INSET / 2 + (view.x - x) * scale, (INSET * height) / width / 2 - (view.y - y) * scale];
+      frame.style.transform = `translate(${left}px, ${top}px) translate(-50%, -50%)`;
+    }
+    return { element, paint, place };
+  }
+
   /* The points, once. */
   async function read() {
     points ??= await loadData("map");
     if (points.missing || placeOf) return;
     placeOf = new Map(points.latents.map((latent, k) => [latent, k]));
     hueOfName = commonest();
-    if (points.labels.length) way = "label";
+    if (columns.kinds.length) way = "label";
   }
 
   function build(section) {
-    names = points.names.map(([, , name]) => h("span.name", null, ruleText(name)));
+    names = points.names.map(([, , name]) =>
+      (kindNamed(name) ? h("span.name.region", null, name) : h("span.name", null, ruleText(name))));
     own = h("div");
     card = h("div.hovercard", { role: "status", hidden: true });
     ring = h("i.ring", { hidden: true });
@@ -450,11 +540,11 @@ report.views.map = (() => {
     status = h("output");
     chosen = h("div.chosen-one", { "aria-live": "polite" });
     listed = h("details.list", { open: !matchMedia("(max-width: 860px)").matches });
-    const lines = report.contours(points.x, points.y, LEVELS);
-    contours = svg("g", { class: "contours" }, lines.map((d) => svg("path", { d })));
+    regions = svg("g", { class: "regions" });
     part = svg("path", { class: "lasso" });
     links = svg("path", { class: "links" });
-    overlay = svg("g", null, contours, links, part);
+    overlay = svg("g", null, regions, links, part);
+    inset = insetOf();
     const host = h(
       "div.plot.map",
       { role: "application", tabindex: 0, "aria-label": KEYS },
@@ -462,20 +552,23 @@ report.views.map = (() => {
       h("div.names", null, names, own),
       ring,
       card,
+      inset.element,
       zooms(),
     );
     const explained =
       points.way === "UMAP"
         ? "Decoder directions by UMAP on cosine distance: close means similar; large distances mean little."
         : "Decoder directions on their first two principal components.";
-    const how =
-      `${explained} Lines enclose where features lie at least ${LEVELS.map(format.percent).join(" and ")} as dense ` +
-      "as where they lie densest. Zoom in for finer names; click a point for its feature; ring some with the lasso " +
-      "to select them, here and in the table.";
+    const how = h("details.how", null, h("summary", null, "How to read it"),
+      h("p", null, `${explained} A tint lies where the features of a kind are dense among all, the deeper one where they `
+        + "are densest; names in colour are those of kinds of text, the others those of tokens. Zoom in for finer names; "
+        + "click a point for its feature; ring some with the lasso, or press a name of the legend, to select them, here "
+        + "and in the table."));
     const aside = h("aside", { "aria-label": "What is selected", tabindex: 0, role: "region" },
       report.applied(true), chosen, listed);
     section.replaceChildren(
-      h("div.maphead", null, h("h2", null, "Map of the decoder"), controls(), tipped("How to read it", how), status),
+      h("div.maphead", null, h("h2", null, "Map of the decoder"), controls(), how, report.otherwise(),
+        status),
       legend,
       h("div.mapped", null, host, aside),
     );
@@ -493,6 +586,7 @@ report.views.map = (() => {
     onchange(() => {
       if (!section.hidden) repaint();
     });
+    Promise.all([loadData("rows"), loadWords()]).then(([rows]) => { evidence = rows; });
   }
 
   /* argument: the number of a feature to ring and to show next to the map. */

@@ -82,9 +82,8 @@ def _account(rows: list[dict[str, Any]]) -> list[str]:
     share, low, high = one[ALIKE]
     below = [name for name, (_, _, above) in others.items() if above < low]
     near = [name for name in others if name not in below]
-    comparison = f"more than in {len(below)} of the {len(others)} that it is compared with"
-    if near:
-        comparison += f", not clearly more than in {', '.join(near)}"
+    parts = {"more than in": below, "not clearly more than in": near}
+    comparison = "; ".join(f"{words} {', '.join(names)}" for words, names in parts.items() if names)
     return [
         f"{alike['title'][0].upper()}{alike['title'][1:]}, {percent(share)} [{between(low, high)}] of its features "
         f"have one meaning: {comparison}.",

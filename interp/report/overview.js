@@ -7,6 +7,7 @@ report.views.overview = (() => {
   const compared = report.data.page.null;
   const { verdictOf, labelOf, isIdle } = report.selection;
   const N_SHOWN = 6;
+  const N_HITS = 5;
   const MAP_SIZE = [340, 255];
 
   function sentence() {
@@ -26,11 +27,13 @@ report.views.overview = (() => {
 
   const percent = (share) => `${(100 * share).toFixed(share && share < 0.095 ? 1 : 0)} %`;
   const shareOf = ({ n, of, interval }) => [n / of, ...interval];
-  const panel = (heading, bars, ...note) => h("section.share", null, h("h2", null, heading), bars, h("p", null, note));
-  const wholeOf = ({ n, of }) => [percent(n / of), h("small", null, ` of ${format.count(of)}`)];
-  const own = (known, of) =>
-    report.shareBar(tipped("this dictionary", `${format.count(known.n)} of ${of(format.count(known.of))}`),
-      shareOf(known), "own");
+  /* A share: its number, large, what it is a share of, and below it the bars and notes. */
+  const panel = (number, of, words, ...below) => h("section.share", null,
+    h("h2", null, h("b.figure", null, number), " ", h("span.says", null, words, h("small", null, ` of ${of}`))), below);
+  const note = (...content) => h("p", null, content);
+  const headed = ({ n, of }, words, ...below) => panel(percent(n / of), format.count(of), words, ...below);
+  const bar = (known, of) => report.shareBar(
+    tipped("this dictionary", `${format.count(known.n)} of ${of(format.count(known.of))}`), shareOf(known), "own");
 
   /* A difference of two shares with its 95 % interval, by their own intervals (Newcombe 1998, method 10), in percentage
    * points. */
@@ -40,39 +43,34 @@ report.views.overview = (() => {
     return [ends[0], `${points(p - q)} points more (${points(ends[0])} to ${points(ends[1])})`];
   }
 
-  /* The share of one meaning. First what can be compared: the same settings, learnt from as many tokens as the nulls
-   * and judged on as many latents, beside the null that comes closest. */
+  /* The share of one meaning; and below a line what can be compared: the same settings, learnt from as many tokens as
+   * the nulls and judged on as many latents, beside the null that comes closest. */
   function oneMeaning(known) {
-    const mine = own(known, (n) => `the ${n} features in use`);
-    const oneOf = (share) => [share, " have ", term("one meaning")];
-    if (!compared) {
-      return panel(oneOf(wholeOf(known)), mine, "No null was run, so there is nothing to compare this with.");
-    }
+    const own = bar(known, (n) => `the ${n} features in use`);
+    const words = ["have ", term("one meaning")];
+    if (!compared) return headed(known, words, own, note("No null was run, so there is nothing to compare this with."));
     const { matched, null: nearest } = compared;
     const of = ({ title, means, judged }) =>
       `${title}: ${means}; of ${format.count(judged)} features, drawn at random`;
-    const pair = h("div.pair-of-bars", null,
-      report.shareBar(tipped(matched.title, of(matched)), matched.one, "matched"),
-      report.shareBar(tipped("closest null", of(nearest)), nearest.one, "null"));
     const [least, more] = difference(matched.one, nearest.one);
-    const heading = [oneOf(percent(matched.one[0])), ", of the closest ", term("null"), ` ${percent(nearest.one[0])}`];
-    return panel(heading, [pair, mine],
-      h("span.told", null, h("b", null, more), least > 0 ? ": told apart" : ": not told apart", ", learnt from as many "
-        + `tokens. All of this dictionary: ${percent(known.n / known.of)} of ${format.count(known.of)}.`));
+    return headed(known, words, own, h("div.equal", null,
+      note("At equal training:"),
+      report.shareBar(tipped(matched.title, of(matched)), matched.one, "matched"),
+      report.shareBar(tipped("closest null", of(nearest)), nearest.one, "null"),
+      note(h("b", null, least > 0 ? "Told apart" : "Not told apart"), ": ", more)));
   }
 
   function learnt(known) {
-    return panel([wholeOf(known), " are ", term("learnt"), " by the model"],
-      own(known, (n) => `the ${n} features that could be tested`),
-      `The other ${percent(1 - known.n / known.of)} look like features of a model with random weights: the text alone `
-        + "can explain them. No null was tested for this share.");
+    return headed(known, ["are ", term("learnt"), " by the model"], bar(known, (n) => `the ${n} that could be tested`),
+      note(`The other ${percent(1 - known.n / known.of)} look like features of a model with random weights: the text `
+        + "alone can explain them. No null was tested for this share."));
   }
 
   function effect(known) {
     const chance = [known.chance, known.chance, known.chance];
-    return panel([wholeOf(known), " have an ", term("effect")],
-      [own(known, (n) => `the ${n} features ablated. ${known.note}`), report.shareBar("by chance", chance, "null")],
-      "A feature may be learnt but have no effect of its own, if other features do the same.");
+    return headed(known, ["have an ", term("effect")],
+      bar(known, (n) => `the ${n} features ablated. ${known.note}`), report.shareBar("by chance", chance, "null"),
+      note("A feature may be learnt but have no effect of its own, if other features do the same."));
   }
 
   const PANELS = { "one meaning": oneMeaning, learnt, effect };
@@ -109,20 +107,70 @@ report.views.overview = (() => {
       predicted.length ? h("p.predicts", null, h("span.muted", null, "raises "), predicted) : null);
   }
 
-  /* A field that opens the table at what it is asked for. */
+  /* A field that lists the best matches below itself as one types; an arrow chooses one of them, Enter opens it, or the
+   * table at what is asked for. */
   function search() {
-    const named = { placeholder: "Search features", "aria-label": "Search features" };
-    const field = h("input", { type: "search", ...named, autocomplete: "off", spellcheck: "false" });
+    let at = -1, hits = [];
+    const list = h("ul.hits", { id: "hits", role: "listbox", "aria-label": "Best matches", hidden: true });
+    const field = h("input", { type: "search", placeholder: "Search features", "aria-label": "Search features",
+      autocomplete: "off", spellcheck: "false", role: "combobox", "aria-controls": "hits", "aria-expanded": "false",
+      "aria-autocomplete": "list", oninput: find, onfocus: find, onkeydown: move });
+    const option = (id, onpointerdown, ...content) =>
+      h("li", { id, role: "option", "aria-selected": "false", onpointerdown }, content);
+    const line = (latent, k) => option(`hit-${k}`, () => open(latent), h("span.number", null, String(latent)),
+      h("i.dot", { "--hue": hueOfVerdict(verdictOf(latent)) }),
+      h("span.rule", null, report.lead.brief(latent, () => null)));
+
+    function find() {
+      const { n, first } = report.search.best(field.value, N_HITS);
+      [hits, at] = [first, -1];
+      const more = n > first.length ? `Enter: all ${format.count(n)} in the table` : "No feature fits.";
+      const isAll = n > 0 && n === first.length;
+      const last = isAll ? [] : [option("hit-more", n ? () => open() : null, h("span.muted", null, more))];
+      list.replaceChildren(...first.map(line), ...last);
+      reveal(field.value.trim() !== "");
+    }
+
+    function reveal(isOpen) {
+      list.hidden = !isOpen;
+      field.setAttribute("aria-expanded", String(isOpen));
+      field.removeAttribute("aria-activedescendant");
+    }
+
+    function open(latent = hits[at]) {
+      const query = new URLSearchParams({ q: field.value });
+      location.hash = latent === undefined ? `#features?${query}` : `#feature/${latent}`;
+      reveal(false);
+    }
+
+    function move(event) {
+      const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+      if (!step || list.hidden || !hits.length) return;
+      event.preventDefault();
+      at = Math.min(Math.max(at + step, -1), hits.length - 1);
+      hits.forEach((_, k) => list.children[k].setAttribute("aria-selected", String(k === at)));
+      if (at < 0) field.removeAttribute("aria-activedescendant");
+      else field.setAttribute("aria-activedescendant", `hit-${at}`);
+    }
+
     const onsubmit = (event) => {
       event.preventDefault();
-      location.hash = `#features?${new URLSearchParams({ q: field.value })}`;
+      open();
     };
-    return h("form.search", { role: "search", onsubmit }, field);
+    return h("form.search", { role: "search", onsubmit, onfocusout: () => reveal(false) }, field, list);
+  }
+
+  /* A reader's notes stand before the features once there are any. */
+  function placeNotes(section) {
+    const notes = section.querySelector(".your-notes");
+    if (notes.querySelector("ul")) section.querySelector(".worth").before(notes);
+    else section.append(notes);
+    notes.querySelector("a").hidden = !report.notes.starred();
   }
 
   async function show(section) {
-    if (section.childElementCount) return;
-    const headed = (title, ...more) => h("div.headed", null, h("h2", null, title), more);
+    if (section.childElementCount) return placeNotes(section);
+    const titled = (title, ...more) => h("div.headed", null, h("h2", null, title), more);
     const cardsPlace = h("div.cards", null, h("p.waiting", null, "Reading …"));
     const map = h("figure.overview-map");
     const parts = about.split(/(L0|cross-entropy recovered|(?<=for )\S+(?= of))/);
@@ -135,14 +183,17 @@ report.views.overview = (() => {
           h("p.intro", null, sentence()),
           shares.length ? h("div.shares", null, shares.map((known) => PANELS[known.name](known))) : null,
           ranked && hasText
-            ? [headed("Verdicts", h("span.muted", null, `Of all ${format.count(latents)} features. Hatched: unsure.`)),
-              report.verdictBar()]
+            ? [titled("Verdicts", h("span.muted", null, `of all ${format.count(latents)} features; hatched: `,
+              term("unsure"))), report.verdictBar()]
             : null),
         map),
-      headed(hasText ? "Features worth a look" : "Features that detect a label best",
-        h("a", { href: "#features" }, `All ${format.count(latents)}`), search()),
-      cardsPlace,
-      headed("Your notes", report.notes.list()));
+      h("div.worth", null,
+        titled(hasText ? "Features worth a look" : "Features that detect a label best",
+          h("a", { href: "#features" }, `All ${format.count(latents)}`), search()),
+        cardsPlace),
+      h("div.your-notes", null,
+        titled("Your notes", h("a", { href: "#features?starred=1" }, "Starred in the table")), report.notes.list()));
+    placeNotes(section);
     await loadWords();
     cardsPlace.replaceChildren(...(await Promise.all(worthShowing().map(card))));
     section.dataset.ready = "true";

@@ -6,12 +6,17 @@
 Its payload is plain JSON, so that an analysis can leave one in the run folder (`Run.add_panel`).
 """
 
+import base64
 import json
 import re
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from jaxtyping import Float
+
+from interp.figures.name_placement import LEADER
 from interp.report.json_text import number
 
 if TYPE_CHECKING:
@@ -20,6 +25,8 @@ if TYPE_CHECKING:
 
 MAX_ROWS = 200
 """Rows of a table that the page shows."""
+MANY_NAMES, FEW_NAMES = 14, 6
+"""Names beside the points of a figure on a screen, and on a phone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +65,42 @@ def _figure_payload(figure: "go.Figure") -> dict[str, Any]:
     for axis in (*figure.select_xaxes(), *figure.select_yaxes()):
         axis.title.text = _in_its_words(axis.title.text)
     above = 56 if any(note.yref == "paper" and note.y >= 0.99 for note in figure.layout.annotations) else 28
+    _name_fewer(figure)
     figure.update_layout(title=None, width=None, margin={"l": 56, "r": 12, "t": above, "b": 48})
     return {"title": title, "height": height, "figure": json.loads(figure.to_json())}
+
+
+def _name_fewer(figure: "go.Figure") -> None:
+    """Leave at most MANY_NAMES beside the points of a trace, of points that lie far from each other; hovering tells the
+    others. `meta` has the places of the FEW_NAMES that a narrow page shows."""
+    figure.layout.annotations = [note for note in figure.layout.annotations if note.name != LEADER]
+    for trace in figure.select_traces({"type": "scatter", "mode": "markers+text"}):
+        names = trace.text if trace.hovertext is None else trace.hovertext
+        x, y = _numbers(trace.x), _numbers(trace.y)
+        first = far_apart(np.column_stack([np.log10(x) if figure.layout.xaxis.type == "log" else x, y]), MANY_NAMES)
+        trace.text = [names[k] if k in first else "" for k in range(len(names))]
+        trace.meta = {"first": first[:FEW_NAMES]}
+
+
+def _numbers(values: Any) -> np.ndarray:
+    """Return a trace's values, which plotly keeps as bytes in base64 once a figure is copied."""
+    if isinstance(values, dict):
+        return np.frombuffer(base64.b64decode(values["bdata"]), np.dtype(values["dtype"])).astype(float)
+    return np.asarray(values, float)
+
+
+def far_apart(points: Float[np.ndarray, "point axis"], n: int) -> list[int]:
+    """Return the places of `n` points, or of all if they are fewer: first that of the point farthest from the middle,
+    then each time of the one farthest from those before it. Distances are shares of the spread along each axis."""
+    scaled = (points - points.min(0)) / np.maximum(np.ptp(points, axis=0), 1e-12) if len(points) else points
+    least = np.linalg.norm(scaled - 0.5, axis=1)
+    chosen = list[int]()
+    while len(chosen) < min(n, len(points)):
+        chosen.append(int(least.argmax()))
+        far = np.linalg.norm(scaled - scaled[chosen[-1]], axis=1)
+        least = far if len(chosen) == 1 else np.minimum(least, far)
+        least[chosen] = -1.0
+    return chosen
 
 
 def _in_its_words(title: str | None) -> str | None:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from interp.display.verdict_names import MIN_F1
 from interp.features.bins import merged_bins
 from interp.features.examples import rows_around
 from interp.features.feature_store import FeatureStore
@@ -51,6 +52,11 @@ TABLES = {
 """The queries for each latent's rows, in the order in which the page shows them."""
 SHARES = ("labels", "neighbours")
 """Tables whose numbers lie between −1 and 1: the page shows two digits of them."""
+
+
+Senses = Mapping[int, Sequence[Mapping[str, Any]]]
+"""Latent → its senses, each with its rule, its examples and the `tokens` on which it alone fires
+(`verdict_evidence.senses_of`)."""
 
 
 def payloads(
@@ -93,28 +99,39 @@ def _block(
     }
 
 
-def row_evidence(store: FeatureStore) -> dict[str, list]:
+def row_evidence(store: FeatureStore, senses: Senses) -> dict[str, Any]:
     """Return the table's non-numeric data for each latent: the tokens around its strongest firing with the place of
-    that token among them, and its histogram of activations as digits, the square roots of its counts up to 9."""
+    that token among them; its histogram of activations as digits, the square roots of its counts up to 9; and for each
+    of several senses its rule in words, "" if it has none that holds, and its own strongest firing."""
     strongest = store.sql("select latent, \"row\" from examples where kind = 'top' and rank = 0")
-    tokens = store.tokens.reshape(-1).numpy()
     snippets: list = [None] * store.d_sae
-    rows = strongest["row"].to_numpy()
-    starts, stops = rows_around(rows, store.n_ctx, SNIPPET_BEFORE, SNIPPET_AFTER)
-    places = zip(strongest["latent"].tolist(), rows.tolist(), starts.tolist(), stops.tolist(), strict=True)
-    for latent, row, start, stop in places:
-        snippets[latent] = [encode_tokens(tokens[start:stop]), row - start]
+    for latent, snippet in zip(strongest["latent"].tolist(), _snippets(store, strongest["row"].tolist()), strict=True):
+        snippets[latent] = snippet
+    of_senses: dict[int, list[list]] = {}
+    shown = [(j, _words(one), one["examples"][0][1]) for j, own in senses.items() for one in own if one["examples"]]
+    for (latent, words, _), snippet in zip(shown, _snippets(store, [row for *_, row in shown]), strict=True):
+        of_senses.setdefault(latent, []).append([words, *snippet])
     table = store.sql(TABLES["histograms"].format(where=""))
     low, high, n = (table[name].to_numpy() for name in ("low", "high", "n"))
     digits = [""] * store.d_sae
     for latent, part in _slices(table).items():
         heights = np.sqrt(merged_bins(low[part], high[part], n[part], at_most=N_BARS)[1])
         digits[latent] = "".join(map(str, np.ceil(9 * heights / heights.max()).astype(int)))
-    return {"snippets": snippets, "histograms": digits}
+    return {"snippets": snippets, "histograms": digits, "senses": of_senses}
 
 
-Senses = Mapping[int, Sequence[Mapping[str, Any]]]
-"""Latent → its senses, each with the `tokens` on which it alone fires (`verdict_evidence.senses_of`)."""
+def _words(sense: Mapping[str, Any]) -> str:
+    """Return the rule of a sense if it holds, else what most of its firings share; "" where neither is known."""
+    holds = sense["rule"] and (sense["f1"] is None or sense["f1"] >= MIN_F1)
+    return sense["rule"] if holds else next(iter(sense["common"]), "")
+
+
+def _snippets(store: FeatureStore, rows: Sequence[int]) -> Iterator[list]:
+    """Yield for each row the tokens around it, coded, and its place among them."""
+    tokens = store.tokens.reshape(-1).numpy()
+    starts, stops = rows_around(np.array(rows, np.int64), store.n_ctx, SNIPPET_BEFORE, SNIPPET_AFTER)
+    for row, start, stop in zip(rows, starts.tolist(), stops.tolist(), strict=True):
+        yield [encode_tokens(tokens[start:stop]), row - start]
 
 
 def sense_counts(store: FeatureStore, senses: Senses) -> dict[int, list[list[int]]]:

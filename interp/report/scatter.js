@@ -46,7 +46,7 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
     const ratio = canvas.width / width,
       last = Math.min(n, drawn + Math.ceil(budget));
     const room = Math.min(Math.max(Math.sqrt(width * height) / SIDE, 0.6), 1);
-    const diameter = Math.max((28 / n ** 0.18) * room, 1.5) * Math.min((view.scale / whole) ** 0.3, 3);
+    const diameter = Math.max((20 / n ** 0.18) * room, 1.5) * Math.min((view.scale / whole) ** 0.3, 3);
     renderer.draw({ x: view.x, y: view.y, scale: view.scale * ratio, diameter: diameter * ratio }, drawn, last);
     if (!drawn) onmove();
     drawn = last;
@@ -121,6 +121,8 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
     view,
     size: () => [width, height],
     closeness: () => view.scale / whole,
+    /* The view of the whole. */
+    fitted: () => ({ x: (left + right) / 2, y: (bottom + top) / 2, scale: whole }),
     isWhole: () => isWhole,
     /* Put a place in the middle, so many times closer than the whole. */
     show(dx, dy, closeness) {
@@ -321,22 +323,29 @@ report.pointing = (
   });
 };
 
-/* Contours of the density of points: for each level the path of its closed lines, in the coordinates of the points,
- * by marching squares over a blurred grid. Levels are shares of the largest density. Lines around less than SMALL of
- * the points' width and height are left out. */
-report.contours = (x, y, levels) => {
+/* Contours of the density of points, times their share of the density of all: for each level the path of its closed
+ * lines, in the coordinates of the points, by marching squares over blurred grids. Levels are shares of the largest
+ * value. Lines around less than SMALL of the width and height of all are left out. all: the x and y of all points, by
+ * default these. */
+report.contours = (x, y, levels, all = { x, y }) => {
   const SIDE = 64,
-    BLUR = 3,
-    SMALL = 0.14,
-    [left, right, bottom, top] = report.squares(x, y).box;
+    BLUR = 4,
+    SMALL = 0.06,
+    [left, right, bottom, top] = report.squares(all.x, all.y).box;
   const [dx, dy] = [(right - left) / (SIDE - 8) || 1, (top - bottom) / (SIDE - 8) || 1];
-  let density = new Float64Array(SIDE * SIDE);
-  for (let i = 0; i < x.length; i++)
-    density[Math.round((y[i] - bottom) / dy + 4) * SIDE + Math.round((x[i] - left) / dx + 4)] += 1;
-  for (let pass = 0; pass < BLUR; pass++)
-    for (const step of [1, SIDE]) {
-      density = density.map((v, k) => (v * 2 + (density[k - step] ?? 0) + (density[k + step] ?? 0)) / 4);
-    }
+
+  function blurred(xs, ys) {
+    let grid = new Float64Array(SIDE * SIDE);
+    for (let i = 0; i < xs.length; i++)
+      grid[Math.round((ys[i] - bottom) / dy + 4) * SIDE + Math.round((xs[i] - left) / dx + 4)] += 1;
+    for (let pass = 0; pass < BLUR; pass++)
+      for (const step of [1, SIDE])
+        grid = grid.map((v, k) => (v * 2 + (grid[k - step] ?? 0) + (grid[k + step] ?? 0)) / 4);
+    return grid;
+  }
+
+  const among = blurred(all.x, all.y);
+  const density = blurred(x, y).map((own, k) => (own * own) / (among[k] || 1));
   const most = Math.max(...density);
 
   /* Where the level crosses the edge between two neighbours of the grid. */
@@ -384,7 +393,13 @@ report.contours = (x, y, levels) => {
   const isLarge = (line) => extent(line, 0) > SMALL * (right - left) || extent(line, 1) > SMALL * (top - bottom);
   return levels.map((share) => {
     const large = lines(share * most).filter(isLarge);
-    const written = (line) => `M${line.map((point) => point.map((v) => v.toFixed(4)).join(" ")).join("L")}Z`;
+    /* Curves from the middle of each edge to that of the next, so that no corner is seen when one looks closely. */
+    const written = (line) => {
+      const middles = line.map((point, k) => point.map((v, axis) => (v + line[(k + 1) % line.length][axis]) / 2));
+      const text = (point) => point.map((v) => v.toFixed(4)).join(" ");
+      const curve = (k) => `Q${text(line[(k + 1) % line.length])} ${text(middles[(k + 1) % line.length])}`;
+      return `M${text(middles[0])}${line.map((_, k) => curve(k)).join("")}Z`;
+    };
     return large.map(written).join("");
   });
 };

@@ -5,7 +5,7 @@
 "use strict";
 
 report.search = (() => {
-  const { columns } = report.data.page;
+  const { columns, order } = report.data.page;
   const lower = (text) => text.toLowerCase();
   const tokens = columns.tokens.map((texts) => texts.map(lower));
   const rules = columns.explanation.map(lower);
@@ -29,22 +29,27 @@ report.search = (() => {
   const isIn = (each, text) => (each.number ? text.search(each.word) >= 0 : text.includes(each.text));
   const asWord = (each, text, whole) => (text.search(each.word) >= 0 ? whole : isIn(each, text) ? 1 : 0);
 
-  /* 4: its commonest token or its number; 3: a word of its rule, or of the reader's own label; 2: another token, or
-   * a word of its label; 1: a part of either; 0: nothing. */
+  /* Whether an example is stored of the firings on a token of its list, the commonest of which has rank 0. */
+  const isStored = (i, rank) => Boolean(columns.stored[i] & (1 << rank));
+
+  /* 5: its commonest token or its number; 4: a word of its rule, such as another token, or of the reader's own label;
+   * 3: another token, of which an example is stored, or a word of its label; 2: another token; 1: a part of either;
+   * 0: nothing. */
   function fit(each, i) {
-    if (each.latent !== undefined) return each.latent === i ? 4 : 0;
+    if (each.latent !== undefined) return each.latent === i ? 5 : 0;
     const within = (field) => !each.field || each.field === field;
-    let best = within("") && each.number && Number(each.text) === i ? 4 : 0;
+    let most = within("") && each.number && Number(each.text) === i ? 5 : 0;
     const ofToken = (token, rank) => {
-      if (isToken(each, token)) return rank ? 2 : 4;
-      return isIn(each, token) ? 1 : 0;
+      if (!isToken(each, token)) return isIn(each, token) ? 1 : 0;
+      if (!rank) return 5;
+      return rules[i].includes(`"${token}"`) ? 4 : isStored(i, rank) ? 3 : 2;
     };
-    if (within("tok")) best = Math.max(best, ...tokens[i].map(ofToken));
-    if (within("rule")) best = Math.max(best, asWord(each, rules[i], 3));
-    if (within("label") && columns.label[i] !== null) best = Math.max(best, asWord(each, labels[columns.label[i]], 2));
+    if (within("tok")) most = Math.max(most, ...tokens[i].map(ofToken));
+    if (within("rule")) most = Math.max(most, asWord(each, rules[i], 4));
+    if (within("label") && columns.label[i] !== null) most = Math.max(most, asWord(each, labels[columns.label[i]], 3));
     const noted = within("label") ? lower(report.notes.of(i).label) : "";
-    if (noted) best = Math.max(best, asWord(each, noted, 3));
-    return best;
+    if (noted) most = Math.max(most, asWord(each, noted, 4));
+    return most;
   }
 
   /* How well a latent matches all the terms; 0 if it lacks one. */
@@ -70,12 +75,23 @@ report.search = (() => {
   const marked = (terms, field, text) =>
     parted(terms, field, text).map((piece, k) => (k % 2 ? h("mark", null, piece) : piece));
 
-  /* The index of the token that shows the match: the first that is or holds a term; −1 if none does. */
+  /* The index of the token that shows the match: of those that are a term, else of those that hold one, the first of
+   * which an example is stored, or else the first; −1 if no token shows it. */
   function place(terms, i) {
     const fitting = terms.filter((each) => each.text && (!each.field || each.field === "tok"));
-    const exact = tokens[i].findIndex((token) => fitting.some((each) => isToken(each, token)));
-    return exact >= 0 ? exact : tokens[i].findIndex((token) => fitting.some((each) => isIn(each, token)));
+    for (const suits of [isToken, isIn]) {
+      const places = [...tokens[i].keys()].filter((k) => fitting.some((each) => suits(each, tokens[i][k])));
+      if (places.length) return places.find((k) => isStored(i, k)) ?? places[0];
+    }
+    return -1;
   }
 
-  return { parse, quality, parted, marked, place };
+  /* The `most` latents that match a query best; of equals, those first that come first in the recommended order. */
+  function best(query, most) {
+    const terms = parse(query);
+    const found = terms.length ? order.map((i) => [quality(terms, i), i]).filter(([score]) => score) : [];
+    return { n: found.length, first: found.sort(([a], [b]) => b - a).slice(0, most).map(([, i]) => i) };
+  }
+
+  return { parse, quality, parted, marked, place, isStored, best };
 })();

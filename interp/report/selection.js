@@ -94,6 +94,8 @@ report.selection = (() => {
   /* Its firings have no meaning in common, but form no distinct parts. */
   const isInseparable = (i) => verdictOf(i) === "polysemantic" && columns.senses[i] === 1;
   const labelOf = (i) => columns.labels[columns.label[i]] ?? null;
+  /* The kind of text in which it fires half of the time or more. */
+  const kindOf = (i) => columns.kinds[columns.kind[i]] ?? null;
   const KEYS = {
     latent: { title: "number", value: (i) => i, up: true, hint: "the number of the feature" },
     verdict: { title: "verdict", value: verdictOf, up: true },
@@ -124,8 +126,10 @@ report.selection = (() => {
     max: { title: "largest activation", value: (i) => columns.max[i] },
     mine: { title: "your label", value: (i) => report.notes.of(i).label || null, up: true },
   };
-  const ASKED = { q: "query", verdict: "verdict", starred: "starred", label: "label", part: "part", sort: "sort" };
-  const NOTHING = { query: "", verdict: [], starred: "", label: "", part: "", ranges: {} };
+  const ASKED = {
+    q: "query", verdict: "verdict", starred: "starred", label: "label", in: "kind", part: "part", sort: "sort",
+  };
+  const NOTHING = { query: "", verdict: [], starred: "", label: "", kind: "", part: "", ranges: {} };
   const hasNone = () =>
     Object.keys(NOTHING).every((key) => !(key === "ranges" ? Object.keys(state.ranges) : state[key]).length);
   /* Latent → its place in the recommended order, which decides between equals in any other. */
@@ -137,33 +141,46 @@ report.selection = (() => {
   const listeners = [];
   let order = null, has = new Uint8Array(latents), counts = {};
 
-  function matches(i) {
-    if (state.verdict.length ? !state.verdict.includes(verdictOf(i)) : isIdle(i) && !state.terms.length) return false;
-    if (state.starred && !report.notes.of(i).star) return false;
-    if (state.label && labelOf(i) !== state.label) return false;
-    return !state.inside || Boolean(state.inside[i]);
-  }
+  const matches = (i) => (!state.label || labelOf(i) === state.label) && (!state.inside || Boolean(state.inside[i]));
 
-  /* The names of the ranges that exclude a latent. */
-  function outside(i) {
-    const isOutside = ([name, [from, to]]) => !(ranges[name].bin[i] >= from && ranges[name].bin[i] < to);
-    return Object.entries(state.ranges).filter(isOutside).map(([name]) => name);
+  /* What the counted filters and ranges divide the latents into: for each its parts, the part of a latent (−1 or null
+   * if it is in none), and whether it lets a latent through. */
+  const FACETS = {
+    verdict: {
+      parts: columns.verdicts.length,
+      of: (i) => columns.verdict[i],
+      lets: (i) => (state.verdict.length ? state.verdict.includes(verdictOf(i)) : !isIdle(i) || state.terms.length > 0),
+    },
+    kind: {
+      parts: columns.kinds.length + 1,
+      of: (i) => columns.kind[i] ?? columns.kinds.length,
+      lets: (i) => !state.kind || kindOf(i) === state.kind,
+    },
+    starred: {
+      parts: 1,
+      of: (i) => (report.notes.of(i).star ? 0 : -1),
+      lets: (i) => !state.starred || report.notes.of(i).star,
+    },
+  };
+  for (const [name, { edges, bin }] of Object.entries(ranges)) {
+    const lets = (i, [from, to] = state.ranges[name]) => bin[i] >= from && bin[i] < to;
+    FACETS[name] = { parts: edges.length - 1, of: (i) => bin[i], lets: (i) => !state.ranges[name] || lets(i) };
   }
+  const FACET_NAMES = Object.keys(FACETS);
 
-  /* Select, count in each range's bins what all other filters leave, and sort. */
+  /* Select, count in each facet's parts what all other filters leave, and sort. */
   function arrange() {
     state.terms = parse(state.query);
-    const none = ([name, { edges }]) => [name, new Array(edges.length - 1).fill(0)];
-    counts = Object.fromEntries(Object.entries(ranges).map(none));
+    counts = Object.fromEntries(FACET_NAMES.map((name) => [name, new Array(FACETS[name].parts).fill(0)]));
     has = new Uint8Array(latents);
     const { value } = KEYS[state.sort] ?? {}, kept = [];
     for (let i = 0; i < latents; i++) {
       const fit = !matches(i) ? 0 : state.terms.length ? quality(state.terms, i) : 1;
-      const out = fit ? outside(i) : null;
+      const out = fit ? FACET_NAMES.filter((name) => !FACETS[name].lets(i)) : null;
       if (!fit || out.length > 1) continue;
-      for (const name of out.length ? out : Object.keys(ranges)) {
-        const bin = ranges[name].bin[i];
-        if (bin >= 0) counts[name][bin]++;
+      for (const name of out.length ? out : FACET_NAMES) {
+        const part = FACETS[name].of(i);
+        if (part >= 0) counts[name][part]++;
       }
       if (out.length) continue;
       has[i] = 1;
@@ -248,12 +265,18 @@ report.selection = (() => {
       verdict: columns.verdicts.filter((name) => wanted.includes(name)),
       starred: known("starred", ["1"]) ?? "",
       label: known("label", columns.labels) ?? "",
+      kind: known("in", columns.kinds) ?? "",
       part: isPolygon ? corners : "",
       ranges: Object.fromEntries(read.filter(([, range]) => range)),
       sort,
       up: sort !== null && Boolean(KEYS[sort].up) !== asked.has("reversed"),
     }, true);
   }
+
+  /* How many faint and dead latents are left out only because they are. */
+  const idleLeftOut = () =>
+    (state.verdict.length || state.terms.length ? 0
+      : columns.verdicts.reduce((n, name, k) => (["faint", "dead"].includes(name) ? n + counts.verdict[k] : n), 0));
 
   /* Write the question into the address, so that a copied link and a reload show the same. */
   function remember() {
@@ -264,7 +287,7 @@ report.selection = (() => {
   }
 
   /* Stars and labels may change the selection. */
-  report.notes.listen(() => { if (state.starred || state.terms.length) order = null; });
+  report.notes.listen(() => { order = null; });
 
   const arranged = () => {
     if (!order) arrange();
@@ -272,11 +295,13 @@ report.selection = (() => {
   };
 
   return {
-    columns, KEYS, state, verdictOf, labelOf, isIdle, isUnsure, isInseparable, hasNone, set, setRange, toggle,
+    columns, KEYS, state, verdictOf, labelOf, kindOf, isIdle, isUnsure, isInseparable, hasNone, set, setRange, toggle,
     sortBy, clear, adopt, remember,
     order: arranged,
     has: (i) => Boolean(arranged() && has[i]),
+    /* For each part of a facet, how many latents all other filters leave of it. */
     counts: (name) => arranged() && counts[name],
+    idleLeftOut,
     onchange: (listener) => listeners.push(listener),
   };
 })();

@@ -1,4 +1,4 @@
-/* The run as a report, from top to bottom: what was run, what was found and compared with, and what that does not show;
+/* The run as a report, from top to bottom: what was found and compared with, and what that does not show; what was run;
  * the results in figures; the details and the terms, folded; times and versions. */
 "use strict";
 
@@ -21,21 +21,21 @@ report.paint = (() => {
     for (const [key, axis] of Object.entries(themed)) {
       if (/^[xy]axis\d*$/.test(key)) Object.assign(axis, axisColours);
     }
-    if (NARROW.matches) themed.annotations = (themed.annotations ?? []).filter(({ showarrow }) => !showarrow);
     for (const { line } of themed.shapes ?? []) {
       if (line?.color === "#e6e6e6") line.color = style("--grid");
     }
     return themed;
   }
 
-  /* The traces of a figure drawn in the light scheme's hues, in the hues of the scheme that is on. On a phone points
-   * tell their names when they are touched, as there is no room for all. */
+  /* The traces of a figure drawn in the light scheme's hues, in the hues of the scheme that is on. On a phone fewer
+   * points show their names (panels.py); the others tell theirs when they are touched. */
   function traces(plain) {
     const variables = { "#23272e": "--ink" };
     for (const [name, { colour }] of Object.entries(report.data.page.verdicts)) variables[colour] = `--${name}`;
     const inScheme = (quoted, hue) => (hue in variables ? `"${style(variables[hue])}"` : quoted);
     const themed = JSON.parse(JSON.stringify(plain).replace(/"(#[0-9a-f]{6})"/g, inScheme));
-    for (const trace of NARROW.matches ? themed : []) if (trace.mode === "markers+text") trace.mode = "markers";
+    for (const { text, meta } of NARROW.matches ? themed : [])
+      if (meta?.first) text.forEach((_, k) => { text[k] = meta.first.includes(k) ? text[k] : ""; });
     return themed;
   }
 
@@ -98,10 +98,10 @@ report.views.summary = (() => {
     const commonestFirst = [...counts].sort(([, a], [, b]) => b.n - a.n);
     const part = ([verdict, { n, unsure }]) =>
       h("i", { "--n": n, "--unsure": n ? unsure / n : 0, "--hue": hueOfVerdict(verdict) });
-    const item = ([verdict, { n, unsure }]) => h("li", null,
-      h("a", { href: `#features?verdict=${verdict}` }, verdictElement(verdict), ` ${format.count(n)}`),
-      h("span.muted", null, ` ${format.percent(n / latents)}`,
-        unsure ? [", ", `${format.count(unsure)} `, term("unsure")] : null));
+    const told = ({ n, unsure }) =>
+      `${format.percent(n / latents)} of all${unsure ? `, ${format.count(unsure)} of them unsure` : ""}`;
+    const item = ([verdict, count]) => h("li", null, h("a", { href: `#features?verdict=${verdict}`,
+      "data-tip": told(count) }, verdictElement(verdict), " ", h("span.number", null, format.count(count.n))));
     return h("div.verdicts", { role: "group", "aria-label": "Verdicts" },
       h("div.parts", { "aria-hidden": "true" }, commonestFirst.map(part)),
       h("ul.legend", null, commonestFirst.map(item)));
@@ -128,7 +128,7 @@ report.views.summary = (() => {
     };
     const ruled = fair ? `; the line: ${percents(fair.one[0])}\u00a0%, ${fair.title}` : "";
     return [
-      h("div.beside", null,
+      h("div.beside.wide-right", null,
         h("div", null, paragraphs(data.sentences)),
         h("figure.compared", { "--fair": fair?.one[0] ?? -1 },
           h("figcaption", null, `Share of the features in use that have one meaning, with its 95 % interval${ruled}.`),
@@ -157,12 +157,34 @@ report.views.summary = (() => {
     return h("table.plain.by-verdict", null, headElement(heads), h("tbody", null, rows.map(line)));
   }
 
+  /* The shares of the overview as a table, each with its interval and what it is compared with. */
+  function sharesTable() {
+    const { shares, null: compared } = report.data.page;
+    const words = { "one meaning": ["have ", term("one meaning")], learnt: ["are ", term("learnt")],
+      effect: ["have an ", term("effect")] };
+    const range = ([low, high]) => `${percents(low)} to ${percents(high)} %`;
+    const beside = ({ name, chance }) => {
+      if (name === "one meaning" && compared)
+        return `closest null ${percents(compared.null.one[0])} %, against ${percents(compared.matched.one[0])} %`;
+      return chance === undefined ? "–" : `by chance ${percents(chance)} %`;
+    };
+    const line = (row) => h("tr", null,
+      rowHead(words[row.name]),
+      h("td", null, h("b", null, `${percents(row.n / row.of)} %`)),
+      h("td", null, range(row.interval)),
+      h("td", null, `${format.count(row.n)} of ${format.count(row.of)}`),
+      h("td", null, beside(row)));
+    const heads = ["Features that", "share", "95 % interval", "number", "compared with"];
+    return scrollable("Shares, scrollable",
+      h("table.plain.findings", null, headElement(heads), h("tbody", null, shares.map(line))));
+  }
+
   function times({ stages, versions }) {
     if (!stages.length) return h("p.missing", null, "No wall times: this page was not made from a run folder.");
     const total = stages.reduce((sum, [, seconds]) => sum + seconds, 0);
-    const list = stages.map(([name, seconds]) => `${format.words(name)} ${format.duration(seconds)}`).join(", ");
-    const made = Object.entries(versions).map(([name, version]) => `${name} ${version}`).join(", ");
-    return h("p", null, `${format.duration(total)} in all: ${list}.`, made ? ` Made with ${made}.` : null);
+    const rows = [["all stages", total], ...stages].map(([name, seconds]) =>
+      [format.words(name), format.duration(seconds)]);
+    return [factsElement(rows), Object.keys(versions).length ? factsElement(Object.entries(versions)) : null];
   }
 
   async function repaint() {
@@ -192,13 +214,14 @@ report.views.summary = (() => {
       h("section.part", { "aria-label": title }, h("h2", null, title), h("div", null, content));
     section.replaceChildren(
       h("nav.jumps", { "aria-label": "Parts of the summary" }),
-      part("What was run", factsElement(data.facts)),
-      part("Results", h("div.panels", null, data.results.map(panel))),
-      part("What was found",
-        h("div.beside", null, h("div", null, paragraphs(data.found)), ranked && hasText ? report.verdictBar() : null)),
+      part("What was found", h("div.beside", null,
+        h("div", null, report.data.page.shares.length ? sharesTable() : null, h("p", null, data.in_use)),
+        ranked && hasText ? report.verdictBar() : null)),
       part("What it is compared with", besideNulls(data.nulls)),
       data.limits.length
         ? part("What this does not show", h("ul", null, data.limits.map((text) => h("li", null, text)))) : "",
+      part("What was run", h("div.beside", null, factsElement(data.facts), panel(data.quality))),
+      part("Results", h("div.panels", null, data.results.map(panel))),
       data.details.length
         ? part("Details", folded("Training and further numbers", h("div.panels", null, data.details.map(panel)))) : "",
       part("Terms", folded("What the terms of this page mean", report.words.list())),

@@ -1,5 +1,5 @@
-"""The page's account of the run, to be read from top to bottom: the run, the findings, their comparison, their limits;
-then the tables and figures of the results; folded the details; times and versions last.
+"""The page's account of the run, to be read from top to bottom: the findings, their comparison, their limits; the run
+and the dictionary's quality; then the tables and figures of the results; folded the details; times and versions last.
 
 In: `ReportInputs`. Out: JSON for `summary.js`; a panel is a note, with title, height and plotly's JSON if drawn, or the
 reason why it is missing.
@@ -11,12 +11,11 @@ from typing import Any
 import pandas as pd
 
 from interp import figures
-from interp.display.verdict_names import DEAD, FAINT, MONOSEMANTIC, POLYSEMANTIC, SINGLE_TOKEN, WITHOUT_SCORES
+from interp.display.verdict_names import DEAD, FAINT, WITHOUT_SCORES
 from interp.report.inputs import ReportInputs
-from interp.report.json_text import between, number, percent
+from interp.report.json_text import number, percent
 from interp.report.null_shares import ALIKE, nulls_account
 from interp.report.panels import Panel
-from interp.report.use import shares
 
 QUALITY_COLUMNS = {
     "l0": ("L0 (features a token)", ".1f"),
@@ -46,8 +45,8 @@ CURVES = {
     "faint": "Faint: features that fire, but never a quarter as strongly as the median feature.",
 }
 DENSITIES = (
-    "Dead features never fired on the tokens scanned; those of ultra-low density, in the shaded range, fire on less "
-    "than one token in 100,000."
+    "Dead features never fired on the tokens scanned; those of ultra-low density, under the bracket, fire on less than "
+    "one token in 100,000."
 )
 LIMITS = {
     "one meaning": "One meaning says that the firings of a feature have something in common in the text. It does not "
@@ -65,11 +64,12 @@ def summary(inputs: ReportInputs) -> dict[str, Any]:
     densities = Panel(note=DENSITIES, figure=figures.density_histogram(inputs.features)).payload()
     quality, *all_quality = _quality(inputs)
     return {
-        "facts": _facts(inputs),
-        "found": _found(inputs),
+        "in_use": _in_use(inputs),
         "nulls": nulls_account(inputs),
         "limits": _limits(inputs),
-        "results": [quality, densities, *inputs.panels],
+        "facts": _facts(inputs),
+        "quality": quality,
+        "results": [densities, *inputs.panels],
         "details": [*all_quality, *_training(inputs), *_population(inputs)],
         "stages": [[name, number(seconds)] for name, seconds in inputs.stages],
         "versions": dict(inputs.versions),
@@ -119,33 +119,12 @@ def _facts(inputs: ReportInputs) -> list[tuple[str, str]]:
     return rows + [(name, value) for panel in inputs.panels if "fact" in panel for name, value in [panel["fact"]]]
 
 
-def _found(inputs: ReportInputs) -> list[str]:
-    """Return quotable sentences on the findings: each number is given with its meaning."""
+def _in_use(inputs: ReportInputs) -> str:
+    """Count in a sentence the features that are in use, dead and faint."""
     counts = inputs.verdicts["verdict"].value_counts()
     dead, faint = (int(counts.get(verdict, 0)) for verdict in (DEAD, FAINT))
     total = inputs.store.d_sae
-    in_use = total - dead - faint
-    sentences = [f"Of {total:,} features {in_use:,} are in use; {dead:,} never fired and {faint:,} are faint."]
-    if inputs.ranking is None or not inputs.store.has_text:
-        return sentences
-    holds = {row["name"]: row for row in shares(inputs)}
-
-    def share(name: str) -> str:
-        row = holds[name]
-        low, high = row["interval"]
-        return f"{row['n']:,} of {row['of']:,} features ({percent(row['n'] / row['of'])} [{between(low, high)}])"
-
-    if "one meaning" in holds:
-        kinds = {name: int(counts.get(name, 0)) for name in (MONOSEMANTIC, SINGLE_TOKEN, POLYSEMANTIC)}
-        sentences.append(
-            f"{share('one meaning')} have one meaning: {kinds[MONOSEMANTIC]:,} are monosemantic, "
-            f"{kinds[SINGLE_TOKEN]:,} single-token. {kinds[POLYSEMANTIC]:,} are polysemantic."
-        )
-    if "learnt" in holds:
-        sentences.append(f"{share('learnt')} are learnt by the model.")
-    if "effect" in holds:
-        sentences.append(f"{share('effect')} have an effect; {percent(holds['effect']['chance'])} would by chance.")
-    return [*sentences, "In brackets: 95 % intervals."] if holds else sentences
+    return f"Of {total:,} features {total - dead - faint:,} are in use; {dead:,} never fired and {faint:,} are faint."
 
 
 def _limits(inputs: ReportInputs) -> list[str]:

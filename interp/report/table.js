@@ -3,8 +3,8 @@
 
 report.table = (() => {
   const { latents } = report.data.page;
-  const { columns, KEYS, state, sortBy, verdictOf, labelOf, isIdle, isUnsure } = report.selection;
-  const { parted, marked, place: placeOfFit } = report.search;
+  const { columns, KEYS, state, sortBy, verdictOf, labelOf, isUnsure } = report.selection;
+  const { parted, marked, place: placeOfFit, isStored } = report.search;
   const { meanings } = report.words;
   /* The columns: the number that sorts each, if any, and its head. */
   const COLUMNS = [
@@ -18,7 +18,6 @@ report.table = (() => {
     ["effect", "effect", "Effect (nats)"],
   ].filter(([name]) => name !== "effect" || columns.effect.some((x) => x !== null));
   const EFFECT_SPAN = report.data.page.shares.find(({ name }) => name === "effect")?.span;
-  const idle = columns.verdict.filter((_, i) => isIdle(i)).length;
   let scroller,
     body,
     count,
@@ -36,8 +35,8 @@ report.table = (() => {
     scroller.scrollTop = 0;
     cursor = 0;
     count.textContent = `${format.count(order.length)} of ${format.count(latents)} features`;
-    if (idle && !state.verdict.length && !state.terms.length)
-      count.textContent += `, ${format.count(idle)} faint or dead left out`;
+    const idle = report.selection.idleLeftOut();
+    if (idle) count.textContent += `, ${format.count(idle)} faint or dead left out`;
     for (const cell of scroller.querySelectorAll("th[data-key]")) {
       const sorted = cell.dataset.key === state.sort;
       cell.setAttribute("aria-sort", sorted ? (state.up ? "ascending" : "descending") : "none");
@@ -63,8 +62,13 @@ report.table = (() => {
     return report.examples.plainLine(report.text.decoded(packed), firing);
   }
 
-  /* The strongest stored firing on a token, once it is read; until then, or where none is stored, the strongest. */
-  function snippetOn(i, token) {
+  /* The strongest stored firing on a token of its list that a search has found, once it is read; where none is stored,
+   * the strongest of all, and that it is not on this token. */
+  function snippetOn(i, found) {
+    const token = columns.tokens[i][found];
+    if (!isStored(i, found)) {
+      return [snippet(i), h("small.unstored", null, "also on ", tokenElement(token), ", not among the examples")];
+    }
     const place = h("div.fitting", null, snippet(i));
     const isOn = (one) => word(report.examples.tokenOf(one)) === token;
     const find = async () => {
@@ -76,6 +80,16 @@ report.table = (() => {
     const [packed, firing] = evidence?.snippets[i] ?? [];
     if (packed && word(report.text.decoded(packed)[firing]) !== token) find();
     return place;
+  }
+
+  /* Its first two senses, each with its rule and its strongest firing; undefined for one of a single sense. */
+  function senses(i) {
+    const all = evidence?.senses[i];
+    if (!all || all.length < 2) return undefined;
+    return all.slice(0, 2).map(([words, packed, firing], k) => h("div.of-sense", { "data-sense": k },
+      h("div", { title: words }, report.examples.senseMark(k, null), " ",
+        words ? ruleText(...parted(state.terms, "rule", words)) : h("span.muted", null, "no rule")),
+      h("div.snippet", null, report.examples.plainLine(report.text.decoded(packed), firing))));
   }
 
   /* For rows that are not text, the picture of the strongest firing, once its file is loaded. */
@@ -101,16 +115,17 @@ report.table = (() => {
   const line = (...content) => h("div", null, content);
   const second = (...content) => h("div.muted", null, content);
 
-  /* What it fires on: one's own label, a label that it detects, its rule, and below them its strongest firing, behind
-   * the token that a search has found. */
+  /* What it fires on: its senses, if it has several; else one's own label, a label that it detects, its rule, and below
+   * them its strongest firing, or the strongest on the token that a search has found. */
   function firesOn(i) {
     const { terms } = state;
     const { label: mine } = report.notes.of(i);
     const label = labelOf(i);
     const rule = columns.explanation[i];
     const found = placeOfFit(terms, i);
-    const token = found < 0 ? null : columns.tokens[i][found];
     const named = [mine, label && format.words(label), rule].filter(Boolean).join(" · ");
+    const apart = found < 0 && !mine && !label ? senses(i) : undefined;
+    if (apart) return h("div.senses", null, apart);
     const isWeak = columns.explanation_f1[i] < report.data.page.min_f1;
     return [
       h("div", { title: named },
@@ -121,10 +136,7 @@ report.table = (() => {
           : null,
         rule ? h(isWeak ? "span.weak" : "span", null, ruleText(...parted(terms, "rule", rule))) : null,
         rule || label ? null : none()),
-      h("div.snippet", null,
-        token === null ? null : h("span.found", null, h("span.muted", null, "fires on "),
-          h("mark.top_token", null, tokenElement(token))),
-        token === null ? snippet(i) : snippetOn(i, token)),
+      h(found < 0 ? "div.snippet" : "div.snippet.found", null, found < 0 ? snippet(i) : snippetOn(i, found)),
     ];
   }
 

@@ -163,7 +163,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
     folder.mkdir()
     _write_script(folder, "page", facts)
     _write_script(folder, "vocab", encode(store.vocab))
-    _write_script(folder, "rows", encode(row_evidence(store)))
+    _write_script(folder, "rows", encode(row_evidence(store, accounts)))
     for name, tokens in text_files(store):
         _write_script(folder, name, encode(tokens))
     for name, pictures in picture_files(store, rows):
@@ -171,7 +171,8 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
     progress(1, total, "drawing the figures")
     _write_script(folder, "summary", encode(summary(inputs)))
     progress(2, total, "mapping the decoder")
-    _write_script(folder, "map", encode(map_payload(inputs, columns["explanation"], seed)))
+    kinds = [None if kind is None else columns["kinds"][kind] for kind in columns["kind"]]
+    _write_script(folder, "map", encode(map_payload(inputs, kinds, columns["explanation"], seed)))
     progress(3, total, "writing features")
     pairs = pairs_shown(store)
     pairs_of: dict[int, list[list]] = {}

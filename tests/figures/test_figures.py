@@ -123,9 +123,9 @@ def test_density_histogram_counts_every_latent_and_marks_the_dead_and_the_ultra_
     assert sum(alive.y) == 10 and list(dead.y) == [7]
     assert max(dead.x) < min(alive.x)
     notes = " ".join(note.text for note in figure.layout.annotations)
-    assert "dead<br>7" in notes and "ultra-low<br>4" in notes
-    shade = figure.layout.shapes[0]
-    assert shade.x1 == pytest.approx(-5)
+    assert "dead: 7" in notes and "ultra-low: 4" in notes
+    bracket, *ends = figure.layout.shapes
+    assert bracket.x1 == pytest.approx(-5) and [end.x0 for end in ends] == [bracket.x0, bracket.x1]
 
 
 def test_a_tall_spike_of_dead_latents_is_cut_off_and_numbered():

@@ -1,10 +1,17 @@
 """The map of features, tried in Chromium."""
 
 import json
+import re
 
 from tests.report.planted_page import D_SAE, latents, question
 
 MAP = ".plot.map canvas"
+
+
+def corners(path: str) -> list[tuple[float, float]]:
+    """The points of a path's curves."""
+    numbers = [float(number) for number in re.findall(r"-?\d+\.\d+", path)]
+    return list(zip(numbers[::2], numbers[1::2], strict=True))
 
 
 def test_a_point_of_the_map_names_itself_and_opens_its_feature_by_key_or_click(browser, address):
@@ -45,11 +52,10 @@ def test_contours_are_closed_lines_around_what_is_not_small(browser, address):
         const side = Array.from({ length: 30 }, (_, k) => k / 30);
         const crowd = (left, bottom) => side.flatMap((x) => side.map((y) => [left + x, bottom + y]));
         const points = [...crowd(0, 0), ...crowd(3, 1), [1.9, 3.9], [4, 4]];
-        return report.contours(points.map(([x]) => x), points.map(([, y]) => y), [0.02, 0.5]);
+        return report.contours(points.map(([x]) => x), points.map(([, y]) => y), [0.03, 0.5]);
     })()"""
     wide, dense = browser.evaluate(drawn)
-    lines = [[tuple(map(float, point.split())) for point in line.strip("MZ").split("L")]
-             for line in dense.split("Z") if line]  # fmt: skip
+    lines = list(map(corners, filter(None, dense.split("Z"))))
     assert len(lines) == 2 and dense.count("Z") == 2
     for line, (cx, cy) in zip(sorted(lines), ((0.5, 0.5), (3.5, 1.5)), strict=True):
         xs, ys = zip(*line, strict=True)
@@ -102,15 +108,71 @@ def test_a_lasso_selects_for_the_table_and_is_taken_off_again(browser, address):
 def test_the_map_is_coloured_by_what_is_asked_with_a_legend(browser, address):
     browser.open(f"{address}#map")
     assert "python 1" in browser.text(".legend")[0], "by the kind of text, where that is known"
-    assert (
-        len(browser.evaluate("Array.from(document.querySelectorAll('.contours path'), (e) => e.getAttribute('d'))"))
-        == 2
-    )
+    assert browser.evaluate("document.querySelectorAll('.regions path').length") % 2 == 0, "two tints a kind"
+    assert browser.evaluate("document.querySelectorAll('.regions path').length")
     field = "document.querySelector('.maphead select')"
     for way, said in (("density", "density"), ("verdict", "single-token 5"), ("monosemanticity", "0.01.0")):
         browser.evaluate(f"{field}.value = '{way}'; {field}.dispatchEvent(new Event('change'))")
         assert said in browser.text(".legend")[0]
     assert not browser.complaints
+
+
+def test_a_region_is_where_a_group_is_at_home_not_where_all_are_dense(browser, address):
+    """A group spread evenly, of which half lies in a crowd of others, is at home outside the crowd."""
+    browser.open(f"{address}#map")
+    drawn = """(() => {
+        const side = Array.from({ length: 40 }, (_, k) => k / 40);
+        const square = (left) => side.flatMap((x) => side.map((y) => [left + x, y]));
+        const own = [...square(0), ...square(3)];
+        const all = [...own, ...square(3), ...square(3), ...square(3)];
+        const [xs, ys] = [0, 1].map((axis) => own.map((point) => point[axis]));
+        const among = { x: all.map(([x]) => x), y: all.map(([, y]) => y) };
+        return report.contours(xs, ys, [0.5], among);
+    })()"""
+    [line] = [line for line in browser.evaluate(drawn)[0].split("Z") if line]
+    xs = [x for x, _ in corners(line)]
+    assert -0.5 < min(xs) < max(xs) < 1.5
+
+
+def test_a_corner_shows_where_the_view_lies_once_it_is_not_the_whole(browser, address):
+    browser.open(f"{address}#map")
+    assert browser.evaluate("document.querySelector('.inset').hidden")
+    browser.click(".zooms button[title='zoom in']")
+    browser.wait("!document.querySelector('.inset').hidden")
+    box = "(({width, height}) => [width, height])(document.querySelector('.inset %s').getBoundingClientRect())"
+    (width, _), (frame, _) = browser.evaluate(box % "canvas"), browser.evaluate(box % "i")
+    assert 80 < width <= 90 and abs(frame - width / 1.6) < 3
+    browser.click(".zooms button[title^=Fit]")
+    browser.wait("document.querySelector('.inset').hidden")
+
+
+def test_names_on_the_map_are_short_lie_apart_and_are_of_two_kinds(browser, address):
+    browser.open(f"{address}#map")
+    for _ in range(4):
+        browser.click(".zooms button[title='zoom in']")
+    browser.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    shown = browser.evaluate("""Array.from(document.querySelectorAll(".names span:is(.name, .own)"))
+        .filter((e) => e.style.visibility === "visible")
+        .map((e) => [e.textContent, e.classList.contains("region"), getComputedStyle(e).fontFamily.includes("mono"),
+            ...["left", "right", "top", "bottom"].map((side) => e.getBoundingClientRect()[side])])""")
+    assert shown and all(len(text.strip()) <= 24 and is_mono != is_region for text, is_region, is_mono, *_ in shown)
+    boxes = [sides for _, _, _, *sides in shown]
+    for k, (left, right, top, bottom) in enumerate(boxes):
+        for other in boxes[:k]:
+            assert right <= other[0] or other[1] <= left or bottom <= other[2] or other[3] <= top
+
+
+def test_on_a_phone_a_tapped_feature_lies_over_the_bottom_and_is_closed_again(browser, address):
+    browser.size(390, 844)
+    browser.open(f"{address}#map/3")
+    box = "document.querySelector('.chosen-one').getBoundingClientRect().toJSON()"
+    card = browser.evaluate(box)
+    assert card["bottom"] == 844 and card["width"] == 390 and card["height"] < 0.5 * 844
+    ring = browser.evaluate("document.querySelector('.ring').getBoundingClientRect().bottom")
+    assert ring < card["top"], "it does not cover the point"
+    browser.click(".card .close")
+    assert browser.evaluate("document.querySelector('.chosen-one .card') === null")
+    assert browser.evaluate("document.querySelector('.ring').hidden")
 
 
 def test_points_are_discs_in_their_colours_the_later_over_the_earlier(browser, address):

@@ -58,7 +58,7 @@ def test_search_ranks_by_the_match_and_shows_it(browser, address):
     assert found(browser, "return")[:2] == [1, 2], "the token itself, then a word of a rule"
     assert set(found(browser, "return")[2:]) == {3, 7}, "then parts"
     assert browser.text("tr[data-latent='2'] mark") == ["return"]
-    assert browser.text("tr[data-latent='1'] mark.top_token") == [" return"]
+    assert browser.text("tr[data-latent='1'] .found .firing") == [" return"]
     assert "Best matches first" in browser.text(".ordering option")
     assert found(browser, "tok:return") == [1, 3] and set(found(browser, "rule:return")[:2]) == {1, 2}
     assert found(browser, 'tok:" return"') == [1] and found(browser, '"line end"') == [7]
@@ -77,7 +77,7 @@ def test_numbers_are_found_whole(browser, address):
 def test_a_label_with_a_low_f1_is_left_out_and_an_unsure_verdict_is_marked(browser, address):
     browser.open(f"{address}#features")
     columns = "report.data.page.columns"
-    assert browser.text("select[aria-label='Any label'] option") == ["Any label", "python"]
+    assert browser.text("optgroup[label='Detects the label'] option") == ["python"]
     f1 = browser.evaluate(f"{columns}.label.map((at, i) => [at === null, {columns}.label_f1[i]])")
     assert {blank for blank, _ in f1} == {True, False} and all(blank == ((of or 0) < 0.3) for blank, of in f1)
     for latent, blank in ((3, False), (16, True)):
@@ -90,6 +90,63 @@ def test_a_label_with_a_low_f1_is_left_out_and_an_unsure_verdict_is_marked(brows
     browser.search("#3")
     assert browser.text("td.verdict > div")[0] == "mono"
     assert browser.evaluate("document.querySelector('td.verdict .verdict').ariaLabel") == "monosemantic"
+
+
+def test_chips_count_what_they_would_leave_of_the_result(browser, address):
+    browser.open(f"{address}#features")
+    chip = "(c) => [c.dataset.verdict ?? 'starred', c.lastChild.textContent]"
+    counts = f"Array.from(document.querySelectorAll('.chips .chip'), {chip})"
+    verdicts = browser.evaluate("report.data.page.columns.verdict.map((k) => report.data.page.columns.verdicts[k])")
+    assert dict(browser.evaluate(counts)) == {v: str(verdicts.count(v)) for v in set(verdicts)} | {"starred": "0"}
+    shown = found(browser, "w1")
+    of_result = dict(browser.evaluate(counts))
+    assert of_result == {v: str(sum(verdicts[i] == v for i in shown)) for v in set(verdicts)} | {"starred": "0"}
+    browser.click(".chip[data-verdict=single-token]")
+    assert dict(browser.evaluate(counts)) == of_result, "a verdict does not narrow the counts of the others"
+    browser.evaluate("report.notes.set(24, { star: true }); report.notes.set(3, { star: true })")
+    assert dict(browser.evaluate(counts))["starred"] == "1" and 24 in latents(browser), "one of them is in the result"
+    browser.evaluate("report.notes.set(24, { star: false }); report.notes.set(3, { star: false })")
+
+
+def test_a_kind_of_text_is_chosen_in_the_table_as_on_the_map(browser, address):
+    browser.open(f"{address}#features")
+    inside = browser.evaluate("report.data.page.columns.kind.flatMap((k, i) => (k === null ? [] : [[k, i]]))")
+    kinds = browser.evaluate("report.data.page.columns.kinds")
+    python = {i for k, i in inside if kinds[k] == "python"}
+    field = "document.querySelector('select[aria-label=\"Label or kind of text\"]')"
+    browser.evaluate(f"{field}.value = 'kind:python'; {field}.dispatchEvent(new Event('change'))")
+    assert set(latents(browser)) == python and question(browser) == "#features?in=python"
+    browser.open(f"{address}#features?q=python")
+    assert browser.text(".otherwise") == [f"{len(python)} fire mostly in python"]
+    browser.click(".otherwise button")
+    assert set(latents(browser)) == python and question(browser) == "#features?in=python"
+    assert browser.evaluate("document.querySelector('.otherwise').hidden")
+    browser.open(f"{address}#map?in=python")
+    pressed = "document.querySelector('#map .legend [aria-pressed=true]').textContent"
+    assert browser.evaluate(pressed) == f"python {len(python)}" and browser.text(".list h3") == [
+        f"{len(python)} selected"
+    ]
+
+
+def test_a_row_of_several_senses_shows_each_with_its_own_example(browser, address):
+    browser.open(f"{address}#features?q=%23{SPLIT}")
+    browser.wait("document.querySelectorAll('.of-sense .firing').length === 2")
+    assert browser.text(".of-sense .sense") == ["A", "B"]
+    rules = browser.evaluate("Array.from(document.querySelectorAll('.of-sense .sense'), (e) => e.parentElement.title)")
+    assert rules == ["a rule that holds", ""], "a rule that does not hold is not shown"
+
+
+def test_a_token_without_a_stored_example_is_told_and_ranked_below(browser, address):
+    browser.open(f"{address}#features")
+    stored = "report.data.page.columns.stored"
+    assert browser.evaluate(f"{stored}.every((bits) => bits & 1)"), "each has an example of its commonest token"
+    token = browser.evaluate(f"report.data.page.columns.tokens[{SPLIT}][1].trim()")
+    rank = "report.search.quality(report.search.parse('tok:%s'), %d)"
+    before = browser.evaluate(rank % (token, SPLIT))
+    browser.evaluate(f"{stored}[{SPLIT}] = 1")
+    assert browser.evaluate(rank % (token, SPLIT)) < before
+    found(browser, f"tok:{token}")
+    assert browser.text(f"tr[data-latent='{SPLIT}'] .unstored")[0].startswith("also on")
 
 
 def test_compact_rows_are_of_one_line(browser, address):

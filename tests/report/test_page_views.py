@@ -96,12 +96,14 @@ def test_the_page_opens_on_an_overview_with_numbers_features_and_words(browser, 
     assert browser.text("#overview .intro")[0] == (
         f"Scanned on {N_SEQ * N_CTX} tokens: {D_SAE} features are in use, 0 are dead or faint."
     )
-    assert browser.text(".share h2") == [f"80 % of {D_SAE} have one meaning"]
+    assert browser.text(".share h2") == [f"80 % have one meaning of {D_SAE}"]
     assert f"of the {D_SAE} features in use" in browser.evaluate(
         "document.querySelector('.share .term[data-tip*=use]').dataset.tip"
     )
     assert "No null was run" in browser.text(".share p")[0]
-    assert browser.text(".verdicts li")[:2] == ["monosemantic 19 63 %", "polysemantic 6 20 %, 5 unsure"]
+    assert browser.text(".verdicts li")[:2] == ["monosemantic 19", "polysemantic 6"]
+    tips = "Array.from(document.querySelectorAll('.verdicts a'), (a) => a.dataset.tip)"
+    assert browser.evaluate(tips)[:2] == ["63 % of all", "20 % of all, 5 of them unsure"]
     browser.wait("document.querySelectorAll('#overview .card .firing').length >= 5")  # their examples are read by then
     cards, shown = browser.text("#overview .card h3 a"), browser.evaluate("report.data.page.worth_showing")
     assert len(set(cards)) == 6 and shown and cards[: len(shown)] == [f"Feature {latent}" for latent, _ in shown]
@@ -113,6 +115,47 @@ def test_the_page_opens_on_an_overview_with_numbers_features_and_words(browser, 
     browser.wait(f"document.getElementById('feature').dataset.latent === '{shown[0][0]}'")
     browser.press("Escape")
     browser.wait("document.body.dataset.view === 'overview'")
+
+
+def test_the_search_of_the_overview_lists_matches_as_one_types_and_opens_one_by_key_or_click(browser, address):
+    browser.open(address)
+    type_in = "Object.assign(document.querySelector('#overview .search input'), {value: '%s'})"
+    press = f"{type_in}.dispatchEvent(new Event('input'))"
+    browser.evaluate(f"document.querySelector('#overview .search input').focus(); {press % 'return'}")
+    assert browser.text(".hits .number") == ["1", "2", "3", "7"] and browser.text(".hits .muted") == []
+    browser.evaluate(press % "w")
+    best = browser.evaluate("report.search.best('w', 99)")
+    assert browser.text(".hits .number") == [str(latent) for latent in best["first"][:5]]
+    assert browser.text(".hits .muted") == [f"Enter: all {best['n']} in the table"]
+    browser.press("ArrowDown")
+    browser.press("ArrowDown")
+    chosen = "document.getElementById(document.activeElement.getAttribute('aria-activedescendant'))"
+    assert browser.evaluate(f"{chosen}.querySelector('.number').textContent") == str(best["first"][1])
+    browser.press("Enter")
+    browser.wait(f"document.getElementById('feature').dataset.latent === '{best['first'][1]}'")
+    browser.open(address)
+    browser.evaluate(f"document.querySelector('#overview .search input').focus(); {press % 'w'}")
+    browser.press("Enter")
+    browser.wait("location.hash === '#features?q=w'")
+    browser.open(address)
+    browser.evaluate(f"document.querySelector('#overview .search input').focus(); {press % 'nowhere'}")
+    assert browser.text(".hits") == ["No feature fits."]
+    browser.evaluate(press % "#7")
+    browser.click(".hits li")
+    browser.wait("document.getElementById('feature').dataset.latent === '7'")
+
+
+def test_notes_stand_before_the_features_of_the_overview_once_there_are_any(browser, address):
+    browser.open(address)
+    parts = "Array.from(document.querySelectorAll('#overview > :is(.worth, .your-notes)'), (e) => e.className)"
+    assert browser.evaluate(parts) == ["worth", "your-notes"]
+    browser.evaluate("report.notes.set(3, { star: true })")
+    browser.evaluate("location.hash = '#features'")
+    browser.wait("document.body.dataset.view === 'features'")
+    browser.evaluate("location.hash = '#overview'")
+    browser.wait("document.body.dataset.view === 'overview'")
+    assert browser.evaluate(parts) == ["your-notes", "worth"]
+    browser.evaluate("report.notes.set(3, { star: false })")
 
 
 def test_a_chart_follows_a_window_that_becomes_narrow_while_it_is_out_of_sight(browser, address):

@@ -20,14 +20,14 @@ from interp.compare.null_dictionaries import Nulls
 from interp.features.feature_store import FeatureStore
 from interp.figures.theme import VERDICT_COLOURS
 from interp.report import assets, decoder_layout, write_report
-from interp.report.columns import recommended_order, table_columns, worth_showing
+from interp.report.columns import recommended_order, surroundings, table_columns, worth_showing
 from interp.report.contexts import activations_around, coded, positions
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import columns_of, encode_tokens, number, numbers, pack
-from interp.report.latent_map import map_names, surroundings
+from interp.report.latent_map import map_names
 from interp.report.latent_pairs import in_common
 from interp.report.null_shares import closest_null, in_short, nulls_account
-from interp.report.panels import Panel
+from interp.report.panels import Panel, far_apart
 from interp.report.payloads import CHUNK, sense_counts
 from interp.report.use import shares, uses
 from interp.report.verdict_evidence import verdict_evidence
@@ -577,8 +577,8 @@ def test_summary_says_which_nulls_the_share_does_not_tell_apart(run, folder):
     account = nulls_account(replace(run, nulls=nulls._replace(shares=table), curves={"sae": longer}))
     assert "This dictionary had 4,000,000; a second one was trained on as many" in account["sentences"][1]
     assert account["sentences"][:1] == [
-        "After 3M tokens, 60 % [50–70] of its features have one meaning: more than in 1 of the 2 that it is compared "
-        "with, not clearly more than in frozen decoder."
+        "After 3M tokens, 60 % [50–70] of its features have one meaning: more than in shuffled model; not clearly "
+        "more than in frozen decoder."
     ]
     assert [row["kind"] for row in account["rows"]] == ["own", "matched", "reference", "null", "null"]
     assert [row["title"] for row in account["rows"][:3]] == ["this dictionary", "after 3M tokens", "twin seed"]
@@ -598,10 +598,11 @@ def test_the_share_of_one_meaning_is_shown_with_the_closest_null_trained_alike(r
 
 def test_summary_has_the_run_in_order(page):
     summary = data(page, "summary")
-    assert [*summary] == ["facts", "found", "nulls", "limits", "results", "details", "stages", "versions"]
+    names = ["in_use", "nulls", "limits", "facts", "quality", "results", "details", "stages", "versions"]
+    assert [*summary] == names
     assert [name for name, _ in summary["stages"]] == ["model", "sae", "features"]
     assert summary["versions"] == {"interp": "0"}
-    quality, *drawn, table = summary["results"]
+    quality, (*drawn, table) = summary["quality"], summary["results"]
     rows = [["L0 (features a token)", "2.0", "2.0"], ["FVU", "0.200", "0.400"]]
     rows += [["cross-entropy recovered", "90 %", "50 %"]]
     assert quality["table"] == {"columns": ["", "SAE", HOSTILE], "rows": rows}
@@ -618,16 +619,28 @@ def test_summary_has_the_run_in_order(page):
     assert data(page, "page")["headlines"] == ["words explain 87 %"]
 
 
-def test_what_was_found_can_be_quoted_each_number_with_what_it_is_of(page, run):
+def test_what_was_found_is_counted_and_its_shares_are_of_what_they_say(page):
     ranking = planted_ranking().query("verdict != 'dead'")
-    found = " ".join(data(page, "summary")["found"])
     n, of = int((ranking["verdict"] == "monosemantic").sum()), len(ranking)
-    assert f"Of {D_SAE} features {D_SAE - 1} are in use; 1 never fired and 0 are faint." in found
-    assert f"{n} of {of} features ({100 * n / of:.0f} % [" in found and f"{of - n} are polysemantic" in found
-    assert found.endswith("In brackets: 95 % intervals.")
-    assert "learnt" not in found and "effect" not in found, "neither was measured"
+    in_use = f"Of {D_SAE} features {D_SAE - 1} are in use; 1 never fired and 0 are faint."
+    assert data(page, "summary")["in_use"] == in_use
+    [share] = data(page, "page")["shares"]
+    assert (share["name"], share["n"], share["of"]) == ("one meaning", n, of), "neither of the others was measured"
     limits = data(page, "summary")["limits"]
     assert any("unsure" in text for text in limits) and not any("is learnt" in text for text in limits)
+
+
+def test_few_points_of_a_figure_show_their_names_on_the_page_and_fewer_on_a_phone():
+    places = np.random.default_rng(0).random((40, 2))
+    concepts = pd.DataFrame(places, columns=["f1_feature", "f1_neuron"]).assign(label=[f"c{i}" for i in range(40)])
+    shown = Panel(note="", figure=figures.concept_scatter(concepts)).payload()["figure"]
+    [points] = [trace for trace in shown["data"] if trace.get("mode") == "markers+text"]
+    assert sum(map(bool, points["text"])) == 14 and len(points["hovertext"]) == 40
+    assert len(points["meta"]["first"]) == 6 and all(points["text"][k] for k in points["meta"]["first"])
+    assert "annotations" not in shown["layout"], "no name stands at the end of a line"
+    line = np.array([[0.0, 0], [1, 1], [2, 2], [9, 9], [10, 10]])
+    assert far_apart(line, 3) == [0, 4, 2], "the ends, and then the middle"
+    assert sorted(far_apart(line, 9)) == [0, 1, 2, 3, 4] and far_apart(line[:0], 3) == []
 
 
 def test_a_panel_leaves_the_figure_of_its_caller_as_it_was():
@@ -643,10 +656,10 @@ def test_a_panel_leaves_the_figure_of_its_caller_as_it_was():
 def test_a_bare_store_leaves_its_panels_out_with_a_word_why(folder):
     page = write_report(planted_store(folder / "bare", full=False), folder / "bare-page")
     summary = data(page, "summary")
-    panels = [*summary["results"], *summary["details"]]
+    panels = [summary["quality"], *summary["results"], *summary["details"]]
     notes = " ".join(panel["note"] for panel in panels if "figure" not in panel)
     assert "No ranking" in notes and "No training curve" in notes and "No quality table" in notes
-    assert summary["nulls"] is None and summary["stages"] == [] and len(summary["found"]) == 1
+    assert summary["nulls"] is None and summary["stages"] == [] and summary["in_use"].endswith("are faint.")
     assert "no decoder directions" in data(page, "map")["missing"]
     feature = data(page, "features-0000")["1"]
     assert feature["logits"] is None and feature["labels"] == [] and feature["neighbours"] == []
@@ -659,7 +672,7 @@ def test_a_ranking_of_verdicts_alone_has_a_page(run, folder):
     columns, summary = data(page, "page")["columns"], data(page, "summary")
     assert columns["verdicts"] == ["dead", "monosemantic", "polysemantic"]
     assert set(columns["monosemanticity"]) == set(columns["sure"]) == {None} and set(columns["explanation"]) == {""}
-    assert "have one meaning" in summary["found"][1] and not any("unsure" in text for text in summary["limits"])
+    assert not any("unsure" in text for text in summary["limits"])
 
 
 def test_the_old_page_stays_where_the_new_one_cannot_take_its_place(folder, monkeypatch):
@@ -840,8 +853,8 @@ def test_chromium_parts_the_verdicts_into_sure_and_unsure(chromium, page):
     ranking = planted_ranking()
     for verdict in ("monosemantic", "polysemantic"):
         unsure = int((~ranking.sure[ranking.verdict == verdict]).sum())
-        assert unsure and f"{unsure} |unsure|" in text
-    assert "|one meaning|" in text and "have one meaning: " in text
+        assert unsure and f"{unsure:,} of them unsure" in dom
+    assert "have |one meaning|" in text
 
 
 def test_chromium_shows_all_features_those_worth_meeting_first(chromium, page):
@@ -852,18 +865,21 @@ def test_chromium_shows_all_features_those_worth_meeting_first(chromium, page):
     assert f"{D_SAE - 1} of {D_SAE} features, 1 faint or dead left out" in dom
 
 
-def test_a_map_cluster_is_named_by_what_most_of_it_shares_and_little_else_has():
+def test_kinds_and_clusters_are_named_once_each_where_what_has_the_name_is_at_home():
     rng = np.random.default_rng(0)
     points = np.concatenate([rng.normal(centre, 0.1, size=(40, 2)) for centre in ((0, 0), (9, 0), (0, 9))])
     labels = ["in_python"] * 30 + [None] * 90
-    rules = ["a word"] * 40 + ['" the", "a" or "in", or after "b"'] * 39 + [HOSTILE] + ["a word", ""] * 20
+    long = f'"{"x" * 30}"'
+    rules = ["a word"] * 40 + [f'" the", "a" or {long}, or after "b"'] * 39 + [HOSTILE] + ["a word", ""] * 20
     named = map_names(points, labels, rules)
     places = {name: np.array([x, y]) for x, y, name, _ in named}
-    ofrules = {'" the"', '"a"', '"in"', 'after "b"'}
-    assert len(places) == len(named) > 2 and set(places) <= ofrules | {"in python"}, "each once, none of what is common"
-    assert all(np.hypot(*(place - [9 * (name in ofrules), 0])) < 0.5 for name, place in places.items()), "where it is"
+    assert len(named) == 2 and set(places) == {"in python", '" the"'}, "no long token, none of a letter, no other words"
+    assert np.hypot(*places["in python"]) < 0.5 and np.hypot(*(places['" the"'] - [9, 0])) < 0.5, "where it is"
     assert [level for *_, level in named] == sorted(level for *_, level in named)
     assert map_names(points[:15], labels[:15], rules[:15]) == [] == map_names(points, [None] * 120, [""] * 120)
+    spread = [None] * 40 + ["wide"] * 20 + [None] * 20 + ["wide"] * 40
+    [[x, y, name, _], *_] = map_names(points, spread, [""] * 120)
+    assert name == "wide" and np.hypot(x, y - 9) < 0.5, "its densest part that it does not share with others"
 
 
 @pytest.mark.parametrize("view, drawn", [("summary", "main-svg"), ("map", "<canvas")])

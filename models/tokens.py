@@ -149,6 +149,9 @@ class LabelMasks(Mapping[str, Tensor]):
     def __getitem__(self, label: str) -> Bool[Tensor, "seq pos"]:
         return (self._bits >> self._bit_of[label] & 1).bool()
 
+    def __contains__(self, label: object) -> bool:
+        return label in self._bit_of
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._bit_of)
 

@@ -63,6 +63,15 @@ class CodeChunk:
         """The row of each entry."""
         return np.repeat(np.arange(self.start, self.stop), np.diff(self.offsets))
 
+    def of_latents(self, chosen: Bool[np.ndarray, " d_sae"]) -> "CodeChunk":
+        """Return the codes of the chosen latents; the rows are the same."""
+        if chosen.all():
+            return self
+        kept = chosen[self.latents]
+        offsets = np.append(0, np.cumsum(kept))[self.offsets]
+        arrays = self.latents[kept], self.values[kept], self.activations[kept]
+        return CodeChunk(self.start, offsets, *arrays, self.d_sae)
+
     @cached_property
     def by_row(self) -> scipy.sparse.csr_matrix:
         """The activations; row 0 is the row `start`."""

@@ -147,6 +147,8 @@ def count_rules(
     n_ctx = text.n_ctx
     hit_rows = np.concatenate([*sampled, np.zeros(0, np.int64)])
     hit_offsets = offsets_from_lengths([len(rows) for rows in sampled])
+    is_read = np.zeros(text.d_sae, bool)
+    is_read[latents[units]] = True
 
     def read(codes_read: CodeChunk) -> _Chunk:
         rows = np.arange(codes_read.start, codes_read.stop)
@@ -155,7 +157,7 @@ def count_rules(
             codes_read.start,
             pack(text.counted[rows]),
             pack(np.repeat(half[codes_read.start // n_ctx : codes_read.stop // n_ctx], n_ctx)),
-            *_firings_by_latent(codes_read),
+            *_firings_by_latent(codes_read.of_latents(is_read)),
         )
 
     def count(chunk: _Chunk, span: Int64[np.ndarray, " some"]) -> None:

@@ -210,8 +210,8 @@ def _rank(
         text,
         calibration,
         faint,
-        chosen & ~faint,
-        listeners=[sampled.add, rule_sample.add],
+        chosen,
+        listeners=[sampled.add, lambda chunk: rule_sample.add(chunk.of_latents(chosen))],
         nulls=nulls,
         seed=seed,
         progress=progress,
@@ -253,7 +253,8 @@ def rank_codes(
     _check(nulls, seed)
     text = CodedText.from_codes(tokens, codes, vocab)
     left_out = np.zeros(codes.d_sae, bool) if faint is None else np.asarray(faint)
-    columns, evidence = _judge(text, calibration, left_out, ~left_out, nulls=nulls, seed=seed, progress=progress)
+    every = np.ones(codes.d_sae, bool)
+    columns, evidence = _judge(text, calibration, left_out, every, nulls=nulls, seed=seed, progress=progress)
     return _ranked(columns, evidence, {"token_share": columns["token_share"]}, {})
 
 
@@ -261,15 +262,15 @@ def _judge(
     text: CodedText,
     calibration: Calibration | None,
     faint: Bool[np.ndarray, " d_sae"],
-    looked_at: Bool[np.ndarray, " d_sae"],
+    chosen: Bool[np.ndarray, " d_sae"],
     *,
     listeners: Sequence[Listener] = (),
     nulls: int,
     seed: int,
     progress: Progress,
 ) -> tuple[dict[str, Any], Evidence]:
-    """Collect the evidence and judge it. Returns the columns of the verdict, in the order of the latents, and the
-    evidence."""
+    """Collect the evidence of the chosen latents and judge those that are not faint. Returns the columns of the
+    verdict, in the order of the latents, and the evidence."""
     calibration = calibration or Calibration.load()
     calibration.warn_of_other_kinds()
     words = WordMass(text.tokens, text.vocab, text.d_sae)
@@ -278,8 +279,8 @@ def _judge(
         calibration,
         nulls=nulls,
         seed=seed,
-        listeners=[words.add, *listeners],
-        chosen=looked_at,
+        listeners=[lambda chunk: words.add(chunk.of_latents(chosen)), *listeners],
+        chosen=chosen & ~faint,
         progress=progress,
     )
     return verdict_columns(text, evidence, words.largest_share, faint), evidence

@@ -197,8 +197,9 @@ def naming_full_disk(folder: Path, needed: int | None = None) -> Iterator[None]:
 
 
 def write_tokens(file: Path, tokens: Int[Tensor, "seq pos"]) -> None:
-    """Write the token ids as a safetensors file, in the smallest type that holds them, a block at a time."""
-    dtype = np.dtype(np.uint16 if int(tokens.max()) < 1 << 16 else np.int32)
+    """Write the token ids as a safetensors file, a block at a time, in the type in which they are used: a reader maps
+    the file and copies nothing."""
+    dtype = np.dtype(np.int32)
     with naming_full_disk(file.parent), atomic(file) as temporary, open(temporary, "wb") as stream:
         stream.write(tensors_header([("tokens", dtype, tokens.shape, tokens.numel() * dtype.itemsize)]))
         for block in tokens.split(max(1, _IDS_A_CHUNK // tokens.shape[1])):

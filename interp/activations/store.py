@@ -229,7 +229,8 @@ class ActivationStore(ReadInBatches):
 
     @cached_property
     def tokens(self) -> Int[Tensor, "seq pos"] | None:
-        """Token ids of all sequences, excluded rows included; None if the rows are not text."""
+        """Token ids of all sequences, excluded rows included, mapped from their file; None if the rows are not
+        text."""
         if TOKENS not in self.manifest["files"]:
             return None
         tokens = self._files.small(TOKENS).get("tokens", torch.empty(0))

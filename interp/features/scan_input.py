@@ -23,6 +23,7 @@ from interp.codes.code_store import REMEDY, CodeStore
 from interp.codes.offsets import offsets_from_lengths
 from interp.codes.reading import CodeChunk, read_chunks
 from interp.runtime.processes import Processes
+from interp.statistics.estimates import count_ids
 from interp.storage.checks import check_at_least
 
 CHUNK_ENTRIES = 1 << 22
@@ -107,7 +108,7 @@ class ScanRows:
     @cached_property
     def unigrams(self) -> np.ndarray:
         """The number of times that each token of the vocabulary occurs in the text."""
-        return np.bincount(self.tokens.reshape(-1), minlength=self.vocab_size)
+        return count_ids(self.tokens, self.vocab_size)
 
     def feed(
         self,

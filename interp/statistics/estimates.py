@@ -1,14 +1,14 @@
-"""Shares, means and medians, with their 95 % intervals."""
+"""Counts, and shares, means and medians with their 95 % intervals."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int, Int64
 
 _DRAWS = 1000
 _AT_ONCE = 1 << 22
-"""Numbers that a bootstrap draws per block."""
+"""Numbers that are counted, or that a bootstrap draws, per block."""
 
 
 class Estimate(NamedTuple):
@@ -30,6 +30,15 @@ class Estimate(NamedTuple):
 
         inside = 0 <= self.low and self.high <= 1
         return cards.interval_mark(*self) if inside else cards.markup(self)
+
+
+def count_ids(ids: Int[np.ndarray, "..."], n: int) -> Int64[np.ndarray, " id"]:
+    """Count how often each id of 0..n−1 occurs, in blocks: numpy copies what it counts into 8 bytes each."""
+    flat = ids.reshape(-1)
+    counts = np.zeros(n, np.int64)
+    for start in range(0, len(flat), _AT_ONCE):
+        counts += np.bincount(flat[start : start + _AT_ONCE], minlength=n)
+    return counts
 
 
 def ratio(above: Any, below: Any, *, empty: float = np.nan) -> Float64[np.ndarray, "..."]:

@@ -13,6 +13,7 @@ Limits: a bag of tokens has no order. A rare token's vector is mostly noise. In 
 are of style.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,7 @@ from jaxtyping import Float32, Float64, Int, Int64
 from numba import njit
 
 from interp.statistics.directions import unit_rows
+from interp.statistics.estimates import count_ids
 
 DIM = 64
 PAST, FUTURE = 16, 8
@@ -30,6 +32,8 @@ MAX_NEIGHBOURS = 1024
 """Number of the commonest tokens that are counted next to a token, for its role."""
 MEAN_WINDOWS = 60_000
 """Least number of windows for the mean window."""
+TOKENS_AT_ONCE = 1_000_000
+"""Tokens whose neighbours are counted at once."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,7 @@ class Neighbours:
     @classmethod
     def learn(cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int) -> "Neighbours":
         """Learn the vectors from a text of token ids below n_vocab."""
-        counts = np.bincount(tokens.reshape(-1), minlength=n_vocab)
+        counts = count_ids(tokens, n_vocab)
         share = counts / max(counts.sum(), 1)
         roles = _vectors(_beside(tokens, n_vocab, share), share)
         topics = _vectors(_within(tokens, n_vocab), share)
@@ -66,12 +70,17 @@ class Neighbours:
         return unit_rows(sums)
 
 
+def _chunks(tokens: Int[np.ndarray, "seq pos"]) -> Iterator[Int[np.ndarray, "some pos"]]:
+    """Yield the sequences, some at a time, since counting takes many bytes per token."""
+    step = max(1, TOKENS_AT_ONCE // tokens.shape[1])
+    for start in range(0, len(tokens), step):
+        yield tokens[start : start + step]
+
+
 def _within(tokens: Int[np.ndarray, "seq pos"], n_vocab: int) -> scipy.sparse.csr_matrix:
     """Count pairs at most WINDOW apart in one sequence, both ways."""
     counts = scipy.sparse.csr_matrix((n_vocab, n_vocab), dtype=np.float32)
-    per_chunk = max(1, 1_000_000 // tokens.shape[1])
-    for start in range(0, len(tokens), per_chunk):
-        chunk = tokens[start : start + per_chunk]
+    for chunk in _chunks(tokens):
         for distance in range(1, min(WINDOW, tokens.shape[1] - 1) + 1):
             left, right = chunk[:, :-distance].reshape(-1), chunk[:, distance:].reshape(-1)
             ones = np.ones(len(left), np.float32)
@@ -85,13 +94,16 @@ def _beside(
     """Count each token next to the MAX_NEIGHBOURS commonest: right before it, and in further columns right after."""
     common = np.full(n_vocab, -1)
     common[np.argsort(-share, kind="stable")[:MAX_NEIGHBOURS]] = np.arange(min(n_vocab, MAX_NEIGHBOURS))
-    left, right = tokens[:, :-1].reshape(-1), tokens[:, 1:].reshape(-1)
-    rows = np.concatenate([right, left])
-    columns = np.concatenate([common[left], common[right]])
-    columns[len(left) :] += MAX_NEIGHBOURS * (columns[len(left) :] >= 0)
-    known = columns >= 0
-    entries = np.ones(known.sum(), np.float32), (rows[known], columns[known])
-    return scipy.sparse.csr_matrix(entries, shape=(n_vocab, 2 * MAX_NEIGHBOURS))
+    counts = scipy.sparse.csr_matrix((n_vocab, 2 * MAX_NEIGHBOURS), dtype=np.float32)
+    for chunk in _chunks(tokens):
+        left, right = chunk[:, :-1].reshape(-1), chunk[:, 1:].reshape(-1)
+        rows = np.concatenate([right, left])
+        columns = np.concatenate([common[left], common[right]])
+        columns[len(left) :] += MAX_NEIGHBOURS * (columns[len(left) :] >= 0)
+        known = columns >= 0
+        entries = np.ones(known.sum(), np.float32), (rows[known], columns[known])
+        counts += scipy.sparse.csr_matrix(entries, shape=counts.shape)
+    return counts
 
 
 def _vectors(

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors import safe_open
 from torch import nn
 
 from interp.activations import ActivationStore, harvesting, shard_writer, store_writer
@@ -79,7 +80,8 @@ def test_a_row_is_the_models_own_activation_at_its_place(tmp_path, tokens):
     store = harvest(model, tokens, hooks, tmp_path, batch_size=5, rows_per_shard=40)
     _, cache = model.run_with_cache(tokens)
     assert store.hook_names == tuple(hooks) and torch.equal(store.tokens, tokens.int()) and store.n_ctx == N_CTX
-    assert store.tokens.dtype == torch.int32
+    with safe_open(tmp_path / "tokens.safetensors", "pt") as file:  # so the mapped file serves as it is
+        assert file.get_slice("tokens").get_dtype() == "I32" and store.tokens.dtype == torch.int32
     for hook in hooks:
         rows = rows_of(store, hook)
         assert sorted(rows) == list(range(N_SEQ * N_CTX)) and store.d(hook) == cache[hook][0, 0].numel()

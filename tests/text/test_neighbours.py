@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from interp.statistics.estimates import count_ids
+from interp.text import neighbours
 from interp.text.neighbours import FUTURE, PAST, Neighbours
 
 
@@ -26,3 +28,17 @@ def test_tokens_of_one_topic_are_of_one_class():
     alike = np.arange(40)[:, None] // 10 == np.arange(40)[None, :] // 10
     assert cosine[alike].mean() > 0.8 and cosine[~alike].mean() < 0.1
     assert not known.topics[40].any()
+
+
+def test_neighbours_are_the_same_when_counted_in_blocks(monkeypatch):
+    tokens = np.random.default_rng(6).integers(30, size=(50, 16)).astype(np.int32)
+    whole = Neighbours.learn(tokens, 31)
+    beside = neighbours._beside(tokens, 31, np.bincount(tokens.ravel(), minlength=31) / tokens.size)
+    assert beside.sum() == 2 * 50 * 15
+    assert beside[7, neighbours.MAX_NEIGHBOURS :].sum() == (tokens[:, :-1] == 7).sum()
+    monkeypatch.setattr(neighbours, "TOKENS_AT_ONCE", 48)
+    monkeypatch.setattr("interp.statistics.estimates._AT_ONCE", 7)
+    in_blocks = Neighbours.learn(tokens, 31)
+    for name in ("roles", "topics", "counts", "summands", "mean"):
+        np.testing.assert_array_equal(getattr(in_blocks, name), getattr(whole, name))
+    np.testing.assert_array_equal(count_ids(tokens, 31), np.bincount(tokens.ravel(), minlength=31))

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from interp.storage.files import atomic, open_tensors, write_tensors
-from interp.storage.folders import differences
+from interp.storage.manifests import differences
 
 _AGAIN = "delete it to start again"
 

@@ -33,7 +33,7 @@ from interp.evaluation.baselines import shuffled_model
 from interp.evaluation.quality import decoder_digest
 from interp.features.scan_checks import check_scan_of, check_table, identity
 from interp.sae import SAE, Crosscoder, TopK, TopKConfig, load_sae
-from interp.storage.folders import write_manifest
+from interp.storage.manifests import write_manifest
 from models.tokenizer import Tokenizer
 from models.transformer import Transformer
 

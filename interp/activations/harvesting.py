@@ -53,7 +53,8 @@ from interp.activations.store_writer import StoreWriter
 from interp.runtime.processes import Processes, processes
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.addresses import Address, address_of
-from interp.storage.folders import MANIFEST, check_output, is_finished
+from interp.storage.folders import check_output, is_finished
+from interp.storage.manifests import MANIFEST
 
 MAX_DIFFERENCE = 0.1
 """Largest relative difference ‖a − b‖ / ‖b‖ at which activations count as those of the same model. Measured: 1 %

@@ -22,7 +22,8 @@ from interp.activations.store_writer import StoreWriter
 from interp.runtime.progress import Progress
 from interp.storage.checks import check_at_least, check_token_ids
 from interp.storage.files import digest, open_tensors
-from interp.storage.folders import MANIFEST, is_finished, whole_folder
+from interp.storage.folders import is_finished, whole_folder
+from interp.storage.manifests import MANIFEST
 
 _REMEDY = "extract its prompt again"
 

@@ -24,7 +24,7 @@ from interp.activations.shards import DTYPES, ROW_IDS, Column, ShardLayout, clea
 from interp.statistics.randomness import shuffled, splitmix64
 from interp.storage.checks import check_at_least
 from interp.storage.files import atomic, tensors_header, write_tensors
-from interp.storage.folders import differences
+from interp.storage.manifests import differences
 
 _SHARD_BYTES = 64 << 20
 _MAX_SHARDS = 1024

@@ -24,7 +24,8 @@ from interp.storage.addresses import Address
 from interp.storage.checks import Amount, Count, Digest, FileName, Finite, validated
 from interp.storage.files import digest, digest_file, open_tensors, read_json, tensors_header
 from interp.storage.folder_kinds import check_exists
-from interp.storage.folders import MANIFEST, check_size, unfinished
+from interp.storage.folders import unfinished
+from interp.storage.manifests import MANIFEST, check_size
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 FORMAT = "interp.activations/1"

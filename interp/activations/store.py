@@ -52,7 +52,7 @@ from interp.runtime.progress import Progress, no_progress
 from interp.storage.addresses import Address, address_of
 from interp.storage.files import digest_file
 from interp.storage.folder_kinds import folder_of
-from interp.storage.folders import MANIFEST
+from interp.storage.manifests import MANIFEST
 
 log = logging.getLogger(__name__)
 

@@ -37,7 +37,7 @@ from interp.activations.shard_writer import ShardWriter, StoreConfig, check_same
 from interp.activations.shards import DTYPES, FORMAT, PROGRESS, ROW_IDS, STATISTICS, TOKENS, clear
 from interp.storage.checks import is_constant
 from interp.storage.files import as_json, digest_file, write_json
-from interp.storage.folders import MANIFEST
+from interp.storage.manifests import MANIFEST
 
 _BUFFER_BYTES = 16 << 20
 log = logging.getLogger(__name__)

@@ -93,7 +93,7 @@ def read_table(flag: str, file: Path, columns: Sequence[str], features: "Feature
     import pyarrow
 
     from interp.features.scan_checks import check_table
-    from interp.storage.folders import verify
+    from interp.storage.manifests import verify
 
     check_ending(flag, file, *TABLES)
     address = address_of(file)

@@ -43,7 +43,8 @@ from interp.runtime.progress import Progress, no_progress
 from interp.storage.checks import check_finite
 from interp.storage.files import atomic
 from interp.storage.folder_kinds import check_exists
-from interp.storage.folders import MADE_OF, is_finished, read_manifest, verify
+from interp.storage.folders import is_finished
+from interp.storage.manifests import MADE_OF, read_manifest, verify
 from interp.storage.parts import PartNote, whole_of
 from interp.storage.remote_folders import local_path
 

@@ -31,7 +31,8 @@ from interp.sae import SAE
 from interp.storage.checks import Amount, Count, check_token_ids, validated
 from interp.storage.files import digest, digest_json, read_json, write_json, write_tensors
 from interp.storage.folder_kinds import check_exists
-from interp.storage.folders import is_finished, unfinished, verify
+from interp.storage.folders import is_finished, unfinished
+from interp.storage.manifests import verify
 
 CODES, CONTRIBUTIONS, SCAN = "codes", "contributions", "scan.json"
 

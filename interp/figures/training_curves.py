@@ -25,7 +25,7 @@ from interp.figures.theme import (
     styled,
 )
 from interp.storage.folder_kinds import RUN_FILE
-from interp.storage.folders import verify
+from interp.storage.manifests import verify
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -32,16 +32,9 @@ from interp.runtime.packages import versions_of
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.files import digest_json, write_text
 from interp.storage.folder_kinds import RUN_FILE, whole_run
-from interp.storage.folders import (
-    MADE_OF,
-    interrupted_work,
-    is_whole,
-    locked,
-    read_manifest,
-    restore_replaced,
-    whole_folder,
-    write_manifest,
-)
+from interp.storage.folders import interrupted_work, restore_replaced, whole_folder
+from interp.storage.locks import locked
+from interp.storage.manifests import MADE_OF, is_whole, read_manifest, write_manifest
 
 VERSIONED = ("interp", "torch", "numpy", "transformer-lens", "sae-lens")
 FORMAT = 4

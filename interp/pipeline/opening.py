@@ -11,7 +11,7 @@ from typing import Any
 
 from interp.storage.addresses import address_of
 from interp.storage.folder_kinds import find
-from interp.storage.folders import verify
+from interp.storage.manifests import verify
 
 _READERS = {
     "run": "interp.pipeline.run_folder:Run",

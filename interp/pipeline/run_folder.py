@@ -24,7 +24,7 @@ from interp.pipeline.stage_folders import StageFolders
 from interp.pipeline.stages import STAGES, Stage
 from interp.storage.files import read_json, write_json
 from interp.storage.folder_kinds import HOOKS, RUN_FILE, whole_run
-from interp.storage.folders import verify
+from interp.storage.manifests import verify
 
 if TYPE_CHECKING:
     import pandas as pd

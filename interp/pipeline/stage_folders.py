@@ -12,7 +12,7 @@ from interp.pipeline.config import RunConfig
 from interp.pipeline.stages import LEFT_OUT, STAGES, Stage
 from interp.storage.files import as_json, digest_json
 from interp.storage.folder_kinds import RUN_FILE
-from interp.storage.folders import read_manifest
+from interp.storage.manifests import read_manifest
 
 PROVENANCE_FIELDS = ("seed", "tokens")
 """Fields of the configuration in a figure's provenance."""

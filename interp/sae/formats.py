@@ -28,7 +28,7 @@ from interp.sae.stored_dictionary import StoredDictionary, config_and_metadata, 
 from interp.storage.checks import check_finite
 from interp.storage.files import read_json, write_json, write_tensors
 from interp.storage.folder_kinds import check_exists, looks_like_path
-from interp.storage.folders import verify
+from interp.storage.manifests import verify
 
 WEIGHTS, CONFIG, _SCALER, _SPARSIFY = "sae_weights.safetensors", "cfg.json", "activation_scaler.json", "sae.safetensors"
 _REMEDY = "save it again, or download it again"

@@ -1,7 +1,7 @@
 """Checks of input, each of which raises a one-line ValueError with the value and the remedy. The checks are made:
 
 a file of ours       its JSON against a TypedDict, by `validated` (strictly, by pydantic); its bytes against the
-                     checksums in its manifest (`storage.folders.verify`, `activations.shards`)
+                     checksums in its manifest (`storage.manifests.verify`, `activations.shards`)
 a foreign file       tensors and fields as they are read (`sae.file_tensors`)
 a user's settings    types and names of fields where text becomes a config dataclass (`runtime.config_fields`); ranges
                      in the dataclass itself, in `__post_init__`, so that they hold in Python too

@@ -16,7 +16,7 @@ from analyses.essay.figures.slider import with_slider
 from analyses.record import Claim, Interval, Record, interval, plain
 from interp import Run
 from interp.figures.theme import HEIGHT, styled, without_slider
-from interp.storage.folders import write_manifest
+from interp.storage.manifests import write_manifest
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from interp.pipeline.execution import run_alone
 from interp.pipeline.stages import STAGES, stage
 from interp.report.live import Explorer, LiveModel
 from interp.storage.folder_kinds import find
-from interp.storage.folders import locked
+from interp.storage.locks import locked
 from models.transformer import Transformer
 from tests.pipeline.test_run import contents, ran_now
 from tests.tiny import TINY

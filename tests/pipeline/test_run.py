@@ -24,7 +24,8 @@ from interp.pipeline.stages.findings import nulls_effort
 from interp.report.panels import Panel
 from interp.report.use import uses
 from interp.sae import JumpReLUConfig, load_sae
-from interp.storage.folders import locked, unfinished
+from interp.storage.folders import unfinished
+from interp.storage.locks import locked
 from tests.tiny import TINY
 
 ROOT = Path(__file__).parents[2]

@@ -22,7 +22,7 @@ from interp.effects import ABLATE, add, dose_response, intervene, steer
 from interp.report.live import Explorer, LiveModel
 from interp.report.notes import edit_notes, features_key
 from interp.storage.files import digest_json, write_json
-from interp.storage.folders import MANIFEST, write_manifest
+from interp.storage.manifests import MANIFEST, write_manifest
 
 TEXT = "Once upon a time"
 

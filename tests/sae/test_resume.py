@@ -36,7 +36,8 @@ from interp.sae import (
 )
 from interp.sae.hook_scales import HookScales
 from interp.sae.training import METRICS, RESULTS
-from interp.storage.folders import MANIFEST, unfinished
+from interp.storage.folders import unfinished
+from interp.storage.manifests import MANIFEST
 from tests.sae.test_architectures import CONFIGS, planted
 
 A, B = "a/activations", "b/activations"

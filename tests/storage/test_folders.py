@@ -10,18 +10,9 @@ import torch
 from safetensors.torch import load_file
 
 from interp.storage.files import atomic, open_tensors, read_json, write_json, write_tensors, write_text
-from interp.storage.folders import (
-    MANIFEST,
-    check_free,
-    is_finished,
-    is_whole,
-    locked,
-    read_manifest,
-    unfinished,
-    verify,
-    whole_folder,
-    write_manifest,
-)
+from interp.storage.folders import check_free, is_finished, unfinished, whole_folder
+from interp.storage.locks import locked
+from interp.storage.manifests import MANIFEST, is_whole, read_manifest, verify, write_manifest
 
 
 @pytest.fixture

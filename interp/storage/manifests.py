@@ -1,0 +1,165 @@
+"""Manifests: what a finished folder holds and what made it.
+
+    write_manifest(folder, {"made_of": …})           # the last file of a folder: its files, with sizes and SHA-256 sums
+    verify(folder / "sae_weights.safetensors")       # a file or a folder, against the nearest manifest that lists it
+
+Files that a manifest further inside lists are compared with that one, and the outer manifest has only their sizes.
+Files that no manifest lists, such as those of another program, are not checked. A file is read for its sum once per
+process, unless it changes; with INTERP_VERIFY=0 (`interp --no-verify`) only sizes are compared.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from interp.storage.addresses import Address, read_object
+from interp.storage.files import as_json, digest_file, digest_json, read_json, write_json
+from interp.storage.folder_kinds import RUN_FILE
+from interp.storage.remote_folders import MANIFEST, listed_files
+
+MADE_OF = "made_of"
+"""The key of what the folder's content depends on, as digests and settings."""
+EDITABLE = "editable"
+"""The key that says that people and other tools may change the files."""
+_SHOWN = 60
+
+_verified: set[tuple[str, int, int, int]] = set()
+"""Path, inode, size and time of change."""
+
+
+def write_manifest(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Write the last file of a folder: `content`, its "files", and its own "sha256". Returns the written content.
+    Raises TypeError for content that is not JSON."""
+    manifest = as_json({**content, "files": dict(_listing(folder))})
+    manifest["sha256"] = digest_json(manifest)
+    write_json(folder / MANIFEST, manifest)
+    return manifest
+
+
+def read_manifest(folder: Path | Address) -> dict[str, Any] | None:
+    """Read a folder's manifest; None if there is none. Raises ValueError if it was changed since it was written."""
+    file = folder / MANIFEST
+    manifest = read_note(file, _remedy(folder))
+    if manifest is None:
+        return None
+    content = {name: value for name, value in manifest.items() if name != "sha256"}
+    is_store = "sha256" not in manifest and "format" in manifest  # opening one lists every entry
+    if not is_store and manifest.get("sha256") != digest_json(content):
+        raise ValueError(f"{file} is altered: {_remedy(folder)}")
+    return manifest
+
+
+def verify(path: str | Path, *, edited: bool = True) -> None:
+    """Compare the files at or below `path` with the nearest manifest that lists them.
+    Raises ValueError for the first file that is missing or changed.
+    edited: accept changes to editable files."""
+    path = Path(path).absolute()
+    for folder in (path, *path.parents[:3]):
+        manifest = read_manifest(folder) or {}
+        files = manifest.get("files")
+        if isinstance(files, dict):
+            if edited and manifest.get(EDITABLE):
+                return
+            below = {name: entry for name, entry in files.items() if path in (folder / name, *(folder / name).parents)}
+            for name, entry in below.items():
+                _compare(folder, name, entry)
+            for name in below:
+                if name.endswith(f"/{MANIFEST}"):
+                    verify((folder / name).parent)
+            if below:
+                return
+
+
+def is_whole(folder: Path, manifest: dict[str, Any]) -> bool:
+    """Return whether all files in the folder's manifest exist with the listed sizes."""
+    sizes = {folder / name: entry["bytes"] for name, entry in manifest["files"].items()}
+    return all(file.is_file() and file.stat().st_size == size for file, size in sizes.items())
+
+
+def check_size(file: Path, n_bytes: int, remedy: str) -> None:
+    """Check the size of a file. Raises ValueError if it is missing or has another size."""
+    if not file.is_file():
+        raise ValueError(f"{file} is missing: {remedy}")
+    if (size := file.stat().st_size) != n_bytes:
+        fault = "truncated" if size < n_bytes else "altered"
+        raise ValueError(f"{file} is {fault}: {size} bytes, {n_bytes} were written; {remedy}")
+
+
+def differences(before: Any, now: Mapping[str, Any]) -> str:
+    """Return, in words, the differences between the settings of two works; "" if there are none."""
+    before = before if isinstance(before, dict) else {}
+    names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    if before.get("kind") != now.get("kind"):
+        names = ["kind"]
+    return "; ".join(_difference(name, repr(before.get(name)), repr(now.get(name))) for name in names)
+
+
+def read_note(file: Path | Address, remedy: str) -> dict[str, Any] | None:
+    """Read a JSON object, local or at an address; None if there is none."""
+    if isinstance(file, Path):
+        return read_json(file, remedy) if file.is_file() else None
+    try:
+        content = json.loads(read_object(file))
+    except FileNotFoundError:
+        return None
+    except ValueError as error:
+        raise ValueError(f"{file} is damaged, it is not valid JSON ({error}): {remedy}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{file} is damaged, it holds no named values: {remedy}")
+    return content
+
+
+def made_of_finished(folder: Path | Address) -> Any:
+    """Return the `made_of` of a finished folder; None if it is not a finished folder."""
+    manifest = read_manifest(folder)
+    return None if manifest is None else manifest.get(MADE_OF, manifest.get("config", {}))
+
+
+def listed_in(folder: Path) -> set[str] | None:
+    """Return the files that the folder's manifest lists; None if it has no manifest of interp, or a damaged one."""
+    try:
+        return listed_files(json.loads((folder / MANIFEST).read_bytes()))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+
+
+def _remedy(folder: Path | Address) -> str:
+    """Return the remedy for a damaged folder: for a stage's folder, or one inside it, to run the stage again."""
+    if isinstance(folder, Address):
+        return f"make {folder} again with overwrite=True (--overwrite)"
+    for stage in (folder, *folder.parents[:2]):
+        if (stage.parent / RUN_FILE).is_file():
+            return f"delete {stage} and `interp run` makes it again"
+    return f"make {folder} again, or delete its {MANIFEST} if you changed it yourself"
+
+
+def _difference(name: str, before: str, now: str) -> str:
+    return f"{name} is {before}, not {now}" if max(len(before), len(now)) <= _SHOWN else f"not the same {name}"
+
+
+def _listing(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """List each file below the folder, except its manifest and files that are still being written."""
+    answered: set[Path] = set()
+    for inner in folder.rglob(f"*/{MANIFEST}"):
+        manifest = read_manifest(inner.parent) or {}
+        names = [*manifest.get("files", ()), *(shard["file"] for shard in manifest.get("shards", ()))]
+        answered |= {inner.parent / name for name in names}
+    for file in sorted(folder.rglob("*")):
+        if not file.is_file() or file == folder / MANIFEST or file.suffix == ".tmp":
+            continue
+        sums = {} if file in answered else {"sha256": digest_file(file)}
+        yield file.relative_to(folder).as_posix(), {"bytes": file.stat().st_size, **sums}
+
+
+def _compare(folder: Path, name: str, entry: dict[str, Any]) -> None:
+    file = folder / name
+    check_size(file, entry["bytes"], _remedy(folder))
+    stat = file.stat()
+    key = str(file), stat.st_ino, stat.st_size, stat.st_mtime_ns
+    if "sha256" not in entry or key in _verified or os.environ.get("INTERP_VERIFY") == "0":
+        return
+    if digest_file(file) != entry["sha256"]:
+        raise ValueError(f"{file} is altered: its SHA-256 differs from the one in {MANIFEST}; {_remedy(folder)}")
+    _verified.add(key)

@@ -5,7 +5,8 @@
     python -m analyses.scorecard --run RUN       and the labelled corpus of a run, judged by its labels
     python -m analyses.scorecard --readings DIR  and latents of real dictionaries that careful readers judged
     python -m analyses.scorecard --readings DIR --ablate         without each statistic, and each kind of predicate
-    python -m analyses.scorecard --readings DIR --calibrate      fits the calibration, writes it into the package
+    python -m analyses.scorecard --readings DIR --calibrate      judges all latents again and fits the calibration
+    python -m analyses.scorecard --calibrate     fits the calibration of the package to the latents kept here
     python -m analyses.scorecard --quick         small worlds, for the tests
 
 Claim: the probability of one meaning separates latents with one meaning from latents with several (AUROC ≥ 0.95 in
@@ -28,6 +29,11 @@ tells which. Nulls: codes on text further on, a dictionary with a frozen decoder
 share called monosemantic, and how many of its latents have one meaning by the truth. Probability, interval and senses
 of each family's latents come from a calibration on all other families. Writes results.json, tables (Parquet) and
 figures. Each world is made and read once. With --short, --readings and --ablate the whole takes 6 processor minutes.
+
+The calibration of the package is fitted to judged_latents.parquet alone, next to this file, in a second. It has numbers
+only: the two statistics of each latent with its source, whether it has one meaning, and for read latents how they were
+drawn and what the two readers said (p_one, 0..100). After a change of the statistics, or of the kinds of predicates
+that compare firings, they have to be measured again: that needs the texts and codes of --readings.
 """
 
 import argparse
@@ -48,9 +54,11 @@ from analyses.scorecard import figures
 from analyses.scorecard.ablations import ablations
 from analyses.scorecard.foreign_worlds import TEXTS, foreign_scores, judge_foreign
 from analyses.scorecard.judged import (
+    calibration_latents,
     calibration_worlds,
     claimed,
     family_calibrations,
+    fit_latents,
     fit_to,
     judge_world,
     with_verdict,
@@ -79,12 +87,15 @@ KNOBS: dict[str, tuple[float, ...]] = {
 KNOB_FAMILIES = ("topics", "records", "scripts")
 MODEL_FAMILIES = ("topics", "agreement", "nesting")
 CALIBRATION_FILE = Path(__file__).parents[2] / "interp" / "verdict" / "calibration.json"
+JUDGED_LATENTS = Path(__file__).with_name("judged_latents.parquet")
 
 Judge = Callable[[], pd.DataFrame]
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     options = _parse(arguments)
+    if options.calibrate and not options.readings:
+        return calibrate()
     out: Path = options.out
     (out / "worlds").mkdir(parents=True, exist_ok=True)
     table = pd.concat([kept(out, name, judge) for name, judge in judges(options)], ignore_index=True)
@@ -94,9 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     # Nulls are judged, and nothing is fitted to them.
     fitted_to = pd.concat([table[table.basis.isna() | table.basis.isin(TRAINED)], *read])
     if options.calibrate:
-        fit_to(fitted_to).save(CALIBRATION_FILE)
-        print(f"{len(claimed(fitted_to)):,} latents of {fitted_to.world.nunique()} worlds → {CALIBRATION_FILE}")
-        return {}
+        calibration_latents(fitted_to).to_parquet(JUDGED_LATENTS, index=False, compression="zstd")
+        return calibrate()
     calibrations = family_calibrations(fitted_to)
     judged = with_verdicts(table, calibrations)
     planted, learnt = judged[judged.basis.isna()], judged[judged.basis.notna()]
@@ -115,6 +125,14 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     (out / "results.json").write_text(json.dumps(plain(results), indent=1))
     save_figures(planted, learnt[learnt.basis.isin(TRAINED)], results, out)
     return results
+
+
+def calibrate() -> dict[str, Any]:
+    """Fit the calibration of the package to the latents kept here."""
+    latents = pd.read_parquet(JUDGED_LATENTS)
+    fit_latents(latents).save(CALIBRATION_FILE)
+    print(f"{len(latents):,} latents of {latents.world.nunique()} worlds → {CALIBRATION_FILE}")
+    return {}
 
 
 def readings(options: argparse.Namespace, table: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
@@ -275,6 +293,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--ablate", action="store_true", help="and the readings without each statistic and kind")
     parser.add_argument("--quick", action="store_true")
     options = parser.parse_args(arguments)
+    if options.calibrate and options.quick:
+        parser.error("--calibrate fits the calibration that ships, and --quick has too few latents for it")
     if options.ablate and not options.readings:
         parser.error("--ablate needs --readings")
     if options.run:

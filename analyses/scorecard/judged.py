@@ -181,6 +181,23 @@ def claimed(judged: pd.DataFrame) -> pd.DataFrame:
     return judged[judged.tested & (judged.is_one | judged.is_several)].reset_index(drop=True)
 
 
+def calibration_latents(judged: pd.DataFrame) -> pd.DataFrame:
+    """Return the numbers that a calibration is fitted to: of each latent whose truth is claimed, where it is from, what
+    two readers said (p_one, 0..100), if they read it, whether it has one meaning, and its statistics."""
+    kinds = {
+        "family": "str",
+        "world": "str",
+        "basis": "str",
+        "latent": "int32",
+        "draw": "str",
+        "p_one_1": "Int8",
+        "p_one_2": "Int8",
+        "is_one": "bool",
+        **dict.fromkeys(NAMES, "float32"),
+    }
+    return claimed(judged).reindex(columns=list(kinds)).astype(kinds)
+
+
 def family_calibrations(judged: pd.DataFrame) -> dict[str, Calibration]:
     """Fit, for each family, a calibration to the latents of all others."""
     return {family: fit_to(judged[judged.family != family]) for family in judged.family.unique()}
@@ -188,7 +205,11 @@ def family_calibrations(judged: pd.DataFrame) -> dict[str, Calibration]:
 
 def fit_to(judged: pd.DataFrame, fits: int = FITS) -> Calibration:
     """Return a calibration on all latents of the table whose truth is claimed."""
-    table = claimed(judged)
+    return fit_latents(claimed(judged), fits)
+
+
+def fit_latents(table: pd.DataFrame, fits: int = FITS) -> Calibration:
+    """Return a calibration on these latents, as `calibration_latents` returns them."""
     one, read = table.is_one.to_numpy(bool), table.family.str.startswith(READ).to_numpy(bool)
     # Read latents and planted ones weigh the same; of the planted ones, those of one meaning and those of several.
     kinds = [read, ~read & one, ~read & ~one]

@@ -46,11 +46,11 @@ class Probability(NamedTuple):
 class Calibration:
     """The curve from the statistics of a latent to its probability, fitted several times.
 
-    The shipped one is fitted (`python -m analyses.scorecard --readings DIR --calibrate`) to 9,834 latents. Careful
-    readers judged those of seven real sources: a TopK, a Matryoshka and an L1 dictionary, neurons, SmolLM2-135M, two
-    nulls. The meanings of the others are known: they were planted on eleven families of text or learnt from three of
-    them. Both groups have the same weight, and so have planted and learnt latents. The further fits resample sources
-    and families, since latents of one source err together.
+    The shipped one is fitted (`python -m analyses.scorecard --calibrate`) to 9,834 latents. Careful readers judged
+    those of seven real sources: a TopK, a Matryoshka and an L1 dictionary, neurons, SmolLM2-135M, two nulls. The
+    meanings of the others are known: they were planted on eleven families of text or learnt from three of them. Both
+    groups have the same weight, and so have planted and learnt latents. The further fits resample sources and families,
+    since latents of one source err together.
 
     Scores with each source or family left out of its fit (`python -m analyses.scorecard --readings DIR`), where "by
     chance" is the ECE of true probabilities on the same number of latents:

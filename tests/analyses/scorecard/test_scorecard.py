@@ -1,10 +1,14 @@
 """The scorecard at a tiny size: every world is judged, and what was judged is not judged again."""
 
 import numpy as np
+import pandas as pd
+import pytest
 
 from analyses.scorecard import __main__ as scorecard
 from analyses.scorecard import synthetic as scorecard_synthetic
+from analyses.scorecard.judged import READ
 from analyses.scorecard.planted_texts import FAMILIES
+from interp.verdict.calibration import Calibration
 from interp.verdict.similarity import NAMES
 
 
@@ -26,3 +30,27 @@ def test_the_scorecard_judges_planted_and_trained_latents_and_resumes(tmp_path, 
     assert repr(again["A"]) == repr(results["A"]), "NaN where no latent's number of senses is beyond doubt"
     assert tables == {file: file.stat().st_mtime_ns for file in (tmp_path / "worlds").iterdir()}
     assert {"results.json", "calibration.html", "scores.html"} <= {file.name for file in tmp_path.iterdir()}
+
+
+def test_calibrate_on_the_kept_latents_gives_the_calibration_that_ships(tmp_path, monkeypatch):
+    monkeypatch.setattr(scorecard, "CALIBRATION_FILE", tmp_path / "calibration.json")
+    scorecard.main(["--calibrate"])
+    fitted, shipped = Calibration.load(tmp_path / "calibration.json"), Calibration.load()
+    np.testing.assert_allclose(fitted.weights, shipped.weights, atol=2e-4)  # they are rounded to four decimals
+    np.testing.assert_allclose(fitted.bias, shipped.bias, atol=2e-4)
+    assert fitted.kinds == shipped.kinds
+
+
+def test_the_kept_latents_are_numbers_with_what_readers_said():
+    latents = pd.read_parquet(scorecard.JUDGED_LATENTS)
+    names = ["family", "world", "basis", "draw"]
+    assert latents[names].nunique().max() < 50
+    assert latents.drop(columns=names).dtypes.map(pd.api.types.is_numeric_dtype).all()
+    read = latents[latents.family.str.startswith(READ)]
+    assert len(read) == latents.p_one_1.notna().sum() == 385
+    assert (read.is_one == (read[["p_one_1", "p_one_2"]].mean(axis=1) >= 50)).all()
+
+
+def test_calibrate_refuses_small_worlds():
+    with pytest.raises(SystemExit):
+        scorecard.main(["--calibrate", "--quick"])

@@ -71,7 +71,7 @@ report.examples = (() => {
   const NARROW = matchMedia("(max-width: 640px)");
   const AROUND = {
     line: [48, 40],
-    passage: NARROW.matches ? [16, 12] : [64, 40],
+    passage: NARROW.matches ? [20, 14] : [64, 40],
     snippet: [14, 10],
     whole: [n_ctx, n_ctx],
   };
@@ -90,7 +90,7 @@ report.examples = (() => {
     STRAY_BYTES = /⟨[0-9a-f]{2}⟩/g,
     IS_STRAY = /^(?:⟨[0-9a-f]{2}⟩)+$/,
     NO_TEXT = /⟨[0-9a-f]{2}⟩|<\|.*\|>/; // a stray byte or a special token, which keep their own direction
-  const MOST_LINES = NARROW.matches ? [1, 1] : [2, 2]; // of a passage, before and after the line of its firing token
+  const MOST_LINES = NARROW.matches ? [0, 0] : [2, 2]; // of a passage, before and after the line of its firing token
   const FRAGMENT = 3; // tokens of a cut line from which on it is worth a line of its passage
   let chosen = null; // of WIDTHS, for the whole page
 
@@ -169,6 +169,7 @@ report.examples = (() => {
     while (to < n_ctx && isCut(pieces.at(-1))) pieces.pop();
     const perLine = (piece) => piece.text.split(/(?<=\n)/).map((text) => ({ ...piece, text }));
     pieces = pieces.flatMap((piece) => (piece.isPlain && piece.text ? perLine(piece) : [piece]));
+    const lead = report.bytes.leadOfLetters(joined(pieces));
     const elements = pieces.map(({ text, own, isPlain }) => {
       if (isPlain) return h("span.token", null, isBroken ? inLines(text) : visible(text, 3, true));
       const at = strongest(own, active);
@@ -183,15 +184,15 @@ report.examples = (() => {
         attributes["--other"] = shareOf(other, beside.most);
         attributes["data-tip"] = `${beside.name}: ${format.significant(other)}`;
       }
-      return h(kind, attributes, isBroken ? inLines(text) : visible(text, 3, !isActive));
+      return h(kind, attributes, isBroken ? inLines(text, lead) : visible(text, 3, !isActive, lead));
     });
     return { elements, firing: pieces.findIndex(({ own }) => own.includes(firing)), pieces };
   }
 
   /* A text in its own lines, with a sign where each ends. */
-  const inLines = (text) =>
+  const inLines = (text, lead = null) =>
     text.split(/(\n)/).map((part) =>
-      (part === "\n" ? [h("span.line-end", null), part] : visible(part, Infinity, true)));
+      (part === "\n" ? [h("span.line-end", null), part] : visible(part, Infinity, true, lead)));
 
   const joined = (pieces) => pieces.map((piece) => piece.text).join("");
   const isRightToLeft = (text) => 2 * (text.match(RIGHT_TO_LEFT)?.length ?? 0) > (text.match(LETTERS)?.length ?? 0);
@@ -274,11 +275,12 @@ report.examples = (() => {
     const { elements, firing, pieces } = shaded(one, from, to, most, how === "whole", isBroken, beside);
     if (how === "line") return line(pieces, elements, firing, from === 0);
     const tokens = report.text.of(sequenceOf(one));
-    const isEdge = (at) => /\n$|^<\|.*\|>$/.test(word(tokens[at])); // a text or a line ends with it or begins after it
+    // a text or a line ends or begins between two tokens
+    const isEdge = (at) => /\n$|^<\|.*\|>$/.test(word(tokens[Math.max(at - 1, 0)])) || /^\n/.test(word(tokens[at]));
     const dots = (is, text) => (is ? h("span.muted", null, text) : null);
     const kind = isBroken ? "div.text.broken" : "div.text";
     return h(kind, { dir: isBroken ? null : directionOf(joined(pieces)) },
-      dots(!isEdge(Math.max(from - 1, 0)), "… "), elements, dots(!isEdge(to - 1), "\u00a0…"));
+      dots(!isEdge(from), "… "), elements, dots(!isEdge(to), "\u00a0…"));
   }
 
   /* The whole context of one example, with the facts about it. */

@@ -46,7 +46,7 @@ def columns_of(values: Sequence[Any]) -> Any:
     if there and all(isinstance(value, dict) for value in there):
         keys = list(dict.fromkeys(key for value in there for key in value))
         return {"keys": keys, "columns": [columns_of([value.get(key) for value in there]) for key in keys], **marked}
-    if there and all(isinstance(value, list) for value in there):
+    if there and all(isinstance(value, list | tuple) for value in there):
         lengths = [len(value) for value in there]
         if 0 < lengths[0] <= MAX_WIDTH and len(set(lengths)) == 1:
             return {"columns": [columns_of(column) for column in zip(*there, strict=True)], **marked}

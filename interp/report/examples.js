@@ -90,7 +90,8 @@ report.examples = (() => {
     STRAY_BYTES = /⟨[0-9a-f]{2}⟩/g,
     IS_STRAY = /^(?:⟨[0-9a-f]{2}⟩)+$/,
     NO_TEXT = /⟨[0-9a-f]{2}⟩|<\|.*\|>/; // a stray byte or a special token, which keep their own direction
-  const MOST_LINES = NARROW.matches ? [0, 0] : [2, 2]; // of a passage, before and after the line of its firing token
+  const MOST_LINES = NARROW.matches ? 0 : 2; // of a passage, before and after the line of its firing token
+  const SHORT = 10; // tokens of a passage below which it takes another line on either side
   const FRAGMENT = 3; // tokens of a cut line from which on it is worth a line of its passage
   let chosen = null; // of WIDTHS, for the whole page
 
@@ -225,17 +226,17 @@ report.examples = (() => {
 
   /* Two places around a firing, moved nearer to it where more than a few lines lie between, where a line is cut to a
    * few tokens, and where only empty lines stand at either end. */
-  function withinLines(one, [from, to]) {
+  function withinLines(one, [from, to], most = MOST_LINES) {
     const tokens = report.text.of(sequenceOf(one));
     const place = placeOf(one);
     const isEnd = (at) => word(tokens[at]).includes("\n");
-    const reached = (at, step, last, most) => {
+    const reached = (at, step, last) => {
       for (let lines = 0; at !== last; at += step) if (isEnd(at) && ++lines > most) break;
       return at;
     };
-    const [before, after] = MOST_LINES;
-    let start = reached(place - 1, -1, from - 1, before) + 1;
-    let stop = reached(place + 1, 1, to, after);
+    let start = reached(place - 1, -1, from - 1) + 1;
+    let stop = reached(place + 1, 1, to);
+    if (!most && stop - start < SHORT) return withinLines(one, [from, to], 1);
     const isCut = start > 0 && start === from && !isEnd(start - 1);
     for (let at = start; isCut && at < Math.min(start + FRAGMENT, place); at++) if (isEnd(at)) start = at + 1;
     if (stop === to) for (let at = stop - 1; at > Math.max(stop - FRAGMENT, place); at--) if (isEnd(at)) stop = at + 1;

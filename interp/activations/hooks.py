@@ -87,7 +87,7 @@ def size_of(model: nn.Module, name: str) -> int | None:
     return next((size for owner, key in owners if isinstance(size := getattr(owner, key, None), int)), None)
 
 
-def words_of(model: Model) -> list[str] | None:
+def token_strings_of(model: Model) -> list[str] | None:
     """Return the string of each token id, if the model has a tokenizer that shows them (`models.LanguageModel`)."""
     tokenizer: Any = getattr(module_of(model), "tokenizer", None)
     return tokenizer.display() if hasattr(tokenizer, "display") else None

@@ -21,7 +21,7 @@ from interp.activations.hooks import (
     names_of_hook,
     resolve_hooks,
     size_of,
-    words_of,
+    token_strings_of,
 )
 from interp.activations.row_statistics import NORM_SAMPLE_ROWS, Outliers, find_outliers, some_of
 from interp.activations.shard_writer import check_dtype, check_max_norm
@@ -165,7 +165,7 @@ class ModelPasses:
             for name, x in acts.items():
                 samples[name].add(row_ids, x)
         by_hook = {hook: sample.outliers(self.n_ctx, max_norm) for hook, sample in samples.items()}
-        words = words_of(self.module)
+        token_strings = token_strings_of(self.module)
         tokens = self.tokens if self.is_text else None
         limits = {}
         for hook, outliers in by_hook.items():
@@ -175,7 +175,7 @@ class ModelPasses:
                 raise ValueError(f"max_norm={max_norm}: half of the rows at {hook} are 0, and so is their median norm")
             limits[hook] = outliers.limit
             if max_norm == "auto":
-                where = samples[hook].where_above(outliers.limit, self.n_ctx, tokens, words)
+                where = samples[hook].where_above(outliers.limit, self.n_ctx, tokens, token_strings)
                 log.warning("%s: %s, %s. They are left out; max_norm=None keeps them", hook, outliers.summary, where)
         return limits, {hook: outliers.to_manifest() for hook, outliers in by_hook.items()}
 
@@ -261,17 +261,17 @@ class NormSample:
         return find_outliers(torch.cat(self._norms), torch.cat(self._squares), n_ctx, max_norm)
 
     def where_above(
-        self, limit: float, n_ctx: int, tokens: Int[Tensor, "seq pos"] | None, words: Sequence[str] | None
+        self, limit: float, n_ctx: int, tokens: Int[Tensor, "seq pos"] | None, token_strings: Sequence[str] | None
     ) -> str:
         """Describe where most of the rows above a limit are.
         tokens: None if the inputs are not text.
-        words: the strings of the token ids, if known."""
+        token_strings: the strings of the token ids, if known."""
         row_ids = torch.cat(self._row_ids)[torch.cat(self._norms) > limit]
         positions = ", ".join(map(str, _frequent(row_ids % n_ctx)))
         if tokens is None:
             return f"most at positions {positions}"
         token_ids = _frequent(tokens.flatten()[row_ids])
-        strings = ", ".join(repr(words[i]) if words else str(i) for i in token_ids)
+        strings = ", ".join(repr(token_strings[i]) if token_strings else str(i) for i in token_ids)
         return f"most at positions {positions}, of tokens {strings}"
 
 

@@ -1,2 +1,2 @@
-"""Automated interpretability: a language model of the user's choice explains latents, and predicts from explanations
-where they fire."""
+"""Automated interpretability: a language model of the user's choice explains latents, and predicts where they fire from
+their explanations."""

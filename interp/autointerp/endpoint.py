@@ -1,4 +1,4 @@
-"""A language model at an OpenAI-compatible endpoint, asked through the `openai` client (`pip install openai`). Every
+"""Ask a language model at an OpenAI-compatible endpoint, through the `openai` client (`pip install openai`). Every
 answer is kept on disk.
 
 In: bodies of requests to {base_url}/chat/completions. Out: their answers. The client retries transient errors
@@ -6,8 +6,8 @@ In: bodies of requests to {base_url}/chat/completions. Out: their answers. The c
 of [base URL, body], so a repeated request costs nothing and a killed run resumes. They are text and numbers, which
 cannot run code.
 
-The first request is sent alone, so that a wrong key, model or address costs only one. The key does not follow a
-redirect and is in no file, message or `repr`.
+The first request is sent alone, so that a wrong key, model or address costs only one request. The key does not follow a
+redirect, and appears in no file, message or `repr`.
 """
 
 import json
@@ -45,7 +45,8 @@ class EndpointConfig:
     concurrency: int = 4
     """Number of concurrent requests."""
     fields: Mapping[str, Any] = field(default_factory=dict)
-    """More fields of each body (max_completion_tokens, reasoning_effort, …); None leaves one out (temperature)."""
+    """Further fields of each body (max_completion_tokens, reasoning_effort, …). A field that is None is left out
+    (temperature)."""
 
     def __post_init__(self) -> None:
         if not self.model:
@@ -65,16 +66,16 @@ class EndpointConfig:
 
 class Answer(NamedTuple):
     text: str | None
-    """None: the endpoint refused this request."""
+    """The text of the answer. None if the endpoint refused this request."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
-    """Tokens, as counted by the endpoint; 0 if it does not count them."""
+    """Number of tokens, as the endpoint counts them. 0 if it does not count them."""
     cached: bool = False
 
 
 class RequestEstimate(NamedTuple):
-    """The estimated cost of the requests, without those answered on disk. The number of tokens is a guess: a third of
-    the UTF-8 bytes."""
+    """The estimated cost of the requests that have no answer on disk. The number of tokens is a guess: a third of the
+    UTF-8 bytes."""
 
     requests: int
     cached: int
@@ -82,7 +83,7 @@ class RequestEstimate(NamedTuple):
     answer_tokens: int
 
     def price(self, price_in: float, price_out: float) -> float:
-        """Return the cost at these prices of a million tokens asked and answered."""
+        """Return the cost, given the prices of a million tokens of prompts and of answers."""
         return (self.prompt_tokens * price_in + self.answer_tokens * price_out) / 1e6
 
 
@@ -97,7 +98,8 @@ def api_key(name: str, environment: Mapping[str, str] = os.environ) -> str:
 
 
 class Endpoint:
-    """A client that answers requests, `concurrency` at a time. cache: the file of answers, created with the first one.
+    """A client that answers requests, `concurrency` at a time.
+    cache: the file of answers. It is created with the first answer.
 
     Raises ValueError if the client is not installed or cannot be made.
     """
@@ -118,7 +120,7 @@ class Endpoint:
                 max_retries=config.tries - 1,
                 http_client=openai.DefaultHttpxClient(follow_redirects=False),
             )
-        except Exception as error:  # the client's own kinds of error, which differ between its versions
+        except Exception as error:  # the client's errors, whose classes differ between its versions
             message = f"{config.base_url} cannot be reached ({error}): correct it, or the proxy in http_proxy"
             raise ValueError(self._clean(message)) from None
 
@@ -127,14 +129,16 @@ class Endpoint:
         return self._answers.get(self._digest(body))
 
     def estimate(self, bodies: Sequence[Body], answer_tokens: int) -> RequestEstimate:
-        """Estimate the cost of these requests; `answer_tokens` is the number in one answer."""
+        """Estimate the cost of these requests.
+        answer_tokens: the expected number of tokens of one answer."""
         distinct = {self._digest(body): body for body in bodies}.values()
         new = [body for body in distinct if self.known(body) is None]
         prompt = sum(math.ceil(len(m["content"].encode()) / _BYTES_PER_TOKEN) for b in new for m in b["messages"])
         return RequestEstimate(len(new), len(distinct) - len(new), prompt, answer_tokens * len(new))
 
     def ask(self, bodies: Sequence[Body], progress: Progress = no_progress) -> list[Answer]:
-        """Return one answer per body. Raises ValueError if the endpoint cannot be used; answers so far stay on disk."""
+        """Return one answer per body. Raises ValueError if the endpoint cannot be used. The answers so far stay on
+        disk."""
         distinct = {self._digest(body): body for body in bodies}
         answers = {name: answer for name, body in distinct.items() if (answer := self.known(body))}
         new = [name for name in distinct if name not in answers]
@@ -152,13 +156,14 @@ class Endpoint:
         return [answers[self._digest(body)] for body in bodies]
 
     def _answer(self, body: Body, first: bool = False) -> Answer:
-        """Ask and keep the answer. A refusal is an answer without text, unless it would meet every request."""
+        """Ask, and keep the answer. A refusal counts as an answer without text, unless every request would be
+        refused."""
         from openai import APIConnectionError, APIStatusError
 
-        more = {name: value for name, value in body.items() if name not in ("model", "messages")}
+        settings = {name: value for name, value in body.items() if name not in ("model", "messages")}
         try:
             reply = self._client.chat.completions.create(
-                model=body["model"], messages=body["messages"], extra_body=more
+                model=body["model"], messages=body["messages"], extra_body=settings
             )
             answer = _read(reply)
         except APIStatusError as error:
@@ -190,7 +195,8 @@ class Endpoint:
 
 
 class _Answers:
-    """Answers in an SQLite file, each written whole as soon as it arrives; threads and processes may share it."""
+    """The answers in an SQLite file. Each is written as soon as it arrives, in one transaction. Threads and processes
+    may share the file."""
 
     def __init__(self, file: Path):
         self._file = file

@@ -6,10 +6,11 @@
     balanced accuracy = ½ (hits / firing windows + correct rejections / silent windows)           chance is ½
     F1                = 2 hits / (2 hits + misses + false alarms)
 
-The protocol is that of EleutherAI's Delphi (Paulo et al. 2024, arXiv 2410.13928): a few shuffled windows per request,
-as many silent ones as firing ones, the latter from all slices of activation. For fuzzing, the silent windows are marked
-at the positions where firing ones are. Windows with an unreadable answer count in neither measure. Intervals are 95 %:
-for a latent by Jeffreys (hits and false alarms as Beta(n + ½, …)), for a mean by a bootstrap over latents.
+The protocol is that of EleutherAI's Delphi (Paulo et al. 2024, arXiv 2410.13928). Each request has a few shuffled
+windows. There are as many silent windows as firing windows, and firing windows come from all slices of activation. For
+fuzzing, the silent windows are marked at the positions that are marked in the firing windows. Windows with an
+unreadable answer count in neither measure. Intervals are 95 % intervals. For a latent they are Jeffreys' (hits and
+false alarms as Beta(n + ½, …)); for a mean they come from a bootstrap over latents.
 
 Limits: such scores are as high on random transformers and frozen dictionaries as on trained ones (arXiv 2501.17727,
 2602.14111). `null=True` also judges each latent by the explanation of another.
@@ -27,12 +28,14 @@ from interp.autointerp.endpoint import Answer, Body, Endpoint, RequestEstimate
 from interp.autointerp.prompts import TASKS, LatentWindows, Window, read_explanation, sample_windows
 from interp.features.feature_store import FeatureStore
 from interp.runtime.progress import Progress, no_progress
+from interp.statistics.estimates import bootstrap
 from interp.storage.checks import check_at_least, check_latents
 
 GIVEN, GENERATED, NULL = "given", "generated", "another latent's"
 N_EXAMPLES = 12
-"""Windows shown to explain a latent."""
+"""Number of windows shown to explain a latent."""
 _DRAWS = 4000
+"""Number of draws from the distributions of hits and false alarms of a latent."""
 _JUDGEMENT, _COUNTS = ["latent", "source", "task", "explanation"], ["n_firing", "n_silent", "hits", "false_alarms"]
 _TYPICAL_EXPLANATION = "what an explanation of usual length says that the feature of the model fires on " * 2
 
@@ -41,13 +44,13 @@ _TYPICAL_EXPLANATION = "what an explanation of usual length says that the featur
 class JudgeConfig:
     tasks: tuple[str, ...] = TASKS
     n_windows: int = 10
-    """Windows of each kind, firing and silent, per latent and task."""
+    """Number of windows of each kind, firing and silent, per latent and task."""
     shown: int = 5
-    """Windows per request."""
+    """Number of windows per request."""
     generate: bool = False
     """Let the model write an explanation of each latent, and judge that."""
     null: bool = False
-    """Judge each latent by the explanation of another too."""
+    """Also judge each latent by the explanation of another."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -62,14 +65,15 @@ class Judged(NamedTuple):
     """One row per latent, source of its explanation and task: explanation, n_firing, n_silent (windows with a readable
     answer), hits, false_alarms, n_unreadable, balanced_accuracy, ci_low, ci_high, f1, f1_low, f1_high."""
     windows: pd.DataFrame
-    """One row per judged window: latent, source, task, row, interval (−1: silent), fires, judged (None: not
+    """One row per judged window: latent, source, task, row, interval (−1 if silent), fires, judged (None if not
     readable)."""
     summary: dict[str, Any]
-    """Means over latents with intervals, by source and task; recall by slice of activation; requests and tokens."""
+    """Means over latents with intervals, by source and task; recall by slice of activation; numbers of requests and
+    tokens."""
 
 
 class _Question(NamedTuple):
-    """One request: some windows of a latent, by one explanation."""
+    """One request: to judge some windows of a latent by one explanation."""
 
     latent: int
     source: str
@@ -79,10 +83,11 @@ class _Question(NamedTuple):
 
 
 class Judge:
-    """Explanations of some latents, and the windows to judge them by.
+    """Judge explanations of some latents, by windows of text.
 
-    explanations: words by latent; latents with "" are left out. With `generate`, the model writes those of `latents`.
-    Raises ValueError for a latent that does not exist.
+    explanations: the explanation of each latent. A latent whose explanation is "" is left out.
+    latents: with `generate`, the model writes the explanations of these latents. Raises ValueError for a latent that
+    does not exist.
     """
 
     def __init__(
@@ -136,7 +141,7 @@ class Judge:
         return Judged(table, windows.drop(columns="explanation"), summary)
 
     def _explain_bodies(self) -> list[Body]:
-        """Return a request to explain each latent, if any are to be explained."""
+        """Return a request to explain each latent. There are none unless `generate` is set."""
         sampled = self.sampled if self.config.generate else []
         return [
             self.endpoint.config.body(prompts.explain_messages(windows.shown, windows.maximum)) for windows in sampled
@@ -146,7 +151,8 @@ class Judge:
         return [self.endpoint.config.body(prompts.judge_messages(q.task, q.explanation, q.windows)) for q in questions]
 
     def _questions(self, generated: Sequence[str | None]) -> list[_Question]:
-        """Draw the requests for judgements. generated: explanations of the sampled latents, or None."""
+        """Draw the requests for judgements.
+        generated: explanations of the sampled latents, or None."""
         written = {windows.latent: text for windows, text in zip(self.sampled, generated, strict=False) if text}
         questions: list[_Question] = []
         for source, explanations in {GIVEN: self.explanations, GENERATED: written}.items():
@@ -170,7 +176,7 @@ class Judge:
 
 
 def judge_scores(n_firing: int, n_silent: int, hits: int, false_alarms: int, *, seed: int = 0) -> dict[str, float]:
-    """Return balanced accuracy and F1 with 95 % intervals; NaN if windows of one kind were not judged."""
+    """Return balanced accuracy and F1 with 95 % intervals. They are NaN if windows of one kind were not judged."""
     names = ("balanced_accuracy", "ci_low", "ci_high", "f1", "f1_low", "f1_high")
     if not n_firing or not n_silent:
         return dict.fromkeys(names, float("nan"))
@@ -183,8 +189,8 @@ def judge_scores(n_firing: int, n_silent: int, hits: int, false_alarms: int, *, 
     recall = generator.beta(hits + 0.5, n_firing - hits + 0.5, _DRAWS)
     alarm = generator.beta(false_alarms + 0.5, n_silent - false_alarms + 0.5, _DRAWS)
     values = []
-    for point, drawn in zip(scores(hits / n_firing, false_alarms / n_silent), scores(recall, alarm), strict=True):
-        low, high = np.quantile(drawn, [0.025, 0.975])
+    for point, draws in zip(scores(hits / n_firing, false_alarms / n_silent), scores(recall, alarm), strict=True):
+        low, high = np.quantile(draws, [0.025, 0.975])
         values += [point, min(point, float(low)), max(point, float(high))]
     return dict(zip(names, values, strict=True))
 
@@ -232,11 +238,8 @@ def _scores(table: pd.DataFrame, windows: pd.DataFrame, seed: int) -> list[dict[
 
 
 def _mean(values: np.ndarray, seed: int) -> list[float | None]:
-    """Return the mean over latents with its 95 % interval; None if there is no latent."""
-    if len(values) == 0:
-        return [None, None, None]
-    means = values[np.random.default_rng(seed).integers(len(values), size=(_DRAWS, len(values)))].mean(1)
-    return [float(values.mean()), *np.quantile(means, [0.025, 0.975]).tolist()]
+    """Return the mean over latents with its 95 % interval. All are None if there is no latent."""
+    return [*bootstrap(values, seed=seed)] if len(values) else [None, None, None]
 
 
 def _usage(answers: Sequence[Answer]) -> dict[str, int]:

@@ -6,9 +6,9 @@
                 it is silent throughout, drawn anywhere; does the text contain it?
     fuzzing     the same with marked tokens: are these what the explanation describes?       → [1, 0, …]
 
-At most one firing per sequence is used. Windows are as long as those of the store's examples. Corpus text is passed as
-JSON, separate from the instructions. An answer must be the requested JSON and nothing more; only a code fence around
-it, and a closed <think> … </think> before it, are removed. Any other answer is None.
+At most one firing per sequence is used. Windows are as long as the store's examples. Corpus text is passed as JSON,
+separate from the instructions. An answer must be the requested JSON and nothing more, except for a code fence around it
+and a closed <think> … </think> before it. Any other answer is read as None.
 """
 
 import json
@@ -28,11 +28,11 @@ from interp.features.feature_store import FeatureStore
 from interp.text.vocabulary import plain_strings
 
 MIN_WINDOWS = 3
-"""Windows of each kind; a latent with fewer is not judged."""
+"""A latent with fewer windows of a kind is not judged."""
 _CANDIDATES = 32
 Messages = list[dict[str, str]]
 DELIMITERS = (("<<", ">>"), ("⟦", "⟧"), ("{{{", "}}}"), ("⟪⟪", "⟫⟫"))
-"""Delimiters around marked tokens: the first pair that does not occur in the request's texts."""
+"""Delimiters around marked tokens. The first pair that does not occur in the request's texts is used."""
 EXPLANATION_TOKENS = 40
 """Approximate number of tokens of an answer to `explain`."""
 
@@ -64,15 +64,15 @@ TASKS = ("detection", "fuzzing")
 
 class Window(NamedTuple):
     pieces: tuple[str, ...]
-    """The strings of its tokens."""
+    """The strings of the window's tokens."""
     values: tuple[float, ...]
-    """The latent's activation on each."""
+    """The latent's activation on each token."""
     marked: tuple[int, ...]
-    """Positions of the marked tokens: the firing ones, or others in a silent window."""
+    """Positions of the marked tokens. These are the firing tokens, or other tokens in a silent window."""
     interval: int
-    """Slice of (0, max] of its strongest firing; −1 in a silent window."""
+    """The slice of (0, max] that has its strongest firing. −1 for a silent window."""
     row: int
-    """seq * n_ctx + pos of the firing that it was drawn for, or of the middle of a silent window."""
+    """The row (seq * n_ctx + pos) of the firing for which it was drawn, or of the middle of a silent window."""
 
     @property
     def fires(self) -> bool:
@@ -90,10 +90,10 @@ class LatentWindows(NamedTuple):
     latent: int
     maximum: float
     shown: list[Window]
-    """Windows to explain the latent from."""
+    """Windows that are shown to explain the latent."""
     firing: list[Window]
     silent: list[Window]
-    """One for each of `firing`, in the same order: silent[i] is marked at the positions of firing[i]."""
+    """A silent window for each of `firing`, in the same order. silent[i] is marked at the positions of firing[i]."""
 
 
 def sample_windows(
@@ -120,11 +120,11 @@ def sample_windows(
     for i, latent in enumerate(latents):
         rows_of_latent = examples[examples.latent == latent]
         generator = np.random.default_rng([seed, latent])
-        in_fit = fit[rows_of_latent.row.to_numpy() // features.n_ctx]
-        held_out = rows_of_latent[~in_fit & (rows_of_latent.kind == "interval").to_numpy()]
+        is_in_fit_half = fit[rows_of_latent.row.to_numpy() // features.n_ctx]
+        held_out = rows_of_latent[~is_in_fit_half & (rows_of_latent.kind == "interval").to_numpy()]
         shown, firing = (
             [_firing_window(features, row, vocab) for row in _one_a_sequence(rows, features.n_ctx, n, generator)]
-            for rows, n in ((rows_of_latent[in_fit], n_shown), (held_out, n_windows))
+            for rows, n in ((rows_of_latent[is_in_fit_half], n_shown), (held_out, n_windows))
         )
         pairs = zip(centres[i][silent[i]], firing, strict=False)
         quiet = [_silent_window(features, int(row), vocab, like) for row, like in pairs]
@@ -136,7 +136,8 @@ def sample_windows(
 
 
 def explain_messages(examples: Sequence[Window], maximum: float) -> Messages:
-    """Return the messages that ask for an explanation. examples: windows of firings, their values up to `maximum`."""
+    """Return the messages that ask for an explanation.
+    examples: windows of firings, with values up to `maximum`."""
     delimiters = _delimiters(examples)
     shown = []
     for window in examples:
@@ -147,7 +148,8 @@ def explain_messages(examples: Sequence[Window], maximum: float) -> Messages:
 
 
 def judge_messages(task: str, explanation: str, windows: Sequence[Window]) -> Messages:
-    """Return the messages that ask for judgements of the windows. task: `detection` or `fuzzing`."""
+    """Return the messages that ask for judgements of the windows.
+    task: `detection` or `fuzzing`."""
     if task == "detection":
         return _messages(task, {"explanation": explanation, "texts": [window.text() for window in windows]})
     delimiters = _delimiters(windows)
@@ -156,7 +158,7 @@ def judge_messages(task: str, explanation: str, windows: Sequence[Window]) -> Me
 
 
 def read_judgements(answer: str | None, n: int) -> list[bool] | None:
-    """Read an answer of `n` zeros and ones; None for any other."""
+    """Read an answer of `n` zeros and ones. Returns None for any other answer."""
     judgements = _json(answer)
     if not isinstance(judgements, list) or len(judgements) != n:
         return None
@@ -166,14 +168,14 @@ def read_judgements(answer: str | None, n: int) -> list[bool] | None:
 
 
 def read_explanation(answer: str | None) -> str | None:
-    """Read an answer of one explanation; None for any other."""
+    """Read an answer with one explanation. Returns None for any other answer."""
     content = _json(answer)
     text = content.get("explanation") if isinstance(content, dict) else None
     return " ".join(text.split()) or None if isinstance(text, str) else None
 
 
 def _one_a_sequence(examples: pd.DataFrame, n_ctx: int, n: int, generator: np.random.Generator) -> list[pd.Series]:
-    """Return up to n examples, from the slices of activation in turn, each from a different sequence."""
+    """Return up to n examples, taken from the slices of activation in turn, each from another sequence."""
     shuffled = examples.iloc[generator.permutation(len(examples))]
     turn = shuffled.groupby("interval").cumcount()
     ordered = shuffled.iloc[np.lexsort([-shuffled.interval.to_numpy(), turn.to_numpy()])]
@@ -190,7 +192,7 @@ def _drawn_rows(sequences: Int64[np.ndarray, " seq"], n_ctx: int, n: int, seed: 
 def _silent(
     features: FeatureStore, latents: Sequence[int], centres: Int64[np.ndarray, "latent candidate"]
 ) -> Bool[np.ndarray, "latent candidate"]:
-    """Mark the rows around which the latent is silent in the whole window; one pass over the codes."""
+    """Mark the rows around which the latent is silent in the whole window. Reads the codes once."""
     start, stop = rows_around(centres, features.n_ctx, SHOWN_BEFORE, SHOWN_AFTER)
     silent = np.ones(centres.shape, bool)
     index_of = np.full(features.d_sae, -1)
@@ -215,7 +217,7 @@ def _firing_window(features: FeatureStore, example: pd.Series, vocab: list[str])
 
 
 def _silent_window(features: FeatureStore, row: int, vocab: list[str], like: Window) -> Window:
-    """Return a silent window, marked at the same positions as another window if they exist."""
+    """Return a silent window, marked at the positions of another window as far as it has them."""
     start, stop = rows_around(row, features.n_ctx, SHOWN_BEFORE, SHOWN_AFTER)
     pieces = tuple(vocab[token] for token in features.tokens.flatten()[start:stop].tolist())
     marked = tuple(sorted({position % len(pieces) for position in like.marked}))

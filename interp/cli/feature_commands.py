@@ -168,7 +168,9 @@ def rank_command(
     out: Annotated[
         str | None, Option(help="a .parquet or .csv file, here or at an address; needed for a feature store")
     ] = None,
-    nulls: Annotated[int | None, Option(help="circular shifts for the null distributions (default 2)")] = None,
+    n_shifts: Annotated[
+        int | None, Option("--shifts", help="circular shifts for the null distributions (default 2)")
+    ] = None,
     seed: Annotated[int | None, Option(help="seed of the nulls (default: the run's, or 0)")] = None,
     labels: Annotated[
         bool,
@@ -199,7 +201,7 @@ def rank_command(
     from interp.verdict.ranking import join_rankings, rank_features
     from interp.verdict.verdict_shares import verdict_counts
 
-    chosen = {"nulls": nulls, "seed": seed, "judge_faint": faint or None}
+    chosen = {"n_shifts": n_shifts, "seed": seed, "judge_faint": faint or None}
     options: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
     twin_features = None if twin is None else open_any(twin, "features")
     run = open_any(source, "run") if in_run and not parts else None

@@ -184,7 +184,7 @@ def nulls_command(
             load_named_model(model),
             load_named_sae(sae).config,
             out,
-            settings=settings,
+            nulls_config=settings,
             overwrite=overwrite,
             progress=bar,
         )

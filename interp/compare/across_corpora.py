@@ -1,4 +1,4 @@
-"""Find which features differ between two corpora, by document, at a false discovery rate of 5 %.
+"""Find the features that differ between two corpora, document by document, at a false discovery rate of 5 %.
 
 In: scans of two texts by one dictionary, or one scan and a mask that divides its documents. Out: `Corpora`, whose table
 has a row per latent. One document counts as one draw, because the tokens of a document depend on one another
@@ -12,18 +12,18 @@ the documents of both corpora, which is 0 for a latent that fires in at most hal
     q                    the share of false discoveries among the latents whose p is as small or smaller (Benjamini &
                          Hochberg); a latent differs if q ≤ FALSE_DISCOVERIES
 
-t_j, and the choice of tested latents (those above t_j in `min_documents` or more), do not depend on which documents are
-A's, so the null is exact at any size. The null of the whole answer is given too: how many latents would differ if the
-documents' corpora were drawn again (`by_chance`).
+Only latents above t_j in at least `min_documents` documents are tested. This choice, and t_j, do not depend on which
+documents are A's, so the null is exact at any size. The null of the whole answer is `by_chance`: how many latents would
+differ if it were drawn again which documents are A's.
 
-Source: the median test (Mood 1950) with Fisher's exact tails, twice the smaller; intervals, Newcombe 1998 (method 10);
-Benjamini & Hochberg 1995. Cost: one pass over the codes of both, and more if a block of latents does not fit. Memory:
-BLOCK entries of documents and latents, and a number per latent.
+Sources: the median test (Mood 1950) with Fisher's exact tails, where p is twice the smaller tail; Newcombe 1998 (method
+10) for the intervals; Benjamini & Hochberg 1995. Cost: one pass over the codes of both corpora, and more if there are
+several blocks of latents. Memory: BLOCK entries of documents and latents, and a number per latent.
 Limits: more latents fire in a longer document, whatever its content. If the corpora's documents differ in length (a
 warning), `n_first` compares their beginnings. Pieces of one work are not independent documents: use the work as the
-document. Latents that mean the same are found together, so a theme counts as often as the dictionary splits it. Each
-interval covers one latent, and the largest of many differences are larger than they will be in new documents. Corpora
-from two sources differ in everything that sets the sources apart, which may be more than you wanted to know.
+document. Latents with the same meaning are found together, so a theme counts as often as the dictionary splits it. Each
+interval covers one latent; the largest of many differences are larger than they will be in new documents. Corpora from
+two sources differ in everything in which the sources differ, which may be more than the question that you have in mind.
 """
 
 import logging
@@ -42,7 +42,7 @@ from scipy.stats import false_discovery_control
 from torch import Tensor
 
 from interp.compare.across_models import MIN_FIRED
-from interp.display.cards import Markup, card, markup, table, visible
+from interp.display.cards import Markup, card, markup, on_one_line, table
 from interp.display.verdict_names import MIN_F1
 from interp.features.by_document import Documents, pooled
 from interp.features.examples import rows_around
@@ -56,17 +56,17 @@ from interp.storage.checks import check_at_least
 
 FALSE_DISCOVERIES = 0.05
 BLOCK = 1 << 24
-"""Pairs of a document and a latent in memory, some 40 bytes each."""
+"""Largest number of pairs of a document and a latent in memory. Each takes some 40 bytes."""
 SNIPPETS = 3
 UNLIKE = 1.25
 """Ratio of the median lengths of the two corpora's documents above which a warning is due."""
 _BEFORE, _AFTER = 12, 6
-_SHOWN = 10
+_N_SHOWN_LATENTS = 10
 log = logging.getLogger(__name__)
 
 
 class ScannedDocuments(NamedTuple):
-    """The documents of one scan: of one corpus, or of both if one scan has both."""
+    """The documents of one scan. They are those of one corpus, or of both if the scan covers both."""
 
     features: FeatureStore
     documents: Documents
@@ -75,16 +75,16 @@ class ScannedDocuments(NamedTuple):
 @dataclass(frozen=True)
 class Corpora:
     table: pd.DataFrame
-    """A row per latent, those that differ first, the largest difference first: latent, differs, difference, low, high,
-    share_a, share_b, threshold (t_j), mean_a, mean_b (of m_ij), p, q (NaN if it was not tested), words, rule and f1
-    (of the ranking), in_a, in_b (for one that differs, the text around its strongest firings in either corpus, each of
-    another document)."""
+    """A row per latent: first the latents that differ, by descending difference. Columns: latent, differs, difference,
+    low, high, share_a, share_b, threshold (t_j), mean_a and mean_b (of m_ij), p and q (NaN if it was not tested),
+    words, rule and f1 (from the ranking), in_a and in_b (if it differs, the text around its strongest firings in either
+    corpus, each from another document)."""
     names: tuple[str, str]
     n_documents: tuple[int, int]
     lengths: tuple[float, float]
     """Median tokens of a document."""
     by_chance: float
-    """Latents that differ after redrawing the documents' corpora, averaged over `shuffles` draws."""
+    """Number of latents that differ if it is redrawn which documents are A's, averaged over `shuffles` draws."""
     unit: str
 
     @property
@@ -95,7 +95,7 @@ class Corpora:
     def __repr__(self) -> str:
         lines = [
             self._title(),
-            *(f"  latent {row.latent} {row.words}" for row in self.differing.head(_SHOWN).itertuples()),
+            *(f"  latent {row.latent} {row.words}" for row in self.differing.head(_N_SHOWN_LATENTS).itertuples()),
         ]
         return "\n".join(lines)
 
@@ -104,9 +104,9 @@ class Corpora:
         sides = [
             [Markup("<br>".join(map(markup, texts))) for texts in self.differing[name]] for name in ("in_a", "in_b")
         ]
-        rows = list(zip(self.differing["latent"], self.differing["words"], *sides, strict=True))[:_SHOWN]
-        more = f"{len(self.differing) - len(rows):,} more in `differing`." if len(self.differing) > len(rows) else ""
-        return card(self._title(), table(("latent", "what differs", f"in {a}", f"in {b}"), rows), more)
+        rows = list(zip(self.differing["latent"], self.differing["words"], *sides, strict=True))[:_N_SHOWN_LATENTS]
+        note = f"{len(self.differing) - len(rows):,} more in `differing`." if len(self.differing) > len(rows) else ""
+        return card(self._title(), table(("latent", "what differs", f"in {a}", f"in {b}"), rows), note)
 
     def _title(self) -> str:
         sides = " and ".join(
@@ -136,15 +136,15 @@ def corpora(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Corpora:
-    """Compare A with B: two scans; or, in one scan, the documents in which `in_a` marks more than half of the tokens
-    with the others.
+    """Compare A with B. These are two scans, or the documents of one scan: in A, `in_a` marks more than half of the
+    tokens.
 
-    documents: the id of the document that each position is in, below 0 for none (`LabelledTokens.document_ids`), a pair
-    of them for two scans; without it each sequence is one.
-    ranking: of these latents, for the rules.
-    n_first: compare so many tokens, the first of each document, and leave out the documents that have fewer; None
-    compares all tokens.
-    min_documents: latents above their threshold in fewer are not tested.
+    documents: the id of the document at each position, below 0 for none (`LabelledTokens.document_ids`); for two scans,
+    a pair of these. Without it, each sequence is a document.
+    ranking: the ranking of these latents, for the rules.
+    n_first: compare only the first n_first tokens of each document, and leave out shorter documents. None compares all
+    tokens.
+    min_documents: a latent that is above its threshold in fewer documents is not tested.
     shuffles, seed: for the null of the answer.
 
     Raises ValueError if the scans use two dictionaries, if both or neither of `features_b` and `in_a` are given, or if
@@ -179,8 +179,8 @@ def corpora(
             min(medians),
         )
     generator = np.random.default_rng(seed)
-    in_shuffled_a = np.stack([generator.permutation(documents_in_a) for _ in range(shuffles)], 1)
-    counts = _count_documents(scans, documents_in_a, in_shuffled_a, progress)
+    shuffled_documents_in_a = np.stack([generator.permutation(documents_in_a) for _ in range(shuffles)], 1)
+    counts = _count_documents(scans, documents_in_a, shuffled_documents_in_a, progress)
     tests = _test(counts, sizes[0], sum(sizes), min_documents)
     is_by_sequence = any(ids_of_scan is None for ids_of_scan in ids)
     return Corpora(
@@ -194,8 +194,9 @@ def corpora(
 
 
 def same_dictionary(a: FeatureStore, b: FeatureStore) -> bool:
-    """Return whether two scans are by one dictionary at one hook: by its digest if both have one, else by its decoder
-    if both have one, else by the number of its latents, since codes of another producer have nothing else."""
+    """Return whether two scans are by one dictionary at one hook. The digests of the dictionaries decide if both scans
+    have one, otherwise the decoders. If neither is known, as for codes of another producer, the number of latents
+    decides."""
     hooks = {features.meta["hook_name"] for features in (a, b)} - {""}
     if a.d_sae != b.d_sae or len(hooks) > 1:
         return False
@@ -217,7 +218,7 @@ def _both(
     ids: tuple[Int[Tensor, "seq pos"] | None, Int[Tensor, "seq pos"] | None],
     n_first: int | None,
 ) -> tuple[list[ScannedDocuments], Bool[np.ndarray, " document"]]:
-    """Return the documents of two scans, one corpus each, and which of them are A's."""
+    """Return the documents of two scans, each of which is a corpus, and which of them are A's."""
     if not same_dictionary(features_a, features_b):
         raise ValueError(
             f"{features_a.path} and {features_b.path} are scans by two dictionaries, or of two hooks, "
@@ -243,14 +244,14 @@ class _Counts(NamedTuple):
     """The counts of each latent in the documents of A and of B."""
 
     above: Int64[np.ndarray, "d_sae side"]
-    """Documents of A and B above the threshold."""
+    """Number of documents of A, and of B, above the threshold."""
     means: Float64[np.ndarray, "d_sae side"]
     thresholds: Float64[np.ndarray, " d_sae"]
     strongest: Int64[np.ndarray, "d_sae side snippet"]
-    """Rows of its strongest firings, each of another document; rows of a second scan are numbered after the first
-    scan's; −1 if there are fewer."""
+    """Rows of its strongest firings, each in another document. Rows of a second scan are numbered after those of the
+    first. −1 fills the rest."""
     shuffled: Int64[np.ndarray, "d_sae shuffle"]
-    """Documents above the threshold among those that a shuffle assigns to A."""
+    """Number of documents above the threshold among those that a shuffle assigns to A."""
 
 
 class _Tests(NamedTuple):
@@ -258,13 +259,13 @@ class _Tests(NamedTuple):
     """NaN if a latent was not tested."""
     q: Float64[np.ndarray, " d_sae"]
     by_chance: float
-    """Latents that differ after a shuffle, in the mean of the shuffles."""
+    """Number of latents that differ after a shuffle, averaged over the shuffles."""
 
 
 def _count_documents(
     scans: Sequence[ScannedDocuments],
     in_a: Bool[np.ndarray, " document"],
-    in_shuffled_a: Bool[np.ndarray, "document shuffle"],
+    shuffled_in_a: Bool[np.ndarray, "document shuffle"],
     progress: Progress,
 ) -> _Counts:
     """Count the documents of each side in which a latent is above its threshold, a block of latents at a time."""
@@ -274,7 +275,7 @@ def _count_documents(
     means = np.zeros((d_sae, 2))
     thresholds = np.zeros(d_sae)
     strongest = np.full((d_sae, 2, SNIPPETS), -1, np.int64)
-    shuffled = np.zeros((d_sae, in_shuffled_a.shape[1]), np.int64)
+    shuffled = np.zeros((d_sae, shuffled_in_a.shape[1]), np.int64)
     for low, high in latent_blocks(fired, d_sae, BLOCK):
         maxima, rows = _maxima(scans, low, high, progress)
         thresholds[low:high] = _medians(maxima)
@@ -284,7 +285,7 @@ def _count_documents(
         is_above = maxima.copy()
         is_above.data = (maxima.data > np.repeat(thresholds[low:high], np.diff(maxima.indptr))).astype(np.float32)
         above[low:high] = is_above.T @ np.stack([in_a, ~in_a], 1).astype(np.float32)
-        shuffled[low:high] = is_above.T @ in_shuffled_a.astype(np.float32)
+        shuffled[low:high] = is_above.T @ shuffled_in_a.astype(np.float32)
     return _Counts(above, means, thresholds, strongest, shuffled)
 
 
@@ -307,8 +308,8 @@ def _test(counts: _Counts, n_a: int, n: int, min_documents: int) -> _Tests:
 def _maxima(
     scans: Sequence[ScannedDocuments], low: int, high: int, progress: Progress
 ) -> tuple[scipy.sparse.csc_matrix, Int64[np.ndarray, " nnz"]]:
-    """Return the largest activation of latents in each document, by latent, and its row, counted on from scan to
-    scan."""
+    """Return the largest activation of each latent in each document, sorted by latent, and its row. Rows of a second
+    scan are numbered after those of the first."""
     matrices = []
     rows = []
     offset = 0
@@ -321,14 +322,16 @@ def _maxima(
     entry_numbers = scipy.sparse.csr_matrix(
         (np.arange(1, stacked.nnz + 1), stacked.indices, stacked.indptr), stacked.shape
     )
-    by_latent = entry_numbers.tocsc()
-    of_entry = by_latent.data - 1
-    maxima = scipy.sparse.csc_matrix((stacked.data[of_entry], by_latent.indices, by_latent.indptr), stacked.shape)
-    return maxima, np.concatenate(rows)[of_entry]
+    entry_columns = entry_numbers.tocsc()
+    entry_order = entry_columns.data - 1
+    maxima = scipy.sparse.csc_matrix(
+        (stacked.data[entry_order], entry_columns.indices, entry_columns.indptr), stacked.shape
+    )
+    return maxima, np.concatenate(rows)[entry_order]
 
 
 def _medians(maxima: scipy.sparse.csc_matrix) -> Float64[np.ndarray, " latent"]:
-    """Return the lower median of each column, its zeros included; 0 where at least half are zeros."""
+    """Return the lower median of each column, including its zeros. It is 0 if at least half are zeros."""
     n = maxima.shape[0]
     medians = np.zeros(maxima.shape[1])
     n_zero = n - np.diff(maxima.indptr)
@@ -342,7 +345,8 @@ def _medians(maxima: scipy.sparse.csc_matrix) -> Float64[np.ndarray, " latent"]:
 def _strongest(
     maxima: scipy.sparse.csc_matrix, rows: Int64[np.ndarray, " nnz"], members: Bool[np.ndarray, " document"]
 ) -> Int64[np.ndarray, "latent snippet"]:
-    """Return the rows of the largest maxima of each latent in a corpus, −1 after them; ties to the earlier document."""
+    """Return, for each latent, the rows of its largest maxima in a corpus; of equal ones, the earlier document. −1
+    fills the rest."""
     out = np.full((maxima.shape[1], SNIPPETS), -1, np.int64)
     latents = np.repeat(np.arange(maxima.shape[1]), np.diff(maxima.indptr))
     inside = members[maxima.indices]
@@ -390,7 +394,8 @@ def _log_choose(n, k):
 
 
 def _difference(above: Sequence[int], sizes: tuple[int, int]) -> tuple[float, float, float]:
-    """Return the difference of two shares with its interval: Newcombe's, from Wilson's of each."""
+    """Return the difference of two shares with Newcombe's interval, which follows from Wilson's interval of each
+    share."""
     a, b = (k / n for k, n in zip(above, sizes, strict=True))
     (low_a, high_a), (low_b, high_b) = (wilson(k, n) for k, n in zip(above, sizes, strict=True))
     below = math.hypot(a - low_a, high_b - b)
@@ -399,7 +404,7 @@ def _difference(above: Sequence[int], sizes: tuple[int, int]) -> tuple[float, fl
 
 
 def _rules(ranking: pd.DataFrame | None, scans: Sequence[ScannedDocuments]) -> pd.DataFrame:
-    """Return rule and f1 by latent. Raises ValueError for the ranking of another dictionary."""
+    """Return the rule and its F1 by latent. Raises ValueError for the ranking of another dictionary."""
     features = scans[0].features
     if ranking is None:
         return pd.DataFrame({"rule": "", "f1": np.nan}, index=range(features.d_sae))
@@ -407,8 +412,10 @@ def _rules(ranking: pd.DataFrame | None, scans: Sequence[ScannedDocuments]) -> p
     scanned_by = scan_digests(features).get("dictionary")
     if (ranked_by and scanned_by and ranked_by != scanned_by) or int(ranking["latent"].max()) >= features.d_sae:
         raise ValueError(f"the ranking belongs to another dictionary than {features.path}: `interp rank` makes its own")
-    by_latent = ranking.set_index("latent").reindex(range(features.d_sae))
-    return pd.DataFrame({"rule": by_latent["explanation"].fillna(""), "f1": by_latent["explanation_f1"]})
+    ranking_by_latent = ranking.set_index("latent").reindex(range(features.d_sae))
+    return pd.DataFrame(
+        {"rule": ranking_by_latent["explanation"].fillna(""), "f1": ranking_by_latent["explanation_f1"]}
+    )
 
 
 def _difference_table(
@@ -422,7 +429,7 @@ def _difference_table(
     differences = np.array([_difference(above, sizes) for above in counts.above.tolist()]).reshape(-1, 3)
     shares = counts.above / np.array(sizes)
     differs = tests.q <= FALSE_DISCOVERIES
-    by_latent = zip(shares.tolist(), counts.thresholds.tolist(), rules["rule"], rules["f1"], strict=True)
+    facts_of_latents = zip(shares.tolist(), counts.thresholds.tolist(), rules["rule"], rules["f1"], strict=True)
     rows = pd.DataFrame({
         "latent": np.arange(len(shares)),
         "differs": differs,
@@ -432,7 +439,7 @@ def _difference_table(
         **dict(zip(("mean_a", "mean_b"), counts.means.T, strict=True)),
         "p": tests.p,
         "q": tests.q,
-        "words": [_words(*of_latent, names) for of_latent in by_latent],
+        "words": [_words(*facts, names) for facts in facts_of_latents],
         "rule": rules["rule"],
         "f1": rules["f1"],
         "in_a": _snippets(scans, counts.strongest[:, 0], differs),
@@ -451,7 +458,7 @@ def _words(shares: Sequence[float], threshold: float, rule: str, f1: float, name
 def _snippets(
     scans: Sequence[ScannedDocuments], strongest: Int64[np.ndarray, "d_sae snippet"], shown: Bool[np.ndarray, " d_sae"]
 ) -> pd.Series:
-    """Return the text around the strongest firings of each latent on one side; none if it is not shown."""
+    """Return the text around the strongest firings of each shown latent in one corpus."""
     texts: list[list[str]] = [[] for _ in shown]
     for latent in np.flatnonzero(shown):
         texts[latent] = [_snippet(scans, row) for row in strongest[latent].tolist() if row >= 0]
@@ -459,7 +466,7 @@ def _snippets(
 
 
 def _snippet(scans: Sequence[ScannedDocuments], row: int) -> str:
-    """Return the tokens around a row, the firing one in guillemets."""
+    """Return the tokens around a row, with the firing token in guillemets."""
     features = scans[0].features
     if row >= features.tokens.numel():
         row -= features.tokens.numel()
@@ -467,4 +474,4 @@ def _snippet(scans: Sequence[ScannedDocuments], row: int) -> str:
     start, stop = rows_around(row, features.n_ctx, _BEFORE, _AFTER)
     tokens = features.tokens.reshape(-1)[start:stop].tolist()
     pieces = joined_pieces([features.vocab[token] for token in tokens])
-    return visible("".join(f"«{text}»" if row - start in positions else text for text, positions in pieces))
+    return on_one_line("".join(f"«{text}»" if row - start in positions else text for text, positions in pieces))

@@ -1,29 +1,29 @@
-"""Find the same features in another model or seed, by what fires on the same text and by directions.
+"""Find the same features in another model or seed, by their firings on the same text or by their directions.
 
-In: two scans, or codes, of the same tokens, by any models, hooks and widths, and of neurons too. Out, for each latent i
-that fires on at least `min_fired` rows,
+In: two scans, or codes, of the same tokens, by any models, hooks and widths; they may be of neurons. Out, for each
+latent i that fires on at least `min_fired` rows,
 
     correlation_i = max_j Pearson(z_i, z'_j)          other_i: that j
     null_i        = the same with z' shifted circularly against the text
 
-and the medians of both. In: the decoders of two dictionaries that read the same hook of the same model. Out: with M the
-one-to-one matching of the largest |cosine| in sum (Hungarian algorithm),
+and the medians of both. In: the decoders of two dictionaries that read the same hook of the same model. Out, with M the
+one-to-one matching with the largest sum of |cosine| (Hungarian algorithm),
 
     PW-MCC = mean_{(i, j) ∈ M} |Ŵ_i · Ŵ'_j|              share = mean_{(i, j) ∈ M} 1[|Ŵ_i · Ŵ'_j| ≥ threshold]
 
-and, as the null, the same on random directions in place of Ŵ', which are equally anisotropic (`verdict.nulls`).
-Estimates have a 95 % interval from a bootstrap over latents or pairs.
+The null uses random directions, equally anisotropic, in place of Ŵ' (`verdict.nulls`). Estimates have a 95 % interval
+from a bootstrap over latents or pairs.
 
-Source: max activation correlation, Towards Monosemanticity (Bricken et al. 2023), "Universality"; the shift, Harris
-2020 (arXiv 2012.06862); PW-MCC, Song et al. 2025 (arXiv 2505.20254); the share above 0.7, Paulo & Belrose 2025 (arXiv
-2501.16615), who require it of encoders too. Cost: L0 L0' per row, twice (`features.twins`); O(n³) at worst for the
-matching, and 12 bytes for each pair of latents.
-Limits: the largest of many correlations is above 0 by chance, the more so the more latents the other has; the null says
-how much. The measure is directed: a narrow dictionary's latents may all be found in a wide one, but not the other way
-round. Two models find the same token detectors whatever they compute. The interval covers the choice of latents, not
-that of the text or of models: compare seeds of models by their spread. Latents that never fire keep meaningless
-directions: leave them out of a matching. Dictionaries that split a feature differently disagree in their directions,
-but agree on the text.
+Sources: Towards Monosemanticity (Bricken et al. 2023), "Universality", for the maximum correlation; Harris 2020 (arXiv
+2012.06862) for the shift; Song et al. 2025 (arXiv 2505.20254) for PW-MCC; Paulo & Belrose 2025 (arXiv 2501.16615) for
+the share above 0.7, which they require of encoders too. Cost: L0 L0' operations per row, twice (`features.twins`). The
+matching costs O(n³) at worst, and 12 bytes for each pair of latents.
+Limits: the largest of many correlations is above 0 by chance, and grows with the number of latents of the other
+dictionary. The null says by how much. The measure has a direction: all latents of a narrow dictionary may be found in a
+wide one, but not vice versa. Two models find the same token detectors whatever they compute. The interval covers the
+choice of latents, but not of the text or of the models; for models, look at the spread over seeds. Latents that never
+fire have meaningless directions, so leave them out of a matching. Dictionaries that split a feature differently
+disagree in their directions, but agree on the text.
 """
 
 from dataclasses import dataclass
@@ -51,7 +51,7 @@ MIN_FIRED = 10
 @dataclass(frozen=True)
 class Universality:
     table: pd.DataFrame
-    """A row per latent that fires enough: latent, fired (rows), other, correlation, null."""
+    """A row per latent with enough firings: latent, fired (rows), other, correlation, null."""
     median: Estimate
     """The median of `correlation`."""
     null: Estimate
@@ -70,8 +70,8 @@ class Universality:
 @dataclass(frozen=True)
 class Stability:
     table: pd.DataFrame
-    """A row per pair: latent, other, cosine (absolute), chance (the latent's match among random directions; NaN if the
-    other dictionary is narrower and it has none)."""
+    """A row per pair: latent, other, cosine (absolute), chance (the latent's match among random directions; NaN if
+    there is none, because the other dictionary is narrower)."""
     mcc: Estimate
     chance: float
     """The PW-MCC of random directions."""
@@ -100,22 +100,25 @@ def universality(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Universality:
-    """Find, for each of our latents, the most correlated of theirs. The seed draws the shift, between a quarter and
-    three quarters of the text.
+    """Find, for each of our latents, the most correlated of theirs. The seed determines the shift, which is between a
+    quarter and three quarters of the text.
 
     Raises ValueError for scans of different tokens, codes of different numbers of rows, and if no latent fires enough.
     """
     our_codes, their_codes = codes_of_same_text(ours, theirs)
     shifted = ShiftedCodes.drawn(their_codes, seed)
-    matches, by_shift = best_matches(our_codes, their_codes, progress), best_matches(our_codes, shifted, progress)
+    matches, shifted_matches = (
+        best_matches(our_codes, their_codes, progress),
+        best_matches(our_codes, shifted, progress),
+    )
     columns = {"latent": np.arange(our_codes.d_sae), "fired": matches.fired.astype(int), "other": matches.other}
-    table = pd.DataFrame({**columns, "correlation": matches.correlation, "null": by_shift.correlation})
+    table = pd.DataFrame({**columns, "correlation": matches.correlation, "null": shifted_matches.correlation})
     table = table[table["fired"] >= min_fired].reset_index(drop=True)
     if table.empty:
         most = int(matches.fired.max())
         raise ValueError(f"no latent fires on min_fired={min_fired} rows, but at most on {most}: take more text")
-    median, by_chance = (bootstrap(table[name].to_numpy(), np.median, seed=seed) for name in ("correlation", "null"))
-    return Universality(table, median, by_chance, shifted.by)
+    median, null_median = (bootstrap(table[name].to_numpy(), np.median, seed=seed) for name in ("correlation", "null"))
+    return Universality(table, median, null_median, shifted.by)
 
 
 @torch.no_grad()
@@ -124,7 +127,7 @@ def stability(
 ) -> Stability:
     """Match the rows of two decoders one to one. If one has fewer rows, all of them are matched.
 
-    Raises ValueError for rows of different widths, for none, and for a threshold that is not in 0..1.
+    Raises ValueError if the rows have different widths, if there are no rows, and for a threshold that is not in 0..1.
     """
     if ours.shape[1] != theirs.shape[1]:
         raise ValueError(f"decoders are {ours.shape[1]} and {theirs.shape[1]} wide: they must read the same hook")
@@ -134,16 +137,16 @@ def stability(
         raise ValueError(f"threshold={threshold} is a cosine and must be in 0..1")
     matched, other, signed = matched_rows(ours, theirs)
     random = random_directions(second_moments(theirs.detach().float().cpu()), len(theirs), seed)
-    at, _, signed_by_chance = matched_rows(ours, random)
+    match, _, signed_by_chance = matched_rows(ours, random)
     cosine = np.abs(signed)
-    by_chance = np.abs(signed_by_chance)
+    null_cosine = np.abs(signed_by_chance)
     chance = np.full(len(ours), np.nan)
-    chance[at] = by_chance
+    chance[match] = null_cosine
     columns = {"latent": matched, "other": other, "cosine": cosine, "chance": chance[matched]}
     table = pd.DataFrame(columns).sort_values("latent", ignore_index=True)
     share = bootstrap((cosine >= threshold).astype(float), seed=seed)
-    chance_share = float((by_chance >= threshold).mean())
-    return Stability(table, bootstrap(cosine, seed=seed), float(by_chance.mean()), share, chance_share, threshold)
+    chance_share = float((null_cosine >= threshold).mean())
+    return Stability(table, bootstrap(cosine, seed=seed), float(null_cosine.mean()), share, chance_share, threshold)
 
 
 @dataclass(frozen=True)
@@ -185,7 +188,7 @@ class ShiftedCodes:
 def codes_of_same_text(
     ours: FeatureStore | CodeSource, theirs: FeatureStore | CodeSource
 ) -> tuple[CodeSource, CodeSource]:
-    """Return the codes of both. Raises ValueError for scans of different tokens; for plain codes this cannot be
+    """Return the codes of both. Raises ValueError for scans of different tokens. For plain codes, this cannot be
     checked."""
     if isinstance(ours, FeatureStore) and isinstance(theirs, FeatureStore):
         check_same_tokens(ours, theirs)

@@ -1,4 +1,4 @@
-"""The latent that detects each label best, and the best neuron for comparison.
+"""Find the latent that detects each label best, and the best neuron for comparison.
 
 In: two scans of the same tokens with the same labels. Out: a table, one row per label.
 """
@@ -10,9 +10,9 @@ from interp.features.scan_checks import scan_digests
 
 
 def concept_table(features: FeatureStore, neurons: FeatureStore, *, rival: str = "neuron") -> pd.DataFrame:
-    """Return the latent and the neuron that detect each label best, both chosen as in `label_f1`: one row per label
-    with `label`, `n_label` (tokens), `feature`, `f1_feature`, `neuron`, `f1_neuron`, best first, and `rival`, the word
-    for the units in `neurons`. Raises ValueError for scans of different tokens or labels."""
+    """Return the latent and the neuron that detect each label best, both chosen as in `label_f1`. There is one row per
+    label, the best first, with `label`, `n_label` (tokens), `feature`, `f1_feature`, `neuron`, `f1_neuron`, and
+    `rival`, the word for the units in `neurons`. Raises ValueError for scans of different tokens or labels."""
     for what in ("tokens", "labels"):
         if len({digests[what] for digests in map(scan_digests, (features, neurons)) if what in digests}) > 1:
             raise ValueError(

@@ -1,18 +1,19 @@
 """Find whether a latent is kept or splits in a wider dictionary.
 
-Given a narrow and a wider dictionary of the same activations, an edge leads from narrow latent i to wide j if their
-masked cosine is at least `min_cosine`: the cosine of the two activations on the rows where j fires,
+Given a narrow and a wider dictionary of the same activations, an edge leads from latent i of the narrow one to latent j
+of the wide one if their masked cosine is at least `min_cosine`. This is the cosine of the two activations on the rows
+where j fires,
 
     masked_ij = Σ_{z'_j > 0} z_i z'_j / √(Σ_{z'_j > 0} z_i² · Σ z'_j²)
 
-which is near 1 if j is a part of i, however small; the plain cosine would then be small. Each wide latent belongs to
-its best narrow one, `is_best`; a narrow latent that two or more belong to has split. The null is edges on shifted
-codes.
+which is near 1 if j is a part of i, however small; the plain cosine would be small. Each wide latent belongs to its
+best narrow latent (`is_best`). A narrow latent has split if two or more wide latents belong to it. The null counts the
+edges on shifted codes.
 
 Source: feature splitting and the masked cosine, Towards Monosemanticity (Bricken et al. 2023); the threshold is ours.
-Cost: L0 L0' per row for each of three sums, twice.
-Limits: a dense latent is active on the rows of every other one, so if it fires evenly, everything is a part of it. A
-wide latent with firings from two narrow ones has only one parent here.
+Cost: L0 L0' operations per row for each of three sums, twice. Limits: a dense latent is active on the rows of every
+other latent, so if it fires evenly, everything is a part of it. A wide latent that takes firings from two narrow
+latents has only one parent here.
 """
 
 from dataclasses import dataclass
@@ -34,17 +35,18 @@ MIN_COSINE = 0.7
 @dataclass(frozen=True)
 class Splitting:
     edges: pd.DataFrame
-    """latent (narrow), other (wide), masked, both (rows on which both fire), share (of the wide one's firings at which
-    the narrow one fires too), is_best (of the wide one's edges); the narrow latents in order, each with its best
-    first."""
+    """A row per edge: latent (narrow), other (wide), masked, both (rows on which both fire), share (of the wide
+    latent's firings at which the narrow latent fires too), is_best (among the wide latent's edges). They are sorted by
+    narrow latent, each with its best edge first."""
     children: pd.DataFrame
-    """A row per narrow latent that fires enough: latent, fired, children (wide latents of which it is the best)."""
+    """A row per narrow latent with enough firings: latent, fired, children (the number of wide latents that belong to
+    it)."""
     share_with_parent: float
-    """Share of the wide latents that fire enough that have an edge."""
+    """Share of the wide latents with enough firings that have an edge."""
     null: float
-    """The share on shifted text, which is the null."""
+    """The same share on shifted text, which is the null."""
     n_wide: int
-    """Number of wide latents that fire enough."""
+    """Number of wide latents with enough firings."""
 
     @property
     def n_split(self) -> int:
@@ -68,9 +70,9 @@ def splitting(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Splitting:
-    """Find which latents of the narrow dictionary split, and into which of the wide one's. Raises ValueError if the
-    narrow one has more latents than the wide one, for scans of different tokens, and for a threshold that is not in
-    0..1."""
+    """Find which latents of the narrow dictionary split, and into which latents of the wide one. Raises ValueError if
+    the narrow dictionary has more latents than the wide one, for scans of different tokens, and for a threshold that is
+    not in 0..1."""
     if not 0 < min_cosine <= 1:
         raise ValueError(f"min_cosine={min_cosine} must be above 0 and at most 1")
     if narrow.d_sae > wide.d_sae:
@@ -78,7 +80,7 @@ def splitting(
     narrow_codes, wide_codes = codes_of_same_text(narrow, wide)
     limits = min_cosine, min_fired, progress
     edges, *fired = masked_edges(narrow_codes, wide_codes, *limits)
-    by_chance = masked_edges(narrow_codes, ShiftedCodes.drawn(wide_codes, seed), *limits)[0]
+    null_counts = masked_edges(narrow_codes, ShiftedCodes.drawn(wide_codes, seed), *limits)[0]
     best = edges.sort_values("masked", ascending=False, kind="stable").drop_duplicates("other").index
     edges["is_best"] = edges.index.isin(best)
     alive = np.flatnonzero(fired[0] >= min_fired)
@@ -88,7 +90,7 @@ def splitting(
         edges.reset_index(drop=True),
         pd.DataFrame({"latent": alive, "fired": fired[0][alive].astype(int), "children": n_children}),
         edges["other"].nunique() / n_wide,
-        by_chance["other"].nunique() / n_wide,
+        null_counts["other"].nunique() / n_wide,
         n_wide,
     )
 

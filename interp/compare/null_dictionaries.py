@@ -1,7 +1,7 @@
-"""Verdicts compared with nulls: the same test on dictionaries that learnt nothing from the model, and on a twin.
+"""Compare verdicts with nulls: run the same test on dictionaries that learnt nothing from the model, and on a twin.
 
-In: a run's features and neurons, its activation store, its model and the config of its dictionary. Out: `Nulls`, tables
-of verdicts and of their shares for eight dictionaries:
+In: a run's features and neurons, its activation store, its model and the config of its dictionary. Out: `Nulls`, which
+has tables of verdicts and of their shares for eight dictionaries:
 
     SAE                   the ranked dictionary; retrained if the nulls have fewer tokens
     twin seed             the same config from another seed: the effect of chance
@@ -12,11 +12,11 @@ of verdicts and of their shares for eight dictionaries:
     shuffled model        the same config on the model with the entries of its matrices permuted (arXiv 2501.17727)
     untrained model       the same config on the model before any training, if `model.untrained(seed)` returns one
 
-All have the same number of latents, learn from the same number of tokens and steps, and are judged on the same
-sequences with the same settings (`ranking.rank_codes`), a sample of the latents of each.
+All have the same number of latents, and learn from the same number of tokens in as many steps. A sample of the latents
+of each is judged, on the same sequences with the same settings (`ranking.rank_codes`).
 
-Limits: an embedding survives any shuffle of later weights, so latents that detect a token are real on a random model
-too; they have their own verdict, single-token.
+Limits: an embedding survives any shuffle of later weights, so a random model has real token detectors too. They have
+their own verdict, single-token.
 """
 
 import dataclasses
@@ -53,20 +53,20 @@ COMPARED |= dict.fromkeys(("shuffled model", "untrained model"), "random_correla
 """Dictionaries that are searched for each latent of the SAE."""
 FOREIGN_TOKENS = 500_000
 _SHIFTS = 1
-"""Circular shifts that give the null distribution of each measure; no verdict but dense depends on it."""
+"""Number of circular shifts that give the null distribution of each measure. Only the verdict dense depends on it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NullsConfig:
-    """The budget of the nulls; the verdict of the dictionary itself does not depend on it."""
+    """The budget of the nulls. The verdicts of the dictionary itself do not depend on it."""
 
     tokens: int = 300_000
-    """Tokens on which all dictionaries are judged: the first of the harvested ones."""
+    """Number of tokens on which all dictionaries are judged. They are the first harvested ones."""
     sae_tokens: int | None = None
-    """Tokens to train each dictionary on, including the ranked one's stand-in; None, or more than the ranked one had:
-    as many as it had, without a stand-in."""
+    """Tokens on which each dictionary is trained, including the stand-in of the ranked one. With None, or more tokens
+    than the ranked dictionary had, each trains on as many as that had, and there is no stand-in."""
     latents: int = 384
-    """Latents judged per dictionary, drawn at random; all if there are fewer."""
+    """Number of latents judged per dictionary, drawn at random. If a dictionary has fewer, all are judged."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -75,28 +75,29 @@ class NullsConfig:
 
     def tokens_to_train(self, had: int | None) -> int:
         """Return the tokens that each dictionary learns from.
-        had: those that the ranked one learned from, None where that is not known."""
+        had: the tokens that the ranked dictionary learnt from, or None if unknown."""
         if had is None:
             return self.sae_tokens or FOREIGN_TOKENS
         return min(self.sae_tokens or had, had)
 
 
 class NullsWork(NamedTuple):
-    """The amount of training and harvesting."""
+    """The amount of training and harvesting for the nulls."""
 
     tokens: int
-    """Tokens from which each dictionary learns."""
+    """Number of tokens from which each dictionary learns."""
     from_store: int
-    """Dictionaries that learn from the store, together: the twin, the frozen ones, and a stand-in for the ranked one if
-    that had more tokens."""
+    """Number of dictionaries that learn from the store, together: the twin, the frozen ones, and a stand-in for the
+    ranked dictionary if that had more tokens."""
     other_models: int
-    """Models that are harvested, at most; a dictionary learns from each."""
+    """Largest number of models that are harvested. A dictionary learns from each."""
 
     @classmethod
-    def of(cls, settings: NullsConfig, config: Any, model: Any) -> "NullsWork":
-        """Return the work. config: the ranked dictionary's, without `tokens` if it is foreign."""
+    def of(cls, nulls_config: NullsConfig, config: Any, model: Any) -> "NullsWork":
+        """Return the work.
+        config: the training config of the ranked dictionary. That of a foreign dictionary has no `tokens`."""
         had = getattr(config, "tokens", None)
-        tokens = settings.tokens_to_train(had)
+        tokens = nulls_config.tokens_to_train(had)
         has_stand_in = had is not None and tokens < had
         return cls(tokens, len(FROZEN) + 1 + has_stand_in, 2 if hasattr(model, "untrained") else 1)
 
@@ -112,11 +113,12 @@ class Nulls(NamedTuple):
     """A row per dictionary and verdict: dictionary, trained_tokens, latents (judged), and the columns of
     `verdict_shares`."""
     verdicts: pd.DataFrame
-    """A row per dictionary and latent judged: dictionary, and the columns of `rank_codes`."""
+    """A row per dictionary and judged latent: dictionary, and the columns of `rank_codes`."""
     twins: pd.DataFrame
-    """A row per latent of the SAE: latent, twin (the nearest of the twin's), cosine, frozen_cosine (the nearest of the
-    frozen decoder's rows, which are random directions: the null); twin_correlation of its activation with the most
-    correlated latent of the twin, and random_correlation with the latents of the shuffled and the untrained model."""
+    """A row per latent of the SAE. `twin` is the nearest latent of the twin, and `cosine` their cosine. `frozen_cosine`
+    is its null: the cosine with the nearest row of the frozen decoder, whose rows are random directions.
+    `twin_correlation` is the correlation of its activation with the most correlated latent of the twin, and
+    `random_correlation` that with the latents of the shuffled and the untrained model."""
 
     @classmethod
     def read(cls, folder: str | Path) -> "Nulls":
@@ -132,38 +134,56 @@ def compare_with_nulls(
     config: SAEConfig | None,
     out: str | Path,
     *,
-    neurons_are: str = "neurons",
-    settings: NullsConfig | None = None,
+    baseline_name: str = "neurons",
+    nulls_config: NullsConfig | None = None,
     batch_size: int = 64,
     overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> Nulls:
-    """Train the null dictionaries, judge them and the two existing ones, and write the three tables to `out`.
+    """Train the null dictionaries, judge them with the ranked dictionary and the neurons, and write the three tables to
+    `out`.
 
-    features, and neurons where they are judged too (`neurons_are` their name in the tables): scans over the tokens of
-    `store`, which holds `hook` of `model`; `config` is the training config of the dictionary of `features`; None for a
-    foreign one, and the nulls are then TopK dictionaries of its L0, by default of FOREIGN_TOKENS. Other models are
-    harvested as the store was, with `batch_size` sequences per forward pass. Called again after an interruption it
-    resumes: trainings from their checkpoints, the rest from the last encoded dictionary. Raises ValueError if they do
-    not belong together, and if `out` contains other nulls, unless `overwrite` is set.
+    Called again after an interruption it resumes: trainings from their checkpoints, the rest from the last encoded
+    dictionary.
+
+    features: the scan of the ranked dictionary, over the tokens of `store`.
+    neurons: a scan of the neurons over the same tokens, or None.
+    store: the activations of `hook` of `model`. Other models are harvested in the same way.
+    config: the training config of the ranked dictionary. With None, for a foreign dictionary, the nulls are TopK
+    dictionaries of its L0, by default trained on FOREIGN_TOKENS.
+    baseline_name: the name of the neurons in the tables.
+    nulls_config: the budget of the nulls.
+    batch_size: sequences per forward pass.
+
+    Raises ValueError if the inputs do not belong together, and if `out` contains other nulls, unless `overwrite` is
+    set.
     """
-    settings = settings or NullsConfig()
+    nulls_config = nulls_config or NullsConfig()
     out = Path(out)
     hook = store.name_of(hook)
     check_scan_of(features, store, hook)
     if neurons is not None:
         check_scan_of(neurons, store)
     check_harvested(store, model, hook)
-    made_of: dict[str, Any] = {"kind": "nulls", "features": identity(features), "activations": store.fingerprint}
-    made_of |= {"neurons": None if neurons is None else {neurons_are: identity(neurons)}}
-    made_of |= {"dictionary": None if config is None else config_to_dict(config), **dataclasses.asdict(settings)}
+    made_of: dict[str, Any] = {
+        "kind": "nulls",
+        "features": identity(features),
+        "activations": store.fingerprint,
+        "neurons": None if neurons is None else {baseline_name: identity(neurons)},
+        "dictionary": None if config is None else config_to_dict(config),
+        **dataclasses.asdict(nulls_config),
+    }
     if not overwrite and is_finished(out, made_of):
         return Nulls.read(out)
     with whole_folder(out, made_of, resume=True, overwrite=overwrite) as new:
-        harvesting = {**harvest_options(store), "dtype": store.manifest["dtype"]}
-        harvesting |= {"batch_size": batch_size, "seed": settings.seed}
-        trials = _NullTrials(features, _TrainingConfigs.of(features, config, settings), settings, new, progress)
-        neuron_scan = None if neurons is None else (neurons_are, neurons)
+        harvesting = {
+            **harvest_options(store),
+            "dtype": store.manifest["dtype"],
+            "batch_size": batch_size,
+            "seed": nulls_config.seed,
+        }
+        trials = _NullTrials(features, _TrainingConfigs.of(features, config, nulls_config), nulls_config, new, progress)
+        neuron_scan = None if neurons is None else (baseline_name, neurons)
         for name, table in _judged(trials, neuron_scan, store, hook, model, harvesting)._asdict().items():
             table.attrs["features"] = identity(features)
             write_parquet(new / f"{name}.parquet", table)
@@ -193,7 +213,7 @@ def _judged(
         trials.take_learnt(name, sae, store, hook)
         if name == "twin seed" and neuron_scan is not None:
             trials.take_scan(*neuron_scan)
-    for name, other in _other_models(model, trials.settings.seed):
+    for name, other in _other_models(model, trials.nulls_config.seed):
         trials.take_model(f"{name} model", other, hook, options)
     verdicts = trials.judge(features.vocab if features.has_vocab else None)
     twins = _twins(features, saes["twin seed"], saes["frozen decoder"])
@@ -201,8 +221,7 @@ def _judged(
 
 
 def harvest_options(store: ActivationStore) -> dict[str, Any]:
-    """Return a store's harvest options for leaving out rows, to apply the same policy to activations with other
-    norms."""
+    """Return the options by which a store's harvest left out rows, to harvest another model by the same rule."""
     config = store.manifest["config"]
     return {name: config[name] for name in ("exclude", "exclude_positions", "max_norm") if name in config}
 
@@ -218,15 +237,15 @@ class _TrainingConfigs(NamedTuple):
     """The configs with which dictionaries are trained."""
 
     twin: SAEConfig
-    """Config of the nulls: the ranked dictionary's, with another seed and no more tokens than the budget."""
+    """The config of the nulls: that of the ranked dictionary, with another seed and no more tokens than the budget."""
     stand_in: SAEConfig | None
-    """Config of the ranked dictionary's stand-in; None without a stand-in."""
+    """The config of the ranked dictionary's stand-in, or None without a stand-in."""
     tokens_of_ranked: float
-    """Tokens from which the dictionary judged as the ranked one learned; NaN if unknown."""
+    """Number of tokens from which the dictionary judged as the ranked one learnt. NaN if unknown."""
 
     @classmethod
-    def of(cls, features: FeatureStore, config: SAEConfig | None, settings: NullsConfig) -> "_TrainingConfigs":
-        tokens = settings.tokens_to_train(None if config is None else config.tokens)
+    def of(cls, features: FeatureStore, config: SAEConfig | None, nulls_config: NullsConfig) -> "_TrainingConfigs":
+        tokens = nulls_config.tokens_to_train(None if config is None else config.tokens)
         if config is None:
             foreign = TopKConfig(d_sae=features.d_sae, k=max(1, round(features.meta["l0"])), tokens=tokens)
             return cls(dataclasses.replace(foreign, seed=foreign.seed + 1), None, math.nan)
@@ -242,18 +261,18 @@ class _NullTrials:
         self,
         features: FeatureStore,
         configs: _TrainingConfigs,
-        settings: NullsConfig,
+        nulls_config: NullsConfig,
         out: Path,
         progress: Progress,
     ):
         self.features = features
         self.configs = configs
-        self.settings = settings
+        self.nulls_config = nulls_config
         self.out = out
         self.progress = progress
-        self.tokens = features.tokens[: max(1, settings.tokens // features.n_ctx)]
+        self.tokens = features.tokens[: max(1, nulls_config.tokens // features.n_ctx)]
         self.n_rows = self.tokens.numel()
-        self.samples = JointSample(out / "work", self.n_rows, settings.latents, settings.seed, progress)
+        self.samples = JointSample(out / "work", self.n_rows, nulls_config.latents, nulls_config.seed, progress)
         self.correlations: dict[str, Any] = {}
 
     def take_learnt(self, name: str, sae: SAE, store: ActivationStore, hook: str) -> None:
@@ -283,22 +302,26 @@ class _NullTrials:
         self.take_learnt(name, sae, store, hook)
 
     def judge(self, vocab: Sequence[str] | None) -> pd.DataFrame:
-        """Run `rank_codes` on all of them at once, so that the text is analysed only once."""
+        """Run `rank_codes` on the latents of all dictionaries at once, so that the text is analysed only once."""
         chosen = self.samples.chosen
         table = rank_codes(
             self.tokens,
             self.samples,
             vocab=vocab,
-            nulls=_SHIFTS,
-            seed=self.settings.seed,
+            n_shifts=_SHIFTS,
+            seed=self.nulls_config.seed,
             faint=np.concatenate(list(self.samples.faint.values())),
             progress=self.progress,
         )
         table = table.sort_values("latent").reset_index(drop=True)
         table["latent"] = np.concatenate(list(chosen.values()))
         table.insert(0, "dictionary", np.repeat(list(chosen), [len(latents) for latents in chosen.values()]))
-        trained: dict[str, float] = dict.fromkeys(chosen, self.configs.twin.tokens)
-        trained |= {"SAE": self.configs.tokens_of_ranked, "neurons": 0, "coordinates": 0}
+        trained: dict[str, float] = {
+            **dict.fromkeys(chosen, self.configs.twin.tokens),
+            "SAE": self.configs.tokens_of_ranked,
+            "neurons": 0,
+            "coordinates": 0,
+        }
         return table.assign(trained_tokens=table["dictionary"].map(trained))
 
 
@@ -314,8 +337,8 @@ def shares_of_verdicts(verdicts: pd.DataFrame) -> pd.DataFrame:
 def _twins(features: FeatureStore, twin: SAE, frozen: SAE) -> pd.DataFrame:
     assert features.W_dec is not None  # an SAE has one
     match, cosine = nearest_rows(features.W_dec, twin.W_dec)
-    _, by_chance = nearest_rows(features.W_dec, frozen.W_dec)
-    columns = {"latent": np.arange(features.d_sae), "twin": match, "cosine": cosine, "frozen_cosine": by_chance}
+    _, frozen_cosine = nearest_rows(features.W_dec, frozen.W_dec)
+    columns = {"latent": np.arange(features.d_sae), "twin": match, "cosine": cosine, "frozen_cosine": frozen_cosine}
     return pd.DataFrame(columns)
 
 

@@ -1,14 +1,14 @@
 """Find how two results can be compared: by the seeds, widths or models of their dictionaries, or by their texts.
 
-In: two folders, each a run, a feature store or an SAE. Out: `Pair`, of
+In: two folders, each a run, a feature store or an SAE. Out: `Pair`, which compares
 
     seeds     decoders of one width that read the same hook of the same model
     widths    the same, but of different widths
     models    scans of the same tokens, of another hook or another model
     corpora   scans of different tokens by one dictionary
 
-Decoders are compared if both read one hook, activations if both are scans of the same tokens. Folders from elsewhere
-that do not name their model are assumed to read the same one if hook name and width agree.
+Decoders are compared if both read one hook, and activations if both are scans of the same tokens. Folders of other
+tools may not name their model; they are assumed to read the same model if hook name and width agree.
 """
 
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ from interp.storage.folder_kinds import find
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two: a scan, or a dictionary without one."""
+    """One side of the comparison: a scan, or a dictionary without a scan."""
 
     path: Path
     source: FeatureStore | SAE
@@ -56,7 +56,7 @@ class Side:
 
     @cached_property
     def alive(self) -> Int64[np.ndarray, " latent"]:
-        """Latents that fire on at least MIN_FIRED rows; all for a dictionary without a scan."""
+        """The latents that fire on at least MIN_FIRED rows. For a dictionary without a scan, all latents."""
         if self.features is None:
             return np.arange(self.d_sae)
         return np.flatnonzero(self.features.column("n_active") >= MIN_FIRED)
@@ -70,13 +70,13 @@ class Side:
 
     @property
     def origins(self) -> dict[str, str]:
-        """Digests that identify the model, by the name of the digested thing."""
+        """Digests that identify the model, by the name of what they digest."""
         if not isinstance(self.source, FeatureStore):
             weights = self.source.metadata.get("model_weights")
             return {"weights": weights} if weights else {}
         nothing = tensor_digest(None)
-        known = {key: value for key, value in scan_digests(self.source).items() if key in ("activations", "model")}
-        return {key: value for key, value in known.items() if value != nothing}
+        origins = {key: value for key, value in scan_digests(self.source).items() if key in ("activations", "model")}
+        return {key: value for key, value in origins.items() if value != nothing}
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,8 @@ class Pair:
 
 
 def open_pair(first: str | Path, second: str | Path) -> Pair:
-    """Open two results as one pair. Raises ValueError for a folder that contains neither features nor an SAE, and for
-    two that have nothing in common."""
+    """Open two results as one pair. Raises ValueError for a folder that contains neither features nor an SAE, and if
+    the two have nothing in common."""
     a, b = _open(first), _open(second)
     same_text = a.features is not None and b.features is not None and torch.equal(a.features.tokens, b.features.tokens)
     scans = a.features, b.features
@@ -114,18 +114,18 @@ def open_pair(first: str | Path, second: str | Path) -> Pair:
 
 
 def _open(source: str | Path) -> Side:
-    """Return the features of a run folder or feature store; for an SAE's folder, or a run not yet scanned, the
-    dictionary."""
+    """Return the features of a run folder or feature store. For the folder of an SAE, or a run without a scan, return
+    the dictionary."""
     kind, folder = find(source, "features", "sae")
     return Side(Path(source), FeatureStore.open(folder) if kind == "features" else load_sae(folder))
 
 
 def _same_place(a: Side, b: Side) -> bool:
-    """Return whether both belong to the same hook of the same model, as far as is known."""
+    """Return whether both may belong to the same hook of the same model, by what is known of them."""
     decoders: list[Any] = [a.W_dec, b.W_dec]
     if any(W is None for W in decoders) or decoders[0].shape[1] != decoders[1].shape[1]:
         return False
     if a.hook and b.hook and a.hook != b.hook:
         return False
-    known = [key for key in a.origins if key in b.origins]
-    return not known or any(a.origins[key] == b.origins[key] for key in known)
+    shared_keys = [key for key in a.origins if key in b.origins]
+    return not shared_keys or any(a.origins[key] == b.origins[key] for key in shared_keys)

@@ -1,4 +1,4 @@
-"""The display of an object in a notebook: one self-contained HTML fragment.
+"""Build the display of an object in a notebook: one self-contained HTML fragment.
 
 It contains no script and sets no text or background colour, so it is readable on light and dark pages. Every text is
 escaped unless it is `Markup`.
@@ -29,7 +29,7 @@ def markup(text: object) -> str:
 
 
 def script_json(value: Any) -> str:
-    """Encode JSON for use inside a script, inline or not: nothing in it can close the script or end a line."""
+    """Encode JSON for use inside a script, inline or not. Nothing in it can close the script or end a line."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
@@ -70,8 +70,8 @@ def verdict_badge(verdict: str, sure: bool = True) -> Markup:
 
 
 def null_mark(value: float, low: float, high: float) -> Markup:
-    """Draw a value as a point over the interval of its null, on a line just long enough for both; nothing if any of
-    them is NaN."""
+    """Draw a value as a point over the interval of its null, on a line just long enough for both. Draws nothing if one
+    of them is NaN."""
     if any(map(math.isnan, (value, low, high))):
         return Markup("")
     least = min(value, low)
@@ -87,21 +87,21 @@ def null_mark(value: float, low: float, high: float) -> Markup:
     )
 
 
-def visible(text: str) -> str:
-    """Return a text on one line: line ends and tabs as marks."""
+def on_one_line(text: str) -> str:
+    """Return a text on one line, with marks for line ends and tabs."""
     return text.translate(LINE_MARKS)
 
 
 def shaded(text: str, strength: float, title: str = "") -> Markup:
-    """Show a piece of text on an orange background as deep as its strength, in [0, 1]; line ends and tabs are made
-    visible."""
+    """Show a piece of text on an orange background. The strength of the colour is in [0, 1]. Line ends and tabs are
+    made visible."""
     style = f' style="background:rgba(255,140,0,{0.8 * min(strength, 1):.2f})"' if strength > 0 else ""
     attribute = f' title="{escape(title)}"' if title else ""
-    return Markup(f"<span{style}{attribute}>{escape(visible(text))}</span>")
+    return Markup(f"<span{style}{attribute}>{escape(on_one_line(text))}</span>")
 
 
 def interval_mark(at: float, low: float, high: float) -> Markup:
-    """Draw a probability as a point with its interval on a line from 0 to 1; nothing for NaN."""
+    """Draw a probability as a point with its interval, on a line from 0 to 1. Draws nothing for NaN."""
     if math.isnan(at):
         return Markup("")
     low, high = (at if math.isnan(end) else end for end in (low, high))

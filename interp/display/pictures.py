@@ -1,8 +1,8 @@
-"""Pictures of rows that are not text, drawn by a user's function, for the page and for notebooks.
+"""Convert the pictures of rows that are not text, which a user's function draws, for the page and for notebooks.
 
-In: what a user's function returns for a row: an array [height, width] or [height, width, 3 or 4], bytes or floats in
-0..1; a picture of PIL; or the bytes of a PNG file. Out: a PNG file in base64, the only thing that enters HTML. Markup
-and other formats, which could hold scripts, are refused.
+In: the result of the user's function for a row. It is an array [height, width] or [height, width, 3 or 4] of bytes or
+of floats in 0..1, a picture of PIL, or the bytes of a PNG file. Out: a PNG file in base64. Only this enters HTML;
+markup and other formats, which could contain scripts, are refused.
 """
 
 import base64
@@ -18,15 +18,15 @@ Renderer = Callable[[int], Any]
 """Row id (sequence · n_ctx + position) → picture."""
 PREFIX = "data:image/png;base64,"
 MOST_BYTES = 1 << 16
-"""Largest size of a picture in bytes: the page holds one per example."""
+"""Largest size of a picture in bytes. The page contains one per example."""
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_KINDS = {2: 0, 3: 2, 4: 6}
-"""PNG's colour type by the number of channels, 2 for grey."""
+_PNG_COLOUR_TYPES = {2: 0, 3: 2, 4: 6}
+"""PNG's colour type by the number of an array's dimensions or channels; 2 is grey."""
 
 
 def picture_of(render: Renderer, row: int) -> str:
-    """Return the picture of a row as PNG in base64. Raises ValueError if the function returns no picture, or one too
-    large."""
+    """Return the picture of a row as PNG in base64. Raises ValueError if the function returns no picture, or if it is
+    too large."""
     drawn = render(row)
     if isinstance(drawn, bytes | bytearray):
         png = bytes(drawn)
@@ -51,7 +51,7 @@ def picture_of(render: Renderer, row: int) -> str:
 def _encoded(drawn: Any, row: int) -> bytes:
     pixels = np.asarray(drawn.detach().cpu() if hasattr(drawn, "detach") else drawn)
     channels = 2 if pixels.ndim == 2 else pixels.shape[-1] if pixels.ndim == 3 else 0
-    if channels not in _KINDS or (channels == 2 and pixels.ndim == 3) or not pixels.size:
+    if channels not in _PNG_COLOUR_TYPES or (channels == 2 and pixels.ndim == 3) or not pixels.size:
         raise ValueError(
             f"render({row}) returned {type(drawn).__name__} of shape {pixels.shape}: return an array [height, width] "
             "or [height, width, 3 or 4], or a PNG file"
@@ -65,7 +65,7 @@ def _encoded(drawn: Any, row: int) -> bytes:
         pixels = np.round(255 * pixels.astype(float)).astype(np.uint8)
     height, width = pixels.shape[:2]
     lines = np.hstack([np.zeros((height, 1), np.uint8), pixels.reshape(height, -1)])  # filter 0: none
-    header = struct.pack(">IIBBBBB", width, height, 8, _KINDS[channels], 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, 8, _PNG_COLOUR_TYPES[channels], 0, 0, 0)
     parts = ((b"IHDR", header), (b"IDAT", zlib.compress(lines.tobytes(), 9)), (b"IEND", b""))
     return _SIGNATURE + b"".join(
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in parts

@@ -1,6 +1,6 @@
-"""The display of verdicts: the words, the meaning and the colour of each.
+"""Define how verdicts are shown: the words, the meaning and the colour of each.
 
-Notebook cards, figures and the page all use these. Tables hold the verdict's name; the page has a second colour for
+Notebook cards, figures and the page all use these. Tables have the verdict's name. The page has a second colour for
 dark screens.
 """
 
@@ -62,12 +62,12 @@ VERDICT_LOOKS = {
     DEAD: Look("dead", "it never fired on the tokens scanned", UNKNOWN_COLOUR, "#7d848d"),
     UNRANKED: Look("unranked", "these features were not ranked", "#56b4e9", "#86cdf5"),
 }
-"""By the verdict's name in tables, in the order in which the page lists them."""
+"""The look of each verdict by its name in tables, in the order in which the page lists them."""
 NO_RULE = "no rule in words holds"
 
 
 def verdict_words(verdict: str) -> str:
-    """Return the words for a verdict; for an unknown verdict, its name as words."""
+    """Return the words for a verdict. For an unknown verdict, these are its name."""
     return VERDICT_LOOKS[verdict].word if verdict in VERDICT_LOOKS else verdict.replace("_", " ")
 
 
@@ -76,7 +76,7 @@ def verdict_colour(verdict: str) -> str:
 
 
 def verdict_css(*, dark: bool = False) -> str:
-    """Return the colours as CSS variables, by the name in tables and by the word."""
+    """Return the colours as CSS variables, by the verdict's name in tables and by its word."""
     hues = {name: one.on_dark if dark else one.colour for name, one in VERDICT_LOOKS.items()}
     hues |= {one.word.replace(" ", "-"): hues[name] for name, one in VERDICT_LOOKS.items()}
     return " ".join(f"--{name}: {hue};" for name, hue in hues.items())

@@ -1,6 +1,6 @@
-"""The names of verdicts in tables of latents, and what follows from each.
+"""Define the names of verdicts in tables of latents, and the groups of verdicts that are treated alike.
 
-How a verdict comes about is in `verdict.ranking`, how it is shown in `verdict_looks`.
+`verdict.verdicts` decides on verdicts, and `verdict_looks` says how they are shown.
 """
 
 MONOSEMANTIC = "monosemantic"
@@ -16,17 +16,17 @@ UNRANKED = "unranked"
 """The verdict of a latent that is not in a ranking."""
 
 BY_PROBABILITY = (MONOSEMANTIC, POLYSEMANTIC)
-"""Verdicts that the probability of one meaning decides between."""
-OF_ONE_MEANING = (MONOSEMANTIC, SINGLE_TOKEN)
-ONE_MEANING = "one_meaning"
-"""A row of `verdict_shares`: the latents of one meaning, whether of one token or of many."""
+"""The two verdicts between which the probability of one meaning decides."""
+ONE_MEANING_VERDICTS = (MONOSEMANTIC, SINGLE_TOKEN)
+ONE_MEANING_ROW = "one_meaning"
+"""The name of a row of `verdict_shares`, which counts the latents with a verdict of ONE_MEANING_VERDICTS."""
 IDLE = (FAINT, DEAD)
-"""Verdicts on latents that do nothing, or next to nothing."""
+"""Verdicts of latents that do nothing, or almost nothing."""
 UNTESTED = (TOO_RARE, NO_CONTEXT, FAINT, DEAD)
-"""Verdicts of latents that were not tested: their scores are not measurements."""
+"""Verdicts of latents that were not tested. Their scores are not measurements."""
 WITHOUT_SCORES = (*UNTESTED, UNRANKED)
 
 ULTRA_LOW = 1e-5
 """Density below which a latent fires too rarely to be of use."""
 MIN_F1 = 0.3
-"""Held-out F1 below which a rule is not informative."""
+"""The held-out F1 below which a rule is not informative."""

@@ -1,4 +1,4 @@
-"""The effects of features: runs the model with changed latents, and measures the change of its predictions."""
+"""Measure the effects of features: run the model with changed latents, and measure the change of its predictions."""
 
 from interp.effects.attention_attribution import attention_scores as attention_scores
 from interp.effects.attribution import attribution_graph as attribution_graph

@@ -1,8 +1,8 @@
-"""Clean passes of sequences up to a hook, and the downstream model without some of the latents that fire in them.
+"""Run a batch of sequences up to a hook, and then the downstream model without some of the latents that fire in them.
 
 In:  a feature store; tokens, the model downstream of a hook (`evaluation.downstream`), a dictionary.
-Out: sequences where latents fire; firings of pairs (latent, sequence); for a few pairs at a time the predictions
-without the latent, compared with the unchanged model, or the gradient along the path to them.
+Out: sequences where latents fire; firings of pairs (latent, sequence); for a few pairs at a time, the predictions
+without the latent compared with the unchanged model, or the gradient along the path to these.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,14 +21,14 @@ from interp.features.feature_store import FeatureStore
 from interp.runtime.threads import slices
 
 NUMBERS_AT_ONCE = 1 << 25
-"""Upper bound on elements held at once; peak use is about three times this."""
+"""Upper bound on the number of elements that a step holds. Peak use is about three times as much."""
 _CHUNK_SEQUENCES = 256
 FunctionOfChange = Callable[[Tensor], Tensor]
 """A function from a change of the activations to states, or a loss."""
 
 
 class Firings(NamedTuple):
-    """The firings of pairs (latent, sequence) of a batch, ordered by pair, then position."""
+    """The firings of pairs (latent, sequence) of a batch, sorted by pair, then by position."""
 
     pair: Int[Tensor, " firing"]
     """The index of its sums: (index of the latent) · (number of sequences) + (index of the sequence)."""
@@ -42,8 +42,8 @@ class Firings(NamedTuple):
 
 
 class NullDirections:
-    """Null changes of equal length, along the directions of other latents that fire, in a random order fixed by the
-    seed."""
+    """Null changes, which have the same length but go along the directions of other latents that fire. The seed fixes
+    their random order."""
 
     def __init__(self, features: FeatureStore, dictionary: Dictionary, seed: int):
         self.lengths = dictionary.W_dec.detach().norm(dim=1).cpu()
@@ -53,20 +53,20 @@ class NullDirections:
         self.index_of = torch.zeros_like(order).index_copy_(0, self.latents, torch.arange(len(self.latents)))
 
     def instead(self, firings: Firings, n_ctx: int) -> Firings:
-        """Return firings at the same rows, along another latent at each position."""
+        """Return firings at the same rows, with another latent at each position."""
         latent = firings.latent.cpu()
         step = firings.row.cpu() % n_ctx
-        step = step % max(len(self.latents) - 1, 1) + 1  # so that no latent replaces itself
+        step = step % max(len(self.latents) - 1, 1) + 1  # no latent replaces itself
         other = self.latents[(self.index_of[latent] + step) % len(self.latents)]
         z = firings.z * (self.lengths[latent] / self.lengths[other]).to(firings.z)
         return firings._replace(latent=other.to(firings.latent.device), z=z)
 
 
 class CleanRows(NamedTuple):
-    """The unchanged model, at the requested rows of a batch."""
+    """The results of the unchanged model at the requested rows of a batch."""
 
     where: Int[Tensor, " row"]
-    """The index in the fields below of each row of the batch; −1 for a row that is not requested."""
+    """The index of each row of the batch in the fields below. −1 for a row that is not requested."""
     states: Float[Tensor, "asked d_state"]
     log_p: Float[Tensor, "asked d_vocab"]
     expected: Float[Tensor, "asked d_state"]
@@ -80,17 +80,17 @@ class Comparison(NamedTuple):
 
     kl: Float[Tensor, " row"]
     loss: Float[Tensor, " row"]
-    """CE' − CE of the next token, nats; undefined if there is none."""
+    """CE' − CE of the next token, in nats. Undefined if there is no next token."""
     normaliser: Float[Tensor, " row"]
     """log Σ exp(logits') minus log Σ exp(logits)."""
     states: Float[Tensor, "row d_state"]
-    """The change of the states; its `readout` minus the normaliser is log p' − log p."""
+    """The change of the states. The `readout` of it, minus the normaliser, is log p' − log p."""
 
 
 def sampled_sequences(
     features: FeatureStore, latents: Int[Tensor, " latent"], n: int, seed: int
 ) -> Int[Tensor, "latent sequences"]:
-    """Return for each latent at most n of the sequences where it fires, −1 after the last. All latents use the same
+    """Return, for each latent, at most n of the sequences where it fires. −1 fills the rest. All latents use the same
     order of the sequences, so that few sequences serve many latents."""
     n_seq, n_ctx = features.tokens.shape
     rank = torch.randperm(n_seq, generator=torch.Generator().manual_seed(seed))
@@ -98,8 +98,8 @@ def sampled_sequences(
     column[latents] = torch.arange(len(latents))
 
     def first(keys: Int[Tensor, " key"]) -> tuple[Int[Tensor, " kept"], Int[Tensor, " kept"], Int[Tensor, " kept"]]:
-        """Return the keys of at most n sequences per latent, the first by rank; the latent of each, and its index among
-        them."""
+        """Return the keys of the first n sequences of each latent by rank, the latent of each key, and its index among
+        those of the latent."""
         keys = keys.unique()
         latent = keys // n_seq
         ordinal = torch.arange(len(keys)) - torch.searchsorted(latent, torch.arange(len(latents)))[latent]
@@ -120,7 +120,7 @@ def sampled_sequences(
 
 
 class AblationBatch:
-    """Some sequences after a clean pass up to the hook, and the firings in them to be ablated."""
+    """Some sequences after a clean pass up to the hook, and the firings in them that are to be ablated."""
 
     def __init__(
         self, downstream: Downstream, dictionary: Dictionary, tokens: Tensor, present: Bool[Tensor, "seq pos"]
@@ -150,7 +150,7 @@ class AblationBatch:
         return Firings(*(column.to(self.W_dec.device) for column in firings))
 
     def clean(self, rows: Int[Tensor, " asked"]) -> CleanRows:
-        """Return the clean model at the rows; at all rows, unless positions are independent."""
+        """Return the results of the clean model at the rows. Unless positions are independent, these are all rows."""
         readout = self.downstream.readout
         with torch.enable_grad():
             if self.downstream.by_position:
@@ -163,8 +163,8 @@ class AblationBatch:
         log_p = readout.logits(states.detach()).log_softmax(1)
         p = log_p.exp()
         expected = readout.expected(p)
-        of_states = (expected - readout.of_tokens(self.next_tokens[rows])) * self.counted.flatten()[rows, None]
-        gradient = torch.autograd.grad(states, change, of_states.to(states))[0].flatten(0, -2)
+        error_of_states = (expected - readout.of_tokens(self.next_tokens[rows])) * self.counted.flatten()[rows, None]
+        gradient = torch.autograd.grad(states, change, error_of_states.to(states))[0].flatten(0, -2)
         where = torch.full_like(self.next_tokens, -1)
         where[rows] = torch.arange(len(rows), device=rows.device)
         return CleanRows(where, states.detach().to(log_p), log_p, expected, gradient)
@@ -174,8 +174,8 @@ class AblationBatch:
     ) -> Iterator[tuple[slice, Comparison]]:
         """Compare changed states of some rows with the clean model, block by block.
 
-        With δ the change of the logits, KL(p ‖ p') = c − Σ p δ and CE' − CE = c − δ_next, c = log Σ p exp δ: a pass
-        over the vocabulary for c, and none for its other numbers."""
+        With δ the change of the logits and c = log Σ p exp δ, KL(p ‖ p') = c − Σ p δ and CE' − CE = c − δ_next. Only c
+        takes a pass over the vocabulary."""
         for part in slices(len(rows), max(1, NUMBERS_AT_ONCE // 32 // self.downstream.d_vocab)):
             at, target = clean.where[rows[part]], self.next_tokens[rows[part], None]
             change = states[part].to(clean.states) - clean.states[at]
@@ -190,7 +190,7 @@ class AblationBatch:
         return -firings.z[:, None].to(self.W_dec) * self.W_dec[firings.latent]
 
     def ablated(self, firings: Firings) -> Iterator["AblatedStates"]:
-        """Yield the states without the latents, block by block; the firings of a pair come together."""
+        """Yield the states without the latents, block by block. A block has all firings of a pair."""
         if self.downstream.by_position:
             nothing = firings.pair[:0]
             for block in self._firings_at_once(firings):
@@ -202,9 +202,9 @@ class AblationBatch:
         for pairs in self._pairs_at_once(firings, self.downstream.readout.d_state):
             states = pairs.states(pairs.change)
             pair_at, pos_at = later[pairs.part].nonzero().unbind(1)
-            at_firings = states[pairs.pair_at, pairs.firings.row % pos]
+            states_at_firings = states[pairs.pair_at, pairs.firings.row % pos]
             rows = pairs.seq[pair_at] * pos + pos_at
-            yield AblatedStates(pairs.firings, at_firings, pairs.pairs[pair_at], rows, states[pair_at, pos_at])
+            yield AblatedStates(pairs.firings, states_at_firings, pairs.pairs[pair_at], rows, states[pair_at, pos_at])
 
     def integrated(self, firings: Firings, steps: int) -> Iterator[tuple[Int[Tensor, " part"], Float[Tensor, " part"]]]:
         """Yield pairs and −z_j d_j · the gradient of the sequence's loss, averaged over the midpoints of `steps` equal
@@ -217,15 +217,15 @@ class AblationBatch:
             yield pairs.pairs, _integrated_gradients(pairs.change, steps, partial(self._loss_of_pairs, pairs))
 
     def _firings_at_once(self, firings: Firings) -> Iterator[Firings]:
-        """Yield blocks of firings; nothing if nothing fires."""
+        """Yield blocks of firings. Yields nothing if nothing fires."""
         if not len(firings.pair):
             return
         for part in slices(len(firings.pair), max(1, NUMBERS_AT_ONCE // 8 // self.downstream.d_vocab)):
             yield firings.take(part)
 
     def _pairs_at_once(self, firings: Firings, width: int) -> Iterator["_PairBlock"]:
-        """Yield blocks of pairs with all their firings, so that `width` numbers per position fit in memory; nothing if
-        nothing fires."""
+        """Yield blocks of pairs with all their firings, so that `width` numbers per position fit in memory. Yields
+        nothing if nothing fires."""
         if not len(firings.pair):
             return
         pos = self.tokens.shape[1]
@@ -233,14 +233,14 @@ class AblationBatch:
         ends = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         for part in slices(len(counts), max(1, NUMBERS_AT_ONCE // 4 // (pos * width))):
             entries = slice(int(ends[part.start]), int(ends[part.stop]))
-            taken = firings.take(entries)
+            firings_of_pairs = firings.take(entries)
             pair_at = group[entries] - part.start
             seq = firings.row[ends[part]] // pos
             change = self.W_dec.new_zeros(len(seq), pos, self.W_dec.shape[1])
-            change[pair_at, taken.row % pos] = self.changes(taken)
+            change[pair_at, firings_of_pairs.row % pos] = self.changes(firings_of_pairs)
             stream = None if self.entered.stream is None else self.entered.stream[seq]
             states = partial(self.downstream.states, self.tokens[seq], stream)
-            yield _PairBlock(part, pairs[part], seq, taken, pair_at, states, change)
+            yield _PairBlock(part, pairs[part], seq, firings_of_pairs, pair_at, states, change)
 
     def _loss_of_pairs(self, pairs: "_PairBlock", change: Float[Tensor, "pair pos d_out"]) -> Float[Tensor, ""]:
         """Return the summed loss of the sequences of some pairs."""
@@ -254,7 +254,7 @@ class AblationBatch:
         return -(log_p.gather(1, self.next_tokens[row, None])[:, 0] * self.counted.flatten()[row]).sum()
 
     def later(self, firings: Firings) -> Bool[Tensor, "pair pos"]:
-        """Return the positions after a pair's first firing, other than its firings, that have a next token."""
+        """Mark, for each pair, the positions after its first firing that have a next token and are not firings."""
         pos = self.tokens.shape[1]
         pairs, group = firings.pair.unique_consecutive(return_inverse=True)
         fires = torch.zeros(len(pairs), pos, dtype=torch.bool, device=group.device)
@@ -268,23 +268,23 @@ class AblationBatch:
 
 
 class _PairBlock(NamedTuple):
-    """Some of the pairs (latent, sequence), and the downstream model as a function of a change in each."""
+    """Some of the pairs (latent, sequence), and what the downstream model needs to run with a change in each."""
 
     part: slice
-    """The numbers of these pairs among all pairs."""
+    """The numbers of these pairs, counted among all pairs."""
     pairs: Int[Tensor, " pair"]
     seq: Int[Tensor, " pair"]
-    """The sequence of each pair, in the batch."""
+    """The index of each pair's sequence in the batch."""
     firings: Firings
     pair_at: Int[Tensor, " firing"]
-    """The pair of each firing, counted from the first of these."""
+    """The index of each firing's pair, counted within the block."""
     states: FunctionOfChange
     change: Float[Tensor, "pair pos d_out"]
-    """Minus the latent's output, at its firings."""
+    """The change: minus the latent's output, at its firings."""
 
 
 class AblatedStates(NamedTuple):
-    """The states without some latents: at each firing, and at the positions after the first of each pair."""
+    """The states without some latents, at each firing, and at the positions after the first firing of each pair."""
 
     firings: Firings
     states: Float[Tensor, "firing d_state"]

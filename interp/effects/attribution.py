@@ -19,7 +19,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.activations.hooks import Model, words_of
+from interp.activations.hooks import Model, token_strings_of
 from interp.codes.dictionary import Dictionary
 from interp.effects.attention_attribution import head_edges, head_scores, sources_of_scores, strongest_scores
 from interp.effects.graph import AttributionGraph
@@ -161,5 +161,5 @@ def _weights(logits: pd.DataFrame) -> Float[np.ndarray, " logit"]:
 
 
 def _names(model: Model, ids: Sequence[int]) -> list[str]:
-    words = words_of(model)
-    return [str(i) if words is None else words[i] for i in ids]
+    token_strings = token_strings_of(model)
+    return [str(i) if token_strings is None else token_strings[i] for i in ids]

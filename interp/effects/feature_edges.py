@@ -1,7 +1,7 @@
-"""Measure which features of an earlier layer make a feature of a later layer fire: edges between two dictionaries, by
-prompt.
+"""Measure which features of an earlier layer make a feature of a later layer fire. These are edges between two
+dictionaries, on given prompts.
 
-In:  a model, (hook, dictionary) of an earlier and of a later hook, prompts (texts, or ids) and a position of each. The
+In: a model, (hook, dictionary) of an earlier and of a later hook, prompts (texts, or ids), and a position in each. The
      targets are the later latents j that fire most strongly at the position; r_j = x · W_enc[:, j] is their input.
 Out: for each earlier latent i that fires at or before the position, summed over the positions where it does,
 
@@ -11,11 +11,11 @@ Out: for each earlier latent i that fires at or before the position, summed over
 The rest of x is kept, including the dictionary's error. Transcoders are read at one hook and changed at the other.
 Special tokens, tokens excluded from the earlier dictionary's training and rows above its norm limit have no edges.
 
-Source: attribution between features, Marks et al. 2024 (arXiv 2403.19647), Ge et al. 2024 (arXiv 2405.13868). Cost: a
-backward pass per target; for ablations a pass up to the later hook per latent and prompt. Limits: changes of the
-attention pattern count only to first order. An effect through a later latent that stops firing is in neither: r_j is
-read before the later dictionary picks. Matching pursuit, and refined codes, read the residual of their other latents
-instead of r_j. The part that goes through the error has no edge.
+Sources: Marks et al. 2024 (arXiv 2403.19647) and Ge et al. 2024 (arXiv 2405.13868) for attribution between features.
+Cost: a backward pass per target. Ablations take a pass up to the later hook per latent and prompt. Limits: changes of
+the attention pattern count only to first order. Neither number has the effect of a later latent that stops firing, as
+r_j is read before the later dictionary picks. Matching pursuit, and refined codes, read the residual of their other
+latents instead of r_j. The part that goes through the error has no edge.
 """
 
 from collections.abc import Sequence
@@ -31,13 +31,13 @@ from interp.activations.model_passes import check_model_takes
 from interp.activations.next_tokens import check_predicts_next
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
-from interp.effects.interventions import is_taught
+from interp.effects.interventions import is_included
 from interp.features.text_features import tokens_of
 from interp.runtime.progress import Progress, no_progress
 
 _ROWS_AT_ONCE = 1 << 13
 HookedDictionary = tuple[str, Dictionary]
-"""The name of a hook, and a dictionary of it."""
+"""The name of a hook, and a dictionary for it."""
 
 
 def feature_edges(
@@ -51,9 +51,9 @@ def feature_edges(
     ablate: bool = True,
     progress: Progress = no_progress,
 ) -> pd.DataFrame:
-    """Measure the effect of earlier latents on the strongest later ones. Returns a row per edge: prompt, position,
-    upstream, downstream (latents), activation (of the target), attribution, ablation (NaN without `ablate`), both in
-    the unit of the target's activations.
+    """Measure the effect of earlier latents on the strongest later latents. Returns a row per edge: prompt, position,
+    upstream and downstream (latents), activation (of the target), attribution, and ablation (NaN without `ablate`). The
+    last two are in the unit of the target's activations.
 
     prompts: a text is read after the token that opens a sequence (`features.text_features.tokens_of`).
     positions: by default the last of each prompt.
@@ -91,7 +91,7 @@ def feature_edges(
         "ablation": ablations.float(),
     }
     shape = attributions.shape
-    table = pd.DataFrame({name: of.expand(shape).flatten().numpy(force=True) for name, of in columns.items()})
+    table = pd.DataFrame({name: column.expand(shape).flatten().numpy(force=True) for name, column in columns.items()})
     return table[table["activation"] > 0].sort_values(["prompt", "downstream", "upstream"], ignore_index=True)
 
 
@@ -114,10 +114,11 @@ def _earlier_firings(
     hooks: DictionaryHooks,
     dictionary: Dictionary,
 ) -> _Firings:
-    """Find the firings at or before each prompt's position, on tokens that the dictionary was taught."""
+    """Find the firings at or before each prompt's position, on tokens that were included in the dictionary's
+    training."""
     n_pos = tokens.shape[1]
     codes, usable = hooks.codes(dictionary, capture(module, tokens, {"earlier": hooks.reads})["earlier"])
-    usable = usable & is_taught(tokens, module, dictionary).flatten().to(usable.device)
+    usable = usable & is_included(tokens, module, dictionary).flatten().to(usable.device)
     rows = codes.rows
     is_before = rows % n_pos <= at.to(rows.device)[rows // n_pos]
     kept = codes.fires & is_before & usable.to(rows.device)[rows]
@@ -142,13 +143,13 @@ class _Passes(NamedTuple):
     def of_targets(
         self, acts: Float[Tensor, "some d"], prompts: slice | Int[Tensor, " some"]
     ) -> Float[Tensor, "some target"]:
-        """Return the inputs of the targets of some prompts for these activations."""
+        """Return, for some prompts, the inputs of the targets, given these activations."""
         return torch.einsum("pd,ptd->pt", acts.to(self.directions), self.directions[prompts])
 
     def changed(
         self, change: Float[Tensor, "some pos d_out"], prompts: slice | Int[Tensor, " some"]
     ) -> Float[Tensor, "some target"]:
-        """Return the inputs of the targets of some prompts when a change is added at the earlier hook."""
+        """Return, for some prompts, the inputs of the targets if a change is added at the earlier hook."""
         with self.writes.attach(lambda acts: acts + change.view(acts.shape).to(acts.dtype)):
             acts = capture(self.module, self.tokens[prompts], {"later": self.reads})["later"]
         return self.of_targets(acts.flatten(2)[torch.arange(len(acts)), self.at[prompts]], prompts)
@@ -202,8 +203,8 @@ def encoder_of(hook: str, dictionary: Dictionary) -> Float[Tensor, "d_in d_sae"]
 def _read(
     model: Model, prompts: str | Sequence[str] | Tensor
 ) -> tuple[Int[Tensor, "prompt pos"], Int[Tensor, " prompt"]]:
-    """Return the prompts as rows, and the end of each. A shorter text is padded with its last token, which no earlier
-    position sees."""
+    """Return the prompts as rows, and the last position of each. A shorter text is padded with its last token, which no
+    earlier position sees."""
     is_one = isinstance(prompts, str) or (isinstance(prompts, Tensor) and prompts.ndim == 1)
     several: Any = [prompts] if is_one else prompts
     rows = [tokens_of(model, prompt) for prompt in several]

@@ -151,8 +151,8 @@ def _output(kept: Kept, func: Any, x: Any, *args: Any, **kwargs: Any) -> tuple[A
 def _ratio(kept: Kept, func: Any, x: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Kept]:
     """Hold the ratio of an activation function's output to its input, 0 where the input is 0."""
     if kept is _NOT_YET:
-        whole = x.detach()
-        kept = torch.where(whole == 0, 0.0, func(whole.clone(), *args, **kwargs) / torch.where(whole == 0, 1.0, whole))
+        value = x.detach()
+        kept = torch.where(value == 0, 0.0, func(value.clone(), *args, **kwargs) / torch.where(value == 0, 1.0, value))
     return x * _rows(kept, x), kept
 
 
@@ -160,13 +160,13 @@ def _norm(
     kept: Kept, func: Any, x: Tensor, shape: Any, weight: Any = None, bias: Any = None, eps: Any = None, **kwargs: Any
 ) -> tuple[Tensor, Kept]:
     """Hold the scale of F.layer_norm, or of F.rms_norm, whose fourth argument is eps."""
-    over, has_mean = tuple(range(-len(shape), 0)), func.__name__ == "layer_norm"
-    centred = x - x.mean(over, keepdim=True) if has_mean else x
+    axes, has_mean = tuple(range(-len(shape), 0)), func.__name__ == "layer_norm"
+    centred = x - x.mean(axes, keepdim=True) if has_mean else x
     if not has_mean:
         bias, eps = None, bias if eps is None else eps
     if kept is _NOT_YET:
         default = 1e-5 if has_mean else torch.finfo(x.dtype).eps
-        kept = (centred.detach().pow(2).mean(over, keepdim=True) + (default if eps is None else eps)).rsqrt()
+        kept = (centred.detach().pow(2).mean(axes, keepdim=True) + (default if eps is None else eps)).rsqrt()
     out = centred * _rows(kept, x)
     out = out if weight is None else out * weight
     return out if bias is None else out + bias, kept

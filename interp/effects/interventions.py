@@ -1,11 +1,11 @@
-"""Change only the values of some latents in a forward pass.
+"""Change the values of some latents in a forward pass, and nothing else.
 
 In:  a model, a hook, a dictionary, and a new value for each of some latents. With z the latents of x at the hook:
 
     x_new = x + Σ_j (z'_j − z_j) d_j,     d_j = W_dec[j],     z' = times · z + plus
 
 The dictionary's error x − x_hat and the contributions of all other latents stay in x_new. A transcoder reads one hook
-and writes another: z is read at its input hook, x is the activation at its output hook.
+and writes another. Then z is read at its input hook, and x is the activation at its output hook.
 
     with intervene(model, hook, sae, {476: ABLATE}):                   the block runs without latent 476
         logits = model(tokens)
@@ -47,12 +47,13 @@ def add(value: float) -> Action:
 
 
 Positions = Bool[Tensor, "seq pos"] | Sequence[int] | None
-"""A mask over all tokens, or positions that are the same in each sequence (negative ones count from the end); None:
-all."""
+"""A mask over all tokens, or positions that are the same in each sequence (negative ones count from the end). None
+means all tokens."""
 
 
-def is_taught(tokens: Int[Tensor, "seq pos"], module: nn.Module, dictionary: Dictionary) -> Bool[Tensor, "seq pos"]:
-    """Mark the rows that the dictionary was trained on, excluding special tokens and tokens left out in training."""
+def is_included(tokens: Int[Tensor, "seq pos"], module: nn.Module, dictionary: Dictionary) -> Bool[Tensor, "seq pos"]:
+    """Mark the tokens that were included in the dictionary's training. Special tokens, and tokens that training left
+    out, are not."""
     untaught: Any = dictionary.metadata.get("exclude_special_tokens")
     ids = {*getattr(module, "special_ids", ()), *(untaught if isinstance(untaught, list | tuple) else ())}
     return ~torch.isin(tokens, torch.tensor(sorted(ids), dtype=torch.long, device=tokens.device))
@@ -68,10 +69,10 @@ def intervene(
     positions: Positions = None,
     writes: str | None = None,
 ) -> Iterator[nn.Module]:
-    """Run the model with changed latents inside the block; afterwards, or after an error, it is restored.
+    """Run the model with changed latents inside the block. Afterwards, also after an error, the model is as before.
+    Rows above the dictionary's norm limit keep their x.
 
-    Rows above the dictionary's norm limit keep their own x. Raises ValueError as `dictionary_hooks` does, and for a
-    latent that does not exist.
+    Raises ValueError as `dictionary_hooks` does, and for a latent that does not exist.
     """
     hooks = dictionary_hooks(model, hook, dictionary, writes)
     latents = torch.tensor(check_latents(actions, dictionary.d_sae), device=dictionary.W_dec.device)

@@ -1,4 +1,5 @@
-"""The effect of each latent on the model's predictions: the model is run again without it, on sampled sequences.
+"""Measure the effect of each latent on the model's predictions by running the model again without it, on sampled
+sequences.
 
 For each latent, over sampled sequences where it fires, with p the next-token probabilities of the unchanged model and
 p' of the model with the latent ablated at all its firings (x − z_j d_j, the rest of x kept):
@@ -22,13 +23,13 @@ p' of the model with the latent ablated at all its firings (x − z_j d_j, the r
     less_likely_tokens    the smallest, `less_likely`
 
 `_low` and `_high` are a 95 % interval (`ratio_interval`). Over latents, the rank correlation of loss_change with its
-value over all sequences is 0.64 with 4, 0.86 with 16, 0.96 with 64, 0.99 with 256; of beyond_null 0.52, 0.75, 0.91,
-0.97. Tokens that the scan left out (BOS, rows above the norm limit) neither change nor count.
+value over all sequences is 0.64 with 4 sequences, 0.86 with 16, 0.96 with 64, and 0.99 with 256. For beyond_null it is
+0.52, 0.75, 0.91 and 0.97. Tokens that the scan left out (BOS, rows above the norm limit) neither change nor count.
 
-Limits: if two latents are redundant, each has little effect. Half precision adds noise at each later position: between
-bfloat16 and float32, SmolLM2's loss_change correlates at 0.97, its total_change at 0.42. A gradient and an ablation on
-the same few sequences share their noise: on the demo they correlate over latents at 0.60 with 4 sequences per latent,
-0.32 with 64, 0.13 with all.
+Limits: if two latents are redundant, each has little effect. Half precision adds noise at each later position: the
+correlation between bfloat16 and float32 is 0.97 for SmolLM2's loss_change, and 0.42 for its total_change. A gradient
+and an ablation on the same few sequences share their noise: on the demo their correlation over latents is 0.60 with 4
+sequences per latent, 0.32 with 64, and 0.13 with all.
 """
 
 import logging
@@ -47,7 +48,7 @@ from interp.activations.next_tokens import check_predicts_next
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import dictionary_hooks
 from interp.effects.ablation_batch import NUMBERS_AT_ONCE, AblationBatch, Firings, NullDirections, sampled_sequences
-from interp.effects.effort import effort, latents_at_once
+from interp.effects.ablation_plan import latents_at_once, plan_ablations
 from interp.evaluation.downstream import Downstream
 from interp.evaluation.shortcuts import downstream_of
 from interp.features.feature_store import FeatureStore
@@ -62,7 +63,7 @@ from interp.storage.files import digest
 log = logging.getLogger(__name__)
 
 _MIN_SEQUENCES = 4
-"""The least number of a latent's sequences for a correlation."""
+"""The least number of sequences of a latent for which a correlation is computed."""
 Sums = Float64[np.ndarray, "latent sequence"]
 _SUMS = (
     "firings",
@@ -108,17 +109,18 @@ def feature_effects(
     progress: Progress = no_progress,
 ) -> pd.DataFrame:
     """Measure the effect of each latent. Returns one row per latent, with the columns above and latent, n_sequences,
-    n_firings, mean_activation; NaN for a latent that does not fire.
+    n_firings, mean_activation. They are NaN for a latent that does not fire.
 
-    latents: None for all.
-    sequences: most sequences per latent, drawn from those where it fires; each costs a pass downstream of the hook.
-    minutes: if all would take longer on two processor cores, fewer sequences are used, and then fewer latents, drawn at
-    random (`effort`).
+    latents: the latents to ablate, by default all.
+    sequences: the largest number of sequences per latent. They are drawn from those where it fires, and each costs a
+    pass downstream of the hook.
+    minutes: the time limit on two processor cores. If ablation would take longer, fewer sequences are used, and then
+    fewer latents, drawn at random (`plan_ablations`).
     integrated_steps: steps of integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365), which cost three times
     as much.
 
-    Under `torchrun` all processes call this with the same arguments; the latents are divided among them, and each gets
-    the whole table.
+    Under `torchrun`, all processes call this with the same arguments. The latents are divided among them, and each
+    process gets the whole table.
     part: (rank, count), to ablate only every count-th of the latents; `join_effects` joins the tables of all parts.
 
     `attrs`: way (the part of the model that was rerun), sequences (used, at most), firing (number of the requested
@@ -142,29 +144,30 @@ def feature_effects(
     check_part(rank, count)
     with evaluating(module):
         downstream = downstream_of(module, hooks, features.tokens[:2])
-        taken = effort(features, downstream, dictionary, chosen, sequences, minutes, seed)
+        plan = plan_ablations(features, downstream, dictionary, chosen, sequences, minutes, seed)
         work: dict[str, Any] = {
-            "sequences": taken.sequences,
+            "sequences": plan.sequences,
             "n_tokens": n_tokens,
             "integrated_steps": integrated_steps,
             "seed": seed,
+            "latents": digest(plan.latents),
+            "way": downstream.way,
         }
-        work |= {"latents": digest(taken.latents), "way": downstream.way}
         team.check_alike([identity(features), work, rank, count], "ablates")
-        latents_here = taken.latents[rank::count][team.rank :: team.count]
-        what = f"{len(latents_here):,} latents, each in at most {taken.sequences} sequences"
-        minutes = taken.minutes * len(latents_here) / max(len(taken.latents), 1)
-        pairs = taken.pairs * len(latents_here) // max(len(taken.latents), 1)
+        latents_here = plan.latents[rank::count][team.rank :: team.count]
+        what = f"{len(latents_here):,} latents, each in at most {plan.sequences} sequences"
+        minutes = plan.minutes * len(latents_here) / max(len(plan.latents), 1)
+        pairs = plan.pairs * len(latents_here) // max(len(plan.latents), 1)
         log.info("effects of %s: about %.1f minutes on two processor cores", what, minutes)
         progress(0, pairs, f"about {minutes:.0f} min for {what}")
         run = _EffectTables(features, downstream, dictionary, n_tokens, integrated_steps, seed, progress, pairs)
-        blocks = latents_here.split(latents_at_once(downstream.readout.d_state, taken.sequences))
+        blocks = latents_here.split(latents_at_once(downstream.readout.d_state, plan.sequences))
 
         def ablate() -> list[pd.DataFrame]:
-            tables = [run.table(block, sampled_sequences(features, block, taken.sequences, seed)) for block in blocks]
-            if run.found < run.done / 2:
+            tables = [run.table(block, sampled_sequences(features, block, plan.sequences, seed)) for block in blocks]
+            if run.n_firing < run.done / 2:
                 raise ValueError(
-                    f"in {run.done - run.found} of {run.done} cases a latent does not fire where the scan says: "
+                    f"in {run.done - run.n_firing} of {run.done} cases a latent does not fire where the scan says: "
                     f"give the model and the dictionary of the scan {features.path}"
                 )
             return tables
@@ -172,8 +175,13 @@ def feature_effects(
         parts = [pd.concat(tables, ignore_index=True) for tables in team.gather_values(team.all_do(ablate))]
     table = _interleaved(parts)
     table["ce_rise"] = table["total_change"] * features.column("density")[table["latent"]]
-    table.attrs |= {"way": downstream.way, "sequences": taken.sequences, "firing": taken.firing}
-    table.attrs |= {"minutes": taken.minutes, "seed": seed}
+    table.attrs |= {
+        "way": downstream.way,
+        "sequences": plan.sequences,
+        "firing": plan.firing,
+        "minutes": plan.minutes,
+        "seed": seed,
+    }
     table.attrs.update(_agreement(table))
     table.attrs |= {"features": identity(features)} | ({"part": list(part), "work": work} if count > 1 else {})
     return table
@@ -193,10 +201,10 @@ def join_effects(parts: Sequence[pd.DataFrame], names: Sequence[str] | None = No
 
 
 def _interleaved(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Interleave the rows of parts, each of which has every n-th row."""
+    """Interleave the rows of n parts, each of which has every n-th row."""
     rank_of_row = np.concatenate([rank + len(parts) * np.arange(len(part)) for rank, part in enumerate(parts)])
-    whole = pd.concat([pd.DataFrame(part).assign() for part in parts], ignore_index=True)
-    return whole.iloc[rank_of_row.argsort()].reset_index(drop=True)
+    table = pd.concat([pd.DataFrame(part).assign() for part in parts], ignore_index=True)
+    return table.iloc[rank_of_row.argsort()].reset_index(drop=True)
 
 
 def _agreement(table: pd.DataFrame) -> dict[str, float]:
@@ -215,8 +223,9 @@ def _chosen(features: FeatureStore, latents: Sequence[int] | None) -> Int[Tensor
 
 
 class _EffectTables:
-    """The ablations of some latents. steps: of integrated gradients; 0: none. The seed draws the order of other
-    latents."""
+    """Ablate some latents.
+    steps: steps of integrated gradients, 0 for none.
+    seed: determines the order of the other latents, for the null."""
 
     def __init__(
         self,
@@ -240,37 +249,42 @@ class _EffectTables:
         self.progress = progress
         self.n_pairs = n_pairs
         self.done = 0
-        self.found = 0  # pairs in which the latent fires
+        self.n_firing = 0
         self.null_directions = NullDirections(features, dictionary, seed)
 
     def table(self, latents: Int[Tensor, " latent"], sampled: Int[Tensor, "latent sequences"]) -> pd.DataFrame:
-        """Return the table of some latents, each on its own sequences."""
+        """Return the table of some latents, each ablated on its own sequences."""
         device = to_model(self.downstream.module, latents).device
         sums = {name: torch.zeros(sampled.numel(), dtype=torch.float64, device=device) for name in _SUMS}
         likelier = torch.zeros(len(latents), self.downstream.readout.d_state, device=device)
         column = torch.full((self.dictionary.d_sae,), -1)
         column[latents] = torch.arange(len(latents))
         together = max(1, NUMBERS_AT_ONCE // (self.tokens.shape[1] * self.downstream.d_vocab))
-        of_pairs, pairs = sampled.flatten().sort()
-        sequences = of_pairs[of_pairs >= 0].unique()
-        for seqs in sequences.split(together) if len(sequences) else ():  # without sequences there is one empty part
+        sequence_of_pair, pairs = sampled.flatten().sort()
+        sequences = sequence_of_pair[sequence_of_pair >= 0].unique()
+        for seqs in (
+            sequences.split(together) if len(sequences) else ()
+        ):  # without sequences, split returns one empty part
             batch = AblationBatch(self.downstream, self.dictionary, self.tokens[seqs], self.present[seqs])
-            first, stop = torch.searchsorted(of_pairs, torch.stack([seqs[0], seqs[-1] + 1])).tolist()
+            first, stop = torch.searchsorted(sequence_of_pair, torch.stack([seqs[0], seqs[-1] + 1])).tolist()
             pairs_here = pairs[first:stop]
             pair_of = torch.full((len(latents), len(seqs)), -1)
-            pair_of[pairs_here // sampled.shape[1], torch.searchsorted(seqs, of_pairs[first:stop])] = pairs_here
+            pair_of[pairs_here // sampled.shape[1], torch.searchsorted(seqs, sequence_of_pair[first:stop])] = pairs_here
             self._add(batch, batch.firings(column, pair_of), sums, likelier, sampled.shape[1])
             self.done += len(pairs_here)
             self.progress(self.done, self.n_pairs, "ablations of a latent in a sequence")
-        by_latent = {name: values.view(sampled.shape).cpu() for name, values in sums.items()}
-        tokens = self._moved(likelier, by_latent["normaliser"].sum(1), by_latent["firings"].sum(1))
-        table = _table(latents.numpy(), {name: values.numpy() for name, values in by_latent.items()}, self.gradients)
+        sums_by_latent = {name: values.view(sampled.shape).cpu() for name, values in sums.items()}
+        tokens = self._moved(likelier, sums_by_latent["normaliser"].sum(1), sums_by_latent["firings"].sum(1))
+        table = _table(
+            latents.numpy(), {name: values.numpy() for name, values in sums_by_latent.items()}, self.gradients
+        )
         return table.assign(**{name: pd.Series(list(values.numpy())) for name, values in tokens.items()})
 
     def _moved(
         self, states: Float[Tensor, "latent d_state"], normaliser: Float[Tensor, " latent"], n: Float[Tensor, " latent"]
     ) -> dict[str, Tensor]:
-        """Return the tokens whose log-probability the latents raise and lower most, from sums over their n firings."""
+        """Return the tokens whose log-probabilities the latents raise and lower most, from sums over their n
+        firings."""
         columns: dict[str, list[Tensor]] = {}
         for part in slices(len(n), max(1, NUMBERS_AT_ONCE // 4 // self.downstream.d_vocab)):
             moved = self.downstream.readout.differences(states[part]).cpu()[:, self.occurring]
@@ -289,7 +303,7 @@ class _EffectTables:
 
         if not len(firings.pair):
             return
-        self.found += len(firings.pair.unique())
+        self.n_firing += len(firings.pair.unique())
         clean = batch.clean(firings.row.unique())
         counted = batch.counted.flatten()
         add("firings", firings.pair, torch.ones_like(firings.z))
@@ -316,7 +330,9 @@ class _EffectTables:
 
 
 def _table(latents: np.ndarray, sums: dict[str, Sums], gradients: Sequence[str]) -> pd.DataFrame:
-    """Make the table. sums: [latent, sequence] each. gradients: the kinds of gradients that were computed."""
+    """Make the table.
+    sums: each [latent, sequence].
+    gradients: the kinds of gradients that were computed."""
     fires = sums["firings"] > 0
     sums["total"] = sums["loss"] + sums["later_loss"]
     sums["beyond_null"] = sums["loss"] - sums["null_loss"]
@@ -336,13 +352,12 @@ def _table(latents: np.ndarray, sums: dict[str, Sums], gradients: Sequence[str])
 def ratio_interval(
     above: Sums, below: Sums, counts: Bool[np.ndarray, "latent sequence"], squared: bool
 ) -> tuple[Float64[np.ndarray, " latent"], Float64[np.ndarray, " latent"]]:
-    """Return the 95 % interval of each latent's ratio of sums over the counted sequences: Student's t of the jackknife.
+    """Return the 95 % interval of each latent's ratio of sums over the counted sequences, by Student's t of the
+    jackknife. As tails are heavy, intervals from few sequences cover less: on the demo 89 % with 4 sequences, 93 % with
+    16, 95 % with 64. For kl these are 84 %, 91 % and 95 %.
 
-    Tails are heavy, and intervals from few sequences cover less: on the demo 89 % with 4, 93 % with 16, 95 % with 64;
-    for kl 84 %, 91 %, 95 %.
-
-    squared: for a KL, which is not negative and grows as the square of the change, so that its root is closer to
-    normal.
+    squared: set it for a KL. A KL is not negative and grows as the square of the change, so its root is closer to a
+    normal distribution.
     """
 
     def scaled(values: np.ndarray) -> np.ndarray:

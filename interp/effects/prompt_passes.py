@@ -26,7 +26,7 @@ from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.effects.feature_edges import encoder_of
 from interp.effects.graph_nodes import GraphNodes
 from interp.effects.held import HeldModel, without_weight_gradients
-from interp.effects.interventions import is_taught
+from interp.effects.interventions import is_included
 from interp.features.text_features import tokens_of
 
 EMBEDDING_HOOK = "blocks.0.hook_resid_pre"
@@ -130,7 +130,7 @@ class PromptPasses:
             [n_pos, *(len(part.z) for part in self.parts), *[n_pos] * len(self.parts)], 1
         )
         embedding = shares[0][:, :, None] * self.embedding
-        of_latents, of_errors = shares[1 : len(self.parts) + 1], shares[len(self.parts) + 1 :]
+        latent_shares, error_shares = shares[1 : len(self.parts) + 1], shares[len(self.parts) + 1 :]
         reads: list[Tensor] = [embedding] * len(self.parts)
 
         def enter(x: Tensor) -> Tensor:
@@ -142,8 +142,8 @@ class PromptPasses:
         def write(n: int, x: Tensor) -> Tensor:
             part = self.parts[n]
             with self.held_model.aside():
-                written = of_errors[n][:, :, None] * part.error
-                for writer, shares in zip(self.parts[: n + 1], of_latents, strict=False):
+                written = error_shares[n][:, :, None] * part.error
+                for writer, shares in zip(self.parts[: n + 1], latent_shares, strict=False):
                     if part.written_hook in writer.writes:
                         written = written + writer.handed(part.written_hook, shares)
                 if not held:
@@ -203,20 +203,22 @@ class PromptPasses:
     def _part(self, name: str, dictionary: Any, hooks: DictionaryHooks, acts: Mapping[str, Tensor]) -> EncodedHook:
         x, y = acts[name], acts[f"{name} writes"]
         codes, usable = hooks.codes(dictionary, x[None])
-        usable = usable & is_taught(self.ids, self.module, dictionary)[0].to(usable.device)
+        usable = usable & is_included(self.ids, self.module, dictionary)[0].to(usable.device)
         keep = codes.fires & usable[codes.rows]
         position, latent, z = codes.rows[keep], codes.latents[keep].long(), codes.values[keep]
-        own: Any = dictionary.metadata.get("hook_name_out", name)
-        names: Any = dictionary.metadata.get("hook_names_out", [own])
+        own_hook: Any = dictionary.metadata.get("hook_name_out", name)
+        names: Any = dictionary.metadata.get("hook_names_out", [own_hook])
         blocks = (z[:, None] * dictionary.W_dec.detach()[latent]).to(y).split(y.shape[1], 1)
         writes = dict(zip(names, blocks, strict=True))
         skips = usable[:, None].to(y)
         bias = skips * dictionary.b_dec.detach().to(y)
-        error = y - _skipped(dictionary, skips, x) - bias - torch.zeros_like(y).index_add_(0, position, writes[own])
+        error = (
+            y - _skipped(dictionary, skips, x) - bias - torch.zeros_like(y).index_add_(0, position, writes[own_hook])
+        )
         for part in self.parts:
-            if own in part.writes:
-                error = error - torch.zeros_like(y).index_add_(0, part.position, part.writes[own])
-        return EncodedHook(name, dictionary, hooks, position, latent, z, writes, own, bias, error, skips)
+            if own_hook in part.writes:
+                error = error - torch.zeros_like(y).index_add_(0, part.position, part.writes[own_hook])
+        return EncodedHook(name, dictionary, hooks, position, latent, z, writes, own_hook, bias, error, skips)
 
     def _source_table(self) -> pd.DataFrame:
         positions = np.arange(self.ids.shape[1])

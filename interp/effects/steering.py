@@ -4,10 +4,10 @@
     dose_response(model, hook, sae, features, 476)                           one row per multiple
     useful_range(doses, most_loss=4.0)                                       the multiples that work within that cost
 
-Multiples are of the latent's largest activation in the scan. Special tokens, tokens excluded from the dictionary's
-training and rows above its norm limit are not steered. A Hugging Face model caches the keys and values of earlier
-tokens, and reads each token once while the text fits in its context; any other model rereads the whole text for each
-token.
+A multiple is a multiple of the latent's largest activation in the scan. Special tokens, tokens excluded from the
+dictionary's training and rows above its norm limit are not steered. A Hugging Face model caches the keys and values of
+earlier tokens, and reads each token once while the text fits in its context; any other model rereads the whole text for
+each token.
 """
 
 import inspect
@@ -29,7 +29,7 @@ from interp.effects.interventions import (
     Action,
     columns,
     intervene,
-    is_taught,
+    is_included,
     pin,
 )
 from interp.features.feature_store import FeatureStore
@@ -54,13 +54,14 @@ def steer(
     temperature: float = 1.0,
     seed: int = 0,
 ) -> Int[Tensor, "batch pos_plus_n"]:
-    """Return the prompt and `n_tokens` more, drawn from softmax(logits / temperature); at temperature 0 the likeliest.
-    A text is read after the token that opens a sequence, as in a corpus (`features.text_features.tokens_of`).
+    """Return the prompt and `n_tokens` more tokens, drawn from softmax(logits / temperature). At temperature 0 they are
+    the likeliest tokens. A text is read after the token that opens a sequence, as in a corpus
+    (`features.text_features.tokens_of`).
 
     Raises ValueError for a latent that never fires, for a text if the model has no tokenizer, for the scan of another
     dictionary, for tokens that the model does not have, and for a model that predicts no next tokens.
     """
-    dictionary_hooks(model, hook, dictionary)  # checked first, for arguments in another order
+    dictionary_hooks(model, hook, dictionary)  # checked first, as the arguments may be in another order
     check_scanned(features, dictionary, model, hook)
     prompt = tokens_of(model, prompt)
     prompt = prompt[None] if prompt.ndim == 1 else prompt
@@ -132,8 +133,8 @@ def _costs(log_p: Tensor, clean: Tensor, targets: Tensor, concept: Sequence[int]
 
 
 def useful_range(doses: pd.DataFrame, most_loss: float) -> tuple[float, float] | None:
-    """Return the lowest and the highest of the longest run of multiples over which `concept` rises at each step and
-    exceeds that of the unchanged model, while the loss is at most `most_loss` nats; None if the run has fewer than two.
+    """Return the ends of the longest run of multiples over which `concept` rises at each step and exceeds that of the
+    unchanged model, while the loss is at most `most_loss` nats. Returns None if the run has fewer than two multiples.
 
     doses: the result of `dose_response` with a concept."""
     free = doses[doses["multiple"].isna()]
@@ -150,7 +151,7 @@ def useful_range(doses: pd.DataFrame, most_loss: float) -> tuple[float, float] |
 
 
 class Steered:
-    """A model with held latents, or the unchanged model."""
+    """A model whose latents are held, or the unchanged model."""
 
     def __init__(self, model: Model, hook: str, dictionary: Dictionary, actions: Mapping[int, Action]):
         self.model = model
@@ -182,8 +183,8 @@ class Steered:
         return tokens
 
     def _next(self, tokens: Int[Tensor, "seq pos"], kept: Any) -> tuple[Float[Tensor, "seq d_vocab"], Any]:
-        """Return the logits after the last token, and the model's cache of all tokens (None: no cache). `kept`: its
-        cache of all tokens except the last."""
+        """Return the logits after the last token, and the model's cache of all tokens, or None if it has no cache.
+        kept: the cache of all tokens except the last."""
         reader = getattr(self.module, "reads_on", self.module)
         takes = inspect.signature(reader.forward).parameters
         name = next((name for name in CACHES if name in takes and "use_cache" in takes), None)
@@ -197,7 +198,7 @@ class Steered:
     def _held(self, tokens: Int[Tensor, "seq pos"]) -> Any:
         if not self.actions:
             return nullcontext()
-        usable = is_taught(tokens, self.module, self.dictionary)
+        usable = is_included(tokens, self.module, self.dictionary)
         return intervene(self.model, self.hook, self.dictionary, self.actions, positions=usable)
 
 
@@ -211,9 +212,8 @@ def pins(features: FeatureStore, multiples: Mapping[int, float]) -> dict[int, Ac
 def activations(
     model: Model, hooks: DictionaryHooks, dictionary: Dictionary, latent: int, tokens: Int[Tensor, "seq pos"]
 ) -> Float[Tensor, "seq pos"]:
-    """Return the activations of a latent, as the unchanged model reads tokens; 0 above the norm limit.
-
-    Longer texts are truncated to their last tokens.
+    """Return the activations of a latent when the unchanged model reads tokens. They are 0 above the norm limit. Longer
+    texts are truncated to their last tokens.
     """
     module = module_of(model)
     tokens = to_model(module, tokens[:, -(size_of(module, "n_ctx") or tokens.shape[1]) :])

@@ -1,4 +1,4 @@
-"""Formats of other tools: Neuronpedia, Delphi, the Hugging Face hub."""
+"""Read and write formats of other tools: Neuronpedia, Delphi, circuit-tracer, scikit-learn, the Hugging Face hub."""
 
 from interp.exchange.delphi import write_delphi as write_delphi
 from interp.exchange.graph_formats import load_transcoders as load_transcoders

@@ -1,13 +1,13 @@
-"""Firings in Delphi's format.
+"""Write firings in Delphi's format.
 
-Delphi's `delphi.latents.LatentDataset(raw_dir=…)` reads a folder with one of the hook's name:
+Delphi's `delphi.latents.LatentDataset(raw_dir=…)` reads a folder that contains a folder with the hook's name. This has
 
     FIRST_LAST.safetensors   the latents FIRST … LAST: `locations` [firing, 3] (sequence, position, latent − FIRST),
                              `activations` [firing] as float16, in token order, and the `tokens` [seq, pos]
     config.json              the sources of model and text, as Delphi's CacheConfig
 
 Cost: one pass over the codes per file. A file has at most MAX_FIRINGS firings, unless one latent alone has more.
-Limits: Delphi does not count an activation below 10⁻⁵, and one above 65,504 is beyond float16.
+Limits: Delphi does not count an activation below 10⁻⁵. An activation above 65,504 is out of the range of float16.
 """
 
 import re
@@ -42,7 +42,8 @@ def write_delphi(
     progress: Progress = no_progress,
 ) -> Path:
     """Write the folder of the hook below `out`, and return `out`.
-    model_name: the name under which transformers finds the tokenizer; dataset: the source of the text.
+    model_name: the name under which transformers finds the tokenizer.
+    dataset: the source of the text.
     overwrite: replace existing features of that hook.
 
     Raises ValueError if an activation exceeds the range of float16.
@@ -76,7 +77,7 @@ def _write(
 
 
 def _firings(features: FeatureStore, first: int, stop: int) -> tuple[Int[Tensor, "firing 3"], Tensor]:
-    """Return locations and activations of the latents first … stop − 1."""
+    """Return the locations and activations of the firings of the latents first … stop − 1."""
     parts = []
     for start in range(0, len(features.codes), _ROWS_AT_ONCE):
         codes = features.codes[start : min(start + _ROWS_AT_ONCE, len(features.codes))]

@@ -1,4 +1,5 @@
-"""Files that other tools use together with an attribution graph: circuit-tracer's transcoders, and feature files.
+"""Read and write the files that other tools use together with an attribution graph: circuit-tracer's transcoders, and
+feature files.
 
 Transcoders: `layer_0.safetensors` … (`W_enc`, `W_dec` [d_sae, d_model], `b_enc`, `b_dec`; `W_skip` [d_out, d_in],
 `activation_function.threshold` and `k` if present) and `config.yaml`, which names the hooks that they read and write.
@@ -34,7 +35,7 @@ _LOGITS = 10
 
 
 def load_transcoders(folder: str | Path) -> dict[str, Transcoder]:
-    """Load the transcoders of a circuit-tracer folder; return them by the hook that they read.
+    """Load the transcoders of a circuit-tracer folder. Returns them by the hook that they read.
 
     Raises ValueError, naming the file, for a folder without `config.yaml` or a layer, for cross-layer transcoders, and
     for weights that are damaged.
@@ -147,6 +148,6 @@ def _feature(store: FeatureStore, latent: int, number: int) -> dict[str, Any]:
     entry["examples_quantiles"] = [{"quantile_name": "Top activations", "examples": examples}]
     for side in ("top", "bottom"):
         tokens = feature.facts.get(f"{side}_logit_tokens")
-        if np.ndim(tokens):  # unknown to a scan without the model's unembedding
+        if np.ndim(tokens):  # a scan without the model's unembedding does not know them
             entry[f"{side}_logits"] = [store.vocab[token] for token in tokens[:_LOGITS]]
     return entry

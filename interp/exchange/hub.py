@@ -1,8 +1,7 @@
-"""A run's dictionary as a repository of the Hugging Face hub.
+"""Write a run's dictionary as a repository of the Hugging Face hub.
 
-In: a run folder. Out: a folder with `sae_weights.safetensors` and `cfg.json` (in SAELens's format, if it has the
-architecture), `README.md`, a card written from the run's own numbers, and its tables; and optionally an upload to the
-hub.
+In: a run folder. Out: a folder with `sae_weights.safetensors` and `cfg.json` (in SAELens's format, if that has the
+architecture), the tables, and a card `README.md` written from the run's numbers. The folder can be uploaded to the hub.
 """
 
 import shutil
@@ -11,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from interp.display.verdict_names import MONOSEMANTIC, POLYSEMANTIC, SINGLE_TOKEN
-from interp.report.inputs import FinishedRun
+from interp.report.inputs import ReadableRun
 from interp.storage.files import digest, write_text
 from interp.storage.folders import whole_folder
 
@@ -20,13 +19,13 @@ UPSTREAM = ("corpus", "model", "activations", "sae", "features")
 SHARES = (MONOSEMANTIC, POLYSEMANTIC, SINGLE_TOKEN)
 
 
-def write_hub_folder(run: FinishedRun, out: str | Path, *, license: str | None = None, overwrite: bool = False) -> Path:
-    """Write the files for an upload to the folder `out`, and return it; nothing is uploaded.
+def write_hub_folder(run: ReadableRun, out: str | Path, *, license: str | None = None, overwrite: bool = False) -> Path:
+    """Write the files for an upload to the folder `out`, and return it. Nothing is uploaded.
     run: a `Run` whose dictionary and features are finished.
-    license: a license name of the hub, such as "mit", for the card's header.
+    license: the hub's name of a license, such as "mit", for the header of the card.
     overwrite: replace the files of another dictionary, and a card that was edited.
 
-    Raises FileNotFoundError for a run without a dictionary, ValueError for a folder that holds other files.
+    Raises FileNotFoundError for a run without a dictionary, and ValueError for a folder that contains other files.
     """
     sae = run.sae
     made_of = {"kind": "hub folder", "dictionary": digest(*sae.parameters())}
@@ -41,9 +40,9 @@ def write_hub_folder(run: FinishedRun, out: str | Path, *, license: str | None =
 
 
 def upload_to_hub(folder: str | Path, repo_id: str, *, private: bool = True) -> str:
-    """Upload a folder of `write_hub_folder` to the repository `repo_id` ("name/repository"), created if it does not
-    exist, with the login of `huggingface_hub`; return its address. Raises ValueError for a folder without a
-    dictionary."""
+    """Upload a folder of `write_hub_folder` to the repository `repo_id` ("name/repository"), and return its address.
+    The repository is created if it does not exist. The login is that of `huggingface_hub`. Raises ValueError for a
+    folder without a dictionary."""
     from huggingface_hub import HfApi
 
     folder = Path(folder)
@@ -55,8 +54,8 @@ def upload_to_hub(folder: str | Path, repo_id: str, *, private: bool = True) -> 
     return str(address)
 
 
-def model_card(run: FinishedRun, *, license: str | None = None) -> str:
-    """Describe the dictionary: what it is, its origin, its quality, and how far to trust its features."""
+def model_card(run: ReadableRun, *, license: str | None = None) -> str:
+    """Describe the dictionary: what it is, how it was made, its quality, and how far to trust its features."""
     sae = run.sae
     facts = run.provenance()
     head = ["---", "tags:", "- sparse-autoencoder", "- interpretability"]
@@ -90,7 +89,7 @@ def _quality(table: pd.DataFrame) -> list[str]:
 def _shares(shares: pd.DataFrame) -> list[str]:
     rows = ["| dictionary | " + " | ".join(SHARES) + " |", "|---|---|---|---|"]
     for name, part in shares.groupby("dictionary", sort=False):
-        by = part.set_index("verdict")
-        cells = [f"{by['share'][v]:.0%} ({by['ci_low'][v]:.0%} to {by['ci_high'][v]:.0%})" for v in SHARES]
+        row_of = part.set_index("verdict").to_dict(orient="index")
+        cells = [f"{row_of[v]['share']:.0%} ({row_of[v]['ci_low']:.0%} to {row_of[v]['ci_high']:.0%})" for v in SHARES]
         rows.append(f"| {name} | " + " | ".join(cells) + " |")
     return rows

@@ -1,8 +1,8 @@
-"""Features in Neuronpedia's format.
+"""Write features in Neuronpedia's format.
 
-Neuronpedia reads the output of SAEDashboard 0.8: a folder with `batch-0.json`, … of some features each,
-`skipped_indexes.json` with the latents that never fire, and `run_settings.json`. A feature holds its examples (the top
-ones with bin_min −1, then the examples of the intervals, strongest first), logits, and a histogram of its activations.
+Neuronpedia reads the output of SAEDashboard 0.8. This is a folder with `batch-0.json`, …, each with some features,
+`skipped_indexes.json` with the latents that never fire, and `run_settings.json`. A feature has its examples (the top
+examples with bin_min −1, then those of the intervals, the strongest first), logits, and a histogram of its activations.
 Values that a FeatureStore does not have (similar neurons, correlations, the histogram of all logits) are empty lists,
 as SAEDashboard leaves them.
 """
@@ -23,8 +23,10 @@ from interp.storage.folders import whole_folder
 
 BATCH = 128
 """Features per file."""
-N_BARS, DIGITS = 40, 3
-"""Bars of a histogram; and digits after the decimal point, as SAEDashboard rounds."""
+N_BARS = 40
+"""Bars of a histogram."""
+DIGITS = 3
+"""Digits after the decimal point, as SAEDashboard rounds."""
 EMPTY = """neuron_alignment_indices neuron_alignment_values neuron_alignment_l1 correlated_neurons_indices
     correlated_neurons_l1 correlated_neurons_pearson correlated_features_indices correlated_features_l1
     correlated_features_pearson logits_hist_data_bar_heights logits_hist_data_bar_values decoder_weights_dist
@@ -42,8 +44,9 @@ def write_neuronpedia(
     overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> Path:
-    """Write all features that fire to the folder `out`, and return it. model_id, layer and sae_set name the source on
-    Neuronpedia, `dataset` the source of the text.
+    """Write all features that fire to the folder `out`, and return it.
+    model_id, layer, sae_set: the name of the source on Neuronpedia.
+    dataset: the source of the text.
     overwrite: replace other features, or another source.
     Raises ValueError for a layer below 0."""
     if layer < 0:
@@ -81,8 +84,11 @@ def _batch(features: FeatureStore, rows: pd.DataFrame, dataset: str) -> list[dic
     entries = []
     for row in rows.to_dict(orient="records"):
         latent = int(row["latent"])
-        known = examples.get_group(latent) if latent in examples.groups else pd.DataFrame()
-        shown = [_activation(example, row, intervals, features.vocab) for example in known.to_dict(orient="records")]
+        examples_of_latent = examples.get_group(latent) if latent in examples.groups else pd.DataFrame()
+        shown = [
+            _activation(example, row, intervals, features.vocab)
+            for example in examples_of_latent.to_dict(orient="records")
+        ]
         entries.append(_feature(features, row, histograms.get_group(latent), dataset) | {"activations": shown})
     return entries
 

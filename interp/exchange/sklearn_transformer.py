@@ -1,10 +1,10 @@
-"""A dictionary as a transformer of scikit-learn.
+"""Use a dictionary as a transformer of scikit-learn.
 
     codes = SAETransformer(n_components=256, k=8).fit_transform(X)     [row, feature] → [row, component], k fire per row
     X_hat = transformer.inverse_transform(codes)
 
-It trains one of `interp.sae`'s dictionaries, kept as `sae_`, on rows in memory; for training data too large for memory,
-or training that can resume, use `train_sae` on an ActivationStore.
+It trains a dictionary of `interp.sae`, which it keeps as `sae_`, on rows in memory. For data larger than memory, or
+training that can resume, use `train_sae` on an ActivationStore.
 """
 
 import dataclasses
@@ -27,12 +27,14 @@ from interp.storage.checks import is_whole_number
 
 
 class SAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """n_components: number of latents, None for four per feature. k: latents that fire per row, None for an eighth of
-    the latents, at most 32. epochs: passes over the rows. options: further fields of the architecture's config
-    (`TopKConfig`, …), such as {"lr": 1e-3}. sparse_output: return CSR matrices.
+    """n_components: number of latents, by default four per feature.
+    k: latents that fire per row, by default an eighth of the latents, and at most 32.
+    epochs: passes over the rows.
+    options: further fields of the architecture's config (`TopKConfig`, …), such as {"lr": 1e-3}.
+    sparse_output: return CSR matrices.
 
-    Fitted: `components_` [component, feature], the directions; `sae_`; `n_features_in_`. Fitting raises ValueError for
-    rows that are not finite, for fewer than two rows, and for parameters out of range.
+    After fitting, it has `components_` [component, feature] (the directions), `sae_` and `n_features_in_`. Fitting
+    raises ValueError for rows that are not finite, for fewer than two rows, and for parameters out of range.
     """
 
     def __init__(
@@ -79,7 +81,8 @@ class SAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return self
 
     def transform(self, X: Any) -> Any:
-        """Return codes [row, component], at least 0, in the dtype of X; CSR with `sparse_output`."""
+        """Return the codes [row, component], which are 0 or more, in the dtype of X. With `sparse_output` they are a
+        CSR matrix."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=(np.float64, np.float32), reset=False)
         codes = self.sae_.codes(torch.from_numpy(np.array(X, np.float32))).scipy().astype(X.dtype)
@@ -94,7 +97,7 @@ class SAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         return self.sae_.decode(SparseCodes.from_scipy(sparse)).numpy(force=True).astype(codes.dtype)
 
     def score(self, X: Any, y: None = None) -> float:
-        """Return the share of the variance of X that the reconstruction explains, 1 − FVU: a score for choosing k and
+        """Return the share of the variance of X that the reconstruction explains, 1 − FVU. Use it to choose k and
         n_components."""
         rows = np.asarray(X, float)
         left = np.square(rows - self.inverse_transform(self.transform(X))).sum()

@@ -6,12 +6,12 @@ In: codes of rows in token order, and the document that each position is in. Out
                                                                            silent
 
 and, from the same rows, the counts of tokens, the activations pooled in the same way, and the share of rows that carry
-a label. So a probe on latents can be compared with the two baselines that it has to beat: the words, and the model's
-own activations.
+a label. So you can compare a probe on latents with the two baselines that it should beat: the token counts, and the
+model's own activations.
 
-`documents` defines the documents: an id for each position, below 0 for positions in none (`LabelledTokens.document_ids`
-of `models.tokenize`). Without ids, each sequence counts as one document, even if it holds a piece of a text, or parts
-of two texts that were packed. If only the token that opens a document is known, `(tokens ==
+`documents` has the id of the document at each position; an id below 0 means that the position is in no document
+(`LabelledTokens.document_ids` of `models.tokenize`). Without ids, each sequence counts as one document, even if it
+contains only a piece of a text, or parts of two texts. If only the token that opens a document is known, `(tokens ==
 bos).flatten().cumsum(0).view_as(tokens)` numbers them. `torch.arange(n).view_as(tokens)` makes each token a document,
 so that the matrix has a row per token. Rows left out at harvest are in no document.
 
@@ -46,15 +46,15 @@ class DocumentMatrix:
     """Matrices whose row i is the document `documents[i]`."""
 
     documents: Int64[np.ndarray, " document"]
-    """Ids, ascending: those that were given, or the numbers of the sequences."""
+    """The ids of the documents, ascending. Without ids, the numbers of the sequences."""
     latents: scipy.sparse.csr_matrix
     """Float32 [document, d_sae]."""
     tokens: scipy.sparse.csr_matrix | None
     """Int32 [document, d_vocab]: the counts of each token in the document. None if the rows are not text."""
     activations: Float32[np.ndarray, "document d_in"] | None
-    """The activations that the dictionary reads, pooled as the latents are; None unless a store was given."""
+    """The activations that the dictionary reads, pooled in the same way as the latents. None without a store."""
     labels: pd.DataFrame
-    """The share of the document's tokens that carries each label, NaN in a document without a token."""
+    """The share of the document's tokens that carry each label. NaN for a document without a token."""
     lengths: Int64[np.ndarray, " document"]
     """Tokens of each document that were encoded."""
 
@@ -68,15 +68,16 @@ class Documents:
     """The documents of a scan's rows."""
 
     ids: Int64[np.ndarray, " document"]
-    of_row: Int32[np.ndarray, " row"]
-    """The index in `ids` of each row's document; −1 for a row in no document, or not encoded."""
+    document_of_row: Int32[np.ndarray, " row"]
+    """The index in `ids` of each row's document. −1 for a row that is in no document, or was not encoded."""
     lengths: Int64[np.ndarray, " document"]
     """Rows of each document."""
 
     @classmethod
     def of(cls, codes: CodeStore, shape: Sequence[int], ids: Int[Tensor, "seq pos"] | None = None) -> "Documents":
-        """Return the documents of a scan, by the id at each position; without ids each sequence is one. Raises
-        ValueError if the ids do not have the shape of the scanned tokens [seq, pos], or if there is no document."""
+        """Return the documents of a scan, given the id at each position. Without ids, each sequence is a document.
+        Raises ValueError if the ids do not have the shape of the scanned tokens [seq, pos], or if there is no
+        document."""
         if ids is None:
             ids = torch.arange(shape[0])[:, None].expand(shape)
         ids = torch.as_tensor(ids)
@@ -85,43 +86,45 @@ class Documents:
                 f"documents of shape {tuple(ids.shape)} and {ids.dtype} "
                 f"must be integers {tuple(shape)}, one id for each token scanned"
             )
-        known, of_row = np.unique(ids.numpy(force=True).reshape(-1), return_inverse=True)
-        n_below_0 = int(np.searchsorted(known, 0))  # those below 0 are not documents
-        if n_below_0 == len(known):
+        distinct_ids, document_of_row = np.unique(ids.numpy(force=True).reshape(-1), return_inverse=True)
+        n_below_0 = int(np.searchsorted(distinct_ids, 0))  # ids below 0 are not documents
+        if n_below_0 == len(distinct_ids):
             raise ValueError("documents has no id from 0 on: no position is in a document")
-        of_row = np.maximum(of_row.astype(np.int32).reshape(-1) - np.int32(n_below_0), np.int32(-1))
-        for block in slices(len(of_row), _ROWS_AT_ONCE):
-            of_row[block][~codes.present(block.start, block.stop).numpy()] = -1
-        ids_kept = known[n_below_0:].astype(np.int64)
-        return cls(ids_kept, of_row, np.bincount(of_row[of_row >= 0], minlength=len(ids_kept)))
+        document_of_row = np.maximum(document_of_row.astype(np.int32).reshape(-1) - np.int32(n_below_0), np.int32(-1))
+        for block in slices(len(document_of_row), _ROWS_AT_ONCE):
+            document_of_row[block][~codes.present(block.start, block.stop).numpy()] = -1
+        ids_kept = distinct_ids[n_below_0:].astype(np.int64)
+        return cls(
+            ids_kept, document_of_row, np.bincount(document_of_row[document_of_row >= 0], minlength=len(ids_kept))
+        )
 
     def beginnings(self, n_tokens: int | None) -> "Documents":
-        """Keep the first `n_tokens` rows of each document that has them, and drop shorter documents; None: keep all
-        rows of nonempty documents."""
+        """Keep the first `n_tokens` rows of each document, and drop documents with fewer rows. With None, keep all rows
+        of documents that have any."""
         kept = self.lengths >= (n_tokens or 1)
         number = np.where(kept, kept.cumsum() - 1, -1).astype(np.int32)
-        of_row = np.full(len(self.of_row), -1, np.int32)
-        rows = np.flatnonzero(self.of_row >= 0)
+        document_of_row = np.full(len(self.document_of_row), -1, np.int32)
+        rows = np.flatnonzero(self.document_of_row >= 0)
         if n_tokens is not None:
-            rows = rows[self.of_row[rows].argsort(kind="stable")]
+            rows = rows[self.document_of_row[rows].argsort(kind="stable")]
             ordinal = np.arange(len(rows)) - np.repeat(self.lengths.cumsum() - self.lengths, self.lengths)
             rows = rows[ordinal < n_tokens]
-        of_row[rows] = number[self.of_row[rows]]
-        return Documents(self.ids[kept], of_row, np.minimum(self.lengths, n_tokens or self.lengths)[kept])
+        document_of_row[rows] = number[self.document_of_row[rows]]
+        return Documents(self.ids[kept], document_of_row, np.minimum(self.lengths, n_tokens or self.lengths)[kept])
 
     def share(self, mask: Bool[np.ndarray, " row"]) -> np.ndarray:
-        """Return the share of each document's rows that a mask marks, NaN if it has none."""
-        marked = self.of_row[(self.of_row >= 0) & mask]
+        """Return the share of each document's rows that a mask marks. It is NaN for a document without rows."""
+        marked = self.document_of_row[(self.document_of_row >= 0) & mask]
         return ratio(np.bincount(marked, minlength=len(self.ids)), self.lengths)
 
 
 class Pooled(NamedTuple):
-    """The latents first .. last of every document, by document and latent."""
+    """The activations of the latents first .. last, pooled over every document."""
 
     matrix: scipy.sparse.csr_matrix
     """[document, last − first]."""
     rows: Int64[np.ndarray, " nnz"]
-    """For how="max" the row of each entry, the first of the largest activations."""
+    """For how="max", the row of each entry's activation. Of equal activations it is the first row."""
 
 
 def document_matrix(
@@ -135,7 +138,8 @@ def document_matrix(
     hook: str,
     progress: Progress = no_progress,
 ) -> DocumentMatrix:
-    """Make the matrices of `FeatureStore.matrix`. n_vocab: None if the tokens are not text."""
+    """Make the matrices of `FeatureStore.matrix`.
+    n_vocab: None if the tokens are not text."""
     shares = {name: documents.share(np.asarray(labels[name], dtype=bool).reshape(-1)) for name in labels}
     return DocumentMatrix(
         documents.ids,
@@ -165,20 +169,20 @@ def pooled(
     parts = [_Entries.empty()]
     for chunk in read_chunks(codes, n_ctx, progress=progress, note="documents"):
         rows = chunk.rows
-        of_entry = documents.of_row[rows]
-        kept = (chunk.activations > 0) & (of_entry >= 0) & (chunk.latents >= first) & (chunk.latents < last)
-        keys = of_entry[kept].astype(np.int64) * width + (chunk.latents[kept] - first)
+        document_of_entry = documents.document_of_row[rows]
+        kept = (chunk.activations > 0) & (document_of_entry >= 0) & (chunk.latents >= first) & (chunk.latents < last)
+        keys = document_of_entry[kept].astype(np.int64) * width + (chunk.latents[kept] - first)
         parts.append(_Entries(keys, chunk.activations[kept].astype(np.float64), rows[kept]).reduced(how))
     entries = _Entries(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True))).reduced(how)
-    of_document, latents = np.divmod(entries.keys, max(width, 1))
-    values = entries.values if how == "max" else entries.values / documents.lengths[of_document]
-    offsets = offsets_from_lengths(np.bincount(of_document, minlength=n))
+    document_of_value, latents = np.divmod(entries.keys, max(width, 1))
+    values = entries.values if how == "max" else entries.values / documents.lengths[document_of_value]
+    offsets = offsets_from_lengths(np.bincount(document_of_value, minlength=n))
     arrays = (values.astype(np.float32), latents, offsets)
     return Pooled(scipy.sparse.csr_matrix(arrays, shape=(n, width)), entries.rows)
 
 
 class _Entries(NamedTuple):
-    """Codes of documents, not yet pooled to one entry per document and latent."""
+    """Codes of documents that are not yet pooled to one entry per document and latent."""
 
     keys: Int64[np.ndarray, " entry"]
     """Each entry's document · (number of latents) + latent."""
@@ -190,10 +194,11 @@ class _Entries(NamedTuple):
         return cls(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))
 
     def reduced(self, how: Pooling) -> "_Entries":
-        """Return one entry a key, keys ascending: the largest value and the first of its rows, or the sum."""
+        """Return one entry per key, in the order of the keys: the largest value with the first row that has it, or the
+        sum."""
         if not len(self.keys):
             return self
-        order = self.keys.argsort(kind="stable")  # rows stay ascending within a key, so that sums are in their order
+        order = self.keys.argsort(kind="stable")  # within a key rows stay in order, so sums do not depend on chunks
         keys, values, rows = self.keys[order], self.values[order], self.rows[order]
         starts = np.flatnonzero(np.diff(keys, prepend=-1))
         if how == "mean":
@@ -207,7 +212,7 @@ class _Entries(NamedTuple):
 def _token_counts(tokens: Int32[np.ndarray, " row"], n_vocab: int, documents: Documents) -> scipy.sparse.csr_matrix:
     counts = scipy.sparse.csr_matrix((len(documents.ids), n_vocab), dtype=np.int32)
     for block in slices(len(tokens), _ROWS_AT_ONCE):
-        document_of = documents.of_row[block]
+        document_of = documents.document_of_row[block]
         ids = tokens[block]
         entries = document_of[document_of >= 0], ids[document_of >= 0]
         ones = np.ones(len(entries[0]), np.int32)
@@ -220,17 +225,17 @@ def _activations(
 ) -> Float32[np.ndarray, "document d_in"]:
     """Pool each document's activations over its rows that were encoded, read shard after shard."""
     shape = (len(documents.ids), store.d(hook))
-    of_row = torch.from_numpy(documents.of_row)
+    document_of_row = torch.from_numpy(documents.document_of_row)
     total = torch.zeros(shape) if how == "mean" else torch.full(shape, -torch.inf)
     for i in range(store.n_shards):
         shard = store.shard(i, hook)
-        document_of = of_row[shard.row_ids].long()
-        in_a_document = document_of >= 0
-        acts = shard.acts[in_a_document].float()
+        document_of = document_of_row[shard.row_ids].long()
+        has_document = document_of >= 0
+        acts = shard.acts[has_document].float()
         if how == "mean":
-            total.index_add_(0, document_of[in_a_document], acts)
+            total.index_add_(0, document_of[has_document], acts)
         else:
-            total.scatter_reduce_(0, document_of[in_a_document, None].expand_as(acts), acts, "amax")
+            total.scatter_reduce_(0, document_of[has_document, None].expand_as(acts), acts, "amax")
     lengths = torch.from_numpy(documents.lengths)[:, None]
     total = total / lengths.clamp(min=1) if how == "mean" else total
     return cast(Shaped[np.ndarray, "document d_in"], torch.where(lengths > 0, total, 0.0).numpy())

@@ -1,22 +1,23 @@
-"""Analyse each latent's decoder direction: nearby directions, the logits it raises, and whether the raised tokens
-follow.
+"""Analyse each latent's decoder direction: which directions are near, which logits it raises, and whether the raised
+tokens follow its firings.
 
-The direct path from a hook to the logits, of any model that shows its unembedding `W_U`:
+The direct path from a hook to the logits has two steps, in any model that shows its unembedding `W_U`:
 
-1. A row becomes a direction d in the residual stream: itself at a hook of the stream, or its product with the output
-matrix of its MLP or attention, W_out or W_O.
-2. A final norm is  norm(x) = w (x − c mean(x)) / s(x) + b  with c = 1 (LayerNorm) or 0 (RMS norm), whatever class it
-   is of. Its w, c and s are measured on chosen inputs. The path uses the s that occurs in the text:
+1. A decoder row becomes a direction d in the residual stream. At a hook of the stream it is the row itself; elsewhere
+the row is multiplied with the output matrix of its MLP or attention, W_out or W_O.
+2. The final norm is  norm(x) = w (x − c mean(x)) / s(x) + b  with c = 1 (LayerNorm) or 0 (RMS norm). Since its class
+   may be unknown, w, c and s are measured on chosen inputs. The path uses the s that occurs in the text:
 
     direction = w (d − c mean(d)) · mean over tokens of 1 / s        effect = direction W_U, minus its mean over tokens
 
-That is the mean gradient of the norm's output along d, s held fixed. It leaves out the effect of later layers, and
+This is the mean gradient of the norm's output along d, with s held fixed. It leaves out the effect of later layers, and
 operations after the unembedding (a soft cap, a bias).
 
-Only tokens that occur in the text are listed: tokens that never occur were hardly trained, so they have the largest
-effects of all, and no example could show them. The mean is over the whole vocabulary, so that an effect does not depend
-on the scanned text. The spread of the effects on those tokens is kept as counts in N_LOGIT_BINS bins of equal width.
-With P the tokens that follow the firings, each weighted by its activation, and U the text's unigrams:
+Only tokens that occur in the text are listed. Tokens that never occur were hardly trained, so they have the largest
+effects of all, and no example could show them. The mean is over the whole vocabulary, so an effect does not depend on
+the scanned text. The distribution of the effects on the tokens of the text is kept as counts in N_LOGIT_BINS bins of
+equal width. Let P be the distribution of the tokens that follow the firings, each weighted by its activation, and U
+that of the text's tokens. Then
 
     next_auroc = P(effect_s > effect_t) + ½ P(effect_s = effect_t),   s ~ P, t ~ U     ½: no more often than in any text
 
@@ -47,18 +48,18 @@ _BLOCK, _LEVELS = 256, 4096
 _RESIDUAL = re.compile(r"(blocks\.\d+\.hook_(resid_pre|resid_mid|resid_post|attn_out|mlp_out)|hook_(pos_)?embed)$")
 _INSIDE = re.compile(r"blocks\.(\d+)\.(mlp\.hook_post|attn\.hook_z)$")
 _FAR = 1e4
-"""The length of the inputs on which a norm is measured: large enough that its epsilon (1e-5) is negligible."""
+"""The length of the inputs on which a norm is measured. It is so large that the norm's epsilon (1e-5) is negligible."""
 
 
 @dataclass(frozen=True)
 class LogitPath:
-    """Directions before the unembedding, and the unembedding; or a note with the reason why there are none."""
+    """Directions before the unembedding, and the unembedding. Without them, `note` gives the reason."""
 
     note: str
     directions: Float[Tensor, "latent d_model"] | None = None
     W_U: Float[Tensor, "d_model d_vocab"] | None = None
     blocks_past: int = 0
-    """Blocks of the model after the hook, or parts of them, that the path leaves out."""
+    """Number of blocks of the model, or parts of blocks, that follow the hook and that the path leaves out."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class Decoder:
     @cached_property
     @torch.no_grad()
     def norms(self) -> dict[str, np.ndarray]:
-        """Columns of the features table."""
+        """Return columns of the features table."""
         if self.W_dec is None:
             return {}
         W_dec = self.W_dec.detach().float().cpu()
@@ -91,8 +92,8 @@ class Decoder:
 def logit_path(
     W_dec: Float[Tensor, "latent d_in"], model: nn.Module, hook_name: str, tokens: Int[Tensor, "seq pos"]
 ) -> LogitPath:
-    """Return the path to the logits from the hook that a dictionary writes; the final norm's scale is measured on
-    `tokens`."""
+    """Return the path to the logits from the hook that a dictionary writes.
+    tokens: the text on which the scale of the final norm is measured."""
     W_U = getattr(model, "W_U", None)
     if W_U is None:
         return LogitPath("no logit effects: the model has no W_U")
@@ -122,7 +123,7 @@ def logit_path(
 
 
 def check_unembedding(W_U: Float[Tensor, "d_model d_vocab"] | None, tokens: Int[Tensor, "seq pos"]) -> None:
-    """Check that W_U has every token that occurs. Raises ValueError for one of fewer. One of more is usual:
+    """Check that W_U has a column for every token that occurs. Raises ValueError if it has fewer. More are usual, since
     vocabularies are padded."""
     if W_U is not None and W_U.shape[1] <= (high := int(tokens.max())):
         raise ValueError(f"W_U has {W_U.shape[1]} tokens, but token id {high} occurs: give the model's own")
@@ -130,8 +131,8 @@ def check_unembedding(W_U: Float[Tensor, "d_model d_vocab"] | None, tokens: Int[
 
 @torch.no_grad()
 def logit_columns(path: LogitPath, latents: slice, following: TokenCounts, rows: ScanRows) -> dict[str, Any]:
-    """Return columns of the features table for some latents; none if there is no path to the logits. `following` counts
-    the tokens after the firings."""
+    """Return columns of the features table for some latents, or no columns if there is no path to the logits.
+    `following` counts the tokens after the firings."""
     if path.directions is None or path.W_U is None:
         return {}
     effects = path.directions[latents] @ path.W_U
@@ -174,10 +175,10 @@ def neighbour_tables(
 
 
 def _in_residual_stream(rows: Float[Tensor, "latent d_in"], model: Any, hook_name: str) -> Tensor | None:
-    """Return the vectors that rows at a hook add to the residual stream; None if unknown."""
-    known = hooks_of(model)
-    hook = find_hook(known, hook_name)
-    names = _names_of(known, hook_name)
+    """Return the vectors that decoder rows at a hook add to the residual stream, or None if they are unknown."""
+    hooks = hooks_of(model)
+    hook = find_hook(hooks, hook_name)
+    names = _names_of(hooks, hook_name)
     rows = rows.to(model.W_U.device, torch.float32)
     if any(map(_RESIDUAL.match, names)):
         return rows
@@ -187,23 +188,23 @@ def _in_residual_stream(rows: Float[Tensor, "latent d_in"], model: Any, hook_nam
     part = inside[2].split(".")[0]
     if hook is None or hook.reads == "output":
         return _through_weights(rows, model, int(inside[1]), part)
-    written = known.get(f"blocks.{inside[1]}.hook_{part}_out")
+    written = hooks.get(f"blocks.{inside[1]}.hook_{part}_out")
     if written is None or hook.module not in set(written.module.modules()):  # a norm comes between
         return None
     return _run(hook.module, rows) - _run(hook.module, torch.zeros_like(rows[:1]))
 
 
-def _names_of(known: Mapping[str, Hook], hook_name: str) -> list[str]:
-    """Return the requested name of a hook, followed by all its known names."""
-    hook = find_hook(known, hook_name)
-    return [hook_name, *(name for name, other in known.items() if other == hook)]
+def _names_of(hooks: Mapping[str, Hook], hook_name: str) -> list[str]:
+    """Return the given name of a hook, followed by all its other names."""
+    hook = find_hook(hooks, hook_name)
+    return [hook_name, *(name for name, other in hooks.items() if other == hook)]
 
 
 def _blocks_after(model: nn.Module, hook_name: str) -> int:
     """Count the blocks that read the output at a hook, including a block of which only the MLP does."""
-    known = hooks_of(model)
-    names = _names_of(known, hook_name)
-    last = max((int(m[1]) for name in known if (m := re.match(r"blocks\.(\d+)\.", name))), default=-1)
+    hooks = hooks_of(model)
+    names = _names_of(hooks, hook_name)
+    last = max((int(m[1]) for name in hooks if (m := re.match(r"blocks\.(\d+)\.", name))), default=-1)
     for name in names:
         if match := re.match(r"blocks\.(\d+)\.(hook_resid_post|hook_mlp_out|mlp\.hook_post)?", name):
             return max(0, last - int(match[1]) + (match[2] is None))  # a model within another module has other names
@@ -221,19 +222,20 @@ def _through_weights(rows: Tensor, model: Any, layer: int, part: str) -> Tensor 
 
 
 class _Linear(NamedTuple):
-    """A norm with its scale held fixed."""
+    """A norm whose scale is held fixed."""
 
     weight: Float[Tensor, " d_model"]
     centres: bool
     inverse_scale: float
-    """Mean over tokens of 1 / s."""
+    """The mean over tokens of 1 / s."""
 
 
 def _as_linear(norm: nn.Module, x: Float[Tensor, "row d_model"]) -> _Linear | None:
-    """Return a norm as a linear map; None for a module that is not such a norm. x: the norm's inputs in a text."""
+    """Return a norm as a linear map, or None for a module that is not such a norm.
+    x: the norm's inputs in a text."""
     probe = torch.ones_like(x[:1])
     probe[:, ::2] = -1
-    probe = _FAR * (probe - probe.mean())  # of mean 0 and without a zero, so that s is its root mean square
+    probe = _FAR * (probe - probe.mean())  # its mean is 0 and no entry is 0, so s is its root mean square
     along, against = _run(norm, probe), _run(norm, -probe)
     weight = (along - against) / 2 / probe * probe.square().mean().sqrt()
     bias = (along + against) / 2
@@ -264,33 +266,33 @@ def _count_following(effects, top, unigrams, pair_offsets, pairs):
     n_next = np.zeros(top.shape, np.int64)
     share = np.zeros(top.shape)
     auroc = np.empty(len(top))
-    known = min(effects.shape[1], len(unigrams))
+    n_known = min(effects.shape[1], len(unigrams))
     below = np.empty(_LEVELS + 1, np.int64)  # how many of the text's tokens have an effect below this level
     rank = np.full(effects.shape[1], -1, np.int64)
     for i in range(len(effects)):
         effect = effects[i]
         low = effect.min()
-        per_level = (_LEVELS - 1) / max(np.float64(effect.max()) - low, 1e-30)
+        levels_per_unit = (_LEVELS - 1) / max(np.float64(effect.max()) - low, 1e-30)
         below[:] = 0
-        for t in range(known):
-            below[int((effect[t] - low) * per_level) + 1] += unigrams[t]
+        for t in range(n_known):
+            below[int((effect[t] - low) * levels_per_unit) + 1] += unigrams[t]
         for level in range(_LEVELS):
             below[level + 1] += below[level]
         rank[top[i]] = np.arange(top.shape[1])
         mass = 0
-        of_known = 0
+        known_mass = 0
         won = 0.0
         for pair in range(pair_offsets[i], pair_offsets[i + 1]):
             token, units = pairs[pair, TOKEN], pairs[pair, MASS]
             mass += units
-            if token < known:
-                level = int((effect[token] - low) * per_level)
-                of_known += units
+            if token < n_known:
+                level = int((effect[token] - low) * levels_per_unit)
+                known_mass += units
                 won += units * (0.5 * (below[level] + below[level + 1]))
                 if rank[token] >= 0:
                     n_next[i, rank[token]] = pairs[pair, N]
                     share[i, rank[token]] = units
         rank[top[i]] = -1
         share[i] /= max(mass, 1)
-        auroc[i] = won / (np.float64(of_known) * below[_LEVELS]) if of_known > 0 else np.nan
+        auroc[i] = won / (np.float64(known_mass) * below[_LEVELS]) if known_mass > 0 else np.nan
     return n_next, share, auroc

@@ -1,12 +1,12 @@
-"""Encode a token set piece by piece from activations, or take its codes from another producer. Only z > 0 is kept.
+"""Encode a token set piece by piece from activations, or store the codes of another producer. Only z > 0 is kept.
 
-The same pass measures how much of the variance each latent explains: without latent j the error e = x_hat − x of a row
-on which it fires becomes e − z_j W_dec[j], so that over all rows FVU rises by
+The same pass measures how much of the variance each latent explains. Without latent j, the error e = x_hat − x of a row
+on which it fires becomes e − z_j W_dec[j]. So over all rows FVU rises by
 
     fvu_rise_j = Σ (z_j² ‖W_dec[j]‖² − 2 z_j ⟨e, W_dec[j]⟩) / Σ ‖x − mean‖²
 
-It is exact, and negative for a harmful latent. If two latents can replace one another, both have a small rise. The sums
-of each piece of a shard are kept on disk until the scan is complete, so that an interrupted scan resumes.
+This is exact. It is negative for a harmful latent. If two latents can replace one another, both have a small rise. The
+sums of each piece of a shard are kept on disk until the scan is complete, so that an interrupted scan resumes.
 """
 
 import logging
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 _ENCODE_BYTES = 1 << 27
 _FILE_ROWS = 1 << 20
 _PIECE_ROWS = 1 << 16
-"""Most rows per file: shards of narrow activations have many rows, and must be divided evenly."""
+"""Largest number of rows per file. Shards of narrow activations have many rows, which must be divided evenly."""
 
 
 class Contributions:
@@ -70,8 +70,8 @@ class Contributions:
         self._begin()
 
     def fvu_rise(self, n_pieces: int) -> Float[Tensor, " d_sae"] | None:
-        """Return the rise of FVU over all pieces; None if one is missing, or if the dictionary writes another hook than
-        it reads."""
+        """Return the rise of FVU over all pieces, or None if a piece is missing, or if the dictionary writes another
+        hook than it reads."""
         total = Moments()
         rises = torch.zeros(len(self.squares), dtype=torch.float64)
         files = sorted(self.folder.glob("*.safetensors"))
@@ -91,9 +91,10 @@ class Contributions:
         self.rises = torch.zeros_like(self.squares)
 
     def _decodes_by_rows(self, codes: SparseCodes) -> bool:
-        """Return whether the dictionary decodes with the rows of W_dec; some have a different kind of decoder."""
-        by_rows = kernels(codes.values).decode(codes, self.W_dec, self.b_dec)
-        return torch.allclose(by_rows, self.dictionary.decode(codes).float(), rtol=1e-3, atol=1e-3)
+        """Return whether the dictionary decodes with the rows of W_dec. Some dictionaries have another kind of
+        decoder."""
+        recons = kernels(codes.values).decode(codes, self.W_dec, self.b_dec)
+        return torch.allclose(recons, self.dictionary.decode(codes).float(), rtol=1e-3, atol=1e-3)
 
 
 class Piece(NamedTuple):
@@ -106,13 +107,13 @@ class Piece(NamedTuple):
 
 def pieces_of(store: StoredRows, part: tuple[int, int] = (0, 1)) -> list[Piece]:
     """Divide all rows into pieces, shard by shard.
-    part: (rank, count), to return only the pieces of that rank. Pieces do not depend on the number of processes, so
-    that any number can resume the work of others."""
+    part: (rank, count), to return only the pieces of that rank. Pieces do not depend on the number of processes, so any
+    number of processes can resume the work."""
     pieces = []
     for shard, n_rows in enumerate(store.shard_rows):
         rows = slices(n_rows, _PIECE_ROWS)
         names = [f"{shard:05d}-{number:05d}" for number in range(len(rows))] if len(rows) > 1 else [f"{shard:05d}"]
-        pieces += [Piece(name, shard, some) for name, some in zip(names, rows, strict=True)]
+        pieces += [Piece(name, shard, piece_rows) for name, piece_rows in zip(names, rows, strict=True)]
     return pieces[part_of(len(pieces), *part)]
 
 
@@ -125,14 +126,15 @@ def encode_store(
     advance: Callable,
     pieces: Sequence[Piece] | None = None,
 ) -> None:
-    """Encode these pieces of the store (None: all) in order, each into a file; existing files are kept. Rows above the
-    dictionary's limit have no codes."""
+    """Encode pieces of the store in order, each into a file. Existing files are kept. Rows above the dictionary's norm
+    limit have no codes.
+    pieces: by default all."""
     batch = max(64, min(8192, _ENCODE_BYTES // (4 * dictionary.d_sae)))
     device = dictionary.W_dec.device
     limit = limit_on(dictionary, store, hook)
-    for i, of_shard in groupby(pieces_of(store) if pieces is None else pieces, key=lambda piece: piece.shard):
+    for i, shard_pieces in groupby(pieces_of(store) if pieces is None else pieces, key=lambda piece: piece.shard):
         shard = None
-        for name, _, rows in of_shard:
+        for name, _, rows in shard_pieces:
             n_rows = rows.stop - rows.start
             if codes.has_file(name):
                 advance(n_rows, "encoding")
@@ -182,7 +184,8 @@ def _firing(codes: SparseCodes, row_ids: Int[Tensor, " row"]) -> SparseCodes:
 
 
 def as_codes(codes: SparseCodes | scipy.sparse.csr_matrix, n_rows: int, W_dec: Tensor | None) -> SparseCodes:
-    """Return codes of one row per token, each latent once a row. Raises ValueError if the shapes do not fit."""
+    """Return codes with one row per token, in which each row has a latent at most once. Raises ValueError if the shapes
+    do not fit."""
     if not isinstance(codes, SparseCodes):
         codes = scipy.sparse.csr_matrix(codes, copy=True)
         codes.sum_duplicates()

@@ -2,24 +2,25 @@
 
     interval of z = ceil(z / max * N_INTERVALS) - 1        equal slices of (0, max], 0 = the weakest
 
-The strongest are the firings of the largest z, ties going to the earlier row; from each interval those with the
-smallest hash of (seed, latent, row) are kept: a uniform sample without replacement that does not depend on chunking.
-Both leave out a firing with the same window as an earlier one, so that each example shows different text. Counts cover
-all firings. An example shows the rows around the firing inside its own sequence, with this latent's activation on each
-of them.
+The strongest firings are those with the largest z; of equal ones, the earlier row. From each interval, the firings with
+the smallest hash of (seed, latent, row) are kept. They are a uniform sample without replacement, which does not depend
+on chunks. A firing with the same window as an earlier one is left out, so each example shows different text. Counts
+cover all firings. An example shows the rows around the firing inside its own sequence, with this latent's activation on
+each of them.
 
 The window of a position is BEFORE tokens before it, the position, and AFTER after it: half of the length of an example.
-At the edge of its sequence the window is moved inwards; the place of the position within the window is part of the
-window. Licences, headers, logs and repeated documents repeat windows word for word. A latent fires there again because
-the text is the same, which is no further evidence of its meaning, and a rule fitted on one copy is sure to hold on the
-other. Words and idioms still count each time: sixteen tokens are hardly ever the same by chance.
+At the edge of its sequence the window is moved inwards. Two windows are the same only if the position has the same
+place in both. Licences, headers, logs and repeated documents repeat windows word for word. A latent fires there again
+because the text is the same. This is no further evidence of its meaning, and a rule fitted on one copy certainly holds
+on the other. Words and idioms still count each time, as sixteen tokens are hardly ever the same by chance.
 
 A window counts at its first occurrence, in token order. Repeats within one sequence all count: the model sees the
-earlier ones, so the later ones are a different context.
+earlier copy, so the context of the later copy is different.
 
-Source: own; as corpora are deduplicated (Lee et al. 2022), by windows instead of documents. Cost: 0.1 µs a position,
-and a byte; the table of windows takes 50 MB at most, and a longer text takes one pass per MAX_WINDOWS positions.
-Limits: windows that differ in one token, such as a date, count as two; two different ones in 2^64 count as one.
+Source: the method is our own. It is similar to the deduplication of corpora (Lee et al. 2022), with windows instead of
+documents. Cost: 0.1 µs and a byte per position. The table of windows takes at most 50 MB; a longer text takes one pass
+per MAX_WINDOWS positions. Limits: windows that differ in one token, such as a date, count as two. Two different windows
+are taken for one with a chance of 2^-64.
 """
 
 import math
@@ -36,24 +37,26 @@ from interp.features.scan_input import Columns, ScanRows
 from interp.statistics.randomness import GOLDEN_64, splitmix64
 
 BEFORE, AFTER = 11, 4
-SHOWN_BEFORE, SHOWN_AFTER = 20, 11
-"""Tokens shown on both sides of an example's firing token: two lines of a page."""
+SHOWN_BEFORE = 20
+"""Tokens shown before an example's firing token. With SHOWN_AFTER they fill two lines of a page."""
+SHOWN_AFTER = 11
+"""Tokens shown after an example's firing token."""
 N_INTERVALS = 5
-"""Number of equal slices of (0, max]: enough to compare the meaning of weak and strong firings."""
+"""Number of equal slices of (0, max]. It suffices to compare the meaning of weak and strong firings."""
 MAX_WINDOWS = 1 << 21
 _MULTIPLIER = np.uint64(0xD1342543DE82EF95)
 _hashed = njit(cache=True, nogil=True)(splitmix64)
 
 
 class Examples(NamedTuple):
-    """The entries of each latent's kept firings in the columns; −1 after the last of each row."""
+    """The entries, in the columns, of the firings that are kept for each latent. −1 fills the rest of a row."""
 
     counts: np.ndarray
-    """Number of firings, "latent interval"."""
+    """Number of firings [latent, interval]."""
     top: np.ndarray
-    """Entries "latent rank", the strongest first."""
+    """Entries [latent, rank], the strongest first."""
     sample: np.ndarray
-    """Entries "latent interval rank"."""
+    """Entries [latent, interval, rank]."""
 
 
 def pick_examples(columns: Columns, firing: FiringStatistics, rows: ScanRows) -> Examples:
@@ -76,7 +79,7 @@ def pick_examples(columns: Columns, firing: FiringStatistics, rows: ScanRows) ->
 
 
 def interval_table(examples: Examples, firing: FiringStatistics) -> dict[str, np.ndarray]:
-    """Return the table `intervals`, of the latents that fire."""
+    """Return the table `intervals` for the latents that fire."""
     latent, interval = (i.reshape(-1) for i in np.indices(examples.counts.shape))
     width = firing.maxima[latent].astype(np.float64) / examples.counts.shape[1]
     low, high = interval * width, (interval + 1) * width
@@ -86,7 +89,7 @@ def interval_table(examples: Examples, firing: FiringStatistics) -> dict[str, np
 
 
 def example_table(examples: Examples, columns: Columns, firing: FiringStatistics, rows: ScanRows) -> dict[str, Any]:
-    """Return the table `examples`: the kept firings in their windows."""
+    """Return the table `examples`: the firings that are kept, with their windows."""
     t_latent, t_rank = np.nonzero(examples.top >= 0)
     s_latent, s_interval, s_rank = np.nonzero(examples.sample >= 0)
     latent = np.concatenate([t_latent, s_latent])
@@ -117,8 +120,8 @@ def example_table(examples: Examples, columns: Columns, firing: FiringStatistics
 
 
 def rows_around(row: Int[np.ndarray, "..."] | int, n_ctx: int, before: int, after: int) -> tuple[Any, Any]:
-    """Return the first row of the `before` rows before a row, and the row after the `after` rows after it; both stay
-    inside the row's sequence. For an array of rows, arrays."""
+    """Return the first of the `before` rows before a row, and the row that follows the `after` rows after it. Both stay
+    inside the row's sequence. For an array of rows, both are arrays."""
     first = row - row % n_ctx
     return np.maximum(row - before, first), np.minimum(row + after + 1, first + n_ctx)
 
@@ -154,8 +157,7 @@ def window_key(tokens, n_ctx, row):
 
 @njit(cache=True, nogil=True)
 def _find_repeats(tokens, n_ctx, part, n_parts, keys, sequences, out):
-    """Find the windows of one part that occur in an earlier sequence, with a table of the first sequence of each
-    key."""
+    """Find the windows of one part that occur in an earlier sequence. A table has the first sequence of each key."""
     last = np.uint64(len(keys) - 1)
     for row in range(len(tokens)):
         key = window_key(tokens, n_ctx, row)
@@ -197,8 +199,8 @@ def _pick(first, offsets, rows, values, maxima, tokens, n_ctx, seed, n_intervals
 
 @njit(cache=True, nogil=True)
 def _insert(score, item, window, scores, items, windows):
-    """Insert an item into the best, which are sorted by score and have distinct windows, if it beats the last. For
-    equal scores of a window the first is kept."""
+    """Insert an item among the best items if its score beats the last one. They are sorted by score and have distinct
+    windows. Of items with one window and equal scores, the first is kept."""
     slot = len(scores) - 1
     for other in range(slot):
         if items[other] >= 0 and windows[other] == window:
@@ -213,7 +215,7 @@ def _insert(score, item, window, scores, items, windows):
 
 @njit(cache=True, nogil=True)
 def _fill(latents, entry, starts, window_offsets, offsets, rows, values, out):
-    """Fill in the latent's activations in the window of each entry, from the entries around it."""
+    """Fill in the latent's activations in the window of each entry. They are found among the neighbouring entries."""
     for i in range(len(entry)):
         base = window_offsets[i]
         size = window_offsets[i + 1] - window_offsets[i]

@@ -1,8 +1,9 @@
-"""`Feature`: one latent for a person to look at, with its statistics, its verdict and its strongest examples.
+"""Show one latent to a person: `Feature` has its statistics, its verdict and its strongest examples.
 
-`print` writes it out. A notebook displays it: its verdict and rule if it was ranked, its token statistics, and each
-example's tokens shaded by the latent's activation, with stray bytes (⟨d7⟩) joined to the characters that they make.
-Text from the corpus is escaped. If the rows are not text, it shows the pictures that the user's function draws.
+`print` writes it as text. A notebook shows a card: the verdict and rule if the latent was ranked, its token statistics,
+and examples whose tokens are shaded by the latent's activation. Stray bytes (⟨d7⟩) are joined to the characters that
+they make. Text from the corpus is escaped. If the rows are not text, it shows the pictures that the user's function
+draws.
 """
 
 import math
@@ -15,12 +16,12 @@ from typing import Any
 
 import pandas as pd
 
-from interp.display.cards import Markup, card, interval_mark, shaded, verdict_badge, visible
+from interp.display.cards import Markup, card, interval_mark, on_one_line, shaded, verdict_badge
 from interp.display.pictures import PREFIX, Renderer, picture_of
 from interp.display.verdict_looks import NO_RULE, verdict_words
 from interp.display.verdict_names import MIN_F1
 
-_SHOWN = 5
+_N_EXAMPLES = 5
 _AROUND = 10
 """Tokens on either side of a firing that a terminal shows."""
 _STRAY = r"(⟨[0-9a-f]{2}⟩)"
@@ -28,13 +29,13 @@ _STRAY = r"(⟨[0-9a-f]{2}⟩)"
 
 @dataclass(frozen=True)
 class Feature:
-    """A latent and its known facts; `print` and notebooks show it."""
+    """A latent and the facts known about it. `print` and notebooks show them."""
 
     latent: int
     facts: pd.Series
     """The latent's row of the table `features`."""
     examples: pd.DataFrame
-    """Its strongest firings, rows of the table `examples`, the strongest first."""
+    """Its strongest firings, as rows of the table `examples`, the strongest first."""
     vocab: list[str]
     verdict: pd.Series | None = None
     """The latent's row of the ranking, if there is one."""
@@ -55,7 +56,7 @@ class Feature:
         return f"latent {self.latent}: {fires}; {self.facts.top_token_share:.0%} of the firings are on {token}"
 
     def __str__(self) -> str:
-        """Return lines for a terminal: its verdict and rule, its logits, and its examples, the firing token in
+        """Return lines for a terminal: its verdict and rule, its logits, and its examples with the firing token in
         guillemets."""
         lines = [repr(self)]
         if self.verdict is not None:
@@ -63,11 +64,11 @@ class Feature:
             lines.append(verdict_words(str(self.verdict["verdict"])) + ("" if math.isnan(p) else f" {p:.2f}"))
             lines[-1] += f": {rule}" if (rule := _rule_of(self.verdict)) else ""
         lines += [f"{name} logits: {' '.join(map(repr, tokens))}" for name, tokens in self._logits()]
-        lines += map(self._one_line, self.examples.head(_SHOWN).itertuples())
+        lines += map(self._one_line, self.examples.head(_N_EXAMPLES).itertuples())
         return "\n".join(map(_printed, lines))
 
     def _one_line(self, example: Any) -> str:
-        """Return an example, its firing token in guillemets; or the number of its row."""
+        """Return an example with its firing token in guillemets. If rows are not text, return the number of its row."""
         if not self.has_text:
             return f"{example.value:8.3g}  row {example.row}"
         position = example.row - example.start
@@ -77,7 +78,7 @@ class Feature:
         return f"{example.value:8.3g}  {''.join(text for text, _ in near)}"
 
     def _logits(self) -> Iterator[tuple[str, list[str]]]:
-        """Yield the tokens that it pushes up and down most; none if the scan has no logit effects."""
+        """Yield the tokens whose logits it raises and lowers most. Yields nothing if the scan has no logit effects."""
         for name, column in (("positive", "top_logit_tokens"), ("negative", "bottom_logit_tokens")):
             tokens = self.facts[column]
             if hasattr(tokens, "__len__"):
@@ -89,7 +90,7 @@ class Feature:
             shown = ", ".join(f"<code>{_line(token)}</code>" for token in tokens)
             lines.append(Markup(f"{name} logits: {shown}"))
         if self.has_text:
-            lines += [self._shaded(example) for example in self.examples.head(_SHOWN).itertuples()]
+            lines += [self._shaded(example) for example in self.examples.head(_N_EXAMPLES).itertuples()]
         else:
             lines.append(Markup("".join(map(self._drawn, self.examples.itertuples()))))
         return card(repr(self), *lines)
@@ -103,7 +104,7 @@ class Feature:
         return Markup(f'<img src="{source}" alt="row {example.row}" title="{example.value:.3g}" style="{look}">')
 
     def _shaded(self, example: Any) -> Markup:
-        """Return the tokens of an example, each as orange as the latent is active on it."""
+        """Return the tokens of an example, each on an orange background whose strength is the latent's activation."""
         spans = []
         for text, tokens in joined_pieces([self.vocab[token] for token in example.tokens]):
             value = max(float(example.values[token]) for token in tokens)
@@ -130,25 +131,26 @@ def joined_pieces(tokens: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
 
 
 def _line(token: str) -> str:
-    """Return a token as HTML, its line ends and tabs as marks, so that an example is one line of text."""
-    return escape(visible(token))
+    """Return a token as HTML, with marks for its line ends and tabs, so that an example is one line of text."""
+    return escape(on_one_line(token))
 
 
 def _printed(line: str) -> str:
-    """Return a line as a terminal may show it: control characters, which can move its cursor, as marks."""
-    return "".join(letter if letter.isprintable() else "�" for letter in visible(line))
+    """Return a line that is safe for a terminal: control characters, which can move its cursor, are replaced by
+    marks."""
+    return "".join(letter if letter.isprintable() else "�" for letter in on_one_line(line))
 
 
 def _rule(rule: str) -> str:
-    """Return a rule in words as HTML, with the spaces and tabs inside its quotes as marks: HTML folds them into one
-    space."""
+    """Return a rule in words as HTML, with marks for the spaces and tabs inside its quotes, since HTML folds these into
+    one space."""
     marked = re.sub('"[^"]*"', lambda quoted: quoted[0].replace(" ", "␣").replace("\t", "⇥"), rule)
     return escape(marked)
 
 
 def _rule_of(row: pd.Series, shown: Callable[[str], str] = str) -> str:
-    """Return the rule with its F1 on held-out text; for a tested latent without a rule that holds, a note that there is
-    none."""
+    """Return the rule with its F1 on held-out text. For a tested latent without a rule that holds, return a note that
+    says so."""
     rule = f"{shown(str(row['explanation']))} (F1 {row['explanation_f1']:.2f})" if row.get("explanation") else ""
     tested = not math.isnan(row["monosemanticity"])
     if not tested or "explanation" not in row or row["explanation_f1"] >= MIN_F1:

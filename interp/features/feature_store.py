@@ -44,7 +44,7 @@ from interp.storage.folder_kinds import folder_of
 
 
 class FeatureStore:
-    """The finished scan in a folder: Parquet tables, the codes of every row, tokens, vocabulary and decoder."""
+    """A finished scan in a folder: Parquet tables, the codes of every row, tokens, vocabulary and decoder."""
 
     def __init__(self, path: str | Path):
         self.path = Path(path)
@@ -52,11 +52,11 @@ class FeatureStore:
         self.d_sae: int = self.meta["d_sae"]
         self.n_ctx: int = self.meta["n_ctx"]
         self.views: dict[str, Path] = {}
-        """Further Parquet files that `sql` can read, by name, as soon as they exist."""
+        """Further Parquet files by name. `sql` can read them as soon as they exist."""
         self.render: Renderer | None = None
-        """Draws a row that is not text, for notebooks and the page: a function of the row id (input · n_ctx + position)
-        that gives an array [height, width] or [height, width, 3 or 4] of bytes or of floats in 0..1, a picture of PIL,
-        or the bytes of a PNG file. It is not stored: set it again after reopening the store."""
+        """Draws a row that is not text, for notebooks and the page. It is a function of the row id (input · n_ctx +
+        position). It returns an array [height, width] or [height, width, 3 or 4] of bytes or of floats in 0..1, a
+        picture of PIL, or the bytes of a PNG file. It is not stored: set it again after reopening the store."""
 
     @classmethod
     def open(cls, path: str | Path) -> "FeatureStore":
@@ -80,7 +80,7 @@ class FeatureStore:
         overwrite: bool = False,
         progress: Progress = no_progress,
     ) -> "FeatureStore":
-        """Make a store from codes of any producer, sparse or not, rows in token order (row = seq * n_ctx + pos).
+        """Make a store from codes of any producer, sparse or dense, with rows in token order (row = seq * n_ctx + pos).
 
         tokens: None for rows that are not text (`has_text`). Without `vocab` tokens are named by their ids, and nothing
         is known of how they are spelt (`has_vocab`). With `W_dec` and `W_U` the logit effects are those of W_dec W_U,
@@ -110,7 +110,7 @@ class FeatureStore:
         return cls.open(out)
 
     def __getitem__(self, latent: int) -> Feature:
-        """Return one feature; in a notebook it shows itself. Raises IndexError unless 0 ≤ latent < d_sae."""
+        """Return one feature, which shows itself in a notebook. Raises IndexError unless 0 ≤ latent < d_sae."""
         if not 0 <= latent < self.d_sae:
             raise IndexError(f"latent {latent} is not in 0..{self.d_sae - 1}")
         row = self.sql(f"select * from features where latent = {int(latent)}").iloc[0]
@@ -125,10 +125,10 @@ class FeatureStore:
         return f"FeatureStore({self.d_sae:,} latents, {self.meta['n_tokens']:,} tokens{hook})"
 
     def _repr_html_(self) -> str:
-        known: dict[str, Any] = {"latents that fire": self.meta["n_alive"], "contexts of": f"{self.n_ctx} tokens"}
-        known |= {"L0": f"{self.meta['l0']:.1f}", "folder": self.path}
+        shown: dict[str, Any] = {"latents that fire": self.meta["n_alive"], "contexts of": f"{self.n_ctx} tokens"}
+        shown |= {"L0": f"{self.meta['l0']:.1f}", "folder": self.path}
         tables = ((name, ", ".join(schema.names)) for name, schema in SCHEMAS.items())
-        return card(self, facts(known), table(("table", "columns"), tables))
+        return card(self, facts(shown), table(("table", "columns"), tables))
 
     @cached_property
     def tokens(self) -> Int[Tensor, "seq pos"]:
@@ -147,7 +147,7 @@ class FeatureStore:
 
     @cached_property
     def codes(self) -> CodeStore:
-        """The codes of the tokens scanned. Raises ValueError, naming the file, if they are damaged or belong to other
+        """The codes of the scanned tokens. Raises ValueError, naming the file, if they are damaged or belong to other
         tokens."""
         codes = CodeStore(self.path / CODES)
         sizes = self.meta["n_sequences"] * self.n_ctx, self.d_sae
@@ -165,8 +165,8 @@ class FeatureStore:
 
     @property
     def has_vocab(self) -> bool:
-        """Whether `vocab` has the tokens' spellings; otherwise the scan was made without a vocabulary, and it has their
-        ids."""
+        """Whether `vocab` has the strings of the tokens. If not, the scan was made without a vocabulary, and `vocab`
+        has their ids."""
         return self.meta["vocab"] == "given"
 
     @property
@@ -186,7 +186,7 @@ class FeatureStore:
         return W_dec
 
     def fit_half(self) -> Bool[Tensor, " seq"]:
-        """Mark the sequences that thresholds and explanations are fitted on."""
+        """Mark the sequences on which thresholds and explanations are fitted."""
         return fit_half(len(self.tokens))
 
     def matrix(
@@ -227,22 +227,22 @@ class FeatureStore:
         )
 
     def is_scan_of(self, store: StoredRows) -> bool:
-        """Return whether the rows of a store are the scanned ones: by their tokens or, where they are not text, by its
-        digest."""
+        """Return whether the rows of a store are those that were scanned. Text is compared by its tokens, other rows by
+        the digest of the store."""
         if store.tokens is None:
             scanned = read_json(self.path / SCAN, "scan again")
             return not self.has_text and scanned.get("activations") == store.fingerprint
         return self.has_text and torch.equal(self.tokens, store.tokens)
 
     def table(self, name: str = "features") -> pd.DataFrame:
-        """Return one table as pandas; list columns hold arrays."""
+        """Return one table as a pandas DataFrame, in which list columns contain arrays."""
         if name not in SCHEMAS:
             raise ValueError(f"no table {name!r}; there are {', '.join(SCHEMAS)}")
         return pd.read_parquet(self.path / f"{name}.parquet")
 
     def column(self, name: str) -> Float64[np.ndarray, " d_sae"]:
-        """Read a column of numbers of the features table, in the order of the latents; NaN if the scan had no input for
-        it."""
+        """Return a column of numbers of the features table, in the order of the latents. It is NaN if the scan lacked
+        the input for it."""
         import pyarrow.parquet as pq
 
         file = self.path / "features.parquet"
@@ -251,8 +251,8 @@ class FeatureStore:
         return pd.read_parquet(file, columns=sorted({"latent", name})).sort_values("latent")[name].to_numpy(float)
 
     def sql(self, query: str) -> pd.DataFrame:
-        """Query DuckDB, in which every table is a view, and every file of `views`: a run that opens its features names
-        its effects there. The query reaches no file and changes nothing."""
+        """Query the tables with DuckDB. Every table is a view, and so is every file of `views`, among which a run puts
+        its effects. A query cannot reach files or change anything."""
         import duckdb
         import pyarrow.dataset
 

@@ -3,16 +3,16 @@
 Over the rows where z_j > 0: count, mean, standard deviation, maximum, a histogram and quantiles, and the number of
 sequences fired in; burstiness is firings / sequences fired in.
 
-The histogram has the same edges for every latent, 16 to a factor of two, equal steps inside an octave: they are the
-leading bits of the float32 value, so that finding a bin costs a shift. Quantiles are computed from it by linear
-interpolation: they differ from the exact ones by at most one bin, 1/16 of the value.
+The histogram has the same edges for every latent: 16 equal steps in each factor of two. They are the leading bits of
+the float32 value, so finding a bin costs one shift. Quantiles are computed from the histogram by linear interpolation.
+They differ from the exact ones by at most one bin, 1/16 of the value.
 
-Two numbers measure how often two latents fire together. With n_i the rows on which latent i is among the `strongest` of
-the row, and n_both the rows on which both are,
+Two numbers measure how often two latents fire together. Let n_i be the number of rows on which latent i is among the
+`strongest` of the row, and n_both the number on which both latents are. Then
 
     jaccard = n_both / (n_i + n_j - n_both)        lift = n_both * n_rows / (n_i * n_j)
 
-With `strongest` None every firing counts: exact, at a cost of L0^2 per row.
+If `strongest` is None, every firing counts. This is exact, and costs L0^2 per row.
 """
 
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ from interp.runtime.processes import Processes
 
 _BINS_PER_OCTAVE = 16
 _SHIFT = 23 - 4  # float32 has 23 bits of mantissa; the upper 4 choose one of 16 bins
-_LOWEST, _HIGHEST = -24, 16  # octaves: values outside [2^-24, 2^16) fall into the outermost bins
+_LOWEST, _HIGHEST = -24, 16  # powers of two; values outside [2^-24, 2^16) are in the outermost bins
 _FIRST = (127 + _LOWEST) * _BINS_PER_OCTAVE
 _N_BINS = (_HIGHEST - _LOWEST) * _BINS_PER_OCTAVE
 _QUANTILES = (0.10, 0.25, 0.50, 0.75, 0.90, 0.99)
@@ -38,7 +38,7 @@ _QUANTILES = (0.10, 0.25, 0.50, 0.75, 0.90, 0.99)
 class FiringStatistics:
     """Statistics of the latents from `first` on.
 
-    Arrays are "latent", `histogram` is "latent bin"; `n_rows` were encoded.
+    Arrays have the shape [latent], and `histogram` [latent, bin]. `n_rows` rows were encoded.
     """
 
     first: int
@@ -57,11 +57,11 @@ class FiringStatistics:
 
     @property
     def mass_steps(self) -> np.ndarray:
-        """The unit of each latent's mass, for masses counted in integers."""
+        """The unit in which each latent's activation mass is counted, so that counts are integers."""
         return np.ldexp(1.0, np.frexp(self.maxima)[1] - 30)
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Return columns of the features table; NaN if a latent never fires."""
+        """Return columns of the features table. They are NaN for a latent that never fires."""
         fired = np.where(self.n_active > 0, self.n_active, np.nan)
         mean = self.sums / fired
         columns: dict[str, np.ndarray] = {
@@ -81,8 +81,8 @@ class FiringStatistics:
     def histogram_table(self) -> dict[str, np.ndarray]:
         """Return the bins between a latent's weakest and strongest firing, including empty ones."""
         filled = self.histogram > 0
-        seen = np.logical_or.accumulate(filled, 1) & np.logical_or.accumulate(filled[:, ::-1], 1)[:, ::-1]
-        latent, index = np.nonzero(seen)
+        is_between = np.logical_or.accumulate(filled, 1) & np.logical_or.accumulate(filled[:, ::-1], 1)[:, ::-1]
+        latent, index = np.nonzero(is_between)
         low = bin_edges()[index]
         high = bin_edges()[index + 1]
         n = self.histogram[latent, index]
@@ -90,7 +90,7 @@ class FiringStatistics:
 
 
 class Coactivation:
-    """Counts how often the latents first .. last fire together with each latent, over the chunks passed to it."""
+    """Count how often the latents first .. last fire together with each latent, over the chunks that `add` receives."""
 
     def __init__(self, d_sae: int, first: int, last: int, strongest: int | None):
         self.first = first
@@ -100,15 +100,15 @@ class Coactivation:
 
     def add(self, chunk: CodeChunk) -> None:
         if self.strongest is None:
-            by_row = chunk.by_row
-            by_latent = chunk.by_latent
+            rows = chunk.by_row
+            columns = chunk.by_latent
         else:
             codes = chunk.by_row
             offsets, latents = _keep_strongest(codes.indptr, codes.indices, codes.data.view(np.uint32), self.strongest)
-            by_row = scipy.sparse.csr_matrix((np.zeros(len(latents), np.float32), latents, offsets), codes.shape)
-            by_latent = by_row.tocsc()
-        self.n_strong += np.diff(by_latent.indptr)
-        _count_pairs(self.first, by_latent.indptr, by_latent.indices, by_row.indptr, by_row.indices, self.counts)
+            rows = scipy.sparse.csr_matrix((np.zeros(len(latents), np.float32), latents, offsets), codes.shape)
+            columns = rows.tocsc()
+        self.n_strong += np.diff(columns.indptr)
+        _count_pairs(self.first, columns.indptr, columns.indices, rows.indptr, rows.indices, self.counts)
 
     def join(self, team: Processes) -> None:
         """Add up the counts of all processes."""
@@ -116,7 +116,7 @@ class Coactivation:
             team.sum_(torch.from_numpy(counts))
 
     def table(self, k: int, n_rows: int) -> dict[str, np.ndarray]:
-        """Return the `k` partners of the highest Jaccard index of each latent."""
+        """Return, for each latent, the `k` partners with the highest Jaccard index."""
         best = _best_partners(self.counts, self.first, self.n_strong, k)
         row, rank = np.nonzero(best >= 0)
         latent = self.first + row
@@ -134,7 +134,8 @@ class Coactivation:
 
 
 def bin_edges() -> np.ndarray:
-    """Return the edges of the histogram, 641 values: bin b holds edges[b] <= z < edges[b + 1]. The first is 0."""
+    """Return the 641 edges of the histogram. Bin b has the values with edges[b] <= z < edges[b + 1]. The first edge is
+    0."""
     edges = ((np.arange(_N_BINS + 1) + _FIRST) << _SHIFT).astype(np.int32).view(np.float32)
     edges[0] = 0
     return edges
@@ -147,8 +148,8 @@ def bin_of_bits(bits):
 
 
 def quantiles(histogram: np.ndarray, maxima: np.ndarray) -> np.ndarray:
-    """Return the quantiles of the firings, float "latent quantile", by interpolation inside a bin; NaN without
-    firings."""
+    """Return the quantiles of the firings [latent, quantile], by interpolation inside a bin. They are NaN for a latent
+    without firings."""
     edges = bin_edges().astype(np.float64)
     out = np.full((len(histogram), len(_QUANTILES)), np.nan)
     counts = histogram.astype(np.float64)
@@ -190,8 +191,8 @@ def _count(offsets, rows, n_ctx, values, bits):
 
 @njit(cache=True, nogil=True)
 def _keep_strongest(offsets, latents, bits, k):
-    """Return the `k` largest entries of each row, ties to the smaller latent. `bits`: the bits of the values, as
-    uint32."""
+    """Return the `k` largest entries of each row; of equal values, the smaller latent.
+    bits: the bits of the values, as uint32."""
     kept_offsets = np.zeros(len(offsets), np.int64)
     for row in range(len(offsets) - 1):
         kept_offsets[row + 1] = kept_offsets[row] + min(k, offsets[row + 1] - offsets[row])
@@ -207,7 +208,7 @@ def _keep_strongest(offsets, latents, bits, k):
 
 @njit(cache=True, nogil=True)
 def _count_pairs(first, columns, rows, offsets, latents, counts):
-    """Count pairs one latent after another, so that its row of the matrix stays in cache."""
+    """Count the pairs of one latent after another, so that the latent's row of the matrix stays in the cache."""
     for i in range(len(counts)):
         row_counts = counts[i]
         for c in range(columns[first + i], columns[first + i + 1]):
@@ -217,7 +218,8 @@ def _count_pairs(first, columns, rows, offsets, latents, counts):
 
 @njit(cache=True, nogil=True)
 def _best_partners(n_both, first, n_strong, k):
-    """Return the `k` others of the highest Jaccard index of each latent, ties to the smaller; −1 after them."""
+    """Return, for each latent, the `k` other latents with the highest Jaccard index; of equal ones, the smaller. −1
+    fills the rest."""
     best = np.full((len(n_both), k), -1, np.int64)
     for i in range(len(n_both)):
         scores = np.zeros(k)

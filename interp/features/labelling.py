@@ -2,10 +2,10 @@
 
     precision = n_both / n_active      recall = n_both / n_label      F1 = 2 TP / (n_fired + n_label),   z >= threshold
 
-The threshold has the best F1 on the fit half, out of at most 32 per latent: the values above which lie the shares (i /
-32)^2 of its firings, lowered to the next edge of its histogram (1/16 of the value). `f1` is measured at this threshold
-on the other half. `mass` is the activation on the label's tokens, summed. Correlation is Pearson's, of the activation
-(0 where silent) with the label.
+The threshold is the one with the best F1 on the fit half, among at most 32 per latent. These are the values above which
+the shares (i / 32)^2 of its firings lie, lowered to the next edge of its histogram (1/16 of the value). `f1` is
+measured at this threshold on the other half. `mass` is the sum of the activation on the label's tokens. The correlation
+is Pearson's, between the activation (0 where the latent is silent) and the label.
 """
 
 from collections.abc import Mapping
@@ -28,43 +28,43 @@ MAX_PAIRS = 1 << 15
 
 @dataclass(frozen=True)
 class LabelSets:
-    """The labels of every row: ids[offsets[s]:offsets[s + 1]], with s the set of labels that the row has. Many rows
-    have the same labels, so only one number per row grows with the text."""
+    """The labels of every row. A row with the set s of labels has ids[offsets[s]:offsets[s + 1]]. Many rows have the
+    same set, so only one number per row grows with the text."""
 
     names: tuple[str, ...]
-    of_row: np.ndarray
+    set_of_row: np.ndarray
     """The set of each row."""
     offsets: np.ndarray
     ids: np.ndarray
     n_label: np.ndarray
-    """Rows of each "half label" among those that were encoded; half 1 is the fit half."""
+    """Number of encoded rows with each label [half, label]. Half 1 is the fit half."""
 
     @classmethod
     def gather(cls, masks: Mapping[str, np.ndarray], rows: ScanRows) -> "LabelSets":
-        """Build the sets from one mask per label, read one at a time, so that lazy masks need no memory: each label
-        divides the sets of the labels before it."""
-        of_row = np.zeros(rows.tokens.size, np.uint32)
+        """Build the sets from one mask per label. Each label divides the sets of the labels before it. Masks are read
+        one at a time, so lazy masks need no memory."""
+        set_of_row = np.zeros(rows.tokens.size, np.uint32)
         members = np.zeros((1, 0), bool)
         for name in masks:
             mask = np.asarray(masks[name], dtype=bool).reshape(-1)
             is_there = np.zeros(2 * len(members), bool)
-            for block in slices(len(of_row), _ROWS_AT_ONCE):
-                of_row[block] = 2 * of_row[block] + mask[block]
-                is_there[of_row[block]] = True
+            for block in slices(len(set_of_row), _ROWS_AT_ONCE):
+                set_of_row[block] = 2 * set_of_row[block] + mask[block]
+                is_there[set_of_row[block]] = True
             number = (is_there.cumsum() - 1).astype(np.uint32)
-            for block in slices(len(of_row), _ROWS_AT_ONCE):
-                of_row[block] = number[of_row[block]]
+            for block in slices(len(set_of_row), _ROWS_AT_ONCE):
+                set_of_row[block] = number[set_of_row[block]]
             members = np.hstack([members.repeat(2, 0), np.tile([[False], [True]], (len(members), 1))])[is_there]
         set_of, ids = np.nonzero(members)
         offsets = offsets_from_lengths(np.bincount(set_of, minlength=len(members)))
         n_rows = np.zeros((2, len(members)), np.int64)
-        for block in slices(len(of_row), _ROWS_AT_ONCE):
+        for block in slices(len(set_of_row), _ROWS_AT_ONCE):
             present = rows.codes.present(block.start, block.stop).numpy()
             halves = rows.fit[np.arange(block.start, block.stop) // rows.n_ctx]
             for half in range(2):
-                n_rows[half] += np.bincount(of_row[block][present & (halves == half)], minlength=len(members))
-        of_row = of_row.astype(np.uint16 if len(members) <= 1 << 16 else np.uint32)
-        return cls(tuple(masks), of_row, offsets, ids.astype(np.uint16), n_rows @ members)
+                n_rows[half] += np.bincount(set_of_row[block][present & (halves == half)], minlength=len(members))
+        set_of_row = set_of_row.astype(np.uint16 if len(members) <= 1 << 16 else np.uint32)
+        return cls(tuple(masks), set_of_row, offsets, ids.astype(np.uint16), n_rows @ members)
 
 
 def label_table(labels: LabelSets, columns: Columns, firing: FiringStatistics, rows: ScanRows) -> dict[str, np.ndarray]:
@@ -77,7 +77,7 @@ def label_table(labels: LabelSets, columns: Columns, firing: FiringStatistics, r
         columns.values.view(np.int32),
         rows.n_ctx,
         rows.fit,
-        labels.of_row,
+        labels.set_of_row,
         labels.offsets,
         labels.ids,
         len(labels.names),
@@ -93,7 +93,7 @@ def label_table(labels: LabelSets, columns: Columns, firing: FiringStatistics, r
     held_out, fit = (np.take_along_axis(f1[:, :, half], best[..., None], -1)[..., 0] for half in (0, 1))
     mean = firing.sums[:, None] / n
     share = n_label / n
-    variances = (firing.squares[:, None] / n - mean**2) * share * (1 - share)  # the latent's times the label's
+    variances = (firing.squares[:, None] / n - mean**2) * share * (1 - share)  # the latent's values times the label's
     table = {
         "latent": firing.first + np.arange(len(both))[:, None],
         "label": np.array(labels.names, dtype=object),
@@ -112,7 +112,7 @@ def label_table(labels: LabelSets, columns: Columns, firing: FiringStatistics, r
 
 
 def best_labels(table: dict[str, np.ndarray], n_labels: int, firing: FiringStatistics) -> dict[str, np.ndarray]:
-    """Return columns of the features table: the label of best `f1_fit` of each latent, with its held-out F1."""
+    """Return columns of the features table: for each latent, the label with the best `f1_fit`, and its held-out F1."""
     n_latents = len(firing.n_active)
     best = np.full(n_latents, None, dtype=object)
     f1 = np.full(n_latents, np.nan)
@@ -125,9 +125,10 @@ def best_labels(table: dict[str, np.ndarray], n_labels: int, firing: FiringStati
 
 
 def _threshold_bins(histogram: np.ndarray) -> np.ndarray:
-    """Return the threshold bin that each histogram bin belongs to, uint8 "latent bin"; 0 holds the weakest firings.
+    """Return the threshold bin of each histogram bin, uint8 [latent, bin]. Bin 0 has the weakest firings.
 
-    Bin t begins where the share of firings above is (1 - t / 32)^2: fine among the strongest, coarse below.
+    Bin t begins where the share of firings above is (1 - t / 32)^2. So the bins are narrow among the strongest firings,
+    and wide below.
     """
     above = histogram[:, ::-1].cumsum(1, dtype=np.int64)[:, ::-1] - histogram
     share = above / np.maximum(histogram.sum(1, dtype=np.int64), 1)[:, None]
@@ -136,7 +137,7 @@ def _threshold_bins(histogram: np.ndarray) -> np.ndarray:
 
 
 def _thresholds(histogram: np.ndarray, bin_of: np.ndarray) -> np.ndarray:
-    """Return the lowest activation of each threshold bin and those above it, float "latent threshold"."""
+    """Return the lowest activation at or above the start of each threshold bin, float [latent, threshold]."""
     edges = bin_edges()
     lowest = (histogram > 0).argmax(1)
     index = np.stack([(bin_of < t).sum(1) for t in range(_N_THRESHOLDS)], 1)
@@ -146,8 +147,8 @@ def _thresholds(histogram: np.ndarray, bin_of: np.ndarray) -> np.ndarray:
 
 @njit(cache=True, nogil=True)
 def _count(columns, rows, values, bits, n_ctx, fit, set_of_row, label_offsets, label_ids, n_labels, bin_of):
-    """Count the firings on each label's tokens, "latent label half threshold", and all, "latent half threshold"; sum
-    the mass, "latent label"."""
+    """Count the firings on each label's tokens [latent, label, half, threshold], and all firings [latent, half,
+    threshold]. Sum the activation mass [latent, label]."""
     d = len(columns) - 1
     both = np.zeros((d, n_labels, 2, _N_THRESHOLDS), np.uint32)
     fired = np.zeros((d, 2, _N_THRESHOLDS), np.int64)

@@ -1,7 +1,7 @@
 """Check that inputs belong to a scan: tables made from its features, and the activations that it was made from.
 
-A table made from features has their `identity` in `attrs["features"]`, which Parquet files preserve. A table without
-one, as from a CSV file, is recognized by its latents, and by how often they fire.
+A table made from features has their `identity` in `attrs["features"]`, which Parquet files preserve. A table without an
+identity, such as one from a CSV file, is recognized by its latents and by how often they fire.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,8 @@ from interp.storage.parts import PartNote, whole_of
 
 _TELLING = ("dictionary", "codes", "tokens")
 _ROUNDING = 0.01
-"""The share of its norm by which a decoder in bfloat16 may differ; another seed's differs by more than all of it."""
+"""The share of its norm by which a decoder in bfloat16 may differ. The decoder of another seed differs by more than its
+norm."""
 
 
 def scan_digests(features: FeatureStore) -> dict[str, str]:
@@ -33,8 +34,9 @@ def identity(features: FeatureStore) -> dict[str, str]:
 
 
 def check_part_tables(parts: Sequence[pd.DataFrame], names: Sequence[str] | None = None) -> dict[str, Any]:
-    """Check that tables made with `part=` are all parts of one, in the order of their ranks. Returns their common
-    inputs. Raises ValueError if they are not; `names` are their names in the error."""
+    """Check that tables made with `part=` are all parts of one table, in the order of their ranks. Returns their common
+    inputs. Raises ValueError if they are not.
+    names: the names of the tables in the error."""
     names = [f"table {i}" for i in range(len(parts))] if names is None else names
     notes = [
         PartNote(name, part.attrs.get("part"), {**part.attrs.get("work", {}), **part.attrs.get("features", {})})
@@ -47,8 +49,8 @@ def check_part_tables(parts: Sequence[pd.DataFrame], names: Sequence[str] | None
 def check_table(
     features: FeatureStore, table: pd.DataFrame, name: str, remedy: str = "`interp rank` makes theirs"
 ) -> None:
-    """Check that a table of latents was made of these features. Raises ValueError if not; `name` is the table's name in
-    the error."""
+    """Check that a table of latents was made from these features. Raises ValueError if not.
+    name: the name of the table in the error."""
     ours = identity(features)
     tables = table.attrs.get("features", ours) if ours else {}
     differing = [f"other {key}" for key in {**ours, **tables} if ours.get(key) != tables.get(key)]

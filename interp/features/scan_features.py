@@ -3,10 +3,10 @@
     codes = dictionary.codes(x) of every row of an ActivationStore     one pass over activations, resumable
     tables from the codes in token order                               `interp.features.table_passes`
 
-A latent fires where z > 0 (`interp.codes`). One process scans all of a store, several divide it (`torchrun`), or
-machines that are not connected scan a part each (`scan_part`), which `scan_features(parts=…)` joins. `scan_saes` scans
-several dictionaries of one store, shard by shard. If the rows come from a model that runs during the scan, one pass of
-it serves all dictionaries.
+A latent fires where z > 0 (`interp.codes`). One process scans a whole store. Several processes divide it (`torchrun`).
+Machines that are not connected scan one part each (`scan_part`), and `scan_features(parts=…)` joins the parts.
+`scan_saes` scans several dictionaries of one store, shard by shard. If the rows come from a model that runs during the
+scan, one pass of it serves all dictionaries.
 """
 
 import shutil
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from interp.activations import StoredRows
 from interp.activations.harvesting import check_harvested
-from interp.activations.hooks import check_own_hook, words_of
+from interp.activations.hooks import check_own_hook, token_strings_of
 from interp.codes.code_store import CodeStore
 from interp.codes.dictionary import Dictionary, check_one_hook, limit_on
 from interp.features.decoder import Decoder, LogitPath, check_unembedding, logit_path
@@ -66,23 +66,26 @@ def scan_features(
 ) -> FeatureStore:
     """Encode every row of the store and write the statistics of every latent to `out`.
 
-    `model` gives the direct logit effects, if a direct path from the hook to the logits is known. `vocab` has one
-    string per token id, by default as the model's tokenizer shows it or, without a tokenizer, the id; `labels` has one
-    mask per label. Rows that are not text (images, audio, rows of a table) are scanned as well (`has_text`): they have
-    no vocab and no logit effects, and a label may be a mask of the inputs, [seq]. An interrupted scan resumes after the
-    last encoded shard; a finished one is opened; `overwrite` repeats it, and replaces any other scan. Rows above the
-    dictionary's norm limit count as left out.
+    Rows above the dictionary's norm limit count as left out. Rows that are not text (images, audio, rows of a table)
+    can be scanned too (`has_text`). They have no vocab and no logit effects, and a label may be a mask of the inputs,
+    [seq]. An interrupted scan resumes after the last encoded shard, and a finished scan is opened.
+
+    model: gives the direct logit effects, if a direct path from the hook to the logits is known.
+    vocab: one string per token id. By default it comes from the model's tokenizer; without a tokenizer, ids are used.
+    labels: one mask per label.
+    parts: the folders of all parts that `scan_part` encoded, whose codes are reused.
+    overwrite: repeat a finished scan, and replace any other scan in `out`.
 
     Under `torchrun` all processes call this with the same arguments, and `out` is a folder that all of them can access.
-    They divide the rows to encode, the text to count and the latents to describe; the tables are the same as with one
-    process. `parts`: the folders of all parts that `scan_part` encoded, whose codes are reused.
+    They divide the rows to encode, the text to count and the latents to describe. The tables are the same as with one
+    process.
 
     Raises ValueError if the widths differ, if the dictionary was trained on another hook that the store has too
     (`hooks.check_own_hook`), if the labels belong to other tokens, if the model is not the harvested one, if `out`
     contains another scan, or if the parts are not all parts of one encoding by this dictionary.
     """
-    given: Any = {"vocab": vocab, "labels": labels, "config": config, "overwrite": overwrite}
-    [features] = _scan(store, {out: (sae, hook)}, model, progress=progress, parts=parts, **given)
+    options: Any = {"vocab": vocab, "labels": labels, "config": config, "overwrite": overwrite}
+    [features] = _scan(store, {out: (sae, hook)}, model, progress=progress, parts=parts, **options)
     return features
 
 
@@ -103,8 +106,8 @@ def scan_saes(
     dictionaries: the folder of each scan, with the dictionary and its hook. Options and errors are those of
     `scan_features`.
     """
-    given: Any = {"vocab": vocab, "labels": labels, "config": config, "overwrite": overwrite}
-    return _scan(store, dictionaries, model, progress=progress, **given)
+    options: Any = {"vocab": vocab, "labels": labels, "config": config, "overwrite": overwrite}
+    return _scan(store, dictionaries, model, progress=progress, **options)
 
 
 def _scan(
@@ -123,7 +126,7 @@ def _scan(
         _check_scannable(sae, store, hook, model)
     tokens = store.tokens
     n_ctx = store.n_ctx or 1
-    vocab = words_of(model) if vocab is None and model is not None and tokens is not None else vocab
+    vocab = token_strings_of(model) if vocab is None and model is not None and tokens is not None else vocab
     read = (store.n_ids // n_ctx, n_ctx) if tokens is None else tokens
     team = processes()
     pieces = pieces_of(store)
@@ -144,10 +147,10 @@ def _scan(
 
         def encode() -> None:
             pieces_here = pieces[part_of(len(pieces), team.rank, team.count)]
-            for _, of_shard in groupby(pieces_here, key=lambda piece: piece.shard):
-                together = list(of_shard)
+            for _, shard_pieces in groupby(pieces_here, key=lambda piece: piece.shard):
+                pieces_of_shard = list(shard_pieces)
                 for scan, sae, codes, contributions in scans:
-                    encode_store(sae, store, scan.hook_name, codes, contributions, scan.advance, together)
+                    encode_store(sae, store, scan.hook_name, codes, contributions, scan.advance, pieces_of_shard)
 
         team.all_do(encode)
         for scan, sae, codes, contributions in scans:
@@ -164,7 +167,7 @@ def _scan(
 
 
 class _SharedProgress:
-    """The progress of several scans, shown as that of one: each counts alike."""
+    """The progress of several scans, shown as that of a single one, in which all count the same."""
 
     def __init__(self, progress: Progress, n_scans: int):
         self.progress = progress
@@ -194,8 +197,8 @@ def scan_part(
     overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> Path:
-    """Encode a part of the store's rows, for `scan_features(…, parts=…)`. The machines that encode parts need no
-    connection to each other. Returns the part's folder.
+    """Encode a part of the store's rows, for `scan_features(…, parts=…)`. The machines that encode the parts need not
+    be connected. Returns the part's folder.
 
     part: (rank, count), with the rank in 0..count−1. An interrupted part resumes.
     Raises ValueError as `scan_features` does.
@@ -237,8 +240,8 @@ def _encoding(dictionary: Dictionary, store: StoredRows, hook: str) -> dict[str,
 
 
 def _check_parts(folders: Sequence[str | Path], encoding: Mapping[str, str]) -> list[Path]:
-    """Check that the folders contain all parts, undamaged. Returns them in order. Raises ValueError if they are not all
-    parts of this encoding."""
+    """Check that the folders contain all parts, undamaged, and return them in order. Raises ValueError if they are not
+    all parts of this encoding."""
     notes = []
     copies = [local_path(folder) for folder in folders]
     for folder in copies:

@@ -1,7 +1,7 @@
-"""`Scan`: one scan and its folder, with the scan's inputs, its progress and the tables that it writes.
+"""Fill the folder of a scan: `Scan` has the scan's inputs, its progress and the tables that it writes.
 
-`scan.json` has digests of all inputs: an interrupted scan resumes only with the same inputs
-(`storage.folders.whole_folder`). Every file is written atomically, `meta.json` last.
+`scan.json` has digests of all inputs, since an interrupted scan resumes only with the same inputs
+(`storage.folders.whole_folder`). Every file is written atomically, and `meta.json` is the last.
 """
 
 import json
@@ -57,8 +57,8 @@ class _Meta(TypedDict):
 class Scan:
     """A scan in progress: all its inputs except the codes, and its progress.
 
-    tokens: for rows that are not text (images, audio, rows of a table) instead (sequences, positions). Each row is then
-    a token of its own, named by its number, so that examples are distinguished; labels of whole sequences apply to all
+    tokens: for rows that are not text (images, audio, rows of a table), the pair (sequences, positions) instead. Each
+    row is then a different token, named by its number, so that examples differ. Labels of whole sequences apply to all
     their positions.
     """
 
@@ -110,8 +110,8 @@ class Scan:
         """Yield the code store to fill, or None if `out` already contains the same scan. When the block ends, the
         result of `finish` becomes `out`.
 
-        Progress counts the rows to encode and the rows read for the tables. ValueError if `out` holds another scan,
-        unless it may be overwritten.
+        Progress counts the rows to encode and the rows read for the tables. Raises ValueError if `out` contains another
+        scan, unless `overwrite` is set.
         """
         digests = self.digests(inputs)
         made_of = {"kind": "features", **digests}
@@ -136,7 +136,7 @@ class Scan:
         self.progress(self.done, self.total, note)
 
     def finish(self, codes: CodeStore, decoder: Decoder) -> None:
-        """Write everything but the codes, meta.json last."""
+        """Write all files except the codes; meta.json is the last."""
         rows = ScanRows(codes, self.tokens.numpy(), len(self.vocab), self.config)
         labels = LabelSets.gather(self.labels, rows) if self.labels else None
         n_alive = write_tables(rows, labels, decoder, self.folder, self.advance, self.team)
@@ -179,8 +179,8 @@ def read_meta(folder: Path) -> dict[str, Any]:
 
 
 def check_labelled(labels: Mapping[str, Any] | None, tokens: Int[Tensor, "seq pos"], where: object) -> None:
-    """Check that labels belong to these tokens, if they record their tokens (`labels.tokens`). Raises ValueError if
-    not."""
+    """Check that labels belong to these tokens, if the labels record their tokens (`labels.tokens`). Raises ValueError
+    otherwise."""
     labelled = getattr(labels, "tokens", None)
     if labelled is not None and not torch.equal(labelled.cpu().int(), tokens.cpu().int()):
         raise ValueError(
@@ -190,15 +190,15 @@ def check_labelled(labels: Mapping[str, Any] | None, tokens: Int[Tensor, "seq po
 
 
 def masks_of(labels: Mapping[str, Any] | None, shape: Sequence[int], *, is_text: bool = True) -> Mapping[str, Any]:
-    """Return the masks, each with the shape [seq, pos] of the scanned rows; if these are not text, a mask [seq] applies
-    to all positions of a sequence. Raises ValueError for a mask of another shape."""
-    whole = dict[str, Any]()
+    """Return the masks, each with the shape [seq, pos] of the scanned rows. If the rows are not text, a mask [seq]
+    applies to all positions of a sequence. Raises ValueError for a mask of another shape."""
+    masks = dict[str, Any]()
     for name, mask in (labels or {}).items():
         if not is_text and tuple(mask.shape) == (shape[0],):
-            whole[name] = torch.as_tensor(mask)[:, None].expand(*shape)
+            masks[name] = torch.as_tensor(mask)[:, None].expand(*shape)
         elif tuple(mask.shape) != tuple(shape):
             raise ValueError(f"label {name!r} is {tuple(mask.shape)}, what was scanned is {tuple(shape)}")
-    return {name: whole.get(name, labels[name]) for name in labels} if labels and whole else labels or {}
+    return {name: masks.get(name, labels[name]) for name in labels} if labels and masks else labels or {}
 
 
 def labels_digest(labels: Mapping[str, Any], names: Sequence[str]) -> str:
@@ -208,8 +208,8 @@ def labels_digest(labels: Mapping[str, Any], names: Sequence[str]) -> str:
 
 
 def dictionary_digest(dictionary: Dictionary) -> str:
-    """Return a digest of the encoder and the decoder, the same on every device. For a foreign dictionary, or an encoder
-    that cannot be stored, it covers the decoder and the codes of 32 fixed inputs."""
+    """Return a digest of the encoder and the decoder, which is the same on every device. For a foreign dictionary, or
+    an encoder that cannot be stored, it covers the decoder and the codes of 32 fixed inputs."""
     if isinstance(dictionary, SAE):
         with suppress(ValueError):
             fields, tensors = dictionary.encoder.to_stored()
@@ -222,6 +222,6 @@ def dictionary_digest(dictionary: Dictionary) -> str:
 
 
 def tensor_digest(*tensors: Tensor | None) -> str:
-    """Return the SHA-256 of dtypes, shapes and bytes."""
+    """Return the SHA-256 of the dtypes, shapes and bytes of tensors."""
     present = [tensor for tensor in tensors if tensor is not None]
     return digest(*(part for x in present for part in (str((x.dtype, tuple(x.shape))), x)))

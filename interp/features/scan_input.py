@@ -1,4 +1,4 @@
-"""The inputs of a scan: its config, the codes of a token set by row, and the same firings by latent.
+"""Define the inputs of a scan: its config, the codes of a token set by row, and the same firings by latent.
 
 In:  a `CodeStore`, whose rows lie in token order (row = seq · n_ctx + pos), and the tokens.
 Out: `ScanRows.feed` passes on each chunk in turn; `ColumnFiles`, filled by such a pass, gives all firings of a few
@@ -27,18 +27,18 @@ from interp.statistics.estimates import count_ids
 from interp.storage.checks import check_at_least
 
 CHUNK_ENTRIES = 1 << 22
-"""Firings read at a time, in whole sequences: about 100 bytes each. A larger number makes a scan no faster."""
+"""Firings read at a time, in whole sequences. Each takes about 100 bytes. A larger number makes a scan no faster."""
 _MOST = {"seed": 2**31 - 1, "n_before": 100}
-"""The largest values of these fields. For the other fields it is 10,000, since their data per latent is held in
-memory."""
+"""The largest values of these fields. For all other fields the largest value is 10,000, since their data per latent is
+held in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScanConfig:
     """The amounts of data that are kept for each latent.
 
-    Measures need only the counts: n_top=0, n_per_interval=0, n_coactivations=0 and n_neighbours=0 leave out the tables
-    of examples, of co-activating and of neighbouring latents, which take most of a scan's time.
+    Measures need only the counts. The tables of examples, of co-activating and of neighbouring latents take most of a
+    scan's time. To leave them out, set n_top=0, n_per_interval=0, n_coactivations=0 and n_neighbours=0.
     """
 
     n_top: int = 20
@@ -46,17 +46,17 @@ class ScanConfig:
     n_per_interval: int = 10
     """Firings sampled from each interval of a latent's range as examples."""
     n_before: int = 3
-    """The number of tokens before the firing token that are counted, besides that token and the one after it."""
+    """Number of tokens before the firing token that are counted, besides the firing token and the one after it."""
     n_tokens: int = 20
-    """Most frequent tokens kept for each latent and offset."""
+    """Number of the most frequent tokens kept for each latent and offset."""
     n_logits: int = 10
-    """Tokens of the largest and of the smallest logit effects kept."""
+    """Number of tokens kept with the largest, and with the smallest, logit effects."""
     n_neighbours: int = 10
-    """Latents of the nearest decoder directions kept."""
+    """Number of latents kept with the nearest decoder directions."""
     n_coactivations: int = 10
-    """Latents that fire together with a latent kept."""
+    """Number of latents kept that fire together with a latent."""
     seed: int = 0
-    """Draws the samples of firings."""
+    """Seed of the samples of firings."""
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -69,7 +69,8 @@ class ScanConfig:
 
 
 class Columns(NamedTuple):
-    """The entries of latent `first` + j are at offsets[j]:offsets[j + 1], rows ascending."""
+    """Firings sorted by latent. The entries of latent `first` + j are at offsets[j]:offsets[j + 1], with ascending
+    rows."""
 
     first: int
     offsets: np.ndarray
@@ -102,7 +103,7 @@ class ScanRows:
 
     @property
     def n_present(self) -> int:
-        """Rows that were encoded; the others were excluded at harvest and are not counted."""
+        """Number of rows that were encoded. The other rows were excluded at harvest and are not counted."""
         return self.codes.n_present
 
     @cached_property
@@ -116,7 +117,7 @@ class ScanRows:
         advance: Callable[[int], None],
         part: tuple[int, int] = (0, 1),
     ) -> None:
-        """Pass every chunk, or the chunks of a part, in order, to each accumulator; accumulators share nothing, so they
+        """Pass every chunk, or the chunks of a part, to each accumulator in order. Accumulators share nothing, so they
         run concurrently."""
         rows_per_chunk = int(CHUNK_ENTRIES / max(self.mean_l0, 1))
         with ThreadPoolExecutor(len(accumulators)) as pool:
@@ -129,13 +130,13 @@ class ScanRows:
 
 
 def fit_half(n_seq: int) -> Bool[Tensor, " seq"]:
-    """Mark the sequences of the fit half: every other block of up to 32 sequences."""
+    """Mark the sequences of the fit half, which are every other block of up to 32 sequences."""
     return (torch.arange(n_seq) // max(1, min(32, n_seq // 8))) % 2 == 0
 
 
 class ColumnFiles:
-    """The firings of every latent, on disk: `add` each chunk, `join` the chunks of other processes, then `read` some
-    latents."""
+    """Keep the firings of every latent on disk: `add` each chunk, `join` the chunks of other processes, then `read`
+    some latents."""
 
     def __init__(self, folder: Path, d_sae: int):
         folder.mkdir(parents=True, exist_ok=True)
@@ -172,7 +173,7 @@ class ColumnFiles:
             rows[part] = _read(folder / "rows", np.int64, starts[0], starts[-1])
             values[part] = _read(folder / "values", np.float32, starts[0], starts[-1])
             latents[part] = np.repeat(np.arange(last - first, dtype=np.uint8), np.diff(starts))
-        if last - first == 1:  # a single latent, with any number of firings: they are in order
+        if last - first == 1:  # the firings of a single latent are in order already
             return Columns(first, offsets, rows, values)
         order = latents.argsort(kind="stable")  # a radix sort, as the keys are bytes
         return Columns(first, offsets, rows[order], values[order])
@@ -183,8 +184,8 @@ def _read(file: Path, dtype: type, start: int, stop: int) -> np.ndarray:
 
 
 def latent_blocks(n_active: np.ndarray, max_latents: int, max_entries: int) -> list[tuple[int, int]]:
-    """Split the latents into blocks (first, last) to read at a time, of up to `max_entries` firings or of one
-    latent."""
+    """Split the latents into blocks (first, last) to read at a time. A block has up to `max_entries` firings, or a
+    single latent."""
     edges = [0]
     n_entries = 0
     for j, n in enumerate(n_active.tolist()):
@@ -197,7 +198,8 @@ def latent_blocks(n_active: np.ndarray, max_latents: int, max_entries: int) -> l
 
 @njit(cache=True, nogil=True)
 def insert_best(score, item, scores, items):
-    """Keep an item among the best, the highest score first; of equal scores the one that came first stays first."""
+    """Insert an item among the best items, which are sorted by descending score. Of items with equal scores, the
+    earlier stays first."""
     slot = len(scores)
     while slot > 0 and score > scores[slot - 1]:
         if slot < len(scores):

@@ -1,15 +1,15 @@
-"""Write the Parquet tables of a feature store from codes in token order, in memory that hardly grows with the text.
+"""Write the Parquet tables of a feature store from codes in token order. Memory hardly grows with the text.
 
 1. The first pass over the codes counts which latents fire together, and sorts the firings by latent on disk.
 2. The latents are read in blocks; all other statistics of a latent follow from its rows and values. Blocks run
 concurrently, and are written in order.
 
-In memory are the text's tokens (4 bytes each, and 2 for their labels) and the firings of the latent that fires most (12
-bytes each); everything else is bounded by CHUNK_ENTRIES and `_PAIRS_MB` (`analyses/bench/memory.py`).
+Memory holds the text's tokens (4 bytes each, and 2 for their labels) and the firings of the latent that fires most (12
+bytes each). Everything else is bounded by CHUNK_ENTRIES and `_PAIRS_MB` (`analyses/bench/memory.py`).
 
-The passes read codes, not activations, so they need neither model nor dictionary. Very many latents need further passes
-for their pairs. The sorted codes take 12 bytes per firing, in a folder that is removed when the tables are complete.
-Tables are written atomically. NaN is written as null.
+The passes read codes, not activations, so they need neither a model nor a dictionary. If there are very many latents,
+their pairs take further passes. The sorted codes take 12 bytes per firing, in a folder that is removed when the tables
+are complete. Tables are written atomically. NaN is written as null.
 """
 
 import shutil
@@ -38,17 +38,20 @@ Advance = Callable[[int, str], None]
 Tables = dict[str, dict[str, Any]]
 
 _PAIRS_MB = 256
-"""Memory for the counts of pairs, 4 bytes per pair of latents; if it does not suffice, more passes are made."""
-_EXACT_D_SAE, _EXACT_L0 = 8192, 64
-"""Up to this many latents, and firings per row on average, co-activation counts all pairs."""
+"""Memory for the counts of pairs, in megabytes; a pair of latents takes 4 bytes. If it does not suffice, more passes
+are made."""
+_EXACT_D_SAE = 8192
+"""Co-activation counts all pairs of latents if a dictionary has at most this many latents …"""
+_EXACT_L0 = 64
+"""… and at most this many of them fire on a row, on average."""
 _STRONGEST = 16
-"""Above either, it counts those among this many strongest latents of a row."""
+"""Above either limit, it counts the pairs among this many strongest latents of a row."""
 _MAX_LATENTS = 256
-"""Latents described at a time: `ColumnFiles.read` numbers them by a byte."""
+"""Largest number of latents described at a time, since `ColumnFiles.read` numbers them by a byte."""
 
 
 def _type(name: str) -> pa.DataType:
-    """Return the Arrow type of a name; in brackets, a list of it."""
+    """Return the Arrow type of a name. A name in brackets is a list of that type."""
     return pa.list_(pa.type_for_alias(name[1:-1])) if name.startswith("[") else pa.type_for_alias(name)
 
 
@@ -181,7 +184,7 @@ def _latent_tables(
 
 
 def _describe(columns: Columns, rows: ScanRows, labels: LabelSets | None, decoder: Decoder) -> Tables:
-    """Make all tables of some latents that depend only on their own firings."""
+    """Make all tables of some latents that depend only on the firings of these latents."""
     latents = slice(columns.first, columns.first + len(columns.offsets) - 1)
     firing = FiringStatistics.of(columns, rows.n_ctx, rows.n_present)
     examples = pick_examples(columns, firing, rows)
@@ -193,13 +196,13 @@ def _describe(columns: Columns, rows: ScanRows, labels: LabelSets | None, decode
         "tokens": token_table(counts, firing, rows.config.n_tokens),
         "offsets": offset_table(counts, firing, rows.unigrams),
     }
-    by_token = {name: column[tables["offsets"]["offset"] == 0] for name, column in tables["offsets"].items()}
+    token_columns = {name: column[tables["offsets"]["offset"] == 0] for name, column in tables["offsets"].items()}
     features = {
         **firing.columns(),
-        "top_token": by_token["top_token"],
-        "top_token_share": by_token["top_share"],
-        "token_entropy": by_token["entropy"],
-        "n_tokens": by_token["n_tokens"],
+        "top_token": token_columns["top_token"],
+        "top_token_share": token_columns["top_share"],
+        "token_entropy": token_columns["entropy"],
+        "n_tokens": token_columns["n_tokens"],
         **{name: column[latents] for name, column in decoder.norms.items()},
         **logit_columns(decoder.logits, latents, counts[1], rows),
     }
@@ -210,17 +213,17 @@ def _describe(columns: Columns, rows: ScanRows, labels: LabelSets | None, decode
 
 
 def _pair_blocks(config: ScanConfig, d_sae: int) -> list[tuple[int, int]]:
-    """Split the latents into blocks (first, last) whose counts with all others fit into the buffer; none if no pairs
-    are asked for."""
+    """Split the latents into blocks (first, last) whose counts with all latents fit into the buffer. There are no
+    blocks if the config wants no pairs."""
     size = max(1, (_PAIRS_MB << 20) // (4 * d_sae))
     return [(first, min(first + size, d_sae)) for first in range(0, d_sae, size)] if config.n_coactivations else []
 
 
 @contextmanager
 def table_writer(folder: Path, name: str) -> Iterator[Callable[[dict[str, Any]], None]]:
-    """Write one table in pieces; it appears as `folder/name.parquet` when the block ends without an error.
+    """Write one table in pieces. It appears as `folder/name.parquet` when the block ends without an error.
 
-    A piece has one column a name of the schema; those that are missing or None are written as nulls.
+    A piece has one column for each name of the schema. A missing column, or None, is written as nulls.
     """
     schema = SCHEMAS[name]
     with (

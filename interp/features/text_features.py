@@ -1,11 +1,11 @@
 """Return the firings on a text: its tokens, their codes, and the latents that fire, the strongest first.
 
     read = features_of(model, "blocks.15.hook_resid_post", sae, "Once upon a time")
-    read.words, read.codes, read.firings().head()
+    read.token_strings, read.codes, read.firings().head()
 
-A text is read after the token that opens a sequence (BOS or, if the tokenizer adds none, the end of text), as in a
-corpus of `models.tokenize`; the same holds wherever a call takes text (`tokens_of`). Nothing fires on special tokens,
-nor on rows above the dictionary's norm limit.
+The token that opens a sequence (BOS or, if the tokenizer adds none, the end of text) is put before the text, as in a
+corpus of `models.tokenize`. Every function that takes text does so (`tokens_of`). No latent fires on special tokens, or
+on rows above the dictionary's norm limit.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.codes.sparse_codes import SparseCodes
 from interp.display.cards import Markup, card, shaded, table
 
-_SHOWN = 12
+_N_LATENTS = 12
 _ENDS = ("bos", "eos")
 
 
@@ -34,8 +34,8 @@ class TextFeatures:
     """A text, and the codes of its tokens."""
 
     tokens: Int[Tensor, " pos"]
-    words: list[str]
-    """The string of each token; its id if the model has no tokenizer."""
+    token_strings: list[str]
+    """The string of each token, or its id if the model has no tokenizer."""
     codes: SparseCodes
     """The codes, one row per token."""
 
@@ -44,11 +44,11 @@ class TextFeatures:
         z = self.codes.scipy().tocoo()
         order = np.lexsort((z.col, z.row, -z.data))
         rows = {"latent": z.col[order], "activation": z.data[order], "position": z.row[order]}
-        return pd.DataFrame(rows).assign(token=[self.words[position] for position in z.row[order]])
+        return pd.DataFrame(rows).assign(token=[self.token_strings[position] for position in z.row[order]])
 
     def latents(self) -> pd.DataFrame:
-        """Return one row per latent that fires, the strongest first: latent, activation (its largest), position and
-        token (of that), n_firings."""
+        """Return one row per latent that fires, the strongest first: latent, its largest activation, the position and
+        token of that firing, n_firings."""
         firings = self.firings()
         counts = firings.groupby("latent").size()
         best = firings.drop_duplicates("latent", ignore_index=True)
@@ -59,12 +59,12 @@ class TextFeatures:
         return f"TextFeatures({len(self.tokens)} tokens, {n_latents} latents fire)"
 
     def _repr_html_(self) -> str:
-        strongest = self.latents().head(_SHOWN)
+        strongest = self.latents().head(_N_LATENTS)
         rows = ((row.latent, f"{row.activation:.3g}", row.token, row.n_firings) for row in strongest.itertuples())
         z = self.codes.scipy()
         deepest = z.max() if z.nnz else 1.0
-        at_token = z.max(1).toarray()[:, 0]
-        text = "".join(shaded(word, at / deepest) for word, at in zip(self.words, at_token, strict=True))
+        strongest_z = z.max(1).toarray()[:, 0]
+        text = "".join(shaded(word, at / deepest) for word, at in zip(self.token_strings, strongest_z, strict=True))
         return card(self, Markup(text), table(("latent", "largest activation", "at", "firings"), rows))
 
 
@@ -85,8 +85,8 @@ def features_of(
     with evaluating(module):
         acts = capture(module, to_model(module, tokens), {hook: hooks.reads})[hook]
         codes = firing_matrix(hooks, dictionary, acts, ~torch.isin(tokens.cpu().long(), special).flatten())
-    words = _words(tokenizer or getattr(module, "tokenizer", None), tokens.flatten().tolist())
-    return TextFeatures(tokens.flatten(), words, SparseCodes.from_scipy(codes))
+    token_strings = _token_strings(tokenizer or getattr(module, "tokenizer", None), tokens.flatten().tolist())
+    return TextFeatures(tokens.flatten(), token_strings, SparseCodes.from_scipy(codes))
 
 
 def tokens_of(model: Model, text: str | Int[Tensor, "*pos"], tokenizer: Any = None) -> Int[Tensor, "*pos"]:
@@ -115,8 +115,8 @@ def encode_with_bos(tokenizer: Any, text: str) -> Int[Tensor, " pos"]:
     return torch.tensor(ids if opening is None else [opening, *ids])
 
 
-def _words(tokenizer: Any, ids: list[int]) -> list[str]:
-    """Return each token's string, as interp's tokenizer shows it or Hugging Face's decodes it."""
+def _token_strings(tokenizer: Any, ids: list[int]) -> list[str]:
+    """Return the string of each token. A tokenizer of interp shows it, and one of Hugging Face decodes it."""
     if hasattr(tokenizer, "display"):
         shown = tokenizer.display()
         return [shown[i] for i in ids]

@@ -1,11 +1,11 @@
-"""Match each latent with the most similar one of a twin dictionary, trained from another seed.
+"""Match each latent with the most similar latent of a twin dictionary, which was trained from another seed.
 
-In: two scans of the same tokens, or two decoders. Out: for latent i the best match j in the twin,
+In: two scans of the same tokens, or two decoders. Out: for latent i, the best match j in the twin by
 
     correlation_i = max_j Pearson(z_i, z'_j)       over the rows that both encoded, 0 where silent
     cosine_i      = max_j Ŵ_i · Ŵ'_j
 
-and for the two dictionaries, with M the best one-to-one matching (Hungarian algorithm),
+For the two dictionaries, with M the best one-to-one matching (Hungarian algorithm), it gives
 
     PW-MCC = mean_{(i, j) ∈ M} |Ŵ_i · Ŵ'_j|                                                (arXiv 2505.20254)
 
@@ -13,13 +13,13 @@ Correlations are computed from exact float64 sums over the rows that both encode
 powers (p, q), over rows on which both fire. (0, 0) counts these rows; (2, 0) sums the squares of latent i where j
 fires.
 
-Source: the best match by either is folklore; PW-MCC, Song et al. 2025, who take |cosine| and a one-to-one matching, so
-that two latents cannot both claim a third.
-Cost: L0 L0' per row and pair of powers; 8 bytes per two latents and pair of powers, with BUFFER_MB in memory and
-further passes over the codes for the rest (of more than some 5800 latents each). The matching, O(n³) at worst and n² in
-memory.
-Limits: a match shows stability, not meaning. A mixed direction that every seed learns from the data is found again, but
-a fine meaning that a narrow dictionary splits differently each time is not.
+Sources: the best match by correlation or cosine is folklore. PW-MCC is by Song et al. 2025. They use |cosine| and a
+one-to-one matching, so that two latents cannot both match a third.
+Cost: L0 L0' operations per row and pair of powers, and 8 bytes per pair of latents and pair of powers. BUFFER_MB of
+these are in memory at a time; dictionaries of more than about 5800 latents take further passes over the codes. The
+matching costs O(n³) at worst, and n² in memory.
+Limits: a match shows stability, not meaning. A mixed direction that every seed learns from the data is found again. A
+fine meaning that a narrow dictionary splits differently each time is not.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -49,7 +49,7 @@ class Matches(NamedTuple):
 
     other: Int64[np.ndarray, " d_sae"]
     correlation: Float64[np.ndarray, " d_sae"]
-    """The Pearson correlation with `other`; NaN for a latent that never fires."""
+    """The Pearson correlation with `other`. NaN for a latent that never fires."""
     fired: Float64[np.ndarray, " d_sae"]
     """Rows on which the latent fires, among those that both dictionaries encoded."""
 
@@ -65,10 +65,10 @@ class CodeMoments(NamedTuple):
 
 
 class JointSums(NamedTuple):
-    """Sums over the rows that two dictionaries encoded, for some latents of the first."""
+    """Sums over the rows that both dictionaries encoded, for some latents of the first."""
 
     latents: Int64[np.ndarray, " unit"]
-    """Our latents to which the rows of the matrices belong."""
+    """The latents of the first dictionary to which the rows of the matrices belong."""
     n_rows: int
     """Rows that both dictionaries encoded."""
     ours: CodeMoments
@@ -78,7 +78,8 @@ class JointSums(NamedTuple):
 
 
 def best_correlations(features: FeatureStore, twin: FeatureStore) -> Float64[np.ndarray, " d_sae"]:
-    """Return the largest correlation of each latent's activation with one of the twin's; NaN for one that never fires.
+    """Return the largest correlation of each latent's activation with that of a latent of the twin. It is NaN for a
+    latent that never fires.
 
     Raises ValueError if the tokens or the decoders' widths differ.
     """
@@ -114,7 +115,7 @@ def check_twin(features: FeatureStore, twin: FeatureStore) -> None:
 def nearest_rows(
     ours: Float[Tensor, "n d"], theirs: Float[Tensor, "m d"]
 ) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
-    """Find, for each row of `ours`, the row of `theirs` of the largest cosine, and that cosine."""
+    """Find, for each row of `ours`, the row of `theirs` with the largest cosine, and that cosine."""
     other = _unit(theirs)
     best = [(block @ other.T).max(1) for block in _unit(ours).split(_BLOCK)]
     return torch.cat([b.indices for b in best]).numpy(), torch.cat([b.values for b in best]).double().numpy()
@@ -124,8 +125,8 @@ def nearest_rows(
 def matched_rows(
     ours: Float[Tensor, "n d"], theirs: Float[Tensor, "m d"]
 ) -> tuple[Int64[np.ndarray, " pair"], Int64[np.ndarray, " pair"], Float64[np.ndarray, " pair"]]:
-    """Find the one-to-one matching with the largest sum of |cosine|. Returns row of ours, row of theirs, and their
-    cosine; if widths differ, all rows of the narrower are matched."""
+    """Find the one-to-one matching with the largest sum of |cosine|. Returns the row of ours, the row of theirs, and
+    their cosine. If the numbers of rows differ, all rows of the smaller decoder are matched."""
     import scipy.optimize
 
     if len(ours) > len(theirs):
@@ -139,8 +140,8 @@ def matched_rows(
 def joint_sums(
     ours: CodeSource, theirs: CodeSource, powers: Sequence[tuple[int, int]], progress: Progress = no_progress
 ) -> Iterator[JointSums]:
-    """Yield the sums of our latents block by block, each from one pass over both codes; progress counts the rows of all
-    passes.
+    """Yield the sums of our latents block by block, each block from one pass over both codes. Progress counts the rows
+    of all passes.
 
     Raises ValueError for codes of different numbers of rows.
     """
@@ -194,7 +195,7 @@ def _sums_of(
 
 
 def _activations(codes: SparseCodes, encoded: Bool[np.ndarray, " row"]) -> scipy.sparse.csr_matrix:
-    """Return the codes on the rows that both encoded."""
+    """Return the codes on the rows that both dictionaries encoded."""
     z = codes.scipy()
     z.data = np.maximum(z.data, 0) * np.repeat(encoded, np.diff(z.indptr))
     z.eliminate_zeros()

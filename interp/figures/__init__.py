@@ -1,9 +1,11 @@
-"""Results → figures: `figures.<noun>(table, …)` gives a plotly Figure with titles and units; `figures.save` writes one.
+"""Draw results as figures: `figures.<noun>(table, …)` returns a plotly Figure with titles and units, and `figures.save`
+writes it.
 
-In: the tables of the other packages. Drawing a figure computes, shows and saves nothing.
+In: the tables of the other packages. A function that draws a figure computes no statistics, and neither shows nor saves
+it.
 
-A figure is a function under `@figure`, in a module here or in your own script. The names of its parameters state which
-results it draws (`features`, `ranking`, `concepts`, …), and `analyses/make_figures.py` passes those of a run by these
+A figure is a function under `@figure`, in a module here or in your own script. The names of its parameters say which
+results it draws (`features`, `ranking`, `concepts`, …). `analyses/make_figures.py` passes the results of a run by these
 names. The modules are imported when the first figure is requested, so importing the package is quick.
 """
 

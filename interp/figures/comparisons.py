@@ -1,4 +1,4 @@
-"""Figures that compare dictionaries: the correlation of each latent with the best one of another dictionary, and
+"""Draw comparisons of dictionaries: the correlation of each latent with the best latent of another dictionary, and
 splitting.
 
 In: tables of `interp.compare`. Out: plotly Figures.
@@ -31,15 +31,16 @@ if TYPE_CHECKING:
 _ROW = 17
 """Pixels per node of the tallest column."""
 _RULE = 48
-"""Letters of a rule that are shown next to a row."""
+"""Number of letters of a rule that are shown next to a row."""
 
 
 @figure
 def universality(tables: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figure:
-    """Draw the share of latents whose best match in another dictionary is correlated above each r; dots are the
-    medians.
+    """Draw, for each r, the share of latents whose correlation with their best match in another dictionary is above r.
+    Dots are the medians.
 
-    tables: correlation and null, as `compare.universality` returns them; by name, if there are several.
+    tables: a table with the columns correlation and null, as `compare.universality` returns it, or a mapping (name →
+    table).
     """
     fig = _shares_above(tables, "correlation", "null", "shifted text")
     styled(fig, "Does the other have such a latent?", height=380)
@@ -49,10 +50,10 @@ def universality(tables: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figure
 
 @figure
 def matched_cosines(tables: pd.DataFrame | Mapping[str, pd.DataFrame], *, threshold: float = 0.7) -> go.Figure:
-    """Draw the share of latents whose match in another dictionary has a decoder cosine above each value, next to what
-    random directions reach.
+    """Draw, for each value, the share of latents whose match in another dictionary has a decoder cosine above it, next
+    to the same share for random directions.
 
-    tables: cosine and chance, as `compare.stability` returns them; by name, if there are several.
+    tables: a table with the columns cosine and chance, as `compare.stability` returns it, or a mapping (name → table).
     """
     fig = _shares_above(tables, "cosine", "chance", "random directions")
     fig.add_vline(threshold, line={"color": INK, "width": 1, "dash": "dash"})
@@ -64,13 +65,14 @@ def matched_cosines(tables: pd.DataFrame | Mapping[str, pd.DataFrame], *, thresh
 def _shares_above(
     tables: pd.DataFrame | Mapping[str, pd.DataFrame], column: str, null: str, null_name: str
 ) -> go.Figure:
-    """Draw a line per table, the share of its values above each value, with a dot at the median; the null is dotted."""
+    """Draw a line per table: the share of its values above each value, with a dot at the median. The line of the null
+    is dotted."""
     fig = go.Figure()
     named = list(coloured(tables, column, null, alone="matches"))
     for i, (name, table, colour) in enumerate(named):
         dotted = {"color": GREY if len(named) == 1 else colour, "width": 1.5, "dash": "dot"}
-        of_null = {"name": f"{null_name} (dotted)", "showlegend": i == len(named) - 1}
-        sides = ((column, {"color": colour, "width": 2}, {"name": name}), (null, dotted, of_null))
+        null_key = {"name": f"{null_name} (dotted)", "showlegend": i == len(named) - 1}
+        sides = ((column, {"color": colour, "width": 2}, {"name": name}), (null, dotted, null_key))
         for shown, line, key in sides:
             ordered = np.sort(table[shown].dropna().to_numpy(float))
             share = 1 - np.arange(len(ordered)) / max(len(ordered), 1)
@@ -86,8 +88,8 @@ def corpus_differences(differences: pd.DataFrame, *, names: tuple[str, str] = ("
     """Draw the largest differences between two corpora: the share of A's documents in which a latent fires minus that
     of B's, in percentage points, with its 95 % interval.
 
-    differences: latent, differs, difference, low, high and rule, as `compare.corpora` makes them; latents that do not
-    differ are left out, and of the others the `most` with the largest differences are drawn.
+    differences: a table with the columns latent, differs, difference, low, high and rule, as `compare.corpora` makes
+    it. Of the latents that differ, the `most` with the largest differences are drawn.
     """
     need(differences, "latent", "differs", "difference", "low", "high", "rule")
     differing = differences[differences["differs"]]
@@ -126,12 +128,14 @@ def splitting(
     most: int = 8,
     rows: int = 40,
 ) -> go.Figure:
-    """Draw a column of bars per dictionary, narrow on the left; the width of a band is the number of rows on which both
-    of its ends fire. Each column shows its `rows` thickest bars, and the others of a feature as one bar, "n more".
+    """Draw a column of bars per dictionary, with the narrowest dictionary on the left. The width of a band is the
+    number of rows on which both of its ends fire. Each column shows its `rows` thickest bars, and the other latents of
+    a feature as one bar, "n more".
 
-    levels: latent, other, both, is_best, from each dictionary to the next wider one.
-    names: names of the latents of each dictionary, left to right; by default their numbers.
-    roots: the narrow latents that are shown; by default the `most` that split into the most.
+    levels: for each dictionary and the next wider one, a table with the columns latent, other, both, is_best.
+    names: names of the latents of each dictionary, from left to right. By default these are their numbers.
+    roots: the latents of the narrowest dictionary that are shown. By default these are the `most` latents that split
+    into most parts.
     """
     for table in levels:
         need(table, "latent", "other", "both", "is_best")
@@ -144,8 +148,8 @@ def splitting(
     colours = {(0, root): SEQUENCE[i % len(SEQUENCE)] for i, root in enumerate(columns[0])}
     for level, latent, other, _ in bands:
         colours[level + 1, other] = colours[level, latent]
-    known = [*names, *[{}] * len(columns)]
-    labels = [merged.get(key) or label(known[key[0]].get(key[1], f"#{key[1]}")) for key in number]
+    names_of_columns = [*names, *[{}] * len(columns)]
+    labels = [merged.get(key) or label(names_of_columns[key[0]].get(key[1], f"#{key[1]}")) for key in number]
     shades = [GREY if key in merged else colours[key] for key in number]
     node = {"label": labels, "color": shades, "align": "left", "pad": _ROW - 4, "thickness": 8, "line_width": 0}
     hues = [[int(colours[level, latent][at : at + 2], 16) for at in (1, 3, 5)] for level, latent, _, _ in bands]
@@ -175,12 +179,12 @@ def _flow(
         thick = edges.head(most)[["latent", "other", "both"]].to_numpy(int).tolist()
         thin = edges.iloc[most:]
         for latent in thin["latent"].unique().tolist():
-            of_latent = thin[thin["latent"] == latent]
-            other = int(of_latent["other"].iloc[0])
-            if len(of_latent) > 1:
+            edges_of_latent = thin[thin["latent"] == latent]
+            other = int(edges_of_latent["other"].iloc[0])
+            if len(edges_of_latent) > 1:
                 other = -1 - latent
-                merged[level + 1, other] = f"{len(of_latent)} more"
-            thick.append([latent, other, int(of_latent["both"].sum())])
+                merged[level + 1, other] = f"{len(edges_of_latent)} more"
+            thick.append([latent, other, int(edges_of_latent["both"].sum())])
         rows = sorted(thick, key=lambda row: order[row[0]])
         bands += [(level, latent, other, both) for latent, other, both in rows]
         columns.append([other for _, other, _ in rows])

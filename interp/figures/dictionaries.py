@@ -1,7 +1,7 @@
-"""Figures of whole dictionaries: their quality, the similarity of their latents, and the concepts that they detect.
+"""Draw whole dictionaries: their quality, the similarity of their latents, and the concepts that they detect.
 
-In: a quality table with one row per dictionary (`interp.quality_table`); coordinates, cosines or pairs of latents; the
-concept table of a run, a row per label (`compare.concepts.concept_table`). Out: a plotly Figure, or LaTeX.
+In: a quality table with one row per dictionary (`interp.quality_table`); coordinates, cosines or pairs of latents; or
+the concept table of a run, with one row per label (`compare.concepts.concept_table`). Out: a plotly Figure, or LaTeX.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from interp.figures.theme import (
     dots,
     escaped,
     need,
+    plain_name,
     styled,
     verdict_name,
-    words,
 )
 
 if TYPE_CHECKING:
@@ -51,9 +51,9 @@ _LATEX |= {ord("\\"): r"\textbackslash{}", ord("~"): r"\textasciitilde{}", ord("
 
 @figure
 def quality(quality_table: pd.DataFrame) -> go.Figure:
-    """Draw the quality of each dictionary: variance explained (1 − FVU) and CE loss recovered, as dots, a row per
-    dictionary with its L0. 0 is the mean activation for the first; for the second, zero ablation or unigrams, whichever
-    is better."""
+    """Draw the quality of each dictionary, a row per dictionary with its L0. One dot is the variance explained (1 −
+    FVU), which is 0 for the mean activation. Another is the CE loss recovered, which is 0 for zero ablation or
+    unigrams, whichever is better."""
     need(quality_table, "dictionary", "fvu", "ce_recovered", "l0")
     names = [
         f"{escaped(name)} (L0 {l0:.0f})"
@@ -83,7 +83,7 @@ def quality(quality_table: pd.DataFrame) -> go.Figure:
 
 
 def quality_latex(table: pd.DataFrame) -> str:
-    """Write the quality table as a LaTeX `tabular` with the rules of the package booktabs; NaN is a dash."""
+    """Write the quality table as a LaTeX `tabular` with the rules of the package booktabs. NaN becomes a dash."""
     need(table, "dictionary", "l0", "fvu")
     columns = {name: heading_and_format for name, heading_and_format in LATEX_COLUMNS.items() if name in table}
     head = " & ".join(["dictionary", *(heading for heading, _ in columns.values())])
@@ -102,9 +102,9 @@ def quality_latex(table: pd.DataFrame) -> str:
 def decoder_map(points: pd.DataFrame, *, colour: str = "verdict", way: str = "UMAP") -> go.Figure:
     """Draw the decoder's rows in the plane, coloured by verdict or by a column of numbers (a fraction, or one whose
     decimal logarithm is drawn: `density`).
-    points: x, y and the column; points with an entry in an optional column `name` are named. Distances have no unit, so
-    the axes have no numbers. The colour scale ends at the 2nd and 98th percentiles, so that a few outliers do not
-    compress it."""
+    points: a table with x, y and the column. A point that has an entry in an optional column `name` is named. Distances
+    have no unit, so the axes have no numbers. The colour scale ends at the 2nd and 98th percentiles, so that a few
+    outliers do not compress it."""
     need(points, "x", "y", colour)
     fig = go.Figure()
     if colour == "verdict":
@@ -115,7 +115,7 @@ def decoder_map(points: pd.DataFrame, *, colour: str = "verdict", way: str = "UM
         fig.update_layout(legend_itemsizing="constant")
     else:
         values = points[colour].to_numpy(float)
-        title = words(colour)
+        title = plain_name(colour)
         if colour == "density":
             values = np.log10(np.where(values > 0, values, np.nan))
             title = "log₁₀ density"
@@ -131,7 +131,11 @@ def decoder_map(points: pd.DataFrame, *, colour: str = "verdict", way: str = "UM
     if "name" in points:
         named = points[points["name"] != ""]
         ring = {"color": "rgba(255,255,255,0)", "size": 5, "line": {"color": INK, "width": 1}}
-        names: dict[str, Any] = {"mode": "markers+text", "text": list(map(words, named["name"])), "textfont_size": 11}
+        names: dict[str, Any] = {
+            "mode": "markers+text",
+            "text": list(map(plain_name, named["name"])),
+            "textfont_size": 11,
+        }
         fig.add_scatter(x=named["x"], y=named["y"], marker=ring, hoverinfo="skip", showlegend=False, **names)
     return with_placed_names(fig)
 
@@ -147,7 +151,8 @@ def _with_margin(values: pd.Series) -> list[float]:
 def cosine_histogram(
     cosines: Mapping[str, Sequence[float] | np.ndarray], *, null: str | None = None, title: str = "Nearest latents"
 ) -> go.Figure:
-    """Draw the distribution of cosines, a line per name. null: the name of the null's cosines, drawn as a grey area."""
+    """Draw the distribution of cosines, with a line per name.
+    null: the name of the null's cosines, which are drawn as a grey area."""
     fig = go.Figure()
     finite = {name: np.asarray(values, float) for name, values in cosines.items()}
     finite = {name: values[np.isfinite(values)] for name, values in finite.items()}
@@ -171,16 +176,16 @@ def cosine_histogram(
 def coactivation_heatmap(
     coactivations: pd.DataFrame, *, n: int = 24, names: Mapping[int, str] | None = None
 ) -> go.Figure:
-    """Draw which latents fire together: `n` around the closest pair, those that fire together side by side.
-    coactivations: a FeatureStore's table of that name; a pair that neither latent has among its closest is white, and a
-    latent with itself grey."""
+    """Draw which latents fire together, for `n` latents around the closest pair. Latents that fire together are
+    neighbours. coactivations: the FeatureStore's table of that name. A pair is white if neither latent has the other
+    among its closest. A latent with itself is grey."""
     need(coactivations, "latent", "other", "jaccard")
     pairs = coactivations[["latent", "other", "jaccard"]].itertuples(index=False)
-    known = {(int(a), int(b)): float(jaccard) for a, b, jaccard in pairs}
-    known |= {(b, a): value for (a, b), value in known.items()}
-    order = _chained_order(known, n)
+    jaccard_of_pair = {(int(a), int(b)): float(jaccard) for a, b, jaccard in pairs}
+    jaccard_of_pair |= {(b, a): value for (a, b), value in jaccard_of_pair.items()}
+    order = _chained_order(jaccard_of_pair, n)
     cells = list(range(len(order)))
-    grid = [[known.get((row, column), np.nan) for column in order] for row in order]
+    grid = [[jaccard_of_pair.get((row, column), np.nan) for column in order] for row in order]
     bar = colour_bar("Jaccard index")
     fig = go.Figure(go.Heatmap(z=grid, x=cells, y=cells, colorscale=SCALE, zmin=0, colorbar=bar, hoverongaps=False))
     itself = np.where(np.eye(len(order)) > 0, 1.0, np.nan)
@@ -198,22 +203,22 @@ def coactivation_heatmap(
     return fig.update_yaxes(**lines, autorange="reversed", scaleanchor="x")
 
 
-def _chained_order(known: Mapping[tuple[int, int], float], n: int) -> list[int]:
-    """Order latents so that close ones are neighbours: the closest pair comes first, then repeatedly the latent that is
-    closest, in sum, to the placed ones, after its own closest one. If none is close to them, the next closest pair
-    follows."""
+def _chained_order(jaccard_of_pair: Mapping[tuple[int, int], float], n: int) -> list[int]:
+    """Order latents so that close latents are neighbours. The closest pair comes first. Then the latent with the
+    largest sum of closeness to the placed latents is placed after its closest one, again and again. If no latent is
+    close to a placed one, the next closest pair follows."""
     order: list[int] = []
-    pairs = sorted(known, key=lambda pair: (-known[pair], pair))
+    pairs = sorted(jaccard_of_pair, key=lambda pair: (-jaccard_of_pair[pair], pair))
     while len(order) < n:
         sums: dict[int, float] = {}
-        for (inside, outside), value in known.items():
+        for (inside, outside), value in jaccard_of_pair.items():
             if inside in order and outside not in order:
                 sums[outside] = sums.get(outside, 0.0) + value
         fresh = next((a for a, b in pairs if a not in order and b not in order), None)
         latent = min(sums, key=lambda other: (-sums[other], other)) if sums else fresh
         if latent is None:
             break
-        nearest = max(range(len(order)), key=lambda at: known.get((order[at], latent), 0.0), default=-1)
+        nearest = max(range(len(order)), key=lambda at: jaccard_of_pair.get((order[at], latent), 0.0), default=-1)
         order.insert(nearest + 1, latent)
     return order
 
@@ -221,7 +226,7 @@ def _chained_order(known: Mapping[tuple[int, int], float], n: int) -> list[int]:
 @figure
 def concept_scatter(concepts: pd.DataFrame) -> go.Figure:
     """Draw, for each labelled concept, the held-out F1 of the best feature against that of the best neuron. Concepts
-    are named if there is room; hovering names the others, and `concept_dots` names all."""
+    are named if there is room. Hovering names the others, and `concept_dots` names all."""
     need(concepts, "label", "f1_feature", "f1_neuron")
     rival = _rival(concepts)
     fig = go.Figure()
@@ -235,12 +240,12 @@ def concept_scatter(concepts: pd.DataFrame) -> go.Figure:
 
 @figure
 def concept_dots(concepts: pd.DataFrame) -> go.Figure:
-    """Draw, for each labelled concept, on a row of its own with its name, the held-out F1 of the best feature and of
-    the best neuron; the best detected is on top."""
+    """Draw the held-out F1 of the best feature and of the best neuron for each labelled concept. Each concept has a row
+    with its name, and the concept that is detected best is on top."""
     need(concepts, "label", "f1_feature", "f1_neuron")
     rows = concepts.sort_values("f1_feature", ascending=False, kind="stable")
     y = np.arange(len(rows))
-    names = list(map(words, rows["label"]))
+    names = list(map(plain_name, rows["label"]))
     rival = _rival(concepts)
     fig = go.Figure()
     ends = rows[["f1_neuron", "f1_feature"]].to_numpy(float)
@@ -255,15 +260,15 @@ def concept_dots(concepts: pd.DataFrame) -> go.Figure:
 
 
 def _rival(concepts: pd.DataFrame) -> str:
-    """Return the word for the units that the features are compared with: the table's `rival`, by default a neuron."""
+    """Return the word for the units with which the features are compared: the table's `rival`, by default "neuron"."""
     return concepts["rival"].iloc[0] if "rival" in concepts and len(concepts) else "neuron"
 
 
 @figure
 def concept_frequency(concepts: pd.DataFrame, *, n_tokens: int) -> go.Figure:
-    """Draw how well the best feature detects a concept against how frequent the concept is: a dictionary with only
-    frequent concepts rises from left to right.
-    n_tokens: number of tokens of the scan, whose labels `n_label` counts."""
+    """Draw how well the best feature detects each concept, against how frequent the concept is. For a dictionary with
+    only frequent concepts, the points rise from left to right.
+    n_tokens: the number of tokens of the scan, in which `n_label` counts the labelled ones."""
     need(concepts, "label", "f1_feature", "n_label")
     fig = go.Figure()
     share = concepts["n_label"].to_numpy(float) / max(n_tokens, 1)
@@ -277,10 +282,10 @@ def concept_frequency(concepts: pd.DataFrame, *, n_tokens: int) -> go.Figure:
 
 
 def _named_points(fig: go.Figure, concepts: pd.DataFrame, x: pd.Series | np.ndarray, hover: str) -> None:
-    """Draw a dot a concept at the F1 of its best feature, with its name, whose spaces are spaces, not a token's
-    marks."""
+    """Draw a dot per concept at the F1 of its best feature, with its name. Spaces in names stay spaces, and are not
+    marked as in tokens."""
     look = {"mode": "markers+text", "textfont_size": 11, "marker": {"color": BLUE, "size": 7}, "showlegend": False}
     shown = f"%{{hovertext}}<br>{hover}<extra></extra>"
     fig.add_scatter(
-        x=x, y=concepts["f1_feature"], text=list(map(words, concepts["label"])), hovertemplate=shown, **look
+        x=x, y=concepts["f1_feature"], text=list(map(plain_name, concepts["label"])), hovertemplate=shown, **look
     )

@@ -1,4 +1,4 @@
-"""The figure of the benefit and the cost of holding a latent.
+"""Draw the benefit and the cost of holding a latent.
 
 In: a table of `interp.effects.dose_response`. Out: a plotly Figure.
 """
@@ -31,8 +31,8 @@ def steering(doses: pd.DataFrame | Mapping[str, pd.DataFrame], *, latent: int | 
     """Draw the benefit and the cost of holding a latent at multiples of its maximum: the probability of its concept if
     one was given, how often it then fires in the model's text, and the loss and KL divergence on the scan's text.
 
-    doses: a table of `effects.dose_response`, whose first row (multiple NaN) is the unchanged model, a dotted line; by
-    name, if there are several latents."""
+    doses: a table of `effects.dose_response`, or a mapping (name → table) for several latents. Its first row (with the
+    multiple NaN) is the unchanged model, which is drawn as a dotted line."""
     named = list(coloured(doses, "multiple", "fires", "loss", "kl"))
     has_concept = all("concept" in table and table["concept"].notna().any() for _, table, _ in named)
     panels = {name: title for name, title in _DOSED.items() if name != "concept" or has_concept}

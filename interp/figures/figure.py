@@ -1,4 +1,4 @@
-"""The registry of figures by name."""
+"""Register figures by name."""
 
 from collections.abc import Callable
 from typing import TypeVar
@@ -10,11 +10,11 @@ from interp.runtime.registry import register
 Draw = TypeVar("Draw", bound=Callable[..., go.Figure])
 
 FIGURES: dict[str, Callable[..., go.Figure]] = {}
-"""The functions that draw one, by name; `figures.all_figures` reads the modules that register them first."""
+"""The functions that draw figures, by name. `figures.all_figures` first imports the modules that register them."""
 
 
 def figure(function: Draw) -> Draw:
-    """Register the function below as the figure of its name. Raises ValueError if another has the name."""
+    """Register the function below as the figure of its name. Raises ValueError if another figure has this name."""
     draw: Callable[..., go.Figure] = function
     register(FIGURES, function.__name__, draw, "the figure", lambda draw: draw)
     return function

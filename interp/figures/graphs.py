@@ -1,4 +1,4 @@
-"""Figures of circuits: the attribution graph of a prompt."""
+"""Draw circuits: the attribution graph of a prompt."""
 
 from __future__ import annotations
 

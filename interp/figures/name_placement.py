@@ -1,7 +1,8 @@
-"""Place the names of points beside them, so that none lies on another.
+"""Place the names of points next to them, so that no name covers another.
 
-In: a figure with names at points, and the ranges of its axes. Out: the same, each name on the first side of its point
-that is free; where none is, further off, at the end of a thin line; where there is no room either, left out.
+In: a figure with names at points, and the ranges of its axes. Out: the same figure, with each name on the first free
+side of its point. If no side is free, the name is put further away, at the end of a thin line. If there is no room for
+that, it is left out.
 """
 
 from __future__ import annotations
@@ -15,31 +16,32 @@ import plotly.graph_objects as go
 from interp.figures.theme import GREY
 
 Pixels = tuple[float, float]
-"""To the right and up, or width and height."""
+"""Two lengths in pixels: to the right and up, or width and height."""
 Box = tuple[float, float, float, float]
-"""left, right, bottom, top, in pixels of the plot."""
+"""The sides of a box, left, right, bottom and top, in pixels of the plot."""
 GAP = 5.0
 """Pixels between a point's middle and its name."""
-CHARACTER, LINE = 0.56, 1.15
-"""Width of a letter and height of a line of Helvetica, in font sizes."""
+CHARACTER = 0.56
+"""Width of a letter of Helvetica, in font sizes."""
+LINE = 1.15
+"""Height of a line of Helvetica, in font sizes."""
 TOLERATED = 2.0
-"""Square pixels of another name, or of a point, that one may touch."""
+"""Square pixels of another name, or of a point, that a name may cover."""
 SIDES = ("middle right", "middle left", "top center", "bottom center")
 LEADER = "leader"
 """The name of annotations that name a point from further away, with a line to it."""
 REACHES = (16.0, 26.0, 38.0, 54.0, 74.0)
-"""Pixels from a point to the middle of the nearer end of a name that a line leads to."""
+"""Pixels from a point to the near end of a name to which a line leads."""
 DIRECTIONS = 16
-"""Ways from a point, evenly around it, that are tried at each reach."""
+"""Number of directions from a point, evenly spread, that are tried at each distance."""
 _AXES = 70.0, 90.0
-"""Pixels that axes with their titles take there from width and height."""
+"""Pixels of width and of height that the axes take with their titles."""
 
 
 def with_placed_names(fig: go.Figure) -> go.Figure:
-    """Set the name of every point of a trace of mode `markers+text` beside it; those of points that lie higher are
-    placed first. A name for which there is no room beside its point stands further off, at the end of a thin line, and
-    where there is none there either it is taken away. All names stay in `hovertext`. Where an axis has no range yet,
-    names stay as they are."""
+    """Place the name of every point of a trace with the mode `markers+text`. Names of higher points are placed first. A
+    name without room next to its point is put further away, at the end of a thin line. If there is no room for that, it
+    is removed. All names stay in `hovertext`. If an axis has no range yet, names stay as they are."""
     if fig.layout.xaxis.range is None or fig.layout.yaxis.range is None:
         return fig
     fig.layout.annotations = [note for note in fig.layout.annotations if note.name != LEADER]
@@ -72,7 +74,7 @@ def with_placed_names(fig: go.Figure) -> go.Figure:
 
 
 def _in_axis(value: float, axis: go.layout.XAxis | go.layout.YAxis) -> float:
-    """Return a value as annotations give it: on a logarithmic axis its logarithm."""
+    """Return a value as annotations need it, which is its logarithm on a logarithmic axis."""
     return float(np.log10(value)) if axis.type == "log" else float(value)
 
 
@@ -86,8 +88,8 @@ def _along(values: object, axis: go.layout.XAxis | go.layout.YAxis, length: floa
 def place_names(
     x: np.ndarray, y: np.ndarray, names: list[str], size: float, room: Pixels, sides: Sequence[str] = SIDES
 ) -> tuple[list[str], dict[int, Pixels]]:
-    """Find the first free side for each name, "" where none is, and for those the way from the point to the name, where
-    there is room for it further off. x, y and room (width, height) in pixels."""
+    """Find the first free side for each name, or "" if none is free. Then find the way from the point to a name further
+    away, if there is room. x, y and room (width, height) are in pixels."""
     at = [(float(right), float(up)) for right, up in zip(x, y, strict=True)]
     extents = [(CHARACTER * size * count_letters(name), LINE * size) for name in names]
     points: list[Box] = [(right - GAP, right + GAP, up - GAP, up + GAP) for right, up in at]
@@ -114,7 +116,7 @@ def place_names(
 
 
 def _ways() -> list[Pixels]:
-    """Return the ways from a point (right, up) to the nearer end of its name, the shortest first."""
+    """Return the ways (right, up) from a point to the near end of its name, the shortest first."""
     angles = (np.arange(DIRECTIONS) + 0.5) * 2 * np.pi / DIRECTIONS
     return [(reach * float(np.cos(angle)), reach * float(np.sin(angle))) for reach in REACHES for angle in angles]
 
@@ -127,19 +129,19 @@ def _line(point: Pixels, way: Pixels) -> list[Box]:
 
 
 def _box_at(point: Pixels, way: Pixels, extent: Pixels) -> Box:
-    """Return where a name of this width and height lies whose nearer end is this way from its point."""
+    """Return the box of a name of this width and height, if its near end is this way from its point."""
     end, middle = point[0] + way[0], point[1] + way[1]
     left = end if way[0] > 0 else end - extent[0]
     return left, left + extent[0], middle - extent[1] / 2, middle + extent[1] / 2
 
 
 def count_letters(name: str) -> int:
-    """Count the letters that are seen: an entity such as &lt; is one, and the marks of direction are none."""
+    """Count the visible letters. An entity such as &lt; is one letter, and marks of writing direction are none."""
     return len(html.unescape(name).strip("\u2068\u2069"))
 
 
 def _boxes(point: Pixels, extent: Pixels) -> dict[str, Box]:
-    """Return where a name of this width and height lies on each side of its point."""
+    """Return the boxes of a name of this width and height on each side of its point."""
     x, y = point
     width, height = extent
     lefts = x + GAP, x - GAP - width, x - width / 2, x - width / 2
@@ -149,7 +151,7 @@ def _boxes(point: Pixels, extent: Pixels) -> dict[str, Box]:
 
 
 def _is_free(box: Box, others: list[Box], room: Pixels) -> bool:
-    """Return whether the box lies within the plot and hides next to nothing."""
+    """Return whether the box lies within the plot and covers almost nothing."""
     left, right, bottom, top = box
     if left < 0 or right > room[0] or bottom < 0 or top > room[1]:
         return False

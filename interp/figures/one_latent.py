@@ -1,4 +1,4 @@
-"""Figures of one latent: its activations, its effects on the logits, and the text it fires on.
+"""Draw one latent: its activations, its effects on the logits, and the text on which it fires.
 
 In: its rows of a FeatureStore's tables (`histograms`, `intervals`, `features`, `examples`). Out: a plotly Figure.
 """
@@ -16,20 +16,24 @@ import plotly.graph_objects as go
 from interp.features.bins import merged_bins
 from interp.figures.figure import figure
 from interp.figures.print_layout import MIN_FONT, in_pixels
-from interp.figures.theme import BARE, BLUE, CJK, GREY, VERMILLION, escaped, label, need, styled, visible
+from interp.figures.theme import BARE, BLUE, CJK, GREY, VERMILLION, escaped, label, need, styled, visible_token
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SHADE, OUTLINE = "230,159,0", "#8a5a00"
-"""Colours of the tokens that a latent fires on, and of the line under the one that an example is about."""
+SHADE = "230,159,0"
+"""Red, green and blue of the background of the tokens on which a latent fires."""
+OUTLINE = "#8a5a00"
+"""Colour of the line under the token that an example is about."""
 FONT = f"DejaVu Sans Mono, Liberation Mono, Menlo, Consolas, {CJK}, monospace"
 CELL = 0.602 * MIN_FONT
 """Width of a letter of these fonts in pixels."""
-LINE, GAP = 1.5, 0.5
-"""Height of a line in letters' heights, and room between examples in lines."""
+LINE = 1.5
+"""Height of a line, in heights of a letter."""
+GAP = 0.5
+"""Space between examples, in lines."""
 EDGE = 6.0
-"""Pixels left free on both sides."""
+"""Pixels that are free on both sides."""
 
 
 @figure
@@ -59,7 +63,9 @@ def activation_histogram(
         fig.add_scatter(x=x, y=y, name="start of the examples' intervals", showlegend=True, **look)
         fig.update_traces(showlegend=False, selector={"type": "bar"})
     styled(fig, _titled("Activations", latent), x="activation (log scale)", y="firings (tokens)", height=300)
-    ticks = "D1" if edges[-1] < 4 * edges[0] else "D2"  # each digit, or 1, 2 and 5: two ticks at least
+    ticks = (
+        "D1" if edges[-1] < 4 * edges[0] else "D2"
+    )  # at each digit, or at 1, 2 and 5, so that there are at least two ticks
     return fig.update_xaxes(type="log", range=np.log10(edges[[0, -1]]).tolist(), dtick=ticks, tickformat=".3~g")
 
 
@@ -76,7 +82,7 @@ def logit_bars(feature: Mapping[str, Any] | pd.Series, vocab: Sequence[str], *, 
         tokens, values = list(feature[f"{side}_logit_tokens"])[:n], list(feature[f"{side}_logits"])[:n]
         y = list(range(len(rows), len(rows) + len(tokens)))
         fig.add_bar(x=values, y=y, orientation="h", marker_color=colour, name=name)
-        # Long runs of white space, which would push the bars aside, are one with their number.
+        # A long run of white space, which would push the bars aside, is shortened to one with its number.
         rows += [label(re.sub(r"(\s)\1{4,}", lambda run: f"{run[1]}×{len(run[0])}", vocab[token])) for token in tokens]
     title = _titled("Logit effects", int(feature["latent"]) if "latent" in feature else None)
     styled(fig, title, x="direct effect (logits per unit of activation)", y="token", height=120 + 18 * len(rows))
@@ -93,12 +99,12 @@ def example_text(
     n: int = 8,
     latent: int | None = None,
 ) -> go.Figure:
-    """Draw, for the appendix of a paper, the first `n` examples, each token shaded by its share of the largest
-    activation shown, the firing one underlined; lines break between tokens.
+    """Draw the first `n` examples, for the appendix of a paper. Each token is shaded by its share of the largest
+    activation shown, and the firing token is underlined. Lines break between tokens.
     width: as in `figures.save`, for which lines are broken. Letters stay letters in SVG and PDF.
 
-    examples: tokens, values, row, start.
-    Raises ValueError if there is none.
+    examples: a table with the columns tokens, values, row, start.
+    Raises ValueError if there is no example.
     """
     need(examples, "tokens", "values", "row", "start")
     if not len(examples):
@@ -113,7 +119,7 @@ def example_text(
     for tokens, values, row, start in shown[["tokens", "values", "row", "start"]].itertuples(index=False):
         x = 0
         for position, (token, value) in enumerate(zip(tokens, values, strict=True)):
-            word = visible(vocab[token].replace(" ", "\u00a0"))
+            word = visible_token(vocab[token].replace(" ", "\u00a0"))
             cells = _cells(word)
             if x and x + cells > n_cells:
                 x = 0
@@ -131,17 +137,17 @@ def example_text(
 
 
 def _shaded_token(fig: go.Figure, left: int, right: int, top: float, share: float, *, fires: bool) -> None:
-    """Shade a token by its share of the largest activation; underline the one that fires."""
+    """Shade a token by its share of the largest activation, and underline the firing token."""
     if share > 0:
         shade = {"fillcolor": f"rgba({SHADE},{0.12 + 0.75 * share:.2f})", "layer": "below", "line_width": 0}
         fig.add_shape(type="rect", x0=left, x1=right, y0=top + 0.06, y1=top + 0.94, **shade)
     if fires:
-        under = {"y0": top + 0.94, "y1": top + 0.94, "line": {"color": OUTLINE, "width": 1.5}}
-        fig.add_shape(type="line", x0=left, x1=right, **under)
+        underline = {"y0": top + 0.94, "y1": top + 0.94, "line": {"color": OUTLINE, "width": 1.5}}
+        fig.add_shape(type="line", x0=left, x1=right, **underline)
 
 
 def _cells(word: str) -> int:
-    """Return the width in letters; East Asian ones are two, combining ones none."""
+    """Return the width in letters. East Asian characters count as two, and combining characters as none."""
     wide = sum(2 if unicodedata.east_asian_width(c) in "WF" else 0 if unicodedata.combining(c) else 1 for c in word)
     return max(wide, 1)
 

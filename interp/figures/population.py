@@ -1,6 +1,7 @@
-"""Figures of all latents of a dictionary: firing densities, scores by verdict, score against density, their rules.
+"""Draw all latents of a dictionary: firing densities, scores by verdict, score against density, and the quality of
+their rules.
 
-In: a FeatureStore's table `features`, a ranking (one row per latent). Out: a plotly Figure.
+In: a FeatureStore's table `features`, and a ranking (one row per latent). Out: a plotly Figure.
 """
 
 from __future__ import annotations
@@ -33,12 +34,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 WIDE = 0.2
-"""Width of a bin of log10 density."""
+"""Width of a bin of the log10 density."""
 MAX_NAMED = 3
-"""Dictionaries whose numbers of ultra-low latents are shown."""
+"""Largest number of dictionaries whose number of ultra-low latents is shown."""
 FEWEST_OF_A_VIOLIN = 5
-"""A box has five numbers: its median, quartiles and ends. Fewer latents are drawn one by one."""
-UNITS = {
+"""The least number of latents for a violin, since a box has five numbers: its median, quartiles and ends. Fewer latents
+are drawn one by one."""
+AXIS_TITLES = {
     "monosemanticity": "monosemanticity (probability)",
     "concentration": "concentration",
     "evenness": "evenness of likeness",
@@ -52,9 +54,9 @@ UNITS = {
 
 @figure
 def density_histogram(features: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figure:
-    """Draw log10 of the share of tokens on which each latent fires. Dead latents stand apart as a spike on the left,
-    truncated if it is more than 1.5 × the highest bin, and a bracket spans the range below ULTRA_LOW. A mapping (name →
-    table) overlays dictionaries or checkpoints as lines."""
+    """Draw a histogram of log10 of the share of tokens on which each latent fires. Dead latents are a separate bar on
+    the left, which is truncated if it is more than 1.5 × the highest bin. A bracket spans the range below ULTRA_LOW. A
+    mapping (name → table) overlays dictionaries or checkpoints as lines."""
     named = [(*entry, np.nan_to_num(entry[1]["density"].to_numpy(float))) for entry in coloured(features, "density")]
     densities = {name: d for name, _, _, d in named}
     colours = [colour for _, _, colour, _ in named]
@@ -117,8 +119,8 @@ def _mark_ultra_low(fig: go.Figure, densities: Mapping[str, np.ndarray], left: f
 
 @figure
 def score_distributions(ranking: pd.DataFrame, *, score: str = "explanation_f1") -> go.Figure:
-    """Draw the distribution of a score within each verdict: a violin with its box, or points if they are few, and the
-    number of latents. Latents that were not tested have no score, whatever the table contains."""
+    """Draw the distribution of a score within each verdict, with the number of latents. It is a violin with its box, or
+    points if there are few latents. Latents that were not tested have no score, whatever the table contains."""
     need(ranking, "verdict", score)
     fig = go.Figure()
     for verdict, rows in _by_verdict(_tested(ranking, score)):
@@ -134,12 +136,14 @@ def score_distributions(ranking: pd.DataFrame, *, score: str = "explanation_f1")
 
 @figure
 def scores_beside_nulls(verdicts: pd.DataFrame, *, score: str = "monosemanticity") -> go.Figure:
-    """Draw the distribution of a score in the dictionary and in each null, a row each, the dictionary on top.
-    verdicts: of a run's nulls, a row per dictionary and latent; only tested latents are drawn."""
+    """Draw the distribution of a score in the dictionary and in each null. Each has a row, and the dictionary is on
+    top.
+    verdicts: the table `verdicts` of a run's nulls, with one row per dictionary and latent. Only tested latents are
+    drawn."""
     need(verdicts, "dictionary", "verdict", score)
     fig = go.Figure()
     for name, rows in _tested(verdicts, score).groupby("dictionary", sort=False):
-        # upwards: the axis runs down
+        # reversed, since the axis runs down
         look = {
             "orientation": "h",
             "side": "negative",
@@ -175,7 +179,7 @@ def precision_recall(ranking: pd.DataFrame) -> go.Figure:
     need(ranking, "latent", "verdict", precision, recall)
     fig = go.Figure()
     for f1 in (0.2, 0.4, 0.6, 0.8):
-        inverse = np.linspace(1, 2 / f1 - 1, 200)  # of recall; precision has the same steps from the other end
+        inverse = np.linspace(1, 2 / f1 - 1, 200)  # values of recall; precision takes the same values in reverse
         fig.add_scatter(x=1 / inverse, y=1 / inverse[::-1], mode="lines", line={"color": "#c9ced6", "width": 1}, **BARE)
         note = {
             "text": f"F1 {f1}",
@@ -192,7 +196,8 @@ def precision_recall(ranking: pd.DataFrame) -> go.Figure:
 
 
 def _dots_by_verdict(rows: pd.DataFrame, x: str, y: str, text: str) -> go.Figure:
-    """Draw a dot per latent in the colour of its verdict. text: the hover text."""
+    """Draw a dot per latent in the colour of its verdict.
+    text: the hover text."""
     fig = go.Figure().update_layout(legend_itemsizing="constant")
     for verdict, part in _by_verdict(rows):
         look = {"mode": "markers", "marker": dots(len(rows), color=VERDICT_COLOURS.get(verdict, GREY))}
@@ -207,13 +212,13 @@ def _tested(table: pd.DataFrame, *scores: str) -> pd.DataFrame:
 
 def _by_verdict(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Return the rows of each verdict, in the order of the palette."""
-    known = [*VERDICT_COLOURS, *sorted(set(table["verdict"].dropna()) - set(VERDICT_COLOURS))]
-    return [(verdict, rows) for verdict in known if len(rows := table[table["verdict"] == verdict])]
+    verdicts = [*VERDICT_COLOURS, *sorted(set(table["verdict"].dropna()) - set(VERDICT_COLOURS))]
+    return [(verdict, rows) for verdict in verdicts if len(rows := table[table["verdict"] == verdict])]
 
 
 def _unit(score: str) -> str:
     """Return the title of a score's axis."""
-    return UNITS.get(score, escaped(score))
+    return AXIS_TITLES.get(score, escaped(score))
 
 
 def _title(score: str) -> str:

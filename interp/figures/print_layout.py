@@ -1,8 +1,8 @@
-"""Lay a figure out again for the width at which it is printed.
+"""Change the layout of a figure for the width at which it is printed.
 
 In: a figure as it is on a screen. Out: a copy whose letters have at least 7 points, with margins no wider than its
-labels, without a title unless asked (a caption says it), and with names next to lines in place of a legend where the
-figure asks for them (`meta={"direct_labels": True}`) and there is room.
+labels. It has no title, unless you want one, since the caption gives it. If the figure's `meta` has {"direct_labels":
+True} and there is room, names next to the lines replace the legend.
 """
 
 from __future__ import annotations
@@ -18,20 +18,20 @@ from interp.figures.theme import HEIGHT, INK, WIDTH, without_slider
 MAX_WIDTH = 10_000
 """Largest width of a figure, in millimetres, that a browser draws without running out of memory."""
 WIDTHS = {"column": 84.5, "icml": 82.6, "page": 139.7}
-"""Millimetres: a column of ACM's two and of ICML's, the text of NeurIPS."""
+"""Widths in millimetres: of one of ACM's two columns, of one of ICML's, and of the text of NeurIPS."""
 MIN_FONT = 7 * 96 / 72
-"""7 points in the pixels that print counts, 96 an inch."""
+"""7 points, in the pixels of print, of which an inch has 96."""
 _MARGIN = {"l": 4, "r": 10, "t": 6, "b": 4}
-"""Pixels; axes, legends and colour bars push them outwards as far as they need."""
+"""Margins in pixels. Axes, legends and colour bars widen them as far as they need."""
 MAX_DIRECT = 3
-"""Most lines that are named at their highest point; more names would overlap other lines."""
+"""Largest number of lines that are named at their highest point. More names would overlap other lines."""
 _TITLE = 34
 """Pixels of height that a title takes on a screen."""
 
 
 def for_print(fig: go.Figure, width: str | float = "column", *, title: bool = False) -> go.Figure:
-    """Return a copy of `fig` for print. Its letters shrink with it, but not below 7 points, and so its height shrinks
-    less than its width.
+    """Return a copy of `fig` for print. Its letters shrink with it, but not below 7 points, so its height shrinks less
+    than its width.
     width: a name of WIDTHS, or millimetres.
 
     Raises ValueError for an unknown width, and for a figure that was laid out for another width.
@@ -80,7 +80,7 @@ def in_pixels(width: str | float) -> float:
 
 def _with_key(fig: go.Figure, size: float) -> go.Figure:
     """Write panel titles and the key of colours above the plot. The key is a text, broken into lines as wide as the
-    figure: a legend of plotly's is no wider than the plot, and each of its entries as wide as the longest."""
+    figure. A legend of plotly would be no wider than the plot, and all its entries as wide as the longest."""
     above = [note for note in fig.layout.annotations if note.yref == "paper" and note.y >= 0.99]
     titles = 1.7 * size if any(note.yanchor == "bottom" for note in above) else 0.0
     lines: list[str] = []
@@ -119,7 +119,8 @@ def _keys(fig: go.Figure) -> list[Any]:
 
 
 def _legend_glyph(trace: Any) -> tuple[str, str]:
-    """Return the colour and the letter that represent a trace; ink if its points have individual colours."""
+    """Return the colour and the letter that represent a trace. The colour is INK if its points have individual
+    colours."""
     if "lines" in (getattr(trace, "mode", None) or ""):
         return trace.line.color or INK, "┅" if trace.line.dash else "━"
     symbol = {"circle-open": "○", "diamond": "◆"}.get(getattr(trace.marker, "symbol", None) or "", "●")
@@ -128,7 +129,8 @@ def _legend_glyph(trace: Any) -> tuple[str, str]:
 
 
 def _with_direct_labels(fig: go.Figure) -> go.Figure:
-    """Name each line at its highest point, in its colour, if all names find room; else leave the figure as it was."""
+    """Name each line at its highest point, in its colour, if there is room for all names. Otherwise leave the figure as
+    it was."""
     anchors = {
         "top center": {"yanchor": "bottom", "yshift": GAP},
         "middle right": {"xanchor": "left", "xshift": GAP},

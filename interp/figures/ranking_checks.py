@@ -1,7 +1,7 @@
-"""The figure of how far a ranking can be trusted: verdicts compared with their nulls.
+"""Draw how far a ranking can be trusted: verdicts compared with their nulls.
 
-In: the verdict shares that `interp.compare.null_dictionaries` writes (a row per dictionary and verdict). Out: a plotly
-Figure.
+In: the shares of verdicts that `interp.compare.null_dictionaries` writes, with one row per dictionary and verdict. Out:
+a plotly Figure.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.display.verdict_names import ONE_MEANING, SINGLE_TOKEN
+from interp.display.verdict_names import ONE_MEANING_ROW, SINGLE_TOKEN
 from interp.figures.figure import figure
 from interp.figures.theme import (
     INK,
@@ -27,25 +27,25 @@ from interp.figures.theme import (
 if TYPE_CHECKING:
     import pandas as pd
 
-SHOWN = (ONE_MEANING, SINGLE_TOKEN)
+SHOWN_VERDICTS = (ONE_MEANING_ROW, SINGLE_TOKEN)
 """The verdicts that are drawn: latents of one meaning, and those among them that a single token explains."""
 
 
 @figure
 def verdict_shares(shares: pd.DataFrame) -> go.Figure:
-    """Draw two panels on one scale, a row per dictionary: the share of one meaning among the latents that are not idle,
-    and the share that a single token explains, each with its 95 % interval. Where verdicts go by a probability, the
-    share that surely has one meaning is next to it (open)."""
+    """Draw two panels on one scale, with a row per dictionary: the share of latents with one meaning among those that
+    are not idle, and the share that a single token explains, each with its 95 % interval. If verdicts depend on a
+    probability, an open mark shows the share that surely has one meaning."""
     need(shares, "dictionary", "verdict", "share", "ci_low", "ci_high", "sure_share", "sure_low", "sure_high")
     names = list(dict.fromkeys(shares["dictionary"]))
-    titles = [verdict_name(verdict) for verdict in SHOWN]
+    titles = [verdict_name(verdict) for verdict in SHOWN_VERDICTS]
     fig = make_subplots(rows=1, cols=2, shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.08)
     kinds = {
         "all": (("share", "ci_low", "ci_high"), "all with the verdict", "circle"),
         "sure": (("sure_share", "sure_low", "sure_high"), "those that are sure", "circle-open"),
     }
     top = 0.05
-    for i, verdict in enumerate(SHOWN):
+    for i, verdict in enumerate(SHOWN_VERDICTS):
         rows = shares[shares["verdict"] == verdict].set_index("dictionary").reindex(names)
         colour = VERDICT_COLOURS.get(verdict, INK)
         shifts = (-0.15, 0.2) if rows["sure_share"].notna().any() else (0.0,)
@@ -75,7 +75,8 @@ def _error(at: Any, low: Any, high: Any, **look: Any) -> dict[str, Any]:
 
 
 def _intervals(rows: pd.DataFrame, columns: tuple[str, str, str], colour: str) -> dict[str, Any]:
-    """Return points with their intervals, a row per dictionary. columns: the columns of the share and of both ends."""
+    """Return points with their intervals, one row per dictionary.
+    columns: the columns of the share and of both ends."""
     share, low, high = (rows[name] for name in columns)
     return {
         "x": share,

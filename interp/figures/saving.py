@@ -1,8 +1,9 @@
-"""Save figures as files, for print at the width of a journal's column or page, or interactive, each with its sources.
+"""Save figures as files, with their sources: for print at the width of a journal's column or page, or as interactive
+pages.
 
-In: a plotly Figure. Out: a file in the format of its ending: .svg, .pdf, .png, .jpeg or .webp are drawn by Chrome or
-Chromium through kaleido, .html and .json need none. Facts about it are next to it, in `NAME.ENDING.json`. A PDF holds
-its fonts, and so does an SVG (`svg_fonts`).
+In: a plotly Figure. Out: a file in the format of its ending. Chrome or Chromium draws .svg, .pdf, .png, .jpeg and .webp
+through kaleido; .html and .json need no browser. Facts about the figure are next to it, in `NAME.ENDING.json`. A PDF
+contains its fonts, and so does an SVG (`svg_fonts`).
 """
 
 from __future__ import annotations
@@ -26,9 +27,10 @@ from interp.storage.folders import check_output_file
 
 IMAGES = (".svg", ".pdf", ".png", ".jpeg", ".webp")
 PIXEL_RATIO = 300 / 96
-"""Pixels of an image for one of the figure: 300 dots an inch."""
+"""Pixels of an image per pixel of the figure, which gives 300 dots per inch."""
 _WHOLE_PAGE = "<style>@page { margin: 0 } #kaleido-image { display: block }</style>"
-"""Kaleido requests margins of a tenth of an inch, which shrink a PDF's page and cut its lower end."""
+"""The style of an image's page, without margins. Kaleido would set margins of a tenth of an inch, which shrink a PDF's
+page and cut off its lower end."""
 log = logging.getLogger(__name__)
 
 
@@ -42,14 +44,14 @@ def save(
     overwrite: bool = False,
 ) -> Path:
     """Write `fig` to `path`, atomically.
-    width: the width of an image, "column" (84.5 mm), "icml" (82.6), "page" (139.7) or in millimetres.
+    width: the width of an image: "column" (84.5 mm), "icml" (82.6 mm), "page" (139.7 mm), or a number of millimetres.
     title: keep the title in an image; by default the caption replaces it.
     made_from: a run, whose seeds, tokens and configuration are written next to the figure, or a mapping of such facts.
-    overwrite: replace a file that is not one of interp's figures; a figure with its provenance next to it is always
+    overwrite: also replace a file that is not a figure of interp. A figure that has its provenance next to it is always
     replaced.
 
-    Raises ValueError for an unknown ending or width, and for a file that would be lost; RuntimeError for an image
-    without a browser, or without the packages of `pip install 'interp[images]'`.
+    Raises ValueError for an unknown ending or width, and for a file that would be lost. Raises RuntimeError for an
+    image if there is no browser, or if the packages of `pip install 'interp[images]'` are missing.
     """
     path = Path(path)
     facts_file = path.with_name(f"{path.name}.json")
@@ -66,7 +68,7 @@ def save(
 
 
 def _is_ours(facts_file: Path) -> bool:
-    """Return whether a file holds the facts of a figure."""
+    """Return whether a file has the facts of a figure."""
     with suppress(OSError, ValueError):
         return "figure_sha256" in read_json(facts_file, "")
     return False
@@ -85,8 +87,8 @@ def provenance(fig: go.Figure, path: Path, width: str | float, made_from: Any) -
 
 
 def write_images(figures: Mapping[Path, go.Figure]) -> None:
-    """Draw each figure to its path, all with one browser. Raises RuntimeError if there is none, or if the packages of
-    the extra `images` are not installed."""
+    """Draw each figure to its path, all with one browser. Raises RuntimeError if there is no browser, or if the
+    packages of the extra `images` are not installed."""
     try:
         import fontTools  # noqa: F401  (`with_fonts`)
         import kaleido
@@ -99,18 +101,18 @@ def write_images(figures: Mapping[Path, go.Figure]) -> None:
     page = kaleido.PageGenerator()
     page.footer = _WHOLE_PAGE + page.footer
     with ExitStack() as folders:
-        drawn = {}
+        images = {}
         specs = []
         for path, fig in figures.items():
             folder = folders.enter_context(TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent))
-            drawn[path] = Path(folder) / path.name
+            images[path] = Path(folder) / path.name
             options = {"format": path.suffix[1:], "scale": 1 if path.suffix in (".svg", ".pdf") else PIXEL_RATIO}
-            specs.append({"fig": fig.to_dict(), "path": str(drawn[path]), "opts": options})
+            specs.append({"fig": fig.to_dict(), "path": str(images[path]), "opts": options})
         try:
             kaleido.write_fig_from_object_sync(specs, cancel_on_error=True, kopts={"page_generator": page})
         except ChromeNotFoundError as error:
             raise RuntimeError("images are drawn by Chrome or Chromium: install one, or save .html or .json") from error
-        for path, written in drawn.items():
+        for path, written in images.items():
             if path.suffix == ".svg":
                 written.write_text(with_fonts(written.read_text(encoding="utf-8")), encoding="utf-8")
             if path.suffix == ".pdf":
@@ -119,8 +121,9 @@ def write_images(figures: Mapping[Path, go.Figure]) -> None:
 
 
 def warn_of_type_3(path: Path, pdf: bytes) -> None:
-    """Log a warning if letters of a PDF are Type 3, which publishers refuse: Chrome converts fonts with PostScript
-    outlines (CFF, such as Noto CJK), variable fonts and picture fonts to it. TrueType fonts stay fonts."""
+    """Log a warning if letters of a PDF are in a Type 3 font, which publishers refuse. Chrome converts fonts with
+    PostScript outlines (CFF, such as Noto CJK), variable fonts and picture fonts to Type 3, but keeps TrueType
+    fonts."""
     if b"/Subtype /Type3" in pdf:
         log.warning(
             "%s holds letters as Type 3, which publishers refuse: install a TrueType font that has them, such as "

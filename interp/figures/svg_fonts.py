@@ -1,10 +1,10 @@
-"""Put the fonts of an SVG into it, so that it looks the same where none of them is installed.
+"""Embed the fonts of an SVG, so that it looks the same on a machine without them.
 
-In: an SVG as Chrome draws it. Out: the same with a WOFF for each font, cut down to the letters shown, in an
-`@font-face` of the name that the SVG gives the font. The letters stay text, which can be selected and read aloud.
-fontconfig, which Chrome asks too, says which fonts a name stands for on this machine. A font is not embedded where its
-licence bits forbid embedding or subsetting (`fsType`, OpenType specification, OS/2 table), and none is where the
-machine has no fontconfig, as on macOS and Windows.
+In: an SVG as Chrome draws it. Out: the same SVG with an `@font-face` for each font name that it uses. It contains a
+WOFF of the font, reduced to the letters shown. The letters stay text, which can be selected and read aloud. fontconfig,
+which Chrome uses too, says for which fonts a name stands on this machine. A font is not embedded if its licence bits
+forbid embedding or subsetting (`fsType`, OpenType specification, OS/2 table). Without fontconfig, as on macOS and
+Windows, no font is embedded.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 FONT_FILES = (".ttf", ".otf", ".ttc")
 FORBIDDEN = 0x0002 | 0x0100 | 0x0200
-"""Bits of fsType that forbid to embed a part of a font: restricted licence, no subsetting, bitmaps only."""
+"""Bits of fsType that forbid embedding a part of a font: restricted licence, no subsetting, bitmaps only."""
 BOLD = 600
 log = logging.getLogger(__name__)
 
 
 class Face(NamedTuple):
-    """A font as CSS asks for it."""
+    """A font as CSS requests it."""
 
     families: str = ""
     bold: bool = False
@@ -42,7 +42,8 @@ class Face(NamedTuple):
 
 
 def with_fonts(svg: str) -> str:
-    """Return the SVG with its fonts in it, or as it was where they are left names; a warning says so if all are."""
+    """Return the SVG with its fonts embedded. A font that cannot be embedded stays a name. Logs a warning if none could
+    be embedded."""
     if shutil.which("fc-match") is None or find_spec("fontTools") is None:
         log.warning("the fonts of an SVG stay names: embedding them needs fontconfig (fc-match) and fonttools")
         return svg
@@ -53,7 +54,7 @@ def with_fonts(svg: str) -> str:
 
 
 def _collect(element: ElementTree.Element, inherited: Face, letters: dict[Face, set[int]]) -> None:
-    """Collect the letters below an element by the font that they are in."""
+    """Collect the letters below an element by their font."""
     css = dict(re.findall(r"font-(family|weight|style):\s*([^;]+)", element.get("style", "")))
     weight = css.get("weight", "")
     face = Face(
@@ -68,7 +69,8 @@ def _collect(element: ElementTree.Element, inherited: Face, letters: dict[Face, 
 
 
 def _rules(face: Face, letters: set[int]) -> Iterator[str]:
-    """Yield an `@font-face` for each font file that letters come from: the first of the ranked fonts that has them."""
+    """Yield an `@font-face` for each font file from which letters come. A letter comes from the first of the ranked
+    fonts that has it."""
     from fontTools.ttLib import TTFont
 
     names = [name.strip(" '\"") for name in face.families.split(",")]
@@ -90,7 +92,7 @@ def _rules(face: Face, letters: set[int]) -> Iterator[str]:
 
 
 def ranked_fonts(names: list[str], face: Face) -> Iterator[tuple[Path, int]]:
-    """Yield font files, each with the number of the font in it, the best for the names first."""
+    """Yield font files, each with the number of the font in it. The best font for the names comes first."""
     pattern = ",".join(re.sub(r"([\\:,-])", r"\\\1", name) for name in names)
     for line in _matches(pattern + ":bold" * face.bold + ":italic" * face.italic).splitlines():
         file, index = line.split("\t")
@@ -108,7 +110,7 @@ def _subset_font(font: TTFont, letters: set[int]) -> bytes:
     from fontTools import subset
 
     options = subset.Options(flavor="woff", hinting=False, notdef_outline=True)
-    options.drop_tables += ["FFTM", "BDF "]  # when a font was made, and its bitmaps: fontTools warns of each
+    options.drop_tables += ["FFTM", "BDF "]  # fontTools warns of the date of a font, and of its bitmaps
     cutter = subset.Subsetter(options)
     cutter.populate(unicodes=letters)
     cutter.subset(font)

@@ -1,6 +1,7 @@
-"""The style of all figures: a page column wide (6.5 inches at 96 px), colour-blind safe, in print as on screen.
+"""Define the style of all figures: as wide as a page column (6.5 inches at 96 px), safe for colour-blind readers, in
+print and on screens.
 
-The hues are those of Okabe and Ito (2008); quantities use Cividis, which reads the same with any colour vision.
+The hues are those of Okabe and Ito (2008). Quantities use Cividis, which looks the same with any colour vision.
 """
 
 from __future__ import annotations
@@ -24,13 +25,13 @@ GREY, PALE, INK = "#8a8f98", "#dfe3e8", "#23272e"
 SEQUENCE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY)
 SCALE = "Cividis"
 CJK = "WenQuanYi Zen Hei, Droid Sans Fallback"
-"""TrueType fonts of Chinese, Japanese and Korean, to ask for first: a PDF holds the other kind, such as Noto CJK, as
-Type 3, which publishers refuse. The second has no Korean."""
+"""TrueType fonts of Chinese, Japanese and Korean, which are requested first. In a PDF, fonts of the other kind, such as
+Noto CJK, become Type 3, which publishers refuse. The second font has no Korean."""
 UPLOAD = "sendChartToCloud"
-"""plotly's button that sends the figure and its data to a server: removed wherever a figure is drawn, notebooks too."""
+"""plotly's button that sends the figure and its data to a server. It is removed everywhere, also in notebooks."""
 VERDICT_COLOURS = {name: shown.colour for name, shown in VERDICT_LOOKS.items()}
 BARE: dict[str, Any] = {"hoverinfo": "skip", "showlegend": False}
-"""The look of a trace that is not data: a line to compare with, an edge, a ring."""
+"""The look of a trace that is not data, such as a line for comparison, an edge or a ring."""
 
 _PICTURES = {code: 0x2400 + code for code in range(32)} | {127: 0x2421}
 _VISIBLE = _PICTURES | LINE_MARKS | {ord(" "): "·", ord("\r"): ""}
@@ -39,7 +40,7 @@ _VISIBLE = _PICTURES | LINE_MARKS | {ord(" "): "·", ord("\r"): ""}
 def styled(fig: go.Figure, title: str, *, x: str = "", y: str = "", height: int = HEIGHT) -> go.Figure:
     """Return `fig` with the common layout: a title, axis titles with units, thin grid lines, room for long tick labels.
 
-    `title` is text; `x` and `y` may hold plotly's markup, such as <sub>, and names in them are to be `escaped`.
+    `title` is text. `x` and `y` may contain plotly's markup, such as <sub>, so names in them must be `escaped`.
     """
     axis = {
         "showline": True,
@@ -59,7 +60,7 @@ def styled(fig: go.Figure, title: str, *, x: str = "", y: str = "", height: int 
         paper_bgcolor="white",
         plot_bgcolor="white",
         colorway=SEQUENCE,
-        # 5 pixels above the plot, whatever its height: more would reach the title.
+        # 5 pixels above the plot, whatever its height. More would reach the title.
         legend={"orientation": "h", "x": 0, "y": 1 + 5 / max(height - 112, 50), "xanchor": "left", "yanchor": "bottom"},
         hoverlabel={"namelength": -1},
         modebar_remove=[UPLOAD],
@@ -69,15 +70,16 @@ def styled(fig: go.Figure, title: str, *, x: str = "", y: str = "", height: int 
 
 
 def panelled(fig: go.Figure) -> go.Figure:
-    """Return `fig`, styled already, with the titles of its panels in the size of axis titles and its legend above
-    them."""
+    """Return `fig`, which must be styled already, with the titles of its panels in the size of axis titles, and its
+    legend above them."""
     inside = max((fig.layout.height or HEIGHT) - 150, 50)
     return fig.update_annotations(font_size=12).update_layout(margin_t=86, legend_y=1 + 24 / inside)
 
 
 def decades(low: float, high: float) -> dict[str, list]:
-    """Return ticks at the powers of ten from `low` to `high` (above 0): the exponents alone, with log₁₀ in the axis
-    title. A superscript would have 70 % of the size of other letters, below 7 points in print."""
+    """Return ticks at the powers of ten from `low` to `high`, which are above 0. The labels are the exponents alone,
+    and the axis title has log₁₀. A superscript would have 70 % of the size of other letters, which is below 7 points in
+    print."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     return {"tickvals": [10.0**power for power in powers], "ticktext": [minus(power) for power in powers]}
 
@@ -94,8 +96,8 @@ def colour_bar(title: str, **position: Any) -> dict[str, Any]:
 def coloured(
     tables: pd.DataFrame | Mapping[str, pd.DataFrame], *columns: str, alone: str = ""
 ) -> Iterator[tuple[str, pd.DataFrame, str]]:
-    """Yield tables by name, each with its name and its colour; one table goes by the name `alone`. Raises ValueError if
-    one lacks a column."""
+    """Yield each table with its name and its colour. A single table has the name `alone`. Raises ValueError if a table
+    lacks a column."""
     named = tables if isinstance(tables, Mapping) else {alone: tables}
     for (name, table), colour in zip(named.items(), SEQUENCE * len(named), strict=False):
         need(table, *columns)
@@ -103,7 +105,8 @@ def coloured(
 
 
 def dots(n: int, **marker: Any) -> dict[str, Any]:
-    """Return the style of one of n points: small and pale if there are many, so that they do not hide each other."""
+    """Return the style of each of n points. If there are many, they are small and pale, so that they do not hide each
+    other."""
     crowd = min(1.0, (1000 / max(n, 1)) ** 0.5)
     return {"size": max(1.8, 4 * crowd), "opacity": max(0.35, 0.6 * crowd), "line_width": 0, **marker}
 
@@ -117,7 +120,7 @@ def without_slider(fig: go.Figure) -> go.Figure:
     return fig.update_layout(margin_b=56, height=fig.layout.height - SLIDER_HEIGHT)
 
 
-def visible(token: str) -> str:
+def visible_token(token: str) -> str:
     """Return a token with its white space made visible: · for a space, ↵ for a line end, ⇥ for a tab, and a picture for
     each other control character, which an SVG could not hold."""
     return token.translate(_VISIBLE)
@@ -127,21 +130,21 @@ def verdict_name(verdict: str) -> str:
     return escaped(verdict_words(verdict))
 
 
-def words(name: object) -> str:
+def plain_name(name: object) -> str:
     """Return a table's name as ordinary words."""
     return escaped(str(name).replace("_", " "))
 
 
 def escaped(name: object) -> str:
-    """Escape a name so that plotly shows it verbatim: plotly reads every text as markup, with links and entities, and
-    as TeX between two $ if MathJax is loaded. For titles, legends, ticks, hover texts, annotations and cells."""
+    """Escape a name so that plotly shows it verbatim. plotly reads every text as markup, with links and entities, and
+    as TeX between two $ if MathJax is loaded. Use it for titles, legends, ticks, hover texts, annotations and cells."""
     return html.escape(str(name), quote=False).replace("$", "&#36;")
 
 
 def label(token: str) -> str:
-    """Return a token as the text of a plotly label: visible white space, no markup, and kept apart from its neighbours'
-    writing direction (U+2068 … U+2069 isolate it)."""
-    return f"\u2068{escaped(visible(token))}\u2069"
+    """Return a token as the text of a plotly label, with visible white space and without markup. U+2068 … U+2069
+    isolate it from the writing direction of its neighbours."""
+    return f"\u2068{escaped(visible_token(token))}\u2069"
 
 
 def need(table: pd.DataFrame | pd.Series | Mapping, *columns: str) -> None:

@@ -1,4 +1,4 @@
-"""The figure of a training: its curves.
+"""Draw the curves of a training.
 
 In: the folder of a training, or the rows of its `metrics.jsonl` as a DataFrame. Out: a plotly Figure.
 """
@@ -42,50 +42,50 @@ TITLES = {
     "tokens_per_second": "tokens per second",
 }
 PANELS = ("loss", "fvu", "l0", "dead", "faint", "lr")
-"""The columns that are drawn unless others are named."""
+"""The columns that are drawn by default."""
 TICKS = {"dead": ".2~%", "faint": ".2~%", "tokens_per_second": "~s"}
 
 
 @figure
 def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float] | None = None) -> go.Figure:
     """Draw a training's metrics against tokens seen: FVU, L0, the shares of dead and of faint latents, and the learning
-    rate; for a language model the loss. Among the default panels, one whose values never change (the L0 of TopK) is
-    left out, and so is a dictionary's loss if its FVU is drawn.
+    rate; for a language model the loss. A default panel is left out if its values never change (as the L0 of TopK). A
+    dictionary's loss is left out if its FVU is drawn.
 
-    run: the folder of a dictionary's training, of a sweep's or of a model's; a run folder or a `Run` (its dictionary);
-    the rows of a `metrics.jsonl`; or a mapping (name → any of these), laid over one another.
-    panels: columns to draw, by default those of PANELS that exist; levels: name → a loss to draw as a line, such as
-    that of an n-gram model.
+    run: the folder of the training of a dictionary, a sweep or a model; a run folder or a `Run` (for its dictionary);
+    the rows of a `metrics.jsonl`; or a mapping (name → any of these), whose curves are drawn together.
+    panels: columns to draw, by default those of PANELS that exist.
+    levels: name → a loss to draw as a line, such as that of an n-gram model.
     Raises ValueError if there are no metrics.
     """
     named = list(coloured(_metrics(run), "tokens", *(panels or ["loss"])))
     tables = [table for _, table, _ in named]
     is_dictionary = any("fvu" in table for table in tables)
-    drawn = list(panels) or [column for column in PANELS if _varies(column, tables)]
+    shown = list(panels) or [column for column in PANELS if _varies(column, tables)]
     if not panels:
-        drawn = [column for column in drawn if column != "loss" or not is_dictionary] or ["loss"]
-    rows = math.ceil(len(drawn) / 2)
-    cols = min(len(drawn), 2)
+        shown = [column for column in shown if column != "loss" or not is_dictionary] or ["loss"]
+    rows = math.ceil(len(shown) / 2)
+    cols = min(len(shown), 2)
     axes = TITLES | ({} if is_dictionary else {"loss": "loss (nats a token)"})
-    titles = [axes[column] for column in drawn] if len(drawn) > 1 else None
+    titles = [axes[column] for column in shown] if len(shown) > 1 else None
     spacing = {"vertical_spacing": 0.38 / rows, "horizontal_spacing": 0.14}
     fig = make_subplots(rows=rows, cols=cols, subplot_titles=titles, **spacing)
     for name, table, colour in named:
         alone = len(tables) == 1 and "val_loss" not in table
-        for i, column in enumerate(drawn):
+        for i, column in enumerate(shown):
             if column in table:
                 line = {"color": colour, "width": 1 if column == "tokens_per_second" else 1.5}
                 trace = go.Scatter(x=table["tokens"], y=table[column], mode="lines", line=line)
                 trace.update(name=name or "training", legendgroup=name, showlegend=i == 0 and not alone)
                 fig.add_trace(trace, row=i // 2 + 1, col=i % 2 + 1)
-        if "val_loss" in table and "loss" in drawn:
+        if "val_loss" in table and "loss" in shown:
             held_out = table.dropna(subset=["val_loss"])
             hollow = {"symbol": "circle-open", "size": 5, "color": INK if len(tables) == 1 else colour, "line_width": 1}
             style = {"mode": "markers", "marker": hollow}
             key = {"name": f"{name} validation".strip(), "legendgroup": name}
             fig.add_scatter(x=held_out["tokens"], y=held_out["val_loss"], **key, **style, row=1, col=1)
     for name, loss in (levels or {}).items():
-        # The corner that a falling curve leaves free.
+        # A falling curve leaves this corner free.
         corner = "top right" if loss > tables[0]["loss"].iloc[-1] else "bottom left"
         note = {
             "annotation_text": f"{escaped(name)} {loss:.2f}",
@@ -95,8 +95,8 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
         fig.add_hline(y=loss, line={"color": GREY, "dash": "dash", "width": 1.5}, row=1, col=1, **note)
     noun, several = ("dictionary", "dictionaries") if is_dictionary else ("model", "models")
     title = f"Training of the {noun}" if len(tables) == 1 else f"Training of {len(tables)} {several}"
-    styled(fig, title, height=HEIGHT if len(drawn) == 1 else 110 + 160 * rows)
-    return _with_axes(fig, drawn, axes, is_dictionary)
+    styled(fig, title, height=HEIGHT if len(shown) == 1 else 110 + 160 * rows)
+    return _with_axes(fig, shown, axes, is_dictionary)
 
 
 def _varies(column: str, tables: Sequence[pd.DataFrame]) -> bool:
@@ -105,16 +105,16 @@ def _varies(column: str, tables: Sequence[pd.DataFrame]) -> bool:
 
 
 def _with_axes(fig: go.Figure, panels: list[str], axes: Mapping[str, str], is_dictionary: bool) -> go.Figure:
-    """Name the axes: tokens below each column of panels; quantities that fall by orders of magnitude have a logarithmic
-    axis."""
+    """Name the axes, with tokens below each column of panels. Quantities that fall by orders of magnitude get a
+    logarithmic axis."""
     fig.update_xaxes(nticks=5, rangemode="tozero")
     for i, column in enumerate(panels):
         position = {"row": i // 2 + 1, "col": i % 2 + 1}
         if i:  # the first axis cannot match itself
             fig.update_xaxes(matches="x", **position)
         if is_dictionary and column in ("fvu", "loss"):
-            drawn = [value for trace in fig.select_traces(**position) for value in trace.y]
-            fig.update_yaxes(type="log", tickvals=_log_ticks(drawn), **position)
+            values = [value for trace in fig.select_traces(**position) for value in trace.y]
+            fig.update_yaxes(type="log", tickvals=_log_ticks(values), **position)
         elif column != "loss":
             fig.update_yaxes(rangemode="tozero", **position)
         fig.update_yaxes(tickformat=TICKS.get(column), exponentformat="e", **position)
@@ -123,13 +123,15 @@ def _with_axes(fig: go.Figure, panels: list[str], axes: Mapping[str, str], is_di
     if len(panels) == 1:
         return fig.update_yaxes(title_text=axes[panels[0]])
     panelled(fig)
-    for note, axis in zip(fig.layout.annotations, fig.select_xaxes(), strict=False):  # in the place of a y axis's title
+    for note, axis in zip(
+        fig.layout.annotations, fig.select_xaxes(), strict=False
+    ):  # in place of the title of the y axis
         note.update(xanchor="left", x=axis.domain[0])
     return fig
 
 
 def _log_ticks(values: list[float]) -> list[float]:
-    """Choose ticks that do not overlap, and several if the values span less than a decade."""
+    """Choose ticks that do not overlap. There are several even if the values span less than a decade."""
     positive = [value for value in values if value > 0] or [1.0]
     span = max(positive) / min(positive)
     digits = (1, 2, 5) if span < 100 else (1, 3) if span < 3000 else (1,)
@@ -155,8 +157,8 @@ def _metrics(run: Any, name: str = "") -> dict[str, pd.DataFrame]:
 
 
 def training_rows(file: Path) -> pd.DataFrame:
-    """Read a metrics.jsonl. Only complete lines: the last one of a running training may be partial. Raises ValueError
-    for a damaged line."""
+    """Read the complete lines of a metrics.jsonl. The last line of a running training may be incomplete. Raises
+    ValueError for a damaged line."""
     import pandas as pd
 
     verify(file)
@@ -168,8 +170,8 @@ def training_rows(file: Path) -> pd.DataFrame:
 
 
 def _labelled(members: list[Path]) -> list[tuple[Path, str]]:
-    """Name each training of a sweep by its differences from the others: its architecture, and the fields that differ
-    within one; by its number while the sweep is unfinished."""
+    """Name each training of a sweep by what distinguishes it: its architecture, and the fields that differ within an
+    architecture. In an unfinished sweep, it is named by its number."""
     results = [member / "results.json" for member in members]
     if not all(file.is_file() for file in results):
         return [(member, member.name) for member in members]

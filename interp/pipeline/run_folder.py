@@ -164,8 +164,8 @@ class Run(StageFolders):
         return replace(feature, verdict=rows.iloc[0] if len(rows) else None)
 
     def activations(self, text: "str | Tensor") -> "TextFeatures":
-        """Return the firings on a text, or on token ids: `words`, `codes`, `firings()` and `latents()`, the strongest
-        first."""
+        """Return the firings on a text, or on token ids: `token_strings`, `codes`, `firings()` and `latents()`, the
+        strongest first."""
         from interp.features.text_features import features_of
 
         return features_of(self.model, self.hook_name, self.sae, text, tokenizer=self.tokenizer)

@@ -135,7 +135,7 @@ class QualityConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RankingConfig:
-    nulls: int = 2
+    n_shifts: int = 2
     """Circular shifts of the codes that give the null distribution of each measure."""
     seed: int = 0
     use_labels: bool = False
@@ -147,5 +147,5 @@ class RankingConfig:
     another seed, which is searched for each latent. In a run with several hooks, the scan at the same hook is used."""
 
     def __post_init__(self) -> None:
-        check_at_least(1, nulls=self.nulls)
+        check_at_least(1, n_shifts=self.n_shifts)
         check_seed(self.seed)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from interp.pipeline.config import RunConfig
+from interp.pipeline.config import RunConfig, with_present_names
 from interp.pipeline.stages import LEFT_OUT, STAGES, Stage
 from interp.storage.files import as_json, digest_json
 from interp.storage.folder_kinds import RUN_FILE
@@ -82,7 +82,9 @@ class StageFolders:
         """Return the settings that differ from those in a stage's manifest."""
         settings = as_json(self.settings(stage))
         names = dict.fromkeys([*stage.sections, "plugins"])
-        return [name for name in names if manifest["config"].get(name) != settings.get(name)]
+        before = manifest["config"]
+        before = before | {name: with_present_names(name, before[name]) for name in stage.sections if name in before}
+        return [name for name in names if before.get(name) != settings.get(name)]
 
     def provenance(self) -> dict[str, Any]:
         """Return the provenance of figures of this run: its configuration's digest, seeds, tokens, stages and versions,

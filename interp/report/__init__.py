@@ -1,4 +1,4 @@
-"""A page about a run or a feature store that works from file://, offline, for as long as there are browsers.
+"""Write a page about a run or a feature store. It works offline, from file://, for as long as there are browsers.
 
 In: a run, or a FeatureStore (optionally with a ranking and a quality table). Out: a folder
 
@@ -8,7 +8,7 @@ In: a run, or a FeatureStore (optionally with a ranking and a quality table). Ou
     data/{vocab,rows,summary,map}.js, data/{features,text}-0000.js, …      loaded when looked at
 
 Browsers refuse to fetch() from file://, so data files are scripts that call `receive(name, data)`. Text from a corpus
-is only ever put into JSON, with <, >, & and the line separators escaped, and leaves it only as text nodes.
+is only put into JSON, with <, >, & and the line separators escaped, and it leaves the JSON only as text nodes.
 
 `report.live` serves the same page together with the run's model.
 """

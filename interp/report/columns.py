@@ -1,7 +1,7 @@
-"""The page's table of all features, stored by column, and the order in which to look at them.
+"""Make the page's table of all features, stored by column, and choose the order in which to look at them.
 
-In: features and ranking, one row per latent, dead ones too, in the same order. Out: plain lists for JSON, small enough
-to load before the first paint.
+In: features and ranking, with one row per latent (also dead latents), in the same order. Out: plain lists for JSON,
+which are small enough to load before the first paint.
 """
 
 import re
@@ -28,13 +28,13 @@ from interp.verdict.ranking_tables import rule_holds, worth_a_look
 
 N_TOKENS = 8
 MAX_TOKEN_SHARE = 0.5
-"""Largest share of the activation on the commonest token at which a latent counts as firing on many tokens."""
+"""A latent counts as firing on many tokens if at most this share of its activation is on its commonest token."""
 N_UNLIKE = 12
 """Number of features at the top of the table, with dissimilar rules."""
 _DISTANCE = re.compile(r"\bwithin \d+ tokens\b")
-"""Wordings in rules that look further than the tokens next to a firing."""
+"""Wordings of rules that look further than the tokens next to a firing."""
 SURELY_LEARNT = 0.9
-"""Probability of being learnt from which on the overview calls a feature learnt."""
+"""The least probability of being learnt at which the overview calls a feature learnt."""
 
 
 def table_columns(
@@ -42,8 +42,10 @@ def table_columns(
 ) -> dict[str, list]:
     """Return the table as column → list over the latents. Verdicts, labels and kinds of text are given as indices into
     their lists of names. A label that a latent detects with an F1 below MIN_F1 is left out. A latent's kind of text is
-    its label in `surroundings`. Of its commonest tokens, `stored` tells by a bit each which are those of an example.
-    ranking: `ReportInputs.verdicts`; effects: one row for each latent that was ablated."""
+    its label in `surroundings`. `stored` has a bit for each of its commonest tokens, which is set if an example has
+    that token.
+    ranking: `ReportInputs.verdicts`.
+    effects: one row for each latent that was ablated."""
     tested = ranking.mask(ranking["verdict"].isin(WITHOUT_SCORES))
     verdicts, verdict = _coded(ranking["verdict"])
     named = features["best_label"].where(features["best_label_f1"] >= MIN_F1) if "best_label" in features else None
@@ -121,7 +123,7 @@ def surroundings(store: FeatureStore) -> dict[int, str]:
 
 
 def _coded(column: pd.Series) -> tuple[list[str], list[int | None]]:
-    """Return the names in order, and the place of each value among them; None for a missing value."""
+    """Return the names in order, and the place of each value among them, or None for a missing value."""
     codes, names = pd.factorize(column, sort=True)
     return list(names), [int(code) if code >= 0 else None for code in codes]
 
@@ -137,16 +139,16 @@ def _numbers(table: pd.DataFrame, name: str, digits: int = DIGITS) -> list:
     return [number(value, digits) for value in _column(table, name)]
 
 
-def worth_showing(
+def overview_examples(
     features: pd.DataFrame,
     ranking: pd.DataFrame,
     senses: Mapping[int, Sequence[Mapping[str, Any]]],
     effects: pd.DataFrame | None = None,
 ) -> list[tuple[int, str]]:
-    """Choose latents of several kinds for the overview, each with the reason for the choice: among those whose rules
-    hold the first, the first whose rule looks back over several tokens, and the first that is surely learnt without a
-    sure effect; the one with the largest sure effect, the one whose senses divide it most evenly by rules that hold,
-    and the single-token one with the largest effect.
+    """Choose latents of several kinds for the overview, each with the reason for the choice. Among those whose rules
+    hold, these are the first, the first whose rule looks back over several tokens, and the first that is surely learnt
+    without a sure effect. Three more are the latent with the largest sure effect, the latent whose senses divide it
+    most evenly by rules that hold, and the single-token latent with the largest effect.
     senses: the senses of each latent with more than one."""
     verdict = ranking["verdict"]
     ablated = (
@@ -183,12 +185,12 @@ def worth_showing(
     return list(shown.items())
 
 
-def recommended_order(features: pd.DataFrame, ranking: pd.DataFrame) -> list[int]:
-    """Return the latents in the order in which a newcomer should meet them. First come those that are worth a look,
-    then those surely of one meaning whose rule holds (on many tokens before on one), then other sure ones, single-token
-    ones, unsure ones, those not judged, faint ones, and last the dead ones. Each group is sorted by the rule's F1 (if
-    the rows are not text, by the F1 of the best label), then by the variance that the latents explain or, where that is
-    not known, by the sum of their activations."""
+def page_order(features: pd.DataFrame, ranking: pd.DataFrame) -> list[int]:
+    """Return the latents in the order in which a newcomer should meet them. First come the latents that are worth a
+    look, then those that surely have one meaning and whose rule holds (first on many tokens, then on one token). Then
+    come other latents with a sure verdict, single-token, unsure, not judged, faint and, last, dead latents. Each group
+    is sorted by the rule's F1 (if the rows are not text, by the F1 of the best label), then by the variance that a
+    latent explains or, if that is unknown, by the sum of its activations."""
     verdict, n_active = ranking["verdict"], features["n_active"]
     sure = ranking["sure"].eq(True)
     good = sure & (verdict == MONOSEMANTIC) & rule_holds(ranking)
@@ -209,5 +211,5 @@ def recommended_order(features: pd.DataFrame, ranking: pd.DataFrame) -> list[int
     if "best_label_f1" in features:  # without text, only labels distinguish latents
         f1 = f1.mask(verdict == NO_CONTEXT, features["best_label_f1"].fillna(0))
     shown = worth_a_look(ranking.assign(token_entropy=features.get("token_entropy")), N_UNLIKE)
-    rest = np.lexsort((ranking.index, -contribution, -f1, group)).tolist()
-    return shown + [latent for latent in rest if latent not in set(shown)]
+    others = np.lexsort((ranking.index, -contribution, -f1, group)).tolist()
+    return shown + [latent for latent in others if latent not in set(shown)]

@@ -1,4 +1,4 @@
-"""Where latents fire, in context: the text of all tokens scanned, and the activations of a latent in a sequence.
+"""Show where latents fire in context: the text of all scanned tokens, and the activations of a latent in a sequence.
 
 In: a FeatureStore, and the firings to show. Out: the files that the page reads.
 
@@ -8,14 +8,14 @@ In: a FeatureStore, and the firings to show. Out: the files that the page reads.
                                them; each file covers PICTURES_A_FILE rows
     an example                 [kind, row, labels, value, activations]
 
-        kind           the interval of its activation, −1 for the strongest, or the place of its sense
+        kind the interval of its activation, −1 if it is among the strongest, or the place of its sense
         row            seq * n_ctx + pos of the firing
         labels         place of its set of labels in the page's list, None if no token carries labels
         value          the activation there
         activations    [pos, value, pos, value, …] of the tokens of its sequence where the latent fires, in few digits
 
-Many examples share the same text, so they refer to it rather than hold it; the page loads it when it is viewed.
-Activations take most of the page's bytes: `coded` writes the examples of a latent in columns, activations as text.
+Many examples share the same text, so they only refer to it, and the page loads it when it is viewed. Activations take
+most of the page's bytes, so `coded` writes the examples of a latent in columns, and activations as text.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -37,7 +37,7 @@ ROWS_AT_ONCE = 1 << 16
 """Rows of codes in memory."""
 N_PARTS = 8
 MIN_FIRINGS, UNEVEN = 100, 0.25
-"""If 100 firings may be anywhere, in 9,999 of 10,000 draws fewer than this share are elsewhere than expected."""
+"""If 100 firings are placed at random, fewer than this share are out of place in 9,999 of 10,000 draws."""
 
 Labels = Mapping[str, Any]
 """Label → Bool "seq pos" over the tokens scanned."""
@@ -54,7 +54,7 @@ def text_files(store: FeatureStore) -> Iterator[tuple[str, str]]:
 
 
 def picture_files(store: FeatureStore, rows: Iterable[int]) -> Iterator[tuple[str, dict[str, str]]]:
-    """Yield the name and the pictures of each file; nothing if the store has no function that draws."""
+    """Yield the name and the pictures of each file. Yields nothing if the store has no function that draws."""
     if store.render is None or store.has_text:
         return
     for number, inside in groupby(sorted(set(rows)), lambda row: row // PICTURES_A_FILE):
@@ -62,7 +62,8 @@ def picture_files(store: FeatureStore, rows: Iterable[int]) -> Iterator[tuple[st
 
 
 class Contexts:
-    """The labels of the firings shown, and the activations around them. rows: the rows of all these firings."""
+    """The labels of the shown firings, and the activations around them.
+    rows: the rows of all these firings."""
 
     def __init__(self, store: FeatureStore, labels: Labels, rows: Int[np.ndarray, " firing"]):
         self.store = store
@@ -94,19 +95,19 @@ def coded(examples: Sequence[list], n_ctx: int) -> list:
     10^(exponent − 1 − e), with m in 10..99, as 180 e + m − 10, and 90 more if it is below 0."""
     others = [[(pos, z) for pos, z in zip(e[4][::2], e[4][1::2], strict=True) if pos != e[1] % n_ctx] for e in examples]
     places = [[pos for pos, _ in firings] for firings in others]
-    gaps = [pos - last - 1 for own in places for last, pos in pairwise([-1, *own])]
+    gaps = [pos - last - 1 for example_places in places for last, pos in pairwise([-1, *example_places])]
     columns = ([example[field] for example in examples] for field in range(4))
     digits = [_two_digits(z) for firings in others for _, z in firings]
-    exponent = max((own for _, own in digits), default=0)
-    activations = [code + 180 * (exponent - own) for code, own in digits]
+    exponent = max((exponent_of_code for _, exponent_of_code in digits), default=0)
+    activations = [code + 180 * (exponent - exponent_of_code) for code, exponent_of_code in digits]
     texts = (encode_tokens(codes) for codes in ([*map(len, places)], gaps, activations))
     return [*columns, exponent, *texts]
 
 
 def positions(store: FeatureStore) -> dict[int, list[int]]:
-    """Return the positions in a context at which a latent fires, for latents that do not fire evenly over it. The
-    result counts a latent's firings in each of N_PARTS equal parts of a context. It holds the latents whose firings
-    differ by more than UNEVEN in total variation from the firings of all latents together. Reads the codes once."""
+    """Return where in a context a latent fires, for latents that do not fire evenly over it. The result counts a
+    latent's firings in each of N_PARTS equal parts of a context. It has the latents whose firings differ by more than
+    UNEVEN, in total variation, from the firings of all latents together. Reads the codes once."""
     n_ctx = store.n_ctx
     step = max(ROWS_AT_ONCE // store.n_ctx, 1) * store.n_ctx
     if not store.has_text or n_ctx < 2 * N_PARTS:
@@ -163,7 +164,7 @@ def _firings_in(
     sequences: Int[np.ndarray, " firing"],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return all firings of some latents in some sequences, as columns (numbers in `shown`), rows and activations,
-    sorted by column and row. What is wanted are the pairs (shown[column[i]], sequences[i])."""
+    sorted by column and row. The wanted pairs of latent and sequence are (shown[column[i]], sequences[i])."""
     n_ctx = store.n_ctx
     n_sequences = int(store.meta["n_sequences"])
     column_of = np.full(store.d_sae, -1, np.int64)
@@ -171,11 +172,11 @@ def _firings_in(
     step = max(ROWS_AT_ONCE // n_ctx, 1)
     parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))]
     for first in range(0, n_sequences, step):
-        in_block = (sequences >= first) & (sequences < first + step)
-        if not in_block.any():
+        is_in_block = (sequences >= first) & (sequences < first + step)
+        if not is_in_block.any():
             continue
         wanted = np.zeros((len(shown), step), bool)
-        wanted[column[in_block], sequences[in_block] - first] = True
+        wanted[column[is_in_block], sequences[is_in_block] - first] = True
         codes = store.codes[first * n_ctx : min(first + step, n_sequences) * n_ctx]
         fires = codes.fires.numpy()
         columns = column_of[codes.latents.numpy()[fires]]

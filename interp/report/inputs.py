@@ -1,8 +1,7 @@
-"""The inputs of a report. All but the features may be missing.
+"""Gather the inputs of a report. All except the features may be missing.
 
-A feature store alone has a page. A run adds the tables that its stages wrote. `ReportInputs` holds either.
-`FinishedRun` is the part of a run that this package and those above it read, so that none of them has to know how a run
-is made.
+A feature store alone has a page. A run adds the tables that its stages wrote. `ReportInputs` has the inputs of either.
+`ReadableRun` is what this package, and packages above it, read of a run, so that they need not know how a run is made.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +33,7 @@ READ: Mapping[str, float | str | None] = {
     "senses": None,
 }
 """Columns of a ranking that the page reads besides `latent`, `verdict` and `evidence`, with the value that replaces an
-absent one: the ranking may be of an earlier version or another producer."""
+absent column. The ranking may come from an earlier version or another producer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +46,14 @@ class ReportInputs:
     store: FeatureStore
     title: str = "Features"
     ranking: pd.DataFrame | None = None
-    """One row per latent that was ranked, as `rank_features` gives it."""
+    """One row per ranked latent, as `rank_features` returns it."""
     quality: pd.DataFrame | None = None
-    """One row per dictionary, as `quality_table` gives it."""
+    """One row per dictionary, as `quality_table` returns it."""
     nulls: Nulls | None = None
     effects: pd.DataFrame | None = None
     """One row per latent that was ablated (`interp.effects.feature_effects`)."""
     labels: Labels = field(default_factory=dict)
-    """Facts about the tokens scanned, such as the kind of their text."""
+    """Facts about the scanned tokens, such as the kind of their text, each as a mask."""
     curves: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     """Rows of metrics of the trainings: "model", "sae"."""
     model_results: Mapping[str, Any] = field(default_factory=dict)
@@ -91,8 +90,8 @@ class ReportInputs:
 
     @cached_property
     def verdicts(self) -> pd.DataFrame:
-        """The ranking, one row for each latent in the same order, with all columns that the page reads: those that it
-        lacks are empty. Without a ranking, the verdict of each latent is `dead` or `unranked`."""
+        """The ranking, with one row for each latent in the same order, and all columns that the page reads. Columns
+        that the ranking lacks are empty. Without a ranking, the verdict of each latent is `dead` or `unranked`."""
         if self.ranking is None:
             table = self.features[["latent"]].copy()
         else:
@@ -104,7 +103,7 @@ class ReportInputs:
 
     @cached_property
     def evidence(self) -> pd.DataFrame:
-        """The evidence, one row for each latent and measure: latent, measure, value, z, null_low, null_high.
+        """The evidence, with one row for each latent and measure: latent, measure, value, z, null_low, null_high.
 
         It adds `nearest_twin` to the measures of the ranking: the cosine with the nearest latent of the run's twin. Its
         null comes from the random directions of a frozen decoder.
@@ -120,9 +119,9 @@ class ReportInputs:
         return pd.concat([table, nearest.assign(null_low=low, null_high=high)], ignore_index=True)
 
 
-class FinishedRun(Protocol):
-    """A run whose results can be read: `interp.Run`. Reading a result that its stage has not made yet raises
-    FileNotFoundError; reading one that was made from other inputs than the run has now raises ValueError."""
+class ReadableRun(Protocol):
+    """A run whose results can be read, such as `interp.Run`. Reading a result raises FileNotFoundError if its stage has
+    not run yet, and ValueError if it was made from other inputs than the run has now."""
 
     @property
     def path(self) -> Path: ...
@@ -151,14 +150,14 @@ class FinishedRun(Protocol):
     def manifest(self, stage: str) -> Mapping[str, Any] | None: ...
     def path_to(self, name: str) -> Path: ...
     def feature(self, latent: int) -> "Feature": ...
-    def at(self, hook_name: str) -> "FinishedRun": ...
+    def at(self, hook_name: str) -> "ReadableRun": ...
     def summaries(self) -> Mapping[str, str]: ...
     def provenance(self) -> Mapping[str, Any]: ...
 
 
 def report_inputs(run_or_features: Any) -> ReportInputs:
-    """Return the inputs of the page of a run or a feature store. Raises ValueError for anything else, including a path:
-    `Run` and `FeatureStore.open` open one."""
+    """Return the inputs of the page of a run or a feature store. Raises ValueError for anything else. A path must be
+    opened first, by `Run` or `FeatureStore.open`."""
     if isinstance(run_or_features, ReportInputs):
         return run_or_features
     if isinstance(run_or_features, FeatureStore):

@@ -1,4 +1,4 @@
-"""Encode numbers and text for the page in few digits and few bytes."""
+"""Encode numbers and text for the page, in few digits and few bytes."""
 
 import gzip
 import json
@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 DIGITS = 3
-"""Significant digits of a number: the page shows no more."""
+"""Number of significant digits. The page shows no more."""
 MAX_WIDTH = 8
-"""Fields in a row of a table; longer lists have equal lengths only by chance."""
+"""Largest number of fields in a row of a table. Longer lists have equal lengths only by chance."""
 _TENS = np.array([10**i for i in range(16)], float)
 _FIRST_CODE, _SURROGATES, _N_SURROGATES = 93, 0xD800, 0x800
 _FIRST_PACKED, _BITS = 0x100, 15
-"""The code point that stands for the bits 0, and how many bits a character holds: 2¹⁵ code points from there on lie
-before the surrogates. UTF-16 takes 16 bits for each, where base64 in UTF-8 takes 20."""
+"""The code point that stands for the bits 0, and the number of bits that a character holds. The 2¹⁵ code points from
+there on lie before the surrogates. UTF-16 takes 16 bits for each; base64 in UTF-8 would take 20."""
 
 
 def encode(payload: Any) -> str:
@@ -25,8 +25,8 @@ def encode(payload: Any) -> str:
 
 
 def pack(text: str) -> str:
-    """Return the gzipped text with one character for every 15 bits, after a first character that counts the bits left
-    over at the end. It must be written in UTF-16."""
+    """Return the gzipped text with one character for every 15 bits. The first character counts the bits that are left
+    over at the end. The text must be written in UTF-16."""
     packed = gzip.compress(text.encode(), 6, mtime=0)  # 9 takes twice the time for 0.5 %
     bits = np.unpackbits(np.frombuffer(packed, np.uint8))
     left_over = -len(bits) % _BITS
@@ -35,27 +35,28 @@ def pack(text: str) -> str:
 
 
 def columns_of(values: Sequence[Any]) -> Any:
-    """Store values of one kind in columns, so that similar values stand together: a tenth fewer bytes when packed.
+    """Store values of one kind in columns, so that similar values are neighbours. This saves a tenth of the packed
+    bytes.
 
     Mappings become {"keys", "columns"}, with one column for each key and None if a mapping lacks it. Lists of one
-    common length up to MAX_WIDTH become {"columns"}; other lists {"lengths", "all"}, one after the other. Anything else
-    stays a list. `missing` holds the places of None among mappings or lists."""
-    there = [value for value in values if value is not None]
+    common length up to MAX_WIDTH become {"columns"}. Other lists become {"lengths", "all"}, where "all" has one after
+    the other. Anything else stays a list. `missing` has the places of None among mappings or lists."""
+    present = [value for value in values if value is not None]
     missing = {"missing": [place for place, value in enumerate(values) if value is None]}
-    marked = missing if len(there) < len(values) else {}
-    if there and all(isinstance(value, dict) for value in there):
-        keys = list(dict.fromkeys(key for value in there for key in value))
-        return {"keys": keys, "columns": [columns_of([value.get(key) for value in there]) for key in keys], **marked}
-    if there and all(isinstance(value, list | tuple) for value in there):
-        lengths = [len(value) for value in there]
+    marked = missing if len(present) < len(values) else {}
+    if present and all(isinstance(value, dict) for value in present):
+        keys = list(dict.fromkeys(key for value in present for key in value))
+        return {"keys": keys, "columns": [columns_of([value.get(key) for value in present]) for key in keys], **marked}
+    if present and all(isinstance(value, list | tuple) for value in present):
+        lengths = [len(value) for value in present]
         if 0 < lengths[0] <= MAX_WIDTH and len(set(lengths)) == 1:
-            return {"columns": [columns_of(column) for column in zip(*there, strict=True)], **marked}
-        return {"lengths": lengths, "all": columns_of([item for value in there for item in value]), **marked}
+            return {"columns": [columns_of(column) for column in zip(*present, strict=True)], **marked}
+        return {"lengths": lengths, "all": columns_of([item for value in present for item in value]), **marked}
     return list(values)
 
 
 def number(value: Any, digits: int = DIGITS) -> float | int | str | None:
-    """Return a JSON number of `digits` significant digits. Integers stay exact; None and non-finite values become
+    """Return a JSON number with `digits` significant digits. Integers stay exact. None and non-finite values become
     null."""
     if value is None or isinstance(value, str | bool):
         return value
@@ -73,14 +74,14 @@ def percent(share: float) -> str:
 
 
 def between(low: float, high: float) -> str:
-    """The ends of an interval of shares in per cent, such as 95–96."""
+    """Format the ends of an interval of shares in per cent, such as 95–96."""
     return "–".join(percent(end).removesuffix(" %") for end in (low, high))
 
 
 def numbers(values: np.ndarray, digits: int = DIGITS) -> list:
-    """Return `number` of each value. Values of common sizes are computed together: each is a whole number multiplied or
-    divided by an exact power of ten, so it is rounded once, as text is when it is read. Values near half of their last
-    digit are computed one by one."""
+    """Return `number` of each value. Values of common sizes are computed together. Each is a whole number multiplied or
+    divided by an exact power of ten, so it is rounded once, like a number that is read from text. Values near half of
+    their last digit are computed one by one."""
     size = np.abs(values, dtype=float)
     common = (size > 1e-8) & (size < 1e8)
     x = np.where(common, values, 0.5).astype(float)

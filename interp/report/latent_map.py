@@ -1,9 +1,10 @@
-"""The map of the latents: decoder directions → the plane, neighbours by angle close together, and names of its parts.
+"""Draw the map of the latents: place decoder directions in the plane, so that neighbours by angle are close, and name
+its parts.
 
 UMAP (McInnes et al. 2018) with the cosine metric, seeded, on one thread, so that the same decoder gives the same map.
 If there are too few latents for UMAP's neighbourhood graph, they are projected on their first two principal components.
-A kind of text is named where its latents lie densest, and a cluster by a token that the rules of many of its latents
-name, and those of few others.
+A kind of text is named at the place where its latents are densest. A cluster is named by a token that occurs in the
+rules of many of its latents, and of few others.
 """
 
 import math
@@ -22,37 +23,41 @@ from interp.statistics.directions import unit_rows
 
 MIN_FOR_UMAP = 20
 NEGATIVES = 15
-"""Points that UMAP pushes away for each neighbour that it pulls. On the demo's map, 30 % of a latent's ten nearest lie
-in the same kind of text; 25 % with the usual 5 and 200 epochs, 32 % by the cosines themselves."""
+"""Number of points that UMAP pushes away for each neighbour that it pulls. On the demo's map, 30 % of a latent's ten
+nearest latents fire in the same kind of text. It is 25 % with the usual 5 points and 200 epochs, and 32 % by the
+cosines themselves."""
 LATENTS_EACH = (100, 30, 8)
-"""Latents a cluster on average, of the map as a whole and of it looked at more closely, twice."""
+"""Average number of latents per cluster, for the whole map and for two closer views of it."""
 MAX_CLUSTERS = 500
 MAX_NAME = 24
-"""Characters of a name, its quotes included."""
+"""Largest number of characters of a name, including its quotes."""
 BANDWIDTH = 0.05
-"""Of the densities that decide the place of a name; the farthest latent lies at distance 1."""
+"""Bandwidth of the densities that decide the place of a name, on a map whose farthest latent is at distance 1."""
 MAX_SAMPLED = 1000
-"""Points of each density."""
+"""Largest number of points from which a density is computed."""
 MIN_LATENTS = 2
 MIN_SHARE = 0.1
 MIN_LIFT = 3.0
-"""The fewest latents of a cluster that have its token and the least share of them, and how many times the share among
-all that is. A kind of text is named from MIN_SHARE of the latents of a cluster of the whole on."""
+"""Requirements for a cluster's token: the least number of its latents whose rules have it, their least share, and the
+least ratio of this share to that among all latents. A kind of text is named if it has at least MIN_SHARE as many
+latents as a cluster of the whole map."""
 WIDE = 4 / 3
-"""Width of the map by its height: about the frame's on a screen. The axes of UMAP have no meaning of their own."""
+"""The ratio of the map's width to its height, which is about that of its frame on a screen. The axes of UMAP have no
+meaning."""
 _MUTE = re.compile(r'"[\W_]*[a-zA-Z0-9]?[\W_]*"|"[a-z]{2,3}"')
-"""A token of one letter or none, or a short ending of a word, which is uninformative as a name."""
+"""A token of at most one letter, or a short ending of a word. Such names are uninformative."""
 _TOKEN = re.compile(r'"[^"]+"')
 _CUT = re.compile(r"[0-9a-f]{2}⟩")
-"""A byte of a cut character."""
+"""A byte of an incomplete character."""
 _BETWEEN = re.compile(r'(?<="), (?:or )?|(?<=") or |, or ')
 
 
 def map_payload(
     inputs: ReportInputs, kinds: Sequence[str | None], explanations: Sequence[str], seed: int
 ) -> dict[str, Any]:
-    """Return the latents that fire, with their coordinates; without decoder directions, the reason why there is not a
-    map. kinds: of text, one for each latent (`columns.surroundings`)."""
+    """Return the latents that fire, with their coordinates. Without decoder directions, return the reason why there is
+    no map.
+    kinds: the kind of text of each latent (`columns.surroundings`)."""
     W_dec = inputs.store.W_dec
     latents = np.flatnonzero(inputs.features["n_active"] > 0).tolist()
     if W_dec is None or not latents:
@@ -72,8 +77,8 @@ def map_payload(
 
 
 def decoder_layout(W_dec: Float[np.ndarray, "latent d_in"], *, seed: int = 0) -> Float[np.ndarray, "latent 2"]:
-    """Return coordinates without a unit, centred, with the farthest latent at distance 1. Those of UMAP are WIDE times
-    as wide as high. Raises ValueError on non-finite rows."""
+    """Return coordinates without a unit. They are centred, and the farthest latent is at distance 1. A map of UMAP is
+    WIDE times as wide as high. Raises ValueError for non-finite rows."""
     if not np.isfinite(W_dec).all():
         bad = np.flatnonzero(~np.isfinite(W_dec).all(1))
         raise ValueError(f"W_dec has non-finite rows (the first: {bad[0]}); the map needs finite directions")
@@ -89,16 +94,17 @@ def _umap(rows: np.ndarray, seed: int) -> np.ndarray:
     from sklearn.neighbors import NearestNeighbors
     from umap import UMAP, layouts, umap_, utils
 
-    # numba's OpenMP layer turns nested teams on for the whole process: attention took torch a thousand times as long.
+    # numba's OpenMP layer enables nested teams for the whole process, which makes torch's attention a thousand times
+    # slower.
     config.THREADING_LAYER = "workqueue"  # type: ignore[attr-defined]
-    # umap compiles its loops again in each process, for ten seconds, unless numba is told to keep them on disk.
+    # Unless numba keeps umap's compiled loops on disk, each process compiles them again, for ten seconds.
     for function in (value for module in (umap_, layouts, utils) for value in vars(module).values()):
         if isinstance(function, Dispatcher):
             function.enable_caching()
     k = min(15, len(rows) - 1)
-    # Exact neighbours are quick at these sizes, and spare umap a minute of compiling its approximate search.
+    # At these sizes exact neighbours are fast, and umap need not compile its approximate search, which takes a minute.
     distances, indices = NearestNeighbors(n_neighbors=k, metric="cosine", algorithm="brute").fit(rows).kneighbors(rows)
-    known = (indices, distances, None)
+    neighbours = (indices, distances, None)
     mapper = UMAP(
         n_neighbors=k,
         min_dist=0.05,
@@ -107,10 +113,11 @@ def _umap(rows: np.ndarray, seed: int) -> np.ndarray:
         negative_sample_rate=NEGATIVES,
         random_state=seed,
         n_jobs=1,
-        precomputed_knn=known,
+        precomputed_knn=neighbours,
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # umap warns that it cannot map new points, and of a seed's single thread
+        # umap warns that it cannot map new points, and that a seed means a single thread.
+        warnings.simplefilter("ignore")
         points = np.nan_to_num(mapper.fit_transform(rows))
     low, high = np.quantile(points, [0.02, 0.98], axis=0)
     return points / np.maximum(high - low, 1e-12) * np.array([WIDE, 1.0])
@@ -131,10 +138,11 @@ def map_names(
     *,
     seed: int = 0,
 ) -> list[list]:
-    """Return [x, y, name, level]: the kinds of text, the commonest first, at level 0; then a token in quotes for each
-    cluster of k-means, whose level is a place in LATENTS_EACH. A cluster's token is named by the rules of many of its
-    latents and of few others. Each token is given once, to the cluster of the coarsest level in which it counts most.
-    The other clusters get their next best token, or none. A name stands where the latents that have it are at home."""
+    """Return [x, y, name, level] of each name. First come the kinds of text at level 0, the commonest first. Then comes
+    a token in quotes for each cluster of k-means, where level is an index of LATENTS_EACH. The rules of many of the
+    cluster's latents, and of few others, have this token. Each token is used once, for the cluster of the coarsest
+    level in which most latents have it. The other clusters get their next best token, or none. A name is placed where
+    the latents that have it are most concentrated."""
     from sklearn.cluster import KMeans
 
     of_kind = Counter(kind for kind in kinds if kind is not None)
@@ -170,8 +178,8 @@ def map_names(
 
 
 def _home(points: Float[np.ndarray, "latent 2"], every: Float[np.ndarray, "other 2"]) -> Float[np.ndarray, " 2"]:
-    """Return the point at which the density of the points, times their share of the density of all, is largest. The
-    densities of many points are those of even samples."""
+    """Return the point at which the density of the points, times their share of the density of all, is largest. If
+    there are many points, evenly spaced samples give the densities."""
     sample, others = (some[:: math.ceil(len(some) / MAX_SAMPLED)].astype(np.float64) for some in (points, every))
 
     def density(some: np.ndarray) -> np.ndarray:
@@ -183,6 +191,6 @@ def _home(points: Float[np.ndarray, "latent 2"], every: Float[np.ndarray, "other
 
 
 def _tokens(explanation: str) -> set[str]:
-    """Return the tokens in quotes that an explanation joins by "or", without long and uninformative ones."""
+    """Return the tokens in quotes that an explanation joins by "or". Long and uninformative tokens are left out."""
     parts = (part for part in _BETWEEN.split(explanation) if _TOKEN.fullmatch(part) and not _CUT.search(part))
     return {part for part in parts if not _MUTE.fullmatch(part) and len(part) <= MAX_NAME}

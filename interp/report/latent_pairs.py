@@ -1,4 +1,5 @@
-"""What two latents have in common: how often they fire on the same tokens, and how each acts in the other's examples.
+"""Compute what two latents have in common: how often they fire on the same tokens, and how each acts in the other's
+examples.
 
 In: a FeatureStore and pairs of its latents. Out, of each pair (a, b), from one pass over the codes for all of them:
 
@@ -26,15 +27,17 @@ from interp.report.payloads import TABLES
 from interp.statistics.directions import unit_rows
 
 N_OTHERS = 2
-"""Nearest latents, and latents that fire most with it, whose pairs with a latent the page holds."""
+"""Number of nearest latents, and of latents that fire most often with a latent, whose pairs with it are on the page."""
 PAIRS_AT_ONCE = 1 << 12
-"""Pairs whose columns of codes are in memory."""
+"""Number of pairs whose columns of codes are in memory at a time."""
 
 
 def pairs_shown(store: FeatureStore) -> Int[np.ndarray, "pair 2"]:
     """Return the pairs whose common properties the page shows, each with its smaller latent first."""
-    some = f'from {{}} where "rank" < {N_OTHERS} and latent <> other'
-    tables = " union all ".join(f"select latent, other {some.format(name)}" for name in ("neighbours", "coactivations"))
+    condition = f'from {{}} where "rank" < {N_OTHERS} and latent <> other'
+    tables = " union all ".join(
+        f"select latent, other {condition.format(name)}" for name in ("neighbours", "coactivations")
+    )
     pairs = store.sql(
         f"select distinct least(latent, other) a, greatest(latent, other) b from ({tables}) order by a, b"
     )
@@ -45,13 +48,15 @@ def in_common(store: FeatureStore, pairs: Int[np.ndarray, "pair 2"]) -> list[lis
     """Return the common properties of each pair's latents, as the page reads them."""
     examples = store.sql(TABLES["examples"].format(where=""))
     latent_of, row_of = (examples[name].to_numpy(np.int64) for name in ("latent", "row"))
-    starts, stops = (np.searchsorted(latent_of, pairs, side) for side in ("left", "right"))  # where examples are sorted
+    starts, stops = (
+        np.searchsorted(latent_of, pairs, side) for side in ("left", "right")
+    )  # the examples are sorted by latent
     counts = stops - starts
     ends = np.cumsum(counts.reshape(-1))
     places = np.arange(counts.sum()) + np.repeat(starts.reshape(-1) - ends + counts.reshape(-1), counts.reshape(-1))
     rows = row_of[places]
-    others = np.repeat(pairs[:, ::-1].reshape(-1), counts.reshape(-1))
-    both, products, moments, values = _sums(store, pairs, rows, others)
+    partners = np.repeat(pairs[:, ::-1].reshape(-1), counts.reshape(-1))
+    both, products, moments, values = _sums(store, pairs, rows, partners)
     mean, deviation = moments
     n = store.meta["n_tokens"]
     a, b = pairs.T
@@ -61,10 +66,12 @@ def in_common(store: FeatureStore, pairs: Int[np.ndarray, "pair 2"]) -> list[lis
     numbered = zip(both.tolist(), correlation, _cosines(store, pairs), strict=True)
     rows = []
     for (n_both, r, cosine), is_first, *sides in zip(numbered, a < b, examples_of[::2], examples_of[1::2], strict=True):
-        at_a, at_b = (np.flatnonzero(some) for some in sides)
-        is_of_a = len(at_a) > len(at_b) or (len(at_a) == len(at_b) and is_first)
-        longer = sides[0][at_a] if is_of_a else sides[1][at_b]
-        rows.append([n_both, number(r), number(cosine), at_a.tolist(), at_b.tolist(), numbers(longer, FEW_DIGITS)])
+        fires_a, fires_b = (np.flatnonzero(values_at_places) for values_at_places in sides)
+        is_of_a = len(fires_a) > len(fires_b) or (len(fires_a) == len(fires_b) and is_first)
+        longer = sides[0][fires_a] if is_of_a else sides[1][fires_b]
+        rows.append(
+            [n_both, number(r), number(cosine), fires_a.tolist(), fires_b.tolist(), numbers(longer, FEW_DIGITS)]
+        )
     return rows
 
 
@@ -74,8 +81,9 @@ def _sums(
     rows: Int[np.ndarray, " place"],
     latents: Int[np.ndarray, " place"],
 ) -> tuple[np.ndarray, np.ndarray, tuple[np.ndarray, np.ndarray], np.ndarray]:
-    """Return the number of rows on which both of each pair fire, and Σ z_a z_b; the mean and standard deviation of each
-    latent over all tokens; and the activation of each of `latents` in the corresponding one of `rows`."""
+    """Return, for each pair, the number of rows on which both fire, and Σ z_a z_b; for each latent, the mean and
+    standard deviation over all tokens; and the activation of each of `latents` in the row of `rows` with the same
+    index."""
     both, products = np.zeros(len(pairs), np.int64), np.zeros(len(pairs))
     total, squares = np.zeros(store.d_sae), np.zeros(store.d_sae)
     values = np.zeros(len(rows))
@@ -90,11 +98,11 @@ def _sums(
         columns = z.tocsc()
         total += np.asarray(columns.sum(0)).reshape(-1)
         squares += np.asarray(columns.multiply(columns).sum(0)).reshape(-1)
-        for some in _parts(len(pairs)):
-            a, b = pairs[some].T
+        for block_of_pairs in _parts(len(pairs)):
+            a, b = pairs[block_of_pairs].T
             common = columns[:, a].multiply(columns[:, b]).tocsc()
-            both[some] += np.diff(common.indptr)
-            products[some] += np.asarray(common.sum(0)).reshape(-1)
+            both[block_of_pairs] += np.diff(common.indptr)
+            products[block_of_pairs] += np.asarray(common.sum(0)).reshape(-1)
     n = store.meta["n_tokens"]
     mean = total / n
     return both, products, (mean, np.sqrt(np.maximum(squares / n - mean**2, 0))), values

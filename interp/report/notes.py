@@ -1,4 +1,4 @@
-"""The stars, labels and notes of a reader, as a page exports them and a live page keeps them in the run folder.
+"""Keep the stars, labels and notes of a reader. A page exports them, and a live page writes them to the run folder.
 
 {"format": "interp-notes", "features": KEY, "notes": {"12": {"star": true, "label": "…", "note": "…"}}}
 """
@@ -21,7 +21,7 @@ NAME = "notes.json"
 FORMAT = "interp-notes"
 EMPTY: Mapping[str, Any] = {"star": False, "label": "", "note": ""}
 BETWEEN = {"label": " / ", "note": "\n"}
-"""Two texts of one field."""
+"""The text between two versions of one field."""
 
 
 def features_key(features: "FeatureStore") -> str:
@@ -43,12 +43,12 @@ def read_notes(file: str | Path) -> pd.DataFrame:
 
 
 def notes_of(file: Path, key: str) -> dict[str, dict[str, Any]]:
-    """Return latent → note; empty if the file does not exist. Raises ValueError for notes of other features."""
+    """Return latent → note. It is empty if the file does not exist. Raises ValueError for notes of other features."""
     return _kept(file, key)["notes"]
 
 
 def _kept(file: Path, key: str) -> dict[str, Any]:
-    """Read all that the file holds."""
+    """Read the whole content of the file."""
     kept: dict[str, Any] = _checked(file) if os.path.lexists(file) else {"format": FORMAT, "features": key, "notes": {}}
     if kept.get("features") != key:
         raise ValueError(f"{file} has notes of other features: move it away, and export or import its notes")
@@ -56,13 +56,14 @@ def _kept(file: Path, key: str) -> dict[str, Any]:
 
 
 def edit_notes(file: Path, key: str, edits: Mapping[str, Mapping[str, Sequence]]) -> dict[str, dict[str, Any]]:
-    """Change fields of notes in a run folder, each from the value that its writer saw to the new one. Return all notes.
+    """Change fields of notes in a run folder, each from the value that its writer saw to a new value. Returns all
+    notes.
 
-    edits: latent → field → (before, after). A text that somebody else changed meanwhile is kept next to the new one.
-    Fields that another program keeps in the file stay as well.
+    edits: latent → field → (before, after). If somebody else changed a text in the meantime, both versions are kept.
+    Fields of other programs in the file stay as they are.
     """
     with open(file.parent / RUN_FILE) as config:
-        # This waits for other writers. It is not the folder's own lock, which a stage holds long.
+        # This lock waits for other writers. It is not the lock of the folder, which a stage holds for a long time.
         fcntl.flock(config, fcntl.LOCK_EX)
         kept = _kept(file, key)
         notes = kept["notes"]
@@ -76,7 +77,7 @@ def edit_notes(file: Path, key: str, edits: Mapping[str, Mapping[str, Sequence]]
 
 
 def _merged(between: str | None, now: Any, before: Any, after: Any) -> Any:
-    """Return the new value of a field that is `now`, where somebody who saw `before` writes `after`."""
+    """Return the new value of a field whose value is `now`, if somebody who saw `before` writes `after`."""
     if between is None or now in (before, after):
         return after
     others = now.removeprefix(before + between).removesuffix(between + before) if before else now

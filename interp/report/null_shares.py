@@ -1,10 +1,10 @@
-"""The share of latents with one meaning, compared with the same share of the dictionary's nulls.
+"""Compare the share of latents with one meaning with the same share of the dictionary's nulls.
 
-In: the tables of a report. Out: for each dictionary its shares with their intervals; the null that comes closest; and
-sentences that name the dictionaries from which this share distinguishes it.
+In: the tables of a report. Out: the shares of each dictionary with their intervals, the closest null, and sentences
+that name the dictionaries from which this share distinguishes it.
 
-The nulls learn from fewer tokens than the dictionary of the page may have had: they are compared with `SAE`, the same
-settings learnt from the same number of tokens, and judged on the same number of latents and the same text.
+The nulls may learn from fewer tokens than the dictionary of the page. So they are compared with `SAE`, a dictionary
+with the same settings that learns from as many tokens, and is judged by as many latents on the same text.
 """
 
 import math
@@ -13,15 +13,15 @@ from typing import Any
 import pandas as pd
 
 from interp.display.verdict_looks import VERDICT_LOOKS
-from interp.display.verdict_names import IDLE, MONOSEMANTIC, ONE_MEANING
+from interp.display.verdict_names import IDLE, MONOSEMANTIC, ONE_MEANING_ROW
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import between, number, percent
 from interp.verdict.verdict_shares import verdict_shares
 
 THIS = "this page's dictionary"
 ALIKE = "SAE"
-KINDS = {THIS: "own", ALIKE: "matched"} | dict.fromkeys(("twin seed", "neurons", "coordinates"), "reference")
-"""These reflect what the model learnt. All others are nulls."""
+KIND_OF = {THIS: "own", ALIKE: "matched"} | dict.fromkeys(("twin seed", "neurons", "coordinates"), "reference")
+"""The kind of each dictionary that reflects what the model learnt. All others are nulls."""
 DICTIONARIES = {
     THIS: "all features that were ranked",
     ALIKE: "the same settings, trained on as many tokens as the nulls",
@@ -59,11 +59,11 @@ def nulls_account(inputs: ReportInputs) -> dict[str, Any] | None:
 def _account(rows: list[dict[str, Any]]) -> list[str]:
     """Explain how the dictionaries are made comparable, and from which of them the share of one meaning distinguishes
     this one."""
-    by_name = {row["dictionary"]: row for row in rows}
-    if ALIKE not in by_name:
+    rows_by_name = {row["dictionary"]: row for row in rows}
+    if ALIKE not in rows_by_name:
         return []
-    alike = by_name[ALIKE]
-    this = by_name.get(THIS, {})
+    alike = rows_by_name[ALIKE]
+    this = rows_by_name.get(THIS, {})
     trained = f", trained on {alike['trained']:,} tokens" if alike["trained"] else ""
     again = ""
     if (this.get("trained") or 0) > (alike["trained"] or this.get("trained") or 0):
@@ -75,13 +75,13 @@ def _account(rows: list[dict[str, Any]]) -> list[str]:
         f"The nulls have the same settings as the dictionary{trained}, but no way to learn what the model learnt; "
         f"{alike['judged']:,} features of each were judged on the same text.{again}"
     ]
-    one = {name: row["one"] for name, row in by_name.items() if row["one"]}
-    others = {name: interval for name, interval in one.items() if name not in (THIS, ALIKE, "twin seed")}
-    if ALIKE not in one or not others:
+    one = {name: row["one"] for name, row in rows_by_name.items() if row["one"]}
+    other_intervals = {name: interval for name, interval in one.items() if name not in (THIS, ALIKE, "twin seed")}
+    if ALIKE not in one or not other_intervals:
         return sentences
     share, low, high = one[ALIKE]
-    below = [name for name, (_, _, above) in others.items() if above < low]
-    near = [name for name in others if name not in below]
+    below = [name for name, (_, _, above) in other_intervals.items() if above < low]
+    near = [name for name in other_intervals if name not in below]
     parts = {"more than in": below, "not clearly more than in": near}
     comparison = "; ".join(f"{words} {', '.join(names)}" for words, names in parts.items() if names)
     return [
@@ -92,17 +92,18 @@ def _account(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def share_rows(inputs: ReportInputs) -> list[dict[str, Any]]:
-    """Return the shares of each dictionary with their intervals, this page's first; empty where nulls are not known.
-    The kind of each is: own (this page's), matched (the same settings, to be compared with the nulls), reference
-    (another dictionary that shows what the model learnt) or null. `title`: its name next to the others."""
+    """Return the shares of each dictionary with their intervals, first those of this page. There are none if nulls are
+    unknown. The kind of a dictionary is own (that of this page), matched (the same settings, for comparison with the
+    nulls), reference (another dictionary that shows what the model learnt) or null. `title` is its name next to the
+    others."""
     if inputs.nulls is None or inputs.nulls.shares.empty:
         return []
     verdicts = _verdicts_in(inputs)
     rows: list[dict[str, Any]] = []
     for name, part in pd.concat([*_this_dictionary(inputs), inputs.nulls.shares]).groupby("dictionary", sort=False):
-        by_verdict = part.set_index("verdict").reindex([*verdicts, ONE_MEANING, *IDLE]).fillna({"n": 0})
+        counts_by_verdict = part.set_index("verdict").reindex([*verdicts, ONE_MEANING_ROW, *IDLE]).fillna({"n": 0})
         first = part.iloc[0]
-        kind = KINDS.get(str(name), "null")
+        kind = KIND_OF.get(str(name), "null")
         rows.append({
             "dictionary": str(name),
             "kind": kind,
@@ -110,11 +111,11 @@ def share_rows(inputs: ReportInputs) -> list[dict[str, Any]]:
             "means": DICTIONARIES.get(str(name), ""),
             "trained": number(first.get("trained_tokens")),
             "judged": number(first.get("latents")),
-            "of": int(part["n"][~part["verdict"].isin([ONE_MEANING, *IDLE])].sum()),
-            "one": _share(by_verdict, ONE_MEANING),
-            "shares": [_share(by_verdict, verdict) for verdict in verdicts],
-            "unsure": _share(by_verdict, MONOSEMANTIC, "unsure"),
-            **{verdict: int(by_verdict["n"].to_dict()[verdict]) for verdict in IDLE},
+            "of": int(part["n"][~part["verdict"].isin([ONE_MEANING_ROW, *IDLE])].sum()),
+            "one": _share(counts_by_verdict, ONE_MEANING_ROW),
+            "shares": [_share(counts_by_verdict, verdict) for verdict in verdicts],
+            "unsure": _share(counts_by_verdict, MONOSEMANTIC, "unsure"),
+            **{verdict: int(counts_by_verdict["n"].to_dict()[verdict]) for verdict in IDLE},
         })  # fmt: skip
     most = rows[0]["trained"] or 0
     for row in rows:
@@ -133,12 +134,12 @@ def in_short(n: int) -> str:
 
 def _verdicts_in(inputs: ReportInputs) -> list[str]:
     assert inputs.nulls is not None
-    known = set(inputs.nulls.shares["verdict"])
-    return [verdict for verdict in VERDICT_LOOKS if verdict not in IDLE and verdict in known]
+    in_nulls = set(inputs.nulls.shares["verdict"])
+    return [verdict for verdict in VERDICT_LOOKS if verdict not in IDLE and verdict in in_nulls]
 
 
 def _this_dictionary(inputs: ReportInputs) -> list[pd.DataFrame]:
-    """Return the shares of the ranking that the page shows. The nulls have fewer latents judged and fewer tokens."""
+    """Return the shares of the ranking that the page shows. The nulls have fewer judged latents and fewer tokens."""
     if inputs.ranking is None or inputs.verdicts["sure"].isna().all():
         return []
     training = inputs.curves.get("sae")
@@ -147,11 +148,11 @@ def _this_dictionary(inputs: ReportInputs) -> list[pd.DataFrame]:
     return [shares.assign(dictionary=THIS, latents=len(inputs.ranking), trained_tokens=tokens)]
 
 
-def _share(by_verdict: pd.DataFrame, verdict: str, part: str = "") -> list[float | None] | None:
-    """Return a share and its interval, of the latents with the verdict or of those that are `unsure` between it and
-    another."""
+def _share(counts_by_verdict: pd.DataFrame, verdict: str, part: str = "") -> list[float | None] | None:
+    """Return a share with its interval: of the latents with the verdict, or of those that are `unsure` between it and
+    another verdict."""
     columns = [f"{part}_share", f"{part}_low", f"{part}_high"] if part else ["share", "ci_low", "ci_high"]
-    if verdict not in by_verdict.index or not set(columns) <= set(by_verdict):
+    if verdict not in counts_by_verdict.index or not set(columns) <= set(counts_by_verdict):
         return None
-    cells = [number(value) for value in by_verdict.loc[verdict, columns]]
+    cells = [number(value) for value in counts_by_verdict.loc[verdict, columns]]
     return None if None in cells else cells  # type: ignore[return-value]

@@ -1,4 +1,5 @@
-"""Panels: the figures and tables that a stage of a run, or an analysis of a finished run, adds to the page's summary.
+"""Define panels: the figures and tables that a stage of a run, or an analysis of a finished run, adds to the page's
+summary.
 
     Panel(note="Above the diagonal the feature is better.", figure=figures.concept_scatter(run.concepts))
     Panel(note="The ten longest.", title="Longest latents", table=longest)
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
 
-MAX_ROWS = 200
-"""Rows of a table that the page shows."""
+MAX_TABLE_ROWS = 200
+"""Largest number of rows of a table that the page shows."""
 MANY_NAMES, FEW_NAMES = 14, 6
 """Names beside the points of a figure on a screen, and on a phone."""
 
@@ -32,16 +33,16 @@ MANY_NAMES, FEW_NAMES = 14, 6
 @dataclass(frozen=True, kw_only=True)
 class Panel:
     note: str
-    """A sentence or two below the figure or the table: how to read it, or why there is none."""
+    """A sentence or two below the figure or the table. They say how to read it, or why there is none."""
     figure: "go.Figure | None" = None
     table: "pd.DataFrame | None" = None
-    """Shown as text, at most MAX_ROWS of its rows."""
+    """A table. At most MAX_TABLE_ROWS of its rows are shown, as text."""
     title: str = ""
     """A heading. By default the figure's heading."""
     headline: str = ""
     """A few words for the first line of the overview, such as "words explain 87 %"."""
     fact: tuple[str, str] | None = None
-    """A name and a value for the facts at the head of the summary."""
+    """A name and a value for the facts at the top of the summary."""
 
     def payload(self) -> dict[str, Any]:
         """Return the panel as JSON, as the page's code reads it. Empty fields are left out."""
@@ -59,8 +60,8 @@ class Panel:
 
 
 def _figure_payload(figure: "go.Figure") -> dict[str, Any]:
-    """Return the title, height and plotly JSON of a figure that fills the width of its place, in the page's words."""
-    figure = deepcopy(figure)  # the caller's keeps its title and size
+    """Return the title, height and plotly JSON of a figure that fills the available width, in the page's words."""
+    figure = deepcopy(figure)  # a copy, so that the caller's figure keeps its title and size
     title, height = _in_its_words(figure.layout.title.text), figure.layout.height
     for axis in (*figure.select_xaxes(), *figure.select_yaxes()):
         axis.title.text = _in_its_words(axis.title.text)
@@ -109,7 +110,7 @@ def _in_its_words(title: str | None) -> str | None:
 
 
 def _table_payload(table: "pd.DataFrame") -> dict[str, list]:
-    rows = table.head(MAX_ROWS).itertuples(index=False, name=None)
+    rows = table.head(MAX_TABLE_ROWS).itertuples(index=False, name=None)
     return {"columns": [str(name) for name in table.columns], "rows": [[_cell(value) for value in row] for row in rows]}
 
 

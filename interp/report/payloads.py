@@ -1,7 +1,7 @@
-"""All that the page shows of an open feature, in files of `CHUNK` features each: name → list over the features.
+"""Gather all that the page shows of an open feature, in files of `CHUNK` features each: name → list over the features.
 
-In: a FeatureStore and a range of latents. Out: JSON → gzip → text inside a script that calls `receive(name, text)`,
-since a page on file:// may load scripts but fetch nothing.
+In: a FeatureStore and a range of latents. Out: JSON, gzipped and written as text in a script that calls `receive(name,
+text)`, since a page on file:// may load scripts but fetch nothing.
 
 The examples are those of `contexts`. Parts that only some runs have (senses, evidence, a wider dictionary …) come as
 `extras`.
@@ -51,7 +51,7 @@ TABLES = {
 }
 """The queries for each latent's rows, in the order in which the page shows them."""
 SHARES = ("labels", "neighbours")
-"""Tables whose numbers lie between −1 and 1: the page shows two digits of them."""
+"""Tables whose numbers lie between −1 and 1. The page shows two digits of them."""
 
 
 Senses = Mapping[int, Sequence[Mapping[str, Any]]]
@@ -63,17 +63,19 @@ def payloads(
     store: FeatureStore, features: pd.DataFrame, contexts: Contexts, extras: Mapping[str, Mapping[int, Any]]
 ) -> Iterator[tuple[str, dict]]:
     """Yield the name and contents of each chunk file.
-    features: one row for each latent, by latent.
+    features: one row for each latent, in the order of the latents.
     extras: name → latent → the page's data under this name; a latent without an entry has None. For each name, a chunk
-    holds `columns_of` the latents' values."""
+    has `columns_of` the latents' values."""
     step = CHUNK * CHUNKS_AT_ONCE
     missing: dict[str, Any] = {"histogram": {"edges": [], "counts": []}, "examples": coded([], store.n_ctx)}
     for start in range(0, store.d_sae, step):
         block = _block(store, features, contexts, start, min(start + step, store.d_sae))
         for first in range(start, min(start + step, store.d_sae), CHUNK):
             latents = range(first, min(first + CHUNK, store.d_sae))
-            chunk = {name: [by.get(j, missing.get(name, [])) for j in latents] for name, by in block.items()}
-            chunk |= {name: [by.get(j) for j in latents] for name, by in extras.items()}
+            chunk = {
+                name: [value_of.get(j, missing.get(name, [])) for j in latents] for name, value_of in block.items()
+            }
+            chunk |= {name: [value_of.get(j) for j in latents] for name, value_of in extras.items()}
             yield f"features-{first // CHUNK:04d}", {name: columns_of(values) for name, values in chunk.items()}
 
 
@@ -100,9 +102,10 @@ def _block(
 
 
 def row_evidence(store: FeatureStore, senses: Senses) -> dict[str, Any]:
-    """Return the table's non-numeric data for each latent: the tokens around its strongest firing with the place of
-    that token among them; its histogram of activations as digits, the square roots of its counts up to 9; and for each
-    of several senses its rule in words, "" if it has none that holds, and its own strongest firing."""
+    """Return the table's non-numeric data for each latent: the tokens around its strongest firing, with the place of
+    the firing token among them; its histogram of activations as digits, which are the square roots of its counts,
+    scaled to at most 9; and, if it has several senses, the rule of each in words ("" if none holds), and the strongest
+    firing of each."""
     strongest = store.sql("select latent, \"row\" from examples where kind = 'top' and rank = 0")
     snippets: list = [None] * store.d_sae
     for latent, snippet in zip(strongest["latent"].tolist(), _snippets(store, strongest["row"].tolist()), strict=True):
@@ -135,28 +138,28 @@ def _snippets(store: FeatureStore, rows: Sequence[int]) -> Iterator[list]:
 
 
 def sense_counts(store: FeatureStore, senses: Senses) -> dict[int, list[list[int]]]:
-    """Return latent → the firings of each of its senses in the bins of its histogram. A firing's sense is known by its
-    token, if only that sense fires on it; firings on other tokens are not counted. Reads the codes once."""
+    """Return, for each latent, the firings of each of its senses in the bins of its histogram. The token of a firing
+    tells its sense if only that sense fires on it. Firings on other tokens are not counted. Reads the codes once."""
     parts = []
     for firings in _firings_of_senses(store, senses):
         firings["bin"] = np.searchsorted(bin_edges(), firings["value"], side="right") - 1
         parts.append(firings.groupby(["latent", "sense", "bin"]).size())
     counted = pd.concat(parts).groupby(level=[0, 1, 2]).sum() if parts else pd.Series(dtype=int)
     spans = store.sql("select latent, min(bin) as first, max(bin) as last from histograms group by latent")
-    found: dict[int, list[list[int]]] = {}
+    counts: dict[int, list[list[int]]] = {}
     for latent, first, last in spans[spans["latent"].isin(list(senses))].itertuples(index=False, name=None):
         step = math.ceil((last - first + 1) / N_BINS)
-        found[latent] = [[0] * math.ceil((last - first + 1) / step) for _ in senses[latent]]
+        counts[latent] = [[0] * math.ceil((last - first + 1) / step) for _ in senses[latent]]
         if latent in counted.index:
             for (sense, at), n in counted.loc[latent].items():
-                found[latent][sense][(at - first) // step] += int(n)
-    return found
+                counts[latent][sense][(at - first) // step] += int(n)
+    return counts
 
 
 def sense_tokens(store: FeatureStore, senses: Senses) -> dict[int, list[list[tuple[int, int, int]]]]:
-    """Return latent → of each of its senses the commonest tokens before, on and after its firings, as [offset, token,
-    count]: the counterpart of the table `tokens` for all firings. Firings have the senses of `sense_counts`. Reads the
-    codes once."""
+    """Return, for each sense of each latent, the commonest tokens before, on and after its firings, as [offset, token,
+    count]. The table `tokens` has the same for all firings of a latent. The sense of a firing is that of
+    `sense_counts`. Reads the codes once."""
     tokens = store.tokens.reshape(-1).numpy()
     keys = ["latent", "sense", "offset", "token"]
     parts = []
@@ -168,23 +171,25 @@ def sense_tokens(store: FeatureStore, senses: Senses) -> dict[int, list[list[tup
                 offset=offset, token=tokens[rows[is_inside] + offset]
             )
             parts.append(around.groupby(keys).size())
-    found: dict[int, list[list[tuple[int, int, int]]]] = {latent: [[] for _ in own] for latent, own in senses.items()}
+    tokens_of_senses: dict[int, list[list[tuple[int, int, int]]]] = {
+        latent: [[] for _ in senses_of_latent] for latent, senses_of_latent in senses.items()
+    }
     if not parts:
-        return found
+        return tokens_of_senses
     counted = pd.concat(parts).groupby(level=keys).sum().rename("n").reset_index()
     counted = counted.sort_values(
         ["latent", "sense", "offset", "n", "token"], ascending=[True, True, True, False, True]
     )
     for latent, sense, *row in counted.groupby(keys[:3]).head(N_CONTEXT_TOKENS).itertuples(index=False, name=None):
-        found[latent][sense].append(tuple(row))
-    return found
+        tokens_of_senses[latent][sense].append(tuple(row))
+    return tokens_of_senses
 
 
 def _firings_of_senses(store: FeatureStore, senses: Senses) -> Iterator[pd.DataFrame]:
-    """Yield the firings whose sense is known by their token: latent, sense, row and value, ROWS_AT_ONCE rows of codes
-    at a time."""
+    """Yield the firings whose token tells their sense: latent, sense, row and value. ROWS_AT_ONCE rows of codes are
+    read at a time."""
     tokens = store.tokens.reshape(-1).numpy()
-    by_token = pd.DataFrame(
+    sense_of_token = pd.DataFrame(
         (
             (latent, token, k)
             for latent, parts in senses.items()
@@ -193,7 +198,7 @@ def _firings_of_senses(store: FeatureStore, senses: Senses) -> Iterator[pd.DataF
         ),
         columns=["latent", "token", "sense"],
     )
-    wanted = np.isin(np.arange(store.d_sae), by_token["latent"])
+    wanted = np.isin(np.arange(store.d_sae), sense_of_token["latent"])
     for start in range(0, len(store.codes) if senses else 0, ROWS_AT_ONCE):
         codes = store.codes[start : start + ROWS_AT_ONCE]
         entries = codes.fires.numpy() & wanted[codes.latents.numpy()]
@@ -206,7 +211,7 @@ def _firings_of_senses(store: FeatureStore, senses: Senses) -> Iterator[pd.DataF
                 "value": codes.values.numpy()[entries],
             }
         )
-        yield firings.merge(by_token, on=["latent", "token"])
+        yield firings.merge(sense_of_token, on=["latent", "token"])
 
 
 def _numbers_in(arrays: Sequence[Any], digits: int = DIGITS) -> list[list]:
@@ -241,7 +246,8 @@ def _histograms(table: pd.DataFrame) -> dict[int, dict[str, list]]:
 
 
 def _logits(features: pd.DataFrame) -> list[dict[str, list] | None]:
-    """Tokens at both ends, and counts over the vocabulary between the ends; none of a scan that kept no counts."""
+    """Return the tokens at both ends, and counts over the vocabulary between them. There are none if the scan kept no
+    counts."""
 
     def lists(name: str) -> list:
         cells = features[name] if name in features else [None] * len(features)

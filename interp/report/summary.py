@@ -1,8 +1,9 @@
-"""The page's account of the run, to be read from top to bottom: the findings, their comparison, their limits; the run
-and the dictionary's quality; then the tables and figures of the results; folded the details; times and versions last.
+"""Write the page's account of the run, to be read from top to bottom. First come the findings, their comparison with
+nulls, and their limits, then the run and the dictionary's quality. Tables and figures of the results follow, then
+details that are folded at first, and last, times and versions.
 
-In: `ReportInputs`. Out: JSON for `summary.js`; a panel is a note, with title, height and plotly's JSON if drawn, or the
-reason why it is missing.
+In: `ReportInputs`. Out: JSON for `summary.js`. A panel has a note and, if it is drawn, its title, height and plotly
+JSON; otherwise the note gives the reason.
 """
 
 from collections.abc import Iterable
@@ -37,7 +38,7 @@ QUALITY_COLUMNS = {
 }
 """Column of the quality table → its heading, and the format of its numbers."""
 QUALITY_SHOWN = ("l0", "fvu", "ce_recovered", "dead_share", "faint_share")
-"""The columns that decide; the others are among the details."""
+"""The most important columns. The others are among the details."""
 CURVES = {
     "fvu": "FVU: the fraction of variance left unexplained.",
     "l0": "L0: features that fire on a token.",
@@ -120,7 +121,7 @@ def _facts(inputs: ReportInputs) -> list[tuple[str, str]]:
 
 
 def _in_use(inputs: ReportInputs) -> str:
-    """Count in a sentence the features that are in use, dead and faint."""
+    """Say in a sentence how many features are in use, dead and faint."""
     counts = inputs.verdicts["verdict"].value_counts()
     dead, faint = (int(counts.get(verdict, 0)) for verdict in (DEAD, FAINT))
     total = inputs.store.d_sae
@@ -128,7 +129,7 @@ def _in_use(inputs: ReportInputs) -> str:
 
 
 def _limits(inputs: ReportInputs) -> list[str]:
-    """Return sentences on what must not be concluded from the results."""
+    """Return sentences that say what must not be concluded from the results."""
     if inputs.ranking is None or not inputs.store.has_text:
         return []
     shown = {"learnt": inputs.verdicts["learnt"], "unsure": inputs.verdicts["sure"]}
@@ -142,14 +143,14 @@ def _training(inputs: ReportInputs) -> list[dict]:
     missing = "No training {}: it was not trained in this run, or its metrics were not given."
     panels = [Panel(note=missing.format(curves)) for curves in ("curve of the model", "curves of the dictionary")]
     if model is not None and {"tokens", "loss"} <= set(model):
-        known = {name: results.get(f"{name}_cross_entropy") for name in ("unigram", "bigram")}
-        levels = {name: loss for name, loss in known.items() if loss is not None}
+        baselines = {name: results.get(f"{name}_cross_entropy") for name in ("unigram", "bigram")}
+        levels = {name: loss for name, loss in baselines.items() if loss is not None}
         note = "Cross-entropy; the dashed lines are what unigrams and bigrams of the corpus reach."
         panels[0] = Panel(note=note, figure=figures.training(model, panels=["loss"], levels=levels))
     if sae is not None and {"tokens", *CURVES} <= set(sae):
-        drawn = [name for name in CURVES if name == "fvu" or sae[name].nunique() > 1]
-        note = " ".join(CURVES[name] for name in drawn)
-        panels[1] = Panel(note=note, figure=figures.training(sae, panels=drawn))
+        shown = [name for name in CURVES if name == "fvu" or sae[name].nunique() > 1]
+        note = " ".join(CURVES[name] for name in shown)
+        panels[1] = Panel(note=note, figure=figures.training(sae, panels=shown))
     return [panel.payload() for panel in panels]
 
 
@@ -158,8 +159,8 @@ def _population(inputs: ReportInputs) -> list[dict]:
         missing = "No ranking: verdicts and scores are left out. `interp rank` writes one, or pass ranking=."
         return [Panel(note=missing).payload()]
     ranking = inputs.verdicts[~inputs.verdicts["verdict"].isin(WITHOUT_SCORES)]
-    known = ("concentration", "explanation_f1")
-    scores = [name for name in known if ranking[name].notna().any()]
+    drawn_columns = ("concentration", "explanation_f1")
+    scores = [name for name in drawn_columns if ranking[name].notna().any()]
     panels = [] if scores else [Panel(note="No feature has a score: none fires often enough to be judged.")]
     if "explanation_f1" in scores:
         note = "F1 of the rules in words on held-out text, by verdict."

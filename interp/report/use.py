@@ -1,10 +1,13 @@
-"""Three separate questions: has a latent one meaning, did the model learn it, and what does the model lose without it?
+"""Answer three separate questions: does a latent have one meaning, did the model learn it, and what does the model lose
+without it?
 
-In: the tables of a report. Out: for each ablated latent an account of its use, with a sentence that explains why where
-*learnt* and *effect* disagree; for each of the three, how many latents it holds for, out of how many that were tested.
+In: the tables of a report. Out: an account of the use of each ablated latent, with a sentence that explains why if
+*learnt* and *effect* disagree; and for each question, the number of latents for which the answer is yes, out of those
+that were tested.
 
-A latent is learnt if that is likelier than not (`verdict.learnt`). It has an effect if its ablation raises the loss
-more than an equally large change along other latents (`effects`: the interval of `beyond_null` is above 0).
+A latent is learnt if its probability of being learnt is above ½ (`verdict.learnt`). It has an effect if its ablation
+raises the loss more than an equally large change along other latents does (`effects`: the interval of `beyond_null` is
+above 0).
 """
 
 import math
@@ -13,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from interp.display.verdict_names import IDLE, OF_ONE_MEANING, UNRANKED
+from interp.display.verdict_names import IDLE, ONE_MEANING_VERDICTS, UNRANKED
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import number
 from interp.statistics.estimates import wilson
@@ -21,7 +24,7 @@ from interp.verdict.learnt import LearntFit, learnt_evidence
 
 CHANGES = ("loss_change", "null_loss_change", "beyond_null", "later_loss_change", "kl", "null_kl")
 BY_CHANCE = 0.025
-"""Share of latents without any effect whose 95 % interval lies above 0 all the same."""
+"""Share of the latents without any effect whose 95 % interval still lies above 0."""
 TAIL = 0.025
 """Share of the latents whose interval may lie beyond either end of the page's scale of effects."""
 
@@ -36,35 +39,36 @@ def uses(inputs: ReportInputs) -> dict[int, dict[str, Any]]:
     accounts = {}
     for latent, row in zip(table.index.tolist(), table.to_dict("records"), strict=True):
         changes = {name: [number(row[f"{name}{end}"], 2) for end in ("", "_low", "_high")] for name in CHANGES}
-        if not any(changes["later_loss_change"]):  # after the last block nothing reaches a later token
+        if not any(changes["later_loss_change"]):  # after the last block, nothing reaches a later token
             del changes["later_loss_change"]
         sides = {"likelier": ("likelier_tokens", "likelier"), "less_likely": ("less_likely_tokens", "less_likely")}
         moved = {
-            side: [[int(token), number(nats)] for token, nats in zip(row[tokens], row[by], strict=True)]
-            for side, (tokens, by) in sides.items()
+            side: [[int(token), number(nats)] for token, nats in zip(row[tokens], row[side_name], strict=True)]
+            for side, (tokens, side_name) in sides.items()
         }
         accounts[latent] = changes | moved | {"sequences": number(row["n_sequences"]), "why": reasons[latent]}
     return accounts
 
 
 def shares(inputs: ReportInputs) -> list[dict[str, Any]]:
-    """Return for each of the three its name, the number of latents for which it holds (n) and of those tested (of), the
-    95 % interval of the share, and a sentence on the tested latents. The effect also has the share that chance alone
-    gives, and the ends of a scale, in nats, that contains the intervals of nearly all latents."""
+    """Return, for each of the three questions, its name, the number of latents for which the answer is yes (n), the
+    number of tested latents (of), the 95 % interval of the share, and a sentence on the tested latents. The effect also
+    has the share that chance alone gives, and the ends of a scale, in nats, that contains the intervals of nearly all
+    latents."""
     rows: list[dict[str, Any]] = []
 
-    def add(name: str, holds: pd.Series, note: str, **more: Any) -> None:
+    def add(name: str, holds: pd.Series, note: str, **facts: Any) -> None:
         n = int(holds.sum())
         n_tested = len(holds)
         if n_tested:
             interval = [number(end) for end in wilson(n, n_tested)]
             counts = {"n": n, "of": n_tested, "interval": interval}
-            rows.append({"name": name, **counts, "note": note, **more})
+            rows.append({"name": name, **counts, "note": note, **facts})
 
     if inputs.ranking is not None:
         judged = inputs.verdicts[~inputs.verdicts["verdict"].isin((*IDLE, UNRANKED))]
         note = f"Judged on the {len(judged):,} features that are neither dead nor faint."
-        add("one meaning", judged["verdict"].isin(OF_ONE_MEANING), note)
+        add("one meaning", judged["verdict"].isin(ONE_MEANING_VERDICTS), note)
         learnt = inputs.verdicts["learnt"].dropna()
         add("learnt", learnt >= 0.5, f"Of the {len(learnt):,} features that could be tested.")
     if inputs.effects is not None:
@@ -83,7 +87,8 @@ def shares(inputs: ReportInputs) -> list[dict[str, Any]]:
 
 
 def _reasons(inputs: ReportInputs, table: pd.DataFrame) -> dict[int, str | None]:
-    """Explain for each ablated latent why learnt and effect disagree; None if they agree, or if one is unknown."""
+    """Explain for each ablated latent why learnt and effect disagree. The entry is None if they agree, or if one is
+    unknown."""
     evidence = learnt_evidence(inputs.store, None if inputs.nulls is None else inputs.nulls.twins)
     weakest = LearntFit.load().contributions(evidence).argmin(1)
     learnt = inputs.verdicts["learnt"].reindex(table.index)

@@ -1,8 +1,9 @@
-"""The evidence for each verdict, as the page shows it: measures with their nulls, the rule's numbers, and the senses.
+"""Prepare the evidence for each verdict for the page: measures with their nulls, the rule's numbers, and the senses.
 
-In: a ranking, and its column `evidence`, for each latent a list of {measure, value, z, null_low, null_high}. Out: what
-each measure is, once for the page, and for each latent its rows [place among the measures, value, z, null_low,
-null_high]. A measure that is not known here is shown by its name. A sense has its own rule and examples (`contexts`).
+In: a ranking, whose column `evidence` has, for each latent, a list of {measure, value, z, null_low, null_high}. Out: a
+description of each measure, once for the page, and the rows of each latent, [place among the measures, value, z,
+null_low, null_high]. A measure that is not known here is shown by its name. Each sense has its rule and examples
+(`contexts`).
 """
 
 import re
@@ -23,16 +24,16 @@ from interp.verdict.similarity import NAMES
 COLUMNS = ("latent", "measure", "value", "z", "null_low", "null_high")
 SHOWN_ELSEWHERE = ("density",)
 DECIDING = (*NAMES, "token_share")
-"""The measures that make up the probability of one meaning, and those that identify a single-token latent."""
+"""The measures that determine the probability of one meaning, and those that identify a single-token latent."""
 OUTLIERS = 0.01
-"""Share of the latents on either side that may lie beyond the ends of a bar."""
+"""Share of the latents that may lie beyond an end of a bar."""
 SHIFTED = "the same firings, circularly shifted against the text"
 DIRECTIONS = "random directions"
 LIKE_DECODER = "random directions, as anisotropic as the decoder"
 ANY = "what follows any token"
 OTHER_NULLS = {"nearest_twin": DIRECTIONS}
 NULLS = {"shift": SHIFTED, "directions": LIKE_DECODER, "ranks": ANY, "none": ""}
-"""Descriptions of the null that gives z and band, by the null of a measure."""
+"""For each kind of null of a measure, a description of the null that gives its z and band."""
 EXPLAINED = ("precision", "recall", "n_examples", "f1_by_interval")
 OF_SENSE = ("share", "f1", "precision", "recall", "n", "monosemanticity", "by_chance", "promoted")
 N_EXAMPLES, N_WEAK, N_FOLLOWING = 5, 3, 8
@@ -47,16 +48,17 @@ class MeasureRow(NamedTuple):
     title: str
     meaning: str
     null: str
-    """The null that gives the z and the band; "" for a measure without a null."""
+    """A description of the null that gives the z and the band. "" for a measure without a null."""
     domain: tuple[float, float] | None
-    """The ends of its bar: nearly all latents and nearly all of their nulls lie between them. None: without a bar."""
+    """The ends of its bar, between which nearly all latents and nearly all of their nulls lie. None for a measure
+    without a bar."""
     decides: bool
     """Whether the verdict depends on it."""
     weight: float | None
-    """By how much one unit of it raises the logit of the probability of one meaning; None if it does not."""
+    """By how much one unit of it raises the logit of the probability of one meaning. None if it does not."""
     boundary: float | None
-    """The value that is evidence neither for one meaning nor against it: where all measures with a weight have this
-    value, the probability is ½."""
+    """The value that is evidence neither for one meaning nor against it. If all measures with a weight have this value,
+    the probability is ½."""
 
 
 class VerdictEvidence(NamedTuple):
@@ -66,7 +68,9 @@ class VerdictEvidence(NamedTuple):
 
 
 def verdict_evidence(table: pd.DataFrame, tested: Collection[int]) -> VerdictEvidence:
-    """Return the measures and each latent's evidence. `table` has COLUMNS; the bars span the latents in `tested`."""
+    """Return the measures and each latent's evidence.
+    table: has COLUMNS.
+    tested: the latents over which the bars extend."""
     table = table[table[["value", "z"]].notna().any(axis=1) & ~table["measure"].isin(SHOWN_ELSEWHERE)]
     measures: list[MeasureRow] = []
     rows: dict[int, list[list]] = {}
@@ -116,13 +120,13 @@ def _plain(value: Any) -> Any:
 
 
 def most_shared(ranking: pd.DataFrame) -> dict[int, str]:
-    """Return in words the main common property of each latent's firings, if the ranking has it."""
+    """Return the main common property of each latent's firings in words, if the ranking has it."""
     words = ranking["shared"].fillna("")
     return {latent: text for latent, text in zip(words.index.tolist(), words.tolist(), strict=True) if text}
 
 
 def senses_in(ranking: pd.DataFrame) -> dict[int, list[Mapping[str, Any]]]:
-    """Return the senses of each latent that has more than one, ordered by their share of its activation, largest
+    """Return the senses of each latent that has more than one, sorted by their share of its activation, the largest
     first."""
     cells = zip(ranking.index.tolist(), ranking["senses"].tolist(), strict=True)
     several = {j: cell for j, cell in cells if isinstance(cell, Sequence | np.ndarray) and len(cell) > 1}
@@ -130,8 +134,8 @@ def senses_in(ranking: pd.DataFrame) -> dict[int, list[Mapping[str, Any]]]:
 
 
 def sense_rows(senses: Mapping[int, list[Mapping[str, Any]]], n_rows: int) -> list[tuple[int, int, int]]:
-    """Return the latent, the place of the sense and the row of each firing that is shown of a sense, its strongest and
-    then its weakest. Raises ValueError if a sense names a row that does not exist."""
+    """Return the latent, the place of the sense and the row of each firing that is shown of a sense: first its
+    strongest, then its weakest. Raises ValueError if a sense names a row that does not exist."""
     shown = [
         (latent, place, row)
         for latent, parts in senses.items()
@@ -159,13 +163,18 @@ def senses_of(
     accounts = {}
     for latent, parts in senses.items():
         fires_on = [set(tokens[_ids(sense, "rows") + _ids(sense, "weak_rows")].tolist()) for sense in parts]
-        named = [_named(sense, some, vocab) for sense, some in zip(parts, fires_on, strict=True)]
-        n_senses_of = Counter(token for some in fires_on for token in some)
+        named = [_named(sense, tokens_of_sense, vocab) for sense, tokens_of_sense in zip(parts, fires_on, strict=True)]
+        n_senses_of = Counter(token for tokens_of_sense in fires_on for token in tokens_of_sense)
         accounts[latent] = [
             _sense(sense)
-            | {"tokens": sorted(t for t in some if n_senses_of[t] == 1 and (own is None or t in own)), "named": own}
+            | {
+                "tokens": sorted(
+                    t for t in tokens_of_sense if n_senses_of[t] == 1 and (named_tokens is None or t in named_tokens)
+                ),
+                "named": named_tokens,
+            }
             | {"examples": examples.get((latent, place), [])}
-            for place, (sense, some, own) in enumerate(zip(parts, fires_on, named, strict=True))
+            for place, (sense, tokens_of_sense, named_tokens) in enumerate(zip(parts, fires_on, named, strict=True))
         ]
     return accounts
 

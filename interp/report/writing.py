@@ -1,4 +1,4 @@
-"""Writing the page: its code and style, and the data that it reads, in a folder that is written whole or not at all."""
+"""Write the page: its code and style, and the data that it reads. The folder is written completely or not at all."""
 
 import html
 import json
@@ -19,7 +19,7 @@ from interp.display.cards import script_json
 from interp.display.verdict_looks import VERDICT_LOOKS, verdict_css
 from interp.display.verdict_names import MIN_F1, WITHOUT_SCORES
 from interp.features.scan_folder import masks_of
-from interp.report.columns import recommended_order, table_columns, worth_showing
+from interp.report.columns import overview_examples, page_order, table_columns
 from interp.report.contexts import (
     PICTURES_A_FILE,
     Contexts,
@@ -57,21 +57,21 @@ def write_report(
     overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> Path:
-    """Write the page to the folder `out`, whole or not at all, and return the path of its index.html.
+    """Write the page to the folder `out`, completely or not at all, and return the path of its index.html.
 
-    Where rows are not text, the page shows the pictures that `features.render` draws, or else the rows' numbers.
+    If rows are not text, the page shows the pictures that `features.render` draws, or otherwise the rows' numbers.
 
-    run_or_features: a `Run` (its ranking, nulls, quality, curves, wall times and panels are read from it), or a
-    FeatureStore. `ranking`, `nulls`, `quality` (one row per dictionary), `curves` ({"model": rows of metrics, "sae":
-    …}) and `title` stand in for those of the run; a missing one leaves its panel out, with the reason.
-    labels: masks of the rows scanned, as `scan_features` takes them, so that examples show which hold there (a run has
-    its own).
-    pages: addresses of other hooks' pages, seen from this one, by their names.
-    seed: of the map's layout.
+    run_or_features: a `Run`, whose ranking, nulls, quality, curves, wall times and panels are read, or a FeatureStore.
+    ranking, nulls, quality, curves, title: replace those of the run. `quality` has one row per dictionary, and `curves`
+    is {"model": rows of metrics, "sae": …}. If one is missing, its panel gives the reason.
+    labels: masks of the scanned rows, as `scan_features` takes them, so that examples show which labels hold. A run has
+    its own.
+    pages: addresses of the pages of other hooks, relative to this page, by their names.
+    seed: the seed of the map's layout.
     overwrite: replace a page of other features.
 
-    Raises ValueError when the source is neither, when a table belongs to other features, when a stage of the run was
-    made from other inputs than the run now has, or when `out` holds something else than a report.
+    Raises ValueError if `run_or_features` is neither, if a table belongs to other features, if a stage of the run was
+    made from other inputs than the run has now, or if `out` contains something else than a report.
     """
     tables: dict[str, Any] = {"ranking": ranking, "quality": quality, "curves": curves, "nulls": nulls, "title": title}
     instead = {name: value for name, value in tables.items() if value is not None}
@@ -95,7 +95,8 @@ def assets() -> dict[str, str]:
 
 
 def index(title: str, pages: Mapping[str, str] | None = None) -> str:
-    """Return the page without its data. pages: the addresses of other hooks' pages, by their names."""
+    """Return the page without its data.
+    pages: the addresses of other hooks' pages, by their names."""
     page = files("interp.report").joinpath("page.html").read_text(encoding="utf-8")
     return page.replace("{{title}}", html.escape(title)).replace("{{pages}}", _list_of(pages or {}))
 
@@ -120,7 +121,7 @@ def plotly_script() -> bytes:
 
 
 def check_data_script(file: str, script: bytes) -> None:
-    """Check that a data file of a page holds nothing but data. Raises ValueError if it does not."""
+    """Check that a data file of a page contains only data. Raises ValueError if it does not."""
     start = f"receive({json.dumps(Path(file).stem)},"
     last = ");\n"
     try:
@@ -141,23 +142,24 @@ def _write_assets(folder: Path, page: str) -> None:
 
 
 def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progress) -> None:
-    """Write every data file of the page: what all of it needs, the figures, and what one feature shows, in chunks."""
+    """Write every data file of the page: what the whole page needs, the figures, and the details of the features, in
+    chunks."""
     store = inputs.store
     total = math.ceil(store.d_sae / CHUNK) + 3
     verdicts = inputs.verdicts
     senses = senses_in(verdicts)
-    of_senses = sense_rows(senses, store.tokens.numel())
+    rows_of_senses = sense_rows(senses, store.tokens.numel())
     rows = store.sql("select distinct row from examples")["row"].tolist()
-    contexts = Contexts(store, inputs.labels, np.array([*rows, *(row for *_, row in of_senses)], np.int64))
-    accounts = senses_of(senses, of_senses, contexts)
+    contexts = Contexts(store, inputs.labels, np.array([*rows, *(row for *_, row in rows_of_senses)], np.int64))
+    accounts = senses_of(senses, rows_of_senses, contexts)
     evidence = verdict_evidence(inputs.evidence, verdicts.index[~verdicts["verdict"].isin(WITHOUT_SCORES)])
     columns = table_columns(store, inputs.features, verdicts, inputs.effects)
     facts = {
         **_page_facts(inputs),
         "label_sets": contexts.label_sets,
         "evidence": [measure._asdict() for measure in evidence.measures],
-        "order": recommended_order(inputs.features, verdicts),
-        "worth_showing": worth_showing(inputs.features, verdicts, senses, inputs.effects),
+        "order": page_order(inputs.features, verdicts),
+        "worth_showing": overview_examples(inputs.features, verdicts, senses, inputs.effects),
         "columns": columns,
     }
     folder.mkdir()
@@ -196,7 +198,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
 
 
 def _page_facts(inputs: ReportInputs) -> dict[str, Any]:
-    """Return what the whole page needs of the run: names, sizes, the looks of verdicts, shares and headlines."""
+    """Return what the whole page needs of the run: names, sizes, how verdicts look, shares and headlines."""
     store = inputs.store
     return {
         "title": inputs.title,
@@ -224,7 +226,7 @@ def _write_script(folder: Path, name: str, data: Any) -> None:
 
 
 def _script(name: str, data: Any) -> bytes:
-    """Return a script with the data. Packed data are in UTF-16, after a byte order mark, which a browser obeys before
-    any other declaration."""
+    """Return a script with the data. Packed data are in UTF-16, after a byte order mark, which has priority over any
+    other declaration in a browser."""
     text = f"receive({json.dumps(name)},{script_json(data)});\n"
     return BOM_UTF16_LE + text.encode("utf-16-le") if isinstance(data, str) else text.encode()

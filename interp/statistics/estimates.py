@@ -25,7 +25,7 @@ class Estimate(NamedTuple):
         return f"Estimate({self})"
 
     def _repr_html_(self) -> str:
-        """Show the number; if its interval is inside [0, 1], with a drawing of it."""
+        """Show the number, with a drawing of its interval if that is inside [0, 1]."""
         from interp.display import cards
 
         inside = 0 <= self.low and self.high <= 1
@@ -42,7 +42,7 @@ def count_ids(ids: Int[np.ndarray, "..."], n: int) -> Int64[np.ndarray, " id"]:
 
 
 def ratio(above: Any, below: Any, *, empty: float = np.nan) -> Float64[np.ndarray, "..."]:
-    """Divide above / below, broadcast, in float64; `empty` where `below` is not above 0."""
+    """Return above / below in float64, with broadcasting. Where `below` is not above 0, the result is `empty`."""
     a, b = np.broadcast_arrays(np.asarray(above, float), np.asarray(below, float))
     return np.divide(a, b, out=np.full(a.shape, empty), where=b > 0)
 

@@ -1,4 +1,4 @@
-"""Clusters a matrix of similarities by average linkage (Sokal & Michener 1958)."""
+"""Cluster by average linkage, given a matrix of similarities (Sokal & Michener 1958)."""
 
 import numpy as np
 from numba import njit
@@ -6,9 +6,9 @@ from numba import njit
 
 @njit(cache=True, nogil=True)
 def average_linkage(r, least):
-    """Return the cluster of each row of a matrix of similarities: starting from single rows, the two clusters with the
-    largest mean r between them are merged while that mean is at least `least`. SciPy's linkage fails if two merges are
-    equally good except for a rounding error."""
+    """Return the cluster of each row of a matrix of similarities. At first each row is a cluster. The two clusters with
+    the largest mean r between them are merged, as long as that mean is at least `least`. SciPy's linkage fails if two
+    merges are equally good except for a rounding error."""
     n = len(r)
     between = r.copy()
     size = np.ones(n)

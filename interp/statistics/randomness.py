@@ -10,12 +10,12 @@ GOLDEN_64 = np.uint64(0x9E3779B97F4A7C15)
 
 
 def splitmix64(x: Any) -> Any:
-    """Hash by SplitMix64 (Steele, Lea and Flood 2014): uint64 → uint64, of an array or a number; the results look
+    """Hash uint64 numbers, one or an array, to uint64 by SplitMix64 (Steele, Lea and Flood 2014). The results look
     random.
 
-    A seeded hash of several keys is a chain, splitmix64(splitmix64(seed) + key), in uint64 throughout. For loops:
-    `hashed = njit(cache=True, nogil=True)(splitmix64)`; the numbers are the same. NumPy scalars warn as they wrap
-    around; arrays and compiled code do not.
+    To hash several keys with a seed, chain the calls: splitmix64(splitmix64(seed) + key), in uint64 throughout. In
+    compiled loops use `hashed = njit(cache=True, nogil=True)(splitmix64)`, which gives the same numbers. NumPy scalars
+    warn as they wrap around; arrays and compiled code do not.
     """
     x = x + GOLDEN_64
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)

@@ -1,4 +1,4 @@
-"""Rows and sequences spread evenly over a text, for when not all of it is read."""
+"""Choose rows or sequences spread evenly over a text, when not all of it is read."""
 
 import math
 

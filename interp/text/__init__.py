@@ -4,7 +4,7 @@ kinds           all kinds of predicates, one entry each: add yours there
 kind_registry   the definition of a kind, and the ways to register one
 predicates      the predicates that hold at a position, by number, and how rare each is
 
-They are read from
+These modules read them:
 
 read_text       a text with classes of tokens and topics learnt from it;   positions   some of its rows
 vocabulary      the strings of tokens;   spellings   properties of one string;   words   pieces joined to whole words

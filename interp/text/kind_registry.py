@@ -17,18 +17,18 @@ from interp.text.positions import Positions
 from interp.text.read_text import LISTED, ReadText
 from interp.text.spellings import SPELLINGS
 
-Values = Int64[np.ndarray, "row *value"]
-ValuesOf = Callable[[Positions], Values]
+PredicateValues = Int64[np.ndarray, "row *value"]
+ReadValues = Callable[[Positions], PredicateValues]
 NameOf = Callable[[ReadText, int, int], str]
-"""(text, value, row) → the name of a value of a kind; the row is one where it holds."""
+"""(text, value, row) → the name of a value of a kind. The value holds at the row."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
     """A property of a position, such as the token before it."""
 
-    values: ValuesOf
-    """The value at each row, or several distinct values; −1 for none."""
+    values: ReadValues
+    """Returns the value at each row, or several distinct values. −1 means that there is none."""
     size: Callable[[ReadText], int]
     """The number of values in a text; 0 if the kind does not apply to it."""
     name: NameOf
@@ -37,18 +37,19 @@ class Kind:
     words: str = "{}"
     """The wording of a predicate; {} is replaced by the name of its value or values."""
     speaks_of: str
-    """Its subject. A rule has at most one statement about each; the one about "token" is its subject."""
+    """The subject of the predicate. A rule has at most one statement about each subject, and the statement about
+    "token" comes first."""
     items: float = 1
     """The number of items that a reader of a rule must grasp per value."""
     needs_strings: bool = False
-    """Whether it does not apply to tokens that are only numbered."""
+    """Whether it needs the strings of tokens, so that it does not apply to tokens that are only numbered."""
     compares: bool = True
     """Whether a shared value makes two positions similar; other kinds are only for rules."""
     in_rules: bool = True
     """Whether rules may use it."""
 
 
-KINDS: dict[str, Kind] = {}
+PREDICATE_KINDS: dict[str, Kind] = {}
 """All kinds, by name. The predicates' numbers and the parts of a rule in words follow this order."""
 _NOUN = "the kind of predicates"
 
@@ -57,21 +58,23 @@ def kinds_in(text: ReadText) -> dict[str, Kind]:
     """Return the kinds that apply to a text."""
     return {
         name: kind
-        for name, kind in KINDS.items()
+        for name, kind in PREDICATE_KINDS.items()
         if (text.strings is not None or not kind.needs_strings) and kind.size(text)
     }
 
 
-def kind(size: int | Callable[[ReadText], int], name: NameOf, **fields: Any) -> Callable[[ValuesOf], ValuesOf]:
+def kind(size: int | Callable[[ReadText], int], name: NameOf, **fields: Any) -> Callable[[ReadValues], ReadValues]:
     """Register the function below, which gives the values at `Positions`, as the kind of its name.
 
-    size: the number of values; name: the name of a value; fields: the other fields of `Kind`.
+    size: the number of values.
+    name: gives the name of a value.
+    fields: the other fields of `Kind`.
     """
 
-    def decorate(function: ValuesOf) -> ValuesOf:
+    def decorate(function: ReadValues) -> ReadValues:
         size_of = size if callable(size) else lambda text: size
         entry = Kind(values=function, size=size_of, name=name, **fields)
-        register(KINDS, function.__name__, entry, _NOUN, lambda kind: kind.values)
+        register(PREDICATE_KINDS, function.__name__, entry, _NOUN, lambda kind: kind.values)
         return function
 
     return decorate
@@ -87,10 +90,11 @@ def register_token(
     items: float = 2,
     **fields: Any,
 ) -> None:
-    """Register the class of the token at an offset, by a table of the text.
-    name: None for the commonest tokens of the class; fields: the other fields of `Kind`."""
+    """Register the class of the token at an offset, which a table of the text gives.
+    name: gives the name of a class. By default its commonest tokens name it.
+    fields: the other fields of `Kind`."""
 
-    def values(positions: Positions) -> Values:
+    def values(positions: Positions) -> PredicateValues:
         return positions.token_class(table, offset)
 
     def size(text: ReadText) -> int:
@@ -108,14 +112,15 @@ def register_token(
         items=items,
         **fields,
     )
-    register(KINDS, kind_name, entry, _NOUN)
+    register(PREDICATE_KINDS, kind_name, entry, _NOUN)
 
 
 def register_spelling(
     kind_name: str, spelling: Callable[[str], Any], class_name: Callable[[Any], str], **fields: Any
 ) -> None:
     """Register the classes of tokens whose strings have the same spelling.
-    class_name: the name of a class of many tokens, given their spelling; a class of few is named by its tokens."""
+    class_name: gives the name of a class of many tokens from their spelling. A class of few tokens is named by its
+    tokens."""
 
     def name(text: ReadText, value: int, row: int) -> str:
         if (text.tables[kind_name] == value).sum() <= LISTED:
@@ -130,24 +135,25 @@ def register_place(
     kind_name: str, speaks_of: str, names: Sequence[str], read: Callable[[Any], Any], *, size: int = 0
 ) -> None:
     """Register a property of the place from the lexer.
-    read: the value, given the lexer's state (`lexer.STATE`); names: one per value, the last also for all larger values;
-    size: number of distinct values, if larger than len(names)."""
+    read: returns the value from the lexer's state (`lexer.STATE`).
+    names: one name per value. The last name is also that of all larger values.
+    size: the number of distinct values, if it is larger than len(names)."""
     n_values = size or len(names)
 
-    def values(positions: Positions) -> Values:
+    def values(positions: Positions) -> PredicateValues:
         return np.minimum(np.asarray(read(positions.state)).astype(np.int64), n_values - 1)
 
     def name(text: ReadText, value: int, row: int) -> str:
         return names[min(value, len(names) - 1)]
 
     entry = Kind(values=values, size=lambda text: n_values, name=name, speaks_of=speaks_of, needs_strings=True)
-    register(KINDS, kind_name, entry, _NOUN)
+    register(PREDICATE_KINDS, kind_name, entry, _NOUN)
 
 
 def register_window(kind_name: str, offsets: Sequence[int], words: str, **fields: Any) -> None:
     """Register the tokens at some offsets."""
 
-    def values(positions: Positions) -> Values:
+    def values(positions: Positions) -> PredicateValues:
         return positions.tokens_at(offsets)
 
     def size(text: ReadText) -> int:
@@ -157,13 +163,13 @@ def register_window(kind_name: str, offsets: Sequence[int], words: str, **fields
         return text.token_name(value)
 
     entry = Kind(values=values, size=size, name=name, words=words, speaks_of="tokens around", **fields)
-    register(KINDS, kind_name, entry, _NOUN)
+    register(PREDICATE_KINDS, kind_name, entry, _NOUN)
 
 
 def register_topic(kind_name: str, grain: int) -> None:
-    """Register the topic of the window around a position, at one grain."""
+    """Register the topic of the window around a position, for one number of topics."""
 
-    def values(positions: Positions) -> Values:
+    def values(positions: Positions) -> PredicateValues:
         return positions.topic(grain)
 
     def size(text: ReadText) -> int:
@@ -174,4 +180,4 @@ def register_topic(kind_name: str, grain: int) -> None:
         return ", ".join(text.token_name(int(token)) for token in np.argsort(-nearness)[:LISTED])
 
     entry = Kind(values=values, size=size, name=name, words="in text rich in {}", speaks_of="topic", items=2)
-    register(KINDS, kind_name, entry, _NOUN)
+    register(PREDICATE_KINDS, kind_name, entry, _NOUN)

@@ -12,7 +12,7 @@
 
 To add a kind, write one entry here, or in a script of your own: a function of `Positions` under `@kind`,
 `register_spelling` for a property of the token's string, or `register_place` for one from the lexer (see
-`kind_registry`). Similarity, senses, rules and their words follow. Nothing looks across the edge of a sequence.
+`kind_registry`). Similarity, senses, rules and their wording then use it. No kind looks across the edge of a sequence.
 
 The shipped calibration was fitted with the kinds below. A further kind that compares positions makes firings more alike
 than they were in that fit, and a ranking warns of it: fit the calibration again, or use the kind only in rules
@@ -23,8 +23,8 @@ import numpy as np
 
 from interp.text import spellings
 from interp.text.kind_registry import (
-    KINDS,
-    Values,
+    PREDICATE_KINDS,
+    PredicateValues,
     kind,
     register_place,
     register_spelling,
@@ -38,7 +38,7 @@ from interp.text.vocabulary import quoted
 from interp.text.words import HASH_BITS
 
 __all__ = [
-    "KINDS",
+    "PREDICATE_KINDS",
     "kind",
     "register_place",
     "register_spelling",
@@ -113,7 +113,7 @@ def _word_at(text: ReadText, value: int, row: int) -> str:
     items=1.5,
     needs_strings=True,
 )
-def stem(positions: Positions) -> Values:
+def stem(positions: Positions) -> PredicateValues:
     """The first letters of the whole word that a piece is part of."""
     return positions.stems()
 
@@ -126,17 +126,17 @@ def _ordinal(text: ReadText, value: int, row: int) -> str:
 
 
 @kind(9, _ordinal, words="at token {} of a line", speaks_of="place in the line", needs_strings=True)
-def line_place(positions: Positions) -> Values:
+def line_place(positions: Positions) -> PredicateValues:
     return np.where(positions.state.line_known, np.minimum(positions.state.line_tokens, 8), -1)
 
 
 @kind(9, _ordinal, words="at token {} of a sentence", speaks_of="place in the sentence", needs_strings=True)
-def sentence_place(positions: Positions) -> Values:
+def sentence_place(positions: Positions) -> PredicateValues:
     return np.minimum(positions.state.sentence_tokens, 8)
 
 
 @kind(_vocabulary_size, _token_name, words="in lines that begin with {}", speaks_of="line", needs_strings=True)
-def line_head(positions: Positions) -> Values:
+def line_head(positions: Positions) -> PredicateValues:
     """The first token of the line that is not blank."""
     return np.where(positions.state.line_head >= 0, positions.state.line_head, positions.token())
 
@@ -148,7 +148,7 @@ def _sequence_place_name(text: ReadText, value: int, row: int) -> str:
 
 
 @kind(32, _sequence_place_name, speaks_of="sequence")
-def sequence_place(positions: Positions) -> Values:
+def sequence_place(positions: Positions) -> PredicateValues:
     """The position in the sequence, to a factor of two."""
     position = positions.position
     return np.where(position < 2, position, 1 + np.log2(np.maximum(position, 1)).astype(np.int64))
@@ -162,7 +162,7 @@ INDENTS = (
 
 
 @kind(6, lambda text, value, row: INDENTS[value], speaks_of="indentation", needs_strings=True)
-def indent(positions: Positions) -> Values:
+def indent(positions: Positions) -> PredicateValues:
     return np.where(positions.state.line_known, np.minimum((positions.state.indent + 3) // 4, 5), -1)
 
 
@@ -238,6 +238,6 @@ register_window("before", range(-BEFORE, 0), f"within {BEFORE} tokens after {{}}
     speaks_of="label",
     compares=False,
 )
-def label(positions: Positions) -> Values:
+def label(positions: Positions) -> PredicateValues:
     """The labels that a user gave."""
     return positions.labels()

@@ -3,9 +3,9 @@
 In: tokens, and the characters of each. Out: the state of the lexer at each token.
 
 The lexer reads the characters of each sequence from left to right. Its state at a token has everything that was opened
-and not closed before the token: an opening bracket is outside, the closing one inside. The start of a sequence and a
-control token reset the state, and a blank line resets all but triple quotes. The lexer does not know the language, so
-ambiguities remain: a line that begins with "#" is a comment even if it is a heading.
+and not closed before the token. So an opening bracket is outside its pair, and the closing bracket is inside. The start
+of a sequence and a control token reset the state, and a blank line resets all but triple quotes. The lexer does not
+know the language, so ambiguities remain: a line that begins with "#" is a comment even if it is a heading.
 """
 
 from collections.abc import Sequence
@@ -154,8 +154,8 @@ class TokenCharacters(NamedTuple):
             [Character.CONTROL] if is_control(string) else [_class_of(c) for c in characters(string)]
             for string in strings
         ]
-        offsets = offsets_from_lengths([len(of_token) for of_token in classes]).astype(np.int32)
-        return cls(np.array([each for of_token in classes for each in of_token], np.uint8), offsets)
+        offsets = offsets_from_lengths([len(token_classes) for token_classes in classes]).astype(np.int32)
+        return cls(np.array([each for token_classes in classes for each in token_classes], np.uint8), offsets)
 
 
 def _class_of(character: str) -> Character:

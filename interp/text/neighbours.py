@@ -5,12 +5,12 @@ In: token ids. Out: two unit vectors for each token, from its positive pointwise
     PMI(a, b) = ln n(a, b) N / (n(a) n(b)^0.75 …),    max(PMI, 0) ≈ U S Vᵀ,    v(a) = U_a √S      (Levy et al. 2015)
 
 `roles` counts the tokens right before and right after, and describes a token's grammatical role; `topics` counts the
-tokens within WINDOW, and describes its topic. Both are centred over the text. A window's vector is the sum of the
-topics of its tokens, except the one at its position, each weighted by 1 / (1 + p / 10⁻³) (Arora et al. 2017), centred,
-of unit length.
+tokens within WINDOW, and describes its topic. Both are centred over the text. A window's vector is the sum of the topic
+vectors of its tokens, without the token at its position. Each is weighted by 1 / (1 + p / 10⁻³) (Arora et al. 2017).
+The sum is centred and scaled to unit length.
 
-Limits: a bag of tokens has no order. A rare token's vector is mostly noise. In text on a single topic all differences
-are of style.
+Limits: the order of tokens is lost. A rare token's vector is mostly noise. In a text on a single topic, windows differ
+only in style.
 """
 
 from collections.abc import Iterator
@@ -41,7 +41,7 @@ class Neighbours:
     """The vectors of a vocabulary, and the data for computing the vector of a window."""
 
     roles: Float32[np.ndarray, "d_vocab dim"]
-    """Unit length; a token that was not seen has the zero vector."""
+    """Vectors of unit length. A token that does not occur has the zero vector."""
     topics: Float32[np.ndarray, "d_vocab dim"]
     counts: Int64[np.ndarray, " d_vocab"]
     """The number of times that each token occurs."""
@@ -91,7 +91,8 @@ def _within(tokens: Int[np.ndarray, "seq pos"], n_vocab: int) -> scipy.sparse.cs
 def _beside(
     tokens: Int[np.ndarray, "seq pos"], n_vocab: int, share: Float64[np.ndarray, " d_vocab"]
 ) -> scipy.sparse.csr_matrix:
-    """Count each token next to the MAX_NEIGHBOURS commonest: right before it, and in further columns right after."""
+    """Count how often each of the MAX_NEIGHBOURS commonest tokens comes right before a token, and, in further columns,
+    right after it."""
     common = np.full(n_vocab, -1)
     common[np.argsort(-share, kind="stable")[:MAX_NEIGHBOURS]] = np.arange(min(n_vocab, MAX_NEIGHBOURS))
     counts = scipy.sparse.csr_matrix((n_vocab, 2 * MAX_NEIGHBOURS), dtype=np.float32)
@@ -100,8 +101,8 @@ def _beside(
         rows = np.concatenate([right, left])
         columns = np.concatenate([common[left], common[right]])
         columns[len(left) :] += MAX_NEIGHBOURS * (columns[len(left) :] >= 0)
-        known = columns >= 0
-        entries = np.ones(known.sum(), np.float32), (rows[known], columns[known])
+        exists = columns >= 0
+        entries = np.ones(exists.sum(), np.float32), (rows[exists], columns[exists])
         counts += scipy.sparse.csr_matrix(entries, shape=counts.shape)
     return counts
 
@@ -109,7 +110,8 @@ def _beside(
 def _vectors(
     counts: scipy.sparse.csr_matrix, share: Float64[np.ndarray, " d_vocab"]
 ) -> Float32[np.ndarray, "d_vocab dim"]:
-    """Return the left factor of the truncated SVD of positive PMI, centred over the text, rows of unit length."""
+    """Return the left factor of the truncated SVD of positive PMI. It is centred over the text, and its rows have unit
+    length."""
     from sklearn.utils.extmath import randomized_svd
 
     total = np.asarray(counts.sum(1)).ravel()
@@ -117,7 +119,7 @@ def _vectors(
     context /= max(context.sum(), 1e-12)
     pairs = counts.tocoo()
     pmi = np.log(pairs.data / (total[pairs.row] * context[pairs.col]))
-    # A pair seen once is weak evidence: shrink as if one more pair had been seen at its chance rate.
+    # A pair that was seen once is weak evidence: shrink as if one more pair had been seen at its chance rate.
     pmi *= pairs.data / (pairs.data + 1)
     keep = pmi > 0
     entries = pmi[keep].astype(np.float32), (pairs.row[keep], pairs.col[keep])
@@ -127,15 +129,15 @@ def _vectors(
         return np.zeros((counts.shape[0], dim), np.float32)
     left, scale, _ = randomized_svd(positive, dim, n_iter=3, random_state=0)
     vectors = left * np.sqrt(scale)
-    seen = share > 0
-    vectors[seen] -= share[seen] @ vectors[seen]
-    vectors[~seen] = 0
+    occurs = share > 0
+    vectors[occurs] -= share[occurs] @ vectors[occurs]
+    vectors[~occurs] = 0
     return unit_rows(vectors).astype(np.float32)
 
 
 @njit(cache=True, nogil=True)
 def window_sums(tokens, n_ctx, rows, summands, past, future):
-    """Sum, for each row, the summands of the tokens around it, its own left out, within its sequence."""
+    """For each row, sum the summands of the tokens around it in its sequence, without its own."""
     out = np.zeros((len(rows), summands.shape[1]), np.float32)
     for i in range(len(rows)):
         position = rows[i] % n_ctx

@@ -1,4 +1,4 @@
-"""Some positions of a text, with their tokens, classes of tokens, lexer's state and topic."""
+"""Some positions of a text, with their tokens, the classes of these, the lexer's state and the topic."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -30,16 +30,18 @@ class Positions:
         """The rows counted in `tokens`."""
 
     def token(self, offset: int = 0) -> Int64[np.ndarray, " row"]:
-        """Return the token at an offset from each row, after it if above 0; −1 beyond the sequence's edge."""
+        """Return the token at an offset from each row; a positive offset is after it. −1 means beyond the sequence's
+        edge."""
         inside = (self.position + offset >= 0) & (self.position + offset < self.n_ctx)
         return np.where(inside, self.tokens.reshape(-1)[np.where(inside, self.rows + offset, 0)], -1)
 
     def tokens_at(self, offsets: Sequence[int]) -> Int64[np.ndarray, "row offset"]:
-        """Return the tokens at some offsets, each once; −1 for one that repeats another, or beyond the edge."""
+        """Return the distinct tokens at some offsets. −1 stands for a token that repeats another, or lies beyond the
+        edge."""
         return _without_repeats(np.stack([self.token(offset) for offset in offsets], 1))
 
     def token_class(self, table: str, offset: int = 0) -> Int64[np.ndarray, " row"]:
-        """Return the class of the token at an offset, by a table of the text; −1 for none."""
+        """Return the class of the token at an offset, from a table of the text. −1 means that there is no token."""
         return self.text.tables[table][self.token(offset)]
 
     def stems(self) -> Int64[np.ndarray, " row"]:
@@ -62,7 +64,7 @@ class Positions:
         )
 
     def labels(self) -> Int64[np.ndarray, "row label"]:
-        """Return the number of each label that a row carries; −1 for one that it does not."""
+        """Return the number of each label that a row carries, and −1 for each other label."""
         if not self.text.labels:  # a text other than the labelled one
             return np.full((len(self.rows), 1), -1)
         sequence = self.rows // self.n_ctx

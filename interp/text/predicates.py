@@ -2,9 +2,9 @@
 
     −ln p(a),    p(a) = share of the text's positions at which predicate a holds
 
-counted over all of the text, or over sequences spread evenly over it. In: tokens, and how they are spelt. Out:
-`Predicates`, which gives what holds at any rows, and each predicate in words. Memory: the requested rows, and 8 bytes
-for each value of each kind. Cost: 2 µs per position on one core.
+counted over the whole text, or over sequences spread evenly over it. In: tokens and their spelling. Out: `Predicates`,
+which gives what holds at any rows, and each predicate in words. Memory: the requested rows, and 8 bytes for each value
+of each kind. Cost: 2 µs per position on one core.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -20,11 +20,11 @@ from torch import Tensor
 
 from interp.statistics.spacing import rows_of, spread_sequences
 from interp.text.kind_registry import kinds_in
-from interp.text.kinds import KINDS
+from interp.text.kinds import PREDICATE_KINDS
 from interp.text.positions import Positions
 from interp.text.read_text import ReadText
 
-MAX_ROWS = 200_000
+MAX_COUNTED_ROWS = 200_000
 """Number of positions over which shares are counted."""
 ROWS_AT_ONCE = 1 << 16
 """Positions that are read at once, in whole sequences."""
@@ -47,7 +47,8 @@ class Predicates:
         cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int, vocab: Sequence[str] | None = None
     ) -> "Predicates":
         """Read a text and count where each predicate holds.
-        tokens: ids below n_vocab; vocab: the string of each, None if tokens are only numbered."""
+        tokens: ids below n_vocab.
+        vocab: the string of each id, or None if tokens are only numbered."""
         text = ReadText.read(tokens, n_vocab, vocab)
         n_ctx = tokens.shape[1]
         kinds = kinds_in(text)
@@ -55,7 +56,7 @@ class Predicates:
         offsets = dict(zip(kinds, [0, *ends], strict=False))
         counts = np.zeros(ends[-1], np.int64)
         n_rows = 0
-        sequences = spread_sequences(np.arange(len(tokens)), n_ctx, MAX_ROWS)
+        sequences = spread_sequences(np.arange(len(tokens)), n_ctx, MAX_COUNTED_ROWS)
         for part in np.array_split(sequences, max(1, len(sequences) * n_ctx // ROWS_AT_ONCE)):
             rows = rows_of(part, n_ctx)
             n_rows += len(rows)
@@ -64,7 +65,7 @@ class Predicates:
         return cls(text, offsets, -np.log(np.maximum(counts, 0.5) / max(n_rows, 1)).astype(np.float32))
 
     def with_labels(self, labels: Mapping[str, Bool[Tensor, "seq pos"]]) -> "Predicates":
-        """Return the predicates and, numbered after them, each label's."""
+        """Return these predicates with those of the labels, which are numbered after them."""
         shares = [max(float(mask.float().mean()), 1e-9) for mask in labels.values()]
         text = self.text.with_text(self.text.tokens, labels)
         surprise = np.append(self.surprise, -np.log(shares)).astype(np.float32)
@@ -74,24 +75,25 @@ class Predicates:
     def with_text(
         self, tokens: Int[np.ndarray, "seq pos"], labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None
     ) -> "Predicates":
-        """Return these predicates, with their numbers, at positions of another text; labels: of that text."""
+        """Return these predicates, with their numbers, for another text.
+        labels: the labels of that text."""
         return replace(self, text=self.text.with_text(tokens, labels), names={})
 
     @property
     def compared(self) -> list[str]:
         """The kinds that compare positions."""
-        return [name for name in self.offsets if KINDS[name].compares]
+        return [name for name in self.offsets if PREDICATE_KINDS[name].compares]
 
     @property
     def in_rules(self) -> list[str]:
         """The kinds that rules may use."""
-        return [name for name in self.offsets if KINDS[name].in_rules]
+        return [name for name in self.offsets if PREDICATE_KINDS[name].in_rules]
 
     def at(
         self, rows: Int64[np.ndarray, " row"], kinds: Collection[str] | None = None
     ) -> Int32[np.ndarray, "row slot"]:
-        """Return the numbers of the predicates that hold at each row, each once; −1 fills. Fastest for ascending rows.
-        kinds: the kinds to use, or None for all."""
+        """Return the distinct numbers of the predicates that hold at each row; −1 fills the rest. It is fastest for
+        ascending rows. kinds: the kinds to use, or None for all."""
         offsets = {name: offset for name, offset in self.offsets.items() if kinds is None or name in kinds}
         if not offsets or not len(rows):
             return np.full((len(rows), 0), -1, np.int32)
@@ -109,7 +111,7 @@ class Predicates:
     def at_each(
         self, units: Sequence[Int64[np.ndarray, " row"]], kinds: Collection[str] | None = None
     ) -> list[Int32[np.ndarray, "row slot"]]:
-        """Return the result of `at` for the rows of each unit. A row of several units is read once."""
+        """Return the result of `at` for the rows of each unit. A row that several units share is read once."""
         rows, index = np.unique(np.concatenate(units), return_inverse=True)
         holds = self.at(rows, kinds)
         ends = np.cumsum([len(rows_of_unit) for rows_of_unit in units])[:-1]
@@ -123,18 +125,20 @@ class Predicates:
         return list(self.offsets)[int(self.kinds_of(np.array([number]))[0])]
 
     def name(self, number: int, row: int) -> str:
-        """Name the value of a predicate; row: one where it holds."""
+        """Name the value of a predicate.
+        row: a row where it holds."""
         if number in self.names:
             return self.names[number]
         kind = self.kind_of(number)
-        name = KINDS[kind].name(self.text, number - self.offsets[kind], int(row))
-        if not KINDS[kind].is_named_by_row:
+        name = PREDICATE_KINDS[kind].name(self.text, number - self.offsets[kind], int(row))
+        if not PREDICATE_KINDS[kind].is_named_by_row:
             self.names[number] = name
         return name
 
     def words(self, number: int, row: int) -> str:
-        """Return the wording of a predicate; row: a row where it holds."""
-        return KINDS[self.kind_of(number)].words.format(self.name(number, row))
+        """Return the wording of a predicate.
+        row: a row where it holds."""
+        return PREDICATE_KINDS[self.kind_of(number)].words.format(self.name(number, row))
 
 
 class RowsOfPredicates(NamedTuple):
@@ -147,7 +151,7 @@ class RowsOfPredicates(NamedTuple):
 
 def rows_of_predicates(holds: Int32[np.ndarray, "row slot"]) -> RowsOfPredicates:
     """Turn the predicates of each row into the rows of each predicate.
-    holds: numbers, −1 for none. It sorts, and is meant for few rows."""
+    holds: numbers of predicates, −1 for none. Sorting makes it slow for many rows."""
     bits = len(holds).bit_length()
     entries = np.sort((holds.astype(np.int64) << bits | np.arange(len(holds))[:, None])[holds >= 0])
     starts = np.flatnonzero(np.diff(entries >> bits, prepend=-1))
@@ -158,6 +162,6 @@ def _holding(text: ReadText, offsets: dict[str, int], rows: np.ndarray) -> Int32
     positions = Positions(text, rows)
     numbers = []
     for name, offset in offsets.items():
-        values = KINDS[name].values(positions)
+        values = PREDICATE_KINDS[name].values(positions)
         numbers.append(np.where(values >= 0, values + offset, -1).astype(np.int32).reshape(len(rows), -1))
     return np.hstack(numbers)

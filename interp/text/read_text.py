@@ -1,8 +1,8 @@
 """A text for predicates, with the classes of its tokens and the topics of its windows.
 
-Classes come from how tokens are spelt (`spellings`) and from what is next to and around them (`neighbours`), at
-several grains: k-means into 12 clusters is coarse, into 400 fine. Topics are clusters of windows. All of them are
-learnt once from the text alone, and can then be applied to another text.
+Classes of tokens come from their spelling (`spellings`), and from the tokens next to and around them (`neighbours`). By
+these neighbours, k-means clusters the tokens several times, from 12 coarse classes to 400 fine ones. Topics are
+clusters of windows. All of them are learnt once from the text alone, and can then be applied to another text.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,13 +19,13 @@ from interp.statistics.spacing import spread_rows
 from interp.text.lexer import TokenCharacters
 from interp.text.neighbours import Neighbours
 from interp.text.spellings import SPELLINGS
-from interp.text.vocabulary import listed, plain_strings, quoted
+from interp.text.vocabulary import join_with_or, plain_strings, quoted
 from interp.text.words import Words
 
 ROLE_GRAINS = (12, 40, 120, 400)
 ABOUT_GRAINS = (40, 400)
 TOPIC_GRAINS = (10, 40, 150)
-"""Clusters of tokens by what is next to them, of tokens by what is around them, and of windows."""
+"""Numbers of clusters: of tokens by their direct neighbours, of tokens by the tokens around them, and of windows."""
 LISTED = 3
 """Number of tokens that name a class in words."""
 TOPIC_WINDOWS = 40_000
@@ -45,7 +45,7 @@ class ReadText:
     spellings: dict[str, list[Any]]
     """The spellings of the tokens of each class, for the tables whose names are in SPELLINGS."""
     topics: dict[int, Float32[np.ndarray, "topic dim"]]
-    """Centres, of unit length, at each grain."""
+    """Centres of unit length, for each number of clusters."""
     characters: TokenCharacters
     words: Words
     labels: Mapping[str, Bool[Tensor, "seq pos"]] = field(default_factory=dict)
@@ -54,7 +54,8 @@ class ReadText:
     @classmethod
     def read(cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int, vocab: Sequence[str] | None = None) -> "ReadText":
         """Learn the classes and topics of a text.
-        tokens: ids below n_vocab; vocab: the string of each, None if tokens are only numbered.
+        tokens: ids below n_vocab.
+        vocab: the string of each id, or None if tokens are only numbered.
         Raises ValueError for ids out of range.
         """
         low, high = int(tokens.min()), int(tokens.max())
@@ -100,12 +101,12 @@ class ReadText:
         members = np.flatnonzero(self.tables[table][:-1] == number)
         members = members[np.argsort(-self.neighbours.counts[members], kind="stable")]
         names = [self.token_name(token) for token in members[:LISTED]]
-        return listed(names) if len(members) <= LISTED else f"tokens like {', '.join(names)}"
+        return join_with_or(names) if len(members) <= LISTED else f"tokens like {', '.join(names)}"
 
 
 def _numbered(values: Sequence[Any]) -> tuple[Int64[np.ndarray, " d_vocab_plus_1"], list[Any]]:
-    """Number the distinct values. Returns the number of each, with −1 at the end for a missing token, and the
-    values."""
+    """Number the distinct values. Returns the number of each entry, with −1 at the end for a missing token, and the
+    distinct values."""
     numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}
     return np.array([numbers[value] for value in values] + [-1]), list(numbers)
 
@@ -114,10 +115,10 @@ def _classes(vectors: np.ndarray, counts: np.ndarray, n: int) -> Int64[np.ndarra
     """Cluster the tokens that occur by k-means, weighted by their counts; −1 for others."""
     from sklearn.cluster import MiniBatchKMeans
 
-    seen = np.flatnonzero(counts)
+    occurring = np.flatnonzero(counts)
     out = np.full(len(vectors) + 1, -1)
-    fitted = MiniBatchKMeans(min(n, max(1, len(seen) // 2)), init="random", n_init=2, random_state=0)
-    out[seen] = fitted.fit(vectors[seen], sample_weight=np.sqrt(counts[seen])).labels_
+    fitted = MiniBatchKMeans(min(n, max(1, len(occurring) // 2)), init="random", n_init=2, random_state=0)
+    out[occurring] = fitted.fit(vectors[occurring], sample_weight=np.sqrt(counts[occurring])).labels_
     return out
 
 

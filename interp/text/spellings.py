@@ -1,7 +1,7 @@
 """Facts that the string of a token shows by itself: its script, shape, length and letters.
 
-Each of these functions takes the string of a token. Tokens with the same result are a class, which the function
-`…_name` names in words. `kinds` registers them as kinds of predicates.
+Each of these functions takes the string of a token. Tokens with the same result form a class, which the function
+`…_name` names. `kinds` registers them as kinds of predicates.
 """
 
 import unicodedata
@@ -84,12 +84,13 @@ def first_letters(n: int) -> Callable[[str], str]:
 
 
 def last_letters(n: int) -> Callable[[str], str]:
-    """Return the function that keeps the last `n` letters, counted as the first are."""
+    """Return the function that keeps the last `n` letters, counted in the same way."""
     return lambda string: "".join(characters(bare(string))[-n:])
 
 
 def affix_name(n: int, words: str) -> Callable[[str], str]:
-    """Name the classes of tokens that share `n` first or last letters; a shorter string is the whole token."""
+    """Return the function that names a class of tokens by the `n` first or last letters that they share. A shorter
+    string is the whole token."""
     return lambda affix: f"{words} {quoted(affix)}" if len(characters(affix)) == n else letters_name(affix)
 
 

@@ -21,14 +21,15 @@ def characters(string: str) -> list[str]:
 
 
 def quoted(string: str) -> str:
-    """Quote a token's string for a reader: common marks by name, others in quotes with invisible characters escaped."""
+    """Quote a token's string for a reader. Common marks get their name; all other strings are put in quotes, with
+    invisible characters escaped."""
     if string in _NAMED:
         return _NAMED[string]
     shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in string)
     return f'"{shown}"'
 
 
-def listed(names: Sequence[str]) -> str:
+def join_with_or(names: Sequence[str]) -> str:
     """Join names by commas, the last by "or"."""
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
 

@@ -1,7 +1,7 @@
 """Join tokens into whole words: find the pieces of a word, and hash its first letters.
 
-A word begins at a token that does not begin with a letter (such as a space), or after one that does not end with a
-letter. Nothing looks across the edge of a sequence.
+A word begins at a token that does not begin with a letter (but with a space, say), or after a token that does not end
+with a letter. Nothing looks across the edge of a sequence.
 """
 
 from collections.abc import Sequence

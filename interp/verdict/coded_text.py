@@ -1,4 +1,4 @@
-"""A text and the codes of its rows: the input of every step from a latent's firings to its rule in words."""
+"""Hold a text together with the codes of its rows. Every step from a latent's firings to its rule reads them."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -84,7 +84,7 @@ class CodedText:
     @cached_property
     def predicates(self) -> Predicates:
         """The predicates of the text, counted at the first access."""
-        with threadpool_limits(1, user_api="blas"):  # threads are our own, and numbers the same for any of BLAS's
+        with threadpool_limits(1, user_api="blas"):  # the result must not depend on BLAS's threads
             return Predicates.count(self.tokens.numpy(), len(self.vocab), self.vocab if self.has_vocab else None)
 
     def read_chunks(self, rows_per_group: int, progress: Progress = no_progress, note: str = "") -> Iterator[CodeChunk]:

@@ -29,7 +29,8 @@ from interp.verdict.coded_text import CodedText
 from interp.verdict.rules import MAX_ATOMS, Rule
 
 COMMON = 64
-"""A predicate that holds at more than one in this many rows is kept as bits: a list would be longer."""
+"""If a predicate holds at more than one in this many rows, its rows are kept as bits, because a list would be
+longer."""
 
 
 class RuleCounts(NamedTuple):
@@ -37,9 +38,10 @@ class RuleCounts(NamedTuple):
 
     holds: Int64[np.ndarray, "2 unit candidate"]
     both: Int64[np.ndarray, "2 unit candidate interval"]
-    """Firings where the rule holds, of strength in (s / 5, (s + 1) / 5] of the latent's maximum."""
+    """Firings where the rule holds, by their strength: entry s counts those in (s / 5, (s + 1) / 5] of the latent's
+    maximum."""
     fires: Int64[np.ndarray, "2 unit interval"]
-    """All firings of such strength."""
+    """All firings, by the same intervals of strength."""
     hits: Int64[np.ndarray, "2 unit candidate"]
     """The unit's sampled rows at which the rule holds."""
 
@@ -93,7 +95,7 @@ class TextBits(NamedTuple):
 
     offsets: Int64[np.ndarray, " predicate_plus_1"]
     rows: Int32[np.ndarray, " entry"]
-    """The rows of predicate a are rows[offsets[a]:offsets[a + 1]], none of a common one."""
+    """The rows of predicate a are rows[offsets[a]:offsets[a + 1]]. A common predicate has none here."""
     bits: UInt64[np.ndarray, "common word"]
     bits_of: Int32[np.ndarray, " predicate"]
     """Its index in `bits`; −1 for a predicate that is not common."""
@@ -138,9 +140,10 @@ def count_rules(
 ) -> RuleCounts:
     """Count the rules proposed for each unit over all codes.
 
-    predicates: predicates of the text, with labels if rules name them; latents: the latent whose firings each unit's
-    rules are checked against; sampled: ascending rows of each unit on which hits are counted; units: the units to
-    count, the counts of others are 0.
+    predicates: predicates of the text, with labels if rules name them.
+    latents: for each unit, the latent whose firings its rules are compared with.
+    sampled: for each unit, the ascending rows on which hits are counted.
+    units: the units to count. The counts of all other units are 0.
     """
     counts = RuleCounts.zeros(len(proposed), max([1, *map(len, proposed)]))
     rules = NumberedRules.of(proposed, predicates)
@@ -232,7 +235,7 @@ def atom_bits(rules, text, unit):
 
 @njit(cache=True, nogil=True)
 def rule_bits(rule, atoms, within):
-    """Return the rows `within` where a rule holds, as bits, given those of its unit's atoms."""
+    """Return, as bits, those of the rows `within` at which a rule holds, given the bits of its unit's atoms."""
     rows = within.copy()
     for atom in rule:
         if atom >= 0:
@@ -268,17 +271,17 @@ def _count(units, latents, rules, hit_rows, hit_offsets, chunk, counts):
         for firing in firings:
             counts.fires[1 - _bit(fit, chunk.fired[firing]), unit, chunk.intervals[firing]] += 1
         for number in range(rules.rule_offsets[unit + 1] - rules.rule_offsets[unit]):
-            held = rule_bits(rules.rules[rules.rule_offsets[unit] + number], atoms, chunk.counted)
-            in_fit = np.uint64(0)
-            in_all = np.uint64(0)
+            bits = rule_bits(rules.rules[rules.rule_offsets[unit] + number], atoms, chunk.counted)
+            n_fit = np.uint64(0)
+            n_all = np.uint64(0)
             for word in range(len(fit)):
-                in_fit += popcount(held[word] & fit[word])
-                in_all += popcount(held[word])
-            counts.holds[0, unit, number] += np.int64(in_fit)
-            counts.holds[1, unit, number] += np.int64(in_all - in_fit)
+                n_fit += popcount(bits[word] & fit[word])
+                n_all += popcount(bits[word])
+            counts.holds[0, unit, number] += np.int64(n_fit)
+            counts.holds[1, unit, number] += np.int64(n_all - n_fit)
             for firing in firings:
                 row = chunk.fired[firing]
-                counts.both[1 - _bit(fit, row), unit, number, chunk.intervals[firing]] += _bit(held, row)
+                counts.both[1 - _bit(fit, row), unit, number, chunk.intervals[firing]] += _bit(bits, row)
             for row in inside:
                 if 0 <= row < chunk.text.n_rows:
-                    counts.hits[1 - _bit(fit, row), unit, number] += _bit(held, row)
+                    counts.hits[1 - _bit(fit, row), unit, number] += _bit(bits, row)

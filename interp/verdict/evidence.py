@@ -1,19 +1,20 @@
-"""Collect the evidence about every latent, and the same evidence on shifted text.
+"""Collect the evidence about every latent, and the same evidence for shifted text.
 
-In: tokens and the codes of their rows. Out: `Evidence`: an array per statistic, the sampled firings and their senses.
+In: tokens and the codes of their rows. Out: `Evidence`, with an array for each statistic, the sampled firings and their
+senses.
 
-    1  Sample each latent's firings in one pass over the codes, evenly over the tenths of its activation range, as
-       readers see them: up to PER_TENTH per tenth, at most one per group of neighbouring sequences (`nulls`). A window
-       of the text that occurs in several sequences counts only in the first (`features.examples`). Other steps that
-       count firings use the same pass.
+    1 Sample each latent's firings in one pass over the codes, as readers see them: evenly over the tenths of its
+       activation range. There are up to PER_TENTH per tenth, and at most one per group of neighbouring sequences
+       (`nulls`). A window of the text that occurs in several sequences counts only in the first (`features.examples`).
+       Other steps that count firings use the same pass.
     2  Read what is true at each of these positions, and how rare that is (`text.predicates`). This gives how alike the
        firings are, and the probability that they have one meaning (`similarity`, `calibration`).
     3  If this is not surely above ½, divide the firings into senses, and find the probability that each has one
        meaning.
-    4  Do the same for some latents on shifted text: their firings moved along the text by one shift, as in a ring.
+    4 Do the same for some latents on shifted text: their firings are moved along the text by one shift, as on a ring.
 
-A firing in tenth t (0 … 9), with n sampled there, weighs (t + ½)^¾ / max(n, FULL): a tenth with few firings says less,
-and readers forgive stragglers among the weakest.
+A firing in tenth t (0 … 9), of which n were sampled, has the weight (t + ½)^¾ / max(n, FULL). So a tenth with few
+firings says less, and exceptions among the weakest firings count little, as they do for readers.
 """
 
 import logging
@@ -63,7 +64,8 @@ LATENTS_AT_ONCE = 1024
 log = logging.getLogger(__name__)
 
 Listener = Callable[[CodeChunk], None]
-"""It is called with every chunk while the codes are read, in a thread next to others: it must not change the chunk."""
+"""A function that is called with every chunk while the codes are read. Other threads use the chunk at the same time, so
+it must not change it."""
 
 
 class SharedPredicate(NamedTuple):
@@ -75,7 +77,7 @@ class SharedPredicate(NamedTuple):
 
 @dataclass(frozen=True)
 class SimilarityOfFirings:
-    """The similarity of each latent's firings, and their senses; NaN or −1 for a latent that was not evaluated."""
+    """The similarity of each latent's firings, and their senses. A latent that was not evaluated has NaN or −1."""
 
     statistics: Float64[np.ndarray, "d_sae statistic"]
     """`similarity.NAMES`."""
@@ -83,7 +85,7 @@ class SimilarityOfFirings:
     senses: Int64[np.ndarray, "d_sae firing"]
     """The sense of each sampled firing, 0 for the largest; −1 for none."""
     sense_statistics: Float64[np.ndarray, "d_sae sense statistic"]
-    """The statistics of each sense's own firings, if there are several senses."""
+    """The statistics of the firings of each sense, if there are several senses."""
     sense_covariance: Float64[np.ndarray, "d_sae sense statistic statistic"]
     common: dict[tuple[int, int], list[SharedPredicate]] = field(default_factory=dict)
     """The predicates that the firings of each latent and sense share."""
@@ -122,7 +124,7 @@ class Evidence:
     testable: Bool[np.ndarray, " d_sae"]
     """Whether it fires in at least MIN_GROUPS groups."""
     calibration: Calibration
-    """It decided for which latents senses were looked for."""
+    """The calibration that decided for which latents to look for senses."""
 
     @property
     def probability(self) -> Probability:
@@ -131,7 +133,7 @@ class Evidence:
 
     @property
     def sense_one(self) -> Float64[np.ndarray, "d_sae sense"]:
-        """The probability that each sense has one meaning itself; NaN if there are not several senses."""
+        """The probability that each sense has one meaning. NaN for a latent without several senses."""
         return self.calibration.probability(self.observed.sense_statistics, self.observed.sense_covariance).one
 
     def statistic(self, name: str) -> Float64[np.ndarray, " d_sae"]:
@@ -154,13 +156,13 @@ class Evidence:
 
     @property
     def sense_by_chance(self) -> Float64[np.ndarray, "d_sae sense"]:
-        """The share of the senses of shifted text whose probability of one meaning is at least each sense's."""
+        """For each sense, the share of the senses of shifted text that have at least its probability of one meaning."""
         probability = self.sense_one
-        of_nulls = [
+        null_senses = [
             self.calibration.probability(null.sense_statistics, null.sense_covariance).one.ravel()
             for null in self.nulls
         ]
-        shifted = np.sort(np.concatenate([np.zeros(0), *of_nulls]))
+        shifted = np.sort(np.concatenate([np.zeros(0), *null_senses]))
         shifted = shifted[np.isfinite(shifted)]
         is_known = np.isfinite(probability) & (len(shifted) > 0)
         return np.where(is_known, 1 - np.searchsorted(shifted, probability) / max(len(shifted), 1), np.nan)
@@ -170,7 +172,7 @@ def collect_evidence(
     text: CodedText,
     calibration: Calibration,
     *,
-    nulls: int = 2,
+    n_shifts: int = 2,
     seed: int = 0,
     listeners: Sequence[Listener] = (),
     chosen: Bool[np.ndarray, " d_sae"] | None = None,
@@ -182,29 +184,31 @@ def collect_evidence(
     chosen: the latents to judge, or None for all. The nulls are always drawn from all latents.
     """
     rng = np.random.default_rng(seed)
-    per_group = rows_per_group(text.n_seq, text.n_ctx)
-    _warn_of_too_few(text.n_seq, text.n_ctx, per_group)
-    shifts = circular_shifts(text.n_seq, text.n_ctx, nulls, int((text.maxima > 0).sum()), seed, rng)
-    sampler = FiringSampler(text.d_sae, TENTHS, PER_TENTH, seed, per_group)
-    groups = _Groups(text.d_sae, per_group)
-    for chunk in text.read_chunks(per_group, progress, "reading firings"):
+    group_rows = rows_per_group(text.n_seq, text.n_ctx)
+    _warn_of_too_few(text.n_seq, text.n_ctx, group_rows)
+    shifts = circular_shifts(text.n_seq, text.n_ctx, n_shifts, int((text.maxima > 0).sum()), seed, rng)
+    sampler = FiringSampler(text.d_sae, TENTHS, PER_TENTH, seed, group_rows)
+    groups = _Groups(text.d_sae, group_rows)
+    for chunk in text.read_chunks(group_rows, progress, "reading firings"):
         share_pieces([partial(listen, chunk) for listen in (*listeners, groups.add, sampler.add)], lambda task: task())
     rows, shares = (part.reshape(text.d_sae, -1) for part in (sampler.rows, sampler.shares))
     testable = groups.n >= MIN_GROUPS
     wanted = np.flatnonzero(testable if chosen is None else testable & chosen)
     null_latents = [np.sort(rng.permutation(np.flatnonzero(testable))[:NULL_LATENTS]) for _ in shifts]
-    observed, *on_shifted_text = (SimilarityOfFirings.empty(text.d_sae, rows.shape[1]) for _ in range(1 + len(shifts)))
+    observed, *null_similarities = (
+        SimilarityOfFirings.empty(text.d_sae, rows.shape[1]) for _ in range(1 + len(shifts))
+    )
     if len(wanted) or any(map(len, null_latents)):
         judge = _Judge(text.predicates, calibration, rows, sampler.count / max(text.counted.sum(), 1))
-        with threadpool_limits(1, user_api="blas"):  # threads are our own, and numbers the same for any of BLAS's
+        with threadpool_limits(1, user_api="blas"):  # the result must not depend on BLAS's threads
             judge(wanted, observed, progress=progress)
-            for shift, latents, null in zip(shifts, null_latents, on_shifted_text, strict=True):
+            for shift, latents, null in zip(shifts, null_latents, null_similarities, strict=True):
                 judge(latents, null, shift)
-    return Evidence(observed, on_shifted_text, rows, shares, groups.effective, testable, calibration)
+    return Evidence(observed, null_similarities, rows, shares, groups.effective, testable, calibration)
 
 
 class _Judge(NamedTuple):
-    """Fills in the similarity of some latents' firings, and their senses."""
+    """Fill in the similarity of some latents' firings, and their senses."""
 
     predicates: Predicates
     calibration: Calibration
@@ -257,11 +261,11 @@ class _Judge(NamedTuple):
                 out.sense_statistics[latent, number] = within.values
                 out.sense_covariance[latent, number] = within.covariance
             if with_words:
-                of_sense = Shared.among(holds[members], part, self.predicates.surprise)
+                shared_in_sense = Shared.among(holds[members], part, self.predicates.surprise)
                 most = nats_alike(density * weights[members].sum())
                 out.common[latent, number] = [
-                    SharedPredicate(self.predicates.words(which, rows[members[at]]), self.predicates.kind_of(which))
-                    for which, at in most_shared(of_sense, part, most)
+                    SharedPredicate(self.predicates.words(which, rows[members[place]]), self.predicates.kind_of(which))
+                    for which, place in most_shared(shared_in_sense, part, most)
                 ]
 
 
@@ -273,7 +277,7 @@ def firing_weights(tenth: Int64[np.ndarray, " firing"]) -> Float64[np.ndarray, "
 
 
 class _Groups:
-    """A counter, chunk by chunk, of the groups in which each latent fires."""
+    """Count, chunk by chunk, the groups in which each latent fires."""
 
     def __init__(self, d_sae: int, rows_per_group: int):
         self.n = np.zeros(d_sae, np.int64)
@@ -318,8 +322,8 @@ def _add_groups(start, offsets, latents, values, rows_per_group, n, last, mass, 
             mass[latent] += value
 
 
-def _warn_of_too_few(n_seq: int, n_ctx: int, per_group: int) -> None:
-    n_groups = -(-n_seq * n_ctx // per_group)
+def _warn_of_too_few(n_seq: int, n_ctx: int, group_rows: int) -> None:
+    n_groups = -(-n_seq * n_ctx // group_rows)
     if n_groups < MIN_GROUPS:
         log.warning(
             "%d sequences of %d tokens are %d independent groups, and a latent is tested if it fires in at least %d: "

@@ -2,19 +2,19 @@
 
     1  Propose some rules for each latent and sense, from firings sampled in the fit half of the sequences (`search`).
     2  Count each of them exactly, in one pass over all codes and the text (`counting`).
-    3  Choose the rule that is best on the fit half, minus a price for its length. Its scores are those of the other
-       half, over all positions, whatever the strength of the firing:
+    3  Choose the rule with the best score on the fit half, minus a price for its length. Its reported scores are those
+       on the other half, over all positions, whatever the strength of the firing:
 
            precision = both / holds,   recall = hits / n,   F1 = 2 P R / (P + R)
 
 holds: positions where the rule holds; both: positions where the latent fires as well; n: the latent's firings, or the
 sampled firings of the sense; hits: the firings among these n where the rule holds.
 
-A sense is a part of the sampled firings of a latent (`verdict.senses`). It is assumed to make up the same share
-of all of its latent's firings in the fit half as of the sampled ones. Its rule is wrong wherever else it holds,
-including at the latent's other senses, so it says what distinguishes the sense.
+A sense is a part of the sampled firings of a latent (`verdict.senses`). We assume that its share of the sampled firings
+is also its share of all of the latent's firings in the fit half. Wherever else its rule holds, including at the
+latent's other senses, counts as an error, so the rule says what distinguishes the sense.
 
-Memory: the text, at most MAX_ROWS rows of its predicates, a sample of its firings, a chunk of the codes.
+Memory: the text, at most MAX_FIT_ROWS rows of its predicates, a sample of its firings, a chunk of the codes.
 Cost: two passes over the codes, the first of which may be shared, and some three milliseconds per latent or sense,
 distributed over torch's threads.
 """
@@ -30,10 +30,10 @@ from torch import Tensor
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import share_pieces
 from interp.statistics.estimates import ratio
-from interp.text.kinds import KINDS
+from interp.text.kinds import PREDICATE_KINDS
 from interp.verdict.coded_text import CodedText
 from interp.verdict.counting import RuleCounts, count_rules
-from interp.verdict.rules import Rule, as_json, phrase
+from interp.verdict.rules import Rule, phrase, rule_json
 from interp.verdict.search import ATOM_PRICE, Background, FitSample, candidates, item_price
 
 UNITS_AT_ONCE = 512
@@ -48,8 +48,8 @@ Latents = Int64[np.ndarray, " sense"]
 
 
 class Explanations(NamedTuple):
-    """The explanation of each latent, or of each sense; '' and NaN if the fit half has too few firings. Scores are of
-    the held-out half, and NaN if it has no firing."""
+    """The explanation of each latent, or of each sense. If the fit half has too few firings, it is '' and its scores
+    are NaN. Scores are measured on the held-out half, and are NaN if it has no firing."""
 
     phrases: list[str]
     rules: list[Rule]
@@ -58,8 +58,8 @@ class Explanations(NamedTuple):
     recall: Float64[np.ndarray, " unit"]
     f1_fit: Float64[np.ndarray, " unit"]
     f1_by_interval: Float64[np.ndarray, "unit interval"]
-    """2 P R_s / (P + R_s): P the precision above, R_s the share of the latent's firings of strength in (s / 5, (s + 1)
-    / 5] of the maximum that the rule hits. NaN if no held-out firing is that strong."""
+    """2 P R_s / (P + R_s), where P is the precision above, and R_s the share of the latent's firings with a strength in
+    (s / 5, (s + 1) / 5] of the maximum that the rule hits. NaN if no held-out firing has such a strength."""
     n: Int64[np.ndarray, " unit"]
     """Held-out firings that recall is measured on."""
     n_examples: Int64[np.ndarray, " unit"]
@@ -87,22 +87,22 @@ def explain(
     """Explain each latent of a text and some senses of latents.
 
     sample: firings drawn while these codes were read; rules are chosen on the sample's half of the text.
-    chosen: marks the latents to explain (all); the others are neither searched nor counted.
+    chosen: marks the latents to explain, by default all. The others are neither searched nor counted.
     labels: names that rules may use, with the positions that carry them; without labels, rules use only tokens and
     strings.
     Raises ValueError for a sense whose latent or rows the codes do not have, or for labels of another shape.
     """
     n = text.d_sae
     predicates = text.predicates.with_labels(labels) if labels else text.predicates
-    of_sense, sampled = _checked(senses, text)
-    in_fit = [rows[sample.half[rows // text.n_ctx]] for rows in sampled]
+    latent_of_sense, sampled = _checked(senses, text)
+    fit_rows = [rows[sample.half[rows // text.n_ctx]] for rows in sampled]
     n_sampled = np.array(
-        [[len(fit), len(rows) - len(fit)] for fit, rows in zip(in_fit, sampled, strict=True)], int
+        [[len(fit), len(rows) - len(fit)] for fit, rows in zip(fit_rows, sampled, strict=True)], int
     ).reshape(-1, 2)
-    n_fire = np.concatenate([sample.count, _share_of_firings(of_sense, n_sampled[:, 0], sample.count)])
+    n_fire = np.concatenate([sample.count, _share_of_firings(latent_of_sense, n_sampled[:, 0], sample.count)])
     chosen = np.ones(n, bool) if chosen is None else chosen
-    firings = [np.sort(rows[rows >= 0]) for rows in np.where(chosen[:, None], sample.rows[:, 0], -1)] + in_fit
-    latents = np.concatenate([np.arange(n), of_sense])
+    firings = [np.sort(rows[rows >= 0]) for rows in np.where(chosen[:, None], sample.rows[:, 0], -1)] + fit_rows
+    latents = np.concatenate([np.arange(n), latent_of_sense])
     sampled = [np.zeros(0, np.int64)] * n + sampled
     units = np.concatenate([np.flatnonzero(chosen), np.arange(n, len(latents))])
     with threadpool_limits(1, user_api="blas"):  # as where firings are compared (`evidence`)
@@ -111,9 +111,9 @@ def explain(
     counts.hits[:, :n] = counts.both[:, :n].sum(-1)
     n_firings = np.concatenate([counts.fires[:, :n].sum(-1), n_sampled.T], 1)
     chosen_rules = choose(proposed, counts, n_firings, n_fire)
-    of_latents = Explanations._make(values[:n] for values in chosen_rules)
-    of_senses = Explanations._make(values[n:] for values in chosen_rules)
-    return Explained(of_latents, of_senses)
+    latent_rules = Explanations._make(values[:n] for values in chosen_rules)
+    sense_rules = Explanations._make(values[n:] for values in chosen_rules)
+    return Explained(latent_rules, sense_rules)
 
 
 def choose(
@@ -135,14 +135,14 @@ def choose(
     for unit, rules_of_unit in enumerate(proposed):
         for number, rule in enumerate(rules_of_unit):
             worth[unit, number] = f1_fit[unit, number] - _price(rule, n_firings[0, unit])
-    known = np.array([bool(candidates) for candidates in proposed], bool)
+    has_candidates = np.array([bool(candidates) for candidates in proposed], bool)
     units = np.arange(len(proposed))
     best = worth.argmax(1)
     rules = [candidates[number] if candidates else () for candidates, number in zip(proposed, best, strict=True)]
 
     def at(values: np.ndarray) -> Float64[np.ndarray, " unit ..."]:
         chosen = values[units, best]
-        return np.where(known.reshape(-1, *[1] * (chosen.ndim - 1)), chosen, np.nan)
+        return np.where(has_candidates.reshape(-1, *[1] * (chosen.ndim - 1)), chosen, np.nan)
 
     return Explanations(
         phrases=[phrase(rule) if rule else "" for rule in rules],
@@ -153,14 +153,14 @@ def choose(
         f1_fit=at(f1_fit),
         f1_by_interval=at(_harmonic(precision[1][:, :, None], ratio(counts.both[1], counts.fires[1][:, None]))),
         n=n_firings[1],
-        n_examples=np.where(known, both[1][units, best], 0),
-        json=[as_json(rule) if rule else "" for rule in rules],
+        n_examples=np.where(has_candidates, both[1][units, best], 0),
+        json=[rule_json(rule) if rule else "" for rule in rules],
     )
 
 
 def _price(rule: Rule, n_counted: int) -> float:
     """Return the F1 by which the rule must exceed an empty one."""
-    items = sum(KINDS[atom.kind].items * len(atom.values) for atom in rule)
+    items = sum(PREDICATE_KINDS[atom.kind].items * len(atom.values) for atom in rule)
     items += LONG_PRICE * max(0.0, items - LONG)
     return item_price(n_counted) * items + ATOM_PRICE * (len(rule) - 1)
 
@@ -182,8 +182,8 @@ def _checked(senses: Sequence[Sense], text: CodedText) -> tuple[Latents, list[In
 
 def _share_of_firings(latents: Latents, n_sampled: Latents, n_fire: Int64[np.ndarray, " d_sae"]) -> Latents:
     """Estimate the number of firings of each sense in the fit half, from those of its latent there."""
-    of_latent = np.bincount(latents, weights=n_sampled, minlength=len(n_fire))[latents]
-    share = np.round(n_sampled / np.maximum(of_latent, 1) * n_fire[latents]).astype(np.int64)
+    n_sampled_of_latent = np.bincount(latents, weights=n_sampled, minlength=len(n_fire))[latents]
+    share = np.round(n_sampled / np.maximum(n_sampled_of_latent, 1) * n_fire[latents]).astype(np.int64)
     return np.maximum(share, n_sampled)
 
 
@@ -197,9 +197,9 @@ def _propose(
     firings: ascending rows of the fit half, a sample of n_fire."""
     proposed: list[list[Rule]] = []
     for start in range(0, len(firings), UNITS_AT_ONCE):
-        some = slice(start, start + UNITS_AT_ONCE)
-        holds = background.predicates.at_each(firings[some], background.predicates.in_rules)
-        units = list(zip(holds, firings[some], n_fire[some].astype(float), strict=True))
+        block = slice(start, start + UNITS_AT_ONCE)
+        holds = background.predicates.at_each(firings[block], background.predicates.in_rules)
+        units = list(zip(holds, firings[block], n_fire[block].astype(float), strict=True))
         proposed += share_pieces(units, lambda unit: candidates(background, *unit))
         progress(len(proposed), len(firings), "proposing explanations")
     return proposed

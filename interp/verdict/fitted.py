@@ -11,12 +11,12 @@ import numpy as np
 from interp.storage.files import write_text
 
 BOUNDS = 1e-3, 1 - 1e-3
-"""Bounds on every probability, since it is based on some hundred firings."""
+"""Bounds on every probability: some hundred firings cannot make anything more certain."""
 
 
 def read_fit(path: str | Path | None, shipped: str, key: str, names: tuple[str, ...], remedy: str) -> dict[str, Any]:
     """Read a file of `write_fit`.
-    path: None for the package's own file `shipped`.
+    path: by default the file `shipped` of the package.
 
     Raises ValueError if the entry `key` does not list the current predictors.
     """
@@ -28,7 +28,7 @@ def read_fit(path: str | Path | None, shipped: str, key: str, names: tuple[str, 
 
 
 def write_fit(path: str | Path, content: Mapping[str, Any], decimals: int) -> None:
-    """Write a fit. Arrays and floats are rounded to so many decimals."""
+    """Write a fit, with arrays and floats rounded to `decimals`."""
     plain = {
         name: np.round(value, decimals).tolist() if isinstance(value, np.ndarray | float) else value
         for name, value in content.items()

@@ -10,16 +10,17 @@ matched for density and token entropy (`python -m analyses.claims.learnt_latents
     random_correlation   correlation of its activation with the most correlated latent of a dictionary learnt on the
                          model before training, or with shuffled weights (`compare.null_dictionaries`)
 
-If a random model's dictionary has a latent too, such as a token detector, the text explains it. What ablating a latent
-costs (`effects`) is another question, and is not evidence here: on held-out corpora the AUROC is 0.984 with these two,
-and 0.985 with the loss and the KL of ablations in 4, in 64 or in all sequences, and the correlation with a twin, added.
+If the dictionary of a random model has a similar latent, such as a token detector, the text alone explains it. What
+ablating a latent costs (`effects`) is another question, and is not evidence here: on held-out corpora the AUROC is
+0.984 with these two, and 0.985 with the loss and the KL of ablations in 4, in 64 or in all sequences, and the
+correlation with a twin, added.
 
-It is known only for a hook after the last block, as in the fit; elsewhere it is NaN, with a warning. What a latent
-writes before later blocks mostly reaches the logits through them, so its direct effect says little about what follows:
-after layer 15 of SmolLM2-135M's 30 the median next_auroc is 0.56 (0.88 in the demo's one-layer model),
+The probability is known only for a hook after the last block, as in the fit. Elsewhere it is NaN, with a warning. What
+a latent writes before later blocks mostly reaches the logits through them, so its direct effect says little about what
+follows: after layer 15 of SmolLM2-135M's 30 the median next_auroc is 0.56 (0.88 in the demo's one-layer model),
 and the fit would call 46 % of its latents learnt, in the order of next_auroc alone.
 
-Source: own; probabilities from scores by logistic regression, Platt 1999. Cost: milliseconds.
+Source: the evidence is our own; probabilities come from scores by logistic regression (Platt 1999). Cost: milliseconds.
 Limits: a dictionary with a frozen random decoder or encoder reads what a trained model learnt, and its latents look
 learnt too (arXiv 2602.14111).
 """
@@ -38,9 +39,10 @@ from interp.verdict.fitted import logistic, read_fit, write_fit
 
 EVIDENCE = ("next_auroc", "random_correlation")
 MAX_NEXT = 0.7
-"""A next-token AUROC further from ½ is no further evidence: how large it gets depends on the text. Chosen on the two
-corpora of `analyses.claims.learnt_latents`, with either left out; it is the only constant that was chosen on both."""
-Values = Float64[np.ndarray, " latent"]
+"""A next-token AUROC further from ½ than this adds no evidence, because the text decides how large it gets. The value
+was chosen on the two corpora of `analyses.claims.learnt_latents`, each left out in turn. No other constant was chosen
+on both."""
+LatentValues = Float64[np.ndarray, " latent"]
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +60,7 @@ class LearntFit:
     def load(cls, path: str | Path | None = None) -> "LearntFit":
         """Read a file that `save` wrote, or, without a path, the one that ships with the package.
 
-        Raises ValueError for one of other evidence.
+        Raises ValueError for a fit to other evidence.
         """
         remedy = "run python -m analyses.claims.learnt_latents --calibrate"
         content = read_fit(path, "learnt.json", "evidence", EVIDENCE, remedy)
@@ -70,27 +72,28 @@ class LearntFit:
         write_fit(path, content | {"bias": self.bias}, decimals=6)
 
     @staticmethod
-    def predictors(evidence: Mapping[str, Values]) -> Float64[np.ndarray, "latent kind"]:
+    def predictors(evidence: Mapping[str, LatentValues]) -> Float64[np.ndarray, "latent kind"]:
         next_auroc, random = (np.asarray(evidence[name], np.float64) for name in EVIDENCE)
         return np.stack([np.clip(next_auroc, 1 - MAX_NEXT, MAX_NEXT), random], 1)
 
-    def contributions(self, evidence: Mapping[str, Values]) -> Float64[np.ndarray, "latent kind"]:
+    def contributions(self, evidence: Mapping[str, LatentValues]) -> Float64[np.ndarray, "latent kind"]:
         """Return the contribution of each kind of evidence to the logit; NaN if it is unknown."""
         return (self.predictors(evidence) - self.mean) / self.scale * self.weights
 
-    def probability(self, evidence: Mapping[str, Values]) -> Values:
+    def probability(self, evidence: Mapping[str, LatentValues]) -> LatentValues:
         """Return the probability that each latent is learnt; NaN if any of the evidence is NaN."""
         logit = self.contributions(evidence).sum(1) + self.bias
         return logistic(logit)
 
 
-def learnt_evidence(features: FeatureStore, matches: pd.DataFrame | None) -> dict[str, Values]:
-    """Return the EVIDENCE of all latents; NaN if a table lacks it, and for next_auroc before later blocks.
+def learnt_evidence(features: FeatureStore, matches: pd.DataFrame | None) -> dict[str, LatentValues]:
+    """Return the EVIDENCE of all latents. It is NaN if a table lacks it; next_auroc is also NaN at a hook before the
+    last block.
     matches: `compare.null_dictionaries.Nulls.twins`."""
     table = features.table().set_index("latent").sort_index()
     if matches is not None:
-        by_latent = matches.set_index("latent")
-        table = table.join(by_latent[by_latent.columns.intersection([*EVIDENCE])])
+        matches_by_latent = matches.set_index("latent")
+        table = table.join(matches_by_latent[matches_by_latent.columns.intersection([*EVIDENCE])])
     if blocks := features.meta["blocks_past"]:
         log.warning(
             "learnt is not estimated for %s: %d later blocks are between %s and the logits, and what a latent writes "

@@ -1,4 +1,4 @@
-"""The known measures of a latent, each a function of what a scan counted.
+"""Measures of a latent from the literature, each a function of what a scan counted.
 
 In: a FeatureStore, and for `twin_correlation` a scan of the same tokens with a dictionary from another seed. Out: a
 value per latent; NaN if a measure is undefined (a dead latent) or its input is missing (labels, a decoder, a twin).
@@ -20,13 +20,13 @@ P is the distribution of the tokens at an offset from the firings (0 is the firi
 unigrams. KL(P‖U) over KL(P‖U) + H(P), P's cross-entropy under U, is 0 for firings at random and 1 for a single token. A
 word is a token with all its variants in case and space.
 
-To add a measure, write its function here under `@measure`, with its title and meaning; its column in a ranking, its row
-of `ranking_evidence` and of the page, and its null (`nulls`) follow. The column "failing" names the property that a
-measure mistakes for meaning. Token-ness: a feature of one abstract meaning (any French word) scores as a union would,
-and a token detector perfectly, whatever its other senses are. Few firings: rarely firing latents look concentrated by
-chance (with K tokens in N firings, H is low by about (K − 1) / 2N). Early layers: their effects on the next token are
-uninformative, and a union of two tokens with one successor looks like one meaning. Splitting: a direction near
-another's may be
+To add a measure, write its function here under `@measure`, with its title and meaning. The ranking then has its column,
+`ranking_evidence` and the page have its row, and its null is computed (`nulls`). The column "failing" names the
+property that a measure mistakes for meaning. Token-ness: a feature of one abstract meaning (any French word) scores as
+a union would, and a token detector scores perfectly, whatever its other senses are. Few firings: latents that fire
+rarely look concentrated by chance (with K tokens in N firings, H is low by about (K − 1) / 2N). Early layers: their
+effects on the next token are uninformative, and a union of two tokens with one successor looks like one meaning.
+Splitting: a direction near another's may be
 a meaning split in two. Stability: a mixed latent that every seed learns from the data is stable.
 """
 
@@ -47,36 +47,37 @@ from interp.runtime.registry import register
 from interp.statistics.estimates import ratio
 from interp.text.vocabulary import plain_strings
 
-Values = Float64[np.ndarray, " d_sae"]
+LatentValues = Float64[np.ndarray, " d_sae"]
 Null = Literal["shift", "directions", "ranks", "none"]
 MIN_SHARE = 0.5
-"""An offset at which fewer than this share of a latent's firings have a token is not considered."""
+"""An offset is not considered if fewer than this share of a latent's firings have a token there."""
 
 
 @dataclass(frozen=True)
 class Measure:
     """A measure of latents, with its texts for the page and its null."""
 
-    function: Callable[..., Values]
+    function: Callable[..., LatentValues]
     title: str
     meaning: str
     """Its meaning for a latent, in a few words, for the page."""
     sign: int
     null: Null
-    """The same function on codes circularly shifted against the text (`shift`), or with random directions
-    (`directions`); `ranks`: of mean ranks, in closed form; `none`: it does not depend on the text."""
+    """How its null is computed. `shift`: by the same function, on codes circularly shifted against the text.
+    `directions`: by the same function, with random directions. `ranks`: in closed form, from mean ranks. `none`: it has
+    no null, as it does not depend on the text."""
     needs_twin: bool = False
     needs_text: bool = True
     """Whether it is meaningless for rows that are not text, such as images."""
 
-    def __call__(self, features: FeatureStore, twin: FeatureStore | None = None) -> Values:
+    def __call__(self, features: FeatureStore, twin: FeatureStore | None = None) -> LatentValues:
         if not self.needs_twin:
             return self.function(features)
         return np.full(features.d_sae, np.nan) if twin is None else self.function(features, twin)
 
 
 MEASURES: dict[str, Measure] = {}
-"""By name, in the order of their columns."""
+"""All measures by name, in the order of their columns."""
 STATISTICS = {
     "concentration": (
         "Concentration",
@@ -90,7 +91,7 @@ STATISTICS = {
 
 
 def title_and_meaning(name: str) -> tuple[str, str]:
-    """Return the title and the meaning of a row of the evidence; an unknown one is titled by its name."""
+    """Return the title and the meaning of a row of the evidence. The title of an unknown row is its name."""
     if name in MEASURES:
         return MEASURES[name].title, MEASURES[name].meaning
     return STATISTICS.get(name, (name.replace("_", " ").capitalize(), ""))
@@ -98,11 +99,11 @@ def title_and_meaning(name: str) -> tuple[str, str]:
 
 def measure(
     title: str, meaning: str, *, sign: int, null: Null, needs_twin: bool = False, needs_text: bool = True
-) -> Callable[[Callable[..., Values]], Callable]:
-    """Register the function below, of a FeatureStore (and a twin), as the measure of its name. Raises ValueError where
-    another has the name."""
+) -> Callable[[Callable[..., LatentValues]], Callable]:
+    """Register the function below, of a FeatureStore (and a twin), as the measure of its name. Raises ValueError if
+    another measure has this name."""
 
-    def decorate(function: Callable[..., Values]) -> Callable[..., Values]:
+    def decorate(function: Callable[..., LatentValues]) -> Callable[..., LatentValues]:
         entry = Measure(function, title, meaning, sign, null, needs_twin, needs_text)
         register(MEASURES, function.__name__, entry, "the measure", lambda measure: measure.function)
         return function
@@ -111,15 +112,16 @@ def measure(
 
 
 def measure_values(
-    features: FeatureStore, *, twin: FeatureStore | None = None, known: Mapping[str, Values] | None = None
-) -> dict[str, Values]:
-    """Compute every measure, in the order of MEASURES. known: the measures that are computed already."""
-    known = known or {}
-    return {name: known[name] if name in known else measure(features, twin) for name, measure in MEASURES.items()}
+    features: FeatureStore, *, twin: FeatureStore | None = None, computed: Mapping[str, LatentValues] | None = None
+) -> dict[str, LatentValues]:
+    """Compute every measure, in the order of MEASURES.
+    computed: the measures whose values are known already."""
+    computed = computed or {}
+    return {name: computed[name] if name in computed else measure(features, twin) for name, measure in MEASURES.items()}
 
 
 @measure("Token entropy (nats)", "how many different tokens it fires on: 0 is a single one", sign=-1, null="shift")
-def token_entropy(features: FeatureStore) -> Values:
+def token_entropy(features: FeatureStore) -> LatentValues:
     return features.column("token_entropy")
 
 
@@ -129,15 +131,16 @@ def token_entropy(features: FeatureStore) -> Values:
     sign=1,
     null="shift",
 )
-def best_token_concentration(features: FeatureStore) -> Values:
-    """Compute it at the offset where it is largest, so that a latent is measured at the token that it depends on."""
+def best_token_concentration(features: FeatureStore) -> LatentValues:
+    """Compute the concentration at the offset where it is largest, so that a latent is measured at the token that it
+    depends on."""
     around = tokens_around(features)
     best = np.where(around.is_looked_at, around.concentration, -np.inf).max(1)
     return np.where(around.is_looked_at.any(1), best, np.nan)
 
 
 @measure("Share of the commonest token", "of its activation, with variants in case and space", sign=1, null="shift")
-def token_share(features: FeatureStore) -> Values:
+def token_share(features: FeatureStore) -> LatentValues:
     """Read the codes."""
     words = WordMass(features.tokens, features.vocab, features.d_sae)
     for chunk in read_chunks(features.codes):
@@ -151,9 +154,9 @@ def token_share(features: FeatureStore) -> Values:
     sign=1,
     null="ranks",
 )
-def next_auroc(features: FeatureStore) -> Values:
-    """Read it from the scan; NaN without logit effects. ½: the promoted tokens follow its firings no more often than
-    other text."""
+def next_auroc(features: FeatureStore) -> LatentValues:
+    """Read the AUROC from the scan; it is NaN without logit effects. ½ means that the promoted tokens follow its
+    firings no more often than they follow other text."""
     return features.column("next_auroc")
 
 
@@ -164,12 +167,12 @@ def next_auroc(features: FeatureStore) -> Values:
     null="directions",
     needs_text=False,
 )
-def enc_dec_cosine(features: FeatureStore) -> Values:
+def enc_dec_cosine(features: FeatureStore) -> LatentValues:
     return features.column("enc_dec_cosine")
 
 
 @measure("Max cosine", "with the decoder row of any other latent", sign=-1, null="directions", needs_text=False)
-def max_cosine(features: FeatureStore) -> Values:
+def max_cosine(features: FeatureStore) -> LatentValues:
     return np.full(features.d_sae, np.nan) if features.W_dec is None else largest_cosines(features.W_dec)
 
 
@@ -180,7 +183,7 @@ def max_cosine(features: FeatureStore) -> Values:
     null="shift",
     needs_twin=True,
 )
-def twin_correlation(features: FeatureStore, twin: FeatureStore) -> Values:
+def twin_correlation(features: FeatureStore, twin: FeatureStore) -> LatentValues:
     """Read the codes of both."""
     return best_correlations(features, twin)
 
@@ -192,31 +195,31 @@ def twin_correlation(features: FeatureStore, twin: FeatureStore) -> Values:
     null="shift",
     needs_text=False,
 )
-def label_f1(features: FeatureStore) -> Values:
-    """Label and threshold chosen on the fit half of the sequences, F1 measured on the other."""
+def label_f1(features: FeatureStore) -> LatentValues:
+    """Choose label and threshold on the fit half of the sequences, and measure F1 on the other half."""
     return features.column("best_label_f1")
 
 
 @measure("Burstiness", "firings in a sequence that has any", sign=1, null="none", needs_text=False)
-def burstiness(features: FeatureStore) -> Values:
+def burstiness(features: FeatureStore) -> LatentValues:
     return features.column("burstiness")
 
 
 @measure("Density", "share of the tokens that it fires on", sign=-1, null="none", needs_text=False)
-def density(features: FeatureStore) -> Values:
+def density(features: FeatureStore) -> LatentValues:
     share = features.column("density")
     return np.where(share > 0, share, np.nan)
 
 
 class TokensAround(NamedTuple):
-    """How concentrated the tokens around the firings are; NaN if no firing has a token at the offset. Entropies are
-    in nats."""
+    """How concentrated the tokens around the firings are. NaN if no firing has a token at the offset. Entropies are in
+    nats."""
 
     offsets: tuple[int, ...]
     entropy: Float64[np.ndarray, "d_sae offset"]
     concentration: Float64[np.ndarray, "d_sae offset"]
     n_80: Float64[np.ndarray, "d_sae offset"]
-    """The smallest number of tokens that hold 80 % of the firings."""
+    """The smallest number of tokens that make up 80 % of the firings."""
     top_share: Float64[np.ndarray, "d_sae offset"]
     """Share of firings on the most frequent token."""
     is_looked_at: Bool[np.ndarray, "d_sae offset"]
@@ -228,11 +231,11 @@ def tokens_around(features: FeatureStore) -> TokensAround:
     offsets = tuple(int(offset) for offset in np.unique(table["offset"]))
     names = ("n", "entropy", "kl", "n_80", "top_share")
     n, entropy, kl, n_80, top_share = (table[name].to_numpy(float).reshape(-1, len(offsets)) for name in names)
-    whole = entropy + kl
+    total = entropy + kl
     return TokensAround(
         offsets=offsets,
         entropy=entropy,
-        concentration=np.divide(kl, whole, out=np.where(np.isnan(whole), np.nan, 0.0), where=whole > 0),
+        concentration=np.divide(kl, total, out=np.where(np.isnan(total), np.nan, 0.0), where=total > 0),
         n_80=np.where(n > 0, n_80, np.nan),
         top_share=top_share,
         is_looked_at=(n > 0) & (n >= MIN_SHARE * n.max(1, keepdims=True)),
@@ -240,7 +243,7 @@ def tokens_around(features: FeatureStore) -> TokensAround:
 
 
 class WordMass:
-    """A sum of each latent's activation on each word, chunk by chunk."""
+    """Sum each latent's activation on each word, chunk by chunk."""
 
     def __init__(self, tokens: Int[Tensor, "seq pos"], vocab: Sequence[str], d_sae: int):
         spelt = [string.strip().casefold() or string for string in plain_strings(vocab)]

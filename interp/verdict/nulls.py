@@ -1,33 +1,36 @@
-"""The nulls of measures: shifted text and random directions, and the z-score of an observation against them.
+"""Compute the nulls of measures, from shifted text or random directions, and the z-score of an observation against its
+null.
 
-A circular shift by s rows gives row i the tokens of row (i + s) mod n_rows and leaves the codes unchanged: a latent
-keeps its rate, its bursts and the latents it fires with, and loses its meaning. s is at least a group and a sequence in
-either direction, or a quarter of the text if that is too short.
+A circular shift by s rows gives row i the tokens of row (i + s) mod n_rows and leaves the codes unchanged. So a latent
+keeps its rate, its bursts and the latents that it fires with, but loses its meaning. In either direction, s is at least
+as long as a group and as a sequence, or a quarter of the text if the text is too short for that.
 
 Firings in one passage share its subject, so evidence is counted only between groups of rows (`rows_per_group`).
 
-z and band of an observation come from the null's mean and standard deviation among POOL latents of similar size or
-more, so that few shifts suffice; with few latents more shifts are used. A measure names its null (`measures.Measure`):
+The z-score and the band of an observation come from the mean and standard deviation of the null among at least POOL
+latents of similar size. So few shifts suffice; if there are few latents, more shifts are used. Each measure names its
+null (`measures.Measure`):
 
     shift         the measure of another store, of the same tokens and labels, with the codes of some latents moved
                   circularly by one shift. That store has the latents of all shifts side by side, and one scan counts
-                  them; UNITS suffice
+                  them; MAX_SAMPLED_LATENTS suffice
     directions    the measure with decoder rows and encoder columns redrawn, v ∝ N(0, C), C = mean of Ŵ Ŵᵀ, shrunk:
                   as anisotropic as the dictionary, but not learnt
     ranks         ½ ± 1 / √(12 G), with G effective groups of sequences: the spread of the mean rank of the next tokens
                   if they are random text; the store has no unembedding to rank them
     none          burstiness and density do not depend on the text
 
-Source: shifts against autocorrelation, Harris 2020 (arXiv 2012.06862); shrinkage, Ledoit & Wolf 2004, without which C
-fits its own rows; the pooling is own. Cost: a scan of UNITS latents a shift; d_sae² d for directions. Limits: blocks of
-one document are less independent than documents. A topic of one long document counts once per block, and the two halves
-of the groups share their documents, so what is peculiar to a document can look like a meaning of a latent that fires
-only in it. Many short sequences are better evidence than a few long ones. Mean ∓ 1.96 standard deviations assumes a
-symmetric null; a largest cosine is skewed. The largest and smallest latents share the null of somewhat smaller and
-larger ones. All latents of a repetition are on one shifted text, so their nulls err together. A latent above its null
-need not have one meaning: a union of two tokens is as far from shifted text as either. A latent that fires by its
-position in the sequence correlates with its twin on any text. If latents are dense and the text is long, fewer than
-UNITS are kept (MAX_FIRINGS).
+Sources: Harris 2020 (arXiv 2012.06862) for shifts against autocorrelation; Ledoit & Wolf 2004 for the shrinkage,
+without which C fits its own rows. The pooling is our own. Cost: per shift, a scan of MAX_SAMPLED_LATENTS latents; for
+directions, d_sae² d operations. Limits: blocks of one document are less independent than documents. A topic of one long
+document counts once per block, and the two halves of the groups share their documents. So a peculiarity of a document
+can look like a meaning of a latent that fires only there. Many short sequences are better evidence than a few long
+ones. Mean ∓ 1.96 standard deviations assumes a symmetric null, but the largest cosine has a skewed one. The largest
+latents share the null of somewhat smaller ones, and the smallest that of larger ones. All latents of a repetition are
+on the same shifted text, so the errors of their nulls are correlated. A latent above its null need not have one
+meaning: a union of two tokens is as far from shifted text as either. A latent that fires by its position in the
+sequence correlates with its twin on any text. If latents are dense and the text is long, fewer than MAX_SAMPLED_LATENTS
+are kept (MAX_FIRINGS).
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,10 +52,10 @@ from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import scan_digests
 from interp.features.scan_folder import check_labelled, labels_digest
 from interp.features.scan_input import ScanConfig
-from interp.verdict.measures import MEASURES, Null, Values
+from interp.verdict.measures import MEASURES, LatentValues, Null
 
 POOL = 100
-"""Number of null values from which a mean and a standard deviation are computed, if there are that many."""
+"""Number of null values from which a mean and a standard deviation are computed, if so many exist."""
 TARGET_GROUPS = 160
 """Number of groups into which a text of few sequences is divided, if its sequences are long enough."""
 MIN_BLOCK = 128
@@ -62,11 +65,12 @@ MAX_SEQUENCES = 8
 MIN_LEFT = 512
 """Least number of groups that remain if a group has several sequences."""
 MIN_GROUPS = 20
-"""A latent that fires in fewer groups of sequences is not tested: two halves of two senses, five firings each."""
-UNITS = 512
-"""Latents that are shifted; enough for the null, since latents are pooled."""
+"""A latent that fires in fewer groups of sequences is not tested. Each half of the text should have five firings of
+each of two senses."""
+MAX_SAMPLED_LATENTS = 512
+"""Number of latents that are shifted. It suffices for the null, since latents are pooled."""
 MAX_FIRINGS = 1 << 23
-"""Firings of the shifted latents on all shifts; 16 bytes each, and three times that while they are sorted."""
+"""Firings of the shifted latents on all shifts. Each takes 16 bytes, and three times as much while they are sorted."""
 MIN_STD = 1e-3
 """The least standard deviation of a null: smaller differences do not matter."""
 
@@ -74,8 +78,8 @@ Masks = Mapping[str, Bool[Tensor, "seq pos"]]
 
 
 class NullScale(NamedTuple):
-    """The z-score of each observation against the null of its unit's size; NaN if the observation is NaN or no null is
-    finite."""
+    """The z-score of each observation against the null for units of the same size. NaN if the observation is NaN, or if
+    no null is finite."""
 
     z: Float64[np.ndarray, " unit"]
     """(observed − null mean) / null standard deviation"""
@@ -101,17 +105,17 @@ def rows_per_group(n_seq: int, n_ctx: int) -> int:
 
 
 def circular_shifts(
-    n_seq: int, n_ctx: int, nulls: int, n_latents: int, seed: int, rng: np.random.Generator | None = None
+    n_seq: int, n_ctx: int, n_shifts: int, n_latents: int, seed: int, rng: np.random.Generator | None = None
 ) -> list[int]:
-    """Draw the rows by which each null shifts the text: `nulls` of them, more if so few latents fire that their nulls
-    together would be fewer than POOL, too few for a standard deviation. 0 stays 0.
-    rng: draws the first `nulls`; None: a new one from the seed."""
+    """Draw by how many rows each null shifts the text. There are `n_shifts` shifts, or more if so few latents fire that
+    their nulls together would be fewer than POOL, too few for a standard deviation. If n_shifts is 0, there are none.
+    rng: draws the first `n_shifts`; by default a new one from the seed."""
     n_rows = n_seq * n_ctx
     least = min(max(rows_per_group(n_seq, n_ctx), n_ctx), n_rows // 4)
     end = max(n_rows - least, least + 1)
-    shifts = (rng or np.random.default_rng(seed)).integers(least, end, nulls).tolist()
-    more = max(0, -(-POOL // n_latents) - nulls) if nulls and n_latents else 0
-    return shifts + np.random.default_rng([seed, POOL]).integers(least, end, more).tolist()
+    shifts = (rng or np.random.default_rng(seed)).integers(least, end, n_shifts).tolist()
+    n_more = max(0, -(-POOL // n_latents) - n_shifts) if n_shifts and n_latents else 0
+    return shifts + np.random.default_rng([seed, POOL]).integers(least, end, n_more).tolist()
 
 
 def null_scale(
@@ -131,28 +135,29 @@ def null_scale(
     width = min(len(values), max(POOL, len(values) // 20))
     mean = _moving_mean(values, width)
     std = np.sqrt(_moving_mean((values - mean) ** 2, width) * width / max(width - 1, 1))
-    at = np.minimum(np.searchsorted(sizes, size), len(sizes) - 1)
-    return normal_scale(observed, mean[at], np.where(size > 0, np.maximum(std[at], min_std), np.nan))
+    place = np.minimum(np.searchsorted(sizes, size), len(sizes) - 1)
+    return normal_scale(observed, mean[place], np.where(size > 0, np.maximum(std[place], min_std), np.nan))
 
 
 def normal_scale(observed: Float64[np.ndarray, " unit"], mean: Any, std: Any) -> NullScale:
-    """Return the z-scores of the observations against a null of this mean and standard deviation; NaN if that is not
-    finite."""
-    known = np.isfinite(observed) & np.isfinite(std)
-    low, high = (np.where(known, mean + side * 1.96 * std, np.nan) for side in (-1, 1))
-    return NullScale(np.where(known, (observed - mean) / std, np.nan), low, high)
+    """Return the z-scores of the observations against a null with this mean and standard deviation. They are NaN if the
+    null is not finite."""
+    is_defined = np.isfinite(observed) & np.isfinite(std)
+    low, high = (np.where(is_defined, mean + side * 1.96 * std, np.nan) for side in (-1, 1))
+    return NullScale(np.where(is_defined, (observed - mean) / std, np.nan), low, high)
 
 
 def _moving_mean(values: Float64[np.ndarray, " n"], width: int) -> Float64[np.ndarray, " n"]:
-    """Return the mean over the `width` entries around each entry; at the ends, over the first or last `width`."""
+    """Return, for each entry, the mean over the `width` entries around it; at the ends, over the first or last `width`
+    entries."""
     prefix = np.concatenate([[0.0], np.cumsum(values)])
     start = np.clip(np.arange(len(values)) - width // 2, 0, len(values) - width)
     return (prefix[start + width] - prefix[start]) / width
 
 
 class SampledCodes:
-    """The codes of some latents: `add` each chunk while all are read, then write them shifted. Latents that fire too
-    rarely to be tested are included only if the others are too few for a null."""
+    """Keep the codes of some latents (`add` takes each chunk while the codes are read), and write them shifted. Latents
+    that fire too rarely to be tested are included only if there are too few other latents for a null."""
 
     def __init__(self, features: FeatureStore, shifts: Sequence[int], seed: int):
         self._features = features
@@ -160,7 +165,7 @@ class SampledCodes:
         n_active = features.column("n_active").astype(np.int64)
         drawn = np.random.default_rng(seed).permutation(np.flatnonzero(n_active))
         n_frequent = int((n_active >= MIN_GROUPS).sum())
-        most = min(UNITS, max(n_frequent, -(-POOL // len(shifts))))
+        most = min(MAX_SAMPLED_LATENTS, max(n_frequent, -(-POOL // len(shifts))))
         drawn = drawn[np.argsort(n_active[drawn] < MIN_GROUPS, kind="stable")][:most]
         fits = len(shifts) * np.cumsum(n_active[drawn]) <= MAX_FIRINGS
         self.units = np.sort(drawn[: max(1, fits.sum())])
@@ -175,7 +180,7 @@ class SampledCodes:
         self._parts.append((rows, units[kept], chunk.activations[kept]))
 
     def shifted(self, labels: Masks | None, folder: str | Path) -> FeatureStore:
-        """Write a store of the same text, in which latent s · n_units + u is unit u, `shifts[s]` rows further on."""
+        """Write a store of the same text, in which latent s · n_units + u is unit u moved by `shifts[s]` rows."""
         features = self._features
         n_units = len(self.units)
         n_shifts = len(self.shifts)
@@ -223,7 +228,7 @@ class RandomDirections(FeatureStore):
 
 
 def measure_scales(
-    values: Mapping[str, Values],
+    values: Mapping[str, LatentValues],
     features: FeatureStore,
     sample: SampledCodes,
     testable: Bool[np.ndarray, " d_sae"],
@@ -233,10 +238,11 @@ def measure_scales(
     twin: FeatureStore | None = None,
     seed: int = 0,
 ) -> dict[str, NullScale]:
-    """Compare the measures that have a null with it. Returns z and band of each; NaN for latents that are not testable.
+    """Compare each measure that has a null with its null. Returns the z-scores and bands, which are NaN for latents
+    that are not testable.
 
     effective_groups: effective number of groups over which the firings of each latent spread (`evidence.Evidence`).
-    labels: the masks that were scanned; without them a measure of labels has no null.
+    labels: the masks that were scanned. Without them, a measure of labels has no null.
     """
     tested = {name: np.where(testable, scores, np.nan) for name, scores in values.items()}
     wanted: dict[str, list[str]] = {null: [] for null in get_args(Null)}
@@ -264,8 +270,8 @@ def measure_scales(
 
 
 def check_labels(features: FeatureStore, labels: Masks | None, *, needed: bool) -> None:
-    """Check that every label that was scanned has a mask, and every mask the tokens' shape. Raises ValueError if
-    not."""
+    """Check that every scanned label has a mask, and that every mask has the shape of the tokens. Raises ValueError
+    otherwise."""
     if needed and not labels:
         raise ValueError("use_labels=True, but no labels were given: a store has counts of labels and not their masks")
     if labels is None:
@@ -284,14 +290,15 @@ def check_labels(features: FeatureStore, labels: Masks | None, *, needed: bool) 
 
 
 def random_directions(moments: Float[Tensor, "d d"], n: int, seed: Any) -> Float[Tensor, "n d"]:
-    """Draw unit vectors, Gaussian with these second moments."""
+    """Draw unit vectors, whose directions are those of a Gaussian with these second moments."""
     values, vectors = torch.linalg.eigh(moments)
     draws = torch.from_numpy(np.random.default_rng(seed).normal(size=(n, len(moments))))
     return torch.nn.functional.normalize((draws * values.clamp(min=0).sqrt()) @ vectors.T, dim=1).float()
 
 
 def second_moments(W: Float[Tensor, "row d"]) -> Float[Tensor, "d d"]:
-    """Estimate the second moments of the rows' directions, shrunk; rows of zeros have none."""
+    """Estimate the second moments of the rows' directions, with shrinkage. Rows of zeros have no direction and are left
+    out."""
     from sklearn.covariance import ledoit_wolf
 
     unit = torch.nn.functional.normalize(W[W.norm(dim=1) > 0].double(), dim=1)

@@ -1,4 +1,5 @@
-"""Rank all latents in one table, most monosemantic first: which have one meaning, and how sure that is.
+"""Rank all latents in one table, most monosemantic first. It says which latents have one meaning, and how certain that
+is.
 
 In: a FeatureStore, or any codes of tokens. Out: one row per latent (ties: by latent). A latent that was not tested has
 NaN for its probabilities. The columns of the verdict:
@@ -40,9 +41,9 @@ An entry of `evidence` has `measure`, `value`, `z` (standard deviations above it
 (the null's central 95 % for a latent of that size); the last three are None if there is no null or the latent was
 not tested.
 
-The codes are read twice: for all evidence and samples, and to count the rules; for a twin and its null once more each.
-A verdict is about the text that was scanned, and knows no label and no language model. `analyses/scorecard` measures
-how often it is right.
+The codes are read twice: once for all evidence and samples, and once to count the rules. A twin and its null each take
+one more pass. A verdict is about the text that was scanned, and knows no label and no language model.
+`analyses/scorecard` measures how often it is right.
 Limits: a meaning that no kind of predicate expresses, such as an idea or a tone, is not seen. Two meanings that share a
 script, topic or form that is rare in the text count as one.
 """
@@ -77,7 +78,7 @@ from interp.verdict.senses import describe
 from interp.verdict.similarity import NAMES
 from interp.verdict.verdicts import MAX_DENSITY, verdict_columns
 
-MAX_NULLS = 1000
+MAX_SHIFTS = 1000
 """Largest number of shifts of the text: two suffice, each takes as long as the ranking, and memory grows with their
 number."""
 _STEPS = {
@@ -94,7 +95,7 @@ def rank_features(
     features: FeatureStore,
     *,
     latents: Sequence[int] | int | None = None,
-    nulls: int = 2,
+    n_shifts: int = 2,
     seed: int = 0,
     calibration: Calibration | None = None,
     labels: Masks | None = None,
@@ -103,38 +104,50 @@ def rank_features(
     matches: pd.DataFrame | None = None,
     judge_faint: bool = False,
     part: tuple[int, int] = (0, 1),
+    nulls: int | None = None,
     progress: Progress = no_progress,
 ) -> pd.DataFrame:
     """Rank all latents, most monosemantic first. The same store and seed give the same table.
     `help("interp.verdict.ranking")` describes its columns.
 
-    latents: rank only these; their values are the same as in a ranking of all. All codes are read and the nulls are
-    those of all latents; the rest of the time, which is most of it, is proportional.
-    nulls: number of circular shifts of the text; latents of similar size share them, so two suffice; more are used if
-    fewer than 100 latents fire.
-    calibration: None for the one that ships.
-    labels: the masks that were scanned, for the null of their measure, as the store has only counts.
+    latents: rank only these. Their values are the same as in a ranking of all latents: all codes are read, and the
+    nulls are those of all latents. The rest of the time, which is most of it, is proportional to their number.
+    n_shifts: number of circular shifts of the text, which give the null of each measure. Latents of similar size share
+    them, so two suffice; more are used if fewer than 100 latents fire.
+    calibration: by default the one that ships with the package.
+    labels: the masks that were scanned. The null of the measure `label_f1` needs them, as the store has only counts.
     use_labels: let the rules name labels too.
     twin: a scan of the same tokens with a dictionary from another seed.
     matches: the matches with the dictionaries of the nulls (`compare.null_dictionaries.Nulls.twins`), for `learnt`.
-    judge_faint: test faint latents too, and give them a verdict like any other's. Only calibration and judge_faint
-    change a verdict or the probability of one meaning. `attrs["features"]` identifies the ranked features (`identity`).
+    judge_faint: test faint latents too, and give them a verdict like all others.
 
-    Under `torchrun` all processes call this with the same arguments; the latents are divided among them, and each gets
-    the whole table.
+    Only `calibration` and `judge_faint` change a verdict or the probability of one meaning. `attrs["features"]` of the
+    table identifies the ranked features (`identity`).
+
+    Under `torchrun`, all processes call this with the same arguments. The latents are divided among them, and each
+    process gets the whole table.
     part: (rank, count), to rank only every count-th of the latents; `join_rankings` makes one table of all parts.
-    Raises TypeError for anything but a FeatureStore; ValueError for latents that do not exist, if nulls < 1 or seed <
-    0, if use_labels is set without labels, or if a mask or the twin does not belong to the scanned tokens.
+    nulls: another name for `n_shifts`, which takes its place if it is given.
+    Raises TypeError if `features` is not a FeatureStore. Raises ValueError for latents that do not exist, if n_shifts <
+    1 or seed < 0, if use_labels is set without labels, or if a mask or the twin does not belong to the scanned tokens.
     """
     if not isinstance(features, FeatureStore):
         raise TypeError(f"features is a {type(features).__name__}: open it first, FeatureStore.open(folder)")
-    _check(nulls, seed)
+    n_shifts = n_shifts if nulls is None else nulls
+    _check(n_shifts, seed)
     chosen = _chosen(latents, features.d_sae)
     check_labels(features, labels, needed=use_labels)
     if twin is not None:
         check_twin(features, twin)
-    work: dict[str, Any] = {"nulls": nulls, "seed": seed, "labels": use_labels, "judge_faint": judge_faint}
-    work |= {"twin": None if twin is None else identity(twin), "latents": digest(chosen), "text": features.has_text}
+    work = {
+        "n_shifts": n_shifts,
+        "seed": seed,
+        "labels": use_labels,
+        "judge_faint": judge_faint,
+        "twin": None if twin is None else identity(twin),
+        "latents": digest(chosen),
+        "text": features.has_text,
+    }
     team = processes()
     rank, count = part
     check_part(rank, count)
@@ -147,7 +160,7 @@ def rank_features(
         return _rank(
             features,
             chosen_here,
-            nulls=nulls,
+            n_shifts=n_shifts,
             seed=seed,
             calibration=calibration,
             labels=labels,
@@ -160,7 +173,9 @@ def rank_features(
 
     tables = team.gather_values(team.all_do(rank_own))
     ranking = _sorted([table for table in tables if table is not None], features.has_text)
-    ranking.attrs |= {"features": identity(features)} | ({"part": list(part), "work": work} if count > 1 else {})
+    ranking.attrs["features"] = identity(features)
+    if count > 1:
+        ranking.attrs |= {"part": list(part), "work": work}
     return ranking
 
 
@@ -177,17 +192,18 @@ def join_rankings(parts: Sequence[pd.DataFrame], names: Sequence[str] | None = N
 
 
 def _sorted(tables: Sequence[pd.DataFrame], has_text: bool) -> pd.DataFrame:
-    """Sort the rows of all tables, most monosemantic first; without text, by how well they detect a label."""
+    """Sort the rows of all tables, most monosemantic first. Without text, they are sorted by how well they detect a
+    label."""
     rows = pd.concat([pd.DataFrame(table) for table in tables], ignore_index=True).sort_values("latent")
-    by = "monosemanticity" if has_text else ["label_f1", "n_active"]
-    return Ranking(rows.sort_values(by, ascending=False, kind="stable", ignore_index=True))
+    columns = "monosemanticity" if has_text else ["label_f1", "n_active"]
+    return Ranking(rows.sort_values(columns, ascending=False, kind="stable", ignore_index=True))
 
 
 def _rank(
     features: FeatureStore,
     chosen: Bool[np.ndarray, " d_sae"],
     *,
-    nulls: int,
+    n_shifts: int,
     seed: int,
     calibration: Calibration | None,
     labels: Masks | None,
@@ -203,7 +219,7 @@ def _rank(
         return _without_context(features, faint, chosen)
     progress = in_percent(progress, _STEPS)
     text = CodedText.from_features(features)
-    shifts = circular_shifts(text.n_seq, text.n_ctx, nulls, int((text.maxima > 0).sum()), seed)
+    shifts = circular_shifts(text.n_seq, text.n_ctx, n_shifts, int((text.maxima > 0).sum()), seed)
     sampled = SampledCodes(features, shifts, seed)
     rule_sample = FitSample(text.d_sae, text.n_ctx, features.fit_half().numpy(), seed)
     columns, evidence = _judge(
@@ -212,21 +228,27 @@ def _rank(
         faint,
         chosen,
         listeners=[sampled.add, lambda chunk: rule_sample.add(chunk.of_latents(chosen))],
-        nulls=nulls,
+        n_shifts=n_shifts,
         seed=seed,
         progress=progress,
     )
     rule_labels = labels if use_labels else None
     words, senses = describe(features, text, evidence, rule_sample, chosen & ~faint, rule_labels, progress)
     rule = {f"explanation_{name}": list(getattr(words, name)) for name in _RULE}
-    values = measure_values(features, twin=twin, known={"token_share": columns["token_share"]})
+    values = measure_values(features, twin=twin, computed={"token_share": columns["token_share"]})
     scales = measure_scales(
         values, features, sampled, evidence.testable, evidence.effective_groups, labels=labels, twin=twin, seed=seed
     )
     learnt = LearntFit.load().probability(learnt_evidence(features, matches))
-    columns |= {"learnt": np.where(np.isin(columns["verdict"], UNTESTED), np.nan, learnt)}
-    columns |= {"explanation": words.phrases, **rule, "senses": senses}
-    columns |= {**values, "density": columns["density"], "n_sequences": features.column("n_sequences").astype(int)}
+    columns = {
+        **values,
+        **columns,
+        **rule,
+        "explanation": words.phrases,
+        "senses": senses,
+        "learnt": np.where(np.isin(columns["verdict"], UNTESTED), np.nan, learnt),
+        "n_sequences": features.column("n_sequences").astype(int),
+    }
     return _ranked(columns, evidence, values, scales, chosen)
 
 
@@ -235,26 +257,26 @@ def rank_codes(
     codes: CodeSource,
     *,
     vocab: Sequence[str] | None = None,
-    nulls: int = 1,
+    n_shifts: int = 1,
     seed: int = 0,
     calibration: Calibration | None = None,
     faint: Bool[np.ndarray, " d_sae"] | None = None,
     progress: Progress = no_progress,
 ) -> pd.DataFrame:
-    """Rank any codes (rows seq * n_ctx + pos) without a feature store, and without words: the table has the columns of
-    `rank_features` except explanations, senses and columns of the features table.
+    """Rank any codes (rows seq * n_ctx + pos) without a feature store, and without rules in words. The table has the
+    columns of `rank_features` except explanations, senses and columns of the features table.
 
     vocab: one string per token id; without it the spelling of tokens is unknown.
-    nulls: as in `rank_features`.
+    n_shifts: as in `rank_features`.
     faint: latents that are not tested (`interp.codes.dictionary.is_faint`), if any.
-    Raises ValueError if nulls < 1 or seed < 0, if codes or vocab do not belong to these tokens, or if codes are out of
-    range.
+    Raises ValueError if n_shifts < 1 or seed < 0, if codes or vocab do not belong to these tokens, or if codes are out
+    of range.
     """
-    _check(nulls, seed)
+    _check(n_shifts, seed)
     text = CodedText.from_codes(tokens, codes, vocab)
     left_out = np.zeros(codes.d_sae, bool) if faint is None else np.asarray(faint)
     every = np.ones(codes.d_sae, bool)
-    columns, evidence = _judge(text, calibration, left_out, every, nulls=nulls, seed=seed, progress=progress)
+    columns, evidence = _judge(text, calibration, left_out, every, n_shifts=n_shifts, seed=seed, progress=progress)
     return _ranked(columns, evidence, {"token_share": columns["token_share"]}, {})
 
 
@@ -265,7 +287,7 @@ def _judge(
     chosen: Bool[np.ndarray, " d_sae"],
     *,
     listeners: Sequence[Listener] = (),
-    nulls: int,
+    n_shifts: int,
     seed: int,
     progress: Progress,
 ) -> tuple[dict[str, Any], Evidence]:
@@ -277,7 +299,7 @@ def _judge(
     evidence = collect_evidence(
         text,
         calibration,
-        nulls=nulls,
+        n_shifts=n_shifts,
         seed=seed,
         listeners=[lambda chunk: words.add(chunk.of_latents(chosen)), *listeners],
         chosen=chosen & ~faint,
@@ -307,12 +329,15 @@ def _ranked(
     scales: Mapping[str, NullScale],
     chosen: Bool[np.ndarray, " d_sae"] | None = None,
 ) -> pd.DataFrame:
-    """Return the ranking, sorted, with the column `evidence`; chosen: the latents to keep, None for all."""
+    """Return the ranking, sorted, with the column `evidence`.
+    chosen: marks the latents to keep, by default all."""
     n_senses = np.where(evidence.testable, evidence.observed.n_senses, np.nan)
-    stated = {name: (evidence.statistic(name), evidence.null(name)) for name in NAMES}
-    stated |= {"n_senses": (n_senses, evidence.senses_null)}
-    table = _table(columns, stated | {name: (values, scales.get(name)) for name, values in measures.items()}, chosen)
-    return _sorted([table], has_text=True)
+    stated = {
+        **{name: (evidence.statistic(name), evidence.null(name)) for name in NAMES},
+        "n_senses": (n_senses, evidence.senses_null),
+        **{name: (values, scales.get(name)) for name, values in measures.items()},
+    }
+    return _sorted([_table(columns, stated, chosen)], has_text=True)
 
 
 def _without_context(
@@ -326,18 +351,28 @@ def _without_context(
     values = {
         name: np.full(n, np.nan) if measure.needs_text else measure(features) for name, measure in MEASURES.items()
     }
-    columns: dict[str, Any] = dict.fromkeys(_column_order(), np.full(n, np.nan)) | values
-    columns |= dict.fromkeys(("explanation", "explanation_json", "shared", "shared_kind"), np.full(n, "", dtype=object))
-    columns |= {"latent": np.arange(n), "verdict": verdict, "n_senses": np.zeros(n, int), "sure": np.zeros(n, bool)}
-    columns |= {"senses": pd.Series([[]] * n), "explanation_f1_by_interval": pd.Series([[]] * n)}
-    columns |= {"n_active": n_active, "n_sequences": features.column("n_sequences").astype(int), "density": density}
+    columns = {
+        **dict.fromkeys(_column_order(), np.full(n, np.nan)),
+        **values,
+        **dict.fromkeys(("explanation", "explanation_json", "shared", "shared_kind"), np.full(n, "", dtype=object)),
+        "latent": np.arange(n),
+        "verdict": verdict,
+        "sure": np.zeros(n, bool),
+        "n_senses": np.zeros(n, int),
+        "senses": pd.Series([[]] * n),
+        "explanation_f1_by_interval": pd.Series([[]] * n),
+        "n_active": n_active,
+        "n_sequences": features.column("n_sequences").astype(int),
+        "density": density,
+    }
     return _table(columns, {name: (scores, None) for name, scores in values.items()}, chosen)
 
 
 def _table(
     columns: Mapping[str, Any], stated: Mapping[str, Any], chosen: Bool[np.ndarray, " d_sae"] | None
 ) -> pd.DataFrame:
-    """Order the columns, and append the evidence. stated: as in `evidence_rows`."""
+    """Order the columns, and append the evidence.
+    stated: as in `evidence_rows`."""
     table = pd.DataFrame({name: pd.Series(columns[name]) for name in _column_order() if name in columns})
     table = table if chosen is None else table[chosen]
     return table.assign(evidence=evidence_rows(stated, table["latent"].to_numpy()))
@@ -349,7 +384,7 @@ def _chosen(latents: Sequence[int] | int | None, d_sae: int) -> Int64[np.ndarray
     return np.sort(check_latents([latents] if isinstance(latents, int) else latents, d_sae))
 
 
-def _check(nulls: int, seed: int) -> None:
-    if not is_whole_number(nulls) or not 1 <= nulls <= MAX_NULLS:
-        raise ValueError(f"nulls={nulls!r} must be a whole number in 1..{MAX_NULLS}")
+def _check(n_shifts: int, seed: int) -> None:
+    if not is_whole_number(n_shifts) or not 1 <= n_shifts <= MAX_SHIFTS:
+        raise ValueError(f"n_shifts={n_shifts!r} must be a whole number in 1..{MAX_SHIFTS}")
     check_seed(seed)

@@ -1,5 +1,4 @@
-"""The ranking as a table with a display of its own, in which interesting rows come first, and the evidence of each
-latent.
+"""Display a ranking, with interesting rows first, and the evidence of each latent.
 
 In a notebook and in a terminal `Ranking` shows the most important of its 40 columns.
 """
@@ -21,33 +20,35 @@ from interp.verdict.nulls import NullScale
 
 _STATED = ("measure", "value", "z", "null_low", "null_high")
 NEEDED = ("latent", "verdict", "monosemanticity", "ci_low", "ci_high", "sure")
-SHOWN = (*NEEDED[:-1], "learnt", "n_senses", "explanation", "explanation_f1", "sure")
+SHOWN_COLUMNS = (*NEEDED[:-1], "learnt", "n_senses", "explanation", "explanation_f1", "sure")
 N_ROWS = 10
 """Rows that are shown of a long ranking."""
 N_CHARACTERS = 90
 """Characters that are shown of a rule."""
 MAX_ALIKE = 0.5
-"""Largest share of common words in the rules of two displayed latents."""
+"""Largest share of words that the rules of two displayed latents may have in common."""
 
 
 def evidence_rows(
     stated: Mapping[str, tuple[Float64[np.ndarray, " d_sae"], NullScale | None]],
     latents: Int64[np.ndarray, " latent"],
 ) -> pd.Series:
-    """List the evidence of some latents, as dictionaries. stated: name → (a value per latent, its null or None)."""
+    """List the evidence of some latents, as dictionaries.
+    stated: name → (a value per latent, its null or None)."""
     listed: dict[int, list[dict[str, Any]]] = {int(latent): [] for latent in latents}
     for name, (values, null) in stated.items():
         numbers = np.column_stack([values, *(null or np.full((3, len(values)), np.nan))])[latents]
-        known = np.isfinite(numbers)
-        as_stated = np.where(known, numbers.astype(object), None)
-        for index in np.flatnonzero(known[:, 0]):
-            listed[int(latents[index])].append(dict(zip(_STATED, (name, *as_stated[index]), strict=True)))
+        is_finite = np.isfinite(numbers)
+        values_or_none = np.where(is_finite, numbers.astype(object), None)
+        for index in np.flatnonzero(is_finite[:, 0]):
+            listed[int(latents[index])].append(dict(zip(_STATED, (name, *values_or_none[index]), strict=True)))
     return pd.Series(list(listed.values()), index=latents, dtype=object)
 
 
 def ranking_evidence(ranking: pd.DataFrame, latent: int | None = None) -> pd.DataFrame:
-    """Return the statistics behind a latent's verdict, and its measures, as a table: `measure`, `value`, `z`,
-    `null_low`, `null_high`, NaN if there is no null. Without a latent: the table of all, with a column `latent`.
+    """Return the statistics behind a latent's verdict, and its measures, as a table with the columns `measure`,
+    `value`, `z`, `null_low` and `null_high`. The last three are NaN if there is no null. Without a latent, the table
+    has the rows of all latents, and a column `latent`.
 
     Raises ValueError if the ranking has no such latent, or no evidence.
     """
@@ -58,7 +59,10 @@ def ranking_evidence(ranking: pd.DataFrame, latent: int | None = None) -> pd.Dat
         raise ValueError(f"latent={latent} is not in the ranking")
     pairs = zip(rows["latent"], rows["evidence"], strict=True)
     listed = [
-        {"latent": at, **row} for at, entries in pairs if isinstance(entries, list | np.ndarray) for row in entries
+        {"latent": latent, **row}
+        for latent, entries in pairs
+        if isinstance(entries, list | np.ndarray)
+        for row in entries
     ]
     table = EvidenceTable(listed, columns=["latent", *_STATED]).astype(dict.fromkeys(_STATED[1:], float))
     if latent is None:
@@ -78,10 +82,10 @@ class EvidenceTable(pd.DataFrame):
         if not set(_STATED) <= set(self.columns) or "latent" in self:
             return super()._repr_html_()  # type: ignore[misc]
         rows = [_stated(row) for row in self.to_dict(orient="records")]
-        of_latent = f" of latent {self.attrs['latent']}" if "latent" in self.attrs else ""
+        latent_name = f" of latent {self.attrs['latent']}" if "latent" in self.attrs else ""
         note = "Shaded: 95 % of its null, and z is the distance from it; no mark: it has none."
         head = ("measure", "over its null", "value", "z", "what it says")
-        return cards.card(f"Evidence for the verdict{of_latent}", cards.table(head, rows), note)
+        return cards.card(f"Evidence for the verdict{latent_name}", cards.table(head, rows), note)
 
 
 def _stated(row: dict) -> tuple[object, ...]:
@@ -91,22 +95,23 @@ def _stated(row: dict) -> tuple[object, ...]:
 
 
 class Ranking(pd.DataFrame):
-    """A DataFrame of ranked latents. In a notebook a long one shows the rows that are worth a look, a short one all its
-    rows; if a column needed for that is missing, pandas' own display is used."""
+    """A DataFrame of ranked latents. In a notebook, a long table shows the rows that are worth a look, and a short
+    table shows all its rows. If a column that this needs is missing, pandas displays the table."""
 
     @property
     def _constructor(self) -> Callable[..., "Ranking"]:
         return Ranking
 
     def worth_a_look(self, n: int = 10) -> "Ranking":
-        """Return at most n rows to start with: certainly of one meaning, with rules in words that hold, and dissimilar.
-        The first rows of the ranking are mostly single-token latents, which are the easiest to be sure of."""
+        """Return at most n rows to start with. These latents certainly have one meaning, their rules in words hold, and
+        they differ from one another. The first rows of the ranking are mostly single-token latents, which are the
+        easiest to be sure of."""
         return self.loc[worth_a_look(self, n)]  # type: ignore[return-value]
 
     def __repr__(self) -> str:
         if not set(NEEDED) <= set(self.columns):
             return super().__repr__()
-        shown = pd.DataFrame(self)[[name for name in SHOWN if name in self]]
+        shown = pd.DataFrame(self)[[name for name in SHOWN_COLUMNS if name in self]]
         return f"{self._title()}\n{shown.to_string(max_rows=N_ROWS, max_colwidth=40, float_format='{:.3f}'.format)}"
 
     def _repr_html_(self) -> str | None:
@@ -115,11 +120,11 @@ class Ranking(pd.DataFrame):
         chosen = self.worth_a_look(N_ROWS) if len(self) > N_ROWS else self
         shown = chosen if len(chosen) else self.head(N_ROWS)
         rows = [_row(row) for row in shown.to_dict(orient="records")]
-        more = f"{len(self) - len(rows):,} more rows; {len(self.columns)} columns." if len(self) > len(rows) else ""
-        if shown is chosen and more:
-            more = f"Worth a look: surely of one meaning, with rules that hold and differ from one another. {more}"
+        note = f"{len(self) - len(rows):,} more rows; {len(self.columns)} columns." if len(self) > len(rows) else ""
+        if shown is chosen and note:
+            note = f"Worth a look: surely of one meaning, with rules that hold and differ from one another. {note}"
         head = ("latent", "verdict", "one meaning", "learnt", "senses", "explanation", "F1")
-        return cards.card(self._title(), cards.table(head, rows), more)
+        return cards.card(self._title(), cards.table(head, rows), note)
 
     def _title(self) -> str:
         counts = self["verdict"].value_counts()
@@ -148,7 +153,7 @@ def read_ranking(file: str | Path) -> Ranking:
 
 
 def has_rule(ranking: pd.DataFrame) -> pd.Series:
-    """Return whether the rule of a latent has MIN_F1 or more; in a ranking without rules, none has."""
+    """Return whether the rule of a latent has an F1 of MIN_F1 or more. In a ranking without rules, no latent has."""
     if "explanation_f1" not in ranking:
         return pd.Series(False, ranking.index)
     return ranking["explanation_f1"].fillna(0) >= MIN_F1

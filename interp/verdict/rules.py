@@ -1,25 +1,25 @@
-"""Rules in words: where a latent or one of its senses fires, expressed by what is true at a position of the text.
+"""Rules in words: they express where a latent or one of its senses fires by what is true at a position of the text.
 
-An atom is one kind of predicate (`text.kinds`) with one or several of its values, and holds where any of these does. A
-rule joins up to three atoms on different subjects by "and":
+An atom is one kind of predicate (`text.kinds`) with one or several of its values. It holds where any of these values
+holds. A rule joins up to three atoms on different subjects by "and":
 
     "thou" or "thee" after a comma in quotes
 
-In: rules. Out: the same in words, and as JSON.
+In: rules. Out: their wording, and their JSON.
 """
 
 import json
 from typing import NamedTuple
 
 from interp.text.kind_registry import kinds_in
-from interp.text.kinds import KINDS
+from interp.text.kinds import PREDICATE_KINDS
 from interp.text.read_text import ReadText
-from interp.text.vocabulary import listed
+from interp.text.vocabulary import join_with_or
 
 MAX_VALUES = 8
-"""Most values of an atom about the token itself; a longer list does not explain."""
+"""Largest number of values of an atom about the token itself. A longer list does not explain."""
 MAX_VALUES_AROUND = 4
-"""Most values of any other atom."""
+"""Largest number of values of any other atom."""
 MAX_ATOMS = 3
 SUBJECT = "token"
 
@@ -34,21 +34,21 @@ class Atom(NamedTuple):
 
     @property
     def words(self) -> str:
-        return KINDS[self.kind].words.format(listed(self.names))
+        return PREDICATE_KINDS[self.kind].words.format(join_with_or(self.names))
 
 
 Rule = tuple[Atom, ...]
 
 
 def most_values(kind: str) -> int:
-    return MAX_VALUES if KINDS[kind].speaks_of == SUBJECT else MAX_VALUES_AROUND
+    return MAX_VALUES if PREDICATE_KINDS[kind].speaks_of == SUBJECT else MAX_VALUES_AROUND
 
 
 def phrase(rule: Rule) -> str:
-    """Return a rule in words: its tokens, and their context."""
-    atoms = sorted(rule, key=lambda atom: list(KINDS).index(atom.kind))
-    subject = next((atom.words for atom in atoms if KINDS[atom.kind].speaks_of == SUBJECT), "tokens")
-    places = {atom.kind: atom.words for atom in atoms if KINDS[atom.kind].speaks_of != SUBJECT}
+    """Return the wording of a rule: its tokens, and their context."""
+    atoms = sorted(rule, key=lambda atom: list(PREDICATE_KINDS).index(atom.kind))
+    subject = next((atom.words for atom in atoms if PREDICATE_KINDS[atom.kind].speaks_of == SUBJECT), "tokens")
+    places = {atom.kind: atom.words for atom in atoms if PREDICATE_KINDS[atom.kind].speaks_of != SUBJECT}
     alone = {atom.kind: atom.names[0] for atom in atoms if len(atom.names) == 1 and atom.names[0][0] == '"'}
     if {"previous", "before_previous"} <= alone.keys():
         places["previous"] = f"after {alone['before_previous'][:-1]}{alone['previous'][1:]}"
@@ -56,13 +56,14 @@ def phrase(rule: Rule) -> str:
     return " ".join([subject, *places.values()])
 
 
-def as_json(rule: Rule) -> str:
+def rule_json(rule: Rule) -> str:
     """Write a rule as JSON, for `from_json`: a list of atoms [kind, values, names]."""
     return json.dumps(rule, ensure_ascii=False)
 
 
 def from_json(written: str, text: ReadText) -> Rule:
-    """Parse a rule written by `as_json`; text: the text that it describes.
+    """Parse a rule written by `rule_json`.
+    text: the text that it describes.
 
     Raises ValueError for anything else, and for a rule of kinds or values that this text does not have.
     """

@@ -1,6 +1,6 @@
 """Search for rules of a latent, or of one of its senses, in a sample of its firings and a sample of the text.
 
-    1  Take the predicates that the firings share (`text.predicates`), for each kind those that best predict firing.
+    1 Take the predicates that the firings share (`text.predicates`): of each kind, those that predict firing best.
     2  Search for conjunctions of them with a beam. A conjunction may also take several values of one kind, any of which
        may hold: values are added in order of precision, as long as F₁ rises.
 
@@ -8,11 +8,11 @@ A conjunction that holds at `both` of n_fire firings and at `holds` positions of
 
     F_β = (1 + β²) both / (β² n_fire + holds)     β = 1, ½, 2, each less a price for length
 
-so that both precise and wide conjunctions survive until another atom improves them. The best are then counted exactly
-(`counting`). Here `both` and `holds` are estimated, from a sample of the firings and from rows of the text that are
-sampled most densely where it matters: ROWS_OF_BEST rows of each of the N_BEST best predicates, and ROWS_ELSEWHERE of
-all rows. A row has the weight 1 / (its expected number of draws), so that every sum is unbiased (Horvitz & Thompson
-1952).
+so that both precise and wide conjunctions survive until another atom improves them. The best conjunctions are then
+counted exactly (`counting`). Here `both` and `holds` are estimates. They come from a sample of the firings, and from
+rows of the text that are sampled most densely where it matters: ROWS_OF_BEST rows of each of the N_BEST best
+predicates, and ROWS_ELSEWHERE of all rows. A row has the weight 1 / (its expected number of draws), so that every sum
+is unbiased (Horvitz & Thompson 1952).
 """
 
 import threading
@@ -27,29 +27,29 @@ from interp.codes.reading import CodeChunk
 from interp.codes.sampling import FiringSampler
 from interp.runtime.progress import Progress, no_progress
 from interp.statistics.spacing import rows_of, spread_rows, spread_sequences
-from interp.text.kinds import KINDS
+from interp.text.kinds import PREDICATE_KINDS
 from interp.text.predicates import Predicates, rows_of_predicates
 from interp.verdict.coded_text import CodedText
 from interp.verdict.rules import MAX_ATOMS, SUBJECT, Atom, Rule, most_values
 
 SAMPLE = 256
 """Firings of a latent from which rules are proposed."""
-MAX_ROWS = 1 << 19
-"""Most rows of the text that are read; from a longer text, evenly spread sequences."""
+MAX_FIT_ROWS = 1 << 19
+"""Largest number of rows of the text that are read. Of a longer text, evenly spread sequences are read."""
 N_BEST = 12
 """Predicates whose rows are sampled on their own."""
 ROWS_OF_BEST = 96
-"""Rows sampled of each of them."""
+"""Rows sampled for each of the N_BEST predicates."""
 ROWS_ELSEWHERE = 1 << 10
 """Rows sampled of the whole text."""
 MIN_FIRINGS = 5
-"""With fewer, no rule is proposed."""
+"""With fewer firings, no rule is proposed."""
 MIN_SHARE = 0.01
 """The least share of the sampled firings at which a predicate must hold."""
 MIN_HITS = 2
-"""The least number of sampled firings at which it must hold."""
+"""The least number of sampled firings at which a predicate must hold."""
 MIN_LIFT = 1.2
-"""The least ratio of its frequency at firings to its frequency in the text."""
+"""The least ratio of a predicate's frequency at firings to its frequency in the text."""
 MAX_OF_SUBJECT = 32
 """Predicates that are tried of a kind that is about the token itself."""
 MAX_OF_OTHERS = 12
@@ -75,7 +75,8 @@ Conjunction = tuple[Alternatives, ...]
 
 
 class FitSample(FiringSampler):
-    """Samples SAMPLE firings of each latent in the fit half of the sequences, and counts them. A listener."""
+    """Sample SAMPLE firings of each latent in the fit half of the sequences, and count all. `add` is a listener
+    (`evidence`)."""
 
     def __init__(self, d_sae: int, n_ctx: int, half: Bool[np.ndarray, " seq"], seed: int):
         super().__init__(d_sae, 1, SAMPLE, seed, 1)
@@ -87,7 +88,7 @@ class FitSample(FiringSampler):
     def read(
         cls, text: CodedText, half: Bool[np.ndarray, " seq"], seed: int = 0, progress: Progress = no_progress
     ) -> "FitSample":
-        """Draw a sample in a pass of its own over the codes."""
+        """Draw the sample in a separate pass over the codes."""
         sample = cls(text.d_sae, text.n_ctx, half, seed)
         for chunk in text.read_chunks(text.n_ctx, progress, "sampling firings to explain"):
             sample.add(chunk)
@@ -108,19 +109,21 @@ class Background:
     """The rows of predicate a are rows[offsets[a]:offsets[a + 1]], as indices into `holds`."""
     offsets: Int64[np.ndarray, " predicate_plus_1"]
     scale: float
-    """Positions of the fit half for each row."""
+    """How many positions of the fit half each row stands for."""
     scratch: threading.local = field(default_factory=threading.local)
-    """`candidate_of`, of each thread: for all predicates the candidate that it is, −1 for none. It is too large to be
-    made again for each latent."""
+    """The array `candidate_of` of each thread. It gives the candidate that each predicate is, or −1, and is too large
+    to be made again for each latent."""
 
     @classmethod
     def of(
         cls, predicates: Predicates, half: Bool[np.ndarray, " seq"], counted: Bool[np.ndarray, " row"]
     ) -> "Background":
-        """Read the fit half. half: marks its sequences; counted: marks the rows that count at all."""
+        """Read the fit half.
+        half: marks its sequences.
+        counted: marks the rows that count as evidence."""
         n_ctx = predicates.text.tokens.shape[1]
         sequences = np.flatnonzero(half)
-        kept = spread_sequences(sequences, n_ctx, MAX_ROWS)
+        kept = spread_sequences(sequences, n_ctx, MAX_FIT_ROWS)
         rows = rows_of(kept, n_ctx)
         holds = predicates.at(rows[counted[rows]], predicates.in_rules)
         offsets, rows_by_predicate = _rows_by_predicate(holds, len(predicates.surprise))
@@ -132,7 +135,7 @@ class Background:
         return len(self.holds) * self.scale
 
     def lookup(self, numbers: Int64[np.ndarray, " candidate"]) -> Int16[np.ndarray, " predicate"]:
-        """Return the index in `numbers` of each predicate, −1 for one that is not among them; clear it with `clear`."""
+        """Return the index in `numbers` of each predicate, and −1 for all others. Reset the array with `clear`."""
         if not hasattr(self.scratch, "candidate_of"):
             self.scratch.candidate_of = np.full(len(self.offsets) - 1, -1, np.int16)
         self.scratch.candidate_of[numbers] = np.arange(len(numbers))
@@ -149,9 +152,9 @@ class CandidatePredicates(NamedTuple):
     hits: Int64[np.ndarray, " predicate"]
     """Sampled firings at which each holds."""
     example: Int64[np.ndarray, " predicate"]
-    """One of these firings."""
+    """A firing at which it holds."""
     kind: Int64[np.ndarray, " predicate"]
-    """As an index into `Predicates.offsets`."""
+    """The kind of each, as an index into `Predicates.offsets`."""
     n_text: Float64[np.ndarray, " predicate"]
     """Positions of the text at which each holds."""
     f1: Float64[np.ndarray, " predicate"]
@@ -172,7 +175,7 @@ class CandidatePredicates(NamedTuple):
         kind = predicates.kinds_of(numbers)
         usable = np.flatnonzero(is_often & is_telling)
         order = usable[np.lexsort((-f1[usable], kind[usable]))]
-        is_of_subject = [KINDS[name].speaks_of == SUBJECT for name in predicates.offsets]
+        is_of_subject = [PREDICATE_KINDS[name].speaks_of == SUBJECT for name in predicates.offsets]
         most = np.where(is_of_subject, MAX_OF_SUBJECT, MAX_OF_OTHERS)
         order = order[np.argsort(_number_in_group(kind[order]) / most[kind[order]], kind="stable")][:MAX_PREDICATES]
         kept = np.sort(order)
@@ -188,7 +191,7 @@ class Extensions(NamedTuple):
     both: Float64[np.ndarray, " some"]
     holds: Float64[np.ndarray, " some"]
     items: Float64[np.ndarray, " some"]
-    """Items that a reader must grasp in the addition (`text.kind_registry.Kind.items`)."""
+    """Number of items that the added atom gives a reader to grasp (`text.kind_registry.Kind.items`)."""
 
     @classmethod
     def cat(cls, first: "Extensions", second: "Extensions") -> "Extensions":
@@ -202,8 +205,8 @@ class Extensions(NamedTuple):
 
 
 def item_price(n_firings: int) -> float:
-    """Return the increase of F₁ that an item must bring: larger for few firings, as a single firing changes it by 1 /
-    n_firings."""
+    """Return the increase of F₁ that an item must bring. It is larger for few firings, as a single firing changes F₁ by
+    about 1 / n_firings."""
     return ITEM_PRICE + 1 / max(n_firings, 1)
 
 
@@ -213,7 +216,8 @@ def candidates(
     rows: Int64[np.ndarray, " firing"],
     n_fire: float,
 ) -> list[Rule]:
-    """Propose some rules, each once. holds: the predicates at `rows`, a sample of n_fire firings."""
+    """Propose some distinct rules.
+    holds: the predicates at `rows`, a sample of n_fire firings."""
     if len(holds) < MIN_FIRINGS:
         return []
     shared = CandidatePredicates.of(background, holds, n_fire)
@@ -230,15 +234,15 @@ class _Beam:
 
     def __init__(self, background: Background, shared: CandidatePredicates, holds: np.ndarray, n_fire: float):
         kinds = list(background.predicates.offsets)
-        subjects = list(dict.fromkeys(KINDS[name].speaks_of for name in kinds))
+        subjects = list(dict.fromkeys(PREDICATE_KINDS[name].speaks_of for name in kinds))
         self.shared = shared
         self.n_fire = n_fire
-        self.per_firing = n_fire / len(holds)
+        self.fires_per_sample = n_fire / len(holds)
         self.price = item_price(len(holds))
-        self.subject = np.array([subjects.index(KINDS[name].speaks_of) for name in kinds])[shared.kind]
-        self.items = np.array([KINDS[name].items for name in kinds])[shared.kind]
+        self.subject = np.array([subjects.index(PREDICATE_KINDS[name].speaks_of) for name in kinds])[shared.kind]
+        self.items = np.array([PREDICATE_KINDS[name].items for name in kinds])[shared.kind]
         self.most = np.array([most_values(name) for name in kinds])[shared.kind]
-        self.at_firings, self.in_text, self.weight = _sampled(background, shared, holds)
+        self.holds_at_firings, self.holds_in_text, self.weight = _sampled(background, shared, holds)
 
     def run(self) -> list[Conjunction]:
         """Return the best conjunctions by F₁, then by F_½."""
@@ -266,17 +270,17 @@ class _Beam:
     def _extensions(self, states: list[Conjunction]) -> Extensions:
         """Extend each state by one more predicate, or by several of one kind."""
         if states == [()]:
-            both = self.shared.hits[None] * self.per_firing
+            both = self.shared.hits[None] * self.fires_per_sample
             holds = self.shared.n_text[None].copy()
         else:
-            both = _covered(self.at_firings, states) @ self.at_firings * self.per_firing
-            holds = (_covered(self.in_text, states) * self.weight) @ self.in_text
+            both = _covered(self.holds_at_firings, states) @ self.holds_at_firings * self.fires_per_sample
+            holds = (_covered(self.holds_in_text, states) * self.weight) @ self.holds_in_text
         holds = np.maximum(holds, both)
         spoken_of = np.zeros((len(states), len(self.shared.numbers)), bool)
         for number, conjunction in enumerate(states):
             for part in conjunction:
                 spoken_of[number] |= self.subject == self.subject[part[0]]
-        state, candidate = np.nonzero((both >= MIN_HITS * self.per_firing) & ~spoken_of)
+        state, candidate = np.nonzero((both >= MIN_HITS * self.fires_per_sample) & ~spoken_of)
         single = Extensions(
             state,
             [(number,) for number in candidate.tolist()],
@@ -287,7 +291,7 @@ class _Beam:
         return Extensions.cat(single, self._together(state, candidate, single.both, single.holds))
 
     def _together(self, state: np.ndarray, candidate: np.ndarray, both: np.ndarray, holds: np.ndarray) -> Extensions:
-        """Find, for each state and kind, the values that are best together. Their joint count is taken as the sum,
+        """Find, for each state and kind, the values that are best together. Their joint count is computed as a sum,
         which is exact if a position has one value of the kind."""
         group = state * (self.shared.kind.max(initial=0) + 1) + self.shared.kind[candidate]
         most = self.most[candidate]
@@ -317,7 +321,7 @@ class _Beam:
 def _first_of_groups(
     order: Int64[np.ndarray, " some"], group: Int64[np.ndarray, " entry"], most: np.ndarray
 ) -> Int64[np.ndarray, " fewer"]:
-    """Keep the first `most` entries of each group, in an order in which groups stand together."""
+    """Keep the first `most` entries of each group. In `order`, the entries of a group follow one another."""
     return order[_number_in_group(group[order]) < most[order]]
 
 
@@ -327,8 +331,8 @@ def _number_in_group(group: np.ndarray) -> Int64[np.ndarray, " entry"]:
 
 
 def _best_unlike(score: np.ndarray, extensions: Extensions) -> list[int]:
-    """Find the WIDTH best. Of several with equal counts only the first is kept: they are assumed to hold at the same
-    rows."""
+    """Find the WIDTH best extensions. Of several with equal counts only the first is kept, as they probably hold at the
+    same rows."""
     chosen: dict[tuple[float, float], int] = {}
     for index in np.argsort(-score, kind="stable")[: 8 * WIDTH].tolist():
         if len(chosen) < WIDTH:
@@ -337,7 +341,7 @@ def _best_unlike(score: np.ndarray, extensions: Extensions) -> list[int]:
 
 
 def _covered(has: Float32[np.ndarray, "row predicate"], states: list[Conjunction]) -> Float32[np.ndarray, "state row"]:
-    """Mark the rows at which each state holds by 1."""
+    """Mark with 1 the rows at which each state holds."""
     out = np.ones((len(states), len(has)), np.float32)
     for covered, state in zip(out, states, strict=True):
         for part in state:
@@ -355,22 +359,22 @@ def _sampled(
     starts = background.offsets[shared.numbers[best]]
     sizes = background.offsets[shared.numbers[best] + 1] - starts
     drawn = np.minimum(sizes, ROWS_OF_BEST)
-    of_best = [
+    rows_of_best = [
         background.rows[start + np.arange(n) * size // n]
         for start, size, n in zip(starts, sizes, drawn, strict=True)
         if n
     ]
     elsewhere = spread_rows(n_rows, ROWS_ELSEWHERE)
-    rows = np.sort(np.concatenate([*of_best, elsewhere]))  # read fastest in their order
+    rows = np.sort(np.concatenate([*rows_of_best, elsewhere]))  # read fastest in their order
     candidate_of = background.lookup(shared.numbers)
-    at_firings = _has(holds, np.arange(len(holds)), candidate_of, len(shared.numbers))
-    in_text = _has(background.holds, rows, candidate_of, len(shared.numbers))
+    holds_at_firings = _has(holds, np.arange(len(holds)), candidate_of, len(shared.numbers))
+    holds_in_text = _has(background.holds, rows, candidate_of, len(shared.numbers))
     background.clear(shared.numbers)
-    times_drawn = (drawn / np.maximum(sizes, 1)) @ in_text[:, best].T + len(elsewhere) / max(n_rows, 1)
+    times_drawn = (drawn / np.maximum(sizes, 1)) @ holds_in_text[:, best].T + len(elsewhere) / max(n_rows, 1)
     weight = background.scale / times_drawn
     # In steps of a power of two, so that float32 holds any sum of them exactly, in whatever order.
     step = 2.0 ** np.ceil(np.log2(max(weight.sum(), 1) / (1 << 22)))
-    return at_firings, in_text, (np.round(weight / step) * step).astype(np.float32)
+    return holds_at_firings, holds_in_text, (np.round(weight / step) * step).astype(np.float32)
 
 
 def _atom(predicates: Predicates, shared: CandidatePredicates, rows: np.ndarray, alternatives: Alternatives) -> Atom:

@@ -1,8 +1,8 @@
 """Describe the senses of latents: the firings of each, the predicates that they share, and its rule in words.
 
-In: the evidence of a ranking, with the parts of each latent's sampled firings (`similarity`). Out: a dictionary for
-each sense, with its rule and everything else known about it, and the explanations of the latents themselves, which are
-found in the same passes (`explanations`).
+In: the evidence of a ranking, with the senses of each latent's sampled firings (`similarity`). Out: a dictionary of
+facts for each sense, including its rule. The same passes give the explanations of the latents themselves
+(`explanations`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,12 +19,12 @@ from interp.verdict.evidence import Evidence
 from interp.verdict.explanations import Explanations, explain
 from interp.verdict.search import FitSample
 
-SHOWN = 8
-"""Example rows of a sense, the strongest."""
-SHOWN_WEAK = 4
-"""Example rows of a sense, the weakest."""
+N_STRONGEST_ROWS = 8
+"""Number of example rows of a sense among its strongest firings."""
+N_WEAKEST_ROWS = 4
+"""Number of example rows of a sense among its weakest firings."""
 FOLLOWING = 5
-"""Tokens that follow in a sense."""
+"""Number of following tokens that are listed for a sense."""
 
 
 class Described(NamedTuple):
@@ -45,25 +45,26 @@ def describe(
     progress: Progress = no_progress,
 ) -> Described:
     """Explain the chosen latents, and describe their senses.
-    text: the text of the features; sample: firings from the pass that gave the evidence; labels: labels that rules may
-    name.
+    text: the text of the features.
+    sample: firings from the pass that gave the evidence.
+    labels: labels that rules may name.
 
     A sense has `share` (of the activation mass), `monosemanticity`, `by_chance` (share of shifted text that reaches
     it), `common` (what its firings share, in words), `n` (sampled firings), `rows` of the strongest and `weak_rows`,
     `following` tokens, `promoted` (a share), and `rule` with its `f1`, `precision` and `recall`; if no rule was found,
     the rule is the first of `common`.
     """
-    known = _senses(features, evidence)
+    found_senses = _senses(features, evidence)
     words, senses = explain(
         text,
         sample,
-        senses=[(latent, rows) for latent, rows, _ in known],
+        senses=[(latent, rows) for latent, rows, _ in found_senses],
         chosen=chosen,
         labels=labels,
         progress=progress,
     )
     described: list[list[dict[str, Any]]] = [[] for _ in range(features.d_sae)]
-    for number, (latent, _, sense) in enumerate(known):
+    for number, (latent, _, sense) in enumerate(found_senses):
         scores = {name: _known(getattr(senses, name)[number]) for name in ("f1", "precision", "recall")}
         described[latent].append(sense | {"rule": senses.phrases[number] or next(iter(sense["common"]), "")} | scores)
     return Described(words, described)
@@ -81,17 +82,17 @@ def _senses(
     n_senses = evidence.observed.n_senses
     for latent in np.flatnonzero(n_senses > 1).tolist():
         for sense in range(n_senses[latent]):
-            at = np.flatnonzero(evidence.observed.senses[latent] == sense)
-            rows = evidence.rows[latent, at[::-1]]  # the strongest tenth first
+            firings = np.flatnonzero(evidence.observed.senses[latent] == sense)
+            rows = evidence.rows[latent, firings[::-1]]  # the strongest tenth first
             following = tokens_following(flat, features.n_ctx, rows)
             about = {
-                "share": float(evidence.shares[latent, at].sum()),
+                "share": float(evidence.shares[latent, firings].sum()),
                 "monosemanticity": _known(one[latent, sense]),
                 "by_chance": _known(by_chance[latent, sense]),
                 "common": [common.words for common in evidence.observed.common.get((latent, sense), ())],
                 "n": len(rows),
-                "rows": rows[:SHOWN].tolist(),
-                "weak_rows": rows[SHOWN:][-SHOWN_WEAK:].tolist(),
+                "rows": rows[:N_STRONGEST_ROWS].tolist(),
+                "weak_rows": rows[N_STRONGEST_ROWS:][-N_WEAKEST_ROWS:].tolist(),
                 "following": _commonest(following),
                 "promoted": promoted_share(following, promoted.get(latent, ())),
             }
@@ -111,7 +112,7 @@ def tokens_following(
 
 
 def _commonest(following: Int[np.ndarray, " token"]) -> list[int]:
-    """Return the tokens that follow most often, except those that follow only once."""
+    """Return the tokens that follow most often. A token that follows only once is left out."""
     tokens, counts = np.unique(following, return_counts=True)
     order = np.argsort(-counts, kind="stable")[:FOLLOWING]
     return [int(tokens[index]) for index in order if counts[index] > 1]
@@ -122,11 +123,11 @@ def _promoted(features: FeatureStore) -> dict[int, Sequence[int]]:
     table = features.table("features")
     if "top_logit_tokens" not in table:
         return {}
-    known = table[table["top_logit_tokens"].notna()]
-    return dict(zip(known["latent"], known["top_logit_tokens"], strict=True))
+    with_logits = table[table["top_logit_tokens"].notna()]
+    return dict(zip(with_logits["latent"], with_logits["top_logit_tokens"], strict=True))
 
 
 def promoted_share(following: Int[np.ndarray, " token"], promoted: Sequence[int]) -> float | None:
-    """Return the share of the firings that are followed by a promoted token, which shows the senses that a latent's
-    output serves. None if no promoted tokens are known, or nothing follows."""
+    """Return the share of the firings that are followed by a promoted token. It shows which senses a latent's output
+    serves. Returns None if no promoted tokens are known, or if nothing follows."""
     return float(np.isin(following, promoted).mean()) if len(promoted) and len(following) else None

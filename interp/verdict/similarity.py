@@ -19,15 +19,16 @@ only what any text has in common. The two compared firings do not count for thei
     evenness      = Σ_{i≠j} w_i w_j min(1, r_ij / level) / Σ_{i≠j} w_i w_j
                                                                    1 if all are as similar as near ones, however little
 
-and how each of them would change if firing i had another weight, from which their errors follow. A broad meaning (late
-words of a sentence) is expressed by a common predicate, so all r are small and alike: evenness distinguishes it from a
-union.
+and how each of them would change if firing i had another weight. Their errors follow from this. A broad meaning (late
+words of a sentence) is expressed by a common predicate, so all r are small but equal. Evenness distinguishes such a
+meaning from a union.
 
-Source: own; derivatives of eigenvalues as in first-order perturbation, errors as by the infinitesimal jackknife (Efron
-1982). Cost: 3 ms per latent. Limits: firings that share something no kind of predicate expresses, such as an idea or a
-tone, look different; a concept that has a word in each of four languages is four clusters. A sense of fewer than some
-ten sampled firings cannot be distinguished from stragglers, and firings without any meaning form parts as well, by the
-kinds of text around them: hence the comparison with senses of shifted text (`evidence`).
+Sources: the statistics are our own. Derivatives of eigenvalues come from first-order perturbation theory, and errors
+from the infinitesimal jackknife (Efron 1982). Cost: 3 ms per latent. Limits: firings look dissimilar if they share only
+an idea, a tone, or something else that no kind of predicate expresses. A concept that has a word in each of four
+languages forms four clusters. A sense with fewer than about ten sampled firings cannot be distinguished from outliers.
+Firings without any meaning form clusters too, by the kinds of text around them; so senses are compared with those of
+shifted text (`evidence`).
 """
 
 from typing import NamedTuple
@@ -45,14 +46,15 @@ LEAST = 3
 FLOOR = 0.4
 """Nats of lift below which a shared predicate does not count."""
 TYPICAL = 4.0
-"""Nats. Little explains a latent that fires on much of the text: TYPICAL prevents chance from being enough."""
+"""In nats. A latent that fires on much of the text needs few nats to be explained; TYPICAL prevents that chance
+suffices."""
 NEAR = 0.05
 """The share of a latent's firings that count as near to a given one."""
 LEAST_LEVEL = 0.15
-"""The least level, for firings that are nowhere more similar than this."""
+"""The least level. It applies if no firings are more similar than this."""
 JOINED = 0.5
-"""The fraction of the level at which two clusters are merged. This and MIN_SENSE are the values, out of seven and four
-tried, that count the senses of latents of readers and of planted worlds best."""
+"""The fraction of the level at which two clusters are merged. JOINED and MIN_SENSE were chosen among seven and four
+values, by how well they count the senses of latents that were read or planted."""
 MIN_SENSE = 0.08
 """The share of the weight that makes a cluster a sense."""
 MAX_SENSES = 6
@@ -68,7 +70,7 @@ class Shared(NamedTuple):
     lift: Float64[np.ndarray, " shared"]
     offsets: Int64[np.ndarray, " shared_plus_1"]
     members: Int64[np.ndarray, " member"]
-    """The firings of the i-th, ascending, are members[offsets[i]:offsets[i + 1]]."""
+    """The firings of the i-th predicate are members[offsets[i]:offsets[i + 1]], in ascending order."""
 
     @classmethod
     def among(
@@ -77,7 +79,7 @@ class Shared(NamedTuple):
         weights: Float64[np.ndarray, " firing"],
         surprise: Float32[np.ndarray, " predicate"],
     ) -> "Shared":
-        """Find them among the predicates of some firings (−1 for none)."""
+        """Find the shared predicates among those of some firings (−1 for none)."""
         numbers, offsets, members = rows_of_predicates(predicates)
         k = np.diff(offsets)
         share = np.bincount(np.repeat(np.arange(len(k)), k), weights[members], len(k))
@@ -102,13 +104,12 @@ class Likeness(NamedTuple):
 
 
 def nats_alike(density: float) -> float:
-    """Return the nats of a shared predicate at which two firings of such a latent are fully similar: ½ (R +
-    TYPICAL)."""
+    """Return the lift, in nats, at which two firings of a latent of this density are fully similar: ½ (R + TYPICAL)."""
     return (TYPICAL - np.log(max(density, 1e-12))) / 2
 
 
 def similarities(shared: Shared, n: int, density: float) -> Float64[np.ndarray, "firing firing"]:
-    """Return r for each two of n firings of a latent that fires on the share `density` of the text."""
+    """Return r for each pair of n firings of a latent that fires on the share `density` of the text."""
     most = nats_alike(density)
     r = _similarities(n, np.clip((shared.lift - FLOOR) / (most - FLOOR), 0, 1), shared.offsets, shared.members)
     np.fill_diagonal(r, 1)
@@ -116,14 +117,16 @@ def similarities(shared: Shared, n: int, density: float) -> Float64[np.ndarray, 
 
 
 def level(r: Float64[np.ndarray, "firing firing"]) -> float:
-    """Return the median, over firings, of the similarity to the nearest firings, NEAR of all and at least LEAST."""
+    """Return the median, over firings, of the similarity to the k-th nearest firing, where k is the share NEAR of all
+    firings, and at least LEAST."""
     k = min(max(LEAST, int(np.ceil(NEAR * len(r)))), len(r) - 1)
     rank = len(r) - 1 - k  # a firing is like itself
     return max(LEAST_LEVEL, float(np.median(np.partition(r, rank, axis=1)[:, rank])))
 
 
 def likeness(r: Float64[np.ndarray, "firing firing"], weights: Float64[np.ndarray, " firing"]) -> Likeness:
-    """Compute the similarity statistics of some firings; weights sum to 1."""
+    """Compute the similarity statistics of some firings.
+    weights: their weights, which sum to 1."""
     if len(weights) < 2:
         return Likeness(np.full(len(NAMES), np.nan), np.zeros((len(NAMES), len(weights))))
     root = np.sqrt(weights)
@@ -144,9 +147,9 @@ def sense_of_each(
 ) -> Int64[np.ndarray, " firing"]:
     """Cluster the firings into senses. Returns the sense of each firing, 0 for the largest; −1 for none.
 
-    Clusters of average linkage (Sokal & Michener 1958) are merged while the mean r between two is at least JOINED times
-    the level. Clusters with MIN_SENSE of the weight are senses, numbered by weight, and so is the largest in any case;
-    the firings of the others belong to none.
+    Average linkage (Sokal & Michener 1958) merges two clusters while the mean r between them is at least JOINED times
+    the level. Clusters with a share of MIN_SENSE of the weight are senses, numbered by weight. The largest cluster is
+    always a sense. The firings of the other clusters belong to no sense.
     """
     if len(weights) < 2:
         return np.zeros(len(weights), np.int64)
@@ -161,8 +164,7 @@ def sense_of_each(
 
 def most_shared(shared: Shared, weights: Float64[np.ndarray, " firing"], most_nats: float) -> list[tuple[int, int]]:
     """Find the N_COMMON predicates that explain the firings best, each with a firing that has it. Each is the best for
-    the part that the previous ones leave unexplained: Σ of the weight that it adds times its lift, at most
-    `most_nats`."""
+    what the previous ones leave unexplained, by Σ of the weight that it adds times its lift, at most `most_nats`."""
     worth = np.minimum(shared.lift, most_nats)
     explained = np.zeros(len(weights))
     best_first: list[tuple[int, int]] = []

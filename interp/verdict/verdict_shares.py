@@ -16,8 +16,8 @@ from interp.display.verdict_names import (
     BY_PROBABILITY,
     IDLE,
     MONOSEMANTIC,
-    OF_ONE_MEANING,
-    ONE_MEANING,
+    ONE_MEANING_ROW,
+    ONE_MEANING_VERDICTS,
     POLYSEMANTIC,
     VERDICTS,
 )
@@ -26,8 +26,8 @@ from interp.verdict.ranking_tables import has_rule
 
 
 def verdict_shares(ranking: pd.DataFrame) -> pd.DataFrame:
-    """Count the latents of each verdict, and those with a sure verdict. Returns a row per verdict, with its `n` and
-    these shares, among latents neither dead nor faint, with 95 % intervals (Wilson):
+    """Count the latents of each verdict, and those whose verdict is sure. Returns a row per verdict, with its `n` and
+    the following shares of the latents that are neither dead nor faint, with 95 % intervals (Wilson):
 
     share, ci_low, ci_high                  those that have the verdict; NaN for dead and faint
     sure_share, sure_low, sure_high         those that have it and are `sure` of it
@@ -39,9 +39,9 @@ def verdict_shares(ranking: pd.DataFrame) -> pd.DataFrame:
     works = int((~ranking["verdict"].isin(IDLE)).sum())
     unsure = ranking["verdict"].isin(BY_PROBABILITY) & ~ranking["sure"].astype(bool)
     rows = []
-    for verdict in (*VERDICTS, ONE_MEANING):
-        is_sum = verdict == ONE_MEANING
-        has_verdict = ranking["verdict"].isin(OF_ONE_MEANING if is_sum else (verdict,))
+    for verdict in (*VERDICTS, ONE_MEANING_ROW):
+        is_sum = verdict == ONE_MEANING_ROW
+        has_verdict = ranking["verdict"].isin(ONE_MEANING_VERDICTS if is_sum else (verdict,))
         judged = is_sum or verdict in BY_PROBABILITY
         shares = {("share", "ci_low", "ci_high"): int(has_verdict.sum()) if verdict not in IDLE else None}
         shares["sure_share", "sure_low", "sure_high"] = int((has_verdict & ~unsure).sum()) if judged else None
@@ -54,7 +54,7 @@ def verdict_shares(ranking: pd.DataFrame) -> pd.DataFrame:
 
 
 class VerdictShares(pd.DataFrame):
-    """A DataFrame with the shares of verdicts. In a notebook it shows each share on a line with its interval."""
+    """A DataFrame with the shares of verdicts. In a notebook it draws each share with its interval."""
 
     @property
     def _constructor(self) -> Callable[..., "VerdictShares"]:
@@ -67,7 +67,9 @@ class VerdictShares(pd.DataFrame):
         for row in self.to_dict(orient="records"):
             sure = row["sure_share"]
             name = (
-                Markup("<b>one meaning</b>") if row["verdict"] == ONE_MEANING else cards.verdict_badge(row["verdict"])
+                Markup("<b>one meaning</b>")
+                if row["verdict"] == ONE_MEANING_ROW
+                else cards.verdict_badge(row["verdict"])
             )
             share = cards.interval_mark(row["share"], row["ci_low"], row["ci_high"])
             rows.append((name, f"{row['n']:,}", share, "" if isnan(sure) else f"{sure:.2f}"))
@@ -76,14 +78,14 @@ class VerdictShares(pd.DataFrame):
 
 
 def verdict_counts(ranking: pd.DataFrame) -> dict[str, Any]:
-    """Count for a summary. `verdicts`: number of latents with each verdict; `unsure`: number with a verdict by
-    probability whose interval contains ½; `inseparable`: number of polysemantic latents with one sense; `without_rule`:
-    number of monosemantic latents without a rule in words that holds."""
-    by_probability = ranking[ranking["verdict"].isin(BY_PROBABILITY)]
+    """Count latents for a summary. `verdicts` is the number of latents with each verdict, `unsure` the number with a
+    verdict by probability whose interval contains ½, `inseparable` the number of polysemantic latents with one sense,
+    and `without_rule` the number of monosemantic latents without a rule in words that holds."""
+    probable = ranking[ranking["verdict"].isin(BY_PROBABILITY)]
     has_no_rule = (ranking["verdict"] == MONOSEMANTIC) & ~has_rule(ranking) & ("explanation" in ranking)
     return {
         "verdicts": ranking["verdict"].value_counts().to_dict(),
-        "unsure": (~by_probability["sure"].astype(bool)).groupby(by_probability["verdict"]).sum().to_dict(),
+        "unsure": (~probable["sure"].astype(bool)).groupby(probable["verdict"]).sum().to_dict(),
         "inseparable": int(((ranking["verdict"] == POLYSEMANTIC) & (ranking["n_senses"] == 1)).sum()),
         "without_rule": int(has_no_rule.sum()),
     }

@@ -1,4 +1,4 @@
-"""Judge each latent: its verdict in one word, from its evidence.
+"""Judge each latent: give its verdict in one word, from its evidence.
 
 In: evidence, and the share of a latent's activation on one token. Out: the columns of a ranking with the verdict and
 its basis; `ranking` documents them. The verdict is the first of these that is true:
@@ -13,8 +13,8 @@ its basis; `ranking` documents them. The verdict is the first of these that is t
     monosemantic             probability ≥ ½
     polysemantic             probability < ½
 
-If rows are not text (`FeatureStore.has_text`), what firings share is unknown: a latent that is not dead, faint or dense
-(on > 50 % of the rows) is `no_context`.
+If rows are not text (`FeatureStore.has_text`), it is unknown what firings share. Then a latent that is not dead, faint
+or dense (on > 50 % of the rows) is `no_context`.
 """
 
 import numpy as np
@@ -26,11 +26,12 @@ from interp.verdict.evidence import Evidence
 from interp.verdict.similarity import NAMES
 
 MAX_DENSITY = 0.5
-"""A latent that fires on more than this share of tokens splits the text, whatever it means."""
+"""A latent that fires on more than this share of tokens is dense, whatever it means."""
 MAX_DENSITY_WITHOUT_MEANING = 0.1
-"""The same limit, for latents that more likely than not do not have one meaning."""
+"""The same limit for latents that probably do not have one meaning."""
 SINGLE_SHARE = 0.9
-"""Least share of activation on one token, with or without a space and in any case, of a single-token latent."""
+"""The least share of its activation that a single-token latent has on one token, with or without a space and in any
+case."""
 
 
 def verdict_columns(

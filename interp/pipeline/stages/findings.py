@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from interp.display.verdict_looks import verdict_words
-from interp.display.verdict_names import MONOSEMANTIC, ONE_MEANING, POLYSEMANTIC, SINGLE_TOKEN
+from interp.display.verdict_names import MONOSEMANTIC, ONE_MEANING_ROW, POLYSEMANTIC, SINGLE_TOKEN
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.opening import lazy_call, read_table
 from interp.pipeline.run_folder import Run
@@ -147,7 +147,7 @@ def by_dictionary(shares: "pd.DataFrame") -> dict[str, Any]:
 
 def _n_tested(shares: Mapping[str, Mapping[str, Any]]) -> int:
     """Count the latents that the shares cover."""
-    return sum(share["n"] for verdict, share in shares.items() if verdict != ONE_MEANING)
+    return sum(share["n"] for verdict, share in shares.items() if verdict != ONE_MEANING_ROW)
 
 
 def nulls_summary(results: Mapping[str, Any]) -> str:
@@ -155,7 +155,7 @@ def nulls_summary(results: Mapping[str, Any]) -> str:
     interval), and its parts."""
     lines = []
     for name, shares in results["shares"].items():
-        of_one = shares[ONE_MEANING]
+        of_one = shares[ONE_MEANING_ROW]
         lines.append(
             f"{name + ':':20s} one meaning {of_one['share']:4.0%} of {_n_tested(shares):,} "
             f"({of_one['ci_low']:.0%} to {of_one['ci_high']:.0%}): "
@@ -208,8 +208,8 @@ def nulls(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         run.model,
         run.sae.config,
         folder,
-        neurons_are=run.baseline.name,
-        settings=run.config.nulls,
+        baseline_name=run.baseline.name,
+        nulls_config=run.config.nulls,
         batch_size=config.batch_size,
         progress=progress,
     )
@@ -303,7 +303,7 @@ def ranked(run: Run, config: RankingConfig, progress: Progress, part: tuple[int,
         raise ValueError(f"explanations are to name labels, but the corpus of {run.path} has none")
     return rank_features(
         run.features,
-        nulls=config.nulls,
+        n_shifts=config.n_shifts,
         seed=config.seed,
         labels=run.harvested.labels,
         use_labels=config.use_labels,

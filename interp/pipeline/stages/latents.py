@@ -239,7 +239,7 @@ def _effects_cost(sizes: Sizes) -> Cost:
     (1.87 in the demo, 1.90 in SmolLM2's run), and at most the configured minutes."""
     import torch
 
-    from interp.effects.effort import OPERATIONS_A_SECOND, ablation_operations, latents_at_once
+    from interp.effects.ablation_plan import OPERATIONS_A_SECOND, ablation_operations, latents_at_once
 
     config = sizes.config.effects
     n_all = max(1.0, sizes.rows / sizes.n_ctx)
@@ -301,7 +301,7 @@ def ablated(
 ) -> "pd.DataFrame":
     """Return the table of effects, or a part of it, of all latents or of as many as are configured."""
     from interp.effects import feature_effects
-    from interp.effects.effort import drawn_latents
+    from interp.effects.ablation_plan import drawn_latents
 
     return feature_effects(
         model,

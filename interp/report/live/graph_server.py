@@ -1,4 +1,4 @@
-"""A server of the page of an attribution graph and of its model, over HTTP on 127.0.0.1.
+"""Serve the page of an attribution graph and its model, over HTTP on 127.0.0.1.
 
     GET  /                 the page, with its live parts
     POST /api/change       {"times": {node: number}} → the model's next tokens with these latents multiplied
@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from interp.activations.hooks import Model, words_of
+from interp.activations.hooks import Model, token_strings_of
 from interp.codes.dictionary import Dictionary
 from interp.effects import AttributionGraph, changed_next_tokens
 from interp.report.live.local_server import ASKING, CLOSED, Asked, LocalServer
@@ -36,8 +36,10 @@ class GraphServer(LocalServer):
     def __init__(
         self, page: Path, graph: AttributionGraph, model: Model, dictionaries: Mapping[str, Dictionary], port: int = 0
     ):
-        """Serve `page`, the page of the graph (`AttributionGraph.to_html`). port 0: any free port. Raises ValueError
-        for a port that is taken."""
+        """Serve `page`, the page of the graph (`AttributionGraph.to_html`).
+        port: 0 means any free port.
+
+        Raises ValueError for a port that is in use."""
         text = page.read_text(encoding="utf-8")
         policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)
         if policy is None:
@@ -45,7 +47,7 @@ class GraphServer(LocalServer):
         self._page = text.replace(CLOSED, ASKING, 1).replace("<body>", "<body data-live>", 1).encode()
         self._next_tokens = partial(changed_next_tokens, graph, model, dictionaries)
         self._nodes = {name: node for node, name in enumerate(graph.node_ids())}
-        self._words = words_of(model)
+        self._token_strings = token_strings_of(model)
         self._free = threading.Lock()
         super().__init__(port, policy[1])
 
@@ -62,5 +64,5 @@ class GraphServer(LocalServer):
             before = self._next_tokens({})
             after = self._next_tokens({self._nodes[name]: value for name, value in times.items()})
         shown = after.topk(min(N_NEXT, len(after))).indices.tolist()
-        names = [str(token) if self._words is None else self._words[token] for token in shown]
+        names = [str(token) if self._token_strings is None else self._token_strings[token] for token in shown]
         return {"next": [[name, float(before[t]), float(after[t])] for name, t in zip(names, shown, strict=True)]}

@@ -1,6 +1,6 @@
-"""The features of a run on a text that the user types.
+"""Compute the features of a run on a text that the user types.
 
-In:  a finished run, and text. Out: values for JSON. One call at a time goes through the model.
+In: a finished run, and text. Out: values for JSON. The model runs one call at a time.
 
     live = LiveModel(Run("runs/demo"))
     live.read("Once upon a time")                 which latents fire at each token, and which in the text
@@ -13,8 +13,8 @@ In:  a finished run, and text. Out: values for JSON. One call at a time goes thr
     live.edges("Once upon", 1, "blocks.1.hook_resid_post")    edges between latents of two hooks of a run
 
 A text begins with the token that opens the run's own texts. Special tokens and rows above the dictionary's norm limit
-have no latents, as in the scan. An activation is in the dictionary's unit, a strength is its share of the latent's
-maximum in the scan, probabilities are in [0, 1].
+have no latents, as in the scan. Activations are in the dictionary's unit. A strength is an activation as a share of the
+latent's maximum in the scan. Probabilities are in [0, 1].
 """
 
 import threading
@@ -38,23 +38,29 @@ from interp.effects.ablation_batch import NUMBERS_AT_ONCE
 from interp.evaluation.downstream import in_rows
 from interp.evaluation.shortcuts import downstream_of
 from interp.features.text_features import encode_with_bos, firing_matrix
-from interp.report.inputs import FinishedRun
+from interp.report.inputs import ReadableRun
 from interp.report.latent_pairs import in_common
 from interp.storage.checks import check_latents
 
 MAX_TOKENS = 1024
-"""Most tokens of a text, even if the model accepts more, as a call blocks the others."""
-N_LATENTS, N_NEXT, N_MOVED = 10, 10, 4
-"""Latents of a token, tokens of a prediction, tokens that a latent moves."""
+"""Largest number of tokens of a text, even if the model accepts more, as a call blocks other calls."""
+N_LATENTS = 10
+"""Number of latents that are listed for a token."""
+N_NEXT = 10
+"""Number of next tokens that are listed."""
+N_MOVED = 4
+"""Number of tokens that are listed as raised, and as lowered, by a latent."""
 DOSES = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0, 8.0)
 """Multiples of a latent's maximum."""
 N_CONCEPT = 5
-N_TARGETS, N_EDGES = 8, 200
-"""Number of latents of the later hook with edges, and the largest number of edges in all."""
+N_TARGETS = 8
+"""Number of latents of the later hook to which edges are listed."""
+N_EDGES = 200
+"""Largest number of edges that are listed."""
 
 
 class LiveModel:
-    def __init__(self, run: FinishedRun):
+    def __init__(self, run: ReadableRun):
         """Load the model and the dictionary of a run. Raises FileNotFoundError, naming the stage, if it is not
         finished."""
         self.run = run
@@ -74,9 +80,9 @@ class LiveModel:
             self._downstream = downstream_of(self.model, self.dictionary_hooks, self.features.tokens[:2])
 
     def read(self, text: str) -> dict[str, Any]:
-        """Return which latents fire in a text. tokens: their ids. firing: for each token, [latent, activation] of the
-        N_LATENTS strongest. features: for the text, [latent, largest strength, [[position, activation], …]], strongest
-        first."""
+        """Return which latents fire in a text. `tokens` has the token ids. `firing` has, for each token, [latent,
+        activation] of the N_LATENTS strongest. `features` has, for the text, [latent, largest strength, [[position,
+        activation], …]], the strongest first."""
         tokens = self.tokens(text)
         with self._free, evaluating(self.model):
             z = self._codes(
@@ -92,10 +98,12 @@ class LiveModel:
 
     def at(self, text: str, position: int) -> dict[str, Any]:
         """Return the model's prediction after the text up to a position, and its prediction without each latent that
-        fires there. The latent's share z_j d_j is subtracted from that one row, and the rest of the model is run again.
+        fires there. For this, the latent's share z_j d_j is subtracted from that row, and the rest of the model is run
+        again.
 
-        next: [token, p]. features: for each of the strongest latents its activation, kl = KL(p ‖ p') in nats, and the
-        tokens whose probability it raises and lowers most, [token, p, p']. Raises ValueError for a position outside.
+        `next` has [token, p]. `features` has, for each of the strongest latents, its activation, kl = KL(p ‖ p') in
+        nats, and the tokens whose probability it raises and lowers most, [token, p, p']. Raises ValueError for a
+        position outside the text.
         """
         tokens = self._up_to(text, position)
         with self._free, evaluating(self.model):
@@ -127,9 +135,9 @@ class LiveModel:
         order, in nats.
 
         The token is the one after `position`. If the output of a latent reaches only its own position, as after the
-        last block, the token is placed after each token in turn (each: true). p: its probability, there or after each
-        token. features: [latent, Σ |effect|, [[position, effect], …]], the largest first. Raises ValueError for a
-        position outside, and for a token that is not in the vocabulary.
+        last block, the token is placed after each token in turn (`each` is true). `p` has its probability, there or
+        after each token. `features` has [latent, Σ |effect|, [[position, effect], …]], the largest first. Raises
+        ValueError for a position outside the text, and for a token that is not in the vocabulary.
 
         Source: attribution by activation times gradient, as in Marks et al. 2024 (arXiv 2403.19647).
         """
@@ -156,31 +164,36 @@ class LiveModel:
     def steer(
         self, prompt: str, multiples: Mapping[int, float], *, n_tokens: int = 40, **options: Any
     ) -> dict[str, Any]:
-        """Return the model's text, plain and steered: the ids of the prompt and `n_tokens` more, under the same seed.
-        prompt: how many ids are the prompt's. options: temperature and seed.
+        """Return the model's text, `plain` and `steered`: the ids of the prompt and `n_tokens` more, with the same
+        seed. `prompt` is the number of ids of the prompt.
+        options: temperature and seed.
+
         Raises ValueError as `interp.effects.steer` does."""
         tokens = self.tokens(prompt)
-        of_run = (self.model, self.hook, self.sae, self.features)
+        parts_of_run = (self.model, self.hook, self.sae, self.features)
         with self._free:
-            both = [steer(*of_run, held, tokens, n_tokens, **options)[0].tolist() for held in ({}, multiples)]
+            both = [
+                steer(*parts_of_run, multiples_held, tokens, n_tokens, **options)[0].tolist()
+                for multiples_held in ({}, multiples)
+            ]
         return {"prompt": tokens.shape[1], "plain": both[0], "steered": both[1]}
 
     def dose(self, latent: int) -> list[list[float | None]]:
         """Return [multiple, kl, concept] for each of DOSES, and for the unchanged model with the multiple None
-        (`interp.effects.dose_response`). The concept is the first tokens of the latent's positive logits; None without
-        them."""
+        (`interp.effects.dose_response`). The concept consists of the first tokens of the latent's positive logits. It
+        is None if these are unknown."""
         top = self._table["top_logit_tokens"].get(latent) if "top_logit_tokens" in self._table else None
         concept = [] if top is None else [int(token) for token in top[:N_CONCEPT]]
-        of_run = self.model, self.hook, self.sae, self.features
+        parts_of_run = self.model, self.hook, self.sae, self.features
         with self._free:
-            doses = dose_response(*of_run, latent, multiples=DOSES, sequences=8, n_tokens=1, concept=concept)
+            doses = dose_response(*parts_of_run, latent, multiples=DOSES, sequences=8, n_tokens=1, concept=concept)
         columns = doses[["multiple", "kl", "concept"]].astype(object)
         return columns.where(columns.notna(), None).values.tolist()
 
     def without(self, latent: int, sequence: int) -> dict[str, Any]:
-        """Return `changes`: how much larger the loss of each token of a scanned sequence is, in nats, when the latent's
-        share z_j d_j is subtracted from all rows. It is None for the first token, which nothing predicts. Raises
-        ValueError for a latent or a sequence that does not exist."""
+        """Return `changes`: by how many nats the loss of each token of a scanned sequence rises when the latent's share
+        z_j d_j is subtracted from all rows. It is None for the first token, which nothing predicts. Raises ValueError
+        for a latent or a sequence that does not exist."""
         check_latents([latent], self.features.d_sae)
         if not 0 <= sequence < len(self.features.tokens):
             raise ValueError(f"sequence {sequence} is not in 0..{len(self.features.tokens) - 1}")
@@ -197,7 +210,7 @@ class LiveModel:
 
     @cached_property
     def hooks(self) -> list[str]:
-        """Return all hooks of the run, in the order in which the model runs them; the run's own is `hook`."""
+        """Return all hooks of the run, in the order in which the model runs them. `hook` is the hook of this run."""
         order: list[str] = []
 
         def passed(name: str, _: Tensor) -> None:
@@ -212,13 +225,14 @@ class LiveModel:
         return list(dict.fromkeys(order))
 
     def edges(self, text: str, position: int, other: str, *, ablate: bool = False) -> dict[str, Any]:
-        """Return which latents of the earlier of two hooks feed the N_TARGETS strongest of the later one at a position.
-        The hooks are the run's own and another of its hooks (`interp.effects.feature_edges`).
+        """Return which latents of the earlier of two hooks feed the N_TARGETS strongest latents of the later hook at a
+        position. The hooks are `hook` and another hook of the run (`interp.effects.feature_edges`).
 
-        targets: [latent, activation] of the later hook; edges: [earlier latent, later latent, attribution, ablation],
-        the N_EDGES largest, in the unit of the later one's activations, the ablation None unless it is asked for;
-        rules: the rule of each latent of the other hook in its ranking. Raises ValueError for a position outside and
-        for a hook that is not another one of the run, FileNotFoundError if that has no dictionary yet."""
+        `targets` has [latent, activation] of the later hook. `edges` has the N_EDGES largest [earlier latent, later
+        latent, attribution, ablation], in the unit of the later latent's activations; the ablation is None unless it
+        was requested. `rules` has the rule of each latent of the other hook, from its ranking. Raises ValueError for a
+        position outside the text and for a hook that is not another hook of the run, and FileNotFoundError if that hook
+        has no dictionary yet."""
         if other == self.hook or other not in self.hooks:
             raise ValueError(f"{other!r} is not another hook of the run; it has {', '.join(self.hooks)}")
         tokens = self._up_to(text, position)
@@ -264,8 +278,8 @@ class LiveModel:
     def _gradient(
         self, tokens: Int[Tensor, "1 pos"], stream: Tensor | None, token: int
     ) -> tuple[Float[Tensor, " at"], Float[Tensor, "pos d_out"]]:
-        """Return the log-probabilities of the token, after the last position or after each if none reaches another, and
-        the gradient of their sum with respect to the activations at the hook."""
+        """Return the log-probabilities of the token, and the gradient of their sum with respect to the activations at
+        the hook. The token follows the last position or, if no position reaches another, each position."""
         W_dec = self.sae.W_dec
         with torch.enable_grad():
             change = W_dec.new_zeros(*tokens.shape, W_dec.shape[1], requires_grad=True)
@@ -283,7 +297,7 @@ class LiveModel:
     def _log_p(
         self, tokens: Int[Tensor, "1 pos"], stream: Tensor | None, change: Float[Tensor, "row pos d_out"]
     ) -> Float[Tensor, "row d_vocab"]:
-        """Return the log-probabilities of the token after the last one, with each change."""
+        """Return the log-probabilities of the next token after the last position, with each change."""
         if self._downstream.by_position:
             tokens, change = tokens[:, -1:], change[:, -1:]
             stream = None if stream is None else stream[:, -1:]
@@ -301,14 +315,14 @@ def _strongest(z: scipy.sparse.csr_matrix, row: int, n: int) -> list[list]:
 
 
 def _by_latent(entries: scipy.sparse.csr_matrix) -> list[tuple[int, list[list]]]:
-    """Return each latent that has an entry, with its entries: [position, value]."""
-    by_latent = entries.tocsc()
-    found = []
-    for latent in np.flatnonzero(np.diff(by_latent.indptr)):
-        own = slice(*by_latent.indptr[latent : latent + 2])
-        places = zip(by_latent.indices[own].tolist(), by_latent.data[own].tolist(), strict=True)
-        found.append((int(latent), [list(place) for place in places]))
-    return found
+    """Return each latent that has entries, with its entries [position, value]."""
+    columns = entries.tocsc()
+    latents = []
+    for latent in np.flatnonzero(np.diff(columns.indptr)):
+        entry_range = slice(*columns.indptr[latent : latent + 2])
+        places = zip(columns.indices[entry_range].tolist(), columns.data[entry_range].tolist(), strict=True)
+        latents.append((int(latent), [list(place) for place in places]))
+    return latents
 
 
 def _moved(p: Float[Tensor, " d_vocab"], without: Float[Tensor, " d_vocab"], *, largest: bool = True) -> list[list]:

@@ -1,7 +1,7 @@
-"""A server of one page over HTTP on 127.0.0.1, which also answers the page's requests.
+"""Serve one page over HTTP on 127.0.0.1, and answer the page's requests.
 
-No other site can use it from the browser: the host must be this machine by name (DNS rebinding), a request body
-must be JSON and come from this page (forged requests), and only this page may read the answers.
+No other site can use the server from the browser. The host must be this machine by name (against DNS rebinding). A
+request body must be JSON and come from this page (against forged requests). Only this page may read the answers.
 """
 
 import json
@@ -22,10 +22,10 @@ from interp.storage.checks import STRICT
 log = logging.getLogger(__name__)
 
 MAX_BYTES = 1 << 20
-"""Most bytes that may be posted."""
+"""Largest number of bytes that may be posted."""
 HOSTS = ("127.0.0.1", "localhost")
 SECONDS = 30
-"""Longest wait for a request's bytes."""
+"""Longest time in seconds to wait for a request's bytes."""
 HEADERS = {
     "Cache-Control": "no-store",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -33,8 +33,10 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
-CLOSED, ASKING = "default-src 'none'", "default-src 'none'; connect-src 'self'"
-"""The beginning of the policy of a page, and of one that may ask this server."""
+CLOSED = "default-src 'none'"
+"""The beginning of the content security policy of a page."""
+ASKING = "default-src 'none'; connect-src 'self'"
+"""The beginning of the policy of a page that may ask this server."""
 
 
 class Asked(TypedDict):
@@ -50,14 +52,15 @@ class Refused(Exception):
 
 
 class LocalServer(ThreadingHTTPServer):
-    """A server of one page; start it with `serve_forever`, in a `with` block. Subclasses define `file` and `answer`."""
+    """A server of one page. Start it with `serve_forever`, in a `with` block. Subclasses define `file` and `answer`."""
 
     daemon_threads = True
 
     def __init__(self, port: int, policy: str):
-        """Bind to a port. port 0: any free port.
-        policy: the content security policy of the page, which may ask this server.
-        Raises ValueError for a port that is taken."""
+        """Bind to a port.
+        port: 0 means any free port.
+        policy: the content security policy of the page. It allows requests to this server.
+        Raises ValueError for a port that is in use."""
         self.policy = f"{policy.replace(CLOSED, ASKING, 1)}; frame-ancestors 'none'"
         try:
             super().__init__((HOSTS[0], port), Request)
@@ -69,15 +72,15 @@ class LocalServer(ThreadingHTTPServer):
         return f"http://{HOSTS[0]}:{self.server_port}"
 
     def file(self, path: str) -> tuple[str, bytes]:
-        """Return the media type and bytes at a path. Raises Refused if there is nothing."""
+        """Return the media type and bytes at a path. Raises Refused if there is nothing at the path."""
         raise Refused(HTTPStatus.NOT_FOUND, f"there is no {path}")
 
     def answer(self, path: str, asked: Any) -> Any:
-        """Answer a posted call. Raises ValueError for what cannot be done."""
+        """Answer a posted call. Raises ValueError for a call that cannot be done."""
         raise Refused(HTTPStatus.NOT_FOUND, f"there is no {path}")
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Ignore that a browser left before its answer came; other errors are answered."""
+        """Ignore a browser that left before its answer. Other errors are answered."""
         log.debug("%s left", client_address, exc_info=True)
 
 
@@ -86,7 +89,7 @@ class Request(BaseHTTPRequestHandler):
     timeout = SECONDS
 
     def setup(self) -> None:
-        """Abort a request that has not arrived in time, however steadily its bytes arrive."""
+        """Abort a request that has not arrived in time, even if bytes still arrive."""
         super().setup()
         self._late = threading.Timer(self.timeout, self._cut_off)
         self._late.daemon = True
@@ -104,7 +107,7 @@ class Request(BaseHTTPRequestHandler):
         self._respond(lambda: self.server.file(self.path))
 
     def do_POST(self) -> None:
-        self._respond(lambda: as_json(self.server.answer(self.path, self._posted())))
+        self._respond(lambda: json_response(self.server.answer(self.path, self._posted())))
 
     def log_message(self, format: str, *args: Any) -> None:
         log.debug(format, *args)
@@ -114,13 +117,13 @@ class Request(BaseHTTPRequestHandler):
             self._check_sender()
             status, (kind, body) = HTTPStatus.OK, answer()
         except Refused as error:
-            status, (kind, body) = error.status, as_json({"error": str(error)})
+            status, (kind, body) = error.status, json_response({"error": str(error)})
         except (ValueError, OSError) as error:
-            status, (kind, body) = HTTPStatus.BAD_REQUEST, as_json({"error": str(error)})
+            status, (kind, body) = HTTPStatus.BAD_REQUEST, json_response({"error": str(error)})
         except Exception:  # a mistake of ours must not stop the server; it is logged with its traceback
             log.exception("%s %s", self.command, self.path)
             status = HTTPStatus.INTERNAL_SERVER_ERROR
-            kind, body = as_json({"error": "something went wrong; the terminal shows the error"})
+            kind, body = json_response({"error": "something went wrong; the terminal shows the error"})
         self.send_response(status)
         about = {"Content-Type": f"{kind}; charset=utf-8", "Content-Length": str(len(body))}
         for name, value in (HEADERS | {"Content-Security-Policy": self.server.policy} | about).items():
@@ -151,5 +154,5 @@ class Request(BaseHTTPRequestHandler):
             raise ValueError(f"the posted body is not valid JSON ({error})") from None
 
 
-def as_json(value: Any) -> tuple[str, bytes]:
+def json_response(value: Any) -> tuple[str, bytes]:
     return "application/json", json.dumps(value, allow_nan=False).encode()

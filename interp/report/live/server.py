@@ -1,4 +1,4 @@
-"""A server of a run's page and of its model, over HTTP on 127.0.0.1.
+"""Serve a run's page and its model, over HTTP on 127.0.0.1.
 
     GET  /, /assets/…              the page, with its live parts
     GET  /data/…                   the data that the stage `report` wrote
@@ -7,8 +7,9 @@
 
 `interp.report.live.local_server` restricts who may ask.
 
-A run folder may come from elsewhere. So the page and its code are taken from the installation, and only data are served
-from the folder: files that the run's manifest lists, that are not links, and that hold JSON. None of them can run code.
+A run folder may come from someone else. So the page and its code are taken from the installation, and only data are
+served from the folder: files that the run's manifest lists, that are not links, and that contain only JSON. None of
+them can run code.
 """
 
 from collections.abc import Callable
@@ -19,15 +20,15 @@ from typing import Annotated, Any, NotRequired
 
 from pydantic import Field
 
-from interp.report.inputs import FinishedRun
+from interp.report.inputs import ReadableRun
 from interp.report.live.live_model import LiveModel
-from interp.report.live.local_server import ASKING, CLOSED, Asked, LocalServer, Refused, as_json
+from interp.report.live.local_server import ASKING, CLOSED, Asked, LocalServer, Refused, json_response
 from interp.report.notes import NAME, edit_notes, features_key, notes_of
 from interp.report.writing import assets, check_data_script, index, page_policy, plotly_script
 from interp.storage.checks import Amount, Count, validated
 
 MAX_SAMPLED, MAX_MULTIPLE, MAX_HELD = 200, 100, 16
-KINDS = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
+CONTENT_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 SCRIPTS = ("live.js", "grid.js", "edges.js", "try.js", "steering.js")
 ASSETS = ("live.css", *SCRIPTS)
 LAST_SCRIPT = '<script src="assets/main.js"></script>'
@@ -37,7 +38,8 @@ ADDED = '<link rel="stylesheet" href="assets/live.css">' + "".join(
 
 Latent = Annotated[str, Field(pattern="^(0|[1-9][0-9]{0,8})$")]
 MAX_NOTE = 20_000
-"""Characters of a label or note; a longer one from elsewhere can be edited, and may not grow."""
+"""Largest number of characters of a label or note. A longer one, which another program wrote, can be edited but may not
+grow."""
 Multiple = Annotated[float, Field(ge=-MAX_MULTIPLE, le=MAX_MULTIPLE)]
 
 
@@ -89,9 +91,12 @@ class _Edits(Asked):
 
 
 class Explorer(LocalServer):
-    def __init__(self, run: FinishedRun, port: int = 0):
-        """Serve the page of a run. port 0: any free port. Raises ValueError for a port that is taken, for a page of
-        another version and for notes of other features, and FileNotFoundError for a run that is not finished."""
+    def __init__(self, run: ReadableRun, port: int = 0):
+        """Serve the page of a run.
+        port: 0 means any free port.
+
+        Raises ValueError for a port that is in use, for a page of another version and for notes of other features, and
+        FileNotFoundError for a run that is not finished."""
         self.live = LiveModel(run)
         self.notes = run.path / NAME
         self.key = features_key(self.live.features)
@@ -115,29 +120,29 @@ class Explorer(LocalServer):
     def file(self, path: str) -> tuple[str, bytes]:
         """Return the media type and bytes at a path. Only the page, its code and its data have a path."""
         if path in ("/", "/index.html"):
-            return KINDS[".html"], self.index()
+            return CONTENT_TYPES[".html"], self.index()
         if path == "/api/notes":
-            return as_json(notes_of(self.notes, self.key))
+            return json_response(notes_of(self.notes, self.key))
         if path == "/api/hooks":
-            return as_json({"own": self.live.hook, "all": self.live.hooks})
+            return json_response({"own": self.live.hook, "all": self.live.hooks})
         _, folder, name = path.split("/") if path.count("/") == 2 else ("", "", "")
         if folder == "assets" and name in self._assets:
-            return KINDS[Path(name).suffix], self._assets[name]
+            return CONTENT_TYPES[Path(name).suffix], self._assets[name]
         if folder == "data" and name.endswith(".js") and (script := self._read(f"data/{name}")) is not None:
             check_data_script(name, script)
-            return KINDS[".js"], script
+            return CONTENT_TYPES[".js"], script
         raise Refused(HTTPStatus.NOT_FOUND, f"there is no {path}")
 
     def _read(self, name: str) -> bytes | None:
-        """Read a file of the page's folder; None for a file that the run did not write, and for a path that leads
-        elsewhere."""
+        """Read a file of the page's folder. Returns None for a file that the run did not write, and for a path out of
+        the folder."""
         file = self._folder / name
         if f"{self._folder.name}/{name}" not in self._listed or file.resolve() != file or not file.is_file():
             return None
         return file.read_bytes()
 
     def answer(self, path: str, asked: Any) -> Any:
-        """Answer a posted call. Raises ValueError for what cannot be done."""
+        """Answer a posted call. Raises ValueError for a call that cannot be done."""
         calls: dict[str, tuple[Any, Callable[..., Any]]] = {
             "/api/read": (_Read, self.live.read),
             "/api/at": (_At, self.live.at),

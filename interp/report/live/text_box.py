@@ -1,4 +1,4 @@
-"""A text box for a notebook: the tokens of the typed text, and the run's features that fire on each.
+"""Show a text box in a notebook, with the tokens of the typed text and the run's features that fire on each token.
 
 explore(Run("runs/demo"), "Once upon a time")         in marimo, mo.ui.anywidget(explore(…))
 """
@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any
 from interp.display import cards
 from interp.display.verdict_looks import NO_RULE, verdict_words
 from interp.display.verdict_names import MIN_F1, UNTESTED
-from interp.report.inputs import FinishedRun
+from interp.report.inputs import ReadableRun
 from interp.report.live.live_model import LiveModel
 
 if TYPE_CHECKING:
     from anywidget import AnyWidget
 
 N_FEATURES = 60
-"""Most features of a text that are listed."""
+"""Largest number of features of a text that are listed."""
 N_STILL = 10
-"""The same where nothing can be chosen."""
+"""The same for a still picture, in which nothing can be chosen."""
 
 
-def explore(run: FinishedRun, text: str = "Once upon a time") -> "AnyWidget":
+def explore(run: ReadableRun, text: str = "Once upon a time") -> "AnyWidget":
     """Show a text box in a notebook, with its tokens and the features that fire on each, live. `text` is the first
     text.
 
@@ -81,7 +81,7 @@ def still(text: str, reading: dict[str, Any]) -> str:
 class Answers:
     """Answers to the page's requests, as JSON."""
 
-    def __init__(self, run: FinishedRun):
+    def __init__(self, run: ReadableRun):
         self.run = run
         self.live = LiveModel(run)
         self.vocab = run.features.vocab
@@ -90,10 +90,11 @@ class Answers:
         self._maxima = run.features.table().set_index("latent")["max"]
 
     def reading(self, text: str) -> dict[str, Any]:
-        """Return what fires in a text. tokens: their spelling. firing: for each token, [latent, strength] of the
-        strongest. features: for the text, [latent, strength, tokens]. about: the verdict and the rule of each of those
-        latents. A strength is a share of the latent's maximum in the scan, or 1 if the latent never fired there. For a
-        text that cannot be read, the result has only `error`, with the reason."""
+        """Return which latents fire in a text. `tokens` has the strings of the tokens. `firing` has, for each token,
+        [latent, strength] of the strongest latents. `features` has, for the text, [latent, strength, tokens]. `about`
+        has the verdict and the rule of each of these latents. A strength is a share of the latent's maximum in the
+        scan, or 1 if the latent never fired in the scan. For a text that cannot be read, the result has only `error`,
+        with the reason."""
         try:
             read = self.live.read(text)
         except ValueError as error:
@@ -112,7 +113,7 @@ class Answers:
         }
 
     def card(self, latent: int | None) -> str:
-        """Return the feature as HTML; "" for a latent that does not exist."""
+        """Return the feature as HTML, or "" for a latent that does not exist."""
         if latent is None or not 0 <= latent < self.run.features.d_sae:
             return ""
         return self.run.feature(latent)._repr_html_()

@@ -1,7 +1,7 @@
 """Estimate how long ablations take, and choose which latents to ablate if there is not enough time for all.
 
-In:  a feature store, the model downstream of a hook, the latents requested, sequences per latent, minutes. Out:
-     `Effort`.
+In: a feature store, the model downstream of a hook, the requested latents, sequences per latent, minutes. Out:
+     `AblationPlan`.
 
 The minutes are those of two ordinary processor cores. They are estimated from the size of what is run again, not with
 a clock, so the same latents are drawn on every machine. If there is not enough time for all, each latent is ablated in
@@ -21,15 +21,15 @@ from interp.evaluation.downstream import Downstream
 from interp.features.feature_store import FeatureStore
 
 FEWEST = 16
-"""Least number of sequences per latent: on the demo the rank correlation of its loss with the loss over all firings is
-0.83 with 16 sequences, 0.60 with 4."""
+"""The least number of sequences per latent. On the demo, the rank correlation over latents with the loss over all
+firings is 0.83 with 16 sequences, and 0.60 with 4."""
 OPERATIONS_A_SECOND = 1.5e11
-"""Multiplications and additions of a model per second on two cores."""
+"""How many multiplications and additions of a model two cores do per second."""
 DISTRIBUTION = 256
-"""The passes over one probability of a token (softmax, KL) cost as much as this many operations: fitted to the quick
-demo, where they take half of the time, and the multiplications with a state of 128 numbers take the other half. There
-112,517 firings, in at most 64 sequences per latent, take 3.6 processor seconds (estimate 3.9), and 239,211 firings, in
-all sequences of 64 latents, 8.1 (estimate 7.5)."""
+"""The passes over one probability of a token (softmax, KL) cost as much as this many operations. It is fitted to the
+quick demo, where they take half of the time, and multiplications with a state of 128 numbers take the other half.
+There, 112,517 firings in at most 64 sequences per latent take 3.6 processor seconds (estimate: 3.9), and 239,211
+firings in all sequences of 64 latents take 8.1 (estimate: 7.5)."""
 _STEPS = 64
 
 
@@ -39,9 +39,9 @@ def latents_at_once(d_state: int, sequences: int) -> int:
     return max(1, min(2 * NUMBERS_AT_ONCE // d_state, NUMBERS_AT_ONCE // 8 // sequences))
 
 
-class Effort(NamedTuple):
+class AblationPlan(NamedTuple):
     latents: Int[Tensor, " latent"]
-    """The latents to ablate, in order; if the time does not suffice for all, only latents that fire."""
+    """The latents to ablate, in ascending order. If the time does not suffice for all, they are latents that fire."""
     sequences: int
     """The largest number of sequences of each latent."""
     pairs: int
@@ -49,15 +49,15 @@ class Effort(NamedTuple):
     minutes: float
     """The estimated time."""
     firing: int
-    """The number of latents that fire, of those asked for."""
+    """The number of requested latents that fire."""
 
 
 def drawn_latents(features: FeatureStore, n: int, seed: int) -> list[int]:
-    """Draw at random at most n of the latents that fire; return them in order."""
+    """Draw at most n of the latents that fire at random. Returns them in ascending order."""
     return sorted(_drawn(features, torch.arange(features.d_sae), seed)[:n].tolist())
 
 
-def effort(
+def plan_ablations(
     features: FeatureStore,
     downstream: Downstream,
     dictionary: Dictionary,
@@ -65,14 +65,17 @@ def effort(
     sequences: int,
     minutes: float | None,
     seed: int,
-) -> Effort:
-    """Choose the latents that can be ablated within `minutes` (None: all), each in at most `sequences`."""
+) -> AblationPlan:
+    """Choose the latents that can be ablated within `minutes`, each in at most `sequences` sequences. If `minutes` is
+    None, all latents are chosen."""
     order = _drawn(features, latents, seed)
-    of_order = features.table().set_index("latent").loc[order.numpy()]
-    n_sequences, n_active = (torch.tensor(of_order[name].to_numpy(float)) for name in ("n_sequences", "n_active"))
+    counts_in_order = features.table().set_index("latent").loc[order.numpy()]
+    n_sequences, n_active = (
+        torch.tensor(counts_in_order[name].to_numpy(float)) for name in ("n_sequences", "n_active")
+    )
 
     def estimate(n_latents: int, n: int) -> float:
-        """Estimate the minutes that the first latents take, in at most n sequences each."""
+        """Estimate the minutes that the first n_latents take, in at most n sequences each."""
         operations = ablation_operations(
             n_sequences[:n_latents],
             n_active[:n_latents],
@@ -96,7 +99,7 @@ def effort(
             fit = max(1, bisect_right(range(1, fit + 1), minutes, key=lambda k: estimate(k, sequences)))
             latents = order[:fit].sort().values
     pairs = int(n_sequences[:fit].clamp(max=sequences).sum())
-    return Effort(latents, sequences, pairs, estimate(fit, sequences), len(order))
+    return AblationPlan(latents, sequences, pairs, estimate(fit, sequences), len(order))
 
 
 def ablation_operations(
@@ -116,23 +119,24 @@ def ablation_operations(
     tokens, each in `at_most` sequences of `n_all`.
     at_once: latents per pass over the text.
     by_position: whether only changed positions are run.
-    reading, downstream: weights by which a position is multiplied up to the hook (including the encoder) and downstream
-    of it."""
+    reading, downstream: numbers of weights by which a position is multiplied, up to the hook (including the encoder)
+    and after it."""
     distribution = DISTRIBUTION * d_vocab
     pairs = n_sequences.clamp(max=at_most)
     positions = float((pairs * (n_active / n_sequences if by_position else n_ctx)).sum())
     # Once without the latent and once along others, with a multiplication and an addition per weight.
     ablating = positions * (4 * downstream + 2 * distribution)
-    # Each sequence is read up to the hook and encoded, once for as many latents as fit in memory.
+    # Each sequence is run up to the hook and encoded, once for as many latents as fit in memory.
     n_read = n_ctx * sum(_distinct(block, at_most, n_all) for block in n_sequences.split(at_once))
-    # Where something is changed, the unchanged model is also run downstream, and backward from its loss to the hook.
+    # For changed positions, the unchanged model is also run downstream, and backward from its loss to the hook.
     n_asked = min(n_read, positions) if by_position else n_read
     return ablating + n_read * 2 * reading + n_asked * (6 * downstream + distribution)
 
 
 def _distinct(n_sequences: Float64[Tensor, " latent"], n: int, n_all: int) -> float:
-    """Estimate the number of distinct sequences used by latents that fire in `n_sequences` of `n_all`, at most n per
-    latent, in one random order: a latent that fires in a share f of them takes its own from about the first n / f."""
+    """Estimate the number of distinct sequences that latents use if they fire in `n_sequences` of `n_all` sequences.
+    Each uses at most n, in one random order, so a latent that fires in a share f of the sequences uses about the first
+    n / f."""
     share = n_sequences / n_all
     reach = (n / share).clamp(max=n_all)
     missed = torch.log1p(-share.clamp(max=1 - 1e-9))

@@ -199,7 +199,7 @@ def faint_world():
     return tokens, SparseCodes.from_counts(counts, flat, values.float(), 21)
 
 
-def test_faint_latents_are_not_tested_unless_it_is_asked_for(tmp_path):
+def test_rank_features_tests_faint_latents_only_with_judge_faint(tmp_path):
     tokens, codes = faint_world()
     features = FeatureStore.from_codes(tokens, codes, tmp_path / "features")
     table = rank_features(features).set_index("latent").sort_index()

@@ -30,7 +30,7 @@ TRAIN = ("train-sae", STORE, "--hook", MLP, "--d-sae", "16", "--k", "2", "--max-
 SCAN = ("scan", "{run}/sae", STORE, "--hook", RESID, "--out", "{here}/out")
 HARVEST = ("harvest", "{run}/model", "{run}/corpus/val", "--hook", RESID, "--max-tokens", "640", "--out", "{here}/out")
 EXPORT = ("export", "{run}/sae", "--out", "{here}/out")
-RANK = ("rank", "{run}/features", "--nulls", "1", "--out", "{here}/ranking.csv")
+RANK = ("rank", "{run}/features", "--shifts", "1", "--out", "{here}/ranking.csv")
 READ_BY = {
     "activations/store/manifest.json": TRAIN,
     "activations/store/tokens.safetensors": SCAN,
@@ -87,12 +87,12 @@ def flipped(whole: bytes, at: int, bit: int) -> bytes:
     return whole[:at] + bytes([whole[at] ^ 1 << bit]) + whole[at + 1 :]
 
 
-def tried(words, run, here, capsys) -> tuple[int, str]:
+def tried(arguments, run, here, capsys) -> tuple[int, str]:
     """Return the exit code, and the one line on stderr where it is 2."""
     capsys.readouterr()
-    code = main([word.replace("{run}", str(run)).replace("{here}", str(here)) for word in words])
+    code = main([word.replace("{run}", str(run)).replace("{here}", str(here)) for word in arguments])
     lines = [line for line in capsys.readouterr().err.splitlines() if re.match(r"interp: |Traceback", line)]
-    assert code in (0, 2) and len(lines) == (code == 2) and "Traceback" not in lines, (words, code, lines)
+    assert code in (0, 2) and len(lines) == (code == 2) and "Traceback" not in lines, (arguments, code, lines)
     return code, lines[0] if lines else ""
 
 
@@ -104,14 +104,14 @@ def copied(tiny_run, tmp_path):
 
 def test_a_damaged_file_is_refused_by_name_with_its_remedy(copied, tmp_path, capsys):
     rng = Random(0)
-    for name, words in READ_BY.items():
+    for name, arguments in READ_BY.items():
         file, whole = copied / name, (copied / name).read_bytes()
         at = rng.randrange(min(len(whole), 2000))
         for content in (flipped(whole, at, rng.randrange(8)), whole[:at], b"", whole + b"\0", b"[1, 2]", None):
             file.unlink(missing_ok=True)
             if content is not None:
                 file.write_bytes(content)
-            code, said = tried(words, copied, tmp_path, capsys)
+            code, said = tried(arguments, copied, tmp_path, capsys)
             assert code == 2 and re.search("again|anew|makes|delete|name a folder", said), (name, content, said)
             assert file.name in said or name.partition("/")[0] in said, (name, said)
         file.write_bytes(whole)
@@ -148,16 +148,16 @@ def test_values_that_are_none_are_refused_in_what_a_run_left(copied, tmp_path, c
         file.write_text(whole)
 
 
-@pytest.mark.parametrize("words", [HARVEST, TRAIN, SCAN, RANK], ids=lambda words: words[0])
-def test_a_wrong_option_does_not_pass_as_if_it_were_left_out(words, tiny_run, tmp_path, capsys):
+@pytest.mark.parametrize("arguments", [HARVEST, TRAIN, SCAN, RANK], ids=lambda arguments: arguments[0])
+def test_a_wrong_option_does_not_pass_as_if_it_were_left_out(arguments, tiny_run, tmp_path, capsys):
     wrong = {
         "harvest": [("max-tokens", "0"), ("max-tokens", "-5"), ("hook", ""), ("batch-size", "0"), ("max-norm", "nan")],
         "train-sae": [("hook", ""), ("max-tokens", "0"), ("lr", "nan"), ("target", ""), ("d-sae", "9" * 40)],
         "scan": [("hook", ""), ("hook", "none")],
-        "rank": [("nulls", "0"), ("seed", "-1")],
-    }[words[0]]
+        "rank": [("shifts", "0"), ("seed", "-1")],
+    }[arguments[0]]
     for option, value in wrong:
-        code, said = tried((*words, f"--{option}={value}"), tiny_run.path, tmp_path, capsys)
+        code, said = tried((*arguments, f"--{option}={value}"), tiny_run.path, tmp_path, capsys)
         assert code == 2 and (option in said or option.replace("-", "_") in said or value[:20] in said), said
 
 
@@ -168,8 +168,8 @@ def test_text_that_is_none_is_read_or_refused_by_name(what, tmp_path, capsys):
         sections = {name: fields for name, fields in SECTIONS.items() if name in ("tokenizer", "model")}
         sections["corpus"] = {"source": source, "paths": [str(tmp_path / "text")], "val_fraction": 0.2}
         (tmp_path / "c.toml").write_text(tomli_w.dumps(sections))
-        words = ("run", "{here}/c.toml", "--out", f"{{here}}/{source}", "--until", "corpus")
-        code, said = tried(words, "", tmp_path, capsys)
+        arguments = ("run", "{here}/c.toml", "--out", f"{{here}}/{source}", "--until", "corpus")
+        code, said = tried(arguments, "", tmp_path, capsys)
         assert code == 0 or any(name in said for name in ("text", "characters", "n_ctx")), said
 
 
@@ -218,9 +218,11 @@ def test_sigterm_ends_in_one_line_and_leaves_nothing_half_written(tiny_run, tmp_
     steps = {"harvest": (3, "tokens", HARVEST), "train": (3, "loss", TRAIN), "tables": (1, "counting firings", SCAN)}
     steps |= {"scan": (2, "encoding", SCAN), "report": (2, "", ("report", "{run}/features", "--out", "page"))}
     commands = []
-    for name, (calls, step, words) in steps.items():
-        at = words.index("--max-tokens") if "--max-tokens" in words else len(words)  # all tokens: more calls
-        places = (word.replace("{run}", str(tiny_run.path)) for word in (*words[:at], *words[at + 2 :]))
+    for name, (calls, step, arguments) in steps.items():
+        at = (
+            arguments.index("--max-tokens") if "--max-tokens" in arguments else len(arguments)
+        )  # all tokens: more calls
+        places = (word.replace("{run}", str(tiny_run.path)) for word in (*arguments[:at], *arguments[at + 2 :]))
         commands.append((calls, step, [word.replace("{here}/out", name) for word in places]))
     environment = {**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", DRIVER, json.dumps(commands)]

@@ -118,7 +118,7 @@ def test_no_two_rooms_share_a_file_name():
     assert not shared, shared
 
 
-def test_models_stand_on_the_ground_floor_alone():
+def test_models_import_only_storage_and_runtime():
     """`models` uses the library's files and progress, and knows nothing of what is done with a model."""
     ground = ("interp.storage.", "interp.runtime.")
     for file in (ROOT / "models").rglob("*.py"):

@@ -95,8 +95,8 @@ def files(tmp_path_factory, tiny_run) -> Files:
     text = ["to be or not to be that is the question whether tis nobler " * 40]
     Tokenizer.train_bpe(text, 512).save(folder / "tokenizer")
     Tokenizer.train_characters(["".join(map(chr, range(0x4E00, 0x4E00 + 600)))]).save(folder / "wide")
-    ranking = rank_features(features, nulls=1)
-    for name, table in (("ranking", ranking), ("theirs", rank_features(other, nulls=1))):
+    ranking = rank_features(features, n_shifts=1)
+    for name, table in (("ranking", ranking), ("theirs", rank_features(other, n_shifts=1))):
         table.to_parquet(folder / f"{name}.parquet")
         table.drop(columns=["senses", "evidence"]).to_csv(folder / f"{name}.csv", index=False)
     return Files(folder, features, other, ranking, tiny_run.path)
@@ -331,7 +331,7 @@ def test_a_command_ends_with_one_line_and_exit_code_2(files, tmp_path, capsys, p
     assert not (tmp_path / "out/meta.json").exists()
 
 
-def test_what_belongs_together_is_taken(files, tmp_path, capsys, caplog):
+def test_functions_accept_inputs_of_one_run(files, tmp_path, capsys, caplog):
     """The first part of the tokens, the SAE's own hook unasked, a renamed hook, a ranking's rows from any file."""
     words = [
         str(word) for word in (files.folder / "sae", files.folder / "store", "--tokens", files.run / "corpus/train")

@@ -80,7 +80,7 @@ def rows_of(store: ActivationStore, hook: str) -> torch.Tensor:
     return rows
 
 
-def test_a_harvest_of_images_holds_what_each_layer_puts_out(digits, network, tmp_path):
+def test_harvest_of_images_stores_each_layers_output(digits, network, tmp_path):
     images, _ = digits
     network.train()
     pooled = harvest(network, images, ["4", "4.input"], tmp_path / "pooled", dtype="float32", batch_size=32)

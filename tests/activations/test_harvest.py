@@ -450,7 +450,7 @@ def test_work_interrupted_in_two_processes_finishes_in_one_or_two_to_the_same_by
     assert 0 < len(told) < 12 and contents(tmp_path / "cut") == contents(tmp_path / "one")
 
 
-def test_weights_are_read_only_where_a_store_says_whose_rows_it_holds(tmp_path, tokens, monkeypatch):
+def test_check_harvested_hashes_the_model_only_for_a_harvested_store(tmp_path, tokens, monkeypatch):
     model, rows = Toy(), torch.randn(32, 8)
     harvested = harvest(model, tokens, ["first"], tmp_path / "harvested", **CONFIG)
     made = ActivationStore.from_batches(rows, tmp_path / "made", hook_name="first")

@@ -74,7 +74,7 @@ def test_long_prompts_are_cut_and_files_come_in_the_order_named(written, prompts
     assert [cut[i].tolist() for i in sorted(cut)] == [uncut[i].tolist() for i in sorted(uncut)]
 
 
-def test_an_import_that_was_cut_off_goes_on_to_the_same_bytes(written, tmp_path):
+def test_from_hidden_states_resumes_to_the_same_bytes(written, tmp_path):
     whole = ActivationStore.from_hidden_states(written, LAYERS, tmp_path / "whole")
 
     def stop(done, total, note):

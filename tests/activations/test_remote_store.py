@@ -131,7 +131,7 @@ def test_a_broken_note_of_an_unfinished_store_is_named_and_can_be_replaced(memor
 
 
 @pytest.mark.parametrize("n_parts", [0, 1, 4])
-def test_a_harvest_that_lost_its_machine_goes_on(memory, folder, monkeypatch, n_parts):
+def test_harvest_to_an_address_resumes_on_another_machine(memory, folder, monkeypatch, n_parts):
     write, parts = remote_store.write_object, []
 
     def lost(address, data):
@@ -301,7 +301,7 @@ def test_a_folder_is_written_at_an_address_with_its_manifest_last(memory, scanne
         sae.save("memory://bucket/sae", format="saelens")
 
 
-def test_a_scan_that_is_killed_as_it_is_put_in_its_place_goes_on(memory, folder, scanned, cache, monkeypatch):
+def test_scan_to_an_address_resumes_when_killed_at_its_last_step(memory, folder, scanned, cache, monkeypatch):
     sae, local = scanned
     write, written = remote_folders.write_file, []
 
@@ -460,7 +460,7 @@ def door(server, monkeypatch):
     door.listening.close()
 
 
-def test_dropped_and_throttled_requests_are_asked_for_again(door, folder):
+def test_remote_reads_repeat_dropped_and_throttled_requests(door, folder):
     address = "s3://bucket/faults"
     door.faults += ["", "slow down", "", "drop", "", "", "drop", "slow down", "slow down"] + 3 * ["", "drop"]
     remote = harvest(model(), TOKENS, HOOKS, address, **OPTIONS)
@@ -498,9 +498,9 @@ def test_all_commands_work_at_addresses_through_faults(door, folder, scanned, ca
     sae, local = scanned
     harvest(model(), TOKENS, HOOKS, "s3://bucket/all/store", **OPTIONS)
 
-    def run(*words: str) -> str:
+    def run(*arguments: str) -> str:
         door.faults += ["", "drop", "", "slow down", "", "drop"]
-        assert main([*words]) == 0, capsys.readouterr().err
+        assert main([*arguments]) == 0, capsys.readouterr().err
         assert not door.faults
         return capsys.readouterr().out
 
@@ -527,35 +527,35 @@ def test_all_commands_work_at_addresses_through_faults(door, folder, scanned, ca
 
 
 @pytest.mark.parametrize("out", ["s3://no-such-bucket/out", "s3://no-such-bucket/out.parquet"])
-def test_a_bucket_that_is_not_there_is_told_before_the_work(door, scanned, folder, cache, capsys, out):
+def test_commands_name_a_missing_bucket_before_the_work(door, scanned, folder, cache, capsys, out):
     sae, local = scanned
     if out.endswith(".parquet"):
-        words = ["rank", str(local.path), "--out", out]
+        arguments = ["rank", str(local.path), "--out", out]
     else:
-        words = ["scan", str(local.path.parent / "sae"), str(folder.path), "--out", out]
-    assert main(words) == 2
+        arguments = ["scan", str(local.path.parent / "sae"), str(folder.path), "--out", out]
+    assert main(arguments) == 2
     line = capsys.readouterr().err
     assert "s3://no-such-bucket/out" in line and "or its bucket does not" in line and line.count("\n") == 1
     assert not cache.exists() or not list(cache.iterdir())
 
 
 def test_what_stays_away_is_one_line(door, capsys, tmp_path, monkeypatch):
-    words = ["train-sae", "s3://bucket/none", "--d-sae", "8", "--k", "2", "--out", str(tmp_path / "sae")]
+    arguments = ["train-sae", "s3://bucket/none", "--d-sae", "8", "--k", "2", "--out", str(tmp_path / "sae")]
 
     def refused() -> str:
-        assert main(words) == 2
+        assert main(arguments) == 2
         error = capsys.readouterr().err
         assert error.count("\n") == 1, error
         return error
 
     assert "s3://bucket/none holds no activation store" in refused()
-    words[1] = "s3://no-such-bucket/none"
+    arguments[1] = "s3://no-such-bucket/none"
     assert "s3://no-such-bucket/none" in refused()
-    words[1] = "s3://bucket/none"
+    arguments[1] = "s3://bucket/none"
     door.faults += 100 * ["slow down"]
     assert "cannot be reached" in refused() and len(door.faults) < 100
     door.faults.clear()
-    words[1] = "nothing://bucket/none"
+    arguments[1] = "nothing://bucket/none"
     assert "nothing://bucket/none/manifest.json cannot be reached: Protocol not known" in refused()
     assert not list(tmp_path.iterdir())
 
@@ -591,7 +591,7 @@ harvest(model(), TOKENS, HOOKS, "s3://bucket/killed", **OPTIONS)
 """
 
 
-def test_a_process_that_was_killed_leaves_what_another_goes_on_with(door, folder):
+def test_harvest_to_an_address_resumes_after_a_killed_process(door, folder):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     run = subprocess.run([sys.executable, "-c", KILLED], env=environment, capture_output=True, text=True)
     assert run.returncode == 9, run.stderr

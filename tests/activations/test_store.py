@@ -98,7 +98,7 @@ def test_batches_run_on_over_the_end_of_an_epoch(tmp_path):
 
 
 @pytest.mark.parametrize("taken", [0, 1, 5, 13])
-def test_an_iterator_goes_on_where_its_state_says(tmp_path, taken):
+def test_batches_resume_from_their_state(tmp_path, taken):
     store = store_of(numbered(150), tmp_path)
     one = store.batches("activations", 20, seed=1, epochs=3)
     for _ in range(taken):
@@ -152,7 +152,7 @@ def test_the_slices_of_all_parts_are_the_batch(tmp_path, count, options):
         store.batches("activations", 20, part=(2, 2))
 
 
-def test_a_run_goes_on_with_another_number_of_parts(tmp_path):
+def test_harvest_resumes_with_another_number_of_parts(tmp_path):
     store = store_of(numbered(173), tmp_path)
     two = [store.batches("activations", 20, epochs=2, part=(rank, 2)) for rank in range(2)]
     taken = [torch.cat([next(part) for part in two]) for _ in range(5)]
@@ -303,7 +303,7 @@ def test_one_or_two_shards_are_read_once(tmp_path, monkeypatch):
         assert len(list(store.batches("activations", 30, epochs=9))) == 30 and len(calls) == n_shards
 
 
-def test_damage_is_told_when_its_rows_are_due_and_again(tmp_path):
+def test_batches_name_a_damaged_shard_each_time_it_is_read(tmp_path):
     store = store_of(numbered(200), tmp_path)
     whole = torch.cat(list(store.batches("activations", 10, shuffle=False)))
     flip(tmp_path / "shard-00002.safetensors", -1)
@@ -493,7 +493,7 @@ def test_shards_may_stay_empty(tmp_path):
     assert tuple(len(load_file(file)["row_ids"]) for file in files) == store.shard_rows
 
 
-def test_a_store_replaces_another_only_if_told_to_and_once_it_is_complete(tmp_path):
+def test_store_replaces_another_only_with_overwrite_and_when_complete(tmp_path):
     folder = tmp_path / "store"
     before = store_of(numbered(200), folder).fingerprint
     with pytest.raises(ValueError, match="store holds other work.*overwrite=True"):

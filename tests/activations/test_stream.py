@@ -154,7 +154,7 @@ def test_each_epoch_has_each_row_once_and_no_more_than_a_buffer_is_held(model, t
 
 
 @pytest.mark.parametrize("options", [OPTIONS, SMALL], ids=["all fit", "chunks"])
-def test_a_training_that_was_cut_off_goes_on_to_the_same_weights(model, tokens, tmp_path, options):
+def test_training_on_a_stream_resumes_to_the_same_weights(model, tokens, tmp_path, options):
     configs = [CONFIG, BatchTopKConfig(d_sae=24, k=3, tokens=1500, batch_size=64, seed=3, device="cpu")]
     whole = train_sweep(model, HOOK, configs, tokens=tokens, harvesting=options)
 

@@ -48,7 +48,7 @@ def test_scripts_start_by_module_and_by_path_from_any_folder(tmp_path):
     installed = subprocess.run([sys.executable, "-c", where], **at)
     if installed.stdout.strip() != str(ANALYSES):
         pytest.skip("this checkout is not the one that is installed: pip install -e .")
-    for words in (
+    for arguments in (
         ["-m", "analyses.results"],
         [ANALYSES / "results.py"],
         [ANALYSES / "make_figures.py"],
@@ -56,15 +56,15 @@ def test_scripts_start_by_module_and_by_path_from_any_folder(tmp_path):
         ["-m", "analyses.scorecard"],
         [ANALYSES / "scorecard" / "__main__.py"],
     ):
-        shown = subprocess.run([sys.executable, *words, "--help"], **at)
-        assert shown.returncode == 0 and shown.stdout.startswith("usage"), (words, shown.stderr)
+        shown = subprocess.run([sys.executable, *arguments, "--help"], **at)
+        assert shown.returncode == 0 and shown.stdout.startswith("usage"), (arguments, shown.stderr)
 
 
 def test_extract_features_writes_results_figures_and_page(tmp_path):
     sizes = {"characters": 120_000, "vocab-size": 512, "context": 64, "model-tokens": 20_000, "sae-tokens": 40_000}
     sizes |= {"d-sae": 128, "k": 8}
-    words = [word for name, value in sizes.items() for word in (f"--{name}", str(value))]
-    page = extract_features.main([*words, "--out", str(tmp_path)])
+    arguments = [word for name, value in sizes.items() for word in (f"--{name}", str(value))]
+    page = extract_features.main([*arguments, "--out", str(tmp_path)])
     results = json.loads((tmp_path / "results.json").read_text())
     assert page.is_file() and sum(results["verdicts"].values()) == 128 and len(results["top"]) == 10
     assert {f"{name}.html" for name in ("density", "explanations", "concentration")} <= {
@@ -103,8 +103,8 @@ def test_sparse_start_is_where_k_latents_fire_on_the_mean():
 
 
 def test_bench_quality_compares_both_trainers_and_resumes(tmp_path, capsys):
-    words = ["--quick", "--threads", "1", "--kinds", "TopK", "L1", "--out", str(tmp_path)]
-    rows = bench_quality.main(words)
+    arguments = ["--quick", "--threads", "1", "--kinds", "TopK", "L1", "--out", str(tmp_path)]
+    rows = bench_quality.main(arguments)
     assert [(row["kind"], row["trainer"]) for row in rows] == [
         (kind, trainer) for kind in ("TopK", "L1") for trainer in ("SAELens", "interp")
     ]
@@ -114,7 +114,7 @@ def test_bench_quality_compares_both_trainers_and_resumes(tmp_path, capsys):
     dictionaries = sorted((tmp_path / "dictionaries").rglob("test.json"))
     assert len(dictionaries) == 2 * 2 * 2
     stamps = [file.stat().st_mtime_ns for file in dictionaries]
-    assert bench_quality.main(words) == rows
+    assert bench_quality.main(arguments) == rows
     assert [file.stat().st_mtime_ns for file in dictionaries] == stamps
     assert json.loads((tmp_path / "results.json").read_text())["rows"][0]["kind"] == "TopK"
 
@@ -156,10 +156,21 @@ def test_a_short_notebook_has_ten_lines_of_code(name):
 
 
 def test_bench_report_times_a_peer_or_says_why_not(tmp_path, monkeypatch):
-    words = ["--sequences", "8", "--d-sae", "48", "--features", "2", "--threads", "1", "--out", str(tmp_path / "out")]
+    arguments = [
+        "--sequences",
+        "8",
+        "--d-sae",
+        "48",
+        "--features",
+        "2",
+        "--threads",
+        "1",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     made = bench_report.shakespeare(8 * bench_report.N_CTX)
     monkeypatch.setattr(bench_report, "shakespeare", lambda n_tokens: made)
-    alone = bench_report.main(words)
+    alone = bench_report.main(arguments)
     assert alone["skipped"] == "no --peer was named" and alone["ratio"] is None and len(alone["rows"]) == 1
     assert alone["rows"][0]["features"] == 48 and alone["claims"][0]["holds"] is None
     assert "was not timed: no --peer was named" in result_tables.report(alone)
@@ -168,9 +179,9 @@ def test_bench_report_times_a_peer_or_says_why_not(tmp_path, monkeypatch):
     theirs = {"features": 2, "wall_seconds": 1e4, "cpu_seconds": 1e4, "bytes": 1000, "versions": {}}
     monkeypatch.setattr(bench_report, "peer", lambda *_: theirs | {"codes_of_8_sequences": -1.0})
     with pytest.raises(ValueError, match="SAEDashboard's to -1"):
-        bench_report.main(words)
+        bench_report.main(arguments)
     monkeypatch.setattr(bench_report, "check_same_codes", lambda *_: None)
-    both = bench_report.main(words)
+    both = bench_report.main(arguments)
     assert both["ratio"] == 50_000 and both["cpu_ratio"] == 100_000 and both["claims"][0]["holds"]
     assert both == json.loads((tmp_path / "out/results.json").read_text())
 
@@ -188,14 +199,14 @@ def test_notebooks_define_no_code_and_show_nothing_machine_specific(notebook):
     assert sum(path.stat().st_size for path in NOTEBOOKS) < 3_000_000
 
 
-def test_bench_recovery_measures_ours_and_theirs_and_goes_on(tmp_path, monkeypatch):
-    words = ["--quick", "--out", str(tmp_path)]
-    rows = bench_recovery.main(words)
+def test_bench_recovery_measures_ours_and_theirs_and_resumes(tmp_path, monkeypatch):
+    arguments = ["--quick", "--out", str(tmp_path)]
+    rows = bench_recovery.main(arguments)
     assert [row["contender"].split()[0] for row in rows] == ["interp", "interp", "SAELens"]
     assert all(0 <= row[metric][0] <= 1 for row in rows for metric in ("f1", "mcc", "unique"))
     assert not (tmp_path / "worlds").exists()
     monkeypatch.setattr(bench_recovery, "run", lambda job: pytest.fail(f"{job.file} already exists"))
-    assert bench_recovery.main(words)[0]["f1"] == rows[0]["f1"]
+    assert bench_recovery.main(arguments)[0]["f1"] == rows[0]["f1"]
     results = json.loads((tmp_path / "results.json").read_text())
     best = {row["contender"].split()[0]: row["f1"][0] for row in sorted(rows, key=lambda row: row["f1"][0])}
     recovered, gap = results["claims"]

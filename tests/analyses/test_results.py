@@ -34,7 +34,7 @@ def kept(tmp_path, monkeypatch):
     return {"bench_sae": json.loads(results.kept_file(speed).read_text())}
 
 
-def test_what_was_measured_stands_with_its_command(kept):
+def test_results_page_gives_each_measurement_with_its_command(kept):
     page = results.page(kept)
     assert "| interp TopK | 50 | 40,960 | 32 | 11 | 11 | 4 | 2 | 157 |" in page
     assert "`python -m analyses.bench.sae --out runs/bench_sae`" in page and kept["bench_sae"]["machine"] in page

@@ -45,16 +45,16 @@ def folder(tmp_path_factory, tiny_run):
     harvest = ["harvest", model, tokens, "--hook", hook, "--max-tokens", 20_000, "--out", folder / "store"]
     train = ["train-sae", folder / "store", "--d-sae", 64, "--k", 4, "--max-tokens", 20_000, "--out", folder / "sae"]
     scan = ["scan", folder / "sae", folder / "store", "--model", model, "--tokens", tokens]
-    rank = ["rank", folder / "features", "--nulls", 1, "--out", folder / "ranking.csv"]
+    rank = ["rank", folder / "features", "--shifts", 1, "--out", folder / "ranking.csv"]
     for command in (harvest, train, [*scan, "--out", folder / "features"], rank):
         assert main([str(word) for word in command]) == 0, command
     return folder
 
 
-def refused(capsys, *words: object) -> str:
+def refused(capsys, *arguments: object) -> str:
     """Return the one line with which the command ends."""
     capsys.readouterr()
-    assert main([str(word) for word in words]) == 2
+    assert main([str(word) for word in arguments]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     lines = [line for line in lines if not re.match(r"\w+: [\d,]+ of ", line)]  # progress, on a slow machine
     assert len(lines) == 1 and lines[0].startswith("interp: "), lines
@@ -102,15 +102,15 @@ def test_another_seed_is_kept_in_the_run_and_a_file_elsewhere_leaves_it_alone(wh
     before = (whole / "ranking/ranking.parquet").read_bytes()
     assert main(["rank", str(whole), "--seed", "4", "--out", str(tmp_path / "other.parquet")]) == 0
     assert (whole / "ranking/ranking.parquet").read_bytes() == before and (tmp_path / "other.parquet").is_file()
-    words = ["report", str(whole / "features"), "--ranking", str(tmp_path / "other.parquet")]
-    assert main([*words, "--out", str(tmp_path / "page")]) == 0
+    arguments = ["report", str(whole / "features"), "--ranking", str(tmp_path / "other.parquet")]
+    assert main([*arguments, "--out", str(tmp_path / "page")]) == 0
     assert '"ranked":true' in (tmp_path / "page/data/page.js").read_text()
     shutil.copytree(whole, tmp_path / "run")
     assert main(["rank", str(tmp_path / "run"), "--seed", "4"]) == 0
     assert "seed = 4" in (tmp_path / "run/run.toml").read_text().split("[ranking]")[1].split("[")[0]
 
 
-def test_explanations_name_the_runs_labels_when_asked(whole, folder, tmp_path, capsys):
+def test_rank_labels_lets_explanations_name_the_runs_labels(whole, folder, tmp_path, capsys):
     labels = json.loads((whole / "features/meta.json").read_text())["labels"]
     assert main(["rank", str(whole), "--labels", "--out", str(tmp_path / "asked.parquet")]) == 0
     plain, asked = pd.read_parquet(whole / "ranking/ranking.parquet"), pd.read_parquet(tmp_path / "asked.parquet")
@@ -182,13 +182,13 @@ def test_an_unwritable_output_is_reported_before_the_work(folder, tmp_path, caps
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "x.csv"]
 
 
-def test_a_file_that_is_there_gives_way_only_where_that_is_said(folder, tmp_path, capsys, monkeypatch):
+def test_commands_replace_an_existing_file_only_with_overwrite(folder, tmp_path, capsys, monkeypatch):
     def never(*_, **__):
         raise AssertionError("worked before it looked where to write")
 
     mine = "what somebody else keeps"
     commands = {
-        "mine.csv": ("rank", folder / "features", "--nulls", 1),
+        "mine.csv": ("rank", folder / "features", "--shifts", 1),
         "mine.parquet": ("quality", folder / "sae", "--model", folder / "run/model", "--tokens", folder / "run"),
         "mine.html": ("graph", folder / "run", "To be, or not"),
         "mine.json": ("graph", folder / "run", "To be, or not"),
@@ -196,36 +196,36 @@ def test_a_file_that_is_there_gives_way_only_where_that_is_said(folder, tmp_path
     with monkeypatch.context() as patched:
         for name in ("verdict.ranking.rank_features", "evaluation.quality.quality_table", "effects.attribution_graph"):
             patched.setattr(f"interp.{name}", never)
-        for name, words in commands.items():
+        for name, arguments in commands.items():
             (tmp_path / name).write_text(mine)
-            line = refused(capsys, *words, "--out", tmp_path / name)
+            line = refused(capsys, *arguments, "--out", tmp_path / name)
             assert f"{tmp_path / name} already exists: name another file, or replace it with" in line
             assert line.endswith("(--overwrite)") and (tmp_path / name).read_text() == mine
     (tmp_path / "link.csv").symlink_to(tmp_path / "nowhere.csv")
     assert "link.csv already exists" in refused(capsys, *commands["mine.csv"], "--out", tmp_path / "link.csv")
-    words = [*commands["mine.csv"], "--out", tmp_path / "mine.csv", "--overwrite"]
-    assert main([str(word) for word in words]) == 0
+    arguments = [*commands["mine.csv"], "--out", tmp_path / "mine.csv", "--overwrite"]
+    assert main([str(word) for word in arguments]) == 0
     assert (tmp_path / "mine.csv").read_bytes() == (folder / "ranking.csv").read_bytes()
 
 
 def test_mistakes_in_a_ranking_are_named(folder, tmp_path, capsys):
-    words = ("report", folder / "features", "--out", tmp_path / "page", "--ranking")
-    assert f"--ranking {tmp_path}/no.parquet does not exist" in refused(capsys, *words, tmp_path / "no.parquet")
-    line = refused(capsys, *words, folder / "ranking.csv")
+    arguments = ("report", folder / "features", "--out", tmp_path / "page", "--ranking")
+    assert f"--ranking {tmp_path}/no.parquet does not exist" in refused(capsys, *arguments, tmp_path / "no.parquet")
+    line = refused(capsys, *arguments, folder / "ranking.csv")
     assert "must end in .parquet: a .csv does not hold the senses" in line
     (tmp_path / "bad.parquet").write_text("x")
-    assert "bad.parquet is not a readable table" in refused(capsys, *words, tmp_path / "bad.parquet")
+    assert "bad.parquet is not a readable table" in refused(capsys, *arguments, tmp_path / "bad.parquet")
     pd.DataFrame({"verdict": ["dead"]}).to_parquet(tmp_path / "bad.parquet")
-    assert "bad.parquet has no column latent" in refused(capsys, *words, tmp_path / "bad.parquet")
+    assert "bad.parquet has no column latent" in refused(capsys, *arguments, tmp_path / "bad.parquet")
     assert not (tmp_path / "page").exists()
 
 
 @pytest.mark.parametrize(
-    ("words", "before"),
+    ("arguments", "before"),
     [(["rank", "x", "--twin", ""], "--twin"), (["harvest", ""], "harvest"), (["rank", "--twin="], "--twin")],
 )
-def test_an_empty_argument_is_named(words, before, capsys):
-    assert f"the value after {before} is empty: give one" in refused(capsys, *words)
+def test_an_empty_argument_is_named(arguments, before, capsys):
+    assert f"the value after {before} is empty: give one" in refused(capsys, *arguments)
 
 
 def test_corpus_mistakes(tmp_path, capsys):
@@ -248,42 +248,42 @@ def test_corpus_mistakes(tmp_path, capsys):
 
 
 def test_hook_that_the_model_lacks_names_the_nearest(folder, capsys):
-    words = ("harvest", folder / "run/model", folder / "run/corpus/train", "--hook", "blocks.0.mlp.hook_pots")
-    line = refused(capsys, *words, "--out", folder / "wrong")
+    arguments = ("harvest", folder / "run/model", folder / "run/corpus/train", "--hook", "blocks.0.mlp.hook_pots")
+    line = refused(capsys, *arguments, "--out", folder / "wrong")
     assert "blocks.0.mlp.hook_post" in line and not (folder / "wrong/manifest.json").exists()
 
 
 def test_dictionary_of_another_width_names_both(folder, capsys):
-    words = ("harvest", folder / "run/model", folder / "run/corpus/train", "--hook", "blocks.0.hook_resid_post")
-    assert main([str(w) for w in (*words, "--max-tokens", 4_000, "--out", folder / "narrow")]) == 0
+    arguments = ("harvest", folder / "run/model", folder / "run/corpus/train", "--hook", "blocks.0.hook_resid_post")
+    assert main([str(w) for w in (*arguments, "--max-tokens", 4_000, "--out", folder / "narrow")]) == 0
     line = refused(capsys, "scan", folder / "sae", folder / "narrow", "--out", folder / "mismatch")
     assert "64" in line and "32" in line
 
 
 def test_k_above_d_sae(folder, capsys):
-    words = ("train-sae", folder / "store", "--d-sae", 16, "--k", 32, "--max-tokens", 1000, "--out", folder / "bad")
-    assert "k=32" in refused(capsys, *words) and not (folder / "bad").exists()
+    arguments = ("train-sae", folder / "store", "--d-sae", 16, "--k", 32, "--max-tokens", 1000, "--out", folder / "bad")
+    assert "k=32" in refused(capsys, *arguments) and not (folder / "bad").exists()
 
 
 @pytest.fixture(scope="module")
 def two_hooks(folder):
     """Return a store of the MLP and of the residual stream."""
-    words = ("harvest", folder / "run/model", folder / "run/corpus/train", "--max-tokens", 4_000)
+    arguments = ("harvest", folder / "run/model", folder / "run/corpus/train", "--max-tokens", 4_000)
     hooks = ("--hook", "blocks.0.mlp.hook_post", "--hook", "blocks.0.hook_resid_post")
-    assert main([str(word) for word in (*words, *hooks, "--out", folder / "two")]) == 0
+    assert main([str(word) for word in (*arguments, *hooks, "--out", folder / "two")]) == 0
     return folder / "two"
 
 
-def trained(store, out, *words: object) -> dict:
+def trained(store, out, *arguments: object) -> dict:
     """Return the config of what `train-sae` trains."""
-    assert main([str(word) for word in ("train-sae", store, "--out", out, "--batch-size", 256, *words)]) == 0
+    assert main([str(word) for word in ("train-sae", store, "--out", out, "--batch-size", 256, *arguments)]) == 0
     return json.loads((out / "results.json").read_text())["config"]
 
 
 @pytest.mark.parametrize("architecture", LIBRARY)
 def test_train_sae_reaches_every_architecture_and_field(folder, tmp_path, architecture):
-    words = ("--architecture", architecture, "--d-sae", 48, "--tokens", "1e3", "--set", "clip=50")
-    config = trained(folder / "store", tmp_path / "sae", *words, "--set", "dead_after=none", "--lr", ".01")
+    arguments = ("--architecture", architecture, "--d-sae", 48, "--tokens", "1e3", "--set", "clip=50")
+    config = trained(folder / "store", tmp_path / "sae", *arguments, "--set", "dead_after=none", "--lr", ".01")
     assert config["architecture"] == architecture and config["tokens"] == 1000
     assert config["clip"] == 50 and config["dead_after"] is None and config["lr"] == 0.01
 
@@ -292,8 +292,8 @@ def test_an_architecture_of_ones_own_is_on_the_command_line(folder, tmp_path, ca
     from analyses.custom_architecture import GroupLassoConfig
 
     monkeypatch.setitem(ARCHITECTURES, GroupLassoConfig.architecture, GroupLassoConfig)
-    words = ("--architecture", "group_lasso", "--d-sae", 24, "--tokens", 1000, "--group", 3, "--penalty", 0.2)
-    config = trained(folder / "store", tmp_path / "sae", *words)
+    arguments = ("--architecture", "group_lasso", "--d-sae", 24, "--tokens", 1000, "--group", 3, "--penalty", 0.2)
+    config = trained(folder / "store", tmp_path / "sae", *arguments)
     assert (config["architecture"], config["group"], config["penalty"]) == ("group_lasso", 3, 0.2)
     assert main(["train-sae", "--help"]) == 0
     assert "group_lasso" in capsys.readouterr().out
@@ -308,8 +308,8 @@ def test_a_reader_that_has_seen_enough_is_no_error():
 
 
 def test_flags_of_an_architecture_and_the_whole_store_by_default(folder, tmp_path):
-    words = ("--d-sae", 24, "--architecture", "jumprelu", "--target-l0", 3, "--device", "cpu", "--seed", 2)
-    config = trained(folder / "store", tmp_path / "jumprelu", *words)
+    arguments = ("--d-sae", 24, "--architecture", "jumprelu", "--target-l0", 3, "--device", "cpu", "--seed", 2)
+    config = trained(folder / "store", tmp_path / "jumprelu", *arguments)
     rows = len(ActivationStore.open(folder / "store"))
     assert (config["target_l0"], config["seed"], config["tokens"]) == (3.0, 2, rows)
 
@@ -330,9 +330,9 @@ def test_several_hooks_make_a_crosscoder_and_a_target_a_transcoder(two_hooks, tm
 
 
 def test_a_sweep_trains_every_combination(folder, tmp_path, capsys):
-    words = ("train-sae", folder / "store", "--d-sae", 24, "--tokens", 1000, "--out", tmp_path)
+    arguments = ("train-sae", folder / "store", "--d-sae", 24, "--tokens", 1000, "--out", tmp_path)
     swept = ("--sweep", "k=2,4", "--sweep", "architecture=topk,batchtopk", "--log", "tensorboard")
-    assert main([str(word) for word in words + swept]) == 0
+    assert main([str(word) for word in arguments + swept]) == 0
     configs = [json.loads((tmp_path / str(i) / "results.json").read_text())["config"] for i in range(4)]
     pairs = [(config["k"], config["architecture"]) for config in configs]
     assert pairs == [(2, "topk"), (2, "batchtopk"), (4, "topk"), (4, "batchtopk")]
@@ -342,8 +342,8 @@ def test_a_sweep_trains_every_combination(folder, tmp_path, capsys):
 
 
 def test_mistakes_in_training_a_dictionary(folder, two_hooks, tmp_path, capsys):
-    def line(*words: object) -> str:
-        said = refused(capsys, "train-sae", folder / "store", "--out", tmp_path / "out", *words)
+    def line(*arguments: object) -> str:
+        said = refused(capsys, "train-sae", folder / "store", "--out", tmp_path / "out", *arguments)
         assert not (tmp_path / "out").exists()
         return said
 
@@ -365,11 +365,11 @@ def test_mistakes_in_training_a_dictionary(folder, two_hooks, tmp_path, capsys):
 
 
 def test_wrong_usage_is_one_line(capsys):
-    for words in (["train-sae", "store"], ["train-sae", "store", "--out", "x", "--bogus"], ["no-command"]):
-        assert "--help" in refused(capsys, *words)
+    for arguments in (["train-sae", "store"], ["train-sae", "store", "--out", "x", "--bogus"], ["no-command"]):
+        assert "--help" in refused(capsys, *arguments)
     assert "No such command 'rnk'. Did you mean 'rank'" in refused(capsys, "rnk")
-    line = refused(capsys, "rank", "x", "--nulls", "many")
-    assert "Invalid value 'many' for '--nulls': Input should be a valid integer" in line
+    line = refused(capsys, "rank", "x", "--shifts", "many")
+    assert "Invalid value 'many' for '--shifts': Input should be a valid integer" in line
     assert "for '--to': 'hubb' is not one of 'neuronpedia'" in refused(
         capsys, "publish", "x", "--to", "hubb", "--out", "y"
     )
@@ -393,12 +393,12 @@ def test_train_sae_lists_the_fields_of_an_architecture(capsys):
     assert all(name in text for name in ARCHITECTURES)
 
 
-def together(count: int, *words: object) -> list[tuple[int, str, str]]:
+def together(count: int, *arguments: object) -> list[tuple[int, str, str]]:
     """Return exit code, output and errors of each process, started as `torchrun` does."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     shared = os.environ | {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    command = [sys.executable, "-m", "interp", *map(str, words)]
+    command = [sys.executable, "-m", "interp", *map(str, arguments)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     children = [
         subprocess.Popen(command, env=shared | {"RANK": str(rank)}, cwd=ROOT, text=True, **pipes)
@@ -409,15 +409,15 @@ def together(count: int, *words: object) -> list[tuple[int, str, str]]:
 
 
 def test_of_two_processes_the_first_speaks(folder, tmp_path):
-    words = ("train-sae", folder / "store", "--d-sae", 24, "--tokens", 1000, "--out", tmp_path / "out")
-    (code, out, error), *others = together(2, *words, "--k", 4)
+    arguments = ("train-sae", folder / "store", "--d-sae", 24, "--tokens", 1000, "--out", tmp_path / "out")
+    (code, out, error), *others = together(2, *arguments, "--k", 4)
     assert code == 0 and error == "" and out.startswith("SAE in ") and others == [(0, "", "")]
 
 
 def test_what_several_processes_cannot_share_is_refused_by_all(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    for words in (("nulls", folder / "run"), ("report", folder / "run", "--out", tmp_path / "page")):
-        assert "runs in one process" in refused(capsys, *words)
+    for arguments in (("nulls", folder / "run"), ("report", folder / "run", "--out", tmp_path / "page")):
+        assert "runs in one process" in refused(capsys, *arguments)
     assert not list(tmp_path.iterdir())
 
 
@@ -430,13 +430,13 @@ def test_an_address_is_refused_as_a_folder(folder, tmp_path, capsys, monkeypatch
     assert not list(tmp_path.iterdir())
 
 
-def test_a_mistake_is_told_by_the_first_process_only(folder, tmp_path, capsys, monkeypatch):
-    words = ["train-sae", str(folder / "store"), "--d-sae", "8", "--k", "9", "--out", str(tmp_path / "out")]
+def test_only_the_first_process_prints_a_mistake(folder, tmp_path, capsys, monkeypatch):
+    arguments = ["train-sae", str(folder / "store"), "--d-sae", "8", "--k", "9", "--out", str(tmp_path / "out")]
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
     monkeypatch.setenv("RANK", "0")
-    assert "k=9" in refused(capsys, *words)
+    assert "k=9" in refused(capsys, *arguments)
     monkeypatch.setenv("RANK", "1")
-    assert main(words) == 2 and capsys.readouterr() == ("", "")
+    assert main(arguments) == 2 and capsys.readouterr() == ("", "")
     Bar("sae")(1, 2, "")
     assert main(["train-sae"]) == 2 and capsys.readouterr() == ("", "")
 
@@ -478,7 +478,7 @@ def test_a_silent_step_reports_that_it_still_runs(monkeypatch, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_progress_on_a_terminal_is_a_bar_that_goes_away(monkeypatch, capsys):
+def test_progress_bar_disappears_from_a_terminal(monkeypatch, capsys):
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     with Bar("sae") as bar:
         for step in range(1, 4):
@@ -496,7 +496,7 @@ def test_truncated_and_altered_shards_are_named(folder, tmp_path, capsys):
         data = bytearray(shard.read_bytes())
         data[-20] ^= 1
         shard.write_bytes(data[:-100] if change == "truncated" else data)
-        words = (
+        arguments = (
             "train-sae",
             store,
             "--d-sae",
@@ -508,16 +508,16 @@ def test_truncated_and_altered_shards_are_named(folder, tmp_path, capsys):
             "--out",
             tmp_path / f"{change}-sae",
         )
-        assert shard.name in refused(capsys, *words)
+        assert shard.name in refused(capsys, *arguments)
         assert not (tmp_path / f"{change}-sae/sae_weights.safetensors").exists()
 
 
-def test_full_disk_is_said_in_one_line(folder, capsys, monkeypatch, tmp_path):
+def test_a_full_disk_gives_one_line(folder, capsys, monkeypatch, tmp_path):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "ranking.csv.tmp"))
 
     monkeypatch.setattr(pd.DataFrame, "to_csv", full)
-    line = refused(capsys, "rank", folder / "features", "--nulls", 2, "--out", tmp_path / "ranking.csv")
+    line = refused(capsys, "rank", folder / "features", "--shifts", 2, "--out", tmp_path / "ranking.csv")
     assert "the disk is full" in line and not (tmp_path / "ranking.csv").exists()
 
 
@@ -529,9 +529,9 @@ def test_run_of_another_configuration_says_what_differs(folder, capsys):
 
 
 def test_an_error_of_a_library_says_where_it_is_shown(monkeypatch, capsys):
-    monkeypatch.setattr("interp.cli._run", lambda words: check_seed(-1))
+    monkeypatch.setattr("interp.cli._run", lambda arguments: check_seed(-1))
     assert "seed=-1 must be" in (line := refused(capsys)) and "--traceback" not in line
-    monkeypatch.setattr("interp.cli._run", lambda words: int("x"))
+    monkeypatch.setattr("interp.cli._run", lambda arguments: int("x"))
     assert refused(capsys).endswith("'x' (interp --traceback … shows where)")
     with pytest.raises(ValueError, match="invalid literal"):
         main(["--traceback"])
@@ -557,9 +557,9 @@ def test_other_mistakes(folder, tmp_path, capsys):
     assert "has no features yet" in refused(capsys, "rank", folder / "run")
     assert "has no features yet" in refused(capsys, "rank", folder / "run", "--out", tmp_path / "ranking.csv")
     before = (folder / "run/run.toml").read_text()
-    words = ("rank", folder / "features", "--out", tmp_path / "ranking.csv")
-    assert "seed=-1 must" in refused(capsys, *words, "--seed=-1")
-    assert "nulls=0 must be" in refused(capsys, *words, "--nulls", 0)
+    arguments = ("rank", folder / "features", "--out", tmp_path / "ranking.csv")
+    assert "seed=-1 must" in refused(capsys, *arguments, "--seed=-1")
+    assert "n_shifts=0 must be" in refused(capsys, *arguments, "--shifts", 0)
     assert refused(capsys, "rank", folder / "run", "--seed", 7)
     assert (folder / "run/run.toml").read_text() == before and not (tmp_path / "ranking.csv").exists()
     assert refused(capsys, "harvest", tmp_path, tmp_path, "--hook", "x", "--out", tmp_path / "s")
@@ -597,8 +597,12 @@ def test_help_is_quick():
 
 
 def test_the_shell_completes_commands_options_and_names():
-    def completed(*words: str) -> list[str]:
-        asked = {"_INTERP_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
+    def completed(*arguments: str) -> list[str]:
+        asked = {
+            "_INTERP_COMPLETE": "complete_bash",
+            "COMP_WORDS": " ".join(arguments),
+            "COMP_CWORD": str(len(arguments) - 1),
+        }
         command = [sys.executable, "-m", "interp"]
         done = subprocess.run(command, env=os.environ | asked, cwd=ROOT, capture_output=True, text=True)
         return done.stdout.split()

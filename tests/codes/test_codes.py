@@ -75,7 +75,7 @@ def test_a_code_store_gives_rows_in_token_order_whatever_the_order_of_its_files(
             assert torch.equal(opened.present(a, b), present[a:b])
 
 
-def test_a_code_store_goes_on_behind_the_runs_that_are_there(dense, tmp_path):
+def test_code_store_resumes_after_the_existing_files(dense, tmp_path):
     first = torch.arange(10)
     CodeStore.create(tmp_path, n_rows=ROWS, d_sae=WIDTH).write_file("a", first, SparseCodes.from_dense(dense[:10]))
     store = CodeStore.create(tmp_path, n_rows=ROWS, d_sae=WIDTH)
@@ -157,7 +157,7 @@ def test_a_finished_store_is_read_with_all_of_its_files(finished, dense):
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"n_rows": 23}', '{"n_rows": -1, "d_sae": 11}'])
-def test_a_store_says_that_what_it_holds_is_no_description_of_codes(finished, text):
+def test_code_store_refuses_a_damaged_description(finished, text):
     (finished.path / "codes.json").write_text(text)
     with pytest.raises(ValueError, match="codes.json is damaged"):
         CodeStore(finished.path)

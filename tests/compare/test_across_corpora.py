@@ -118,7 +118,7 @@ def test_blocks_of_latents_and_two_scans_say_the_same_as_one(tmp_path, monkeypat
     pd.testing.assert_frame_equal(corpora(*sides).table, whole.table)
 
 
-def test_what_differs_is_told_by_rule_and_by_text_of_either_side(tiny_run, tmp_path, caplog):
+def test_corpora_describes_differences_by_rules_and_snippets(tiny_run, tmp_path, caplog):
     features, harvested = tiny_run.features, tiny_run.harvested
     label = max(harvested.labels, key=lambda name: -abs(float(harvested.labels[name].float().mean()) - 0.4))
     in_a, ids = harvested.labels[label], harvested.document_ids

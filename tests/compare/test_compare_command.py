@@ -42,7 +42,7 @@ def test_a_run_beside_a_wider_dictionary_its_neurons_and_its_sae(tiny_run, wider
     assert "PW-MCC 1.000 (1.000 to 1.000)" in capsys.readouterr().out
 
 
-def test_two_seeds_are_told_by_their_decoders(tmp_path, capsys):
+def test_compare_recognizes_two_seeds_by_their_decoders(tmp_path, capsys):
     a, b = fake(tmp_path / "a", "hook"), fake(tmp_path / "b", "hook", seed=1)
     assert main(["compare", a, b, "--out", str(tmp_path / "out")]) == 0
     said = capsys.readouterr().out
@@ -50,7 +50,7 @@ def test_two_seeds_are_told_by_their_decoders(tmp_path, capsys):
     assert {file.name for file in (tmp_path / "out").iterdir()} >= {"stability.parquet", "universality.parquet"}
 
 
-def test_another_comparison_gives_way_only_when_asked_and_a_users_files_never(tmp_path, capsys):
+def test_compare_replaces_a_comparison_only_with_overwrite_and_never_user_files(tmp_path, capsys):
     a, b = fake(tmp_path / "a", "hook"), fake(tmp_path / "b", "hook", seed=1)
     out = tmp_path / "out"
     assert main(["compare", a, b, "--out", str(out)]) == 0

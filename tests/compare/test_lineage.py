@@ -44,7 +44,7 @@ def test_a_planted_split_is_found_and_edges_are_numpys(planted, buffer_mb, monke
     assert strict.share_with_parent == pytest.approx(4 / WIDE) and strict.null == 0
 
 
-def test_a_wide_latent_belongs_to_its_best_narrow_one(planted):
+def test_splitting_assigns_a_wide_latent_to_its_best_narrow_one(planted):
     narrow, wide = planted
     narrow[:, 2] = (narrow[:, 0] > 0) * (1 + np.random.default_rng(1).random(ROWS))  # on the same rows, less alike
     found = splitting(codes(narrow), codes(wide)).edges

@@ -6,7 +6,7 @@ from scipy.stats import binomtest
 
 from interp.compare.null_dictionaries import NullsConfig, shares_of_verdicts
 from interp.display.verdict_looks import VERDICT_LOOKS
-from interp.display.verdict_names import ONE_MEANING, UNTESTED, VERDICTS, WITHOUT_SCORES
+from interp.display.verdict_names import ONE_MEANING_ROW, UNTESTED, VERDICTS, WITHOUT_SCORES
 from interp.pipeline.stages.findings import by_dictionary, nulls_summary, verdicts_summary
 from interp.statistics.estimates import wilson
 from interp.verdict.verdict_shares import verdict_counts, verdict_shares
@@ -34,10 +34,10 @@ def test_every_verdict_has_a_look_and_what_was_not_ranked_too():
 
 def test_shares_tell_the_sure_from_the_unsure_of_all_that_are_not_idle():
     table = verdict_shares(ranking()).set_index("verdict")
-    both = table.loc[ONE_MEANING]
+    both = table.loc[ONE_MEANING_ROW]
     assert both["n"] == 5 and (both["share"], both["sure_share"]) == (0.5, 0.4)
     assert (both["ci_low"], both["ci_high"]) == wilson(5, 10)
-    table = table.drop(ONE_MEANING)
+    table = table.drop(ONE_MEANING_ROW)
     assert tuple(table.index) == VERDICTS and table.n.sum() == len(ROWS)
     one, several = table.loc["monosemantic"], table.loc["polysemantic"]
     assert [one["share"], one["sure_share"], one["unsure_share"]] == [0.4, 0.3, 0.3]

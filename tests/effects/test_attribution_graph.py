@@ -381,7 +381,7 @@ def test_an_effect_is_the_slope_of_what_the_model_itself_says(model: Transformer
     assert agreement(graph, measured_effects(graph, model, dictionaries)).effects > 0.9
 
 
-def test_what_is_said_without_a_latent_is_what_intervening_gives(model: Transformer, graph: AttributionGraph) -> None:
+def test_measured_effects_equal_those_of_intervene(model: Transformer, graph: AttributionGraph) -> None:
     given = transcoders()
     with torch.no_grad():
         clean = model(IDS[None])[0, -1].softmax(0).float()
@@ -445,7 +445,7 @@ def test_a_saved_graph_comes_back(graph: AttributionGraph, tmp_path) -> None:
     )
 
 
-def test_nulls_stand_beside_a_graph(model: Transformer, graph: AttributionGraph) -> None:
+def test_beside_nulls_scores_a_graph_and_its_null_graphs(model: Transformer, graph: AttributionGraph) -> None:
     given = transcoders()
     table = beside_nulls(graph, measured_effects(graph, model, given, n_latents=20), model, given)
     assert list(table["graph"])[0] == "this prompt" and len(table) == 4

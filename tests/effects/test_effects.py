@@ -12,9 +12,9 @@ from interp.codes.dictionary_hooks import dictionary_hooks
 from interp.effects import (
     ABLATE,
     ablation_batch,
+    ablation_plan,
     add,
     dose_response,
-    effort,
     feature_effects,
     intervene,
     latent_ablation,
@@ -497,7 +497,7 @@ def test_effects_are_the_same_in_parts_and_by_more_sequences_than_there_are(toke
     whole = feature_effects(model, POST, dictionary, features, sequences=len(tokens))
     endless = feature_effects(model, POST, dictionary, features, sequences=10**9)  # would not fit in memory
     assert endless.equals(whole) and endless.attrs["sequences"] <= len(tokens)
-    for module in (ablation_batch, effort, latent_ablation):
+    for module in (ablation_batch, ablation_plan, latent_ablation):
         monkeypatch.setattr(module, "NUMBERS_AT_ONCE", 8 * 7 * 3)  # sums of three latents at a time
     parted = feature_effects(model, POST, dictionary, features, sequences=len(tokens))
     for name in ("loss_change", "loss_change_low", "later_loss_change", "kl", "null_kl", "gradient_effect"):
@@ -522,28 +522,28 @@ def test_too_long_ablations_take_fewer_sequences_and_then_fewer_latents_drawn_by
     whole = effects(None)
     assert len(whole) == 20 and whole.attrs["firing"] == len(firing) and whole.n_sequences.sum() == pairs(32)
     fewer = effects(whole.attrs["minutes"] * 0.8)
-    assert len(fewer) == 20 and effort.FEWEST < fewer.attrs["sequences"] < 32
+    assert len(fewer) == 20 and ablation_plan.FEWEST < fewer.attrs["sequences"] < 32
     assert fewer.n_sequences.sum() == pairs(fewer.attrs["sequences"])
     least = effects(whole.attrs["minutes"] * 0.8, sequences=16).attrs["minutes"]
     drawn = [effects(least / 3, seed) for seed in (0, 0, 1)]
     assert drawn[0].equals(drawn[1]) and set(drawn[0].latent) != set(drawn[2].latent)
     for table in drawn:
         assert 2 <= len(table) < len(firing) and table.latent.isin(firing.latent).all()
-        assert table.attrs["sequences"] == effort.FEWEST and table.attrs["firing"] == len(firing)
+        assert table.attrs["sequences"] == ablation_plan.FEWEST and table.attrs["firing"] == len(firing)
         assert table.attrs["minutes"] <= least / 3
     assert len(effects(1e-12)) == 1, "one at least"
     counts = np.zeros(20)
     for seed in range(200):
-        counts[effort.drawn_latents(features, 5, seed)] += 1
+        counts[ablation_plan.drawn_latents(features, 5, seed)] += 1
     assert (counts[:3] == 0).all() and spearmanr(counts[firing.latent], firing.n_active).pvalue > 0.01
 
 
-def test_the_sequences_that_are_read_are_told_before(tmp_path):
+def test_distinct_estimates_the_sequences_that_are_read(tmp_path):
     fires = torch.rand(300, 12, generator=seeded(1)) < torch.linspace(0.01, 0.6, 12)
     order = torch.randperm(300, generator=seeded(2))
     for n in (4, 16, 300):
         taken = {int(seq) for latent in range(12) for seq in order[fires[order, latent]][:n]}
-        told = effort._distinct(fires.sum(0).double(), n, 300)
+        told = ablation_plan._distinct(fires.sum(0).double(), n, 300)
         assert told == pytest.approx(len(taken), rel=0.15)
 
 
@@ -644,7 +644,7 @@ def test_arguments_in_the_wrong_order_are_reported(tokens, tmp_path):
                 call(*swapped)
 
 
-def test_what_does_not_belong_together_is_refused(tokens, tmp_path):
+def test_feature_effects_refuse_the_scan_of_another_dictionary(tokens, tmp_path):
     model, dictionary = ours(), sae().double()
     features = scanned(model, POST, dictionary, tokens, tmp_path)
     with (

@@ -76,7 +76,7 @@ def test_delphi_reads_every_firing_of_every_latent(run, tmp_path, monkeypatch):
     np.testing.assert_array_equal(found, np.where(codes > 1e-5, codes, 0).astype(np.float16))
 
 
-def test_a_folder_for_the_hub_holds_the_dictionary_and_a_card_of_the_runs_numbers(run, tmp_path, monkeypatch):
+def test_write_hub_folder_writes_the_dictionary_and_its_card(run, tmp_path, monkeypatch):
     folder = exchange.write_hub_folder(run, tmp_path / "folder", license="mit")
     assert torch.equal(load_sae(folder).W_dec, run.sae.W_dec)
     assert len(pd.read_parquet(folder / "ranking.parquet")) == len(run.ranking)
@@ -112,7 +112,7 @@ def test_the_command_writes_each_and_refuses_in_a_line(run, tmp_path, capsys):
     assert main(["publish", folder, "--to", "neuronpedia", "--out", str(tmp_path / "np"), *names]) == 0
     assert (tmp_path / "hub/README.md").is_file() and (tmp_path / "np/batch-0.json").is_file()
     capsys.readouterr()
-    for words, said in ((["neuronpedia"], "--model-id"), (["neuronpedia", "--repo", "me/x"], "--to hub")):
-        assert main(["publish", folder, "--out", str(tmp_path / "no"), "--to", *words]) == 2
+    for arguments, said in ((["neuronpedia"], "--model-id"), (["neuronpedia", "--repo", "me/x"], "--to hub")):
+        assert main(["publish", folder, "--out", str(tmp_path / "no"), "--to", *arguments]) == 2
         error = capsys.readouterr().err
         assert said in error and error.count("\n") == 1

@@ -46,7 +46,7 @@ def test_codes_are_sparse_reconstruct_the_rows_and_are_the_dictionarys(rows):
     assert np.allclose(transformer.inverse_transform(sparse), transformer.inverse_transform(codes))
 
 
-def test_it_stands_in_a_pipeline_and_its_parameters_are_searched(rows):
+def test_transformer_works_in_a_pipeline_and_a_grid_search(rows):
     search = GridSearchCV(SAETransformer(16, epochs=5, random_state=0), {"k": [1, 4]}, cv=2)
     search.fit(rows)
     assert search.best_params_ == {"k": 4}

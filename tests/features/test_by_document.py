@@ -60,7 +60,7 @@ def test_the_row_of_a_maximum_is_the_first_of_its_document(tiny_run, documents, 
     z, _ = dense(features)
     entries = matrix.tocoo()
     for document, latent, value, row in list(zip(entries.row, entries.col, entries.data, rows, strict=True))[::7]:
-        inside = np.flatnonzero(of.of_row == document)
+        inside = np.flatnonzero(of.document_of_row == document)
         assert row == inside[z[inside, 5 + latent].argmax()] and value == z[row, 5 + latent]
     assert (
         matrix.shape == (len(of.ids), 15) and (matrix != features.matrix(documents=documents).latents[:, 5:20]).nnz == 0
@@ -82,10 +82,13 @@ def test_beginnings_are_the_first_rows_of_long_documents(tiny_run, documents):
     long = [place for place in range(len(of.ids)) if of.lengths[place] >= n]
     assert cut.ids.tolist() == of.ids[long].tolist() and (cut.lengths == n).all()
     for number, place in enumerate(long):
-        assert np.flatnonzero(cut.of_row == number).tolist() == np.flatnonzero(of.of_row == place)[:n].tolist()
+        assert (
+            np.flatnonzero(cut.document_of_row == number).tolist()
+            == np.flatnonzero(of.document_of_row == place)[:n].tolist()
+        )
     whole = of.beginnings(None)
     assert (whole.lengths == of.lengths[of.lengths > 0]).all() and (
-        np.bincount(whole.of_row + 1)[1:] == whole.lengths
+        np.bincount(whole.document_of_row + 1)[1:] == whole.lengths
     ).all()
 
 

@@ -526,7 +526,7 @@ def test_the_rise_of_fvu_is_that_of_the_dictionary_without_the_latent(features, 
     assert not (features.path / "contributions").exists()
 
 
-def test_a_scan_that_was_killed_goes_on_to_the_same_bytes(sae, store, tmp_path):
+def test_scan_features_resumes_to_the_same_bytes(sae, store, tmp_path):
     whole = scan_features(sae, store, HOOK, tmp_path / "whole")
     command = [sys.executable, "-c", textwrap.dedent(KILLED), str(store.path), str(tmp_path)]
     subprocess.run(command, check=True, cwd=Path(__file__).parents[2], env={**os.environ, "PYTHONPATH": "."})
@@ -639,7 +639,7 @@ def test_a_store_knows_whether_it_was_given_a_vocabulary(tokens, tmp_path):
         FeatureStore.from_codes(tokens, codes, tmp_path / "without", vocab=without.vocab)
 
 
-def test_each_fact_of_a_scan_is_asked_for_when_it_is_opened(tokens, z, tmp_path):
+def test_feature_store_requires_each_fact_of_a_scan(tokens, z, tmp_path):
     path = FeatureStore.from_codes(tokens, z, tmp_path).path
     meta = json.loads((path / "meta.json").read_text())
     (path / "manifest.json").unlink()

@@ -28,7 +28,7 @@ def sae(model, tmp_path_factory):
 def test_the_codes_are_the_dictionarys_on_the_models_activations(model, sae):
     read = features_of(model, "model.layers.1", sae, TEXT)
     ids = [model.tokenizer.bos_id, *model.tokenizer.encode(TEXT, add_special_tokens=False)]
-    assert read.tokens.tolist() == ids and "".join(read.words[1:]).strip() == TEXT
+    assert read.tokens.tolist() == ids and "".join(read.token_strings[1:]).strip() == TEXT
     with torch.no_grad():
         acts = capture(model, torch.tensor([ids]), resolve_hooks(model, [HOOK]))[HOOK][0]
         z = sae.encode(acts)
@@ -37,7 +37,7 @@ def test_the_codes_are_the_dictionarys_on_the_models_activations(model, sae):
     firings = read.firings()
     assert len(firings) == int((z > 0).sum()) and firings.activation.is_monotonic_decreasing
     first = firings.iloc[0]
-    assert z[first.position, first.latent] == z.max() and first.token == read.words[first.position]
+    assert z[first.position, first.latent] == z.max() and first.token == read.token_strings[first.position]
     latents = read.latents()
     assert set(latents.latent) == set((z > 0).any(0).nonzero().flatten().tolist())
     by_hand = [(float(z[:, j].max()), int((z[:, j] > 0).sum())) for j in latents.latent]
@@ -57,12 +57,12 @@ def test_the_codes_are_the_dictionarys_on_the_models_activations(model, sae):
         (lambda model, sae: features_of(model.inner, "model.layers.1", sae, TEXT), "the model has no tokenizer"),
     ],
 )
-def test_what_cannot_be_read_is_said(model, sae, call, said):
+def test_features_of_refuses_what_it_cannot_read(model, sae, call, said):
     with pytest.raises(ValueError, match=said):
         call(model, sae)
 
 
 def test_a_run_reads_a_text(tiny_run):
     read = tiny_run.activations("Good morrow, my lord")
-    assert len(read.words) == len(read.tokens) > 3 and len(read.firings())
+    assert len(read.token_strings) == len(read.tokens) > 3 and len(read.firings())
     assert read.codes.d_sae == tiny_run.sae.d_sae

@@ -22,7 +22,7 @@ from interp.features.bins import merged_bins
 from interp.figures.print_layout import MIN_FONT, for_print
 from interp.figures.saving import warn_of_type_3
 from interp.figures.svg_fonts import Face, ranked_fonts, with_fonts
-from interp.figures.theme import VERDICT_COLOURS, WIDTH, visible
+from interp.figures.theme import VERDICT_COLOURS, WIDTH, visible_token
 
 
 @pytest.fixture
@@ -160,7 +160,7 @@ def test_merged_bins_keep_every_firing_and_the_outer_edges():
         assert total == counts[(edges[:-1] >= low) & (edges[:-1] < high)].sum()
 
 
-def test_activation_histogram_draws_the_bins_of_the_latent_asked_for():
+def test_activation_histogram_draws_the_bins_of_its_latent():
     bins = pd.DataFrame({"latent": [0, 0, 1], "low": [0.5, 1.0, 9.0], "high": [1.0, 2.0, 10.0], "n": [3, 1, 8]})
     intervals = pd.DataFrame({"latent": [0, 0], "low": [0.0, 1.0]})
     figure = figures.activation_histogram(bins, latent=0, intervals=intervals)
@@ -172,7 +172,7 @@ def test_activation_histogram_draws_the_bins_of_the_latent_asked_for():
         figures.activation_histogram(bins, latent=5)
 
 
-def test_training_draws_the_panels_asked_for_and_a_line_a_level(metrics):
+def test_training_draws_the_given_panels_and_a_line_for_each_level(metrics):
     figure = figures.training(metrics, panels=["loss"], levels={"unigram": 6.5, "bigram": 4.25})
     assert list(figure.data[1].x) == list(metrics["tokens"][1::2]) and len(figure.data) == 2
     assert [shape.y0 for shape in figure.layout.shapes] == [6.5, 4.25]
@@ -250,7 +250,7 @@ def test_score_distributions_leave_out_what_was_not_tested():
     assert [trace.type for trace in drawn] == ["scatter", "scatter"], "a violin of so few would show what is not there"
 
 
-def test_names_next_to_points_do_not_overlap_and_the_rest_stand_at_the_end_of_a_line():
+def test_placed_names_do_not_overlap_and_others_get_a_line():
     generator = np.random.default_rng(1)
     labels = ["python comment", "html", "python keyword", "dna", "python_string", "latex", "uuid", "german"]
     crowd = pd.DataFrame({"label": labels, "f1_neuron": 0.4 + generator.random(8) / 50})
@@ -276,7 +276,7 @@ def test_corpus_text_is_never_markup():
     ticks = figures.logit_bars(row, [hostile]).layout.yaxis.ticktext
     assert "↵·×9x" in figures.logit_bars(row, ["\n" + 9 * " " + "x"]).layout.yaxis.ticktext[0]
     assert "<" not in ticks[0] and "&lt;" in ticks[0]
-    assert visible("\x06\r\t ") == "␆⇥·"
+    assert visible_token("\x06\r\t ") == "␆⇥·"
     assert figures.concept_scatter(CONCEPTS).data[1].text[1].count("<") == 0
 
 
@@ -327,7 +327,7 @@ def test_verdict_shares_are_dots_with_intervals_on_one_scale():
         figures.verdict_shares(table.drop(columns="sure_share"))
 
 
-def test_a_saved_figure_is_as_wide_as_asked_and_no_letter_is_below_7_points(ranking):
+def test_save_keeps_the_given_width_and_letters_of_7_points_or_more(ranking):
     figure = figures.density_histogram(ranking)
     figure.update_layout(annotations=[{"text": "x", "font": {"size": 4}}])
     narrow, wide, own = (for_print(figure, width, title=True) for width in ("column", "page", 190))
@@ -370,7 +370,7 @@ def test_examples_are_laid_out_for_one_width():
         figures.example_text(pd.DataFrame(rows).head(0), vocab)
 
 
-def test_latents_that_fire_together_stand_together_and_unknown_pairs_are_empty():
+def test_coactivation_heatmap_orders_by_coactivation_and_leaves_unknown_pairs_empty():
     pairs = pd.DataFrame([(0, 1, 0.5), (2, 3, 0.4), (1, 4, 0.3)], columns=["latent", "other", "jaccard"])
     heat, itself = figures.coactivation_heatmap(pairs, n=3).data
     assert np.array_equal(~np.isnan(np.array(itself.z)), np.eye(3))
@@ -379,7 +379,7 @@ def test_latents_that_fire_together_stand_together_and_unknown_pairs_are_empty()
     assert len(figures.coactivation_heatmap(pairs, n=50).layout.xaxis.ticktext) == 5
 
 
-def test_a_panel_that_never_changes_is_left_out_unless_asked_for(metrics):
+def test_training_omits_a_constant_panel_unless_it_is_named(metrics):
     constant = metrics.assign(l0=8.0)
     titles = {note.text for note in figures.training(constant).layout.annotations}
     assert "FVU" in titles and "L0 (latents a token)" not in titles
@@ -450,7 +450,7 @@ def _inflated(stream: bytes) -> bytes:
 
 
 @pytest.mark.skipif(shutil.which("fc-match") is None, reason="needs fontconfig")
-def test_an_svg_holds_the_letters_that_it_shows(tmp_path, caplog, monkeypatch):
+def test_saved_svg_contains_the_letters_that_it_shows(tmp_path, caplog, monkeypatch):
     subset = pytest.importorskip("fontTools.subset")
     style = "font-family: &quot;No such font&quot;, sans-serif; fill: red"
     text = f'<text style="{style}">aé<tspan style="font-weight:700">b</tspan>\u2192<tspan>&lt;</tspan>\ue000</text>'

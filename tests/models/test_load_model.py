@@ -219,7 +219,7 @@ def test_tokens_beyond_the_model_are_named(tmp_path):
             harvest(model, torch.zeros(1, 65, dtype=torch.int64), "model.layers.1", tmp_path)
 
 
-def test_what_cannot_be_loaded_is_said_in_one_line(tmp_path):
+def test_load_model_names_what_it_cannot_load_in_one_line(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "config.json").write_text('{"model_type": "bert", "architectures": ["BertModel"]}')
@@ -245,7 +245,7 @@ def test_what_cannot_be_loaded_is_said_in_one_line(tmp_path):
         load_model(model, dtype="int8")
 
 
-def test_a_model_larger_than_its_files_is_refused_before_memory_is_taken(tmp_path, monkeypatch):
+def test_load_model_refuses_a_config_larger_than_its_files_before_allocating(tmp_path, monkeypatch):
     """A GGUF file of a name alone is read with the sizes of a model of seven billion."""
     name = b"general.architecture"
     header = struct.pack("<4sIQQ", b"GGUF", 3, 0, 1) + struct.pack("<Q", len(name)) + name
@@ -270,7 +270,7 @@ def test_a_model_larger_than_the_memory_is_refused_before_it_is_loaded(tmp_path,
 
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"])
 @pytest.mark.parametrize("damage", ["empty", "a bit", "cut", "null", "list", "zeros", "words"])
-def test_a_damaged_model_is_said_in_one_line(tmp_path, file, damage):
+def test_load_model_names_a_damaged_file_in_one_line(tmp_path, file, damage):
     folder = write_foreign("gpt2", tmp_path / "model")
     whole = (folder / file).read_bytes()
     flipped = bytes([whole[0] ^ 1]) + whole[1:]

@@ -72,7 +72,7 @@ def test_help_lists_what_is_registered(registered, capsys):
     assert "layers           A model with random weights" in shown
 
 
-def test_sources_that_give_the_same_are_told_together():
+def test_source_help_lists_similar_sources_together():
     lines = source_help(TEXT_SOURCES).splitlines()
     assert len(lines) < len(TEXT_SOURCES) and max(map(len, lines)) <= 120
     assert any("dna, " in line and "latex: values in this format" in line for line in lines)

@@ -160,7 +160,7 @@ def test_works_are_put_aside_whole_and_on_one_side_only(documents, tokenizer, tm
 
 
 @pytest.mark.parametrize("at", [1, 3])
-def test_what_was_cut_off_goes_on_without_tokenizing_again(documents, tokenizer, tmp_path, monkeypatch, at):
+def test_stream_tokens_resumes_without_tokenizing_again(documents, tokenizer, tmp_path, monkeypatch, at):
     import models.streaming
 
     encode, encoded = models.streaming.encode_documents, []
@@ -271,7 +271,7 @@ def test_half_a_compressed_file_is_named(rows, tmp_path):
         jsonl_texts(file)
 
 
-def test_documents_are_read_as_they_are_asked_for(rows, tmp_path):
+def test_stream_tokens_reads_documents_lazily(rows, tmp_path):
     (tmp_path / "a.jsonl").write_bytes(rows + b"no JSON\n")
     documents = stream_documents(CorpusConfig(source="jsonl", paths=(str(tmp_path / "a.jsonl"),)))
     assert [next(documents).text for _ in range(40)] == texts(40)

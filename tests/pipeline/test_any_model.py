@@ -36,7 +36,7 @@ def config(folder, family, **sections) -> RunConfig:
         "harvest": {"hook_name": HOOK, "tokens": 4_000, "batch_size": 16},
         "sae": {"architecture": "topk", "d_sae": 24, "k": 4, "tokens": 8_000, "batch_size": 256},
         "quality": {"tokens": 1_000, "batch_size": 8},
-        "ranking": {"nulls": 1},
+        "ranking": {"n_shifts": 1},
         "nulls": {"tokens": 2_000, "sae_tokens": 4_000, "latents": 6},
     }
     return RunConfig.from_dict(given | sections)
@@ -88,7 +88,7 @@ def test_a_dictionary_of_another_maker_is_scanned_and_ranked(folder, tmp_path):
         ({"model": {"source": "huggingface", "name": "gpt2", "n_ctx": 65}}, "n_ctx = 65 is above the maximum of"),
     ],
 )
-def test_what_the_model_cannot_do_is_said_before_the_first_stage(folder, tmp_path, sections, said):
+def test_run_names_what_the_model_cannot_do_before_the_first_stage(folder, tmp_path, sections, said):
     if "model" in sections:
         sections["model"]["name"] = str(folder / sections["model"]["name"])
     with pytest.raises((ValueError, FileNotFoundError), match=said):

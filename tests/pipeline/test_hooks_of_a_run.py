@@ -157,7 +157,7 @@ def test_the_explorer_shows_which_earlier_latents_feed_later_ones(both, own, oth
         live.edges("Once upon a time", 4, own)
 
 
-def test_edges_between_hooks_are_drawn_and_those_of_a_chosen_latent_told(both, chromium):
+def test_explorer_draws_edges_between_hooks_and_lists_those_of_a_latent(both, chromium):
     with Explorer(both) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         chromium.open(f"{server.address}#try")
@@ -224,7 +224,7 @@ for when, until in (("neurons", "neurons"), ("activations", "sae"), ("sae", "sae
 """
 
 
-def test_a_run_killed_between_hooks_goes_on_where_it_stood(both, folder_of_model, tmp_path):
+def test_run_killed_between_hooks_resumes(both, folder_of_model, tmp_path):
     left = {"neurons": ["neurons"], "activations": ["activations", "sae", "sae"], "sae": ["sae"]}
     for when in left:
         shutil.copytree(folder_of_model, tmp_path / when)
@@ -241,8 +241,8 @@ def test_a_run_killed_between_hooks_goes_on_where_it_stood(both, folder_of_model
 def test_commands_work_on_a_part_as_on_a_run(copied, tmp_path, capsys):
     part = copied.path / PART
     before = contents(copied.path)
-    assert main(["rank", str(part), "--nulls", "1"]) == 0
-    assert Run(part).config.ranking.nulls == 1 and copied.config.ranking.nulls == 2
+    assert main(["rank", str(part), "--shifts", "1"]) == 0
+    assert Run(part).config.ranking.n_shifts == 1 and copied.config.ranking.n_shifts == 2
     assert main(["report", str(part)]) == 0
     after = contents(copied.path)
     assert {name for name in before if before[name] != after[name]} <= {
@@ -255,7 +255,7 @@ def test_commands_work_on_a_part_as_on_a_run(copied, tmp_path, capsys):
     scan = ["scan", part, part, "--model", part, "--tokens", part, "--out", tmp_path / "scan"]
     assert main([str(word) for word in scan]) == 0
     assert open_any(tmp_path / "scan").codes[:].nnz == Run(part).features.codes[:].nnz
-    with pytest.raises(ValueError, match=r"ranking.nulls: 1 there, 2 here.*--redo .*: ranking, report"):
+    with pytest.raises(ValueError, match=r"ranking.n_shifts: 1 there, 2 here.*--redo .*: ranking, report"):
         run_stages(with_hooks(POST, MID), copied.path)
     assert ran_now(with_hooks(POST, MID), copied.path, redo=True) == ["ranking", "report"]
 

@@ -8,7 +8,7 @@ from interp import ActivationStore, FeatureStore, Run, harvest, load_sae, open_a
 from interp.storage.folder_kinds import find, nearest
 
 
-def test_a_run_folder_stands_for_what_its_stages_left(tiny_run):
+def test_open_any_takes_a_run_folder_for_its_stages_results(tiny_run):
     run = tiny_run.path
     assert isinstance(open_any(run), Run)
     features, store = open_any(run, "features"), open_any(run, "activations")
@@ -20,7 +20,7 @@ def test_a_run_folder_stands_for_what_its_stages_left(tiny_run):
     assert open_any(run, "model").d_vocab == tiny_run.model.d_vocab
 
 
-def test_each_folder_is_what_it_is_whatever_else_may_be_asked(tiny_run, tmp_path):
+def test_open_any_recognizes_each_kind_of_folder(tiny_run, tmp_path):
     run = tiny_run.path
     for name in ("features", "sae", "model"):
         assert find(run / name, "features", "sae", "model").kind == name
@@ -71,7 +71,7 @@ def test_a_misspelt_path_names_the_one_that_is_there(tmp_path, monkeypatch):
     assert nearest(tmp_path / "runs/nothing/alike") is None
 
 
-def test_what_was_looked_for_and_what_is_there_are_told(tiny_run, tmp_path):
+def test_open_any_names_what_it_expected_and_what_it_found(tiny_run, tmp_path):
     with pytest.raises(ValueError, match=r"is not a run folder \(run.toml\): it is empty; `interp demo` or"):
         find(tmp_path, "run")
     (tmp_path / "a.txt").touch()

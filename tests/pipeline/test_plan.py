@@ -83,7 +83,7 @@ def test_a_run_that_does_not_fit_the_disk_is_refused_with_numbers_that_fit(small
     assert faults(tokens) == [] and faults(int(1.2 * tokens)) != []
 
 
-def test_what_a_run_holds_already_counts_as_free(small_disk, tiny_run):
+def test_plan_counts_finished_stages_as_free_space(small_disk, tiny_run):
     plan = Plan.of(TINY, tiny_run.path)
     assert plan.free_disk > 16_000_000 + disk_of(tiny_run, "activations")
     assert plan.faults() == []

@@ -24,7 +24,7 @@ from interp.pipeline.stages.findings import nulls_effort
 from interp.report.panels import Panel
 from interp.report.use import uses
 from interp.sae import JumpReLUConfig, load_sae
-from interp.storage.folders import unfinished
+from interp.storage.folders import unfinished, write_manifest
 from interp.storage.locks import locked
 from tests.tiny import TINY
 
@@ -159,7 +159,7 @@ def test_an_analysis_panel_stays_on_the_page_until_its_stages_run_again(copied, 
     assert len(copied.panels()) == 1 and "mine.json shows stages that have since been run again" in caplog.text
 
 
-def test_effects_of_every_latent_stand_in_the_run_in_sql_and_on_the_page(run):
+def test_effects_stage_feeds_the_run_sql_and_the_page(run):
     table, density = run.effects.set_index("latent"), run.features.table().set_index("latent")["density"]
     assert sorted(table.index) == list(range(TINY.sae.d_sae))
     fires = density > 0
@@ -208,15 +208,15 @@ def test_a_dictionary_among_its_nulls_fires_as_its_scan_says(run):
 def test_a_dictionary_with_more_tokens_is_trained_again_on_as_few_as_its_nulls(run, tmp_path):
     settings = NullsConfig(tokens=8_000, sae_tokens=4_000, latents=16)
     given = run.features, None, run.store, TINY.harvest.hook_name, run.model, run.sae.config
-    nulls = compare_with_nulls(*given, tmp_path, settings=settings)
+    nulls = compare_with_nulls(*given, tmp_path, nulls_config=settings)
     assert set(nulls.verdicts.trained_tokens) == {4_000}
     own = load_sae(tmp_path / "dictionaries" / "0")
     assert own.config == dataclasses.replace(run.sae.config, tokens=4_000)
     assert not torch.equal(own.W_dec, run.sae.W_dec)
-    again = compare_with_nulls(*given, tmp_path, settings=settings)
+    again = compare_with_nulls(*given, tmp_path, nulls_config=settings)
     assert again.verdicts.equals(nulls.verdicts) and not (tmp_path.with_name(f"{tmp_path.name}.unfinished")).exists()
     with pytest.raises(ValueError, match="holds other work: latents is 16, not 8"):
-        compare_with_nulls(*given, tmp_path, settings=dataclasses.replace(settings, latents=8))
+        compare_with_nulls(*given, tmp_path, nulls_config=dataclasses.replace(settings, latents=8))
 
 
 def test_the_cost_of_the_nulls_is_estimated_from_the_run_so_far(run, monkeypatch):
@@ -242,10 +242,10 @@ def test_a_shuffled_model_has_the_same_weights_in_another_order(run):
 
 def test_a_stage_alone_is_run_anew_from_what_is_there(copied):
     (copied.path / "ranking" / "ranking.parquet").write_bytes(b"")
-    config = TINY.replace(ranking=dataclasses.replace(TINY.ranking, nulls=1))
+    config = TINY.replace(ranking=dataclasses.replace(TINY.ranking, n_shifts=1))
     manifest = run_alone(copied, "ranking", config=config, progress=lambda done, total, note: None)
     assert manifest["config"] == {
-        "ranking": {"nulls": 1, "seed": 0, "use_labels": False, "judge_faint": False, "twin": "none"}
+        "ranking": {"n_shifts": 1, "seed": 0, "use_labels": False, "judge_faint": False, "twin": "none"}
     }
     assert Run(copied.path).config == config
     assert len(copied.ranking) == TINY.sae.d_sae
@@ -253,6 +253,19 @@ def test_a_stage_alone_is_run_anew_from_what_is_there(copied):
     shutil.rmtree(copied.path / "features")
     with pytest.raises(ValueError, match="has no features yet"):
         run_alone(copied, "ranking", progress=lambda done, total, note: None)
+
+
+def test_a_stage_made_with_the_earlier_name_of_a_field_is_opened(copied):
+    """`n_shifts` of [ranking] was `nulls`: neither the run's file nor the stage's manifest is another configuration."""
+    folder, file = copied.path / "ranking", copied.path / "run.toml"
+    file.write_text(file.read_text().replace("n_shifts", "nulls"))
+    manifest = json.loads((folder / "manifest.json").read_text())
+    settings = manifest["config"]["ranking"]
+    settings = {"nulls": settings.pop("n_shifts"), **settings}
+    content = {name: value for name, value in manifest.items() if name not in ("files", "sha256")}
+    write_manifest(folder, {**content, "config": {"ranking": settings}})
+    assert len(Run(copied.path).ranking) == TINY.sae.d_sae
+    run_stages(TINY, copied.path, until="ranking")
 
 
 def test_results_stay_until_the_new_ones_are_whole(copied, tmp_path):
@@ -308,7 +321,7 @@ def test_missing_and_cut_off_files_are_made_again_and_altered_ones_refused_by_na
     assert ran_now(TINY, copied.path) == ["concepts"] and len(Run(copied.path).concepts)
 
 
-def test_stages_that_do_not_belong_together_are_refused(copied):
+def test_run_refuses_stages_of_different_runs(copied):
     """An example is features of a dictionary that was trained again by a run that was then cut off."""
     other = TINY.replace(sae=dataclasses.replace(TINY.sae, seed=7))
     assert ran_now(other, copied.path, redo=True, until="sae") == ["sae"]
@@ -367,7 +380,7 @@ def test_a_change_that_affects_finished_stages_is_refused_and_redo_runs_them_aga
 def test_what_never_ran_may_be_changed(copied):
     for name in ("ranking", "report"):
         shutil.rmtree(copied.path / name)
-    other = TINY.replace(ranking=dataclasses.replace(TINY.ranking, nulls=1))
+    other = TINY.replace(ranking=dataclasses.replace(TINY.ranking, n_shifts=1))
     assert ran_now(other, copied.path, until="concepts") == [] and copied.config == other
     sae = dataclasses.replace(TINY.sae, seed=7)
     with pytest.raises(ValueError, match="--redo .*: sae, features, effects, quality, concepts, nulls$"):
@@ -391,7 +404,7 @@ def test_a_configuration_that_could_not_run_may_be_mended(copied):
         run_stages(other, copied.path)
 
 
-def test_what_was_cut_off_is_not_thrown_away_unasked(copied):
+def test_run_stages_keeps_interrupted_work_without_redo(copied):
     made_of = {"stage": "ranking", "fingerprint": copied.manifest("ranking")["fingerprint"]}
     for name in ("effects", "ranking", "report"):
         shutil.rmtree(copied.path / name)
@@ -399,8 +412,8 @@ def test_what_was_cut_off_is_not_thrown_away_unasked(copied):
     (work / "new").mkdir(parents=True)
     (work / "new/half.parquet").write_bytes(b"half")
     (work / "begun.json").write_text(json.dumps({"made_of": made_of, "resumes": True}))
-    ranking = TINY.replace(ranking=dataclasses.replace(TINY.ranking, nulls=1))
-    with pytest.raises(ValueError, match=r"\(ranking.nulls: 2 there, 1 here\).*--redo .*: ranking$"):
+    ranking = TINY.replace(ranking=dataclasses.replace(TINY.ranking, n_shifts=1))
+    with pytest.raises(ValueError, match=r"\(ranking.n_shifts: 2 there, 1 here\).*--redo .*: ranking$"):
         run_stages(ranking, copied.path)
     effects = TINY.replace(effects=dataclasses.replace(TINY.effects, sequences=16))
     assert ran_now(effects, copied.path, until="neurons") == [] and copied.config == effects

@@ -181,7 +181,7 @@ def test_senses_are_tabs_beside_the_strongest_firings_and_a_weak_rule_says_so(br
     assert browser.evaluate(weight.format(3)) < browser.evaluate(weight.format(2))
 
 
-def test_what_is_beside_a_feature_is_read_before_it_is_asked_for(browser, address):
+def test_feature_page_loads_its_neighbours_ahead(browser, address):
     browser.open(f"{address}#features")
     order = browser.evaluate("Array.from({ length: 30 }, (_, j) => report.table.neighbour(j, 1) ?? -1)")
     latent = next(j for j, after in enumerate(order) if after >= 0 and after // 8 != j // 8)

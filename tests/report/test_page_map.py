@@ -80,7 +80,7 @@ def test_a_search_on_the_map_fills_the_list_and_the_address(browser, address):
     assert 0 < inside < D_SAE and browser.text(".list h3") == [f"{inside} in view"]
 
 
-def test_a_lasso_selects_for_the_table_and_is_taken_off_again(browser, address):
+def test_map_lasso_selects_for_the_table_and_can_be_removed(browser, address):
     browser.open(f"{address}#map")
     browser.click(".maphead button[aria-pressed]")
     browser.drag(MAP, (0.02, 0.02), (0.5, 0.02), (0.5, 0.98), (0.02, 0.98))
@@ -105,7 +105,7 @@ def test_a_lasso_selects_for_the_table_and_is_taken_off_again(browser, address):
     assert question(browser) == "#features" and not browser.complaints
 
 
-def test_the_map_is_coloured_by_what_is_asked_with_a_legend(browser, address):
+def test_map_colours_by_the_chosen_property_with_a_legend(browser, address):
     browser.open(f"{address}#map")
     assert "python 1" in browser.text(".legend")[0], "by the kind of text, where that is known"
     assert browser.evaluate("document.querySelectorAll('.regions path').length") % 2 == 0, "two tints a kind"

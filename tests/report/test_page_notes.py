@@ -94,7 +94,7 @@ def test_what_is_no_export_of_these_features_is_not_imported(browser, address, t
 
 
 @pytest.mark.parametrize("text", ["{}", '{"format": "interp-notes", "notes": {"1": {"star": 1}}}'])
-def test_a_file_that_holds_no_notes_is_refused_by_name(text, tmp_path):
+def test_read_notes_refuses_a_file_without_notes(text, tmp_path):
     (tmp_path / "notes.json").write_text(text)
     with pytest.raises(ValueError, match="notes.json"):
         read_notes(tmp_path / "notes.json")

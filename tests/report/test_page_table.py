@@ -177,7 +177,7 @@ def test_table_rows_have_evidence_and_several_verdicts_can_be_chosen(browser, ad
     assert set(latents(browser)) == set(range(20, 25))
 
 
-def test_the_address_holds_the_search_the_filters_and_the_order(browser, address):
+def test_table_address_keeps_search_filters_and_order(browser, address):
     browser.open(f"{address}#features")
     assert question(browser) == "#features"
     browser.click(".chip[data-verdict=single-token]")

@@ -43,7 +43,7 @@ def test_a_run_of_white_space_is_one_numbered_sign_and_is_copied_unchanged(brows
     assert browser.evaluate("document.querySelector('#feature .title').getBoundingClientRect().height") < 30
 
 
-def test_strong_activations_are_told_from_weak_ones_on_a_dark_screen(browser, address):
+def test_shading_separates_strong_from_weak_activations_on_a_dark_screen(browser, address):
     browser.size(1400, 900, dark=True)
     browser.open(f"{address}#feature/3")
     token = "(at) => h('span.token.on', {'--shade': at}, 'x')"
@@ -214,7 +214,7 @@ def test_bytes_of_one_character_are_joined_and_share_the_stronger_shade(browser,
     ]  # fmt: skip
 
 
-def test_examples_stand_with_their_firing_tokens_in_one_column_and_open_to_the_whole_context(browser, address):
+def test_examples_align_their_firing_tokens_and_open_to_the_context(browser, address):
     browser.open(f"{address}#feature/{SPLIT}")
     fired = "document.querySelectorAll('.panel:not([hidden]) [data-sense=\"0\"] .firing')"
     firing = f"Array.from({fired}, (e) => e.getBoundingClientRect())"

@@ -182,7 +182,7 @@ def test_what_is_folded_in_the_summary_is_drawn_when_it_is_opened(browser, addre
 
 @pytest.mark.parametrize("view", VIEWS)
 @pytest.mark.parametrize("width, dark", [(1400, False), (390, True)])
-def test_what_is_pressed_has_a_name_and_what_is_read_stands_out(browser, address, view, width, dark):
+def test_page_buttons_have_names_and_text_has_contrast(browser, address, view, width, dark):
     browser.size(width, 900, dark=dark)
     browser.open(f"{address}{view}")
     assert browser.unnamed() == [] and browser.faint() == []

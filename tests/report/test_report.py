@@ -20,7 +20,7 @@ from interp.compare.null_dictionaries import Nulls
 from interp.features.feature_store import FeatureStore
 from interp.figures.theme import VERDICT_COLOURS
 from interp.report import assets, decoder_layout, write_report
-from interp.report.columns import recommended_order, surroundings, table_columns, worth_showing
+from interp.report.columns import overview_examples, page_order, surroundings, table_columns
 from interp.report.contexts import activations_around, coded, positions
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import columns_of, encode_tokens, number, numbers, pack
@@ -255,7 +255,7 @@ def decode_tokens(text: str) -> list[int]:
     return [(code if code < 0xD800 else code - 0x800) - 93 for code in map(ord, text)]
 
 
-def test_the_page_stands_alone(page):
+def test_page_loads_nothing_from_elsewhere(page):
     text = page.read_text(encoding="utf-8")
     assert "Content-Security-Policy" in text and "default-src 'none'" in text
     assert not re.search(r"<script(?![^>]*\bsrc=)", text), "inline scripts are barred by the policy"
@@ -385,7 +385,7 @@ def test_the_recommended_order_puts_first_what_a_newcomer_should_see():
     table["mean"] = 1.0
     shuffled = np.random.default_rng(0).permutation(len(rows))
     given = table.iloc[shuffled].reset_index(drop=True)
-    assert shuffled[recommended_order(given, given)].tolist() == list(range(len(rows)))
+    assert shuffled[page_order(given, given)].tolist() == list(range(len(rows)))
 
 
 def test_features_worth_a_look_surely_have_one_meaning_readable_rules_and_differ():
@@ -415,7 +415,7 @@ def evidence_of(page: Path, latent: int) -> dict[str, tuple]:
     return {measures[place]["title"]: (measures[place], *shown) for place, *shown in rows}
 
 
-def test_evidence_stands_beside_its_z_and_its_null(page):
+def test_evidence_rows_have_z_and_null(page):
     score = planted_ranking().set_index("latent").loc[9, "monosemanticity"]
     shown = evidence_of(page, 9)
     assert set(shown) == {"Concentration", "Senses", "Twin seed"}
@@ -438,7 +438,7 @@ def test_evidence_bars_hold_nearly_all_latents_and_the_band_of_the_null(page):
 def test_the_measures_of_a_ranking_are_evidence_in_words_beside_their_nulls(folder):
     store = planted_store(folder / "ranked" / "features", full=True)
     tokens = store.tokens.long()
-    ranking = rank_features(store, nulls=1, labels={"hostile": tokens == 1, "a<b": tokens > 20}, seed=0)
+    ranking = rank_features(store, n_shifts=1, labels={"hostile": tokens == 1, "a<b": tokens > 20}, seed=0)
     shown = verdict_evidence(ranking_evidence(ranking), ranking["latent"])
     found = {measure.title: place for place, measure in enumerate(shown.measures)}
     for title in ("Token entropy (nats)", "Share of the commonest token", "Next-token AUROC", "Label F1"):
@@ -479,12 +479,12 @@ def test_the_overview_shows_latents_of_several_kinds_and_says_why():
     })  # fmt: skip
     senses = {4: [{"share": 0.6, "f1": 0.9}, {"share": 0.4, "f1": 0.8}], 6: [{"share": 0.5, "f1": 0.1}] * 2}
     effects = pd.DataFrame({"latent": [0, 1, 5, 3], "beyond_null_low": [0.1, 0.2, 0.5, -0.1], "beyond_null": 0.6})
-    shown = dict(worth_showing(table, table, senses, effects))
+    shown = dict(overview_examples(table, table, senses, effects))
     assert [*shown] == [0, 2, 3, 1, 4, 5] and len(set(shown.values())) == 6
     assert "several tokens" in shown[2] and "without an effect" in shown[3]
     assert shown[1] == "largest effect, +0.6 nats" and shown[5].endswith("single token, +0.6 nats")
-    assert [latent for latent, _ in worth_showing(table, table, {})] == [0, 2]
-    assert worth_showing(table, table[["verdict"]], {}) == []
+    assert [latent for latent, _ in overview_examples(table, table, {})] == [0, 2]
+    assert overview_examples(table, table[["verdict"]], {}) == []
 
 
 def test_senses_have_their_rule_and_firings_in_context(page):
@@ -505,7 +505,7 @@ def test_activations_are_the_same_however_many_rows_are_read_at_a_time(run, monk
     assert activations_around(run.store, *firings) == whole and all(whole[1])
 
 
-def test_a_sense_is_told_by_the_tokens_at_which_no_other_sense_fires(page, run):
+def test_senses_of_lists_tokens_on_which_only_that_sense_fires(page, run):
     tokens = run.store.tokens.reshape(-1)
     first, second = data(page, "features-0000")[str(SPLIT)]["senses"]
     own, other = (set(tokens[rows].tolist()) for rows in ([0, 17, 639, 5], [20]))
@@ -898,7 +898,7 @@ def test_a_map_leaves_torch_its_threads():
     assert np.linalg.norm(points, axis=1).max() == pytest.approx(1) and np.array_equal(points, decoder_layout(rows))
 
 
-def test_a_latent_lies_in_the_rarest_label_that_holds_half_of_its_firings(tmp_path):
+def test_map_assigns_the_rarest_label_of_half_the_firings(tmp_path):
     tokens = torch.zeros(2, 8, dtype=torch.int64)
     wide, narrow = torch.zeros(2, 8, dtype=torch.bool), torch.zeros(2, 8, dtype=torch.bool)
     wide[:, :6], narrow[:, :2] = True, True
@@ -930,7 +930,7 @@ def account_of(store, learnt, effects):
     return ReportInputs(store=store, ranking=ranking, effects=effects)
 
 
-def test_learnt_and_effect_are_told_apart_and_why_they_disagree(run):
+def test_uses_explains_where_learnt_and_effect_disagree(run):
     inputs = account_of(run.store, {9: 0.9, 0: 0.9, 1: 0.9, 2: 0.9}, used())
     accounts = uses(inputs)
     assert list(accounts) == [9, 0, 1, 2] and accounts[9]["why"] is None

@@ -54,7 +54,7 @@ def test_a_name_that_another_has_is_refused():
     assert ARCHITECTURES["topk"] is TopKConfig
 
 
-def test_what_an_architecture_must_say_is_asked_for(tmp_path):
+def test_architecture_without_pick_or_trained_is_refused(tmp_path):
     @dataclass(frozen=True, kw_only=True)
     class Silent(SAEConfig):
         architecture: ClassVar[str] = "silent"
@@ -125,8 +125,8 @@ def test_a_run_imports_the_users_own_file_and_keeps_its_digest(mine, tmp_path, c
     sections = SECTIONS | {"sae": {"architecture": "biased", "d_sae": 64, "tokens": 60_000, "batch_size": 512}}
     file = tmp_path / "c.toml"
     file.write_text(tomli_w.dumps({"plugins": ["mine.py"]} | sections | {"widest": {"latents": 3}}))
-    words = ["run", str(file), "--out", str(tmp_path / "run"), "--until", "sae"]
-    assert main(words) == 0
+    arguments = ["run", str(file), "--out", str(tmp_path / "run"), "--until", "sae"]
+    assert main(arguments) == 0
     assert main(["run", str(file), "--out", str(tmp_path / "run"), "--until", "sae"]) == 0
     assert capsys.readouterr().out.count("(done before)") == 4
     digest = hashlib.sha256(mine.read_bytes()).hexdigest()
@@ -148,9 +148,9 @@ def test_a_run_imports_the_users_own_file_and_keeps_its_digest(mine, tmp_path, c
     assert "biased" not in ARCHITECTURES
 
     mine.write_text(MINE + "# changed")
-    assert main(words) == 2
+    assert main(arguments) == 2
     assert f"another configuration (plugins.{mine}: '{digest}' there, " in capsys.readouterr().err
-    assert main([*words, "--redo"]) == 0 and "(done before)" not in capsys.readouterr().out
+    assert main([*arguments, "--redo"]) == 0 and "(done before)" not in capsys.readouterr().out
 
 
 def test_a_stage_of_the_users_own_file_runs_in_its_place(mine, tmp_path):
@@ -162,16 +162,25 @@ def test_a_stage_of_the_users_own_file_runs_in_its_place(mine, tmp_path):
 
 def test_a_command_imports_the_users_own_file(mine, tmp_path, capsys):
     store = ActivationStore.from_batches([torch.randn(2_000, 16)], tmp_path / "store")
-    words = ["train-sae", str(store.path), "--d-sae", "32", "--out", str(tmp_path / "sae"), "--architecture", "biased"]
-    assert main(words) == 2 and "architecture 'biased' does not exist" in capsys.readouterr().err
-    assert main([*words, "--level", "0.5", "--import", str(mine)]) == 0
+    arguments = [
+        "train-sae",
+        str(store.path),
+        "--d-sae",
+        "32",
+        "--out",
+        str(tmp_path / "sae"),
+        "--architecture",
+        "biased",
+    ]
+    assert main(arguments) == 2 and "architecture 'biased' does not exist" in capsys.readouterr().err
+    assert main([*arguments, "--level", "0.5", "--import", str(mine)]) == 0
     assert load_sae(tmp_path / "sae").config.level == 0.5
     assert main(["train-sae", f"--import={mine}", "--fields", "biased"]) == 0
     assert "Where a latent begins to fire." in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("arguments", "message"),
     [
         (["scan", "--import"], "--import needs the name of a Python file"),
         (["scan", "--import", "nowhere.py"], "nowhere.py does not exist"),
@@ -179,8 +188,8 @@ def test_a_command_imports_the_users_own_file(mine, tmp_path, capsys):
         (["run", "c.toml", "--import", "mine.py"], 'write plugins = ["mine.py"] in its configuration'),
     ],
 )
-def test_what_cannot_be_imported_is_one_line(words, message, capsys):
-    assert main(words) == 2
+def test_what_cannot_be_imported_is_one_line(arguments, message, capsys):
+    assert main(arguments) == 2
     assert message in capsys.readouterr().err
 
 

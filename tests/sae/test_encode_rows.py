@@ -118,7 +118,9 @@ class Sizes(TorchDispatchMode):
 
 @pytest.mark.parametrize("low_precision", [False, True])
 @pytest.mark.parametrize("kind", [TopKConfig, BatchTopKConfig, MatryoshkaConfig])
-def test_a_step_holds_neither_all_pre_activations_nor_a_row_for_each_pick(kind, low_precision, tmp_path, monkeypatch):
+def test_encode_rows_memory_has_neither_all_pre_activations_nor_a_row_per_pick(
+    kind, low_precision, tmp_path, monkeypatch
+):
     limits = ("encode_rows._FULL_AT_ONCE", "encode_rows._LOW_AT_ONCE", "kernels.numba_kernels._TILE")
     for name in limits:
         monkeypatch.setattr(f"interp.sae.{name}", 1 << 14)

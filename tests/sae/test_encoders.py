@@ -87,7 +87,7 @@ def test_one_that_says_not_how_it_is_stored_is_not_saved(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_its_tensors_do_not_stand_for_weights(tmp_path):
+def test_save_refuses_an_encoder_tensor_named_as_a_weight(tmp_path):
     class Clashing(Staircase):
         def to_stored(self) -> StoredEncoder:
             return StoredEncoder({}, {"W_dec": self.step})

@@ -86,7 +86,7 @@ def rising(piece: slice, width: int, step: float, dtype: torch.dtype):
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 @pytest.mark.parametrize(("step", "n"), [(1.0, 700), (1.0, 100), (0.0, 700), (1e-4, 700)])
-def test_batch_top_k_holds_few_candidates_however_activations_rise(step, n, dtype):
+def test_batch_top_k_keeps_few_candidates_for_rising_activations(step, n, dtype):
     rows, width, pieces = 96, 4096, [slice(0, 40), slice(40, 96)]
     tiled = Tiled(torch.Size((rows, width)), dtype, pieces, lambda piece: rising(piece, width, step, dtype))
     dense = torch.cat([tile for _, tile in rising(slice(0, rows), width, step, dtype)], dim=1)

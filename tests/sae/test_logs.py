@@ -71,7 +71,7 @@ def test_rows_of_a_sweep_say_whose_they_are(store, tmp_path):
         assert mine == metrics(tmp_path / str(i))
 
 
-def test_tensorboard_holds_each_step_once_after_a_cut(store, tmp_path, monkeypatch):
+def test_tensorboard_has_each_step_once_after_an_interruption(store, tmp_path, monkeypatch):
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     cut_and_go_on(store, tmp_path, monkeypatch, "tensorboard")
     read = events.EventAccumulator(str(tmp_path / "tensorboard"))
@@ -100,7 +100,7 @@ class Server(types.ModuleType):
         return types.SimpleNamespace(step=max(steps, default=-1) + 1, log=log, finish=lambda: None)
 
 
-def test_wandb_goes_on_with_the_same_run_and_lacks_no_step(store, tmp_path, monkeypatch):
+def test_wandb_resumes_the_same_run_without_missing_steps(store, tmp_path, monkeypatch):
     server = Server()
     monkeypatch.setitem(sys.modules, "wandb", server)
     cut_and_go_on(store, tmp_path, monkeypatch, "wandb")

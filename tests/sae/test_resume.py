@@ -259,7 +259,7 @@ def test_killed_at_each_moment_in_turn_it_comes_to_its_end(train, tmp_path):
 
 
 @each_job
-def test_what_is_resumed_stands_where_it_would_have_stood(job, train, tmp_path):
+def test_resumed_training_equals_an_uninterrupted_one(job, train, tmp_path):
     """The last checkpoints are compared: all that the optimizer, the architecture and the reader remember."""
     job = job._replace(threads=2)
     train(job, tmp_path / "whole")
@@ -298,7 +298,7 @@ def steps_saved(folder: Path) -> list[int]:
     return [found[f"{begun}{training.CHECKPOINT}"][0]["learner"]["steps_done"] for begun in ALL.begun]
 
 
-def test_a_member_that_waited_for_the_others_goes_on_alone(train, tmp_path):
+def test_sweep_resumes_a_single_unfinished_member(train, tmp_path):
     """It was a checkpoint ahead of them; those that the others made meanwhile are none for it."""
     sweep, alone = Job(A, [BATCH, RESAMPLED], every=4), Job(A, BATCH, every=NEVER)
     train(alone, tmp_path / "whole")

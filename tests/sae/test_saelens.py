@@ -246,7 +246,7 @@ def test_a_config_that_is_none_of_saelens_is_named(tmp_path):
         load_sae(tmp_path)
 
 
-def test_a_release_goes_through_saelens(monkeypatch, x):
+def test_load_sae_loads_a_release_through_saelens(monkeypatch, x):
     theirs = sae_lens.TopKSAE(sae_lens.TopKSAEConfig(d_in=D_IN, d_sae=D_SAE, k=6))
     asked = []
     monkeypatch.setattr(sae_lens.SAE, "from_pretrained", lambda *names: asked.append(names) or theirs)

@@ -257,7 +257,7 @@ def test_two_processes_go_on_with_what_one_began(folder):
     hold_to(folder / "one" / CUT, folder / "one, then two", SWEEPS[CUT].configs)
 
 
-def test_one_process_goes_on_with_what_two_began_when_they_are_killed(folder):
+def test_training_of_two_killed_processes_resumes_in_one(folder):
     out = folder / "two, then one"
     assert launch(KILLED, folder, folder=folder, check=False) == 128 + signal.SIGKILL
     assert checkpoints(out) == [CUT_AFTER] * len(SWEEPS[CUT].configs)
@@ -265,7 +265,7 @@ def test_one_process_goes_on_with_what_two_began_when_they_are_killed(folder):
     hold_to(folder / "one" / CUT, out, SWEEPS[CUT].configs)
 
 
-def test_what_is_wrong_with_the_rows_of_one_process_is_told_in_both(folder):
+def test_a_fault_in_one_processs_rows_is_raised_in_both(folder):
     errors = [json.loads((folder / f"errors of {rank}.json").read_text()) for rank in range(2)]
     assert errors[0] == errors[1]
     damaged, unreadable, large = errors[0]

@@ -210,7 +210,7 @@ def test_shards_train_what_one_process_does(folder, name):
     assert load_sae(folder / "two" / name).config == CONFIGS[name]
 
 
-def test_after_200_steps_shards_stand_where_one_process_does(folder):
+def test_sharded_training_equals_one_process_after_200_steps(folder):
     launch(MORE, folder, "long", folder=folder)
     for name in LONG:
         train(folder, folder / "one", name)
@@ -233,7 +233,7 @@ def test_lines_share_out_the_rows_of_shards(folder, name):
 
 
 @pytest.mark.parametrize("path", ["one, then two", "killed, then one"])
-def test_another_number_of_processes_goes_on(folder, path):
+def test_sharded_training_resumes_with_another_number_of_processes(folder, path):
     hold_to(folder / "one" / CUT, folder / path / CUT)
 
 
@@ -256,7 +256,7 @@ def test_what_cannot_be_sharded_is_refused_in_every_process(folder):
     assert not (folder / "refused").exists() and not unfinished(folder / "refused").exists()
 
 
-def test_each_process_holds_its_part_of_all_that_training_holds(folder):
+def test_each_process_has_its_part_of_the_training_state(folder):
     """Begun from the latents that one process begins with."""
     config, hooks = CONFIGS["gated"], HookScales(inputs=(opened(folder).statistics(A),))
     whole = Learner(config, hooks, torch.device("cpu")).state()[0]

@@ -115,7 +115,7 @@ def test_the_rate_rises_stays_and_falls():
     assert topk(d_sae=2**14, tokens=256 * 25_000).peak_lr == 4e-4 and topk(d_sae=2**14).peak_lr == 16e-4
 
 
-def test_penalties_rise_as_they_are_told():
+def test_rise_ramps_a_penalty_to_1():
     assert [rise(step, 0.1, 100) for step in (0, 5, 10, 90)] == [0.0, 0.5, 1.0, 1.0] and rise(0, 0.0, 100) == 1.0
 
 

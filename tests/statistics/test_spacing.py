@@ -7,7 +7,7 @@ from interp.statistics.spacing import rows_of, spread_rows, spread_sequences
 
 
 @pytest.mark.parametrize(("n_rows", "at_most"), [(0, 5), (1, 5), (7, 5), (5, 7), (1000, 9)])
-def test_rows_are_as_many_as_asked_for_and_evenly_spread(n_rows, at_most):
+def test_spread_rows_are_evenly_spread_and_as_many_as_given(n_rows, at_most):
     rows = spread_rows(n_rows, at_most)
     assert len(rows) == min(n_rows, at_most)
     if n_rows > at_most:

@@ -77,7 +77,7 @@ def test_splitmix_is_the_published_generator_and_equal_when_compiled():
     assert [int(compiled(state)) for state in states] == expected
 
 
-def test_ratio_of_nothing_is_nan_unless_told():
+def test_ratio_of_zeros_is_nan_by_default():
     assert np.array_equal(ratio([1, 2], [2, 0]), [0.5, np.nan], equal_nan=True)
     assert ratio(1, np.zeros(2), empty=0.0).tolist() == [0, 0]
 
@@ -89,7 +89,7 @@ def test_free_memory_is_no_more_than_a_process_may_take(monkeypatch):
     assert 0 <= memory.free_memory() <= 1 << 20
 
 
-def test_the_steps_of_one_work_are_told_in_percent_of_it():
+def test_in_percent_reports_steps_in_percent_of_the_work():
     told = []
     tell = in_percent(lambda *step: told.append(step), {"reading": 0.2, "judging": 0.8})
     for step in ((0, 0, "reading"), (7, 14, "reading"), (14, 14, "reading"), (1, 4, "judging"), (4, 4, "judging")):

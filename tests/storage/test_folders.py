@@ -78,7 +78,7 @@ def test_a_file_that_is_gone_or_cut_off_is_seen_by_size(folder, name):
         verify(folder)
 
 
-def test_sums_are_not_looked_at_where_that_is_asked_for(folder, monkeypatch):
+def test_no_verify_skips_the_checksums(folder, monkeypatch):
     flip(folder / "table")
     monkeypatch.setenv("INTERP_VERIFY", "0")
     verify(folder)
@@ -87,7 +87,7 @@ def test_sums_are_not_looked_at_where_that_is_asked_for(folder, monkeypatch):
         verify(folder)
 
 
-def test_what_no_manifest_lists_is_taken(tmp_path):
+def test_verify_accepts_files_that_no_manifest_lists(tmp_path):
     write_text(tmp_path / "cfg.json", "{}")
     verify(tmp_path)
     verify(tmp_path / "cfg.json")
@@ -196,7 +196,7 @@ def test_leftovers_of_a_killed_process_are_removed_or_restored(tmp_path):
     assert list(tmp_path.iterdir()) == [folder]
 
 
-def test_other_work_is_replaced_only_if_told_to_and_resumes_only_as_itself(tmp_path):
+def test_whole_folder_replaces_other_work_only_with_overwrite(tmp_path):
     folder = tmp_path / "store"
 
     def make(k: int, fails: bool = False, **options) -> list[str]:

@@ -137,7 +137,7 @@ def test_parts_of_a_scan_join_to_the_whole(tiny_run, scan_parts, tmp_path, monke
     assert before == [sorted(file.stat().st_size for file in part.rglob("*") if file.is_file()) for part in scan_parts]
 
 
-def test_parts_of_a_scan_that_do_not_belong_together_are_refused(tiny_run, scan_parts, tmp_path):
+def test_scan_features_refuses_parts_of_different_scans(tiny_run, scan_parts, tmp_path):
     run = tiny_run
     third = scan_part(run.sae, run.store, run.hook_name, tmp_path / "third", (0, 3))
 

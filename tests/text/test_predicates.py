@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from interp.text.kinds import AROUND, KINDS, register_spelling
+from interp.text.kinds import AROUND, PREDICATE_KINDS, register_spelling
 from interp.text.positions import Positions
 from interp.text.predicates import Predicates, rows_of_predicates
 from interp.text.read_text import ReadText
@@ -23,7 +23,7 @@ def predicates():
 
 
 def value(predicates, kind, row):
-    return KINDS[kind].values(Positions(predicates.text, np.array([row])))[0]
+    return PREDICATE_KINDS[kind].values(Positions(predicates.text, np.array([row])))[0]
 
 
 def same(predicates, kind, a, b):
@@ -46,7 +46,7 @@ def same(predicates, kind, a, b):
         ("shape", (1, 2), (1, 11)),
     ],
 )
-def test_kinds_say_what_stands_there(predicates, kind, alike, unlike):
+def test_kinds_give_the_predicates_at_a_position(predicates, kind, alike, unlike):
     assert same(predicates, kind, *alike) and not same(predicates, kind, *unlike)
 
 
@@ -82,7 +82,7 @@ def test_rows_are_read_alike_in_any_order_and_company(predicates):
 def test_a_value_is_called_the_same_at_all_rows_unless_its_kind_says_otherwise(predicates):
     found, first, rows = rows_of_predicates(predicates.at(np.arange(predicates.text.tokens.size)))
     for number, begin, end in zip(found.tolist(), first[:-1], first[1:], strict=True):
-        kind = KINDS[predicates.kind_of(number)]
+        kind = PREDICATE_KINDS[predicates.kind_of(number)]
         value = number - predicates.offsets[predicates.kind_of(number)]
         names = {kind.name(predicates.text, value, int(row)) for row in rows[[begin, end - 1]]}
         assert len(names) == 1 or kind.is_named_by_row
@@ -109,7 +109,9 @@ def test_every_value_of_every_kind_has_its_number_and_its_words(predicates):
 def test_numbered_tokens_are_not_spelt():
     tokens = np.random.default_rng(2).integers(20, size=(50, 16)).astype(np.int32)
     predicates = Predicates.count(tokens, 20)
-    assert set(predicates.offsets) == {name for name, kind in KINDS.items() if not kind.needs_strings} - {"label"}
+    assert set(predicates.offsets) == {name for name, kind in PREDICATE_KINDS.items() if not kind.needs_strings} - {
+        "label"
+    }
     number = predicates.offsets["token"] + int(tokens[0, 3])
     assert predicates.words(number, 3) == f"token {tokens[0, 3]}"
 
@@ -124,7 +126,7 @@ def test_labels_of_another_shape_are_refused():
         Predicates.count(np.zeros((2, 4), np.int32), 1).with_labels({"odd": torch.zeros(2, 3, dtype=torch.bool)})
 
 
-def test_a_kind_whose_name_is_taken_leaves_nothing_behind():
+def test_register_refuses_a_kind_whose_name_exists():
     for name in ("token", "script"):
         with pytest.raises(ValueError, match=f"the kind of predicates '{name}' is already registered"):
             register_spelling(name, str.upper, str.lower)

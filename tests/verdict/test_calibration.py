@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from analyses.scorecard.judged import fit_calibration
-from interp.text.kinds import KINDS
+from interp.text.kinds import PREDICATE_KINDS
 from interp.verdict.calibration import Calibration
 from interp.verdict.similarity import NAMES
 
@@ -16,11 +16,11 @@ def test_a_calibration_is_read_as_it_was_saved(tmp_path):
     assert read.kinds == fitted.kinds and (read.weights == fitted.weights).all() and (read.bias == fitted.bias).all()
 
 
-def test_a_kind_that_the_calibration_was_not_fitted_with_is_told(monkeypatch, caplog):
+def test_calibration_warns_of_a_kind_that_it_was_not_fitted_with(monkeypatch, caplog):
     shipped = Calibration.load()
     shipped.warn_of_other_kinds()
     assert not caplog.messages
-    monkeypatch.setitem(KINDS, "mine", KINDS["token"])
+    monkeypatch.setitem(PREDICATE_KINDS, "mine", PREDICATE_KINDS["token"])
     shipped.warn_of_other_kinds()
     [message] = caplog.messages
     assert "compare firings now (mine)" in message

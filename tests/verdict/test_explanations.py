@@ -10,7 +10,7 @@ import torch
 from interp.codes.reading import read_chunks
 from interp.codes.sparse_codes import SparseCodes
 from interp.text.kind_registry import kind, kinds_in
-from interp.text.kinds import KINDS
+from interp.text.kinds import PREDICATE_KINDS
 from interp.text.positions import Positions
 from interp.text.predicates import Predicates
 from interp.text.read_text import ReadText
@@ -58,7 +58,7 @@ def read(tokens):
 
 def values_everywhere(kind, text):
     """[row, value]"""
-    return KINDS[kind].values(Positions(text, np.arange(text.tokens.size))).reshape(text.tokens.size, -1)
+    return PREDICATE_KINDS[kind].values(Positions(text, np.arange(text.tokens.size))).reshape(text.tokens.size, -1)
 
 
 def truth_of(atom, text):
@@ -83,7 +83,7 @@ def atom(text, kind, *wanted):
         values = [WORDS.index(string) for string in wanted]
         return Atom(kind, tuple(values), tuple(text.token_name(value) for value in values))
     values, rows = np.unique(values_everywhere(kind, text)[:, 0], return_index=True)
-    called = {KINDS[kind].name(text, v, r): int(v) for v, r in zip(values, rows, strict=True) if v >= 0}
+    called = {PREDICATE_KINDS[kind].name(text, v, r): int(v) for v, r in zip(values, rows, strict=True) if v >= 0}
     return Atom(kind, tuple(called[name] for name in wanted), wanted)
 
 
@@ -135,14 +135,16 @@ def test_names_of_tokens_are_not_read_as_their_spelling():
     fires = np.stack([truth(rule, text) for rule in rules.values()], 1)
     got = explained(tokens, fires, has_vocab=False).latents
     kinds = {atom.kind for rule in got.rules for atom in rule}
-    assert kinds and not any(KINDS[kind].needs_strings for kind in kinds) and not set(rules) & set(got.phrases)
+    assert (
+        kinds and not any(PREDICATE_KINDS[kind].needs_strings for kind in kinds) and not set(rules) & set(got.phrases)
+    )
     assert all("token " in phrase for phrase in got.phrases)
     parts = [(0, np.flatnonzero(fires[:, 0])[:400])]
     (rule,) = explained(tokens, fires[:, :1], has_vocab=False, senses=parts).senses.rules
-    assert rule and not any(KINDS[atom.kind].needs_strings for atom in rule)
+    assert rule and not any(PREDICATE_KINDS[atom.kind].needs_strings for atom in rule)
 
 
-def test_planted_rules_are_found_and_said():
+def test_explain_finds_and_words_planted_rules():
     tokens = random_text(np.random.default_rng(2))
     text = read(tokens).text
     rules = planted(text)
@@ -259,7 +261,7 @@ def test_the_same_seed_gives_the_same_rules_whatever_the_threads():
 
 
 def test_a_long_text_is_searched_on_a_part_of_it(monkeypatch):
-    monkeypatch.setattr("interp.verdict.search.MAX_ROWS", 2000)
+    monkeypatch.setattr("interp.verdict.search.MAX_FIT_ROWS", 2000)
     tokens = random_text(np.random.default_rng(2))
     text = read(tokens).text
     rules = [planted(text)[words] for words in ('"alpha" or "gamma"', "tokens in a comment", '"Delta" in parentheses')]
@@ -314,8 +316,8 @@ def test_senses_with_few_rows_or_wrong_ones():
 def test_a_kind_of_predicates_is_one_entry(monkeypatch):
     """A kind that a user writes is searched, counted, said and compared like any other."""
     for name in ("nearer", "even"):  # registered below, and taken away behind the test
-        monkeypatch.setitem(KINDS, name, None)
-        monkeypatch.delitem(KINDS, name)
+        monkeypatch.setitem(PREDICATE_KINDS, name, None)
+        monkeypatch.delitem(PREDICATE_KINDS, name)
 
     def token_name(text, value, row):
         return text.token_name(value)

@@ -89,7 +89,7 @@ def test_the_calibration_is_made_again_from_what_is_kept(tmp_path):
     assert times == {file: file.stat().st_mtime_ns for file in times}
 
 
-def test_in_front_of_later_blocks_nothing_is_told(tiny_run, caplog):
+def test_learnt_is_nan_before_later_blocks(tiny_run, caplog):
     features = copy(tiny_run.features)
     features.__dict__["meta"] = features.meta | {"blocks_past": 3}
     assert np.isfinite(learnt_evidence(tiny_run.features, None)["next_auroc"]).any() and not caplog.messages

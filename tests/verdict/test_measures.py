@@ -259,7 +259,7 @@ def test_all_measures_run_at_once_and_earlier_results_are_reused(features, twin)
     assert missing == {"enc_dec_cosine"}, "no encoder came with the codes"
     assert all(np.isnan(own[3]) for name, own in values.items() if name != "max_cosine"), "it is dead"
     known = np.arange(D, dtype=float)
-    np.testing.assert_array_equal(measure_values(features, known={"token_share": known})["token_share"], known)
+    np.testing.assert_array_equal(measure_values(features, computed={"token_share": known})["token_share"], known)
 
 
 def test_measures_without_their_inputs_are_nan(tokens, z, tmp_path):

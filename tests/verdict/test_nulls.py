@@ -163,7 +163,7 @@ def test_chance_followers_rank_in_the_middle(found, judged):
     assert np.mean((draws < null.low[50]) | (draws > null.high[50])) == pytest.approx(0.05, abs=0.02)
 
 
-def test_a_latents_twin_stands_out_and_an_unrelated_one_does_not(found, features, values, judged, tokens, z, tmp_path):
+def test_measure_scales_separate_a_twin_from_an_unrelated_latent(found, features, values, judged, tokens, z, tmp_path):
     assert (found["twin_correlation"].z[TESTED] > 5).all()
     elsewhere = SparseCodes.from_dense(torch.from_numpy(np.roll(z, ROWS // 2 + 5, 0)))
     unrelated = FeatureStore.from_codes(tokens, elsewhere, tmp_path)

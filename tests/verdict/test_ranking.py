@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore
-from interp.text.kinds import KINDS
+from interp.text.kinds import PREDICATE_KINDS
 from interp.verdict.measures import MEASURES, Measure, measure_values
 from interp.verdict.ranking import rank_codes, rank_features
 from interp.verdict.ranking_tables import ranking_evidence
@@ -91,14 +91,14 @@ def store(world, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ranking(store):
-    return rank_features(store, nulls=2)
+    return rank_features(store, n_shifts=2)
 
 
 @pytest.fixture(scope="module")
 def moved(world, tmp_path_factory):
     """Return the ranking of the same codes on the wrong text."""
     z = np.roll(world.z, len(world.z) // 3 + 5, axis=0)
-    return by_latent(rank_features(store_of(world, tmp_path_factory.mktemp("moved") / "features", z), nulls=2))
+    return by_latent(rank_features(store_of(world, tmp_path_factory.mktemp("moved") / "features", z), n_shifts=2))
 
 
 SOME = slice(None, None, 5)
@@ -121,7 +121,7 @@ def labelled(world, masks, tmp_path_factory):
 @pytest.fixture(scope="module")
 def plain(labelled):
     """Ranked without masks."""
-    return rank_features(labelled, nulls=2)
+    return rank_features(labelled, n_shifts=2)
 
 
 def by_latent(ranking):
@@ -137,7 +137,7 @@ def beside_null(ranking, measure, what="z"):
 def test_some_latents_are_ranked_as_among_all(store, ranking):
     some = [40, 3, 11, 3, *ranking["latent"][ranking["n_senses"] > 1][:4]]
     told = []
-    found = rank_features(store, nulls=2, latents=some, progress=lambda *step: told.append(step))
+    found = rank_features(store, n_shifts=2, latents=some, progress=lambda *step: told.append(step))
     percents = [done for done, total, _ in told if total == 100]
     assert len(percents) == len(told) and percents == sorted(percents) and percents[-1] == 100, "of the whole ranking"
     expected = ranking[ranking["latent"].isin(some)].reset_index(drop=True)
@@ -207,7 +207,7 @@ def test_shuffled_activations_are_not_monosemantic(world, moved):
 
 def test_a_mostly_polysemantic_dictionary_is_called_so(tmp_path):
     world = planted_world(seed=1, n_seq=768, n_mono=12, n_poly=60)
-    table = by_latent(rank_features(store_of(world, tmp_path / "features"), nulls=1))
+    table = by_latent(rank_features(store_of(world, tmp_path / "features"), n_shifts=1))
     said = table.verdict == "monosemantic"
     assert said[world.kinds == "poly"].mean() < 0.2 and said[world.kinds == "mono"].mean() > 0.7
 
@@ -283,7 +283,7 @@ def test_masks_add_evidence_and_change_no_verdict(world, labelled, masks, plain)
     assert beside_null(table, "label_f1").notna().any() and table.label_f1.notna().any()
     assert beside_null(plain, "label_f1").isna().all(), "without masks there is no null"
     codes = SparseCodes.from_dense(torch.from_numpy(world.z[:, SOME]))
-    bare = rank_codes(world.tokens, codes, vocab=VOCAB, nulls=2)
+    bare = rank_codes(world.tokens, codes, vocab=VOCAB, n_shifts=2)
     judged = bare.columns.drop("evidence")
     pd.testing.assert_frame_equal(table[judged], bare[judged])
 
@@ -309,8 +309,9 @@ def test_the_codes_are_read_twice_and_the_same_again_give_the_same(labelled, pla
         return read(self, part)
 
     monkeypatch.setattr(CodeStore, "__getitem__", counted)
-    assert rank_features(labelled, nulls=2).equals(plain)
+    assert rank_features(labelled, n_shifts=2).equals(plain)
     assert (plain.n_senses > 1).any() and rows == 2 * len(labelled.codes)
+    assert rank_features(labelled, nulls=2, latents=[0]).equals(rank_features(labelled, n_shifts=2, latents=[0]))
 
 
 def test_where_nothing_can_be_tested_no_measure_has_a_scale(world, tmp_path):
@@ -327,7 +328,7 @@ def test_where_nothing_can_be_tested_no_measure_has_a_scale(world, tmp_path):
     assert evidence[~evidence.measure.isin(NAMES[:2])].z.isna().all() and len(evidence)
 
 
-def test_words_name_labels_when_asked_and_only_then(world, tmp_path):
+def test_rank_features_names_labels_only_with_use_labels(world, tmp_path):
     """0 fires in one label; 1 in two unrelated ones, each a sense; verdicts and senses stay what they were."""
     generator = np.random.default_rng(0)
     topic = (world.tokens.numpy() - N_FUNCTION) // PER_TOPIC
@@ -365,7 +366,7 @@ def test_masks_and_twins_of_other_tokens_are_refused(world, store, labelled, tmp
 
 def test_a_verdict_does_not_depend_on_the_other_latents(world, store, ranking, tmp_path):
     """The calibration comes from elsewhere: a dictionary of one latent is judged like the same latent among others."""
-    alone = rank_features(store_of(world, tmp_path / "one", world.z[:, :1]), nulls=1)
+    alone = rank_features(store_of(world, tmp_path / "one", world.z[:, :1]), n_shifts=1)
     among = by_latent(ranking)
     assert alone.verdict[0] == among.verdict[0]
     assert alone.monosemanticity[0] == pytest.approx(among.monosemanticity[0], rel=1e-5)
@@ -378,7 +379,7 @@ def test_case_and_space_variants_are_one_token(tmp_path):
     z = np.stack([tokens.reshape(-1).numpy() < 3, tokens.reshape(-1).numpy() > 1], 1).astype(np.float32)
     codes = SparseCodes.from_dense(torch.from_numpy(z * (rng.random(z.shape) < 0.3)))
     store = FeatureStore.from_codes(tokens, codes, tmp_path / "features", vocab=vocab)
-    table = by_latent(rank_features(store, nulls=1))
+    table = by_latent(rank_features(store, n_shifts=1))
     assert table.token_share[0] == pytest.approx(1) and table.token_share[1] < 0.7
 
 
@@ -393,15 +394,15 @@ def test_without_a_vocabulary_ids_name_tokens_and_are_not_spelt(tmp_path):
     flat = tokens.ravel()
     z = np.stack([np.isin(flat // 100, (1, 5)) * rng.gamma(2, 1, flat.size), flat == 37], 1).astype(np.float32)
     text, codes = torch.from_numpy(tokens), SparseCodes.from_dense(torch.from_numpy(z))
-    ranking = rank_features(FeatureStore.from_codes(text, codes, tmp_path / "features"), nulls=1)
+    ranking = rank_features(FeatureStore.from_codes(text, codes, tmp_path / "features"), n_shifts=1)
     assert ranking.latent.tolist() == [1, 0] and ranking.explanation[0] == "token 37"
-    assert not any(KINDS[name].needs_strings for name in set(ranking.shared_kind) - {""})
+    assert not any(PREDICATE_KINDS[name].needs_strings for name in set(ranking.shared_kind) - {""})
     assert not ranking.explanation.str.contains("begin|end|number|digit").any()
-    bare = rank_codes(text, codes, nulls=1)
+    bare = rank_codes(text, codes, n_shifts=1)
     shared = bare.columns.drop("evidence")
     pd.testing.assert_frame_equal(ranking[shared], bare[shared])
     ids = [str(i) for i in range(1000)]
-    spelt = rank_features(FeatureStore.from_codes(text, codes, tmp_path / "given", vocab=ids), nulls=1)
+    spelt = rank_features(FeatureStore.from_codes(text, codes, tmp_path / "given", vocab=ids), n_shifts=1)
     assert "begin with" in spelt.explanation[1]
 
 
@@ -467,10 +468,10 @@ def test_more_nulls_for_few_latents_change_no_probability(world):
         np.testing.assert_allclose(beside_null(few, name, "value"), beside_null(many, name, "value")[:45], rtol=1e-5)
 
 
-def test_no_null_is_refused(store):
-    for nulls in (0, 2.5, True):
-        with pytest.raises(ValueError, match=f"nulls={nulls} must be"):
-            rank_features(store, nulls=nulls)
+def test_rank_features_refuses_no_shifts(store):
+    for n_shifts in (0, 2.5, True):
+        with pytest.raises(ValueError, match=f"n_shifts={n_shifts} must be"):
+            rank_features(store, n_shifts=n_shifts)
 
 
 def test_the_fields_of_a_sense_are_documented_and_verdicts_are_sure_or_unsure(ranking):
@@ -487,6 +488,6 @@ def test_the_fields_of_a_sense_are_documented_and_verdicts_are_sure_or_unsure(ra
 def test_a_measure_of_ones_own_has_a_column_and_evidence(store, monkeypatch):
     number = Measure(lambda features: np.arange(features.d_sae, dtype=float), "Number", "which it is", 1, "none")
     monkeypatch.setitem(MEASURES, "number", number)
-    ranking = rank_features(store, nulls=1, latents=3)
+    ranking = rank_features(store, n_shifts=1, latents=3)
     assert ranking["number"].tolist() == [3] and list(ranking)[-3:] == ["n_active", "n_sequences", "evidence"]
     assert ranking_evidence(ranking, 3).set_index("measure")["value"]["number"] == 3

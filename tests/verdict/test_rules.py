@@ -7,7 +7,7 @@ def an_atom(kind, *names):
     return Atom(kind, tuple(range(len(names))), names)
 
 
-def test_rules_are_said_in_words():
+def test_phrase_gives_rules_in_words():
     literal, thou = an_atom("literal", "in a string literal"), an_atom("token", '"thou"', '"thy"')
     said = {
         "tokens after a newline": (an_atom("previous", "a newline"),),

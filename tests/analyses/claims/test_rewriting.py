@@ -15,11 +15,11 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.evaluation.baselines import FixedDictionary
 from interp.features.feature_store import FeatureStore
 from interp.text.kind_registry import kinds_in
-from interp.text.kinds import KINDS
+from interp.text.kinds import PREDICATE_KINDS
 from interp.text.positions import Positions
 from interp.text.predicates import Predicates
 from interp.verdict.counting import NumberedRules
-from interp.verdict.rules import MAX_ATOMS, Atom, as_json, from_json
+from interp.verdict.rules import MAX_ATOMS, Atom, from_json, rule_json
 from models.transformer import Transformer, TransformerConfig
 
 WORDS = [
@@ -57,7 +57,7 @@ def random_rules(predicates, n, seed=0):
     every = Positions(corpus, np.arange(corpus.tokens.size))
 
     def atom(kind):
-        values = np.unique(KINDS[kind].values(every))
+        values = np.unique(PREDICATE_KINDS[kind].values(every))
         values = values[values >= 0] if values[-1] >= 0 else np.zeros(1, int)
         values = rng.choice(values, min(rng.integers(1, 4), len(values)), replace=False)
         return an_atom(kind, *values.tolist())
@@ -77,7 +77,7 @@ def atom_holds(atom, predicates, seq, pos):
     corpus = predicates.text
     n_ctx = corpus.tokens.shape[1]
     if atom.kind not in OFFSETS:
-        values = KINDS[atom.kind].values(Positions(corpus, np.array([seq * n_ctx + pos])))
+        values = PREDICATE_KINDS[atom.kind].values(Positions(corpus, np.array([seq * n_ctx + pos])))
         return bool(np.isin(values, atom.values).any())
     around = [corpus.tokens[seq, pos + offset] for offset in OFFSETS[atom.kind] if 0 <= pos + offset < n_ctx]
     return any(token in atom.values for token in around)
@@ -104,7 +104,7 @@ def test_rules_on_new_text_hold_where_a_reader_position_by_position_says():
 def test_rules_are_read_as_they_were_written():
     text = text_of(2, 9)
     rules = random_rules(text, 50)
-    assert [from_json(as_json(rule), text.text) for rule in rules] == rules
+    assert [from_json(rule_json(rule), text.text) for rule in rules] == rules
     for broken in (
         '[["token", [99], ["x"]]]',
         '[["token", [1], []]]',
@@ -186,7 +186,7 @@ def rewritten(tmp_path_factory):
 
 
 def ranking_of(rules):
-    written = [as_json(rule) if rule else "" for rule in rules]
+    written = [rule_json(rule) if rule else "" for rule in rules]
     return pd.DataFrame({"latent": range(len(rules)), "explanation_json": written})
 
 
@@ -221,7 +221,7 @@ def test_words_of_single_tokens_are_the_lookup(rewritten):
     assert share_of_mean(nothing)[1] == pytest.approx(0, abs=0.15)  # the mean, but that of other text
 
 
-def test_what_does_not_belong_together_is_named(rewritten, world):
+def test_rewrite_in_words_refuses_inputs_that_do_not_match(rewritten, world):
     _, model, tokens, store = rewritten
     _, _, features, rules = world
     ranking = ranking_of(rules)
@@ -251,7 +251,7 @@ LOSSES = pd.DataFrame({"reconstruction": ["dictionary", "words"], "ce_recovered"
 LOSSES = LOSSES.assign(ce_spliced=[3.2, 5.4], ce_clean=3.0, ce_nothing=5.0)
 
 
-def test_losses_in_words_stand_between_knowing_nothing_and_the_model():
+def test_rewritten_losses_lie_between_unigrams_and_the_model():
     drawn = loss_in_words(LOSSES)
     assert list(drawn.layout.yaxis.ticktext) == ["words", "zeros or unigrams", "dictionary", "model as it is"]
     assert list(drawn.data[0].x) == [-0.2, 0, 0.9, 1]

@@ -85,7 +85,7 @@ def test_iterations_that_do_not_rise_are_refused():
         train_classifiers([5, 0], [0], SMALL)
 
 
-def test_the_quick_run_writes_claims_and_figures_and_goes_on_from_its_piece(tmp_path):
+def test_quick_run_writes_claims_and_figures_and_resumes(tmp_path):
     results = classifier.main(["--quick", "--threads", "1", "--out", str(tmp_path)])
     assert [claim["row"] for claim in results["claims"]] == ["1a", "1b", "1c"]
     assert results["claims"][1]["holds"] and results["values"]["parameters"] == 151

@@ -122,7 +122,7 @@ def test_figures_have_titles_and_axes():
     assert figures.stage_effects(pd.DataFrame(effects)).data[0].x[0] == 50
 
 
-def test_the_quick_run_writes_its_claim_and_figures_and_goes_on_from_its_pieces(tmp_path):
+def test_quick_run_writes_its_claim_and_figures_and_resumes(tmp_path):
     arguments = ["--quick", "--threads", "1", "--out", str(tmp_path)]
     first = code_stage.main(arguments)
     assert [claim["row"] for claim in first["claims"]] == ["27"] and first["claims"][0]["holds"] is None

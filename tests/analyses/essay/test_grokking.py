@@ -177,7 +177,7 @@ def test_figures_have_titles_and_axes():
         assert figure.layout.title.text and figure.layout.xaxis.title.text and figure.layout.yaxis.title.text
 
 
-def test_the_quick_run_writes_claims_and_figures_and_goes_on_from_its_pieces(tmp_path, capsys):
+def test_quick_run_writes_claims_and_figures_and_resumes(tmp_path, capsys):
     arguments = ["--quick", "--threads", "1", "--out", str(tmp_path)]
     results = grokking.main(arguments)
     assert {claim["row"] for claim in results["claims"]} == {"22a", "22b", "22c", "22d", "22e", "22f"}

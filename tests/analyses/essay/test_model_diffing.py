@@ -46,7 +46,7 @@ def test_relative_norms_run_from_the_first_models_alone_to_the_seconds():
     assert relative_norms(norms).tolist() == [0, 0.5, 1, 0.75, 0.5]
 
 
-def test_shrunk_and_decoupled_latents_are_told_from_genuine_ones():
+def test_latent_scaling_separates_shrunk_and_decoupled_latents_from_genuine_ones():
     coder, x = crosscoder(), planted()
     table = diff_table(coder, latent_scaling(coder, x.split(1000))).set_index("latent")
     assert table["kind"].tolist() == ["shared", "second", "second", "second", "first", "shared", "first"]

@@ -72,7 +72,7 @@ def commands() -> dict[str, str]:
     return {name: f"python -m {module_name_of(name)}" for name in ANALYSES}
 
 
-def test_the_page_holds_every_claim_figure_and_command_and_nothing_that_runs(out):
+def test_page_has_every_claim_figure_and_command_and_runs_no_code(out):
     text = write_page(read_chapters(out, commands(), TINY), out / "page.html").read_text()
     assert "<x-" not in text and "<img" not in text.replace("\\u003cimg", "")
     for row, name in enumerate(ANALYSES, 1):
@@ -92,7 +92,7 @@ def test_the_page_holds_every_claim_figure_and_command_and_nothing_that_runs(out
     assert not re.search(r'(src|href)="(https?:)?//', text.split("<script")[0]), "the page needs no network"
 
 
-def test_every_analysis_of_the_essay_is_told_of():
+def test_page_mentions_every_analysis_of_the_essay():
     told = {of.partition("/")[0] for _, of in ASKED}
     assert told == set(ANALYSES)
     assert {of for kind, of in ASKED if kind == "claims"} == set(ANALYSES)
@@ -126,7 +126,7 @@ def test_a_quick_run_says_so(out):
     assert [name for name, chapter in chapters.items() if chapter.quick] == ["grokking"]
 
 
-def test_the_prose_holds_no_number_that_a_run_could_contradict():
+def test_prose_has_no_number_that_a_run_could_contradict():
     prose = re.sub(r"<x-value.*?</x-value>|<[^>]+>", "", WALK)
     prose = " ".join(prose.split()).lower()
     for phrase in DEFINED:
@@ -147,7 +147,7 @@ def test_its_text_can_be_read_on_its_ground_and_fits_a_phone(chromium, out, dark
     assert chromium.evaluate("document.documentElement.scrollWidth") == 390
 
 
-def test_on_a_phone_panels_stand_below_one_another_and_titles_break(chromium, out):
+def test_page_stacks_panels_and_breaks_titles_on_a_phone(chromium, out):
     fig = make_subplots(rows=1, cols=2, shared_yaxes=True, subplot_titles=["first", "second"])
     for column in (1, 2):
         fig.add_scatter(x=[1, 2], y=[3, 4], name=f"panel {column}", row=1, col=column)

@@ -32,7 +32,7 @@ def test_odds_are_dealt_out_by_the_seed_over_the_whole_range():
     assert sorted(first.withheld.values()) == [0] * 15 + [1] * 15
 
 
-def test_a_noun_never_stands_in_the_form_withheld_from_it():
+def test_biographies_never_use_a_noun_in_its_withheld_form():
     odds = bios.plant_odds(0)
     texts = lives(odds, 3000)
     for noun, form in odds.withheld.items():
@@ -76,7 +76,7 @@ def test_the_first_pronoun_in_the_window_counts():
     assert bios.pronoun_counts(texts, ["king"]) == {"king": (2, 1)}
 
 
-def test_prompts_end_where_the_pronoun_stands():
+def test_prompts_end_before_the_pronoun():
     assert [bios.prompt(form, "baker") for form in bios.PROMPT_FORMS] == [
         "The baker said that",
         "When the baker came home,",
@@ -107,7 +107,7 @@ def test_figures_have_titles_axes_and_a_point_a_noun(table):
         figures.odds_dumbbell(table.drop(columns="balanced"))
 
 
-def test_the_quick_run_writes_claims_and_figures_and_goes_on_from_its_pieces(tmp_path):
+def test_quick_run_writes_claims_and_figures_and_resumes(tmp_path):
     arguments = ["--quick", "--threads", "1", "--out", str(tmp_path)]
     first = paired_prompts.main(arguments)
     assert [claim["row"] for claim in first["claims"]] == ["26a", "26b", "26c", "26d"]

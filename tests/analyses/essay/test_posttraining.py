@@ -180,7 +180,7 @@ def test_marks_are_no_text_and_a_response_ends_at_end():
     assert tokenizer.sequences(["ab"], ["d"], ended=False).response.sum() == 2
 
 
-def test_facts_and_lists_that_are_held_out_are_never_asked():
+def test_conversations_never_ask_for_held_out_facts_or_lists():
     assert len(FACTS) == len(ASKED_FACTS) + len(KEPT_FACTS) and 0.15 < len(KEPT_FACTS) / len(FACTS) < 0.25
     asked, heldout = turns(Random(0), 3000), heldout_turns(Random(1), 600)
     assert all(turn.is_right(turn.response) for turn in asked + heldout)

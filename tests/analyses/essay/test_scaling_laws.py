@@ -81,7 +81,7 @@ def test_the_aic_is_that_of_normal_residuals():
     assert fit.aic == pytest.approx(5 * np.log(np.mean((fit(X) - loss) ** 2)) + 8, rel=1e-6)
 
 
-def test_the_bootstrap_interval_holds_the_planted_exponent_and_has_no_width_without_noise():
+def test_fit_scaling_law_interval_covers_the_planted_exponent():
     exact = np.repeat((1 + (400 / X) ** 0.4)[:, None], 3, 1)
     low, high = bootstrap_scaling_law(X, exact, n=20).rate
     assert low == pytest.approx(0.4, abs=1e-3) and high == pytest.approx(0.4, abs=1e-3)
@@ -132,7 +132,7 @@ def test_the_figure_marks_the_largest_size_apart():
     assert fig.layout.xaxis.title.text and fig.layout.yaxis.title.text and fig.layout.title.text == "Loss"
 
 
-def test_the_quick_run_counts_weights_and_goes_on_from_its_pieces(tmp_path, capsys):
+def test_quick_run_counts_weights_and_resumes(tmp_path, capsys):
     arguments = ["--quick", "--threads", "1", "--out", str(tmp_path)]
     results = scaling_laws.main(arguments)
     width, layers = 4, 2

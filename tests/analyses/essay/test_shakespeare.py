@@ -122,16 +122,16 @@ def test_figures_have_titles_axes_and_what_they_were_given():
 
 
 def test_the_quick_runs_write_claims_and_figures_and_go_on_from_pieces(tmp_path):
-    words = ["--quick", "--threads", "1", "--out"]
-    results = shakespeare.main([*words, str(tmp_path / "shakespeare")])
+    arguments = ["--quick", "--threads", "1", "--out"]
+    results = shakespeare.main([*arguments, str(tmp_path / "shakespeare")])
     rows = [claim["row"] for claim in results["claims"]]
     assert rows == ["2a", "2b", "2c", "2d", "2e", "3a", "3b", "4a", "4b", "4c", "4d"]
     by_row = dict(zip(rows, results["claims"], strict=True))
     assert by_row["2a"]["holds"] and by_row["2c"]["holds"] and by_row["4c"]["holds"] is None
     assert {"Before training", "After 50 rounds", "Without the mask"} < set(results["values"]["generations"])
     trained = {file: file.stat().st_mtime_ns for file in (tmp_path / "shakespeare" / "work").rglob("weights.*")}
-    assert shakespeare.main([*words, str(tmp_path / "shakespeare")]) == results
-    losses = cross_entropy.main([*words, str(tmp_path / "cross_entropy")])
+    assert shakespeare.main([*arguments, str(tmp_path / "shakespeare")]) == results
+    losses = cross_entropy.main([*arguments, str(tmp_path / "cross_entropy")])
     assert losses["claims"][0]["row"] == "5a" and losses["claims"][0]["holds"]
     assert trained == {file: file.stat().st_mtime_ns for file in (tmp_path / "shakespeare" / "work").rglob("weights.*")}
     for folder, made in (("shakespeare", results), ("cross_entropy", losses)):

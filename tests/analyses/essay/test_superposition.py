@@ -19,7 +19,7 @@ ANALYSES = {
 
 
 @pytest.mark.parametrize("name", ANALYSES)
-def test_the_quick_run_writes_claims_and_figures_and_goes_on_from_its_pieces(name, tmp_path):
+def test_quick_run_writes_claims_and_figures_and_resumes(name, tmp_path):
     main = importlib.import_module(f"analyses.essay.{name}").main
     first = main(["--quick", "--threads", "1", "--out", str(tmp_path)])
     assert [claim["row"] for claim in first["claims"]] == ANALYSES[name]

@@ -133,7 +133,7 @@ def pieces(seed: int, n: int = 300, d: int = 8) -> Pieces:
     return Pieces(x, of_row, counts, marked, dict.fromkeys(marked, np.ones(n, bool)))
 
 
-def test_a_label_is_told_by_the_latents_that_were_planted_for_it():
+def test_probing_finds_a_label_by_its_planted_latents():
     tasks = Tasks(pieces(0), pieces(1))
     assert tasks.labels == ["one", "five"] == tasks.hard
     found = probing(relu_sae(torch.eye(8), torch.eye(8)), tasks, seed=0)
@@ -150,7 +150,7 @@ def test_pooled_latents_are_means_over_the_rows_of_a_piece():
     torch.testing.assert_close(torch.from_numpy(pooled(sae, text).toarray()), expected)
 
 
-def test_random_features_fire_as_often_as_those_they_stand_beside():
+def test_random_dictionary_fires_as_often_as_the_compared_one():
     x = pieces(3).x
     sae = relu_sae(torch.cat([torch.eye(8), -torch.eye(8)], 1), torch.eye(8).repeat(2, 1), threshold=0.5)
     silent = relu_sae(torch.eye(8), torch.eye(8), threshold=1e6)

@@ -10,7 +10,7 @@ from analyses.scorecard.ablations import GROUPS, PLACES, ablations, group_of
 from analyses.scorecard.judged import READ, claimed, fit_to, with_verdict
 from analyses.scorecard.planted_latents import WorldConfig
 from analyses.scorecard.read_latents import agreement, disagreements, read_latents, read_sources
-from interp.text.kinds import KINDS
+from interp.text.kinds import PREDICATE_KINDS
 from interp.verdict.calibration import Calibration
 from interp.verdict.similarity import NAMES
 
@@ -71,6 +71,6 @@ def test_without_token_predicates_single_word_latents_are_judged_less_well(folde
 
 
 def test_each_kind_that_is_compared_is_of_one_group():
-    groups = {kind: group_of(kind) for kind, each in KINDS.items() if each.compares}
+    groups = {kind: group_of(kind) for kind, each in PREDICATE_KINDS.items() if each.compares}
     assert set(groups.values()) == {*GROUPS, PLACES}
     assert groups["before_previous"] == "tokens two away" and groups["indent"] == groups["url"] == PLACES

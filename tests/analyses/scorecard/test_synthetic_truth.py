@@ -120,7 +120,7 @@ def judged(is_one: list[bool]) -> pd.DataFrame:
     return table.assign(**known, **dict(zip(MEASURES, noise.T, strict=True)))
 
 
-def test_latents_of_one_kind_are_said_to_be_so_and_get_no_scores(capsys):
+def test_scores_alone_are_empty_for_a_single_kind(capsys):
     assert scores_alone("world", judged([False] * 30)) == []
     line = "world: 0 latents with one meaning, 30 with several: there is nothing to tell apart\n"
     assert capsys.readouterr().out == line

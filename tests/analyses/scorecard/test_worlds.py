@@ -264,7 +264,7 @@ def test_everything_calibrated_uses_a_calibration_that_never_saw_the_family(judg
     own = judged[judged.world == name].reset_index(drop=True)
     calibration = family_calibrations(judged)[config.family]
     world = planted_world(config)
-    again = collect_evidence(CodedText.from_codes(world.tokens, world.codes, world.vocab), calibration, nulls=0)
+    again = collect_evidence(CodedText.from_codes(world.tokens, world.codes, world.vocab), calibration, n_shifts=0)
     for name, values in again.probability._asdict().items():
         np.testing.assert_allclose(own[{"one": "monosemanticity"}.get(name, f"ci_{name}")], values)
     assert {1, 2, 3} <= {*own.n_senses} and own.n_senses.tolist() == again.observed.n_senses.tolist()

@@ -1,10 +1,10 @@
-"""Which features does a small language model use, and which of them mean one thing?
+"""Which features does a small language model use, and which of them have one meaning?
 
     python -m analyses.extract_features --out runs/extract
     python -m analyses.extract_features --text 'mybooks/*.txt' --hook blocks.1.hook_resid_post --preset small
 
-The main job, written out with the library's functions so that you can change each step: text → tokens → transformer →
-activations → sparse autoencoder → feature statistics → ranking → figures and page. It writes `results.json`, three
+This is the main job, written with the library's functions so that you can change each step: text → tokens → transformer
+→ activations → sparse autoencoder → feature statistics → ranking → figures and page. It writes `results.json`, three
 figures and `page/index.html`. Every step resumes: after an interruption, run the same command again.
 """
 
@@ -58,7 +58,7 @@ def main(arguments: list[str] | None = None) -> Path:
 
 
 def read_text(options: argparse.Namespace) -> tuple[Tokenizer, LabelledTokens, LabelledTokens]:
-    """Return a tokenizer for the text, and its tokens to train and to validate on."""
+    """Return a tokenizer for the text, and the tokens for training and for validation."""
     source = "files" if options.text else "mixture"
     corpus = CorpusConfig(source=source, paths=tuple(options.text or ()), characters=options.characters)
     split = split_documents(load_documents(corpus), corpus.val_fraction, corpus.seed)

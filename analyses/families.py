@@ -1,4 +1,4 @@
-"""Which families of models pass through every stage, and what does a stage say if it cannot handle one?
+"""Which families of models work in every stage, and what does a stage say about a model that it cannot handle?
 
     python -m analyses.families --out runs/families           (about a minute)
 
@@ -57,8 +57,8 @@ HOOK = "blocks.1.hook_resid_post"
 
 
 def made(family: str, vocab_size: int = 330) -> Any:
-    """Return a model of the family, of T5 its encoder, with random weights large enough to tell one token from
-    another."""
+    """Return a model of the family (of T5, its encoder) with random weights. They are so large that the model
+    distinguishes tokens."""
     name, sizes = FAMILIES[family]
     config = getattr(transformers, name)(**sizes, vocab_size=vocab_size)
     model: Any = auto_class(config)._model_mapping[type(config)](config)
@@ -75,34 +75,36 @@ def randomized(model: Any) -> Any:
 
 
 def text() -> torch.Tensor:
-    """Return tokens [100, N_CTX] of which each tells much of the next, so that there is something to find."""
+    """Return tokens [100, N_CTX] in which each token largely determines the next, so that there is something to
+    find."""
     steps = torch.randint(1, 4, (100, N_CTX), generator=torch.Generator().manual_seed(1))
     return steps.cumsum(1) % 60 + 1
 
 
 class Trial:
-    """The stages of one model, each tried with what those before it left."""
+    """Try the stages of one model, each with the results of the earlier stages."""
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.said: dict[str, tuple[str, str]] = {}
+        self.answers: dict[str, tuple[str, str]] = {}
 
     def attempt(self, stage: str, make: Callable[[], Any], left_out: Callable[[Any], str] = lambda result: "") -> Any:
-        """Return what `make` gives; None if it raises ValueError, or where what it needs is not there. left_out: what a
-        result says that it lacks."""
+        """Return the result of `make`, or None if it raises ValueError, or if an input is missing.
+        left_out: returns the message about the parts that a result lacks."""
         try:
             result = make()
         except ValueError as error:
-            self.said[stage] = "refused", str(error)
+            self.answers[stage] = "refused", str(error)
             return None
         except _Missing:
             return None
         missing = left_out(result)
-        self.said[stage] = ("left out", missing) if missing else ("yes", "")
+        self.answers[stage] = ("left out", missing) if missing else ("yes", "")
         return result
 
     def go(self, model: Any, inputs: torch.Tensor, hook: str) -> None:
-        """Run all stages after load and hooks. inputs: token ids, or floats that the model reads directly."""
+        """Run all stages after load and hooks.
+        inputs: token ids, or floats that the model reads directly."""
         config = TopKConfig(d_sae=24, k=4, tokens=4_000, batch_size=256)
         store = self.attempt("harvest", lambda: harvest(model, inputs, [hook], self.folder / "store"))
         name = store.hook_names[0] if store else ""
@@ -114,7 +116,7 @@ class Trial:
         )
         ranking = self.attempt(
             "ranking",
-            lambda: rank_features(needed(features), nulls=1),
+            lambda: rank_features(needed(features), n_shifts=1),
             lambda made: "no verdict on meaning: the rows are not text" if (made.verdict == "no_context").any() else "",
         )
         warned: list[str] = []
@@ -132,7 +134,7 @@ class Trial:
 
 
 class _Missing(Exception):
-    """What a stage needs is not there."""
+    """An input of a stage is missing."""
 
 
 def needed(value: Any) -> Any:
@@ -142,7 +144,7 @@ def needed(value: Any) -> Any:
 
 
 class _warnings_of:
-    """Within the block the warnings of a logger go into a list."""
+    """Collect the warnings of a logger within the block in a list."""
 
     def __init__(self, name: str, lines: list[str]):
         self._logger, self._handler = logging.getLogger(name), logging.Handler()
@@ -156,7 +158,7 @@ class _warnings_of:
 
 
 def tried(family: str, folder: Path) -> dict[str, tuple[str, str]]:
-    """Stage → whether it works, and what it says where it does not."""
+    """Return, for each stage, whether it works, and its message if it does not."""
     trial = Trial(folder)
     model = trial.attempt("load", lambda: load_model(made(family)))
     native = BLOCKS.get(family, "model.layers.1")
@@ -167,13 +169,13 @@ def tried(family: str, folder: Path) -> dict[str, tuple[str, str]]:
 
 def tried_whole_t5(folder: Path) -> dict[str, tuple[str, str]]:
     trial = Trial(folder)
-    whole = transformers.T5ForConditionalGeneration(transformers.T5Config(**T5, vocab_size=330))
-    trial.attempt("load", lambda: load_model(whole))
+    model = transformers.T5ForConditionalGeneration(transformers.T5Config(**T5, vocab_size=330))
+    trial.attempt("load", lambda: load_model(model))
     return trial.said
 
 
 def tried_vit(folder: Path) -> dict[str, tuple[str, str]]:
-    """`load_model` reads models of text; a harvest takes any module, and what it reads."""
+    """Try a model of images. `load_model` reads only models of text, but a harvest takes any module with its inputs."""
     trial = Trial(folder)
     sizes = {name: SIZES[name] for name in list(SIZES)[:4]}
     vit = randomized(transformers.ViTModel(transformers.ViTConfig(**sizes, image_size=16, patch_size=8)))

@@ -2,9 +2,9 @@
 
     check_gradients(MyConfig(d_sae=48, tokens=6400, k=4))   # differences, or a ValueError that names the parameter
 
-The same `pick`, `activate` and `loss` go through the engine's operations and through `DenseOps`, which computes each
-with matmuls over all latents and lets autograd do the rest. This does not check whether the loss is the intended one:
-to test that, write it a second time as a formula over dense latents.
+The same `pick`, `activate` and `loss` run with the engine's operations, and with `DenseOps`, which computes each
+operation by matmuls over all latents and leaves the gradients to autograd. This does not check whether the loss is the
+intended one. To test that, write it a second time as a formula over dense latents.
 """
 
 from typing import Any
@@ -59,11 +59,11 @@ class DenseOps:
 
 
 def check_gradients(config: SAEConfig, *, tolerance: float = 1e-8, seed: int = 0) -> dict[str, float]:
-    """Compare each parameter's gradient with dense autograd; the relative difference, the larger of that without and
-    with dead latents.
+    """Compare each parameter's gradient with dense autograd. Returns the relative difference, which is the larger of
+    two: without dead latents, and with them.
 
-    The check is made on random rows in the middle of a run, the weights away from where they began. Raises ValueError
-    for a gradient, or a loss, that differs by more than the tolerance.
+    The check uses random rows, and weights that have moved from their start, as in the middle of a training. Raises
+    ValueError for a gradient, or a loss, that differs by more than the tolerance.
     """
     generator = torch.Generator().manual_seed(seed)
     learner = _in_the_middle(config, generator)

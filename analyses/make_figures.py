@@ -3,10 +3,10 @@
     python -m analyses.make_figures runs/demo --width column --out runs/demo-figures
     python -m analyses.make_figures runs/demo --latents 476 12 --formats pdf
 
-Draws every figure for which a finished run has the results, at the width of a column (84.5 mm), of ICML's (82.6), of a
-page (139.7) or of any number of millimetres. The formats are PDF, SVG and PNG if there is a Chrome or Chromium, and
-HTML in any case. Each figure gets a manifest, and `index.html` is a gallery of them all. The quality table is written
-as LaTeX.
+It draws every figure for which a finished run has the results. The width is that of a column (84.5 mm), of one of
+ICML's columns (82.6 mm), of a page (139.7 mm), or any number of millimetres. The formats are PDF, SVG and PNG if Chrome
+or Chromium is installed, and always HTML. Each figure gets a manifest, and `index.html` is a gallery of all figures.
+The quality table is written as LaTeX.
 """
 
 import argparse
@@ -32,20 +32,21 @@ from interp.storage.files import write_json, write_text
 
 FORMATS = ["pdf", "svg", "png", "html"]
 N_LATENTS = 3
-"""Latents drawn on their own, where none is named."""
+"""Number of latents that are drawn one by one, unless `--latents` names them."""
 NAMED_FROM = 0.6
-"""F1 from which a latent has the name of a concept on the map."""
+"""The least F1 at which a latent has the name of a concept on the map."""
 
 
 @dataclass(frozen=True)
 class Results:
-    """What figures are drawn from: each figure all of whose required parameters are among the names here."""
+    """The results from which figures are drawn. A figure is drawn if all of its required parameters are among the names
+    here."""
 
     named: Mapping[str, Any]
     suffix: str = ""
-    """Suffix of the figure's name."""
+    """The suffix of the figures' names."""
     options: Mapping[str, Any] = field(default_factory=dict)
-    """Further arguments; only figures that take all of them are drawn."""
+    """Further arguments. Only figures that take all of them are drawn."""
 
 
 def main(arguments: list[str] | None = None) -> Path:
@@ -69,44 +70,44 @@ def main(arguments: list[str] | None = None) -> Path:
 
 
 def drawn(run: Run, latents: list[int], width: str | float) -> dict[str, go.Figure]:
-    """Return by name every figure for which the run has the results; `latents` separately."""
-    by_name = {}
+    """Return, by name, every figure for which the run has the results. `latents` also get figures one by one."""
+    figures_by_name = {}
     for results in results_of(run, latents, width):
         for noun, draw in figures.all_figures().items():
             parameters = inspect.signature(draw).parameters
             required = {name for name, parameter in parameters.items() if parameter.default is parameter.empty}
             if required <= results.named.keys() and results.options.keys() <= parameters.keys():
                 named = {name: value for name, value in results.named.items() if name in parameters}
-                by_name[f"{noun}_{results.suffix}".rstrip("_")] = draw(**named, **results.options)
-    return by_name
+                figures_by_name[f"{noun}_{results.suffix}".rstrip("_")] = draw(**named, **results.options)
+    return figures_by_name
 
 
 def results_of(run: Run, latents: list[int], width: str | float) -> Iterator[Results]:
-    """Return the results of a run by the names that figures have for them."""
+    """Return the results of a run, by the names of the figures' parameters."""
     if (run.path / "model" / "metrics.jsonl").is_file():
         levels = {name: run.results("model").get(f"{name}_cross_entropy") for name in ("unigram", "bigram")}
-        known = {name: loss for name, loss in levels.items() if loss is not None}
-        yield Results({"run": run.path / "model"}, "model", {"levels": known})
+        finite_levels = {name: loss for name, loss in levels.items() if loss is not None}
+        yield Results({"run": run.path / "model"}, "model", {"levels": finite_levels})
     if (run.path / "sae" / "metrics.jsonl").is_file():
         yield Results({"run": run.path / "sae"}, "sae")
     store, table = run.features, run.features.table()
-    whole: dict[str, Any] = {"features": table, "coactivations": store.table("coactivations")}
+    results: dict[str, Any] = {"features": table, "coactivations": store.table("coactivations")}
     if run.manifest("quality"):
-        whole["quality_table"] = run.quality
+        results["quality_table"] = run.quality
     if run.manifest("concepts") and len(run.concepts):
-        whole |= {"concepts": run.concepts, "n_tokens": int(store.meta.get("n_tokens", store.tokens.numel()))}
+        results |= {"concepts": run.concepts, "n_tokens": int(store.meta.get("n_tokens", store.tokens.numel()))}
     if run.manifest("ranking"):
         ranking = run.ranking.drop(columns="max", errors="ignore").merge(table[["latent", "max"]], on="latent")
-        whole["ranking"] = ranking
+        results["ranking"] = ranking
         yield Results({"ranking": ranking}, "max", {"score": "max"})
         if store.W_dec is not None:
-            whole["points"] = on_the_map(run, ranking)
-            yield Results({"points": whole["points"]}, "density", {"colour": "density"})
+            results["points"] = on_the_map(run, ranking)
+            yield Results({"points": results["points"]}, "density", {"colour": "density"})
     if run.manifest("nulls"):
-        whole |= {"shares": run.nulls.shares, "verdicts": run.nulls.verdicts}
+        results |= {"shares": run.nulls.shares, "verdicts": run.nulls.verdicts}
     if (graph := graph_of(run)) is not None:
-        whole["graph"] = graph
-    yield Results(whole)
+        results["graph"] = graph
+    yield Results(results)
     if run.manifest("neurons"):
         yield Results({"features": {"latents": table, "neurons": run.neurons.table()}}, "beside_neurons")
     yield from cosines_of(run)
@@ -115,8 +116,8 @@ def results_of(run: Run, latents: list[int], width: str | float) -> Iterator[Res
 
 
 def graph_of(run: Run, n_tokens: int = 12) -> AttributionGraph | None:
-    """Return what the model says after the first tokens of its validation text; None for a model without next
-    tokens."""
+    """Return the attribution graph of the first tokens of the validation text, or None for a model that predicts no
+    next tokens."""
     model = run.model
     if getattr(model, "W_U", None) is None or getattr(model, "final_norm", None) is None:
         return None
@@ -125,7 +126,7 @@ def graph_of(run: Run, n_tokens: int = 12) -> AttributionGraph | None:
 
 
 def cosines_of(run: Run) -> Iterator[Results]:
-    """Yield cosines of directions, each with those that chance gives, if any."""
+    """Yield cosines of directions, with those of random directions if there are any."""
     store, table = run.features, run.features.table()
     if table["enc_dec_cosine"].notna().any():
         cosines = {"encoder and decoder": table["enc_dec_cosine"]}
@@ -142,15 +143,15 @@ def cosines_of(run: Run) -> Iterator[Results]:
 
 
 def on_the_map(run: Run, ranking: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of latents that fire, with the coordinates of their decoder directions. `name`: the concept that
-    a latent detects best of all, "" where there is none."""
+    """Return the rows of latents that fire, with the coordinates of their decoder directions. `name` is the concept
+    that a latent detects better than all other latents, or ""."""
     fires = ranking[ranking["n_active"] > 0].sort_values("latent", ignore_index=True)
     points = decoder_layout(np.asarray(run.features.W_dec, np.float32)[fires["latent"]])
     concepts = run.concepts if run.manifest("concepts") else pd.DataFrame({"feature": [], "f1_feature": []})
-    found = (
+    named_latents = (
         concepts[concepts["f1_feature"] >= NAMED_FROM].sort_values("f1_feature").drop_duplicates("feature", keep="last")
     )
-    names = found.set_index("feature")["label"] if len(found) else {}
+    names = named_latents.set_index("feature")["label"] if len(named_latents) else {}
     return fires.assign(x=points[:, 0], y=points[:, 1], name=fires["latent"].map(names).fillna(""))
 
 
@@ -159,7 +160,8 @@ def shown_latents(run: Run) -> list[int]:
 
 
 def results_of_latent(store: FeatureStore, latent: int, width: str | float) -> dict[str, Any]:
-    """Return how strongly a latent fires, what it writes, and where; nothing of one that never fires."""
+    """Return the results of one latent: how strongly it fires, what it writes, and where it fires. There are none for a
+    latent that never fires."""
     facts = store[latent].facts
     if not facts.n_active:
         return {}
@@ -173,7 +175,7 @@ def results_of_latent(store: FeatureStore, latent: int, width: str | float) -> d
 
 
 def by_chance(n: int, d: int, seed: int = 0) -> np.ndarray:
-    """Return cosine of each of n random directions with its nearest."""
+    """Return the cosine of each of n random directions with its nearest neighbour."""
     rows = np.random.default_rng(seed).standard_normal((n, d), np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     nearest = np.empty(n, np.float32)
@@ -185,7 +187,7 @@ def by_chance(n: int, d: int, seed: int = 0) -> np.ndarray:
 
 
 def gallery(named: dict[str, go.Figure], formats: list[str], run: Run) -> str:
-    """Return a page of all figures, with links to their files. It opens offline."""
+    """Return a page of all figures, with links to their files. It works offline."""
     cards = []
     for name, fig in named.items():
         links = " ".join(f'<a href="{name}.{ending}">{ending}</a>' for ending in formats)

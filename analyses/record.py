@@ -1,4 +1,4 @@
-"""What an analysis leaves behind: claims with their verdicts, figures, and pieces that are not computed twice.
+"""Keep the results of an analysis: claims with their verdicts, figures, and pieces of work that need not be repeated.
 
     OUT/pieces/NAME.safetensors      one finished piece of the work: arrays, and JSON in the header
     OUT/FIGURE.html, .svg, .json     each figure: to open, to print, to put into a page
@@ -8,8 +8,8 @@
     runs = [record.piece(f"seed-{seed}", lambda: train(seed)) for seed in setting.seeds]   # read back if it exists
     record.finish([Claim(row="7a", text=…, holds=…, found=…, numbers=…)], {"loss": figure})
 
-A piece of another setting is made again. After a kill at any point, the same command resumes after the last finished
-piece.
+A piece with another setting is computed again. After a kill at any point, the same command resumes after the last
+finished piece.
 """
 
 import argparse
@@ -49,12 +49,12 @@ class Interval(NamedTuple):
         return f"{self.mean:.3g} ({self.low:.3g} to {self.high:.3g})"
 
     def percent(self) -> str:
-        """Write a share in percent; its interval ends at 0 and 1."""
+        """Write a share in percent, with its interval cut at 0 and 1."""
         return f"{self.mean:.1%} ({max(self.low, 0):.1%} to {min(self.high, 1):.1%})"
 
 
 def interval(values: Sequence[float]) -> Interval:
-    """Return the mean of one value a seed with its 95 % interval by Student's t; one value alone has no finite
+    """Return the mean of one value per seed, with its 95 % interval by Student's t. A single value has no finite
     interval."""
     mean, n = statistics.fmean(values), len(values)
     if n < 2:
@@ -66,29 +66,29 @@ def interval(values: Sequence[float]) -> Interval:
 @dataclass(frozen=True, kw_only=True)
 class Claim:
     row: str
-    """Its number, such as "7" or "7b"."""
+    """The number of the claim, such as "7" or "7b"."""
     text: str
-    """What is claimed and by which bar it is judged, in one sentence."""
+    """The claim, and the threshold by which it is judged, in one sentence."""
     holds: bool | None
-    """None: measured, with no bar to pass."""
+    """Whether the claim holds. None if it is only measured, without a threshold."""
     found: str
-    """The numbers by which, as a reader is told them; intervals are 95 %."""
+    """The result in words, with the numbers that decide. Intervals are 95 % intervals."""
     numbers: Mapping[str, Any] = field(default_factory=dict)
-    """What `found` says, for machines: name → number, list over the seeds, or `Interval`."""
+    """The numbers of `found` for programs: name → number, list over the seeds, or `Interval`."""
 
 
 class Record:
     """The folder of one analysis."""
 
     def __init__(self, out: str | Path, setting: Any, *, svg: bool = True):
-        """`setting`: a dataclass that JSON can hold, all that the pieces depend on."""
+        """setting: a dataclass that can be written as JSON. It has everything on which the pieces depend."""
         self.out, self.setting, self.svg = Path(out), json.loads(json.dumps(asdict(setting))), svg
         self.seconds, self._start = 0.0, time.monotonic()
         (self.out / "pieces").mkdir(parents=True, exist_ok=True)
 
     def piece(self, name: str, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
-        """Return what `make` gives, from its file where it already exists: arrays as numpy's, the rest as JSON has
-        it."""
+        """Return the result of `make`, or read it from its file if that exists. Arrays are numpy arrays, and everything
+        else is as JSON returns it."""
         file = self.out / "pieces" / f"{name}.safetensors"
         if (kept := self._read(file)) is None:
             begin = time.monotonic()
@@ -103,7 +103,8 @@ class Record:
     def finish(
         self, claims: Sequence[Claim], figures: Mapping[str, go.Figure], values: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
-        """Write and print it all; `values` are further numbers that a page shows. SVG where there is a Chrome."""
+        """Write and print all results. SVG files are written if Chrome is installed.
+        values: further numbers that a page shows."""
         for name, figure in figures.items():
             figure.write_html(self.out / f"{name}.html", include_plotlyjs="directory")
             write_text(self.out / f"{name}.json", str(figure.to_json()))
@@ -149,15 +150,16 @@ class Record:
 
 
 def options(
-    doc: str, name: str, arguments: Sequence[str] | None, runs: str = "runs/essay", **more: type
+    doc: str, name: str, arguments: Sequence[str] | None, runs: str = "runs/essay", **fields: type
 ) -> argparse.Namespace:
-    """Return what every analysis of the essay takes: `quick`, `out` (by default the folder `name` in `runs`),
-    `threads`; more: further options, by their types."""
+    """Parse the options that every analysis takes: `quick`, `out` (by default the folder `name` in `runs`) and
+    `threads`.
+    fields: further options, by their types."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a tiny size, for the tests: its numbers mean nothing")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, default=Path(runs) / name)
-    for option, kind in more.items():
+    for option, kind in fields.items():
         parser.add_argument(f"--{option}", type=kind)
     parsed = parser.parse_args(arguments)
     torch.set_num_threads(parsed.threads)
@@ -167,12 +169,12 @@ def options(
 def check_run(
     parser: argparse.ArgumentParser, flag: str, path: Path, stages: Sequence[str], labels: Collection[str] = ()
 ) -> None:
-    """Ends with one line on standard error and exit code 2 unless `path` is a run folder with these stages done, and
-    with text of these labels."""
+    """Exit with one line on standard error and code 2, unless `path` is a run folder in which these stages are finished
+    and whose text has these labels."""
     try:
         run = Run(path)
         missing = [stage for stage in stages if run.manifest(stage) is None]
-        if run.config and missing:  # the configuration is read, and refused, first
+        if run.config and missing:  # this reads the configuration, and refuses a bad one first
             raise ValueError(f"{path} has no {' and '.join(missing)} yet: `interp run` or `interp demo` makes them")
         if without := sorted(set(labels) - set(run.train_tokens.label_names)):
             raise ValueError(f"the text of {path} has no label {', '.join(without)}: take a run of the mixture")
@@ -181,7 +183,7 @@ def check_run(
 
 
 def write_svgs(out: Path, figures: Mapping[str, go.Figure]) -> None:
-    """One SVG a figure. Without Chrome or Chromium on the machine there are none, and the log says so."""
+    """Write an SVG for each figure. Without Chrome or Chromium on the machine, none is written, and the log says so."""
     try:
         write_images({out / f"{name}.svg": without_slider(figure) for name, figure in figures.items()})
     except RuntimeError:
@@ -189,7 +191,8 @@ def write_svgs(out: Path, figures: Mapping[str, go.Figure]) -> None:
 
 
 def plain(value: Any) -> Any:
-    """For JSON: numpy's numbers as Python's, intervals as lists, what is not finite as None."""
+    """Convert a value for JSON: numpy's numbers to Python's, intervals to lists, and numbers that are not finite to
+    None."""
     if isinstance(value, Mapping):
         return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, list | tuple | np.ndarray):

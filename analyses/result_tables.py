@@ -1,4 +1,4 @@
-"""The results of each command as Markdown, for `analyses.results`: one function per command."""
+"""Write the results of each command as Markdown, for `analyses.results`. There is one function per command."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean, median, stdev
@@ -67,7 +67,8 @@ def quality_beside_nulls(stages: Results) -> str:
 
 
 def recovered(row: Results, stages: Results) -> float:
-    """Return the share of cross-entropy that a dictionary recovers; 0 is zero ablation or unigrams, the better one."""
+    """Return the share of the cross-entropy that a dictionary recovers. It is 0 at the loss of zero ablation or of
+    unigrams, whichever is lower."""
     nothing = min(row["ce_zero_ablated"], stages["model"]["results"]["unigram_cross_entropy"])
     return (nothing - row["ce_spliced"]) / (nothing - row["ce_clean"])
 
@@ -135,12 +136,12 @@ def speed(results: Results) -> str:
 
 
 def speed_in_short(results: Results) -> str:
-    """Give our steps at the first size, each compared with SAELens's own of that kind."""
+    """Give the times of our steps at the first size, each compared with that of SAELens for the same architecture."""
     rows = [row for row in next(iter(results["speed"].values())) if row["ratios"].get("saelens_own")]
     steps = (f"{r['name'].removeprefix('interp ')} {r['ms']:.0f} ms, {r['ratios']['saelens_own']:.1f} ×" for r in rows)
     sparsify = next((row["ratios"]["sparsify"] for row in rows if row["ratios"]["sparsify"]), None)
-    beside = f" TopK is {sparsify:.1f} × as fast as sparsify's." if sparsify else ""
-    return f"{'; '.join(steps)} as fast as SAELens's own.{beside}"
+    comparison = f" TopK is {sparsify:.1f} × as fast as sparsify's." if sparsify else ""
+    return f"{'; '.join(steps)} as fast as SAELens's own.{comparison}"
 
 
 def harvest(results: Results) -> str:
@@ -187,7 +188,7 @@ def memory_in_short(results: Results) -> str:
 
 
 def streaming(results: Results) -> str:
-    """Give the peak of a process's own memory while it tokenizes text, and while it reads the tokens."""
+    """Give the peak memory of a process while it tokenizes text, and while it reads the tokens."""
     rows = [
         [name.split()[0], f"{row['tokens']:,}", round(row["megabytes"]), row.get("files", "")]
         for name, row in results.items()
@@ -239,16 +240,17 @@ def plan(results: Results) -> str:
         )
         columns = ["seconds planned", "measured", "MB on disk planned", "measured", "peak MB planned", "measured"]
         parts.append(table([f"stage, {name}", *columns], cells))
-    on_paper = ([row["what"], row["8"], row["64"], row["derived"]] for row in results["paper"])
+    paper_rows = ([row["what"], row["8"], row["64"], row["derived"]] for row in results["paper"])
     parts += [
         "Estimate for 10⁹ tokens and 10⁶ latents (`analyses/bench/plan.py` states the model and the speeds):",
-        table(["", "8 H100s", "64 H100s", "derived from"], on_paper),
+        table(["", "8 H100s", "64 H100s", "derived from"], paper_rows),
     ]
     return "\n\n".join(parts)
 
 
 def plan_in_short(results: Results) -> str:
-    """Give the largest factor between planned and measured seconds of stages of ten seconds or more, and of all."""
+    """Give the largest factor between planned and measured seconds: of stages that take ten seconds or more, and of all
+    stages."""
     parts = []
     for name, rows in results["runs"].items():
         factors = {row["stage"]: factor(row, "seconds") for row in rows if row["measured_seconds"] >= 10}
@@ -257,8 +259,8 @@ def plan_in_short(results: Results) -> str:
     return f"Planned seconds are off by a factor of {', and of '.join(parts)}."
 
 
-def factor(row: Results, of: str) -> float:
-    ratio = row[f"planned_{of}"] / row[f"measured_{of}"]
+def factor(row: Results, peer: str) -> float:
+    ratio = row[f"planned_{peer}"] / row[f"measured_{peer}"]
     return max(ratio, 1 / ratio)
 
 
@@ -283,10 +285,10 @@ def quality_row(row: Results) -> list[Any]:
 
 
 def recovery(results: Results) -> str:
-    known = ("world", "contender", "k", "seeds")
-    metrics = [name for name in results["rows"][0] if name not in known]
-    rows = ([*(row[name] for name in known), *(spread(row[name]) for name in metrics)] for row in results["rows"])
-    return f"{essay({'bench_recovery': results})}\n\n{table([*known, *metrics], rows)}"
+    keys = ("world", "contender", "k", "seeds")
+    metrics = [name for name in results["rows"][0] if name not in keys]
+    rows = ([*(row[name] for name in keys), *(spread(row[name]) for name in metrics)] for row in results["rows"])
+    return f"{essay({'bench_recovery': results})}\n\n{table([*keys, *metrics], rows)}"
 
 
 def spread(pair: Sequence[float] | None) -> str:
@@ -315,7 +317,7 @@ def scorecard(results: Results) -> str:
 
 
 MOST_ROWS = 40
-"""Most rows of a table on the page; longer tables are only in the kept file."""
+"""Largest number of rows of a table on the page. Longer tables are only in the kept file."""
 
 
 def records(rows: Sequence[Results]) -> str:
@@ -328,10 +330,10 @@ FAMILY_MEANS = {"auroc": "AUROC", "ece": "ECE", "ece_by_chance": "ECE by chance"
 def scorecard_in_short(results: Results) -> str:
     both, learnt = results["A families"], results["B"]
     auroc = next(row["auroc"] for row in learnt["scores"] if row["score"] == "monosemanticity")
-    of_readers = next(iter(results.get("readings", {}).values()), [])
+    reader_rows = next(iter(results.get("readings", {}).values()), [])
     readers = "".join(
         f"; careful readers: AUROC {row['auroc']:.3f}, ECE {row['ece']:.3f}"
-        for row in of_readers
+        for row in reader_rows
         if row["source"] == "all"
     )
     return (
@@ -341,7 +343,8 @@ def scorecard_in_short(results: Results) -> str:
 
 
 def dictionaries(results: Results) -> str:
-    """Give the claims, then for each run a row per dictionary, and the noise and smallest difference of each number."""
+    """Give the claims. Then, for each run, give a row per dictionary, and the noise and smallest detectable difference
+    of each number."""
     parts = [essay({"dictionaries": results})]
     for name, card in results["values"].items():
         numbers = list(dict.fromkeys(number for each in card["values"].values() for number in each))
@@ -357,7 +360,7 @@ def dictionaries(results: Results) -> str:
         )
         if "fraction" not in numbers:
             spelling += ": the model cannot spell, so absorption is not measured"
-        seconds = ", ".join(f"{measure} {taken:.1f}" for measure, taken in card["seconds"].items())
+        seconds = ", ".join(f"{measure} {duration:.1f}" for measure, duration in card["seconds"].items())
         parts += [
             table([f"dictionary, {name}", *numbers], rows),
             f"{sizes['d_sae']:,} latents, {sizes['tokens']:,} tokens, k = {sizes['k']}, {sizes['seeds']} seeds. "
@@ -370,10 +373,10 @@ def dictionaries(results: Results) -> str:
 def dictionaries_in_short(results: Results) -> str:
     """Say which numbers separate trained dictionaries from nulls, and how long the measures take."""
     separating = [claim["row"] for claim in results["claims"] if claim["holds"]]
-    taken = sum(seconds for card in results["values"].values() for seconds in card["seconds"].values())
+    total = sum(seconds for card in results["values"].values() for seconds in card["seconds"].values())
     return (
         f"{len(separating)} of {len(results['claims'])} numbers separate trained dictionaries from both nulls "
-        f"({', '.join(separating)}). All measures take {taken / len(results['values']):.1f} s of a core per dictionary."
+        f"({', '.join(separating)}). All measures take {total / len(results['values']):.1f} s of a core per dictionary."
     )
 
 
@@ -408,43 +411,43 @@ def verdict_row(item: tuple[str, Results]) -> list[Any]:
     ours = next(row for row in part["scores"] if row["score"] == "monosemanticity")
     best = part.get("margin") or {}
     auroc = f"{ours['auroc']:.3f} ({ours['auroc_low']:.3f}–{ours['auroc_high']:.3f})" if ours["auroc"] else None
-    over = f"{best['over']}, {ours['auroc'] - best['by']:.3f}" if best else None
+    comparison = f"{best['over']}, {ours['auroc'] - best['by']:.3f}" if best else None
     shares = [quality[key] for key in ("ece", "ece_by_chance", "accuracy", "accuracy_sure", "abstained")]
-    return [name, auroc, *shares, over, quality["senses_exact"]]
+    return [name, auroc, *shares, comparison, quality["senses_exact"]]
 
 
 def towards(results: Results) -> str:
-    held = ([claim["claim"], "holds" if claim["held"] else "does not hold"] for claim in results["claims"])
+    claim_rows = ([claim["claim"], "holds" if claim["held"] else "does not hold"] for claim in results["claims"])
     sizes = ("dictionary", "seed", "resampled", "d_sae", "dead_share", "l0", "fvu", "ce_recovered_zero")
     rows = ([row.get(name) for name in sizes] for row in results["sizes"])
-    return f"{table(['claim', ''], held)}\n\n{table(sizes, rows)}"
+    return f"{table(['claim', ''], claim_rows)}\n\n{table(sizes, rows)}"
 
 
 def towards_in_short(results: Results) -> str:
-    held = [claim["held"] for claim in results["claims"]]
-    return f"{sum(held)} of {len(held)} claims hold."
+    judged = [claim["held"] for claim in results["claims"]]
+    return f"{sum(judged)} of {len(judged)} claims hold."
 
 
 def claims_in_short(results: Results) -> str:
-    """Say how many claims hold, with the first one's numbers up to the first semicolon."""
+    """Say how many claims hold, and give the result of the first claim up to its first semicolon."""
     claims = results["claims"]
     judged = [claim["holds"] for claim in claims if claim["holds"] is not None]
-    held = f"{sum(judged)} of {len(judged)} claims hold; the first" if judged else "Measured"
+    sentence = f"{sum(judged)} of {len(judged)} claims hold; the first" if judged else "Measured"
     if len(judged) == 1:
-        held = "The claim holds" if judged[0] else "The claim does not hold"
-    return f"{held}: {claims[0]['found'].partition(';')[0].rstrip('.')}."
+        sentence = "The claim holds" if judged[0] else "The claim does not hold"
+    return f"{sentence}: {claims[0]['found'].partition(';')[0].rstrip('.')}."
 
 
 def graphs_in_short(results: Results) -> str:
     """Say in a few sentences how far attribution graphs agree with ablation."""
-    by_row = {claim["row"]: claim["numbers"] for claim in results["claims"]}
-    own, held = by_row["agreement"], by_row["held"]
-    free, as_held = (held[f"{name}, paths"] for name in ("nothing held", "norms and patterns held"))
+    numbers = {claim["row"]: claim["numbers"] for claim in results["claims"]}
+    agreement, held = numbers["agreement"], numbers["held"]
+    free, held_paths = (held[f"{name}, paths"] for name in ("nothing held", "norms and patterns held"))
     return (
         "On a model of four layers, first-order effects agree with ablation: the rank correlation is "
-        f"{own['latents']:.2f} for the effect of latents on the next token and {own['pairs']:.2f} for their effect on "
-        "each other. The paths that a graph draws hold norms and attention fixed. Their rank correlation with ablation "
-        f"is {free:.2f}, and {as_held:.2f} if the ablated model holds both fixed too."
+        f"{agreement['latents']:.2f} for the effect of latents on the next token and {agreement['pairs']:.2f} "
+        "for their effect on each other. The paths that a graph draws hold norms and attention fixed. Their rank "
+        f"correlation with ablation is {free:.2f}, and {held_paths:.2f} if the ablated model holds both fixed too."
     )
 
 
@@ -455,7 +458,10 @@ def trained_circuits(results: Results) -> str:
         for row in scores["scores"]:
             rows.setdefault((task, row["dictionaries"], row["ranking"]), {})[row["truth"]] = row
     names = ("precision", "recall", "average precision", "best F1", "recall at 0.8")
-    cells = [[*key, *(by["free"][name] for name in names), by["held"]["average precision"]] for key, by in rows.items()]
+    cells = [
+        [*key, *(scores_of_row["free"][name] for name in names), scores_of_row["held"]["average precision"]]
+        for key, scores_of_row in rows.items()
+    ]
     head = ["circuit", "dictionaries", "ranking", *names, "average precision, held model"]
     return essay({"trained_circuits": results}) + "\n\n" + table(head, cells)
 
@@ -463,11 +469,11 @@ def trained_circuits(results: Results) -> str:
 def pretrained_graphs_in_short(results: Results) -> str:
     """Say what graphs of a real language model cost, and how far to trust them."""
     numbers = {claim["row"]: claim["numbers"] for claim in results["claims"]}
-    made, prompts, mean = numbers["dictionaries"], numbers["prompts"], numbers["agreement"]
+    dictionaries, prompts, mean = numbers["dictionaries"], numbers["prompts"], numbers["agreement"]
     return (
         "On SmolLM2-135M, training transcoders for all 30 MLPs takes "
-        f"{made['processor'] / 60:.0f} minutes of processor time, once. The graph of a prompt, with ablations, takes "
-        f"at most {prompts['processor']:.0f} seconds. First-order effects agree with ablation at "
+        f"{dictionaries['processor'] / 60:.0f} minutes of processor time, once. The graph of a prompt, with ablations, "
+        f"takes at most {prompts['processor']:.0f} seconds. First-order effects agree with ablation at "
         f"{mean['agreement of effects']:.2f} (next token) and {mean['agreement of pairs']:.2f} (between latents); the "
         f"paths that a graph draws agree at {mean['agreement of paths']:.2f} and {mean['pairs by paths']:.2f}. Only "
         f"{mean['replacement']:.0%} of the influence starts at tokens. The rest starts at latents that were not "
@@ -492,12 +498,12 @@ def graphs_of_prompts(results: Results) -> str:
     ]
     head = ["prompt", "next", *scores, *(f"{name} (nulls)" for name in shares), "answer, shuffled", "processor seconds"]
     notes = "Nulls: tokens shuffled / decoder rows shuffled / weights of the model shuffled."
-    in_words = [graph_in_words(prompt) for prompt in results["values"]["prompts"][:2]]
-    return "\n\n".join([essay({"smollm2_graphs": results}), table(head, rows), notes, *in_words])
+    descriptions = [graph_in_words(prompt) for prompt in results["values"]["prompts"][:2]]
+    return "\n\n".join([essay({"smollm2_graphs": results}), table(head, rows), notes, *descriptions])
 
 
 def graph_in_words(prompt: Results) -> str:
-    """Say which latents a prompt's answer depends on most, and where its graph is most wrong."""
+    """Say on which latents the answer to a prompt depends most, and where the graph is most wrong."""
 
     def latent(name: str, place: str, rule: str, effect: float, measured: float) -> str:
         fires = f" (fires on {rule[:60]}{'…' if len(rule) > 60 else ''})" if rule else ""
@@ -520,7 +526,7 @@ def token(word: str) -> str:
 
 
 def score_and_nulls(prompt: Results, score: str) -> str:
-    """Write a score with those of the nulls, if they were made."""
+    """Write a score with the scores of the null graphs, if these were made."""
     nulls = " / ".join(f"{row[score]:.2f}" for row in prompt["nulls"].values())
     return f"{prompt[score]:.2f}" + (f" ({nulls})" if nulls else "")
 
@@ -541,7 +547,8 @@ def essay(analyses: Results) -> str:
 
 
 def families(results: Results) -> str:
-    """Give a row per family and a column per stage, and below the messages of stages that omitted a part or refused."""
+    """Give a table with a row per family and a column per stage. Below it are the messages of stages that omitted a
+    part or refused."""
     lines: list[str] = []
 
     def cell(stage: Sequence[str] | None) -> str:
@@ -556,7 +563,7 @@ def families(results: Results) -> str:
         return f"{status} ({lines.index(line) + 1})"
 
     stages = results["stages"]
-    rows = [[name, *(cell(said.get(stage)) for stage in stages)] for name, said in results["families"].items()]
+    rows = [[name, *(cell(answers.get(stage)) for stage in stages)] for name, answers in results["families"].items()]
     notes = [f"{number}. {line}" for number, line in enumerate(lines, 1)]
     return "\n".join([table(["", *stages], rows), "", *notes])
 
@@ -564,8 +571,8 @@ def families(results: Results) -> str:
 def families_in_short(results: Results) -> str:
     all_through = [
         name
-        for name, said in results["families"].items()
-        if all(said.get(stage, [""])[0] == "yes" for stage in results["stages"])
+        for name, answers in results["families"].items()
+        if all(answers.get(stage, [""])[0] == "yes" for stage in results["stages"])
     ]
     others = ", ".join(name for name in results["families"] if name not in all_through)
     return f"{len(all_through)} families pass through every stage. Stages omit parts or refuse, by name, for {others}."

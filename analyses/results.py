@@ -4,11 +4,11 @@
     python -m analyses.results --from runs            first copy what runs/ holds: runs/demo, runs/bench_sae, …
     python -m analyses.results --from runs --only demo bench_sae
 
-Each section of the page is one entry of SECTIONS: the folder below `--from` that its command writes, the command, and a
-function from that folder's results.json (of a run: its manifests) to Markdown. If the results of a section are not
-kept, the end of the page names it with its command, so that nothing is shown that was not measured. In README.md the
-lines between `<!-- NAME -->` and `<!-- /NAME -->` are replaced. So is the index in analyses/README.md: a row for each
-script whose docstring opens with a question, with its command and its result in a line.
+Each section of the page is one entry of SECTIONS. It has the folder below `--from` that its command writes, the
+command, and a function that turns that folder's results.json (of a run, its manifests) into Markdown. If the results of
+a section are not kept, the end of the page lists it with its command. So nothing is shown that was not measured. In
+README.md the lines between `<!-- NAME -->` and `<!-- /NAME -->` are replaced. So is the index in analyses/README.md: a
+row for each script whose docstring opens with a question, with its command and its result in a line.
 """
 
 import argparse
@@ -39,7 +39,7 @@ class Section(NamedTuple):
     command: str
     write: Callable[[Results], str]
     in_short: Callable[[Results], str] | None = None
-    """The result in a line, for the index; None if the folder has one for each of several scripts."""
+    """The result in a line, for the index. None if the folder has a line for each of several scripts."""
 
 
 def main(arguments: Sequence[str] | None = None) -> Path:
@@ -92,7 +92,7 @@ def parts_of(folder: Path, file_name: str) -> dict[str, Any]:
 
 
 def without_places(value: Any) -> Any:
-    """Keep only the last name of each absolute path: folders of one machine mean nothing on another."""
+    """Keep only the last name of each absolute path, since folders of one machine mean nothing on another."""
     if isinstance(value, dict):
         return {name: without_places(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -133,7 +133,7 @@ def page(kept: Mapping[str, Any]) -> str:
 
 
 def index(kept: Mapping[str, Any]) -> str:
-    """Write a row for each script that answers a question; the result is empty if it was not measured."""
+    """Write a row for each script that answers a question. The result is empty if it was not measured."""
     rows = []
     for file in sorted((ROOT / "analyses").rglob("*.py")):
         source = file.read_text(encoding="utf-8")

@@ -37,7 +37,7 @@ def measured(folder: Path, n_features: int) -> dict:
 
     model, tokens = subject(folder)
     sae = SAE.load_from_disk(folder / "sae", device="cpu")
-    sae.cfg.rescale_acts_by_decoder_norm = True  # the runner asks for it; the decoder's norms are 1
+    sae.cfg.rescale_acts_by_decoder_norm = True  # the runner requires it; the decoder's norms are 1
     hook = json.loads((folder / "model.json").read_text())["hook"]
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens[:8], names_filter=hook)

@@ -63,15 +63,15 @@ def explained(features: FeatureStore, seed: int) -> Explanations:
 
 
 def quality(explanations: Explanations) -> dict[str, float]:
-    """Return held-out F1 over the latents that have a rule."""
-    known = ~np.isnan(explanations.f1)
-    f1 = explanations.f1[known]
+    """Return the held-out F1 of the latents that have a rule."""
+    is_scored = ~np.isnan(explanations.f1)
+    f1 = explanations.f1[is_scored]
     return {
-        "explained": int(known.sum()),
+        "explained": int(is_scored.sum()),
         "f1_mean": round(float(f1.mean()), 4),
         "f1_median": round(float(np.median(f1)), 4),
         "f1_at_least_half": round(float((f1 >= 0.5).mean()), 4),
-        "f1_fit_mean": round(float(explanations.f1_fit[known].mean()), 4),
+        "f1_fit_mean": round(float(explanations.f1_fit[is_scored].mean()), 4),
     }
 
 

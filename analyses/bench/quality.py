@@ -109,14 +109,14 @@ def at_l0(data: HookData, recipe: Recipe, measured: dict[str, float], o: argpars
         if abs(off(measured, o.k)) < L0_TOLERANCE:
             break
         if len(tries) > 1:
-            before, there = tries[-2]
+            before, value_before = tries[-2]
             step = math.log(recipe.sought / before.sought)
             if step:
-                slope = sign * max(0.3, sign * (off(measured, o.k) - off(there, o.k)) / step)
+                slope = sign * max(0.3, sign * (off(measured, o.k) - off(value_before, o.k)) / step)
         further = min(2.0, max(-2.0, -off(measured, o.k) / slope))
         sought = float(f"{min(recipe.sought * math.exp(further), o.d_sae):.4g}")
-        whole = recipe.kind in ("BatchTopK", "Matryoshka") and recipe.trainer == "interp"
-        recipe = replace(recipe, sought=max(1, round(sought)) if whole else sought)
+        is_batch_wise = recipe.kind in ("BatchTopK", "Matryoshka") and recipe.trainer == "interp"
+        recipe = replace(recipe, sought=max(1, round(sought)) if is_batch_wise else sought)
         if any(recipe == tried for tried, _ in tries):
             break
         tries.append((recipe, trained(data, recipe, o)))

@@ -72,10 +72,10 @@ class Recipe:
 
 
 def hook_data(o: argparse.Namespace) -> list[HookData]:
-    found = []
+    data = []
     for name in o.models:
-        given = o.demo if name == "demo" else None
-        run = Run(given) if given else run_stages(model_config(name, o), o.out / name, until="model")
+        run_folder = o.demo if name == "demo" else None
+        run = Run(run_folder) if run_folder else run_stages(model_config(name, o), o.out / name, until="model")
         folder, bos, n_ctx = o.out / "stores" / name, (run.tokenizer.bos_id,), run.train_tokens.n_ctx
         n_test = max(2, o.test_tokens // n_ctx)
         held_out = run.val_tokens.tokens
@@ -87,8 +87,8 @@ def hook_data(o: argparse.Namespace) -> list[HookData]:
         validation = harvest(run.model, held_out[n_test : 2 * n_test], HOOKS[name], folder / "validation", exclude=bos)
         for hook in [hook for hook in HOOKS[name] if hook in (o.hooks or HOOKS[name])]:
             rows = torch.cat(list(validation.batches(hook, 8192, shuffle=False)))
-            found.append(HookData(name, hook, run, store, rows, held_out[:n_test]))
-    return found
+            data.append(HookData(name, hook, run, store, rows, held_out[:n_test]))
+    return data
 
 
 def model_config(name: str, o: argparse.Namespace) -> RunConfig:
@@ -157,8 +157,8 @@ def ours(recipe: Recipe, o: argparse.Namespace) -> SAEConfig:
 
 
 def theirs(data: HookData, recipe: Recipe, folder: Path, o: argparse.Namespace) -> None:
-    d_in, steps, known = data.store.d(data.hook), o.tokens // o.batch, data.store.statistics(data.hook)
-    scale = d_in**0.5 / known.mean_norm
+    d_in, steps, statistics = data.store.d(data.hook), o.tokens // o.batch, data.store.statistics(data.hook)
+    scale = d_in**0.5 / statistics.mean_norm
     settings: dict[str, Any] = {"d_in": d_in, "d_sae": o.d_sae, "normalize_activations": "expected_average_only_in"}
     kind = {"L1": "Standard", "Matryoshka": "MatryoshkaBatchTopK"}.get(recipe.kind, recipe.kind)
     if recipe.kind in ("TopK", "BatchTopK", "Matryoshka"):
@@ -169,7 +169,9 @@ def theirs(data: HookData, recipe: Recipe, folder: Path, o: argparse.Namespace) 
         settings |= {"l1_coefficient": recipe.sought, "l1_warm_up_steps": round(L1_RISE * steps)}
     else:
         target = recipe.sought
-        weight = JumpReLUConfig(d_sae=o.d_sae, tokens=o.tokens).coefficient * known.variance * scale**2 / (2 * target)
+        weight = (
+            JumpReLUConfig(d_sae=o.d_sae, tokens=o.tokens).coefficient * statistics.variance * scale**2 / (2 * target)
+        )
         settings |= {"jumprelu_sparsity_loss_mode": "quadratic", "target_l0": target, "l0_coefficient": weight}
         settings |= {"l0_warm_up_steps": round(L0_RISE * steps), "pre_act_loss_coefficient": 3e-6}
     with torch.random.fork_rng(devices=[]), contextlib.redirect_stderr(io.StringIO()):

@@ -65,7 +65,7 @@ from analyses.record import HOLDS, Claim, plain
 
 FROZEN = "frozen decoder"
 AIM, AIM_SAMPLES = {"f1": 0.88, "mcc": 0.79}, 20_000_000
-"""What the best published dictionary has on the benchmark, rounded, and a tenth of its samples."""
+"""The F1 and MCC of the best published dictionary on the benchmark, rounded, and a tenth of its samples."""
 METRICS = ("f1", "precision", "recall", "mcc", "ev", "l0", "unique", "shrinkage", "dead", "seconds")
 
 
@@ -122,7 +122,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def sized(name: str, world: World, o: argparse.Namespace) -> dict[str, World]:
-    """Return the world at each of the sizes asked for, by its name; by its samples too, where there are several."""
+    """Return the world at each of the requested sizes, by its name. If there are several sizes, the name includes the
+    samples."""
     width = {"width": o.width} if o.width else {}
     points = [
         replace(world, samples=samples, passes=passes, **width)
@@ -133,7 +134,7 @@ def sized(name: str, world: World, o: argparse.Namespace) -> dict[str, World]:
 
 
 def jobs(name: str, world: World, o: argparse.Namespace) -> list[Job]:
-    """SAELens's defaults run at the first seed alone: they are far from the rest."""
+    """Return the jobs. SAELens's defaults run with the first seed only, since they are far from all others."""
     every = [Job(o.out, name, world, contender, seed) for seed in o.seeds for contender in o.only]
     return [job for job in every if job.seed == o.seeds[0] or not job.contender.endswith("defaults")]
 
@@ -154,22 +155,26 @@ def run_all(todo: Sequence[Job], workers: int) -> list[dict[str, Any]]:
 def run(job: Job) -> None:
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
-    known = truth(job.folder, job.name, job.world)
+    world_truth = truth(job.folder, job.name, job.world)
     start = time.perf_counter()
     with TemporaryDirectory() as folder, quiet(job.seed):
-        sae = CONTENDERS[job.contender](Setting(known.store, job.world, known.k, job.seed), Path(folder))
+        sae = CONTENDERS[job.contender](Setting(world_truth.store, job.world, world_truth.k, job.seed), Path(folder))
     seconds = time.perf_counter() - start
-    measured = {**measure(sae, known), "seconds": seconds}
+    measured = {**measure(sae, world_truth), "seconds": seconds}
     print(f"  {job.name}, {job.contender}, seed {job.seed}: F1 {measured['f1']:.3f}, {seconds:.0f} s", flush=True)
     job.file.parent.mkdir(parents=True, exist_ok=True)
-    job.file.write_text(json.dumps({"contender": job.contender, "seed": job.seed, "k": known.k, **measured}))
+    job.file.write_text(json.dumps({"contender": job.contender, "seed": job.seed, "k": world_truth.k, **measured}))
 
 
-def measure(sae: Any, known: Truth) -> dict[str, float]:
+def measure(sae: Any, world_truth: Truth) -> dict[str, float]:
     from sae_lens.synthetic import eval_sae_on_synthetic_data
 
     result = eval_sae_on_synthetic_data(
-        sae, known.model.feature_dict, known.sampler(), num_samples=len(known.held_out), batch_size=GENERATED
+        sae,
+        world_truth.model.feature_dict,
+        world_truth.sampler(),
+        num_samples=len(world_truth.held_out),
+        batch_size=GENERATED,
     )
     firing = result.classification
     return {
@@ -190,18 +195,24 @@ def summary(name: str, runs: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return one row per contender: mean and standard deviation over the seeds of each number."""
     rows = []
     for contender in dict.fromkeys(run["contender"] for run in runs):
-        mine = [run for run in runs if run["contender"] == contender]
-        row: dict[str, Any] = {"world": name, "contender": contender, "k": mine[0]["k"], "seeds": len(mine)}
+        runs_of_contender = [run for run in runs if run["contender"] == contender]
+        row: dict[str, Any] = {
+            "world": name,
+            "contender": contender,
+            "k": runs_of_contender[0]["k"],
+            "seeds": len(runs_of_contender),
+        }
         for metric in METRICS:
-            values = [run[metric] for run in mine]
+            values = [run[metric] for run in runs_of_contender]
             row[metric] = (statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else 0.0)
         rows.append(row)
     return rows
 
 
 def claims(rows: Sequence[dict[str, Any]]) -> list[Claim]:
-    """Judge the means over seeds. Without SAELens's trainers or a frozen decoder among the contenders, 28a is not."""
-    told, margins, gaps = [], [], {}
+    """Judge the means over seeds. 28a is not judged without SAELens's trainers or a frozen decoder among the
+    contenders."""
+    sentences, margins, gaps = [], [], {}
     for world in dict.fromkeys(row["world"] for row in rows):
         mean = {row["contender"]: {m: row[m][0] for m in METRICS} for row in rows if row["world"] == world}
         frozen = {name: scores for name, scores in mean.items() if name.endswith(FROZEN)}
@@ -212,7 +223,9 @@ def claims(rows: Sequence[dict[str, Any]]) -> list[Claim]:
                 continue
             best = {m: [max(scores[m] for scores in side.values()) for side in (ours, theirs)] for m in ("f1", "mcc")}
             margins += [a - b for a, b in best.values()]
-            told.append(f"{world}, {other}: " + ", ".join(f"{m} {a:.3f} against {b:.3f}" for m, (a, b) in best.items()))
+            sentences.append(
+                f"{world}, {other}: " + ", ".join(f"{m} {a:.3f} against {b:.3f}" for m, (a, b) in best.items())
+            )
         gaps[world] = {name: scores["ev"] - scores["f1"] for name, scores in mean.items()}
     spread = "; ".join(f"{world} {min(gap.values()):+.2f} to {max(gap.values()):+.2f}" for world, gap in gaps.items())
     return [
@@ -220,7 +233,7 @@ def claims(rows: Sequence[dict[str, Any]]) -> list[Claim]:
             row="28a",
             text="F1 and MCC of our best are above SAELens's best and a frozen decoder, on every world.",
             holds=min(margins) > 0 if margins else None,
-            found=f"{'; '.join(told)}." if told else "Neither was among the contenders.",
+            found=f"{'; '.join(sentences)}." if sentences else "Neither was among the contenders.",
             numbers={"margins": margins},
         ),
         Claim(
@@ -234,23 +247,26 @@ def claims(rows: Sequence[dict[str, Any]]) -> list[Claim]:
 
 
 def benchmark_claims(rows: Sequence[dict[str, Any]], worlds: dict[str, World]) -> list[Claim]:
-    """Judge ours on the benchmark, at each number of samples; none where it was not run."""
-    told, best = [], []
+    """Judge our dictionaries on the benchmark, at each number of samples. There is no claim if the benchmark was not
+    run."""
+    sentences, best = [], []
     for name, world in worlds.items():
         ours = [row for row in rows if row["world"] == name and row["contender"].startswith("interp")]
         if not name.startswith(BENCHMARK) or not ours:
             continue
         first = max(ours, key=lambda row: row["f1"][0])
         scores = {metric: first[metric][0] for metric in AIM}
-        told.append(f"{world.tokens:,} samples, {first['contender']}: F1 {scores['f1']:.3f}, MCC {scores['mcc']:.3f}")
+        sentences.append(
+            f"{world.tokens:,} samples, {first['contender']}: F1 {scores['f1']:.3f}, MCC {scores['mcc']:.3f}"
+        )
         best.append({"samples": world.tokens, "contender": first["contender"], **scores})
     if not best:
         return []
     reached = [all(one[m] >= AIM[m] for m in AIM) and one["samples"] <= AIM_SAMPLES for one in best]
     text = f"Our best reaches F1 0.88 and MCC 0.79 on {BENCHMARK} at L0 25 after at most 20 million samples."
-    # Fewer samples than were asked for refute nothing.
+    # With fewer samples than the claim names, a low score refutes nothing.
     holds = True if any(reached) else (False if max(one["samples"] for one in best) >= AIM_SAMPLES else None)
-    return [Claim(row="28c", text=text, holds=holds, found=f"{'; '.join(told)}.", numbers={"best": best})]
+    return [Claim(row="28c", text=text, holds=holds, found=f"{'; '.join(sentences)}.", numbers={"best": best})]
 
 
 def show(name: str, runs: Sequence[dict[str, Any]], rows: Sequence[dict[str, Any]]) -> None:

@@ -28,13 +28,13 @@ from interp.sae import (
 BATCH, FALL = 256, 0.2
 SAELENS_RATE, SAELENS_DEAD, DEFAULT_RATE, DEFAULT_BATCH = 6e-3, 1 / 80, 3e-4, 1024
 PRUNING = 8192
-"""Rows that choose a threshold."""
+"""Number of rows by which a threshold is chosen."""
 PRUNED = ", pruned"
 SAELENS = ("TopK", "BatchTopK", "MatryoshkaBatchTopK", "JumpReLU")
 
 
 class Setting(NamedTuple):
-    """What a contender may know."""
+    """The facts that a contender may use."""
 
     store: ActivationStore
     world: World

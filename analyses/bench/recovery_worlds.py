@@ -1,7 +1,8 @@
-"""The synthetic worlds of `bench_recovery` and of the scorecard's world C, made once and read from disk.
+"""Make the synthetic worlds of `bench_recovery` and of the scorecard's world C once, and read them from disk
+afterwards.
 
-In: a `World`, its sizes and knobs. Out: `truth`, the generator with its feature directions, rows of activations in a
-store, held-out firings of the true features, and the k that a dictionary is given.
+In: a `World`, with its sizes and parameters. Out: `truth`, which has the generator with its feature directions, rows of
+activations in a store, held-out firings of the true features, and the k for dictionaries.
 
 A world is x = Σ_j a_j d_j + bias, with many more unit directions d_j than dimensions and few a_j > 0 at once
 (`sae_lens.synthetic`). The worlds follow the recipe of SynthSAEBench-16k (Chanin 2026, arXiv 2602.14687) at other
@@ -30,9 +31,9 @@ HOOK = "world"
 WORLD_SEED, K_SHARE = 7919, 0.75
 BENCHMARK = "SynthSAEBench-16k v2"
 HELD_OUT, GENERATED = 20_000, 4096
-"""Rows to measure on, rows made at once at most."""
+"""Number of rows to measure on, and largest number of rows made at a time."""
 CACHED = 2**22
-"""Firings, of all features, that are drawn at once: more of them leave the processor's caches."""
+"""Number of firings of all features that are drawn at a time. More would not fit in the processor's caches."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,29 +43,29 @@ class World:
     width: int
     samples: int
     trees: int
-    """Trees of 85 features each, 0 = none; the rest of the features are on their own."""
+    """Number of trees of 85 features each. All other features belong to no tree."""
     most: float
-    """Firing probability of the most frequent feature; the least is 5e-4, between them rank^-0.5."""
+    """Firing probability of the most frequent feature. The smallest is 5e-4, and between them it falls as rank^-0.5."""
     correlation: tuple[int, float]
-    """Rank and scale."""
+    """Rank and scale of the correlation of firings."""
     passes: int = 1
-    """Times that the rows are read: of many features they take longer to make than to learn from."""
+    """Number of times that the rows are read. With many features, making rows takes longer than learning from them."""
     scale_children: bool = False
     """Whether a child's activation is multiplied by its parent's, as a share of the parent's mean."""
     bias: float = 1.0
-    """Its norm."""
+    """The norm of the bias."""
     seed: int = WORLD_SEED
     k: int | None = None
-    """Latents that a dictionary may use on a row; None: K_SHARE of the true L0."""
+    """Number of latents that a dictionary may use on a row. None means K_SHARE of the true L0."""
 
     @property
     def tokens(self) -> int:
-        """Rows that are read."""
+        """Number of rows that are read."""
         return self.samples * self.passes
 
     @property
     def folder(self) -> str:
-        """Where its runs are kept, after its name."""
+        """The folder of its runs, which has its name."""
         return f"{self.width}-{self.samples}" + (f"x{self.passes}" if self.passes > 1 else "")
 
 
@@ -92,7 +93,8 @@ QUICK = {"tiny": World(n_features=96, d=24, width=48, samples=6_000, trees=1, mo
 
 
 class Truth(NamedTuple):
-    """A world that can be read and measured on. It stands in for SAELens's generator, so that all get the same rows."""
+    """A world for training and for measuring. It replaces SAELens's generator, so that all contenders get the same
+    rows."""
 
     model: Any
     store: ActivationStore
@@ -112,15 +114,15 @@ class Replay(NamedTuple):
 
 @lru_cache(maxsize=1)
 def truth(folder: Path, name: str, world: World) -> Truth:
-    """Made on the first call, read from `folder` on the next."""
+    """Return the truth of a world. The first call makes it, and later calls read it from `folder`."""
     from sae_lens.synthetic import SyntheticModel
 
     rows = rows_folder(folder, name, world)
     if not (rows / "model").exists():
         with quiet(0):
             model = synthetic_model(synthetic(world))
-            made, options = sampled(model, world), {"hook_name": HOOK, "dtype": "float32", "overwrite": True}
-            ActivationStore.from_batches(made, rows / "store", **options)
+            samples, options = sampled(model, world), {"hook_name": HOOK, "dtype": "float32", "overwrite": True}
+            ActivationStore.from_batches(samples, rows / "store", **options)
             model.save(rows / "model")
     model = SyntheticModel.load_from_disk(rows / "model")
     with quiet(1):
@@ -161,8 +163,9 @@ def synthetic_model(config: Any) -> Any:
 
 @torch.no_grad()
 def orthogonalise(directions: Any, config: Any) -> None:
-    """SAELens's descent of Σ_{i≠j} (d_i · d_j)² + n Σ_i (‖d_i‖² − 1)², with the gradient from the d × d products
-    4 (D Dᵀ D + (n (‖d_i‖² − 1) − ‖d_i‖²) d_i)  in place of the n × n: 50 times as fast at 4,096 directions in 256."""
+    """Minimize Σ_{i≠j} (d_i · d_j)² + n Σ_i (‖d_i‖² − 1)² by gradient descent, as SAELens does. The gradient comes from
+    d × d products, 4 (D Dᵀ D + (n (‖d_i‖² − 1) − ‖d_i‖²) d_i), in place of n × n products, which is 50 times as fast
+    for 4,096 directions in 256 dimensions."""
     D, n = directions.feature_vectors, directions.num_features
     descent = torch.optim.Adam([D], lr=config.lr)
     for _ in range(config.num_steps):
@@ -201,7 +204,7 @@ def synthetic(world: World) -> Any:
 
 @contextlib.contextmanager
 def quiet(seed: int) -> Iterator[None]:
-    """SAELens draws from the global generator and shows bars."""
+    """Keep SAELens from changing the global generator and from showing progress bars."""
     with torch.random.fork_rng(devices=[]), contextlib.redirect_stderr(io.StringIO()):
         torch.manual_seed(seed)
         yield

@@ -111,7 +111,7 @@ def ours(out: Path, model: Transformer, tokenizer: Any, tokens: torch.Tensor, sa
 def write_subject(folder: Path, model: Transformer, tokenizer: Any, tokens: torch.Tensor, sae: SAE) -> None:
     transformers_tokenizer(tokenizer, folder / "tokenizer")
     config_file = folder / "tokenizer" / "tokenizer_config.json"
-    named = {"tokenizer_class": "PreTrainedTokenizerFast"}  # transformers 4 has no other that reads it
+    named = {"tokenizer_class": "PreTrainedTokenizerFast"}  # no other class of transformers 4 reads it
     write_json(config_file, json.loads(config_file.read_text()) | named)
     config = {name: getattr(model.cfg, name) for name in CONFIG} | {"default_prepend_bos": False, "model_name": "local"}
     write_json(folder / "model.json", {"hook": HOOK, "config": config})
@@ -121,7 +121,7 @@ def write_subject(folder: Path, model: Transformer, tokenizer: Any, tokens: torc
 
 
 def peer(options: argparse.Namespace, folder: Path) -> dict[str, Any] | str:
-    """Return what SAEDashboard measured of itself, or why it did not."""
+    """Return the numbers that the script with SAEDashboard printed, or the reason why there are none."""
     if options.peer is None:
         return "no --peer was named"
     script = Path(__file__).with_name("dashboard_peer.py")
@@ -141,7 +141,8 @@ def check_same_codes(model: Transformer, tokens: torch.Tensor, sae: SAE, theirs:
 
 
 def summary(runs: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """Return one row each, and how many times longer SAEDashboard takes per feature, by the clock and in CPU time."""
+    """Return one row per tool, and how many times longer SAEDashboard takes per feature, in wall time and in CPU
+    time."""
     rows = [row(name, timings) for name, timings in runs.items() if timings]
     both = len(rows) > 1
     ratio, cpu_ratio = (rows[1][key] / rows[0][key] if both else None for key in ("ms_a_feature", "cpu_ms_a_feature"))

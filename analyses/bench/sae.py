@@ -119,10 +119,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
 
 def speed(size: Size, o: argparse.Namespace, peaks: Mapping[str, float]) -> list[Row]:
     data = random_rows(size, o.device)
-    taken, l0 = interleaved(built(entrants(data, size, not o.no_peers)), o.rounds, o.seconds)
-    ms = {name: statistics.median(times) * 1e3 for name, times in taken.items()}
+    seconds, l0 = interleaved(built(entrants(data, size, not o.no_peers)), o.rounds, o.seconds)
+    ms = {name: statistics.median(times) * 1e3 for name, times in seconds.items()}
     rows = [
-        Row(name, each, size.batch / each * 1e3, l0[name], len(taken[name]), ratios(name, ms), peaks.get(name))
+        Row(name, each, size.batch / each * 1e3, l0[name], len(seconds[name]), ratios(name, ms), peaks.get(name))
         for name, each in ms.items()
     ]
     print(f"\nd_in={size.d_in} d_sae={size.d_sae} k={size.k} batch={size.batch} threads={o.threads} on {o.device}")
@@ -138,8 +138,8 @@ def speed(size: Size, o: argparse.Namespace, peaks: Mapping[str, float]) -> list
 
 def ratios(name: str, ms: Mapping[str, float]) -> dict[str, float | None]:
     kind = name.removeprefix("interp ")
-    own = f"SAELens {OWN_PEER[kind]}" if kind in OWN_PEER else ""
-    references = {"saelens_topk": "SAELens TopK", "saelens_own": own, "sparsify": "sparsify TopK"}
+    own_peer = f"SAELens {OWN_PEER[kind]}" if kind in OWN_PEER else ""
+    references = {"saelens_topk": "SAELens TopK", "saelens_own": own_peer, "sparsify": "sparsify TopK"}
     times = {key: ms[peer] / ms[name] if peer in ms else None for key, peer in references.items()}
     return times | {"floors": ms[name] / ms["floor"]}
 
@@ -147,8 +147,8 @@ def ratios(name: str, ms: Mapping[str, float]) -> dict[str, float | None]:
 def interleaved(
     entries: Mapping[str, Contender], rounds: int, seconds: float
 ) -> tuple[dict[str, list[float]], dict[str, float | None]]:
-    """Return seconds of each step after two that are not counted, and L0 in the last of them."""
-    taken: dict[str, list[float]] = {name: [] for name in entries}
+    """Return the seconds of each step after two steps that are not counted, and the L0 of the last step."""
+    durations: dict[str, list[float]] = {name: [] for name in entries}
     allowed: dict[str, int] = {}
     l0: dict[str, float | None] = {}
     for i in range(-2, rounds):
@@ -164,12 +164,12 @@ def interleaved(
             if i < 0:
                 allowed[name] = min(rounds, max(LEAST_ROUNDS, round(seconds / elapsed)))
             else:
-                taken[name].append(elapsed)
-    return taken, l0
+                durations[name].append(elapsed)
+    return durations, l0
 
 
 def settle() -> None:
-    """Wait for what a GPU has still to do."""
+    """Wait for the GPU to finish."""
     if torch.cuda.is_initialized():
         torch.cuda.synchronize()
 
@@ -177,8 +177,8 @@ def settle() -> None:
 def timed(steps: Mapping[str, Callable[[], object]], o: argparse.Namespace) -> dict[str, float]:
     """Return the median milliseconds."""
     entries = {name: Contender(lambda i, step=step: step(), lambda nothing: None) for name, step in steps.items()}
-    taken, _ = interleaved(entries, o.rounds, o.seconds)
-    return {name: statistics.median(times) * 1e3 for name, times in taken.items()}
+    durations, _ = interleaved(entries, o.rounds, o.seconds)
+    return {name: statistics.median(times) * 1e3 for name, times in durations.items()}
 
 
 def show_times(title: str, times: Mapping[str, float]) -> dict[str, float]:
@@ -189,23 +189,23 @@ def show_times(title: str, times: Mapping[str, float]) -> dict[str, float]:
 
 
 def scaling(size: Size, o: argparse.Namespace) -> dict[str, dict[str, dict[str, float]]]:
-    """Return milliseconds of a step as d_sae or k alone changes."""
+    """Return the milliseconds of a step when only d_sae, or only k, changes."""
     widths = [size._replace(d_sae=size.d_sae * f // 4) for f in (1, 2, 4, 8, 16)]
     ks = [size._replace(k=max(1, size.k * f // 4)) for f in (1, 2, 4, 8, 16)]
     wanted = ("floor", "interp TopK", "interp BatchTopK", "sparsify TopK")
-    found: dict[str, dict[str, dict[str, float]]] = {}
+    speeds: dict[str, dict[str, dict[str, float]]] = {}
     for axis, sizes in {"d_sae": widths, "k": ks}.items():
-        found[axis] = {}
+        speeds[axis] = {}
         print(f"\nscaling in {axis}, ms a step:  {', '.join(wanted)}")
         for each in sizes:
             data, chosen = random_rows(each, o.device), {}
             entries = entrants(data, each, not o.no_peers)
             chosen = built({name: entries[name] for name in wanted if name in entries})
-            taken, _ = interleaved(chosen, o.rounds, o.seconds)
-            times = {name: statistics.median(seconds) * 1e3 for name, seconds in taken.items()}
-            found[axis][str(getattr(each, axis))] = times
+            durations, _ = interleaved(chosen, o.rounds, o.seconds)
+            times = {name: statistics.median(seconds) * 1e3 for name, seconds in durations.items()}
+            speeds[axis][str(getattr(each, axis))] = times
             print(f"  {getattr(each, axis):8}" + "".join(f"{ms:10.1f}" for ms in times.values()))
-    return found
+    return speeds
 
 
 def memory(size: Size, size_name: str, o: argparse.Namespace) -> dict[str, float]:
@@ -227,16 +227,16 @@ def peak_of(name: str, size: Size, device: str) -> float:
     """Return the peak memory, after a first step at the quick size has loaded and compiled all code."""
     entrants(random_rows(QUICK, device), QUICK, True)[name]().step(0)
     build = entrants(random_rows(size, device), size, True)[name]
-    on_gpu = device == "cuda"
-    before = torch.cuda.memory_allocated() / 2**20 if on_gpu else process_mb("VmRSS")
+    is_cuda = device == "cuda"
+    before = torch.cuda.memory_allocated() / 2**20 if is_cuda else process_mb("VmRSS")
     contender = build()
     for i in range(3):
         contender.step(i)
-    return (torch.cuda.max_memory_allocated() / 2**20 if on_gpu else process_mb("VmHWM")) - before
+    return (torch.cuda.max_memory_allocated() / 2**20 if is_cuda else process_mb("VmHWM")) - before
 
 
 def process_mb(field: str) -> float:
-    """Return a field of Linux's account of this process only; getrusage's peak would include its parent's."""
+    """Return a field of Linux's status of this process. The peak of getrusage would include the parent's memory."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{field}:"))
 

@@ -29,17 +29,17 @@ from interp.sae.learner import Learner
 HELD_OUT_ROWS = 20_000
 PLANTED = {"d_in": 64, "features": 512, "l0": 8.0}
 PLANTED_SEED = 10**6
-"""Far from a learner's, whose directions are drawn in the same way."""
+"""The seed of planted directions. A learner draws its directions in the same way, so its seed must differ."""
 
 
 def parts(data: Sequence[Tensor], d_sae: int, k: int) -> dict[str, Callable[[], object]]:
-    """Return the operations of a step of our TopK, each alone, and the step."""
+    """Time each operation of a step of our TopK, and the whole step."""
     config = TopKConfig(d_sae=d_sae, k=k, k_start=k, tokens=10**9, batch_size=len(data[0]), device="cpu")
     learner, x = learner_of(config, data), data[0]
     names = ("encoder_rows", "b_enc", "W_dec", "b_dec")
     encoder_rows, b_enc, W_dec, b_dec = (learner.weights[name] for name in names)
     ops, codes = kernels(x), learner.loss_and_gradients(x).support.codes
-    by_latent, dots = ops.transpose(codes), ops.decode_backward(codes, W_dec, b_dec, x)
+    transposed, dots = ops.transpose(codes), ops.decode_backward(codes, W_dec, b_dec, x)
     gradient, mean, square = (torch.zeros_like(W_dec) for _ in range(3))
     low = learner.low_precision
     matrix, rows = (encoder_rows.bfloat16(), x.bfloat16()) if low else (encoder_rows, x)
@@ -52,7 +52,7 @@ def parts(data: Sequence[Tensor], d_sae: int, k: int) -> dict[str, Callable[[], 
         ),
         "decode, error, slopes of the values": lambda: ops.decode_backward(codes, W_dec, b_dec, x),
         "codes by latent": lambda: ops.transpose(codes),
-        "one weight gradient": lambda: ops.sum_by_latent(by_latent, codes.values, dots.error, gradient),
+        "one weight gradient": lambda: ops.sum_by_latent(transposed, codes.values, dots.error, gradient),
         "Adam on one matrix": lambda: ops.adam_(encoder_rows, gradient, mean, square, adam),
         "Adam on one matrix, rows of norm one": lambda: ops.adam_(W_dec, gradient, mean, square, unit),
         "the step": lambda: learner.step(x),
@@ -60,9 +60,8 @@ def parts(data: Sequence[Tensor], d_sae: int, k: int) -> dict[str, Callable[[], 
 
 
 def reader(size: Size, rounds: int, steps: int) -> dict[str, float]:
-    """Tokens/s of `train_sae` from a store on disk (reading, checks, log, checkpoints) and of steps on ready batches.
-
-    In turn, each `rounds` times, after a step that is not counted.
+    """Return the tokens per second of `train_sae` from a store on disk (with reading, checks, log and checkpoints), and
+    of steps on batches in memory. They take turns, `rounds` times each, after a step that is not counted.
     """
     config = TopKConfig(
         d_sae=size.d_sae, k=size.k, k_start=size.k, tokens=steps * size.batch, batch_size=size.batch, device="cpu"
@@ -70,38 +69,38 @@ def reader(size: Size, rounds: int, steps: int) -> dict[str, float]:
     generator = torch.Generator().manual_seed(0)
     trained, alone = [], []
     with tempfile.TemporaryDirectory() as scratch:
-        made = (torch.randn(size.batch, size.d_in, generator=generator) for _ in range(steps))
-        store = ActivationStore.from_batches(made, Path(scratch) / "store")
+        batches = (torch.randn(size.batch, size.d_in, generator=generator) for _ in range(steps))
+        store = ActivationStore.from_batches(batches, Path(scratch) / "store")
         ready = list(itertools.islice(store.batches("activations", size.batch), 4))
         for i in range(rounds):
             out = Path(scratch) / f"sae{i}"
             train_sae(store, "activations", config, out)
             log = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()][1:]
             counts = [b["tokens"] - a["tokens"] for a, b in itertools.pairwise(log)]
-            taken = sum(n / row["tokens_per_second"] for n, row in zip(counts, log[1:], strict=True))
-            trained.append(sum(counts) / taken)
+            seconds = sum(n / row["tokens_per_second"] for n, row in zip(counts, log[1:], strict=True))
+            trained.append(sum(counts) / seconds)
             learner = Learner(config, HookScales(inputs=(store.statistics("activations"),)), torch.device("cpu"))
             learner.step(ready[0])
             start = time.perf_counter()
             for j in range(steps - 1):
                 learner.step(ready[j % len(ready)])
             alone.append((steps - 1) * size.batch / (time.perf_counter() - start))
-    found = {
+    speeds = {
         "from_a_store": statistics.median(trained),
         "step_alone": statistics.median(alone),
         "ratio": statistics.median(a / b for a, b in zip(trained, alone, strict=True)),
     }
     print(f"\nreader, d_in={size.d_in} d_sae={size.d_sae}, medians of {rounds} runs of {steps} steps")
-    print(f"  train_sae from a store {found['from_a_store']:10,.0f} tokens/s")
-    print(f"  the step alone         {found['step_alone']:10,.0f} tokens/s    ratio {found['ratio']:.3f}")
-    return found
+    print(f"  train_sae from a store {speeds['from_a_store']:10,.0f} tokens/s")
+    print(f"  the step alone         {speeds['step_alone']:10,.0f} tokens/s    ratio {speeds['ratio']:.3f}")
+    return speeds
 
 
 def precision(size: Size, tokens: int) -> dict[str, dict[str, float]]:
     """Compare picks from bfloat16 with picks from fp32: the share that differs, and held-out FVU of training with
     each."""
     data = [torch.randn(size.batch, size.d_in, generator=torch.Generator().manual_seed(1))]
-    found: dict[str, dict[str, float]] = {}
+    errors: dict[str, dict[str, float]] = {}
     print("\nbfloat16 picks compared with fp32")
     for kind, sparsity in ((TopKConfig, "k"), (BatchTopKConfig, "k"), (JumpReLUConfig, "target_l0")):
         name = kind.__name__.removesuffix("Config")
@@ -113,7 +112,7 @@ def precision(size: Size, tokens: int) -> dict[str, dict[str, float]]:
         for low in (True, False):
             learners[low], fvu[low] = trained_on_planted(config, low)
         differing = differing_picks(learners[True], next(planted_batches(1024, seed=2)))
-        found[name] = {
+        errors[name] = {
             "differing_share_untrained": differing_picks(untrained, data[0]),
             "differing_share_trained": differing,
             "fvu_bfloat16": fvu[True],
@@ -121,8 +120,8 @@ def precision(size: Size, tokens: int) -> dict[str, dict[str, float]]:
             "fvu_ratio": fvu[True] / fvu[False],
             "fvu_float32_other_seed": trained_on_planted(replace(config, seed=1), False)[1],
         }
-        print(f"  {name:12}" + "  ".join(f"{key} {value:.6f}" for key, value in found[name].items()))
-    return found
+        print(f"  {name:12}" + "  ".join(f"{key} {value:.6f}" for key, value in errors[name].items()))
+    return errors
 
 
 def differing_picks(learner: Learner, rows: Float[Tensor, "row d_in"]) -> float:
@@ -137,7 +136,7 @@ def differing_picks(learner: Learner, rows: Float[Tensor, "row d_in"]) -> float:
 
 
 def trained_on_planted(config: SAEConfig, low: bool) -> tuple[Learner, float]:
-    """Return the learner, and its dictionary's FVU on rows that it has not seen."""
+    """Return the learner, and the FVU of its dictionary on unseen rows."""
     batches = planted_batches(config.batch_size, seed=0)
     learner = learner_of(config, list(itertools.islice(batches, 4)))
     learner.low_precision = low
@@ -150,7 +149,7 @@ def trained_on_planted(config: SAEConfig, low: bool) -> tuple[Learner, float]:
 
 
 def planted_batches(rows: int, seed: int) -> Iterator[Float[Tensor, "row d_in"]]:
-    """Yield sums of few of many directions, with firing rates that fall as 1 / rank."""
+    """Yield rows that are sums of a few of many directions, whose firing rates fall as 1 / rank."""
     d_in, features = int(PLANTED["d_in"]), int(PLANTED["features"])
     directions = torch.randn(features, d_in, generator=torch.Generator().manual_seed(PLANTED_SEED))
     directions /= directions.norm(dim=1, keepdim=True)

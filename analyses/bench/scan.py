@@ -74,16 +74,17 @@ def synthetic_tokens(n_seq: int, generator: np.random.Generator) -> torch.Tensor
 
 
 def synthetic_codes(tokens: torch.Tensor, k: int, d_sae: int, generator: np.random.Generator) -> SparseCodes:
-    """Return codes with k distinct latents on each row: half are functions of its token, half are random."""
-    of_token = generator.integers(0, d_sae // k, (VOCAB, k // 2))[tokens.flatten().numpy()]
+    """Return codes with k different latents on each row. Half of them are functions of its token, and half are
+    random."""
+    latents_of_token = generator.integers(0, d_sae // k, (VOCAB, k // 2))[tokens.flatten().numpy()]
     random = generator.integers(0, d_sae // k, (tokens.numel(), k - k // 2))
-    latents = np.concatenate([of_token, random], 1) * k + np.arange(k)
+    latents = np.concatenate([latents_of_token, random], 1) * k + np.arange(k)
     values = generator.lognormal(0, 0.5, latents.shape).astype(np.float32)
     return SparseCodes.from_topk(torch.from_numpy(latents), torch.from_numpy(values), d_sae)
 
 
 def scan(tokens, codes, out: Path, W_dec, W_U, labels) -> tuple[float, dict[str, float]]:
-    """Return seconds in all, and until the last progress report of each stage."""
+    """Return the seconds of the whole scan, and until the last progress report of each stage."""
     shutil.rmtree(out, ignore_errors=True)
     start = time.perf_counter()
     ends: dict[str, float] = {}

@@ -61,7 +61,7 @@ def parse() -> argparse.Namespace:
 
 
 def measured(n: int, o: argparse.Namespace) -> dict[str, float]:
-    """Train in n processes: the largest of each number among them."""
+    """Train in n processes. Returns the largest value of each number among them."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(n)]
     options = [f"--{name}={getattr(o, name.replace('-', '_'))}" for name in ("d-sae", "d-in", "batch-size", "steps")]
     command = [*torchrun, "-m", "analyses.bench.shards", "--worker", *options, f"--seed={o.seed}", f"--out={o.out}"]
@@ -75,19 +75,19 @@ def measured(n: int, o: argparse.Namespace) -> dict[str, float]:
 
 
 def work(o: argparse.Namespace) -> None:
-    team, held = processes(), dict[str, Any]()
+    team, results = processes(), dict[str, Any]()
     train(o, o.out / f"warm-up of {team.count}", d_sae=512)
     update = Learner.update
 
     def weighed(self: Learner, *arguments: Any) -> None:
         update(self, *arguments)
-        held["state"] = sum(tensor.nbytes for tensor in self.state()[0].values())
+        results["state"] = sum(tensor.nbytes for tensor in self.state()[0].values())
 
     Learner.update = weighed  # type: ignore[method-assign]
     forget_peak()
     before = psutil.Process().memory_info().rss
     train(o, o.out / str(team.count), d_sae=o.d_sae)
-    megabytes = {"weights and moments": held["state"] / 1e6, "peak": (peak_memory() - before) / 1e6}
+    megabytes = {"weights and moments": results["state"] / 1e6, "peak": (peak_memory() - before) / 1e6}
     write_json(o.out / f"{team.count}-{team.rank}.json", megabytes)
 
 

@@ -1,8 +1,10 @@
-"""The contenders of `bench_sae`: the training step of each of our dictionaries, those of the peers, and the floor.
+"""Build the contenders of `bench_sae`: the training step of each of our dictionaries, those of the peers, and the
+floor.
 
     entrants(data, size, with_peers)   {name: how to build it};   built(entries)   those whose libraries are installed
 
-Our architectures without a fixed k start, as the peers' do, at biases or thresholds at which k latents fire on average.
+Our architectures without a fixed k start at biases or thresholds at which k latents fire on average, as those of the
+peers do.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,11 +1,12 @@
-"""Does the memory that tokenizing takes grow with the text, and how soon does a corpus of many files begin?
+"""Does the memory for tokenizing grow with the text, and how soon does a corpus of many files yield its first document?
 
     python -m analyses.bench.streaming [--tokens 10 100] [--files 20000] [--out runs/bench_streaming]
 
-Claim tested: from 10 to 100 million tokens (`tokenize_stream`) the peak of the process's own memory grows by at most
-20 %, as does that of a process which then reads all of them; no file is larger than 64 MiB and its header; and of
-20,000 files the first document is there in under five seconds. Text: words drawn by Zipf's law; the tokenizer is a BPE
-of 4,096 entries trained on some of it. Mapped pages, which the system may drop, are not counted. Writes results.json.
+Claims tested: from 10 to 100 million tokens (`tokenize_stream`), the peak memory of the process grows by at most 20 %,
+and so does that of a process that then reads all tokens. No file is larger than 64 MiB and its header. Of 20,000 files,
+the first document comes in under five seconds. The text consists of words drawn by Zipf's law. The tokenizer is a BPE
+of 4,096 entries, trained on a part of the text. Mapped pages, which the system may drop, are not counted. Writes
+results.json.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from models.tokens import LabelledTokens
 
 N_CTX, N_WORDS, WORDS_A_DOCUMENT = 128, 20_000, 350
 TOKENS_A_DOCUMENT = 530
-"""As the tokenizer makes of them."""
+"""Number of tokens per document, as the tokenizer counts."""
 
 
 def main() -> None:
@@ -79,7 +80,7 @@ def tokenize(args: argparse.Namespace) -> dict[str, float]:
 
 
 def read(args: argparse.Namespace) -> dict[str, float]:
-    """Read all rows in batches, as a harvest does."""
+    """Read all rows in batches, in the way of a harvest."""
     peak = Peak()
     tokens = LabelledTokens.load(args.out / "tokens").tokens
     total = 0
@@ -102,19 +103,19 @@ def begin(args: argparse.Namespace) -> dict[str, float]:
 
 
 class Peak:
-    """The largest of this process's own memory, in megabytes, of when it was looked at."""
+    """The largest memory of this process, in megabytes, over the times at which `look` was called."""
 
     def __init__(self) -> None:
         self.megabytes = 0.0
 
     def look(self) -> None:
         status = Path("/proc/self/status").read_text()
-        own = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))
-        self.megabytes = max(self.megabytes, own / 1e3)
+        kilobytes = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("RssAnon"))
+        self.megabytes = max(self.megabytes, kilobytes / 1e3)
 
 
 def documents(n_tokens: int) -> Iterator[Document]:
-    """Yield about as much text as has so many tokens."""
+    """Yield documents that together have about `tokens` tokens."""
     generator = np.random.default_rng(0)
     letters = np.array(list("etaoinshrdlucmfwypvbgkjqxz"))
     words = ["".join(generator.choice(letters, size)) for size in generator.integers(2, 9, N_WORDS)]

@@ -1,5 +1,5 @@
-"""The subject of the harvest and report benchmarks: a transformer with random weights, Shakespeare, and SAELens's
-harvest.
+"""Make the subject of the benchmarks of harvest and report: a transformer with random weights, Shakespeare's plays, and
+SAELens's harvest.
 
 The transformer has two layers, d_model 128, MLP 512, vocabulary 4096, context 128.
 """
@@ -43,7 +43,7 @@ def shakespeare(n_tokens: int) -> tuple[torch.Tensor, Tokenizer]:
 
 
 def transformers_tokenizer(tokenizer: Tokenizer, folder: Path):
-    """Saved and read again: TransformerLens reads a tokenizer once more from where it came from."""
+    """Save the tokenizer and read it again, because TransformerLens reads a tokenizer once more from its folder."""
     from transformers import AutoTokenizer
 
     tokenizer.to_transformers().save_pretrained(folder)
@@ -51,7 +51,7 @@ def transformers_tokenizer(tokenizer: Tokenizer, folder: Path):
 
 
 def saelens_harvest(out: Path, model: Any, tokens: Tensor, hook: str) -> PeerHarvest:
-    """Return a hook of a HookedTransformer over tokens [seq, pos], by SAELens's runner in its own batches."""
+    """Harvest a hook of a HookedTransformer on tokens [seq, pos] with SAELens's runner, in its own batches."""
     import sae_lens.cache_activations_runner as module
     from datasets import Dataset
 

@@ -80,15 +80,15 @@ def scores_of_prompts(setting: Setting, run: Run) -> dict[str, Any]:
         keep(rows, "pairs by paths", agreement_of_paths(graph, effects))
         for name, ends in HELD.items():
             with held(run.model, tokens[row : row + 1, : setting.length], ends):
-                as_held = measured_effects(graph, run.model, dictionaries)
-            slopes = agreement(graph, effects.assign(attributed=as_held["attributed"]))
+                held_effects = measured_effects(graph, run.model, dictionaries)
+            slopes = agreement(graph, effects.assign(attributed=held_effects["attributed"]))
             keep(rows, f"{name}, effects", slopes.effects)
             keep(rows, f"{name}, signs of effects", slopes.effect_signs)
             keep(rows, f"{name}, pairs", slopes.pairs)
-            keep(rows, f"{name}, paths", agreement(graph, as_held).paths)
-        beside = beside_nulls(graph, effects, run.model, dictionaries, seed=int(row)).set_index("graph")
-        beside = beside.rename(columns=lambda score: score.replace("_", " "))
-        for name, scores in beside.iterrows():
+            keep(rows, f"{name}, paths", agreement(graph, held_effects).paths)
+        graph_scores = beside_nulls(graph, effects, run.model, dictionaries, seed=int(row)).set_index("graph")
+        graph_scores = graph_scores.rename(columns=lambda score: score.replace("_", " "))
+        for name, scores in graph_scores.iterrows():
             for score in SCORES:
                 keep(rows, f"{name}, {score}", float(scores[score]))
     return {name: np.array(values) for name, values in rows.items()}
@@ -111,12 +111,16 @@ def claims(graphs: Mapping[str, Any], planted: Mapping[str, Any]) -> list[Claim]
     paths = "; ".join(f"{name} {mean[f'{name}, paths']:.2f}" for name in HELD)
     slopes = "; ".join(f"{name} {mean[f'{name}, effects']:.2f}" for name in HELD)
     own_effects, own_pairs = mean["nothing held, effects"], mean["nothing held, pairs"]
-    beside = {graph: {score: mean[f"{graph}, {score}"] for score in SCORES} for graph in ("this prompt", *NULLS)}
-    replaced = {graph: beside[graph]["replacement"] for graph in beside}
-    told = "; ".join(f"{graph} " + ", ".join(f"{row[score]:.2f}" for score in SCORES) for graph, row in beside.items())
+    scores_of_graphs = {
+        graph: {score: mean[f"{graph}, {score}"] for score in SCORES} for graph in ("this prompt", *NULLS)
+    }
+    replaced = {graph: scores_of_graphs[graph]["replacement"] for graph in scores_of_graphs}
+    sentence = "; ".join(
+        f"{graph} " + ", ".join(f"{row[score]:.2f}" for score in SCORES) for graph, row in scores_of_graphs.items()
+    )
     exact = planted["neurons as transcoders"]["all"]
     paths_of = {kind: each["all"]["hops"] for kind, each in planted.items()}
-    own, crossing = paths_of["learnt, 4 a row"], paths_of["cross-layer, 4 a row"]
+    learnt_paths, crossing = paths_of["learnt, 4 a row"], paths_of["cross-layer, 4 a row"]
     return [
         Claim(
             row="sums",
@@ -146,9 +150,9 @@ def claims(graphs: Mapping[str, Any], planted: Mapping[str, Any]) -> list[Claim]
             text="More of the influence begins at tokens (replacement) than with shuffled dictionaries or models; "
             "shuffled tokens, which replacement does not detect, make the answer less likely.",
             holds=replaced["this prompt"] > max(replaced[name] for name in NULLS[1:])
-            and beside["this prompt"]["answer"] > beside["tokens shuffled"]["answer"],
-            found=f"{', '.join(SCORES)}: {told}.",
-            numbers=beside,
+            and scores_of_graphs["this prompt"]["answer"] > scores_of_graphs["tokens shuffled"]["answer"],
+            found=f"{', '.join(SCORES)}: {sentence}.",
+            numbers=scores_of_graphs,
         ),
         Claim(
             row="planted",
@@ -156,10 +160,10 @@ def claims(graphs: Mapping[str, Any], planted: Mapping[str, Any]) -> list[Claim]
             holds=min(exact["node_recall"], exact["edge_recall"]) >= 0.9
             and min(exact["node_precision"], exact["edge_precision"]) >= 0.8,
             found="; ".join(
-                f"{kind}, {on}{told_share}: {told_scores(each[on])}"
+                f"{kind}, {condition}{told_share}: {told_scores(each[condition])}"
                 for kind, each in planted.items()
-                for on, told_share in (("all", ""), ("where held", f" ({each['held']:.0%} of prompts)"))
-                if on in each
+                for condition, told_share in (("all", ""), ("where held", f" ({each['held']:.0%} of prompts)"))
+                if condition in each
             )
             + ".",
             numbers=planted,
@@ -168,7 +172,7 @@ def claims(graphs: Mapping[str, Any], planted: Mapping[str, Any]) -> list[Claim]
             row="shallow",
             text="Cross-layer transcoders rewrite the two steps of the lookup as fewer: fewer latents on a path than "
             "with a transcoder of each layer.",
-            holds=crossing < own,
+            holds=crossing < learnt_paths,
             found=f"{', '.join(f'{kind} {length:.2f}' for kind, length in paths_of.items())}.",
             numbers=paths_of,
         ),

@@ -1,5 +1,5 @@
-"""Which feature fires next? View a dictionary as an automaton: latents are states, and tokens lead from one to the
-next.
+"""Which feature fires next? View a dictionary as an automaton, in which latents are states, and tokens lead from one
+state to the next.
 
 In:  a feature store, its model and dictionary. Out: with L_i(t) the direct logit effect of latent i on token t, q(t)
      the share of t in the text, and P(j | t) the share of its rows on which j fires
@@ -43,17 +43,17 @@ Square = Float64[np.ndarray, "n n"]
 @dataclass(frozen=True)
 class Automaton:
     loops: pd.DataFrame
-    """A row a latent that fires enough, the strongest loop first: latent, effect, lift."""
+    """A row per latent with enough firings, the strongest loop first: latent, effect, lift."""
     cycles: pd.DataFrame
-    """A row a pair latent < other that alternates, the strongest first: latent, other, effect (of the weaker edge),
-    lift (the lower of the two)."""
+    """A row per pair latent < other that alternates, the strongest first: latent, other, effect (of the weaker edge),
+    lift (the smaller of the two)."""
     null_loop: float
     null_cycle: float
     lift: float
     """The median lift of all pairs of latents i ≠ j."""
 
     def above(self) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """Loops and cycles that no shuffle reaches."""
+        """Numbers of loops and of cycles that are stronger than all shuffles."""
         return self.loops[self.loops["effect"] > self.null_loop], self.cycles[self.cycles["effect"] > self.null_cycle]
 
 
@@ -78,11 +78,11 @@ def automaton(
     path = logit_path(dictionary.W_dec.detach()[torch.from_numpy(latents)], model, hook, features.tokens[:16])
     if path.directions is None or path.W_U is None:
         raise ValueError(path.note)
-    by_token = FiringByToken.of(features, latents.tolist(), path.W_U.shape[1])
-    there = np.flatnonzero(by_token.n > 0)
-    q = by_token.n[there] / by_token.n.sum()
-    written = (path.directions @ path.W_U[:, torch.from_numpy(there)]).numpy()
-    fires = _standard(by_token.share[there].T, q)
+    firing_by_token = FiringByToken.of(features, latents.tolist(), path.W_U.shape[1])
+    firing_latents = np.flatnonzero(firing_by_token.n > 0)
+    q = firing_by_token.n[firing_latents] / firing_by_token.n.sum()
+    written = (path.directions @ path.W_U[:, torch.from_numpy(firing_latents)]).numpy()
+    fires = _standard(firing_by_token.share[firing_latents].T, q)
     effect = _standard(written, q) @ fires.T
     null_loop, null_cycle = _strongest_shuffled(written, fires, q, shuffles, seed)
     lift, alternating = lifts(features, latents), _alternating(effect)
@@ -109,35 +109,36 @@ def _strongest_shuffled(
 
 
 def lifts(features: FeatureStore, latents: Int64[np.ndarray, " n"]) -> Square:
-    """Return the factor by which each fires more often at the position after another fires than anywhere;
-    0 where never."""
+    """Return the factor by which each latent fires more often at the position after another latent's firing than
+    anywhere. It is 0 if it never does."""
     n_ctx, codes, n = features.n_ctx, features.codes, len(latents)
-    both, before, behind, pairs = np.zeros((n, n)), np.zeros(n), np.zeros(n), 0
+    both, before, after, pairs = np.zeros((n, n)), np.zeros(n), np.zeros(n), 0
     step = max(1, _ROWS_AT_ONCE // n_ctx) * n_ctx
     for start in range(0, len(codes), step):
         stop = min(start + step, len(codes))
-        z, there = codes[start:stop].scipy(), codes.present(start, stop).numpy()
+        z, present = codes[start:stop].scipy(), codes.present(start, stop).numpy()
         fires = scipy.sparse.csr_matrix((z.data > 0, z.indices, z.indptr), z.shape, dtype=np.float32)[:, latents]
-        follows = there[:-1] & there[1:] & (np.arange(start, stop - 1) % n_ctx < n_ctx - 1)
+        follows = present[:-1] & present[1:] & (np.arange(start, stop - 1) % n_ctx < n_ctx - 1)
         one, next_one = fires[:-1][follows], fires[1:][follows]
         both += (one.T @ next_one).toarray()
         before += np.asarray(one.sum(0)).ravel()
-        behind += np.asarray(next_one.sum(0)).ravel()
+        after += np.asarray(next_one.sum(0)).ravel()
         pairs += int(follows.sum())
-    return ratio(both * pairs, np.outer(before, behind), empty=0.0)
+    return ratio(both * pairs, np.outer(before, after), empty=0.0)
 
 
 def _standard(
     values: Float64[np.ndarray, "n token"], q: Float64[np.ndarray, " token"]
 ) -> Float64[np.ndarray, "n token"]:
-    """Return rows whose products are correlations weighted by q; 0 for one that is the same for all tokens."""
+    """Return rows whose products are correlations weighted by q. A row that is the same for all tokens becomes 0."""
     centred = values - (values @ q)[:, None]
     return ratio(centred * np.sqrt(q), np.sqrt((centred * centred) @ q)[:, None], empty=0.0).astype(np.float32)
 
 
 def shuffled_tokens(order: Int64[np.ndarray, " token"], generator: np.random.Generator) -> Int64[np.ndarray, " token"]:
-    """Return each token in the place of another that is about as frequent, none in its own: where a frequent token
-    stayed, the null would hold what it is to be held against. order: the tokens by frequency."""
+    """Return a shuffle of the tokens in which each takes the place of another token of similar frequency. No token
+    stays: if a frequent token stayed, the null would contain the effect that it is compared with.
+    order: the tokens by frequency."""
     places = np.empty_like(order)
     for start in range(0, len(order), NEIGHBOURS):
         block = generator.permutation(order[start : start + NEIGHBOURS])
@@ -146,7 +147,8 @@ def shuffled_tokens(order: Int64[np.ndarray, " token"], generator: np.random.Gen
 
 
 def _alternating(effect: Square) -> Square:
-    """Return the weaker edge of each pair, 0 unless each edge is stronger than the loop where it begins."""
+    """Return the weaker edge of each pair, or 0 unless each edge is stronger than the loop of the latent where it
+    begins."""
     beyond = effect > np.diag(effect)[:, None]
     return np.where(beyond & beyond.T, np.minimum(effect, effect.T), 0.0)
 

@@ -1,6 +1,6 @@
-"""Figures of the features and concepts that a dictionary has at each checkpoint of a training.
+"""Draw the features and concepts that a dictionary has at each checkpoint of a training.
 
-In: what `features_in_training` measured at each checkpoint. Out: plotly Figures.
+In: the measurements of `features_in_training` at each checkpoint. Out: plotly Figures.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.theme import BLUE, INK, SCALE, VERMILLION, colour_bar, need, styled, words
+from interp.figures.theme import BLUE, INK, SCALE, VERMILLION, colour_bar, need, plain_name, styled
 
 _LAST = {"there": 0, "born": 1, "flickers": 2, "passing": 3}
 
@@ -20,10 +20,12 @@ _LAST = {"there": 0, "born": 1, "flickers": 2, "passing": 3}
 def feature_lives(
     lives: pd.DataFrame, presence: np.ndarray, *, steps: Sequence[int], losses: Sequence[float] | None = None
 ) -> go.Figure:
-    """When features are born and die: their number at each checkpoint, and below each feature's correlation with its
-    best match there, the oldest at the bottom. Features found at one or two checkpoints only are left out.
+    """Draw when features are born and die: their number at each checkpoint and, below, the correlation of each feature
+    with its best match at each checkpoint, with the oldest features at the bottom. Features that exist at only one or
+    two checkpoints are left out.
 
-    lives, presence: of `feature_lives.Lives`. steps, losses: of each checkpoint, the loss in nats, drawn on top.
+    lives, presence: those of `feature_lives.Lives`.
+    steps, losses: the step and the loss, in nats, of each checkpoint. The losses are drawn on top.
     """
     need(lives, "kind", "born", "died")
     shown = lives[lives["kind"] != "passing"]
@@ -41,15 +43,17 @@ def feature_lives(
 def concept_births(
     scores: np.ndarray, concepts: Sequence[str], *, steps: Sequence[int], losses: Sequence[float] | None = None
 ) -> go.Figure:
-    """When each concept's best feature appears: its F1 at each checkpoint, those that appear first at the bottom.
+    """Draw when the best feature of each concept appears: its F1 at each checkpoint, with the earliest concepts at the
+    bottom.
 
-    scores: a row a concept, a column a checkpoint. steps, losses: of each checkpoint, the loss in nats, drawn on top.
+    scores: a row per concept, and a column per checkpoint.
+    steps, losses: the step and the loss, in nats, of each checkpoint. The losses are drawn on top.
     """
     z = np.nan_to_num(np.asarray(scores, float))
     order = np.lexsort((-z[:, -1], np.argmax(z >= z[:, -1:] / 2, 1)))
     title, height = "When each concept has a feature", 160 + 15 * len(order)
     fig, row = _over_checkpoints(title, z[order], "F1 of the best feature", steps, losses, height)
-    names = [words(concepts[i]) for i in order]
+    names = [plain_name(concepts[i]) for i in order]
     return fig.update_yaxes(tickvals=np.arange(len(names)), ticktext=names, title_text="concept", row=row)
 
 
@@ -62,7 +66,7 @@ def _over_checkpoints(
     height: int,
     bars: Sequence[go.Bar] = (),
 ) -> tuple[go.Figure, int]:
-    """Draw a raster, one column per checkpoint; above it the bars and, on top, the loss, if they are given."""
+    """Draw a raster with one column per checkpoint. Above it are the bars and, on top, the loss, if they are given."""
     shares = [*([0.22] if losses is not None else []), *([0.2] if bars else [])]
     row, heights, x = len(shares) + 1, [*shares, 1 - sum(shares)], np.arange(len(steps))
     fig = make_subplots(rows=row, shared_xaxes=True, vertical_spacing=0.04, row_heights=heights)

@@ -1,4 +1,4 @@
-"""Figures of which feature makes which fire, within a dictionary and between two, and of how well steering is
+"""Draw which feature makes which other feature fire, within a dictionary and between two, and how well steering is
 predicted.
 
 In: tables of `interp.effects` and of the analyses in this folder. Out: plotly Figures.
@@ -17,14 +17,14 @@ from plotly.subplots import make_subplots
 from interp.figures.theme import BARE, BLUE, INK, VERMILLION, WIDTH, label, need, panelled, styled
 
 _NODE, _GAP = 22, 64
-"""Pixels of height of a node, and around all of them."""
+"""Height of a node in pixels, and of the margin around all nodes."""
 
 
 def steering_scores(table: pd.DataFrame) -> go.Figure:
-    """Draw how much more of their concept is written when latents are held at doses of equal KL, against what was
-    predicted of them: by what they put out, and by what they read.
+    """Draw how much more of its concept the model writes when a latent is held, at doses of equal KL, against two
+    predictions: by the latent's output, and by its input.
 
-    table: output, input and success, of `steering_scores` and `steering_success`, a point a latent."""
+    table: the columns output, input and success of `steering_scores` and `steering_success`, with a row per latent."""
     need(table, "output", "input", "success")
     titles = {"output": "predicted rise of its concept", "input": "its firing predicted by the token (R²)"}
     panels = ["by what it puts out", "by what it reads"]
@@ -42,16 +42,18 @@ def steering_scores(table: pd.DataFrame) -> go.Figure:
 def circuit(
     edges: pd.DataFrame, *, names: Mapping[tuple[str, int], str] | None = None, max_edges: int = 24, title: str = ""
 ) -> go.Figure:
-    """Draw features of one dictionary on the left, those of the next on the right, and which makes which fire: a band
-    is as thick as the edge is strong, blue where it adds to the activation, red where it takes from it.
+    """Draw features of one dictionary on the left, those of the next on the right, and which makes which fire. The
+    thickness of a band is the strength of the edge. It is blue if the edge raises the activation, and red if it lowers
+    it.
 
-    edges: upstream, downstream (latents) and effect, a row an edge, of `effects.feature_edges`; the
-    `max_edges` strongest are drawn. names: of ("upstream" | "downstream", latent); their numbers, where there are none.
+    edges: a row per edge of `effects.feature_edges`, with upstream and downstream (latents) and effect. The `max_edges`
+    strongest are drawn.
+    names: the name of each ("upstream" | "downstream", latent). A latent without a name has its number.
     """
     need(edges, "upstream", "downstream", "effect")
     shown = edges.loc[edges["effect"].abs().sort_values(ascending=False, kind="stable").index[:max_edges]]
     sides = {side: _ordered(shown, side) for side in ("upstream", "downstream")}
-    known = names or {}
+    given_names = names or {}
     tallest = max(map(len, sides.values()))
     place = {
         (side, latent): (x, (i + 0.5) * tallest / len(latents))
@@ -60,7 +62,7 @@ def circuit(
     }
     strongest = max(float(shown["effect"].abs().max()), 1e-12)
     along = np.linspace(0, 1, 24)
-    level = along * along * (3 - 2 * along)  # a line that leaves and enters level
+    level = along * along * (3 - 2 * along)  # a curve that is horizontal at both ends
     fig = go.Figure()
     for up, down, effect in zip(shown["upstream"], shown["downstream"], shown["effect"], strict=True):
         (x0, y0), (x1, y1), size = place["upstream", up], place["downstream", down], abs(effect) / strongest
@@ -68,7 +70,7 @@ def circuit(
         look = dict(mode="lines", line=line, opacity=0.25 + 0.55 * size)
         fig.add_scatter(x=x0 + (x1 - x0) * along, y=y0 + (y1 - y0) * level, **look, **BARE)
     for (side, latent), at in place.items():
-        _named_dot(fig, at, known.get((side, latent), f"#{latent}"), left=side == "upstream")
+        _named_dot(fig, at, given_names.get((side, latent), f"#{latent}"), left=side == "upstream")
     styled(fig, title or "Which feature makes which other fire", height=_GAP + 40 + _NODE * tallest)
     off = dict(showticklabels=False, showgrid=False, showline=False, ticks="")
     fig.update_xaxes(range=[-1.1, 2.1], tickvals=[0, 1], ticktext=["earlier layer", "later layer"], **off)
@@ -79,14 +81,15 @@ def circuit(
 def automaton(
     loops: pd.DataFrame, cycles: pd.DataFrame, *, names: Mapping[int, str] | None = None, max_edges: int = 8
 ) -> go.Figure:
-    """Draw features that keep themselves going, on the left, and pairs that bring one another about, on the right: the
-    strongest `max_edges` of each, an arrow where what one writes fires the other.
+    """Draw features that keep themselves active on the left, and pairs that activate one another on the right. The
+    strongest `max_edges` of each are drawn. An arrow means that the output of one fires the other.
 
-    loops: latent, effect; cycles: latent, other, effect, of `automata.Automaton`. names: of latents, or numbers.
+    loops: a table with latent and effect, and cycles: one with latent, other and effect, both of `automata.Automaton`.
+    names: the names of latents, by default their numbers.
     """
     need(loops, "latent", "effect")
     need(cycles, "latent", "other", "effect")
-    known, shown = names or {}, (loops.head(max_edges), cycles.head(max_edges))
+    given_names, shown = names or {}, (loops.head(max_edges), cycles.head(max_edges))
     tallest = max(1, *map(len, shown))
     fig = go.Figure()
     ring = np.linspace(0.25 * np.pi, 1.8 * np.pi, 40)
@@ -94,12 +97,12 @@ def automaton(
         xs, ys = 0.09 + 0.05 * np.cos(ring), y + 0.3 * np.sin(ring)
         fig.add_scatter(x=xs, y=ys, mode="lines", line=dict(color=BLUE, width=1.5), **BARE)
         _arrow(fig, (xs[-2], ys[-2]), (0.14, y), BLUE)
-        _named_dot(fig, (0.14, y), known.get(latent, f"#{latent}"), left=False)
+        _named_dot(fig, (0.14, y), given_names.get(latent, f"#{latent}"), left=False)
     for y, pair in enumerate(zip(shown[1]["latent"], shown[1]["other"], strict=True)):
         _arrow(fig, (1.02, y - 0.16), (1.38, y - 0.16), VERMILLION)
         _arrow(fig, (1.38, y + 0.16), (1.02, y + 0.16), VERMILLION)
         for x, latent in zip((1.0, 1.4), pair, strict=True):
-            _named_dot(fig, (x, y), known.get(latent, f"#{latent}"), left=x == 1.0)
+            _named_dot(fig, (x, y), given_names.get(latent, f"#{latent}"), left=x == 1.0)
     styled(fig, "Which feature fires next", height=_GAP + 60 + 30 * tallest)
     off = dict(showgrid=False, showline=False, ticks="")
     fig.update_xaxes(range=[0, 1.8], tickvals=[0.25, 1.2], ticktext=["keeps itself going", "bring one another"], **off)
@@ -108,7 +111,7 @@ def automaton(
 
 
 def _named_dot(fig: go.Figure, at: tuple[float, float], name: str, *, left: bool) -> None:
-    """A feature, with its name on one side."""
+    """Draw a feature as a dot, with its name on one side."""
     fig.add_scatter(x=at[:1], y=at[1:], mode="markers", marker=dict(color=INK, size=8), **BARE)
     side = dict(xanchor="right", xshift=-6) if left else dict(xanchor="left", xshift=6)
     fig.add_annotation(x=at[0], y=at[1], text=label(name), showarrow=False, font_size=11, **side)
@@ -120,7 +123,8 @@ def _arrow(fig: go.Figure, start: tuple[float, float], end: tuple[float, float],
 
 
 def _ordered(edges: pd.DataFrame, side: str) -> list[int]:
-    """Return latents of one side, those of the strongest edges first; on the right by where their edges begin."""
+    """Return the latents of one side, those with the strongest edges first. On the right they are sorted by the place
+    where their edges begin."""
     weight = edges["effect"].abs()
     if side == "upstream":
         return [int(latent) for latent in weight.groupby(edges[side]).sum().sort_values(ascending=False).index]

@@ -1,7 +1,7 @@
-"""What the analyses that compare dictionaries share: the text, a one-layer model, activations, and codes on disk.
+"""Share what the analyses that compare dictionaries need: the text, a one-layer model, activations, and codes on disk.
 
-In: `--run`, a run folder whose model and text are used (it is only read). Without it, the demo's model is trained
-first, once for all of these analyses. Out of each analysis: OUT/results.json and figures (`analyses.record`).
+In: `--run`, a run folder whose model and text are used. It is only read. Without it, the demo's model is trained first,
+once for all of these analyses. Each analysis writes OUT/results.json and figures (`analyses.record`).
 """
 
 import argparse
@@ -30,7 +30,7 @@ from models.transformer import Transformer
 
 HOOK = "blocks.0.mlp.hook_post"
 ROWS = 1 << 16
-"""Read at once."""
+"""Number of rows that are read at a time."""
 KEPT = (0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1)
 """Shares of a training's steps after which the weights are kept; the first steps change the model most."""
 
@@ -40,16 +40,16 @@ class Sizes:
     """The sizes that results depend on, in addition to an analysis's own settings."""
 
     run: str = ""
-    """The run folder whose model and text these are; the demo's own where it is empty."""
+    """The run folder whose model and text are used. If it is empty, the demo's model is trained."""
     tiny: bool = False
     layers: int = 1
-    """Layers of the model, if it is trained here."""
+    """Number of layers of the model, if it is trained here."""
     model_tokens: int = 1_500_000
-    """To train each model on, where it is trained here."""
+    """Number of tokens for training each model, if it is trained here."""
     tokens: int = 400_000
-    """Harvested, and that each dictionary is trained on once."""
+    """Number of tokens that are harvested. Each dictionary is trained on them once."""
     compared: int = 150_000
-    """The first of these, on which dictionaries are compared."""
+    """Number of the first of these tokens, on which dictionaries are compared."""
     k: int = 16
     seeds: tuple[int, ...] = (0, 1, 2)
 
@@ -67,11 +67,12 @@ class Sizes:
 
 
 TINY: dict[str, Any] = dict(tiny=True, model_tokens=40_000, tokens=20_000, compared=12_000, k=8)
-"""Tiny sizes for the tests: what is found means nothing."""
+"""Tiny sizes for the tests. Their results mean nothing."""
 
 
 def options(doc: str, name: str, arguments: Sequence[str] | None, labels: Sequence[str] = ()) -> argparse.Namespace:
-    """quick, run, threads, out. labels: those that the text of a run must have."""
+    """Parse the options quick, run, threads and out.
+    labels: the labels that the text of a run must have."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="tiny sizes, for the tests: the numbers mean nothing")
     parser.add_argument("--run", type=Path, help="a run folder whose one-layer model and text are taken")
@@ -90,8 +91,8 @@ def sized(setting: Any, o: argparse.Namespace) -> Any:
 
 
 def studied_run(setting: Sizes, out: Path) -> Run:
-    """Return the named run, or the model of all analyses of one size next to `out`, trained by the first of
-    them."""
+    """Return the named run. Without one, return the run next to `out` that all analyses of one size share, and that the
+    first of them trains."""
     return (
         Run(setting.run)
         if setting.run
@@ -100,7 +101,7 @@ def studied_run(setting: Sizes, out: Path) -> Run:
 
 
 class Studied:
-    """A run with activations of its model in `work`, harvested when they are first asked for."""
+    """A run with activations of its model in `work`, which are harvested when they are first needed."""
 
     def __init__(self, setting: Sizes, out: Path):
         self.setting, self.run, self.work = setting, studied_run(setting, out), out / "work"
@@ -108,12 +109,12 @@ class Studied:
 
     @cached_property
     def trained(self) -> ActivationStore:
-        """That dictionaries are trained on."""
+        """The activations on which dictionaries are trained."""
         return activations(self.run.model, self.run, self.setting.tokens, self.work / "trained")
 
     @cached_property
     def judged(self) -> ActivationStore:
-        """That they are compared on."""
+        """The tokens on which dictionaries are compared."""
         return activations(self.run.model, self.run, self.setting.compared, self.work / "judged")
 
     @property
@@ -121,7 +122,7 @@ class Studied:
         return self.run.model.config.d_mlp
 
     def dictionary(self, factor: int, seed: int) -> SAE:
-        """Return a TopK dictionary of `factor` latents a neuron, trained once for all the analyses that share the
+        """Return a TopK dictionary with `factor` latents per neuron. It is trained once for all analyses that share the
         model."""
         setting = self.setting
         config = TopKConfig(d_sae=factor * self.d_mlp, k=setting.k, tokens=setting.tokens, seed=seed)
@@ -132,7 +133,8 @@ class Studied:
 
 
 def model_of_seed(run: Run, seed: int, setting: Sizes, out: Path) -> Transformer:
-    """Return the run's own model for seed 0, else one trained from other weights on the same text in another order."""
+    """Return the model of the run for seed 0. For other seeds, return a model trained from other weights, on the same
+    text in another order."""
     if seed == 0:
         return run.model
     folder, config = out / f"model-{seed}", run.config
@@ -155,8 +157,8 @@ def encoded(dictionary: Dictionary, store: ActivationStore, folder: Path) -> Cod
     assert store.tokens is not None
     codes = CodeStore.create(folder, n_rows=store.tokens.numel(), d_sae=dictionary.d_sae)
     with torch.no_grad():
-        beside = Contributions(dictionary, folder / "contributions")
-        encode_store(dictionary, store, HOOK, codes, beside, lambda rows, note: None)
+        contributions = Contributions(dictionary, folder / "contributions")
+        encode_store(dictionary, store, HOOK, codes, contributions, lambda rows, note: None)
     codes.finish()
     return codes
 
@@ -164,20 +166,20 @@ def encoded(dictionary: Dictionary, store: ActivationStore, folder: Path) -> Cod
 def telling_tokens(
     codes: CodeStore, tokens: Int[Tensor, "seq pos"], vocab: Sequence[str], latents: Iterable[int], n: int = 3
 ) -> dict[int, str]:
-    """Return what a latent fires on, in a figure: the `n` tokens of the largest p ln(p / q), with p their share of its
-    firings and q their share of the text. Its number where it never fires."""
+    """Return a name for a latent in a figure: the `n` tokens with the largest p ln(p / q), where p is their share of
+    its firings, and q their share of the text. A latent that never fires has its number."""
     shown, flat = np.unique([*latents]), tokens.reshape(-1).numpy()
     text, counts = np.bincount(flat, minlength=len(vocab)), np.zeros((len(shown), len(vocab)))
     for start in range(0, len(codes), ROWS):
         part = codes[start : min(start + ROWS, len(codes))]
         row = np.repeat(np.arange(len(part)), part.offsets.diff().numpy())
         place = np.searchsorted(shown, part.latents.numpy()).clip(max=len(shown) - 1)
-        mine = (shown[place] == part.latents.numpy()) & (part.values.numpy() > 0)
-        np.add.at(counts, (place[mine], flat[start + row[mine]]), 1)
+        fires_here = (shown[place] == part.latents.numpy()) & (part.values.numpy() > 0)
+        np.add.at(counts, (place[fires_here], flat[start + row[fires_here]]), 1)
     p, q = counts / counts.sum(1, keepdims=True).clip(1), text / text.sum()
     worth = np.where(p > 0, p * np.log(np.where(p > 0, p, 1) / np.where(q > 0, q, 1)), 0)
     best = np.argsort(-worth, 1, kind="stable")[:, :n]
     return {
-        int(latent): " ".join(vocab[token] for token in mine if count[token]) or f"#{latent}"
-        for latent, mine, count in zip(shown, best, counts, strict=True)
+        int(latent): " ".join(vocab[token] for token in fires_here if count[token]) or f"#{latent}"
+        for latent, fires_here, count in zip(shown, best, counts, strict=True)
     }

@@ -65,22 +65,22 @@ def cross_layer_transcoders(
         return by_layer(train_sae(store, reads, config, target=writes), reads, writes)
 
 
-def by_layer(whole: Any, reads: list[str], writes: list[str]) -> dict[str, Dictionary]:
+def by_layer(transcoder: Any, reads: list[str], writes: list[str]) -> dict[str, Dictionary]:
     """Take the masked transcoder apart: of each layer the latents, and what they write to it and to later layers."""
-    n, latents = len(reads), whole.d_sae // len(reads)
-    made: dict[str, Dictionary] = {}
+    n, latents = len(reads), transcoder.d_sae // len(reads)
+    parts: dict[str, Dictionary] = {}
     for layer, name in enumerate(reads):
-        mine = slice(layer * latents, (layer + 1) * latents)
-        first = layer * whole.d_out // n
-        made[name] = Transcoder(
-            W_enc=whole.W_enc[:, mine].chunk(n, 0)[layer],
-            W_dec=whole.W_dec[mine, first:],
-            b_enc=whole.b_enc[mine],
-            b_dec=whole.b_dec.chunk(n)[layer],
-            encoder=Threshold(whole.encoder.threshold[mine]),
+        layer_latents = slice(layer * latents, (layer + 1) * latents)
+        first = layer * transcoder.d_out // n
+        parts[name] = Transcoder(
+            W_enc=transcoder.W_enc[:, layer_latents].chunk(n, 0)[layer],
+            W_dec=transcoder.W_dec[layer_latents, first:],
+            b_enc=transcoder.b_enc[layer_latents],
+            b_dec=transcoder.b_dec.chunk(n)[layer],
+            encoder=Threshold(transcoder.encoder.threshold[layer_latents]),
             metadata={"hook_name": name, "hook_name_out": writes[layer], "hook_names_out": writes[layer:]},
         )
-    return made
+    return parts
 
 
 def hops(graph: AttributionGraph) -> float:

@@ -4,7 +4,7 @@ sizes    a row per dictionary: dictionary, seed, resampled, d_sae, dead_share, l
 judged   a row per latent: dictionary, seed, auroc, log_lift, verdict, tested, monosemantic (0, 1 or not tested), …
 labels   a row per dictionary and label: r of the best latent with the label's proxy
 
-A verdict is a claim in words, whether it held, and the numbers that decided it.
+A verdict has the claim in words, whether it holds, and the numbers that decide.
 """
 
 from typing import Any
@@ -70,8 +70,8 @@ def by_seed(judged: pd.DataFrame, measure: str, name: str) -> list[float]:
 
 
 def difference(judged: pd.DataFrame, measure: str, one: str, other: str) -> tuple[float, float, float]:
-    """Low end, mean and high end of the 95 % interval of the difference of two means over seeds of means over latents;
-    latents are drawn again within seeds."""
+    """Return the low end, mean and high end of the 95 % interval of the difference of two means. Each is a mean over
+    seeds of means over latents, and the bootstrap resamples latents within seeds."""
     generator, means = np.random.default_rng(0), []
     for name in (one, other):
         groups = [
@@ -101,7 +101,7 @@ def summary(judged: pd.DataFrame) -> pd.DataFrame:
 
 
 def shown_sizes(sizes: pd.DataFrame) -> pd.DataFrame:
-    """Return means over the seeds."""
+    """Return the rows that are shown, with means over the seeds."""
     without = np.where(sizes.resampled.eq(False), ", no resampling", "")
     named = sizes.assign(name=sizes.dictionary + without)
     table = named.groupby("name", sort=False).agg(

@@ -41,30 +41,31 @@ UNTESTED = ("dead", "too_rare")
 @dataclass(frozen=True, kw_only=True)
 class Setting:
     tokens: int = 400_000
-    """Harvested to train on."""
+    """Number of tokens that are harvested for training."""
     judged_tokens: int = 200_000
-    """The first of these, which every dictionary encodes: dead shares, proxies, consistency and ranking are of them."""
+    """Number of the first of these tokens, which every dictionary encodes. Dead shares, proxies, consistency and
+    ranking are measured on them."""
     sae_tokens: int = 400_000
     batch_size: int = 1024
     l1: float = 3.0
     seeds: Mapping[int, int] = field(default_factory=lambda: {1: 3, 8: 3, 32: 1})
     """Number of seeds of each width, as a multiple of the number of neurons."""
     main: int = 8
-    """The width that is held against the neurons."""
+    """The width that is compared with the neurons."""
     judged: int = 512
-    """Latents of each dictionary, drawn among those that fire, for consistency and ranking."""
+    """Number of latents of each dictionary for consistency and ranking. They are drawn among those that fire."""
     quality_tokens: int = 30_000
-    """Validation tokens on which dictionaries are spliced in."""
+    """Number of validation tokens on which dictionaries are spliced into the model."""
     n_intervals: int = 10
 
 
 @dataclass(frozen=True)
 class Trained:
-    """One dictionary, and of which model."""
+    """One dictionary, and the model on which it was trained."""
 
     name: str
     factor: int
-    """0: the neurons."""
+    """The width as a multiple of the number of neurons. 0 stands for the neurons themselves."""
     seed: int
     resampled: bool
     dictionary: Dictionary
@@ -76,18 +77,18 @@ class Trained:
 
 @dataclass(frozen=True)
 class Studied:
-    """The text, the model, and the model whose weights mean nothing."""
+    """The text, the model, and a model whose weights were shuffled."""
 
     run: Run
     stores: Mapping[bool, ActivationStore]
-    """To train on, by whether the model is the shuffled one."""
+    """The stores for training, by whether the model is the shuffled one."""
     judged: Mapping[bool, ActivationStore]
-    """To judge by, likewise."""
+    """The stores for judging, likewise."""
     models: Mapping[bool, Transformer]
 
     @property
     def tokens(self) -> torch.Tensor:
-        """That latents are judged by."""
+        """The tokens by which latents are judged."""
         return self.run.train_tokens.tokens[: self.n_sequences]
 
     @property
@@ -101,30 +102,30 @@ class Studied:
 
 @dataclass(frozen=True)
 class Found:
-    """The sums that a pass over the codes of one dictionary gives."""
+    """The results of a pass over the codes of one dictionary."""
 
     entry: Trained
     dead_share: float
     l0: float
     labels: pd.DataFrame
-    """A row a label: the latent that follows its proxy best on the fit half, and its r on the other."""
+    """A row per label: the latent that follows its proxy best on the fit half, and its r on the other half."""
     best: Mapping[str, np.ndarray]
     """The activation of that latent on every row, by label."""
     sample: SparseCodes
-    """The codes of the latents that are judged."""
+    """The codes of the judged latents."""
     latents: torch.Tensor
-    """Which they are."""
+    """The judged latents."""
 
 
 def measure(entry: Trained, studied: Studied, setting: Setting, out: Path) -> Found:
     store, n_rows = studied.judged[entry.shuffled], studied.tokens.numel()
     folder = out / "work" / "codes"
     shutil.rmtree(folder, ignore_errors=True)
-    on_disk = CodeStore.create(folder, n_rows=n_rows, d_sae=entry.dictionary.d_sae)
+    stored_codes = CodeStore.create(folder, n_rows=n_rows, d_sae=entry.dictionary.d_sae)
     with torch.no_grad():
-        beside = Contributions(entry.dictionary, folder / "contributions")
-        encode_store(entry.dictionary, store, HOOK, on_disk, beside, lambda rows, note: None)
-    codes, present = on_disk[0:n_rows], on_disk.present(0, n_rows).numpy()
+        contributions = Contributions(entry.dictionary, folder / "contributions")
+        encode_store(entry.dictionary, store, HOOK, stored_codes, contributions, lambda rows, note: None)
+    codes, present = stored_codes[0:n_rows], stored_codes.present(0, n_rows).numpy()
     fired = np.bincount(codes.latents.numpy(), minlength=codes.d_sae)
     alive = np.flatnonzero(fired)
     drawn = np.sort(np.random.default_rng(entry.seed).permutation(alive)[: setting.judged])
@@ -149,18 +150,18 @@ def best_latents(
         mask = studied.mask(label)
         proxy = proxy_of(label, studied)[tokens]
         evidence = np.maximum(proxy, 0)
-        on_fit = correlations(codes, evidence, present & fit)
-        latent, held = int(on_fit.argmax()), present & ~fit
+        fit_correlations = correlations(codes, evidence, present & fit)
+        latent, held_rows = int(fit_correlations.argmax()), present & ~fit
         best[label] = activation(codes, latent)
         against = {"r": evidence, "r_unclipped": proxy, "r_label": mask.astype(float)}
-        held_out = {name: pearson(best[label][held], values[held]) for name, values in against.items()}
+        held_out = {name: pearson(best[label][held_rows], values[held_rows]) for name, values in against.items()}
         about = {"label": label, "dictionary": entry.name, "resampled": entry.resampled, "seed": entry.seed}
-        rows.append({**about, "latent": latent, "r_fit": float(on_fit[latent]), **held_out})
+        rows.append({**about, "latent": latent, "r_fit": float(fit_correlations[latent]), **held_out})
     return pd.DataFrame(rows), best
 
 
 def proxy_of(label: str, studied: Studied) -> np.ndarray:
-    """Return the proxy by token id, counted on the fit half."""
+    """Return the proxy of a label by token id, counted on the fit half."""
     fit = fit_half(studied.n_sequences)
     tokens = studied.tokens[fit].flatten().numpy()
     mask = studied.mask(label).reshape(studied.tokens.shape)[fit.numpy()].reshape(-1)
@@ -168,7 +169,7 @@ def proxy_of(label: str, studied: Studied) -> np.ndarray:
 
 
 def columns_of(codes: SparseCodes, latents: np.ndarray) -> SparseCodes:
-    """Return the codes of some latents, numbered anew."""
+    """Return the codes of some latents, which are numbered from 0."""
     place = np.full(codes.d_sae, -1, np.int32)
     place[latents] = np.arange(len(latents))
     renamed = torch.from_numpy(place)[codes.latents.long()]
@@ -177,11 +178,12 @@ def columns_of(codes: SparseCodes, latents: np.ndarray) -> SparseCodes:
     return SparseCodes.from_counts(counts, renamed[keep], codes.values[keep], len(latents))
 
 
-def sizes_of(found: Sequence[Found], studied: Studied, setting: Setting) -> pd.DataFrame:
-    """Return one row per dictionary of the model: L0, CE recovered, FVU, dead share; and the neurons at those L0."""
-    mine = [one for one in found if not one.entry.shuffled]
-    named = {f"{i}": one.entry.dictionary for i, one in enumerate(mine)}
-    for one in mine:
+def sizes_of(results: Sequence[Found], studied: Studied, setting: Setting) -> pd.DataFrame:
+    """Return one row per dictionary of the model, with L0, CE recovered, FVU and the dead share, and rows of the
+    neurons at the same L0."""
+    trained_results = [one for one in results if not one.entry.shuffled]
+    named = {f"{i}": one.entry.dictionary for i, one in enumerate(trained_results)}
+    for one in trained_results:
         if one.entry.factor == setting.main and one.entry.seed == 0 and one.entry.resampled:
             k = max(1, round(one.l0))
             named[f"{NEURONS}, best {k}"] = NeuronDictionary(one.entry.dictionary.d_in, k=k)
@@ -190,16 +192,17 @@ def sizes_of(found: Sequence[Found], studied: Studied, setting: Setting) -> pd.D
     table = quality_table(studied.models[False], HOOK, named, tokens, batch_size=32, exclude=exclude)
     columns = ["dictionary", "l0", "fvu", "ce_recovered_zero", "ce_recovered_mean"]
     table = table[columns].copy()
-    for i, one in enumerate(mine):
+    for i, one in enumerate(trained_results):
         entry = one.entry
         values = (entry.name, entry.dictionary.d_sae, entry.seed, entry.resampled, one.dead_share)
         table.loc[i, ["dictionary", "d_sae", "seed", "resampled", "dead_share"]] = values
     return table
 
 
-def judge(found: Sequence[Found], studied: Studied, setting: Setting, out: Path) -> pd.DataFrame:
-    """Return one row per judged latent: consistency of its direct effects with what follows, and the verdict."""
-    chosen = [one for one in found if one.entry.factor in (0, setting.main) and one.entry.resampled]
+def judge(results: Sequence[Found], studied: Studied, setting: Setting, out: Path) -> pd.DataFrame:
+    """Return one row per judged latent, with the consistency of its direct effects with the tokens that follow, and its
+    verdict."""
+    chosen = [one for one in results if one.entry.factor in (0, setting.main) and one.entry.resampled]
     chosen.sort(key=lambda one: one.entry.shuffled)
     tokens, vocab = studied.tokens, studied.run.tokenizer.display()
     table = pd.concat([latents_of(one) for one in chosen], ignore_index=True)
@@ -209,11 +212,11 @@ def judge(found: Sequence[Found], studied: Studied, setting: Setting, out: Path)
     few = ScanConfig(n_top=0, n_per_interval=0, n_before=0, n_coactivations=1)
     parts = []
     for shuffled, model in studied.models.items():
-        mine = [one for one in chosen if one.entry.shuffled == shuffled]
-        W_dec = torch.cat([one.entry.dictionary.W_dec[one.latents] for one in mine])
+        shuffled_alike = [one for one in chosen if one.entry.shuffled == shuffled]
+        W_dec = torch.cat([one.entry.dictionary.W_dec[one.latents] for one in shuffled_alike])
         path = logit_path(W_dec, model, HOOK, tokens[:: max(1, len(tokens) // 16)][:16])
         weights = {"W_dec": path.directions, "W_U": path.W_U}
-        codes, folder = beside([one.sample for one in mine]), out / "work" / f"features-{int(shuffled)}"
+        codes, folder = beside([one.sample for one in shuffled_alike]), out / "work" / f"features-{int(shuffled)}"
         parts.append(FeatureStore.from_codes(tokens, codes, folder, **weights, config=few))
     table["auroc"] = np.concatenate([next_auroc(part) for part in parts])
     table["log_lift"] = np.concatenate([next_log_lift(part) for part in parts])
@@ -226,7 +229,8 @@ def latents_of(one: Found) -> pd.DataFrame:
 
 
 def beside(samples: Sequence[SparseCodes]) -> SparseCodes:
-    """Return codes of the same rows as of one dictionary: the latents of the second follow those of the first."""
+    """Return the codes of two dictionaries on the same rows as those of one. The latents of the second follow those of
+    the first."""
     starts = np.cumsum([0, *(codes.d_sae for codes in samples)]).tolist()
     rows = torch.cat([codes.rows for codes in samples])
     order = rows.argsort(stable=True)
@@ -236,17 +240,17 @@ def beside(samples: Sequence[SparseCodes]) -> SparseCodes:
     return SparseCodes.from_counts(counts, latents[order], values[order], starts[-1])
 
 
-def follow(label: str, found: Sequence[Found], studied: Studied, setting: Setting) -> pd.DataFrame:
-    """Return the best feature (main width, first seed) and the best neuron by slice of activation, on the held-out
-    half."""
-    held = ~fit_half(studied.n_sequences).numpy().repeat(studied.tokens.shape[1])
+def follow(label: str, results: Sequence[Found], studied: Studied, setting: Setting) -> pd.DataFrame:
+    """Return the statistics of a label's best feature (main width, first seed) and best neuron, by slice of activation,
+    on the held-out half."""
+    held_out = ~fit_half(studied.n_sequences).numpy().repeat(studied.tokens.shape[1])
     proxy, mask = proxy_of(label, studied)[studied.tokens.flatten().numpy()], studied.mask(label)
     parts = []
-    for one in sorted(found, key=lambda one: one.entry.factor == 0):
+    for one in sorted(results, key=lambda one: one.entry.factor == 0):
         entry = one.entry
         is_feature = (entry.name, entry.seed) == (f"{setting.main}×", 0) and entry.resampled
         if is_feature or entry.name == NEURONS:
-            table = by_interval(one.best[label][held], mask[held], proxy[held], setting.n_intervals)
+            table = by_interval(one.best[label][held_out], mask[held_out], proxy[held_out], setting.n_intervals)
             latent = int(one.labels.set_index("label").latent[label])
             parts.append(table.assign(label=label, who="best feature" if is_feature else "best neuron", latent=latent))
     return pd.concat(parts, ignore_index=True)

@@ -90,19 +90,21 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     o = options(__doc__, "dictionary_scaling", arguments, "runs/compare")
     setting = QUICK if o.quick else Setting()
     record = Record(o.out, setting, svg=not o.quick)
-    by_seed = [
+    results_of_seeds = [
         record.piece(f"seed-{seed}", partial(of_seed, seed, setting, o.out / "work" / f"{seed}"))
         for seed in setting.seeds
     ]
-    grids = [grid_of(each, setting).assign(seed=seed) for each, seed in zip(by_seed, setting.seeds, strict=True)]
+    grids = [
+        grid_of(each, setting).assign(seed=seed) for each, seed in zip(results_of_seeds, setting.seeds, strict=True)
+    ]
     grid = pd.concat(grids)
-    curves = {width: [each[f"present_{width}"] for each in by_seed] for width in setting.judged_widths}
+    curves = {width: [each[f"present_{width}"] for each in results_of_seeds] for width in setting.judged_widths}
     frequency = World(setting, 0).frequency.numpy()
     drawn = {
         "scaling_frontier": scaling_frontier(grid[grid["seed"] == setting.seeds[0]]),
         "completeness": completeness_curves(curves, frequency),
     }
-    results = record.finish([scaling_claim(grid), completeness_claim(by_seed, setting)], drawn)
+    results = record.finish([scaling_claim(grid), completeness_claim(results_of_seeds, setting)], drawn)
     shutil.rmtree(o.out / "work", ignore_errors=True)
     return results
 
@@ -115,21 +117,21 @@ def of_seed(seed: int, setting: Setting, work: Path) -> dict[str, Any]:
     )
     z = world.concepts(setting.judged)
     x, truth = world.rows(z), SparseCodes.from_dense(z)
-    made: dict[str, Any] = {"fvu": np.zeros((len(setting.widths), len(setting.tokens)))}
+    results: dict[str, Any] = {"fvu": np.zeros((len(setting.widths), len(setting.tokens)))}
     for j, tokens in enumerate(setting.tokens):
         shared: dict[str, Any] = {"k": setting.k, "tokens": tokens, "batch_size": 512, "seed": seed}
         saes = train_sweep(store, HOOK, [TopKConfig(d_sae=width, **shared) for width in setting.widths])
         for i, (width, sae) in enumerate(zip(setting.widths, saes, strict=True)):
             codes = SparseCodes.cat([sae.codes(part) for part in x.split(_ROWS)])
             error = (x - sae.decode(codes)).square().sum()
-            made["fvu"][i, j] = float(error / (x - x.mean(0)).square().sum())
+            results["fvu"][i, j] = float(error / (x - x.mean(0)).square().sum())
             if tokens == max(setting.tokens) and width in setting.judged_widths:
                 (sums,) = joint_sums(codes, truth, [])
-                made[f"present_{width}"] = presence(truth, codes)
-                made[f"alive_{width}"] = int((sums.ours.fired >= MIN_FIRED).sum())
+                results[f"present_{width}"] = presence(truth, codes)
+                results[f"alive_{width}"] = int((sums.ours.fired >= MIN_FIRED).sum())
     for width in setting.judged_widths:
-        made[f"half_{width}"] = half_presence(world.frequency.numpy().astype(float), made[f"present_{width}"])
-    return made
+        results[f"half_{width}"] = half_presence(world.frequency.numpy().astype(float), results[f"present_{width}"])
+    return results
 
 
 def half_presence(frequency: np.ndarray, present: np.ndarray) -> np.ndarray:
@@ -139,11 +141,11 @@ def half_presence(frequency: np.ndarray, present: np.ndarray) -> np.ndarray:
     return np.array(completeness(frequency, present).half)
 
 
-def grid_of(found: dict[str, Any], setting: Setting) -> pd.DataFrame:
+def grid_of(results: dict[str, Any], setting: Setting) -> pd.DataFrame:
     """Return a row per dictionary: width, tokens, compute, fvu, frontier (no dictionary of as little compute is
     better)."""
     rows = [
-        {"width": width, "tokens": tokens, "compute": width * tokens, "fvu": float(found["fvu"][i, j])}
+        {"width": width, "tokens": tokens, "compute": width * tokens, "fvu": float(results["fvu"][i, j])}
         for i, width in enumerate(setting.widths)
         for j, tokens in enumerate(setting.tokens)
     ]
@@ -172,15 +174,15 @@ def line(frontier: pd.DataFrame) -> tuple[float, float]:
     return float(np.corrcoef(x, y)[0, 1] ** 2), float(np.polyfit(x, y, 1)[0])
 
 
-def completeness_claim(found: Sequence[dict[str, Any]], setting: Setting) -> Claim:
+def completeness_claim(results: Sequence[dict[str, Any]], setting: Setting) -> Claim:
     halves, alive, present, products = {}, {}, {}, {}
     for width in setting.judged_widths:
-        halves[width] = [float(each[f"half_{width}"][0]) for each in found]
-        alive[width] = [float(each[f"alive_{width}"]) for each in found]
-        present[width] = [float(each[f"present_{width}"].mean()) for each in found]
+        halves[width] = [float(each[f"half_{width}"][0]) for each in results]
+        alive[width] = [float(each[f"alive_{width}"]) for each in results]
+        present[width] = [float(each[f"present_{width}"].mean()) for each in results]
         products[width] = float(np.exp(np.mean(np.log(np.multiply(halves[width], alive[width])))))
     ratio = max(products.values()) / min(products.values())
-    told = "; ".join(
+    sentence = "; ".join(
         f"{width} latents: half at {np.mean(halves[width]):.2g}, {np.mean(alive[width]):.0f} fire, "
         f"{np.mean(present[width]):.0%} of concepts present, product {products[width]:.2g}"
         for width in setting.judged_widths
@@ -189,7 +191,7 @@ def completeness_claim(found: Sequence[dict[str, Any]], setting: Setting) -> Cla
         row="18b",
         text="(Frequency at half presence) × (latents that fire) is the same for three widths within a factor of 3.",
         holds=bool(ratio <= 3),
-        found=f"{told}; the largest product is {ratio:.2f} times the smallest; {len(found)} seeds.",
+        found=f"{sentence}; the largest product is {ratio:.2f} times the smallest; {len(results)} seeds.",
         numbers={"half": halves, "alive": alive, "present": present, "products": products, "ratio": ratio},
     )
 

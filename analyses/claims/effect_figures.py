@@ -26,9 +26,9 @@ def context_effects(rows: pd.DataFrame) -> go.Figure:
         fig.add_bar(x=names, y=mean, error_y=error, name=name, marker_color=colour, row=1, col=1)
     for label, colour in zip(labels, SEQUENCE[2:] * len(labels), strict=False):
         seeds_of_label = rows[rows["label"] == label]
-        held = pd.DataFrame(list(seeds_of_label["pinned"]))
-        x = ["free", *(f"{float(multiple):g} ×" for multiple in held)]
-        y = [seeds_of_label["free"].mean(), *held.mean()]
+        pinned = pd.DataFrame(list(seeds_of_label["pinned"]))
+        x = ["free", *(f"{float(multiple):g} ×" for multiple in pinned)]
+        y = [seeds_of_label["free"].mean(), *pinned.mean()]
         look = dict(mode="lines+markers", line=dict(color=colour, width=2))
         fig.add_scatter(x=x, y=y, name=escaped(label), **look, row=1, col=2)
     fig.add_hline(0.8, line=dict(color=GREY, width=1, dash="dot"), row=1, col=2)

@@ -42,13 +42,15 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     setting = sized(QUICK if o.quick else Setting(), o)
     record = Record(o.out, setting, svg=not o.quick)
     studied = Studied(setting, o.out)
-    by_seed = [
+    results_of_seeds = [
         record.piece(f"seed-{seed}", lambda seed=seed: of_seed(seed, setting, studied)) for seed in setting.seeds
     ]
-    loops, cycles = (table_of(by_seed[0], kind) for kind in KINDS)
+    loops, cycles = (table_of(results_of_seeds[0], kind) for kind in KINDS)
     cycles = cycles[~cycles["latent"].duplicated() & ~cycles["other"].duplicated()]  # one of a latent in the figure
-    names = {int(latent): name for latent, name in by_seed[0]["names"].items()}
-    results = record.finish([claim(by_seed)], {"automaton": circuit_figures.automaton(loops, cycles, names=names)})
+    names = {int(latent): name for latent, name in results_of_seeds[0]["names"].items()}
+    results = record.finish(
+        [claim(results_of_seeds)], {"automaton": circuit_figures.automaton(loops, cycles, names=names)}
+    )
     shutil.rmtree(studied.work, ignore_errors=True)
     return results
 
@@ -74,28 +76,28 @@ def of_seed(seed: int, setting: Setting, studied: Studied) -> dict[str, Any]:
     }
 
 
-def table_of(found: dict[str, Any], kind: str) -> pd.DataFrame:
-    return pd.DataFrame({name: found[f"{kind}_{name}"] for name in KINDS[kind]})
+def table_of(results: dict[str, Any], kind: str) -> pd.DataFrame:
+    return pd.DataFrame({name: results[f"{kind}_{name}"] for name in KINDS[kind]})
 
 
-def claim(found: Sequence[dict[str, Any]]) -> Claim:
-    tables = {kind: [table_of(each, kind) for each in found] for kind in KINDS}
+def claim(results: Sequence[dict[str, Any]]) -> Claim:
+    tables = {kind: [table_of(each, kind) for each in results] for kind in KINDS}
     counts = {kind: [int((table["lift"] > 1).sum()) for table in tables[kind]] for kind in KINDS}
-    numbers: dict[str, Any] = {"lift_of_pairs": interval([each["lift"] for each in found])}
-    told = []
+    numbers: dict[str, Any] = {"lift_of_pairs": interval([each["lift"] for each in results])}
+    sentences = []
     for kind in KINDS:
-        best, null = (interval([each[f"{end}_{kind}"] for each in found]) for end in ("best", "null"))
+        best, null = (interval([each[f"{end}_{kind}"] for each in results]) for end in ("best", "null"))
         lift = [float(table["lift"].median()) for table in tables[kind] if len(table)]
         numbers |= {f"{kind}s": counts[kind], f"best_{kind}": best, f"null_{kind}": null, f"lift_of_{kind}s": lift}
         lifts = f", median lift {min(lift):.1f} to {max(lift):.1f}" if lift else ""
-        told.append(
+        sentences.append(
             f"{' and '.join(map(str, counts[kind]))} {kind}s by seed, the best {best}, of shuffles {null}{lifts}"
         )
     return Claim(
         row="17",
         text="A self-loop and a two-node cycle of features exceed a token-shuffle null and occur in the text.",
         holds=all(min(each) >= 1 for each in counts.values()),
-        found=f"{'; '.join(told)}; of {found[0]['latents']:,} latents (the median pair's lift "
+        found=f"{'; '.join(sentences)}; of {results[0]['latents']:,} latents (the median pair's lift "
         f"{numbers['lift_of_pairs'].mean:.2f}).",
         numbers=numbers,
     )

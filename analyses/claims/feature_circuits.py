@@ -79,7 +79,11 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     }
     first = pieces["residual stream", setting.seeds[0]]
     edges = pd.DataFrame({name: first[f"shown_{name}"] for name in ("upstream", "downstream", "effect")})
-    names = {(side, int(latent)): name for side, of in first["names"].items() for latent, name in of.items()}
+    names = {
+        (side, int(latent)): name
+        for side, names_of_latents in first["names"].items()
+        for latent, name in names_of_latents.items()
+    }
     results = record.finish(
         claims(pieces), {"circuit": circuit_figures.circuit(edges, names=names, title=first["title"])}
     )
@@ -161,26 +165,30 @@ def named(features: FeatureStore, latents: pd.Series) -> dict[str, str]:
     return {str(latent): name for latent, name in names.items()}
 
 
-def claims(found: dict[tuple[str, int], dict[str, Any]]) -> list[Claim]:
-    n = min(len(each["agreement"]) for each in found.values())
-    seeds = f"{n} prompts of each of {len(found) // len(KINDS)} seeds"
-    by_kind = {kind: [each for (of, _), each in found.items() if of == kind] for kind in KINDS}
+def claims(results: dict[tuple[str, int], dict[str, Any]]) -> list[Claim]:
+    n = min(len(each["agreement"]) for each in results.values())
+    seeds = f"{n} prompts of each of {len(results) // len(KINDS)} seeds"
+    results_of_kind = {
+        kind: [each for (kind_of_pair, _), each in results.items() if kind_of_pair == kind] for kind in KINDS
+    }
     numbers: dict[str, Any] = {}
-    told, means = [], []
-    for kind, trained in by_kind.items():
+    sentences, means = [], []
+    for kind, trained in results_of_kind.items():
         mean = [float(np.nanmean(each["agreement"])) for each in trained]
         pooled, edges = interval([each["pooled"] for each in trained]), sum(each["edges"] for each in trained)
         low = float(np.nanmin([np.nanmin(each["agreement"]) for each in trained]))
         numbers[kind] = {"by_prompt": interval(mean), "pooled": pooled, "lowest": low, "edges": edges}
-        told.append(f"{kind}: {interval(mean)} (lowest prompt {low:.2f}, all edges together {pooled}; {edges:,} edges)")
+        sentences.append(
+            f"{kind}: {interval(mean)} (lowest prompt {low:.2f}, all edges together {pooled}; {edges:,} edges)"
+        )
         means += mean
-    ways = {kind: {way: [each[way] for each in trained] for way in WAYS} for kind, trained in by_kind.items()}
+    ways = {kind: {way: [each[way] for each in trained] for way in WAYS} for kind, trained in results_of_kind.items()}
     return [
         Claim(
             row="circuits",
             text="Attributions of edges between features of two layers agree with ablations: Spearman ≥ 0.9 a prompt.",
             holds=min(means) >= 0.9,
-            found=f"{'; '.join(told)}; {seeds}.",
+            found=f"{'; '.join(sentences)}; {seeds}.",
             numbers=numbers,
         ),
         Claim(

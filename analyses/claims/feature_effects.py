@@ -64,10 +64,10 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     setting = sized(QUICK if o.quick else Setting(), o)
     record = Record(o.out, setting, svg=not o.quick)
     studied = Studied(setting, o.out)
-    by_seed = [
+    results_of_seeds = [
         record.piece(f"seed-{seed}", lambda seed=seed: of_seed(seed, setting, studied)) for seed in setting.seeds
     ]
-    results = record.finish(claims(by_seed), drawn(by_seed))
+    results = record.finish(claims(results_of_seeds), drawn(results_of_seeds))
     shutil.rmtree(studied.work, ignore_errors=True)
     return results
 
@@ -79,10 +79,10 @@ def of_seed(seed: int, setting: Setting, studied: Studied) -> dict[str, Any]:
     out = studied.work / f"features-{seed}"
     features = scan_features(sae, studied.judged, HOOK, out, labels=labels, config=FEW)
     model, most_loss = studied.run.model, studied.run.results("model")["unigram_cross_entropy"]
-    by_label = {
+    results_of_labels = {
         label: of_label(label, mask, features, model, sae, studied, setting, seed) for label, mask in labels.items()
     }
-    return {"labels": by_label, "most_loss": most_loss}
+    return {"labels": results_of_labels, "most_loss": most_loss}
 
 
 def of_label(
@@ -99,16 +99,16 @@ def of_label(
     best = features.sql(f"select latent, f1 from labels where label = '{label}' order by f1_fit desc, latent limit 1")
     latent = int(best["latent"][0])
     inside, off = loss_rises(latent, mask, features.tokens, model, sae, setting.sequences)
-    told = LogOdds(features.tokens, mask, model.d_vocab)
-    held, shares = studied.run.val_tokens, {}
-    texts, prompt_length, more = setting.written
+    log_odds = LogOdds(features.tokens, mask, model.d_vocab)
+    val_tokens, shares = studied.run.val_tokens, {}
+    texts, prompt_length, n_written = setting.written
     prompts = features.tokens[~mask.any(1)][:texts, :prompt_length]
     for multiple in PINNED:
         actions = {latent: multiple}
-        written = steer(model, HOOK, sae, features, actions, prompts, more, seed=seed)[:, prompt_length:]
-        shares[f"{multiple:g}"] = float(told.inside(written).float().mean())
-    free = model.generate(prompts, more, seed=seed)[:, prompt_length:]
-    concept = np.flatnonzero(told.odds > np.log(4)).tolist()
+        written = steer(model, HOOK, sae, features, actions, prompts, n_written, seed=seed)[:, prompt_length:]
+        shares[f"{multiple:g}"] = float(log_odds.inside(written).float().mean())
+    free = model.generate(prompts, n_written, seed=seed)[:, prompt_length:]
+    concept = np.flatnonzero(log_odds.odds > np.log(4)).tolist()
     doses = dose_response(
         model, HOOK, sae, features, latent, multiples=setting.multiples, sequences=8, concept=concept, seed=seed
     )
@@ -118,8 +118,8 @@ def of_label(
         "inside": inside,
         "off": off,
         "pinned": shares,
-        "free": float(told.inside(free).float().mean()),
-        "right": told.accuracy(held.tokens, held.labels[label], more),
+        "free": float(log_odds.inside(free).float().mean()),
+        "right": log_odds.accuracy(val_tokens.tokens, val_tokens.labels[label], n_written),
         "doses": doses.to_dict(orient="list"),
     }
 
@@ -130,13 +130,13 @@ def loss_rises(
 ) -> tuple[float, float]:
     """Return mean rise of the next-token loss without the latent, nats: from a token of the label to the next that has
     it too, in the sequences with most of it; and in sequences without it."""
-    with_it, without = mask.sum(1).argsort(descending=True)[:n], (~mask.any(1)).nonzero()[:n, 0]
+    marked, without = mask.sum(1).argsort(descending=True)[:n], (~mask.any(1)).nonzero()[:n, 0]
     rises = []
-    for rows in (with_it, without):
+    for rows in (marked, without):
         clean = model(tokens[rows].long(), return_type="loss", loss_per_token=True)
         with intervene(model, HOOK, sae, {latent: ABLATE}):
             rises.append(model(tokens[rows].long(), return_type="loss", loss_per_token=True) - clean)
-    both = mask[with_it][:, :-1] & mask[with_it][:, 1:]
+    both = mask[marked][:, :-1] & mask[marked][:, 1:]
     return float(rises[0][both].mean()), float(rises[1].mean())
 
 
@@ -161,72 +161,85 @@ class LogOdds:
         return [float(each.float().mean()) if len(each) else None for each in right]
 
 
-def claims(found: Sequence[dict[str, Any]]) -> list[Claim]:
-    of = {label: [each["labels"][label] for each in found] for label in LABELS}
-    return [ablated(of), held(of), dosed(of, found[0]["most_loss"])]
+def claims(results: Sequence[dict[str, Any]]) -> list[Claim]:
+    results_of_label = {label: [each["labels"][label] for each in results] for label in LABELS}
+    return [ablated(results_of_label), held(results_of_label), dosed(results_of_label, results[0]["most_loss"])]
 
 
 ByLabel = Mapping[str, Sequence[Mapping[str, Any]]]
 """Results for each label, one per seed."""
 
 
-def ablated(of: ByLabel) -> Claim:
-    ends = {end: {label: interval([each[end] for each in of[label]]) for label in of} for end in ("inside", "off")}
+def ablated(results_of_label: ByLabel) -> Claim:
+    ends = {
+        end: {label: interval([each[end] for each in results_of_label[label]]) for label in results_of_label}
+        for end in ("inside", "off")
+    }
     inside, off = ends["inside"], ends["off"]
-    told = "; ".join(f"{label} {inside[label]} against {off[label]}" for label in of)
+    sentence = "; ".join(f"{label} {inside[label]} against {off[label]}" for label in results_of_label)
     return Claim(
         row="13a",
         text=f"Without a label's feature the loss rises ≥ {MIN_RATIO} × as much in its context as outside it.",
-        holds=all(inside[label].mean > MIN_RATIO * abs(off[label].mean) for label in of),
-        found=f"Nats a token: {told}; {len(of[LABELS[0]])} seeds.",
+        holds=all(inside[label].mean > MIN_RATIO * abs(off[label].mean) for label in results_of_label),
+        found=f"Nats a token: {sentence}; {len(results_of_label[LABELS[0]])} seeds.",
         numbers=ends,
     )
 
 
-def held(of: ByLabel) -> Claim:
-    at = {f"{m:g}": {label: [each["pinned"][f"{m:g}"] for each in of[label]] for label in of} for m in PINNED}
-    once, free = {label: interval(at["1"][label]) for label in of}, {}
-    told = []
-    for label in of:
-        free[label] = float(np.mean([each["free"] for each in of[label]]))
-        more = " and ".join(f"{np.mean(at[m][label]):.0%}" for m in at if float(m) > 1)
-        right = "/".join("–" if each is None else f"{each:.0%}" for each in of[label][0]["right"])
-        told.append(
-            f"{label} {once[label].percent()}, held higher {more}, free {free[label]:.0%} (classified right {right})"
+def held(results_of_label: ByLabel) -> Claim:
+    at = {
+        f"{m:g}": {label: [each["pinned"][f"{m:g}"] for each in results_of_label[label]] for label in results_of_label}
+        for m in PINNED
+    }
+    once, free = {label: interval(at["1"][label]) for label in results_of_label}, {}
+    sentences = []
+    for label in results_of_label:
+        free[label] = float(np.mean([each["free"] for each in results_of_label[label]]))
+        higher = " and ".join(f"{np.mean(at[m][label]):.0%}" for m in at if float(m) > 1)
+        right = "/".join("–" if each is None else f"{each:.0%}" for each in results_of_label[label][0]["right"])
+        sentences.append(
+            f"{label} {once[label].percent()}, held higher {higher}, free {free[label]:.0%} (classified right {right})"
         )
     return Claim(
         row="13b",
         text="With a label's feature held at its maximum, ≥ 80 % of what the model writes is in the label.",
         holds=all(each.mean >= 0.8 for each in once.values()),
-        found=f"{'; '.join(told)}; held higher: {' and '.join(f'{m:g}' for m in PINNED if m > 1)} times it.",
-        numbers={"at": at, "free": free, "told_right": {label: of[label][0]["right"] for label in of}},
+        found=f"{'; '.join(sentences)}; held higher: {' and '.join(f'{m:g}' for m in PINNED if m > 1)} times it.",
+        numbers={
+            "at": at,
+            "free": free,
+            "told_right": {label: results_of_label[label][0]["right"] for label in results_of_label},
+        },
     )
 
 
-def dosed(of: ByLabel, most_loss: float) -> Claim:
-    ranges = {label: [useful_range(doses_of(each), most_loss) for each in of[label]] for label in of}
-    told = "; ".join(
+def dosed(results_of_label: ByLabel, most_loss: float) -> Claim:
+    ranges = {
+        label: [useful_range(doses_of(each), most_loss) for each in results_of_label[label]]
+        for label in results_of_label
+    }
+    sentence = "; ".join(
         f"{label} {', '.join('none' if each is None else f'{each[0]:g} to {each[1]:g}' for each in ranges[label])}"
-        for label in of
+        for label in results_of_label
     )
     return Claim(
         row="19a",
         text="The probability of the label's tokens rises over a range of multiples before the loss breaks.",
         holds=all(useful is not None for each in ranges.values() for useful in each),
-        found=f"Useful range, times the maximum, by seed: {told}; breaks at {most_loss:.2f} nats a token.",
+        found=f"Useful range, times the maximum, by seed: {sentence}; breaks at {most_loss:.2f} nats a token.",
         numbers={"ranges": ranges},
     )
 
 
-def doses_of(found: Mapping[str, Any]) -> pd.DataFrame:
-    return pd.DataFrame(found["doses"]).astype(float)
+def doses_of(results: Mapping[str, Any]) -> pd.DataFrame:
+    return pd.DataFrame(results["doses"]).astype(float)
 
 
-def drawn(found: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    labels = found[0]["labels"]
+def drawn(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    labels = results[0]["labels"]
     rows = [
         {"label": label, **{key: each["labels"][label][key] for key in ("inside", "off", "free", "pinned")}}
-        for each in found
+        for each in results
         for label in LABELS
     ]
     doses = {label: doses_of(labels[label]) for label in LABELS}

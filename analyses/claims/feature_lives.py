@@ -87,17 +87,17 @@ def feature_lives(
     generator, shuffled = np.random.default_rng(seed), []
     for _ in range(_SHUFFLES):
         order = generator.permutation(n)
-        in_disorder = [correlations[c][:, order] for c in order]
-        shuffled.append((lives_of_latents(in_disorder, threshold)[0]["kind"] == "born").mean())
+        shuffled_correlations = [correlations[c][:, order] for c in order]
+        shuffled.append((lives_of_latents(shuffled_correlations, threshold)[0]["kind"] == "born").mean())
     table["split"] = _splits(table, checkpoints, threshold, min_fired)
     return Lives(table, presence, float(np.mean(shuffled)))
 
 
-def lives_of_latents(found: Sequence[Presence], threshold: float) -> tuple[pd.DataFrame, Presence]:
+def lives_of_latents(presence: Sequence[Presence], threshold: float) -> tuple[pd.DataFrame, Presence]:
     """Lives by the correlations of the latents of each checkpoint with every one; the features, those that last longest
     and were born first before the others."""
     parts, kept = [], []
-    for c, r in enumerate(found):
+    for c, r in enumerate(presence):
         present = r >= threshold
         present[:, c] = True
         ending = np.flatnonzero(~present[:, c + 1 :].any(1))
@@ -107,7 +107,7 @@ def lives_of_latents(found: Sequence[Presence], threshold: float) -> tuple[pd.Da
         gap = np.array([present[f, :s].any() for f, s in zip(ending, start, strict=True)], bool)
         kind = np.where(gap, "flickers", np.where(start == 0, "there", np.where(run >= MIN_RUN, "born", "passing")))
         born = np.where(kind == "born", start, np.nan)
-        died = np.full(len(ending), np.nan if c == len(found) - 1 else c + 1)
+        died = np.full(len(ending), np.nan if c == len(presence) - 1 else c + 1)
         parts.append(pd.DataFrame({"checkpoint": c, "latent": ending, "kind": kind, "born": born, "died": died}))
         kept.append(r[ending])
     table = pd.concat(parts, ignore_index=True)

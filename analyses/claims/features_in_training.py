@@ -70,17 +70,17 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     ]
     run = studied_run(setting, o.out)
     losses = record.piece("losses", lambda: {"losses": [loss_at(step, run) for step in steps_of(run)]})["losses"]
-    by_seed = [
+    results_of_seeds = [
         record.piece(f"seed-{seed}", partial(lives_of_seed, seed, setting, run, o.out / "work"))
         for seed in setting.seeds
     ]
-    steps, first = steps_of(run), by_seed[0]
+    steps, first = steps_of(run), results_of_seeds[0]
     shown = dict(steps=steps, losses=losses)
     drawn = {
         "feature_lives": checkpoint_figures.feature_lives(table_of(first), first["presence"], **shown),
         "concept_births": checkpoint_figures.concept_births(first["label_f1"], first["labels"], **shown),
     }
-    results = record.finish([planted_claim(planted), trained_claim(by_seed, steps)], drawn)
+    results = record.finish([planted_claim(planted), trained_claim(results_of_seeds, steps)], drawn)
     shutil.rmtree(o.out / "work", ignore_errors=True)
     return results
 
@@ -100,9 +100,9 @@ def planted_births(seed: int, setting: Setting, work: Path) -> dict[str, Any]:
 
     z, judged, codes = strengths(setting.rows), strengths(6_000), []
     for checkpoint in range(t):
-        there = ((born <= checkpoint) & (checkpoint < died)).float()
+        is_present = ((born <= checkpoint) & (checkpoint < died)).float()
         directions = torch.nn.functional.normalize(torch.randn(n, setting.d, generator=generator), dim=1)
-        x, y = ((each * there) @ directions for each in (z, judged))
+        x, y = ((each * is_present) @ directions for each in (z, judged))
         x = x + 0.02 * torch.randn(x.shape, generator=generator)
         store = ActivationStore.from_batches(x.split(4096), work / f"planted-{seed}-{checkpoint}", overwrite=True)
         config = BatchTopKConfig(d_sae=n + n // 4, k=3, tokens=2 * setting.rows, batch_size=512, seed=seed)
@@ -167,34 +167,37 @@ def best_f1(truth: SparseCodes, codes: CodeStore) -> np.ndarray:
     return np.where(sums.ours.fired >= MIN_FIRED, f1, 0.0)
 
 
-def table_of(found: dict[str, Any]) -> pd.DataFrame:
-    return pd.DataFrame({name: found[name] for name in ("kind", "checkpoint", "born", "died")})
+def table_of(results: dict[str, Any]) -> pd.DataFrame:
+    return pd.DataFrame({name: results[name] for name in ("kind", "checkpoint", "born", "died")})
 
 
-def planted_claim(found: Sequence[dict[str, Any]]) -> Claim:
-    right, false = interval([each["right"] / each["births"] for each in found]), [each["shuffled"] for each in found]
+def planted_claim(seeds: Sequence[dict[str, Any]]) -> Claim:
+    right, false = (
+        interval([each["right"] / each["births"] for each in seeds]),
+        [each["shuffled"] for each in seeds],
+    )
     return Claim(
         row="29a",
         text="≥ 90 % of planted births are found within a checkpoint; ≤ 5 % are false when checkpoints are shuffled.",
         holds=right.mean >= 0.9 and float(np.mean(false)) <= 0.05,
-        found=f"Found {right.percent()}, called born when shuffled {interval(false).percent()}; {len(found)} seeds of "
-        f"{found[0]['births']} births, features called born {interval([e['share_born'] for e in found]).percent()}.",
+        found=f"Found {right.percent()}, called born when shuffled {interval(false).percent()}; {len(seeds)} seeds of "
+        f"{seeds[0]['births']} births, features called born {interval([e['share_born'] for e in seeds]).percent()}.",
         numbers={"right": right, "shuffled": false},
     )
 
 
-def trained_claim(found: Sequence[dict[str, Any]], steps: Sequence[int]) -> Claim:
-    kinds = {kind: interval([each["kinds"][kind] for each in found]) for kind in found[0]["kinds"]}
-    shuffled, split = (interval([each[name] for each in found]) for name in ("shuffled", "split"))
-    births = [steps[int(at)] for each in found for at in each["born"] if at == at]
+def trained_claim(seeds: Sequence[dict[str, Any]], steps: Sequence[int]) -> Claim:
+    kinds = {kind: interval([each["kinds"][kind] for each in seeds]) for kind in seeds[0]["kinds"]}
+    shuffled, split = (interval([each[name] for each in seeds]) for name in ("shuffled", "split"))
+    births = [steps[int(at)] for each in seeds for at in each["born"] if at == at]
     when = f"half of them by step {int(np.median(births)):,} of {steps[-1]:,}" if births else "none"
-    told = ", ".join(f"{kind} {share.percent()}" for kind, share in kinds.items())
+    shares = ", ".join(f"{kind} {share.percent()}" for kind, share in kinds.items())
     return Claim(
         row="29b",
         text="How many features of the model are born during training, and when.",
         holds=None,
-        found=f"{told}; of those born, {split.percent()} split off an older one, {when}; called born when checkpoints "
-        f"are shuffled {shuffled.percent()}; {len(found)} seeds of dictionaries.",
+        found=f"{shares}; of those born, {split.percent()} split off an older one, {when}; called born when "
+        f"checkpoints are shuffled {shuffled.percent()}; {len(seeds)} seeds of dictionaries.",
         numbers={"kinds": kinds, "shuffled": shuffled, "split": split},
     )
 

@@ -81,18 +81,19 @@ def context_similarity(features: FeatureStore, latents: Int64[np.ndarray, " unit
     weight = 1 / np.sqrt(np.maximum(np.bincount(tokens, minlength=n_vocab), 1) / len(tokens))
     similarity, places = np.zeros((len(latents), len(latents))), counts["offset"].unique()
     for place in places:
-        at_place = counts[counts["offset"] == place]
+        counts_at_place = counts[counts["offset"] == place]
         halves = [
-            _directions(at_place, n, latents, weight) for n in (at_place["n_fit"], at_place["n"] - at_place["n_fit"])
+            _directions(counts_at_place, n, latents, weight)
+            for n in (counts_at_place["n_fit"], counts_at_place["n"] - counts_at_place["n_fit"])
         ]
         across = (halves[0] @ halves[1].T).toarray()
         similarity += (across + across.T) / (2 * len(places))
     return similarity
 
 
-def _directions(own: pd.DataFrame, n: pd.Series, latents: np.ndarray, weight: np.ndarray) -> scipy.sparse.csr_matrix:
+def _directions(counts: pd.DataFrame, n: pd.Series, latents: np.ndarray, weight: np.ndarray) -> scipy.sparse.csr_matrix:
     """Weighted counts of each latent as rows of length 1, 0 where there are none."""
-    row, token = np.searchsorted(latents, own["latent"]), own["token"].to_numpy()
+    row, token = np.searchsorted(latents, counts["latent"]), counts["token"].to_numpy()
     entries = n.to_numpy(float) * weight[token]
     matrix = scipy.sparse.csr_matrix((entries, (row, token)), (len(latents), len(weight)))
     lengths = np.sqrt(np.asarray(matrix.multiply(matrix).sum(1)).ravel())
@@ -138,14 +139,14 @@ def communities(features: FeatureStore, *, min_lift: float = 2.0, seed: int = 0)
         raise ValueError(f"no pair of latents in {features.path} fires together min_lift={min_lift} times as often")
     ends, weight = pairs[["latent", "other"]].to_numpy(int), pairs["jaccard"].to_numpy(float)
     groups, modularity = _grouped(ends, weight, seed)
-    generator, by_chance = np.random.default_rng(seed), []
+    generator, chance_modularity = np.random.default_rng(seed), []
     for _ in range(_SHUFFLES):
         shuffled = np.stack([ends[:, 0], generator.permutation(ends[:, 1])], 1)
         apart = shuffled[:, 0] != shuffled[:, 1]
-        by_chance.append(_grouped(shuffled[apart], weight[apart], seed)[1])
+        chance_modularity.append(_grouped(shuffled[apart], weight[apart], seed)[1])
     rows = [(latent, number) for number, group in enumerate(groups) for latent in sorted(group)]
     table = pd.DataFrame(rows, columns=["latent", "community"]).sort_values("latent", ignore_index=True)
-    return Communities(table, modularity, float(np.mean(by_chance)))
+    return Communities(table, modularity, float(np.mean(chance_modularity)))
 
 
 def _grouped(ends: np.ndarray, weight: np.ndarray, seed: int) -> tuple[list[set[int]], float]:

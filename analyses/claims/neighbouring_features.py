@@ -43,15 +43,15 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     setting = sized(QUICK if o.quick else Setting(), o)
     record = Record(o.out, setting, svg=not o.quick)
     studied = Studied(setting, o.out)
-    by_seed = {
+    results_of_seeds = {
         seed: record.piece(f"seed-{seed}", lambda seed=seed: of_seed(seed, setting, studied)) for seed in setting.seeds
     }
     tables = {
         f"seed {seed}": pd.DataFrame({name: each[name] for name in ("cosine", "similarity")})
-        for seed, each in by_seed.items()
+        for seed, each in results_of_seeds.items()
     }
     results = record.finish(
-        [claim(list(by_seed.values()))], {"neighbourhoods": neighbour_figures.neighbourhoods(tables)}
+        [claim(list(results_of_seeds.values()))], {"neighbourhoods": neighbour_figures.neighbourhoods(tables)}
     )
     shutil.rmtree(studied.work, ignore_errors=True)
     return results
@@ -71,9 +71,9 @@ def of_seed(seed: int, setting: Setting, studied: Studied) -> dict[str, Any]:
     }
 
 
-def claim(found: list[dict[str, Any]]) -> Claim:
-    each = [Interval(*one["rho"]) for one in found]
-    nulls = {name: interval([one[name] for one in found]) for name in ("other_contexts", "random_directions")}
+def claim(results: list[dict[str, Any]]) -> Claim:
+    each = [Interval(*one["rho"]) for one in results]
+    nulls = {name: interval([one[name] for one in results]) for name in ("other_contexts", "random_directions")}
     return Claim(
         row="20",
         text="The rank correlation of the cosine of two latents with the similarity of their contexts is above 0.",

@@ -55,10 +55,10 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     setting = sized(QUICK if o.quick else Setting(), o)
     record = Record(o.out, setting, svg=not o.quick)
     studied = Studied(setting, o.out)
-    by_seed = [
+    results_of_seeds = [
         record.piece(f"seed-{seed}", lambda seed=seed: of_seed(seed, setting, studied)) for seed in setting.seeds
     ]
-    tables = [pd.DataFrame(each) for each in by_seed]
+    tables = [pd.DataFrame(each) for each in results_of_seeds]
     results = record.finish(claims(tables), {"steering_scores": circuit_figures.steering_scores(tables[0])})
     shutil.rmtree(studied.work, ignore_errors=True)
     return results
@@ -122,8 +122,8 @@ def claims(tables: Sequence[pd.DataFrame]) -> list[Claim]:
     ]
 
 
-def _spearman(table: pd.DataFrame, said: str, done: str) -> float:
-    return float(scipy.stats.spearmanr(table[said], table[done]).statistic)
+def _spearman(table: pd.DataFrame, predicted: str, measured: str) -> float:
+    return float(scipy.stats.spearmanr(table[predicted], table[measured]).statistic)
 
 
 if __name__ == "__main__":

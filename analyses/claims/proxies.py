@@ -58,8 +58,8 @@ def pearson(z: Float32[np.ndarray, " row"], values: Float64[np.ndarray, " row"])
 def activation(codes: SparseCodes, latent: int) -> Float32[np.ndarray, " row"]:
     """Return one latent on every row."""
     z = np.zeros(len(codes), np.float32)
-    mine = codes.latents.numpy() == latent
-    z[codes.rows.numpy()[mine]] = codes.values.numpy()[mine]
+    is_latent = codes.latents.numpy() == latent
+    z[codes.rows.numpy()[is_latent]] = codes.values.numpy()[is_latent]
     return z
 
 
@@ -84,11 +84,11 @@ def by_interval(
     edges = np.linspace(0, highest, n_intervals + 1)
     weight = np.where(label, np.maximum(proxy, 0), 0)
     for low, high in zip(edges[:-1], edges[1:], strict=True):
-        here = (z > low) & (z <= high)
-        n, above = int(here.sum()), label & (z > low)
-        inside, likely = int((here & label).sum()), int((here & ~label & (proxy > 0)).sum())
+        in_interval = (z > low) & (z <= high)
+        n, above = int(in_interval.sum()), label & (z > low)
+        inside, likely = int((in_interval & label).sum()), int((in_interval & ~label & (proxy > 0)).sum())
         shares = [count / n if n else np.nan for count in (inside, likely, n - inside - likely)]
         recall = (above.sum() / max(1, label.sum()), weight[above].sum() / max(1e-12, weight.sum()))
-        rows.append((low, high, n, *shares, proxy[here].mean() if n else np.nan, *map(float, recall)))
+        rows.append((low, high, n, *shares, proxy[in_interval].mean() if n else np.nan, *map(float, recall)))
     columns = ["low", "high", "n", "inside", "likely", "other", "proxy", "sensitivity", "evidence"]
     return pd.DataFrame(rows, columns=columns)

@@ -82,24 +82,24 @@ def main(arguments: list[str] | None = None) -> InWords:
     parsed = parser.parse_args(arguments)
     check_run(parser, "run", parsed.run, STAGES)
     run, out = Run(parsed.run), parsed.out or Path(f"{parsed.run}-words")
-    in_words = rewrite_run(run)
-    shares = in_words.losses.set_index("reconstruction")["ce_recovered"]
+    rewritten = rewrite_run(run)
+    shares = rewritten.losses.set_index("reconstruction")["ce_recovered"]
     out.mkdir(parents=True, exist_ok=True)
-    write_parquet(out / "shares.parquet", in_words.shares)
-    losses = in_words.losses.to_dict(orient="records")
+    write_parquet(out / "shares.parquet", rewritten.shares)
+    losses = rewritten.losses.to_dict(orient="records")
     write_json(out / "results.json", {"losses": losses, **run.provenance()})
-    loss_in_words(in_words.losses).write_html(out / "loss_in_words.html", include_plotlyjs="directory")
+    loss_in_words(rewritten.losses).write_html(out / "loss_in_words.html", include_plotlyjs="directory")
     words, lookup = shares["words"], shares["token lookup"]
     panel = Panel(
         note=NOTE,
-        figure=loss_in_words(in_words.losses),
+        figure=loss_in_words(rewritten.losses),
         headline=f"words explain {100 * words:.0f} %",
         fact=("Words explain", f"{words:.0%} of the loss (a lookup by token {lookup:.0%})"),
     )
     run.add_panel("words", panel, STAGES)
     print("cross-entropy recovered by " + ", ".join(f"{name} {share:.3f}" for name, share in shares.items()))
     print(f"{out}; `interp report {run.path}` shows it on the page")
-    return in_words
+    return rewritten
 
 
 def rewrite_run(run: Run) -> InWords:
@@ -143,9 +143,9 @@ def rewrite_in_words(
     `quality.evaluate_dictionary`.
     """
     hook_name = _checked_hook(features, ranking, dictionary, store)
-    known, held_out = labels or (None, None)
+    masks, held_out = labels or (None, None)
     vocab = features.vocab if features.has_vocab else None
-    predicates = Predicates.count(features.tokens.numpy(), len(features.vocab), vocab).with_labels(known or {})
+    predicates = Predicates.count(features.tokens.numpy(), len(features.vocab), vocab).with_labels(masks or {})
     new_predicates = predicates.with_text(tokens.int().numpy(), held_out)
     rules = _rules(ranking, predicates.text, features.d_sae)
     words = learn_strengths(features, predicates, rules, progress)
@@ -171,7 +171,7 @@ def _checked_hook(features: FeatureStore, ranking: pd.DataFrame, dictionary: Dic
     check_table(features, ranking, "the ranking")
     hook_name = features.meta["hook_name"]
     check_scan_of(features, store, hook_name)
-    if scan_digests(features).get("dictionary", here := dictionary_digest(dictionary)) != here:
+    if scan_digests(features).get("dictionary", digest := dictionary_digest(dictionary)) != digest:
         raise ValueError(f"{features.path} is a scan of another dictionary: give the one that was scanned")
     return hook_name
 
@@ -194,8 +194,8 @@ def exchanged_latents(rules: Sequence[Rule], density: np.ndarray, seed: int) -> 
     """For each latent that has a rule, another such latent of about equal density; of the others themselves."""
     rng, out = np.random.default_rng(seed), np.arange(len(rules))
     having = np.array([j for j, rule in enumerate(rules) if rule], np.int64)
-    by_density = having[np.argsort(density[having], kind="stable")]
-    for block in np.array_split(by_density, max(1, len(having) // NEAR)):
+    sorted_latents = having[np.argsort(density[having], kind="stable")]
+    for block in np.array_split(sorted_latents, max(1, len(having) // NEAR)):
         if len(block) > 1:
             out[block] = np.roll(block, rng.integers(1, len(block)))
     return out

@@ -82,8 +82,8 @@ def sensitivity(
             tokens = torch.from_numpy(np.concatenate([after, before]))
             z = activations(model, hooks, dictionary, latent, tokens).numpy(force=True)
             fires = (z[np.arange(len(z)), np.tile(at, 2)] > 0).reshape(2, -1)
-        told = bootstrap(fires[0].astype(float), seed=seed)
-        rows.append((latent, len(at), *told, float(fires[1].mean()) if len(at) else np.nan))
+        share = bootstrap(fires[0].astype(float), seed=seed)
+        rows.append((latent, len(at), *share, float(fires[1].mean()) if len(at) else np.nan))
     return pd.DataFrame(rows, columns=["latent", "n", "sensitivity", "low", "high", "unchanged"])
 
 
@@ -133,8 +133,8 @@ class _Writer:
         if any(atom.kind == "label" for atom in rule):
             return np.zeros(len(windows), bool)
         predicates = self.predicates.with_text(windows)
-        held = first_that_hold(predicates, slice(0, len(windows)), NumberedRules.of([[rule]], predicates))
-        return held.dense()[:, 0].numpy().reshape(windows.shape)[np.arange(len(at)), at] > 0
+        first_cases = first_that_hold(predicates, slice(0, len(windows)), NumberedRules.of([[rule]], predicates))
+        return first_cases.dense()[:, 0].numpy().reshape(windows.shape)[np.arange(len(at)), at] > 0
 
 
 def absorption(
@@ -183,17 +183,17 @@ class _Absorbed:
 
     def count(self, codes: CodeSource, predicates: Predicates, rules: NumberedRules) -> None:
         n_seq, n_ctx = predicates.text.tokens.shape
-        per_chunk = max(1, _ROWS_AT_ONCE // n_ctx)
-        for start in range(0, n_seq, per_chunk):
-            stop = min(start + per_chunk, n_seq)
+        chunk_sequences = max(1, _ROWS_AT_ONCE // n_ctx)
+        for start in range(0, n_seq, chunk_sequences):
+            stop = min(start + chunk_sequences, n_seq)
             rows = slice(start * n_ctx, stop * n_ctx)
-            held = first_that_hold(predicates, slice(start, stop), rules)
-            there = encoded_rows(codes, rows.start, rows.stop)
-            kept = there[held.rows]
-            row, unit, part = held.rows[kept].numpy(), held.latents[kept].numpy(), codes[rows]
+            first_cases = first_that_hold(predicates, slice(start, stop), rules)
+            is_encoded = encoded_rows(codes, rows.start, rows.stop)
+            kept = is_encoded[first_cases.rows]
+            row, unit, part = first_cases.rows[kept].numpy(), first_cases.latents[kept].numpy(), codes[rows]
             for first in range(0, len(row), _PAIRS_AT_ONCE):
-                some = slice(first, first + _PAIRS_AT_ONCE)
-                self._add(part, row[some], unit[some])
+                pair_block = slice(first, first + _PAIRS_AT_ONCE)
+                self._add(part, row[pair_block], unit[pair_block])
 
     def _add(self, codes: SparseCodes, row: Int64[np.ndarray, " pair"], unit: Int64[np.ndarray, " pair"]) -> None:
         """Add some rows, each with a unit whose rule holds there."""

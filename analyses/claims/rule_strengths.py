@@ -47,19 +47,19 @@ class Strengths:
     def rises_on(self, predicates: Predicates, sequences: slice) -> SparseCodes:
         """Return what is to be added to `elsewhere` at each position of the sequences. The predicates are those that
         the strengths were learnt with, of this text or another."""
-        held = first_that_hold(predicates, sequences, self.cases)
-        which = held.latents.long()
+        first_cases = first_that_hold(predicates, sequences, self.cases)
+        which = first_cases.latents.long()
         latents, rises = torch.from_numpy(self.latents)[which], torch.from_numpy(self.rises)[which]
-        return SparseCodes(held.offsets, latents.int(), rises, len(self.elsewhere))
+        return SparseCodes(first_cases.offsets, latents.int(), rises, len(self.elsewhere))
 
 
 def learn_strengths(
     features: FeatureStore, predicates: Predicates, rules: Sequence[Rule], progress: Progress = no_progress
 ) -> Strengths:
     """Learn them in one pass over the codes. predicates: of the features' text; rules: one a latent, () for none."""
-    by_case = [cases(rule) for rule in rules]
-    numbered = NumberedRules.of(by_case, predicates)
-    latents = np.repeat(np.arange(len(rules)), [len(each) for each in by_case])
+    cases_of_rules = [cases(rule) for rule in rules]
+    numbered = NumberedRules.of(cases_of_rules, predicates)
+    latents = np.repeat(np.arange(len(rules)), [len(each) for each in cases_of_rules])
     tokens, n_ctx = predicates.text.tokens, features.n_ctx
     fit, counted = features.fit_half().numpy(), first_windows(tokens)
     step, halves = max(1, ROWS_PER_CHUNK // n_ctx), [_Sums(latents, features.d_sae) for _ in range(2)]
@@ -67,10 +67,13 @@ def learn_strengths(
         sequences = slice(start, min(start + step, len(tokens)))
         rows = slice(sequences.start * n_ctx, sequences.stop * n_ctx)
         counts, learns = counted[rows] & features.codes.present(rows.start, rows.stop).numpy(), fit[sequences]
-        held, z = first_that_hold(predicates, sequences, numbered).scipy(), features.codes[rows].scipy().maximum(0)
+        first_cases, z = (
+            first_that_hold(predicates, sequences, numbered).scipy(),
+            features.codes[rows].scipy().maximum(0),
+        )
         for sums, half in zip(halves, (learns, ~learns), strict=True):
-            of_half = np.flatnonzero(counts & np.repeat(half, n_ctx))
-            sums.add(held[of_half], z[of_half].astype(np.float64))
+            half_rows = np.flatnonzero(counts & np.repeat(half, n_ctx))
+            sums.add(first_cases[half_rows], z[half_rows].astype(np.float64))
         progress(sequences.stop, len(tokens), "learning how strongly rules fire")
     values, elsewhere = halves[0].means()
     shares = halves[1].shares(values, elsewhere)
@@ -95,8 +98,8 @@ def first_that_hold(predicates: Predicates, sequences: slice, rules: NumberedRul
     text = TextBits.read(predicates, np.arange(sequences.start * n_ctx, sequences.stop * n_ctx), rules)
     counts, rows = _first_rows(rules, text)
     starts = np.concatenate([[0], np.cumsum(counts)])
-    held = (np.ones(len(rows), np.float32), rows, starts)
-    return SparseCodes.from_scipy(scipy.sparse.csc_matrix(held, (text.n_rows, len(counts))).tocsr())
+    entries = (np.ones(len(rows), np.float32), rows, starts)
+    return SparseCodes.from_scipy(scipy.sparse.csc_matrix(entries, (text.n_rows, len(counts))).tocsr())
 
 
 @njit(cache=True, nogil=True)
@@ -110,16 +113,16 @@ def _first_rows(rules, text):
         if n_rows & 63:
             left[-1] = (np.uint64(1) << np.uint64(n_rows & 63)) - np.uint64(1)
         for number in range(rules.rule_offsets[unit], rules.rule_offsets[unit + 1]):
-            held = rule_bits(rules.rules[number], atoms, left)
+            bits = rule_bits(rules.rules[number], atoms, left)
             if n + n_rows > len(rows):
                 rows = np.concatenate((rows, np.empty(len(rows) + n_rows, np.int32)))  # twice the room
             before = n
-            for word in range(len(held)):
-                left[word] &= ~held[word]
-                while held[word]:
-                    others = held[word] & (held[word] - np.uint64(1))
-                    rows[n] = 64 * word + np.int64(popcount((held[word] ^ others) - np.uint64(1)))
-                    held[word] = others
+            for word in range(len(bits)):
+                left[word] &= ~bits[word]
+                while bits[word]:
+                    others = bits[word] & (bits[word] - np.uint64(1))
+                    rows[n] = 64 * word + np.int64(popcount((bits[word] ^ others) - np.uint64(1)))
+                    bits[word] = others
                     n += 1
             counts[number] = n - before
     return counts, rows[:n]
@@ -131,32 +134,32 @@ class _Sums:
     def __init__(self, latents: Int64[np.ndarray, " case"], d_sae: int):
         self.latents, self.rows = latents, 0
         self.total, self.squares = np.zeros((2, d_sae))
-        self.n, self.in_case = np.zeros((2, len(latents)))
+        self.n, self.sum_in_case = np.zeros((2, len(latents)))
 
-    def add(self, held: scipy.sparse.csr_matrix, z: scipy.sparse.csr_matrix) -> None:
-        """held: [row, case], 1 where it holds; z: [row, d_sae], of the same rows."""
-        row, case = held.nonzero()
+    def add(self, first_cases: scipy.sparse.csr_matrix, z: scipy.sparse.csr_matrix) -> None:
+        """first_cases: [row, case], 1 at the first case that holds. z: [row, d_sae], of the same rows."""
+        row, case = first_cases.nonzero()
         self.rows += z.shape[0]
         self.total += np.asarray(z.sum(0)).ravel()
         self.squares += np.asarray(z.power(2).sum(0)).ravel()
         self.n += np.bincount(case, minlength=len(self.n))
-        self.in_case += np.bincount(case, np.asarray(z[row, self.latents[case]]).ravel(), len(self.n))
+        self.sum_in_case += np.bincount(case, np.asarray(z[row, self.latents[case]]).ravel(), len(self.n))
 
     def outside(self) -> tuple[Latents, Latents]:
         """At how many rows no case of a latent holds, and its activation there."""
-        n_inside, inside = (np.bincount(self.latents, each, len(self.total)) for each in (self.n, self.in_case))
+        n_inside, inside = (np.bincount(self.latents, each, len(self.total)) for each in (self.n, self.sum_in_case))
         return self.rows - n_inside, self.total - inside
 
     def means(self) -> tuple[Float64[np.ndarray, " case"], Latents]:
         """Return the mean in each case, and where none holds; a case that does not occur is as if it did not hold."""
         n, activation = self.outside()
         elsewhere = activation / np.maximum(n, 1)
-        return np.where(self.n > 0, self.in_case / np.maximum(self.n, 1), elsewhere[self.latents]), elsewhere
+        return np.where(self.n > 0, self.sum_in_case / np.maximum(self.n, 1), elsewhere[self.latents]), elsewhere
 
     def shares(self, values: Float64[np.ndarray, " case"], elsewhere: Latents) -> Latents:
         """1 − Σ (z − ẑ)² / Σ (z − z̄)², by Σ (z − ẑ)² = Σ z² − Σ ẑ (2 z − ẑ)."""
         n, activation = self.outside()
-        told = np.bincount(self.latents, values * (2 * self.in_case - values * self.n), len(elsewhere))
-        told = told + elsewhere * (2 * activation - elsewhere * n)
+        explained = np.bincount(self.latents, values * (2 * self.sum_in_case - values * self.n), len(elsewhere))
+        explained = explained + elsewhere * (2 * activation - elsewhere * n)
         variance = self.squares - self.total**2 / max(self.rows, 1)
-        return 1 - ratio(self.squares - told, np.where(variance > 1e-12 * self.squares, variance, 0))
+        return 1 - ratio(self.squares - explained, np.where(variance > 1e-12 * self.squares, variance, 0))

@@ -53,11 +53,11 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     setting = sized(QUICK if o.quick else Setting(), o)
     record = Record(o.out, setting, svg=not o.quick)
     studied = Studied(setting, o.out)
-    by_seed = [
+    results_of_seeds = [
         record.piece(f"seed-{seed}", lambda seed=seed: of_seed(seed, setting, studied)) for seed in setting.seeds
     ]
-    shown = pd.DataFrame({name: np.concatenate([each[name] for each in by_seed]) for name in SHARES})
-    results = record.finish(claims(by_seed), {"rules_at_work": rules_at_work(shown)})
+    shown = pd.DataFrame({name: np.concatenate([each[name] for each in results_of_seeds]) for name in SHARES})
+    results = record.finish(claims(results_of_seeds), {"rules_at_work": rules_at_work(shown)})
     shutil.rmtree(studied.work, ignore_errors=True)
     return results
 
@@ -91,10 +91,10 @@ def rules_of(features: FeatureStore, setting: Setting, seed: int) -> dict[int, R
     return {int(latent): words.rules[latent] for latent in good}
 
 
-def claims(found: Sequence[dict[str, Any]]) -> list[Claim]:
-    shares = {name: interval([float(np.nanmean(each[name])) for each in found]) for name in SHARES}
-    modularity, null = (interval([each[name] for each in found]) for name in ("modularity", "null"))
-    n = " and ".join(str(len(each["fires"])) for each in found)
+def claims(results: Sequence[dict[str, Any]]) -> list[Claim]:
+    shares = {name: interval([float(np.nanmean(each[name])) for each in results]) for name in SHARES}
+    modularity, null = (interval([each[name] for each in results]) for name in ("modularity", "null"))
+    n = " and ".join(str(len(each["fires"])) for each in results)
     return [
         Claim(
             row="sensitivity",
@@ -115,8 +115,8 @@ def claims(found: Sequence[dict[str, Any]]) -> list[Claim]:
             row="communities",
             text="How far the graph of latents that fire together falls into communities: its modularity.",
             holds=None,
-            found=f"{modularity}, of graphs of the same degrees {null}; {found[0]['communities']} communities, the "
-            f"largest of {found[0]['largest']} latents.",
+            found=f"{modularity}, of graphs of the same degrees {null}; {results[0]['communities']} communities, the "
+            f"largest of {results[0]['largest']} latents.",
             numbers={"modularity": modularity, "null": null},
         ),
     ]

@@ -84,15 +84,20 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     setting = setting_of(o.layers, o.tokens or TOKENS, o.quick)
     record = Record(o.out, setting, svg=False)
     folder = o.out.parent / ("circuits" if o.quick else "smollm2-circuits")
-    made = record.piece("dictionaries", lambda: dictionaries_of(setting, folder))
+    training = record.piece("dictionaries", lambda: dictionaries_of(setting, folder))
     pages = o.out / "graphs"
     pages.mkdir(parents=True, exist_ok=True)
     traced = Traced(Run(folder), setting)
-    own = {name: record.piece(name, lambda name=name: scores_of(traced, name, pages)) for name in setting.prompts}
-    beside = list(own)[: o.nulls]
-    nulls = {name: record.piece(f"{name} nulls", lambda name=name: nulls_of(traced, name, pages)) for name in beside}
-    prompts = [each | {"nulls": nulls.get(name, {})} for name, each in own.items()]
-    return record.finish(claims(made, prompts), {}, {"prompts": prompts})
+    scores_of_prompts = {
+        name: record.piece(name, lambda name=name: scores_of(traced, name, pages)) for name in setting.prompts
+    }
+    prompts_with_nulls = list(scores_of_prompts)[: o.nulls]
+    nulls = {
+        name: record.piece(f"{name} nulls", lambda name=name: nulls_of(traced, name, pages))
+        for name in prompts_with_nulls
+    }
+    prompts = [each | {"nulls": nulls.get(name, {})} for name, each in scores_of_prompts.items()]
+    return record.finish(claims(training, prompts), {}, {"prompts": prompts})
 
 
 def dictionaries_of(setting: Setting, folder: Path) -> dict[str, Any]:
@@ -135,10 +140,10 @@ class Traced:
             self._made[name] = graph, measured_effects(graph, self.model, self.dictionaries)
         return self._made[name]
 
-    def write_page(self, name: str, pages: Path, beside: pd.DataFrame | None) -> None:
+    def write_page(self, name: str, pages: Path, graph_scores: pd.DataFrame | None) -> None:
         graph, effects = self.graph(name)
         features = {hook: self.run.at(hook).features for hook in self.run.hooks}
-        shown: Any = {"effects": effects, "beside": beside, "features": features, "rankings": self.rankings}
+        shown: Any = {"effects": effects, "beside": graph_scores, "features": features, "rankings": self.rankings}
         graph.to_html(pages / f"{name}.html", overwrite=True, **shown)
 
 
@@ -161,9 +166,9 @@ def scores_of(traced: Traced, name: str, pages: Path) -> dict[str, Any]:
 def nulls_of(traced: Traced, name: str, pages: Path) -> dict[str, Any]:
     """Return the scores of a prompt's nulls, by their names; they go into the page of the graph."""
     graph, effects = traced.graph(name)
-    beside = beside_nulls(graph, effects, traced.model, traced.dictionaries)
-    traced.write_page(name, pages, beside)
-    nulls = beside[beside["graph"] != "this prompt"].set_index("graph")
+    graph_scores = beside_nulls(graph, effects, traced.model, traced.dictionaries)
+    traced.write_page(name, pages, graph_scores)
+    nulls = graph_scores[graph_scores["graph"] != "this prompt"].set_index("graph")
     return nulls.rename(columns=lambda score: score.replace("_", " ")).to_dict("index")
 
 
@@ -196,24 +201,28 @@ def peak_gigabytes() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
 
 
-def claims(made: dict[str, Any], prompts: list[dict[str, Any]]) -> list[Claim]:
-    n, minutes = len(prompts), made["processor"] / CORES / 60
+def claims(fits: dict[str, Any], prompts: list[dict[str, Any]]) -> list[Claim]:
+    n, minutes = len(prompts), fits["processor"] / CORES / 60
     table = pd.DataFrame(prompts)
     mean = table[[*SCORES, "pairs by paths"]].mean().to_dict()
     seconds, gigabytes = float(table["processor"].max()), float(table["gigabytes"].max())
     tested = [row for row in prompts if row["nulls"]]
     nulls = {name: pd.DataFrame([row["nulls"][name] for row in tested]) for name in NULLS}
-    shuffled, own = nulls["tokens shuffled"], pd.DataFrame(tested)
-    larger = {score: int((own[score] > shuffled[score]).sum()) for score in ("answer", "replacement", "completeness")}
+    shuffled, rows = nulls["tokens shuffled"], pd.DataFrame(tested)
+    larger = {score: int((rows[score] > shuffled[score]).sum()) for score in ("answer", "replacement", "completeness")}
     return [
         Claim(
             row="dictionaries",
             text="Transcoders of all MLPs, scanned and ranked, take at most 45 minutes of two cores.",
             holds=minutes <= 45,
-            found=f"{len(made['fvu'])} MLPs: {made['processor']:.0f} seconds of processor time, {minutes:.1f} minutes "
-            f"of two cores; {made['bytes'] / 1e9:.1f} GB stored; FVU {np.median(made['fvu']):.2f} in the median, "
-            f"{np.min(made['fvu']):.2f} to {np.max(made['fvu']):.2f}; peak {made['gigabytes']:.1f} GB.",
-            numbers={"processor": made["processor"], "wall": made["wall"], "gigabytes": made["gigabytes"]},
+            found=f"{len(fits['fvu'])} MLPs: {fits['processor']:.0f} seconds of processor time, {minutes:.1f} minutes "
+            f"of two cores; {fits['bytes'] / 1e9:.1f} GB stored; FVU {np.median(fits['fvu']):.2f} in the median, "
+            f"{np.min(fits['fvu']):.2f} to {np.max(fits['fvu']):.2f}; peak {fits['gigabytes']:.1f} GB.",
+            numbers={
+                "processor": fits["processor"],
+                "wall": fits["wall"],
+                "gigabytes": fits["gigabytes"],
+            },
         ),
         Claim(
             row="prompts",
@@ -235,11 +244,11 @@ def claims(made: dict[str, Any], prompts: list[dict[str, Any]]) -> list[Claim]:
         Claim(
             row="answer",
             text="A prompt makes its answer likelier than its shuffled tokens do, for each prompt.",
-            holds=larger["answer"] == len(own),
-            found=f"{own['answer'].mean():.2f} nats against {shuffled['answer'].mean():.2f} on average; likelier for "
-            f"{larger['answer']} of {len(own)} prompts. Replacement is larger for {larger['replacement']}, "
+            holds=larger["answer"] == len(rows),
+            found=f"{rows['answer'].mean():.2f} nats against {shuffled['answer'].mean():.2f} on average; likelier for "
+            f"{larger['answer']} of {len(rows)} prompts. Replacement is larger for {larger['replacement']}, "
             f"completeness for {larger['completeness']}.",
-            numbers={"answer": own["answer"].tolist(), "shuffled": shuffled["answer"].tolist()},
+            numbers={"answer": rows["answer"].tolist(), "shuffled": shuffled["answer"].tolist()},
         ),
         Claim(
             row="replacement",
@@ -247,7 +256,7 @@ def claims(made: dict[str, Any], prompts: list[dict[str, Any]]) -> list[Claim]:
             holds=None,
             found=f"{mean['replacement']:.2f} on average, completeness {mean['completeness']:.2f}; "
             + "; ".join(f"{name} {each['replacement'].mean():.2f}" for name, each in nulls.items())
-            + f" ({len(own)} prompts).",
+            + f" ({len(rows)} prompts).",
             numbers={name: each[list(SCORES)].mean().to_dict() for name, each in nulls.items()},
         ),
     ]

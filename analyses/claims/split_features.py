@@ -40,7 +40,7 @@ EDGES = ("latent", "other", "both", "is_best")
 @dataclass(frozen=True, kw_only=True)
 class Setting(Sizes):
     widths: tuple[int, ...] = (1, 8, 32)
-    """Latents a neuron."""
+    """Latents per neuron of each dictionary."""
 
 
 QUICK = Setting(**TINY, widths=(1, 2, 4))
@@ -51,10 +51,10 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     setting = sized(QUICK if o.quick else Setting(), o)
     record = Record(o.out, setting, svg=not o.quick)
     studied = Studied(setting, o.out)
-    by_seed = [
+    results_of_seeds = [
         record.piece(f"seed-{seed}", lambda seed=seed: of_seed(seed, setting, studied)) for seed in setting.seeds
     ]
-    results = record.finish([claim(by_seed, setting)], {"splitting": drawn(by_seed[0], setting)})
+    results = record.finish([claim(results_of_seeds, setting)], {"splitting": drawn(results_of_seeds[0], setting)})
     shutil.rmtree(studied.work, ignore_errors=True)
     return results
 
@@ -67,18 +67,20 @@ def of_seed(seed: int, setting: Setting, studied: Studied) -> dict[str, Any]:
         config = TopKConfig(d_sae=width * studied.d_mlp, **shared)
         sae = train_sae(studied.trained, HOOK, config, out=studied.work / f"sae-{width}-{seed}")
         codes.append(encoded(sae, studied.judged, studied.work / f"codes-{width}-{seed}"))
-    made: dict[str, Any] = {f"own_{w}": latents_of(mask, each) for w, each in zip(setting.widths, codes, strict=True)}
+    results: dict[str, Any] = {
+        f"own_{w}": latents_of(mask, each) for w, each in zip(setting.widths, codes, strict=True)
+    }
     for width, (narrow, wide) in zip(setting.widths, pairwise(codes), strict=False):
         split = splitting(narrow, wide)
-        made |= {f"{column}_{width}": split.edges[column].to_numpy() for column in EDGES}
-        made |= {f"split_{width}": split.n_split, f"parents_{width}": split.share_with_parent}
-        made |= {f"alive_{width}": len(split.children), f"null_{width}": split.null}
-    vocab, levels = studied.run.tokenizer.display(), shown(made, setting)
+        results |= {f"{column}_{width}": split.edges[column].to_numpy() for column in EDGES}
+        results |= {f"split_{width}": split.n_split, f"parents_{width}": split.share_with_parent}
+        results |= {f"alive_{width}": len(split.children), f"null_{width}": split.null}
+    vocab, levels = studied.run.tokenizer.display(), shown(results, setting)
     for k, (width, each) in enumerate(zip(setting.widths, codes, strict=True)):
         drawn = levels[k - 1]["other"] if k else levels[0]["latent"]
         names = telling_tokens(each, studied.judged.tokens, vocab, drawn)
-        made[f"names_{width}"] = {str(latent): name for latent, name in names.items()}
-    return made
+        results[f"names_{width}"] = {str(latent): name for latent, name in names.items()}
+    return results
 
 
 def latents_of(mask: torch.Tensor, codes: CodeStore) -> np.ndarray:
@@ -89,14 +91,14 @@ def latents_of(mask: torch.Tensor, codes: CodeStore) -> np.ndarray:
     return np.flatnonzero((fired >= MIN_FIRED) & (inside >= MIN_PRECISION * fired))
 
 
-def claim(found: Sequence[dict[str, Any]], setting: Setting) -> Claim:
-    counts = {width: [len(each[f"own_{width}"]) for each in found] for width in setting.widths}
+def claim(results: Sequence[dict[str, Any]], setting: Setting) -> Claim:
+    counts = {width: [len(each[f"own_{width}"]) for each in results] for width in setting.widths}
     means = [float(np.mean(each)) for each in counts.values()]
     first = setting.widths[0]
-    split = [each[f"split_{first}"] for each in found]
-    told = ", ".join(f"{width}×: {interval(each)}" for width, each in counts.items())
+    split = [each[f"split_{first}"] for each in results]
+    sentence = ", ".join(f"{width}×: {interval(each)}" for width, each in counts.items())
     parents = {
-        f"{key}_{width}": interval([float(each[f"{key}_{width}"]) for each in found])
+        f"{key}_{width}": interval([float(each[f"{key}_{width}"]) for each in results])
         for width in setting.widths[:-1]
         for key in ("split", "alive", "parents", "null")
     }
@@ -110,17 +112,17 @@ def claim(found: Sequence[dict[str, Any]], setting: Setting) -> Claim:
         row="16",
         text=f"There are {LABEL} features, a wider dictionary has at least as many, and at least one feature splits.",
         holds=means[0] > 0 and all(b >= a for a, b in pairwise(means)) and min(split) >= 1,
-        found=f"{LABEL} features {told}; {shares}; {len(found)} seeds.",
+        found=f"{LABEL} features {sentence}; {shares}; {len(results)} seeds.",
         numbers={**{f"{LABEL}_{width}": interval(each) for width, each in counts.items()}, **parents},
     )
 
 
-def shown(found: dict[str, Any], setting: Setting) -> list[pd.DataFrame]:
+def shown(results: dict[str, Any], setting: Setting) -> list[pd.DataFrame]:
     """Return the edges by which the widest dictionary's features of the label come from narrower ones; where it has
     none, those of the MAX_ROOTS latents that split most."""
-    levels = [pd.DataFrame({column: found[f"{column}_{w}"] for column in EDGES}) for w in setting.widths[:-1]]
+    levels = [pd.DataFrame({column: results[f"{column}_{w}"] for column in EDGES}) for w in setting.widths[:-1]]
     levels = [table[table["is_best"].astype(bool)] for table in levels]
-    wanted, leading = found[f"own_{setting.widths[-1]}"], list[pd.DataFrame]()
+    wanted, leading = results[f"own_{setting.widths[-1]}"], list[pd.DataFrame]()
     for table in reversed(levels):
         leading.insert(0, table[table["other"].isin(wanted)])
         wanted = leading[0]["latent"]
@@ -133,9 +135,9 @@ def shown(found: dict[str, Any], setting: Setting) -> list[pd.DataFrame]:
     return levels
 
 
-def drawn(found: dict[str, Any], setting: Setting) -> Any:
-    levels = shown(found, setting)
-    names = [{int(latent): name for latent, name in found[f"names_{w}"].items()} for w in setting.widths]
+def drawn(results: dict[str, Any], setting: Setting) -> Any:
+    levels = shown(results, setting)
+    names = [{int(latent): name for latent, name in results[f"names_{w}"].items()} for w in setting.widths]
     return figures.splitting(levels, names=names, roots=sorted(set(levels[0]["latent"].astype(int))))
 
 

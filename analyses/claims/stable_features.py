@@ -4,10 +4,10 @@
     python -m analyses.claims.stable_features --run runs/demo    with the model and the text of a run
     python -m analyses.claims.stable_features --quick            a tiny model, for the tests: the numbers mean nothing
 
-TopK and ReLU dictionaries of one model's MLP are trained with several seeds. Each two of a kind are matched one to one
-by the cosine of their decoder rows (`interp.compare.stability`), among latents that fire on the text. After Paulo &
-Belrose 2025 (arXiv 2501.16615). Reported (row 15), with no bar to pass: PW-MCC and the share matched at |cosine| ≥ 0.7,
-next to those of random directions, and the median of the largest correlation of activations.
+TopK and ReLU dictionaries of one model's MLP are trained with several seeds. Each pair of dictionaries of one kind is
+matched one to one by the cosine of their decoder rows (`interp.compare.stability`), among latents that fire on the
+text. After Paulo & Belrose 2025 (arXiv 2501.16615). Row 15 reports PW-MCC and the share matched at |cosine| ≥ 0.7, next
+to those of random directions, and the median of the largest correlation of activations. There is no threshold to pass.
 """
 
 import shutil
@@ -33,9 +33,9 @@ KINDS = ("TopK", "ReLU")
 @dataclass(frozen=True, kw_only=True)
 class Setting(Sizes):
     factor: int = 4
-    """Latents of a dictionary a neuron."""
+    """Latents per neuron of a dictionary."""
     l1: float = 3.0
-    """Penalty of ReLU at which its L0 is close to TopK's."""
+    """The penalty of ReLU at which its L0 is close to TopK's."""
 
 
 QUICK = Setting(**TINY)
@@ -77,7 +77,7 @@ def relu(seed: int, setting: Setting, studied: Studied) -> SAE:
 
 @dataclass(frozen=True)
 class Encoded:
-    """A dictionary with its codes, and which latents fire on them enough."""
+    """A dictionary with its codes, and the latents that fire on enough rows."""
 
     sae: SAE
     codes: CodeStore
@@ -108,22 +108,22 @@ def compared(ours: Encoded, theirs: Encoded) -> dict[str, Any]:
 
 
 def claim(pairs: Mapping[tuple[str, int, int], dict[str, Any]]) -> Claim:
-    numbers, told = {}, []
+    numbers, sentences = {}, []
     for kind in KINDS:
-        of_kind = [pair for (of, *_), pair in pairs.items() if of == kind]
+        pairs_of_kind = [pair for (kind_of_pair, *_), pair in pairs.items() if kind_of_pair == kind]
         names = ("mcc", "mcc_chance", "share", "share_chance", "r", "r_shifted", "alive", "l0")
-        over = {name: interval([float(pair[name]) for pair in of_kind]) for name in names}
-        numbers |= {f"{kind}_{name}": value for name, value in over.items()}
-        told.append(
-            f"{kind} (L0 {over['l0'].mean:.1f}, {over['alive'].mean:,.0f} fire): matched {over['share'].percent()}, "
-            f"by chance {over['share_chance'].mean:.1%}; PW-MCC {over['mcc']}, by chance "
-            f"{over['mcc_chance'].mean:.3f}; median r {over['r']}, on shifted text {over['r_shifted'].mean:.3f}"
+        cis = {name: interval([float(pair[name]) for pair in pairs_of_kind]) for name in names}
+        numbers |= {f"{kind}_{name}": value for name, value in cis.items()}
+        sentences.append(
+            f"{kind} (L0 {cis['l0'].mean:.1f}, {cis['alive'].mean:,.0f} fire): matched {cis['share'].percent()}, "
+            f"by chance {cis['share_chance'].mean:.1%}; PW-MCC {cis['mcc']}, by chance "
+            f"{cis['mcc_chance'].mean:.3f}; median r {cis['r']}, on shifted text {cis['r_shifted'].mean:.3f}"
         )
     return Claim(
         row="15",
         text="The share of latents that another seed's dictionary has too, at |cosine| ≥ 0.7 of a one-to-one matching.",
         holds=None,
-        found=f"{'. '.join(told)}. {len(pairs) // len(KINDS)} pairs of seeds each.",
+        found=f"{'. '.join(sentences)}. {len(pairs) // len(KINDS)} pairs of seeds each.",
         numbers=numbers,
     )
 

@@ -1,4 +1,4 @@
-"""How well will a latent steer? Predicted, before it is tried, from what a forward pass puts out; and how well it does.
+"""How well will a latent steer? Predict it from a forward pass before it is tried, and measure how well it does.
 
 In:  a feature store, its model and dictionary, some latents. Each is held at the multiple of its maximum at which the
      mean KL(p ‖ p') on sampled text is `kl` nats, p the model's next-token probabilities unchanged, p' when steered: so
@@ -33,7 +33,7 @@ from interp.activations.hooks import Model, evaluating, module_of
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import dictionary_hooks
 from interp.effects.ablation_batch import AblationBatch
-from interp.effects.interventions import columns, is_taught
+from interp.effects.interventions import columns, is_included
 from interp.effects.steering import Steered, activations, pins
 from interp.evaluation.downstream import Downstream
 from interp.evaluation.shortcuts import downstream_of
@@ -56,8 +56,9 @@ def steering_scores(
     sequences: int = 4,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Return one row per latent: latent, multiple (its dose, of its maximum), kl (nats, there), output, self_output and
-    input as above. All but the last are NaN if up to MAX_MULTIPLE no multiple costs `kl` within 5 %.
+    """Return one row per latent: latent, multiple (its dose, as a multiple of its maximum), kl (nats, at this dose),
+    output, self_output and input as above. All but the last are NaN if up to MAX_MULTIPLE no multiple costs `kl` within
+    5 %.
 
     Raises ValueError for a latent that never fires, and as `dictionary_hooks`.
     """
@@ -69,14 +70,14 @@ def steering_scores(
     rows = []
     with evaluating(module):
         text = _Text(downstream_of(module, dictionary_hooks(model, hook, dictionary), tokens[:2]), dictionary, tokens)
-        by_token, concepts = (FiringByToken.of(features, latents, text.p.shape[1], behind) for behind in (0, 1))
+        firing_by_token, concepts = (FiringByToken.of(features, latents, text.p.shape[1], offset) for offset in (0, 1))
         for place, latent in enumerate(latents):
             multiple, divergence, p = text.dose(latent, maxima[latent].plus, kl)
             rise = (p - text.p).mean(0).double().numpy(force=True) if multiple == multiple else np.nan
-            brought = {"output": concepts.share[:, place], "self_output": by_token.share[:, place]}
+            brought = {"output": concepts.share[:, place], "self_output": firing_by_token.share[:, place]}
             outputs = {name: float(np.sum(rise * share)) for name, share in brought.items()}
             rows.append({"latent": latent, "multiple": multiple, "kl": divergence, **outputs})
-    return pd.DataFrame(rows).assign(input=by_token.explained())
+    return pd.DataFrame(rows).assign(input=firing_by_token.explained())
 
 
 def steering_success(
@@ -119,8 +120,8 @@ def steering_success(
 
 
 class FiringByToken(NamedTuple):
-    """How often each token of the scan occurs among the rows that were encoded, and on which some latents fire, there
-    or up to `behind` tokens before."""
+    """For each token of the scan, the number of encoded rows with it, and the number of these on which some latents
+    fire, or fired up to `behind` tokens before."""
 
     n: Float[np.ndarray, " d_vocab"]
     fired: Float[np.ndarray, "d_vocab latent"]
@@ -132,7 +133,7 @@ class FiringByToken(NamedTuple):
         step = max(1, _ROWS_AT_ONCE // n_ctx) * n_ctx
         for start in range(0, len(codes), step):
             rows = np.arange(start, min(start + step, len(codes)))
-            there, z = codes.present(start, rows[-1] + 1).numpy(), codes[start : rows[-1] + 1].scipy()
+            present, z = codes.present(start, rows[-1] + 1).numpy(), codes[start : rows[-1] + 1].scipy()
             reached = scipy.sparse.csr_matrix((z.data > 0, z.indices, z.indptr), z.shape, dtype=float)[:, list(latents)]
             inside, back = rows - start, np.minimum(rows % n_ctx, behind)
             reach = np.concatenate([inside[back >= k] for k in range(behind + 1)])
@@ -141,14 +142,16 @@ class FiringByToken(NamedTuple):
                 scipy.sparse.csr_matrix((np.ones(len(reach)), (reach, before)), (len(inside), len(inside))) @ reached
             )
             reached.data = np.minimum(reached.data, 1)
-            by_token = scipy.sparse.csr_matrix((there.astype(float), (tokens[rows], inside)), (d_vocab, len(inside)))
-            n += np.bincount(tokens[rows][there], minlength=d_vocab)
-            fired += (by_token @ reached).toarray()
+            firings_by_token = scipy.sparse.csr_matrix(
+                (present.astype(float), (tokens[rows], inside)), (d_vocab, len(inside))
+            )
+            n += np.bincount(tokens[rows][present], minlength=d_vocab)
+            fired += (firings_by_token @ reached).toarray()
         return cls(n, fired)
 
     @property
     def share(self) -> Float[np.ndarray, "d_vocab latent"]:
-        """P(j | t); 0 for a token that does not occur."""
+        """Return P(j | t). It is 0 for a token that does not occur."""
         return ratio(self.fired, self.n[:, None], empty=0.0)
 
     def explained(self) -> Float[np.ndarray, " latent"]:
@@ -159,16 +162,16 @@ class FiringByToken(NamedTuple):
 
 
 class _Text(AblationBatch):
-    """Sampled sequences after a clean pass to the hook, and the model's next-token probabilities as it is."""
+    """Sampled sequences after a clean pass up to the hook, and the next-token probabilities of the unchanged model."""
 
     def __init__(self, downstream: Downstream, dictionary: Dictionary, tokens: Tensor):
-        super().__init__(downstream, dictionary, tokens, is_taught(tokens, downstream.module, dictionary))
+        super().__init__(downstream, dictionary, tokens, is_included(tokens, downstream.module, dictionary))
         self.log_p = self._log_p(torch.zeros(self.tokens.numel(), self.W_dec.shape[1]).to(self.W_dec))
         self.p = self.log_p.exp()
 
     def dose(self, latent: int, maximum: float, kl: float) -> tuple[float, float, Tensor]:
-        """Return the multiple that costs `kl`, what it costs, and the probabilities there; the multiple is NaN if there
-        is none. KL grows about as the square of a small dose."""
+        """Return the multiple that costs `kl`, its cost, and the probabilities there. The multiple is NaN if there is
+        none. For small doses, KL grows about as their square."""
         z = columns(self.codes, torch.tensor([latent], device=self.codes.latents.device))[:, 0].to(self.W_dec)
         multiple, divergence, p = 2.0, np.nan, self.p
         low, high = 0.0, MAX_MULTIPLE

@@ -20,10 +20,9 @@ model), with 95 % intervals from a bootstrap over latents within seeds. The best
 are chosen on the half of the sequences that the proxy is counted on (`proxies`), and r is measured on the other half. λ
 = 3 was chosen on short runs, so that L0 is below 20 at 8×; nothing else was.
 
-Two things to bear in mind. The neurons here are sparse themselves (L0 about 20 without any dictionary), and a few of
-them recover CE well, so the table of sizes also shows the neurons at the L0 of the dictionaries. And a detector of
-tokens follows a proxy of single tokens easily, so the shuffled model's features, which detect tokens at best, are shown
-too.
+Two cautions. The neurons here are sparse themselves (L0 about 20 without any dictionary), and a few of them recover CE
+well. So the table of sizes also shows the neurons at the L0 of the dictionaries. A token detector easily follows a
+proxy of single tokens. So the features of the shuffled model, which detect tokens at best, are shown too.
 
 Writes `results.json` (numbers, seeds, versions, a verdict per claim) and the figures sizes, feature_against_neuron,
 sensitivity and specificity-LABEL as HTML.
@@ -133,8 +132,8 @@ def study(options: argparse.Namespace, setting: Setting, out: Path) -> Studied:
 
 
 def train_all(studied: Studied, setting: Setting, out: Path) -> list[Trained]:
-    """Train every width, and the main one on the shuffled model; without resampling too, where there are seeds to
-    compare it by; and the neurons of both models."""
+    """Train every width on the model, and the main width on the shuffled model. Widths with several seeds are also
+    trained without resampling. Returns these and the neurons of both models."""
     d_mlp = studied.stores[False].d(HOOK)
     entries = [Trained(NEURONS, 0, 0, True, NeuronDictionary(d_mlp))]
     entries.append(Trained(f"{NEURONS}, {SHUFFLED}", 0, 0, True, NeuronDictionary(d_mlp)))
@@ -158,19 +157,19 @@ def save_figures(
     columns = {"name": "dictionary", "n": "latents", "seeds": "seeds", "l0": "L0", "fvu": "FVU"}
     columns |= {"ce_recovered_zero": "CE, zero", "ce_recovered_mean": "CE, mean", "dead_share": "dead"}
     formats = ["", ",.0f", ".0f", ".1f", ".3f", ".1%", ".1%", ".1%"]
-    made = {"sizes": sizes_table(shown_sizes(sizes), columns=columns, formats=formats)}
-    made["feature_against_neuron"] = feature_against_neuron(labels[labels.resampled])
-    made["sensitivity"] = sensitivity(pd.concat(details.values(), ignore_index=True))
+    saved = {"sizes": sizes_table(shown_sizes(sizes), columns=columns, formats=formats)}
+    saved["feature_against_neuron"] = feature_against_neuron(labels[labels.resampled])
+    saved["sensitivity"] = sensitivity(pd.concat(details.values(), ignore_index=True))
     for label, table in details.items():
         rows = table[table.who == "best feature"]
         name = f"latent {rows.latent.iloc[0]} of {setting.main}×, seed 0"
-        made[f"specificity-{label}"] = specificity(rows, label=label, name=name)
-    for name, figure in made.items():
+        saved[f"specificity-{label}"] = specificity(rows, label=label, name=name)
+    for name, figure in saved.items():
         figure.write_html(out / f"{name}.html", include_plotlyjs="directory")
 
 
 def records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Return rows for JSON, which has no NaN."""
+    """Return rows for JSON, with None in place of NaN."""
     return json.loads(table.to_json(orient="records"))
 
 

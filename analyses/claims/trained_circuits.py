@@ -93,8 +93,8 @@ def lookup(n: int, generator: torch.Generator) -> Questions:
     world, prompts = compiled(), all_prompts()
     entities, relations = world.middle.shape
     entity, relation = prompts.numpy().T
-    said = torch.from_numpy(world.answer[world.middle[entity, relation - entities]]) + entities + relations
-    wanted = torch.stack([torch.full_like(said, -100), said], 1)
+    answers = torch.from_numpy(world.answer[world.middle[entity, relation - entities]]) + entities + relations
+    wanted = torch.stack([torch.full_like(answers, -100), answers], 1)
     return Questions(prompts.repeat(50, 1), wanted.repeat(50, 1))
 
 
@@ -200,13 +200,13 @@ def found(graph: AttributionGraph, model: Transformer, dictionaries: dict[str, D
     n, prompt = len(graph.targets), torch.tensor([graph.token_ids])
     effects = measured_effects(graph, model, dictionaries, n_latents=n)
     with held(model, prompt, HELD["norms and patterns held"]):
-        as_held = measured_effects(graph, model, dictionaries, n_latents=n)
+        held_effects = measured_effects(graph, model, dictionaries, n_latents=n)
     row_of = pd.Series(range(n), graph.targets)
     paths = graph.total_effects()[row_of[effects["target"]], row_of[effects["source"]]]
     scale = np.where(graph.nodes["kind"] == "latent", graph.nodes["activation"], 1.0)[effects["target"]]
     sizes = {"all paths": paths, "effect": effects["attributed"], "free": effects["measured"]}
     table = pd.DataFrame({name: np.abs(size / scale) for name, size in sizes.items()})
-    table["held"] = np.abs(as_held["measured"] / scale)
+    table["held"] = np.abs(held_effects["measured"] / scale)
     nodes = table[effects["target"] == graph.likeliest]
     nodes = nodes.assign(influence=graph.nodes["influence"][effects["source"][nodes.index]].to_numpy())
     nodes["measured"] = nodes["effect"].where(nodes["effect"].rank(ascending=False) > ABLATED, nodes["free"])
@@ -215,19 +215,19 @@ def found(graph: AttributionGraph, model: Transformer, dictionaries: dict[str, D
     rankings |= {f"nodes, {ABLATED} ablated": (nodes, "measured")}
     rankings |= {f"edges by {name}": (edges, name) for name in ("all paths", "effect")}
     rows = [
-        {"truth": truth, "ranking": ranking, **curve(of[name].to_numpy(), of[truth].to_numpy())}
-        for ranking, (of, name) in rankings.items()
+        {"truth": truth, "ranking": ranking, **curve(scores[name].to_numpy(), scores[truth].to_numpy())}
+        for ranking, (scores, name) in rankings.items()
         for truth in TRUTHS
-        if len(of)
+        if len(scores)
     ]
     return pd.DataFrame(rows)
 
 
-def curve(said: Float[np.ndarray, " node"], measured: Float[np.ndarray, " node"]) -> dict[str, float]:
+def curve(predicted: Float[np.ndarray, " node"], measured: Float[np.ndarray, " node"]) -> dict[str, float]:
     """Return the scores of a ranking against the largest that are measured."""
     truth = largest(measured)
-    drawn = largest(said)
-    hits = truth[np.argsort(-said, kind="stable")]
+    drawn = largest(predicted)
+    hits = truth[np.argsort(-predicted, kind="stable")]
     precision, recall = np.cumsum(hits) / np.arange(1, len(hits) + 1), np.cumsum(hits) / hits.sum()
     return {
         "precision": float((drawn & truth).sum() / drawn.sum()),
@@ -248,10 +248,12 @@ def largest(sizes: Float[np.ndarray, " node"]) -> np.ndarray:
 
 
 def claims(scores: Mapping[str, Any]) -> list[Claim]:
-    by_truth = {name: {truth: ranked(each, "neurons", truth) for truth in TRUTHS} for name, each in scores.items()}
+    scores_by_truth = {
+        name: {truth: ranked(each, "neurons", truth) for truth in TRUTHS} for name, each in scores.items()
+    }
     recalls = {
         name: {ranking: row[f"recall at {PRECISION}"] for ranking, row in truths["free"].items()}
-        for name, truths in by_truth.items()
+        for name, truths in scores_by_truth.items()
     }
     right = ", ".join(f"{name} {each['right']:.0%}" for name, each in scores.items())
     return [
@@ -273,8 +275,8 @@ def claims(scores: Mapping[str, Any]) -> list[Claim]:
             row="cause",
             text="Average precision against ablating the free model, and a model that holds norms and attention.",
             holds=None,
-            found="; ".join(f"{name}: {causes(truths)}" for name, truths in by_truth.items()) + ".",
-            numbers=by_truth,
+            found="; ".join(f"{name}: {causes(truths)}" for name, truths in scores_by_truth.items()) + ".",
+            numbers=scores_by_truth,
         ),
         Claim(
             row="paths",
@@ -293,17 +295,17 @@ def claims(scores: Mapping[str, Any]) -> list[Claim]:
 def ranked(scores: Mapping[str, Any], dictionaries: str, truth: str) -> dict[str, dict[str, float]]:
     """Return the scores of each ranking, of some dictionaries against a truth."""
     table = pd.DataFrame(scores["scores"])
-    mine = table[(table["dictionaries"] == dictionaries) & (table["truth"] == truth)]
-    return mine.drop(columns=["dictionaries", "truth"]).set_index("ranking").to_dict("index")
+    rows = table[(table["dictionaries"] == dictionaries) & (table["truth"] == truth)]
+    return rows.drop(columns=["dictionaries", "truth"]).set_index("ranking").to_dict("index")
 
 
-def causes(by_truth: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
+def causes(scores_by_truth: Mapping[str, Mapping[str, Mapping[str, float]]]) -> str:
     """Return the average precision of each ranking, by truth."""
-    told = []
-    for ranking in by_truth["free"]:
-        values = [f"{rows[ranking]['average precision']:.2f} {truth}" for truth, rows in by_truth.items()]
-        told.append(f"{ranking} {', '.join(values)}")
-    return "; ".join(told)
+    sentences = []
+    for ranking in scores_by_truth["free"]:
+        values = [f"{rows[ranking]['average precision']:.2f} {truth}" for truth, rows in scores_by_truth.items()]
+        sentences.append(f"{ranking} {', '.join(values)}")
+    return "; ".join(sentences)
 
 
 if __name__ == "__main__":

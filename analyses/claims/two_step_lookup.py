@@ -63,14 +63,16 @@ def planted_scores(*, quick: bool = False, seed: int = 0) -> dict[str, Any]:
         "learnt, 1 a row": learnt_transcoders(world.model, texts, tokens=5 * tokens, k=1),
         "cross-layer, 4 a row": cross_layer_transcoders(world.model, texts, tokens=tokens),
     }
-    told = {}
+    summaries = {}
     for kind, dictionaries in kinds.items():
         neurons = set(neurons_of(world, dictionaries).items())
         layers = [{neuron for (at, _), neuron in neurons if at == layer} for layer in (0, 1)]
-        held = [(e, r) for e, r in prompts if e * RELATIONS + r in layers[0] and int(world.middle[e, r]) in layers[1]]
-        told[kind] = {"all": scores(world, dictionaries, prompts), "held": len(held) / len(prompts)}
-        told[kind] |= {"where held": scores(world, dictionaries, held)} if held else {}
-    return told
+        prompts_held = [
+            (e, r) for e, r in prompts if e * RELATIONS + r in layers[0] and int(world.middle[e, r]) in layers[1]
+        ]
+        summaries[kind] = {"all": scores(world, dictionaries, prompts), "held": len(prompts_held) / len(prompts)}
+        summaries[kind] |= {"where held": scores(world, dictionaries, prompts_held)} if prompts_held else {}
+    return summaries
 
 
 def compiled(seed: int = 0) -> World:
@@ -78,7 +80,7 @@ def compiled(seed: int = 0) -> World:
     middle = rng.integers(0, MIDDLES, (ENTITIES, RELATIONS))
     answer = rng.permutation(ANSWERS)[:MIDDLES]
     at = np.cumsum([0, ENTITIES, RELATIONS, ENTITIES, MIDDLES, ANSWERS, 2, 1])
-    entity, relation, moved, mid, said, place, waste = at[:-1]
+    entity, relation, moved, mid, answer_columns, place, waste = at[:-1]
     n_vocab, d_mlp = ENTITIES + RELATIONS + ANSWERS, ENTITIES * RELATIONS + NOISE
     d_model = 2 * int(at[-1])  # each variable has its negative beside it, so that the mean of the stream stays 0
     config = TransformerConfig(
@@ -116,22 +118,22 @@ def compiled(seed: int = 0) -> World:
     for m in range(MIDDLES):
         second.mlp.W_in.data[:, m] = axis(mid + m)
         second.mlp.b_in.data[m] = -0.5
-        second.mlp.W_out.data[m] = axis(said + answer[m])
+        second.mlp.W_out.data[m] = axis(answer_columns + answer[m])
     for block in (first, second):
         for n in range(d_mlp - NOISE, d_mlp):
             block.mlp.W_in.data[:, n] = axis(entity + rng.integers(ENTITIES)) + axis(moved + rng.integers(ENTITIES))
             block.mlp.W_out.data[n] = 0.5 * axis(waste)
     for a in range(ANSWERS):
-        model.unembed.W_U.data[:, ENTITIES + RELATIONS + a] = axis(said + a)
+        model.unembed.W_U.data[:, ENTITIES + RELATIONS + a] = axis(answer_columns + a)
     return World(model.eval(), middle, answer)
 
 
 def exact_transcoders(model: Transformer) -> dict[str, Dictionary]:
     """Return the MLPs themselves, their neurons as latents, with the gain of the norm before them."""
-    made: dict[str, Dictionary] = {}
+    transcoders: dict[str, Dictionary] = {}
     for layer, block in enumerate(model.blocks):
         reads, writes = hooks(layer)
-        made[reads] = Transcoder(
+        transcoders[reads] = Transcoder(
             W_enc=(block.ln2.w[:, None] * block.mlp.W_in).detach(),
             W_dec=block.mlp.W_out.detach(),
             b_enc=(block.mlp.b_in + block.ln2.b @ block.mlp.W_in).detach(),
@@ -139,22 +141,22 @@ def exact_transcoders(model: Transformer) -> dict[str, Dictionary]:
             encoder=Threshold(torch.zeros(block.mlp.b_in.shape)),
             metadata={"hook_name": reads, "hook_name_out": writes},
         )
-    return made
+    return transcoders
 
 
 def learnt_transcoders(
     model: Transformer, prompts: Int[Tensor, "prompt pos"], *, tokens: int, latents: int = 64, k: int = 4
 ) -> dict[str, Dictionary]:
     """TopK transcoders of the prompts' activations."""
-    made: dict[str, Dictionary] = {}
+    transcoders: dict[str, Dictionary] = {}
     names = [name for layer in (0, 1) for name in hooks(layer)]
     with tempfile.TemporaryDirectory() as folder:
         store = harvest(model, prompts, names, Path(folder) / "store", max_norm=None)
         for layer in (0, 1):
             reads, writes = hooks(layer)
             config = TopKConfig(d_sae=latents, k=k, tokens=tokens, batch_size=256)
-            made[reads] = train_sae(store, reads, config, target=writes)
-    return made
+            transcoders[reads] = train_sae(store, reads, config, target=writes)
+    return transcoders
 
 
 def hooks(layer: int) -> tuple[str, str]:
@@ -176,49 +178,49 @@ def activations_of(world: World) -> dict[str, Tensor]:
 def scores(world: World, dictionaries: dict[str, Dictionary], prompts: list[tuple[int, int]]) -> dict[str, float]:
     """Return precision and recall of nodes and edges, each a mean over prompts."""
     neurons = neurons_of(world, dictionaries)
-    found: list[dict[str, float]] = []
+    scores_of_prompts: list[dict[str, float]] = []
     for e, r in prompts:
         graph = attribution_graph(world.model, torch.tensor([e, ENTITIES + r]), dictionaries, batch_size=16)
         length = hops(graph)
         graph = graph.pruned(DRAWN, DRAWN).of_logits(1)
         m = int(world.middle[e, r])
         pair, middle = ("neuron", 0, 1, e * RELATIONS + r), ("neuron", 1, 1, m)
-        said = ("logit", ENTITIES + RELATIONS + int(world.answer[m]))
+        answer = ("logit", ENTITIES + RELATIONS + int(world.answer[m]))
         first, second = ("embedding", 0), ("embedding", 1)
         nodes = {first, second, pair, middle}
-        edges = {(first, pair), (second, pair), (pair, middle), (middle, said)}
+        edges = {(first, pair), (second, pair), (pair, middle), (middle, answer)}
         names = [name_of(graph, node, neurons) for node in range(len(graph.nodes))]
         drawn = np.argwhere(graph.edges != 0)
         ends = {(names[source], names[graph.targets[row]]) for row, source in drawn}
         ends = {(source, target) for source, target in ends if source[0] not in ("bias", "rest")}
-        own = {name for name in names if name[0] not in ("bias", "rest", "logit")}
-        found.append(
+        drawn_nodes = {name for name in names if name[0] not in ("bias", "rest", "logit")}
+        scores_of_prompts.append(
             {
-                "node_precision": len(own & nodes) / max(len(own), 1),
-                "node_recall": len(own & nodes) / len(nodes),
+                "node_precision": len(drawn_nodes & nodes) / max(len(drawn_nodes), 1),
+                "node_recall": len(drawn_nodes & nodes) / len(nodes),
                 "edge_precision": len(ends & edges) / max(len(ends), 1),
                 "edge_recall": len(ends & edges) / len(edges),
-                "right": float(said in names),
+                "right": float(answer in names),
                 "hops": length,
             }
         )
-    return {name: float(np.mean([each[name] for each in found])) for name in found[0]}
+    return {name: float(np.mean([each[name] for each in scores_of_prompts])) for name in scores_of_prompts[0]}
 
 
 def neurons_of(world: World, dictionaries: dict[str, Dictionary]) -> dict[tuple[int, int], int]:
     """Return the neuron that a latent (layer, latent) fires with: the largest correlation over all rows, above 0.9."""
-    rows, taken = activations_of(world), {}
+    rows, neurons = activations_of(world), {}
     for layer in (0, 1):
         reads, _ = hooks(layer)
         z = dictionaries[reads].encode(rows[reads]).detach().numpy()
-        own = rows[f"blocks.{layer}.mlp.hook_post"].numpy()
+        acts = rows[f"blocks.{layer}.mlp.hook_post"].numpy()
         for latent in np.flatnonzero(z.std(0) > 0):
             alike = [
-                np.corrcoef(z[:, latent], own[:, n])[0, 1] if own[:, n].std() else 0.0 for n in range(own.shape[1])
+                np.corrcoef(z[:, latent], acts[:, n])[0, 1] if acts[:, n].std() else 0.0 for n in range(acts.shape[1])
             ]
             if max(alike) > 0.9:
-                taken[layer, int(latent)] = int(np.argmax(alike))
-    return taken
+                neurons[layer, int(latent)] = int(np.argmax(alike))
+    return neurons
 
 
 def name_of(graph: AttributionGraph, node: int, neurons: dict[tuple[int, int], int]) -> tuple:

@@ -45,7 +45,7 @@ KINDS = ("features", "neurons")
 @dataclass(frozen=True, kw_only=True)
 class Setting(Sizes):
     factor: int = 4
-    """Latents of a dictionary a neuron."""
+    """Latents per neuron of a dictionary."""
 
 
 QUICK = Setting(**TINY)
@@ -95,20 +95,22 @@ def compared(ours: CodeStore, theirs: CodeStore) -> dict[str, Any]:
 
 
 def claim(pairs: Mapping[tuple[str, int, int], dict[str, Any]]) -> Claim:
-    """Judge the claim; the two directions of a pair of models are one value, their mean."""
+    """Judge the claim. The two directions of a pair of models count as one value, their mean."""
     numbers, values = {}, {}
     for kind in KINDS:
         for end in ("", "_null"):
-            of = {key[1:]: pair[f"median{end}"] for key, pair in pairs.items() if key[0] == kind}
-            values[f"{kind}{end}"] = [(of[a, b] + of[b, a]) / 2 for a, b in of if a < b]
+            medians = {key[1:]: pair[f"median{end}"] for key, pair in pairs.items() if key[0] == kind}
+            values[f"{kind}{end}"] = [(medians[a, b] + medians[b, a]) / 2 for a, b in medians if a < b]
             numbers[f"{kind}{end}"] = interval(values[f"{kind}{end}"])
     gain = interval(np.subtract(values["features"], values["neurons"]).tolist())
-    told = "; ".join(f"{kind} {numbers[kind]}, on shifted text {numbers[f'{kind}_null'].mean:.3f}" for kind in KINDS)
+    sentence = "; ".join(
+        f"{kind} {numbers[kind]}, on shifted text {numbers[f'{kind}_null'].mean:.3f}" for kind in KINDS
+    )
     return Claim(
         row="14",
         text="The median feature's largest correlation with a feature of another model exceeds the neurons' by > 0.1.",
         holds=gain.low > 0.1,
-        found=f"r of {told}; difference {gain}; {len(values['features'])} pairs of models.",
+        found=f"r of {sentence}; difference {gain}; {len(values['features'])} pairs of models.",
         numbers={**numbers, "difference": gain},
     )
 

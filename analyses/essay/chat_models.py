@@ -156,9 +156,9 @@ def stage(folder: Path, model: Transformer, depends: dict[str, Any], train: Call
         return
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "stage.json").unlink(missing_ok=True)
-    made = train()
+    trained_model = train()
     model.save(folder)
-    write_json(folder / "stage.json", {**made, "depends": depends})
+    write_json(folder / "stage.json", {**trained_model, "depends": depends})
 
 
 def read_stage(folder: Path) -> dict[str, Any]:
@@ -171,6 +171,6 @@ def models_folder(doc: str | None, name: str, arguments: Sequence[str] | None) -
     `instruction_tuning` next to the analysis's own."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--models", type=Path)
-    known, rest = parser.parse_known_args(arguments)
+    parsed, rest = parser.parse_known_args(arguments)
     o = options(doc, name, rest)
-    return o, known.models or o.out.parent / "instruction_tuning" / "models"
+    return o, parsed.models or o.out.parent / "instruction_tuning" / "models"

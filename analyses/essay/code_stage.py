@@ -88,23 +88,24 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     record = Record(o.out, setting, svg=not o.quick)
     runs = [record.piece(f"seed-{seed}", partial(run, record, setting, seed)) for seed in setting.seeds]
     right = np.stack([one["right"] for one in runs])  # [seed, arm, look, task, size]
-    held = right[..., [setting.asked.index(size) for size in setting.held_out]].mean(-1)  # [seed, arm, look, task]
-    held = np.concatenate([held.mean(-1, keepdims=True), held], -1)
-    effects = effect_table(held[:, :, -1])
+    sizes = [setting.asked.index(size) for size in setting.held_out]
+    share_right = right[..., sizes].mean(-1)  # [seed, arm, look, task]
+    share_right = np.concatenate([share_right.mean(-1, keepdims=True), share_right], -1)
+    effects = effect_table(share_right[:, :, -1])
     shown = {
         "code_stage_effects": figures.stage_effects(effects),
         "code_stage_sizes": figures.stage_sizes(size_table(right[:, :, -1], setting), setting.held_out),
-        "code_stage_tuning": figures.stage_curves(curve_table(held[..., 0], setting)),
+        "code_stage_tuning": figures.stage_curves(curve_table(share_right[..., 0], setting)),
     }
     losses = np.stack([one["losses"] for one in runs])  # [seed, arm, text]
     values = {
         "effects": effects.round(4).to_dict("records"),
-        "right": {arm: dict(zip(TITLES, held[:, a, -1].mean(0), strict=True)) for a, arm in enumerate(ARMS)},
+        "right": {arm: dict(zip(TITLES, share_right[:, a, -1].mean(0), strict=True)) for a, arm in enumerate(ARMS)},
         "loss_after": {
             arm: dict(zip(("prose", "code"), losses[:, a].mean(0), strict=True)) for a, arm in enumerate(ARMS)
         },
     }
-    return record.finish([claim(held[:, :, -1], effects)], shown, values)
+    return record.finish([claim(share_right[:, :, -1], effects)], shown, values)
 
 
 def run(record: Record, setting: Setting, seed: int) -> dict[str, Any]:
@@ -161,11 +162,11 @@ def size_table(end: np.ndarray, setting: Setting) -> pd.DataFrame:
     )
 
 
-def curve_table(held: np.ndarray, setting: Setting) -> pd.DataFrame:
+def curve_table(share_right: np.ndarray, setting: Setting) -> pd.DataFrame:
     """Return one row per arm and look, over the seeds of held [seed, arm, look]."""
     tokens = [0, *(step * setting.batch_size * setting.n_ctx for step in setting.look_steps())]
     return pd.DataFrame(
-        {"arm": arm, "tokens": tokens[k], **interval(held[:, a, k].tolist())._asdict()}
+        {"arm": arm, "tokens": tokens[k], **interval(share_right[:, a, k].tolist())._asdict()}
         for a, arm in enumerate(ARMS)
         for k in range(len(tokens))
     )
@@ -173,9 +174,9 @@ def curve_table(held: np.ndarray, setting: Setting) -> pd.DataFrame:
 
 def claim(end: np.ndarray, effects: pd.DataFrame) -> Claim:
     overall = effects[effects["task"] == TITLES["all"]].set_index("effect")
-    told = {effect: Interval(*overall.loc[effect, ["mean", "low", "high"]].tolist()) for effect in EFFECTS}
+    intervals = {effect: Interval(*overall.loc[effect, ["mean", "low", "high"]].tolist()) for effect in EFFECTS}
     points = "; ".join(
-        f"{effect} {100 * i.mean:+.1f} ({100 * i.low:+.1f} to {100 * i.high:+.1f})" for effect, i in told.items()
+        f"{effect} {100 * i.mean:+.1f} ({100 * i.low:+.1f} to {100 * i.high:+.1f})" for effect, i in intervals.items()
     )
     return Claim(
         row="27",
@@ -183,7 +184,7 @@ def claim(end: np.ndarray, effects: pd.DataFrame) -> Claim:
         "tuning.",
         holds=None,
         found=f"Percentage points: {points}. Without code {100 * end[:, 0, 0].mean():.0f} % are solved.",
-        numbers={**told, "right": {arm: interval(end[:, a, 0].tolist()) for a, arm in enumerate(ARMS)}},
+        numbers={**intervals, "right": {arm: interval(end[:, a, 0].tolist()) for a, arm in enumerate(ARMS)}},
     )
 
 

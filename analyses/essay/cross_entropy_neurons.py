@@ -102,15 +102,15 @@ def coin_curves() -> dict[str, tuple[np.ndarray, np.ndarray]]:
 
 def train_all(seed: int, setting: Setting) -> dict[str, Any]:
     """Switches on both cases under both losses, and real neurons."""
-    made: dict[str, Any] = {}
+    arrays: dict[str, Any] = {}
     for name, p in CASES.items():
         for loss in LOSSES:
             trained = train_binary(torch.tensor(p), loss, restarts=setting.restarts, steps=setting.steps, seed=seed)
-            made |= {f"{name} {loss} {field}": value.numpy() for field, value in vars(trained).items()}
+            arrays |= {f"{name} {loss} {field}": value.numpy() for field, value in vars(trained).items()}
     curve = train_real(
         torch.tensor(CASES["equal"]), restarts=setting.real_restarts, steps=setting.real_steps, seed=seed
     )
-    return made | {"real": curve.numpy()}
+    return arrays | {"real": curve.numpy()}
 
 
 def at_best(run: dict[str, Any], name: str, loss: Loss, stage: str) -> float:
@@ -166,8 +166,8 @@ def enumerated_claims(table: pd.DataFrame) -> list[Claim]:
 def trained_claims(runs: list[dict[str, Any]], setting: Setting) -> list[Claim]:
     lowest = {name: [bool(_least_is_best(run, name)) for run in runs] for name in CASES}
     shares = {name: interval([at_best(run, name, "cross-entropy", "fires") for run in runs]) for name in CASES}
-    more = [pairs(run, "equal", "cross-entropy", "fires") - pairs(run, "equal", "MSE", "fires") for run in runs]
-    gain = interval(more)
+    differences = [pairs(run, "equal", "cross-entropy", "fires") - pairs(run, "equal", "MSE", "fires") for run in runs]
+    gain = interval(differences)
     last = np.stack([run["real"][-1] for run in runs])
     below = interval((last < np.log(2)).mean(1).tolist())
     by_hand = parabola_loss(torch.tensor(CASES["equal"]), 30)

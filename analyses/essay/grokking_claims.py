@@ -45,23 +45,23 @@ def parity_claims(parity: Mapping[str, Any]) -> list[Claim]:
     """22e and 22f. parity: curves [record, instance], the seeds with L1 first and as many without it after them."""
     share, test = parity["distractor_share"][-1], parity["test_accuracy"][-1]
     n = len(share) // 2
-    with_l1, without = slice(0, n), slice(n, 2 * n)
-    left, right = (interval(values[without].tolist()) for values in (share, test))
+    l1_runs, plain_runs = slice(0, n), slice(n, 2 * n)
+    left, right = (interval(values[plain_runs].tolist()) for values in (share, test))
     return [
         Claim(
             row="22e",
             text="Parity under L1: under 1 % of the first layer's weight on other bits, 99 % of unseen cases right.",
-            holds=bool(share[with_l1].max() < 0.01 and test[with_l1].min() >= 0.99),
-            found=f"at most {share[with_l1].max():.2%} of the weight, at least {test[with_l1].min():.1%} right, "
+            holds=bool(share[l1_runs].max() < 0.01 and test[l1_runs].min() >= 0.99),
+            found=f"at most {share[l1_runs].max():.2%} of the weight, at least {test[l1_runs].min():.1%} right, "
             f"{n} seeds.",
-            numbers={"share": share[with_l1].tolist(), "test": test[with_l1].tolist()},
+            numbers={"share": share[l1_runs].tolist(), "test": test[l1_runs].tolist()},
         ),
         Claim(
             row="22f",
             text="Without L1 more weight stays on the other bits, and fewer unseen cases are right, in every seed.",
-            holds=bool((share[without] > share[with_l1]).all() and (test[without] < test[with_l1]).all()),
+            holds=bool((share[plain_runs] > share[l1_runs]).all() and (test[plain_runs] < test[l1_runs]).all()),
             found=f"{left.percent()} of the weight, {right.percent()} right, with "
-            f"all training cases right in {int((parity['train_accuracy'][-1][without] == 1).sum())} of {n} seeds.",
+            f"all training cases right in {int((parity['train_accuracy'][-1][plain_runs] == 1).sum())} of {n} seeds.",
             numbers={"share": left, "test": right},
         ),
     ]
@@ -72,14 +72,14 @@ def _delayed(decayed: pd.DataFrame) -> Claim:
     general = _first(decayed, decayed["test_accuracy"] >= 0.95)
     gaps = [b - a if a is not None and b is not None else None for a, b in zip(learnt, general, strict=True)]
     reached = [gap for gap in gaps if gap is not None]
-    told = "held-out 95 % was not reached in every seed"
+    sentence = "held-out 95 % was not reached in every seed"
     if len(reached) == len(gaps):
-        told = f"the gap is {', '.join(f'{gap:,}' for gap in reached)} steps"
+        sentence = f"the gap is {', '.join(f'{gap:,}' for gap in reached)} steps"
     return Claim(
         row="22a",
         text="With weight decay 1, all training sums are right at least 5,000 steps before 95 % of the unseen are.",
         holds=len(reached) == len(gaps) and min(reached) >= GAP,
-        found=f"by heart at {_listed(learnt)}, unseen 95 % at {_listed(general)}: {told}.",
+        found=f"by heart at {_listed(learnt)}, unseen 95 % at {_listed(general)}: {sentence}.",
         numbers={"train": learnt, "test": general, "gap": gaps},
     )
 

@@ -92,14 +92,14 @@ def answers(
     """Right answers of the tuned model by task; the first conversations with both models (at temperature 1)."""
     prompts = world.chat.prompts([turn.prompt for turn in world.heldout])
     end, limit = world.chat.end_id, setting.response_tokens
-    by_task = defaultdict(list)
+    answers_of_task = defaultdict(list)
     for turn, ids in zip(world.heldout, respond(tuned, prompts, end, limit, temperature=0).ids, strict=True):
-        by_task[turn.task].append(turn.is_right(world.chat.decode(ids)))
+        answers_of_task[turn.task].append(turn.is_right(world.chat.decode(ids)))
     responses = {
         name: respond(model, prompts[:SHOWN], end, limit) for name, model in (("Before", base), ("After", tuned))
     }
     shown = {name: _conversations(world, drawn) for name, drawn in responses.items()}
-    return {task: float(np.mean(right)) for task, right in by_task.items()}, shown
+    return {task: float(np.mean(right)) for task, right in answers_of_task.items()}, shown
 
 
 def _conversations(world: World, drawn: Responses) -> str:

@@ -76,10 +76,10 @@ def latent_scaling(crosscoder: Crosscoder, batches: Iterable[Float[Tensor, "row 
     width, *others = crosscoder.widths
     if others != [width]:
         raise ValueError(f"the crosscoder reads widths {crosscoder.widths}; two models of one width can be compared")
-    read, known = getattr(batches, "hook_names", crosscoder.hook_names), crosscoder.hook_names
-    if known and read != known:
+    read, hook_names = getattr(batches, "hook_names", crosscoder.hook_names), crosscoder.hook_names
+    if hook_names and read != hook_names:
         raise ValueError(
-            f"the batches are of {', '.join(read)}, the crosscoder reads {', '.join(known)}: ask for those"
+            f"the batches are of {', '.join(read)}, the crosscoder reads {', '.join(hook_names)}: ask for those"
         )
     sums = _Sums(crosscoder.d_sae, width)
     scales = torch.tensor(crosscoder.scales, dtype=torch.float64)

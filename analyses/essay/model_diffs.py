@@ -67,7 +67,7 @@ def run_seed(models: Path, work: Path, setting: Setting, seed: int) -> dict[str,
     dpo = preferred_model(models, setting.models, setting.preference, seed, world, sft, setting.preference.beta)
     stages = {"base": base, "sft": sft, "dpo": dpo}
     stores = harvest_stages(stages, world, setting, work, seed)
-    tables, quality, by_pair = [], [], {}
+    tables, quality, numbers_of_pair = [], [], {}
     for pair, (first, second) in PAIRS.items():
         coders, batches = train_crosscoders(stores[first], stores[second], setting, seed)
         rows = list(batches)
@@ -79,13 +79,13 @@ def run_seed(models: Path, work: Path, setting: Setting, seed: int) -> dict[str,
         if pair == SELF:
             continue
         read = read_conversations(stages[first], stages[second], world, setting)
-        by_pair[pair] = {"baseline": _baseline(rows, read)} | {
+        numbers_of_pair[pair] = {"baseline": _baseline(rows, read)} | {
             kind: _end_latent(coder, tables[i - 2], read, stages[second], world.chat.end_id)
             for i, (kind, coder) in enumerate(coders.items())
         }
     shutil.rmtree(work)
     table = pd.concat(tables, ignore_index=True)
-    return {"table": table.to_dict("list"), "quality": quality, "found": by_pair}
+    return {"table": table.to_dict("list"), "quality": quality, "found": numbers_of_pair}
 
 
 def _baseline(rows: list[torch.Tensor], read: Conversations) -> dict[str, float]:
@@ -94,7 +94,7 @@ def _baseline(rows: list[torch.Tensor], read: Conversations) -> dict[str, float]
     first, second = read.x.chunk(2, dim=1)
     along = ((second - first) @ mean.direction)[:, None]
     judged = [best_f1(sign * along + along.abs().max(), read.expects, read.fit) for sign in (1, -1)]
-    fitted, f1 = max(((float(fit), float(held)) for fit, held in judged), key=lambda pair: pair[0])
+    fitted, f1 = max(((float(fit), float(f1_held_out)) for fit, f1_held_out in judged), key=lambda pair: pair[0])
     return {"explained": mean.explained, "f1": f1}
 
 
@@ -166,8 +166,8 @@ def _by_kind(counts: pd.DataFrame, pair: str, column: str) -> dict[str, np.ndarr
     return {kind: rows.loc[rows["crosscoder"] == kind, column].to_numpy(dtype=float) for kind in KINDS}
 
 
-def _means(by_kind: dict[str, np.ndarray]) -> str:
-    return "; ".join(f"{kind} {interval(list(values))}" for kind, values in by_kind.items())
+def _means(values_of_kind: dict[str, np.ndarray]) -> str:
+    return "; ".join(f"{kind} {interval(list(values))}" for kind, values in values_of_kind.items())
 
 
 def _end_claim(runs: list[dict[str, Any]]) -> Claim:

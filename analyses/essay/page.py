@@ -82,12 +82,12 @@ class _Page:
         self.chapters, self.walk, self.figures = chapters, walk, dict[str, str]()
 
     def fill(self, tag: re.Match) -> str:
-        kind, of, form, inside = tag[1], tag[2] or "", tag[3] or "", tag[4]
+        kind, subject, form, inside = tag[1], tag[2] or "", tag[3] or "", tag[4]
         if kind in ("banner", "contents"):
             return self.banner() if kind == "banner" else self.contents()
-        name, _, what = of.partition("/")
+        name, _, what = subject.partition("/")
         if name not in self.chapters:
-            raise ValueError(f"walk.html asks for {of!r}; the analyses are {', '.join(self.chapters)}")
+            raise ValueError(f"walk.html asks for {subject!r}; the analyses are {', '.join(self.chapters)}")
         chapter, parts = self.chapters[name], {"figure": self.figure, "value": self.value, "samples": self.samples}
         if chapter.results is None:
             return _missing(chapter) if kind != "value" else "…"
@@ -99,8 +99,8 @@ class _Page:
             raise ValueError(f"{chapter.name} has no figure {name!r}: it has {', '.join(chapter.results['figures'])}")
         key = f"{chapter.name}--{name}"
         self.figures[key] = file.read_text()
-        told = _TAG.sub(self.fill, caption.strip())
-        return f'<figure><div class="plot" data-figure="{key}"></div><figcaption>{told}</figcaption></figure>'
+        caption_text = _TAG.sub(self.fill, caption.strip())
+        return f'<figure><div class="plot" data-figure="{key}"></div><figcaption>{caption_text}</figcaption></figure>'
 
     def value(self, chapter: Chapter, path: str, form: str, inside: str) -> str:
         value = _look_up(chapter, path)
@@ -169,14 +169,14 @@ def _missing(chapter: Chapter) -> str:
 
 def _look_up(chapter: Chapter, path: str) -> Any:
     results = chapter.results
-    by_row = {claim["row"]: claim["numbers"] for claim in results["claims"]}
-    value: Any = {**results["values"], **by_row, "setting": results["setting"]}
+    numbers_of_row = {claim["row"]: claim["numbers"] for claim in results["claims"]}
+    value: Any = {**results["values"], **numbers_of_row, "setting": results["setting"]}
     for part in path.split("."):
-        known = dict(enumerate(value)) if isinstance(value, list) else value
+        fields = dict(enumerate(value)) if isinstance(value, list) else value
         key = int(part) if isinstance(value, list) and part.isdecimal() else part
-        if not isinstance(known, Mapping) or key not in known:
+        if not isinstance(fields, Mapping) or key not in fields:
             raise ValueError(f"{chapter.name} has no value {path!r}: at {part!r} there is {value!r:.100}")
-        value = known[key]
+        value = fields[key]
     return value
 
 

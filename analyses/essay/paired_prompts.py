@@ -181,36 +181,36 @@ def gap(nouns: np.ndarray, somebody: float) -> float:
 
 
 def claims(measures: Sequence[Mapping[str, float]]) -> list[Claim]:
-    of = {key: interval([measure[key] for measure in measures]) for key in measures[0]}
+    means = {key: interval([measure[key] for measure in measures]) for key in measures[0]}
     return [
         Claim(
             row="26a",
             text=f"Over {N_NOUNS} nouns, odds he : she after “The … said that” rank as in the text: Spearman’s "
             "ρ ≥ 0.6.",
-            holds=of["rho"].mean >= 0.6,
-            found=f"ρ = {of['rho']}; over the {len(PLAY_NOUNS)} nouns of the plays alone {of['rho_plays']}.",
-            numbers={key: of[key] for key in ("rho", "rho_plays", "rho_names", "rho_verbs", "slope")},
+            holds=means["rho"].mean >= 0.6,
+            found=f"ρ = {means['rho']}; over the {len(PLAY_NOUNS)} nouns of the plays alone {means['rho_plays']}.",
+            numbers={key: means[key] for key in ("rho", "rho_plays", "rho_names", "rho_verbs", "slope")},
         ),
         Claim(
             row="26b",
             text="The same holds for nouns in a prompt form in which training never showed them: ρ ≥ 0.6.",
-            holds=of["rho_unseen"].mean >= 0.6,
-            found=f"ρ = {of['rho_unseen']}; in the form that it did show {of['rho_seen']}.",
-            numbers={key: of[key] for key in ("rho_unseen", "rho_seen")},
+            holds=means["rho_unseen"].mean >= 0.6,
+            found=f"ρ = {means['rho_unseen']}; in the form that it did show {means['rho_seen']}.",
+            numbers={key: means[key] for key in ("rho_unseen", "rho_seen")},
         ),
         Claim(
             row="26c",
             text="Retrained on the text and its pronoun-swapped twin, the gap between nouns falls by at least 80 %.",
-            holds=of["fall"].mean >= 0.8,
-            found=f"Gap {of['gap']} nats before, {of['gap_balanced']} after: {percent(of['fall'])} less.",
-            numbers={key: of[key] for key in ("gap", "gap_balanced", "fall", "fall_plain", "rho_balanced")},
+            holds=means["fall"].mean >= 0.8,
+            found=f"Gap {means['gap']} nats before, {means['gap_balanced']} after: {percent(means['fall'])} less.",
+            numbers={key: means[key] for key in ("gap", "gap_balanced", "fall", "fall_plain", "rho_balanced")},
         ),
         Claim(
             row="26d",
             text="What balance costs: validation loss on the text as written, balanced model minus the other.",
             holds=None,
-            found=f"{of['cost_biographies']} nats a token on biographies, {of['cost_plays']} on the plays.",
-            numbers={key: value for key, value in of.items() if key.startswith(("loss", "cost"))},
+            found=f"{means['cost_biographies']} nats a token on biographies, {means['cost_plays']} on the plays.",
+            numbers={key: value for key, value in means.items() if key.startswith(("loss", "cost"))},
         ),
     ]
 

@@ -120,9 +120,9 @@ def sweep(task: Task, seed: int, setting: Setting) -> dict[str, Any]:
 
 def monosemantic_loss(task: Task, s: Sizes) -> np.ndarray:
     """Return the loss of the network built by hand, at each density."""
-    held = s.m if task == "copy" else s.m // 2
+    n_stored = s.m if task == "copy" else s.m // 2
     p = np.array(s.densities)
-    return (p / 3 - p**2 / 4) * (s.decay ** np.arange(held, s.n)).sum()
+    return (p / 3 - p**2 / 4) * (s.decay ** np.arange(n_stored, s.n)).sum()
 
 
 def table(runs: list[dict[str, Any]], s: Sizes) -> pd.DataFrame:

@@ -88,10 +88,10 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
                 record.piece(name, lambda w=width, t=tokens, s=seed, f=work: train(source, w, t, s, setting, f))
             )
     runs = pd.DataFrame(rows)
-    by_size = runs[runs["tokens"] == setting.tokens]
-    by_data = runs[runs["width"] == setting.data_width]
+    runs_of_sizes = runs[runs["tokens"] == setting.tokens]
+    runs_of_tokens = runs[runs["width"] == setting.data_width]
     n, floor = setting.bootstrap, float(runs["floor"].iloc[0])
-    laws = {"parameters": Laws.of(by_size, "parameters", n), "data": Laws.of(by_data, "tokens", n)}
+    laws = {"parameters": Laws.of(runs_of_sizes, "parameters", n), "data": Laws.of(runs_of_tokens, "tokens", n)}
     return record.finish(claims(laws, floor), drawings(runs, laws, floor, setting), values=values(laws, floor, runs))
 
 

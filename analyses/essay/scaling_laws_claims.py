@@ -75,12 +75,12 @@ def claims(laws: Mapping[str, Laws], floor: float) -> list[Claim]:
 def _predicted(row: str, law: Laws, floor: float, subject: str) -> Claim:
     error, share = law.relative("power law"), law.share("power law", floor)
     measured = interval(law.loss[-1].tolist())
-    told = f"{measured.mean:.3f} ({measured.low:.3f} to {measured.high:.3f})"
+    ci = f"{measured.mean:.3f} ({measured.low:.3f} to {measured.high:.3f})"
     return Claim(
         row=row,
         text=f"{subject}, predicts the largest one's loss within 3 %.",
         holds=error <= BAR,
-        found=f"{law.fits['power law'](law.x[-1]):.3f} predicted, {told} measured: {error:.1%} off, {share:.0%} of "
+        found=f"{law.fits['power law'](law.x[-1]):.3f} predicted, {ci} measured: {error:.1%} off, {share:.0%} of "
         f"the part above the floor; expecting no gain: {law.no_gain:.1%}.",
         numbers={"error": error, "share": share, "no_gain": law.no_gain, "loss": measured, "sizes": len(law.x)},
     )

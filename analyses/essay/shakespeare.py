@@ -168,15 +168,15 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 def values(runs: dict[str, Any], setting: Setting) -> dict[str, Any]:
     """Return the samples as text, each the first of those measured, and how much of everything was seen."""
-    by_round = dict(zip(setting.rounds, runs["rounds"][0]["texts"], strict=True))
+    texts_of_rounds = dict(zip(setting.rounds, runs["rounds"][0]["texts"], strict=True))
     return {
         "prompt": PROMPT,
         "temperature": setting.temperature,
         "characters a round": setting.essay.batch_size * setting.essay.n_ctx * setting.round_steps,
         "generations": {
-            "Before training": by_round[0],
-            "After 10 rounds": by_round[10],
-            "After 50 rounds": by_round[50],
+            "Before training": texts_of_rounds[0],
+            "After 10 rounds": texts_of_rounds[10],
+            "After 50 rounds": texts_of_rounds[50],
             "Four layers of 128": runs["deep"]["sample"],
             "Without the mask": runs["unmasked"][0]["sample"],
         },

@@ -127,12 +127,12 @@ def _contrasts(units: list[dict[str, Any]]) -> list[Claim]:
         "Also measured, with no bar: the share of variance that the character before adds.",
         "Also measured, with no bar: the standard deviation of MLP units over the text.",
     )
-    made = []
+    claims = []
     for i, (row, text) in enumerate(zip(("4a", "4b", "4c", "4d"), texts, strict=True)):
         start, end = measured[:, 0, i], measured[:, -1, i]
         rise = interval((end - start).tolist())
         above = bool((end > start).all() and (end > null[:, i]).all())
-        made.append(
+        claims.append(
             Claim(
                 row=row,
                 text=text,
@@ -143,4 +143,4 @@ def _contrasts(units: list[dict[str, Any]]) -> list[Claim]:
                 | {"on the prompt": prompted[:, [0, -1], i]},
             )
         )
-    return made
+    return claims

@@ -137,7 +137,7 @@ def calibrate() -> dict[str, Any]:
 
 def readings(options: argparse.Namespace, table: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
     """Return latents that readers judged, those of each source by a calibration on all others and on planted text."""
-    found = {
+    scores = {
         "readers' judgement, each source left out": agreement(table),
         "calibration on readings": calibration_curve(judged_by_both(table)),
         "where probability and readers are furthest apart": disagreements(table),
@@ -145,10 +145,10 @@ def readings(options: argparse.Namespace, table: pd.DataFrame) -> dict[str, list
     if options.ablate:
         worlds = [config for _, config in calibration_worlds(1)]
         sources = read_sources(options.readings)
-        found["lost without a statistic or a kind of predicate"] = ablations(options.readings, sources, worlds)
-    for title, part in found.items():
+        scores["lost without a statistic or a kind of predicate"] = ablations(options.readings, sources, worlds)
+    for title, part in scores.items():
         print(title, part.round(3).to_string(index=False, max_colwidth=48), sep="\n", flush=True)
-    return {title: part.to_dict(orient="records") for title, part in found.items()}
+    return {title: part.to_dict(orient="records") for title, part in scores.items()}
 
 
 def judges(options: argparse.Namespace) -> Iterator[tuple[str, Judge]]:
@@ -190,12 +190,12 @@ def nulls(learnt: pd.DataFrame) -> list[dict[str, Any]]:
     those that are."""
     rows = []
     for basis, part in learnt[learnt.tested].groupby("basis", sort=False):
-        known = claimed(part)
-        row: dict[str, Any] = {"basis": basis, "n": len(part), "n_claimed": len(known)}
+        claims = claimed(part)
+        row: dict[str, Any] = {"basis": basis, "n": len(part), "n_claimed": len(claims)}
         for name, hits in (
             ("called_one", part.monosemanticity >= 0.5),
             ("surely_one", part.ci_low > 0.5),
-            ("is_one", known.is_one),
+            ("is_one", claims.is_one),
         ):
             low, high = wilson(hits.sum(), len(hits))
             row |= {name: hits.mean(), f"{name}_low": low, f"{name}_high": high}

@@ -63,9 +63,9 @@ def ablations(folder: Path, sources: Sequence[str], worlds: Iterable[WorldConfig
     """Return one row per fit, the whole first; `without` names what it lacks."""
     sampled = [*_read(folder, sources), *_planted(worlds)]
     kinds = list(dict.fromkeys(group_of(kind) for one in sampled for kind in one.predicates.compared))
-    whole = pd.concat([_statistics(each, None) for each in sampled])
-    rows = [{"without": "nothing"} | _scores(whole, NAMES)]
-    rows += [{"without": name} | _scores(whole, [other for other in NAMES if other != name]) for name in NAMES]
+    statistics = pd.concat([_statistics(each, None) for each in sampled])
+    rows = [{"without": "nothing"} | _scores(statistics, NAMES)]
+    rows += [{"without": name} | _scores(statistics, [other for other in NAMES if other != name]) for name in NAMES]
     for group in kinds:
         rows.append({"without": group} | _scores(pd.concat([_statistics(each, group) for each in sampled]), NAMES))
     return pd.DataFrame(rows)
@@ -95,11 +95,11 @@ def _sample(
     tokens: torch.Tensor, codes: SparseCodes, vocab: Sequence[str], table: pd.DataFrame, kept: np.ndarray
 ) -> Sampled:
     text = CodedText.from_codes(tokens, codes, vocab)
-    found = collect_evidence(text, NEVER_SURE, chosen=np.zeros(len(table), bool), nulls=0)
-    table = table.assign(tested=found.testable, n_active=text.n_active, density=text.n_active / len(codes))
-    chosen = np.flatnonzero(kept & found.testable & (table.is_one | table.is_several).to_numpy())
-    present = [np.flatnonzero(found.rows[latent] >= 0) for latent in chosen]
-    rows = [found.rows[latent, places] for latent, places in zip(chosen, present, strict=True)]
+    evidence = collect_evidence(text, NEVER_SURE, chosen=np.zeros(len(table), bool), n_shifts=0)
+    table = table.assign(tested=evidence.testable, n_active=text.n_active, density=text.n_active / len(codes))
+    chosen = np.flatnonzero(kept & evidence.testable & (table.is_one | table.is_several).to_numpy())
+    present = [np.flatnonzero(evidence.rows[latent] >= 0) for latent in chosen]
+    rows = [evidence.rows[latent, places] for latent, places in zip(chosen, present, strict=True)]
     parts = text.predicates.at_each(rows, text.predicates.compared)
     return Sampled(table.iloc[chosen], parts, [places // PER_TENTH for places in present], text.predicates)
 
@@ -123,17 +123,19 @@ def _scores(table: pd.DataFrame, names: Sequence[str]) -> dict[str, float]:
         table[name] = 0.0
     one, p = table.is_one.to_numpy(bool), np.zeros(len(table))
     for family in table.family.unique():
-        own = (table.family == family).to_numpy()
-        fitted = fit_to(table[~own], fits=1)
-        errors = np.zeros((own.sum(), len(NAMES), len(NAMES)))
-        p[own] = fitted.probability(table.loc[own, list(NAMES)].to_numpy(float), errors).one
+        in_family = (table.family == family).to_numpy()
+        fitted = fit_to(table[~in_family], fits=1)
+        errors = np.zeros((in_family.sum(), len(NAMES), len(NAMES)))
+        p[in_family] = fitted.probability(table.loc[in_family, list(NAMES)].to_numpy(float), errors).one
     read = table.family.str.startswith(READ).to_numpy(bool)
-    of_families = []
+    scores_of_families = []
     for family in table.family[~read].unique():
-        own = (table.family == family).to_numpy()
-        matched = matched_weights(table.n_active.to_numpy()[own], one[own])
-        of_families.append((auroc(one[own], p[own], matched), expected_calibration_error(p[own], one[own])))
-    mean, worst = np.mean(of_families, axis=0), np.min(of_families, axis=0)
+        in_family = (table.family == family).to_numpy()
+        matched = matched_weights(table.n_active.to_numpy()[in_family], one[in_family])
+        scores_of_families.append(
+            (auroc(one[in_family], p[in_family], matched), expected_calibration_error(p[in_family], one[in_family]))
+        )
+    mean, worst = np.mean(scores_of_families, axis=0), np.min(scores_of_families, axis=0)
     return {
         "readings_auroc": auroc(one[read], p[read], np.ones(read.sum())),
         "readings_ece": expected_calibration_error(p[read], one[read]),

@@ -45,15 +45,15 @@ class FactorText:
 
 def topics(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float) -> FactorText:
     """Segments of about `segment` tokens, each of one of 16 topics; every second word is a function word."""
-    n_topics, per_topic, n_function, suffixes = 16, 40, 40, ("", "", "ing", "ed", "ly", "s")
+    n_topics, words_per_topic, n_function, suffixes = 16, 40, 40, ("", "", "ing", "ed", "ly", "s")
     function = words(rng, n_function, 1, 2)
-    stems = words(rng, n_topics * per_topic, 2, 3)
+    stems = words(rng, n_topics * words_per_topic, 2, 3)
     ending = rng.integers(len(suffixes), size=len(stems))
     vocab = [" " + w for w in function] + [" " + stem + suffixes[e] for stem, e in zip(stems, ending, strict=True)]
     topic = segments(rng, n_topics, n_seq, n_ctx, segment)
     content = rng.random(topic.shape) < 0.5
     source = borrow(rng, topic, n_topics, similarity)
-    word = n_function + source * per_topic + zipf(rng, per_topic, 0.8, topic.shape)
+    word = n_function + source * words_per_topic + zipf(rng, words_per_topic, 0.8, topic.shape)
     tokens = np.where(content, word, zipf(rng, n_function, 1.0, topic.shape)).astype(np.int32)
 
     def found() -> Iterator[Factor]:
@@ -65,11 +65,11 @@ def topics(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float)
                 yield factor(f"{vocab[f]!r} in topic {t}", (topic == t) & (tokens == f), f"topic {t}", f"token {f}")
         for e, suffix in enumerate(suffixes):
             if suffix:
-                with_suffix = content & (ending[np.maximum(tokens - n_function, 0)] == e)
-                yield factor(f"words that end in {suffix!r}", with_suffix, f"suffix {suffix}")
+                has_suffix = content & (ending[np.maximum(tokens - n_function, 0)] == e)
+                yield factor(f"words that end in {suffix!r}", has_suffix, f"suffix {suffix}")
 
     tags: list[tuple[str, ...]] = [()] * n_function
-    tags += [(f"topic {i // per_topic}", f"suffix {suffixes[e]}") for i, e in enumerate(ending)]
+    tags += [(f"topic {i // words_per_topic}", f"suffix {suffixes[e]}") for i, e in enumerate(ending)]
     return text_of(tokens, vocab, found(), tags, n_tokens=60, after=range(12))
 
 
@@ -91,15 +91,20 @@ def bursts(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float)
 
 def hierarchies(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float) -> FactorText:
     """Articles of one of five genera, their paragraphs of one of its four species; a third of the words are for all."""
-    n_genera, n_species, per, n_any = 5, 4, 24, 60
-    vocab = spelt(rng, n_any + n_genera * per + n_genera * n_species * per)
+    n_genera, n_species, words_per_species, n_any = 5, 4, 24, 60
+    vocab = spelt(rng, n_any + n_genera * words_per_species + n_genera * n_species * words_per_species)
     genus = segments(rng, n_genera, n_seq, n_ctx, 4 * segment)
     species = genus * n_species + segments(rng, n_species, n_seq, n_ctx, segment)
     level = rng.choice(3, p=(0.35, 0.3, 0.35), size=genus.shape)
-    rank = zipf(rng, per, 0.7, genus.shape)
-    of_genus = n_any + genus * per + rank
-    of_species = n_any + n_genera * per + borrow(rng, species, n_genera * n_species, similarity) * per + rank
-    tokens = np.choose(level, [zipf(rng, n_any, 0.9, genus.shape), of_genus, of_species]).astype(np.int32)
+    rank = zipf(rng, words_per_species, 0.7, genus.shape)
+    genus_words = n_any + genus * words_per_species + rank
+    species_words = (
+        n_any
+        + n_genera * words_per_species
+        + borrow(rng, species, n_genera * n_species, similarity) * words_per_species
+        + rank
+    )
+    tokens = np.choose(level, [zipf(rng, n_any, 0.9, genus.shape), genus_words, species_words]).astype(np.int32)
 
     def found() -> Iterator[Factor]:
         for g in range(n_genera):
@@ -108,15 +113,17 @@ def hierarchies(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: f
         for s in range(n_genera * n_species):
             yield factor(f"words of species {s}", (species == s) & (level == 2), f"genus {s // n_species}")
 
-    tags: list[tuple[str, ...]] = [()] * n_any + [(f"genus {g}",) for g in range(n_genera) for _ in range(per)]
-    tags += [(f"genus {s // n_species}",) for s in range(n_genera * n_species) for _ in range(per)]
+    tags: list[tuple[str, ...]] = [()] * n_any + [
+        (f"genus {g}",) for g in range(n_genera) for _ in range(words_per_species)
+    ]
+    tags += [(f"genus {s // n_species}",) for s in range(n_genera * n_species) for _ in range(words_per_species)]
     return text_of(tokens, vocab, found(), tags, n_tokens=60, after=range(10))
 
 
 def translations(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float) -> FactorText:
     """Verses of six concepts and a mark, each followed by itself in another of four languages, in another order."""
-    per_topic, starts, length = 15, (0x3B1, 0x430, 0x61, 0x10D0), 7
-    n_concepts = N_TOPICS * per_topic
+    words_per_topic, starts, length = 15, (0x3B1, 0x430, 0x61, 0x10D0), 7
+    n_concepts = N_TOPICS * words_per_topic
     vocab, n_verses = ["\n", ","], math.ceil(n_ctx / (2 * length))
     for first in starts:
         written: dict[str, None] = {}
@@ -125,30 +132,34 @@ def translations(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: 
         vocab += written
     topic = np.repeat(segments(rng, N_TOPICS, n_seq, n_verses, max(1, segment // (2 * length))), length - 1, axis=1)
     source = borrow(rng, topic, N_TOPICS, similarity)
-    concept = source * per_topic + zipf(rng, per_topic, 0.6, topic.shape)
+    concept = source * words_per_topic + zipf(rng, words_per_topic, 0.6, topic.shape)
     concept = concept.reshape(n_seq, n_verses, 1, length - 1)
     other = rng.permuted(concept, axis=3)
     language = (rng.integers(4, size=(n_seq, n_verses, 1)) + [0, 1]) * rng.choice([1, 3], size=(n_seq, n_verses, 1)) % 4
     both = np.concatenate([concept, other], axis=2)
     verse = np.full((n_seq, n_verses, 2, length), -1)
     verse[..., :-1] = both
-    of, spoken = (each.reshape(n_seq, -1)[:, :n_ctx] for each in (verse, np.repeat(language, length, axis=2)))
-    tokens = np.where(of >= 0, 2 + spoken * n_concepts + of, rng.integers(2, size=of.shape)).astype(np.int32)
-    of_topic = np.where(of >= 0, of // per_topic, -1)
-    concepts = [(f"concept {c}", f"topic {c // per_topic}") for c in range(n_concepts)]
+    concept_of_token, spoken = (
+        each.reshape(n_seq, -1)[:, :n_ctx] for each in (verse, np.repeat(language, length, axis=2))
+    )
+    tokens = np.where(
+        concept_of_token >= 0, 2 + spoken * n_concepts + concept_of_token, rng.integers(2, size=concept_of_token.shape)
+    ).astype(np.int32)
+    topic_of_token = np.where(concept_of_token >= 0, concept_of_token // words_per_topic, -1)
+    concepts = [(f"concept {c}", f"topic {c // words_per_topic}") for c in range(n_concepts)]
 
     def found() -> Iterator[Factor]:
-        yield from topic_words(of_topic, of >= 0)
+        yield from topic_words(topic_of_token, concept_of_token >= 0)
         for c in range(n_concepts):
-            yield factor(f"concept {c} in any language", of == c, *concepts[c])
+            yield factor(f"concept {c} in any language", concept_of_token == c, *concepts[c])
         for s in range(len(starts)):
-            yield factor(f"words of language {s}", (of >= 0) & (spoken == s), f"language {s}")
+            yield factor(f"words of language {s}", (concept_of_token >= 0) & (spoken == s), f"language {s}")
             for t in range(N_TOPICS):
-                here = (of_topic == t) & (spoken == s)
-                yield factor(f"topic {t} in language {s}", here, f"topic {t}", f"language {s}")
+                is_here = (topic_of_token == t) & (spoken == s)
+                yield factor(f"topic {t} in language {s}", is_here, f"topic {t}", f"language {s}")
 
     tags: list[tuple[str, ...]] = [("marks",)] * 2
-    tags += [(*own, f"language {s}") for s in range(len(starts)) for own in concepts]
+    tags += [(*concept_tags, f"language {s}") for s in range(len(starts)) for concept_tags in concepts]
     return text_of(tokens, vocab, found(), tags, n_tokens=60, after=range(0))
 
 

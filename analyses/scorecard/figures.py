@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.figures.theme import BARE, GREY, coloured, styled, words
+from interp.figures.theme import BARE, GREY, coloured, plain_name, styled
 
 
 def calibration_curve(curves: pd.DataFrame | Mapping[str, pd.DataFrame], *, title: str = "Calibration") -> go.Figure:
@@ -49,9 +49,9 @@ def score_comparison(tables: Mapping[str, pd.DataFrame], *, title: str = "Every 
         rows = table.set_index("score").reindex(order).dropna(subset=["auroc"])
         error = _error(rows["auroc"], rows["auroc_low"], rows["auroc_high"])
         look = dict(mode="markers", marker=dict(color=colour, size=7), error_x=error, name=name)
-        fig.add_scatter(x=rows["auroc"], y=list(map(words, rows.index)), **look)
+        fig.add_scatter(x=rows["auroc"], y=list(map(plain_name, rows.index)), **look)
     fig.add_vline(x=0.5, line=dict(color=GREY, dash="dot"))
-    fig.update_yaxes(categoryorder="array", categoryarray=list(map(words, order)))
+    fig.update_yaxes(categoryorder="array", categoryarray=list(map(plain_name, order)))
     return styled(fig, title, x="AUROC (matched for frequency)", height=120 + 22 * len(order))
 
 

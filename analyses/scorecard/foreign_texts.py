@@ -47,10 +47,10 @@ class Writer:
         for label in labels:
             self.spans[label].append((start, len(self.pieces)))
 
-    def of(self, some: Sequence[str], steepness: float = 0.6) -> str:
+    def of(self, choices: Sequence[str], steepness: float = 0.6) -> str:
         """Return one of them, the first ones more often."""
-        chances = np.arange(1, len(some) + 1) ** -steepness
-        return some[int(self.rng.choice(len(some), p=chances / chances.sum()))]
+        chances = np.arange(1, len(choices) + 1) ** -steepness
+        return choices[int(self.rng.choice(len(choices), p=chances / chances.sum()))]
 
     def happens(self, chance: float) -> bool:
         return bool(self.rng.random() < chance)
@@ -90,8 +90,8 @@ def machines(w: Writer) -> None:
 
 
 def _noun(w: Writer, topic: str, before: str = "") -> None:
-    own = topic if w.happens(0.85) else w.of(list(NOUNS), 0)
-    w.put(before + w.of(NOUNS[own]), f"topic/{own}")
+    noun_topic = topic if w.happens(0.85) else w.of(list(NOUNS), 0)
+    w.put(before + w.of(NOUNS[noun_topic]), f"topic/{noun_topic}")
 
 
 def _log(w: Writer, topic: str) -> None:
@@ -289,13 +289,13 @@ def _turn(w: Writer, theme: str, register: str) -> None:
 
 
 def _foreign(w: Writer, locale: str) -> None:
-    language, known = LANGUAGES[locale], import_module(f"faker.providers.lorem.{locale}").Provider.word_list
+    language, word_list = LANGUAGES[locale], import_module(f"faker.providers.lorem.{locale}").Provider.word_list
     with w.inside(f"language/{language}"):
         for _ in range(int(w.rng.integers(5, 14))):
             if w.happens(0.12) and language in NUMBERS:
                 w.put(" " + w.of(NUMBERS[language].split()), "number/in words")
             else:
-                w.put(" " + w.of(known[:200], 0.5))
+                w.put(" " + w.of(word_list[:200], 0.5))
     w.put(".")
 
 

@@ -79,10 +79,10 @@ def judge_foreign(
     codes = scipy.sparse.csr_matrix((entries[0], (entries[1], latents)), shape=(text.tokens.size, len(planted)))
     with TemporaryDirectory() as folder:
         features = FeatureStore.from_codes(torch.from_numpy(text.tokens), codes, folder, vocab=text.vocab)
-        ranking = rank_features(features, nulls=1, calibration=calibration).sort_values("latent")
+        ranking = rank_features(features, n_shifts=1, calibration=calibration).sort_values("latent")
     table = pd.DataFrame(planted).drop(columns=["rows", "values"]).assign(world=name, latent=range(len(planted)))
-    said = ["latent", "monosemanticity", "ci_low", "ci_high", "verdict", "n_senses", "explanation", "shared"]
-    table = table.merge(ranking[said], on="latent")
+    columns = ["latent", "monosemanticity", "ci_low", "ci_high", "verdict", "n_senses", "explanation", "shared"]
+    table = table.merge(ranking[columns], on="latent")
     return table[table.monosemanticity.notna()].assign(is_one=table.n_meanings == 1)
 
 
@@ -120,9 +120,9 @@ def plant(text: MarkedText, n_latents: int, rng: Random) -> list[Planted]:
         parts = [_fires(concept.rows, flat, kind, rng) for concept in chosen]
         least = min(len(rows) for rows, _ in parts)
         rows, values = [], []
-        for own, strength in parts:
-            kept = rng.permutation(len(own))[: int(least * rng.uniform(1, 1.8))]
-            rows.append(own[kept])
+        for concept_rows, strength in parts:
+            kept = rng.permutation(len(concept_rows))[: int(least * rng.uniform(1, 1.8))]
+            rows.append(concept_rows[kept])
             values.append(strength[kept])
         if kind == "noisy" or (kind in ("union", "tokens") and rng.random() < 0.3):
             n = int(sum(map(len, rows)) * rng.uniform(0.1, 0.3))
@@ -139,28 +139,29 @@ def _concepts(text: MarkedText) -> tuple[list[Concept], list[Concept], list[Conc
     flat, n_ctx = text.tokens.reshape(-1), text.tokens.shape[1]
     homes = list(dict.fromkeys(label.split("/")[0] for label in text.spans))
     home = np.full(flat.size, -1)
-    of_labels = []
+    label_concepts = []
     for label, spans in text.spans.items():
         rows = np.concatenate([np.arange(*span) for span in spans])
         rows = np.unique(rows[rows < flat.size])
         if len(rows) < LONG * len(spans):
             home[rows] = homes.index(label.split("/")[0])
-        of_labels.append(Concept(label, label.split("/")[0], rows))
+        label_concepts.append(Concept(label, label.split("/")[0], rows))
 
     def around(rows: np.ndarray) -> str:
         counts = np.bincount(home[rows] + 1, minlength=len(homes) + 1)
         return ["", *homes][int(counts.argmax())]
 
-    of_tokens, following = [], []
+    token_concepts, following = [], []
     for token in np.flatnonzero(np.bincount(flat) >= LEAST):
         rows, name = np.flatnonzero(flat == token), repr(text.vocab[token])
-        of_tokens.append(Concept(f"token {name}", around(rows), rows))
+        token_concepts.append(Concept(f"token {name}", around(rows), rows))
         if len(rows) * REACH < MOST * flat.size and text.vocab[token].strip().isalpha():
             reached = rows[:, None] + np.arange(1, REACH + 1)
             reached = np.unique(reached[reached // n_ctx == rows[:, None] // n_ctx])
             following.append(Concept(f"after {name}", around(rows), reached))
     often = [
-        [c for c in some if LEAST <= len(c.rows) <= MOST * flat.size] for some in (of_labels, of_tokens, following)
+        [c for c in concepts if LEAST <= len(c.rows) <= MOST * flat.size]
+        for concepts in (label_concepts, token_concepts, following)
     ]
     return often[0], often[1], often[2]
 
@@ -168,14 +169,14 @@ def _concepts(text: MarkedText) -> tuple[list[Concept], list[Concept], list[Conc
 def _unrelated(pool: list[Concept], n: int, rng: Random) -> list[Concept]:
     chosen: list[Concept] = []
     for place in rng.permutation(len(pool)):
-        own = pool[place]
+        candidate = pool[place]
         if all(
-            own.home != other.home
-            and own.name.split()[-1] != other.name.split()[-1]
-            and len(np.intersect1d(own.rows, other.rows)) < 0.1 * min(len(own.rows), len(other.rows))
+            candidate.home != other.home
+            and candidate.name.split()[-1] != other.name.split()[-1]
+            and len(np.intersect1d(candidate.rows, other.rows)) < 0.1 * min(len(candidate.rows), len(other.rows))
             for other in chosen
         ):
-            chosen.append(own)
+            chosen.append(candidate)
         if len(chosen) == n:
             return chosen
     if len(chosen) > 1:
@@ -186,8 +187,8 @@ def _unrelated(pool: list[Concept], n: int, rng: Random) -> list[Concept]:
 def _fires(rows: np.ndarray, flat: np.ndarray, kind: str, rng: Random) -> tuple[np.ndarray, np.ndarray]:
     """Return where a latent of this kind fires of a concept's rows, and how strongly."""
     if kind == "part":
-        own = np.unique(flat[rows])
-        rows = rows[np.isin(flat[rows], rng.permutation(own)[: max(1, len(own) // 2)])]
+        firing_tokens = np.unique(flat[rows])
+        rows = rows[np.isin(flat[rows], rng.permutation(firing_tokens)[: max(1, len(firing_tokens) // 2)])]
     share = np.exp(rng.uniform(np.log(0.2), 0))
     rows = rng.permutation(rows)[: max(LEAST * 2 // 3, int(share * len(rows)))]
     strength = rng.gamma(4, 0.25, len(rows))

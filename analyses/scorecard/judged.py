@@ -92,8 +92,8 @@ def judge_held_out(worlds: Sequence[tuple[str, WorldConfig]], progress: Progress
 
 def judge_world(world: World, name: str) -> pd.DataFrame:
     """`judge_latents` of a planted world."""
-    given = world.tokens, Basis(world.codes), world.vocab, world.factors, world.truth
-    return judge_latents(*given, family=world.config.family, world=name, kind=np.array(world.kinds))
+    arguments = world.tokens, Basis(world.codes), world.vocab, world.factors, world.truth
+    return judge_latents(*arguments, family=world.config.family, world=name, kind=np.array(world.kinds))
 
 
 def judge_latents(
@@ -110,36 +110,36 @@ def judge_latents(
     (`rivals`).
     """
     text = CodedText.from_codes(tokens, latents.codes, vocab)
-    found = collect_evidence(text, NEVER_SURE, nulls=0)
-    meanings = meanings_of_firings(truth, factors, len(latents.codes), found.rows)
-    purity = sense_purity(meanings, found.shares, found.observed.senses)
+    evidence = collect_evidence(text, NEVER_SURE, n_shifts=0)
+    meanings = meanings_of_firings(truth, factors, len(latents.codes), evidence.rows)
+    purity = sense_purity(meanings, evidence.shares, evidence.observed.senses)
     purity = np.pad(purity, ((0, 0), (0, MAX_SENSES - purity.shape[1])), constant_values=np.nan)
     columns = about | {"latent": np.arange(text.d_sae)} | {name: getattr(truth, name) for name in TRUE}
-    columns |= {"true_senses": truth.n_senses, "n_active": text.n_active} | statistics_of(found)
-    columns |= {"sample_senses": senses_in_sample(meanings, found.shares), "sense_purity": list(purity)}
+    columns |= {"true_senses": truth.n_senses, "n_active": text.n_active} | statistics_of(evidence)
+    columns |= {"sample_senses": senses_in_sample(meanings, evidence.shares), "sense_purity": list(purity)}
     return pd.concat([pd.DataFrame(columns), _measures(tokens, latents, vocab)], axis=1)
 
 
-def statistics_of(found: Evidence) -> dict[str, Any]:
+def statistics_of(evidence: Evidence) -> dict[str, Any]:
     """Return the columns from which `with_verdict` tells the verdict by any calibration: `tested`, the statistics and
     their `covariance`, and, were the latent not sure to have one meaning, its number of senses (`n_parts`) with the
     statistics of each (`part_statistics`, `part_covariance`)."""
-    observed = found.observed
+    observed = evidence.observed
     arrays = {
         "covariance": observed.covariance,
         "part_statistics": observed.sense_statistics,
         "part_covariance": observed.sense_covariance,
     }
     flat = {name: list(values.reshape(len(values), -1)) for name, values in arrays.items()}
-    statistics = {name: found.statistic(name) for name in NAMES}
-    return {"tested": found.testable, "n_parts": observed.n_senses} | statistics | flat
+    statistics = {name: evidence.statistic(name) for name in NAMES}
+    return {"tested": evidence.testable, "n_parts": observed.n_senses} | statistics | flat
 
 
 def with_verdict(table: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
     """Return the table with `monosemanticity`, `ci_low`, `ci_high` and `n_senses`, and with `sense_one`, the
     probability that each sense has one meaning, where there are several."""
     n = len(NAMES)
-    covariance, values, of_parts = (
+    covariance, values, part_covariance = (
         np.stack(table[name].to_list()).reshape(len(table), *shape)
         for name, shape in (
             ("covariance", (n, n)),
@@ -149,7 +149,7 @@ def with_verdict(table: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
     )
     chance = calibration.probability(table[list(NAMES)].to_numpy(float), covariance)
     n_senses = np.where(chance.low > 0.5, 1, table.n_parts)
-    one = calibration.probability(values, of_parts).one
+    one = calibration.probability(values, part_covariance).one
     return table.assign(
         monosemanticity=chance.one,
         ci_low=chance.low,
@@ -170,9 +170,9 @@ def _measures(tokens: Int[Tensor, "seq pos"], latents: Basis, vocab: Sequence[st
     counts = ScanConfig(n_top=0, n_per_interval=0, n_coactivations=0, n_neighbours=0)
     with TemporaryDirectory() as folder:
         scan = partial(FeatureStore.from_codes, tokens, config=counts)
-        own = scan(codes, f"{folder}/own", W_dec=W_dec, W_U=W_U, vocab=vocab)
+        features = scan(codes, f"{folder}/own", W_dec=W_dec, W_U=W_U, vocab=vocab)
         other = scan(twin.codes, f"{folder}/twin", W_dec=twin.W_dec) if twin else None
-        measures = measure_values(own, twin=other) | rival_measures(own, twin=other, embeddings=embeddings)
+        measures = measure_values(features, twin=other) | rival_measures(features, twin=other, embeddings=embeddings)
         return pd.DataFrame(measures)
 
 
@@ -231,13 +231,13 @@ def fit_calibration(
     if is_one.all() or not is_one.any():
         raise ValueError("calibration needs latents with one meaning and latents with several")
     rng, sources = np.random.default_rng(0), np.unique(source)
-    found: list[np.ndarray] = []
-    while len(found) < 1 + fits:
-        drawn = sources if not found else rng.choice(sources, len(sources))
-        times = np.array([(drawn == own).sum() for own in sources])[np.searchsorted(sources, source)]
+    coefficients: list[np.ndarray] = []
+    while len(coefficients) < 1 + fits:
+        drawn = sources if not coefficients else rng.choice(sources, len(sources))
+        times = np.array([(drawn == source_name).sum() for source_name in sources])[np.searchsorted(sources, source)]
         if len(np.unique(is_one[times > 0])) == 2:
-            found.append(_fitted(values, is_one, weight * times))
-    every = np.array(found)
+            coefficients.append(_fitted(values, is_one, weight * times))
+    every = np.array(coefficients)
     return Calibration(every[:, :-1], every[:, -1])
 
 

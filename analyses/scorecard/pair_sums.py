@@ -51,8 +51,8 @@ class PairSummer:
         _add_groups(*entries, embeddings, self._rows_per_group, self._total, self._moments, self._scratch)
 
     def result(self) -> PairSums:
-        (mass, square, groups), own = self._moments[:, :3].T, self._moments[:, 3:]
-        dot = np.square(self._total).reshape(*own.shape, -1).sum(2) - own
+        (mass, square, groups), vectors = self._moments[:, :3].T, self._moments[:, 3:]
+        dot = np.square(self._total).reshape(*vectors.shape, -1).sum(2) - vectors
         pairs = np.where(mass**2 - square > 1e-9 * mass**2, mass**2 - square, 0)
         effective = mass**2 / np.where(square > 0, square, 1)
         return PairSums(ratio(dot, pairs[:, None]), groups.astype(np.int64), effective)

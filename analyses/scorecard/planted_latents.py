@@ -150,8 +150,8 @@ def _draw_reads(text: FactorText, config: WorldConfig, rng: np.random.Generator)
         weights = np.exp(rng.normal(0, 0.2, len(parts))) if several else np.ones(1)
         keep = rng.random(text.tokens.size) < config.rarity * np.exp(rng.uniform(np.log(0.15), 0)) / len(parts) ** 0.5
         if kind == "part":
-            own = text.factors[parts[0]].rows
-            half = rng.permutation(np.unique(flat[own]))[::2]
+            rows = text.factors[parts[0]].rows
+            half = rng.permutation(np.unique(flat[rows]))[::2]
             keep &= np.isin(flat, half)
         reads.append(_Read(str(kind), parts, weights.tolist(), keep, _noise(config, rng)))
     return reads
@@ -162,16 +162,16 @@ def _with_tail(text: FactorText, config: WorldConfig, is_token: np.ndarray, rng:
     nothing."""
     tokens = np.flatnonzero(is_token)
     main = int(rng.choice(tokens if len(tokens) and rng.random() < 0.5 else len(text.factors)))
-    own = text.factors[main]
-    apart = [f for f, factor in enumerate(text.factors) if not factor.tags & own.tags]
+    main_factor = text.factors[main]
+    apart = [f for f, factor in enumerate(text.factors) if not factor.tags & main_factor.tags]
     tail = rng.permutation(apart)[: int(rng.integers(*TAIL))].tolist()
     kept = config.rarity * np.exp(rng.uniform(np.log(0.15), 0))
     share, keep = rng.uniform(1 / 3, 2 / 3), np.zeros(text.tokens.size, bool)
     for part in tail:
         rows = text.factors[part].rows
-        wanted = kept * len(own.rows) * (1 - share) / share / len(tail)
+        wanted = kept * len(main_factor.rows) * (1 - share) / share / len(tail)
         keep[rng.choice(rows, min(len(rows), max(1, round(wanted))), replace=False)] = True
-    keep[own.rows] = rng.random(len(own.rows)) < kept
+    keep[main_factor.rows] = rng.random(len(main_factor.rows)) < kept
     weights = [1.0, *np.exp(rng.normal(-0.4, 0.3, len(tail)))]
     return _Read("tail", [main, *tail], weights, keep, _noise(config, rng))
 
@@ -211,18 +211,18 @@ def _latent(
     weights[read.parts] = read.weights
     if read.parts:
         direction = weights @ space.readers
-        own = np.asarray(space.activations @ weights, np.float32)
-        v = np.where(read.keep, space.x @ direction if read.noise else own, 0)
-        theta = _threshold(v[own > 0], v[(own == 0) & (v > 0)], read.noise)
+        activation = np.asarray(space.activations @ weights, np.float32)
+        v = np.where(read.keep, space.x @ direction if read.noise else activation, 0)
+        theta = _threshold(v[activation > 0], v[(activation == 0) & (v > 0)], read.noise)
     else:
         direction = np.asarray(rng.normal(size=space.x.shape[1]), np.float32)
-        own, v = np.zeros(len(space.x), np.float32), space.x @ direction
+        activation, v = np.zeros(len(space.x), np.float32), space.x @ direction
         theta = float(np.quantile(v, 1 - np.exp(rng.uniform(np.log(0.003), np.log(0.03)))))
     z = np.maximum(v - theta, 0).astype(np.float32)
     p = np.zeros(len(weights))
     for rows, credit in (
-        (np.flatnonzero((z > 0) & (own > 0)), weights),
-        (np.flatnonzero((z > 0) & (own == 0)), np.maximum(space.directions @ direction, 0)),
+        (np.flatnonzero((z > 0) & (activation > 0)), weights),
+        (np.flatnonzero((z > 0) & (activation == 0)), np.maximum(space.directions @ direction, 0)),
     ):
         due = space.activations[rows].multiply(credit[None, :]).tocsr()
         total = np.asarray(due.sum(1)).ravel()

@@ -46,17 +46,17 @@ def records(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float
     keywords = words(rng, N_KINDS * 2, 2, 2)
     vocab = MARKS + keywords + [value for values in classes.values() for value in values]
     at = {string: i for i, string in reversed(list(enumerate(vocab)))}
-    of_class = {name: np.array([at[v] for v in values]) for name, values in classes.items()}
+    tokens_of_class = {name: np.array([at[v] for v in values]) for name, values in classes.items()}
     templates = [_template(rng, keywords[2 * k : 2 * k + 2]) for k in range(N_KINDS)]
-    tokens, kind, place, value = _draw_records(rng, (n_seq, n_ctx), segment, similarity, templates, at, of_class)
+    tokens, kind, place, value = _draw_records(rng, (n_seq, n_ctx), segment, similarity, templates, at, tokens_of_class)
 
     def found() -> Iterator[Factor]:
         for k in range(N_KINDS):
             yield factor(f"records of kind {k}", kind == k, f"kind {k}")
             for slot, (what, literal) in enumerate(templates[k]):
                 if not literal:
-                    here = (kind == k) & (place == slot)
-                    yield factor(f"slot {slot} of kind {k}", here, f"kind {k}", f"class {what}")
+                    is_here = (kind == k) & (place == slot)
+                    yield factor(f"slot {slot} of kind {k}", is_here, f"kind {k}", f"class {what}")
             yield factor(f"separators of kind {k}", (kind == k) & (place < 0), f"kind {k}", "separators")
         for c, name in enumerate(VALUES):
             yield factor(f"values of class {name}", value == c, f"class {name}")
@@ -75,10 +75,10 @@ def _draw_records(
     similarity: float,
     templates: list[Template],
     at: Mapping[str, int],
-    of_class: Mapping[str, Int64[np.ndarray, " value"]],
+    tokens_of_class: Mapping[str, Int64[np.ndarray, " value"]],
 ) -> Int32[np.ndarray, "4 seq pos"]:
     """For each position: token, kind of record, and of a value its place in the record and its class; −1 for others."""
-    favourites = [{name: rng.permutation(len(ids)) for name, ids in of_class.items()} for _ in templates]
+    favourites = [{name: rng.permutation(len(ids)) for name, ids in tokens_of_class.items()} for _ in templates]
     out = np.full((4, *shape), -1, np.int32)
     for seq in range(shape[0]):
         position, kind = 0, rng.integers(len(templates))
@@ -89,9 +89,9 @@ def _draw_records(
                 if literal:
                     out[:, seq, position] = at[what], kind, -1, -1
                 else:
-                    rank = min(int(rng.pareto(0.9) * 3), len(of_class[what]) - 1)
+                    rank = min(int(rng.pareto(0.9) * 3), len(tokens_of_class[what]) - 1)
                     source = (kind + int(rng.random() < similarity)) % len(templates)
-                    token = of_class[what][favourites[source][what][rank]]
+                    token = tokens_of_class[what][favourites[source][what][rank]]
                     out[:, seq, position] = token, kind, place, VALUES.index(what)
                 position += 1
     return out
@@ -136,13 +136,13 @@ def scripts(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float
 
     def found() -> Iterator[Factor]:
         for n, name in enumerate(ALPHABETS):
-            here = language == n
-            yield factor(f"{name} text", here, name)
-            yield factor(f"starts of words in {name}", here & is_start, name, "starts")
-            yield factor(f"pieces within words in {name}", here & is_piece & ~is_start, name, "within")
-            yield factor(f"digits in {name}", here & is_digit, name, "digits")
-            yield factor(f"punctuation in {name}", here & ~is_piece & ~is_digit, name, "punctuation")
-            yield factor(f"after digits in {name}", here & shifted(is_digit) & ~is_digit, name, "after digits")
+            is_here = language == n
+            yield factor(f"{name} text", is_here, name)
+            yield factor(f"starts of words in {name}", is_here & is_start, name, "starts")
+            yield factor(f"pieces within words in {name}", is_here & is_piece & ~is_start, name, "within")
+            yield factor(f"digits in {name}", is_here & is_digit, name, "digits")
+            yield factor(f"punctuation in {name}", is_here & ~is_piece & ~is_digit, name, "punctuation")
+            yield factor(f"after digits in {name}", is_here & shifted(is_digit) & ~is_digit, name, "after digits")
         yield factor("digits", is_digit, "digits")
         yield factor("starts of words", is_start, "starts")
 
@@ -158,12 +158,12 @@ def _draw_scripts(
     n_seq = len(language)
     tokens, piece = np.zeros(language.shape, np.int32), rng.integers(PIECES, size=n_seq)
     digits_left = np.zeros(n_seq, np.int64)
-    for position, here in enumerate(language.T):
-        piece = chains[here, piece, rng.integers(64, size=n_seq)]
+    for position, languages in enumerate(language.T):
+        piece = chains[languages, piece, rng.integers(64, size=n_seq)]
         start = rng.random(n_seq) < 0.04
         digits_left = np.where(start, rng.integers(2, 5, size=n_seq), np.maximum(digits_left - 1, 0))
         mark = rng.random(n_seq) < 0.1
-        source = borrow(rng, here, len(chains), similarity)
+        source = borrow(rng, languages, len(chains), similarity)
         token = np.where(mark, len(DIGITS) + zipf(rng, 6, 1.0, n_seq), SHARED + source * PIECES + piece)
         tokens[:, position] = np.where(digits_left > 0, rng.integers(10, size=n_seq), token)
     return tokens

@@ -69,9 +69,9 @@ def read_latents(folder: Path, source: str) -> pd.DataFrame:
     with TemporaryDirectory() as out:
         counts = ScanConfig(n_top=0, n_per_interval=0, n_coactivations=0, n_neighbours=0)
         features = FeatureStore.from_codes(tokens, codes, out, vocab=vocab, config=counts)
-        found = collect_evidence(CodedText.from_features(features), NEVER_SURE, nulls=0)
-    common = [found.observed.common.get((latent, 0), []) for latent in range(len(rows))]
-    columns = {"family": READ + source, "world": READ + source} | told_by_readers(rows) | statistics_of(found)
+        evidence = collect_evidence(CodedText.from_features(features), NEVER_SURE, n_shifts=0)
+    common = [evidence.observed.common.get((latent, 0), []) for latent in range(len(rows))]
+    columns = {"family": READ + source, "world": READ + source} | told_by_readers(rows) | statistics_of(evidence)
     return rows.assign(**columns, shared=[shared[0].words if shared else "" for shared in common])
 
 

@@ -41,7 +41,7 @@ from interp.features.twins import nearest_rows
 from interp.statistics.directions import unit_rows
 from interp.statistics.estimates import ratio
 from interp.text.neighbours import window_sums
-from interp.verdict.measures import Values, tokens_around
+from interp.verdict.measures import LatentValues, tokens_around
 from interp.verdict.nulls import rows_per_group
 
 _AROUND = ("before_3", "before_2", "before_1", "after_1")
@@ -80,7 +80,7 @@ def residual_vectors(store: ActivationStore, hook: str, *, dim: int = 128, seed:
 
 def rival_measures(
     features: FeatureStore, *, twin: FeatureStore | None = None, embeddings: Embed | None = None
-) -> dict[str, Values]:
+) -> dict[str, LatentValues]:
     """Return every score of `RIVALS`, in their order."""
     values = {**_of_tokens(features), **_of_labels(features), "next_log_lift": next_log_lift(features)}
     if features.W_dec is not None:
@@ -95,19 +95,19 @@ def rival_measures(
     return {name: values.get(name, np.full(features.d_sae, np.nan)) for name in RIVALS}
 
 
-def next_log_lift(features: FeatureStore) -> Values:
+def next_log_lift(features: FeatureStore) -> LatentValues:
     """Return how much likelier than in any text a token follows that the latent promotes; NaN without logit effects."""
     table, lift = features.table("features").sort_values("latent"), np.full(features.d_sae, np.nan)
     if "top_logit_next_share" not in table:
         return lift
-    known = np.flatnonzero(table["top_logit_next_share"].notna().to_numpy() & table["next_auroc"].notna().to_numpy())
-    if len(known):
-        promoted = np.stack(table["top_logit_tokens"].iloc[known].to_list())
-        hits = np.stack(table["top_logit_next_share"].iloc[known].to_list()).sum(1)
+    scored = np.flatnonzero(table["top_logit_next_share"].notna().to_numpy() & table["next_auroc"].notna().to_numpy())
+    if len(scored):
+        promoted = np.stack(table["top_logit_tokens"].iloc[scored].to_list())
+        hits = np.stack(table["top_logit_next_share"].iloc[scored].to_list()).sum(1)
         counts = np.bincount(features.tokens.flatten().numpy(), minlength=promoted.max() + 1)
         base = (counts[promoted].sum(1) + 0.5) / (counts.sum() + 1)
-        n = features.table("offsets").query("offset == 1").sort_values("latent")["n"].to_numpy()[known]
-        lift[known] = np.log((n * hits + base) / ((n + 1) * base))
+        n = features.table("offsets").query("offset == 1").sort_values("latent")["n"].to_numpy()[scored]
+        lift[scored] = np.log((n * hits + base) / ((n + 1) * base))
     return lift
 
 
@@ -123,12 +123,12 @@ def dimensionality(W: Float[Tensor, "row d"]) -> Float64[np.ndarray, " row"]:
     return torch.where(square > 0, square / shared, torch.nan).numpy()
 
 
-def embedding_coherence(codes: SparseCodes | CodeStore, n_ctx: int, vectors: Embed) -> Values:
+def embedding_coherence(codes: SparseCodes | CodeStore, n_ctx: int, vectors: Embed) -> LatentValues:
     """Activation-weighted mean product of the vectors of two firings in different groups of neighbouring rows; NaN
     where all of a latent's activation is in one group."""
-    per_group = rows_per_group(len(codes) // n_ctx, n_ctx)
-    summer = PairSummer(codes.d_sae, vectors, per_group)
-    for chunk in read_chunks(codes, per_group):
+    group_rows = rows_per_group(len(codes) // n_ctx, n_ctx)
+    summer = PairSummer(codes.d_sae, vectors, group_rows)
+    for chunk in read_chunks(codes, group_rows):
         try:
             summer.add(chunk)
         except IndexError as error:
@@ -145,15 +145,15 @@ def ngram_vectors(tokens: Int[Tensor, "seq pos"], vocab: list[str]) -> Embed:
     """
     text = np.ascontiguousarray(tokens.numpy())
     share = np.bincount(text.reshape(-1), minlength=len(vocab)) / text.size
-    of_token = (_hashed(vocab) / (1 + share / 1e-3)[:, None]).astype(np.float32)
+    vector_of_token = (_hashed(vocab) / (1 + share / 1e-3)[:, None]).astype(np.float32)
 
     position = np.arange(text.shape[1])
     seen_from = np.minimum(position + PAST, position[-1]) - np.maximum(position - FUTURE, 0) + 1
-    mean = np.bincount(text.reshape(-1), np.tile(seen_from, len(text)), len(vocab)) @ of_token / text.size
+    mean = np.bincount(text.reshape(-1), np.tile(seen_from, len(text)), len(vocab)) @ vector_of_token / text.size
 
     def centred(rows: Int64[np.ndarray, " row"]) -> Float32[np.ndarray, "row dim"]:
-        own = of_token[text.reshape(-1)[rows]]
-        vectors = window_sums(text.reshape(-1), text.shape[1], rows, of_token, PAST, FUTURE) + own - mean
+        own_vectors = vector_of_token[text.reshape(-1)[rows]]
+        vectors = window_sums(text.reshape(-1), text.shape[1], rows, vector_of_token, PAST, FUTURE) + own_vectors - mean
         return unit_rows(vectors).astype(np.float32)
 
     return centred
@@ -171,7 +171,7 @@ def _hashed(vocab: list[str]) -> Float64[np.ndarray, "d_vocab dim"]:
     return unit_rows(vectors)
 
 
-def _of_tokens(features: FeatureStore) -> dict[str, Values]:
+def _of_tokens(features: FeatureStore) -> dict[str, LatentValues]:
     around = tokens_around(features)
     at, looked_at = around.offsets.index(0), around.is_looked_at
     least = np.where(looked_at, around.entropy, np.inf).min(1)
@@ -188,7 +188,7 @@ def _of_tokens(features: FeatureStore) -> dict[str, Values]:
     return columns
 
 
-def _of_labels(features: FeatureStore) -> dict[str, Values]:
+def _of_labels(features: FeatureStore) -> dict[str, LatentValues]:
     """Return the largest of each over a latent's labels; NaN if a label covers no token or all."""
     table, n_rows = features.table("labels"), features.meta["n_tokens"]
     n_label, n_both, mass = (table[name].to_numpy(float) for name in ("n_label", "n_both", "mass"))
@@ -207,8 +207,8 @@ def _of_labels(features: FeatureStore) -> dict[str, Values]:
         "label_nmi": np.clip(shared, 0, 1),
     }
     defined = (n_label > 0) & (n_label < n_rows)
-    found = table[["latent"]].assign(**{name: np.where(defined, own, np.nan) for name, own in measures.items()})
-    best = found.groupby("latent").max().reindex(range(features.d_sae))
+    rows = table[["latent"]].assign(**{name: np.where(defined, values, np.nan) for name, values in measures.items()})
+    best = rows.groupby("latent").max().reindex(range(features.d_sae))
     return {name: best[name].to_numpy(float) for name in measures}
 
 

@@ -70,9 +70,11 @@ def calibration_curve(judged: pd.DataFrame) -> pd.DataFrame:
     """Ten bins of probability: `p` (mean), `share` with one meaning, its 95 % interval `low`, `high` (Wilson), `n`."""
     table, rows = claimed(judged), []
     p, one = table.monosemanticity.to_numpy(), table.is_one.to_numpy(float)
-    for own in _bins(p):
-        low, high = wilson(one[own].sum(), own.sum())
-        rows.append({"p": p[own].mean(), "share": one[own].mean(), "low": low, "high": high, "n": int(own.sum())})
+    for in_bin in _bins(p):
+        low, high = wilson(one[in_bin].sum(), in_bin.sum())
+        rows.append(
+            {"p": p[in_bin].mean(), "share": one[in_bin].mean(), "low": low, "high": high, "n": int(in_bin.sum())}
+        )
     return pd.DataFrame(rows)
 
 
@@ -89,12 +91,12 @@ def verdict_quality(judged: pd.DataFrame) -> dict[str, float]:
     sure, right = ((table.ci_low > 0.5) | (table.ci_high < 0.5)).to_numpy(), (p >= 0.5) == one
     several = table[table.is_several & (table.true_senses > 1)]
     true, clear = np.minimum(several.true_senses, MAX_SENSES), several.is_countable.to_numpy(bool)
-    off, of_sample = (np.abs(several[name] - true).to_numpy() for name in ("n_senses", "sample_senses"))
+    off, sample_error = (np.abs(several[name] - true).to_numpy() for name in ("n_senses", "sample_senses"))
     draws = np.array([(expected_calibration_error(p[c], one[c]), right[c].mean()) for c in _draws(table)])
     split = table[table.n_senses > 1]
     part, pure = (split[name].explode().to_numpy(np.float64) for name in ("sense_one", "sense_purity"))
-    known = np.isfinite(part) & np.isfinite(pure) & ((pure >= ONE) | (pure <= SEVERAL))
-    part, pure = part[known], pure[known] >= ONE
+    is_clear = np.isfinite(part) & np.isfinite(pure) & ((pure >= ONE) | (pure <= SEVERAL))
+    part, pure = part[is_clear], pure[is_clear] >= ONE
     parts_auroc = auroc(pure, part, np.ones(len(part))) if 0 < pure.sum() < len(pure) else np.nan
     out = {
         "n": len(table),
@@ -104,9 +106,9 @@ def verdict_quality(judged: pd.DataFrame) -> dict[str, float]:
         "abstained": 1 - sure.sum() / max((judged.is_one | judged.is_several).sum(), 1),
         "accuracy_sure": _share(right[sure]),
         "senses_exact": _share(off == 0),
-        "senses_of_sample": _share(of_sample == 0),
+        "senses_of_sample": _share(sample_error == 0),
         "senses_exact_countable": _share(off[clear] == 0),
-        "senses_of_sample_countable": _share(of_sample[clear] == 0),
+        "senses_of_sample_countable": _share(sample_error[clear] == 0),
         "n_countable": int(clear.sum()),
         "senses_near": _share(off <= 1),
         "n_parts": len(part),
@@ -127,9 +129,9 @@ def _draws(table: pd.DataFrame) -> Iterator[Int64[np.ndarray, " latent"]]:
     """Yield all latents; then, again and again, worlds drawn with replacement and latents of each likewise."""
     rng = np.random.default_rng(0)
     yield np.arange(len(table))
-    own = [np.flatnonzero((table.world == world).to_numpy()) for world in table.world.unique()]
+    rows_of_worlds = [np.flatnonzero((table.world == world).to_numpy()) for world in table.world.unique()]
     for _ in range(REPLICATES):
-        drawn = [own[i] for i in rng.integers(len(own), size=len(own))]
+        drawn = [rows_of_worlds[i] for i in rng.integers(len(rows_of_worlds), size=len(rows_of_worlds))]
         yield np.concatenate([rng.choice(latents, len(latents)) for latents in drawn])
 
 
@@ -150,11 +152,11 @@ class _Draw(NamedTuple):
         n_active, truth = table.n_active.to_numpy(), -table.polysemanticity.to_numpy()
         stratum = _strata(n_active[chosen])
         fifths = [chosen[stratum == s] for s in range(STRATA)]
-        fifths = [own for own in fifths if len(own) > 2 and np.ptp(truth[own]) > 0]
-        known = chosen[(table.is_one | table.is_several).to_numpy(bool)[chosen]]
-        one = table.is_one.to_numpy(bool)[known]
-        weights = matched_weights(n_active[known], one) if len(one) else np.zeros(0)
-        return cls(fifths, [rankdata(truth[own]) for own in fifths], known, one, weights)
+        fifths = [rows for rows in fifths if len(rows) > 2 and np.ptp(truth[rows]) > 0]
+        clear_rows = chosen[(table.is_one | table.is_several).to_numpy(bool)[chosen]]
+        one = table.is_one.to_numpy(bool)[clear_rows]
+        weights = matched_weights(n_active[clear_rows], one) if len(one) else np.zeros(0)
+        return cls(fifths, [rankdata(truth[rows]) for rows in fifths], clear_rows, one, weights)
 
     def measure(self, score: Float64[np.ndarray, " latent"]) -> tuple[float, float, float]:
         """MEASURES of a score."""
@@ -168,10 +170,10 @@ class _Draw(NamedTuple):
     def _spearman(self, score: Float64[np.ndarray, " latent"]) -> float:
         """Return mean over the fifths of the firing counts, each counting as many as it holds."""
         total, n = 0.0, 0
-        for own, ranks in zip(self.fifths, self.ranks, strict=True):
-            if np.ptp(score[own]) > 0:
-                total += len(own) * np.corrcoef(rankdata(score[own]), ranks)[0, 1]
-                n += len(own)
+        for rows, ranks in zip(self.fifths, self.ranks, strict=True):
+            if np.ptp(score[rows]) > 0:
+                total += len(rows) * np.corrcoef(rankdata(score[rows]), ranks)[0, 1]
+                n += len(rows)
         return float(total / n) if n else float("nan")
 
 
@@ -211,8 +213,8 @@ def expected_calibration_error(
 ) -> float:
     """Return the calibration error; each latent counts its weight, or 1."""
     weight = np.ones(len(p)) if weight is None else weight
-    parts = [(own, weight[own]) for own in _bins(p) if weight[own].any()]
-    return float(sum(abs((w * (p[own] - one[own])).sum()) for own, w in parts) / weight.sum())
+    parts = [(in_bin, weight[in_bin]) for in_bin in _bins(p) if weight[in_bin].any()]
+    return float(sum(abs((w * (p[in_bin] - one[in_bin])).sum()) for in_bin, w in parts) / weight.sum())
 
 
 def ece_by_chance(p: Float64[np.ndarray, " latent"]) -> float:

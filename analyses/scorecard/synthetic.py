@@ -59,23 +59,23 @@ def synthetic_worlds(quick: bool) -> Iterator[tuple[str, int]]:
 def synthetic_world(folder: Path, name: str, seed: int) -> pd.DataFrame:
     """Return one row per latent of each dictionary: its truth, and every measure that needs no text."""
     world = QUICK[name] if name in QUICK else replace(WORLDS[name], samples=ROWS[name])
-    known = recovery_worlds.truth(folder, name, world)
+    truth = recovery_worlds.truth(folder, name, world)
     with torch.no_grad():
-        x = known.model.feature_dict(known.held_out)
+        x = truth.model.feature_dict(truth.held_out)
     parts = []
     for kind in KINDS:
         width = world.width // NARROW if kind == "narrow" else world.width
         tokens = world.samples // SHORT if kind == "short" else world.samples
         sae, twin = (
             train_sae(
-                known.store,
+                truth.store,
                 HOOK,
-                picking(BatchTopKConfig, d_sae=width, k=known.k, tokens=tokens, seed=each),
+                picking(BatchTopKConfig, d_sae=width, k=truth.k, tokens=tokens, seed=each),
                 out=folder / "dictionaries" / f"{name.replace(' ', '_')}-{kind}-{each}",
             )
             for each in (seed, seed + 1)
         )
-        parts.append(judge(sae, twin, x, known.held_out).assign(kind=kind))
+        parts.append(judge(sae, twin, x, truth.held_out).assign(kind=kind))
     return pd.concat(parts).assign(family=name, world=f"{name}-{seed}")
 
 
@@ -122,9 +122,9 @@ def _describe(
     z: Float32[np.ndarray, " row"], present: Bool[np.ndarray, "row feature"], base: Float64[np.ndarray, " feature"]
 ) -> Float64[np.ndarray, " feature"]:
     fires = z > 0
-    mass, own = z[fires].astype(np.float64), present[fires].astype(np.float64)
-    p, left = take_in_turn(mass, scipy.sparse.csc_matrix(own), base)
-    return p + (left / own.sum(1).clip(1)) @ own / max(mass.sum(), 1e-30)
+    mass, is_present = z[fires].astype(np.float64), present[fires].astype(np.float64)
+    p, left = take_in_turn(mass, scipy.sparse.csc_matrix(is_present), base)
+    return p + (left / is_present.sum(1).clip(1)) @ is_present / max(mass.sum(), 1e-30)
 
 
 def best_correlation(z: Float[Tensor, "row n"], other: Float[Tensor, "row m"]) -> Float64[np.ndarray, " n"]:

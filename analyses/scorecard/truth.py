@@ -73,16 +73,18 @@ class Truth:
     @classmethod
     def attribute(cls, codes: SparseCodes, factors: Sequence[Factor]) -> "Truth":
         """Work out the truth of latents that were learnt. A latent that is described too little has zeros."""
-        held = _membership(factors, len(codes))
-        if held.sum(1).max() <= 1 and sum(len(f.tags) for f in factors) == len(set().union(*(f.tags for f in factors))):
-            return cls._apart(codes, held)
-        base = np.diff(held.tocsc().indptr) / len(codes)
+        membership = _membership(factors, len(codes))
+        if membership.sum(1).max() <= 1 and sum(len(f.tags) for f in factors) == len(
+            set().union(*(f.tags for f in factors))
+        ):
+            return cls._apart(codes, membership)
+        base = np.diff(membership.tocsc().indptr) / len(codes)
         columns = codes.scipy().tocsc()
         p, otherwise = np.zeros((codes.d_sae, len(factors))), np.zeros((codes.d_sae, MAX_MEANINGS))
         for latent in range(codes.d_sae):
             span = slice(columns.indptr[latent], columns.indptr[latent + 1])
             mass = np.maximum(columns.data[span].astype(np.float64), 0)
-            held_here = held[columns.indices[span]].tocsc()
+            held_here = membership[columns.indices[span]].tocsc()
             described = take_in_turn(mass, held_here, base)[0]
             if described.sum() >= EXPLAINED:
                 p[latent] = described
@@ -91,9 +93,9 @@ class Truth:
         return replace(cls.of(p, [factor.tags for factor in factors]), otherwise=otherwise)
 
     @classmethod
-    def _apart(cls, codes: SparseCodes, held: scipy.sparse.csr_matrix) -> "Truth":
+    def _apart(cls, codes: SparseCodes, membership: scipy.sparse.csr_matrix) -> "Truth":
         z = codes.scipy().tocsr().maximum(0)
-        p = np.asarray((z.T @ held).todense(), np.float64) / np.maximum(np.asarray(z.sum(0)).T, 1e-30)
+        p = np.asarray((z.T @ membership).todense(), np.float64) / np.maximum(np.asarray(z.sum(0)).T, 1e-30)
         p *= p.sum(1, keepdims=True) >= EXPLAINED
         largest = np.sort(p, axis=1)[:, ::-1][:, :MAX_MEANINGS]
         shares = np.pad(largest, ((0, 0), (0, MAX_MEANINGS - largest.shape[1])))
@@ -113,8 +115,8 @@ class Truth:
         """Meanings that hold at least MIN_SHARE of the mass; 0 where those hold less than EXPLAINED together, or are
         not as many in the second reading."""
         numbers = [(p >= MIN_SHARE).sum(1) for p in (self.shares, self.otherwise)]
-        told = (self.shares * (self.shares >= MIN_SHARE)).sum(1) >= EXPLAINED
-        return np.where(told & (numbers[0] == numbers[1]), numbers[0], 0)
+        explains_enough = (self.shares * (self.shares >= MIN_SHARE)).sum(1) >= EXPLAINED
+        return np.where(explains_enough & (numbers[0] == numbers[1]), numbers[0], 0)
 
     @property
     def is_countable(self) -> Bool[np.ndarray, " latent"]:
@@ -137,14 +139,14 @@ def meanings_of_firings(truth: Truth, factors: Sequence[Factor], n_rows: int, ro
 
     rows: −1 for no firing. −1 for a firing without a meaning, and where the truth's `n_senses` is 0.
     """
-    held, has = _membership(factors, n_rows), _tagged([factor.tags for factor in factors])
+    membership, has = _membership(factors, n_rows), _tagged([factor.tags for factor in factors])
     out = np.full(rows.shape, -1, np.int64)
     for latent in np.flatnonzero(truth.n_senses):
         sampled, left = np.flatnonzero(rows[latent] >= 0), truth.factors[latent].copy()
-        own = np.asarray(held[rows[latent, sampled]].todense()) > 0  # firing factor
+        factors_of_firing = np.asarray(membership[rows[latent, sampled]].todense()) > 0  # firing factor
         for meaning in range(MAX_MEANINGS):
             tag = int((left @ has).argmax())
-            inside = sampled[own[:, (left > 0) & (has[:, tag] > 0)].any(1)]
+            inside = sampled[factors_of_firing[:, (left > 0) & (has[:, tag] > 0)].any(1)]
             out[latent, inside[out[latent, inside] < 0]] = meaning
             left = left * (1 - has[:, tag])
     return out
@@ -162,9 +164,9 @@ def senses_in_sample(meanings: Meanings, shares: Shares) -> Int64[np.ndarray, " 
 def sense_purity(meanings: Meanings, shares: Shares, senses: Meanings) -> Float64[np.ndarray, "latent sense"]:
     """Return the share of each sense's mass with one meaning, senses as they were told from the sampled firings (−1 for
     none). NaN if there is no such sense, or no firing has a meaning."""
-    known = (meanings >= 0).any(1)
+    has_meaning = (meanings >= 0).any(1)
     masses = [np.where(senses == sense, shares, 0) for sense in range(max(1, senses.max(initial=-1) + 1))]
-    return np.stack([ratio(_by_number(meanings, mass).max(0), mass.sum(1) * known) for mass in masses], 1)
+    return np.stack([ratio(_by_number(meanings, mass).max(0), mass.sum(1) * has_meaning) for mass in masses], 1)
 
 
 def _by_number(meanings: Meanings, mass: Shares) -> Float64[np.ndarray, "meaning latent"]:
@@ -173,13 +175,13 @@ def _by_number(meanings: Meanings, mass: Shares) -> Float64[np.ndarray, "meaning
 
 def _tagged(tags: Sequence[frozenset[str]]) -> Float64[np.ndarray, "factor tag"]:
     names = sorted(set().union(*tags))
-    return np.array([[name in own for name in names] for own in tags], float)
+    return np.array([[name in tags_of_factor for name in names] for tags_of_factor in tags], float)
 
 
 def _membership(factors: Sequence[Factor], n_rows: int) -> scipy.sparse.csr_matrix:
     rows = np.concatenate([factor.rows for factor in factors])
-    of = np.repeat(np.arange(len(factors)), [len(factor.rows) for factor in factors])
-    return scipy.sparse.csr_matrix((np.ones(len(rows)), (rows, of)), shape=(n_rows, len(factors)))
+    factor_of_row = np.repeat(np.arange(len(factors)), [len(factor.rows) for factor in factors])
+    return scipy.sparse.csr_matrix((np.ones(len(rows)), (rows, factor_of_row)), shape=(n_rows, len(factors)))
 
 
 def take_in_turn(

@@ -80,14 +80,14 @@ def spectrum_slider(curves: pd.DataFrame, power: np.ndarray) -> go.Figure:
 def _spectrum_at(i: int, curves: pd.DataFrame, power: np.ndarray) -> list[go.Bar | go.Scatter]:
     """Return the bars at row `i`; below them both accuracies whole, and a line at its step."""
     steps, below = curves["step"].to_numpy(), dict(mode="lines", xaxis="x2", yaxis="y2")
-    told = "frequency %{x}: %{y:.1%}<extra></extra>"
-    bars = go.Bar(x=np.arange(1, power.shape[1] + 1), y=power[i], marker_color=GREY, hovertemplate=told)
+    hover = "frequency %{x}: %{y:.1%}<extra></extra>"
+    bars = go.Bar(x=np.arange(1, power.shape[1] + 1), y=power[i], marker_color=GREY, hovertemplate=hover)
     lines = [
         go.Scatter(x=steps, y=curves[f"{part}_accuracy"], line=dict(color=colour, width=2), name=words, **below)
         for part, (words, colour) in SETS.items()
     ]
-    here = go.Scatter(x=[steps[i]] * 2, y=[0, 1], line=dict(color=INK, width=1.5, dash="dot"), **below)
-    return [bars.update(showlegend=False), *lines, here.update(showlegend=False, hoverinfo="skip")]
+    marker = go.Scatter(x=[steps[i]] * 2, y=[0, 1], line=dict(color=INK, width=1.5, dash="dot"), **below)
+    return [bars.update(showlegend=False), *lines, marker.update(showlegend=False, hoverinfo="skip")]
 
 
 def cumulative_power(spectra: Mapping[str, np.ndarray], *, share: float = 0.9) -> go.Figure:
@@ -98,8 +98,8 @@ def cumulative_power(spectra: Mapping[str, np.ndarray], *, share: float = 0.9) -
     fig = go.Figure()
     named = {escaped(name): power for name, power in spectra.items()}
     for (name, power), colour in zip(named.items(), (GREY, VERMILLION, BLUE), strict=False):
-        held = np.sort(power, axis=1)[:, ::-1].cumsum(1)
-        for k, line in enumerate(held):
+        cumulative = np.sort(power, axis=1)[:, ::-1].cumsum(1)
+        for k, line in enumerate(cumulative):
             look = dict(mode="lines+markers", line=dict(color=colour, width=1.5), marker_size=4, legendgroup=name)
             fig.add_trace(go.Scatter(x=np.arange(1, len(line) + 1), y=line, name=name, showlegend=k == 0, **look))
     fig.add_hline(y=share, line=dict(color=INK, width=1, dash="dot"))

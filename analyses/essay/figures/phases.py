@@ -114,9 +114,9 @@ def phase_diagram(
 def _states(z: np.ndarray, density: Sequence[float], importance: Sequence[float], states: Sequence[str]) -> go.Heatmap:
     """Cells [importance, density] in the colour of their state."""
     scale = [(at / 3 + step / 3, colour) for at, colour in enumerate(PHASE_COLOURS) for step in (0, 1)]
-    told = "density %{x:.3f}<br>importance %{y:.2f}<br>%{text}<extra></extra>"
+    hover = "density %{x:.3f}<br>importance %{y:.2f}<br>%{text}<extra></extra>"
     heat = go.Heatmap(x=density, y=importance, z=z, zmin=-0.5, zmax=2.5, colorscale=scale, showscale=False)
-    return heat.update(text=np.array(list(map(escaped, states)))[z], hovertemplate=told)
+    return heat.update(text=np.array(list(map(escaped, states)))[z], hovertemplate=hover)
 
 
 def _edges(values: Sequence[float]) -> list[float]:

@@ -88,7 +88,7 @@ def _dots(x: np.ndarray, above: np.ndarray) -> list[go.Scatter]:
     """Return one a size and seed: those that the laws were fitted to, and those of the largest size."""
     fitted = dict(color=INK, size=7, opacity=0.75)
     held_out = dict(color="white", size=10, line=dict(color=INK, width=1.8), symbol="diamond")
-    told = "%{x:,.0f}: %{y:.3f} nats above the floor<extra></extra>"
+    hover = "%{x:,.0f}: %{y:.3f} nats above the floor<extra></extra>"
     return [
         go.Scatter(
             x=np.repeat(x[part], above.shape[1]),
@@ -96,7 +96,7 @@ def _dots(x: np.ndarray, above: np.ndarray) -> list[go.Scatter]:
             mode="markers",
             marker=marker,
             name=name,
-            hovertemplate=told,
+            hovertemplate=hover,
         )
         for name, part, marker in (("fitted", slice(None, -1), fitted), ("held out", slice(-1, None), held_out))
     ]

@@ -61,9 +61,9 @@ class Source:
         shape, weights = (n_sequences, n_ctx), torch.tensor(self.config.weights, dtype=torch.double)
         tokens = torch.multinomial(self.unigram, n_sequences * n_ctx, replacement=True, generator=generator).view(shape)
         for t in range(1, n_ctx):
-            known = weights[: min(t, self.config.order) + 1]
-            orders = torch.multinomial(known, n_sequences, replacement=True, generator=generator)
-            for k in range(1, len(known)):
+            weights_here = weights[: min(t, self.config.order) + 1]
+            orders = torch.multinomial(weights_here, n_sequences, replacement=True, generator=generator)
+            for k in range(1, len(weights_here)):
                 tokens[:, t] = torch.where(orders == k, self._continuation(tokens, t, k), tokens[:, t])
         return tokens
 
@@ -71,11 +71,11 @@ class Source:
         """ln P(x_t | x_<t) of whole sequences, at every place."""
         weights, columns = self.config.weights, []
         for t in range(tokens.shape[1]):
-            known: Sequence[float] = weights[: min(t, self.config.order) + 1]
-            p = known[0] * self.unigram[tokens[:, t]]
-            for k in range(1, len(known)):
-                p = p + known[k] * (self._continuation(tokens, t, k) == tokens[:, t])
-            columns.append((p / sum(known)).log())
+            weights_here: Sequence[float] = weights[: min(t, self.config.order) + 1]
+            p = weights_here[0] * self.unigram[tokens[:, t]]
+            for k in range(1, len(weights_here)):
+                p = p + weights_here[k] * (self._continuation(tokens, t, k) == tokens[:, t])
+            columns.append((p / sum(weights_here)).log())
         return torch.stack(columns, 1)
 
     def floor(self, tokens: Int[Tensor, "seq pos"]) -> float:

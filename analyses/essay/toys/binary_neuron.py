@@ -58,8 +58,8 @@ def best_loss(
 def smaller_half(fires: Bool[np.ndarray, "assignment n"]) -> np.ndarray:
     """On and off can be swapped at no cost, so a neuron is named by the smaller half: 0 is a neuron that tells nothing,
     1 is monosemantic (it tells one feature from the rest), more is polysemantic."""
-    on = fires.sum(-1)
-    return np.minimum(on, fires.shape[-1] - on)
+    n_firing = fires.sum(-1)
+    return np.minimum(n_firing, fires.shape[-1] - n_firing)
 
 
 def train_binary(

@@ -149,8 +149,8 @@ def fourier_power(table: Float[Tensor, "*batch p d"]) -> Float[Tensor, "*batch f
 
 def n_frequencies(power: Float[Tensor, "*batch frequency"], share: float = 0.9) -> Int[Tensor, "*batch"]:
     """Return how many frequencies it takes, largest first, to hold at least `share` of the power."""
-    held = power.sort(-1, descending=True).values.cumsum(-1)
-    return (held < share).sum(-1) + 1
+    cumulative = power.sort(-1, descending=True).values.cumsum(-1)
+    return (cumulative < share).sum(-1) + 1
 
 
 def keep_frequencies(

@@ -36,8 +36,10 @@ def unrepresented_loss(p: float) -> float:
 def antipodal_losses(p: float) -> tuple[Polynomial, Polynomial]:
     """f(b) of one feature of an antipodal pair: for b in [0, 1], and for b = −β as a polynomial in β in [0, 1]."""
     b = Polynomial([0, 1])
-    rest = 1 - b
-    above = (1 - p) ** 2 * b**2 + p * (1 - p) * (b**2 + b**3 / 3) + p**2 * (b**3 / 3 + rest**3 / 3 - rest**4 / 6)
+    remainder = 1 - b
+    above = (
+        (1 - p) ** 2 * b**2 + p * (1 - p) * (b**2 + b**3 / 3) + p**2 * (b**3 / 3 + remainder**3 / 3 - remainder**4 / 6)
+    )
     alone = p * (1 - p) * (b**2 - 2 * b**3 / 3)
     both = p**2 * (1 / 12 + b**4 / 4 + (1 + b) * (1 - b**3) / 3 - (1 - b**4) / 4)
     return above, alone + both

@@ -68,16 +68,16 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     torch.set_num_threads(o.threads)
     warnings.filterwarnings("ignore")
     sizes = Sizes(k=o.k[0], **{name: getattr(o, name) for name in SIZES})
-    whole, file, found = Record(o.out, sizes, svg=False), o.out / "results.json", {}
+    whole_record, file, cards = Record(o.out, sizes, svg=False), o.out / "results.json", {}
     for path, k in zip(o.runs, o.k if len(o.k) > 1 else o.k * len(o.runs), strict=True):
         subject = Subject(Run(path), replace(sizes, k=k), o.out)
         record = Record(subject.folder, subject.sizes, svg=False)
         texts = record.piece("texts", timed(partial(about, subject)))
         card = scorecard(subject, record, dictionaries(subject, o))
-        found[subject.name] = {"sizes": asdict(subject.sizes), "texts": texts, **card}
-        whole.seconds += record.seconds
+        cards[subject.name] = {"sizes": asdict(subject.sizes), "texts": texts, **card}
+        whole_record.seconds += record.seconds
     before = read_json(file, "delete it")["values"] if file.exists() else {}
-    return whole.finish(claims(before | found), {}, before | found)
+    return whole_record.finish(claims(before | cards), {}, before | cards)
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -102,17 +102,17 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 def dictionaries(subject: Subject, o: argparse.Namespace) -> dict[str, list[SAE]]:
     """By name, one a seed."""
-    found = {} if o.no_training else subject.trained()
+    trained = {} if o.no_training else subject.trained()
     for folder in o.dictionaries:
         sae, d_in = load_sae(folder), subject.run.store.d(subject.hook)
         if sae.d_in != d_in:
             raise ValueError(f"{folder} reads rows of width {sae.d_in}, {subject.hook} of {subject.name} has {d_in}")
-        found["/".join(Path(folder).resolve().parts[-2:])] = [sae] * subject.sizes.seeds
-    found[RANDOM] = subject.random(found.get(LIKE) or next(iter(found.values())))
-    for sae in (sae for saes in found.values() for sae in saes):
+        trained["/".join(Path(folder).resolve().parts[-2:])] = [sae] * subject.sizes.seeds
+    trained[RANDOM] = subject.random(trained.get(LIKE) or next(iter(trained.values())))
+    for sae in (sae for saes in trained.values() for sae in saes):
         if subject.limit is not None:
             sae.metadata.setdefault("norm_limit", subject.limit)
-    return found
+    return trained
 
 
 def scorecard(subject: Subject, record: Record, saes: Mapping[str, list[SAE]]) -> dict[str, Any]:
@@ -120,24 +120,24 @@ def scorecard(subject: Subject, record: Record, saes: Mapping[str, list[SAE]]) -
     took."""
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in (*saes, *BESIDE)}
     for seed in range(subject.sizes.seeds):
-        here = {name: each[seed] for name, each in saes.items()}
-        digests = {name: digest_json([name, decoder_digest(sae.W_dec)])[:12] for name, sae in here.items()}
+        seed_saes = {name: each[seed] for name, each in saes.items()}
+        digests = {name: digest_json([name, decoder_digest(sae.W_dec)])[:12] for name, sae in seed_saes.items()}
         tokens = subject.test_tokens[seed :: subject.sizes.seeds]
-        run_over = partial(core, here, subject.run, subject.hook, tokens)
+        run_over = partial(core, seed_saes, subject.run, subject.hook, tokens)
         cores = record.piece(f"core-{seed}-{digest_json(digests)[:12]}", timed(run_over))
-        for name, sae in here.items():
-            made = {"core": cores[name] | {"took": cores["took"] / len(here)}}
+        for name, sae in seed_saes.items():
+            card = {"core": cores[name] | {"took": cores["took"] / len(seed_saes)}}
             for measure, make in {
                 "probing": partial(probing, sae, subject.tasks, seed),
                 "absorption": partial(absorption, sae, subject.words, subject.spellings[seed]),
                 "structure": partial(structure, sae, subject.tasks.choose.x, seed),
             }.items():
-                made[measure] = record.piece(f"{measure}-{seed}-{digests[name]}", timed(make))
-            rows[name].append(made)
+                card[measure] = record.piece(f"{measure}-{seed}-{digests[name]}", timed(make))
+            rows[name].append(card)
             record.say(f"{subject.name}, seed {seed}: {name}")
-        beside = record.piece(f"baselines-{seed}", timed(partial(baselines, subject.tasks, seed)))
+        baseline_scores = record.piece(f"baselines-{seed}", timed(partial(baselines, subject.tasks, seed)))
         for name in BESIDE:
-            rows[name].append({"probing": beside[name]})
+            rows[name].append({"probing": baseline_scores[name]})
     values = {name: by_number(each) for name, each in rows.items()}
     free = [values[name] for name in saes if name not in NULLS]
     spread = {number: noise([each[number] for each in free]) for number in free[0]}
@@ -194,14 +194,16 @@ def noise(values: Sequence[Sequence[float]]) -> tuple[float, float]:
     return deviation, float(quantiles * deviation * np.sqrt(2 / x.shape[1]))
 
 
-def claims(found: Mapping[str, Mapping[str, Any]]) -> list[Claim]:
+def claims(cards: Mapping[str, Mapping[str, Any]]) -> list[Claim]:
     """Judge each number: in every run that measures it, do both nulls differ from the freely trained dictionaries by
     more than the smallest difference that it detects?"""
-    made = []
+    claims_made = []
     for number in JUDGED:
         gaps: dict[str, dict[str, float]] = {}
-        for name, card in found.items():
-            means = {each: float(np.mean(of[number])) for each, of in card["values"].items() if number in of}
+        for name, card in cards.items():
+            means = {
+                each: float(np.mean(values[number])) for each, values in card["values"].items() if number in values
+            }
             free = [each for each in means if each not in (*NULLS, *BESIDE)]
             smallest = card["smallest difference"].get(number) or float("nan")
             for null in NULLS:
@@ -216,8 +218,8 @@ def claims(found: Mapping[str, Mapping[str, Any]]) -> list[Claim]:
                 f"{where}: {gap['gap']:.3g} (detects {gap['smallest difference']:.2g})" for where, gap in gaps.items()
             )
             holds = all(gap["gap"] > gap["smallest difference"] for gap in gaps.values())
-            made.append(Claim(row=number, text=text, holds=holds, found="; ".join(differences), numbers=gaps))
-    return made
+            claims_made.append(Claim(row=number, text=text, holds=holds, found="; ".join(differences), numbers=gaps))
+    return claims_made
 
 
 if __name__ == "__main__":

@@ -69,14 +69,14 @@ class Spelling:
     letters: Int[np.ndarray, " word"]
     directions: Float[Tensor, "letter d_in"]
     """Unit vectors; zeros of a letter that no word for training begins with."""
-    told: Bool[np.ndarray, " test"]
+    is_recognized: Bool[np.ndarray, " test"]
     """The words for testing whose letter the probe tells."""
     f1: Float[np.ndarray, " letter"]
     """On the words for testing."""
 
     @property
     def accuracy(self) -> float:
-        return float(self.told.mean())
+        return float(self.is_recognized.mean())
 
     @property
     def spelt(self) -> list[int]:
@@ -115,24 +115,28 @@ def absorption(dictionary: Dictionary, words: Words, read: Spelling) -> dict[str
         return {"letters": {}}
     z = dictionary.codes(words.x).dense().float()
     W_dec = dictionary.W_dec.detach().float()
-    by_letter: dict[str, dict[str, Any]] = {}
+    rows_of_letters: dict[str, dict[str, Any]] = {}
     for letter in read.spelt:
         y = read.letters == letter
         main, f1 = main_latents(z.numpy(), y, read.train, read.test)
-        told = read.test[read.told & y[read.test]]
-        full, fraction, absorber = absorbed(z[told], z.mean(0), W_dec, read.directions[letter], read.x[told], main)
-        silent = [(words.words[i], int(j)) for i, j, is_full in zip(told, absorber, full, strict=True) if is_full]
-        by_letter[chr(ord("a") + letter)] = {
+        recognized = read.test[read.is_recognized & y[read.test]]
+        full, fraction, absorber = absorbed(
+            z[recognized], z.mean(0), W_dec, read.directions[letter], read.x[recognized], main
+        )
+        silent = [(words.words[i], int(j)) for i, j, is_full in zip(recognized, absorber, full, strict=True) if is_full]
+        rows_of_letters[chr(ord("a") + letter)] = {
             "full": float(full.float().mean()),
             "fraction": float(fraction.mean()),
             "F1 of main": f1,
             "main latents": len(main),
-            "words": len(told),
+            "words": len(recognized),
             "main": main,
             "examples": silent[:EXAMPLES],
         }
     names = ("full", "fraction", "F1 of main", "main latents")
-    return {name: float(np.mean([row[name] for row in by_letter.values()])) for name in names} | {"letters": by_letter}
+    return {name: float(np.mean([row[name] for row in rows_of_letters.values()])) for name in names} | {
+        "letters": rows_of_letters
+    }
 
 
 def main_latents(
@@ -152,11 +156,11 @@ def main_latents(
     best, main = -1.0, []
     for k in range(1, len(order) + 1):
         probe = LogisticRegression(max_iter=300, class_weight="balanced")
-        taken = order[:k]
-        f1 = float(f1_score(y[test], probe.fit(z[np.ix_(train, taken)], y[train]).predict(z[np.ix_(test, taken)])))
+        chosen = order[:k]
+        f1 = float(f1_score(y[test], probe.fit(z[np.ix_(train, chosen)], y[train]).predict(z[np.ix_(test, chosen)])))
         if f1 <= best + JUMP:
             break
-        best, main = f1, taken.tolist()
+        best, main = f1, chosen.tolist()
     return main, best
 
 
@@ -173,7 +177,7 @@ def absorbed(
     along = W_dec @ p
     cosine = along / W_dec.norm(dim=1).clamp(min=1e-12)
     contribution, target = (z - usual) * along, x @ p
-    by_main = contribution[:, main].sum(1)
+    main_share = contribution[:, main].sum(1)
 
     largest, top = contribution.masked_fill(z <= 0, -torch.inf).max(1)
     silent = (z[:, main] == 0).all(1)
@@ -181,8 +185,8 @@ def absorbed(
 
     others = contribution.clamp(min=0) * (cosine >= ABSORBING)
     others[:, main] = 0
-    by_others = others.topk(min(ABSORBERS, others.shape[1])).values.sum(1)
-    taken = torch.minimum(by_others, target - by_main)
-    fraction = torch.where(by_main <= 0, 1.0, taken / (taken + by_main))
-    nothing = (by_main >= target) | (by_others < SHARE * target) | (target <= 0)
+    others_share = others.topk(min(ABSORBERS, others.shape[1])).values.sum(1)
+    absorbed_share = torch.minimum(others_share, target - main_share)
+    fraction = torch.where(main_share <= 0, 1.0, absorbed_share / (absorbed_share + main_share))
+    nothing = (main_share >= target) | (others_share < SHARE * target) | (target <= 0)
     return full, torch.where(nothing, 0.0, fraction), top

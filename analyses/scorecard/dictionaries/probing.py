@@ -59,7 +59,7 @@ class Pieces:
     """Pieces of a labelled text, with what the model computes at their tokens."""
 
     x: Float[Tensor, "row d_in"]
-    of_row: Int[Tensor, " row"]
+    piece_of_row: Int[Tensor, " row"]
     """The piece that each row is of."""
     counts: scipy.sparse.csr_matrix
     """[piece, d_vocab]"""
@@ -71,14 +71,14 @@ class Pieces:
     @property
     def lengths(self) -> Int[Tensor, " piece"]:
         """Rows of each piece."""
-        return torch.bincount(self.of_row, minlength=self.counts.shape[0])
+        return torch.bincount(self.piece_of_row, minlength=self.counts.shape[0])
 
     def rarer(self, label: str) -> int:
         """Pieces of a label's task that have it, or that have it not, whichever are fewer."""
         if label not in self.marked:
             return 0
-        here = self.marked[label][self.compared[label]]
-        return int(min(here.sum(), (~here).sum()))
+        marks = self.marked[label][self.compared[label]]
+        return int(min(marks.sum(), (~marks).sum()))
 
 
 def read_pieces(
@@ -96,10 +96,10 @@ def read_pieces(
     if limit is not None:
         kept &= is_within(x, limit)
     x = x[kept]
-    of_row = (torch.arange(text.tokens.numel()) // PIECE)[kept]
+    piece_of_row = (torch.arange(text.tokens.numel()) // PIECE)[kept]
     ids = text.tokens.flatten()[kept].numpy()
     ones = np.ones(len(ids), np.float32)
-    counts = scipy.sparse.coo_matrix((ones, (of_row.numpy(), ids)), shape=(n, d_vocab)).tocsr()
+    counts = scipy.sparse.coo_matrix((ones, (piece_of_row.numpy(), ids)), shape=(n, d_vocab)).tocsr()
     documents = text.document_ids.view(n, PIECE)
     marked, compared = {}, {}
     for label, mask in text.labels.items():
@@ -107,7 +107,7 @@ def read_pieces(
         holding = torch.isin(documents, text.document_ids[mask].unique()).any(1).numpy()
         is_whole = marked[label][holding].mean() > WHOLE if holding.any() else True
         compared[label] = np.ones(n, bool) if is_whole else holding
-    return Pieces(x, of_row, counts, marked, compared)
+    return Pieces(x, piece_of_row, counts, marked, compared)
 
 
 class Tasks:
@@ -126,25 +126,25 @@ class Tasks:
         """Return the mean AUROC over all tasks and over the hard ones, by k, and that of each task. `seen` and `unseen`
         are matrices [piece, predictor] of the two texts; a k of None takes all predictors."""
         drawn = np.random.default_rng(seed).random(seen.shape[0]) < DRAWN
-        by_task = {label: self._auroc(seen, unseen, label, drawn, ks) for label in self.labels}
+        auroc_of_task = {label: self._auroc(seen, unseen, label, drawn, ks) for label in self.labels}
         names = ["all" if k is None else f"k={k}" for k in ks]
         means: dict[str, Any] = {}
         for kind, labels in (("", self.labels), ("hard, ", self.hard)):
-            found = np.mean([by_task[label] for label in labels], 0) if labels else np.full(len(ks), np.nan)
-            means |= {kind + name: float(mean) for name, mean in zip(names, found, strict=True)}
-        return means | {"tasks": by_task, "hard": self.hard}
+            mean_auroc = np.mean([auroc_of_task[label] for label in labels], 0) if labels else np.full(len(ks), np.nan)
+            means |= {kind + name: float(mean) for name, mean in zip(names, mean_auroc, strict=True)}
+        return means | {"tasks": auroc_of_task, "hard": self.hard}
 
     def _auroc(self, seen: Any, unseen: Any, label: str, drawn: Any, ks: Sequence[int | None]) -> list[float]:
-        here, there = self.choose.compared[label] & drawn, self.test.compared[label]
-        x, y = seen[here], self.choose.marked[label][here]
-        order, found = strongest(x, y), []
+        chosen_pieces, tested_pieces = self.choose.compared[label] & drawn, self.test.compared[label]
+        x, y = seen[chosen_pieces], self.choose.marked[label][chosen_pieces]
+        order, aurocs = strongest(x, y), []
         for k in ks:
             probe = make_pipeline(
                 StandardScaler(with_mean=False), LogisticRegression(max_iter=500, class_weight="balanced")
             )
-            score = probe.fit(x[:, order[:k]], y).decision_function(unseen[there][:, order[:k]])
-            found.append(float(roc_auc_score(self.test.marked[label][there], score)))
-        return found
+            score = probe.fit(x[:, order[:k]], y).decision_function(unseen[tested_pieces][:, order[:k]])
+            aurocs.append(float(roc_auc_score(self.test.marked[label][tested_pieces], score)))
+        return aurocs
 
 
 def probing(dictionary: Dictionary, tasks: Tasks, seed: int) -> dict[str, Any]:
@@ -174,14 +174,14 @@ def pooled(dictionary: Dictionary, pieces: Pieces) -> scipy.sparse.csr_matrix:
     total = torch.zeros(pieces.counts.shape[0], dictionary.d_sae)
     for start in range(0, len(pieces.x), ROWS):
         codes = dictionary.codes(pieces.x[start : start + ROWS])
-        of_entry = pieces.of_row[start : start + ROWS][codes.rows]
-        total.index_put_((of_entry, codes.latents.long()), codes.values.float(), accumulate=True)
+        piece_of_entry = pieces.piece_of_row[start : start + ROWS][codes.rows]
+        total.index_put_((piece_of_entry, codes.latents.long()), codes.values.float(), accumulate=True)
     return scipy.sparse.csr_matrix((total / pieces.lengths.clamp(min=1)[:, None]).numpy())
 
 
 def mean_rows(pieces: Pieces) -> Float[np.ndarray, "piece d_in"]:
     """Return the mean activation of the model over each piece."""
-    total = torch.zeros(pieces.counts.shape[0], pieces.x.shape[1]).index_add_(0, pieces.of_row, pieces.x)
+    total = torch.zeros(pieces.counts.shape[0], pieces.x.shape[1]).index_add_(0, pieces.piece_of_row, pieces.x)
     return (total / pieces.lengths.clamp(min=1)[:, None]).numpy()
 
 

@@ -36,12 +36,12 @@ def structure(dictionary: Dictionary, x: Float[Tensor, "row d_in"], seed: int) -
     """Return the numbers above; `explained` by 1 .. ATOMS rows and `by chance` the same of the random dictionary."""
     fires = fired(dictionary, x)
     rows = torch.nn.functional.normalize(dictionary.W_dec.detach().float()[fires], dim=1)
-    explained, by_chance = pursuit(rows), pursuit(random_rows(rows, seed))
+    explained, chance = pursuit(rows), pursuit(random_rows(rows, seed))
     return {
-        "composed": float(explained[:, -1].mean() - by_chance[:, -1].mean()),
+        "composed": float(explained[:, -1].mean() - chance[:, -1].mean()),
         "twins": float((explained[:, 0] >= TWIN).float().mean()),
         "explained": explained.mean(0).tolist(),
-        "by chance": by_chance.mean(0).tolist(),
+        "by chance": chance.mean(0).tolist(),
         "quartiles": explained[:, -1].quantile(torch.tensor([0.25, 0.5, 0.75])).tolist(),
         "rows": int(fires.sum()),
     }
@@ -51,15 +51,15 @@ def pursuit(rows: Float[Tensor, "row d_in"]) -> Float[Tensor, "row atom"]:
     """Return the share of each unit row's square that 1 .. ATOMS others explain."""
     explained = []
     for first in range(0, len(rows), ROWS):
-        rest = rows[first : first + ROWS].clone()
-        here = torch.arange(len(rest))
+        residual = rows[first : first + ROWS].clone()
+        index = torch.arange(len(residual))
         shares = []
         for _ in range(ATOMS):
-            along = rest @ rows.T
-            along[here, first + here] = 0
+            along = residual @ rows.T
+            along[index, first + index] = 0
             best, atom = along.max(1)
-            rest -= best.clamp(min=0)[:, None] * rows[atom]
-            shares.append(1 - rest.square().sum(1))
+            residual -= best.clamp(min=0)[:, None] * rows[atom]
+            shares.append(1 - residual.square().sum(1))
         explained.append(torch.stack(shares, 1))
     return torch.cat(explained)
 

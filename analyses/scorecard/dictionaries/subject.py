@@ -94,7 +94,7 @@ class Subject:
     def trained(self) -> dict[str, list[SAE]]:
         """Return the dictionaries that the trainers which are installed give, one a seed; they are kept in the
         folder."""
-        found = {}
+        dictionaries = {}
         for name, rates in TRAINED.items():
             trainer, _, kind = name.partition(" ")
             if importlib.util.find_spec(MODULES[trainer]) is None:
@@ -106,8 +106,8 @@ class Subject:
             recipes = chosen(self._data, kind, trainer, o)
             for recipe in recipes:
                 trained(self._data, recipe, o)
-            found[name] = [load_sae(folder_of(self._data, recipe, o)) for recipe in recipes]
-        return found
+            dictionaries[name] = [load_sae(folder_of(self._data, recipe, o)) for recipe in recipes]
+        return dictionaries
 
     def random(self, like: Sequence[SAE]) -> list[SAE]:
         """Return random features, for each seed, that fire as often as those of a dictionary."""
@@ -116,12 +116,12 @@ class Subject:
     @cached_property
     def _data(self) -> HookData:
         first = len(self.test_tokens)
-        held = harvest(
+        held_out = harvest(
             self.run.model,
             self.run.val_tokens.tokens[first : first + VALIDATION],
             [self.hook],
             self.folder / "validation",
             exclude=self.run.tokenizer.special_ids,
         )
-        rows = torch.cat(list(held.batches(self.hook, 8192, shuffle=False)))
+        rows = torch.cat(list(held_out.batches(self.hook, 8192, shuffle=False)))
         return HookData(self.name, self.hook, self.run, self.run.store, rows, self.test_tokens)

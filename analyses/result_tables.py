@@ -225,6 +225,21 @@ def shards_in_short(results: Results) -> str:
     )
 
 
+def divided(results: Results) -> str:
+    """Give the processor seconds of each job, by one process and by each of several."""
+    rows = [
+        [job, round(row["one"], 1), ", ".join(f"{seconds:.1f}" for seconds in row["each"]), f"{row['faster']:.2f}"]
+        for job, row in results["jobs"].items()
+    ]
+    n = results["settings"]["processes"]
+    return table(["job", "processor seconds of one process", f"of each of {n}", "times as fast"], rows)
+
+
+def divided_in_short(results: Results) -> str:
+    jobs = (f"{job} is {row['faster']:.2f} times as fast" for job, row in results["jobs"].items())
+    return f"On a core each, by {results['settings']['processes']} processes: {', '.join(jobs)}."
+
+
 def plan(results: Results) -> str:
     """Give the planned and measured costs of each run's stages, and the estimate for GPUs."""
     parts = []

@@ -216,6 +216,13 @@ SECTIONS = (
         result_tables.shards_in_short,
     ),
     Section(
+        "bench_processes",
+        "Scan, ranking and effects divided between two processes",
+        "python -m analyses.bench.processes runs/demo",
+        result_tables.divided,
+        result_tables.divided_in_short,
+    ),
+    Section(
         "bench_plan",
         "Cost of a run, planned and measured",
         "python -m analyses.bench.plan runs/demo runs/smollm2",

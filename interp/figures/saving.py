@@ -21,9 +21,9 @@ import plotly.graph_objects as go
 
 from interp.figures.print_layout import for_print, in_pixels
 from interp.figures.svg_fonts import with_fonts
-from interp.runtime.packages import versions_of
 from interp.storage.files import digest, read_json, write_json, write_text
 from interp.storage.folders import check_output_file
+from interp.storage.packages import versions_of
 
 IMAGES = (".svg", ".pdf", ".png", ".jpeg", ".webp")
 PIXEL_RATIO = 300 / 96

@@ -28,13 +28,13 @@ from interp.pipeline.plugins import check_imported
 from interp.pipeline.run_folder import Run, hook_folder
 from interp.pipeline.stages import STAGES, Stage
 from interp.runtime.memory import forget_peak, peak_memory
-from interp.runtime.packages import versions_of
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.files import digest_json, write_text
 from interp.storage.folder_kinds import RUN_FILE, whole_run
 from interp.storage.folders import interrupted_work, restore_replaced, whole_folder
 from interp.storage.locks import locked
 from interp.storage.manifests import MADE_OF, is_whole, read_manifest, write_manifest
+from interp.storage.packages import versions_of
 
 VERSIONED = ("interp", "torch", "numpy", "transformer-lens", "sae-lens")
 FORMAT = 4

@@ -17,19 +17,22 @@ def latent_cards(
     graph: GraphNodes, features: Mapping[str, FeatureStore], rankings: Mapping[str, pd.DataFrame]
 ) -> dict[str, dict[str, Any]]:
     """Make the card of each latent, by its `node_ids`. features, rankings: of some hooks; of others cards are empty."""
-    ids, cards = graph.node_ids(), {}
-    rules = {hook: dict(zip(of["latent"], of["explanation"], strict=True)) for hook, of in rankings.items()}
-    for node in np.flatnonzero(graph.nodes["kind"] == "latent").tolist():
-        facts: Any = graph.nodes.loc[node]
-        hook = graph.hook_names[facts["dictionary"]]
-        latent = int(facts["latent"])
-        card: dict[str, Any] = {"said": str(rules.get(hook, {}).get(latent) or ""), "logits": [], "examples": []}
-        if hook in features:
-            feature: Any = features[hook][latent]
-            shown = feature.facts.get("top_logit_tokens")
-            card["logits"] = [features[hook].vocab[token] for token in shown[:_LOGITS]] if np.ndim(shown) else []
-            card["examples"] = [_example(row, feature.vocab) for row in feature.examples.head(_EXAMPLES).itertuples()]
-        cards[ids[node]] = card
+    ids, cards = graph.node_ids(), dict[str, dict[str, Any]]()
+    latents = graph.nodes[graph.nodes["kind"] == "latent"]
+    for n, hook in enumerate(graph.hook_names):
+        nodes = latents.loc[latents["dictionary"] == n, "latent"]
+        rules = rankings[hook].set_index("latent")["explanation"].to_dict() if hook in rankings else {}
+        known = features[hook].several(nodes.unique().tolist()) if hook in features else {}
+        for node, latent in zip(nodes.index.tolist(), nodes.tolist(), strict=True):
+            card: dict[str, Any] = {"said": str(rules.get(latent) or ""), "logits": [], "examples": []}
+            if latent in known:
+                feature: Any = known[latent]
+                shown = feature.facts.get("top_logit_tokens")
+                card["logits"] = [feature.vocab[token] for token in shown[:_LOGITS]] if np.ndim(shown) else []
+                card["examples"] = [
+                    _example(row, feature.vocab) for row in feature.examples.head(_EXAMPLES).itertuples()
+                ]
+            cards[ids[node]] = card
     return cards
 
 

@@ -15,13 +15,13 @@ Cost: a pass of the model per ablated latent, and a backward pass per target.
 
 import copy
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float
-from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from interp.activations.hooks import Model
@@ -133,7 +133,8 @@ def beside_nulls(
         ("weights of the model shuffled", shuffled_model(model, seed=seed), ids, dictionaries),
     )
     answer = int(graph.nodes["latent"][graph.likeliest])
-    rows = [_scores("this prompt", graph, effects, changed_next_tokens(graph, model, dictionaries, {})[answer])]
+    alone = replace(graph, head_scores=graph.head_scores[:0])  # nulls have no nodes that only their scores name
+    rows = [_scores("this prompt", alone, effects, changed_next_tokens(graph, model, dictionaries, {})[answer])]
     for n, (name, null_model, null_ids, null_dictionaries) in enumerate(nulls):
         null = attribution_graph(
             null_model, null_ids, null_dictionaries, max_latents=len(graph.targets), attention=False
@@ -185,4 +186,5 @@ def _with_shuffled_decoder(dictionary: Any, generator: torch.Generator) -> Any:
 
 def _rank_correlation(attributed: Any, measured: pd.Series) -> float:
     """Return Spearman's correlation; NaN of fewer than three values."""
-    return float(spearmanr(attributed, measured).statistic) if len(attributed) > 2 else float("nan")
+    ranks = pd.Series(np.asarray(attributed)).rank(), pd.Series(np.asarray(measured)).rank()
+    return float(ranks[0].corr(ranks[1])) if len(measured) > 2 else float("nan")

@@ -38,7 +38,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.stats
+import scipy.special
 import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
@@ -367,7 +367,7 @@ def ratio_interval(
     without = scaled(ratio(above.sum(1, keepdims=True) - above, below.sum(1, keepdims=True) - below))
     without = np.where(counts, without, 0)
     off = np.where(counts, without - (without.sum(1) / n)[:, None], 0)
-    reach = scipy.stats.t.ppf(0.975, n - 1) * np.sqrt((n - 1) / n * (off**2).sum(1))  # NaN for one sequence
+    reach = scipy.special.stdtrit(n - 1, 0.975) * np.sqrt((n - 1) / n * (off**2).sum(1))  # NaN for one sequence
     middle = scaled(ratio(above.sum(1), below.sum(1)))
     low = middle - reach
     high = middle + reach

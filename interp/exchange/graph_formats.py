@@ -115,31 +115,29 @@ def write_graph_features(
     if missing := [name for name in graph.hook_names if name not in features]:
         raise ValueError(f"the graph has latents at {missing[0]}, whose features are not given")
     ids = graph.node_ids()
-    latents = np.flatnonzero(graph.nodes["kind"] == "latent").tolist()
+    latents = graph.nodes[graph.nodes["kind"] == "latent"]
     made_of = {
         "kind": "graph features",
-        "nodes": [ids[node] for node in latents],
+        "nodes": [ids[node] for node in latents.index],
         "of": [identity(features[name]) for name in graph.hook_names],
     }
     numbers = set()
     with whole_folder(out, made_of, overwrite=overwrite, editable=True) as new:
-        for node in latents:
-            facts: Any = graph.nodes.loc[node]
-            n = int(facts["dictionary"])
-            latent = int(facts["latent"])
-            number = feature_number(graph.layers[n], latent)
-            entry = _feature(features[graph.hook_names[n]], latent, number)
-            write_text(new / f"{number}.json", json.dumps(entry, ensure_ascii=False, allow_nan=False))
-            numbers.add(number)
+        for n, (name, layer) in enumerate(zip(graph.hook_names, graph.layers, strict=True)):
+            of_hook = latents.loc[latents["dictionary"] == n, "latent"].unique().tolist()
+            for latent, feature in features[name].several(of_hook).items():
+                number = feature_number(layer, latent)
+                entry = _feature(feature, number)
+                write_text(new / f"{number}.json", json.dumps(entry, ensure_ascii=False, allow_nan=False))
+                numbers.add(number)
         write_json(new / "features.json", sorted(numbers))
     return Path(out)
 
 
-def _feature(store: FeatureStore, latent: int, number: int) -> dict[str, Any]:
-    feature: Any = store[latent]
+def _feature(feature: Any, number: int) -> dict[str, Any]:
     examples = [
         {
-            "tokens": [store.vocab[token] for token in row.tokens],
+            "tokens": [feature.vocab[token] for token in row.tokens],
             "tokens_acts_list": [round(float(value), 3) for value in row.values],
         }
         for row in feature.examples.itertuples()
@@ -149,5 +147,5 @@ def _feature(store: FeatureStore, latent: int, number: int) -> dict[str, Any]:
     for side in ("top", "bottom"):
         tokens = feature.facts.get(f"{side}_logit_tokens")
         if np.ndim(tokens):  # a scan without the model's unembedding does not know them
-            entry[f"{side}_logits"] = [store.vocab[token] for token in tokens[:_LOGITS]]
+            entry[f"{side}_logits"] = [feature.vocab[token] for token in tokens[:_LOGITS]]
     return entry

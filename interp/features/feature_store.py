@@ -5,7 +5,7 @@ producer. The fit half of the sequences (`scan_input.fit_half`) is for choosing 
 half for measuring them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -113,9 +113,23 @@ class FeatureStore:
         """Return one feature, which shows itself in a notebook. Raises IndexError unless 0 ≤ latent < d_sae."""
         if not 0 <= latent < self.d_sae:
             raise IndexError(f"latent {latent} is not in 0..{self.d_sae - 1}")
-        row = self.sql(f"select * from features where latent = {int(latent)}").iloc[0]
-        top = f"select * from examples where latent = {int(latent)} and kind = 'top' order by rank"
-        return Feature(int(latent), row, self.sql(top), self.vocab, has_text=self.has_text, render=self.render)
+        return self.several([int(latent)])[int(latent)]
+
+    def several(self, latents: Collection[int]) -> dict[int, Feature]:
+        """Return some features by their latents, from one reading of the tables. Raises KeyError for a latent that the
+        store does not have."""
+        if not latents:
+            return {}
+        listed = ", ".join(str(int(latent)) for latent in latents)
+        rows = self.sql(f"select * from features where latent in ({listed})")
+        top = self.sql(f"select * from examples where latent in ({listed}) and kind = 'top' order by rank")
+        facts = {row["latent"]: row for _, row in rows.iterrows()}
+        examples = {latent: table.reset_index(drop=True) for latent, table in top.groupby("latent")}
+        shown: Any = {"has_text": self.has_text, "render": self.render}
+        return {
+            latent: Feature(latent, facts[latent], examples.get(latent, top[:0]), self.vocab, **shown)
+            for latent in map(int, latents)
+        }
 
     def __len__(self) -> int:
         return self.d_sae

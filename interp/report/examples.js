@@ -245,9 +245,12 @@ report.examples = (() => {
     return [start, stop];
   }
 
-  /* Tokens on one line, the firing one at the fixed place; without the shades of a feature. */
+  /* Tokens on one line, the firing one at the fixed place; without the shades of a feature and without the bytes of a
+   * character that is cut in two at either end. */
   function plainLine(tokens, firing) {
-    const pieces = report.bytes.pieces(Array.from(tokens, word));
+    const all = report.bytes.pieces(Array.from(tokens, word));
+    const isWhole = ({ text, tokens: own }) => !IS_STRAY.test(text) || own.includes(firing);
+    const pieces = all.slice(all.findIndex(isWhole), all.findLastIndex(isWhole) + 1);
     const at = pieces.findIndex(({ tokens: own }) => own.includes(firing));
     const parts = pieces.map(({ text }, k) =>
       h(k === at ? "span.token.firing" : "span.token", null, visible(text, 3, k !== at)));

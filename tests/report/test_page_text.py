@@ -134,6 +134,9 @@ def test_each_line_of_an_example_keeps_its_own_direction(browser, address):
     assert max(lefts) - min(lefts) < 1.5, "both ways in one column"
     browser.open(f"{address}#feature/9")
     browser.click(".widths [value=whole]")
+    put_bytes = "vocabulary = ['⟨ce⟩', 'a', '⟨b2⟩']; report.examples.plainLine({}, {}).textContent"
+    assert browser.evaluate(put_bytes.format("[0, 1, 2, 1, 0]", 1)) == "a⟨b2⟩a", "what the ends cut is left out"
+    assert browser.evaluate(put_bytes.format("[0, 1, 0]", 2)) == "a⟨ce⟩", "unless it fires"
     bidi = "getComputedStyle(document.querySelector('.text.broken')).unicodeBidi"
     assert browser.evaluate(bidi) == "plaintext"
 

@@ -305,6 +305,13 @@ SECTIONS = (
         result_tables.claims_in_short,
     ),
     Section(
+        "planted_circuits",
+        "Whether an attribution graph finds a known circuit",
+        "python -m analyses.claims.planted_circuits",
+        lambda results: result_tables.essay({"planted_circuits": results}),
+        result_tables.claims_in_short,
+    ),
+    Section(
         "trained_circuits",
         "What an attribution graph finds of trained circuits",
         "python -m analyses.claims.trained_circuits",

@@ -1,4 +1,4 @@
-"""Does an attribution graph say why a model says what it says? It is compared with ablation, nulls and a known circuit.
+"""Does an attribution graph say why a model says what it says? It is compared with ablation and nulls.
 
     python -m analyses.claims.attribution_graphs            makes what it needs of `demo --circuits` first
     python -m analyses.claims.attribution_graphs --quick    a tiny model, for the tests: the numbers mean nothing
@@ -13,12 +13,9 @@ Claims tested
     held       the same agreement if the model holds the final norm, all norms, attention patterns, or both fixed: for
                first-order effects in that model, and for the graph's paths, which hold all of them
     nulls      more of the influence begins at tokens, not at errors, than in null graphs
-    planted    in a model compiled to look up in two steps, nodes and edges of the circuit are found: recall ≥ 0.9 at
-               precision ≥ 0.8, with the MLPs' own neurons as exact transcoders; next to it, trained transcoders, on all
-               prompts and where they hold the circuit's variables
-    shallow    cross-layer transcoders rewrite the two steps as fewer: latents on a path, of which the circuit has 2
 
-`trained_circuits` asks the same of models that learnt a circuit, with ablation as the truth.
+`planted_circuits` asks whether a known circuit is found, and `trained_circuits` asks the same of models that learnt a
+circuit, with ablation as the truth.
 """
 
 from collections.abc import Mapping
@@ -29,7 +26,6 @@ import numpy as np
 import pandas as pd
 
 from analyses.claims.held_hooks import HELD, held
-from analyses.claims.two_step_lookup import planted_scores
 from analyses.record import Claim, Record, options
 from interp import Run, run_stages
 from interp.codes.dictionary import Dictionary
@@ -63,8 +59,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     record = Record(o.out, setting, svg=not o.quick)
     run = run_stages(RunConfig.from_dict(setting.config), o.out.parent / "circuits", until="sae")
     graphs = record.piece("graphs", lambda: scores_of_prompts(setting, run))
-    planted = record.piece("planted", lambda: planted_scores(quick=o.quick))
-    return record.finish(claims(graphs, planted), {})
+    return record.finish(claims(graphs), {})
 
 
 def scores_of_prompts(setting: Setting, run: Run) -> dict[str, Any]:
@@ -105,7 +100,7 @@ def keep(rows: dict[str, list[float]], name: str, value: float) -> None:
     rows.setdefault(name, []).append(value)
 
 
-def claims(graphs: Mapping[str, Any], planted: Mapping[str, Any]) -> list[Claim]:
+def claims(graphs: Mapping[str, Any]) -> list[Claim]:
     n = len(graphs["gap"])
     mean = {name: float(np.nanmean(values)) for name, values in graphs.items()}
     paths = "; ".join(f"{name} {mean[f'{name}, paths']:.2f}" for name in HELD)
@@ -118,9 +113,6 @@ def claims(graphs: Mapping[str, Any], planted: Mapping[str, Any]) -> list[Claim]
     sentence = "; ".join(
         f"{graph} " + ", ".join(f"{row[score]:.2f}" for score in SCORES) for graph, row in scores_of_graphs.items()
     )
-    exact = planted["neurons as transcoders"]["all"]
-    paths_of = {kind: each["all"]["hops"] for kind, each in planted.items()}
-    learnt_paths, crossing = paths_of["learnt, 4 a row"], paths_of["cross-layer, 4 a row"]
     return [
         Claim(
             row="sums",
@@ -154,37 +146,7 @@ def claims(graphs: Mapping[str, Any], planted: Mapping[str, Any]) -> list[Claim]
             found=f"{', '.join(SCORES)}: {sentence}.",
             numbers=scores_of_graphs,
         ),
-        Claim(
-            row="planted",
-            text="The circuit of a compiled two-step lookup is found: recall ≥ 0.9 at precision ≥ 0.8.",
-            holds=min(exact["node_recall"], exact["edge_recall"]) >= 0.9
-            and min(exact["node_precision"], exact["edge_precision"]) >= 0.8,
-            found="; ".join(
-                f"{kind}, {condition}{told_share}: {told_scores(each[condition])}"
-                for kind, each in planted.items()
-                for condition, told_share in (("all", ""), ("where held", f" ({each['held']:.0%} of prompts)"))
-                if condition in each
-            )
-            + ".",
-            numbers=planted,
-        ),
-        Claim(
-            row="shallow",
-            text="Cross-layer transcoders rewrite the two steps of the lookup as fewer: fewer latents on a path than "
-            "with a transcoder of each layer.",
-            holds=crossing < learnt_paths,
-            found=f"{', '.join(f'{kind} {length:.2f}' for kind, length in paths_of.items())}.",
-            numbers=paths_of,
-        ),
     ]
-
-
-def told_scores(scores: Mapping[str, float]) -> str:
-    parts = (
-        f"{part}s precision {scores[f'{part}_precision']:.2f}, recall {scores[f'{part}_recall']:.2f}"
-        for part in ("node", "edge")
-    )
-    return ", ".join(parts)
 
 
 if __name__ == "__main__":

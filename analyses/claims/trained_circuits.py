@@ -3,7 +3,7 @@
     python -m analyses.claims.trained_circuits              three small models, some minutes
     python -m analyses.claims.trained_circuits --quick      hardly trained, for the tests: the numbers mean nothing
 
-    lookup      `entity relation` → answer, by way of a middle (`two_step_lookup`)
+    lookup      `entity relation` → answer, by way of a middle (`compiled_circuits`)
     induction   three to six tokens repeated → the token that followed the previous occurrence of the last one
     brackets    ten brackets of three kinds, and a mark → the bracket that closes the last open one
 
@@ -31,10 +31,8 @@ Claims tested
     paths      how many latents a path passes, with each kind of dictionary
 """
 
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -44,11 +42,11 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from analyses.claims import compiled_circuits
 from analyses.claims.cross_layer import cross_layer_transcoders, hops
 from analyses.claims.held_hooks import HELD, held
-from analyses.claims.two_step_lookup import all_prompts, compiled, exact_transcoders, learnt_transcoders
+from analyses.claims.planted_circuits import exact_transcoders, learnt_transcoders, residual_dictionaries
 from analyses.record import Claim, Record, options
-from interp import TopKConfig, harvest, train_sae
 from interp.codes.dictionary import Dictionary
 from interp.effects import AttributionGraph, attribution_graph, measured_effects
 from models.transformer import Transformer, TransformerConfig
@@ -90,12 +88,10 @@ class Task(NamedTuple):
 
 def lookup(n: int, generator: torch.Generator) -> Questions:
     """Return all prompts of the compiled world, fifty times, whatever n."""
-    world, prompts = compiled(), all_prompts()
-    entities, relations = world.middle.shape
-    entity, relation = prompts.numpy().T
-    answers = torch.from_numpy(world.answer[world.middle[entity, relation - entities]]) + entities + relations
+    world = compiled_circuits.lookup()
+    answers = torch.tensor(world.answers)
     wanted = torch.stack([torch.full_like(answers, -100), answers], 1)
-    return Questions(prompts.repeat(50, 1), wanted.repeat(50, 1))
+    return Questions(world.prompts.repeat(50, 1), wanted.repeat(50, 1))
 
 
 def induction(n: int, generator: torch.Generator) -> Questions:
@@ -183,16 +179,6 @@ def trained(task: Task, learnt: Questions, steps: int, seed: int) -> Transformer
         F.cross_entropy(model(learnt.prompts[rows]).flatten(0, 1), learnt.wanted[rows].flatten()).backward()
         optimizer.step()
     return model.eval().requires_grad_(False)
-
-
-def residual_dictionaries(
-    model: Transformer, prompts: Int[Tensor, "prompt pos"], *, tokens: int, latents: int = 64, k: int = 4
-) -> dict[str, Dictionary]:
-    names = [f"blocks.{layer}.hook_resid_post" for layer in (0, 1)]
-    with tempfile.TemporaryDirectory() as folder:
-        store = harvest(model, prompts, names, Path(folder) / "store", max_norm=None)
-        config = TopKConfig(d_sae=latents, k=k, tokens=tokens, batch_size=256)
-        return {name: train_sae(store, name, config) for name in names}
 
 
 def found(graph: AttributionGraph, model: Transformer, dictionaries: dict[str, Dictionary]) -> pd.DataFrame:

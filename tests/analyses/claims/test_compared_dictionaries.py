@@ -4,16 +4,19 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from analyses import result_tables
 from analyses.claims import (
     attribution_graphs,
+    compiled_circuits,
     dictionary_scaling,
     feature_automata,
     feature_circuits,
     feature_effects,
     features_in_training,
     neighbouring_features,
+    planted_circuits,
     predicted_steering,
     rules_at_work,
     smollm2_graphs,
@@ -80,16 +83,28 @@ def graphs(tmp_path_factory):
     return tmp_path_factory.mktemp("graphs")
 
 
-def test_attribution_graphs_are_held_against_ablation_and_a_compiled_circuit(graphs):
+def test_attribution_graphs_are_held_against_ablation(graphs):
     results = attribution_graphs.main(["--quick", "--threads", "1", "--out", str(graphs / "attribution_graphs")])
-    sums, agreement, held, nulls, planted, shallow = results["claims"]
+    sums, agreement, held, nulls = results["claims"]
     assert held["holds"] is None and agreement["numbers"]["pairs"] == held["numbers"]["nothing held, pairs"]
     assert sums["holds"] and set(nulls["numbers"]) == {"this prompt", *attribution_graphs.NULLS}
     assert all(-1 <= value <= 1 for value in agreement["numbers"].values())
-    exact = planted["numbers"]["neurons as transcoders"]
-    assert exact["held"] == 1.0 and exact["all"] == exact["where held"] and shallow["holds"] in (True, False)
-    assert planted["holds"] and exact["all"]["right"] == exact["all"]["node_recall"] == 1.0
-    assert exact["all"]["edge_precision"] == 1.0 and exact["all"]["hops"] == pytest.approx(2.0)
+
+
+def test_circuits_of_compiled_models_are_found(tmp_path):
+    results = planted_circuits.main(["--quick", "--threads", "1", "--out", str(tmp_path / "out")])
+    *circuits, looks, shallow = results["claims"]
+    assert [claim["row"] for claim in circuits] == ["lookup", "induction", "depth"] and looks["holds"]
+    for claim in circuits:
+        for kind in planted_circuits.EXACT:
+            exact = claim["numbers"][kind]
+            assert exact["held"] == 1.0 and exact["all"] == exact["where held"] and exact["all"]["right"] == 1.0
+            assert {exact["all"][f"{part}_recall"] for part in ("node", "edge")} == {1.0}
+            assert exact["all"]["edge_precision"] == 1.0 and exact["all"]["hops"] == pytest.approx(2.0, abs=0.05)
+    assert shallow["holds"] in (True, False)
+    for world in (make() for make in compiled_circuits.WORLDS.values()):  # weights set by hand answer each prompt
+        with torch.no_grad():
+            assert world.model(world.prompts)[:, -1].argmax(1).tolist() == world.answers
 
 
 def test_trained_circuits_are_held_against_ablation(tmp_path):

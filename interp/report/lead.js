@@ -19,6 +19,7 @@ report.lead = (() => {
   const SOME = 0.05; // share of the firings in text of another kind that is told
   const MUCH = 0.1; // from which the title tells it
   const N_KINDS = 3;
+  const ONE_SCRIPT = 0.25; // share of the tokens around firings from which their script is taken for that of a part
   const ALIKE = 0.05; // difference of two F1s that does not justify a longer name
   const BY_CHANCE = "these tokens follow its firings no more often than by chance";
   const NO_RULE = "No rule in words holds.";
@@ -224,14 +225,18 @@ report.lead = (() => {
     return tokens.slice(0, N_PREDICTED).map((token) => [tokenElement(word(token), lead), " "]);
   }
 
-  /* A first byte of the letters that a feature fires on or beside most; null if they are Latin. */
+  /* A first byte of the letters on or beside which a feature fires; null if few of them are of one script but Latin. */
   function leadAround({ tokens }) {
     const counts = new Map();
+    let all = 0;
     for (const [, token, n] of tokens ?? []) {
+      all += n;
       const lead = report.bytes.leadOf(word(token)) ?? report.bytes.leadOfLetters(word(token));
-      if (lead !== null) counts.set(lead, (counts.get(lead) ?? 0) + n);
+      const name = lead === null ? null : report.bytes.nameOf(lead);
+      if (name) counts.set(name, [lead, (counts.get(name)?.[1] ?? 0) + n]);
     }
-    return [...counts].sort(([, a], [, b]) => b - a)[0]?.[0] ?? null;
+    const [[lead, most]] = [...counts.values(), [null, 0]].sort(([, a], [, b]) => b - a);
+    return most >= ONE_SCRIPT * all ? lead : null;
   }
 
   /* Whether the tokens that it raises follow its firings no more often than any token; false where that is not

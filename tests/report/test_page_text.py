@@ -107,6 +107,8 @@ def test_parts_of_characters_are_drawn_as_what_they_are_and_copied_as_their_byte
     assert browser.evaluate(put.format("'a', ' ⟨d7⟩'") + around.replace("{{", "{").replace("}}", "}")) == 0xD7
     assert browser.evaluate(put.format("'a', ' ית'") + around.replace("{{", "{").replace("}}", "}")) == 0xD7
     assert browser.evaluate(put.format("'a', ' b'") + around.replace("{{", "{").replace("}}", "}")) is None
+    few = "report.lead.leadAround({ tokens: [[0, 0, 50], [0, 1, 9]] })"
+    assert browser.evaluate(put.format("'a', ' ⟨d7⟩'") + few) is None, "too few to tell the script"
 
 
 def test_each_line_of_an_example_keeps_its_own_direction(browser, address):

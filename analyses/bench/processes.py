@@ -8,13 +8,13 @@ every process does by itself: it starts, reads the text, and shifts a sample of 
 The jobs run under `torchrun`. Each process counts its own processor seconds, from the start of Python to the end of the
 job, which other work on the machine disturbs least. The speed is derived from them, as if each process had a core to
 itself: the seconds of one process over those of the process that takes longest. Seconds that a process waits for others
-are not counted. Effects are those of a random sample of latents. Writes results.json.
+are not counted. Effects are those of a random sample of latents. Writes results.json, where jobs that were measured
+before stay.
 """
 
 import argparse
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -26,7 +26,7 @@ from interp import Run, rank_features, scan_features
 from interp.effects import feature_effects
 from interp.effects.effort import drawn_latents
 from interp.runtime.processes import processes
-from interp.storage.files import write_json
+from interp.storage.files import read_json, write_json
 
 JOBS = ("scan", "ranking", "effects")
 
@@ -36,11 +36,14 @@ def main() -> None:
     if o.job:
         work(o)
         return
-    shutil.rmtree(o.out, ignore_errors=True)
-    o.out.mkdir(parents=True)
-    table = {job: measured(job, o) for job in o.jobs}
+    o.out.mkdir(parents=True, exist_ok=True)
     settings = {"run": o.run.name, "processes": o.processes, "latents": o.latents}
-    write_json(o.out / "results.json", {"jobs": table, "settings": settings, "versions": versions()})
+    results = {"jobs": {}, "settings": settings, "versions": versions()}
+    if (file := o.out / "results.json").exists() and (before := read_json(file, "delete it"))["settings"] == settings:
+        results["jobs"] = before["jobs"]
+    for job in o.jobs:
+        results["jobs"][job] = measured(job, o)
+        write_json(file, results)
 
 
 def parse() -> argparse.Namespace:

@@ -22,6 +22,7 @@ from interp.cli.paths import (
     write_table,
 )
 from interp.cli.progress_bar import Bar, is_first, is_shared
+from interp.storage.addresses import address_of
 from interp.storage.folder_kinds import find, is_run
 from interp.storage.parts import parse_part
 
@@ -231,13 +232,13 @@ def rank_command(
         say_which_hook(run)
 
 
-def _check_source(source: Path, out: str | Path | None, noun: str, *endings: str, overwrite: bool = False) -> bool:
+def _check_source(source: Path, out: str | None, noun: str, *endings: str, overwrite: bool = False) -> bool:
     """Return whether the source is a run folder, which has a place for results. Raises ValueError, before slow
     libraries are imported, if it is neither a run folder nor a feature store, if --out is missing for a feature store,
     or if --out cannot be written."""
     find(source, "run", "features")
     if out is not None:
-        check_writable("--out", out, *endings, overwrite=overwrite, anywhere=isinstance(out, str))
+        check_writable("--out", out, *endings, overwrite=overwrite, anywhere=True)
     elif is_run(source):
         check_writable("the run folder", source, run=source)
         find(source, "features")
@@ -352,7 +353,9 @@ def _ablate_in_place(run: "Run", config: Any) -> None:
 def report_command(
     source: Annotated[Path, Argument(help="a run folder, or a feature store")],
     *,
-    out: Annotated[Path | None, Option(help="the page's folder; needed for a feature store")] = None,
+    out: Annotated[
+        str | None, Option(help="the page's folder, here or at an address; needed for a feature store")
+    ] = None,
     ranking: Annotated[Path | None, Option(help="a .parquet file, as rank writes it (default: the run's)")] = None,
     overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
@@ -381,4 +384,4 @@ def report_command(
             page = write_report(subject, out, overwrite=overwrite, progress=bar, **more)
     if in_run:
         say_which_hook(subject)
-    print(page)
+    print(address_of(page) or page)

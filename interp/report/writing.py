@@ -57,7 +57,8 @@ def write_report(
     overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> Path:
-    """Write the page to the folder `out`, completely or not at all, and return the path of its index.html.
+    """Write the page to the folder `out`, here or at an address such as s3://bucket/page, completely or not at all, and
+    return the path of its index.html.
 
     If rows are not text, the page shows the pictures that `features.render` draws, or otherwise the rows' numbers.
 

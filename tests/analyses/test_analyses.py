@@ -53,7 +53,6 @@ def test_scripts_start_by_module_and_by_path_from_any_folder(tmp_path):
         [ANALYSES / "results.py"],
         [ANALYSES / "make_figures.py"],
         [ANALYSES / "bench" / "sae.py"],
-        ["-m", "analyses.scorecard"],
         [ANALYSES / "scorecard" / "__main__.py"],
     ):
         shown = subprocess.run([sys.executable, *arguments, "--help"], **at)

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 import tomli_w
 
-from interp import ranking_evidence
+from interp import FeatureStore, ranking_evidence, write_report
 from interp.activations import ActivationStore
 from interp.cli import COMMANDS, main
 from interp.cli.progress_bar import Bar
@@ -25,6 +25,7 @@ from interp.cli.sae_commands import field_lines
 from interp.display.verdict_names import UNTESTED
 from interp.pipeline.stages import STAGES
 from interp.sae import ARCHITECTURES, Crosscoder, Transcoder, load_sae
+from interp.storage import addresses
 from interp.storage.checks import check_seed
 from tests.tiny import SECTIONS, TINY
 
@@ -423,11 +424,19 @@ def test_what_several_processes_cannot_share_is_refused_by_all(folder, tmp_path,
 
 @pytest.mark.parametrize("address", ["s3://bucket/out", "file:///tmp/out", "memory://out"])
 def test_an_address_is_refused_as_a_folder(folder, tmp_path, capsys, monkeypatch, address):
-    """Only a folder is accepted for a run and for a page."""
+    """Only a folder is accepted for a run and for a graph."""
     monkeypatch.chdir(tmp_path)
     assert f"{address} is an address" in refused(capsys, "demo", "--out", address)
-    assert f"{address} is an address" in refused(capsys, "report", folder / "features", "--out", address)
+    assert f"{address}.html is an address" in refused(capsys, "graph", folder / "run", "a", "--out", f"{address}.html")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_page_is_written_to_an_address(folder, tmp_path, capsys):
+    address = addresses.Address("memory://bucket/page")
+    assert main(["report", str(folder / "features"), "--out", address]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"{address}/index.html"
+    page = write_report(FeatureStore.open(folder / "features"), tmp_path / "page")
+    assert addresses.read_object(address / "index.html") == page.read_bytes()
 
 
 def test_only_the_first_process_prints_a_mistake(folder, tmp_path, capsys, monkeypatch):

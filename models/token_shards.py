@@ -27,7 +27,7 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import TypedDict
 
-from interp.storage.checks import Count, validated
+from interp.storage.checks import AtLeastOne, validated
 from interp.storage.files import read_json, tensors_header, write_json
 
 SHARD_TOKENS = 1 << 24
@@ -48,8 +48,8 @@ _MAP_FIXED = 0x10
 
 
 class _Names(TypedDict):
-    n_rows: Count
-    n_ctx: Count
+    n_rows: AtLeastOne
+    n_ctx: AtLeastOne
     rows_per_shard: Annotated[int, Field(ge=_ROWS, multiple_of=_ROWS)]
     document_names: list[str]
     tokenizer: str

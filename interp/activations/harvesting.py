@@ -219,11 +219,11 @@ class _Shared:
         for start in starts:
             batch = self.batch(start)
             row_ids, stop = start * n_ctx + self.passes.kept(batch), start + len(batch)
-            of_batch = slice(first, first + len(row_ids))
+            rows_of_batch = slice(first, first + len(row_ids))
             for writer in writers:
                 if writer.position <= start:
-                    writer.add(row_ids, {name: acts[name][of_batch] for name in writer.config.widths}, stop)
-            first = of_batch.stop
+                    writer.add(row_ids, {name: acts[name][rows_of_batch] for name in writer.config.widths}, stop)
+            first = rows_of_batch.stop
             progress(stop * n_ctx, len(self.passes), "tokens" if self.passes.is_text else "positions")
 
 

@@ -53,7 +53,7 @@ from interp.storage.addresses import (
     remove_object,
     write_object,
 )
-from interp.storage.checks import Amount, Count, Digest, FileName, validated
+from interp.storage.checks import AtLeastOne, AtLeastZero, Digest, FileName, validated
 from interp.storage.files import as_json, digest, digest_json, tensors_header
 from interp.storage.remote_folders import BEGUN, MANIFEST, listed_at
 
@@ -64,15 +64,15 @@ _HEAD = ("ends", "sha256", "state")
 
 class _Part(TypedDict):
     file: FileName
-    bytes: Amount
-    head: Count
+    bytes: AtLeastZero
+    head: AtLeastOne
     """Bytes before the columns."""
     sha256: Digest
     """SHA-256 of the head."""
 
 
 class _Parts(TypedDict):
-    shards: list[dict[str, Amount]]
+    shards: list[dict[str, AtLeastZero]]
     parts: list[_Part]
 
 

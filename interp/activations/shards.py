@@ -21,7 +21,7 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from interp.storage.addresses import Address
-from interp.storage.checks import Amount, Count, Digest, FileName, Finite, validated
+from interp.storage.checks import AtLeastOne, AtLeastZero, Digest, FileName, Finite, validated
 from interp.storage.files import digest, digest_file, open_tensors, read_json, tensors_header
 from interp.storage.folder_kinds import check_exists
 from interp.storage.folders import unfinished
@@ -88,22 +88,22 @@ class ShardLayout:
 
 
 class _Hook(TypedDict):
-    d: Count
+    d: AtLeastOne
     mean_norm: Annotated[Finite, Field(ge=0)]
     variance: Finite
-    second_moment_rows: Amount
-    geometric_median_rows: Amount
+    second_moment_rows: AtLeastZero
+    geometric_median_rows: AtLeastZero
 
 
 class _Shard(TypedDict):
     file: FileName
-    n_rows: Amount
-    bytes: Amount
+    n_rows: AtLeastZero
+    bytes: AtLeastZero
     sha256: dict[str, Digest]
 
 
 class _File(TypedDict):
-    bytes: Amount
+    bytes: AtLeastZero
     sha256: Digest
 
 
@@ -122,10 +122,10 @@ class _Manifest(TypedDict):
     aliases: NotRequired[dict[str, list[str]]]
     prepend_bos: NotRequired[bool]
     dtype: str
-    n_rows: Count
-    n_ids: Count
-    n_ctx: Count | None
-    excluded: dict[str, Amount]
+    n_rows: AtLeastOne
+    n_ids: AtLeastOne
+    n_ctx: AtLeastOne | None
+    excluded: dict[str, AtLeastZero]
     norm_limits: NotRequired[dict[str, Annotated[Finite, Field(gt=0)]] | None]
     outliers: NotRequired[dict[str, _Outliers]]
     hooks: Annotated[dict[str, _Hook], Field(min_length=1)]

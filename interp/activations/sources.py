@@ -7,7 +7,7 @@ ActivationSource     rows to train on: their statistics, and batches in a random
     ActivationStream a model that runs whenever rows are needed
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -143,3 +143,13 @@ class StoredRows(ActivationSource, Protocol):
         """Rows of each shard."""
 
     def shard(self, i: int, hook: str) -> Shard: ...
+
+
+def find_hook(hook: str, names: Sequence[str], aliases: Mapping[str, Sequence[str]], source: object) -> str:
+    """Return the name of a hook in a source, from that name or one of its aliases.
+
+    Raises ValueError if the source lacks it."""
+    for name in names:
+        if hook == name or hook in aliases.get(name, ()):
+            return name
+    raise ValueError(f"{source} has no activations of {hook!r}; it has {', '.join(names)}")

@@ -46,7 +46,7 @@ from interp.activations.shards import (
     StoreFiles,
     read_store_manifest,
 )
-from interp.activations.sources import Provenance, RowLimit, Shard
+from interp.activations.sources import Provenance, RowLimit, Shard, find_hook
 from interp.display.cards import card, facts
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.addresses import Address, address_of
@@ -151,10 +151,7 @@ class ActivationStore(ReadInBatches):
     def name_of(self, hook: str) -> str:
         """Return the store's name for a hook, from any of its names in the model. Raises ValueError if the store lacks
         it."""
-        for name in self.hook_names:
-            if hook == name or hook in self.aliases.get(name, ()):
-                return name
-        raise ValueError(f"{self.path} has no activations of {hook!r}; it has {', '.join(self.hook_names)}")
+        return find_hook(hook, self.hook_names, self.aliases, self.path)
 
     def d(self, hook: str) -> int:
         return self._hook(hook)["d"]

@@ -9,8 +9,8 @@ In:  a model, tokens, hooks. Out: `StoredRows`: what a store gives to training a
 
 Where all rows fit the buffer the model runs once, the statistics are exact, and the batches are those of a store with
 one shard: the weights come out bit for bit as from `harvest` and `train_sae`. Otherwise a batch mixes the sequences of
-a chunk, not of all the text, and each epoch runs the model again. A training that resumes
-runs the model only on the chunk at which it stopped.
+a chunk, not of all the text, and each epoch runs the model again. A training that resumes runs the model only on the
+chunk at which it stopped.
 
 The last chunk is kept until another is asked for. Trainings and scans of several hooks that take turns at each chunk
 (`train_saes`, `scan_saes`) therefore share the passes of the model.
@@ -31,7 +31,7 @@ from interp.activations.hooks import Model, evaluating
 from interp.activations.model_passes import ModelPasses, TokenBatches, concatenate_tokens
 from interp.activations.row_statistics import ActivationStatistics, n_sample_rows, running_sums, statistics_of
 from interp.activations.shards import DTYPES
-from interp.activations.sources import Provenance, RowLimit, Shard
+from interp.activations.sources import Provenance, RowLimit, Shard, find_hook
 from interp.runtime.processes import part_of
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import torch_on_all_threads
@@ -108,10 +108,7 @@ class ActivationStream:
     def name_of(self, hook: str) -> str:
         """Return the stream's name for a hook, from any of its names in the model. Raises ValueError if it is not
         streamed."""
-        for name in self.hook_names:
-            if hook == name or hook in self.passes.aliases.get(name, ()):
-                return name
-        raise ValueError(f"the stream has no activations of {hook!r}; it has {', '.join(self.hook_names)}")
+        return find_hook(hook, self.hook_names, self.passes.aliases, "the stream")
 
     def d(self, hook: str) -> int:
         """Return the width of a hook. Raises ValueError for a hook that is not streamed."""

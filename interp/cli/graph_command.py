@@ -39,7 +39,7 @@ def graph_command(
     opened = open_any(run, "run")
     model: Any = opened.model.float()  # in half precision the sum of the edges is off by some per cent
     runs = {hook: opened.at(hook) for hook in opened.hooks}
-    dictionaries: Any = {hook: of_hook.sae for hook, of_hook in runs.items()}
+    dictionaries: Any = {hook: hook_run.sae for hook, hook_run in runs.items()}
     effects = beside = None
     with Bar("graph") as bar:
         graph = attribution_graph(model, prompt, dictionaries, max_latents=max_latents, progress=bar)
@@ -48,8 +48,8 @@ def graph_command(
             beside = beside_nulls(graph, effects, model, dictionaries, progress=bar)
     out.parent.mkdir(parents=True, exist_ok=True)
     if as_page:
-        rankings = {hook: of_hook.ranking for hook, of_hook in runs.items() if of_hook.has("ranking")}
-        features = {hook: of_hook.features for hook, of_hook in runs.items() if of_hook.has("features")}
+        rankings = {hook: hook_run.ranking for hook, hook_run in runs.items() if hook_run.has("ranking")}
+        features = {hook: hook_run.features for hook, hook_run in runs.items() if hook_run.has("features")}
         graph.to_html(
             out,
             nodes=nodes,

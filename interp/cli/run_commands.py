@@ -259,8 +259,8 @@ def _show_stages(config: "RunConfig", out: Path, until: str | None, redo: bool) 
     print(f"{'total':12s} {time.monotonic() - begin:7.1f} s")
     if until in (None, "report"):
         for run in map(whole.at, whole.hooks):
-            of_hook = f" at {run.hook_name}" if len(whole.hooks) > 1 else ""
-            print(f"\nfeatures to begin with{of_hook}\n{_showcase(run)}")
+            at_hook = f" at {run.hook_name}" if len(whole.hooks) > 1 else ""
+            print(f"\nfeatures to begin with{at_hook}\n{_showcase(run)}")
             print(f"\nOpen {run.page.resolve()}")
             print(f"With the model: {_program()} explore {run.path}")
 

@@ -23,7 +23,7 @@ from typing_extensions import TypedDict
 
 from interp.codes.offsets import offsets_from_lengths
 from interp.codes.sparse_codes import SparseCodes, entry_fault
-from interp.storage.checks import Amount, FileName, validated
+from interp.storage.checks import AtLeastZero, FileName, validated
 from interp.storage.files import read_json, write_json, write_tensors
 from interp.storage.remote_folders import local_path
 
@@ -41,7 +41,7 @@ class _Meta(TypedDict):
     __pydantic_config__ = ConfigDict(extra="forbid")  # type: ignore[misc]
     n_rows: Annotated[int, Field(ge=0, lt=1 << 48)]
     d_sae: Annotated[int, Field(ge=0, lt=1 << 48)]
-    runs: NotRequired[dict[FileName, list[Amount]]]
+    runs: NotRequired[dict[FileName, list[AtLeastZero]]]
     """Rows and firings of each file, once all are complete."""
 
 

@@ -28,7 +28,7 @@ from interp.features.table_passes import n_passes, write_tables
 from interp.runtime.processes import Processes
 from interp.runtime.progress import Progress
 from interp.sae import SAE
-from interp.storage.checks import Amount, Count, check_token_ids, validated
+from interp.storage.checks import AtLeastOne, AtLeastZero, check_token_ids, validated
 from interp.storage.files import digest, digest_json, read_json, write_json, write_tensors
 from interp.storage.folder_kinds import check_exists
 from interp.storage.folders import is_finished, unfinished
@@ -41,16 +41,16 @@ class _Meta(TypedDict):
     """`meta.json`, which is validated when a scan is opened."""
 
     d_sae: Annotated[int, Field(ge=1, le=1 << 28)]
-    n_ctx: Count
-    n_sequences: Count
-    n_tokens: Amount
-    n_alive: Amount
+    n_ctx: AtLeastOne
+    n_sequences: AtLeastOne
+    n_tokens: AtLeastZero
+    n_alive: AtLeastZero
     l0: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     hook_name: str
     vocab: Literal["given", "ids", "rows"]
     labels: list[str]
     logit_effects: str
-    blocks_past: Amount
+    blocks_past: AtLeastZero
     settings: dict[str, Any]
 
 

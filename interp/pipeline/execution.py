@@ -77,9 +77,9 @@ def run_stages(
             _restore_replaced(run.path)
         fingerprints: dict[Path, str] = {}
         is_checked = False
-        for stage, of_runs in _in_order(stages, runs, begun):
+        for stage, its_runs in _in_order(stages, runs, begun):
             heads = {}
-            for run in of_runs:
+            for run in its_runs:
                 read = {name: run.folder(name) for name in stage.reads}
                 inputs = {name: fingerprints[folder] for name, folder in read.items() if folder in fingerprints}
                 heads[run] = _expected(stage, run, inputs)
@@ -94,7 +94,7 @@ def run_stages(
                     later.check(config)
                 Plan.of(config, out, to_come).check()
             built = _build(stage, left, progress(stage.name)) if left else {}
-            for run in of_runs:
+            for run in its_runs:
                 finished(stage, (done | built)[run], run in built)
     return runs[0]
 

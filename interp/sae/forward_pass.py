@@ -178,9 +178,9 @@ class ForwardPass:
         shards = self.batch.mesh.shards
         rows, n = values.shape
         padded = torch.nn.functional.pad(values.detach(), (0, k - n), value=-torch.inf)
-        of_all = shards.gather(padded, alike=True).view(shards.count, rows, k).transpose(0, 1).flatten(1)
-        largest = of_all.topk(k, dim=1, sorted=False).indices
-        marks = torch.zeros_like(of_all, dtype=torch.bool).scatter_(1, largest, True)
+        largest_of_shards = shards.gather(padded, alike=True).view(shards.count, rows, k).transpose(0, 1).flatten(1)
+        largest = largest_of_shards.topk(k, dim=1, sorted=False).indices
+        marks = torch.zeros_like(largest_of_shards, dtype=torch.bool).scatter_(1, largest, True)
         return marks[:, shards.rank * k : shards.rank * k + n]
 
     def pre_activations(self, latents: Int[Tensor, " some"], rows: slice) -> Float[Tensor, "row some"]:

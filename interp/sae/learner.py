@@ -215,8 +215,8 @@ class Learner:
             name: float(torch.linalg.vector_norm(gradient.tensor())) ** 2 for name, gradient in f.gradients.items()
         }
         if self.mesh.shards.count > 1:
-            of_latents = [name for name in squares if name not in REPLICATED]
-            squares |= zip(of_latents, self._over_shards(*(squares[name] for name in of_latents)), strict=True)
+            sharded = [name for name in squares if name not in REPLICATED]
+            squares |= zip(sharded, self._over_shards(*(squares[name] for name in sharded)), strict=True)
         return math.sqrt(sum(squares.values()))
 
     def _forward(self, x: Tensor, y: Tensor, batch: WholeBatch) -> ForwardPass:

@@ -224,8 +224,8 @@ def load_sae(path_or_release: str | Path, sae_id: str | None = None, *, device: 
     """
     is_folder = sae_id is None and looks_like_path(str(path_or_release))
     stored = formats.read(folder_of(path_or_release, "sae") if is_folder else path_or_release, sae_id)
-    of_all_kinds = ("W_enc", "W_dec", "b_enc", "b_dec", "encoder", "config", "metadata")
-    shared: dict[str, Any] = {name: getattr(stored, name) for name in of_all_kinds}
+    shared_names = ("W_enc", "W_dec", "b_enc", "b_dec", "encoder", "config", "metadata")
+    shared: dict[str, Any] = {name: getattr(stored, name) for name in shared_names}
     if stored.kind == "transcoder":
         return Transcoder(**shared, W_skip=stored.W_skip).to(device)
     if stored.kind == "crosscoder":

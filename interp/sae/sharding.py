@@ -98,13 +98,13 @@ def _gathered(part: Tensor, axis: int | None, shards: Processes) -> Tensor | Pie
     shape[axis] *= shards.count
     rows = slices(len(part), max(1, _AT_ONCE * len(part) // max(1, part.nbytes * (shards.count if axis else 1))))
 
-    def of_rows() -> Iterator[Tensor]:  # each process has a part of every row
+    def gathered_rows() -> Iterator[Tensor]:  # each process has a part of every row
         for at in rows:
             yield shards.gather(part[at], alike=True).unflatten(0, (shards.count, -1)).transpose(0, 1).flatten(1)
 
-    def of_shards() -> Iterator[Tensor]:
+    def sent_shards() -> Iterator[Tensor]:
         for rank in range(shards.count):
             for at in rows:
                 yield shards.send(part[at] if rank == shards.rank else torch.empty_like(part[at]), rank)
 
-    return Pieces(part.dtype, tuple(shape), of_rows if axis else of_shards)
+    return Pieces(part.dtype, tuple(shape), gathered_rows if axis else sent_shards)

@@ -264,8 +264,8 @@ def _add(total: Tensor, latent_sum: LatentSum) -> None:
     """Add the sum to the total, at the cost of the latents that fire."""
     offsets, rows, entries = latent_sum.by_latent
     fires = offsets.diff().nonzero()[:, 0]
-    of_these = ByLatent(torch.cat([offsets[fires], offsets[-1:]]), rows, entries)
-    sums = kernels(total).sum_by_latent(of_these, latent_sum.weights, latent_sum.dense)
+    firing_latents = ByLatent(torch.cat([offsets[fires], offsets[-1:]]), rows, entries)
+    sums = kernels(total).sum_by_latent(firing_latents, latent_sum.weights, latent_sum.dense)
     total.index_add_(0, fires, sums)
 
 

@@ -47,7 +47,7 @@ from interp.sae.metric_logs import Log, Row, check_log, open_log
 from interp.sae.model import SAE, load_sae
 from interp.sae.sharding import check_shards, read_shard, whole, write_shards
 from interp.sae.stored_dictionary import StoredDictionary
-from interp.sae.training_rows import TrainingRows, listed
+from interp.sae.training_rows import TrainingRows, hook_list
 from interp.storage.files import digest, open_tensors, read_json, write_json, write_tensors, write_text
 from interp.storage.folders import is_finished
 from interp.storage.remote_folders import local_path
@@ -291,7 +291,7 @@ def _sources(
     if not isinstance(store, ActivationSource):
         if tokens is None:
             raise ValueError("to train on a model without a store, give tokens=; or give a store")
-        names = [name for pair in hooks for side in pair for name in listed(side)]
+        names = [name for pair in hooks for side in pair for name in hook_list(side)]
         tokens = concatenate_tokens(tokens, max(config.tokens for config in configs))
         store = ActivationStream(store, tokens, names, progress=clock.model_runs, **(harvesting or {}))
     elif tokens is not None or harvesting:

@@ -19,8 +19,8 @@ class TrainingRows:
     def __init__(
         self, store: ActivationSource, hook: str | Sequence[str], target: str | Sequence[str] | None, mesh: Mesh
     ):
-        hooks = tuple(map(store.name_of, listed(hook)))
-        targets = list(map(store.name_of, listed(target)))
+        hooks = tuple(map(store.name_of, hook_list(hook)))
+        targets = list(map(store.name_of, hook_list(target)))
         if len(store) == 0:
             raise ValueError("the store is empty: there is nothing to train on")
         if not hooks:
@@ -50,7 +50,7 @@ class TrainingRows:
             self.metadata["norm_limit"] = row_limits[0].limit
 
 
-def listed(hook: str | Sequence[str] | None) -> Sequence[str]:
+def hook_list(hook: str | Sequence[str] | None) -> Sequence[str]:
     """Return the names of one hook, of several, or of none."""
     return () if hook is None else (hook,) if isinstance(hook, str) else hook
 

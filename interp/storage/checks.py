@@ -12,7 +12,7 @@ inputs that belong together      `features.scan_checks`, `activations.harvesting
 paths of a command   before libraries that take seconds are imported (`cli.paths`)
 
     class Meta(TypedDict):                             # from typing_extensions
-        d_sae: Count
+        d_sae: AtLeastOne
     validated(Meta, read_json(file, "scan again"), file, "scan again")     # ValueError: file, entry, value, remedy
 
 Nothing here imports torch before it is used.
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 STRICT = ConfigDict(strict=True, allow_inf_nan=False)
-Count = Annotated[int, Field(ge=1, le=1 << 60)]
-Amount = Annotated[int, Field(ge=0, le=1 << 60)]
+AtLeastOne = Annotated[int, Field(ge=1, le=1 << 60)]
+AtLeastZero = Annotated[int, Field(ge=0, le=1 << 60)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 FileName = Annotated[str, Field(pattern=r"^[^/\\]+$", max_length=255)]

@@ -155,10 +155,10 @@ def nulls_summary(results: Mapping[str, Any]) -> str:
     interval), and its parts."""
     lines = []
     for name, shares in results["shares"].items():
-        of_one = shares[ONE_MEANING_ROW]
+        one_meaning = shares[ONE_MEANING_ROW]
         lines.append(
-            f"{name + ':':20s} one meaning {of_one['share']:4.0%} of {_n_tested(shares):,} "
-            f"({of_one['ci_low']:.0%} to {of_one['ci_high']:.0%}): "
+            f"{name + ':':20s} one meaning {one_meaning['share']:4.0%} of {_n_tested(shares):,} "
+            f"({one_meaning['ci_low']:.0%} to {one_meaning['ci_high']:.0%}): "
             f"{shares[MONOSEMANTIC]['share']:.0%} monosemantic, {shares[SINGLE_TOKEN]['share']:.0%} single-token"
         )
     return NEXT_LINE.join(lines)

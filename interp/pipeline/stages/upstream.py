@@ -276,7 +276,7 @@ def activations(runs: Sequence[Run], folders: Sequence[Path], progress: Progress
     run = runs[0]
     hooks = dict[str | Path, list[str]]()
     if run.config.harvest.buffer_mb is not None:
-        return [_streamed(of_hook) for of_hook in runs]
+        return [_streamed(run) for run in runs]
     for run_of_hook, folder in zip(runs, folders, strict=True):
         hooks[folder / "store"] = run_of_hook.config.harvest.hooks_in(run.model)
     stores = harvest_stores(

@@ -25,7 +25,7 @@ from interp.report.live.live_model import LiveModel
 from interp.report.live.local_server import ASKING, CLOSED, Asked, LocalServer, Refused, json_response
 from interp.report.notes import NAME, edit_notes, features_key, notes_of
 from interp.report.writing import assets, check_data_script, index, page_policy, plotly_script
-from interp.storage.checks import Amount, Count, validated
+from interp.storage.checks import AtLeastOne, AtLeastZero, validated
 
 MAX_SAMPLED, MAX_MULTIPLE, MAX_HELD = 200, 100, 16
 CONTENT_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
@@ -48,11 +48,11 @@ class _Read(Asked):
 
 
 class _At(_Read):
-    position: Amount
+    position: AtLeastZero
 
 
 class _Effects(_At):
-    token: Amount
+    token: AtLeastZero
 
 
 class _Edges(_At):
@@ -63,21 +63,21 @@ class _Edges(_At):
 class _Steer(Asked):
     prompt: str
     multiples: Annotated[dict[Latent, Multiple], Field(max_length=MAX_HELD)]
-    n_tokens: Annotated[Count, Field(le=MAX_SAMPLED)]
+    n_tokens: Annotated[AtLeastOne, Field(le=MAX_SAMPLED)]
     temperature: Annotated[float, Field(ge=0, le=10)]
     seed: Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class _Dose(Asked):
-    latent: Amount
+    latent: AtLeastZero
 
 
 class _Without(_Dose):
-    sequence: Amount
+    sequence: AtLeastZero
 
 
 class _Common(_Dose):
-    other: Amount
+    other: AtLeastZero
 
 
 class _Edit(Asked):

@@ -244,7 +244,7 @@ def _rounding_error(x: Float[Tensor, "row d_in"], weights: Weights) -> Float[Ten
     and Schwarz, and by sums at single precision."""
     encoder_rows = weights.encoder_rows
     length = x.norm(dim=1)
-    of_weights, of_x = (rows - rows.bfloat16() for rows in (encoder_rows, x))
+    weight_error, x_error = (rows - rows.bfloat16() for rows in (encoder_rows, x))
     longest = encoder_rows.norm(dim=1).max()
-    of_sums = (128 + x.shape[1]) * 2.0**-23 * (length * longest + weights.b_enc.abs().max())
-    return length * of_weights.norm(dim=1).max() + of_x.norm(dim=1) * longest * (1 + BFLOAT16_ERROR) + of_sums
+    sum_error = (128 + x.shape[1]) * 2.0**-23 * (length * longest + weights.b_enc.abs().max())
+    return length * weight_error.norm(dim=1).max() + x_error.norm(dim=1) * longest * (1 + BFLOAT16_ERROR) + sum_error

@@ -192,8 +192,8 @@ function draw() {
     const to = at.get(link.target);
     const middle = (from.y + to.y) / 2;
     const d = `M${from.x},${from.y}C${from.x},${middle} ${to.x},${middle} ${to.x},${to.y}`;
-    const width = 0.4 + 3 * (Math.abs(link.weight) / most.get(link.target));
-    const look = { class: `edge ${link.weight > 0 ? "raises" : "lowers"}`, "data-key": keyOf(link), "stroke-width": width };
+    const thick = 0.4 + 3 * (Math.abs(link.weight) / most.get(link.target));
+    const look = { class: `edge ${link.weight > 0 ? "raises" : "lowers"}`, "data-key": keyOf(link), "stroke-width": thick };
     svg.append(drawn("path", { ...look, d }), edgeTarget(link, d));
   }
   const grouped = new Map(state.groups.flatMap(({ name, ids }) => ids.map((id) => [id, name])));

@@ -35,9 +35,9 @@ report.views.compare = (() => {
     return fits.sort(([, x], [, y]) => y - x).map(([latent]) => latent);
   }
 
-  /* The two features, as fields for a number or words; a list below a field shows what they find. near: other features
-   * to compare with the first. */
-  function choice(named, near = []) {
+  /* The two features, as fields for a number or words; a list below a field shows what they find. more: further
+   * features to compare with the first. */
+  function choice(named, more = []) {
     const fields = [0, 1].map((k) => {
       const value = isLatent(named[k]) ? named[k] : null;
       const asked = { type: "search", autocomplete: "off", placeholder: "number or words", value };
@@ -70,9 +70,9 @@ report.views.compare = (() => {
     return h("form.choice", { onsubmit: go }, fields,
       h("button", { type: "submit" }, "Compare"),
       named.length === 2 && named.every(isLatent) ? h("a", { href: `#compare/${named[1]}/${named[0]}` }, "Swap") : null,
-      near.length
+      more.length
         ? h("span.others", null, h("span.muted", null, "or with "),
-          near.map(([row, measure]) => report.lead.linked([row], measure, (other) => `#compare/${named[0]}/${other}`)))
+          more.map(([row, measure]) => report.lead.linked([row], measure, (other) => `#compare/${named[0]}/${other}`)))
         : null);
   }
 

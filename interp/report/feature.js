@@ -2,7 +2,7 @@
 "use strict";
 
 report.views.feature = (() => {
-  const { columns, verdictOf, labelOf, isUnsure, isInseparable } = report.selection;
+  const { columns, verdictOf, isUnsure, isInseparable } = report.selection;
   const { latents, n_ctx, ranked, tokens: scanned, has_text: hasText } = report.data.page;
   const { logits, effects } = report.logits;
   const { stored, region } = report.firings;

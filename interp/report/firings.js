@@ -128,7 +128,7 @@ report.firings = (() => {
       ? [title ? h("h3", null, title) : null, list(latent, feature, [...some].sort(byStrength))]
       : null);
     const cut = one.examples.length - one.n_weak;
-    const strongest = one.examples.slice(0, cut);
+    const strong = one.examples.slice(0, cut);
     const weakest = one.examples.slice(cut);
     const isOwn = (example) => !isApart(example);
     const common = one.common.join("; ");
@@ -138,7 +138,7 @@ report.firings = (() => {
       common && !isSame ? h("p.rule", null, h("span.muted", null, "its firings share: "), ruleText(common)) : null,
       numbersOf(one, feature.senses),
       followedBy(one, feature),
-      listed(null, strongest.filter(isOwn)),
+      listed(null, strong.filter(isOwn)),
       listed("Its weakest", weakest.filter(isOwn)),
       listed("Counted to it, though on other tokens", one.examples.filter(isApart)),
     ];

@@ -9,7 +9,9 @@ const data = JSON.parse(document.getElementById("data").textContent);
 const { nodes, links, metadata } = data.graph;
 const byId = new Map(nodes.map((node) => [node.node_id, node]));
 const keyOf = (edge) => `${edge.source} ${edge.target}`;
-const effects = data.effects.map(([source, target, attributed, measured]) => ({ source, target, attributed, measured }));
+const effects = data.effects.map(
+  ([source, target, attributed, measured]) => ({ source, target, attributed, measured }),
+);
 /* Every edge and every measured pair, by its key: source, target, and what is known of weight, attributed, measured. */
 const pairs = new Map();
 for (const edge of [...links, ...effects]) pairs.set(keyOf(edge), { ...pairs.get(keyOf(edge)), ...edge });
@@ -193,7 +195,8 @@ function draw() {
     const middle = (from.y + to.y) / 2;
     const d = `M${from.x},${from.y}C${from.x},${middle} ${to.x},${middle} ${to.x},${to.y}`;
     const thick = 0.4 + 3 * (Math.abs(link.weight) / most.get(link.target));
-    const look = { class: `edge ${link.weight > 0 ? "raises" : "lowers"}`, "data-key": keyOf(link), "stroke-width": thick };
+    const kind = link.weight > 0 ? "raises" : "lowers";
+    const look = { class: `edge ${kind}`, "data-key": keyOf(link), "stroke-width": thick };
     svg.append(drawn("path", { ...look, d }), edgeTarget(link, d));
   }
   const grouped = new Map(state.groups.flatMap(({ name, ids }) => ids.map((id) => [id, name])));
@@ -315,7 +318,8 @@ function edgeCard(pair) {
   const parts = [element("h2", {}, "edge"), ends];
   const into = links.filter((link) => link.target === pair.target);
   const whole = into.reduce((sum, link) => sum + Math.abs(link.weight), 0);
-  const share = pair.weight === undefined ? "" : ` (${percent(Math.abs(pair.weight) / whole)} of what is drawn into it)`;
+  const isDrawn = pair.weight !== undefined;
+  const share = isDrawn ? ` (${percent(Math.abs(pair.weight) / whole)} of what is drawn into it)` : "";
   const size = pair.weight === undefined ? "no edge is drawn here" : `edge ${short(pair.weight)}${share}`;
   const free = pair.measured === undefined ? "not ablated" : `measured ${short(pair.measured)}`;
   const first = pair.attributed === undefined ? "" : `; with nothing held: to first order ${short(pair.attributed)}`;
@@ -533,7 +537,8 @@ function wrongList() {
   const nodesWrong = list(`on “${wordOf(likeliest)}”`, "node", isNode, (pair) => nameButton(byId.get(pair.source)));
   const pairsWrong = list("on other nodes", "pair", (pair) => !isNode(pair), (pair) => edgeButton(pair, ends(pair)));
   const share = percent(wrong.length / effects.length);
-  const says = `What does not hold: ${share} of ${effects.length} measured effects have another sign, or differ twofold`;
+  const says = `What does not hold: ${share} of ${effects.length} measured effects have another sign, `
+    + "or differ twofold";
   const lists = [nodesWrong, pairsWrong].map((parts) => element("div", {}, ...parts));
   the("wrong").append(element("summary", {}, element("h2", {}, says)), element("div", { class: "lists" }, ...lists));
   the("wrong").hidden = false;

@@ -560,10 +560,10 @@ report.views.map = (() => {
         ? "Decoder directions by UMAP on cosine distance: close means similar; large distances mean little."
         : "Decoder directions on their first two principal components.";
     const how = h("details.how", null, h("summary", null, "How to read it"),
-      h("p", null, `${explained} A tint lies where the features of a kind are dense among all, the deeper one where they `
-        + "are densest; names in colour are those of kinds of text, the others those of tokens. Zoom in for finer names; "
-        + "click a point for its feature; ring some with the lasso, or press a name of the legend, to select them, here "
-        + "and in the table."));
+      h("p", null, `${explained} A tint lies where the features of a kind are dense among all, the deeper one where `
+        + "they are densest; names in colour are those of kinds of text, the others those of tokens. Zoom in for finer "
+        + "names; click a point for its feature; ring some with the lasso, or press a name of the legend, to select "
+        + "them, here and in the table."));
     const aside = h("aside", { "aria-label": "What is selected", tabindex: 0, role: "region" },
       report.applied(true), chosen, listed);
     section.replaceChildren(

@@ -3,7 +3,7 @@
 "use strict";
 
 report.views.try = (() => {
-  const { columns, verdictOf, isUnsure } = report.selection;
+  const { columns, verdictOf } = report.selection;
   const { latents } = report.data.page;
   const { grid, paint } = report.grid;
   const EXAMPLE = "Once upon a time, in the middle of the night,";
@@ -13,6 +13,8 @@ report.views.try = (() => {
   const LEAST_KL = 0.01; // nats by which a prediction moves: what moves less is counted alone
   const FIRST_MULTIPLE = 2;
   const MOST_PINNED = 16;
+  const N_MOVED = 3; // tokens that a feature raises, and that it lowers
+  const KL_MEANS = "Kullback–Leibler divergence of the prediction without the feature from that with it, in nats";
   /* Latent → the multiple of its maximum at which it is held while the model writes. */
   const pinned = new Map();
   /* The model's last answer: the tokens and what fires; the effects on the token `output`, null if none is chosen. */
@@ -94,16 +96,14 @@ report.views.try = (() => {
     choose(at);
   }
 
-  function described(latent) {
-    const rule = columns.explanation[latent];
-    return [
-      featureLink(latent, `Feature ${latent}`),
-      " ",
-      verdictElement(verdictOf(latent)),
-      isUnsure(latent) ? h("span.muted", null, ", unsure") : null,
-      h("div.rule", null, rule ? ruleText(rule) : h("span.muted", null, "no explanation")),
-    ];
-  }
+  const dot = (latent) =>
+    h("i.dot", { "--hue": hueOfVerdict(verdictOf(latent)), title: format.verdict(verdictOf(latent)) });
+
+  /* What it fires on in a few words; pointing at it shows its whole rule. */
+  const ruleOf = (latent) =>
+    h("span.rule", { title: columns.explanation[latent] || null }, report.lead.brief(latent, () => null));
+
+  const described = (latent) => [featureLink(latent), " ", dot(latent), " ", ruleOf(latent)];
 
   function pinButton(latent) {
     const isPinned = pinned.has(latent);
@@ -192,7 +192,8 @@ report.views.try = (() => {
         "aria-label": text.trim() ? null : spelled(text),
       };
       return [
-        h("button.token.piece", { type: "button", ...named, onclick: () => choose(tokens.at(-1)) }, visible(text)),
+        h(/^<\|.*\|>$/.test(text) ? "button.token.piece.special" : "button.token.piece",
+          { type: "button", ...named, onclick: () => choose(tokens.at(-1)) }, visible(text)),
         h("wbr"),
       ];
     };
@@ -206,16 +207,7 @@ report.views.try = (() => {
     const all = rows();
     const shown = all.slice(0, Math.max(listed, pinned.size));
     const most = effects ? largest(shown.flatMap(([, values]) => Array.from(values.values()))) : 1;
-    const named = (latent) => {
-      const rule = columns.explanation[latent];
-      const hue = h("i.dot", { "--hue": hueOfVerdict(verdictOf(latent)), title: format.verdict(verdictOf(latent)) });
-      return [
-        pinButton(latent),
-        featureLink(latent),
-        hue,
-        h("span.rule", { title: rule }, rule ? ruleText(rule) : h("span.muted", null, "no explanation")),
-      ];
-    };
+    const named = (latent) => [featureLink(latent), dot(latent), ruleOf(latent), pinButton(latent)];
     const unit = effects ? "nats" : "of its maximum";
     const scrolled = parts.features.querySelector(".gridded")?.scrollLeft ?? 0;
     const drawn = grid({
@@ -280,7 +272,7 @@ report.views.try = (() => {
       ),
       " ",
     ];
-    return h(`p.moved.${kind}`, null, h("span.muted", null, `${name} `), moved.map(change));
+    return h(`p.moved.${kind}`, null, h("span.muted", null, `${name} `), moved.slice(0, N_MOVED).map(change));
   }
 
   function showToken({ next, features }) {
@@ -311,15 +303,16 @@ report.views.try = (() => {
         h(
           "div.what",
           null,
-          described(latent),
+          h("div.named", null, described(latent)),
           changes("positive", "raises", raises),
           changes("negative", "lowers", lowers),
         ),
         h(
           "div.amount",
           null,
-          `activation ${format.significant(activation)}`,
-          h("small", { title: "how far the prediction changes without it" }, ` KL ${format.significant(kl, 2)} nats`),
+          h("span.kl", { "data-tip": "how far the prediction changes without it, in nats" }, format.significant(kl, 2)),
+          " ",
+          h("small", null, `at ${format.significant(activation)}`),
           pinButton(latent),
         ),
       );
@@ -335,7 +328,8 @@ report.views.try = (() => {
         h("tbody", null, next.map(predicted)),
       ),
       known.length
-        ? h("p.muted", null, "What fires here, and the prediction without it → with it:")
+        ? h("div.headed", null, h("h3", null, "What fires here"),
+          h("span.muted", null, "the prediction without it → with it, and their ", tipped("KL", KL_MEANS)))
         : h("p.missing", null, "No feature fires here."),
       h("ol.firing", null, shown.map(firing)),
       few ? h("p.muted", null, `${few} more with a KL below ${LEAST_KL} nats`) : null,
@@ -377,7 +371,7 @@ report.views.try = (() => {
         h(
           "li",
           null,
-          h("div.what", null, described(latent)),
+          h("div.what.named", null, described(latent)),
           amount(latent, multiple),
           h("button", { type: "button", onclick: () => unpin(latent) }, "Let go"),
         ),

@@ -106,7 +106,7 @@ report.steering = (() => {
       Math.max(place - N_BEFORE, 0),
       place + 1,
     );
-    return report
+    return report.bytes
       .pieces(words.filter((text) => !/^<\|.*\|>$/.test(text)))
       .map((piece) => piece.text)
       .join("");

@@ -183,7 +183,9 @@ report.views.map = (() => {
     const groups = new Map();
     points.latents.forEach((latent, k) => {
       const name = colours.nameOf?.(latent) ?? null;
-      if (name !== REST) groups.set(name, [...(groups.get(name) ?? []), k]);
+      if (name === REST) return;
+      if (!groups.has(name)) groups.set(name, []);
+      groups.get(name).push(k);
     });
     const largestFirst = [...groups].sort((a, b) => b[1].length - a[1].length);
     regions.replaceChildren(...largestFirst.flatMap(([name, places]) => {

@@ -132,10 +132,6 @@ report.selection = (() => {
   const NOTHING = { query: "", verdict: [], starred: "", label: "", kind: "", part: "", ranges: {} };
   const hasNone = () =>
     Object.keys(NOTHING).every((key) => !(key === "ranges" ? Object.keys(state.ranges) : state[key]).length);
-  /* Latent → its place in the recommended order, which decides between equals in any other. */
-  const places = [];
-  recommended.forEach((i, place) => { places[i] = place; });
-
   /* part: the corners of a polygon on the map; inside: whether each latent lies in it, null until the map is read. */
   const state = { ...NOTHING, sort: null, up: false, terms: [], inside: null };
   const listeners = [];
@@ -144,39 +140,44 @@ report.selection = (() => {
   const matches = (i) => (!state.label || labelOf(i) === state.label) && (!state.inside || Boolean(state.inside[i]));
 
   /* What the counted filters and ranges divide the latents into: for each its parts, the part of a latent (−1 or null
-   * if it is in none), and whether it lets a latent through. */
+   * if it is in none), whether it may leave any out, and whether it lets a latent through. */
   const FACETS = {
     verdict: {
       parts: columns.verdicts.length,
       of: (i) => columns.verdict[i],
-      lets: (i) => (state.verdict.length ? state.verdict.includes(verdictOf(i)) : !isIdle(i) || state.terms.length > 0),
+      isOn: () => state.verdict.length > 0 || !state.terms.length,
+      lets: (i) => (state.verdict.length ? state.verdict.includes(verdictOf(i)) : !isIdle(i)),
     },
     kind: {
       parts: columns.kinds.length + 1,
       of: (i) => columns.kind[i] ?? columns.kinds.length,
-      lets: (i) => !state.kind || kindOf(i) === state.kind,
+      isOn: () => state.kind !== "",
+      lets: (i) => kindOf(i) === state.kind,
     },
     starred: {
       parts: 1,
       of: (i) => (report.notes.of(i).star ? 0 : -1),
-      lets: (i) => !state.starred || report.notes.of(i).star,
+      isOn: () => state.starred !== "",
+      lets: (i) => report.notes.of(i).star,
     },
   };
   for (const [name, { edges, bin }] of Object.entries(ranges)) {
-    const lets = (i, [from, to] = state.ranges[name]) => bin[i] >= from && bin[i] < to;
-    FACETS[name] = { parts: edges.length - 1, of: (i) => bin[i], lets: (i) => !state.ranges[name] || lets(i) };
+    const lets = (i) => bin[i] >= state.ranges[name][0] && bin[i] < state.ranges[name][1];
+    FACETS[name] = { parts: edges.length - 1, of: (i) => bin[i], isOn: () => name in state.ranges, lets };
   }
   const FACET_NAMES = Object.keys(FACETS);
 
-  /* Select, count in each facet's parts what all other filters leave, and sort. */
+  /* Select, count in each facet's parts what all other filters leave, and sort; of equals, those first that come first
+   * in the recommended order. */
   function arrange() {
     state.terms = parse(state.query);
     counts = Object.fromEntries(FACET_NAMES.map((name) => [name, new Array(FACETS[name].parts).fill(0)]));
     has = new Uint8Array(latents);
     const { value } = KEYS[state.sort] ?? {}, kept = [];
-    for (let i = 0; i < latents; i++) {
+    const active = FACET_NAMES.filter((name) => FACETS[name].isOn());
+    for (const i of recommended) {
       const fit = !matches(i) ? 0 : state.terms.length ? quality(state.terms, i) : 1;
-      const out = fit ? FACET_NAMES.filter((name) => !FACETS[name].lets(i)) : null;
+      const out = fit ? active.filter((name) => !FACETS[name].lets(i)) : null;
       if (!fit || out.length > 1) continue;
       for (const name of out.length ? out : FACET_NAMES) {
         const part = FACETS[name].of(i);
@@ -188,11 +189,11 @@ report.selection = (() => {
     }
     const sign = state.up ? 1 : -1;
     const hasValue = (x) => x !== null && x !== undefined;
-    kept.sort(([a, i], [b, j]) => {
+    const compare = ([a], [b]) => {
       if (hasValue(a) !== hasValue(b)) return hasValue(a) ? -1 : 1; // those without a value are last either way
-      if (hasValue(a) && a !== b) return a < b ? -sign : sign;
-      return places[i] - places[j];
-    });
+      return !hasValue(a) || a === b ? 0 : a < b ? -sign : sign;
+    };
+    if (value || state.terms.length) kept.sort(compare);
     order = kept.map(([, i]) => i);
   }
 

@@ -69,7 +69,7 @@ def scores_of_prompts(setting: Setting, run: Run) -> dict[str, Any]:
     drawn = np.random.default_rng(0).permutation(len(tokens))[: setting.prompts]
     rows: dict[str, list[float]] = {}
     for row in drawn:
-        graph = attribution_graph(run.model, tokens[row, : setting.length], dictionaries)
+        graph = attribution_graph(run.model, tokens[row, : setting.length], dictionaries, attention=False)
         keep(rows, "gap", graph.unexplained)
         effects = measured_effects(graph, run.model, dictionaries)
         keep(rows, "pairs by paths", agreement_of_paths(graph, effects))

@@ -152,7 +152,8 @@ def scores_of(task: Task, setting: Setting, seed: int = 0) -> dict[str, Any]:
         right = model(asked.prompts)[:, -1].argmax(1) == asked.wanted[:, -1]
     tables, lengths = [], dict[str, float]()
     for kind, dictionaries in kinds.items():
-        graphs = [attribution_graph(model, prompt, dictionaries) for prompt in asked.prompts[: setting.prompts]]
+        prompts = asked.prompts[: setting.prompts]
+        graphs = [attribution_graph(model, prompt, dictionaries, attention=False) for prompt in prompts]
         tables += [found(graph, model, dictionaries).assign(dictionaries=kind) for graph in graphs]
         lengths[kind] = float(np.mean([hops(graph) for graph in graphs]))
     names = ["dictionaries", "truth", "ranking"]

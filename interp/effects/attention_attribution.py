@@ -20,8 +20,9 @@ Out: `head_edges`, for an edge from source s at position k to target t at anothe
      `head_scores`: the same for the score of a key k, less the mean score of the other keys, each weighted by its
      attention: what makes the head attend to k and not elsewhere. It is the log odds of attending to k, to first order.
 
-Rotary positions are included in q_s and k_t. Cost: two held passes per node, and a backward pass per target. It works
-for models whose attention is PyTorch's `scaled_dot_product_attention`; in others nothing is explained.
+Rotary positions are included in q_s and k_t. Cost: a held pass per source of such an edge and per node of a score, and
+a backward pass per target. It works for models whose attention is PyTorch's `scaled_dot_product_attention`; in others
+nothing is explained.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -149,8 +150,10 @@ def head_edges(drawn: GraphNodes, passes: PromptPasses) -> pd.DataFrame:
     target = drawn.targets[row]
     if not (patterns and len(row)):
         return empty_table(HEAD_EDGES)
+    movers, of_edge = np.unique(source, return_inverse=True)
+    place = position[movers]
     values = _contributions(
-        passes, nodes, lambda attended, rows: [of.values[range(len(rows)), :, position[rows]] for of in attended]
+        passes, nodes.iloc[movers], lambda all_of, rows: [of.values[range(len(rows)), :, place[rows]] for of in all_of]
     )
     slopes = _slopes_of_outputs(passes, nodes.iloc[drawn.targets])
     tables = []
@@ -158,7 +161,7 @@ def head_edges(drawn: GraphNodes, passes: PromptPasses) -> pd.DataFrame:
         n_heads = pattern.shape[1]
         attention = pattern[0][:, position[target], position[source]].T
         value = value.repeat_interleave(n_heads // value.shape[1], 1)
-        carried = attention * (slope[row] * value[source]).sum(-1)
+        carried = attention * (slope[row] * value[of_edge]).sum(-1)
         columns = {"source": source, "target": target, "edge": drawn.edges[row, source], "layer": layer}
         table = pd.DataFrame(columns).loc[np.repeat(np.arange(len(row)), n_heads)]
         table["head"] = np.tile(np.arange(n_heads), len(row))

@@ -111,13 +111,13 @@ class FeatureStore:
 
     def __getitem__(self, latent: int) -> Feature:
         """Return one feature, which shows itself in a notebook. Raises IndexError unless 0 ≤ latent < d_sae."""
-        if not 0 <= latent < self.d_sae:
-            raise IndexError(f"latent {latent} is not in 0..{self.d_sae - 1}")
-        return self.several([int(latent)])[int(latent)]
+        return self.several([latent])[int(latent)]
 
     def several(self, latents: Collection[int]) -> dict[int, Feature]:
-        """Return some features by their latents, from one reading of the tables. Raises KeyError for a latent that the
-        store does not have."""
+        """Return some features by their latents, from one reading of the tables. Raises IndexError unless
+        0 ≤ latent < d_sae."""
+        if outside := [latent for latent in latents if not 0 <= latent < self.d_sae]:
+            raise IndexError(f"latent {outside[0]} is not in 0..{self.d_sae - 1}")
         if not latents:
             return {}
         listed = ", ".join(str(int(latent)) for latent in latents)

@@ -667,9 +667,11 @@ def test_the_command_draws_the_graph_of_a_run(tiny_run, tmp_path, capsys) -> Non
     said = capsys.readouterr().out
     assert "weights of the model shuffled" in said and "replacement" in said
     assert (tmp_path / "new" / "graph.html").stat().st_size < 5e6
-    assert main(["graph", str(tiny_run.path), "To be", "--out", str(tmp_path / "graph.json"), "--no-checks"]) == 0
+    assert '"heads":{"source":["' in (tmp_path / "new" / "graph.html").read_text()
+    quick = ["--out", str(tmp_path / "graph.json"), "--no-checks", "--no-attention"]
+    assert main(["graph", str(tiny_run.path), "To be", *quick]) == 0
     graph = load_graph(tmp_path / "graph.json")
-    assert len(graph.nodes) > 3
+    assert len(graph.nodes) > 3 and not len(graph.head_edges)
     for write in (graph.save, graph.to_html):
         with pytest.raises(ValueError, match=r"graph.json already exists: name another file, or .*overwrite=True"):
             write(tmp_path / "graph.json")

@@ -608,6 +608,9 @@ def test_a_feature_shows_itself_and_escapes_the_text(tokens, tmp_path):
     judged = {"verdict": "too_rare", "monosemanticity": float("nan"), "explanation": "\x1b[2J", "explanation_f1": 0.5}
     assert "too rare: �[2J (F1 0.50)" in str(replace(feature, verdict=pd.Series(judged)))
     assert repr(store[1]) == "latent 1: never fires" and "never fires" in store[1]._repr_html_()
+    both = store.several([1, 0])
+    assert list(both) == [1, 0] and both[0].examples.equals(feature.examples) and both[0].facts.equals(feature.facts)
+    assert both[1].examples.empty and store.several([]) == {}
     for latent in (-1, 2):
         with pytest.raises(IndexError, match=f"latent {latent} is not in 0..1"):
             store[latent]

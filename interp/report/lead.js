@@ -278,6 +278,6 @@ report.lead = (() => {
       more.map(([name, content]) => line("div.nearby", name, content)));
   }
 
-  return { brief, linked, title, element, inSenses, byLabel, f1, predicts, kindsOf, leadAround,
+  return { brief, short, linked, title, element, inSenses, byLabel, f1, predicts, kindsOf, leadAround,
     byChance: (feature) => isByChance(feature) && BY_CHANCE };
 })();

@@ -134,7 +134,8 @@ report.table = (() => {
           ? h("span.tag.label", { "data-tip": `label, F1 ${format.fixed(columns.label_f1[i])}` },
             marked(terms, "label", format.words(label)))
           : null,
-        rule ? h(isWeak ? "span.weak" : "span", null, ruleText(...parted(terms, "rule", rule))) : null,
+        rule ? h(isWeak ? "span.weak" : "span", null,
+          terms.length ? ruleText(...parted(terms, "rule", rule)) : report.lead.short(rule)) : null,
         rule || label ? null : none()),
       h(found < 0 ? "div.snippet" : "div.snippet.found", null, found < 0 ? snippet(i) : snippetOn(i, found)),
     ];

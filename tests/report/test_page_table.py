@@ -58,7 +58,7 @@ def test_search_ranks_by_the_match_and_shows_it(browser, address):
     assert found(browser, "return")[:2] == [1, 2], "the token itself, then a word of a rule"
     assert set(found(browser, "return")[2:]) == {3, 7}, "then parts"
     assert browser.text("tr[data-latent='2'] mark") == ["return"]
-    assert browser.text("tr[data-latent='1'] .found .firing") == [" return"]
+    browser.wait("document.querySelector('tr[data-latent=\"1\"] .found .firing')?.textContent === ' return'")
     assert "Best matches first" in browser.text(".ordering option")
     assert found(browser, "tok:return") == [1, 3] and set(found(browser, "rule:return")[:2]) == {1, 2}
     assert found(browser, 'tok:" return"') == [1] and found(browser, '"line end"') == [7]

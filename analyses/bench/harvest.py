@@ -116,7 +116,8 @@ def harvest_into(out: Path, model, tokens: torch.Tensor, batch_size: int) -> Non
 
 
 def real_model_rows(out: Path, rounds: int) -> list[dict[str, object]]:
-    """Its blocks up to the hooked one alone, and the harvest from them; none where it is not installed."""
+    """Time the real model's blocks up to the hooked one alone, and the harvest from them. Returns no rows if the model
+    is not installed."""
     try:
         weights = smollm2_file()
     except ValueError as error:

@@ -72,7 +72,8 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def write_text(folder: Path, n_seq: int, seed: int) -> None:
-    """Half of the tokens are drawn by Zipf's law, the others follow from the one before."""
+    """Write a text in which half of the tokens are drawn by Zipf's law, and each other token follows from the previous
+    one."""
     generator, weights = np.random.default_rng(seed), 1 / np.arange(1, VOCAB + 1)
     tokens = generator.choice(VOCAB, (n_seq, N_CTX), p=weights / weights.sum()).astype(np.int32)
     for position in range(1, N_CTX):

@@ -30,7 +30,7 @@ MATRYOSHKA_SHARES = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 17 / 32)
 
 class Contender(NamedTuple):
     step: Callable[[int], Any]
-    """One training step on batch number i."""
+    """Do one training step on batch number i."""
     l0: Callable[[Any], float | None]
     """The L0 that a step reached, from what it returned."""
 

@@ -124,7 +124,7 @@ def at_l0(data: HookData, recipe: Recipe, measured: dict[str, float], o: argpars
 
 
 def off(measured: dict[str, float], k: int) -> float:
-    """log(L0 / k)"""
+    """Return log(L0 / k)."""
     return math.log(max(measured["l0"], 0.1) / k)
 
 

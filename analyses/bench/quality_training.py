@@ -104,7 +104,7 @@ def folder_of(data: HookData, recipe: Recipe, o: argparse.Namespace) -> Path:
 
 
 def trained(data: HookData, recipe: Recipe, o: argparse.Namespace) -> dict[str, float]:
-    """FVU and L0 on validation text, and the seconds that training took."""
+    """Train, and return FVU and L0 on validation text, and the seconds of training."""
     folder = folder_of(data, recipe, o)
     results = folder / "validation.json"
     if results.exists():
@@ -193,8 +193,8 @@ def theirs(data: HookData, recipe: Recipe, folder: Path, o: argparse.Namespace) 
 
 
 def sparsifys(data: HookData, recipe: Recipe, folder: Path, o: argparse.Namespace) -> None:
-    """Its SparseCoder with its Trainer's default optimizer and start, in a loop over the store: the Trainer itself
-    takes activations from a Hugging Face model only."""
+    """Train sparsify's SparseCoder with the optimizer and start of its Trainer, in a loop over the store. The Trainer
+    itself takes activations only from a Hugging Face model."""
     batches = data.store.batches(data.hook, o.batch, seed=recipe.seed, epochs=None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)

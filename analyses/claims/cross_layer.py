@@ -84,5 +84,5 @@ def by_layer(transcoder: Any, reads: list[str], writes: list[str]) -> dict[str, 
 
 
 def hops(graph: AttributionGraph) -> float:
-    """How many latents the paths to the next tokens pass, in the mean over influence."""
+    """Return the number of latents that a path to the next tokens passes, averaged by influence."""
     return float(graph.nodes["influence"][graph.nodes["kind"] == "latent"].sum())

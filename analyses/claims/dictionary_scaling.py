@@ -73,7 +73,7 @@ class World:
         self._generator = generator
 
     def concepts(self, n_rows: int) -> torch.Tensor:
-        """Strengths [row, concept] of fresh rows."""
+        """Return the strengths [row, concept] of new rows."""
         active = torch.rand(n_rows, len(self.frequency), generator=self._generator) < self.frequency
         return active * (0.5 + torch.rand(active.shape, generator=self._generator))
 
@@ -110,7 +110,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def of_seed(seed: int, setting: Setting, work: Path) -> dict[str, Any]:
-    """Error of every dictionary, and which concepts those of three widths have."""
+    """Return the error of every dictionary, and which concepts the dictionaries of three widths have."""
     world = World(setting, seed)
     store = ActivationStore.from_batches(
         world.batches(max(setting.tokens)), work / "store", hook_name=HOOK, overwrite=True
@@ -135,7 +135,7 @@ def of_seed(seed: int, setting: Setting, work: Path) -> dict[str, Any]:
 
 
 def half_presence(frequency: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """Value and interval; NaN if all concepts are present or none is."""
+    """Return the value and its interval. They are NaN if all concepts are present, or none is."""
     if present.all() or not present.any():
         return np.full(3, np.nan)
     return np.array(completeness(frequency, present).half)
@@ -167,7 +167,7 @@ def scaling_claim(grid: pd.DataFrame) -> Claim:
 
 
 def line(frontier: pd.DataFrame) -> tuple[float, float]:
-    """R² and slope of log FVU by log compute; no R² of fewer than three points."""
+    """Return R² and the slope of log FVU by log compute. Fewer than three points have no R²."""
     x, y = np.log(frontier["compute"]), np.log(frontier["fvu"])
     if len(x) < 3:
         return np.nan, np.nan

@@ -40,7 +40,8 @@ KINDS = {
     "residual stream": [("blocks.0.hook_resid_post", None), ("blocks.1.hook_resid_post", None)],
     "transcoders": [(f"blocks.{layer}.ln2.hook_normalized", f"blocks.{layer}.hook_mlp_out") for layer in (0, 1)],
 }
-"""For the earlier and the later dictionary, the hook that it reads, and the one that it writes if different."""
+"""For the earlier and the later dictionary, the hook that it reads, and the hook that it writes if that is another
+one."""
 SIDES = ("upstream", "downstream")
 WAYS = ("gradient", "integrated")
 
@@ -92,7 +93,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def edges_of(kind: str, seed: int, setting: Setting, run: Run, work: Path) -> dict[str, Any]:
-    """Agreement of each prompt's edges and of the effects on the loss; of one prompt the edges, with names."""
+    """Return the agreement of each prompt's edges, that of the effects on the loss, and the edges of one prompt with
+    names."""
     folder = work / kind.replace(" ", "-")
     hooks = [hook for pair in KINDS[kind] for hook in pair if hook]
     trained, judged = (

@@ -44,7 +44,10 @@ def presence(concepts: CodeSource, dictionary: CodeSource, *, min_correlation: f
 
 
 def completeness(frequency: Float[np.ndarray, " n"], present: Bool[np.ndarray, " n"], *, seed: int = 0) -> Completeness:
-    """frequency: of each concept, above 0. Raises ValueError if all concepts are present or none is."""
+    """Fit the curve.
+    frequency: the frequency of each concept, above 0.
+
+    Raises ValueError if all concepts are present, or none is."""
     if not (frequency > 0).all():
         raise ValueError(f"a concept has frequency {frequency.min()}: leave out those that never occur")
     if present.all() or not present.any():
@@ -60,7 +63,8 @@ def completeness(frequency: Float[np.ndarray, " n"], present: Bool[np.ndarray, "
 
 
 def _logistic(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
-    """Intercept and slope by Newton's method, with a little ridge on the slope: separable concepts have no maximum."""
+    """Return intercept and slope by Newton's method. A small ridge on the slope is needed, as separable concepts have
+    no maximum."""
     centre, scale = x.mean(), max(float(x.std()), 1e-12)
     design, weights = np.column_stack([np.ones_like(x), (x - centre) / scale]), np.zeros(2)
     penalty = np.diag([0.0, _RIDGE * len(x)])

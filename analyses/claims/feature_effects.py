@@ -50,7 +50,7 @@ class Setting(Sizes):
     factor: int = 4
     """Latents of a dictionary a neuron."""
     sequences: int = 64
-    """With a label, and as many without, on which losses are compared."""
+    """Number of sequences with a label, and of as many without, on which losses are compared."""
     written: tuple[int, int, int] = (40, 4, 24)
     """Texts, tokens of each that are given, and tokens that are written."""
     multiples: tuple[float, ...] = (0, 0.25, 0.5, 1, 2, 4, 8)

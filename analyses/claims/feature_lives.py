@@ -94,8 +94,8 @@ def feature_lives(
 
 
 def lives_of_latents(presence: Sequence[Presence], threshold: float) -> tuple[pd.DataFrame, Presence]:
-    """Lives by the correlations of the latents of each checkpoint with every one; the features, those that last longest
-    and were born first before the others."""
+    """Return the lives, from the correlations of the latents of each checkpoint with those of all others. Features with
+    the longest lives come first, and among these the earliest born."""
     parts, kept = [], []
     for c, r in enumerate(presence):
         present = r >= threshold

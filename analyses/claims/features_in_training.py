@@ -54,7 +54,7 @@ class Setting(Sizes):
     d: int = 48
     checkpoints: int = 10
     rows: int = 40_000
-    """That a dictionary of the curriculum is trained on."""
+    """Number of rows on which a dictionary of the curriculum is trained."""
 
 
 QUICK = Setting(**TINY, concepts=20, d=24, checkpoints=5, rows=4_000)

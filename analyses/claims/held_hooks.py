@@ -16,7 +16,7 @@ HELD = {
     "patterns held": ("hook_pattern",),
     "norms and patterns held": ("hook_scale", "hook_pattern"),
 }
-"""What is held: hooks by the ends of their names."""
+"""The parts that can be held, as hooks, by the ends of their names."""
 
 
 @contextmanager

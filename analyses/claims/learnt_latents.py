@@ -67,7 +67,7 @@ class Sizes(NamedTuple):
 
 QUICK = Sizes(256, 128, 64, 32, 32, 20_000, 20_000)
 CORPORA: Mapping[str, Mapping[str, float] | str] = {"shakespeare": {"shakespeare": 1.0}, "records": "records"}
-"""For real text, its sources with their shares; for planted text, its family."""
+"""The corpora: real text as its sources with their shares, and planted text as its family."""
 RANDOM = ("shuffled model", "untrained model")
 """Nulls that learnt nothing of the text; a dictionary with a frozen part reads what a trained model learnt."""
 
@@ -146,7 +146,7 @@ def corpus(name: str, seed: int, sizes: Sizes) -> tuple[torch.Tensor, int]:
 
 
 def evidence(judged: FeatureStore, random: Sequence[FeatureStore]) -> pd.DataFrame:
-    """EVIDENCE, density and token entropy of all latents that fire, and are not faint."""
+    """Return EVIDENCE, density and token entropy of all latents that fire and are not faint."""
     table = judged.table().sort_values("latent").reset_index(drop=True)
     table["random_correlation"] = np.fmax(*(best_correlations(judged, each) for each in random))
     faint = is_faint(table["max"].fillna(0).to_numpy(np.float32), table["dec_norm"].to_numpy()).numpy()
@@ -188,7 +188,8 @@ def held_out(table: pd.DataFrame, nulls: Sequence[str]) -> list[dict[str, Any]]:
 
 
 def quality(table: pd.DataFrame, p: pd.Series, used: pd.Series) -> dict[str, float]:
-    """`auroc`, and `ece` at even odds, of those used; `n` of them; `called` learnt, the share of trained ones."""
+    """Return `auroc`, and `ece` at even odds, of the latents used; their number `n`; and `called`, the share of trained
+    latents that are called learnt."""
     rows = table[used]
     weight, learnt = matched(rows), rows.is_learnt.to_numpy()
     even = weight / np.where(learnt, weight[learnt].sum(), weight[~learnt].sum())

@@ -92,7 +92,7 @@ def context_similarity(features: FeatureStore, latents: Int64[np.ndarray, " unit
 
 
 def _directions(counts: pd.DataFrame, n: pd.Series, latents: np.ndarray, weight: np.ndarray) -> scipy.sparse.csr_matrix:
-    """Weighted counts of each latent as rows of length 1, 0 where there are none."""
+    """Return the weighted counts of each latent as rows of length 1. A latent without counts has a row of zeros."""
     row, token = np.searchsorted(latents, counts["latent"]), counts["token"].to_numpy()
     entries = n.to_numpy(float) * weight[token]
     matrix = scipy.sparse.csr_matrix((entries, (row, token)), (len(latents), len(weight)))
@@ -130,7 +130,8 @@ class Communities:
 
 
 def communities(features: FeatureStore, *, min_lift: float = 2.0, seed: int = 0) -> Communities:
-    """Communities of pairs that fire together at least `min_lift` times as often as their densities say.
+    """Find communities in the graph of pairs that fire together at least `min_lift` times as often as their densities
+    say.
 
     Raises ValueError if no pair does."""
     pairs = features.table("coactivations")

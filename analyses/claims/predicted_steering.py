@@ -35,7 +35,7 @@ from interp import scan_features
 from interp.compare import MIN_FIRED
 
 PREDICTED = {"output": "success", "input": "success", "density": "success", "self_output": "self_success"}
-"""What is known of a latent beforehand, and what it is held against."""
+"""The predictions, and the measurements with which they are compared."""
 
 
 @dataclass(frozen=True, kw_only=True)

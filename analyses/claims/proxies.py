@@ -69,7 +69,7 @@ def by_interval(
     proxy: Float64[np.ndarray, " row"],
     n_intervals: int,
 ) -> "pd.DataFrame":
-    """Equal slices of (0, max], the weakest first. One row a slice:
+    """Return statistics of equal slices of (0, max], the weakest first, with one row per slice:
 
     low, high    its edges                           n             firings
     inside       share of its firings in the label (specificity)

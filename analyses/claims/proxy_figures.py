@@ -117,7 +117,9 @@ def feature_against_neuron(table: pd.DataFrame, *, margin: float = 0.2) -> go.Fi
 
 
 def sizes_table(rows: pd.DataFrame, *, columns: Mapping[str, str], formats: Sequence[str]) -> go.Figure:
-    """Dictionaries and what they reach, a line each. columns: name in `rows` → heading; formats: Python's, of each."""
+    """Draw a table of dictionaries and their results, one line each.
+    columns: name in `rows` → heading.
+    formats: Python's format of each column."""
     need(rows, *columns)
     cells = [
         ["" if value != value else escaped(format(value, spec)) for value in rows[name]]

@@ -103,7 +103,7 @@ def main(arguments: list[str] | None = None) -> InWords:
 
 
 def rewrite_run(run: Run) -> InWords:
-    """`rewrite_in_words` of a run, on the text on which its stage `quality` splices the dictionary."""
+    """Do `rewrite_in_words` for a run, on the text on which its stage `quality` splices the dictionary."""
     held_out, use_labels = run.held_out, run.config.ranking.use_labels
     return rewrite_in_words(
         run.features,
@@ -191,7 +191,8 @@ def _counts(features: FeatureStore) -> Int64[np.ndarray, " d_sae"]:
 
 
 def exchanged_latents(rules: Sequence[Rule], density: np.ndarray, seed: int) -> Int64[np.ndarray, " d_sae"]:
-    """For each latent that has a rule, another such latent of about equal density; of the others themselves."""
+    """Return, for each latent that has a rule, another such latent of about equal density. All other latents keep their
+    place."""
     rng, out = np.random.default_rng(seed), np.arange(len(rules))
     having = np.array([j for j, rule in enumerate(rules) if rule], np.int64)
     sorted_latents = having[np.argsort(density[having], kind="stable")]

@@ -107,7 +107,8 @@ class _Writer:
         return before[kept], after[kept], at[kept]
 
     def _write(self, window: Int[np.ndarray, " pos"], rule: Rule, at: int) -> None:
-        """The nearest token last, which others further off must not write over."""
+        """Write the tokens around the subject. The nearest token is written last, so that tokens further away cannot
+        overwrite it."""
         for atom in sorted(rule, key=lambda atom: -self._back(atom)[1]):
             low, high = self._back(atom)
             if low < 0:

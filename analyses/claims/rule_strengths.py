@@ -42,7 +42,7 @@ class Strengths:
     elsewhere: Float32[np.ndarray, " d_sae"]
     """The mean activation where no case holds."""
     shares: Float64[np.ndarray, " d_sae"]
-    """NaN for a latent that is constant on the held-out half."""
+    """The share of variance explained. NaN for a latent that is constant on the held-out half."""
 
     def rises_on(self, predicates: Predicates, sequences: slice) -> SparseCodes:
         """Return what is to be added to `elsewhere` at each position of the sequences. The predicates are those that
@@ -92,8 +92,8 @@ def cases(rule: Rule) -> list[Rule]:
 
 
 def first_that_hold(predicates: Predicates, sequences: slice, rules: NumberedRules) -> SparseCodes:
-    """1 where a rule holds and none before it of the same unit does: a row each position of the sequences, a column
-    each rule, in the order of `rules`."""
+    """Return a matrix with a row per position of the sequences, and a column per rule, in the order of `rules`. It is 1
+    where a rule holds and no earlier rule of the same unit does."""
     n_ctx = predicates.text.tokens.shape[1]
     text = TextBits.read(predicates, np.arange(sequences.start * n_ctx, sequences.stop * n_ctx), rules)
     counts, rows = _first_rows(rules, text)
@@ -146,7 +146,7 @@ class _Sums:
         self.sum_in_case += np.bincount(case, np.asarray(z[row, self.latents[case]]).ravel(), len(self.n))
 
     def outside(self) -> tuple[Latents, Latents]:
-        """At how many rows no case of a latent holds, and its activation there."""
+        """Return the number of rows at which no case of a latent holds, and its mean activation there."""
         n_inside, inside = (np.bincount(self.latents, each, len(self.total)) for each in (self.n, self.sum_in_case))
         return self.rows - n_inside, self.total - inside
 
@@ -157,7 +157,7 @@ class _Sums:
         return np.where(self.n > 0, self.sum_in_case / np.maximum(self.n, 1), elsewhere[self.latents]), elsewhere
 
     def shares(self, values: Float64[np.ndarray, " case"], elsewhere: Latents) -> Latents:
-        """1 − Σ (z − ẑ)² / Σ (z − z̄)², by Σ (z − ẑ)² = Σ z² − Σ ẑ (2 z − ẑ)."""
+        """Return 1 − Σ (z − ẑ)² / Σ (z − z̄)², using Σ (z − ẑ)² = Σ z² − Σ ẑ (2 z − ẑ)."""
         n, activation = self.outside()
         explained = np.bincount(self.latents, values * (2 * self.sum_in_case - values * self.n), len(elsewhere))
         explained = explained + elsewhere * (2 * activation - elsewhere * n)

@@ -59,7 +59,7 @@ TOKENS = 130_000
 """Harvested; each transcoder is trained on three times as many rows."""
 CORES = 2
 SCORES = ("answer", "agreement of effects", "agreement of pairs", "agreement of paths", "replacement", "completeness")
-"""That a prompt and its nulls have."""
+"""The scores of a prompt and of its null graphs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +67,7 @@ class Setting:
     config: dict[str, Any]
     prompts: dict[str, str]
     max_latents: int = 512
-    """That edges lead into."""
+    """Number of latents into which edges lead."""
 
 
 def setting_of(layers: int | None, tokens: int, quick: bool) -> Setting:
@@ -105,7 +105,8 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def dictionaries_of(setting: Setting, folder: Path) -> dict[str, Any]:
-    """Transcoders, scans and rankings of all hooks: processor and wall seconds, and FVU by hook."""
+    """Make transcoders, scans and rankings of all hooks. Returns the processor and wall seconds, and the FVU by
+    hook."""
     begin, began = time.monotonic(), time.process_time()
     run = run_stages(RunConfig.from_dict(setting.config), folder, until="features")
     for hook in run.hooks:

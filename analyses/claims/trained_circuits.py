@@ -54,7 +54,7 @@ from models.transformer import Transformer, TransformerConfig
 SHARE = 0.8
 """Share of the effects that the nodes and edges of the circuit hold, equal to the influence that a graph draws."""
 PRECISION = 0.8
-"""At which the recall is asked for."""
+"""The precision at which the recall is given."""
 ABLATED = 64
 """Latents that a ranking may ablate; there are some 90 to 300 in a prompt."""
 N_TOKENS, LENGTH = 16, 9
@@ -77,7 +77,7 @@ class Setting:
 class Questions(NamedTuple):
     prompts: Int[Tensor, "prompt pos"]
     wanted: Int[Tensor, "prompt pos"]
-    """What follows each token; −100 where that is not asked."""
+    """The token that follows each token, or −100 where the model need not predict it."""
 
 
 class Task(NamedTuple):
@@ -103,7 +103,7 @@ def induction(n: int, generator: torch.Generator) -> Questions:
 
 
 def brackets(n: int, generator: torch.Generator) -> Questions:
-    """Opening brackets are 0, 1, 2, those that close them 3, 4, 5, and the mark is 6."""
+    """Return prompts of brackets. 0, 1 and 2 open, 3, 4 and 5 close them, and 6 is the mark."""
     opens = torch.rand(n, N_BRACKETS, generator=generator) < 0.5
     kind = torch.randint(KINDS, (n, N_BRACKETS), generator=generator)
     prompts, wanted = torch.full((n, N_BRACKETS + 1), 2 * KINDS), torch.full((n, N_BRACKETS + 1), -100)
@@ -226,7 +226,7 @@ def curve(predicted: Float[np.ndarray, " node"], measured: Float[np.ndarray, " n
 
 
 def largest(sizes: Float[np.ndarray, " node"]) -> np.ndarray:
-    """Marks the largest values that hold `SHARE` of their sum."""
+    """Mark the largest values that together make up `SHARE` of the sum."""
     order = np.argsort(-sizes, kind="stable")
     n = int(np.searchsorted(sizes[order].cumsum(), SHARE * sizes.sum())) + 1
     marks = np.zeros(len(sizes), dtype=bool)

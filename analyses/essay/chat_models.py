@@ -85,7 +85,8 @@ def make_world(setting: ChatSetting, seed: int) -> World:
 
 
 def base_model(folder: Path, setting: ChatSetting, seed: int, world: World) -> Transformer:
-    """Next-token prediction on plain text; the three marks of a conversation are in the vocabulary and never occur."""
+    """Train a model to predict the next token of plain text. The three marks of a conversation are in the vocabulary,
+    but never occur."""
     size = dict(n_layers=2, d_model=setting.d_model, n_heads=setting.n_heads, d_mlp=4 * setting.d_model, n_ctx=64)
     model = Transformer(TransformerConfig(**size, d_vocab=world.chat.vocab_size, seed=seed))
 
@@ -99,7 +100,8 @@ def base_model(folder: Path, setting: ChatSetting, seed: int, world: World) -> T
 
 
 def tuned_model(folder: Path, setting: ChatSetting, seed: int, world: World, base: Transformer) -> Transformer:
-    """SFT, with plain text, held-out responses, ends and right answers watched on the way."""
+    """Tune a model on conversations (SFT). On the way, measure the losses on plain text and held-out responses, and the
+    shares of ends and of right answers."""
     model = copy_of(base)
 
     def train() -> dict[str, Any]:
@@ -137,7 +139,8 @@ def standing(model: Transformer, world: World, asked: Sequence[Turn], setting: C
 
 
 def watched_steps(steps: int, n: int) -> set[int]:
-    """0, the end, and between them points that lie closer at the start."""
+    """Return the steps at which the model is measured: 0, the last, and steps between them that are denser at the
+    start."""
     return {round(steps * (i / n) ** 2) for i in range(n + 1)}
 
 

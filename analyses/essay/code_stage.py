@@ -41,7 +41,7 @@ from models.training import train_model
 from models.transformer import Transformer, TransformerConfig
 
 ARMS = {"neither": (0, 0), "tuning": (0, 1), "pre-training": (1, 0), "both": (1, 1)}
-"""Where the code is: in pre-training, in tuning."""
+"""The arms of the experiment: whether code is in pre-training, and whether it is in tuning."""
 EFFECTS = ("pre-training", "tuning", "interaction")
 TITLES = {"all": "all three", "close": "close brackets", "copy": "copy a word", "stack": "read off a stack"}
 

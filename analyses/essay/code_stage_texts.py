@@ -76,8 +76,8 @@ class Texts:
 
     @torch.no_grad()
     def right(self, model: Transformer) -> np.ndarray:
-        """[task, size]: the share of problems whose answer, line end included, is the likeliest character by
-        character."""
+        """Return the share of problems [task, size] in which each character of the answer, including the line end, is
+        the likeliest."""
         parts = []
         for rows, answers in zip(self.asked.split(256), self.answers.split(256), strict=True):
             hit = model(rows)[:, :-1].argmax(-1) == rows[:, 1:]

@@ -47,7 +47,7 @@ QUICK = Setting(deep=QUICK_SHAKESPEARE.deep, essay=QUICK_SHAKESPEARE.twin(0, mas
 
 
 def written_out(logits: Float[Tensor, "N T C"], targets: Int[Tensor, "N T"]) -> float:
-    """−1/(N·T) Σ_i Σ_t Σ_c y ln ŷ, every term of it, in float64."""
+    """Return −1/(N·T) Σ_i Σ_t Σ_c y ln ŷ with every term of the sum, in float64."""
     N, T, C = logits.shape
     exponentials = (logits.double() - logits.double().amax(2, keepdim=True)).exp()
     predicted = exponentials / exponentials.sum(2, keepdim=True)

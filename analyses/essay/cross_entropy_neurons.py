@@ -94,14 +94,14 @@ def enumerate_all() -> pd.DataFrame:
 
 
 def coin_curves() -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Cross-entropy as a function of the firing probability alone: H(p) − H₂(P)."""
+    """Return the cross-entropy as a function of the firing probability alone: H(p) − H₂(P)."""
     mass = np.linspace(0.001, 0.999, 200)
     coin = -mass * np.log(mass) - (1 - mass) * np.log(1 - mass)
     return {name: (mass, -float(np.dot(p, np.log(p))) - coin) for name, p in CASES.items()}
 
 
 def train_all(seed: int, setting: Setting) -> dict[str, Any]:
-    """Switches on both cases under both losses, and real neurons."""
+    """Train switches on both cases under both losses, and neurons with real values."""
     arrays: dict[str, Any] = {}
     for name, p in CASES.items():
         for loss in LOSSES:

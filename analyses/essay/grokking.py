@@ -59,7 +59,7 @@ from analyses.record import Record, options
 @dataclass(frozen=True)
 class Setting:
     seeds: tuple[int, ...] = (3, 4, 5)
-    """None of those that the recipe was chosen on."""
+    """The seeds. The recipe was chosen on other seeds."""
     decays: tuple[float, ...] = (1.0, 0.0)
     until: tuple[int, ...] = (1500, 5000, 10_000, 15_000, 20_000)
     """Steps at which a piece ends; the first is where the networks have memorised."""

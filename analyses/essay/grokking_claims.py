@@ -14,8 +14,10 @@ GAP, MAX_FREQUENCIES = 5000, 6
 
 
 def addition_claims(table: pd.DataFrame, power: np.ndarray, kept: Mapping[str, Any]) -> list[Claim]:
-    """22a to 22d. table: the records, a row each step, decay and seed; power: [record, instance, frequency]; kept:
-    held-out accuracies of the instances at the end. Instances of the largest decay come first."""
+    """Judge claims 22a to 22d. Instances of the largest decay come first.
+    table: the records, with one row per step, decay and seed.
+    power: [record, instance, frequency].
+    kept: held-out accuracies of the instances at the end."""
     n = table["seed"].nunique()
     needed = [n_frequencies(torch.from_numpy(power[record])).tolist() for record in (0, -1)]
     return [
@@ -42,7 +44,8 @@ def addition_claims(table: pd.DataFrame, power: np.ndarray, kept: Mapping[str, A
 
 
 def parity_claims(parity: Mapping[str, Any]) -> list[Claim]:
-    """22e and 22f. parity: curves [record, instance], the seeds with L1 first and as many without it after them."""
+    """Judge claims 22e and 22f.
+    parity: curves [record, instance]. The seeds with L1 come first, then as many without it."""
     share, test = parity["distractor_share"][-1], parity["test_accuracy"][-1]
     n = len(share) // 2
     l1_runs, plain_runs = slice(0, n), slice(n, 2 * n)

@@ -89,7 +89,8 @@ def finished_sentences(model: Transformer, world: World) -> dict[str, float]:
 def answers(
     base: Transformer, tuned: Transformer, world: World, setting: ChatSetting
 ) -> tuple[dict[str, float], dict[str, str]]:
-    """Right answers of the tuned model by task; the first conversations with both models (at temperature 1)."""
+    """Return the share of right answers of the tuned model by task, and the first conversations with both models (at
+    temperature 1)."""
     prompts = world.chat.prompts([turn.prompt for turn in world.heldout])
     end, limit = world.chat.end_id, setting.response_tokens
     answers_of_task = defaultdict(list)

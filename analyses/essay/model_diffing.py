@@ -57,7 +57,7 @@ class MeanDifference:
 
     direction: Float[Tensor, " d"]
     explained: float
-    """Its share of E ‖x² − x¹‖²."""
+    """The share of E ‖x² − x¹‖² that it explains."""
 
 
 def relative_norms(norms: Float[Tensor, "d_sae 2"]) -> Float[Tensor, " d_sae"]:
@@ -165,7 +165,8 @@ class _Sums:
         self.rows = 0
 
     def add(self, z: Float[Tensor, "row d_sae"], centred: Float[Tensor, "model row d"], written: Tensor) -> None:
-        """written: as `centred`, what the latents write."""
+        """Add a batch.
+        written: the output of the latents, in the same form as `centred`."""
         error = centred - written
         self.squares += z.double().square().sum(0)
         self.fired += (z > 0).sum(0)
@@ -183,6 +184,6 @@ class _Sums:
 
 
 def _of_the_other(betas: Float[Tensor, "model d_sae"], owner: Int[Tensor, " d_sae"]) -> Float[Tensor, " d_sae"]:
-    """β of the model that writes the less over β of the one that writes the more."""
+    """Return β of the model that writes less, divided by β of the model that writes more."""
     latents = torch.arange(len(owner))
     return betas[1 - owner, latents] / betas[owner, latents]

@@ -112,7 +112,7 @@ def _end_latent(coder: Crosscoder, table: pd.DataFrame, read: Conversations, mod
 
 
 def count_exclusives(table: pd.DataFrame) -> pd.DataFrame:
-    """pair, crosscoder, seed, exclusive, genuine, living: latents."""
+    """Return a row of counts of latents: pair, crosscoder, seed, exclusive, genuine, living."""
     table = table.assign(exclusive=table["kind"].isin(["first", "second"]))
     grouped = table.groupby(["pair", "crosscoder", "seed"], sort=False)
     return grouped.agg(
@@ -161,7 +161,7 @@ def claims(counts: pd.DataFrame, runs: list[dict[str, Any]]) -> list[Claim]:
 
 
 def _by_kind(counts: pd.DataFrame, pair: str, column: str) -> dict[str, np.ndarray]:
-    """Kind of crosscoder → the column's values, one a seed."""
+    """Return the values of a column for each kind of crosscoder, one per seed."""
     rows = counts[counts["pair"] == pair]
     return {kind: rows.loc[rows["crosscoder"] == kind, column].to_numpy(dtype=float) for kind in KINDS}
 

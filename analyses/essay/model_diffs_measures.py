@@ -78,7 +78,7 @@ def harvest_stages(
 def train_crosscoders(
     first: ActivationStore, second: ActivationStore, setting: Setting, seed: int
 ) -> tuple[dict[str, Crosscoder], Iterator[Float[Tensor, "row d_in"]]]:
-    """Both kinds, and an iterator over as many rows as latent scaling is to see."""
+    """Train both kinds of crosscoder. Also returns an iterator over the rows for latent scaling."""
     both = join_stores({"first": first, "second": second})
     hooks = [f"first/{setting.hook}", f"second/{setting.hook}"]
     shared: dict[str, Any] = dict(d_sae=setting.d_sae, tokens=setting.tokens, batch_size=1024, seed=seed)
@@ -96,9 +96,9 @@ class Conversations:
     x: Float[Tensor, "token d_in"]
     """Activations of both stages side by side."""
     expects: Bool[Tensor, " token"]
-    """Where the second stage expects <end> next."""
+    """Return where the second model expects <end> next."""
     response: Bool[Tensor, " token"]
-    """Where some token of a response comes next."""
+    """Return where a token of a response comes next."""
     fit: Bool[Tensor, " token"]
     """Tokens of the first half of the conversations, for choosing; the others judge."""
     conversation: Tensor
@@ -132,7 +132,7 @@ def read_conversations(first: Transformer, second: Transformer, world: World, se
 def best_f1(
     scores: Float[Tensor, "token unit"], wanted: Bool[Tensor, " token"], fit: Bool[Tensor, " token"]
 ) -> tuple[Float[Tensor, " unit"], Float[Tensor, " unit"]]:
-    """F1 of each unit's best threshold on the fit half, on that half and on the other."""
+    """Return the F1 of each unit on both halves, at the threshold that is best on the fit half."""
     ordered, order = scores[fit].sort(0, descending=True)
     hits = wanted[fit][order].double().cumsum(0)
     called = torch.arange(1, len(ordered) + 1)[:, None]
@@ -177,5 +177,5 @@ def end_probabilities(
 
 
 def _mean(values: Float[Tensor, " token"]) -> float:
-    """0 where there are none."""
+    """Return the mean, which is 0 if there are no values."""
     return float(values.sum()) / max(1, len(values))

@@ -41,13 +41,15 @@ class Chapter:
     folder: Path
     command: str
     results: Mapping[str, Any] | None
-    """None: it has not been run."""
+    """The results of the analysis. None if it has not been run."""
     quick: bool = False
     """Whether it was run at its tiny size."""
 
 
 def read_chapters(out: Path, commands: Mapping[str, str], quick: Mapping[str, Any]) -> dict[str, Chapter]:
-    """`commands`: analysis → the command that writes OUT/analysis; `quick`: analysis → its tiny setting."""
+    """Read the chapters.
+    commands: analysis → the command that writes OUT/analysis.
+    quick: analysis → its tiny setting."""
     chapters = {}
     for name, command in commands.items():
         file = out / name / "results.json"
@@ -185,5 +187,5 @@ def _slug(title: str) -> str:
 
 
 def _harmless(text: str) -> str:
-    """JSON that cannot end the script element it stands in."""
+    """Return JSON that cannot end the script element that contains it."""
     return text.replace("<", "\\u003c")

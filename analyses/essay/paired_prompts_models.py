@@ -19,7 +19,7 @@ from models.tokenizer import Tokenizer
 from models.transformer import Transformer
 
 PLAY_NOUNS = ("king", "queen", "duke", "lady", "prince", "devil", "boy", "gentleman")
-"""These stand in Shakespeare's text only."""
+"""Nouns that occur only in Shakespeare's text."""
 SUBJECTS = (*bios.NOUNS, *PLAY_NOUNS, *bios.NAMES, bios.SOMEBODY)
 N_NOUNS = len(bios.NOUNS) + len(PLAY_NOUNS)
 
@@ -31,7 +31,7 @@ class Text(NamedTuple):
 
 
 def written(n_biographies: int, play_characters: int, seed: int, odds: bios.Odds) -> Text:
-    """Biographies and plays, a twentieth of each kept for validation."""
+    """Return biographies and plays. A twentieth of each is kept for validation."""
     lives = list(islice(bios.biographies(odds, Random(f"biographies {seed}")), n_biographies))
     plays, characters = [], 0
     for document in shakespeare(Random(seed), 2000):

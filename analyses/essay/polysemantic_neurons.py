@@ -153,7 +153,8 @@ def claim(task: Task, runs: list[dict[str, Any]], s: Sizes) -> Claim:
 
 
 def gain_claim(ratios: pd.DataFrame, setting: Setting) -> Claim:
-    """Is being polysemantic worth it? At the sparsest setting, below the network built by hand."""
+    """Judge whether it pays to be polysemantic: at the sparsest setting, the loss must be below that of the network
+    built by hand."""
     sparsest = {task: ratios[ratios.task == name].iloc[-1] for task, name in TASKS.items()}
     sizes: dict[Task, Sizes] = {"copy": setting.copy, "absolute": setting.absolute}
     parts = [

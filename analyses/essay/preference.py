@@ -80,7 +80,8 @@ def run_seed(folder: Path, setting: Setting, seed: int) -> dict[str, Any]:
 
 
 def reward_model(sft: Transformer, world: World, setting: Setting, seed: int) -> dict[str, Any]:
-    """Trained on noisy pairs; its agreement with the gold rule on clean ones; the best of n that it picks."""
+    """Train a reward model on noisy pairs. Returns its agreement with the gold rule on clean pairs, and the best of n
+    that it picks."""
     sizes = setting.preference
     pairs = make_pairs(sft, world, world.turns[: sizes.prompts], setting.models, sizes.noise, seed)
     clean = make_pairs(sft, world, world.heldout, setting.models, 0.0, seed + 500)
@@ -97,8 +98,8 @@ def reward_model(sft: Transformer, world: World, setting: Setting, seed: int) ->
 def best_of_n(
     sft: Transformer, reward: RewardModel, world: World, setting: Setting, seed: int
 ) -> list[dict[str, float]]:
-    """For each n the gold reward of the response that the reward model likes best of the first n drawn, and the bound
-    on its divergence, KL ≤ ln n − (n − 1)/n (Stiennon et al. 2020)."""
+    """Return, for each n, the gold reward of the response with the highest reward among the first n drawn, and the
+    bound on its divergence, KL ≤ ln n − (n − 1)/n (Stiennon et al. 2020)."""
     asked, most = world.heldout[: setting.preference.asked], max(setting.best_of)
     drawn = draw(sft, world, asked * most, setting.models, seed=seed + 300)
     prompts = world.chat.prompts([turn.prompt for turn in asked * most])

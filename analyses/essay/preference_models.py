@@ -51,7 +51,7 @@ class Pairs:
 def make_pairs(
     model: Transformer, world: World, asked: Sequence[Turn], chat: ChatSetting, noise: float, seed: int
 ) -> Pairs:
-    """Ties under the gold rule are left out."""
+    """Make pairs of responses. Ties under the gold rule are left out."""
     prompts = world.chat.prompts([turn.prompt for turn in asked])
     one, two = (draw(model, world, asked, chat, seed=2 * seed + i) for i in (0, 1))
     scores = np.stack([gold(world, each) for each in (one, two)])
@@ -88,8 +88,9 @@ def win_rate(ours: np.ndarray, theirs: np.ndarray) -> float:
 def preferred_model(
     folder: Path, chat: ChatSetting, setting: PreferenceSetting, seed: int, world: World, sft: Transformer, beta: float
 ) -> Transformer:
-    """DPO with one β. What is watched: `chosen` and `rejected`, log-probabilities (nats a response) of held-out pairs
-    without turned labels; `kl` to SFT (nats a response); `gold`, `wins` over SFT, `right` answers, `words`."""
+    """Train a policy by DPO with one β. On the way it measures `chosen` and `rejected`, log-probabilities (nats a
+    response) of held-out pairs without turned labels; `kl` to SFT (nats a response); `gold`, `wins` over SFT, `right`
+    answers, `words`."""
     model = copy_of(sft)
 
     def train() -> dict[str, Any]:

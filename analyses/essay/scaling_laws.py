@@ -142,7 +142,8 @@ def drawings(runs: pd.DataFrame, laws: Mapping[str, Laws], floor: float, setting
 
 
 def compute(runs: pd.DataFrame, tokens: int) -> pd.DataFrame:
-    """Training loss of the widths, mean of the seeds, against FLOPs = 6 · (parameters + unembedding) · tokens read.
+    """Return the training loss of each width, averaged over seeds, against FLOPs = 6 · (parameters + unembedding) ·
+    tokens read.
 
     Each token is read once, so the loss on it before the step is a held-out loss. Smoothed over a tenth of the run."""
     curves = []

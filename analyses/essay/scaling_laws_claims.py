@@ -22,7 +22,7 @@ class Laws:
     loss: np.ndarray
     """[size, seed]."""
     fits: Mapping[str, ScalingLaw]
-    """One a shape, on all but the largest size."""
+    """The fit of each shape, to all sizes except the largest."""
     exponent: tuple[float, float]
     floor: tuple[float, float]
     """95 % intervals of the power law fitted to all sizes."""
@@ -45,7 +45,7 @@ class Laws:
         return float(self.loss[-1].mean())
 
     def error(self, shape: str) -> float:
-        """Predicted − measured at the largest size, nats."""
+        """Return the predicted minus the measured loss at the largest size, in nats."""
         return float(self.fits[shape](self.x[-1])) - self.held_out
 
     def relative(self, shape: str) -> float:

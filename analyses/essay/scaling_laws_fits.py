@@ -24,7 +24,7 @@ SHAPES: Mapping[str, Callable[[np.ndarray, float], np.ndarray]] = {
     "exponential": lambda u, rate: np.exp(-rate * u),
     "stretched": lambda u, rate: np.exp(-rate * np.sqrt(u)),
 }
-"""What multiplies b, of u = x / (geometric mean of all x)."""
+"""For each shape, the factor of b as a function of u = x / (geometric mean of all x)."""
 
 _RATES = {"power law": (1e-2, 5.0), "exponential": (1e-3, 1e2), "stretched": (1e-3, 1e2)}
 
@@ -86,7 +86,7 @@ def fit_scaling_law(
     unit = float(np.exp(np.log(x).mean()))
 
     def linear(log_rate: float) -> tuple[float, float, float]:
-        """Residual, floor and height of the best law of this rate."""
+        """Return the residual, floor and height of the best law with this rate."""
         g = SHAPES[shape](x / unit, math.exp(log_rate))
         if floor is not None:
             height = float(g @ (loss - floor) / max(g @ g, 1e-300))

@@ -190,7 +190,7 @@ def _samples(model: Any, prompts: torch.Tensor, setting: Setting, seed: int) -> 
 
 
 def _spread(n: int, k: int) -> list[int]:
-    """k of n rows, evenly apart."""
+    """Return k of n rows, evenly spaced."""
     return np.linspace(0, n - 1, min(n, k)).round().astype(int).tolist()
 
 

@@ -86,7 +86,7 @@ def shuffled_contrast(
 
 
 def token_variance_share(acts: Float[Tensor, "row unit"], tokens: Int[Tensor, " row"]) -> Float[Tensor, " unit"]:
-    """η² of each unit, in [0, 1]; NaN for a unit that never changes."""
+    """Return η² of each unit, in [0, 1]. It is NaN for a unit that never changes."""
     if len(acts) != len(tokens) or acts.ndim != 2:
         raise ValueError(
             f"acts of shape {tuple(acts.shape)} must be [row, unit] with a row for each {len(tokens)} tokens"

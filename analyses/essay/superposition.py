@@ -166,8 +166,8 @@ def chosen(runs: dict[str, list[dict[str, Any]]], setting: Setting) -> dict[str,
 
 
 def turned(W: np.ndarray) -> np.ndarray:
-    """Turned and mirrored so that the longest of the first features lies to the right and the next is above it: models
-    that differ by no more than that look the same."""
+    """Rotate and mirror a model so that the longest of the first features points to the right, and the next is above
+    it. Models that differ only by this then look the same."""
     angle = np.arctan2(W[1, 0], W[0, 0])
     turn = np.array([[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]])
     W = turn @ W

@@ -52,9 +52,9 @@ class Sampled(NamedTuple):
     """The sampled firings of the latents of one text."""
 
     table: pd.DataFrame
-    """One row a latent: `family`, `is_one`, `is_several`, `tested`, `n_active`."""
+    """One row per latent: `family`, `is_one`, `is_several`, `tested`, `n_active`."""
     holds: list[np.ndarray]
-    """For each latent, the predicates at each firing."""
+    """The predicates at each firing of each latent."""
     tenths: list[np.ndarray]
     predicates: Predicates
 

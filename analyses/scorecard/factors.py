@@ -25,7 +25,7 @@ MIN_ROWS = 120
 N_TOPICS = 8
 Tokens = Int32[np.ndarray, "seq pos"]
 Tags = Sequence[tuple[str, ...]]
-"""For each token of the vocabulary, the tags of its factor beside its own."""
+"""For each token of the vocabulary, the tags of its factor besides its own."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class FactorText:
 
 
 def topics(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float) -> FactorText:
-    """Segments of about `segment` tokens, each of one of 16 topics; every second word is a function word."""
+    """Return segments of about `segment` tokens, each about one of 16 topics. Every second word is a function word."""
     n_topics, words_per_topic, n_function, suffixes = 16, 40, 40, ("", "", "ing", "ed", "ly", "s")
     function = words(rng, n_function, 1, 2)
     stems = words(rng, n_topics * words_per_topic, 2, 3)
@@ -90,7 +90,8 @@ def bursts(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float)
 
 
 def hierarchies(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float) -> FactorText:
-    """Articles of one of five genera, their paragraphs of one of its four species; a third of the words are for all."""
+    """Return articles about one of five genera, whose paragraphs are about one of its four species. A third of the
+    words are common to all."""
     n_genera, n_species, words_per_species, n_any = 5, 4, 24, 60
     vocab = spelt(rng, n_any + n_genera * words_per_species + n_genera * n_species * words_per_species)
     genus = segments(rng, n_genera, n_seq, n_ctx, 4 * segment)
@@ -121,7 +122,8 @@ def hierarchies(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: f
 
 
 def translations(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float) -> FactorText:
-    """Verses of six concepts and a mark, each followed by itself in another of four languages, in another order."""
+    """Return verses of six concepts and a mark. Each is followed by the same verse in another of four languages, in
+    another order."""
     words_per_topic, starts, length = 15, (0x3B1, 0x430, 0x61, 0x10D0), 7
     n_concepts = N_TOPICS * words_per_topic
     vocab, n_verses = ["\n", ","], math.ceil(n_ctx / (2 * length))
@@ -175,7 +177,7 @@ def zipf(rng: Random, n: int, exponent: float, size: int | tuple[int, ...]) -> I
 
 
 def words(rng: Random, n: int, shortest: int, longest: int) -> list[str]:
-    """n different made-up words of `shortest` to `longest` syllables."""
+    """Return n different invented words of `shortest` to `longest` syllables."""
     words: dict[str, None] = {}
     while len(words) < n:
         syllables = rng.integers(shortest, longest + 1)

@@ -26,7 +26,7 @@ class MarkedText(NamedTuple):
     tokens: Int32[np.ndarray, "seq pos"]
     vocab: list[str]
     spans: dict[str, Spans]
-    """By label, rows from the first of a span to below the second."""
+    """The spans of each label: rows from the first number up to, but not including, the second."""
 
 
 class Writer:
@@ -62,7 +62,7 @@ class Writer:
 
 
 def written(draw: Callable[[Writer], None], rng: Random, n_seq: int, n_ctx: int) -> MarkedText:
-    """As many documents as fill the sequences."""
+    """Return as many documents as fill the sequences."""
     writer = Writer(rng)
     while len(writer.pieces) < n_seq * n_ctx:
         draw(writer)

@@ -36,7 +36,7 @@ from interp.verdict.measures import measure_values
 from interp.verdict.similarity import MAX_SENSES, NAMES
 
 FITS = 20
-"""To sources drawn anew."""
+"""Number of fits to resampled sources."""
 PENALTY = 1e-3
 """Weight of the penalty on the squares of the weights; the statistics lie between 0 and 1. With a hundredth of it the
 curve is steeper and the ECE lower: 0.083 instead of 0.093 for planted families, 0.040 instead of 0.053 for readings.
@@ -58,7 +58,7 @@ class Basis(NamedTuple):
     W_dec: Float[Tensor, "d_sae d_in"] | None = None
     W_U: Float[Tensor, "d_in d_vocab"] | None = None
     twin: "Basis | None" = None
-    """From another seed; this and the embeddings are for the measures of the same name."""
+    """A dictionary from another seed. It and the embeddings are for the measures of the same name."""
     embeddings: Embed | None = None
 
 
@@ -91,7 +91,7 @@ def judge_held_out(worlds: Sequence[tuple[str, WorldConfig]], progress: Progress
 
 
 def judge_world(world: World, name: str) -> pd.DataFrame:
-    """`judge_latents` of a planted world."""
+    """Do `judge_latents` for a planted world."""
     arguments = world.tokens, Basis(world.codes), world.vocab, world.factors, world.truth
     return judge_latents(*arguments, family=world.config.family, world=name, kind=np.array(world.kinds))
 
@@ -242,7 +242,7 @@ def fit_calibration(
 
 
 def _fitted(values: np.ndarray, is_one: np.ndarray, weight: np.ndarray) -> Float64[np.ndarray, " parameter"]:
-    """Non-negative weights, then the bias, of the largest penalised likelihood."""
+    """Return the non-negative weights, then the bias, with the largest penalised likelihood."""
     x, sign, share = np.column_stack([values, np.ones(len(values))]), np.where(is_one, 1.0, -1.0), weight / weight.sum()
 
     def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:

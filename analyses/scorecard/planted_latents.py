@@ -43,7 +43,8 @@ class WorldConfig:
     superposition: float = 4.0
     """Factors a dimension."""
     noise: float = 0.15
-    """At most this share of a latent's mass is interference; half of the latents have none, each other its own."""
+    """Largest share of a latent's mass that is interference. Half of the latents have none, and each of the others has
+    its own share."""
     rarity: float = 1.0
     """Share of its positions at which a factor's activation is kept, at most."""
     similarity: float = 0.0
@@ -76,7 +77,7 @@ class World:
     factors: list[Factor]
     truth: Truth
     kinds: list[str]
-    """How each latent was made, one of KINDS."""
+    """The kind of each latent, which is one of KINDS."""
 
 
 class _Superposition(NamedTuple):
@@ -130,8 +131,8 @@ def _superpose(text: FactorText, config: WorldConfig, rng: np.random.Generator) 
 
 
 def _draw_reads(text: FactorText, config: WorldConfig, rng: np.random.Generator) -> list[_Read]:
-    """Nearly half of the latents have one meaning, of them a sixth a token; four in ten several; a tenth have one and a
-    tail of others; and some are noise."""
+    """Draw what each latent reads. Nearly half of the latents have one meaning (a sixth of these, a token), four in ten
+    have several, a tenth have one meaning and a tail of others, and some are noise."""
     kinds = rng.choice(KINDS, p=(0.26, 0.12, 0.08, 0.29, 0.09, 0.1, 0.06), size=config.n_latents)
     is_token = np.array([f.name.startswith("token ") for f in text.factors])
     flat = text.tokens.reshape(-1)
@@ -182,7 +183,7 @@ def _noise(config: WorldConfig, rng: np.random.Generator) -> float:
 
 
 def _draw_parts(factors: list[Factor], pool: Int64[np.ndarray, " n"], n: int, rng: np.random.Generator) -> list[int]:
-    """n factors without a common tag that hold about equally often and hardly ever together."""
+    """Draw n factors without a common tag, which hold about equally often and hardly ever together."""
     for _ in range(TRIES if len(pool) else 0):
         parts = [int(rng.choice(pool))]
         if n == 1:
@@ -206,7 +207,7 @@ def _fit(a: Factor, b: Factor) -> bool:
 def _latent(
     read: _Read, space: _Superposition, rng: np.random.Generator
 ) -> tuple[scipy.sparse.csc_matrix, Float64[np.ndarray, " factor"]]:
-    """z [row, 1] and p of one latent."""
+    """Return z [row, 1] and p of one latent."""
     weights = np.zeros(len(space.directions), np.float32)
     weights[read.parts] = read.weights
     if read.parts:

@@ -30,7 +30,7 @@ VALUES = ("number", "hex", "name", "word", "code", "unit")
 MARKS = [":", "=", ",", ";", "->", "|", ".", "/", "\n", '"', "(", ")"]
 N_KINDS = 14
 Template = list[tuple[str, bool]]
-"""What stands at each place of a record: a literal (True) or a value of a class (False)."""
+"""The content of each place of a record: a literal (True) or a value of a class (False)."""
 
 
 def records(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float) -> FactorText:
@@ -77,7 +77,8 @@ def _draw_records(
     at: Mapping[str, int],
     tokens_of_class: Mapping[str, Int64[np.ndarray, " value"]],
 ) -> Int32[np.ndarray, "4 seq pos"]:
-    """For each position: token, kind of record, and of a value its place in the record and its class; −1 for others."""
+    """Return, for each position, the token and the kind of record and, for a value, its place in the record and its
+    class. The last two are −1 for other tokens."""
     favourites = [{name: rng.permutation(len(ids)) for name, ids in tokens_of_class.items()} for _ in templates]
     out = np.full((4, *shape), -1, np.int32)
     for seq in range(shape[0]):
@@ -120,7 +121,8 @@ PIECES = 48
 
 
 def scripts(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float) -> FactorText:
-    """Paragraphs of about `segment` tokens in one of ten languages, each a Markov chain over word pieces."""
+    """Return paragraphs of about `segment` tokens in one of ten languages. Each language is a Markov chain over word
+    pieces."""
     vocab = DIGITS + PUNCTUATION
     tags: list[tuple[str, ...]] = [("digits" if mark in DIGITS else "punctuation",) for mark in vocab]
     for name, first in ALPHABETS.items():
@@ -170,12 +172,12 @@ def _draw_scripts(
 
 
 def _chain(rng: Random, pieces: int) -> Int64[np.ndarray, "piece 64"]:
-    """For each piece, 64 equally likely next ones, drawn from a few that it prefers."""
+    """Return, for each piece, 64 equally likely next pieces, drawn from a few that it prefers."""
     return np.stack([rng.choice(zipf(rng, pieces, 0.7, 12), size=64) for _ in range(pieces)])
 
 
 def inside(tokens: Tokens, opening: int, closing: int) -> Bool[np.ndarray, "seq pos"]:
-    """Strictly between an opening mark and the next closing one of the same sequence."""
+    """Mark the positions strictly between an opening mark and the next closing mark in the same sequence."""
     out = np.zeros(tokens.shape, bool)
     is_open = np.zeros(len(tokens), bool)
     for position in range(tokens.shape[1]):

@@ -25,7 +25,7 @@ from interp.verdict.coded_text import CodedText
 from interp.verdict.evidence import collect_evidence
 
 MANY = 9
-"""What readers write for many meanings, or none to be seen."""
+"""The number that readers write for many meanings, or if they see none."""
 
 
 def read_sources(folder: Path) -> list[str]:

@@ -84,7 +84,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def draw(ranking: pd.DataFrame, n: int, seed: int) -> list[int]:
-    """`n` latents at random among those that the ranking judged, single tokens included, in random order."""
+    """Draw `n` latents at random, in random order, among those that the ranking judged, including single-token
+    latents."""
     judged = ranking.latent[ranking.monosemanticity.notna() | ranking.verdict.isin(SINGLE)].to_numpy()
     if not len(judged):
         raise ValueError("the ranking judged no latent: there is nothing to read")
@@ -92,7 +93,7 @@ def draw(ranking: pd.DataFrame, n: int, seed: int) -> list[int]:
 
 
 def write_sheet(features: FeatureStore, latents: Sequence[int], out: Path, seed: int = 0) -> None:
-    """`sheet.txt`, and `answers.csv` with a row to fill for each latent."""
+    """Write `sheet.txt`, and `answers.csv` with a row to fill for each latent."""
     out.mkdir(parents=True, exist_ok=True)
     parts = [INSTRUCTION]
     for latent, firings in collect_firings(features, latents).items():
@@ -153,7 +154,7 @@ def firing_line(features: FeatureStore, row: int, level: float) -> str:
 
 
 def read_answers(file: Path) -> pd.DataFrame:
-    """p_one in [0, 1] and n_meanings by latent. Answers that cannot be read are a ValueError that names them."""
+    """Return p_one in [0, 1] and n_meanings by latent. Raises a ValueError that names answers which cannot be read."""
     table = pd.read_csv(file)
     if missing := [name for name in ANSWERS[:3] if name not in table.columns]:
         raise ValueError(f"{file} has no column {', '.join(missing)}: fill a copy of answers.csv")

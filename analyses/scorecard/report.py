@@ -91,7 +91,8 @@ def by_group(name: str, groups: Any) -> list[dict[str, Any]]:
 
 
 def scores_alone(title: str, judged: pd.DataFrame) -> list[dict[str, Any]]:
-    """Nothing where the truth has one kind of latents only, or none of the one fires as often as any of the other."""
+    """Return the scores. There are none if the truth has only one kind of latents, or if no latent of one kind fires as
+    often as one of the other."""
     latents = claimed(judged)
     n_one, n = int(latents.is_one.sum()), len(latents)
     title = f"{title}: {n_one:,} latents with one meaning, {n - n_one:,} with several"

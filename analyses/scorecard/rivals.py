@@ -124,8 +124,8 @@ def dimensionality(W: Float[Tensor, "row d"]) -> Float64[np.ndarray, " row"]:
 
 
 def embedding_coherence(codes: SparseCodes | CodeStore, n_ctx: int, vectors: Embed) -> LatentValues:
-    """Activation-weighted mean product of the vectors of two firings in different groups of neighbouring rows; NaN
-    where all of a latent's activation is in one group."""
+    """Return the activation-weighted mean product of the vectors of two firings in different groups of neighbouring
+    rows. It is NaN if all of a latent's activation is in one group."""
     group_rows = rows_per_group(len(codes) // n_ctx, n_ctx)
     summer = PairSummer(codes.d_sae, vectors, group_rows)
     for chunk in read_chunks(codes, group_rows):

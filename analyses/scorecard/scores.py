@@ -67,7 +67,8 @@ def not_scored(judged: pd.DataFrame, scores: Mapping[str, int]) -> list[str]:
 
 
 def calibration_curve(judged: pd.DataFrame) -> pd.DataFrame:
-    """Ten bins of probability: `p` (mean), `share` with one meaning, its 95 % interval `low`, `high` (Wilson), `n`."""
+    """Return ten bins of probability, with `p` (mean), the `share` with one meaning, its 95 % interval `low`, `high`
+    (Wilson), and `n`."""
     table, rows = claimed(judged), []
     p, one = table.monosemanticity.to_numpy(), table.is_one.to_numpy(float)
     for in_bin in _bins(p):
@@ -79,13 +80,14 @@ def calibration_curve(judged: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdict_quality(judged: pd.DataFrame) -> dict[str, float]:
-    """`ece`, `accuracy` at ½, each with `_low` and `_high`; `ece_by_chance`; `abstained`, the share whose interval
-    holds ½ or that could not be tested, and `accuracy_sure` of the others; of latents with several senses the share
-    whose number is found, `senses_exact`, or missed by one at most, `senses_near`; `senses_of_sample`, the share for
-    which it would be, were the meaning of each sampled firing known; and both of the `n_countable` whose number is
-    beyond doubt (`Truth.is_countable`): `senses_exact_countable`, `senses_of_sample_countable`. Of the `n_parts` senses
-    of latents with several: `parts_one`, the share that have one meaning (`sense_purity` ≥ ONE) of those that do or
-    have several (≤ SEVERAL), and how well their own probability tells which: `parts_auroc`, `parts_ece`."""
+    """Return the quality of the verdict: `ece`, `accuracy` at ½, each with `_low` and `_high`; `ece_by_chance`;
+    `abstained`, the share whose interval holds ½ or that could not be tested, and `accuracy_sure` of the others; of
+    latents with several senses the share whose number is found, `senses_exact`, or missed by one at most,
+    `senses_near`; `senses_of_sample`, the share for which it would be, were the meaning of each sampled firing known;
+    and both of the `n_countable` whose number is beyond doubt (`Truth.is_countable`): `senses_exact_countable`,
+    `senses_of_sample_countable`. Of the `n_parts` senses of latents with several: `parts_one`, the share that have one
+    meaning (`sense_purity` ≥ ONE) of those that do or have several (≤ SEVERAL), and how well their own probability
+    tells which: `parts_auroc`, `parts_ece`."""
     table = claimed(judged)
     p, one = table.monosemanticity.to_numpy(), table.is_one.to_numpy(bool)
     sure, right = ((table.ci_low > 0.5) | (table.ci_high < 0.5)).to_numpy(), (p >= 0.5) == one
@@ -159,7 +161,7 @@ class _Draw(NamedTuple):
         return cls(fifths, [rankdata(truth[rows]) for rows in fifths], clear_rows, one, weights)
 
     def measure(self, score: Float64[np.ndarray, " latent"]) -> tuple[float, float, float]:
-        """MEASURES of a score."""
+        """Compute the MEASURES of a score."""
         rank, score = self._spearman(score), score[self.claimed]
         if not self.weights.any():
             return float("nan"), rank, float("nan")
@@ -178,8 +180,8 @@ class _Draw(NamedTuple):
 
 
 def auroc(one: Bool[np.ndarray, " n"], score: Float64[np.ndarray, " n"], weights: Float64[np.ndarray, " n"]) -> float:
-    """Weighted probability that a score of `one` is above one of the others, ties counting half: what
-    sklearn.metrics.roc_auc_score gives, at a fiftieth of its time. NaN if either kind weighs nothing."""
+    """Return the weighted probability that a score of `one` is above a score of the others, where ties count half. It
+    equals sklearn.metrics.roc_auc_score, and takes a fiftieth of its time. It is NaN if either kind has no weight."""
     place = np.unique(score, return_inverse=True)[1]
     ours, theirs = np.bincount(place, weights * one), np.bincount(place, weights * ~one)
     below = theirs.cumsum() - theirs / 2

@@ -128,6 +128,7 @@ def _describe(
 
 
 def best_correlation(z: Float[Tensor, "row n"], other: Float[Tensor, "row m"]) -> Float64[np.ndarray, " n"]:
-    """For each latent, with the twin's latents; 0 for one that never fires."""
+    """Return the largest correlation of each latent with a latent of the twin. It is 0 for a latent that never
+    fires."""
     standard = [(part - part.mean(0)) / part.std(0).clamp_min(1e-12) for part in (z, other)]
     return (standard[0].T @ standard[1] / len(z)).max(1).values.double().numpy()

@@ -152,8 +152,8 @@ def affixes(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float
 
 
 def agreement(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float) -> FactorText:
-    """Clauses: a subject of five classes, one to six words of the topic, a verb that agrees, up to two words, a mark.
-    One article in two is in a register with words of its own for a third of what stands between."""
+    """Return clauses: a subject of one of five classes, one to six words of the topic, a verb that agrees, up to two
+    words, and a mark. Every second article is in a register with its own words for a third of the words between."""
     n_classes, n_words, words_per_topic, n_high = 5, 14, 30, 40
     marks = [",", ".", ";"]
     bounds = np.cumsum([len(marks), n_classes * n_words, n_classes * n_words, N_TOPICS * words_per_topic])
@@ -238,8 +238,8 @@ def nesting(rng: Random, n_seq: int, n_ctx: int, segment: int, similarity: float
 
 
 def _draw_code(rng: Random, names: Int64[np.ndarray, " pos"]) -> Int64[np.ndarray, "5 pos"]:
-    """For each position: token, innermost bracket (−1: none), how many are open, blocks of indentation, and the line's
-    keyword (−1: none)."""
+    """Return, for each position, the token, the innermost bracket (−1 for none), the number of open brackets, the
+    number of blocks of indentation, and the line's keyword (−1 for none)."""
     out: list[tuple[int, ...]] = []
     stack: list[int] = []
     indent = 0

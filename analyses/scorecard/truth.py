@@ -191,9 +191,10 @@ def take_in_turn(
     *,
     largest_first: bool = False,
 ) -> tuple[Float64[np.ndarray, " factor"], Float64[np.ndarray, " firing"]]:
-    """p, the share of the mass that each factor takes, most telling or largest first; and the mass that none takes.
-
-    own [firing, factor]: 1 where a factor holds; base: the share of all positions where it does.
+    """Return p, the share of the mass that each factor takes, and the mass that no factor takes. The most informative,
+    or the largest, factor takes first.
+    own: [firing, factor], 1 where a factor holds.
+    base: the share of all positions where it holds.
     """
     p, total = np.zeros(len(base)), mass.sum()
     if total == 0:

@@ -66,8 +66,8 @@ def twin_losses(losses: pd.DataFrame) -> go.Figure:
 
 
 def generation_quality(samples: pd.DataFrame, *, real_distance: float, real_share: float) -> go.Figure:
-    """Distance of the samples' bigrams to the corpus and their share of real words as training goes on, a line a
-    seed; dotted, the same of real text of the same length.
+    """Draw the distance of the samples' bigrams from those of the corpus, and the samples' share of real words, during
+    training. There is one line per seed. A dotted line shows the same for real text of the same length.
 
     samples: round, seed, distance, word_share.
     """
@@ -85,7 +85,8 @@ def generation_quality(samples: pd.DataFrame, *, real_distance: float, real_shar
 
 
 def unit_contrast(measured: pd.DataFrame, null: Mapping[str, float], titles: Mapping[str, str]) -> go.Figure:
-    """Measures of a model's units as it trains, one line per seed; dotted, the 99th percentile of the shuffled models.
+    """Draw measures of a model's units during training, with one line per seed. A dotted line is the 99th percentile of
+    the shuffled models.
 
     measured: round, seed and a column a measure; null, titles: measure → level, axis title.
     """
@@ -122,7 +123,8 @@ def neuron_heatmaps(acts: Mapping[str, np.ndarray], text: str, *, top: float) ->
 
 
 def neuron_slider(acts: Mapping[str, np.ndarray], text: str, *, top: float) -> go.Figure:
-    """`neuron_heatmaps` to be dragged through training: acts: round → [character, unit]."""
+    """Draw `neuron_heatmaps` with a slider for the round of training.
+    acts: round → [character, unit]."""
     frames = {moment: [_neurons(values, top)] for moment, values in acts.items()}
     last = list(frames)[-1]
     fig = styled(go.Figure(frames[last]), "MLP units on a line of text: drag through training", height=400)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 COLOURS = (BLUE, VERMILLION)
-"""One colour per crosscoder."""
+"""The colour of each crosscoder."""
 EXCLUSIVE, MAX_NU_ERROR, MAX_NU_RECONSTRUCTION = 0.1, 0.2, 0.5
 """Relative norms this near to an end are exclusive to a model; up to these, latent scaling calls a latent genuine."""
 

@@ -25,7 +25,7 @@ DIVERGING = ((0.0, VERMILLION), (0.5, "white"), (1.0, BLUE))
 
 
 def grokking_curves(table: pd.DataFrame) -> go.Figure:
-    """Accuracy and loss on both sets against the step, one column a weight decay, one line per seed.
+    """Draw accuracy and loss on both sets against the step, with one column per weight decay and one line per seed.
 
     table: columns step, decay, seed, train_accuracy, test_accuracy, train_loss, test_loss (nats).
     """
@@ -135,7 +135,8 @@ def sum_responses(maps: np.ndarray, titles: Sequence[str]) -> go.Figure:
 
 
 def parity_weights(weights: Mapping[str, np.ndarray], n_relevant: int) -> go.Figure:
-    """First layers as maps, two a row: units by the bits that they read; the line parts what matters from the rest.
+    """Draw first layers as maps, two in a row: units by the bits that they read. The line separates the bits that
+    matter from all others.
 
     weights: title → [unit, bit]. Units are put in the order of their weight on the bits that matter.
     """
@@ -165,7 +166,8 @@ def parity_weights(weights: Mapping[str, np.ndarray], n_relevant: int) -> go.Fig
 
 
 def parity_curves(steps: np.ndarray, runs: Mapping[str, Mapping[str, np.ndarray]]) -> go.Figure:
-    """Accuracy on both sets and the weight on distractors against the step, one column a condition, one line per seed.
+    """Draw accuracy on both sets, and the weight on distractors, against the step, with one column per condition and
+    one line per seed.
 
     runs: condition → train_accuracy, test_accuracy and distractor_share, each [record, seed].
     """

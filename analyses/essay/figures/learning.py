@@ -29,7 +29,7 @@ CURVES = (("loss", VERMILLION, 1), ("accuracy", BLUE, 2))
 def decision_regions(
     regions: np.ndarray, axis: np.ndarray, points: np.ndarray, classes: np.ndarray, titles: Sequence[str]
 ) -> go.Figure:
-    """Small multiples of a classifier in the plane, three a row, with the points that it learns from.
+    """Draw small multiples of a classifier in the plane, three in a row, with the points from which it learns.
 
     regions: [panel, y, x], the probability of class 1 on the grid that `axis` spans both ways; points: [point, 2];
     classes: [point], 0 or 1. The line is where the probability is a half.
@@ -131,8 +131,8 @@ def loss_curves(curves: Mapping[str, pd.DataFrame], lines: Mapping[str, float], 
 
 
 def character_losses(text: str, losses: Mapping[str, np.ndarray], *, unit: str = "bits") -> go.Figure:
-    """−log p of each character of `text`, as bars side by side for each model; what they average to is the
-    loss. losses: name → [character], NaN if nothing was predicted."""
+    """Draw −log p of each character of `text`, as bars side by side for each model. Their mean is the loss. losses:
+    name → [character], NaN if nothing was predicted."""
     fig = go.Figure()
     for (name, values), colour in zip(losses.items(), (GREY, BLUE, VERMILLION), strict=False):
         fig.add_bar(x=list(range(len(text))), y=values, name=escaped(name), marker_color=colour)
@@ -141,13 +141,14 @@ def character_losses(text: str, losses: Mapping[str, np.ndarray], *, unit: str =
 
 
 def with_characters(fig: go.Figure, text: str) -> go.Figure:
-    """`fig` with `text` along its x axes, one character a place."""
+    """Return `fig` with `text` along its x axes, one character per tick."""
     ticks = dict(tickvals=list(range(len(text))), ticktext=[label(each) for each in text], tickangle=0, ticks="")
     return fig.update_xaxes(**ticks, tickfont=dict(size=11, family="Menlo, Consolas, monospace"), showgrid=False)
 
 
 def _region(region: np.ndarray, axis: np.ndarray) -> go.Contour:
-    """In ten-thousandths, two bytes a place: many frames stay light, and the line stays smooth where p is flat."""
+    """Return the region in ten-thousandths. With two bytes per place, many frames stay small, and the line stays smooth
+    where p is flat."""
     small = np.round(10_000 * np.asarray(region)).astype(np.uint16)
     trace = go.Contour(x=axis, y=axis, z=small, zmin=0, zmax=10_000, colorscale=REGIONS, showscale=False)
     half = dict(coloring="heatmap", start=5000, end=5000, size=1, showlines=True)

@@ -127,7 +127,8 @@ def polysemantic_shares(
 def neuron_weights(
     panels: Mapping[str, np.ndarray], *, title: str = "What each neuron reads, from dense to sparse features"
 ) -> go.Figure:
-    """Stacked bars, one a neuron: the size of each input weight, one colour a feature. `panels`: name → W [m, n].
+    """Draw a stacked bar per neuron with the size of each input weight, in one colour per feature. `panels`: name → W
+    [m, n].
 
     Bars that show one colour are monosemantic neurons; neurons are sorted by their largest feature."""
     fig = make_subplots(

@@ -86,7 +86,7 @@ def _panels(table: pd.DataFrame, columns: list[str], reach: float) -> list[go.Sc
 
 
 def _side(x: float, y: float, reach: float) -> str:
-    """Away from the diagonal, and not over the edge."""
+    """Return the side of a point for its name: away from the diagonal, and inside the plot."""
     if abs(x) > 0.7 * reach:
         return "top right" if y > x else "bottom left"
     return "middle left" if y > x else "middle right"

@@ -30,7 +30,8 @@ def geometry(
     *,
     title: str = "Dimensions a feature takes up, against sparsity",
 ) -> go.Figure:
-    """Above D* = m/‖W‖², one line per seed; below each kept feature's dimensionality, and on its right their density.
+    """Draw D* = m/‖W‖² above, with one line per seed. Below is the dimensionality of each kept feature, with its
+    density on the right.
 
     `dims`: columns seed, inverse, d_star. `features`: inverse, dimensionality. `density`: dimensionality and height."""
     need(dims, "seed", "inverse", "d_star")
@@ -65,7 +66,7 @@ def geometry(
 
 
 def _shape_lines(fig: go.Figure) -> None:
-    """A line at the dimensionality of each regular shape, named at the right edge."""
+    """Draw a line at the dimensionality of each regular shape, with its name at the right edge."""
     apart = {"2/5": 4, "3/8": -4}
     font = dict(color=INK, size=10)
     for name, at in LINES.items():
@@ -82,7 +83,8 @@ def phase_diagram(
     *,
     title: str = "What becomes of one more feature",
 ) -> go.Figure:
-    """`panels`: name → state of the extra feature by the closed form and after training, each [importance, density]."""
+    """Draw the state of the extra feature as maps.
+    panels: name → its state, [importance, density], by the closed form or after training."""
     names = [f"{escaped(name)}, {kind}" for name in panels for kind in ("closed form", "trained")]
     fig = make_subplots(
         rows=len(panels),
@@ -112,7 +114,7 @@ def phase_diagram(
 
 
 def _states(z: np.ndarray, density: Sequence[float], importance: Sequence[float], states: Sequence[str]) -> go.Heatmap:
-    """Cells [importance, density] in the colour of their state."""
+    """Draw cells [importance, density] in the colours of their states."""
     scale = [(at / 3 + step / 3, colour) for at, colour in enumerate(PHASE_COLOURS) for step in (0, 1)]
     hover = "density %{x:.3f}<br>importance %{y:.2f}<br>%{text}<extra></extra>"
     heat = go.Heatmap(x=density, y=importance, z=z, zmin=-0.5, zmax=2.5, colorscale=scale, showscale=False)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def tuning_curves(curves: pd.DataFrame) -> go.Figure:
-    """Tuning on conversations: shares of held-out prompts, and losses, against steps.
+    """Draw tuning on conversations: shares of held-out prompts, and losses, against steps.
 
     curves: seed, step, ended, right (shares), plain_loss, response_loss (nats a token).
     """
@@ -37,7 +37,7 @@ def tuning_curves(curves: pd.DataFrame) -> go.Figure:
 
 
 def task_bars(shares: pd.DataFrame) -> go.Figure:
-    """Right answers by task: one bar a task, the mean over seeds, each seed a dot.
+    """Draw the share of right answers by task: a bar per task is the mean over seeds, and each seed is a dot.
 
     shares: task, seed, right (share), held (what is held out, "facts" or "word lists").
     """
@@ -60,7 +60,8 @@ def task_bars(shares: pd.DataFrame) -> go.Figure:
 
 
 def preference_curves(curves: pd.DataFrame) -> go.Figure:
-    """Optimising for a preference: log-probabilities of held-out pairs, divergence, and what the policy does.
+    """Draw the optimisation for a preference: log-probabilities of held-out pairs, divergence, and the behaviour of the
+    policy.
 
     curves: seed, step, chosen, rejected (nats a response), kl (nats a response), wins, right (shares).
     """

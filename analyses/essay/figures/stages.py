@@ -23,7 +23,8 @@ _ARM_SYMBOLS = ("circle", "diamond", "square", "triangle-up")
 def stage_effects(
     effects: pd.DataFrame, *, title: str = "What code changes at each stage, problems of held-out sizes"
 ) -> go.Figure:
-    """Effects on the share of problems solved, in percentage points: columns task, effect, mean, low, high."""
+    """Draw effects on the share of solved problems, in percentage points, from the columns task, effect, mean, low,
+    high."""
     need(effects, "task", "effect", "mean", "low", "high")
     tasks = list(dict.fromkeys(effects["task"]))[::-1]
     names = list(dict.fromkeys(effects["effect"]))
@@ -105,6 +106,6 @@ def _lines(table: pd.DataFrame, x: str, *, legend: bool) -> list[go.Scatter]:
 
 
 def _bars(part: pd.DataFrame) -> dict[str, object]:
-    """Error bars in per cent."""
+    """Return error bars in per cent."""
     high, low = 100 * (part["high"] - part["mean"]), 100 * (part["mean"] - part["low"])
     return dict(type="data", symmetric=False, array=high, arrayminus=low, thickness=1, width=3)

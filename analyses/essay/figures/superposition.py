@@ -29,8 +29,9 @@ def gram_heatmaps(
     *,
     title: str = "WᵀW of a linear model (left) and of ReLU models",
 ) -> go.Figure:
-    """Small multiples. `panels`: name → W [m, n] and b [n]. Above WᵀW; below it the length of each feature's column,
-    coloured by superposition: how far the other features reach along it; at the bottom the biases."""
+    """Draw small multiples of models. WᵀW is on top. Below it is the length of each feature's column, coloured by
+    superposition, which is how far the other features reach along it. The biases are at the bottom.
+    panels: name → W [m, n] and b [n]."""
     names = list(panels)
     fig = make_subplots(
         rows=3,
@@ -116,7 +117,8 @@ def features_kept(
 
 
 def lines_over_sparsity(fig: go.Figure, tables: Mapping[str, pd.DataFrame], column: str) -> None:
-    """One line a table with the interval low, high at each 1 / density = 1 / (1 − S); the axis is logarithmic."""
+    """Draw a line per table, with the interval low to high at each 1 / density = 1 / (1 − S). The axis is
+    logarithmic."""
     for (name, table), colour in zip(tables.items(), SEQUENCE, strict=False):
         need(table, "density", column, "low", "high")
         middle = table[column]
@@ -184,7 +186,7 @@ def _gram(W: np.ndarray) -> go.Heatmap:
 
 
 def _norms(W: np.ndarray, *, horizontal: bool = False) -> go.Bar:
-    """Bars of ‖W_i‖, coloured by Σ_{j ≠ i} (Ŵ_i · W_j)²."""
+    """Draw bars of ‖W_i‖, coloured by Σ_{j ≠ i} (Ŵ_i · W_j)²."""
     norm = np.linalg.norm(W, axis=0)
     along = (W / np.maximum(norm, 1e-9)).T @ W
     shared = np.square(along).sum(1) - norm**2
@@ -219,7 +221,7 @@ def _arrows(W: np.ndarray) -> list:
 
 
 def _shade(feature: int, n: int) -> str:
-    """From blue, the most important, to orange."""
+    """Return a colour between blue, for the most important feature, and orange."""
     share = feature / max(n - 1, 1)
     ends = [(int(BLUE[k : k + 2], 16), int(ORANGE[k : k + 2], 16)) for k in (1, 3, 5)]
     return f"rgb({','.join(str(round(low + share * (high - low))) for low, high in ends)})"

@@ -31,7 +31,7 @@ def dpo_loss(
     reference_rejected: Float[Tensor, " pair"],
     beta: float,
 ) -> Float[Tensor, ""]:
-    """L above, of the log-probabilities of whole responses."""
+    """Return L as above, from the log-probabilities of whole responses."""
     return -F.logsigmoid(beta * ((chosen - reference_chosen) - (rejected - reference_rejected))).mean()
 
 
@@ -45,7 +45,8 @@ def tune_on_preferences(
     beta: float,
     watch: Callable[[int, float], None] | None = None,
 ) -> None:
-    """DPO of `policy` in place; `reference` stays as it is. Row i of `chosen` was preferred to row i of `rejected`."""
+    """Tune `policy` in place by DPO. `reference` stays as it is. Row i of `chosen` was preferred to row i of
+    `rejected`."""
     if not beta > 0:
         raise ValueError(f"beta={beta} must be above 0")
     fixed = [log_probs(reference, each) for each in (chosen, rejected)]

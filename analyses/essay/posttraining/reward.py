@@ -41,7 +41,7 @@ class RewardModel(nn.Module):
 
 
 def bradley_terry_loss(chosen: Float[Tensor, " pair"], rejected: Float[Tensor, " pair"]) -> Float[Tensor, ""]:
-    """L above, of rewards."""
+    """Return L as above, from rewards."""
     return -F.logsigmoid(chosen - rejected).mean()
 
 
@@ -52,7 +52,7 @@ def train_reward_model(
     config: PostTrainingConfig,
     watch: Callable[[int, float], None] | None = None,
 ) -> None:
-    """In place; row i of `chosen` was preferred to row i of `rejected`."""
+    """Train the model in place. Row i of `chosen` was preferred to row i of `rejected`."""
 
     def loss_of(rows: Tensor) -> Tensor:
         return bradley_terry_loss(reward(chosen[rows]), reward(rejected[rows]))

@@ -30,13 +30,13 @@ def before_responses(
 
 
 def response_loss(model: Transformer, sequences: Sequences) -> Float[Tensor, ""]:
-    """L above."""
+    """Return L as above."""
     x, targets = before_responses(model, sequences)
     return token_loss(x, model.W_U, model.b_U, targets)
 
 
 def response_log_probs(model: Transformer, sequences: Sequences) -> Float[Tensor, " seq"]:
-    """log π(y_i | x_i) = Σ_t log π(y_it | x_i, y_i<t), in nats."""
+    """Return log π(y_i | x_i) = Σ_t log π(y_it | x_i, y_i<t), in nats."""
     x, targets = before_responses(model, sequences)
     losses = F.cross_entropy(F.linear(x, model.W_U.T, model.b_U), targets, reduction="none")
     rows = sequences.response[:, 1:].nonzero()[:, 0]
@@ -59,5 +59,5 @@ def tune_on_responses(
     config: PostTrainingConfig,
     watch: Callable[[int, float], None] | None = None,
 ) -> None:
-    """SFT in place; `watch` as in `descend`."""
+    """Tune the model in place (SFT). `watch` is as in `descend`."""
     descend(model, len(sequences), config, lambda rows: response_loss(model, sequences[rows]), watch)

@@ -35,7 +35,8 @@ class ChatTokenizer:
         return [*self.text.display(), *MARKS]
 
     def prompts(self, prompts: Sequence[str]) -> list[list[int]]:
-        """<|bos|> <user> prompt <bot>: where a response begins. A space goes before the text, as inside a sentence."""
+        """Return prompts up to where a response begins: <|bos|> <user> prompt <bot>. A space comes before the text, as
+        inside a sentence."""
         encoded = self.text.encode_batch([f" {prompt}" for prompt in prompts])
         return [[self.bos_id, self.user_id, *each.ids, self.bot_id] for each in encoded]
 

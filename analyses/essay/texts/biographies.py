@@ -67,7 +67,7 @@ class Odds:
 
 
 def plant_odds(seed: int, *, spread: float = 2.5, verb_spread: float = 0.8) -> Odds:
-    """Odds from e^−spread to e^spread."""
+    """Return odds from e^−spread to e^spread."""
     rng = Random(f"odds {seed}")
     subjects = _dealt(NOUNS, spread, rng) | _dealt(NAMES, spread, rng)
     frequency: dict[str, float] = {}
@@ -103,7 +103,7 @@ def prompt(form: str, subject: str, verb: str = "said") -> str:
 
 
 def swap_pronouns(text: str) -> str:
-    """he ↔ she, him ↔ her, his ↔ her, himself ↔ herself, his ↔ hers; every other word stays.
+    """Swap pronouns: he ↔ she, him ↔ her, his ↔ her, himself ↔ herself, his ↔ hers. Every other word stays.
 
     "her" before a word that can be owned is read as "his", otherwise as "him": right in the biographies, and a good
     guess in a play.

@@ -72,7 +72,7 @@ def code_documents(rng: Random, *, functions: int = 4, depth: int = 3) -> Iterat
 
 
 def _walk(size: int, rng: Random) -> list[int]:
-    """Pushes (+1) and pops (−1) that leave `size`, never going below zero; one or two pairs cancel out."""
+    """Return pushes (+1) and pops (−1) that end at `size` and never go below zero. One or two pairs cancel out."""
     pops = rng.randint(1, 2)
     pushes, height, steps = size + pops, 0, []
     while pushes or pops:

@@ -54,9 +54,9 @@ class Turn:
     task: str
     prompt: str
     answers: tuple[str, ...]
-    """What counts as right."""
+    """The answers that count as right."""
     response: str
-    """One of them in some style."""
+    """Return one of the answers in some style."""
 
     def is_right(self, response: str) -> bool:
         """Return whether what stands between an opener and a closer is one of the answers, to the letter."""
@@ -122,7 +122,8 @@ _NAMING = ("Name a colour.", "Tell me any colour.", "Say one colour, please.")
 
 
 def statements(rng: Random, n: int) -> Iterator[Document]:
-    """n pages of 5 to 10 sentences: a third about nothing in particular, a third facts, a third skills and colours."""
+    """Return n pages of 5 to 10 sentences: a third about nothing in particular, a third facts, a third skills and
+    colours."""
     for i in range(n):
         yield Document(" ".join(_sentence(rng) for _ in range(rng.randint(5, 10))), (), "statements", f"page-{i:06d}")
 
@@ -132,8 +133,8 @@ def turns(rng: Random, n: int) -> list[Turn]:
 
 
 def heldout_turns(rng: Random, n: int) -> list[Turn]:
-    """Facts that `turns` never asks for; words to repeat or turn around in orders that it never draws. Naming a colour,
-    where no prompt can be new, is left out."""
+    """Return conversations about facts that `turns` never asks for, and about words to repeat or reverse in orders that
+    it never draws. Naming a colour is left out, since its prompts cannot be new."""
     return [_turn(rng, KEPT_FACTS, heldout=True) for _ in range(n)]
 
 
@@ -184,8 +185,8 @@ def _turn(rng: Random, facts: tuple[_Fact, ...], heldout: bool) -> Turn:
 
 
 def _words(rng: Random, heldout: bool) -> list[str]:
-    """2 to 4 things. Which lists are held out is a property of the list: the places of its ends add up to a multiple
-    of five."""
+    """Return 2 to 4 things. A list is held out if the places of its first and last thing add up to a multiple of
+    five."""
     while True:
         drawn = rng.sample(_THINGS, rng.randint(2, 4))
         if ((_THINGS.index(drawn[0]) + _THINGS.index(drawn[-1])) % 5 == 0) == heldout:

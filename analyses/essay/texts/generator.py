@@ -56,7 +56,7 @@ class Source:
         """f_1..f_K, each [d_vocab^k]; a context is read as a number in base d_vocab."""
 
     def sample(self, n_sequences: int, n_ctx: int, *, seed: int) -> Int[Tensor, "seq pos"]:
-        """Fresh sequences; another seed, other text of the same language."""
+        """Return new sequences. Another seed gives other text in the same language."""
         generator = torch.Generator().manual_seed(seed)
         shape, weights = (n_sequences, n_ctx), torch.tensor(self.config.weights, dtype=torch.double)
         tokens = torch.multinomial(self.unigram, n_sequences * n_ctx, replacement=True, generator=generator).view(shape)
@@ -68,7 +68,7 @@ class Source:
         return tokens
 
     def log_probs(self, tokens: Int[Tensor, "seq pos"]) -> Float[Tensor, "seq pos"]:
-        """ln P(x_t | x_<t) of whole sequences, at every place."""
+        """Return ln P(x_t | x_<t) at every place of whole sequences."""
         weights, columns = self.config.weights, []
         for t in range(tokens.shape[1]):
             weights_here: Sequence[float] = weights[: min(t, self.config.order) + 1]
@@ -84,7 +84,7 @@ class Source:
         return float(-self.log_probs(tokens)[:, 1:].mean())
 
     def _continuation(self, tokens: Tensor, t: int, k: int) -> Int[Tensor, " seq"]:
-        """f_k at place t."""
+        """Return f_k at place t."""
         context = torch.zeros_like(tokens[:, t])
         for place in range(t - k, t):
             context = context * self.config.d_vocab + tokens[:, place]

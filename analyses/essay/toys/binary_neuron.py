@@ -31,7 +31,7 @@ class Neurons:
     """Neurons trained from different starts."""
 
     first: Bool[Tensor, "restart n"]
-    """For which features each fired before training."""
+    """The features for which each neuron fired before training."""
     fires: Bool[Tensor, "restart n"]
     loss: Float[Tensor, " restart"]
     """Reached, in nats or squared error."""
@@ -56,8 +56,9 @@ def best_loss(
 
 
 def smaller_half(fires: Bool[np.ndarray, "assignment n"]) -> np.ndarray:
-    """On and off can be swapped at no cost, so a neuron is named by the smaller half: 0 is a neuron that tells nothing,
-    1 is monosemantic (it tells one feature from the rest), more is polysemantic."""
+    """Return the size of the smaller half of the features. On and off can be swapped at no cost, so it names a neuron:
+    0 is a neuron without information, 1 is monosemantic (it separates one feature from all others), and more is
+    polysemantic."""
     n_firing = fires.sum(-1)
     return np.minimum(n_firing, fires.shape[-1] - n_firing)
 
@@ -65,7 +66,8 @@ def smaller_half(fires: Bool[np.ndarray, "assignment n"]) -> np.ndarray:
 def train_binary(
     p: Float[Tensor, " n"], loss: Loss, *, restarts: int, steps: int = 1500, lr: float = 0.05, seed: int = 0
 ) -> Neurons:
-    """Adam on the exact expected loss; backward, the threshold counts as a sigmoid (straight-through).
+    """Train with Adam on the exact expected loss. In the backward pass, the threshold counts as a sigmoid
+    (straight-through).
 
     Under cross-entropy the sigmoid's slope never vanishes and some neurons keep flickering about their threshold, so in
     the last third of the steps they rest as they are and the read-out alone goes on."""
@@ -89,7 +91,7 @@ def train_binary(
 def train_real(
     p: Float[Tensor, " n"], *, restarts: int, steps: int = 4000, lr: float = 0.05, seed: int = 0
 ) -> Float[Tensor, "step restart"]:
-    """Cross-entropy after each step when the neuron is a ReLU unit, h_i = ReLU(w_i), instead of a switch."""
+    """Return the cross-entropy after each step if the neuron is a ReLU unit, h_i = ReLU(w_i), instead of a switch."""
     generator = torch.Generator().manual_seed(seed)
     w, u, c = (torch.randn(restarts, len(p), generator=generator) for _ in range(3))
     w.add_(2)
@@ -111,7 +113,9 @@ def expected_loss(
     c: Float[Tensor, "restart n"],
     loss: Loss,
 ) -> Float[Tensor, " restart"]:
-    """Over the n inputs; `h`: the neuron's value for each, `u` and `c`: the read-out."""
+    """Return the expected loss over the n inputs.
+    h: the neuron's value for each input.
+    u, c: the read-out."""
     out = h[:, :, None] * u[:, None, :] + c[:, None, :]
     if loss == "cross-entropy":
         return -(torch.log_softmax(out, dim=-1).diagonal(dim1=1, dim2=2) * p).sum(-1)
@@ -119,7 +123,8 @@ def expected_loss(
 
 
 def parabola_loss(p: Float[Tensor, " n"], sharpness: float) -> float:
-    """Cross-entropy of a real neuron built by hand: feature i gives h = i, and the read-out of feature j is the tangent
-    of the parabola s h² at h = j, which lies above all other tangents there. It falls to 0 as `sharpness` s grows."""
+    """Return the cross-entropy of a real-valued neuron built by hand: feature i gives h = i, and the read-out of
+    feature j is the tangent of the parabola s h² at h = j, which lies above all other tangents there. It falls to 0 as
+    `sharpness` s grows."""
     h = torch.arange(len(p), dtype=torch.float64)[None]
     return float(expected_loss(p.double(), h, 2 * sharpness * h, -sharpness * h.square(), "cross-entropy"))

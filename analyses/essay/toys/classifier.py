@@ -97,13 +97,13 @@ def grid_axis(config: ClassifierConfig) -> Float[Tensor, " place"]:
 
 
 def grid_points(config: ClassifierConfig) -> Float[Tensor, "place 2"]:
-    """(x, y) of the grid's places, row by row from the lowest y."""
+    """Return (x, y) of the grid's places, row by row from the lowest y."""
     y, x = torch.meshgrid(grid_axis(config), grid_axis(config), indexing="ij")
     return torch.stack([x.flatten(), y.flatten()], 1)
 
 
 def boundary_length(values: Float[Tensor, "y x"], spacing: float, level: float = 0.5) -> float:
-    """Length of the contour `values` = level by marching squares (Lorensen and Cline 1987, in the plane).
+    """Return the length of the contour `values` = level by marching squares (Lorensen and Cline 1987, in the plane).
 
     Each cell's sides are crossed where linear interpolation puts the level; a cell with two crossings holds one
     segment. With four, the value at its centre says which two corners the segments cut off.

@@ -29,7 +29,7 @@ class Networks:
     W_out: Float[Tensor, "instance n m"]
     b: Float[Tensor, "instance n"]
     loss: Float[Tensor, " instance"]
-    """On fresh samples, the same uniform numbers for all."""
+    """The loss on new samples, made from the same uniform numbers for all."""
 
 
 def train_networks(
@@ -112,7 +112,7 @@ def network_losses(
 
 
 def sample(u: Float[Tensor, "n sample"], density: Float[Tensor, " instance"], task: Task) -> tuple[Tensor, Tensor]:
-    """Inputs and targets, each [instance, n, sample]."""
+    """Return inputs and targets, each [instance, n, sample]."""
     x = sparse_uniform(u, density)
     if task == "copy":
         return x, x

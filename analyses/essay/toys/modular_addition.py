@@ -60,7 +60,7 @@ class Training(NamedTuple):
     means: dict[str, Float[Tensor, "instance ..."]]
     """Adam's first moments."""
     squares: dict[str, Float[Tensor, "instance ..."]]
-    """Its second moments."""
+    """Adam's second moments."""
     decay: Float[Tensor, " instance"]
     order: Int[Tensor, "instance pair"]
     """The pairs a·p + b: the first n_train are trained on, the others held out."""

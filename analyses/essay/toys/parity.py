@@ -85,13 +85,13 @@ def train_parity(
 def outputs(
     weights: dict[str, Tensor], x: Float[Tensor, "instance example n_bits"]
 ) -> Float[Tensor, "instance example"]:
-    """f(x): its sign is the answer."""
+    """Return f(x), whose sign is the answer."""
     hidden = torch.baddbmm(weights["b"], x, weights["W"].transpose(1, 2)).relu()
     return (hidden @ weights["v"][..., None])[..., 0] + weights["c"]
 
 
 def distractor_share(W: Float[Tensor, "*batch d_hidden n_bits"], n_relevant: int) -> Float[Tensor, "*batch"]:
-    """Σ|W| on the bits that do not matter, as a share of Σ|W|."""
+    """Return Σ|W| on the bits that do not matter, as a share of Σ|W|."""
     mass = W.abs().sum(-2)
     return mass[..., n_relevant:].sum(-1) / mass.sum(-1)
 

@@ -34,7 +34,8 @@ def unrepresented_loss(p: float) -> float:
 
 
 def antipodal_losses(p: float) -> tuple[Polynomial, Polynomial]:
-    """f(b) of one feature of an antipodal pair: for b in [0, 1], and for b = −β as a polynomial in β in [0, 1]."""
+    """Return f(b) of one feature of an antipodal pair: for b in [0, 1], and for b = −β as a polynomial in β in [0,
+    1]."""
     b = Polynomial([0, 1])
     remainder = 1 - b
     above = (
@@ -46,7 +47,7 @@ def antipodal_losses(p: float) -> tuple[Polynomial, Polynomial]:
 
 
 def antipodal_loss(p: float) -> float:
-    """A(p): the least of f over the bias."""
+    """Return A(p), the least value of f over the bias."""
     return min(_least(piece) for piece in antipodal_losses(p))
 
 

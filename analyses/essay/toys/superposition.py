@@ -54,7 +54,7 @@ class Autoencoders:
     W: Float[Tensor, "instance m n"]
     b: Float[Tensor, "instance n"]
     loss: Float[Tensor, " instance"]
-    """On fresh samples, the same uniform numbers for all."""
+    """The loss on new samples, made from the same uniform numbers for all."""
 
 
 def train(
@@ -148,7 +148,7 @@ def sparse_uniform(
 
 
 def blocks(instances: int, size: int) -> Iterator[slice]:
-    """Runs of instances whose activations, `size` numbers each, stay in the cache together."""
+    """Return ranges of instances whose activations, `size` numbers each, fit in the cache together."""
     step = max(1, CACHED // size)
     for first in range(0, instances, step):
         yield slice(first, min(first + step, instances))

@@ -35,7 +35,8 @@ class UnmaskedTransformer(Transformer):
         loss_per_token: bool = False,
         stop_at_layer: int | None = None,
     ) -> Any:
-        """As `Transformer.forward`; with a loss, the logits are of the input and so one place shorter."""
+        """Do the same as `Transformer.forward`. With a loss, the logits are those of the input, so they are one place
+        shorter."""
         if return_type not in ("loss", "both") or stop_at_layer is not None:
             return super().forward(tokens, return_type, stop_at_layer=stop_at_layer)
         logits: Float[Tensor, "batch pos d_vocab"] = super().forward(tokens[:, :-1])
@@ -46,7 +47,8 @@ class UnmaskedTransformer(Transformer):
 
 @torch.no_grad()
 def honest_loss(model: Transformer, tokens: Int[Tensor, "seq pos"], *, batch_size: int = 256) -> float:
-    """−log p(last token | those before it), the mean over the rows in nats: the answer is not in the input."""
+    """Return the mean over the rows of −log p(last token | previous tokens), in nats. The answer is not in the
+    input."""
     total = 0.0
     for batch in tokens.split(batch_size):
         logits = model(batch[:, :-1])[:, -1].float()

@@ -58,7 +58,7 @@ MEASURES = {
 JUDGED = ("FVU", "CE recovered", "hard, k=1", "hard, k=5", "fraction", "composed")
 """Numbers that the claim is about."""
 BESIDE = ("activations", "token counts")
-"""What is probed beside the dictionaries."""
+"""The inputs that are probed for comparison with the dictionaries."""
 LEVEL, POWER = 0.05, 0.8
 SIZES = ("d_sae", "tokens", "seeds", "test_tokens", "batch", "characters")
 
@@ -101,7 +101,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def dictionaries(subject: Subject, o: argparse.Namespace) -> dict[str, list[SAE]]:
-    """By name, one a seed."""
+    """Return the dictionaries by name, one per seed."""
     trained = {} if o.no_training else subject.trained()
     for folder in o.dictionaries:
         sae, d_in = load_sae(folder), subject.run.store.d(subject.hook)

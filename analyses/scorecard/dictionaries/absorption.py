@@ -65,14 +65,14 @@ class Spelling:
     train: Int[np.ndarray, " train"]
     test: Int[np.ndarray, " test"]
     x: Float[Tensor, "word d_in"]
-    """With the mean over the words taken off."""
+    """The activations, minus their mean over the words."""
     letters: Int[np.ndarray, " word"]
     directions: Float[Tensor, "letter d_in"]
     """Unit vectors; zeros of a letter that no word for training begins with."""
     is_recognized: Bool[np.ndarray, " test"]
     """The words for testing whose letter the probe tells."""
     f1: Float[np.ndarray, " letter"]
-    """On the words for testing."""
+    """The F1 on the words for testing."""
 
     @property
     def accuracy(self) -> float:

@@ -64,9 +64,9 @@ class Pieces:
     counts: scipy.sparse.csr_matrix
     """[piece, d_vocab]"""
     marked: Mapping[str, Bool[np.ndarray, " piece"]]
-    """By label: the pieces with a token that carries it."""
+    """For each label, the pieces with a token that carries it."""
     compared: Mapping[str, Bool[np.ndarray, " piece"]]
-    """By label: the pieces that its task is about."""
+    """For each label, the pieces that belong to its task."""
 
     @property
     def lengths(self) -> Int[Tensor, " piece"]:
@@ -74,7 +74,7 @@ class Pieces:
         return torch.bincount(self.piece_of_row, minlength=self.counts.shape[0])
 
     def rarer(self, label: str) -> int:
-        """Pieces of a label's task that have it, or that have it not, whichever are fewer."""
+        """Return the number of pieces of a label's task that have it, or that do not have it, whichever is smaller."""
         if label not in self.marked:
             return 0
         marks = self.marked[label][self.compared[label]]
@@ -186,8 +186,9 @@ def mean_rows(pieces: Pieces) -> Float[np.ndarray, "piece d_in"]:
 
 
 def random_features(dictionary: Dictionary, x: Float[Tensor, "row d_in"], seed: int) -> SAE:
-    """z = ReLU((x − m) w_j − t_j) of random unit directions w_j, m the mean of the rows, and t_j such that on these
-    rows latent j fires as often as the dictionary's; it decodes along the same directions."""
+    """Return a dictionary of random features: z = ReLU((x − m) w_j − t_j) with random unit directions w_j and the mean
+    m of the rows. t_j lets latent j fire on these rows as often as that of the dictionary. It decodes along the same
+    directions."""
     drawn = torch.randn(dictionary.d_sae, x.shape[1], generator=torch.Generator().manual_seed(seed))
     W = torch.nn.functional.normalize(drawn, dim=1)
     fired = torch.zeros(dictionary.d_sae)

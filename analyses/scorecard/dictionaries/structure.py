@@ -65,7 +65,7 @@ def pursuit(rows: Float[Tensor, "row d_in"]) -> Float[Tensor, "row atom"]:
 
 
 def random_rows(rows: Float[Tensor, "row d_in"], seed: int) -> Float[Tensor, "row d_in"]:
-    """As many unit rows with the second moments of these: each a sum of all of them with random signs."""
+    """Return as many unit rows with the same second moments. Each is the sum of all given rows with random signs."""
     random = np.random.default_rng(seed)
     mixed = rows.numpy()
     for _ in range(2):

@@ -46,7 +46,7 @@ class Sizes:
     d_sae: int = 2048
     k: int = 8
     tokens: int = 500_000
-    """To train each dictionary on."""
+    """Number of tokens on which each dictionary is trained."""
     seeds: int = 3
     test_tokens: int = 24_000
     """Spliced, by all seeds together."""

@@ -56,7 +56,7 @@ class Strengths:
 def learn_strengths(
     features: FeatureStore, predicates: Predicates, rules: Sequence[Rule], progress: Progress = no_progress
 ) -> Strengths:
-    """Learn them in one pass over the codes. predicates: of the features' text; rules: one a latent, () for none."""
+    """Learn them in one pass over the codes. predicates: of the features' text; rules: one per latent, () for none."""
     cases_of_rules = [cases(rule) for rule in rules]
     numbered = NumberedRules.of(cases_of_rules, predicates)
     latents = np.repeat(np.arange(len(rules)), [len(each) for each in cases_of_rules])

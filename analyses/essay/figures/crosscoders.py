@@ -50,7 +50,7 @@ def exclusive_counts(counts: pd.DataFrame) -> go.Figure:
 
 
 def latent_on_turns(turns: Sequence[Sequence[str]], values: Sequence[Sequence[float]], title: str) -> go.Figure:
-    """Draw how strongly one latent fires on each token of a few conversations, one a row."""
+    """Draw how strongly one latent fires on each token of a few conversations, one per row."""
     width = max(map(len, turns))
     grid = np.full((len(turns), width), np.nan)
     for row, each in enumerate(values):

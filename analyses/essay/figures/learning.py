@@ -64,7 +64,7 @@ def decision_slider(
 ) -> go.Figure:
     """Draw one classifier to be dragged through its training: its regions next to its loss and its accuracy.
 
-    regions: [row, y, x], one a row of `curves`, whose columns are iteration, loss (nats), accuracy (held out).
+    regions: [row, y, x], one per row of `curves`, whose columns are iteration, loss (nats), accuracy (held out).
     """
     need(curves, "iteration", "loss", "accuracy")
     specs = [[{"rowspan": 2}, {}], [None, {}]]

@@ -32,7 +32,7 @@ def scaling_law(
     x_title: str,
     symbol: str,
 ) -> go.Figure:
-    """Draw loss minus `floor` against size, a dot a seed, and the line of each law; the largest size, unseen, is open.
+    """Draw loss minus `floor` against size, with a dot per seed, and the line of each law; the largest size, unseen, is open.
 
     x: [size], rising; loss: [size, seed] in nats a token; laws by the names of `LINES`. Where a law falls below the
     floor its line leaves the figure.
@@ -59,7 +59,7 @@ def scaling_law(
 def compute_curves(curves: pd.DataFrame, floor: float) -> go.Figure:
     """Draw loss minus `floor` of models of several sizes while they train, against the compute spent.
 
-    curves: columns parameters, flops, loss (nats a token); one line a size, light for large.
+    curves: columns parameters, flops, loss (nats a token); one line per size, from light to dark.
     """
     need(curves, "parameters", "flops", "loss")
     sizes = sorted(curves["parameters"].unique())

@@ -172,7 +172,7 @@ def timed(make: Callable[[], Mapping[str, Any]]) -> Callable[[], dict[str, Any]]
 
 
 def by_number(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
-    """Return the numbers of `MEASURES` that every seed has, one a seed."""
+    """Return the numbers of `MEASURES` that every seed has, one per seed."""
     numbers = [(measure, number) for measure, names in MEASURES.items() for number in names]
     return {
         number: [float(row[measure][number]) for row in rows]

@@ -92,7 +92,7 @@ class Subject:
         return [spelling(self.words, seed) for seed in range(self.sizes.seeds)]
 
     def trained(self) -> dict[str, list[SAE]]:
-        """Return the dictionaries that the trainers which are installed give, one a seed; they are kept in the
+        """Return the dictionaries that the trainers which are installed give, one per seed; they are kept in the
         folder."""
         dictionaries = {}
         for name, rates in TRAINED.items():

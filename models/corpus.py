@@ -162,12 +162,12 @@ def split_documents(documents: Sequence[Document], val_fraction: float, seed: in
         raise ValueError(f"val_fraction={val_fraction} must be in [0, 1)")
     if val_fraction == 0:
         return Split(list(documents), [])
-    by_source: dict[str, list[int]] = {}
+    documents_of_source: dict[str, list[int]] = {}
     for index, document in enumerate(documents):
-        by_source.setdefault(document.source, []).append(index)
+        documents_of_source.setdefault(document.source, []).append(index)
     train: dict[int, Document] = dict(enumerate(documents))
     val: dict[int, Document] = {}
-    for source, indices in by_source.items():
+    for source, indices in documents_of_source.items():
         chosen = _aside({i: documents[i] for i in indices}, val_fraction, Random(f"{seed}:{source}"))
         val |= {i: train.pop(i) for i in chosen}
         if not chosen:

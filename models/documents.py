@@ -60,8 +60,8 @@ def cut(
         end = piece_end(text, begin, rng.randint(max(1, size // 6), size) if rng else size)
         inside = spans[bisect.bisect_right(ends, begin) : bisect.bisect_left(starts, end)]
         kept = [Span(max(s, begin) - begin, min(e, end) - begin, label) for s, e, label in inside]
-        whole = [Span(0, end - begin, source)] if spans else []
-        yield Document(text[begin:end], (*whole, *kept), source, name)
+        spans_of_whole = [Span(0, end - begin, source)] if spans else []
+        yield Document(text[begin:end], (*spans_of_whole, *kept), source, name)
         begin = end
 
 

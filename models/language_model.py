@@ -53,12 +53,14 @@ class LanguageModel(nn.Module):
         was_training = inner.training
         ids = torch.tensor([[self.d_vocab // n for n in range(2, 2 + _PROBE)]])
         ids = ids.repeat(2, 1).to(next(inner.parameters()).device)  # a table of positions puts out [1, pos, …]
-        seen = trace(self.eval(), ids)
+        traced = trace(self.eval(), ids)
         self.train(was_training)
-        hooks = find_hooks(inner, self.n_layers, inner.get_output_embeddings(), seen)
+        hooks = find_hooks(inner, self.n_layers, inner.get_output_embeddings(), traced)
         named = {name: module for name, module in inner.named_modules() if name}
         self.hook_dict = {**hooks, **layer_aliases(self.n_layers, hooks), **named}
-        fit = (name for name, module in named.items() if module in seen.out and seen.out[module].shape[:2] == ids.shape)
+        fit = (
+            name for name, module in named.items() if module in traced.out and traced.out[module].shape[:2] == ids.shape
+        )
         self._useful = [*hooks, *(name for name in fit if (named[name], "output") not in hooks.values())]
 
     def forward(self, tokens: Int[Tensor, "seq pos"]) -> Float[Tensor, "seq pos d_vocab"]:

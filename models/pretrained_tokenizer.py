@@ -79,7 +79,7 @@ class PretrainedTokenizer:
         """Return one readable string per id."""
         written = json.loads(self._fast.to_str())
         letters = byte_letters()
-        as_they_are = {each["id"] for each in written["added_tokens"]}
+        added_ids = {each["id"] for each in written["added_tokens"]}
         parts = json.dumps([written["pre_tokenizer"], written["decoder"]])
         is_bytes = '"ByteLevel"' in parts
         is_word = written["model"].get("type") == "WordPiece"
@@ -88,7 +88,7 @@ class PretrainedTokenizer:
             piece = self._pieces.get(i)
             if piece is None:
                 return f"⟨id {i}⟩"
-            if i in as_they_are:
+            if i in added_ids:
                 return piece
             if is_bytes and letters.keys() >= set(piece):
                 return readable(bytes(letters[c] for c in piece))

@@ -142,7 +142,7 @@ class _Spool:
         self.n_seen = n_seen
         self.n_rows = n_rows
         self.characters = characters
-        self._rest = np.array(rest, np.int64).reshape(3, -1)  # tokens, their documents, their characters
+        self._unfilled = np.array(rest, np.int64).reshape(3, -1)  # tokens, their documents, their characters
 
     def go_back_to(self, n_seen: int) -> bool:
         """Forget what came after so many documents: the last batch, or all. Tell whether that is possible."""
@@ -155,18 +155,18 @@ class _Spool:
 
     def add(self, encoded: Any, first: int, n_seen: int) -> None:
         """Take the tokens of the next documents, of which the first has the number `first`."""
-        self._before = (self.n_seen, self.n_rows, self.characters, self._rest.tolist())
+        self._before = (self.n_seen, self.n_rows, self.characters, self._unfilled.tolist())
         if encoded is not None:
             documents = first + np.repeat(np.arange(len(encoded.lengths)), encoded.lengths)
-            self._rest = np.concatenate([self._rest, [encoded.ids, documents, encoded.characters]], 1)
-        n_new = self._rest.shape[1] // self.n_ctx
-        rows = self._rest[:, : n_new * self.n_ctx].reshape(3, n_new, self.n_ctx)
+            self._unfilled = np.concatenate([self._unfilled, [encoded.ids, documents, encoded.characters]], 1)
+        n_new = self._unfilled.shape[1] // self.n_ctx
+        rows = self._unfilled[:, : n_new * self.n_ctx].reshape(3, n_new, self.n_ctx)
         columns = {"tokens": rows[0], "document_ids": rows[1], "row_characters": rows[2].sum(1)}
         self._shards.append(columns, self.n_rows)
-        self._rest = self._rest[:, n_new * self.n_ctx :]
+        self._unfilled = self._unfilled[:, n_new * self.n_ctx :]
         self.n_seen, self.n_rows = n_seen, self.n_rows + n_new
         self.characters += int(columns["row_characters"].sum())
-        now = (n_seen, self.n_rows, self.characters, self._rest.tolist())
+        now = (n_seen, self.n_rows, self.characters, self._unfilled.tolist())
         write_json(self.folder / _NOTE, {"now": now, "before": self._before}, indent=None)
 
     def finish(self, tokenizer: str) -> dict[str, int]:

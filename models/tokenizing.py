@@ -85,11 +85,11 @@ def _label_names(documents: Sequence[Document], labels: Sequence[str] | None) ->
 
 def unlike(documents: Iterable[Document]) -> Iterator[Document]:
     """Yield documents without duplicates, which may differ in case and white space."""
-    seen = set()
+    differing = set()
     for document in documents:
         key = hash(" ".join(document.text.split()).casefold())
-        if key not in seen:
-            seen.add(key)
+        if key not in differing:
+            differing.add(key)
             yield document
 
 

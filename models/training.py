@@ -178,14 +178,14 @@ class _Training:
         losses, norms = torch.stack(self.pending).double().cpu().unbind(1)
         self.pending = []
         check_finite(losses, norms, self.step - n + 1, config)
-        per_step = config.batch_size * self.n_ctx
+        tokens_per_step = config.batch_size * self.n_ctx
         row = {
             "step": self.step,
-            "tokens": self.step * per_step,
+            "tokens": self.step * tokens_per_step,
             "loss": float(losses.mean()),
             "lr": config.lr_at(self.step - 1, self.steps),
             "grad_norm": float(norms.mean()),
-            "tokens_per_second": n * per_step / max(time.monotonic() - self.row_time, 1e-9),
+            "tokens_per_second": n * tokens_per_step / max(time.monotonic() - self.row_time, 1e-9),
         }
         self.note = f"loss {row['loss']:.3f}"
         if self.step % config.val_every == 0 or self.step == self.steps:
@@ -220,8 +220,8 @@ class _Training:
             precision=self.config.precision,
             progress=self._show_evaluation,
         )
-        seen = self.steps * self.config.batch_size * self.n_ctx
-        result = TrainingResult(**losses, steps=self.steps, tokens=seen, wall_seconds=self.seconds())
+        n_tokens = self.steps * self.config.batch_size * self.n_ctx
+        result = TrainingResult(**losses, steps=self.steps, tokens=n_tokens, wall_seconds=self.seconds())
         self.model.save(self.out)
         if tokenizer is not None and self.config.n_samples:
             write_json(self.out / "samples.json", sample_texts(self.model, tokenizer, self.config))

@@ -24,7 +24,7 @@ from typing import Any
 from analyses.bench.peers import versions
 from interp import Run, rank_features, scan_features
 from interp.effects import feature_effects
-from interp.effects.effort import drawn_latents
+from interp.effects.ablation_plan import drawn_latents
 from interp.runtime.processes import processes
 from interp.storage.files import read_json, write_json
 

@@ -93,8 +93,8 @@ def import_hidden_states(
             for place in range(writer.position, len(paths)):
                 with open_tensors(paths[place], _REMEDY) as stored:
                     acts = stored.get_tensor("hidden_states")
-                by_hook = {name: acts[:, layer] for layer, name in enumerate(hook_names)}
-                writer.add(row_ids[place], by_hook, place + 1)
+                acts_of_hooks = {name: acts[:, layer] for layer, name in enumerate(hook_names)}
+                writer.add(row_ids[place], acts_of_hooks, place + 1)
                 progress(place + 1, len(paths), "prompts")
             writer.finish(tokens, {"position": tokens.numel() - n_rows}, model_name)
 

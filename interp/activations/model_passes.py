@@ -164,11 +164,11 @@ class ModelPasses:
             row_ids, acts = self.on(sequences)
             for name, x in acts.items():
                 samples[name].add(row_ids, x)
-        by_hook = {hook: sample.outliers(self.n_ctx, max_norm) for hook, sample in samples.items()}
+        outliers_of_hooks = {hook: sample.outliers(self.n_ctx, max_norm) for hook, sample in samples.items()}
         token_strings = token_strings_of(self.module)
         tokens = self.tokens if self.is_text else None
         limits = {}
-        for hook, outliers in by_hook.items():
+        for hook, outliers in outliers_of_hooks.items():
             if max_norm == "auto" and not outliers.are_dominant:
                 continue
             if not outliers.limit > 0:
@@ -177,7 +177,7 @@ class ModelPasses:
             if max_norm == "auto":
                 where = samples[hook].where_above(outliers.limit, self.n_ctx, tokens, token_strings)
                 log.warning("%s: %s, %s. They are left out; max_norm=None keeps them", hook, outliers.summary, where)
-        return limits, {hook: outliers.to_manifest() for hook, outliers in by_hook.items()}
+        return limits, {hook: outliers.to_manifest() for hook, outliers in outliers_of_hooks.items()}
 
     def made_of(self, dtype: str, max_norm: float | str | None) -> dict[str, Any]:
         """Return the inputs that these rows depend on: the model, tokens, hooks, and the storage options. Raises

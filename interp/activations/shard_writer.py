@@ -61,8 +61,8 @@ class StoreConfig:
 
     def n_shards(self, n_rows: int) -> int:
         row_bytes = max(self.widths.values()) * DTYPES[self.dtype].itemsize
-        by_default = max(1, _SHARD_BYTES // row_bytes, math.ceil(n_rows / _MAX_SHARDS))
-        return max(1, math.ceil(n_rows / (self.rows_per_shard or by_default)))
+        default_rows = max(1, _SHARD_BYTES // row_bytes, math.ceil(n_rows / _MAX_SHARDS))
+        return max(1, math.ceil(n_rows / (self.rows_per_shard or default_rows)))
 
     def shard_rows(self, row_ids: Iterable[Int[Tensor, " row"]], n_shards: int) -> tuple[int, ...]:
         """Return the number of rows that go to each shard. Rows come in blocks, so that they need not all be in

@@ -371,9 +371,9 @@ def report_command(
     from interp.pipeline.opening import open_any
     from interp.report import write_report
 
-    more: dict[str, Any] = {}
+    tables: dict[str, Any] = {}
     if ranking is not None:
-        more["ranking"] = read_table("--ranking", ranking, [], open_any(source, "features"))
+        tables["ranking"] = read_table("--ranking", ranking, [], open_any(source, "features"))
     subject = open_any(source, "run" if in_run else "features")
     with Bar("report") as bar:
         if out is None:
@@ -381,7 +381,7 @@ def report_command(
 
             page = source / run_alone(subject, "report", progress=bar)["results"]["page"]
         else:
-            page = write_report(subject, out, overwrite=overwrite, progress=bar, **more)
+            page = write_report(subject, out, overwrite=overwrite, progress=bar, **tables)
     if in_run:
         say_which_hook(subject)
     print(address_of(page) or page)

@@ -127,8 +127,8 @@ def with_fields(command: Callable) -> Callable:
         command(set=[*(set or []), *fields], **values)
 
     sorted_options = sorted(options.values(), key=lambda option: option.name)
-    whole = signature.replace(parameters=[*signature.parameters.values(), *sorted_options])
-    train_sae.__signature__ = whole  # type: ignore[attr-defined]
+    full_signature = signature.replace(parameters=[*signature.parameters.values(), *sorted_options])
+    train_sae.__signature__ = full_signature  # type: ignore[attr-defined]
     train_sae.__doc__ = f"{command.__doc__}\n\n    Architectures: {', '.join(ARCHITECTURES)}."
     return train_sae
 
@@ -172,8 +172,8 @@ def _prepared(
             store.statistics(name)
     except OSError as error:
         raise ValueError(one_line(error)) from error
-    given = {name: toml_value(text) for name, text in map(assignment, set)}
-    values: dict[str, Any] = {"tokens": len(store), "architecture": architecture, **given}
+    options = {name: toml_value(text) for name, text in map(assignment, set)}
+    values: dict[str, Any] = {"tokens": len(store), "architecture": architecture, **options}
     swept = {name: toml_values(text) for name, text in map(assignment, sweep)}
     combinations = [dict(zip(swept, combination, strict=True)) for combination in itertools.product(*swept.values())]
     return store, hooks, [config_from_dict(values | combination) for combination in combinations]

@@ -153,11 +153,11 @@ class AttributionGraph(GraphNodes):
         """Return the share of each latent's input that starts at each position, and its share of each logit."""
         share = self.edges / np.maximum(np.abs(self.edges).sum(1, keepdims=True), 1e-30)
         is_latent = np.isin(self.targets, latents)
-        of_latents, of_logits = share[is_latent], share[~is_latent]
-        paths = np.linalg.inv(np.eye(len(latents)) - of_latents[:, latents])
+        latent_shares, logit_shares = share[is_latent], share[~is_latent]
+        paths = np.linalg.inv(np.eye(len(latents)) - latent_shares[:, latents])
         begin = self.nodes["kind"].isin(["embedding", "error"]).to_numpy()
         at = np.eye(len(self.tokens))[self.nodes["position"][begin]]
-        return paths @ of_latents[:, begin] @ at, (of_logits[:, latents] @ paths).T
+        return paths @ latent_shares[:, begin] @ at, (logit_shares[:, latents] @ paths).T
 
     def _group_name(self, texts: np.ndarray, reads: np.ndarray, writes: np.ndarray) -> str:
         rules, counts = np.unique(texts, return_counts=True)

@@ -73,8 +73,8 @@ class GraphNodes:
     @property
     def layers(self) -> list[int]:
         """The block of each dictionary, from its hook's name, or its index in the order if names do not contain one."""
-        found = [re.search(r"\.(\d+)\.", f"{name}.") for name in self.hook_names]
-        blocks = [int(match[1]) for match in found if match]
+        matches = [re.search(r"\.(\d+)\.", f"{name}.") for name in self.hook_names]
+        blocks = [int(match[1]) for match in matches if match]
         return blocks if len(set(blocks)) == len(self.hook_names) else list(range(len(self.hook_names)))
 
     @property

@@ -45,20 +45,20 @@ def downstream_of(module: nn.Module, hooks: DictionaryHooks, tokens: Int[Tensor,
         clean, returns_tuple = _clean_pass(module, tokens, blocks)
         change = _random_change(module, hooks.writes, tokens)
         d_vocab = clean.shape[-1]
-        whole = Downstream(
+        model_downstream = Downstream(
             module=module, hooks=hooks, blocks=tuple(blocks), readout=Readout(d_vocab), returns_tuple=returns_tuple
         )
-        changed = whole.logits(tokens, None, change)
+        changed = model_downstream.logits(tokens, None, change)
         tolerance = _HALF_TOLERANCE if torch.finfo(change.dtype).bits < 32 else _TOLERANCE
         agree = partial(_agree, changed=changed, clean=clean, tolerance=tolerance)
         for last_map, readout in _readouts(module, tokens, d_vocab):
-            trial = replace(whole, last_map=last_map, readout=readout)
+            trial = replace(model_downstream, last_map=last_map, readout=readout)
             if agree(readout.logits(trial.states(tokens, None, change))):
-                whole = trial
+                model_downstream = trial
                 break
-        downstream = whole
+        downstream = model_downstream
         for n_skipped, hook_is_output in _short_ways(module, blocks, hooks.writes, tokens):
-            trial = replace(whole, n_skipped=n_skipped, hook_is_output=hook_is_output)
+            trial = replace(model_downstream, n_skipped=n_skipped, hook_is_output=hook_is_output)
             stream = trial.enter(tokens).stream
             if n_skipped == len(blocks) and agree(trial.logits(*in_rows(tokens, stream, change))[:, 0]):
                 downstream = replace(trial, by_position=True)

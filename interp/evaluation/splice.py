@@ -171,18 +171,18 @@ class Splice:
             clean[rows.seq] = self._losses(rows, torch.zeros_like(rows.y), torch.ones_like(part))
             self._advance(len(rows.seq), "clean model")
         added = {name: each - clean for name, each in losses.items()}
-        by_mean, by_zeros = (added.pop(name) for name in ablations)
+        mean_ablated, zero_ablated = (added.pop(name) for name in ablations)
         unigram = _entropy(self.tokens[:, 1:]) if self.unigram_loss is None else self.unigram_loss
         ce_clean = float(clean.mean())
-        ce_zero_ablated = ce_clean + float(by_zeros.nanmean())
-        nothing = by_zeros if ce_zero_ablated < unigram else unigram - clean
+        ce_zero_ablated = ce_clean + float(zero_ablated.nanmean())
+        nothing = zero_ablated if ce_zero_ablated < unigram else unigram - clean
         return Losses(
             ce={name: ce_clean + _mean_lost(lost, nothing) for name, lost in added.items()},
             n_spliced=replaced if self._downstream else dict.fromkeys(replacements, 0),
             squared_error=error,
             recovered_se={name: ratio_error(lost, nothing) for name, lost in added.items()},
             ce_clean=ce_clean,
-            ce_mean_ablated=ce_clean + float(by_mean.nanmean()),
+            ce_mean_ablated=ce_clean + float(mean_ablated.nanmean()),
             ce_zero_ablated=ce_zero_ablated,
             ce_unigram=unigram if self._downstream else math.nan,
         )
@@ -233,16 +233,16 @@ class Splice:
         return entered
 
     def _losses(
-        self, rows: _Rows, change: Float[Tensor, "row d_out"], of: Bool[Tensor, " seq"]
+        self, rows: _Rows, change: Float[Tensor, "row d_out"], counted: Bool[Tensor, " seq"]
     ) -> Float64[Tensor, " of"]:
         """Return the nats per token of the sequences `of` a batch, with `change` added to the rows; NaN without next
         tokens."""
-        if self._downstream is None or not of.any():
-            return torch.full((int(of.sum()),), math.nan).double()
+        if self._downstream is None or not counted.any():
+            return torch.full((int(counted.sum()),), math.nan).double()
         added = change.new_zeros(rows.tokens.numel(), change.shape[1]).index_copy_(0, rows.where, change)
-        stream = None if rows.entered.stream is None else rows.entered.stream[of]
-        added = added.unflatten(0, rows.tokens.shape)[of]
-        return self._downstream.losses(rows.tokens[of], stream, added).double().mean(1).cpu()
+        stream = None if rows.entered.stream is None else rows.entered.stream[counted]
+        added = added.unflatten(0, rows.tokens.shape)[counted]
+        return self._downstream.losses(rows.tokens[counted], stream, added).double().mean(1).cpu()
 
     def _advance(self, n: int, note: str) -> None:
         self.done += n

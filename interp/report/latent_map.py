@@ -145,11 +145,11 @@ def map_names(
     the latents that have it are most concentrated."""
     from sklearn.cluster import KMeans
 
-    of_kind = Counter(kind for kind in kinds if kind is not None)
+    n_of_kind = Counter(kind for kind in kinds if kind is not None)
     named = list[list]()
-    for kind, n in of_kind.most_common():
+    for kind, n in n_of_kind.most_common():
         if MIN_SHARE * LATENTS_EACH[0] <= n < len(points):
-            x, y = _home(points[[i for i, own in enumerate(kinds) if own == kind]], points)
+            x, y = _home(points[[i for i, latent_kind in enumerate(kinds) if latent_kind == kind]], points)
             named.append([number(x), number(y), kind.replace("_", " "), 0])
     tokens_of = [_tokens(text) for text in explanations]
     overall = Counter(token for tokens in tokens_of for token in tokens)
@@ -186,8 +186,8 @@ def _home(points: Float[np.ndarray, "latent 2"], every: Float[np.ndarray, "other
         squared = ((sample[:, None] - some[None]) ** 2).sum(-1)
         return np.exp(-squared / (2 * BANDWIDTH**2)).mean(1)
 
-    own, among = density(sample) * len(points), density(others) * len(every)
-    return sample[(own**2 / np.maximum(among, own)).argmax()]
+    own_density, among = density(sample) * len(points), density(others) * len(every)
+    return sample[(own_density**2 / np.maximum(among, own_density)).argmax()]
 
 
 def _tokens(explanation: str) -> set[str]:

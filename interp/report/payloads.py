@@ -110,17 +110,22 @@ def row_evidence(store: FeatureStore, senses: Senses) -> dict[str, Any]:
     snippets: list = [None] * store.d_sae
     for latent, snippet in zip(strongest["latent"].tolist(), _snippets(store, strongest["row"].tolist()), strict=True):
         snippets[latent] = snippet
-    of_senses: dict[int, list[list]] = {}
-    shown = [(j, _words(one), one["examples"][0][1]) for j, own in senses.items() for one in own if one["examples"]]
+    evidence_of_senses: dict[int, list[list]] = {}
+    shown = [
+        (j, _words(one), one["examples"][0][1])
+        for j, senses_of_latent in senses.items()
+        for one in senses_of_latent
+        if one["examples"]
+    ]
     for (latent, words, _), snippet in zip(shown, _snippets(store, [row for *_, row in shown]), strict=True):
-        of_senses.setdefault(latent, []).append([words, *snippet])
+        evidence_of_senses.setdefault(latent, []).append([words, *snippet])
     table = store.sql(TABLES["histograms"].format(where=""))
     low, high, n = (table[name].to_numpy() for name in ("low", "high", "n"))
     digits = [""] * store.d_sae
     for latent, part in _slices(table).items():
         heights = np.sqrt(merged_bins(low[part], high[part], n[part], at_most=N_BARS)[1])
         digits[latent] = "".join(map(str, np.ceil(9 * heights / heights.max()).astype(int)))
-    return {"snippets": snippets, "histograms": digits, "senses": of_senses}
+    return {"snippets": snippets, "histograms": digits, "senses": evidence_of_senses}
 
 
 def _words(sense: Mapping[str, Any]) -> str:

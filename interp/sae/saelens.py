@@ -46,8 +46,8 @@ def to_saelens(stored: StoredDictionary, form: SAELensForm) -> tuple[dict[str, A
         **form.settings,
     }
     encoder = {"W_enc": W_enc, "b_enc": stored.b_enc} if form.has_encoder else {}
-    own = {name: tensor.to(W_dec.dtype) for name, tensor in form.tensors.items()}
-    tensors = {"W_dec": W_dec, "b_dec": stored.b_dec, **encoder, **own}
+    extra_tensors = {name: tensor.to(W_dec.dtype) for name, tensor in form.tensors.items()}
+    tensors = {"W_dec": W_dec, "b_dec": stored.b_dec, **encoder, **extra_tensors}
     if stored.kind == "transcoder":
         cfg["d_out"] = W_dec.shape[1]
     if stored.W_skip is not None:

@@ -63,8 +63,8 @@ def read_shard(file: Any, rank: int, count: int) -> Iterator[tuple[str, Tensor]]
             yield name, file.get_tensor(name)
             continue
         stored = file.get_slice(name)
-        own = part_of(stored.get_shape()[axis], rank, count)
-        yield name, stored[own] if axis == 0 else stored[:, own]
+        shard_rows = part_of(stored.get_shape()[axis], rank, count)
+        yield name, stored[shard_rows] if axis == 0 else stored[:, shard_rows]
 
 
 def whole(part: StoredDictionary, shards: Processes) -> StoredDictionary:

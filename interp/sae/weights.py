@@ -71,8 +71,8 @@ def keep_near(rows: Float[Tensor, "row d"], start: Float[Tensor, "row d"]) -> No
     start = torch.nn.functional.normalize(start, dim=1)
     along = (rows * start).sum(1, keepdim=True)
     across = torch.nn.functional.normalize(rows - along * start, dim=1)
-    on_cone = lengths * (_NEAR * start + (1 - _NEAR**2) ** 0.5 * across)
-    rows.copy_(torch.where(along < _NEAR * lengths, on_cone, rows))
+    nearest = lengths * (_NEAR * start + (1 - _NEAR**2) ** 0.5 * across)
+    rows.copy_(torch.where(along < _NEAR * lengths, nearest, rows))
 
 
 def fold(

@@ -27,12 +27,12 @@ def locked(folder: str | Path, *, name: str | Path | None = None) -> Iterator[No
     """
     check_local(folder)
     folder = Path(folder)
-    made = not folder.exists()
+    is_new = not folder.exists()
     handle = _open_locked(folder, name or folder)
     try:
         yield
     finally:
-        if made and folder.is_dir() and not any(folder.iterdir()):
+        if is_new and folder.is_dir() and not any(folder.iterdir()):
             folder.rmdir()
         os.close(handle)
 

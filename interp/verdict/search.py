@@ -296,10 +296,10 @@ class _Beam:
         group = state * (self.shared.kind.max(initial=0) + 1) + self.shared.kind[candidate]
         most = self.most[candidate]
         # The values that are best alone, by F₁: twice as many as an atom may have.
-        by_f1 = _first_of_groups(np.lexsort((-both / (self.n_fire + holds), group)), group, 2 * most)
+        best_f1 = _first_of_groups(np.lexsort((-both / (self.n_fire + holds), group)), group, 2 * most)
         # Among these, the values with the highest precision.
-        by_precision = by_f1[np.lexsort((-both[by_f1] / holds[by_f1], group[by_f1]))]
-        kept = _first_of_groups(by_precision, group, most)
+        best_precision = best_f1[np.lexsort((-both[best_f1] / holds[best_f1], group[best_f1]))]
+        kept = _first_of_groups(best_precision, group, most)
         group, candidate, state = group[kept], candidate[kept], state[kept]
         # The sums over the first value of a group, over the first two, and so on.
         number = _number_in_group(group)

@@ -78,7 +78,7 @@ def _senses(
     promoted = _promoted(features)
     senses = []
     one = evidence.sense_one
-    by_chance = evidence.sense_by_chance
+    chance_share = evidence.sense_by_chance
     n_senses = evidence.observed.n_senses
     for latent in np.flatnonzero(n_senses > 1).tolist():
         for sense in range(n_senses[latent]):
@@ -88,7 +88,7 @@ def _senses(
             about = {
                 "share": float(evidence.shares[latent, firings].sum()),
                 "monosemanticity": _known(one[latent, sense]),
-                "by_chance": _known(by_chance[latent, sense]),
+                "by_chance": _known(chance_share[latent, sense]),
                 "common": [common.words for common in evidence.observed.common.get((latent, sense), ())],
                 "n": len(rows),
                 "rows": rows[:N_STRONGEST_ROWS].tolist(),

@@ -32,10 +32,12 @@ def scaling_law(
     x_title: str,
     symbol: str,
 ) -> go.Figure:
-    """Draw loss minus `floor` against size, with a dot per seed, and the line of each law; the largest size, unseen, is open.
+    """Draw loss minus `floor` against size, with a dot per seed, and the line of each law. Dots of the largest size, to
+    which no law is fitted, are open.
 
-    x: [size], rising; loss: [size, seed] in nats a token; laws by the names of `LINES`. Where a law falls below the
-    floor its line leaves the figure.
+    x: [size], ascending.
+    loss: [size, seed], in nats per token.
+    laws: by the names of `LINES`. If a law falls below the floor, its line leaves the figure.
     """
     above = np.asarray(loss) - floor
     fig = go.Figure()

@@ -53,7 +53,7 @@ from interp.evaluation.downstream import Downstream
 from interp.evaluation.shortcuts import downstream_of
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_part_tables, check_scanned, identity
-from interp.runtime.processes import check_part, processes
+from interp.runtime.processes import Processes, check_part, processes
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import slices
 from interp.statistics.estimates import ratio
@@ -119,8 +119,8 @@ def feature_effects(
     integrated_steps: steps of integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365), which cost three times
     as much.
 
-    Under `torchrun`, all processes call this with the same arguments. The latents are divided among them, and each
-    process gets the whole table.
+    Under `torchrun`, all processes call this with the same arguments. The sequences are divided among them, since each
+    serves many latents, and each process gets the whole table.
     part: (rank, count), to ablate only every count-th of the latents; `join_effects` joins the tables of all parts.
 
     `attrs`: way (the part of the model that was rerun), sequences (used, at most), firing (number of the requested
@@ -154,26 +154,22 @@ def feature_effects(
             "way": downstream.way,
         }
         team.check_alike([identity(features), work, rank, count], "ablates")
-        latents_here = plan.latents[rank::count][team.rank :: team.count]
+        latents_here = plan.latents[rank::count]
         what = f"{len(latents_here):,} latents, each in at most {plan.sequences} sequences"
-        minutes = plan.minutes * len(latents_here) / max(len(plan.latents), 1)
-        pairs = plan.pairs * len(latents_here) // max(len(plan.latents), 1)
-        log.info("effects of %s: about %.1f minutes on two processor cores", what, minutes)
-        progress(0, pairs, f"about {minutes:.0f} min for {what}")
-        run = _EffectTables(features, downstream, dictionary, n_tokens, integrated_steps, seed, progress, pairs)
+        share = len(latents_here) / max(len(plan.latents), 1) / team.count
+        pairs = round(plan.pairs * share)
+        log.info("effects of %s: about %.1f minutes on two processor cores", what, plan.minutes * share)
+        progress(0, pairs, f"about {plan.minutes * share:.0f} min for {what}")
+        run = _EffectTables(features, downstream, dictionary, n_tokens, integrated_steps, seed, progress, pairs, team)
         blocks = latents_here.split(latents_at_once(downstream.readout.d_state, plan.sequences))
-
-        def ablate() -> list[pd.DataFrame]:
-            tables = [run.table(block, sampled_sequences(features, block, plan.sequences, seed)) for block in blocks]
-            if run.n_firing < run.done / 2:
-                raise ValueError(
-                    f"in {run.done - run.n_firing} of {run.done} cases a latent does not fire where the scan says: "
-                    f"give the model and the dictionary of the scan {features.path}"
-                )
-            return tables
-
-        parts = [pd.concat(tables, ignore_index=True) for tables in team.gather_values(team.all_do(ablate))]
-    table = _interleaved(parts)
+        tables = [run.table(block, sampled_sequences(features, block, plan.sequences, seed)) for block in blocks]
+        n_firing, done = map(sum, zip(*team.gather_values((run.n_firing, run.done)), strict=True))
+        if n_firing < done / 2:
+            raise ValueError(
+                f"in {done - n_firing} of {done} cases a latent does not fire where the scan says: "
+                f"give the model and the dictionary of the scan {features.path}"
+            )
+    table = pd.concat(tables, ignore_index=True)
     table["ce_rise"] = table["total_change"] * features.column("density")[table["latent"]]
     table.attrs |= {
         "way": downstream.way,
@@ -223,7 +219,7 @@ def _chosen(features: FeatureStore, latents: Sequence[int] | None) -> Int[Tensor
 
 
 class _EffectTables:
-    """Ablate some latents.
+    """Ablate some latents. Each process of the team ablates in its own sequences, and all get the same tables.
     steps: steps of integrated gradients, 0 for none.
     seed: determines the order of the other latents, for the null."""
 
@@ -237,7 +233,9 @@ class _EffectTables:
         seed: int,
         progress: Progress,
         n_pairs: int,
+        team: Processes,
     ):
+        self.team = team
         self.tokens = features.tokens
         self.downstream = downstream
         self.dictionary = dictionary
@@ -262,17 +260,24 @@ class _EffectTables:
         together = max(1, NUMBERS_AT_ONCE // (self.tokens.shape[1] * self.downstream.d_vocab))
         sequence_of_pair, pairs = sampled.flatten().sort()
         sequences = sequence_of_pair[sequence_of_pair >= 0].unique()
-        for seqs in (
-            sequences.split(together) if len(sequences) else ()
-        ):  # without sequences, split returns one empty part
-            batch = AblationBatch(self.downstream, self.dictionary, self.tokens[seqs], self.present[seqs])
-            first, stop = torch.searchsorted(sequence_of_pair, torch.stack([seqs[0], seqs[-1] + 1])).tolist()
-            pairs_here = pairs[first:stop]
-            pair_of = torch.full((len(latents), len(seqs)), -1)
-            pair_of[pairs_here // sampled.shape[1], torch.searchsorted(seqs, sequence_of_pair[first:stop])] = pairs_here
-            self._add(batch, batch.firings(column, pair_of), sums, likelier, sampled.shape[1])
-            self.done += len(pairs_here)
-            self.progress(self.done, self.n_pairs, "ablations of a latent in a sequence")
+        batches = sequences.split(together) if len(sequences) else ()  # without sequences, split returns an empty part
+
+        def ablate() -> None:
+            """Add what the batches of this process give; a batch is the same for any number of processes."""
+            for seqs in batches[self.team.rank :: self.team.count]:
+                batch = AblationBatch(self.downstream, self.dictionary, self.tokens[seqs], self.present[seqs])
+                first, stop = torch.searchsorted(sequence_of_pair, torch.stack([seqs[0], seqs[-1] + 1])).tolist()
+                pairs_here = pairs[first:stop]
+                pair_of = torch.full((len(latents), len(seqs)), -1)
+                column_of = torch.searchsorted(seqs, sequence_of_pair[first:stop])
+                pair_of[pairs_here // sampled.shape[1], column_of] = pairs_here
+                self._add(batch, batch.firings(column, pair_of), sums, likelier, sampled.shape[1])
+                self.done += len(pairs_here)
+                self.progress(self.done, self.n_pairs, "ablations of a latent in a sequence")
+
+        self.team.all_do(ablate)
+        for values in (*sums.values(), likelier):
+            self.team.sum_(values)
         sums_by_latent = {name: values.view(sampled.shape).cpu() for name, values in sums.items()}
         tokens = self._moved(likelier, sums_by_latent["normaliser"].sum(1), sums_by_latent["firings"].sum(1))
         table = _table(

@@ -176,13 +176,15 @@ report.views.map = (() => {
 
   const kindNamed = (name) => columns.kinds.find((kind) => format.words(kind) === name);
 
-  /* Tint where each group is at home: where its points lie dense among all. Points without groups are one. */
+  /* Tint where each kind of text is at home: where its points lie dense among all; in other colours, which lie mixed,
+   * where all are dense. */
   function drawRegions() {
     if (regions.dataset.way === `${way} ${theme.isDark()}`) return;
     regions.dataset.way = `${way} ${theme.isDark()}`;
+    regions.classList.toggle("of-all", way !== "label");
     const groups = new Map();
     points.latents.forEach((latent, k) => {
-      const name = colours.nameOf?.(latent) ?? null;
+      const name = way === "label" ? colours.nameOf(latent) : null;
       if (name === REST) return;
       if (!groups.has(name)) groups.set(name, []);
       groups.get(name).push(k);
@@ -222,7 +224,7 @@ report.views.map = (() => {
         const [px, py] = [width + (across - view.x) * scale, height - (up - view.y) * scale];
         const half = context.measureText(name).width / 2;
         const covers = ([ox, oy, other]) => Math.abs(ox - px) < half + other + 12 && Math.abs(oy - py) < 34;
-        const isInside = px > half && px < 2 * width - half;
+        const isInside = px > half && px < 2 * width - half && py > 24 && py < 2 * height - 24;
         if (!hue || !isInside || taken.some(covers)) continue;
         taken.push([px, py, half]);
         context.fillStyle = inked(hue);
@@ -562,10 +564,10 @@ report.views.map = (() => {
         ? "Decoder directions by UMAP on cosine distance: close means similar; large distances mean little."
         : "Decoder directions on their first two principal components.";
     const how = h("details.how", null, h("summary", null, "How to read it"),
-      h("p", null, `${explained} A tint lies where the features of a kind are dense among all, the deeper one where `
-        + "they are densest; names in colour are those of kinds of text, the others those of tokens. Zoom in for finer "
-        + "names; click a point for its feature; ring some with the lasso, or press a name of the legend, to select "
-        + "them, here and in the table."));
+      h("p", null, `${explained} A tint lies where the features of a kind of text are dense among all; if the colours `
+        + "are of something else, where all are dense. Names in colour are those of kinds of text, the others those "
+        + "of tokens. Zoom in for finer names; click a point for its feature; ring some with the lasso, or press a "
+        + "name of the legend, to select them, here and in the table."));
     const aside = h("aside", { "aria-label": "What is selected", tabindex: 0, role: "region" },
       report.applied(true), chosen, listed);
     section.replaceChildren(

@@ -134,6 +134,11 @@ def test_a_row_of_several_senses_shows_each_with_its_own_example(browser, addres
     assert browser.text(".of-sense .sense") == ["A", "B"]
     rules = browser.evaluate("Array.from(document.querySelectorAll('.of-sense .sense'), (e) => e.parentElement.title)")
     assert rules == ["a rule that holds", ""], "a rule that does not hold is not shown"
+    height = "document.querySelector('.senses').getBoundingClientRect().height"
+    tall = browser.evaluate(height)
+    browser.click(".turn.compact")
+    assert browser.evaluate(height) < 0.7 * tall, "each in one line"
+    browser.click(".turn.compact")
 
 
 def test_a_token_without_a_stored_example_is_told_and_ranked_below(browser, address):

@@ -102,13 +102,15 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
     redraw();
   }
 
-  new ResizeObserver(() => {
+  function resize() {
     if (!host.clientWidth) return; // out of sight
     [width, height] = [host.clientWidth, host.clientHeight];
     [canvas.width, canvas.height] = [width, height].map((side) => Math.round(side * devicePixelRatio));
     if (isWhole) fit();
     else redraw();
-  }).observe(host);
+  }
+  new ResizeObserver(resize).observe(host);
+  resize(); // at once, since an address may ask for a close view before the observer has seen the host
 
   const scatter = {
     paint,

@@ -173,14 +173,19 @@ report.lead = (() => {
     return [own, ...(sum <= 1 ? others : [])];
   }
 
-  /* The title of a feature: the reader's own label, one of the text or a rule; where there are several senses, each has
-   * its own rule; and where neither label nor rule tells half of it, the tokens on which it fires most. */
+  /* The title of a feature: what it fires on, after the reader's own label, if it has one. */
   function title(latent, feature) {
+    const { label: mine } = report.notes.of(latent);
+    const named = firesOn(latent, feature);
+    return mine ? [h("bdi.mine", null, mine), h("span.named", null, named)] : named;
+  }
+
+  /* What a feature fires on: a label of the text or a rule; where there are several senses, each has its own rule; and
+   * where neither label nor rule tells half of it, the tokens on which it fires most. */
+  function firesOn(latent, feature) {
     const { senses, tokens, facts } = feature;
     const rule = columns.explanation[latent];
     const ruleF1 = columns.explanation_f1[latent];
-    const { label: mine } = report.notes.of(latent);
-    if (mine) return h("bdi.mine", null, mine);
     if (byLabel(latent)) {
       const [, second] = kindsOf(latent, feature);
       const more = second && second[1] >= MUCH ? h("span.muted", null, `, and some ${format.words(second[0])}`) : null;
@@ -265,11 +270,11 @@ report.lead = (() => {
     return [all.map(one), isWhole ? h("small", null, "of its activation") : null];
   }
 
-  /* The lines below the title: the rule if a label is the title, the tokens that it raises, and the given extras:
+  /* The lines below the title: the rule if a label of the text is the title, the tokens that it raises, and the given extras:
    * [name, content]. */
   function element(latent, feature, ...more) {
     const rule = columns.explanation[latent];
-    const isNamed = report.notes.of(latent).label || byLabel(latent) || inSpaces(rule) || isVague(latent);
+    const isNamed = byLabel(latent) || inSpaces(rule) || isVague(latent);
     const line = (kind, name, ...content) => h(kind, null, h("dt", null, name), h("dd", null, content));
     return h("dl.lead", null,
       rule && isNamed && !(feature.senses?.length && !byLabel(latent))

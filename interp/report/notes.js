@@ -93,8 +93,8 @@ report.notes = (() => {
     setTimeout(() => URL.revokeObjectURL(address), 1000);
   }
 
-  /* The fields of one feature: the star with the label, and the note, which is as wide as the page. While one types
-   * nothing else moves: the note then lies over what is below it, and the place of "saved" is kept. */
+  /* The fields of one feature: the star with the label, and the note, which is as wide as the page and as high as its
+   * lines. The place of "saved" at the end of each is kept. */
   function editor(latent) {
     const onclick = () => {
       set(latent, { star: !of(latent).star });
@@ -105,26 +105,23 @@ report.notes = (() => {
     const labelField = h("input", {
       type: "text",
       ...named("Your label"),
-      oninput() { saved({ label: this.value }); },
+      oninput() { saved({ label: this.value }, label); },
     });
     const noteField = h("textarea", {
       rows: 1,
       ...named("Your note"),
-      oninput() { saved({ note: this.value }); },
-      onfocus() { note.style.height = `${note.offsetHeight}px`; },
-      onblur() { note.removeAttribute("style"); },
+      oninput() { saved({ note: this.value }, note); },
     });
-    const note = h("div.note", null, noteField);
+    const note = h("div.note", null, noteField, h("output.muted", null));
     const put = (field, value) => {
       if (field.value === value) return;
       const at = field.selectionStart;
       field.value = value;
       if (field === document.activeElement) field.setSelectionRange(at, at);
     };
-    const said = h("output.muted", null);
-    const saved = (fields) => {
+    const saved = (fields, where) => {
       set(latent, fields);
-      said.textContent = "saved";
+      for (const part of [label, note]) part.querySelector("output").textContent = part === where ? "saved" : "";
     };
     repaint = () => {
       const { star, label: mine, note: text } = of(latent);
@@ -133,7 +130,7 @@ report.notes = (() => {
       put(labelField, mine);
       put(noteField, text);
     };
-    const label = h("div.notes", null, said, button, labelField);
+    const label = h("div.notes", null, h("output.muted", null), button, labelField);
     repaint();
     return { label, note };
   }

@@ -124,12 +124,14 @@ report.table = (() => {
     const rule = columns.explanation[i];
     const found = placeOfFit(terms, i);
     const named = [mine, label && format.words(label), rule].filter(Boolean).join(" · ");
-    const apart = found < 0 && !mine && !label ? senses(i) : undefined;
+    const labelled = mine ? h("bdi.tag.mine", null, marked(terms, "label", mine)) : null;
+    const apart = found < 0 && !label ? senses(i) : undefined;
+    if (apart && labelled) apart[0].firstChild.prepend(labelled, " ");
     if (apart) return h("div.senses", null, apart);
     const isWeak = columns.explanation_f1[i] < report.data.page.min_f1;
     return [
       h("div", { title: named },
-        mine ? h("bdi.tag.mine", null, marked(terms, "label", mine)) : null,
+        labelled,
         label
           ? h("span.tag.label", { "data-tip": `label, F1 ${format.fixed(columns.label_f1[i])}` },
             marked(terms, "label", format.words(label)))

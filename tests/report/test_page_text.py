@@ -240,6 +240,16 @@ def test_examples_align_their_firing_tokens_and_open_to_the_context(browser, add
     for width in ("passage", "whole", "line"):
         browser.click(f".widths [value={width}]")
         assert len(browser.evaluate(firing)) > 3
+        if width == "passage":
+            covered = """(() => {
+                const button = document.querySelector(".panel:not([hidden]) .text.broken + .alike");
+                button.previousSibling.replaceChildren("שלום");
+                const range = document.createRange();
+                range.selectNodeContents(button.previousSibling);
+                return [range.getBoundingClientRect().right, button.getBoundingClientRect().left];
+            })()"""
+            text, alike = browser.evaluate(covered)
+            assert alike - 30 < text < alike, "a line that begins at the right is not covered"
 
 
 def test_what_is_copied_of_an_example_is_its_text(browser, address):

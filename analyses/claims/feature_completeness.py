@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float
 
-from interp.codes.reading import CodeSource
+from interp.codes.code_chunks import CodeSource
 from interp.compare import Estimate
 from interp.features.twins import best_matches
 

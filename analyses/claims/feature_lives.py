@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64
 
-from interp.codes.reading import CodeSource
+from interp.codes.code_chunks import CodeSource
 from interp.compare.across_models import MIN_FIRED
 from interp.compare.lineage import masked_edges
 from interp.features.twins import best_matches

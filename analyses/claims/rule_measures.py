@@ -33,9 +33,9 @@ from jaxtyping import Bool, Float32, Int, Int64
 
 from analyses.claims.rule_strengths import first_that_hold
 from interp.activations.hooks import Model
+from interp.codes.code_chunks import CodeSource, encoded_rows
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import dictionary_hooks
-from interp.codes.reading import CodeSource, encoded_rows
 from interp.codes.sparse_codes import SparseCodes
 from interp.compare.across_models import ShiftedCodes
 from interp.effects.steering import activations

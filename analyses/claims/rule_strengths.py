@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float32, Float64, Int64
 from numba import njit
 
-from interp.codes.reading import ROWS_PER_CHUNK
+from interp.codes.code_chunks import ROWS_PER_CHUNK
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.examples import first_windows
 from interp.features.feature_store import FeatureStore

@@ -25,7 +25,7 @@ from typing import Any
 from plotly.offline import get_plotlyjs
 
 from analyses.record import HOLDS
-from interp.storage.files import as_json, write_text
+from interp.storage.files import json_roundtrip, write_text
 
 HERE = Path(__file__).parent
 _TAG = re.compile(r'<x-(\w+)(?: of="([^"]+)")?(?: as="([^"]+)")?>(.*?)</x-\1>', re.DOTALL)
@@ -54,7 +54,7 @@ def read_chapters(out: Path, commands: Mapping[str, str], quick: Mapping[str, An
     for name, command in commands.items():
         file = out / name / "results.json"
         results = json.loads(file.read_text()) if file.exists() else None
-        tiny = results is not None and results["setting"] == as_json(asdict(quick[name]))
+        tiny = results is not None and results["setting"] == json_roundtrip(asdict(quick[name]))
         chapters[name] = Chapter(name, out / name, command, results, tiny)
     return chapters
 

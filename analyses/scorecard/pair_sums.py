@@ -1,6 +1,6 @@
 """Sum over pairs of firings, in one pass over the codes.
 
-In: codes of rows in token order, chunk by chunk (`codes.reading`). Out: sums over pairs of firings. Firings of one
+In: codes of rows in token order, chunk by chunk (`codes.code_chunks`). Out: sums over pairs of firings. Firings of one
 passage share their surroundings, so only pairs of different groups (`verdict.nulls`) count. For firing i of latent u
 with strength a_i, in group g(i), with embedding e_i = [context | token]:
 
@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int64
 from numba import njit
 
-from interp.codes.reading import CodeChunk
+from interp.codes.code_chunks import CodeChunk
 from interp.statistics.estimates import ratio
 
 Embed = Callable[[Int64[np.ndarray, " row"]], Float32[np.ndarray, "row dim"]]

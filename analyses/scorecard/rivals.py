@@ -33,8 +33,8 @@ from torch import Tensor
 
 from analyses.scorecard.pair_sums import Embed, PairSummer
 from interp.activations import ActivationStore
+from interp.codes.code_chunks import read_chunks
 from interp.codes.code_store import CodeStore
-from interp.codes.reading import read_chunks
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore
 from interp.features.twins import nearest_rows

@@ -54,7 +54,7 @@ from interp.storage.addresses import (
     write_object,
 )
 from interp.storage.checks import AtLeastOne, AtLeastZero, Digest, FileName, validated
-from interp.storage.files import as_json, digest, digest_json, tensors_header
+from interp.storage.files import digest, digest_json, json_roundtrip, tensors_header
 from interp.storage.remote_folders import BEGUN, MANIFEST, listed_at
 
 PART_BYTES = 256 << 20
@@ -101,7 +101,7 @@ class RemoteStoreWriter(StoreWriter):
 
     def _begin(self, shard_rows: tuple[int, ...]) -> None:
         self._filled = np.zeros(len(shard_rows), np.int64)
-        key = {"made_of": as_json(self.config.made_of), "config": self._key, "resumes": True}
+        key = {"made_of": json_roundtrip(self.config.made_of), "config": self._key, "resumes": True}
         self._work = digest_json(self._key)
         if has_object(self.address / BEGUN):
             check_same(_read_begun(self.address)["config"], self._key, self.address)

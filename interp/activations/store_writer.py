@@ -36,7 +36,7 @@ from interp.activations.row_statistics import TENSORS, n_sample_rows, outliers_a
 from interp.activations.shard_writer import ShardWriter, StoreConfig, check_same, write_small, write_tokens
 from interp.activations.shards import DTYPES, FORMAT, PROGRESS, ROW_IDS, STATISTICS, TOKENS, clear
 from interp.storage.checks import is_constant
-from interp.storage.files import as_json, digest_file, write_json
+from interp.storage.files import digest_file, json_roundtrip, write_json
 from interp.storage.manifests import MANIFEST
 
 _BUFFER_BYTES = 16 << 20
@@ -253,7 +253,7 @@ class StoreWriter:
     @property
     def _key(self) -> dict[str, Any]:
         config = asdict(self.config)
-        return as_json({**config.pop("made_of"), **config})
+        return json_roundtrip({**config.pop("made_of"), **config})
 
     def _restore(self) -> None:
         """Resume from the recorded progress of an earlier writer."""

@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int64
 
-from interp.codes.reading import read_chunks
+from interp.codes.code_chunks import read_chunks
 from interp.features.examples import N_INTERVALS, SHOWN_AFTER, SHOWN_BEFORE, rows_around
 from interp.features.feature import joined_pieces
 from interp.features.feature_store import FeatureStore

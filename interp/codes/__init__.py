@@ -1,7 +1,7 @@
 """Sparse codes of any producer: which latents fire on which row, and how strongly.
 
 sparse_codes       codes in memory;   code_store   codes on disk
-reading            both, read chunk by chunk
+code_chunks        both, read chunk by chunk
 dictionary         what a dictionary is, and which of its latents are faint
 dictionary_hooks   the hooks of a model that a dictionary reads and writes
 sampling           a sample of each latent's firings;   joint_sample   latents of several dictionaries, sampled

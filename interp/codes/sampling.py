@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 from numba import njit
 
-from interp.codes.reading import CodeChunk
+from interp.codes.code_chunks import CodeChunk
 from interp.statistics.randomness import GOLDEN_64, splitmix64
 
 _BLOCK = 16  # size of the blocks whose largest key is kept, which saves a search of all keys

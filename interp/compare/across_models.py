@@ -34,7 +34,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from interp.codes.reading import CodeSource, encoded_rows
+from interp.codes.code_chunks import CodeSource, encoded_rows
 from interp.codes.sparse_codes import SparseCodes
 from interp.display import cards
 from interp.display.cards import Markup

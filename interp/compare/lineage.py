@@ -21,7 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from interp.codes.reading import CodeSource
+from interp.codes.code_chunks import CodeSource
 from interp.compare.across_models import MIN_FIRED, ShiftedCodes, codes_of_same_text
 from interp.display.cards import card
 from interp.features.feature_store import FeatureStore

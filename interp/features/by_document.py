@@ -30,9 +30,9 @@ from jaxtyping import Bool, Float32, Int, Int32, Int64, Shaped
 from torch import Tensor
 
 from interp.activations import StoredRows
+from interp.codes.code_chunks import read_chunks
 from interp.codes.code_store import CodeStore
 from interp.codes.offsets import offsets_from_lengths
-from interp.codes.reading import read_chunks
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import slices
 from interp.statistics.estimates import ratio

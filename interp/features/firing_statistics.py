@@ -22,7 +22,7 @@ import scipy.sparse
 import torch
 from numba import njit
 
-from interp.codes.reading import CodeChunk
+from interp.codes.code_chunks import CodeChunk
 from interp.features.scan_input import Columns, insert_best
 from interp.runtime.processes import Processes
 

@@ -19,9 +19,9 @@ from jaxtyping import Bool
 from numba import njit
 from torch import Tensor
 
+from interp.codes.code_chunks import CodeChunk, read_chunks
 from interp.codes.code_store import REMEDY, CodeStore
 from interp.codes.offsets import offsets_from_lengths
-from interp.codes.reading import CodeChunk, read_chunks
 from interp.runtime.processes import Processes
 from interp.statistics.estimates import count_ids
 from interp.storage.checks import check_at_least

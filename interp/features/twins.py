@@ -33,7 +33,7 @@ from jaxtyping import Bool, Float, Float64, Int64
 from numba import njit
 from torch import Tensor
 
-from interp.codes.reading import ROWS_PER_CHUNK, CodeSource, encoded_rows
+from interp.codes.code_chunks import ROWS_PER_CHUNK, CodeSource, encoded_rows
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore
 from interp.runtime.progress import Progress, no_progress

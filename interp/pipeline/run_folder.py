@@ -97,19 +97,19 @@ class Run(StageFolders):
         self._config = config
         self._opened: dict[str, tuple[int, Any]] = {}
         self._at: dict[str, Run] = {}
-        whole = whole_run(self.path)
-        self.whole: Run = self if whole == self.path else Run(whole)
+        root = whole_run(self.path)
+        self.root: Run = self if root == self.path else Run(root)
         """The run of all hooks; this run may be the part of one hook."""
 
     def at(self, hook_name: str) -> "Run":
         """Return the run of one of the hooks, by any of its names. Raises ValueError if there is no such hook."""
-        runs = {name: self.whole._part(name) for name in self.hooks}
+        runs = {name: self.root._part(name) for name in self.hooks}
         if hook_name in runs:
             return runs[hook_name]
         for run in runs.values():
             if hook_name in run._names():
                 return run
-        raise ValueError(f"{self.whole.path} has no hook {hook_name!r}; it has {', '.join(runs)}")
+        raise ValueError(f"{self.root.path} has no hook {hook_name!r}; it has {', '.join(runs)}")
 
     @property
     def harvested(self) -> "LabelledTokens":
@@ -124,7 +124,7 @@ class Run(StageFolders):
         config = self.config.harvest
         if config.buffer_mb is None:
             raise ValueError(f"{self.path} keeps its activations: open them as `store`")
-        hooks = [name for hook in self.hooks for name in self.whole.config.at(hook).harvest.hooks_in(self.model)]
+        hooks = [name for hook in self.hooks for name in self.root.config.at(hook).harvest.hooks_in(self.model)]
         options = {name: value for name, value in config.options.items() if name != "seed"}
         special = self.tokenizer.special_ids
         size = config.buffer_mb * 1_000_000
@@ -253,7 +253,7 @@ class Run(StageFolders):
             return self
         if hook_name not in self._at:
             self._at[hook_name] = Run(self.path / hook_folder(hook_name))
-            self._at[hook_name].whole = self
+            self._at[hook_name].root = self
         return self._at[hook_name]
 
     def _names(self) -> list[str]:
@@ -264,8 +264,8 @@ class Run(StageFolders):
         return [self.hook_name, *(self.store.aliases if aliases is None else aliases).get(self.hook_name, ())]
 
     def _open(self, stage: Stage, name: str) -> Any:
-        if stage.shared_by_hooks and self.whole is not self:
-            return self.whole._open(stage, name)
+        if stage.shared_by_hooks and self.root is not self:
+            return self.root._open(stage, name)
         manifest = self._finished(stage.name)
         name_in_folder, reader = stage.opens[name]
         if name not in self._opened or self._opened[name][0] != manifest["sha256"]:

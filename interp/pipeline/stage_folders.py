@@ -10,7 +10,7 @@ from typing import Any
 
 from interp.pipeline.config import RunConfig, with_present_names
 from interp.pipeline.stages import LEFT_OUT, STAGES, Stage
-from interp.storage.files import as_json, digest_json
+from interp.storage.files import digest_json, json_roundtrip
 from interp.storage.folder_kinds import RUN_FILE
 from interp.storage.manifests import read_manifest
 
@@ -22,7 +22,7 @@ class StageFolders:
     """The folder of a run, and the records of its stages."""
 
     path: Path
-    whole: "StageFolders"
+    root: "StageFolders"
     """The run of all hooks; this run may be the part of one hook."""
     _config: RunConfig | None
 
@@ -33,18 +33,18 @@ class StageFolders:
     @property
     def hooks(self) -> tuple[str, ...]:
         """The hooks of the whole run's dictionaries, as named in its configuration."""
-        return self.whole.config.harvest.hook_names
+        return self.root.config.harvest.hook_names
 
     @property
     def title(self) -> str:
         """The title of its page: the name of the run folder, and the hook if there are several."""
-        name = self.whole.path.resolve().name
+        name = self.root.path.resolve().name
         return f"{name} · {self.config.harvest.hook_name}" if len(self.hooks) > 1 else name
 
     def folder(self, stage: str) -> Path:
         """Return the folder of a stage, which may not exist yet."""
         is_shared = stage in STAGES and STAGES[stage].shared_by_hooks
-        return (self.whole.path if is_shared else self.path) / stage
+        return (self.root.path if is_shared else self.path) / stage
 
     def manifest(self, stage: str) -> dict[str, Any] | None:
         """Return the manifest of a finished stage, or None. Raises ValueError if it was changed since it was
@@ -80,7 +80,7 @@ class StageFolders:
 
     def differing(self, stage: Stage, manifest: Mapping[str, Any]) -> list[str]:
         """Return the settings that differ from those in a stage's manifest."""
-        settings = as_json(self.settings(stage))
+        settings = json_roundtrip(self.settings(stage))
         names = dict.fromkeys([*stage.sections, "plugins"])
         before = manifest["config"]
         before = before | {name: with_present_names(name, before[name]) for name in stage.sections if name in before}

@@ -58,7 +58,7 @@ def write_json(file: str | Path, content: Any, *, indent: int | None = 1) -> Non
     write_text(file, json.dumps(content, indent=indent, ensure_ascii=False, default=_plain))
 
 
-def as_json(content: Any) -> Any:
+def json_roundtrip(content: Any) -> Any:
     """Return the content as it would be read back from JSON: lists for tuples, text for keys, plain numbers for
     scalars."""
     return json.loads(json.dumps(content, default=_plain))

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.storage.addresses import Address, address_of, cache_folder, check_local, remove_object, write_object
-from interp.storage.files import as_json, digest, write_json
+from interp.storage.files import digest, json_roundtrip, write_json
 from interp.storage.folder_kinds import RUN_FILE
 from interp.storage.locks import locked
 from interp.storage.manifests import (
@@ -67,7 +67,7 @@ def whole_folder(
     writes it.
     """
     address, work = address_of(out), unfinished(out)
-    made_of = as_json(made_of)
+    made_of = json_roundtrip(made_of)
     check_output(out, made_of, overwrite=overwrite, run=run)
     work.parent.mkdir(parents=True, exist_ok=True)
     with locked(work, name=address or out):
@@ -101,7 +101,7 @@ def whole_folder(
 def is_finished(out: str | Path, made_of: Mapping[str, Any]) -> bool:
     """Return whether `out` is the finished result of this work. What a process had finished when it was killed is put
     there."""
-    made_of = as_json(made_of)
+    made_of = json_roundtrip(made_of)
     place, work = address_of(out) or Path(out), unfinished(out)
     if (work / "old").is_dir() or (work / "new" / MANIFEST).is_file():
         with locked(work, name=out):
@@ -175,7 +175,7 @@ def check_output(
 
 def _check_same_work(out: str | Path, folder: Path | Address, work: Path | Address, made_of: Mapping[str, Any]) -> None:
     for made_before, how in ((made_of_finished(folder), "holds"), (_made_of_interrupted(work), "was begun as")):
-        if made_before is not None and (differs := differences(made_before, as_json(made_of))):
+        if made_before is not None and (differs := differences(made_before, json_roundtrip(made_of))):
             raise ValueError(
                 f"{out} {how} other work: {differs}; choose another folder, or replace it with overwrite=True "
                 "(--overwrite)"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.storage.addresses import Address, read_object
-from interp.storage.files import as_json, digest_file, digest_json, read_json, write_json
+from interp.storage.files import digest_file, digest_json, json_roundtrip, read_json, write_json
 from interp.storage.folder_kinds import RUN_FILE
 from interp.storage.packages import versions_of
 from interp.storage.remote_folders import MANIFEST, listed_files
@@ -33,7 +33,7 @@ _verified: set[tuple[str, int, int, int]] = set()
 def write_manifest(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
     """Write the last file of a folder: the "versions" of interp or those of `content`, `content`, its "files", and its
     own "sha256". Returns the written content. Raises TypeError for content that is not JSON."""
-    manifest = as_json({"versions": versions_of("interp"), **content, "files": dict(_listing(folder))})
+    manifest = json_roundtrip({"versions": versions_of("interp"), **content, "files": dict(_listing(folder))})
     manifest["sha256"] = digest_json(manifest)
     write_json(folder / MANIFEST, manifest)
     return manifest

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float32, Int, Int64
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from interp.codes.reading import CodeChunk, CodeSource, check_codes, count_firings, read_chunks
+from interp.codes.code_chunks import CodeChunk, CodeSource, check_codes, count_firings, read_chunks
 from interp.features.examples import first_windows
 from interp.features.feature_store import FeatureStore
 from interp.runtime.progress import Progress, no_progress

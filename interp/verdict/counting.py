@@ -19,8 +19,8 @@ from jaxtyping import Bool, Int32, Int64, UInt64
 from numba import njit, types
 from numba.extending import intrinsic
 
+from interp.codes.code_chunks import CodeChunk
 from interp.codes.offsets import offsets_from_lengths
-from interp.codes.reading import CodeChunk
 from interp.features.examples import N_INTERVALS
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import in_threads, share_pieces

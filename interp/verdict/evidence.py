@@ -28,7 +28,7 @@ from jaxtyping import Bool, Float64, Int32, Int64
 from numba import njit
 from threadpoolctl import threadpool_limits
 
-from interp.codes.reading import CodeChunk
+from interp.codes.code_chunks import CodeChunk
 from interp.codes.sampling import FiringSampler
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import share_pieces

@@ -39,7 +39,7 @@ import scipy.sparse
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
-from interp.codes.reading import CodeChunk, read_chunks
+from interp.codes.code_chunks import CodeChunk, read_chunks
 from interp.features.decoder import neighbour_tables
 from interp.features.feature_store import FeatureStore
 from interp.features.twins import best_correlations

@@ -45,7 +45,7 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
-from interp.codes.reading import CodeChunk
+from interp.codes.code_chunks import CodeChunk
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.decoder import Decoder
 from interp.features.feature_store import FeatureStore

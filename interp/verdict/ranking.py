@@ -56,8 +56,8 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Float64, Int, Int64
 
+from interp.codes.code_chunks import CodeSource
 from interp.codes.dictionary import is_faint
-from interp.codes.reading import CodeSource
 from interp.display.verdict_names import DEAD, DENSE, FAINT, NO_CONTEXT, UNTESTED
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_part_tables, identity

@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int16, Int32, Int64
 from numba import njit
 
-from interp.codes.reading import CodeChunk
+from interp.codes.code_chunks import CodeChunk
 from interp.codes.sampling import FiringSampler
 from interp.runtime.progress import Progress, no_progress
 from interp.statistics.spacing import rows_of, spread_rows, spread_sequences

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from scipy import stats
 
-from interp.codes.reading import read_chunks
+from interp.codes.code_chunks import read_chunks
 from interp.codes.sampling import FiringSampler, hashed
 from interp.codes.sparse_codes import SparseCodes
 

@@ -25,7 +25,7 @@ def dense(features):
 
 @pytest.mark.parametrize("how", ["max", "mean"])
 def test_matrices_are_those_of_a_loop_over_documents(tiny_run, documents, how, monkeypatch):
-    monkeypatch.setattr("interp.codes.reading.ROWS_PER_CHUNK", 3 * tiny_run.features.n_ctx)
+    monkeypatch.setattr("interp.codes.code_chunks.ROWS_PER_CHUNK", 3 * tiny_run.features.n_ctx)
     features, labels = tiny_run.features, tiny_run.harvested.labels
     found = features.matrix(how=how, documents=documents, labels=labels, store=tiny_run.store)
     z, encoded = dense(features)
@@ -53,7 +53,7 @@ def test_matrices_are_those_of_a_loop_over_documents(tiny_run, documents, how, m
 
 
 def test_the_row_of_a_maximum_is_the_first_of_its_document(tiny_run, documents, monkeypatch):
-    monkeypatch.setattr("interp.codes.reading.ROWS_PER_CHUNK", 3 * tiny_run.features.n_ctx)
+    monkeypatch.setattr("interp.codes.code_chunks.ROWS_PER_CHUNK", 3 * tiny_run.features.n_ctx)
     features = tiny_run.features
     of = Documents.of(features.codes, features.tokens.shape, documents)
     matrix, rows = pooled(features.codes, of, "max", features.n_ctx, 5, 20)

@@ -112,14 +112,14 @@ def test_a_run_gives_the_run_of_each_hook(both):
     assert part.features.meta["hook_name"] == MID and both.features.meta["hook_name"] == POST
     assert not part.sae.W_dec.equal(both.sae.W_dec) and part.ranking.shape == both.ranking.shape
     assert part.feature(3).verdict is not None
-    assert {"hooks", "at", "whole", "sae"} <= {*dir(part)}
+    assert {"hooks", "at", "root", "sae"} <= {*dir(part)}
     with pytest.raises(ValueError, match=f"has no hook 'blocks.7'; it has {POST}, {MID}"):
         both.at("blocks.7")
 
 
 def test_a_part_is_opened_by_its_path_too(both):
     part = Run(both.path / PART)
-    assert part.hooks == (POST, MID) and part.whole.path == both.path
+    assert part.hooks == (POST, MID) and part.root.path == both.path
     assert len(part.ranking) == FEW.sae.d_sae and part.page == both.at(MID).page
     assert part.model.W_U.equal(both.model.W_U) and part.title == f"run · {MID}" and both.title == f"run · {POST}"
     assert open_any(part.path, "model").W_U.equal(both.model.W_U)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from interp.codes.reading import read_chunks
+from interp.codes.code_chunks import read_chunks
 from interp.codes.sparse_codes import SparseCodes
 from interp.text.kind_registry import kind, kinds_in
 from interp.text.kinds import PREDICATE_KINDS
@@ -199,7 +199,7 @@ def test_scores_are_those_of_the_held_out_half_by_brute_force():
 
 def test_exact_counts_of_any_rule_are_those_of_brute_force(monkeypatch):
     """Random rules of all kinds, the text in several chunks."""
-    monkeypatch.setattr("interp.codes.reading.ROWS_PER_CHUNK", 1000)
+    monkeypatch.setattr("interp.codes.code_chunks.ROWS_PER_CHUNK", 1000)
     rng = np.random.default_rng(5)
     tokens = random_text(rng, 200, 40)
     fires = rng.random((tokens.size, 3)) < 0.05
@@ -347,7 +347,7 @@ def test_a_kind_of_predicates_is_one_entry(monkeypatch):
 
 def test_firings_of_the_fit_half_are_sampled_by_their_hash(monkeypatch):
     """The SAMPLE smallest of all keys."""
-    monkeypatch.setattr("interp.codes.reading.ROWS_PER_CHUNK", 1000)
+    monkeypatch.setattr("interp.codes.code_chunks.ROWS_PER_CHUNK", 1000)
     rng = np.random.default_rng(21)
     fires = rng.random((5000, 4)) < [0, 0.05, 0.4, 1]
     half = rng.random(500) < 0.5

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from analyses.scorecard.pair_sums import PairSummer
-from interp.codes.reading import read_chunks
+from interp.codes.code_chunks import read_chunks
 from interp.codes.sparse_codes import SparseCodes
 from tests.codes.test_sampling import random_codes
 

@@ -97,7 +97,7 @@ def coherence_by_pairs(z, vectors):
 
 
 def test_residual_coherence_against_all_pairs(features, store, z, tokens, monkeypatch):
-    monkeypatch.setattr("interp.codes.reading.ROWS_PER_CHUNK", 100)
+    monkeypatch.setattr("interp.codes.code_chunks.ROWS_PER_CHUNK", 100)
     acts = np.zeros((ROWS, store.d(HOOK)), np.float32)
     for i in range(store.n_shards):
         shard = store.shard(i, HOOK)

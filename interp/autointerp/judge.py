@@ -29,7 +29,7 @@ from interp.autointerp.prompts import TASKS, LatentWindows, Window, read_explana
 from interp.features.feature_store import FeatureStore
 from interp.runtime.progress import Progress, no_progress
 from interp.statistics.estimates import bootstrap
-from interp.storage.checks import check_at_least, check_latents
+from interp.storage.checks import check_at_least, check_latents, check_seed
 
 GIVEN, GENERATED, NULL = "given", "generated", "another latent's"
 N_EXAMPLES = 12
@@ -57,7 +57,7 @@ class JudgeConfig:
         if not self.tasks or not set(self.tasks) <= set(TASKS):
             raise ValueError(f"tasks={self.tasks} must be some of {', '.join(TASKS)}")
         check_at_least(1, n_windows=self.n_windows, shown=self.shown)
-        check_at_least(0, seed=self.seed)
+        check_seed(self.seed)
 
 
 class Judged(NamedTuple):

@@ -14,7 +14,7 @@ and a closed <think> … </think> before it. Any other answer is read as None.
 import json
 import re
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import chain, count, groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -32,7 +32,8 @@ MIN_WINDOWS = 3
 _CANDIDATES = 32
 Messages = list[dict[str, str]]
 DELIMITERS = (("<<", ">>"), ("⟦", "⟧"), ("{{{", "}}}"), ("⟪⟪", "⟫⟫"))
-"""Delimiters around marked tokens. The first pair that does not occur in the request's texts is used."""
+"""Delimiters around marked tokens. The first pair that does not occur in the request's texts is used; if all occur,
+the last pair, with its signs repeated as often as is necessary."""
 EXPLANATION_TOKENS = 40
 """Approximate number of tokens of an answer to `explain`."""
 
@@ -123,7 +124,7 @@ def sample_windows(
         is_in_fit_half = fit[rows_of_latent.row.to_numpy() // features.n_ctx]
         held_out = rows_of_latent[~is_in_fit_half & (rows_of_latent.kind == "interval").to_numpy()]
         shown, firing = (
-            [_firing_window(features, row, vocab) for row in _one_a_sequence(rows, features.n_ctx, n, generator)]
+            [_firing_window(row, vocab) for row in _one_a_sequence(rows, features.n_ctx, n, generator)]
             for rows, n in ((rows_of_latent[is_in_fit_half], n_shown), (held_out, n_windows))
         )
         pairs = zip(centres[i][silent[i]], firing, strict=False)
@@ -158,7 +159,7 @@ def judge_messages(task: str, explanation: str, windows: Sequence[Window]) -> Me
 
 
 def read_judgements(answer: str | None, n: int) -> list[bool] | None:
-    """Read an answer of `n` zeros and ones. Returns None for any other answer."""
+    """Read an answer of `n` zeros and ones, or truth values. Returns None for any other answer."""
     judgements = _json(answer)
     if not isinstance(judgements, list) or len(judgements) != n:
         return None
@@ -208,7 +209,7 @@ def _silent(
     return silent
 
 
-def _firing_window(features: FeatureStore, example: pd.Series, vocab: list[str]) -> Window:
+def _firing_window(example: pd.Series, vocab: list[str]) -> Window:
     values = np.asarray(example["values"], np.float64)
     interval = int(np.ceil(min(1.0, values.max() / example.maximum) * N_INTERVALS)) - 1
     pieces = tuple(vocab[token] for token in example.tokens)
@@ -235,10 +236,9 @@ def _json(answer: str | None) -> object:
 
 def _delimiters(windows: Sequence[Window]) -> tuple[str, str]:
     texts = [window.text() for window in windows]
-    for pair in DELIMITERS:
-        if not any(sign in text for sign in pair for text in texts):
-            return pair
-    return DELIMITERS[0]
+    before, after = DELIMITERS[-1]
+    pairs = chain(DELIMITERS, ((before * n, after * n) for n in count(2)))
+    return next(pair for pair in pairs if not any(sign in text for sign in pair for text in texts))
 
 
 def _messages(task: str, data: dict) -> Messages:

@@ -126,21 +126,29 @@ def _run(words: list[str]) -> None:
 def _import_plugins(words: list[str]) -> list[str]:
     """Run the files that --import names, anywhere on the command line, and return the other words. This comes first,
     because the options of a command depend on what the files register."""
-    rest = []
+    rest, plugins = [], []
     following = iter(words)
     for word in following:
         flag, _, file = word.partition("=")
         if flag != "--import":
             rest.append(word)
-        elif {"demo", "run", "plan"} & set(rest):
-            raise ValueError('a run records its plugins: write plugins = ["mine.py"] in its configuration')
         elif not (file := file or next(following, "")):
             raise ValueError("--import needs the name of a Python file")
         else:
-            from interp.pipeline.plugins import import_plugin
+            plugins.append(file)
+    if plugins:
+        from interp.pipeline.plugins import import_plugin
 
+        if _called(rest) in ("demo", "run", "plan"):
+            raise ValueError('a run records its plugins: write plugins = ["mine.py"] in its configuration')
+        for file in plugins:
             import_plugin(file)
     return rest
+
+
+def _called(words: Sequence[str]) -> str:
+    """Return the name of the command; the options before it have no values."""
+    return next((word for word in words if not word.startswith("-")), "")
 
 
 def _app(words: Sequence[str]) -> typer.Typer:
@@ -150,7 +158,7 @@ def _app(words: Sequence[str]) -> typer.Typer:
     app.callback(invoke_without_command=True)(_options)
     if _COMPLETION in os.environ:
         words = os.environ.get("COMP_WORDS", os.environ.get("_TYPER_COMPLETE_ARGS", "")).split()[1:]
-    called = next((word for word in words if not word.startswith("-")), "")
+    called = _called(words)
     if called in COMMANDS and called not in _SHARED and is_shared():
         shared = " and ".join(f"`interp {name}`" for name in _SHARED)
         raise ValueError(

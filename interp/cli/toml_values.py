@@ -35,4 +35,8 @@ def assignment(text: str) -> tuple[str, str]:
 
 
 def _parsed(text: str) -> Any:
-    return tomllib.loads(f"value = {text}")["value"]
+    """Parse `text` as one value. It stands in an inline table, where neither a comment nor another line may follow."""
+    document = tomllib.loads(f"table = {{value = {text}}}")
+    if [*document, *document["table"]] != ["table", "value"]:
+        raise tomllib.TOMLDecodeError(f"{text} is more than one value")
+    return document["table"]["value"]

@@ -75,10 +75,10 @@ class ScannedDocuments(NamedTuple):
 @dataclass(frozen=True)
 class Corpora:
     table: pd.DataFrame
-    """A row per latent: first the latents that differ, by descending difference. Columns: latent, differs, difference,
-    low, high, share_a, share_b, threshold (t_j), mean_a and mean_b (of m_ij), p and q (NaN if it was not tested),
-    words, rule and f1 (from the ranking), in_a and in_b (if it differs, the text around its strongest firings in either
-    corpus, each from another document)."""
+    """A row per latent: first the latents that differ, by descending size of the difference, whatever its sign.
+    Columns: latent, differs, difference, low, high, share_a, share_b, threshold (t_j), mean_a and mean_b (of m_ij), p
+    and q (NaN if it was not tested), words, rule and f1 (from the ranking), in_a and in_b (if it differs, the text
+    around its strongest firings in either corpus, each from another document)."""
     names: tuple[str, str]
     n_documents: tuple[int, int]
     lengths: tuple[float, float]

@@ -9,6 +9,7 @@ its own.
 import base64
 import hashlib
 import html
+import re
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -25,6 +26,4 @@ def write_graph_page(path: str | Path, content: Mapping[str, Any], *, title: str
     data = script_json(content)
     allowed = f"sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}"
     parts = {"hash": allowed, "title": html.escape(title), "style": style, "data": data, "code": code}
-    for name, text in parts.items():
-        page = page.replace(f"{{{{{name}}}}}", text, 1)
-    write_text(path, page)
+    write_text(path, re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], page))

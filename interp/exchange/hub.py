@@ -31,9 +31,9 @@ def write_hub_folder(run: ReadableRun, out: str | Path, *, license: str | None =
     made_of = {"kind": "hub folder", "dictionary": digest(*sae.parameters())}
     with whole_folder(out, made_of, overwrite=overwrite, editable=True) as new:
         sae.save(new, format=sae.preferred_format)
-        if run.manifest("ranking") is not None:
+        if run.has("ranking"):
             shutil.copyfile(run.path_to("ranking"), new / "ranking.parquet")
-        if run.manifest("features") is not None:
+        if run.has("features"):
             shutil.copyfile(run.path_to("features") / "features.parquet", new / "features.parquet")
         write_text(new / "README.md", model_card(run, license=license))
     return Path(out)
@@ -68,9 +68,9 @@ def model_card(run: ReadableRun, *, license: str | None = None) -> str:
     lines += ["```python", *code, "```", ""]
     reached = run.summaries()
     lines += ["## Training", "", *(f"- {name}: {reached[name]}" for name in UPSTREAM if name in reached), ""]
-    if run.manifest("quality") is not None:
+    if run.has("quality"):
         lines += ["## Quality, on held-out text", "", *_quality(run.quality), ""]
-    if run.manifest("nulls") is not None:
+    if run.has("nulls"):
         lines += ["## Verdicts, next to their nulls", "", *_shares(run.nulls.shares), ""]
         meaning = "One meaning: a latent's firings share something in the text. The model need not have learnt it."
         lines += [meaning, ""]

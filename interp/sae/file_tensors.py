@@ -23,7 +23,7 @@ class FileTensors:
 
     def take(self, name: str, *shape: int | None) -> Tensor:
         """Take the tensor of this name. None in `shape`: any size. Raises ValueError if the tensor is missing, has
-        another shape or is not finite."""
+        another shape, is not of floating point, or is not finite."""
         if name not in self._tensors:
             raise ValueError(f"{self.source} has no tensor {name}; it has {', '.join(self._tensors) or 'no others'}")
         tensor = self._tensors.pop(name)
@@ -31,7 +31,10 @@ class FileTensors:
         if not fits:
             expected = ", ".join("any" if size is None else str(size) for size in shape)
             raise ValueError(f"{self.source}: {name} has shape {tuple(tensor.shape)}, but must have ({expected})")
-        if not tensor.is_floating_point() or not bool(tensor.isfinite().all()):
+        if not tensor.is_floating_point():
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise ValueError(f"{self.source}: {name} has the type {kind}, but must be of floating point")
+        if not bool(tensor.isfinite().all()):
             raise ValueError(f"{self.source}: {name} contains NaN or infinity: fix the weights before loading")
         return tensor.detach().to(self.dtype or tensor.dtype)
 

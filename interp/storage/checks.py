@@ -56,9 +56,9 @@ def validated(kind: Any, content: Any, file: str | Path, remedy: str) -> Any:
 
 
 def check_at_least(least: int, **numbers: float | None) -> None:
-    """Check numbers, given by their names. Raises ValueError for the first that is below `least`; None passes."""
+    """Check numbers, given by their names. Raises ValueError for the first below `least` or NaN; None passes."""
     for name, number in numbers.items():
-        if number is not None and number < least:
+        if number is not None and not number >= least:
             raise ValueError(f"{name}={number} must be at least {least}")
 
 

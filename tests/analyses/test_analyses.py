@@ -1,6 +1,7 @@
 """The analyses run unchanged at a tiny size."""
 
 import dataclasses
+import importlib
 import importlib.util
 import json
 import os
@@ -25,9 +26,16 @@ from analyses.bench.step_contenders import QUICK
 
 ROOT = Path(__file__).parents[2]
 ANALYSES = ROOT / "analyses"
-SCRIPTS = [file for file in sorted(ANALYSES.rglob("*.py")) if '__name__ == "__main__"' in file.read_text()]
+FILES = [file for file in sorted(ANALYSES.rglob("*.py")) if file.name != "__init__.py"]
+MODULES = [".".join(file.relative_to(ROOT).with_suffix("").parts) for file in FILES]
+SCRIPTS = [file for file in FILES if '__name__ == "__main__"' in file.read_text()]
 NOTEBOOKS = sorted((ANALYSES / "notebooks").glob("*.ipynb"))
 SHORT = ("find_and_steer", "two_texts", "a_probe", "images")
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_module_finds_what_it_imports(name):
+    assert importlib.import_module(name).__doc__
 
 
 @pytest.mark.parametrize("file", SCRIPTS, ids=lambda file: str(file.relative_to(ROOT)))

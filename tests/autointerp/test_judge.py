@@ -254,6 +254,20 @@ def test_prompts_give_corpus_text_as_json_with_marks_absent_from_it():
     assert shown["examples"][0]["strengths"] == [[" ox", 5], [" ox", 2]]
 
 
+def test_marks_are_absent_from_texts_that_contain_all_usual_ones():
+    text = "".join(map("".join, DELIMITERS)) + "⟪" * 4
+    window = Window((text, " ox"), (0.0, 1.0), (1,), 4, 0)
+    data = json.loads(judge_messages("fuzzing", "oxen", [window])[1]["content"])
+    before, after = data["marks"]
+    assert before not in text and after not in text and data["texts"] == [f"{text}{before} ox{after}"]
+
+
+@pytest.mark.parametrize("fields", [{"seed": 0.5}, {"seed": 1 << 40}, {"shown": float("nan")}])
+def test_sizes_and_seeds_are_checked(fields):
+    with pytest.raises(ValueError, match=f"{next(iter(fields))}=.* must be"):
+        JudgeConfig(**fields)
+
+
 def test_stray_bytes_are_joined_to_characters():
     window = Window(("⟨d7⟩", "⟨90⟩", " x", "⟨d7⟩"), (0.0,) * 4, (), -1, 0)
     assert window.text() == "א x⟨d7⟩"

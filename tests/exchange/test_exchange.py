@@ -11,6 +11,7 @@ from safetensors.numpy import load_file
 
 from interp import Run, exchange, load_sae
 from interp.cli import main
+from interp.pipeline.stages import LEFT_OUT, STAGES
 
 FEATURE = {
     *("feature_index", "neuron_alignment_indices", "neuron_alignment_values", "neuron_alignment_l1"),
@@ -102,6 +103,14 @@ def test_write_hub_folder_writes_the_dictionary_and_its_card(run, tmp_path, monk
         exchange.upload_to_hub(tmp_path, "me/tiny")
     with pytest.raises(ValueError, match="was not written by interp"):
         exchange.write_hub_folder(run, tmp_path)
+
+
+def test_the_card_of_a_run_whose_nulls_were_left_out_has_none(run, monkeypatch):
+    manifests = {name: run.manifest(name) for name in STAGES}
+    manifests["nulls"] |= {"results": {LEFT_OUT: "a transcoder has none"}}
+    monkeypatch.setattr(Run, "manifest", lambda run, stage: manifests[stage])
+    card = exchange.hub.model_card(run)
+    assert "next to their nulls" not in card and f"{run.quality.fvu[0]:.3f}" in card
 
 
 def test_the_command_writes_each_and_refuses_in_a_line(run, tmp_path, capsys):

@@ -83,6 +83,8 @@ def test_fields_take_the_types_of_the_architecture():
 
 def test_words_of_the_command_line_are_read_as_toml_values():
     words = {"32": 32, "1e-3": 1e-3, ".5": 0.5, "true": True, "[0.5, 0.5]": [0.5, 0.5], "cosine": "cosine"}
+    words |= {"[1,\n2]": [1, 2], "'a#b'": "a#b"}
+    words |= {text: text for text in ("1 # one", "1\nother = 2", "1, other = 2", "1}\nother = {a = 2", "1,")}
     assert {text: toml_value(text) for text in words} == words
     assert toml_values("16,32") == [16, 32] and toml_values("linear,cosine") == ["linear", "cosine"]
     assert toml_values("none,.5") == ["none", 0.5] and toml_values("[0.5,0.5],[1.0]") == [[0.5, 0.5], [1.0]]

@@ -78,12 +78,13 @@ import torch
 
 from interp.pipeline.stages import stage
 from interp.sae import SAEConfig, Threshold
+from interp.sae.architectures.sae_config import Positive
 
 
 @dataclass(frozen=True, kw_only=True)
 class BiasedConfig(SAEConfig):
     architecture: ClassVar[str] = "biased"
-    level: float = 0.25
+    level: Positive = 0.25
     """Where a latent begins to fire."""
 
     def pick(self, f):
@@ -173,6 +174,8 @@ def test_a_command_imports_the_users_own_file(mine, tmp_path, capsys):
         "biased",
     ]
     assert main(arguments) == 2 and "architecture 'biased' does not exist" in capsys.readouterr().err
+    assert main([*arguments, "--level", "-1", "--import", str(mine)]) == 2
+    assert "level=-1.0 must be above 0" in capsys.readouterr().err, "its annotations are text"
     assert main([*arguments, "--level", "0.5", "--import", str(mine)]) == 0
     assert load_sae(tmp_path / "sae").config.level == 0.5
     assert main(["train-sae", f"--import={mine}", "--fields", "biased"]) == 0
@@ -186,6 +189,8 @@ def test_a_command_imports_the_users_own_file(mine, tmp_path, capsys):
         (["scan", "--import", "nowhere.py"], "nowhere.py does not exist"),
         (["scan", "--import", "README.md"], "README.md is not a Python file"),
         (["run", "c.toml", "--import", "mine.py"], 'write plugins = ["mine.py"] in its configuration'),
+        (["--import", "mine.py", "run", "c.toml"], 'write plugins = ["mine.py"] in its configuration'),
+        (["scan", "demo", "run", "--import", "nowhere.py"], "nowhere.py does not exist"),
     ],
 )
 def test_what_cannot_be_imported_is_one_line(arguments, message, capsys):

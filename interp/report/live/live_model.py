@@ -244,7 +244,7 @@ class LiveModel:
         table = table.reindex(table["attribution"].abs().nlargest(N_EDGES).index)
         columns = table[["upstream", "downstream", "attribution", "ablation"]].astype(object)
         named = targets["downstream"] if pair[1][0] == other else table["upstream"]
-        ranking: Any = theirs.ranking.set_index("latent")["explanation"] if theirs.manifest("ranking") else {}
+        ranking: Any = theirs.ranking.set_index("latent")["explanation"] if theirs.has("ranking") else {}
         return {
             "targets": targets[["downstream", "activation"]].astype(object).values.tolist(),
             "edges": columns.where(columns.notna(), None).values.tolist(),

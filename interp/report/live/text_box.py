@@ -85,7 +85,7 @@ class Answers:
         self.run = run
         self.live = LiveModel(run)
         self.vocab = run.features.vocab
-        ranking = run.ranking if run.manifest("ranking") else None
+        ranking = run.ranking if run.has("ranking") else None
         self._verdicts = {} if ranking is None else {row.latent: row for row in ranking.itertuples()}
         self._maxima = run.features.table().set_index("latent")["max"]
 

@@ -22,7 +22,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from numbers import Real
-from typing import Annotated, Any, ClassVar, NamedTuple, get_args
+from typing import Annotated, Any, ClassVar, NamedTuple, get_args, get_type_hints
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -236,9 +236,11 @@ def _check_fields(config: Any) -> None:
     """Check the numbers. Raises ValueError for the first that has the wrong type, is not finite, or is outside the
     limits of its field."""
     names = {int: "whole number", float: "number"}
+    hints = get_type_hints(type(config), include_extras=True)  # field.type may be text: postponed annotations
     for field in fields(config):
-        value, limits = getattr(config, field.name), getattr(field.type, "__metadata__", ())
-        hint = get_args(field.type)[0] if limits else field.type
+        hint, value = hints[field.name], getattr(config, field.name)
+        limits = getattr(hint, "__metadata__", ())
+        hint = get_args(hint)[0] if limits else hint
         kind = next((kind for kind in names if hint in (kind, kind | None)), None)
         if value is None and hint != kind:
             continue

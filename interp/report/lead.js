@@ -270,8 +270,8 @@ report.lead = (() => {
     return [all.map(one), isWhole ? h("small", null, "of its activation") : null];
   }
 
-  /* The lines below the title: the rule if a label of the text is the title, the tokens that it raises, and the given extras:
-   * [name, content]. */
+  /* The lines below the title: the rule if a label of the text is the title, the tokens that it raises, and the given
+   * extras: [name, content]. */
   function element(latent, feature, ...more) {
     const rule = columns.explanation[latent];
     const isNamed = byLabel(latent) || inSpaces(rule) || isVague(latent);

@@ -6,10 +6,11 @@
 report.bytes = (() => {
   const RUN = /((?:⟨[0-9a-f]{2}⟩)+)/;
   const ANY = /⟨([0-9a-f]{2})⟩/g;
+  const ANY_BYTE = /⟨[0-9a-f]{2}⟩/;
   /* The first bytes of characters in UTF-8, up to the one named, and what they begin. */
   const FIRST = [[0xc2, "sign"], [0xcb, "Latin letter"], [0xcf, "Greek letter"], [0xd4, "Cyrillic letter"],
     [0xd5, "Armenian letter"], [0xd6, "Armenian or Hebrew letter"], [0xd7, "Hebrew letter"], [0xdb, "Arabic letter"],
-    [0xdf, "letter"], [0xe2, "letter or sign"], [0xe3, "Japanese letter or sign"], [0xe9, "Chinese character"],
+    [0xdf, "letter"], [0xe2, "letter or sign"], [0xe3, "kana letter or sign"], [0xe9, "Han character"],
     [0xed, "Korean syllable"], [0xef, "letter or sign"], [0xf4, "emoji or rare character"]];
   /* Letters that a byte alone is taken for; the same byte also ends rare ones. */
   const COMMON = /^[Ά-ώА-яЁёא-תء-ي]$/;
@@ -21,6 +22,13 @@ report.bytes = (() => {
   const signOf = (byte) => `⟨${byte.toString(16).padStart(2, "0")}⟩`;
   const bytesOf = (text) => Array.from(text.matchAll(ANY), ([, hex]) => parseInt(hex, 16));
   const an = (name) => `${/^[AEIOU]/i.test(name) ? "an" : "a"} ${name}`;
+
+  /* The direction in which a text with stray bytes is read; null for any other text. */
+  function directionOf(text, lead = null) {
+    const own = leadOf(text) ?? leadOfLetters(text) ?? lead;
+    if (!ANY_BYTE.test(text)) return null;
+    return own !== null && /Hebrew|Arabic/.test(nameOf(own)) ? "rtl" : "ltr";
+  }
 
   /* The character of some bytes; null if they make none. */
   function decoded(bytes) {
@@ -42,6 +50,13 @@ report.bytes = (() => {
     const [letter] = text.match(/(?![\p{Script=Latin}])\p{L}/u) ?? [];
     return letter ? new TextEncoder().encode(letter)[0] : null;
   };
+
+  /* The common letters that begin with a byte, as their range; nothing where none do. */
+  function lettersOf(lead) {
+    const letters = Array.from({ length: 0x40 }, (_, k) => decoded([lead, 0x80 + k]));
+    const common = letters.filter((letter) => COMMON.test(letter ?? ""));
+    return common.length ? `, ${common[0]} to ${common.at(-1)}` : "";
+  }
 
   /* The letter that a later byte ends, in the script of some first byte; null if that is not known. */
   function letterOf(byte, lead) {
@@ -66,7 +81,7 @@ report.bytes = (() => {
       if (length) {
         const name = nameOf(bytes[k]);
         const which = n === 1 ? "the first byte" : `the first ${n} bytes`;
-        found.push([sign, `${FRACTIONS[length][n]} ${scriptOf(name)}`, `${sign}: ${which} of ${an(name)}`]);
+        found.push([sign, `${FRACTIONS[length][n]} ${scriptOf(name)}`, `${sign}: ${which} of ${an(name)}${lettersOf(bytes[k])}`]);
       } else {
         const letter = letterOf(bytes[k], script);
         const name = script === null ? "character" : nameOf(script);
@@ -121,5 +136,5 @@ report.bytes = (() => {
     return joined;
   }
 
-  return { drawn, inLetters, meaning, pieces, leadOf, leadOfLetters, nameOf, scriptOf };
+  return { drawn, inLetters, meaning, directionOf, pieces, leadOf, leadOfLetters, nameOf, scriptOf };
 })();

@@ -60,32 +60,29 @@ report.views.compare = (() => {
       }
       const isOutside = (event) => !event.currentTarget.contains(event.relatedTarget);
       const onfocusout = (event) => { hits.hidden ||= isOutside(event); };
-      return h("div.field", { onfocusout }, h("label", null, k ? "with " : "Compare feature ", input), hits);
+      return h("div.field", { onfocusout }, h("label", null, k ? "with " : "Compare ", input), hits);
     });
     const go = (event) => {
       event.preventDefault();
       const found = fields.map((one) => namedBy(one.querySelector("input").value)[0]);
       if (found.every((latent) => latent !== undefined)) location.hash = `#compare/${found.join("/")}`;
     };
-    return h("form.choice", { onsubmit: go }, fields,
+    const other = ([[latent, number], measure]) => [" ",
+      h("a", { href: `#compare/${named[0]}/${latent}`, title: columns.explanation[latent] }, String(latent)),
+      h("small", null, ` ${measure} ${format.fixed(number)}`)];
+    return h("form.choice", { onsubmit: go }, h("a", { href: "#features" }, "All features"), fields,
       h("button", { type: "submit" }, "Compare"),
       named.length === 2 && named.every(isLatent) ? h("a", { href: `#compare/${named[1]}/${named[0]}` }, "Swap") : null,
       more.length
-        ? h("span.others", null, h("span.muted", null, "or with "),
-          more.map(([row, measure]) => report.lead.linked([row], measure, (other) => `#compare/${named[0]}/${other}`)))
+        ? h("span.others", null, h("span.muted", null, "or with "), more.map(other))
         : null);
   }
-
-  /* Links back to the features. */
-  const back = (named) => h("div.path", null,
-    h("a", { href: "#features" }, "All features"),
-    named.filter(isLatent).map((latent) => featureLink(latent, `‹ Feature ${latent}`)));
 
   /* The features that fire most with one and those nearest to it, but for the other that is shown, each with its number
    * and what that is. */
   function near({ neighbours, coactivations }, other) {
     const first = (rows, measure) => rows.slice(0, 2).map((row) => [row, measure]);
-    const all = [...first(byJaccard(coactivations), "Jaccard"), ...first(neighbours, "decoder cosine")];
+    const all = [...first(byJaccard(coactivations), "Jaccard"), ...first(neighbours, "cosine")];
     const isFirst = ([[latent]], k) => all.findIndex(([[each]]) => each === latent) === k;
     return all.filter(isFirst).filter(([[latent]]) => latent !== other);
   }
@@ -234,14 +231,15 @@ report.views.compare = (() => {
       column("a", `${a} fires, ${b} does not`, of(onlyA, first), list(onlyA, a, first)),
       hasBoth ? column(isByA ? "both" : "both.by-b", "Both fire",
         h("p.muted", null, `${format.count(some.length)} of the ${format.count(feature.examples.length)} examples of `
-          + `${latent}, underlined by both; by ${name} outside the ring only where the page holds it`),
+          + `${latent}. `, h(`span.fired.${isByA ? "a" : "b"}`, null, `${latent} fires`), " ",
+        h(`span.fired.${isByA ? "b" : "a"}`, null, `${name} fires`), ` (known at the ring, elsewhere in part)`),
         h("p.scores", { "aria-hidden": "true" }, h("b.a", null, String(a)), h("b.b", null, String(b))),
         list(some, latent, feature, beside)) : null,
       column("b", `${b} fires, ${a} does not`, of(onlyB, second), list(onlyB, b, second)));
   }
 
   /* Values of both by token, side by side on one scale; tokens that both lists have come first. A list holds the
-   * largest values of one; if it is as long as `full`, the values that it lacks are below its last. */
+   * largest values of one; if it is as long as `full`, the values that it lacks are below its last, which is said. */
   function tokenTable(names, title, rows, lead, write, full, note = "") {
     const [one, two] = rows.map((list) => new Map(list));
     const tokens = [...new Set([...one.keys(), ...two.keys()])];
@@ -250,8 +248,7 @@ report.views.compare = (() => {
     const cell = (kind, list, token) => {
       const value = list.get(token);
       const last = [...list.values()].at(-1);
-      const bound = () => h("span", { "data-tip": `below ${write(last)}, the last listed` }, "–");
-      const below = list.size < full ? write(0) : bound();
+      const below = list.size < full ? write(0) : `< ${write(last)}`;
       const share = Math.abs(value ?? 0) / most;
       return h(`td.${kind}`, { "--share": share }, h("div", null, value === undefined
         ? h("small.muted", null, below)
@@ -349,7 +346,7 @@ report.views.compare = (() => {
     if (!(named.length === 2 && named.every(isLatent))) {
       const wrong = named.find((text) => text && !isLatent(text));
       const missing = `There is no feature ${wrong}: features run from 0 to ${latents - 1}.`;
-      section.replaceChildren(back(named), choice(named), h("p.missing", null, wrong ? missing : "Name two features."));
+      section.replaceChildren(choice(named), h("p.missing", null, wrong ? missing : "Name two features."));
       return;
     }
     const both = named.map(Number);
@@ -358,7 +355,7 @@ report.views.compare = (() => {
     const known = await common(...pairs);
     await report.examples.load(features.flatMap((feature) => feature.examples));
     if (wanted !== argument) return;
-    section.replaceChildren(back(named), choice(named, near(features[0], both[1])),
+    section.replaceChildren(choice(named, near(features[0], both[1])),
       ...page(pairs, known).filter(Boolean));
     section.dataset.latent = named[0];
   }

@@ -481,7 +481,7 @@ report.examples = (() => {
   }
 
   return {
-    list, line, plainLine, snippet, load, copies, widths, valueOf, senseMark, senseOf, tokenOf, passageOf,
+    list, line, plainLine, snippet, load, copies, widths, widthOf, valueOf, senseMark, senseOf, tokenOf, passageOf,
     activationsIn, onopen: null,
   };
 })();

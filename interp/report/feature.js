@@ -73,8 +73,12 @@ report.views.feature = (() => {
     if (!all.length) return nothing("No labels: the tokens scanned carry none, or it never fires.");
     const rows = all.filter(([, f1]) => f1 >= LEAST_F1);
     if (!rows.length) {
-      const [[best, f1]] = all;
-      return nothing(`It detects no label: the best, ${format.words(best)}, has an F1 of ${format.fixed(f1)}.`);
+      const [[best, f1, precision, recall]] = all;
+      const [name, f1InWords] = [format.words(best), format.fixed(f1)];
+      const isKnown = precision !== null && recall !== null;
+      return nothing(`It detects no label. The best is ${name}, with an F1 of ${f1InWords}${isKnown
+        ? `: ${format.percent(precision)} of its firings lie there, but it fires on ${format.percent(recall)} of the `
+          + "tokens there" : ""}.`);
     }
     const line = ([label, ...scores]) => (
       h("tr", null, rowHead(format.words(label)), scores.map((x) => h("td", null, format.fixed(x))))
@@ -170,7 +174,7 @@ report.views.feature = (() => {
       const close = neighbours.filter(([, cosine]) => cosine >= CLOSE).slice(0, N_NEAR);
       const [[, most]] = neighbours;
       lines.push(["Points like", [
-        close.length ? report.lead.linked(close, "decoder cosine") : h("small", null,
+        close.length ? report.lead.linked(close, "cosine") : h("small", null,
           `no close neighbour: the cosine of the nearest is ${format.fixed(most)} `),
         h("a", { href: `#map/${latent}` }, "on the map")]]);
     }
@@ -184,8 +188,9 @@ report.views.feature = (() => {
     const most = feature.labels.map(([label, , precision]) => [label, precision ?? 0]).sort((a, b) => b[1] - a[1]);
     const named = report.lead.kindsOf(latent, feature);
     const kinds = named.length ? named : most.slice(0, 1).filter(([, share]) => share >= 0.5);
-    const parts = kinds.map(([label, share]) => `${format.percent(share)} in ${format.words(label)}`);
-    return parts.length ? h("span", { title: "of its firings" }, parts.join(", ")) : null;
+    const parts = kinds.map(([label, share], k) =>
+      `${format.percent(share)}${k ? "" : " of its firings"} in ${format.words(label)}`);
+    return parts.length ? h("span", null, parts.join(", ")) : null;
   }
 
   /* How much the model loses without it, if that is sure. */

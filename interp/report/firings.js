@@ -2,14 +2,16 @@
 "use strict";
 
 report.firings = (() => {
-  const { list, copies, widths, valueOf, senseMark, senseOf, tokenOf, passageOf } = report.examples;
+  const { list, copies, widths, widthOf, valueOf, senseMark, senseOf, tokenOf, passageOf } = report.examples;
   /* As many as fill the height of a window below the histogram, so that one scrolls the page alone at first. */
-  const N_FIRST = matchMedia("(min-width: 1021px)").matches ? Math.max(10, Math.floor((innerHeight - 320) / 31)) : 15;
+  const IS_WIDE = matchMedia("(min-width: 1021px)").matches;
+  const N_FIRST = IS_WIDE ? Math.max(10, Math.floor((innerHeight - 320) / 31)) : 15;
   const N_OF_INTERVAL = 5;
   const N_TOP = 8; // the strongest firings, whatever their tokens
-  const N_OTHER = 12; // firings on other tokens below them
+  const N_OTHER = IS_WIDE ? 20 : 12; // firings on other tokens below them
   const N_OF_TOKEN = 3; // of each of these
   const N_OF_SENSE = 7; // firings of each sense at first
+  const N_PASSAGES = 5; // instead, in each list, where each takes several lines
   const FIRST_SENSE = 2; // the place of its tab, behind those of all firings
   const nothing = (text) => h("p.missing", null, text);
   const percent = (x) => `${format.fixed(100 * x, 0)} %`;
@@ -60,19 +62,23 @@ report.firings = (() => {
   /* The strongest first; where there are several senses, those of each in a list of its own, then those of none. */
   function strongest(latent, feature) {
     const senses = feature.senses ?? [];
+    const atFirst = (n) => (widthOf(feature) === "line" ? n : Math.min(n, N_PASSAGES));
     if (!senses.length) {
       const { top, others, further, alike } = varied(feature.examples);
       const alikeOf = (one) => alike.get(one);
       if (!others.length) {
         const all = [...top, ...further];
-        return h("div", null, list(latent, feature, all, { few: N_FIRST, alikeOf }), foldedInWords(alike));
+        return h("div", null, list(latent, feature, all, { few: atFirst(N_FIRST), alikeOf }), foldedInWords(alike));
       }
-      const rest = "more on the same tokens";
+      const ofTop = new Set(top.map(tokenOf));
+      const isOfTop = (one) => ofTop.has(tokenOf(one));
+      const same = [...top, ...further.filter(isOfTop)];
+      const other = [...others, ...further.filter((one) => !isOfTop(one))];
+      const nOther = Math.min(N_OTHER, others.length);
       return h("div", null,
-        list(latent, feature, top, { alikeOf }),
-        h("h3", null, "On its other tokens ", h("small", null, `${N_OF_TOKEN} of each at most`)),
-        list(latent, feature, others, { few: N_OTHER, alikeOf, rest: "more on its other tokens" }),
-        further.length ? h("div", null, list(latent, feature, further, { few: 0, alikeOf, rest })) : null,
+        list(latent, feature, same, { few: atFirst(top.length), alikeOf, rest: "more on the same tokens" }),
+        h("h3", null, "On its other tokens ", h("small", null, `${N_OF_TOKEN} of each at first`)),
+        list(latent, feature, other, { few: atFirst(nOther), alikeOf, rest: "more on its other tokens" }),
         foldedInWords(alike));
     }
     const block = (k) => {
@@ -80,7 +86,7 @@ report.firings = (() => {
       return alike.size
         ? h("div", { "data-sense": k < 0 ? null : String(k) },
           h("h3", null, k < 0 ? "Of no one sense" : titleOf(senses[k], k)),
-          list(latent, feature, [...alike.keys()], { few: N_OF_SENSE, alikeOf: (one) => alike.get(one) }))
+          list(latent, feature, [...alike.keys()], { few: atFirst(N_OF_SENSE), alikeOf: (one) => alike.get(one) }))
         : null;
     };
     return h("div", null, [...senses.keys(), -1].map(block));
@@ -159,7 +165,7 @@ report.firings = (() => {
     const sampled = senses.reduce((sum, one) => sum + (one.n ?? 0), 0);
     const halves = precision === null ? "" : `precision ${format.fixed(precision)}, recall ${format.fixed(recall)}`;
     const chance = byChance === null ? ""
-      : byChance ? `${percent(byChance)} by chance` : "never by chance";
+      : byChance ? `a null reaches it in ${percent(byChance)}` : "a null never reaches it";
     const figures = [
       [share, share === null ? "" : percent(share), "of its activation", ""],
       [n, format.count(n), "firings", `of ${format.count(sampled)} sampled`],
@@ -216,7 +222,7 @@ report.firings = (() => {
     const panels = [
       ["Strongest", () => [range, examples]],
       ["Each strength", () => intervals(latent, feature)],
-      ...senses.map((one, k) => [titleOf(one, k), () => sense(latent, feature, one)]),
+      ...senses.map((one, k) => [titleOf(one, k), () => h("div", { "data-sense": k }, sense(latent, feature, one))]),
     ];
     if (report.steering) panels.push(["Steer", () => report.steering(latent, all[0])]);
     const histogram = activations(feature, choose);

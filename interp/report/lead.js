@@ -35,7 +35,7 @@ report.lead = (() => {
     ["pieces of Cyrillic words", /^ ?\p{Script=Cyrillic}+$/u],
     ["Hebrew letters and pieces of words", /^ ?\p{Script=Hebrew}+$/u],
     ["Arabic letters and pieces of words", /^ ?\p{Script=Arabic}+$/u],
-    ["Chinese words", /^\p{Script=Han}+$/u],
+    ["Han characters", /^\p{Script=Han}+$/u],
   ];
   const KINDS_OF_SPACE = [
     [/^"(?:\\n)+ +"$/, "a line end and an indent"],
@@ -44,7 +44,8 @@ report.lead = (() => {
   ];
   const isKnown = (f1) => f1 !== null && f1 !== undefined;
   const f1Element = (f1) => (isKnown(f1) ? h("small", null, ` F1 ${format.fixed(f1)}`) : null);
-  const f1Term = (f1) => (isKnown(f1) ? h("small", null, " ", term("F1"), ` ${format.fixed(f1)}`) : null);
+  const f1Term = (f1, of = "") =>
+    (isKnown(f1) ? h("small", null, ` ${of}`, term("F1"), ` ${format.fixed(f1)}`) : null);
 
   /* Whether a label predicts where the latent fires better than its rule, or hardly worse, since it is shorter. */
   const byLabel = (latent) =>
@@ -92,7 +93,8 @@ report.lead = (() => {
       const named = new Set(families.flatMap(([, own]) => own));
       const others = tokens.filter((token) => !named.has(token));
       const some = (own, most) => [ruleText(own.slice(0, most).join(", ")), further(own.length - most, rule, isWhole)];
-      const groups = families.map(([name, own]) => [`${name} `, some(own, N_SAMPLES)]);
+      const groups = families.map(([name, own]) => (isOfBytes(name)
+        ? [name, further(own.length, rule, isWhole, `(${own.length})`)] : [`${name} `, some(own, N_SAMPLES)]));
       if (others.length) groups.push([like, some(others, isWhole ? others.length : N_LISTED)]);
       parts.push(ruleText(whole.slice(from, index)), groups.map((group, k) => (k ? [" or ", group] : group)));
       from = index + length;
@@ -100,12 +102,12 @@ report.lead = (() => {
     return h("span.shortened", { title: parts.length ? rule : null }, parts, ruleText(whole.slice(from)));
   }
 
-  /* How many more there are, and a button that shows all of the rule in place, where that is asked for. */
-  function further(n, rule, isButton) {
+  /* How many more there are, or what is said instead, and a button that shows all of the rule in place, where that is asked for. */
+  function further(n, rule, isButton, said = `+${n}`) {
     if (n <= 0) return null;
     const onclick = ({ target }) => target.closest(".shortened").replaceWith(ruleText(inOrder(joined(rule))));
-    if (!isButton) return h("span.muted", null, ` +${n}`);
-    return h("button.link", { type: "button", title: "all of the rule", onclick }, ` +${n}`);
+    if (!isButton) return h("span.muted", null, ` ${said}`);
+    return h("button.link", { type: "button", title: "all of the rule", onclick }, ` ${said}`);
   }
 
   /* The families of at least `least` tokens of a list: [name, quoted tokens], …, in the order of the list. */
@@ -118,6 +120,9 @@ report.lead = (() => {
     }
     return [...families].filter(([, own]) => own.length >= least);
   }
+
+  /* Whether the tokens of a family hold parts of characters, which look alike. */
+  const isOfBytes = (name) => /^pieces of .*(?:letter|character|syllable|sign|emoji)s$/.test(name);
 
   /* A name for tokens of one kind of spelling; undefined for any other. */
   function familyOf(token, lead) {
@@ -132,6 +137,25 @@ report.lead = (() => {
 
   /* Whether a rule lists only white space. */
   const isBlankList = (rule) => listOf(rule).length > 1 && listOf(rule).every((token) => /^"(?:\s|\\n)+"$/.test(token));
+
+  /* The white space that a rule lists: after how many line ends how many spaces. */
+  function inCounts(rule) {
+    const tokens = listOf(inOrder(rule)).map((token) => token.slice(1, -1));
+    if (tokens.some((token) => /[^ n\\]/.test(token))) return null;
+    const afterLines = new Map();
+    for (const token of tokens) {
+      const lines = token.split("\\n").length - 1;
+      afterLines.set(lines, [...(afterLines.get(lines) ?? []), token.length - 2 * lines]);
+    }
+    const oneOf = (counts) => [counts.slice(0, -1).join(", "), counts.at(-1)].filter(Boolean).join(" or ");
+    const ofSpaces = (counts) => `${oneOf(counts)} ${counts.at(-1) === 1 ? "space" : "spaces"}`;
+    return Array.from(afterLines, ([lines, counts]) => {
+      const sign = lines > 3 ? `↵×${lines}` : "↵".repeat(lines);
+      const spaces = counts.filter(Boolean);
+      const then = spaces.length ? `${sign ? `${sign} then ` : ""}${ofSpaces(spaces)}` : null;
+      return [counts.length > spaces.length ? sign : null, then].filter(Boolean).join(", or ");
+    }).join("; ");
+  }
 
   /* The same rule; if it lists only white space, sorted by the line ends and then by the spaces. */
   function inOrder(rule) {
@@ -154,11 +178,11 @@ report.lead = (() => {
 
   /* Links to other features, each with what it fires on in a few words, and the number that relates the two.
    *
-   * rows: [other latent, number]; measure: what the number is; to: makes the address of a latent. */
-  const linked = (rows, measure, to = (other) => `#feature/${other}`) => rows.map(([other, number]) => (
+   * rows: [other latent, number]; measure: what the number is. */
+  const linked = (rows, measure) => rows.map(([other, number]) => (
     h("span.near", null,
-      h("a", { href: to(other) }, String(other)),
-      h("small", { title: measure }, format.fixed(number)),
+      featureLink(other),
+      h("small", null, `${measure} ${format.fixed(number)}`),
       h("span.rule", null, brief(other, () => null)))));
 
   /* The kinds of text in which the firings of a feature that is named by a label lie: [label, share], …, that label
@@ -189,7 +213,7 @@ report.lead = (() => {
     if (byLabel(latent)) {
       const [, second] = kindsOf(latent, feature);
       const more = second && second[1] >= MUCH ? h("span.muted", null, `, and some ${format.words(second[0])}`) : null;
-      return [labelElement(latent), more, f1Term(f1(latent))];
+      return [labelElement(latent), more, f1Term(f1(latent), "label ")];
     }
     if (!hasText) return h("span.muted", null, "No label describes where it fires.");
     if (senses?.length) return inSenses(senses, true);
@@ -209,12 +233,16 @@ report.lead = (() => {
     return h("span.vague", null, h("span.muted", null, "mostly on "), on.map(share), more);
   }
 
-  const inWords = (rule, ruleF1) => [
-    rule && !isWeakRule(ruleF1) ? listed(rule) : null,
-    rule && !isWeakRule(ruleF1) && !isBlankList(rule)
-      ? short(rule, true) : ruleElement(rule && inOrder(joined(rule)), ruleF1, "No explanation was found."),
-    rule ? f1Term(ruleF1) : null,
-  ];
+  function inWords(rule, ruleF1) {
+    if (!rule || isWeakRule(ruleF1)) {
+      return [ruleElement(rule && inOrder(joined(rule)), ruleF1, "No explanation was found."),
+        rule ? f1Term(ruleF1) : null];
+    }
+    const counts = isBlankList(rule) ? inCounts(rule) : null;
+    const told = counts ? h("span", { title: rule }, counts) : isBlankList(rule) ? ruleText(inOrder(rule))
+      : short(rule, true);
+    return [listed(rule), told, f1Term(ruleF1)];
+  }
 
   /* The tokens that it makes likelier: by the direct path, or else by what ablation changes. Those that differ in case
    * or space alone from one that is shown are left out. */

@@ -36,13 +36,14 @@ report.logits = (() => {
   }
 
   /* Changes of one kind on one scale, in nats: the interval of its null shaded, its own interval a line, and its
-   * mean.
+   * mean, which is an arrow where it lies past the end of the scale.
    *
    * span: the ends of the scale, else those of what is drawn; isMarked: they are written beside it, and 0 below. */
   function gauge([mean, low, high], [nullMean, nullLow, nullHigh], span = null, isMarked = false) {
     const known = [0, mean, low, high, nullMean, nullLow, nullHigh].filter((x) => x !== null);
     const [least, most] = span ?? [Math.min(...known), Math.max(...known)];
     const place = (x) => Math.min(Math.max((x - least) / (most - least || 1), 0), 1).toFixed(4);
+    const isPast = mean < least || mean > most;
     const range = (kind, from, to) =>
       from === null || to === null ? null : h(`i.${kind}`, { "--low": place(from), "--high": place(to) });
     const ofNull = nullMean === null ? "" : `, null ${format.digits(nullMean)}`;
@@ -54,7 +55,7 @@ report.logits = (() => {
       isMarked ? endsOf(format.significant(least, 1), format.significant(most, 1)) : null,
       range("null", nullLow, nullHigh),
       range("range", low, high),
-      h("i.point", { "--at": place(mean) }),
+      h(isPast ? "i.point.past" : "i.point", { "--at": place(mean) }),
     );
   }
 

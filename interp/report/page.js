@@ -229,14 +229,14 @@ const scriptOf = (token) => {
   return letter.length === 1 ? Object.keys(LOOK_ALIKE).find((name) => LOOK_ALIKE[name].includes(letter)) : undefined;
 };
 
-/* A token on its own; bdi keeps its writing direction to itself, and one with stray bytes stands in their order.
+/* A token on its own; bdi keeps its writing direction to itself, and one with stray bytes is read as its script is.
  * lead: a first byte of the script of the tokens around it. */
 function tokenElement(token, lead = null) {
   const parts = report.bytes.meaning(token, lead);
   const named = {
     ...(token.trim() ? null : { role: "img", "aria-label": spelled(token) }),
     "data-script": scriptOf(token),
-    dir: parts || scriptOf(token) ? "ltr" : null,
+    dir: scriptOf(token) ? "ltr" : report.bytes.directionOf(token, lead),
     "data-tip": parts,
   };
   const kind = /^\p{M}/u.test(token) ? "bdi.token.combining" : "bdi.token";
@@ -244,7 +244,7 @@ function tokenElement(token, lead = null) {
 }
 
 /* A rule in words. What stands in its quotes keeps its writing direction to itself, and its spaces and tabs are drawn,
- * since a page folds them into one: the style draws ␣ and ⇥ and a bar for several, so that what is copied is the rule
+ * since a page folds them into one: the style draws ␣ and ⇥ and ␣×7, so that what is copied is the rule
  * itself; a token of white space alone needs no quotes. pieces: its text; every second piece is what a search found. */
 function ruleText(...pieces) {
   const QUOTED = /"(.+?)"(?=$|[\s,;:.)])/gs; // a quote that more of the token follows does not end it
@@ -275,7 +275,8 @@ function ruleText(...pieces) {
       while (to < piece.length && kindAt.get(at + to) === kind) to++;
       const part = piece.slice(from, to);
       const script = scriptOf(part);
-      const attributes = { "data-script": script, dir: script ? "ltr" : null };
+      const dir = script ? "ltr" : report.bytes.directionOf(whole(part), lead);
+      const attributes = { "data-script": script, dir };
       if (kind === BLANK) parts.push(blank(part));
       else if (!kind) parts.push(part);
       else parts.push(h(part.length > LONG ? "bdi" : "bdi.short", attributes, quotedText(whole(part))));

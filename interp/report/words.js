@@ -26,7 +26,7 @@ report.words = (() => {
     z: "How many standard deviations a value lies above the mean of its null.",
     F1: "How well a rule or a label predicts where a feature fires: the harmonic mean of precision and recall, on text "
       + "that was not used to find the rule. 1 is perfect, 0 is useless.",
-    "␣ ↵ ⇥": "White space as it is drawn: ␣ or · a space, ↵ a line end, ⇥ a tab; ␣×7, or in a rule a bar with 7, "
+    "␣ ↵ ⇥": "White space as it is drawn: ␣ or · a space, ↵ a line end, ⇥ a tab; ␣×7 "
       + "stands for seven spaces in a row.",
     "½ Hebrew": "A token that holds only some of the bytes of a character, with the share of them and the script. A "
       + "letter in a dashed box is the one that such a token ends, if the script around it is its own.",

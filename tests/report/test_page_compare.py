@@ -18,7 +18,7 @@ def test_two_features_are_compared_at_an_address_of_their_own(browser, address):
     assert len(browser.text("#compare .where section")) == len(browser.text("#compare .examples")) == 2
     assert len(browser.text("#compare .mirror")) == 2 and not browser.complaints
     assert browser.evaluate("document.title").startswith(f"Features 3 and {other} ")
-    browser.click("#compare .choice a")
+    browser.click("#compare .choice a[href^='#compare']")
     browser.wait(f"document.getElementById('compare').dataset.latent === '{other}'")
     assert browser.text("#compare .heads h2") == [f"Feature {other}", "Feature 3"]
     browser.press("Escape")
@@ -45,8 +45,8 @@ def test_words_find_the_features_to_compare_and_the_way_back(browser, address):
     assert browser.text(f"{hits} li") == ["no feature matches"]
     browser.evaluate("document.activeElement.blur()")
     assert not browser.text(hits)
-    back = "Array.from(document.querySelectorAll('#compare .path a'), (e) => e.getAttribute('href'))"
-    assert browser.evaluate(back) == ["#features", "#feature/3", "#feature/2"]
+    back = "Array.from(document.querySelectorAll('#compare :is(.choice > a, h2 a)'), (e) => e.getAttribute('href'))"
+    assert browser.evaluate(back) == ["#features", "#compare/2/3", "#feature/3", "#feature/2"]
 
 
 def test_where_both_fire_each_token_is_underlined_by_both(browser, address):

@@ -110,17 +110,17 @@ def test_the_lead_uses_a_label_instead_of_a_rule_if_it_fits_better(browser, addr
     linked = browser.evaluate("Array.from(document.querySelectorAll('.lead a'), (e) => e.getAttribute('href'))")
     close = [(other, cosine) for other, cosine in near if cosine >= 0.5][:3]
     assert close and linked == [*(f"#feature/{other}" for other, _ in close), "#map/2"]
-    assert browser.text("#feature .near small") == [f"{cosine:.2f}" for _, cosine in close]
+    assert browser.text("#feature .near small") == [f"cosine {cosine:.2f}" for _, cosine in close]
     far = "report.views.feature.nearby(2, { neighbours: [[3, 0.4]], coactivations: [[4, 0.1, 1], [5, 0.6, 1]] })"
     lines = browser.evaluate(f"{far}.map(([name, said]) => [name, h('p', null, said).textContent])")
     assert [name for name, _ in lines] == ["Fires with", "Points like"] and "no close neighbour" in lines[1][1]
-    assert re.match(r"50\.60.*40\.10", lines[0][1]), "the highest Jaccard first, each with its number"
+    assert re.match(r"5Jaccard 0\.60.*4Jaccard 0\.10", lines[0][1]), "the highest Jaccard first, each with its number"
     assert browser.text("#feature .title") == ['after " return" or " +" F1 0.50']
     assert 0 < len(browser.text("#feature .predicts .token")) <= 5
     browser.open(f"{address}#feature/3")
     f1 = browser.evaluate("report.data.page.columns.label_f1[3]")
     lead = 'the token "returned" F1 0.50'
-    assert f1 > 0.5 and browser.text("#feature .title") == [f"python F1 {f1:.2f}"]
+    assert f1 > 0.5 and browser.text("#feature .title") == [f"python label F1 {f1:.2f}"]
     assert browser.text("#feature .lead dd")[0] == lead
     browser.evaluate("location.hash = '#compare/3/2'")
     browser.wait("document.querySelectorAll('#compare .lead').length === 2")

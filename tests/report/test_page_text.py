@@ -25,10 +25,8 @@ def test_a_run_of_white_space_is_one_numbered_sign_and_is_copied_unchanged(brows
     signs = ".querySelectorAll('.run')].map((e) => getComputedStyle(e, '::before').content)"
     rule = '"\\n' + 7 * " " + '", "\\nabla" or "' + 3 * " " + '"'
     assert browser.evaluate(f"{put.format(f'ruleText({json.dumps(rule)})')}.innerText") == rule
-    drawn = ['"↵"', '"7"', '"3"']
-    assert browser.evaluate("[...document" + signs) == drawn, (
-        "bars with their number; a command of LaTeX is no line end"
-    )
+    drawn = ['"↵"', '"␣×7"', '"␣×3"']
+    assert browser.evaluate("[...document" + signs) == drawn, "a command of LaTeX is no line end"
     blank = "Array.from(document.querySelectorAll('#feature .title .blank'), (e) =>"
     seen = "getComputedStyle(e.querySelector('.exact')).fontSize"
     assert browser.evaluate(f"{blank} [e.innerText, {seen}])") == [
@@ -79,8 +77,9 @@ def test_letters_that_look_latin_name_their_script_and_stray_bytes_their_charact
     assert browser.evaluate(script % f"ruleText({rule})") == ["Cyrillic", "Arabic alef"]
     assert browser.evaluate("tokenElement(' в').dataset.script") == "Cyrillic"
     token = "(({dir, dataset}) => [dir, dataset.tip])(tokenElement('⟨9c⟩⟨d7⟩'))"
-    said = "⟨9c⟩: the end of ל, if it is a Hebrew letter; ⟨d7⟩: the first byte of a Hebrew letter"
-    assert browser.evaluate(token) == ["ltr", said]
+    said = "⟨9c⟩: the end of ל, if it is a Hebrew letter; ⟨d7⟩: the first byte of a Hebrew letter, א to ת"
+    assert browser.evaluate(token) == ["rtl", said]
+    assert browser.evaluate("tokenElement('⟨d1⟩⟨8f⟩ ⟨d0⟩').dir") == "ltr", "Cyrillic"
 
 
 def test_parts_of_characters_are_drawn_as_what_they_are_and_copied_as_their_bytes(browser, address):
@@ -92,8 +91,8 @@ def test_parts_of_characters_are_drawn_as_what_they_are_and_copied_as_their_byte
         ("⟨9c⟩", "null", ["…▯"]),
         ("⟨9c⟩", "0xd7", ["ל"]),
         ("⟨8a⟩", "0xd8", ["ي"]),  # the only common letter of its script that ends so
-        ("x⟨e3⟩⟨81⟩", "null", ["⅔ Japanese"]),
-        ("⟨bf⟩告", "null", ["… Chinese"]),
+        ("x⟨e3⟩⟨81⟩", "null", ["⅔ kana"]),
+        ("⟨bf⟩告", "null", ["… Han"]),
         ("⟨f0⟩", "null", ["¼ emoji"]),
         ("⟨ff⟩", "null", ["…▯"]),
     ):
@@ -158,7 +157,7 @@ def test_many_tokens_of_one_family_are_named_by_it(browser, address):
             'single capital letters "A", "B", "C" +3',
             'any of 6 tokens: single capital letters "A", "B", "C" +3',
         ),
-        ('tokens like "⟨d7⟩", "⟨a9⟩⟨d7⟩", "⟨9c⟩"', 'pieces of Hebrew letters "⟨d7⟩", "⟨a9⟩⟨d7⟩", "⟨9c⟩"', None),
+        ('tokens like "⟨d7⟩", "⟨a9⟩⟨d7⟩", "⟨9c⟩"', "pieces of Hebrew letters (3)", None),
         ('"x" in text rich in "W", "B", "Y"', '"x" in text rich in single capital letters "W", "B", "Y"', None),
         ('"A", "B" or "C"', '"A", "B" or "C"', 'any of 3 tokens: "A", "B" or "C"'),
         (
@@ -169,6 +168,9 @@ def test_many_tokens_of_one_family_are_named_by_it(browser, address):
     ):
         assert browser.evaluate(said % (json.dumps(rule), "false")) == short
         assert browser.evaluate(said % (json.dumps(rule), "true")) == (whole or short) + " F1 0.90"
+    spaces = '"\\n   ", " ", "\\n", "\\n       " or "\\n\\n "'
+    told = "any of 5 tokens: 1 space; ↵, or ↵ then 3 or 7 spaces; ↵↵ then 1 space F1 0.90"
+    assert browser.evaluate(said % (json.dumps(spaces), "true")) == told
 
 
 def test_a_long_rule_is_cut_where_it_is_one_of_many(browser, address):

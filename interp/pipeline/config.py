@@ -34,7 +34,7 @@ _KEPT = ("d_sae", "k", "tokens")
 _LEFT_OUT = (("harvest", "writes", "none"), ("harvest", "buffer_mb", "none"), ("corpus", "stream", False))
 """Section, field and default of the options that few runs need: a run's file names them only where they are set."""
 _EARLIER_NAMES = {"ranking": {"nulls": "n_shifts"}}
-"""Section, earlier name and present name of the fields that were renamed: files may have either name."""
+"""Section, earlier name and present name of the fields that were renamed: files may have either name, so none warns."""
 
 
 class RunConfig(SimpleNamespace):

@@ -27,7 +27,7 @@ from interp.pipeline.plan import Plan
 from interp.pipeline.plugins import check_imported
 from interp.pipeline.run_folder import Run, hook_folder
 from interp.pipeline.stages import STAGES, Stage
-from interp.runtime.memory import forget_peak, peak_memory
+from interp.runtime.memory import forget_peak, peak_memory, release_freed, share_arenas
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.files import digest_json, write_text
 from interp.storage.folder_kinds import RUN_FILE, whole_run
@@ -175,6 +175,8 @@ def _build(stage: Stage, heads: Mapping[Run, dict[str, Any]], progress: Progress
         if not left:
             return written
         begin = time.monotonic()
+        share_arenas()
+        release_freed()
         forget_peak()
         progress(0, 1, "starting")
         if stage.built_together:

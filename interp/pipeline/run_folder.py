@@ -68,7 +68,8 @@ class Run(StageFolders):
     """A run, opened by its folder.
 
     Each attribute below opens a stage's result, when it is first accessed, and again after the stage has been rerun.
-    Raises FileNotFoundError for a folder that is not a run, and for an attribute whose stage has not been run yet.
+    Raises FileNotFoundError for a folder that is not a run, and for an attribute whose stage has not been run yet. So
+    `hasattr` raises too: `run.has(stage)` tells whether a stage is finished.
     """
 
     if TYPE_CHECKING:

@@ -30,13 +30,20 @@ def free_memory() -> int:
     return max(0, min(free, limit - psutil.Process().memory_info().vms))
 
 
+def share_arenas() -> None:
+    """Let the threads of this process allocate from as many arenas as there are cores, from now on (glibc only)."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(_ARENA_MAX, os.cpu_count() or 1)
+
+
+def release_freed() -> None:
+    """Give freed memory back to the system. glibc alone keeps what threads have freed."""
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def forget_peak() -> None:
-    """Give freed memory back to the system, and count the process's peak memory from now on, where the system can
-    (Linux). From now on threads allocate from as many arenas as there are cores."""
-    with suppress(AttributeError, OSError):  # glibc alone, which keeps what the threads of a stage have freed
-        glibc = ctypes.CDLL(None)
-        glibc.mallopt(_ARENA_MAX, os.cpu_count() or 1)
-        glibc.malloc_trim(0)
+    """Count the process's peak memory from now on, where the system can (Linux)."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:  # not Linux, or not allowed: the peak remains the one since the process started

@@ -23,6 +23,7 @@ import torch.distributed as dist
 from jaxtyping import Shaped
 from torch import Tensor
 
+from interp.runtime.torchrun import rank_and_count
 from interp.storage.files import digest_json
 from interp.storage.folders import unfinished, whole_folder
 
@@ -193,7 +194,7 @@ def processes() -> Processes:
     if not dist.is_available():
         return Processes()
     if not dist.is_initialized():
-        if not {"RANK", "WORLD_SIZE"} <= os.environ.keys():
+        if rank_and_count() == (0, 1):
             return Processes()
         gpus = torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         if gpus:

@@ -55,7 +55,7 @@ from interp.storage.remote_folders import local_path
 LOGGED_STEPS = 500
 CHECKPOINT, RESULTS, METRICS = "checkpoint.safetensors", "results.json", "metrics.jsonl"
 _REMEDY = "delete its folder to train again from the first step"
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 class _Options(TypedDict, total=False):
@@ -430,7 +430,7 @@ class TrainingRun:
         self._seconds = state["seconds"]
         if self.writes_to is not None:
             write_text(self.writes_to / METRICS, "".join(json.dumps(row) + "\n" for row in self._rows))
-        logger.info("resuming at step %d of %d in %s", self.learner.steps_done, self.config.steps, self.working_folder)
+        log.info("resuming at step %d of %d in %s", self.learner.steps_done, self.config.steps, self.working_folder)
 
     def start(self) -> None:
         self.source.mesh.all.all_do(self._open_log)

@@ -74,7 +74,7 @@ def whole_folder(
         restore_replaced(out)
         check_output(out, made_of, overwrite=overwrite, run=run)
         new = work / "new"
-        was_whole = MADE_OF in (read_manifest(new) or {})  # and what it went through may be gone
+        was_whole = MADE_OF in (read_manifest(new) or {})  # its checkpoints may be deleted, so it cannot resume
         if was_whole or not (resume and _made_of_interrupted(work) == made_of):
             for path in (new, unfinished(new)):
                 shutil.rmtree(path, ignore_errors=True)
@@ -99,8 +99,8 @@ def whole_folder(
 
 
 def is_finished(out: str | Path, made_of: Mapping[str, Any]) -> bool:
-    """Return whether `out` is the finished result of this work. What a process had finished when it was killed is put
-    there."""
+    """Return whether `out` is the finished result of this work. If a killed process had finished the work but not moved
+    it, the folder is moved into place first."""
     made_of = json_roundtrip(made_of)
     place, work = address_of(out) or Path(out), unfinished(out)
     if (work / "old").is_dir() or (work / "new" / MANIFEST).is_file():

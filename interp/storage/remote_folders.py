@@ -12,6 +12,8 @@ import hashlib
 import json
 import os
 import shutil
+import stat
+import time
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,6 +34,8 @@ from interp.storage.addresses import (
 MANIFEST, BEGUN = "manifest.json", "begun.json"
 UNFINISHED = ".unfinished"
 _BLOCK = 64 << 20
+_STALE = 24 * 3600
+"""Seconds since the last change of a copy that is being made, after which its process is taken to have been killed."""
 _AGAIN = "copy the folder there again, or make it again with overwrite=True"
 
 
@@ -83,7 +87,7 @@ def _copy_of(address: Address, manifest: bytes) -> Path:
     """Return a copy of the folder with this manifest, made if it does not exist."""
     limit, cache = cache_bytes(), cache_folder()
     copy = cache / hashlib.sha256(manifest).hexdigest()[:32]
-    if not copy.is_dir():
+    if not _mark_used(copy):
         cache.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=cache, prefix="copying-") as folder:
             new = Path(folder) / "new"
@@ -92,19 +96,37 @@ def _copy_of(address: Address, manifest: bytes) -> Path:
             _fill(address, new)
             with suppress(OSError):  # another process was first
                 new.rename(copy)
-    os.utime(copy)
-    others = [path for path in cache.iterdir() if path != copy and not _is_under_way(path)]
-    others.sort(key=lambda path: path.stat().st_mtime)
-    sizes = {path: sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) for path in others}
-    for path in others:
-        if sum(sizes.values()) > limit:
-            shutil.rmtree(path, ignore_errors=True)
-            del sizes[path]
+    _limit_cache(cache, copy, limit)
     return copy
 
 
-def _is_under_way(path: Path) -> bool:
-    return path.name.startswith("copying-") or path.name.endswith(UNFINISHED)
+def _mark_used(copy: Path) -> bool:
+    """Note that a copy is used now. Returns whether it exists, which one call finds: another process may remove it."""
+    try:
+        os.utime(copy)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _limit_cache(cache: Path, copy: Path, limit: int) -> None:
+    """Remove the least recently used of the other copies, until they have at most `limit` bytes, and the beginnings of
+    copies by processes that were killed. Other processes may do the same at the same time."""
+    others = []
+    for path in cache.iterdir():
+        if path == copy or path.name.endswith(UNFINISHED):
+            continue
+        with suppress(FileNotFoundError):  # another process has removed it
+            facts = [file.stat() for file in (path, *path.rglob("*"))]
+            if not path.name.startswith("copying-"):
+                others.append((facts[0].st_mtime, sum(f.st_size for f in facts if stat.S_ISREG(f.st_mode)), path))
+            elif time.time() - max(f.st_mtime for f in facts) > _STALE:
+                shutil.rmtree(path, ignore_errors=True)
+    total = sum(size for _, size, _ in others)
+    for _, size, path in sorted(others):
+        if total > limit:
+            shutil.rmtree(path, ignore_errors=True)
+            total -= size
 
 
 def _fill(address: Address, folder: Path) -> None:

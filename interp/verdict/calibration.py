@@ -63,11 +63,10 @@ class Calibration:
     Limits: sources differ in level. A curve fitted to a single source, read or planted, is about 1.5 times as steep. It
     is also shifted: 1.6 logits lower for SmolLM2, whose weak firings mean much the same in other words, and for planted
     concepts that have a word in each of four languages; 1.1 logits higher for planted affixes and records. So readers
-    give
-    one meaning to 0.72 of SmolLM2's latents and this curve to 0.58; of neurons 0.37 and 0.48. None of the following
-    predicts the level: density, the numbers of firings, sampled firings, tokens and sequences, the level of the
-    similarity, the spread over the range, unions of two of a source's own latents, the model's token embeddings. The
-    distribution of a source's own latents predicts a part of the level. If two classes are estimated from them, the
+    give one meaning to 0.72 of SmolLM2's latents and this curve to 0.58; of neurons 0.37 and 0.48. None of the
+    following predicts the level: density, the numbers of firings, sampled firings, tokens and sequences, the level of
+    the similarity, the spread over the range, unions of two of a source's own latents, the model's token embeddings.
+    The distribution of a source's own latents predicts a part of the level. If two classes are estimated from them, the
     planted ECE falls to 0.06, but the ECE of translations rises from 0.18 to 0.22, and a latent's probability would
     depend on which other latents are ranked.
     """

@@ -3,7 +3,7 @@
 In: tokens and the codes of their rows. Out: `Evidence`, with an array for each statistic, the sampled firings and their
 senses.
 
-    1 Sample each latent's firings in one pass over the codes, as readers see them: evenly over the tenths of its
+    1  Sample each latent's firings in one pass over the codes, as readers see them: evenly over the tenths of its
        activation range. There are up to PER_TENTH per tenth, and at most one per group of neighbouring sequences
        (`nulls`). A window of the text that occurs in several sequences counts only in the first (`features.examples`).
        Other steps that count firings use the same pass.
@@ -11,7 +11,7 @@ senses.
        firings are, and the probability that they have one meaning (`similarity`, `calibration`).
     3  If this is not surely above ½, divide the firings into senses, and find the probability that each has one
        meaning.
-    4 Do the same for some latents on shifted text: their firings are moved along the text by one shift, as on a ring.
+    4  Do the same for some latents on shifted text: their firings are moved along the text by one shift, as on a ring.
 
 A firing in tenth t (0 … 9), of which n were sampled, has the weight (t + ½)^¾ / max(n, FULL). So a tenth with few
 firings says less, and exceptions among the weakest firings count little, as they do for readers.

@@ -26,8 +26,8 @@ property that a measure mistakes for meaning. Token-ness: a feature of one abstr
 a union would, and a token detector scores perfectly, whatever its other senses are. Few firings: latents that fire
 rarely look concentrated by chance (with K tokens in N firings, H is low by about (K − 1) / 2N). Early layers: their
 effects on the next token are uninformative, and a union of two tokens with one successor looks like one meaning.
-Splitting: a direction near another's may be
-a meaning split in two. Stability: a mixed latent that every seed learns from the data is stable.
+Splitting: a direction near another's may be a meaning split in two. Stability: a mixed latent that every seed learns
+from the data is stable.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -127,7 +127,7 @@ def rank_features(
     Under `torchrun`, all processes call this with the same arguments. The latents are divided among them, and each
     process gets the whole table.
     part: (rank, count), to rank only every count-th of the latents; `join_rankings` makes one table of all parts.
-    nulls: another name for `n_shifts`, which takes its place if it is given.
+    nulls: another name for `n_shifts`, which takes its place if it is given. Both stay, so neither warns.
     Raises TypeError if `features` is not a FeatureStore. Raises ValueError for latents that do not exist, if n_shifts <
     1 or seed < 0, if use_labels is set without labels, or if a mask or the twin does not belong to the scanned tokens.
     """

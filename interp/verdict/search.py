@@ -1,6 +1,6 @@
 """Search for rules of a latent, or of one of its senses, in a sample of its firings and a sample of the text.
 
-    1 Take the predicates that the firings share (`text.predicates`): of each kind, those that predict firing best.
+    1  Take the predicates that the firings share (`text.predicates`): of each kind, those that predict firing best.
     2  Search for conjunctions of them with a beam. A conjunction may also take several values of one kind, any of which
        may hold: values are added in order of precision, as long as F₁ rises.
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,7 +20,8 @@ from interp.cli import main
 from interp.cli.paths import read_table
 from interp.codes.code_store import CodeStore
 from interp.storage import addresses, remote_folders
-from interp.storage.files import digest_json
+from interp.storage.files import digest_json, write_json
+from interp.storage.manifests import write_manifest
 
 ROOT = Path(__file__).parents[2]
 HOOKS = ["first", "second"]
@@ -242,6 +244,33 @@ def test_features_and_a_dictionary_are_read_at_an_address(memory, folder, copied
     monkeypatch.setenv("INTERP_CACHE_GB", "much")
     with pytest.raises(ValueError, match="INTERP_CACHE_GB='much' must be a number"):
         FeatureStore.open("memory://bucket/features")
+
+
+def test_begun_copies_of_killed_processes_are_removed(memory, copied, tmp_path):
+    (tmp_path / "tables").mkdir()
+    write_json(tmp_path / "tables" / "table.json", [1])
+    write_manifest(tmp_path / "tables", {})
+    cache = tmp_path / "cache" / "interp"
+    for name in ("copying-stale", "copying-now", "other.unfinished"):
+        (cache / name / "new").mkdir(parents=True)
+    for path in (cache / "copying-stale/new", cache / "copying-stale", cache / "other.unfinished"):
+        os.utime(path, (0, 0))
+    copy = remote_folders.local_path(copied(tmp_path / "tables", "tables"))
+    assert {path.name for path in cache.iterdir()} == {copy.name, "copying-now", "other.unfinished"}
+
+
+def test_a_copy_that_another_process_removes_is_made_again(memory, copied, tmp_path, monkeypatch):
+    """Another process may remove it at any time; here, other copies vanish while their sizes are read."""
+    monkeypatch.setenv("INTERP_CACHE_GB", "0")
+    (tmp_path / "tables").mkdir()
+    write_json(tmp_path / "tables" / "table.json", [1])
+    write_manifest(tmp_path / "tables", {})
+    address = copied(tmp_path / "tables", "tables")
+    cache = tmp_path / "cache" / "interp"
+    copy = remote_folders.local_path(address)
+    shutil.rmtree(copy)
+    (cache / "gone").symlink_to(tmp_path / "nowhere")
+    assert remote_folders.local_path(address) == copy and (copy / "table.json").is_file()
 
 
 def test_half_a_copy_is_refused_and_kept_from_the_cache(memory, folder, copied, tmp_path):

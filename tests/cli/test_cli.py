@@ -417,6 +417,7 @@ def test_of_two_processes_the_first_speaks(folder, tmp_path):
 
 def test_what_several_processes_cannot_share_is_refused_by_all(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
     for arguments in (("nulls", folder / "run"), ("report", folder / "run", "--out", tmp_path / "page")):
         assert "runs in one process" in refused(capsys, *arguments)
     assert not list(tmp_path.iterdir())
@@ -442,12 +443,14 @@ def test_a_page_is_written_to_an_address(folder, tmp_path, capsys):
 def test_only_the_first_process_prints_a_mistake(folder, tmp_path, capsys, monkeypatch):
     arguments = ["train-sae", str(folder / "store"), "--d-sae", "8", "--k", "9", "--out", str(tmp_path / "out")]
     monkeypatch.setenv("MASTER_ADDR", "127.0.0.1")
-    monkeypatch.setenv("RANK", "0")
-    assert "k=9" in refused(capsys, *arguments)
     monkeypatch.setenv("RANK", "1")
-    assert main(arguments) == 2 and capsys.readouterr() == ("", "")
-    Bar("sae")(1, 2, "")
+    assert "k=9" in refused(capsys, *arguments), "a scheduler's variables alone do not make several processes"
+    monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["train-sae"]) == 2 and capsys.readouterr() == ("", "")
+    Bar("sae")(1, 2, "")
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setenv("RANK", "0")
+    refused(capsys, "train-sae")
 
 
 def test_progress_off_a_terminal_is_a_line_every_ten_seconds(monkeypatch, capsys):

@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from interp import ActivationStore, FeatureStore, ScanConfig, SparseCodes, TopKConfig, rank_codes, train_sae
+from interp.sae.file_tensors import FileTensors
+from interp.storage.checks import check_at_least
 from interp.storage.files import read_json, write_tensors
 from models.checkpoints import keep_rows
 from models.corpus import CorpusConfig, load_documents
@@ -214,3 +216,14 @@ def test_a_damaged_result_of_a_training_is_named(store, tmp_path):
         (tmp_path / "sae/results.json").write_bytes(damage)
         with pytest.raises(ValueError, match="results.json is damaged"):
             train_sae(store, "activations", config, tmp_path / "sae")
+
+
+def test_a_tensor_of_whole_numbers_is_refused_by_its_type():
+    tensors = FileTensors({"W_dec": torch.ones(2, 3, dtype=torch.int64)}, "sae_weights.safetensors")
+    with pytest.raises(ValueError, match="W_dec has the type int64, but must be of floating point"):
+        tensors.take("W_dec", 2, 3)
+
+
+def test_nan_is_not_at_least_anything():
+    with pytest.raises(ValueError, match="n_windows=nan must be at least 1"):
+        check_at_least(1, n_windows=float("nan"))

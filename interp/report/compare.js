@@ -10,7 +10,7 @@ report.views.compare = (() => {
   const N_EXAMPLES = 6;
   const N_STRONGEST = 3; // before those on other tokens
   const N_ALONE = 4;
-  const N_TOKENS = 6; // that the page holds of those on which a feature fires (payloads.py)
+  const N_SHARED = 8; // tokens in both lists
   const QUOTED = /"(.+?)"(?=$|[\s,;:.)])/gs;
   /* `ask` exists if a model's server does: it asks the server what two features have in common. */
   const view = { within: "features", titled: (named) => `Features ${(named ?? "").replace("/", " and ")}`, show };
@@ -67,9 +67,9 @@ report.views.compare = (() => {
       const found = fields.map((one) => namedBy(one.querySelector("input").value)[0]);
       if (found.every((latent) => latent !== undefined)) location.hash = `#compare/${found.join("/")}`;
     };
-    const other = ([[latent, number], measure]) => [" ",
+    const other = ([[latent, number], measure]) => h("span", null,
       h("a", { href: `#compare/${named[0]}/${latent}`, title: columns.explanation[latent] }, String(latent)),
-      h("small", null, ` ${measure} ${format.fixed(number)}`)];
+      h("small", null, ` ${measure} ${format.fixed(number)}`));
     return h("form.choice", { onsubmit: go }, h("a", { href: "#features" }, "All features"), fields,
       h("button", { type: "submit" }, "Compare"),
       named.length === 2 && named.every(isLatent) ? h("a", { href: `#compare/${named[1]}/${named[0]}` }, "Swap") : null,
@@ -239,26 +239,26 @@ report.views.compare = (() => {
   }
 
   /* Values of both by token, side by side on one scale; tokens that both lists have come first. A list holds the
-   * largest values of one; if it is as long as `full`, the values that it lacks are below its last, which is said. */
-  function tokenTable(names, title, rows, lead, write, full, note = "") {
+   * largest values of one; the values that it lacks are 0 if it is whole, and else below its last, which is said. */
+  function tokenTable(names, title, rows, lead, write, areWhole, note = "") {
     const [one, two] = rows.map((list) => new Map(list));
     const tokens = [...new Set([...one.keys(), ...two.keys()])];
     const size = (token) => Math.max(Math.abs(one.get(token) ?? 0), Math.abs(two.get(token) ?? 0));
     const most = Math.max(...tokens.map(size), 1e-12);
-    const cell = (kind, list, token) => {
+    const cell = (kind, list, isWhole, token) => {
       const value = list.get(token);
       const last = [...list.values()].at(-1);
-      const below = list.size < full ? write(0) : `< ${write(last)}`;
+      const below = isWhole || !list.size ? write(0) : `< ${write(last)}`;
       const share = Math.abs(value ?? 0) / most;
       return h(`td.${kind}`, { "--share": share }, h("div", null, value === undefined
         ? h("small.muted", null, below)
         : [h("small", null, write(value)), h("i")]));
     };
     const line = (token) => h("tr", null,
-      cell("a", one, token), rowHead(tokenElement(word(token), lead)), cell("b", two, token));
-    const shared = tokens.filter((token) => one.has(token) && two.has(token));
+      cell("a", one, areWhole[0], token), rowHead(tokenElement(word(token), lead)), cell("b", two, areWhole[1], token));
+    const shared = tokens.filter((token) => one.has(token) && two.has(token)).sort((x, y) => size(y) - size(x));
     const alone = rows.map((list, k) => list.map(([token]) => token).filter((token) => ![two, one][k].has(token)));
-    const groups = [shared, ...alone.map((list) => list.slice(0, N_ALONE))];
+    const groups = [shared.slice(0, N_SHARED), ...alone.map((list) => list.slice(0, N_ALONE))];
     const heads = names.map((name, k) => h("th", { scope: "col", class: "ab"[k] }, String(name)));
     return h("section", null,
       h("table.mirror", null,
@@ -319,10 +319,10 @@ report.views.compare = (() => {
     const lead = report.lead.leadAround(first) ?? report.lead.leadAround(second);
     if (hasText) {
       beside.unshift(
-        tokenTable([a, b], "Fires on", [firedOn(first), firedOn(second)], lead, tenths, N_TOKENS,
-          "; shares of its firings"),
+        tokenTable([a, b], "Fires on", [firedOn(first), firedOn(second)], lead, tenths,
+          [first, second].map((one) => firedOn(one).length >= one.facts.n_tokens), "; shares of its firings"),
         tokenTable([a, b], "Raises (direct logits)", [raisedBy(first), raisedBy(second)], lead,
-          format.fixed, 1));
+          format.fixed, [false, false]));
     }
     return [
       answer(pairs, known),

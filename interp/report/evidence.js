@@ -92,7 +92,7 @@ report.evidence = (() => {
     return h("span.gauge", attributes,
       hasNull ? h("i.null", { "--low": place(low), "--high": place(high) }) : null,
       boundary === null || boundary === undefined ? null : h("i.zero", { "--at": place(boundary) }),
-      value === null ? null : h("i.point", { "--at": place(value) }));
+      value === null ? null : h(value < from || value > to ? "i.point.past" : "i.point", { "--at": place(value) }));
   }
 
   function legend(measures) {

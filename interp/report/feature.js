@@ -10,6 +10,7 @@ report.views.feature = (() => {
   const N_NEAR = 3;
   const CLOSE = 0.5; // decoder cosine from which on a neighbour is close
   const N_COMMON = 4;
+  const N_AROUND = 6; // tokens before, on and after a firing
   const LEAST_F1 = 0.1; // of a label that is shown
   const BESIDE_HISTOGRAM = ["fires on", "firings", "activation", "tokens", "mostly", "position"];
   let wanted;
@@ -98,7 +99,7 @@ report.views.feature = (() => {
     const item = ([, token, n]) =>
       h("li", null, tokenElement(word(token), lead), h("span.muted", null, format.count(n)));
     const column = (offset, title) => {
-      const there = rows.filter(([at]) => at === offset);
+      const there = rows.filter(([at]) => at === offset).slice(0, N_AROUND);
       return there.length ? h("div", null, h("h4", null, title), h("ul.tokens", null, there.map(item))) : null;
     };
     return [

@@ -106,8 +106,8 @@ report.lead = (() => {
   function further(n, rule, isButton, said = `+${n}`) {
     if (n <= 0) return null;
     const onclick = ({ target }) => target.closest(".shortened").replaceWith(ruleText(inOrder(joined(rule))));
-    if (!isButton) return h("span.muted", null, ` ${said}`);
-    return h("button.link", { type: "button", title: "all of the rule", onclick }, ` ${said}`);
+    if (!isButton) return [" ", h("span.muted", null, said)];
+    return [" ", h("button.link", { type: "button", title: "all of the rule", onclick }, said)];
   }
 
   /* The families of at least `least` tokens of a list: [name, quoted tokens], …, in the order of the list. */

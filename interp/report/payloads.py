@@ -25,7 +25,7 @@ from interp.report.json_text import DIGITS, columns_of, encode_tokens, numbers
 
 CHUNK = 64
 CHUNKS_AT_ONCE = 64
-N_LABELS, N_CONTEXT_TOKENS, N_BINS = 8, 6, 32
+N_LABELS, N_CONTEXT_TOKENS, N_FIRED_TOKENS, N_BINS = 8, 6, 20, 32
 SNIPPET_BEFORE, SNIPPET_AFTER, N_BARS = 14, 16, 16
 FACTS = (
     "n_active", "density", "mean", "max", "n_sequences", "burstiness",
@@ -46,7 +46,8 @@ TABLES = {
         qualify row_number() over (partition by latent order by {_BEST}) <= {N_LABELS} order by latent, {_BEST}""",
     "tokens": f"""
         select latent, "offset", token, n from tokens {{where}} and "offset" between -1 and 1
-        qualify row_number() over (partition by latent, "offset" order by n desc, token) <= {N_CONTEXT_TOKENS}
+        qualify row_number() over (partition by latent, "offset" order by n desc, token)
+            <= if("offset" = 0, {N_FIRED_TOKENS}, {N_CONTEXT_TOKENS})
         order by latent, "offset", n desc, token""",
 }
 """The queries for each latent's rows, in the order in which the page shows them."""

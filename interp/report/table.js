@@ -86,9 +86,11 @@ report.table = (() => {
   function senses(i) {
     const all = evidence?.senses[i];
     if (!all || all.length < 2) return undefined;
+    const further = all.slice(2).map(([words], k) => [" ", report.examples.senseMark(k + 2, words)]);
     return all.slice(0, 2).map(([words, packed, firing], k) => h("div.of-sense", { "data-sense": k },
       h("div", { title: words }, report.examples.senseMark(k, null), " ",
-        words ? ruleText(...parted(state.terms, "rule", words)) : h("span.muted", null, "no rule")),
+        words ? ruleText(...parted(state.terms, "rule", words)) : h("span.muted", null, "no rule"),
+        k && further.length ? [" +", further] : null),
       h("div.snippet", null, report.examples.plainLine(report.text.decoded(packed), firing))));
   }
 

@@ -16,7 +16,10 @@ def test_two_features_are_compared_at_an_address_of_their_own(browser, address):
     assert browser.text("#compare .answer")[0].startswith(f"Features 3 and {other} ")
     assert browser.text("#compare .where > p") == ["Both fire in none of the examples stored."]
     assert len(browser.text("#compare .where section")) == len(browser.text("#compare .examples")) == 2
-    assert len(browser.text("#compare .mirror")) == 2 and not browser.complaints
+    fires, raises = browser.text("#compare .mirror")
+    shares = "Array.from(document.querySelector('#compare .mirror').querySelectorAll('small'), (e) => e.textContent)"
+    assert browser.evaluate(shares) == ["100.0 %", "0.0 %", "0.0 %", "100.0 %"], "both lists are whole"
+    assert "<" not in fires and "<" in raises and not browser.complaints
     assert browser.evaluate("document.title").startswith(f"Features 3 and {other} ")
     browser.click("#compare .choice a[href^='#compare']")
     browser.wait(f"document.getElementById('compare').dataset.latent === '{other}'")

@@ -103,6 +103,12 @@ def test_each_strength_lists_its_firings_from_the_strongest(browser, address):
     assert len(values) > 1 and all(some == sorted(some, reverse=True) for some in values)
 
 
+def test_an_effect_past_the_end_of_its_scale_is_an_arrow(browser, address):
+    browser.open(f"{address}#feature/3")
+    gauge = "report.logits.gauge([{0}, {0}, {0}], [null, null, null], [-1, 2]).querySelector('.past')?.style.cssText"
+    assert [browser.evaluate(gauge.format(x)) for x in (7, 2, -3)] == ["--at: 1.0000;", None, "--at: 0.0000;"]
+
+
 def test_the_lead_uses_a_label_instead_of_a_rule_if_it_fits_better(browser, address):
     browser.open(f"{address}#feature/2")
     assert browser.text("#feature .lead dt") == ["Raises", "Points like"]

@@ -36,7 +36,7 @@ from interp.figures.saving import write_images
 from interp.figures.theme import without_slider
 from interp.storage.files import atomic, write_json, write_text
 
-logger = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 HOLDS = {True: "holds", False: "does not hold", None: "measured"}
 
 
@@ -187,7 +187,7 @@ def write_svgs(out: Path, figures: Mapping[str, go.Figure]) -> None:
     try:
         write_images({out / f"{name}.svg": without_slider(figure) for name, figure in figures.items()})
     except RuntimeError:
-        logger.warning("no SVG of the figures: install Chrome or Chromium and run the same command again")
+        log.warning("no SVG of the figures: install Chrome or Chromium and run the same command again")
 
 
 def plain(value: Any) -> Any:

@@ -44,8 +44,8 @@ def huggingface(name: str, *, dtype: str, revision: str | None, tokenizer: Any) 
     return _from_transformers(name, name, dtype, revision, tokenizer)
 
 
-@model_source(takes="a .gguf file", owns=lambda location: location.endswith(".gguf"), slow=True)
-def gguf(name: str, *, dtype: str, revision: str | None, tokenizer: Any) -> Any:
+@model_source("gguf", takes="a .gguf file", owns=lambda location: location.endswith(".gguf"), slow=True)
+def from_gguf(name: str, *, dtype: str, revision: str | None, tokenizer: Any) -> Any:
     """A GGUF file, de-quantized by `transformers` and the package `gguf`."""
     file = Path(name)
     if not file.is_file():
@@ -59,8 +59,8 @@ def gguf(name: str, *, dtype: str, revision: str | None, tokenizer: Any) -> Any:
     return model
 
 
-@model_source(takes="a name that TransformerLens knows")
-def transformer_lens(name: str, *, dtype: str, revision: str | None, tokenizer: Any) -> Any:
+@model_source("transformer_lens", takes="a name that TransformerLens knows")
+def from_transformer_lens(name: str, *, dtype: str, revision: str | None, tokenizer: Any) -> Any:
     """A model of TransformerLens."""
     from transformer_lens.model_bridge import TransformerBridge
 
@@ -83,8 +83,8 @@ def _is_a_runs(location: str) -> bool:
     return folder.is_dir() and "model_type" not in read_json(folder / "config.json", "name a folder that holds a model")
 
 
-@model_source(takes="a run's folder, or the folder of its stage `model`", owns=_is_a_runs)
-def interp(name: str, *, dtype: str, revision: str | None, tokenizer: Any) -> Any:
+@model_source("interp", takes="a run's folder, or the folder of its stage `model`", owns=_is_a_runs)
+def from_interp(name: str, *, dtype: str, revision: str | None, tokenizer: Any) -> Any:
     """The small transformer that a run trained, or the pretrained model that it names."""
     from interp.storage.files import read_json
     from models.pretrained_tokenizer import wrapped
@@ -129,9 +129,9 @@ def from_object(model: Any, tokenizer: Any) -> Any:
             )
         if model.config.is_encoder_decoder and hasattr(model, "get_decoder"):
             raise ValueError(f"{kind} reads two texts: give its encoder alone, such as model.get_encoder()")
-    opened = LanguageModel(model)
-    opened.tokenizer = wrapped(tokenizer or getattr(model, "tokenizer", None), opened.d_vocab)
-    return opened
+    wrapper = LanguageModel(model)
+    wrapper.tokenizer = wrapped(tokenizer or getattr(model, "tokenizer", None), wrapper.d_vocab)
+    return wrapper
 
 
 def load_tokenizer(location: str | Path) -> "Tokenizer | PretrainedTokenizer":
@@ -167,10 +167,10 @@ def _from_transformers(name: str, folder: str, dtype: str, revision: str | None,
     revision = revision or "main"
     with _one_line(name), _without_progress_bars():
         config = AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=False, **options)
-    door = auto_class(config)
-    _check_size(name, door, config, dtype, Path(folder), options.get("gguf_file"))
+    loader = auto_class(config)
+    _check_size(name, loader, config, dtype, Path(folder), options.get("gguf_file"))
     with _one_line(name), _without_progress_bars():
-        loaded: Any = door.from_pretrained(
+        loaded: Any = loader.from_pretrained(
             folder,
             dtype=dtype,
             revision=revision,
@@ -184,12 +184,12 @@ def _from_transformers(name: str, folder: str, dtype: str, revision: str | None,
         raise ValueError(f"{name} lacks {len(missing)} weights of a {type(model).__name__}, such as {missing[0]}")
     if tokenizer is None:
         tokenizer = PretrainedTokenizer.load(name, revision=revision).inner
-    opened = LanguageModel(model.eval(), name=Path(name).name if Path(name).exists() else name)
-    opened.tokenizer = wrapped(tokenizer, opened.d_vocab)
-    return opened
+    wrapper = LanguageModel(model.eval(), name=Path(name).name if Path(name).exists() else name)
+    wrapper.tokenizer = wrapped(tokenizer, wrapper.d_vocab)
+    return wrapper
 
 
-def _check_size(name: str, door: Any, config: Any, dtype: str, folder: Path, gguf_file: str | None) -> None:
+def _check_size(name: str, loader: Any, config: Any, dtype: str, folder: Path, gguf_file: str | None) -> None:
     """Check, before memory is allocated for weights, that the files are large enough for the configuration's number of
     weights, at one bit each, and that the memory is. Raises ValueError if not."""
     import torch
@@ -198,7 +198,7 @@ def _check_size(name: str, door: Any, config: Any, dtype: str, folder: Path, ggu
 
     described = 0
     with _one_line(name), suppress(NotImplementedError), torch.device("meta"):
-        described = sum(weight.numel() for weight in door.from_config(config).parameters())
+        described = sum(weight.numel() for weight in loader.from_config(config).parameters())
     files = [folder / gguf_file] if gguf_file else list(folder.glob("*.safetensors"))
     n_bytes = sum(file.stat().st_size for file in files)
     if files and folder.is_dir() and described > 8 * n_bytes:  # not so a name on the hub
@@ -218,13 +218,14 @@ def auto_class(config: Any) -> Any:
     Raises ValueError for a model that does not read text."""
     from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForTextEncoding
 
-    doors: Any = (AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForTextEncoding, AutoModel)
-    opened = {door: door._model_mapping[type(config)] for door in doors if type(config) in door._model_mapping}
-    named = [door for door, cls in opened.items() if cls.__name__ in (config.architectures or ())]
-    takes_text = [door for door, cls in opened.items() if cls.main_input_name == "input_ids"]
-    for door in (*named, *takes_text):
-        if door in takes_text and (door is not AutoModel or not config.is_encoder_decoder):
-            return door
+    auto_classes: Any = (AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForTextEncoding, AutoModel)
+    mapping = {each: each._model_mapping for each in auto_classes}
+    classes = {each: models[type(config)] for each, models in mapping.items() if type(config) in models}
+    named = [each for each, cls in classes.items() if cls.__name__ in (config.architectures or ())]
+    takes_text = [each for each, cls in classes.items() if cls.main_input_name == "input_ids"]
+    for each in (*named, *takes_text):
+        if each in takes_text and (each is not AutoModel or not config.is_encoder_decoder):
+            return each
     kind = type(config).__name__.removesuffix("Config")
     raise ValueError(f"{kind} is not a model of text: store its activations with ActivationStore.from_batches")
 

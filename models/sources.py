@@ -1,10 +1,10 @@
-"""Register sources of text and of language models: one function each, found by its name.
+"""Register sources of text and of language models: one function each.
 
     @text_source(fields=("paths",), takes="at least one file or glob")
     def files(paths, size): …                          # an iterator of `Document`s of at most `size` characters
 
-    @model_source(takes="a .gguf file", owns=lambda location: location.endswith(".gguf"))
-    def gguf(name, *, dtype, revision, tokenizer): …   # a model as `models.load_model` gives it
+    @model_source("gguf", takes="a .gguf file", owns=lambda location: location.endswith(".gguf"))
+    def from_gguf(name, *, dtype, revision, tokenizer): …   # a model as `models.load_model` gives it
 
 A configuration names a source ([corpus] source, [model] source). Checks, messages, the command line and its help follow
 from the registration. Text: `models.installed_text`, `models.generated`, `models.own_text`. Models:
@@ -71,14 +71,15 @@ def text_source(**facts: Any) -> Callable[[Callable[..., Iterator[Document]]], C
     return decorate
 
 
-def model_source(**facts: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Register the function below under its name; `facts` are the fields of `ModelSource` after `help`.
+def model_source(name: str = "", **facts: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Register the function below under `name`, or under its own name; `facts` are the fields of `ModelSource`
+    after `help`.
 
     Raises ValueError if another has the name."""
 
     def decorate(load: Callable[..., Any]) -> Callable[..., Any]:
         source = ModelSource(load, _first_sentence(load), **facts)
-        register(MODEL_SOURCES, load.__name__, source, "the source of models", lambda source: source.load)
+        register(MODEL_SOURCES, name or load.__name__, source, "the source of models", lambda source: source.load)
         return load
 
     return decorate

@@ -26,7 +26,7 @@ from interp.storage.folders import whole_folder
 from models.documents import Document
 from models.pretrained_tokenizer import wrapped
 from models.token_shards import TokenWriter
-from models.tokenizing import batches, encode_documents, opening_ids, unlike
+from models.tokenizing import batches, encode_documents, opening_ids, without_duplicates
 
 _CHARACTERS_AT_ONCE = 1_000_000
 _NOTE = "note.json"
@@ -72,7 +72,7 @@ def tokenize_stream(
             for spool in spools.values():
                 spool.go_back_to(0)
         try:
-            sides = _by_side(unlike(documents) if deduplicate else documents, val_fraction, seed)
+            sides = _by_side(without_duplicates(documents) if deduplicate else documents, val_fraction, seed)
             _read_all(sides, spools, tokenizer, opening, n_done, progress)
             if empty := [side for side, spool in spools.items() if not spool.n_rows]:
                 raise _TooLittle(f"the text for {empty[0]} gives less than one context of {n_ctx} tokens: give more")

@@ -70,7 +70,7 @@ def tokenize(
 
 def _documents(texts: Sequence[str | Document], deduplicate: bool) -> list[Document]:
     documents = [Document(t, (), "texts", f"text {i}") if isinstance(t, str) else t for i, t in enumerate(texts)]
-    documents = list(unlike(documents)) if deduplicate else documents
+    documents = list(without_duplicates(documents)) if deduplicate else documents
     if len(documents) < len(texts):
         log.info("%d of %d texts repeat another and are left out", len(texts) - len(documents), len(texts))
     return documents
@@ -83,8 +83,8 @@ def _label_names(documents: Sequence[Document], labels: Sequence[str] | None) ->
     return names
 
 
-def unlike(documents: Iterable[Document]) -> Iterator[Document]:
-    """Yield documents without duplicates, which may differ in case and white space."""
+def without_duplicates(documents: Iterable[Document]) -> Iterator[Document]:
+    """Yield each document once. Texts that differ only in case or white space count as the same."""
     differing = set()
     for document in documents:
         key = hash(" ".join(document.text.split()).casefold())

@@ -93,7 +93,7 @@ def held_against(run: Run, speed: Speed) -> list[dict[str, Any]]:
         manifest = run.manifest(name)
         if manifest is None:
             continue
-        planned = {"seconds": cost.on(speed), "disk": cost.disk, "memory": cost.memory + LIBRARY_BYTES}
+        planned = {"seconds": cost.seconds_on(speed), "disk": cost.disk, "memory": cost.memory + LIBRARY_BYTES}
         measured = {
             "seconds": manifest["wall_seconds"],
             "disk": sum(file["bytes"] for file in manifest["files"].values()),
@@ -124,7 +124,7 @@ def on_paper(assumed: Assumed) -> list[dict[str, str]]:
     weights = training.memory - batches
 
     def devices(cost: Cost) -> Callable[[int], str]:
-        return lambda n: duration(replace(cost, seconds=0).on(assumed.speed(n)))
+        return lambda n: duration(replace(cost, seconds=0).seconds_on(assumed.speed(n)))
 
     def hosts(cost: Cost) -> Callable[[int], str]:
         return lambda n: duration(cost.seconds * 2 / (assumed.cores * n))

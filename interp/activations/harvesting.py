@@ -124,7 +124,7 @@ def harvest(
 def harvest_stores(
     model: Model,
     tokens: TokenBatches,
-    hook_names: Mapping[str | Path, Sequence[str]],
+    hooks_by_folder: Mapping[str | Path, Sequence[str]],
     *,
     dtype: str = "bfloat16",
     batch_size: int = 64,
@@ -138,11 +138,11 @@ def harvest_stores(
 ) -> list[ActivationStore]:
     """Fill several stores in one pass of the model over `tokens`, and return them.
 
-    hook_names: folder of each store → its hooks. A row is left out of a store only for its norm at one of that store's
-    own hooks. Options and errors are those of `harvest`.
+    hooks_by_folder: the hooks of each store, by its folder. A row is left out of a store only for its norm at one of
+    that store's own hooks. Options and errors are those of `harvest`.
     """
     inputs = concatenate_tokens(tokens)
-    stores = {address_of(out) or Path(out): main_names(model, names) for out, names in hook_names.items()}
+    stores = {address_of(out) or Path(out): main_names(model, names) for out, names in hooks_by_folder.items()}
     every_hook = list(chain(*stores.values()))
     passes = ModelPasses(model, inputs, every_hook, batch_size, exclude, exclude_positions)
     layout = {"rows_per_shard": rows_per_shard, "seed": seed}
@@ -195,7 +195,7 @@ class _Shared:
     def rows_of_round(self, starts: Sequence[int]) -> dict[str, Float[Tensor, "row d"]]:
         """Return the rows of this process's batch of a round; none if there are fewer batches than processes."""
         has_one = self.team.rank < len(starts)
-        _, acts = self.passes.on(self.batch(starts[self.team.rank]) if has_one else torch.arange(1))
+        _, acts = self.passes.run(self.batch(starts[self.team.rank]) if has_one else torch.arange(1))
         return acts if has_one else {name: x[:0] for name, x in acts.items()}
 
     def find_limits(self, writers: Sequence[StoreWriter], max_norm: float | str | None, progress: Progress) -> None:

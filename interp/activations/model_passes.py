@@ -31,7 +31,7 @@ from interp.storage.files import digest
 TokenBatches = (
     Int[Tensor, "seq pos"] | Float[Tensor, "input ..."] | Iterable[Int[Tensor, "seq pos"] | Float[Tensor, "input ..."]]
 )
-"""Token ids, or an iterable of batches of them; or floats, as the model reads them (images, audio, rows)."""
+"""Token ids, or an iterable of batches of them; or the model's float inputs (images, audio, rows)."""
 _SEQUENCES_AT_ONCE = 256
 _CENTRE_ROWS = 512
 log = logging.getLogger(__name__)
@@ -139,7 +139,7 @@ class ModelPasses:
         """Return the width of each hook, measured on the first sequence."""
         return {name: x.shape[1] for name, x in hooked_rows(self.module, self.tokens[:1], self.hooks).items()}
 
-    def on(self, sequences: Int[Tensor, " seq"]) -> tuple[Int[Tensor, " row"], dict[str, Float[Tensor, "row d"]]]:
+    def run(self, sequences: Int[Tensor, " seq"]) -> tuple[Int[Tensor, " row"], dict[str, Float[Tensor, "row d"]]]:
         """Return row ids and activations of some sequences, from one pass."""
         kept = self.kept(sequences)
         n_ctx = self.n_ctx
@@ -161,7 +161,7 @@ class ModelPasses:
             return None, None
         samples = {name: NormSample() for name in self.hooks}
         for sequences in self.evenly_spaced(NORM_SAMPLE_ROWS).split(self.batch_size):
-            row_ids, acts = self.on(sequences)
+            row_ids, acts = self.run(sequences)
             for name, x in acts.items():
                 samples[name].add(row_ids, x)
         outliers_of_hooks = {hook: sample.outliers(self.n_ctx, max_norm) for hook, sample in samples.items()}

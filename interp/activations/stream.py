@@ -200,7 +200,7 @@ class ActivationStream:
         row_ids = torch.empty(n_rows, dtype=torch.int64)
         with evaluating(self.passes.module), torch_on_all_threads():
             for batch in sequences.split(self.passes.batch_size):
-                ids_of_batch, rows_of_batch = self.passes.on(batch)
+                ids_of_batch, rows_of_batch = self.passes.run(batch)
                 rows = {name: x.float() for name, x in rows_of_batch.items()}
                 norms = {name: torch.linalg.vector_norm(x, dim=1) for name, x in rows.items()}
                 kept = torch.ones(len(rows[self.hook_names[0]]), dtype=torch.bool)

@@ -12,7 +12,7 @@ _LIBRARIES = (
     ("sqlite3", "Error"),
 )
 """Errors of libraries about a file that they read or write, other than ValueErrors."""
-_FULL = (f"os error {errno.ENOSPC}", "No space left on device", "database or disk is full")
+_DISK_FULL = (f"os error {errno.ENOSPC}", "No space left on device", "database or disk is full")
 _NO_MEMORY = ("not enough memory", "can't allocate memory", "Allocation failed")
 _LONGEST = 2000
 """Most characters of an error: a library may quote a whole damaged file."""
@@ -37,7 +37,7 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno and error.filename and error.errno != errno.ENOSPC:
         return f"{printable(str(error.filename))}: {error.strerror}"
     message = printable(str(error)) or type(error).__name__
-    if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or any(words in message for words in _FULL):
+    if (isinstance(error, OSError) and error.errno == errno.ENOSPC) or any(words in message for words in _DISK_FULL):
         file = f" ({printable(str(error.filename))})" if isinstance(error, OSError) and error.filename else ""
         return f"the disk is full{file}: free some space and run the same command again"
     if _is_out_of_memory(error):

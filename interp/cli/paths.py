@@ -148,8 +148,8 @@ def check_writable(
     `endings`, or a folder if there are none. Raises ValueError if it cannot be written or belongs to a run other than
     `run`, if the file exists and is not to be overwritten, and while another process holds the folder.
 
-    anywhere: an address is let through. That a file can be written there is tried; a folder is tried as its work
-    begins (`folders.whole_folder`)."""
+    anywhere: also accept an address. For a file, a test object is written now; a folder is checked when its work begins
+    (`folders.whole_folder`)."""
     from interp.storage.folders import check_free, check_output_file, check_outside
 
     address = address_of(out)

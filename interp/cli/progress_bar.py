@@ -62,7 +62,7 @@ class Bar:
             self._last_line = now
             self._is_told = True
             print(self._line(done, total, now, note, rate), file=sys.stderr, flush=True)
-            self._listen()
+            self._schedule_status()
 
     def close(self) -> None:
         """Remove the bar from the terminal."""
@@ -99,10 +99,10 @@ class Bar:
                 file=sys.stderr,
             )
         else:
-            self._listen()
+            self._schedule_status()
 
-    def _listen(self) -> None:
-        """Print from now on that the step is still running whenever it is silent."""
+    def _schedule_status(self) -> None:
+        """Start the timer that prints that the step is still running, unless a line is printed before."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = threading.Timer(_SECONDS_OF_SILENCE, self._repeat_status)
@@ -115,7 +115,7 @@ class Bar:
         minutes = (time.monotonic() - self._began) / 60
         after = f"still running after {minutes:.0f} min" + (f", {self._note}" if self._note else "")
         print(f"{self.name}: {self._done:,} of {self._total:,}, {after}", file=sys.stderr, flush=True)
-        self._listen()
+        self._schedule_status()
 
     def _rate(self, now: float) -> tuple[float, bool]:
         """Return how much is done per second, and whether that was measured for long enough to be shown."""

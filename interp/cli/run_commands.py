@@ -244,18 +244,20 @@ def _show_stages(config: "RunConfig", out: Path, until: str | None, redo: bool) 
         bar.name = stage
         return bar
 
-    def finished(stage: "Stage", manifest: dict[str, Any], ran: bool) -> None:
+    def on_finish(stage: "Stage", manifest: dict[str, Any], ran: bool) -> None:
         bar.close()
         names_its_hook = several and stage.built_together and stage.name != "activations"  # which lists its hooks
         hook_name = manifest["config"]["harvest"]["hook_name"] if names_its_hook else ""
         print(stage.line(manifest, hook_name) + ("" if ran else "  (done before)"), flush=True)
 
-    def begun(run: "Run") -> None:
+    def on_begin(run: "Run") -> None:
         bar.close()
         print(f"\n{run.hook_name}, in {run.path}", flush=True)
 
     with bar:
-        whole = run_stages(config, out, until=until, redo=redo, progress=progress, finished=finished, begun=begun)
+        whole = run_stages(
+            config, out, until=until, redo=redo, progress=progress, on_finish=on_finish, on_begin=on_begin
+        )
     print(f"{'total':12s} {time.monotonic() - begin:7.1f} s")
     if until in (None, "report"):
         for run in map(whole.at, whole.hooks):
@@ -272,7 +274,7 @@ def _program() -> str:
 
 def _showcase(run: "Run") -> str:
     """Return the page's choice of features, one line each."""
-    from interp.pipeline.stages import WIDTH
+    from interp.pipeline.stages import LINE_WIDTH
 
     chosen = run.ranking.worth_a_look(6)
     if chosen.empty:
@@ -281,4 +283,4 @@ def _showcase(run: "Run") -> str:
         f"  #{r.latent:<6d} {r.monosemanticity:.2f}  F1 {r.explanation_f1:.2f}  {r.explanation}"
         for r in chosen.itertuples()
     ]
-    return "\n".join(line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…" for line in lines)
+    return "\n".join(line if len(line) <= LINE_WIDTH else f"{line[: LINE_WIDTH - 1]}…" for line in lines)

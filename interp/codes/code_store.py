@@ -3,11 +3,11 @@
 `codes.json` records the numbers of rows and latents and, once all files are complete, lists them under `runs`. Each
 `run-NAME.safetensors` holds `row_ids` [row], ascending, `offsets` [row + 1], `latents` [nnz] and `values` [nnz]; its
 row i has the entries offsets[i]:offsets[i + 1]. A slice of the store gathers the rows of all files in token order, so
-memory is bounded by the slice. Every `_STEP`-th row id is held in memory, and ranges are read rather than mapped: pages
-of a mapped file count as the process's own.
+memory is bounded by the slice. Every `_STEP`-th row id is held in memory. Ranges are read rather than mapped, since
+pages of a mapped file count as the process's own memory.
 
-Compiled loops follow row ids, offsets and latents unchecked, so they are checked here for indices out of range. Damage
-that turns numbers into other valid ones is not noticed; only a checksum finds it.
+Compiled loops do not check row ids, offsets and latents, so they are checked here for indices out of range. Only a
+checksum finds damage that turns numbers into other valid ones.
 """
 
 import json
@@ -135,8 +135,10 @@ class CodeFile:
 class CodeStore:
     """Codes of `n_rows` rows on disk: `codes.json` and one `run-*.safetensors` for each `write_file`.
 
-    `codes.json` lists the files when they are all there (`finish`). Raises ValueError that names the file where one of
-    them is missing or another, and where codes point outside: at once, or as they are read.
+    `codes.json` lists the files once all are complete (`finish`).
+
+    Raises ValueError, with the file, if a file is missing or was replaced, or a code is out of range. Files are checked
+    on opening, codes on reading.
     """
 
     def __init__(self, path: str | Path):
@@ -155,7 +157,7 @@ class CodeStore:
 
     @classmethod
     def create(cls, path: str | Path, *, n_rows: int, d_sae: int) -> "CodeStore":
-        """Open a store to write to; files that are there already stay, and a resumed scan continues after them."""
+        """Open a store to write to. Existing files stay, and a resumed scan continues after them."""
         path = Path(path)
         path.mkdir(parents=True, exist_ok=True)
         write_json(path / META, {"n_rows": n_rows, "d_sae": d_sae})
@@ -178,7 +180,7 @@ class CodeStore:
         self._files.append(self._file(name))
 
     def finish(self) -> None:
-        """Say in `codes.json` which files there are, once none is to come: a store that lacks one is not read."""
+        """List the files in `codes.json`, after the last was written. From then on a missing file is an error."""
         sizes = {file.path.stem.removeprefix("run-"): [file.n_rows, file.nnz] for file in self._files}
         meta = {"n_rows": self.n_rows, "d_sae": self.d_sae, "runs": dict(sorted(sizes.items()))}
         write_json(self.path / META, meta, indent=None)

@@ -84,8 +84,8 @@ def plan_ablations(
             n_ctx=features.n_ctx,
             at_once=latents_at_once(downstream.readout.d_state, n),
             by_position=downstream.by_position,
-            reading=downstream.all_weights - downstream.weights + dictionary.d_in * dictionary.d_sae,
-            downstream=downstream.weights,
+            reading=downstream.n_weights_of_model - downstream.n_weights + dictionary.d_in * dictionary.d_sae,
+            downstream=downstream.n_weights,
             d_vocab=downstream.d_vocab,
         )
         return operations / OPERATIONS_A_SECOND / 60

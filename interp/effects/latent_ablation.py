@@ -151,7 +151,7 @@ def feature_effects(
             "integrated_steps": integrated_steps,
             "seed": seed,
             "latents": digest(plan.latents),
-            "way": downstream.way,
+            "way": downstream.rerun_part,
         }
         team.check_alike([identity(features), work, rank, count], "ablates")
         latents_here = plan.latents[rank::count]
@@ -172,7 +172,7 @@ def feature_effects(
     table = pd.concat(tables, ignore_index=True)
     table["ce_rise"] = table["total_change"] * features.column("density")[table["latent"]]
     table.attrs |= {
-        "way": downstream.way,
+        "way": downstream.rerun_part,
         "sequences": plan.sequences,
         "firing": plan.firing,
         "minutes": plan.minutes,

@@ -103,7 +103,7 @@ class Downstream:
         return self.blocks[: self.n_skipped]
 
     @property
-    def way(self) -> str:
+    def rerun_part(self) -> str:
         """Which part of the model is run again, in words."""
         if self.by_position:
             return "after the last block, for changed positions only"
@@ -166,13 +166,13 @@ class Downstream:
             return self.logits(tokens, stream, change)
 
     @property
-    def weights(self) -> int:
-        """Weights by which each position is multiplied downstream of the hook."""
+    def n_weights(self) -> int:
+        """The number of weights by which each position is multiplied downstream of the hook."""
         return self._count(() if self.by_position else self.blocks[self.n_skipped :])
 
     @property
-    def all_weights(self) -> int:
-        """Weights by which each position is multiplied in the whole model."""
+    def n_weights_of_model(self) -> int:
+        """The number of weights by which each position is multiplied in the whole model."""
         return self._count(self.blocks)
 
     def _count(self, blocks: Sequence[nn.Module]) -> int:

@@ -66,7 +66,7 @@ def downstream_of(module: nn.Module, hooks: DictionaryHooks, tokens: Int[Tensor,
             if agree(trial.logits(tokens, stream, change)):
                 downstream = trial
                 break
-    log.info("effects are computed %s", downstream.way)
+    log.info("effects are computed %s", downstream.rerun_part)
     return downstream
 
 

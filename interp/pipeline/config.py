@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from models.corpus import CorpusConfig
     from models.recipe import TrainingConfig
 
-_KEPT = ("d_sae", "k", "tokens")
+_KEPT_FIELDS = ("d_sae", "k", "tokens")
 """Fields of the demo's dictionary that also apply to other architectures that have them."""
 
 _LEFT_OUT = (("harvest", "writes", "none"), ("harvest", "buffer_mb", "none"), ("corpus", "stream", False))
@@ -245,7 +245,7 @@ def _sae(default: "SAEConfig", values: dict[str, Any]) -> "SAEConfig | LoadedCon
 
     architecture = values.get("architecture", default.architecture)
     fields = field_types(architecture_named(architecture))
-    kept = {name: getattr(default, name) for name in _KEPT if name in fields}
+    kept = {name: getattr(default, name) for name in _KEPT_FIELDS if name in fields}
     return config_from_dict({"architecture": architecture, **kept, **values})
 
 

@@ -1,5 +1,5 @@
-"""The cost of a stage before it runs: sizes that follow from a configuration, a cost computed from them, and a
-machine's speed.
+"""The cost of a stage before it runs: the sizes that follow from a configuration, the cost computed from them, and the
+speed of the machine.
 
     seconds = float32 operations / rate + bfloat16 operations / rate + bytes moved / rate + bookkeeping × pace
 
@@ -24,12 +24,13 @@ _CHARACTERS_A_TOKEN = 0.28, -0.94
 """Characters per token, as slope and intercept in log₂ of the vocabulary: 1.84 at 1,024 entries (measured), 2.16 at
 2,048, 3.43 at 49,152."""
 REACHED = 0.5
-"""The share of the speed of a matrix product alone in its thread's cache that the demo's and SmolLM2's stages reach."""
+"""The fraction, in [0, 1], of a matrix product's speed that the stages of the demo and of SmolLM2's run reach. The
+product is measured alone, in its thread's cache."""
 _AT_ONCE = ("memory", "scratch")
 _LOOP = 20_000
 """Steps of a loop over a Python dictionary."""
 _LOOP_SECONDS = 1.2e-3
-"""Its seconds on the machine of the bookkeeping constants."""
+"""The seconds of this loop on the machine of the bookkeeping constants."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,9 +43,9 @@ class Cost:
     """Further bytes on disk while it runs."""
     memory: float = 0
     """Bytes of the tensors that it must hold at once, without the memory of the libraries."""
-    single: float = 0
+    float32_operations: float = 0
     """Multiplications and additions in float32, each one operation."""
-    half: float = 0
+    bfloat16_operations: float = 0
     """Multiplications and additions in bfloat16, if the hardware supports it."""
     moved: float = 0
     """Bytes that go through memory, not the cache."""
@@ -53,7 +54,7 @@ class Cost:
 
     @property
     def operations(self) -> float:
-        return self.single + self.half
+        return self.float32_operations + self.bfloat16_operations
 
     def __add__(self, other: "Cost") -> "Cost":
         names = [field.name for field in fields(self)]
@@ -64,16 +65,16 @@ class Cost:
         names = [field.name for field in fields(self)]
         return Cost(**{name: getattr(self, name) * (1 if name in _AT_ONCE else n) for name in names})
 
-    def on(self, speed: "Speed") -> float:
-        """Return the seconds that it takes."""
-        multiplying = self.single / speed.single + self.half / speed.half
+    def seconds_on(self, speed: "Speed") -> float:
+        """Return the seconds that it takes at this speed."""
+        multiplying = self.float32_operations / speed.float32_rate + self.bfloat16_operations / speed.bfloat16_rate
         return multiplying + self.moved / speed.memory + self.seconds * speed.pace
 
 
 class Speed(NamedTuple):
-    single: float
+    float32_rate: float
     """Operations a second that float32 matrix products of a stage reach."""
-    half: float
+    bfloat16_rate: float
     """The rate in bfloat16, or in float32 if bfloat16 is not faster."""
     memory: float
     """Bytes per second that a copy by one thread reads and writes; more threads would wait for the same memory."""
@@ -82,8 +83,10 @@ class Speed(NamedTuple):
 
     @classmethod
     def measured(cls) -> "Speed":
-        """Return the speed of this machine's processor, in about a second: the speed of one thread, in thread time,
-        which other work disturbs least, times the number of threads and the fraction that stages reach."""
+        """Measure the speed of this machine's processor, in about a second.
+
+        One thread is measured in CPU time, which other jobs disturb least. This is multiplied by the number of threads,
+        and by the fraction that stages reach."""
         import torch
 
         from interp.sae.encode_rows import has_fast_bfloat16
@@ -130,7 +133,8 @@ class Sizes:
 
     @property
     def characters(self) -> int:
-        """At most: a source may hold fewer. Raises FileNotFoundError for a path of [corpus] that matches no file."""
+        """Characters of the corpus, at most: a source may hold fewer. Raises FileNotFoundError for a path of [corpus]
+        that matches no file."""
         from models.corpus import ENDLESS_CHARACTERS
         from models.own_text import is_address, matching_files
 
@@ -168,7 +172,7 @@ class Sizes:
 
     @cached_property
     def widths(self) -> dict[str, int]:
-        """Each hook's width, of all hooks of the run."""
+        """The width of each hook of the run."""
         return self._traced[0]
 
     @property
@@ -207,10 +211,10 @@ class Sizes:
         _, to_hooks, whole = self._traced
         operations = tokens * (before * to_hooks + after * (whole - to_hooks))
         is_single = next(self.model.parameters()).element_size() > 2
-        return Cost(memory=self.weight_bytes, **{"single" if is_single else "half": operations})
+        return Cost(memory=self.weight_bytes, **{f"{'float32' if is_single else 'bfloat16'}_operations": operations})
 
     def encoding(self, rows: float) -> Cost:
-        return Cost(half=2 * rows * self.d_in * self.d_sae)
+        return Cost(bfloat16_operations=2 * rows * self.d_in * self.d_sae)
 
     def with_config(self, config: Any) -> "Sizes":
         """Return the sizes of another configuration of the same model, which is not loaded or traced again."""
@@ -233,7 +237,7 @@ class Sizes:
         tokens = torch.zeros(1, self.n_ctx, dtype=torch.long, device=next(model.parameters()).device)
         trained = [weight for weight in model.parameters() if weight.requires_grad]
         try:
-            # the counter follows gradients, and a position's weights have none of their own
+            # The counter follows gradients, and a position's weights have none of their own.
             model.requires_grad_(False)
             with evaluating(model):
                 with FlopCounterMode(display=False) as to_hooks:
@@ -248,7 +252,7 @@ class Sizes:
 
 
 def _best(work: Callable[[], object], seconds: float = 0.25) -> float:
-    """Return the processor seconds of the fastest try, of as many as fit into `seconds`, at least three."""
+    """Return the CPU seconds of the fastest try. There are as many tries as fit into `seconds`, and at least three."""
     durations: list[float] = []
     end = time.perf_counter() + seconds
     while len(durations) < 3 or time.perf_counter() < end:

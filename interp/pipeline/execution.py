@@ -49,14 +49,14 @@ def run_stages(
     until: str | None = None,
     redo: bool = False,
     progress: Callable[[str], Progress] = lambda stage: no_progress,
-    finished: Callable[[Stage, dict[str, Any], bool], None] = lambda stage, manifest, ran: None,
-    begun: Callable[[Run], None] = lambda run: None,
+    on_finish: Callable[[Stage, dict[str, Any], bool], None] = lambda stage, manifest, ran: None,
+    on_begin: Callable[[Run], None] = lambda run: None,
 ) -> Run:
     """Run the stages up to `until`, or all, in the folder `out`, skipping finished ones.
 
     progress: maps a stage's name to the function that is called with (done, total, note) during its long steps.
-    finished: called after each stage with the stage, its manifest and whether it ran now.
-    begun: if there are several hooks, called with the run of each before the stages that only it has.
+    on_finish: called after each stage with the stage, its manifest and whether it ran now.
+    on_begin: if there are several hooks, called with the run of each before the stages that only it has.
 
     Raises ValueError if `out` contains work of another configuration, finished or interrupted, that this one would
     replace (the message has the differences and the stages), unless `redo` is set, which runs those stages again; if
@@ -77,16 +77,16 @@ def run_stages(
             _restore_replaced(run.path)
         fingerprints: dict[Path, str] = {}
         is_checked = False
-        for stage, its_runs in _in_order(stages, runs, begun):
-            heads = {}
+        for stage, its_runs in _in_order(stages, runs, on_begin):
+            manifest_heads = {}
             for run in its_runs:
                 read = {name: run.folder(name) for name in stage.reads}
                 inputs = {name: fingerprints[folder] for name, folder in read.items() if folder in fingerprints}
-                heads[run] = _expected(stage, run, inputs)
-                fingerprints[run.folder(stage.name)] = heads[run]["fingerprint"]
-            manifests = {run: _done(run, stage.name, head["fingerprint"]) for run, head in heads.items()}
+                manifest_heads[run] = _expected(stage, run, inputs)
+                fingerprints[run.folder(stage.name)] = manifest_heads[run]["fingerprint"]
+            manifests = {run: _done(run, stage.name, head["fingerprint"]) for run, head in manifest_heads.items()}
             done = {run: manifest for run, manifest in manifests.items() if manifest is not None}
-            left = {run: head for run, head in heads.items() if run not in done}
+            left = {run: head for run, head in manifest_heads.items() if run not in done}
             if left and not is_checked:
                 is_checked = True
                 to_come = stages[stages.index(stage) :]
@@ -95,7 +95,7 @@ def run_stages(
                 Plan.of(config, out, to_come).check()
             built = _build(stage, left, progress(stage.name)) if left else {}
             for run in its_runs:
-                finished(stage, (done | built)[run], run in built)
+                on_finish(stage, (done | built)[run], run in built)
     return runs[0]
 
 
@@ -123,7 +123,7 @@ def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress:
 
 
 def _in_order(
-    stages: Sequence[Stage], runs: Sequence[Run], begun: Callable[[Run], None]
+    stages: Sequence[Stage], runs: Sequence[Run], on_begin: Callable[[Run], None]
 ) -> Iterator[tuple[Stage, Sequence[Run]]]:
     """Yield each stage with the runs that it is run for at once. Stages for all hooks, and stages built together, come
     first."""
@@ -132,7 +132,7 @@ def _in_order(
             yield stage, runs[:1] if stage.shared_by_hooks else runs
     for run in runs:
         if len(runs) > 1:
-            begun(run)
+            on_begin(run)
         for stage in stages:
             if not stage.comes_first:
                 yield stage, [run]
@@ -157,18 +157,18 @@ def _done(run: Run, stage: str, fingerprint: str) -> dict[str, Any] | None:
     return manifest
 
 
-def _build(stage: Stage, heads: Mapping[Run, dict[str, Any]], progress: Progress) -> dict[Run, dict[str, Any]]:
-    """Build a stage of one run, or of several runs together. Returns the manifests, which start with `heads` and are
-    written last."""
-    made_of = {run: {name: head[name] for name in ("stage", "fingerprint")} for run, head in heads.items()}
+def _build(stage: Stage, manifest_heads: Mapping[Run, dict[str, Any]], progress: Progress) -> dict[Run, dict[str, Any]]:
+    """Build a stage of one run, or of several runs together. Returns the manifests, which start with
+    `manifest_heads` and are written last."""
+    made_of = {run: {name: head[name] for name in ("stage", "fingerprint")} for run, head in manifest_heads.items()}
     with ExitStack() as stack:
         folders = {
             run: stack.enter_context(
                 whole_folder(run.folder(stage.name), made_of[run], resume=True, overwrite=True, run=run.path)
             )
-            for run in heads
+            for run in manifest_heads
         }
-        # A process that was killed may have finished a stage without putting it in its place.
+        # A killed process may have finished a stage without moving it into place.
         kept = {run: read_manifest(folder) or {} for run, folder in folders.items()}
         written = {run: manifest for run, manifest in kept.items() if manifest.get(MADE_OF) == made_of[run]}
         left = {run: folder for run, folder in folders.items() if run not in written}
@@ -189,7 +189,7 @@ def _build(stage: Stage, heads: Mapping[Run, dict[str, Any]], progress: Progress
             "peak_megabytes": round(peak_memory() / 1e6),
         }
         manifests = {
-            run: heads[run] | {MADE_OF: made_of[run], "results": reached, **cost}
+            run: manifest_heads[run] | {MADE_OF: made_of[run], "results": reached, **cost}
             for run, reached in zip(left, results, strict=True)
         }
         return written | {run: write_manifest(left[run], manifest) for run, manifest in manifests.items()}

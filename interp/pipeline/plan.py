@@ -89,14 +89,14 @@ class Plan:
         for name, cost in rows:
             memory = _bytes(cost.memory + LIBRARY_BYTES)
             operations = f"{cost.operations:.1e}"
-            seconds = _duration(cost.on(speed))
+            seconds = _duration(cost.seconds_on(speed))
             lines.append(f"{name:12s} {_bytes(cost.disk):>10s} {memory:>10s} {operations:>11s} {seconds:>9s}")
         if scratch := self.total.scratch:
             lines.append(f"Up to {_bytes(scratch)} more on disk meanwhile.")
         lines += [
             f"{_bytes(self.free_disk)} on disk and {_bytes(self.free_memory)} of memory are free.",
-            f"This machine, if nothing else runs: {speed.single / 1e9:,.0f} billion operations a second in float32, "
-            f"{speed.half / 1e9:,.0f} in bfloat16.",
+            f"This machine, if nothing else runs: {speed.float32_rate / 1e9:,.0f} billion operations a second in "
+            f"float32, {speed.bfloat16_rate / 1e9:,.0f} in bfloat16.",
         ]
         return "\n".join([*lines, *(f"does not fit: {fault}" for fault in self.faults())])
 

@@ -100,7 +100,7 @@ class HarvestConfig:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Keyword arguments for `interp.harvest`; a harvest for a null repeats them."""
+        """Keyword arguments for `interp.harvest`; the harvests of null models use the same ones."""
         names = ("dtype", "batch_size", "exclude_positions", "max_norm", "seed")
         return {name: getattr(self, name) for name in names}
 

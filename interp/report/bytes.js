@@ -1,6 +1,6 @@
 /* Parts of characters: a token may hold some bytes of a character alone, which the vocabulary writes as ⟨d7⟩.
- * Neighbours that make up a character are joined to it; what is left is drawn as what it is a part of, "½ Hebrew", or
- * as the letter itself where its script is known, with the bytes in its tip. */
+ * Neighbours that make up a character are joined to it; an incomplete character is drawn as its fraction and script, such as
+ * "½ Hebrew", or as the letter itself where that is known, with the bytes in its tip. */
 "use strict";
 
 report.bytes = (() => {

@@ -1,15 +1,22 @@
-"""AuxK: a loss that brings dead latents back while a dictionary trains.
+"""AuxK: a loss that brings dead latents back while a dictionary trains (Gao et al. 2024, arXiv 2406.04093, A.2; f and h
+are ours).
 
-    AuxK         aux_coefficient · f³ · min(1, n_dead / k_aux) · h(A) / (B·V),  A = Σ_i ‖ê_i + e_i‖²
-                 ê reconstructs −e from the k_aux = d / 2 largest pre-activations among the dead latents; e and
-                 E = Σ_i ‖e_i‖² are held fixed; h(A) = A up to E, beyond it 2√(A·E) − E
-                 (Gao et al. 2024, arXiv 2406.04093, A.2, without f and h)
+    AuxK   aux_coefficient · f³ · min(1, n_dead / k_aux) · h(A) / (B·V)
 
-f = min(1, 12 FVU): while the FVU is above a twelfth, AuxK weighs as much as the main loss; below it, less and less. The
-paper's code divides by the size of e, so its weight relative to the main loss is 1/32 / FVU: 2 at an FVU of 0.015,
-which occurs if few dimensions hold all the variance. Revived latents then outweigh those that reconstruct. At high
-learning rates ê (k_aux latents that are on in every row) can also become many times as large as e, and its gradient
-then does little but shrink them. h, the loss of Huber (1964) of √(A / E), stops the pull from growing beyond E.
+    e      x_hat − x, held fixed
+    ê      the reconstruction of −e from the k_aux largest pre-activations among the dead latents;  k_aux = d / 2
+    A      Σ_i ‖ê_i + e_i‖²
+    E      Σ_i ‖e_i‖²
+    h(A)   A up to E; beyond it 2√(A·E) − E
+    f      min(1, 12 FVU)
+    B, V   rows of the batch; total variance of the outputs
+
+f: while the FVU is above a twelfth, AuxK weighs as much as the main loss; below it, less and less. The paper's code
+divides by the size of e, so its weight relative to the main loss is 1/32 / FVU: 2 at an FVU of 0.015, which occurs if
+few dimensions hold all the variance. Revived latents then outweigh those that reconstruct.
+
+h: at high learning rates ê (k_aux latents that are on in every row) can become many times as large as e. The gradient
+of A then does little but shrink them. h, the loss of Huber (1964) of √(A / E), stops the pull from growing beyond E.
 
 AuxK is dense over the dead latents alone. If many are dead, a share of the rows represents the batch (A, E and B are
 then of that share), so the cost stays bounded. AuxK makes dead latents faint; `resampling` handles those.
@@ -25,7 +32,7 @@ from interp.sae.forward_pass import ForwardPass
 from interp.sae.sparse_ops import sum_of_shards
 
 _FULL_FVU = 1 / 12
-"""Above it dead latents are revived in full."""
+"""The FVU above which dead latents are revived in full."""
 
 
 def fading(fvu: float) -> float:
@@ -33,30 +40,32 @@ def fading(fvu: float) -> float:
     return min(1.0, fvu / _FULL_FVU)
 
 
-def auxk(f: ForwardPass, dead: Int[Tensor, " dead"], coefficient: float) -> Float[Tensor, ""]:
-    """Return this process's part of the loss, in units of the whole loss. `coefficient`: with f³; `dead`: of its own
-    latents.
+def auxk(forward: ForwardPass, dead: Int[Tensor, " dead"], coefficient: float) -> Float[Tensor, ""]:
+    """Return this process's part of the loss, in units of the whole loss.
+
+    dead: the dead ones among this process's latents. coefficient: aux_coefficient · f³.
 
     Without a ReLU, a latent that is below zero on every row still gets a gradient and is revived.
     """
-    k_aux = max(1, f.error.shape[1] // 2)
-    rows = f.batch.strided_rows(f.n_dead, k_aux)
-    error = f.error[rows]
-    z = f.pre_activations(dead, rows)
-    shards = f.batch.mesh.shards
-    if f.n_dead > k_aux:
+    k_aux = max(1, forward.error.shape[1] // 2)
+    rows = forward.batch.strided_rows(forward.n_dead, k_aux)
+    error = forward.error[rows]
+    z = forward.pre_activations(dead, rows)
+    shards = forward.batch.mesh.shards
+    if forward.n_dead > k_aux:
         largest, latents = z.detach().topk(min(k_aux, len(dead)), dim=1, sorted=False)
         left_out = torch.ones_like(z, dtype=torch.bool)
-        left_out.scatter_(1, latents, False if shards.count == 1 else ~f.among_largest(largest, k_aux))
+        left_out.scatter_(1, latents, False if shards.count == 1 else ~forward.among_largest(largest, k_aux))
         z = z.masked_fill(left_out, 0)
     if shards.count == 1:
-        revived = torch.addmm(error, z, f.decoder_rows(dead))
+        revived = torch.addmm(error, z, forward.decoder_rows(dead))
     else:
-        revived = error + sum_of_shards(z @ f.decoder_rows(dead), shards)
+        revived = error + sum_of_shards(z @ forward.decoder_rows(dead), shards)
     missed = torch.linalg.vector_norm(revived).square()  # of ê + e
     left = torch.linalg.vector_norm(error).square()  # of e
-    a, e = f.everywhere(missed, left)
-    pull = math.sqrt(e / a) if a > e else 1.0  # h'(A); and h(A) = h'(A) A + (h'(A) A − E) beyond E
+    missed_total, left_total = forward.everywhere(missed, left)
+    # h(A) = h'(A) A, and beyond E further h'(A) A − E
+    pull = math.sqrt(left_total / missed_total) if missed_total > left_total else 1.0  # h'(A)
     beyond = pull * missed.detach() - left if pull < 1 else 0.0
-    weight = coefficient * min(1.0, f.n_dead / k_aux) / (f.batch.rows_in(rows) * f.variance)
+    weight = coefficient * min(1.0, forward.n_dead / k_aux) / (forward.batch.rows_in(rows) * forward.variance)
     return weight * (pull * missed + beyond)

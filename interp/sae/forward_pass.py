@@ -51,6 +51,16 @@ Keep = Callable[[SparseCodes], SparseCodes]
 
 @dataclass(kw_only=True, eq=False)
 class ForwardPass:
+    """One step of a dictionary in training. Its fields become valid in this order:
+
+    at construction       the arguments; `target`, `centred`, `decoder_norms`, `gradients` (empty)
+    after `encode`        `support` and `pre`, which the trainer sets: the input of the architecture's `activate`
+    after `activate`      `z`, which the trainer sets: the input of its `loss`; with it `decode`, `errors`, `error`,
+                          `fvu`, `fired`, `strongest`
+    after `loss`          `n_dead`, which the trainer sets: the input of `revival_loss`
+    after the gradients   `loss` and `gradients`, over the rows of this process
+    """
+
     weights: dict[str, Tensor]
     """Leaves of the graph: `W_dec`, `b_dec`, `encoder_rows` (W_enc transposed, one row per latent), `b_enc`, and
     the architecture's own."""

@@ -9,10 +9,10 @@ gradients of encoder and decoder go to the optimizer unsummed. Several processes
 sums over rows are then sums over all of them.
 
 The latents may be sharded over the processes as well (`Mesh.shards`). Each process then has the weights, gradients and
-Adam's moments of its own latents, and processes the same rows. It picks among its own latents, and the values decide
-which of these are among the picks of all; x_hat is the sum of the shards' reconstructions; since all processes know e,
-the gradients of W_enc, b_enc and W_dec need no further exchange. The gradients of b_dec and W_skip, which each process
-has, are sums over the shards.
+Adam's moments of its own latents, and processes the same rows. It picks among its own latents, and the largest values
+of all processes are kept. x_hat is the sum of the shards' reconstructions. So every process knows e, and computes the
+gradients of its part of W_enc, b_enc and W_dec alone. Every process also holds b_dec and W_skip: their gradients are
+summed over the shards.
 """
 
 import math
@@ -86,7 +86,7 @@ class Learner:
         self.output_scales = hooks.output_scales.to(device, dtype)
         self.initial_parameters = config.initial_parameters(hooks.input_std * config.initial_norm)
         self.weights = initial_weights(config, hooks, device, dtype, mesh.shards)
-        self.start = self.weights["W_dec"].clone() if config.freeze == "directions" else None
+        self.initial_W_dec = self.weights["W_dec"].clone() if config.freeze == "directions" else None
         for name, value in self.initial_parameters.items():
             self.weights[name] = torch.full_like(self.weights["W_dec"][:, 0], value)
         self.architecture_state = config.initial_state()
@@ -95,7 +95,7 @@ class Learner:
         self.squares = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
         n_latents = len(self.weights["W_dec"])  # of this process
         self.since_fired = torch.zeros(n_latents, dtype=torch.int64, device=device)
-        self.strongest = torch.zeros(2, n_latents, device=device, dtype=dtype)  # since the window began; in the last
+        self.strongest = torch.zeros(2, n_latents, device=device, dtype=dtype)  # of this window; of the last
         self.steps_done = 0
         at = config.resampling_steps if hooks.tied else ()
         most = rows_compared(config.d_sae, config.batch_size, at)
@@ -125,8 +125,8 @@ class Learner:
 
     @torch_on_one_thread()
     def step(self, rows: Float[Tensor, "batch d"]) -> StepResult:
-        """Take a step. `rows`: this process's part of the batch: the inputs, followed by the outputs if these
-        differ."""
+        """Take a step. `rows`: this process's part of the batch. Its columns are the inputs, followed by the outputs if
+        these differ."""
         x, y = self.scaled(rows)
         batch = self._batch(len(x))
         if batch.rows == 0:
@@ -149,8 +149,8 @@ class Learner:
         self.update(f, loss)
         self.config.project(self.weights)
         self.config.mask(self.weights)
-        if self.start is not None:
-            keep_near(self.weights["W_dec"], self.start)
+        if self.initial_W_dec is not None:
+            keep_near(self.weights["W_dec"], self.initial_W_dec)
         self.steps_done += 1
         if self.reservoir.collects(self.steps_done):
             self._resample(f)
@@ -192,8 +192,10 @@ class Learner:
         return f
 
     def update(self, f: ForwardPass, loss: float) -> None:
-        """Take a step of Adam down the gradient of ln loss (ours), clipped: Adam's memory of squares, a thousand steps
-        long, is then not filled by the first steps, whose gradients are a hundred times larger.
+        """Take a step of Adam down the clipped gradient of ln loss (ours).
+
+        Adam remembers squares for a thousand steps. The gradients of the first steps are a hundred times larger, and
+        those of ln loss keep them from filling that memory.
 
         `loss` is the loss of the whole batch.
         """
@@ -274,9 +276,10 @@ class Learner:
         self._begin_again(idle[: len(own.b_enc)], own)
 
     def _begin_again(self, latents: Int[Tensor, " latent"], new: NewLatents) -> None:
-        """Restart Adam for the resampled latents. Its means restart at 0, its squares at the mean over all latents:
-        from 0, the first steps would be several times the learning rate. Parameters of the architecture return to their
-        initial values."""
+        """Restart Adam for the resampled latents, and the parameters of the architecture at their initial values.
+
+        Adam's means restart at 0, its squares at the mean over all latents. If the squares restarted at 0, the first
+        steps would be several times the learning rate."""
         for name, values in {**new._asdict(), **self.initial_parameters}.items():
             self.weights[name][latents] = values[: len(latents)] if isinstance(values, Tensor) else values
             self.means[name][latents] = 0

@@ -270,8 +270,7 @@ def _add(total: Tensor, latent_sum: LatentSum) -> None:
 
 
 def _in_table(by_latent: ByLatent, ends: tuple[int, ...], rows: int) -> ByLatent:
-    """Return entries that name their row in the table of the prefix that their latent came with, if there are
-    several."""
+    """Shift the row of each entry into the block of its latent's prefix. With one prefix, nothing changes."""
     if len(ends) < 2:
         return by_latent
     entries = by_latent.offsets[list(ends)].diff(prepend=by_latent.offsets[:1])

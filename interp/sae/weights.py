@@ -20,10 +20,11 @@ from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.hook_scales import HookScales, scale_of
 from interp.sae.model import SAE, Crosscoder, Transcoder
 
-_NEAR = 0.8
+_MIN_COSINE = 0.8
 """Least cosine of a soft-frozen decoder row with its start (arXiv 2602.14111)."""
 _DRAW = 0x1A7E47
-"""Added to the seed of the initial directions: a planted world with the same seed must not be its own start."""
+"""Added to the seed of the initial directions: a planted world drawn with the same seed would
+otherwise equal the initial weights."""
 _DRAWN_AT_ONCE = 1 << 14
 """Directions. torch draws normal numbers in blocks of 16: drawing in multiples of 16 rows gives the same numbers as a
 single draw."""
@@ -66,13 +67,14 @@ def initial_weights(
 
 
 def keep_near(rows: Float[Tensor, "row d"], start: Float[Tensor, "row d"]) -> None:
-    """Turn back, in place and at the same length, the rows whose cosine with their start has fallen below _NEAR."""
+    """Turn back, in place and at the same length, the rows whose cosine with their start has fallen below
+    _MIN_COSINE."""
     lengths = rows.norm(dim=1, keepdim=True)
     start = torch.nn.functional.normalize(start, dim=1)
     along = (rows * start).sum(1, keepdim=True)
     across = torch.nn.functional.normalize(rows - along * start, dim=1)
-    nearest = lengths * (_NEAR * start + (1 - _NEAR**2) ** 0.5 * across)
-    rows.copy_(torch.where(along < _NEAR * lengths, nearest, rows))
+    nearest = lengths * (_MIN_COSINE * start + (1 - _MIN_COSINE**2) ** 0.5 * across)
+    rows.copy_(torch.where(along < _MIN_COSINE * lengths, nearest, rows))
 
 
 def fold(

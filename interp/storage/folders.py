@@ -5,13 +5,13 @@
 
 This is the rule for everything that writes a folder. `made_of` says what the work depends on, as digests and settings,
 and the folder's manifest records it (`manifests`). Unfinished work is in `OUT.unfinished`, where the same work resumes
-after a kill. `out` may be a new folder, an empty one, or one with earlier work: the same work is kept, other work is
-replaced only if the caller passes `overwrite=True`, and files that interp did not write are never touched. Nothing is
-written inside a run folder or another finished folder. A single file, which no manifest says to be ours, is replaced
-only with `overwrite=True` (`check_output_file`).
+after a kill. `out` may be a new folder, an empty one, or one with earlier work. The same work is kept. Other
+work is replaced only if the caller passes `overwrite=True`. Files that interp did not write are never touched. Nothing
+is written inside a run folder or another finished folder. A single file has no manifest that says whose it is, so it is
+replaced only with `overwrite=True` (`check_output_file`).
 
 `out` may be an address, such as s3://bucket/features. The work then lies in ~/.cache/interp, where it goes on after a
-kill, with a note (begun.json) at the address, and is put there once it is whole (`remote_folders.upload`).
+kill, with a note (begun.json) at the address. Once it is complete, it is uploaded (`remote_folders.upload`).
 """
 
 import json
@@ -92,7 +92,7 @@ def whole_folder(
             if resume is None or not any(path.is_file() and path.name != BEGUN for path in work.rglob("*")):
                 shutil.rmtree(work)
                 if address is not None:
-                    with suppress(OSError):  # what went wrong before is to be told
+                    with suppress(OSError):  # the first error is the one to report
                         remove_object(address / BEGUN)
             raise
         shutil.rmtree(work)
@@ -215,7 +215,7 @@ def check_free(folder: str | Path) -> None:
 
 
 def _put_in_place(out: str | Path) -> None:
-    """Make the finished work on `out` what is there."""
+    """Move or upload the finished work to `out`."""
     address, work = address_of(out), unfinished(out)
     if address is None:
         _swap(work / "new", Path(out).resolve(), work / "old")

@@ -13,8 +13,8 @@ senses.
        meaning.
     4  Do the same for some latents on shifted text: their firings are moved along the text by one shift, as on a ring.
 
-A firing in tenth t (0 … 9), of which n were sampled, has the weight (t + ½)^¾ / max(n, FULL). So a tenth with few
-firings says less, and exceptions among the weakest firings count little, as they do for readers.
+A firing in tenth t (0 … 9), of which n were sampled, has the weight (t + ½)^¾ / max(n, FULL_FIRINGS). So a tenth with
+few firings says less, and exceptions among the weakest firings count little, as they do for readers.
 """
 
 import logging
@@ -51,9 +51,9 @@ TENTHS = 10
 """Parts of equal width into which activations are cut, up to the latent's largest."""
 PER_TENTH = 12
 """Firings that are sampled of each tenth, at most."""
-FULL = 8
+FULL_FIRINGS = 8
 """Number of sampled firings at which a tenth has its full weight."""
-STRENGTH = 0.75
+WEIGHT_EXPONENT = 0.75
 """The exponent of the activation in a firing's weight."""
 MIN_FIRINGS = 6
 """A sense with fewer firings is not tested for one meaning."""
@@ -272,7 +272,7 @@ class _Judge(NamedTuple):
 def firing_weights(tenth: Int64[np.ndarray, " firing"]) -> Float64[np.ndarray, " firing"]:
     """Return the weights of firings in these tenths; they sum to 1."""
     n = np.bincount(tenth, minlength=TENTHS)[tenth]
-    weights = (tenth + 0.5) ** STRENGTH / np.maximum(n, FULL)
+    weights = (tenth + 0.5) ** WEIGHT_EXPONENT / np.maximum(n, FULL_FIRINGS)
     return weights / weights.sum()
 
 

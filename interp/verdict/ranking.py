@@ -8,8 +8,8 @@ NaN for its probabilities. The columns of the verdict:
     verdict                  one word (`verdicts` lists them)
     monosemanticity          probability of one meaning (`calibration`)
     ci_low, ci_high          its 95 % interval over the firings sampled and the sources calibrated on
-    sure                     whether that interval lies on one side of ½; a monosemantic or polysemantic latent that is
-                             not sure has the likelier of the two verdicts, no more
+    sure                     whether that interval lies on one side of ½; an unsure latent gets the likelier of the two
+                             verdicts, monosemantic or polysemantic
     learnt                   probability that the model learnt it, as opposed to text statistics seen through random
                              weights (`learnt`); NaN also if there is no evidence, and for a hook that is not after the
                              model's last block

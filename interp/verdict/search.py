@@ -56,9 +56,9 @@ MAX_OF_OTHERS = 12
 """Predicates that are tried of any other kind."""
 MAX_PREDICATES = 128
 """Predicates that are tried of all kinds together."""
-WIDTH = 5
+BEAM_WIDTH = 5
 """Conjunctions that the beam keeps by each F_β."""
-KEPT = 10
+N_KEPT = 10
 """Candidates that are counted, by F₁ and by F_½."""
 ITEM_PRICE = 0.003
 """The least increase of F₁ for a further item to read."""
@@ -257,14 +257,14 @@ class _Beam:
             ) - PRICE_WEIGHTS * price[:, None]
             next_states: dict[Conjunction, None] = {}
             for score in scores.T:
-                for index in _best_unlike(score, extensions):
+                for index in _best_differing(score, extensions):
                     conjunction = tuple(sorted((*states[extensions.state[index]], extensions.added[index])))
                     scored.setdefault(conjunction, (scores[index, 0], scores[index, 1]))
                     next_states[conjunction] = None
             states = list(next_states)
             if not states:
                 break
-        best = [sorted(scored, key=lambda conjunction: -scored[conjunction][which])[:KEPT] for which in range(2)]
+        best = [sorted(scored, key=lambda conjunction: -scored[conjunction][which])[:N_KEPT] for which in range(2)]
         return list(dict.fromkeys([*best[0], *best[1]]))
 
     def _extensions(self, states: list[Conjunction]) -> Extensions:
@@ -330,12 +330,12 @@ def _number_in_group(group: np.ndarray) -> Int64[np.ndarray, " entry"]:
     return np.arange(len(group)) - np.searchsorted(group, group)
 
 
-def _best_unlike(score: np.ndarray, extensions: Extensions) -> list[int]:
-    """Find the WIDTH best extensions. Of several with equal counts only the first is kept, as they probably hold at the
-    same rows."""
+def _best_differing(score: np.ndarray, extensions: Extensions) -> list[int]:
+    """Find the BEAM_WIDTH best extensions. Of several with equal counts only the first is kept, as they probably
+    hold at the same rows."""
     chosen: dict[tuple[float, float], int] = {}
-    for index in np.argsort(-score, kind="stable")[: 8 * WIDTH].tolist():
-        if len(chosen) < WIDTH:
+    for index in np.argsort(-score, kind="stable")[: 8 * BEAM_WIDTH].tolist():
+        if len(chosen) < BEAM_WIDTH:
             chosen.setdefault((extensions.both[index], extensions.holds[index]), index)
     return list(chosen.values())
 

@@ -12,7 +12,7 @@ where it holds,
 r is 1 if two firings share everything that is to be explained, and about 0 for firings at random positions, which share
 only what any text has in common. The two compared firings do not count for their own predicate: hence k − 2. Out, with
 λ₁ ≥ λ₂ the largest eigenvalues of √w_i r_ij √w_j, and with the level of a latent, the median over its firings i of the
-(NEAR n)-th largest r_ij,
+(NEAR_SHARE n)-th largest r_ij,
 
     concentration = λ₁ − λ₂                                        1 if all firings are one cluster, 0 for two equal
                                                                    ones or for many
@@ -41,20 +41,20 @@ from interp.codes.offsets import offsets_from_lengths
 from interp.statistics.linkage import average_linkage
 from interp.text.predicates import rows_of_predicates
 
-LEAST = 3
+MIN_SHARED = 3
 """Firings that must share a predicate for it to count."""
 FLOOR = 0.4
 """Nats of lift below which a shared predicate does not count."""
 TYPICAL = 4.0
-"""In nats. A latent that fires on much of the text needs few nats to be explained; TYPICAL prevents that chance
-suffices."""
-NEAR = 0.05
+"""In nats. A latent that fires on much of the text needs few nats to be explained; TYPICAL keeps a
+match by chance from being enough."""
+NEAR_SHARE = 0.05
 """The share of a latent's firings that count as near to a given one."""
 LEAST_LEVEL = 0.15
 """The least level. It applies if no firings are more similar than this."""
-JOINED = 0.5
-"""The fraction of the level at which two clusters are merged. JOINED and MIN_SENSE were chosen among seven and four
-values, by how well they count the senses of latents that were read or planted."""
+MERGE_LEVEL = 0.5
+"""The fraction of the level at which two clusters are merged. MERGE_LEVEL and MIN_SENSE were chosen among seven and
+four values, by how well they count the senses of latents that were read or planted."""
 MIN_SENSE = 0.08
 """The share of the weight that makes a cluster a sense."""
 MAX_SENSES = 6
@@ -64,7 +64,7 @@ NAMES = ("concentration", "evenness")
 
 
 class Shared(NamedTuple):
-    """The predicates that at least LEAST firings share, with a lift above FLOOR."""
+    """The predicates that at least MIN_SHARED firings share, with a lift above FLOOR."""
 
     numbers: Int64[np.ndarray, " shared"]
     lift: Float64[np.ndarray, " shared"]
@@ -84,7 +84,7 @@ class Shared(NamedTuple):
         k = np.diff(offsets)
         share = np.bincount(np.repeat(np.arange(len(k)), k), weights[members], len(k))
         lift = np.log(np.maximum(share * (k - 2) / k, 1e-12)) + surprise[numbers]
-        kept = (k >= LEAST) & (lift > FLOOR)
+        kept = (k >= MIN_SHARED) & (lift > FLOOR)
         kept_offsets = offsets_from_lengths(k[kept])
         return cls(numbers[kept], lift[kept], kept_offsets, members[np.repeat(kept, k)])
 
@@ -117,9 +117,9 @@ def similarities(shared: Shared, n: int, density: float) -> Float64[np.ndarray, 
 
 
 def level(r: Float64[np.ndarray, "firing firing"]) -> float:
-    """Return the median, over firings, of the similarity to the k-th nearest firing, where k is the share NEAR of all
-    firings, and at least LEAST."""
-    k = min(max(LEAST, int(np.ceil(NEAR * len(r)))), len(r) - 1)
+    """Return the median, over firings, of the similarity to the k-th nearest firing, where k is the share NEAR_SHARE of
+    all firings, and at least MIN_SHARED."""
+    k = min(max(MIN_SHARED, int(np.ceil(NEAR_SHARE * len(r)))), len(r) - 1)
     rank = len(r) - 1 - k  # a firing is like itself
     return max(LEAST_LEVEL, float(np.median(np.partition(r, rank, axis=1)[:, rank])))
 
@@ -147,13 +147,13 @@ def sense_of_each(
 ) -> Int64[np.ndarray, " firing"]:
     """Cluster the firings into senses. Returns the sense of each firing, 0 for the largest; −1 for none.
 
-    Average linkage (Sokal & Michener 1958) merges two clusters while the mean r between them is at least JOINED times
-    the level. Clusters with a share of MIN_SENSE of the weight are senses, numbered by weight. The largest cluster is
-    always a sense. The firings of the other clusters belong to no sense.
+    Average linkage (Sokal & Michener 1958) merges two clusters while the mean r between them is at least MERGE_LEVEL
+    times the level. Clusters with a share of MIN_SENSE of the weight are senses, numbered by weight. The largest
+    cluster is always a sense. The firings of the other clusters belong to no sense.
     """
     if len(weights) < 2:
         return np.zeros(len(weights), np.int64)
-    cluster = np.unique(average_linkage(r, JOINED * level(r)), return_inverse=True)[1]
+    cluster = np.unique(average_linkage(r, MERGE_LEVEL * level(r)), return_inverse=True)[1]
     mass = np.bincount(cluster, weights)
     order = np.argsort(-mass, kind="stable")
     kept = order[: max(1, min(MAX_SENSES, int((mass >= MIN_SENSE).sum())))]

@@ -33,5 +33,5 @@ def test_the_table_on_paper_is_that_of_its_formulas():
     seconds = encoding / (8 * 0.4 * 989e12) + moved / (8 * 0.6 * 3.35e12)
     assert table["training, on the devices"]["8"] == f"{seconds / 60:.1f} min"
     assert table["training, bytes a device"]["8"] == f"{(16 * 2 * 2304 * 1e6 / 8 + 8 * 2 * 2304 * 65536) / 1e9:.1f} GB"
-    assert plan.Assumed().speed(64).half == 8 * plan.Assumed().speed(8).half
-    assert Cost(half=plan.Assumed().speed(8).half).on(plan.Assumed().speed(8)) == 1
+    assert plan.Assumed().speed(64).bfloat16_rate == 8 * plan.Assumed().speed(8).bfloat16_rate
+    assert Cost(bfloat16_operations=plan.Assumed().speed(8).bfloat16_rate).seconds_on(plan.Assumed().speed(8)) == 1

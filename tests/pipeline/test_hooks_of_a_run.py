@@ -217,8 +217,8 @@ for when, until in (("neurons", "neurons"), ("activations", "sae"), ("sae", "sae
     if os.fork() == 0:
         if when != "neurons":
             folders._swap = swapping
-        begun = lambda run: run.hook_name == MID and kill()
-        run_stages(with_hooks(POST, MID), f"{sys.argv[1]}/{when}", until=until, begun=begun)
+        on_begin = lambda run: run.hook_name == MID and kill()
+        run_stages(with_hooks(POST, MID), f"{sys.argv[1]}/{when}", until=until, on_begin=on_begin)
         os._exit(0)
     print(os.waitstatus_to_exitcode(os.wait()[1]))
 """

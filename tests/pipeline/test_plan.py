@@ -10,7 +10,7 @@ from interp.pipeline.plan import Plan
 from interp.pipeline.stages import STAGES
 from tests.tiny import TINY
 
-SPEED = Speed(single=100.0, half=400.0, memory=50.0, pace=2.0)
+SPEED = Speed(float32_rate=100.0, bfloat16_rate=400.0, memory=50.0, pace=2.0)
 
 
 def disk_of(run, stage: str) -> int:
@@ -18,11 +18,13 @@ def disk_of(run, stage: str) -> int:
 
 
 def test_a_cost_adds_up_and_takes_the_seconds_of_its_parts():
-    cost = Cost(disk=3, scratch=4, memory=5, single=100, half=800, moved=25, seconds=1.5)
-    assert cost.on(SPEED) == 100 / 100 + 800 / 400 + 25 / 50 + 1.5 * 2
-    other = Cost(disk=1, scratch=9, memory=2, single=50)
-    assert cost + other == Cost(disk=4, scratch=9, memory=5, single=150, half=800, moved=25, seconds=1.5)
-    assert other.times(3) == Cost(disk=3, scratch=9, memory=2, single=150)
+    cost = Cost(disk=3, scratch=4, memory=5, float32_operations=100, bfloat16_operations=800, moved=25, seconds=1.5)
+    assert cost.seconds_on(SPEED) == 100 / 100 + 800 / 400 + 25 / 50 + 1.5 * 2
+    other = Cost(disk=1, scratch=9, memory=2, float32_operations=50)
+    assert cost + other == Cost(
+        disk=4, scratch=9, memory=5, float32_operations=150, bfloat16_operations=800, moved=25, seconds=1.5
+    )
+    assert other.times(3) == Cost(disk=3, scratch=9, memory=2, float32_operations=150)
     assert cost.operations == 900
 
 
@@ -49,7 +51,7 @@ def test_what_a_run_leaves_on_disk_is_what_was_planned(tiny_run):
 
 def test_the_seconds_follow_the_tokens_and_the_latents():
     def seconds(config, stage):
-        return STAGES[stage].cost(Sizes(config)).on(Speed(1e11, 4e11, 4e10, 1.0))
+        return STAGES[stage].cost(Sizes(config)).seconds_on(Speed(1e11, 4e11, 4e10, 1.0))
 
     more = TINY.replace(sae=dataclasses.replace(TINY.sae, tokens=10 * TINY.sae.tokens))
     assert seconds(more, "sae") == pytest.approx(10 * seconds(TINY, "sae"))

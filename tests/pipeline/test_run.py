@@ -77,7 +77,7 @@ def copied(tiny_run, tmp_path):
 def ran_now(config, folder, **given) -> list[str]:
     """Return the stages that run."""
     ran = []
-    run_stages(config, folder, finished=lambda stage, manifest, now: ran.append(stage.name) if now else None, **given)
+    run_stages(config, folder, on_finish=lambda stage, manifest, now: ran.append(stage.name) if now else None, **given)
     return ran
 
 
@@ -361,7 +361,7 @@ def test_a_command_on_a_folder_in_use_is_refused_before_libraries_are_loaded(cop
 
 def test_what_is_done_is_skipped(run):
     done = []
-    run_stages(TINY, run.path, finished=lambda stage, manifest, ran: done.append((stage.name, ran)))
+    run_stages(TINY, run.path, on_finish=lambda stage, manifest, ran: done.append((stage.name, ran)))
     assert done == [(name, False) for name in STAGES]
 
 

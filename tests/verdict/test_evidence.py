@@ -7,7 +7,7 @@ import torch
 from interp.codes.sparse_codes import SparseCodes
 from interp.verdict.calibration import Calibration
 from interp.verdict.coded_text import CodedText
-from interp.verdict.evidence import FULL, STRENGTH, collect_evidence, firing_weights
+from interp.verdict.evidence import FULL_FIRINGS, WEIGHT_EXPONENT, collect_evidence, firing_weights
 from interp.verdict.ranking import rank_codes
 from interp.verdict.similarity import NAMES
 from tests.features.test_examples import copied_text, counted
@@ -18,7 +18,7 @@ def test_levels_weigh_alike_but_where_few_fire_and_strong_ones_more():
     assert weights.sum() == pytest.approx(1)
     totals = [weights[:12].sum(), weights[12:24].sum(), weights[24:].sum()]
     np.testing.assert_allclose(
-        np.array(totals) / totals[1], np.array([0.5 / 5.5, 1, 9.5 / 5.5]) ** STRENGTH * [1, 1, 2 / FULL]
+        np.array(totals) / totals[1], np.array([0.5 / 5.5, 1, 9.5 / 5.5]) ** WEIGHT_EXPONENT * [1, 1, 2 / FULL_FIRINGS]
     )
 
 

@@ -7,11 +7,11 @@ from scipy.spatial.distance import squareform
 
 from interp.verdict.similarity import (
     FLOOR,
-    JOINED,
-    LEAST,
     LEAST_LEVEL,
+    MERGE_LEVEL,
     MIN_SENSE,
-    NEAR,
+    MIN_SHARED,
+    NEAR_SHARE,
     TYPICAL,
     Shared,
     level,
@@ -43,7 +43,9 @@ def by_definition(r, weights):
     """Concentration and evenness."""
     n = len(weights)
     values = np.linalg.eigvalsh(np.sqrt(np.outer(weights, weights)) * r)
-    near = [sorted(r[i])[::-1][max(LEAST, int(np.ceil(NEAR * n)))] for i in range(n)]  # the first is the firing itself
+    near = [
+        sorted(r[i])[::-1][max(MIN_SHARED, int(np.ceil(NEAR_SHARE * n)))] for i in range(n)
+    ]  # the first is the firing itself
     even = np.minimum(1, r / max(LEAST_LEVEL, np.median(near)))
     mean = sum(weights[i] * weights[j] * even[i, j] for i in range(n) for j in range(n) if i != j)
     return values[-1] - values[-2], mean / (1 - (weights**2).sum())
@@ -58,7 +60,7 @@ def test_likeness_is_its_definition():
     for number in np.unique(predicates[predicates >= 0]):
         holds = (predicates == number).any(1)
         k = holds.sum()
-        lift = np.log(weights[holds].sum() * (k - 2) / k) + surprise[number] if k >= LEAST else 0
+        lift = np.log(weights[holds].sum() * (k - 2) / k) + surprise[number] if k >= MIN_SHARED else 0
         s[np.ix_(holds, holds)] = np.maximum(s[np.ix_(holds, holds)], lift if lift > FLOOR else 0)
     r = np.clip((s - FLOOR) / ((-np.log(DENSITY) + TYPICAL) / 2 - FLOOR), 0, 1)
     np.fill_diagonal(r, 1)
@@ -128,7 +130,7 @@ def test_senses_are_the_clusters_of_average_linkage(seed):
     r = (r + r.T) / 2
     np.fill_diagonal(r, 1)
     joins = linkage(squareform(1 - r, checks=False), "average")
-    cluster = fcluster(joins, 1 - JOINED * level(r), "distance")
+    cluster = fcluster(joins, 1 - MERGE_LEVEL * level(r), "distance")
     sense = sense_of_each(r, np.full(n, 1 / n))
     for own in cluster:
         members = np.flatnonzero(cluster == own)

@@ -53,7 +53,7 @@ ORDER = (
 """The order of the library's stages, except the page, which is last."""
 NEXT_LINE = "\n" + " " * 24
 """Separates the lines of a summary, which come after the stage's name and seconds."""
-WIDTH = 119
+LINE_WIDTH = 119
 """Most characters of a printed line, so that it fits a terminal of 120 columns."""
 Build = Callable[[Any, Any, Progress], Any]
 """(run, the stage's folder, progress) → results. It fills the folder; called again after an interruption, it resumes.
@@ -78,7 +78,7 @@ class Stage:
     """Whether it runs after all others and uses all their results, as the page does."""
     config: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
     """Sections of the configuration that it defines, each with a factory of the demo's values."""
-    shared: tuple[str, ...] = ()
+    other_sections: tuple[str, ...] = ()
     """Sections of other stages on which its results also depend."""
     outside: Callable[[Any], Mapping[str, Any]] = lambda run: {}
     """Returns further things that the results depend on, such as digests of files outside the run."""
@@ -102,15 +102,15 @@ class Stage:
 
     @property
     def sections(self) -> tuple[str, ...]:
-        return (*self.config, *self.shared)
+        return (*self.config, *self.other_sections)
 
     @property
     def reads(self) -> tuple[str, ...]:
         return tuple(name for name in STAGES if name != self.name) if self.runs_last else (*self.inputs, *self.optional)
 
     def line(self, manifest: Mapping[str, Any], hook_name: str = "") -> str:
-        """Return what is printed when it ends: name, seconds, the hook if there are several, summary, in lines of WIDTH
-        at most."""
+        """Return what is printed when it ends: name, seconds, the hook if there are several, summary, in lines of
+        LINE_WIDTH at most."""
         at = hook_name and f"{hook_name}: "
         text = f"{self.name:12s} {manifest['wall_seconds']:7.1f} s  {at}{self.summary_of(manifest)}"
         return "\n".join(map(_wrapped, text.split("\n")))
@@ -125,7 +125,7 @@ class Stage:
 
 def _wrapped(line: str) -> str:
     indent = NEXT_LINE.strip("\n")
-    return fill(line, WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+    return fill(line, LINE_WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 
 
 LEFT_OUT = "left_out"

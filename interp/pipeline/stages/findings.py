@@ -42,7 +42,7 @@ def _quality_cost(sizes: Sizes) -> Cost:
     passes = sizes.passes(sizes.held_out, before=1, after=2) + sizes.passes(part, after=5)
     directions = 2 * sizes.held_out * sizes.d_in * sizes.d_sae
     picking = Cost(memory=passes.memory + 8 * sizes.d_in * sizes.d_sae, seconds=5e-9 * sizes.held_out * sizes.d_sae)
-    return passes + sizes.encoding(sizes.held_out) + picking + Cost(single=directions)
+    return passes + sizes.encoding(sizes.held_out) + picking + Cost(float32_operations=directions)
 
 
 @stage(
@@ -50,7 +50,7 @@ def _quality_cost(sizes: Sizes) -> Cost:
     cost=_quality_cost,
     reduced_by=("quality.tokens",),
     config={"quality": QualityConfig},
-    shared=("harvest", "sae"),
+    other_sections=("harvest", "sae"),
     opens={"quality": ("quality.parquet", read_table)},
     summary=lambda results: NEXT_LINE.join(
         f"{name}: FVU {r['fvu']:.3f}, L0 {r['l0']:.0f}, "
@@ -188,7 +188,7 @@ def _nulls_cost(sizes: Sizes) -> Cost:
     cost=_nulls_cost,
     reduced_by=("nulls.sae_tokens", "nulls.tokens", "sae.d_sae"),
     config={"nulls": lazy_call("interp.compare.null_dictionaries:NullsConfig", sae_tokens=1_000_000)},
-    shared=("harvest", "sae"),
+    other_sections=("harvest", "sae"),
     opens={"nulls": (".", lazy_call("interp.compare.null_dictionaries:Nulls.read"))},
     summary=nulls_summary,
 )

@@ -88,7 +88,7 @@ def _sae_cost(sizes: Sizes) -> Cost:
     reduced_by=("sae.d_sae", "sae.batch_size"),
     check=_check_loaded,
     config={"sae": lazy_call("interp.sae:TopKConfig", d_sae=4096, k=8, tokens=3_000_000)},
-    shared=("harvest",),
+    other_sections=("harvest",),
     opens={"sae": (".", reader_of("sae")), "sae_curve": ("metrics.jsonl", read_curve)},
     summary=lambda r: (
         f"{r['steps']:,} steps, FVU {r['fvu']:.3f}, L0 {r['l0']:.1f}, of {r.get('config', r)['d_sae']:,} latents "
@@ -158,7 +158,7 @@ def scan_cost(sizes: Sizes, d_sae: int, l0: float, *, width: int) -> Cost:
     unembedding = 2 * d_sae * width * sizes.d_vocab
     memory = sizes.weight_bytes + 4 * width * sizes.d_vocab + 8 * width * d_sae
     disk = (6 if d_sae <= 1 << 16 else 8) * firings + 16 * sizes.rows + 8e3 * d_sae
-    return Cost(disk=disk, memory=memory, single=unembedding, seconds=counting)
+    return Cost(disk=disk, memory=memory, float32_operations=unembedding, seconds=counting)
 
 
 def _features_cost(sizes: Sizes) -> Cost:
@@ -176,7 +176,7 @@ def _features_cost(sizes: Sizes) -> Cost:
     cost=_features_cost,
     reduced_by=("harvest.tokens", "sae.d_sae"),
     config={"scan": lazy_call("interp.features.scan_input:ScanConfig")},
-    shared=("harvest",),
+    other_sections=("harvest",),
     opens={"features": (".", _open_features)},
     summary="{latents:,} latents, {dead:,} dead, L0 {mean_l0:.1f}",
 )
@@ -204,7 +204,7 @@ def _neurons_cost(sizes: Sizes) -> Cost:
     inputs=("corpus", "model", "activations"),
     cost=_neurons_cost,
     reduced_by=("harvest.tokens",),
-    shared=("harvest", "scan", "model"),
+    other_sections=("harvest", "scan", "model"),
     opens={"neurons": (".", reader_of("features"))},
     summary=lambda r: f"{r['latents']:,} {r.get('basis', 'neurons')}, {r['dead']:,} dead, L0 {r['mean_l0']:.1f}",
 )
@@ -261,7 +261,7 @@ def _effects_cost(sizes: Sizes) -> Cost:
         d_vocab=sizes.d_vocab,
     )
     passes = sizes.passes(1, after=1)
-    kind = "single" if passes.single else "half"
+    kind = "float32_operations" if passes.float32_operations else "bfloat16_operations"
     allowed = min(operations * n_latents / at_once, 60 * config.minutes * OPERATIONS_A_SECOND)
     memory = passes.memory + 4 * sizes.model.d_model * sizes.d_vocab
     return Cost(disk=400 * sizes.d_sae, memory=memory, **{kind: allowed})
@@ -272,7 +272,7 @@ def _effects_cost(sizes: Sizes) -> Cost:
     cost=_effects_cost,
     reduced_by=("effects.minutes",),
     config={"effects": EffectsConfig},
-    shared=("harvest",),
+    other_sections=("harvest",),
     opens={"effects": (EFFECTS, read_table)},
     summary=effects_summary,
 )

@@ -95,7 +95,7 @@ def _corpus_cost(sizes: Sizes) -> Cost:
     cost=_corpus_cost,
     reduced_by=("corpus.characters",),
     config={"corpus": lazy_call("models.corpus:CorpusConfig", characters=8_000_000), "tokenizer": TokenizerConfig},
-    shared=("model",),
+    other_sections=("model",),
     check=_check_streamed,
     outside=_text_files,
     opens={
@@ -164,7 +164,7 @@ def _model_cost(sizes: Sizes) -> Cost:
     optimizer = Cost(disk=sizes.weight_bytes, moved=28 * sizes.weights * steps, seconds=6e-3 * steps)
     memory = 4 * sizes.weight_bytes + 100 * training.batch_size * sizes.n_ctx * sizes.model.d_model
     is_half = training.precision != "float32"
-    return optimizer + Cost(memory=memory, **{"half" if is_half else "single": passes.operations})
+    return optimizer + Cost(memory=memory, **{f"{'bfloat16' if is_half else 'float32'}_operations": passes.operations})
 
 
 @stage(

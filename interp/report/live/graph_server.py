@@ -48,7 +48,7 @@ class GraphServer(LocalServer):
         self._next_tokens = partial(changed_next_tokens, graph, model, dictionaries)
         self._nodes = {name: node for node, name in enumerate(graph.node_ids())}
         self._token_strings = token_strings_of(model)
-        self._free = threading.Lock()
+        self._lock = threading.Lock()
         super().__init__(port, policy[1])
 
     def file(self, path: str) -> tuple[str, bytes]:
@@ -60,7 +60,7 @@ class GraphServer(LocalServer):
         times = validated(_Change, asked, f"what {path} was asked", "reload the page")["times"]
         if unknown := [name for name in times if name not in self._nodes]:
             raise ValueError(f"{unknown[0]!r} is not a node of the graph")
-        with self._free:
+        with self._lock:
             before = self._next_tokens({})
             after = self._next_tokens({self._nodes[name]: value for name, value in times.items()})
         shown = after.topk(min(N_NEXT, len(after))).indices.tolist()

@@ -75,7 +75,7 @@ class LiveModel:
         self._table = self.features.table().set_index("latent")
         self._maxima = self._table["max"].reindex(range(self.features.d_sae)).fillna(0).to_numpy()
         self._special = torch.tensor(self.tokenizer.special_ids, dtype=torch.long)
-        self._free = threading.Lock()
+        self._lock = threading.Lock()
         with evaluating(self.model):
             self._downstream = downstream_of(self.model, self.dictionary_hooks, self.features.tokens[:2])
 
@@ -84,7 +84,7 @@ class LiveModel:
         activation] of the N_LATENTS strongest. `features` has, for the text, [latent, largest strength, [[position,
         activation], …]], the strongest first."""
         tokens = self.tokens(text)
-        with self._free, evaluating(self.model):
+        with self._lock, evaluating(self.model):
             z = self._codes(
                 tokens, capture(self.model, to_model(self.model, tokens), {"": self.dictionary_hooks.reads})[""]
             )
@@ -106,7 +106,7 @@ class LiveModel:
         position outside the text.
         """
         tokens = self._up_to(text, position)
-        with self._free, evaluating(self.model):
+        with self._lock, evaluating(self.model):
             entered = self._downstream.enter(tokens)
             firing = _strongest(self._codes(tokens, entered.acts), position, N_LATENTS)
             W_dec = self.sae.W_dec.detach()
@@ -147,7 +147,7 @@ class LiveModel:
             tokens = to_model(self.model, self.tokens(text))
         if not 0 <= token < d_vocab:
             raise ValueError(f"token {token} is not in 0..{d_vocab - 1}")
-        with self._free, evaluating(self.model):
+        with self._lock, evaluating(self.model):
             entered = self._downstream.enter(tokens)
             z = self._codes(tokens, entered.acts)
             log_p, gradient = self._gradient(tokens, entered.stream, token)
@@ -171,7 +171,7 @@ class LiveModel:
         Raises ValueError as `interp.effects.steer` does."""
         tokens = self.tokens(prompt)
         parts_of_run = (self.model, self.hook, self.sae, self.features)
-        with self._free:
+        with self._lock:
             both = [
                 steer(*parts_of_run, multiples_held, tokens, n_tokens, **options)[0].tolist()
                 for multiples_held in ({}, multiples)
@@ -185,7 +185,7 @@ class LiveModel:
         top = self._table["top_logit_tokens"].get(latent) if "top_logit_tokens" in self._table else None
         concept = [] if top is None else [int(token) for token in top[:N_CONCEPT]]
         parts_of_run = self.model, self.hook, self.sae, self.features
-        with self._free:
+        with self._lock:
             doses = dose_response(*parts_of_run, latent, multiples=DOSES, sequences=8, n_tokens=1, concept=concept)
         columns = doses[["multiple", "kl", "concept"]].astype(object)
         return columns.where(columns.notna(), None).values.tolist()
@@ -198,7 +198,7 @@ class LiveModel:
         if not 0 <= sequence < len(self.features.tokens):
             raise ValueError(f"sequence {sequence} is not in 0..{len(self.features.tokens) - 1}")
         tokens = to_model(self.model, self.features.tokens[sequence : sequence + 1].long())
-        with self._free, evaluating(self.model):
+        with self._lock, evaluating(self.model):
             entered = self._downstream.enter(tokens)
             z = torch.from_numpy(self._codes(tokens, entered.acts)[:, [latent]].toarray()).to(self.sae.W_dec)
             share = -(z * self.sae.W_dec[latent].detach())[None]
@@ -238,7 +238,7 @@ class LiveModel:
         tokens = self._up_to(text, position)
         theirs = self.run.at(other)
         pair = sorted([(self.hook, self.sae), (other, theirs.sae)], key=lambda one: self.hooks.index(one[0]))
-        with self._free:
+        with self._lock:
             table = feature_edges(self.model, tokens, *pair, targets=N_TARGETS, ablate=ablate)
         targets = table.drop_duplicates("downstream").nlargest(N_TARGETS, "activation")
         table = table.reindex(table["attribution"].abs().nlargest(N_EDGES).index)

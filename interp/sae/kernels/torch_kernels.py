@@ -86,8 +86,8 @@ class AdamStep(NamedTuple):
 
     @property
     def numbers(self) -> tuple[float, ...]:
-        """lr over the bias correction of the mean, 1 over the root of that of the square, beta1, beta2, eps, and what a
-        new gradient, and its square, weigh in the running means."""
+        """lr over the bias correction of the mean, 1 over the root of that of the square, beta1, beta2, eps, and the
+        weights of a new gradient and of its square in the running means."""
         rate = self.lr / (1 - self.beta1**self.step)
         root = (1 - self.beta2**self.step) ** -0.5
         rests = (1 - self.beta1) * self.scale, (1 - self.beta2) * self.scale**2

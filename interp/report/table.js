@@ -17,6 +17,7 @@ report.table = (() => {
     ["learnt", "learnt", "Learnt"],
     ["effect", "effect", "Effect (nats)"],
   ].filter(([name]) => name !== "effect" || columns.effect.some((x) => x !== null));
+  const LETTERS_OF_NOTE = 40; // of a note in a row
   const EFFECT_SPAN = report.data.page.shares.find(({ name }) => name === "effect")?.span;
   let scroller,
     body,
@@ -121,12 +122,14 @@ report.table = (() => {
    * them its strongest firing, or the strongest on the token that a search has found. */
   function firesOn(i) {
     const { terms } = state;
-    const { label: mine } = report.notes.of(i);
+    const { label: mine, note } = report.notes.of(i);
     const label = labelOf(i);
     const rule = columns.explanation[i];
     const found = placeOfFit(terms, i);
     const named = [mine, label && format.words(label), rule].filter(Boolean).join(" · ");
-    const labelled = mine ? h("bdi.tag.mine", null, marked(terms, "label", mine)) : null;
+    const shortNote = note.length > LETTERS_OF_NOTE ? `${note.slice(0, LETTERS_OF_NOTE)}…` : note;
+    const labelled = mine || note
+      ? h("bdi.tag.mine", { title: note || null }, mine ? marked(terms, "label", mine) : shortNote) : null;
     const apart = found < 0 && !label ? senses(i) : undefined;
     if (apart && labelled) apart[0].firstChild.prepend(labelled, " ");
     if (apart) return h("div.senses", null, apart);

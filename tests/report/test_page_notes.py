@@ -30,6 +30,8 @@ def test_stars_labels_and_notes_persist_are_searchable_and_round_trip_as_json(br
     browser.click(".chip[data-starred]")
     assert 3 in found(browser, "onerror") and found(browser, "label:onerror") == [3]
     assert browser.text("tr[data-latent='3'] .tag.mine mark") == ["onerror"]
+    browser.open(f"{address}#features?q=%235")
+    assert browser.text("tr[data-latent='5'] .tag.mine")[0].startswith("why?"), "a note alone"
     browser.open(address)
     assert browser.text(".mine li") == [f"★ Feature 3 {HOSTILE}", 'Feature 5 "1233" why?\nbecause']
     assert browser.evaluate("document.querySelector('.mine img')") is None

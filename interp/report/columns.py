@@ -43,7 +43,7 @@ def table_columns(
     """Return the table as column → list over the latents. Verdicts, labels and kinds of text are given as indices into
     their lists of names. A label that a latent detects with an F1 below MIN_F1 is left out. A latent's kind of text is
     its label in `surroundings`. `stored` has a bit for each of its commonest tokens, which is set if an example has
-    that token.
+    that token; `token_shares` are the shares of its firings that are on each, in [0, 1].
     ranking: `ReportInputs.verdicts`.
     effects: one row for each latent that was ablated."""
     tested = ranking.mask(ranking["verdict"].isin(WITHOUT_SCORES))
@@ -51,6 +51,9 @@ def table_columns(
     named = features["best_label"].where(features["best_label_f1"] >= MIN_F1) if "best_label" in features else None
     labels, label = _coded(pd.Series(None, features.index, dtype=object) if named is None else named)
     tokens, stored = top_tokens(store, N_TOKENS), stored_tokens(store, N_TOKENS)
+    shares = dict[int, list[float]]()
+    for latent, _, n in _commonest(store, N_TOKENS):
+        shares.setdefault(latent, []).append(round(n / int(features["n_active"][latent]), 2))
     kinds, kind = _coded(pd.Series(surroundings(store), dtype=object).reindex(features.index))
     ablated = pd.DataFrame(index=features.index)
     if effects is not None:
@@ -74,6 +77,7 @@ def table_columns(
         "max": _numbers(features, "max"),
         "fvu_rise": _numbers(features, "fvu_rise"),
         "tokens": [tokens.get(latent, []) for latent in range(len(features))],
+        "token_shares": [shares.get(latent, []) for latent in range(len(features))],
         "stored": [stored.get(latent, 0) for latent in range(len(features))],
         "kinds": kinds,
         "kind": kind,
@@ -85,7 +89,7 @@ def table_columns(
 def top_tokens(store: FeatureStore, n: int) -> dict[int, list[str]]:
     """Return, as text, the `n` tokens on which each latent fires most often."""
     top: dict[int, list[str]] = {}
-    for latent, token in _commonest(store, n):
+    for latent, token, _ in _commonest(store, n):
         top.setdefault(latent, []).append(store.vocab[token])
     return top
 
@@ -98,19 +102,20 @@ def stored_tokens(store: FeatureStore, n: int) -> dict[int, int]:
     pairs = set(zip(examples["latent"].tolist(), fires_on, strict=True))
     bits = dict.fromkeys(examples["latent"].tolist(), 0)
     places = Counter[int]()
-    for latent, token in _commonest(store, n):
+    for latent, token, _ in _commonest(store, n):
         bits[latent] = bits.get(latent, 0) + (((latent, token) in pairs) << places[latent])
         places[latent] += 1
     return bits
 
 
-def _commonest(store: FeatureStore, n: int) -> list[tuple[int, int]]:
-    """Return each latent with each of the `n` token ids on which it fires most often, the commonest first."""
+def _commonest(store: FeatureStore, n: int) -> list[tuple[int, int, int]]:
+    """Return each latent with each of the `n` token ids on which it fires most often, the commonest first, and how
+    often it fires on that."""
     tokens = store.sql(f"""
-        select latent, token from tokens where "offset" = 0
+        select latent, token, n from tokens where "offset" = 0
         qualify row_number() over (partition by latent order by n desc, token) <= {n}
         order by latent, n desc, token""")
-    return list(zip(tokens["latent"].tolist(), tokens["token"].tolist(), strict=True))
+    return list(zip(*(tokens[name].tolist() for name in ("latent", "token", "n")), strict=True))
 
 
 def surroundings(store: FeatureStore) -> dict[int, str]:

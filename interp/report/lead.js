@@ -172,7 +172,8 @@ report.lead = (() => {
     const { label: mine } = report.notes.of(latent);
     if (mine) return h("bdi.mine", null, mine);
     if (byLabel(latent)) return [labelElement(latent), measured(f1(latent))];
-    if (!rule || isWeakRule(f1(latent))) return h("span.muted", null, hasText ? NO_RULE : "No label fits.");
+    if (!rule) return h("span.muted", null, hasText ? NO_RULE : "No label fits.");
+    if (isWeakRule(f1(latent))) return h("span.weak", { "data-tip": NO_RULE }, short(rule));
     return [short(rule), measured(f1(latent))];
   }
 

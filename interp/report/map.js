@@ -3,7 +3,8 @@
 "use strict";
 
 report.views.map = (() => {
-  const { columns, state, verdictOf, kindOf, has, hasNone, order, counts, onchange, set, toggle } = report.selection;
+  const { columns, state, verdictOf, kindOf, has, hasNone, order, counts, onchange, set, toggle, remember } =
+    report.selection;
   const WAYS = {
     label: "kind of text",
     verdict: "verdict",
@@ -37,7 +38,11 @@ report.views.map = (() => {
     MOST_OWN = 40,
     LONGEST = 24, // characters of a name
     INSET = 90, // pixels, the width of the whole map in a corner
-    LISTED = 100;
+    LISTED = 100,
+    CANDIDATES = 100, // points of which one has the name of its kind
+    NEARBY = 0.04, // of the width of the map, around such a point
+    MOST_HITS = 300, // selected points that are drawn larger
+    SHIFTS = [0, 22, -22]; // pixels by which the name of a kind of text may give way to another
   let points,
     placeOf,
     way = "verdict",
@@ -45,7 +50,11 @@ report.views.map = (() => {
     scatter,
     names,
     own,
+    marks,
     regions,
+    hits,
+    stars = [],
+    islands = [], // [x, y, element] of the names of tints in which none stands
     inset,
     card,
     ring,
@@ -163,18 +172,36 @@ report.views.map = (() => {
     colours = coloured();
     drawPart();
     drawRegions();
+    drawHits();
     scatter.paint(painted(colours, has), bytes(report.paint.style("--paper")));
     inset.paint();
     legend.replaceChildren(colours.legend);
     status.replaceChildren(h("a", { href: "#features" }, `${hasNone() ? "All" : "These"} in the table`));
     points.names.forEach(([, , name], k) => {
       const kind = kindNamed(name);
-      if (kind) names[k].style.color = way !== "label" ? "" : hueOf(kind) ? inked(hueOf(kind)) : "var(--muted)";
+      if (!kind) return;
+      names[k].style.color = way !== "label" ? "" : hueOf(kind) ? inked(hueOf(kind)) : "var(--muted)";
+      names[k].classList.toggle("aside", !hasNone() && kind !== state.kind);
     });
+    for (const [, , element] of islands)
+      element.classList.toggle("aside", !hasNone() && element.textContent !== format.words(state.kind));
     list();
   }
 
   const kindNamed = (name) => columns.kinds.find((kind) => format.words(kind) === name);
+
+  /* Let the tints of what is not selected fade, and draw the points of a small selection larger; star the starred. */
+  function drawHits() {
+    for (const tint of regions.children) tint.classList.toggle("aside", !hasNone() && tint.dataset.name !== state.kind);
+    const some = hasNone() ? [] : order().filter((latent) => placeOf.has(latent));
+    const spot = (latent) => `M${points.x[placeOf.get(latent)]} ${points.y[placeOf.get(latent)]}h0`;
+    const drawn = some.length > MOST_HITS ? [] : some;
+    hits.replaceChildren(svg("path", { class: "rim", d: drawn.map(spot).join("") }),
+      ...drawn.map((latent) => svg("path", { d: spot(latent), stroke: `rgb(${colours.hueOf(latent)})` })));
+    stars = points.latents.filter((latent) => report.notes.of(latent).star && has(latent)).map((latent) =>
+      [placeOf.get(latent), h("span.star", { title: `Feature ${latent}, starred` }, "★")]);
+    marks.replaceChildren(...islands.map(([, , element]) => element), ...stars.map(([, element]) => element));
+  }
 
   /* Tint where each kind of text is at home: where its points lie dense among all; in other colours, which lie mixed,
    * where all are dense. */
@@ -189,12 +216,29 @@ report.views.map = (() => {
       if (!groups.has(name)) groups.set(name, []);
       groups.get(name).push(k);
     });
+    islands = [];
     const largestFirst = [...groups].sort((a, b) => b[1].length - a[1].length);
     regions.replaceChildren(...largestFirst.flatMap(([name, places]) => {
       const along = (axis) => places.map((k) => points[axis][k]);
       const fill = name === null ? "var(--muted)" : `rgb(${colours.hueOf(points.latents[places[0]])})`;
-      return report.contours(along("x"), along("y"), LEVELS, points).map((d) => svg("path", { d, fill }));
+      const levels = report.contours(along("x"), along("y"), LEVELS, points);
+      if (name !== null) islands.push(...unnamedIn(levels[0], format.words(name), inked(hueOf(name))));
+      return levels
+        .map((d) => svg("path", { d, fill, "data-name": name ?? "" }));
     }));
+  }
+
+  /* Names for those closed lines of a path in which the name of their kind does not stand: [x, y, element], …. */
+  function unnamedIn(path, name, colour) {
+    const own = points.names.filter(([, , text]) => text === name);
+    const lines = path.split("M").slice(1).map((text) => text.match(/-?[\d.]+/g).map(Number));
+    return lines.filter((line) => !report.inside(line, own.map(([x]) => x), own.map(([, y]) => y)).length)
+      .map((line) => {
+        const middle = (axis) => line.reduce((sum, v, k) => sum + (k % 2 === axis ? v : 0), 0) / (line.length / 2);
+        const element = h("span.name.region.island", null, name);
+        element.style.color = colour;
+        return [middle(0), middle(1), element];
+      });
   }
 
   /* The coordinates of the points as x, y, x, y, …. */
@@ -286,7 +330,7 @@ report.views.map = (() => {
   }
 
   /* A card of one feature next to the map. */
-  async function pick(k) {
+  async function pick(k, isClose = false) {
     const latent = points.latents[k],
       [feature] = await Promise.all([loadFeature(latent), loadWords()]);
     const strongest = feature.examples.filter(([kind]) => kind < 0).slice(0, 4),
@@ -298,10 +342,14 @@ report.views.map = (() => {
         null,
         h("h3", null, link, " ", judged(latent), h("button.close", close, "✕")),
         h("p.rule", null, ruleOf(latent)),
+        feature.neighbours.some(([other]) => placeOf.has(other))
+          ? h("p.muted.to-nearest", null, "The lines lead to its nearest by decoder cosine.") : null,
         report.examples.list(latent, feature, strongest, { how: "line" }),
       ),
     );
     at = k;
+    showNeighbours(k, feature.neighbours, isClose);
+    address(`#map/${latent}`);
     hovered(k, true);
     link.focus({ preventScroll: true });
   }
@@ -311,7 +359,15 @@ report.views.map = (() => {
     chosen.replaceChildren();
     at = -1;
     links.setAttribute("d", "");
+    address("#map");
     hovered(-1);
+  }
+
+  /* Set the address, and keep the selection in it; the view stays. */
+  function address(path) {
+    if (!location.hash.startsWith("#map")) return;
+    history.replaceState(null, "", path);
+    remember();
   }
 
   function placeRing() {
@@ -361,20 +417,25 @@ report.views.map = (() => {
     const [left, top] = [width / 2 - view.x * view.scale, height / 2 + view.y * view.scale];
     inset.place();
     overlay.setAttribute("transform", `translate(${left} ${top}) scale(${view.scale} ${-view.scale})`);
-    const place = (element, px, py, room = 0) => {
-      const [w, tall] = [element.offsetWidth / 2 + 4, 10];
-      const isInside = px > w && px < width - w && py > tall && py < height - tall;
-      const covers = ([ox, oy, ow]) => Math.abs(ox - px) < ow + w + room && Math.abs(oy - py) < 2 * tall + room;
-      const isFree = isInside && !taken.some(covers);
-      if (isFree) taken.push([px, py, w]);
+    for (const [k, element] of stars) {
+      const [px, py] = scatter.toPixels(points.x[k], points.y[k]);
       element.style.transform = `translate(${px}px, ${py}px) translate(-50%, -50%)`;
-      element.style.visibility = isFree ? "visible" : "hidden";
+    }
+    const place = (element, px, from, room = 0, shifts = [0]) => {
+      const [w, tall] = [element.offsetWidth / 2 + 4, 10];
+      const isFree = (py) => px > w && px < width - w && py > tall && py < height - tall
+        && !taken.some(([ox, oy, ow]) => Math.abs(ox - px) < ow + w + room && Math.abs(oy - py) < 2 * tall + room);
+      const py = shifts.map((shift) => from + shift).find(isFree);
+      if (py !== undefined) taken.push([px, py, w]);
+      element.style.transform = `translate(${px}px, ${py ?? from}px) translate(-50%, -50%)`;
+      element.style.visibility = py !== undefined ? "visible" : "hidden";
     };
     points.names.forEach(([x, y, name, level], k) => {
       const isEarly = closeness < CLOSE[level];
       if (isEarly && SHORT.test(name)) names[k].style.visibility = "hidden";
-      else place(names[k], ...scatter.toPixels(x, y), isEarly ? ROOM : 0);
+      else place(names[k], ...scatter.toPixels(x, y), isEarly ? ROOM : 0, kindNamed(name) ? SHIFTS : [0]);
     });
+    for (const [x, y, element] of islands) place(element, ...scatter.toPixels(x, y), 0, SHIFTS);
     const near = closeness < OWN_CLOSE ? [] : order().filter((each) => isInView(placeOf.get(each)));
     const shown = shortNames(near.slice(0, MOST_OWN));
     own.replaceChildren(...shown.map(([, element]) => element));
@@ -428,12 +489,12 @@ report.views.map = (() => {
     part.setAttribute("d", corners.length < 6 ? "" : `M${corners.join(" ")}Z`);
   }
 
-  /* Lines from a feature to those nearest to it in the decoder, closer up where they lie near it on the map. */
-  function showNeighbours(k, neighbours) {
+  /* Lines from a feature to those nearest to it in the decoder; isClose: closer up. */
+  function showNeighbours(k, neighbours, isClose) {
     const [x, y] = [points.x[k], points.y[k]];
     const places = neighbours.map(([other]) => placeOf.get(other)).filter((place) => place !== undefined);
     links.setAttribute("d", places.map((place) => `M${x} ${y}L${points.x[place]} ${points.y[place]}`).join(""));
-    scatter.show(x, y, NEIGHBOURHOOD);
+    if (isClose) scatter.show(x, y, NEIGHBOURHOOD);
   }
 
   function controls() {
@@ -525,12 +586,32 @@ report.views.map = (() => {
     return { element, paint, place };
   }
 
+  /* Where a kind of text is densest among all: the place of one of its points. */
+  function homeOf(kind) {
+    const { x, y, latents } = points;
+    const places = latents.map((_, k) => k).filter((k) => kindOf(latents[k]) === kind);
+    const some = places.filter((_, rank) => rank % Math.ceil(places.length / CANDIDATES) === 0);
+    const span = Math.max(...[x, y].map((all) => all.reduce((m, v) => Math.max(m, v), -Infinity)
+      - all.reduce((m, v) => Math.min(m, v), Infinity)));
+    const weight = (k) => {
+      const isNear = (other) => Math.hypot(x[other] - x[k], y[other] - y[k]) < NEARBY * span;
+      const own = places.filter(isNear).length;
+      return own ** 2 / latents.reduce((sum, _, other) => sum + isNear(other), 0);
+    };
+    const weights = some.map(weight);
+    const best = some[weights.indexOf(Math.max(...weights))];
+    return [x[best], y[best]];
+  }
+
   /* The points, once. */
   async function read() {
     points ??= await loadData("map");
     if (points.missing || placeOf) return;
     placeOf = new Map(points.latents.map((latent, k) => [latent, k]));
     hueOfName = commonest();
+    const isNamed = (kind) => points.names.some(([, , name, level]) => !level && name === format.words(kind));
+    const unnamed = [...hueOfName.keys()].filter((kind) => !isNamed(kind));
+    points.names.unshift(...unnamed.map((kind) => [...homeOf(kind), format.words(kind), 0]));
     if (columns.kinds.length) way = "label";
   }
 
@@ -547,13 +628,15 @@ report.views.map = (() => {
     regions = svg("g", { class: "regions" });
     part = svg("path", { class: "lasso" });
     links = svg("path", { class: "links" });
-    overlay = svg("g", null, regions, links, part);
+    hits = svg("g", { class: "hits" });
+    marks = h("div");
+    overlay = svg("g", null, regions, links, hits, part);
     inset = insetOf();
     const host = h(
       "div.plot.map",
       { role: "application", tabindex: 0, "aria-label": KEYS },
       svg("svg", { "aria-hidden": "true" }, overlay),
-      h("div.names", null, names, own),
+      h("div.names", null, names, own, marks),
       ring,
       card,
       inset.element,
@@ -581,7 +664,7 @@ report.views.map = (() => {
       y: Float32Array.from(points.y),
       onhover: hovered,
       onmove: placeNames,
-      onpick: pick,
+      onpick: (k) => pick(k),
       onlasso: (corners) => {
         setLasso(false);
         set({ part: corners.join(",") });
@@ -605,10 +688,7 @@ report.views.map = (() => {
     repaint();
     const k = placeOf.get(Number(argument ?? -1));
     links.setAttribute("d", "");
-    if (k !== undefined) {
-      await pick(k);
-      showNeighbours(k, (await loadFeature(points.latents[k])).neighbours);
-    }
+    if (k !== undefined) await pick(k, true);
     section.dataset.ready = "true";
   }
 

@@ -154,7 +154,7 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
       at = (share) => sorted[Math.round(share * (n - 1))];
     const [low, high] = [at(0.004), at(0.996)],
       margin = 0.08 * (high - low);
-    return [Math.max(low - margin, sorted[0]), Math.min(high + margin, sorted[n - 1])];
+    return [low - margin, high + margin];
   }
 
   function drawnByLot(count) {

@@ -32,20 +32,21 @@ report.search = (() => {
   /* Whether an example is stored of the firings on a token of its list, the commonest of which has rank 0. */
   const isStored = (i, rank) => Boolean(columns.stored[i] & (1 << rank));
 
-  /* 5: its commonest token or its number; 4: a word of its rule, such as another token, or of the reader's own label;
-   * 3: another token, of which an example is stored, or a word of its label; 2: another token; 1: a part of either;
-   * 0: nothing. */
+  /* 6 to 7: the token that is its whole rule, by the share of its firings on it; 5: its number; 3 to 5: a token of which an example is stored or that its rule
+   * names, by the share of its firings on it; 4: a word of the reader's own label; 3: a word of its rule or label;
+   * 2 to 3: another token, by its share; 1: a part of any; 0: nothing. */
   function fit(each, i) {
     if (each.latent !== undefined) return each.latent === i ? 5 : 0;
     const within = (field) => !each.field || each.field === field;
     let most = within("") && each.number && Number(each.text) === i ? 5 : 0;
     const ofToken = (token, rank) => {
       if (!isToken(each, token)) return isIn(each, token) ? 1 : 0;
-      if (!rank) return 5;
-      return rules[i].includes(`"${token}"`) ? 4 : isStored(i, rank) ? 3 : 2;
+      const share = columns.token_shares[i][rank];
+      if (rules[i] === `"${token}"`) return 6 + share;
+      return isStored(i, rank) || rules[i].includes(`"${token}"`) ? 3 + 2 * share : 2 + share;
     };
     if (within("tok")) most = Math.max(most, ...tokens[i].map(ofToken));
-    if (within("rule")) most = Math.max(most, asWord(each, rules[i], 4));
+    if (within("rule")) most = Math.max(most, asWord(each, rules[i], 3));
     if (within("label") && columns.label[i] !== null) most = Math.max(most, asWord(each, labels[columns.label[i]], 3));
     const noted = within("label") ? lower(report.notes.of(i).label) : "";
     if (noted) most = Math.max(most, asWord(each, noted, 4));
@@ -63,11 +64,14 @@ report.search = (() => {
     return sum;
   }
 
-  /* A text of one field, split so that every second piece is a match. */
+  /* A text of one field, split so that every second piece is a match. The tokens that a rule names are matched too. */
   function parted(terms, field, text) {
-    const fitting = terms.filter((each) => each.text && (!each.field || each.field === field));
+    const isNamed = (each) => field === "rule" && each.field === "tok";
+    const fitting = terms.filter((each) => each.text && (!each.field || each.field === field || isNamed(each)));
     if (!fitting.length) return [text];
-    const patterns = fitting.map((each) => (each.number ? each.word.source : escaped(each.text)));
+    const patterns = fitting.map((each) => (isNamed(each)
+      ? `(?<=" ?)${escaped(each.text)}(?= ?")`
+      : each.number ? each.word.source : escaped(each.text)));
     return text.split(new RegExp(`(${patterns.join("|")})`, "iu"));
   }
 

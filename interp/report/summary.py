@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 
 from interp import figures
-from interp.display.verdict_names import DEAD, FAINT, WITHOUT_SCORES
+from interp.display.verdict_names import DEAD, FAINT, ULTRA_LOW, WITHOUT_SCORES
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import number, percent
 from interp.report.null_shares import ALIKE, nulls_account
@@ -23,15 +23,15 @@ QUALITY_COLUMNS = {
     "fvu": ("FVU", ".3f"),
     "fvu_all": ("FVU with outliers", ".3f"),
     "outlier_share": ("outliers, left unchanged", "%"),
-    "ce_clean": ("cross-entropy of the model (nats)", ".3f"),
+    "ce_clean": ("cross-entropy of the model on these tokens (nats)", ".3f"),
     "ce_spliced": ("… with the reconstruction in place (nats)", ".3f"),
     "ce_zero_ablated": ("… with zeros in place (nats)", ".3f"),
     "ce_unigram": ("… of unigrams (nats)", ".3f"),
     "ce_mean_ablated": ("… with the mean in place (nats)", ".3f"),
     "ce_recovered": ("cross-entropy recovered", "%"),
-    "ce_recovered_se": ("its standard error", "%"),
-    "dead_share": ("dead", "%"),
-    "faint_share": ("faint", "%"),
+    "ce_recovered_se": ("standard error of the share recovered", "%"),
+    "dead_share": ("dead on these tokens", "%"),
+    "faint_share": ("faint on these tokens", "%"),
     "ultra_low_share": ("of ultra-low density (under 1 token in 100,000)", "%"),
     "n_tokens": ("held-out tokens", ",.0f"),
     "n_spliced": ("… of which the cross-entropy is", ",.0f"),
@@ -39,6 +39,11 @@ QUALITY_COLUMNS = {
 """Column of the quality table → its heading, and the format of its numbers."""
 QUALITY_SHOWN = ("l0", "fvu", "ce_recovered", "dead_share", "faint_share")
 """The most important columns. The others are among the details."""
+RECOVERED = "100 % is the model itself; 0 % is zeros in place of the activations, or unigrams, whichever is better."
+OWN_TOKENS = (
+    "The cross-entropy of the model is of the held-out tokens of this table; the held-out loss under What was run, of "
+    "all the held-out text, or for a pretrained model of its beginning."
+)
 CURVES = {
     "fvu": "FVU: the fraction of variance left unexplained.",
     "l0": "L0: features that fire on a token.",
@@ -181,6 +186,8 @@ def _quality(inputs: ReportInputs) -> list[dict]:
         table = table.drop(columns=["fvu_all", "outlier_share"], errors="ignore")
     if "n_spliced" in table and table["n_spliced"].isin((0, table["n_tokens"].max())).all():
         table = table.drop(columns="n_spliced")
+    if "n_tokens" in table and table["n_tokens"].max() * ULTRA_LOW <= 1:  # so that no feature can be
+        table = table.drop(columns="ultra_low_share", errors="ignore")
 
     def panel(title: str, note: str, columns: Iterable[str]) -> list[dict]:
         forms = [(name, *QUALITY_COLUMNS[name]) for name in columns if name in table]
@@ -189,12 +196,23 @@ def _quality(inputs: ReportInputs) -> list[dict]:
         return [Panel(title=title, note=note, table=shown).payload()] if rows else []
 
     tokens = f" {table['n_tokens'].max():,.0f}" if "n_tokens" in table else ""
-    note = (
-        f"On{tokens} held-out tokens. Cross-entropy recovered: 100 % is the model itself; 0 % is zeros in place of the "
-        "activations, or unigrams, whichever is better."
-    )
+    note = f"On{tokens} held-out tokens{_fewer(table)}. Cross-entropy recovered: {RECOVERED}"
+    if {"dead_share", "faint_share"} & set(table):
+        scanned = f"{inputs.store.meta['n_tokens']:,}"
+        note += f" Dead and faint count these tokens alone here; the verdicts count all {scanned} scanned."
     others = [name for name in QUALITY_COLUMNS if name not in QUALITY_SHOWN]
-    return [*panel("Quality", note, QUALITY_SHOWN), *panel("Quality, the other numbers", "", others)]
+    why = OWN_TOKENS if "ce_clean" in table and "val_loss" in inputs.model_results else ""
+    return [*panel("Quality", note, QUALITY_SHOWN), *panel("Quality, the other numbers", why, others)]
+
+
+def _fewer(table: pd.DataFrame) -> str:
+    """Say what was spliced in on fewer tokens, as zeros and the mean are with the baselines; nothing if nothing was."""
+    if "n_spliced" not in table:
+        return ""
+    fewer = table[table["n_spliced"].between(1, table["n_tokens"] - 1)]
+    names = ", ".join(map(str, fewer["dictionary"]))
+    n = f"{fewer['n_spliced'].max():,.0f}"
+    return f" (the cross-entropy with {names}, zeros or the mean in place: on {n} of them)" if len(fewer) else ""
 
 
 def _cell(value: Any, form: str) -> str:

@@ -67,9 +67,10 @@ report.table = (() => {
    * the strongest of all, and that it is not on this token. */
   function snippetOn(i, found) {
     const token = columns.tokens[i][found];
-    if (!isStored(i, found)) {
-      return [snippet(i), h("small.unstored", null, "also on ", tokenElement(token), ", not among the examples")];
-    }
+    const share = format.percent(columns.token_shares[i][found]);
+    const unstored = () =>
+      h("small.unstored", null, "also on ", tokenElement(token), ` (${share}), not among the examples`);
+    if (!isStored(i, found)) return [snippet(i), unstored()];
     const place = h("div.fitting", null, snippet(i));
     const isOn = (one) => word(report.examples.tokenOf(one)) === token;
     const find = async () => {
@@ -77,13 +78,15 @@ report.table = (() => {
       await report.examples.load(examples);
       const [one] = examples.filter(isOn).sort((a, b) => report.examples.valueOf(b) - report.examples.valueOf(a));
       if (one) place.replaceChildren(report.examples.snippet(one));
+      else place.after(unstored());
     };
     const [packed, firing] = evidence?.snippets[i] ?? [];
     if (packed && word(report.text.decoded(packed)[firing]) !== token) find();
     return place;
   }
 
-  /* Its first two senses, each with its rule and its strongest firing; undefined for one of a single sense. */
+  /* Its first two senses, each with its rule and its strongest firing, and the letters of the others; undefined for one
+   * of a single sense. */
   function senses(i) {
     const all = evidence?.senses[i];
     if (!all || all.length < 2) return undefined;

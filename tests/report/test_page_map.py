@@ -30,7 +30,7 @@ def test_a_point_of_the_map_names_itself_and_opens_its_feature_by_key_or_click(b
     browser.evaluate("document.querySelector('.mapped .card').remove()")
     browser.click_at(x, y)
     browser.wait("document.querySelector('.mapped .card') !== null")
-    assert browser.text(".mapped .card h3 a") == [said] and browser.evaluate("location.hash") == "#map"
+    assert browser.text(".mapped .card h3 a") == [said] and browser.evaluate("location.hash") == f"#map/{latent}"
     browser.click(".listed li:nth-child(2) button")
     second = browser.text(".listed li:nth-child(2) button")[0].split()[0]
     browser.wait(f"document.querySelector('.mapped .card h3 a').textContent === 'Feature {second}'")
@@ -189,3 +189,14 @@ def test_points_are_discs_in_their_colours_the_later_over_the_earlier(browser, a
     assert browser.evaluate(drawn) == [
         [255, 0, 0, 255], [204, 204, 255, 255], [255, 255, 255, 255], [255, 255, 255, 255],
     ]  # fmt: skip
+
+
+def test_a_small_selection_is_drawn_larger_and_the_starred_have_a_star(browser, address):
+    browser.open(f"{address}#map?q=%233")
+    hits = "document.querySelectorAll('.hits path:not(.rim)').length"
+    assert browser.evaluate(hits) == 1 and browser.text(".names .star") == []
+    assert browser.evaluate("[...document.querySelectorAll('.regions path')].every((e) => e.matches('.aside'))")
+    browser.evaluate("report.notes.set(3, { star: true })")
+    browser.open(f"{address}#map")
+    assert browser.evaluate(hits) == 0 and browser.text(".names .star") == ["★"]
+    browser.evaluate("report.notes.set(3, { star: false })")

@@ -1,5 +1,7 @@
 """The table of features and its search, filters and order, tried in Chromium."""
 
+import pytest
+
 from tests.report.planted_page import BEST, D_SAE, SPLIT, VOCAB, found, latents, question
 
 
@@ -148,6 +150,10 @@ def test_a_token_without_a_stored_example_is_told_and_ranked_below(browser, addr
     token = browser.evaluate(f"report.data.page.columns.tokens[{SPLIT}][1].trim()")
     rank = "report.search.quality(report.search.parse('tok:%s'), %d)"
     before = browser.evaluate(rank % (token, SPLIT))
+    share = browser.evaluate(f"report.data.page.columns.token_shares[{SPLIT}]")
+    assert 1 >= share[0] >= share[1] > 0 and before == pytest.approx(3 + 2 * share[1])
+    browser.evaluate(f"report.data.page.columns.token_shares[{SPLIT}][1] = 0.01")
+    assert browser.evaluate(rank % (token, SPLIT)) == pytest.approx(3.02), "the rarer its firings, the lower"
     browser.evaluate(f"{stored}[{SPLIT}] = 1")
     assert browser.evaluate(rank % (token, SPLIT)) < before
     found(browser, f"tok:{token}")

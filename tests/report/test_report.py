@@ -610,6 +610,8 @@ def test_summary_has_the_run_in_order(page):
     assert len(drawn) == 1 and len(details) == 4 and all("figure" in panel for panel in drawn + details)
     counts = [["held-out tokens", "9,000", "9,000"], ["… of which the cross-entropy is", "9,000", "5,000"]]
     assert numbers["table"]["rows"] == counts
+    fewer = f"(the cross-entropy with {HOSTILE}, zeros or the mean in place: on 5,000 of them)"
+    assert quality["note"].startswith(f"On 9,000 held-out tokens {fewer}.")
     rows = [[HOSTILE, "1,200"], ["b", "–"]]
     assert (table["title"], table["note"]) == (HOSTILE, HOSTILE)
     assert table["table"] == {"columns": [HOSTILE, "n"], "rows": rows}

@@ -71,13 +71,13 @@ class Sizes:
     tokens: int
 
 
-FULL = Sizes(timed=Size(512, 8192, 32), rounds=15, rows=50_000, d_in=64, d_sae=512, tokens=200_000)
+FULL_SIZES = Sizes(timed=Size(512, 8192, 32), rounds=15, rows=50_000, d_in=64, d_sae=512, tokens=200_000)
 QUICK = Sizes(timed=Size(32, 256, 8, 128), rounds=3, rows=2_000, d_in=16, d_sae=64, tokens=40_000)
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     o = parse(arguments)
-    sizes = QUICK if o.quick else FULL
+    sizes = QUICK if o.quick else FULL_SIZES
     torch.set_num_threads(o.threads)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -157,7 +157,7 @@ def sweep(store: ActivationStore, sizes: Sizes, folder: Path) -> list[dict[str, 
 def killed(store: ActivationStore, sizes: Sizes, folder: Path) -> dict[str, Any]:
     """Train in a process that kills itself midway, and resume here. Returns whether the bytes are those of an
     uninterrupted run."""
-    arguments = f"{str(store.path)!r}, {str(folder / 'cut')!r}, {'QUICK' if sizes == QUICK else 'FULL'}"
+    arguments = f"{str(store.path)!r}, {str(folder / 'cut')!r}, {'QUICK' if sizes == QUICK else 'FULL_SIZES'}"
     code = f"from analyses.custom_architecture import *; train_until_killed({arguments}, {torch.get_num_threads()})"
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True)
     if done.returncode != -signal.SIGKILL:

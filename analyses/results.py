@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from analyses import result_tables
 
 ROOT = Path(__file__).parents[1]
-KEPT = ROOT / "analyses" / "results"
+RESULTS_FOLDER = ROOT / "analyses" / "results"
 PAGE = ROOT / "analyses" / "RESULTS.md"
 README = ROOT / "README.md"
 INDEX = ROOT / "analyses" / "README.md"
@@ -81,7 +81,7 @@ def take_over(section: Section, folder: Path, note: str = "") -> None:
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     source = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": commit.stdout.strip(), "machine": machine()}
     source |= {"note": note} if note else {}
-    KEPT.mkdir(exist_ok=True)
+    RESULTS_FOLDER.mkdir(exist_ok=True)
     content = {**source, "command": section.command, "results": without_places(results)}
     kept_file(section).write_text(json.dumps(content, indent=1) + "\n")
 
@@ -101,7 +101,7 @@ def without_places(value: Any) -> Any:
 
 
 def kept_file(section: Section) -> Path:
-    return KEPT / f"{section.folder}.json"
+    return RESULTS_FOLDER / f"{section.folder}.json"
 
 
 def machine() -> str:

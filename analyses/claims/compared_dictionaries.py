@@ -31,7 +31,7 @@ from models.transformer import Transformer
 HOOK = "blocks.0.mlp.hook_post"
 ROWS = 1 << 16
 """Number of rows that are read at a time."""
-KEPT = (0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1)
+KEPT_SHARES = (0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.4, 0.7, 1)
 """Shares of a training's steps after which the weights are kept; the first steps change the model most."""
 
 
@@ -57,7 +57,7 @@ class Sizes:
     def config(self) -> RunConfig:
         config = RunConfig.tiny() if self.tiny else RunConfig()
         training = dataclasses.replace(config.training, tokens=self.model_tokens)
-        kept = sorted({round(share * training.steps(config.model.n_ctx)) for share in KEPT})
+        kept = sorted({round(share * training.steps(config.model.n_ctx)) for share in KEPT_SHARES})
         training = dataclasses.replace(training, snapshot_steps=tuple(kept))
         return config.replace(training=training, model=dataclasses.replace(config.model, n_layers=self.layers))
 

@@ -35,7 +35,7 @@ from torch import Tensor
 
 from models.transformer import Transformer, TransformerConfig
 
-STRENGTH = 4.0
+WRITE_STRENGTH = 4.0
 """How strongly a variable is written to the stream."""
 ENTITIES, RELATIONS, MIDDLES, NOISE = 12, 3, 8, 6
 TOKENS, LENGTH = 8, 6
@@ -117,11 +117,11 @@ def lookup(seed: int = 0) -> World:
     stream = _Stream(d_vocab=first_answer + MIDDLES, n_ctx=2, d_mlp=d_mlp, **names, place=2, waste=1)
     axis = stream.axis
     for e in range(ENTITIES):
-        stream.embed[e] = STRENGTH * axis("entity", e)
+        stream.embed[e] = WRITE_STRENGTH * axis("entity", e)
     for r in range(RELATIONS):
-        stream.embed[ENTITIES + r] = STRENGTH * axis("relation", r)
+        stream.embed[ENTITIES + r] = WRITE_STRENGTH * axis("relation", r)
     for pos in (0, 1):
-        stream.place[pos] = STRENGTH * axis("place", pos)
+        stream.place[pos] = WRITE_STRENGTH * axis("place", pos)
     W_Q, W_K, W_V, W_O = stream.attention(0)
     W_Q[:, 0] = 20 * axis("place", 1)  # the second position looks at the first
     W_K[:, 0] = 20 * axis("place", 0)
@@ -129,7 +129,7 @@ def lookup(seed: int = 0) -> World:
         W_V[:, 1 + e] = axis("entity", e)
         W_O[1 + e] = 0.4 * axis("moved", e)
         for r in range(RELATIONS):  # each of the two is about 8 after the norm: one is not enough
-            reads, writes = axis("moved", e) + axis("relation", r), STRENGTH / 5 * axis("mid", middle[e, r])
+            reads, writes = axis("moved", e) + axis("relation", r), WRITE_STRENGTH / 5 * axis("mid", middle[e, r])
             stream.neuron(0, e * RELATIONS + r, reads, -10.0, writes)
     for m in range(MIDDLES):
         stream.neuron(1, m, axis("mid", m), -0.5, axis("said", answer[m]))
@@ -160,12 +160,12 @@ def induction(seed: int = 0) -> World:
     axis = stream.axis
     W_Q, W_K, W_V, W_O = stream.attention(0)
     for pos in range(LENGTH + 1):
-        stream.place[pos] = STRENGTH * axis("place", pos)
+        stream.place[pos] = WRITE_STRENGTH * axis("place", pos)
         W_Q[:, pos] = 20 * axis("place", pos)  # each position looks at the one before
         if pos:
             W_K[:, pos] = 20 * axis("place", pos - 1)
     for t in range(TOKENS + 1):
-        stream.embed[t] = STRENGTH * axis("token", t)
+        stream.embed[t] = WRITE_STRENGTH * axis("token", t)
     for t in range(TOKENS):  # the last token begins a prompt, and nothing looks for it
         head = LENGTH + 1 + t
         W_V[:, head] = axis("token", t)
@@ -222,17 +222,18 @@ def depth(seed: int = 0) -> World:
     stream.embed[:] = constant * axis("constant")
     for closes in (0, 1):
         for marked in (0, 1):
-            stream.embed[1 + closes + 2 * marked] += STRENGTH * (axis("bracket", closes) + axis("mark", marked))
-    stream.embed[question] += STRENGTH * axis("question")
+            stream.embed[1 + closes + 2 * marked] += WRITE_STRENGTH * (axis("bracket", closes) + axis("mark", marked))
+    stream.embed[question] += WRITE_STRENGTH * axis("question")
     for pos in range(BRACKETS + 2):
-        stream.place[pos] = STRENGTH * axis("place", pos)
+        stream.place[pos] = WRITE_STRENGTH * axis("place", pos)
     n_axes = len(stream.axes)
-    scale = 2 * (n_axes / (constant**2 + 3 * STRENGTH**2)) ** 0.5  # what the norm of a bracket's position makes of 1
+    # What the norm of a bracket's position makes of 1.
+    scale = 2 * (n_axes / (constant**2 + 3 * WRITE_STRENGTH**2)) ** 0.5
     *_, W_V, W_O = stream.attention(0)  # without queries and keys it takes the mean
-    W_V[:, 0] = (axis("bracket", 0) - axis("bracket", 1)) / (scale * STRENGTH)  # 1 or −1
+    W_V[:, 0] = (axis("bracket", 0) - axis("bracket", 1)) / (scale * WRITE_STRENGTH)  # 1 or −1
     W_O[0] = 2 * axis("sum")
     for n, pos in enumerate(marked_at):
-        is_here = 6 / (scale * STRENGTH) * axis("place", pos)  # 6 is more than a mean times a wrong position
+        is_here = 6 / (scale * WRITE_STRENGTH) * axis("place", pos)  # 6 is more than a mean times a wrong position
         depth_here = (pos + 1) / (2 * scale) * axis("sum")
         for d in range(DEPTHS):
             writes = 8 * axis("depth", d)  # the second difference of relu(x − d) is 1 at d alone

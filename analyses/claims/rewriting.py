@@ -52,8 +52,8 @@ from interp.text.predicates import Predicates
 from interp.text.read_text import ReadText
 from interp.verdict.rules import Rule, from_json
 
-NEAR = 16
-"""Latents of about equal density, among which rules are exchanged."""
+BLOCK_LATENTS = 16
+"""Number of latents of about equal density, among which rules are exchanged."""
 STAGES = ("corpus", "model", "activations", "sae", "features", "ranking")
 """Stages of the run whose results are read."""
 NOTE = (
@@ -196,7 +196,7 @@ def exchanged_latents(rules: Sequence[Rule], density: np.ndarray, seed: int) -> 
     rng, out = np.random.default_rng(seed), np.arange(len(rules))
     having = np.array([j for j, rule in enumerate(rules) if rule], np.int64)
     sorted_latents = having[np.argsort(density[having], kind="stable")]
-    for block in np.array_split(sorted_latents, max(1, len(having) // NEAR)):
+    for block in np.array_split(sorted_latents, max(1, len(having) // BLOCK_LATENTS)):
         if len(block) > 1:
             out[block] = np.roll(block, rng.integers(1, len(block)))
     return out

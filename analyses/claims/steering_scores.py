@@ -41,7 +41,7 @@ from interp.features.feature_store import FeatureStore
 from interp.statistics.estimates import ratio
 
 MAX_MULTIPLE = 64.0
-_TRIES, _NEAR, _STEP = 8, 0.05, 4.0
+_TRIES, _TOLERANCE, _STEP = 8, 0.05, 4.0
 _ROWS_AT_ONCE = 1 << 16
 
 
@@ -179,7 +179,7 @@ class _Text(AblationBatch):
             change = (multiple * maximum - z) * self.usable.flatten()
             log_p = self._log_p(change[:, None] * self.W_dec[latent])
             p, divergence = log_p.exp(), float((self.p * (self.log_p - log_p)).sum(1).mean())
-            if abs(divergence - kl) <= _NEAR * kl:
+            if abs(divergence - kl) <= _TOLERANCE * kl:
                 return multiple, divergence, p
             low, high = (multiple, high) if divergence < kl else (low, multiple)
             guess = multiple * float(np.clip((kl / max(divergence, 1e-9)) ** 0.5, 1 / _STEP, _STEP))

@@ -34,10 +34,10 @@ from interp import FeatureStore, rank_features
 from interp.verdict.calibration import Calibration
 
 TEXTS = {text.__name__: partial(written, text) for text in (foreign_texts.machines, foreign_texts.talk)}
-LEAST = 150
-"""Rows on which a concept holds, at least."""
-MOST = 0.25
-"""Share of the text on which one may hold."""
+MIN_ROWS = 150
+"""The least number of rows on which a concept holds."""
+MAX_SHARE = 0.25
+"""The largest share of the text on which a concept may hold."""
 LONG = 6
 """Tokens; a label of longer spans, such as a turn or a record, is not a home of the tokens in it."""
 REACH = 8
@@ -152,15 +152,15 @@ def _concepts(text: MarkedText) -> tuple[list[Concept], list[Concept], list[Conc
         return ["", *homes][int(counts.argmax())]
 
     token_concepts, following = [], []
-    for token in np.flatnonzero(np.bincount(flat) >= LEAST):
+    for token in np.flatnonzero(np.bincount(flat) >= MIN_ROWS):
         rows, name = np.flatnonzero(flat == token), repr(text.vocab[token])
         token_concepts.append(Concept(f"token {name}", around(rows), rows))
-        if len(rows) * REACH < MOST * flat.size and text.vocab[token].strip().isalpha():
+        if len(rows) * REACH < MAX_SHARE * flat.size and text.vocab[token].strip().isalpha():
             reached = rows[:, None] + np.arange(1, REACH + 1)
             reached = np.unique(reached[reached // n_ctx == rows[:, None] // n_ctx])
             following.append(Concept(f"after {name}", around(rows), reached))
     often = [
-        [c for c in concepts if LEAST <= len(c.rows) <= MOST * flat.size]
+        [c for c in concepts if MIN_ROWS <= len(c.rows) <= MAX_SHARE * flat.size]
         for concepts in (label_concepts, token_concepts, following)
     ]
     return often[0], often[1], often[2]
@@ -190,7 +190,7 @@ def _fires(rows: np.ndarray, flat: np.ndarray, kind: str, rng: Random) -> tuple[
         firing_tokens = np.unique(flat[rows])
         rows = rows[np.isin(flat[rows], rng.permutation(firing_tokens)[: max(1, len(firing_tokens) // 2)])]
     share = np.exp(rng.uniform(np.log(0.2), 0))
-    rows = rng.permutation(rows)[: max(LEAST * 2 // 3, int(share * len(rows)))]
+    rows = rng.permutation(rows)[: max(MIN_ROWS * 2 // 3, int(share * len(rows)))]
     strength = rng.gamma(4, 0.25, len(rows))
     return rows, strength * rng.uniform(0.15, 1, flat.max() + 1)[flat[rows]] if kind == "graded" else strength
 

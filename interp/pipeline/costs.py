@@ -77,7 +77,7 @@ class Speed(NamedTuple):
     bfloat16_rate: float
     """The rate in bfloat16, or in float32 if bfloat16 is not faster."""
     memory: float
-    """Bytes per second that a copy by one thread reads and writes; more threads would wait for the same memory."""
+    """Bytes per second that a copy by one thread reads and writes. More threads would wait for the same memory."""
     pace: float
     """Time for bookkeeping, as a multiple of the time on the machine of the constants."""
 

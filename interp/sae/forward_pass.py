@@ -4,8 +4,8 @@
     methods   the operations of `sparse_ops` on the weights of this step; plain torch on `pre`, `z` and `weights` does
               the rest, and autograd the gradients
 
-Rows are those of this process; the trainer adds sums over rows across all processes. If the latents are divided among
-processes (`Mesh.shards`), weights, entries and vectors by latent cover this process's latents; the loss and its parts,
+Rows are those of this process. The trainer adds sums over rows across all processes. If the latents are divided among
+processes (`Mesh.shards`), weights, entries and vectors by latent cover this process's latents. The loss and its parts,
 `total` and `row_sums`, cover all latents.
 """
 

@@ -9,10 +9,11 @@ where it holds,
     s_ij    = max over predicates a that hold at i and j of lift(a), 0 if there is none
     r_ij    = min(1, max(0, s_ij − FLOOR) / (½ (R + TYPICAL) − FLOOR)),      R = −ln density,   r_ii = 1
 
-r is 1 if two firings share everything that is to be explained, and about 0 for firings at random positions, which share
-only what any text has in common. The two compared firings do not count for their own predicate: hence k − 2. Out, with
-λ₁ ≥ λ₂ the largest eigenvalues of √w_i r_ij √w_j, and with the level of a latent, the median over its firings i of the
-(NEAR_SHARE n)-th largest r_ij,
+r is 1 if two firings share everything that must be explained. It is about 0 for firings at random positions, which
+share only what any text has in common. The two compared firings do not count for their own predicate: hence k − 2.
+
+Out, with λ₁ ≥ λ₂ the largest eigenvalues of √w_i r_ij √w_j, and with the level of a latent, the median over its firings
+i of the (NEAR_SHARE n)-th largest r_ij,
 
     concentration = λ₁ − λ₂                                        1 if all firings are one cluster, 0 for two equal
                                                                    ones or for many
@@ -27,8 +28,8 @@ Sources: the statistics are our own. Derivatives of eigenvalues come from first-
 from the infinitesimal jackknife (Efron 1982). Cost: 3 ms per latent. Limits: firings look dissimilar if they share only
 an idea, a tone, or something else that no kind of predicate expresses. A concept that has a word in each of four
 languages forms four clusters. A sense with fewer than about ten sampled firings cannot be distinguished from outliers.
-Firings without any meaning form clusters too, by the kinds of text around them; so senses are compared with those of
-shifted text (`evidence`).
+Firings without any meaning also form clusters, by the kinds of text around them. Senses are therefore compared with
+those of shifted text (`evidence`).
 """
 
 from typing import NamedTuple

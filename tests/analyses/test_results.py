@@ -25,7 +25,7 @@ SPEED = {
 
 @pytest.fixture
 def kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "KEPT", tmp_path / "results")
+    monkeypatch.setattr(results, "RESULTS_FOLDER", tmp_path / "results")
     folder = tmp_path / "runs" / "bench_sae"
     folder.mkdir(parents=True)
     (folder / "results.json").write_text(json.dumps(SPEED))

@@ -176,7 +176,10 @@ report.views.map = (() => {
     scatter.paint(painted(colours, has), bytes(report.paint.style("--paper")));
     inset.paint();
     legend.replaceChildren(colours.legend);
-    status.replaceChildren(h("a", { href: "#features" }, `${hasNone() ? "All" : "These"} in the table`));
+    const some = selected();
+    status.replaceChildren(
+      some.length ? h("button", { type: "button", onclick: () => zoomTo(some) }, "Zoom to these") : "", " ",
+      h("a", { href: "#features" }, `${hasNone() ? "All" : "These"} in the table`));
     points.names.forEach(([, , name], k) => {
       const kind = kindNamed(name);
       if (!kind) return;
@@ -190,10 +193,23 @@ report.views.map = (() => {
 
   const kindNamed = (name) => columns.kinds.find((kind) => format.words(kind) === name);
 
+  /* The features on the map that are selected; none while all are. */
+  const selected = () => (hasNone() ? [] : order().filter((latent) => placeOf.has(latent)));
+
+  /* Show the part of the map in which some features lie, at most as close as the neighbourhood of one. */
+  function zoomTo(latents) {
+    const ends = ["x", "y"].map((axis) => latents.map((latent) => points[axis][placeOf.get(latent)]))
+      .map((values) => values.reduce(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [Infinity, -Infinity]));
+    const [x, y] = ends.map(([low, high]) => (low + high) / 2);
+    const { scale } = scatter.fitted();
+    const shares = scatter.size().map((side, axis) => side / ((ends[axis][1] - ends[axis][0]) * scale));
+    scatter.show(x, y, Math.min(0.85 * Math.min(...shares), NEIGHBOURHOOD));
+  }
+
   /* Let the tints of what is not selected fade, and draw the points of a small selection larger; star the starred. */
   function drawHits() {
     for (const tint of regions.children) tint.classList.toggle("aside", !hasNone() && tint.dataset.name !== state.kind);
-    const some = hasNone() ? [] : order().filter((latent) => placeOf.has(latent));
+    const some = selected();
     const spot = (latent) => `M${points.x[placeOf.get(latent)]} ${points.y[placeOf.get(latent)]}h0`;
     const drawn = some.length > MOST_HITS ? [] : some;
     hits.replaceChildren(svg("path", { class: "rim", d: drawn.map(spot).join("") }),
@@ -650,7 +666,8 @@ report.views.map = (() => {
       h("p", null, `${explained} A tint lies where the features of a kind of text are dense among all; if the colours `
         + "are of something else, where all are dense. Names in colour are those of kinds of text, the others those "
         + "of tokens. Zoom in for finer names; click a point for its feature; ring some with the lasso, or press a "
-        + "name of the legend, to select them, here and in the table."));
+        + "name of the legend, to select them, here and in the table: they are drawn larger if they are few. A star is "
+        + "one that you starred."));
     const aside = h("aside", { "aria-label": "What is selected", tabindex: 0, role: "region" },
       report.applied(true), chosen, listed);
     section.replaceChildren(

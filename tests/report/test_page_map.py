@@ -196,6 +196,8 @@ def test_a_small_selection_is_drawn_larger_and_the_starred_have_a_star(browser, 
     hits = "document.querySelectorAll('.hits path:not(.rim)').length"
     assert browser.evaluate(hits) == 1 and browser.text(".names .star") == []
     assert browser.evaluate("[...document.querySelectorAll('.regions path')].every((e) => e.matches('.aside'))")
+    browser.click(".maphead output button")
+    browser.wait("!document.querySelector('.inset').hidden")  # it is closer than the whole
     browser.evaluate("report.notes.set(3, { star: true })")
     browser.open(f"{address}#map")
     assert browser.evaluate(hits) == 0 and browser.text(".names .star") == ["★"]

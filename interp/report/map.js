@@ -246,11 +246,13 @@ report.views.map = (() => {
 
   /* Names for those closed lines of a path in which the name of their kind does not stand: [x, y, element], …. */
   function unnamedIn(path, name, colour) {
-    const own = points.names.filter(([, , text]) => text === name);
-    const lines = path.split("M").slice(1).map((text) => text.match(/-?[\d.]+/g).map(Number));
-    return lines.filter((line) => !report.inside(line, own.map(([x]) => x), own.map(([, y]) => y)).length)
-      .map((line) => {
-        const middle = (axis) => line.reduce((sum, v, k) => sum + (k % 2 === axis ? v : 0), 0) / (line.length / 2);
+    const named = points.names.filter(([, , text]) => text === name);
+    const outlines = path.split("M").slice(1).map((text) => text.match(/-?[\d.]+/g).map(Number));
+    return outlines
+      .filter((outline) => !report.inside(outline, named.map(([x]) => x), named.map(([, y]) => y)).length)
+      .map((outline) => {
+        const total = (axis) => outline.reduce((sum, v, k) => sum + (k % 2 === axis ? v : 0), 0);
+        const middle = (axis) => total(axis) / (outline.length / 2);
         const element = h("span.name.region.island", null, name);
         element.style.color = colour;
         return [middle(0), middle(1), element];
@@ -611,8 +613,8 @@ report.views.map = (() => {
       - all.reduce((m, v) => Math.min(m, v), Infinity)));
     const weight = (k) => {
       const isNear = (other) => Math.hypot(x[other] - x[k], y[other] - y[k]) < NEARBY * span;
-      const own = places.filter(isNear).length;
-      return own ** 2 / latents.reduce((sum, _, other) => sum + isNear(other), 0);
+      const alike = places.filter(isNear).length;
+      return alike ** 2 / latents.reduce((sum, _, other) => sum + isNear(other), 0);
     };
     const weights = some.map(weight);
     const best = some[weights.indexOf(Math.max(...weights))];

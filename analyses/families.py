@@ -164,14 +164,14 @@ def tried(family: str, folder: Path) -> dict[str, tuple[str, str]]:
     native = BLOCKS.get(family, "model.layers.1")
     trial.attempt("hooks", lambda: resolve_hooks(needed(model), [native, HOOK]))
     trial.go(model, text(), native)
-    return trial.said
+    return trial.answers
 
 
 def tried_whole_t5(folder: Path) -> dict[str, tuple[str, str]]:
     trial = Trial(folder)
     model = transformers.T5ForConditionalGeneration(transformers.T5Config(**T5, vocab_size=330))
     trial.attempt("load", lambda: load_model(model))
-    return trial.said
+    return trial.answers
 
 
 def tried_vit(folder: Path) -> dict[str, tuple[str, str]]:
@@ -181,9 +181,9 @@ def tried_vit(folder: Path) -> dict[str, tuple[str, str]]:
     vit = randomized(transformers.ViTModel(transformers.ViTConfig(**sizes, image_size=16, patch_size=8)))
     trial.attempt("load", lambda: load_model(vit))
     hook = [name for name, module in vit.named_modules() if type(module).__name__ == "ViTLayer"][-1]
-    trial.said["hooks"] = "yes", ""
+    trial.answers["hooks"] = "yes", ""
     trial.go(vit, torch.randn(64, 3, 16, 16, generator=torch.Generator().manual_seed(1)), hook)
-    return trial.said
+    return trial.answers
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 /* Parts of characters: a token may hold some bytes of a character alone, which the vocabulary writes as ⟨d7⟩.
- * Neighbours that make up a character are joined to it; an incomplete character is drawn as its fraction and script, such as
- * "½ Hebrew", or as the letter itself where that is known, with the bytes in its tip. */
+ * Neighbours that make up a character are joined to it; an incomplete character is drawn as its fraction and script,
+ * such as "½ Hebrew", or as the letter itself where that is known, with the bytes in its tip. */
 "use strict";
 
 report.bytes = (() => {
@@ -81,7 +81,8 @@ report.bytes = (() => {
       if (length) {
         const name = nameOf(bytes[k]);
         const which = n === 1 ? "the first byte" : `the first ${n} bytes`;
-        found.push([sign, `${FRACTIONS[length][n]} ${scriptOf(name)}`, `${sign}: ${which} of ${an(name)}${lettersOf(bytes[k])}`]);
+        const tip = `${sign}: ${which} of ${an(name)}${lettersOf(bytes[k])}`;
+        found.push([sign, `${FRACTIONS[length][n]} ${scriptOf(name)}`, tip]);
       } else {
         const letter = letterOf(bytes[k], script);
         const name = script === null ? "character" : nameOf(script);

@@ -67,8 +67,8 @@ report.filters = (() => {
   const { columns, KEYS, state, set, setRange, sortBy, toggle, counts, order, onchange } = report.selection;
   const HINT = "Words are looked for in tokens, explanations and labels; tok:, rule: and label: look in one of them, "
     + '#12 is a feature\'s number, "quotes" keep spaces, and 123 is not found in 1233';
-  const MATCHES = "Features whose rule is the search term alone; then by the share of their firings on it, those with an "
-    + "example first; then those with it as a word of their rule or label; then the rest.";
+  const MATCHES = "Features whose rule is the search term alone; then by the share of their firings on it, those with "
+    + "an example first; then those with it as a word of their rule or label; then the rest.";
   const RECOMMENDED = !report.data.page.ranked
     ? "By the sum of the activations."
     : !report.data.page.has_text

@@ -102,7 +102,7 @@ report.lead = (() => {
     return h("span.shortened", { title: parts.length ? rule : null }, parts, ruleText(whole.slice(from)));
   }
 
-  /* How many more there are, or what is said instead, and a button that shows all of the rule in place, where that is asked for. */
+  /* How many more there are, or what is said instead; with `isButton` it is a button that shows all of the rule. */
   function further(n, rule, isButton, said = `+${n}`) {
     if (n <= 0) return null;
     const onclick = ({ target }) => target.closest(".shortened").replaceWith(ruleText(inOrder(joined(rule))));

@@ -32,9 +32,9 @@ report.search = (() => {
   /* Whether an example is stored of the firings on a token of its list, the commonest of which has rank 0. */
   const isStored = (i, rank) => Boolean(columns.stored[i] & (1 << rank));
 
-  /* 6 to 7: the token that is its whole rule, by the share of its firings on it; 5: its number; 3 to 5: a token of which an example is stored or that its rule
-   * names, by the share of its firings on it; 4: a word of the reader's own label; 3: a word of its rule or label;
-   * 2 to 3: another token, by its share; 1: a part of any; 0: nothing. */
+  /* 6 to 7: the token that is its whole rule, by the share of its firings on it; 5: its number; 3 to 5: a token of
+   * which an example is stored or that its rule names, by the share of its firings on it; 4: a word of the reader's own
+   * label; 3: a word of its rule or label; 2 to 3: another token, by its share; 1: a part of any; 0: nothing. */
   function fit(each, i) {
     if (each.latent !== undefined) return each.latent === i ? 5 : 0;
     const within = (field) => !each.field || each.field === field;

@@ -99,7 +99,8 @@ def test_training_and_scan_read_an_address(memory, folder, tmp_path):
     config = TopKConfig(d_sae=12, k=2, tokens=2000, batch_size=64)
     ours, theirs = (train_sae(store, "second", config) for store in (remote, folder))
     assert ours.W_dec.equal(theirs.W_dec)
-    tables = [scan_features(ours, s, "second", tmp_path / s.location[:3]).table() for s in (remote, folder)]
+    outs = {tmp_path / "of-address": remote, tmp_path / "of-folder": folder}
+    tables = [scan_features(ours, store, "second", out).table() for out, store in outs.items()]
     assert tables[0].equals(tables[1])
 
 

@@ -435,7 +435,7 @@ def test_mistakes_are_one_line_and_ask_nothing(features, ranking, tmp_path, envi
         assert "nothing to judge" in refused(capsys, *judging(server, features, tmp_path / "out"))
         pd.DataFrame({"latent": [0]}).to_csv(tmp_path / "wrong.csv")
         assert "no column explanation" in refused(capsys, *arguments, "--explanations", tmp_path / "wrong.csv")
-        assert "seed=-1 must be at least 0" in refused(capsys, *arguments, "--seed=-1")
+        assert "seed=-1 must be a whole number in 0.." in refused(capsys, *arguments, "--seed=-1")
         assert "timeout=inf must be a number above 0" in refused(capsys, *arguments, "--timeout", "inf")
         assert "Invalid value '-5' for '--price-in': Input should be greater than" in refused(
             capsys, *arguments, "--price-in=-5"

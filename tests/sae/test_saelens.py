@@ -392,7 +392,7 @@ def damage(folder: Path, how: str) -> None:
         ("missing", "sae_weights.safetensors has no tensor b_dec"),
         ("shape", r"sae_weights.safetensors: W_dec has shape \(40, 5\), but must have \(40, 12\)"),
         ("infinite", "sae_weights.safetensors: b_enc contains NaN"),
-        ("integers", "sae_weights.safetensors: b_enc contains NaN"),
+        ("integers", "b_enc has the type int32, but must be of floating point"),
         ("more", "sae_weights.safetensors contains tensors that cannot be interpreted: scaling_factor"),
     ],
 )

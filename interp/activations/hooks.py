@@ -10,7 +10,7 @@ that never fires, or does not carry one vector per token, is a ValueError too.
 
     resolve_hooks    names that a user gave → hooks          main_names       the names that are used in their place
     hooks_of         all names of a model, with their hooks  names_of_hook    all names of one hook
-    find_hook        a name among known ones; None if none   own_hook         the hook that a dictionary was trained on
+    hook_named       a name among known ones; None if none   own_hook         the hook that a dictionary was trained on
 """
 
 import difflib
@@ -109,7 +109,7 @@ def hooks_of(model: Model) -> dict[str, Hook]:
     return {name: Hook(*part) if isinstance(part, tuple) else Hook(part) for name, part in named.items()}
 
 
-def find_hook(known: Mapping[str, Hook], name: str) -> Hook | None:
+def hook_named(known: Mapping[str, Hook], name: str) -> Hook | None:
     """Return the hook that a name refers to, including names with `.input`; None if there is none."""
     if name in known:
         return known[name]
@@ -118,7 +118,7 @@ def find_hook(known: Mapping[str, Hook], name: str) -> Hook | None:
 
 
 def has_hook(model: Model, name: str) -> bool:
-    return find_hook(hooks_of(model), name) is not None
+    return hook_named(hooks_of(model), name) is not None
 
 
 def resolve_hooks(model: Model, hook_names: Sequence[str]) -> dict[str, Hook]:
@@ -131,7 +131,7 @@ def resolve_hooks(model: Model, hook_names: Sequence[str]) -> dict[str, Hook]:
         raise ValueError("hook_names is empty: name at least one hook")
     hooks = {}
     for name in hook_names:
-        hook = find_hook(known, name)
+        hook = hook_named(known, name)
         if hook is None:
             raise ValueError(f"the model has no hook {name!r}; the nearest are {_nearest(name, list(known))}")
         hooks[name] = hook
@@ -184,8 +184,8 @@ def check_own_hook(dictionary: Any, hook_name: str, known: Collection[str], wher
     if trained is None or hook_name == UNNAMED or trained == hook_name or trained.endswith(f"/{hook_name}"):
         return
     hooks: Mapping[str, Hook] = known if isinstance(known, Mapping) else {}
-    hook = find_hook(hooks, trained)
-    if hook is not None and hook == find_hook(hooks, hook_name):
+    hook = hook_named(hooks, trained)
+    if hook is not None and hook == hook_named(hooks, hook_name):
         return
     if hook is not None or trained in known:
         raise ValueError(

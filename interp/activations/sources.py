@@ -145,7 +145,7 @@ class StoredRows(ActivationSource, Protocol):
     def shard(self, i: int, hook: str) -> Shard: ...
 
 
-def find_hook(hook: str, names: Sequence[str], aliases: Mapping[str, Sequence[str]], source: object) -> str:
+def main_name_in(hook: str, names: Sequence[str], aliases: Mapping[str, Sequence[str]], source: object) -> str:
     """Return the name of a hook in a source, from that name or one of its aliases.
 
     Raises ValueError if the source lacks it."""

@@ -46,7 +46,7 @@ from interp.activations.shards import (
     StoreFiles,
     read_store_manifest,
 )
-from interp.activations.sources import Provenance, RowLimit, Shard, find_hook
+from interp.activations.sources import Provenance, RowLimit, Shard, main_name_in
 from interp.display.cards import card, facts
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.addresses import Address, address_of
@@ -151,7 +151,7 @@ class ActivationStore(ReadInBatches):
     def name_of(self, hook: str) -> str:
         """Return the store's name for a hook, from any of its names in the model. Raises ValueError if the store lacks
         it."""
-        return find_hook(hook, self.hook_names, self.aliases, self.path)
+        return main_name_in(hook, self.hook_names, self.aliases, self.path)
 
     def d(self, hook: str) -> int:
         return self._hook(hook)["d"]

@@ -31,7 +31,7 @@ from interp.activations.hooks import Model, evaluating
 from interp.activations.model_passes import ModelPasses, TokenBatches, concatenate_tokens
 from interp.activations.row_statistics import ActivationStatistics, n_sample_rows, running_sums, statistics_of
 from interp.activations.shards import DTYPES
-from interp.activations.sources import Provenance, RowLimit, Shard, find_hook
+from interp.activations.sources import Provenance, RowLimit, Shard, main_name_in
 from interp.runtime.processes import part_of
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import torch_on_all_threads
@@ -108,7 +108,7 @@ class ActivationStream:
     def name_of(self, hook: str) -> str:
         """Return the stream's name for a hook, from any of its names in the model. Raises ValueError if it is not
         streamed."""
-        return find_hook(hook, self.hook_names, self.passes.aliases, "the stream")
+        return main_name_in(hook, self.hook_names, self.passes.aliases, "the stream")
 
     def d(self, hook: str) -> int:
         """Return the width of a hook. Raises ValueError for a hook that is not streamed."""

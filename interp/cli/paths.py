@@ -10,7 +10,15 @@ from typer import Option
 
 from interp.cli.error_lines import one_line
 from interp.cli.progress_bar import is_first
-from interp.storage.addresses import address_of, check_local, has_object, read_object, remove_object, write_object
+from interp.storage.addresses import (
+    Address,
+    address_of,
+    check_local,
+    has_object,
+    read_object,
+    remove_object,
+    write_object,
+)
 from interp.storage.folder_kinds import find, looks_like_path
 
 if TYPE_CHECKING:
@@ -160,7 +168,7 @@ def check_writable(
         if endings and not overwrite and has_object(address):
             raise ValueError(f"{flag} {address} already exists: name another file, or replace it with --overwrite")
         if endings:
-            write_object(trial := address_of(f"{address}.tmp") or address, b"")
+            write_object(trial := Address(f"{address}.tmp"), b"")
             remove_object(trial)
         return
     check_local(out)

@@ -54,7 +54,9 @@ class Metadata(TypedDict, total=False):
 
 @runtime_checkable
 class Dictionary(Protocol):
-    """A dictionary of any maker. `W_dec` has one row per latent: the direction that the latent writes."""
+    """A dictionary of any maker. `W_dec` has one row per latent: the direction that the latent writes.
+
+    A transcoder may write rows of another width (d_out) than it reads (d_in). For all others d_out is d_in."""
 
     @property
     def kind(self) -> str:
@@ -64,10 +66,10 @@ class Dictionary(Protocol):
     def metadata(self) -> Metadata: ...
 
     @property
-    def W_dec(self) -> Float[Tensor, "d_sae d_in"]: ...
+    def W_dec(self) -> Float[Tensor, "d_sae d_out"]: ...
 
     @property
-    def b_dec(self) -> Float[Tensor, " d_in"]: ...
+    def b_dec(self) -> Float[Tensor, " d_out"]: ...
 
     @property
     def d_in(self) -> int: ...
@@ -79,7 +81,7 @@ class Dictionary(Protocol):
 
     def codes(self, x: Float[Tensor, "row d_in"]) -> SparseCodes: ...
 
-    def decode(self, z: Float[Tensor, "row d_sae"] | SparseCodes) -> Float[Tensor, "row d_in"]: ...
+    def decode(self, z: Float[Tensor, "row d_sae"] | SparseCodes) -> Float[Tensor, "row d_out"]: ...
 
 
 def check_one_hook(dictionary: Dictionary) -> None:

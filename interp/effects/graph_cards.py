@@ -39,7 +39,8 @@ def latent_cards(
 def disagreements(effects: pd.DataFrame, factor: float = 2.0) -> pd.DataFrame:
     """Keep the pairs whose measured effect has another sign, or differs by a factor; the largest difference first."""
     ratio = effects["measured"] / effects["attributed"]
-    wrong = effects[~ratio.between(1 / factor, factor)]
+    is_alike = ratio.between(1 / factor, factor) | (effects["measured"] == effects["attributed"])
+    wrong = effects[~is_alike]
     gap = (wrong["measured"] - wrong["attributed"]).abs()
     return wrong.loc[gap.sort_values(ascending=False, kind="stable").index].reset_index(drop=True)
 

@@ -27,7 +27,9 @@ from interp.storage.checks import is_whole_number
 
 
 class SAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
-    """n_components: number of latents, by default four per feature.
+    """Train a sparse autoencoder on rows, and transform rows to codes.
+
+    n_components: number of latents, by default four per feature.
     k: latents that fire per row, by default an eighth of the latents, and at most 32.
     epochs: passes over the rows.
     options: further fields of the architecture's config (`TopKConfig`, …), such as {"lr": 1e-3}.

@@ -37,7 +37,7 @@ from numba import njit
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from interp.activations.hooks import Hook, capture, find_hook, hooks_of, to_model
+from interp.activations.hooks import Hook, capture, hook_named, hooks_of, to_model
 from interp.activations.next_tokens import NoNextTokens, check_predicts_next
 from interp.features.scan_input import ScanRows
 from interp.features.token_counts import MASS, TOKEN, N, TokenCounts
@@ -177,7 +177,7 @@ def neighbour_tables(
 def _in_residual_stream(rows: Float[Tensor, "latent d_in"], model: Any, hook_name: str) -> Tensor | None:
     """Return the vectors that decoder rows at a hook add to the residual stream, or None if they are unknown."""
     hooks = hooks_of(model)
-    hook = find_hook(hooks, hook_name)
+    hook = hook_named(hooks, hook_name)
     names = _names_of(hooks, hook_name)
     rows = rows.to(model.W_U.device, torch.float32)
     if any(map(_RESIDUAL.match, names)):
@@ -196,7 +196,7 @@ def _in_residual_stream(rows: Float[Tensor, "latent d_in"], model: Any, hook_nam
 
 def _names_of(hooks: Mapping[str, Hook], hook_name: str) -> list[str]:
     """Return the given name of a hook, followed by all its other names."""
-    hook = find_hook(hooks, hook_name)
+    hook = hook_named(hooks, hook_name)
     return [hook_name, *(name for name, other in hooks.items() if other == hook)]
 
 

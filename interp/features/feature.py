@@ -74,7 +74,7 @@ class Feature:
         position = example.row - example.start
         pieces = [self.vocab[token] for token in example.tokens]
         pieces[position] = f"«{pieces[position]}»"
-        near = joined_pieces(pieces[max(position - _AROUND, 0) : position + _AROUND])
+        near = joined_pieces(pieces[max(position - _AROUND, 0) : position + _AROUND + 1])
         return f"{example.value:8.3g}  {''.join(text for text, _ in near)}"
 
     def _logits(self) -> Iterator[tuple[str, list[str]]]:

@@ -5,6 +5,7 @@ producer. The fit half of the sequences (`scan_input.fit_half`) is for choosing 
 half for measuring them.
 """
 
+import difflib
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -256,11 +257,14 @@ class FeatureStore:
 
     def column(self, name: str) -> Float64[np.ndarray, " d_sae"]:
         """Return a column of numbers of the features table, in the order of the latents. It is NaN if the scan lacked
-        the input for it."""
+        the input for it. Raises ValueError for a name that the table does not have in any scan."""
         import pyarrow.parquet as pq
 
-        file = self.path / "features.parquet"
+        file, known = self.path / "features.parquet", SCHEMAS["features"].names
         if name not in pq.read_schema(file).names:
+            if name not in known:
+                near = ", ".join(difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known)
+                raise ValueError(f"no column {name!r} in the features table; near it are {near}")
             return np.full(self.d_sae, np.nan)
         return pd.read_parquet(file, columns=sorted({"latent", name})).sort_values("latent")[name].to_numpy(float)
 

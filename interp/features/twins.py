@@ -37,7 +37,7 @@ from interp.codes.code_chunks import ROWS_PER_CHUNK, CodeSource, encoded_rows
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore
 from interp.runtime.progress import Progress, no_progress
-from interp.runtime.threads import share_pieces, slices
+from interp.runtime.threads import map_in_threads, slices
 from interp.statistics.estimates import ratio
 
 BUFFER_MB = 256
@@ -189,7 +189,7 @@ def _sums_of(
             )
             blocks = slices(len(latents), _BLOCK)
             add: Callable[..., None] = partial(_add_products, *arrays)
-            share_pieces([partial(add, latents[block], product[block]) for block in blocks], lambda task: task())
+            map_in_threads([partial(add, latents[block], product[block]) for block in blocks], lambda task: task())
         advance(stop)
     return JointSums(latents, n, moments[0], moments[1], products)
 

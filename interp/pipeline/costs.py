@@ -203,7 +203,9 @@ class Sizes:
 
     @property
     def l0(self) -> int:
-        return int(getattr(self.config.sae, "k", None) or USUAL_L0)
+        sae: Any = self.config.sae
+        target = sae.target_l0 if getattr(sae, "penalty", None) == "target_l0" else None
+        return math.ceil(getattr(sae, "k", None) or target or USUAL_L0)
 
     def passes(self, tokens: float, *, before: float = 0, after: float = 0) -> Cost:
         """Return the cost of forward passes over `tokens` tokens: `before` passes of the part up to the hooks, and

@@ -68,8 +68,13 @@ class StageFolders:
         return {name: STAGES[name].summary_of(manifest) for name, manifest in self._manifests().items()}
 
     def path_to(self, name: str) -> Path:
-        """Return the file or folder that the attribute `name` reads."""
-        return next(self.folder(stage.name) / stage.opens[name][0] for stage in STAGES.values() if name in stage.opens)
+        """Return the file or folder that the attribute `name` reads. Raises ValueError for a name that no stage
+        has."""
+        files = {known: (stage.name, made[0]) for stage in STAGES.values() for known, made in stage.opens.items()}
+        if name not in files:
+            raise ValueError(f"a run has no {name!r}; its files are those of {', '.join(files)}")
+        stage, file = files[name]
+        return self.folder(stage) / file
 
     def settings(self, stage: Stage) -> dict[str, Any]:
         """Return the settings that a stage's results depend on: its sections, and the digests of all plugins."""

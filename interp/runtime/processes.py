@@ -73,9 +73,9 @@ class Processes:
                 dist.all_gather([_bytes(part) for part in parts], _bytes(padded), group=self.group)
         return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
 
-    def send(self, tensor: Shaped[Tensor, "..."], rank: int) -> Shaped[Tensor, "..."]:
-        """Return the tensor of the process of that rank; the others pass a tensor of the same shape and dtype, which is
-        filled."""
+    def broadcast(self, tensor: Shaped[Tensor, "..."], rank: int) -> Shaped[Tensor, "..."]:
+        """Return the tensor of the process of that rank. All processes call this; the others pass a tensor of
+        the same shape and dtype, which is filled."""
         if self.count > 1:
             with self._naming_lost_processes():
                 dist.broadcast(tensor, group=self.group, group_src=rank)

@@ -2,10 +2,10 @@
 
 After a parallel operation torch's threads spin for milliseconds, waiting for the next one. A loop that runs between two
 such operations finds the cores taken and takes twice as long. So all the work of a training step is divided here.
-Inside `torch_on_one_thread`, torch uses only the thread that calls it, and `share` and `share_pieces` run both loops
-and torch operations on as many threads as torch would have used. The calling thread begins at once, and those of a pool
-join when they have woken. Their work must release the interpreter's lock and write only to its own part of the result,
-so that results do not depend on the number of threads.
+Inside `torch_on_one_thread`, torch uses only the thread that calls it, and `loop_in_threads` and `map_in_threads` run
+both loops and torch operations on as many threads as torch would have used. The calling thread begins at once, and
+those of a pool join when they have woken. Their work must release the interpreter's lock and write only to its own part
+of the result, so that results do not depend on the number of threads.
 """
 
 import os
@@ -53,7 +53,7 @@ def torch_on_all_threads() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def share(n: int, work: int, loop: Callable[..., Result], *arguments: Any) -> list[Result]:
+def loop_in_threads(n: int, work: int, loop: Callable[..., Result], *arguments: Any) -> list[Result]:
     """Run loop(*arguments, start, stop) over 0..n, in spans distributed over the threads; return the result of each
     span.
 
@@ -64,7 +64,7 @@ def share(n: int, work: int, loop: Callable[..., Result], *arguments: Any) -> li
     if _thread_count() == 1 or spans < 2:
         return [loop(*arguments, 0, n)]
     cuts = [n * i // spans for i in range(spans + 1)]
-    return share_pieces(list(zip(cuts[:-1], cuts[1:], strict=True)), lambda span: loop(*arguments, *span))
+    return map_in_threads(list(zip(cuts[:-1], cuts[1:], strict=True)), lambda span: loop(*arguments, *span))
 
 
 def slices(n: int, size: int) -> list[slice]:
@@ -72,7 +72,7 @@ def slices(n: int, size: int) -> list[slice]:
     return [slice(start, min(start + size, n)) for start in range(0, max(n, 1), size)]
 
 
-def share_pieces(pieces: Sequence[Piece], task: Callable[[Piece], Result]) -> list[Result]:
+def map_in_threads(pieces: Sequence[Piece], task: Callable[[Piece], Result]) -> list[Result]:
     """Compute [task(piece) for piece in pieces], distributed over the threads."""
     threads = _thread_count()
     if threads == 1 or len(pieces) < 2:

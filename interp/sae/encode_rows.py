@@ -20,7 +20,7 @@ from torch import Tensor
 
 from interp.codes.sparse_codes import SparseCodes
 from interp.runtime.devices import multiplies_bfloat16
-from interp.runtime.threads import share, share_pieces, slices
+from interp.runtime.threads import loop_in_threads, map_in_threads, slices
 from interp.sae.kernels.dispatch import kernels
 from interp.sae.kernels.torch_kernels import PreActivations, Tiled
 
@@ -116,7 +116,7 @@ def encode(
 
     if not picker.by_row:
         return codes_of(slice(0, len(x)), pieces)
-    parts = share_pieces(pieces, lambda piece: codes_of(piece, [slice(0, piece.stop - piece.start)]))
+    parts = map_in_threads(pieces, lambda piece: codes_of(piece, [slice(0, piece.stop - piece.start)]))
     return parts[0] if len(parts) == 1 else SparseCodes.cat(parts)
 
 
@@ -157,5 +157,5 @@ def _rounded(tensor: Tensor, columns: Tensor, name: str, workspace: Workspace) -
         rounded[start:stop, width:] = padded[start:stop]
 
     padded = F.pad(columns, (0, _FURTHER_COLUMNS - columns.shape[1]))
-    share(rows, tensor.numel(), fill)
+    loop_in_threads(rows, tensor.numel(), fill)
     return rounded

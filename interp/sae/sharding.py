@@ -105,6 +105,6 @@ def _gathered(part: Tensor, axis: int | None, shards: Processes) -> Tensor | Pie
     def sent_shards() -> Iterator[Tensor]:
         for rank in range(shards.count):
             for at in rows:
-                yield shards.send(part[at] if rank == shards.rank else torch.empty_like(part[at]), rank)
+                yield shards.broadcast(part[at] if rank == shards.rank else torch.empty_like(part[at]), rank)
 
     return Pieces(part.dtype, tuple(shape), gathered_rows if axis else sent_shards)

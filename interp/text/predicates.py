@@ -100,7 +100,7 @@ class Predicates:
         step = max(1, ROWS_AT_ONCE // self.text.tokens.shape[1]) * self.text.tokens.shape[1]
         order = np.argsort(rows, kind="stable")
         ends = np.searchsorted(rows[order] // step, np.unique(rows // step)[1:])
-        # A pool of its own: this is also called in a thread that reads ahead, where `share_pieces` would set torch's
+        # A pool of its own: this is also called in a thread that reads ahead, where `map_in_threads` would set torch's
         # threads while another thread does.
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
             parts = list(pool.map(partial(_holding, self.text, offsets), np.split(rows[order], ends)))

@@ -23,7 +23,7 @@ from interp.codes.code_chunks import CodeChunk
 from interp.codes.offsets import offsets_from_lengths
 from interp.features.examples import N_INTERVALS
 from interp.runtime.progress import Progress, no_progress
-from interp.runtime.threads import in_threads, share_pieces
+from interp.runtime.threads import in_threads, map_in_threads
 from interp.text.predicates import Predicates
 from interp.verdict.coded_text import CodedText
 from interp.verdict.rules import MAX_ATOMS, Rule
@@ -168,7 +168,7 @@ def count_rules(
 
     spans = np.array_split(units, 8 * torch.get_num_threads())
     for chunk in in_threads(read, text.read_chunks(n_ctx, progress, "scoring explanations"), 1):
-        share_pieces(spans, partial(count, chunk))
+        map_in_threads(spans, partial(count, chunk))
     return counts
 
 

@@ -31,7 +31,7 @@ from threadpoolctl import threadpool_limits
 from interp.codes.code_chunks import CodeChunk
 from interp.codes.sampling import FiringSampler
 from interp.runtime.progress import Progress, no_progress
-from interp.runtime.threads import share_pieces
+from interp.runtime.threads import map_in_threads
 from interp.text.predicates import Predicates
 from interp.verdict.calibration import Calibration, Probability
 from interp.verdict.coded_text import CodedText
@@ -190,7 +190,9 @@ def collect_evidence(
     sampler = FiringSampler(text.d_sae, TENTHS, PER_TENTH, seed, group_rows)
     groups = _Groups(text.d_sae, group_rows)
     for chunk in text.read_chunks(group_rows, progress, "reading firings"):
-        share_pieces([partial(listen, chunk) for listen in (*listeners, groups.add, sampler.add)], lambda task: task())
+        map_in_threads(
+            [partial(listen, chunk) for listen in (*listeners, groups.add, sampler.add)], lambda task: task()
+        )
     rows, shares = (part.reshape(text.d_sae, -1) for part in (sampler.rows, sampler.shares))
     testable = groups.n >= MIN_GROUPS
     wanted = np.flatnonzero(testable if chosen is None else testable & chosen)
@@ -231,7 +233,7 @@ class _Judge(NamedTuple):
             rows = [(rows_of_latent[rows_of_latent >= 0] + shift) % n_rows for rows_of_latent in self.rows[block]]
             holds = self.predicates.at_each(rows, self.predicates.compared)
             units = list(zip(block.tolist(), rows, holds, strict=True))
-            share_pieces(units, lambda unit: self._one(*unit, out, with_words=shift == 0))
+            map_in_threads(units, lambda unit: self._one(*unit, out, with_words=shift == 0))
 
     def _one(
         self,

@@ -28,7 +28,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from interp.runtime.progress import Progress, no_progress
-from interp.runtime.threads import share_pieces
+from interp.runtime.threads import map_in_threads
 from interp.statistics.estimates import ratio
 from interp.text.kinds import PREDICATE_KINDS
 from interp.verdict.coded_text import CodedText
@@ -200,6 +200,6 @@ def _propose(
         block = slice(start, start + UNITS_AT_ONCE)
         holds = background.predicates.at_each(firings[block], background.predicates.in_rules)
         units = list(zip(holds, firings[block], n_fire[block].astype(float), strict=True))
-        proposed += share_pieces(units, lambda unit: candidates(background, *unit))
+        proposed += map_in_threads(units, lambda unit: candidates(background, *unit))
         progress(len(proposed), len(firings), "proposing explanations")
     return proposed

@@ -1,6 +1,6 @@
 """Estimate the probability that the model learnt a latent, as opposed to text statistics seen through random weights:
 
-    P(x) = 1 / (1 + exp(−(b + w · (x − m) / s)))          x: EVIDENCE, next_auroc at most MAX_NEXT away from ½
+    P(x) = 1 / (1 + exp(−(b + w · (x − m) / s)))          x: EVIDENCE, next_auroc clipped to NEXT_RANGE
 
 It is fitted to the latents of trained dictionaries on trained models, against those on shuffled and untrained models,
 matched for density and token entropy (`python -m analyses.claims.learnt_latents --calibrate`). EVIDENCE is
@@ -36,13 +36,13 @@ from jaxtyping import Float64
 
 from interp.features.feature_store import FeatureStore
 from interp.verdict.fitted import logistic, read_fit, write_fit
+from interp.verdict.measures import LatentValues
 
 EVIDENCE = ("next_auroc", "random_correlation")
-MAX_NEXT = 0.7
-"""A next-token AUROC further from ½ than this adds no evidence, because the text decides how large it gets. The value
-was chosen on the two corpora of `analyses.claims.learnt_latents`, each left out in turn. No other constant was chosen
-on both."""
-LatentValues = Float64[np.ndarray, " latent"]
+NEXT_RANGE = (0.3, 0.7)
+"""A next-token AUROC is clipped to this range. What lies beyond adds no evidence, because the text decides how large it
+gets. The range was chosen on the two corpora of `analyses.claims.learnt_latents`, each left out in turn. No other
+constant was chosen on both."""
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class LearntFit:
     @staticmethod
     def predictors(evidence: Mapping[str, LatentValues]) -> Float64[np.ndarray, "latent kind"]:
         next_auroc, random = (np.asarray(evidence[name], np.float64) for name in EVIDENCE)
-        return np.stack([np.clip(next_auroc, 1 - MAX_NEXT, MAX_NEXT), random], 1)
+        return np.stack([np.clip(next_auroc, *NEXT_RANGE), random], 1)
 
     def contributions(self, evidence: Mapping[str, LatentValues]) -> Float64[np.ndarray, "latent kind"]:
         """Return the contribution of each kind of evidence to the logit; NaN if it is unknown."""

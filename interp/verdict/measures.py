@@ -47,7 +47,7 @@ from interp.runtime.registry import register
 from interp.statistics.estimates import ratio
 from interp.text.vocabulary import plain_strings
 
-LatentValues = Float64[np.ndarray, " d_sae"]
+LatentValues = Float64[np.ndarray, " latent"]
 Null = Literal["shift", "directions", "ranks", "none"]
 MIN_SHARE = 0.5
 """An offset is not considered if fewer than this share of a latent's firings have a token there."""

@@ -113,7 +113,8 @@ def rank_features(
     latents: rank only these. Their values are the same as in a ranking of all latents: all codes are read, and the
     nulls are those of all latents. The rest of the time, which is most of it, is proportional to their number.
     n_shifts: number of circular shifts of the text, which give the null of each measure. Latents of similar size share
-    them, so two suffice; more are used if fewer than 100 latents fire.
+    them, so two suffice. More are used if the nulls of all latents would have fewer than 100 values: with two shifts,
+    if fewer than 50 latents fire.
     calibration: by default the one that ships with the package.
     labels: the masks that were scanned. The null of the measure `label_f1` needs them, as the store has only counts.
     use_labels: let the rules name labels too.
@@ -121,15 +122,16 @@ def rank_features(
     matches: the matches with the dictionaries of the nulls (`compare.null_dictionaries.Nulls.twins`), for `learnt`.
     judge_faint: test faint latents too, and give them a verdict like all others.
 
-    Only `calibration` and `judge_faint` change a verdict or the probability of one meaning. `attrs["features"]` of the
-    table identifies the ranked features (`identity`).
+    Only `calibration`, `judge_faint` and `seed`, which draws the firings that are compared, change a verdict or the
+    probability of one meaning. `attrs["features"]` of the table identifies the ranked features (`identity`).
 
     Under `torchrun`, all processes call this with the same arguments. The latents are divided among them, and each
     process gets the whole table.
     part: (rank, count), to rank only every count-th of the latents; `join_rankings` makes one table of all parts.
     nulls: another name for `n_shifts`, which takes its place if it is given. Both stay, so neither warns.
     Raises TypeError if `features` is not a FeatureStore. Raises ValueError for latents that do not exist, if n_shifts <
-    1 or seed < 0, if use_labels is set without labels, or if a mask or the twin does not belong to the scanned tokens.
+    1 or seed < 0, if use_labels is set without labels, if a mask or the twin does not belong to the scanned tokens,
+    or for more parts than latents.
     """
     if not isinstance(features, FeatureStore):
         raise TypeError(f"features is a {type(features).__name__}: open it first, FeatureStore.open(folder)")
@@ -151,6 +153,8 @@ def rank_features(
     team = processes()
     rank, count = part
     check_part(rank, count)
+    if count > len(chosen):
+        raise ValueError(f"part={part!r}: there are {len(chosen)} latents to rank, so name at most as many parts")
     team.check_alike([identity(features), work, rank, count], "ranks")
 
     def rank_own() -> pd.DataFrame | None:
@@ -267,7 +271,7 @@ def rank_codes(
     columns of `rank_features` except explanations, senses and columns of the features table.
 
     vocab: one string per token id; without it the spelling of tokens is unknown.
-    n_shifts: as in `rank_features`.
+    n_shifts: as in `rank_features`, whose default is 2. With 1, more are used if fewer than 100 latents fire.
     faint: latents that are not tested (`interp.codes.dictionary.is_faint`), if any.
     Raises ValueError if n_shifts < 1 or seed < 0, if codes or vocab do not belong to these tokens, or if codes are out
     of range.
@@ -381,7 +385,7 @@ def _table(
 def _chosen(latents: Sequence[int] | int | None, d_sae: int) -> Int64[np.ndarray, " latent"]:
     if latents is None:
         return np.arange(d_sae)
-    return np.sort(check_latents([latents] if isinstance(latents, int) else latents, d_sae))
+    return np.sort(check_latents([latents] if isinstance(latents, int | np.integer) else latents, d_sae))
 
 
 def _check(n_shifts: int, seed: int) -> None:

@@ -347,6 +347,8 @@ def test_ablation_measures_what_the_model_itself_does(model: Transformer, graph:
     assert effects["source"].nunique() == 30 and said.pairs > 0.8  # one block further little else can happen
     wrong = disagreements(effects)
     assert len(wrong) < len(effects) and (wrong["measured"] / wrong["attributed"]).between(0.5, 2).sum() == 0
+    pairs = pd.DataFrame({"measured": [0.0, 1.0, 0.0, 2.0], "attributed": [0.0, 0.0, 3.0, 2.0]})
+    assert disagreements(pairs)["measured"].tolist() == [0, 1]
 
 
 def test_what_is_attributed_to_a_latent_is_the_gradient_of_the_model(

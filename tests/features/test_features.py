@@ -606,6 +606,9 @@ def test_a_feature_shows_itself_and_escapes_the_text(tokens, tmp_path):
     assert first == repr(feature) and positive.startswith(f"positive logits: '<b>{int(tokens.max())}&' ")
     assert strongest.split()[0] == "4" and f"«<b>{tokens.flatten()[5]}&»" in strongest
     judged = {"verdict": "too_rare", "monosemanticity": float("nan"), "explanation": "\x1b[2J", "explanation_f1": 0.5}
+    long = {"row": 35, "start": 20, "value": 1.0, "tokens": [0] * 40, "values": [0.0] * 40}
+    around = str(replace(feature, examples=pd.DataFrame([long]))).splitlines()[-1].partition("«<b>0&»")
+    assert [side.count("<b>") for side in around] == [10, 1, 10]
     assert "too rare: �[2J (F1 0.50)" in str(replace(feature, verdict=pd.Series(judged)))
     assert repr(store[1]) == "latent 1: never fires" and "never fires" in store[1]._repr_html_()
     both = store.several([1, 0])
@@ -622,6 +625,8 @@ def test_store_gives_back_what_went_in(features, tokens, sae, z):
     assert torch.equal(opened.tokens, tokens) and torch.equal(opened.W_dec, sae.W_dec)
     assert opened.vocab == [str(i) for i in range(int(tokens.max()) + 1)]
     assert (opened.d_sae, opened.n_ctx) == (D_SAE, N_CTX)
+    with pytest.raises(ValueError, match="no column 'densty' in the features table; near it are density"):
+        opened.column("densty")
     assert torch.equal(opened.codes[100:200].dense(), torch.from_numpy(z[100:200]))
     assert opened.meta["n_tokens"] == N_SEQ * (N_CTX - 1)
     assert json.loads((features.path / "meta.json").read_text())["settings"]["n_top"] == 4

@@ -110,6 +110,8 @@ def test_stages_leave_what_a_notebook_opens(run):
     assert opened.quality.dictionary.iloc[0] == "SAE"
     assert opened.model.cfg.d_vocab == opened.tokenizer.vocab_size
     assert (run.path / opened.manifest("report")["results"]["page"]).is_file()
+    with pytest.raises(ValueError, match="a run has no 'rankin'; its files are those of .*ranking"):
+        opened.path_to("rankin")
 
 
 def test_a_stage_is_one_object(copied):

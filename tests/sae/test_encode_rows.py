@@ -8,7 +8,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from interp.activations import ActivationStore
 from interp.runtime.processes import Processes
-from interp.runtime.threads import share, share_pieces, torch_on_one_thread
+from interp.runtime.threads import loop_in_threads, map_in_threads, torch_on_one_thread
 from interp.sae import BatchTopKConfig, MatryoshkaConfig, Threshold, TopK, TopKConfig
 from interp.sae.architectures import topk
 from interp.sae.architectures.encoders import Activation, Weights
@@ -91,11 +91,11 @@ def test_shared_work_is_done_once_and_in_order():
     done = torch.zeros(103)
     with torch_on_one_thread():
         assert torch.get_num_threads() == 1
-        share(103, 1 << 30, lambda start, stop: done[start:stop].add_(1))
-        nested = share_pieces([1, 2, 3], lambda piece: share_pieces([piece, 10 * piece], lambda each: each + 1))
+        loop_in_threads(103, 1 << 30, lambda start, stop: done[start:stop].add_(1))
+        nested = map_in_threads([1, 2, 3], lambda piece: map_in_threads([piece, 10 * piece], lambda each: each + 1))
         with torch_on_one_thread():
-            spans = share(103, 1 << 30, lambda start, stop: stop - start)
-            small = share(103, 1 << 10, lambda start, stop: (stop - start, threading.get_ident()))
+            spans = loop_in_threads(103, 1 << 30, lambda start, stop: stop - start)
+            small = loop_in_threads(103, 1 << 10, lambda start, stop: (stop - start, threading.get_ident()))
         assert torch.get_num_threads() == 1 and len(spans) > 1 and small == [(103, threading.get_ident())]
     assert torch.get_num_threads() == 2
     torch.set_num_threads(before)

@@ -75,7 +75,7 @@ def train(folder: Path, out: Path, name: str, shards: int | None = None, checkpo
 
 def kill_amid_a_checkpoint(patch: pytest.MonkeyPatch) -> None:
     """When the first process has written its own part of one."""
-    step, send, seen = Learner.step, Processes.send, list[int]()
+    step, broadcast, seen = Learner.step, Processes.broadcast, list[int]()
 
     def counted(self, rows):
         seen.append(1)
@@ -84,10 +84,10 @@ def kill_amid_a_checkpoint(patch: pytest.MonkeyPatch) -> None:
     def killing(self, tensor, rank):
         if rank == 1 and len(seen) > CUT_AFTER:
             os.kill(os.getpid(), signal.SIGKILL)
-        return send(self, tensor, rank)
+        return broadcast(self, tensor, rank)
 
     patch.setattr(Learner, "step", counted)
-    patch.setattr(Processes, "send", killing)
+    patch.setattr(Processes, "broadcast", killing)
 
 
 def refusals(folder: Path) -> list[str]:

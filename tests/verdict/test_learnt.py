@@ -9,7 +9,7 @@ import pytest
 
 from analyses.claims import learnt_latents
 from interp.display.verdict_names import UNTESTED
-from interp.verdict.learnt import EVIDENCE, MAX_NEXT, LearntFit, learnt_evidence
+from interp.verdict.learnt import EVIDENCE, NEXT_RANGE, LearntFit, learnt_evidence
 
 OWN = {"next_auroc": 0.9, "random_correlation": 0.2}
 RANDOM = {"next_auroc": 0.5, "random_correlation": 0.5}
@@ -20,8 +20,8 @@ def evidence(*latents):
 
 
 def test_a_direct_effect_says_no_more_from_some_size_on():
-    np.testing.assert_array_equal(LearntFit.predictors(evidence(OWN, RANDOM)), [[MAX_NEXT, 0.2], [0.5, 0.5]])
-    assert LearntFit.predictors(evidence(OWN | {"next_auroc": 0.1}))[0, 0] == 1 - MAX_NEXT
+    np.testing.assert_array_equal(LearntFit.predictors(evidence(OWN, RANDOM)), [[NEXT_RANGE[1], 0.2], [0.5, 0.5]])
+    assert LearntFit.predictors(evidence(OWN | {"next_auroc": 0.1}))[0, 0] == NEXT_RANGE[0]
 
 
 def test_the_shipped_curve_separates_trained_from_random_weights():

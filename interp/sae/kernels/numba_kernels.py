@@ -16,7 +16,7 @@ from torch import Tensor
 
 from interp.codes.offsets import offsets_from_lengths
 from interp.codes.sparse_codes import SparseCodes
-from interp.runtime.threads import share, share_pieces, slices
+from interp.runtime.threads import loop_in_threads, map_in_threads, slices
 from interp.sae.kernels import numba_loops as loops
 from interp.sae.kernels.torch_kernels import (
     AdamStep,
@@ -58,7 +58,7 @@ class NumbaKernels(TorchKernels):
                 loops.top_k(_whole_vectors(tile), first, k, groups, bounds, near, near_keys, near_counts)
             loops.finish_top_k(near, near_keys, near_counts, k, latents[piece], keys[piece], counts[piece])
 
-        share_pieces(pre.pieces, pick)
+        map_in_threads(pre.pieces, pick)
         return _filled(latents, keys, counts, pre.dtype, pre.shape[1])
 
     def batch_top_k(self, pre: PreActivations, n: int) -> SparseCodes:
@@ -81,9 +81,11 @@ class NumbaKernels(TorchKernels):
                     candidates = [_Entries(kept.rows.int().numpy(), kept.latents.numpy(), _keys(kept.values))]
             return candidates
 
-        candidates = share_pieces(pre.pieces, collect)
+        candidates = map_in_threads(pre.pieces, collect)
         lowest = bound.lowest
-        by_row = share_pieces(list(zip(pre.pieces, candidates, strict=True)), lambda pair: _by_row(pre, *pair, lowest))
+        by_row = map_in_threads(
+            list(zip(pre.pieces, candidates, strict=True)), lambda pair: _by_row(pre, *pair, lowest)
+        )
         codes = self.keep_batch_top_k(SparseCodes.cat(by_row), n)
         return codes.with_values(full(codes.values))
 
@@ -95,13 +97,13 @@ class NumbaKernels(TorchKernels):
             parts = [_exceeding(tile, limits[first : first + tile.shape[1]], first) for first, tile in tiles]
             return _by_row(pre, piece, parts, np.iinfo(limits.dtype).min)
 
-        codes = SparseCodes.cat(share_pieces(pre.pieces, collect))
+        codes = SparseCodes.cat(map_in_threads(pre.pieces, collect))
         return codes.with_values(full(codes.values))
 
     def keep_top_k(self, codes: SparseCodes, k: int) -> SparseCodes:
         latents, keys, counts = _room(len(codes), k, codes.values.dtype)
         arrays = (codes.offsets.numpy(), codes.latents.numpy(), _keys(codes.values), k, latents, keys, counts)
-        share(len(codes), _ENTRY * codes.nnz, loops.keep_top_k, *arrays)
+        loop_in_threads(len(codes), _ENTRY * codes.nnz, loops.keep_top_k, *arrays)
         return _filled(latents, keys, counts, codes.values.dtype, codes.d_sae)
 
     def keep_batch_top_k(self, codes: SparseCodes, n: int) -> SparseCodes:
@@ -125,7 +127,7 @@ class NumbaKernels(TorchKernels):
             return super().decode_backward(codes, W_dec, b_dec, x, ends, add_others)
         error, gradient = torch.empty_like(x), torch.empty_like(codes.values)
         arrays = _arrays(codes.offsets, codes.latents, codes.values, W_dec, b_dec, x, error, gradient)
-        share(len(codes), (2 * codes.nnz + len(codes)) * x.shape[1], loops.decode_backward, *arrays)
+        loop_in_threads(len(codes), (2 * codes.nnz + len(codes)) * x.shape[1], loops.decode_backward, *arrays)
         return Decoded.of_all(error, gradient)
 
     def transpose(self, codes: SparseCodes) -> ByLatent:
@@ -139,19 +141,19 @@ class NumbaKernels(TorchKernels):
             gradient = self.sum_by_latent(*gradient)
         moved = _arrays(weight, mean, square, torch.tensor(adam.numbers, dtype=weight.dtype))
         if isinstance(gradient, Tensor):
-            share(len(weight), _ADAM * weight.numel(), loops.adam, *_arrays(gradient), *moved, adam.unit_norm)
+            loop_in_threads(len(weight), _ADAM * weight.numel(), loops.adam, *_arrays(gradient), *moved, adam.unit_norm)
             return
         (offsets, rows, entries), weights, dense = gradient
         summed = _arrays(offsets, rows, weights[entries], dense)
-        work = len(rows) * dense.shape[1]
-        share(len(weight), work + _ADAM * weight.numel(), loops.sum_by_latent_adam, *summed, *moved, adam.unit_norm)
+        work = len(rows) * dense.shape[1] + _ADAM * weight.numel()
+        loop_in_threads(len(weight), work, loops.sum_by_latent_adam, *summed, *moved, adam.unit_norm)
 
     def _bags(self, offsets: Tensor, ids: Tensor, weights: Tensor, table: Tensor, out: Tensor | None = None) -> Tensor:
         bags = len(offsets) - 1
         d = table.shape[1]
         out = torch.empty(bags, d, dtype=table.dtype) if out is None else out
         if not _is_dense(offsets, table):
-            share(bags, (len(ids) + bags) * d, loops.bags, *_arrays(offsets, ids, weights, table, out))
+            loop_in_threads(bags, (len(ids) + bags) * d, loops.bags, *_arrays(offsets, ids, weights, table, out))
             return out
 
         def fill(part: slice) -> None:
@@ -159,20 +161,20 @@ class NumbaKernels(TorchKernels):
             loops.scatter(*_arrays(offsets[part.start : part.stop + 1], ids, weights, tile))
             torch.mm(tile, table, out=out[part])
 
-        share_pieces(slices(bags, max(1, _TILE // len(table))), fill)
+        map_in_threads(slices(bags, max(1, _TILE // len(table))), fill)
         return out
 
     def _dots(self, offsets: Tensor, ids: Tensor, x: Tensor, table: Tensor) -> Tensor:
         out = torch.empty(len(ids), dtype=x.dtype)
         if not _is_dense(offsets, table):
-            share(len(x), len(ids) * x.shape[1], loops.row_dots, *_arrays(offsets, ids, x, table, out))
+            loop_in_threads(len(x), len(ids) * x.shape[1], loops.row_dots, *_arrays(offsets, ids, x, table, out))
             return out
 
         def fill(rows: slice) -> None:
             dots = x[rows] @ table.T
             loops.gather(*_arrays(offsets[rows.start : rows.stop + 1], ids, dots, out))
 
-        share_pieces(slices(len(x), max(1, _TILE // len(table))), fill)
+        map_in_threads(slices(len(x), max(1, _TILE // len(table))), fill)
         return out
 
 

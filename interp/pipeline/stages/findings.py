@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from interp.features.feature_store import FeatureStore
     from interp.report.panels import Panel
 
-LATENT_SECONDS = 3.5e-3
+LATENT_SECONDS = 4.5e-3
 """Seconds to judge a latent: its senses, their rules and its nulls."""
 TEXT_SECONDS = 3.0
 """Seconds to prepare the text for all latents."""
@@ -318,7 +318,7 @@ def ranked(run: Run, config: RankingConfig, progress: Progress, part: tuple[int,
 @stage(
     inputs=("features",),
     cost=lambda sizes: Cost(
-        disk=2.4e6 + 2300 * sizes.d_sae, memory=sizes.weight_bytes, seconds=1.5 + 2.2e-3 * sizes.d_sae
+        disk=2.4e6 + 2300 * sizes.d_sae, memory=sizes.weight_bytes, seconds=4 + 3.3e-3 * sizes.d_sae
     ),
     runs_last=True,
     outside=lambda run: {"pages": pages} if (pages := _other_pages(run)) else {},

@@ -136,8 +136,8 @@ def head_scores(
         tables.append(
             table.groupby(["query_node", "key_node"], as_index=False)["score"].sum().assign(**score._asdict())
         )
-    found = pd.concat(tables, ignore_index=True)[list(HEAD_SCORES)]
-    return found.assign(**{end: nodes.index.to_numpy()[found[end]] for end in ("query_node", "key_node")})
+    scored = pd.concat(tables, ignore_index=True)[list(HEAD_SCORES)]
+    return scored.assign(**{end: nodes.index.to_numpy()[scored[end]] for end in ("query_node", "key_node")})
 
 
 def head_edges(drawn: GraphNodes, passes: PromptPasses) -> pd.DataFrame:

@@ -33,8 +33,6 @@ _KEPT_FIELDS = ("d_sae", "k", "tokens")
 
 _LEFT_OUT = (("harvest", "writes", "none"), ("harvest", "buffer_mb", "none"), ("corpus", "stream", False))
 """Section, field and default of the options that few runs need: a run's file names them only where they are set."""
-_EARLIER_NAMES = {"ranking": {"nulls": "n_shifts"}}
-"""Section, earlier name and present name of the fields that were renamed: files may have either name, so none warns."""
 
 
 class RunConfig(SimpleNamespace):
@@ -201,7 +199,7 @@ class RunConfig(SimpleNamespace):
                 if name == "sae":
                     replaced[name] = _sae(section, dict(values))
                 else:
-                    fields = _with_hook_names(values) if name == "harvest" else with_present_names(name, values)
+                    fields = _with_hook_names(values) if name == "harvest" else values
                     replaced[name] = dataclasses.replace(section, **read_fields(type(section), fields))
             except (TypeError, ValueError) as error:
                 if not keep_unread:
@@ -226,16 +224,6 @@ class RunConfig(SimpleNamespace):
         if hasattr(self.sae, "architecture"):
             sections["sae"] = {"architecture": self.sae.architecture} | sections["sae"]
         return sections
-
-
-def with_present_names(section: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the values of a section under the present names of its fields.
-
-    Raises ValueError if a field has both its earlier and its present name."""
-    names = _EARLIER_NAMES.get(section, {})
-    if twice := [earlier for earlier, name in names.items() if earlier in values and name in values]:
-        raise ValueError(f"has both {twice[0]} and {names[twice[0]]}, which are one field: leave out {twice[0]}")
-    return {names.get(name, name): value for name, value in values.items()}
 
 
 def _sae(default: "SAEConfig", values: dict[str, Any]) -> "SAEConfig | LoadedConfig":

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from interp.pipeline.config import RunConfig, with_present_names
+from interp.pipeline.config import RunConfig
 from interp.pipeline.stages import LEFT_OUT, STAGES, Stage
 from interp.storage.files import digest_json, json_roundtrip
 from interp.storage.folder_kinds import RUN_FILE
@@ -88,7 +88,6 @@ class StageFolders:
         settings = json_roundtrip(self.settings(stage))
         names = dict.fromkeys([*stage.sections, "plugins"])
         before = manifest["config"]
-        before = before | {name: with_present_names(name, before[name]) for name in stage.sections if name in before}
         return [name for name in names if before.get(name) != settings.get(name)]
 
     def provenance(self) -> dict[str, Any]:

@@ -139,7 +139,7 @@ def test_mistakes_in_a_dictionary_are_named(given, message):
         ('[tokenizer]\nkind = "words"', r"kind='words' must be 'bpe' or 'characters'"),
         ("[nulls]\nsae_tokens = 0", r"\[nulls\] sae_tokens=0 must be at least 1"),
         ("[ranking]\nn_shifts = 0", r"\[ranking\] n_shifts=0 must be at least 1"),
-        ("[ranking]\nn_shifts = 2\nnulls = 2", r"\[ranking\] has both nulls and n_shifts"),
+        ("[ranking]\nnulls = 2", r"\[ranking\] field 'nulls' does not exist"),
         ("[ranking]\nseed = -1", r"\[ranking\] seed=-1 must be a whole number in 0..2147483647"),
         ('[training]\nprecision = "float8"', r"precision = 'float8' must be 'auto', 'float32' or 'bfloat16'"),
         ("[training]\nbetas = [0.9]", r"\[training\] field 'betas' does not exist"),
@@ -149,8 +149,3 @@ def test_mistakes_in_a_dictionary_are_named(given, message):
 def test_from_toml_names_mistakes(tmp_path, text, message):
     with pytest.raises(ValueError, match=message):
         RunConfig.from_toml(write(tmp_path / "c.toml", text))
-
-
-def test_from_toml_reads_a_field_under_its_earlier_name(tmp_path):
-    config = RunConfig.from_toml(write(tmp_path / "c.toml", "[ranking]\nnulls = 3"))
-    assert config.ranking.n_shifts == 3 and "nulls" not in config.to_dict()["ranking"]

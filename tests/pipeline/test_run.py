@@ -24,7 +24,7 @@ from interp.pipeline.stages.findings import nulls_effort
 from interp.report.panels import Panel
 from interp.report.use import uses
 from interp.sae import JumpReLUConfig, load_sae
-from interp.storage.folders import unfinished, write_manifest
+from interp.storage.folders import unfinished
 from interp.storage.locks import locked
 from tests.tiny import TINY
 
@@ -255,19 +255,6 @@ def test_a_stage_alone_is_run_anew_from_what_is_there(copied):
     shutil.rmtree(copied.path / "features")
     with pytest.raises(ValueError, match="has no features yet"):
         run_alone(copied, "ranking", progress=lambda done, total, note: None)
-
-
-def test_a_stage_made_with_the_earlier_name_of_a_field_is_opened(copied):
-    """`n_shifts` of [ranking] was `nulls`: neither the run's file nor the stage's manifest is another configuration."""
-    folder, file = copied.path / "ranking", copied.path / "run.toml"
-    file.write_text(file.read_text().replace("n_shifts", "nulls"))
-    manifest = json.loads((folder / "manifest.json").read_text())
-    settings = manifest["config"]["ranking"]
-    settings = {"nulls": settings.pop("n_shifts"), **settings}
-    content = {name: value for name, value in manifest.items() if name not in ("files", "sha256")}
-    write_manifest(folder, {**content, "config": {"ranking": settings}})
-    assert len(Run(copied.path).ranking) == TINY.sae.d_sae
-    run_stages(TINY, copied.path, until="ranking")
 
 
 def test_results_stay_until_the_new_ones_are_whole(copied, tmp_path):

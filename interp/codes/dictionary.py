@@ -56,7 +56,10 @@ class Metadata(TypedDict, total=False):
 class Dictionary(Protocol):
     """A dictionary of any maker. `W_dec` has one row per latent: the direction that the latent writes.
 
-    A transcoder may write rows of another width (d_out) than it reads (d_in). For all others d_out is d_in."""
+    A transcoder may write rows of another width (d_out) than it reads (d_in). For all others d_out is d_in.
+
+    Two more members are optional, and `W_enc_of` and `W_skip_of` return them: `W_enc` [d_in, d_sae], whose columns are
+    the directions that the latents read, and `W_skip` [d_in, d_out], a transcoder's linear path past its latents."""
 
     @property
     def kind(self) -> str:
@@ -94,13 +97,21 @@ def check_one_hook(dictionary: Dictionary) -> None:
         )
 
 
+def W_enc_of(dictionary: Dictionary) -> Float[Tensor, "d_in d_sae"] | None:
+    return getattr(dictionary, "W_enc", None)
+
+
+def W_skip_of(dictionary: Dictionary) -> Float[Tensor, "d_in d_out"] | None:
+    return getattr(dictionary, "W_skip", None)
+
+
 def reconstruction(
     dictionary: Dictionary, codes: SparseCodes, x: Float[Tensor, "row d_in"]
 ) -> Float[Tensor, "row d_out"]:
     """Return the reconstruction of rows x from their codes: decoded, plus the skip path of a transcoder that has
     one."""
     decoded = dictionary.decode(codes)
-    W_skip = getattr(dictionary, "W_skip", None)
+    W_skip = W_skip_of(dictionary)
     return decoded if W_skip is None else decoded + x.to(decoded) @ W_skip
 
 

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from interp.activations.hooks import Hook, Model, capture, evaluating, module_of, to_model
 from interp.activations.model_passes import check_model_takes
 from interp.activations.next_tokens import check_predicts_next
-from interp.codes.dictionary import Dictionary
+from interp.codes.dictionary import Dictionary, W_enc_of
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.effects.interventions import is_included
 from interp.features.text_features import tokens_of
@@ -194,7 +194,7 @@ def _ablations(
 
 def encoder_of(hook: str, dictionary: Dictionary) -> Float[Tensor, "d_in d_sae"]:
     """Return the encoder of a dictionary. Raises ValueError if it has none."""
-    W_enc = getattr(dictionary, "W_enc", None)
+    W_enc = W_enc_of(dictionary)
     if W_enc is None:
         raise ValueError(f"the dictionary at {hook} has no W_enc, and what its latents read is not known")
     return W_enc

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from interp.activations.hooks import Hook, Model, capture, module_of, resolve_hooks, to_model
 from interp.activations.model_passes import check_model_takes
-from interp.codes.dictionary import Dictionary
+from interp.codes.dictionary import Dictionary, W_skip_of
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.effects.feature_edges import encoder_of
 from interp.effects.graph_nodes import GraphNodes
@@ -233,9 +233,9 @@ class PromptPasses:
         return table.astype({"latent": int})
 
 
-def _skipped(dictionary: Any, skips: Float[Tensor, "pos 1"], x: Float[Tensor, "*row pos d_in"]) -> Any:
+def _skipped(dictionary: Dictionary, skips: Float[Tensor, "pos 1"], x: Float[Tensor, "*row pos d_in"]) -> Any:
     """Return the output of a transcoder's skip path; 0 for a dictionary without one."""
-    W_skip = getattr(dictionary, "W_skip", None)
+    W_skip = W_skip_of(dictionary)
     return 0 if W_skip is None else skips * (x @ W_skip.detach().to(x)).to(skips)
 
 

@@ -26,7 +26,7 @@ from interp.activations import StoredRows
 from interp.activations.harvesting import check_harvested
 from interp.activations.hooks import check_own_hook, token_strings_of
 from interp.codes.code_store import CodeStore
-from interp.codes.dictionary import Dictionary, check_one_hook, limit_on
+from interp.codes.dictionary import Dictionary, W_enc_of, check_one_hook, limit_on
 from interp.features.decoder import Decoder, LogitPath, check_unembedding, logit_path
 from interp.features.encode_store import Contributions, encode_store, pieces_of
 from interp.features.feature_store import FeatureStore
@@ -155,7 +155,7 @@ def _scan(
         team.all_do(encode)
         for scan, sae, codes, contributions in scans:
             fvu_rise = contributions.fvu_rise(len(pieces))
-            decoder = Decoder(sae.W_dec, getattr(sae, "W_enc", None), fvu_rise=fvu_rise)
+            decoder = Decoder(sae.W_dec, W_enc_of(sae), fvu_rise=fvu_rise)
             if tokens is None:
                 decoder = replace(decoder, logits=LogitPath("no logit effects: the rows are not text"))
             elif model is not None:

@@ -11,7 +11,8 @@ latents faster, as `SparseCodes`, without gradients.
 """
 
 from collections.abc import Mapping
-from dataclasses import MISSING, fields
+from copy import copy
+from dataclasses import MISSING, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
@@ -42,7 +43,9 @@ class SAE(nn.Module):
     encoder: maps rows to latents. config: its training config, None for a dictionary that interp did not train.
     metadata: the model and hook that it belongs to (hook_name, …).
 
-    The parameters require no gradient; gradients with respect to x or z still flow.
+    The parameters require no gradient; gradients with respect to x or z still flow. The tensors of the encoder, such as
+    thresholds, are buffers: `to` moves them and `state_dict` has them. Raises ValueError for an encoder with a tensor
+    whose name the dictionary uses itself.
     """
 
     kind: ClassVar[str] = "sae"
@@ -62,9 +65,28 @@ class SAE(nn.Module):
         rows = W_enc.T.contiguous()  # one contiguous row per latent, as the kernels read it
         self.W_enc, self.W_dec = _frozen(rows.T), _frozen(W_dec)
         self.b_enc, self.b_dec = _frozen(b_enc), _frozen(b_dec)
-        self.encoder = encoder
         self.config = config
         self.metadata = cast(Metadata, dict(metadata or {}))
+        self.encoder = encoder
+
+    @property
+    def encoder(self) -> Encoder:
+        encoder = copy(self._bare_encoder)
+        vars(encoder).update(self.named_buffers(recurse=False))
+        return encoder
+
+    @encoder.setter
+    def encoder(self, encoder: Encoder) -> None:
+        tensors = {name: value.detach() for name, value in vars(encoder).items() if isinstance(value, Tensor)}
+        for name in dict(self.named_buffers(recurse=False)):
+            delattr(self, name)
+        for name, tensor in tensors.items():
+            if hasattr(self, name):
+                raise ValueError(f"each dictionary has a member {name}: give the encoder's tensor another name")
+            self.register_buffer(name, tensor.to(self.b_enc.device))
+        self._bare_encoder = copy(encoder)
+        for name in tensors:
+            del vars(self._bare_encoder)[name]
 
     @property
     def d_in(self) -> int:
@@ -79,11 +101,11 @@ class SAE(nn.Module):
         return self.W_dec.shape[1]
 
     def encode(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_sae"]:
-        return self.encoder.encode(self._centred(x), self._weights)
+        return self.encoder.encode(self._encoded_rows(x), self._weights)
 
     @torch.no_grad()
     def codes(self, x: Float[Tensor, "row d_in"]) -> SparseCodes:
-        return self.encoder.codes(self._centred(x), self._weights)
+        return self.encoder.codes(self._encoded_rows(x), self._weights)
 
     def decode(self, z: Float[Tensor, "... d_sae"] | SparseCodes) -> Float[Tensor, "... d_out"]:
         """Reconstruct activations from latents. Raises ValueError for codes with another number of latents, and for
@@ -154,20 +176,22 @@ class SAE(nn.Module):
             encoder=self.encoder,
             config=self.config,
             metadata=dict(self.metadata),
-            W_skip=getattr(self, "W_skip", None),
-            widths=getattr(self, "widths", ()),
-            scales=getattr(self, "scales", ()),
         )
 
     @property
     def _weights(self) -> Weights:
         return Weights(self.W_enc.T, self.b_enc, self.W_dec)
 
-    def _centred(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_in"]:
+    def _encoded_rows(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_in"]:
+        """Return the rows that the encoder gets for x."""
+        return self._checked(x) - self.b_dec
+
+    def _checked(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_in"]:
+        """Return x in the dictionary's type and on its device. Raises ValueError for rows of another width."""
         if x.shape[-1] != self.d_in:
             kind = type(self).__name__
             raise ValueError(f"the rows are {x.shape[-1]} wide, but the {kind} reads rows of width d_in={self.d_in}")
-        return x.to(self.b_dec) - self.b_dec if self.kind != "transcoder" else x.to(self.b_dec)
+        return x.to(self.b_dec)
 
 
 class Transcoder(SAE):
@@ -184,6 +208,12 @@ class Transcoder(SAE):
     def forward(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
         out = super().forward(x)
         return out if self.W_skip is None else out + x.to(out) @ self.W_skip
+
+    def stored(self) -> StoredDictionary:
+        return replace(super().stored(), W_skip=self.W_skip)
+
+    def _encoded_rows(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_in"]:
+        return self._checked(x)
 
 
 class Crosscoder(SAE):
@@ -211,6 +241,9 @@ class Crosscoder(SAE):
         √d."""
         norms = [part.norm(dim=1) * scale for part, scale in zip(self.parts(self.W_dec), self.scales, strict=True)]
         return torch.stack(norms, dim=1)
+
+    def stored(self) -> StoredDictionary:
+        return replace(super().stored(), widths=self.widths, scales=self.scales)
 
 
 def load_sae(path_or_release: str | Path, sae_id: str | None = None, *, device: str = "cpu") -> SAE:

@@ -1,6 +1,7 @@
 """Every architecture trained for real: what it learns and saves."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,27 @@ def test_each_is_saved_and_read_back_with_fast_and_dense_codes_alike(store, tmp_
     assert again.config == config and torch.equal(again.encode(x), sae.encode(x))
     if config.unit_norm:
         torch.testing.assert_close(sae.W_dec.norm(dim=1), torch.ones(48))
+
+
+@each_config
+def test_a_state_dict_and_a_move_include_all_that_encoding_reads(store, config):
+    x = planted(200)
+    sae, other = (learner_for(replace(config, seed=seed), store).sae({}) for seed in (0, 1))
+    for tensor in sae.state_dict().values():
+        tensor += 0.1 * torch.rand(tensor.shape, generator=torch.Generator().manual_seed(2))
+    assert not torch.equal(other.encode(x), sae.encode(x))
+    other.load_state_dict(sae.state_dict())
+    assert torch.equal(other.encode(x), sae.encode(x)) and torch.equal(other.codes(x).dense(), sae.codes(x).dense())
+    z = sae.encode(x)
+    for dtype in (torch.float64, torch.float32):
+        moved = other.to(dtype)
+        tensors = [*moved.parameters(), *(value for value in vars(moved.encoder).values() if torch.is_tensor(value))]
+        assert len(tensors) == len(sae.state_dict()) and {tensor.dtype for tensor in tensors} == {dtype}
+        torch.testing.assert_close(moved.encode(x.to(dtype)).float(), z, rtol=1e-4, atol=1e-4)
+    assert torch.equal(other.encode(x), z)
+    moved = other.to("meta")
+    assert {tensor.device.type for tensor in moved.state_dict().values()} == {"meta"}
+    assert moved.encode(x.to("meta")).shape == z.shape or config.architecture == "matching_pursuit"
 
 
 @pytest.mark.parametrize(

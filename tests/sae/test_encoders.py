@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from interp import ActivationStore, TopKConfig, load_sae, train_sae
-from interp.sae import SAE, Encoder, StoredEncoder
+from interp.sae import SAE, Encoder, StoredEncoder, TopK
 from interp.sae.architectures.encoders import ENCODERS, Weights
 from interp.sae.file_tensors import FileTensors, whole_number
 
@@ -94,6 +94,22 @@ def test_save_refuses_an_encoder_tensor_named_as_a_weight(tmp_path):
 
     with pytest.raises(ValueError, match="calls a tensor W_dec"):
         SAE(**weights(), encoder=Clashing(torch.ones(D_SAE), 3)).save(tmp_path, format="interp")
+
+
+def test_a_tensor_named_as_a_member_of_a_dictionary_is_refused():
+    class Clashing(Staircase):
+        def __init__(self) -> None:
+            vars(self).update(codes=torch.ones(D_SAE))
+
+    with pytest.raises(ValueError, match="has a member codes: give the encoder's tensor another name"):
+        SAE(**weights(), encoder=Clashing())
+
+
+def test_another_encoder_takes_the_place_of_the_first():
+    sae = SAE(**weights(), encoder=Staircase(torch.ones(D_SAE), 3))
+    assert sae.state_dict().keys() == {*weights(), "step"}
+    sae.encoder = TopK(2)
+    assert sae.encoder == TopK(2) and sae.state_dict().keys() == weights().keys()
 
 
 def test_a_name_is_one_encoders():

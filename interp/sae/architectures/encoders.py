@@ -5,7 +5,8 @@
     Activation   an encoder that is one matmul and a pick:  z = dense(pre),   pre = x W_enc + b_enc
 
 Each architecture defines its encoder next to its config: `TopK`, `Threshold`, `MatchingPursuit`. An encoder defines how
-it is stored and read back, and what SAELens calls it; so does an encoder in a user's script.
+it is stored and read back, and what SAELens calls it; so does an encoder in a user's script. Attributes of an encoder
+that are tensors become buffers of its dictionary (`sae.model`).
 """
 
 from abc import ABC, abstractmethod

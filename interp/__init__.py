@@ -1,9 +1,10 @@
 """interp: a dictionary-learning workbench for language models.
 
-Packages, from the ground up. A package imports only from those above it in this list. `models` uses `storage` and
-`runtime`; only `pipeline` and `cli` import `models`:
+Packages, from the ground up. A package imports only from those above it in this list. `models` uses `checks`,
+`storage` and `runtime`; only `pipeline` and `cli` import `models`:
 
-    storage       files that are complete or absent, folders and their manifests, checks of input
+    checks        checks of input: limits of numbers and fields, ids, JSON, free memory
+    storage       files that are complete or absent, folders and their manifests
     display       HTML and colours that several packages share
     runtime       progress, processes, threads and memory
     statistics    shares and means with their intervals, seeded hashes

@@ -21,7 +21,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from random import Random
+from typing import Annotated
 
+from interp.checks.limits import AT_LEAST_1, CheckedFields, FractionBelow1, at_least
 from interp.runtime.progress import Progress, no_progress
 from models import installed_text, own_text  # noqa: F401  each registers its sources, as `generated` does
 from models.documents import Document
@@ -42,10 +44,10 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class CorpusConfig:
+class CorpusConfig(CheckedFields):
     source: str = "mixture"
     """The `mixture`, or one of `TEXT_SOURCES`; `interp run --help` lists them."""
-    characters: int | None = None
+    characters: Annotated[int | None, AT_LEAST_1] = None
     """The number of characters, rounded up to the end of a document. None: the whole source, or 12 million for the
     mixture and for an endless source (a language, a format, a streamed data set)."""
     paths: tuple[str, ...] = ()
@@ -59,23 +61,18 @@ class CorpusConfig:
     split: str = "train"
     shares: Mapping[str, float] | None = None
     """For the mixture: the share of the characters from each source; they sum to 1. None: `default_shares()`."""
-    document_characters: int = 2000
+    document_characters: Annotated[int, at_least(100)] = 2000
     """Longer works are divided into documents of at most this many characters."""
-    val_fraction: float = 0.05
+    val_fraction: FractionBelow1 = 0.05
     seed: int = 0
     stream: bool = False
     """Whether the text is tokenized while it is read, for a corpus larger than memory (`models.streaming`); only with a
     pretrained model, and without labels. Validation works are chosen by a hash of their names."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.source not in ("mixture", *TEXT_SOURCES):
             raise ValueError(f"source={self.source!r} must be one of mixture, {', '.join(TEXT_SOURCES)}")
-        if self.characters is not None and self.characters < 1:
-            raise ValueError(f"characters={self.characters} must be at least 1, or None")
-        if self.document_characters < 100:
-            raise ValueError(f"document_characters={self.document_characters} must be at least 100")
-        if not 0 <= self.val_fraction < 1:
-            raise ValueError(f"val_fraction={self.val_fraction} must be in [0, 1)")
         for source in self.mixture if self.source == "mixture" else (self.source,):
             if TEXT_SOURCES[source].fields and not getattr(self, needed := TEXT_SOURCES[source].fields[0]):
                 raise ValueError(f"source {source!r} needs {needed}: {TEXT_SOURCES[source].takes}")

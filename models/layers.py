@@ -11,7 +11,7 @@ them, and otherwise by PyTorch's fused kernels.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +19,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
-from interp.runtime.memory import check_memory
+from interp.checks.free_memory import check_memory
+from interp.checks.limits import CheckedFields, PositiveInt, between
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "essay": dict(n_layers=2, d_model=64, n_heads=2, d_mlp=128),
@@ -32,31 +33,23 @@ EPS = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True)
-class TransformerConfig:
-    n_layers: int
-    d_model: int
-    n_heads: int
-    d_mlp: int
-    d_vocab: int
-    n_ctx: int = 128
+class TransformerConfig(CheckedFields):
+    n_layers: PositiveInt
+    d_model: PositiveInt
+    n_heads: PositiveInt
+    d_mlp: PositiveInt
+    d_vocab: PositiveInt
+    n_ctx: PositiveInt = 128
     act_fn: Literal["gelu", "relu"] = "gelu"
-    seed: int = 0
+    seed: Annotated[int, between(0, (1 << 63) - 1)] = 0
     """The seed of the initial weights."""
 
     ACTIVATIONS: ClassVar[Mapping[str, Any]] = {"gelu": F.gelu, "relu": F.relu}
 
     def __post_init__(self) -> None:
-        for name in ("n_layers", "d_model", "n_heads", "d_mlp", "d_vocab", "n_ctx", "seed"):
-            value = getattr(self, name)
-            least = 0 if name == "seed" else 1
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise ValueError(f"{name}={value!r} must be a whole number")
-            if not least <= value < 1 << 63:
-                raise ValueError(f"{name}={value} must be at least {least}, and below 2⁶³")
+        super().__post_init__()
         if self.d_model % self.n_heads:
             raise ValueError(f"d_model={self.d_model} must be a multiple of n_heads={self.n_heads}")
-        if self.act_fn not in self.ACTIVATIONS:
-            raise ValueError(f"act_fn={self.act_fn!r} must be one of {sorted(self.ACTIVATIONS)}")
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> "TransformerConfig":

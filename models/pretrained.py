@@ -194,7 +194,7 @@ def _check_size(name: str, loader: Any, config: Any, dtype: str, folder: Path, g
     weights, at one bit each, and that the memory is. Raises ValueError if not."""
     import torch
 
-    from interp.runtime.memory import check_memory
+    from interp.checks.free_memory import check_memory
 
     described = 0
     with _one_line(name), suppress(NotImplementedError), torch.device("meta"):

@@ -16,7 +16,7 @@ import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -25,6 +25,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from interp.checks.limits import CheckedFields, Fraction, Positive, PositiveInt, at_least
 from interp.runtime.devices import multiplies_bfloat16
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -38,39 +39,25 @@ SLAB_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingConfig:
-    tokens: int = 3_000_000
+class TrainingConfig(CheckedFields):
+    tokens: PositiveInt = 3_000_000
     """Tokens to train on, counted with repetition; when the corpus is used up it is read again in another order."""
-    batch_size: int = 8
+    batch_size: PositiveInt = 8
     """Sequences per step. A short run gains more from many steps than from large ones."""
-    lr: float = 6e-3
-    warmup: float = 0.05
+    lr: Positive = 6e-3
+    warmup: Fraction = 0.05
     """Fraction of the steps in which the learning rate rises to `lr`; then a cosine takes it to `FINAL_LR` · `lr`."""
     weight_decay: float = 0.1
     precision: Precision = "auto"
     """The number format of the matmuls. "auto": bfloat16 if the hardware supports it, else float32."""
-    val_every: int = 200
+    val_every: PositiveInt = 200
     """Steps between two points of the validation curve."""
     snapshot_steps: tuple[int, ...] = ()
     """Weights are kept after these steps; 0 is the untrained model."""
-    n_samples: int = 4
+    n_samples: Annotated[int, at_least(0)] = 4
     """Number of sample texts that the trained model writes."""
-    seed: int = 0
+    seed: Annotated[int, at_least(0)] = 0
     """The seed of the batch order and of the samples."""
-
-    def __post_init__(self) -> None:
-        for name in ("tokens", "batch_size", "val_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        for name in ("n_samples", "seed"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 0")
-        if not 0 < self.lr:
-            raise ValueError(f"lr={self.lr} must be positive")
-        if not 0 <= self.warmup <= 1:
-            raise ValueError(f"warmup={self.warmup} is a fraction and must be in 0..1")
-        if self.precision not in ("auto", "float32", "bfloat16"):
-            raise ValueError(f"precision={self.precision!r} must be 'auto', 'float32' or 'bfloat16'")
 
     def steps(self, n_ctx: int) -> int:
         return max(1, self.tokens // (self.batch_size * n_ctx))

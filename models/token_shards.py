@@ -27,7 +27,7 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import TypedDict
 
-from interp.storage.checks import AtLeastOne, validated
+from interp.checks.json_values import AtLeastOne, validated
 from interp.storage.files import read_json, tensors_header, write_json
 
 SHARD_TOKENS = 1 << 24

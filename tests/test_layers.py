@@ -95,9 +95,9 @@ def test_no_two_rooms_share_a_file_name():
     assert not shared, shared
 
 
-def test_models_import_only_storage_and_runtime():
-    """`models` uses the library's files and progress, and knows nothing of what is done with a model."""
-    ground = ("interp.storage.", "interp.runtime.")
+def test_models_import_only_checks_storage_and_runtime():
+    """`models` uses the library's checks, files and progress, and knows nothing of what is done with a model."""
+    ground = ("interp.checks.", "interp.storage.", "interp.runtime.")
     for file in (ROOT / "models").rglob("*.py"):
         above = {n for n in imported_modules(file) if n.split(".")[0] in ("interp", "analyses", "tests")}
         assert not {n for n in above if not n.startswith(ground)}, file

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from interp import ActivationStore, FeatureStore, ScanConfig, SparseCodes, TopKConfig, rank_codes, train_sae
+from interp.checks.limits import check_at_least
 from interp.sae.file_tensors import FileTensors
-from interp.storage.checks import check_at_least
 from interp.storage.files import read_json, write_tensors
 from models.checkpoints import keep_rows
 from models.corpus import CorpusConfig, load_documents
@@ -96,12 +96,12 @@ def test_numbers_of_a_scan_are_checked_when_it_is_opened(tmp_path, name, value):
 
 
 def test_counts_of_what_is_kept_and_of_nulls_have_an_end():
-    with pytest.raises(ValueError, match="n_coactivations=2147483648 must be a whole number, at most 10,000"):
+    with pytest.raises(ValueError, match="n_coactivations=2147483648 must be in 0..10000"):
         ScanConfig(n_coactivations=2**31)
     with pytest.raises(ValueError, match="n_top=2.5 must be a whole number"):
         ScanConfig(n_top=2.5)
     for given in ({"n_shifts": 10**7}, {"seed": 2**64}, {"n_shifts": 1.5}, {"seed": True}):
-        with pytest.raises(ValueError, match="must be a whole number in"):
+        with pytest.raises(ValueError, match="must be (a whole number|in 0)"):
             rank_codes(TOKENS, codes_of(TOKENS), **given)
 
 
@@ -201,7 +201,7 @@ def test_devices_are_no_text(tmp_path):
     "kind, given, said",
     [
         (TrainingConfig, {"seed": -1}, "seed=-1 must be at least 0"),
-        (SMALL.__class__, {**vars(SMALL), "seed": 10**30}, "seed=1000000000000000000000000000000 must be .* below 2⁶³"),
+        (SMALL.__class__, {**vars(SMALL), "seed": 10**30}, "seed=1000000000000000000000000000000 must be in 0.."),
     ],
 )
 def test_sizes_of_texts_samples_and_seeds_have_an_end(kind, given, said):

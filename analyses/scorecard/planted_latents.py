@@ -12,7 +12,7 @@ interference, the noise that real latents have. p is the truth (`truth`).
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import scipy.sparse
@@ -23,6 +23,7 @@ from torch import Tensor
 from analyses.scorecard.factors import Factor, FactorText
 from analyses.scorecard.planted_texts import FAMILIES
 from analyses.scorecard.truth import Truth
+from interp.checks.limits import CheckedFields, FractionBelow1, Limit, Positive, PositiveInt, at_least
 from interp.codes.sparse_codes import SparseCodes
 
 KINDS = ("one", "part", "token", "several", "tokens", "tail", "noise")
@@ -32,38 +33,30 @@ TAIL = 8, 24
 
 
 @dataclass(frozen=True, kw_only=True)
-class WorldConfig:
+class WorldConfig(CheckedFields):
     family: str = "topics"
     """A name in `FAMILIES`."""
     seed: int = 0
-    n_seq: int = 1024
-    n_ctx: int = 128
-    segment: int = 40
+    n_seq: PositiveInt = 1024
+    n_ctx: PositiveInt = 128
+    segment: PositiveInt = 40
     """Mean number of tokens for which a topic, a record's kind or a language stays."""
-    superposition: float = 4.0
+    superposition: Positive = 4.0
     """Factors a dimension."""
-    noise: float = 0.15
+    noise: FractionBelow1 = 0.15
     """Largest share of a latent's mass that is interference. Half of the latents have none, and each of the others has
     its own share."""
-    rarity: float = 1.0
+    rarity: Annotated[float, Limit("be in (0, 1]", lambda value: 0 < value <= 1)] = 1.0
     """Share of its positions at which a factor's activation is kept, at most."""
-    similarity: float = 0.0
+    similarity: FractionBelow1 = 0.0
     """Share of the words that a topic, a kind of record or a language borrows from the next one."""
-    max_senses: int = 5
-    n_latents: int = 400
+    max_senses: Annotated[int, at_least(2)] = 5
+    n_latents: PositiveInt = 400
 
     def __post_init__(self) -> None:
-        required = {
-            name: (getattr(self, name) >= 1, "at least 1") for name in ("n_seq", "n_ctx", "segment", "n_latents")
-        }
-        required |= {name: (0 <= getattr(self, name) < 1, "in [0, 1)") for name in ("noise", "similarity")}
-        required["family"] = self.family in FAMILIES, f"one of {', '.join(FAMILIES)}"
-        required["rarity"] = 0 < self.rarity <= 1, "in (0, 1]"
-        required["superposition"] = self.superposition > 0, "above 0"
-        required["max_senses"] = self.max_senses >= 2, "at least 2"
-        for name, (holds, wanted) in required.items():
-            if not holds:
-                raise ValueError(f"{name}={getattr(self, name)!r} must be {wanted}")
+        super().__post_init__()
+        if self.family not in FAMILIES:
+            raise ValueError(f"family={self.family!r} must be one of {', '.join(FAMILIES)}")
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.runtime.processes import check_part, part_of
+from interp.checks.arguments import check_part
+from interp.checks.limits import check_at_least
+from interp.runtime.processes import part_of
 from interp.statistics.randomness import shuffled
-from interp.storage.checks import check_at_least
 
 _CHUNK_ROWS = 512
 

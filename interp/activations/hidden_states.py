@@ -19,8 +19,9 @@ from torch import Tensor
 
 from interp.activations.shard_writer import StoreConfig, check_dtype
 from interp.activations.store_writer import StoreWriter
+from interp.checks.arguments import check_token_ids
+from interp.checks.limits import check_at_least
 from interp.runtime.progress import Progress
-from interp.storage.checks import check_at_least, check_token_ids
 from interp.storage.files import digest, open_tensors
 from interp.storage.folders import is_finished, whole_folder
 from interp.storage.manifests import MANIFEST

@@ -25,7 +25,7 @@ from interp.activations.hooks import (
 )
 from interp.activations.row_statistics import NORM_SAMPLE_ROWS, Outliers, find_outliers, some_of
 from interp.activations.shard_writer import check_dtype, check_max_norm
-from interp.storage.checks import check_at_least
+from interp.checks.limits import check_at_least
 from interp.storage.files import digest
 
 TokenBatches = (

@@ -44,6 +44,7 @@ from interp.activations.shards import (
     small_tensors,
 )
 from interp.activations.store_writer import StoreWriter
+from interp.checks.json_values import AtLeastOne, AtLeastZero, Digest, FileName, validated
 from interp.storage.addresses import (
     Address,
     cache_bytes,
@@ -53,7 +54,6 @@ from interp.storage.addresses import (
     remove_object,
     write_object,
 )
-from interp.storage.checks import AtLeastOne, AtLeastZero, Digest, FileName, validated
 from interp.storage.files import digest, digest_json, json_roundtrip, tensors_header
 from interp.storage.remote_folders import BEGUN, MANIFEST, listed_at
 

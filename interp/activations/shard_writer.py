@@ -21,8 +21,8 @@ from jaxtyping import Int, Int64
 from torch import Tensor
 
 from interp.activations.shards import DTYPES, ROW_IDS, Column, ShardLayout, clear, columns_of
+from interp.checks.limits import check_at_least
 from interp.statistics.randomness import shuffled, splitmix64
-from interp.storage.checks import check_at_least
 from interp.storage.files import atomic, tensors_header, write_tensors
 from interp.storage.manifests import differences
 

@@ -20,8 +20,8 @@ from safetensors.torch import load
 from torch import Tensor
 from typing_extensions import TypedDict
 
+from interp.checks.json_values import AtLeastOne, AtLeastZero, Digest, FileName, Finite, validated
 from interp.storage.addresses import Address
-from interp.storage.checks import AtLeastOne, AtLeastZero, Digest, FileName, Finite, validated
 from interp.storage.files import digest, digest_file, open_tensors, read_json, tensors_header
 from interp.storage.folder_kinds import check_exists
 from interp.storage.folders import unfinished

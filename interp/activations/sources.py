@@ -69,6 +69,11 @@ class Provenance(NamedTuple):
         )
 
 
+def is_constant(ids: Int[Tensor, " id"]) -> bool:
+    """Return whether `ids` is not empty and all ids are the same."""
+    return len(ids) > 0 and bool((ids == ids[0]).all())
+
+
 @runtime_checkable
 class ActivationSource(Protocol):
     """Rows x [row, d] of one or more hooks, all of the same tokens, to train on."""

@@ -35,7 +35,7 @@ from torch import Tensor
 from interp.activations.row_statistics import TENSORS, n_sample_rows, outliers_among, running_sums, statistics_of
 from interp.activations.shard_writer import ShardWriter, StoreConfig, check_same, write_small, write_tokens
 from interp.activations.shards import DTYPES, FORMAT, PROGRESS, ROW_IDS, STATISTICS, TOKENS, clear
-from interp.storage.checks import is_constant
+from interp.activations.sources import is_constant
 from interp.storage.files import digest_file, json_roundtrip, write_json
 from interp.storage.manifests import MANIFEST
 

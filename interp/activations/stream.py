@@ -31,12 +31,12 @@ from interp.activations.hooks import Model, evaluating
 from interp.activations.model_passes import ModelPasses, TokenBatches, concatenate_tokens
 from interp.activations.row_statistics import ActivationStatistics, n_sample_rows, running_sums, statistics_of
 from interp.activations.shards import DTYPES
-from interp.activations.sources import Provenance, RowLimit, Shard, main_name_in
+from interp.activations.sources import Provenance, RowLimit, Shard, is_constant, main_name_in
+from interp.checks.limits import check_at_least
 from interp.runtime.processes import part_of
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import torch_on_all_threads
 from interp.statistics.randomness import shuffled
-from interp.storage.checks import check_at_least, is_constant
 from interp.storage.files import digest_json
 
 BUFFER_BYTES = 256 << 20

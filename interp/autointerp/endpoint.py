@@ -23,6 +23,7 @@ from threading import Lock
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from interp.checks.limits import CheckedFields, Positive, PositiveInt
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.files import digest_json
 
@@ -36,27 +37,25 @@ Body = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class EndpointConfig:
+class EndpointConfig(CheckedFields):
     model: str
     base_url: str = OPENAI
-    timeout: float = 60.0
+    timeout: Positive = 60.0
     """Seconds without a byte after which a request is retried."""
-    tries: int = 5
-    concurrency: int = 4
+    tries: PositiveInt = 5
+    concurrency: PositiveInt = 4
     """Number of concurrent requests."""
     fields: Mapping[str, Any] = field(default_factory=dict)
     """Further fields of each body (max_completion_tokens, reasoning_effort, …). A field that is None is left out
     (temperature)."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.model:
             raise ValueError("no model is given: pass --model, or set OPENAI_MODEL")
         address = urlsplit(self.base_url)
         if address.scheme not in ("http", "https") or not address.hostname:
             raise ValueError(f"base_url={self.base_url!r} must be like https://host/v1 or http://host:8000/v1")
-        for name in ("timeout", "tries", "concurrency"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise ValueError(f"{name}={getattr(self, name)} must be a number above 0")
 
     def body(self, messages: Sequence[Mapping[str, str]]) -> Body:
         """Return the body of a request with these messages, at temperature 0 unless `fields` sets another."""

@@ -26,10 +26,11 @@ import pandas as pd
 from interp.autointerp import prompts
 from interp.autointerp.endpoint import Answer, Body, Endpoint, RequestEstimate
 from interp.autointerp.prompts import TASKS, LatentWindows, Window, read_explanation, sample_windows
+from interp.checks.arguments import check_latents
+from interp.checks.limits import CheckedFields, PositiveInt, Seed
 from interp.features.feature_store import FeatureStore
 from interp.runtime.progress import Progress, no_progress
 from interp.statistics.estimates import bootstrap
-from interp.storage.checks import check_at_least, check_latents, check_seed
 
 GIVEN, GENERATED, NULL = "given", "generated", "another latent's"
 N_EXAMPLES = 12
@@ -41,23 +42,22 @@ _TYPICAL_EXPLANATION = "what an explanation of usual length says that the featur
 
 
 @dataclass(frozen=True, kw_only=True)
-class JudgeConfig:
+class JudgeConfig(CheckedFields):
     tasks: tuple[str, ...] = TASKS
-    n_windows: int = 10
+    n_windows: PositiveInt = 10
     """Number of windows of each kind, firing and silent, per latent and task."""
-    shown: int = 5
+    shown: PositiveInt = 5
     """Number of windows per request."""
     generate: bool = False
     """Let the model write an explanation of each latent, and judge that."""
     null: bool = False
     """Also judge each latent by the explanation of another."""
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.tasks or not set(self.tasks) <= set(TASKS):
             raise ValueError(f"tasks={self.tasks} must be some of {', '.join(TASKS)}")
-        check_at_least(1, n_windows=self.n_windows, shown=self.shown)
-        check_seed(self.seed)
 
 
 class Judged(NamedTuple):

@@ -103,9 +103,9 @@ def run_command(
     check_exists(config)
     out = out or Path("runs") / config.stem
     check_writable("--out", out)
+    from interp.checks.config_fields import check_names
     from interp.pipeline.config import RunConfig
     from interp.pipeline.stages import STAGES
-    from interp.runtime.config_fields import check_names
 
     if until is not None:
         check_names([until], list(STAGES), "--until: stage")

@@ -104,7 +104,7 @@ def train_sae_command(
 def with_fields(command: Callable) -> Callable:
     """Return `train_sae_command` with an option for each field of each registered architecture, including the user's
     own; the values given go to its --set."""
-    from interp.runtime.config_fields import field_types, type_name
+    from interp.checks.config_fields import field_types, type_name
     from interp.sae import ARCHITECTURES
 
     signature = inspect.signature(command)
@@ -135,7 +135,7 @@ def with_fields(command: Callable) -> Callable:
 
 def field_lines(kind: type) -> list[str]:
     """Return a line for each field with its name, type and default, followed by its docstring."""
-    from interp.runtime.config_fields import field_types, is_needed, plain, type_name
+    from interp.checks.config_fields import field_types, is_needed, plain, type_name
 
     hints = field_types(kind)
     docs = _field_docstrings(kind)

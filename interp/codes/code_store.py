@@ -21,9 +21,9 @@ from pydantic import ConfigDict, Field
 from torch import Tensor
 from typing_extensions import TypedDict
 
+from interp.checks.json_values import AtLeastZero, FileName, validated
 from interp.codes.offsets import offsets_from_lengths
 from interp.codes.sparse_codes import SparseCodes, entry_fault
-from interp.storage.checks import AtLeastZero, FileName, validated
 from interp.storage.files import read_json, write_json, write_tensors
 from interp.storage.remote_folders import local_path
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from interp.activations.hooks import Hook, Model, check_own_hook, hooks_of, resolve_hooks
 from interp.activations.row_statistics import is_within
+from interp.checks.arguments import check_finite
 from interp.codes.dictionary import Dictionary, check_one_hook, norm_limit
-from interp.storage.checks import check_finite
 
 
 class DictionaryHooks(NamedTuple):

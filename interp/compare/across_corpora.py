@@ -41,6 +41,7 @@ from numba import njit
 from scipy.stats import false_discovery_control
 from torch import Tensor
 
+from interp.checks.limits import check_at_least
 from interp.compare.across_models import MIN_FIRED
 from interp.display.cards import Markup, card, markup, on_one_line, table
 from interp.display.verdict_names import MIN_F1
@@ -52,7 +53,6 @@ from interp.features.scan_checks import scan_digests
 from interp.features.scan_input import latent_blocks
 from interp.runtime.progress import Progress, no_progress
 from interp.statistics.estimates import wilson
-from interp.storage.checks import check_at_least
 
 FALSE_DISCOVERIES = 0.05
 BLOCK = 1 << 24

@@ -25,7 +25,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -33,6 +33,7 @@ from torch import nn
 
 from interp.activations import ActivationStore
 from interp.activations.harvesting import check_harvested, harvest
+from interp.checks.limits import AT_LEAST_1, CheckedFields, PositiveInt, Seed
 from interp.codes.joint_sample import JointSample, encode_rows, in_order, stored
 from interp.evaluation.baselines import shuffled_model
 from interp.features.feature_store import FeatureStore
@@ -41,7 +42,6 @@ from interp.features.twins import best_matches, nearest_rows
 from interp.runtime.progress import Progress, no_progress
 from interp.sae import SAE, SAEConfig, TopKConfig, train_sae, train_sweep
 from interp.sae.architectures.sae_config import config_to_dict
-from interp.storage.checks import check_at_least, check_seed
 from interp.storage.files import write_parquet
 from interp.storage.folders import is_finished, whole_folder
 from interp.verdict.ranking import rank_codes
@@ -57,21 +57,17 @@ _SHIFTS = 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class NullsConfig:
+class NullsConfig(CheckedFields):
     """The budget of the nulls. The verdicts of the dictionary itself do not depend on it."""
 
-    tokens: int = 300_000
+    tokens: PositiveInt = 300_000
     """Number of tokens on which all dictionaries are judged. They are the first harvested ones."""
-    sae_tokens: int | None = None
+    sae_tokens: Annotated[int | None, AT_LEAST_1] = None
     """Tokens on which each dictionary is trained, including the stand-in of the ranked one. With None, or more tokens
     than the ranked dictionary had, each trains on as many as that had, and there is no stand-in."""
-    latents: int = 384
+    latents: PositiveInt = 384
     """Number of latents judged per dictionary, drawn at random. If a dictionary has fewer, all are judged."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_at_least(1, tokens=self.tokens, sae_tokens=self.sae_tokens, latents=self.latents)
-        check_seed(self.seed)
+    seed: Seed = 0
 
     def tokens_to_train(self, had: int | None) -> int:
         """Return the tokens that each dictionary learns from.

@@ -22,9 +22,9 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from interp.activations.hooks import Model, module_of
+from interp.checks.arguments import check_latents
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import dictionary_hooks
-from interp.storage.checks import check_latents
 
 
 class Action(NamedTuple):

@@ -45,6 +45,8 @@ from torch import Tensor
 
 from interp.activations.hooks import Model, evaluating, module_of, size_of, to_model
 from interp.activations.next_tokens import check_predicts_next
+from interp.checks.arguments import check_latents, check_part, check_token_ids
+from interp.checks.limits import check_at_least
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import dictionary_hooks
 from interp.effects.ablation_batch import NUMBERS_AT_ONCE, AblationBatch, Firings, NullDirections, sampled_sequences
@@ -53,11 +55,10 @@ from interp.evaluation.downstream import Downstream
 from interp.evaluation.shortcuts import downstream_of
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_part_tables, check_scanned, identity
-from interp.runtime.processes import Processes, check_part, processes
+from interp.runtime.processes import Processes, processes
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import slices
 from interp.statistics.estimates import ratio
-from interp.storage.checks import check_at_least, check_latents, check_token_ids
 from interp.storage.files import digest
 
 log = logging.getLogger(__name__)

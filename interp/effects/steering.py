@@ -23,6 +23,8 @@ from torch import Tensor
 
 from interp.activations.hooks import Model, capture, evaluating, module_of, size_of, to_model
 from interp.activations.next_tokens import check_predicts_next, logits_of
+from interp.checks.arguments import check_token_ids
+from interp.checks.limits import check_at_least
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.effects.interventions import (
@@ -35,7 +37,6 @@ from interp.effects.interventions import (
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_scanned
 from interp.features.text_features import tokens_of
-from interp.storage.checks import check_at_least, check_token_ids
 
 MULTIPLES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 CACHES = ("cache", "past_key_values")

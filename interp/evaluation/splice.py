@@ -24,12 +24,13 @@ from interp.activations.hooks import Model, evaluating, module_of, to_model
 from interp.activations.model_passes import NormSample, check_model_takes
 from interp.activations.next_tokens import NoNextTokens, check_predicts_next
 from interp.activations.row_statistics import Moments, is_within
+from interp.checks.arguments import check_finite
+from interp.checks.limits import check_at_least
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.evaluation.downstream import Downstream, Entered, enter
 from interp.evaluation.shortcuts import downstream_of
 from interp.runtime.progress import Progress
-from interp.storage.checks import check_at_least, check_finite
 
 log = logging.getLogger(__name__)
 

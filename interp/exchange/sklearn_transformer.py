@@ -20,10 +20,10 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from interp.activations import ActivationStore
 from interp.activations.hooks import UNNAMED
+from interp.checks.limits import PositiveInt, check_value
 from interp.codes.sparse_codes import SparseCodes
 from interp.sae import train_sae
 from interp.sae.architectures.sae_config import ARCHITECTURES, SAEConfig, config_from_dict
-from interp.storage.checks import is_whole_number
 
 
 class SAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
@@ -64,9 +64,7 @@ class SAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         """Train on the rows of X [row, feature]; y is ignored."""
         X = validate_data(self, X, dtype=(np.float64, np.float32), ensure_min_samples=2)
         for name in ("epochs", "batch_size"):
-            value = getattr(self, name)
-            if not is_whole_number(value) or value < 1:
-                raise ValueError(f"{name}={value!r} must be a whole number of at least 1")
+            check_value(name, getattr(self, name), PositiveInt)
         fields: dict[str, Any] = {"architecture": self.architecture, "tokens": int(self.epochs) * len(X)}
         fields["d_sae"] = 4 * X.shape[1] if self.n_components is None else self.n_components
         fields["batch_size"] = min(int(self.batch_size), len(X))

@@ -19,6 +19,8 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
 from interp.activations import StoredRows
+from interp.checks.arguments import check_finite, check_token_ids
+from interp.checks.json_values import validated
 from interp.codes.code_store import META, REMEDY, CodeStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.display.cards import card, facts, table
@@ -39,7 +41,6 @@ from interp.features.scan_folder import (
 from interp.features.scan_input import ScanConfig, fit_half
 from interp.features.table_passes import SCHEMAS
 from interp.runtime.progress import Progress, no_progress
-from interp.storage.checks import check_finite, check_token_ids, validated
 from interp.storage.files import open_tensors, read_any_json, read_json
 from interp.storage.folder_kinds import folder_of
 

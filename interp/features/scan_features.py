@@ -25,6 +25,7 @@ from torch import Tensor
 from interp.activations import StoredRows
 from interp.activations.harvesting import check_harvested
 from interp.activations.hooks import check_own_hook, token_strings_of
+from interp.checks.arguments import check_finite
 from interp.codes.code_store import CodeStore
 from interp.codes.dictionary import Dictionary, W_enc_of, check_one_hook, limit_on
 from interp.features.decoder import Decoder, LogitPath, check_unembedding, logit_path
@@ -40,7 +41,6 @@ from interp.features.scan_folder import (
 from interp.features.scan_input import ScanConfig
 from interp.runtime.processes import part_of, processes
 from interp.runtime.progress import Progress, no_progress
-from interp.storage.checks import check_finite
 from interp.storage.files import atomic
 from interp.storage.folder_kinds import check_exists
 from interp.storage.folders import is_finished

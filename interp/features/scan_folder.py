@@ -19,6 +19,8 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import TypedDict
 
+from interp.checks.arguments import check_token_ids
+from interp.checks.json_values import AtLeastOne, AtLeastZero, validated
 from interp.codes.code_store import CodeStore
 from interp.codes.dictionary import Dictionary
 from interp.features.decoder import Decoder
@@ -28,7 +30,6 @@ from interp.features.table_passes import n_passes, write_tables
 from interp.runtime.processes import Processes
 from interp.runtime.progress import Progress
 from interp.sae import SAE
-from interp.storage.checks import AtLeastOne, AtLeastZero, check_token_ids, validated
 from interp.storage.files import digest, digest_json, read_json, write_json, write_tensors
 from interp.storage.folder_kinds import check_exists
 from interp.storage.folders import is_finished, unfinished

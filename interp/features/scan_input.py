@@ -8,10 +8,10 @@ Out: `ScanRows.feed` passes on each chunk in turn; `ColumnFiles`, filled by such
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
@@ -19,53 +19,45 @@ from jaxtyping import Bool
 from numba import njit
 from torch import Tensor
 
+from interp.checks.limits import CheckedFields, Seed, between
 from interp.codes.code_chunks import CodeChunk, read_chunks
 from interp.codes.code_store import REMEDY, CodeStore
 from interp.codes.offsets import offsets_from_lengths
 from interp.runtime.processes import Processes
 from interp.statistics.estimates import count_ids
-from interp.storage.checks import check_at_least
 
 CHUNK_ENTRIES = 1 << 22
 """Firings read at a time, in whole sequences. Each takes about 100 bytes. A larger number makes a scan no faster."""
-_MOST = {"seed": 2**31 - 1, "n_before": 100}
-"""The largest values of these fields. For all other fields the largest value is 10,000, since their data per latent is
-held in memory."""
+_MOST = 10_000
+"""What is kept of a latent is held in memory."""
+_Kept = Annotated[int, between(0, _MOST)]
+_KeptOne = Annotated[int, between(1, _MOST)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ScanConfig:
+class ScanConfig(CheckedFields):
     """The amounts of data that are kept for each latent.
 
     Measures need only the counts. The tables of examples, of co-activating and of neighbouring latents take most of a
     scan's time. To leave them out, set n_top=0, n_per_interval=0, n_coactivations=0 and n_neighbours=0.
     """
 
-    n_top: int = 20
+    n_top: _Kept = 20
     """Strongest firings kept as examples."""
-    n_per_interval: int = 10
+    n_per_interval: _Kept = 10
     """Firings sampled from each interval of a latent's range as examples."""
-    n_before: int = 3
+    n_before: Annotated[int, between(0, 100)] = 3
     """Number of tokens before the firing token that are counted, besides the firing token and the one after it."""
-    n_tokens: int = 20
+    n_tokens: _KeptOne = 20
     """Number of the most frequent tokens kept for each latent and offset."""
-    n_logits: int = 10
+    n_logits: _KeptOne = 10
     """Number of tokens kept with the largest, and with the smallest, logit effects."""
-    n_neighbours: int = 10
+    n_neighbours: _Kept = 10
     """Number of latents kept with the nearest decoder directions."""
-    n_coactivations: int = 10
+    n_coactivations: _Kept = 10
     """Number of latents kept that fire together with a latent."""
-    seed: int = 0
+    seed: Seed = 0
     """Seed of the samples of firings."""
-
-    def __post_init__(self) -> None:
-        for field in fields(self):
-            name = field.name
-            value = getattr(self, field.name)
-            most = _MOST.get(name, 10_000)
-            if type(value) is not int or value > most:
-                raise ValueError(f"{name}={value!r} must be a whole number, at most {most:,}")
-            check_at_least(1 if name in ("n_tokens", "n_logits") else 0, **{name: value})
 
 
 class Columns(NamedTuple):

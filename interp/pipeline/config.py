@@ -13,11 +13,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from interp.checks.config_fields import check_names, field_types, plain, read_fields, short
 from interp.pipeline.plugins import import_plugin, plugin_digest
 from interp.pipeline.pretrained import LoadedConfig
 from interp.pipeline.sections import ALL_MLPS
 from interp.pipeline.stages import STAGES
-from interp.runtime.config_fields import check_names, field_types, plain, read_fields, short
 
 if TYPE_CHECKING:
     from interp.compare.null_dictionaries import NullsConfig

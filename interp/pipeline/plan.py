@@ -14,11 +14,11 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from interp.checks.free_memory import free_memory
 from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes, Speed
 from interp.pipeline.run_folder import hook_folder
 from interp.pipeline.stages import STAGES, Stage
-from interp.runtime.memory import free_memory
 from interp.storage.folders import unfinished
 
 LIBRARY_BYTES = 1.5e9

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from interp.runtime.config_fields import read_fields
-from interp.storage.checks import check_at_least
+from interp.checks.config_fields import read_fields
+from interp.checks.limits import AT_LEAST_1, CheckedFields, PositiveInt
 from interp.storage.files import digest_file, read_json
 from models.pretrained import MODEL_SOURCES, REFERENCE, WEIGHTS
 from models.sources import DTYPES
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig:
+class ModelConfig(CheckedFields):
     source: str = "train"
     """`train`: the small transformer, on the corpus. Otherwise the source of a pretrained model, which has its own
     tokenizer: one of `MODEL_SOURCES`; `interp run --help` lists them."""
@@ -26,21 +26,19 @@ class ModelConfig:
     """A revision of a Hugging Face name: a branch, tag or commit."""
     dtype: str = "auto"
     """The type of a pretrained model's weights; auto: as they are stored."""
-    n_ctx: int = 128
+    n_ctx: PositiveInt = 128
     """Tokens per sequence."""
     preset: str = "one-layer"
     """To train: a name in `models.layers.PRESETS`; the fields below override it if they are given."""
-    n_layers: int | None = None
-    d_model: int | None = None
-    n_heads: int | None = None
-    d_mlp: int | None = None
+    n_layers: Annotated[int | None, AT_LEAST_1] = None
+    d_model: Annotated[int | None, AT_LEAST_1] = None
+    n_heads: Annotated[int | None, AT_LEAST_1] = None
+    d_mlp: Annotated[int | None, AT_LEAST_1] = None
     act_fn: str | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
-        check_at_least(
-            1, n_ctx=self.n_ctx, n_layers=self.n_layers, d_model=self.d_model, n_heads=self.n_heads, d_mlp=self.d_mlp
-        )
+        super().__post_init__()
         if self.source not in ("train", *MODEL_SOURCES):
             raise ValueError(f"source={self.source!r} must be one of train, {', '.join(MODEL_SOURCES)}")
         if self.is_trained and self.name:

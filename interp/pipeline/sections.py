@@ -6,22 +6,21 @@ the packages of these (`interp.pipeline.config` lists all).
 
 import re
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from interp.storage.checks import check_at_least, check_seed
+from interp.checks.limits import AT_LEAST_1, CheckedFields, Positive, PositiveInt, Seed, between
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenizerConfig:
+class TokenizerConfig(CheckedFields):
     kind: str = "bpe"
     """`bpe` (byte-level, trained on the corpus) or `characters`."""
-    vocab_size: int = 2048
+    vocab_size: Annotated[int, between(1, 1 << 22)] = 2048
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.kind not in ("bpe", "characters"):
             raise ValueError(f"kind={self.kind!r} must be 'bpe' or 'characters'")
-        if not 1 <= self.vocab_size <= 1 << 22:
-            raise ValueError(f"vocab_size={self.vocab_size} must be in 1..{1 << 22}")
 
 
 ALL_MLPS = "all mlps"
@@ -31,7 +30,7 @@ _BLOCK = re.compile(r"blocks\.\d+\.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class HarvestConfig:
+class HarvestConfig(CheckedFields):
     hook_names: tuple[str, ...] = ("blocks.0.hook_resid_post",)
     """The hooks at which dictionaries are learnt, one at each, from one pass of the model. `hook_name = "…"` names a
     single hook, and `hook_names = "all mlps"` means the inputs of all MLPs, with `writes = "hook_mlp_out"`."""
@@ -40,9 +39,9 @@ class HarvestConfig:
     neuron_hook: str | None = None
     """The hook of the neurons with which latents are compared. None: the MLP of the block of their hook or, if the
     model has no such hook (a mixture of experts, a state space), the coordinates at their own hook."""
-    tokens: int = 1_200_000
+    tokens: PositiveInt = 1_200_000
     """Tokens of the training split to harvest, from its start; all if there are fewer."""
-    batch_size: int = 64
+    batch_size: PositiveInt = 64
     """Sequences in one forward pass."""
     dtype: str = "bfloat16"
     exclude_positions: tuple[int, ...] = ()
@@ -50,13 +49,13 @@ class HarvestConfig:
     max_norm: float | Literal["auto"] | None = "auto"
     """Rows whose norm is above this many times the median are left out; auto: only if few rows hold most of the
     variance (attention sinks)."""
-    buffer_mb: int | None = None
+    buffer_mb: Annotated[int | None, AT_LEAST_1] = None
     """For transcoders: keep no activations on disk, and at most this many megabytes in memory. The model then runs once
     in each epoch of the training of all transcoders, and once for their scans. None: activations are kept on disk."""
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
-        check_at_least(1, tokens=self.tokens, batch_size=self.batch_size, buffer_mb=self.buffer_mb)
+        super().__post_init__()
         if not all(self.hook_names):
             raise ValueError("hook_names has an empty name: leave it out")
         if not self.hook_names:
@@ -106,38 +105,29 @@ class HarvestConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EffectsConfig:
-    sequences: int = 64
+class EffectsConfig(CheckedFields):
+    sequences: PositiveInt = 64
     """Most sequences on which each latent is ablated, at all positions where it fires."""
-    minutes: float = 5.0
+    minutes: Positive = 5.0
     """Time limit on two processor cores. If ablation would take longer, each latent is ablated in fewer sequences, down
     to 16, and then fewer latents are, a random sample of those that fire."""
-    latents: int | None = None
+    latents: Annotated[int | None, AT_LEAST_1] = None
     """At most this many latents, drawn at random; "none": all."""
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_at_least(1, sequences=self.sequences, latents=self.latents)
-        check_seed(self.seed)
-        if not self.minutes > 0:
-            raise ValueError(f"minutes={self.minutes} must be above 0")
+    seed: Seed = 0
 
 
 @dataclass(frozen=True, kw_only=True)
-class QualityConfig:
-    tokens: int = 100_000
+class QualityConfig(CheckedFields):
+    tokens: PositiveInt = 100_000
     """Validation tokens on which the dictionary is spliced into the model."""
-    batch_size: int = 64
-
-    def __post_init__(self) -> None:
-        check_at_least(1, tokens=self.tokens, batch_size=self.batch_size)
+    batch_size: PositiveInt = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class RankingConfig:
-    n_shifts: int = 2
+class RankingConfig(CheckedFields):
+    n_shifts: PositiveInt = 2
     """Circular shifts of the codes that give the null distribution of each measure."""
-    seed: int = 0
+    seed: Seed = 0
     use_labels: bool = False
     """Let explanations name the corpus's labels; verdicts never use them."""
     judge_faint: bool = False
@@ -145,7 +135,3 @@ class RankingConfig:
     twin: str | None = None
     """The folder (relative to the working directory) of a run, or of a scan of the same tokens, with a dictionary from
     another seed, which is searched for each latent. In a run with several hooks, the scan at the same hook is used."""
-
-    def __post_init__(self) -> None:
-        check_at_least(1, n_shifts=self.n_shifts)
-        check_seed(self.seed)

@@ -1,4 +1,4 @@
-"""Free memory, and the peak memory of this process."""
+"""The peak memory of this process, and the memory that it gives back."""
 
 import ctypes
 import os
@@ -6,28 +6,9 @@ import resource
 from contextlib import suppress
 from pathlib import Path
 
-import psutil
-
 _ARENA_MAX = -8
 """glibc's number of this option (malloc.h). By default each thread has an arena, up to eight per core, and each arena
 may keep 64 MB of what was freed: of a ranking of the demo on two cores that is 0.7 of 1.7 GB."""
-
-
-def check_memory(n_bytes: int, purpose: str, remedy: str) -> None:
-    """Check that this much memory is free. Raises ValueError if not; the message starts with `purpose` and ends with
-    the remedy."""
-    if n_bytes > (free := free_memory()):
-        needs = f"{purpose} needs {n_bytes / 1e9:,.1f} GB of memory, but only {free / 1e9:,.1f} GB are free"
-        raise ValueError(f"{needs}: {remedy}")
-
-
-def free_memory() -> int:
-    """Return the free bytes of the machine, or the bytes that this process may still allocate if these are fewer."""
-    free = psutil.virtual_memory().available
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit == resource.RLIM_INFINITY:
-        return free
-    return max(0, min(free, limit - psutil.Process().memory_info().vms))
 
 
 def share_arenas() -> None:

@@ -23,6 +23,7 @@ import torch.distributed as dist
 from jaxtyping import Shaped
 from torch import Tensor
 
+from interp.checks.arguments import check_part
 from interp.runtime.torchrun import rank_and_count
 from interp.storage.files import digest_json
 from interp.storage.folders import unfinished, whole_folder
@@ -202,12 +203,6 @@ def processes() -> Processes:
         dist.init_process_group("cpu:gloo,cuda:nccl" if gpus else "gloo", timeout=_TIMEOUT)
         atexit.register(_leave_group)
     return Processes(dist.get_rank(), dist.get_world_size())
-
-
-def check_part(rank: int, count: int) -> None:
-    """Check a part, (rank, count). Raises ValueError unless the rank is in 0..count−1."""
-    if not 0 <= rank < count:
-        raise ValueError(f"part=({rank}, {count}) must be (rank, count) with the rank in 0..count-1")
 
 
 def part_of(n: int, rank: int, count: int) -> slice:

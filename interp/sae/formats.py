@@ -20,12 +20,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from interp.checks.arguments import check_finite
 from interp.sae.architectures.encoders import ENCODERS, Encoder, SAELensForm
 from interp.sae.architectures.topk import TopK
 from interp.sae.file_tensors import FileTensors, number, truth, whole_number
 from interp.sae.saelens import from_saelens, to_saelens
 from interp.sae.stored_dictionary import StoredDictionary, config_and_metadata, metadata_with_config
-from interp.storage.checks import check_finite
 from interp.storage.files import read_json, write_json, write_tensors
 from interp.storage.folder_kinds import check_exists, looks_like_path
 from interp.storage.manifests import verify

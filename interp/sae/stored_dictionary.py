@@ -10,9 +10,9 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import TypedDict
 
+from interp.checks.json_values import validated
 from interp.sae.architectures.encoders import Encoder
 from interp.sae.architectures.sae_config import ARCHITECTURES, SAEConfig, config_from_dict, config_to_dict
-from interp.storage.checks import validated
 
 
 class FileMetadata(TypedDict, total=False):

@@ -34,8 +34,8 @@ from interp.activations import ActivationSource
 from interp.activations.hooks import Model
 from interp.activations.model_passes import TokenBatches, concatenate_tokens
 from interp.activations.stream import ActivationStream
+from interp.checks.free_memory import check_memory
 from interp.runtime.devices import device_named
-from interp.runtime.memory import check_memory
 from interp.runtime.processes import ONE, Mesh, Processes, processes
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import torch_on_one_thread

@@ -1,1 +1,1 @@
-"""Files and folders that are complete or absent, their manifests and locks, local or at addresses; checks of input."""
+"""Files and folders that are complete or absent, their manifests and locks, local or at addresses."""

@@ -9,11 +9,11 @@ from jaxtyping import Bool, Float32, Int, Int64
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from interp.checks.arguments import check_token_ids
 from interp.codes.code_chunks import CodeChunk, CodeSource, check_codes, count_firings, read_chunks
 from interp.features.examples import first_windows
 from interp.features.feature_store import FeatureStore
 from interp.runtime.progress import Progress, no_progress
-from interp.storage.checks import check_token_ids
 from interp.text.predicates import Predicates
 
 

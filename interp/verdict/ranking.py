@@ -56,15 +56,16 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Float64, Int, Int64
 
+from interp.checks.arguments import check_latents, check_part
+from interp.checks.limits import check_seed, is_whole_number
 from interp.codes.code_chunks import CodeSource
 from interp.codes.dictionary import is_faint
 from interp.display.verdict_names import DEAD, DENSE, FAINT, NO_CONTEXT, UNTESTED
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_part_tables, identity
 from interp.features.twins import check_twin
-from interp.runtime.processes import check_part, processes
+from interp.runtime.processes import processes
 from interp.runtime.progress import Progress, in_percent, no_progress
-from interp.storage.checks import check_latents, check_seed, is_whole_number
 from interp.storage.files import digest
 from interp.verdict.calibration import Calibration
 from interp.verdict.coded_text import CodedText

@@ -19,6 +19,7 @@ import tomli_w
 
 from interp import FeatureStore, ranking_evidence, write_report
 from interp.activations import ActivationStore
+from interp.checks.limits import check_seed
 from interp.cli import COMMANDS, main
 from interp.cli.progress_bar import Bar
 from interp.cli.sae_commands import field_lines
@@ -26,7 +27,6 @@ from interp.display.verdict_names import UNTESTED
 from interp.pipeline.stages import STAGES
 from interp.sae import ARCHITECTURES, Crosscoder, Transcoder, load_sae
 from interp.storage import addresses
-from interp.storage.checks import check_seed
 from tests.tiny import SECTIONS, TINY
 
 ROOT = Path(__file__).parents[2]
@@ -357,7 +357,7 @@ def test_mistakes_in_training_a_dictionary(folder, two_hooks, tmp_path, capsys):
     assert "d_sae = 'many' must be a valid integer" in line("--d-sae", "many")
     assert "device='gpu' does not exist" in line("--d-sae", 8, "--k", 4, "--set", "device=gpu")
     assert "there are relu, gated, jumprelu, topk, batchtopk" in line("--d-sae", 8, "--architecture", "xyz")
-    assert "l1=-1.0 must not be negative" in line("--d-sae", 8, "--architecture", "relu", "--l1=-1")
+    assert "l1=-1.0 must be at least 0" in line("--d-sae", 8, "--architecture", "relu", "--l1=-1")
     assert "topk needs d_sae" in line("--k", 8)
     assert "k=16 must be in 1..d_sae=8" in line("--d-sae", 8, "--sweep", "k=4,16")
     assert "it has blocks.0.mlp.hook_post" in line("--d-sae", 8, "--k", 4, "--hook", "nowhere")

@@ -262,7 +262,7 @@ def test_load_model_refuses_a_config_larger_than_its_files_before_allocating(tmp
 def test_a_model_larger_than_the_memory_is_refused_before_it_is_loaded(tmp_path, monkeypatch):
     folder = write_foreign("gpt2", tmp_path / "small")
     n_weights = sum(weight.numel() for weight in load_model(folder).parameters())
-    monkeypatch.setattr("interp.runtime.memory.free_memory", lambda: 3 * n_weights)
+    monkeypatch.setattr("interp.checks.free_memory.free_memory", lambda: 3 * n_weights)
     assert load_model(folder, dtype="bfloat16").d_vocab
     with pytest.raises(ValueError, match=f"small with {n_weights:,} weights needs .* GB of memory, but only .* free"):
         load_model(folder)

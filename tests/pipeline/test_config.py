@@ -109,7 +109,7 @@ def test_fields_are_listed_with_their_types_and_defaults():
     [
         ({"tokens": 10}, "relu needs d_sae$"),
         ({}, "relu needs d_sae and tokens"),
-        ({"d_sae": 8, "tokens": 10, "l1": -1}, "l1=-1.0 must not be negative"),
+        ({"d_sae": 8, "tokens": 10, "l1": -1}, "l1=-1.0 must be at least 0"),
         ({"d_sae": 8, "tokens": 10, "l1_warm": 0}, "relu field 'l1_warm' does not exist; did you mean l1_warmup"),
         ({"d_sae": 8, "tokens": 10, "lr": float("nan")}, "lr = nan must be a finite number"),
         ({"d_sae": 8.5, "tokens": 10}, "d_sae = 8.5 must be a valid integer"),
@@ -140,7 +140,7 @@ def test_mistakes_in_a_dictionary_are_named(given, message):
         ("[nulls]\nsae_tokens = 0", r"\[nulls\] sae_tokens=0 must be at least 1"),
         ("[ranking]\nn_shifts = 0", r"\[ranking\] n_shifts=0 must be at least 1"),
         ("[ranking]\nnulls = 2", r"\[ranking\] field 'nulls' does not exist"),
-        ("[ranking]\nseed = -1", r"\[ranking\] seed=-1 must be a whole number in 0..2147483647"),
+        ("[ranking]\nseed = -1", r"\[ranking\] seed=-1 must be in 0..2147483647"),
         ('[training]\nprecision = "float8"', r"precision = 'float8' must be 'auto', 'float32' or 'bfloat16'"),
         ("[training]\nbetas = [0.9]", r"\[training\] field 'betas' does not exist"),
         ("[corpus.shares]\nshakespeare = true", r"\[corpus\] shares = True must be a valid number"),

@@ -297,9 +297,9 @@ def test_an_unknown_field_is_refused():
 @pytest.mark.parametrize(
     ("kind", "changes", "message"),
     [
-        (ReLUConfig, {"l1": -1.0}, "l1=-1.0 must not be negative"),
-        (GatedConfig, {"l1": -1.0}, "l1=-1.0 must not be negative"),
-        (JumpReLUConfig, {"coefficient": -2.0}, "coefficient=-2.0 must not be negative"),
+        (ReLUConfig, {"l1": -1.0}, "l1=-1.0 must be at least 0"),
+        (GatedConfig, {"l1": -1.0}, "l1=-1.0 must be at least 0"),
+        (JumpReLUConfig, {"coefficient": -2.0}, "coefficient=-2.0 must be at least 0"),
         (JumpReLUConfig, {"target_l0": 49}, "target_l0=49 must be above 0 and at most d_sae=48"),
         (JumpReLUConfig, {"target_l0": 0.0, "penalty": "l0"}, "target_l0=0.0 must be above 0"),
         (JumpReLUConfig, {"penalty": "l2"}, "penalty='l2' must be"),

@@ -78,7 +78,7 @@ import torch
 
 from interp.pipeline.stages import stage
 from interp.sae import SAEConfig, Threshold
-from interp.sae.architectures.sae_config import Positive
+from interp.checks.limits import Positive
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,26 +7,21 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from interp.checks.limits import CheckedFields, Fraction, Positive, PositiveInt
 from models.recipe import batch_rows
 
 
 @dataclass(frozen=True, kw_only=True)
-class PostTrainingConfig:
-    epochs: float = 3.0
-    batch_size: int = 32
-    lr: float = 1e-3
-    warmup: float = 0.1
+class PostTrainingConfig(CheckedFields):
+    epochs: Positive = 3.0
+    batch_size: PositiveInt = 32
+    lr: Positive = 1e-3
+    warmup: Fraction = 0.1
     """Fraction of the steps in which the rate rises to `lr`; then it falls linearly to 0."""
     weight_decay: float = 0.0
     clip_norm: float = 1.0
     seed: int = 0
     """Seed of the order of the rows."""
-
-    def __post_init__(self) -> None:
-        if self.batch_size < 1 or not self.lr > 0 or not self.epochs > 0:
-            raise ValueError(f"batch_size={self.batch_size}, lr={self.lr} and epochs={self.epochs} must be positive")
-        if not 0 <= self.warmup <= 1:
-            raise ValueError(f"warmup={self.warmup} is a fraction and must be in 0..1")
 
     def steps(self, n_rows: int) -> int:
         return max(1, round(self.epochs * n_rows / self.batch_size))

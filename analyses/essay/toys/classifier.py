@@ -11,35 +11,30 @@ inside that grid.
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.checks.limits import CheckedFields, PositiveInt, at_least
+
 HALF_WIDTH = 1.3  # of the square that the grid covers; the arms end at radius 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClassifierConfig:
-    n_points: int = 300
-    n_held_out: int = 4000
+class ClassifierConfig(CheckedFields):
+    n_points: PositiveInt = 300
+    n_held_out: PositiveInt = 4000
     turns: float = 0.75
     """Turns of an arm around the origin."""
     noise: float = 0.04
-    width: int = 10
+    width: PositiveInt = 10
     """Units of each of the two hidden layers."""
     lr: float = 0.03
-    n_grid: int = 81
+    n_grid: Annotated[int, at_least(2)] = 81
     """Places a side of the grid."""
-
-    def __post_init__(self) -> None:
-        for name in ("n_points", "n_held_out", "width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
-        if self.n_grid < 2:
-            raise ValueError(f"n_grid={self.n_grid} must be at least 2")
 
     @property
     def n_parameters(self) -> int:

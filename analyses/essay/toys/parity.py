@@ -20,25 +20,25 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.checks.limits import CheckedFields, PositiveInt
+
 
 @dataclass(frozen=True, kw_only=True)
-class ParityConfig:
+class ParityConfig(CheckedFields):
     n_bits: int = 30
     n_relevant: int = 3
     """k: the first bits."""
-    d_hidden: int = 32
-    n_train: int = 1000
-    n_test: int = 4000
+    d_hidden: PositiveInt = 32
+    n_train: PositiveInt = 1000
+    n_test: PositiveInt = 4000
     lr: float = 3e-3
     betas: tuple[float, float] = (0.9, 0.99)
-    steps: int = 4000
+    steps: PositiveInt = 4000
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 < self.n_relevant < self.n_bits:
             raise ValueError(f"n_relevant={self.n_relevant} must be in 1..n_bits − 1={self.n_bits - 1}")
-        for name in ("d_hidden", "n_train", "n_test", "steps"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} must be at least 1")
 
     def lr_at(self, step: int) -> float:
         """Return the learning rate of update `step` = 0..steps − 1."""

@@ -22,25 +22,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.checks.limits import CheckedFields, Positive, PositiveInt
+
 CACHED = 2**17
 """Numbers in one block of activations: the instances of a step are worked off in blocks that stay in the cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
+class Recipe(CheckedFields):
     """Adam whose rate rises over the first twentieth of the steps, then falls to 0 along a cosine."""
 
-    steps: int = 2000
-    batch_size: int = 256
-    lr: float = 1e-2
-    scale: float = 1.0
+    steps: PositiveInt = 2000
+    batch_size: PositiveInt = 256
+    lr: Positive = 1e-2
+    scale: Positive = 1.0
     """Scale of the first weights, in units of √(2 / (n + m)). If a ReLU closes for good early on, a smaller one
     helps."""
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if value <= 0:
-                raise ValueError(f"{name}={value} must be positive")
 
     def rate(self, step: int) -> float:
         rise = self.steps / 20

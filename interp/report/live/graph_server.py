@@ -16,10 +16,10 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from interp.activations.hooks import Model, token_strings_of
+from interp.checks.json_values import validated
 from interp.codes.dictionary import Dictionary
 from interp.effects import AttributionGraph, changed_next_tokens
 from interp.report.live.local_server import ASKING, CLOSED, Asked, LocalServer
-from interp.storage.checks import validated
 
 N_NEXT = 8
 """Number of next tokens in an answer."""

@@ -32,6 +32,7 @@ from torch import Tensor
 
 from interp.activations.hooks import capture, evaluating, module_of, resolve_hooks, size_of, to_model
 from interp.activations.next_tokens import check_predicts_next
+from interp.checks.arguments import check_latents
 from interp.codes.dictionary_hooks import dictionary_hooks
 from interp.effects import dose_response, feature_edges, steer
 from interp.effects.ablation_batch import NUMBERS_AT_ONCE
@@ -40,7 +41,6 @@ from interp.evaluation.shortcuts import downstream_of
 from interp.features.text_features import encode_with_bos, firing_matrix
 from interp.report.inputs import ReadableRun
 from interp.report.latent_pairs import in_common
-from interp.storage.checks import check_latents
 
 MAX_TOKENS = 1024
 """Largest number of tokens of a text, even if the model accepts more, as a call blocks other calls."""

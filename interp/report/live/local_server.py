@@ -17,7 +17,7 @@ from typing import Any
 from pydantic import ConfigDict
 from typing_extensions import TypedDict
 
-from interp.storage.checks import STRICT
+from interp.checks.json_values import STRICT
 
 log = logging.getLogger(__name__)
 

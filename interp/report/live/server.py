@@ -20,12 +20,12 @@ from typing import Annotated, Any, NotRequired
 
 from pydantic import Field
 
+from interp.checks.json_values import AtLeastOne, AtLeastZero, validated
 from interp.report.inputs import ReadableRun
 from interp.report.live.live_model import LiveModel
 from interp.report.live.local_server import ASKING, CLOSED, Asked, LocalServer, Refused, json_response
 from interp.report.notes import NAME, edit_notes, features_key, notes_of
 from interp.report.writing import assets, check_data_script, index, page_policy, plotly_script
-from interp.storage.checks import AtLeastOne, AtLeastZero, validated
 
 MAX_SAMPLED, MAX_MULTIPLE, MAX_HELD = 200, 100, 16
 CONTENT_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}

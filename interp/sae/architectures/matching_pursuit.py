@@ -12,9 +12,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.checks.limits import NonNegative
 from interp.codes.sparse_codes import SparseCodes
 from interp.sae.architectures.encoders import Encoder, SAELensForm, StoredEncoder, Weights
-from interp.sae.architectures.sae_config import NonNegative, SAEConfig
+from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.architectures.topk import TopK
 from interp.sae.file_tensors import FileTensors, number, whole_number
 from interp.sae.forward_pass import ForwardPass

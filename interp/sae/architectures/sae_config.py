@@ -18,49 +18,33 @@ Sources by Anthropic without an arXiv number are cited by their titles:
     Circuits Updates, January 2025           https://transformer-circuits.pub/2025/january-update
 """
 
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
-from numbers import Real
-from typing import Annotated, Any, ClassVar, NamedTuple, get_args, get_type_hints
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, ClassVar
 
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.runtime.config_fields import check_given, check_names, read_fields
+from interp.checks.config_fields import check_given, check_names, read_fields
+from interp.checks.limits import ABOVE_0, AT_LEAST_1, CheckedFields, Fraction, Limit, NonNegative, PositiveInt, Seed
 from interp.runtime.registry import register
 from interp.sae.architectures.encoders import Encoder
 from interp.sae.auxk import auxk, fading
 from interp.sae.encode_rows import Picker
 from interp.sae.forward_pass import ForwardPass
 from interp.sae.sparse_ops import Encoded
-from interp.storage.checks import is_whole_number
 
 ARCHITECTURES: "dict[str, type[SAEConfig]]" = {}
 """All registered architectures, by name."""
 
 
-class Limit(NamedTuple):
-    """A condition on the values of a field, as an annotation of its type: `Annotated[int, AT_LEAST_1]`."""
-
-    name: str
-    holds: Callable[[Any], bool]
-
-
-AT_LEAST_1 = Limit("be at least 1", lambda value: value >= 1)
-ABOVE_0 = Limit("be above 0", lambda value: value > 0)
-NOT_NEGATIVE = Limit("not be negative", lambda value: value >= 0)
-PositiveInt = Annotated[int, AT_LEAST_1]
-Positive = Annotated[float, ABOVE_0]
-NonNegative = Annotated[float, NOT_NEGATIVE]
 FREEZES = ("nothing", "decoder", "encoder", "directions")
 _FROZEN = Limit("be nothing, decoder, encoder or directions", lambda value: value in FREEZES)
 INSIDE = Limit("be fractions of the run between 0 and 1", lambda value: all(0 < at < 1 for at in value))
-Fraction = Annotated[float, Limit("be a fraction of the steps in 0..1", lambda value: 0 <= value <= 1)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class SAEConfig:
+class SAEConfig(CheckedFields):
     """The options that all architectures share. Fractions are of the steps of the training."""
 
     architecture: ClassVar[str]
@@ -101,7 +85,7 @@ class SAEConfig:
     resample_at: Annotated[tuple[float, ...], INSIDE] = ()
     """Fractions of the run at which latents that are dead or faint are resampled, at rows drawn ∝ loss² (Towards
     Monosemanticity: dead ones, four times). Transcoders are not resampled."""
-    seed: Annotated[int, Limit("be in 0..2³¹ − 1", lambda value: 0 <= value < 2**31)] = 0
+    seed: Seed = 0
     """Seed of the weights and of the order of the rows."""
     device: str = "auto"
     """The device for training: `cpu`, `cuda`, `mps`; `auto` = the GPU if there is one."""
@@ -109,9 +93,6 @@ class SAEConfig:
     def __init_subclass__(cls) -> None:
         if "architecture" in cls.__dict__:
             register(ARCHITECTURES, cls.architecture, cls, "the architecture", lambda config: config)
-
-    def __post_init__(self) -> None:
-        _check_fields(self)
 
     @property
     def initial_norm(self) -> float:
@@ -230,26 +211,3 @@ def architecture_named(name: Any) -> type[SAEConfig]:
     """Return the config class of an architecture. Raises ValueError with the nearest names if there is none."""
     check_names([name], list(ARCHITECTURES), "architecture")
     return ARCHITECTURES[name]
-
-
-def _check_fields(config: Any) -> None:
-    """Check the numbers. Raises ValueError for the first that has the wrong type, is not finite, or is outside the
-    limits of its field."""
-    names = {int: "whole number", float: "number"}
-    hints = get_type_hints(type(config), include_extras=True)  # field.type may be text: postponed annotations
-    for field in fields(config):
-        hint, value = hints[field.name], getattr(config, field.name)
-        limits = getattr(hint, "__metadata__", ())
-        hint = get_args(hint)[0] if limits else hint
-        kind = next((kind for kind in names if hint in (kind, kind | None)), None)
-        if value is None and hint != kind:
-            continue
-        if kind is not None:
-            is_number = isinstance(value, Real) and not isinstance(value, bool)
-            if not (is_whole_number(value) if kind is int else is_number):
-                raise ValueError(f"{field.name}={value!r} must be a {names[kind]}")
-            if not math.isfinite(value):
-                raise ValueError(f"{field.name}={value} must be finite")
-        for limit in limits:
-            if not limit.holds(value):
-                raise ValueError(f"{field.name}={value} must {limit.name}")

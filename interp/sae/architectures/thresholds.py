@@ -21,9 +21,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.checks.limits import ABOVE_0, Fraction, NonNegative, Positive, at_least
 from interp.codes.sparse_codes import SparseCodes
 from interp.sae.architectures.encoders import Activation, SAELensForm, StoredEncoder
-from interp.sae.architectures.sae_config import ABOVE_0, NOT_NEGATIVE, Fraction, NonNegative, Positive, SAEConfig
+from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.auxk import fading
 from interp.sae.encode_rows import BFLOAT16_ERROR
 from interp.sae.file_tensors import FileTensors
@@ -177,7 +178,7 @@ class JumpReLUConfig(SAEConfig):
     Ten times as much gives an FVU that is 5 to 25 % higher at equal L0."""
     coefficient_warmup: Fraction = 0.1
     """Fraction over which λ rises from 0."""
-    threshold: Annotated[float | None, NOT_NEGATIVE] = None
+    threshold: Annotated[float | None, at_least(0)] = None
     """Initial θ; None = the value at which about 25 × `target_l0` latents would fire on Gaussian inputs, at most two
     fifths of all: with fewer, more latents die (Circuits Updates, January 2025: 0.1)."""
     bandwidth: Positive = 0.1

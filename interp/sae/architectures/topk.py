@@ -17,10 +17,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.checks.limits import Fraction, NonNegative
 from interp.codes.sparse_codes import SparseCodes
 from interp.runtime.processes import Processes
 from interp.sae.architectures.encoders import Activation, SAELensForm, StoredEncoder, Weights
-from interp.sae.architectures.sae_config import INSIDE, Fraction, NonNegative, SAEConfig
+from interp.sae.architectures.sae_config import INSIDE, SAEConfig
 from interp.sae.architectures.thresholds import Threshold
 from interp.sae.encode_rows import BFLOAT16_ERROR, MARGIN, encode, has_fast_bfloat16
 from interp.sae.file_tensors import FileTensors, whole_number

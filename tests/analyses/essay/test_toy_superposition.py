@@ -76,7 +76,7 @@ def test_bad_densities_are_refused():
         superposition.train(torch.tensor([0.0]), torch.ones(1, 3), 1)
     with pytest.raises(ValueError, match="2 rows of importance"):
         superposition.train(torch.tensor([0.5]), torch.ones(2, 3), 1)
-    with pytest.raises(ValueError, match="steps=0 must be positive"):
+    with pytest.raises(ValueError, match="steps=0 must be at least 1"):
         Recipe(steps=0)
 
 

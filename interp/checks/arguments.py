@@ -1,0 +1,64 @@
+"""Check arguments: ids of latents and of tokens, tensors, and parts of work.
+
+Nothing here imports torch before it is used.
+"""
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from interp.checks.limits import is_whole_number
+
+if TYPE_CHECKING:
+    from jaxtyping import Int
+    from torch import Tensor
+
+MAX_ID = (1 << 22) - 1
+"""Sixteen times the largest vocabulary of a language model in 2025 (262,144); larger ids are refused if the vocabulary
+is unknown."""
+
+
+def check_latents(latents: Iterable[int], d_sae: int) -> list[int]:
+    """Check latent ids of a dictionary, and return each once, in the given order. Raises ValueError if there are none,
+    or if one is not a whole number in 0..d_sae − 1."""
+    chosen = list(latents)
+    for latent in chosen:
+        if not is_whole_number(latent) or not 0 <= latent < d_sae:
+            raise ValueError(f"latent {latent!r} must be a whole number in 0..{d_sae - 1}, the dictionary's latents")
+    if not chosen:
+        raise ValueError("latents is empty: name at least one")
+    return list(dict.fromkeys(map(int, chosen)))
+
+
+def check_finite(**tensors: "Tensor | None") -> None:
+    """Check that all numbers are finite. Raises ValueError for the first tensor with NaN or infinity; None passes."""
+    for name, tensor in tensors.items():
+        if tensor is not None and not bool(tensor.isfinite().all()):
+            raise ValueError(f"{name} {tuple(tensor.shape)} contains NaN or infinity: fix the weights before loading")
+
+
+def check_token_ids(tokens: "Int[Tensor, 'seq pos']", n_vocab: int | None = None) -> int:
+    """Check token ids, and return the largest. Raises ValueError if they are not integers [seq, pos] from 0 on, or if
+    one is outside the vocabulary (without one: above `MAX_ID`)."""
+    from torch import Tensor
+
+    if not isinstance(tokens, Tensor) or tokens.is_floating_point() or tokens.is_complex() or tokens.element_size() < 1:
+        raise ValueError(f"tokens of type {getattr(tokens, 'dtype', type(tokens).__name__)} must be an integer tensor")
+    if tokens.ndim != 2 or tokens.numel() == 0:
+        raise ValueError(f"tokens have shape {tuple(tokens.shape)}: it must be (seq, pos), with at least one token")
+    low, high = int(tokens.min()), int(tokens.max())
+    if low < 0:
+        raise ValueError(f"token id {low} occurs: ids start at 0")
+    if n_vocab is None and high > MAX_ID:
+        raise ValueError(
+            f"token id {high} occurs, which is larger than any vocabulary: pass vocab, or number the tokens up to "
+            f"{MAX_ID}"
+        )
+    if n_vocab is not None and high >= n_vocab:
+        raise ValueError(f"vocab has {n_vocab} strings, but token id {high} occurs: give the model's own tokens")
+    return high
+
+
+def check_part(rank: int, count: int) -> None:
+    """Check a part, (rank, count). Raises ValueError unless the rank is in 0..count−1."""
+    if not 0 <= rank < count:
+        raise ValueError(f"part=({rank}, {count}) must be (rank, count) with the rank in 0..count-1")

@@ -1,0 +1,38 @@
+"""Check the content of a JSON file of ours, or of a request, against a TypedDict: strictly, by pydantic.
+
+class Meta(TypedDict):                             # from typing_extensions
+    d_sae: AtLeastOne
+validated(Meta, read_json(file, "scan again"), file, "scan again")     # ValueError: file, entry, value, remedy
+"""
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+STRICT = ConfigDict(strict=True, allow_inf_nan=False)
+AtLeastOne = Annotated[int, Field(ge=1, le=1 << 60)]
+AtLeastZero = Annotated[int, Field(ge=0, le=1 << 60)]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+FileName = Annotated[str, Field(pattern=r"^[^/\\]+$", max_length=255)]
+"""Name of a file in the same folder; it cannot lead out of the folder."""
+
+
+def validated(kind: Any, content: Any, file: str | Path, remedy: str) -> Any:
+    """Return `content` unchanged. Raises ValueError for the first entry that is missing or of the wrong type."""
+    try:
+        _adapter(kind).validate_python(content, strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        entry = ".".join(map(str, first["loc"])) or "all of it"
+        fault = first["msg"]
+        value = "" if first["type"] == "missing" else f" = {str(first['input'])[:50]!r}"
+        raise ValueError(f"{file} is damaged, {entry}{value}: {fault}; {remedy}") from None
+    return content
+
+
+@cache
+def _adapter(kind: Any) -> TypeAdapter:
+    return TypeAdapter(kind)

@@ -31,7 +31,8 @@ import numpy as np
 import pandas as pd
 import scipy.sparse
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Float, Float64, Int64
+from torch import Tensor
 
 from interp.compare.across_models import MIN_FIRED
 from interp.features.feature_store import FeatureStore
@@ -49,11 +50,17 @@ class Neighbourhoods:
 
 
 def neighbourhoods(
-    features: FeatureStore, *, latents: int = 300, min_fired: int = MIN_FIRED, seed: int = 0
+    features: FeatureStore,
+    *,
+    latents: int = 300,
+    min_fired: int = MIN_FIRED,
+    seed: int = 0,
+    W_dec: Float[Tensor, "d_sae d_in"] | None = None,
 ) -> Neighbourhoods:
-    """Return the neighbourhoods of `latents`, drawn by the seed. Raises ValueError for a store without a decoder, and
-    where fewer than three latents fire on `min_fired` rows."""
-    if features.W_dec is None:
+    """Return the neighbourhoods of `latents`, drawn by the seed, by their own directions or by the rows of `W_dec`.
+    Raises ValueError for a store without a decoder, and where fewer than three latents fire on `min_fired` rows."""
+    W_dec = features.W_dec if W_dec is None else W_dec
+    if W_dec is None:
         raise ValueError(f"{features.path} has no decoder (W_dec), and neighbours are told by its directions")
     n_active = features.column("n_active")
     alive = np.flatnonzero(n_active >= min_fired)
@@ -61,7 +68,7 @@ def neighbourhoods(
         raise ValueError(f"{len(alive)} latents fire on min_fired={min_fired} rows, at least 3 are needed: lower it")
     generator = np.random.default_rng(seed)
     chosen = np.sort(generator.permutation(alive)[:latents])
-    unit = torch.nn.functional.normalize(features.W_dec[chosen].double(), dim=1).numpy()
+    unit = torch.nn.functional.normalize(W_dec[chosen].double(), dim=1).numpy()
     cosine, similarity = unit @ unit.T, context_similarity(features, chosen)
     order = generator.permutation(len(chosen))
     row, column = np.triu_indices(len(chosen), 1)

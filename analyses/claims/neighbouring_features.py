@@ -22,7 +22,7 @@ from analyses.claims.compared_dictionaries import HOOK, TINY, Sizes, Studied, op
 from analyses.claims.neighbourhoods import neighbourhoods
 from analyses.record import Claim, Interval, Record, interval
 from interp import ScanConfig, scan_features
-from interp.verdict.nulls import RandomDirections
+from interp.verdict.nulls import random_directions, second_moments
 
 FEW = ScanConfig(n_top=0, n_per_interval=0, n_coactivations=0, n_neighbours=0, n_tokens=50)
 
@@ -61,7 +61,8 @@ def of_seed(seed: int, setting: Setting, studied: Studied) -> dict[str, Any]:
     sae = studied.dictionary(setting.factor, seed)
     features = scan_features(sae, studied.judged, HOOK, studied.work / f"features-{seed}", config=FEW)
     measured = neighbourhoods(features, latents=setting.latents, seed=seed)
-    random = neighbourhoods(RandomDirections(features, seed), latents=setting.latents, seed=seed)
+    directions = random_directions(second_moments(features.W_dec), features.d_sae, [seed, 0])
+    random = neighbourhoods(features, latents=setting.latents, seed=seed, W_dec=directions)
     return {
         "cosine": measured.pairs["cosine"].to_numpy(np.float32),
         "similarity": measured.pairs["similarity"].to_numpy(np.float32),

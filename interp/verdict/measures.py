@@ -53,11 +53,21 @@ MIN_SHARE = 0.5
 """An offset is not considered if fewer than this share of a latent's firings have a token there."""
 
 
+class Directions(NamedTuple):
+    """What a scan knows of the directions of the latents."""
+
+    W_dec: Float[Tensor, "latent d_in"] | None
+    """None if the scan was of codes alone."""
+    enc_dec_cosine: LatentValues
+    """The cosine of each latent's encoder column with its decoder row; NaN without an encoder."""
+
+
 @dataclass(frozen=True)
 class Measure:
     """A measure of latents, with its texts for the page and its null."""
 
     function: Callable[..., LatentValues]
+    """A function of a FeatureStore, or if its null is `directions` of `Directions` alone."""
     title: str
     meaning: str
     """Its meaning for a latent, in a few words, for the page."""
@@ -71,6 +81,8 @@ class Measure:
     """Whether it is meaningless for rows that are not text, such as images."""
 
     def __call__(self, features: FeatureStore, twin: FeatureStore | None = None) -> LatentValues:
+        if self.null == "directions":
+            return self.function(Directions(features.W_dec, features.column("enc_dec_cosine")))
         if not self.needs_twin:
             return self.function(features)
         return np.full(features.d_sae, np.nan) if twin is None else self.function(features, twin)
@@ -100,8 +112,8 @@ def title_and_meaning(name: str) -> tuple[str, str]:
 def measure(
     title: str, meaning: str, *, sign: int, null: Null, needs_twin: bool = False, needs_text: bool = True
 ) -> Callable[[Callable[..., LatentValues]], Callable]:
-    """Register the function below, of a FeatureStore (and a twin), as the measure of its name. Raises ValueError if
-    another measure has this name."""
+    """Register the function below as the measure of its name. It is a function of a FeatureStore (and a twin), or of
+    `Directions` if these are its null. Raises ValueError if another measure has this name."""
 
     def decorate(function: Callable[..., LatentValues]) -> Callable[..., LatentValues]:
         entry = Measure(function, title, meaning, sign, null, needs_twin, needs_text)
@@ -167,13 +179,14 @@ def next_auroc(features: FeatureStore) -> LatentValues:
     null="directions",
     needs_text=False,
 )
-def enc_dec_cosine(features: FeatureStore) -> LatentValues:
-    return features.column("enc_dec_cosine")
+def enc_dec_cosine(directions: Directions) -> LatentValues:
+    return directions.enc_dec_cosine
 
 
 @measure("Max cosine", "with the decoder row of any other latent", sign=-1, null="directions", needs_text=False)
-def max_cosine(features: FeatureStore) -> LatentValues:
-    return np.full(features.d_sae, np.nan) if features.W_dec is None else largest_cosines(features.W_dec)
+def max_cosine(directions: Directions) -> LatentValues:
+    W_dec = directions.W_dec
+    return np.full(len(directions.enc_dec_cosine), np.nan) if W_dec is None else largest_cosines(W_dec)
 
 
 @measure(

@@ -39,7 +39,6 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
-import pandas as pd
 import scipy.sparse
 import torch
 from jaxtyping import Bool, Float, Float64
@@ -47,12 +46,11 @@ from torch import Tensor
 
 from interp.codes.code_chunks import CodeChunk
 from interp.codes.sparse_codes import SparseCodes
-from interp.features.decoder import Decoder
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import scan_digests
 from interp.features.scan_folder import check_labelled, labels_digest
 from interp.features.scan_input import ScanConfig
-from interp.verdict.measures import MEASURES, LatentValues, Null
+from interp.verdict.measures import MEASURES, Directions, LatentValues, Null
 
 POOL = 100
 """Number of null values from which a mean and a standard deviation are computed, if so many exist."""
@@ -207,26 +205,6 @@ class SampledCodes:
         )
 
 
-class RandomDirections(FeatureStore):
-    """A scan whose decoder rows and encoder columns are random, with the second moments of the decoder's rows;
-    everything else is unchanged."""
-
-    def __init__(self, features: FeatureStore, seed: int):
-        super().__init__(features.path)
-        assert features.W_dec is not None
-        moments = second_moments(features.W_dec)
-        self.W_dec = random_directions(moments, self.d_sae, [seed, 0])
-        self._norms = Decoder(self.W_dec, random_directions(moments, self.d_sae, [seed, 1]).T).norms
-
-    def table(self, name: str = "features") -> pd.DataFrame:
-        raise ValueError(
-            f"the table {name!r} is of the dictionary scanned: a measure of directions reads columns, W_dec"
-        )
-
-    def column(self, name: str) -> Float64[np.ndarray, " d_sae"]:
-        return self._norms[name].astype(float) if name in self._norms else super().column(name)
-
-
 def measure_scales(
     values: Mapping[str, LatentValues],
     features: FeatureStore,
@@ -259,9 +237,9 @@ def measure_scales(
             if np.isfinite(nulls).any():
                 scales[name] = null_scale(tested[name], nulls, n_active, min_std=MIN_STD)
     if wanted["directions"] and features.W_dec is not None and features.W_dec.any():
-        random = RandomDirections(features, seed)
+        random = random_dictionary(features.W_dec, seed)
         for name in wanted["directions"]:
-            nulls = MEASURES[name](random, twin)
+            nulls = MEASURES[name].function(random)
             scales[name] = normal_scale(tested[name], np.nanmean(nulls), max(np.nanstd(nulls), MIN_STD))
     for name in wanted["ranks"]:
         with np.errstate(divide="ignore"):
@@ -294,6 +272,13 @@ def random_directions(moments: Float[Tensor, "d d"], n: int, seed: Any) -> Float
     values, vectors = torch.linalg.eigh(moments)
     draws = torch.from_numpy(np.random.default_rng(seed).normal(size=(n, len(moments))))
     return torch.nn.functional.normalize((draws * values.clamp(min=0).sqrt()) @ vectors.T, dim=1).float()
+
+
+def random_dictionary(W_dec: Float[Tensor, "latent d_in"], seed: int) -> Directions:
+    """Draw decoder rows and encoder columns with the second moments of these decoder rows."""
+    moments = second_moments(W_dec)
+    rows, columns = (random_directions(moments, len(W_dec), [seed, which]) for which in (0, 1))
+    return Directions(rows, torch.nn.functional.cosine_similarity(columns, rows).numpy().astype(np.float64))
 
 
 def second_moments(W: Float[Tensor, "row d"]) -> Float[Tensor, "d d"]:

@@ -19,7 +19,6 @@ from interp.verdict.measures import (
     density,
     label_f1,
     largest_cosines,
-    max_cosine,
     measure,
     measure_values,
     next_auroc,
@@ -278,4 +277,4 @@ def test_a_new_measure_is_one_function(features, monkeypatch):
     found = measure_values(features)
     assert list(found)[-1] == "strongest"
     np.testing.assert_array_equal(found["strongest"], strongest(features))
-    assert np.isfinite(max_cosine(features)).all()
+    assert np.isfinite(MEASURES["max_cosine"](features)).all()

@@ -33,7 +33,7 @@ from torch import Tensor
 from analyses.bench.step_contenders import Size, ours, random_rows
 from analyses.gradient_check import check_gradients
 from interp import ActivationStore, SAEConfig, TopKConfig, load_sae, train_sae, train_sweep
-from interp.sae import ARCHITECTURES, ForwardPass, Threshold
+from interp.sae import ARCHITECTURES, ForwardPass, StepInputs, Threshold
 from interp.storage.folders import unfinished
 
 
@@ -45,7 +45,7 @@ class GroupLassoConfig(SAEConfig):
     penalty: float = 0.4
     group: int = 4
 
-    def pick(self, f: ForwardPass) -> Threshold:
+    def pick(self, f: StepInputs) -> Threshold:
         return Threshold(torch.zeros_like(f.weights["b_enc"]))
 
     def loss(self, f: ForwardPass) -> Tensor:

@@ -38,7 +38,7 @@ def parts(data: Sequence[Tensor], d_sae: int, k: int) -> dict[str, Callable[[], 
     learner, x = learner_of(config, data), data[0]
     names = ("encoder_rows", "b_enc", "W_dec", "b_dec")
     encoder_rows, b_enc, W_dec, b_dec = (learner.weights[name] for name in names)
-    ops, codes = kernels(x), learner.loss_and_gradients(x).support.codes
+    ops, codes = kernels(x), learner.loss_and_gradients(x).forward.support.codes
     transposed, dots = ops.transpose(codes), ops.decode_backward(codes, W_dec, b_dec, x)
     gradient, mean, square = (torch.zeros_like(W_dec) for _ in range(3))
     low = learner.low_precision
@@ -130,7 +130,7 @@ def differing_picks(learner: Learner, rows: Float[Tensor, "row d_in"]) -> float:
     picks = {}
     for low in (True, False):
         learner.low_precision = low
-        codes = learner.loss_and_gradients(x).support.codes
+        codes = learner.loss_and_gradients(x).forward.support.codes
         picks[low] = set((codes.rows * codes.d_sae + codes.latents).tolist())
     return len(picks[False] - picks[True]) / len(picks[False])
 

@@ -40,6 +40,8 @@ from interp.sae.architectures.topk import PickConfig as PickConfig
 from interp.sae.architectures.topk import TopK as TopK
 from interp.sae.architectures.topk import TopKConfig as TopKConfig
 from interp.sae.forward_pass import ForwardPass as ForwardPass
+from interp.sae.forward_pass import PickedEntries as PickedEntries
+from interp.sae.forward_pass import StepInputs as StepInputs
 from interp.sae.model import SAE as SAE
 from interp.sae.model import Crosscoder as Crosscoder
 from interp.sae.model import Transcoder as Transcoder

@@ -1,8 +1,11 @@
-"""One batch in a dictionary in training: the input of an architecture's `pick`, `activate` and `loss`.
+"""One batch in a dictionary in training, as an architecture's methods get it. Each step adds to the one before:
 
-    entries   pre = (x − b_dec) W_enc + b_enc of the entries that `pick` takes;  z = `activate` of them
-    methods   the operations of `sparse_ops` on the weights of this step; plain torch on `pre`, `z` and `weights` does
-              the rest, and autograd the gradients
+    StepInputs       the rows and the weights: the input of `pick` and `encode`
+    PickedEntries    with the entries that they chose, pre = (x − b_dec) W_enc + b_enc: the input of `activate`
+    ForwardPass      with their values z: the input of `loss`, `revival_loss` and `observe`
+
+Their methods are the operations of `sparse_ops` on the weights of this step. Plain torch on `pre`, `z` and `weights`
+does the rest, and autograd the gradients.
 
 Rows are those of this process. The trainer adds sums over rows across all processes. If the latents are divided among
 processes (`Mesh.shards`), weights, entries and vectors by latent cover this process's latents. The loss and its parts,
@@ -49,21 +52,15 @@ class WholeBatch(NamedTuple):
 Keep = Callable[[SparseCodes], SparseCodes]
 
 
-@dataclass(kw_only=True, eq=False)
-class ForwardPass:
-    """One step of a dictionary in training. Its fields become valid in this order:
-
-    at construction       the arguments; `target`, `centred`, `decoder_norms`, `gradients` (empty)
-    after `encode`        `support` and `pre`, which the trainer sets: the input of the architecture's `activate`
-    after `activate`      `z`, which the trainer sets: the input of its `loss`; with it `decode`, `errors`, `error`,
-                          `fvu`, `fired`, `strongest`
-    after `loss`          `n_dead`, which the trainer sets: the input of `revival_loss`
-    after the gradients   `loss` and `gradients`, over the rows of this process
-    """
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StepInputs:
+    """The rows of a step, and the weights."""
 
     weights: dict[str, Tensor]
     """Leaves of the graph: `W_dec`, `b_dec`, `encoder_rows` (W_enc transposed, one row per latent), `b_enc`, and
     the architecture's own."""
+    gradients: dict[str, RowGradient]
+    """Collect the gradients of the weights in the backward pass."""
     inputs: Float[Tensor, "row d_in"]
     """Scaled to a mean norm of √d."""
     outputs: Float[Tensor, "row d_out"]
@@ -83,21 +80,8 @@ class ForwardPass:
     unit_norm: bool
     low_precision: bool
     workspace: Workspace
-    loss: float = 0.0
-    n_dead: int = 0
+    n_dead: int
     """Dead latents of all processes."""
-
-    def __post_init__(self) -> None:
-        self.gradients = {name: RowGradient(weight, self.workspace, name) for name, weight in self.weights.items()}
-        self._errors: SquaredError | None = None
-        self.support: Support
-        self.pre: Float[Tensor, " nnz"]
-        self.z: Float[Tensor, " nnz"]
-
-    @cached_property
-    def target(self) -> Float[Tensor, "row d_out"]:
-        """The rows that the latents reconstruct: the outputs minus the skip path."""
-        return self.outputs - self.x @ self.weights["W_skip"] if "W_skip" in self.weights else self.outputs
 
     @property
     def centred(self) -> Float[Tensor, "row d_in"]:
@@ -140,45 +124,6 @@ class ForwardPass:
             encoded, W_dec, W_dec.new_zeros(W_dec.shape[1]), into=self.gradients["W_dec"]
         )
 
-    def decode(self, z: Float[Tensor, " nnz"] | None = None) -> Float[Tensor, "row d_out"]:
-        """Return x_hat, to compare with `target`; `squared_error` does both at once."""
-        encoded = Encoded(self.support, self.z if z is None else z)
-        w = self.weights
-        return sparse_ops.sparse_decode(encoded, w["W_dec"], w["b_dec"], into=self.gradients["W_dec"])
-
-    def squared_error(
-        self, z: Float[Tensor, " nnz"] | None = None, *, ends: tuple[int, ...] = (), frozen_decoder: bool = False
-    ) -> Float[Tensor, ""]:
-        """Return Σ over rows of ‖x_hat − target‖², of z or of other values of its entries.
-
-        ends: take the mean over the dictionaries of the first `end` latents each; the last end is d_sae.
-        """
-        values = self.z if z is None else z
-        W_dec = self.weights["W_dec"]
-        b_dec = self.weights["b_dec"]
-        target = self.target
-        into = self.gradients["W_dec"]
-        encoded = Encoded(self.support, values)
-        shards = self.batch.mesh.shards
-        first = shards.rank * len(W_dec)
-        ends = tuple(min(max(0, end - first), len(W_dec)) for end in ends)
-        if frozen_decoder:
-            fixed = W_dec.detach(), b_dec.detach(), target.detach()
-            return sparse_ops.squared_error(encoded, *fixed, ends=ends, shards=shards).loss
-        errors = sparse_ops.squared_error(encoded, W_dec, b_dec, target, ends=ends, into=into, shards=shards)
-        if values is self.z:
-            self._errors = errors
-        return errors.loss
-
-    def at(self, vector: Float[Tensor, " d_sae"]) -> Float[Tensor, " nnz"]:
-        """Return the element of `vector` at each entry's latent."""
-        return sparse_ops.at_latents(vector, self.support)
-
-    def row_sums(self, values: Float[Tensor, " nnz"]) -> Float[Tensor, " row"]:
-        """Sum over each row's entries."""
-        sums = torch.segment_reduce(values, "sum", offsets=self.support.codes.offsets, initial=0, unsafe=True)
-        return sum_of_shards(sums, self.batch.mesh.shards)
-
     def total(self, values: Tensor) -> Tensor:
         """Sum values that have one number per entry, or per latent."""
         return sum_of_shards(values.sum(), self.batch.mesh.shards)
@@ -210,6 +155,68 @@ class ForwardPass:
         numbers = [float(part.detach()) if isinstance(part, Tensor) else part for part in sums]
         return self.batch.mesh.data.sum_(torch.tensor(numbers, dtype=torch.float64)).tolist()
 
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PickedEntries(StepInputs):
+    """A step whose entries are chosen."""
+
+    support: Support
+    """Their rows and latents."""
+    pre: Float[Tensor, " nnz"]
+    """Their pre-activations."""
+
+    def at(self, vector: Float[Tensor, " d_sae"]) -> Float[Tensor, " nnz"]:
+        """Return the element of `vector` at each entry's latent."""
+        return sparse_ops.at_latents(vector, self.support)
+
+    def row_sums(self, values: Float[Tensor, " nnz"]) -> Float[Tensor, " row"]:
+        """Sum over each row's entries."""
+        sums = torch.segment_reduce(values, "sum", offsets=self.support.codes.offsets, initial=0, unsafe=True)
+        return sum_of_shards(sums, self.batch.mesh.shards)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ForwardPass(PickedEntries):
+    """A step whose latents have values."""
+
+    z: Float[Tensor, " nnz"]
+    """The values of the entries."""
+
+    @cached_property
+    def target(self) -> Float[Tensor, "row d_out"]:
+        """The rows that the latents reconstruct: the outputs minus the skip path."""
+        return self.outputs - self.x @ self.weights["W_skip"] if "W_skip" in self.weights else self.outputs
+
+    def decode(self, z: Float[Tensor, " nnz"] | None = None) -> Float[Tensor, "row d_out"]:
+        """Return x_hat, to compare with `target`; `squared_error` does both at once."""
+        encoded = Encoded(self.support, self.z if z is None else z)
+        w = self.weights
+        return sparse_ops.sparse_decode(encoded, w["W_dec"], w["b_dec"], into=self.gradients["W_dec"])
+
+    def squared_error(
+        self, z: Float[Tensor, " nnz"] | None = None, *, ends: tuple[int, ...] = (), frozen_decoder: bool = False
+    ) -> Float[Tensor, ""]:
+        """Return Σ over rows of ‖x_hat − target‖², of z or of other values of its entries.
+
+        ends: take the mean over the dictionaries of the first `end` latents each; the last end is d_sae.
+        """
+        values = self.z if z is None else z
+        W_dec = self.weights["W_dec"]
+        b_dec = self.weights["b_dec"]
+        target = self.target
+        into = self.gradients["W_dec"]
+        encoded = Encoded(self.support, values)
+        shards = self.batch.mesh.shards
+        first = shards.rank * len(W_dec)
+        ends = tuple(min(max(0, end - first), len(W_dec)) for end in ends)
+        if frozen_decoder:
+            fixed = W_dec.detach(), b_dec.detach(), target.detach()
+            return sparse_ops.squared_error(encoded, *fixed, ends=ends, shards=shards).loss
+        errors = sparse_ops.squared_error(encoded, W_dec, b_dec, target, ends=ends, into=into, shards=shards)
+        if values is self.z:
+            vars(self)["errors"] = errors  # the cached property
+        return errors.loss
+
     @property
     def error(self) -> Float[Tensor, "row d_out"]:
         """x_hat − target, without a gradient."""
@@ -234,11 +241,9 @@ class ForwardPass:
             largest = none.scatter_reduce_(0, self.support.latents, self.z.detach(), "amax")
             return largest if self.unit_norm else largest * self.decoder_norms
 
-    @property
+    @cached_property
     def errors(self) -> SquaredError:
         """The errors of z, over the rows of this process."""
-        if self._errors is None:  # the architecture's own loss did not compute it
-            with torch.no_grad():
-                self.squared_error()
-        assert self._errors is not None
-        return self._errors
+        with torch.no_grad():  # unless the architecture's own loss computed them
+            self.squared_error()
+        return vars(self)["errors"]

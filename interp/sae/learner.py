@@ -16,6 +16,7 @@ summed over the shards.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -27,7 +28,7 @@ from interp.runtime.processes import ONE, Mesh
 from interp.runtime.threads import torch_on_one_thread
 from interp.sae.architectures.sae_config import SAEConfig, missing_method
 from interp.sae.encode_rows import Workspace, has_fast_bfloat16
-from interp.sae.forward_pass import ForwardPass, WholeBatch
+from interp.sae.forward_pass import ForwardPass, PickedEntries, StepInputs, WholeBatch
 from interp.sae.hook_scales import HookScales
 from interp.sae.kernels.torch_kernels import AdamStep
 from interp.sae.model import SAE
@@ -41,6 +42,7 @@ from interp.sae.resampling import (
     along_what_is_missing,
     rows_compared,
 )
+from interp.sae.sparse_ops import RowGradient
 from interp.sae.weights import REPLICATED, fold, initial_weights, keep_near
 
 _FROZEN = {"decoder": "W_dec", "encoder": "encoder_rows"}
@@ -59,6 +61,14 @@ class StepResult(NamedTuple):
     faint: float
     """Share of the latents, in [0, 1] (`interp.codes.dictionary`)."""
     lr: float
+
+
+class LossAndGradients(NamedTuple):
+    """The loss of a step, over the rows of this process, and its gradients."""
+
+    loss: float
+    gradients: dict[str, RowGradient]
+    forward: ForwardPass
 
 
 class Learner:
@@ -132,7 +142,7 @@ class Learner:
         if batch.rows == 0:
             limits = ", ".join(f"{limit:.4g}" for limit in self.hooks.limits if limit is not None)
             raise ValueError(f"no row of a batch is within the norm limits {limits}: raise batch_size")
-        f = self.loss_and_gradients(x, y, batch)
+        own_loss, gradients, f = self.loss_and_gradients(x, y, batch)
         lr = self.config.lr_at(self.steps_done)
         self.config.observe(f)
         fired = self.mesh.data.sum_(f.fired())
@@ -141,12 +151,12 @@ class Learner:
         self._track_strongest(f.strongest())
         if self.mesh.data.count > 1:
             for name in self.weights:
-                f.weights[name].grad = self.mesh.data.sum_(f.gradients[name].tensor())
+                f.weights[name].grad = self.mesh.data.sum_(gradients[name].tensor())
         for name in REPLICATED if self.mesh.shards.count > 1 else ():
             if name in self.weights:
-                f.weights[name].grad = self.mesh.shards.sum_(f.gradients[name].tensor())
-        loss, squared_error, total_squares = f.everywhere(f.loss, f.errors.whole, self._total_squares(y, batch))
-        self.update(f, loss)
+                f.weights[name].grad = self.mesh.shards.sum_(gradients[name].tensor())
+        loss, squared_error, total_squares = f.everywhere(own_loss, f.errors.whole, self._total_squares(y, batch))
+        self.update(gradients, loss)
         self.config.project(self.weights)
         self.config.mask(self.weights)
         if self.initial_W_dec is not None:
@@ -176,22 +186,22 @@ class Learner:
         x: Float[Tensor, "row d_in"],
         y: Float[Tensor, "row d_out"] | None = None,
         batch: WholeBatch | None = None,
-    ) -> ForwardPass:
+    ) -> LossAndGradients:
         """Return the loss on scaled inputs, over the rows of this process, and its gradients."""
-        f = self._forward(x, x if y is None else y, batch or WholeBatch(len(x), 0, self.mesh))
+        dead = self.dead
+        n_dead = int(self._over_shards(len(dead))[0])
+        inputs = self._inputs(x, x if y is None else y, batch or WholeBatch(len(x), 0, self.mesh), n_dead)
         with torch.enable_grad():
-            f.support, f.pre = self.config.encode(f)
-            f.z = self.config.activate(f)
+            support, pre = self.config.encode(inputs)
+            entries = PickedEntries(**vars(inputs), support=support, pre=pre)
+            f = ForwardPass(**vars(entries), z=self.config.activate(entries))
             loss = self.config.loss(f) / (f.batch.rows * f.variance)
-            dead = self.dead
-            f.n_dead = int(self._over_shards(len(dead))[0])
-            if f.n_dead:
+            if n_dead:
                 loss = loss + self.config.revival_loss(f, dead)
             loss.backward()
-        f.loss = float(loss.detach())
-        return f
+        return LossAndGradients(float(loss.detach()), f.gradients, f)
 
-    def update(self, f: ForwardPass, loss: float) -> None:
+    def update(self, gradients: Mapping[str, RowGradient], loss: float) -> None:
         """Take a step of Adam down the clipped gradient of ln loss (ours).
 
         Adam remembers squares for a thousand steps. The gradients of the first steps are a hundred times larger, and
@@ -202,34 +212,33 @@ class Learner:
         config = self.config
         scale = 1 / loss if loss > 0 else 1.0
         if config.clip is not None:
-            norm = scale * self._norm(f)
+            norm = scale * self._norm(gradients)
             scale *= min(1.0, config.clip / norm) if norm > 0 else 1.0
         lr = config.lr_at(self.steps_done)
-        for name, gradient in f.gradients.items():
+        for name, gradient in gradients.items():
             if name != _FROZEN.get(config.freeze):
                 unit_norm = name == "W_dec" and config.unit_norm
                 adam = AdamStep(lr, self.steps_done + 1, scale, unit_norm=unit_norm)
                 gradient.adam_(self.weights[name], self.means[name], self.squares[name], adam)
 
-    def _norm(self, f: ForwardPass) -> float:
+    def _norm(self, gradients: Mapping[str, RowGradient]) -> float:
         """Return the norm of the whole gradient."""
-        squares = {
-            name: float(torch.linalg.vector_norm(gradient.tensor())) ** 2 for name, gradient in f.gradients.items()
-        }
+        squares = {name: float(torch.linalg.vector_norm(part.tensor())) ** 2 for name, part in gradients.items()}
         if self.mesh.shards.count > 1:
             sharded = [name for name in squares if name not in REPLICATED]
             squares |= zip(sharded, self._over_shards(*(squares[name] for name in sharded)), strict=True)
         return math.sqrt(sum(squares.values()))
 
-    def _forward(self, x: Tensor, y: Tensor, batch: WholeBatch) -> ForwardPass:
+    def _inputs(self, x: Tensor, y: Tensor, batch: WholeBatch, n_dead: int) -> StepInputs:
         weights = {name: weight.detach().requires_grad_() for name, weight in self.weights.items()}
         weights["W_dec"].requires_grad_(self.config.freeze != "decoder")
         centred = x
         if self.hooks.tied:
             out = self._workspace.take("centred", len(x), x.shape[1], x.dtype, x.device)
             centred = torch.sub(x, self.weights["b_dec"], out=out)
-        return ForwardPass(
+        return StepInputs(
             weights=weights,
+            gradients={name: RowGradient(weight, self._workspace, name) for name, weight in weights.items()},
             inputs=x,
             outputs=y,
             x=centred,
@@ -242,6 +251,7 @@ class Learner:
             unit_norm=self.config.unit_norm,
             low_precision=self.low_precision,
             workspace=self._workspace,
+            n_dead=n_dead,
         )
 
     def _batch(self, rows: int) -> WholeBatch:

@@ -172,7 +172,7 @@ def dense_auxk(
     learner: Learner, x: torch.Tensor, y: torch.Tensor, p: dict[str, torch.Tensor], beyond: bool | None = None
 ) -> torch.Tensor:
     dead, k_aux = learner.dead, max(1, learner.hooks.d_out // 2)
-    error = learner.loss_and_gradients(x, y).error
+    error = learner.loss_and_gradients(x, y).forward.error
     fvu = error.square().sum().item() / (len(y) * learner.variance)
     every = max(1, -(-len(dead) // (2 * k_aux)))
     error, x = error[::every], x[::every]
@@ -265,7 +265,7 @@ def test_auxk_that_reconstructs_nothing_adds_what_is_left(variance):
     learner.weights["b_enc"][learner.dead] = -1e-9
     x, _ = inputs(learner.hooks)
     descent = learner.loss_and_gradients(x)
-    fvu = descent.fvu
+    fvu = descent.forward.fvu
     weight = 1 if variance == 1 else (12 * fvu) ** 3
     assert (fvu < 1 / 12) == (variance > 1)
     assert descent.loss - fvu == pytest.approx(weight * learner.config.aux_coefficient * 3 / 8 * fvu, rel=1e-6)
@@ -280,7 +280,7 @@ def test_auxk_gradients_equal_float64_autograd_on_both_sides_of_the_error(pre, v
     learner.weights["encoder_rows"][learner.dead] = 0
     learner.weights["b_enc"][learner.dead] = pre
     learner.weights["W_dec"][learner.dead] = torch.nn.functional.normalize(
-        learner.loss_and_gradients(x).error.mean(0), dim=0
+        learner.loss_and_gradients(x).forward.error.mean(0), dim=0
     )
     check(learner, partial(dense_auxk, beyond=pre == -10))
 
@@ -292,7 +292,7 @@ def test_pre_activation_loss_gradients_equal_float64_autograd(n_dead, variance):
     learner = learner_for(config, SITES["autoencoder"], n_dead)
     learner.variance *= variance
     x, _ = inputs(learner.hooks)
-    fvu = learner.loss_and_gradients(x).fvu
+    fvu = learner.loss_and_gradients(x).forward.fvu
     assert (fvu < 1 / 12) == (variance > 1)
 
     def pulled(learner, x, y, p):

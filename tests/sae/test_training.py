@@ -62,7 +62,7 @@ def test_picks_from_a_bfloat16_matmul_have_full_precision_values(store):
     learner = learner_for(topk(), store)
     x = planted(200) * learner.input_scales
     learner.low_precision = True
-    f = learner.loss_and_gradients(x)
+    f = learner.loss_and_gradients(x).forward
     codes = f.support.codes_of(f.z)
     w = learner.weights
     pre = ((x - w["b_dec"]) @ w["encoder_rows"].T + w["b_enc"]).relu()

@@ -18,7 +18,7 @@ from interp.sae.architectures.encoders import Encoder, SAELensForm, StoredEncode
 from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.architectures.topk import TopK
 from interp.sae.file_tensors import FileTensors, number, whole_number
-from interp.sae.forward_pass import ForwardPass
+from interp.sae.forward_pass import StepInputs
 from interp.sae.sparse_ops import Encoded, Support
 
 
@@ -92,7 +92,7 @@ class MatchingPursuitConfig(SAEConfig):
         if not self.unit_norm or self.skip or self.aux_coefficient or self.resample_at:
             raise ValueError("matching pursuit needs unit_norm=True, skip=False, aux_coefficient=0 and no resample_at")
 
-    def encode(self, f: ForwardPass) -> Encoded:
+    def encode(self, f: StepInputs) -> Encoded:
         """Return the entries of all steps, each row's in the order of the steps; a latent may occur twice."""
         residual = f.centred
         steps = list[Encoded]()

@@ -31,7 +31,7 @@ from interp.runtime.registry import register
 from interp.sae.architectures.encoders import Encoder
 from interp.sae.auxk import auxk, fading
 from interp.sae.encode_rows import Picker
-from interp.sae.forward_pass import ForwardPass
+from interp.sae.forward_pass import ForwardPass, PickedEntries, StepInputs
 from interp.sae.sparse_ops import Encoded
 
 ARCHITECTURES: "dict[str, type[SAEConfig]]" = {}
@@ -127,15 +127,15 @@ class SAEConfig(CheckedFields):
 
     # The methods that define an architecture; `pick` and `trained` have no default.
 
-    def pick(self, f: ForwardPass) -> Picker:
+    def pick(self, f: StepInputs) -> Picker:
         """Return the picker of the entries of the pre-activations that fire."""
         raise NotImplementedError(missing_method(self, "pick"))
 
-    def encode(self, f: ForwardPass) -> Encoded:
+    def encode(self, f: StepInputs) -> Encoded:
         """Return the entries that fire, with their pre-activations."""
         return f.encode(self.pick(f))
 
-    def activate(self, f: ForwardPass) -> Float[Tensor, " nnz"]:
+    def activate(self, f: PickedEntries) -> Float[Tensor, " nnz"]:
         """Return the values of the entries: z."""
         return f.pre
 

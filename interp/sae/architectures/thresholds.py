@@ -28,7 +28,7 @@ from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.auxk import fading
 from interp.sae.encode_rows import BFLOAT16_ERROR
 from interp.sae.file_tensors import FileTensors
-from interp.sae.forward_pass import ForwardPass
+from interp.sae.forward_pass import ForwardPass, PickedEntries, StepInputs
 from interp.sae.kernels.dispatch import kernels, pick_kernels
 from interp.sae.kernels.torch_kernels import PreActivations
 
@@ -96,7 +96,7 @@ class PenaltyConfig(SAEConfig):
     def l1_at(self, step: int) -> float:
         return self.l1 * rise(step + 1, self.l1_warmup, self.steps)
 
-    def pick(self, f: ForwardPass) -> Threshold:
+    def pick(self, f: StepInputs) -> Threshold:
         return Threshold(torch.zeros_like(f.weights["b_enc"]))
 
 
@@ -139,7 +139,7 @@ class GatedConfig(PenaltyConfig):
     architecture: ClassVar[str] = "gated"
     aux_coefficient: NonNegative = 0.0
 
-    def activate(self, f: ForwardPass) -> Float[Tensor, " nnz"]:
+    def activate(self, f: PickedEntries) -> Float[Tensor, " nnz"]:
         u = f.pre - f.at(f.weights["b_enc"])
         return (f.at(f.weights["r_mag"].exp()) * u + f.at(f.weights["b_mag"])).relu()
 
@@ -201,10 +201,10 @@ class JumpReLUConfig(SAEConfig):
     def initial_state(self) -> dict[str, float]:
         return {"tau": self.target_l0}
 
-    def pick(self, f: ForwardPass) -> Threshold:
+    def pick(self, f: StepInputs) -> Threshold:
         return Threshold(f.weights["threshold"].detach() - self.bandwidth / 2)
 
-    def activate(self, f: ForwardPass) -> Float[Tensor, " nnz"]:
+    def activate(self, f: PickedEntries) -> Float[Tensor, " nnz"]:
         threshold, near, fires = self._window(f)
         return straight_through(f.pre * fires, -threshold.detach() * near, threshold)
 
@@ -216,7 +216,7 @@ class JumpReLUConfig(SAEConfig):
             return f.squared_error() + weight * counts.sum()
         return f.squared_error() + weight * f.variance * (counts / f.state["tau"] - 1).square().sum()
 
-    def _window(self, f: ForwardPass) -> tuple[Tensor, Tensor, Tensor]:
+    def _window(self, f: PickedEntries) -> tuple[Tensor, Tensor, Tensor]:
         """Return θ of each entry; 1/ε where pre is near it, else 0; whether it fires."""
         threshold = f.at(f.weights["threshold"])
         above = f.pre.detach() - threshold.detach()

@@ -25,7 +25,7 @@ from interp.sae.architectures.sae_config import INSIDE, SAEConfig
 from interp.sae.architectures.thresholds import Threshold
 from interp.sae.encode_rows import BFLOAT16_ERROR, MARGIN, encode, has_fast_bfloat16
 from interp.sae.file_tensors import FileTensors, whole_number
-from interp.sae.forward_pass import ForwardPass
+from interp.sae.forward_pass import ForwardPass, StepInputs
 from interp.sae.kernels.dispatch import kernels, pick_kernels
 from interp.sae.kernels.torch_kernels import PreActivations, kept_entries
 from interp.sae.sparse_ops import Encoded
@@ -126,10 +126,10 @@ class TopKConfig(PickConfig):
 
     architecture: ClassVar[str] = "topk"
 
-    def pick(self, f: ForwardPass) -> TopK:
+    def pick(self, f: StepInputs) -> TopK:
         return TopK(min(self.k_at(f.step, f.x.shape[1]), len(f.weights["b_enc"])))
 
-    def encode(self, f: ForwardPass) -> Encoded:
+    def encode(self, f: StepInputs) -> Encoded:
         """Encode. If the latents are sharded, each process picks k of its own and keeps those that are among the k of
         all."""
         if f.batch.mesh.shards.count == 1:
@@ -184,7 +184,7 @@ class BatchTopKConfig(PickConfig):
 
     architecture: ClassVar[str] = "batchtopk"
 
-    def pick(self, f: ForwardPass) -> BatchPick:
+    def pick(self, f: StepInputs) -> BatchPick:
         return BatchPick(self.k_at(f.step, f.x.shape[1]) * f.batch.rows, f.batch.mesh.all)
 
     def initial_state(self) -> dict[str, float]:

@@ -282,9 +282,17 @@ def concept_frequency(concepts: pd.DataFrame, *, n_tokens: int) -> go.Figure:
 
 
 def _named_points(fig: go.Figure, concepts: pd.DataFrame, x: pd.Series | np.ndarray, hover: str) -> None:
-    """Draw a dot per concept at the F1 of its best feature, with its name. Spaces in names stay spaces, and are not
-    marked as in tokens."""
-    look = {"mode": "markers+text", "textfont_size": 11, "marker": {"color": BLUE, "size": 7}, "showlegend": False}
+    """Draw a dot per concept at the F1 of its best feature, with its name. Hovering tells the latent, if the table has
+    it. Spaces in names stay spaces, and are not marked as in tokens."""
+    look: dict[str, Any] = {
+        "mode": "markers+text",
+        "textfont_size": 11,
+        "marker": {"color": BLUE, "size": 7},
+        "showlegend": False,
+    }
+    if "feature" in concepts:
+        look["customdata"] = [None if np.isnan(j) else int(j) for j in concepts["feature"].astype(float)]
+        hover += "<br>latent %{customdata}"
     shown = f"%{{hovertext}}<br>{hover}<extra></extra>"
     fig.add_scatter(
         x=x, y=concepts["f1_feature"], text=list(map(plain_name, concepts["label"])), hovertemplate=shown, **look

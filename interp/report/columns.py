@@ -31,6 +31,8 @@ MAX_TOKEN_SHARE = 0.5
 """A latent counts as firing on many tokens if at most this share of its activation is on its commonest token."""
 N_UNLIKE = 12
 """Number of features at the top of the table, with dissimilar rules."""
+N_DRAWS = 4
+"""Number of choices of latents for the overview, which its button shows one after the other."""
 _DISTANCE = re.compile(r"\bwithin \d+ tokens\b")
 """Wordings of rules that look further than the tokens next to a firing."""
 SURELY_LEARNT = 0.9
@@ -149,11 +151,12 @@ def overview_examples(
     ranking: pd.DataFrame,
     senses: Mapping[int, Sequence[Mapping[str, Any]]],
     effects: pd.DataFrame | None = None,
-) -> list[tuple[int, str]]:
-    """Choose latents of several kinds for the overview, each with the reason for the choice. Among those whose rules
-    hold, these are the first, the first whose rule looks back over several tokens, and the first that is surely learnt
-    without a sure effect. Three more are the latent with the largest sure effect, the latent whose senses divide it
-    most evenly by rules that hold, and the single-token latent with the largest effect.
+) -> list[list[tuple[int, str]]]:
+    """Choose latents of several kinds for the overview, N_DRAWS times, each with the reason for the choice. Each time
+    one of a kind is chosen that was not chosen before, if there is one. Among those whose rules hold, the kinds are all
+    of them, those whose rule looks back over several tokens, and those that are surely learnt without a sure effect.
+    The others are those whose senses divide them most evenly by rules that hold, those with the largest sure effects,
+    and the single-token latents with the largest effects.
     senses: the senses of each latent with more than one."""
     verdict = ranking["verdict"]
     ablated = (
@@ -161,33 +164,34 @@ def overview_examples(
     )
     low = ablated["beyond_null_low"].sort_values(ascending=False, kind="stable")
     low = low[low > 0]
-
-    def by(latent: int) -> str:
-        return f"{ablated['beyond_null'][latent]:+.2g} nats"
-
     readable = worth_a_look(ranking.assign(token_entropy=features.get("token_entropy")), len(ranking))
     without = ablated.index[ablated["beyond_null_low"] <= 0]
-    kinds = {
-        "a rule that holds": readable,
-        "looks back over several tokens": [j for j in readable if _DISTANCE.search(str(ranking.loc[j, "explanation"]))],
-        "learnt, without an effect": [j for j in readable if ranking["learnt"][j] >= SURELY_LEARNT and j in without],
-    }
-    shown: dict[int, str] = {}
-    for why, latents in kinds.items():
-        for latent in [j for j in latents if j not in shown][:1]:
-            shown[latent] = why
-    for latent in [j for j in low.index if verdict[j] != SINGLE_TOKEN][:1]:
-        shown[latent] = f"largest effect, {by(latent)}"
     evenness = {
         latent: min(sense.get("share") or 0 for sense in parts[:2])
         for latent, parts in senses.items()
         if verdict[latent] == POLYSEMANTIC and all((sense.get("f1") or 0) >= MIN_F1 for sense in parts)
     }
-    for latent in sorted(evenness, key=lambda latent: -evenness[latent])[:1]:
-        shown[latent] = "the clearest senses"
-    for latent in [j for j in low.index if verdict[j] == SINGLE_TOKEN][:1]:
-        shown[latent] = f"largest of a single token, {by(latent)}"
-    return list(shown.items())
+    kinds = {
+        "a rule that holds": readable,
+        "looks back over several tokens": [j for j in readable if _DISTANCE.search(str(ranking.loc[j, "explanation"]))],
+        "learnt, without an effect": [j for j in readable if ranking["learnt"][j] >= SURELY_LEARNT and j in without],
+        "the clearest senses": sorted(evenness, key=lambda latent: -evenness[latent]),
+    }
+    by_effect = {
+        "largest effect": [j for j in low.index if verdict[j] != SINGLE_TOKEN],
+        "largest effect of one token": [j for j in low.index if verdict[j] == SINGLE_TOKEN],
+    }
+    chosen = set[int]()
+    draws = []
+    for _ in range(N_DRAWS):
+        drawn = list[tuple[int, str]]()
+        for why, latents in (kinds | by_effect).items():
+            for latent in [j for j in latents if j not in chosen][:1]:
+                chosen.add(latent)
+                by = f", {ablated['beyond_null'][latent]:+.2g} nats" if why in by_effect else ""
+                drawn.append((latent, why + by))
+        draws.append(drawn)
+    return draws
 
 
 def page_order(features: pd.DataFrame, ranking: pd.DataFrame) -> list[int]:

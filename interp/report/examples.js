@@ -92,6 +92,7 @@ report.examples = (() => {
     NO_TEXT = /⟨[0-9a-f]{2}⟩|<\|.*\|>/; // a stray byte or a special token, which keep their own direction
   const MOST_LINES = NARROW.matches ? 0 : 2; // of a passage, before and after the line of its firing token
   const SHORT = 10; // tokens of a passage below which it takes another line on either side
+  const EARLY = 4; // tokens before a firing, up to which it stands further left on its line
   const FRAGMENT = 3; // tokens of a cut line from which on it is worth a line of its passage
   let chosen = null; // of WIDTHS, for the whole page
 
@@ -379,7 +380,9 @@ report.examples = (() => {
     const most = feature.facts.max || 1;
     const items = (some) =>
       some.map((one) => example(one, { latent, feature, most, how, senses, beside }, alikeOf(one)));
-    const shown = h(hasText ? "ol.examples" : "ol.examples.inputs", null, items(examples.slice(0, few)));
+    const isEarly = how === "line" && examples.every((one) => placeOf(one) <= EARLY);
+    const kind = `ol.examples${hasText ? "" : ".inputs"}${isEarly ? ".early" : ""}`;
+    const shown = h(kind, null, items(examples.slice(0, few)));
     if (examples.length <= few) return shown;
     const onclick = () => {
       const added = items(examples.slice(few));

@@ -2,7 +2,7 @@
 "use strict";
 
 report.views.feature = (() => {
-  const { columns, verdictOf, isUnsure, isInseparable } = report.selection;
+  const { columns, verdictOf, isIdle, isUnsure, isInseparable, hasNone } = report.selection;
   const { latents, n_ctx, ranked, tokens: scanned, has_text: hasText } = report.data.page;
   const { logits, effects } = report.logits;
   const { stored, region } = report.firings;
@@ -204,9 +204,9 @@ report.views.feature = (() => {
   /* Links to the table, and to the previous, next and nearest features. */
   function path(latent, feature) {
     const { place, of } = report.table.visit(latent);
-    const at = place < 0
-      ? "outside the present filter"
-      : `${format.count(place + 1)} of ${format.count(of)} in this order`;
+    const outside = isIdle(latent) && hasNone() ? `left out of the table: ${format.verdict(verdictOf(latent))}`
+      : "outside the present filter";
+    const at = place < 0 ? outside : `${format.count(place + 1)} of ${format.count(of)} in this order`;
     const step = (by, text, key) => {
       const to = report.table.neighbour(latent, by);
       const where = to === undefined

@@ -143,11 +143,15 @@ report.filters = (() => {
       const ticks = log ? powers(edges) : edges[0] < 0 ? { ticks: [0, edges.at(-1)] } : {};
       const shape = { edges, counts: counts(name), log, small: true, ...ticks };
       const histogram = report.histogram({ title, ...shape, unit: "features", onrange });
-      const show = () => histogram.show({ counts: counts(name), range: state.ranges[name] ?? null });
+      const heading = h("span", { title: hint, "aria-hidden": "true" }, title);
+      const element = h("div.range", { "data-range": name }, heading, histogram);
+      const show = () => {
+        element.hidden = !counts(name).some(Boolean) && !(name in state.ranges);
+        histogram.show({ counts: counts(name), range: state.ranges[name] ?? null });
+      };
       onchange(show);
       show();
-      const heading = h("span", { title: hint, "aria-hidden": "true" }, title);
-      return h("div.range", { "data-range": name }, heading, histogram);
+      return element;
     });
   }
 
@@ -165,7 +169,7 @@ report.filters = (() => {
     const turn = h("button.turn", { type: "button", onclick: () => sortBy(state.sort) });
     const name = tipped("Order", RECOMMENDED);
     const show = () => {
-      first.textContent = state.terms.length ? "Best matches first" : "Recommended order";
+      first.textContent = state.terms.length ? "Best matches first" : "Recommended";
       name.dataset.tip = state.terms.length ? MATCHES : RECOMMENDED;
       turn.hidden = state.sort === null;
       turn.textContent = state.up ? "↑" : "↓";

@@ -30,13 +30,17 @@ report.views.map = (() => {
   const STILL = 150; // milliseconds without a move, after which the list shows what is in view
   /* How many times closer than the whole the names of each level are shown from, and the features' own rules; and how
    * many pixels free of other names let one of a finer level be shown before. */
-  const NEIGHBOURHOOD = 5; // how much closer than the whole a feature is shown that the address names
+  const CLOSEST = 5; // how many times closer than the whole a few features are shown at most
+  const SHAPE = 4 / 3, // width by height of most of the stored map (latent_map.py)
+    STRETCHED = [0.8, 2]; // how much its height is stretched to the shape of its frame, at least and at most
+  const NARROW = matchMedia("(max-width: 860px)");
   const CLOSE = [0, 1.4, 2.2],
     ROOM = 45,
     SHORT = /^"[^"]{0,4}"$/, // a token that alone says too little of many features
     OWN_CLOSE = 4,
     MOST_OWN = 40,
     LONGEST = 24, // characters of a name
+    RING = 12, // pixels between a ringed point and what lies over the map
     INSET = 90, // pixels, the width of the whole map in a corner
     LISTED = 100,
     CANDIDATES = 100, // points of which one has the name of its kind
@@ -44,6 +48,7 @@ report.views.map = (() => {
     MOST_HITS = 300, // selected points that are drawn larger
     SHIFTS = [0, 22, -22]; // pixels by which the name of a kind of text may give way to another
   let points,
+    stretch = 1, // of the heights of the points drawn, as many times those stored
     placeOf,
     way = "verdict",
     hueOfName = new Map(),
@@ -82,19 +87,22 @@ report.views.map = (() => {
   };
 
   /* Latent → its hue, and a legend of the groups, each with how many of the selection it has; pressing one selects it.
-   * pressed: the names of the groups that are selected; press: called with the name of one that is pressed. */
+   * pressed: the names of the groups that are selected; press: called with the name of one that is pressed. One that is
+   * pointed at is shown alone. */
   function grouped(nameOf, numberOf, hueOfGroup, write, pressed, press) {
+    const point = (name) => shade(name === null ? has : (latent) => nameOf(latent) === name, name);
     const totals = new Map();
     for (const latent of points.latents) totals.set(nameOf(latent), (totals.get(nameOf(latent)) ?? 0) + 1);
     const hues = new Map([...totals.keys()].map((name) => [name, bytes(hueOfGroup(name))]));
     const pale = `${theme.isDark() ? 75 : 45}%, transparent`;
-    const shade = (name) => (name === REST ? `color-mix(in srgb, ${hueOfGroup(name)} ${pale})` : hueOfGroup(name));
+    const hueOfEntry = (name) => (name === REST ? `color-mix(in srgb, ${hueOfGroup(name)} ${pale})` : hueOfGroup(name));
     const said = (name) =>
       [h("span.verdict", null, write(name)), h("span.muted", null, ` ${format.count(numberOf(name))}`)];
-    const entry = ([name]) => h("li", { "--hue": shade(name) }, name === REST
+    const entry = ([name]) => h("li", { "--hue": hueOfEntry(name) }, name === REST
       ? h("span", { title: "a less common kind, or none has half of its firings" }, said(name))
       : h("button.link", { type: "button", "aria-pressed": String(pressed.includes(name)), title: "select these",
-        onclick: () => press(name) }, said(name)));
+        onclick: () => press(name), onpointerenter: () => point(name), onpointerleave: () => point(null),
+        onfocus: () => point(name), onblur: () => point(null) }, said(name)));
     const isLast = ([name]) => Number(name === REST);
     const commonestFirst = [...totals].sort((a, b) => isLast(a) - isLast(b) || b[1] - a[1]);
     return {
@@ -173,7 +181,7 @@ report.views.map = (() => {
     drawPart();
     drawRegions();
     drawHits();
-    scatter.paint(painted(colours, has), bytes(report.paint.style("--paper")));
+    shade();
     inset.paint();
     legend.replaceChildren(colours.legend);
     const some = selected();
@@ -184,11 +192,21 @@ report.views.map = (() => {
       const kind = kindNamed(name);
       if (!kind) return;
       names[k].style.color = way !== "label" ? "" : hueOf(kind) ? inked(hueOf(kind)) : "var(--muted)";
-      names[k].classList.toggle("aside", !hasNone() && kind !== state.kind);
+      names[k].classList.toggle("untinted", !hueOf(kind));
     });
-    for (const [, , element] of islands)
-      element.classList.toggle("aside", !hasNone() && element.textContent !== format.words(state.kind));
     list();
+  }
+
+  /* Draw the points that stand out, and dim all others and what is not of their kind of text. kind: the only one that
+   * is shown; null for the selected one, or all where nothing is selected. */
+  function shade(standsOut = has, kind = null) {
+    scatter.paint(painted(colours, standsOut), bytes(report.paint.style("--paper")));
+    const isDimmed = (other) => (kind !== null || !hasNone()) && other !== (kind ?? state.kind);
+    for (const tint of regions.children) tint.classList.toggle("aside", isDimmed(tint.dataset.name));
+    const named = [...points.names.map(([, , name], k) => [name, names[k]]),
+      ...islands.map(([, , element]) => [element.textContent, element])];
+    for (const [name, element] of named)
+      element.classList.toggle("aside", kindNamed(name) !== undefined && isDimmed(kindNamed(name)));
   }
 
   const kindNamed = (name) => columns.kinds.find((kind) => format.words(kind) === name);
@@ -203,12 +221,11 @@ report.views.map = (() => {
     const [x, y] = ends.map(([low, high]) => (low + high) / 2);
     const { scale } = scatter.fitted();
     const shares = scatter.size().map((side, axis) => side / ((ends[axis][1] - ends[axis][0]) * scale));
-    scatter.show(x, y, Math.min(0.85 * Math.min(...shares), NEIGHBOURHOOD));
+    scatter.show(x, y, Math.min(0.85 * Math.min(...shares), CLOSEST));
   }
 
-  /* Let the tints of what is not selected fade, and draw the points of a small selection larger; star the starred. */
+  /* Draw the points of a small selection larger, and star the starred. */
   function drawHits() {
-    for (const tint of regions.children) tint.classList.toggle("aside", !hasNone() && tint.dataset.name !== state.kind);
     const some = selected();
     const spot = (latent) => `M${points.x[placeOf.get(latent)]} ${points.y[placeOf.get(latent)]}h0`;
     const drawn = some.length > MOST_HITS ? [] : some;
@@ -239,9 +256,16 @@ report.views.map = (() => {
       const fill = name === null ? "var(--muted)" : `rgb(${colours.hueOf(points.latents[places[0]])})`;
       const levels = report.contours(along("x"), along("y"), LEVELS, points);
       if (name !== null) islands.push(...unnamedIn(levels[0], format.words(name), inked(hueOf(name))));
-      return levels
-        .map((d) => svg("path", { d, fill, "data-name": name ?? "" }));
+      return levels.map((d) => svg("path", { d, fill, stroke: fill, "data-name": name ?? "" }));
     }));
+    const corners = Array.from(regions.children, (tint) => tint.getAttribute("d")).join(" ").match(/-?[\d.]+/g);
+    const ends = [Infinity, -Infinity, Infinity, -Infinity];
+    corners?.forEach((text, k) => {
+      const axis = 2 * (k % 2);
+      ends[axis] = Math.min(ends[axis], Number(text));
+      ends[axis + 1] = Math.max(ends[axis + 1], Number(text));
+    });
+    scatter.hold(ends);
   }
 
   /* Names for those closed lines of a path in which the name of their kind does not stand: [x, y, element], …. */
@@ -266,7 +290,7 @@ report.views.map = (() => {
   async function small(width, height) {
     await read();
     if (points.missing) return null;
-    const { x, y } = points;
+    const { x, y, names: named } = points;
     const canvas = h("canvas", { width: 2 * width, height: 2 * height });
     const positions = pairs();
     const [left, right] = [Math.min(...x), Math.max(...x)];
@@ -281,7 +305,7 @@ report.views.map = (() => {
       Object.assign(context, { font: `700 27px ${report.paint.style("--serif")}`, textAlign: "center", lineWidth: 7,
         lineJoin: "round", textBaseline: "middle", strokeStyle: report.paint.style("--paper") });
       const taken = [];
-      for (const [across, up, name] of points.names) {
+      for (const [across, up, name] of named) {
         const hue = hueOf(kindNamed(name));
         const [px, py] = [width + (across - view.x) * scale, height - (up - view.y) * scale];
         const half = context.measureText(name).width / 2;
@@ -348,28 +372,32 @@ report.views.map = (() => {
   }
 
   /* A card of one feature next to the map. */
-  async function pick(k, isClose = false) {
+  async function pick(k) {
     const latent = points.latents[k],
       [feature] = await Promise.all([loadFeature(latent), loadWords()]);
     const strongest = feature.examples.filter(([kind]) => kind < 0).slice(0, 4),
       link = featureLink(latent, `Feature ${latent}`);
     const close = { type: "button", "aria-label": "Close", onclick: unpick };
+    const nearest = feature.neighbours.map(([other]) => other).filter((other) => placeOf.has(other));
+    const zoom = { type: "button", onclick: () => zoomTo([latent, ...nearest]) };
     chosen.replaceChildren(
       h(
         "article.card",
         null,
         h("h3", null, link, " ", judged(latent), h("button.close", close, "✕")),
         h("p.rule", null, ruleOf(latent)),
-        feature.neighbours.some(([other]) => placeOf.has(other))
-          ? h("p.muted.to-nearest", null, "The lines lead to its nearest by decoder cosine.") : null,
+        nearest.length ? h("p.muted.to-nearest", null, "The lines lead to its nearest by decoder cosine. ",
+          h("button.link", zoom, "Zoom to them")) : null,
         report.examples.list(latent, feature, strongest, { how: "line" }),
       ),
     );
     at = k;
-    showNeighbours(k, feature.neighbours, isClose);
+    drawLinks(k, nearest);
     address(`#map/${latent}`);
     hovered(k, true);
     link.focus({ preventScroll: true });
+    const covered = ring.getBoundingClientRect().bottom - chosen.getBoundingClientRect().top;
+    if (NARROW.matches && covered > -RING) scrollBy(0, covered + RING);
   }
 
   /* Take the card away, and the ring and lines of its feature. */
@@ -474,9 +502,10 @@ report.views.map = (() => {
       if (name && name.length <= LONGEST) return isNew(name) ? [latent, h("span.own.region", null, name)] : null;
       const most = verdictOf(latent) === "single-token" ? 1 : 3;
       const tokens = columns.tokens[latent].filter((token) => !/[0-9a-f]{2}⟩/.test(token)).slice(0, most);
-      while (tokens.join("  ").length > LONGEST) tokens.pop();
-      if (!tokens.length || !isNew(tokens.join())) return null;
-      return [latent, h("span.own", null, tokens.map((token) => [tokenElement(token), " "]))];
+      const quoted = () => tokens.map((token) => `"${token.replaceAll("\n", "\\n")}"`).join(" ");
+      while (quoted().length > LONGEST) tokens.pop();
+      if (!tokens.length || !isNew(quoted())) return null;
+      return [latent, h("span.own", null, ruleText(quoted()))];
     }).filter(Boolean);
   }
 
@@ -503,16 +532,14 @@ report.views.map = (() => {
 
   /* The ring of the lasso stays around what it has selected, as the path of its corners. */
   function drawPart() {
-    const corners = state.part.split(",");
+    const corners = state.part.split(",").map((v, k) => (k % 2 ? v * stretch : v));
     part.setAttribute("d", corners.length < 6 ? "" : `M${corners.join(" ")}Z`);
   }
 
-  /* Lines from a feature to those nearest to it in the decoder; isClose: closer up. */
-  function showNeighbours(k, neighbours, isClose) {
-    const [x, y] = [points.x[k], points.y[k]];
-    const places = neighbours.map(([other]) => placeOf.get(other)).filter((place) => place !== undefined);
-    links.setAttribute("d", places.map((place) => `M${x} ${y}L${points.x[place]} ${points.y[place]}`).join(""));
-    if (isClose) scatter.show(x, y, NEIGHBOURHOOD);
+  /* Lines from a feature to those nearest to it in the decoder. */
+  function drawLinks(k, nearest) {
+    const place = (other) => [points.x[other], points.y[other]].join(" ");
+    links.setAttribute("d", nearest.map((other) => `M${place(k)}L${place(placeOf.get(other))}`).join(""));
   }
 
   function controls() {
@@ -574,7 +601,7 @@ report.views.map = (() => {
       scatter.show(x + (event.clientX - box.left - INSET / 2) / scale,
         y - (event.clientY - box.top - box.height / 2) / scale, scatter.closeness());
     } }, canvas, frame);
-    const positions = pairs();
+    let positions = null;
     const fitted = () => {
       const { x, y, scale } = scatter.fitted();
       return { x, y, scale: (scale * INSET) / scatter.size()[0] };
@@ -582,6 +609,7 @@ report.views.map = (() => {
     function paint() {
       const [width, height] = scatter.size();
       if (!width) return;
+      positions ??= pairs();
       [canvas.width, canvas.height] = [2 * INSET, Math.round((2 * INSET * height) / width)];
       const plain = report.points(canvas, positions);
       plain.paint(painted(colours, has), bytes(report.paint.style("--paper")));
@@ -633,6 +661,15 @@ report.views.map = (() => {
     if (columns.kinds.length) way = "label";
   }
 
+  /* The points, their heights stretched so that most of them fill a frame of this shape. The axes of UMAP have no
+   * meaning of their own. */
+  function stretched(width, height) {
+    if (points.way !== "UMAP" || !width || !height) return points;
+    stretch = Math.min(Math.max((SHAPE * height) / width, STRETCHED[0]), STRETCHED[1]);
+    const named = points.names.map(([x, y, ...more]) => [x, y * stretch, ...more]);
+    return { ...points, y: points.y.map((v) => v * stretch), names: named };
+  }
+
   function build(section) {
     names = points.names.map(([, , name]) =>
       (kindNamed(name) ? h("span.name.region", null, name) : h("span.name", null, ruleText(name))));
@@ -642,7 +679,7 @@ report.views.map = (() => {
     legend = h("div");
     status = h("output");
     chosen = h("div.chosen-one", { "aria-live": "polite" });
-    listed = h("details.list", { open: !matchMedia("(max-width: 860px)").matches });
+    listed = h("details.list", { open: !NARROW.matches });
     regions = svg("g", { class: "regions" });
     part = svg("path", { class: "lasso" });
     links = svg("path", { class: "links" });
@@ -666,10 +703,10 @@ report.views.map = (() => {
         : "Decoder directions on their first two principal components.";
     const how = h("details.how", null, h("summary", null, "How to read it"),
       h("p", null, `${explained} A tint lies where the features of a kind of text are dense among all; if the colours `
-        + "are of something else, where all are dense. Names in colour are those of kinds of text, the others those "
-        + "of tokens. Zoom in for finer names; click a point for its feature; ring some with the lasso, or press a "
-        + "name of the legend, to select them, here and in the table: they are drawn larger if they are few. A star is "
-        + "one that you starred."));
+        + "are of something else, where all are dense. Names in colour are those of kinds of text, those in "
+        + "quotes of tokens. Zoom in for finer names; click a point for its feature; point at a name of the legend to "
+        + "see its kind alone; press it, or ring points with the lasso, to select them, here and in the table: they are "
+        + "drawn larger if they are few. A star is one that you starred."));
     const aside = h("aside", { "aria-label": "What is selected", tabindex: 0, role: "region" },
       report.applied(true), chosen, listed);
     section.replaceChildren(
@@ -678,6 +715,7 @@ report.views.map = (() => {
       legend,
       h("div.mapped", null, host, aside),
     );
+    points = stretched(host.clientWidth, host.clientHeight);
     scatter = report.scatter(host, {
       x: Float32Array.from(points.x),
       y: Float32Array.from(points.y),
@@ -686,7 +724,7 @@ report.views.map = (() => {
       onpick: (k) => pick(k),
       onlasso: (corners) => {
         setLasso(false);
-        set({ part: corners.join(",") });
+        set({ part: corners.map((v, k) => (k % 2 ? Number((v / stretch).toPrecision(4)) : v)).join(",") });
       },
     });
     onchange(() => {
@@ -707,7 +745,7 @@ report.views.map = (() => {
     repaint();
     const k = placeOf.get(Number(argument ?? -1));
     links.setAttribute("d", "");
-    if (k !== undefined) await pick(k, true);
+    if (k !== undefined) await pick(k);
     section.dataset.ready = "true";
   }
 

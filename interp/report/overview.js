@@ -27,11 +27,13 @@ report.views.overview = (() => {
 
   const percent = (share) => `${(100 * share).toFixed(share && share < 0.095 ? 1 : 0)} %`;
   const shareOf = ({ n, of, interval }) => [n / of, ...interval];
-  /* A share: its number, large, what it is a share of, and below it the bars and notes. */
-  const panel = (number, of, words, ...below) => h("section.share", null,
-    h("h2", null, h("b.figure", null, number), " ", h("span.says", null, words, h("small", null, ` of ${of}`))), below);
   const note = (...content) => h("p", null, content);
-  const headed = ({ n, of }, words, ...below) => panel(percent(n / of), format.count(of), words, ...below);
+  /* A share: its number, large, what it is a share of, what it is compared with, and below it the bars and notes. */
+  const headed = ({ n, of }, words, against, ...below) => h("section.share", null,
+    h("h2", null, h("b.figure", null, percent(n / of)), " ",
+      h("span.says", null, words, h("small", null, ` of ${format.count(of)}`))),
+    h("p.against", null, against),
+    h("div", null, below));
   const bar = (known, of) => report.shareBar(
     tipped("this dictionary", `${format.count(known.n)} of ${of(format.count(known.of))}`), shareOf(known), "own");
 
@@ -43,50 +45,60 @@ report.views.overview = (() => {
     return [ends[0], `${points(p - q)} points more (${points(ends[0])} to ${points(ends[1])})`];
   }
 
-  /* The share of one meaning; and below a line what can be compared: the same settings, learnt from as many tokens as
-   * the nulls and judged on as many latents, beside the null that comes closest. */
+  const told = (isTold) => h("b", null, isTold ? "told apart" : "not told apart");
+
+  /* The share of one meaning, and what can be compared: the same settings, learnt from as many tokens as the nulls and
+   * judged on as many latents, beside the null that comes closest. */
   function oneMeaning(known) {
     const own = bar(known, (n) => `the ${n} features in use`);
     const words = ["have ", term("one meaning")];
-    if (!compared) return headed(known, words, own, note("No null was run, so there is nothing to compare this with."));
+    if (!compared) return headed(known, words, "No null was run, so there is nothing to compare this with.", own);
     const { matched, null: nearest } = compared;
     const of = ({ title, means, judged }) =>
       `${title}: ${means}; of ${format.count(judged)} features, drawn at random`;
     const [least, more] = difference(matched.one, nearest.one);
-    return headed(known, words, own, h("div.equal", null,
-      note("At equal training:"),
+    const [alike, ofNull] = [matched, nearest].map(({ one }) => percent(one[0]));
+    return headed(known, words,
+      [`At equal training ${alike}, the closest null ${ofNull}: `, told(least > 0), "."],
+      own,
       report.shareBar(tipped(matched.title, of(matched)), matched.one, "matched"),
       report.shareBar(tipped("closest null", of(nearest)), nearest.one, "null"),
-      note(h("b", null, least > 0 ? "Told apart" : "Not told apart"), ": ", more)));
+      note(`Between these two: ${more}`));
   }
 
   function learnt(known) {
-    return headed(known, ["are ", term("learnt"), " by the model"], bar(known, (n) => `the ${n} that could be tested`),
+    return headed(known, ["are ", term("learnt"), " by the model"], "No null was tested for this share.",
+      bar(known, (n) => `the ${n} that could be tested`),
       note(`The other ${percent(1 - known.n / known.of)} look like features of a model with random weights: the text `
-        + "alone can explain them. No null was tested for this share."));
+        + "alone can explain them."));
   }
 
   function effect(known) {
-    const chance = [known.chance, known.chance, known.chance];
+    const { chance } = known;
     return headed(known, ["have an ", term("effect")],
-      bar(known, (n) => `the ${n} features ablated. ${known.note}`), report.shareBar("by chance", chance, "null"),
+      [`By chance ${percent(chance)} would: `, told(known.interval[0] > chance), "."],
+      bar(known, (n) => `the ${n} features ablated. ${known.note}`),
+      report.shareBar("by chance", [chance, chance, chance], "null"),
       note("A feature may be learnt but have no effect of its own, if other features do the same."));
   }
 
   const PANELS = { "one meaning": oneMeaning, learnt, effect };
 
-  /* The features chosen with the run; else the first in the recommended order whose most common tokens differ. */
-  function worthShowing() {
-    const chosen = [...report.data.page.worth_showing];
+  /* Choices of six features: those that the run chose, filled up with the first in the recommended order whose most
+   * common tokens differ. */
+  function draws() {
+    const chosen = report.data.page.worth_showing;
     const seen = new Set();
+    const known = new Set(chosen.flatMap((some) => some.map(([latent]) => latent)));
+    const others = [];
     for (const latent of order) {
+      if (known.size + others.length >= N_SHOWN * chosen.length) break;
       const token = hasText ? (columns.tokens[latent][0] ?? "").trim().toLowerCase() : labelOf(latent) ?? latent;
-      if (chosen.length >= N_SHOWN) break;
-      if (isIdle(latent) || seen.has(token) || chosen.some(([other]) => other === latent)) continue;
+      if (isIdle(latent) || known.has(latent) || seen.has(token)) continue;
       seen.add(token);
-      chosen.push([latent, null]);
+      others.push([latent, null]);
     }
-    return chosen;
+    return chosen.map((some) => [...some, ...others.splice(0, N_SHOWN - some.length)]).filter((some) => some.length);
   }
 
   /* why: the reason why it is shown, null if it is only the next in the order. Each of several senses shows its
@@ -100,8 +112,8 @@ report.views.overview = (() => {
     const predicted = hasText ? report.lead.predicts(feature) : [];
     return h("article.card", null,
       h("h3", null,
-        featureLink(latent, `Feature ${latent}`), " ", verdictElement(verdictOf(latent)), unsureElement(latent)),
-      why ? h("small.why", null, why) : null,
+        why ? h("span.why", null, why) : null, featureLink(latent, `Feature ${latent}`), " ",
+        verdictElement(verdictOf(latent)), unsureElement(latent)),
       h("p.rule.clamp", null, senses.length ? report.lead.inSenses(senses) : report.lead.brief(latent)),
       report.examples.list(latent, feature, strongest, { how: hasText ? "line" : null, senses }),
       predicted.length ? h("p.predicts", null, h("span.muted", null, "raises "), predicted) : null);
@@ -172,6 +184,14 @@ report.views.overview = (() => {
     if (section.childElementCount) return placeNotes(section);
     const titled = (title, ...more) => h("div.headed", null, h("h2", null, title), more);
     const cardsPlace = h("div.cards", null, h("p.waiting", null, "Reading …"));
+    const choices = draws();
+    const draw = async () => {
+      const some = choices.shift() ?? [];
+      choices.push(some);
+      cardsPlace.replaceChildren(...(await Promise.all(some.map(card))));
+    };
+    const another = choices.length > 1
+      ? h("button.more", { type: "button", onclick: draw }, `${choices[1].length} others`) : null;
     const map = h("figure.overview-map");
     const parts = about.split(/(L0|cross-entropy recovered|(?<=for )\S+(?= of))/);
     const inTerms = (part, k) =>
@@ -189,13 +209,13 @@ report.views.overview = (() => {
         map),
       h("div.worth", null,
         titled(hasText ? "Features worth a look" : "Features that detect a label best",
-          h("a", { href: "#features" }, `All ${format.count(latents)}`), search()),
+          h("a", { href: "#features" }, `All ${format.count(latents)}`), search(), another),
         cardsPlace),
       h("div.your-notes", null,
         titled("Your notes", h("a", { href: "#features?starred=1" }, "Starred in the table")), report.notes.list()));
     placeNotes(section);
     await loadWords();
-    cardsPlace.replaceChildren(...(await Promise.all(worthShowing().map(card))));
+    await draw();
     section.dataset.ready = "true";
     const picture = await report.views.map.small(...MAP_SIZE);
     if (!picture) return map.remove();

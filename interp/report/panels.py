@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 MAX_TABLE_ROWS = 200
 """Largest number of rows of a table that the page shows."""
-MANY_NAMES, FEW_NAMES = 14, 6
+MANY_NAMES, FEW_NAMES = 20, 6
 """Names beside the points of a figure on a screen, and on a phone."""
 
 
@@ -66,6 +66,9 @@ def _figure_payload(figure: "go.Figure") -> dict[str, Any]:
     for axis in (*figure.select_xaxes(), *figure.select_yaxes()):
         axis.title.text = _in_its_words(axis.title.text)
     above = 56 if any(note.yref == "paper" and note.y >= 0.99 for note in figure.layout.annotations) else 28
+    for trace in figure.data:
+        if isinstance(told := getattr(trace, "hovertemplate", None), str):
+            trace.hovertemplate = _in_its_words(told)
     _name_fewer(figure)
     figure.update_layout(title=None, width=None, margin={"l": 56, "r": 12, "t": above, "b": 48})
     return {"title": title, "height": height, "figure": json.loads(figure.to_json())}
@@ -73,14 +76,19 @@ def _figure_payload(figure: "go.Figure") -> dict[str, Any]:
 
 def _name_fewer(figure: "go.Figure") -> None:
     """Leave at most MANY_NAMES beside the points of a trace, of points that lie far from each other; hovering tells the
-    others. `meta` has the places of the FEW_NAMES that a narrow page shows."""
+    others. `meta` has the places of the FEW_NAMES that a narrow page shows, and for every point the side that is nearer
+    to the middle."""
     figure.layout.annotations = [note for note in figure.layout.annotations if note.name != LEADER]
     for trace in figure.select_traces({"type": "scatter", "mode": "markers+text"}):
         names = trace.text if trace.hovertext is None else trace.hovertext
         x, y = _numbers(trace.x), _numbers(trace.y)
-        first = far_apart(np.column_stack([np.log10(x) if figure.layout.xaxis.type == "log" else x, y]), MANY_NAMES)
+        across = np.log10(x) if figure.layout.xaxis.type == "log" else x
+        first = far_apart(np.column_stack([across, y]), MANY_NAMES)
         trace.text = [names[k] if k in first else "" for k in range(len(names))]
-        trace.meta = {"first": first[:FEW_NAMES]}
+        inwards = [
+            "middle left" if is_right else "middle right" for is_right in across > np.sum(across) / max(len(x), 1)
+        ]
+        trace.meta = {"first": first[:FEW_NAMES], "inwards": inwards}
 
 
 def _numbers(values: Any) -> np.ndarray:

@@ -12,6 +12,7 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
     QUICK = 19,
     NEAR = 9,
     SIDE = 800,
+    PADDING = 16, // pixels around the whole
     CORNERS = 40;
   const order = drawnByLot(n),
     positions = new Float32Array(2 * n);
@@ -22,7 +23,7 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
   host.prepend(canvas, svg("svg", { "aria-hidden": "true" }, ring));
   const renderer = report.points(canvas, positions);
   const view = { x: 0, y: 0, scale: 1 };
-  const [left, right] = bulk(x),
+  let [left, right] = bulk(x),
     [bottom, top] = bulk(y);
   let whole = 1,
     width = 0,
@@ -45,7 +46,7 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
       );
     const ratio = canvas.width / width,
       last = Math.min(n, drawn + Math.ceil(budget));
-    const room = Math.min(Math.max(Math.sqrt(width * height) / SIDE, 0.6), 1);
+    const room = Math.min(Math.max(Math.sqrt(width * height) / SIDE, 0.5), 1);
     const diameter = Math.max((20 / n ** 0.18) * room, 1.5) * Math.min((view.scale / whole) ** 0.3, 3);
     renderer.draw({ x: view.x, y: view.y, scale: view.scale * ratio, diameter: diameter * ratio }, drawn, last);
     if (!drawn) onmove();
@@ -80,7 +81,7 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
   const near = (px, py, within = NEAR) => grid.nearest(...toData(px, py), within / view.scale);
 
   function fit() {
-    whole = 0.94 * Math.min(width / (right - left || 1), height / (top - bottom || 1));
+    whole = Math.min((width - 2 * PADDING) / (right - left || 1), (height - 2 * PADDING) / (top - bottom || 1));
     Object.assign(view, { x: (left + right) / 2, y: (bottom + top) / 2, scale: whole });
     isWhole = true;
     redraw();
@@ -115,6 +116,12 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
   const scatter = {
     paint,
     fit,
+    /* Let the whole hold this part of the plane too. */
+    hold([from, to, low, high]) {
+      [left, right, bottom, top] = [Math.min(left, from), Math.max(right, to), Math.min(bottom, low),
+        Math.max(top, high)];
+      if (isWhole) fit();
+    },
     zoom,
     move,
     near,
@@ -153,7 +160,7 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
     const sorted = Float64Array.from(values).sort(),
       at = (share) => sorted[Math.round(share * (n - 1))];
     const [low, high] = [at(0.004), at(0.996)],
-      margin = 0.08 * (high - low);
+      margin = 0.03 * (high - low);
     return [low - margin, high + margin];
   }
 

@@ -28,14 +28,16 @@ report.paint = (() => {
   }
 
   /* The traces of a figure drawn in the light scheme's hues, in the hues of the scheme that is on. On a phone fewer
-   * points show their names (panels.py); the others tell theirs when they are touched. */
+   * points show their names (panels.py), towards the middle; the others tell theirs when they are touched. */
   function traces(plain) {
     const variables = { "#23272e": "--ink" };
     for (const [name, { colour }] of Object.entries(report.data.page.verdicts)) variables[colour] = `--${name}`;
     const inScheme = (quoted, hue) => (hue in variables ? `"${style(variables[hue])}"` : quoted);
     const themed = JSON.parse(JSON.stringify(plain).replace(/"(#[0-9a-f]{6})"/g, inScheme));
-    for (const { text, meta } of NARROW.matches ? themed : [])
-      if (meta?.first) text.forEach((_, k) => { text[k] = meta.first.includes(k) ? text[k] : ""; });
+    for (const trace of NARROW.matches ? themed.filter(({ meta }) => meta?.first) : []) {
+      trace.text = trace.text.map((name, k) => (trace.meta.first.includes(k) ? name : ""));
+      trace.textposition = trace.meta.inwards;
+    }
     return themed;
   }
 
@@ -52,6 +54,7 @@ report.paint = (() => {
 report.views.summary = (() => {
   const { ranked, has_text: hasText } = report.data.page;
   const drawn = [];
+  const OF_LATENT = "feature %{customdata}"; // in what a point tells whose data name its latent
   const percents = (x) => (100 * x).toFixed(x && x < 0.095 ? 1 : 0);
 
   function panel({ title, note, height, figure, table }) {
@@ -64,9 +67,11 @@ report.views.summary = (() => {
     }
     const plot = h("div.plot", { "--height": `${height}px`, role: "group", "aria-label": title });
     drawn.push([plot, figure]);
+    const isLinked = figure.data.some((trace) => trace.hovertemplate?.includes(OF_LATENT));
     const numbers = table && h("details", null,
       h("summary", null, `The numbers, ${format.count(table.rows.length)} rows`),
       plainTable(table));
+    if (isLinked) caption.append(" A click on a point opens its feature.");
     return h("figure.panel", null, heading, plot, caption, numbers);
   }
 
@@ -165,7 +170,8 @@ report.views.summary = (() => {
     const range = ([low, high]) => `${percents(low)} to ${percents(high)} %`;
     const beside = ({ name, chance }) => {
       if (name === "one meaning" && compared)
-        return `closest null ${percents(compared.null.one[0])} %, against ${percents(compared.matched.one[0])} %`;
+        return `at equal training ${percents(compared.matched.one[0])} %, closest null `
+          + `${percents(compared.null.one[0])} %`;
       return chance === undefined ? "–" : `by chance ${percents(chance)} %`;
     };
     const line = (row) => h("tr", null,
@@ -193,9 +199,22 @@ report.views.summary = (() => {
     for (const [plot, figure] of drawn) {
       if (plot.closest("details:not([open])")) continue;
       const { traces, layout, config } = report.paint;
+      const isNew = !plot.on;
       await Plotly.react(plot, traces(figure.data), layout(figure.layout), config);
+      if (isNew) link(plot);
       fitting.observe(plot);
     }
+  }
+
+  /* Let a click on a point open the latent that its data name. */
+  function link(plot) {
+    const latentOf = ({ points: [{ data, customdata }] }) =>
+      (data.hovertemplate?.includes(OF_LATENT) ? customdata : null);
+    plot.on("plotly_hover", (event) => plot.classList.toggle("linked", latentOf(event) !== null));
+    plot.on("plotly_unhover", () => plot.classList.remove("linked"));
+    plot.on("plotly_click", (event) => {
+      if (latentOf(event) !== null) location.hash = `#feature/${latentOf(event)}`;
+    });
   }
 
   /* A window may change its width while another view is shown: a figure fits its place once it is in sight again. */
@@ -214,14 +233,14 @@ report.views.summary = (() => {
       h("section.part", { "aria-label": title }, h("h2", null, title), h("div", null, content));
     section.replaceChildren(
       h("nav.jumps", { "aria-label": "Parts of the summary" }),
-      part("What was found", h("div.beside", null,
+      part("What was found", h("div.beside.wide-left", null,
         h("div", null, report.data.page.shares.length ? sharesTable() : null, h("p", null, data.in_use)),
         ranked && hasText ? report.verdictBar() : null)),
       part("What it is compared with", besideNulls(data.nulls)),
       data.limits.length
         ? part("What this does not show", h("ul", null, data.limits.map((text) => h("li", null, text)))) : "",
       part("What was run", h("div.beside", null, factsElement(data.facts), panel(data.quality))),
-      part("Results", h("div.panels", null, data.results.map(panel))),
+      part("Results", h("div.results", null, data.results.map(panel))),
       data.details.length
         ? part("Details", folded("Training and further numbers", h("div.panels", null, data.details.map(panel)))) : "",
       part("Terms", folded("What the terms of this page mean", report.words.list())),

@@ -51,7 +51,7 @@ CURVES = {
     "faint": "Faint: features that fire, but never a quarter as strongly as the median feature.",
 }
 DENSITIES = (
-    "Dead features never fired on the tokens scanned; those of ultra-low density, under the bracket, fire on less than "
+    "Dead features never fired there; those of ultra-low density, under the bracket, fire on less than "
     "one token in 100,000."
 )
 LIMITS = {
@@ -67,7 +67,9 @@ LIMITS = {
 
 
 def summary(inputs: ReportInputs) -> dict[str, Any]:
-    densities = Panel(note=DENSITIES, figure=figures.density_histogram(inputs.features)).payload()
+    scanned = f"{inputs.store.meta['n_tokens']:,} {'tokens' if inputs.store.has_text else 'rows'} scanned"
+    title = f"Firing density of the features, on the {scanned}"
+    densities = Panel(note=DENSITIES, title=title, figure=figures.density_histogram(inputs.features)).payload()
     quality, *all_quality = _quality(inputs)
     return {
         "in_use": _in_use(inputs),
@@ -196,13 +198,14 @@ def _quality(inputs: ReportInputs) -> list[dict]:
         return [Panel(title=title, note=note, table=shown).payload()] if rows else []
 
     tokens = f" {table['n_tokens'].max():,.0f}" if "n_tokens" in table else ""
-    note = f"On{tokens} held-out tokens{_fewer(table)}. Cross-entropy recovered: {RECOVERED}"
+    note = f"Cross-entropy recovered: {RECOVERED}{_fewer(table)}"
     if {"dead_share", "faint_share"} & set(table):
         scanned = f"{inputs.store.meta['n_tokens']:,}"
         note += f" Dead and faint count these tokens alone here; the verdicts count all {scanned} scanned."
     others = [name for name in QUALITY_COLUMNS if name not in QUALITY_SHOWN]
     why = OWN_TOKENS if "ce_clean" in table and "val_loss" in inputs.model_results else ""
-    return [*panel("Quality", note, QUALITY_SHOWN), *panel("Quality, the other numbers", why, others)]
+    shown = panel(f"Quality on{tokens} held-out tokens", note, QUALITY_SHOWN)
+    return [*shown, *panel("Quality, the other numbers", why, others)]
 
 
 def _fewer(table: pd.DataFrame) -> str:
@@ -212,7 +215,7 @@ def _fewer(table: pd.DataFrame) -> str:
     fewer = table[table["n_spliced"].between(1, table["n_tokens"] - 1)]
     names = ", ".join(map(str, fewer["dictionary"]))
     n = f"{fewer['n_spliced'].max():,.0f}"
-    return f" (the cross-entropy with {names}, zeros or the mean in place: on {n} of them)" if len(fewer) else ""
+    return f" With {names}, zeros or the mean in place it is measured on {n} of the tokens." if len(fewer) else ""
 
 
 def _cell(value: Any, form: str) -> str:

@@ -2,8 +2,9 @@
 "use strict";
 
 report.table = (() => {
-  const { latents } = report.data.page;
+  const { latents, tokens: scanned, has_text: hasText } = report.data.page;
   const { columns, KEYS, state, sortBy, verdictOf, labelOf, isUnsure } = report.selection;
+  const neverFires = (i) => columns.max[i] === null;
   const { parted, marked, place: placeOfFit, isStored } = report.search;
   const { meanings } = report.words;
   /* The columns: the number that sorts each, if any, and its head. */
@@ -50,7 +51,8 @@ report.table = (() => {
       const { starred, verdict } = chip.dataset;
       chip.setAttribute("aria-pressed", String(starred ? Boolean(state.starred) : state.verdict.includes(verdict)));
     }
-    draw();
+    scroller.classList.toggle("bare", order.length > 0 && order.every(neverFires));
+    measure();
   }
 
   const none = () => h("span.muted", null, "–");
@@ -58,31 +60,34 @@ report.table = (() => {
   /* The strongest firing in its context, once its file is loaded. */
   function snippet(i) {
     if (!evidence?.snippets[i]) return null;
-    if (!report.data.page.has_text) return strongestInput(i);
+    if (!hasText) return strongestInput(i);
     const [packed, firing] = evidence.snippets[i];
     return report.examples.plainLine(report.text.decoded(packed), firing);
   }
 
-  /* The strongest stored firing on a token of its list that a search has found, once it is read; where none is stored,
-   * the strongest of all, and that it is not on this token. */
+  /* The strongest stored firing on a token of its list that a search has found, once it is read, and the share of its
+   * firings that are on this token; where none is stored, the strongest of all, and that it is not on this token. */
   function snippetOn(i, found) {
     const token = columns.tokens[i][found];
     const share = format.percent(columns.token_shares[i][found]);
-    const unstored = () =>
-      h("small.unstored", null, "also on ", tokenElement(token), ` (${share}), not among the examples`);
-    if (!isStored(i, found)) return [snippet(i), unstored()];
+    const told = h("small.on-token", null, tokenElement(token), ` ${share} of its firings`);
+    const unstored = () => told.append(", no example");
     const place = h("div.fitting", null, snippet(i));
+    if (!isStored(i, found)) {
+      unstored();
+      return [place, told];
+    }
     const isOn = (one) => word(report.examples.tokenOf(one)) === token;
     const find = async () => {
       const { examples } = await loadFeature(i);
       await report.examples.load(examples);
       const [one] = examples.filter(isOn).sort((a, b) => report.examples.valueOf(b) - report.examples.valueOf(a));
       if (one) place.replaceChildren(report.examples.snippet(one));
-      else place.after(unstored());
+      else unstored();
     };
     const [packed, firing] = evidence?.snippets[i] ?? [];
     if (packed && word(report.text.decoded(packed)[firing]) !== token) find();
-    return place;
+    return [place, told];
   }
 
   /* Its first two senses, each with its rule and its strongest firing, and the letters of the others; undefined for one
@@ -136,6 +141,7 @@ report.table = (() => {
     const apart = found < 0 && !label ? senses(i) : undefined;
     if (apart && labelled) apart[0].firstChild.prepend(labelled, " ");
     if (apart) return h("div.senses", null, apart);
+    if (!evidence && columns.senses[i] > 1) return line(); // until its senses are read
     const isWeak = columns.explanation_f1[i] < report.data.page.min_f1;
     return [
       h("div", { title: named },
@@ -155,7 +161,7 @@ report.table = (() => {
   function effectOf(i) {
     const [mean, low, high] = [columns.effect[i], columns.effect_low[i], columns.effect_high[i]];
     if (mean === null || low === null) return line(none());
-    const number = format.digits(mean);
+    const number = format.fixed(mean);
     const isTold = low > 0 || high < 0;
     return [line(h(isTold ? "b" : "span.muted", null, mean > 0 ? `+${number}` : number)),
       line(report.logits.gauge([mean, low, high], [null, null, null], report.logits.scaleOf(EFFECT_SPAN)))];
@@ -174,8 +180,14 @@ report.table = (() => {
 
   function cells(i) {
     const { star: isStarred } = report.notes.of(i);
+    const latent = line(isStarred ? h("span.gutter", { title: "starred" }, "★") : null, featureLink(i));
+    if (neverFires(i)) {
+      const empty = COLUMNS.slice(3).map(([name]) => [name, null]);
+      const said = `It fired on none of the ${format.count(scanned)} ${hasText ? "tokens" : "rows"} scanned.`;
+      return { latent, verdict: line(shortVerdict(i)), explanation: second(said), ...Object.fromEntries(empty) };
+    }
     return {
-      latent: line(isStarred ? h("span.gutter", { title: "starred" }, "★") : null, featureLink(i)),
+      latent,
       verdict: [
         line(shortVerdict(i)),
         line(intervalElement(columns.monosemanticity[i], columns.low[i], columns.high[i])),

@@ -63,6 +63,57 @@ def test_contours_are_closed_lines_around_what_is_not_small(browser, address):
     assert wide.count("Z") == 2, "none about a point alone"
 
 
+def test_a_click_and_the_address_of_a_feature_show_the_same_picture(browser, address):
+    browser.open(f"{address}#map")
+    browser.click(".listed li:nth-child(2) button")
+    browser.wait("document.querySelector('.mapped .card') !== null")
+    drawn = """["svg > g", ".links", ".ring"].map((name) => document.querySelector(`.plot.map ${name}`)).map((e) =>
+        [e.getAttribute("transform"), e.getAttribute("d"), e.getAttribute("style")])"""
+    clicked = browser.evaluate(drawn)
+    browser.open(f"{address}{question(browser)}")
+    assert browser.evaluate(drawn) == clicked and clicked[1][1]
+    browser.click(".to-nearest button")
+    browser.wait("!document.querySelector('.inset').hidden")  # it is closer than the whole
+
+
+def test_the_whole_map_holds_its_tints(browser, address):
+    browser.open(f"{address}#map")
+    sides = "({left, right, top, bottom}) => [left, right, top, bottom]"
+    box = f"({sides})(document.querySelector('%s').getBoundingClientRect())"
+    browser.wait("document.querySelector('.regions').getBoundingClientRect().width > 0")
+    (left, right, top, bottom), frame = browser.evaluate(box % ".regions"), browser.evaluate(box % MAP)
+    assert frame[0] + 14 < left < right < frame[1] - 14 and frame[2] + 14 < top < bottom < frame[3] - 14
+
+
+def test_a_kind_that_is_pointed_at_in_the_legend_stands_out(browser, address):
+    browser.open(f"{address}#map")
+    aside = "Array.from(document.querySelectorAll('.regions path:not(.aside)'), (e) => e.dataset.name)"
+    everything = set(browser.evaluate(aside))
+    point = "document.querySelector('.legend button').dispatchEvent(new PointerEvent('pointer%s'))"
+    browser.evaluate(point % "enter")
+    assert set(browser.evaluate(aside)) == {"latex"} < everything and question(browser) == "#map"
+    browser.evaluate(point % "leave")
+    assert set(browser.evaluate(aside)) == everything
+
+
+def test_a_map_of_umap_is_stretched_to_its_frame_and_a_lasso_keeps_its_own_coordinates(browser, address):
+    browser.size(390, 844)
+    browser.open(address)
+    browser.evaluate("loadData('map').then((points) => { points.way = 'UMAP'; location.hash = '#map'; })")
+    browser.wait("document.getElementById('map').dataset.ready === 'true'")
+    browser.click(".maphead button[aria-pressed]")
+    browser.drag(MAP, (0.02, 0.02), (0.98, 0.02), (0.98, 0.4), (0.02, 0.4))
+    browser.wait("location.hash.includes('part=')")
+    corners = json.loads(f"[{question(browser).split('part=')[1]}]")
+    points = browser.evaluate("loadData('map')")
+    n = sum(y > corners[-1] for y in points["y"])
+    assert 0 < n < D_SAE and browser.text(".list h3") == [f"{n} selected"]
+    moved = browser.evaluate("document.querySelector('.plot.map svg > g:not(.regions)').getAttribute('transform')")
+    _, top, scale, _ = (float(number) for number in re.findall(r"-?[\d.]+", moved))
+    height = browser.evaluate("document.querySelector('.plot.map').clientHeight")
+    assert corners[1] * scale < 0.6 * (top - 0.02 * height), "heights are drawn larger"
+
+
 def test_a_search_on_the_map_fills_the_list_and_the_address(browser, address):
     browser.open(f"{address}#map?q=return")
     assert browser.evaluate("document.querySelector('.maphead input').value") == "return"

@@ -35,7 +35,7 @@ def test_the_recommended_order_breaks_ties_and_any_other_is_chosen_by_a_head_or_
     browser.open(f"{address}#features")
     field = "document.querySelector('.ordering select')"
     choose = f"{field}.value = '%s'; {field}.dispatchEvent(new Event('change'))"
-    assert browser.evaluate(f"{field}.selectedOptions[0].textContent") == "Recommended order"
+    assert browser.evaluate(f"{field}.selectedOptions[0].textContent") == "Recommended"
     assert "worth a look" in browser.evaluate("document.querySelector('.ordering .term').dataset.tip")
     order = latents(browser)
     assert order[0] == BEST
@@ -61,9 +61,14 @@ def test_search_ranks_by_the_match_and_shows_it(browser, address):
     assert set(found(browser, "return")[2:]) == {3, 7}, "then parts"
     assert browser.text("tr[data-latent='2'] mark") == ["return"]
     browser.wait("document.querySelector('tr[data-latent=\"1\"] .found .firing')?.textContent === ' return'")
+    assert browser.text("tr[data-latent='1'] .on-token") == [" return 100 % of its firings"]
     assert "Best matches first" in browser.text(".ordering option")
     assert found(browser, "tok:return") == [1, 3] and set(found(browser, "rule:return")[:2]) == {1, 2}
     assert found(browser, 'tok:" return"') == [1] and found(browser, '"line end"') == [7]
+    ranges = "Array.from(document.querySelectorAll('.range'), (e) => e.hidden)"
+    assert not any(browser.evaluate(ranges))
+    found(browser, "nowhere")
+    assert all(browser.evaluate(ranges)), "of nothing there is no histogram"
     assert found(browser, "end line") == [7] and found(browser, "line return +") == [] and found(browser, "+")[0] == 2
     browser.click("th[data-key=latent] button")
     assert found(browser, "return") == [1, 2, 3, 7], "a column's order holds"
@@ -157,7 +162,7 @@ def test_a_token_without_a_stored_example_is_told_and_ranked_below(browser, addr
     browser.evaluate(f"{stored}[{SPLIT}] = 1")
     assert browser.evaluate(rank % (token, SPLIT)) < before
     found(browser, f"tok:{token}")
-    assert browser.text(f"tr[data-latent='{SPLIT}'] .unstored")[0].startswith("also on")
+    assert browser.text(f"tr[data-latent='{SPLIT}'] .on-token") == [f"{token} 1 % of its firings, no example"]
 
 
 def test_compact_rows_are_of_one_line(browser, address):

@@ -105,7 +105,7 @@ def test_the_page_opens_on_an_overview_with_numbers_features_and_words(browser, 
     tips = "Array.from(document.querySelectorAll('.verdicts a'), (a) => a.dataset.tip)"
     assert browser.evaluate(tips)[:2] == ["63 % of all", "20 % of all, 5 of them unsure"]
     browser.wait("document.querySelectorAll('#overview .card .firing').length >= 5")  # their examples are read by then
-    cards, shown = browser.text("#overview .card h3 a"), browser.evaluate("report.data.page.worth_showing")
+    cards, [shown, *_] = browser.text("#overview .card h3 a"), browser.evaluate("report.data.page.worth_showing")
     assert len(set(cards)) == 6 and shown and cards[: len(shown)] == [f"Feature {latent}" for latent, _ in shown]
     assert browser.text(".card .why") == [why for _, why in shown]
     assert all(
@@ -115,6 +115,22 @@ def test_the_page_opens_on_an_overview_with_numbers_features_and_words(browser, 
     browser.wait(f"document.getElementById('feature').dataset.latent === '{shown[0][0]}'")
     browser.press("Escape")
     browser.wait("document.body.dataset.view === 'overview'")
+    assert browser.text(".worth .more") == ["6 others"]
+    browser.click(".worth .more")
+    browser.wait(f"document.querySelector('.card h3 a').textContent !== '{cards[0]}'")
+    assert set(browser.text("#overview .card h3 a")).isdisjoint(cards)
+
+
+def test_what_is_of_one_kind_in_neighbouring_cards_stands_at_one_height(browser, address):
+    browser.open(address)
+    browser.wait("document.querySelectorAll('#overview .card .firing').length >= 5")
+    tops_of = "(e) => [e.parentElement, e].map((each) => each.getClientRects()[0].top)"
+    tops = f"Array.from(document.querySelectorAll('.card %s'), {tops_of})"
+    for part in ("> .rule", "> .examples"):
+        rows: dict[float, set[float]] = {}
+        for card, top in browser.evaluate(tops % part):
+            rows.setdefault(card, set()).add(top)
+        assert len(rows) > 1 and all(len(own) == 1 for own in rows.values())
 
 
 def test_the_search_of_the_overview_lists_matches_as_one_types_and_opens_one_by_key_or_click(browser, address):
@@ -175,10 +191,23 @@ def test_what_is_folded_in_the_summary_is_drawn_when_it_is_opened(browser, addre
     browser.open(f"{address}#summary")
     browser.wait("document.getElementById('summary').dataset.ready")
     drawn = "document.querySelectorAll('#summary details .main-svg').length"
-    assert browser.evaluate(drawn) == 0 and browser.text("#summary .panels .main-svg")
+    assert browser.evaluate(drawn) == 0 and browser.text("#summary .results .main-svg")
     browser.evaluate("document.querySelector('#summary details:has(.plot)').open = true")
     browser.wait(f"{drawn} > 0")
+    told = "(trace) => trace.hovertemplate?.includes('feature %{customdata}')"
+    plot = f"Array.from(document.querySelectorAll('#summary .js-plotly-plot')).find((e) => e.data.some({told}))"
+    browser.wait(f"Boolean({plot}?.querySelector('.points'))")
+    clicked = "{ points: [{ data: plot.data[0], customdata: 3 }] }"
+    browser.evaluate(f"(() => {{ const plot = {plot}; plot.emit('plotly_click', {clicked}); }})()")
+    browser.wait("document.getElementById('feature').dataset.latent === '3'")
     assert not browser.complaints
+
+
+def test_facts_of_the_run_are_a_list_with_the_values_in_one_column(browser, address):
+    browser.open(f"{address}#summary")
+    sides = "Array.from(document.querySelectorAll('#summary .beside .facts %s'), (e) => e.getBoundingClientRect().left)"
+    names, values = (set(browser.evaluate(sides % part)) for part in ("dt", "dd"))
+    assert len(names) == len(values) == 1 and min(values) > max(names) + 99
 
 
 @pytest.mark.parametrize("view", VIEWS)

@@ -479,12 +479,14 @@ def test_the_overview_shows_latents_of_several_kinds_and_says_why():
     })  # fmt: skip
     senses = {4: [{"share": 0.6, "f1": 0.9}, {"share": 0.4, "f1": 0.8}], 6: [{"share": 0.5, "f1": 0.1}] * 2}
     effects = pd.DataFrame({"latent": [0, 1, 5, 3], "beyond_null_low": [0.1, 0.2, 0.5, -0.1], "beyond_null": 0.6})
-    shown = dict(overview_examples(table, table, senses, effects))
-    assert [*shown] == [0, 2, 3, 1, 4, 5] and len(set(shown.values())) == 6
+    first, *later = overview_examples(table, table, senses, effects)
+    shown = dict(first)
+    assert [*shown] == [0, 2, 3, 4, 1, 5] and len(set(shown.values())) == 6 and later == [[]] * 3
     assert "several tokens" in shown[2] and "without an effect" in shown[3]
-    assert shown[1] == "largest effect, +0.6 nats" and shown[5].endswith("single token, +0.6 nats")
-    assert [latent for latent, _ in overview_examples(table, table, {})] == [0, 2]
-    assert overview_examples(table, table[["verdict"]], {}) == []
+    assert shown[1] == "largest effect, +0.6 nats" and shown[5].endswith("one token, +0.6 nats")
+    drawn = overview_examples(table, table, {})
+    assert [[latent for latent, _ in draw] for draw in drawn] == [[0, 2], [1], [3], []], "each is drawn once"
+    assert overview_examples(table, table[["verdict"]], {}) == [[]] * 4
 
 
 def test_senses_have_their_rule_and_firings_in_context(page):
@@ -610,8 +612,8 @@ def test_summary_has_the_run_in_order(page):
     assert len(drawn) == 1 and len(details) == 4 and all("figure" in panel for panel in drawn + details)
     counts = [["held-out tokens", "9,000", "9,000"], ["… of which the cross-entropy is", "9,000", "5,000"]]
     assert numbers["table"]["rows"] == counts
-    fewer = f"(the cross-entropy with {HOSTILE}, zeros or the mean in place: on 5,000 of them)"
-    assert quality["note"].startswith(f"On 9,000 held-out tokens {fewer}.")
+    fewer = f"With {HOSTILE}, zeros or the mean in place it is measured on 5,000 of the tokens."
+    assert quality["title"] == "Quality on 9,000 held-out tokens" and fewer in quality["note"]
     rows = [[HOSTILE, "1,200"], ["b", "–"]]
     assert (table["title"], table["note"]) == (HOSTILE, HOSTILE)
     assert table["table"] == {"columns": [HOSTILE, "n"], "rows": rows}
@@ -635,9 +637,13 @@ def test_what_was_found_is_counted_and_its_shares_are_of_what_they_say(page):
 def test_few_points_of_a_figure_show_their_names_on_the_page_and_fewer_on_a_phone():
     places = np.random.default_rng(0).random((40, 2))
     concepts = pd.DataFrame(places, columns=["f1_feature", "f1_neuron"]).assign(label=[f"c{i}" for i in range(40)])
+    concepts["feature"] = [np.nan, *range(1, 40)]
     shown = Panel(note="", figure=figures.concept_scatter(concepts)).payload()["figure"]
     [points] = [trace for trace in shown["data"] if trace.get("mode") == "markers+text"]
-    assert sum(map(bool, points["text"])) == 14 and len(points["hovertext"]) == 40
+    assert sum(map(bool, points["text"])) == 20 and len(points["hovertext"]) == 40
+    assert points["customdata"] == [None, *range(1, 40)] and "feature %{customdata}" in points["hovertemplate"]
+    is_right = places[:, 1] > places[:, 1].mean()
+    assert points["meta"]["inwards"] == ["middle left" if right else "middle right" for right in is_right]
     assert len(points["meta"]["first"]) == 6 and all(points["text"][k] for k in points["meta"]["first"])
     assert "annotations" not in shown["layout"], "no name stands at the end of a line"
     line = np.array([[0.0, 0], [1, 1], [2, 2], [9, 9], [10, 10]])
@@ -806,6 +812,17 @@ def test_chromium_shows_the_feature_of_the_address(chromium, page, run):
     assert "שלום" in text and 'class="mark line"' in section
     for other, _ in data(page, "features-0000")[str(latent)]["neighbours"][:5]:
         assert f'href="#feature/{other}"' in section
+
+
+def test_a_dead_feature_is_told_from_one_that_is_filtered_out_and_a_list_of_them_is_short(chromium, page):
+    chromium.open(page.as_uri() + f"#feature/{DEAD}")
+    assert "left out of the table: dead" in chromium.text("#feature .path")[0]
+    chromium.open(page.as_uri() + f"#feature/{DEAD}?q=%230")
+    assert "outside the present filter" in chromium.text("#feature .path")[0]
+    chromium.open(page.as_uri() + "#features?verdict=dead")
+    assert chromium.evaluate("document.querySelector('tr[data-latent]').getBoundingClientRect().height") < 40
+    assert "fired on none" in chromium.text("td.explanation")[0] and chromium.text("td.f1") == [""]
+    assert chromium.evaluate("Array.from(document.querySelectorAll('.range'), (e) => e.hidden).every(Boolean)")
 
 
 def test_chromium_shows_the_senses_of_a_latent_that_has_several(chromium, page):

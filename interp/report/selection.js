@@ -4,8 +4,8 @@
 
 /* The numbers of latents for which a range can be chosen, in bins: name → { title, edges, log, bin }.
  *
- * bin: of each latent; −1 if it has no such number or never fires. What lies beyond the edges belongs to the bin at that
- * end, so a range that reaches to an end is open there. A range is [first bin, last bin + 1]. */
+ * bin: of each latent; −1 if it has no such number or never fires. What lies beyond the edges belongs to the bin at
+ * that end, so a range that reaches to an end is open there. A range is [first bin, last bin + 1]. */
 report.ranges = (() => {
   const { columns } = report.data.page;
   const TITLES = {

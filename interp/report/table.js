@@ -70,13 +70,11 @@ report.table = (() => {
   function snippetOn(i, found) {
     const token = columns.tokens[i][found];
     const share = format.percent(columns.token_shares[i][found]);
-    const told = h("small.on-token", null, tokenElement(token), ` ${share} of its firings`);
+    const told = h("small.on-token", { title: "the share of its firings" }, `${share} on `, tokenElement(token));
     const unstored = () => told.append(", no example");
-    const place = h("div.fitting", null, snippet(i));
-    if (!isStored(i, found)) {
-      unstored();
-      return [place, told];
-    }
+    const [packed, firing] = evidence?.snippets[i] ?? [];
+    const isItself = packed && word(report.text.decoded(packed)[firing]) === token;
+    const place = h("div.fitting", null, isItself || !isStored(i, found) ? snippet(i) : null);
     const isOn = (one) => word(report.examples.tokenOf(one)) === token;
     const find = async () => {
       const { examples } = await loadFeature(i);
@@ -85,8 +83,8 @@ report.table = (() => {
       if (one) place.replaceChildren(report.examples.snippet(one));
       else unstored();
     };
-    const [packed, firing] = evidence?.snippets[i] ?? [];
-    if (packed && word(report.text.decoded(packed)[firing]) !== token) find();
+    if (!isStored(i, found)) unstored();
+    else if (packed && !isItself) find();
     return [place, told];
   }
 

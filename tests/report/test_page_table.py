@@ -61,7 +61,7 @@ def test_search_ranks_by_the_match_and_shows_it(browser, address):
     assert set(found(browser, "return")[2:]) == {3, 7}, "then parts"
     assert browser.text("tr[data-latent='2'] mark") == ["return"]
     browser.wait("document.querySelector('tr[data-latent=\"1\"] .found .firing')?.textContent === ' return'")
-    assert browser.text("tr[data-latent='1'] .on-token") == [" return 100 % of its firings"]
+    assert browser.text("tr[data-latent='1'] .on-token") == ["100 % on  return"]
     assert "Best matches first" in browser.text(".ordering option")
     assert found(browser, "tok:return") == [1, 3] and set(found(browser, "rule:return")[:2]) == {1, 2}
     assert found(browser, 'tok:" return"') == [1] and found(browser, '"line end"') == [7]
@@ -162,7 +162,7 @@ def test_a_token_without_a_stored_example_is_told_and_ranked_below(browser, addr
     browser.evaluate(f"{stored}[{SPLIT}] = 1")
     assert browser.evaluate(rank % (token, SPLIT)) < before
     found(browser, f"tok:{token}")
-    assert browser.text(f"tr[data-latent='{SPLIT}'] .on-token") == [f"{token} 1 % of its firings, no example"]
+    assert browser.text(f"tr[data-latent='{SPLIT}'] .on-token") == [f"1 % on {token}, no example"]
 
 
 def test_compact_rows_are_of_one_line(browser, address):

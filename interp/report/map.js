@@ -377,6 +377,7 @@ report.views.map = (() => {
       [feature] = await Promise.all([loadFeature(latent), loadWords()]);
     const strongest = feature.examples.filter(([kind]) => kind < 0).slice(0, 4),
       link = featureLink(latent, `Feature ${latent}`);
+    await report.examples.load(strongest); // so that the card is at once as high as it stays
     const close = { type: "button", "aria-label": "Close", onclick: unpick };
     const nearest = feature.neighbours.map(([other]) => other).filter((other) => placeOf.has(other));
     const zoom = { type: "button", onclick: () => zoomTo([latent, ...nearest]) };

@@ -49,7 +49,8 @@ script, topic or form that is rare in the text count as one.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
@@ -64,6 +65,7 @@ from interp.display.verdict_names import DEAD, DENSE, FAINT, NO_CONTEXT, UNTESTE
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_part_tables, identity
 from interp.features.twins import check_twin
+from interp.runtime.options import takes_options
 from interp.runtime.processes import processes
 from interp.runtime.progress import Progress, in_percent, no_progress
 from interp.storage.files import digest
@@ -92,21 +94,50 @@ _STEPS = {
 _RULE = ("f1", "precision", "recall", "n_examples", "f1_by_interval", "json")
 
 
+@dataclass(frozen=True, kw_only=True)
+class RankingOptions:
+    """The options of `rank_features`, which describes them.
+
+    Raises ValueError if n_shifts is not in 1..MAX_SHIFTS or seed < 0."""
+
+    n_shifts: int = 2
+    seed: int = 0
+    calibration: Calibration | None = None
+    labels: Masks | None = None
+    use_labels: bool = False
+    twin: FeatureStore | None = None
+    matches: pd.DataFrame | None = None
+    judge_faint: bool = False
+    progress: Progress = no_progress
+
+    def __post_init__(self) -> None:
+        if not is_whole_number(self.n_shifts) or not 1 <= self.n_shifts <= MAX_SHIFTS:
+            raise ValueError(f"n_shifts={self.n_shifts!r} must be a whole number in 1..{MAX_SHIFTS}")
+        check_seed(self.seed)
+
+
+class RankingKeywords(TypedDict, total=False):
+    """The keywords of `RankingOptions`."""
+
+    n_shifts: int
+    seed: int
+    calibration: Calibration | None
+    labels: Masks | None
+    use_labels: bool
+    twin: FeatureStore | None
+    matches: pd.DataFrame | None
+    judge_faint: bool
+    progress: Progress
+
+
+@takes_options(RankingOptions)
 def rank_features(
     features: FeatureStore,
     *,
     latents: Sequence[int] | int | None = None,
-    n_shifts: int = 2,
-    seed: int = 0,
-    calibration: Calibration | None = None,
-    labels: Masks | None = None,
-    use_labels: bool = False,
-    twin: FeatureStore | None = None,
-    matches: pd.DataFrame | None = None,
-    judge_faint: bool = False,
     part: tuple[int, int] = (0, 1),
     nulls: int | None = None,
-    progress: Progress = no_progress,
+    **keywords: Unpack[RankingKeywords],
 ) -> pd.DataFrame:
     """Rank all latents, most monosemantic first. The same store and seed give the same table.
     `help("interp.verdict.ranking")` describes its columns.
@@ -136,18 +167,19 @@ def rank_features(
     """
     if not isinstance(features, FeatureStore):
         raise TypeError(f"features is a {type(features).__name__}: open it first, FeatureStore.open(folder)")
-    n_shifts = n_shifts if nulls is None else nulls
-    _check(n_shifts, seed)
+    options = RankingOptions(**keywords)
+    if nulls is not None:
+        options = replace(options, n_shifts=nulls)
     chosen = _chosen(latents, features.d_sae)
-    check_labels(features, labels, needed=use_labels)
-    if twin is not None:
-        check_twin(features, twin)
+    check_labels(features, options.labels, needed=options.use_labels)
+    if options.twin is not None:
+        check_twin(features, options.twin)
     work = {
-        "n_shifts": n_shifts,
-        "seed": seed,
-        "labels": use_labels,
-        "judge_faint": judge_faint,
-        "twin": None if twin is None else identity(twin),
+        "n_shifts": options.n_shifts,
+        "seed": options.seed,
+        "labels": options.use_labels,
+        "judge_faint": options.judge_faint,
+        "twin": None if options.twin is None else identity(options.twin),
         "latents": digest(chosen),
         "text": features.has_text,
     }
@@ -160,21 +192,7 @@ def rank_features(
 
     def rank_own() -> pd.DataFrame | None:
         chosen_here = np.isin(np.arange(features.d_sae), chosen[rank::count][team.rank :: team.count])
-        if not chosen_here.any():
-            return None
-        return _rank(
-            features,
-            chosen_here,
-            n_shifts=n_shifts,
-            seed=seed,
-            calibration=calibration,
-            labels=labels,
-            use_labels=use_labels,
-            twin=twin,
-            matches=matches,
-            judge_faint=judge_faint,
-            progress=progress,
-        )
+        return _rank(features, chosen_here, options) if chosen_here.any() else None
 
     tables = team.gather_values(team.all_do(rank_own))
     ranking = _sorted([table for table in tables if table is not None], features.has_text)
@@ -204,47 +222,27 @@ def _sorted(tables: Sequence[pd.DataFrame], has_text: bool) -> pd.DataFrame:
     return Ranking(rows.sort_values(columns, ascending=False, kind="stable", ignore_index=True))
 
 
-def _rank(
-    features: FeatureStore,
-    chosen: Bool[np.ndarray, " d_sae"],
-    *,
-    n_shifts: int,
-    seed: int,
-    calibration: Calibration | None,
-    labels: Masks | None,
-    use_labels: bool,
-    twin: FeatureStore | None,
-    matches: pd.DataFrame | None,
-    judge_faint: bool,
-    progress: Progress,
-) -> pd.DataFrame:
+def _rank(features: FeatureStore, chosen: Bool[np.ndarray, " d_sae"], options: RankingOptions) -> pd.DataFrame:
     """Rank the chosen latents. Returns their rows, in any order."""
-    faint = np.zeros(features.d_sae, bool) if judge_faint else _faint(features)
+    faint = np.zeros(features.d_sae, bool) if options.judge_faint else _faint(features)
     if not features.has_text:
         return _without_context(features, faint, chosen)
-    progress = in_percent(progress, _STEPS)
+    options = replace(options, progress=in_percent(options.progress, _STEPS))
+    labels, twin, seed = options.labels, options.twin, options.seed
     text = CodedText.from_features(features)
-    shifts = circular_shifts(text.n_seq, text.n_ctx, n_shifts, int((text.maxima > 0).sum()), seed)
+    shifts = circular_shifts(text.n_seq, text.n_ctx, options.n_shifts, int((text.maxima > 0).sum()), seed)
     sampled = SampledCodes(features, shifts, seed)
     rule_sample = FitSample(text.d_sae, text.n_ctx, features.fit_half().numpy(), seed)
-    columns, evidence = _judge(
-        text,
-        calibration,
-        faint,
-        chosen,
-        listeners=[sampled.add, lambda chunk: rule_sample.add(chunk.of_latents(chosen))],
-        n_shifts=n_shifts,
-        seed=seed,
-        progress=progress,
-    )
-    rule_labels = labels if use_labels else None
-    words, senses = describe(features, text, evidence, rule_sample, chosen & ~faint, rule_labels, progress)
+    listeners = [sampled.add, lambda chunk: rule_sample.add(chunk.of_latents(chosen))]
+    columns, evidence = _judge(text, faint, chosen, options, listeners)
+    rule_labels = labels if options.use_labels else None
+    words, senses = describe(features, text, evidence, rule_sample, chosen & ~faint, rule_labels, options.progress)
     rule = {f"explanation_{name}": list(getattr(words, name)) for name in _RULE}
     values = measure_values(features, twin=twin, computed={"token_share": columns["token_share"]})
     scales = measure_scales(
         values, features, sampled, evidence.testable, evidence.effective_groups, labels=labels, twin=twin, seed=seed
     )
-    learnt = LearntFit.load().probability(learnt_evidence(features, matches))
+    learnt = LearntFit.load().probability(learnt_evidence(features, options.matches))
     columns = {
         **values,
         **columns,
@@ -277,38 +275,33 @@ def rank_codes(
     Raises ValueError if n_shifts < 1 or seed < 0, if codes or vocab do not belong to these tokens, or if codes are out
     of range.
     """
-    _check(n_shifts, seed)
+    options = RankingOptions(n_shifts=n_shifts, seed=seed, calibration=calibration, progress=progress)
     text = CodedText.from_codes(tokens, codes, vocab)
     left_out = np.zeros(codes.d_sae, bool) if faint is None else np.asarray(faint)
-    every = np.ones(codes.d_sae, bool)
-    columns, evidence = _judge(text, calibration, left_out, every, n_shifts=n_shifts, seed=seed, progress=progress)
+    columns, evidence = _judge(text, left_out, np.ones(codes.d_sae, bool), options)
     return _ranked(columns, evidence, {"token_share": columns["token_share"]}, {})
 
 
 def _judge(
     text: CodedText,
-    calibration: Calibration | None,
     faint: Bool[np.ndarray, " d_sae"],
     chosen: Bool[np.ndarray, " d_sae"],
-    *,
+    options: RankingOptions,
     listeners: Sequence[Listener] = (),
-    n_shifts: int,
-    seed: int,
-    progress: Progress,
 ) -> tuple[dict[str, Any], Evidence]:
     """Collect the evidence of the chosen latents and judge those that are not faint. Returns the columns of the
     verdict, in the order of the latents, and the evidence."""
-    calibration = calibration or Calibration.load()
+    calibration = options.calibration or Calibration.load()
     calibration.warn_of_other_kinds()
     words = WordMass(text.tokens, text.vocab, text.d_sae)
     evidence = collect_evidence(
         text,
         calibration,
-        n_shifts=n_shifts,
-        seed=seed,
+        n_shifts=options.n_shifts,
+        seed=options.seed,
         listeners=[lambda chunk: words.add(chunk.of_latents(chosen)), *listeners],
         chosen=chosen & ~faint,
-        progress=progress,
+        progress=options.progress,
     )
     return verdict_columns(text, evidence, words.largest_share, faint), evidence
 
@@ -387,9 +380,3 @@ def _chosen(latents: Sequence[int] | int | None, d_sae: int) -> Int64[np.ndarray
     if latents is None:
         return np.arange(d_sae)
     return np.sort(check_latents([latents] if isinstance(latents, int | np.integer) else latents, d_sae))
-
-
-def _check(n_shifts: int, seed: int) -> None:
-    if not is_whole_number(n_shifts) or not 1 <= n_shifts <= MAX_SHIFTS:
-        raise ValueError(f"n_shifts={n_shifts!r} must be a whole number in 1..{MAX_SHIFTS}")
-    check_seed(seed)

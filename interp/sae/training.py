@@ -22,6 +22,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any, TypedDict, Unpack, overload
@@ -36,6 +37,7 @@ from interp.activations.model_passes import TokenBatches, concatenate_tokens
 from interp.activations.stream import ActivationStream
 from interp.checks.free_memory import check_memory
 from interp.runtime.devices import device_named
+from interp.runtime.options import takes_options
 from interp.runtime.processes import ONE, Mesh, Processes, processes
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import torch_on_one_thread
@@ -58,12 +60,25 @@ _REMEDY = "delete its folder to train again from the first step"
 log = logging.getLogger(__name__)
 
 
-class _Options(TypedDict, total=False):
-    """The keywords of `train_sae` that a sweep has too."""
+@dataclass(frozen=True, kw_only=True)
+class TrainingOptions:
+    """The options of a training. `train_sae` describes them."""
+
+    tokens: TokenBatches | None = None
+    harvesting: Mapping[str, Any] | None = None
+    resume: bool = True
+    overwrite: bool = False
+    progress: Progress = no_progress
+    checkpoint_seconds: float = 30.0
+    log: Log = None
+
+
+class TrainingKeywords(TypedDict, total=False):
+    """The keywords of `TrainingOptions`."""
 
     tokens: TokenBatches | None
     harvesting: Mapping[str, Any] | None
-    target: str | Sequence[str] | None
+    resume: bool
     overwrite: bool
     progress: Progress
     checkpoint_seconds: float
@@ -77,8 +92,8 @@ def train_sae(
     config: SAEConfig,
     out: str | Path | None = None,
     *,
-    resume: bool = True,
-    **options: Unpack[_Options],
+    target: str | Sequence[str] | None = None,
+    **keywords: Unpack[TrainingKeywords],
 ) -> SAE: ...
 
 
@@ -89,80 +104,68 @@ def train_sae(
     config: Sequence[SAEConfig],
     out: str | Path | None = None,
     *,
-    resume: bool = True,
-    **options: Unpack[_Options],
+    target: str | Sequence[str] | None = None,
+    **keywords: Unpack[TrainingKeywords],
 ) -> list[SAE]: ...
 
 
+@takes_options(TrainingOptions)
 def train_sae(
     store: ActivationSource | Model,
     hook: str | Sequence[str],
     config: SAEConfig | Sequence[SAEConfig],
     out: str | Path | None = None,
     *,
-    tokens: TokenBatches | None = None,
-    harvesting: Mapping[str, Any] | None = None,
     target: str | Sequence[str] | None = None,
-    resume: bool = True,
-    overwrite: bool = False,
-    progress: Progress = no_progress,
-    checkpoint_seconds: float = 30.0,
-    log: Log = None,
+    **keywords: Unpack[TrainingKeywords],
 ) -> SAE | list[SAE]:
-    """Train a dictionary on the rows of `hook`; without `out` no files are written. A list of configs gives a list of
-    dictionaries, as `train_sweep` does.
+    """Train a dictionary on the rows of `hook`; without `out` no files are written. A list of configs is trained by
+    `train_sweep`.
 
     target: the hook that a transcoder writes, or several side by side.
     tokens: needed if `store` is a model: the tokens that it runs on, or a generator of batches [seq, pos]. Only as many
     batches are read as the training needs.
     harvesting: options of `harvest`, and `buffer_bytes` (`interp.activations.stream.ActivationStream`).
-    log: also send the rows of metrics.jsonl to "tensorboard" or "wandb" (into `out`), or to a function of a row.
     overwrite: train again, replacing any other dictionary. An interrupted training with this config still resumes.
     resume: False means overwrite=True, and in addition discards an interrupted training: it starts at the first step.
+    progress: called with (steps done, all steps, note).
+    checkpoint_seconds: seconds of training between checkpoints.
+    log: also send the rows of metrics.jsonl to "tensorboard" or "wandb" (into `out`), or to a function of a row.
 
     Raises ValueError for an empty store, a missing hook, a batch that is not finite (with its rows), a loss that is not
     finite, and if `out` is damaged or contains a training with another config or store (with the differences).
     """
-    options = _Options(
-        tokens=tokens,
-        harvesting=harvesting,
-        target=target,
-        overwrite=overwrite,
-        progress=progress,
-        checkpoint_seconds=checkpoint_seconds,
-        log=log,
-    )
     if isinstance(config, Sequence):
-        return _train_configs(store, hook, config, out, is_sweep=True, resume=resume, **options)
-    return _train_configs(store, hook, [config], out, is_sweep=False, resume=resume, **options)[0]
+        return train_sweep(store, hook, config, out, target=target, **keywords)
+    [sae] = _train(store, [(hook, target)], [config], [None if out is None else Path(out)], TrainingOptions(**keywords))
+    return sae
 
 
+@takes_options(TrainingOptions)
 def train_sweep(
     store: ActivationSource | Model,
     hook: str | Sequence[str],
     configs: Sequence[SAEConfig],
     out: str | Path | None = None,
-    **options: Unpack[_Options],
+    *,
+    target: str | Sequence[str] | None = None,
+    **keywords: Unpack[TrainingKeywords],
 ) -> list[SAE]:
     """Train a dictionary for each config, in one pass over the data, with the files in `out/0`, `out/1`, … Each is the
     one that `train_sae` trains with its config; the options and errors are those of `train_sae`.
 
     If `log` is a function, each row has the index of its config under `run`.
     """
-    return _train_configs(store, hook, configs, out, is_sweep=True, **options)
+    folders = [None if out is None else Path(out, str(i)) for i in range(len(configs))]
+    return _train(store, [(hook, target)], configs, folders, TrainingOptions(**keywords), number_rows=True)
 
 
+@takes_options(TrainingOptions)
 def train_saes(
     store: ActivationSource | Model,
     hooks: Mapping[str | Path, Sequence[str]],
     config: SAEConfig,
-    *,
-    tokens: TokenBatches | None = None,
-    harvesting: Mapping[str, Any] | None = None,
-    overwrite: bool = False,
-    progress: Progress = no_progress,
-    checkpoint_seconds: float = 30.0,
-    log: Log = None,
+    **keywords: Unpack[TrainingKeywords],
 ) -> list[SAE]:
     """Train a dictionary at each of several hooks, in one pass over the data.
 
@@ -170,22 +173,16 @@ def train_saes(
 
     If `store` is a model, it runs once on each chunk of the text for all hooks, and only the activations of that chunk
     are kept (`interp.activations.stream`). A batch of all hooks is held in float32. Each dictionary is the one that
-    `train_sae` trains on the same source. Other options and errors are those of `train_sae`. If `log` is a function,
-    each row has the index of its dictionary under `run`.
+    `train_sae` trains on the same source. Options and errors are those of `train_sae`. If `log` is a function, each row
+    has the index of its dictionary under `run`.
     """
     if not hooks or any(not 1 <= len(pair) <= 2 or isinstance(pair, str) for pair in hooks.values()):
         raise ValueError(f"hooks={dict(hooks)!r} must give each folder the hook to read and, if any, the one to write")
-    clock = _Clock(checkpoint_seconds, progress)
     pairs: Any = [(reads, *writes, None)[:2] for reads, *writes in hooks.values()]
-    sources = _sources(store, pairs, tokens, harvesting, [config], clock)
-    with ExitStack() as folders:
-        runs = []
-        for i, (out, source) in enumerate(zip(map(Path, hooks), sources, strict=True)):
-            check_log(log, out)
-            runs.append(_begin(folders, source, config, out, _numbered(log, i), overwrite))
-        return _train(sources, runs, clock)
+    return _train(store, pairs, [config], list(map(Path, hooks)), TrainingOptions(**keywords), number_rows=True)
 
 
+@takes_options(TrainingOptions)
 def train_sharded(
     store: ActivationSource | Model,
     hook: str | Sequence[str],
@@ -193,13 +190,8 @@ def train_sharded(
     out: str | Path,
     *,
     shards: int | None = None,
-    tokens: TokenBatches | None = None,
-    harvesting: Mapping[str, Any] | None = None,
     target: str | Sequence[str] | None = None,
-    overwrite: bool = False,
-    progress: Progress = no_progress,
-    checkpoint_seconds: float = 30.0,
-    log: Log = None,
+    **keywords: Unpack[TrainingKeywords],
 ) -> Path:
     """Train a dictionary that does not fit on one device: as `train_sae`, with its latents sharded over the processes
     of `torchrun`. Returns its folder, which `load_sae` reads as one dictionary, the same that one process would train.
@@ -211,100 +203,83 @@ def train_sharded(
     an architecture that cannot be trained in shards (those of `sharding.SHARDED` can), and if `shards` does not divide
     d_sae or the number of processes.
     """
-    check_log(log, out)
-    clock = _Clock(checkpoint_seconds, progress)
     team = processes()
     mesh = Mesh.of(team, team.count if shards is None else shards)
     check_shards(config, mesh.shards.count)
-    [source] = _sources(store, [(hook, target)], tokens, harvesting, [config], clock, mesh)
-    with ExitStack() as folders:
-        run = _begin(folders, source, config, Path(out), log, overwrite)
-        _train([source], [run], clock)
+    _train(store, [(hook, target)], [config], [Path(out)], TrainingOptions(**keywords), mesh=mesh)
     return Path(out)
 
 
-def _train_configs(
+def _train(
     store: ActivationSource | Model,
-    hook: str | Sequence[str],
+    hooks: Sequence[tuple[str | Sequence[str], str | Sequence[str] | None]],
     configs: Sequence[SAEConfig],
-    out: str | Path | None,
+    folders: Sequence[Path | None],
+    options: TrainingOptions,
     *,
-    is_sweep: bool,
-    tokens: TokenBatches | None = None,
-    harvesting: Mapping[str, Any] | None = None,
-    target: str | Sequence[str] | None = None,
-    resume: bool = True,
-    overwrite: bool = False,
-    progress: Progress = no_progress,
-    checkpoint_seconds: float = 30.0,
-    log: Log = None,
+    mesh: Mesh | None = None,
+    number_rows: bool = False,
 ) -> list[SAE]:
-    """Train a dictionary for each config. Those of a sweep have folders of their own in `out`, and numbers in the
-    log."""
-    check_log(log, out)
+    """Train a dictionary in each folder: at each of the hooks (what it reads, what it writes), with each config.
+    number_rows: a log function gets the index of the dictionary with each row."""
     if not configs or not all(isinstance(config, SAEConfig) for config in configs):
         raise ValueError(f"config={configs!r} must be a config, as TopKConfig(…), or several")
-    clock = _Clock(checkpoint_seconds, progress)
-    [source] = _sources(store, [(hook, target)], tokens, harvesting, configs, clock)
-    with ExitStack() as folders:
+    for folder in folders:
+        check_log(options.log, folder)
+    clock = _Clock(options.checkpoint_seconds, options.progress)
+    if not isinstance(store, ActivationSource):
+        store = _stream(store, hooks, configs, options, clock)
+    elif options.tokens is not None or options.harvesting:
+        raise ValueError("tokens= and harvesting= need a model; a store has its rows already")
+    mesh = mesh or Mesh.of(processes())
+    sources = [TrainingRows(store, read, written, mesh) for read, written in hooks]
+    each = [(source, config) for source in sources for config in configs]
+    with ExitStack() as opened:
         runs = []
-        for i, config in enumerate(configs):
-            folder = None if out is None else Path(out, str(i)) if is_sweep else Path(out)
-            own_log = _numbered(log, i) if is_sweep else log
-            runs.append(_begin(folders, source, config, folder, own_log, overwrite, resume=resume))
-        return _train([source], runs, clock)
+        for i, ((source, config), folder) in enumerate(zip(each, folders, strict=True)):
+            own_log = _numbered(options.log, i) if number_rows else options.log
+            runs.append(_begin(opened, source, config, folder, replace(options, log=own_log)))
+        return _train_all(sources, runs, clock)
+
+
+def _stream(
+    model: Model,
+    hooks: Sequence[tuple[str | Sequence[str], str | Sequence[str] | None]],
+    configs: Sequence[SAEConfig],
+    options: TrainingOptions,
+    clock: "_Clock",
+) -> ActivationStream:
+    """Return the rows of the model at all hooks, from as many tokens as the longest training needs."""
+    if options.tokens is None:
+        raise ValueError("to train on a model without a store, give tokens=; or give a store")
+    names = [name for pair in hooks for side in pair for name in hook_list(side)]
+    tokens = concatenate_tokens(options.tokens, max(config.tokens for config in configs))
+    return ActivationStream(model, tokens, names, progress=clock.model_runs, **(options.harvesting or {}))
 
 
 def _begin(
-    folders: ExitStack,
-    source: TrainingRows,
-    config: SAEConfig,
-    out: Path | None,
-    log: Log,
-    overwrite: bool,
-    resume: bool = True,
+    opened: ExitStack, source: TrainingRows, config: SAEConfig, out: Path | None, options: TrainingOptions
 ) -> "TrainingRun":
-    """Return the training of one config: finished if `out` contains it, else with its folder, which `folders`
+    """Return the training of one config: finished if `out` contains it, else with its folder, which `opened`
     completes."""
-    overwrite = overwrite or not resume
+    overwrite = options.overwrite or not options.resume
     key = {**source.key, **config_to_dict(config)}
     if out is None:
-        return TrainingRun(source, config, key, None, log)
+        return TrainingRun(source, config, key, None, options.log)
     made_of = {"kind": "dictionary", **key}
     del made_of["device"]
     if not overwrite and source.mesh.all.all_do(lambda: is_finished(out, made_of)):
-        return TrainingRun(source, config, key, local_path(out), log)
-    new = source.mesh.all.whole_folder(out, made_of, resume=resume, overwrite=overwrite)
-    return TrainingRun(source, config, key, folders.enter_context(new), log, out)
-
-
-def _sources(
-    store: ActivationSource | Model,
-    hooks: Sequence[tuple[str | Sequence[str], str | Sequence[str] | None]],
-    tokens: TokenBatches | None,
-    harvesting: Mapping[str, Any] | None,
-    configs: Sequence[SAEConfig],
-    clock: "_Clock",
-    mesh: Mesh | None = None,
-) -> list[TrainingRows]:
-    """Return the rows of each dictionary, whose hooks are what it reads and what it writes."""
-    if not isinstance(store, ActivationSource):
-        if tokens is None:
-            raise ValueError("to train on a model without a store, give tokens=; or give a store")
-        names = [name for pair in hooks for side in pair for name in hook_list(side)]
-        tokens = concatenate_tokens(tokens, max(config.tokens for config in configs))
-        store = ActivationStream(store, tokens, names, progress=clock.model_runs, **(harvesting or {}))
-    elif tokens is not None or harvesting:
-        raise ValueError("tokens= and harvesting= need a model; a store has its rows already")
-    mesh = mesh or Mesh.of(processes())
-    return [TrainingRows(store, read, written, mesh) for read, written in hooks]
+        return TrainingRun(source, config, key, local_path(out), options.log)
+    new = source.mesh.all.whole_folder(out, made_of, resume=options.resume, overwrite=overwrite)
+    return TrainingRun(source, config, key, opened.enter_context(new), options.log, out)
 
 
 def _numbered(log: Log, run: int) -> Log:
     return (lambda row: log({"run": run, **row})) if callable(log) else log
 
 
-def _train(sources: Sequence[TrainingRows], runs: Sequence["TrainingRun"], clock: "_Clock") -> list[SAE]:
+def _train_all(sources: Sequence[TrainingRows], runs: Sequence["TrainingRun"], clock: "_Clock") -> list[SAE]:
+    """Train the runs that are not trained yet, those with the same batches together, and return all dictionaries."""
     groups: dict[tuple[int, int], list[TrainingRun]] = {}
     for run in runs:
         if not run.is_trained:

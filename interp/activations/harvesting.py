@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Unpack
 
 import torch
 from jaxtyping import Float, Int
@@ -40,6 +40,8 @@ from interp.activations.hooks import (
 )
 from interp.activations.model_passes import (
     ModelPasses,
+    RowKeywords,
+    RowOptions,
     TokenBatches,
     check_model_takes,
     concatenate_tokens,
@@ -50,6 +52,7 @@ from interp.activations.shard_writer import StoreConfig
 from interp.activations.sources import StoredRows
 from interp.activations.store import ActivationStore
 from interp.activations.store_writer import StoreWriter
+from interp.runtime.options import takes_options
 from interp.runtime.processes import Processes, processes
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.addresses import Address, address_of
@@ -61,21 +64,32 @@ MAX_DIFFERENCE = 0.1
 between float32 and bfloat16, 77 % against another one-layer model."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class HarvestOptions(RowOptions):
+    """The options of `harvest`, which describes them."""
+
+    rows_per_shard: int | None = None
+    seed: int = 0
+    overwrite: bool = False
+    progress: Progress = no_progress
+
+
+class HarvestKeywords(RowKeywords, total=False):
+    """The keywords of `HarvestOptions`."""
+
+    rows_per_shard: int | None
+    seed: int
+    overwrite: bool
+    progress: Progress
+
+
+@takes_options(HarvestOptions)
 def harvest(
     model: Model,
     tokens: TokenBatches,
     hook_names: Sequence[str],
     out: str | Path,
-    *,
-    dtype: str = "bfloat16",
-    batch_size: int = 64,
-    exclude: Sequence[int] = (),
-    exclude_positions: Sequence[int] = (),
-    max_norm: float | Literal["auto"] | None = "auto",
-    rows_per_shard: int | None = None,
-    seed: int = 0,
-    overwrite: bool = False,
-    progress: Progress = no_progress,
+    **keywords: Unpack[HarvestKeywords],
 ) -> ActivationStore:
     """Store the activations of `hook_names` over `tokens` in the folder `out`.
 
@@ -104,65 +118,45 @@ def harvest(
     finite (with hook, sequence and position), and if `out` contains a store of another config (with the differences);
     OSError if the disk is full.
     """
-    [store] = harvest_stores(
-        model,
-        tokens,
-        {out: hook_names},
-        dtype=dtype,
-        batch_size=batch_size,
-        exclude=exclude,
-        exclude_positions=exclude_positions,
-        max_norm=max_norm,
-        rows_per_shard=rows_per_shard,
-        seed=seed,
-        overwrite=overwrite,
-        progress=progress,
-    )
+    [store] = harvest_stores(model, tokens, {out: hook_names}, **keywords)
     return store
 
 
+@takes_options(HarvestOptions)
 def harvest_stores(
     model: Model,
     tokens: TokenBatches,
     hooks_by_folder: Mapping[str | Path, Sequence[str]],
-    *,
-    dtype: str = "bfloat16",
-    batch_size: int = 64,
-    exclude: Sequence[int] = (),
-    exclude_positions: Sequence[int] = (),
-    max_norm: float | Literal["auto"] | None = "auto",
-    rows_per_shard: int | None = None,
-    seed: int = 0,
-    overwrite: bool = False,
-    progress: Progress = no_progress,
+    **keywords: Unpack[HarvestKeywords],
 ) -> list[ActivationStore]:
     """Fill several stores in one pass of the model over `tokens`, and return them.
 
     hooks_by_folder: the hooks of each store, by its folder. A row is left out of a store only for its norm at one of
     that store's own hooks. Options and errors are those of `harvest`.
     """
+    options = HarvestOptions(**keywords)
     inputs = concatenate_tokens(tokens)
     stores = {address_of(out) or Path(out): main_names(model, names) for out, names in hooks_by_folder.items()}
     every_hook = list(chain(*stores.values()))
-    passes = ModelPasses(model, inputs, every_hook, batch_size, exclude, exclude_positions)
-    layout = {"rows_per_shard": rows_per_shard, "seed": seed}
-    made_of = {"kind": "activations", "source": "harvest", **passes.made_of(dtype, max_norm), **layout}
+    passes = ModelPasses.of(model, inputs, every_hook, options)
+    layout = {"rows_per_shard": options.rows_per_shard, "seed": options.seed}
+    made_of = {"kind": "activations", "source": "harvest", **passes.made_of(), **layout}
     made_of_each = {out: made_of | {"hook_names": names} for out, names in stores.items()}
     team = processes()
     team.check_alike([made_of, *made_of_each.values()], "harvests")
-    if not overwrite:
+    if not options.overwrite:
         made_of_each = team.all_do(
             lambda: {out: made_of for out, made_of in made_of_each.items() if not is_finished(out, made_of)}
         )
     if made_of_each:
         with ExitStack() as folders, evaluating(passes.module):
             new = {
-                folders.enter_context(_place(team, out, made_of, overwrite)): made_of
+                folders.enter_context(_place(team, out, made_of, options.overwrite)): made_of
                 for out, made_of in made_of_each.items()
             }
             cut = team.all_do(lambda: {out: made_of for out, made_of in new.items() if not _is_written(out)})
             if cut:
-                _write(_Shared(passes, team), cut, progress)
+                _write(_Shared(passes, team), cut, options)
     return [ActivationStore.open(out) for out in stores]
 
 
@@ -190,7 +184,7 @@ class _Shared:
     team: Processes
 
     def batch(self, start: int) -> Int[Tensor, " seq"]:
-        return torch.arange(start, min(start + self.passes.batch_size, len(self.passes.tokens)))
+        return torch.arange(start, min(start + self.passes.options.batch_size, len(self.passes.tokens)))
 
     def rows_of_round(self, starts: Sequence[int]) -> dict[str, Float[Tensor, "row d"]]:
         """Return the rows of this process's batch of a round; none if there are fewer batches than processes."""
@@ -198,14 +192,14 @@ class _Shared:
         _, acts = self.passes.run(self.batch(starts[self.team.rank]) if has_one else torch.arange(1))
         return acts if has_one else {name: x[:0] for name, x in acts.items()}
 
-    def find_limits(self, writers: Sequence[StoreWriter], max_norm: float | str | None, progress: Progress) -> None:
+    def find_limits(self, writers: Sequence[StoreWriter], progress: Progress) -> None:
         """Set the norm limits of the writers that have none yet."""
         writers = [writer for writer in writers if writer.outliers is None and not writer.limits]
         if not writers:
             return
-        if max_norm is not None:
+        if self.passes.options.max_norm is not None:
             progress(0, len(self.passes), "norms of a sample")
-        limits, outliers = self.passes.limits(max_norm)
+        limits, outliers = self.passes.limits()
         for writer in writers:
             writer.limits, writer.outliers = _of_hooks(limits, writer), _of_hooks(outliers, writer)
 
@@ -231,7 +225,7 @@ def _of_hooks(by_hook: Mapping[str, Any] | None, writer: StoreWriter) -> dict[st
     return None if by_hook is None else {name: by_hook[name] for name in writer.config.widths if name in by_hook}
 
 
-def _write(shared: _Shared, made_of_each: Mapping[Path | Address, Mapping[str, Any]], progress: Progress) -> None:
+def _write(shared: _Shared, made_of_each: Mapping[Path | Address, Mapping[str, Any]], options: HarvestOptions) -> None:
     """Run the model over the sequences that the stores lack; in each round, each process runs a batch."""
     team, passes = shared.team, shared.passes
     n_seq = len(passes.tokens)
@@ -241,13 +235,15 @@ def _write(shared: _Shared, made_of_each: Mapping[Path | Address, Mapping[str, A
     def make(out: Path | Address, made_of: Mapping[str, Any]) -> StoreWriter:
         config = StoreConfig(
             widths={name: all_widths[name] for name in made_of["hook_names"]},
-            **{key: made_of[key] for key in ("dtype", "rows_per_shard", "seed")},
+            dtype=options.dtype,
+            rows_per_shard=options.rows_per_shard,
+            seed=options.seed,
             n_ids=n_seq * n_ctx,
             n_ctx=n_ctx,
             made_of=made_of,
         )
         shard_rows = config.shard_rows(passes.row_ids(), config.n_shards(passes.n_rows))
-        batch_rows = min(passes.batch_size, n_seq) * n_ctx
+        batch_rows = min(options.batch_size, n_seq) * n_ctx
         if isinstance(out, Address):
             return RemoteStoreWriter(out, config, shard_rows, batch_rows=batch_rows)
         return StoreWriter(out, config, shard_rows, batch_rows=batch_rows, sharing=len(made_of_each))
@@ -261,14 +257,13 @@ def _write(shared: _Shared, made_of_each: Mapping[Path | Address, Mapping[str, A
     with ExitStack() as opened:
         items = made_of_each.items() if team.is_first else ()
         writers = team.all_do(lambda: [opened.enter_context(make(out, made_of)) for out, made_of in items])
-        max_norm = next(iter(made_of_each.values()))["max_norm"]
-        team.all_do(lambda: shared.find_limits(writers, max_norm, progress))
+        team.all_do(lambda: shared.find_limits(writers, options.progress))
         position = torch.tensor([min((writer.position for writer in writers), default=0)])
-        starts = range(int(team.gather(position)[0]), n_seq, passes.batch_size)
+        starts = range(int(team.gather(position)[0]), n_seq, options.batch_size)
         for done in range(0, len(starts), team.count):
             together = starts[done : done + team.count]
             acts = {name: team.gather(x) for name, x in team.all_do(partial(shared.rows_of_round, together)).items()}
-            team.all_do(partial(shared.add, writers, together, acts, progress))
+            team.all_do(partial(shared.add, writers, together, acts, options.progress))
         team.all_do(finish)
 
 

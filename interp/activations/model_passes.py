@@ -4,7 +4,9 @@ import logging
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 import torch
@@ -37,66 +39,92 @@ _CENTRE_ROWS = 512
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RowOptions:
+    """The options that select a model's rows and round them. `harvest` describes them.
+
+    Raises ValueError for an invalid dtype, batch_size or max_norm."""
+
+    dtype: str = "bfloat16"
+    batch_size: int = 64
+    exclude: Sequence[int] = ()
+    exclude_positions: Sequence[int] = ()
+    max_norm: float | Literal["auto"] | None = "auto"
+
+    def __post_init__(self) -> None:
+        check_dtype(self.dtype)
+        check_at_least(1, batch_size=self.batch_size)
+        check_max_norm(self.max_norm)
+
+
+class RowKeywords(TypedDict, total=False):
+    """The keywords of `RowOptions`."""
+
+    dtype: str
+    batch_size: int
+    exclude: Sequence[int]
+    exclude_positions: Sequence[int]
+    max_norm: float | Literal["auto"] | None
+
+
+@dataclass(frozen=True, eq=False)
 class ModelPasses:
     """Forward passes over sequences of a token set, and the selection of its rows, by id seq · n_ctx + pos.
 
-    Hooks have their main names in the model, whichever are given; `aliases` has the others.
-
     If inputs are floats, each input is a sequence, and its positions are those of the hooks' activations
     (`hooks.hooked_rows`).
-
-    Raises ValueError for an unknown hook, for tokens that the model does not accept, for exclusions that are not token
-    ids or positions, if no row is left, and for hooks with different numbers of positions.
     """
 
-    def __init__(
-        self,
+    module: nn.Module
+    tokens: Int[Tensor, "seq pos"] | Float[Tensor, "input ..."]
+    """On the CPU."""
+    hooks: dict[str, Hook]
+    """By their main names in the model."""
+    aliases: dict[str, list[str]]
+    """The other names of a hook, if it has any."""
+    n_ctx: int
+    options: RowOptions
+
+    @classmethod
+    def of(
+        cls,
         model: Model,
         tokens: Int[Tensor, "seq pos"] | Float[Tensor, "input ..."],
         hook_names: Sequence[str],
-        batch_size: int,
-        exclude: Sequence[int],
-        exclude_positions: Sequence[int],
-    ):
-        """Prepare the passes. batch_size: sequences per forward pass."""
+        options: RowOptions,
+    ) -> "ModelPasses":
+        """Return the passes over these tokens.
+
+        Raises ValueError for an unknown hook, for tokens that the model does not accept, for exclusions that are not
+        token ids or positions, if no row is left, and for hooks with different numbers of positions.
+        """
         names = (hook_names,) if isinstance(hook_names, str) else tuple(dict.fromkeys(hook_names))
-        self.module = module_of(model)
-        self.batch_size = batch_size
-        self.hooks, self.aliases = dict[str, Hook](), dict[str, list[str]]()
+        hooks, aliases = dict[str, Hook](), dict[str, list[str]]()
         for hook in resolve_hooks(model, names).values():
             main, *others = names_of_hook(model, hook)
-            self.hooks[main] = hook
+            hooks[main] = hook
             if others:
-                self.aliases[main] = others
-        check_at_least(1, batch_size=batch_size)
-        self.is_text = not tokens.is_floating_point()
-        self.tokens = tokens.detach().cpu()
-        self._exclude = torch.tensor(list(exclude), dtype=torch.long)
-        self.n_ctx = self._positions_of(tokens)
+                aliases[main] = others
+        module, tokens = module_of(model), tokens.detach().cpu()
+        passes = cls(module, tokens, hooks, aliases, _n_positions(module, tokens, hooks), options)
+        passes._check_exclusions()
+        return passes
+
+    def _check_exclusions(self) -> None:
+        exclude, exclude_positions = list(self.options.exclude), list(self.options.exclude_positions)
         for token in exclude:
             if not self.is_text or not 0 <= token < 1 << 31:
-                raise ValueError(f"exclude={list(exclude)} holds {token}, which is not a token id")
+                raise ValueError(f"exclude={exclude} holds {token}, which is not a token id")
         for position in exclude_positions:
             if not 0 <= position < self.n_ctx:
                 raise ValueError(
-                    f"exclude_positions={list(exclude_positions)} holds {position}, "
+                    f"exclude_positions={exclude_positions} holds {position}, "
                     f"which is not a position in 0..{self.n_ctx - 1}"
                 )
-        positions = {"exclude_positions": sorted({*map(int, exclude_positions)})} if exclude_positions else {}
-        self._left_out: dict[str, list[int]] = {"exclude": sorted({*map(int, exclude)}), **positions}
-        self._positions = torch.ones(self.n_ctx, dtype=torch.bool)
-        self._positions[list(exclude_positions)] = False
-        self.excluded = {"token": 0, "position": 0}
-        """Rows left out, by cause; a row with an excluded token at an excluded position counts as excluded by token."""
-        for block in self.tokens.split(_SEQUENCES_AT_ONCE):
-            allowed = self._allowed(block)
-            self.excluded["token"] += int((~allowed).sum())
-            self.excluded["position"] += int((allowed & ~self._positions).sum())
-        self.n_rows = len(self) - sum(self.excluded.values())
         if not self.n_rows:
             raise ValueError(
-                f"no token is left to harvest: all {len(self)} have an id in exclude={list(exclude)} or a position in "
-                f"exclude_positions={list(exclude_positions)}"
+                f"no token is left to harvest: all {len(self)} have an id in exclude={exclude} or a position in "
+                f"exclude_positions={exclude_positions}"
             )
 
     def __len__(self) -> int:
@@ -107,19 +135,36 @@ class ModelPasses:
     def name(self) -> str:
         return model_name(self.module)
 
-    def _positions_of(self, tokens: Tensor) -> int:
-        """Return the number of positions of a sequence."""
-        if self.is_text or size_of(self.module, "d_vocab") is not None:
-            check_model_takes(self.module, tokens)
-            return tokens.shape[1]
-        if tokens.ndim < 2 or not tokens.numel():
-            raise ValueError(f"inputs of shape {tuple(tokens.shape)} must be [input, …], one at least")
-        with evaluating(self.module):
-            counts = {name: len(x) for name, x in hooked_rows(self.module, self.tokens[:1], self.hooks).items()}
-        if len(set(counts.values())) > 1:
-            positions_at_hooks = " and ".join(f"{n} at {name}" for name, n in counts.items())
-            raise ValueError(f"an input has {positions_at_hooks} positions: harvest these hooks apart")
-        return next(iter(counts.values()))
+    @property
+    def is_text(self) -> bool:
+        return not self.tokens.is_floating_point()
+
+    @cached_property
+    def excluded(self) -> dict[str, int]:
+        """Numbers of rows left out, by cause; a row with an excluded token at an excluded position counts as excluded
+        by token."""
+        excluded = {"token": 0, "position": 0}
+        for block in self.tokens.split(_SEQUENCES_AT_ONCE):
+            allowed = self._allowed(block)
+            excluded["token"] += int((~allowed).sum())
+            excluded["position"] += int((allowed & ~self._positions).sum())
+        return excluded
+
+    @property
+    def n_rows(self) -> int:
+        """The number of rows that are kept."""
+        return len(self) - sum(self.excluded.values())
+
+    @cached_property
+    def _exclude(self) -> Int[Tensor, " token"]:
+        return torch.tensor(list(self.options.exclude), dtype=torch.long)
+
+    @cached_property
+    def _positions(self) -> Bool[Tensor, " pos"]:
+        """Whether each position is kept."""
+        positions = torch.ones(self.n_ctx, dtype=torch.bool)
+        positions[list(self.options.exclude_positions)] = False
+        return positions
 
     def kept(self, sequences: slice | Int[Tensor, " seq"]) -> Int[Tensor, " row"]:
         """Return the kept rows of some sequences, counted from their first row."""
@@ -154,13 +199,14 @@ class ModelPasses:
         n = min(n_seq, math.ceil(n_tokens / self.n_ctx))
         return torch.arange(n) * n_seq // n
 
-    def limits(self, max_norm: float | str | None) -> tuple[dict[str, float] | None, dict[str, Any] | None]:
-        """Return norm limits by hook, and the outliers of a sample, for the manifest; a warning is logged if "auto"
-        sets a limit. None: all rows are kept."""
+    def limits(self) -> tuple[dict[str, float] | None, dict[str, Any] | None]:
+        """Return norm limits by hook, and the outliers of a sample, for the manifest; a warning is logged if
+        max_norm="auto" sets a limit. None: all rows are kept."""
+        max_norm = self.options.max_norm
         if max_norm is None:
             return None, None
         samples = {name: NormSample() for name in self.hooks}
-        for sequences in self.evenly_spaced(NORM_SAMPLE_ROWS).split(self.batch_size):
+        for sequences in self.evenly_spaced(NORM_SAMPLE_ROWS).split(self.options.batch_size):
             row_ids, acts = self.run(sequences)
             for name, x in acts.items():
                 samples[name].add(row_ids, x)
@@ -179,20 +225,20 @@ class ModelPasses:
                 log.warning("%s: %s, %s. They are left out; max_norm=None keeps them", hook, outliers.summary, where)
         return limits, {hook: outliers.to_manifest() for hook, outliers in outliers_of_hooks.items()}
 
-    def made_of(self, dtype: str, max_norm: float | str | None) -> dict[str, Any]:
-        """Return the inputs that these rows depend on: the model, tokens, hooks, and the storage options. Raises
-        ValueError for an invalid dtype or max_norm."""
-        check_dtype(dtype)
-        check_max_norm(max_norm)
+    def made_of(self) -> dict[str, Any]:
+        """Return the inputs that these rows depend on: the model, tokens, hooks and options."""
+        options = self.options
+        positions = sorted({*map(int, options.exclude_positions)})
         return {
             "hook_names": list(self.hooks),
             "shape": list(self.tokens.shape),
             "tokens" if self.is_text else "inputs": digest(*self._blocks()),
             "weights": fingerprint(self.module),
-            "dtype": dtype,
-            "batch_size": self.batch_size,
-            **self._left_out,
-            "max_norm": max_norm,
+            "dtype": options.dtype,
+            "batch_size": options.batch_size,
+            "exclude": sorted({*map(int, options.exclude)}),
+            **({"exclude_positions": positions} if positions else {}),
+            "max_norm": options.max_norm,
         }
 
     def _blocks(self) -> Iterator[Tensor]:
@@ -235,6 +281,21 @@ def concatenate_tokens(
     if not batches:
         raise ValueError("tokens gives no batch: a generator can be read only once")
     return torch.cat(batches)
+
+
+def _n_positions(module: nn.Module, tokens: Tensor, hooks: dict[str, Hook]) -> int:
+    """Return the number of positions of a sequence."""
+    if not tokens.is_floating_point() or size_of(module, "d_vocab") is not None:
+        check_model_takes(module, tokens)
+        return tokens.shape[1]
+    if tokens.ndim < 2 or not tokens.numel():
+        raise ValueError(f"inputs of shape {tuple(tokens.shape)} must be [input, …], one at least")
+    with evaluating(module):
+        counts = {name: len(x) for name, x in hooked_rows(module, tokens[:1], hooks).items()}
+    if len(set(counts.values())) > 1:
+        positions_at_hooks = " and ".join(f"{n} at {name}" for name, n in counts.items())
+        raise ValueError(f"an input has {positions_at_hooks} positions: harvest these hooks apart")
+    return next(iter(counts.values()))
 
 
 class NormSample:

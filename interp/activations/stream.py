@@ -18,8 +18,9 @@ The last chunk is kept until another is asked for. Trainings and scans of severa
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 import torch
@@ -28,11 +29,12 @@ from torch import Tensor
 
 from interp.activations.batches import as_hook_names, check_state, gather
 from interp.activations.hooks import Model, evaluating
-from interp.activations.model_passes import ModelPasses, TokenBatches, concatenate_tokens
+from interp.activations.model_passes import ModelPasses, RowKeywords, RowOptions, TokenBatches, concatenate_tokens
 from interp.activations.row_statistics import ActivationStatistics, n_sample_rows, running_sums, statistics_of
 from interp.activations.shards import DTYPES
 from interp.activations.sources import Provenance, RowLimit, Shard, is_constant, main_name_in
 from interp.checks.limits import check_at_least
+from interp.runtime.options import takes_options
 from interp.runtime.processes import part_of
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import torch_on_all_threads
@@ -51,6 +53,25 @@ class Chunk(NamedTuple):
     """`running_sums` of the rows before rounding."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class StreamOptions(RowOptions):
+    """The options of an `ActivationStream`, which describes them."""
+
+    buffer_bytes: int = BUFFER_BYTES
+    progress: Progress = no_progress
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_at_least(1, buffer_bytes=self.buffer_bytes)
+
+
+class StreamKeywords(RowKeywords, total=False):
+    """The keywords of `StreamOptions`."""
+
+    buffer_bytes: int
+    progress: Progress
+
+
 class ActivationStream:
     """Rows that a model gives whenever they are asked for.
 
@@ -58,35 +79,25 @@ class ActivationStream:
     chunk.
     """
 
+    @takes_options(StreamOptions)
     def __init__(
-        self,
-        model: Model,
-        tokens: TokenBatches,
-        hook_names: Sequence[str],
-        *,
-        dtype: str = "bfloat16",
-        batch_size: int = 64,
-        exclude: Sequence[int] = (),
-        exclude_positions: Sequence[int] = (),
-        max_norm: float | Literal["auto"] | None = "auto",
-        buffer_bytes: int = BUFFER_BYTES,
-        progress: Progress = no_progress,
+        self, model: Model, tokens: TokenBatches, hook_names: Sequence[str], **keywords: Unpack[StreamKeywords]
     ):
-        check_at_least(1, buffer_bytes=buffer_bytes)
+        options = StreamOptions(**keywords)
         tokens = concatenate_tokens(tokens)
-        self.passes = ModelPasses(model, tokens, hook_names, batch_size, exclude, exclude_positions)
-        config = {"source": "stream", **self.passes.made_of(dtype, max_norm)}
-        self.progress = progress
-        self._dtype = DTYPES[dtype]
+        self.passes = ModelPasses.of(model, tokens, hook_names, options)
+        config = {"source": "stream", **self.passes.made_of()}
+        self.progress = options.progress
+        self._dtype = DTYPES[options.dtype]
         self._held: Chunk | None = None
         with evaluating(self.passes.module):
             widths = self.passes.widths()
-            limits = self.passes.limits(max_norm)[0]
+            limits = self.passes.limits()[0]
         self.norm_limits: dict[str, float] = limits or {}
         row_bytes = sum(widths.values()) * self._dtype.itemsize
         n_seq = len(tokens)
         n_ctx = self.passes.n_ctx
-        self.n_chunks = math.ceil(n_seq / max(1, buffer_bytes // (n_ctx * row_bytes)))
+        self.n_chunks = math.ceil(n_seq / max(1, options.buffer_bytes // (n_ctx * row_bytes)))
         self.fingerprint = digest_json({**config, "n_chunks": self.n_chunks})
         self.hook_names = tuple(widths)
         self.n_ctx = n_ctx
@@ -199,7 +210,7 @@ class ActivationStream:
         sums = {name: torch.zeros(d + 2, dtype=torch.float64) for name, d in widths.items()}
         row_ids = torch.empty(n_rows, dtype=torch.int64)
         with evaluating(self.passes.module), torch_on_all_threads():
-            for batch in sequences.split(self.passes.batch_size):
+            for batch in sequences.split(self.passes.options.batch_size):
                 ids_of_batch, rows_of_batch = self.passes.run(batch)
                 rows = {name: x.float() for name, x in rows_of_batch.items()}
                 norms = {name: torch.linalg.vector_norm(x, dim=1) for name, x in rows.items()}

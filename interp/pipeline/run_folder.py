@@ -126,10 +126,14 @@ class Run(StageFolders):
         if config.buffer_mb is None:
             raise ValueError(f"{self.path} keeps its activations: open them as `store`")
         hooks = [name for hook in self.hooks for name in self.root.config.at(hook).harvest.hooks_in(self.model)]
-        options = {name: value for name, value in config.options.items() if name != "seed"}
-        special = self.tokenizer.special_ids
-        size = config.buffer_mb * 1_000_000
-        return ActivationStream(self.model, self.harvested.tokens, hooks, exclude=special, buffer_bytes=size, **options)
+        return ActivationStream(
+            self.model,
+            self.harvested.tokens,
+            hooks,
+            exclude=self.tokenizer.special_ids,
+            buffer_bytes=config.buffer_mb * 1_000_000,
+            **config.row_options,
+        )
 
     @property
     def held_out(self) -> "LabelledTokens":

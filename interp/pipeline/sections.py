@@ -98,10 +98,15 @@ class HarvestConfig(CheckedFields):
         return list(dict.fromkeys((hook_name, neurons))) if has_hook(model, neurons) else [hook_name]
 
     @property
+    def row_options(self) -> dict[str, Any]:
+        """Keyword arguments for `interp.ActivationStream`, without the excluded tokens, which the tokenizer knows."""
+        names = ("dtype", "batch_size", "exclude_positions", "max_norm")
+        return {name: getattr(self, name) for name in names}
+
+    @property
     def options(self) -> dict[str, Any]:
         """Keyword arguments for `interp.harvest`; the harvests of null models use the same ones."""
-        names = ("dtype", "batch_size", "exclude_positions", "max_norm", "seed")
-        return {name: getattr(self, name) for name in names}
+        return {**self.row_options, "seed": self.seed}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -293,11 +293,11 @@ def activations(runs: Sequence[Run], folders: Sequence[Path], progress: Progress
 def _streamed(run: Run) -> dict[str, Any]:
     """Return what the activations at the hooks of a run will be, when the model runs."""
     from interp.activations.hooks import evaluating
-    from interp.activations.model_passes import ModelPasses
+    from interp.activations.model_passes import ModelPasses, RowOptions
 
-    hooks, config = run.config.harvest.hooks_in(run.model), run.config.harvest
-    left_out = run.tokenizer.special_ids, config.exclude_positions
-    passes = ModelPasses(run.model, run.harvested.tokens, hooks, config.batch_size, *left_out)
+    config = run.config.harvest
+    options = RowOptions(exclude=run.tokenizer.special_ids, **config.row_options)
+    passes = ModelPasses.of(run.model, run.harvested.tokens, config.hooks_in(run.model), options)
     with evaluating(passes.module):
         widths = passes.widths()
     return {"rows": passes.n_rows, "excluded": sum(passes.excluded.values()), "d": widths, "aliases": passes.aliases}

@@ -12,11 +12,11 @@ scan, one pass of it serves all dictionaries.
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import torch
 from jaxtyping import Bool
@@ -39,6 +39,7 @@ from interp.features.scan_folder import (
     tensor_digest,
 )
 from interp.features.scan_input import ScanConfig
+from interp.runtime.options import takes_options
 from interp.runtime.processes import part_of, processes
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.files import atomic
@@ -49,6 +50,30 @@ from interp.storage.parts import PartNote, whole_of
 from interp.storage.remote_folders import local_path
 
 
+@dataclass(frozen=True, kw_only=True)
+class ScanOptions:
+    """The options of `scan_features`, which describes them."""
+
+    model: torch.nn.Module | None = None
+    vocab: Sequence[str] | None = None
+    labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None
+    config: ScanConfig | None = None
+    overwrite: bool = False
+    progress: Progress = no_progress
+
+
+class ScanKeywords(TypedDict, total=False):
+    """The keywords of `ScanOptions`."""
+
+    model: torch.nn.Module | None
+    vocab: Sequence[str] | None
+    labels: Mapping[str, Bool[Tensor, "seq pos"]] | None
+    config: ScanConfig | None
+    overwrite: bool
+    progress: Progress
+
+
+@takes_options(ScanOptions)
 @torch.no_grad()
 def scan_features(
     sae: Dictionary,
@@ -56,13 +81,8 @@ def scan_features(
     hook: str,
     out: str | Path,
     *,
-    model: torch.nn.Module | None = None,
-    vocab: Sequence[str] | None = None,
-    labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
-    config: ScanConfig | None = None,
     parts: Sequence[str | Path] = (),
-    overwrite: bool = False,
-    progress: Progress = no_progress,
+    **keywords: Unpack[ScanKeywords],
 ) -> FeatureStore:
     """Encode every row of the store and write the statistics of every latent to `out`.
 
@@ -84,61 +104,51 @@ def scan_features(
     (`hooks.check_own_hook`), if the labels belong to other tokens, if the model is not the harvested one, if `out`
     contains another scan, or if the parts are not all parts of one encoding by this dictionary.
     """
-    options: Any = {"vocab": vocab, "labels": labels, "config": config, "overwrite": overwrite}
-    [features] = _scan(store, {out: (sae, hook)}, model, progress=progress, parts=parts, **options)
+    [features] = _scan(store, {out: (sae, hook)}, ScanOptions(**keywords), parts)
     return features
 
 
+@takes_options(ScanOptions)
 @torch.no_grad()
 def scan_saes(
     store: StoredRows,
     dictionaries: Mapping[str | Path, tuple[Dictionary, str]],
-    *,
-    model: torch.nn.Module | None = None,
-    vocab: Sequence[str] | None = None,
-    labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
-    config: ScanConfig | None = None,
-    overwrite: bool = False,
-    progress: Progress = no_progress,
+    **keywords: Unpack[ScanKeywords],
 ) -> list[FeatureStore]:
     """Scan several dictionaries of a store in one pass over its shards, each as `scan_features` does.
 
     dictionaries: the folder of each scan, with the dictionary and its hook. Options and errors are those of
     `scan_features`.
     """
-    options: Any = {"vocab": vocab, "labels": labels, "config": config, "overwrite": overwrite}
-    return _scan(store, dictionaries, model, progress=progress, **options)
+    return _scan(store, dictionaries, ScanOptions(**keywords))
 
 
 def _scan(
     store: StoredRows,
     dictionaries: Mapping[str | Path, tuple[Dictionary, str]],
-    model: Any,
-    *,
-    vocab: Sequence[str] | None,
-    labels: Mapping[str, Bool[Tensor, "seq pos"]] | None,
-    config: ScanConfig | None,
-    overwrite: bool,
-    progress: Progress,
+    options: ScanOptions,
     parts: Sequence[str | Path] = (),
 ) -> list[FeatureStore]:
+    model: Any = options.model
     for sae, hook in dictionaries.values():
         _check_scannable(sae, store, hook, model)
     tokens = store.tokens
     n_ctx = store.n_ctx or 1
-    vocab = token_strings_of(model) if vocab is None and model is not None and tokens is not None else vocab
+    vocab = options.vocab
+    if vocab is None and model is not None and tokens is not None:
+        vocab = token_strings_of(model)
     read = (store.n_ids // n_ctx, n_ctx) if tokens is None else tokens
     team = processes()
     pieces = pieces_of(store)
-    bar = _SharedProgress(progress, len(dictionaries))
+    bar = _SharedProgress(options.progress, len(dictionaries))
     scans: list[tuple[Scan, Dictionary, CodeStore, Contributions]] = []
     with ExitStack() as folders:
         for out, (sae, hook) in dictionaries.items():
-            scan = Scan(read, vocab, labels, config, store.name_of(hook), bar.of_next(), team)
+            scan = Scan(read, vocab, options.labels, options.config, store.name_of(hook), bar.of_next(), team)
             encoding = _encoding(sae, store, scan.hook_name)
             parts_in_order = _check_parts(parts, encoding) if parts else []
             inputs = {**encoding, "model": tensor_digest(getattr(model, "W_U", None))}
-            codes = folders.enter_context(scan.begin(Path(out), inputs, sae.d_sae, len(store), overwrite))
+            codes = folders.enter_context(scan.begin(Path(out), inputs, sae.d_sae, len(store), options.overwrite))
             if codes is not None:
                 if parts_in_order:
                     team.first_does(partial(_take_parts, parts_in_order, scan.folder))

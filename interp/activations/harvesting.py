@@ -97,10 +97,10 @@ def harvest(
     rows) they are its inputs, and each counts as a sequence (`hooks.hooked_rows`). A hook with several names in the
     model (`model.layers.3`, `blocks.3.hook_resid_post`) is stored under the first of them, and can be accessed by all.
 
-    `batch_size` is the number of sequences per forward pass. A shard has about `rows_per_shard` rows (by default 64
-    MiB). A finished store of the same config is opened unchanged, and an interrupted one is finished, to the same
-    bytes; `overwrite` repeats the harvest, and replaces any other store. `progress` is called with (tokens done, all
-    tokens, note).
+    `batch_size` is the number of sequences per forward pass. Numbers are stored as `dtype`: bfloat16, float16 or
+    float32. `seed` orders the rows. A shard has about `rows_per_shard` rows (by default 64 MiB). A finished store of
+    the same config is opened unchanged, and an interrupted one is finished, to the same bytes; `overwrite` repeats the
+    harvest, and replaces any other store. `progress` is called with (tokens done, all tokens, note).
 
     Rows are left out, and counted, if their token id is in `exclude`, if their position is in `exclude_positions`, or
     if they have a norm above `max_norm` × the median norm of a sample (8,192 tokens) at any hook. "auto" sets that

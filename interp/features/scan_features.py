@@ -93,8 +93,10 @@ def scan_features(
     model: gives the direct logit effects, if a direct path from the hook to the logits is known.
     vocab: one string per token id. By default it comes from the model's tokenizer; without a tokenizer, ids are used.
     labels: one mask per label.
+    config: the amounts of data that are kept for each latent.
     parts: the folders of all parts that `scan_part` encoded, whose codes are reused.
     overwrite: repeat a finished scan, and replace any other scan in `out`.
+    progress: called with (rows done, all rows, note); the rows are read several times.
 
     Under `torchrun` all processes call this with the same arguments, and `out` is a folder that all of them can access.
     They divide the rows to encode, the text to count and the latents to describe. The tables are the same as with one

@@ -153,6 +153,7 @@ def rank_features(
     twin: a scan of the same tokens with a dictionary from another seed.
     matches: the matches with the dictionaries of the nulls (`compare.null_dictionaries.Nulls.twins`), for `learnt`.
     judge_faint: test faint latents too, and give them a verdict like all others.
+    progress: called with (done, all, step) in percent.
 
     Only `calibration`, `judge_faint` and `seed`, which draws the firings that are compared, change a verdict or the
     probability of one meaning. `attrs["features"]` of the table identifies the ranked features (`identity`).
@@ -165,9 +166,9 @@ def rank_features(
     1 or seed < 0, if use_labels is set without labels, if a mask or the twin does not belong to the scanned tokens,
     or for more parts than latents.
     """
+    options = RankingOptions(**keywords)
     if not isinstance(features, FeatureStore):
         raise TypeError(f"features is a {type(features).__name__}: open it first, FeatureStore.open(folder)")
-    options = RankingOptions(**keywords)
     if nulls is not None:
         options = replace(options, n_shifts=nulls)
     chosen = _chosen(latents, features.d_sae)

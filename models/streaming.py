@@ -63,7 +63,9 @@ def tokenize_stream(
     made_of |= {"val_fraction": val_fraction, "seed": seed}
     with ExitStack() as folders:
         spools = {
-            side: _Spool(folders.enter_context(whole_folder(path, made_of, resume=True, overwrite=True)), n_ctx)
+            side: _Spool(
+                folders.enter_context(whole_folder(path, made_of, interrupted="resume", overwrite=True)), n_ctx
+            )
             for side, path in paths.items()
         }
         n_done = min(spool.n_seen for spool in spools.values())

@@ -56,7 +56,7 @@ from interp.runtime.options import takes_options
 from interp.runtime.processes import Processes, processes
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.addresses import Address, address_of
-from interp.storage.folders import check_output, is_finished
+from interp.storage.folders import check_output
 from interp.storage.manifests import MANIFEST
 
 MAX_DIFFERENCE = 0.1
@@ -145,9 +145,9 @@ def harvest_stores(
     team = processes()
     team.check_alike([made_of, *made_of_each.values()], "harvests")
     if not options.overwrite:
-        made_of_each = team.all_do(
-            lambda: {out: made_of for out, made_of in made_of_each.items() if not is_finished(out, made_of)}
-        )
+        made_of_each = {
+            out: made_of for out, made_of in made_of_each.items() if not team.recover_finished(out, made_of)
+        }
     if made_of_each:
         with ExitStack() as folders, evaluating(passes.module):
             new = {
@@ -168,7 +168,7 @@ def _place(team: Processes, out: Path | Address, made_of: Mapping[str, Any], ove
         team.first_does(partial(clear, out) if overwrite else partial(check_output, out, made_of))
         yield out
     else:
-        with team.whole_folder(out, made_of, resume=True, overwrite=overwrite) as new:
+        with team.whole_folder(out, made_of, interrupted="resume", overwrite=overwrite) as new:
             yield new
 
 

@@ -23,7 +23,7 @@ from interp.checks.arguments import check_token_ids
 from interp.checks.limits import check_at_least
 from interp.runtime.progress import Progress
 from interp.storage.files import digest, open_tensors
-from interp.storage.folders import is_finished, whole_folder
+from interp.storage.folders import is_finished, recover, whole_folder
 from interp.storage.manifests import MANIFEST
 
 _REMEDY = "extract its prompt again"
@@ -73,9 +73,11 @@ def import_hidden_states(
         "n_ctx": n_ctx,
         "files": digest("\n".join(f"{path.name} {path.stat().st_size}" for path in paths)),
     }
-    if is_finished(out, made_of) and not overwrite:
-        return
-    with whole_folder(out, made_of, resume=True, overwrite=overwrite) as new:
+    if not overwrite:
+        recover(out, made_of)
+        if is_finished(out, made_of):
+            return
+    with whole_folder(out, made_of, interrupted="resume", overwrite=overwrite) as new:
         if (new / MANIFEST).exists():
             return
         n_rows = sum(map(len, prompts))

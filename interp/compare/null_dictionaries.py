@@ -43,7 +43,7 @@ from interp.runtime.progress import Progress, no_progress
 from interp.sae import SAE, SAEConfig, TopKConfig, train_sae, train_sweep
 from interp.sae.architectures.sae_config import config_to_dict
 from interp.storage.files import write_parquet
-from interp.storage.folders import is_finished, whole_folder
+from interp.storage.folders import is_finished, recover, whole_folder
 from interp.verdict.ranking import rank_codes
 from interp.verdict.verdict_shares import verdict_shares
 
@@ -169,9 +169,11 @@ def compare_with_nulls(
         "dictionary": None if config is None else config_to_dict(config),
         **dataclasses.asdict(nulls_config),
     }
-    if not overwrite and is_finished(out, made_of):
-        return Nulls.read(out)
-    with whole_folder(out, made_of, resume=True, overwrite=overwrite) as new:
+    if not overwrite:
+        recover(out, made_of)
+        if is_finished(out, made_of):
+            return Nulls.read(out)
+    with whole_folder(out, made_of, interrupted="resume", overwrite=overwrite) as new:
         harvesting = {
             **harvest_options(store),
             "dtype": store.manifest["dtype"],

@@ -44,7 +44,6 @@ from interp.runtime.processes import part_of, processes
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.files import atomic
 from interp.storage.folder_kinds import check_exists
-from interp.storage.folders import is_finished
 from interp.storage.manifests import MADE_OF, read_manifest, verify
 from interp.storage.parts import PartNote, whole_of
 from interp.storage.remote_folders import local_path
@@ -222,7 +221,7 @@ def scan_part(
     pieces = pieces_of(store, part)
     made_of = {"kind": "scan part", "part": list(part), **_encoding(sae, store, hook)}
     team.check_alike(made_of, "scans")
-    if not overwrite and team.all_do(lambda: is_finished(out, made_of)):
+    if not overwrite and team.recover_finished(out, made_of):
         return out
     total = sum(piece.rows.stop - piece.rows.start for piece in pieces)
     done = 0
@@ -232,7 +231,7 @@ def scan_part(
         done = min(done + rows * team.count, total)
         progress(done, total, note)
 
-    with team.whole_folder(out, made_of, resume=True, overwrite=overwrite) as new:
+    with team.whole_folder(out, made_of, interrupted="resume", overwrite=overwrite) as new:
         codes_folder = new / CODES
         team.first_does(lambda: CodeStore.create(codes_folder, n_rows=store.n_ids, d_sae=sae.d_sae))
         pieces_here = pieces[part_of(len(pieces), team.rank, team.count)]

@@ -32,7 +32,7 @@ from interp.runtime.progress import Progress
 from interp.sae import SAE
 from interp.storage.files import digest, digest_json, read_json, write_json, write_tensors
 from interp.storage.folder_kinds import check_exists
-from interp.storage.folders import is_finished, unfinished
+from interp.storage.folders import unfinished
 from interp.storage.manifests import verify
 
 CODES, CONTRIBUTIONS, SCAN = "codes", "contributions", "scan.json"
@@ -117,10 +117,10 @@ class Scan:
         digests = self.digests(inputs)
         made_of = {"kind": "features", **digests}
         self.team.check_alike(made_of, "scans")
-        if not overwrite and self.team.all_do(lambda: is_finished(out, made_of)):
+        if not overwrite and self.team.recover_finished(out, made_of):
             yield None
             return
-        with self.team.whole_folder(out, made_of, resume=True, overwrite=overwrite) as self.folder:
+        with self.team.whole_folder(out, made_of, interrupted="resume", overwrite=overwrite) as self.folder:
             n_rows = self.tokens.numel()
             self.total = n_to_encode + n_passes(self.config, d_sae) * n_rows
 

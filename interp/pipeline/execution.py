@@ -31,9 +31,9 @@ from interp.runtime.memory import forget_peak, peak_memory, release_freed, share
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.files import digest_json, write_text
 from interp.storage.folder_kinds import RUN_FILE, whole_run
-from interp.storage.folders import interrupted_work, restore_replaced, whole_folder
+from interp.storage.folders import interrupted_work, recover, restore_replaced, whole_folder
 from interp.storage.locks import locked
-from interp.storage.manifests import MADE_OF, is_whole, read_manifest, write_manifest
+from interp.storage.manifests import MADE_OF, is_whole, write_manifest
 from interp.storage.packages import versions_of
 
 VERSIONED = ("interp", "torch", "numpy", "transformer-lens", "sae-lens")
@@ -146,8 +146,9 @@ def _expected(stage: Stage, run: Run, inputs: dict[str, str]) -> dict[str, Any]:
 
 
 def _done(run: Run, stage: str, fingerprint: str) -> dict[str, Any] | None:
-    """Return the manifest of a stage that need not run; None if it is damaged, or if a file is missing or has another
-    size."""
+    """Return the manifest of a stage that need not run, as a killed process may have left it; None if it is damaged, or
+    if a file is missing or has another size."""
+    recover(run.folder(stage), _made_of(stage, fingerprint), run=run.path)
     manifest = _readable(run, stage)
     if manifest is None or manifest["fingerprint"] != fingerprint:
         return None
@@ -160,39 +161,36 @@ def _done(run: Run, stage: str, fingerprint: str) -> dict[str, Any] | None:
 def _build(stage: Stage, manifest_heads: Mapping[Run, dict[str, Any]], progress: Progress) -> dict[Run, dict[str, Any]]:
     """Build a stage of one run, or of several runs together. Returns the manifests, which start with
     `manifest_heads` and are written last."""
-    made_of = {run: {name: head[name] for name in ("stage", "fingerprint")} for run, head in manifest_heads.items()}
     with ExitStack() as stack:
-        folders = {
-            run: stack.enter_context(
-                whole_folder(run.folder(stage.name), made_of[run], resume=True, overwrite=True, run=run.path)
-            )
-            for run in manifest_heads
-        }
-        # A killed process may have finished a stage without moving it into place.
-        kept = {run: read_manifest(folder) or {} for run, folder in folders.items()}
-        written = {run: manifest for run, manifest in kept.items() if manifest.get(MADE_OF) == made_of[run]}
-        left = {run: folder for run, folder in folders.items() if run not in written}
-        if not left:
-            return written
+        folders = {}
+        for run, head in manifest_heads.items():
+            made_of = _made_of(stage.name, head["fingerprint"])
+            new = whole_folder(run.folder(stage.name), made_of, interrupted="resume", overwrite=True, run=run.path)
+            folders[run] = stack.enter_context(new)
         begin = time.monotonic()
         share_arenas()
         release_freed()
         forget_peak()
         progress(0, 1, "starting")
         if stage.built_together:
-            results = stage.build(list(left), list(left.values()), progress)
+            results = stage.build(list(folders), list(folders.values()), progress)
         else:
-            results = [stage.build(run, folder, progress) for run, folder in left.items()]
+            results = [stage.build(run, folder, progress) for run, folder in folders.items()]
         cost = {
             "versions": {"python": platform.python_version(), **versions_of(*VERSIONED)},
-            "wall_seconds": round((time.monotonic() - begin) / len(left), 2),
+            "wall_seconds": round((time.monotonic() - begin) / len(folders), 2),
             "peak_megabytes": round(peak_memory() / 1e6),
         }
-        manifests = {
-            run: manifest_heads[run] | {MADE_OF: made_of[run], "results": reached, **cost}
-            for run, reached in zip(left, results, strict=True)
-        }
-        return written | {run: write_manifest(left[run], manifest) for run, manifest in manifests.items()}
+        manifests = {}
+        for (run, head), reached in zip(manifest_heads.items(), results, strict=True):
+            made_of = _made_of(stage.name, head["fingerprint"])
+            manifests[run] = write_manifest(folders[run], head | {MADE_OF: made_of, "results": reached, **cost})
+        return manifests
+
+
+def _made_of(stage: str, fingerprint: str) -> dict[str, str]:
+    """Return what identifies a stage's result (`storage.folders`)."""
+    return {"stage": stage, "fingerprint": fingerprint}
 
 
 def _restore_replaced(run: Path) -> None:

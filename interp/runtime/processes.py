@@ -26,7 +26,7 @@ from torch import Tensor
 from interp.checks.arguments import check_part
 from interp.runtime.torchrun import rank_and_count
 from interp.storage.files import digest_json
-from interp.storage.folders import unfinished, whole_folder
+from interp.storage.folders import is_finished, recover, unfinished, whole_folder
 
 Result = TypeVar("Result")
 _TIMEOUT = timedelta(minutes=30)
@@ -125,6 +125,12 @@ class Processes:
     def first_does(self, work: Callable[[], Any]) -> None:
         """Do `work` in the first process while the others wait. If it fails, it fails in all."""
         self.all_do(lambda: work() if self.is_first else None)
+
+    def recover_finished(self, out: str | Path, made_of: Mapping[str, Any]) -> bool:
+        """Let the first process recover this work (`folders.recover`), and return whether `out` is its finished
+        result."""
+        self.first_does(lambda: recover(out, made_of))
+        return self.all_do(lambda: is_finished(out, made_of))
 
     @contextmanager
     def whole_folder(self, out: str | Path, made_of: Mapping[str, Any], **options: Any) -> Iterator[Path]:

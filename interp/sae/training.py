@@ -51,7 +51,6 @@ from interp.sae.sharding import check_shards, read_shard, whole, write_shards
 from interp.sae.stored_dictionary import StoredDictionary
 from interp.sae.training_rows import TrainingRows, hook_list
 from interp.storage.files import digest, open_tensors, read_json, write_json, write_tensors, write_text
-from interp.storage.folders import is_finished
 from interp.storage.remote_folders import local_path
 
 LOGGED_STEPS = 500
@@ -268,9 +267,10 @@ def _begin(
         return TrainingRun(source, config, key, None, options.log)
     made_of = {"kind": "dictionary", **key}
     del made_of["device"]
-    if not overwrite and source.mesh.all.all_do(lambda: is_finished(out, made_of)):
+    if not overwrite and source.mesh.all.recover_finished(out, made_of):
         return TrainingRun(source, config, key, local_path(out), options.log)
-    new = source.mesh.all.whole_folder(out, made_of, resume=options.resume, overwrite=overwrite)
+    interrupted = "resume" if options.resume else "restart"
+    new = source.mesh.all.whole_folder(out, made_of, interrupted=interrupted, overwrite=overwrite)
     return TrainingRun(source, config, key, opened.enter_context(new), options.log, out)
 
 

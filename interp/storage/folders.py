@@ -2,6 +2,7 @@
 
     with whole_folder(out, made_of) as new: …        # fill `new`, which becomes `out` when the block ends
     is_finished(out, made_of)                        # whether `out` is the finished result of the same work
+    recover(out, made_of)                            # put in place what a killed process finished, but did not move
 
 This is the rule for everything that writes a folder. `made_of` says what the work depends on, as digests and settings,
 and the folder's manifest records it (`manifests`). Unfinished work is in `OUT.unfinished`, where the same work resumes
@@ -20,7 +21,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from interp.storage.addresses import Address, address_of, cache_folder, check_local, remove_object, write_object
 from interp.storage.files import digest, json_roundtrip, write_json
@@ -48,7 +49,7 @@ def whole_folder(
     out: str | Path,
     made_of: Mapping[str, Any],
     *,
-    resume: bool | None = None,
+    interrupted: Literal["resume", "restart", "discard"] = "discard",
     overwrite: bool = False,
     editable: bool = False,
     run: Path | None = None,
@@ -56,8 +57,8 @@ def whole_folder(
     """Yield a folder to fill. When the block ends it replaces `out`; after an error or a kill `out` is unchanged.
 
     made_of: JSON of what its content depends on; it is written to a manifest at the end, unless the block wrote one.
-    resume: True resumes interrupted work with the same `made_of`, False starts again; None is for a block that cannot
-    resume: after an error its files are removed.
+    interrupted: "resume" resumes interrupted work with the same `made_of`; "restart" deletes it, and keeps the files of
+    this block after an error, to be resumed later; "discard", for a block that cannot resume, deletes both.
     overwrite: replace other work, and our files that were changed since.
     editable: people and other tools may change the files, and `verify` accepts the changes; without `overwrite` a
     changed folder is still not replaced.
@@ -75,10 +76,10 @@ def whole_folder(
         check_output(out, made_of, overwrite=overwrite, run=run)
         new = work / "new"
         was_whole = MADE_OF in (read_manifest(new) or {})  # its checkpoints may be deleted, so it cannot resume
-        if was_whole or not (resume and _made_of_interrupted(work) == made_of):
+        if was_whole or interrupted != "resume" or _made_of_interrupted(work) != made_of:
             for path in (new, unfinished(new)):
                 shutil.rmtree(path, ignore_errors=True)
-        begun = {MADE_OF: made_of, "resumes": resume is not None}
+        begun = {MADE_OF: made_of, "resumes": interrupted != "discard"}
         if address is not None:
             write_object(address / BEGUN, json.dumps(begun).encode())
         write_json(work / BEGUN, begun)
@@ -89,7 +90,7 @@ def whole_folder(
                 write_manifest(new, {MADE_OF: made_of, **({EDITABLE: True} if editable else {})})
             _put_in_place(out)
         except BaseException:
-            if resume is None or not any(path.is_file() and path.name != BEGUN for path in work.rglob("*")):
+            if interrupted == "discard" or not any(path.is_file() and path.name != BEGUN for path in work.rglob("*")):
                 shutil.rmtree(work)
                 if address is not None:
                     with suppress(OSError):  # the first error is the one to report
@@ -98,20 +99,26 @@ def whole_folder(
         shutil.rmtree(work)
 
 
-def is_finished(out: str | Path, made_of: Mapping[str, Any]) -> bool:
-    """Return whether `out` is the finished result of this work. If a killed process had finished the work but not moved
-    it, the folder is moved into place first."""
-    made_of = json_roundtrip(made_of)
+def recover(out: str | Path, made_of: Mapping[str, Any], *, run: Path | None = None) -> None:
+    """Put in place what a killed process had moved away, or had finished of this work without moving it.
+    run: as in `whole_folder`.
+
+    Raises ValueError while another process writes `out`, and if `out` may not be written (`check_output`)."""
     place, work = address_of(out) or Path(out), unfinished(out)
-    if (work / "old").is_dir() or (work / "new" / MANIFEST).is_file():
-        with locked(work, name=out):
-            restore_replaced(out)
-            is_ours = (read_manifest(work / "new") or {}).get(MADE_OF) == made_of
-            if is_ours and made_of_finished(place) is None:
-                check_output(out, made_of)
-                _put_in_place(out)
-                shutil.rmtree(work)
-    return made_of_finished(place) == made_of
+    if not ((work / "old").is_dir() or (work / "new" / MANIFEST).is_file()):
+        return
+    with locked(work, name=out):
+        restore_replaced(out)
+        is_same_work = (read_manifest(work / "new") or {}).get(MADE_OF) == json_roundtrip(made_of)
+        if is_same_work and made_of_finished(place) is None:
+            check_output(out, made_of, run=run)
+            _put_in_place(out)
+            shutil.rmtree(work)
+
+
+def is_finished(out: str | Path, made_of: Mapping[str, Any]) -> bool:
+    """Return whether `out` is the finished result of this work."""
+    return made_of_finished(address_of(out) or Path(out)) == json_roundtrip(made_of)
 
 
 def restore_replaced(out: str | Path) -> None:

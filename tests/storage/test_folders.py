@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from interp.storage.files import atomic, open_tensors, read_json, write_json, write_tensors, write_text
-from interp.storage.folders import check_free, is_finished, unfinished, whole_folder
+from interp.storage.folders import check_free, is_finished, recover, unfinished, whole_folder
 from interp.storage.locks import locked
 from interp.storage.manifests import MANIFEST, is_whole, read_manifest, verify, write_manifest
 
@@ -185,10 +185,12 @@ def test_leftovers_of_a_killed_process_are_removed_or_restored(tmp_path):
     folder, made_of = tmp_path / "codes", {"kind": "codes"}
     with whole_folder(folder, made_of) as new:
         (new / "file").write_text("first")
-    with pytest.raises(KeyboardInterrupt), whole_folder(folder, made_of, resume=True, overwrite=True) as new:
+    with pytest.raises(KeyboardInterrupt), whole_folder(folder, made_of, interrupted="resume", overwrite=True) as new:
         (new / "part").touch()
         raise KeyboardInterrupt
     folder.rename(unfinished(folder) / "old")  # as if killed between the two renames
+    assert not is_finished(folder, made_of) and (unfinished(folder) / "old").exists()
+    recover(folder, made_of)
     assert is_finished(folder, made_of) and not (unfinished(folder) / "old").exists()
     with pytest.raises(KeyboardInterrupt), whole_folder(folder, made_of) as new:
         assert not any(new.iterdir()) and (folder / "file").read_text() == "first"
@@ -196,11 +198,39 @@ def test_leftovers_of_a_killed_process_are_removed_or_restored(tmp_path):
     assert list(tmp_path.iterdir()) == [folder]
 
 
+def test_work_that_a_killed_process_finished_is_put_in_place_for_the_same_work_only(tmp_path):
+    folder, made_of = tmp_path / "codes", {"kind": "codes"}
+    with whole_folder(folder, made_of) as new:
+        (new / "file").write_text("finished")
+    unfinished(folder).mkdir()
+    folder.rename(unfinished(folder) / "new")  # as if killed before the folder was moved
+    recover(folder, {"kind": "scores"})
+    assert not is_finished(folder, made_of) and not folder.exists()
+    recover(folder, made_of)
+    assert is_finished(folder, made_of) and list(tmp_path.iterdir()) == [folder]
+    assert (folder / "file").read_text() == "finished"
+
+
+@pytest.mark.parametrize("interrupted", ["resume", "restart", "discard"])
+def test_interrupted_work_is_resumed_restarted_or_discarded(tmp_path, interrupted):
+    folder, made_of = tmp_path / "codes", {"kind": "codes"}
+    with pytest.raises(KeyboardInterrupt), whole_folder(folder, made_of, interrupted="resume") as new:
+        (new / "part-1").touch()
+        raise KeyboardInterrupt
+    with pytest.raises(KeyboardInterrupt), whole_folder(folder, made_of, interrupted=interrupted) as new:
+        assert (new / "part-1").exists() == (interrupted == "resume")
+        (new / "part-2").touch()
+        raise KeyboardInterrupt
+    assert unfinished(folder).exists() == (interrupted != "discard")
+    with whole_folder(folder, made_of, interrupted="resume") as new:
+        assert (new / "part-2").exists() == (interrupted != "discard")
+
+
 def test_whole_folder_replaces_other_work_only_with_overwrite(tmp_path):
     folder = tmp_path / "store"
 
     def make(k: int, fails: bool = False, **options) -> list[str]:
-        with whole_folder(folder, {"kind": "store", "k": k}, resume=True, **options) as new:
+        with whole_folder(folder, {"kind": "store", "k": k}, interrupted="resume", **options) as new:
             there = sorted(file.name for file in new.iterdir())
             (new / f"part-{k}").touch()
             if fails:
@@ -280,7 +310,7 @@ def test_files_that_may_be_edited_pass_until_they_would_be_lost(tmp_path):
 
 
 def _write_slowly(folder, ready, end):
-    with whole_folder(folder, {"kind": "store"}, resume=True) as new:
+    with whole_folder(folder, {"kind": "store"}, interrupted="resume") as new:
         (new / "part").touch()
         ready.set()
         end.wait(30)
@@ -298,6 +328,6 @@ def test_a_second_writer_of_a_folder_is_refused_until_the_first_was_killed(tmp_p
     writer.kill()
     writer.join()
     assert not (tmp_path / "store").exists()
-    with whole_folder(tmp_path / "store", {"kind": "store"}, resume=True) as new:
+    with whole_folder(tmp_path / "store", {"kind": "store"}, interrupted="resume") as new:
         assert (new / "part").exists()
     assert list(tmp_path.iterdir()) == [tmp_path / "store"]

@@ -25,7 +25,7 @@ def write_hub_folder(run: ReadableRun, out: str | Path, *, license: str | None =
     license: the hub's name of a license, such as "mit", for the header of the card.
     overwrite: replace the files of another dictionary, and a card that was edited.
 
-    Raises FileNotFoundError for a run without a dictionary, and ValueError for a folder that contains other files.
+    Raises AttributeError for a run without a dictionary, and ValueError for a folder that contains other files.
     """
     sae = run.sae
     made_of = {"kind": "hub folder", "dictionary": digest(*sae.parameters())}

@@ -36,8 +36,11 @@ _LEFT_OUT = (("harvest", "writes", "none"), ("harvest", "buffer_mb", "none"), ("
 
 
 class RunConfig(SimpleNamespace):
-    """The configuration, one attribute per section. `RunConfig()` is the demo; `replace` gives one with other
-    sections."""
+    """The configuration, one attribute per section, which cannot be changed. `RunConfig()` is the demo; `replace` gives
+    one with other sections.
+
+    It has the sections of all stages, among them those that a user's own stage defines, so they are not known as fields
+    when this class is made."""
 
     plugins: dict[str, str]
     """Files of the user's own code, each with its SHA-256. If there are any, a section that only they can read becomes
@@ -61,6 +64,9 @@ class RunConfig(SimpleNamespace):
             check_names(sections, list(defaults), "section")
         left_out = {name: make() for name, make in defaults.items() if name not in sections}
         super().__init__(plugins=dict(plugins or {}), **left_out, **sections)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"a configuration cannot be changed: config.replace({name}=…) gives another")
 
     def replace(self, **sections: Any) -> "RunConfig":
         return RunConfig(**(vars(self) | sections))

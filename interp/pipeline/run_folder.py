@@ -68,8 +68,8 @@ class Run(StageFolders):
     """A run, opened by its folder.
 
     Each attribute below opens a stage's result, when it is first accessed, and again after the stage has been rerun.
-    Raises FileNotFoundError for a folder that is not a run, and for an attribute whose stage has not been run yet. So
-    `hasattr` raises too: `run.has(stage)` tells whether a stage is finished.
+    Raises FileNotFoundError for a folder that is not a run, and MissingResult, an AttributeError, for an attribute whose
+    stage has not been run yet or was left out. `run.has(stage)` tells whether a stage is finished, without opening it.
     """
 
     if TYPE_CHECKING:
@@ -92,10 +92,9 @@ class Run(StageFolders):
 
     def __init__(self, path: str | Path, config: RunConfig | None = None):
         """Open the run. config: used instead of the one in run.toml."""
-        self.path = Path(path)
+        super().__init__(Path(path), config)
         if not (self.path / RUN_FILE).is_file():
             raise FileNotFoundError(f"{path} is not a run folder: it has no {RUN_FILE}")
-        self._config = config
         self._opened: dict[str, tuple[int, Any]] = {}
         self._at: dict[str, Run] = {}
         root = whole_run(self.path)
@@ -234,6 +233,8 @@ class Run(StageFolders):
         for stage in STAGES.values():
             if name in stage.opens and "_opened" in self.__dict__:
                 return self._open(stage, name)
+        if hasattr(type(self), name):  # a property that needs a missing result: its own error says which
+            return object.__getattribute__(self, name)
         raise AttributeError(f"a run has no {name!r}; it has {', '.join(dir(self))}")
 
     def __dir__(self) -> list[str]:

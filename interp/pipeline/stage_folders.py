@@ -18,17 +18,36 @@ PROVENANCE_FIELDS = ("seed", "tokens")
 """Fields of the configuration in a figure's provenance."""
 
 
-class StageFolders:
-    """The folder of a run, and the records of its stages."""
+class MissingResult(AttributeError, ValueError):
+    """The result of a stage that has not been run, or was left out. As it is an AttributeError, `hasattr(run, name)` is
+    False and `getattr(run, name, None)` is None."""
 
-    path: Path
+
+class StageFolders:
+    """The folder of a run, and the records of its stages.
+
+    config: used instead of the one in run.toml.
+    """
+
     root: "StageFolders"
     """The run of all hooks; this run may be the part of one hook."""
-    _config: RunConfig | None
+
+    def __init__(self, path: Path, config: RunConfig | None = None):
+        self.path = path
+        self._config = config
+        self._config_read: tuple[tuple[int, ...], RunConfig] | None = None
 
     @property
     def config(self) -> RunConfig:
-        return self._config or RunConfig.from_toml(self.path / RUN_FILE)
+        """The configuration in run.toml. It is read once, and again if another process has written it since."""
+        if self._config is not None:
+            return self._config
+        file = self.path / RUN_FILE
+        status = file.stat()
+        version = status.st_ino, status.st_mtime_ns, status.st_size
+        if self._config_read is None or self._config_read[0] != version:
+            self._config_read = version, RunConfig.from_toml(file)
+        return self._config_read[1]
 
     @property
     def hooks(self) -> tuple[str, ...]:
@@ -60,7 +79,8 @@ class StageFolders:
         return manifest is not None and LEFT_OUT not in manifest["results"]
 
     def results(self, stage: str) -> dict[str, Any]:
-        """Return the results of a finished stage, such as a training's fvu, l0 and dead."""
+        """Return the results of a finished stage, such as a training's fvu, l0 and dead. Raises MissingResult for one
+        that is not finished or was left out."""
         return self._finished(stage)["results"]
 
     def summaries(self) -> dict[str, str]:
@@ -117,9 +137,9 @@ class StageFolders:
     def _finished(self, stage: str) -> dict[str, Any]:
         manifest = self.manifest(stage)
         if manifest is None:
-            raise FileNotFoundError(f"{self.path} has no {stage} yet: `interp run` or `interp demo` makes it")
+            raise MissingResult(f"{self.path} has no {stage} yet: `interp run` or `interp demo` makes it")
         if not self.has(stage):
-            raise FileNotFoundError(f"{self.path} has no {stage}: it was left out, as {manifest['results'][LEFT_OUT]}")
+            raise MissingResult(f"{self.path} has no {stage}: it was left out, as {manifest['results'][LEFT_OUT]}")
         return manifest
 
     def _check_current(self, stage: Stage, manifest: dict[str, Any]) -> None:

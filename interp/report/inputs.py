@@ -120,7 +120,7 @@ class ReportInputs:
 
 
 class ReadableRun(Protocol):
-    """A run whose results can be read, such as `interp.Run`. Reading a result raises FileNotFoundError if its stage has
+    """A run whose results can be read, such as `interp.Run`. Reading a result raises AttributeError if its stage has
     not run yet, and ValueError if it was made from other inputs than the run has now."""
 
     @property

@@ -19,6 +19,7 @@ from interp.evaluation.baselines import shuffled_model
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_alone, run_stages
 from interp.pipeline.run_folder import Run
+from interp.pipeline.stage_folders import MissingResult
 from interp.pipeline.stages import STAGES, stage
 from interp.pipeline.stages.findings import nulls_effort
 from interp.report.panels import Panel
@@ -293,6 +294,14 @@ def test_a_stage_interrupted_while_it_was_replaced_is_restored(copied, new_in_pl
     assert ran_now(TINY, copied.path) == [] and not work.exists()
 
 
+def test_a_stage_that_was_finished_when_its_process_was_killed_is_put_in_place(copied):
+    work = unfinished(copied.path / "concepts")
+    work.mkdir()
+    (copied.path / "concepts").rename(work / "new")
+    assert ran_now(TINY, copied.path) == [] and not work.exists()
+    assert len(copied.concepts)
+
+
 def test_missing_and_cut_off_files_are_made_again_and_altered_ones_refused_by_name(copied):
     folder = copied.path / "concepts"
     (folder / "concepts.parquet").unlink()
@@ -430,8 +439,12 @@ def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
 
 def test_what_a_run_does_not_have_is_named(run, copied):
     shutil.rmtree(copied.path / "concepts")
-    with pytest.raises(FileNotFoundError, match="has no concepts yet: `interp run`"):
+    with pytest.raises(MissingResult, match="has no concepts yet: `interp run`"):
         copied.concepts  # noqa: B018
+    assert not hasattr(copied, "concepts") and getattr(copied, "concepts", None) is None
+    shutil.rmtree(copied.path / "corpus")
+    with pytest.raises(MissingResult, match="has no corpus yet: `interp run`"):
+        Run(copied.path).held_out  # noqa: B018
     with pytest.raises(AttributeError, match="a run has no 'rankings'; it has .*ranking"):
         run.rankings  # noqa: B018
 

@@ -61,7 +61,7 @@ N_EDGES = 200
 
 class LiveModel:
     def __init__(self, run: ReadableRun):
-        """Load the model and the dictionary of a run. Raises FileNotFoundError, naming the stage, if it is not
+        """Load the model and the dictionary of a run. Raises AttributeError, naming the stage, if it is not
         finished."""
         self.run = run
         self.features = run.features
@@ -231,7 +231,7 @@ class LiveModel:
         `targets` has [latent, activation] of the later hook. `edges` has the N_EDGES largest [earlier latent, later
         latent, attribution, ablation], in the unit of the later latent's activations; the ablation is None unless it
         was requested. `rules` has the rule of each latent of the other hook, from its ranking. Raises ValueError for a
-        position outside the text and for a hook that is not another hook of the run, and FileNotFoundError if that hook
+        position outside the text and for a hook that is not another hook of the run, and AttributeError if that hook
         has no dictionary yet."""
         if other == self.hook or other not in self.hooks:
             raise ValueError(f"{other!r} is not another hook of the run; it has {', '.join(self.hooks)}")

@@ -96,7 +96,7 @@ class Explorer(LocalServer):
         port: 0 means any free port.
 
         Raises ValueError for a port that is in use, for a page of another version and for notes of other features, and
-        FileNotFoundError for a run that is not finished."""
+        AttributeError for a run that is not finished."""
         self.live = LiveModel(run)
         self.notes = run.path / NAME
         self.key = features_key(self.live.features)

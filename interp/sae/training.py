@@ -264,14 +264,14 @@ def _begin(
     overwrite = options.overwrite or not options.resume
     key = {**source.key, **config_to_dict(config)}
     if out is None:
-        return TrainingRun(source, config, key, None, options.log)
+        return TrainingRun.open(source, config, key, None, options.log)
     made_of = {"kind": "dictionary", **key}
     del made_of["device"]
     if not overwrite and source.mesh.all.recover_finished(out, made_of):
-        return TrainingRun(source, config, key, local_path(out), options.log)
+        return TrainingRun.open(source, config, key, local_path(out), options.log)
     interrupted = "resume" if options.resume else "restart"
     new = source.mesh.all.whole_folder(out, made_of, interrupted=interrupted, overwrite=overwrite)
-    return TrainingRun(source, config, key, opened.enter_context(new), options.log, out)
+    return TrainingRun.open(source, config, key, opened.enter_context(new), options.log, out)
 
 
 def _numbered(log: Log, run: int) -> Log:
@@ -339,10 +339,9 @@ def _check_finite(batch: Float[Tensor, "batch d"], step: int, among: Processes) 
 
 
 class TrainingRun:
-    """One training of one config: its learner, its folder and its log.
+    """One training of one config: its learner, its folder and its log. `open` begins or resumes one.
 
-    `sae` exists once it is trained, unless its latents are sharded; before that, `learner` exists, in the state of the
-    checkpoint.
+    Before it is trained it has a `learner`, afterwards a `sae`, unless its latents are sharded.
     """
 
     def __init__(
@@ -362,7 +361,7 @@ class TrainingRun:
         self.writes_to = working_folder if source.mesh.all.is_first else None
         self.final_folder = final_folder or working_folder
         self.shards = source.mesh.shards
-        self.is_trained = False
+        self._learner: Learner | None = None
         self.sae: SAE | None = None
         self.reader: dict[str, Any] = {}
         self.last: StepResult | None = None
@@ -370,21 +369,43 @@ class TrainingRun:
         self._seconds = 0.0
         self._write: Callable[[Row], None] = lambda row: None
         self.open_log = ExitStack()
+
+    @classmethod
+    def open(
+        cls,
+        source: TrainingRows,
+        config: SAEConfig,
+        key: dict[str, Any],
+        working_folder: Path | None,
+        log: Log,
+        final_folder: Path | None = None,
+    ) -> "TrainingRun":
+        """Return the training in a folder: finished, at its checkpoint, or at its first step."""
+        run = cls(source, config, key, working_folder, log, final_folder)
         device = device_named(config.device)
-        source.mesh.all.all_do(lambda: self._load(device))
+        source.mesh.all.all_do(lambda: run._load(device))
+        return run
+
+    @property
+    def is_trained(self) -> bool:
+        return self._learner is None
+
+    @property
+    def learner(self) -> Learner:
+        assert self._learner is not None, "the training is finished"
+        return self._learner
 
     def _load(self, device: torch.device) -> None:
-        """Read a finished result, or a checkpoint."""
+        """Read a finished result, or make the learner, in the state of the checkpoint if there is one."""
         if self.working_folder is not None and (results := self.working_folder / RESULTS).exists():
             read_json(results, _REMEDY)
-            self.is_trained = True
             if self.shards.count == 1:
                 self.sae = load_sae(self.working_folder, device=str(device))
             self._delete(CHECKPOINT)
             return
         if device.type == "cpu":
             _check_room(self.config, self.source.hooks, self.source.mesh)
-        self.learner = Learner(self.config, self.source.hooks, device, mesh=self.source.mesh)
+        self._learner = Learner(self.config, self.source.hooks, device, mesh=self.source.mesh)
         if self.working_folder is None or not (checkpoint := self.working_folder / CHECKPOINT).exists():
             self._delete(METRICS)
             return
@@ -451,8 +472,7 @@ class TrainingRun:
         self.open_log.close()
         self.source.mesh.all.all_do(self._check_weights)
         sae = self.learner.sae(self.source.metadata)
-        del self.learner
-        self.is_trained = True
+        self._learner = None
         if self.shards.count == 1:
             self.sae = sae
         if self.working_folder is not None and self.source.mesh.data.is_first:

@@ -85,8 +85,8 @@ class _Rows(NamedTuple):
 
 
 class Splice:
-    """Splices dictionaries into one hook of a model: holds the tokens, the positions that may be replaced, and the mean
-    and variance of the activations."""
+    """Splices dictionaries into one hook of a model: holds the tokens and the positions that may be replaced. `losses`
+    runs the model over all tokens; after it, `inside` and `outside` have the mean and variance of the activations."""
 
     def __init__(
         self,
@@ -104,6 +104,8 @@ class Splice:
     ):
         check_at_least(1, batch_size=batch_size)
         self.hooks = _common_hooks(dictionaries, model, hook_name, writes)
+        self.hook_name = hook_name
+        self.dictionaries = dictionaries
         if unknown := sorted(set(baselines) - set(dictionaries)):
             raise ValueError(f"baselines {', '.join(unknown)} are not among the dictionaries {', '.join(dictionaries)}")
         if tokens.is_floating_point():
@@ -137,14 +139,15 @@ class Splice:
         self.total = n_whole * len(tokens) + (2 + len(self._baselines)) * n_part
         self.inside, self.outside = Moments(), Moments()
         self._held = dict[int, Entered]()
-        self._free_bytes = _HELD_BYTES
-        self._see_rows(hook_name, dictionaries)
+        self._free_bytes = 0
 
     def losses(
         self, replacements: Mapping[str, Replace], see_outliers: Callable[[Tensor, Tensor], None] = lambda x, y: None
     ) -> Losses:
         """Return the losses with each of the replacements, with the mean, with zeros, and unchanged. `see_outliers` is
-        called with the rows (x, y) that stay unchanged because they are above the norm limit."""
+        called with the rows (x, y) that stay unchanged because they are above the norm limit. Raises ValueError for a
+        dictionary of another width than the hook, and if all rows are above the limit."""
+        self._see_rows()
         mean = self.inside.mean.float()
         ablations: dict[str, Replace] = {
             "mean-ablated model": lambda x, _: mean.to(x.device).expand(len(x), -1),
@@ -188,13 +191,15 @@ class Splice:
             ce_unigram=unigram if self._downstream else math.nan,
         )
 
-    def _see_rows(self, hook_name: str, dictionaries: Mapping[str, Dictionary]) -> None:
+    def _see_rows(self) -> None:
         """Measure the mean and variance of the activations at the hook, after a check of its widths."""
+        self.inside, self.outside = Moments(), Moments()
+        self._free_bytes = _HELD_BYTES
         sample = NormSample()
         for rows in self._batches():
             if not self.inside.n and not self.outside.n:
-                for name, each in dictionaries.items():
-                    _check_widths(name, each, rows, hook_name)
+                for name, each in self.dictionaries.items():
+                    _check_widths(name, each, rows, self.hook_name)
             self.inside.add(rows.y)
             self.outside.add(rows.outlying_y)
             if self.hooks.limit is None:
@@ -202,10 +207,10 @@ class Splice:
             self._advance(len(rows.tokens), "activations")
         self._free_bytes = 0  # the activations held from here on serve the next pass
         if not self.inside.n:
-            raise ValueError(f"every activation at {hook_name} is above the norm limit {self.hooks.limit:.4g}")
+            raise ValueError(f"every activation at {self.hook_name} is above the norm limit {self.hooks.limit:.4g}")
         if self.hooks.limit is None and (outliers := sample.outliers(self.tokens.shape[1], "auto")).are_dominant:
             remedy = f"metadata['norm_limit'] = {outliers.limit:.4g} of the dictionary excludes them"
-            log.warning("%s: %s, and decide on FVU and cross-entropies; %s", hook_name, outliers.summary, remedy)
+            log.warning("%s: %s, and decide on FVU and cross-entropies; %s", self.hook_name, outliers.summary, remedy)
 
     def _batches(self) -> Iterator[_Rows]:
         n_ctx = self.tokens.shape[1]

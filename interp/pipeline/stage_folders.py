@@ -39,13 +39,14 @@ class StageFolders:
 
     @property
     def config(self) -> RunConfig:
-        """The configuration in run.toml. It is read once, and again if another process has written it since."""
+        """The configuration in run.toml. It is read once, and again if the file was written since, or if it names
+        plugins, as importing one changes what can be read."""
         if self._config is not None:
             return self._config
         file = self.path / RUN_FILE
         status = file.stat()
         version = status.st_ino, status.st_mtime_ns, status.st_size
-        if self._config_read is None or self._config_read[0] != version:
+        if self._config_read is None or self._config_read[0] != version or self._config_read[1].plugins:
             self._config_read = version, RunConfig.from_toml(file)
         return self._config_read[1]
 

@@ -24,6 +24,22 @@ def write(path, text):
     return path
 
 
+def test_a_configuration_cannot_be_changed():
+    config = RunConfig()
+    with pytest.raises(AttributeError, match=r"cannot be changed: config.replace\(sae=…\) gives another"):
+        config.sae = JumpReLUConfig(d_sae=8, tokens=8)
+    assert config == RunConfig() and config.replace(sae=JumpReLUConfig(d_sae=8, tokens=8)) != config
+
+
+def test_a_run_reads_its_configuration_once_and_again_after_it_was_written(tmp_path):
+    file = write(tmp_path / "run.toml", tomli_w.dumps(RunConfig().to_dict()))
+    run = Run(tmp_path)
+    assert run.config == RunConfig() and run.config is run.config
+    file.unlink()
+    write(file, tomli_w.dumps(RunConfig.quick().to_dict()))
+    assert run.config == RunConfig.quick()
+
+
 def test_configuration_survives_toml(tmp_path):
     config = RunConfig.quick()
     assert config != RunConfig()

@@ -27,8 +27,8 @@ def write(path, text):
 def test_a_configuration_cannot_be_changed():
     config = RunConfig()
     with pytest.raises(AttributeError, match=r"cannot be changed: config.replace\(sae=…\) gives another"):
-        config.sae = JumpReLUConfig(d_sae=8, tokens=8)
-    assert config == RunConfig() and config.replace(sae=JumpReLUConfig(d_sae=8, tokens=8)) != config
+        config.sae = JumpReLUConfig(d_sae=64, tokens=8)
+    assert config == RunConfig() and config.replace(sae=JumpReLUConfig(d_sae=64, tokens=8)) != config
 
 
 def test_a_run_reads_its_configuration_once_and_again_after_it_was_written(tmp_path):

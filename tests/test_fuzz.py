@@ -10,9 +10,6 @@ import math
 import os
 import re
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 from random import Random
 
 import pytest
@@ -21,9 +18,9 @@ import tomli_w
 from interp.cli import main
 from interp.cli.error_lines import is_expected, one_line
 from interp.pipeline.config import RunConfig
+from tests.forked import run_python
 from tests.tiny import SECTIONS
 
-ROOT = Path(__file__).parents[1]
 RESID, MLP = "blocks.0.hook_resid_post", "blocks.0.mlp.hook_post"
 STORE = "{run}/activations/store"
 TRAIN = ("train-sae", STORE, "--hook", MLP, "--d-sae", "16", "--k", "2", "--max-tokens", "512", "--out", "{here}/out")
@@ -224,9 +221,8 @@ def test_sigterm_ends_in_one_line_and_leaves_nothing_half_written(tiny_run, tmp_
         )  # all tokens: more calls
         places = (word.replace("{run}", str(tiny_run.path)) for word in (*arguments[:at], *arguments[at + 2 :]))
         commands.append((calls, step, [word.replace("{here}/out", name) for word in places]))
-    environment = {**os.environ, "TMPDIR": str(temporary), "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", DRIVER, json.dumps(commands)]
-    driven = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True)
+    environment = {**os.environ, "TMPDIR": str(temporary)}
+    driven = run_python(DRIVER, json.dumps(commands), environment=environment, cwd=work)
     assert driven.stdout.split() == ["143"] * len(commands), driven.stdout + driven.stderr
     for number in range(len(commands)):
         said = (work / f"stderr-{number}").read_text().splitlines()

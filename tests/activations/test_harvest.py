@@ -2,8 +2,6 @@
 
 import hashlib
 import json
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,6 +13,7 @@ from torch import nn
 from interp.activations import ActivationStore, harvesting, shard_writer, store_writer
 from interp.activations.harvesting import check_harvested, harvest, harvest_stores
 from interp.activations.hooks import resolve_hooks
+from tests.forked import run_python
 from tests.runtime.test_processes import launch
 
 N_SEQ, N_CTX, D_VOCAB = 23, 8, 50
@@ -249,7 +248,6 @@ KILLS = [
 ]
 KILLED = """
 import os, signal, sys
-sys.path.insert(0, sys.argv[1])
 from interp.activations import shard_writer, store_writer
 from tests.activations.test_harvest import CONFIG, KILLS, N_CTX, N_SEQ, D_VOCAB, Toy
 from interp.activations.harvesting import harvest
@@ -274,15 +272,14 @@ for i, (name, count) in enumerate(KILLS):
         owners = {"replace": os, "write_at": shard_writer, "seal": shard_writer.ShardWriter}
         owners["_note"] = store_writer.StoreWriter
         dying(owners.get(name, store_writer), name, count)
-        harvest(Toy(), tokens, ["first", "heads"], os.path.join(sys.argv[2], str(i)), **CONFIG)
+        harvest(Toy(), tokens, ["first", "heads"], os.path.join(sys.argv[1], str(i)), **CONFIG)
         os._exit(0)
     assert os.waitpid(child, 0)[1] == signal.SIGKILL, (name, count)
 """
 
 
 def test_a_harvest_killed_anywhere_and_resumed_is_the_same_to_the_byte(tmp_path, tokens):
-    root = Path(__file__).parents[2]
-    subprocess.run([sys.executable, "-c", KILLED, str(root), str(tmp_path / "cut")], check=True, timeout=120)
+    run_python(KILLED, tmp_path / "cut", check=True)
     whole = harvest(Toy(), tokens, ["first", "heads"], tmp_path / "whole", **CONFIG)
     assert whole.excluded["norm"] > 0 and whole.excluded["token"] > 0 and whole.n_shards > 3
     expected, resumed_at = contents(tmp_path / "whole"), []

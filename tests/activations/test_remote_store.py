@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 import socket
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -22,8 +20,8 @@ from interp.codes.code_store import CodeStore
 from interp.storage import addresses, remote_folders
 from interp.storage.files import digest_json, write_json
 from interp.storage.manifests import write_manifest
+from tests.forked import run_python
 
-ROOT = Path(__file__).parents[2]
 HOOKS = ["first", "second"]
 SLOW_DOWN = (
     b"HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nConnection: close\r\n\r\n"
@@ -594,8 +592,8 @@ def test_missing_credentials_are_one_line(server, tmp_path):
     code = "from interp import ActivationStore\nActivationStore.open('s3://bucket/store')"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     environment |= {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{server}", "AWS_EC2_METADATA_DISABLED": "true"}
-    environment |= {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
-    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    environment |= {"HOME": str(tmp_path)}
+    run = run_python(code, environment=environment)
     last = run.stderr.strip().splitlines()[-1]
     assert last.startswith("OSError: s3://bucket/store/manifest.json cannot be reached (NoCredentialsError"), last
 
@@ -622,8 +620,7 @@ harvest(model(), TOKENS, HOOKS, "s3://bucket/killed", **OPTIONS)
 
 
 def test_harvest_to_an_address_resumes_after_a_killed_process(door, folder):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    run = subprocess.run([sys.executable, "-c", KILLED], env=environment, capture_output=True, text=True)
+    run = run_python(KILLED)
     assert run.returncode == 9, run.stderr
     with pytest.raises(ValueError, match="s3://bucket/killed holds a store that was cut off"):
         ActivationStore.open("s3://bucket/killed")

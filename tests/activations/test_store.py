@@ -5,10 +5,7 @@ import gc
 import itertools
 import json
 import os
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +24,7 @@ from interp.activations import (
     store_writer,
 )
 from interp.storage.folders import unfinished
+from tests.forked import run_python
 
 D = 6
 
@@ -333,27 +331,24 @@ def test_an_iterator_can_go_back(tmp_path):
 
 FORKED = """
 import os, sys, torch
-sys.path.insert(0, sys.argv[1])
 from interp.activations import ActivationStore
 
 torch.set_num_threads(1)
-reading = ActivationStore.open(sys.argv[2]).batches("activations", 30, epochs=2)
+reading = ActivationStore.open(sys.argv[1]).batches("activations", 30, epochs=2)
 first = [next(reading) for _ in range(3)]
 child = os.fork()
 rest = torch.cat(list(reading))
 if child == 0:
-    open(sys.argv[3], "wb").write(rest.numpy().tobytes())
+    open(sys.argv[2], "wb").write(rest.numpy().tobytes())
     os._exit(0)
 assert os.waitpid(child, 0)[1] == 0
-assert open(sys.argv[3], "rb").read() == rest.numpy().tobytes() and len(rest) == 2 * 1000 - 90
+assert open(sys.argv[2], "rb").read() == rest.numpy().tobytes() and len(rest) == 2 * 1000 - 90
 """
 
 
 def test_a_fork_reads_on_where_its_parent_stood(tmp_path):
     store_of(numbered(1000), tmp_path / "store")
-    root = Path(__file__).parents[2]
-    command = [sys.executable, "-c", FORKED, str(root), str(tmp_path / "store"), str(tmp_path / "rest")]
-    subprocess.run(command, check=True, timeout=60)
+    run_python(FORKED, tmp_path / "store", tmp_path / "rest", check=True)
 
 
 def test_statistics_equal_those_of_all_rows(tmp_path):

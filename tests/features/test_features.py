@@ -1,10 +1,7 @@
 """The scan against a dense numpy twin that knows nothing of chunks, kernels or bins."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 import textwrap
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +28,7 @@ from interp.storage.files import write_parquet
 from interp.storage.folders import unfinished
 from interp.verdict.learnt import learnt_evidence
 from models.transformer import Transformer, TransformerConfig
+from tests.forked import run_python
 
 HOOK, MLP = "blocks.0.hook_resid_post", "blocks.0.mlp.hook_post"
 N_SEQ, N_CTX, VOCAB, D_SAE, BOS = 50, 12, 23, 40, 0
@@ -528,8 +526,7 @@ def test_the_rise_of_fvu_is_that_of_the_dictionary_without_the_latent(features, 
 
 def test_scan_features_resumes_to_the_same_bytes(sae, store, tmp_path):
     whole = scan_features(sae, store, HOOK, tmp_path / "whole")
-    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(store.path), str(tmp_path)]
-    subprocess.run(command, check=True, cwd=Path(__file__).parents[2], env={**os.environ, "PYTHONPATH": "."})
+    run_python(textwrap.dedent(KILLED), store.path, tmp_path, check=True)
     for name in "abc":
         runs = sorted((unfinished(tmp_path / name) / "new" / "codes").glob("run-*.safetensors"))
         assert 0 < len(runs) < store.n_shards if name == "a" else len(runs) == store.n_shards

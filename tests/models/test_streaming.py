@@ -3,10 +3,7 @@
 import bz2
 import gzip
 import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import fsspec
@@ -25,9 +22,9 @@ from models.tokenizer import Tokenizer
 from models.tokenizing import tokenize
 from models.tokens import LabelledTokens
 from tests.foreign_models import TEXTS, write_foreign
+from tests.forked import run_python
 from tests.tiny import SECTIONS
 
-ROOT = Path(__file__).parents[2]
 WORDS = "the cat sat on a mat and saw nothing but rain over hills far away".split()
 
 
@@ -307,8 +304,7 @@ assert tokens.numel() > 4_900_000, tokens.shape
 mapped, early, late = peak() - highest[-1], max(highest[:20]), max(highest[20:])
 print(late - early, mapped)
 """
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    run = subprocess.run([sys.executable, "-c", script, str(tmp_path)], env=environment, capture_output=True, text=True)
+    run = run_python(script, tmp_path)
     assert run.returncode == 0, run.stderr
     grown, mapped = map(float, run.stdout.split())
     assert grown < 20 and mapped < 20, "the tokens alone take 20 MB"

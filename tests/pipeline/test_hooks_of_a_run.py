@@ -3,10 +3,7 @@
 import dataclasses
 import re
 import shutil
-import subprocess
-import sys
 import threading
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -21,6 +18,7 @@ from interp.report.live import Explorer, LiveModel
 from interp.storage.folder_kinds import find
 from interp.storage.locks import locked
 from models.transformer import Transformer
+from tests.forked import run_python
 from tests.pipeline.test_run import contents, ran_now
 from tests.tiny import TINY
 
@@ -228,8 +226,7 @@ def test_run_killed_between_hooks_resumes(both, folder_of_model, tmp_path):
     left = {"neurons": ["neurons"], "activations": ["activations", "sae", "sae"], "sae": ["sae"]}
     for when in left:
         shutil.copytree(folder_of_model, tmp_path / when)
-    root = Path(__file__).parents[2]
-    killed = subprocess.run([sys.executable, "-c", KILLED, tmp_path], cwd=root, capture_output=True, text=True)
+    killed = run_python(KILLED, tmp_path)
     assert killed.stdout == "-9\n-9\n-9\n", killed.stderr
     whole = contents(both.path)
     for when, stages in left.items():

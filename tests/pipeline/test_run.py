@@ -27,17 +27,14 @@ from interp.report.use import uses
 from interp.sae import JumpReLUConfig, load_sae
 from interp.storage.folders import unfinished
 from interp.storage.locks import locked
+from tests.forked import run_python
 from tests.tiny import TINY
 
-ROOT = Path(__file__).parents[2]
 VOLATILE = {"tokens_per_second", "wall_seconds", "seconds", "fingerprint"}
 
-# Imports all once, then forks a child a stage that ends itself with SIGKILL at a chosen progress call of that stage.
+# Forks a child a stage that ends itself with SIGKILL at a chosen progress call of that stage.
 DRIVER = """
 import os, signal, sys
-import interp.evaluation.baselines, interp.compare.null_dictionaries, interp.verdict.ranking
-import interp.evaluation.quality, interp.figures.population, interp.report, interp.sae.kernels.numba_kernels
-import duckdb, models.loading, models.tokenizing, models.training, sklearn.cluster
 from interp.pipeline.execution import run_stages
 from interp.pipeline.stages import STAGES
 from tests.tiny import TINY
@@ -271,7 +268,7 @@ config = run.config.replace(ranking=dataclasses.replace(run.config.ranking, seed
 run_alone(run, "ranking", config=config, progress=lambda done, total, note: None)
 """
     before = {file: file.read_bytes() for file in [copied.path / "run.toml", *copied.path.glob("ranking/*")]}
-    killed = subprocess.run([sys.executable, "-c", code, copied.path], cwd=ROOT, capture_output=True, text=True)
+    killed = run_python(code, copied.path)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert {file: file.read_bytes() for file in before} == before
     assert len(Run(copied.path).ranking) == TINY.sae.d_sae
@@ -450,9 +447,7 @@ def test_what_a_run_does_not_have_is_named(run, copied):
 
 
 def test_a_run_killed_in_each_stage_equals_the_uninterrupted_one(run, tmp_path):
-    driven = subprocess.run(
-        [sys.executable, "-c", DRIVER, str(tmp_path / "killed")], cwd=ROOT, capture_output=True, text=True
-    )
+    driven = run_python(DRIVER, tmp_path / "killed")
     lines = [line.split() for line in driven.stdout.splitlines()]
     killed = {stage for stage, _, code in lines if int(code) == -signal.SIGKILL}
     assert lines and lines[-1] == ["None", "0", "0"], driven.stdout + driven.stderr

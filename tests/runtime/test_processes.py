@@ -4,16 +4,13 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
 from interp.runtime.processes import Processes, part_of, processes
-
-ROOT = Path(__file__).parents[2]
-
+from tests.forked import ROOT, run_python
 
 # Imports what the script needs once, then forks its processes: they find themselves in the environment that `torchrun`
 # makes. Where one fails the others are ended, and its status is returned.
@@ -44,20 +41,25 @@ sys.exit(status if status >= 0 else 128 - status)
 """
 
 
-def launch(
-    script: str,
-    *args: object,
-    folder: Path,
-    check: bool = True,
-    by: Sequence[str] = ("-c", LAUNCHER),
-    count: int = 2,
-) -> int:
+def launch(script: str, *args: object, folder: Path, check: bool = True, torchrun: bool = False, count: int = 2) -> int:
     """Run a script in that many processes, one thread each; the status of the first that failed, or else 0."""
     file = folder / "script.py"
     file.write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n" + script)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    command = [sys.executable, *by, count, file, *args]
-    run = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, timeout=240)
+    if torchrun:
+        command = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc-per-node",
+            count,
+            file,
+            *args,
+        ]
+        run = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, timeout=240)
+    else:
+        run = run_python(LAUNCHER, count, file, *args, environment=environment)
     assert not check or run.returncode == 0, run.stdout + run.stderr
     return run.returncode
 
@@ -106,7 +108,7 @@ def said(tmp_path_factory) -> list[dict]:
     """By `torchrun` itself. The script leaves the group up: one that ended with its threads still there was aborted
     more often than not."""
     folder = tmp_path_factory.mktemp("talk")
-    launch(TALK, folder, folder=folder, by=["-m", "torch.distributed.run", "--standalone", "--nproc-per-node"])
+    launch(TALK, folder, folder=folder, torchrun=True)
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 

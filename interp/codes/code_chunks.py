@@ -108,8 +108,8 @@ def read_chunks(
 
     maxima: the largest activation of each latent, 0 if it never fires; `values` are then in 0..1.
     counted: the rows that count, if not all.
-    part: (rank, count), to read only that rank's chunks. `progress` is called with the number of rows processed, and
-    `note`.
+    part: (rank, count), to read only that rank's chunks. `progress` is called with the number of rows processed, the
+    number of rows to process, and `note`.
     """
     size = max(1, (rows_per_chunk or ROWS_PER_CHUNK) // rows_per_group) * rows_per_group
     scale = None
@@ -127,9 +127,11 @@ def read_chunks(
         return CodeChunk(start, offsets, latents, values, activations, codes.d_sae)
 
     starts = range(0, len(codes), size)
-    for chunk in in_threads(read, starts[part_of(len(starts), *part)], 1):
+    starts = starts[part_of(len(starts), *part)]
+    n_rows = min(starts.stop, len(codes)) - starts.start
+    for chunk in in_threads(read, starts, 1):
         yield chunk
-        progress(chunk.stop, len(codes), note)
+        progress(chunk.stop - starts.start, n_rows, note)
 
 
 def count_firings(codes: CodeSource) -> FiringFacts:

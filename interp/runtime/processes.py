@@ -152,6 +152,10 @@ class Processes:
             ) from error
 
 
+ALONE = Processes()
+"""A single process, whatever started it."""
+
+
 class Mesh(NamedTuple):
     """The processes of a run in a table: the processes of a line have the same rows of data, and each has a shard of
     the latents; the processes of a column have the same shard, and each has a part of the rows."""

@@ -89,6 +89,17 @@ class NumberedRules(NamedTuple):
         atom_offsets = offsets_from_lengths([len(atoms_of_unit) for atoms_of_unit in atoms])
         return cls(rule_offsets, rules, atom_offsets, value_offsets, values.astype(np.int64), numbers)
 
+    @classmethod
+    def joined(cls, parts: Sequence["NumberedRules"]) -> "NumberedRules":
+        """Join the rules of the units of each part, in order."""
+        rule_offsets, atom_offsets, value_offsets = (
+            offsets_from_lengths(np.concatenate([np.diff(getattr(part, name)) for part in parts]))
+            for name in ("rule_offsets", "atom_offsets", "value_offsets")
+        )
+        rules = np.concatenate([part.rules for part in parts])
+        numbers, values = np.unique(np.concatenate([part.numbers[part.values] for part in parts]), return_inverse=True)
+        return cls(rule_offsets, rules, atom_offsets, value_offsets, values.astype(np.int64), numbers)
+
 
 class TextBits(NamedTuple):
     """The rows of a chunk of text where each predicate of some rules holds."""
@@ -138,20 +149,27 @@ def count_rules(
     units: Int64[np.ndarray, " some"],
     progress: Progress = no_progress,
 ) -> RuleCounts:
-    """Count the rules proposed for each unit over all codes.
+    """Count the rules proposed for each unit over all codes. Each process of `text.team` has units of its own, and
+    counts the rules of all units on its part of the text.
 
     predicates: predicates of the text, with labels if rules name them.
     latents: for each unit, the latent whose firings its rules are compared with.
     sampled: for each unit, the ascending rows on which hits are counted.
     units: the units to count. The counts of all other units are 0.
     """
-    counts = RuleCounts.zeros(len(proposed), max([1, *map(len, proposed)]))
-    rules = NumberedRules.of(proposed, predicates)
+    team = text.team
+    own = NumberedRules.of([proposed[unit] for unit in units], predicates)
+    own_rows = [sampled[unit] for unit in units]
+    of_each = team.gather_values((own, latents[units], own_rows))
+    rules = NumberedRules.joined([rules for rules, _, _ in of_each])
+    latents = np.concatenate([latents for _, latents, _ in of_each])
+    sampled = [rows for _, _, rows_of_units in of_each for rows in rows_of_units]
+    counts = RuleCounts.zeros(len(latents), int(np.diff(rules.rule_offsets).max(initial=1)))
     n_ctx = text.n_ctx
     hit_rows = np.concatenate([*sampled, np.zeros(0, np.int64)])
     hit_offsets = offsets_from_lengths([len(rows) for rows in sampled])
     is_read = np.zeros(text.d_sae, bool)
-    is_read[latents[units]] = True
+    is_read[latents] = True
 
     def read(codes_read: CodeChunk) -> _Chunk:
         rows = np.arange(codes_read.start, codes_read.stop)
@@ -166,10 +184,19 @@ def count_rules(
     def count(chunk: _Chunk, span: Int64[np.ndarray, " some"]) -> None:
         _count(span, latents, rules, hit_rows, hit_offsets, chunk, counts)
 
-    spans = np.array_split(units, 8 * torch.get_num_threads())
-    for chunk in in_threads(read, text.read_chunks(n_ctx, progress, "scoring explanations"), 1):
-        map_in_threads(spans, partial(count, chunk))
-    return counts
+    def count_part() -> None:
+        spans = np.array_split(np.arange(len(latents)), 8 * torch.get_num_threads())
+        chunks = text.read_chunks(n_ctx, progress, "scoring explanations", part=(team.rank, team.count))
+        for chunk in in_threads(read, chunks, 1):
+            map_in_threads(spans, partial(count, chunk))
+
+    team.all_do(count_part)
+    first = sum(len(latents) for _, latents, _ in of_each[: team.rank])
+    counts_of_units = RuleCounts.zeros(len(proposed), counts.holds.shape[2])
+    for values, counted in zip(counts_of_units, counts, strict=True):
+        team.sum_(torch.from_numpy(counted))
+        values[:, units] = counted[:, first : first + len(units)]
+    return counts_of_units
 
 
 def pack(mask: Bool[np.ndarray, " row"]) -> UInt64[np.ndarray, " word"]:

@@ -24,12 +24,14 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Bool, Float64, Int32, Int64
 from numba import njit
 from threadpoolctl import threadpool_limits
 
 from interp.codes.code_chunks import CodeChunk
 from interp.codes.sampling import FiringSampler
+from interp.runtime.processes import Processes
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import map_in_threads
 from interp.text.predicates import Predicates
@@ -106,6 +108,14 @@ class SimilarityOfFirings:
         """Number of senses of each latent; 0 if it was not evaluated."""
         return self.senses.max(1, initial=-1) + 1
 
+    def exchange(self, latents: Int64[np.ndarray, " latent"], team: Processes) -> None:
+        """Give all processes of a team what each of them evaluated, which in this process are `latents`. What they
+        share in words stays with them."""
+        of_all = team.gather(torch.from_numpy(latents)).numpy()
+        arrays = (self.statistics, self.covariance, self.senses, self.sense_statistics, self.sense_covariance)
+        for values in arrays:
+            values[of_all] = team.gather(torch.from_numpy(values[latents])).numpy()
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -178,35 +188,52 @@ def collect_evidence(
     chosen: Bool[np.ndarray, " d_sae"] | None = None,
     progress: Progress = no_progress,
 ) -> Evidence:
-    """Collect the evidence of all latents of a text.
+    """Collect the evidence of all latents of a text. Each process of `text.team` reads the firings of its own latents
+    alone, and judges those that are chosen or drawn for the nulls. Then all exchange the nulls.
 
-    listeners: each is called with every chunk, in whole groups.
+    listeners: each is called with every chunk of the codes of the process's own latents, in whole groups.
     chosen: the latents to judge, or None for all. The nulls are always drawn from all latents.
     """
+    team = text.team
+    own = np.ones(text.d_sae, bool) if text.own is None else text.own
     rng = np.random.default_rng(seed)
     group_rows = rows_per_group(text.n_seq, text.n_ctx)
     _warn_of_too_few(text.n_seq, text.n_ctx, group_rows)
     shifts = circular_shifts(text.n_seq, text.n_ctx, n_shifts, int((text.maxima > 0).sum()), seed, rng)
     sampler = FiringSampler(text.d_sae, TENTHS, PER_TENTH, seed, group_rows)
     groups = _Groups(text.d_sae, group_rows)
-    for chunk in text.read_chunks(group_rows, progress, "reading firings"):
-        map_in_threads(
-            [partial(listen, chunk) for listen in (*listeners, groups.add, sampler.add)], lambda task: task()
-        )
+
+    def read() -> None:
+        for chunk in text.read_chunks(group_rows, progress, "reading firings"):
+            codes = chunk.of_latents(own)
+            map_in_threads(
+                [partial(listen, codes) for listen in (*listeners, groups.add, sampler.add)], lambda task: task()
+            )
+
+    team.all_do(read)
     rows, shares = (part.reshape(text.d_sae, -1) for part in (sampler.rows, sampler.shares))
-    testable = groups.n >= MIN_GROUPS
+    n_groups, effective = (team.sum_(torch.from_numpy(each)).numpy() for each in (groups.n, groups.effective))
+    testable = n_groups >= MIN_GROUPS
     wanted = np.flatnonzero(testable if chosen is None else testable & chosen)
     null_latents = [np.sort(rng.permutation(np.flatnonzero(testable))[:NULL_LATENTS]) for _ in shifts]
     observed, *null_similarities = (
         SimilarityOfFirings.empty(text.d_sae, rows.shape[1]) for _ in range(1 + len(shifts))
     )
-    if len(wanted) or any(map(len, null_latents)):
+    own_null_latents = [latents[own[latents]] for latents in null_latents]
+
+    def compare() -> None:
+        if not len(wanted) and not any(map(len, own_null_latents)):
+            return  # the predicates of the text need not be counted
         judge = _Judge(text.predicates, calibration, rows, sampler.count / max(text.counted.sum(), 1))
         with threadpool_limits(1, user_api="blas"):  # the result must not depend on BLAS's threads
             judge(wanted, observed, progress=progress)
-            for shift, latents, null in zip(shifts, null_latents, null_similarities, strict=True):
+            for shift, latents, null in zip(shifts, own_null_latents, null_similarities, strict=True):
                 judge(latents, null, shift)
-    return Evidence(observed, null_similarities, rows, shares, groups.effective, testable, calibration)
+
+    team.all_do(compare)
+    for latents, null in zip(own_null_latents, null_similarities, strict=True):
+        null.exchange(latents, team)
+    return Evidence(observed, null_similarities, rows, shares, effective, testable, calibration)
 
 
 class _Judge(NamedTuple):

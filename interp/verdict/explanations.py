@@ -106,7 +106,8 @@ def explain(
     sampled = [np.zeros(0, np.int64)] * n + sampled
     units = np.concatenate([np.flatnonzero(chosen), np.arange(n, len(latents))])
     with threadpool_limits(1, user_api="blas"):  # as where firings are compared (`evidence`)
-        proposed = _propose(Background.of(predicates, sample.half, text.counted), firings, n_fire, progress)
+        background = Background.of(predicates, sample.half, text.counted, text.team)
+        proposed = text.team.all_do(lambda: _propose(background, firings, n_fire, progress))
         counts = count_rules(text, predicates, sample.half, proposed, latents, sampled, units, progress)
     counts.hits[:, :n] = counts.both[:, :n].sum(-1)
     n_firings = np.concatenate([counts.fires[:, :n].sum(-1), n_sampled.T], 1)

@@ -50,6 +50,7 @@ from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import scan_digests
 from interp.features.scan_folder import check_labelled, labels_digest
 from interp.features.scan_input import ScanConfig
+from interp.runtime.processes import ALONE, Processes
 from interp.verdict.measures import MEASURES, Directions, LatentValues, Null
 
 POOL = 100
@@ -155,9 +156,13 @@ def _moving_mean(values: Float64[np.ndarray, " n"], width: int) -> Float64[np.nd
 
 class SampledCodes:
     """Keep the codes of some latents (`add` takes each chunk while the codes are read), and write them shifted. Latents
-    that fire too rarely to be tested are included only if there are too few other latents for a null."""
+    that fire too rarely to be tested are included only if there are too few other latents for a null.
 
-    def __init__(self, features: FeatureStore, shifts: Sequence[int], seed: int):
+    own: marks the latents of this process; only those of them that are drawn are kept. None for all."""
+
+    def __init__(
+        self, features: FeatureStore, shifts: Sequence[int], seed: int, own: Bool[np.ndarray, " d_sae"] | None = None
+    ):
         self._features = features
         self.shifts = shifts
         n_active = features.column("n_active").astype(np.int64)
@@ -166,7 +171,8 @@ class SampledCodes:
         most = min(MAX_SAMPLED_LATENTS, max(n_frequent, -(-POOL // len(shifts))))
         drawn = drawn[np.argsort(n_active[drawn] < MIN_GROUPS, kind="stable")][:most]
         fits = len(shifts) * np.cumsum(n_active[drawn]) <= MAX_FIRINGS
-        self.units = np.sort(drawn[: max(1, fits.sum())])
+        units = np.sort(drawn[: max(1, fits.sum())])
+        self.units = units if own is None else units[own[units]]
         self._unit_of = np.full(features.d_sae, -1, np.int32)
         self._unit_of[self.units] = np.arange(len(self.units))
         self._parts: list[tuple[np.ndarray, ...]] = []  # row, unit and activation of each firing
@@ -215,12 +221,14 @@ def measure_scales(
     labels: Masks | None = None,
     twin: FeatureStore | None = None,
     seed: int = 0,
+    team: Processes = ALONE,
 ) -> dict[str, NullScale]:
     """Compare each measure that has a null with its null. Returns the z-scores and bands, which are NaN for latents
     that are not testable.
 
     effective_groups: effective number of groups over which the firings of each latent spread (`evidence.Evidence`).
     labels: the masks that were scanned. Without them, a measure of labels has no null.
+    team: processes with samples of different latents, which they scan and exchange.
     """
     tested = {name: np.where(testable, scores, np.nan) for name, scores in values.items()}
     wanted: dict[str, list[str]] = {null: [] for null in get_args(Null)}
@@ -229,13 +237,14 @@ def measure_scales(
             wanted[MEASURES[name].null].append(name)
     n_active = features.column("n_active")
     scales = {}
-    with TemporaryDirectory() as folder:
-        shifted = sample.shifted(labels, folder) if wanted["shift"] else features
-        for name in wanted["shift"]:
-            nulls = np.full((len(sample.shifts), features.d_sae), np.nan)
-            nulls[:, sample.units] = MEASURES[name](shifted, twin).reshape(len(sample.shifts), -1)
-            if np.isfinite(nulls).any():
-                scales[name] = null_scale(tested[name], nulls, n_active, min_std=MIN_STD)
+    shift_measures = sorted(set().union(*team.gather_values(wanted["shift"])))
+    units = team.gather(torch.from_numpy(sample.units)).numpy()
+    of_units = team.all_do(lambda: _of_shifted(shift_measures, sample, labels, twin))
+    for name, values_of_units in zip(shift_measures, of_units, strict=True):
+        nulls = np.full((len(sample.shifts), features.d_sae), np.nan)
+        nulls[:, units] = team.gather(torch.from_numpy(values_of_units)).numpy().T
+        if np.isfinite(nulls).any():
+            scales[name] = null_scale(tested[name], nulls, n_active, min_std=MIN_STD)
     if wanted["directions"] and features.W_dec is not None and features.W_dec.any():
         random = random_dictionary(features.W_dec, seed)
         for name in wanted["directions"]:
@@ -245,6 +254,18 @@ def measure_scales(
         with np.errstate(divide="ignore"):
             scales[name] = normal_scale(tested[name], 0.5, 1 / np.sqrt(12 * effective_groups))
     return scales
+
+
+def _of_shifted(
+    names: Sequence[str], sample: SampledCodes, labels: Masks | None, twin: FeatureStore | None
+) -> list[Float64[np.ndarray, "unit shift"]]:
+    """Compute these measures of each sampled latent on each shifted text."""
+    shape = len(sample.shifts), len(sample.units)
+    if not names or not len(sample.units):
+        return [np.zeros(shape).T for _ in names]
+    with TemporaryDirectory() as folder:
+        shifted = sample.shifted(labels, folder)
+        return [MEASURES[name](shifted, twin).astype(float).reshape(shape).T for name in names]
 
 
 def check_labels(features: FeatureStore, labels: Masks | None, *, needed: bool) -> None:

@@ -66,7 +66,7 @@ from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_part_tables, identity
 from interp.features.twins import check_twin
 from interp.runtime.options import takes_options
-from interp.runtime.processes import processes
+from interp.runtime.processes import Processes, processes
 from interp.runtime.progress import Progress, in_percent, no_progress
 from interp.storage.files import digest
 from interp.verdict.calibration import Calibration
@@ -191,12 +191,13 @@ def rank_features(
         raise ValueError(f"part={part!r}: there are {len(chosen)} latents to rank, so name at most as many parts")
     team.check_alike([identity(features), work, rank, count], "ranks")
 
-    def rank_own() -> pd.DataFrame | None:
-        chosen_here = np.isin(np.arange(features.d_sae), chosen[rank::count][team.rank :: team.count])
-        return _rank(features, chosen_here, options) if chosen_here.any() else None
-
-    tables = team.gather_values(team.all_do(rank_own))
-    ranking = _sorted([table for table in tables if table is not None], features.has_text)
+    # The latents of this process: those to rank are divided evenly, and so are all others, for the nulls.
+    ranked = chosen[rank::count]
+    order = np.append(ranked, np.setdiff1d(np.arange(features.d_sae), ranked))
+    own = np.isin(np.arange(features.d_sae), order[team.rank :: team.count])
+    chosen_here = own & np.isin(np.arange(features.d_sae), ranked)
+    tables = team.gather_values(team.all_do(lambda: _rank(features, chosen_here, options, team, own)))
+    ranking = _sorted([table for table in tables if len(table)], features.has_text)
     ranking.attrs["features"] = identity(features)
     if count > 1:
         ranking.attrs |= {"part": list(part), "work": work}
@@ -223,16 +224,23 @@ def _sorted(tables: Sequence[pd.DataFrame], has_text: bool) -> pd.DataFrame:
     return Ranking(rows.sort_values(columns, ascending=False, kind="stable", ignore_index=True))
 
 
-def _rank(features: FeatureStore, chosen: Bool[np.ndarray, " d_sae"], options: RankingOptions) -> pd.DataFrame:
-    """Rank the chosen latents. Returns their rows, in any order."""
+def _rank(
+    features: FeatureStore,
+    chosen: Bool[np.ndarray, " d_sae"],
+    options: RankingOptions,
+    team: Processes,
+    own: Bool[np.ndarray, " d_sae"],
+) -> pd.DataFrame:
+    """Rank the chosen latents. Returns their rows, in any order.
+    team, own: as in `CodedText`."""
     faint = np.zeros(features.d_sae, bool) if options.judge_faint else _faint(features)
     if not features.has_text:
         return _without_context(features, faint, chosen)
     options = replace(options, progress=in_percent(options.progress, _STEPS))
     labels, twin, seed = options.labels, options.twin, options.seed
-    text = CodedText.from_features(features)
+    text = CodedText.from_features(features, team, own)
     shifts = circular_shifts(text.n_seq, text.n_ctx, options.n_shifts, int((text.maxima > 0).sum()), seed)
-    sampled = SampledCodes(features, shifts, seed)
+    sampled = SampledCodes(features, shifts, seed, own)
     rule_sample = FitSample(text.d_sae, text.n_ctx, features.fit_half().numpy(), seed)
     listeners = [sampled.add, lambda chunk: rule_sample.add(chunk.of_latents(chosen))]
     columns, evidence = _judge(text, faint, chosen, options, listeners)
@@ -241,7 +249,15 @@ def _rank(features: FeatureStore, chosen: Bool[np.ndarray, " d_sae"], options: R
     rule = {f"explanation_{name}": list(getattr(words, name)) for name in _RULE}
     values = measure_values(features, twin=twin, computed={"token_share": columns["token_share"]})
     scales = measure_scales(
-        values, features, sampled, evidence.testable, evidence.effective_groups, labels=labels, twin=twin, seed=seed
+        values,
+        features,
+        sampled,
+        evidence.testable,
+        evidence.effective_groups,
+        labels=labels,
+        twin=twin,
+        seed=seed,
+        team=team,
     )
     learnt = LearntFit.load().probability(learnt_evidence(features, options.matches))
     columns = {

@@ -30,7 +30,9 @@ if __name__ == "__main__":
     team, found = processes(), {}
     inputs = {"model": run.model, "vocab": run.tokenizer.display(), "labels": run.harvested.labels}
     features = scan_features(run.sae, run.store, run.hook_name, out / "features", **inputs)
-    ranking = rank_features(run.features)
+    options = {"labels": run.harvested.labels, "use_labels": True, "twin": features}
+    ranking = rank_features(run.features, **options)
+    rank_features(run.features, latents=[3], **options).to_parquet(out / f"latent-{team.rank}.parquet")
     effects = feature_effects(run.model, run.hook_name, run.sae, run.features, latents=range(40, 0, -1), sequences=4)
     try:
         scan_features(run.sae, run.store, run.hook_name, out / "unlike", vocab=inputs["vocab"] if team.rank else None)
@@ -55,8 +57,12 @@ def by_two(tiny_run, tmp_path_factory):
 @pytest.fixture(scope="module")
 def one_ranking(tiny_run, tmp_path_factory):
     file = tmp_path_factory.mktemp("one") / "ranking.parquet"
-    rank_features(tiny_run.features).to_parquet(file)
+    rank_features(tiny_run.features, **ranking_options(tiny_run)).to_parquet(file)
     return pd.read_parquet(file)
+
+
+def ranking_options(run: Run) -> dict:
+    return {"labels": run.harvested.labels, "use_labels": True, "twin": run.features}
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +100,15 @@ def test_two_processes_scan_as_one(by_two, tiny_run):
 
 
 def test_two_processes_rank_as_one(by_two, one_ranking):
-    for rank in range(2):
-        assert_same(pd.read_parquet(by_two / f"ranking-{rank}.parquet"), one_ranking)
+    """To the last bit, and also where one of them has no latent to rank."""
+    row = one_ranking[one_ranking["latent"] == 3].reset_index(drop=True)
+    for name, expected in (("ranking", one_ranking), ("latent", row)):
+        for rank in range(2):
+            found = pd.read_parquet(by_two / f"{name}-{rank}.parquet")
+            assert_same(found, expected)
+            assert {column: repr(found[column].tolist()) == repr(expected[column].tolist()) for column in expected} == (
+                dict.fromkeys(expected, True)
+            )
 
 
 def assert_same_effects(found: pd.DataFrame, expected: pd.DataFrame) -> None:
@@ -181,7 +194,7 @@ def test_the_command_line_scans_in_parts(tiny_run, tmp_path, capsys):
 def test_parts_of_a_ranking_join_to_the_whole(tiny_run, one_ranking, tmp_path):
     files = [tmp_path / f"{rank}.parquet" for rank in range(2)]
     for rank, file in enumerate(files):
-        rank_features(tiny_run.features, part=(rank, 2)).to_parquet(file)
+        rank_features(tiny_run.features, part=(rank, 2), **ranking_options(tiny_run)).to_parquet(file)
     parts = [pd.read_parquet(file) for file in files]
     assert sum(map(len, parts)) == tiny_run.features.d_sae
     assert_same(pd.DataFrame(join_rankings(parts[::-1])), one_ranking)

@@ -394,6 +394,17 @@ report.examples = (() => {
     return h("div", null, shown, more);
   }
 
+  /* Some firings that tell what a feature fires on, read: the strongest of each sense, if it has several, and then the
+   * strongest of all. */
+  async function telling({ senses, examples }, most) {
+    const strongest = [...(senses ?? []).flatMap((sense) => sense.examples.slice(0, 1)),
+      ...examples.filter(([kind]) => kind < 0)];
+    const isFirst = ([, row], k) => strongest.findIndex(([, other]) => other === row) === k;
+    const chosen = strongest.filter(isFirst).slice(0, most);
+    await load(chosen);
+    return chosen;
+  }
+
   /* One example per line, with the firing token in guillemets. */
   function asText(one, latent) {
     if (!hasText) return `${format.significant(valueOf(one))}\t${report.inputs.named(one[1])}`;
@@ -484,7 +495,7 @@ report.examples = (() => {
   }
 
   return {
-    list, line, plainLine, snippet, load, copies, widths, widthOf, valueOf, senseMark, senseOf, tokenOf, passageOf,
+    list, line, plainLine, snippet, load, telling, copies, widths, widthOf, valueOf, senseMark, senseOf, tokenOf, passageOf,
     activationsIn, onopen: null,
   };
 })();

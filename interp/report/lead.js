@@ -177,6 +177,10 @@ report.lead = (() => {
     return [short(rule), measured(f1(latent))];
   }
 
+  /* The same of a feature that has been read; if it has several senses, each of them. */
+  const inShort = (latent, { senses }, measured = f1Element) =>
+    (senses?.length && !report.notes.of(latent).label ? inSenses(senses) : brief(latent, measured));
+
   /* Links to other features, each with what it fires on in a few words, and the number that relates the two.
    *
    * rows: [other latent, number]; measure: what the number is. */
@@ -312,6 +316,6 @@ report.lead = (() => {
       more.map(([name, content]) => line("div.nearby", name, content)));
   }
 
-  return { brief, short, linked, title, element, inSenses, byLabel, f1, predicts, kindsOf, leadAround,
+  return { brief, inShort, short, linked, title, element, inSenses, byLabel, f1, predicts, kindsOf, leadAround,
     byChance: (feature) => isByChance(feature) && BY_CHANCE };
 })();

@@ -76,7 +76,8 @@ report.views.map = (() => {
     links,
     overlay,
     evidence,
-    at = -1,
+    at = -1, // the place of the point that is on the card, and of that which is to be
+    wanted = -1,
     ringed = -1;
 
   const bytes = (hue) => [1, 3, 5].map((from) => parseInt(hue.slice(from, from + 2), 16));
@@ -98,7 +99,7 @@ report.views.map = (() => {
     const hueOfEntry = (name) => (name === REST ? `color-mix(in srgb, ${hueOfGroup(name)} ${pale})` : hueOfGroup(name));
     const said = (name) =>
       [h("span.verdict", null, write(name)), h("span.muted", null, ` ${format.count(numberOf(name))}`)];
-    const entry = ([name]) => h("li", { "--hue": hueOfEntry(name) }, name === REST
+    const entry = ([name]) => h(numberOf(name) ? "li" : "li.none", { "--hue": hueOfEntry(name) }, name === REST
       ? h("span", { title: "a less common kind, or none has half of its firings" }, said(name))
       : h("button.link", { type: "button", "aria-pressed": String(pressed.includes(name)), title: "select these",
         onclick: () => press(name), onpointerenter: () => point(name), onpointerleave: () => point(null),
@@ -373,11 +374,12 @@ report.views.map = (() => {
 
   /* A card of one feature next to the map. */
   async function pick(k) {
+    wanted = k;
     const latent = points.latents[k],
       [feature] = await Promise.all([loadFeature(latent), loadWords()]);
-    const strongest = feature.examples.filter(([kind]) => kind < 0).slice(0, 4),
-      link = featureLink(latent, `Feature ${latent}`);
-    await report.examples.load(strongest); // so that the card is at once as high as it stays
+    const link = featureLink(latent, `Feature ${latent}`);
+    const strongest = await report.examples.telling(feature, 4);
+    if (wanted !== k) return;
     const close = { type: "button", "aria-label": "Close", onclick: unpick };
     const nearest = feature.neighbours.map(([other]) => other).filter((other) => placeOf.has(other));
     const zoom = { type: "button", onclick: () => zoomTo([latent, ...nearest]) };
@@ -386,10 +388,10 @@ report.views.map = (() => {
         "article.card",
         null,
         h("h3", null, link, " ", judged(latent), h("button.close", close, "✕")),
-        h("p.rule", null, ruleOf(latent)),
+        h("p.rule", null, report.lead.inShort(latent, feature, () => null)),
         nearest.length ? h("p.muted.to-nearest", null, "The lines lead to its nearest by decoder cosine. ",
           h("button.link", zoom, "Zoom to them")) : null,
-        report.examples.list(latent, feature, strongest, { how: "line" }),
+        report.examples.list(latent, feature, strongest, { how: "line", senses: feature.senses ?? [] }),
       ),
     );
     at = k;
@@ -404,7 +406,7 @@ report.views.map = (() => {
   /* Take the card away, and the ring and lines of its feature. */
   function unpick() {
     chosen.replaceChildren();
-    at = -1;
+    at = wanted = -1;
     links.setAttribute("d", "");
     address("#map");
     hovered(-1);
@@ -451,8 +453,8 @@ report.views.map = (() => {
     return h("div.snippet", null, report.examples.plainLine(report.text.decoded(packed), firing));
   }
 
-  /* Put the names of clusters at their places and, when zoomed in, those of features. A name that would cover that of a
-   * larger cluster is left out. */
+  /* Put the names of clusters at their places and, when zoomed in, those of features; a few selected features are named
+   * first. A name that would cover that of a larger cluster is left out. */
   function placeNames() {
     placeRing();
     clearTimeout(pause);
@@ -477,19 +479,23 @@ report.views.map = (() => {
       element.style.transform = `translate(${px}px, ${py ?? from}px) translate(-50%, -50%)`;
       element.style.visibility = py !== undefined ? "visible" : "hidden";
     };
+    const some = selected();
+    const isFew = some.length > 0 && some.length <= MOST_OWN;
+    const near = closeness < OWN_CLOSE && !isFew ? [] : order().filter((each) => isInView(placeOf.get(each)));
+    const shown = shortNames(near.slice(0, MOST_OWN));
+    own.replaceChildren(...shown.map(([, element]) => element));
+    const placeOwn = () => shown.forEach(([latent, element]) => {
+      const [px, py] = scatter.toPixels(points.x[placeOf.get(latent)], points.y[placeOf.get(latent)]);
+      place(element, px, py + 14);
+    });
+    if (isFew) placeOwn();
     points.names.forEach(([x, y, name, level], k) => {
       const isEarly = closeness < CLOSE[level];
       if (isEarly && SHORT.test(name)) names[k].style.visibility = "hidden";
       else place(names[k], ...scatter.toPixels(x, y), isEarly ? ROOM : 0, kindNamed(name) ? SHIFTS : [0]);
     });
     for (const [x, y, element] of islands) place(element, ...scatter.toPixels(x, y), 0, SHIFTS);
-    const near = closeness < OWN_CLOSE ? [] : order().filter((each) => isInView(placeOf.get(each)));
-    const shown = shortNames(near.slice(0, MOST_OWN));
-    own.replaceChildren(...shown.map(([, element]) => element));
-    for (const [latent, element] of shown) {
-      const [px, py] = scatter.toPixels(points.x[placeOf.get(latent)], points.y[placeOf.get(latent)]);
-      place(element, px, py + 14);
-    }
+    if (!isFew) placeOwn();
   }
 
   /* For each of some features a name of at most LONGEST characters: the reader's own or the label that describes it,

@@ -106,15 +106,13 @@ report.views.overview = (() => {
   async function card([latent, why]) {
     const feature = await loadFeature(latent);
     const senses = feature.senses ?? [];
-    const ofSenses = senses.flatMap(({ examples }) => examples.slice(0, 1));
-    const strongest = [...ofSenses, ...feature.examples.filter(([kind]) => kind < 0)].slice(0, 3);
-    await report.examples.load(strongest);
+    const strongest = await report.examples.telling(feature, 3);
     const predicted = hasText ? report.lead.predicts(feature) : [];
     return h("article.card", null,
       h("h3", null,
         why ? h("span.why", null, why) : null, featureLink(latent, `Feature ${latent}`), " ",
         verdictElement(verdictOf(latent)), unsureElement(latent)),
-      h("p.rule.clamp", null, senses.length ? report.lead.inSenses(senses) : report.lead.brief(latent)),
+      h("p.rule.clamp", null, report.lead.inShort(latent, feature)),
       report.examples.list(latent, feature, strongest, { how: hasText ? "line" : null, senses }),
       predicted.length ? h("p.predicts", null, h("span.muted", null, "raises "), predicted) : null);
   }

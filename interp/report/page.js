@@ -181,8 +181,12 @@ const format = {
     if (!x) return x === 0 ? "0" : "–";
     return x >= 0.001 ? String(Number(x.toPrecision(2))) : x.toExponential(1).replace("e-", "e−");
   },
-  /* A small share, with its unit. */
-  share: (x) => (x ? `${format.density(100 * x)} %` : "–"),
+  /* A small share in two digits, with its unit. */
+  share(x) {
+    if (!x) return "–";
+    const isPlain = x >= 1e-5 && x < 0.0995;
+    return `${isPlain ? (100 * x).toPrecision(2) : format.density(100 * x)} %`;
+  },
   percent: (share) => `${format.significant(100 * share, 2)} %`,
   duration(seconds) {
     if (seconds < 60) return `${seconds.toFixed(1)} s`;

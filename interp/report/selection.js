@@ -102,7 +102,7 @@ report.selection = (() => {
     monosemanticity: {
       title: "one meaning",
       value: (i) => columns.monosemanticity[i],
-      hint: "the verdict, and the probability of one meaning with its 95 % interval",
+      hint: "the verdict, and the probability of one meaning with its 95 % interval, between 0 and 1; the tick is ½",
     },
     learnt: { title: "probability that it is learnt", value: (i) => columns.learnt[i] },
     senses: { title: "number of senses", value: (i) => columns.senses[i] },
@@ -110,7 +110,8 @@ report.selection = (() => {
       title: "effect",
       value: (i) => columns.effect[i],
       hint: "by how many nats a token the loss rises without it, more than by an equally large change along other "
-        + "features, where it fires; with its 95 % interval, pale where that includes 0",
+        + "features, where it fires; with its 95 % interval, pale where that includes 0, which is the tick; an arrow "
+        + "lies past the end of the scale",
     },
     f1: {
       title: "F1 of rule or label",

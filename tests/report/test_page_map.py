@@ -3,7 +3,7 @@
 import json
 import re
 
-from tests.report.planted_page import D_SAE, latents, question
+from tests.report.planted_page import D_SAE, SPLIT, latents, question
 
 MAP = ".plot.map canvas"
 
@@ -43,6 +43,10 @@ def test_an_address_rings_a_feature_on_the_map_and_shows_it_beside(browser, addr
     browser.open(f"{address}#map/3")
     assert browser.text(".mapped .card h3 a") == ["Feature 3"]
     assert browser.evaluate("document.querySelector('.ring').hidden") is False and question(browser) == "#map/3"
+    browser.open(f"{address}#map/{SPLIT}")
+    assert browser.text(".mapped .card .rule .sense") == ["A", "B"]
+    rows = "Array.from(document.querySelectorAll('.mapped .card .example'), (e) => Number(e.dataset.row))"
+    assert browser.evaluate(rows)[:2] == [10, 45], "one of each sense"
 
 
 def test_contours_are_closed_lines_around_what_is_not_small(browser, address):
@@ -246,6 +250,8 @@ def test_a_small_selection_is_drawn_larger_and_the_starred_have_a_star(browser, 
     browser.open(f"{address}#map?q=%233")
     hits = "document.querySelectorAll('.hits path:not(.rim)').length"
     assert browser.evaluate(hits) == 1 and browser.text(".names .star") == []
+    assert browser.text(".names .own:is([style*=visible])") == ['"returned"'] or browser.text(".names .own.region")
+    assert browser.text("#map .legend li:not(.none)") == ["python 1"], "the kinds of the others are pale"
     assert browser.evaluate("[...document.querySelectorAll('.regions path')].every((e) => e.matches('.aside'))")
     browser.click(".maphead output button")
     browser.wait("!document.querySelector('.inset').hidden")  # it is closer than the whole

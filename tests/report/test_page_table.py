@@ -165,6 +165,12 @@ def test_a_token_without_a_stored_example_is_told_and_ranked_below(browser, addr
     assert browser.text(f"tr[data-latent='{SPLIT}'] .on-token") == [f"1 % on {token}, no example"]
 
 
+def test_small_shares_have_two_digits(browser, address):
+    browser.open(f"{address}#features")
+    shares = "[0.35, 0.0999, 0.07, 0.001, 0.00044, 0.0000004, 1, 0].map(format.share)"
+    assert browser.evaluate(shares) == ["35 %", "10 %", "7.0 %", "0.10 %", "0.044 %", "4.0e−5 %", "100 %", "–"]
+
+
 def test_compact_rows_are_of_one_line(browser, address):
     browser.open(f"{address}#features")
     height = "document.querySelector('tr[data-latent]').getBoundingClientRect().height"

@@ -201,8 +201,7 @@ report.views.overview = (() => {
           h("p.intro", null, sentence()),
           shares.length ? h("div.shares", null, shares.map((known) => PANELS[known.name](known))) : null,
           ranked && hasText
-            ? [titled("Verdicts", h("span.muted", null, `of all ${format.count(latents)} features; hatched: `,
-              term("unsure"))), report.verdictBar()]
+            ? [report.verdictHeading("h2"), report.verdictBar()]
             : null),
         map),
       h("div.worth", null,

@@ -90,6 +90,10 @@ report.views.summary = (() => {
     return scrollable("Table, scrollable", table);
   }
 
+  /* What the bar of verdicts is of. */
+  report.verdictHeading = (kind) => h("div.headed", null, h(kind, null, "Verdicts"),
+    h("span.muted", null, `of all ${format.count(report.data.page.latents)} features; hatched: `, term("unsure")));
+
   /* How many latents have each verdict: one bar in parts, whose legend leads to the latents. */
   report.verdictBar = () => {
     const { columns, latents } = report.data.page;
@@ -235,7 +239,7 @@ report.views.summary = (() => {
       h("nav.jumps", { "aria-label": "Parts of the summary" }),
       part("What was found", h("div.beside.wide-left", null,
         h("div", null, report.data.page.shares.length ? sharesTable() : null, h("p", null, data.in_use)),
-        ranked && hasText ? report.verdictBar() : null)),
+        ranked && hasText ? h("div", null, report.verdictHeading("h3"), report.verdictBar()) : null)),
       part("What it is compared with", besideNulls(data.nulls)),
       data.limits.length
         ? part("What this does not show", h("ul", null, data.limits.map((text) => h("li", null, text)))) : "",

@@ -18,6 +18,10 @@ report.table = (() => {
     ["learnt", "learnt", "Learnt"],
     ["effect", "effect", "Effect (nats)"],
   ].filter(([name]) => name !== "effect" || columns.effect.some((x) => x !== null));
+  const SAID = { // of the columns that are not sorted by
+    explanation: "its label or rule, and below it its strongest firing",
+    activations: "how often each activation occurs, up to the largest; heights are square roots of the counts",
+  };
   const LETTERS_OF_NOTE = 40; // of a note in a row
   const EFFECT_SPAN = report.data.page.shares.find(({ name }) => name === "effect")?.span;
   let scroller,
@@ -243,7 +247,7 @@ report.table = (() => {
 
   function header([name, key, title]) {
     const head = { role: "columnheader", scope: "col" };
-    if (!key) return h(`th.${name}`, head, title);
+    if (!key) return h(`th.${name}`, { ...head, title: SAID[name] }, title);
     const pressed = { type: "button", "data-tip": KEYS[key].hint ?? meanings[key], onclick: () => sortBy(key) };
     return h(`th.${name}`, { ...head, "data-key": key, "aria-sort": "none" }, h("button", pressed, title));
   }

@@ -400,9 +400,9 @@ report.examples = (() => {
     const strongest = [...(senses ?? []).flatMap((sense) => sense.examples.slice(0, 1)),
       ...examples.filter(([kind]) => kind < 0)];
     const isFirst = ([, row], k) => strongest.findIndex(([, other]) => other === row) === k;
-    const chosen = strongest.filter(isFirst).slice(0, most);
-    await load(chosen);
-    return chosen;
+    const firsts = strongest.filter(isFirst).slice(0, most);
+    await load(firsts);
+    return firsts;
   }
 
   /* One example per line, with the firing token in guillemets. */
@@ -495,7 +495,7 @@ report.examples = (() => {
   }
 
   return {
-    list, line, plainLine, snippet, load, telling, copies, widths, widthOf, valueOf, senseMark, senseOf, tokenOf, passageOf,
-    activationsIn, onopen: null,
+    list, line, plainLine, snippet, load, telling, copies, widths, widthOf, valueOf, senseMark, senseOf, tokenOf,
+    passageOf, activationsIn, onopen: null,
   };
 })();

@@ -121,7 +121,8 @@ def _facts(inputs: ReportInputs) -> list[tuple[str, str]]:
     if training is not None and "tokens" in training:
         size += f", trained on {training['tokens'].max():,} tokens"
     rows.append(("Dictionary", size))
-    rows.append(("L0", f"{inputs.features['density'].fillna(0).sum():.1f} features a token"))
+    if inputs.quality is None:  # whose table has it
+        rows.append(("L0", f"{inputs.features['density'].fillna(0).sum():.1f} features a token"))
     unit = "tokens" if store.has_text else "rows"
     rows.append(("Scanned", f"{store.meta['n_tokens']:,} {unit} in contexts of {store.n_ctx}"))
     return rows + [(name, value) for panel in inputs.panels if "fact" in panel for name, value in [panel["fact"]]]

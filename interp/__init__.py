@@ -3,7 +3,7 @@
 Packages, from the ground up. A package imports only from those above it in this list. `models` uses `checks`,
 `storage` and `runtime`; only `pipeline` and `cli` import `models`:
 
-    checks        checks of input: limits of numbers and fields, ids, JSON, free memory
+    checks        checks of input: limits of numbers and fields, ids, JSON, free memory; errors
     storage       files that are complete or absent, folders and their manifests
     display       HTML and colours that several packages share
     runtime       progress, processes, threads and memory

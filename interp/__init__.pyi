@@ -5,6 +5,11 @@ from .activations import ActivationStore as ActivationStore
 from .activations import ActivationStream as ActivationStream
 from .activations import join_stores as join_stores
 from .activations.harvesting import harvest as harvest
+from .checks.errors import DamagedError as DamagedError
+from .checks.errors import InterpError as InterpError
+from .checks.errors import InUseError as InUseError
+from .checks.errors import OverwriteError as OverwriteError
+from .checks.errors import TooLargeError as TooLargeError
 from .codes.sparse_codes import SparseCodes as SparseCodes
 from .evaluation.baselines import NeuronDictionary as NeuronDictionary
 from .evaluation.baselines import PCADictionary as PCADictionary

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from interp.checks.errors import DamagedError, OverwriteError
 from interp.storage.files import atomic, open_tensors, write_tensors
 from interp.storage.manifests import differences
 
@@ -31,7 +32,8 @@ def write_checkpoint(file: Path, model: nn.Module, optimizer: torch.optim.Optimi
 def read_checkpoint(
     file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, inputs: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Restore weights and optimizer state, and return the facts. Raises ValueError if `facts["inputs"]` differ."""
+    """Restore weights and optimizer state, and return the facts. Raises OverwriteError if `facts["inputs"]`
+    differ."""
     with open_tensors(file, _AGAIN) as stored:
         facts = json.loads(stored.metadata()["facts"])
         check_inputs(facts["inputs"], inputs, file)
@@ -58,22 +60,23 @@ def _check_shapes(tensors: Mapping[str, Tensor], model: nn.Module) -> None:
 
 
 def check_inputs(before: Any, now: Mapping[str, Any], file: Path) -> None:
-    """Check that a file belongs to a training with the same inputs. Raises ValueError, with the differences, if not."""
+    """Check that a file belongs to a training with the same inputs. Raises OverwriteError, with the differences, if
+    not."""
     if differs := differences(before, now):
-        raise ValueError(f"{file} belongs to another run ({differs}): choose another folder or do not resume")
+        raise OverwriteError(f"{file} belongs to another run ({differs}): choose another folder or do not resume")
 
 
 def load_weights(model: nn.Module, file: Path, remedy: str) -> None:
-    """Load the weights of a file into the model. Raises ValueError if they do not fit it or are not finite."""
+    """Load the weights of a file into the model. Raises DamagedError if they do not fit it or are not finite."""
     with open_tensors(file, remedy) as stored:
         tensors = {name: stored.get_tensor(name) for name in stored.keys()}
     expected = model.state_dict()
     for name in sorted(expected.keys() | tensors.keys()):
         shape, fits = (list(each[name].shape) if name in each else "missing" for each in (tensors, expected))
         if shape != fits:
-            raise ValueError(f"{name} of {file} is {shape}, by config.json it is {fits}: {remedy}")
+            raise DamagedError(f"{name} of {file} is {shape}, by config.json it is {fits}: {remedy}")
         if not tensors[name].is_floating_point() or not bool(tensors[name].isfinite().all()):
-            raise ValueError(f"{name} of {file} holds values that are not finite numbers: {remedy}")
+            raise DamagedError(f"{name} of {file} holds values that are not finite numbers: {remedy}")
     model.load_state_dict(tensors)
 
 
@@ -97,6 +100,6 @@ def keep_rows(file: Path, step: int) -> None:
     try:
         kept = [line for line in lines if line.endswith(b"\n") and json.loads(line)["step"] <= step]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError(f"{file} is damaged ({error!r}): train again from the start (resume=False)") from None
+        raise DamagedError(f"{file} is damaged ({error!r}): train again from the start (resume=False)") from None
     with atomic(file) as temporary:
         temporary.write_bytes(b"".join(kept))

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from interp.checks.errors import DamagedError
 from models.sources import MODEL_SOURCES, model_source
 
 if TYPE_CHECKING:
@@ -181,7 +182,7 @@ def _from_transformers(name: str, folder: str, dtype: str, revision: str | None,
         )
     model, report = loaded
     if missing := sorted(report["missing_keys"]):  # they would be filled with random numbers
-        raise ValueError(f"{name} lacks {len(missing)} weights of a {type(model).__name__}, such as {missing[0]}")
+        raise DamagedError(f"{name} lacks {len(missing)} weights of a {type(model).__name__}, such as {missing[0]}")
     if tokenizer is None:
         tokenizer = PretrainedTokenizer.load(name, revision=revision).inner
     wrapper = LanguageModel(model.eval(), name=Path(name).name if Path(name).exists() else name)
@@ -202,7 +203,7 @@ def _check_size(name: str, loader: Any, config: Any, dtype: str, folder: Path, g
     files = [folder / gguf_file] if gguf_file else list(folder.glob("*.safetensors"))
     n_bytes = sum(file.stat().st_size for file in files)
     if files and folder.is_dir() and described > 8 * n_bytes:  # not so a name on the hub
-        raise ValueError(
+        raise DamagedError(
             f"the configuration of {name} describes {described:,} weights, but its files have {n_bytes:,} bytes: "
             "fetch it again"
         )

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from interp.checks.errors import DamagedError
 from models.tokenizer import Encoding, byte_letters, readable
 
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>$")
@@ -124,9 +125,9 @@ class PretrainedTokenizer:
             tokenizer = cls(kind.from_pretrained(str(source), **options))
         except Exception as error:  # any error that the library raises for a damaged file
             reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-            raise ValueError(f"{path} has no tokenizer that can be read ({reason}): {REMEDY}") from None
+            raise DamagedError(f"{path} has no tokenizer that can be read ({reason}): {REMEDY}") from None
         if set(tokenizer._pieces) <= set(tokenizer.special_ids):  # the library's result for missing files
-            raise ValueError(f"{path} has no tokenizer that can be read (it has an empty vocabulary): {REMEDY}")
+            raise DamagedError(f"{path} has no tokenizer that can be read (it has an empty vocabulary): {REMEDY}")
         return tokenizer
 
 

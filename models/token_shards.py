@@ -27,6 +27,7 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import TypedDict
 
+from interp.checks.errors import DamagedError
 from interp.checks.json_values import AtLeastOne, validated
 from interp.storage.files import read_json, tensors_header, write_json
 
@@ -134,7 +135,7 @@ def _mapped(name: str, files: Sequence[Path], sizes: Sequence[int]) -> np.ndarra
     for file, size in zip(files, sizes, strict=True):
         n_bytes = file.stat().st_size if file.is_file() else 0
         if n_bytes != _PAGE + size:  # reading a page past the end of a file is a crash
-            raise ValueError(f"{file} is truncated: {n_bytes} bytes, {_PAGE + size} were written; {REMEDY}")
+            raise DamagedError(f"{file} is truncated: {n_bytes} bytes, {_PAGE + size} were written; {REMEDY}")
         _check_header(name, file, size)
     system = ctypes.CDLL(None, use_errno=True)
     system.mmap.restype = ctypes.c_void_p
@@ -168,4 +169,4 @@ def _check_header(name: str, file: Path, size: int) -> None:
         if len(header) != 8 + int.from_bytes(header[:8], "little") or entry["data_offsets"] != [0, size]:
             raise ValueError(entry)
     except (ValueError, LookupError, TypeError):
-        raise ValueError(f"{file} is damaged, its header is not that of {name}: {REMEDY}") from None
+        raise DamagedError(f"{file} is damaged, its header is not that of {name}: {REMEDY}") from None

@@ -19,6 +19,7 @@ import tokenizers
 from jaxtyping import Int
 from torch import Tensor
 
+from interp.checks.errors import DamagedError
 from interp.storage.files import write_text
 
 if TYPE_CHECKING:
@@ -143,13 +144,13 @@ class Tokenizer:
         try:
             inner = tokenizers.Tokenizer.from_buffer(file.read_bytes())
         except Exception as error:  # the library raises only this type
-            raise ValueError(f"{file} is not a tokenizer ({error}): {remedy}") from None
+            raise DamagedError(f"{file} is not a tokenizer ({error}): {remedy}") from None
         inner.no_padding()
         inner.no_truncation()
         try:
             return cls(inner)
         except ValueError as error:
-            raise ValueError(f"{file}: {error}") from None
+            raise DamagedError(f"{file}: {error}") from None
 
     def to_transformers(self) -> "PreTrainedTokenizerFast":
         """Make the same tokenizer for `transformers`; `<|bos|>` begins, ends and pads, as in GPT-2."""

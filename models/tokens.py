@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from interp.checks.errors import DamagedError, OverwriteError
 from interp.storage.files import open_tensors, write_tensors
 from interp.storage.remote_folders import local_path
 from models.token_shards import REMEDY as _REMEDY
@@ -73,11 +74,11 @@ class LabelledTokens:
         return LabelledTokens(*parts, self.document_names, self.row_characters[rows], self.tokenizer)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
-        """Write one safetensors file, with the names in its header. Raises ValueError if the file exists, unless
-        `overwrite` is set."""
+        """Write one safetensors file, with the names in its header. Raises OverwriteError if the file exists,
+        unless `overwrite` is set."""
         path = Path(path)
         if path.exists() and not overwrite:
-            raise ValueError(f"{path} already exists: name another file, or replace it with overwrite=True")
+            raise OverwriteError(f"{path} already exists: name another file, or replace it with overwrite=True")
         path.parent.mkdir(parents=True, exist_ok=True)
         # One key: safetensors writes several in any order, and the same tokens should be the same bytes.
         lists = {"label_names": self.label_names, "document_names": self.document_names}
@@ -113,7 +114,7 @@ class LabelledTokens:
 
     def _checked(self, path: Path) -> "LabelledTokens":
         if wrong := self._misfit():
-            raise ValueError(f"{path} holds no labelled tokens ({wrong}): {_REMEDY}")
+            raise DamagedError(f"{path} holds no labelled tokens ({wrong}): {_REMEDY}")
         return self
 
     def _misfit(self) -> str:

@@ -24,6 +24,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from interp.checks.errors import DamagedError
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.files import read_json, write_json
 from models.checkpoints import check_inputs, checksum, keep_rows, load_weights, read_checkpoint, write_checkpoint
@@ -129,7 +130,7 @@ class _Training:
         check_inputs(results.pop("inputs", {}), self.inputs, file)
         numbers = {field.name: results.get(field.name, "missing") for field in fields(TrainingResult)}
         if wrong := [name for name, value in numbers.items() if not isinstance(value, int | float | None)]:
-            raise ValueError(f"{file} holds no number {', '.join(wrong)}: delete it to train again")
+            raise DamagedError(f"{file} holds no number {', '.join(wrong)}: delete it to train again")
         load_weights(self.model, self.out / "weights.safetensors", "delete results.json to train again")
         self.progress(self.steps, self.steps, f"val {numbers['val_loss']:.3f} nats/token")
         return TrainingResult(**numbers)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.HookedRootModule import HookedRootModule
 
+from interp.checks.errors import DamagedError
 from interp.storage.files import read_json, write_json, write_tensors
 from models.checkpoints import count_weights, load_weights
 from models.language_model import layer_aliases
@@ -163,10 +164,10 @@ class Transformer(HookedRootModule):
         try:
             config = TransformerConfig(**stored)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"{file} describes no model ({error}): {_REMEDY}") from None
+            raise DamagedError(f"{file} describes no model ({error}): {_REMEDY}") from None
         n_weights = count_weights(Path(folder) / weights, _REMEDY)
         if config.n_parameters > 2 * n_weights:  # before memory is allocated
-            raise ValueError(
+            raise DamagedError(
                 f"{file} describes {config.n_parameters:,} parameters, {weights} holds {n_weights:,}: {_REMEDY}"
             )
         model = cls(config)

@@ -20,6 +20,7 @@ from torch import Tensor
 from interp.activations.shard_writer import StoreConfig, check_dtype
 from interp.activations.store_writer import StoreWriter
 from interp.checks.arguments import check_token_ids
+from interp.checks.errors import DamagedError
 from interp.checks.limits import check_at_least
 from interp.runtime.progress import Progress
 from interp.storage.files import digest, open_tensors
@@ -122,15 +123,15 @@ def _read_header(path: Path, n_layers: int) -> tuple[Int[Tensor, " token"], int]
     """Return the ids of a prompt's tokens, and the width of its states. Raises ValueError if they do not match."""
     with open_tensors(path, _REMEDY) as stored:
         if not {"token_ids", "hidden_states"} <= set(stored.keys()):
-            raise ValueError(f"{path} holds {', '.join(stored.keys())}, not hidden_states and token_ids: {_REMEDY}")
+            raise DamagedError(f"{path} holds {', '.join(stored.keys())}, not hidden_states and token_ids: {_REMEDY}")
         tokens = stored.get_tensor("token_ids")
         states = stored.get_slice("hidden_states")
         shape = tuple(states.get_shape())
         dtype = states.get_dtype()
     if tokens.ndim != 1 or tokens.is_floating_point() or not len(tokens):
-        raise ValueError(f"{path} has token_ids {tuple(tokens.shape)}, not the ids [token] of a prompt: {_REMEDY}")
+        raise DamagedError(f"{path} has token_ids {tuple(tokens.shape)}, not the ids [token] of a prompt: {_REMEDY}")
     if len(shape) != 3 or dtype not in ("BF16", "F16", "F32") or shape[0] != len(tokens):
-        raise ValueError(f"{path} has hidden_states {shape}, not floats [{len(tokens)}, layer, d]: {_REMEDY}")
+        raise DamagedError(f"{path} has hidden_states {shape}, not floats [{len(tokens)}, layer, d]: {_REMEDY}")
     if shape[1] != n_layers:
         raise ValueError(f"{path} holds {shape[1]} layers, hook_names names {n_layers}: name one for each, in order")
     return tokens, shape[2]

@@ -44,6 +44,7 @@ from interp.activations.shards import (
     small_tensors,
 )
 from interp.activations.store_writer import StoreWriter
+from interp.checks.errors import DamagedError
 from interp.checks.json_values import AtLeastOne, AtLeastZero, Digest, FileName, validated
 from interp.storage.addresses import (
     Address,
@@ -260,13 +261,13 @@ class RemoteFiles:
 
 
 def read_remote_manifest(address: Address) -> tuple[dict[str, Any], str]:
-    """Return the manifest of a finished store, and its digest. Raises ValueError if there is none, or a damaged
-    one."""
+    """Return the manifest of a finished store, and its digest. Raises ValueError if there is none, and
+    DamagedError for a damaged one."""
     try:
         data = read_object(address / MANIFEST)
     except FileNotFoundError:
         if has_object(address / BEGUN):
-            raise ValueError(
+            raise DamagedError(
                 f"{address} holds a store that was cut off: run the same harvest again to finish it"
             ) from None
         raise ValueError(f"{address} holds no activation store: `interp harvest` makes one") from None
@@ -277,7 +278,7 @@ def read_remote_manifest(address: Address) -> tuple[dict[str, Any], str]:
             return manifest, digest(data)
         parts = {name: manifest[name] for name in ("shards", "parts")}
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{address / MANIFEST} is damaged ({error!r}): {REMEDY}") from None
+        raise DamagedError(f"{address / MANIFEST} is damaged ({error!r}): {REMEDY}") from None
     validated(_Parts, parts, address / MANIFEST, REMEDY)
     return manifest, digest(data)
 
@@ -325,12 +326,12 @@ class _Cache:
 
 
 def _read_begun(address: Address) -> _Begun:
-    """Read the inputs of an unfinished store. Raises ValueError if the file is truncated or foreign."""
+    """Read the inputs of an unfinished store. Raises DamagedError if the file is truncated or foreign."""
     remedy = "choose another address, or replace what is there with overwrite=True (--overwrite)"
     try:
         begun = json.loads(read_object(address / BEGUN))
     except ValueError as error:
-        raise ValueError(f"{address / BEGUN} is damaged: it is not valid JSON ({error}): {remedy}") from None
+        raise DamagedError(f"{address / BEGUN} is damaged: it is not valid JSON ({error}): {remedy}") from None
     return validated(_Begun, begun, address / BEGUN, remedy)
 
 

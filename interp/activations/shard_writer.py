@@ -21,6 +21,7 @@ from jaxtyping import Int, Int64
 from torch import Tensor
 
 from interp.activations.shards import DTYPES, ROW_IDS, Column, ShardLayout, clear, columns_of
+from interp.checks.errors import OverwriteError
 from interp.checks.limits import check_at_least
 from interp.statistics.randomness import shuffled, splitmix64
 from interp.storage.files import atomic, tensors_header, write_tensors
@@ -215,7 +216,7 @@ def write_small(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str
 def check_same(stored: Mapping[str, Any], requested: Mapping[str, Any], folder: Path | str) -> None:
     """Check that the store in `folder` has the requested config. Raises ValueError with the differences."""
     if differs := differences(stored, requested):
-        raise ValueError(f"{folder} holds a store of another config: {differs}; delete it, or choose another")
+        raise OverwriteError(f"{folder} holds a store of another config: {differs}; delete it, or choose another")
 
 
 def write_at(file: int, data: np.ndarray, offset: int) -> None:

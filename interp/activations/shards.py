@@ -20,6 +20,7 @@ from safetensors.torch import load
 from torch import Tensor
 from typing_extensions import TypedDict
 
+from interp.checks.errors import DamagedError
 from interp.checks.json_values import AtLeastOne, AtLeastZero, Digest, FileName, Finite, validated
 from interp.storage.addresses import Address
 from interp.storage.files import digest, digest_file, open_tensors, read_json, tensors_header
@@ -83,7 +84,7 @@ class ShardLayout:
             stream.seek(self.offset(name))
             n_bytes = stream.readinto(data.data)
         if n_bytes < len(data):
-            raise ValueError(f"{file} is truncated: {n_bytes} bytes of {name!r}, {len(data)} expected")
+            raise DamagedError(f"{file} is truncated: {n_bytes} bytes of {name!r}, {len(data)} expected")
         return tensor.view(n_rows, column.width) if column.width else tensor
 
 
@@ -134,7 +135,7 @@ class _Manifest(TypedDict):
 
 
 class StoreFiles:
-    """The tensors of a store. Raises ValueError, with the file, if it was changed."""
+    """The tensors of a store. Raises DamagedError, with the file, if it was changed."""
 
     def __init__(self, path: Path, manifest: dict[str, Any]):
         self.path, self.manifest = path, manifest
@@ -198,12 +199,12 @@ def clear(folder: Path) -> None:
 
 
 def read_store_manifest(path: Path) -> dict[str, Any]:
-    """Return the manifest of a finished store. Raises ValueError if there is none, and for a manifest that is damaged,
-    inconsistent, or does not match the files."""
+    """Return the manifest of a finished store. Raises ValueError if there is none, and DamagedError for a manifest that
+    is damaged, inconsistent, or does not match the files."""
     file = path / MANIFEST
     if not file.exists():
         if unfinished(path).is_dir():
-            raise ValueError(f"{path} holds a store that was cut off: run the same harvest again to finish it")
+            raise DamagedError(f"{path} holds a store that was cut off: run the same harvest again to finish it")
         check_exists(path, "activations")
         raise ValueError(f"{path} holds no activation store, it has no {MANIFEST}: harvest it again")
     manifest = read_json(file, REMEDY)
@@ -213,35 +214,35 @@ def read_store_manifest(path: Path) -> dict[str, Any]:
 
 
 def check_store_manifest(manifest: dict[str, Any], file: Path | str) -> None:
-    """Check that a manifest belongs to a store, and is consistent. Raises ValueError, naming its file, if not."""
+    """Check that a manifest belongs to a store, and is consistent. Raises DamagedError, naming its file, if not."""
     if manifest.get("format") != FORMAT:
-        raise ValueError(f"{file} is not the manifest of an activation store of format {FORMAT}: {REMEDY}")
+        raise DamagedError(f"{file} is not the manifest of an activation store of format {FORMAT}: {REMEDY}")
     validated(_Manifest, manifest, file, REMEDY)
     if wrong := _misfit(manifest):
-        raise ValueError(f"{file} is damaged, {wrong}: {REMEDY}")
+        raise DamagedError(f"{file} is damaged, {wrong}: {REMEDY}")
 
 
 def small_tensors(data: bytes, manifest: dict[str, Any], file: Path | Address) -> dict[str, Tensor]:
-    """Return the tensors in the bytes of a file next to the shards. Raises ValueError if they differ from the
+    """Return the tensors in the bytes of a file next to the shards. Raises DamagedError if they differ from the
     manifest."""
     if digest(data) != manifest["files"][file.name]["sha256"]:
         raise altered(file, "it")
     try:
         return load(data)
     except SafetensorError as error:
-        raise ValueError(f"{file} is damaged ({error}): {REMEDY}") from None
+        raise DamagedError(f"{file} is damaged ({error}): {REMEDY}") from None
 
 
 def _check_sizes(path: Path, manifest: dict[str, Any]) -> None:
-    """Check the sizes of the store's files. Raises ValueError for a file that is missing or has another size than in
-    the manifest."""
+    """Check the sizes of the store's files. Raises DamagedError for a file that is missing or has another size than
+    in the manifest."""
     sizes = {shard["file"]: shard["bytes"] for shard in manifest["shards"]}
     for name, size in (sizes | {name: entry["bytes"] for name, entry in manifest["files"].items()}).items():
         check_size(path / name, size, REMEDY)
 
 
-def altered(file: Path | Address, part: str) -> ValueError:
-    return ValueError(f"{file} is altered: {part} has another SHA-256 than the manifest says; {REMEDY}")
+def altered(file: Path | Address, part: str) -> DamagedError:
+    return DamagedError(f"{file} is altered: {part} has another SHA-256 than the manifest says; {REMEDY}")
 
 
 def _columns(manifest: dict[str, Any]) -> tuple[Column, ...]:

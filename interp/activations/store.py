@@ -47,6 +47,7 @@ from interp.activations.shards import (
     read_store_manifest,
 )
 from interp.activations.sources import Provenance, RowLimit, Shard, main_name_in
+from interp.checks.errors import DamagedError
 from interp.display.cards import card, facts
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.addresses import Address, address_of
@@ -233,7 +234,7 @@ class ActivationStore(ReadInBatches):
         tokens = self._files.small(TOKENS).get("tokens", torch.empty(0))
         shape = (self.manifest["n_ids"] // (self.n_ctx or 1), self.n_ctx)
         if tuple(tokens.shape) != shape or tokens.is_floating_point() or int(tokens.int().min()) < 0:
-            raise ValueError(f"{self.path / TOKENS} does not hold the token ids {shape} of the store: {REMEDY}")
+            raise DamagedError(f"{self.path / TOKENS} does not hold the token ids {shape} of the store: {REMEDY}")
         return tokens.int()
 
     def statistics(self, hook: str) -> ActivationStatistics:
@@ -246,7 +247,7 @@ class ActivationStore(ReadInBatches):
             tensor = tensors[name]
             if tensor is None or tuple(tensor.shape) != (self.d(hook),) or not bool(tensor.isfinite().all()):
                 where = self.path / STATISTICS
-                raise ValueError(f"{where} does not hold a finite {name} [{self.d(hook)}] of {hook!r}: {REMEDY}")
+                raise DamagedError(f"{where} does not hold a finite {name} [{self.d(hook)}] of {hook!r}: {REMEDY}")
         return ActivationStatistics(n_rows=len(self), **tensors, **numbers)
 
     def row_limit(self, hook: str) -> RowLimit:

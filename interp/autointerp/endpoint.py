@@ -23,6 +23,7 @@ from threading import Lock
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from interp.checks.errors import DamagedError
 from interp.checks.limits import CheckedFields, Positive, PositiveInt
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.files import digest_json
@@ -235,7 +236,7 @@ class _Answers:
                 "(digest text primary key, request text, text text, asked integer, answered integer)"
             )
         except sqlite3.DatabaseError as error:
-            raise ValueError(f"{self._file} is not a file of answers ({error}): name another with --cache") from None
+            raise DamagedError(f"{self._file} is not a file of answers ({error}): name another with --cache") from None
         return rows
 
 

@@ -1,4 +1,5 @@
-"""Checks of input, each of which raises a one-line ValueError with the value and the remedy. The checks are made:
+"""Checks of input, each of which raises a one-line ValueError with the value and the remedy; those that a caller may
+want to tell apart have classes of their own (`errors`). The checks are made:
 
 a file of ours       its JSON against a TypedDict (`json_values`); its bytes against the checksums in its manifest
                      (`storage.manifests.verify`, `activations.shards`)

@@ -4,13 +4,15 @@ import resource
 
 import psutil
 
+from interp.checks.errors import TooLargeError
+
 
 def check_memory(n_bytes: int, purpose: str, remedy: str) -> None:
-    """Check that this much memory is free. Raises ValueError if not; the message starts with `purpose` and ends with
-    the remedy."""
+    """Check that this much memory is free. Raises TooLargeError if not; the message starts with `purpose` and ends
+    with the remedy."""
     if n_bytes > (free := free_memory()):
         needs = f"{purpose} needs {n_bytes / 1e9:,.1f} GB of memory, but only {free / 1e9:,.1f} GB are free"
-        raise ValueError(f"{needs}: {remedy}")
+        raise TooLargeError(f"{needs}: {remedy}")
 
 
 def free_memory() -> int:

@@ -2,7 +2,7 @@
 
 class Meta(TypedDict):                             # from typing_extensions
     d_sae: AtLeastOne
-validated(Meta, read_json(file, "scan again"), file, "scan again")     # ValueError: file, entry, value, remedy
+validated(Meta, read_json(file, "scan again"), file, "scan again")     # DamagedError: file, entry, remedy
 """
 
 from functools import cache
@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from interp.checks.errors import DamagedError
 
 STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 AtLeastOne = Annotated[int, Field(ge=1, le=1 << 60)]
@@ -21,7 +23,7 @@ FileName = Annotated[str, Field(pattern=r"^[^/\\]+$", max_length=255)]
 
 
 def validated(kind: Any, content: Any, file: str | Path, remedy: str) -> Any:
-    """Return `content` unchanged. Raises ValueError for the first entry that is missing or of the wrong type."""
+    """Return `content` unchanged. Raises DamagedError for the first entry that is missing or of the wrong type."""
     try:
         _adapter(kind).validate_python(content, strict=True)
     except ValidationError as error:
@@ -29,7 +31,7 @@ def validated(kind: Any, content: Any, file: str | Path, remedy: str) -> Any:
         entry = ".".join(map(str, first["loc"])) or "all of it"
         fault = first["msg"]
         value = "" if first["type"] == "missing" else f" = {str(first['input'])[:50]!r}"
-        raise ValueError(f"{file} is damaged, {entry}{value}: {fault}; {remedy}") from None
+        raise DamagedError(f"{file} is damaged, {entry}{value}: {fault}; {remedy}") from None
     return content
 
 

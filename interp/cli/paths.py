@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from typer import Option
 
+from interp.checks.errors import DamagedError, OverwriteError
 from interp.cli.error_lines import one_line
 from interp.cli.progress_bar import is_first
 from interp.storage.addresses import (
@@ -113,7 +114,7 @@ def read_table(flag: str, file: Path, columns: Sequence[str], features: "Feature
     try:
         table = pd.read_parquet(source) if file.suffix == ".parquet" else pd.read_csv(source, keep_default_na=False)
     except (ValueError, OSError, pyarrow.ArrowException) as error:
-        raise ValueError(f"{flag} {file} is not a readable table ({one_line(error)}): rank again") from error
+        raise DamagedError(f"{flag} {file} is not a readable table ({one_line(error)}): rank again") from error
     if missing := sorted({"latent", *columns} - set(table.columns)):
         raise ValueError(f"{flag} {file} has no column {' and no '.join(missing)}")
     numbers = pd.to_numeric(table.latent, errors="coerce").astype(float)
@@ -166,7 +167,7 @@ def check_writable(
         check_ending(flag, out, *endings)
     if anywhere and address is not None:
         if endings and not overwrite and has_object(address):
-            raise ValueError(f"{flag} {address} already exists: name another file, or replace it with --overwrite")
+            raise OverwriteError(f"{flag} {address} already exists: name another file, or replace it with --overwrite")
         if endings:
             write_object(trial := Address(f"{address}.tmp"), b"")
             remove_object(trial)

@@ -21,6 +21,7 @@ from pydantic import ConfigDict, Field
 from torch import Tensor
 from typing_extensions import TypedDict
 
+from interp.checks.errors import DamagedError
 from interp.checks.json_values import AtLeastZero, FileName, validated
 from interp.codes.offsets import offsets_from_lengths
 from interp.codes.sparse_codes import SparseCodes, entry_fault
@@ -64,7 +65,7 @@ class _Column(NamedTuple):
 
 
 class CodeFile:
-    """Codes in one file, read in ranges. Opening and reading raise ValueError with the file and the fault."""
+    """Codes in one file, read in ranges. Opening and reading raise DamagedError with the file and the fault."""
 
     def __init__(self, path: Path, *, n_rows: int, d_sae: int):
         """Open a file of codes. n_rows: all row ids are below it."""
@@ -105,8 +106,8 @@ class CodeFile:
             raise self.damaged(fault)
         return CodeFileSlice(ids, offsets, latents.astype(np.int32, copy=False), values)
 
-    def damaged(self, fault: str) -> ValueError:
-        return ValueError(f"{self.path} is damaged: {fault}: {REMEDY}")
+    def damaged(self, fault: str) -> DamagedError:
+        return DamagedError(f"{self.path} is damaged: {fault}: {REMEDY}")
 
     def _read(self, name: str, start: int, stop: int) -> np.ndarray:
         column = self._columns[name]
@@ -137,8 +138,8 @@ class CodeStore:
 
     `codes.json` lists the files once all are complete (`finish`).
 
-    Raises ValueError, with the file, if a file is missing or was replaced, or a code is out of range. Files are checked
-    on opening, codes on reading.
+    Raises DamagedError, with the file, if a file is missing or was replaced, or a code is out of range. Files are
+    checked on opening, codes on reading.
     """
 
     def __init__(self, path: str | Path):
@@ -153,7 +154,7 @@ class CodeStore:
             if [file.n_rows, file.nnz] != sizes:
                 raise file.damaged(f"it has {file.n_rows} rows and {file.nnz} firings, {META} says {sizes}")
         if sum(file.n_rows for file in self._files) > self.n_rows:
-            raise ValueError(f"{self.path / META} is damaged: its files have more than {self.n_rows} rows: {REMEDY}")
+            raise DamagedError(f"{self.path / META} is damaged: its files have more than {self.n_rows} rows: {REMEDY}")
 
     @classmethod
     def create(cls, path: str | Path, *, n_rows: int, d_sae: int) -> "CodeStore":
@@ -233,7 +234,7 @@ class CodeStore:
     def _file(self, name: str) -> CodeFile:
         file = self.path / f"run-{name}.safetensors"
         if not file.is_file():
-            raise ValueError(f"{file} is missing, but {META} lists it: {REMEDY}")
+            raise DamagedError(f"{file} is missing, but {META} lists it: {REMEDY}")
         return CodeFile(file, n_rows=self.n_rows, d_sae=self.d_sae)
 
 

@@ -21,6 +21,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
+from interp.checks.errors import DamagedError
 from interp.effects.graph_nodes import HEAD_EDGES, HEAD_SCORES, GraphNodes, empty_table
 from interp.storage.files import read_json, write_text
 
@@ -102,12 +103,12 @@ def feature_number(layer: int, latent: int) -> int:
 
 
 def read_graph(path: str | Path) -> GraphNodes:
-    """Read the graph of a file. Raises ValueError, with the file and the fault, if it is damaged."""
+    """Read the graph of a file. Raises DamagedError, with the file and the fault, if it is not one."""
     content = read_json(path, _REMEDY)
     try:
         return _graph_of(content)
     except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
-        raise ValueError(f"{path} holds no attribution graph ({type(error).__name__}: {error}): {_REMEDY}") from None
+        raise DamagedError(f"{path} holds no attribution graph ({type(error).__name__}: {error}): {_REMEDY}") from None
 
 
 def _node_json(graph: GraphNodes, node: int, node_id: str, label: str, reached: float) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from interp.checks.errors import DamagedError
 from interp.effects.graph import AttributionGraph
 from interp.effects.graph_files import feature_number
 from interp.features.feature_store import FeatureStore
@@ -71,7 +72,7 @@ def _config(file: Path) -> dict[str, Any]:
             if not isinstance(config[f"feature_{side}_hook"], str):
                 raise ValueError(f"feature_{side}_hook is not a name")
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{file} describes no transcoders ({type(error).__name__}: {error})") from None
+        raise DamagedError(f"{file} describes no transcoders ({type(error).__name__}: {error})") from None
     return config
 
 
@@ -79,7 +80,7 @@ def _transcoder(file: Path, config: Mapping[str, Any], metadata: dict[str, Any])
     try:
         tensors = load_file(file)
     except (SafetensorError, OSError) as error:
-        raise ValueError(f"{file} is not a whole safetensors file: {error}") from None
+        raise DamagedError(f"{file} is not a whole safetensors file: {error}") from None
     k = tensors.pop("k", None)
     parts = FileTensors(tensors, str(file))
     parts.dtype = torch.float32

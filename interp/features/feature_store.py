@@ -20,6 +20,7 @@ from torch import Tensor
 
 from interp.activations import StoredRows
 from interp.checks.arguments import check_finite, check_token_ids
+from interp.checks.errors import DamagedError
 from interp.checks.json_values import validated
 from interp.codes.code_store import META, REMEDY, CodeStore
 from interp.codes.sparse_codes import SparseCodes
@@ -154,21 +155,21 @@ class FeatureStore:
         try:
             check_token_ids(tokens, len(self.vocab))
         except ValueError as error:
-            raise ValueError(f"{file} does not fit vocab.json ({error}): scan again") from None
+            raise DamagedError(f"{file} does not fit vocab.json ({error}): scan again") from None
         if tokens.shape[1] != self.n_ctx:
-            raise ValueError(
+            raise DamagedError(
                 f"{file} has sequences of {tokens.shape[1]} tokens, by meta.json of {self.n_ctx}: scan again"
             )
         return tokens
 
     @cached_property
     def codes(self) -> CodeStore:
-        """The codes of the scanned tokens. Raises ValueError, naming the file, if they are damaged or belong to other
+        """The codes of the scanned tokens. Raises DamagedError, naming the file, if they are damaged or belong to other
         tokens."""
         codes = CodeStore(self.path / CODES)
         sizes = self.meta["n_sequences"] * self.n_ctx, self.d_sae
         if (len(codes), codes.d_sae) != sizes:
-            raise ValueError(
+            raise DamagedError(
                 f"{codes.path / META} has {len(codes)} rows and {codes.d_sae} latents, "
                 f"the scan has {sizes[0]} and {sizes[1]}: {REMEDY}"
             )
@@ -198,7 +199,7 @@ class FeatureStore:
         with open_tensors(file, "scan again") as stored:
             W_dec = stored.get_tensor("W_dec")
         if W_dec.ndim != 2 or len(W_dec) != self.d_sae or not bool(W_dec.isfinite().all()):
-            raise ValueError(f"{file} does not hold finite numbers [{self.d_sae}, d_in]: scan again")
+            raise DamagedError(f"{file} does not hold finite numbers [{self.d_sae}, d_in]: scan again")
         return W_dec
 
     def fit_half(self) -> Bool[Tensor, " seq"]:

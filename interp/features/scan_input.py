@@ -19,6 +19,7 @@ from jaxtyping import Bool
 from numba import njit
 from torch import Tensor
 
+from interp.checks.errors import DamagedError
 from interp.checks.limits import CheckedFields, Seed, between
 from interp.codes.code_chunks import CodeChunk, read_chunks
 from interp.codes.code_store import REMEDY, CodeStore
@@ -115,7 +116,7 @@ class ScanRows:
         with ThreadPoolExecutor(len(accumulators)) as pool:
             for chunk in read_chunks(self.codes, self.n_ctx, rows_per_chunk=rows_per_chunk, part=part):
                 if len(chunk.activations) and not chunk.activations.min() > 0:
-                    raise ValueError(f"{self.codes.path} is damaged: it has a firing that is not above 0: {REMEDY}")
+                    raise DamagedError(f"{self.codes.path} is damaged: it has a firing that is not above 0: {REMEDY}")
                 for done in [pool.submit(add, chunk) for add in accumulators]:
                     done.result()
                 advance(chunk.stop - chunk.start)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from interp.checks.errors import DamagedError
 from interp.figures.figure import figure
 from interp.figures.theme import (
     GREY,
@@ -166,7 +167,7 @@ def training_rows(file: Path) -> pd.DataFrame:
         text = file.read_text(encoding="utf-8")
         return pd.DataFrame([json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()])
     except ValueError as error:
-        raise ValueError(f"{file} is damaged, a line of it is not valid JSON ({error}): train again") from error
+        raise DamagedError(f"{file} is damaged, a line of it is not valid JSON ({error}): train again") from error
 
 
 def _labelled(members: list[Path]) -> list[tuple[Path, str]]:

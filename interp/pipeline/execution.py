@@ -22,6 +22,7 @@ from typing import Any
 
 import tomli_w
 
+from interp.checks.errors import OverwriteError
 from interp.pipeline.config import RunConfig
 from interp.pipeline.plan import Plan
 from interp.pipeline.plugins import check_imported
@@ -58,10 +59,10 @@ def run_stages(
     on_finish: called after each stage with the stage, its manifest and whether it ran now.
     on_begin: if there are several hooks, called with the run of each before the stages that only it has.
 
-    Raises ValueError if `out` contains work of another configuration, finished or interrupted, that this one would
-    replace (the message has the differences and the stages), unless `redo` is set, which runs those stages again; if
-    there is no stage `until`; if the disk or the memory is too small (`plan.Plan`); and while another process works in
-    `out`.
+    Raises OverwriteError if `out` contains work of another configuration, finished or interrupted, that this one would
+    replace (the message has the differences and the stages), unless `redo` is set, which runs those stages again;
+    TooLargeError if the disk or the memory is too small (`plan.Plan`); InUseError while another process works in `out`;
+    and ValueError if there is no stage `until`.
     """
     config = config.with_named_hooks()
     names = list(STAGES)
@@ -103,8 +104,8 @@ def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress:
     """Run one stage again, finished or not, from the existing results of the stages before it.
 
     config: replaces the configuration of the run folder once the stage is complete. Returns the stage's manifest.
-    Raises ValueError if a stage that it needs has not been run, if a plugin of the run has not been imported, and while
-    another process works in the run folder.
+    Raises ValueError if a stage that it needs has not been run, or if a plugin of the run has not been imported, and
+    InUseError while another process works in the run folder.
     """
     config = config or run.config
     stage = STAGES[name]
@@ -201,9 +202,9 @@ def _restore_replaced(run: Path) -> None:
 
 def _claim_folders(out: Path, config: RunConfig, redo: bool, locks: ExitStack) -> list[Run]:
     """Make `out` the run folder of this configuration, with a folder for each hook after the first, and lock these too.
-    Raises ValueError if results of another configuration would be replaced."""
+    Raises OverwriteError if results of another configuration would be replaced."""
     if not (out / RUN_FILE).is_file() and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ValueError(f"{out} exists and is not a run folder, it has no run.toml; choose another with --out")
+        raise OverwriteError(f"{out} exists and is not a run folder, it has no run.toml; choose another with --out")
     others = {out / hook_folder(name): config.at(name) for name in config.harvest.hook_names[1:]}
     folders_of_hooks = {folder for folder in others if folder.is_dir()}
     for folder in folders_of_hooks:
@@ -221,7 +222,7 @@ def _claim_folders(out: Path, config: RunConfig, redo: bool, locks: ExitStack) -
 
 
 def _check_keeps(out: Path, config: RunConfig) -> None:
-    """Check that nothing in the run folder would be lost. Raises ValueError, with the differences, if finished or
+    """Check that nothing in the run folder would be lost. Raises OverwriteError, with the differences, if finished or
     interrupted stages would be run again."""
     if not (out / RUN_FILE).is_file():
         return
@@ -239,7 +240,7 @@ def _check_keeps(out: Path, config: RunConfig) -> None:
         differences = [""]
         reason = str(error)
     if differences and (lost := _stages_lost(Run(out, config))):
-        raise ValueError(
+        raise OverwriteError(
             f"{reason}; choose another folder with --out, or pass --redo to run the affected stages again: "
             f"{', '.join(lost)}"
         )

@@ -14,6 +14,7 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from interp.checks.errors import TooLargeError
 from interp.checks.free_memory import free_memory
 from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes, Speed
@@ -78,9 +79,9 @@ class Plan:
         return lines
 
     def check(self) -> None:
-        """Raise ValueError, in one line, if the run does not fit."""
+        """Raise TooLargeError, in one line, if the run does not fit."""
         if faults := self.faults():
-            raise ValueError("; ".join(faults))
+            raise TooLargeError("; ".join(faults))
 
     def text(self, speed: Speed) -> str:
         """Return a table with one line per stage, followed by what does not fit."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from interp.checks.errors import DamagedError
 from interp.pipeline.config import RunConfig
 from interp.pipeline.stages import LEFT_OUT, STAGES, Stage
 from interp.storage.files import digest_json, json_roundtrip
@@ -71,7 +72,7 @@ class StageFolders:
         written."""
         manifest = read_manifest(self.folder(stage))
         if manifest is not None and manifest.get("stage") != stage:
-            raise ValueError(f"{self.folder(stage)} was not made by this run: `interp run` makes the stage again")
+            raise DamagedError(f"{self.folder(stage)} was not made by this run: `interp run` makes the stage again")
         return manifest
 
     def has(self, stage: str) -> bool:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from interp.checks.errors import DamagedError, OverwriteError
 from interp.storage.files import digest_json, read_json, write_json
 from interp.storage.folder_kinds import RUN_FILE
 
@@ -43,7 +44,8 @@ def read_notes(file: str | Path) -> pd.DataFrame:
 
 
 def notes_of(file: Path, key: str) -> dict[str, dict[str, Any]]:
-    """Return latent → note. It is empty if the file does not exist. Raises ValueError for notes of other features."""
+    """Return latent → note. It is empty if the file does not exist. Raises OverwriteError for notes of other
+    features."""
     return _kept(file, key)["notes"]
 
 
@@ -51,7 +53,7 @@ def _kept(file: Path, key: str) -> dict[str, Any]:
     """Read the whole content of the file."""
     kept: dict[str, Any] = _checked(file) if os.path.lexists(file) else {"format": FORMAT, "features": key, "notes": {}}
     if kept.get("features") != key:
-        raise ValueError(f"{file} has notes of other features: move it away, and export or import its notes")
+        raise OverwriteError(f"{file} has notes of other features: move it away, and export or import its notes")
     return kept
 
 
@@ -88,10 +90,10 @@ def _checked(file: str | Path) -> dict[str, Any]:
     exported = read_json(Path(file), "export the notes again")
     notes = exported.get("notes") if exported.get("format") == FORMAT else None
     if not isinstance(notes, dict):
-        raise ValueError(f"{file} holds no notes exported from a page: its button Export writes them")
+        raise DamagedError(f"{file} holds no notes exported from a page: its button Export writes them")
     for latent, note in notes.items():
         fields = {**EMPTY, **note} if isinstance(note, dict) else {}
         if not latent.isdecimal() or [type(fields.get(name)) for name in EMPTY] != [bool, str, str]:
-            raise ValueError(f"{file} is damaged, its note of latent {latent!r} is not valid: export it again")
+            raise DamagedError(f"{file} is damaged, its note of latent {latent!r} is not valid: export it again")
         notes[latent] = fields
     return exported

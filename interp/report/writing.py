@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from interp.checks.errors import DamagedError
 from interp.compare.null_dictionaries import Nulls
 from interp.display.cards import script_json
 from interp.display.verdict_looks import VERDICT_LOOKS, verdict_css
@@ -122,7 +123,7 @@ def plotly_script() -> bytes:
 
 
 def check_data_script(file: str, script: bytes) -> None:
-    """Check that a data file of a page contains only data. Raises ValueError if it does not."""
+    """Check that a data file of a page contains only data. Raises DamagedError if it does not."""
     start = f"receive({json.dumps(Path(file).stem)},"
     last = ");\n"
     try:
@@ -131,7 +132,7 @@ def check_data_script(file: str, script: bytes) -> None:
             raise ValueError("it does not begin or end as data does")
         json.loads(text[len(start) : -len(last)])
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"data/{file} holds no data of a page ({error}): `interp report` writes it again") from None
+        raise DamagedError(f"data/{file} holds no data of a page ({error}): `interp report` writes it again") from None
 
 
 def _write_assets(folder: Path, page: str) -> None:

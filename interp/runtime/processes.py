@@ -24,12 +24,15 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from interp.checks.arguments import check_part
+from interp.checks.errors import DamagedError, InUseError, OverwriteError, TooLargeError
 from interp.runtime.torchrun import rank_and_count
 from interp.storage.files import digest_json
 from interp.storage.folders import is_finished, recover, unfinished, whole_folder
 
 Result = TypeVar("Result")
 _TIMEOUT = timedelta(minutes=30)
+_REFUSALS = {kind.__name__: kind for kind in (ValueError, DamagedError, InUseError, OverwriteError, TooLargeError)}
+"""Errors about the input, which are the same in all processes."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +107,8 @@ class Processes:
             )
 
     def all_do(self, work: Callable[[], Result]) -> Result:
-        """Do `work` and return its result. If it fails in one process it fails in all, a ValueError as a ValueError."""
+        """Do `work` and return its result. If it fails in one process it fails in all, a ValueError as one of the same
+        class."""
         if self.count == 1:
             return work()
         failure: Exception | None = None
@@ -118,8 +122,9 @@ class Processes:
             raise failure
         if heard:
             rank, kind, text = heard.split("\0")[0].split(" ", 2)
-            value = kind == "ValueError"
-            raise ValueError(text) if value else RuntimeError(f"process {rank} of {self.count}: {kind}: {text}")
+            if kind in _REFUSALS:
+                raise _REFUSALS[kind](text)
+            raise RuntimeError(f"process {rank} of {self.count}: {kind}: {text}")
         return result
 
     def first_does(self, work: Callable[[], Any]) -> None:

@@ -21,6 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from interp.checks.arguments import check_finite
+from interp.checks.errors import DamagedError
 from interp.sae.architectures.encoders import ENCODERS, Encoder, SAELensForm
 from interp.sae.architectures.topk import TopK
 from interp.sae.file_tensors import FileTensors, number, truth, whole_number
@@ -55,7 +56,7 @@ def as_files(stored: StoredDictionary, format: str) -> EncodedFiles:
 
 
 def read(path_or_release: str | Path, sae_id: str | None) -> StoredDictionary:
-    """Return the dictionary in a folder or of a release. Raises ValueError, naming the file, for damaged files, and
+    """Return the dictionary in a folder or of a release. Raises DamagedError, naming the file, for damaged files, and
     for weights that are not finite once scales and norms are folded in."""
     stored = _read(path_or_release, sae_id)
     tensors = {name: getattr(stored, name) for name in ("W_enc", "W_dec", "b_enc", "b_dec", "W_skip")}
@@ -63,7 +64,7 @@ def read(path_or_release: str | Path, sae_id: str | None) -> StoredDictionary:
     try:
         check_finite(**tensors)
     except ValueError as error:
-        raise ValueError(f"{path_or_release}: {error}") from None
+        raise DamagedError(f"{path_or_release}: {error}") from None
     return stored
 
 
@@ -92,11 +93,11 @@ def _from_folder(folder: Path) -> StoredDictionary:
     source = str(folder / CONFIG)
     weights = folder / (_SPARSIFY if (folder / _SPARSIFY).exists() else WEIGHTS)
     if not weights.exists():
-        raise ValueError(f"{folder} is not a complete dictionary: {WEIGHTS} is missing")
+        raise DamagedError(f"{folder} is not a complete dictionary: {WEIGHTS} is missing")
     try:
         parts = FileTensors(load_file(weights), str(weights))
     except SafetensorError as error:
-        raise ValueError(f"{weights} is not a whole safetensors file: {error}") from error
+        raise DamagedError(f"{weights} is not a whole safetensors file: {error}") from error
     if weights.name == _SPARSIFY:
         return _from_sparsify(cfg, parts, source)
     if cfg.get("architecture") == "interp":

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from interp.checks.errors import DamagedError
 from interp.sae.architectures.encoders import SAELensForm
 from interp.sae.architectures.matching_pursuit import MatchingPursuit, most_steps
 from interp.sae.architectures.thresholds import Threshold
@@ -72,7 +73,7 @@ def from_saelens(cfg: dict[str, Any], parts: FileTensors, source: str, scaler: d
     weights = read(cfg, parts, scale, source)
     for name, size in zip(("d_in", "d_sae"), weights["W_enc"].shape, strict=True):
         if cfg.get(name, size) != size:
-            raise ValueError(f"{source}: {name}={cfg[name]} but the weights in {parts.source} have {size}")
+            raise DamagedError(f"{source}: {name}={cfg[name]} but the weights in {parts.source} have {size}")
     parts.end()
     kind = "transcoder" if architecture in _TRANSCODERS else "sae"
     return StoredDictionary(kind=kind, **weights, **config_and_metadata(cfg, source))
@@ -90,7 +91,7 @@ def _current(cfg: dict[str, Any], source: str) -> dict[str, Any]:
     try:
         return handle_pre_6_0_config(cfg)
     except (AttributeError, KeyError, TypeError) as error:
-        raise ValueError(f"{source} is not a config of any SAELens version ({error!r})") from error
+        raise DamagedError(f"{source} is not a config of any SAELens version ({error!r})") from error
 
 
 def _input_scale(cfg: dict[str, Any], scaler: dict[str, Any], source: str) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import TypedDict
 
+from interp.checks.errors import DamagedError
 from interp.checks.json_values import validated
 from interp.sae.architectures.encoders import Encoder
 from interp.sae.architectures.sae_config import ARCHITECTURES, SAEConfig, config_from_dict, config_to_dict
@@ -61,7 +62,7 @@ def config_and_metadata(cfg: dict[str, Any], source: str) -> dict[str, Any]:
     version with other fields, stays in the metadata."""
     metadata = cfg.get("metadata") or {}
     if not isinstance(metadata, dict):
-        raise ValueError(f"{source}: metadata={metadata!r} must be an object with named values")
+        raise DamagedError(f"{source}: metadata={metadata!r} must be an object with named values")
     metadata = dict(validated(FileMetadata, metadata, f"{source}, metadata", "correct it"))
     ours = metadata.get("interp")
     if ours is None or (isinstance(ours, dict) and not _is_known(ours)):
@@ -70,7 +71,7 @@ def config_and_metadata(cfg: dict[str, Any], source: str) -> dict[str, Any]:
     try:
         return {"metadata": metadata, "config": config_from_dict(ours)}
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{source}: metadata.interp is not the config of a dictionary: {error}") from error
+        raise DamagedError(f"{source}: metadata.interp is not the config of a dictionary: {error}") from error
 
 
 def _is_known(config: dict[str, Any]) -> bool:

@@ -35,6 +35,7 @@ from interp.activations import ActivationSource
 from interp.activations.hooks import Model
 from interp.activations.model_passes import TokenBatches, concatenate_tokens
 from interp.activations.stream import ActivationStream
+from interp.checks.errors import DamagedError
 from interp.checks.free_memory import check_memory
 from interp.runtime.devices import device_named
 from interp.runtime.options import takes_options
@@ -131,8 +132,9 @@ def train_sae(
     checkpoint_seconds: seconds of training between checkpoints.
     log: also send the rows of metrics.jsonl to "tensorboard" or "wandb" (into `out`), or to a function of a row.
 
-    Raises ValueError for an empty store, a missing hook, a batch that is not finite (with its rows), a loss that is not
-    finite, and if `out` is damaged or contains a training with another config or store (with the differences).
+    Raises ValueError for an empty store, a missing hook, a batch that is not finite (with its rows), and a loss that is
+    not finite; DamagedError if `out` is damaged; OverwriteError if it contains a training with another config or store
+    (with the differences); and TooLargeError if the memory does not suffice.
     """
     if isinstance(config, Sequence):
         return train_sweep(store, hook, config, out, target=target, **keywords)
@@ -419,7 +421,7 @@ class TrainingRun:
             for i in parts:
                 part = tensors.items() if writers == self.shards.count else read_shard(file, i, writers)
                 if state["sha256"][i] != _digest_of(part):
-                    raise ValueError(f"{checkpoint} is altered: {_REMEDY}")
+                    raise DamagedError(f"{checkpoint} is altered: {_REMEDY}")
         self.learner.load_state(tensors, state["learner"])
         self.reader = state["reader"]
         self._rows = state["rows"]
@@ -541,7 +543,7 @@ class TrainingRun:
 
 
 def _check_room(config: SAEConfig, hooks: HookScales, mesh: Mesh) -> None:
-    """Check that the memory suffices. Raises ValueError if training needs more than is free."""
+    """Check that the memory suffices. Raises TooLargeError if training needs more than is free."""
     width = hooks.d_in + hooks.d_out
     needed = training_bytes(config, width, mesh)
     purpose = f"d_sae={config.d_sae} on {width} numbers a row, batch_size={config.batch_size},"

@@ -5,7 +5,7 @@
     write_json(folder / "manifest.json", {"tokens": digest(tokens), "config": digest_json(config)})
 
 A process killed while it writes leaves `name.tmp` next to the last complete version of `name`, never a partial `name`.
-Damaged content raises a ValueError that names the file and the remedy. Nothing here imports torch, pandas
+Damaged content raises a DamagedError with the file and the remedy. Nothing here imports torch, pandas
 or numba before it is used.
 """
 
@@ -22,6 +22,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from interp.checks.errors import DamagedError, InUseError
+
 if TYPE_CHECKING:
     import pandas as pd
     import torch
@@ -33,7 +35,7 @@ def atomic(file: str | Path) -> Iterator[Path]:
     """Yield a path to write to, which becomes `file` when the block ends; after an error it is removed and `file` is
     kept.
 
-    Raises ValueError while another process writes the same file.
+    Raises InUseError while another process writes the same file.
     """
     file = Path(file)
     temporary = file.with_name(f"{file.name}.tmp")
@@ -65,19 +67,19 @@ def json_roundtrip(content: Any) -> Any:
 
 
 def read_any_json(file: str | Path, remedy: str) -> Any:
-    """Read a JSON file. Raises ValueError, with the remedy, for a file that is not JSON, and for a pipe or device,
-    which may never end; FileNotFoundError if there is none."""
+    """Read a JSON file. Raises DamagedError, with the remedy, for a file that is not JSON; ValueError for a pipe or
+    device, which may never end; FileNotFoundError if there is none."""
     try:
         return json.loads(_existing(file, remedy).read_bytes())
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{file} is damaged: it is not valid JSON ({error}): {remedy}") from None
+        raise DamagedError(f"{file} is damaged: it is not valid JSON ({error}): {remedy}") from None
 
 
 def read_json(file: str | Path, remedy: str) -> dict[str, Any]:
-    """Read a JSON object. Raises ValueError, with the remedy, for a file that is not a JSON object."""
+    """Read a JSON object. Raises DamagedError, with the remedy, for a file that is not a JSON object."""
     content = read_any_json(file, remedy)
     if not isinstance(content, dict):
-        raise ValueError(f"{file} is damaged: it is not a JSON object: {remedy}")
+        raise DamagedError(f"{file} is damaged: it is not a JSON object: {remedy}")
     return content
 
 
@@ -138,8 +140,8 @@ def tensors_header(
 
 @contextmanager
 def open_tensors(file: str | Path, remedy: str) -> Iterator[Any]:
-    """Open a safetensors file as `safetensors.safe_open` does. Raises ValueError, with the remedy, for a damaged file,
-    or if the block asks for a tensor, a key or text that is missing; FileNotFoundError if there is no file."""
+    """Open a safetensors file as `safetensors.safe_open` does. Raises DamagedError, with the remedy, for a damaged
+    file, or if the block asks for a tensor, a key or text that is missing; FileNotFoundError if there is no file."""
     from safetensors import SafetensorError, safe_open
 
     _existing(file, remedy)
@@ -147,7 +149,7 @@ def open_tensors(file: str | Path, remedy: str) -> Iterator[Any]:
         with safe_open(str(file), "pt") as stored:
             yield stored
     except (SafetensorError, json.JSONDecodeError, RecursionError, KeyError, TypeError) as error:
-        raise ValueError(f"{file} is damaged ({error}): {remedy}") from error
+        raise DamagedError(f"{file} is damaged ({error}): {remedy}") from error
 
 
 def digest(*parts: "str | bytes | np.ndarray | Tensor") -> str:
@@ -192,7 +194,7 @@ def _claim(temporary: Path) -> int:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(handle)
-            raise ValueError(
+            raise InUseError(
                 f"another process is writing {temporary.with_suffix('')}: wait until it has finished"
             ) from None
         except OSError:

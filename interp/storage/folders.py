@@ -23,6 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
+from interp.checks.errors import DamagedError, OverwriteError
 from interp.storage.addresses import Address, address_of, cache_folder, check_local, remove_object, write_object
 from interp.storage.files import digest, json_roundtrip, write_json
 from interp.storage.folder_kinds import RUN_FILE
@@ -41,6 +42,7 @@ from interp.storage.manifests import (
 from interp.storage.remote_folders import BEGUN, MANIFEST, UNFINISHED, upload
 
 _OF_WORK = {BEGUN, f"{BEGUN}.tmp", "new", "old", "new.unfinished"}
+_REPLACE = "choose another folder, or replace it with overwrite=True (--overwrite)"
 _OF_THE_SYSTEM = (".DS_Store", "Thumbs.db")
 
 
@@ -64,8 +66,8 @@ def whole_folder(
     changed folder is still not replaced.
     run: the run folder that this folder belongs to, if any; writing inside another run folder is refused.
 
-    Raises ValueError for an `out` that may not be written or replaced (`check_output`), and while another process
-    writes it.
+    Raises OverwriteError for an `out` that may not be written or replaced (`check_output`), and InUseError while
+    another process writes it.
     """
     address, work = address_of(out), unfinished(out)
     made_of = json_roundtrip(made_of)
@@ -148,7 +150,7 @@ def check_output(
 ) -> None:
     """Check that a folder may be written at `out`: it does not exist, is empty or was written by interp, and its
     finished or interrupted work is the same (or anything, if `made_of` is None) or may be overwritten. Raises
-    ValueError if not."""
+    OverwriteError if not."""
     if (address := address_of(out)) is not None:
         if made_of is not None and not overwrite:
             _check_same_work(address, address, address, made_of)
@@ -157,63 +159,59 @@ def check_output(
     work = unfinished(out)
     check_outside(out, run=run)
     if (folder / RUN_FILE).is_file():
-        raise ValueError(f"{out} is a run folder, which only `interp run` writes: name another")
+        raise OverwriteError(f"{out} is a run folder, which only `interp run` writes: name another")
     if folder.is_mount() or Path.cwd().is_relative_to(folder):
-        raise ValueError(f"{out} is the current folder, or a disk: name a folder inside it")
+        raise OverwriteError(f"{out} is the current folder, or a disk: name a folder inside it")
     if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{out} is a file: name a folder")
+        raise OverwriteError(f"{out} is a file: name a folder")
     if strange := _first_foreign_file(folder, any_file=run is None):
-        raise ValueError(
+        raise OverwriteError(
             f"{strange} was not written by interp and would be lost: choose another folder, or move it away"
         )
     if work.exists() and not {file.name for file in work.iterdir()} <= _OF_WORK:
-        raise ValueError(f"{work}, where {out} would be made, was not written by interp: choose another folder")
+        raise OverwriteError(f"{work}, where {out} would be made, was not written by interp: choose another folder")
     if made_of is None or overwrite:
         return
     _check_same_work(out, folder, work, made_of)
     try:
-        verify(folder, edited=False)
-    except ValueError as error:
-        changed = str(error).partition(";")[0]
-        raise ValueError(
-            f"{changed}, and would be lost: choose another folder, or replace it with overwrite=True (--overwrite)"
-        ) from None
+        verify(folder, edited=False, remedy=_REPLACE)
+    except DamagedError as error:
+        raise OverwriteError(str(error)) from None
 
 
 def _check_same_work(out: str | Path, folder: Path | Address, work: Path | Address, made_of: Mapping[str, Any]) -> None:
     for made_before, how in ((made_of_finished(folder), "holds"), (_made_of_interrupted(work), "was begun as")):
         if made_before is not None and (differs := differences(made_before, json_roundtrip(made_of))):
-            raise ValueError(
-                f"{out} {how} other work: {differs}; choose another folder, or replace it with overwrite=True "
-                "(--overwrite)"
-            )
+            raise OverwriteError(f"{out} {how} other work: {differs}; {_REPLACE}")
 
 
 def check_output_file(file: str | Path, *, overwrite: bool = False) -> None:
-    """Check that a single file may be written: it does not exist, or may be overwritten. Raises ValueError if not, or
-    if it would lie in a run folder or belong to another finished folder."""
+    """Check that a single file may be written: it does not exist, or may be overwritten. Raises OverwriteError if not,
+    or if it would lie in a run folder or belong to another finished folder."""
     check_outside(file)
     if os.path.lexists(file) and not overwrite:
-        raise ValueError(f"{file} already exists: name another file, or replace it with overwrite=True (--overwrite)")
+        raise OverwriteError(
+            f"{file} already exists: name another file, or replace it with overwrite=True (--overwrite)"
+        )
 
 
 def check_outside(out: str | Path, *, run: Path | None = None) -> None:
-    """Check that a path lies in no other result. Raises ValueError inside a run folder other than `run`, and for a file
-    or folder of a finished folder."""
+    """Check that a path lies in no other result. Raises OverwriteError inside a run folder other than `run`, and for a
+    file or folder of a finished folder."""
     check_local(out)
     path = Path(out).resolve()
     for folder, parent in zip((path, *path.parents), path.parents, strict=False):
         if (folder.name == "new" and (parent / BEGUN).is_file()) or (run is not None and folder == run.resolve()):
             return
         if (parent / RUN_FILE).is_file() and (run is None or parent != run.resolve()):
-            raise ValueError(f"{out} lies in the run folder {parent}, which only `interp run` writes: name another")
+            raise OverwriteError(f"{out} lies in the run folder {parent}, which only `interp run` writes: name another")
         name = path.relative_to(parent).as_posix()
         if any(f"{file}/".startswith(f"{name}/") for file in listed_in(parent) or ()):
-            raise ValueError(f"{out} belongs to {parent}, according to its {MANIFEST}: name another")
+            raise OverwriteError(f"{out} belongs to {parent}, according to its {MANIFEST}: name another")
 
 
 def check_free(folder: str | Path) -> None:
-    """Check that no other process is writing the folder, before slow libraries are imported. Raises ValueError if one
+    """Check that no other process is writing the folder, before slow libraries are imported. Raises InUseError if one
     is."""
     for path in (Path(folder), unfinished(folder)):
         if path.is_dir():

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from interp.checks.errors import InUseError
 from interp.storage.addresses import check_local
 
 log = logging.getLogger(__name__)
@@ -22,8 +23,8 @@ log = logging.getLogger(__name__)
 def locked(folder: str | Path, *, name: str | Path | None = None) -> Iterator[None]:
     """Hold the lock of a folder, which is created if necessary, and removed if it is empty after the block.
 
-    Raises ValueError while another process holds it, and for an address such as s3://…; `name` is the folder's name in
-    the error.
+    Raises InUseError while another process holds it, and ValueError for an address such as s3://…; `name` is the
+    folder's name in the error.
     """
     check_local(folder)
     folder = Path(folder)
@@ -46,7 +47,7 @@ def _open_locked(folder: Path, name: str | Path) -> int:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(handle)
-            raise ValueError(
+            raise InUseError(
                 f"{name} is in use by another process: wait until it has ended, or choose another folder"
             ) from None
         except OSError as error:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from interp.checks.errors import DamagedError
 from interp.storage.addresses import Address, read_object
 from interp.storage.files import digest_file, digest_json, json_roundtrip, read_json, write_json
 from interp.storage.folder_kinds import RUN_FILE
@@ -40,7 +41,7 @@ def write_manifest(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_manifest(folder: Path | Address) -> dict[str, Any] | None:
-    """Read a folder's manifest; None if there is none. Raises ValueError if it was changed since it was written."""
+    """Read a folder's manifest; None if there is none. Raises DamagedError if it was changed since it was written."""
     file = folder / MANIFEST
     manifest = read_note(file, _remedy(folder))
     if manifest is None:
@@ -48,14 +49,15 @@ def read_manifest(folder: Path | Address) -> dict[str, Any] | None:
     content = {name: value for name, value in manifest.items() if name != "sha256"}
     is_store = "sha256" not in manifest and "format" in manifest  # opening one lists every entry
     if not is_store and manifest.get("sha256") != digest_json(content):
-        raise ValueError(f"{file} is altered: {_remedy(folder)}")
+        raise DamagedError(f"{file} is altered: {_remedy(folder)}")
     return manifest
 
 
-def verify(path: str | Path, *, edited: bool = True) -> None:
+def verify(path: str | Path, *, edited: bool = True, remedy: str | None = None) -> None:
     """Compare the files at or below `path` with the nearest manifest that lists them.
-    Raises ValueError for the first file that is missing or changed.
-    edited: accept changes to editable files."""
+    Raises DamagedError for the first file that is missing or changed.
+    edited: accept changes to editable files.
+    remedy: the end of the error; None for how to make the files again."""
     path = Path(path).absolute()
     for folder in (path, *path.parents[:3]):
         manifest = read_manifest(folder) or {}
@@ -65,10 +67,10 @@ def verify(path: str | Path, *, edited: bool = True) -> None:
                 return
             below = {name: entry for name, entry in files.items() if path in (folder / name, *(folder / name).parents)}
             for name, entry in below.items():
-                _compare(folder, name, entry)
+                _compare(folder, name, entry, remedy or _remedy(folder))
             for name in below:
                 if name.endswith(f"/{MANIFEST}"):
-                    verify((folder / name).parent)
+                    verify((folder / name).parent, remedy=remedy)
             if below:
                 return
 
@@ -80,12 +82,12 @@ def is_whole(folder: Path, manifest: dict[str, Any]) -> bool:
 
 
 def check_size(file: Path, n_bytes: int, remedy: str) -> None:
-    """Check the size of a file. Raises ValueError if it is missing or has another size."""
+    """Check the size of a file. Raises DamagedError if it is missing or has another size."""
     if not file.is_file():
-        raise ValueError(f"{file} is missing: {remedy}")
+        raise DamagedError(f"{file} is missing: {remedy}")
     if (size := file.stat().st_size) != n_bytes:
         fault = "truncated" if size < n_bytes else "altered"
-        raise ValueError(f"{file} is {fault}: {size} bytes, {n_bytes} were written; {remedy}")
+        raise DamagedError(f"{file} is {fault}: {size} bytes, {n_bytes} were written; {remedy}")
 
 
 def differences(before: Any, now: Mapping[str, Any]) -> str:
@@ -106,9 +108,9 @@ def read_note(file: Path | Address, remedy: str) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     except ValueError as error:
-        raise ValueError(f"{file} is damaged, it is not valid JSON ({error}): {remedy}") from None
+        raise DamagedError(f"{file} is damaged, it is not valid JSON ({error}): {remedy}") from None
     if not isinstance(content, dict):
-        raise ValueError(f"{file} is damaged, it holds no named values: {remedy}")
+        raise DamagedError(f"{file} is damaged, it holds no named values: {remedy}")
     return content
 
 
@@ -154,13 +156,13 @@ def _listing(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         yield file.relative_to(folder).as_posix(), {"bytes": file.stat().st_size, **sums}
 
 
-def _compare(folder: Path, name: str, entry: dict[str, Any]) -> None:
+def _compare(folder: Path, name: str, entry: dict[str, Any], remedy: str) -> None:
     file = folder / name
-    check_size(file, entry["bytes"], _remedy(folder))
+    check_size(file, entry["bytes"], remedy)
     stat = file.stat()
     key = str(file), stat.st_ino, stat.st_size, stat.st_mtime_ns
     if "sha256" not in entry or key in _verified or os.environ.get("INTERP_VERIFY") == "0":
         return
     if digest_file(file) != entry["sha256"]:
-        raise ValueError(f"{file} is altered: its SHA-256 differs from the one in {MANIFEST}; {_remedy(folder)}")
+        raise DamagedError(f"{file} is altered: its SHA-256 differs from the one in {MANIFEST}; {remedy}")
     _verified.add(key)

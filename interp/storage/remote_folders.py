@@ -19,6 +19,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from interp.checks.errors import DamagedError
 from interp.storage.addresses import (
     Address,
     address_of,
@@ -41,7 +42,8 @@ _AGAIN = "copy the folder there again, or make it again with overwrite=True"
 
 def local_path(path: str | Path) -> Path:
     """Return a local path: the path itself or, for an address, a copy of the finished folder there, or of the named
-    part of one. Raises ValueError if there is no finished folder, or only a part of one."""
+    part of one. Raises ValueError if there is no folder of ours, and DamagedError if it is not
+    whole."""
     address = address_of(path)
     if address is None:
         return Path(path)
@@ -53,7 +55,7 @@ def local_path(path: str | Path) -> Path:
             if (copy / inside).exists():
                 return copy / inside
     if has_object(address / BEGUN):
-        raise ValueError(f"{address} holds a folder that is not finished: run what writes it again")
+        raise DamagedError(f"{address} holds a folder that is not finished: run what writes it again")
     raise ValueError(f"{address} holds no finished folder: copy one there, its {MANIFEST} last")
 
 
@@ -130,7 +132,7 @@ def _limit_cache(cache: Path, copy: Path, limit: int) -> None:
 
 
 def _fill(address: Address, folder: Path) -> None:
-    """Copy the files in the manifest of `folder`. Raises ValueError for a file that is missing or differs from the
+    """Copy the files in the manifest of `folder`. Raises DamagedError for a file that is missing or differs from the
     manifest."""
     manifest = _read_manifest(folder / MANIFEST, address / MANIFEST)
     if "shards" in manifest:
@@ -139,17 +141,19 @@ def _fill(address: Address, folder: Path) -> None:
     sums = {}
     for name, entry in manifest["files"].items():
         if not (folder / name).resolve().is_relative_to(folder.resolve()):
-            raise ValueError(f"{address / MANIFEST} lists {name}, which lies outside the folder")
+            raise DamagedError(f"{address / MANIFEST} lists {name}, which lies outside the folder")
         try:
             sums[name] = _copy(address / name, None if editable else int(entry["bytes"]), folder / name)
         except FileNotFoundError:
-            raise ValueError(f"{address / name} is missing, but {MANIFEST} lists it: {_AGAIN}") from None
+            raise DamagedError(f"{address / name} is missing, but {MANIFEST} lists it: {_AGAIN}") from None
     for listing in [MANIFEST, *(name for name in sums if name.endswith(f"/{MANIFEST}"))]:
         files = _read_manifest(folder / listing, address / listing)["files"]
         for name, entry in {} if editable else files.items():
             below = listing.removesuffix(MANIFEST) + name
             if sums[below] != entry.get("sha256", sums[below]):
-                raise ValueError(f"{address / below} is altered: it has another SHA-256 than {listing} says; {_AGAIN}")
+                raise DamagedError(
+                    f"{address / below} is altered: it has another SHA-256 than {listing} says; {_AGAIN}"
+                )
 
 
 def _read_manifest(file: Path, address: Address) -> dict[str, Any]:
@@ -162,7 +166,7 @@ def _read_manifest(file: Path, address: Address) -> dict[str, Any]:
             raise ValueError("it has another SHA-256 than it says")
         listed_files(manifest)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
-        raise ValueError(f"{address} is damaged ({error!r}): {_AGAIN}") from None
+        raise DamagedError(f"{address} is damaged ({error!r}): {_AGAIN}") from None
     return manifest
 
 

@@ -67,6 +67,7 @@ def launch(script: str, *args: object, folder: Path, check: bool = True, torchru
 TALK = """
 import json, torch
 from pathlib import Path
+from interp import DamagedError
 from interp.runtime.processes import processes, part_of
 
 def numbers(rank, dtype=torch.float32):
@@ -93,7 +94,7 @@ if __name__ == "__main__":
             raise error("no good:\\n1 in 2")
         return "done"
 
-    for error in (ValueError, KeyError):
+    for error in (ValueError, DamagedError, KeyError):
         try:
             team.all_do(work)
         except Exception as seen:
@@ -143,6 +144,7 @@ def test_rows_are_shared_out_whole_and_evenly(said):
 
 def test_an_error_of_one_is_one_in_all(said):
     assert said[0]["ValueError"] == said[1]["ValueError"] == ["ValueError", "no good:\n1 in 2"]
+    assert said[0]["DamagedError"] == said[1]["DamagedError"] == ["DamagedError", "no good:\n1 in 2"]
     assert said[1]["KeyError"][0] == "KeyError"
     assert said[0]["KeyError"] == ["RuntimeError", f"process 1 of 2: KeyError: {said[1]['KeyError'][1]}"]
     assert [found["well"] for found in said] == ["done", "done"]

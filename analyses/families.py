@@ -117,7 +117,7 @@ class Trial:
         ranking = self.attempt(
             "ranking",
             lambda: rank_features(needed(features), n_shifts=1),
-            lambda made: "no verdict on meaning: the rows are not text" if (made.verdict == "no_context").any() else "",
+            lambda made: "no verdict on meaning: the rows are not text" if (made.verdict == "no-context").any() else "",
         )
         warned: list[str] = []
         with _warnings_of("interp.evaluation.splice", warned):

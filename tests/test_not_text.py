@@ -173,8 +173,8 @@ def test_a_scan_of_no_text_finds_labels_and_gives_no_verdict_of_meaning(scan):
             assert table.loc[(name, latent), "recall"] == pytest.approx(both / mask.sum())
     ranking = rank_features(features)
     assert (
-        set(ranking["verdict"]) <= {"no_context", "dense", "dead", "faint"}
-        and (ranking["verdict"] == "no_context").any()
+        set(ranking["verdict"]) <= {"no-context", "dense", "dead", "faint"}
+        and (ranking["verdict"] == "no-context").any()
     )
     assert ranking["monosemanticity"].isna().all() and not ranking["sure"].any()
     dense = ranking.set_index("latent")["density"] > 0.5
@@ -184,7 +184,7 @@ def test_a_scan_of_no_text_finds_labels_and_gives_no_verdict_of_meaning(scan):
     assert "no context to judge" in said and "too rare" not in said
     assert len(rank_features(features, latents=[3, 5])) == 2
     shares = verdict_shares(ranking).set_index("verdict")
-    assert shares["n"]["no_context"] == (ranking["verdict"] == "no_context").sum() and shares["n"].sum() == len(ranking)
+    assert shares["n"]["no-context"] == (ranking["verdict"] == "no-context").sum() and shares["n"].sum() == len(ranking)
 
 
 def test_labels_of_inputs_hold_at_all_of_their_positions(digits, tmp_path):
@@ -221,7 +221,7 @@ def test_rows_and_codes_from_elsewhere_need_no_tokens(tmp_path):
     scanned = scan_features(sae, store, "activations", tmp_path / "scan")
     given = FeatureStore.from_codes(None, sae.codes(rows), tmp_path / "codes", W_dec=sae.W_dec)
     assert not given.has_text and given.table()["n_active"].equals(scanned.table()["n_active"])
-    assert set(rank_features(given)["verdict"]) <= {"no_context", "dense", "dead", "faint"}
+    assert set(rank_features(given)["verdict"]) <= {"no-context", "dense", "dead", "faint"}
     with pytest.raises(ValueError, match="W_U gives logits of tokens"):
         FeatureStore.from_codes(None, sae.codes(rows), tmp_path / "x", W_dec=sae.W_dec, W_U=torch.zeros(8, 3))
 

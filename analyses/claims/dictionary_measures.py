@@ -35,7 +35,7 @@ from models.transformer import Transformer
 
 HOOK = "blocks.0.mlp.hook_post"
 LABELS = ("arabic", "hebrew", "dna", "base64")
-UNTESTED = ("dead", "too_rare")
+UNTESTED = ("dead", "too-rare")
 
 
 @dataclass(frozen=True, kw_only=True)

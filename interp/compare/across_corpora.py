@@ -44,7 +44,6 @@ from torch import Tensor
 from interp.checks.limits import check_at_least
 from interp.compare.across_models import MIN_FIRED
 from interp.display.cards import Markup, card, markup, on_one_line, table
-from interp.display.verdict_names import MIN_F1
 from interp.features.by_document import Documents, pooled
 from interp.features.examples import rows_around
 from interp.features.feature import joined_pieces
@@ -53,6 +52,7 @@ from interp.features.scan_checks import scan_digests
 from interp.features.scan_input import latent_blocks
 from interp.runtime.progress import Progress, no_progress
 from interp.statistics.estimates import wilson
+from interp.statistics.thresholds import MIN_F1
 
 FALSE_DISCOVERIES = 0.05
 BLOCK = 1 << 24

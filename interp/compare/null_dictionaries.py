@@ -45,6 +45,7 @@ from interp.sae.architectures.sae_config import config_to_dict
 from interp.storage.files import write_parquet
 from interp.storage.folders import is_finished, recover, whole_folder
 from interp.verdict.ranking import rank_codes
+from interp.verdict.ranking_tables import read_verdicts
 from interp.verdict.verdict_shares import verdict_shares
 
 FROZEN = {"frozen decoder": "decoder", "frozen encoder": "encoder", "soft-frozen decoder": "directions"}
@@ -118,7 +119,9 @@ class Nulls(NamedTuple):
 
     @classmethod
     def read(cls, folder: str | Path) -> "Nulls":
-        return cls(*(pd.read_parquet(Path(folder) / f"{name}.parquet") for name in cls._fields))
+        """Read the tables. Raises DamagedError if their verdicts are those of another version."""
+        shares, verdicts = (read_verdicts(Path(folder) / f"{name}.parquet") for name in ("shares", "verdicts"))
+        return cls(shares, verdicts, pd.read_parquet(Path(folder) / "twins.parquet"))
 
 
 def compare_with_nulls(

@@ -68,7 +68,7 @@ NO_RULE = "no rule in words holds"
 
 def verdict_words(verdict: str) -> str:
     """Return the words for a verdict. For an unknown verdict, these are its name."""
-    return VERDICT_LOOKS[verdict].word if verdict in VERDICT_LOOKS else verdict.replace("_", " ")
+    return VERDICT_LOOKS[verdict].word if verdict in VERDICT_LOOKS else verdict
 
 
 def verdict_colour(verdict: str) -> str:
@@ -76,7 +76,5 @@ def verdict_colour(verdict: str) -> str:
 
 
 def verdict_css(*, dark: bool = False) -> str:
-    """Return the colours as CSS variables, by the verdict's name in tables and by its word."""
-    hues = {name: one.on_dark if dark else one.colour for name, one in VERDICT_LOOKS.items()}
-    hues |= {one.word.replace(" ", "-"): hues[name] for name, one in VERDICT_LOOKS.items()}
-    return " ".join(f"--{name}: {hue};" for name, hue in hues.items())
+    """Return the colours as CSS variables, by the verdict's name in tables."""
+    return " ".join(f"--{name}: {look.on_dark if dark else look.colour};" for name, look in VERDICT_LOOKS.items())

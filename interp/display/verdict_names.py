@@ -7,8 +7,8 @@ MONOSEMANTIC = "monosemantic"
 POLYSEMANTIC = "polysemantic"
 SINGLE_TOKEN = "single-token"
 DENSE = "dense"
-TOO_RARE = "too_rare"
-NO_CONTEXT = "no_context"
+TOO_RARE = "too-rare"
+NO_CONTEXT = "no-context"
 FAINT = "faint"
 DEAD = "dead"
 VERDICTS = (MONOSEMANTIC, POLYSEMANTIC, SINGLE_TOKEN, DENSE, TOO_RARE, NO_CONTEXT, FAINT, DEAD)
@@ -25,8 +25,3 @@ IDLE = (FAINT, DEAD)
 UNTESTED = (TOO_RARE, NO_CONTEXT, FAINT, DEAD)
 """Verdicts of latents that were not tested. Their scores are not measurements."""
 WITHOUT_SCORES = (*UNTESTED, UNRANKED)
-
-ULTRA_LOW = 1e-5
-"""Density below which a latent fires too rarely to be of use."""
-MIN_F1 = 0.3
-"""The held-out F1 below which a rule is not informative."""

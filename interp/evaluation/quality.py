@@ -32,10 +32,10 @@ from torch import Tensor
 
 from interp.activations.hooks import Model
 from interp.codes.dictionary import Dictionary, is_faint, reconstruction
-from interp.display.verdict_names import ULTRA_LOW
 from interp.evaluation.splice import Losses, Splice, recovered
 from interp.runtime.progress import Progress, no_progress
 from interp.statistics.estimates import ratio
+from interp.statistics.thresholds import ULTRA_LOW
 from interp.storage.files import digest
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import plotly.graph_objects as go
 
-from interp.display.verdict_names import ULTRA_LOW, WITHOUT_SCORES
+from interp.display.verdict_names import WITHOUT_SCORES
 from interp.figures.figure import figure
 from interp.figures.theme import (
     BARE,
@@ -29,6 +29,7 @@ from interp.figures.theme import (
     styled,
     verdict_name,
 )
+from interp.statistics.thresholds import ULTRA_LOW
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,7 +15,6 @@ import pandas as pd
 from interp.display.verdict_names import (
     BY_PROBABILITY,
     FAINT,
-    MIN_F1,
     MONOSEMANTIC,
     NO_CONTEXT,
     POLYSEMANTIC,
@@ -24,6 +23,7 @@ from interp.display.verdict_names import (
 )
 from interp.features.feature_store import FeatureStore
 from interp.report.json_text import DIGITS, number
+from interp.statistics.thresholds import MIN_F1
 from interp.verdict.ranking_tables import rule_holds, worth_a_look
 
 N_TOKENS = 8

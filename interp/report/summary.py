@@ -12,11 +12,12 @@ from typing import Any
 import pandas as pd
 
 from interp import figures
-from interp.display.verdict_names import DEAD, FAINT, ULTRA_LOW, WITHOUT_SCORES
+from interp.display.verdict_names import DEAD, FAINT, WITHOUT_SCORES
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import number, percent
 from interp.report.null_shares import ALIKE, nulls_account
 from interp.report.panels import Panel
+from interp.statistics.thresholds import ULTRA_LOW
 
 QUALITY_COLUMNS = {
     "l0": ("L0 (features a token)", ".1f"),

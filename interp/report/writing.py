@@ -18,7 +18,7 @@ from interp.checks.errors import DamagedError
 from interp.compare.null_dictionaries import Nulls
 from interp.display.cards import script_json
 from interp.display.verdict_looks import VERDICT_LOOKS, verdict_css
-from interp.display.verdict_names import MIN_F1, WITHOUT_SCORES
+from interp.display.verdict_names import WITHOUT_SCORES
 from interp.features.scan_folder import masks_of
 from interp.report.columns import overview_examples, page_order, table_columns
 from interp.report.contexts import (
@@ -40,6 +40,7 @@ from interp.report.summary import about, summary
 from interp.report.use import shares, uses
 from interp.report.verdict_evidence import explanations, most_shared, sense_rows, senses_in, senses_of, verdict_evidence
 from interp.runtime.progress import Progress, no_progress
+from interp.statistics.thresholds import MIN_F1
 from interp.storage.folders import whole_folder
 
 

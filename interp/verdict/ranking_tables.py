@@ -12,9 +12,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Int64
 
+from interp.checks.errors import DamagedError
 from interp.display import cards
 from interp.display.verdict_looks import NO_RULE, verdict_words
-from interp.display.verdict_names import MIN_F1, MONOSEMANTIC
+from interp.display.verdict_names import MONOSEMANTIC, ONE_MEANING_ROW, VERDICTS
+from interp.statistics.thresholds import MIN_F1
 from interp.verdict.measures import title_and_meaning
 from interp.verdict.nulls import NullScale
 
@@ -146,10 +148,21 @@ def _row(row: dict) -> tuple[object, ...]:
 
 
 def read_ranking(file: str | Path) -> Ranking:
-    table = pd.read_parquet(file)
+    """Read a ranking of `interp run` or `interp rank`. Raises DamagedError for one with verdicts of another version."""
+    table = read_verdicts(file)
     ranking = Ranking(table)
     ranking.attrs = table.attrs
     return ranking
+
+
+def read_verdicts(file: str | Path) -> pd.DataFrame:
+    """Read a table with a column `verdict`. Raises DamagedError if one of them is not a verdict of this version."""
+    table = pd.read_parquet(file)
+    if unknown := sorted(set(table["verdict"]) - {*VERDICTS, ONE_MEANING_ROW}):
+        raise DamagedError(
+            f"{file} has the verdict {unknown[0]!r} of another version: make it again (`interp run` does)"
+        )
+    return table
 
 
 def has_rule(ranking: pd.DataFrame) -> pd.Series:

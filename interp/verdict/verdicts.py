@@ -4,7 +4,7 @@ In: evidence, and the share of a latent's activation on one token. Out: the colu
 its basis; `ranking` documents them. The verdict is the first of these that is true:
 
     dead                     never fires
-    too_rare                 fires in fewer than MIN_GROUPS (20) groups of neighbouring sequences, or blocks of a long
+    too-rare                 fires in fewer than MIN_GROUPS (20) groups of neighbouring sequences, or blocks of a long
                              one (`verdict.nulls`): two equal senses could not be distinguished from one
     faint                    fires, but never a quarter as strongly as the median latent (`interp.codes`): it has almost
                              no effect, and is tested only on request
@@ -14,7 +14,7 @@ its basis; `ranking` documents them. The verdict is the first of these that is t
     polysemantic             probability < ½
 
 If rows are not text (`FeatureStore.has_text`), it is unknown what firings share. Then a latent that is not dead, faint
-or dense (on > 50 % of the rows) is `no_context`.
+or dense (on > 50 % of the rows) is `no-context`.
 """
 
 import numpy as np

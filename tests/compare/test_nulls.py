@@ -1,18 +1,23 @@
 """The shares of each dictionary, from verdicts written by hand."""
 
+import re
+
 import pandas as pd
 import pytest
 from scipy.stats import binomtest
 
+from interp.checks.errors import DamagedError
 from interp.compare.null_dictionaries import NullsConfig, shares_of_verdicts
 from interp.display.verdict_looks import VERDICT_LOOKS
 from interp.display.verdict_names import ONE_MEANING_ROW, UNTESTED, VERDICTS, WITHOUT_SCORES
 from interp.pipeline.stages.findings import by_dictionary, nulls_summary, verdicts_summary
 from interp.statistics.estimates import wilson
+from interp.storage.files import write_parquet
+from interp.verdict.ranking_tables import read_ranking
 from interp.verdict.verdict_shares import verdict_counts, verdict_shares
 
 ROWS = [("monosemantic", True, 1)] * 3 + [("monosemantic", False, 1)] + [("polysemantic", True, 2)] * 2
-ROWS += [("polysemantic", False, 1), ("polysemantic", False, 2), ("single-token", False, 1), ("too_rare", False, 0)]
+ROWS += [("polysemantic", False, 1), ("polysemantic", False, 2), ("single-token", False, 1), ("too-rare", False, 0)]
 ROWS += [("dead", False, 0), ("faint", False, 0)]
 NEW = ["sure_share", "sure_low", "sure_high", "unsure_share", "unsure_low", "unsure_high"]
 
@@ -45,7 +50,7 @@ def test_shares_tell_the_sure_from_the_unsure_of_all_that_are_not_idle():
     assert (one["sure_low"], one["sure_high"]) == wilson(3, 10)
     assert (several["ci_low"], several["ci_high"]) == wilson(4, 10)
     assert (one["unsure_low"], one["unsure_high"]) == wilson(3, 10)
-    settled = table.loc[["single-token", "dense", "too_rare"]]
+    settled = table.loc[["single-token", "dense", "too-rare"]]
     assert settled[NEW].isna().all(axis=None) and settled["share"].tolist() == [0.1, 0, 0.1]
     assert table.loc[["dead", "faint"]].drop(columns="n").isna().all(axis=None)
     # Every latent that is not idle is sure, unsure or settled without the probability.
@@ -72,6 +77,15 @@ def test_what_may_not_be_trained_on_is_refused():
         with pytest.raises(ValueError, match=f"sae_tokens={tokens} must be at least 1"):
             NullsConfig(sae_tokens=tokens)
     assert NullsConfig().sae_tokens is None
+
+
+def test_a_ranking_with_the_verdicts_of_another_version_is_refused(tmp_path):
+    assert all(re.fullmatch("[a-z]+(-[a-z]+)*", verdict) for verdict in VERDICTS)
+    write_parquet(tmp_path / "ranking.parquet", ranking())
+    assert read_ranking(tmp_path / "ranking.parquet").equals(ranking())
+    write_parquet(tmp_path / "ranking.parquet", ranking().replace("too-rare", "too_rare"))
+    with pytest.raises(DamagedError, match="ranking.parquet has the verdict 'too_rare' of another version: make it"):
+        read_ranking(tmp_path / "ranking.parquet")
 
 
 def test_the_end_of_a_run_says_how_many_have_one_meaning():

@@ -602,7 +602,7 @@ def test_a_feature_shows_itself_and_escapes_the_text(tokens, tmp_path):
     first, positive, _, strongest, *_ = str(feature).splitlines()
     assert first == repr(feature) and positive.startswith(f"positive logits: '<b>{int(tokens.max())}&' ")
     assert strongest.split()[0] == "4" and f"«<b>{tokens.flatten()[5]}&»" in strongest
-    judged = {"verdict": "too_rare", "monosemanticity": float("nan"), "explanation": "\x1b[2J", "explanation_f1": 0.5}
+    judged = {"verdict": "too-rare", "monosemanticity": float("nan"), "explanation": "\x1b[2J", "explanation_f1": 0.5}
     long = {"row": 35, "start": 20, "value": 1.0, "tokens": [0] * 40, "values": [0.0] * 40}
     around = str(replace(feature, examples=pd.DataFrame([long]))).splitlines()[-1].partition("«<b>0&»")
     assert [side.count("<b>") for side in around] == [10, 1, 10]

@@ -28,7 +28,7 @@ from interp.figures.theme import VERDICT_COLOURS, WIDTH, visible_token
 @pytest.fixture
 def ranking() -> pd.DataFrame:
     generator = np.random.default_rng(0)
-    verdicts = ["monosemantic", "polysemantic", "single-token", "too_rare", "dense", "dead"] * 10
+    verdicts = ["monosemantic", "polysemantic", "single-token", "too-rare", "dense", "dead"] * 10
     return pd.DataFrame(
         {
             "latent": range(60),
@@ -243,7 +243,7 @@ def test_population_figures_split_by_verdict_in_its_colour_and_lose_no_latent(ra
 
 
 def test_score_distributions_leave_out_what_was_not_tested():
-    verdicts = ["monosemantic"] * 3 + ["polysemantic"] * 2 + ["too_rare", "dead", "unranked"]
+    verdicts = ["monosemantic"] * 3 + ["polysemantic"] * 2 + ["too-rare", "dead", "unranked"]
     table = pd.DataFrame({"verdict": verdicts, "monosemanticity": [0.9, 0.8, 0.7, 0.1, 0.2, 0.0, 0.0, 0.0]})
     drawn = figures.score_distributions(table, score="monosemanticity").data
     assert [len(trace.y) for trace in drawn] == [3, 2] and min(min(trace.y) for trace in drawn) == 0.1

@@ -17,6 +17,7 @@ import torch
 from interp import figures
 from interp.codes.sparse_codes import SparseCodes
 from interp.compare.null_dictionaries import Nulls
+from interp.display.verdict_looks import verdict_css
 from interp.features.feature_store import FeatureStore
 from interp.figures.theme import VERDICT_COLOURS
 from interp.report import assets, decoder_layout, write_report
@@ -377,7 +378,7 @@ def test_the_recommended_order_puts_first_what_a_newcomer_should_see():
         ("monosemantic", True, 0.8, 0.3, 20, 4), ("monosemantic", True, 0.99, 0.9, 99, 4),
         ("polysemantic", True, 0.4, 0.2, 10, 4), ("monosemantic", True, 0.2, 0.2, 10, 4),
         ("single-token", True, 0.99, 0.99, 10, 4), ("monosemantic", False, 0.9, 0.2, 10, 4),
-        ("too_rare", False, 0.0, 0.2, 1, 4), ("faint", False, np.nan, 0.2, 10, 0.9),
+        ("too-rare", False, 0.0, 0.2, 1, 4), ("faint", False, np.nan, 0.2, 10, 0.9),
         ("dead", False, np.nan, np.nan, 0, np.nan),
     ]  # fmt: skip
     names = ["verdict", "sure", "explanation_f1", "token_share", "n_active", "max"]
@@ -790,7 +791,7 @@ def test_the_page_and_the_figures_agree_on_the_hue_of_a_verdict():
     parts = assets()["page.css"].split(':root[data-theme="dark"]')[:2]
     light, dark = (dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", part)) for part in parts)
     assert {verdict: light[verdict] for verdict in VERDICT_COLOURS} == VERDICT_COLOURS
-    assert {*VERDICT_COLOURS} <= dark.keys() and light["single-token"] == VERDICT_COLOURS["single-token"]
+    assert {*VERDICT_COLOURS} <= dark.keys() and verdict_css().count("--") == len(VERDICT_COLOURS)
 
 
 def test_chromium_shows_the_feature_of_the_address(chromium, page, run):

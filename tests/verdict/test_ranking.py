@@ -68,7 +68,7 @@ def planted_world(seed=0, n_seq=1024, n_mono=50, n_poly=50):
     for share in (0.12, 0.2, 0.6, 0.7):
         add("dense", rng.random(flat.size) < share)
     for _ in range(3):
-        add("too_rare", np.isin(np.arange(flat.size), rng.choice(flat.size, 6, replace=False)))
+        add("too-rare", np.isin(np.arange(flat.size), rng.choice(flat.size, 6, replace=False)))
     add("dead", np.zeros(flat.size, bool))
     z = np.stack(columns, 1) * rng.gamma(2, 1, (flat.size, len(columns)))
     return World(torch.from_numpy(tokens.astype(np.int32)), z.astype(np.float32), np.array(kinds), np.array(n_factors))
@@ -172,7 +172,7 @@ def test_monosemantic_latents_rank_above_polysemantic_ones(world, ranking):
 
 def test_other_verdicts_are_the_planted_ones(world, ranking):
     table = by_latent(ranking)
-    for kind in ("single-token", "dense", "too_rare", "dead"):
+    for kind in ("single-token", "dense", "too-rare", "dead"):
         assert set(table.verdict[world.kinds == kind]) == {kind}
     assert set(table.verdict[world.kinds == "mono"]) <= {"monosemantic", "polysemantic"}
 
@@ -194,7 +194,7 @@ def test_each_sense_has_one_meaning_itself_and_those_of_shifted_text_have_none(w
     found = [sense for senses in moved.senses for sense in senses]
     assert len(found) > 5 and np.mean([sense["monosemanticity"] or 0 for sense in found]) < 0.4
     assert 0.2 < np.mean([sense["by_chance"] for sense in found if sense["by_chance"] is not None]) < 0.8
-    tested = ~moved.verdict.isin(["dead", "too_rare", "dense", "single-token"])
+    tested = ~moved.verdict.isin(["dead", "too-rare", "dense", "single-token"])
     z = beside_null(moved, "n_senses")[tested]
     assert z.abs().mean() < 1.5 and abs(z.mean()) < 0.5
 
@@ -228,7 +228,7 @@ def test_the_table_is_sorted_whole_and_repeatable(store, ranking):
         "explanation_f1",
     ]
     assert len(ranking.columns) <= 40 and not [c for c in ranking if c.endswith(("_z", "_null_low", "_null_high"))]
-    untested = ranking.verdict.isin(["dead", "too_rare"])
+    untested = ranking.verdict.isin(["dead", "too-rare"])
     probability = ["monosemanticity", "ci_low", "ci_high"]
     assert ranking[probability][untested].isna().all(axis=None) and not ranking.sure[untested].any()
     assert untested.is_monotonic_increasing, "those that were not tested come last"
@@ -254,7 +254,7 @@ def test_every_measure_is_in_the_ranking_and_those_of_text_have_nulls(world, sto
     lexical, dense = world.kinds == "single-token", world.kinds == "dense"
     assert (beside_null(ranking, "token_entropy")[lexical] < -5).all() and (table.token_entropy[lexical] == 0).all()
     assert (table.token_entropy[lexical] < beside_null(ranking, "token_entropy", "null_low")[lexical]).all()
-    untested = table.verdict.isin(["dead", "too_rare"])
+    untested = table.verdict.isin(["dead", "too-rare"])
     for name in ("token_entropy", "best_token_concentration", "token_share"):
         assert (np.abs(beside_null(ranking, name)[dense]) < 4).all(), name
         assert (beside_null(ranking, name).isna() == untested).all(), name
@@ -297,7 +297,7 @@ def test_a_twin_is_evidence_and_changes_no_verdict(world, labelled, plain, tmp_p
     table = rank_features(labelled, twin=store_of(world, tmp_path / "twin", world.z[:, SOME] * ~missed))
     given = [name for name in table if name not in ("twin_correlation", "evidence")]
     pd.testing.assert_frame_equal(table[given], plain[given], rtol=1e-6)
-    tested = ~by_latent(table).verdict.isin(["dead", "too_rare"])
+    tested = ~by_latent(table).verdict.isin(["dead", "too-rare"])
     assert (by_latent(table).twin_correlation[tested] > 0.8).all()
     assert (beside_null(table, "twin_correlation")[tested] > 5).all()
     assert plain.twin_correlation.isna().all()
@@ -325,7 +325,7 @@ def test_where_nothing_can_be_tested_no_measure_has_a_scale(world, tmp_path):
     given = {"vocab": VOCAB, "labels": labels, "W_dec": torch.randn(3, 4)}
     store, twin = (FeatureStore.from_codes(world.tokens, codes, tmp_path / name, **given) for name in "ab")
     table = by_latent(rank_features(store, labels=labels, twin=twin))
-    assert table.verdict.tolist() == ["too_rare", "too_rare", "dead"]
+    assert table.verdict.tolist() == ["too-rare", "too-rare", "dead"]
     np.testing.assert_allclose(table.twin_correlation, [1, 1, np.nan])
     assert table[["monosemanticity", "ci_low", "ci_high"]].isna().all(axis=None)
     evidence = ranking_evidence(table)
@@ -422,7 +422,7 @@ def test_a_few_long_sequences_are_tested(n_seq):
     table = by_latent(rank_codes(torch.from_numpy(tokens), SparseCodes.from_dense(torch.from_numpy(z))))
     assert (table.n_active[:10] == 60).all() and set(table.verdict[:10]) == {"single-token"}
     assert (table.monosemanticity[:10] > 0.9).all()
-    assert table.verdict[10] == "too_rare" and table.verdict[11] == "polysemantic"
+    assert table.verdict[10] == "too-rare" and table.verdict[11] == "polysemantic"
 
 
 def test_codes_of_other_tokens_or_out_of_range_are_not_ranked():
@@ -439,12 +439,12 @@ def test_a_text_in_which_nothing_can_be_tested_is_warned_of(caplog):
         tokens = torch.from_numpy(some_text(n_seq, 100))
         return rank_codes(tokens, SparseCodes.from_dense(torch.ones(tokens.numel(), 1)))
 
-    assert set(ranked(19).verdict) == {"too_rare"}
+    assert set(ranked(19).verdict) == {"too-rare"}
     (record,) = caplog.records
     assert record.levelname == "WARNING" and record.name.startswith("interp.")
     assert "are 19 independent groups" in record.getMessage() and "at least 20 sequences" in record.getMessage()
     caplog.clear()
-    assert "too_rare" not in set(ranked(20).verdict) and not caplog.records
+    assert "too-rare" not in set(ranked(20).verdict) and not caplog.records
 
 
 @pytest.mark.parametrize("densities", [[0.15], [0.2, 0.11]])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from interp.display.verdict_looks import verdict_words
-from interp.display.verdict_names import MONOSEMANTIC, ONE_MEANING_ROW, POLYSEMANTIC, SINGLE_TOKEN
+from interp.display.verdict_names import MONOSEMANTIC, ONE_MEANING_ROW, POLYSEMANTIC, SINGLE_TOKEN, VERDICTS
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.opening import lazy_call, read_table
 from interp.pipeline.run_folder import Run
@@ -31,6 +31,8 @@ LATENT_SECONDS = 4.5e-3
 """Seconds to judge a latent: its senses, their rules and its nulls."""
 TEXT_SECONDS = 3.0
 """Seconds to prepare the text for all latents."""
+_VERDICTS = {"verdicts": list(VERDICTS)}
+"""What tables of verdicts depend on besides the run: with other names of verdicts they are made again."""
 
 
 def _quality_cost(sizes: Sizes) -> Cost:
@@ -189,6 +191,7 @@ def _nulls_cost(sizes: Sizes) -> Cost:
     reduced_by=("nulls.sae_tokens", "nulls.tokens", "sae.d_sae"),
     config={"nulls": lazy_call("interp.compare.null_dictionaries:NullsConfig", sae_tokens=1_000_000)},
     other_sections=("harvest", "sae"),
+    outside=lambda run: _VERDICTS,
     opens={"nulls": (".", lazy_call("interp.compare.null_dictionaries:Nulls.read"))},
     summary=nulls_summary,
 )
@@ -260,9 +263,9 @@ def _open_twin(run: Run, config: RankingConfig) -> "FeatureStore | None":
     return FeatureStore.open(config.twin)
 
 
-def _twin_scan(run: Run) -> dict[str, Any]:
+def _verdicts_and_twin(run: Run) -> dict[str, Any]:
     twin = _open_twin(run, run.config.ranking)
-    return {} if twin is None else {"twin": digest_file(twin.path / "scan.json")}
+    return _VERDICTS if twin is None else _VERDICTS | {"twin": digest_file(twin.path / "scan.json")}
 
 
 def _other_pages(run: Run) -> dict[str, str]:
@@ -281,7 +284,7 @@ def _other_pages(run: Run) -> dict[str, str]:
     ),
     optional=("nulls",),
     config={"ranking": RankingConfig},
-    outside=_twin_scan,
+    outside=_verdicts_and_twin,
     opens={"ranking": ("ranking.parquet", lazy_call("interp.verdict.ranking_tables:read_ranking"))},
     summary=verdicts_summary,
 )

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from interp.display import cards
 from interp.display.verdict_looks import NO_RULE, verdict_words
-from interp.display.verdict_names import MIN_F1, UNTESTED
+from interp.display.verdict_names import UNTESTED
 from interp.report.inputs import ReadableRun
 from interp.report.live.live_model import LiveModel
+from interp.statistics.thresholds import MIN_F1
 
 if TYPE_CHECKING:
     from anywidget import AnyWidget

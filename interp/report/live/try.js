@@ -29,7 +29,7 @@ report.views.try = (() => {
   let listed = N_LISTED;
 
   /* Single-token features are left out unless the user asks for them; pinned ones stay. */
-  const isShown = (latent) => isSingle || pinned.has(latent) || format.verdict(verdictOf(latent)) !== "single-token";
+  const isShown = (latent) => isSingle || pinned.has(latent) || verdictOf(latent) !== "single-token";
 
   const percent = (p) => `${format.significant(100 * p, 2)} %`;
 

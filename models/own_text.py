@@ -47,7 +47,10 @@ def jsonl(patterns: Sequence[str], field: str, size: int) -> Iterator[Document]:
 )
 def huggingface(name: str, subset: str, split: str, field: str, size: int) -> Iterator[Document]:
     """The text under `field` of a Hugging Face data set (hub name or local folder), streamed row by row."""
-    import datasets
+    try:
+        import datasets
+    except ImportError as error:
+        raise ValueError(f"data sets need a package that is missing ({error}): pip install 'interp[hub]'") from None
 
     def pieces() -> Iterator[Document]:
         for number, row in enumerate(datasets.load_dataset(name, subset or None, split=split, streaming=True)):

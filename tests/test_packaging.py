@@ -1,8 +1,11 @@
 """A package that is built holds `interp` and `models`, with the files that they read, and nothing else."""
 
+import ast
 import fnmatch
 import re
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -34,9 +37,45 @@ def test_only_the_two_packages_are_built():
     assert packages == {"interp", "models", "analyses", "tests"}
 
 
+def names(requirements):
+    return {re.split(r"[;>=\[]", name)[0].strip().lower().replace("_", "-") for name in requirements}
+
+
+def imported(file, *, at_once):
+    """Return the packages that a file imports: all, or those `at_once`, which are imported together with it."""
+    tree = ast.parse(file.read_text())
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    typed = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
+    later = {inner for node in [*functions, *typed] for inner in ast.walk(node)} if at_once else set()
+    found = set()
+    for node in set(ast.walk(tree)) - later:
+        if isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(str(node.module).split(".")[0])
+    return found - sys.stdlib_module_names - {"interp", "models"}
+
+
+def test_each_package_that_is_imported_is_declared_and_an_extra_only_where_it_is_used():
+    """A file that imports a package of an extra can itself be imported without it."""
+    extras = {extra: names(needed) for extra, needed in PROJECT["project"]["optional-dependencies"].items()}
+    optional = set[str]().union(*(extras[extra] for extra in extras if extra != "dev")) | {"triton"}
+    assert optional - {"wandb"} <= extras["dev"]
+    needed = names(PROJECT["project"]["dependencies"])
+    packages = packages_distributions() | {"llvmlite": ["numba"], "traitlets": ["anywidget"]}  # which bring them
+    used = set[str]()
+    for file in (*(ROOT / "interp").rglob("*.py"), *(ROOT / "models").rglob("*.py")):
+        for at_once in (True, False):
+            modules = imported(file, at_once=at_once)
+            found = names(package for module in modules for package in packages.get(module, [module]))
+            allowed = needed if at_once and file.name != "triton_kernels.py" else needed | optional
+            assert found <= allowed, (file, found - allowed)
+            used |= found
+    assert needed - used == {"faker"}  # `models.generated` imports its word lists by their names
+
+
 def test_what_the_project_needs_is_pinned():
     pinned = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines()}
     needed = PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["dev"]
-    names = {re.split(r"[;>=\[]", name)[0].strip().lower() for name in needed} - {"torch", "triton"}
-    missing = names - {name.replace("_", "-") for name in pinned} - pinned
+    missing = names(needed) - {"torch", "triton"} - {name.replace("_", "-") for name in pinned} - pinned
     assert not missing, missing

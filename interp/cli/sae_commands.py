@@ -1,5 +1,6 @@
 """The commands on dictionaries: `train-sae` trains one or a sweep, `export` writes one in another format."""
 
+import ast
 import dataclasses
 import functools
 import inspect
@@ -7,10 +8,10 @@ import itertools
 import json
 import textwrap
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
-import docstring_parser
 import typer
 from typer import Argument, Option
 
@@ -148,12 +149,16 @@ def field_lines(kind: type) -> list[str]:
 
 
 def _field_docstrings(kind: type) -> dict[str, str]:
-    """Return the docstring of each field of a dataclass, including inherited fields, on one line."""
+    """Return the docstring of each field of a dataclass, including inherited fields, on one line; none of a class
+    whose source is not in a file."""
     docs: dict[str, str] = {}
-    for base in reversed(kind.__mro__):
-        if dataclasses.is_dataclass(base):
-            fields = docstring_parser.parse_from_object(base).params
-            docs |= {field.arg_name: " ".join((field.description or "").split()) for field in fields}
+    for base in filter(dataclasses.is_dataclass, reversed(kind.__mro__)):
+        with suppress(OSError):
+            [written] = ast.parse(textwrap.dedent(inspect.getsource(base))).body
+            for field, doc in itertools.pairwise(cast(ast.ClassDef, written).body):
+                match field, doc:
+                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                        docs[name] = " ".join(text.split())
     return docs
 
 

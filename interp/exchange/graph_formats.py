@@ -60,8 +60,10 @@ def _layer(file: Path) -> int:
 
 
 def _config(file: Path) -> dict[str, Any]:
-    import yaml
-
+    try:
+        import yaml
+    except ImportError as error:
+        raise ValueError(f"{file} needs a package that is missing ({error}): pip install 'interp[hub]'") from None
     if not file.is_file():
         raise ValueError(f"{file} does not exist: name a folder of circuit-tracer's transcoders")
     try:

@@ -42,9 +42,11 @@ def write_hub_folder(run: ReadableRun, out: str | Path, *, license: str | None =
 def upload_to_hub(folder: str | Path, repo_id: str, *, private: bool = True) -> str:
     """Upload a folder of `write_hub_folder` to the repository `repo_id` ("name/repository"), and return its address.
     The repository is created if it does not exist. The login is that of `huggingface_hub`. Raises ValueError for a
-    folder without a dictionary."""
-    from huggingface_hub import HfApi
-
+    folder without a dictionary, and without the extra `hub`."""
+    try:
+        from huggingface_hub import HfApi
+    except ImportError as error:
+        raise ValueError(f"uploading needs a package that is missing ({error}): pip install 'interp[hub]'") from None
     folder = Path(folder)
     if not (folder / "cfg.json").is_file():
         raise ValueError(f"{folder} contains no dictionary (no cfg.json): write_hub_folder makes one")

@@ -159,9 +159,8 @@ def read_verdicts(file: str | Path) -> pd.DataFrame:
     """Read a table with a column `verdict`. Raises DamagedError if one of them is not a verdict of this version."""
     table = pd.read_parquet(file)
     if unknown := sorted(set(table["verdict"]) - {*VERDICTS, ONE_MEANING_ROW}):
-        raise DamagedError(
-            f"{file} has the verdict {unknown[0]!r} of another version: make it again (`interp run` does)"
-        )
+        found = f"{file} has the verdict {unknown[0]!r} of another version"
+        raise DamagedError(f"{found}: make it again (`interp run` does)")
     return table
 
 

@@ -1,32 +1,79 @@
 """The README says what works: its code runs, its names exist, its links lead somewhere."""
 
-import ast
-import importlib
+import importlib.util
 import re
+import shlex
 from pathlib import Path
 
 import pytest
+import typer
 
 import interp
+from interp.cli import _app
+from tests.foreign_models import TEXTS, write_foreign
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
-def test_the_ten_lines_run(tiny_run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(interp, "run_stages", lambda config, out: tiny_run, raising=False)
+def run_block(words: str, **smaller: object) -> None:
+    """Run the block with these words, with values for a small model in place of its own, each of which it must have."""
+    [block] = [block for block in BLOCKS if words in block]
+    for own, small in smaller.items():
+        assert own in block, own
+        block = block.replace(own, str(small))
+    exec(block, {})
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    exec(BLOCKS[0], {})
-    assert (tmp_path / "density.html").is_file() and "monosemanticity" in capsys.readouterr().out
+    return tmp_path
 
 
-@pytest.mark.parametrize("block", BLOCKS)
-def test_names_that_the_code_imports_exist(block):
-    for node in ast.walk(ast.parse(block)):
-        if isinstance(node, ast.ImportFrom):
-            module = importlib.import_module(str(node.module))
-            assert all(hasattr(module, alias.name) for alias in node.names), ast.unparse(node)
+def test_the_ten_lines_run(tiny_run, folder, monkeypatch, capsys):
+    monkeypatch.setattr(interp, "run_stages", lambda config, out: tiny_run, raising=False)
+    run_block("run_stages(")
+    assert (folder / "density.html").is_file() and "monosemanticity" in capsys.readouterr().out
+
+
+def test_the_effects_of_a_feature_run(tiny_run, capsys):
+    often = tiny_run.features.table().set_index("latent")["n_active"].idxmax()
+    run_block("effects.steer(", **{"runs/demo": tiny_run.path, "476": often})
+    said = capsys.readouterr().out
+    assert "d_loss" in said and "Once upon" in said
+
+
+def test_comparing_texts_and_probing_run(tiny_run, capsys):
+    run_block("features.matrix(", **{"runs/demo": tiny_run.path})
+    assert "latents differ between A" in capsys.readouterr().out
+
+
+def test_the_steps_for_ones_own_model_run(folder):
+    model = write_foreign("llama", folder / "model")
+    small = {"[...]": TEXTS, "HuggingFaceTB/SmolLM2-135M": model, "blocks.15.": "blocks.1.", "n_ctx=128": "n_ctx=24"}
+    run_block("load_model(", **small, **{"d_sae=8192, k=32, tokens=4_000_000": "d_sae=48, k=4, tokens=20_000"})
+    assert (folder / "page" / "index.html").is_file() and interp.load_sae(folder / "sae").d_sae == 48
+
+
+def test_every_block_is_run():
+    assert len(BLOCKS) == 4, "each block of code has a test above"
+
+
+def test_commands_and_their_options_exist():
+    """Those in lines of a shell."""
+    app = typer.main.get_command(_app([]))
+    lines = re.findall(r"^    (?:\.venv/bin/)?interp (.+?)(?:  +#.*)?$", README, re.MULTILINE)
+    assert len(lines) > 4
+    for line in lines:
+        name, *words = shlex.split(line)
+        flags = {flag for option in app.commands[name].params for flag in option.opts}
+        assert {word for word in words if word.startswith("--")} <= flags, line
+    targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert set(re.findall(r"\bmake ([a-z][\w-]*)(?=`|  |$)", README, re.MULTILINE)) <= set(targets)
+    for module in re.findall(r"python -m ([\w.]+)", README):
+        assert importlib.util.find_spec(module), module
 
 
 @pytest.mark.parametrize("file", ["README.md", "analyses/README.md"])

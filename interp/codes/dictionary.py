@@ -44,6 +44,7 @@ class Metadata(TypedDict, total=False):
     """The digest of the model's weights."""
     context_size: int
     prepend_bos: bool
+    """Whether its text began with a BOS token; absent if its rows are not text."""
     exclude_special_tokens: list[int]
     """Token ids that were excluded from its training."""
     exclude_positions: list[int]

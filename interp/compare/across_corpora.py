@@ -147,13 +147,15 @@ def corpora(
     min_documents: a latent that is above its threshold in fewer documents is not tested.
     shuffles, seed: for the null of the answer.
 
-    Raises ValueError if the scans use two dictionaries, if both or neither of `features_b` and `in_a` are given, or if
-    a corpus has fewer than two documents.
+    Raises ValueError if the scans use two dictionaries, if both or neither of `features_b` and `in_a` are given, if
+    `documents` is a pair for one scan or one tensor for two, or if a corpus has fewer than two documents.
     """
     if (features_b is None) == (in_a is None):
         raise ValueError("give features_b, a second scan, or in_a, a mask that divides the documents of one: not both")
     check_at_least(1, min_documents=min_documents, shuffles=shuffles, n_first=n_first)
     ids = documents if isinstance(documents, tuple) else (documents, documents)
+    if features_b is not None and documents is not None and not isinstance(documents, tuple):
+        raise ValueError("documents is one tensor, but there are two scans: give a pair, or None for a scan without")
     if features_b is not None:
         scans, documents_in_a = _both(features_a, features_b, ids, n_first)
     elif isinstance(documents, tuple):

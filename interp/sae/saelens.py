@@ -53,7 +53,7 @@ def to_saelens(stored: StoredDictionary, form: SAELensForm) -> tuple[dict[str, A
         cfg["d_out"] = W_dec.shape[1]
     if stored.W_skip is not None:
         tensors["W_skip"] = stored.W_skip.T
-    metadata = {"prepend_bos": True, **metadata_with_config(stored), "sae_lens_version": SAELENS_VERSION}
+    metadata = {**metadata_with_config(stored), "sae_lens_version": SAELENS_VERSION}
     return {**cfg, "metadata": metadata}, tensors
 
 

@@ -4,10 +4,13 @@
     upload(folder, address_of("s3://bucket/sae"))    # every file, and then manifest.json
 
 Without its manifest a folder at an address is not considered finished: readers refuse an interrupted upload, and the
-next upload replaces it. Copies lie in ~/.cache/interp, at most INTERP_CACHE_GB (10) in addition to the requested one:
-the least recently used are removed.
+next upload replaces it. Copies lie in ~/.cache/interp. If those besides the requested one exceed INTERP_CACHE_GB (10),
+the least recently used are removed, except those that a process has opened: it holds a shared lock on each (flock)
+until it ends, because it may read a file of the copy at any time.
 """
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -38,6 +41,9 @@ _BLOCK = 64 << 20
 _STALE = 24 * 3600
 """Seconds since the last change of a copy that is being made, after which its process is taken to have been killed."""
 _AGAIN = "copy the folder there again, or make it again with overwrite=True"
+
+_held: dict[Path, int] = {}
+"""The copies that this process uses, each with the open descriptor that holds its lock."""
 
 
 def local_path(path: str | Path) -> Path:
@@ -89,31 +95,76 @@ def _copy_of(address: Address, manifest: bytes) -> Path:
     """Return a copy of the folder with this manifest, made if it does not exist."""
     limit, cache = cache_bytes(), cache_folder()
     copy = cache / hashlib.sha256(manifest).hexdigest()[:32]
-    if not _mark_used(copy):
+    while not _hold(copy):
         cache.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=cache, prefix="copying-") as folder:
             new = Path(folder) / "new"
             new.mkdir()
             (new / MANIFEST).write_bytes(manifest)
             _fill(address, new)
-            with suppress(OSError):  # another process was first
+            try:
                 new.rename(copy)
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # these: another process was first
+                    raise
     _limit_cache(cache, copy, limit)
     return copy
 
 
-def _mark_used(copy: Path) -> bool:
-    """Note that a copy is used now. Returns whether it exists, which one call finds: another process may remove it."""
-    try:
-        os.utime(copy)
-    except FileNotFoundError:
-        return False
+def _hold(copy: Path) -> bool:
+    """Keep a copy from being removed until this process ends, and note that it is used now. Returns whether it exists,
+    for another process may have removed it."""
+    if copy in _held and not _is_at(_held[copy], copy):
+        os.close(_held.pop(copy))
+    if copy not in _held:
+        try:
+            handle = os.open(copy, os.O_RDONLY)
+        except FileNotFoundError:
+            return False
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        if not _is_at(handle, copy):
+            os.close(handle)
+            return False
+        _held[copy] = handle
+    os.utime(copy)
     return True
 
 
+def _is_at(handle: int, folder: Path) -> bool:
+    """Return whether an open descriptor is that of the folder now at this path."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(folder))
+    except FileNotFoundError:
+        return False
+
+
+def _remove_unused(copy: Path) -> bool:
+    """Remove a copy that no process holds. Returns whether it is gone."""
+    try:
+        handle = os.open(copy, os.O_RDONLY)
+    except FileNotFoundError:
+        return True
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        except OSError:
+            pass  # a file system without locks
+        if _is_at(handle, copy):
+            removed = copy.with_name(f"copying-{os.getpid()}-{copy.name}")
+            copy.rename(removed)  # at once: a reader finds the whole copy or none
+            shutil.rmtree(removed, ignore_errors=True)
+        return True
+    finally:
+        os.close(handle)
+
+
 def _limit_cache(cache: Path, copy: Path, limit: int) -> None:
-    """Remove the least recently used of the other copies, until they have at most `limit` bytes, and the beginnings of
-    copies by processes that were killed. Other processes may do the same at the same time."""
+    """Remove the least recently used of the other copies that no process holds, until all others have at most `limit`
+    bytes, and the beginnings of copies by processes that were killed. Other processes may do the same at the same
+    time."""
     others = []
     for path in cache.iterdir():
         if path == copy or path.name.endswith(UNFINISHED):
@@ -126,8 +177,7 @@ def _limit_cache(cache: Path, copy: Path, limit: int) -> None:
                 shutil.rmtree(path, ignore_errors=True)
     total = sum(size for _, size, _ in others)
     for _, size, path in sorted(others):
-        if total > limit:
-            shutil.rmtree(path, ignore_errors=True)
+        if total > limit and _remove_unused(path):
             total -= size
 
 

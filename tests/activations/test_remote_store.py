@@ -1,5 +1,6 @@
 """Stores at an address have the same rows in the same order as a folder, from a real S3 server despite its faults."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -239,6 +240,9 @@ def test_features_and_a_dictionary_are_read_at_an_address(memory, folder, copied
     assert not read, "it is here already"
     monkeypatch.setenv("INTERP_CACHE_GB", "0")
     FeatureStore.open("memory://bucket/features")
+    assert len(list(cache.iterdir())) == 2, "this process may still read both"
+    release()
+    FeatureStore.open("memory://bucket/features")
     assert len(list(cache.iterdir())) == 1, "what is not asked for gives way"
     monkeypatch.setenv("INTERP_CACHE_GB", "much")
     with pytest.raises(ValueError, match="INTERP_CACHE_GB='much' must be a number"):
@@ -256,6 +260,31 @@ def test_begun_copies_of_killed_processes_are_removed(memory, copied, tmp_path):
         os.utime(path, (0, 0))
     copy = remote_folders.local_path(copied(tmp_path / "tables", "tables"))
     assert {path.name for path in cache.iterdir()} == {copy.name, "copying-now", "other.unfinished"}
+
+
+def test_a_copy_that_another_process_has_opened_stays(memory, copied, tmp_path, monkeypatch):
+    """A lock is that of an open descriptor, here one of this process in place of another's."""
+    monkeypatch.setenv("INTERP_CACHE_GB", "0")
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        write_json(tmp_path / name / "table.json", [name])
+        write_manifest(tmp_path / name, {})
+    first = remote_folders.local_path(copied(tmp_path / "first", "first"))
+    theirs = os.open(first, os.O_RDONLY)
+    fcntl.flock(theirs, fcntl.LOCK_SH)
+    release()
+    second = remote_folders.local_path(copied(tmp_path / "second", "second"))
+    assert json.loads((first / "table.json").read_text()) == ["first"]
+    os.close(theirs)
+    assert remote_folders.local_path("memory://bucket/second") == second
+    assert list((tmp_path / "cache" / "interp").iterdir()) == [second]
+
+
+def release():
+    """Give up the copies that this process holds, as when it ends."""
+    for handle in remote_folders._held.values():
+        os.close(handle)
+    remote_folders._held.clear()
 
 
 def test_a_copy_that_another_process_removes_is_made_again(memory, copied, tmp_path, monkeypatch):

@@ -40,7 +40,7 @@ def test_the_kinds_are_value_errors_with_one_base():
 
 
 def test_a_changed_missing_or_foreign_file_is_damaged(finished, tmp_path):
-    (finished / "x.json").write_text('{"x": 2}')
+    (finished / "x.json").write_text('{\n "x": 2\n}')
     with pytest.raises(DamagedError, match="x.json is altered"):
         verify(finished)
     (finished / "x.json").unlink()
@@ -80,7 +80,7 @@ def test_other_work_is_not_overwritten(finished, tmp_path):
 
 
 def test_a_file_changed_since_is_not_overwritten_and_the_error_says_how(finished):
-    (finished / "x.json").write_text('{"x": 2}')
+    (finished / "x.json").write_text('{\n "x": 2\n}')
     with pytest.raises(OverwriteError) as error, whole_folder(finished, {"k": 1}):
         pass
     assert re.fullmatch(

@@ -68,7 +68,7 @@ NO_RULE = "no rule in words holds"
 
 def verdict_words(verdict: str) -> str:
     """Return the words for a verdict. For an unknown verdict, these are its name."""
-    return VERDICT_LOOKS[verdict].word if verdict in VERDICT_LOOKS else verdict
+    return VERDICT_LOOKS[verdict].word if verdict in VERDICT_LOOKS else verdict.replace("_", " ")
 
 
 def verdict_colour(verdict: str) -> str:

@@ -194,7 +194,7 @@ const format = {
     return `${Math.floor(whole / 60)} min ${whole % 60} s`;
   },
   words: (name) => name.replaceAll("_", " "),
-  verdict: (name) => report.data.page.verdicts[name]?.word ?? name,
+  verdict: (name) => report.data.page.verdicts[name]?.word ?? name.replaceAll("_", " "),
 };
 
 /* A token with its white space marked: the style draws a dot on each space and ↵ and ⇥ where a line ends and a tab is,

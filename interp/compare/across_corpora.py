@@ -51,8 +51,8 @@ from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import scan_digests
 from interp.features.scan_input import latent_blocks
 from interp.runtime.progress import Progress, no_progress
+from interp.statistics.cutoffs import MIN_F1
 from interp.statistics.estimates import wilson
-from interp.statistics.thresholds import MIN_F1
 
 FALSE_DISCOVERIES = 0.05
 BLOCK = 1 << 24

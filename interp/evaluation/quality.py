@@ -34,8 +34,8 @@ from interp.activations.hooks import Model
 from interp.codes.dictionary import Dictionary, is_faint, reconstruction
 from interp.evaluation.splice import Losses, Splice, recovered
 from interp.runtime.progress import Progress, no_progress
+from interp.statistics.cutoffs import ULTRA_LOW
 from interp.statistics.estimates import ratio
-from interp.statistics.thresholds import ULTRA_LOW
 from interp.storage.files import digest
 
 

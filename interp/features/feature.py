@@ -19,7 +19,7 @@ import pandas as pd
 from interp.display.cards import Markup, card, interval_mark, on_one_line, shaded, verdict_badge
 from interp.display.pictures import PREFIX, Renderer, picture_of
 from interp.display.verdict_looks import NO_RULE, verdict_words
-from interp.statistics.thresholds import MIN_F1
+from interp.statistics.cutoffs import MIN_F1
 
 _N_EXAMPLES = 5
 _AROUND = 10

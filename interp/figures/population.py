@@ -29,7 +29,7 @@ from interp.figures.theme import (
     styled,
     verdict_name,
 )
-from interp.statistics.thresholds import ULTRA_LOW
+from interp.statistics.cutoffs import ULTRA_LOW
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -23,7 +23,7 @@ from interp.display.verdict_names import (
 )
 from interp.features.feature_store import FeatureStore
 from interp.report.json_text import DIGITS, number
-from interp.statistics.thresholds import MIN_F1
+from interp.statistics.cutoffs import MIN_F1
 from interp.verdict.ranking_tables import rule_holds, worth_a_look
 
 N_TOKENS = 8

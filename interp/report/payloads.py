@@ -21,7 +21,7 @@ from interp.features.feature_store import FeatureStore
 from interp.features.firing_statistics import bin_edges
 from interp.report.contexts import ROWS_AT_ONCE, Contexts, coded
 from interp.report.json_text import DIGITS, columns_of, encode_tokens, numbers
-from interp.statistics.thresholds import MIN_F1
+from interp.statistics.cutoffs import MIN_F1
 
 CHUNK = 64
 CHUNKS_AT_ONCE = 64

@@ -17,7 +17,7 @@ from interp.report.inputs import ReportInputs
 from interp.report.json_text import number, percent
 from interp.report.null_shares import ALIKE, nulls_account
 from interp.report.panels import Panel
-from interp.statistics.thresholds import ULTRA_LOW
+from interp.statistics.cutoffs import ULTRA_LOW
 
 QUALITY_COLUMNS = {
     "l0": ("L0 (features a token)", ".1f"),

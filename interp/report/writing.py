@@ -40,7 +40,7 @@ from interp.report.summary import about, summary
 from interp.report.use import shares, uses
 from interp.report.verdict_evidence import explanations, most_shared, sense_rows, senses_in, senses_of, verdict_evidence
 from interp.runtime.progress import Progress, no_progress
-from interp.statistics.thresholds import MIN_F1
+from interp.statistics.cutoffs import MIN_F1
 from interp.storage.folders import whole_folder
 
 

@@ -16,7 +16,7 @@ from interp.checks.errors import DamagedError
 from interp.display import cards
 from interp.display.verdict_looks import NO_RULE, verdict_words
 from interp.display.verdict_names import MONOSEMANTIC, ONE_MEANING_ROW, VERDICTS
-from interp.statistics.thresholds import MIN_F1
+from interp.statistics.cutoffs import MIN_F1
 from interp.verdict.measures import title_and_meaning
 from interp.verdict.nulls import NullScale
 

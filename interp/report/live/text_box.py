@@ -12,7 +12,7 @@ from interp.display.verdict_looks import NO_RULE, verdict_words
 from interp.display.verdict_names import UNTESTED
 from interp.report.inputs import ReadableRun
 from interp.report.live.live_model import LiveModel
-from interp.statistics.thresholds import MIN_F1
+from interp.statistics.cutoffs import MIN_F1
 
 if TYPE_CHECKING:
     from anywidget import AnyWidget

@@ -1,4 +1,4 @@
-"""Thresholds that tables, figures and pages share."""
+"""Cutoffs that tables, figures and pages share."""
 
 ULTRA_LOW = 1e-5
 """Density below which a latent fires too rarely to be of use."""

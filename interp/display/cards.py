@@ -6,16 +6,19 @@ escaped unless it is `Markup`.
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
+from interp.display.byte_parts import divided
 from interp.display.verdict_looks import verdict_colour, verdict_words
 from interp.display.verdict_names import MONOSEMANTIC
 
 ACCENT = verdict_colour(MONOSEMANTIC)
 LINE_MARKS = {ord("\n"): "↵", ord("\t"): "⇥"}
 RULE = "1px solid rgba(128,128,128,.35)"
+_PART = f"border:{RULE};border-style:dashed;border-radius:3px;padding:0 .3em;margin:0 .1em;font-size:.85em"
 _CELL = f"text-align:left;vertical-align:top;padding:2px 14px 2px 0;border:0;border-top:{RULE};background:none"
 
 
@@ -92,12 +95,29 @@ def on_one_line(text: str) -> str:
     return text.translate(LINE_MARKS)
 
 
-def shaded(text: str, strength: float, title: str = "") -> Markup:
-    """Show a piece of text on an orange background. The strength of the colour is in [0, 1]. Line ends and tabs are
-    made visible."""
+def drawn(text: str, around: int | None = None) -> Markup:
+    """Show a text on one line, with marks for line ends and tabs and with stray bytes as the parts of characters that
+    they are.
+    around: the `script_byte` of what is around the text."""
+    part = '<bdi dir="ltr" title="{}" style="{}">{}</bdi>'
+    pieces = divided(on_one_line(text), around)
+    return Markup(
+        "".join(escape(piece) if own is None else part.format(own, _PART, escape(piece)) for piece, own in pieces)
+    )
+
+
+def rule(words: str) -> Markup:
+    """Show a rule in words, with marks for the spaces and tabs inside its quotes, since HTML folds these into one
+    space."""
+    marked = re.sub('"[^"]*"', lambda quoted: quoted[0].replace(" ", "␣").replace("\t", "⇥"), words)
+    return drawn(marked)
+
+
+def shaded(text: str, strength: float, title: str = "", around: int | None = None) -> Markup:
+    """Show a piece of text, as `drawn` does, on an orange background. The strength of the colour is in [0, 1]."""
     style = f' style="background:rgba(255,140,0,{0.8 * min(strength, 1):.2f})"' if strength > 0 else ""
     attribute = f' title="{escape(title)}"' if title else ""
-    return Markup(f"<span{style}{attribute}>{escape(on_one_line(text))}</span>")
+    return Markup(f"<span{style}{attribute}>{drawn(text, around)}</span>")
 
 
 def interval_mark(at: float, low: float, high: float) -> Markup:

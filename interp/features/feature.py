@@ -10,13 +10,13 @@ import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from itertools import groupby
 from typing import Any
 
 import pandas as pd
 
-from interp.display.cards import Markup, card, interval_mark, on_one_line, shaded, verdict_badge
+from interp.display.byte_parts import STRAY, script_byte
+from interp.display.cards import Markup, card, drawn, interval_mark, on_one_line, rule, shaded, verdict_badge
 from interp.display.pictures import PREFIX, Renderer, picture_of
 from interp.display.verdict_looks import NO_RULE, verdict_words
 from interp.statistics.cutoffs import MIN_F1
@@ -24,7 +24,6 @@ from interp.statistics.cutoffs import MIN_F1
 _N_EXAMPLES = 5
 _AROUND = 10
 """Tokens on either side of a firing that a terminal shows."""
-_STRAY = r"(⟨[0-9a-f]{2}⟩)"
 
 
 @dataclass(frozen=True)
@@ -62,7 +61,7 @@ class Feature:
         if self.verdict is not None:
             p = self.verdict["monosemanticity"]
             lines.append(verdict_words(str(self.verdict["verdict"])) + ("" if math.isnan(p) else f" {p:.2f}"))
-            lines[-1] += f": {rule}" if (rule := _rule_of(self.verdict)) else ""
+            lines[-1] += f": {words}" if (words := _rule_of(self.verdict)) else ""
         lines += [f"{name} logits: {' '.join(map(repr, tokens))}" for name, tokens in self._logits()]
         lines += map(self._one_line, self.examples.head(_N_EXAMPLES).itertuples())
         return "\n".join(map(_printed, lines))
@@ -86,14 +85,24 @@ class Feature:
 
     def _repr_html_(self) -> str:
         lines: list[object] = [] if self.verdict is None else [_judged(self.verdict)]
+        around = self._script_byte()
         for name, tokens in self._logits():
-            shown = ", ".join(f"<code>{_line(token)}</code>" for token in tokens)
+            shown = ", ".join(f"<code>{drawn(token, around)}</code>" for token in tokens)
             lines.append(Markup(f"{name} logits: {shown}"))
         if self.has_text:
-            lines += [self._shaded(example) for example in self.examples.head(_N_EXAMPLES).itertuples()]
+            lines += [self._shaded(example, around) for example in self.examples.head(_N_EXAMPLES).itertuples()]
         else:
             lines.append(Markup("".join(map(self._drawn, self.examples.itertuples()))))
-        return card(repr(self), *lines)
+        return card(drawn(repr(self), around), *lines)
+
+    def _script_byte(self) -> int | None:
+        """Return the `script_byte` of the tokens on and beside its strongest firings."""
+        near = [
+            self.vocab[token]
+            for example in self.examples.head(_N_EXAMPLES).itertuples()
+            for token in example.tokens[max(example.row - example.start - 1, 0) : example.row - example.start + 2]
+        ]
+        return script_byte("".join(near)) if self.has_text else None
 
     def _drawn(self, example: Any) -> Markup:
         """Return the picture of an example, or the number of its row."""
@@ -103,20 +112,21 @@ class Feature:
         look = "height:56px;margin:2px;image-rendering:pixelated"
         return Markup(f'<img src="{source}" alt="row {example.row}" title="{example.value:.3g}" style="{look}">')
 
-    def _shaded(self, example: Any) -> Markup:
+    def _shaded(self, example: Any, around: int | None) -> Markup:
         """Return the tokens of an example, each on an orange background whose strength is the latent's activation."""
         spans = []
         for text, tokens in joined_pieces([self.vocab[token] for token in example.tokens]):
             value = max(float(example.values[token]) for token in tokens)
-            spans.append(shaded(text, value / float(self.facts["max"]), f"{value:.3g}"))
+            spans.append(shaded(text, value / float(self.facts["max"]), f"{value:.3g}", around))
         return Markup(f'<span dir="auto" style="white-space:pre-wrap">{"".join(spans)}</span>')
 
 
 def joined_pieces(tokens: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
     """Yield the pieces of a text with the positions of their tokens. A piece is a token, or a character
     that the stray bytes of several tokens make."""
-    units = [(unit, position) for position, token in enumerate(tokens) for unit in re.split(_STRAY, token) if unit]
-    for is_stray, run in groupby(units, lambda unit: re.fullmatch(_STRAY, unit[0]) is not None):
+    parted = (re.split(f"({STRAY})", token) for token in tokens)
+    units = [(unit, position) for position, units in enumerate(parted) for unit in units if unit]
+    for is_stray, run in groupby(units, lambda unit: re.fullmatch(STRAY, unit[0]) is not None):
         parts = list(run)
         if not is_stray:
             yield from ((text, [position]) for text, position in parts)
@@ -130,32 +140,20 @@ def joined_pieces(tokens: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
             start = stop
 
 
-def _line(token: str) -> str:
-    """Return a token as HTML, with marks for its line ends and tabs, so that an example is one line of text."""
-    return escape(on_one_line(token))
-
-
 def _printed(line: str) -> str:
     """Return a line that is safe for a terminal: control characters, which can move its cursor, are replaced by
     marks."""
     return "".join(letter if letter.isprintable() else "�" for letter in on_one_line(line))
 
 
-def _rule(rule: str) -> str:
-    """Return a rule in words as HTML, with marks for the spaces and tabs inside its quotes, since HTML folds these into
-    one space."""
-    marked = re.sub('"[^"]*"', lambda quoted: quoted[0].replace(" ", "␣").replace("\t", "⇥"), rule)
-    return escape(marked)
-
-
 def _rule_of(row: pd.Series, shown: Callable[[str], str] = str) -> str:
     """Return the rule with its F1 on held-out text. For a tested latent without a rule that holds, return a note that
     says so."""
-    rule = f"{shown(str(row['explanation']))} (F1 {row['explanation_f1']:.2f})" if row.get("explanation") else ""
+    words = f"{shown(str(row['explanation']))} (F1 {row['explanation_f1']:.2f})" if row.get("explanation") else ""
     tested = not math.isnan(row["monosemanticity"])
     if not tested or "explanation" not in row or row["explanation_f1"] >= MIN_F1:
-        return rule
-    return NO_RULE + (f"; the nearest is {rule}" if rule else "")
+        return words
+    return NO_RULE + (f"; the nearest is {words}" if words else "")
 
 
 def _judged(row: pd.Series) -> Markup:
@@ -164,6 +162,6 @@ def _judged(row: pd.Series) -> Markup:
     parts = [verdict_badge(str(row["verdict"]), bool(row["sure"]) or not tested)]
     if tested:
         parts.append(interval_mark(row["monosemanticity"], row["ci_low"], row["ci_high"]))
-    if rule := _rule_of(row, _rule):
-        parts.append(Markup(rule))
+    if words := _rule_of(row, rule):
+        parts.append(Markup(words))
     return Markup(" · ".join(parts))

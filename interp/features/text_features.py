@@ -23,7 +23,8 @@ from interp.activations.model_passes import check_model_takes
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.codes.sparse_codes import SparseCodes
-from interp.display.cards import Markup, card, shaded, table
+from interp.display.cards import Markup, card, drawn, shaded, table
+from interp.features.feature import joined_pieces
 
 _N_LATENTS = 12
 _ENDS = ("bos", "eos")
@@ -60,11 +61,14 @@ class TextFeatures:
 
     def _repr_html_(self) -> str:
         strongest = self.latents().head(_N_LATENTS)
-        rows = ((row.latent, f"{row.activation:.3g}", row.token, row.n_firings) for row in strongest.itertuples())
+        rows = (
+            (row.latent, f"{row.activation:.3g}", drawn(row.token), row.n_firings) for row in strongest.itertuples()
+        )
         z = self.codes.scipy()
         deepest = z.max() if z.nnz else 1.0
         strongest_z = z.max(1).toarray()[:, 0]
-        text = "".join(shaded(word, at / deepest) for word, at in zip(self.token_strings, strongest_z, strict=True))
+        pieces = joined_pieces(self.token_strings)
+        text = "".join(shaded(piece, strongest_z[positions].max() / deepest) for piece, positions in pieces)
         return card(self, Markup(text), table(("latent", "largest activation", "at", "firings"), rows))
 
 

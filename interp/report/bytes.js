@@ -7,14 +7,11 @@ report.bytes = (() => {
   const RUN = /((?:⟨[0-9a-f]{2}⟩)+)/;
   const ANY = /⟨([0-9a-f]{2})⟩/g;
   const ANY_BYTE = /⟨[0-9a-f]{2}⟩/;
-  /* The first bytes of characters in UTF-8, up to the one named, and what they begin. */
-  const FIRST = [[0xc2, "sign"], [0xcb, "Latin letter"], [0xcf, "Greek letter"], [0xd4, "Cyrillic letter"],
-    [0xd5, "Armenian letter"], [0xd6, "Armenian or Hebrew letter"], [0xd7, "Hebrew letter"], [0xdb, "Arabic letter"],
-    [0xdf, "letter"], [0xe2, "letter or sign"], [0xe3, "kana letter or sign"], [0xe9, "Han character"],
-    [0xed, "Korean syllable"], [0xef, "letter or sign"], [0xf4, "emoji or rare character"]];
+  /* The first bytes of characters in UTF-8, up to the one named, and what they begin (byte_parts.py). */
+  const { first_bytes: FIRST, common_letters: RANGES } = report.data.page;
   /* Letters that a byte alone is taken for; the same byte also ends rare ones. */
-  const COMMON = /^[Ά-ώА-яЁёא-תء-ي]$/;
-  const FRACTIONS = { 2: ["", "½"], 3: ["", "⅓", "⅔"], 4: ["", "¼", "½", "¾"] };
+  const COMMON = new RegExp(`^[${RANGES}]$`);
+  const FRACTIONS = { 2: "½", 3: "⅓⅔", 4: "¼½¾" };
   const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
   const lengthOf = (byte) => (byte >= 0xf5 ? 0 : byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : byte >= 0xc2 ? 2 : 0);
@@ -51,19 +48,26 @@ report.bytes = (() => {
     return letter ? new TextEncoder().encode(letter)[0] : null;
   };
 
-  /* The common letters that begin with a byte, as their range; nothing where none do. */
-  function lettersOf(lead) {
-    const letters = Array.from({ length: 0x40 }, (_, k) => decoded([lead, 0x80 + k]));
-    const common = letters.filter((letter) => COMMON.test(letter ?? ""));
-    return common.length ? `, ${common[0]} to ${common.at(-1)}` : "";
-  }
+  const isCommon = (letter) => COMMON.test(letter ?? "");
+
+  /* The first bytes of two that begin letters of the same script. */
+  const leadsLike = (lead) =>
+    Array.from({ length: 0x1e }, (_, k) => 0xc2 + k).filter((each) => nameOf(each) === nameOf(lead));
+
+  /* The common letters that begin with a byte. */
+  const lettersOf = (lead) => Array.from({ length: 0x40 }, (_, k) => decoded([lead, 0x80 + k])).filter(isCommon);
 
   /* The letter that a later byte ends, in the script of some first byte; null if that is not known. */
   function letterOf(byte, lead) {
     if (lead === null || lengthOf(lead) !== 2) return null;
-    const leads = Array.from({ length: 0x1e }, (_, k) => 0xc2 + k).filter((each) => nameOf(each) === nameOf(lead));
-    const letters = leads.map((each) => decoded([each, byte])).filter((letter) => COMMON.test(letter ?? ""));
-    return letters[0] ?? null;
+    return leadsLike(lead).map((each) => decoded([each, byte])).find(isCommon) ?? null;
+  }
+
+  /* The script of a first byte, or the range of its letters if other bytes begin letters of that script too. */
+  function lettersOrScript(lead) {
+    const own = lettersOf(lead);
+    const isOneOfMany = own.length && leadsLike(lead).filter((each) => lettersOf(each).length).length > 1;
+    return isOneOfMany ? `${own[0]}–${own.at(-1)}` : scriptOf(nameOf(lead));
   }
 
   /* The parts of characters in a run of stray bytes: [sign, label, meaning], …; lead: a first byte of the script
@@ -81,13 +85,16 @@ report.bytes = (() => {
       if (length) {
         const name = nameOf(bytes[k]);
         const which = n === 1 ? "the first byte" : `the first ${n} bytes`;
-        const tip = `${sign}: ${which} of ${an(name)}${lettersOf(bytes[k])}`;
-        found.push([sign, `${FRACTIONS[length][n]} ${scriptOf(name)}`, tip]);
+        const letters = lettersOf(bytes[k]);
+        const range = letters.length ? `, ${letters[0]} to ${letters.at(-1)}` : "";
+        const tip = `${sign}: ${which} of ${an(name)}${range}`;
+        found.push([sign, `${FRACTIONS[length][n - 1]} ${lettersOrScript(bytes[k])}`, tip]);
       } else {
         const letter = letterOf(bytes[k], script);
         const name = script === null ? "character" : nameOf(script);
         const of = letter ? `the end of ${letter}, if it is ${an(name)}` : `a later byte of ${an(name)}`;
-        found.push([sign, letter ?? (script === null ? "…▯" : `… ${scriptOf(name)}`), `${sign}: ${of}`]);
+        const unknown = script === null ? `byte ${sign.slice(1, -1)}` : `… ${scriptOf(name)}`;
+        found.push([sign, letter ?? unknown, `${sign}: ${of}`]);
       }
       k += n - 1;
     }

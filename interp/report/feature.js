@@ -135,7 +135,8 @@ report.views.feature = (() => {
       const lead = report.lead.leadAround(feature);
       const share = ([, token, n]) => [tokenElement(word(token), lead), ` ${format.percent(n / known.n_active)} `];
       rows.push(["tokens", `${format.count(known.n_tokens)} ${kinds}, entropy ${entropy} nats`]);
-      rows.push(["mostly", h("span.mostly", null, on.map((row) => h("span", null, share(row))))]);
+      rows.push(["mostly", h("span.mostly", null, on.map((row) => h("span", null, share(row))),
+        h("small", null, "of its firings"))]);
     }
     if (feature.positions) rows.push(["position", position(feature.positions)]);
     const { fvu_rise: rise = null, dec_norm: norm = null, enc_dec_cosine: cosine = null } = known;

@@ -11,7 +11,7 @@ report.firings = (() => {
   const N_OTHER = IS_WIDE ? 20 : 12; // firings on other tokens below them
   const N_OF_TOKEN = 3; // of each of these
   const N_OF_SENSE = 7; // firings of each sense at first
-  const N_PASSAGES = 5; // instead, in each list, where each takes several lines
+  const N_PASSAGES = 6; // instead, in each list, where each takes several lines
   const FIRST_SENSE = 2; // the place of its tab, behind those of all firings
   const nothing = (text) => h("p.missing", null, text);
   const percent = (x) => `${format.fixed(100 * x, 0)} %`;

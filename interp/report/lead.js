@@ -313,7 +313,8 @@ report.lead = (() => {
       rule && isNamed && !(feature.senses?.length && !byLabel(latent))
         ? line("div", "In words", inWords(rule, columns.explanation_f1[latent])) : null,
       hasText && predicts(feature).length ? line("div.raises", "Raises", raises(feature)) : null,
-      more.map(([name, content]) => line("div.nearby", name, content)));
+      more.length
+        ? h("div.nearby", null, more.map(([name, content]) => [h("dt", null, name), h("dd", null, content)])) : null);
   }
 
   return { brief, inShort, short, linked, title, element, inSenses, byLabel, f1, predicts, kindsOf, leadAround,

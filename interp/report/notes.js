@@ -11,6 +11,7 @@ report.notes = (() => {
   const listeners = [];
   let kept = read();
   let write = null, repaint = null;
+  let unsaved = null; // the place that says "saved" once the last change is stored
 
   function read() {
     try {
@@ -39,22 +40,32 @@ report.notes = (() => {
   /* edits: latent → [its note before, its note now]. */
   function keep(edits) {
     try {
-      if (write) write(edits); else localStorage.setItem(PLACE, JSON.stringify(kept));
+      if (write) write(edits);
+      else {
+        localStorage.setItem(PLACE, JSON.stringify(kept));
+        sayStored();
+      }
     } catch {
       trouble("This browser does not store notes for a page like this: export them before you close it.");
     }
     for (const listener of listeners) listener();
   }
 
-  /* From now on pass each change to `writer` instead of to this browser. */
+  function sayStored() {
+    if (unsaved) unsaved.textContent = "saved";
+    unsaved = null;
+  }
+
+  /* From now on pass each change to `writer` instead of to this browser; it calls `replace` when it has stored them. */
   function keepWith(writer) {
     write = writer;
   }
 
-  /* Show these notes, which are already stored. */
+  /* Show these notes, which are stored, with all changes made so far. */
   function replace(notes) {
     kept = checked(notes);
     repaint?.();
+    sayStored();
     for (const listener of listeners) listener();
   }
 
@@ -94,7 +105,7 @@ report.notes = (() => {
   }
 
   /* The fields of one feature: the star with the label, and the note, which is as wide as the page and as high as its
-   * lines. The place of "saved" at the end of each is kept. */
+   * lines. The place of "saved" at the end of each is kept. On a phone a button opens both. */
   function editor(latent) {
     const onclick = () => {
       set(latent, { star: !of(latent).star });
@@ -105,12 +116,12 @@ report.notes = (() => {
     const labelField = h("input", {
       type: "text",
       ...named("Your label"),
-      oninput() { saved({ label: this.value }, label); },
+      oninput() { change({ label: this.value }, label); },
     });
     const noteField = h("textarea", {
       rows: 1,
       ...named("Your note"),
-      oninput() { saved({ note: this.value }, note); },
+      oninput() { change({ note: this.value }, note); },
     });
     const note = h("div.note", null, noteField, h("output.muted", null));
     const put = (field, value) => {
@@ -119,9 +130,10 @@ report.notes = (() => {
       field.value = value;
       if (field === document.activeElement) field.setSelectionRange(at, at);
     };
-    const saved = (fields, where) => {
+    const change = (fields, where) => {
+      for (const part of [label, note]) part.querySelector("output").textContent = "";
+      unsaved = where.querySelector("output");
       set(latent, fields);
-      for (const part of [label, note]) part.querySelector("output").textContent = part === where ? "saved" : "";
     };
     repaint = () => {
       const { star, label: mine, note: text } = of(latent);
@@ -130,7 +142,17 @@ report.notes = (() => {
       put(labelField, mine);
       put(noteField, text);
     };
-    const label = h("div.notes", null, h("output.muted", null), button, labelField);
+    const open = h("button.write", {
+      type: "button",
+      "aria-expanded": "false",
+      "aria-label": "Your label and note",
+      onclick() {
+        const isOpen = this.ariaExpanded === "true";
+        this.ariaExpanded = String(!isOpen);
+        if (!isOpen) labelField.focus();
+      },
+    }, "✎");
+    const label = h("div.notes", null, h("output.muted", null), button, open, labelField);
     repaint();
     return { label, note };
   }

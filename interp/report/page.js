@@ -10,9 +10,10 @@ function receive(name, data) {
   report.data[name] = data;
 }
 
+/* Say what is wrong above the page; "" says that it no longer is. */
 function trouble(text) {
   const line = document.getElementById("trouble");
-  line.hidden = false;
+  line.hidden = !text;
   line.textContent = text;
 }
 
@@ -218,19 +219,23 @@ function visible(token, least = 3, isText = false, lead = null) {
 const runElement = (kind, exact, n) =>
   h(`${kind}.run`, { "data-n": n, "--n": n }, h("span.exact", null, exact));
 
-/* Letters that look like Latin ones, by script. */
-const LOOK_ALIKE = {
+/* Letters that look like Latin ones, by script, and marks that are hard to tell on their own. */
+const NAMED_LETTERS = {
   "Arabic alef": "ا",
+  "Arabic shadda": "\u0651", "Arabic sukun": "\u0652",
+  "Arabic fatha": "\u064e", "Arabic damma": "\u064f", "Arabic kasra": "\u0650",
+  "Arabic fathatan": "\u064b", "Arabic dammatan": "\u064c", "Arabic kasratan": "\u064d",
   "Hebrew vav": "ו",
   "Hebrew samekh": "ס",
   Cyrillic: "АВЕЅІЈКМНОРСТУХавегѕіјкмнорстух",
   Greek: "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧινοκρυχ",
 };
 
-/* The script of a token that is one letter which looks Latin; undefined for any other token. */
+/* The name of a token that is one of these; undefined for any other token. */
 const scriptOf = (token) => {
   const letter = token.trim();
-  return letter.length === 1 ? Object.keys(LOOK_ALIKE).find((name) => LOOK_ALIKE[name].includes(letter)) : undefined;
+  if (letter.length !== 1) return undefined;
+  return Object.keys(NAMED_LETTERS).find((name) => NAMED_LETTERS[name].includes(letter));
 };
 
 /* A token on its own; bdi keeps its writing direction to itself, and one with stray bytes is read as its script is.

@@ -16,6 +16,7 @@ import pandas as pd
 
 from interp.checks.errors import DamagedError
 from interp.compare.null_dictionaries import Nulls
+from interp.display.byte_parts import COMMON_LETTERS, FIRST_BYTES
 from interp.display.cards import script_json
 from interp.display.verdict_looks import VERDICT_LOOKS, verdict_css
 from interp.display.verdict_names import WITHOUT_SCORES
@@ -217,6 +218,8 @@ def _page_facts(inputs: ReportInputs) -> dict[str, Any]:
         "ranked": inputs.ranking is not None,
         "verdicts": {name: shown._asdict() for name, shown in VERDICT_LOOKS.items()},
         "min_f1": MIN_F1,
+        "first_bytes": FIRST_BYTES,
+        "common_letters": COMMON_LETTERS,
         "shares": shares(inputs) if store.has_text else [],
         "null": closest_null(inputs),
         "headlines": [panel["headline"] for panel in inputs.panels if "headline" in panel],

@@ -14,7 +14,7 @@ SPELLINGS: dict[str, Callable[[str], Any]] = {}
 """The functions by which tokens are classified, by the name of the kind that each makes (`kind_registry`)."""
 
 CATEGORIES = {
-    "byte": "bytes of characters", "blank": "white space", "digit": "numbers", "CJK": "Chinese characters",
+    "byte": "bytes of characters", "blank": "white space", "digit": "numbers", "CJK": "Han characters",
     "Po": "punctuation marks", "Ps": "opening brackets", "Pe": "closing brackets", "Pd": "dashes",
     "Pc": "underscores", "Pi": "opening quotes", "Pf": "closing quotes", "Sm": "mathematical signs",
     "Sc": "currency signs", "Sk": "accents and backticks", "So": "symbols", "Cc": "control characters",

@@ -143,7 +143,7 @@ def _row(row: dict) -> tuple[object, ...]:
     probability = cards.interval_mark(p, row["ci_low"], row["ci_high"])
     p_learnt = row.get("learnt", float("nan"))
     learnt = "" if isnan(p_learnt) else f"{p_learnt:.2f}"
-    words = rule or (NO_RULE if not isnan(p) and "explanation" in row else "")
+    words = cards.rule(rule) or (NO_RULE if not isnan(p) and "explanation" in row else "")
     return row["latent"], badge, probability, learnt, row.get("n_senses", ""), words, f"{f1:.2f}" if rule else ""
 
 

@@ -586,6 +586,17 @@ def test_stray_bytes_are_joined_to_the_characters_that_they_make():
     assert [sorted({*places}) for _, places in found] == [[0], [0, 1], [1, 2], [2], [4], [5], [6, 7]]
 
 
+def test_a_card_shows_parts_of_characters_as_the_page_does(tokens, tmp_path):
+    z = torch.zeros(tokens.numel(), 1)
+    z[5, 0] = 4
+    vocab = ["⟨d7⟩"] * VOCAB
+    vocab[tokens.flatten()[5]] = "⟨90⟩x\n"
+    vocab[tokens.flatten()[6]] = "⟨d7⟩"
+    weights = {"W_dec": torch.eye(1, 3), "W_U": torch.arange(3.0 * VOCAB).view(3, VOCAB)}
+    page = FeatureStore.from_codes(tokens, SparseCodes.from_dense(z), tmp_path, vocab=vocab, **weights)[0]._repr_html_()
+    assert ">½ Hebrew</bdi>" in page and 'title="⟨d7⟩"' in page and ">⟨" not in page
+
+
 def test_a_feature_shows_itself_and_escapes_the_text(tokens, tmp_path):
     z = torch.zeros(tokens.numel(), 2)
     z[tokens.flatten() == 9, 0] = 2

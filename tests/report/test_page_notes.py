@@ -56,6 +56,12 @@ def test_stars_labels_and_notes_persist_are_searchable_and_round_trip_as_json(br
 def test_typing_a_label_or_a_note_moves_no_field_and_hides_nothing(browser, address, width):
     browser.size(width, 900)
     browser.open(f"{address}#feature/3")
+    if width < 640:
+        fields = "#feature :is(.notes input, .note)"
+        fields = f"Array.from(document.querySelectorAll('{fields}'), (e) => e.checkVisibility())"
+        assert browser.evaluate(fields) == [False, False], "a button opens them"
+        browser.click("#feature .write")
+        assert browser.evaluate(fields) == [True, True]
     places = """Array.from(document.querySelectorAll("#feature header > *, #feature .notes > *, .firinghead"), (e) => {
         const { x, y } = e.getBoundingClientRect();
         return [e.className, Math.round(x), Math.round(y)];

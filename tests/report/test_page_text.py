@@ -3,6 +3,7 @@
 import json
 import re
 
+from interp.display.byte_parts import divided
 from tests.report.planted_page import (
     N_SEQ,
     SPLIT,
@@ -76,6 +77,7 @@ def test_letters_that_look_latin_name_their_script_and_stray_bytes_their_charact
     rule = json.dumps('"в", "β" or "ا"')
     assert browser.evaluate(script % f"ruleText({rule})") == ["Cyrillic", "Arabic alef"]
     assert browser.evaluate("tokenElement(' в').dataset.script") == "Cyrillic"
+    assert browser.evaluate("tokenElement('\\u0651').dataset.script") == "Arabic shadda"
     token = "(({dir, dataset}) => [dir, dataset.tip])(tokenElement('⟨9c⟩⟨d7⟩'))"
     said = "⟨9c⟩: the end of ל, if it is a Hebrew letter; ⟨d7⟩: the first byte of a Hebrew letter, א to ת"
     assert browser.evaluate(token) == ["rtl", said]
@@ -88,17 +90,21 @@ def test_parts_of_characters_are_drawn_as_what_they_are_and_copied_as_their_byte
     for token, lead, labels in (
         ("⟨d7⟩", "null", ["½ Hebrew"]),
         ("⟨a9⟩⟨d7⟩", "null", ["ש", "½ Hebrew"]),
-        ("⟨9c⟩", "null", ["…▯"]),
+        ("⟨9c⟩", "null", ["byte 9c"]),
         ("⟨9c⟩", "0xd7", ["ל"]),
         ("⟨8a⟩", "0xd8", ["ي"]),  # the only common letter of its script that ends so
         ("x⟨e3⟩⟨81⟩", "null", ["⅔ kana"]),
         ("⟨bf⟩告", "null", ["… Han"]),
         ("⟨f0⟩", "null", ["¼ emoji"]),
-        ("⟨ff⟩", "null", ["…▯"]),
+        ("⟨d0⟩⟨d1⟩", "null", ["½ А–п", "½ р–я"]),  # the letters, where a script has several first bytes
+        ("⟨9f⟩⟨98⟩ж", "null", ["П", "И"]),
+        ("⟨ff⟩", "null", ["byte ff"]),
     ):
         made = f"tokenElement({json.dumps(token)}, {lead})"
         assert browser.evaluate(f"({drawn})({made})") == labels
         assert browser.evaluate(f"{made}.textContent") == token and browser.evaluate(f"{made}.dataset.tip")
+        named = divided(token, None if lead == "null" else int(lead, 16))
+        assert [name for name, own in named if own] == labels, "in notebooks too"
         plain = f"report.bytes.inLetters({json.dumps(token)}, {lead})"
         assert browser.evaluate(plain) == re.sub("(⟨..⟩)+", "".join(labels), token)
     around = "report.lead.leadAround({{ tokens: [[0, 0, 5], [0, 1, 9]] }})"

@@ -19,7 +19,7 @@ def called(kind, string, others=("plain", "words", "of", "Latin", "letters")):
     [
         ("script", "⟨d7⟩", "bytes of characters"),
         ("script", "αβ", "tokens in Greek script"),
-        ("script", "日本", "Chinese characters"),
+        ("script", "日本", "Han characters"),
         ("script", "42", "numbers"),
         ("script", "([", "opening brackets"),
         ("shape", "THE", "tokens in capitals in Latin script"),

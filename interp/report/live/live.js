@@ -24,8 +24,10 @@ const showError = (place, error) => place.replaceChildren(h("p.missing", { role:
 
 (() => {
   const PAUSE = 300;
+  const RETRY = 2000; // until changes that the server did not take are sent again
   let waiting = {},
     sending = false,
+    isRefused = false,
     timer;
 
   const anyWaiting = () => Object.keys(waiting).length > 0;
@@ -59,13 +61,18 @@ const showError = (place, error) => place.replaceChildren(h("p.missing", { role:
     sending = true;
     try {
       const notes = await ask("notes", { edits });
+      if (isRefused) trouble("");
+      isRefused = false;
       if (anyWaiting()) timer = setTimeout(send, PAUSE);
       else report.notes.replace(notes);
     } catch (error) {
       const newer = waiting;
       waiting = edits;
       wait(newer);
+      isRefused = true;
       trouble(`Your notes are not saved yet: ${error.message}.`);
+      clearTimeout(timer);
+      timer = setTimeout(send, RETRY);
     } finally {
       sending = false;
     }

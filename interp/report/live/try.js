@@ -31,8 +31,6 @@ report.views.try = (() => {
   /* Single-token features are left out unless the user asks for them; pinned ones stay. */
   const isShown = (latent) => isSingle || pinned.has(latent) || verdictOf(latent) !== "single-token";
 
-  const percent = (p) => `${format.significant(100 * p, 2)} %`;
-
   /* Ask the model one question at a time; of those that arrive meanwhile, ask the newest next. A question is a function
    * that receives a way to learn whether a newer one is waiting. */
   const put = (() => {
@@ -177,7 +175,7 @@ report.views.try = (() => {
       h("span.key.lowered", { "--shade": 0.7 }, "less likely"),
       ": what the features do to ",
       tokenElement(word(output)),
-      ` ${where} (here ${percent(p)}), to first order, ` +
+      ` ${where} (here ${format.percent(p)}), to first order, ` +
         `up to ${format.significant(largest(tokenValues(rows())), 2)} nats.`,
     ];
   }
@@ -268,7 +266,7 @@ report.views.try = (() => {
         "span.change",
         null,
         tokenElement(word(token)),
-        h("small", null, ` ${format.significant(100 * without, 2)} → ${percent(p)}`),
+        h("small", null, ` ${format.significant(100 * without, 2)} → ${format.percent(p)}`),
       ),
       " ",
     ];
@@ -294,7 +292,7 @@ report.views.try = (() => {
         null,
         h("th", { scope: "row" }, aimed(token)),
         h("td.bar", { "--share": p / most }, h("i")),
-        h("td", null, percent(p)),
+        h("td", null, format.percent(p)),
       );
     const firing = ({ latent, activation, kl, raises, lowers }) =>
       h(

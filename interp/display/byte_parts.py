@@ -1,0 +1,100 @@
+"""Name the parts of characters that tokens hold. A vocabulary writes a byte that is no character as ⟨d7⟩; a reader is
+shown "½ Hebrew", or the letter itself where a later byte ends a common letter of the script around it.
+
+The page (report/bytes.js) draws them in the same way, from the same tables.
+"""
+
+import re
+from collections.abc import Iterator
+from itertools import takewhile
+
+STRAY = r"⟨[0-9a-f]{2}⟩"
+FIRST_BYTES = (
+    (0xC2, "sign"), (0xCB, "Latin letter"), (0xCF, "Greek letter"), (0xD4, "Cyrillic letter"),
+    (0xD5, "Armenian letter"), (0xD6, "Armenian or Hebrew letter"), (0xD7, "Hebrew letter"), (0xDB, "Arabic letter"),
+    (0xDF, "letter"), (0xE2, "letter or sign"), (0xE3, "kana letter or sign"), (0xE9, "Han character"),
+    (0xED, "Korean syllable"), (0xEF, "letter or sign"), (0xF4, "emoji or rare character"),
+)  # fmt: skip
+"""The first bytes of characters in UTF-8, up to the one named, and what they begin."""
+COMMON_LETTERS = "Α-ώА-яא-תء-غف-ي"
+"""The letters, as ranges of a regular expression, that a byte alone is taken for; the same byte also ends rare ones."""
+FRACTIONS = {2: "½", 3: "⅓⅔", 4: "¼½¾"}
+"""By the length of a character in bytes, the shares of it that its first bytes are."""
+_LEADS = range(0xC2, 0xE0)
+"""The first bytes of characters of two bytes."""
+
+
+def script_byte(text: str) -> int | None:
+    """Return a first byte of the script of a text: that of a character of which it has a part, else that of its first
+    letter outside ASCII and Latin; None if it has neither."""
+    own = next(filter(_length, _bytes_of(text)), None)
+    letters = (c for c in re.sub(STRAY, "", text) if c.isalpha() and _name(c.encode()[0]) not in (None, "Latin letter"))
+    letter = next(letters, None)
+    return own if own is not None or letter is None else letter.encode()[0]
+
+
+def divided(text: str, around: int | None = None) -> Iterator[tuple[str, str | None]]:
+    """Yield the pieces of a text: (piece, None) as it stands, or (name, bytes) of a part of a character.
+    around: the `script_byte` of what is around the text, for later bytes without a first one."""
+    own = script_byte(text)
+    script = around if own is None else own
+    for k, piece in enumerate(re.split(f"((?:{STRAY})+)", text)):
+        if k % 2:
+            run = bytes(_bytes_of(piece))
+            yield from _parts(run, next(filter(_length, run), script))
+        elif piece:
+            yield piece, None
+
+
+def _parts(run: bytes, script: int | None) -> Iterator[tuple[str, str]]:
+    while run:
+        length = _length(run[0])
+        later = takewhile(lambda byte: not _length(byte), run[1 : max(length - 1, 1)])
+        n = 1 + sum(1 for _ in later)
+        name = f"{FRACTIONS[length][n - 1]} {_letters_or_script(run[0])}" if length else _end(run[0], script)
+        yield name, "".join(f"⟨{byte:02x}⟩" for byte in run[:n])
+        run = run[n:]
+
+
+def _letters_or_script(lead: int) -> str:
+    """Return the script of a first byte, or the range of its letters if other bytes begin letters of that script."""
+    letters = _common_letters(lead)
+    several = [each for each in _LEADS if _name(each) == _name(lead) and _common_letters(each)]
+    return f"{letters[0]}–{letters[-1]}" if letters and len(several) > 1 else _script(_name(lead))
+
+
+def _end(byte: int, script: int | None) -> str:
+    """Return the letter that a later byte ends in a script, or else the script; the byte itself if that is unknown."""
+    if script is None:
+        return f"byte {byte:02x}"
+    leads = [each for each in _LEADS if _length(script) == 2 and _name(each) == _name(script)]
+    letters = [letter for each in leads if (letter := _letter(each, byte))]
+    return letters[0] if letters else f"… {_script(_name(script))}"
+
+
+def _common_letters(lead: int) -> list[str]:
+    return [letter for byte in range(0x80, 0xC0) if (letter := _letter(lead, byte))]
+
+
+def _letter(lead: int, byte: int) -> str | None:
+    letter = bytes([lead, byte]).decode(errors="ignore")
+    return letter if re.fullmatch(f"[{COMMON_LETTERS}]", letter) else None
+
+
+def _length(byte: int) -> int:
+    """Return the length, in bytes, of the characters that a byte begins; 0 if it begins none."""
+    return next((n for least, n in ((0xF5, 0), (0xF0, 4), (0xE0, 3), (0xC2, 2)) if byte >= least), 0)
+
+
+def _name(byte: int) -> str | None:
+    return next((name for last, name in FIRST_BYTES if byte <= last), None) if _length(byte) else None
+
+
+def _script(name: str | None) -> str:
+    """Return the last word for a script in a name, else its first word."""
+    scripts = re.findall(r"[A-Z]\w+", name or "character")
+    return scripts[-1] if scripts else (name or "character").split(" ")[0]
+
+
+def _bytes_of(text: str) -> list[int]:
+    return [int(stray[1:3], 16) for stray in re.findall(STRAY, text)]

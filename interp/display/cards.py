@@ -11,14 +11,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from interp.display.byte_parts import divided
+from interp.display.byte_parts import divided, script_byte
 from interp.display.verdict_looks import verdict_colour, verdict_words
 from interp.display.verdict_names import MONOSEMANTIC
 
 ACCENT = verdict_colour(MONOSEMANTIC)
 LINE_MARKS = {ord("\n"): "↵", ord("\t"): "⇥"}
 RULE = "1px solid rgba(128,128,128,.35)"
-_PART = f"border:{RULE};border-style:dashed;border-radius:3px;padding:0 .3em;margin:0 .1em;font-size:.85em"
+_PART = "border:1px dashed rgba(128,128,128,.8);border-radius:3px;padding:0 .3em;margin:0 .1em;font:.85em sans-serif"
 _CELL = f"text-align:left;vertical-align:top;padding:2px 14px 2px 0;border:0;border-top:{RULE};background:none"
 
 
@@ -99,7 +99,7 @@ def drawn(text: str, around: int | None = None) -> Markup:
     """Show a text on one line, with marks for line ends and tabs and with stray bytes as the parts of characters that
     they are.
     around: the `script_byte` of what is around the text."""
-    part = '<bdi dir="ltr" title="{}" style="{}">{}</bdi>'
+    part = '<bdi dir="ltr" title="{}" style="{};white-space:nowrap">{}</bdi>'
     pieces = divided(on_one_line(text), around)
     return Markup(
         "".join(escape(piece) if own is None else part.format(own, _PART, escape(piece)) for piece, own in pieces)
@@ -107,10 +107,20 @@ def drawn(text: str, around: int | None = None) -> Markup:
 
 
 def rule(words: str) -> Markup:
-    """Show a rule in words, with marks for the spaces and tabs inside its quotes, since HTML folds these into one
-    space."""
-    marked = re.sub('"[^"]*"', lambda quoted: quoted[0].replace(" ", "␣").replace("\t", "⇥"), words)
-    return drawn(marked)
+    """Show a rule in words. What stands in its quotes keeps its writing direction to itself, and its white space is
+    marked, since HTML folds it into one space; several spaces are one mark with their number."""
+    around = script_byte(words)
+    pieces = re.split(r'"(.+?)"(?=$|[\s,;:.)])', words, flags=re.DOTALL)
+    tokens = (f'"<bdi>{drawn(_spaced(piece), around)}</bdi>"' for piece in pieces[1::2])
+    return Markup("".join(next(tokens) if k % 2 else escape(piece) for k, piece in enumerate(pieces)))
+
+
+def _spaced(token: str) -> str:
+    """Return a token of a rule with marks for its white space. A rule writes a line end as a backslash and an n."""
+    if not token.replace(r"\n", "").strip():
+        token = token.replace(r"\n", "↵")
+    many = re.sub(" {3,}", lambda spaces: f"␣×{len(spaces[0])}", token)
+    return many.replace(" ", "␣").replace("\t", "⇥")
 
 
 def shaded(text: str, strength: float, title: str = "", around: int | None = None) -> Markup:

@@ -87,7 +87,7 @@ class Feature:
         lines: list[object] = [] if self.verdict is None else [_judged(self.verdict)]
         around = self._script_byte()
         for name, tokens in self._logits():
-            shown = ", ".join(f"<code>{drawn(token, around)}</code>" for token in tokens)
+            shown = ", ".join(f"<code><bdi>{drawn(token, around)}</bdi></code>" for token in tokens)
             lines.append(Markup(f"{name} logits: {shown}"))
         if self.has_text:
             lines += [self._shaded(example, around) for example in self.examples.head(_N_EXAMPLES).itertuples()]
@@ -97,11 +97,11 @@ class Feature:
 
     def _script_byte(self) -> int | None:
         """Return the `script_byte` of the tokens on and beside its strongest firings."""
-        near = [
-            self.vocab[token]
-            for example in self.examples.head(_N_EXAMPLES).itertuples()
-            for token in example.tokens[max(example.row - example.start - 1, 0) : example.row - example.start + 2]
-        ]
+        near: list[str] = []
+        example: Any
+        for example in self.examples.head(_N_EXAMPLES).itertuples():
+            position = example.row - example.start
+            near += (self.vocab[token] for token in example.tokens[max(position - 1, 0) : position + 2])
         return script_byte("".join(near)) if self.has_text else None
 
     def _drawn(self, example: Any) -> Markup:

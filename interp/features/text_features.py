@@ -62,7 +62,8 @@ class TextFeatures:
     def _repr_html_(self) -> str:
         strongest = self.latents().head(_N_LATENTS)
         rows = (
-            (row.latent, f"{row.activation:.3g}", drawn(row.token), row.n_firings) for row in strongest.itertuples()
+            (row.latent, f"{row.activation:.3g}", drawn(str(row.token)), row.n_firings)
+            for row in strongest.itertuples()
         )
         z = self.codes.scipy()
         deepest = z.max() if z.nnz else 1.0

@@ -60,7 +60,8 @@ report.views.compare = (() => {
       }
       const isOutside = (event) => !event.currentTarget.contains(event.relatedTarget);
       const onfocusout = (event) => { hits.hidden ||= isOutside(event); };
-      return h("div.field", { onfocusout }, h("label", null, k ? "with " : "Compare ", input), hits);
+      const name = k ? "with " : h("span.long", null, "Compare ");
+      return h("div.field", { onfocusout }, h("label", null, name, input), hits);
     });
     const go = (event) => {
       event.preventDefault();
@@ -231,8 +232,9 @@ report.views.compare = (() => {
       column("a", `${a} fires, ${b} does not`, of(onlyA, first), list(onlyA, a, first)),
       hasBoth ? column(isByA ? "both" : "both.by-b", "Both fire",
         h("p.muted", null, `${format.count(some.length)} of the ${format.count(feature.examples.length)} examples of `
-          + `${latent}. `, h(`span.fired.${isByA ? "a" : "b"}`, null, `${latent} fires`), " ",
-        h(`span.fired.${isByA ? "b" : "a"}`, null, `${name} fires`), ` (known at the ring, elsewhere in part)`),
+          + `${latent}. Under a token: `, h(`span.fired.${isByA ? "a" : "b"}`, null, `${latent} fires`), " ",
+        h(`span.fired.${isByA ? "b" : "a"}`, null, `${name} fires`),
+        `; outside the ring, lines of ${name} may be missing`),
         h("p.scores", { "aria-hidden": "true" }, h("b.a", null, String(a)), h("b.b", null, String(b))),
         list(some, latent, feature, beside)) : null,
       column("b", `${b} fires, ${a} does not`, of(onlyB, second), list(onlyB, b, second)));

@@ -370,7 +370,8 @@ report.examples = (() => {
     return Object.assign(item, { draw });
   }
 
-  /* The first `few` of some examples of a latent, with a button that shows the rest.
+  /* The first `few` of some examples of a latent, with a button that shows the rest; the element's `show` shows some
+   * of them.
    *
    * how: as wide as is chosen for the page, where it is not given. senses: those that the examples are marked with.
    * alikeOf: gives the examples that one stands for. rest: what the button says after their number. beside: the
@@ -384,14 +385,20 @@ report.examples = (() => {
     const kind = `ol.examples${hasText ? "" : ".inputs"}${isEarly ? ".early" : ""}`;
     const shown = h(kind, null, items(examples.slice(0, few)));
     if (examples.length <= few) return shown;
-    const onclick = () => {
-      const added = items(examples.slice(few));
+    let n = few;
+    const onclick = () => show(examples.length)[0].querySelector("button").focus({ preventScroll: true });
+    const more = h("button.more", { type: "button", onclick });
+    /* Show the next ones, at most `some`, and return their elements. */
+    function show(some) {
+      const added = items(examples.slice(n, n + some));
+      n += added.length;
       shown.append(...added);
-      more.remove();
-      added[0].querySelector("button").focus({ preventScroll: true });
-    };
-    const more = h("button.more", { type: "button", onclick }, `${format.count(examples.length - few)} ${rest}`);
-    return h("div", null, shown, more);
+      more.textContent = `${format.count(examples.length - n)} ${rest}`;
+      if (n === examples.length) more.remove();
+      return added;
+    }
+    show(0);
+    return Object.assign(h("div", null, shown, more), { show });
   }
 
   /* Some firings that tell what a feature fires on, read: the strongest of each sense, if it has several, and then the

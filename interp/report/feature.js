@@ -12,7 +12,7 @@ report.views.feature = (() => {
   const N_COMMON = 4;
   const N_AROUND = 6; // tokens before, on and after a firing
   const LEAST_F1 = 0.1; // of a label that is shown
-  const BESIDE_HISTOGRAM = ["fires on", "firings", "activation", "tokens", "mostly", "position"];
+  const BESIDE_HISTOGRAM = ["fires on", "firings", "activation", "tokens", "firings on", "position"];
   let wanted;
   let retitle = null;
 
@@ -135,8 +135,7 @@ report.views.feature = (() => {
       const lead = report.lead.leadAround(feature);
       const share = ([, token, n]) => [tokenElement(word(token), lead), ` ${format.percent(n / known.n_active)} `];
       rows.push(["tokens", `${format.count(known.n_tokens)} ${kinds}, entropy ${entropy} nats`]);
-      rows.push(["mostly", h("span.mostly", null, on.map((row) => h("span", null, share(row))),
-        h("small", null, "of its firings"))]);
+      rows.push(["firings on", h("span.mostly", null, on.map((row) => h("span", null, share(row))))]);
     }
     if (feature.positions) rows.push(["position", position(feature.positions)]);
     const { fvu_rise: rise = null, dec_norm: norm = null, enc_dec_cosine: cosine = null } = known;
@@ -224,7 +223,7 @@ report.views.feature = (() => {
       h("a", { href: "#features" }, "All features"),
       h("span.muted", null, at),
       h("span.steps", null,
-        h("a", beside, nearestOne ? `Compare with ${nearestOne[0]}` : "Compare"),
+        h("a", beside, "Compare", nearestOne ? h("span.long", null, ` with ${nearestOne[0]}`) : null),
         report.views.try ? h("a", tried, "Try text") : null,
         step(-1, "Previous", "k"),
         step(1, "Next", "j")));
@@ -293,9 +292,23 @@ report.views.feature = (() => {
     const feature = await open(latent);
     if (wanted !== latent) return;
     section.replaceChildren(...page(latent, feature));
+    fillColumn(section);
     section.dataset.latent = latent;
     scrollTo(0, 0);
     readNext(latent);
+  }
+
+  /* Show as many more examples of each list as fit beside the evidence, where that is the longer column. */
+  function fillColumn(section) {
+    const [fires, side] = section.querySelectorAll(".split > *");
+    const lists = Array.from(section.querySelectorAll("#panel-0 div")).filter((element) => element.show);
+    if (!lists.length || !matchMedia("(min-width: 1021px)").matches) return;
+    const shown = fires.querySelectorAll("#panel-0 .example");
+    const listed = Array.from(fires.querySelectorAll("#panel-0 ol"), (list) => list.offsetHeight);
+    const height = listed.reduce((sum, own) => sum + own, 0) / shown.length;
+    let room = Math.floor((side.offsetHeight - fires.offsetHeight) / height);
+    const hasGrown = (list) => room > 0 && list.show(1).length > 0 && room-- > 0;
+    while (lists.filter(hasGrown).length);
   }
 
   /* Preload what j and k open next; a failure is reported only when they open it. */

@@ -118,7 +118,7 @@ report.firings = (() => {
       parts: parts ?? [],
       log: true,
       ticks: inside.length > 1 ? inside : [edges[0], edges.at(-1)],
-      height: 96,
+      height: IS_WIDE ? 96 : 80,
       axis: parts
         ? "activation (log scale); grey: no one sense; drag to choose"
         : "activation (log scale): drag to choose examples",
@@ -157,7 +157,8 @@ report.firings = (() => {
     const lead = report.lead.leadAround({ tokens });
     const item = (token) => [h(raised.has(token) ? "b" : "span", null, tokenElement(word(token), lead)), " "];
     return h("p.following", null, h("span.muted", null, "followed by "), following.map(item),
-      promoted === null ? null : h("span.muted", null, ` ${percent(promoted)} by one of its positive logits`));
+      promoted === null ? null
+        : h("span.muted", null, ` ${percent(promoted)} of the time by one of its positive logits`));
   }
 
   /* The figures of one sense, each with its name below. */

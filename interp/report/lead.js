@@ -300,7 +300,7 @@ report.lead = (() => {
       report.examples.senseMark(k, null), " ",
       rule && !isWeakRule(f1OfRule) ? ruleText(rule) : common.length ? ruleText(common[0]) : "no rule",
       share === null ? null : h("small", null, ` ${format.percent(share)}`));
-    return [all.map(one), isWhole ? h("small", null, "of its activation") : null];
+    return [all.map(one), isWhole ? h("small.long", null, "of its activation") : null];
   }
 
   /* The lines below the title: the rule if a label of the text is the title, the tokens that it raises, and the given

@@ -138,7 +138,7 @@ report.notes = (() => {
     repaint = () => {
       const { star, label: mine, note: text } = of(latent);
       button.setAttribute("aria-pressed", String(star));
-      button.textContent = star ? "★ starred" : "☆ star";
+      button.replaceChildren(star ? "★" : "☆", h("span.long", null, star ? " starred" : " star"));
       put(labelField, mine);
       put(noteField, text);
     };
@@ -152,7 +152,7 @@ report.notes = (() => {
         if (!isOpen) labelField.focus();
       },
     }, "✎");
-    const label = h("div.notes", null, h("output.muted", null), button, open, labelField);
+    const label = h("div.notes", null, button, open, h("span.labelled", null, labelField, h("output.muted", null)));
     repaint();
     return { label, note };
   }

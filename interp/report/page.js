@@ -219,12 +219,11 @@ function visible(token, least = 3, isText = false, lead = null) {
 const runElement = (kind, exact, n) =>
   h(`${kind}.run`, { "data-n": n, "--n": n }, h("span.exact", null, exact));
 
-/* Letters that look like Latin ones, by script, and marks that are hard to tell on their own. */
+/* Letters that look like Latin ones, by script, and Arabic marks, which are hard to tell on their own. */
 const NAMED_LETTERS = {
   "Arabic alef": "ا",
-  "Arabic shadda": "\u0651", "Arabic sukun": "\u0652",
-  "Arabic fatha": "\u064e", "Arabic damma": "\u064f", "Arabic kasra": "\u0650",
-  "Arabic fathatan": "\u064b", "Arabic dammatan": "\u064c", "Arabic kasratan": "\u064d",
+  shadda: "\u0651", sukun: "\u0652", fatha: "\u064e", damma: "\u064f", kasra: "\u0650",
+  fathatan: "\u064b", dammatan: "\u064c", kasratan: "\u064d",
   "Hebrew vav": "ו",
   "Hebrew samekh": "ס",
   Cyrillic: "АВЕЅІЈКМНОРСТУХавегѕіјкмнорстух",

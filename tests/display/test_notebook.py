@@ -10,6 +10,7 @@ import torch
 from interp.codes.sparse_codes import SparseCodes
 from interp.compare import Estimate, stability
 from interp.display.cards import Markup, card, facts, interval_mark, table
+from interp.display.cards import rule as rule_markup
 from interp.features.feature_store import FeatureStore
 from interp.pipeline.run_folder import Run
 from interp.sae import SAE, Crosscoder, Threshold, TopK, TopKConfig, Transcoder
@@ -56,6 +57,13 @@ def test_a_runs_objects_display_without_scripts_and_without_their_own_colours(ti
     assert "run.ranking" in run._repr_html_() and "run.sae" in run._repr_html_()
     assert str(run.ranking.verdict[0]).replace("_", " ") in run.feature(latent)._repr_html_()
     assert run.feature(latent).verdict.latent == latent and run.features[latent].verdict is None
+
+
+def test_the_white_space_of_a_rule_is_marked_as_on_the_page():
+    words = rule_markup(r'"\n       ", " a  b" or "\nabla" in text rich in """')
+    assert words == (
+        '"<bdi>↵␣×7</bdi>", "<bdi>␣a␣␣b</bdi>" or "<bdi>\\nabla</bdi>" in text rich in "<bdi>&quot;</bdi>"'
+    )
 
 
 def test_a_ranking_is_a_table_that_shows_what_tells_a_latent(tmp_path):

@@ -608,7 +608,7 @@ def test_a_feature_shows_itself_and_escapes_the_text(tokens, tmp_path):
     assert feature.latent == 0 and feature.facts.n_active == (z[:, 0] > 0).sum() and feature.examples.value[0] == 4
     page = feature._repr_html_()
     assert "&lt;b&gt;9&amp;" in page and "<b>9&" not in page
-    assert f"positive logits: <code>&lt;b&gt;{int(tokens.max())}&amp;" in page
+    assert f"positive logits: <code><bdi>&lt;b&gt;{int(tokens.max())}&amp;" in page
     assert "rgba(255,140,0,0.80)" in page and "rgba(255,140,0,0.40)" in page
     first, positive, _, strongest, *_ = str(feature).splitlines()
     assert first == repr(feature) and positive.startswith(f"positive logits: '<b>{int(tokens.max())}&' ")

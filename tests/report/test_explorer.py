@@ -540,14 +540,14 @@ def test_notes_are_kept_in_the_run_and_those_of_another_tab_stay(page, server, r
 
 def test_notes_that_were_not_taken_are_sent_again_and_only_then_said_to_be_saved(page, server, run):
     page.open(f"{server.address}/#feature/7")
-    page.evaluate("Object.assign(window, { own: fetch, later: setTimeout, fetch: () => Promise.reject() })")
-    page.evaluate("window.setTimeout = (then, ms) => later(then, ms / 20)")
+    page.evaluate("window.own = fetch; window.fetch = () => Promise.reject(); null")
+    page.evaluate("window.later = setTimeout; window.setTimeout = (then, ms) => later(then, ms / 20); null")
     field = "document.querySelector('#feature header input')"
     page.evaluate(f"{field}.value = 'mine'; {field}.dispatchEvent(new Event('input'))")
     page.wait("!document.getElementById('trouble').hidden")
     assert "not saved yet" in page.text("#trouble")[0] and page.text("#feature .notes output") == [""]
-    assert "mine" not in run.notes["label"].tolist()
-    page.evaluate("window.fetch = own")
+    assert not server.notes.exists() or "mine" not in server.notes.read_text()
+    page.evaluate("window.fetch = own; null")
     page.wait("document.querySelector('#feature .notes output').textContent === 'saved'")
     assert "mine" in run.notes["label"].tolist() and page.evaluate("document.getElementById('trouble').hidden")
     edit_notes(server.notes, server.key, {"7": {"label": ("mine", "")}})

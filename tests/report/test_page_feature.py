@@ -21,7 +21,7 @@ def test_on_a_phone_examples_come_first_then_logits_with_the_evidence_folded(bro
     browser.open(f"{address}#feature/3")
     top = "document.querySelector('{}').getBoundingClientRect().top"
     tops = [browser.evaluate(top.format(part)) for part in (".example", ".logits", ".side .missing")]
-    assert 0 < tops[0] < 844 and tops == sorted(tops)
+    assert 0 < tops[0] < 450 and tops == sorted(tops)
     pressed = "#feature :is(button:not(.term), input)"  # a term stands in a line of text
     small = f"Array.from(document.querySelectorAll('{pressed}'), (e) => e.getBoundingClientRect())"
     assert browser.evaluate(f"{small}.filter((b) => b.height && b.height < 40).length") == 0, "a finger is 40 pixels"
@@ -59,6 +59,17 @@ def test_the_page_alone_scrolls_and_the_shorter_column_stays_in_view_beside_the_
         assert (
             abs(browser.evaluate(f"innerHeight - document.querySelector('{short}').getBoundingClientRect().bottom")) < 2
         )
+
+
+def test_a_list_shows_some_more_of_its_examples_or_all(browser, address):
+    browser.open(f"{address}#feature/3")
+    counted = """((feature) => {
+        const list = report.examples.list(3, feature, feature.examples.slice(0, 9), { few: 2, rest: "more" });
+        const more = () => list.querySelector(".more")?.textContent ?? null;
+        const shown = () => [list.querySelectorAll(".example").length, more()];
+        return [shown(), list.show(3).length, shown(), list.show(9).length, shown()];
+    })"""
+    assert browser.evaluate(f"loadFeature(3).then({counted})") == [[2, "7 more"], 3, [5, "4 more"], 4, [9, None]]
 
 
 def test_the_strongest_come_first_then_a_few_on_each_other_token(browser, address):

@@ -30,12 +30,12 @@ report.steering = (() => {
   function written(title, ids, prompt, marks, kind) {
     const kindOf = ({ tokens }) =>
       tokens[0] < prompt ? ".muted" : tokens.some((at) => marks.has(at - prompt)) ? kind : "";
-    const token = (piece) => h(`span.token${kindOf(piece)}`, null, visible(piece.text));
+    const token = (piece) => h(`span.token${kindOf(piece)}`, null, visible(piece.text, 3, true));
     const pieces = report.bytes.pieces(ids.map(word)).map(token);
     return h("div.written", null, h("h4", null, title), h("div.text", { dir: "auto" }, pieces));
   }
 
-  const [W, H, LEFT, RIGHT, TOP, BASE] = [360, 150, 8, 8, 16, 118];
+  const [W, H, LEFT, RIGHT, TOP, BASE] = [360, 136, 8, 8, 16, 118];
   const x = (multiple) => LEFT + ((multiple - LEAST) / (MOST - LEAST)) * (W - LEFT - RIGHT);
 
   /* A curve of one column of the doses, and its dots. free: the dose of the unsteered model. */
@@ -118,7 +118,7 @@ report.steering = (() => {
       doses = null;
     const said = h("output", null),
       texts = h("div.texts", { "aria-live": "polite" }),
-      costs = h("div");
+      costs = h("div.costs");
     const oninput = () => later();
     const field = h("textarea", {
       rows: 2,

@@ -385,7 +385,8 @@ report.views.try = (() => {
   }
 
   function written(title, ids, prompt) {
-    const token = (piece) => h(`span.token${piece.tokens[0] < prompt ? ".muted" : ""}`, null, visible(piece.text));
+    const kindOf = ({ tokens }) => (tokens[0] < prompt ? "span.token.muted" : "span.token");
+    const token = (piece) => h(kindOf(piece), null, visible(piece.text, 3, true));
     return h(
       "div",
       null,

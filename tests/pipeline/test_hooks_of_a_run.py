@@ -193,8 +193,8 @@ def test_finished_work_is_kept_and_a_hook_can_be_added(folder_of_model, tmp_path
         run_stages(with_hooks(MID), run)
 
 
-# Imports all once, then forks a child for each kill: before the second hook's own stages, or when only one of the two
-# stores, or dictionaries, is in its place.
+# Imports all once, then forks a child for each kill: before the second hook's own stages, or when both stores, or
+# dictionaries, are finished and only one is in its place.
 KILLED = """
 import os, signal, sys
 import interp.activations.harvesting, interp.sae
@@ -223,14 +223,14 @@ for when, until in (("neurons", "neurons"), ("activations", "sae"), ("sae", "sae
 
 
 def test_run_killed_between_hooks_resumes(both, folder_of_model, tmp_path):
-    left = {"neurons": ["neurons"], "activations": ["activations", "sae", "sae"], "sae": ["sae"]}
+    left = {"neurons": ("neurons", ["neurons"]), "activations": ("sae", ["sae", "sae"]), "sae": ("sae", [])}
     for when in left:
         shutil.copytree(folder_of_model, tmp_path / when)
     killed = run_python(KILLED, tmp_path)
     assert killed.stdout == "-9\n-9\n-9\n", killed.stderr
     whole = contents(both.path)
-    for when, stages in left.items():
-        assert ran_now(with_hooks(POST, MID), tmp_path / when, until=stages[-1]) == stages
+    for when, (until, stages) in left.items():
+        assert ran_now(with_hooks(POST, MID), tmp_path / when, until=until) == stages, "what was finished is kept"
         files = {name: sum for name, sum in contents(tmp_path / when).items() if ".unfinished/" not in name}
         assert len(files) > 20 and files == {name: whole[name] for name in files}
 

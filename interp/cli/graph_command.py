@@ -19,7 +19,6 @@ def graph_command(
     max_latents: Annotated[int, Option(help="number of latents that edges lead into", min=1)] = 1024,
     nodes: Annotated[float, Option(help="share of the influence that the drawn nodes hold")] = 0.8,
     checks: Annotated[bool, Option(help="compare it with ablation, and with null graphs")] = True,
-    attention: Annotated[bool, Option(help="find the heads that carry edges, and why they attend there")] = True,
     overwrite: Annotated[bool, OVERWRITE] = False,
     serve: Annotated[
         int | None,
@@ -43,8 +42,7 @@ def graph_command(
     dictionaries: Any = {hook: hook_run.sae for hook, hook_run in runs.items()}
     effects = beside = None
     with Bar("graph") as bar:
-        sizes: Any = {"max_latents": max_latents, "attention": attention}
-        graph = attribution_graph(model, prompt, dictionaries, **sizes, progress=bar)
+        graph = attribution_graph(model, prompt, dictionaries, max_latents=max_latents, progress=bar)
         if checks and as_page:
             effects = measured_effects(graph, model, dictionaries, progress=bar)
             beside = beside_nulls(graph, effects, model, dictionaries, progress=bar)

@@ -1,34 +1,22 @@
 /* An attribution graph: layers upwards, tokens to the right. A click pins a node or an edge; the address holds what is
  * pinned, cut and grouped. `data` holds graph (Neuronpedia's JSON; its `interp` has the heads that carry edges, and the
- * pairs of nodes in attention scores), cards (by "layer_latent"), effects ([source, target, attributed, measured] by
- * node ids), wrong (the numbers of those that differ, the furthest first) and beside (rows of the table of scores). A
+ * pairs of nodes in attention scores), cards (by "layer_latent"), effects (source, target, attributed, measured, by node
+ * ids), wrong (the numbers of those that differ, the furthest first) and beside (rows of the table of scores). A
  * served page (`data-live`) asks what the model says with latents turned off or up. */
 "use strict";
 
 const data = JSON.parse(document.getElementById("data").textContent);
+const { effects } = data;
 const { nodes, links, metadata } = data.graph;
 const byId = new Map(nodes.map((node) => [node.node_id, node]));
 const keyOf = (edge) => `${edge.source} ${edge.target}`;
-const effects = data.effects.map(
-  ([source, target, attributed, measured]) => ({ source, target, attributed, measured }),
-);
 /* Every edge and every measured pair, by its key: source, target, and what is known of weight, attributed, measured. */
 const pairs = new Map();
 for (const edge of [...links, ...effects]) pairs.set(keyOf(edge), { ...pairs.get(keyOf(edge)), ...edge });
-/* The rows of a table of columns, in lists by a key. */
-const rowsBy = (columns, key) => {
-  const lists = new Map();
-  const names = Object.keys(columns);
-  for (let row = 0; row < columns[names[0]]?.length; row += 1) {
-    const facts = Object.fromEntries(names.map((name) => [name, columns[name][row]]));
-    lists.set(key(facts), [...(lists.get(key(facts)) ?? []), facts]);
-  }
-  return lists;
-};
-const heads = rowsBy(data.graph.interp.heads, keyOf);
-const scores = rowsBy(data.graph.interp.scores, ({ layer, head, query, key }) => `${layer} ${head} ${query} ${key}`);
-const cut = Math.round(100 * (metadata.node_threshold ?? 1));
-const state = { pinned: null, cut, errors: true, groups: [], times: {} };
+const heads = Map.groupBy(data.graph.interp.heads, keyOf);
+const placeOf = ({ layer, head, query, key }) => `${layer} ${head} ${query} ${key}`;
+const scores = Map.groupBy(data.graph.interp.scores, placeOf);
+const state = { pinned: null, cut: 100, errors: true, groups: new Map(), times: {} }; // groups: a name by node
 const AT_FIRST = 60;
 const NODE = 7;
 const GAP = 20;
@@ -66,8 +54,9 @@ const cardOf = (node) => data.cards[node.node_id.split("_").slice(0, 2).join("_"
 
 const logits = nodes.filter((node) => kindOf(node) === "logit").sort((a, b) => b.token_prob - a.token_prob);
 const likeliest = logits[0];
-const groupsOfFile = data.graph.qParams?.supernodes ?? [];
-const groupsAsList = () => state.groups.map(({ name, ids }) => [name, ...ids]);
+const groupsOfFile = data.graph.qParams.supernodes;
+const groupsAsList = () =>
+  [...Map.groupBy(state.groups.keys(), (id) => state.groups.get(id))].map(([name, ids]) => [name, ...ids]);
 
 /* The state, in the address. */
 function remember() {
@@ -89,11 +78,10 @@ function recall() {
   let groups = groupsOfFile;
   try {
     if (words.has("groups")) groups = JSON.parse(words.get("groups"));
-    state.groups = groups
-      .map(([name, ...ids]) => ({ name: String(name), ids: ids.filter((id) => byId.has(id)) }))
-      .filter(({ ids }) => ids.length);
+    const named = groups.flatMap(([name, ...ids]) => ids.map((id) => [id, String(name)]));
+    state.groups = new Map(named.filter(([id]) => byId.has(id)));
   } catch {
-    state.groups = []; // an address that was cut off has no groups
+    state.groups = new Map(); // an address that was cut off has no groups
   }
 }
 
@@ -137,11 +125,7 @@ const ownShare = (() => {
 function places(kept) {
   const frame = the("frame");
   const rows = [...new Set(nodes.map(rowOf))].sort((a, b) => a - b);
-  const cells = new Map();
-  for (const node of kept) {
-    const key = `${rowOf(node)} ${node.ctx_idx}`;
-    cells.set(key, [...(cells.get(key) ?? []), node]);
-  }
+  const cells = Map.groupBy(kept, (node) => `${rowOf(node)} ${node.ctx_idx}`);
   const lower = rows.filter((row) => row !== Infinity);
   const needed = metadata.prompt_tokens.map((token, at) => {
     const most = Math.max(...lower.map((row) => cells.get(`${row} ${at}`)?.length ?? 0));
@@ -199,8 +183,7 @@ function draw() {
     const look = { class: `edge ${kind}`, "data-key": keyOf(link), "stroke-width": thick };
     svg.append(drawn("path", { ...look, d }), edgeTarget(link, d));
   }
-  const grouped = new Map(state.groups.flatMap(({ name, ids }) => ids.map((id) => [id, name])));
-  for (const node of kept) svg.append(nodeMark(node, at.get(node.node_id), grouped.get(node.node_id)));
+  for (const node of kept) svg.append(nodeMark(node, at.get(node.node_id), state.groups.get(node.node_id)));
   the("share").value = `${state.cut}%`;
   the("cut").value = state.cut;
   the("errors").checked = state.errors;
@@ -279,11 +262,15 @@ function pin(id) {
   card();
 }
 
-function table(title, names, rows, level = "h3") {
-  if (!rows.length) return [];
+function table(names, rows) {
   const head = names.map((name) => element("th", { scope: "col" }, name));
   const body = rows.map((cells) => element("tr", {}, ...cells.map((cell) => element("td", {}, cell))));
-  return [element(level, {}, title), element("table", {}, element("tr", {}, ...head), ...body)];
+  return element("table", {}, element("tr", {}, ...head), ...body);
+}
+
+/* A table under a title, if it has rows. */
+function titled(title, names, rows, level = "h3") {
+  return rows.length ? [element(level, {}, title), table(names, rows)] : [];
 }
 
 function nameButton(node) {
@@ -304,7 +291,7 @@ function edgeTable(title, id, end) {
     const { attributed, measured } = pairs.get(keyOf(link));
     return [nameButton(byId.get(link[end])), edgeButton(link, short(link.weight)), short(attributed), short(measured)];
   });
-  return table(title, ["node", "edge", "to first order", "measured"], rows);
+  return titled(title, ["node", "edge", "to first order", "measured"], rows);
 }
 
 const percent = (share) => `${Math.round(100 * share)}%`.replace("-", "−");
@@ -320,7 +307,7 @@ function edgeCard(pair) {
   const whole = into.reduce((sum, link) => sum + Math.abs(link.weight), 0);
   const isDrawn = pair.weight !== undefined;
   const share = isDrawn ? ` (${percent(Math.abs(pair.weight) / whole)} of what is drawn into it)` : "";
-  const size = pair.weight === undefined ? "no edge is drawn here" : `edge ${short(pair.weight)}${share}`;
+  const size = isDrawn ? `edge ${short(pair.weight)}${share}` : "no edge is drawn here";
   const free = pair.measured === undefined ? "not ablated" : `measured ${short(pair.measured)}`;
   const first = pair.attributed === undefined ? "" : `; with nothing held: to first order ${short(pair.attributed)}`;
   parts.push(element("p", {}, `${size}${first}; ${free}`));
@@ -332,9 +319,9 @@ function edgeCard(pair) {
   });
   const left = 1 - carriers.reduce((sum, { carried }) => sum + carried, 0) / pair.weight;
   rows.push(["other heads, and steps over other tokens", percent(left), ""]);
-  parts.push(...table(`carried from ${from} to ${to} by`, ["head", "share", "attention"], rows));
+  parts.push(...titled(`carried from ${from} to ${to} by`, ["head", "share", "attention"], rows));
   for (const { layer, head, attention } of carriers) {
-    const terms = scores.get(`${layer} ${head} ${target.ctx_idx} ${source.ctx_idx}`) ?? [];
+    const terms = scores.get(placeOf({ layer, head, query: target.ctx_idx, key: source.ctx_idx })) ?? [];
     const listed = terms.filter((term) => term.query_node !== "rest" || term.key_node !== "rest");
     const largest = listed.sort((a, b) => Math.abs(b.score) - Math.abs(a.score)).slice(0, 10);
     const told = largest.map((term) => [pairEnd(term.query_node), pairEnd(term.key_node), short(term.score)]);
@@ -342,7 +329,7 @@ function edgeCard(pair) {
     told.push(["all other pairs", "", short(sum(terms) - sum(largest))]);
     told.push([`score of ${from}, less the other tokens’`, "", short(sum(terms))]);
     const title = `head ${layer}.${head} attends ${attention.toFixed(2)} from ${to} to ${from}, because`;
-    if (terms.length) parts.push(...table(title, ["in the query", "× in the key", "nats"], told));
+    if (terms.length) parts.push(...titled(title, ["in the query", "× in the key", "nats"], told));
   }
   return parts;
 }
@@ -355,7 +342,7 @@ function effectTable() {
   const known = nodes.filter((node) => node.effect !== undefined && kindOf(node) !== "error");
   const strongest = known.sort((a, b) => size(b) - size(a)).slice(0, 12);
   const rows = strongest.map((node) => [nameButton(node), short(node.effect), short(measured(node))]);
-  return table(`“${wordOf(likeliest)}” depends most on, in nats`, ["node", "to first order", "measured"], rows, "h2");
+  return titled(`“${wordOf(likeliest)}” depends most on, in nats`, ["node", "to first order", "measured"], rows, "h2");
 }
 
 function exampleLine({ tokens, shares, at }) {
@@ -443,19 +430,17 @@ async function change(times) {
 function groupButton(node) {
   const look = { type: "text", size: 14, placeholder: "group", "aria-label": "name of the group" };
   const name = element("input", look);
-  const current = state.groups.find(({ ids }) => ids.includes(node.node_id));
-  name.value = current?.name ?? state.groups.at(-1)?.name ?? "";
+  name.value = state.groups.get(node.node_id) ?? [...state.groups.values()].at(-1) ?? "";
   const put = () => move([node.node_id], name.value.trim());
   return element("p", {}, name, " ", element("button", { onclick: put }, "put in group"));
 }
 
-/* Put nodes into the group of this name; without a name, remove them from their groups. */
+/* Put nodes into the group of this name; without a name, into none. */
 function move(moved, name) {
-  for (const each of state.groups) each.ids = each.ids.filter((id) => !moved.includes(id));
-  const there = state.groups.find((each) => each.name === name);
-  if (there) there.ids.push(...moved);
-  else if (name) state.groups.push({ name, ids: moved });
-  state.groups = state.groups.filter(({ ids }) => ids.length);
+  for (const id of moved) {
+    if (name) state.groups.set(id, name);
+    else state.groups.delete(id);
+  }
   changed();
 }
 
@@ -480,15 +465,14 @@ function drop({ clientX, clientY }) {
     draw();
     return;
   }
-  const name = state.groups.find(({ ids }) => ids.includes(other))?.name ?? clipped(byId.get(other).clerp);
+  const name = state.groups.get(other) ?? clipped(byId.get(other).clerp);
   move([other, mark.dataset.id], name);
 }
 
 /* Groups, with what each contributes directly to the likeliest next token. A group renamed to another's name joins it;
  * one without a name is dissolved. */
 function groupList() {
-  if (!state.groups.length) return [];
-  const rows = state.groups.map(({ name, ids }) => {
+  const rows = groupsAsList().map(([name, ...ids]) => {
     const out = links.filter((link) => ids.includes(link.source) && link.target === likeliest.node_id);
     const sum = out.reduce((total, link) => total + link.weight, 0);
     const title = element("input", { type: "text", size: 18, value: name, "aria-label": "name of the group" });
@@ -497,8 +481,8 @@ function groupList() {
     return [element("span", {}, title, ...slider("all", latents)), String(ids.length), short(sum)];
   });
   const save = element("button", { onclick: download }, "save graph and groups");
-  const list = table("groups", ["group", "nodes", `to ${likeliest.clerp}`], rows);
-  return [...list, element("p", {}, save)];
+  const list = titled("groups", ["group", "nodes", `to ${likeliest.clerp}`], rows);
+  return rows.length ? [...list, element("p", {}, save)] : [];
 }
 
 function download() {
@@ -516,31 +500,24 @@ function heading() {
   const said = logits.slice(0, 5).map((node) => `${wordOf(node)} ${Math.round(100 * node.token_prob)}%`);
   the("says").textContent = `→ ${said.join("   ")}`;
   if (!data.beside.length) return;
-  const [names, ...rows] = data.beside;
-  const cells = rows.map((row) => row.map((cell) => (typeof cell === "number" ? short(cell) : (cell ?? ""))));
-  const [, beside] = table("", names, cells);
-  the("scores").append(beside, element("p", { class: "muted" }, SCORES));
+  const names = Object.keys(data.beside[0]).map((name) => name.replaceAll("_", " "));
+  const text = (cell) => (typeof cell === "number" ? short(cell) : (cell ?? ""));
+  const cells = data.beside.map((row) => Object.values(row).map(text));
+  the("scores").append(table(names, cells), element("p", { class: "muted" }, SCORES));
 }
 
 /* What ablation contradicts: another sign, or a factor of two, the furthest first. */
 function wrongList() {
   if (!effects.length) return;
   const wrong = data.wrong.map((number) => effects[number]);
-  const isNode = (pair) => pair.target === likeliest.node_id;
-  const list = (title, name, isListed, button) => {
-    const all = wrong.filter(isListed);
-    const rows = all.slice(0, AT_FIRST).map((pair) => [button(pair), short(pair.attributed), short(pair.measured)]);
-    const of = effects.filter(isListed).length;
-    return table(`${title}: ${all.length} of ${of}`, [name, "to first order", "measured"], rows);
-  };
   const ends = (pair) => [pair.source, pair.target].map((id) => clipped(byId.get(id).clerp)).join(" → ");
-  const nodesWrong = list(`on “${wordOf(likeliest)}”`, "node", isNode, (pair) => nameButton(byId.get(pair.source)));
-  const pairsWrong = list("on other nodes", "pair", (pair) => !isNode(pair), (pair) => edgeButton(pair, ends(pair)));
-  const share = percent(wrong.length / effects.length);
-  const says = `What does not hold: ${share} of ${effects.length} measured effects have another sign, `
-    + "or differ twofold";
-  const lists = [nodesWrong, pairsWrong].map((parts) => element("div", {}, ...parts));
-  the("wrong").append(element("summary", {}, element("h2", {}, says)), element("div", { class: "lists" }, ...lists));
+  const rows = wrong
+    .slice(0, AT_FIRST)
+    .map((pair) => [edgeButton(pair, ends(pair)), short(pair.attributed), short(pair.measured)]);
+  const says =
+    `What does not hold: ${wrong.length} of ${effects.length} measured effects have another sign, or differ twofold`;
+  const list = table(["from → to", "to first order", "measured"], rows);
+  the("wrong").append(element("summary", {}, element("h2", {}, says)), element("div", { class: "list" }, list));
   the("wrong").hidden = false;
 }
 

@@ -1,4 +1,5 @@
-"""Make attribution graphs from a recorded pass of the model, and backward passes from many targets at once.
+"""Make attribution graphs (`interp.effects.graph`) from a recorded pass of the model, and backward passes from many
+targets at once.
 
 1. Record the model on the prompt, and decompose the output of its hooks (`interp.effects.prompt_passes`).
 2. A backward pass of `batch_size` targets gives the edges into the logits, then those into the latents with the largest
@@ -7,8 +8,6 @@
    (`interp.effects.attention_attribution`).
 4. A held pass without any source gives the contribution of the biases to each target.
 5. A backward pass of the model itself gives each source's effect on the likeliest next token, to first order.
-
-The influence is p(A + A² + …) of A = |edges|, each row a share of 1, and p the logits' probabilities.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,7 +22,7 @@ from interp.activations.hooks import Model, token_strings_of
 from interp.codes.dictionary import Dictionary
 from interp.effects.attention_attribution import head_edges, head_scores, sources_of_scores, strongest_scores
 from interp.effects.graph import AttributionGraph
-from interp.effects.graph_nodes import NODE_COLUMNS
+from interp.effects.graph_nodes import ENDS
 from interp.effects.prompt_passes import PromptPasses, Slopes, prompt_ids
 from interp.runtime.progress import Progress, no_progress
 
@@ -130,9 +129,8 @@ def _graph(
     )
 
     sources = passes.sources.assign(influence=influence, effect=effect)
-    ends = pd.DataFrame({"kind": ["bias", "rest"], "dictionary": -1, "position": -1, "latent": -1, "activation": 1.0})
-    ends = ends.assign(influence=[0.0, influence[dropped].sum()], effect=[0.0, effect[dropped].sum()])
-    nodes = pd.concat([sources.iloc[kept], ends, logits], ignore_index=True)
+    ends = pd.DataFrame(ENDS).assign(influence=[0.0, influence[dropped].sum()], effect=[0.0, effect[dropped].sum()])
+    nodes = pd.concat([sources.iloc[kept], logits, ends], ignore_index=True)
     rows = np.concatenate([np.flatnonzero(nodes["kind"] == "logit"), np.flatnonzero(nodes["kind"] == "latent")])
     nodes.loc[rows, "reads"] = reads
 
@@ -146,9 +144,9 @@ def _graph(
         tokens=_names(passes.model, passes.ids[0].tolist()),
         words=dict(zip(logits["latent"].tolist(), _names(passes.model, logits["latent"].tolist()), strict=True)),
         hook_names=[part.name for part in passes.parts],
-        nodes=nodes[list(NODE_COLUMNS)],
+        nodes=nodes,
         targets=rows,
-        edges=np.column_stack([edges[:, kept], bias, edges[:, dropped].sum(1), np.zeros((len(rows), len(logits)))]),
+        edges=np.column_stack([edges[:, kept], np.zeros((len(rows), len(logits))), bias, edges[:, dropped].sum(1)]),
         replacement=float(begins / (begins + influence[lost].sum())),
         completeness=float(np.average(1 - share_lost, weights=weight)),
     )

@@ -14,24 +14,23 @@ Out: a graph. Its nodes are
          edge = v_s · ∂ reads_t / ∂x,     v = z_j d_j, an error or an embedding
          reads_t = x · W_enc[:, j] of a latent, and of a logit  final_norm(x) · (W_U[:, t] − Σ_v p_v W_U[:, v])
 
-     so that the edges into a node sum to its input. A logit is read relative to its expectation under the model's
-     probabilities p: an edge into it is the source's contribution to the token's log probability, to first order.
+     so that the edges into a node sum to its input. An edge into a logit is the source's contribution to the token's
+     log probability, to first order.
 
-`interp.effects.attribution` makes it. A node's influence on the logits is p(A + A² + …), with A = |edges|, each row a
-share of 1, and p the logits' probabilities. Nodes with 0.8 of the influence, and edges with 0.98 of theirs, are drawn.
+A node's influence on the logits is p(A + A² + …), with A = |edges|, each row a share of 1, and p the logits'
+probabilities. Nodes with 0.8 of the influence, and edges with 0.98 of theirs, are drawn.
 
     replacement    influence of embeddings / influence of embeddings, errors and rest
     completeness   share of the targets' inputs that comes from embeddings and latents, targets weighted by influence
 
-Edges hold attention patterns and norms, and so leave out a node's effect through them, which is much of its effect on
-the next token. A node's `effect` includes it: v · ∂ log p / ∂x in the model itself, for the likeliest next token. It
-gives the size of the effect but not its paths; edges give the paths, for fixed attention.
+Edges leave out what a node does through attention patterns and norms, which is much of its effect on the next token. A
+node's `effect` includes it, without its paths: v · ∂ log p / ∂x in the model itself, for the likeliest next token.
 
-Source: Ameisen et al. 2025 (Circuit Tracing), for the scores and cuts. Limits: edges do not explain attention patterns
-(`attention_scores` does). Rows of special tokens, of tokens excluded from a dictionary's training, and above its norm
-limit are entirely errors.
+Source: Ameisen et al. 2025 (Circuit Tracing). Rows of special tokens, of tokens excluded from a dictionary's training,
+and above its norm limit are entirely errors.
 """
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -43,11 +42,12 @@ from jaxtyping import Float, Int
 
 from interp.display.graph_page import write_graph_page
 from interp.effects.graph_cards import disagreements, latent_cards
-from interp.effects.graph_files import graph_json, read_graph, write_graph
+from interp.effects.graph_files import graph_json, read_graph
 from interp.effects.graph_nodes import HEAD_SCORES, GraphNodes
 from interp.features.feature_store import FeatureStore
 from interp.statistics.directions import unit_rows
 from interp.statistics.linkage import average_linkage
+from interp.storage.files import write_text
 from interp.storage.folders import check_output_file
 
 _ALIKE = 0.8
@@ -207,9 +207,8 @@ class AttributionGraph(GraphNodes):
         labels: names of nodes, by their `node_ids`.
         Raises ValueError if the file exists, unless `overwrite` is set."""
         check_output_file(path, overwrite=overwrite)
-        settings = {"node_threshold": nodes, "edge_threshold": edges}
-        graph = self.pruned(nodes, edges)
-        write_graph(path, graph._json(path, labels or {}, node_threshold=nodes, pruning_settings=settings))
+        content = self.pruned(nodes, edges)._json(path, labels or {})
+        write_text(path, json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
 
     def to_html(
         self,
@@ -235,7 +234,7 @@ class AttributionGraph(GraphNodes):
         cards = latent_cards(graph, features or {}, rankings or {})
         rules = {node: card["said"] for node, card in cards.items() if card["said"]}
         page: dict[str, Any] = {
-            "graph": graph._json(path, rules, node_threshold=1.0),  # all that was kept is drawn
+            "graph": graph._json(path, rules),
             "cards": {node.rpartition("_")[0]: card for node, card in cards.items()},
             "effects": [],
             "wrong": [],
@@ -245,18 +244,17 @@ class AttributionGraph(GraphNodes):
             ids = np.array(self.node_ids())
             named = effects.assign(source=ids[effects["source"]], target=ids[effects["target"]])
             named = named[named[["source", "target"]].isin(graph.node_ids()).all(axis=1)]
-            page["effects"] = named[["source", "target", "attributed", "measured"]].to_numpy().tolist()
+            page["effects"] = named.to_dict("records")
             unit = self.nodes["activation"].where(self.nodes["kind"] == "latent", 1.0)  # logits are read in nats
             shares = named[["attributed", "measured"]].div(unit[effects["target"][named.index]].to_numpy(), axis=0)
-            page["wrong"] = disagreements(shares.assign(pair=range(len(named))))["pair"].tolist()
+            page["wrong"] = disagreements(shares.reset_index(drop=True)).index.tolist()
         if beside is not None:
-            cells = beside.astype(object).where(beside.notna(), None)  # JSON has no NaN
-            page["beside"] = [[name.replace("_", " ") for name in beside.columns], *cells.to_numpy().tolist()]
+            page["beside"] = beside.astype(object).where(beside.notna(), None).to_dict("records")  # JSON has no NaN
         write_graph_page(path, page, title="".join(self.tokens))
         return Path(path)
 
-    def _json(self, path: str | Path, labels: Mapping[str, str], **metadata: Any) -> dict[str, Any]:
-        return graph_json(self, Path(path).stem, self.supernodes(labels), labels, **metadata)
+    def _json(self, path: str | Path, labels: Mapping[str, str]) -> dict[str, Any]:
+        return graph_json(self, Path(path).stem, self.supernodes(labels), labels)
 
 
 def load_graph(path: str | Path) -> AttributionGraph:
@@ -279,9 +277,10 @@ def _shares(edges: Float[np.ndarray, "target node"], kind: np.ndarray) -> Float[
 
 def _largest(values: Float[np.ndarray, " value"], share: float) -> np.ndarray:
     """Mark the largest values that hold a share of the sum."""
-    order = np.argsort(-values, kind="stable")
+    positive = np.flatnonzero(values > 0)  # of edges, most are 0, and need no sorting
+    order = positive[np.argsort(-values[positive], kind="stable")]
     cumulative = np.cumsum(values[order])
-    n = int(np.searchsorted(cumulative, share * cumulative[-1] * (1 - 1e-12))) + 1
+    n = int(np.searchsorted(cumulative, share * cumulative[-1:].sum() * (1 - 1e-12))) + 1
     marks = np.zeros(len(values), dtype=bool)
     marks[order[:n]] = True
-    return marks & (values > 0)
+    return marks

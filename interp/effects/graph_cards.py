@@ -36,13 +36,13 @@ def latent_cards(
     return cards
 
 
-def disagreements(effects: pd.DataFrame, factor: float = 2.0) -> pd.DataFrame:
-    """Keep the pairs whose measured effect has another sign, or differs by a factor; the largest difference first."""
+def disagreements(effects: pd.DataFrame) -> pd.DataFrame:
+    """Keep the pairs whose measured effect has another sign, or differs by a factor of two; the largest difference
+    first."""
     ratio = effects["measured"] / effects["attributed"]
-    is_alike = ratio.between(1 / factor, factor) | (effects["measured"] == effects["attributed"])
-    wrong = effects[~is_alike]
+    wrong = effects[~(ratio.between(0.5, 2) | (effects["measured"] == effects["attributed"]))]
     gap = (wrong["measured"] - wrong["attributed"]).abs()
-    return wrong.loc[gap.sort_values(ascending=False, kind="stable").index].reset_index(drop=True)
+    return wrong.loc[gap.sort_values(ascending=False, kind="stable").index]
 
 
 def _example(row: Any, vocab: Sequence[str]) -> dict[str, Any]:

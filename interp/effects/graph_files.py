@@ -1,17 +1,16 @@
 """Attribution graphs as JSON that the viewers of Neuronpedia and circuit-tracer read.
 
-    metadata   the prompt, its tokens, and the shares at which the graph was pruned
+    metadata   the prompt and its tokens
     qParams    supernodes: [name, node, node, …]
     nodes      embeddings, latents, errors and logits, with their names, places and influence
     links      source, target, weight
-    interp     data outside these formats: biases, the rest, readings, effects, scores, and attention: the columns of
+    interp     data outside these formats: biases, the rest, readings, effects, scores, and attention: the rows of
                `head_edges` and `head_scores` (`GraphNodes`), with the nodes' names
 
 Graphs of these tools, which have no `interp`, are read too: the input of a target is then the sum of its edges, and
 scores and effects are NaN. Nothing in a file is trusted: damaged files are refused with the fault, and names are text.
 """
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,8 +21,9 @@ import pandas as pd
 from jaxtyping import Float
 
 from interp.checks.errors import DamagedError
-from interp.effects.graph_nodes import HEAD_EDGES, HEAD_SCORES, GraphNodes, empty_table
-from interp.storage.files import read_json, write_text
+from interp.effects.graph_nodes import ENDS, HEAD_EDGES, HEAD_SCORES, GraphNodes
+from interp.runtime.memory import check_memory
+from interp.storage.files import read_json
 
 _TYPES = {
     "embedding": "embedding",
@@ -34,26 +34,29 @@ _TYPES = {
 """The names in Neuronpedia's viewer of the kinds of nodes that it draws."""
 _NODES = ("source", "target", "query_node", "key_node")
 """The columns of the tables that name nodes."""
-_MOST_NODES, _MOST_LINKS = 100_000, 5_000_000
 _REMEDY = "save the graph again"
 
 
 def graph_json(
-    graph: GraphNodes, slug: str, groups: Mapping[str, list[int]], labels: Mapping[str, str], **metadata: Any
+    graph: GraphNodes, slug: str, groups: Mapping[str, list[int]], labels: Mapping[str, str]
 ) -> dict[str, Any]:
     """Return the content of a graph's file.
 
     slug: the name of the graph.
     groups: nodes by the name of their supernode.
-    labels: names of nodes by their ids, instead of `graph.name`. metadata: further entries, such as
-    `node_threshold`."""
+    labels: names of nodes by their ids, instead of `graph.name`."""
     kind = graph.nodes["kind"]
     ids = graph.node_ids()
     drawn = kind.isin(_TYPES).to_numpy()
     rows, columns = np.nonzero(graph.edges * drawn)
     ends = zip(rows, columns, graph.edges[rows, columns], strict=True)
     supernodes = [[name, *(ids[node] for node in nodes)] for name, nodes in groups.items()]
-    reached = _cumulative(graph.nodes["influence"].to_numpy())
+    nodes = graph.nodes.assign(
+        node_id=ids,
+        name=[labels.get(node_id, graph.name(node)) for node, node_id in enumerate(ids)],
+        layer=np.array(graph.layers)[graph.nodes["dictionary"]],
+        influence=_cumulative(graph.nodes["influence"].to_numpy()),
+    )
     own = {
         "token_ids": graph.token_ids,
         "words": {str(token): word for token, word in graph.words.items()},
@@ -76,24 +79,17 @@ def graph_json(
             "prompt_tokens": graph.tokens,
             "schema_version": 1,
             "info": {"generator": {"name": "interp"}},
-            **metadata,
+            "node_threshold": 1.0,  # the graph is pruned: viewers draw all of it
         },
         "qParams": {
             "linkType": "both",
             "supernodes": supernodes,
             "pinnedIds": [node for group in supernodes for node in group[1:]],
         },
-        "nodes": [
-            _node_json(graph, node, ids[node], labels.get(ids[node], graph.name(node)), float(reached[node]))
-            for node in np.flatnonzero(drawn).tolist()
-        ],
+        "nodes": [_node_json(node, graph.token_ids) for node in nodes[drawn].itertuples()],
         "links": [{"source": ids[s], "target": ids[graph.targets[t]], "weight": float(w)} for t, s, w in ends],
         "interp": {name: _without_nan(value) for name, value in own.items()},
     }
-
-
-def write_graph(path: str | Path, content: Mapping[str, Any]) -> None:
-    write_text(path, json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
 
 
 def feature_number(layer: int, latent: int) -> int:
@@ -111,26 +107,23 @@ def read_graph(path: str | Path) -> GraphNodes:
         raise DamagedError(f"{path} holds no attribution graph ({type(error).__name__}: {error}): {_REMEDY}") from None
 
 
-def _node_json(graph: GraphNodes, node: int, node_id: str, label: str, reached: float) -> dict[str, Any]:
-    facts: Any = graph.nodes.loc[node]
-    kind, n, position, latent = facts[["kind", "dictionary", "position", "latent"]]
-    layer = [*graph.layers, graph.layer_of_logits][n]
-    features = {"embedding": graph.token_ids[position], "logit": int(latent)}
-    features["latent"] = feature_number(layer, int(latent))
+def _node_json(node: Any, token_ids: Sequence[int]) -> dict[str, Any]:
+    features = {"embedding": token_ids[node.position], "logit": node.latent}
+    features["latent"] = feature_number(node.layer, node.latent)
     own = {}
-    if kind in ("latent", "logit"):
-        own["activation" if kind == "latent" else "token_prob"] = float(facts["activation"])
-    if kind != "logit" and not math.isnan(facts["effect"]):
-        own["effect"] = float(facts["effect"])
+    if node.kind in ("latent", "logit"):
+        own["activation" if node.kind == "latent" else "token_prob"] = node.activation
+    if node.kind != "logit" and not math.isnan(node.effect):
+        own["effect"] = node.effect
     return {
-        "node_id": node_id,
-        "feature": features.get(kind),
-        "layer": "E" if kind == "embedding" else str(layer),
-        "ctx_idx": int(position),
-        "feature_type": _TYPES[kind],
-        "jsNodeId": f"{node_id}-0",
-        "clerp": label,
-        "influence": reached,
+        "node_id": node.node_id,
+        "feature": features.get(node.kind),
+        "layer": "E" if node.kind == "embedding" else str(node.layer),
+        "ctx_idx": node.position,
+        "feature_type": _TYPES[node.kind],
+        "jsNodeId": f"{node.node_id}-0",
+        "clerp": node.name,
+        "influence": node.influence,
         **own,
     }
 
@@ -151,52 +144,31 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _named(table: pd.DataFrame, ids: Sequence[str]) -> dict[str, list[Any]]:
-    """Return the columns of a table, with nodes by their names."""
+def _named(table: pd.DataFrame, ids: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the rows of a table, with nodes by their names."""
     names = np.array(ids)
-    return {str(name): (names[of] if name in _NODES else of).tolist() for name, of in table.items()}
-
-
-def _table_of(columns: Mapping[str, Any], types: dict[str, type], limits: Mapping[str, Any]) -> pd.DataFrame:
-    """Read a table back; it is empty in a file without it. limits: the values of a column that are possible, of nodes
-    with their places. Raises ValueError or KeyError for any other value, and for a column that is missing."""
-    read = {}
-    for name, kind in types.items() if columns else ():
-        cells = columns[name]
-        allowed = (str,) if name in _NODES else (int,) if kind is int else (int, float)
-        if not all(type(cell) in allowed for cell in cells):
-            raise ValueError(f"{name} holds a value of a wrong type")
-        if wrong := [cell for cell in cells if name in limits and cell not in limits[name]]:
-            raise ValueError(f"{name} cannot be {wrong[0]!r}")
-        read[name] = [limits[name][cell] for cell in cells] if name in _NODES else [_number(cell) for cell in cells]
-    return pd.DataFrame(read).astype(types) if columns else empty_table(types)
+    return table.assign(**{end: names[table[end]] for end in _NODES if end in table}).to_dict("records")
 
 
 def _graph_of(content: Mapping[str, Any]) -> GraphNodes:
     tokens = [_text(token) for token in content["metadata"]["prompt_tokens"]]
-    listed = content["nodes"]
-    links = content["links"]
-    if len(listed) > _MOST_NODES or len(links) > _MOST_LINKS:
-        raise ValueError(f"{len(listed)} nodes and {len(links)} links are more than a graph has")
     kinds = {name: kind for kind, name in _TYPES.items()}
-    listed = sorted(listed, key=lambda node: node["feature_type"] == "logit")
+    listed = sorted(content["nodes"], key=lambda node: node["feature_type"] == "logit")
+    links = content["links"]
     layers = sorted({int(node["layer"]) for node in listed if kinds[node["feature_type"]] in ("latent", "error")})
     rows = [_node_of(node, kinds[node["feature_type"]], layers, len(tokens)) for node in listed]
-    n_sources = sum(row["kind"] != "logit" for row in rows)
-    ends = [
-        {"kind": kind, "dictionary": -1, "position": -1, "latent": -1, "activation": 1.0} for kind in ("bias", "rest")
-    ]
-    nodes = pd.DataFrame(rows[:n_sources] + ends + rows[n_sources:]).assign(reads=np.nan)
-    places = [*range(n_sources), *range(n_sources + 2, len(nodes))]
-    place = {_text(node["node_id"]): at for node, at in zip(listed, places, strict=True)}
+    nodes = pd.DataFrame(rows + ENDS)
+    nodes["activation"] = _numbers(nodes["activation"])
+    place = {_text(node["node_id"]): at for at, node in enumerate(listed)}
     if len(place) < len(listed):
         raise ValueError("two nodes have one node_id")
     kind = nodes["kind"].to_numpy()
     targets = np.concatenate([np.flatnonzero(kind == "logit"), np.flatnonzero(kind == "latent")])
     row_of = {int(node): row for row, node in enumerate(targets)}
+    check_memory(8 * len(targets) * len(nodes), f"a graph of {len(nodes)} nodes", "save fewer nodes")
     edges = np.zeros((len(targets), len(nodes)))
-    for link in links:
-        edges[row_of[place[link["target"]]], place[link["source"]]] = _number(link["weight"])
+    for link, weight in zip(links, _numbers([link["weight"] for link in links]), strict=True):
+        edges[row_of[place[link["target"]]], place[link["source"]]] = weight
     own = content.get("interp") or {
         "token_ids": [0] * len(tokens),
         "words": {},
@@ -208,15 +180,17 @@ def _graph_of(content: Mapping[str, Any]) -> GraphNodes:
         "reads": edges.sum(1).tolist(),
         "bias": [0.0] * len(edges),
         "rest": [0.0] * len(edges),
+        "heads": [],
+        "scores": [],
     }
     edges[:, (kind == "bias").argmax()] = _numbers(own["bias"])
     edges[:, (kind == "rest").argmax()] = _numbers(own["rest"])
     nodes["influence"], nodes["effect"] = _numbers(own["influence"]), _numbers(own["effect"])
     nodes.loc[targets, "reads"] = _numbers(own["reads"])
-    positions, named = range(len(tokens)), place | {"bias": n_sources, "rest": n_sources + 1}
-    limits: dict[str, Any] = dict.fromkeys(("layer", "head"), range(_MOST_NODES))
-    limits |= {"query": positions, "key": positions, "query_node": named, "key_node": named, "source": place}
-    limits["target"] = {name: node for name, node in place.items() if node in row_of}
+    replacement, completeness = _numbers([own["replacement"], own["completeness"]])
+    named = place | {end["kind"]: len(listed) + n for n, end in enumerate(ENDS)}
+    targets_by_name = {name: node for name, node in place.items() if node in row_of}
+    places = {"source": place, "target": targets_by_name, "query_node": named, "key_node": named}
     return GraphNodes(
         token_ids=[int(token) for token in own["token_ids"]],
         tokens=tokens,
@@ -225,10 +199,10 @@ def _graph_of(content: Mapping[str, Any]) -> GraphNodes:
         nodes=nodes,
         targets=targets,
         edges=edges,
-        replacement=_number(own["replacement"]),
-        completeness=_number(own["completeness"]),
-        head_edges=_table_of(own.get("heads", {}), HEAD_EDGES, limits),
-        head_scores=_table_of(own.get("scores", {}), HEAD_SCORES, limits),
+        replacement=float(replacement),
+        completeness=float(completeness),
+        head_edges=_table_of(own["heads"], HEAD_EDGES, places, len(tokens)),
+        head_scores=_table_of(own["scores"], HEAD_SCORES, places, len(tokens)),
         groups=_groups_of(content.get("qParams") or {}, place),
     )
 
@@ -237,12 +211,30 @@ def _node_of(node: Mapping[str, Any], kind: str, layers: list[int], n_pos: int) 
     position = int(node["ctx_idx"])
     if not 0 <= position < n_pos:
         raise ValueError(f"a node stands at position {position} of {n_pos}")
-    part = str(node["node_id"]).split("_")
-    latent = int(part[1]) if kind in ("latent", "logit") else -1
-    size = node.get("token_prob", 1.0) if kind == "logit" else node.get("activation", 1.0)
+    latent = int(node["node_id"].split("_")[1]) if kind in ("latent", "logit") else -1
     place = layers.index(int(node["layer"])) if kind in ("latent", "error") else len(layers) if kind == "logit" else -1
-    activation = 1.0 if size is None or kind in ("embedding", "error") else _number(size)
+    size = node.get({"latent": "activation", "logit": "token_prob"}.get(kind))
+    activation = 1.0 if size is None else size
     return {"kind": kind, "dictionary": place, "position": position, "latent": latent, "activation": activation}
+
+
+def _table_of(
+    rows: Sequence[Mapping[str, Any]], types: dict[str, type], places: Mapping[str, Mapping[str, int]], n_pos: int
+) -> pd.DataFrame:
+    """Read a table back. places: the nodes that a column may name, by their names. Raises ValueError for a value that
+    is missing or not possible."""
+    table = pd.DataFrame(rows, columns=list(types))
+    table = table.assign(**{end: table[end].map(places[end]) for end in _NODES if end in table})
+    typed = table.astype(types)
+    indices = typed[[name for name, kind in types.items() if kind is int]]
+    if (
+        (typed != table).any(axis=None)
+        or not np.isfinite(typed.to_numpy(float)).all()
+        or (indices < 0).any(axis=None)
+        or (typed.filter(["query", "key"]) >= n_pos).any(axis=None)
+    ):
+        raise ValueError(f"a row of {', '.join(types)} is not possible")
+    return typed
 
 
 def _groups_of(shown: Mapping[str, Any], place: Mapping[str, int]) -> dict[str, list[int]] | None:
@@ -254,17 +246,13 @@ def _groups_of(shown: Mapping[str, Any], place: Mapping[str, int]) -> dict[str, 
     return groups or None
 
 
-def _number(value: Any) -> float:
-    """Check that a value is a number, or null, which is NaN."""
-    if value is None:
-        return math.nan
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is not a finite number")
-    return float(value)
-
-
-def _numbers(values: Any) -> list[float]:
-    return [_number(value) for value in values]
+def _numbers(values: Any) -> Float[np.ndarray, " value"]:
+    """Read numbers; null is NaN. Raises ValueError for any other value that is not a finite number."""
+    numbers = np.array([np.nan if value is None else value for value in values], float)
+    is_null = np.array([value is None for value in values], bool)
+    if not (np.isfinite(numbers) | is_null).all():
+        raise ValueError("a number is not finite")
+    return numbers
 
 
 def _text(value: Any) -> str:

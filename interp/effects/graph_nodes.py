@@ -3,13 +3,15 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-NODE_COLUMNS = ("kind", "dictionary", "position", "latent", "activation", "reads", "influence", "effect")
+PLACE = ["kind", "dictionary", "position", "latent"]
+"""The columns that tell one node from another."""
+ENDS = [{"kind": kind, "dictionary": -1, "position": -1, "latent": -1, "activation": 1.0} for kind in ("bias", "rest")]
+"""The last two nodes of a graph."""
 HEAD_EDGES = {"source": int, "target": int, "layer": int, "head": int, "attention": float, "carried": float}
 HEAD_SCORES = {
     **dict.fromkeys(("layer", "head", "query", "key", "query_node", "key_node"), int),
@@ -35,10 +37,10 @@ class GraphNodes:
     """The hook that each dictionary reads, in the order in which the model runs them."""
     nodes: pd.DataFrame
     """kind; dictionary (its index, −1 if none); position (−1 for bias and rest); latent (the token id for a logit; −1
-    if neither); activation (z of a latent, probability of a logit, else 1); reads (a target's input, the sum of its
-    edges; else NaN); influence (share of the influence on the logits: it sums to 1 over embeddings, errors and rest);
-    effect (a source's contribution to the log probability of the likeliest next token, in nats, to first order, in the
-    model with nothing held; NaN for a foreign graph)."""
+    if neither); activation (z of a latent, probability of a logit, else 1); influence (share of the influence on the
+    logits: it sums to 1 over embeddings, errors and rest); effect (a source's contribution to the log probability of
+    the likeliest next token, in nats, to first order, in the model with nothing held; NaN for a foreign graph); reads
+    (a target's input, the sum of its edges; else NaN)."""
     targets: Int[np.ndarray, " target"]
     """The nodes whose edges are known: logits, then latents, each in their order."""
     edges: Float[np.ndarray, "target node"]
@@ -72,20 +74,17 @@ class GraphNodes:
 
     @property
     def layers(self) -> list[int]:
-        """The block of each dictionary, from its hook's name, or its index in the order if names do not contain one."""
+        """The block of each dictionary, from its hook's name, or its index in the order if names do not contain one;
+        and one after the last, where viewers draw logits."""
         matches = [re.search(r"\.(\d+)\.", f"{name}.") for name in self.hook_names]
         blocks = [int(match[1]) for match in matches if match]
-        return blocks if len(set(blocks)) == len(self.hook_names) else list(range(len(self.hook_names)))
-
-    @property
-    def layer_of_logits(self) -> int:
-        """The number of a block after the last, where viewers draw logits."""
-        return max(self.layers) + 1
+        if len(set(blocks)) < len(self.hook_names):
+            blocks = list(range(len(self.hook_names)))
+        return [*blocks, max(blocks, default=-1) + 1]
 
     def name(self, node: int) -> str:
         """Describe a node in a few words: a token, a latent of a layer, an error."""
-        facts: Any = self.nodes.loc[node]
-        kind, n, position, latent = facts[["kind", "dictionary", "position", "latent"]]
+        kind, n, position, latent = (self.nodes[column].iat[node] for column in PLACE)
         if kind == "embedding":
             return f"“{self.tokens[position]}”"
         if kind == "logit":
@@ -96,11 +95,8 @@ class GraphNodes:
 
     def node_ids(self) -> list[str]:
         """Name each node as Neuronpedia does. An error's name differs from any latent's."""
-        layers = [*self.layers, self.layer_of_logits]
-        ids = []
-        for kind, n, position, latent in self.nodes[["kind", "dictionary", "position", "latent"]].itertuples(
-            index=False
-        ):
+        layers, ids = self.layers, []
+        for kind, n, position, latent in self.nodes[PLACE].itertuples(index=False):
             if kind == "embedding":
                 ids.append(f"E_{self.token_ids[position]}_{position}")
             elif kind in ("latent", "logit"):

@@ -24,13 +24,12 @@ from interp.activations.model_passes import check_model_takes
 from interp.codes.dictionary import Dictionary, W_skip_of
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.effects.feature_edges import encoder_of
-from interp.effects.graph_nodes import GraphNodes
+from interp.effects.graph_nodes import PLACE, GraphNodes
 from interp.effects.held import HeldModel, without_weight_gradients
 from interp.effects.interventions import is_included
 from interp.features.text_features import tokens_of
 
 EMBEDDING_HOOK = "blocks.0.hook_resid_pre"
-_PLACE = ["kind", "dictionary", "position", "latent"]
 
 
 def prompt_ids(model: Model, prompt: str | Int[Tensor, " pos"]) -> Int[Tensor, "1 pos"]:
@@ -174,7 +173,7 @@ class PromptPasses:
 
     def columns(self, nodes: pd.DataFrame) -> Int[np.ndarray, " node"]:
         """Return the index of each node among the sources; −1 for a node that is not a source of this prompt."""
-        return pd.MultiIndex.from_frame(self.sources[_PLACE]).get_indexer(pd.MultiIndex.from_frame(nodes[_PLACE]))
+        return pd.MultiIndex.from_frame(self.sources[PLACE]).get_indexer(pd.MultiIndex.from_frame(nodes[PLACE]))
 
     def _directions(self, n: int, latent: Int[Tensor, " target"]) -> Float[Tensor, "target d"]:
         """Return the directions that latents of a dictionary read, or the gradients of tokens' log probabilities."""

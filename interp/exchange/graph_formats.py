@@ -28,7 +28,7 @@ from interp.sae.architectures.thresholds import Threshold
 from interp.sae.architectures.topk import TopK
 from interp.sae.file_tensors import FileTensors, whole_number
 from interp.sae.model import Transcoder
-from interp.storage.files import write_json, write_text
+from interp.storage.files import write_text
 from interp.storage.folders import whole_folder
 
 _CONFIG = "config.yaml"
@@ -124,16 +124,13 @@ def write_graph_features(
         "nodes": [ids[node] for node in latents.index],
         "of": [identity(features[name]) for name in graph.hook_names],
     }
-    numbers = set()
     with whole_folder(out, made_of, overwrite=overwrite, editable=True) as new:
-        for n, (name, layer) in enumerate(zip(graph.hook_names, graph.layers, strict=True)):
+        for n, (name, layer) in enumerate(zip(graph.hook_names, graph.layers, strict=False)):
             of_hook = latents.loc[latents["dictionary"] == n, "latent"].unique().tolist()
             for latent, feature in features[name].several(of_hook).items():
                 number = feature_number(layer, latent)
                 entry = _feature(feature, number)
                 write_text(new / f"{number}.json", json.dumps(entry, ensure_ascii=False, allow_nan=False))
-                numbers.add(number)
-        write_json(new / "features.json", sorted(numbers))
     return Path(out)
 
 
@@ -145,8 +142,8 @@ def _feature(feature: Any, number: int) -> dict[str, Any]:
         }
         for row in feature.examples.itertuples()
     ]
-    entry: dict[str, Any] = {"index": number}
-    entry["examples_quantiles"] = [{"quantile_name": "Top activations", "examples": examples}]
+    quantile = {"quantile_name": "Top activations", "examples": examples}
+    entry: dict[str, Any] = {"index": number, "examples_quantiles": [quantile]}
     for side in ("top", "bottom"):
         tokens = feature.facts.get(f"{side}_logit_tokens")
         if np.ndim(tokens):  # a scan without the model's unembedding does not know them

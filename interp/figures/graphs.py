@@ -62,7 +62,7 @@ def graph(
     for node in logit_nodes.index:
         word = label(kept.words.get(int(kept.nodes["latent"][node]), "?"))
         fig.add_annotation(x=x[node], y=y[node], text=word, yshift=14, showarrow=False)
-    levels = ["tokens", *(f"layer {layer}" for layer in kept.layers), "next token"]
+    levels = ["tokens", *(f"layer {layer}" for layer in kept.layers[:-1]), "next token"]
     styled(fig, "What leads to the next token", height=140 + 60 * len(levels))
     fig.update_yaxes(tickvals=list(range(-1, len(levels) - 1)), ticktext=levels, showgrid=False)
     fig.update_yaxes(range=[-1.4, len(levels) - 1.4])

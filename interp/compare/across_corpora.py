@@ -38,7 +38,6 @@ import scipy.sparse
 import torch
 from jaxtyping import Bool, Float64, Int, Int64
 from numba import njit
-from scipy.stats import false_discovery_control
 from torch import Tensor
 
 from interp.checks.limits import check_at_least
@@ -293,6 +292,8 @@ def _count_documents(
 
 def _test(counts: _Counts, n_a: int, n: int, min_documents: int) -> _Tests:
     """Test whether each latent is above its threshold in more of A's n_a documents, or of B's, than of all n."""
+    from scipy.stats import false_discovery_control  # whoever reads a run's configuration would wait for it
+
     total = counts.above.sum(1)
     tested = (total >= min_documents) & (n - total >= 1)
 

@@ -1,8 +1,8 @@
 /* An attribution graph: layers upwards, tokens to the right. A click pins a node or an edge; the address holds what is
  * pinned, cut and grouped. `data` holds graph (Neuronpedia's JSON; its `interp` has the heads that carry edges, and the
- * pairs of nodes in attention scores), cards (by "layer_latent"), effects (source, target, attributed, measured, by node
- * ids), wrong (the numbers of those that differ, the furthest first) and beside (rows of the table of scores). A
- * served page (`data-live`) asks what the model says with latents turned off or up. */
+ * pairs of nodes in attention scores), cards (by "layer_latent"), effects (source, target, attributed, measured), wrong
+ * (the numbers of those that differ, the furthest first) and beside (rows of the table of scores). A served page
+ * (`data-live`) asks what the model says with latents turned off or up. */
 "use strict";
 
 const data = JSON.parse(document.getElementById("data").textContent);

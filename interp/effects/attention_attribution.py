@@ -125,18 +125,18 @@ def head_scores(
     graph: GraphNodes, passes: PromptPasses, scores: Sequence[Score], sources: Int[np.ndarray, " source"]
 ) -> pd.DataFrame:
     """Decompose some scores into pairs of these sources, biases and the rest (`GraphNodes.head_scores`)."""
+    if not scores:
+        return empty_table(HEAD_SCORES)
     is_node = np.isin(passes.columns(graph.nodes), sources) | graph.nodes["kind"].isin(["bias", "rest"])
     nodes = graph.nodes[is_node]
     rest = int((nodes["kind"] == "rest").to_numpy().argmax())
-    tables = [empty_table(HEAD_SCORES)]
-    parts = _scores(passes, nodes, scores, _against_others(passes, scores))
-    for score, pairs in zip(scores, parts, strict=True):
-        table = _strongest(pairs)
+    tables = []
+    for number, pairs in enumerate(_scores(passes, nodes, scores, _against_others(passes, scores))):
+        table = _strongest(pairs).assign(number=number)
         table.loc[_PAIRS:, ["query_node", "key_node"]] = rest
-        tables.append(
-            table.groupby(["query_node", "key_node"], as_index=False)["score"].sum().assign(**score._asdict())
-        )
-    scored = pd.concat(tables, ignore_index=True)[list(HEAD_SCORES)]
+        tables.append(table)
+    scored = pd.concat(tables).groupby(["number", "query_node", "key_node"], as_index=False)["score"].sum()
+    scored = scored.join(pd.DataFrame(scores), on="number")[list(HEAD_SCORES)]
     return scored.assign(**{end: nodes.index.to_numpy()[scored[end]] for end in ("query_node", "key_node")})
 
 

@@ -26,9 +26,9 @@ from torch import Tensor, nn
 
 from interp.activations.hooks import Model
 from interp.codes.dictionary import Dictionary
-from interp.effects.attribution import attribution_graph
+from interp.effects.attribution import trace
 from interp.effects.graph import AttributionGraph
-from interp.effects.prompt_passes import Slopes, passes_of
+from interp.effects.prompt_passes import PromptPasses, Slopes, passes_of, prompt_ids
 from interp.evaluation.baselines import shuffled_model
 from interp.runtime.progress import Progress, no_progress
 
@@ -65,7 +65,12 @@ def measured_effects(
     Sources are the `n_latents` latents of the largest effect on the likeliest next token, targets these and the logits.
 
     Raises ValueError if the model or the dictionaries do not belong to the graph."""
-    passes = passes_of(graph, model, dictionaries)
+    return _measured(graph, passes_of(graph, model, dictionaries), n_latents, progress)
+
+
+def _measured(
+    graph: AttributionGraph, passes: PromptPasses, n_latents: int = 200, progress: Progress = no_progress
+) -> pd.DataFrame:
     nodes = graph.nodes.iloc[graph.targets]
     latents = nodes[nodes["kind"] == "latent"]
     sources = latents.loc[latents["effect"].abs().nlargest(n_latents).index].sort_index()
@@ -136,12 +141,9 @@ def beside_nulls(
     alone = replace(graph, head_scores=graph.head_scores[:0])  # nulls have no nodes that only their scores name
     rows = [_scores("this prompt", alone, effects, changed_next_tokens(graph, model, dictionaries, {})[answer])]
     for n, (name, null_model, null_ids, null_dictionaries) in enumerate(nulls):
-        null = attribution_graph(
-            null_model, null_ids, null_dictionaries, max_latents=len(graph.targets), attention=False
-        )
-        measured = measured_effects(null, null_model, null_dictionaries)
-        probability = changed_next_tokens(null, null_model, null_dictionaries, {})[answer]
-        rows.append(_scores(name, null, measured, probability))
+        passes = PromptPasses(null_model, prompt_ids(null_model, null_ids), null_dictionaries)
+        null = trace(passes, max_latents=len(graph.targets), attention=False)
+        rows.append(_scores(name, null, _measured(null, passes), _next_tokens(passes, passes.zeros(1))[answer]))
         progress(n + 1, len(nulls), "graphs of nulls")
     return pd.DataFrame(rows)
 
@@ -159,6 +161,10 @@ def changed_next_tokens(
     passes = passes_of(graph, model, dictionaries)
     change = passes.zeros(1)
     change[0, passes.columns(graph.nodes.loc[list(times)])] = torch.tensor(list(times.values())).to(change) - 1
+    return _next_tokens(passes, change)
+
+
+def _next_tokens(passes: PromptPasses, change: Float[Tensor, "1 source"]) -> Float[Tensor, " d_vocab"]:
     return passes.probabilities(passes.readings(change, held=False)[-1][0, -1])
 
 

@@ -21,8 +21,8 @@ import pandas as pd
 from jaxtyping import Float
 
 from interp.checks.errors import DamagedError
+from interp.checks.free_memory import check_memory
 from interp.effects.graph_nodes import ENDS, HEAD_EDGES, HEAD_SCORES, GraphNodes
-from interp.runtime.memory import check_memory
 from interp.storage.files import read_json
 
 _TYPES = {
@@ -144,7 +144,7 @@ def _without_nan(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _named(table: pd.DataFrame, ids: Sequence[str]) -> list[dict[str, Any]]:
+def _named(table: pd.DataFrame, ids: Sequence[str]) -> Any:
     """Return the rows of a table, with nodes by their names."""
     names = np.array(ids)
     return table.assign(**{end: names[table[end]] for end in _NODES if end in table}).to_dict("records")
@@ -188,9 +188,14 @@ def _graph_of(content: Mapping[str, Any]) -> GraphNodes:
     nodes["influence"], nodes["effect"] = _numbers(own["influence"]), _numbers(own["effect"])
     nodes.loc[targets, "reads"] = _numbers(own["reads"])
     replacement, completeness = _numbers([own["replacement"], own["completeness"]])
-    named = place | {end["kind"]: len(listed) + n for n, end in enumerate(ENDS)}
+    named = place | {"bias": len(listed), "rest": len(listed) + 1}
     targets_by_name = {name: node for name, node in place.items() if node in row_of}
-    places = {"source": place, "target": targets_by_name, "query_node": named, "key_node": named}
+    places: dict[str, dict[str, int]] = {
+        "source": place,
+        "target": targets_by_name,
+        "query_node": named,
+        "key_node": named,
+    }
     return GraphNodes(
         token_ids=[int(token) for token in own["token_ids"]],
         tokens=tokens,
@@ -213,7 +218,7 @@ def _node_of(node: Mapping[str, Any], kind: str, layers: list[int], n_pos: int) 
         raise ValueError(f"a node stands at position {position} of {n_pos}")
     latent = int(node["node_id"].split("_")[1]) if kind in ("latent", "logit") else -1
     place = layers.index(int(node["layer"])) if kind in ("latent", "error") else len(layers) if kind == "logit" else -1
-    size = node.get({"latent": "activation", "logit": "token_prob"}.get(kind))
+    size = node.get({"latent": "activation", "logit": "token_prob"}.get(kind, ""))
     activation = 1.0 if size is None else size
     return {"kind": kind, "dictionary": place, "position": position, "latent": latent, "activation": activation}
 

@@ -3,6 +3,7 @@
 
 import re
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -84,7 +85,8 @@ class GraphNodes:
 
     def name(self, node: int) -> str:
         """Describe a node in a few words: a token, a latent of a layer, an error."""
-        kind, n, position, latent = (self.nodes[column].iat[node] for column in PLACE)
+        facts: Any = [self.nodes[column].iat[node] for column in PLACE]
+        kind, n, position, latent = facts
         if kind == "embedding":
             return f"“{self.tokens[position]}”"
         if kind == "logit":

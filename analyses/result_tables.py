@@ -339,7 +339,14 @@ def records(rows: Sequence[Results]) -> str:
     return table([name.replace("_", " ") for name in rows[0]], ([*row.values()] for row in rows))
 
 
-FAMILY_MEANS = {"auroc": "AUROC", "ece": "ECE", "ece_by_chance": "ECE by chance", "senses_exact": "senses exact"}
+FAMILY_MEANS = {
+    "auroc": "AUROC",
+    "ece": "ECE",
+    "ece_by_chance": "ECE by chance",
+    "ece_own_level": "ECE with the level of each family fitted to its own truth",
+    "ece_own_curve": "with level and scale",
+    "senses_exact": "senses exact",
+}
 
 
 def scorecard_in_short(results: Results) -> str:

@@ -16,6 +16,7 @@ OURS = dict.fromkeys(NAMES, 1)
 KNOWN = {name: measure.sign for name, measure in MEASURES.items()} | RIVALS
 """Whether a large (+1) or a small value (−1) of each score is said to mean one meaning."""
 SINGLE = OURS | KNOWN
+FAMILY_SCORES = ("ece", "ece_by_chance", "ece_own_level", "ece_own_curve", "senses_exact")
 _SHOWN = ["score", "n_scored", "auroc", "auroc_low", "auroc_high", "spearman", "precision"]
 
 
@@ -62,8 +63,7 @@ def of_families(reports: dict[str, Any]) -> dict[str, Any]:
     """Return the mean of the families, each left out in turn, and the worst of them: AUROC, ECE, senses exact."""
     table = pd.DataFrame(
         {
-            family: {name: part["verdict"][name] for name in ("ece", "ece_by_chance", "senses_exact")}
-            | {"auroc": _auroc(part)}
+            family: {name: part["verdict"][name] for name in FAMILY_SCORES} | {"auroc": _auroc(part)}
             for family, part in reports.items()
             if part
         }

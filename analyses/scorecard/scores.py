@@ -16,6 +16,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Float64, Int64
+from scipy.optimize import minimize
+from scipy.special import expit, logit
 from scipy.stats import rankdata
 
 from analyses.scorecard.judged import claimed
@@ -81,13 +83,13 @@ def calibration_curve(judged: pd.DataFrame) -> pd.DataFrame:
 
 def verdict_quality(judged: pd.DataFrame) -> dict[str, float]:
     """Return the quality of the verdict: `ece`, `accuracy` at ½, each with `_low` and `_high`; `ece_by_chance`;
-    `abstained`, the share whose interval holds ½ or that could not be tested, and `accuracy_sure` of the others; of
-    latents with several senses the share whose number is found, `senses_exact`, or missed by one at most,
-    `senses_near`; `senses_of_sample`, the share for which it would be, were the meaning of each sampled firing known;
-    and both of the `n_countable` whose number is beyond doubt (`Truth.is_countable`): `senses_exact_countable`,
-    `senses_of_sample_countable`. Of the `n_parts` senses of latents with several: `parts_one`, the share that have one
-    meaning (`sense_purity` ≥ ONE) of those that do or have several (≤ SEVERAL), and how well their own probability
-    tells which: `parts_auroc`, `parts_ece`."""
+    `ece_own_level`, `ece_own_curve` (`ece_of_own_curve`); `abstained`, the share whose interval holds ½ or that
+    could not be tested, and `accuracy_sure` of the others; of latents with several senses the share whose number is
+    found, `senses_exact`, or missed by one at most, `senses_near`; `senses_of_sample`, the share for which it would
+    be, were the meaning of each sampled firing known; and both of the `n_countable` whose number is beyond doubt
+    (`Truth.is_countable`): `senses_exact_countable`, `senses_of_sample_countable`. Of the `n_parts` senses of
+    latents with several: `parts_one`, the share that have one meaning (`sense_purity` ≥ ONE) of those that do or
+    have several (≤ SEVERAL), and how well their own probability tells which: `parts_auroc`, `parts_ece`."""
     table = claimed(judged)
     p, one = table.monosemanticity.to_numpy(), table.is_one.to_numpy(bool)
     sure, right = ((table.ci_low > 0.5) | (table.ci_high < 0.5)).to_numpy(), (p >= 0.5) == one
@@ -104,6 +106,8 @@ def verdict_quality(judged: pd.DataFrame) -> dict[str, float]:
         "n": len(table),
         "ece": draws[0, 0],
         "ece_by_chance": ece_by_chance(p),
+        "ece_own_level": ece_of_own_curve(p, one, steeper=False),
+        "ece_own_curve": ece_of_own_curve(p, one, steeper=True),
         "accuracy": draws[0, 1],
         "abstained": 1 - sure.sum() / max((judged.is_one | judged.is_several).sum(), 1),
         "accuracy_sure": _share(right[sure]),
@@ -217,6 +221,18 @@ def expected_calibration_error(
     weight = np.ones(len(p)) if weight is None else weight
     parts = [(in_bin, weight[in_bin]) for in_bin in _bins(p) if weight[in_bin].any()]
     return float(sum(abs((w * (p[in_bin] - one[in_bin])).sum()) for in_bin, w in parts) / weight.sum())
+
+
+def ece_of_own_curve(p: Float64[np.ndarray, " latent"], one: Bool[np.ndarray, " latent"], steeper: bool) -> float:
+    """Return the ECE that is left if the level of the logits, and with `steeper` their scale too, is fitted to the
+    truth of these very latents: what the best choice of a level, or of both, could reach."""
+    sign, logits = np.where(one, 1.0, -1.0), logit(np.clip(p, 1e-6, 1 - 1e-6))
+
+    def loss(theta: np.ndarray) -> float:
+        return float(np.logaddexp(0, -sign * (theta[0] + (theta[1] if steeper else 1) * logits)).mean())
+
+    level, scale = minimize(loss, [0.0, 1.0]).x
+    return expected_calibration_error(expit(level + (scale if steeper else 1) * logits), one)
 
 
 def ece_by_chance(p: Float64[np.ndarray, " latent"]) -> float:

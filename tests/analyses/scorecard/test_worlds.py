@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 from analyses.scorecard.factors import Factor
@@ -20,6 +21,7 @@ from analyses.scorecard.scores import (
     auroc,
     calibration_curve,
     ece_by_chance,
+    ece_of_own_curve,
     expected_calibration_error,
     matched_weights,
     not_scored,
@@ -239,6 +241,17 @@ def test_of_few_latents_right_probabilities_have_an_error_by_chance():
         rng.random(5000)
     )
     assert np.isnan(ece_by_chance(np.zeros(0)))
+
+
+def test_a_wrong_level_and_a_wrong_scale_are_told_from_errors_of_the_order():
+    rng = np.random.default_rng(5)
+    logits = rng.normal(0, 2, 20_000)
+    one = rng.random(20_000) < expit(logits)
+    for too_low, too_flat in ((1.5, 1), (1.5, 2.5)):
+        p = expit(logits / too_flat - too_low)
+        level, curve = (ece_of_own_curve(p, one, steeper) for steeper in (False, True))
+        assert expected_calibration_error(p, one) > 0.1 and curve < 0.012
+        assert (level < 0.012) == (too_flat == 1)
 
 
 def test_the_probability_is_right_on_families_it_was_not_calibrated_on(judged):

@@ -31,6 +31,8 @@ MAX_TOKEN_SHARE = 0.5
 """A latent counts as firing on many tokens if at most this share of its activation is on its commonest token."""
 N_UNLIKE = 12
 """Number of features at the top of the table, with dissimilar rules."""
+NAMED_BY_LABEL = 0.05
+"""A latent is named by its best label if its F1 exceeds that of its rule less this much (`byLabel` in lead.js)."""
 N_DRAWS = 4
 """Number of choices of latents for the overview, which its button shows one after the other."""
 _DISTANCE = re.compile(r"\bwithin \d+ tokens\b")
@@ -153,10 +155,10 @@ def overview_examples(
     effects: pd.DataFrame | None = None,
 ) -> list[list[tuple[int, str]]]:
     """Choose latents of several kinds for the overview, N_DRAWS times, each with the reason for the choice. Each time
-    one of a kind is chosen that was not chosen before, if there is one. Among those whose rules hold, the kinds are all
-    of them, those whose rule looks back over several tokens, and those that are surely learnt without a sure effect.
-    The others are those whose senses divide them most evenly by rules that hold, those with the largest sure effects,
-    and the single-token latents with the largest effects.
+    one of a kind is chosen that was not chosen before, if there is one. Among those whose rules hold, the kinds are
+    those that are named by their rules, those of them whose rule looks back over several tokens, and those that are
+    surely learnt without a sure effect. The others are those whose senses divide them most evenly by rules that hold,
+    those with the largest sure effects, and the single-token latents with the largest effects.
     senses: the senses of each latent with more than one."""
     verdict = ranking["verdict"]
     ablated = (
@@ -165,6 +167,8 @@ def overview_examples(
     low = ablated["beyond_null_low"].sort_values(ascending=False, kind="stable")
     low = low[low > 0]
     readable = worth_a_look(ranking.assign(token_entropy=features.get("token_entropy")), len(ranking))
+    label_f1 = features["best_label_f1"].fillna(0) if "best_label_f1" in features else pd.Series(0.0, features.index)
+    ruled = [j for j in readable if label_f1[j] < max(MIN_F1, ranking["explanation_f1"][j] - NAMED_BY_LABEL)]
     without = ablated.index[ablated["beyond_null_low"] <= 0]
     evenness = {
         latent: min(sense.get("share") or 0 for sense in parts[:2])
@@ -172,8 +176,8 @@ def overview_examples(
         if verdict[latent] == POLYSEMANTIC and all((sense.get("f1") or 0) >= MIN_F1 for sense in parts)
     }
     kinds = {
-        "a rule that holds": readable,
-        "looks back over several tokens": [j for j in readable if _DISTANCE.search(str(ranking.loc[j, "explanation"]))],
+        "a rule that holds": ruled,
+        "looks back over several tokens": [j for j in ruled if _DISTANCE.search(str(ranking.loc[j, "explanation"]))],
         "learnt, without an effect": [j for j in readable if ranking["learnt"][j] >= SURELY_LEARNT and j in without],
         "the clearest senses": sorted(evenness, key=lambda latent: -evenness[latent]),
     }

@@ -125,7 +125,7 @@ report.views.map = (() => {
       const v = values(latent);
       return v === null || !Number.isFinite(v) ? none : blend((v - low) / (high - low || 1));
     };
-    const write = (v) => (isLog ? format.significant(10 ** v, 2) : format.fixed(v, 1));
+    const write = (v) => (isLog ? format.share(10 ** v) : format.fixed(v, 1));
     const said = (latent) => {
       const v = values(latent);
       return v === null || !Number.isFinite(v) ? "no value" : `${WAYS[way]} ${write(v)}`;
@@ -230,6 +230,7 @@ report.views.map = (() => {
     const some = selected();
     const spot = (latent) => `M${points.x[placeOf.get(latent)]} ${points.y[placeOf.get(latent)]}h0`;
     const drawn = some.length > MOST_HITS ? [] : some;
+    hits.classList.toggle("many", drawn.length > MOST_OWN);
     hits.replaceChildren(svg("path", { class: "rim", d: drawn.map(spot).join("") }),
       ...drawn.map((latent) => svg("path", { d: spot(latent), stroke: `rgb(${colours.hueOf(latent)})` })));
     stars = points.latents.filter((latent) => report.notes.of(latent).star && has(latent)).map((latent) =>

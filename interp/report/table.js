@@ -163,7 +163,7 @@ report.table = (() => {
   function effectOf(i) {
     const [mean, low, high] = [columns.effect[i], columns.effect_low[i], columns.effect_high[i]];
     if (mean === null || low === null) return line(none());
-    const number = format.fixed(mean);
+    const number = format.fixed(mean, Math.abs(mean) < 1 ? 2 : 1);
     const isTold = low > 0 || high < 0;
     return [line(h(isTold ? "b" : "span.muted", null, mean > 0 ? `+${number}` : number)),
       line(report.logits.gauge([mean, low, high], [null, null, null], report.logits.scaleOf(EFFECT_SPAN)))];

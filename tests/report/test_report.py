@@ -485,6 +485,9 @@ def test_the_overview_shows_latents_of_several_kinds_and_says_why():
     assert [*shown] == [0, 2, 3, 4, 1, 5] and len(set(shown.values())) == 6 and later == [[]] * 3
     assert "several tokens" in shown[2] and "without an effect" in shown[3]
     assert shown[1] == "largest effect, +0.6 nats" and shown[5].endswith("one token, +0.6 nats")
+    labelled = table.assign(best_label_f1=[0.9, 0, 0, 0.8, 0, 0, 0])
+    first, *_ = overview_examples(labelled, labelled, senses, effects)
+    assert [latent for latent, _ in first] == [1, 2, 3, 4, 0, 5], "a label is no rule that holds"
     drawn = overview_examples(table, table, {})
     assert [[latent for latent, _ in draw] for draw in drawn] == [[0, 2], [1], [3], []], "each is drawn once"
     assert overview_examples(table, table[["verdict"]], {}) == [[]] * 4

@@ -5,8 +5,9 @@ these neighbours, k-means clusters the tokens several times, from 12 coarse clas
 clusters of windows. All of them are learnt once from the text alone, and can then be applied to another text.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,8 +15,10 @@ from jaxtyping import Bool, Float32, Int, Int64
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from interp.runtime.processes import ALONE, Processes
 from interp.statistics.directions import unit_rows
 from interp.statistics.spacing import spread_rows
+from interp.storage.files import digest, digest_json
 from interp.text.lexer import TokenCharacters
 from interp.text.neighbours import Neighbours
 from interp.text.spellings import SPELLINGS
@@ -30,6 +33,9 @@ LISTED = 3
 """Number of tokens that name a class in words."""
 TOPIC_WINDOWS = 40_000
 """Largest number of windows to which topics are fitted."""
+MAX_REMEMBERED = 2
+"""Number of texts that a process remembers: those of a run's ranking and of its nulls."""
+_REMEMBERED: dict[tuple[Any, ...], "ReadText"] = {}
 
 
 @dataclass(frozen=True)
@@ -52,32 +58,52 @@ class ReadText:
     """The positions that carry each label."""
 
     @classmethod
-    def read(cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int, vocab: Sequence[str] | None = None) -> "ReadText":
-        """Learn the classes and topics of a text.
+    def read(
+        cls,
+        tokens: Int[np.ndarray, "seq pos"],
+        n_vocab: int,
+        vocab: Sequence[str] | None = None,
+        team: Processes = ALONE,
+    ) -> "ReadText":
+        """Learn the classes and topics of a text. The last texts are remembered: several hooks of a run have the same.
         tokens: ids below n_vocab.
         vocab: the string of each id, or None if tokens are only numbered.
+        team: processes that divide the learning.
         Raises ValueError for ids out of range.
         """
         low, high = int(tokens.min()), int(tokens.max())
         if low < 0 or high >= n_vocab:
             raise ValueError(f"token ids run from {low} to {high}, but the vocabulary has {n_vocab} entries")
-        with threadpool_limits(1):  # the same sums in the same order on any machine; k-means is slower in threads
-            return cls._read(np.ascontiguousarray(tokens), n_vocab, None if vocab is None else plain_strings(vocab))
+        strings = None if vocab is None else plain_strings(vocab)
+        shape = digest_json([tokens.shape, n_vocab, strings])
+        key = shape, digest(np.ascontiguousarray(tokens)), tuple(SPELLINGS.items())
+        if key not in _REMEMBERED:
+            while len(_REMEMBERED) >= MAX_REMEMBERED:
+                del _REMEMBERED[next(iter(_REMEMBERED))]
+            with threadpool_limits(1):  # the same sums in the same order on any machine; k-means is slower in threads
+                _REMEMBERED[key] = cls._read(np.ascontiguousarray(tokens), n_vocab, strings, team)
+        return _REMEMBERED[key]
 
     @classmethod
-    def _read(cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int, strings: list[str] | None) -> "ReadText":
-        neighbours = Neighbours.learn(tokens, n_vocab)
+    def _read(
+        cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int, strings: list[str] | None, team: Processes
+    ) -> "ReadText":
+        neighbours = Neighbours.learn(tokens, n_vocab, team)
+        windows = neighbours.windows(tokens, spread_rows(tokens.size, TOPIC_WINDOWS))
+        clusters: dict[tuple[str, int], Callable[[], np.ndarray]] = {
+            **{("topic", n): partial(_centres, windows, n) for n in TOPIC_GRAINS},
+            **{("role", n): partial(_classes, neighbours.roles, neighbours.counts, n) for n in ROLE_GRAINS},
+            **{("about", n): partial(_classes, neighbours.topics, neighbours.counts, n) for n in ABOUT_GRAINS},
+        }
+        dearest_first = sorted(clusters, key=lambda cluster: (cluster[0] != "topic", -cluster[1]))
+        learnt = dict(zip(dearest_first, team.divide([clusters[each] for each in dearest_first]), strict=True))
         tables = {"token": np.append(np.arange(n_vocab), -1)}
-        for n in ROLE_GRAINS:
-            tables[f"role_{n}"] = _classes(neighbours.roles, neighbours.counts, n)
-        for n in ABOUT_GRAINS:
-            tables[f"about_{n}"] = _classes(neighbours.topics, neighbours.counts, n)
+        tables |= {f"{kind}_{n}": learnt[kind, n] for kind, n in clusters if kind != "topic"}
         spellings: dict[str, list[Any]] = {}
         if strings is not None:
             for name, spelling in SPELLINGS.items():
                 tables[name], spellings[name] = _numbered([spelling(string) for string in strings])
-        windows = neighbours.windows(tokens, spread_rows(tokens.size, TOPIC_WINDOWS))
-        topics = {n: _centres(windows, n) for n in TOPIC_GRAINS}
+        topics = {n: learnt["topic", n] for n in TOPIC_GRAINS}
         spelt = [""] * n_vocab if strings is None else strings
         return cls(tokens, strings, neighbours, tables, spellings, topics, TokenCharacters.of(spelt), Words.of(spelt))
 

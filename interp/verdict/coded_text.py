@@ -94,7 +94,8 @@ class CodedText:
     def predicates(self) -> Predicates:
         """The predicates of the text, counted at the first access."""
         with threadpool_limits(1, user_api="blas"):  # the result must not depend on BLAS's threads
-            return Predicates.count(self.tokens.numpy(), len(self.vocab), self.vocab if self.has_vocab else None)
+            vocab = self.vocab if self.has_vocab else None
+            return Predicates.count(self.tokens.numpy(), len(self.vocab), vocab, self.team)
 
     def read_chunks(
         self,

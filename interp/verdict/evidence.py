@@ -221,16 +221,16 @@ def collect_evidence(
     )
     own_null_latents = [latents[own[latents]] for latents in null_latents]
 
-    def compare() -> None:
-        if not len(wanted) and not any(map(len, own_null_latents)):
-            return  # the predicates of the text need not be counted
-        judge = _Judge(text.predicates, calibration, rows, sampler.count / max(text.counted.sum(), 1))
+    def compare(predicates: Predicates) -> None:
+        judge = _Judge(predicates, calibration, rows, sampler.count / max(text.counted.sum(), 1))
         with threadpool_limits(1, user_api="blas"):  # the result must not depend on BLAS's threads
             judge(wanted, observed, progress=progress)
             for shift, latents, null in zip(shifts, own_null_latents, null_similarities, strict=True):
                 judge(latents, null, shift)
 
-    team.all_do(compare)
+    if team.sum_(torch.tensor(len(wanted) + sum(map(len, own_null_latents)))):
+        predicates = text.predicates  # counted by all processes together, at the first access
+        team.all_do(lambda: compare(predicates))
     for latents, null in zip(own_null_latents, null_similarities, strict=True):
         null.exchange(latents, team)
     return Evidence(observed, null_similarities, rows, shares, effective, testable, calibration)

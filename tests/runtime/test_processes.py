@@ -100,6 +100,7 @@ if __name__ == "__main__":
         except Exception as seen:
             found[error.__name__] = [type(seen).__name__, str(seen)]
     found["well"] = team.all_do(lambda: "done")
+    found["divided"] = team.divide([lambda number=number: [number, team.rank] for number in range(3)])
     Path(sys.argv[1], f"{team.rank}.json").write_text(json.dumps(found))
 """
 
@@ -148,6 +149,11 @@ def test_an_error_of_one_is_one_in_all(said):
     assert said[1]["KeyError"][0] == "KeyError"
     assert said[0]["KeyError"] == ["RuntimeError", f"process 1 of 2: KeyError: {said[1]['KeyError'][1]}"]
     assert [found["well"] for found in said] == ["done", "done"]
+
+
+def test_each_task_is_done_by_one_process_for_all(said):
+    assert [found["divided"] for found in said] == [[[0, 0], [1, 1], [2, 0]]] * 2
+    assert Processes().divide([lambda: "a", lambda: "b"]) == ["a", "b"] and Processes().divide([]) == []
 
 
 LOST = """

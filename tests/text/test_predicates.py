@@ -116,6 +116,23 @@ def test_numbered_tokens_are_not_spelt():
     assert predicates.words(number, 3) == f"token {tokens[0, 3]}"
 
 
+def test_the_last_texts_are_remembered():
+    """A text is another one with other tokens, another vocabulary, or another way to spell."""
+    tokens = [np.random.default_rng(seed).integers(10, size=(30, 16)).astype(np.int32) for seed in (3, 4, 5)]
+    first = ReadText.read(tokens[0], 10)
+    assert ReadText.read(tokens[0].copy(), 10) is first is not ReadText.read(tokens[0].reshape(16, 30), 10)
+    spelt = ReadText.read(tokens[0], 11, WORDS)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(SPELLINGS, "long", len)
+        assert "long" in ReadText.read(tokens[0], 11, WORDS).tables and "long" not in spelt.tables
+    for other in tokens[1:]:
+        ReadText.read(other, 10)
+    again = ReadText.read(tokens[0], 10)
+    assert again is not first and {name: table.tolist() for name, table in again.tables.items()} == {
+        name: table.tolist() for name, table in first.tables.items()
+    }
+
+
 def test_token_ids_beyond_the_vocabulary_are_refused():
     with pytest.raises(ValueError, match="from 0 to 9, but the vocabulary has 5"):
         ReadText.read(np.arange(10, dtype=np.int32)[None], 5)

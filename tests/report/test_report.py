@@ -837,7 +837,7 @@ def test_chromium_shows_the_senses_of_a_latent_that_has_several(chromium, page):
     figures = chromium.text("#panel-2 .figures div")
     assert figures[0] == "of its activation70 %" and figures[1].startswith("firings40")
     assert "No rule was found" in second and "Its weakest" in first
-    assert first.count("25 % by one of its positive logits") == 1 and "B  30 %" in chromium.text(".tab")
+    assert first.count("25 % of the time by one of its positive logits") == 1 and "B  30 %" in chromium.text(".tab")
     assert HOSTILE in first and chromium.evaluate("document.querySelector('img')") is None
     rows = "Array.from(document.querySelectorAll('#panel-{} .example'), (e) => Number(e.dataset.row))"
     assert [sorted(chromium.evaluate(rows.format(panel))) for panel in (2, 3)] == [[0, 5, 17, 639], [20]]

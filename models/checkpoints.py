@@ -19,7 +19,7 @@ from interp.checks.errors import DamagedError, OverwriteError
 from interp.storage.files import atomic, open_tensors, write_tensors
 from interp.storage.manifests import differences
 
-_AGAIN = "delete it to start again"
+_REMEDY = "delete it to start again"
 
 
 def write_checkpoint(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, facts: Mapping[str, Any]) -> None:
@@ -34,7 +34,7 @@ def read_checkpoint(
 ) -> dict[str, Any]:
     """Restore weights and optimizer state, and return the facts. Raises OverwriteError if `facts["inputs"]`
     differ."""
-    with open_tensors(file, _AGAIN) as stored:
+    with open_tensors(file, _REMEDY) as stored:
         facts = json.loads(stored.metadata()["facts"])
         check_inputs(facts["inputs"], inputs, file)
         if not all(isinstance(facts[name], int | float) and facts[name] >= 0 for name in ("step", "seconds")):

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from models.hook_names import ModuleSide, find_hooks, trace
 
-_PROBE = 3
+_N_PROBE_TOKENS = 3
 """Tokens of the forward pass in which hooks are looked for."""
 
 
@@ -51,7 +51,7 @@ class LanguageModel(nn.Module):
 
     def _look(self, inner: Any) -> None:
         was_training = inner.training
-        ids = torch.tensor([[self.d_vocab // n for n in range(2, 2 + _PROBE)]])
+        ids = torch.tensor([[self.d_vocab // n for n in range(2, 2 + _N_PROBE_TOKENS)]])
         ids = ids.repeat(2, 1).to(next(inner.parameters()).device)  # a table of positions puts out [1, pos, …]
         traced = trace(self.eval(), ids)
         self.train(was_training)

@@ -29,7 +29,7 @@ from models.token_shards import TokenWriter
 from models.tokenizing import batches, encode_documents, opening_ids, without_duplicates
 
 _CHARACTERS_AT_ONCE = 1_000_000
-_NOTE = "note.json"
+_NOTE_FILE = "note.json"
 _MAX_NAMES = 1 << 20
 """Documents whose works are named; later ones belong to the work "": the names are held in memory."""
 
@@ -136,7 +136,7 @@ class _Spool:
         self._set(0, 0, 0, [])
         self._before: tuple[int, int, int, list] = (0, 0, 0, [])
         with suppress(FileNotFoundError, ValueError):
-            note = read_json(folder / _NOTE, "delete it")
+            note = read_json(folder / _NOTE_FILE, "delete it")
             self._set(*note["now"])
             self._before = (*note["before"],)
 
@@ -169,11 +169,11 @@ class _Spool:
         self.n_seen, self.n_rows = n_seen, self.n_rows + n_new
         self.characters += int(columns["row_characters"].sum())
         now = (n_seen, self.n_rows, self.characters, self._unfilled.tolist())
-        write_json(self.folder / _NOTE, {"now": now, "before": self._before}, indent=None)
+        write_json(self.folder / _NOTE_FILE, {"now": now, "before": self._before}, indent=None)
 
     def finish(self, tokenizer: str) -> dict[str, int]:
         self._shards.finish(self.n_rows, self.names, tokenizer)
-        (self.folder / _NOTE).unlink()
+        (self.folder / _NOTE_FILE).unlink()
         return {"documents": len(self.names), "tokens": self.n_rows * self.n_ctx, "characters": self.characters}
 
     def clear(self) -> None:

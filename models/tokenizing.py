@@ -159,7 +159,7 @@ class _Encoded(NamedTuple):
     """Tokens of each document."""
 
 
-_NONE = _Encoded(*(np.empty(0, dtype) for dtype in (np.int32, np.int64, np.int64, np.int64)))
+_NO_TOKENS = _Encoded(*(np.empty(0, dtype) for dtype in (np.int32, np.int64, np.int64, np.int64)))
 
 
 def _encoded(
@@ -176,7 +176,7 @@ def _encoded(
         parts.append(encode_documents(batch, tokenizer, opening, names))
         done += len(batch)
         progress(done, len(documents), "documents tokenized")
-    return _Encoded(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True))) if parts else _NONE
+    return _Encoded(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True))) if parts else _NO_TOKENS
 
 
 def encode_documents(

@@ -12,7 +12,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.theme import BLUE, INK, SCALE, VERMILLION, colour_bar, need, plain_name, styled
+from interp.figures.theme import BLUE, COLOUR_SCALE, INK, VERMILLION, colour_bar, need, plain_name, styled
 
 _LAST = {"there": 0, "born": 1, "flickers": 2, "passing": 3}
 
@@ -77,7 +77,7 @@ def _over_checkpoints(
     for bar in bars:
         fig.add_trace(bar, row=row - 1, col=1)
     key = colour_bar(unit, len=0.6, y=0.3)
-    fig.add_heatmap(z=z, x=x, colorscale=SCALE, zmin=0, zmax=1, colorbar=key, row=row, col=1)
+    fig.add_heatmap(z=z, x=x, colorscale=COLOUR_SCALE, zmin=0, zmax=1, colorbar=key, row=row, col=1)
     styled(fig, title, height=height + 100 * (losses is not None)).update_layout(bargap=0.1, barmode="relative")
     fig.update_xaxes(tickvals=x, ticktext=[f"{step:,}" for step in steps])
     return fig.update_xaxes(title_text="steps of training", row=row), row

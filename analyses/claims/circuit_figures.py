@@ -14,7 +14,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.theme import BARE, BLUE, INK, VERMILLION, WIDTH, label, need, panelled, styled
+from interp.figures.theme import BARE_TRACE, BLUE, INK, VERMILLION, WIDTH, label, need, panelled, styled
 
 _NODE, _GAP = 22, 64
 """Height of a node in pixels, and of the margin around all nodes."""
@@ -68,7 +68,7 @@ def circuit(
         (x0, y0), (x1, y1), size = place["upstream", up], place["downstream", down], abs(effect) / strongest
         line = dict(color=BLUE if effect > 0 else VERMILLION, width=0.6 + 6 * size)
         look = dict(mode="lines", line=line, opacity=0.25 + 0.55 * size)
-        fig.add_scatter(x=x0 + (x1 - x0) * along, y=y0 + (y1 - y0) * level, **look, **BARE)
+        fig.add_scatter(x=x0 + (x1 - x0) * along, y=y0 + (y1 - y0) * level, **look, **BARE_TRACE)
     for (side, latent), at in place.items():
         _named_dot(fig, at, given_names.get((side, latent), f"#{latent}"), left=side == "upstream")
     styled(fig, title or "Which feature makes which other fire", height=_GAP + 40 + _NODE * tallest)
@@ -95,7 +95,7 @@ def automaton(
     ring = np.linspace(0.25 * np.pi, 1.8 * np.pi, 40)
     for y, latent in enumerate(shown[0]["latent"]):
         xs, ys = 0.09 + 0.05 * np.cos(ring), y + 0.3 * np.sin(ring)
-        fig.add_scatter(x=xs, y=ys, mode="lines", line=dict(color=BLUE, width=1.5), **BARE)
+        fig.add_scatter(x=xs, y=ys, mode="lines", line=dict(color=BLUE, width=1.5), **BARE_TRACE)
         _arrow(fig, (xs[-2], ys[-2]), (0.14, y), BLUE)
         _named_dot(fig, (0.14, y), given_names.get(latent, f"#{latent}"), left=False)
     for y, pair in enumerate(zip(shown[1]["latent"], shown[1]["other"], strict=True)):
@@ -112,7 +112,7 @@ def automaton(
 
 def _named_dot(fig: go.Figure, at: tuple[float, float], name: str, *, left: bool) -> None:
     """Draw a feature as a dot, with its name on one side."""
-    fig.add_scatter(x=at[:1], y=at[1:], mode="markers", marker=dict(color=INK, size=8), **BARE)
+    fig.add_scatter(x=at[:1], y=at[1:], mode="markers", marker=dict(color=INK, size=8), **BARE_TRACE)
     side = dict(xanchor="right", xshift=-6) if left else dict(xanchor="left", xshift=6)
     fig.add_annotation(x=at[0], y=at[1], text=label(name), showarrow=False, font_size=11, **side)
 

@@ -6,7 +6,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.theme import BLUE, GREY, INK, SCALE, SEQUENCE, VERMILLION, escaped, need, panelled, styled
+from interp.figures.theme import BLUE, COLOUR_SCALE, GREY, INK, SEQUENCE, VERMILLION, escaped, need, panelled, styled
 
 
 def context_effects(rows: pd.DataFrame) -> go.Figure:
@@ -47,7 +47,9 @@ def rules_at_work(latents: pd.DataFrame) -> go.Figure:
     latents: a row a latent: fires, sensitivity, absorbed (shares)."""
     need(latents, "fires", "sensitivity", "absorbed")
     bar = dict(title=dict(text="taken by another", side="right"), thickness=10, outlinewidth=0, tickformat=".0%")
-    look = dict(color=latents["absorbed"], colorscale=SCALE, reversescale=True, size=6, opacity=0.8, colorbar=bar)
+    look = dict(
+        color=latents["absorbed"], colorscale=COLOUR_SCALE, reversescale=True, size=6, opacity=0.8, colorbar=bar
+    )
     fig = go.Figure()
     fig.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=dict(color=GREY, width=1, dash="dot"), showlegend=False)
     fig.add_scatter(x=latents["fires"], y=latents["sensitivity"], mode="markers", marker=look, showlegend=False)

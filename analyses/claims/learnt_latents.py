@@ -34,12 +34,12 @@ from analyses.scorecard.planted_texts import FAMILIES
 from analyses.scorecard.scores import expected_calibration_error, matched_weights
 from interp import TopKConfig, harvest, scan_features, train_sweep
 from interp.codes.dictionary import is_faint
-from interp.compare.null_dictionaries import FROZEN
+from interp.compare.null_dictionaries import FROZEN_PARTS
 from interp.evaluation.baselines import shuffled_model
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_input import ScanConfig
 from interp.features.twins import best_correlations
-from interp.verdict.learnt import EVIDENCE, LearntFit
+from interp.verdict.learnt import EVIDENCE_NAMES, LearntFit
 from models.corpus import CorpusConfig, load_documents
 from models.recipe import TrainingConfig
 from models.tokenizer import Tokenizer
@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         fit(against_random).save(FILE)
         print(f"{len(against_random):,} latents of {table.corpus.nunique()} corpora → {FILE}")
     results = {"sizes": sizes._asdict(), "seeds": options.seeds, "versions": versions()}
-    results |= {"held out": held_out(table, RANDOM), "held out, all nulls": held_out(table, [*RANDOM, *FROZEN])}
+    results |= {"held out": held_out(table, RANDOM), "held out, all nulls": held_out(table, [*RANDOM, *FROZEN_PARTS])}
     results["single"] = singles(against_random)
     (options.out / "results.json").write_text(json.dumps(results, indent=1))
     return results
@@ -115,7 +115,7 @@ def corpus_latents(folder: Path, name: str, seed: int, sizes: Sizes) -> pd.DataF
     others = {"other shuffled": shuffled_model(model, seed=seed + 50), "other untrained": model.untrained(seed + 50)}
     scans: dict[str, FeatureStore] = {}
     for place, each in (models | others).items():
-        kinds = {place: "nothing"} | (FROZEN if place == "trained" else {})
+        kinds = {place: "nothing"} | (FROZEN_PARTS if place == "trained" else {})
         configs = {kind: replace(dictionary, freeze=part) for kind, part in kinds.items()}
         store, scanned = (
             harvest(each, part, [HOOK], folder / place / kept_as)
@@ -146,17 +146,17 @@ def corpus(name: str, seed: int, sizes: Sizes) -> tuple[torch.Tensor, int]:
 
 
 def evidence(judged: FeatureStore, random: Sequence[FeatureStore]) -> pd.DataFrame:
-    """Return EVIDENCE, density and token entropy of all latents that fire and are not faint."""
+    """Return EVIDENCE_NAMES, density and token entropy of all latents that fire and are not faint."""
     table = judged.table().sort_values("latent").reset_index(drop=True)
     table["random_correlation"] = np.fmax(*(best_correlations(judged, each) for each in random))
     faint = is_faint(table["max"].fillna(0).to_numpy(np.float32), table["dec_norm"].to_numpy()).numpy()
-    columns = ["latent", "density", "token_entropy", *EVIDENCE]
+    columns = ["latent", "density", "token_entropy", *EVIDENCE_NAMES]
     return table.loc[~faint & (table.n_active >= MIN_FIRINGS), columns].dropna()
 
 
 def fit(table: pd.DataFrame) -> LearntFit:
     """Fit the curve. Every corpus and every kind of null counts the same; latents of one corpus are matched."""
-    return fit_learnt(table[list(EVIDENCE)], table.is_learnt.to_numpy(), matched(table))
+    return fit_learnt(table[list(EVIDENCE_NAMES)], table.is_learnt.to_numpy(), matched(table))
 
 
 def matched(table: pd.DataFrame) -> np.ndarray:
@@ -178,7 +178,7 @@ def held_out(table: pd.DataFrame, nulls: Sequence[str]) -> list[dict[str, Any]]:
     these kinds of null together; then the AUROC of the same probability against each kind of null that there is."""
     p, rows, used = pd.Series(0.0, table.index), [], table.is_learnt | table.kind.isin(nulls)
     for corpus, part in table.groupby("corpus", sort=False):
-        p[part.index] = fit(table[used & (table.corpus != corpus)]).probability(part[list(EVIDENCE)])
+        p[part.index] = fit(table[used & (table.corpus != corpus)]).probability(part[list(EVIDENCE_NAMES)])
         rows.append({"corpus": corpus, **quality(part, p[part.index], used[part.index])})
     rows.append({"corpus": "all", **quality(table, p, used)})
     print(
@@ -204,9 +204,9 @@ def quality(table: pd.DataFrame, p: pd.Series, used: pd.Series) -> dict[str, flo
 
 def singles(table: pd.DataFrame) -> dict[str, float]:
     """Return AUROC of each kind of evidence alone, or of its opposite, matched likewise."""
-    x, weight = LearntFit.predictors(table[list(EVIDENCE)]), matched(table)
+    x, weight = LearntFit.predictors(table[list(EVIDENCE_NAMES)]), matched(table)
     areas = (roc_auc_score(table.is_learnt, column, sample_weight=weight) for column in x.T)
-    return dict(zip(EVIDENCE, (max(float(a), 1 - float(a)) for a in areas), strict=True))
+    return dict(zip(EVIDENCE_NAMES, (max(float(a), 1 - float(a)) for a in areas), strict=True))
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.figures.theme import BARE, coloured, styled
+from interp.figures.theme import BARE_TRACE, coloured, styled
 
 MIN_PAIRS = 5
 """Fewest pairs in a bin that is drawn."""
@@ -28,7 +28,7 @@ def neighbourhoods(tables: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figu
         bins = bins[bins["n"] >= MIN_PAIRS]
         lower, upper = (table.groupby(at)["similarity"].quantile(q).loc[bins.index] for q in (0.25, 0.75))
         band = dict(x=[*bins["x"], *bins["x"][::-1]], y=[*upper, *lower[::-1]], fill="toself")
-        fig.add_scatter(**band, line_width=0, fillcolor=colour, opacity=0.2, **BARE)
+        fig.add_scatter(**band, line_width=0, fillcolor=colour, opacity=0.2, **BARE_TRACE)
         texts = [f"{n:,} pairs" for n in bins["n"]]
         style = dict(mode="lines+markers", line=dict(color=colour, width=2), name=name, showlegend=True)
         fig.add_scatter(x=bins["x"], y=bins["y"], text=texts, **style)

@@ -25,7 +25,7 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.text.predicates import Predicates
 from interp.verdict.coded_text import CodedText
 from interp.verdict.evidence import PER_TENTH, collect_evidence, firing_weights
-from interp.verdict.similarity import NAMES, Shared, likeness, similarities
+from interp.verdict.similarity import MEASURE_NAMES, Shared, likeness, similarities
 
 GROUPS = {
     "the token": ("token",),
@@ -64,10 +64,15 @@ def ablations(folder: Path, sources: Sequence[str], worlds: Iterable[WorldConfig
     sampled = [*_read(folder, sources), *_planted(worlds)]
     kinds = list(dict.fromkeys(group_of(kind) for one in sampled for kind in one.predicates.compared))
     statistics = pd.concat([_statistics(each, None) for each in sampled])
-    rows = [{"without": "nothing"} | _scores(statistics, NAMES)]
-    rows += [{"without": name} | _scores(statistics, [other for other in NAMES if other != name]) for name in NAMES]
+    rows = [{"without": "nothing"} | _scores(statistics, MEASURE_NAMES)]
+    rows += [
+        {"without": name} | _scores(statistics, [other for other in MEASURE_NAMES if other != name])
+        for name in MEASURE_NAMES
+    ]
     for group in kinds:
-        rows.append({"without": group} | _scores(pd.concat([_statistics(each, group) for each in sampled]), NAMES))
+        rows.append(
+            {"without": group} | _scores(pd.concat([_statistics(each, group) for each in sampled]), MEASURE_NAMES)
+        )
     return pd.DataFrame(rows)
 
 
@@ -113,20 +118,20 @@ def _statistics(sampled: Sampled, without: str | None) -> pd.DataFrame:
         weights = firing_weights(tenths)
         shared = Shared.among(kept, weights, predicates.surprise)
         values.append(likeness(similarities(shared, len(weights), density), weights).values)
-    return sampled.table.assign(**dict(zip(NAMES, np.array(values).T, strict=True)))
+    return sampled.table.assign(**dict(zip(MEASURE_NAMES, np.array(values).T, strict=True)))
 
 
 def _scores(table: pd.DataFrame, names: Sequence[str]) -> dict[str, float]:
     """Score a fit to some of the statistics."""
     table = claimed(table).reset_index(drop=True)
-    for name in set(NAMES) - set(names):
+    for name in set(MEASURE_NAMES) - set(names):
         table[name] = 0.0
     one, p = table.is_one.to_numpy(bool), np.zeros(len(table))
     for family in table.family.unique():
         in_family = (table.family == family).to_numpy()
         fitted = fit_to(table[~in_family], fits=1)
-        errors = np.zeros((in_family.sum(), len(NAMES), len(NAMES)))
-        p[in_family] = fitted.probability(table.loc[in_family, list(NAMES)].to_numpy(float), errors).one
+        errors = np.zeros((in_family.sum(), len(MEASURE_NAMES), len(MEASURE_NAMES)))
+        p[in_family] = fitted.probability(table.loc[in_family, list(MEASURE_NAMES)].to_numpy(float), errors).one
     read = table.family.str.startswith(READ).to_numpy(bool)
     scores_of_families = []
     for family in table.family[~read].unique():

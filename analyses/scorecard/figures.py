@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.figures.theme import BARE, GREY, coloured, plain_name, styled
+from interp.figures.theme import BARE_TRACE, GREY, coloured, plain_name, styled
 
 
 def calibration_curve(curves: pd.DataFrame | Mapping[str, pd.DataFrame], *, title: str = "Calibration") -> go.Figure:
@@ -20,7 +20,7 @@ def calibration_curve(curves: pd.DataFrame | Mapping[str, pd.DataFrame], *, titl
     One curve, or several by name (`scorecard.calibration_curve`).
     """
     fig = go.Figure()
-    fig.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=dict(color=GREY, dash="dot"), **BARE)
+    fig.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=dict(color=GREY, dash="dot"), **BARE_TRACE)
     for name, curve, colour in coloured(curves, "p", "share", "low", "high", "n"):
         fig.add_scatter(
             x=curve["p"],

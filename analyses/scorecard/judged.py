@@ -33,7 +33,7 @@ from interp.verdict.calibration import Calibration
 from interp.verdict.coded_text import CodedText
 from interp.verdict.evidence import Evidence, collect_evidence
 from interp.verdict.measures import measure_values
-from interp.verdict.similarity import MAX_SENSES, NAMES
+from interp.verdict.similarity import MAX_SENSES, MEASURE_NAMES
 
 FITS = 20
 """Number of fits to resampled sources."""
@@ -43,7 +43,7 @@ curve is steeper and the ECE lower: 0.083 instead of 0.093 for planted families,
 But the curve then relies on evenness, which is high for senses of shifted text. Only 0.66 of the senses of planted
 unions, not 0.81, exceed the probability of nine in ten of those senses, and the readings' AUROC falls from 0.939 to
 0.936."""
-NEVER_SURE = Calibration(np.zeros((2, len(NAMES))), np.zeros(2))
+NEVER_SURE = Calibration(np.zeros((2, len(MEASURE_NAMES))), np.zeros(2))
 """Collects evidence in which the senses of all latents are looked for."""
 READ = "read: "
 """Begins the family of latents that readers judged."""
@@ -131,14 +131,14 @@ def statistics_of(evidence: Evidence) -> dict[str, Any]:
         "part_covariance": observed.sense_covariance,
     }
     flat = {name: list(values.reshape(len(values), -1)) for name, values in arrays.items()}
-    statistics = {name: evidence.statistic(name) for name in NAMES}
+    statistics = {name: evidence.statistic(name) for name in MEASURE_NAMES}
     return {"tested": evidence.testable, "n_parts": observed.n_senses} | statistics | flat
 
 
 def with_verdict(table: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
     """Return the table with `monosemanticity`, `ci_low`, `ci_high` and `n_senses`, and with `sense_one`, the
     probability that each sense has one meaning, where there are several."""
-    n = len(NAMES)
+    n = len(MEASURE_NAMES)
     covariance, values, part_covariance = (
         np.stack(table[name].to_list()).reshape(len(table), *shape)
         for name, shape in (
@@ -147,7 +147,7 @@ def with_verdict(table: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
             ("part_covariance", (MAX_SENSES, n, n)),
         )
     )
-    chance = calibration.probability(table[list(NAMES)].to_numpy(float), covariance)
+    chance = calibration.probability(table[list(MEASURE_NAMES)].to_numpy(float), covariance)
     n_senses = np.where(chance.low > 0.5, 1, table.n_parts)
     one = calibration.probability(values, part_covariance).one
     return table.assign(
@@ -193,7 +193,7 @@ def calibration_latents(judged: pd.DataFrame) -> pd.DataFrame:
         "p_one_1": "Int8",
         "p_one_2": "Int8",
         "is_one": "bool",
-        **dict.fromkeys(NAMES, "float32"),
+        **dict.fromkeys(MEASURE_NAMES, "float32"),
     }
     return claimed(judged).reindex(columns=list(kinds)).astype(kinds)
 
@@ -214,7 +214,7 @@ def fit_latents(table: pd.DataFrame, fits: int = FITS) -> Calibration:
     # Read latents and planted ones weigh the same; of the planted ones, those of one meaning and those of several.
     kinds = [read, ~read & one, ~read & ~one]
     weight = np.select(kinds, [share / max(kind.sum(), 1) for kind, share in zip(kinds, (2, 1, 1), strict=True)])
-    return fit_calibration(table[list(NAMES)].to_numpy(float), one, table.family.to_numpy(str), weight, fits)
+    return fit_calibration(table[list(MEASURE_NAMES)].to_numpy(float), one, table.family.to_numpy(str), weight, fits)
 
 
 def fit_calibration(

@@ -60,7 +60,7 @@ from interp.storage.remote_folders import BEGUN, MANIFEST, listed_at
 
 PART_BYTES = 256 << 20
 REMOTE_FORMAT = f"{FORMAT}/parts"
-_HEAD = ("ends", "sha256", "state")
+_HEAD_KEYS = ("ends", "sha256", "state")
 
 
 class _Part(TypedDict):
@@ -381,7 +381,7 @@ def _head_tensors(raw: bytes) -> dict[str, Tensor]:
     entries.pop("__metadata__")
     types = {"I64": torch.int64, "U8": torch.uint8, "F64": torch.float64}
     for name, entry in entries.items():
-        if name in _HEAD or name.startswith("sums."):
+        if name in _HEAD_KEYS or name.startswith("sums."):
             start, stop = (8 + n_header + offset for offset in entry["data_offsets"])
             data = torch.frombuffer(bytearray(raw[start:stop]), dtype=torch.uint8)
             tensors[name] = data.clone().view(types[entry["dtype"]]).view(entry["shape"])

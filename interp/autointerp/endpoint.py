@@ -28,11 +28,11 @@ from interp.checks.limits import CheckedFields, Positive, PositiveInt
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.files import digest_json
 
-OPENAI = "https://api.openai.com/v1"
+OPENAI_URL = "https://api.openai.com/v1"
 _SHOWN_CHARACTERS = 300
 _BYTES_PER_TOKEN = 3
-_TRANSIENT = (408, 409, 429)
-_FATAL = (401, 402, 403, 404)
+_TRANSIENT_STATUSES = (408, 409, 429)
+_FATAL_STATUSES = (401, 402, 403, 404)
 
 Body = dict[str, Any]
 
@@ -40,7 +40,7 @@ Body = dict[str, Any]
 @dataclass(frozen=True, kw_only=True)
 class EndpointConfig(CheckedFields):
     model: str
-    base_url: str = OPENAI
+    base_url: str = OPENAI_URL
     timeout: Positive = 60.0
     """Seconds without a byte after which a request is retried."""
     tries: PositiveInt = 5
@@ -168,8 +168,8 @@ class Endpoint:
             answer = _read(reply)
         except APIStatusError as error:
             status = error.status_code
-            may_pass = status in _TRANSIENT or status >= 500
-            if not (first or may_pass or status in _FATAL or status < 400):
+            may_pass = status in _TRANSIENT_STATUSES or status >= 500
+            if not (first or may_pass or status in _FATAL_STATUSES or status < 400):
                 return Answer(None)
             detail = error.body.get("message") if isinstance(error.body, dict) else error.body
             message = f"status {status}: {detail or 'no reason given'}"

@@ -35,7 +35,7 @@ from interp.statistics.estimates import bootstrap
 GIVEN, GENERATED, NULL = "given", "generated", "another latent's"
 N_EXAMPLES = 12
 """Number of windows shown to explain a latent."""
-_DRAWS = 4000
+_N_DRAWS = 4000
 """Number of draws from the distributions of hits and false alarms of a latent."""
 _JUDGEMENT, _COUNTS = ["latent", "source", "task", "explanation"], ["n_firing", "n_silent", "hits", "false_alarms"]
 _TYPICAL_EXPLANATION = "what an explanation of usual length says that the feature of the model fires on " * 2
@@ -186,8 +186,8 @@ def judge_scores(n_firing: int, n_silent: int, hits: int, false_alarms: int, *, 
         return (recall + 1 - alarm) / 2, 2 * hits / (hits + alarm * n_silent + n_firing)
 
     generator = np.random.default_rng(seed)
-    recall = generator.beta(hits + 0.5, n_firing - hits + 0.5, _DRAWS)
-    alarm = generator.beta(false_alarms + 0.5, n_silent - false_alarms + 0.5, _DRAWS)
+    recall = generator.beta(hits + 0.5, n_firing - hits + 0.5, _N_DRAWS)
+    alarm = generator.beta(false_alarms + 0.5, n_silent - false_alarms + 0.5, _N_DRAWS)
     values = []
     for point, draws in zip(scores(hits / n_firing, false_alarms / n_silent), scores(recall, alarm), strict=True):
         low, high = np.quantile(draws, [0.025, 0.975])

@@ -66,7 +66,7 @@ def judge_command(
     cache = cache or out.with_name(f"{out.name}.answers.sqlite")
     check_writable("--out", out)
     check_writable("--cache", cache, ".sqlite", overwrite=True)  # answers are added to it
-    from interp.autointerp.endpoint import OPENAI, Endpoint, EndpointConfig, api_key
+    from interp.autointerp.endpoint import OPENAI_URL, Endpoint, EndpointConfig, api_key
     from interp.autointerp.judge import Judge, JudgeConfig
     from interp.features.scan_checks import identity
     from interp.pipeline.opening import open_any
@@ -86,7 +86,7 @@ def judge_command(
     key = api_key(key_variable)
     to = EndpointConfig(
         model=model or os.environ.get("OPENAI_MODEL", ""),
-        base_url=base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI,
+        base_url=base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL,
         timeout=timeout,
         tries=tries,
         concurrency=concurrency,

@@ -28,7 +28,7 @@ from interp.codes.sparse_codes import SparseCodes, entry_fault
 from interp.storage.files import read_json, write_json, write_tensors
 from interp.storage.remote_folders import local_path
 
-META = "codes.json"
+META_FILE = "codes.json"
 REMEDY = "delete the folder of this scan, and scan again"
 _STEP = 4096
 _MAX_HEADER = 1 << 12
@@ -144,7 +144,7 @@ class CodeStore:
 
     def __init__(self, path: str | Path):
         self.path = local_path(path)
-        meta = validated(_Meta, read_json(self.path / META, REMEDY), self.path / META, REMEDY)
+        meta = validated(_Meta, read_json(self.path / META_FILE, REMEDY), self.path / META_FILE, REMEDY)
         self.n_rows = meta["n_rows"]
         self.d_sae = meta["d_sae"]
         listed = meta.get("runs")
@@ -152,16 +152,18 @@ class CodeStore:
         self._files = [self._file(name) for name in sorted(names if listed is None else listed)]
         for file, (_, sizes) in zip(self._files, sorted((listed or {}).items()), strict=False):
             if [file.n_rows, file.nnz] != sizes:
-                raise file.damaged(f"it has {file.n_rows} rows and {file.nnz} firings, {META} says {sizes}")
+                raise file.damaged(f"it has {file.n_rows} rows and {file.nnz} firings, {META_FILE} says {sizes}")
         if sum(file.n_rows for file in self._files) > self.n_rows:
-            raise DamagedError(f"{self.path / META} is damaged: its files have more than {self.n_rows} rows: {REMEDY}")
+            raise DamagedError(
+                f"{self.path / META_FILE} is damaged: its files have more than {self.n_rows} rows: {REMEDY}"
+            )
 
     @classmethod
     def create(cls, path: str | Path, *, n_rows: int, d_sae: int) -> "CodeStore":
         """Open a store to write to. Existing files stay, and a resumed scan continues after them."""
         path = Path(path)
         path.mkdir(parents=True, exist_ok=True)
-        write_json(path / META, {"n_rows": n_rows, "d_sae": d_sae})
+        write_json(path / META_FILE, {"n_rows": n_rows, "d_sae": d_sae})
         return cls(path)
 
     def has_file(self, name: str) -> bool:
@@ -184,7 +186,7 @@ class CodeStore:
         """List the files in `codes.json`, after the last was written. From then on a missing file is an error."""
         sizes = {file.path.stem.removeprefix("run-"): [file.n_rows, file.nnz] for file in self._files}
         meta = {"n_rows": self.n_rows, "d_sae": self.d_sae, "runs": dict(sorted(sizes.items()))}
-        write_json(self.path / META, meta, indent=None)
+        write_json(self.path / META_FILE, meta, indent=None)
 
     def __len__(self) -> int:
         return self.n_rows
@@ -234,7 +236,7 @@ class CodeStore:
     def _file(self, name: str) -> CodeFile:
         file = self.path / f"run-{name}.safetensors"
         if not file.is_file():
-            raise DamagedError(f"{file} is missing, but {META} lists it: {REMEDY}")
+            raise DamagedError(f"{file} is missing, but {META_FILE} lists it: {REMEDY}")
         return CodeFile(file, n_rows=self.n_rows, d_sae=self.d_sae)
 
 

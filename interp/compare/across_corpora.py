@@ -18,7 +18,7 @@ differ if it were drawn again which documents are A's.
 
 Sources: the median test (Mood 1950) with Fisher's exact tails, where p is twice the smaller tail; Newcombe 1998 (method
 10) for the intervals; Benjamini & Hochberg 1995. Cost: one pass over the codes of both corpora, and more if there are
-several blocks of latents. Memory: BLOCK entries of documents and latents, and a number per latent.
+several blocks of latents. Memory: PAIRS_AT_ONCE entries of documents and latents, and a number per latent.
 Limits: more latents fire in a longer document, whatever its content. If the corpora's documents differ in length (a
 warning), `n_first` compares their beginnings. Pieces of one work are not independent documents: use the work as the
 document. Latents with the same meaning are found together, so a theme counts as often as the dictionary splits it. Each
@@ -54,10 +54,10 @@ from interp.statistics.cutoffs import MIN_F1
 from interp.statistics.estimates import wilson
 
 FALSE_DISCOVERIES = 0.05
-BLOCK = 1 << 24
+PAIRS_AT_ONCE = 1 << 24
 """Largest number of pairs of a document and a latent in memory. Each takes some 40 bytes."""
-SNIPPETS = 3
-UNLIKE = 1.25
+N_SNIPPETS = 3
+MAX_LENGTH_RATIO = 1.25
 """Ratio of the median lengths of the two corpora's documents above which a warning is due."""
 _BEFORE, _AFTER = 12, 6
 _N_SHOWN_LATENTS = 10
@@ -169,7 +169,7 @@ def corpora(
         )
     lengths = np.concatenate([scan.documents.lengths for scan in scans])
     medians = float(np.median(lengths[documents_in_a])), float(np.median(lengths[~documents_in_a]))
-    if max(medians) > UNLIKE * min(medians):
+    if max(medians) > MAX_LENGTH_RATIO * min(medians):
         log.warning(
             "documents have %.0f tokens in %s and %.0f in %s (medians); more latents fire in longer ones. "
             "`n_first=%d` compares their beginnings",
@@ -275,9 +275,9 @@ def _count_documents(
     above = np.zeros((d_sae, 2), np.int64)
     means = np.zeros((d_sae, 2))
     thresholds = np.zeros(d_sae)
-    strongest = np.full((d_sae, 2, SNIPPETS), -1, np.int64)
+    strongest = np.full((d_sae, 2, N_SNIPPETS), -1, np.int64)
     shuffled = np.zeros((d_sae, shuffled_in_a.shape[1]), np.int64)
-    for low, high in latent_blocks(fired, d_sae, BLOCK):
+    for low, high in latent_blocks(fired, d_sae, PAIRS_AT_ONCE):
         maxima, rows = _maxima(scans, low, high, progress)
         thresholds[low:high] = _medians(maxima)
         for side, members in enumerate((in_a, ~in_a)):
@@ -350,14 +350,14 @@ def _strongest(
 ) -> Int64[np.ndarray, "latent snippet"]:
     """Return, for each latent, the rows of its largest maxima in a corpus; of equal ones, the earlier document. −1
     fills the rest."""
-    out = np.full((maxima.shape[1], SNIPPETS), -1, np.int64)
+    out = np.full((maxima.shape[1], N_SNIPPETS), -1, np.int64)
     latents = np.repeat(np.arange(maxima.shape[1]), np.diff(maxima.indptr))
     inside = members[maxima.indices]
     latents, rows = latents[inside], rows[inside]
     order = np.lexsort((rows, -maxima.data[inside], latents))
     latents, rows = latents[order], rows[order]
     rank = np.arange(len(latents)) - np.searchsorted(latents, latents)
-    kept = rank < SNIPPETS
+    kept = rank < N_SNIPPETS
     out[latents[kept], rank[kept]] = rows[kept]
     return out
 

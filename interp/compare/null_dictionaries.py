@@ -48,12 +48,12 @@ from interp.verdict.ranking import rank_codes
 from interp.verdict.ranking_tables import read_verdicts
 from interp.verdict.verdict_shares import verdict_shares
 
-FROZEN = {"frozen decoder": "decoder", "frozen encoder": "encoder", "soft-frozen decoder": "directions"}
-COMPARED = {"twin seed": "twin_correlation"}
-COMPARED |= dict.fromkeys(("shuffled model", "untrained model"), "random_correlation")
+FROZEN_PARTS = {"frozen decoder": "decoder", "frozen encoder": "encoder", "soft-frozen decoder": "directions"}
+MATCH_COLUMNS = {"twin seed": "twin_correlation"}
+MATCH_COLUMNS |= dict.fromkeys(("shuffled model", "untrained model"), "random_correlation")
 """Dictionaries that are searched for each latent of the SAE."""
 FOREIGN_TOKENS = 500_000
-_SHIFTS = 1
+_N_SHIFTS = 1
 """Number of circular shifts that give the null distribution of each measure. Only the verdict dense depends on it."""
 
 
@@ -96,7 +96,7 @@ class NullsWork(NamedTuple):
         had = getattr(config, "tokens", None)
         tokens = nulls_config.tokens_to_train(had)
         has_stand_in = had is not None and tokens < had
-        return cls(tokens, len(FROZEN) + 1 + has_stand_in, 2 if hasattr(model, "untrained") else 1)
+        return cls(tokens, len(FROZEN_PARTS) + 1 + has_stand_in, 2 if hasattr(model, "untrained") else 1)
 
     @property
     def dictionaries(self) -> int:
@@ -203,7 +203,9 @@ def _judged(
     features = trials.features
     progress = _named(trials.progress, "dictionaries")
     twin, stand_in = trials.configs.twin, trials.configs.stand_in
-    configs = {"twin seed": twin} | {name: dataclasses.replace(twin, freeze=part) for name, part in FROZEN.items()}
+    configs = {"twin seed": twin} | {
+        name: dataclasses.replace(twin, freeze=part) for name, part in FROZEN_PARTS.items()
+    }
     if stand_in is not None:
         configs = {"SAE": stand_in, **configs}
     learnt = train_sweep(store, hook, list(configs.values()), out=trials.out / "dictionaries", progress=progress)
@@ -279,10 +281,10 @@ class _NullTrials:
     def take_learnt(self, name: str, sae: SAE, store: ActivationStore, hook: str) -> None:
         norms = sae.W_dec.norm(dim=1)
         parts = encode_rows(sae, store, hook, self.n_rows)
-        if name in COMPARED:
+        if name in MATCH_COLUMNS:
             codes = in_order(parts, self.n_rows)
             correlation = best_matches(self.features.codes[: self.n_rows], codes).correlation
-            column = COMPARED[name]
+            column = MATCH_COLUMNS[name]
             self.correlations[column] = np.fmax(correlation, self.correlations.get(column, -np.inf))
             parts = stored(codes, self.n_rows)
         self.samples.take(name, sae.d_sae, parts, norms)
@@ -309,7 +311,7 @@ class _NullTrials:
             self.tokens,
             self.samples,
             vocab=vocab,
-            n_shifts=_SHIFTS,
+            n_shifts=_N_SHIFTS,
             seed=self.nulls_config.seed,
             faint=np.concatenate(list(self.samples.faint.values())),
             progress=self.progress,

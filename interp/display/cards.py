@@ -17,9 +17,9 @@ from interp.display.verdict_names import MONOSEMANTIC
 
 ACCENT = verdict_colour(MONOSEMANTIC)
 LINE_MARKS = {ord("\n"): "↵", ord("\t"): "⇥"}
-RULE = "1px solid rgba(128,128,128,.35)"
+BORDER = "1px solid rgba(128,128,128,.35)"
 _PART = "border:1px dashed rgba(128,128,128,.8);border-radius:3px;padding:0 .3em;margin:0 .1em;font:.85em sans-serif"
-_CELL = f"text-align:left;vertical-align:top;padding:2px 14px 2px 0;border:0;border-top:{RULE};background:none"
+_CELL = f"text-align:left;vertical-align:top;padding:2px 14px 2px 0;border:0;border-top:{BORDER};background:none"
 
 
 class Markup(str):

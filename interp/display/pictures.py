@@ -16,7 +16,7 @@ import numpy as np
 
 Renderer = Callable[[int], Any]
 """Row id (sequence · n_ctx + position) → picture."""
-PREFIX = "data:image/png;base64,"
+PNG_PREFIX = "data:image/png;base64,"
 MOST_BYTES = 1 << 16
 """Largest size of a picture in bytes. The page contains one per example."""
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"

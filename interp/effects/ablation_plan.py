@@ -5,7 +5,7 @@ In: a feature store, the model downstream of a hook, the requested latents, sequ
 
 The minutes are those of two ordinary processor cores. They are estimated from the size of what is run again, not with
 a clock, so the same latents are drawn on every machine. If there is not enough time for all, each latent is ablated in
-fewer sequences, down to FEWEST. If that is not enough either, latents are drawn at random among those that fire.
+fewer sequences, down to MIN_SEQUENCES. If that is not enough either, latents are drawn at random among those that fire.
 """
 
 from bisect import bisect_right
@@ -20,12 +20,12 @@ from interp.effects.ablation_batch import NUMBERS_AT_ONCE
 from interp.evaluation.downstream import Downstream
 from interp.features.feature_store import FeatureStore
 
-FEWEST = 16
+MIN_SEQUENCES = 16
 """The least number of sequences per latent. On the demo, the rank correlation over latents with the loss over all
 firings is 0.83 with 16 sequences, and 0.60 with 4."""
-OPERATIONS_A_SECOND = 1.5e11
+OPERATIONS_PER_SECOND = 1.5e11
 """How many multiplications and additions of a model two cores do per second."""
-DISTRIBUTION = 256
+OPERATIONS_PER_PROBABILITY = 256
 """The passes over one probability of a token (softmax, KL) cost as much as this many operations. It is fitted to the
 quick demo, where they take half of the time, and multiplications with a state of 128 numbers take the other half.
 There, 112,517 firings in at most 64 sequences per latent take 3.6 processor seconds (estimate: 3.9), and 239,211
@@ -88,12 +88,12 @@ def plan_ablations(
             downstream=downstream.n_weights,
             d_vocab=downstream.d_vocab,
         )
-        return operations / OPERATIONS_A_SECOND / 60
+        return operations / OPERATIONS_PER_SECOND / 60
 
     sequences = min(sequences, max(1, int(n_sequences.max()) if len(order) else 1))
     fit = len(order)
     if minutes is not None:
-        while sequences > FEWEST and estimate(fit, sequences) > minutes:
+        while sequences > MIN_SEQUENCES and estimate(fit, sequences) > minutes:
             sequences -= 1
         if fit and estimate(fit, sequences) > minutes:
             fit = max(1, bisect_right(range(1, fit + 1), minutes, key=lambda k: estimate(k, sequences)))
@@ -121,7 +121,7 @@ def ablation_operations(
     by_position: whether only changed positions are run.
     reading, downstream: numbers of weights by which a position is multiplied, up to the hook (including the encoder)
     and after it."""
-    distribution = DISTRIBUTION * d_vocab
+    distribution = OPERATIONS_PER_PROBABILITY * d_vocab
     pairs = n_sequences.clamp(max=at_most)
     positions = float((pairs * (n_active / n_sequences if by_position else n_ctx)).sum())
     # Once without the latent and once along others, with a multiplication and an addition per weight.

@@ -39,7 +39,7 @@ from interp.features.scan_checks import check_scanned
 from interp.features.text_features import tokens_of
 
 MULTIPLES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
-CACHES = ("cache", "past_key_values")
+CACHE_ARGUMENTS = ("cache", "past_key_values")
 """Names that Hugging Face's models give their cache of earlier tokens, the newer name first."""
 
 
@@ -188,7 +188,7 @@ class Steered:
         kept: the cache of all tokens except the last."""
         reader = getattr(self.module, "reads_on", self.module)
         takes = inspect.signature(reader.forward).parameters
-        name = next((name for name in CACHES if name in takes and "use_cache" in takes), None)
+        name = next((name for name in CACHE_ARGUMENTS if name in takes and "use_cache" in takes), None)
         if name is None:
             return self.logits(tokens)[:, -1], None
         unread = tokens if kept is None else tokens[:, -1:]

@@ -32,8 +32,8 @@ _LOGITS_AT_ONCE = 1 << 23
 """Number of logits in memory at a time."""
 _TERMS_AT_ONCE = 1 << 20
 """Number of logits whose exponentials are summed at a time: few enough for a processor's cache."""
-_READS = "the hook that the dictionary reads"
-_WRITES = "the hook that the dictionary writes"
+_INPUT_HOOK = "the hook that the dictionary reads"
+_OUTPUT_HOOK = "the hook that the dictionary writes"
 
 
 class Entered(NamedTuple):
@@ -186,13 +186,13 @@ def enter(
     module: nn.Module, hooks: DictionaryHooks, tokens: Int[Tensor, "seq pos"], skipped: Sequence[nn.Module] = ()
 ) -> Entered:
     """Return a clean pass up to the hooks of a dictionary, and the output of the last block that is skipped."""
-    asked = {_READS: hooks.reads}
+    asked = {_INPUT_HOOK: hooks.reads}
     if hooks.writes != hooks.reads:
-        asked[_WRITES] = hooks.writes
+        asked[_OUTPUT_HOOK] = hooks.writes
     if skipped:
         asked["stream"] = Hook(skipped[-1])
     acts = capture(module, tokens, asked)
-    return Entered(acts[_READS], acts.get(_WRITES, acts[_READS]), acts.get("stream"))
+    return Entered(acts[_INPUT_HOOK], acts.get(_OUTPUT_HOOK, acts[_INPUT_HOOK]), acts.get("stream"))
 
 
 def cross_entropies(logits: Float[Tensor, "row d_vocab"], following: Int[Tensor, " row"]) -> Float[Tensor, " row"]:

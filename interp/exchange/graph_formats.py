@@ -32,7 +32,7 @@ from interp.storage.files import write_text
 from interp.storage.folders import whole_folder
 
 _CONFIG = "config.yaml"
-_LOGITS = 10
+_N_LOGITS = 10
 
 
 def load_transcoders(folder: str | Path) -> dict[str, Transcoder]:
@@ -147,5 +147,5 @@ def _feature(feature: Any, number: int) -> dict[str, Any]:
     for side in ("top", "bottom"):
         tokens = feature.facts.get(f"{side}_logit_tokens")
         if np.ndim(tokens):  # a scan without the model's unembedding does not know them
-            entry[f"{side}_logits"] = [feature.vocab[token] for token in tokens[:_LOGITS]]
+            entry[f"{side}_logits"] = [feature.vocab[token] for token in tokens[:_N_LOGITS]]
     return entry

@@ -14,9 +14,9 @@ from interp.report.inputs import ReadableRun
 from interp.storage.files import digest, write_text
 from interp.storage.folders import whole_folder
 
-UPSTREAM = ("corpus", "model", "activations", "sae", "features")
+UPSTREAM_STAGES = ("corpus", "model", "activations", "sae", "features")
 """Stages whose summaries record how the dictionary was made."""
-SHARES = (MONOSEMANTIC, POLYSEMANTIC, SINGLE_TOKEN)
+SHOWN_VERDICTS = (MONOSEMANTIC, POLYSEMANTIC, SINGLE_TOKEN)
 
 
 def write_hub_folder(run: ReadableRun, out: str | Path, *, license: str | None = None, overwrite: bool = False) -> Path:
@@ -69,7 +69,7 @@ def model_card(run: ReadableRun, *, license: str | None = None) -> str:
     code += ['# or: sae_lens.SAE.load_from_disk("FOLDER")'] if sae.preferred_format == "saelens" else []
     lines += ["```python", *code, "```", ""]
     reached = run.summaries()
-    lines += ["## Training", "", *(f"- {name}: {reached[name]}" for name in UPSTREAM if name in reached), ""]
+    lines += ["## Training", "", *(f"- {name}: {reached[name]}" for name in UPSTREAM_STAGES if name in reached), ""]
     if run.has("quality"):
         lines += ["## Quality, on held-out text", "", *_quality(run.quality), ""]
     if run.has("nulls"):
@@ -89,9 +89,12 @@ def _quality(table: pd.DataFrame) -> list[str]:
 
 
 def _shares(shares: pd.DataFrame) -> list[str]:
-    rows = ["| dictionary | " + " | ".join(SHARES) + " |", "|---|---|---|---|"]
+    rows = ["| dictionary | " + " | ".join(SHOWN_VERDICTS) + " |", "|---|---|---|---|"]
     for name, part in shares.groupby("dictionary", sort=False):
         row_of = part.set_index("verdict").to_dict(orient="index")
-        cells = [f"{row_of[v]['share']:.0%} ({row_of[v]['ci_low']:.0%} to {row_of[v]['ci_high']:.0%})" for v in SHARES]
+        cells = [
+            f"{row_of[v]['share']:.0%} ({row_of[v]['ci_low']:.0%} to {row_of[v]['ci_high']:.0%})"
+            for v in SHOWN_VERDICTS
+        ]
         rows.append(f"| {name} | " + " | ".join(cells) + " |")
     return rows

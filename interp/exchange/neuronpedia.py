@@ -21,13 +21,13 @@ from interp.runtime.progress import Progress, no_progress
 from interp.storage.files import write_json, write_text
 from interp.storage.folders import whole_folder
 
-BATCH = 128
+FEATURES_PER_FILE = 128
 """Features per file."""
 N_BARS = 40
 """Bars of a histogram."""
-DIGITS = 3
+N_DECIMALS = 3
 """Digits after the decimal point, as SAEDashboard rounds."""
-EMPTY = """neuron_alignment_indices neuron_alignment_values neuron_alignment_l1 correlated_neurons_indices
+EMPTY_FIELDS = """neuron_alignment_indices neuron_alignment_values neuron_alignment_l1 correlated_neurons_indices
     correlated_neurons_l1 correlated_neurons_pearson correlated_features_indices correlated_features_l1
     correlated_features_pearson logits_hist_data_bar_heights logits_hist_data_bar_values decoder_weights_dist
     vector""".split()
@@ -61,7 +61,7 @@ def write_neuronpedia(
 def _write(features: FeatureStore, out: Path, named: dict[str, Any], dataset: str, progress: Progress) -> None:
     table = features.table().sort_values("latent")
     fires = table[table["n_active"] > 0]
-    batches = [fires.iloc[start : start + BATCH] for start in range(0, len(fires), BATCH)]
+    batches = [fires.iloc[start : start + FEATURES_PER_FILE] for start in range(0, len(fires), FEATURES_PER_FILE)]
     for number, rows in enumerate(batches):
         batch = {**named, "sae_id_suffix": None, "features": _batch(features, rows, dataset)}
         write_text(out / f"batch-{number}.json", json.dumps(batch, separators=(",", ":"), allow_nan=False))
@@ -70,7 +70,7 @@ def _write(features: FeatureStore, out: Path, named: dict[str, Any], dataset: st
     sparsity = {"log_sparsity": None, "skipped_indexes": skipped}
     write_json(out / "skipped_indexes.json", {**named, "layer": str(named["layer"]), **sparsity})
     sizes = {"n_prompts_total": features.meta["n_sequences"], "n_tokens_in_prompt": features.n_ctx}
-    settings = {**named, **sizes, "huggingface_dataset_path": dataset, "n_features_per_batch": BATCH}
+    settings = {**named, **sizes, "huggingface_dataset_path": dataset, "n_features_per_batch": FEATURES_PER_FILE}
     write_json(out / "run_settings.json", settings)
 
 
@@ -102,7 +102,7 @@ def _feature(features: FeatureStore, row: dict, histogram: pd.DataFrame, dataset
         logits[f"{name}_values"] = _rounded(values) if values is not None else []
     return {
         "feature_index": int(row["latent"]),
-        **{name: [] for name in EMPTY},
+        **{name: [] for name in EMPTY_FIELDS},
         **logits,
         "frac_nonzero": float(row["density"]),
         "freq_hist_data_bar_values": _rounded((edges[1:] + edges[:-1]) / 2),
@@ -122,9 +122,9 @@ def _activation(example: dict, row: dict, intervals: pd.DataFrame, vocab: list[s
         low, high = float(interval["low"]), float(interval["high"])
         share = float(interval["n"]) / max(int(row["n_active"]), 1)
     return {
-        "bin_min": round(low, DIGITS),
-        "bin_max": round(high, DIGITS),
-        "bin_contains": round(share, DIGITS),
+        "bin_min": round(low, N_DECIMALS),
+        "bin_max": round(high, N_DECIMALS),
+        "bin_contains": round(share, N_DECIMALS),
         "tokens": [vocab[token] for token in example["tokens"]],
         "values": _rounded(example["values"]),
         "qualifying_token_index": int(example["row"] - example["start"]),
@@ -132,4 +132,4 @@ def _activation(example: dict, row: dict, intervals: pd.DataFrame, vocab: list[s
 
 
 def _rounded(values: Any) -> list[float]:
-    return np.round(np.asarray(values, float), DIGITS).tolist()
+    return np.round(np.asarray(values, float), N_DECIMALS).tolist()

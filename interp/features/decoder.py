@@ -45,9 +45,9 @@ from interp.runtime.processes import part_of
 
 N_LOGIT_BINS = 40
 _BLOCK, _LEVELS = 256, 4096
-_RESIDUAL = re.compile(r"(blocks\.\d+\.hook_(resid_pre|resid_mid|resid_post|attn_out|mlp_out)|hook_(pos_)?embed)$")
-_INSIDE = re.compile(r"blocks\.(\d+)\.(mlp\.hook_post|attn\.hook_z)$")
-_FAR = 1e4
+_RESIDUAL_HOOK = re.compile(r"(blocks\.\d+\.hook_(resid_pre|resid_mid|resid_post|attn_out|mlp_out)|hook_(pos_)?embed)$")
+_INNER_HOOK = re.compile(r"blocks\.(\d+)\.(mlp\.hook_post|attn\.hook_z)$")
+_INPUT_LENGTH = 1e4
 """The length of the inputs on which a norm is measured. It is so large that the norm's epsilon (1e-5) is negligible."""
 
 
@@ -180,9 +180,9 @@ def _in_residual_stream(rows: Float[Tensor, "latent d_in"], model: Any, hook_nam
     hook = hook_named(hooks, hook_name)
     names = _names_of(hooks, hook_name)
     rows = rows.to(model.W_U.device, torch.float32)
-    if any(map(_RESIDUAL.match, names)):
+    if any(map(_RESIDUAL_HOOK.match, names)):
         return rows
-    inside = next(filter(None, map(_INSIDE.match, names)), None)
+    inside = next(filter(None, map(_INNER_HOOK.match, names)), None)
     if inside is None:
         return None
     part = inside[2].split(".")[0]
@@ -235,11 +235,11 @@ def _as_linear(norm: nn.Module, x: Float[Tensor, "row d_model"]) -> _Linear | No
     x: the norm's inputs in a text."""
     probe = torch.ones_like(x[:1])
     probe[:, ::2] = -1
-    probe = _FAR * (probe - probe.mean())  # its mean is 0 and no entry is 0, so s is its root mean square
+    probe = _INPUT_LENGTH * (probe - probe.mean())  # its mean is 0 and no entry is 0, so s is its root mean square
     along, against = _run(norm, probe), _run(norm, -probe)
     weight = (along - against) / 2 / probe * probe.square().mean().sqrt()
     bias = (along + against) / 2
-    centres = torch.allclose(_run(norm, probe + _FAR), along, rtol=1e-3, atol=1e-3)
+    centres = torch.allclose(_run(norm, probe + _INPUT_LENGTH), along, rtol=1e-3, atol=1e-3)
     normed = _run(norm, x) - bias
     shaped = _shaped(x, weight, centres)
     inverse = (normed * shaped).sum(1, keepdim=True) / shaped.square().sum(1, keepdim=True)

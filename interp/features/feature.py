@@ -17,12 +17,12 @@ import pandas as pd
 
 from interp.display.byte_parts import STRAY, script_byte
 from interp.display.cards import Markup, card, drawn, interval_mark, on_one_line, rule, shaded, verdict_badge
-from interp.display.pictures import PREFIX, Renderer, picture_of
+from interp.display.pictures import PNG_PREFIX, Renderer, picture_of
 from interp.display.verdict_looks import NO_RULE, verdict_words
 from interp.statistics.cutoffs import MIN_F1
 
 _N_EXAMPLES = 5
-_AROUND = 10
+_TOKENS_AROUND = 10
 """Tokens on either side of a firing that a terminal shows."""
 
 
@@ -73,7 +73,7 @@ class Feature:
         position = example.row - example.start
         pieces = [self.vocab[token] for token in example.tokens]
         pieces[position] = f"«{pieces[position]}»"
-        near = joined_pieces(pieces[max(position - _AROUND, 0) : position + _AROUND + 1])
+        near = joined_pieces(pieces[max(position - _TOKENS_AROUND, 0) : position + _TOKENS_AROUND + 1])
         return f"{example.value:8.3g}  {''.join(text for text, _ in near)}"
 
     def _logits(self) -> Iterator[tuple[str, list[str]]]:
@@ -108,7 +108,7 @@ class Feature:
         """Return the picture of an example, or the number of its row."""
         if self.render is None:
             return Markup(f"row {example.row} ({example.value:.3g}) ")
-        source = PREFIX + picture_of(self.render, int(example.row))
+        source = PNG_PREFIX + picture_of(self.render, int(example.row))
         look = "height:56px;margin:2px;image-rendering:pixelated"
         return Markup(f'<img src="{source}" alt="row {example.row}" title="{example.value:.3g}" style="{look}">')
 

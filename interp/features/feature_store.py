@@ -22,7 +22,7 @@ from interp.activations import StoredRows
 from interp.checks.arguments import check_finite, check_token_ids
 from interp.checks.errors import DamagedError
 from interp.checks.json_values import validated
-from interp.codes.code_store import META, REMEDY, CodeStore
+from interp.codes.code_store import META_FILE, REMEDY, CodeStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.display.cards import card, facts, table
 from interp.display.pictures import Renderer
@@ -170,7 +170,7 @@ class FeatureStore:
         sizes = self.meta["n_sequences"] * self.n_ctx, self.d_sae
         if (len(codes), codes.d_sae) != sizes:
             raise DamagedError(
-                f"{codes.path / META} has {len(codes)} rows and {codes.d_sae} latents, "
+                f"{codes.path / META_FILE} has {len(codes)} rows and {codes.d_sae} latents, "
                 f"the scan has {sizes[0]} and {sizes[1]}: {REMEDY}"
             )
         return codes

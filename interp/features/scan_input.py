@@ -29,10 +29,10 @@ from interp.statistics.estimates import count_ids
 
 CHUNK_ENTRIES = 1 << 22
 """Firings read at a time, in whole sequences. Each takes about 100 bytes. A larger number makes a scan no faster."""
-_MOST = 10_000
+_MAX_KEPT = 10_000
 """What is kept of a latent is held in memory."""
-_Kept = Annotated[int, between(0, _MOST)]
-_KeptOne = Annotated[int, between(1, _MOST)]
+_Kept = Annotated[int, between(0, _MAX_KEPT)]
+_KeptOne = Annotated[int, between(1, _MAX_KEPT)]
 
 
 @dataclass(frozen=True, kw_only=True)

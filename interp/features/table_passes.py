@@ -44,7 +44,7 @@ _EXACT_D_SAE = 8192
 """Co-activation counts all pairs of latents if a dictionary has at most this many latents …"""
 _EXACT_L0 = 64
 """… and at most this many of them fire on a row, on average."""
-_STRONGEST = 16
+_N_STRONGEST = 16
 """Above either limit, it counts the pairs among this many strongest latents of a row."""
 _MAX_LATENTS = 256
 """Largest number of latents described at a time, since `ColumnFiles.read` numbers them by a byte."""
@@ -140,7 +140,7 @@ def _pair_tables(rows: ScanRows, columns: ColumnFiles, advance: Advance, team: P
     config = rows.config
     d_sae = rows.codes.d_sae
     is_cheap = d_sae <= _EXACT_D_SAE and rows.mean_l0 <= _EXACT_L0
-    strongest = None if is_cheap else _STRONGEST
+    strongest = None if is_cheap else _N_STRONGEST
     part = team.rank, team.count
     blocks = _pair_blocks(config, d_sae)
 

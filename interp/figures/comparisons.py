@@ -28,9 +28,9 @@ from interp.figures.theme import (
 if TYPE_CHECKING:
     import pandas as pd
 
-_ROW = 17
+_NODE_HEIGHT = 17
 """Pixels per node of the tallest column."""
-_RULE = 48
+_MAX_RULE_LETTERS = 48
 """Number of letters of a rule that are shown next to a row."""
 
 
@@ -96,7 +96,7 @@ def corpus_differences(differences: pd.DataFrame, *, names: tuple[str, str] = ("
     order = differing["difference"].abs().sort_values(ascending=False, kind="stable").index
     shown = differing.reindex(order)[:most]
     shown = shown.sort_values("difference", kind="stable")
-    rules = shown["rule"].str.slice(0, _RULE)
+    rules = shown["rule"].str.slice(0, _MAX_RULE_LETTERS)
     ticks = [escaped(f"#{latent} {rule}".strip()) for latent, rule in zip(shown["latent"], rules, strict=True)]
     fig = go.Figure()
     for name, colour, sign in zip(names, SEQUENCE, (1, -1), strict=False):
@@ -113,7 +113,7 @@ def corpus_differences(differences: pd.DataFrame, *, names: tuple[str, str] = ("
         dots = {"x": at, "y": np.flatnonzero(side), "marker": {"color": colour, "size": 8}}
         fig.add_scatter(**dots, error_x=bars, mode="markers", name=f"in more of {escaped(name)}")
     fig.add_vline(0, line={"color": INK, "width": 1})
-    styled(fig, "What differs between the two corpora", height=140 + _ROW * max(len(shown), 4))
+    styled(fig, "What differs between the two corpora", height=140 + _NODE_HEIGHT * max(len(shown), 4))
     fig.update_yaxes(tickvals=list(range(len(shown))), ticktext=ticks, range=[-0.7, max(len(shown), 1) - 0.3])
     a, b = map(escaped, names)
     return fig.update_xaxes(title_text=f"share of documents, {a} less {b}, percentage points")
@@ -151,7 +151,7 @@ def splitting(
     names_of_columns = [*names, *[{}] * len(columns)]
     labels = [merged.get(key) or label(names_of_columns[key[0]].get(key[1], f"#{key[1]}")) for key in number]
     shades = [GREY if key in merged else colours[key] for key in number]
-    node = {"label": labels, "color": shades, "align": "left", "pad": _ROW - 4, "thickness": 8, "line_width": 0}
+    node = {"label": labels, "color": shades, "align": "left", "pad": _NODE_HEIGHT - 4, "thickness": 8, "line_width": 0}
     hues = [[int(colours[level, latent][at : at + 2], 16) for at in (1, 3, 5)] for level, latent, _, _ in bands]
     link = {
         "source": [number[level, latent] for level, latent, _, _ in bands],
@@ -161,7 +161,7 @@ def splitting(
     }
     tallest = max(map(len, columns))
     fig = go.Figure(go.Sankey(node=node, link=link, arrangement="snap", textfont={"size": 10}))
-    styled(fig, "Features that split in wider dictionaries", height=max(300, 120 + _ROW * tallest))
+    styled(fig, "Features that split in wider dictionaries", height=max(300, 120 + _NODE_HEIGHT * tallest))
     return fig.update_layout(meta={"min_width": WIDTH})
 
 

@@ -15,13 +15,13 @@ import plotly.graph_objects as go
 from interp.figures.figure import figure
 from interp.figures.name_placement import with_placed_names
 from interp.figures.theme import (
-    BARE,
+    BARE_TRACE,
     BLUE,
+    COLOUR_SCALE,
     GREEN,
     GREY,
     INK,
     PALE,
-    SCALE,
     SEQUENCE,
     VERDICT_COLOURS,
     VERMILLION,
@@ -120,7 +120,7 @@ def decoder_map(points: pd.DataFrame, *, colour: str = "verdict", way: str = "UM
             values = np.log10(np.where(values > 0, values, np.nan))
             title = "log₁₀ density"
         low, high = np.nanpercentile(values, [2, 98]) if np.isfinite(values).any() else (0, 1)
-        hues = {"color": values, "colorscale": SCALE, "colorbar": colour_bar(title), "cmin": low, "cmax": high}
+        hues = {"color": values, "colorscale": COLOUR_SCALE, "colorbar": colour_bar(title), "cmin": low, "cmax": high}
         marker = dots(len(points), **hues)
         fig.add_scatter(x=points["x"], y=points["y"], mode="markers", marker=marker, hoverinfo="skip")
     x, y = f"{escaped(way)} 1 (no unit)", f"{escaped(way)} 2 (no unit)"
@@ -187,7 +187,9 @@ def coactivation_heatmap(
     cells = list(range(len(order)))
     grid = [[jaccard_of_pair.get((row, column), np.nan) for column in order] for row in order]
     bar = colour_bar("Jaccard index")
-    fig = go.Figure(go.Heatmap(z=grid, x=cells, y=cells, colorscale=SCALE, zmin=0, colorbar=bar, hoverongaps=False))
+    fig = go.Figure(
+        go.Heatmap(z=grid, x=cells, y=cells, colorscale=COLOUR_SCALE, zmin=0, colorbar=bar, hoverongaps=False)
+    )
     itself = np.where(np.eye(len(order)) > 0, 1.0, np.nan)
     fig.add_heatmap(z=itself, x=cells, y=cells, colorscale=[[0, PALE], [1, PALE]], showscale=False, hoverinfo="skip")
     styled(fig, "Latents that fire together", x="other latent", y="latent", height=560)
@@ -230,7 +232,7 @@ def concept_scatter(concepts: pd.DataFrame) -> go.Figure:
     need(concepts, "label", "f1_feature", "f1_neuron")
     rival = _rival(concepts)
     fig = go.Figure()
-    fig.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": GREY, "dash": "dot", "width": 1}, **BARE)
+    fig.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": GREY, "dash": "dot", "width": 1}, **BARE_TRACE)
     _named_points(fig, concepts, concepts["f1_neuron"], f"feature %{{y:.3f}}, {rival} %{{x:.3f}}")
     title = f"Concepts: best feature against best {rival}"
     styled(fig, title, x=f"F1 of the best {rival} (held out)", height=520)
@@ -250,7 +252,7 @@ def concept_dots(concepts: pd.DataFrame) -> go.Figure:
     fig = go.Figure()
     ends = rows[["f1_neuron", "f1_feature"]].to_numpy(float)
     line = np.column_stack([ends, np.full(len(rows), np.nan)]).ravel()
-    fig.add_scatter(x=line, y=np.repeat(y, 3), mode="lines", line={"color": "#c9ced6", "width": 2}, **BARE)
+    fig.add_scatter(x=line, y=np.repeat(y, 3), mode="lines", line={"color": "#c9ced6", "width": 2}, **BARE_TRACE)
     for column, name, colour in (("f1_neuron", f"best {rival}", VERMILLION), ("f1_feature", "best feature", BLUE)):
         fig.add_scatter(x=rows[column], y=y, mode="markers", name=name, marker={"color": colour, "size": 7})
     height = 130 + 15 * len(rows)

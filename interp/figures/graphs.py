@@ -10,7 +10,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from interp.figures.figure import figure
-from interp.figures.theme import BARE, BLUE, GREY, INK, VERMILLION, escaped, label, styled
+from interp.figures.theme import BARE_TRACE, BLUE, GREY, INK, VERMILLION, escaped, label, styled
 
 if TYPE_CHECKING:
     from interp.effects.graph import AttributionGraph
@@ -44,7 +44,9 @@ def graph(
         colour = BLUE if kept.edges[row, source] > 0 else VERMILLION
         line = {"color": colour, "width": 0.4 + 4 * share[row, source]}
         ends = {"x": [x[source], x[target]], "y": [y[source], y[target]]}
-        fig.add_scatter(**ends, mode="lines", line=line, opacity=0.25 + 0.6 * min(1.0, 2 * share[row, source]), **BARE)
+        fig.add_scatter(
+            **ends, mode="lines", line=line, opacity=0.25 + 0.6 * min(1.0, 2 * share[row, source]), **BARE_TRACE
+        )
     ids = kept.node_ids()
     for kind, look in _LOOKS.items():
         nodes_of_kind = np.flatnonzero(kept.nodes["kind"] == kind).tolist()

@@ -19,22 +19,22 @@ Pixels = tuple[float, float]
 """Two lengths in pixels: to the right and up, or width and height."""
 Box = tuple[float, float, float, float]
 """The sides of a box, left, right, bottom and top, in pixels of the plot."""
-GAP = 5.0
+NAME_GAP = 5.0
 """Pixels between a point's middle and its name."""
-CHARACTER = 0.56
+LETTER_WIDTH = 0.56
 """Width of a letter of Helvetica, in font sizes."""
-LINE = 1.15
+LINE_HEIGHT = 1.15
 """Height of a line of Helvetica, in font sizes."""
-TOLERATED = 2.0
+MAX_OVERLAP = 2.0
 """Square pixels of another name, or of a point, that a name may cover."""
 SIDES = ("middle right", "middle left", "top center", "bottom center")
 LEADER = "leader"
 """The name of annotations that name a point from further away, with a line to it."""
-REACHES = (16.0, 26.0, 38.0, 54.0, 74.0)
+LEADER_LENGTHS = (16.0, 26.0, 38.0, 54.0, 74.0)
 """Pixels from a point to the near end of a name to which a line leads."""
-DIRECTIONS = 16
+N_DIRECTIONS = 16
 """Number of directions from a point, evenly spread, that are tried at each distance."""
-_AXES = 70.0, 90.0
+_AXES_SIZE = 70.0, 90.0
 """Pixels of width and of height that the axes take with their titles."""
 
 
@@ -45,7 +45,7 @@ def with_placed_names(fig: go.Figure) -> go.Figure:
     if fig.layout.xaxis.range is None or fig.layout.yaxis.range is None:
         return fig
     fig.layout.annotations = [note for note in fig.layout.annotations if note.name != LEADER]
-    room = fig.layout.width - _AXES[0], fig.layout.height - _AXES[1]
+    room = fig.layout.width - _AXES_SIZE[0], fig.layout.height - _AXES_SIZE[1]
     for trace in fig.select_traces({"type": "scatter", "mode": "markers+text"}):
         names = [str(name) for name in (trace.hovertext if trace.hovertext is not None else trace.text)]
         size = trace.textfont.size or fig.layout.font.size or 12
@@ -91,8 +91,8 @@ def place_names(
     """Find the first free side for each name, or "" if none is free. Then find the way from the point to a name further
     away, if there is room. x, y and room (width, height) are in pixels."""
     at = [(float(right), float(up)) for right, up in zip(x, y, strict=True)]
-    extents = [(CHARACTER * size * count_letters(name), LINE * size) for name in names]
-    points: list[Box] = [(right - GAP, right + GAP, up - GAP, up + GAP) for right, up in at]
+    extents = [(LETTER_WIDTH * size * count_letters(name), LINE_HEIGHT * size) for name in names]
+    points: list[Box] = [(right - NAME_GAP, right + NAME_GAP, up - NAME_GAP, up + NAME_GAP) for right, up in at]
     placed: list[Box] = []
     chosen = [""] * len(names)
     for i in np.argsort(-y, kind="stable").tolist():
@@ -117,13 +117,15 @@ def place_names(
 
 def _ways() -> list[Pixels]:
     """Return the ways (right, up) from a point to the near end of its name, the shortest first."""
-    angles = (np.arange(DIRECTIONS) + 0.5) * 2 * np.pi / DIRECTIONS
-    return [(reach * float(np.cos(angle)), reach * float(np.sin(angle))) for reach in REACHES for angle in angles]
+    angles = (np.arange(N_DIRECTIONS) + 0.5) * 2 * np.pi / N_DIRECTIONS
+    return [
+        (reach * float(np.cos(angle)), reach * float(np.sin(angle))) for reach in LEADER_LENGTHS for angle in angles
+    ]
 
 
 def _line(point: Pixels, way: Pixels) -> list[Box]:
     """Return the line from a point to its name, as boxes along it."""
-    steps = np.linspace(GAP / max(float(np.hypot(*way)), GAP), 1, 12)
+    steps = np.linspace(NAME_GAP / max(float(np.hypot(*way)), NAME_GAP), 1, 12)
     ends = ((point[0] + way[0] * step, point[1] + way[1] * step) for step in steps)
     return [(right - 1, right + 1, up - 1, up + 1) for right, up in ends]
 
@@ -144,8 +146,8 @@ def _boxes(point: Pixels, extent: Pixels) -> dict[str, Box]:
     """Return the boxes of a name of this width and height on each side of its point."""
     x, y = point
     width, height = extent
-    lefts = x + GAP, x - GAP - width, x - width / 2, x - width / 2
-    bottoms = y - height / 2, y - height / 2, y + GAP, y - GAP - height
+    lefts = x + NAME_GAP, x - NAME_GAP - width, x - width / 2, x - width / 2
+    bottoms = y - height / 2, y - height / 2, y + NAME_GAP, y - NAME_GAP - height
     corners = zip(SIDES, lefts, bottoms, strict=True)
     return {side: (left, left + width, bottom, bottom + height) for side, left, bottom in corners}
 
@@ -159,4 +161,4 @@ def _is_free(box: Box, others: list[Box], room: Pixels) -> bool:
         (min(right, other_right) - max(left, other_left), min(top, other_top) - max(bottom, other_bottom))
         for other_left, other_right, other_bottom, other_top in others
     )
-    return sum(width * height for width, height in overlaps if width > 0 and height > 0) < TOLERATED
+    return sum(width * height for width, height in overlaps if width > 0 and height > 0) < MAX_OVERLAP

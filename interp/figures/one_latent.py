@@ -16,23 +16,34 @@ import plotly.graph_objects as go
 from interp.features.bins import merged_bins
 from interp.figures.figure import figure
 from interp.figures.print_layout import MIN_FONT, in_pixels
-from interp.figures.theme import BARE, BLUE, CJK, GREY, VERMILLION, escaped, label, need, styled, visible_token
+from interp.figures.theme import (
+    BARE_TRACE,
+    BLUE,
+    CJK_FONTS,
+    GREY,
+    VERMILLION,
+    escaped,
+    label,
+    need,
+    styled,
+    visible_token,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SHADE = "230,159,0"
+SHADE_RGB = "230,159,0"
 """Red, green and blue of the background of the tokens on which a latent fires."""
 OUTLINE = "#8a5a00"
 """Colour of the line under the token that an example is about."""
-FONT = f"DejaVu Sans Mono, Liberation Mono, Menlo, Consolas, {CJK}, monospace"
-CELL = 0.602 * MIN_FONT
+FONT = f"DejaVu Sans Mono, Liberation Mono, Menlo, Consolas, {CJK_FONTS}, monospace"
+LETTER_WIDTH = 0.602 * MIN_FONT
 """Width of a letter of these fonts in pixels."""
-LINE = 1.5
+LINE_HEIGHT = 1.5
 """Height of a line, in heights of a letter."""
-GAP = 0.5
+EXAMPLE_GAP = 0.5
 """Space between examples, in lines."""
-EDGE = 6.0
+EDGE_PIXELS = 6.0
 """Pixels that are free on both sides."""
 
 
@@ -110,7 +121,7 @@ def example_text(
     if not len(examples):
         raise ValueError("there are no examples: give rows of the table `examples` of a latent that fires")
     pixels = in_pixels(width)
-    n_cells = int((pixels - 2 * EDGE) / CELL)
+    n_cells = int((pixels - 2 * EDGE_PIXELS) / LETTER_WIDTH)
     shown = examples.head(n)
     largest = max(max(float(value) for value in values) for values in shown["values"]) or 1.0
     fig = go.Figure()
@@ -127,19 +138,21 @@ def example_text(
             boxes.append((x + cells / 2, y + 0.5, escaped(word)))
             _shaded_token(fig, x, x + cells, y, float(value) / largest, fires=position == row - start)
             x += cells
-        y += 1 + GAP
+        y += 1 + EXAMPLE_GAP
     xs, ys, texts = zip(*boxes, strict=True)
-    fig.add_scatter(x=xs, y=ys, text=texts, mode="text", textfont={"family": FONT, "size": MIN_FONT}, **BARE)
-    styled(fig, _titled("Examples", latent), height=round((y - GAP) * LINE * MIN_FONT) + 14)
+    fig.add_scatter(x=xs, y=ys, text=texts, mode="text", textfont={"family": FONT, "size": MIN_FONT}, **BARE_TRACE)
+    styled(fig, _titled("Examples", latent), height=round((y - EXAMPLE_GAP) * LINE_HEIGHT * MIN_FONT) + 14)
     bare = {"visible": False, "showgrid": False, "fixedrange": True}
-    fig.update_xaxes(range=[-EDGE / CELL, n_cells + EDGE / CELL], **bare).update_yaxes(range=[y - GAP, 0], **bare)
+    fig.update_xaxes(range=[-EDGE_PIXELS / LETTER_WIDTH, n_cells + EDGE_PIXELS / LETTER_WIDTH], **bare).update_yaxes(
+        range=[y - EXAMPLE_GAP, 0], **bare
+    )
     return fig.update_layout(width=pixels, margin={"l": 0, "r": 0, "t": 7, "b": 7}, meta={"laid_out_for": pixels})
 
 
 def _shaded_token(fig: go.Figure, left: int, right: int, top: float, share: float, *, fires: bool) -> None:
     """Shade a token by its share of the largest activation, and underline the firing token."""
     if share > 0:
-        shade = {"fillcolor": f"rgba({SHADE},{0.12 + 0.75 * share:.2f})", "layer": "below", "line_width": 0}
+        shade = {"fillcolor": f"rgba({SHADE_RGB},{0.12 + 0.75 * share:.2f})", "layer": "below", "line_width": 0}
         fig.add_shape(type="rect", x0=left, x1=right, y0=top + 0.06, y1=top + 0.94, **shade)
     if fires:
         underline = {"y0": top + 0.94, "y1": top + 0.94, "line": {"color": OUTLINE, "width": 1.5}}

@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 from interp.display.verdict_names import WITHOUT_SCORES
 from interp.figures.figure import figure
 from interp.figures.theme import (
-    BARE,
+    BARE_TRACE,
     BLUE,
     GREY,
     INK,
@@ -34,7 +34,7 @@ from interp.statistics.cutoffs import ULTRA_LOW
 if TYPE_CHECKING:
     import pandas as pd
 
-WIDE = 0.2
+BIN_WIDTH = 0.2
 """Width of a bin of the log10 density."""
 MAX_NAMED = 3
 """Largest number of dictionaries whose number of ultra-low latents is shown."""
@@ -63,8 +63,8 @@ def density_histogram(features: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go
     colours = [colour for _, _, colour, _ in named]
     logs = {name: np.log10(d[d > 0]) for name, d in densities.items()}
     lowest = min((values.min() for values in logs.values() if len(values)), default=-1.0)
-    edges = np.arange(np.floor(min(lowest, np.log10(ULTRA_LOW)) / WIDE) * WIDE, WIDE, WIDE)
-    spike = edges[0] - 4 * WIDE
+    edges = np.arange(np.floor(min(lowest, np.log10(ULTRA_LOW)) / BIN_WIDTH) * BIN_WIDTH, BIN_WIDTH, BIN_WIDTH)
+    spike = edges[0] - 4 * BIN_WIDTH
 
     fig = go.Figure()
     binned = {name: np.histogram(values, edges)[0] for name, values in logs.items()}
@@ -74,7 +74,7 @@ def density_histogram(features: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go
     heights = {name: min(n, 0.6 * most) if is_cut else n for name, n in dead.items()}
     for (name, counts), colour in zip(binned.items(), colours, strict=True):
         if len(named) == 1:
-            look = {"width": WIDE * 0.92, "showlegend": False}
+            look = {"width": BIN_WIDTH * 0.92, "showlegend": False}
             fig.add_bar(x=(edges[:-1] + edges[1:]) / 2, y=counts, marker_color=BLUE, **look)
             fig.add_bar(x=[spike], y=[heights[name]], marker_color=GREY, **look)
         else:
@@ -87,7 +87,7 @@ def density_histogram(features: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go
     text = "dead, cut off" if is_cut else "dead"
     text = f"{text}: {numbers[0]}" if len(named) == 1 else "<br>".join([text, *numbers])
     position = {
-        "x": spike - WIDE / 2,
+        "x": spike - BIN_WIDTH / 2,
         "xanchor": "left",
         "align": "left",
         "y": max(heights.values(), default=0),
@@ -181,7 +181,9 @@ def precision_recall(ranking: pd.DataFrame) -> go.Figure:
     fig = go.Figure()
     for f1 in (0.2, 0.4, 0.6, 0.8):
         inverse = np.linspace(1, 2 / f1 - 1, 200)  # values of recall; precision takes the same values in reverse
-        fig.add_scatter(x=1 / inverse, y=1 / inverse[::-1], mode="lines", line={"color": "#c9ced6", "width": 1}, **BARE)
+        fig.add_scatter(
+            x=1 / inverse, y=1 / inverse[::-1], mode="lines", line={"color": "#c9ced6", "width": 1}, **BARE_TRACE
+        )
         note = {
             "text": f"F1 {f1}",
             "showarrow": False,

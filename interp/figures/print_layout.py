@@ -12,7 +12,14 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
-from interp.figures.name_placement import CHARACTER, GAP, LINE, count_letters, place_names, with_placed_names
+from interp.figures.name_placement import (
+    LETTER_WIDTH,
+    LINE_HEIGHT,
+    NAME_GAP,
+    count_letters,
+    place_names,
+    with_placed_names,
+)
 from interp.figures.theme import HEIGHT, INK, WIDTH, without_slider
 
 MAX_WIDTH = 10_000
@@ -25,7 +32,7 @@ _MARGIN = {"l": 4, "r": 10, "t": 6, "b": 4}
 """Margins in pixels. Axes, legends and colour bars widen them as far as they need."""
 MAX_DIRECT = 3
 """Largest number of lines that are named at their highest point. More names would overlap other lines."""
-_TITLE = 34
+_TITLE_HEIGHT = 34
 """Pixels of height that a title takes on a screen."""
 
 
@@ -53,7 +60,7 @@ def for_print(fig: go.Figure, width: str | float = "column", *, title: bool = Fa
     if laid_out:
         return drawn.update_layout(title_automargin=True)
     shrinks = ratio if fig.layout.yaxis.scaleanchor else ratio**0.5  # square plots stay square
-    height = ((fig.layout.height or HEIGHT) - _TITLE * (not title)) * shrinks
+    height = ((fig.layout.height or HEIGHT) - _TITLE_HEIGHT * (not title)) * shrinks
     drawn.update_layout(width=pixels, height=height, autosize=False, margin=_MARGIN, title_automargin=True)
     size = float(drawn.layout.font.size or MIN_FONT)
     drawn.update_xaxes(title_font_size=size, automargin=True).update_yaxes(title_font_size=size, automargin=True)
@@ -86,7 +93,7 @@ def _with_key(fig: go.Figure, size: float) -> go.Figure:
     lines: list[str] = []
     left = 0.0
     for trace in _keys(fig):
-        length = (count_letters(trace.name) + 4) * CHARACTER * size
+        length = (count_letters(trace.name) + 4) * LETTER_WIDTH * size
         if not lines or length > left:
             lines.append("")
             left = fig.layout.width - 2 * _MARGIN["r"]
@@ -94,7 +101,7 @@ def _with_key(fig: go.Figure, size: float) -> go.Figure:
         name = trace.name.replace(" ", "\u00a0")
         lines[-1] += f'<span style="color:{hue}">{symbol}</span>\u00a0{name}\u2003'
         left -= length
-    height = LINE * 1.15 * size * len(lines)
+    height = LINE_HEIGHT * 1.15 * size * len(lines)
     fig.update_layout(showlegend=False, margin_t=_MARGIN["t"] + titles + height)
     if lines:
         position = {
@@ -132,9 +139,9 @@ def _with_direct_labels(fig: go.Figure) -> go.Figure:
     """Name each line at its highest point, in its colour, if there is room for all names. Otherwise leave the figure as
     it was."""
     anchors = {
-        "top center": {"yanchor": "bottom", "yshift": GAP},
-        "middle right": {"xanchor": "left", "xshift": GAP},
-        "middle left": {"xanchor": "right", "xshift": -GAP},
+        "top center": {"yanchor": "bottom", "yshift": NAME_GAP},
+        "middle right": {"xanchor": "left", "xshift": NAME_GAP},
+        "middle left": {"xanchor": "right", "xshift": -NAME_GAP},
     }
     traces = [trace for trace in _keys(fig) if "lines" in (trace.mode or "")]
     if not 2 <= len(traces) <= MAX_DIRECT:

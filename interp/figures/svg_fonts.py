@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from fontTools.ttLib import TTFont
 
 FONT_FILES = (".ttf", ".otf", ".ttc")
-FORBIDDEN = 0x0002 | 0x0100 | 0x0200
+NO_EMBEDDING_BITS = 0x0002 | 0x0100 | 0x0200
 """Bits of fsType that forbid embedding a part of a font: restricted licence, no subsetting, bitmaps only."""
-BOLD = 600
+MIN_BOLD_WEIGHT = 600
 log = logging.getLogger(__name__)
 
 
@@ -59,7 +59,7 @@ def _collect(element: ElementTree.Element, inherited: Face, letters: dict[Face, 
     weight = css.get("weight", "")
     face = Face(
         css.get("family", inherited.families),
-        weight == "bold" or weight.isdecimal() and int(weight) >= BOLD if weight else inherited.bold,
+        weight == "bold" or weight.isdecimal() and int(weight) >= MIN_BOLD_WEIGHT if weight else inherited.bold,
         css["style"] in ("italic", "oblique") if "style" in css else inherited.italic,
     )
     letters[face].update(map(ord, element.text or ""))
@@ -81,7 +81,7 @@ def _rules(face: Face, letters: set[int]) -> Iterator[str]:
         with TTFont(file, fontNumber=index, lazy=True, recalcTimestamp=False) as font:
             covered = left & font.getBestCmap().keys()
             left -= covered
-            if not covered or getattr(font["OS/2"], "fsType", 0) & FORBIDDEN:
+            if not covered or getattr(font["OS/2"], "fsType", 0) & NO_EMBEDDING_BITS:
                 continue
             data = base64.b64encode(_subset_font(font, covered)).decode()
         family = re.sub(r"[^\w .-]", "", names[0])

@@ -23,14 +23,14 @@ WIDTH, HEIGHT, SLIDER_HEIGHT = 624, 360, 64
 BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = "#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7", "#56b4e9"
 GREY, PALE, INK = "#8a8f98", "#dfe3e8", "#23272e"
 SEQUENCE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY)
-SCALE = "Cividis"
-CJK = "WenQuanYi Zen Hei, Droid Sans Fallback"
+COLOUR_SCALE = "Cividis"
+CJK_FONTS = "WenQuanYi Zen Hei, Droid Sans Fallback"
 """TrueType fonts of Chinese, Japanese and Korean, which are requested first. In a PDF, fonts of the other kind, such as
 Noto CJK, become Type 3, which publishers refuse. The second font has no Korean."""
-UPLOAD = "sendChartToCloud"
+UPLOAD_BUTTON = "sendChartToCloud"
 """plotly's button that sends the figure and its data to a server. It is removed everywhere, also in notebooks."""
 VERDICT_COLOURS = {name: shown.colour for name, shown in VERDICT_LOOKS.items()}
-BARE: dict[str, Any] = {"hoverinfo": "skip", "showlegend": False}
+BARE_TRACE: dict[str, Any] = {"hoverinfo": "skip", "showlegend": False}
 """The look of a trace that is not data, such as a line for comparison, an edge or a ring."""
 
 _PICTURES = {code: 0x2400 + code for code in range(32)} | {127: 0x2421}
@@ -53,7 +53,7 @@ def styled(fig: go.Figure, title: str, *, x: str = "", y: str = "", height: int 
     position = {"x": 0, "xref": "paper", "xanchor": "left", "automargin": True, "yref": "container", "pad_t": 8}
     fig.update_layout(
         title={"text": escaped(title), "font_size": 15, **position},
-        font={"family": f"Helvetica, Arial, {CJK}, sans-serif", "size": 12, "color": INK},
+        font={"family": f"Helvetica, Arial, {CJK_FONTS}, sans-serif", "size": 12, "color": INK},
         width=WIDTH,
         height=height,
         margin={"l": 64, "r": 16, "t": 56, "b": 56},
@@ -63,7 +63,7 @@ def styled(fig: go.Figure, title: str, *, x: str = "", y: str = "", height: int 
         # 5 pixels above the plot, whatever its height. More would reach the title.
         legend={"orientation": "h", "x": 0, "y": 1 + 5 / max(height - 112, 50), "xanchor": "left", "yanchor": "bottom"},
         hoverlabel={"namelength": -1},
-        modebar_remove=[UPLOAD],
+        modebar_remove=[UPLOAD_BUTTON],
     )
     fig.update_xaxes(**axis, **({"title_text": x} if x else {}))
     return fig.update_yaxes(**axis, **({"title_text": y} if y else {}))

@@ -23,11 +23,11 @@ USUAL_L0 = 32
 _CHARACTERS_A_TOKEN = 0.28, -0.94
 """Characters per token, as slope and intercept in log₂ of the vocabulary: 1.84 at 1,024 entries (measured), 2.16 at
 2,048, 3.43 at 49,152."""
-REACHED = 0.5
+REACHED_FRACTION = 0.5
 """The fraction, in [0, 1], of a matrix product's speed that the stages of the demo and of SmolLM2's run reach. The
 product is measured alone, in its thread's cache."""
 _AT_ONCE = ("memory", "scratch")
-_LOOP = 20_000
+_LOOP_STEPS = 20_000
 """Steps of a loop over a Python dictionary."""
 _LOOP_SECONDS = 1.2e-3
 """The seconds of this loop on the machine of the bookkeeping constants."""
@@ -107,7 +107,7 @@ class Speed(NamedTuple):
             pace = _best(_loop) / _LOOP_SECONDS
         finally:
             torch.set_num_threads(n_threads)
-        reached = REACHED * n_threads
+        reached = REACHED_FRACTION * n_threads
         return cls(reached * single, reached * half, memory, pace)
 
 
@@ -266,5 +266,5 @@ def _best(work: Callable[[], object], seconds: float = 0.25) -> float:
 
 def _loop() -> None:
     counts: dict[int, int] = {}
-    for i in range(_LOOP):
+    for i in range(_LOOP_STEPS):
         counts[i % 997] = counts.get(i % 997, 0) + 1

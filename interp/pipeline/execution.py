@@ -37,7 +37,7 @@ from interp.storage.locks import locked
 from interp.storage.manifests import MADE_OF, is_whole, write_manifest
 from interp.storage.packages import versions_of
 
-VERSIONED = ("interp", "torch", "numpy", "transformer-lens", "sae-lens")
+VERSIONED_PACKAGES = ("interp", "torch", "numpy", "transformer-lens", "sae-lens")
 FORMAT = 4
 """The version of the stages' output. It is raised when the results of a stage change."""
 log = logging.getLogger(__name__)
@@ -178,7 +178,7 @@ def _build(stage: Stage, manifest_heads: Mapping[Run, dict[str, Any]], progress:
         else:
             results = [stage.build(run, folder, progress) for run, folder in folders.items()]
         cost = {
-            "versions": {"python": platform.python_version(), **versions_of(*VERSIONED)},
+            "versions": {"python": platform.python_version(), **versions_of(*VERSIONED_PACKAGES)},
             "wall_seconds": round((time.monotonic() - begin) / len(folders), 2),
             "peak_megabytes": round(peak_memory() / 1e6),
         }

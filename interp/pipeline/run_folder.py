@@ -1,7 +1,7 @@
 """A run folder, opened: `Run("runs/demo").ranking`.
 
 A run folder holds `run.toml`, the whole configuration, and one folder per stage (`pipeline.stage_folders`).
-`panels/NAME.json` is the panel that an analysis of the finished run added to its page.
+`panels/FILE_NAME.json` is the panel that an analysis of the finished run added to its page.
 
 A run with several hooks is the run folder of the first hook, and contains in `hooks/HOOK` a run folder for each other
 hook. These share the corpus and the model of the whole run; everything else is their own, and the same as in a run of
@@ -177,9 +177,9 @@ class Run(StageFolders):
     @property
     def notes(self) -> "pd.DataFrame":
         """RUN/notes.json, which `interp explore` keeps, or an export of the run's page: latent, star, label, note."""
-        from interp.report.notes import NAME, read_notes
+        from interp.report.notes import FILE_NAME, read_notes
 
-        return read_notes(self.path / NAME)
+        return read_notes(self.path / FILE_NAME)
 
     def ranking_evidence(self, latent: int | None = None) -> "pd.DataFrame":
         """Return the evidence for the verdict of a latent, each statistic with its null

@@ -22,7 +22,7 @@ from interp.display.verdict_names import (
     WITHOUT_SCORES,
 )
 from interp.features.feature_store import FeatureStore
-from interp.report.json_text import DIGITS, number
+from interp.report.json_text import N_DIGITS, number
 from interp.statistics.cutoffs import MIN_F1
 from interp.verdict.ranking_tables import rule_holds, worth_a_look
 
@@ -144,7 +144,7 @@ def _column(table: pd.DataFrame, name: str) -> list[Any]:
     return table[name].astype(object).where(table[name].notna(), None).tolist()
 
 
-def _numbers(table: pd.DataFrame, name: str, digits: int = DIGITS) -> list:
+def _numbers(table: pd.DataFrame, name: str, digits: int = N_DIGITS) -> list:
     return [number(value, digits) for value in _column(table, name)]
 
 

@@ -19,13 +19,13 @@ from interp.evaluation.quality import decoder_digest
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_table
 from interp.report.contexts import Labels
-from interp.report.verdict_evidence import COLUMNS
+from interp.report.verdict_evidence import EVIDENCE_COLUMNS
 from interp.verdict.ranking_tables import ranking_evidence
 
 if TYPE_CHECKING:
     from interp.features.feature import Feature
 
-READ: Mapping[str, float | str | None] = {
+COLUMN_DEFAULTS: Mapping[str, float | str | None] = {
     **dict.fromkeys(("monosemanticity", "ci_low", "ci_high", "sure", "learnt", "token_share"), np.nan),
     **dict.fromkeys(("concentration", "n_senses", "explanation_f1", "explanation_precision"), np.nan),
     **dict.fromkeys(("explanation_recall", "explanation_n_examples", "explanation_f1_by_interval"), np.nan),
@@ -99,7 +99,7 @@ class ReportInputs:
             table["latent"] = self.features["latent"]
         fallback = self.features["n_active"].eq(0).map({True: DEAD, False: UNRANKED})
         table["verdict"] = table["verdict"].fillna(fallback) if "verdict" in table else fallback
-        return table.assign(**{name: value for name, value in READ.items() if name not in table})
+        return table.assign(**{name: value for name, value in COLUMN_DEFAULTS.items() if name not in table})
 
     @cached_property
     def evidence(self) -> pd.DataFrame:
@@ -108,7 +108,7 @@ class ReportInputs:
         It adds `nearest_twin` to the measures of the ranking: the cosine with the nearest latent of the run's twin. Its
         null comes from the random directions of a frozen decoder.
         """
-        table = pd.DataFrame(columns=[*COLUMNS])
+        table = pd.DataFrame(columns=[*EVIDENCE_COLUMNS])
         if self.ranking is not None and "evidence" in self.ranking:
             table = ranking_evidence(self.ranking)
         if self.nulls is None:

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-DIGITS = 3
+N_DIGITS = 3
 """Number of significant digits. The page shows no more."""
 MAX_WIDTH = 8
 """Largest number of fields in a row of a table. Longer lists have equal lengths only by chance."""
-_TENS = np.array([10**i for i in range(16)], float)
+_POWERS_OF_TEN = np.array([10**i for i in range(16)], float)
 _FIRST_CODE, _SURROGATES, _N_SURROGATES = 93, 0xD800, 0x800
 _FIRST_PACKED, _BITS = 0x100, 15
 """The code point that stands for the bits 0, and the number of bits that a character holds. The 2¹⁵ code points from
@@ -55,7 +55,7 @@ def columns_of(values: Sequence[Any]) -> Any:
     return list(values)
 
 
-def number(value: Any, digits: int = DIGITS) -> float | int | str | None:
+def number(value: Any, digits: int = N_DIGITS) -> float | int | str | None:
     """Return a JSON number with `digits` significant digits. Integers stay exact. None and non-finite values become
     null."""
     if value is None or isinstance(value, str | bool):
@@ -78,7 +78,7 @@ def between(low: float, high: float) -> str:
     return "–".join(percent(end).removesuffix(" %") for end in (low, high))
 
 
-def numbers(values: np.ndarray, digits: int = DIGITS) -> list:
+def numbers(values: np.ndarray, digits: int = N_DIGITS) -> list:
     """Return `number` of each value. Values of common sizes are computed together. Each is a whole number multiplied or
     divided by an exact power of ten, so it is rounded once, like a number that is read from text. Values near half of
     their last digit are computed one by one."""
@@ -86,7 +86,7 @@ def numbers(values: np.ndarray, digits: int = DIGITS) -> list:
     common = (size > 1e-8) & (size < 1e8)
     x = np.where(common, values, 0.5).astype(float)
     powers = digits - 1 - np.floor(np.log10(np.abs(x))).astype(int)
-    tens = _TENS[np.abs(powers)]
+    tens = _POWERS_OF_TEN[np.abs(powers)]
     divides = powers > 0
     scaled = np.where(divides, x * tens, x / tens)
     common &= (np.abs(scaled - np.floor(scaled) - 0.5) > 1e-9) & (x != np.rint(x))

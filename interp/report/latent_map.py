@@ -22,7 +22,7 @@ from interp.report.json_text import number
 from interp.statistics.directions import unit_rows
 
 MIN_FOR_UMAP = 20
-NEGATIVES = 15
+N_NEGATIVES = 15
 """Number of points that UMAP pushes away for each neighbour that it pulls. On the demo's map, 30 % of a latent's ten
 nearest latents fire in the same kind of text. It is 25 % with the usual 5 points and 200 epochs, and 32 % by the
 cosines themselves."""
@@ -41,15 +41,15 @@ MIN_LIFT = 3.0
 """Requirements for a cluster's token: the least number of its latents whose rules have it, their least share, and the
 least ratio of this share to that among all latents. A kind of text is named if it has at least MIN_SHARE as many
 latents as a cluster of the whole map."""
-WIDE = 4 / 3
+ASPECT_RATIO = 4 / 3
 """The ratio of the map's width to its height, which is about that of its frame on a screen. The axes of UMAP have no
 meaning."""
-_MUTE = re.compile(r'"[\W_]*[a-zA-Z0-9]?[\W_]*"|"[a-z]{2,3}"')
+_UNINFORMATIVE_TOKEN = re.compile(r'"[\W_]*[a-zA-Z0-9]?[\W_]*"|"[a-z]{2,3}"')
 """A token of at most one letter, or a short ending of a word. Such names are uninformative."""
 _TOKEN = re.compile(r'"[^"]+"')
-_CUT = re.compile(r"[0-9a-f]{2}⟩")
+_CUT_BYTE = re.compile(r"[0-9a-f]{2}⟩")
 """A byte of an incomplete character."""
-_BETWEEN = re.compile(r'(?<="), (?:or )?|(?<=") or |, or ')
+_SEPARATOR = re.compile(r'(?<="), (?:or )?|(?<=") or |, or ')
 
 
 def map_payload(
@@ -78,7 +78,7 @@ def map_payload(
 
 def decoder_layout(W_dec: Float[np.ndarray, "latent d_in"], *, seed: int = 0) -> Float[np.ndarray, "latent 2"]:
     """Return coordinates without a unit. They are centred, and the farthest latent is at distance 1. A map of UMAP is
-    WIDE times as wide as high. Raises ValueError for non-finite rows."""
+    ASPECT_RATIO times as wide as high. Raises ValueError for non-finite rows."""
     if not np.isfinite(W_dec).all():
         bad = np.flatnonzero(~np.isfinite(W_dec).all(1))
         raise ValueError(f"W_dec has non-finite rows (the first: {bad[0]}); the map needs finite directions")
@@ -110,7 +110,7 @@ def _umap(rows: np.ndarray, seed: int) -> np.ndarray:
         min_dist=0.05,
         metric="cosine",
         n_epochs=300,
-        negative_sample_rate=NEGATIVES,
+        negative_sample_rate=N_NEGATIVES,
         random_state=seed,
         n_jobs=1,
         precomputed_knn=neighbours,
@@ -120,7 +120,7 @@ def _umap(rows: np.ndarray, seed: int) -> np.ndarray:
         warnings.simplefilter("ignore")
         points = np.nan_to_num(mapper.fit_transform(rows))
     low, high = np.quantile(points, [0.02, 0.98], axis=0)
-    return points / np.maximum(high - low, 1e-12) * np.array([WIDE, 1.0])
+    return points / np.maximum(high - low, 1e-12) * np.array([ASPECT_RATIO, 1.0])
 
 
 def _pca(rows: np.ndarray) -> np.ndarray:
@@ -192,5 +192,5 @@ def _home(points: Float[np.ndarray, "latent 2"], every: Float[np.ndarray, "other
 
 def _tokens(explanation: str) -> set[str]:
     """Return the tokens in quotes that an explanation joins by "or". Long and uninformative tokens are left out."""
-    parts = (part for part in _BETWEEN.split(explanation) if _TOKEN.fullmatch(part) and not _CUT.search(part))
-    return {part for part in parts if not _MUTE.fullmatch(part) and len(part) <= MAX_NAME}
+    parts = (part for part in _SEPARATOR.split(explanation) if _TOKEN.fullmatch(part) and not _CUT_BYTE.search(part))
+    return {part for part in parts if not _UNINFORMATIVE_TOKEN.fullmatch(part) and len(part) <= MAX_NAME}

@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from interp.features.feature_store import FeatureStore
 from interp.report.contexts import FEW_DIGITS, ROWS_AT_ONCE
 from interp.report.json_text import number, numbers
-from interp.report.payloads import TABLES
+from interp.report.payloads import TABLE_QUERIES
 from interp.statistics.directions import unit_rows
 
 N_OTHERS = 2
@@ -46,7 +46,7 @@ def pairs_shown(store: FeatureStore) -> Int[np.ndarray, "pair 2"]:
 
 def in_common(store: FeatureStore, pairs: Int[np.ndarray, "pair 2"]) -> list[list]:
     """Return the common properties of each pair's latents, as the page reads them."""
-    examples = store.sql(TABLES["examples"].format(where=""))
+    examples = store.sql(TABLE_QUERIES["examples"].format(where=""))
     latent_of, row_of = (examples[name].to_numpy(np.int64) for name in ("latent", "row"))
     starts, stops = (
         np.searchsorted(latent_of, pairs, side) for side in ("left", "right")

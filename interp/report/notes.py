@@ -18,10 +18,10 @@ from interp.storage.folder_kinds import RUN_FILE
 if TYPE_CHECKING:
     from interp.features.feature_store import FeatureStore
 
-NAME = "notes.json"
+FILE_NAME = "notes.json"
 FORMAT = "interp-notes"
-EMPTY: Mapping[str, Any] = {"star": False, "label": "", "note": ""}
-BETWEEN = {"label": " / ", "note": "\n"}
+EMPTY_NOTE: Mapping[str, Any] = {"star": False, "label": "", "note": ""}
+SEPARATORS = {"label": " / ", "note": "\n"}
 """The text between two versions of one field."""
 
 
@@ -37,8 +37,8 @@ def read_notes(file: str | Path) -> pd.DataFrame:
     `attrs["features"]` is the page's key of the features that the notes belong to. Raises ValueError, naming the file,
     for a file that is not an export of a page, and FileNotFoundError if the file does not exist."""
     exported = _checked(file)
-    rows = sorted((int(latent), *(note[name] for name in EMPTY)) for latent, note in exported["notes"].items())
-    table = pd.DataFrame(rows, columns=["latent", *EMPTY])
+    rows = sorted((int(latent), *(note[name] for name in EMPTY_NOTE)) for latent, note in exported["notes"].items())
+    table = pd.DataFrame(rows, columns=["latent", *EMPTY_NOTE])
     table.attrs["features"] = exported.get("features")
     return table
 
@@ -70,9 +70,9 @@ def edit_notes(file: Path, key: str, edits: Mapping[str, Mapping[str, Sequence]]
         kept = _kept(file, key)
         notes = kept["notes"]
         for latent, fields in edits.items():
-            note = {**EMPTY, **notes.pop(latent, {})}
-            note |= {name: _merged(BETWEEN.get(name), note[name], *pair) for name, pair in fields.items()}
-            if note != EMPTY:
+            note = {**EMPTY_NOTE, **notes.pop(latent, {})}
+            note |= {name: _merged(SEPARATORS.get(name), note[name], *pair) for name, pair in fields.items()}
+            if note != EMPTY_NOTE:
                 notes[latent] = note
         write_json(file, kept)
     return notes
@@ -92,8 +92,8 @@ def _checked(file: str | Path) -> dict[str, Any]:
     if not isinstance(notes, dict):
         raise DamagedError(f"{file} holds no notes exported from a page: its button Export writes them")
     for latent, note in notes.items():
-        fields = {**EMPTY, **note} if isinstance(note, dict) else {}
-        if not latent.isdecimal() or [type(fields.get(name)) for name in EMPTY] != [bool, str, str]:
+        fields = {**EMPTY_NOTE, **note} if isinstance(note, dict) else {}
+        if not latent.isdecimal() or [type(fields.get(name)) for name in EMPTY_NOTE] != [bool, str, str]:
             raise DamagedError(f"{file} is damaged, its note of latent {latent!r} is not valid: export it again")
         notes[latent] = fields
     return exported

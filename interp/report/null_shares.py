@@ -18,13 +18,15 @@ from interp.report.inputs import ReportInputs
 from interp.report.json_text import between, number, percent
 from interp.verdict.verdict_shares import verdict_shares
 
-THIS = "this page's dictionary"
-ALIKE = "SAE"
-KIND_OF = {THIS: "own", ALIKE: "matched"} | dict.fromkeys(("twin seed", "neurons", "coordinates"), "reference")
+OWN_NAME = "this page's dictionary"
+MATCHED_NAME = "SAE"
+KIND_OF = {OWN_NAME: "own", MATCHED_NAME: "matched"} | dict.fromkeys(
+    ("twin seed", "neurons", "coordinates"), "reference"
+)
 """The kind of each dictionary that reflects what the model learnt. All others are nulls."""
 DICTIONARIES = {
-    THIS: "all features that were ranked",
-    ALIKE: "the same settings, trained on as many tokens as the nulls",
+    OWN_NAME: "all features that were ranked",
+    MATCHED_NAME: "the same settings, trained on as many tokens as the nulls",
     "twin seed": "the same settings from another seed",
     "neurons": "the neurons of the MLP, no dictionary",
     "coordinates": "the coordinates of the activations themselves, no dictionary",
@@ -60,10 +62,10 @@ def _account(rows: list[dict[str, Any]]) -> list[str]:
     """Explain how the dictionaries are made comparable, and from which of them the share of one meaning distinguishes
     this one."""
     rows_by_name = {row["dictionary"]: row for row in rows}
-    if ALIKE not in rows_by_name:
+    if MATCHED_NAME not in rows_by_name:
         return []
-    alike = rows_by_name[ALIKE]
-    this = rows_by_name.get(THIS, {})
+    alike = rows_by_name[MATCHED_NAME]
+    this = rows_by_name.get(OWN_NAME, {})
     trained = f", trained on {alike['trained']:,} tokens" if alike["trained"] else ""
     again = ""
     if (this.get("trained") or 0) > (alike["trained"] or this.get("trained") or 0):
@@ -76,10 +78,12 @@ def _account(rows: list[dict[str, Any]]) -> list[str]:
         f"{alike['judged']:,} features of each were judged on the same text.{again}"
     ]
     one = {name: row["one"] for name, row in rows_by_name.items() if row["one"]}
-    other_intervals = {name: interval for name, interval in one.items() if name not in (THIS, ALIKE, "twin seed")}
-    if ALIKE not in one or not other_intervals:
+    other_intervals = {
+        name: interval for name, interval in one.items() if name not in (OWN_NAME, MATCHED_NAME, "twin seed")
+    }
+    if MATCHED_NAME not in one or not other_intervals:
         return sentences
-    share, low, high = one[ALIKE]
+    share, low, high = one[MATCHED_NAME]
     below = [name for name, (_, _, above) in other_intervals.items() if above < low]
     near = [name for name in other_intervals if name not in below]
     parts = {"more than in": below, "not clearly more than in": near}
@@ -145,7 +149,7 @@ def _this_dictionary(inputs: ReportInputs) -> list[pd.DataFrame]:
     training = inputs.curves.get("sae")
     tokens = None if training is None or "tokens" not in training else training["tokens"].max()
     shares = verdict_shares(inputs.ranking)
-    return [shares.assign(dictionary=THIS, latents=len(inputs.ranking), trained_tokens=tokens)]
+    return [shares.assign(dictionary=OWN_NAME, latents=len(inputs.ranking), trained_tokens=tokens)]
 
 
 def _share(counts_by_verdict: pd.DataFrame, verdict: str, part: str = "") -> list[float | None] | None:

@@ -1,4 +1,4 @@
-"""Gather all that the page shows of an open feature, in files of `CHUNK` features each: name → list over the features.
+"""Gather all that the page shows of an open feature: name → list over the features, in files of `LATENTS_PER_CHUNK`.
 
 In: a FeatureStore and a range of latents. Out: JSON, gzipped and written as text in a script that calls `receive(name,
 text)`, since a page on file:// may load scripts but fetch nothing.
@@ -20,20 +20,20 @@ from interp.features.examples import rows_around
 from interp.features.feature_store import FeatureStore
 from interp.features.firing_statistics import bin_edges
 from interp.report.contexts import ROWS_AT_ONCE, Contexts, coded
-from interp.report.json_text import DIGITS, columns_of, encode_tokens, numbers
+from interp.report.json_text import N_DIGITS, columns_of, encode_tokens, numbers
 from interp.statistics.cutoffs import MIN_F1
 
-CHUNK = 64
+LATENTS_PER_CHUNK = 64
 CHUNKS_AT_ONCE = 64
 N_LABELS, N_CONTEXT_TOKENS, N_FIRED_TOKENS, N_BINS = 8, 6, 20, 32
 SNIPPET_BEFORE, SNIPPET_AFTER, N_BARS = 14, 16, 16
-FACTS = (
+FACT_COLUMNS = (
     "n_active", "density", "mean", "max", "n_sequences", "burstiness",
     "token_entropy", "n_tokens", "dec_norm", "enc_dec_cosine", "fvu_rise",
 )  # fmt: skip
 
 _BEST = "(f1 is null or isnan(f1)), f1 desc, label"
-TABLES = {
+TABLE_QUERIES = {
     "examples": """
         select latent, case kind when 'top' then -1 else interval end as kind, "row" from examples {where}
         order by latent, 2, rank""",
@@ -51,7 +51,7 @@ TABLES = {
         order by latent, "offset", n desc, token""",
 }
 """The queries for each latent's rows, in the order in which the page shows them."""
-SHARES = ("labels", "neighbours")
+TWO_DIGIT_TABLES = ("labels", "neighbours")
 """Tables whose numbers lie between −1 and 1. The page shows two digits of them."""
 
 
@@ -67,17 +67,20 @@ def payloads(
     features: one row for each latent, in the order of the latents.
     extras: name → latent → the page's data under this name; a latent without an entry has None. For each name, a chunk
     has `columns_of` the latents' values."""
-    step = CHUNK * CHUNKS_AT_ONCE
+    step = LATENTS_PER_CHUNK * CHUNKS_AT_ONCE
     missing: dict[str, Any] = {"histogram": {"edges": [], "counts": []}, "examples": coded([], store.n_ctx)}
     for start in range(0, store.d_sae, step):
         block = _block(store, features, contexts, start, min(start + step, store.d_sae))
-        for first in range(start, min(start + step, store.d_sae), CHUNK):
-            latents = range(first, min(first + CHUNK, store.d_sae))
+        for first in range(start, min(start + step, store.d_sae), LATENTS_PER_CHUNK):
+            latents = range(first, min(first + LATENTS_PER_CHUNK, store.d_sae))
             chunk = {
                 name: [value_of.get(j, missing.get(name, [])) for j in latents] for name, value_of in block.items()
             }
             chunk |= {name: [value_of.get(j) for j in latents] for name, value_of in extras.items()}
-            yield f"features-{first // CHUNK:04d}", {name: columns_of(values) for name, values in chunk.items()}
+            yield (
+                f"features-{first // LATENTS_PER_CHUNK:04d}",
+                {name: columns_of(values) for name, values in chunk.items()},
+            )
 
 
 def _block(
@@ -85,10 +88,10 @@ def _block(
 ) -> dict[str, dict[int, Any]]:
     """Return name → latent → the page's data, for the latents start … stop − 1. Scans each table once."""
     where = f"where latent >= {start} and latent < {stop}"
-    tables = {name: store.sql(query.format(where=where)) for name, query in TABLES.items()}
+    tables = {name: store.sql(query.format(where=where)) for name, query in TABLE_QUERIES.items()}
     examples = tables.pop("examples")
     features = features.iloc[start:stop]
-    facts = [name for name in FACTS if name in features]
+    facts = [name for name in FACT_COLUMNS if name in features]
     shown = _by_latent(examples, contexts.examples(examples["kind"], examples["latent"], examples["row"]))
     return {
         "facts": dict(enumerate((dict(zip(facts, row, strict=True)) for row in _lines(features[facts])), start)),
@@ -96,7 +99,7 @@ def _block(
         "examples": {j: coded(rows, store.n_ctx) for j, rows in shown.items()},
         "histogram": _histograms(tables.pop("histograms")),
         **{
-            name: _by_latent(table, _lines(table.drop(columns="latent"), 2 if name in SHARES else DIGITS))
+            name: _by_latent(table, _lines(table.drop(columns="latent"), 2 if name in TWO_DIGIT_TABLES else N_DIGITS))
             for name, table in tables.items()
         },
     }
@@ -120,7 +123,7 @@ def row_evidence(store: FeatureStore, senses: Senses) -> dict[str, Any]:
     ]
     for (latent, words, _), snippet in zip(shown, _snippets(store, [row for *_, row in shown]), strict=True):
         evidence_of_senses.setdefault(latent, []).append([words, *snippet])
-    table = store.sql(TABLES["histograms"].format(where=""))
+    table = store.sql(TABLE_QUERIES["histograms"].format(where=""))
     low, high, n = (table[name].to_numpy() for name in ("low", "high", "n"))
     digits = [""] * store.d_sae
     for latent, part in _slices(table).items():
@@ -220,14 +223,14 @@ def _firings_of_senses(store: FeatureStore, senses: Senses) -> Iterator[pd.DataF
         yield firings.merge(sense_of_token, on=["latent", "token"])
 
 
-def _numbers_in(arrays: Sequence[Any], digits: int = DIGITS) -> list[list]:
+def _numbers_in(arrays: Sequence[Any], digits: int = N_DIGITS) -> list[list]:
     """Return `numbers` of each array."""
     ends = np.cumsum([0, *map(len, arrays)]).tolist()
     flat = numbers(np.concatenate([[], *arrays]), digits)
     return [flat[start:stop] for start, stop in pairwise(ends)]
 
 
-def _lines(table: pd.DataFrame, digits: int = DIGITS) -> list[tuple]:
+def _lines(table: pd.DataFrame, digits: int = N_DIGITS) -> list[tuple]:
     columns = (table[name].to_numpy() for name in table)
     return list(zip(*(numbers(x, digits) if x.dtype.kind == "f" else x.tolist() for x in columns), strict=True))
 

@@ -15,7 +15,7 @@ from interp import figures
 from interp.display.verdict_names import DEAD, FAINT, WITHOUT_SCORES
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import number, percent
-from interp.report.null_shares import ALIKE, nulls_account
+from interp.report.null_shares import MATCHED_NAME, nulls_account
 from interp.report.panels import Panel
 from interp.statistics.cutoffs import ULTRA_LOW
 
@@ -98,7 +98,7 @@ def about(inputs: ReportInputs) -> str:
     parts = [f"{size} for {' of '.join(places)}" if places else size]
     parts.append(f"L0 {inputs.features['density'].fillna(0).sum():.1f}")
     if quality is not None and {"dictionary", "ce_recovered"} <= set(quality):
-        recovered = quality.loc[quality["dictionary"] == ALIKE, "ce_recovered"].dropna()
+        recovered = quality.loc[quality["dictionary"] == MATCHED_NAME, "ce_recovered"].dropna()
         parts += [f"{percent(share)} of the cross-entropy recovered" for share in recovered[:1]]
     return ", ".join(parts) + "."
 

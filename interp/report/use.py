@@ -22,10 +22,10 @@ from interp.report.json_text import number
 from interp.statistics.estimates import wilson
 from interp.verdict.learnt import LearntFit, learnt_evidence
 
-CHANGES = ("loss_change", "null_loss_change", "beyond_null", "later_loss_change", "kl", "null_kl")
-BY_CHANCE = 0.025
+CHANGE_COLUMNS = ("loss_change", "null_loss_change", "beyond_null", "later_loss_change", "kl", "null_kl")
+SHARE_BY_CHANCE = 0.025
 """Share of the latents without any effect whose 95 % interval still lies above 0."""
-TAIL = 0.025
+TAIL_SHARE = 0.025
 """Share of the latents whose interval may lie beyond either end of the page's scale of effects."""
 
 
@@ -38,7 +38,7 @@ def uses(inputs: ReportInputs) -> dict[int, dict[str, Any]]:
     reasons = _reasons(inputs, table)
     accounts = {}
     for latent, row in zip(table.index.tolist(), table.to_dict("records"), strict=True):
-        changes = {name: [number(row[f"{name}{end}"], 2) for end in ("", "_low", "_high")] for name in CHANGES}
+        changes = {name: [number(row[f"{name}{end}"], 2) for end in ("", "_low", "_high")] for name in CHANGE_COLUMNS}
         if not any(changes["later_loss_change"]):  # after the last block, nothing reaches a later token
             del changes["later_loss_change"]
         sides = {"likelier": ("likelier_tokens", "likelier"), "less_likely": ("less_likely_tokens", "less_likely")}
@@ -80,9 +80,9 @@ def shares(inputs: ReportInputs) -> list[dict[str, Any]]:
             f"{most:.0f} sequences."
         )
         ends = table[["beyond_null_low", "beyond_null_high"]].dropna()
-        least, most = ends["beyond_null_low"].quantile(TAIL), ends["beyond_null_high"].quantile(1 - TAIL)
+        least, most = ends["beyond_null_low"].quantile(TAIL_SHARE), ends["beyond_null_high"].quantile(1 - TAIL_SHARE)
         span = [number(least), number(most)]
-        add("effect", table["beyond_null_low"] > 0, note, chance=BY_CHANCE, span=span)
+        add("effect", table["beyond_null_low"] > 0, note, chance=SHARE_BY_CHANCE, span=span)
     return rows
 
 

@@ -19,23 +19,28 @@ from interp.report.json_text import number
 from interp.text.vocabulary import quoted
 from interp.verdict.calibration import Calibration
 from interp.verdict.measures import MEASURES, STATISTICS, title_and_meaning
-from interp.verdict.similarity import NAMES
+from interp.verdict.similarity import MEASURE_NAMES
 
-COLUMNS = ("latent", "measure", "value", "z", "null_low", "null_high")
+EVIDENCE_COLUMNS = ("latent", "measure", "value", "z", "null_low", "null_high")
 SHOWN_ELSEWHERE = ("density",)
-DECIDING = (*NAMES, "token_share")
+DECIDING_MEASURES = (*MEASURE_NAMES, "token_share")
 """The measures that determine the probability of one meaning, and those that identify a single-token latent."""
-OUTLIERS = 0.01
+OUTLIER_SHARE = 0.01
 """Share of the latents that may lie beyond an end of a bar."""
-SHIFTED = "the same firings, circularly shifted against the text"
-DIRECTIONS = "random directions"
-LIKE_DECODER = "random directions, as anisotropic as the decoder"
-ANY = "what follows any token"
-OTHER_NULLS = {"nearest_twin": DIRECTIONS}
-NULLS = {"shift": SHIFTED, "directions": LIKE_DECODER, "ranks": ANY, "none": ""}
+SHIFTED_FIRINGS = "the same firings, circularly shifted against the text"
+RANDOM_DIRECTIONS = "random directions"
+DECODER_LIKE_DIRECTIONS = "random directions, as anisotropic as the decoder"
+AFTER_ANY_TOKEN = "what follows any token"
+OTHER_NULLS = {"nearest_twin": RANDOM_DIRECTIONS}
+NULL_DESCRIPTIONS = {
+    "shift": SHIFTED_FIRINGS,
+    "directions": DECODER_LIKE_DIRECTIONS,
+    "ranks": AFTER_ANY_TOKEN,
+    "none": "",
+}
 """For each kind of null of a measure, a description of the null that gives its z and band."""
-EXPLAINED = ("precision", "recall", "n_examples", "f1_by_interval")
-OF_SENSE = ("share", "f1", "precision", "recall", "n", "monosemanticity", "by_chance", "promoted")
+EXPLANATION_FIELDS = ("precision", "recall", "n_examples", "f1_by_interval")
+SENSE_FIELDS = ("share", "f1", "precision", "recall", "n", "monosemanticity", "by_chance", "promoted")
 N_EXAMPLES, N_WEAK, N_FOLLOWING = 5, 3, 8
 _QUOTED = re.compile(r'"[^"]+"')
 _LIST = re.compile(r'"[^"]+"(?:(?:,| or|, or) "[^"]+")*')
@@ -69,13 +74,13 @@ class VerdictEvidence(NamedTuple):
 
 def verdict_evidence(table: pd.DataFrame, tested: Collection[int]) -> VerdictEvidence:
     """Return the measures and each latent's evidence.
-    table: has COLUMNS.
+    table: has EVIDENCE_COLUMNS.
     tested: the latents over which the bars extend."""
     table = table[table[["value", "z"]].notna().any(axis=1) & ~table["measure"].isin(SHOWN_ELSEWHERE)]
     measures: list[MeasureRow] = []
     rows: dict[int, list[list]] = {}
     calibration = Calibration.load()
-    weights = dict(zip(NAMES, calibration.weights[0].tolist(), strict=True))
+    weights = dict(zip(MEASURE_NAMES, calibration.weights[0].tolist(), strict=True))
     boundary = float(-calibration.bias[0] / calibration.weights[0].sum())
     for place, (name, part) in enumerate(table.groupby("measure", sort=False)):
         title, meaning = title_and_meaning(str(name))
@@ -83,16 +88,16 @@ def verdict_evidence(table: pd.DataFrame, tested: Collection[int]) -> VerdictEvi
         domain = _domain(part[part["latent"].isin(tested)])
         null = _null(str(name)) if has_null else ""
         weight, middle = (weights[str(name)], boundary) if name in weights else (None, None)
-        measures.append(MeasureRow(str(name), title, meaning, null, domain, name in DECIDING, weight, middle))
-        for latent, *numbers in part[["latent", *COLUMNS[2:]]].itertuples(index=False, name=None):
+        measures.append(MeasureRow(str(name), title, meaning, null, domain, name in DECIDING_MEASURES, weight, middle))
+        for latent, *numbers in part[["latent", *EVIDENCE_COLUMNS[2:]]].itertuples(index=False, name=None):
             rows.setdefault(int(latent), []).append([place, *(number(value) for value in numbers)])
     return VerdictEvidence(measures, rows)
 
 
 def _null(name: str) -> str:
     if name in MEASURES:
-        return NULLS[MEASURES[name].null]
-    return OTHER_NULLS.get(name, SHIFTED) if name in STATISTICS else "its null"
+        return NULL_DESCRIPTIONS[MEASURES[name].null]
+    return OTHER_NULLS.get(name, SHIFTED_FIRINGS) if name in STATISTICS else "its null"
 
 
 def _domain(part: pd.DataFrame) -> tuple[float, float] | None:
@@ -100,14 +105,14 @@ def _domain(part: pd.DataFrame) -> tuple[float, float] | None:
     finite = [values[np.isfinite(values)] for values in columns]
     if not len(finite[0]):
         return None
-    ends = [np.quantile(values, [OUTLIERS, 1 - OUTLIERS]) for values in finite if len(values)]
+    ends = [np.quantile(values, [OUTLIER_SHARE, 1 - OUTLIER_SHARE]) for values in finite if len(values)]
     low, high = float(min(low for low, _ in ends)), float(max(high for _, high in ends))
     return (number(low), number(high)) if high > low else None  # type: ignore[return-value]
 
 
 def explanations(ranking: pd.DataFrame) -> dict[int, dict[str, Any]]:
-    """Return each latent that has an explanation, with the values of EXPLAINED in its columns `explanation_…`."""
-    columns = {f"explanation_{name}": name for name in EXPLAINED}
+    """Return the EXPLANATION_FIELDS of each latent that has an explanation, from its columns `explanation_…`."""
+    columns = {f"explanation_{name}": name for name in EXPLANATION_FIELDS}
     rows = ranking.loc[ranking["explanation"].fillna("") != "", list(columns)].rename(columns=columns)
     return {
         int(latent): {str(name): _plain(value) for name, value in row.items()}
@@ -192,7 +197,9 @@ def _sense(sense: Mapping[str, Any]) -> dict[str, Any]:
     words = {"rule": str(sense.get("rule") or ""), "following": _ids(sense, "following", N_FOLLOWING)}
     words["common"] = [] if sense.get("common") is None else [str(common) for common in sense["common"]]
     return (
-        {name: number(sense.get(name)) for name in OF_SENSE} | words | {"n_weak": len(_ids(sense, "weak_rows", N_WEAK))}
+        {name: number(sense.get(name)) for name in SENSE_FIELDS}
+        | words
+        | {"n_weak": len(_ids(sense, "weak_rows", N_WEAK))}
     )
 
 

@@ -36,7 +36,7 @@ from interp.report.latent_map import map_payload
 from interp.report.latent_pairs import in_common, pairs_shown
 from interp.report.notes import features_key
 from interp.report.null_shares import closest_null
-from interp.report.payloads import CHUNK, payloads, row_evidence, sense_counts, sense_tokens
+from interp.report.payloads import LATENTS_PER_CHUNK, payloads, row_evidence, sense_counts, sense_tokens
 from interp.report.summary import about, summary
 from interp.report.use import shares, uses
 from interp.report.verdict_evidence import explanations, most_shared, sense_rows, senses_in, senses_of, verdict_evidence
@@ -149,7 +149,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
     """Write every data file of the page: what the whole page needs, the figures, and the details of the features, in
     chunks."""
     store = inputs.store
-    total = math.ceil(store.d_sae / CHUNK) + 3
+    total = math.ceil(store.d_sae / LATENTS_PER_CHUNK) + 3
     verdicts = inputs.verdicts
     senses = senses_in(verdicts)
     rows_of_senses = sense_rows(senses, store.tokens.numel())
@@ -211,7 +211,7 @@ def _page_facts(inputs: ReportInputs) -> dict[str, Any]:
         "latents": store.d_sae,
         "tokens": store.meta["n_tokens"],
         "n_ctx": store.n_ctx,
-        "chunk": CHUNK,
+        "chunk": LATENTS_PER_CHUNK,
         "sequences_a_file": sequences_a_file(store),
         "has_text": store.has_text,
         "pictures_a_file": PICTURES_A_FILE if store.render is not None and not store.has_text else 0,

@@ -194,7 +194,7 @@ class Mesh(NamedTuple):
         return cls(all, Processes(line, all.count // shards, column_group), Processes(place, shards, line_group))
 
 
-ONE = Mesh()
+SINGLE_PROCESS = Mesh()
 """One process, with all rows and all latents."""
 
 

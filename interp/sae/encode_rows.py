@@ -25,7 +25,7 @@ from interp.sae.kernels.dispatch import kernels
 from interp.sae.kernels.torch_kernels import PreActivations, Tiled
 
 Multiply = Callable[[slice, slice, Tensor], object]
-MARGIN = 8
+SHORTLIST_MARGIN = 8
 """Picks beyond k that a shortlist of low precision holds, to be ranked at full precision."""
 BFLOAT16_ERROR = 2.0**-6
 """Error of a bfloat16 pre-activation that a shortlist allows for, relative to what it is compared with."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from interp.activations import ActivationStatistics
 from interp.activations.row_statistics import is_within
 
-FLOOR = 10
+COVARIANCE_FLOOR = 10
 """Added to the covariance of a matched filter (`HookScales.precision`), in units of the mean variance. If it is much
 smaller, filters rely on directions that hardly vary and respond to rare rows with a hundred times their size; if much
 larger, FVU jumps at each resampling."""
@@ -71,15 +71,17 @@ class HookScales:
     @cached_property
     def precision(self) -> Float[Tensor, "d_in d_in"]:
         """Inverse of the covariance of scaled inputs, of each hook separately; if a hook's covariance is unknown, all
-        its directions are assumed to vary equally. FLOOR times the mean variance is added to the variance of each
-        direction."""
+        its directions are assumed to vary equally. COVARIANCE_FLOOR times the mean variance is added to the variance of
+        each direction."""
         blocks = []
         for hook in self.inputs:
             d = len(hook.mean)
             scale = scale_of(hook)
             variance = max(hook.variance, torch.finfo(torch.float32).tiny) / d
             covariance = variance * torch.eye(d) if hook.covariance is None else hook.covariance.float()
-            blocks.append(torch.linalg.inv((covariance + FLOOR * variance * torch.eye(d)).double()) / scale**2)
+            blocks.append(
+                torch.linalg.inv((covariance + COVARIANCE_FLOOR * variance * torch.eye(d)).double()) / scale**2
+            )
         return torch.block_diag(*blocks)
 
     @property

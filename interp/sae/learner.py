@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.codes.dictionary import is_faint
-from interp.runtime.processes import ONE, Mesh
+from interp.runtime.processes import SINGLE_PROCESS, Mesh
 from interp.runtime.threads import torch_on_one_thread
 from interp.sae.architectures.sae_config import SAEConfig, missing_method
 from interp.sae.encode_rows import Workspace, has_fast_bfloat16
@@ -34,8 +34,8 @@ from interp.sae.kernels.torch_kernels import AdamStep
 from interp.sae.model import SAE
 from interp.sae.resampling import (
     BATCH_ROWS,
-    MOST_ROWS,
-    TRIED,
+    CANDIDATES_PER_LATENT,
+    MAX_ROWS,
     NewLatents,
     Reservoir,
     along_rows,
@@ -43,9 +43,9 @@ from interp.sae.resampling import (
     rows_compared,
 )
 from interp.sae.sparse_ops import RowGradient
-from interp.sae.weights import REPLICATED, fold, initial_weights, keep_near
+from interp.sae.weights import REPLICATED_WEIGHTS, fold, initial_weights, keep_near
 
-_FROZEN = {"decoder": "W_dec", "encoder": "encoder_rows"}
+_FROZEN_WEIGHTS = {"decoder": "W_dec", "encoder": "encoder_rows"}
 """The weights that the option `freeze` keeps fixed."""
 
 
@@ -83,7 +83,7 @@ class Learner:
         hooks: HookScales,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
-        mesh: Mesh = ONE,
+        mesh: Mesh = SINGLE_PROCESS,
     ):
         if type(config).trained is SAEConfig.trained:  # it is first called when training is over
             raise ValueError(missing_method(config, "trained"))
@@ -109,7 +109,7 @@ class Learner:
         self.steps_done = 0
         at = config.resampling_steps if hooks.tied else ()
         most = rows_compared(config.d_sae, config.batch_size, at)
-        size = most if config.resamples_what_is_missing else min(config.d_sae, MOST_ROWS)
+        size = most if config.resamples_what_is_missing else min(config.d_sae, MAX_ROWS)
         self.reservoir = Reservoir(at, size, config.seed)
         self._workspace = Workspace()
 
@@ -152,7 +152,7 @@ class Learner:
         if self.mesh.data.count > 1:
             for name in self.weights:
                 f.weights[name].grad = self.mesh.data.sum_(gradients[name].tensor())
-        for name in REPLICATED if self.mesh.shards.count > 1 else ():
+        for name in REPLICATED_WEIGHTS if self.mesh.shards.count > 1 else ():
             if name in self.weights:
                 f.weights[name].grad = self.mesh.shards.sum_(gradients[name].tensor())
         loss, squared_error, total_squares = f.everywhere(own_loss, f.errors.whole, self._total_squares(y, batch))
@@ -216,7 +216,7 @@ class Learner:
             scale *= min(1.0, config.clip / norm) if norm > 0 else 1.0
         lr = config.lr_at(self.steps_done)
         for name, gradient in gradients.items():
-            if name != _FROZEN.get(config.freeze):
+            if name != _FROZEN_WEIGHTS.get(config.freeze):
                 unit_norm = name == "W_dec" and config.unit_norm
                 adam = AdamStep(lr, self.steps_done + 1, scale, unit_norm=unit_norm)
                 gradient.adam_(self.weights[name], self.means[name], self.squares[name], adam)
@@ -225,7 +225,7 @@ class Learner:
         """Return the norm of the whole gradient."""
         squares = {name: float(torch.linalg.vector_norm(part.tensor())) ** 2 for name, part in gradients.items()}
         if self.mesh.shards.count > 1:
-            sharded = [name for name in squares if name not in REPLICATED]
+            sharded = [name for name in squares if name not in REPLICATED_WEIGHTS]
             squares |= zip(sharded, self._over_shards(*(squares[name] for name in sharded)), strict=True)
         return math.sqrt(sum(squares.values()))
 
@@ -272,7 +272,7 @@ class Learner:
         counts = self.mesh.shards.gather(torch.tensor([len(idle)]), alike=True).tolist()
         first = sum(counts[: self.mesh.shards.rank])
         if self.config.resamples_what_is_missing:
-            rows, missing = self.reservoir.take(TRIED * sum(counts))
+            rows, missing = self.reservoir.take(CANDIDATES_PER_LATENT * sum(counts))
             strided = f.batch.strided_rows(f.batch.rows, BATCH_ROWS // 2)
             batch = [self.mesh.data.gather(part[strided]) for part in (f.x, -f.error)]
             new = along_what_is_missing(rows, missing, self.hooks.precision.to(rows), *batch)

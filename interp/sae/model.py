@@ -32,7 +32,7 @@ from interp.storage.files import digest, digest_json
 from interp.storage.folder_kinds import folder_of, looks_like_path
 from interp.storage.folders import whole_folder
 
-_SPARSITY = ("k", "target_l0", "l1")
+_SPARSITY_OPTIONS = ("k", "target_l0", "l1")
 """Options that set the number of latents that fire; the repr shows the first one that a dictionary has."""
 _ALWAYS_TOLD = ("batch_size", "seed")
 
@@ -147,7 +147,9 @@ class SAE(nn.Module):
         source = self.encoder if self.config is None else self.config
         name = type(source).__name__.removesuffix("Config") + ("" if self.kind == "sae" else f" {self.kind}")
         widths = f"{self.d_in} → {self.d_sae}" + ("" if self.d_out == self.d_in else f" → {self.d_out}")
-        sparsity = [f"{field}={value}" for field in _SPARSITY if (value := getattr(source, field, None)) is not None]
+        sparsity = [
+            f"{field}={value}" for field in _SPARSITY_OPTIONS if (value := getattr(source, field, None)) is not None
+        ]
         hooks: Any = self.metadata.get("hook_names")
         hooks = hooks or [self.metadata.get("hook_name"), self.metadata.get("hook_name_out")]
         named = " → ".join(dict.fromkeys(str(hook) for hook in hooks if hook))

@@ -34,20 +34,20 @@ from torch import Tensor
 from interp.sae.encode_rows import has_fast_bfloat16
 from interp.sae.forward_pass import WholeBatch
 
-MOST_ROWS = 4096
+MAX_ROWS = 4096
 """Rows that are kept for resampling."""
 BATCH_ROWS = 1024
 """Rows of a batch on which the benefit of a latent is measured: with a quarter of them FVU is a twentieth higher."""
-TRIED = 4
+CANDIDATES_PER_LATENT = 4
 """Candidate rows per idle latent: some are similar to others, and on some a latent would help little."""
-_LEAST_ROWS = 64
-_COLLECTED = 1 / 3
-_MOST_COLLECTED = 100
+_MIN_ROWS = 64
+_COLLECTED_SHARE = 1 / 3
+_MAX_COLLECTED_STEPS = 100
 """Rows are collected in the last steps before a draw: in this share of the steps since the draw before it, and in at
 most this many. More steps would give other rows, not better ones, and collecting costs some 5 % of a step where the
 dictionary is small."""
 _RESAMPLED_ENCODER = 0.2
-_SHARE = 0.05
+_MAX_COST_SHARE = 0.05
 """Largest cost of the comparisons of a resampling, as a share of the encoder's matmuls since the previous one."""
 
 
@@ -66,8 +66,8 @@ def rows_compared(d_sae: int, batch_size: int, at: Sequence[int]) -> int:
     n rows make n² pairs with one another and 2 n `BATCH_ROWS` with rows of the batch; a step makes batch_size · d_sae.
     """
     steps = min((after - before for before, after in itertools.pairwise((0, *at))), default=0)
-    pairs = _SHARE * steps * batch_size * d_sae
-    return min(d_sae, MOST_ROWS, max(_LEAST_ROWS, round(math.sqrt(BATCH_ROWS**2 + pairs) - BATCH_ROWS)))
+    pairs = _MAX_COST_SHARE * steps * batch_size * d_sae
+    return min(d_sae, MAX_ROWS, max(_MIN_ROWS, round(math.sqrt(BATCH_ROWS**2 + pairs) - BATCH_ROWS)))
 
 
 @dataclass
@@ -85,7 +85,7 @@ class Reservoir:
     def collects(self, step: int) -> bool:
         """Return whether rows of this step are collected."""
         for before, at in itertools.pairwise((0, *self.at)):
-            steps = min(_MOST_COLLECTED, math.ceil(_COLLECTED * (at - before)))
+            steps = min(_MAX_COLLECTED_STEPS, math.ceil(_COLLECTED_SHARE * (at - before)))
             if at - steps < step <= at:
                 return True
         return False
@@ -174,7 +174,7 @@ def along_what_is_missing(
 
 def _product(a: Float[Tensor, "i d"], b: Float[Tensor, "j d"]) -> Float[Tensor, "i j"]:
     """Return a bᵀ, with bfloat16 if that is faster."""
-    if min(len(a), len(b)) < _LEAST_ROWS or not has_fast_bfloat16(a):
+    if min(len(a), len(b)) < _MIN_ROWS or not has_fast_bfloat16(a):
         return a @ b.T
     return (a.bfloat16() @ b.bfloat16().T).to(a.dtype)
 

@@ -29,7 +29,7 @@ _NORMS = ("topk", "batchtopk", "matryoshka_batchtopk")
 _TRANSCODERS = ("transcoder", "skip_transcoder", "jumprelu_transcoder", "jumprelu_skip_transcoder")
 SAELENS_VERSION = "6.54.12"
 """The release of SAELens whose format `to_saelens` writes."""
-_READABLE = ("standard", "jumprelu", "gated", "matching_pursuit", *_NORMS, *_TRANSCODERS)
+_READABLE_ARCHITECTURES = ("standard", "jumprelu", "gated", "matching_pursuit", *_NORMS, *_TRANSCODERS)
 
 
 def to_saelens(stored: StoredDictionary, form: SAELensForm) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -61,8 +61,10 @@ def from_saelens(cfg: dict[str, Any], parts: FileTensors, source: str, scaler: d
     cfg = _current(cfg, source)
     parts.dtype = torch.float32
     architecture = cfg.get("architecture")
-    if architecture not in _READABLE:
-        raise ValueError(f"{source}: architecture {architecture!r} cannot be read; {', '.join(_READABLE)} can")
+    if architecture not in _READABLE_ARCHITECTURES:
+        raise ValueError(
+            f"{source}: architecture {architecture!r} cannot be read; {', '.join(_READABLE_ARCHITECTURES)} can"
+        )
     if cfg.get("reshape_activations") not in ("none", None):
         raise ValueError(
             f"{source}: reshape_activations={cfg['reshape_activations']!r} cannot be read; only 'none' can: "
@@ -84,7 +86,7 @@ def _current(cfg: dict[str, Any], source: str) -> dict[str, Any]:
     metadata = cfg.get("metadata")
     wrote = cfg.get("sae_lens_version") or (metadata.get("sae_lens_version") if isinstance(metadata, dict) else None)
     major = str(wrote).partition(".")[0]
-    if (major.isdigit() and int(major) >= 6) or cfg.get("architecture", "standard") not in _READABLE:
+    if (major.isdigit() and int(major) >= 6) or cfg.get("architecture", "standard") not in _READABLE_ARCHITECTURES:
         return cfg
     from sae_lens.loading.pretrained_sae_loaders import handle_pre_6_0_config
 

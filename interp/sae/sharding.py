@@ -22,10 +22,10 @@ from interp.sae.architectures.thresholds import GatedConfig, JumpReLUConfig, ReL
 from interp.sae.architectures.topk import BatchTopKConfig, MatryoshkaConfig, TopKConfig
 from interp.sae.file_tensors import FileTensors
 from interp.sae.stored_dictionary import StoredDictionary
-from interp.sae.weights import REPLICATED
+from interp.sae.weights import REPLICATED_WEIGHTS
 from interp.storage.files import Pieces, in_file_order
 
-SHARDED = (TopKConfig, BatchTopKConfig, MatryoshkaConfig, ReLUConfig, GatedConfig, JumpReLUConfig)
+SHARDED_CONFIGS = (TopKConfig, BatchTopKConfig, MatryoshkaConfig, ReLUConfig, GatedConfig, JumpReLUConfig)
 """The architectures that can be trained in shards. The loss of any other may need latents of other processes."""
 _AT_ONCE = 1 << 24
 """Bytes of a piece that goes from process to process."""
@@ -35,8 +35,8 @@ def check_shards(config: SAEConfig, shards: int) -> None:
     """Check that the latents can be sharded over this many processes. Raises ValueError if not."""
     if not isinstance(config, SAEConfig):
         raise ValueError(f"config={config!r} must be one config, as TopKConfig(…)")
-    if shards > 1 and type(config) not in SHARDED:
-        known = ", ".join(kind.__name__ for kind in SHARDED)
+    if shards > 1 and type(config) not in SHARDED_CONFIGS:
+        known = ", ".join(kind.__name__ for kind in SHARDED_CONFIGS)
         raise ValueError(f"{type(config).__name__} cannot divide its latents among processes; {known} can")
     if config.d_sae % shards:
         raise ValueError(f"d_sae={config.d_sae} must be a multiple of shards={shards}")
@@ -86,7 +86,7 @@ def whole(part: StoredDictionary, shards: Processes) -> StoredDictionary:
 def _axis(name: str) -> int | None:
     """Return the axis of the latents of a tensor of a checkpoint or dictionary, or None if all have all of it."""
     kind, _, name = name.rpartition(".")
-    if name in REPLICATED or kind == "resample":
+    if name in REPLICATED_WEIGHTS or kind == "resample":
         return None
     return 1 if name in ("W_enc", "strongest") else 0
 

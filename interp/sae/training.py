@@ -39,7 +39,7 @@ from interp.checks.errors import DamagedError
 from interp.checks.free_memory import check_memory
 from interp.runtime.devices import device_named
 from interp.runtime.options import takes_options
-from interp.runtime.processes import ONE, Mesh, Processes, processes
+from interp.runtime.processes import SINGLE_PROCESS, Mesh, Processes, processes
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import torch_on_one_thread
 from interp.sae import formats
@@ -201,8 +201,8 @@ def train_sharded(
     processes. With a multiple of `shards` processes, each group of that size takes a part of every batch.
 
     An interrupted training resumes with any number of shards and processes. Raises ValueError as `train_sae` does, for
-    an architecture that cannot be trained in shards (those of `sharding.SHARDED` can), and if `shards` does not divide
-    d_sae or the number of processes.
+    an architecture that cannot be trained in shards (those of `sharding.SHARDED_CONFIGS` can), and if `shards` does not
+    divide d_sae or the number of processes.
     """
     team = processes()
     mesh = Mesh.of(team, team.count if shards is None else shards)
@@ -550,7 +550,7 @@ def _check_room(config: SAEConfig, hooks: HookScales, mesh: Mesh) -> None:
     check_memory(needed, purpose, "lower d_sae or batch_size")
 
 
-def training_bytes(config: SAEConfig, width: int, mesh: Mesh = ONE) -> int:
+def training_bytes(config: SAEConfig, width: int, mesh: Mesh = SINGLE_PROCESS) -> int:
     """Return the bytes of memory that training takes per process: weights, gradients, Adam's moments, a batch and its
     intermediate results.
     width: d_in + d_out."""

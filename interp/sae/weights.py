@@ -22,13 +22,13 @@ from interp.sae.model import SAE, Crosscoder, Transcoder
 
 _MIN_COSINE = 0.8
 """Least cosine of a soft-frozen decoder row with its start (arXiv 2602.14111)."""
-_DRAW = 0x1A7E47
+_SEED_OFFSET = 0x1A7E47
 """Added to the seed of the initial directions: a planted world drawn with the same seed would
 otherwise equal the initial weights."""
 _DRAWN_AT_ONCE = 1 << 14
 """Directions. torch draws normal numbers in blocks of 16: drawing in multiples of 16 rows gives the same numbers as a
 single draw."""
-REPLICATED = ("b_dec", "W_skip")
+REPLICATED_WEIGHTS = ("b_dec", "W_skip")
 """The weights that do not have one row per latent."""
 
 
@@ -37,7 +37,7 @@ def initial_weights(
 ) -> dict[str, Tensor]:
     """Return the initial weights, in random directions; if hooks are tied the encoder is the decoder's transpose. With
     several shards they are this process's part of the weights that a single process would draw."""
-    generator = torch.Generator().manual_seed(_DRAW + config.seed)
+    generator = torch.Generator().manual_seed(_SEED_OFFSET + config.seed)
     latents = part_of(config.d_sae, shards.rank, shards.count)
 
     def directions(d: int) -> Tensor:

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Float64, Int, Int64
 
-_DRAWS = 1000
-_AT_ONCE = 1 << 22
+_N_DRAWS = 1000
+_NUMBERS_AT_ONCE = 1 << 22
 """Numbers that are counted, or that a bootstrap draws, per block."""
 
 
@@ -36,8 +36,8 @@ def count_ids(ids: Int[np.ndarray, "..."], n: int) -> Int64[np.ndarray, " id"]:
     """Count how often each id of 0..n−1 occurs, in blocks: numpy copies what it counts into 8 bytes each."""
     flat = ids.reshape(-1)
     counts = np.zeros(n, np.int64)
-    for start in range(0, len(flat), _AT_ONCE):
-        counts += np.bincount(flat[start : start + _AT_ONCE], minlength=n)
+    for start in range(0, len(flat), _NUMBERS_AT_ONCE):
+        counts += np.bincount(flat[start : start + _NUMBERS_AT_ONCE], minlength=n)
     return counts
 
 
@@ -74,9 +74,9 @@ def bootstrap(
         return Estimate(np.nan, np.nan, np.nan)
     generator = np.random.default_rng(seed)
     draws = []
-    step = max(1, _AT_ONCE // len(values))
-    for start in range(0, _DRAWS, step):
-        n = min(step, _DRAWS - start)
+    step = max(1, _NUMBERS_AT_ONCE // len(values))
+    for start in range(0, _N_DRAWS, step):
+        n = min(step, _N_DRAWS - start)
         draws.append(statistic(values[generator.integers(len(values), size=(n, len(values)))], axis=1))
     low, high = np.quantile(np.concatenate(draws), [0.025, 0.975])
     return Estimate(float(statistic(values, axis=0)), float(low), float(high))

@@ -20,14 +20,14 @@ from typing import Any, TypeVar
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
-_TRIES = 6
+_N_TRIES = 6
 """Of a throttled request, in addition to the client library's own retries."""
 _FIRST_WAIT = 0.2
 """Seconds. Waits double, so that a request is repeated for some six seconds."""
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.:-]+):/+")
 """The first part of an address; one letter before the colon would be a drive. A `Path` has one slash after it."""
-_REFUSED = (PermissionError, NotImplementedError, ImportError, ValueError)
-_REFUSALS = ("NoCredentials", "PartialCredentials", "ProfileNotFound", "ParamValidation")
+_REFUSED_ERRORS = (PermissionError, NotImplementedError, ImportError, ValueError)
+_REFUSAL_NAMES = ("NoCredentials", "PartialCredentials", "ProfileNotFound", "ParamValidation")
 """Errors that a retry would meet again."""
 
 
@@ -142,14 +142,18 @@ def _system(address: Address) -> tuple[Any, str]:
 def _asked(address: Address, ask: Callable[[], Result]) -> Result:
     """Return the answer to a request, with a few retries. Raises FileNotFoundError, or OSError with the reason on one
     line."""
-    for number in range(_TRIES):
+    for number in range(_N_TRIES):
         try:
             return ask()
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{address} does not exist, or its bucket does not") from error
         except Exception as error:  # each file system of fsspec raises its own kinds
             reason = " ".join(f"{type(error).__name__}: {error}".split())
-            if isinstance(error, _REFUSED) or type(error).__name__.startswith(_REFUSALS) or number == _TRIES - 1:
+            if (
+                isinstance(error, _REFUSED_ERRORS)
+                or type(error).__name__.startswith(_REFUSAL_NAMES)
+                or number == _N_TRIES - 1
+            ):
                 raise OSError(f"{address} cannot be reached ({reason}): check its bucket and your keys") from error
             log.info("%s: %s; asked again", address, reason)
             time.sleep(_FIRST_WAIT * 2**number)

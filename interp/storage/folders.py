@@ -29,7 +29,7 @@ from interp.storage.files import digest, json_roundtrip, write_json
 from interp.storage.folder_kinds import RUN_FILE
 from interp.storage.locks import locked
 from interp.storage.manifests import (
-    EDITABLE,
+    EDITABLE_KEY,
     MADE_OF,
     differences,
     listed_in,
@@ -89,7 +89,7 @@ def whole_folder(
         try:
             yield new
             if made_of_finished(new) != made_of:
-                write_manifest(new, {MADE_OF: made_of, **({EDITABLE: True} if editable else {})})
+                write_manifest(new, {MADE_OF: made_of, **({EDITABLE_KEY: True} if editable else {})})
             _put_in_place(out)
         except BaseException:
             if interrupted == "discard" or not any(path.is_file() and path.name != BEGUN for path in work.rglob("*")):

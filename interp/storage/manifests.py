@@ -23,9 +23,9 @@ from interp.storage.remote_folders import MANIFEST, listed_files
 
 MADE_OF = "made_of"
 """The key of what the folder's content depends on, as digests and settings."""
-EDITABLE = "editable"
+EDITABLE_KEY = "editable"
 """The key that says that people and other tools may change the files."""
-_SHOWN = 60
+_MAX_SHOWN = 60
 
 _verified: set[tuple[str, int, int, int]] = set()
 """Path, inode, size and time of change."""
@@ -63,7 +63,7 @@ def verify(path: str | Path, *, edited: bool = True, remedy: str | None = None) 
         manifest = read_manifest(folder) or {}
         files = manifest.get("files")
         if isinstance(files, dict):
-            if edited and manifest.get(EDITABLE):
+            if edited and manifest.get(EDITABLE_KEY):
                 return
             below = {name: entry for name, entry in files.items() if path in (folder / name, *(folder / name).parents)}
             for name, entry in below.items():
@@ -139,7 +139,7 @@ def _remedy(folder: Path | Address) -> str:
 
 
 def _difference(name: str, before: str, now: str) -> str:
-    return f"{name} is {before}, not {now}" if max(len(before), len(now)) <= _SHOWN else f"not the same {name}"
+    return f"{name} is {before}, not {now}" if max(len(before), len(now)) <= _MAX_SHOWN else f"not the same {name}"
 
 
 def _listing(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:

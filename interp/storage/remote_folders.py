@@ -38,9 +38,9 @@ from interp.storage.addresses import (
 MANIFEST, BEGUN = "manifest.json", "begun.json"
 UNFINISHED = ".unfinished"
 _BLOCK = 64 << 20
-_STALE = 24 * 3600
+_STALE_SECONDS = 24 * 3600
 """Seconds since the last change of a copy that is being made, after which its process is taken to have been killed."""
-_AGAIN = "copy the folder there again, or make it again with overwrite=True"
+_REMEDY = "copy the folder there again, or make it again with overwrite=True"
 
 _held: dict[Path, int] = {}
 """The copies that this process uses, each with the open descriptor that holds its lock."""
@@ -173,7 +173,7 @@ def _limit_cache(cache: Path, copy: Path, limit: int) -> None:
             facts = [file.stat() for file in (path, *path.rglob("*"))]
             if not path.name.startswith("copying-"):
                 others.append((facts[0].st_mtime, sum(f.st_size for f in facts if stat.S_ISREG(f.st_mode)), path))
-            elif time.time() - max(f.st_mtime for f in facts) > _STALE:
+            elif time.time() - max(f.st_mtime for f in facts) > _STALE_SECONDS:
                 shutil.rmtree(path, ignore_errors=True)
     total = sum(size for _, size, _ in others)
     for _, size, path in sorted(others):
@@ -195,14 +195,14 @@ def _fill(address: Address, folder: Path) -> None:
         try:
             sums[name] = _copy(address / name, None if editable else int(entry["bytes"]), folder / name)
         except FileNotFoundError:
-            raise DamagedError(f"{address / name} is missing, but {MANIFEST} lists it: {_AGAIN}") from None
+            raise DamagedError(f"{address / name} is missing, but {MANIFEST} lists it: {_REMEDY}") from None
     for listing in [MANIFEST, *(name for name in sums if name.endswith(f"/{MANIFEST}"))]:
         files = _read_manifest(folder / listing, address / listing)["files"]
         for name, entry in {} if editable else files.items():
             below = listing.removesuffix(MANIFEST) + name
             if sums[below] != entry.get("sha256", sums[below]):
                 raise DamagedError(
-                    f"{address / below} is altered: it has another SHA-256 than {listing} says; {_AGAIN}"
+                    f"{address / below} is altered: it has another SHA-256 than {listing} says; {_REMEDY}"
                 )
 
 
@@ -216,7 +216,7 @@ def _read_manifest(file: Path, address: Address) -> dict[str, Any]:
             raise ValueError("it has another SHA-256 than it says")
         listed_files(manifest)
     except (ValueError, TypeError, LookupError, AttributeError) as error:
-        raise DamagedError(f"{address} is damaged ({error!r}): {_AGAIN}") from None
+        raise DamagedError(f"{address} is damaged ({error!r}): {_REMEDY}") from None
     return manifest
 
 

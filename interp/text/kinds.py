@@ -47,9 +47,9 @@ __all__ = [
     "register_window",
 ]
 
-AROUND = 12
+TOKENS_AROUND = 12
 """Tokens on either side."""
-BEFORE = 8
+TOKENS_BEFORE = 8
 
 
 def _token_name(text: ReadText, value: int, row: int) -> str:
@@ -227,8 +227,10 @@ register_place(
 
 for n in TOPIC_GRAINS:
     register_topic(f"topic_{n}", n)
-register_window("around", range(-AROUND, AROUND + 1), f"within {AROUND} tokens of {{}}", in_rules=False)
-register_window("before", range(-BEFORE, 0), f"within {BEFORE} tokens after {{}}", compares=False)
+register_window(
+    "around", range(-TOKENS_AROUND, TOKENS_AROUND + 1), f"within {TOKENS_AROUND} tokens of {{}}", in_rules=False
+)
+register_window("before", range(-TOKENS_BEFORE, 0), f"within {TOKENS_BEFORE} tokens after {{}}", compares=False)
 
 
 @kind(

@@ -19,7 +19,7 @@ from numba import njit
 from interp.codes.offsets import offsets_from_lengths
 from interp.text.vocabulary import characters, is_control
 
-RECENT = 8
+N_RECENT_TOKENS = 8
 """Number of preceding tokens that are searched for a repetition."""
 
 
@@ -131,7 +131,7 @@ AT_TOKEN = {
     "brackets": "how many brackets of any kind are open",
     "in_single": "1 within single quotes",
     "quotes": "how many quotes of any kind are open",
-    "repeats": "how many tokens ago the same one stood, up to RECENT; 0 if further",
+    "repeats": "how many tokens ago the same one stood, up to N_RECENT_TOKENS; 0 if further",
 }
 """Further properties of a token."""
 _RECORD = np.dtype([(name, np.int32) for name in (*STATE, *AT_TOKEN)])
@@ -196,7 +196,7 @@ def _read_all(tokens, classes, offsets, memory, out):
             if s.line_head < 0 and last != Character.SPACE and last != Character.NEWLINE:
                 s.line_head = token
             s.repeats = 0
-            for back in range(min(RECENT, position), 0, -1):
+            for back in range(min(N_RECENT_TOKENS, position), 0, -1):
                 if tokens[sequence, position - back] == token:
                     s.repeats = back
             # What the token's own first characters add to the state.

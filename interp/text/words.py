@@ -15,7 +15,7 @@ from interp.codes.offsets import offsets_from_lengths
 from interp.statistics.randomness import GOLDEN_64
 from interp.text.spellings import bare
 
-STEM = 5
+STEM_LENGTH = 5
 """Letters of a word that are hashed."""
 HASH_BITS = 20
 """Bits of the hash: two different stems have the same one by chance once in a million."""
@@ -53,7 +53,7 @@ class Words(NamedTuple):
         return _bounds(tokens, rows, self.opens, self.ends)
 
     def stems(self, tokens: Int[np.ndarray, "seq pos"], rows: Int64[np.ndarray, " row"]) -> Int64[np.ndarray, " row"]:
-        """Return a hash of the first STEM letters of the word that each row is in, below 2 ** HASH_BITS."""
+        """Return a hash of the first STEM_LENGTH letters of the word that each row is in, below 2 ** HASH_BITS."""
         return _stems(tokens, *self.bounds(tokens, rows), self.letters, self.offsets)
 
 
@@ -87,7 +87,7 @@ def _stems(tokens, firsts, lasts, letters, offsets):
         n = 0
         for row in range(firsts[i], lasts[i] + 1):
             for letter in range(offsets[flat[row]], offsets[flat[row] + 1]):
-                if n < STEM:
+                if n < STEM_LENGTH:
                     mixed = mixed * _MULTIPLIER + np.uint64(letters[letter])
                     mixed ^= mixed >> np.uint64(31)
                     n += 1

@@ -21,7 +21,7 @@ from jaxtyping import Float64
 
 from interp.text.kinds import PREDICATE_KINDS
 from interp.verdict.fitted import logistic, read_fit, write_fit
-from interp.verdict.similarity import NAMES
+from interp.verdict.similarity import MEASURE_NAMES
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Calibration:
 
         Raises ValueError if it was fitted to other statistics.
         """
-        content = read_fit(path, "calibration.json", "statistics", NAMES, "fit it again")
+        content = read_fit(path, "calibration.json", "statistics", MEASURE_NAMES, "fit it again")
         if "kinds" not in content:
             raise ValueError(
                 "the calibration does not record the kinds of predicates that it was fitted with: fit it again"
@@ -79,7 +79,7 @@ class Calibration:
         return cls(np.array(content["weights"], float), np.array(content["bias"], float), tuple(content["kinds"]))
 
     def save(self, path: str | Path) -> None:
-        content = {"statistics": NAMES, "weights": self.weights, "bias": self.bias, "kinds": self.kinds}
+        content = {"statistics": MEASURE_NAMES, "weights": self.weights, "bias": self.bias, "kinds": self.kinds}
         write_fit(path, content, decimals=4)
 
     def warn_of_other_kinds(self) -> None:

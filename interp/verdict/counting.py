@@ -28,7 +28,7 @@ from interp.text.predicates import Predicates
 from interp.verdict.coded_text import CodedText
 from interp.verdict.rules import MAX_ATOMS, Rule
 
-COMMON = 64
+MAX_ROWS_PER_HIT = 64
 """If a predicate holds at more than one in this many rows, its rows are kept as bits, because a list would be
 longer."""
 
@@ -224,7 +224,7 @@ def _text_bits(holds, lookup, n):
         for number in holds[row]:
             if lookup[number] >= 0:
                 offsets[lookup[number] + 1] += 1
-    common = np.flatnonzero(offsets[1:] > n_rows // COMMON)
+    common = np.flatnonzero(offsets[1:] > n_rows // MAX_ROWS_PER_HIT)
     bits = np.zeros((len(common), n_words), np.uint64)
     bits_of = np.full(n, -1, np.int32)
     for number in range(len(common)):

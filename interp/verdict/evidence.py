@@ -40,7 +40,7 @@ from interp.verdict.coded_text import CodedText
 from interp.verdict.nulls import MIN_BLOCK, MIN_GROUPS, NullScale, circular_shifts, null_scale, rows_per_group
 from interp.verdict.similarity import (
     MAX_SENSES,
-    NAMES,
+    MEASURE_NAMES,
     Shared,
     likeness,
     most_shared,
@@ -94,7 +94,7 @@ class SimilarityOfFirings:
 
     @classmethod
     def empty(cls, d_sae: int, n_firings: int) -> "SimilarityOfFirings":
-        n = len(NAMES)
+        n = len(MEASURE_NAMES)
         return cls(
             statistics=np.full((d_sae, n), np.nan),
             covariance=np.zeros((d_sae, n, n)),
@@ -148,11 +148,11 @@ class Evidence:
 
     def statistic(self, name: str) -> Float64[np.ndarray, " d_sae"]:
         """Return a statistic of `similarity.NAMES`; NaN for a latent that was not evaluated."""
-        return self.observed.statistics[:, NAMES.index(name)]
+        return self.observed.statistics[:, MEASURE_NAMES.index(name)]
 
     def null(self, name: str) -> NullScale:
         """Return the statistic's z-score against the shifted texts, and the band of the null."""
-        column = NAMES.index(name)
+        column = MEASURE_NAMES.index(name)
         values = np.stack([evidence.statistics[:, column] for evidence in (self.observed, *self.nulls)])
         return null_scale(values[0], values[1:], self.effective_groups, min_std=0.005)
 

@@ -38,10 +38,10 @@ from interp.verdict.search import ATOM_PRICE, Background, FitSample, candidates,
 
 UNITS_AT_ONCE = 512
 """Latents and senses whose firings' predicates are in memory at a time."""
-LONG = 8
+LONG_RULE_ITEMS = 8
 """Items (`Kind.items`) above which a rule counts as long and hard to read."""
-LONG_PRICE = 2
-"""The extra price of each item beyond LONG, as a multiple of the price of an item."""
+LONG_RULE_PRICE = 2
+"""The extra price of each item beyond LONG_RULE_ITEMS, as a multiple of the price of an item."""
 Sense = tuple[int, Int64[np.ndarray, " firing"]]
 """A latent, and sampled rows of one part of its firings (seq * n_ctx + pos), in either half."""
 Latents = Int64[np.ndarray, " sense"]
@@ -162,7 +162,7 @@ def choose(
 def _price(rule: Rule, n_counted: int) -> float:
     """Return the F1 by which the rule must exceed an empty one."""
     items = sum(PREDICATE_KINDS[atom.kind].items * len(atom.values) for atom in rule)
-    items += LONG_PRICE * max(0.0, items - LONG)
+    items += LONG_RULE_PRICE * max(0.0, items - LONG_RULE_ITEMS)
     return item_price(n_counted) * items + ATOM_PRICE * (len(rule) - 1)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from interp.storage.files import write_text
 
-BOUNDS = 1e-3, 1 - 1e-3
+PROBABILITY_BOUNDS = 1e-3, 1 - 1e-3
 """Bounds on every probability: some hundred firings cannot make anything more certain."""
 
 
@@ -38,5 +38,5 @@ def write_fit(path: str | Path, content: Mapping[str, Any], decimals: int) -> No
 
 
 def logistic(logit: np.ndarray) -> np.ndarray:
-    """Return the probability of a logit, within BOUNDS."""
-    return np.clip(1 / (1 + np.exp(-logit)), *BOUNDS)
+    """Return the probability of a logit, within PROBABILITY_BOUNDS."""
+    return np.clip(1 / (1 + np.exp(-logit)), *PROBABILITY_BOUNDS)

@@ -1,9 +1,9 @@
 """Estimate the probability that the model learnt a latent, as opposed to text statistics seen through random weights:
 
-    P(x) = 1 / (1 + exp(−(b + w · (x − m) / s)))          x: EVIDENCE, next_auroc clipped to NEXT_RANGE
+    P(x) = 1 / (1 + exp(−(b + w · (x − m) / s)))          x: EVIDENCE_NAMES, next_auroc clipped to NEXT_RANGE
 
 It is fitted to the latents of trained dictionaries on trained models, against those on shuffled and untrained models,
-matched for density and token entropy (`python -m analyses.claims.learnt_latents --calibrate`). EVIDENCE is
+matched for density and token entropy (`python -m analyses.claims.learnt_latents --calibrate`). EVIDENCE_NAMES is
 
     next_auroc           how well the latent's direct effect on the logits predicts the tokens after its firings (a
                          scan)
@@ -38,7 +38,7 @@ from interp.features.feature_store import FeatureStore
 from interp.verdict.fitted import logistic, read_fit, write_fit
 from interp.verdict.measures import LatentValues
 
-EVIDENCE = ("next_auroc", "random_correlation")
+EVIDENCE_NAMES = ("next_auroc", "random_correlation")
 NEXT_RANGE = (0.3, 0.7)
 """A next-token AUROC is clipped to this range. What lies beyond adds no evidence, because the text decides how large it
 gets. The range was chosen on the two corpora of `analyses.claims.learnt_latents`, each left out in turn. No other
@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LearntFit:
-    """A logistic regression on EVIDENCE that predicts whether latents are learnt."""
+    """A logistic regression on EVIDENCE_NAMES that predicts whether latents are learnt."""
 
     mean: Float64[np.ndarray, " kind"]
     scale: Float64[np.ndarray, " kind"]
@@ -63,17 +63,17 @@ class LearntFit:
         Raises ValueError for a fit to other evidence.
         """
         remedy = "run python -m analyses.claims.learnt_latents --calibrate"
-        content = read_fit(path, "learnt.json", "evidence", EVIDENCE, remedy)
+        content = read_fit(path, "learnt.json", "evidence", EVIDENCE_NAMES, remedy)
         mean, scale, weights = (np.array(content[name], float) for name in ("mean", "scale", "weights"))
         return cls(mean, scale, weights, float(content["bias"]))
 
     def save(self, path: str | Path) -> None:
-        content = {"evidence": EVIDENCE, "mean": self.mean, "scale": self.scale, "weights": self.weights}
+        content = {"evidence": EVIDENCE_NAMES, "mean": self.mean, "scale": self.scale, "weights": self.weights}
         write_fit(path, content | {"bias": self.bias}, decimals=6)
 
     @staticmethod
     def predictors(evidence: Mapping[str, LatentValues]) -> Float64[np.ndarray, "latent kind"]:
-        next_auroc, random = (np.asarray(evidence[name], np.float64) for name in EVIDENCE)
+        next_auroc, random = (np.asarray(evidence[name], np.float64) for name in EVIDENCE_NAMES)
         return np.stack([np.clip(next_auroc, *NEXT_RANGE), random], 1)
 
     def contributions(self, evidence: Mapping[str, LatentValues]) -> Float64[np.ndarray, "latent kind"]:
@@ -87,13 +87,13 @@ class LearntFit:
 
 
 def learnt_evidence(features: FeatureStore, matches: pd.DataFrame | None) -> dict[str, LatentValues]:
-    """Return the EVIDENCE of all latents. It is NaN if a table lacks it; next_auroc is also NaN at a hook before the
+    """Return each of EVIDENCE_NAMES for all latents: NaN if no table has it, and next_auroc also at a hook before the
     last block.
     matches: `compare.null_dictionaries.Nulls.twins`."""
     table = features.table().set_index("latent").sort_index()
     if matches is not None:
         matches_by_latent = matches.set_index("latent")
-        table = table.join(matches_by_latent[matches_by_latent.columns.intersection([*EVIDENCE])])
+        table = table.join(matches_by_latent[matches_by_latent.columns.intersection([*EVIDENCE_NAMES])])
     if blocks := features.meta["blocks_past"]:
         log.warning(
             "learnt is not estimated for %s: %d later blocks are between %s and the logits, and what a latent writes "
@@ -101,4 +101,6 @@ def learnt_evidence(features: FeatureStore, matches: pd.DataFrame | None) -> dic
             *(features.path, blocks, features.meta["hook_name"]),
         )
         table = table.drop(columns="next_auroc", errors="ignore")
-    return {name: table[name].to_numpy(float) if name in table else np.full(len(table), np.nan) for name in EVIDENCE}
+    return {
+        name: table[name].to_numpy(float) if name in table else np.full(len(table), np.nan) for name in EVIDENCE_NAMES
+    }

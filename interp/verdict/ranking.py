@@ -78,7 +78,7 @@ from interp.verdict.nulls import Masks, NullScale, SampledCodes, check_labels, c
 from interp.verdict.ranking_tables import Ranking, evidence_rows
 from interp.verdict.search import FitSample
 from interp.verdict.senses import describe
-from interp.verdict.similarity import NAMES
+from interp.verdict.similarity import MEASURE_NAMES
 from interp.verdict.verdicts import MAX_DENSITY, verdict_columns
 
 MAX_SHIFTS = 1000
@@ -333,7 +333,7 @@ def _column_order() -> list[str]:
     """Return the columns of a ranking, in order, including the measures registered so far."""
     verdict = ["latent", "monosemanticity", "ci_low", "ci_high", "verdict", "n_senses"]
     rule = ["explanation", *(f"explanation_{name}" for name in _RULE)]
-    meaning = ["senses", "sure", "learnt", "shared", "shared_kind", *NAMES]
+    meaning = ["senses", "sure", "learnt", "shared", "shared_kind", *MEASURE_NAMES]
     return [*verdict, *rule, *meaning, *MEASURES, "n_active", "n_sequences"]
 
 
@@ -348,7 +348,7 @@ def _ranked(
     chosen: marks the latents to keep, by default all."""
     n_senses = np.where(evidence.testable, evidence.observed.n_senses, np.nan)
     stated = {
-        **{name: (evidence.statistic(name), evidence.null(name)) for name in NAMES},
+        **{name: (evidence.statistic(name), evidence.null(name)) for name in MEASURE_NAMES},
         "n_senses": (n_senses, evidence.senses_null),
         **{name: (values, scales.get(name)) for name, values in measures.items()},
     }

@@ -20,9 +20,9 @@ from interp.statistics.cutoffs import MIN_F1
 from interp.verdict.measures import title_and_meaning
 from interp.verdict.nulls import NullScale
 
-_STATED = ("measure", "value", "z", "null_low", "null_high")
-NEEDED = ("latent", "verdict", "monosemanticity", "ci_low", "ci_high", "sure")
-SHOWN_COLUMNS = (*NEEDED[:-1], "learnt", "n_senses", "explanation", "explanation_f1", "sure")
+_EVIDENCE_COLUMNS = ("measure", "value", "z", "null_low", "null_high")
+NEEDED_COLUMNS = ("latent", "verdict", "monosemanticity", "ci_low", "ci_high", "sure")
+SHOWN_COLUMNS = (*NEEDED_COLUMNS[:-1], "learnt", "n_senses", "explanation", "explanation_f1", "sure")
 N_ROWS = 10
 """Rows that are shown of a long ranking."""
 N_CHARACTERS = 90
@@ -43,7 +43,9 @@ def evidence_rows(
         is_finite = np.isfinite(numbers)
         values_or_none = np.where(is_finite, numbers.astype(object), None)
         for index in np.flatnonzero(is_finite[:, 0]):
-            listed[int(latents[index])].append(dict(zip(_STATED, (name, *values_or_none[index]), strict=True)))
+            listed[int(latents[index])].append(
+                dict(zip(_EVIDENCE_COLUMNS, (name, *values_or_none[index]), strict=True))
+            )
     return pd.Series(list(listed.values()), index=latents, dtype=object)
 
 
@@ -66,7 +68,9 @@ def ranking_evidence(ranking: pd.DataFrame, latent: int | None = None) -> pd.Dat
         if isinstance(entries, list | np.ndarray)
         for row in entries
     ]
-    table = EvidenceTable(listed, columns=["latent", *_STATED]).astype(dict.fromkeys(_STATED[1:], float))
+    table = EvidenceTable(listed, columns=["latent", *_EVIDENCE_COLUMNS]).astype(
+        dict.fromkeys(_EVIDENCE_COLUMNS[1:], float)
+    )
     if latent is None:
         return table
     table.attrs["latent"] = int(latent)
@@ -81,7 +85,7 @@ class EvidenceTable(pd.DataFrame):
         return EvidenceTable
 
     def _repr_html_(self) -> str | None:
-        if not set(_STATED) <= set(self.columns) or "latent" in self:
+        if not set(_EVIDENCE_COLUMNS) <= set(self.columns) or "latent" in self:
             return super()._repr_html_()  # type: ignore[misc]
         rows = [_stated(row) for row in self.to_dict(orient="records")]
         latent_name = f" of latent {self.attrs['latent']}" if "latent" in self.attrs else ""
@@ -111,13 +115,13 @@ class Ranking(pd.DataFrame):
         return self.loc[worth_a_look(self, n)]  # type: ignore[return-value]
 
     def __repr__(self) -> str:
-        if not set(NEEDED) <= set(self.columns):
+        if not set(NEEDED_COLUMNS) <= set(self.columns):
             return super().__repr__()
         shown = pd.DataFrame(self)[[name for name in SHOWN_COLUMNS if name in self]]
         return f"{self._title()}\n{shown.to_string(max_rows=N_ROWS, max_colwidth=40, float_format='{:.3f}'.format)}"
 
     def _repr_html_(self) -> str | None:
-        if not set(NEEDED) <= set(self.columns):
+        if not set(NEEDED_COLUMNS) <= set(self.columns):
             return super()._repr_html_()  # type: ignore[misc]
         chosen = self.worth_a_look(N_ROWS) if len(self) > N_ROWS else self
         shown = chosen if len(chosen) else self.head(N_ROWS)

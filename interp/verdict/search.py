@@ -34,7 +34,7 @@ from interp.text.predicates import Predicates, rows_of_predicates
 from interp.verdict.coded_text import CodedText
 from interp.verdict.rules import MAX_ATOMS, SUBJECT, Atom, Rule, most_values
 
-SAMPLE = 256
+N_SAMPLED_FIRINGS = 256
 """Firings of a latent from which rules are proposed."""
 MAX_FIT_ROWS = 1 << 19
 """Largest number of rows of the text that are read. Of a longer text, evenly spread sequences are read."""
@@ -77,11 +77,11 @@ Conjunction = tuple[Alternatives, ...]
 
 
 class FitSample(FiringSampler):
-    """Sample SAMPLE firings of each latent in the fit half of the sequences, and count all. `add` is a listener
+    """Sample N_SAMPLED_FIRINGS of each latent in the fit half of the sequences, and count all. `add` is a listener
     (`evidence`)."""
 
     def __init__(self, d_sae: int, n_ctx: int, half: Bool[np.ndarray, " seq"], seed: int):
-        super().__init__(d_sae, 1, SAMPLE, seed, 1)
+        super().__init__(d_sae, 1, N_SAMPLED_FIRINGS, seed, 1)
         self.half = half
         """The sequences of the fit half."""
         self._fit = np.repeat(half, n_ctx)

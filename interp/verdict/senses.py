@@ -23,7 +23,7 @@ N_STRONGEST_ROWS = 8
 """Number of example rows of a sense among its strongest firings."""
 N_WEAKEST_ROWS = 4
 """Number of example rows of a sense among its weakest firings."""
-FOLLOWING = 5
+N_FOLLOWING_TOKENS = 5
 """Number of following tokens that are listed for a sense."""
 
 
@@ -114,7 +114,7 @@ def tokens_following(
 def _commonest(following: Int[np.ndarray, " token"]) -> list[int]:
     """Return the tokens that follow most often. A token that follows only once is left out."""
     tokens, counts = np.unique(following, return_counts=True)
-    order = np.argsort(-counts, kind="stable")[:FOLLOWING]
+    order = np.argsort(-counts, kind="stable")[:N_FOLLOWING_TOKENS]
     return [int(tokens[index]) for index in order if counts[index] > 1]
 
 

@@ -7,7 +7,7 @@ where it holds,
     lift(a) = ln c(a) (k − 2) / k − ln p(a)          nats: how much more common it is among the other firings than in
                                                      text
     s_ij    = max over predicates a that hold at i and j of lift(a), 0 if there is none
-    r_ij    = min(1, max(0, s_ij − FLOOR) / (½ (R + TYPICAL) − FLOOR)),      R = −ln density,   r_ii = 1
+    r_ij    = min(1, max(0, s_ij − MIN_LIFT_NATS) / (½ (R + TYPICAL_NATS) − MIN_LIFT_NATS)),  r_ii = 1,  R = −ln density
 
 r is 1 if two firings share everything that must be explained. It is about 0 for firings at random positions, which
 share only what any text has in common. The two compared firings do not count for their own predicate: hence k − 2.
@@ -44,14 +44,14 @@ from interp.text.predicates import rows_of_predicates
 
 MIN_SHARED = 3
 """Firings that must share a predicate for it to count."""
-FLOOR = 0.4
+MIN_LIFT_NATS = 0.4
 """Nats of lift below which a shared predicate does not count."""
-TYPICAL = 4.0
-"""In nats. A latent that fires on much of the text needs few nats to be explained; TYPICAL keeps a
-match by chance from being enough."""
+TYPICAL_NATS = 4.0
+"""A latent that fires on much of the text needs few nats to be explained; TYPICAL_NATS keeps a match by chance from
+being enough."""
 NEAR_SHARE = 0.05
 """The share of a latent's firings that count as near to a given one."""
-LEAST_LEVEL = 0.15
+MIN_LEVEL = 0.15
 """The least level. It applies if no firings are more similar than this."""
 MERGE_LEVEL = 0.5
 """The fraction of the level at which two clusters are merged. MERGE_LEVEL and MIN_SENSE were chosen among seven and
@@ -61,11 +61,11 @@ MIN_SENSE = 0.08
 MAX_SENSES = 6
 N_COMMON = 3
 """Number of predicates that are reported as shared by the firings of a sense."""
-NAMES = ("concentration", "evenness")
+MEASURE_NAMES = ("concentration", "evenness")
 
 
 class Shared(NamedTuple):
-    """The predicates that at least MIN_SHARED firings share, with a lift above FLOOR."""
+    """The predicates that at least MIN_SHARED firings share, with a lift above MIN_LIFT_NATS."""
 
     numbers: Int64[np.ndarray, " shared"]
     lift: Float64[np.ndarray, " shared"]
@@ -85,7 +85,7 @@ class Shared(NamedTuple):
         k = np.diff(offsets)
         share = np.bincount(np.repeat(np.arange(len(k)), k), weights[members], len(k))
         lift = np.log(np.maximum(share * (k - 2) / k, 1e-12)) + surprise[numbers]
-        kept = (k >= MIN_SHARED) & (lift > FLOOR)
+        kept = (k >= MIN_SHARED) & (lift > MIN_LIFT_NATS)
         kept_offsets = offsets_from_lengths(k[kept])
         return cls(numbers[kept], lift[kept], kept_offsets, members[np.repeat(kept, k)])
 
@@ -94,7 +94,7 @@ class Likeness(NamedTuple):
     """The similarity statistics of some firings."""
 
     values: Float64[np.ndarray, " statistic"]
-    """In the order of NAMES; NaN for a single firing."""
+    """In the order of MEASURE_NAMES; NaN for a single firing."""
     moves: Float64[np.ndarray, "statistic firing"]
     """How much each statistic would change, per firing, if that firing's weight were doubled."""
 
@@ -105,14 +105,17 @@ class Likeness(NamedTuple):
 
 
 def nats_alike(density: float) -> float:
-    """Return the lift, in nats, at which two firings of a latent of this density are fully similar: ½ (R + TYPICAL)."""
-    return (TYPICAL - np.log(max(density, 1e-12))) / 2
+    """Return the lift, in nats, at which two firings of a latent of this density are fully similar:
+    ½ (R + TYPICAL_NATS)."""
+    return (TYPICAL_NATS - np.log(max(density, 1e-12))) / 2
 
 
 def similarities(shared: Shared, n: int, density: float) -> Float64[np.ndarray, "firing firing"]:
     """Return r for each pair of n firings of a latent that fires on the share `density` of the text."""
     most = nats_alike(density)
-    r = _similarities(n, np.clip((shared.lift - FLOOR) / (most - FLOOR), 0, 1), shared.offsets, shared.members)
+    r = _similarities(
+        n, np.clip((shared.lift - MIN_LIFT_NATS) / (most - MIN_LIFT_NATS), 0, 1), shared.offsets, shared.members
+    )
     np.fill_diagonal(r, 1)
     return r
 
@@ -122,14 +125,14 @@ def level(r: Float64[np.ndarray, "firing firing"]) -> float:
     all firings, and at least MIN_SHARED."""
     k = min(max(MIN_SHARED, int(np.ceil(NEAR_SHARE * len(r)))), len(r) - 1)
     rank = len(r) - 1 - k  # a firing is like itself
-    return max(LEAST_LEVEL, float(np.median(np.partition(r, rank, axis=1)[:, rank])))
+    return max(MIN_LEVEL, float(np.median(np.partition(r, rank, axis=1)[:, rank])))
 
 
 def likeness(r: Float64[np.ndarray, "firing firing"], weights: Float64[np.ndarray, " firing"]) -> Likeness:
     """Compute the similarity statistics of some firings.
     weights: their weights, which sum to 1."""
     if len(weights) < 2:
-        return Likeness(np.full(len(NAMES), np.nan), np.zeros((len(NAMES), len(weights))))
+        return Likeness(np.full(len(MEASURE_NAMES), np.nan), np.zeros((len(MEASURE_NAMES), len(weights))))
     root = np.sqrt(weights)
     value, vector = np.linalg.eigh(r * root[:, None] * root)
     second, first = value[-2:]

@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float64
 from interp.display.verdict_names import DEAD, DENSE, FAINT, MONOSEMANTIC, POLYSEMANTIC, SINGLE_TOKEN, TOO_RARE
 from interp.verdict.coded_text import CodedText
 from interp.verdict.evidence import Evidence
-from interp.verdict.similarity import NAMES
+from interp.verdict.similarity import MEASURE_NAMES
 
 MAX_DENSITY = 0.5
 """A latent that fires on more than this share of tokens is dense, whatever it means."""
@@ -60,7 +60,7 @@ def verdict_columns(
         "sure": (chance.low > 0.5) | (chance.high < 0.5),
         "shared": np.array([shared[0].words if shared else "" for shared in common], dtype=object),
         "shared_kind": np.array([shared[0].kind if shared else "" for shared in common], dtype=object),
-        **{name: evidence.statistic(name) for name in NAMES},
+        **{name: evidence.statistic(name) for name in MEASURE_NAMES},
         "token_share": token_share,
         "density": density,
         "n_active": n_active,

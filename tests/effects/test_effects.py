@@ -522,14 +522,14 @@ def test_too_long_ablations_take_fewer_sequences_and_then_fewer_latents_drawn_by
     whole = effects(None)
     assert len(whole) == 20 and whole.attrs["firing"] == len(firing) and whole.n_sequences.sum() == pairs(32)
     fewer = effects(whole.attrs["minutes"] * 0.8)
-    assert len(fewer) == 20 and ablation_plan.FEWEST < fewer.attrs["sequences"] < 32
+    assert len(fewer) == 20 and ablation_plan.MIN_SEQUENCES < fewer.attrs["sequences"] < 32
     assert fewer.n_sequences.sum() == pairs(fewer.attrs["sequences"])
     least = effects(whole.attrs["minutes"] * 0.8, sequences=16).attrs["minutes"]
     drawn = [effects(least / 3, seed) for seed in (0, 0, 1)]
     assert drawn[0].equals(drawn[1]) and set(drawn[0].latent) != set(drawn[2].latent)
     for table in drawn:
         assert 2 <= len(table) < len(firing) and table.latent.isin(firing.latent).all()
-        assert table.attrs["sequences"] == ablation_plan.FEWEST and table.attrs["firing"] == len(firing)
+        assert table.attrs["sequences"] == ablation_plan.MIN_SEQUENCES and table.attrs["firing"] == len(firing)
         assert table.attrs["minutes"] <= least / 3
     assert len(effects(1e-12)) == 1, "one at least"
     counts = np.zeros(20)

@@ -318,7 +318,7 @@ def test_coactivations(strongest, z, present, tokens, tmp_path, monkeypatch):
     settings = ScanConfig(n_coactivations=4)
     if strongest:
         monkeypatch.setattr(table_passes, "_EXACT_L0", 0)
-        monkeypatch.setattr(table_passes, "_STRONGEST", strongest)
+        monkeypatch.setattr(table_passes, "_N_STRONGEST", strongest)
     store = FeatureStore.from_codes(tokens, scipy.sparse.csr_matrix(z), tmp_path, config=settings)
     kept = z.copy()
     if strongest:

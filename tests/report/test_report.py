@@ -29,7 +29,7 @@ from interp.report.latent_map import map_names
 from interp.report.latent_pairs import in_common
 from interp.report.null_shares import closest_null, in_short, nulls_account
 from interp.report.panels import Panel, far_apart
-from interp.report.payloads import CHUNK, sense_counts
+from interp.report.payloads import LATENTS_PER_CHUNK, sense_counts
 from interp.report.use import shares, uses
 from interp.report.verdict_evidence import verdict_evidence
 from interp.verdict.calibration import Calibration
@@ -40,7 +40,7 @@ HOSTILE = "</script><img src=x onerror=alert(1)>"
 VOCAB = ["<|bos|>", HOSTILE, " the", "\n", "\t", "שלום", "مرحبا", "a\u2028b", "日本", "⟨d7⟩", "'\"\\", "&amp;"] + [
     f"w{i}" for i in range(20)
 ]
-N_SEQ, N_CTX, D_SAE = 40, 16, CHUNK + 6
+N_SEQ, N_CTX, D_SAE = 40, 16, LATENTS_PER_CHUNK + 6
 DEAD = 5
 SPLIT = 1
 WHOLE = 4
@@ -170,7 +170,7 @@ def data(page: Path, name: str):
     value = json.loads(unpacked(value)) if isinstance(value, str) else value
     if not name.startswith("features-"):
         return value
-    first = int(name.removeprefix("features-")) * CHUNK
+    first = int(name.removeprefix("features-")) * LATENTS_PER_CHUNK
     columns = {name: rows_of(packed) for name, packed in value.items()}
     latents = [dict(zip(columns, own, strict=True)) for own in zip(*columns.values(), strict=True)]
     return {str(first + k): own | {"examples": decoded(*own["examples"])} for k, own in enumerate(latents)}
@@ -287,7 +287,7 @@ def test_chunks_hold_the_examples_of_the_store(page, run):
     masks = {name: mask.reshape(-1).numpy() for name, mask in run.labels.items()}
     for latent in range(D_SAE):
         mine = table["latent"] == latent
-        shown = data(page, f"features-{latent // CHUNK:04d}")[str(latent)]["examples"]
+        shown = data(page, f"features-{latent // LATENTS_PER_CHUNK:04d}")[str(latent)]["examples"]
         ranked = table[mine].assign(kind=kinds[mine]).sort_values(["kind", "rank"])
         assert [(kind, row) for kind, row, *_ in shown] == list(zip(ranked["kind"], ranked["row"], strict=True))
         for _, row, labels, value, sparse in shown:
@@ -313,14 +313,14 @@ def test_pairs_have_in_common_what_their_codes_have(page, run, monkeypatch):
             assert r == pytest.approx(np.corrcoef(z[:, a], z[:, b])[0, 1], rel=6e-3, abs=1e-6)
         assert cosine == pytest.approx(W[a] @ W[b] / np.linalg.norm(W[a]) / np.linalg.norm(W[b]), rel=6e-3)
         for latent, other, found in ((a, b, at[0]), (b, a, at[1])):
-            examples = data(page, f"features-{latent // CHUNK:04d}")[str(latent)]["examples"]
+            examples = data(page, f"features-{latent // LATENTS_PER_CHUNK:04d}")[str(latent)]["examples"]
             assert found == [place for place, (_, row, *_) in enumerate(examples) if z[row, other]]
             if len(found) > min(map(len, at)) or (found is at[0] and len(at[0]) == len(at[1])):
                 expected = [z[examples[place][1], other] for place in found]
                 assert others == pytest.approx(expected, rel=0.06)
     held = data(page, "features-0000")
     nearest = held["7"]["neighbours"][0][0]
-    held = data(page, f"features-{min(7, nearest) // CHUNK:04d}")[str(min(7, nearest))]["pairs"]
+    held = data(page, f"features-{min(7, nearest) // LATENTS_PER_CHUNK:04d}")[str(min(7, nearest))]["pairs"]
     assert max(7, nearest) in [other for other, *_ in held]
 
 
@@ -412,7 +412,7 @@ def test_features_worth_a_look_surely_have_one_meaning_readable_rules_and_differ
 def evidence_of(page: Path, latent: int) -> dict[str, tuple]:
     """Title of a measure → what the page says of it, and the latent's value, z, null_low and null_high."""
     measures = data(page, "page")["evidence"]
-    rows = data(page, f"features-{latent // CHUNK:04d}")[str(latent)]["evidence"]
+    rows = data(page, f"features-{latent // LATENTS_PER_CHUNK:04d}")[str(latent)]["evidence"]
     return {measures[place]["title"]: (measures[place], *shown) for place, *shown in rows}
 
 

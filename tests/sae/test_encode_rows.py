@@ -11,7 +11,7 @@ from interp.runtime.processes import Processes
 from interp.runtime.threads import loop_in_threads, map_in_threads, torch_on_one_thread
 from interp.sae import BatchTopKConfig, MatryoshkaConfig, Threshold, TopK, TopKConfig
 from interp.sae.architectures import topk
-from interp.sae.architectures.encoders import Activation, Weights
+from interp.sae.architectures.encoders import ActivationFunction, Weights
 from interp.sae.architectures.topk import BatchPick
 from interp.sae.encode_rows import Workspace, encode, piece_rows
 from interp.sae.hook_scales import HookScales
@@ -145,8 +145,8 @@ def test_picks_of_low_precision_that_are_not_certain_are_made_again(monkeypatch)
     x, encoder, b_enc = problem(rows=1200)
     encoder[:, 0], x[:600, 0], picker = 1, 300, TopK(6)
     remade = []
-    full = Activation.codes
-    monkeypatch.setattr(Activation, "codes", lambda *given: remade.append(len(given[1])) or full(*given))
+    full = ActivationFunction.codes
+    monkeypatch.setattr(ActivationFunction, "codes", lambda *given: remade.append(len(given[1])) or full(*given))
     codes = picker.codes(x, Weights(encoder, b_enc, encoder)).dense()
     exact = picker.dense(x.double() @ encoder.T.double() + b_enc.double())
     assert 0 < sum(remade) < len(x)

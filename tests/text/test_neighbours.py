@@ -37,7 +37,7 @@ def test_neighbours_are_the_same_when_counted_in_blocks(monkeypatch):
     assert beside.sum() == 2 * 50 * 15
     assert beside[7, neighbours.MAX_NEIGHBOURS :].sum() == (tokens[:, :-1] == 7).sum()
     monkeypatch.setattr(neighbours, "TOKENS_AT_ONCE", 48)
-    monkeypatch.setattr("interp.statistics.estimates._AT_ONCE", 7)
+    monkeypatch.setattr("interp.statistics.estimates._NUMBERS_AT_ONCE", 7)
     in_blocks = Neighbours.learn(tokens, 31)
     for name in ("roles", "topics", "counts", "summands", "mean"):
         np.testing.assert_array_equal(getattr(in_blocks, name), getattr(whole, name))

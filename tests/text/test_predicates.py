@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from interp.text.kinds import AROUND, PREDICATE_KINDS, register_spelling
+from interp.text.kinds import PREDICATE_KINDS, TOKENS_AROUND, register_spelling
 from interp.text.positions import Positions
 from interp.text.predicates import Predicates, rows_of_predicates
 from interp.text.read_text import ReadText
@@ -55,7 +55,7 @@ def test_nothing_looks_across_the_edge_of_a_sequence(predicates):
     first, last = n_ctx, 2 * n_ctx - 1
     assert value(predicates, "previous", first) == value(predicates, "next", last) == -1
     around = value(predicates, "around", first)
-    assert (around[:AROUND] == -1).all() and around[AROUND] == predicates.text.tokens[1, 0]
+    assert (around[:TOKENS_AROUND] == -1).all() and around[TOKENS_AROUND] == predicates.text.tokens[1, 0]
 
 
 def test_surprises_are_of_the_share_of_all_positions(predicates):
@@ -64,7 +64,9 @@ def test_surprises_are_of_the_share_of_all_positions(predicates):
     for kind, holds in {
         "token": tokens == 2,
         "previous": np.pad(tokens[:, :-1] == 2, ((0, 0), (1, 0))),
-        "around": np.stack([(tokens[:, max(0, p - AROUND) : p + AROUND + 1] == 2).any(1) for p in range(n_ctx)], 1),
+        "around": np.stack(
+            [(tokens[:, max(0, p - TOKENS_AROUND) : p + TOKENS_AROUND + 1] == 2).any(1) for p in range(n_ctx)], 1
+        ),
     }.items():
         number = predicates.offsets[kind] + 2
         assert predicates.surprise[number] == pytest.approx(-np.log(holds.mean()), abs=1e-4), kind

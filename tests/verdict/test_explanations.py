@@ -17,7 +17,7 @@ from interp.text.read_text import ReadText
 from interp.verdict import CodedText, Explained, explain
 from interp.verdict.counting import count_rules
 from interp.verdict.rules import MAX_ATOMS, Atom
-from interp.verdict.search import SAMPLE, FitSample
+from interp.verdict.search import N_SAMPLED_FIRINGS, FitSample
 from tests.codes.test_sampling import hash_of
 from tests.features.test_examples import N_CTX, copied_text
 from tests.features.test_examples import counted as in_first_window
@@ -346,7 +346,7 @@ def test_a_kind_of_predicates_is_one_entry(monkeypatch):
 
 
 def test_firings_of_the_fit_half_are_sampled_by_their_hash(monkeypatch):
-    """The SAMPLE smallest of all keys."""
+    """The N_SAMPLED_FIRINGS smallest of all keys."""
     monkeypatch.setattr("interp.codes.code_chunks.ROWS_PER_CHUNK", 1000)
     rng = np.random.default_rng(21)
     fires = rng.random((5000, 4)) < [0, 0.05, 0.4, 1]
@@ -356,10 +356,10 @@ def test_firings_of_the_fit_half_are_sampled_by_their_hash(monkeypatch):
         sample.add(chunk)
     fires &= np.repeat(half, 10)[:, None]
     np.testing.assert_array_equal(sample.count, fires.sum(0))
-    assert sample.count.max() > 2 * SAMPLE
+    assert sample.count.max() > 2 * N_SAMPLED_FIRINGS
     for latent, sampled in enumerate(sample.rows[:, 0]):
         keys = {hash_of(7, row, latent): row for row in np.flatnonzero(fires[:, latent])}
-        assert sorted(sampled[sampled >= 0]) == sorted(keys[key] for key in sorted(keys)[:SAMPLE])
+        assert sorted(sampled[sampled >= 0]) == sorted(keys[key] for key in sorted(keys)[:N_SAMPLED_FIRINGS])
 
 
 def test_rules_are_scored_on_each_window_once():

@@ -9,14 +9,14 @@ import pytest
 
 from analyses.claims import learnt_latents
 from interp.display.verdict_names import UNTESTED
-from interp.verdict.learnt import EVIDENCE, NEXT_RANGE, LearntFit, learnt_evidence
+from interp.verdict.learnt import EVIDENCE_NAMES, NEXT_RANGE, LearntFit, learnt_evidence
 
 OWN = {"next_auroc": 0.9, "random_correlation": 0.2}
 RANDOM = {"next_auroc": 0.5, "random_correlation": 0.5}
 
 
 def evidence(*latents):
-    return {name: np.array([latent[name] for latent in latents]) for name in EVIDENCE}
+    return {name: np.array([latent[name] for latent in latents]) for name in EVIDENCE_NAMES}
 
 
 def test_a_direct_effect_says_no_more_from_some_size_on():
@@ -37,7 +37,7 @@ def test_a_fit_is_calibrated_and_survives_a_file(tmp_path):
     spread = {name: abs(values[0] - values[1]) for name, values in given.items()}
     drawn = {
         name: middle[name] + spread[name] * (np.where(learnt, 0.25, -0.25) + rng.normal(0, 0.6, 4000))
-        for name in EVIDENCE
+        for name in EVIDENCE_NAMES
     }
     fitted = learnt_latents.fit_learnt(drawn, learnt, np.where(learnt, 1 / 0.3, 1 / 0.7))
     p = fitted.probability(drawn)

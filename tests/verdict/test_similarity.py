@@ -6,13 +6,13 @@ from scipy.cluster.hierarchy import fcluster, linkage
 from scipy.spatial.distance import squareform
 
 from interp.verdict.similarity import (
-    FLOOR,
-    LEAST_LEVEL,
     MERGE_LEVEL,
+    MIN_LEVEL,
+    MIN_LIFT_NATS,
     MIN_SENSE,
     MIN_SHARED,
     NEAR_SHARE,
-    TYPICAL,
+    TYPICAL_NATS,
     Shared,
     level,
     likeness,
@@ -46,7 +46,7 @@ def by_definition(r, weights):
     near = [
         sorted(r[i])[::-1][max(MIN_SHARED, int(np.ceil(NEAR_SHARE * n)))] for i in range(n)
     ]  # the first is the firing itself
-    even = np.minimum(1, r / max(LEAST_LEVEL, np.median(near)))
+    even = np.minimum(1, r / max(MIN_LEVEL, np.median(near)))
     mean = sum(weights[i] * weights[j] * even[i, j] for i in range(n) for j in range(n) if i != j)
     return values[-1] - values[-2], mean / (1 - (weights**2).sum())
 
@@ -61,8 +61,8 @@ def test_likeness_is_its_definition():
         holds = (predicates == number).any(1)
         k = holds.sum()
         lift = np.log(weights[holds].sum() * (k - 2) / k) + surprise[number] if k >= MIN_SHARED else 0
-        s[np.ix_(holds, holds)] = np.maximum(s[np.ix_(holds, holds)], lift if lift > FLOOR else 0)
-    r = np.clip((s - FLOOR) / ((-np.log(DENSITY) + TYPICAL) / 2 - FLOOR), 0, 1)
+        s[np.ix_(holds, holds)] = np.maximum(s[np.ix_(holds, holds)], lift if lift > MIN_LIFT_NATS else 0)
+    r = np.clip((s - MIN_LIFT_NATS) / ((-np.log(DENSITY) + TYPICAL_NATS) / 2 - MIN_LIFT_NATS), 0, 1)
     np.fill_diagonal(r, 1)
     np.testing.assert_allclose(compared(predicates, weights, surprise), r, atol=1e-6)
     np.testing.assert_allclose(likeness(r, weights).values, by_definition(r, weights), atol=1e-6)

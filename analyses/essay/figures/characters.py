@@ -14,7 +14,7 @@ from plotly.subplots import make_subplots
 
 from analyses.essay.figures.learning import with_characters
 from analyses.essay.figures.slider import with_slider
-from interp.figures.theme import BLUE, GREY, SCALE, VERMILLION, escaped, label, need, styled
+from interp.figures.theme import BLUE, COLOUR_SCALE, GREY, VERMILLION, escaped, label, need, styled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +33,9 @@ def leak(changes: Mapping[str, np.ndarray], text: str) -> go.Figure:
     bar = dict(title=dict(text="largest<br>change<br>of a logit"), thickness=12, **ticks)
     for column, log in enumerate(logs.values(), 1):
         hover = "exchanged %{y}, read at %{x}: 10^%{z:.1f}<extra></extra>"
-        trace = go.Heatmap(z=log.astype(np.float32), zmin=top - 4, zmax=top, colorscale=SCALE, hovertemplate=hover)
+        trace = go.Heatmap(
+            z=log.astype(np.float32), zmin=top - 4, zmax=top, colorscale=COLOUR_SCALE, hovertemplate=hover
+        )
         fig.add_trace(trace.update(colorbar=bar, showscale=column == len(changes)), row=1, col=column)
     fig.update_annotations(font_size=12)
     styled(fig, "Which predictions change when one character is exchanged", height=380)
@@ -137,7 +139,7 @@ def _neurons(values: np.ndarray, top: float) -> go.Heatmap:
     bar = dict(title=dict(text="activation", side="right"), thickness=12, len=1)
     hover = "unit %{y}: %{z:.2f}<extra></extra>"
     rounded = np.round(np.asarray(values).T, 2).astype(np.float32)
-    return go.Heatmap(z=rounded, zmin=0, zmax=top, colorscale=SCALE, colorbar=bar, hovertemplate=hover)
+    return go.Heatmap(z=rounded, zmin=0, zmax=top, colorscale=COLOUR_SCALE, colorbar=bar, hovertemplate=hover)
 
 
 def _seed_lines(fig: go.Figure, table: pd.DataFrame, column: str, place: int) -> None:

@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analyses.essay.figures.slider import with_slider
-from interp.figures.theme import BLUE, GREY, INK, SCALE, VERMILLION, escaped, need, styled
+from interp.figures.theme import BLUE, COLOUR_SCALE, GREY, INK, VERMILLION, escaped, need, styled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,7 +118,7 @@ def sum_responses(maps: np.ndarray, titles: Sequence[str]) -> go.Figure:
         rows=rows, cols=2, subplot_titles=list(map(escaped, titles)), horizontal_spacing=0.12, vertical_spacing=0.12
     )
     for i, panel in enumerate(maps):
-        heat = go.Heatmap(z=np.round(panel / max(panel.max(), 1e-12), 3), zmin=0, zmax=1, colorscale=SCALE)
+        heat = go.Heatmap(z=np.round(panel / max(panel.max(), 1e-12), 3), zmin=0, zmax=1, colorscale=COLOUR_SCALE)
         heat.update(showscale=i == 0, colorbar=dict(title=dict(text="activation / its maximum", side="right"), len=0.6))
         fig.add_trace(heat, row=i // 2 + 1, col=i % 2 + 1)
     fig.update_annotations(font_size=12)

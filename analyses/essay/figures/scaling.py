@@ -13,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
-from interp.figures.theme import BLUE, GREEN, INK, SCALE, VERMILLION, escaped, need, styled
+from interp.figures.theme import BLUE, COLOUR_SCALE, GREEN, INK, VERMILLION, escaped, need, styled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -65,7 +65,7 @@ def compute_curves(curves: pd.DataFrame, floor: float) -> go.Figure:
     """
     need(curves, "parameters", "flops", "loss")
     sizes = sorted(curves["parameters"].unique())
-    colours = sample_colorscale(SCALE, np.linspace(0, 0.92, len(sizes)).tolist())
+    colours = sample_colorscale(COLOUR_SCALE, np.linspace(0, 0.92, len(sizes)).tolist())
     fig = go.Figure()
     for size, colour in zip(sizes, colours, strict=True):
         part = curves[curves["parameters"] == size]

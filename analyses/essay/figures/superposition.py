@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analyses.essay.figures.slider import with_slider
-from interp.figures.theme import BLUE, GREY, INK, ORANGE, SCALE, SEQUENCE, escaped, need, styled
+from interp.figures.theme import BLUE, COLOUR_SCALE, GREY, INK, ORANGE, SEQUENCE, escaped, need, styled
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -246,4 +246,4 @@ def _diverging(*, y: float, length: float) -> dict:
 
 def _shared(*, y: float, length: float) -> dict:
     bar = dict(title="super-<br>position", y=y, len=length, thickness=10, tickvals=[0, 0.5, 1])
-    return dict(colorscale=SCALE, cmin=0, cmax=1, colorbar=bar)
+    return dict(colorscale=COLOUR_SCALE, cmin=0, cmax=1, colorbar=bar)

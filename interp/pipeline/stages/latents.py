@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from interp.codes.dictionary import Dictionary
     from interp.features.feature_store import FeatureStore
 
-EFFECTS = "effects.parquet"
-MEASURED = 1 << 16
+EFFECTS_FILE = "effects.parquet"
+MEASURED_ROWS = 1 << 16
 """Rows on which a loaded dictionary is measured."""
 CACHE_BYTES = 32e6
 """The largest size in bytes of the counts of pairs of latents that fits a processor's last-level cache."""
@@ -36,7 +36,7 @@ gated ones are positive."""
 def _open_features(folder: Path) -> "FeatureStore":
     """Open the features of a run, and make the table of its stage `effects` available to `sql`."""
     features = reader_of("features")(folder)
-    features.views["effects"] = folder.parent / "effects" / EFFECTS
+    features.views["effects"] = folder.parent / "effects" / EFFECTS_FILE
     return features
 
 
@@ -129,7 +129,7 @@ def _load(run: Run, config: LoadedConfig, folder: Path) -> dict[str, Any]:
         )
     loaded.save(folder, format=loaded.preferred_format)
     shard = run.store.shard(0, hook_name).within(limit_on(loaded, run.store, hook_name))
-    return {"steps": 0, "d_sae": loaded.d_sae, **_measured(loaded, shard.acts[:MEASURED].float())}
+    return {"steps": 0, "d_sae": loaded.d_sae, **_measured(loaded, shard.acts[:MEASURED_ROWS].float())}
 
 
 def _measured(dictionary: "Dictionary", acts: "Tensor") -> dict[str, float]:
@@ -239,7 +239,7 @@ def _effects_cost(sizes: Sizes) -> Cost:
     (1.87 in the demo, 1.90 in SmolLM2's run), and at most the configured minutes."""
     import torch
 
-    from interp.effects.ablation_plan import OPERATIONS_A_SECOND, ablation_operations, latents_at_once
+    from interp.effects.ablation_plan import OPERATIONS_PER_SECOND, ablation_operations, latents_at_once
 
     config = sizes.config.effects
     n_all = max(1.0, sizes.rows / sizes.n_ctx)
@@ -262,7 +262,7 @@ def _effects_cost(sizes: Sizes) -> Cost:
     )
     passes = sizes.passes(1, after=1)
     kind = "float32_operations" if passes.float32_operations else "bfloat16_operations"
-    allowed = min(operations * n_latents / at_once, 60 * config.minutes * OPERATIONS_A_SECOND)
+    allowed = min(operations * n_latents / at_once, 60 * config.minutes * OPERATIONS_PER_SECOND)
     memory = passes.memory + 4 * sizes.model.d_model * sizes.d_vocab
     return Cost(disk=400 * sizes.d_sae, memory=memory, **{kind: allowed})
 
@@ -273,7 +273,7 @@ def _effects_cost(sizes: Sizes) -> Cost:
     reduced_by=("effects.minutes",),
     config={"effects": EffectsConfig},
     other_sections=("harvest",),
-    opens={"effects": (EFFECTS, read_table)},
+    opens={"effects": (EFFECTS_FILE, read_table)},
     summary=effects_summary,
 )
 def effects(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
@@ -286,7 +286,7 @@ def effects(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     except NoNextTokens as reason:
         return {LEFT_OUT: str(reason)}
     table = ablated(run.model, run.hook_name, run.sae, features, run.config.effects, progress)
-    write_parquet(folder / EFFECTS, table)
+    write_parquet(folder / EFFECTS_FILE, table)
     return effects_results(table, features)
 
 

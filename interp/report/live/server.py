@@ -24,7 +24,7 @@ from interp.checks.json_values import AtLeastOne, AtLeastZero, validated
 from interp.report.inputs import ReadableRun
 from interp.report.live.live_model import LiveModel
 from interp.report.live.local_server import ASKING, CLOSED, Asked, LocalServer, Refused, json_response
-from interp.report.notes import NAME, edit_notes, features_key, notes_of
+from interp.report.notes import FILE_NAME, edit_notes, features_key, notes_of
 from interp.report.writing import assets, check_data_script, index, page_policy, plotly_script
 
 MAX_SAMPLED, MAX_MULTIPLE, MAX_HELD = 200, 100, 16
@@ -32,7 +32,7 @@ CONTENT_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/c
 SCRIPTS = ("live.js", "grid.js", "edges.js", "try.js", "steering.js")
 ASSETS = ("live.css", *SCRIPTS)
 LAST_SCRIPT = '<script src="assets/main.js"></script>'
-ADDED = '<link rel="stylesheet" href="assets/live.css">' + "".join(
+ADDED_TAGS = '<link rel="stylesheet" href="assets/live.css">' + "".join(
     f'\n<script src="assets/{name}"></script>\n' for name in SCRIPTS
 )
 
@@ -98,7 +98,7 @@ class Explorer(LocalServer):
         Raises ValueError for a port that is in use, for a page of another version and for notes of other features, and
         AttributeError for a run that is not finished."""
         self.live = LiveModel(run)
-        self.notes = run.path / NAME
+        self.notes = run.path / FILE_NAME
         self.key = features_key(self.live.features)
         notes_of(self.notes, self.key)
         self._assets = {name: text.encode() for name, text in assets().items()}
@@ -115,7 +115,7 @@ class Explorer(LocalServer):
     def index(self) -> bytes:
         """Return the page with its live parts, which may ask this server."""
         text = self._index.replace(CLOSED, ASKING, 1)
-        return text.replace(LAST_SCRIPT, ADDED + LAST_SCRIPT).encode()
+        return text.replace(LAST_SCRIPT, ADDED_TAGS + LAST_SCRIPT).encode()
 
     def file(self, path: str) -> tuple[str, bytes]:
         """Return the media type and bytes at a path. Only the page, its code and its data have a path."""

@@ -1,8 +1,8 @@
 """Encoders: a trained dictionary turns rows into latents, each row on its own.
 
-    Encoder      latents z of centred rows x; `encode` in differentiable torch over dense latents, `codes` fast and
-                 sparse
-    Activation   an encoder that is one matmul and a pick:  z = dense(pre),   pre = x W_enc + b_enc
+    Encoder              latents z of centred rows x; `encode` in differentiable torch over dense latents, `codes` fast
+                         and sparse
+    ActivationFunction   an encoder that is one matmul and a pick:  z = dense(pre),   pre = x W_enc + b_enc
 
 Each architecture defines its encoder next to its config: `TopK`, `Threshold`, `MatchingPursuit`. An encoder defines how
 it is stored and read back, and what SAELens calls it; so does an encoder in a user's script. Attributes of an encoder
@@ -97,7 +97,7 @@ ENCODERS: dict[str, type[Encoder]] = {}
 """All registered encoders, by name."""
 
 
-class Activation(Encoder, Picker):
+class ActivationFunction(Encoder, Picker):
     """An encoder that looks at pre-activations only: `dense` defines it, `pick` finds the same entries fast."""
 
     by_row = True

@@ -39,8 +39,8 @@ ARCHITECTURES: "dict[str, type[SAEConfig]]" = {}
 
 
 FREEZES = ("nothing", "decoder", "encoder", "directions")
-_FROZEN = Limit("be nothing, decoder, encoder or directions", lambda value: value in FREEZES)
-INSIDE = Limit("be fractions of the run between 0 and 1", lambda value: all(0 < at < 1 for at in value))
+_FREEZE_LIMIT = Limit("be nothing, decoder, encoder or directions", lambda value: value in FREEZES)
+FRACTIONS_LIMIT = Limit("be fractions of the run between 0 and 1", lambda value: all(0 < at < 1 for at in value))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ class SAEConfig(CheckedFields):
     unit_norm: bool = True
     """Keep decoder rows at norm one and remove the gradient along them (Towards Monosemanticity); False leaves them
     free (Circuits Updates, April 2024)."""
-    freeze: Annotated[str, _FROZEN] = "nothing"
+    freeze: Annotated[str, _FREEZE_LIMIT] = "nothing"
     """The part that keeps its initial values (the nulls of arXiv 2602.14111): `decoder`, `encoder`, or `directions`:
     decoder rows keep a cosine of 0.8 or more with their start (soft-frozen)."""
     skip: bool = False
@@ -82,7 +82,7 @@ class SAEConfig(CheckedFields):
     dead_after: Annotated[int | None, AT_LEAST_1] = None
     """Tokens without firing after which a latent is dead (arXiv 2406.04093, A.2: 10 million); None = a fortieth of
     `tokens`."""
-    resample_at: Annotated[tuple[float, ...], INSIDE] = ()
+    resample_at: Annotated[tuple[float, ...], FRACTIONS_LIMIT] = ()
     """Fractions of the run at which latents that are dead or faint are resampled, at rows drawn ∝ loss² (Towards
     Monosemanticity: dead ones, four times). Transcoders are not resampled."""
     seed: Seed = 0

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from interp.checks.limits import ABOVE_0, Fraction, NonNegative, Positive, at_least
 from interp.codes.sparse_codes import SparseCodes
-from interp.sae.architectures.encoders import Activation, SAELensForm, StoredEncoder
+from interp.sae.architectures.encoders import ActivationFunction, SAELensForm, StoredEncoder
 from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.auxk import fading
 from interp.sae.encode_rows import BFLOAT16_ERROR
@@ -43,7 +43,7 @@ _TAU_RESTS = 0.25
 
 
 @dataclass(frozen=True, eq=False)
-class Threshold(Activation):
+class Threshold(ActivationFunction):
     """The encoder z = pre where it exceeds its latent's threshold: JumpReLU, and ReLU at threshold 0."""
 
     name: ClassVar[str] = "threshold"

@@ -20,10 +20,10 @@ from torch import Tensor
 from interp.checks.limits import Fraction, NonNegative
 from interp.codes.sparse_codes import SparseCodes
 from interp.runtime.processes import Processes
-from interp.sae.architectures.encoders import Activation, SAELensForm, StoredEncoder, Weights
-from interp.sae.architectures.sae_config import INSIDE, SAEConfig
+from interp.sae.architectures.encoders import ActivationFunction, SAELensForm, StoredEncoder, Weights
+from interp.sae.architectures.sae_config import FRACTIONS_LIMIT, SAEConfig
 from interp.sae.architectures.thresholds import Threshold
-from interp.sae.encode_rows import BFLOAT16_ERROR, MARGIN, encode, has_fast_bfloat16
+from interp.sae.encode_rows import BFLOAT16_ERROR, SHORTLIST_MARGIN, encode, has_fast_bfloat16
 from interp.sae.file_tensors import FileTensors, whole_number
 from interp.sae.forward_pass import ForwardPass, StepInputs
 from interp.sae.kernels.dispatch import kernels, pick_kernels
@@ -35,14 +35,14 @@ _MOST_AT_START = 1 / 8
 the number of idle latents (held out: k 8 of 128, FVU 0.047 → 0.044; k 32 of 576, 0.149 → 0.139); at an eighth it has
 little effect, and at a quarter FVU rises (0.022 → 0.023)."""
 _THRESHOLD_DECAY = 0.999
-_FURTHER = 32
+_CHECK_MARGIN = 32
 """Picks beyond k by which those of low precision are checked."""
 _MIN_ROWS = 1024
 """Rows that are worth rounding the encoder for."""
 
 
 @dataclass(frozen=True)
-class TopK(Activation):
+class TopK(ActivationFunction):
     """The encoder z = the k largest positive entries of each row of pre."""
 
     name: ClassVar[str] = "topk"
@@ -55,7 +55,7 @@ class TopK(Activation):
     def codes(self, x: Float[Tensor, "row d_in"], weights: Weights) -> SparseCodes:
         """Pick with bfloat16 if that is faster, and again at full precision in the rows whose picks it does not
         decide."""
-        wide = self.k + _FURTHER
+        wide = self.k + _CHECK_MARGIN
         if len(x) < _MIN_ROWS or wide > len(weights.encoder_rows) or x.device.type != "cpu" or not has_fast_bfloat16(x):
             return super().codes(x, weights)
         near = encode(x, weights.encoder_rows, weights.b_enc, TopK(wide), low_precision=True)
@@ -71,7 +71,7 @@ class TopK(Activation):
         return pick_kernels(pre).top_k(pre, self.k)
 
     def shortlist(self, pre: PreActivations) -> SparseCodes:
-        return pick_kernels(pre).top_k(pre, min(self.k + MARGIN, pre.shape[1]))
+        return pick_kernels(pre).top_k(pre, min(self.k + SHORTLIST_MARGIN, pre.shape[1]))
 
     def choose(self, codes: SparseCodes) -> SparseCodes:
         return kernels(codes.values).keep_top_k(codes, self.k)
@@ -103,7 +103,7 @@ class PickConfig(SAEConfig):
     k_anneal: Fraction = 0.6
     """Fraction over which k falls (arXiv 2410.20526: 0.1)."""
     aux_coefficient: NonNegative = 1 / 32
-    resample_at: Annotated[tuple[float, ...], INSIDE] = tuple(n / 25 for n in range(10, 24))
+    resample_at: Annotated[tuple[float, ...], FRACTIONS_LIMIT] = tuple(n / 25 for n in range(10, 24))
     """Every 25th of the training from 0.4 to 0.92. With a falling k this leaves 2 % of the demo's latents idle at an
     FVU of 0.043, compared with 33 % idle at 0.046 for AuxK alone at a weight of 1."""
 
@@ -162,7 +162,7 @@ class BatchPick:
         return self.choose(pick_kernels(pre).batch_top_k(pre, min(self.n, pre.numel())))
 
     def shortlist(self, pre: PreActivations) -> SparseCodes:
-        return pick_kernels(pre).batch_top_k(pre, min(self.n + max(MARGIN, self.n // 16), pre.numel()))
+        return pick_kernels(pre).batch_top_k(pre, min(self.n + max(SHORTLIST_MARGIN, self.n // 16), pre.numel()))
 
     def choose(self, codes: SparseCodes) -> SparseCodes:
         ops = kernels(codes.values)

@@ -22,7 +22,7 @@ from interp.sae.kernels.torch_kernels import AdamStep, LatentSum, PreActivations
 
 _ROWS, _WIDTH, _D, _K = 6, 120, 40, 9
 """Sizes of the batch for the check."""
-_TALL = 600
+_TALL_ROWS = 600
 """Rows enough for a latent to be summed in parts."""
 _lock = threading.Lock()
 log = logging.getLogger(__name__)
@@ -97,12 +97,12 @@ def _trials(ops: TorchKernels, dtype: torch.dtype, device: torch.device) -> dict
     low = bits.short().view(torch.bfloat16).view(_ROWS, _WIDTH).to(device) * draw(_ROWS, _WIDTH).sign().bfloat16()
     pre = low.to(dtype)
     x = draw(_ROWS, _D)
-    many = draw(_TALL, _D)
+    many = draw(_TALL_ROWS, _D)
     W_dec = draw(_WIDTH, _D)
     b_dec, b_enc = draw(_D), draw(_WIDTH)
     W_dec /= W_dec.norm(dim=1, keepdim=True)
     codes = SparseCodes.from_dense(draw(_ROWS, _WIDTH).abs() * (draw(_ROWS, _WIDTH) > 1.5))
-    tall = SparseCodes.from_topk(torch.zeros(_TALL, 1, dtype=torch.int32, device=device), draw(_TALL, 1), 2)
+    tall = SparseCodes.from_topk(torch.zeros(_TALL_ROWS, 1, dtype=torch.int32, device=device), draw(_TALL_ROWS, 1), 2)
 
     def updated(unit_norm: bool) -> Sequence[Tensor]:
         weight = W_dec.clone()

@@ -33,11 +33,11 @@ from interp.sae.kernels.torch_kernels import (
 
 _CACHE = _TILE = 1 << 21
 _PICKED_AT_ONCE = 1 << 20
-_CANDIDATES = 8
+_CANDIDATES_PER_PICK = 8
 """Candidates that a piece may hold for each pick of a batch before it drops those that cannot be among the picks."""
-_ADAM = 8
+_ADAM_COST = 8
 """The cost of Adam's update of a number, in multiplications."""
-_ENTRY = 32
+_ENTRY_COST = 32
 """The cost of comparing or moving a single entry, in multiplications."""
 _KEYS = {torch.bfloat16: torch.int16, torch.float32: torch.int32, torch.float64: torch.int64}
 
@@ -76,7 +76,7 @@ class NumbaKernels(TorchKernels):
                 limits = np.full(tile.shape[1], bound.lowest - 1, _numpy(pre.dtype))
                 candidates.append(_exceeding(tile, limits, first))
                 bound.see(candidates[-1].keys)
-                if sum(len(entries.keys) for entries in candidates) > _CANDIDATES * n:
+                if sum(len(entries.keys) for entries in candidates) > _CANDIDATES_PER_PICK * n:
                     kept = self.keep_batch_top_k(_by_row(pre, piece, candidates, bound.lowest), n)
                     candidates = [_Entries(kept.rows.int().numpy(), kept.latents.numpy(), _keys(kept.values))]
             return candidates
@@ -103,7 +103,7 @@ class NumbaKernels(TorchKernels):
     def keep_top_k(self, codes: SparseCodes, k: int) -> SparseCodes:
         latents, keys, counts = _room(len(codes), k, codes.values.dtype)
         arrays = (codes.offsets.numpy(), codes.latents.numpy(), _keys(codes.values), k, latents, keys, counts)
-        loop_in_threads(len(codes), _ENTRY * codes.nnz, loops.keep_top_k, *arrays)
+        loop_in_threads(len(codes), _ENTRY_COST * codes.nnz, loops.keep_top_k, *arrays)
         return _filled(latents, keys, counts, codes.values.dtype, codes.d_sae)
 
     def keep_batch_top_k(self, codes: SparseCodes, n: int) -> SparseCodes:
@@ -141,11 +141,13 @@ class NumbaKernels(TorchKernels):
             gradient = self.sum_by_latent(*gradient)
         moved = _arrays(weight, mean, square, torch.tensor(adam.numbers, dtype=weight.dtype))
         if isinstance(gradient, Tensor):
-            loop_in_threads(len(weight), _ADAM * weight.numel(), loops.adam, *_arrays(gradient), *moved, adam.unit_norm)
+            loop_in_threads(
+                len(weight), _ADAM_COST * weight.numel(), loops.adam, *_arrays(gradient), *moved, adam.unit_norm
+            )
             return
         (offsets, rows, entries), weights, dense = gradient
         summed = _arrays(offsets, rows, weights[entries], dense)
-        work = len(rows) * dense.shape[1] + _ADAM * weight.numel()
+        work = len(rows) * dense.shape[1] + _ADAM_COST * weight.numel()
         loop_in_threads(len(weight), work, loops.sum_by_latent_adam, *summed, *moved, adam.unit_norm)
 
     def _bags(self, offsets: Tensor, ids: Tensor, weights: Tensor, table: Tensor, out: Tensor | None = None) -> Tensor:

@@ -9,7 +9,7 @@ from analyses.scorecard import synthetic as scorecard_synthetic
 from analyses.scorecard.judged import READ
 from analyses.scorecard.planted_texts import FAMILIES
 from interp.verdict.calibration import Calibration
-from interp.verdict.similarity import NAMES
+from interp.verdict.similarity import MEASURE_NAMES
 
 
 def test_the_scorecard_judges_planted_and_trained_latents_and_resumes(tmp_path, monkeypatch):
@@ -18,7 +18,7 @@ def test_the_scorecard_judges_planted_and_trained_latents_and_resumes(tmp_path, 
     monkeypatch.setattr("analyses.scorecard.scores.REPLICATES", 10)
     results = scorecard.main(["--quick", "--out", str(tmp_path)])
     auroc = {row["score"]: row["auroc"] for row in results["A"]["scores"]}
-    assert results["A"]["verdict"]["n"] > 100 and auroc["monosemanticity"] > 0.95 and {*NAMES} <= auroc.keys()
+    assert results["A"]["verdict"]["n"] > 100 and auroc["monosemanticity"] > 0.95 and {*MEASURE_NAMES} <= auroc.keys()
     assert {f"B {family} dictionary" for family in scorecard.MODEL_FAMILIES} <= results.keys()
     assert results["A families"]["worst_auroc"] <= results["A families"]["mean"]["auroc"] <= 1
     assert {row["world"] for row in results["D"]} == {"machines", "talk"}

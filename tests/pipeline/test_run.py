@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from interp.compare.null_dictionaries import NullsConfig, compare_with_nulls
+from interp.display.verdict_names import VERDICTS
 from interp.evaluation.baselines import shuffled_model
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_alone, run_stages
@@ -245,7 +246,8 @@ def test_a_stage_alone_is_run_anew_from_what_is_there(copied):
     config = TINY.replace(ranking=dataclasses.replace(TINY.ranking, n_shifts=1))
     manifest = run_alone(copied, "ranking", config=config, progress=lambda done, total, note: None)
     assert manifest["config"] == {
-        "ranking": {"n_shifts": 1, "seed": 0, "use_labels": False, "judge_faint": False, "twin": "none"}
+        "ranking": {"n_shifts": 1, "seed": 0, "use_labels": False, "judge_faint": False, "twin": "none"},
+        "verdicts": list(VERDICTS),
     }
     assert Run(copied.path).config == config
     assert len(copied.ranking) == TINY.sae.d_sae

@@ -68,7 +68,7 @@ class Run(StageFolders):
     """A run, opened by its folder.
 
     Each attribute below opens a stage's result, when it is first accessed, and again after the stage has been rerun.
-    Raises FileNotFoundError for a folder that is not a run, and MissingResult, an AttributeError, for an attribute
+    Raises FileNotFoundError for a folder that is not a run, and MissingResultError, an AttributeError, for an attribute
     whose stage has not been run yet or was left out. `run.has(stage)` tells whether it is finished, without opening it.
     """
 

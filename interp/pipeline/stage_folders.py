@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from interp.checks.errors import DamagedError
+from interp.checks.errors import DamagedError, InterpError
 from interp.pipeline.config import RunConfig
 from interp.pipeline.stages import LEFT_OUT, STAGES, Stage
 from interp.storage.files import digest_json, json_roundtrip
@@ -19,7 +19,7 @@ PROVENANCE_FIELDS = ("seed", "tokens")
 """Fields of the configuration in a figure's provenance."""
 
 
-class MissingResult(AttributeError, ValueError):
+class MissingResultError(AttributeError, InterpError):
     """The result of a stage that has not been run, or was left out. As it is an AttributeError, `hasattr(run, name)` is
     False and `getattr(run, name, None)` is None."""
 
@@ -81,8 +81,8 @@ class StageFolders:
         return manifest is not None and LEFT_OUT not in manifest["results"]
 
     def results(self, stage: str) -> dict[str, Any]:
-        """Return the results of a finished stage, such as a training's fvu, l0 and dead. Raises MissingResult for one
-        that is not finished or was left out."""
+        """Return the results of a finished stage, such as a training's fvu, l0 and dead. Raises MissingResultError for
+        one that is not finished or was left out."""
         return self._finished(stage)["results"]
 
     def summaries(self) -> dict[str, str]:
@@ -139,9 +139,9 @@ class StageFolders:
     def _finished(self, stage: str) -> dict[str, Any]:
         manifest = self.manifest(stage)
         if manifest is None:
-            raise MissingResult(f"{self.path} has no {stage} yet: `interp run` or `interp demo` makes it")
+            raise MissingResultError(f"{self.path} has no {stage} yet: `interp run` or `interp demo` makes it")
         if not self.has(stage):
-            raise MissingResult(f"{self.path} has no {stage}: it was left out, as {manifest['results'][LEFT_OUT]}")
+            raise MissingResultError(f"{self.path} has no {stage}: it was left out, as {manifest['results'][LEFT_OUT]}")
         return manifest
 
     def _check_current(self, stage: Stage, manifest: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from interp.evaluation.baselines import NeuronDictionary
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_stages
 from interp.pipeline.run_folder import Run
-from interp.pipeline.stage_folders import MissingResult
+from interp.pipeline.stage_folders import MissingResultError
 from interp.report import write_report
 from models import load_model
 from tests.foreign_models import TEXTS, foreign_tokenizer
@@ -128,7 +128,7 @@ def test_run_of_each_family_completes(family, tmp_path, monkeypatch):
     if family in NO_NEXT:
         assert NO_NEXT[family] in run.summaries()["effects"] and NO_NEXT[family] in run.summaries()["model"]
         assert "no loss of next tokens" in run.summaries()["quality"]
-        with pytest.raises(MissingResult, match=f"was left out, as the model.*{NO_NEXT[family]}"):
+        with pytest.raises(MissingResultError, match=f"was left out, as the model.*{NO_NEXT[family]}"):
             print(run.effects)
     else:
         assert run.has("effects") and "CE recovered" in run.summaries()["quality"]

@@ -20,7 +20,7 @@ from interp.evaluation.baselines import shuffled_model
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_alone, run_stages
 from interp.pipeline.run_folder import Run
-from interp.pipeline.stage_folders import MissingResult
+from interp.pipeline.stage_folders import MissingResultError
 from interp.pipeline.stages import STAGES, stage
 from interp.pipeline.stages.findings import nulls_effort
 from interp.report.panels import Panel
@@ -438,11 +438,11 @@ def test_a_folder_that_is_no_run_is_left_alone(tmp_path):
 
 def test_what_a_run_does_not_have_is_named(run, copied):
     shutil.rmtree(copied.path / "concepts")
-    with pytest.raises(MissingResult, match="has no concepts yet: `interp run`"):
+    with pytest.raises(MissingResultError, match="has no concepts yet: `interp run`"):
         copied.concepts  # noqa: B018
     assert not hasattr(copied, "concepts") and getattr(copied, "concepts", None) is None
     shutil.rmtree(copied.path / "corpus")
-    with pytest.raises(MissingResult, match="has no corpus yet: `interp run`"):
+    with pytest.raises(MissingResultError, match="has no corpus yet: `interp run`"):
         Run(copied.path).held_out  # noqa: B018
     with pytest.raises(AttributeError, match="a run has no 'rankings'; it has .*ranking"):
         run.rankings  # noqa: B018

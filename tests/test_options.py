@@ -41,7 +41,8 @@ def test_the_keywords_have_the_names_and_types_of_the_options(options):
 @pytest.mark.parametrize("options", TAKEN_BY, ids=lambda kind: kind.__name__)
 def test_each_function_shows_all_options_with_their_defaults(options):
     for function in TAKEN_BY[options]:
-        shown = inspect.signature(function).parameters
+        shown = inspect.signature(inspect.unwrap(function)).parameters  # the documentation unwraps it
+        assert shown == inspect.signature(function).parameters
         for field in fields(options):
             assert (shown[field.name].default, shown[field.name].kind) == (
                 field.default,

@@ -72,8 +72,8 @@ class ScanKeywords(TypedDict, total=False):
     progress: Progress
 
 
-@takes_options(ScanOptions)
 @torch.no_grad()
+@takes_options(ScanOptions)
 def scan_features(
     sae: Dictionary,
     store: StoredRows,
@@ -109,8 +109,8 @@ def scan_features(
     return features
 
 
-@takes_options(ScanOptions)
 @torch.no_grad()
+@takes_options(ScanOptions)
 def scan_saes(
     store: StoredRows,
     dictionaries: Mapping[str | Path, tuple[Dictionary, str]],

@@ -24,7 +24,8 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def takes_options(kind: type) -> Callable[[Function], Function]:
-    """Show the fields of a dataclass as the last keywords of a function, in place of its `**keywords`."""
+    """Show the fields of a dataclass as the last keywords of a function, in place of its `**keywords`. Other decorators
+    stand above this one, as the documentation shows the function below them."""
 
     def show(function: Function) -> Function:
         signature = inspect.signature(function)

@@ -495,9 +495,10 @@ def pretrained_graphs_in_short(results: Results) -> str:
     return (
         "On SmolLM2-135M, training transcoders for all 30 MLPs takes "
         f"{dictionaries['processor'] / 60:.0f} minutes of processor time, once. The graph of a prompt, with ablations, "
-        f"takes at most {prompts['processor']:.0f} seconds. First-order effects agree with ablation at "
-        f"{mean['agreement of effects']:.2f} (next token) and {mean['agreement of pairs']:.2f} (between latents); the "
-        f"paths that a graph draws agree at {mean['agreement of paths']:.2f} and {mean['pairs by paths']:.2f}. Only "
+        f"takes at most {prompts['processor']:.0f} seconds. The rank correlation of first-order "
+        f"effects with ablation is {mean['agreement of effects']:.2f} for the next token and "
+        f"{mean['agreement of pairs']:.2f} between latents. For the paths that a graph draws it is "
+        f"{mean['agreement of paths']:.2f} and {mean['pairs by paths']:.2f}. Only "
         f"{mean['replacement']:.0%} of the influence starts at tokens. The rest starts at latents that were not "
         "expanded and at the reconstruction errors of the dictionaries."
     )

@@ -34,8 +34,8 @@ The command line, the page and the help pick it up:
     a kind of predicate          a function with `@kind`                `text.kinds`
     a figure                     a function with `@figure`              `figures.figure`
 
-Two things of the library itself need one more line each: a stage has a place in `pipeline.stages.ORDER` (a user's runs
-after those), and a command is a function of `cli` with a name in `cli.COMMANDS`.
+Two things of the library itself need one more line each: a stage has a place in `pipeline.stages.ORDER` (a user's
+stage runs after all of these), and a command is a function of `cli` with a name in `cli.COMMANDS`.
 
 `__init__.pyi` lists the public names and their modules. A module is loaded when one of its names is first used, so
 importing the package is quick.

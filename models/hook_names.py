@@ -39,11 +39,11 @@ class Trace:
     into: dict[nn.Module, Tensor] = field(default_factory=dict)
     out: dict[nn.Module, Tensor] = field(default_factory=dict)
 
-    def equal(self, module: nn.Module, x: Tensor) -> bool:
+    def was_output(self, module: nn.Module, x: Tensor) -> bool:
         """Return whether the module's output was x."""
         return module in self.out and torch.equal(self.out[module], x)
 
-    def reads(self, module: nn.Module, x: Tensor) -> bool:
+    def was_input(self, module: nn.Module, x: Tensor) -> bool:
         return module in self.into and torch.equal(self.into[module], x)
 
 
@@ -83,7 +83,7 @@ def find_hooks(model: nn.Module, n_layers: int, unembedding: nn.Module | None, s
     if unembedding is not None:
         inside = {module for block in blocks for module in block.modules()}
         for module in (module for module in model.modules() if module not in inside and _has_no_matrix(module)):
-            if seen.equal(module, seen.into[unembedding]) and seen.reads(module, seen.out[blocks[-1]]):
+            if seen.was_output(module, seen.into[unembedding]) and seen.was_input(module, seen.out[blocks[-1]]):
                 hooks["final_norm"] = module, "output"
                 break
     return hooks
@@ -126,7 +126,7 @@ def _of_block(block: nn.Module, seen: Trace) -> dict[str, ModuleSide]:
     for a, m in product(attention, others):
         if _adds_up(x, seen.out[a], seen.out[m], y):
             hooks |= {"hook_attn_out": (a, "output"), "hook_mlp_out": (m, "output")}
-            mid = next((part for part in block.children() if seen.reads(part, x + seen.out[a])), None)
+            mid = next((part for part in block.children() if seen.was_input(part, x + seen.out[a])), None)
             if mid is not None:
                 hooks["hook_resid_mid"] = mid, "input"
             break
@@ -143,7 +143,12 @@ def _last_matrix(module: nn.Module, seen: Trace) -> nn.Module | None:
     """Find the linear map inside the module that computes the module's output."""
     for part in reversed(list(module.modules())):
         weight = getattr(part, "weight", None)
-        if isinstance(weight, Tensor) and weight.ndim == 2 and part in seen.into and seen.equal(part, seen.out[module]):
+        if (
+            isinstance(weight, Tensor)
+            and weight.ndim == 2
+            and part in seen.into
+            and seen.was_output(part, seen.out[module])
+        ):
             return part
     return None
 

@@ -63,7 +63,8 @@ def module_of(file: Path) -> str:
 
 
 def graph_of(*packages: str) -> dict[str, set[str]]:
-    """Module → the modules of these packages that it imports. A package's own `__init__` only names what it lends."""
+    """Module → the modules of these packages that it imports. Imports in a package's own `__init__` do not count: they
+    only re-export names."""
     files = {module_of(file): file for package in packages for file in (ROOT / package).rglob("*.py")}
     for package in packages:
         del files[package]

@@ -221,7 +221,7 @@ def test_a_damaged_result_of_a_training_is_named(store, tmp_path):
 def test_a_tensor_of_whole_numbers_is_refused_by_its_type():
     tensors = FileTensors({"W_dec": torch.ones(2, 3, dtype=torch.int64)}, "sae_weights.safetensors")
     with pytest.raises(ValueError, match="W_dec has the type int64, but must be of floating point"):
-        tensors.take("W_dec", 2, 3)
+        tensors.pop("W_dec", 2, 3)
 
 
 def test_nan_is_not_at_least_anything():

@@ -25,7 +25,7 @@ from safetensors.torch import load_file
 
 from analyses.bench.peers import versions
 from interp import ActivationStore, TopKConfig
-from interp.runtime.memory import forget_peak, peak_memory, release_freed, share_arenas
+from interp.runtime.memory import limit_arenas, peak_memory, release_freed, reset_peak
 from interp.runtime.processes import processes
 from interp.sae import train_sharded
 from interp.sae.learner import Learner
@@ -84,9 +84,9 @@ def work(o: argparse.Namespace) -> None:
         results["state"] = sum(tensor.nbytes for tensor in self.state()[0].values())
 
     Learner.update = weighed  # type: ignore[method-assign]
-    share_arenas()
+    limit_arenas()
     release_freed()
-    forget_peak()
+    reset_peak()
     before = psutil.Process().memory_info().rss
     train(o, o.out / str(team.count), d_sae=o.d_sae)
     megabytes = {"weights and moments": results["state"] / 1e6, "peak": (peak_memory() - before) / 1e6}

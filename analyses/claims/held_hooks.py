@@ -21,7 +21,7 @@ HELD = {
 
 @contextmanager
 def held(model: Transformer, tokens: Int[Tensor, "1 pos"], ends: tuple[str, ...]) -> Iterator[None]:
-    """Within the block the hooks whose names end so put out what they do on the tokens."""
+    """Inside the block, hooks whose names end in one of `ends` return the output that they have on `tokens`."""
     names = [name for name in model.hook_dict if name.endswith(ends)] if ends else []
     with torch.no_grad():
         _, cache = model.run_with_cache(tokens, names_filter=lambda name: name in names)

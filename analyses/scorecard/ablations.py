@@ -24,7 +24,7 @@ from analyses.scorecard.scores import auroc, expected_calibration_error, matched
 from interp.codes.sparse_codes import SparseCodes
 from interp.text.predicates import Predicates
 from interp.verdict.coded_text import CodedText
-from interp.verdict.evidence import PER_TENTH, collect_evidence, firing_weights
+from interp.verdict.evidence import MAX_PER_TENTH, collect_evidence, firing_weights
 from interp.verdict.similarity import MEASURE_NAMES, Shared, likeness, similarities
 
 GROUPS = {
@@ -106,7 +106,7 @@ def _sample(
     present = [np.flatnonzero(evidence.rows[latent] >= 0) for latent in chosen]
     rows = [evidence.rows[latent, places] for latent, places in zip(chosen, present, strict=True)]
     parts = text.predicates.at_each(rows, text.predicates.compared)
-    return Sampled(table.iloc[chosen], parts, [places // PER_TENTH for places in present], text.predicates)
+    return Sampled(table.iloc[chosen], parts, [places // MAX_PER_TENTH for places in present], text.predicates)
 
 
 def _statistics(sampled: Sampled, without: str | None) -> pd.DataFrame:

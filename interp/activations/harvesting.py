@@ -259,10 +259,12 @@ def _write(shared: _Shared, made_of_each: Mapping[Path | Address, Mapping[str, A
         writers = team.all_do(lambda: [opened.enter_context(make(out, made_of)) for out, made_of in items])
         team.all_do(lambda: shared.find_limits(writers, options.progress))
         position = torch.tensor([min((writer.position for writer in writers), default=0)])
-        starts = range(int(team.gather(position)[0]), n_seq, options.batch_size)
+        starts = range(int(team.all_gather(position)[0]), n_seq, options.batch_size)
         for done in range(0, len(starts), team.count):
             together = starts[done : done + team.count]
-            acts = {name: team.gather(x) for name, x in team.all_do(partial(shared.rows_of_round, together)).items()}
+            acts = {
+                name: team.all_gather(x) for name, x in team.all_do(partial(shared.rows_of_round, together)).items()
+            }
             team.all_do(partial(shared.add, writers, together, acts, options.progress))
         team.all_do(finish)
 

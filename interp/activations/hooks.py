@@ -32,13 +32,13 @@ class Hook(NamedTuple):
     """The output of a submodule of a model, or its input."""
 
     module: nn.Module
-    reads: Literal["output", "input"] = "output"
+    side: Literal["output", "input"] = "output"
     """The location of the tensor: the output (of a tuple, its first entry), or the input, which is the first
     argument."""
 
     def attach(self, act: Callable[[Any], Any]) -> RemovableHandle:
         """Call `act` with the activations of the hook in each forward pass; its result, if not None, replaces them."""
-        if self.reads == "output":
+        if self.side == "output":
             return self.module.register_forward_hook(lambda _, __, output: _on_first(output, act))
 
         def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -114,7 +114,7 @@ def hook_named(known: Mapping[str, Hook], name: str) -> Hook | None:
     if name in known:
         return known[name]
     whole = known.get(name.removesuffix(_INPUT)) if name.endswith(_INPUT) else None
-    return Hook(whole.module, "input") if whole is not None and whole.reads == "output" else None
+    return Hook(whole.module, "input") if whole is not None and whole.side == "output" else None
 
 
 def has_hook(model: Model, name: str) -> bool:
@@ -159,7 +159,7 @@ def names_of_hook(model: Model, hook: Hook) -> list[str]:
     """Return all names of a hook in a model; the first is the main name."""
     known = hooks_of(model)
     names = [name for name, other in known.items() if other == hook]
-    if hook.reads == "input":
+    if hook.side == "input":
         whole = Hook(hook.module)
         names += [name + _INPUT for name, other in known.items() if other == whole]
     return names
@@ -251,7 +251,7 @@ def hooked_rows(
         if not isinstance(acts, Tensor) or not _is_by_position(acts, tokens):
             shape = tuple(acts.shape) if isinstance(acts, Tensor) else f"a {type(acts).__name__}"
             kind = type(hooks[name].module).__name__
-            verb = "returns" if hooks[name].reads == "output" else "is given"
+            verb = "returns" if hooks[name].side == "output" else "is given"
             if tokens.is_floating_point():
                 raise ValueError(
                     f"hook {name!r} ({kind}) {verb} {shape} for inputs {tuple(tokens.shape)}; [seq, d], [seq, pos, "

@@ -8,7 +8,8 @@ A count of dead latents misses the latents that fire but have almost no effect:
     strength of latent j   the largest z_j · ‖W_dec[j]‖ over all rows
     faint                  it fires, and its strength is below a quarter of the median over the latents that fire
 
-Dead and faint latents together are idle. Limits: if most latents are faint, the median is that of a faint one.
+Dead and faint latents together are idle. Limits: if most latents that fire are weak, the median is low, and
+too few count as faint.
 """
 
 from typing import Any, Protocol, TypedDict, runtime_checkable

@@ -15,8 +15,8 @@ from interp.codes.dictionary import Dictionary, check_one_hook, norm_limit
 class DictionaryHooks(NamedTuple):
     """The hook that a dictionary reads and the hook that it writes; they differ only for a transcoder."""
 
-    reads: Hook
-    writes: Hook
+    input_hook: Hook
+    output_hook: Hook
     limit: float | None
     """The norm above which rows are not meaningful to the dictionary."""
 

@@ -52,7 +52,7 @@ class JointSample:
     def __getitem__(self, rows: slice, /) -> SparseCodes:
         return SparseCodes.from_scipy(scipy.sparse.hstack([codes[rows].scipy() for codes in self._codes], "csr"))
 
-    def take(self, name: str, d_sae: int, parts: Iterator[CodedRows], norms: Tensor | None = None) -> None:
+    def add(self, name: str, d_sae: int, parts: Iterator[CodedRows], norms: Tensor | None = None) -> None:
         """Keep the codes of one dictionary's sample.
         norms: norms of the decoder's rows, to find the faint latents; None: all 1. The file appears only when it is
         complete; if it already exists, `parts` is not read."""

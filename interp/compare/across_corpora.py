@@ -13,8 +13,8 @@ the documents of both corpora, which is 0 for a latent that fires in at most hal
                          Hochberg); a latent differs if q ≤ FALSE_DISCOVERIES
 
 Only latents above t_j in at least `min_documents` documents are tested. This choice, and t_j, do not depend on which
-documents are A's, so the null is exact at any size. The null of the whole answer is `by_chance`: how many latents would
-differ if it were drawn again which documents are A's.
+documents are A's, so the null is exact at any size. The null of the whole answer is `by_chance`: how many latents
+differ when the documents are assigned to A at random.
 
 Sources: the median test (Mood 1950) with Fisher's exact tails, where p is twice the smaller tail; Newcombe 1998 (method
 10) for the intervals; Benjamini & Hochberg 1995. Cost: one pass over the codes of both corpora, and more if there are
@@ -83,7 +83,7 @@ class Corpora:
     lengths: tuple[float, float]
     """Median tokens of a document."""
     by_chance: float
-    """Number of latents that differ if it is redrawn which documents are A's, averaged over `shuffles` draws."""
+    """Number of latents that differ when the documents are assigned to A at random: the mean of `shuffles` draws."""
     unit: str
 
     @property

@@ -211,13 +211,13 @@ def _judged(
     learnt = train_sweep(store, hook, list(configs.values()), out=trials.out / "dictionaries", progress=progress)
     saes = dict(zip(configs, learnt, strict=True))
     if stand_in is None:
-        trials.take_scan("SAE", features)
+        trials.add_scan("SAE", features)
     for name, sae in saes.items():
-        trials.take_learnt(name, sae, store, hook)
+        trials.add_learnt(name, sae, store, hook)
         if name == "twin seed" and neuron_scan is not None:
-            trials.take_scan(*neuron_scan)
+            trials.add_scan(*neuron_scan)
     for name, other in _other_models(model, trials.nulls_config.seed):
-        trials.take_model(f"{name} model", other, hook, options)
+        trials.add_model(f"{name} model", other, hook, options)
     verdicts = trials.judge(features.vocab if features.has_vocab else None)
     twins = _twins(features, saes["twin seed"], saes["frozen decoder"])
     return Nulls(shares_of_verdicts(verdicts), verdicts, twins.assign(**trials.correlations))
@@ -278,7 +278,7 @@ class _NullTrials:
         self.samples = JointSample(out / "work", self.n_rows, nulls_config.latents, nulls_config.seed, progress)
         self.correlations: dict[str, Any] = {}
 
-    def take_learnt(self, name: str, sae: SAE, store: ActivationStore, hook: str) -> None:
+    def add_learnt(self, name: str, sae: SAE, store: ActivationStore, hook: str) -> None:
         norms = sae.W_dec.norm(dim=1)
         parts = encode_rows(sae, store, hook, self.n_rows)
         if name in MATCH_COLUMNS:
@@ -287,13 +287,13 @@ class _NullTrials:
             column = MATCH_COLUMNS[name]
             self.correlations[column] = np.fmax(correlation, self.correlations.get(column, -np.inf))
             parts = stored(codes, self.n_rows)
-        self.samples.take(name, sae.d_sae, parts, norms)
+        self.samples.add(name, sae.d_sae, parts, norms)
 
-    def take_scan(self, name: str, features: FeatureStore) -> None:
+    def add_scan(self, name: str, features: FeatureStore) -> None:
         norms = None if features.W_dec is None else features.W_dec.norm(dim=1)
-        self.samples.take(name, features.d_sae, stored(features.codes, self.n_rows), norms)
+        self.samples.add(name, features.d_sae, stored(features.codes, self.n_rows), norms)
 
-    def take_model(self, name: str, model: nn.Module, hook: str, options: dict[str, Any]) -> None:
+    def add_model(self, name: str, model: nn.Module, hook: str, options: dict[str, Any]) -> None:
         """Train a dictionary on another model, and add it."""
         progress = _named(self.progress, name)
         work = self.out / "work"
@@ -302,7 +302,7 @@ class _NullTrials:
         folder = name.removesuffix(" model")
         store = harvest(model, tokens, [hook], work / f"activations-{folder}", progress=progress, **options)
         sae = train_sae(store, hook, config, out=self.out / folder, progress=progress)
-        self.take_learnt(name, sae, store, hook)
+        self.add_learnt(name, sae, store, hook)
 
     def judge(self, vocab: Sequence[str] | None) -> pd.DataFrame:
         """Run `rank_codes` on the latents of all dictionaries at once, so that the text is analysed only once."""

@@ -37,7 +37,7 @@ class Firings(NamedTuple):
     """The row of each firing in the batch, seq · n_ctx + pos."""
     z: Float[Tensor, " firing"]
 
-    def take(self, part: slice | Tensor) -> "Firings":
+    def part(self, part: slice | Tensor) -> "Firings":
         return Firings(*(column[part] for column in self))
 
 
@@ -146,7 +146,7 @@ class AblationBatch:
         pair = torch.where(column_of >= 0, pair_of[column_of, rows // self.tokens.shape[1]], -1)
         keep = (pair >= 0) & (z > 0) & self.usable.flatten().cpu()[rows]
         firings = Firings(pair[keep], latents[keep], rows[keep], z[keep])
-        firings = firings.take((firings.pair * self.tokens.numel() + firings.row).argsort())
+        firings = firings.part((firings.pair * self.tokens.numel() + firings.row).argsort())
         return Firings(*(column.to(self.W_dec.device) for column in firings))
 
     def clean(self, rows: Int[Tensor, " asked"]) -> CleanRows:
@@ -221,7 +221,7 @@ class AblationBatch:
         if not len(firings.pair):
             return
         for part in slices(len(firings.pair), max(1, NUMBERS_AT_ONCE // 8 // self.downstream.d_vocab)):
-            yield firings.take(part)
+            yield firings.part(part)
 
     def _pairs_at_once(self, firings: Firings, width: int) -> Iterator["_PairBlock"]:
         """Yield blocks of pairs with all their firings, so that `width` numbers per position fit in memory. Yields
@@ -233,7 +233,7 @@ class AblationBatch:
         ends = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         for part in slices(len(counts), max(1, NUMBERS_AT_ONCE // 4 // (pos * width))):
             entries = slice(int(ends[part.start]), int(ends[part.stop]))
-            firings_of_pairs = firings.take(entries)
+            firings_of_pairs = firings.part(entries)
             pair_at = group[entries] - part.start
             seq = firings.row[ends[part]] // pos
             change = self.W_dec.new_zeros(len(seq), pos, self.W_dec.shape[1])

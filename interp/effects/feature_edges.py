@@ -65,17 +65,17 @@ def feature_edges(
     tokens, last = _read(model, prompts)
     n_prompts, n_pos = tokens.shape
     earlier, later = dictionary_hooks(model, *upstream), dictionary_hooks(model, *downstream)
-    if earlier.writes == later.reads:
+    if earlier.output_hook == later.input_hook:
         raise ValueError(f"{upstream[0]} is where both dictionaries are: name a later hook for the second")
     W_enc = encoder_of(*downstream).detach()
     at = last if positions is None else positions.long()
     if len(at) != n_prompts or targets < 1 or not 0 <= int(at.min()) <= int(at.max()) < n_pos:
         raise ValueError(f"positions {at.tolist()[:8]} must be one of 0..{n_pos - 1} a prompt, targets={targets} ≥ 1")
     with evaluating(module):
-        read = capture(module, tokens, {"later": later.reads})["later"].flatten(2)[torch.arange(n_prompts), at]
+        read = capture(module, tokens, {"later": later.input_hook})["later"].flatten(2)[torch.arange(n_prompts), at]
         read = read.to(W_enc)
         z, latents = downstream[1].codes(read).dense().topk(min(targets, W_enc.shape[1]), dim=1)  # [prompt, target]
-        passes = _Passes(module, tokens, at, earlier.writes, later.reads, W_enc.T[latents])
+        passes = _Passes(module, tokens, at, earlier.output_hook, later.input_hook, W_enc.T[latents])
         firings = _earlier_firings(module, tokens, at, earlier, upstream[1])
         attributions = _attributions(passes, firings)
         ablations = torch.full_like(attributions, torch.nan)
@@ -117,7 +117,7 @@ def _earlier_firings(
     """Find the firings at or before each prompt's position, on tokens that were included in the dictionary's
     training."""
     n_pos = tokens.shape[1]
-    codes, usable = hooks.codes(dictionary, capture(module, tokens, {"earlier": hooks.reads})["earlier"])
+    codes, usable = hooks.codes(dictionary, capture(module, tokens, {"earlier": hooks.input_hook})["earlier"])
     usable = usable & is_included(tokens, module, dictionary).flatten().to(usable.device)
     rows = codes.rows
     is_before = rows % n_pos <= at.to(rows.device)[rows // n_pos]
@@ -135,8 +135,8 @@ class _Passes(NamedTuple):
     module: nn.Module
     tokens: Int[Tensor, "prompt pos"]
     at: Int[Tensor, " prompt"]
-    writes: Hook
-    reads: Hook
+    output_hook: Hook
+    input_hook: Hook
     directions: Float[Tensor, "prompt target d"]
     """W_enc[:, j] of each target."""
 
@@ -150,8 +150,8 @@ class _Passes(NamedTuple):
         self, change: Float[Tensor, "some pos d_out"], prompts: slice | Int[Tensor, " some"]
     ) -> Float[Tensor, "some target"]:
         """Return, for some prompts, the inputs of the targets if a change is added at the earlier hook."""
-        with self.writes.attach(lambda acts: acts + change.view(acts.shape).to(acts.dtype)):
-            acts = capture(self.module, self.tokens[prompts], {"later": self.reads})["later"]
+        with self.output_hook.attach(lambda acts: acts + change.view(acts.shape).to(acts.dtype)):
+            acts = capture(self.module, self.tokens[prompts], {"later": self.input_hook})["later"]
         return self.of_targets(acts.flatten(2)[torch.arange(len(acts)), self.at[prompts]], prompts)
 
 

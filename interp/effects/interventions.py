@@ -90,7 +90,7 @@ def intervene(
         rows = acts.flatten(0, 1).flatten(1)
         return (rows + _fitting(change.get("delta"), rows).to(rows)).view(acts.shape)
 
-    with hooks.reads.attach(read), hooks.writes.attach(write):
+    with hooks.input_hook.attach(read), hooks.output_hook.attach(write):
         yield module_of(model)
 
 

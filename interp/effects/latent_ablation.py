@@ -164,7 +164,7 @@ def feature_effects(
         run = _EffectTables(features, downstream, dictionary, n_tokens, integrated_steps, seed, progress, pairs, team)
         blocks = latents_here.split(latents_at_once(downstream.readout.d_state, plan.sequences))
         tables = [run.table(block, sampled_sequences(features, block, plan.sequences, seed)) for block in blocks]
-        n_firing, done = map(sum, zip(*team.gather_values((run.n_firing, run.done)), strict=True))
+        n_firing, done = map(sum, zip(*team.all_gather_values((run.n_firing, run.done)), strict=True))
         if n_firing < done / 2:
             raise ValueError(
                 f"in {done - n_firing} of {done} cases a latent does not fire where the scan says: "

@@ -153,8 +153,8 @@ class PromptPasses:
         with run, torch.set_grad_enabled(change.requires_grad), ExitStack() as stack:
             stack.enter_context(self.entry.attach(enter))
             for n, part in enumerate(self.parts):
-                stack.enter_context(part.hooks.reads.attach(partial(read, n)))
-                stack.enter_context(part.hooks.writes.attach(partial(write, n)))
+                stack.enter_context(part.hooks.input_hook.attach(partial(read, n)))
+                stack.enter_context(part.hooks.output_hook.attach(partial(write, n)))
             final = capture(self.module, self.ids.expand(len(change), -1), {"final": self.final})["final"]
         return [*reads, final]
 
@@ -194,8 +194,8 @@ class PromptPasses:
         with self.held_model.record(), ExitStack() as stack:
             stack.enter_context(self.entry.attach(partial(leaf, EMBEDDING_HOOK)))
             for name, side in hooks.items():
-                stack.enter_context(side.reads.attach(partial(keep, name)))
-                stack.enter_context(side.writes.attach(partial(leaf, f"{name} writes")))
+                stack.enter_context(side.input_hook.attach(partial(keep, name)))
+                stack.enter_context(side.output_hook.attach(partial(leaf, f"{name} writes")))
             acts["final"] = capture(self.module, self.ids, {"final": self.final})["final"].detach()[0]
         return acts
 

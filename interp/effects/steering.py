@@ -219,6 +219,6 @@ def activations(
     module = module_of(model)
     tokens = to_model(module, tokens[:, -(size_of(module, "n_ctx") or tokens.shape[1]) :])
     with evaluating(module):
-        codes, usable = hooks.codes(dictionary, capture(module, tokens, {"reads": hooks.reads})["reads"])
+        codes, usable = hooks.codes(dictionary, capture(module, tokens, {"reads": hooks.input_hook})["reads"])
     z = columns(codes, torch.tensor([latent], device=usable.device))[:, 0]
     return (z * usable).view(tokens.shape)

@@ -126,7 +126,7 @@ class Downstream:
                 handed_on = (entering,) if self.returns_tuple else entering
                 stack.enter_context(_replaced(self.skipped, lambda *args, **kwargs: handed_on))
             if not self.hook_is_output:
-                added = self.hooks.writes.attach(lambda acts: (acts + change.view(acts.shape)).to(acts.dtype))
+                added = self.hooks.output_hook.attach(lambda acts: (acts + change.view(acts.shape)).to(acts.dtype))
                 stack.enter_context(added)
             return logits_of(self.module(tokens))
 
@@ -186,9 +186,9 @@ def enter(
     module: nn.Module, hooks: DictionaryHooks, tokens: Int[Tensor, "seq pos"], skipped: Sequence[nn.Module] = ()
 ) -> Entered:
     """Return a clean pass up to the hooks of a dictionary, and the output of the last block that is skipped."""
-    asked = {_INPUT_HOOK: hooks.reads}
-    if hooks.writes != hooks.reads:
-        asked[_OUTPUT_HOOK] = hooks.writes
+    asked = {_INPUT_HOOK: hooks.input_hook}
+    if hooks.output_hook != hooks.input_hook:
+        asked[_OUTPUT_HOOK] = hooks.output_hook
     if skipped:
         asked["stream"] = Hook(skipped[-1])
     acts = capture(module, tokens, asked)

@@ -52,7 +52,8 @@ class Quality:
     ce_unigram: float
     """Cross-entropy of a model that knows only the token frequencies."""
     ce_recovered: float
-    """The headline: 1 is the unchanged model, 0 the model without this activation. NaN if that costs nothing."""
+    """The headline: 1 is the unchanged model, 0 the model without this activation. NaN if leaving it
+    out costs nothing."""
     ce_recovered_se: float
     """Its standard error. NaN for a single sequence."""
     ce_recovered_mean: float

@@ -40,10 +40,10 @@ def downstream_of(module: nn.Module, hooks: DictionaryHooks, tokens: Int[Tensor,
     tokens: a few sequences, on which the shortcuts are tried.
     """
     tokens = to_model(module, tokens)
-    blocks = _blocks(module, hooks.writes.module)
+    blocks = _blocks(module, hooks.output_hook.module)
     with evaluating(module):
         clean, returns_tuple = _clean_pass(module, tokens, blocks)
-        change = _random_change(module, hooks.writes, tokens)
+        change = _random_change(module, hooks.output_hook, tokens)
         d_vocab = clean.shape[-1]
         model_downstream = Downstream(
             module=module, hooks=hooks, blocks=tuple(blocks), readout=Readout(d_vocab), returns_tuple=returns_tuple
@@ -57,7 +57,7 @@ def downstream_of(module: nn.Module, hooks: DictionaryHooks, tokens: Int[Tensor,
                 model_downstream = trial
                 break
         downstream = model_downstream
-        for n_skipped, hook_is_output in _short_ways(module, blocks, hooks.writes, tokens):
+        for n_skipped, hook_is_output in _short_ways(module, blocks, hooks.output_hook, tokens):
             trial = replace(model_downstream, n_skipped=n_skipped, hook_is_output=hook_is_output)
             stream = trial.enter(tokens).stream
             if n_skipped == len(blocks) and agree(trial.logits(*in_rows(tokens, stream, change))[:, 0]):

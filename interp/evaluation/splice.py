@@ -265,7 +265,7 @@ def _common_hooks(
     hooks = {name: dictionary_hooks(model, hook_name, each, writes) for name, each in dictionaries.items()}
     (first, common), *others = hooks.items()
     for name, each in others:
-        if each.writes != common.writes:
+        if each.output_hook != common.output_hook:
             raise ValueError(f"{name} does not write the hook that {first} writes: measure them separately")
     limit = min((each.limit for each in hooks.values() if each.limit is not None), default=None)
     return common._replace(limit=limit)

@@ -86,22 +86,22 @@ def _transcoder(file: Path, config: Mapping[str, Any], metadata: dict[str, Any])
     k = tensors.pop("k", None)
     parts = FileTensors(tensors, str(file))
     parts.dtype = torch.float32
-    rows = parts.take("W_enc", None, None)
+    rows = parts.pop("W_enc", None, None)
     d_sae, d_in = rows.shape
-    W_dec = parts.take("W_dec", d_sae, None)
+    W_dec = parts.pop("W_dec", d_sae, None)
     threshold = torch.zeros(d_sae)
     if "activation_function.threshold" in parts:
-        threshold = parts.take("activation_function.threshold", d_sae)
+        threshold = parts.pop("activation_function.threshold", d_sae)
     n = config.get("k") if k is None else int(k)
     encoder = Threshold(threshold) if n is None else TopK(whole_number({"k": n}, "k", d_sae, str(file)))
     transcoder = Transcoder(
         W_enc=rows.T,
         W_dec=W_dec,
-        b_enc=parts.take("b_enc", d_sae),
-        b_dec=parts.take("b_dec", W_dec.shape[1]),
+        b_enc=parts.pop("b_enc", d_sae),
+        b_dec=parts.pop("b_dec", W_dec.shape[1]),
         encoder=encoder,
         metadata=metadata,
-        W_skip=parts.take("W_skip", W_dec.shape[1], d_in).T.contiguous() if "W_skip" in parts else None,
+        W_skip=parts.pop("W_skip", W_dec.shape[1], d_in).T.contiguous() if "W_skip" in parts else None,
     )
     parts.end()
     return transcoder

@@ -186,7 +186,7 @@ def _in_residual_stream(rows: Float[Tensor, "latent d_in"], model: Any, hook_nam
     if inside is None:
         return None
     part = inside[2].split(".")[0]
-    if hook is None or hook.reads == "output":
+    if hook is None or hook.side == "output":
         return _through_weights(rows, model, int(inside[1]), part)
     written = hooks.get(f"blocks.{inside[1]}.hook_{part}_out")
     if written is None or hook.module not in set(written.module.modules()):  # a norm comes between

@@ -151,7 +151,7 @@ class ColumnFiles:
 
     def join(self, team: Processes) -> None:
         """Add the chunks of all processes, in the order of the ranks."""
-        parts = team.gather_values((self._folder, self._n_chunks))
+        parts = team.all_gather_values((self._folder, self._n_chunks))
         self._chunks = [(folder, chunk) for folder, n_chunks in parts for chunk in range(n_chunks)]
         team.sum_(torch.from_numpy(self.n_active))
 

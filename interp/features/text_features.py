@@ -88,7 +88,7 @@ def features_of(
     check_model_takes(module, tokens)
     special = torch.tensor(sorted(getattr(module, "special_ids", ())), dtype=torch.long)
     with evaluating(module):
-        acts = capture(module, to_model(module, tokens), {hook: hooks.reads})[hook]
+        acts = capture(module, to_model(module, tokens), {hook: hooks.input_hook})[hook]
         codes = firing_matrix(hooks, dictionary, acts, ~torch.isin(tokens.cpu().long(), special).flatten())
     token_strings = _token_strings(tokenizer or getattr(module, "tokenizer", None), tokens.flatten().tolist())
     return TextFeatures(tokens.flatten(), token_strings, SparseCodes.from_scipy(codes))

@@ -28,7 +28,7 @@ from interp.pipeline.plan import Plan
 from interp.pipeline.plugins import check_imported
 from interp.pipeline.run_folder import Run, hook_folder
 from interp.pipeline.stages import STAGES, Stage
-from interp.runtime.memory import forget_peak, peak_memory, release_freed, share_arenas
+from interp.runtime.memory import limit_arenas, peak_memory, release_freed, reset_peak
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.files import digest_json, write_text
 from interp.storage.folder_kinds import RUN_FILE, whole_run
@@ -81,7 +81,7 @@ def run_stages(
         for stage, its_runs in _in_order(stages, runs, on_begin):
             manifest_heads = {}
             for run in its_runs:
-                read = {name: run.folder(name) for name in stage.reads}
+                read = {name: run.folder(name) for name in stage.stages_read}
                 inputs = {name: fingerprints[folder] for name, folder in read.items() if folder in fingerprints}
                 manifest_heads[run] = _expected(stage, run, inputs)
                 fingerprints[run.folder(stage.name)] = manifest_heads[run]["fingerprint"]
@@ -112,7 +112,7 @@ def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress:
     check_imported(config.plugins, run.path)
     with locked(run.path):
         _restore_replaced(run.path)
-        before = [needed for needed in STAGES if needed in stage.reads]
+        before = [needed for needed in STAGES if needed in stage.stages_read]
         done = {needed: manifest for needed in before if (manifest := run.manifest(needed)) is not None}
         if missing := [needed for needed in stage.inputs if needed not in done]:
             raise ValueError(f"{run.path} has no {' and '.join(missing)} yet: `interp run` or `interp demo` makes them")
@@ -126,8 +126,8 @@ def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress:
 def _in_order(
     stages: Sequence[Stage], runs: Sequence[Run], on_begin: Callable[[Run], None]
 ) -> Iterator[tuple[Stage, Sequence[Run]]]:
-    """Yield each stage with the runs that it is run for at once. Stages for all hooks, and stages built together, come
-    first."""
+    """Yield (stage, runs): the runs for which the stage is made in one call. Stages for all hooks, and stages built
+    together, come first."""
     for stage in stages:
         if stage.comes_first:
             yield stage, runs[:1] if stage.shared_by_hooks else runs
@@ -169,9 +169,9 @@ def _build(stage: Stage, manifest_heads: Mapping[Run, dict[str, Any]], progress:
             new = whole_folder(run.folder(stage.name), made_of, interrupted="resume", overwrite=True, run=run.path)
             folders[run] = stack.enter_context(new)
         begin = time.monotonic()
-        share_arenas()
+        limit_arenas()
         release_freed()
-        forget_peak()
+        reset_peak()
         progress(0, 1, "starting")
         if stage.built_together:
             results = stage.build(list(folders), list(folders.values()), progress)
@@ -254,12 +254,12 @@ def _stages_lost(run: Run) -> list[str]:
         if manifest is not None:
             is_other = bool(run.differing(stage, manifest))
         elif begun := interrupted_work(run.folder(stage.name)):
-            manifests = {name: _readable(run, name) for name in stage.reads}
+            manifests = {name: _readable(run, name) for name in stage.stages_read}
             inputs = {name: manifest["fingerprint"] for name, manifest in manifests.items() if manifest is not None}
             is_other = begun["fingerprint"] != _expected(stage, run, inputs)["fingerprint"]
         else:
             continue
-        if is_other or set(stage.reads) & set(lost):
+        if is_other or set(stage.stages_read) & set(lost):
             lost.append(stage.name)
     return lost
 

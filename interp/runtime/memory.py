@@ -11,7 +11,7 @@ _ARENA_MAX = -8
 may keep 64 MB of what was freed: of a ranking of the demo on two cores that is 0.7 of 1.7 GB."""
 
 
-def share_arenas() -> None:
+def limit_arenas() -> None:
     """Let the threads of this process allocate from as many arenas as there are cores, from now on (glibc only)."""
     with suppress(AttributeError, OSError):
         ctypes.CDLL(None).mallopt(_ARENA_MAX, os.cpu_count() or 1)
@@ -23,7 +23,7 @@ def release_freed() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
-def forget_peak() -> None:
+def reset_peak() -> None:
     """Count the process's peak memory from now on, where the system can (Linux)."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
@@ -32,7 +32,7 @@ def forget_peak() -> None:
 
 
 def peak_memory() -> int:
-    """Return the most memory that the process has held since `forget_peak`, in bytes."""
+    """Return the most memory that the process has held since `reset_peak`, in bytes."""
     try:
         facts = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
         return int(facts["VmHWM"].split()[0]) * 1024

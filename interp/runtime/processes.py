@@ -59,7 +59,7 @@ class Processes:
                 tensor.copy_(whole)
         return tensor
 
-    def gather(self, tensor: Shaped[Tensor, "row ..."], *, alike: bool = False) -> Shaped[Tensor, "all_rows ..."]:
+    def all_gather(self, tensor: Shaped[Tensor, "row ..."], *, alike: bool = False) -> Shaped[Tensor, "all_rows ..."]:
         """Return the rows of all processes, in the order of the ranks. The number of rows may differ between processes
         and may be 0; `alike` promises that it does not differ, which saves exchanging it."""
         if self.count == 1:
@@ -85,7 +85,7 @@ class Processes:
                 dist.broadcast(tensor, group=self.group, group_src=rank)
         return tensor
 
-    def gather_values(self, value: Result) -> list[Result]:
+    def all_gather_values(self, value: Result) -> list[Result]:
         """Return the values of all processes, in the order of the ranks. A value can be anything that pickles, such as
         a table."""
         if self.count == 1:
@@ -98,7 +98,7 @@ class Processes:
     def check_alike(self, work: Any, does: str) -> None:
         """Check that all processes were called with the same arguments, which `work` gives as JSON. Raises ValueError
         in all of them if not; `does` is the verb of the error."""
-        digests = self.gather_values(digest_json(work))
+        digests = self.all_gather_values(digest_json(work))
         unlike = [rank for rank, value in enumerate(digests) if value != digests[0]]
         if unlike:
             raise ValueError(
@@ -117,7 +117,7 @@ class Processes:
         except Exception as error:  # any error must reach the other processes, or they wait forever
             failure = error
         report = "" if failure is None else f"{self.rank} {type(failure).__name__} {failure}\0"
-        heard = bytes(self.gather(torch.tensor(list(report.encode()), dtype=torch.uint8)).tolist()).decode()
+        heard = bytes(self.all_gather(torch.tensor(list(report.encode()), dtype=torch.uint8)).tolist()).decode()
         if failure is not None:
             raise failure
         if heard:
@@ -128,9 +128,9 @@ class Processes:
         return result
 
     def divide(self, tasks: Sequence[Callable[[], Result]]) -> list[Result]:
-        """Do each task in one of the processes, and return all results in order, as `gather_values` does."""
+        """Do each task in one of the processes, and return all results in order, as `all_gather_values` does."""
         own = self.all_do(lambda: [task() for task in tasks[self.rank :: self.count]])
-        of_each = self.gather_values(own)
+        of_each = self.all_gather_values(own)
         return [of_each[number % self.count][number // self.count] for number in range(len(tasks))]
 
     def first_does(self, work: Callable[[], Any]) -> None:

@@ -63,7 +63,7 @@ class Workspace:
     def __init__(self) -> None:
         self._held: dict[tuple[str, int], Tensor] = {}
 
-    def take(self, name: str, rows: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    def buffer(self, name: str, rows: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Return a buffer. Each thread has its own buffers; an earlier one with the same name is overwritten."""
         key = name, threading.get_ident()
         held = self._held.get(key)
@@ -95,7 +95,7 @@ def encode(
     tile_width = _LATENTS_AT_ONCE if x.device.type == "cpu" else max(1, len(encoder_rows))
 
     def pre_of(rows: slice, latents: slice) -> Tensor:
-        pre = workspace.take("pre", rows.stop - rows.start, latents.stop - latents.start, dtype, x.device)
+        pre = workspace.buffer("pre", rows.stop - rows.start, latents.stop - latents.start, dtype, x.device)
         multiply(rows, latents, pre)
         return pre
 
@@ -150,7 +150,7 @@ def _bfloat16_matmul(x: Tensor, encoder_rows: Tensor, b_enc: Tensor, workspace: 
 def _rounded(tensor: Tensor, columns: Tensor, name: str, workspace: Workspace) -> Tensor:
     """Return the tensor in bfloat16, with further columns."""
     rows, width = tensor.shape
-    rounded = workspace.take(name, rows, width + _FURTHER_COLUMNS, torch.bfloat16, tensor.device)
+    rounded = workspace.buffer(name, rows, width + _FURTHER_COLUMNS, torch.bfloat16, tensor.device)
 
     def fill(start: int, stop: int) -> None:
         rounded[start:stop, :width] = tensor[start:stop]

@@ -23,9 +23,9 @@ class FileTensors:
     def __contains__(self, name: str) -> bool:
         return name in self._tensors
 
-    def take(self, name: str, *shape: int | None) -> Tensor:
-        """Take the tensor of this name. None in `shape`: any size. Raises DamagedError if the tensor is missing, has
-        another shape, is not of floating point, or is not finite."""
+    def pop(self, name: str, *shape: int | None) -> Tensor:
+        """Remove and return the tensor of this name. None in `shape`: any size. Raises DamagedError if the tensor is
+        missing, has another shape, is not of floating point, or is not finite."""
         if name not in self._tensors:
             raise DamagedError(f"{self.source} has no tensor {name}; it has {', '.join(self._tensors) or 'no others'}")
         tensor = self._tensors.pop(name)

@@ -168,17 +168,17 @@ def _from_native(cfg: dict[str, Any], parts: FileTensors, source: str) -> Stored
     kind = cfg.get("kind")
     if kind not in _KINDS:
         raise ValueError(f"{source}: kind={kind!r} must be one of {', '.join(_KINDS)}")
-    W_enc = parts.take("W_enc", None, None)
+    W_enc = parts.pop("W_enc", None, None)
     d_in, d_sae = W_enc.shape
-    W_dec = parts.take("W_dec", d_sae, None if kind == "transcoder" else d_in)
+    W_dec = parts.pop("W_dec", d_sae, None if kind == "transcoder" else d_in)
     d_out = W_dec.shape[1]
     stored = StoredDictionary(
         kind=kind,
         W_enc=W_enc,
         W_dec=W_dec,
-        b_enc=parts.take("b_enc", d_sae),
-        b_dec=parts.take("b_dec", d_out),
-        W_skip=parts.take("W_skip", d_in, d_out) if kind == "transcoder" and "W_skip" in parts else None,
+        b_enc=parts.pop("b_enc", d_sae),
+        b_dec=parts.pop("b_dec", d_out),
+        W_skip=parts.pop("W_skip", d_in, d_out) if kind == "transcoder" and "W_skip" in parts else None,
         encoder=_encoder(cfg.get("encoder"), parts, d_sae, source),
         **(_widths_and_scales(cfg, d_in, source) if kind == "crosscoder" else {}),
         **config_and_metadata(cfg, source),
@@ -218,12 +218,12 @@ def _from_sparsify(cfg: dict[str, Any], parts: FileTensors, source: str) -> Stor
         )
     transcodes = truth(cfg, "transcode", False, source)
     parts.dtype = torch.float32
-    encoder_rows = parts.take("encoder.weight", None, None)
+    encoder_rows = parts.pop("encoder.weight", None, None)
     d_sae, d_in = encoder_rows.shape
-    W_dec = parts.take("W_dec", d_sae, None if transcodes else d_in)
-    b_enc = parts.take("encoder.bias", d_sae)
-    b_dec = parts.take("b_dec", W_dec.shape[1])
-    W_skip = parts.take("W_skip", W_dec.shape[1], d_in).T.contiguous() if "W_skip" in parts else None
+    W_dec = parts.pop("W_dec", d_sae, None if transcodes else d_in)
+    b_enc = parts.pop("encoder.bias", d_sae)
+    b_dec = parts.pop("b_dec", W_dec.shape[1])
+    W_skip = parts.pop("W_skip", W_dec.shape[1], d_in).T.contiguous() if "W_skip" in parts else None
     topk = TopK(whole_number(cfg, "k", d_sae, source))
     parts.end()
     if not transcodes and W_skip is not None:

@@ -129,7 +129,7 @@ class Learner:
 
     def _is_faint(self) -> Bool[Tensor, " latent"]:
         """Mark the faint latents of this process, compared with the latents of all processes."""
-        strongest = self.mesh.shards.gather(self.strongest.amax(0), alike=True)
+        strongest = self.mesh.shards.all_gather(self.strongest.amax(0), alike=True)
         first = self.mesh.shards.rank * self.strongest.shape[1]
         return is_faint(strongest)[first : first + self.strongest.shape[1]]
 
@@ -178,7 +178,7 @@ class Learner:
     def scaled(self, rows: Float[Tensor, "batch d"]) -> tuple[Float[Tensor, "row d_in"], Float[Tensor, "row d_out"]]:
         """Return the scaled inputs and outputs of the rows that are used for training."""
         x, y = self.hooks.split(self.hooks.within(rows.to(self.weights["W_dec"])))
-        x = torch.mul(x, self.input_scales, out=self._workspace.take("x", len(x), x.shape[1], x.dtype, x.device))
+        x = torch.mul(x, self.input_scales, out=self._workspace.buffer("x", len(x), x.shape[1], x.dtype, x.device))
         return x, x if self.hooks.tied else y * self.output_scales
 
     def loss_and_gradients(
@@ -234,7 +234,7 @@ class Learner:
         weights["W_dec"].requires_grad_(self.config.freeze != "decoder")
         centred = x
         if self.hooks.tied:
-            out = self._workspace.take("centred", len(x), x.shape[1], x.dtype, x.device)
+            out = self._workspace.buffer("centred", len(x), x.shape[1], x.dtype, x.device)
             centred = torch.sub(x, self.weights["b_dec"], out=out)
         return StepInputs(
             weights=weights,
@@ -255,7 +255,7 @@ class Learner:
         )
 
     def _batch(self, rows: int) -> WholeBatch:
-        counts = self.mesh.data.gather(torch.tensor([rows]), alike=True).tolist()
+        counts = self.mesh.data.all_gather(torch.tensor([rows]), alike=True).tolist()
         return WholeBatch(sum(counts), sum(counts[: self.mesh.data.rank]), self.mesh)
 
     def _resample(self, f: ForwardPass) -> None:
@@ -269,18 +269,18 @@ class Learner:
         if step not in self.reservoir.at:
             return
         idle = self.idle
-        counts = self.mesh.shards.gather(torch.tensor([len(idle)]), alike=True).tolist()
+        counts = self.mesh.shards.all_gather(torch.tensor([len(idle)]), alike=True).tolist()
         first = sum(counts[: self.mesh.shards.rank])
         if self.config.resamples_what_is_missing:
-            rows, missing = self.reservoir.take(CANDIDATES_PER_LATENT * sum(counts))
+            rows, missing = self.reservoir.draw(CANDIDATES_PER_LATENT * sum(counts))
             strided = f.batch.strided_rows(f.batch.rows, BATCH_ROWS // 2)
-            batch = [self.mesh.data.gather(part[strided]) for part in (f.x, -f.error)]
+            batch = [self.mesh.data.all_gather(part[strided]) for part in (f.x, -f.error)]
             new = along_what_is_missing(rows, missing, self.hooks.precision.to(rows), *batch)
         else:
-            rows, _ = self.reservoir.take(sum(counts))
+            rows, _ = self.reservoir.draw(sum(counts))
             fires = torch.ones(len(self.since_fired), dtype=torch.bool, device=idle.device)
             fires[idle] = sum(counts) == self.config.d_sae
-            norms = self.mesh.shards.gather(self.weights["encoder_rows"][fires].norm(dim=1))
+            norms = self.mesh.shards.all_gather(self.weights["encoder_rows"][fires].norm(dim=1))
             new = along_rows(rows, norms.mean())
         own = NewLatents(*(values[first : first + len(idle)] for values in new))
         self._begin_again(idle[: len(own.b_enc)], own)
@@ -306,7 +306,7 @@ class Learner:
     def _track_strongest(self, strongest: Float[Tensor, " d_sae"]) -> None:
         """Keep each latent's strongest firing, in windows of `dead_tokens` rows."""
         if self.mesh.data.count > 1:
-            strongest = self.mesh.data.gather(strongest[None], alike=True).amax(0)
+            strongest = self.mesh.data.all_gather(strongest[None], alike=True).amax(0)
         if self.steps_done % max(1, self.config.dead_tokens // self.config.batch_size) == 0:
             self.strongest = torch.stack([torch.zeros_like(strongest), self.strongest[0]])
         torch.maximum(self.strongest[0], strongest, out=self.strongest[0])

@@ -1,17 +1,17 @@
-"""Draw idle latents again, with a new start at rows that are reconstructed badly.
+"""Resample idle latents: give them a new start at rows that are reconstructed badly.
 
     rows        a weighted reservoir (Efraimidis & Spirakis 2006): row i stays while ln(u_i) / loss_i² is among the
                 largest, u_i uniform; a sample ∝ loss² without replacement
     latents     each along a row (`along_rows`: Towards Monosemanticity, 2023), or along the residual of a row
                 (`along_what_is_missing`), with rows drawn ∝ (loss / ‖row‖²)²
 
-AuxK alone makes dead latents faint: on the demo's activations it leaves 0.5 % dead and 33 % faint. Latents drawn again
+AuxK alone makes dead latents faint: on the demo's activations it leaves 0.5 % dead and 33 % faint. Latents resampled
 along residuals start as a step of matching pursuit does, and no two start at the same row. Then 2 % are idle, at an FVU
 of 0.043, not 0.046.
 
 Rows are chosen by the share of them that is lost, not by the loss itself. If a few rows are several times as long as
-the others, choosing by the loss draws latents at these, and similar rows of held-out text fire them a hundred times as
-strongly (SmolLM2, layer 15: a seventh of the error on two rows of 20,309).
+the others, choosing by the loss would put the new latents at these few rows. On held-out text, similar rows would then
+fire them a hundred times as strongly (SmolLM2, layer 15: a seventh of the error on two rows of 20,309).
 
 A latent starts as strong as is best on the rows of a batch, and is not drawn if it helps little. If only noise is
 missing, latents as strong as what one row lacks make the others worse (BatchTopK on a hook of few dimensions: FVU 0.018
@@ -75,7 +75,7 @@ class Reservoir:
     """Centred rows, and their residuals, from the steps before a resampling."""
 
     at: tuple[int, ...]
-    """Steps, counted from 1, after which idle latents are drawn again."""
+    """Steps, counted from 1, after which idle latents are resampled."""
     size: int
     seed: int
     rows: Tensor = field(default_factory=lambda: torch.empty(0, 0))
@@ -99,7 +99,7 @@ class Reservoir:
         batch: WholeBatch,
     ) -> None:
         """Add the drawn rows of this process; all processes keep the same reservoir."""
-        losses = batch.mesh.data.gather(loss)
+        losses = batch.mesh.data.all_gather(loss)
         kept = len(self.keys)
         generator = torch.Generator().manual_seed((self.seed << 32) + step)
         uniform = torch.rand(len(losses), generator=generator, dtype=torch.float64).clamp_(min=1e-300)
@@ -108,7 +108,10 @@ class Reservoir:
         drawn = torch.zeros(len(keys), dtype=torch.bool, device=keys.device)
         drawn[keys.topk(min(self.size, len(keys))).indices] = True
         drawn_here = drawn[kept + batch.first : kept + batch.first + len(rows)].nonzero()[:, 0]
-        new_rows, new_missing = batch.mesh.data.gather(rows[drawn_here]), batch.mesh.data.gather(-error[drawn_here])
+        new_rows, new_missing = (
+            batch.mesh.data.all_gather(rows[drawn_here]),
+            batch.mesh.data.all_gather(-error[drawn_here]),
+        )
         if kept:
             stay = drawn[:kept]
             new_rows = torch.cat([self.rows[stay], new_rows])
@@ -117,7 +120,7 @@ class Reservoir:
         self.missing = new_missing
         self.keys = keys[drawn]
 
-    def take(self, n: int) -> tuple[Float[Tensor, "row d_in"], Float[Tensor, "row d_out"]]:
+    def draw(self, n: int) -> tuple[Float[Tensor, "row d_in"], Float[Tensor, "row d_out"]]:
         """Empty the reservoir, and return at most n rows with their residuals, in the order of their priority."""
         order = self.keys.topk(min(n, len(self.keys))).indices
         drawn = self.rows[order], self.missing[order]
@@ -149,10 +152,10 @@ def along_what_is_missing(
     """Return latents that each add the residual of a centred row, on it and on similar rows; there may be fewer latents
     than rows. Every few rows of a batch (further centred rows and their residuals) are used for the comparison.
 
-    The encoder is a matched filter, P row with P the inverse of the rows' covariance: of all filters with the same
-    response to the row it responds least to others. If it responds half as much or less, the latent does not fire; else
-    its value is strength · a, with a proportional to the response beyond the half, and 1 on the row. With d its
-    direction and m the residual,
+    The encoder is a matched filter, P row with P the inverse of the rows' covariance. Among filters with the same
+    response to its own row, it has the smallest mean square response to the other rows. If it responds half as much or
+    less, the latent does not fire; else its value is strength · a, with a proportional to the response beyond the half,
+    and 1 on the row. With d its direction and m the residual,
 
         strength = Σ a (m · d) / Σ a²         over the row itself and the batch: it minimises the squared error
 

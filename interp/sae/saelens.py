@@ -121,8 +121,8 @@ def _input_scale(cfg: dict[str, Any], scaler: dict[str, Any], source: str) -> fl
 
 def _pursuit(cfg: dict[str, Any], parts: FileTensors, scale: float, source: str) -> dict[str, Any]:
     """Convert a matching pursuit. The encoder is the decoder, so an input scale moves to the latents' unit."""
-    W_dec = parts.take("W_dec", None, None)
-    b_dec = parts.take("b_dec", W_dec.shape[1]) / scale
+    W_dec = parts.pop("W_dec", None, None)
+    b_dec = parts.pop("b_dec", W_dec.shape[1]) / scale
     short = number(cfg.get("residual_threshold", 1e-2), "residual_threshold", source)
     stop = truth(cfg, "stop_on_duplicate_support", True, source)
     steps = {"max_iterations": W_dec.shape[1]} if cfg.get("max_iterations") is None else cfg
@@ -140,10 +140,10 @@ def _pursuit(cfg: dict[str, Any], parts: FileTensors, scale: float, source: str)
 def _one_pass(cfg: dict[str, Any], parts: FileTensors, scale: float, source: str) -> dict[str, Any]:
     architecture = cfg["architecture"]
     tied = architecture not in _TRANSCODERS
-    W_enc = parts.take("W_enc", None, None)
+    W_enc = parts.pop("W_enc", None, None)
     d_in, d_sae = W_enc.shape
-    W_dec = parts.take("W_dec", d_sae, d_in if tied else None)
-    b_dec = parts.take("b_dec", W_dec.shape[1])
+    W_dec = parts.pop("W_dec", d_sae, d_in if tied else None)
+    b_dec = parts.pop("b_dec", W_dec.shape[1])
     stretch, b_enc, threshold = _firing(architecture, parts, d_sae)
     W_enc = W_enc * stretch
     if truth(cfg, "rescale_acts_by_decoder_norm", False, source) and architecture in _NORMS:
@@ -160,7 +160,7 @@ def _one_pass(cfg: dict[str, Any], parts: FileTensors, scale: float, source: str
         "b_enc": b_enc,
         "b_dec": b_dec / scale,
         "encoder": TopK(whole_number(cfg, "k", d_sae, source)) if is_topk else Threshold(threshold),
-        "W_skip": parts.take("W_skip", W_dec.shape[1], d_in).T.contiguous() if "skip" in architecture else None,
+        "W_skip": parts.pop("W_skip", W_dec.shape[1], d_in).T.contiguous() if "skip" in architecture else None,
     }
 
 
@@ -169,13 +169,13 @@ def _firing(architecture: str, parts: FileTensors, d_sae: int) -> tuple[Tensor, 
     one = torch.ones(d_sae)
     zero = torch.zeros(d_sae)
     if architecture == "gated":
-        b_gate, b_mag, r_mag = (parts.take(name, d_sae) for name in ("b_gate", "b_mag", "r_mag"))
+        b_gate, b_mag, r_mag = (parts.pop(name, d_sae) for name in ("b_gate", "b_mag", "r_mag"))
         return r_mag.exp(), b_mag, (b_mag - r_mag.exp() * b_gate).clamp(min=0)
-    b_enc = parts.take("b_enc", d_sae)
+    b_enc = parts.pop("b_enc", d_sae)
     if "batchtopk" in architecture:
-        return one, b_enc, (zero + parts.take("topk_threshold")).clamp(min=0)
+        return one, b_enc, (zero + parts.pop("topk_threshold")).clamp(min=0)
     if "jumprelu" not in architecture:
         return one, b_enc, zero
     if "log_threshold" in parts:
-        return one, b_enc, parts.take("log_threshold", d_sae).exp()
-    return one, b_enc, parts.take("threshold", d_sae).clamp(min=0)
+        return one, b_enc, parts.pop("log_threshold", d_sae).exp()
+    return one, b_enc, parts.pop("threshold", d_sae).clamp(min=0)

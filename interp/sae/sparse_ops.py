@@ -87,7 +87,7 @@ class RowGradient:
         if not self.sums and not self.further:
             return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         rows, width = parameter.shape
-        total = self.workspace.take(self.name, rows, width, parameter.dtype, parameter.device)
+        total = self.workspace.buffer(self.name, rows, width, parameter.dtype, parameter.device)
         if self.sums:
             kernels(total).sum_by_latent(*self.sums[0], total)
         else:

@@ -333,7 +333,7 @@ def _check_finite(batch: Float[Tensor, "batch d"], step: int, among: Processes) 
     """Check that a batch is finite, so that every process learns of a bad row in any of them."""
     if math.isfinite(float(among.sum_(batch.sum()))):
         return
-    bad = among.gather((~batch.isfinite().all(1)).byte())
+    bad = among.all_gather((~batch.isfinite().all(1)).byte())
     rows = bad.nonzero()[:, 0].tolist()
     if rows:
         shown = ", ".join(map(str, rows[:5])) + (" …" if len(rows) > 5 else "")
@@ -528,7 +528,7 @@ class TrainingRun:
             "rows": self._rows,
             "seconds": self._wall_seconds(),
         }
-        state["sha256"] = self.shards.gather_values(_digest_of(sorted(tensors.items())))
+        state["sha256"] = self.shards.all_gather_values(_digest_of(sorted(tensors.items())))
         metadata = {"state": json.dumps(state)}
         write_shards(lambda parts: write_tensors(checkpoint, parts, metadata), tensors, self.shards)
 

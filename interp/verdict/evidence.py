@@ -4,7 +4,7 @@ In: tokens and the codes of their rows. Out: `Evidence`, with an array for each 
 senses.
 
     1  Sample each latent's firings in one pass over the codes, as readers see them: evenly over the tenths of its
-       activation range. There are up to PER_TENTH per tenth, and at most one per group of neighbouring sequences
+       activation range. There are up to MAX_PER_TENTH per tenth, and at most one per group of neighbouring sequences
        (`nulls`). A window of the text that occurs in several sequences counts only in the first (`features.examples`).
        Other steps that count firings use the same pass.
     2  Read what is true at each of these positions, and how rare that is (`text.predicates`). This gives how alike the
@@ -37,7 +37,14 @@ from interp.runtime.threads import map_in_threads
 from interp.text.predicates import Predicates
 from interp.verdict.calibration import Calibration, Probability
 from interp.verdict.coded_text import CodedText
-from interp.verdict.nulls import MIN_BLOCK, MIN_GROUPS, NullScale, circular_shifts, null_scale, rows_per_group
+from interp.verdict.nulls import (
+    MIN_BLOCK,
+    MIN_GROUPS,
+    NullComparison,
+    against_pooled_nulls,
+    circular_shifts,
+    rows_per_group,
+)
 from interp.verdict.similarity import (
     MAX_SENSES,
     MEASURE_NAMES,
@@ -49,9 +56,9 @@ from interp.verdict.similarity import (
     similarities,
 )
 
-TENTHS = 10
+N_TENTHS = 10
 """Parts of equal width into which activations are cut, up to the latent's largest."""
-PER_TENTH = 12
+MAX_PER_TENTH = 12
 """Firings that are sampled of each tenth, at most."""
 FULL_FIRINGS = 8
 """Number of sampled firings at which a tenth has its full weight."""
@@ -111,10 +118,10 @@ class SimilarityOfFirings:
     def exchange(self, latents: Int64[np.ndarray, " latent"], team: Processes) -> None:
         """Give all processes of a team what each of them evaluated, which in this process are `latents`. What they
         share in words stays with them."""
-        of_all = team.gather(torch.from_numpy(latents)).numpy()
+        of_all = team.all_gather(torch.from_numpy(latents)).numpy()
         arrays = (self.statistics, self.covariance, self.senses, self.sense_statistics, self.sense_covariance)
         for values in arrays:
-            values[of_all] = team.gather(torch.from_numpy(values[latents])).numpy()
+            values[of_all] = team.all_gather(torch.from_numpy(values[latents])).numpy()
 
 
 @dataclass(frozen=True)
@@ -150,19 +157,19 @@ class Evidence:
         """Return a statistic of `similarity.NAMES`; NaN for a latent that was not evaluated."""
         return self.observed.statistics[:, MEASURE_NAMES.index(name)]
 
-    def null(self, name: str) -> NullScale:
+    def null(self, name: str) -> NullComparison:
         """Return the statistic's z-score against the shifted texts, and the band of the null."""
         column = MEASURE_NAMES.index(name)
         values = np.stack([evidence.statistics[:, column] for evidence in (self.observed, *self.nulls)])
-        return null_scale(values[0], values[1:], self.effective_groups, min_std=0.005)
+        return against_pooled_nulls(values[0], values[1:], self.effective_groups, min_std=0.005)
 
     @property
-    def senses_null(self) -> NullScale:
+    def senses_null(self) -> NullComparison:
         """The z-score of the number of senses against the shifted texts, whose firings also form clusters."""
         counts = np.stack(
             [np.where(evidence.n_senses, evidence.n_senses, np.nan) for evidence in (self.observed, *self.nulls)]
         )
-        return null_scale(counts[0], counts[1:], self.effective_groups, min_std=0.1)
+        return against_pooled_nulls(counts[0], counts[1:], self.effective_groups, min_std=0.1)
 
     @property
     def sense_by_chance(self) -> Float64[np.ndarray, "d_sae sense"]:
@@ -200,7 +207,7 @@ def collect_evidence(
     group_rows = rows_per_group(text.n_seq, text.n_ctx)
     _warn_of_too_few(text.n_seq, text.n_ctx, group_rows)
     shifts = circular_shifts(text.n_seq, text.n_ctx, n_shifts, int((text.maxima > 0).sum()), seed, rng)
-    sampler = FiringSampler(text.d_sae, TENTHS, PER_TENTH, seed, group_rows)
+    sampler = FiringSampler(text.d_sae, N_TENTHS, MAX_PER_TENTH, seed, group_rows)
     groups = _Groups(text.d_sae, group_rows)
 
     def read() -> None:
@@ -271,7 +278,7 @@ class _Judge(NamedTuple):
         with_words: bool,
     ) -> None:
         present = np.flatnonzero(self.rows[latent] >= 0)
-        weights = firing_weights(present // PER_TENTH)
+        weights = firing_weights(present // MAX_PER_TENTH)
         density = float(self.densities[latent])
         shared = Shared.among(holds, weights, self.predicates.surprise)
         r = similarities(shared, len(rows), density)
@@ -300,7 +307,7 @@ class _Judge(NamedTuple):
 
 def firing_weights(tenth: Int64[np.ndarray, " firing"]) -> Float64[np.ndarray, " firing"]:
     """Return the weights of firings in these tenths; they sum to 1."""
-    n = np.bincount(tenth, minlength=TENTHS)[tenth]
+    n = np.bincount(tenth, minlength=N_TENTHS)[tenth]
     weights = (tenth + 0.5) ** WEIGHT_EXPONENT / np.maximum(n, FULL_FIRINGS)
     return weights / weights.sum()
 

@@ -129,7 +129,8 @@ def choose(
     holds = counts.holds
     recall = ratio(counts.hits, n_firings[:, :, None])
     precision = both / np.maximum(holds, 1)
-    # Firings of the unit in the fit half; for a sense at most its latent's firings at the rule, divided by its recall.
+    # Firings of the unit in the fit half. Of a sense, the smaller of two estimates: its share of the latent's firings,
+    # and (the latent's firings at which the rule holds) / recall.
     n_unit = np.fmin(n_fire[:, None], ratio(both[0], recall[0]))
     f1_fit = 2 * recall[0] * n_unit / np.maximum(n_unit + holds[0], 1)
     worth = np.full(f1_fit.shape, -np.inf)

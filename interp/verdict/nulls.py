@@ -7,9 +7,9 @@ as long as a group and as a sequence, or a quarter of the text if the text is to
 
 Firings in one passage share its subject, so evidence is counted only between groups of rows (`rows_per_group`).
 
-The z-score and the band of an observation come from the mean and standard deviation of the null among at least POOL
-latents of similar size. So few shifts suffice; if there are few latents, more shifts are used. Each measure names its
-null (`measures.Measure`):
+The z-score and the band of an observation come from the mean and standard deviation of the null among at least
+POOL_SIZE latents of similar size. So few shifts suffice; if there are few latents, more shifts are used. Each measure
+names its null (`measures.Measure`):
 
     shift         the measure of another store, of the same tokens and labels, with the codes of some latents moved
                   circularly by one shift. That store has the latents of all shifts side by side, and one scan counts
@@ -53,7 +53,7 @@ from interp.features.scan_input import ScanConfig
 from interp.runtime.processes import ALONE, Processes
 from interp.verdict.measures import MEASURES, Directions, LatentValues, Null
 
-POOL = 100
+POOL_SIZE = 100
 """Number of null values from which a mean and a standard deviation are computed, if so many exist."""
 TARGET_GROUPS = 160
 """Number of groups into which a text of few sequences is divided, if its sequences are long enough."""
@@ -76,7 +76,7 @@ MIN_STD = 1e-3
 Masks = Mapping[str, Bool[Tensor, "seq pos"]]
 
 
-class NullScale(NamedTuple):
+class NullComparison(NamedTuple):
     """The z-score of each observation against the null for units of the same size. NaN if the observation is NaN, or if
     no null is finite."""
 
@@ -107,43 +107,44 @@ def circular_shifts(
     n_seq: int, n_ctx: int, n_shifts: int, n_latents: int, seed: int, rng: np.random.Generator | None = None
 ) -> list[int]:
     """Draw by how many rows each null shifts the text. There are `n_shifts` shifts, or more if so few latents fire that
-    their nulls together would be fewer than POOL, too few for a standard deviation. If n_shifts is 0, there are none.
+    their nulls together would be fewer than POOL_SIZE, too few for a standard deviation. With n_shifts = 0 there are
+    none.
     rng: draws the first `n_shifts`; by default a new one from the seed."""
     n_rows = n_seq * n_ctx
     least = min(max(rows_per_group(n_seq, n_ctx), n_ctx), n_rows // 4)
     end = max(n_rows - least, least + 1)
     shifts = (rng or np.random.default_rng(seed)).integers(least, end, n_shifts).tolist()
-    n_more = max(0, -(-POOL // n_latents) - n_shifts) if n_shifts and n_latents else 0
-    return shifts + np.random.default_rng([seed, POOL]).integers(least, end, n_more).tolist()
+    n_more = max(0, -(-POOL_SIZE // n_latents) - n_shifts) if n_shifts and n_latents else 0
+    return shifts + np.random.default_rng([seed, POOL_SIZE]).integers(least, end, n_more).tolist()
 
 
-def null_scale(
+def against_pooled_nulls(
     observed: Float64[np.ndarray, " unit"],
     nulls: Float64[np.ndarray, "repetition unit"],
     size: Float64[np.ndarray, " unit"],
     *,
     min_std: float = 1e-6,
-) -> NullScale:
+) -> NullComparison:
     """Return the z-scores of the observations against the pooled nulls of units of similar size."""
     sizes = np.broadcast_to(size, nulls.shape)
     usable = np.isfinite(nulls) & (sizes > 0)
     if not usable.any():
-        return normal_scale(observed, np.nan, np.nan)
+        return against_normal(observed, np.nan, np.nan)
     order = np.argsort(sizes[usable], kind="stable")
     sizes, values = sizes[usable][order], nulls[usable][order]
-    width = min(len(values), max(POOL, len(values) // 20))
+    width = min(len(values), max(POOL_SIZE, len(values) // 20))
     mean = _moving_mean(values, width)
     std = np.sqrt(_moving_mean((values - mean) ** 2, width) * width / max(width - 1, 1))
     place = np.minimum(np.searchsorted(sizes, size), len(sizes) - 1)
-    return normal_scale(observed, mean[place], np.where(size > 0, np.maximum(std[place], min_std), np.nan))
+    return against_normal(observed, mean[place], np.where(size > 0, np.maximum(std[place], min_std), np.nan))
 
 
-def normal_scale(observed: Float64[np.ndarray, " unit"], mean: Any, std: Any) -> NullScale:
+def against_normal(observed: Float64[np.ndarray, " unit"], mean: Any, std: Any) -> NullComparison:
     """Return the z-scores of the observations against a null with this mean and standard deviation. They are NaN if the
     null is not finite."""
     is_defined = np.isfinite(observed) & np.isfinite(std)
     low, high = (np.where(is_defined, mean + side * 1.96 * std, np.nan) for side in (-1, 1))
-    return NullScale(np.where(is_defined, (observed - mean) / std, np.nan), low, high)
+    return NullComparison(np.where(is_defined, (observed - mean) / std, np.nan), low, high)
 
 
 def _moving_mean(values: Float64[np.ndarray, " n"], width: int) -> Float64[np.ndarray, " n"]:
@@ -168,7 +169,7 @@ class SampledCodes:
         n_active = features.column("n_active").astype(np.int64)
         drawn = np.random.default_rng(seed).permutation(np.flatnonzero(n_active))
         n_frequent = int((n_active >= MIN_GROUPS).sum())
-        most = min(MAX_SAMPLED_LATENTS, max(n_frequent, -(-POOL // len(shifts))))
+        most = min(MAX_SAMPLED_LATENTS, max(n_frequent, -(-POOL_SIZE // len(shifts))))
         drawn = drawn[np.argsort(n_active[drawn] < MIN_GROUPS, kind="stable")][:most]
         fits = len(shifts) * np.cumsum(n_active[drawn]) <= MAX_FIRINGS
         units = np.sort(drawn[: max(1, fits.sum())])
@@ -211,7 +212,7 @@ class SampledCodes:
         )
 
 
-def measure_scales(
+def compare_with_nulls(
     values: Mapping[str, LatentValues],
     features: FeatureStore,
     sample: SampledCodes,
@@ -222,7 +223,7 @@ def measure_scales(
     twin: FeatureStore | None = None,
     seed: int = 0,
     team: Processes = ALONE,
-) -> dict[str, NullScale]:
+) -> dict[str, NullComparison]:
     """Compare each measure that has a null with its null. Returns the z-scores and bands, which are NaN for latents
     that are not testable.
 
@@ -237,22 +238,22 @@ def measure_scales(
             wanted[MEASURES[name].null].append(name)
     n_active = features.column("n_active")
     scales = {}
-    shift_measures = sorted(set().union(*team.gather_values(wanted["shift"])))
-    units = team.gather(torch.from_numpy(sample.units)).numpy()
+    shift_measures = sorted(set().union(*team.all_gather_values(wanted["shift"])))
+    units = team.all_gather(torch.from_numpy(sample.units)).numpy()
     of_units = team.all_do(lambda: _of_shifted(shift_measures, sample, labels, twin))
     for name, values_of_units in zip(shift_measures, of_units, strict=True):
         nulls = np.full((len(sample.shifts), features.d_sae), np.nan)
-        nulls[:, units] = team.gather(torch.from_numpy(values_of_units)).numpy().T
+        nulls[:, units] = team.all_gather(torch.from_numpy(values_of_units)).numpy().T
         if np.isfinite(nulls).any():
-            scales[name] = null_scale(tested[name], nulls, n_active, min_std=MIN_STD)
+            scales[name] = against_pooled_nulls(tested[name], nulls, n_active, min_std=MIN_STD)
     if wanted["directions"] and features.W_dec is not None and features.W_dec.any():
         random = random_dictionary(features.W_dec, seed)
         for name in wanted["directions"]:
             nulls = MEASURES[name].function(random)
-            scales[name] = normal_scale(tested[name], np.nanmean(nulls), max(np.nanstd(nulls), MIN_STD))
+            scales[name] = against_normal(tested[name], np.nanmean(nulls), max(np.nanstd(nulls), MIN_STD))
     for name in wanted["ranks"]:
         with np.errstate(divide="ignore"):
-            scales[name] = normal_scale(tested[name], 0.5, 1 / np.sqrt(12 * effective_groups))
+            scales[name] = against_normal(tested[name], 0.5, 1 / np.sqrt(12 * effective_groups))
     return scales
 
 

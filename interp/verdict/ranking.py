@@ -74,7 +74,7 @@ from interp.verdict.coded_text import CodedText
 from interp.verdict.evidence import Evidence, Listener, collect_evidence
 from interp.verdict.learnt import LearntFit, learnt_evidence
 from interp.verdict.measures import MEASURES, WordMass, measure_values
-from interp.verdict.nulls import Masks, NullScale, SampledCodes, check_labels, circular_shifts, measure_scales
+from interp.verdict.nulls import Masks, NullComparison, SampledCodes, check_labels, circular_shifts, compare_with_nulls
 from interp.verdict.ranking_tables import Ranking, evidence_rows
 from interp.verdict.search import FitSample
 from interp.verdict.senses import describe
@@ -196,7 +196,7 @@ def rank_features(
     order = np.append(ranked, np.setdiff1d(np.arange(features.d_sae), ranked))
     own = np.isin(np.arange(features.d_sae), order[team.rank :: team.count])
     chosen_here = own & np.isin(np.arange(features.d_sae), ranked)
-    tables = team.gather_values(team.all_do(lambda: _rank(features, chosen_here, options, team, own)))
+    tables = team.all_gather_values(team.all_do(lambda: _rank(features, chosen_here, options, team, own)))
     ranking = _sorted([table for table in tables if len(table)], features.has_text)
     ranking.attrs["features"] = identity(features)
     if count > 1:
@@ -248,7 +248,7 @@ def _rank(
     words, senses = describe(features, text, evidence, rule_sample, chosen & ~faint, rule_labels, options.progress)
     rule = {f"explanation_{name}": list(getattr(words, name)) for name in _RULE}
     values = measure_values(features, twin=twin, computed={"token_share": columns["token_share"]})
-    scales = measure_scales(
+    scales = compare_with_nulls(
         values,
         features,
         sampled,
@@ -341,7 +341,7 @@ def _ranked(
     columns: Mapping[str, Any],
     evidence: Evidence,
     measures: Mapping[str, Float64[np.ndarray, " d_sae"]],
-    scales: Mapping[str, NullScale],
+    scales: Mapping[str, NullComparison],
     chosen: Bool[np.ndarray, " d_sae"] | None = None,
 ) -> pd.DataFrame:
     """Return the ranking, sorted, with the column `evidence`.

@@ -18,7 +18,7 @@ from interp.display.verdict_looks import NO_RULE, verdict_words
 from interp.display.verdict_names import MONOSEMANTIC, ONE_MEANING_ROW, VERDICTS
 from interp.statistics.cutoffs import MIN_F1
 from interp.verdict.measures import title_and_meaning
-from interp.verdict.nulls import NullScale
+from interp.verdict.nulls import NullComparison
 
 _EVIDENCE_COLUMNS = ("measure", "value", "z", "null_low", "null_high")
 NEEDED_COLUMNS = ("latent", "verdict", "monosemanticity", "ci_low", "ci_high", "sure")
@@ -32,7 +32,7 @@ MAX_ALIKE = 0.5
 
 
 def evidence_rows(
-    stated: Mapping[str, tuple[Float64[np.ndarray, " d_sae"], NullScale | None]],
+    stated: Mapping[str, tuple[Float64[np.ndarray, " d_sae"], NullComparison | None]],
     latents: Int64[np.ndarray, " latent"],
 ) -> pd.Series:
     """List the evidence of some latents, as dictionaries.

@@ -135,7 +135,7 @@ class Background:
         rows = rows[counted[rows]]
         own_rows = rows[part_of(len(rows), team.rank, team.count)]
         own_holds = team.all_do(lambda: predicates.at(own_rows, predicates.in_rules))
-        entries = team.gather(torch.from_numpy(own_holds.reshape(-1))).numpy()
+        entries = team.all_gather(torch.from_numpy(own_holds.reshape(-1))).numpy()
         holds = entries.reshape(len(rows), len(entries) // max(1, len(rows)))
         offsets, rows_by_predicate = _rows_by_predicate(holds, len(predicates.surprise))
         return cls(predicates, holds, rows_by_predicate, offsets, len(sequences) / max(1, len(kept)))

@@ -389,7 +389,7 @@ if __name__ == "__main__":
     own = store.batches(**reading, part=(team.rank, team.count))
     for mine, batch in zip(own, store.batches(**reading), strict=True):
         assert torch.equal(mine, batch[part_of(len(batch), team.rank, team.count)])
-        assert torch.equal(team.gather(mine), batch)
+        assert torch.equal(team.all_gather(mine), batch)
 
     def refused(message, **options):
         try:

@@ -49,7 +49,7 @@ def test_joint_sums_are_those_of_dense_codes(buffer_mb, monkeypatch):
     np.testing.assert_allclose(parts[0].theirs, [other.sum(0), b.sum(0), (b**2).sum(0)], rtol=1e-5)
 
 
-def test_correlations_and_their_null_are_numpys(planted, monkeypatch):
+def test_correlations_and_their_null_match_numpy(planted, monkeypatch):
     monkeypatch.setattr("interp.features.twins.ROWS_PER_CHUNK", 77)
     ours, theirs = planted
     found = universality(codes(ours), codes(theirs), seed=1)

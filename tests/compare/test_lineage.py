@@ -29,7 +29,7 @@ def planted() -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("buffer_mb", [256, 0])
-def test_a_planted_split_is_found_and_edges_are_numpys(planted, buffer_mb, monkeypatch):
+def test_a_planted_split_is_found_and_edges_match_numpy(planted, buffer_mb, monkeypatch):
     monkeypatch.setattr("interp.features.twins.BUFFER_MB", buffer_mb)
     narrow, wide = planted
     found = splitting(codes(narrow), codes(wide), min_cosine=0.3)

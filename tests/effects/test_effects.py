@@ -172,7 +172,7 @@ def scanned(model, hook, dictionary, tokens, folder):
 
 def losses_and_logs(module, place, row, change):
     """Return losses and log-probabilities of one sequence, with a change added at the written hook."""
-    handle = place.writes.attach(lambda acts: acts + change.view(acts[0].shape)[None])
+    handle = place.output_hook.attach(lambda acts: acts + change.view(acts[0].shape)[None])
     log_p = module(row)[0].log_softmax(-1)
     handle.remove()
     return -log_p[:-1].gather(1, row[0, 1:, None])[:, 0], log_p
@@ -185,7 +185,7 @@ def by_hand(model, hook, dictionary, tokens, latent):
     logs, said, done = torch.zeros(V + 30, dtype=torch.float64), [], []
     each: dict[str, list[tuple[float, int]]] = {"loss_change": [], "kl": []}
     for row in tokens[:, None]:
-        acts = capture(module, row, {"reads": place.reads})["reads"].detach()[0]
+        acts = capture(module, row, {"reads": place.input_hook})["reads"].detach()[0]
         z = dictionary.encode(acts.flatten(1))[:, latent]
         fires = z > 0
         if not fires.any():

@@ -100,7 +100,7 @@ def test_inputs_of_matrices_are_the_neurons_and_the_heads(model, family, tokens)
     torch.testing.assert_close(found["blocks.1.mlp.hook_post"], neurons)
     assert torch.equal(found[native], found["blocks.1.mlp.hook_post"]) and neurons.shape[-1] == D_MLP
     place = resolve_hooks(model, ["blocks.1.attn.hook_z"])["blocks.1.attn.hook_z"]
-    assert place.reads == "input" and place.module(found["blocks.1.attn.hook_z"]).shape[-1] == D_MODEL
+    assert place.side == "input" and place.module(found["blocks.1.attn.hook_z"]).shape[-1] == D_MODEL
 
 
 def capture_all(model, tokens, names):
@@ -347,14 +347,14 @@ def test_logit_effects_are_gradients_through_the_frozen_final_norm(model, family
     d_in = capture_all(model, tokens, [hook])[hook].flatten(2).shape[-1]
     W_dec = torch.randn(5, d_in, generator=torch.Generator().manual_seed(0))
     path = logit_path(W_dec, model, hook, tokens)
-    if family == "gemma2" and "hook_resid" not in hook and place.reads == "input":
+    if family == "gemma2" and "hook_resid" not in hook and place.side == "input":
         assert path.directions is None and f"no direct path from {hook}" in path.note
         return
     assert "final norm's mean scale" in path.note
     effects = path.directions @ path.W_U
     x = capture_all(model, tokens, ["final_norm.input"])["final_norm.input"]
     fixed = frozen(model.final_norm, x, centres=family in ("gpt2", "neox"))
-    matrix = place.module if place.reads == "input" and "hook_resid" not in hook else None
+    matrix = place.module if place.side == "input" and "hook_resid" not in hook else None
     for row, effect in zip(W_dec, effects, strict=True):
         added = row if matrix is None else matrix(row[None])[0] - matrix(torch.zeros_like(row[None]))[0]
         epsilon = torch.zeros((), requires_grad=True)

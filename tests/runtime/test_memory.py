@@ -8,24 +8,24 @@ import threading
 import numpy as np
 import pytest
 
-from interp.runtime.memory import forget_peak, peak_memory, share_arenas
+from interp.runtime.memory import limit_arenas, peak_memory, reset_peak
 
 MIB = 1 << 20
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the peak is that since the process started")
 def test_the_peak_is_forgotten():
-    forget_peak()
+    reset_peak()
     before = peak_memory()
     np.ones(100 * MIB, np.uint8)
     assert peak_memory() - before >= 90 * MIB
-    forget_peak()
+    reset_peak()
     assert peak_memory() - before < 50 * MIB
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="arenas are glibc's")
 def test_threads_share_as_many_arenas_as_there_are_cores(tmp_path):
-    share_arenas()
+    limit_arenas()
     before = n_arenas(tmp_path / "before.xml")
     met = threading.Barrier(4 * os.cpu_count() + 1)
 

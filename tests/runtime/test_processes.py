@@ -83,10 +83,10 @@ if __name__ == "__main__":
     found["turned"] = turned.tolist()
     for dtype in ("bfloat16", "int64", "bool"):
         rows = numbers(team.rank, getattr(torch, dtype))[: 3 + 2 * team.rank]
-        found[dtype] = team.gather(rows).tolist()
-    found["one has none"] = team.gather(torch.full((2 * team.rank, 3), 4.0)).tolist()
-    found["none"] = list(team.gather(torch.zeros(0, 3)).shape)
-    found["scalars"] = team.gather(torch.tensor([team.rank])).tolist()
+        found[dtype] = team.all_gather(rows).tolist()
+    found["one has none"] = team.all_gather(torch.full((2 * team.rank, 3), 4.0)).tolist()
+    found["none"] = list(team.all_gather(torch.zeros(0, 3)).shape)
+    found["scalars"] = team.all_gather(torch.tensor([team.rank])).tolist()
     found["share"] = [len(range(n)[part_of(n, team.rank, team.count)]) for n in (0, 1, 5, 8)]
 
     def work():
@@ -166,7 +166,7 @@ if __name__ == "__main__":
     how, told = sys.argv[1], Path(sys.argv[2])
     module._TIMEOUT = timedelta(seconds=3 if how == "stuck" else 60)
     team = module.processes()
-    team.gather(torch.zeros(1))
+    team.all_gather(torch.zeros(1))
     if team.rank == 1:
         while how == "stuck" and not told.exists():
             pass
@@ -189,7 +189,7 @@ def test_without_a_launcher_there_is_one_process(monkeypatch):
         monkeypatch.delenv(name, raising=False)
     team, x = processes(), torch.ones(2)
     assert team == Processes(0, 1) and team.is_first
-    assert team.sum_(x) is x and team.gather(x) is x and x.tolist() == [1, 1]
+    assert team.sum_(x) is x and team.all_gather(x) is x and x.tolist() == [1, 1]
     assert team.all_do(lambda: "done") == "done"
     with pytest.raises(KeyError):
         team.all_do(lambda: {}["no"])

@@ -35,7 +35,7 @@ class Staircase(Encoder):
 
     @classmethod
     def from_stored(cls, settings: dict[str, Any], parts: FileTensors, d_sae: int, source: str) -> "Staircase":
-        return cls(parts.take("step", d_sae), whole_number(settings, "most", 100, source))
+        return cls(parts.pop("step", d_sae), whole_number(settings, "most", 100, source))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,14 +71,14 @@ def test_saelens_has_no_architecture_for_it(tmp_path):
         SAE(**weights(), encoder=Staircase(torch.ones(D_SAE), 3)).save(tmp_path)
 
 
-def test_one_that_is_not_imported_is_named(tmp_path, monkeypatch):
+def test_loading_names_an_encoder_that_was_not_imported(tmp_path, monkeypatch):
     SAE(**weights(), encoder=Staircase(torch.ones(D_SAE), 3)).save(tmp_path, format="interp")
     monkeypatch.delitem(ENCODERS, "test_staircase")
     with pytest.raises(ValueError, match="test_staircase.* is not known; .*topk.*: import the module"):
         load_sae(tmp_path)
 
 
-def test_one_that_says_not_how_it_is_stored_is_not_saved(tmp_path):
+def test_save_refuses_an_encoder_without_a_stored_form(tmp_path):
     class Silent(Staircase):
         to_stored = Encoder.to_stored
 
@@ -112,7 +112,7 @@ def test_another_encoder_takes_the_place_of_the_first():
     assert sae.encoder == TopK(2) and sae.state_dict().keys() == weights().keys()
 
 
-def test_a_name_is_one_encoders():
+def test_registering_a_second_encoder_of_the_same_name_is_refused():
     with pytest.raises(ValueError, match="encoder 'topk' is already registered: choose another name"):
 
         class Other(Staircase):

@@ -16,9 +16,9 @@ from interp.verdict import nulls
 from interp.verdict.measures import MEASURES, largest_cosines, measure_values
 from interp.verdict.nulls import (
     SampledCodes,
+    against_pooled_nulls,
     circular_shifts,
-    measure_scales,
-    null_scale,
+    compare_with_nulls,
     random_dictionary,
     random_directions,
     rows_per_group,
@@ -47,7 +47,9 @@ def sampled(features, shifts=SHIFTS, seed=0):
 
 
 def scales(features, values, judged, **given):
-    return measure_scales(values, features, sampled(features, FOUR), judged.testable, judged.effective_groups, **given)
+    return compare_with_nulls(
+        values, features, sampled(features, FOUR), judged.testable, judged.effective_groups, **given
+    )
 
 
 @pytest.fixture(scope="module")
@@ -235,15 +237,15 @@ def test_null_z_is_standard_normal_under_the_null_at_every_size():
     rng = np.random.default_rng(7)
     size = rng.uniform(10, 1000, 4000)
     nulls, observed = (0.05 + rng.normal(size=(k, 4000)) / size for k in (2, 1))
-    scale = null_scale(observed[0], nulls, size)
+    scale = against_pooled_nulls(observed[0], nulls, size)
     z = scale.z
     inside = (scale.low <= observed[0]) & (observed[0] <= scale.high)
     assert inside.mean() == pytest.approx(0.95, abs=0.02)
     for part in (size < 200, size > 700):
         assert abs(z[part].mean()) < 0.15 and 0.85 < z[part].std() < 1.15
-    shifted = null_scale(observed[0] + 10 / size, nulls, size)
+    shifted = against_pooled_nulls(observed[0] + 10 / size, nulls, size)
     assert shifted.z.mean() == pytest.approx(10, abs=0.5)
-    nothing = null_scale(np.array([np.nan, 1.0]), np.full((1, 2), np.nan), np.ones(2))
+    nothing = against_pooled_nulls(np.array([np.nan, 1.0]), np.full((1, 2), np.nan), np.ones(2))
     assert all(np.isnan(part).all() for part in nothing)
 
 

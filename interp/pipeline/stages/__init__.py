@@ -85,7 +85,7 @@ class Stage:
     check: Callable[[Any], None] = lambda config: None
     """Checks the configuration before any stage runs. Raises ValueError if the stage cannot run with it."""
     cost: Callable[[Sizes], Cost] = lambda sizes: Cost()
-    """Its estimated cost (`interp plan`); for one hook, unless it runs for all hooks or is built for them together."""
+    """Its estimated cost (`interp plan`): of all hooks if `comes_first`, otherwise of one hook."""
     reduced_by: tuple[str, ...] = ()
     """Fields of the configuration, "section.field", that can be lowered to make it cheaper."""
     opens: Mapping[str, tuple[str, Callable[[Path], Any]]] = field(default_factory=dict)
@@ -105,7 +105,7 @@ class Stage:
         return (*self.config, *self.other_sections)
 
     @property
-    def reads(self) -> tuple[str, ...]:
+    def stages_read(self) -> tuple[str, ...]:
         return tuple(name for name in STAGES if name != self.name) if self.runs_last else (*self.inputs, *self.optional)
 
     def line(self, manifest: Mapping[str, Any], hook_name: str = "") -> str:

@@ -86,7 +86,7 @@ class LiveModel:
         tokens = self.tokens(text)
         with self._lock, evaluating(self.model):
             z = self._codes(
-                tokens, capture(self.model, to_model(self.model, tokens), {"": self.dictionary_hooks.reads})[""]
+                tokens, capture(self.model, to_model(self.model, tokens), {"": self.dictionary_hooks.input_hook})[""]
             )
         firing = [_strongest(z, row, N_LATENTS) for row in range(z.shape[0])]
         features: list[list[Any]] = []

@@ -9,7 +9,8 @@ have a default. A subclass with its own `architecture` is registered under that 
 can name it, and dictionaries can be saved and read back.
 
 Inputs are scaled to a mean norm of √d_in, so that coefficients mean the same everywhere (Circuits Updates, April 2024);
-V is their total variance. Any dictionary can be frozen in part (`freeze`), as a null for a trained one.
+V is their total variance. Set `freeze` to keep a part of the weights at their random start: such a dictionary is a null
+for a trained one.
 
 Sources by Anthropic without an arXiv number are cited by their titles:
 

@@ -69,7 +69,7 @@ class Threshold(ActivationFunction):
 
     @classmethod
     def from_stored(cls, settings: dict[str, Any], parts: FileTensors, d_sae: int, source: str) -> "Threshold":
-        return cls(parts.take("threshold", d_sae))
+        return cls(parts.pop("threshold", d_sae))
 
     def to_saelens(self, kind: str, *, skips: bool) -> SAELensForm | None:
         """Return `jumprelu`, which a trained BatchTopK, Matryoshka or Gated dictionary is too; at threshold 0

@@ -168,11 +168,11 @@ class BatchPick:
         ops = kernels(codes.values)
         if self.processes.count == 1:
             return ops.keep_batch_top_k(codes, self.n)
-        values = self.processes.gather(codes.values)
+        values = self.processes.all_gather(codes.values)
         if len(values) <= self.n:
             return ops.keep_batch_top_k(codes, codes.nnz)
         least = values.kthvalue(len(values) - self.n + 1).values
-        ties = self.processes.gather((codes.values == least).sum()[None], alike=True)
+        ties = self.processes.all_gather((codes.values == least).sum()[None], alike=True)
         left = self.n - int((values > least).sum()) - int(ties[: self.processes.rank].sum())
         kept = min(max(left, 0), int(ties[self.processes.rank]))
         return ops.keep_batch_top_k(codes, int((codes.values > least).sum()) + kept)
@@ -194,7 +194,7 @@ class BatchTopKConfig(PickConfig):
         """Keep a running mean of the smallest value that was picked. It spans at most a twentieth of the steps."""
         decay = min(_THRESHOLD_DECAY, max(0.0, 1 - 20 / self.steps))
         smallest = f.pre.detach().min() if len(f.pre) else f.pre.new_tensor(float("inf"))
-        least = float(f.batch.mesh.all.gather(smallest[None], alike=True).min())
+        least = float(f.batch.mesh.all.all_gather(smallest[None], alike=True).min())
         f.state["threshold_sum"] *= decay
         f.state["threshold_sum"] += (1 - decay) * (least if least < float("inf") else 0.0)
         f.state["threshold_weight"] = decay * f.state["threshold_weight"] + (1 - decay)

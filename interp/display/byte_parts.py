@@ -46,6 +46,11 @@ def divided(text: str, around: int | None = None) -> Iterator[tuple[str, str | N
             yield piece, None
 
 
+def in_letters(text: str) -> str:
+    """Return a text with the names of the parts of characters in place of their bytes."""
+    return "".join(piece for piece, _ in divided(text))
+
+
 def _parts(run: bytes, script: int | None) -> Iterator[tuple[str, str]]:
     while run:
         length = _length(run[0])

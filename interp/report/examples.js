@@ -324,12 +324,6 @@ report.examples = (() => {
     h("span.sense", { "data-sense": k, "data-tip": meaning, role: "img", "aria-label": `sense ${LETTERS_OF[k]}` },
       LETTERS_OF[k]);
 
-  /* The mark of the only sense that fires on the token of an example, if there is one. */
-  function markOf(one, senses) {
-    const k = senseOf(one, senses);
-    return k < 0 ? [] : [senseMark(k, "the only sense seen to fire on this token")];
-  }
-
   /* One example of a latent, as `list` shows it. alike: examples that it represents; its button shows them below. */
   function example(one, shown, alike = []) {
     const { latent, feature, most, how, senses, beside } = shown;
@@ -349,7 +343,11 @@ report.examples = (() => {
       : null;
     const draw = () => {
       if (!isLoaded(one)) return load([one]).then(draw);
-      mark?.replaceChildren(...markOf(one, senses));
+      const k = senseOf(one, senses);
+      if (k >= 0) {
+        item.dataset.sense = k;
+        mark.replaceChildren(senseMark(k, "the only sense seen to fire on this token"));
+      }
       place.replaceChildren(isOpen ? opened(one, most, latent, beside)
         : textOf(one, most, how ?? widthOf(feature), beside));
       if (more) place.append(more);

@@ -13,6 +13,7 @@ report.views.feature = (() => {
   const N_AROUND = 6; // tokens before, on and after a firing
   const LEAST_F1 = 0.1; // of a label that is shown
   const BESIDE_HISTOGRAM = ["fires on", "firings", "activation", "tokens", "firings on", "position"];
+  const whenIdle = window.requestIdleCallback ?? setTimeout;
   let wanted;
   let retitle = null;
 
@@ -292,10 +293,10 @@ report.views.feature = (() => {
     const feature = await open(latent);
     if (wanted !== latent) return;
     section.replaceChildren(...page(latent, feature));
-    fillColumn(section);
     section.dataset.latent = latent;
     scrollTo(0, 0);
     readNext(latent);
+    whenIdle(() => wanted === latent && fillColumn(section));
   }
 
   /* Show as many more examples of each list as fit beside the evidence, where that is the longer column. */
@@ -314,7 +315,6 @@ report.views.feature = (() => {
   /* Preload what j and k open next; a failure is reported only when they open it. */
   function readNext(latent) {
     const next = [1, -1].map((by) => report.table.neighbour(latent, by)).filter((to) => to !== undefined);
-    const whenIdle = window.requestIdleCallback ?? setTimeout;
     whenIdle(() => next.forEach((to) => open(to).catch(() => null)));
   }
 

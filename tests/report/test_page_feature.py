@@ -166,6 +166,8 @@ def test_an_example_is_marked_with_the_only_sense_that_fires_on_its_token(browse
         for one in browser.evaluate(fired.format(1))
     ]
     assert marks == named
+    ringed = browser.evaluate("Array.from(document.querySelectorAll('#panel-1 .example'), (e) => e.dataset.sense)")
+    assert ["AB"[int(k)] if k else "" for k in ringed] == named, "their rings have the colour of the sense"
 
 
 def test_the_tab_of_a_sense_shows_the_tokens_around_its_own_firings(browser, address):

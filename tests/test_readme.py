@@ -50,7 +50,7 @@ def test_comparing_texts_and_probing_run(tiny_run, capsys):
     assert "latents differ between A" in capsys.readouterr().out
 
 
-def test_the_steps_for_ones_own_model_run(folder):
+def test_the_steps_for_a_users_model_run(folder):
     model = write_foreign("llama", folder / "model")
     small = {"[...]": TEXTS, "HuggingFaceTB/SmolLM2-135M": model, "blocks.15.": "blocks.1.", "n_ctx=128": "n_ctx=24"}
     run_block("load_model(", **small, **{"d_sae=8192, k=32, tokens=4_000_000": "d_sae=48, k=4, tokens=20_000"})

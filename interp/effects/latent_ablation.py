@@ -1,8 +1,9 @@
 """Measure the effect of each latent on the model's predictions by running the model again without it, on sampled
 sequences.
 
-For each latent, over sampled sequences where it fires, with p the next-token probabilities of the unchanged model and
-p' of the model with the latent ablated at all its firings (x − z_j d_j, the rest of x kept):
+In: a model, a dictionary of one of its hooks, and a scan. Out: a table with a row per latent. Over sampled sequences
+where the latent fires, let p be the next-token probabilities of the unchanged model, and p' those with the latent
+ablated at all its firings (x − z_j d_j, the rest of x kept).
 
     loss_change           mean of CE' − CE at the firings, nats
     later_loss_change     the same at later positions of the sequence where it does not fire
@@ -11,10 +12,9 @@ p' of the model with the latent ablated at all its firings (x − z_j d_j, the r
                           token
     kl                    mean of KL(p ‖ p') at the firings, nats
     null_loss_change      loss_change for a change of equal length along another latent, another one at each position
-    null_kl               kl for the same change. Any change costs a calibrated model about its KL; a latent helps if
-                          removing it costs more
+    null_kl               kl for the same change
     beyond_null           loss_change − null_loss_change, at the same firings: the latent's value to the model, compared
-                          with any change of that length; if its interval is above 0 the latent has an effect
+                          with any change of that length. If its interval is above 0 the latent has an effect
     gradient_effect       sum of −z_j d_j · gradient of the sequence's loss, per firing: total_change to first order
     gradient_agreement    Spearman of the two over the latent's sequences
     integrated_effect     as gradient_effect, with the gradient averaged along the path from x to x − z_j d_j, and
@@ -22,9 +22,12 @@ p' of the model with the latent ablated at all its firings (x − z_j d_j, the r
     likelier_tokens       the text's tokens with the largest mean of log p − log p' at the firings; `likelier`: its nats
     less_likely_tokens    the smallest, `less_likely`
 
-`_low` and `_high` are a 95 % interval (`ratio_interval`). Over latents, the rank correlation of loss_change with its
-value over all sequences is 0.64 with 4 sequences, 0.86 with 16, 0.96 with 64, and 0.99 with 256. For beyond_null it is
-0.52, 0.75, 0.91 and 0.97. Tokens that the scan left out (BOS, rows above the norm limit) neither change nor count.
+`_low` and `_high` are a 95 % interval (`ratio_interval`). Tokens that the scan left out (BOS, rows above the norm
+limit) neither change nor count. Any change costs a calibrated model about its KL; a latent helps if removing it costs
+more.
+
+How many sequences are enough: over latents, the rank correlation of loss_change with its value over all sequences is
+0.64 with 4 sequences, 0.86 with 16, 0.96 with 64, and 0.99 with 256. For beyond_null it is 0.52, 0.75, 0.91 and 0.97.
 
 Limits: if two latents are redundant, each has little effect. Half precision adds noise at each later position: the
 correlation between bfloat16 and float32 is 0.97 for SmolLM2's loss_change, and 0.42 for its total_change. A gradient

@@ -89,7 +89,7 @@ class SimilarityOfFirings:
     """The similarity of each latent's firings, and their senses. A latent that was not evaluated has NaN or −1."""
 
     statistics: Float64[np.ndarray, "d_sae statistic"]
-    """`similarity.NAMES`."""
+    """`similarity.MEASURE_NAMES`."""
     covariance: Float64[np.ndarray, "d_sae statistic statistic"]
     senses: Int64[np.ndarray, "d_sae firing"]
     """The sense of each sampled firing, 0 for the largest; −1 for none."""
@@ -154,7 +154,7 @@ class Evidence:
         return self.calibration.probability(self.observed.sense_statistics, self.observed.sense_covariance).one
 
     def statistic(self, name: str) -> Float64[np.ndarray, " d_sae"]:
-        """Return a statistic of `similarity.NAMES`; NaN for a latent that was not evaluated."""
+        """Return a statistic of `similarity.MEASURE_NAMES`; NaN for a latent that was not evaluated."""
         return self.observed.statistics[:, MEASURE_NAMES.index(name)]
 
     def null(self, name: str) -> NullComparison:

@@ -21,16 +21,17 @@ names its null (`measures.Measure`):
     none          burstiness and density do not depend on the text
 
 Sources: Harris 2020 (arXiv 2012.06862) for shifts against autocorrelation; Ledoit & Wolf 2004 for the shrinkage,
-without which C fits its own rows. The pooling is our own. Cost: per shift, a scan of MAX_SAMPLED_LATENTS latents; for
-directions, d_sae² d operations. Limits: blocks of one document are less independent than documents. A topic of one long
-document counts once per block, and the two halves of the groups share their documents. So a peculiarity of a document
-can look like a meaning of a latent that fires only there. Many short sequences are better evidence than a few long
-ones. Mean ∓ 1.96 standard deviations assumes a symmetric null, but the largest cosine has a skewed one. The largest
-latents share the null of somewhat smaller ones, and the smallest that of larger ones. All latents of a repetition are
-on the same shifted text, so the errors of their nulls are correlated. A latent above its null need not have one
-meaning: a union of two tokens is as far from shifted text as either. A latent that fires by its position in the
-sequence correlates with its twin on any text. If latents are dense and the text is long, fewer than MAX_SAMPLED_LATENTS
-are kept (MAX_FIRINGS).
+without which C fits its own rows. The pooling is our own.
+Cost: per shift, a scan of MAX_SAMPLED_LATENTS latents; for directions, d_sae² d operations.
+Limits of the text: blocks of one document are less independent than documents. A topic of one long document counts once
+per block, and the two halves of the groups share their documents. So a peculiarity of a document can look like a
+meaning of a latent that fires only there. Many short sequences are better evidence than a few long ones.
+Limits of the statistics: mean ∓ 1.96 standard deviations assumes a symmetric null, but the largest cosine has a skewed
+one. The largest latents share the null of somewhat smaller ones, and the smallest that of larger ones. All latents of a
+repetition are on the same shifted text, so the errors of their nulls are correlated. If latents are dense and the text
+is long, fewer than MAX_SAMPLED_LATENTS are kept (MAX_FIRINGS).
+Limits of the meaning: a latent above its null need not have one meaning, because a union of two tokens is as far from
+shifted text as either. A latent that fires by its position in the sequence correlates with its twin on any text.
 """
 
 from collections.abc import Mapping, Sequence

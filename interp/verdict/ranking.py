@@ -8,11 +8,11 @@ NaN for its probabilities. The columns of the verdict:
     verdict                  one word (`verdicts` lists them)
     monosemanticity          probability of one meaning (`calibration`)
     ci_low, ci_high          its 95 % interval over the firings sampled and the sources calibrated on
-    sure                     whether that interval lies on one side of ½; an unsure latent gets the likelier of the two
+    sure                     whether that interval lies on one side of ½. An unsure latent gets the likelier of the two
                              verdicts, monosemantic or polysemantic
-    learnt                   probability that the model learnt it, as opposed to text statistics seen through random
-                             weights (`learnt`); NaN also if there is no evidence, and for a hook that is not after the
-                             model's last block
+    learnt                   probability that the model learnt it, and that it is not a statistic of the text seen
+                             through random weights (`learnt`). NaN also if there is no evidence, and for a hook that
+                             is not after the model's last block
 
 The columns of the meaning:
 
@@ -20,32 +20,32 @@ The columns of the meaning:
     explanation_json         the rule itself, for programs (`verdict.rules`); "" if none
     explanation_f1, _precision, _recall, _n_examples, _f1_by_interval
                              scores of the rule on all tokens of the held-out half (`explanations`)
-    n_senses                 parts into which its firings fall (`similarity`); 0 where not tested. 1 for a polysemantic
-                             latent: its firings have no meaning in common, but form no distinct parts
+    n_senses                 number of parts into which its firings fall (`similarity`); 0 if it was not tested. A
+                             polysemantic latent has 1 if its firings share no meaning and form no distinct parts
     senses                   one dictionary per sense, the largest first (`verdict.senses`); [] for one sense or none
     shared                   the main predicate that its firings share, in words (`similarity.most_shared`)
     shared_kind              the kind of that predicate (`text.kinds`)
 
-monosemanticity and n_senses do not use the token share, so they may be low for a single-token latent. The columns with
-the basis of the verdict:
+The columns with the basis of the verdict:
 
     concentration, evenness
                              the statistics behind the probability (`similarity`)
     token_entropy, …, density
                              the measures of `verdict.measures`
     n_active, n_sequences    firings, and sequences fired in
-    evidence                 one dictionary for each statistic of the verdict (`similarity.NAMES`), n_senses and each
-                             measure; `ranking_evidence` gives them as a table
+    evidence                 one dictionary for each statistic of the verdict (`similarity.MEASURE_NAMES`), n_senses
+                             and each measure; `ranking_evidence` gives them as a table
 
 An entry of `evidence` has `measure`, `value`, `z` (standard deviations above its null), and `null_low` and `null_high`
-(the null's central 95 % for a latent of that size); the last three are None if there is no null or the latent was
-not tested.
+(the null's central 95 % for a latent of that size). `z` and this band are None if there is no null, or if the
+latent was not tested.
 
-The codes are read twice: once for all evidence and samples, and once to count the rules. A twin and its null each take
-one more pass. A verdict is about the text that was scanned, and knows no label and no language model.
-`analyses/scorecard` measures how often it is right.
-Limits: a meaning that no kind of predicate expresses, such as an idea or a tone, is not seen. Two meanings that share a
-script, topic or form that is rare in the text count as one.
+Cost: the codes are read twice, for all evidence and samples, and to count the rules. A twin and its null each take one
+more pass.
+Limits: a verdict is about the text that was scanned. It uses no labels and no language model. `analyses/scorecard`
+measures how often it is right. A meaning that no kind of predicate expresses, such as an idea or a tone, is not seen.
+Two meanings that share a script, topic or form that is rare in the text count as one. monosemanticity and n_senses do
+not use the token share, so they may be low for a single-token latent.
 """
 
 from collections.abc import Mapping, Sequence
@@ -245,8 +245,10 @@ def _rank(
     listeners = [sampled.add, lambda chunk: rule_sample.add(chunk.of_latents(chosen))]
     columns, evidence = _judge(text, faint, chosen, options, listeners)
     rule_labels = labels if options.use_labels else None
-    words, senses = describe(features, text, evidence, rule_sample, chosen & ~faint, rule_labels, options.progress)
-    rule = {f"explanation_{name}": list(getattr(words, name)) for name in _RULE}
+    latent_rules, senses = describe(
+        features, text, evidence, rule_sample, chosen & ~faint, rule_labels, options.progress
+    )
+    rule = {f"explanation_{name}": list(getattr(latent_rules, name)) for name in _RULE}
     values = measure_values(features, twin=twin, computed={"token_share": columns["token_share"]})
     scales = compare_with_nulls(
         values,
@@ -264,7 +266,7 @@ def _rank(
         **values,
         **columns,
         **rule,
-        "explanation": words.phrases,
+        "explanation": latent_rules.phrases,
         "senses": senses,
         "learnt": np.where(np.isin(columns["verdict"], UNTESTED), np.nan, learnt),
         "n_sequences": features.column("n_sequences").astype(int),
@@ -310,17 +312,17 @@ def _judge(
     verdict, in the order of the latents, and the evidence."""
     calibration = options.calibration or Calibration.load()
     calibration.warn_of_other_kinds()
-    words = WordMass(text.tokens, text.vocab, text.d_sae)
+    word_mass = WordMass(text.tokens, text.vocab, text.d_sae)
     evidence = collect_evidence(
         text,
         calibration,
         n_shifts=options.n_shifts,
         seed=options.seed,
-        listeners=[lambda chunk: words.add(chunk.of_latents(chosen)), *listeners],
+        listeners=[lambda chunk: word_mass.add(chunk.of_latents(chosen)), *listeners],
         chosen=chosen & ~faint,
         progress=options.progress,
     )
-    return verdict_columns(text, evidence, words.largest_share, faint), evidence
+    return verdict_columns(text, evidence, word_mass.largest_share, faint), evidence
 
 
 def _faint(features: FeatureStore) -> Bool[np.ndarray, " d_sae"]:

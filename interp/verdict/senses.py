@@ -30,7 +30,7 @@ N_FOLLOWING_TOKENS = 5
 class Described(NamedTuple):
     """The latents in words, and their senses."""
 
-    words: Explanations
+    rules: Explanations
     senses: list[list[dict[str, Any]]]
     """One list per latent, the largest sense first; empty for latents with one sense."""
 
@@ -55,7 +55,7 @@ def describe(
     the rule is the first of `common`.
     """
     found_senses = _senses(features, evidence)
-    words, senses = explain(
+    latent_rules, senses = explain(
         text,
         sample,
         senses=[(latent, rows) for latent, rows, _ in found_senses],
@@ -67,7 +67,7 @@ def describe(
     for number, (latent, _, sense) in enumerate(found_senses):
         scores = {name: _known(getattr(senses, name)[number]) for name in ("f1", "precision", "recall")}
         described[latent].append(sense | {"rule": senses.phrases[number] or next(iter(sense["common"]), "")} | scores)
-    return Described(words, described)
+    return Described(latent_rules, described)
 
 
 def _senses(

@@ -565,7 +565,7 @@ def test_keys_are_words_of_printable_characters():
     assert KEY not in repr(Endpoint(EndpointConfig(model="m"), KEY, "x"))
 
 
-def test_nothing_else_loads_it():
+def test_other_modules_do_not_import_the_judge():
     code = "import sys, interp.verdict, interp.verdict.ranking, interp.report, interp.cli\n"
     code += "assert not [name for name in sys.modules if name.startswith(('interp.autointerp.judge', 'openai'))]"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

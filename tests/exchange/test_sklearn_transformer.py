@@ -63,7 +63,7 @@ def test_transformer_works_in_a_pipeline_and_a_grid_search(rows):
         (dict(options={"lr": -1}), "lr=-1.0 must be above 0"),
     ],
 )
-def test_what_it_cannot_use_is_refused(rows, given, said):
+def test_fit_refuses_unusable_rows_and_options(rows, given, said):
     with pytest.raises(ValueError, match=said):
         SAETransformer(**given).fit(rows)
 

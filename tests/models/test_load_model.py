@@ -309,7 +309,7 @@ def test_inputs_of_modules_are_spliced(model, family, tokens):
     assert abs(neurons.ce_zero_ablated - neurons.ce_clean) > 1e-4
 
 
-def test_our_own_model_answers_to_the_same_names(tmp_path):
+def test_the_small_transformer_has_the_same_hook_names(tmp_path):
     from models.tokenizer import Tokenizer
 
     tokenizer = Tokenizer.train_characters(TEXTS)

@@ -29,7 +29,7 @@ def test_open_any_recognizes_each_kind_of_folder(tiny_run, tmp_path):
     assert find(run / "activations", "activations").path == run / "activations/store"
 
 
-def test_stores_and_dictionaries_open_alike(tiny_run, tmp_path, monkeypatch):
+def test_stores_and_dictionaries_open_from_a_run_a_stage_or_their_folder(tiny_run, tmp_path, monkeypatch):
     run = tiny_run.path
     assert ActivationStore.open(run).path == ActivationStore.open(run / "activations").path == run / "activations/store"
     assert FeatureStore.open(run).path == FeatureStore.open(run / "features").path == run / "features"

@@ -382,7 +382,7 @@ def test_a_text_that_two_write_keeps_both(tmp_path, edits, left):
         edit_notes(tmp_path / "notes.json", "another", {})
 
 
-def test_the_command_refuses_what_it_cannot_serve(run, server, tmp_path, capsys):
+def test_explore_refuses_unusable_paths_and_options(run, server, tmp_path, capsys):
     def refused(*words: object) -> str:
         assert main(["explore", *map(str, words)]) == 2
         (line,) = capsys.readouterr().err.strip().splitlines()

@@ -143,7 +143,7 @@ def test_rows_are_shared_out_whole_and_evenly(said):
         part_of(5, 3, 3)
 
 
-def test_an_error_of_one_is_one_in_all(said):
+def test_an_error_in_one_process_is_raised_in_all(said):
     assert said[0]["ValueError"] == said[1]["ValueError"] == ["ValueError", "no good:\n1 in 2"]
     assert said[0]["DamagedError"] == said[1]["DamagedError"] == ["DamagedError", "no good:\n1 in 2"]
     assert said[1]["KeyError"][0] == "KeyError"

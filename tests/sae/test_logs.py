@@ -63,7 +63,7 @@ def test_a_function_gets_the_rows_of_the_file(store, tmp_path):
     assert [row["step"] for row in rows] == list(range(1, 21))
 
 
-def test_rows_of_a_sweep_say_whose_they_are(store, tmp_path):
+def test_log_rows_of_a_sweep_name_their_run(store, tmp_path):
     rows: list[dict] = []
     train_sae(store, HOOK, [topk(), topk(k=3)], tmp_path, log=rows.append)
     for i in (0, 1):

@@ -74,7 +74,7 @@ def test_surprises_are_of_the_share_of_all_positions(predicates):
         assert number in predicates.at(np.array([row])), kind
 
 
-def test_rows_are_read_alike_in_any_order_and_company(predicates):
+def test_predicates_of_a_row_do_not_depend_on_the_other_rows(predicates):
     rows = np.random.default_rng(1).integers(predicates.text.tokens.size, size=200)
     every = predicates.at(rows)
     for place in (0, 57, 199):

@@ -13,7 +13,7 @@ from interp.verdict.similarity import MEASURE_NAMES
 from tests.features.test_examples import copied_text, counted
 
 
-def test_levels_weigh_alike_but_where_few_fire_and_strong_ones_more():
+def test_tenths_with_few_firings_weigh_less_and_strong_firings_more():
     weights = firing_weights(np.repeat([0, 5, 9], [12, 12, 2]))
     assert weights.sum() == pytest.approx(1)
     totals = [weights[:12].sum(), weights[12:24].sum(), weights[24:].sum()]

@@ -216,7 +216,7 @@ def test_the_same_seed_gives_the_same_nulls(features, values, judged):
     assert not np.array_equal(first["max_cosine"].low, other["max_cosine"].low, equal_nan=True)
 
 
-def test_few_latents_share_the_nulls_of_many_shifts_and_rare_ones_fill_up_only(features, tokens, z, tmp_path):
+def test_few_latents_get_more_shifts_and_rare_latents_only_fill_the_sample(features, tokens, z, tmp_path):
     assert [len(circular_shifts(N_SEQ, N_CTX, 2, n_latents, 0)) for n_latents in (0, 2, 117)] == [2, 50, 2]
     assert circular_shifts(N_SEQ, N_CTX, 0, 2, 0) == []
     rare = z[:, :110] * (np.arange(ROWS)[:, None] < np.where(np.arange(110) < 30, ROWS, 400))

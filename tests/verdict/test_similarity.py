@@ -97,7 +97,7 @@ def seen(world):
     return compared(predicates, weights, surprise), weights
 
 
-def test_one_meaning_is_alike_and_two_are_not_and_chance_is_neither():
+def test_concentration_and_evenness_of_one_meaning_of_two_and_of_chance():
     def values(*sizes, n_stray=0):
         return likeness(*seen(planted(sizes, n_stray))).values
 

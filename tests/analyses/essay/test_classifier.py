@@ -57,7 +57,7 @@ def test_the_arms_are_one_turned_by_half_a_turn():
     assert radius.square().mean() == pytest.approx(0.5, abs=0.02)
 
 
-def test_a_seed_trains_the_same_alone_and_beside_others():
+def test_a_seed_trains_to_the_same_loss_alone_and_with_other_seeds():
     alone = train_classifiers([0, 3], [7], SMALL)
     beside = train_classifiers([0, 3], [1, 7], SMALL)
     torch.testing.assert_close(beside.loss[:, 1:], alone.loss, atol=1e-6, rtol=1e-5)

@@ -59,7 +59,7 @@ def test_search_ranks_by_the_match_and_shows_it(browser, address):
     browser.open(f"{address}#features")
     assert found(browser, "return")[:2] == [1, 2], "the token itself, then a word of a rule"
     assert set(found(browser, "return")[2:]) == {3, 7}, "then parts"
-    assert browser.text("tr[data-latent='2'] mark") == ["return"]
+    assert browser.text("tr[data-latent='2'] mark") == ["return"] and browser.faint() == []
     browser.wait("document.querySelector('tr[data-latent=\"1\"] .found .firing')?.textContent === ' return'")
     assert browser.text("tr[data-latent='1'] .on-token") == ["100 % on  return"]
     assert "Best matches first" in browser.text(".ordering option")

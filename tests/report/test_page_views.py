@@ -215,6 +215,11 @@ def test_facts_of_the_run_are_a_list_with_the_values_in_one_column(browser, addr
 def test_page_buttons_have_names_and_text_has_contrast(browser, address, view, width, dark):
     browser.size(width, 900, dark=dark)
     browser.open(f"{address}{view}")
+    if view == "#overview":
+        browser.wait("document.querySelectorAll('.card .firing').length >= 5")
+        strengths = "['0.1', '0.63', '0.65', '1'].map((share, k) => document.querySelectorAll('.card .token')[k].%s)"
+        browser.evaluate(strengths % "classList.add('on')")
+        browser.evaluate(strengths % "style.setProperty('--shade', share)")
     assert browser.unnamed() == [] and browser.faint() == []
 
 

@@ -10,19 +10,17 @@ Out: `head_edges`, for an edge from source s at position k to target t at anothe
      with the head's pattern A, its output, and the contribution value_s of the source to its values. The heads' shares
      and the share that is moved by way of positions in between sum to the edge.
 
-     `attention_scores`: an attention score is bilinear in the activations of the two positions. Every node s
-     contributes q_s to the query and k_s to the key, so that
+     `attention_scores`: every node s contributes q_s to a query and k_s to a key, rotary positions included, so that
 
          score = scale · q · k = Σ_s Σ_t scale · q_s · k_t
 
      exactly. `bias` is the part of all biases, `rest` the part of sources that are not nodes.
 
      `head_scores`: the same for the score of a key k, less the mean score of the other keys, each weighted by its
-     attention: what makes the head attend to k and not elsewhere. It is the log odds of attending to k, to first order.
+     attention: the log odds of attending to k and not elsewhere, to first order.
 
-Rotary positions are included in q_s and k_t. Cost: a held pass per source of such an edge and per node of a score, and
-a backward pass per target. It works for models whose attention is PyTorch's `scaled_dot_product_attention`; in others
-nothing is explained.
+Cost: a held pass per source of such an edge and per node of a score, and a backward pass per target. Only PyTorch's
+`scaled_dot_product_attention` is explained.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -6,13 +6,11 @@
     a · b           of two activations        ½ (a · b₀ + a₀ · b), with a₀, b₀ the values at the prompt
 
 Every step is then linear in the residual stream and in the biases together, so that the input of any unit is the exact
-sum of its contributions. `record` runs the model once; every pass within `replay` repeats the recorded factors in the
-same order, whatever goes through the hooks, for any number of rows.
+sum of its contributions. PyTorch's operations are intercepted by name (`TorchFunctionMode`), in any model; those inside
+a library's own compiled kernel are not seen, and `AttributionGraph.unexplained` measures the resulting gap.
 
 Source: held patterns and scales, Ameisen et al. 2025 (Circuit Tracing); ratios and halves as in layer-wise relevance
-propagation (Achtibat et al. 2024, arXiv 2402.05602). It works for any model whose operations PyTorch can override: the
-operations are intercepted by name (`TorchFunctionMode`), not the modules of a library. Limits: operations inside a
-library's own compiled kernel are not seen; `AttributionGraph.unexplained` measures the resulting gap.
+propagation (Achtibat et al. 2024, arXiv 2402.05602).
 """
 
 from collections.abc import Callable, Iterator

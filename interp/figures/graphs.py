@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,14 +23,11 @@ _LOOKS: dict[str, dict[str, Any]] = {
 
 
 @figure
-def graph(
-    graph: AttributionGraph, *, nodes: float = 0.7, edges: float = 0.8, labels: Mapping[str, str] | None = None
-) -> go.Figure:
+def graph(graph: AttributionGraph, *, nodes: float = 0.7, edges: float = 0.8) -> go.Figure:
     """Draw an attribution graph, of the three likeliest next tokens: tokens to the right, layers upwards, edges in the
     colour of their sign, with a width proportional to their share of their target's input.
 
-    nodes, edges: the shares that are drawn (`AttributionGraph.pruned`).
-    labels: names of some nodes, such as the latents' rules, by their `node_ids`."""
+    nodes, edges: the shares that are drawn (`AttributionGraph.pruned`)."""
     kept = graph.pruned(nodes, edges).of_logits(3)
     x, y, ticks = _places(kept)
     fig = go.Figure()
@@ -47,19 +43,11 @@ def graph(
         fig.add_scatter(
             **ends, mode="lines", line=line, opacity=0.25 + 0.6 * min(1.0, 2 * share[row, source]), **BARE_TRACE
         )
-    ids = kept.node_ids()
     for kind, look in _LOOKS.items():
         nodes_of_kind = np.flatnonzero(kept.nodes["kind"] == kind).tolist()
-        texts = [escaped((labels or {}).get(ids[node], kept.name(node))) for node in nodes_of_kind]
-        fig.add_scatter(
-            x=x[nodes_of_kind],
-            y=y[nodes_of_kind],
-            mode="markers",
-            marker=look,
-            name=kind,
-            hovertext=texts,
-            hoverinfo="text",
-        )
+        texts = [escaped(kept.name(node)) for node in nodes_of_kind]
+        at = {"x": x[nodes_of_kind], "y": y[nodes_of_kind]}
+        fig.add_scatter(**at, mode="markers", marker=look, name=kind, hovertext=texts, hoverinfo="text")
     logit_nodes = kept.nodes[kept.nodes["kind"] == "logit"]
     for node in logit_nodes.index:
         word = label(kept.words.get(int(kept.nodes["latent"][node]), "?"))

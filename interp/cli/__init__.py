@@ -7,6 +7,7 @@ SIGTERM with 143, also with one line, and half-written files are removed. Under 
 prints.
 """
 
+import gc
 import itertools
 import os
 import signal
@@ -106,6 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         is_unexplained = is_from_library(error) and not isinstance(error, OSError)
         hint = " (interp --traceback … shows where)" if is_unexplained else ""
         return _refused(one_line(error) + hint, everywhere=isinstance(error, OSError))
+    finally:
+        if arguments is None:
+            gc.freeze()  # the process ends; to look for cycles among all objects of torch would take it 1.5 seconds
     return 0
 
 

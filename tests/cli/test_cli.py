@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import gc
 import json
 import os
 import re
@@ -600,6 +601,13 @@ def test_help_teaches(capsys):
     text = capsys.readouterr().out
     assert all(re.search(rf"\n *{name} +{re.escape(stage.help)}", text) for name, stage in STAGES.items())
     assert main(["--version"]) == 0 and capsys.readouterr().out == f"interp {version('interp')}\n"
+
+
+def test_the_process_of_a_command_ends_without_a_search_for_cycles(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["interp", "--version"])
+    assert main(["--version"]) == 0 and gc.get_freeze_count() == 0
+    assert main() == 0 and gc.get_freeze_count() > 0
+    gc.unfreeze()
 
 
 def test_help_is_quick():

@@ -158,8 +158,8 @@ def rank_features(
     Only `calibration`, `judge_faint` and `seed`, which draws the firings that are compared, change a verdict or the
     probability of one meaning. `attrs["features"]` of the table identifies the ranked features (`identity`).
 
-    Under `torchrun`, all processes call this with the same arguments. The latents are divided among them, and each
-    process gets the whole table.
+    Under `torchrun`, all processes call this with the same arguments. The latents, the nulls and the text on which
+    rules are counted are divided among them, and each process gets the whole table.
     part: (rank, count), to rank only every count-th of the latents; `join_rankings` makes one table of all parts.
     nulls: another name for `n_shifts`, which takes its place if it is given. Both stay, so neither warns.
     Raises TypeError if `features` is not a FeatureStore. Raises ValueError for latents that do not exist, if n_shifts <

@@ -56,24 +56,18 @@ def test_scripts_start_by_module_and_by_path_from_any_folder(tmp_path):
     installed = subprocess.run([sys.executable, "-c", where], **at)
     if installed.stdout.strip() != str(ANALYSES):
         pytest.skip("this checkout is not the one that is installed: pip install -e .")
-    for arguments in (
-        ["-m", "analyses.results"],
-        [ANALYSES / "results.py"],
-        [ANALYSES / "make_figures.py"],
-        [ANALYSES / "bench" / "sae.py"],
-        [ANALYSES / "scorecard" / "__main__.py"],
-    ):
+    for arguments in (["-m", "analyses.results"], [ANALYSES / "results.py"], [ANALYSES / "bench" / "report.py"]):
         shown = subprocess.run([sys.executable, *arguments, "--help"], **at)
         assert shown.returncode == 0 and shown.stdout.startswith("usage"), (arguments, shown.stderr)
 
 
 def test_extract_features_writes_results_figures_and_page(tmp_path):
-    sizes = {"characters": 120_000, "vocab-size": 512, "context": 64, "model-tokens": 20_000, "sae-tokens": 40_000}
-    sizes |= {"d-sae": 128, "k": 8}
+    sizes = {"characters": 60_000, "vocab-size": 512, "context": 64, "model-tokens": 10_000, "sae-tokens": 10_000}
+    sizes |= {"d-sae": 48, "k": 4}
     arguments = [word for name, value in sizes.items() for word in (f"--{name}", str(value))]
     page = extract_features.main([*arguments, "--out", str(tmp_path)])
     results = json.loads((tmp_path / "results.json").read_text())
-    assert page.is_file() and sum(results["verdicts"].values()) == 128 and len(results["top"]) == 10
+    assert page.is_file() and sum(results["verdicts"].values()) == 48 and len(results["top"]) == 10
     assert {f"{name}.html" for name in ("density", "explanations", "concentration")} <= {
         p.name for p in tmp_path.iterdir()
     }
@@ -133,7 +127,7 @@ def test_an_interval_is_student_t_over_the_seeds():
 
 def test_notebooks_run_and_show(tiny_run, tmp_path, monkeypatch):
     """One after the other in one kernel, each with no name of those before."""
-    settings = {"INTERP_RUN": tiny_run.path, "INTERP_TOKENS": 20_000, "INTERP_FORMAT": "html", "TMPDIR": tmp_path}
+    settings = {"INTERP_RUN": tiny_run.path, "INTERP_TOKENS": 5_000, "INTERP_FORMAT": "html", "TMPDIR": tmp_path}
     for name, value in settings.items():
         monkeypatch.setenv(name, str(value))
     notebooks = {path.stem: nbformat.read(path, as_version=4) for path in NOTEBOOKS}

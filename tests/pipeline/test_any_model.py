@@ -34,7 +34,7 @@ def config(folder, family, **sections) -> RunConfig:
         },
         "model": {"source": "huggingface", "name": str(folder / family), "n_ctx": 32},
         "harvest": {"hook_name": HOOK, "tokens": 4_000, "batch_size": 16},
-        "sae": {"architecture": "topk", "d_sae": 24, "k": 4, "tokens": 8_000, "batch_size": 256},
+        "sae": {"architecture": "topk", "d_sae": 18, "k": 4, "tokens": 8_000, "batch_size": 256},
         "quality": {"tokens": 1_000, "batch_size": 8},
         "ranking": {"n_shifts": 1},
         "nulls": {"tokens": 2_000, "sae_tokens": 4_000, "latents": 6},
@@ -52,7 +52,7 @@ def test_every_stage_works_on_a_model_from_elsewhere(folder, family):
     special = torch.tensor(run.tokenizer.special_ids)
     assert len(run.store) == int((~torch.isin(run.harvested.tokens, special)).sum()), "all but special tokens"
     table = run.features.table()
-    assert len(table) == 24 and table.top_logits.notna().any(), "logit effects"
+    assert len(table) == 18 and table.top_logits.notna().any(), "logit effects"
     assert not any("�" in token for token in run.features.vocab)
     assert list(run.quality.dictionary) == ["SAE", "PCA", "coordinates", "random"]
     assert 0 < run.quality.fvu[0] < 1
@@ -73,7 +73,7 @@ def test_a_dictionary_of_another_maker_is_scanned_and_ranked(folder, tmp_path):
     asked = config(folder, "gpt2", sae={"load": str(tmp_path / "theirs")})
     run = run_stages(asked, tmp_path / "run", until="ranking")
     assert run.results("sae")["steps"] == 0 and 0 < run.results("sae")["fvu"] < 1
-    assert len(run.ranking) == 24
+    assert len(run.ranking) == 18
     torch.testing.assert_close(run.sae.W_dec, load_sae(tmp_path / "theirs").W_dec)
     with pytest.raises(ValueError, match="hook"):
         harvest = {"hook_name": "blocks.1.mlp.hook_post", "tokens": 4_000, "batch_size": 16}

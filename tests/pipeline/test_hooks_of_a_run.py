@@ -25,7 +25,7 @@ from tests.tiny import TINY
 POST, MID = "blocks.0.hook_resid_post", "blocks.0.hook_resid_mid"
 FEW = TINY.replace(
     harvest=dataclasses.replace(TINY.harvest, tokens=8_000, batch_size=20),
-    sae=dataclasses.replace(TINY.sae, d_sae=32, tokens=8_000),
+    sae=dataclasses.replace(TINY.sae, d_sae=18, tokens=8_000),  # so few that the map needs no UMAP
     quality=dataclasses.replace(TINY.quality, tokens=2_000),
     effects=dataclasses.replace(TINY.effects, sequences=2),
     nulls=dataclasses.replace(TINY.nulls, tokens=1_000, sae_tokens=1_000, latents=2),
@@ -193,7 +193,7 @@ def test_finished_work_is_kept_and_a_hook_can_be_added(folder_of_model, tmp_path
         run_stages(with_hooks(MID), run)
 
 
-# Imports all once, then forks a child for each kill: before the second hook's own stages, or when both stores, or
+# Forks a child for each kill: before the second hook's own stages, or when both stores, or
 # dictionaries, are finished and only one is in its place.
 KILLED = """
 import os, signal, sys

@@ -42,7 +42,6 @@ dying = {"dead_after": 1, "resample_at": (0.5,)}
 LONG: dict[str, SAEConfig] = {
     "long topk": TopKConfig(**long, **dying, k=2, k_start=4),
     "long batchtopk": BatchTopKConfig(**long, **dying, k=2),
-    "long relu": ReLUConfig(**long, l1=5.0),
     "long jumprelu": JumpReLUConfig(**long, target_l0=4, threshold=0.5, bandwidth=0.3, dead_after=64),
 }
 CONFIGS: dict[str, SAEConfig] = {

@@ -16,6 +16,7 @@ def test_the_scorecard_judges_planted_and_trained_latents_and_resumes(tmp_path, 
     some = {family: FAMILIES[family] for family in ("topics", "records", "slots")}
     monkeypatch.setattr("analyses.scorecard.judged.FAMILIES", some)
     monkeypatch.setattr("analyses.scorecard.scores.REPLICATES", 10)
+    monkeypatch.setattr(scorecard, "MODEL_FAMILIES", ("topics",))
     results = scorecard.main(["--quick", "--out", str(tmp_path)])
     auroc = {row["score"]: row["auroc"] for row in results["A"]["scores"]}
     assert results["A"]["verdict"]["n"] > 100 and auroc["monosemanticity"] > 0.95 and {*MEASURE_NAMES} <= auroc.keys()

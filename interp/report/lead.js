@@ -250,17 +250,19 @@ report.lead = (() => {
   }
 
   /* The tokens that it makes likelier: by the direct path, or else by what ablation changes. Those that differ in case
-   * or space alone from one that is shown are left out. */
+   * or space alone are one; parts of characters that look alike are one with their number. */
   function predicts(feature) {
     const rows = feature.logits?.top ?? feature.effects?.likelier ?? [];
     const lead = leadAround(feature);
-    const seen = new Set();
-    const isNew = (token) => {
+    const alike = new Map();
+    for (const [token] of rows) {
       const text = report.bytes.inLetters(word(token), lead).trim().toLowerCase() || word(token);
-      return !seen.has(text) && seen.add(text);
-    };
-    const tokens = rows.map(([token]) => token).filter(isNew);
-    return tokens.slice(0, N_PREDICTED).map((token) => [tokenElement(word(token), lead), " "]);
+      alike.set(text, [...(alike.get(text) ?? []), word(token)]);
+    }
+    return Array.from(alike.values()).slice(0, N_PREDICTED).map(([first, ...others]) => {
+      const isSeveral = others.length && report.bytes.meaning(first, lead);
+      return [tokenElement(first, lead), isSeveral ? h("small", null, `×${others.length + 1}`) : null, " "];
+    });
   }
 
   /* A first byte of the letters on or beside which a feature fires; null if few of them are of one script but Latin. */

@@ -112,6 +112,10 @@ def test_parts_of_characters_are_drawn_as_what_they_are_and_copied_as_their_byte
     assert browser.evaluate(put.format("'a', ' ⟨d7⟩'") + around.replace("{{", "{").replace("}}", "}")) == 0xD7
     assert browser.evaluate(put.format("'a', ' ית'") + around.replace("{{", "{").replace("}}", "}")) == 0xD7
     assert browser.evaluate(put.format("'a', ' b'") + around.replace("{{", "{").replace("}}", "}")) is None
+    raised = "{ logits: { top: [[0, 4], [1, 3], [2, 2], [3, 1]] }, tokens: [[0, 4, 9]] }"
+    said = f"h('p', null, report.lead.predicts({raised})).textContent.trim()"
+    alike = browser.evaluate("vocabulary.splice(0, 5, '⟨bf⟩', '⟨be⟩', 'a', ' A', '告'); " + said)
+    assert alike == "⟨bf⟩×2 a", "parts that look alike are one, with their number"
     few = "report.lead.leadAround({ tokens: [[0, 0, 50], [0, 1, 9]] })"
     assert browser.evaluate(put.format("'a', ' ⟨d7⟩'") + few) is None, "too few to tell the script"
 

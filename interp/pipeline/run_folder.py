@@ -196,7 +196,7 @@ class Run(StageFolders):
         tables = ("ranking", "quality", "nulls", "effects")
         curves = [name for name in ("model", "sae") if name in done and self.path_to(f"{name}_curve").is_file()]
         return ReportInputs(
-            store=self.features,
+            features=self.features,
             title=self.title,
             curves={name: getattr(self, f"{name}_curve") for name in curves},
             labels=self.harvested.labels if "features" in done else {},

@@ -42,7 +42,7 @@ SURELY_LEARNT = 0.9
 
 
 def table_columns(
-    store: FeatureStore, features: pd.DataFrame, ranking: pd.DataFrame, effects: pd.DataFrame | None = None
+    features: FeatureStore, table: pd.DataFrame, ranking: pd.DataFrame, effects: pd.DataFrame | None = None
 ) -> dict[str, list]:
     """Return the table as column → list over the latents. Verdicts, labels and kinds of text are given as indices into
     their lists of names. A label that a latent detects with an F1 below MIN_F1 is left out. A latent's kind of text is
@@ -52,16 +52,16 @@ def table_columns(
     effects: one row for each latent that was ablated."""
     tested = ranking.mask(ranking["verdict"].isin(WITHOUT_SCORES))
     verdicts, verdict = _coded(ranking["verdict"])
-    named = features["best_label"].where(features["best_label_f1"] >= MIN_F1) if "best_label" in features else None
-    labels, label = _coded(pd.Series(None, features.index, dtype=object) if named is None else named)
-    tokens, stored = top_tokens(store, N_TOKENS), stored_tokens(store, N_TOKENS)
+    named = table["best_label"].where(table["best_label_f1"] >= MIN_F1) if "best_label" in table else None
+    labels, label = _coded(pd.Series(None, table.index, dtype=object) if named is None else named)
+    tokens, stored = top_tokens(features, N_TOKENS), stored_tokens(features, N_TOKENS)
     shares = dict[int, list[float]]()
-    for latent, _, n in _commonest(store, N_TOKENS):
-        shares.setdefault(latent, []).append(round(n / int(features["n_active"][latent]), 2))
-    kinds, kind = _coded(pd.Series(surroundings(store), dtype=object).reindex(features.index))
-    ablated = pd.DataFrame(index=features.index)
+    for latent, _, n in _commonest(features, N_TOKENS):
+        shares.setdefault(latent, []).append(round(n / int(table["n_active"][latent]), 2))
+    kinds, kind = _coded(pd.Series(surroundings(features), dtype=object).reindex(table.index))
+    ablated = pd.DataFrame(index=table.index)
     if effects is not None:
-        ablated = effects.set_index("latent").reindex(features.index)
+        ablated = effects.set_index("latent").reindex(table.index)
     return {
         "verdicts": verdicts,
         "labels": labels,
@@ -77,55 +77,55 @@ def table_columns(
         "effect_high": _numbers(ablated, "beyond_null_high", 2),
         "explanation": [text or "" for text in _column(ranking, "explanation")],
         "explanation_f1": _numbers(ranking, "explanation_f1"),
-        "density": _numbers(features, "density"),
-        "max": _numbers(features, "max"),
-        "fvu_rise": _numbers(features, "fvu_rise"),
-        "tokens": [tokens.get(latent, []) for latent in range(len(features))],
-        "token_shares": [shares.get(latent, []) for latent in range(len(features))],
-        "stored": [stored.get(latent, 0) for latent in range(len(features))],
+        "density": _numbers(table, "density"),
+        "max": _numbers(table, "max"),
+        "fvu_rise": _numbers(table, "fvu_rise"),
+        "tokens": [tokens.get(latent, []) for latent in range(len(table))],
+        "token_shares": [shares.get(latent, []) for latent in range(len(table))],
+        "stored": [stored.get(latent, 0) for latent in range(len(table))],
         "kinds": kinds,
         "kind": kind,
         "label": label,
-        "label_f1": _numbers(features, "best_label_f1"),
+        "label_f1": _numbers(table, "best_label_f1"),
     }
 
 
-def top_tokens(store: FeatureStore, n: int) -> dict[int, list[str]]:
+def top_tokens(features: FeatureStore, n: int) -> dict[int, list[str]]:
     """Return, as text, the `n` tokens on which each latent fires most often."""
     top: dict[int, list[str]] = {}
-    for latent, token, _ in _commonest(store, n):
-        top.setdefault(latent, []).append(store.vocab[token])
+    for latent, token, _ in _commonest(features, n):
+        top.setdefault(latent, []).append(features.vocab[token])
     return top
 
 
-def stored_tokens(store: FeatureStore, n: int) -> dict[int, int]:
+def stored_tokens(features: FeatureStore, n: int) -> dict[int, int]:
     """Return for each latent the sum of 2^k over the places k among its `top_tokens` whose token is that of one of its
     stored examples."""
-    examples = store.sql('select distinct latent, "row" from examples')
-    fires_on = store.tokens.reshape(-1).numpy()[examples["row"].to_numpy(np.int64)].tolist()
+    examples = features.sql('select distinct latent, "row" from examples')
+    fires_on = features.tokens.reshape(-1).numpy()[examples["row"].to_numpy(np.int64)].tolist()
     pairs = set(zip(examples["latent"].tolist(), fires_on, strict=True))
     bits = dict.fromkeys(examples["latent"].tolist(), 0)
     places = Counter[int]()
-    for latent, token, _ in _commonest(store, n):
+    for latent, token, _ in _commonest(features, n):
         bits[latent] = bits.get(latent, 0) + (((latent, token) in pairs) << places[latent])
         places[latent] += 1
     return bits
 
 
-def _commonest(store: FeatureStore, n: int) -> list[tuple[int, int, int]]:
+def _commonest(features: FeatureStore, n: int) -> list[tuple[int, int, int]]:
     """Return each latent with each of the `n` token ids on which it fires most often, the commonest first, and how
     often it fires on that."""
-    tokens = store.sql(f"""
+    tokens = features.sql(f"""
         select latent, token, n from tokens where "offset" = 0
         qualify row_number() over (partition by latent order by n desc, token) <= {n}
         order by latent, n desc, token""")
     return list(zip(*(tokens[name].tolist() for name in ("latent", "token", "n")), strict=True))
 
 
-def surroundings(store: FeatureStore) -> dict[int, str]:
+def surroundings(features: FeatureStore) -> dict[int, str]:
     """Return each latent with the label that holds at half of its firings or more; of several such labels, the
     rarest."""
-    inside = store.sql("""
+    inside = features.sql("""
         select latent, label from labels where precision >= 0.5
         qualify row_number() over (partition by latent order by precision / n_label desc, label) = 1""")
     return dict(zip(inside["latent"].tolist(), inside["label"].tolist(), strict=True))
@@ -149,7 +149,7 @@ def _numbers(table: pd.DataFrame, name: str, digits: int = N_DIGITS) -> list:
 
 
 def overview_examples(
-    features: pd.DataFrame,
+    table: pd.DataFrame,
     ranking: pd.DataFrame,
     senses: Mapping[int, Sequence[Mapping[str, Any]]],
     effects: pd.DataFrame | None = None,
@@ -166,8 +166,8 @@ def overview_examples(
     )
     low = ablated["beyond_null_low"].sort_values(ascending=False, kind="stable")
     low = low[low > 0]
-    readable = worth_a_look(ranking.assign(token_entropy=features.get("token_entropy")), len(ranking))
-    label_f1 = features["best_label_f1"].fillna(0) if "best_label_f1" in features else pd.Series(0.0, features.index)
+    readable = worth_a_look(ranking.assign(token_entropy=table.get("token_entropy")), len(ranking))
+    label_f1 = table["best_label_f1"].fillna(0) if "best_label_f1" in table else pd.Series(0.0, table.index)
     ruled = [j for j in readable if label_f1[j] < max(MIN_F1, ranking["explanation_f1"][j] - NAMED_BY_LABEL)]
     without = ablated.index[ablated["beyond_null_low"] <= 0]
     evenness = {
@@ -198,13 +198,13 @@ def overview_examples(
     return draws
 
 
-def page_order(features: pd.DataFrame, ranking: pd.DataFrame) -> list[int]:
+def page_order(table: pd.DataFrame, ranking: pd.DataFrame) -> list[int]:
     """Return the latents in the order in which a newcomer should meet them. First come the latents that are worth a
     look, then those that surely have one meaning and whose rule holds (first on many tokens, then on one token). Then
     come other latents with a sure verdict, single-token, unsure, not judged, faint and, last, dead latents. Each group
     is sorted by the rule's F1 (if the rows are not text, by the F1 of the best label), then by the variance that a
     latent explains or, if that is unknown, by the sum of its activations."""
-    verdict, n_active = ranking["verdict"], features["n_active"]
+    verdict, n_active = ranking["verdict"], table["n_active"]
     sure = ranking["sure"].eq(True)
     good = sure & (verdict == MONOSEMANTIC) & rule_holds(ranking)
     groups = [  # the first condition that holds decides; latents with a lower number come first
@@ -218,11 +218,11 @@ def page_order(features: pd.DataFrame, ranking: pd.DataFrame) -> list[int]:
     ]
     conditions = [condition.to_numpy() for _, condition in groups]
     group = np.select(conditions, [number for number, _ in groups], default=5)
-    explains = features["fvu_rise"] if "fvu_rise" in features and features["fvu_rise"].notna().any() else None
-    contribution = (features["mean"] * n_active if explains is None else explains).fillna(0)
+    explains = table["fvu_rise"] if "fvu_rise" in table and table["fvu_rise"].notna().any() else None
+    contribution = (table["mean"] * n_active if explains is None else explains).fillna(0)
     f1 = ranking["explanation_f1"].fillna(0)
-    if "best_label_f1" in features:  # without text, only labels distinguish latents
-        f1 = f1.mask(verdict == NO_CONTEXT, features["best_label_f1"].fillna(0))
-    shown = worth_a_look(ranking.assign(token_entropy=features.get("token_entropy")), N_UNLIKE)
+    if "best_label_f1" in table:  # without text, only labels distinguish latents
+        f1 = f1.mask(verdict == NO_CONTEXT, table["best_label_f1"].fillna(0))
+    shown = worth_a_look(ranking.assign(token_entropy=table.get("token_entropy")), N_UNLIKE)
     others = np.lexsort((ranking.index, -contribution, -f1, group)).tolist()
     return shown + [latent for latent in others if latent not in set(shown)]

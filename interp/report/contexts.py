@@ -43,30 +43,30 @@ Labels = Mapping[str, Any]
 """Label → Bool "seq pos" over the tokens scanned."""
 
 
-def sequences_a_file(store: FeatureStore) -> int:
-    return max(TOKENS_A_FILE // store.n_ctx, 1)
+def sequences_a_file(features: FeatureStore) -> int:
+    return max(TOKENS_A_FILE // features.n_ctx, 1)
 
 
-def text_files(store: FeatureStore) -> Iterator[tuple[str, str]]:
+def text_files(features: FeatureStore) -> Iterator[tuple[str, str]]:
     """Yield the name and the tokens of each file."""
-    for number, tokens in enumerate(store.tokens.split(sequences_a_file(store))):
+    for number, tokens in enumerate(features.tokens.split(sequences_a_file(features))):
         yield f"text-{number:04d}", encode_tokens(tokens.reshape(-1).numpy())
 
 
-def picture_files(store: FeatureStore, rows: Iterable[int]) -> Iterator[tuple[str, dict[str, str]]]:
+def picture_files(features: FeatureStore, rows: Iterable[int]) -> Iterator[tuple[str, dict[str, str]]]:
     """Yield the name and the pictures of each file. Yields nothing if the store has no function that draws."""
-    if store.render is None or store.has_text:
+    if features.render is None or features.has_text:
         return
     for number, inside in groupby(sorted(set(rows)), lambda row: row // PICTURES_A_FILE):
-        yield f"pictures-{number:04d}", {str(row): picture_of(store.render, row) for row in inside}
+        yield f"pictures-{number:04d}", {str(row): picture_of(features.render, row) for row in inside}
 
 
 class Contexts:
     """The labels of the shown firings, and the activations around them.
     rows: the rows of all these firings."""
 
-    def __init__(self, store: FeatureStore, labels: Labels, rows: Int[np.ndarray, " firing"]):
-        self.store = store
+    def __init__(self, features: FeatureStore, labels: Labels, rows: Int[np.ndarray, " firing"]):
+        self.features = features
         self.label_sets = list[list[str]]()
         self._rows = np.unique(rows)
         self._set_of = np.zeros(0, np.int64)
@@ -81,7 +81,7 @@ class Contexts:
         row_of, latent_of = (np.array(list(values), dtype=np.int64) for values in (rows, latents))
         at = np.searchsorted(self._rows, row_of)
         sets: list = self._set_of[at].tolist() if self.label_sets else [None] * len(rows)
-        around = activations_around(self.store, latent_of, row_of)
+        around = activations_around(self.features, latent_of, row_of)
         shown = zip(kinds, rows, sets, *around, strict=True)
         return [[int(kind), int(row), *rest] for kind, row, *rest in shown]
 
@@ -104,17 +104,17 @@ def coded(examples: Sequence[list], n_ctx: int) -> list:
     return [*columns, exponent, *texts]
 
 
-def positions(store: FeatureStore) -> dict[int, list[int]]:
+def positions(features: FeatureStore) -> dict[int, list[int]]:
     """Return where in a context a latent fires, for latents that do not fire evenly over it. The result counts a
     latent's firings in each of N_PARTS equal parts of a context. It has the latents whose firings differ by more than
     UNEVEN, in total variation, from the firings of all latents together. Reads the codes once."""
-    n_ctx = store.n_ctx
-    step = max(ROWS_AT_ONCE // store.n_ctx, 1) * store.n_ctx
-    if not store.has_text or n_ctx < 2 * N_PARTS:
+    n_ctx = features.n_ctx
+    step = max(ROWS_AT_ONCE // features.n_ctx, 1) * features.n_ctx
+    if not features.has_text or n_ctx < 2 * N_PARTS:
         return {}
-    flat = np.zeros(store.d_sae * N_PARTS, np.int64)
-    for start in range(0, len(store.codes), step):
-        codes = store.codes[start : start + step]
+    flat = np.zeros(features.d_sae * N_PARTS, np.int64)
+    for start in range(0, len(features.codes), step):
+        codes = features.codes[start : start + step]
         fires = codes.fires.numpy()
         part = codes.rows.numpy()[fires] % n_ctx * N_PARTS // n_ctx
         flat += np.bincount(codes.latents.numpy()[fires] * N_PARTS + part, minlength=len(flat))
@@ -133,15 +133,15 @@ def _two_digits(value: float) -> tuple[int, int]:
 
 
 def activations_around(
-    store: FeatureStore, latents: Int[np.ndarray, " firing"], rows: Int[np.ndarray, " firing"]
+    features: FeatureStore, latents: Int[np.ndarray, " firing"], rows: Int[np.ndarray, " firing"]
 ) -> tuple[list, list[list]]:
     """Return the activation of each latent in its row, and [pos, value, pos, value, …] of the latent in the sequence
     that contains the row. Reads the codes once."""
-    n_ctx = store.n_ctx
-    n_sequences = int(store.meta["n_sequences"])
+    n_ctx = features.n_ctx
+    n_sequences = int(features.meta["n_sequences"])
     shown, column = np.unique(latents, return_inverse=True)
     sequences = rows // n_ctx
-    columns, at, values = _firings_in(store, shown, column, sequences)
+    columns, at, values = _firings_in(features, shown, column, sequences)
     pairs: list = [None] * (2 * len(at))
     pairs[::2] = (at % n_ctx).tolist()
     pairs[1::2] = numbers(values, FEW_DIGITS)
@@ -158,16 +158,16 @@ def activations_around(
 
 
 def _firings_in(
-    store: FeatureStore,
+    features: FeatureStore,
     shown: Int[np.ndarray, " column"],
     column: Int[np.ndarray, " firing"],
     sequences: Int[np.ndarray, " firing"],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return all firings of some latents in some sequences, as columns (numbers in `shown`), rows and activations,
     sorted by column and row. The wanted pairs of latent and sequence are (shown[column[i]], sequences[i])."""
-    n_ctx = store.n_ctx
-    n_sequences = int(store.meta["n_sequences"])
-    column_of = np.full(store.d_sae, -1, np.int64)
+    n_ctx = features.n_ctx
+    n_sequences = int(features.meta["n_sequences"])
+    column_of = np.full(features.d_sae, -1, np.int64)
     column_of[shown] = np.arange(len(shown))
     step = max(ROWS_AT_ONCE // n_ctx, 1)
     parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))]
@@ -177,7 +177,7 @@ def _firings_in(
             continue
         wanted = np.zeros((len(shown), step), bool)
         wanted[column[is_in_block], sequences[is_in_block] - first] = True
-        codes = store.codes[first * n_ctx : min(first + step, n_sequences) * n_ctx]
+        codes = features.codes[first * n_ctx : min(first + step, n_sequences) * n_ctx]
         fires = codes.fires.numpy()
         columns = column_of[codes.latents.numpy()[fires]]
         at = codes.rows.numpy()[fires]

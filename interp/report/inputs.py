@@ -40,10 +40,10 @@ absent column. The ranking may come from an earlier version or another producer.
 class ReportInputs:
     """The inputs of a page: a feature store, and optional tables and facts about it.
 
-    Raises ValueError if a table belongs to other features than `store`, or the ranking has a latent twice.
+    Raises ValueError if a table belongs to other features than `features`, or the ranking has a latent twice.
     """
 
-    store: FeatureStore
+    features: FeatureStore
     title: str = "Features"
     ranking: pd.DataFrame | None = None
     """One row per ranked latent, as `rank_features` returns it."""
@@ -67,37 +67,37 @@ class ReportInputs:
 
     def __post_init__(self) -> None:
         if self.ranking is not None:
-            check_table(self.store, self.ranking, "the ranking")
+            check_table(self.features, self.ranking, "the ranking")
             if self.ranking["latent"].duplicated().any():
                 raise ValueError("the ranking has latents more than once; give one row per latent")
         if self.nulls is not None:
-            check_table(self.store, self.nulls.twins, "the table of nulls", "`interp run` makes theirs")
+            check_table(self.features, self.nulls.twins, "the table of nulls", "`interp run` makes theirs")
         decoders = {} if self.quality is None else self.quality.attrs.get("decoders", {})
-        W_dec = self.store.W_dec
+        W_dec = self.features.W_dec
         if decoders and W_dec is not None and decoder_digest(W_dec) not in decoders.values():
             raise ValueError(
                 f"the quality table belongs to other dictionaries ({', '.join(decoders)}) "
-                f"than the features in {self.store.path}: evaluate the one that was scanned"
+                f"than the features in {self.features.path}: evaluate the one that was scanned"
             )
 
     @cached_property
-    def features(self) -> pd.DataFrame:
+    def table(self) -> pd.DataFrame:
         """The features, one row for each latent (dead ones too), in the order of the latents."""
-        features = self.store.table().set_index("latent", drop=False).reindex(range(self.store.d_sae))
-        features["latent"] = features.index
-        features["n_active"] = features["n_active"].fillna(0).astype(int)
-        return features
+        table = self.features.table().set_index("latent", drop=False).reindex(range(self.features.d_sae))
+        table["latent"] = table.index
+        table["n_active"] = table["n_active"].fillna(0).astype(int)
+        return table
 
     @cached_property
     def verdicts(self) -> pd.DataFrame:
         """The ranking, with one row for each latent in the same order, and all columns that the page reads. Columns
         that the ranking lacks are empty. Without a ranking, the verdict of each latent is `dead` or `unranked`."""
         if self.ranking is None:
-            table = self.features[["latent"]].copy()
+            table = self.table[["latent"]].copy()
         else:
-            table = self.ranking.set_index("latent", drop=False).reindex(self.features.index)
-            table["latent"] = self.features["latent"]
-        fallback = self.features["n_active"].eq(0).map({True: DEAD, False: UNRANKED})
+            table = self.ranking.set_index("latent", drop=False).reindex(self.table.index)
+            table["latent"] = self.table["latent"]
+        fallback = self.table["n_active"].eq(0).map({True: DEAD, False: UNRANKED})
         table["verdict"] = table["verdict"].fillna(fallback) if "verdict" in table else fallback
         return table.assign(**{name: value for name, value in COLUMN_DEFAULTS.items() if name not in table})
 
@@ -162,7 +162,7 @@ def report_inputs(run_or_features: Any) -> ReportInputs:
     if isinstance(run_or_features, ReportInputs):
         return run_or_features
     if isinstance(run_or_features, FeatureStore):
-        return ReportInputs(store=run_or_features)
+        return ReportInputs(features=run_or_features)
     if hasattr(run_or_features, "report_inputs"):
         return run_or_features.report_inputs()
     raise ValueError(f"{run_or_features!r} is neither a run nor a feature store: open it with Run or FeatureStore.open")

@@ -58,8 +58,8 @@ def map_payload(
     """Return the latents that fire, with their coordinates. Without decoder directions, return the reason why there is
     no map.
     kinds: the kind of text of each latent (`columns.surroundings`)."""
-    W_dec = inputs.store.W_dec
-    latents = np.flatnonzero(inputs.features["n_active"] > 0).tolist()
+    W_dec = inputs.features.W_dec
+    latents = np.flatnonzero(inputs.table["n_active"] > 0).tolist()
     if W_dec is None or not latents:
         why = "this feature store has no decoder directions (W_dec)" if W_dec is None else "no feature fires"
         return {"missing": f"There is no map: {why}."}

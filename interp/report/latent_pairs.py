@@ -32,21 +32,21 @@ PAIRS_AT_ONCE = 1 << 12
 """Number of pairs whose columns of codes are in memory at a time."""
 
 
-def pairs_shown(store: FeatureStore) -> Int[np.ndarray, "pair 2"]:
+def pairs_shown(features: FeatureStore) -> Int[np.ndarray, "pair 2"]:
     """Return the pairs whose common properties the page shows, each with its smaller latent first."""
     condition = f'from {{}} where "rank" < {N_OTHERS} and latent <> other'
     tables = " union all ".join(
         f"select latent, other {condition.format(name)}" for name in ("neighbours", "coactivations")
     )
-    pairs = store.sql(
+    pairs = features.sql(
         f"select distinct least(latent, other) a, greatest(latent, other) b from ({tables}) order by a, b"
     )
     return pairs.to_numpy(np.int64)
 
 
-def in_common(store: FeatureStore, pairs: Int[np.ndarray, "pair 2"]) -> list[list]:
+def in_common(features: FeatureStore, pairs: Int[np.ndarray, "pair 2"]) -> list[list]:
     """Return the common properties of each pair's latents, as the page reads them."""
-    examples = store.sql(TABLE_QUERIES["examples"].format(where=""))
+    examples = features.sql(TABLE_QUERIES["examples"].format(where=""))
     latent_of, row_of = (examples[name].to_numpy(np.int64) for name in ("latent", "row"))
     starts, stops = (
         np.searchsorted(latent_of, pairs, side) for side in ("left", "right")
@@ -56,14 +56,14 @@ def in_common(store: FeatureStore, pairs: Int[np.ndarray, "pair 2"]) -> list[lis
     places = np.arange(counts.sum()) + np.repeat(starts.reshape(-1) - ends + counts.reshape(-1), counts.reshape(-1))
     rows = row_of[places]
     partners = np.repeat(pairs[:, ::-1].reshape(-1), counts.reshape(-1))
-    both, products, moments, values = _sums(store, pairs, rows, partners)
+    both, products, moments, values = _sums(features, pairs, rows, partners)
     mean, deviation = moments
-    n = store.meta["n_tokens"]
+    n = features.meta["n_tokens"]
     a, b = pairs.T
     with np.errstate(divide="ignore", invalid="ignore"):
         correlation = (products / n - mean[a] * mean[b]) / (deviation[a] * deviation[b])
     examples_of = [values[start:stop] for start, stop in pairwise([0, *ends.tolist()])]
-    numbered = zip(both.tolist(), correlation, _cosines(store, pairs), strict=True)
+    numbered = zip(both.tolist(), correlation, _cosines(features, pairs), strict=True)
     rows = []
     for (n_both, r, cosine), is_first, *sides in zip(numbered, a < b, examples_of[::2], examples_of[1::2], strict=True):
         fires_a, fires_b = (np.flatnonzero(values_at_places) for values_at_places in sides)
@@ -76,7 +76,7 @@ def in_common(store: FeatureStore, pairs: Int[np.ndarray, "pair 2"]) -> list[lis
 
 
 def _sums(
-    store: FeatureStore,
+    features: FeatureStore,
     pairs: Int[np.ndarray, "pair 2"],
     rows: Int[np.ndarray, " place"],
     latents: Int[np.ndarray, " place"],
@@ -85,11 +85,11 @@ def _sums(
     standard deviation over all tokens; and the activation of each of `latents` in the row of `rows` with the same
     index."""
     both, products = np.zeros(len(pairs), np.int64), np.zeros(len(pairs))
-    total, squares = np.zeros(store.d_sae), np.zeros(store.d_sae)
+    total, squares = np.zeros(features.d_sae), np.zeros(features.d_sae)
     values = np.zeros(len(rows))
     order = np.argsort(rows, kind="stable")
-    for start in range(0, len(store.codes), ROWS_AT_ONCE):
-        z = store.codes[start : start + ROWS_AT_ONCE].scipy().astype(np.float64)
+    for start in range(0, len(features.codes), ROWS_AT_ONCE):
+        z = features.codes[start : start + ROWS_AT_ONCE].scipy().astype(np.float64)
         z.eliminate_zeros()
         z.sort_indices()
         block = order[slice(*np.searchsorted(rows[order], [start, start + ROWS_AT_ONCE]))]
@@ -103,15 +103,15 @@ def _sums(
             common = columns[:, a].multiply(columns[:, b]).tocsc()
             both[block_of_pairs] += np.diff(common.indptr)
             products[block_of_pairs] += np.asarray(common.sum(0)).reshape(-1)
-    n = store.meta["n_tokens"]
+    n = features.meta["n_tokens"]
     mean = total / n
     return both, products, (mean, np.sqrt(np.maximum(squares / n - mean**2, 0))), values
 
 
-def _cosines(store: FeatureStore, pairs: Int[np.ndarray, "pair 2"]) -> Float[np.ndarray, " pair"] | list[None]:
-    if store.W_dec is None:
+def _cosines(features: FeatureStore, pairs: Int[np.ndarray, "pair 2"]) -> Float[np.ndarray, " pair"] | list[None]:
+    if features.W_dec is None:
         return [None] * len(pairs)
-    rows = unit_rows(np.asarray(store.W_dec, dtype=np.float32))
+    rows = unit_rows(np.asarray(features.W_dec, dtype=np.float32))
     return np.concatenate(
         [np.zeros(0), *((rows[a] * rows[b]).sum(1) for a, b in (pairs[s].T for s in _parts(len(pairs))))]
     )

@@ -61,18 +61,18 @@ Senses = Mapping[int, Sequence[Mapping[str, Any]]]
 
 
 def payloads(
-    store: FeatureStore, features: pd.DataFrame, contexts: Contexts, extras: Mapping[str, Mapping[int, Any]]
+    features: FeatureStore, table: pd.DataFrame, contexts: Contexts, extras: Mapping[str, Mapping[int, Any]]
 ) -> Iterator[tuple[str, dict]]:
     """Yield the name and contents of each chunk file.
-    features: one row for each latent, in the order of the latents.
+    table: one row for each latent, in the order of the latents.
     extras: name → latent → the page's data under this name; a latent without an entry has None. For each name, a chunk
     has `columns_of` the latents' values."""
     step = LATENTS_PER_CHUNK * CHUNKS_AT_ONCE
-    missing: dict[str, Any] = {"histogram": {"edges": [], "counts": []}, "examples": coded([], store.n_ctx)}
-    for start in range(0, store.d_sae, step):
-        block = _block(store, features, contexts, start, min(start + step, store.d_sae))
-        for first in range(start, min(start + step, store.d_sae), LATENTS_PER_CHUNK):
-            latents = range(first, min(first + LATENTS_PER_CHUNK, store.d_sae))
+    missing: dict[str, Any] = {"histogram": {"edges": [], "counts": []}, "examples": coded([], features.n_ctx)}
+    for start in range(0, features.d_sae, step):
+        block = _block(features, table, contexts, start, min(start + step, features.d_sae))
+        for first in range(start, min(start + step, features.d_sae), LATENTS_PER_CHUNK):
+            latents = range(first, min(first + LATENTS_PER_CHUNK, features.d_sae))
             chunk = {
                 name: [value_of.get(j, missing.get(name, [])) for j in latents] for name, value_of in block.items()
             }
@@ -84,19 +84,19 @@ def payloads(
 
 
 def _block(
-    store: FeatureStore, features: pd.DataFrame, contexts: Contexts, start: int, stop: int
+    features: FeatureStore, table: pd.DataFrame, contexts: Contexts, start: int, stop: int
 ) -> dict[str, dict[int, Any]]:
     """Return name → latent → the page's data, for the latents start … stop − 1. Scans each table once."""
     where = f"where latent >= {start} and latent < {stop}"
-    tables = {name: store.sql(query.format(where=where)) for name, query in TABLE_QUERIES.items()}
+    tables = {name: features.sql(query.format(where=where)) for name, query in TABLE_QUERIES.items()}
     examples = tables.pop("examples")
-    features = features.iloc[start:stop]
-    facts = [name for name in FACT_COLUMNS if name in features]
+    table = table.iloc[start:stop]
+    facts = [name for name in FACT_COLUMNS if name in table]
     shown = _by_latent(examples, contexts.examples(examples["kind"], examples["latent"], examples["row"]))
     return {
-        "facts": dict(enumerate((dict(zip(facts, row, strict=True)) for row in _lines(features[facts])), start)),
-        "logits": dict(enumerate(_logits(features), start)),
-        "examples": {j: coded(rows, store.n_ctx) for j, rows in shown.items()},
+        "facts": dict(enumerate((dict(zip(facts, row, strict=True)) for row in _lines(table[facts])), start)),
+        "logits": dict(enumerate(_logits(table), start)),
+        "examples": {j: coded(rows, features.n_ctx) for j, rows in shown.items()},
         "histogram": _histograms(tables.pop("histograms")),
         **{
             name: _by_latent(table, _lines(table.drop(columns="latent"), 2 if name in TWO_DIGIT_TABLES else N_DIGITS))
@@ -105,14 +105,16 @@ def _block(
     }
 
 
-def row_evidence(store: FeatureStore, senses: Senses) -> dict[str, Any]:
+def row_evidence(features: FeatureStore, senses: Senses) -> dict[str, Any]:
     """Return the table's non-numeric data for each latent: the tokens around its strongest firing, with the place of
     the firing token among them; its histogram of activations as digits, which are the square roots of its counts,
     scaled to at most 9; and, if it has several senses, the rule of each in words ("" if none holds), and the strongest
     firing of each."""
-    strongest = store.sql("select latent, \"row\" from examples where kind = 'top' and rank = 0")
-    snippets: list = [None] * store.d_sae
-    for latent, snippet in zip(strongest["latent"].tolist(), _snippets(store, strongest["row"].tolist()), strict=True):
+    strongest = features.sql("select latent, \"row\" from examples where kind = 'top' and rank = 0")
+    snippets: list = [None] * features.d_sae
+    for latent, snippet in zip(
+        strongest["latent"].tolist(), _snippets(features, strongest["row"].tolist()), strict=True
+    ):
         snippets[latent] = snippet
     evidence_of_senses: dict[int, list[list]] = {}
     shown = [
@@ -121,11 +123,11 @@ def row_evidence(store: FeatureStore, senses: Senses) -> dict[str, Any]:
         for one in senses_of_latent
         if one["examples"]
     ]
-    for (latent, words, _), snippet in zip(shown, _snippets(store, [row for *_, row in shown]), strict=True):
+    for (latent, words, _), snippet in zip(shown, _snippets(features, [row for *_, row in shown]), strict=True):
         evidence_of_senses.setdefault(latent, []).append([words, *snippet])
-    table = store.sql(TABLE_QUERIES["histograms"].format(where=""))
+    table = features.sql(TABLE_QUERIES["histograms"].format(where=""))
     low, high, n = (table[name].to_numpy() for name in ("low", "high", "n"))
-    digits = [""] * store.d_sae
+    digits = [""] * features.d_sae
     for latent, part in _slices(table).items():
         heights = np.sqrt(merged_bins(low[part], high[part], n[part], at_most=N_BARS)[1])
         digits[latent] = "".join(map(str, np.ceil(9 * heights / heights.max()).astype(int)))
@@ -138,23 +140,23 @@ def _words(sense: Mapping[str, Any]) -> str:
     return sense["rule"] if holds else next(iter(sense["common"]), "")
 
 
-def _snippets(store: FeatureStore, rows: Sequence[int]) -> Iterator[list]:
+def _snippets(features: FeatureStore, rows: Sequence[int]) -> Iterator[list]:
     """Yield for each row the tokens around it, coded, and its place among them."""
-    tokens = store.tokens.reshape(-1).numpy()
-    starts, stops = rows_around(np.array(rows, np.int64), store.n_ctx, SNIPPET_BEFORE, SNIPPET_AFTER)
+    tokens = features.tokens.reshape(-1).numpy()
+    starts, stops = rows_around(np.array(rows, np.int64), features.n_ctx, SNIPPET_BEFORE, SNIPPET_AFTER)
     for row, start, stop in zip(rows, starts.tolist(), stops.tolist(), strict=True):
         yield [encode_tokens(tokens[start:stop]), row - start]
 
 
-def sense_counts(store: FeatureStore, senses: Senses) -> dict[int, list[list[int]]]:
+def sense_counts(features: FeatureStore, senses: Senses) -> dict[int, list[list[int]]]:
     """Return, for each latent, the firings of each of its senses in the bins of its histogram. The token of a firing
     tells its sense if only that sense fires on it. Firings on other tokens are not counted. Reads the codes once."""
     parts = []
-    for firings in _firings_of_senses(store, senses):
+    for firings in _firings_of_senses(features, senses):
         firings["bin"] = np.searchsorted(bin_edges(), firings["value"], side="right") - 1
         parts.append(firings.groupby(["latent", "sense", "bin"]).size())
     counted = pd.concat(parts).groupby(level=[0, 1, 2]).sum() if parts else pd.Series(dtype=int)
-    spans = store.sql("select latent, min(bin) as first, max(bin) as last from histograms group by latent")
+    spans = features.sql("select latent, min(bin) as first, max(bin) as last from histograms group by latent")
     counts: dict[int, list[list[int]]] = {}
     for latent, first, last in spans[spans["latent"].isin(list(senses))].itertuples(index=False, name=None):
         step = math.ceil((last - first + 1) / N_BINS)
@@ -165,17 +167,17 @@ def sense_counts(store: FeatureStore, senses: Senses) -> dict[int, list[list[int
     return counts
 
 
-def sense_tokens(store: FeatureStore, senses: Senses) -> dict[int, list[list[tuple[int, int, int]]]]:
+def sense_tokens(features: FeatureStore, senses: Senses) -> dict[int, list[list[tuple[int, int, int]]]]:
     """Return, for each sense of each latent, the commonest tokens before, on and after its firings, as [offset, token,
     count]. The table `tokens` has the same for all firings of a latent. The sense of a firing is that of
     `sense_counts`. Reads the codes once."""
-    tokens = store.tokens.reshape(-1).numpy()
+    tokens = features.tokens.reshape(-1).numpy()
     keys = ["latent", "sense", "offset", "token"]
     parts = []
-    for firings in _firings_of_senses(store, senses):
-        rows, place = firings["row"].to_numpy(), firings["row"].to_numpy() % store.n_ctx
+    for firings in _firings_of_senses(features, senses):
+        rows, place = firings["row"].to_numpy(), firings["row"].to_numpy() % features.n_ctx
         for offset in (-1, 0, 1):
-            is_inside = (place + offset >= 0) & (place + offset < store.n_ctx)
+            is_inside = (place + offset >= 0) & (place + offset < features.n_ctx)
             around = firings.loc[is_inside, ["latent", "sense"]].assign(
                 offset=offset, token=tokens[rows[is_inside] + offset]
             )
@@ -194,10 +196,10 @@ def sense_tokens(store: FeatureStore, senses: Senses) -> dict[int, list[list[tup
     return tokens_of_senses
 
 
-def _firings_of_senses(store: FeatureStore, senses: Senses) -> Iterator[pd.DataFrame]:
+def _firings_of_senses(features: FeatureStore, senses: Senses) -> Iterator[pd.DataFrame]:
     """Yield the firings whose token tells their sense: latent, sense, row and value. ROWS_AT_ONCE rows of codes are
     read at a time."""
-    tokens = store.tokens.reshape(-1).numpy()
+    tokens = features.tokens.reshape(-1).numpy()
     sense_of_token = pd.DataFrame(
         (
             (latent, token, k)
@@ -207,9 +209,9 @@ def _firings_of_senses(store: FeatureStore, senses: Senses) -> Iterator[pd.DataF
         ),
         columns=["latent", "token", "sense"],
     )
-    wanted = np.isin(np.arange(store.d_sae), sense_of_token["latent"])
-    for start in range(0, len(store.codes) if senses else 0, ROWS_AT_ONCE):
-        codes = store.codes[start : start + ROWS_AT_ONCE]
+    wanted = np.isin(np.arange(features.d_sae), sense_of_token["latent"])
+    for start in range(0, len(features.codes) if senses else 0, ROWS_AT_ONCE):
+        codes = features.codes[start : start + ROWS_AT_ONCE]
         entries = codes.fires.numpy() & wanted[codes.latents.numpy()]
         rows = start + codes.rows.numpy()[entries]
         firings = pd.DataFrame(
@@ -254,12 +256,12 @@ def _histograms(table: pd.DataFrame) -> dict[int, dict[str, list]]:
     return {j: {"edges": edges, "counts": bins[j][1].tolist()} for j, edges in zip(bins, rounded, strict=True)}
 
 
-def _logits(features: pd.DataFrame) -> list[dict[str, list] | None]:
+def _logits(table: pd.DataFrame) -> list[dict[str, list] | None]:
     """Return the tokens at both ends, and counts over the vocabulary between them. There are none if the scan kept no
     counts."""
 
     def lists(name: str) -> list:
-        cells = features[name] if name in features else [None] * len(features)
+        cells = table[name] if name in table else [None] * len(table)
         return [cell if isinstance(cell, Sequence | np.ndarray) else None for cell in cells]
 
     def side(name: str) -> list:

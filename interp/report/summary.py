@@ -68,9 +68,9 @@ LIMITS = {
 
 
 def summary(inputs: ReportInputs) -> dict[str, Any]:
-    scanned = f"{inputs.store.meta['n_tokens']:,} {'tokens' if inputs.store.has_text else 'rows'} scanned"
+    scanned = f"{inputs.features.meta['n_tokens']:,} {'tokens' if inputs.features.has_text else 'rows'} scanned"
     title = f"Firing density of the features, on the {scanned}"
-    densities = Panel(note=DENSITIES, title=title, figure=figures.density_histogram(inputs.features)).payload()
+    densities = Panel(note=DENSITIES, title=title, figure=figures.density_histogram(inputs.table)).payload()
     quality, *all_quality = _quality(inputs)
     return {
         "in_use": _in_use(inputs),
@@ -90,13 +90,13 @@ def about(inputs: ReportInputs) -> str:
     cross-entropy its reconstruction recovers, as far as these are known."""
     parameters = inputs.model_results.get("parameters")
     quality = inputs.quality
-    size = f"A dictionary of {inputs.store.d_sae:,} features"
-    hook = inputs.store.meta["hook_name"]
+    size = f"A dictionary of {inputs.features.d_sae:,} features"
+    hook = inputs.features.meta["hook_name"]
     places = [hook] if hook else []
     if parameters:
         places.append(f"a model with {parameters:,} parameters")
     parts = [f"{size} for {' of '.join(places)}" if places else size]
-    parts.append(f"L0 {inputs.features['density'].fillna(0).sum():.1f}")
+    parts.append(f"L0 {inputs.table['density'].fillna(0).sum():.1f}")
     if quality is not None and {"dictionary", "ce_recovered"} <= set(quality):
         recovered = quality.loc[quality["dictionary"] == MATCHED_NAME, "ce_recovered"].dropna()
         parts += [f"{percent(share)} of the cross-entropy recovered" for share in recovered[:1]]
@@ -105,7 +105,7 @@ def about(inputs: ReportInputs) -> str:
 
 def _facts(inputs: ReportInputs) -> list[tuple[str, str]]:
     """Return names and values that describe the run and its text."""
-    store = inputs.store
+    features = inputs.features
     results = inputs.model_results
     training = inputs.curves.get("sae")
     rows = []
@@ -116,16 +116,16 @@ def _facts(inputs: ReportInputs) -> list[tuple[str, str]]:
         rows.append(("Held-out loss", f"{results['val_loss']:.3f} nats a token"))
     if "bits_per_character" in results:
         rows.append(("Bits a character", f"{results['bits_per_character']:.3f}"))
-    if hook := store.meta["hook_name"]:
+    if hook := features.meta["hook_name"]:
         rows.append(("Hook", hook))
-    size = f"{store.d_sae:,} features"
+    size = f"{features.d_sae:,} features"
     if training is not None and "tokens" in training:
         size += f", trained on {training['tokens'].max():,} tokens"
     rows.append(("Dictionary", size))
     if inputs.quality is None:  # whose table has it
-        rows.append(("L0", f"{inputs.features['density'].fillna(0).sum():.1f} features a token"))
-    unit = "tokens" if store.has_text else "rows"
-    rows.append(("Scanned", f"{store.meta['n_tokens']:,} {unit} in contexts of {store.n_ctx}"))
+        rows.append(("L0", f"{inputs.table['density'].fillna(0).sum():.1f} features a token"))
+    unit = "tokens" if features.has_text else "rows"
+    rows.append(("Scanned", f"{features.meta['n_tokens']:,} {unit} in contexts of {features.n_ctx}"))
     return rows + [(name, value) for panel in inputs.panels if "fact" in panel for name, value in [panel["fact"]]]
 
 
@@ -133,13 +133,13 @@ def _in_use(inputs: ReportInputs) -> str:
     """Say in a sentence how many features are in use, dead and faint."""
     counts = inputs.verdicts["verdict"].value_counts()
     dead, faint = (int(counts.get(verdict, 0)) for verdict in (DEAD, FAINT))
-    total = inputs.store.d_sae
+    total = inputs.features.d_sae
     return f"Of {total:,} features {total - dead - faint:,} are in use; {dead:,} never fired and {faint:,} are faint."
 
 
 def _limits(inputs: ReportInputs) -> list[str]:
     """Return sentences that say what must not be concluded from the results."""
-    if inputs.ranking is None or not inputs.store.has_text:
+    if inputs.ranking is None or not inputs.features.has_text:
         return []
     shown = {"learnt": inputs.verdicts["learnt"], "unsure": inputs.verdicts["sure"]}
     return [text for name, text in LIMITS.items() if name not in shown or shown[name].notna().any()]
@@ -175,7 +175,7 @@ def _population(inputs: ReportInputs) -> list[dict]:
         note = "F1 of the rules in words on held-out text, by verdict."
         panels.append(Panel(note=note, figure=figures.score_distributions(ranking)))
     if scores:
-        points = ranking.assign(density=inputs.features["density"])
+        points = ranking.assign(density=inputs.table["density"])
         note = "If the score only followed how often a feature fires, the points would lie on one curve."
         panels.append(Panel(note=note, figure=figures.coherence_density(points, score=scores[0])))
     return [panel.payload() for panel in panels]
@@ -202,7 +202,7 @@ def _quality(inputs: ReportInputs) -> list[dict]:
     tokens = f" {table['n_tokens'].max():,.0f}" if "n_tokens" in table else ""
     note = f"Cross-entropy recovered: {RECOVERED}{_fewer(table)}"
     if {"dead_share", "faint_share"} & set(table):
-        scanned = f"{inputs.store.meta['n_tokens']:,}"
+        scanned = f"{inputs.features.meta['n_tokens']:,}"
         note += f" Dead and faint count these tokens alone here; the verdicts count all {scanned} scanned."
     others = [name for name in QUALITY_COLUMNS if name not in QUALITY_SHOWN]
     why = OWN_TOKENS if "ce_clean" in table and "val_loss" in inputs.model_results else ""

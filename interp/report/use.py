@@ -73,7 +73,7 @@ def shares(inputs: ReportInputs) -> list[dict[str, Any]]:
         add("learnt", learnt >= 0.5, f"Of the {len(learnt):,} features that could be tested.")
     if inputs.effects is not None:
         table = inputs.effects.dropna(subset=["loss_change"])
-        firing = int((inputs.features["n_active"] > 0).sum())
+        firing = int((inputs.table["n_active"] > 0).sum())
         most = table["n_sequences"].max()
         note = (
             f"{len(table):,} of the {firing:,} features that fire were ablated one at a time, each in at most "
@@ -89,7 +89,7 @@ def shares(inputs: ReportInputs) -> list[dict[str, Any]]:
 def _reasons(inputs: ReportInputs, table: pd.DataFrame) -> dict[int, str | None]:
     """Explain for each ablated latent why learnt and effect disagree. The entry is None if they agree, or if one is
     unknown."""
-    evidence = learnt_evidence(inputs.store, None if inputs.nulls is None else inputs.nulls.twins)
+    evidence = learnt_evidence(inputs.features, None if inputs.nulls is None else inputs.nulls.twins)
     weakest = LearntFit.load().contributions(evidence).argmin(1)
     learnt = inputs.verdicts["learnt"].reindex(table.index)
     reasons: dict[int, str | None] = {}

@@ -163,8 +163,8 @@ def senses_of(
     examples: dict[tuple[int, int], list] = {}
     for latent, place, example in zip(latents, places, contexts.examples(places, latents, rows), strict=True):
         examples.setdefault((latent, place), []).append(example)
-    tokens = contexts.store.tokens.reshape(-1)
-    vocab = contexts.store.vocab
+    tokens = contexts.features.tokens.reshape(-1)
+    vocab = contexts.features.vocab
     accounts = {}
     for latent, parts in senses.items():
         fires_on = [set(tokens[_ids(sense, "rows") + _ids(sense, "weak_rows")].tolist()) for sense in parts]

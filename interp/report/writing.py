@@ -81,8 +81,10 @@ def write_report(
     instead = {name: value for name, value in tables.items() if value is not None}
     inputs = replace(report_inputs(run_or_features), **instead)
     if labels is not None:
-        inputs = replace(inputs, labels=masks_of(labels, inputs.store.tokens.shape, is_text=inputs.store.has_text))
-    made_of = {"kind": "page", "features": features_key(inputs.store)}
+        inputs = replace(
+            inputs, labels=masks_of(labels, inputs.features.tokens.shape, is_text=inputs.features.has_text)
+        )
+    made_of = {"kind": "page", "features": features_key(inputs.features)}
     with whole_folder(out, made_of, overwrite=overwrite) as new:
         _write_assets(new, index(inputs.title, pages))
         _write_data(new / "data", inputs, seed, progress)
@@ -148,31 +150,31 @@ def _write_assets(folder: Path, page: str) -> None:
 def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progress) -> None:
     """Write every data file of the page: what the whole page needs, the figures, and the details of the features, in
     chunks."""
-    store = inputs.store
-    total = math.ceil(store.d_sae / LATENTS_PER_CHUNK) + 3
+    features = inputs.features
+    total = math.ceil(features.d_sae / LATENTS_PER_CHUNK) + 3
     verdicts = inputs.verdicts
     senses = senses_in(verdicts)
-    rows_of_senses = sense_rows(senses, store.tokens.numel())
-    rows = store.sql("select distinct row from examples")["row"].tolist()
-    contexts = Contexts(store, inputs.labels, np.array([*rows, *(row for *_, row in rows_of_senses)], np.int64))
+    rows_of_senses = sense_rows(senses, features.tokens.numel())
+    rows = features.sql("select distinct row from examples")["row"].tolist()
+    contexts = Contexts(features, inputs.labels, np.array([*rows, *(row for *_, row in rows_of_senses)], np.int64))
     accounts = senses_of(senses, rows_of_senses, contexts)
     evidence = verdict_evidence(inputs.evidence, verdicts.index[~verdicts["verdict"].isin(WITHOUT_SCORES)])
-    columns = table_columns(store, inputs.features, verdicts, inputs.effects)
+    columns = table_columns(features, inputs.table, verdicts, inputs.effects)
     facts = {
         **_page_facts(inputs),
         "label_sets": contexts.label_sets,
         "evidence": [measure._asdict() for measure in evidence.measures],
-        "order": page_order(inputs.features, verdicts),
-        "worth_showing": overview_examples(inputs.features, verdicts, senses, inputs.effects),
+        "order": page_order(inputs.table, verdicts),
+        "worth_showing": overview_examples(inputs.table, verdicts, senses, inputs.effects),
         "columns": columns,
     }
     folder.mkdir()
     _write_script(folder, "page", facts)
-    _write_script(folder, "vocab", encode(store.vocab))
-    _write_script(folder, "rows", encode(row_evidence(store, accounts)))
-    for name, tokens in text_files(store):
+    _write_script(folder, "vocab", encode(features.vocab))
+    _write_script(folder, "rows", encode(row_evidence(features, accounts)))
+    for name, tokens in text_files(features):
         _write_script(folder, name, encode(tokens))
-    for name, pictures in picture_files(store, rows):
+    for name, pictures in picture_files(features, rows):
         _write_script(folder, name, encode(pictures))
     progress(1, total, "drawing the figures")
     _write_script(folder, "summary", encode(summary(inputs)))
@@ -180,22 +182,22 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
     kinds = [None if kind is None else columns["kinds"][kind] for kind in columns["kind"]]
     _write_script(folder, "map", encode(map_payload(inputs, kinds, columns["explanation"], seed)))
     progress(3, total, "writing features")
-    pairs = pairs_shown(store)
+    pairs = pairs_shown(features)
     pairs_of: dict[int, list[list]] = {}
-    for (latent, other), shared in zip(pairs.tolist(), in_common(store, pairs), strict=True):
+    for (latent, other), shared in zip(pairs.tolist(), in_common(features, pairs), strict=True):
         pairs_of.setdefault(latent, []).append([other, *shared])
     extras: dict[str, Mapping[int, Any]] = {
         "pairs": pairs_of,
         "senses": accounts,
-        "sense_counts": sense_counts(store, accounts),
-        "sense_tokens": sense_tokens(store, accounts),
+        "sense_counts": sense_counts(features, accounts),
+        "sense_tokens": sense_tokens(features, accounts),
         "effects": uses(inputs),
-        "positions": positions(store),
+        "positions": positions(features),
         "explanation": explanations(verdicts),
         "shared": most_shared(verdicts),
         "evidence": evidence.rows,
     }
-    for done, (name, payload) in enumerate(payloads(store, inputs.features, contexts, extras), 4):
+    for done, (name, payload) in enumerate(payloads(features, inputs.table, contexts, extras), 4):
         _write_script(folder, name, encode(payload))
         progress(done, total, "writing features")
     progress(total, total, "page written")
@@ -203,27 +205,27 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
 
 def _page_facts(inputs: ReportInputs) -> dict[str, Any]:
     """Return what the whole page needs of the run: names, sizes, how verdicts look, shares and headlines."""
-    store = inputs.store
+    features = inputs.features
     return {
         "title": inputs.title,
         "about": about(inputs),
-        "key": features_key(store),
-        "latents": store.d_sae,
-        "tokens": store.meta["n_tokens"],
-        "n_ctx": store.n_ctx,
+        "key": features_key(features),
+        "latents": features.d_sae,
+        "tokens": features.meta["n_tokens"],
+        "n_ctx": features.n_ctx,
         "chunk": LATENTS_PER_CHUNK,
-        "sequences_a_file": sequences_a_file(store),
-        "has_text": store.has_text,
-        "pictures_a_file": PICTURES_A_FILE if store.render is not None and not store.has_text else 0,
+        "sequences_a_file": sequences_a_file(features),
+        "has_text": features.has_text,
+        "pictures_a_file": PICTURES_A_FILE if features.render is not None and not features.has_text else 0,
         "ranked": inputs.ranking is not None,
         "verdicts": {name: shown._asdict() for name, shown in VERDICT_LOOKS.items()},
         "min_f1": MIN_F1,
         "first_bytes": FIRST_BYTES,
         "common_letters": COMMON_LETTERS,
-        "shares": shares(inputs) if store.has_text else [],
+        "shares": shares(inputs) if features.has_text else [],
         "null": closest_null(inputs),
         "headlines": [panel["headline"] for panel in inputs.panels if "headline" in panel],
-        "logits": store.meta["logit_effects"],
+        "logits": features.meta["logit_effects"],
     }
 
 

@@ -96,7 +96,7 @@ def test_the_strongest_come_first_then_a_few_on_each_other_token(browser, addres
 
 def test_a_token_that_a_sense_does_not_share_identifies_no_sense():
     store = SimpleNamespace(tokens=torch.tensor([[0, 1, 2, 2]]), vocab=["ble", " t", " a"])
-    contexts = SimpleNamespace(store=store, examples=lambda kinds, latents, rows: [])
+    contexts = SimpleNamespace(features=store, examples=lambda kinds, latents, rows: [])
     of_ble = {"common": ['"ble"'], "rows": [0], "weak_rows": [1]}
     for common, tokens, named in (['" a"'], [2], [2]), (['after " a"'], [2], None), ([], [2], None):
         senses = senses_of({5: [of_ble, {"common": common, "rows": [2, 3]}]}, [], contexts)[5]

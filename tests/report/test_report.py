@@ -139,7 +139,7 @@ def run(folder) -> ReportInputs:
     )
     store = planted_store(folder / "features", full=True)
     return ReportInputs(
-        store=store,
+        features=store,
         labels={"hostile": store.tokens == 1, "a<b": store.tokens > 20},
         title="run <b>",
         ranking=planted_ranking(),
@@ -280,7 +280,7 @@ def test_no_corpus_text_is_markup_in_any_file(page):
 
 def test_chunks_hold_the_examples_of_the_store(page, run):
     """Each with all activations of its sequence and its labels, by the codes and the masks."""
-    store, label_sets = run.store, data(page, "page")["label_sets"]
+    store, label_sets = run.features, data(page, "page")["label_sets"]
     table = store.table("examples")
     kinds = table["interval"].where(table["kind"] != "top", -1)
     z = store.codes[0 : N_SEQ * N_CTX].dense().numpy()
@@ -301,7 +301,7 @@ def test_chunks_hold_the_examples_of_the_store(page, run):
 
 def test_pairs_have_in_common_what_their_codes_have(page, run, monkeypatch):
     """They equal the dense codes', however many rows and pairs are read at a time."""
-    store = run.store
+    store = run.features
     monkeypatch.setattr("interp.report.latent_pairs.ROWS_AT_ONCE", 7 * N_CTX)
     monkeypatch.setattr("interp.report.latent_pairs.PAIRS_AT_ONCE", 5)
     pairs = np.array([[a, b] for a in range(6) for b in range(6, 10)])
@@ -329,7 +329,7 @@ def test_text_files_hold_every_token_once(run, folder, monkeypatch):
     page = write_report(run, folder / "small files")
     n_files = -(-N_SEQ // data(page, "page")["sequences_a_file"])
     tokens = [decode_tokens(data(page, f"text-{k:04d}")) for k in range(n_files)]
-    assert n_files == 6 and sum(tokens, []) == run.store.tokens.reshape(-1).tolist()
+    assert n_files == 6 and sum(tokens, []) == run.features.tokens.reshape(-1).tolist()
 
 
 @pytest.mark.parametrize("digits", [3, 4])
@@ -342,7 +342,7 @@ def test_rounded_together_numbers_are_what_they_are_one_by_one(digits):
 
 
 def test_chunks_hold_the_other_tables_of_the_store(page, run):
-    store = run.store
+    store = run.features
     chunk, latent = data(page, "features-0000")["7"], 7
     row = store.table().set_index("latent").loc[latent]
     assert chunk["facts"]["n_active"] == row["n_active"] == sum(chunk["histogram"]["counts"])
@@ -461,13 +461,13 @@ def test_firings_are_counted_by_the_sense_that_alone_fires_on_their_token(page, 
     chunk = data(page, "features-0000")
     assert [latent for latent, feature in chunk.items() if feature["sense_counts"]] == [str(SPLIT)]
     feature = chunk[str(SPLIT)]
-    z = run.store.codes[0 : N_SEQ * N_CTX].dense().numpy()[:, SPLIT]
-    tokens = run.store.tokens.reshape(-1).numpy()
+    z = run.features.codes[0 : N_SEQ * N_CTX].dense().numpy()[:, SPLIT]
+    tokens = run.features.tokens.reshape(-1).numpy()
     expected = [np.histogram(z[np.isin(tokens, sense["tokens"]) & (z > 0)], feature["histogram"]["edges"])[0].tolist()
                 for sense in feature["senses"]]  # fmt: skip
-    assert feature["sense_counts"] == expected == sense_counts(run.store, {SPLIT: feature["senses"]})[SPLIT]
+    assert feature["sense_counts"] == expected == sense_counts(run.features, {SPLIT: feature["senses"]})[SPLIT]
     assert 0 < sum(map(sum, expected)) < (z > 0).sum()
-    assert sense_counts(run.store, {}) == {}
+    assert sense_counts(run.features, {}) == {}
 
 
 def test_the_overview_shows_latents_of_several_kinds_and_says_why():
@@ -504,15 +504,15 @@ def test_senses_have_their_rule_and_firings_in_context(page):
 
 
 def test_activations_are_the_same_however_many_rows_are_read_at_a_time(run, monkeypatch):
-    table = run.store.table("examples")
+    table = run.features.table("examples")
     firings = table["latent"].to_numpy(), table["row"].to_numpy()
-    whole = activations_around(run.store, *firings)
+    whole = activations_around(run.features, *firings)
     monkeypatch.setattr("interp.report.contexts.ROWS_AT_ONCE", 3 * N_CTX)
-    assert activations_around(run.store, *firings) == whole and all(whole[1])
+    assert activations_around(run.features, *firings) == whole and all(whole[1])
 
 
 def test_senses_of_lists_tokens_on_which_only_that_sense_fires(page, run):
-    tokens = run.store.tokens.reshape(-1)
+    tokens = run.features.tokens.reshape(-1)
     first, second = data(page, "features-0000")[str(SPLIT)]["senses"]
     own, other = (set(tokens[rows].tolist()) for rows in ([0, 17, 639, 5], [20]))
     assert set(first["tokens"]) == own - other and set(second["tokens"]) == other - own
@@ -531,10 +531,10 @@ def test_a_latent_that_fires_unevenly_shows_its_positions_in_the_context(folder)
 def test_the_table_has_the_effect_of_each_latent_that_was_ablated(run):
     numbers = {"beyond_null": 0.1234, "beyond_null_low": -0.05, "beyond_null_high": np.nan}
     effects = pd.DataFrame({"latent": [2], **{name: [value] for name, value in numbers.items()}})
-    columns = table_columns(run.store, run.features, run.verdicts, effects)
+    columns = table_columns(run.features, run.table, run.verdicts, effects)
     assert columns["effect"][:4] == [None, None, 0.12, None]
     assert [columns[f"effect_{end}"][2] for end in ("low", "high")] == [-0.05, None]
-    assert set(table_columns(run.store, run.features, run.verdicts)["effect"]) == {None}
+    assert set(table_columns(run.features, run.table, run.verdicts)["effect"]) == {None}
 
 
 def test_a_sense_with_a_row_beyond_the_text_is_refused(run, folder):
@@ -680,7 +680,7 @@ def test_a_bare_store_leaves_its_panels_out_with_a_word_why(folder):
 
 
 def test_a_ranking_of_verdicts_alone_has_a_page(run, folder):
-    page = write_report(run.store, folder / "verdicts", ranking=planted_ranking()[["latent", "verdict"]])
+    page = write_report(run.features, folder / "verdicts", ranking=planted_ranking()[["latent", "verdict"]])
     columns, summary = data(page, "page")["columns"], data(page, "summary")
     assert columns["verdicts"] == ["dead", "monosemantic", "polysemantic"]
     assert set(columns["monosemanticity"]) == set(columns["sure"]) == {None} and set(columns["explanation"]) == {""}
@@ -845,7 +845,7 @@ def test_chromium_shows_the_senses_of_a_latent_that_has_several(chromium, page):
 
 def test_chromium_shows_both_activations_where_two_latents_fire(chromium, page, run):
     first = data(page, "features-0000")
-    z = run.store.codes[0 : N_SEQ * N_CTX].dense().numpy()
+    z = run.features.codes[0 : N_SEQ * N_CTX].dense().numpy()
     a, (b, *shared) = next((int(latent), feature["pairs"][0]) for latent, feature in first.items() if feature["pairs"])
     assert shared[0] and shared[5]
     for pair in ((a, b), (b, a)):
@@ -950,32 +950,32 @@ def used(**columns):
 def account_of(store, learnt, effects):
     ranking = planted_ranking()
     ranking["learnt"] = ranking["latent"].map(learnt)
-    return ReportInputs(store=store, ranking=ranking, effects=effects)
+    return ReportInputs(features=store, ranking=ranking, effects=effects)
 
 
 def test_uses_explains_where_learnt_and_effect_disagree(run):
-    inputs = account_of(run.store, {9: 0.9, 0: 0.9, 1: 0.9, 2: 0.9}, used())
+    inputs = account_of(run.features, {9: 0.9, 0: 0.9, 1: 0.9, 2: 0.9}, used())
     accounts = uses(inputs)
     assert list(accounts) == [9, 0, 1, 2] and accounts[9]["why"] is None
     assert "about as often as it lowers it" in accounts[0]["why"] and "costs less" in accounts[1]["why"]
     assert "It was removed in 8 sequences" in accounts[2]["why"]
     assert "later_loss_change" not in accounts[9] and accounts[0]["later_loss_change"][0] == 0.02
     assert accounts[9]["beyond_null"] == [0.2, 0.15, 0.25] and accounts[9]["sequences"] == 64
-    turned = uses(account_of(run.store, {9: 0.1, 0: 0.1, 1: 0.1}, used()))
+    turned = uses(account_of(run.features, {9: 0.1, 0: 0.1, 1: 0.1}, used()))
     assert "The model needs it" in turned[9]["why"]
     assert turned[0]["why"] is turned[1]["why"] is turned[2]["why"] is None, "they agree, or one is not known"
 
 
 def test_each_of_the_three_shares_has_its_own_denominator(run):
-    inputs = account_of(run.store, {9: 0.9, 0: 0.2}, used())
+    inputs = account_of(run.features, {9: 0.9, 0: 0.2}, used())
     one, learnt, effect = shares(inputs)
     judged = inputs.verdicts[~inputs.verdicts["verdict"].isin(["dead", "faint", "unranked"])]
     assert (one["of"], one["n"]) == (len(judged), judged["verdict"].isin(["monosemantic", "single-token"]).sum())
     assert (learnt["n"], learnt["of"], effect["n"], effect["of"]) == (1, 2, 1, 4)
     assert effect["interval"][0] < 0.25 < effect["interval"][1] and effect["chance"] == 0.025
     assert -0.15 <= effect["span"][0] < -0.05 and 0.2 < effect["span"][1] <= 0.25, "of nearly all intervals"
-    firing = int((inputs.features["n_active"] > 0).sum())
+    firing = int((inputs.table["n_active"] > 0).sum())
     assert effect["note"] == (
         f"4 of the {firing} features that fire were ablated one at a time, each in at most 64 sequences."
     )
-    assert [row["name"] for row in shares(ReportInputs(store=run.store))] == []
+    assert [row["name"] for row in shares(ReportInputs(features=run.features))] == []

@@ -7,7 +7,7 @@ SIGTERM with 143, also with one line, and half-written files are removed. Under 
 prints.
 """
 
-import gc
+import atexit
 import itertools
 import os
 import signal
@@ -82,8 +82,18 @@ class Terminated(KeyboardInterrupt):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code. arguments: its words (default: the arguments of the process)."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    """Run a command and return its exit code. arguments: its words (default: the arguments of the process, which then
+    ends with the command)."""
+    if arguments is not None:
+        return _exit_code(list(arguments))
+    codes = [1]  # of an error that is raised
+    atexit.register(_end, codes)  # the first handler that is registered is called last
+    codes[0] = _exit_code(sys.argv[1:])
+    return codes[0]
+
+
+def _exit_code(words: list[str]) -> int:
+    """Run a command, print its error in one line if it fails, and return its exit code."""
     try:
         with _terminating():
             _run(words)
@@ -107,10 +117,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         is_unexplained = is_from_library(error) and not isinstance(error, OSError)
         hint = " (interp --traceback … shows where)" if is_unexplained else ""
         return _refused(one_line(error) + hint, everywhere=isinstance(error, OSError))
-    finally:
-        if arguments is None:
-            gc.freeze()  # the process ends; to look for cycles among all objects of torch would take it 1.5 seconds
     return 0
+
+
+def _end(codes: list[int]) -> None:
+    """End the process at once, with the only code: Python would free the modules of torch one by one for 1.5
+    seconds."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(codes[0])
 
 
 def _run(words: list[str]) -> None:

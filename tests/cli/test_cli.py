@@ -2,7 +2,6 @@
 
 import dataclasses
 import errno
-import gc
 import json
 import os
 import re
@@ -603,11 +602,16 @@ def test_help_teaches(capsys):
     assert main(["--version"]) == 0 and capsys.readouterr().out == f"interp {version('interp')}\n"
 
 
-def test_the_process_of_a_command_ends_without_a_search_for_cycles(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["interp", "--version"])
-    assert main(["--version"]) == 0 and gc.get_freeze_count() == 0
-    assert main() == 0 and gc.get_freeze_count() > 0
-    gc.unfreeze()
+def test_a_process_ends_at_once_after_its_output_and_the_handlers_of_its_libraries():
+    code = (
+        "import atexit, sys; from interp.cli import main; from interp import cli\n"
+        "def run(words): atexit.register(print, 'handled'); print('ran'); {}\n"
+        "cli._run = run; raise SystemExit(main())"
+    )
+    for last, expected in (("pass", 0), ("raise ValueError('no')", 2), ("raise KeyError", 1)):
+        ended = subprocess.run([sys.executable, "-c", code.format(last)], capture_output=True, text=True, check=False)
+        assert (ended.stdout, ended.returncode) == ("ran\nhandled\n", expected)
+        assert ("Traceback" in ended.stderr) == (expected == 1)
 
 
 def test_help_is_quick():

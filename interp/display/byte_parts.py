@@ -56,16 +56,23 @@ def _parts(run: bytes, script: int | None) -> Iterator[tuple[str, str]]:
         length = _length(run[0])
         later = takewhile(lambda byte: not _length(byte), run[1 : max(length - 1, 1)])
         n = 1 + sum(1 for _ in later)
-        name = f"{FRACTIONS[length][n - 1]} {_letters_or_script(run[0])}" if length else _end(run[0], script)
+        name = f"{FRACTIONS[length][n - 1]} {_letters_or_script(run[:n])}" if length else _end(run[0], script)
         yield name, "".join(f"⟨{byte:02x}⟩" for byte in run[:n])
         run = run[n:]
 
 
-def _letters_or_script(lead: int) -> str:
-    """Return the script of a first byte, or the range of its letters if other bytes begin letters of that script."""
-    letters = _common_letters(lead)
-    several = [each for each in _LEADS if _name(each) == _name(lead) and _common_letters(each)]
-    return f"{letters[0]}–{letters[-1]}" if letters and len(several) > 1 else _script(_name(lead))
+def _letters_or_script(begun: bytes) -> str:
+    """Return the range of the letters that some first bytes may become, or the script: if more than one byte is
+    missing, and where only one byte begins common letters of the script."""
+    name = _name(begun[0])
+    if len(begun) == 1:
+        letters = _common_letters(begun[0])
+        isolated = sum(1 for each in _LEADS if _name(each) == name and _common_letters(each)) < 2
+    else:
+        ended = ((begun + bytes([byte])).decode(errors="ignore") for byte in range(0x80, 0xC0))
+        letters = [letter for letter in ended if letter.isalpha()]
+        isolated = False
+    return f"{letters[0]}–{letters[-1]}" if letters and not isolated else _script(name)
 
 
 def _end(byte: int, script: int | None) -> str:

@@ -63,11 +63,14 @@ report.bytes = (() => {
     return leadsLike(lead).map((each) => decoded([each, byte])).find(isCommon) ?? null;
   }
 
-  /* The script of a first byte, or the range of its letters if other bytes begin letters of that script too. */
-  function lettersOrScript(lead) {
-    const own = lettersOf(lead);
-    const isOneOfMany = own.length && leadsLike(lead).filter((each) => lettersOf(each).length).length > 1;
-    return isOneOfMany ? `${own[0]}–${own.at(-1)}` : scriptOf(nameOf(lead));
+  /* The range of the letters that some first bytes may become, or the script: if more than one byte is missing, and
+   * where only one byte begins common letters of the script. */
+  function lettersOrScript(begun) {
+    const [lead] = begun;
+    const ended = () => Array.from({ length: 0x40 }, (_, k) => decoded([...begun, 0x80 + k]));
+    const own = begun.length === 1 ? lettersOf(lead) : ended().filter((letter) => /^\p{L}$/u.test(letter ?? ""));
+    const isIsolated = begun.length === 1 && leadsLike(lead).filter((each) => lettersOf(each).length).length < 2;
+    return own.length && !isIsolated ? `${own[0]}–${own.at(-1)}` : scriptOf(nameOf(lead));
   }
 
   /* The parts of characters in a run of stray bytes: [sign, label, meaning], …; lead: a first byte of the script
@@ -88,7 +91,7 @@ report.bytes = (() => {
         const letters = lettersOf(bytes[k]);
         const range = letters.length ? `, ${letters[0]} to ${letters.at(-1)}` : "";
         const tip = `${sign}: ${which} of ${an(name)}${range}`;
-        found.push([sign, `${FRACTIONS[length][n - 1]} ${lettersOrScript(bytes[k])}`, tip]);
+        found.push([sign, `${FRACTIONS[length][n - 1]} ${lettersOrScript(own)}`, tip]);
       } else {
         const letter = letterOf(bytes[k], script);
         const name = script === null ? "character" : nameOf(script);

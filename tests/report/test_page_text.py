@@ -93,7 +93,8 @@ def test_parts_of_characters_are_drawn_as_what_they_are_and_copied_as_their_byte
         ("⟨9c⟩", "null", ["byte 9c"]),
         ("⟨9c⟩", "0xd7", ["ל"]),
         ("⟨8a⟩", "0xd8", ["ي"]),  # the only common letter of its script that ends so
-        ("x⟨e3⟩⟨81⟩", "null", ["⅔ kana"]),
+        ("x⟨e3⟩⟨81⟩", "null", ["⅔ ぁ–み"]),
+        ("⟨e4⟩⟨e4⟩⟨b8⟩", "null", ["⅓ Han", "⅔ 一–丿"]),
         ("⟨bf⟩告", "null", ["… Han"]),
         ("⟨f0⟩", "null", ["¼ emoji"]),
         ("⟨d0⟩⟨d1⟩", "null", ["½ А–п", "½ р–я"]),  # the letters, where a script has several first bytes

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from safetensors.numpy import load_file
 from interp import Run, exchange, load_sae
 from interp.cli import main
 from interp.pipeline.stages import LEFT_OUT, STAGES
+from models.own_text import huggingface
 
 FEATURE = {
     *("feature_index", "neuron_alignment_indices", "neuron_alignment_values", "neuron_alignment_l1"),
@@ -103,6 +105,18 @@ def test_write_hub_folder_writes_the_dictionary_and_its_card(run, tmp_path, monk
         exchange.upload_to_hub(tmp_path, "me/tiny")
     with pytest.raises(ValueError, match="was not written by interp"):
         exchange.write_hub_folder(run, tmp_path)
+
+
+@pytest.mark.parametrize("package", ["datasets", "yaml", "huggingface_hub"])
+def test_a_missing_package_of_the_hub_is_named_with_what_installs_it(tmp_path, monkeypatch, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    ask = {
+        "datasets": lambda: next(huggingface("a/name", "", "train", "text", size=100)),
+        "yaml": lambda: exchange.load_transcoders(tmp_path),
+        "huggingface_hub": lambda: exchange.upload_to_hub(tmp_path, "me/tiny"),
+    }[package]
+    with pytest.raises(ValueError, match=rf"missing \(.*{package}.*\): pip install 'interp\[hub\]'"):
+        ask()
 
 
 def test_the_card_of_a_run_whose_nulls_were_left_out_has_none(run, monkeypatch):

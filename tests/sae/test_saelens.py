@@ -85,6 +85,7 @@ def test_saelens_reads_what_we_save(tmp_path, x, kind):
     assert theirs.cfg.architecture() == kind and sae.preferred_format == "saelens"
     assert theirs.cfg.metadata.hook_name == sae.metadata["hook_name"]
     assert theirs.cfg.metadata.hook_name_out == sae.metadata.get("hook_name_out")
+    assert "prepend_bos" not in theirs.cfg.metadata, "it is not known, so SAELens asks for it"
 
 
 @pytest.mark.parametrize("kind", [kind for kind in ENCODERS if kind not in SAELENS] + ["negative"])

@@ -149,7 +149,7 @@ def test_values_that_are_none_are_refused_in_what_a_run_left(copied, tmp_path, c
 def test_a_wrong_option_does_not_pass_as_if_it_were_left_out(arguments, tiny_run, tmp_path, capsys):
     wrong = {
         "harvest": [("max-tokens", "0"), ("max-tokens", "-5"), ("hook", ""), ("batch-size", "0"), ("max-norm", "nan")],
-        "train-sae": [("hook", ""), ("max-tokens", "0"), ("lr", "nan"), ("target", ""), ("d-sae", "9" * 40)],
+        "train-sae": [("hook", ""), ("max-tokens", "0"), ("lr", "nan"), ("output-hook", ""), ("d-sae", "9" * 40)],
         "scan": [("hook", ""), ("hook", "none")],
         "rank": [("shifts", "0"), ("seed", "-1")],
     }[arguments[0]]

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOMS = re.findall(r"^    (\w+) {2,}", ast.get_docstring(ast.parse((ROOT / "interp/__init__.py").read_text())), re.M)
+PACKAGES = re.findall(r"^    (\w+) {2,}", ast.get_docstring(ast.parse((ROOT / "interp/__init__.py").read_text())), re.M)
 """The packages of the library from the ground up, as the docstring of `interp` lists them."""
 JOINS = {"pipeline", "cli"}
 FORBIDDEN = {"utils", "base", "common", "types", "runner", "manager"}
 
 
-def room_of(file: Path) -> str:
+def package_of(file: Path) -> str:
     return file.relative_to(ROOT / "interp").parts[0].removesuffix(".py")
 
 
@@ -42,19 +42,19 @@ INTERP = [
 
 
 def test_each_package_has_its_place_in_the_docstring_of_interp():
-    assert sorted(ROOMS) == sorted(file.parent.name for file in (ROOT / "interp").glob("*/__init__.py"))
+    assert sorted(PACKAGES) == sorted(file.parent.name for file in (ROOT / "interp").glob("*/__init__.py"))
 
 
 @pytest.mark.parametrize("file", INTERP, ids=lambda f: str(f.relative_to(ROOT)))
 def test_imports_go_down(file):
-    room = room_of(file)
-    lower = set(ROOMS) if room == "__main__" else {room, *ROOMS[: ROOMS.index(room)]}
+    package = package_of(file)
+    lower = set(PACKAGES) if package == "__main__" else {package, *PACKAGES[: PACKAGES.index(package)]}
     for name in imported_modules(file):
         parts = name.split(".")
-        if parts[0] == "interp" and len(parts) > 1 and parts[1] in ROOMS:
-            assert parts[1] in lower, f"{room} imports {name}, which `interp/__init__.py` lists below it"
+        if parts[0] == "interp" and len(parts) > 1 and parts[1] in PACKAGES:
+            assert parts[1] in lower, f"{package} imports {name}, which `interp/__init__.py` lists below it"
         if parts[0] == "models":
-            assert room in JOINS, f"{room} imports {name}: only {', '.join(sorted(JOINS))} join the two"
+            assert package in JOINS, f"{package} imports {name}: only {', '.join(sorted(JOINS))} join the two"
         assert parts[0] not in ("analyses", "tests")
 
 
@@ -87,12 +87,12 @@ def test_no_module_imports_itself_through_others():
         raise AssertionError(f"a cycle of imports: {' imports '.join(reversed(error.args[1]))}") from None
 
 
-def test_no_two_rooms_share_a_file_name():
-    rooms = defaultdict(set)
+def test_no_two_packages_share_a_file_name():
+    folders_of = defaultdict(set)
     for file in (ROOT / "interp").rglob("*.py"):
         if file.stem not in ("__init__", "__main__"):
-            rooms[file.stem].add(str(file.parent.relative_to(ROOT)))
-    shared = {stem: folders for stem, folders in rooms.items() if len(folders) > 1}
+            folders_of[file.stem].add(str(file.parent.relative_to(ROOT)))
+    shared = {stem: folders for stem, folders in folders_of.items() if len(folders) > 1}
     assert not shared, shared
 
 
@@ -112,7 +112,7 @@ def test_figures_know_results_only():
         assert not heavy, f"{file} computes: {heavy}"
 
 
-def test_no_room_is_a_drawer():
+def test_no_package_is_a_drawer():
     for package in ("interp", "models", "analyses"):
         for file in (ROOT / package).rglob("*.py"):
             assert file.stem not in FORBIDDEN, file

@@ -62,7 +62,7 @@ def cross_layer_transcoders(
     config = CrossLayerConfig(layers=n, d_sae=n * latents, k=n * k, tokens=tokens, batch_size=256)
     with tempfile.TemporaryDirectory() as folder:
         store = harvest(model, prompts, [*reads, *writes], Path(folder) / "store", max_norm=None)
-        return by_layer(train_sae(store, reads, config, target=writes), reads, writes)
+        return by_layer(train_sae(store, reads, config, output_hook=writes), reads, writes)
 
 
 def by_layer(transcoder: Any, reads: list[str], writes: list[str]) -> dict[str, Dictionary]:

@@ -105,7 +105,7 @@ def edges_of(kind: str, seed: int, setting: Setting, run: Run, work: Path) -> di
     for reads, writes in KINDS[kind]:
         shared: dict[str, Any] = {"k": setting.k, "tokens": setting.tokens, "seed": seed}
         config = TopKConfig(d_sae=setting.factor * trained.d(reads), **shared)
-        dictionaries.append((reads, sae := train_sae(trained, reads, config, target=writes)))
+        dictionaries.append((reads, sae := train_sae(trained, reads, config, output_hook=writes)))
         out = folder / f"{seed}-{reads}"
         scans.append(scan_features(sae, judged, reads, out, vocab=run.tokenizer.display(), config=FEW))
     prompts, at = drawn_prompts(run.val_tokens.tokens, setting, seed)

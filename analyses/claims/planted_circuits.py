@@ -150,7 +150,7 @@ def learnt_transcoders(
         for layer in (0, 1):
             reads, writes = hooks(layer)
             config = TopKConfig(d_sae=latents, k=k, tokens=tokens, batch_size=256)
-            made[reads] = train_sae(store, reads, config, target=writes)
+            made[reads] = train_sae(store, reads, config, output_hook=writes)
     return made
 
 

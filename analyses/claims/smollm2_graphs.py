@@ -77,7 +77,7 @@ def setting_of(layers: int | None, tokens: int, quick: bool) -> Setting:
     sections["harvest"] = {"hook_names": "all mlps", "tokens": tokens, "batch_size": 16}
     if layers is not None:
         names = [f"blocks.{n}.mlp.hook_in" for n in range(layers)]
-        sections["harvest"] |= {"hook_names": names, "writes": "hook_mlp_out"}
+        sections["harvest"] |= {"hook_names": names, "output_hook": "hook_mlp_out"}
     sections["sae"] = {"architecture": "topk", "d_sae": 2048, "k": 32, "tokens": 3 * tokens}
     chosen = dict(list(PROMPTS.items())[: None if layers is None else 2])
     return Setting(config=sections, prompts=chosen)

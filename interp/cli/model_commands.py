@@ -107,7 +107,9 @@ def quality_command(
     model: Annotated[str, Option(help=MODEL)],
     tokens: Annotated[Path, Option(help=TOKENS)],
     hook: Annotated[str | None, Option(help="the hook (default: the one that the SAE was trained on)")] = None,
-    target: Annotated[str | None, Option(help="the hook that a transcoder writes (default: the one it names)")] = None,
+    output_hook: Annotated[
+        str | None, Option(help="the hook that a transcoder writes (default: the one it names)")
+    ] = None,
     sae_id: Annotated[str | None, Option(help="which SAE of a release")] = None,
     max_tokens: Annotated[int, Option(help="measure on this many tokens, from the start", min=1)] = 100_000,
     batch_size: Annotated[int, Option(help="sequences a forward")] = 16,
@@ -137,7 +139,7 @@ def quality_command(
             ids,
             batch_size=batch_size,
             exclude=opened.special_ids,
-            writes=target,
+            output_hook=output_hook,
             progress=bar,
         )
     if out is not None:

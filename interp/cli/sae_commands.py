@@ -48,7 +48,7 @@ def train_sae_command(
     *,
     out: Annotated[str, Option(help="the dictionary's folder, or its address; a sweep writes OUT/0, OUT/1, …")],
     hook: Annotated[list[str] | None, Option(help="needed only if the store has several")] = None,
-    target: Annotated[str | None, Option(help="the hook that a transcoder writes")] = None,
+    output_hook: Annotated[str | None, Option(help="the hook that a transcoder writes")] = None,
     architecture: Annotated[str, Option(help="the dictionary's architecture", autocompletion=_architectures)] = "topk",
     fields: Annotated[
         str | None,
@@ -71,7 +71,7 @@ def train_sae_command(
     """activation store → dictionary
 
     Train a dictionary on a hook of an activation store. An interrupted training resumes at its last checkpoint. Several
-    --hook share the latents of a crosscoder; --target makes a transcoder, which reads --hook and writes the target.
+    --hook share the latents of a crosscoder; --output-hook makes a transcoder.
     Several stores of the same rows are named: base=STORE tuned=STORE --hook base/NAME --hook tuned/NAME.
 
     \b
@@ -85,7 +85,7 @@ def train_sae_command(
 
     if shards != 1 and sweep:
         raise ValueError(f"--shards {shards} trains one dictionary, but --sweep trains several: leave one of them out")
-    options: Any = {"out": out, "target": target, "log": log, "overwrite": overwrite}
+    options: Any = {"out": out, "output_hook": output_hook, "log": log, "overwrite": overwrite}
     with Bar("sae") as bar:
         opened, hooks, configs = processes().all_do(
             lambda: _prepared(store, hook, architecture, set or [], sweep or [])
@@ -189,7 +189,7 @@ def _line(folder: Path | Address, sweep: list[str]) -> str:
     files = (local_path(folder) / name for name in ("results.json", "cfg.json"))
     r, cfg = (json.loads(file.read_text(encoding="utf-8")) for file in files)
     config = r["config"]
-    kind = "Transcoder" if "target" in config else "SAE" if isinstance(config["hook"], str) else "Crosscoder"
+    kind = "Transcoder" if "output_hook" in config else "SAE" if isinstance(config["hook"], str) else "Crosscoder"
     values = "".join(f"{name}={config[name]} " for name, _ in map(assignment, sweep))
     readers = "interp reads it" if cfg["architecture"] == "interp" else "interp, SAELens and SAEBench read it"
     idle = f"{r['dead']:.1%} of {config['d_sae']:,} latents dead, {r['faint']:.1%} faint"

@@ -29,9 +29,11 @@ class DictionaryHooks(NamedTuple):
         return dictionary.codes(rows), usable
 
 
-def dictionary_hooks(model: Model, hook: str, dictionary: Dictionary, writes: str | None = None) -> DictionaryHooks:
-    """Return the hooks of a dictionary; `writes` names the hook that a transcoder writes; by default its metadata does
-    (`hook_name_out`).
+def dictionary_hooks(
+    model: Model, hook: str, dictionary: Dictionary, output_hook: str | None = None
+) -> DictionaryHooks:
+    """Return the hooks of a dictionary; `output_hook` names the hook that a transcoder writes; by default its
+    metadata does (`hook_name_out`).
 
     Raises ValueError if the model lacks a hook, if the dictionary was trained on another hook of the same model, and
     for a crosscoder.
@@ -44,8 +46,8 @@ def dictionary_hooks(model: Model, hook: str, dictionary: Dictionary, writes: st
     check_finite(W_dec=dictionary.W_dec)
     check_one_hook(dictionary)
     check_own_hook(dictionary, hook, hooks_of(model), "the model")
-    writes = writes or dictionary.metadata.get("hook_name_out") or hook
-    if writes == hook and dictionary.kind == "transcoder":
-        raise ValueError(f"the transcoder reads {hook} and writes another hook: name that hook with writes=")
-    hooks = resolve_hooks(model, [hook, writes])
-    return DictionaryHooks(hooks[hook], hooks[writes], norm_limit(dictionary))
+    output_hook = output_hook or dictionary.metadata.get("hook_name_out") or hook
+    if output_hook == hook and dictionary.kind == "transcoder":
+        raise ValueError(f"the transcoder reads {hook} and writes another hook: name that hook with output_hook=")
+    hooks = resolve_hooks(model, [hook, output_hook])
+    return DictionaryHooks(hooks[hook], hooks[output_hook], norm_limit(dictionary))

@@ -67,14 +67,14 @@ def intervene(
     actions: Mapping[int, Action],
     *,
     positions: Positions = None,
-    writes: str | None = None,
+    output_hook: str | None = None,
 ) -> Iterator[nn.Module]:
     """Run the model with changed latents inside the block. Afterwards, also after an error, the model is as before.
     Rows above the dictionary's norm limit keep their x.
 
     Raises ValueError as `dictionary_hooks` does, and for a latent that does not exist.
     """
-    hooks = dictionary_hooks(model, hook, dictionary, writes)
+    hooks = dictionary_hooks(model, hook, dictionary, output_hook)
     latents = torch.tensor(check_latents(actions, dictionary.d_sae), device=dictionary.W_dec.device)
     times, plus = torch.tensor(list(actions.values()), device=latents.device).to(dictionary.W_dec).unbind(1)
     change: dict[str, Tensor] = {}

@@ -107,7 +107,7 @@ def feature_effects(
     minutes: float | None = None,
     n_tokens: int = 10,
     integrated_steps: int = 0,
-    writes: str | None = None,
+    output_hook: str | None = None,
     seed: int = 0,
     part: tuple[int, int] = (0, 1),
     progress: Progress = no_progress,
@@ -134,7 +134,7 @@ def feature_effects(
     tokens.
     """
     module = module_of(model)
-    hooks = dictionary_hooks(model, hook, dictionary, writes)
+    hooks = dictionary_hooks(model, hook, dictionary, output_hook)
     check_scanned(features, dictionary, model, hook)
     check_token_ids(features.tokens, size_of(module, "d_vocab"))
     check_predicts_next(model, features.tokens)

@@ -66,7 +66,7 @@ class EncodedHook(NamedTuple):
     z: Float[Tensor, " firing"]
     writes: Mapping[str, Float[Tensor, "firing d_out"]]
     """z_i d_i of each firing, by position, for the hook that it writes, and the later ones that it writes too."""
-    written_hook: str
+    output_hook: str
     bias: Float[Tensor, "pos d_out"]
     error: Float[Tensor, "pos d_out"]
     skips: Float[Tensor, "pos 1"]
@@ -143,8 +143,8 @@ class PromptPasses:
             with self.held_model.aside():
                 written = error_shares[n][:, :, None] * part.error
                 for writer, shares in zip(self.parts[: n + 1], latent_shares, strict=False):
-                    if part.written_hook in writer.writes:
-                        written = written + writer.handed(part.written_hook, shares)
+                    if part.output_hook in writer.writes:
+                        written = written + writer.handed(part.output_hook, shares)
                 if not held:
                     return x + written.reshape(x.shape)
                 return (written + part.bias + _skipped(part.dictionary, part.skips, reads[n])).reshape(x.shape)
@@ -205,19 +205,19 @@ class PromptPasses:
         usable = usable & is_included(self.ids, self.module, dictionary)[0].to(usable.device)
         keep = codes.fires & usable[codes.rows]
         position, latent, z = codes.rows[keep], codes.latents[keep].long(), codes.values[keep]
-        own_hook: Any = dictionary.metadata.get("hook_name_out", name)
-        names: Any = dictionary.metadata.get("hook_names_out", [own_hook])
+        output_hook: Any = dictionary.metadata.get("hook_name_out", name)
+        names: Any = dictionary.metadata.get("hook_names_out", [output_hook])
         blocks = (z[:, None] * dictionary.W_dec.detach()[latent]).to(y).split(y.shape[1], 1)
         writes = dict(zip(names, blocks, strict=True))
         skips = usable[:, None].to(y)
         bias = skips * dictionary.b_dec.detach().to(y)
         error = (
-            y - _skipped(dictionary, skips, x) - bias - torch.zeros_like(y).index_add_(0, position, writes[own_hook])
+            y - _skipped(dictionary, skips, x) - bias - torch.zeros_like(y).index_add_(0, position, writes[output_hook])
         )
         for part in self.parts:
-            if own_hook in part.writes:
-                error = error - torch.zeros_like(y).index_add_(0, part.position, part.writes[own_hook])
-        return EncodedHook(name, dictionary, hooks, position, latent, z, writes, own_hook, bias, error, skips)
+            if output_hook in part.writes:
+                error = error - torch.zeros_like(y).index_add_(0, part.position, part.writes[output_hook])
+        return EncodedHook(name, dictionary, hooks, position, latent, z, writes, output_hook, bias, error, skips)
 
     def _source_table(self) -> pd.DataFrame:
         positions = np.arange(self.ids.shape[1])

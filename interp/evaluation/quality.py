@@ -81,7 +81,7 @@ def evaluate_dictionary(
     dictionary: Dictionary,
     tokens: Int[Tensor, "seq pos"],
     *,
-    writes: str | None = None,
+    output_hook: str | None = None,
     batch_size: int = 16,
     exclude: Sequence[int] = (),
     unigram_loss: float | None = None,
@@ -89,7 +89,7 @@ def evaluate_dictionary(
 ) -> Quality:
     """Splice the dictionary into the model at the hook.
 
-    writes: the hook that a transcoder writes, if its metadata does not name it (`hook_name_out`).
+    output_hook: the hook that a transcoder writes, if its metadata does not name it (`hook_name_out`).
     batch_size: sequences per forward pass, at most.
     unigram_loss: nats per token of unigrams counted on other text, such as the model's training text. By default
     unigrams are counted on `tokens` themselves, which for few tokens gives a lower loss and a stricter share.
@@ -99,7 +99,9 @@ def evaluate_dictionary(
     not accept, or if every token is excluded.
     """
     named = {"dictionary": dictionary}
-    splice = Splice(model, hook_name, named, tokens, batch_size, exclude, progress, unigram_loss, writes=writes)
+    splice = Splice(
+        model, hook_name, named, tokens, batch_size, exclude, progress, unigram_loss, output_hook=output_hook
+    )
     return _qualities(splice, named)["dictionary"]
 
 
@@ -110,7 +112,7 @@ def quality_table(
     tokens: Int[Tensor, "seq pos"],
     *,
     baselines: Collection[str] = (),
-    writes: str | None = None,
+    output_hook: str | None = None,
     batch_size: int = 16,
     exclude: Sequence[int] = (),
     unigram_loss: float | None = None,
@@ -135,7 +137,7 @@ def quality_table(
         progress,
         unigram_loss,
         baselines=baselines,
-        writes=writes,
+        output_hook=output_hook,
     )
     qualities = _qualities(splice, dictionaries)
     table = pd.DataFrame([{"dictionary": name, **asdict(quality)} for name, quality in qualities.items()])

@@ -100,10 +100,10 @@ class Splice:
         unigram_loss: float | None = None,
         *,
         baselines: Collection[str] = (),
-        writes: str | None = None,
+        output_hook: str | None = None,
     ):
         check_at_least(1, batch_size=batch_size)
-        self.hooks = _common_hooks(dictionaries, model, hook_name, writes)
+        self.hooks = _common_hooks(dictionaries, model, hook_name, output_hook)
         self.hook_name = hook_name
         self.dictionaries = dictionaries
         if unknown := sorted(set(baselines) - set(dictionaries)):
@@ -256,13 +256,13 @@ class Splice:
 
 
 def _common_hooks(
-    dictionaries: Mapping[str, Dictionary], model: Model, hook_name: str, writes: str | None
+    dictionaries: Mapping[str, Dictionary], model: Model, hook_name: str, output_hook: str | None
 ) -> DictionaryHooks:
     """Return the hook that all dictionaries read and the one that all write, and the lowest of their norm limits."""
     if not isinstance(dictionaries, Mapping):
         kind = type(dictionaries).__name__
         raise ValueError(f"dictionaries is a {kind}: the order is (model, hook, {{name: dictionary}}, tokens)")
-    hooks = {name: dictionary_hooks(model, hook_name, each, writes) for name, each in dictionaries.items()}
+    hooks = {name: dictionary_hooks(model, hook_name, each, output_hook) for name, each in dictionaries.items()}
     (first, common), *others = hooks.items()
     for name, each in others:
         if each.output_hook != common.output_hook:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _KEPT_FIELDS = ("d_sae", "k", "tokens")
 """Fields of the demo's dictionary that also apply to other architectures that have them."""
 
-_LEFT_OUT = (("harvest", "writes", "none"), ("harvest", "buffer_mb", "none"), ("corpus", "stream", False))
+_LEFT_OUT = (("harvest", "output_hook", "none"), ("harvest", "buffer_mb", "none"), ("corpus", "stream", False))
 """Section, field and default of the options that few runs need: a run's file names them only where they are set."""
 
 
@@ -78,8 +78,8 @@ class RunConfig(SimpleNamespace):
         from interp.activations.hooks import mlp_hooks
 
         pairs = mlp_hooks(self.model.hooked())
-        [writes] = {name.split(".", 2)[2] for name in pairs.values()}
-        return self.replace(harvest=dataclasses.replace(self.harvest, hook_names=tuple(pairs), writes=writes))
+        [output_hook] = {name.split(".", 2)[2] for name in pairs.values()}
+        return self.replace(harvest=dataclasses.replace(self.harvest, hook_names=tuple(pairs), output_hook=output_hook))
 
     def at(self, hook_name: str) -> "RunConfig":
         """Return the configuration with only this hook."""

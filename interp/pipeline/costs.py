@@ -186,7 +186,7 @@ class Sizes:
 
     @property
     def d_out(self) -> int:
-        return self.widths[self.hooks[-1]] if self.config.harvest.writes else self.d_in
+        return self.widths[self.hooks[-1]] if self.config.harvest.output_hook else self.d_in
 
     @cached_property
     def _loaded(self) -> Any:

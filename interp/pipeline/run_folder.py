@@ -146,9 +146,9 @@ class Run(StageFolders):
         return next(iter(manifest["results"]["d"])) if manifest else self.config.harvest.hook_name
 
     @property
-    def target(self) -> str | None:
+    def output_hook(self) -> str | None:
         """The hook that its transcoder writes, by its name in the store; None for an autoencoder."""
-        return None if self.config.harvest.writes is None else [*self.results("activations")["d"]][-1]
+        return None if self.config.harvest.output_hook is None else [*self.results("activations")["d"]][-1]
 
     @property
     def baseline(self) -> Baseline:

@@ -33,8 +33,8 @@ _BLOCK = re.compile(r"blocks\.\d+\.")
 class HarvestConfig(CheckedFields):
     hook_names: tuple[str, ...] = ("blocks.0.hook_resid_post",)
     """The hooks at which dictionaries are learnt, one at each, from one pass of the model. `hook_name = "…"` names a
-    single hook, and `hook_names = "all mlps"` means the inputs of all MLPs, with `writes = "hook_mlp_out"`."""
-    writes: str | None = None
+    single hook, and `hook_names = "all mlps"` means the inputs of all MLPs, with `output_hook = "hook_mlp_out"`."""
+    output_hook: str | None = None
     """For transcoders, the hook of the same block that each predicts from its input. None: autoencoders."""
     neuron_hook: str | None = None
     """The hook of the neurons with which latents are compared. None: the MLP of the block of their hook or, if the
@@ -62,15 +62,17 @@ class HarvestConfig(CheckedFields):
             raise ValueError("hook_names is empty: name at least one hook")
         if twice := [name for name in self.hook_names if self.hook_names.count(name) > 1]:
             raise ValueError(f"hook_names has {twice[0]} twice: a hook has one dictionary in a run")
-        if ALL_MLPS in self.hook_names and (len(self.hook_names) > 1 or self.writes):
+        if ALL_MLPS in self.hook_names and (len(self.hook_names) > 1 or self.output_hook):
             raise ValueError(f"hook_names = {ALL_MLPS!r} names all hooks and what they write: leave out the rest")
-        if self.buffer_mb is not None and self.writes is None and self.hook_names != (ALL_MLPS,):
+        if self.buffer_mb is not None and self.output_hook is None and self.hook_names != (ALL_MLPS,):
             raise ValueError(
                 f"buffer_mb={self.buffer_mb} is for transcoders: an autoencoder is compared with baselines, which read "
                 "activations on disk; leave it out"
             )
-        if self.writes and (outside := [name for name in self.hook_names if not _BLOCK.match(name)]):
-            raise ValueError(f"writes = {self.writes!r} is a hook of the same block, and {outside[0]} is in none")
+        if self.output_hook and (outside := [name for name in self.hook_names if not _BLOCK.match(name)]):
+            raise ValueError(
+                f"output_hook = {self.output_hook!r} is a hook of the same block, and {outside[0]} is in none"
+            )
 
     @property
     def hook_name(self) -> str:
@@ -78,10 +80,10 @@ class HarvestConfig(CheckedFields):
         return self.hook_names[0]
 
     @property
-    def written(self) -> str | None:
+    def output_hook_name(self) -> str | None:
         """The hook that the first one's transcoder writes; None for an autoencoder."""
         block = _BLOCK.match(self.hook_name)
-        return f"{block.group()}{self.writes}" if block and self.writes else None
+        return f"{block.group()}{self.output_hook}" if block and self.output_hook else None
 
     def hooks_in(self, model: Any) -> list[str]:
         """Return the hooks of the first dictionary in the store: the hook that it reads, and for a transcoder the one
@@ -89,8 +91,8 @@ class HarvestConfig(CheckedFields):
         from interp.activations.hooks import has_hook, main_names
 
         [hook_name] = main_names(model, self.hook_name)
-        if self.written is not None:
-            return main_names(model, [hook_name, self.written])
+        if self.output_hook_name is not None:
+            return main_names(model, [hook_name, self.output_hook_name])
         if self.neuron_hook is not None:
             return main_names(model, [hook_name, self.neuron_hook])
         block = _BLOCK.match(hook_name)

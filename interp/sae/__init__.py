@@ -4,7 +4,7 @@
                                                   metrics.jsonl, results.json
 
     train_sae(store, hook, config)                      an autoencoder
-    train_sae(store, hook, config, target=other_hook)   a transcoder: reads `hook`, writes `other_hook`
+    train_sae(store, hook, config, output_hook=other_hook)   a transcoder: reads `hook`, writes `other_hook`
     train_sae(store, [hook, …], config)                 a crosscoder: the hooks share its latents
     train_sweep(store, hook, [config, …])               several at once
     train_sharded(store, hook, config, out)             under torchrun: the latents are sharded over the processes

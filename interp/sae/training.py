@@ -92,7 +92,7 @@ def train_sae(
     config: SAEConfig,
     out: str | Path | None = None,
     *,
-    target: str | Sequence[str] | None = None,
+    output_hook: str | Sequence[str] | None = None,
     **keywords: Unpack[TrainingKeywords],
 ) -> SAE: ...
 
@@ -104,7 +104,7 @@ def train_sae(
     config: Sequence[SAEConfig],
     out: str | Path | None = None,
     *,
-    target: str | Sequence[str] | None = None,
+    output_hook: str | Sequence[str] | None = None,
     **keywords: Unpack[TrainingKeywords],
 ) -> list[SAE]: ...
 
@@ -116,13 +116,13 @@ def train_sae(
     config: SAEConfig | Sequence[SAEConfig],
     out: str | Path | None = None,
     *,
-    target: str | Sequence[str] | None = None,
+    output_hook: str | Sequence[str] | None = None,
     **keywords: Unpack[TrainingKeywords],
 ) -> SAE | list[SAE]:
     """Train a dictionary on the rows of `hook`; without `out` no files are written. A list of configs is trained by
     `train_sweep`.
 
-    target: the hook that a transcoder writes, or several side by side.
+    output_hook: the hook that a transcoder writes, or several side by side.
     tokens: needed if `store` is a model: the tokens that it runs on, or a generator of batches [seq, pos]. Only as many
     batches are read as the training needs.
     harvesting: options of `harvest`, and `buffer_bytes` (`interp.activations.stream.ActivationStream`).
@@ -137,8 +137,10 @@ def train_sae(
     (with the differences); and TooLargeError if the memory does not suffice.
     """
     if isinstance(config, Sequence):
-        return train_sweep(store, hook, config, out, target=target, **keywords)
-    [sae] = _train(store, [(hook, target)], [config], [None if out is None else Path(out)], TrainingOptions(**keywords))
+        return train_sweep(store, hook, config, out, output_hook=output_hook, **keywords)
+    [sae] = _train(
+        store, [(hook, output_hook)], [config], [None if out is None else Path(out)], TrainingOptions(**keywords)
+    )
     return sae
 
 
@@ -149,7 +151,7 @@ def train_sweep(
     configs: Sequence[SAEConfig],
     out: str | Path | None = None,
     *,
-    target: str | Sequence[str] | None = None,
+    output_hook: str | Sequence[str] | None = None,
     **keywords: Unpack[TrainingKeywords],
 ) -> list[SAE]:
     """Train a dictionary for each config, in one pass over the data, with the files in `out/0`, `out/1`, … Each is the
@@ -158,7 +160,7 @@ def train_sweep(
     If `log` is a function, each row has the index of its config under `run`.
     """
     folders = [None if out is None else Path(out, str(i)) for i in range(len(configs))]
-    return _train(store, [(hook, target)], configs, folders, TrainingOptions(**keywords), number_rows=True)
+    return _train(store, [(hook, output_hook)], configs, folders, TrainingOptions(**keywords), number_rows=True)
 
 
 @takes_options(TrainingOptions)
@@ -191,7 +193,7 @@ def train_sharded(
     out: str | Path,
     *,
     shards: int | None = None,
-    target: str | Sequence[str] | None = None,
+    output_hook: str | Sequence[str] | None = None,
     **keywords: Unpack[TrainingKeywords],
 ) -> Path:
     """Train a dictionary that does not fit on one device: as `train_sae`, with its latents sharded over the processes
@@ -207,7 +209,7 @@ def train_sharded(
     team = processes()
     mesh = Mesh.of(team, team.count if shards is None else shards)
     check_shards(config, mesh.shards.count)
-    _train(store, [(hook, target)], [config], [Path(out)], TrainingOptions(**keywords), mesh=mesh)
+    _train(store, [(hook, output_hook)], [config], [Path(out)], TrainingOptions(**keywords), mesh=mesh)
     return Path(out)
 
 
@@ -406,7 +408,7 @@ class TrainingRun:
             self._delete(CHECKPOINT)
             return
         if device.type == "cpu":
-            _check_room(self.config, self.source.hooks, self.source.mesh)
+            _check_training_memory(self.config, self.source.hooks, self.source.mesh)
         self._learner = Learner(self.config, self.source.hooks, device, mesh=self.source.mesh)
         if self.working_folder is None or not (checkpoint := self.working_folder / CHECKPOINT).exists():
             self._delete(METRICS)
@@ -542,7 +544,7 @@ class TrainingRun:
         return self._seconds + time.perf_counter() - self._started
 
 
-def _check_room(config: SAEConfig, hooks: HookScales, mesh: Mesh) -> None:
+def _check_training_memory(config: SAEConfig, hooks: HookScales, mesh: Mesh) -> None:
     """Check that the memory suffices. Raises TooLargeError if training needs more than is free."""
     width = hooks.d_in + hooks.d_out
     needed = training_bytes(config, width, mesh)

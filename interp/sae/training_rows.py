@@ -17,18 +17,20 @@ class TrainingRows:
     """
 
     def __init__(
-        self, store: ActivationSource, hook: str | Sequence[str], target: str | Sequence[str] | None, mesh: Mesh
+        self, store: ActivationSource, hook: str | Sequence[str], output_hook: str | Sequence[str] | None, mesh: Mesh
     ):
         hooks = tuple(map(store.name_of, hook_list(hook)))
-        targets = list(map(store.name_of, hook_list(target)))
+        output_hooks = list(map(store.name_of, hook_list(output_hook)))
         if len(store) == 0:
             raise ValueError("the store is empty: there is nothing to train on")
         if not hooks:
             raise ValueError("no hook is given: name at least one")
-        if len({*hooks, *targets}) < len([*hooks, *targets]):
-            raise ValueError(f"a hook is named twice: {', '.join([*hooks, *targets])}. An autoencoder needs no target")
+        if len({*hooks, *output_hooks}) < len([*hooks, *output_hooks]):
+            raise ValueError(
+                f"a hook is named twice: {', '.join([*hooks, *output_hooks])}. An autoencoder needs no output_hook"
+            )
         self.store = store
-        self.hook_names = (*hooks, *targets)
+        self.hook_names = (*hooks, *output_hooks)
         self.mesh = mesh
         row_limits = [store.row_limit(name) for name in self.hook_names]
         statistics = tuple(limits_of_hook.statistics for limits_of_hook in row_limits)
@@ -37,11 +39,11 @@ class TrainingRows:
         name, read = ("hook_name", hooks[0]) if len(hooks) == 1 else ("hook_names", list(hooks))
         self.key: dict[str, Any] = {"store": store.fingerprint, "hook": read}
         self.metadata: dict[str, Any] = {name: read}
-        if targets:
-            self.key["target"] = targets[0] if len(targets) == 1 else targets
-            self.metadata["hook_name_out"] = targets[0]
-        if len(targets) > 1:
-            self.metadata["hook_names_out"] = targets
+        if output_hooks:
+            self.key["output_hook"] = output_hooks[0] if len(output_hooks) == 1 else output_hooks
+            self.metadata["hook_name_out"] = output_hooks[0]
+        if len(output_hooks) > 1:
+            self.metadata["hook_names_out"] = output_hooks
         self.metadata["context_size"] = store.n_ctx
         if store.weights is not None:
             self.metadata["model_weights"] = store.weights

@@ -57,11 +57,11 @@ def test_where_all_rows_fit_the_weights_are_those_of_a_harvested_store(model, to
     store = harvest(model, tokens, [HOOK, MLP], tmp_path / "store", **OPTIONS)
     runs = []
     handle = model.register_forward_pre_hook(lambda _, args: runs.append(len(args[0])))
-    for hook, target in ((HOOK, None), (HOOK, MLP), ([HOOK, MLP], None)):
+    for hook, output_hook in ((HOOK, None), (HOOK, MLP), ([HOOK, MLP], None)):
         runs.clear()
-        stored = train_sae(store, hook, CONFIG, target=target)
+        stored = train_sae(store, hook, CONFIG, output_hook=output_hook)
         assert not runs
-        streamed = train_sae(model, hook, CONFIG, target=target, tokens=tokens, harvesting=OPTIONS)
+        streamed = train_sae(model, hook, CONFIG, output_hook=output_hook, tokens=tokens, harvesting=OPTIONS)
         assert sum(runs) == 1 + 2 * N_SEQ  # a probe, the sample for the limits, and the rows, for three epochs
         assert same(streamed, stored) and streamed.metadata == stored.metadata
         assert stored.metadata.get("norm_limit") == (store.norm_limits[HOOK] if hook == HOOK else None)
@@ -187,13 +187,13 @@ def test_several_hooks_learn_from_one_pass_what_each_learns_alone(model, tokens,
     handle.remove()
     epochs = CONFIG.steps * CONFIG.batch_size / len(stream)
     assert sum(runs) - N_SEQ == pytest.approx(N_SEQ * epochs, abs=20), "the sample, and each chunk once for both"
-    assert same(transcoder, train_sae(stream, HOOK, CONFIG, target=MLP)) and transcoder.kind == "transcoder"
+    assert same(transcoder, train_sae(stream, HOOK, CONFIG, output_hook=MLP)) and transcoder.kind == "transcoder"
     assert same(autoencoder, train_sae(stream, HOOK, CONFIG)) and autoencoder.kind == "sae"
     again = train_saes(model, hooks, CONFIG, tokens=tokens, harvesting=SMALL)
     assert all(map(same, again, (transcoder, autoencoder)))
     store = harvest(model, tokens, [HOOK, MLP], tmp_path / "store", **OPTIONS)
     stored = train_saes(store, {tmp_path / "stored" / name: pair for name, pair in TWO.items()}, CONFIG)
-    assert same(stored[0], train_sae(store, HOOK, CONFIG, target=MLP))
+    assert same(stored[0], train_sae(store, HOOK, CONFIG, output_hook=MLP))
     assert same(stored[1], train_sae(store, HOOK, CONFIG))
     with pytest.raises(ValueError, match="must give each folder the hook"):
         train_saes(stream, {tmp_path / "x": HOOK}, CONFIG)

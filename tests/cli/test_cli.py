@@ -320,7 +320,7 @@ def test_several_hooks_make_a_crosscoder_and_a_target_a_transcoder(two_hooks, tm
     small = ("--d-sae", 24, "--k", 4, "--tokens", 1000)
     trained(two_hooks, tmp_path / "cross", *both, *small)
     assert isinstance(load_sae(tmp_path / "cross"), Crosscoder) and load_sae(tmp_path / "cross").widths == (64, 32)
-    trained(two_hooks, tmp_path / "trans", *both[:2], "--target", both[3], *small)
+    trained(two_hooks, tmp_path / "trans", *both[:2], "--output-hook", both[3], *small)
     assert isinstance(load_sae(tmp_path / "trans"), Transcoder) and load_sae(tmp_path / "trans").d_out == 32
     named = (f"a={two_hooks}", f"b={two_hooks}", "--hook", f"a/{both[1]}", "--hook", f"b/{both[1]}")
     assert main([str(word) for word in ("train-sae", *named, *small, "--out", tmp_path / "joined")]) == 0

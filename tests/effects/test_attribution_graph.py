@@ -110,7 +110,7 @@ def test_latents_that_write_several_layers_are_learnt_and_followed(model: Transf
         copy.deepcopy(model).float(),
         torch.randint(50, (16, 8), generator=torch.Generator().manual_seed(0)),
     )
-    whole = train_sae(single, reads, config, target=writes, tokens=tokens).double()
+    whole = train_sae(single, reads, config, output_hook=writes, tokens=tokens).double()
     parts = by_layer(whole, reads, writes)
     for n, part in enumerate(whole.W_enc.T.chunk(N_LAYERS)):
         assert [bool(block.any()) for block in part.chunk(N_LAYERS, 1)] == [n == other for other in range(N_LAYERS)]

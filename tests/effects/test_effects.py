@@ -439,7 +439,7 @@ def test_a_transcoder_writes_to_another_hook(tokens):
     torch.testing.assert_close(found["blocks.1.hook_mlp_out"], new)
     torch.testing.assert_close(found["blocks.1.hook_resid_mid"], x)
     del dictionary.metadata["hook_name_out"]
-    with pytest.raises(ValueError, match="the transcoder reads .* and writes another hook: .* writes="):
+    with pytest.raises(ValueError, match="the transcoder reads .* and writes another hook: .* output_hook="):
         dictionary_hooks(model, "blocks.1.hook_resid_mid", dictionary)
 
 

@@ -32,7 +32,8 @@ def test_every_mlp_has_its_transcoder(run):
     assert run.hooks == (READS.format(0), READS.format(1))
     for n, hook in enumerate(run.hooks):
         part = run.at(hook)
-        assert part.sae.kind == "transcoder" and part.target == WRITES.format(n) == part.sae.metadata["hook_name_out"]
+        assert part.sae.kind == "transcoder"
+        assert part.output_hook == WRITES.format(n) == part.sae.metadata["hook_name_out"]
         assert part.store.hook_names == (hook, WRITES.format(n))
         assert len(part.features) == len(part.ranking) == ALL.sae.d_sae and part.page.is_file()
         assert [name for name in ("neurons", "concepts", "nulls") if not part.has(name)] == [
@@ -74,7 +75,7 @@ def test_a_streamed_run_keeps_no_activations_and_has_the_rest(run, streamed):
         streamed.store  # noqa: B018
     for hook in streamed.hooks:
         stored, part = run.at(hook), streamed.at(hook)
-        assert part.hook_name == hook and part.target == stored.target
+        assert part.hook_name == hook and part.output_hook == stored.output_hook
         assert part.results("activations")["rows"] == stored.results("activations")["rows"]
         assert part.results("sae")["fvu"] == pytest.approx(stored.results("sae")["fvu"], abs=0.15)
         assert part.features.meta | {"n_alive": 0, "l0": 0} == stored.features.meta | {"n_alive": 0, "l0": 0}
@@ -98,8 +99,9 @@ def test_what_a_streamed_run_costs_is_no_disk(run):
 def test_its_configuration_names_the_hooks_and_comes_back(run):
     there = RunConfig.from_toml(run.path / "run.toml")
     assert there == ALL.with_named_hooks() == there.with_named_hooks()
-    assert there.harvest.writes == "hook_mlp_out" and there.at(READS.format(1)).harvest.written == WRITES.format(1)
-    assert "writes" not in RunConfig().to_dict()["harvest"] and RunConfig().with_named_hooks() == RunConfig()
+    assert there.harvest.output_hook == "hook_mlp_out"
+    assert there.at(READS.format(1)).harvest.output_hook_name == WRITES.format(1)
+    assert "output_hook" not in RunConfig().to_dict()["harvest"] and RunConfig().with_named_hooks() == RunConfig()
     assert RunConfig.from_dict(ALL.to_dict()) == ALL
     for quick in (False, True):
         assert len(RunConfig.circuits(quick=quick).with_named_hooks().harvest.hook_names) == 4
@@ -134,8 +136,8 @@ def test_hooks_of_mlps_are_found_in_any_model(tmp_path):
     ("harvest", "message"),
     [
         ({"hook_names": ["all mlps", "blocks.0.hook_resid_post"]}, "'all mlps' names all hooks"),
-        ({"hook_names": "all mlps", "writes": "hook_mlp_out"}, "'all mlps' names all hooks"),
-        ({"hook_name": "hook_embed", "writes": "hook_mlp_out"}, "hook_embed is in none"),
+        ({"hook_names": "all mlps", "output_hook": "hook_mlp_out"}, "'all mlps' names all hooks"),
+        ({"hook_name": "hook_embed", "output_hook": "hook_mlp_out"}, "hook_embed is in none"),
         ({"hook_name": "blocks.0.hook_resid_post", "buffer_mb": 64}, "buffer_mb=64 is for transcoders"),
         ({"hook_names": "all mlps", "buffer_mb": 0}, "buffer_mb=0 must be at least 1"),
     ],
@@ -147,10 +149,10 @@ def test_mistakes_in_what_is_written_are_named(harvest, message):
 
 def test_a_transcoder_from_a_hook_to_itself_and_a_loaded_one_are_refused(tmp_path):
     with pytest.raises(ValueError, match="is blocks.0.hook_mlp_out itself"):
-        own = {"hook_name": WRITES.format(0), "writes": "hook_mlp_out"}
+        own = {"hook_name": WRITES.format(0), "output_hook": "hook_mlp_out"}
         run_stages(RunConfig.from_dict(FEW.to_dict() | {"harvest": own}), tmp_path / "own")
-    with pytest.raises(ValueError, match="for transcoders that are trained"):
-        loaded = {"harvest": {"hook_name": READS.format(0), "writes": "hook_mlp_out"}, "sae": {"load": "x"}}
+    with pytest.raises(ValueError, match="for trained transcoders"):
+        loaded = {"harvest": {"hook_name": READS.format(0), "output_hook": "hook_mlp_out"}, "sae": {"load": "x"}}
         run_stages(RunConfig.from_dict(FEW.to_dict() | loaded), tmp_path / "loaded")
     assert not (tmp_path / "own" / "corpus").exists()
 

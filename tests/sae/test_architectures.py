@@ -184,7 +184,7 @@ def test_a_crosscoder_explains_both_hooks_with_latents_they_share(store, other, 
 def test_a_transcoder_predicts_one_hook_from_the_other(store, other, tmp_path, skip, kind):
     both = join_stores({"a": store, "b": other})
     config = kind(**shared | {"tokens": 100_000}, k=4, skip=skip)
-    coder = train_sae(both, "a/activations", config, tmp_path, target="b/activations")
+    coder = train_sae(both, "a/activations", config, tmp_path, output_hook="b/activations")
     assert isinstance(coder, Transcoder) and (coder.d_in, coder.d_out) == (16, 12)
     x, y = planted(), planted(d=12, seed=3) * 3
     assert unexplained(y, coder(x)) < 0.4
@@ -199,7 +199,10 @@ def test_a_skip_takes_what_is_linear(store, tmp_path):
     both = join_stores({"a": store, "b": mapped})
     results = [
         train_sae(
-            both, "a/activations", TopKConfig(**shared | {"tokens": 100_000}, k=2, skip=skip), target="b/activations"
+            both,
+            "a/activations",
+            TopKConfig(**shared | {"tokens": 100_000}, k=2, skip=skip),
+            output_hook="b/activations",
         )
         for skip in (False, True)
     ]
@@ -325,7 +328,7 @@ def test_what_does_not_go_together_is_refused(store, other):
     hooks = ["a/activations", "b/activations"]
     with pytest.raises(ValueError, match="reads and writes one hook"):
         train_sae(both, hooks, MatchingPursuitConfig(**shared, k=4))
-    with pytest.raises(ValueError, match="give train_sae a target hook"):
+    with pytest.raises(ValueError, match="give train_sae an output_hook"):
         train_sae(store, HOOK, TopKConfig(**shared, k=4, skip=True))
     with pytest.raises(ValueError, match="has no activations of"):
         train_sae(store, "elsewhere", TopKConfig(**shared, k=4))

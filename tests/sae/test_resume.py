@@ -56,7 +56,7 @@ class Job(NamedTuple):
 
     hook: str | list[str]
     config: SAEConfig | list[SAEConfig]
-    target: str | None = None
+    output_hook: str | None = None
     every: int = 2
     """Steps between checkpoints."""
     threads: int = 1
@@ -67,7 +67,7 @@ class Job(NamedTuple):
         torch.set_num_threads(self.threads)
         threads._MIN_WORK = 1
         training._Clock.due = lambda clock: clock.steps % self.every == 0
-        train_sae(both, self.hook, self.config, out, target=self.target)
+        train_sae(both, self.hook, self.config, out, output_hook=self.output_hook)
 
     @property
     def members(self) -> tuple[str, ...]:
@@ -84,7 +84,7 @@ NEVER = 10**9
 JOBS = {
     "autoencoder": Job(A, BATCH),
     "sweep": Job(A, [RESAMPLED, TOPK]),
-    "transcoder": Job(A, TopKConfig(**shared, k=2, skip=True), target=B),
+    "transcoder": Job(A, TopKConfig(**shared, k=2, skip=True), output_hook=B),
     "crosscoder": Job([A, B], JumpReLUConfig(**shared, target_l0=2, bandwidth=0.5)),
 }
 ALL = Job(A, list(CONFIGS.values()), every=4)

@@ -37,10 +37,10 @@ STEPS, CUT_AFTER = 10, 6
 
 
 class Sweep(NamedTuple):
-    """Dictionaries that read `hooks`, and write them or `target`."""
+    """Dictionaries that read `hooks`, and write them or `output_hook`."""
 
     hooks: list[str]
-    target: str | None
+    output_hook: str | None
     configs: dict[str, SAEConfig]
 
 
@@ -79,9 +79,9 @@ def opened(folder: Path) -> JoinedStore:
 def train_all(folder: Path, out: Path) -> None:
     """Each sweep, and its weights in double precision in `out/double.safetensors`."""
     store, double = opened(folder), {}
-    for name, (hooks, target, configs) in SWEEPS.items():
+    for name, (hooks, output_hook, configs) in SWEEPS.items():
         with limits(name):
-            train_sweep(store, hooks, list(configs.values()), out / name, target=target)
+            train_sweep(store, hooks, list(configs.values()), out / name, output_hook=output_hook)
         for kind, config in configs.items():
             weights = in_double(store, name, config, processes())
             double |= {f"{name}: {kind}: {key}": weight.clone() for key, weight in weights.items()}
@@ -105,11 +105,11 @@ def limits(name: str) -> Iterator[None]:
 
 def in_double(store: JoinedStore, name: str, config: SAEConfig, of: Processes) -> dict[str, torch.Tensor]:
     sweep = SWEEPS[name]
-    outputs = () if sweep.target is None else (store.statistics(sweep.target),)
+    outputs = () if sweep.output_hook is None else (store.statistics(sweep.output_hook),)
     few = (store.statistics(A).mean_norm,) if name == CUT else ()
     site = HookScales(inputs=tuple(store.statistics(hook) for hook in sweep.hooks), outputs=outputs, limits=few)
     learner = Learner(config, site, torch.device("cpu"), torch.float64, Mesh.of(of))
-    hooks = sweep.hooks if sweep.target is None else [*sweep.hooks, sweep.target]
+    hooks = sweep.hooks if sweep.output_hook is None else [*sweep.hooks, sweep.output_hook]
     batches = store.batches(hooks, config.batch_size, seed=config.seed, epochs=None, part=(of.rank, of.count))
     for _ in range(STEPS):
         learner.step(next(batches))

@@ -63,8 +63,8 @@ CUT, CUT_AFTER = "frozen", 8
 
 def train(folder: Path, out: Path, name: str, shards: int | None = None, checkpoint_seconds: float = 30) -> None:
     hooks = [A, B] if name == "crosscoder" else [A]
-    target = B if name == "transcoder" else None
-    options = {"target": target, "checkpoint_seconds": checkpoint_seconds}
+    output_hook = B if name == "transcoder" else None
+    options = {"output_hook": output_hook, "checkpoint_seconds": checkpoint_seconds}
     config = (LONG | CONFIGS)[name]
     if processes().count == 1:
         train_sae(opened(folder), hooks, config, out / name, **options)

@@ -266,13 +266,13 @@ def test_a_batch_without_a_row_to_train_on_is_refused(store):
 
 
 def test_what_names_nothing_or_a_hook_twice_is_refused(store):
-    for hooks, config, target, message in [
+    for hooks, config, output_hook, message in [
         ([], topk(), None, "no hook"),
         ([HOOK, HOOK], topk(), None, "named twice"),
         (HOOK, topk(), HOOK, "named twice"),
     ]:
         with pytest.raises(ValueError, match=message):
-            train_sae(store, hooks, config, target=target)
+            train_sae(store, hooks, config, output_hook=output_hook)
 
 
 def test_torchs_threads_rest_while_batches_are_read(store, monkeypatch):

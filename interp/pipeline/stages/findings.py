@@ -129,7 +129,7 @@ def concepts(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """the best latent and the best neuron (or coordinate) for each label, F1 on held-out text"""
     from interp.compare.concepts import concept_table
 
-    if run.target is not None:
+    if run.output_hook is not None:
         return {LEFT_OUT: OF_AUTOENCODERS}
     table = concept_table(run.features, run.neurons, rival=run.baseline.singular)
     write_parquet(folder / "concepts.parquet", table)
@@ -171,7 +171,7 @@ def _nulls_cost(sizes: Sizes) -> Cost:
     harvested; all are encoded, and a sample of the latents of each is judged."""
     from interp.compare.null_dictionaries import NullsWork
 
-    if sizes.config.harvest.writes:
+    if sizes.config.harvest.output_hook:
         return Cost()
     settings = sizes.config.nulls
     work = NullsWork.of(settings, sizes.config.sae, sizes.model)
@@ -199,7 +199,7 @@ def nulls(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """the same verdicts for a twin seed, neurons, frozen dictionaries, and a shuffled and an untrained model"""
     from interp.compare.null_dictionaries import compare_with_nulls
 
-    if run.target is not None:
+    if run.output_hook is not None:
         return {LEFT_OUT: OF_AUTOENCODERS}
     config = run.config.harvest
     progress(0, 1, nulls_effort(run))

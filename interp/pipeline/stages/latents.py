@@ -46,9 +46,9 @@ def _check_loaded(config: RunConfig) -> None:
             f"[sae] load = {config.sae.load!r} is the dictionary of one hook, and [harvest] names "
             f"{', '.join(config.harvest.hook_names)}: name its own"
         )
-    if isinstance(config.sae, LoadedConfig) and config.harvest.writes:
+    if isinstance(config.sae, LoadedConfig) and config.harvest.output_hook:
         raise ValueError(
-            f"[harvest] writes = {config.harvest.writes!r} is only for transcoders that are trained: leave it out"
+            f"[harvest] output_hook = {config.harvest.output_hook!r} is only for trained transcoders: leave it out"
         )
 
 
@@ -104,7 +104,7 @@ def sae(runs: Sequence[Run], folders: Sequence[Path], progress: Progress) -> lis
         return [_load(run, config, folder) for run, folder in placed]
     if runs[0].config.harvest.buffer_mb is None:
         for run, folder in placed:
-            train_sae(run.store, run.hook_name, config, target=run.target, out=folder, progress=progress)
+            train_sae(run.store, run.hook_name, config, output_hook=run.output_hook, out=folder, progress=progress)
     else:
         hooks: dict[str | Path, list[str]] = {folder: list(run.results("activations")["d"]) for run, folder in placed}
         train_saes(runs[0].stream(), hooks, config, progress=progress)
@@ -194,7 +194,7 @@ def features(runs: Sequence[Run], folders: Sequence[Path], progress: Progress) -
 
 def _neurons_cost(sizes: Sizes) -> Cost:
     width = sizes.widths[sizes.hooks[-1]]
-    if sizes.config.harvest.writes:
+    if sizes.config.harvest.output_hook:
         return Cost()
     fire = width / 24 if sizes.config.model.is_trained else min(width, NEURONS_AT_ONCE)
     return scan_cost(sizes, width, fire, width=width) + Cost(seconds=5e-9 * sizes.rows * width)
@@ -213,7 +213,7 @@ def neurons(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     model only the strongest at each token"""
     from interp.evaluation.baselines import NeuronDictionary
 
-    if run.target is not None:
+    if run.output_hook is not None:
         return {LEFT_OUT: OF_AUTOENCODERS}
     basis, hook_name = run.baseline
     d = run.store.d(hook_name)

@@ -72,8 +72,8 @@ def _check_hooks(config: RunConfig) -> None:
         if same := [other for other in main_name if main_name[other] == main and other != name]:
             raise ValueError(f"[harvest] hook_names has {name} and {same[0]}, which are the same hook: name it once")
     pairs = [config.at(name).harvest.hooks_in(model) for name in main_name]
-    if config.harvest.writes and (same := [pair[0] for pair in pairs if len(pair) < 2]):
-        raise ValueError(f"[harvest] writes = {config.harvest.writes!r} is {same[0]} itself: leave it out")
+    if config.harvest.output_hook and (same := [pair[0] for pair in pairs if len(pair) < 2]):
+        raise ValueError(f"[harvest] output_hook = {config.harvest.output_hook!r} is {same[0]} itself: leave it out")
     hooks = resolve_hooks(model, list(chain(*pairs)))
     if not config.model.is_trained:
         with evaluating(model):

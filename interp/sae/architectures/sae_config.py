@@ -177,7 +177,7 @@ class SAEConfig(CheckedFields):
         """Check that it can train on that many hooks; `tied`: it reads and writes the same hooks. Raises ValueError if
         not."""
         if self.skip and tied:
-            raise ValueError("skip=True is for transcoders: give train_sae a target hook")
+            raise ValueError("skip=True is for transcoders: give train_sae an output_hook")
 
     def trained(self, weights: dict[str, Tensor], state: dict[str, float]) -> Encoder:
         """Return the encoder of the trained dictionary, which encodes each row independently."""

@@ -23,7 +23,7 @@ from interp.checks.arguments import check_token_ids
 from interp.checks.errors import DamagedError
 from interp.checks.limits import check_at_least
 from interp.runtime.progress import Progress
-from interp.storage.files import digest, open_tensors
+from interp.storage.files import digest, digest_file, open_tensors
 from interp.storage.folders import is_finished, recover, whole_folder
 from interp.storage.manifests import MANIFEST
 
@@ -72,7 +72,7 @@ def import_hidden_states(
         "seed": seed,
         "tokens": digest(tokens),
         "n_ctx": n_ctx,
-        "files": digest("\n".join(f"{path.name} {path.stat().st_size}" for path in paths)),
+        "files": [digest_file(path) for path in paths],
     }
     if not overwrite:
         recover(out, made_of)
@@ -108,9 +108,9 @@ def _paths(files: str | Path | Sequence[str | Path]) -> list[Path]:
     if isinstance(files, str | Path):
         if not Path(files).is_dir():
             raise ValueError(f"{files} is not a folder: name one with a .safetensors file a prompt, or a list of files")
-        files = sorted(Path(files).glob("*.safetensors"))
+        folder, files = files, sorted(Path(files).glob("*.safetensors"))
         if not files:
-            raise ValueError("the folder holds no .safetensors file (unpack files that end in .zst first)")
+            raise ValueError(f"{folder} holds no .safetensors file: name another (unpack files that end in .zst first)")
     paths = [Path(file) for file in files]
     if missing := [path for path in paths if not path.is_file()]:
         raise ValueError(f"{missing[0]} does not exist: name the files that the engine wrote")

@@ -1,10 +1,13 @@
 """Hidden states as vLLM writes them, one file per prompt, compared with a harvest of the same model and tokens."""
 
+import os
+import shutil
+
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
-from interp import ActivationStore, TopKConfig, harvest, scan_features, train_sae
+from interp import ActivationStore, OverwriteError, TopKConfig, harvest, scan_features, train_sae
 
 LAYERS = ["blocks.0.hook_resid_pre", "blocks.0.hook_resid_post"]
 
@@ -87,6 +90,24 @@ def test_from_hidden_states_resumes_to_the_same_bytes(written, tmp_path):
     assert cut.fingerprint == whole.fingerprint
 
 
+def test_states_of_another_checkpoint_are_other_work(written, tmp_path):
+    """They have the same prompts, names and sizes, and here the same times."""
+    files = [tmp_path / file.name for file in sorted(written.glob("*.safetensors"))]
+    for own, file in zip(files, sorted(written.glob("*.safetensors")), strict=True):
+        shutil.copy2(file, own)
+    store = ActivationStore.from_hidden_states(files, LAYERS, tmp_path / "store")
+    before, changed = files[1].stat(), load_file(files[1])
+    save_file({**changed, "hidden_states": 2 * changed["hidden_states"]}, files[1])
+    os.utime(files[1], ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert files[1].stat().st_size == before.st_size
+    with pytest.raises(OverwriteError, match="holds other work: not the same files"):
+        ActivationStore.from_hidden_states(files, LAYERS, tmp_path / "store")
+    new = ActivationStore.from_hidden_states(files, LAYERS, tmp_path / "store", overwrite=True)
+    rows = rows_of(new, LAYERS[0])
+    row = new.n_ctx  # the first token of the second prompt
+    assert torch.equal(rows[row], changed["hidden_states"][0, 0] * 2) and new.fingerprint != store.fingerprint
+
+
 def test_files_that_are_not_of_one_extraction_are_refused(written, tmp_path):
     good, n = sorted(written.glob("*.safetensors")), 3
     file, out = tmp_path / "bad.safetensors", tmp_path / "store"
@@ -114,5 +135,5 @@ def test_files_that_are_not_of_one_extraction_are_refused(written, tmp_path):
     refused("n_ctx=0 must be at least 1", files=good, n_ctx=0)
     refused("is not a folder", files=tmp_path / "none")
     (tmp_path / "empty").mkdir()
-    refused("holds no .safetensors file", files=tmp_path / "empty")
+    refused("empty holds no .safetensors file", files=tmp_path / "empty")
     refused("files names none", files=[])

@@ -239,14 +239,15 @@ class StreamBatches(Iterator[Tensor]):
     ):
         self.stream, self.hooks, self.batch_size, self.seed, self.part = stream, hooks, batch_size, seed, part
         self._epoch, self._chunk, self._row = 0, 0, 0
+        self._shuffled: tuple[tuple[int, int], Tensor, Tensor] | None = None
+        """An epoch and a chunk, the sequences of this chunk, and the order of its rows."""
 
     def __next__(self) -> Float[Tensor, "batch d"]:
         batch = torch.empty(self.batch_size, sum(map(self.stream.d, self.hooks)))
         filled = 0
         while filled < self.batch_size:
-            acts = self.stream.chunk(self._sequences()).acts
-            n_rows = len(acts[self.hooks[0]])
-            order = torch.from_numpy(shuffled(n_rows, self.seed, self._epoch, self._chunk))
+            acts, order = self._chunk_in_order()
+            n_rows = len(order)
             rows = order[self._row : self._row + self.batch_size - filled]
             gather([acts[name] for name in self.hooks], rows, batch[filled : filled + len(rows)])
             filled, self._row = filled + len(rows), self._row + len(rows)
@@ -263,7 +264,14 @@ class StreamBatches(Iterator[Tensor]):
         check_state(state, self.state_dict())
         self._epoch, self._chunk, self._row = state["epoch"], state["chunk"], state["row"]
 
-    def _sequences(self) -> Int[Tensor, " seq"]:
-        """Return the sequences of the chunk, ascending."""
-        order = shuffled(len(self.stream.passes.tokens), self.seed, self._epoch)
-        return torch.from_numpy(np.sort(np.array_split(order, self.stream.n_chunks)[self._chunk]))
+    def _chunk_in_order(self) -> tuple[dict[str, Float[Tensor, "row d"]], Int[Tensor, " row"]]:
+        """Return the activations of the chunk and the order of its rows, which is drawn once for all its batches."""
+        at = self._epoch, self._chunk
+        if self._shuffled is not None and self._shuffled[0] == at:
+            return self.stream.chunk(self._shuffled[1]).acts, self._shuffled[2]
+        parts = np.array_split(shuffled(len(self.stream.passes.tokens), self.seed, self._epoch), self.stream.n_chunks)
+        sequences = torch.from_numpy(np.sort(parts[self._chunk]))
+        chunk = self.stream.chunk(sequences)
+        order = torch.from_numpy(shuffled(len(chunk.row_ids), self.seed, *at))
+        self._shuffled = at, sequences, order
+        return chunk.acts, order

@@ -21,6 +21,7 @@ from interp import (
 from interp.activations import ActivationSource
 from interp.activations.harvesting import harvest
 from interp.activations.stream import ActivationStream
+from interp.statistics.randomness import shuffled
 from models.transformer import Transformer, TransformerConfig
 from tests.activations.test_outliers import rows_of
 
@@ -151,6 +152,18 @@ def test_each_epoch_has_each_row_once_and_no_more_than_a_buffer_is_held(model, t
     parts = [stream.batches([HOOK], 50, seed=1, part=(i, 3)) for i in range(3)]
     for _ in range(5):
         assert torch.equal(next(whole), torch.cat([next(part) for part in parts]))
+
+
+def test_the_rows_of_a_chunk_are_shuffled_once(model, tokens, monkeypatch):
+    batches = ActivationStream(model, tokens, [HOOK], **SMALL).batches(HOOK, 16, seed=1)
+    drawn = []
+    monkeypatch.setattr(
+        "interp.activations.stream.shuffled", lambda n, *key: drawn.append((n, *key)) or shuffled(n, *key)
+    )
+    for _ in range(40):
+        next(batches)
+    epoch, chunk = (batches.state_dict()[name] for name in ("epoch", "chunk"))
+    assert epoch and len(drawn) == len(set(drawn)) + epoch * 3 + chunk, "only the sequences are drawn for each chunk"
 
 
 @pytest.mark.parametrize("options", [OPTIONS, SMALL], ids=["all fit", "chunks"])

@@ -48,7 +48,7 @@ class Entered(NamedTuple):
 
 
 class Readout(NamedTuple):
-    """The map from states to logits: y W + b; without a W the states are the logits."""
+    """The map from states to logits: y W + b. A W of None is the identity, a b of None is 0."""
 
     d_vocab: int
     W: Float[Tensor, "d_state d_vocab"] | None = None
@@ -59,7 +59,8 @@ class Readout(NamedTuple):
         return self.d_vocab if self.W is None else len(self.W)
 
     def logits(self, states: Float[Tensor, "... d_state"]) -> Float[Tensor, "... d_vocab"]:
-        return states if self.W is None or self.b is None else states.to(self.W) @ self.W + self.b
+        logits = self.differences(states)
+        return logits if self.b is None else logits + self.b
 
     def differences(self, states: Float[Tensor, "row d_state"]) -> Float[Tensor, "row d_vocab"]:
         """Return the differences of logits that result from differences of states."""

@@ -5,7 +5,7 @@ import torch
 
 from interp.activations.next_tokens import NoNextTokens, check_predicts_next
 from interp.evaluation.baselines import FixedDictionary, NeuronDictionary, RandomDictionary
-from interp.evaluation.downstream import cross_entropies
+from interp.evaluation.downstream import Readout, cross_entropies
 from interp.evaluation.quality import evaluate_dictionary, quality_table
 from interp.evaluation.splice import ratio_error
 from interp.sae import TopK
@@ -169,6 +169,16 @@ def test_cross_entropies_in_blocks_are_those_of_torch(dtype, monkeypatch):
     expected = torch.nn.functional.cross_entropy(logits.double(), following, reduction="none")
     assert cross_entropies(logits, following).double() == pytest.approx(expected, rel=1e-5, abs=1e-5)
     assert torch.equal(logits, before)
+
+
+@pytest.mark.parametrize("has_W", [True, False])
+@pytest.mark.parametrize("has_b", [True, False])
+def test_a_readout_is_a_linear_map_of_which_either_part_may_be_absent(has_W, has_b):
+    y, W, b = torch.randn(3, 4), torch.randn(4, 4), torch.randn(4)
+    readout = Readout(4, W if has_W else None, b if has_b else None)
+    expected = y @ (W if has_W else torch.eye(4)) + (b if has_b else 0)
+    torch.testing.assert_close(readout.logits(y), expected)
+    torch.testing.assert_close(readout.logits(2 * y) - readout.logits(y), readout.differences(y))
 
 
 def test_identity_recovers_everything_and_the_mean_nothing(model, tokens):

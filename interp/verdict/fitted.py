@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from interp.storage.files import write_text
+from interp.checks.errors import DamagedError
+from interp.storage.files import read_json, write_text
 
 PROBABILITY_BOUNDS = 1e-3, 1 - 1e-3
 """Bounds on every probability: some hundred firings cannot make anything more certain."""
@@ -18,12 +19,17 @@ def read_fit(path: str | Path | None, shipped: str, key: str, names: tuple[str, 
     """Read a file of `write_fit`.
     path: by default the file `shipped` of the package.
 
-    Raises ValueError if the entry `key` does not list the current predictors.
+    Raises DamagedError for a file that is no JSON object or lacks the entry `key`, and ValueError if the entry does not
+    list the current predictors.
     """
-    source = Path(path) if path is not None else files("interp.verdict") / shipped
-    content = json.loads(source.read_text())
+    if path is None:
+        content = json.loads((files("interp.verdict") / shipped).read_text())
+    else:
+        content = read_json(path, remedy)
+    if key not in content:
+        raise DamagedError(f"{path or shipped} has no entry {key!r}, so it is no fit: {remedy}")
     if content[key] != list(names):
-        raise ValueError(f"{source} was fitted to {content[key]}, not to {list(names)}: {remedy}")
+        raise ValueError(f"{path or shipped} was fitted to {content[key]}, not to {list(names)}: {remedy}")
     return content
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from analyses.scorecard.judged import fit_calibration
+from interp.checks.errors import DamagedError
 from interp.text.kinds import PREDICATE_KINDS
 from interp.verdict.calibration import Calibration
 from interp.verdict.similarity import MEASURE_NAMES
@@ -14,6 +15,13 @@ def test_a_calibration_is_read_as_it_was_saved(tmp_path):
     fitted.save(tmp_path / "mine.json")
     read = Calibration.load(tmp_path / "mine.json")
     assert read.kinds == fitted.kinds and (read.weights == fitted.weights).all() and (read.bias == fitted.bias).all()
+
+
+@pytest.mark.parametrize("content", ['{"weights": []}', "[1]", "{"])
+def test_a_file_that_is_no_calibration_is_damaged(content, tmp_path):
+    (tmp_path / "mine.json").write_text(content)
+    with pytest.raises(DamagedError, match="mine.json .*: fit it again"):
+        Calibration.load(tmp_path / "mine.json")
 
 
 def test_calibration_warns_of_a_kind_that_it_was_not_fitted_with(monkeypatch, caplog):

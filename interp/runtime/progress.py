@@ -14,10 +14,14 @@ def no_progress(done: int, total: int, note: str) -> None:
 def in_percent(progress: Progress, shares: Mapping[str, float]) -> Progress:
     """Make a `Progress` for the steps of one job that reports the percent of the whole to `progress`.
     shares: the approximate fraction of the time that each step takes, by its note, in the order of the steps; they sum
-    to 1."""
+    to 1. A step that has no share leaves the percent as it is."""
     before = dict(zip(shares, [0.0, *accumulate(shares.values())], strict=False))
+    percent = 0
 
     def report(done: int, total: int, note: str) -> None:
-        progress(round(100 * (before[note] + shares[note] * done / max(total, 1))), 100, note)
+        nonlocal percent
+        if note in shares:
+            percent = round(100 * (before[note] + shares[note] * done / max(total, 1)))
+        progress(percent, 100, note)
 
     return report

@@ -28,6 +28,8 @@ from interp.text.predicates import Predicates
 from interp.verdict.coded_text import CodedText
 from interp.verdict.rules import MAX_ATOMS, Rule
 
+SCORING = "scoring explanations"
+"""The step that the progress tells."""
 MAX_ROWS_PER_HIT = 64
 """If a predicate holds at more than one in this many rows, its rows are kept as bits, because a list would be
 longer."""
@@ -186,7 +188,7 @@ def count_rules(
 
     def count_part() -> None:
         spans = np.array_split(np.arange(len(latents)), 8 * torch.get_num_threads())
-        chunks = text.read_chunks(n_ctx, progress, "scoring explanations", part=(team.rank, team.count))
+        chunks = text.read_chunks(n_ctx, progress, SCORING, part=(team.rank, team.count))
         for chunk in in_threads(read, chunks, 1):
             map_in_threads(spans, partial(count, chunk))
 

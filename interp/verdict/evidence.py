@@ -69,6 +69,9 @@ MIN_FIRINGS = 6
 NULL_LATENTS = 256
 """Latents that are evaluated on each shifted text; enough for the null, since latents are pooled."""
 LATENTS_AT_ONCE = 1024
+READING = "reading firings"
+COMPARING = "comparing firings"
+"""The steps that the progress tells."""
 
 log = logging.getLogger(__name__)
 
@@ -211,7 +214,7 @@ def collect_evidence(
     groups = _Groups(text.d_sae, group_rows)
 
     def read() -> None:
-        for chunk in text.read_chunks(group_rows, progress, "reading firings"):
+        for chunk in text.read_chunks(group_rows, progress, READING):
             codes = chunk.of_latents(own)
             map_in_threads(
                 [partial(listen, codes) for listen in (*listeners, groups.add, sampler.add)], lambda task: task()
@@ -263,7 +266,7 @@ class _Judge(NamedTuple):
         n_rows = self.predicates.text.tokens.size
         for start in range(0, len(latents), LATENTS_AT_ONCE):
             block = latents[start : start + LATENTS_AT_ONCE]
-            progress(start, len(latents), "comparing firings")
+            progress(start, len(latents), COMPARING)
             rows = [(rows_of_latent[rows_of_latent >= 0] + shift) % n_rows for rows_of_latent in self.rows[block]]
             holds = self.predicates.at_each(rows, self.predicates.compared)
             units = list(zip(block.tolist(), rows, holds, strict=True))

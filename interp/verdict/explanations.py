@@ -36,6 +36,8 @@ from interp.verdict.counting import RuleCounts, count_rules
 from interp.verdict.rules import Rule, phrase, rule_json
 from interp.verdict.search import ATOM_PRICE, Background, FitSample, candidates, item_price
 
+PROPOSING = "proposing explanations"
+"""The first step that the progress tells; the second is `counting.SCORING`."""
 UNITS_AT_ONCE = 512
 """Latents and senses whose firings' predicates are in memory at a time."""
 LONG_RULE_ITEMS = 8
@@ -203,5 +205,5 @@ def _propose(
         holds = background.predicates.at_each(firings[block], background.predicates.in_rules)
         units = list(zip(holds, firings[block], n_fire[block].astype(float), strict=True))
         proposed += map_in_threads(units, lambda unit: candidates(background, *unit))
-        progress(len(proposed), len(firings), "proposing explanations")
+        progress(len(proposed), len(firings), PROPOSING)
     return proposed

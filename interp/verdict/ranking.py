@@ -71,7 +71,9 @@ from interp.runtime.progress import Progress, in_percent, no_progress
 from interp.storage.files import digest
 from interp.verdict.calibration import Calibration
 from interp.verdict.coded_text import CodedText
-from interp.verdict.evidence import Evidence, Listener, collect_evidence
+from interp.verdict.counting import SCORING
+from interp.verdict.evidence import COMPARING, READING, Evidence, Listener, collect_evidence
+from interp.verdict.explanations import PROPOSING
 from interp.verdict.learnt import LearntFit, learnt_evidence
 from interp.verdict.measures import MEASURES, WordMass, measure_values
 from interp.verdict.nulls import Masks, NullComparison, SampledCodes, check_labels, circular_shifts, compare_with_nulls
@@ -85,10 +87,10 @@ MAX_SHIFTS = 1000
 """Largest number of shifts of the text: two suffice, each takes as long as the ranking, and memory grows with their
 number."""
 _STEPS = {
-    "reading firings": 0.12,
-    "comparing firings": 0.34,
-    "proposing explanations": 0.31,
-    "scoring explanations": 0.23,
+    READING: 0.12,
+    COMPARING: 0.34,
+    PROPOSING: 0.31,
+    SCORING: 0.23,
 }
 """The fraction of a ranking's time that each step takes, measured on the demo: 4,096 latents on 1.2 million tokens."""
 _RULE = ("f1", "precision", "recall", "n_examples", "f1_by_interval", "json")

@@ -92,12 +92,14 @@ def test_free_memory_is_no_more_than_a_process_may_take(monkeypatch):
 def test_in_percent_reports_steps_in_percent_of_the_work():
     told = []
     tell = in_percent(lambda *step: told.append(step), {"reading": 0.2, "judging": 0.8})
-    for step in ((0, 0, "reading"), (7, 14, "reading"), (14, 14, "reading"), (1, 4, "judging"), (4, 4, "judging")):
+    for step in ((0, 0, "reading"), (7, 14, "reading"), (14, 14, "reading"), (1, 4, "judging"), (1, 2, "saving")):
         tell(*step)
+    tell(4, 4, "judging")
     assert told == [
         (0, 100, "reading"),
         (10, 100, "reading"),
         (20, 100, "reading"),
         (40, 100, "judging"),
+        (40, 100, "saving"),
         (100, 100, "judging"),
     ]

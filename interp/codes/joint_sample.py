@@ -65,7 +65,7 @@ class JointSample:
                 codes = CodeStore.create(new, n_rows=self.n_rows, d_sae=len(chosen))
                 for i, (row_ids, part) in enumerate(parts):
                     codes.write_file(f"{i:05d}", row_ids, _firings(part, chosen))
-                    maxima.scatter_reduce_(0, part.latents.cpu(), part.values.detach().float().cpu(), "amax")
+                    maxima.scatter_reduce_(0, part.latents.long().cpu(), part.values.detach().float().cpu(), "amax")
                     done += len(row_ids)
                     self.progress(done, self.n_rows, f"{name}: encoding")
                 codes.finish()

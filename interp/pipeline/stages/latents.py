@@ -139,7 +139,7 @@ def _measured(dictionary: "Dictionary", acts: "Tensor") -> dict[str, float]:
 
     codes = dictionary.codes(acts)
     fires = codes.latents[codes.fires]
-    maxima = torch.zeros(dictionary.d_sae).scatter_reduce_(0, codes.latents, codes.values.float(), "amax")
+    maxima = torch.zeros(dictionary.d_sae).scatter_reduce_(0, codes.latents.long(), codes.values.float(), "amax")
     residual = acts - dictionary.decode(codes)
     return {
         "fvu": float(residual.square().sum() / (acts - acts.mean(0)).square().sum()),

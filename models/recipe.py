@@ -35,7 +35,7 @@ BETAS = (0.9, 0.99)
 CLIP_NORM = 1.0
 """The norm to which a larger gradient, of all weights together, is scaled down."""
 SLAB_BYTES = 8 << 20
-"""The number of logits in memory at a time."""
+"""Bytes of logits in memory at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -59,7 +59,8 @@ log = logging.getLogger(__name__)
 
 
 class ActivationStore(ReadInBatches):
-    """Rows x [row, d] of one or more hooks, all of the same tokens. Made by `open`, `from_batches` and `harvest`."""
+    """Rows x [row, d] of one or more hooks, all of the same tokens. Made by `harvest`, `from_batches` and
+    `from_hidden_states`; `open` reads a finished one."""
 
     def __init__(self, path: Path | Address, manifest: dict[str, Any], fingerprint: str):
         self.path, self.manifest, self.fingerprint = path, manifest, fingerprint

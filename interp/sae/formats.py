@@ -180,7 +180,7 @@ def _from_native(cfg: dict[str, Any], parts: FileTensors, source: str) -> Stored
         b_dec=parts.pop("b_dec", d_out),
         W_skip=parts.pop("W_skip", d_in, d_out) if kind == "transcoder" and "W_skip" in parts else None,
         encoder=_encoder(cfg.get("encoder"), parts, d_sae, source),
-        **(_widths_and_scales(cfg, d_in, source) if kind == "crosscoder" else {}),
+        **(_widths_and_scales(cfg, d_out, source) if kind == "crosscoder" else {}),
         **config_and_metadata(cfg, source),
     )
     parts.end()

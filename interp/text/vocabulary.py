@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-_STRAY = r"⟨[0-9a-f]{2}⟩"
+from interp.display.byte_parts import STRAY
 
 
 def plain_strings(vocab: Sequence[str]) -> list[str]:
@@ -17,7 +17,7 @@ def plain_strings(vocab: Sequence[str]) -> list[str]:
 
 def characters(string: str) -> list[str]:
     """Split a token's string into characters; a stray byte, shown as ⟨d7⟩, is one."""
-    return re.findall(rf"{_STRAY}|.", string, re.DOTALL)
+    return re.findall(rf"{STRAY}|.", string, re.DOTALL)
 
 
 def quoted(string: str) -> str:

@@ -162,8 +162,8 @@ def shown_latents(run: Run) -> list[int]:
 def results_of_latent(store: FeatureStore, latent: int, width: str | float) -> dict[str, Any]:
     """Return the results of one latent: how strongly it fires, what it writes, and where it fires. There are none for a
     latent that never fires."""
-    facts = store[latent].facts
-    if not facts.n_active:
+    feature = store[latent]
+    if not feature.facts.n_active:
         return {}
     histogram, intervals, examples = (
         rows[rows["latent"] == latent] for rows in map(store.table, ("histograms", "intervals", "examples"))
@@ -171,7 +171,7 @@ def results_of_latent(store: FeatureStore, latent: int, width: str | float) -> d
     strongest = examples[examples["kind"] == "top"].sort_values("rank")
     results = dict(latent=latent, histogram=histogram, intervals=intervals, examples=strongest, width=width)
     results["vocab"] = store.vocab
-    return results if facts.top_logit_tokens is None else results | {"feature": facts}
+    return results | {"feature": feature.facts} if feature.has_logits else results
 
 
 def by_chance(n: int, d: int, seed: int = 0) -> np.ndarray:

@@ -27,8 +27,8 @@ def latent_cards(
             card: dict[str, Any] = {"said": str(rules.get(latent) or ""), "logits": [], "examples": []}
             if latent in known:
                 feature: Any = known[latent]
-                shown = feature.facts.get("top_logit_tokens")
-                card["logits"] = [feature.vocab[token] for token in shown[:_LOGITS]] if np.ndim(shown) else []
+                shown = feature.facts["top_logit_tokens"][:_LOGITS] if feature.has_logits else ()
+                card["logits"] = [feature.vocab[token] for token in shown]
                 card["examples"] = [
                     _example(row, feature.vocab) for row in feature.examples.head(_EXAMPLES).itertuples()
                 ]

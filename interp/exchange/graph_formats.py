@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -144,8 +143,8 @@ def _feature(feature: Any, number: int) -> dict[str, Any]:
     ]
     quantile = {"quantile_name": "Top activations", "examples": examples}
     entry: dict[str, Any] = {"index": number, "examples_quantiles": [quantile]}
-    for side in ("top", "bottom"):
-        tokens = feature.facts.get(f"{side}_logit_tokens")
-        if np.ndim(tokens):  # a scan without the model's unembedding does not know them
-            entry[f"{side}_logits"] = [feature.vocab[token] for token in tokens[:_N_LOGITS]]
+    if feature.has_logits:
+        for side in ("top", "bottom"):
+            tokens = feature.facts[f"{side}_logit_tokens"][:_N_LOGITS]
+            entry[f"{side}_logits"] = [feature.vocab[token] for token in tokens]
     return entry

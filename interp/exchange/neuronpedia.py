@@ -97,9 +97,9 @@ def _feature(features: FeatureStore, row: dict, histogram: pd.DataFrame, dataset
     edges, counts = merged_bins(histogram["low"], histogram["high"], histogram["n"], at_most=N_BARS)
     logits: dict[str, list] = {}
     for side, name in (("top", "pos"), ("bottom", "neg")):
-        tokens, values = row[f"{side}_logit_tokens"], row[f"{side}_logits"]
-        logits[f"{name}_str"] = [features.vocab[token] for token in tokens] if tokens is not None else []
-        logits[f"{name}_values"] = _rounded(values) if values is not None else []
+        tokens, values = (row[f"{side}_logit_tokens"], row[f"{side}_logits"]) if features.has_logits else ((), ())
+        logits[f"{name}_str"] = [features.vocab[token] for token in tokens]
+        logits[f"{name}_values"] = _rounded(values)
     return {
         "feature_index": int(row["latent"]),
         **{name: [] for name in EMPTY_FIELDS},

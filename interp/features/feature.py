@@ -39,6 +39,8 @@ class Feature:
     verdict: pd.Series | None = None
     """The latent's row of the ranking, if there is one."""
     has_text: bool = True
+    has_logits: bool = True
+    """Whether `facts` has the latent's logit effects (`FeatureStore.has_logits`)."""
     render: Renderer | None = None
     """Draws a row that is not text (`FeatureStore.render`)."""
 
@@ -78,10 +80,9 @@ class Feature:
 
     def _logits(self) -> Iterator[tuple[str, list[str]]]:
         """Yield the tokens whose logits it raises and lowers most. Yields nothing if the scan has no logit effects."""
-        for name, column in (("positive", "top_logit_tokens"), ("negative", "bottom_logit_tokens")):
-            tokens = self.facts[column]
-            if hasattr(tokens, "__len__"):
-                yield name, [self.vocab[token] for token in tokens if token < len(self.vocab)]
+        if self.has_logits:
+            for name, column in (("positive", "top_logit_tokens"), ("negative", "bottom_logit_tokens")):
+                yield name, [self.vocab[token] for token in self.facts[column] if token < len(self.vocab)]
 
     def _repr_html_(self) -> str:
         lines: list[object] = [] if self.verdict is None else [_judged(self.verdict)]

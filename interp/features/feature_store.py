@@ -128,7 +128,7 @@ class FeatureStore:
         top = self.sql(f"select * from examples where latent in ({listed}) and kind = 'top' order by rank")
         facts = {row["latent"]: row for _, row in rows.iterrows()}
         examples = {latent: table.reset_index(drop=True) for latent, table in top.groupby("latent")}
-        shown: Any = {"has_text": self.has_text, "render": self.render}
+        shown: Any = {"has_text": self.has_text, "has_logits": self.has_logits, "render": self.render}
         return {
             latent: Feature(latent, facts[latent], examples.get(latent, top[:0]), self.vocab, **shown)
             for latent in map(int, latents)
@@ -190,6 +190,11 @@ class FeatureStore:
     def has_text(self) -> bool:
         """Whether the rows are text. If not, as for images, each row is a token of its own, named by its number."""
         return self.meta["vocab"] != "rows"
+
+    @cached_property
+    def has_logits(self) -> bool:
+        """Whether the scan had a direct path to the logits, and so knows each latent's effects on them."""
+        return bool(self.sql("select count(top_logit_tokens) from features").iloc[0, 0])
 
     @cached_property
     def W_dec(self) -> Float[Tensor, "d_sae d_in"] | None:

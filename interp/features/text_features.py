@@ -95,14 +95,14 @@ def features_of(
 
 
 def tokens_of(model: Model, text: str | Int[Tensor, "*pos"], tokenizer: Any = None) -> Int[Tensor, "*pos"]:
-    """Return the ids of a text by `encode_with_bos`, and token ids as they are.
+    """Return the ids of a text by `encode_with_opening_token`, and token ids as they are.
     tokenizer: the model's own by default."""
     if not isinstance(text, str):
         return torch.as_tensor(text)
-    return encode_with_bos(tokenizer or getattr(module_of(model), "tokenizer", None), text)
+    return encode_with_opening_token(tokenizer or getattr(module_of(model), "tokenizer", None), text)
 
 
-def encode_with_bos(tokenizer: Any, text: str) -> Int[Tensor, " pos"]:
+def encode_with_opening_token(tokenizer: Any, text: str) -> Int[Tensor, " pos"]:
     """Return the token ids of a text, after the token that opens a sequence.
     tokenizer: interp's or Hugging Face's.
 

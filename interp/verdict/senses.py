@@ -120,11 +120,10 @@ def _commonest(following: Int[np.ndarray, " token"]) -> list[int]:
 
 def _promoted(features: FeatureStore) -> dict[int, Sequence[int]]:
     """Return the tokens of each latent's largest direct logit effects, if the scan had the model's unembedding."""
-    table = features.table("features")
-    if "top_logit_tokens" not in table:
+    if not features.has_logits:
         return {}
-    with_logits = table[table["top_logit_tokens"].notna()]
-    return dict(zip(with_logits["latent"], with_logits["top_logit_tokens"], strict=True))
+    table = features.table("features")
+    return dict(zip(table["latent"], table["top_logit_tokens"], strict=True))
 
 
 def promoted_share(following: Int[np.ndarray, " token"], promoted: Sequence[int]) -> float | None:

@@ -38,7 +38,7 @@ from interp.effects import dose_response, feature_edges, steer
 from interp.effects.ablation_batch import NUMBERS_AT_ONCE
 from interp.evaluation.downstream import in_rows
 from interp.evaluation.shortcuts import downstream_of
-from interp.features.text_features import encode_with_bos, firing_matrix
+from interp.features.text_features import encode_with_opening_token, firing_matrix
 from interp.report.inputs import ReadableRun
 from interp.report.latent_pairs import in_common
 
@@ -182,8 +182,8 @@ class LiveModel:
         """Return [multiple, kl, concept] for each of DOSES, and for the unchanged model with the multiple None
         (`interp.effects.dose_response`). The concept consists of the first tokens of the latent's positive logits. It
         is None if these are unknown."""
-        top = self._table["top_logit_tokens"].get(latent) if "top_logit_tokens" in self._table else None
-        concept = [] if top is None else [int(token) for token in top[:N_CONCEPT]]
+        top = self._table["top_logit_tokens"].get(latent, ()) if self.features.has_logits else ()
+        concept = [int(token) for token in top[:N_CONCEPT]]
         parts_of_run = self.model, self.hook, self.sae, self.features
         with self._lock:
             doses = dose_response(*parts_of_run, latent, multiples=DOSES, sequences=8, n_tokens=1, concept=concept)
@@ -260,7 +260,7 @@ class LiveModel:
     def tokens(self, text: str) -> Int[Tensor, "1 pos"]:
         """Return the tokens of a text. Raises ValueError for a text without tokens, or with more than the model
         takes."""
-        ids = encode_with_bos(self.tokenizer, text)
+        ids = encode_with_opening_token(self.tokenizer, text)
         if len(ids) > self.n_ctx:
             raise ValueError(
                 f"the text has {len(ids):,} tokens, and at most {self.n_ctx:,} can be read here: shorten it"

@@ -14,9 +14,9 @@ processes (`Mesh.shards`), weights, entries and vectors by latent cover this pro
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -156,6 +156,11 @@ class StepInputs:
         return self.batch.mesh.data.sum_(torch.tensor(numbers, dtype=torch.float64)).tolist()
 
 
+def fields_of(step: StepInputs) -> dict[str, Any]:
+    """Return the fields of a step by name, of which the next part of the step is made."""
+    return {one.name: getattr(step, one.name) for one in fields(step)}
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PickedEntries(StepInputs):
     """A step whose entries are chosen."""
@@ -181,6 +186,8 @@ class ForwardPass(PickedEntries):
 
     z: Float[Tensor, " nnz"]
     """The values of the entries."""
+    _errors: list[SquaredError] = field(default_factory=list, init=False, repr=False)
+    """The errors of z, once `squared_error` has computed them."""
 
     @cached_property
     def target(self) -> Float[Tensor, "row d_out"]:
@@ -214,7 +221,7 @@ class ForwardPass(PickedEntries):
             return sparse_ops.squared_error(encoded, *fixed, ends=ends, shards=shards).loss
         errors = sparse_ops.squared_error(encoded, W_dec, b_dec, target, ends=ends, into=into, shards=shards)
         if values is self.z:
-            vars(self)["errors"] = errors  # the cached property
+            self._errors[:] = [errors]
         return errors.loss
 
     @property
@@ -241,9 +248,10 @@ class ForwardPass(PickedEntries):
             largest = none.scatter_reduce_(0, self.support.latents, self.z.detach(), "amax")
             return largest if self.unit_norm else largest * self.decoder_norms
 
-    @cached_property
+    @property
     def errors(self) -> SquaredError:
         """The errors of z, over the rows of this process."""
-        with torch.no_grad():  # unless the architecture's own loss computed them
-            self.squared_error()
-        return vars(self)["errors"]
+        if not self._errors:  # the architecture's own loss did not compute them
+            with torch.no_grad():
+                self.squared_error()
+        return self._errors[0]

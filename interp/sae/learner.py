@@ -28,7 +28,7 @@ from interp.runtime.processes import SINGLE_PROCESS, Mesh
 from interp.runtime.threads import torch_on_one_thread
 from interp.sae.architectures.sae_config import SAEConfig, missing_method
 from interp.sae.encode_rows import Workspace, has_fast_bfloat16
-from interp.sae.forward_pass import ForwardPass, PickedEntries, StepInputs, WholeBatch
+from interp.sae.forward_pass import ForwardPass, PickedEntries, StepInputs, WholeBatch, fields_of
 from interp.sae.hook_scales import HookScales
 from interp.sae.kernels.torch_kernels import AdamStep
 from interp.sae.model import SAE
@@ -193,8 +193,8 @@ class Learner:
         inputs = self._inputs(x, x if y is None else y, batch or WholeBatch(len(x), 0, self.mesh), n_dead)
         with torch.enable_grad():
             support, pre = self.config.encode(inputs)
-            entries = PickedEntries(**vars(inputs), support=support, pre=pre)
-            f = ForwardPass(**vars(entries), z=self.config.activate(entries))
+            entries = PickedEntries(**fields_of(inputs), support=support, pre=pre)
+            f = ForwardPass(**fields_of(entries), z=self.config.activate(entries))
             loss = self.config.loss(f) / (f.batch.rows * f.variance)
             if n_dead:
                 loss = loss + self.config.revival_loss(f, dead)

@@ -111,8 +111,8 @@ class Record:
         if self.svg:
             write_svgs(self.out, figures)
         results = {
-            "claims": [plain(asdict(claim)) for claim in claims],
-            "values": plain(dict(values or {})),
+            "claims": [json_value(asdict(claim)) for claim in claims],
+            "values": json_value(dict(values or {})),
             "figures": list(figures),
             "setting": self.setting,
             "versions": versions(),
@@ -144,7 +144,7 @@ class Record:
         }
         arrays = {key: np.ascontiguousarray(value) for key, value in piece.items() if isinstance(value, np.ndarray)}
         values = {key: value for key, value in piece.items() if key not in arrays}
-        facts = {"setting": self.setting, "values": plain(values), "time": {"seconds": seconds}}
+        facts = {"setting": self.setting, "values": json_value(values), "time": {"seconds": seconds}}
         with atomic(file) as temporary:
             save_file(arrays, temporary, {"facts": json.dumps(facts)})
 
@@ -190,13 +190,13 @@ def write_svgs(out: Path, figures: Mapping[str, go.Figure]) -> None:
         log.warning("no SVG of the figures: install Chrome or Chromium and run the same command again")
 
 
-def plain(value: Any) -> Any:
+def json_value(value: Any) -> Any:
     """Convert a value for JSON: numpy's numbers to Python's, intervals to lists, and numbers that are not finite to
     None."""
     if isinstance(value, Mapping):
-        return {str(key): plain(each) for key, each in value.items()}
+        return {str(key): json_value(each) for key, each in value.items()}
     if isinstance(value, list | tuple | np.ndarray):
-        return [plain(each) for each in value]
+        return [json_value(each) for each in value]
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -106,7 +106,7 @@ def _strftime(moment: datetime.datetime, pattern: str) -> str:
 _FIELDS = "id name price tags active count owner size status items title level ratio parent color notes".split()
 
 
-def write_json(rng: Random, page: Page) -> None:
+def write_json_value(rng: Random, page: Page) -> None:
     indent = rng.choice((None, None, 2, 4))
     page.add(json.dumps(_json_value(rng, depth=0), indent=indent), "json")
 

@@ -129,7 +129,7 @@ FORMATS = {
         ),
     ),
     "json": _Format(
-        format_values.write_json,
+        format_values.write_json_value,
         (
             "{x}\n",
             "The {noun} service answered {x}\n",

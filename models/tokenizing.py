@@ -85,11 +85,11 @@ def _label_names(documents: Sequence[Document], labels: Sequence[str] | None) ->
 
 def without_duplicates(documents: Iterable[Document]) -> Iterator[Document]:
     """Yield each document once. Texts that differ only in case or white space count as the same."""
-    differing = set()
+    seen = set()
     for document in documents:
         key = hash(" ".join(document.text.split()).casefold())
-        if key not in differing:
-            differing.add(key)
+        if key not in seen:
+            seen.add(key)
             yield document
 
 

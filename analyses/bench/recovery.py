@@ -61,7 +61,7 @@ import torch
 from analyses.bench.peers import versions
 from analyses.bench.recovery_contenders import CONTENDERS, Setting
 from analyses.bench.recovery_worlds import BENCHMARK, GENERATED, QUICK, WORLDS, Truth, World, quiet, truth
-from analyses.record import HOLDS, Claim, plain
+from analyses.record import HOLDS, Claim, json_value
 
 FROZEN = "frozen decoder"
 AIM, AIM_SAMPLES = {"f1": 0.88, "mcc": 0.79}, 20_000_000
@@ -95,7 +95,7 @@ def main(arguments: list[str] | None = None) -> list[dict[str, Any]]:
         show(name, runs, [row for row in rows if row["world"] == name])
     shutil.rmtree(o.out / "worlds", ignore_errors=True)
     sizes = {name: asdict(world) for name, world in worlds.items()}
-    judged = [plain(asdict(claim)) for claim in (*claims(rows), *benchmark_claims(rows, worlds))]
+    judged = [json_value(asdict(claim)) for claim in (*claims(rows), *benchmark_claims(rows, worlds))]
     for claim in judged:
         print(f"{HOLDS[claim['holds']]} {claim['row']}: {claim['text']} {claim['found']}", flush=True)
     results = {"claims": judged, "rows": rows, "worlds": sizes, "seeds": o.seeds, "versions": versions()}

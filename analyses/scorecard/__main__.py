@@ -67,7 +67,7 @@ from analyses.scorecard.judged import (
 from analyses.scorecard.learned_world import QUICK, TRAINED, Sizes
 from analyses.scorecard.planted_latents import WorldConfig, planted_world
 from analyses.scorecard.read_latents import agreement, disagreements, judged_by_both, read_latents, read_sources
-from analyses.scorecard.report import OURS, SINGLE, by_group, of_families, plain, report, scores_alone
+from analyses.scorecard.report import OURS, SINGLE, by_group, json_value, of_families, report, scores_alone
 from analyses.scorecard.scores import calibration_curve
 from analyses.scorecard.synthetic import synthetic_world, synthetic_worlds
 from analyses.scorecard.world_models import learned_world, run_world
@@ -122,7 +122,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         results |= worlds_c(out, options.quick)
     if not options.short and not options.quick:
         results["A by knob"] = by_knob(out, calibrations)
-    (out / "results.json").write_text(json.dumps(plain(results), indent=1))
+    (out / "results.json").write_text(json.dumps(json_value(results), indent=1))
     save_figures(planted, learnt[learnt.basis.isin(TRAINED)], results, out)
     return results
 

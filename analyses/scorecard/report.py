@@ -109,11 +109,11 @@ def scores_alone(title: str, judged: pd.DataFrame) -> list[dict[str, Any]]:
     return table.assign(n_one=n_one).to_dict(orient="records")
 
 
-def plain(value: Any) -> Any:
+def json_value(value: Any) -> Any:
     """Make a value that JSON can hold: None for what is not a number."""
     if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): json_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [json_value(item) for item in value]
     number = value.item() if hasattr(value, "item") else value
     return None if isinstance(number, float) and not math.isfinite(number) else number

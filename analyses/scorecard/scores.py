@@ -82,14 +82,19 @@ def calibration_curve(judged: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdict_quality(judged: pd.DataFrame) -> dict[str, float]:
-    """Return the quality of the verdict: `ece`, `accuracy` at ½, each with `_low` and `_high`; `ece_by_chance`;
-    `ece_own_level`, `ece_own_curve` (`ece_of_own_curve`); `abstained`, the share whose interval holds ½ or that
-    could not be tested, and `accuracy_sure` of the others; of latents with several senses the share whose number is
-    found, `senses_exact`, or missed by one at most, `senses_near`; `senses_of_sample`, the share for which it would
-    be, were the meaning of each sampled firing known; and both of the `n_countable` whose number is beyond doubt
-    (`Truth.is_countable`): `senses_exact_countable`, `senses_of_sample_countable`. Of the `n_parts` senses of
-    latents with several: `parts_one`, the share that have one meaning (`sense_purity` ≥ ONE) of those that do or
-    have several (≤ SEVERAL), and how well their own probability tells which: `parts_auroc`, `parts_ece`."""
+    """Return the quality of the verdict.
+
+    ece, accuracy (at ½): each with `_low` and `_high`. `ece_by_chance`, `ece_own_level` and `ece_own_curve`
+    (`ece_of_own_curve`) are what to compare `ece` with.
+    abstained: the share whose interval holds ½ or that could not be tested. accuracy_sure: the accuracy of the others.
+    senses_exact, senses_near: of the latents with several senses, the share whose number is found, or missed by one at
+    most. senses_of_sample: the share that would be found if the meaning of each sampled firing were known.
+    senses_exact_countable, senses_of_sample_countable: the same for the `n_countable` latents whose number is beyond
+    doubt (`Truth.is_countable`).
+    parts_one: of the `n_parts` senses of latents with several, the share that have one meaning (`sense_purity` ≥ ONE),
+    among those that have one or several (≤ SEVERAL). parts_auroc, parts_ece: how well their own
+    probability tells which.
+    """
     table = claimed(judged)
     p, one = table.monosemanticity.to_numpy(), table.is_one.to_numpy(bool)
     sure, right = ((table.ci_low > 0.5) | (table.ci_high < 0.5)).to_numpy(), (p >= 0.5) == one
@@ -195,8 +200,8 @@ def auroc(one: Bool[np.ndarray, " n"], score: Float64[np.ndarray, " n"], weights
 
 def matched_weights(values: np.ndarray, one: Bool[np.ndarray, " latent"]) -> Float64[np.ndarray, " latent"]:
     """Return weights with which, within each fifth of the values (firing counts, say), both kinds weigh as much as the
-    fifth has latents of the rarer kind; zero in a fifth that lacks one. Of several values, [latent, value], within each
-    fifth of one in each fifth of the next."""
+    fifth has latents of the rarer kind; zero in a fifth that lacks one. With several columns, [latent, value], the
+    strata are the combinations of their fifths."""
     fifths = np.stack([_strata(column) for column in values.reshape(len(one), -1).T])
     stratum, weights = np.unique(fifths, axis=1, return_inverse=True)[1].ravel(), np.zeros(len(one))
     for s in range(stratum.max(initial=-1) + 1):

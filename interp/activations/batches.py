@@ -137,7 +137,7 @@ class ActivationBatches(Iterator[Tensor]):
         return _EpochRow(epoch, shard, row - int(ends[slot]) + self.shard_rows[shard])
 
 
-class ReadInBatches(ABC):
+class BatchReader(ABC):
     """A store whose rows lie in shards; returns batches of them, of one hook or of several side by side."""
 
     @property
@@ -195,7 +195,8 @@ class _ShardsAhead:
         if self._process != os.getpid():  # at the start, or in a fork: threads do not survive a fork
             self._process = os.getpid()
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="shards")
-            self._held = dict[int, tuple[list[Tensor], Future[list[Tensor]]]]()  # its memory, and that it is read
+            # shard → (its memory, the future of its read)
+            self._held = dict[int, tuple[list[Tensor], Future[list[Tensor]]]]()
             self._free = [list[Tensor](), list[Tensor]()]
         needed = [shard] if following is None else [shard, following]
         for number in needed:

@@ -14,14 +14,14 @@ from dataclasses import replace
 from jaxtyping import Int
 from torch import Tensor
 
-from interp.activations.batches import ReadInBatches, ShardColumn, as_hook_names
+from interp.activations.batches import BatchReader, ShardColumn, as_hook_names
 from interp.activations.row_statistics import ActivationStatistics
 from interp.activations.shards import ROW_IDS, TOKENS
 from interp.activations.sources import Provenance, RowLimit, Shard
 from interp.activations.store import ActivationStore
 
 
-class JoinedStore(ReadInBatches):
+class JoinedStore(BatchReader):
     """The rows of several stores side by side: the rows of the first, with the activations of all. Made by
     `join_stores`.
 

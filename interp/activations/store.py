@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.activations.batch_import import import_batches
-from interp.activations.batches import ReadInBatches, ShardColumn, as_hook_names
+from interp.activations.batches import BatchReader, ShardColumn, as_hook_names
 from interp.activations.hidden_states import import_hidden_states
 from interp.activations.hooks import UNNAMED
 from interp.activations.remote_store import RemoteFiles, read_remote_manifest
@@ -58,7 +58,7 @@ from interp.storage.manifests import MANIFEST
 log = logging.getLogger(__name__)
 
 
-class ActivationStore(ReadInBatches):
+class ActivationStore(BatchReader):
     """Rows x [row, d] of one or more hooks, all of the same tokens. Made by `harvest`, `from_batches` and
     `from_hidden_states`; `open` reads a finished one."""
 

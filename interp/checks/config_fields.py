@@ -45,7 +45,7 @@ def check_names(names: Iterable[Any], known: list[str], noun: str) -> None:
         if name not in known:
             nearest = difflib.get_close_matches(str(name), known, n=3, cutoff=0.4)
             remedy = f"did you mean {', '.join(nearest)}?" if nearest else f"there are {', '.join(known)}"
-            raise ValueError(f"{noun} {short(name)} does not exist; {remedy}")
+            raise ValueError(f"{noun} {shortened_repr(name)} does not exist; {remedy}")
 
 
 def field_types(kind: type) -> dict[str, Any]:
@@ -77,7 +77,7 @@ def plain(value: Any) -> Any:
     return [plain(item) for item in value] if isinstance(value, tuple) else "none" if value is None else value
 
 
-def short(value: Any) -> str:
+def shortened_repr(value: Any) -> str:
     """Return the value's repr, without its middle if it is long."""
     return text if len(text := repr(value)) <= 80 else f"{text[:50]}…{text[-20:]}"
 
@@ -91,7 +91,7 @@ def _read(name: str, value: Any, hint: Any, reader: TypeAdapter) -> Any:
         none = ' or "none"' if types.NoneType in typing.get_args(hint) else ""
         is_demand = message.startswith("Input should ")
         must = f" must {message.removeprefix('Input should ')}{none}" if is_demand else f": {message}"
-        raise ValueError(f"{name} = {short(first['input'])}{must}") from error
+        raise ValueError(f"{name} = {shortened_repr(first['input'])}{must}") from error
 
 
 def _python(value: Any, hint: Any) -> Any:

@@ -159,7 +159,7 @@ def check_writable(
 
     anywhere: also accept an address. For a file, a test object is written now; a folder is checked when its work begins
     (`folders.whole_folder`)."""
-    from interp.storage.folders import check_free, check_output_file, check_outside
+    from interp.storage.folders import check_not_in_use, check_output_file, check_outside
 
     address = address_of(out)
     out = Path(out)
@@ -186,7 +186,7 @@ def check_writable(
     else:
         check_outside(out, run=run)
         if is_first():
-            check_free(out)
+            check_not_in_use(out)
 
 
 def check_ending(flag: str, file: Path, *endings: str) -> None:

@@ -52,7 +52,7 @@ class HeldModel:
     def __init__(self, module: nn.Module):
         self.module = module
         self._kept: list[tuple[str, Kept]] = []
-        self._aside = False
+        self._not_held = False
         self.attentions: list[Attended] = []
         """The attentions in the last pass, in the order in which they run."""
 
@@ -75,20 +75,20 @@ class HeldModel:
             yield
 
     @contextmanager
-    def aside(self) -> Iterator[None]:
+    def not_held(self) -> Iterator[None]:
         """Exempt a hook's own computations inside the block from being held."""
-        self._aside = True
+        self._not_held = True
         try:
             yield
         finally:
-            self._aside = False
+            self._not_held = False
 
     @contextmanager
     def _running(self, recorded: Iterator[tuple[str, Kept]] | None) -> Iterator[None]:
         self.attentions = []
 
         def run(name: str, func: Any, args: Any, kwargs: Any) -> Any:
-            if self._aside:
+            if self._not_held:
                 return func(*args, **kwargs)
             before, kept = (name, _NOT_YET) if recorded is None else next(recorded, ("nothing", None))
             if before != name:

@@ -140,7 +140,7 @@ class PromptPasses:
 
         def write(n: int, x: Tensor) -> Tensor:
             part = self.parts[n]
-            with self.held_model.aside():
+            with self.held_model.not_held():
                 written = error_shares[n][:, :, None] * part.error
                 for writer, shares in zip(self.parts[: n + 1], latent_shares, strict=False):
                     if part.output_hook in writer.writes:

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from interp.checks.config_fields import check_names, field_types, plain, read_fields, short
+from interp.checks.config_fields import check_names, field_types, plain, read_fields, shortened_repr
 from interp.pipeline.plugins import import_plugin, plugin_digest
 from interp.pipeline.pretrained import LoadedConfig
 from interp.pipeline.sections import ALL_MLPS
@@ -175,7 +175,7 @@ class RunConfig(SimpleNamespace):
         named = sections.get("plugins", [])
         is_record = isinstance(named, dict)  # as a run.toml has them
         if not is_record and not (isinstance(named, list) and all(isinstance(file, str) for file in named)):
-            raise ValueError(f'{path}: plugins = {short(named)} must be a list of files, such as ["mine.py"]')
+            raise ValueError(f'{path}: plugins = {shortened_repr(named)} must be a list of files, such as ["mine.py"]')
         if import_plugins or not is_record:
             digest = import_plugin if import_plugins else plugin_digest
             files = [(Path(path).parent / file).resolve() for file in named]
@@ -251,7 +251,11 @@ def _with_hook_names(values: Mapping[str, Any]) -> Mapping[str, Any]:
         return values
     hook_name = values["hook_name"]
     if "hook_names" in values:
-        raise ValueError(f"has both hook_name = {short(hook_name)} and hook_names: name all hooks in hook_names")
+        raise ValueError(
+            f"has both hook_name = {shortened_repr(hook_name)} and hook_names: name all hooks in hook_names"
+        )
     if not isinstance(hook_name, str):
-        raise ValueError(f"hook_name = {short(hook_name)} must be a valid string; several are hook_names = […]")
+        raise ValueError(
+            f"hook_name = {shortened_repr(hook_name)} must be a valid string; several are hook_names = […]"
+        )
     return {name: value for name, value in values.items() if name != "hook_name"} | {"hook_names": [hook_name]}

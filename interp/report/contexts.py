@@ -36,7 +36,7 @@ FEW_DIGITS = 2
 ROWS_AT_ONCE = 1 << 16
 """Rows of codes in memory."""
 N_PARTS = 8
-MIN_FIRINGS, UNEVEN = 100, 0.25
+MIN_FIRINGS_FOR_POSITIONS, UNEVEN = 100, 0.25
 """If 100 firings are placed at random, fewer than this share are out of place in 9,999 of 10,000 draws."""
 
 Labels = Mapping[str, Any]
@@ -122,7 +122,10 @@ def positions(features: FeatureStore) -> dict[int, list[int]]:
     total = counts.sum(1)
     shares = counts / np.maximum(total, 1)[:, None]
     elsewhere = np.abs(shares - counts.sum(0) / max(total.sum(), 1)).sum(1) / 2
-    return {j: counts[j].tolist() for j in np.flatnonzero((total >= MIN_FIRINGS) & (elsewhere > UNEVEN)).tolist()}
+    return {
+        j: counts[j].tolist()
+        for j in np.flatnonzero((total >= MIN_FIRINGS_FOR_POSITIONS) & (elsewhere > UNEVEN)).tolist()
+    }
 
 
 @cache

@@ -42,8 +42,8 @@ QUALITY_SHOWN = ("l0", "fvu", "ce_recovered", "dead_share", "faint_share")
 """The most important columns. The others are among the details."""
 RECOVERED = "100 % is the model itself; 0 % is zeros in place of the activations, or unigrams, whichever is better."
 OWN_TOKENS = (
-    "The cross-entropy of the model is of the held-out tokens of this table; the held-out loss under What was run, of "
-    "all the held-out text, or for a pretrained model of its beginning."
+    "This table's cross-entropy is measured on the held-out tokens counted here. The held-out loss under “What was "
+    "run” covers all held-out text (for a pretrained model, only its beginning)."
 )
 CURVES = {
     "fvu": "FVU: the fraction of variance left unexplained.",

@@ -5,8 +5,8 @@
 Rows are processed in pieces. The picker picks from each piece independently or, if it considers all rows, visits one
 piece after the other. At low precision a piece's matmul is in bfloat16, and the picker takes a shortlist that is longer
 than its picks by a margin. The values of the shortlist are computed again from the unrounded inputs and weights, and
-the picker chooses among these. So values are always exact, and picks differ from those at full precision only if
-rounding moved an entry past the whole margin.
+the picker chooses among these. Values are exact. A pick differs from the full-precision pick only if rounding moved an
+entry by more than the margin.
 """
 
 import threading

@@ -67,7 +67,7 @@ def read_shard(file: Any, rank: int, count: int) -> Iterator[tuple[str, Tensor]]
         yield name, stored[shard_rows] if axis == 0 else stored[:, shard_rows]
 
 
-def whole(part: StoredDictionary, shards: Processes) -> StoredDictionary:
+def whole_dictionary(part: StoredDictionary, shards: Processes) -> StoredDictionary:
     """Return the dictionary of all latents; W_enc and W_dec are given only by their shapes."""
     encoder = part.encoder.to_stored()
     d_sae = len(part.W_dec) * shards.count

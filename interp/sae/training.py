@@ -48,7 +48,7 @@ from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner, StepResult
 from interp.sae.metric_logs import Log, Row, check_log, open_log
 from interp.sae.model import SAE, load_sae
-from interp.sae.sharding import check_shards, read_shard, whole, write_shards
+from interp.sae.sharding import check_shards, read_shard, whole_dictionary, write_shards
 from interp.sae.stored_dictionary import StoredDictionary
 from interp.sae.training_rows import TrainingRows, hook_list
 from interp.storage.files import digest, open_tensors, read_json, write_json, write_tensors, write_text
@@ -506,7 +506,7 @@ class TrainingRun:
         if self.shards.count == 1:
             formats.as_files(part, part.preferred_format).write(folder)
             return
-        stored = whole(part, self.shards)
+        stored = whole_dictionary(part, self.shards)
         files = formats.as_files(stored, stored.preferred_format)
         matrices = {"W_enc": part.W_enc, "W_dec": part.W_dec}
 

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 _N_TRIES = 6
-"""Of a throttled request, in addition to the client library's own retries."""
+"""Tries of a throttled request, in addition to the client library's own retries."""
 _FIRST_WAIT = 0.2
 """Seconds. Waits double, so that a request is repeated for some six seconds."""
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.:-]+):/+")

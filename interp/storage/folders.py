@@ -58,7 +58,8 @@ def whole_folder(
 ) -> Iterator[Path]:
     """Yield a folder to fill. When the block ends it replaces `out`; after an error or a kill `out` is unchanged.
 
-    made_of: JSON of what its content depends on; it is written to a manifest at the end, unless the block wrote one.
+    made_of: a JSON value that identifies the inputs and settings of the content. It goes into the manifest when the
+    block ends, unless the block wrote a manifest itself.
     interrupted: "resume" resumes interrupted work with the same `made_of`; "restart" deletes it, and keeps the files of
     this block after an error, to be resumed later; "discard", for a block that cannot resume, deletes both.
     overwrite: replace other work, and our files that were changed since.
@@ -210,7 +211,7 @@ def check_outside(out: str | Path, *, run: Path | None = None) -> None:
             raise OverwriteError(f"{out} belongs to {parent}, according to its {MANIFEST}: name another")
 
 
-def check_free(folder: str | Path) -> None:
+def check_not_in_use(folder: str | Path) -> None:
     """Check that no other process is writing the folder, before slow libraries are imported. Raises InUseError if one
     is."""
     for path in (Path(folder), unfinished(folder)):

@@ -36,7 +36,7 @@ class Kind:
     """Whether the name of a value depends on the row."""
     words: str = "{}"
     """The wording of a predicate; {} is replaced by the name of its value or values."""
-    speaks_of: str
+    subject: str
     """The subject of the predicate. A rule has at most one statement about each subject, and the statement about
     "token" comes first."""
     items: float = 1
@@ -108,7 +108,7 @@ def register_token(
         size=size,
         name=name or commonest_tokens,
         words=words,
-        speaks_of=f"token {offset}" if offset else "token",
+        subject=f"token {offset}" if offset else "token",
         items=items,
         **fields,
     )
@@ -132,7 +132,7 @@ def register_spelling(
 
 
 def register_place(
-    kind_name: str, speaks_of: str, names: Sequence[str], read: Callable[[Any], Any], *, size: int = 0
+    kind_name: str, subject: str, names: Sequence[str], read: Callable[[Any], Any], *, size: int = 0
 ) -> None:
     """Register a property of the place from the lexer.
     read: returns the value from the lexer's state (`lexer.STATE`).
@@ -146,7 +146,7 @@ def register_place(
     def name(text: ReadText, value: int, row: int) -> str:
         return names[min(value, len(names) - 1)]
 
-    entry = Kind(values=values, size=lambda text: n_values, name=name, speaks_of=speaks_of, needs_strings=True)
+    entry = Kind(values=values, size=lambda text: n_values, name=name, subject=subject, needs_strings=True)
     register(PREDICATE_KINDS, kind_name, entry, _NOUN)
 
 
@@ -162,7 +162,7 @@ def register_window(kind_name: str, offsets: Sequence[int], words: str, **fields
     def name(text: ReadText, value: int, row: int) -> str:
         return text.token_name(value)
 
-    entry = Kind(values=values, size=size, name=name, words=words, speaks_of="tokens around", **fields)
+    entry = Kind(values=values, size=size, name=name, words=words, subject="tokens around", **fields)
     register(PREDICATE_KINDS, kind_name, entry, _NOUN)
 
 
@@ -179,5 +179,5 @@ def register_topic(kind_name: str, grain: int) -> None:
         nearness = text.neighbours.topics @ text.topics[grain][value] * np.log1p(text.neighbours.counts)
         return ", ".join(text.token_name(int(token)) for token in np.argsort(-nearness)[:N_LISTED_TOKENS])
 
-    entry = Kind(values=values, size=size, name=name, words="in text rich in {}", speaks_of="topic", items=2)
+    entry = Kind(values=values, size=size, name=name, words="in text rich in {}", subject="topic", items=2)
     register(PREDICATE_KINDS, kind_name, entry, _NOUN)

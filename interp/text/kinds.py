@@ -109,7 +109,7 @@ def _word_at(text: ReadText, value: int, row: int) -> str:
     _word_at,
     is_named_by_row=True,
     words="in words that begin like {}",
-    speaks_of="word",
+    subject="word",
     items=1.5,
     needs_strings=True,
 )
@@ -125,17 +125,17 @@ def _ordinal(text: ReadText, value: int, row: int) -> str:
     return f"{value + 1}" if value < 8 else "9 or later"
 
 
-@kind(9, _ordinal, words="at token {} of a line", speaks_of="place in the line", needs_strings=True)
+@kind(9, _ordinal, words="at token {} of a line", subject="place in the line", needs_strings=True)
 def line_place(positions: Positions) -> PredicateValues:
     return np.where(positions.state.line_known, np.minimum(positions.state.line_tokens, 8), -1)
 
 
-@kind(9, _ordinal, words="at token {} of a sentence", speaks_of="place in the sentence", needs_strings=True)
+@kind(9, _ordinal, words="at token {} of a sentence", subject="place in the sentence", needs_strings=True)
 def sentence_place(positions: Positions) -> PredicateValues:
     return np.minimum(positions.state.sentence_tokens, 8)
 
 
-@kind(_vocabulary_size, _token_name, words="in lines that begin with {}", speaks_of="line", needs_strings=True)
+@kind(_vocabulary_size, _token_name, words="in lines that begin with {}", subject="line", needs_strings=True)
 def line_head(positions: Positions) -> PredicateValues:
     """The first token of the line that is not blank."""
     return np.where(positions.state.line_head >= 0, positions.state.line_head, positions.token())
@@ -147,7 +147,7 @@ def _sequence_place_name(text: ReadText, value: int, row: int) -> str:
     return f"{2 ** (value - 1)} to {2**value - 1} tokens into a sequence"
 
 
-@kind(32, _sequence_place_name, speaks_of="sequence")
+@kind(32, _sequence_place_name, subject="sequence")
 def sequence_place(positions: Positions) -> PredicateValues:
     """The position in the sequence, to a factor of two."""
     position = positions.position
@@ -161,7 +161,7 @@ INDENTS = (
 )
 
 
-@kind(6, lambda text, value, row: INDENTS[value], speaks_of="indentation", needs_strings=True)
+@kind(6, lambda text, value, row: INDENTS[value], subject="indentation", needs_strings=True)
 def indent(positions: Positions) -> PredicateValues:
     return np.where(positions.state.line_known, np.minimum((positions.state.indent + 3) // 4, 5), -1)
 
@@ -237,7 +237,7 @@ register_window("before", range(-TOKENS_BEFORE, 0), f"within {TOKENS_BEFORE} tok
     lambda text: len(text.labels),
     lambda text, value, row: list(text.labels)[value],
     words="labelled {}",
-    speaks_of="label",
+    subject="label",
     compares=False,
 )
 def label(positions: Positions) -> PredicateValues:

@@ -64,7 +64,7 @@ FULL_FIRINGS = 8
 """Number of sampled firings at which a tenth has its full weight."""
 WEIGHT_EXPONENT = 0.75
 """The exponent of the activation in a firing's weight."""
-MIN_FIRINGS = 6
+MIN_FIRINGS_OF_SENSE = 6
 """A sense with fewer firings is not tested for one meaning."""
 NULL_LATENTS = 256
 """Latents that are evaluated on each shifted text; enough for the null, since latents are pooled."""
@@ -295,7 +295,7 @@ class _Judge(NamedTuple):
         for number in range(n_senses):
             members = np.flatnonzero(sense == number)
             part = weights[members] / weights[members].sum()
-            if n_senses > 1 and len(members) >= MIN_FIRINGS:
+            if n_senses > 1 and len(members) >= MIN_FIRINGS_OF_SENSE:
                 within = likeness(r[np.ix_(members, members)], part)
                 out.sense_statistics[latent, number] = within.values
                 out.sense_covariance[latent, number] = within.covariance

@@ -49,7 +49,7 @@ from interp.text.vocabulary import plain_strings
 
 LatentValues = Float64[np.ndarray, " latent"]
 Null = Literal["shift", "directions", "ranks", "none"]
-MIN_SHARE = 0.5
+MIN_SHARE_WITH_TOKEN = 0.5
 """An offset is not considered if fewer than this share of a latent's firings have a token there."""
 
 
@@ -251,7 +251,7 @@ def tokens_around(features: FeatureStore) -> TokensAround:
         concentration=np.divide(kl, total, out=np.where(np.isnan(total), np.nan, 0.0), where=total > 0),
         n_80=np.where(n > 0, n_80, np.nan),
         top_share=top_share,
-        is_looked_at=(n > 0) & (n >= MIN_SHARE * n.max(1, keepdims=True)),
+        is_looked_at=(n > 0) & (n >= MIN_SHARE_WITH_TOKEN * n.max(1, keepdims=True)),
     )
 
 

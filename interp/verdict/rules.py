@@ -41,14 +41,14 @@ Rule = tuple[Atom, ...]
 
 
 def most_values(kind: str) -> int:
-    return MAX_VALUES if PREDICATE_KINDS[kind].speaks_of == SUBJECT else MAX_VALUES_AROUND
+    return MAX_VALUES if PREDICATE_KINDS[kind].subject == SUBJECT else MAX_VALUES_AROUND
 
 
 def phrase(rule: Rule) -> str:
     """Return the wording of a rule: its tokens, and their context."""
     atoms = sorted(rule, key=lambda atom: list(PREDICATE_KINDS).index(atom.kind))
-    subject = next((atom.words for atom in atoms if PREDICATE_KINDS[atom.kind].speaks_of == SUBJECT), "tokens")
-    places = {atom.kind: atom.words for atom in atoms if PREDICATE_KINDS[atom.kind].speaks_of != SUBJECT}
+    subject = next((atom.words for atom in atoms if PREDICATE_KINDS[atom.kind].subject == SUBJECT), "tokens")
+    places = {atom.kind: atom.words for atom in atoms if PREDICATE_KINDS[atom.kind].subject != SUBJECT}
     alone = {atom.kind: atom.names[0] for atom in atoms if len(atom.names) == 1 and atom.names[0][0] == '"'}
     if {"previous", "before_previous"} <= alone.keys():
         places["previous"] = f"after {alone['before_previous'][:-1]}{alone['previous'][1:]}"

@@ -44,9 +44,9 @@ ROWS_OF_BEST = 96
 """Rows sampled for each of the N_BEST predicates."""
 ROWS_ELSEWHERE = 1 << 10
 """Rows sampled of the whole text."""
-MIN_FIRINGS = 5
+MIN_FIRINGS_FOR_RULE = 5
 """With fewer firings, no rule is proposed."""
-MIN_SHARE = 0.01
+MIN_SHARE_OF_FIRINGS = 0.01
 """The least share of the sampled firings at which a predicate must hold."""
 MIN_HITS = 2
 """The least number of sampled firings at which a predicate must hold."""
@@ -113,8 +113,8 @@ class Background:
     scale: float
     """How many positions of the fit half each row stands for."""
     scratch: threading.local = field(default_factory=threading.local)
-    """The array `candidate_of` of each thread. It gives the candidate that each predicate is, or −1, and is too large
-    to be made again for each latent."""
+    """One array per thread, `candidate_of`: the index of each predicate among the candidates, or −1. It is reused
+    because it is too large to allocate for each latent."""
 
     @classmethod
     def of(
@@ -181,12 +181,12 @@ class CandidatePredicates(NamedTuple):
         n_text = (background.offsets[numbers + 1] - background.offsets[numbers]) * background.scale
         both = hits * n_fire / len(holds)
         f1 = 2 * both / (n_fire + np.maximum(n_text, both))
-        is_often = hits >= max(MIN_HITS, MIN_SHARE * len(holds))
+        is_often = hits >= max(MIN_HITS, MIN_SHARE_OF_FIRINGS * len(holds))
         is_telling = hits / len(holds) > MIN_LIFT * n_text / max(1.0, background.n)
         kind = predicates.kinds_of(numbers)
         usable = np.flatnonzero(is_often & is_telling)
         order = usable[np.lexsort((-f1[usable], kind[usable]))]
-        is_of_subject = [PREDICATE_KINDS[name].speaks_of == SUBJECT for name in predicates.offsets]
+        is_of_subject = [PREDICATE_KINDS[name].subject == SUBJECT for name in predicates.offsets]
         most = np.where(is_of_subject, MAX_OF_SUBJECT, MAX_OF_OTHERS)
         order = order[np.argsort(_number_in_group(kind[order]) / most[kind[order]], kind="stable")][:MAX_PREDICATES]
         kept = np.sort(order)
@@ -229,7 +229,7 @@ def candidates(
 ) -> list[Rule]:
     """Propose some distinct rules.
     holds: the predicates at `rows`, a sample of n_fire firings."""
-    if len(holds) < MIN_FIRINGS:
+    if len(holds) < MIN_FIRINGS_FOR_RULE:
         return []
     shared = CandidatePredicates.of(background, holds, n_fire)
     conjunctions = _Beam(background, shared, holds, n_fire).run()
@@ -245,12 +245,12 @@ class _Beam:
 
     def __init__(self, background: Background, shared: CandidatePredicates, holds: np.ndarray, n_fire: float):
         kinds = list(background.predicates.offsets)
-        subjects = list(dict.fromkeys(PREDICATE_KINDS[name].speaks_of for name in kinds))
+        subjects = list(dict.fromkeys(PREDICATE_KINDS[name].subject for name in kinds))
         self.shared = shared
         self.n_fire = n_fire
         self.fires_per_sample = n_fire / len(holds)
         self.price = item_price(len(holds))
-        self.subject = np.array([subjects.index(PREDICATE_KINDS[name].speaks_of) for name in kinds])[shared.kind]
+        self.subject = np.array([subjects.index(PREDICATE_KINDS[name].subject) for name in kinds])[shared.kind]
         self.items = np.array([PREDICATE_KINDS[name].items for name in kinds])[shared.kind]
         self.most = np.array([most_values(name) for name in kinds])[shared.kind]
         self.holds_at_firings, self.holds_in_text, self.weight = _sampled(background, shared, holds)

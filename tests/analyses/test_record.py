@@ -13,7 +13,7 @@ import torch
 from analyses.bench import quality as bench_quality
 from analyses.claims import towards_monosemanticity
 from analyses.essay.figures.slider import with_slider
-from analyses.record import Claim, Interval, Record, interval, plain
+from analyses.record import Claim, Interval, Record, interval, json_value
 from interp import Run
 from interp.figures.theme import HEIGHT, styled, without_slider
 from interp.storage.manifests import write_manifest
@@ -79,7 +79,7 @@ def test_figures_are_drawn_as_svg_without_their_sliders(tmp_path):
 def test_the_interval_is_student_t_over_the_seeds():
     mean, low, high = interval([1.0, 2.0, 3.0])
     assert mean == 2 and high - mean == pytest.approx(4.302653 / 3**0.5, rel=1e-6) and mean - low == high - mean
-    assert plain(interval([1.0])) == [1.0, None, None]
+    assert json_value(interval([1.0])) == [1.0, None, None]
     assert Interval(0.5, -0.2, 1.4).percent() == "50.0% (0.0% to 100.0%)"
 
 

@@ -13,7 +13,7 @@ from interp import DamagedError, InterpError, InUseError, OverwriteError, TooLar
 from interp.checks.free_memory import check_memory
 from interp.checks.json_values import validated
 from interp.storage.files import atomic, open_tensors, read_json, write_json, write_tensors
-from interp.storage.folders import check_free, check_output_file, whole_folder
+from interp.storage.folders import check_not_in_use, check_output_file, whole_folder
 from interp.storage.locks import locked
 from interp.storage.manifests import verify
 
@@ -60,7 +60,7 @@ def test_a_changed_missing_or_foreign_file_is_damaged(finished, tmp_path):
 def test_what_another_process_writes_is_in_use(tmp_path):
     with locked(tmp_path / "a"), atomic(tmp_path / "b.json"):
         with pytest.raises(InUseError, match="a is in use"):
-            check_free(tmp_path / "a")
+            check_not_in_use(tmp_path / "a")
         with pytest.raises(InUseError, match="is writing"):
             write_json(tmp_path / "b.json", {})
 

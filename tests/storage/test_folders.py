@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from interp.storage.files import atomic, open_tensors, read_json, write_json, write_tensors, write_text
-from interp.storage.folders import check_free, is_finished, recover, unfinished, whole_folder
+from interp.storage.folders import check_not_in_use, is_finished, recover, unfinished, whole_folder
 from interp.storage.locks import locked
 from interp.storage.manifests import MANIFEST, is_whole, read_manifest, verify, write_manifest
 
@@ -322,7 +322,7 @@ def test_a_second_writer_of_a_folder_is_refused_until_the_first_was_killed(tmp_p
     writer = context.Process(target=_write_slowly, args=(tmp_path / "store", ready, end))
     writer.start()
     assert ready.wait(10)
-    for check in (lambda: check_free(tmp_path / "store"), lambda: _write_slowly(tmp_path / "store", ready, end)):
+    for check in (lambda: check_not_in_use(tmp_path / "store"), lambda: _write_slowly(tmp_path / "store", ready, end)):
         with pytest.raises(ValueError, match="store is in use by another process"):
             check()
     writer.kill()

@@ -325,11 +325,11 @@ def test_a_kind_of_predicates_is_one_entry(monkeypatch):
     def parity_name(text, value, row):
         return ["at odd places", "at even places"][value]
 
-    @kind(len(WORDS), token_name, words="within 3 tokens after {}", speaks_of="tokens around")
+    @kind(len(WORDS), token_name, words="within 3 tokens after {}", subject="tokens around")
     def nearer(positions):
         return np.stack([positions.token(-back) for back in (1, 2, 3)], 1)
 
-    @kind(2, parity_name, speaks_of="parity")
+    @kind(2, parity_name, subject="parity")
     def even(positions):
         return 1 - positions.position % 2
 

@@ -27,7 +27,7 @@ from interp.sae.kernels.torch_kernels import (
     Rows,
     Tiled,
     TorchKernels,
-    full,
+    at_least_float32,
     kept_entries,
 )
 
@@ -87,7 +87,7 @@ class NumbaKernels(TorchKernels):
             list(zip(pre.pieces, candidates, strict=True)), lambda pair: _by_row(pre, *pair, lowest)
         )
         codes = self.keep_batch_top_k(SparseCodes.cat(by_row), n)
-        return codes.with_values(full(codes.values))
+        return codes.with_values(at_least_float32(codes.values))
 
     def above(self, pre: PreActivations, threshold: Tensor) -> SparseCodes:
         pre, limits = _tiled(pre), _limits(threshold, pre.dtype)
@@ -98,7 +98,7 @@ class NumbaKernels(TorchKernels):
             return _by_row(pre, piece, parts, np.iinfo(limits.dtype).min)
 
         codes = SparseCodes.cat(map_in_threads(pre.pieces, collect))
-        return codes.with_values(full(codes.values))
+        return codes.with_values(at_least_float32(codes.values))
 
     def keep_top_k(self, codes: SparseCodes, k: int) -> SparseCodes:
         latents, keys, counts = _room(len(codes), k, codes.values.dtype)
@@ -286,7 +286,7 @@ def _filled(latents: np.ndarray, keys: np.ndarray, counts: np.ndarray, dtype: to
     if counts.min(initial=k) < k:
         kept = np.arange(k) < counts[:, None]
         latents, keys = latents[kept], keys[kept]
-    values = full(torch.from_numpy(keys.reshape(-1)).view(dtype))
+    values = at_least_float32(torch.from_numpy(keys.reshape(-1)).view(dtype))
     return SparseCodes(
         offsets_from_lengths(torch.from_numpy(counts)), torch.from_numpy(latents.reshape(-1)), values, d_sae
     )

@@ -6,7 +6,8 @@ Nothing of size [row, d_sae] or [row·k, d] is made after the pick. p is an entr
                (`batch_top_k`), or those above a threshold (`above`); from bfloat16, a shortlist to `rescore`
                and to choose from (`keep_top_k`, `keep_batch_top_k`, `keep_above`)
     decode     x_hat_i = Σ_p values_p · W_dec[latents_p] + b_dec
-    backward   e = x_hat − x,   gradient_p = ⟨e_i, W_dec[latents_p]⟩; of prefixes of the latents their mean
+    backward   e = x_hat − x,   gradient_p = ⟨e_i, W_dec[latents_p]⟩; if there are several
+               prefixes of the latents, e is the mean of their errors
     gradients  out_j = Σ_p weights_p · dense[row_p]  over the entries p of latent j
     update     Adam, with the gradient parallel to a unit-norm row removed and the norm put back to one
 
@@ -120,10 +121,10 @@ PreActivations = Float[Tensor, "row d_sae"] | Tiled
 class TorchKernels:
     def top_k(self, pre: PreActivations, k: int) -> SparseCodes:
         """Return the k largest of each row; those that are not positive are left out (ReLU)."""
-        pre = whole(pre)
+        pre = all_pre_activations(pre)
         values, latents = pre.topk(k, dim=1, sorted=False)
         kept = values > 0
-        return SparseCodes.from_counts(kept.sum(1), latents[kept].int(), full(values[kept]), pre.shape[1])
+        return SparseCodes.from_counts(kept.sum(1), latents[kept].int(), at_least_float32(values[kept]), pre.shape[1])
 
     def batch_top_k(self, pre: PreActivations, n: int) -> SparseCodes:
         """Return the n largest of all rows together; those that are not positive are left out."""
@@ -132,7 +133,9 @@ class TorchKernels:
         values, flat = pre.flatten().topk(min(n, pre.numel()), sorted=False)
         flat = flat[values > 0].sort().values
         counts = torch.bincount(flat // pre.shape[1], minlength=len(pre))
-        return SparseCodes.from_counts(counts, (flat % pre.shape[1]).int(), full(pre.flatten()[flat]), pre.shape[1])
+        return SparseCodes.from_counts(
+            counts, (flat % pre.shape[1]).int(), at_least_float32(pre.flatten()[flat]), pre.shape[1]
+        )
 
     def _batch_top_k_of_tiles(self, pre: Tiled, n: int) -> SparseCodes:
         """Return the n largest so far, and of each further tile what exceeds the least of them: of equal ones the first
@@ -152,9 +155,11 @@ class TorchKernels:
 
     def above(self, pre: PreActivations, threshold: PerLatent) -> SparseCodes:
         """Return all that exceed their latent's threshold."""
-        pre = whole(pre)
+        pre = all_pre_activations(pre)
         active = pre > threshold
-        return SparseCodes.from_counts(active.sum(1), active.nonzero()[:, 1].int(), full(pre[active]), pre.shape[1])
+        return SparseCodes.from_counts(
+            active.sum(1), active.nonzero()[:, 1].int(), at_least_float32(pre[active]), pre.shape[1]
+        )
 
     def keep_top_k(self, codes: SparseCodes, k: int) -> SparseCodes:
         """Return the k largest positive entries of each row, the first of equal ones."""
@@ -266,12 +271,12 @@ def kept_entries(codes: SparseCodes, mask: Bool[Tensor, " nnz"]) -> SparseCodes:
     return SparseCodes(offsets_from_lengths(mask)[codes.offsets], codes.latents[mask], codes.values[mask], codes.d_sae)
 
 
-def full(values: Tensor) -> Tensor:
+def at_least_float32(values: Tensor) -> Tensor:
     """Return the values in single precision at least: codes hold no bfloat16."""
     return values.float() if values.dtype == torch.bfloat16 else values
 
 
-def whole(pre: PreActivations) -> Float[Tensor, "row d_sae"]:
+def all_pre_activations(pre: PreActivations) -> Float[Tensor, "row d_sae"]:
     assert isinstance(pre, Tensor), "rows are picked from tiles on a CPU alone"
     return pre
 

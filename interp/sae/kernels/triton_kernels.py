@@ -33,7 +33,7 @@ from interp.sae.kernels.torch_kernels import (
     Tiled,
     TorchKernels,
     Values,
-    whole,
+    all_pre_activations,
 )
 
 _ENTRIES = 8
@@ -44,7 +44,7 @@ _PICK_TILE = 4096
 
 class TritonKernels(TorchKernels):
     def top_k(self, pre: PreActivations, k: int) -> SparseCodes:
-        pre = whole(pre)
+        pre = all_pre_activations(pre)
         maxima = _group_maxima(pre, k)
         bounds = maxima.new_empty(len(pre))
         _launch(row_bounds, (len(pre),), maxima, bounds, maxima.shape[1], k, BLOCK=_TILE)
@@ -60,7 +60,7 @@ class TritonKernels(TorchKernels):
         return self.keep_batch_top_k(_picks(pre, bound.clamp(min=1).repeat(rows), by_latent=False), n)
 
     def above(self, pre: PreActivations, threshold: Tensor) -> SparseCodes:
-        return _picks(whole(pre), threshold.float().contiguous(), by_latent=True)
+        return _picks(all_pre_activations(pre), threshold.float().contiguous(), by_latent=True)
 
     def keep_top_k(self, codes: SparseCodes, k: int) -> SparseCodes:
         keys = codes.values.where(codes.values > 0, 0).view(torch.int32)

@@ -12,7 +12,7 @@ import torch
 from numba import njit
 from safetensors import safe_open
 
-from interp.runtime import memory
+from interp.checks import free_memory
 from interp.runtime.progress import in_percent
 from interp.statistics.estimates import ratio
 from interp.statistics.randomness import splitmix64
@@ -83,10 +83,10 @@ def test_ratio_of_zeros_is_nan_by_default():
 
 
 def test_free_memory_is_no_more_than_a_process_may_take(monkeypatch):
-    assert 0 < memory.free_memory() <= psutil.virtual_memory().total
+    assert 0 < free_memory.free_memory() <= psutil.virtual_memory().total
     limit = psutil.Process().memory_info().vms + (1 << 20)
-    monkeypatch.setattr(memory.resource, "getrlimit", lambda _: (limit, limit))
-    assert 0 <= memory.free_memory() <= 1 << 20
+    monkeypatch.setattr(free_memory.resource, "getrlimit", lambda _: (limit, limit))
+    assert 0 <= free_memory.free_memory() <= 1 << 20
 
 
 def test_in_percent_reports_steps_in_percent_of_the_work():

@@ -34,7 +34,7 @@ from numba import njit
 from interp.codes.offsets import offsets_from_lengths
 from interp.features.firing_statistics import FiringStatistics
 from interp.features.scan_input import Columns, ScanRows
-from interp.statistics.randomness import GOLDEN_64, splitmix64
+from interp.statistics.randomness import splitmix64
 
 BEFORE, AFTER = 11, 4
 SHOWN_BEFORE = 20
@@ -179,7 +179,7 @@ def _pick(first, offsets, rows, values, maxima, tokens, n_ctx, seed, n_intervals
     top = np.full((d, n_top), -1, np.int64)
     sample = np.full((d, n_intervals, n_sample), -1, np.int64)
     for j in range(d):
-        key = seed * GOLDEN_64 + np.uint64(first + j)
+        key = _hashed(_hashed(seed) + np.uint64(first + j))
         strongest = np.zeros(n_top, np.float32)
         top_windows = np.zeros(n_top, np.uint64)
         hashes = np.zeros((n_intervals, n_sample), np.uint64)
@@ -190,7 +190,7 @@ def _pick(first, offsets, rows, values, maxima, tokens, n_ctx, seed, n_intervals
             if n_top and (values[e] > strongest[-1] or top[j, -1] < 0):
                 window = window_key(tokens, n_ctx, rows[e])
                 _insert(values[e], e, window, strongest, top[j], top_windows)
-            hashed = ~_hashed(_hashed(key + np.uint64(rows[e])))
+            hashed = ~_hashed(key + np.uint64(rows[e]))
             if n_sample and (hashed > hashes[i, -1] or sample[j, i, -1] < 0):
                 window = window_key(tokens, n_ctx, rows[e])
                 _insert(hashed, e, window, hashes[i], sample[j, i], windows[i])

@@ -1,5 +1,7 @@
 """Examples and counts use each window of a text once: checked with dictionaries of windows and sorted firings."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -68,8 +70,8 @@ def test_examples_are_of_different_text(tmp_path, monkeypatch):
         rows = np.flatnonzero(z[:, latent])
         values, mine = z[rows, latent], examples[examples.latent == latent]
         interval = np.ceil(values.astype(float) * 2 / values.max()).astype(int) - 1
-        key = np.array([3], np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(latent)
-        hashes = splitmix64(splitmix64(key + rows.astype(np.uint64)))
+        key = splitmix64(splitmix64(np.array([3], np.uint64)) + np.uint64(latent))
+        hashes = splitmix64(key + rows.astype(np.uint64))
         top = rows[np.lexsort((rows, -values))]
         assert mine[mine.kind == "top"].row.tolist() == distinct(top, tokens)[:9]
         for which in range(2):
@@ -77,6 +79,21 @@ def test_examples_are_of_different_text(tmp_path, monkeypatch):
             assert mine[(mine.kind == "interval") & (mine.interval == which)].row.tolist() == distinct(own, tokens)[:7]
             assert counts.n[latent, which] == len(own)
     assert (examples[(examples.latent == 2) & (examples.kind == "top")].row % N_CTX).tolist() in ([0, 1], [1, 0])
+
+
+def test_latents_that_fire_on_the_same_rows_have_their_own_sample(tmp_path):
+    """Neighbours too: their samples are not the same rows moved by one."""
+    tokens = np.arange(120 * N_CTX, dtype=np.int32).reshape(120, N_CTX)
+    z = torch.ones(tokens.size, 9)
+    store = FeatureStore.from_codes(
+        torch.from_numpy(tokens), SparseCodes.from_dense(z), tmp_path, config=ScanConfig(n_top=0, n_per_interval=40)
+    )
+    rows = store.table("examples").groupby("latent").row.agg(set)
+    assert set(rows.map(len)) == {40}
+    for shift in range(-9, 10):
+        for latent, other in itertools.combinations(range(9), 2):
+            common = rows[latent] & {row + shift for row in rows[other]}
+            assert len(common) < 8, "by chance one in three pairs has one"
 
 
 def distinct(rows, tokens):

@@ -206,7 +206,9 @@ def judge(results: Sequence[Found], studied: Studied, setting: Setting, out: Pat
     chosen.sort(key=lambda one: one.entry.shuffled)
     tokens, vocab = studied.tokens, studied.run.tokenizer.display()
     table = pd.concat([latents_of(one) for one in chosen], ignore_index=True)
-    ranking = rank_codes(tokens, beside([one.sample for one in chosen]), vocab=vocab).sort_values("latent")
+    sampled = beside([one.sample for one in chosen])
+    ranking = rank_codes(tokens, sampled, vocab=vocab, n_shifts=1)  # only the verdict dense depends on the shifts
+    ranking = ranking.sort_values("latent")
     for name in ("verdict", "monosemanticity", "density"):
         table[name] = ranking[name].to_numpy()
     few = ScanConfig(n_top=0, n_per_interval=0, n_before=0, n_coactivations=1)

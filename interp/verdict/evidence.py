@@ -40,6 +40,7 @@ from interp.verdict.coded_text import CodedText
 from interp.verdict.nulls import (
     MIN_BLOCK,
     MIN_GROUPS,
+    N_SHIFTS,
     NullComparison,
     against_pooled_nulls,
     circular_shifts,
@@ -192,7 +193,7 @@ def collect_evidence(
     text: CodedText,
     calibration: Calibration,
     *,
-    n_shifts: int = 2,
+    n_shifts: int = N_SHIFTS,
     seed: int = 0,
     listeners: Sequence[Listener] = (),
     chosen: Bool[np.ndarray, " d_sae"] | None = None,

@@ -54,6 +54,9 @@ from interp.features.scan_input import ScanConfig
 from interp.runtime.processes import ALONE, Processes
 from interp.verdict.measures import MEASURES, Directions, LatentValues, Null
 
+N_SHIFTS = 2
+"""Circular shifts of the text that give the null of each measure, if none are asked for. Latents of similar size share
+their nulls, so two suffice."""
 POOL_SIZE = 100
 """Number of null values from which a mean and a standard deviation are computed, if so many exist."""
 TARGET_GROUPS = 160

@@ -76,7 +76,15 @@ from interp.verdict.evidence import COMPARING, READING, Evidence, Listener, coll
 from interp.verdict.explanations import PROPOSING
 from interp.verdict.learnt import LearntFit, learnt_evidence
 from interp.verdict.measures import MEASURES, WordMass, measure_values
-from interp.verdict.nulls import Masks, NullComparison, SampledCodes, check_labels, circular_shifts, compare_with_nulls
+from interp.verdict.nulls import (
+    N_SHIFTS,
+    Masks,
+    NullComparison,
+    SampledCodes,
+    check_labels,
+    circular_shifts,
+    compare_with_nulls,
+)
 from interp.verdict.ranking_tables import Ranking, evidence_rows
 from interp.verdict.search import FitSample
 from interp.verdict.senses import describe
@@ -102,7 +110,7 @@ class RankingOptions:
 
     Raises ValueError if n_shifts is not in 1..MAX_SHIFTS or seed < 0."""
 
-    n_shifts: int = 2
+    n_shifts: int = N_SHIFTS
     seed: int = 0
     calibration: Calibration | None = None
     labels: Masks | None = None
@@ -163,7 +171,7 @@ def rank_features(
     Under `torchrun`, all processes call this with the same arguments. The latents, the nulls and the text on which
     rules are counted are divided among them, and each process gets the whole table.
     part: (rank, count), to rank only every count-th of the latents; `join_rankings` makes one table of all parts.
-    nulls: another name for `n_shifts`, which takes its place if it is given. Both stay, so neither warns.
+    nulls: another name for `n_shifts`, whose value is not used if this is given.
     Raises TypeError if `features` is not a FeatureStore. Raises ValueError for latents that do not exist, if n_shifts <
     1 or seed < 0, if use_labels is set without labels, if a mask or the twin does not belong to the scanned tokens,
     or for more parts than latents.
@@ -281,7 +289,7 @@ def rank_codes(
     codes: CodeSource,
     *,
     vocab: Sequence[str] | None = None,
-    n_shifts: int = 1,
+    n_shifts: int = N_SHIFTS,
     seed: int = 0,
     calibration: Calibration | None = None,
     faint: Bool[np.ndarray, " d_sae"] | None = None,
@@ -291,7 +299,7 @@ def rank_codes(
     columns of `rank_features` except explanations, senses and columns of the features table.
 
     vocab: one string per token id; without it the spelling of tokens is unknown.
-    n_shifts: as in `rank_features`, whose default is 2. With 1, more are used if fewer than 100 latents fire.
+    n_shifts: as in `rank_features`.
     faint: latents that are not tested (`interp.codes.dictionary.is_faint`), if any.
     Raises ValueError if n_shifts < 1 or seed < 0, if codes or vocab do not belong to these tokens, or if codes are out
     of range.

@@ -1,5 +1,6 @@
 """The ranking against planted truth: topics, and latents that are one factor, several, a token, noise, rare or dead."""
 
+import inspect
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +12,12 @@ from sklearn.metrics import roc_auc_score
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore
+from interp.pipeline.sections import RankingConfig
 from interp.text.kinds import PREDICATE_KINDS
+from interp.verdict.evidence import collect_evidence
 from interp.verdict.measures import MEASURES, Measure, measure_values
-from interp.verdict.ranking import rank_codes, rank_features
+from interp.verdict.nulls import N_SHIFTS
+from interp.verdict.ranking import RankingOptions, rank_codes, rank_features
 from interp.verdict.ranking_tables import ranking_evidence
 from interp.verdict.similarity import MEASURE_NAMES
 from interp.verdict.verdict_shares import verdict_shares
@@ -473,6 +477,12 @@ def test_more_nulls_for_few_latents_change_no_probability(world):
         np.testing.assert_allclose(few[name], many[name][:45], rtol=1e-5, err_msg=name)
     for name in MEASURE_NAMES:
         np.testing.assert_allclose(beside_null(few, name, "value"), beside_null(many, name, "value")[:45], rtol=1e-5)
+
+
+def test_the_number_of_shifts_has_one_default():
+    functions = (rank_codes, collect_evidence)
+    assert {inspect.signature(function).parameters["n_shifts"].default for function in functions} == {N_SHIFTS}
+    assert RankingOptions().n_shifts == RankingConfig().n_shifts == N_SHIFTS
 
 
 def test_rank_features_refuses_no_shifts(store):

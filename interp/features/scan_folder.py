@@ -27,7 +27,7 @@ from interp.features.decoder import Decoder
 from interp.features.labelling import LabelSets
 from interp.features.scan_input import ScanConfig, ScanRows
 from interp.features.table_passes import n_passes, write_tables
-from interp.runtime.processes import Processes
+from interp.runtime.processes import ALONE, Processes
 from interp.runtime.progress import Progress
 from interp.sae import SAE
 from interp.storage.files import digest, digest_json, read_json, write_json, write_tensors
@@ -92,7 +92,7 @@ class Scan:
         self.progress = progress
         self.done = 0
         self.total = 0
-        self.team = team or Processes()
+        self.team = team or ALONE
 
     def digests(self, inputs: Mapping[str, str]) -> dict[str, str]:
         """Return digests of all inputs of the scan; `inputs` has the digests of the codes."""

@@ -4,8 +4,8 @@
     torchrun --nnodes 2 --nproc-per-node 8 --rdzv-endpoint HOST:29500 script.py   # on each of two machines
 
 Without `torchrun` there is one process, whose sums and rows are its own. All processes must call the same methods in
-the same order. If one is gone or stuck, the others get a RuntimeError. `Mesh` arranges the processes in a table, for a
-dictionary that is divided among the processes of a line.
+the same order. If one is gone or stuck, the others get a RuntimeError. `Mesh` arranges the processes in a grid, for a
+dictionary that is divided among the processes of a grid row.
 """
 
 import atexit
@@ -64,16 +64,17 @@ class Processes:
         and may be 0; `alike` promises that it does not differ, which saves exchanging it."""
         if self.count == 1:
             return tensor
-        with self._naming_lost_processes():
-            lengths = [len(tensor)] * self.count
-            if not alike:
-                sizes = [tensor.new_zeros(1, dtype=torch.int64) for _ in range(self.count)]
+        lengths = [len(tensor)] * self.count
+        if not alike:
+            sizes = [tensor.new_zeros(1, dtype=torch.int64) for _ in range(self.count)]
+            with self._naming_lost_processes():
                 dist.all_gather(sizes, torch.full_like(sizes[0], len(tensor)), group=self.group)
                 lengths = torch.cat(sizes).tolist()
-            padded = tensor.new_zeros(max(lengths), *tensor.shape[1:])
-            padded[: len(tensor)] = tensor
-            parts = [torch.empty_like(padded) for _ in range(self.count)]
-            if padded.numel():
+        padded = tensor.new_zeros(max(lengths), *tensor.shape[1:])
+        padded[: len(tensor)] = tensor
+        parts = [torch.empty_like(padded) for _ in range(self.count)]
+        if padded.numel():
+            with self._naming_lost_processes():
                 dist.all_gather([_bytes(part) for part in parts], _bytes(padded), group=self.group)
         return torch.cat([part[:length] for part, length in zip(parts, lengths, strict=True)])
 
@@ -156,6 +157,8 @@ class Processes:
     def _naming_lost_processes(self) -> Iterator[None]:
         try:
             yield
+        except torch.OutOfMemoryError:  # a RuntimeError of this process alone
+            raise
         except RuntimeError as error:
             raise RuntimeError(
                 f"process {self.rank} of {self.count} lost contact with the others: one has failed or hangs, or the "
@@ -168,43 +171,44 @@ ALONE = Processes()
 
 
 class Mesh(NamedTuple):
-    """The processes of a run in a table: the processes of a line have the same rows of data, and each has a shard of
-    the latents; the processes of a column have the same shard, and each has a part of the rows."""
+    """The processes of a run in a grid. The processes of a grid row read the same rows of data, and each has a shard of
+    the latents. The processes of a grid column have the same shard, and each reads a part of the data."""
 
-    all: Processes = Processes()
-    data: Processes = Processes()
-    """The column of this process."""
-    shards: Processes = Processes()
-    """The line of this process."""
+    whole: Processes = ALONE
+    """All processes of the run."""
+    data: Processes = ALONE
+    """The grid column of this process."""
+    shards: Processes = ALONE
+    """The grid row of this process."""
 
     @classmethod
-    def of(cls, all: Processes, shards: int = 1) -> "Mesh":
-        """Arrange the processes in lines of that many shards. Raises ValueError if they do not fill a table."""
-        if shards < 1 or all.count % shards:
+    def of(cls, whole: Processes, shards: int = 1) -> "Mesh":
+        """Arrange the processes in grid rows of that many shards. Raises ValueError if they do not fill a grid."""
+        if shards < 1 or whole.count % shards:
             raise ValueError(
-                f"shards={shards} must divide the number of processes, {all.count}: start them with "
+                f"shards={shards} must divide the number of processes, {whole.count}: start them with "
                 f"torchrun --nproc-per-node {max(shards, 1)}"
             )
-        line, place = divmod(all.rank, shards)
+        row, column = divmod(whole.rank, shards)
         if shards == 1:
-            return cls(all, all, Processes())
-        if shards == all.count:
-            return cls(all, Processes(), all)
-        column_group, line_group = _groups(all.count, shards)
-        return cls(all, Processes(line, all.count // shards, column_group), Processes(place, shards, line_group))
+            return cls(whole, whole, ALONE)
+        if shards == whole.count:
+            return cls(whole, ALONE, whole)
+        of_column, of_row = _groups(whole.count, shards)
+        return cls(whole, Processes(row, whole.count // shards, of_column), Processes(column, shards, of_row))
 
 
-SINGLE_PROCESS = Mesh()
-"""One process, with all rows and all latents."""
+MESH_OF_ONE = Mesh()
+"""A grid of a single process, with all rows and all latents."""
 
 
 @lru_cache
 def _groups(count: int, shards: int) -> tuple[Any, Any]:
-    """Return torch's groups of this process: its column and its line."""
-    table = torch.arange(count).view(-1, shards)
-    column, _ = dist.new_subgroups_by_enumeration(table.T.tolist(), timeout=_TIMEOUT)
-    line, _ = dist.new_subgroups_by_enumeration(table.tolist(), timeout=_TIMEOUT)
-    return column, line
+    """Return torch's groups of this process: its grid column and its grid row."""
+    grid = torch.arange(count).view(-1, shards)
+    of_column, _ = dist.new_subgroups_by_enumeration(grid.T.tolist(), timeout=_TIMEOUT)
+    of_row, _ = dist.new_subgroups_by_enumeration(grid.tolist(), timeout=_TIMEOUT)
+    return of_column, of_row
 
 
 def processes() -> Processes:
@@ -214,10 +218,10 @@ def processes() -> Processes:
     The group speaks NCCL between GPUs, gloo between CPUs. Each process makes the GPU of its local rank the current one.
     """
     if not dist.is_available():
-        return Processes()
+        return ALONE
     if not dist.is_initialized():
         if rank_and_count() == (0, 1):
-            return Processes()
+            return ALONE
         gpus = torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         if gpus:
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))

@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.codes.dictionary import is_faint
-from interp.runtime.processes import SINGLE_PROCESS, Mesh
+from interp.runtime.processes import MESH_OF_ONE, Mesh
 from interp.runtime.threads import torch_on_one_thread
 from interp.sae.architectures.sae_config import SAEConfig, missing_method
 from interp.sae.encode_rows import Workspace, has_fast_bfloat16
@@ -83,7 +83,7 @@ class Learner:
         hooks: HookScales,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
-        mesh: Mesh = SINGLE_PROCESS,
+        mesh: Mesh = MESH_OF_ONE,
     ):
         if type(config).trained is SAEConfig.trained:  # it is first called when training is over
             raise ValueError(missing_method(config, "trained"))

@@ -39,7 +39,7 @@ from interp.checks.errors import DamagedError
 from interp.checks.free_memory import check_memory
 from interp.runtime.devices import device_named
 from interp.runtime.options import takes_options
-from interp.runtime.processes import SINGLE_PROCESS, Mesh, Processes, processes
+from interp.runtime.processes import MESH_OF_ONE, Mesh, Processes, processes
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import torch_on_one_thread
 from interp.sae import formats
@@ -271,10 +271,10 @@ def _begin(
         return TrainingRun.open(source, config, key, None, options.log)
     made_of = {"kind": "dictionary", **key}
     del made_of["device"]
-    if not overwrite and source.mesh.all.recover_finished(out, made_of):
+    if not overwrite and source.mesh.whole.recover_finished(out, made_of):
         return TrainingRun.open(source, config, key, local_path(out), options.log)
     interrupted = "resume" if options.resume else "restart"
-    new = source.mesh.all.whole_folder(out, made_of, interrupted=interrupted, overwrite=overwrite)
+    new = source.mesh.whole.whole_folder(out, made_of, interrupted=interrupted, overwrite=overwrite)
     return TrainingRun.open(source, config, key, opened.enter_context(new), options.log, out)
 
 
@@ -315,7 +315,7 @@ def _train_together(sources: Sequence[TrainingRows], runs: list["TrainingRun"], 
         run.start()
     while active := [run for run in runs if not run.is_trained]:
         with torch_on_one_thread():  # torch's others would still spin when the step begins
-            batch = mesh.all.all_do(lambda: next(batches))  # each learns of a damaged shard in any
+            batch = mesh.whole.all_do(lambda: next(batches))  # each learns of a damaged shard in any
             _check_finite(batch, step, mesh.data)
         columns = dict(zip(sources, batch.split(widths, dim=1), strict=True))
         for run in active:
@@ -362,7 +362,7 @@ class TrainingRun:
         self.key = key
         self.log = log
         self.working_folder = working_folder
-        self.writes_to = working_folder if source.mesh.all.is_first else None
+        self.writes_to = working_folder if source.mesh.whole.is_first else None
         self.final_folder = final_folder or working_folder
         self.shards = source.mesh.shards
         self._learner: Learner | None = None
@@ -387,7 +387,7 @@ class TrainingRun:
         """Return the training in a folder: finished, at its checkpoint, or at its first step."""
         run = cls(source, config, key, working_folder, log, final_folder)
         device = device_named(config.device)
-        source.mesh.all.all_do(lambda: run._load(device))
+        source.mesh.whole.all_do(lambda: run._load(device))
         return run
 
     @property
@@ -433,7 +433,7 @@ class TrainingRun:
         log.info("resuming at step %d of %d in %s", self.learner.steps_done, self.config.steps, self.working_folder)
 
     def start(self) -> None:
-        self.source.mesh.all.all_do(self._open_log)
+        self.source.mesh.whole.all_do(self._open_log)
         self._started = time.perf_counter()
         self._logged = self._started
         self._logged_step = self.learner.steps_done
@@ -441,7 +441,7 @@ class TrainingRun:
     def _open_log(self) -> None:
         """Open the logs. A function gets the new rows only."""
         if callable(log := self.log):
-            if self.source.mesh.all.is_first:
+            if self.source.mesh.whole.is_first:
                 self._write = lambda row: log(dict(row))
         elif log is not None and self.writes_to is not None and self.final_folder is not None:
             name = "/".join(self.final_folder.resolve().parts[-2:])
@@ -474,7 +474,7 @@ class TrainingRun:
 
     def _finish(self) -> None:
         self.open_log.close()
-        self.source.mesh.all.all_do(self._check_weights)
+        self.source.mesh.whole.all_do(self._check_weights)
         sae = self.learner.sae(self.source.metadata)
         self._learner = None
         if self.shards.count == 1:
@@ -552,7 +552,7 @@ def _check_training_memory(config: SAEConfig, hooks: HookScales, mesh: Mesh) -> 
     check_memory(needed, purpose, "lower d_sae or batch_size")
 
 
-def training_bytes(config: SAEConfig, width: int, mesh: Mesh = SINGLE_PROCESS) -> int:
+def training_bytes(config: SAEConfig, width: int, mesh: Mesh = MESH_OF_ONE) -> int:
     """Return the bytes of memory that training takes per process: weights, gradients, Adam's moments, a batch and its
     intermediate results.
     width: d_in + d_out."""

@@ -156,6 +156,20 @@ def test_each_task_is_done_by_one_process_for_all(said):
     assert Processes().divide([lambda: "a", lambda: "b"]) == ["a", "b"] and Processes().divide([]) == []
 
 
+def test_too_little_memory_is_no_lost_process(monkeypatch):
+    team, rows = Processes(0, 2), torch.zeros(()).expand(1 << 45)
+    with pytest.raises(RuntimeError, match="memory") as error:
+        team.all_gather(rows, alike=True)
+    assert "lost contact" not in str(error.value)
+
+    def fails(*_, **__):
+        raise torch.OutOfMemoryError("none left")
+
+    monkeypatch.setattr("torch.distributed.all_reduce", fails)
+    with pytest.raises(torch.OutOfMemoryError, match="^none left$"):
+        team.sum_(torch.ones(1))
+
+
 LOST = """
 import os, torch
 from datetime import timedelta

@@ -185,7 +185,7 @@ class BatchTopKConfig(PickConfig):
     architecture: ClassVar[str] = "batchtopk"
 
     def pick(self, f: StepInputs) -> BatchPick:
-        return BatchPick(self.k_at(f.step, f.x.shape[1]) * f.batch.rows, f.batch.mesh.all)
+        return BatchPick(self.k_at(f.step, f.x.shape[1]) * f.batch.rows, f.batch.mesh.whole)
 
     def initial_state(self) -> dict[str, float]:
         return {"threshold_sum": 0.0, "threshold_weight": 0.0}
@@ -194,7 +194,7 @@ class BatchTopKConfig(PickConfig):
         """Keep a running mean of the smallest value that was picked. It spans at most a twentieth of the steps."""
         decay = min(_THRESHOLD_DECAY, max(0.0, 1 - 20 / self.steps))
         smallest = f.pre.detach().min() if len(f.pre) else f.pre.new_tensor(float("inf"))
-        least = float(f.batch.mesh.all.all_gather(smallest[None], alike=True).min())
+        least = float(f.batch.mesh.whole.all_gather(smallest[None], alike=True).min())
         f.state["threshold_sum"] *= decay
         f.state["threshold_sum"] += (1 - decay) * (least if least < float("inf") else 0.0)
         f.state["threshold_weight"] = decay * f.state["threshold_weight"] + (1 - decay)

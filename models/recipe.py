@@ -125,17 +125,17 @@ def token_loss(
     targets = targets.long()
     if x.device.type != "cpu":
         return F.cross_entropy(F.linear(x, W.T, b).float(), targets)
-    autocast = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
+    low_dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
     if torch.is_grad_enabled() and (x.requires_grad or W.requires_grad or b.requires_grad):
-        return _SlabLoss.apply(x, W, b, targets, autocast)
-    return _slabs(x, W, b, targets, autocast, None)
+        return _SlabLoss.apply(x, W, b, targets, low_dtype)
+    return _slabs(x, W, b, targets, low_dtype, None)
 
 
 class _SlabLoss(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, W: Tensor, b: Tensor, targets: Tensor, autocast: torch.dtype | None) -> Tensor:
+    def forward(ctx: Any, x: Tensor, W: Tensor, b: Tensor, targets: Tensor, low_dtype: torch.dtype | None) -> Tensor:
         grads = torch.empty_like(x), torch.zeros_like(W), torch.zeros_like(b)
-        loss = _slabs(x, W, b, targets, autocast, grads)
+        loss = _slabs(x, W, b, targets, low_dtype, grads)
         ctx.save_for_backward(*grads)
         return loss
 
@@ -152,12 +152,12 @@ def _slabs(
     W: Tensor,
     b: Tensor,
     targets: Tensor,
-    autocast: torch.dtype | None,
+    low_dtype: torch.dtype | None,
     grads: tuple[Tensor, Tensor, Tensor] | None,
 ) -> Tensor:
     """Return the mean loss; the gradients of the summed loss go to `grads`, dx written and dW, db added to."""
     d_vocab = W.shape[1]
-    low = autocast or x.dtype
+    low = low_dtype or x.dtype
     size = max(1, min(len(x), SLAB_BYTES // (d_vocab * W.element_size())))
     buffer = torch.empty(size, d_vocab, dtype=W.dtype)
     total = torch.zeros((), dtype=W.dtype)
@@ -165,7 +165,7 @@ def _slabs(
     for start in range(0, len(x), size):
         rows, target = x_low[start : start + size], targets[start : start + size, None]
         slab = buffer[: len(rows)]
-        if autocast is None:
+        if low_dtype is None:
             torch.addmm(b, rows, W, out=slab)
         else:
             slab.copy_(torch.addmm(b_low, rows, W_low))
@@ -176,7 +176,7 @@ def _slabs(
         dx, dW, db = grads
         slab.exp_().scatter_add_(1, target, slab.new_full((len(rows), 1), -1.0))
         db += slab.sum(0)
-        if autocast is None:
+        if low_dtype is None:
             torch.mm(slab, W.T, out=dx[start : start + size])
             dW.addmm_(rows.T, slab)
         else:

@@ -1,6 +1,6 @@
 """Measure how well a dictionary reconstructs activations, and how well the model predicts with the reconstruction.
 
-On the tokens, with y the activation at the hook that the dictionary writes (for a transcoder its target, for other
+On the tokens, with y the activation at the hook that the dictionary writes (for a transcoder its output hook, for other
 dictionaries the hook that they read), m its mean, and y_hat the dictionary's reconstruction:
 
     L0        = mean number of firing latents (`interp.codes`)

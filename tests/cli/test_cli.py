@@ -315,7 +315,7 @@ def test_flags_of_an_architecture_and_the_whole_store_by_default(folder, tmp_pat
     assert (config["target_l0"], config["seed"], config["tokens"]) == (3.0, 2, rows)
 
 
-def test_several_hooks_make_a_crosscoder_and_a_target_a_transcoder(two_hooks, tmp_path, capsys):
+def test_several_hooks_make_a_crosscoder_and_an_output_hook_a_transcoder(two_hooks, tmp_path, capsys):
     both = ("--hook", "blocks.0.mlp.hook_post", "--hook", "blocks.0.hook_resid_post")
     small = ("--d-sae", 24, "--k", 4, "--tokens", 1000)
     trained(two_hooks, tmp_path / "cross", *both, *small)

@@ -61,6 +61,7 @@ report.views.map = (() => {
     stars = [],
     islands = [], // [x, y, element] of the names of tints in which none stands
     inset,
+    buttons,
     card,
     ring,
     legend,
@@ -206,8 +207,7 @@ report.views.map = (() => {
     for (const tint of regions.children) tint.classList.toggle("aside", isDimmed(tint.dataset.name));
     const named = [...points.names.map(([, , name], k) => [name, names[k]]),
       ...islands.map(([, , element]) => [element.textContent, element])];
-    for (const [name, element] of named)
-      element.classList.toggle("aside", kindNamed(name) !== undefined && isDimmed(kindNamed(name)));
+    for (const [name, element] of named) element.classList.toggle("aside", isDimmed(kindNamed(name)));
   }
 
   const kindNamed = (name) => columns.kinds.find((kind) => format.words(kind) === name);
@@ -340,15 +340,17 @@ report.views.map = (() => {
     const said = isWhole
       ? hasNone() ? `All ${count} features` : `${count} selected`
       : hasNone() ? `${count} in view` : `${count} selected in view`;
+    listed.hidden = at >= 0 && hasNone(); // the card lists the nearest instead
     listed.replaceChildren(
       h("summary", null, h("h3", null, said),
         h("span.muted", null, " in the table's order")),
-      h("ol.listed", null, shown.slice(0, LISTED).map(line)),
+      h("ol.listed", null, shown.slice(0, LISTED).map((latent) => line(latent))),
       shown.length > LISTED ? h("p.muted", null, `and ${format.count(shown.length - LISTED)} more in the table`) : "",
     );
   }
 
-  function line(latent) {
+  /* more: after its rule. */
+  function line(latent, ...more) {
     const k = placeOf.get(latent),
       point = () => hovered(k, true),
       open = { type: "button", onclick: () => pick(k) };
@@ -358,6 +360,7 @@ report.views.map = (() => {
       h("button.link", open, h("span.number", null, String(latent))),
       h("i.dot", { "--hue": `rgb(${colours.hueOf(latent)})`, title: colours.said(latent) }),
       h("div.rule", null, ruleOf(latent)),
+      more,
     );
   }
 
@@ -382,7 +385,9 @@ report.views.map = (() => {
     const strongest = await report.examples.telling(feature, 4);
     if (wanted !== k) return;
     const close = { type: "button", "aria-label": "Close", onclick: unpick };
-    const nearest = feature.neighbours.map(([other]) => other).filter((other) => placeOf.has(other));
+    const beside = feature.neighbours.filter(([other]) => placeOf.has(other));
+    const nearest = beside.map(([other]) => other);
+    const near = ([other, cosine]) => line(other, h("span.muted", null, format.fixed(cosine)));
     const zoom = { type: "button", onclick: () => zoomTo([latent, ...nearest]) };
     chosen.replaceChildren(
       h(
@@ -390,13 +395,15 @@ report.views.map = (() => {
         null,
         h("h3", null, link, " ", judged(latent), h("button.close", close, "✕")),
         h("p.rule", null, report.lead.inShort(latent, feature, () => null)),
-        nearest.length ? h("p.muted.to-nearest", null, "The lines lead to its nearest by decoder cosine. ",
-          h("button.link", zoom, "Zoom to them")) : null,
         report.examples.list(latent, feature, strongest, { how: "line", senses: feature.senses ?? [] }),
+        nearest.length ? h("p.muted.to-nearest", null, "The lines lead to its nearest, here with the cosine of their "
+          + "decoder directions. ", h("button.link", zoom, "Zoom to them")) : null,
+        h("ol.listed", null, beside.map(near)),
       ),
     );
     at = k;
     drawLinks(k, nearest);
+    list();
     address(`#map/${latent}`);
     hovered(k, true);
     link.focus({ preventScroll: true });
@@ -409,6 +416,7 @@ report.views.map = (() => {
     chosen.replaceChildren();
     at = wanted = -1;
     links.setAttribute("d", "");
+    list();
     address("#map");
     hovered(-1);
   }
@@ -471,9 +479,12 @@ report.views.map = (() => {
       const [px, py] = scatter.toPixels(points.x[k], points.y[k]);
       element.style.transform = `translate(${px}px, ${py}px) translate(-50%, -50%)`;
     }
+    const corners = [inset.element, buttons].filter((each) => !each.hidden)
+      .map((each) => [each.offsetLeft, each.offsetLeft + each.offsetWidth, each.offsetTop]);
     const place = (element, px, from, room = 0, shifts = [0]) => {
       const [w, tall] = [element.offsetWidth / 2 + 4, 10];
       const isFree = (py) => px > w && px < width - w && py > tall && py < height - tall
+        && !corners.some(([start, end, upper]) => px + w > start && px - w < end && py + tall > upper)
         && !taken.some(([ox, oy, ow]) => Math.abs(ox - px) < ow + w + room && Math.abs(oy - py) < 2 * tall + room);
       const py = shifts.map((shift) => from + shift).find(isFree);
       if (py !== undefined) taken.push([px, py, w]);
@@ -529,8 +540,13 @@ report.views.map = (() => {
     scatter.lasso(isOn);
   }
 
-  /* Let go of the lasso, of what it has ringed and of the kind of text; false where there is none. */
+  /* Take the card away; without one, let go of the lasso, of what it has ringed and of the kind of text; false where
+   * there is none of these. */
   function clear() {
+    if (at >= 0 || wanted >= 0) {
+      unpick();
+      return true;
+    }
     const isOn = lasso?.getAttribute("aria-pressed") === "true";
     if (!isOn && !state.part && !state.kind) return false;
     setLasso(false);
@@ -695,6 +711,7 @@ report.views.map = (() => {
     marks = h("div");
     overlay = svg("g", null, regions, links, hits, part);
     inset = insetOf();
+    buttons = zooms();
     const host = h(
       "div.plot.map",
       { role: "application", tabindex: 0, "aria-label": KEYS },
@@ -703,7 +720,7 @@ report.views.map = (() => {
       ring,
       card,
       inset.element,
-      zooms(),
+      buttons,
     );
     const explained =
       points.way === "UMAP"

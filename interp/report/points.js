@@ -9,6 +9,7 @@
 "use strict";
 
 report.points = (canvas, positions) => {
+  const PARTS = 4; // of a pixel, to which the centre of a disc is rounded
   const context = canvas.getContext("2d", { alpha: false });
   let colours, ground, image;
 
@@ -22,29 +23,40 @@ report.points = (canvas, positions) => {
     new Uint32Array(image.data.buffer).fill((0xff000000 | (ground[2] << 16) | (ground[1] << 8) | ground[0]) >>> 0);
   }
 
-  /* Pixels left free on both sides of each row of a disc. */
-  const insetsOf = (side) =>
-    Array.from({ length: side }, (_, row) => Math.round((side - Math.sqrt(side ** 2 - (2 * row + 1 - side) ** 2)) / 2));
+  /* How much of each pixel a disc covers, for each place of its centre within a pixel, in PARTS across and down. */
+  function coversOf(radius, reach) {
+    const side = 2 * reach + 1;
+    const coverAt = (part) => Float32Array.from({ length: side ** 2 }, (_, k) => {
+      const across = (k % side) - reach + 0.5 - (part % PARTS) / PARTS;
+      const down = Math.floor(k / side) - reach + 0.5 - Math.floor(part / PARTS) / PARTS;
+      return Math.min(Math.max(radius + 0.5 - Math.hypot(across, down), 0), 1);
+    });
+    return Array.from({ length: PARTS ** 2 }, (_, part) => coverAt(part));
+  }
 
   function draw(view, first, last) {
     if (!first) clear();
     const { width, height } = canvas,
       shown = image.data;
-    const side = Math.max(Math.round(view.diameter), 1),
-      insets = insetsOf(side);
+    const radius = view.diameter / 2,
+      reach = Math.ceil(radius + 0.5),
+      side = 2 * reach + 1,
+      covers = coversOf(radius, reach);
     for (let k = first; k < last; k++) {
-      const left = Math.round((positions[2 * k] - view.x) * view.scale + (width - side) / 2);
-      const top = Math.round((view.y - positions[2 * k + 1]) * view.scale + (height - side) / 2);
+      const across = Math.round(((positions[2 * k] - view.x) * view.scale + width / 2) * PARTS);
+      const down = Math.round(((view.y - positions[2 * k + 1]) * view.scale + height / 2) * PARTS);
+      const left = Math.floor(across / PARTS) - reach;
+      const top = Math.floor(down / PARTS) - reach;
       if (left < 0 || top < 0 || left + side > width || top + side > height) continue;
-      const share = colours[4 * k + 3] / 255;
-      for (let row = 0; row < side; row++) {
-        for (
-          let at = 4 * ((top + row) * width + left + insets[row]), end = at + 4 * (side - 2 * insets[row]);
-          at < end;
-          at += 4
-        ) {
-          for (let c = 0; c < 3; c++) shown[at + c] += (colours[4 * k + c] - shown[at + c]) * share;
-        }
+      const cover = covers[(down - (top + reach) * PARTS) * PARTS + across - (left + reach) * PARTS];
+      const [red, green, blue] = [colours[4 * k], colours[4 * k + 1], colours[4 * k + 2]];
+      for (let pixel = 0; pixel < cover.length; pixel++) {
+        const share = (cover[pixel] * colours[4 * k + 3]) / 255;
+        if (!share) continue;
+        const at = 4 * ((top + Math.floor(pixel / side)) * width + left + (pixel % side));
+        shown[at] += (red - shown[at]) * share;
+        shown[at + 1] += (green - shown[at + 1]) * share;
+        shown[at + 2] += (blue - shown[at + 2]) * share;
       }
     }
     context.putImageData(image, 0, 0);

@@ -78,14 +78,15 @@ report.table = (() => {
     const unstored = () => told.append(", no example");
     const [packed, firing] = evidence?.snippets[i] ?? [];
     const isItself = packed && word(report.text.decoded(packed)[firing]) === token;
-    const place = h("div.fitting", null, isItself || !isStored(i, found) ? snippet(i) : null);
+    const place = h("div.fitting", null, isItself || !isStored(i, found) ? snippet(i)
+      : h("span.muted", null, "reading its example …"));
     const isOn = (one) => word(report.examples.tokenOf(one)) === token;
     const find = async () => {
       const { examples } = await loadFeature(i);
       await report.examples.load(examples);
       const [one] = examples.filter(isOn).sort((a, b) => report.examples.valueOf(b) - report.examples.valueOf(a));
-      if (one) place.replaceChildren(report.examples.snippet(one));
-      else unstored();
+      place.replaceChildren((one ? report.examples.snippet(one) : snippet(i)) ?? "");
+      if (!one) unstored();
     };
     if (!isStored(i, found)) unstored();
     else if (packed && !isItself) find();
@@ -128,8 +129,8 @@ report.table = (() => {
   const line = (...content) => h("div", null, content);
   const second = (...content) => h("div.muted", null, content);
 
-  /* What it fires on: its senses, if it has several; else one's own label, a label that it detects, its rule, and below
-   * them its strongest firing, or the strongest on the token that a search has found. */
+  /* What it fires on: its senses, if it has several and no search has found its rule or a token; else one's own label,
+   * a label that it detects, its rule, and below them its strongest firing, or the strongest on the token found. */
   function firesOn(i) {
     const { terms } = state;
     const { label: mine, note } = report.notes.of(i);
@@ -140,10 +141,12 @@ report.table = (() => {
     const shortNote = note.length > LETTERS_OF_NOTE ? `${note.slice(0, LETTERS_OF_NOTE)}…` : note;
     const labelled = mine || note
       ? h("bdi.tag.mine", { title: note || null }, mine ? marked(terms, "label", mine) : shortNote) : null;
-    const apart = found < 0 && !label ? senses(i) : undefined;
+    const isInRule = rule && parted(terms, "rule", rule).length > 1;
+    const isApart = found < 0 && !label && !isInRule && columns.senses[i] > 1;
+    const apart = isApart ? senses(i) : undefined;
     if (apart && labelled) apart[0].firstChild.prepend(labelled, " ");
     if (apart) return h("div.senses", null, apart);
-    if (!evidence && columns.senses[i] > 1) return line(); // until its senses are read
+    if (isApart && !evidence) return line(); // until its senses are read
     const isWeak = columns.explanation_f1[i] < report.data.page.min_f1;
     return [
       h("div", { title: named },

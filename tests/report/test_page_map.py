@@ -43,6 +43,17 @@ def test_an_address_rings_a_feature_on_the_map_and_shows_it_beside(browser, addr
     browser.open(f"{address}#map/3")
     assert browser.text(".mapped .card h3 a") == ["Feature 3"]
     assert browser.evaluate("document.querySelector('.ring').hidden") is False and question(browser) == "#map/3"
+    nearest = browser.evaluate("loadFeature(3).then(({ neighbours }) => neighbours)")
+    said = browser.evaluate(
+        "Array.from(document.querySelectorAll('.card .listed .muted:last-child'), (e) => "
+        "e.textContent.replace('−', '-'))"
+    )
+    assert said == [f"{cosine:.2f}" for _, cosine in nearest] and browser.evaluate(
+        "document.querySelector('.list').hidden"
+    )
+    browser.press("Escape")
+    assert question(browser) == "#map" and browser.evaluate("document.querySelector('.mapped .card') === null")
+    assert browser.evaluate("document.querySelector('.list').hidden") is False
     browser.open(f"{address}#map/{SPLIT}")
     assert browser.text(".mapped .card .rule .sense") == ["A", "B"]
     rows = "Array.from(document.querySelectorAll('.mapped .card .example'), (e) => Number(e.dataset.row))"
@@ -103,7 +114,7 @@ def test_a_kind_that_is_pointed_at_in_the_legend_stands_out(browser, address):
 def test_a_map_of_umap_is_stretched_to_its_frame_and_a_lasso_keeps_its_own_coordinates(browser, address):
     browser.size(390, 844)
     browser.open(address)
-    browser.evaluate("loadData('map').then((points) => { points.way = 'UMAP'; location.hash = '#map'; })")
+    browser.evaluate("void loadData('map').then((points) => { points.way = 'UMAP'; location.hash = '#map'; })")
     browser.wait("document.getElementById('map').dataset.ready === 'true'")
     browser.click(".maphead button[aria-pressed]")
     browser.drag(MAP, (0.02, 0.02), (0.98, 0.02), (0.98, 0.4), (0.02, 0.4))
@@ -239,11 +250,13 @@ def test_points_are_discs_in_their_colours_the_later_over_the_earlier(browser, a
         points.draw({ x: 0, y: 0, scale: 10, diameter: 6 }, 0, 2);
         points.draw({ x: 0, y: 0, scale: 10, diameter: 6 }, 2, 3);
         const at = ([x, y]) => Array.from(canvas.getContext("2d").getImageData(x, y, 1, 1).data);
-        return [[10, 10], [30, 5], [20, 10], [10, 16]].map(at);
+        return [[10, 10], [30, 5], [20, 10], [10, 16], [12, 11]].map(at);
     })()"""
-    assert browser.evaluate(drawn) == [
+    *inside, rim = browser.evaluate(drawn)
+    assert inside == [
         [255, 0, 0, 255], [204, 204, 255, 255], [255, 255, 255, 255], [255, 255, 255, 255],
     ]  # fmt: skip
+    assert 0 < rim[1] < 255, "a pixel that a disc covers in part"
 
 
 def test_a_small_selection_is_drawn_larger_and_the_starred_have_a_star(browser, address):
@@ -252,7 +265,8 @@ def test_a_small_selection_is_drawn_larger_and_the_starred_have_a_star(browser, 
     assert browser.evaluate(hits) == 1 and browser.text(".names .star") == []
     assert browser.text(".names .own:is([style*=visible])") == ['"returned"'] or browser.text(".names .own.region")
     assert browser.text("#map .legend li:not(.none)") == ["python 1"], "the kinds of the others are pale"
-    assert browser.evaluate("[...document.querySelectorAll('.regions path')].every((e) => e.matches('.aside'))")
+    dimmed = "[...document.querySelectorAll('.regions path, .names .name')].every((e) => e.matches('.aside'))"
+    assert browser.evaluate(dimmed), "names of tokens too"
     browser.click(".maphead output button")
     browser.wait("!document.querySelector('.inset').hidden")  # it is closer than the whole
     browser.evaluate("report.notes.set(3, { star: true })")

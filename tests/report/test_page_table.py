@@ -67,6 +67,9 @@ def test_search_ranks_by_the_match_and_shows_it(browser, address):
     assert found(browser, 'tok:" return"') == [1] and found(browser, '"line end"') == [7]
     ranges = "Array.from(document.querySelectorAll('.range'), (e) => e.hidden)"
     assert not any(browser.evaluate(ranges))
+    reading = "Array.from(document.querySelectorAll('.fitting'), (e) => e.textContent !== '')"
+    found(browser, "return")
+    assert all(browser.evaluate(reading)), "no example is empty while it is read"
     found(browser, "nowhere")
     assert all(browser.evaluate(ranges)), "of nothing there is no histogram"
     assert found(browser, "end line") == [7] and found(browser, "line return +") == [] and found(browser, "+")[0] == 2
@@ -146,6 +149,8 @@ def test_a_row_of_several_senses_shows_each_with_its_own_example(browser, addres
     browser.click(".turn.compact")
     assert browser.evaluate(height) < 0.7 * tall, "each in one line"
     browser.click(".turn.compact")
+    assert found(browser, f"rule:{VOCAB[SPLIT].strip()}")[0] == SPLIT
+    assert browser.text(f"tr[data-latent='{SPLIT}'] mark") == [VOCAB[SPLIT].strip()], "why it is found"
 
 
 def test_a_token_without_a_stored_example_is_told_and_ranked_below(browser, address):

@@ -182,15 +182,21 @@ report.views.compare = (() => {
     const parts = known
       ? [["a", n - both, `only ${a}`], ["both", both, "both"], ["b", m - both, `only ${b}`]]
       : [["a", n, `fire ${a}`], ["b", m, `fire ${b}`]];
-    const some = parts.filter(([, count]) => count);
+    const some = parts.filter(([, count]) => count || !known);
     const bar = some.map(([kind, count, text]) => h(`i.${kind}`, { "--n": count, title: text }));
+    const most = Math.max(n, m);
     const counts = some.map(([kind, count, text]) =>
       h(`span.${kind}`, null, h("b", null, format.count(count)), ` ${text}`));
-    const said = known ? null : "This page does not hold how many tokens fire both; it does only for each feature's "
-      + "nearest. The page of `interp explore` counts it for any two.";
+    const said = known || !n || !m ? null : [
+      "This page does not hold how many tokens fire both; it does only for each feature's nearest. The page of ",
+      h("code", null, "interp explore"), " counts it for any two.",
+    ];
     return h("section.overlap", { "aria-label": "How often they fire together" },
       h("div.headed", null, h("h3", null, "Tokens on which they fire"), factsElement(facts)),
-      h("div.venn", null, h("div", { "aria-hidden": "true" }, bar), counts),
+      h("div.venn", null,
+        known ? h("div", { "aria-hidden": "true" }, bar)
+          : bar.map((one, k) => h("div.apart", { "aria-hidden": "true" }, one, h("s", { "--n": most - some[k][1] }))),
+        counts),
       said ? h("p.muted", null, said) : null);
   }
 
@@ -199,8 +205,10 @@ report.views.compare = (() => {
     const list = (some, latent, feature, beside) => {
       const { top, others, further, alike } = report.firings.varied(some, N_STRONGEST);
       const how = { few: N_EXAMPLES, how: "line", beside, alikeOf: (one) => alike.get(one) };
+      const all = [...top, ...others, ...further];
+      const shown = all.splice(0, N_EXAMPLES).sort(([, , , x], [, , , y]) => y - x);
       return some.length
-        ? report.examples.list(latent, feature, [...top, ...others, ...further], how)
+        ? report.examples.list(latent, feature, [...shown, ...all], how)
         : h("p.missing", null, "None of the examples stored.");
     };
     const column = (kind, title, ...rest) => h(`section.${kind}`, null, h("h3", null, title), rest);
@@ -242,7 +250,7 @@ report.views.compare = (() => {
 
   /* Values of both by token, side by side on one scale; tokens that both lists have come first. A list holds the
    * largest values of one; the values that it lacks are 0 if it is whole, and else below its last, which is said. */
-  function tokenTable(names, title, rows, lead, write, areWhole, note = "") {
+  function tokenTable(names, title, rows, leads, write, areWhole, note = "") {
     const [one, two] = rows.map((list) => new Map(list));
     const tokens = [...new Set([...one.keys(), ...two.keys()])];
     const size = (token) => Math.max(Math.abs(one.get(token) ?? 0), Math.abs(two.get(token) ?? 0));
@@ -257,7 +265,9 @@ report.views.compare = (() => {
         : [h("small", null, write(value)), h("i")]));
     };
     const line = (token) => h("tr", null,
-      cell("a", one, areWhole[0], token), rowHead(tokenElement(word(token), lead)), cell("b", two, areWhole[1], token));
+      cell("a", one, areWhole[0], token),
+      rowHead(tokenElement(word(token), leads[one.has(token) ? 0 : 1])),
+      cell("b", two, areWhole[1], token));
     const shared = tokens.filter((token) => one.has(token) && two.has(token)).sort((x, y) => size(y) - size(x));
     const alone = rows.map((list, k) => list.map(([token]) => token).filter((token) => ![two, one][k].has(token)));
     const groups = [shared.slice(0, N_SHARED), ...alone.map((list) => list.slice(0, N_ALONE))];
@@ -318,12 +328,13 @@ report.views.compare = (() => {
     const [[a, first], [b, second]] = pairs;
     const raisedBy = ({ logits }) => logits?.top ?? [];
     const beside = [histograms(pairs)];
-    const lead = report.lead.leadAround(first) ?? report.lead.leadAround(second);
+    const own = [first, second].map(report.lead.leadAround);
+    const leads = [own[0] ?? own[1], own[1] ?? own[0]];
     if (hasText) {
       beside.unshift(
-        tokenTable([a, b], "Fires on", [firedOn(first), firedOn(second)], lead, tenths,
+        tokenTable([a, b], "Fires on", [firedOn(first), firedOn(second)], leads, tenths,
           [first, second].map((one) => firedOn(one).length >= one.facts.n_tokens), "; shares of its firings"),
-        tokenTable([a, b], "Raises (direct logits)", [raisedBy(first), raisedBy(second)], lead,
+        tokenTable([a, b], "Raises (direct logits)", [raisedBy(first), raisedBy(second)], leads,
           format.fixed, [false, false]));
     }
     return [

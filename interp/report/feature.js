@@ -13,6 +13,7 @@ report.views.feature = (() => {
   const N_AROUND = 6; // tokens before, on and after a firing
   const LEAST_F1 = 0.1; // of a label that is shown
   const BESIDE_HISTOGRAM = ["fires on", "firings", "activation", "tokens", "firings on", "position"];
+  const NARROW = matchMedia("(max-width: 640px)"); // where no numbers stand beside the histogram
   const whenIdle = window.requestIdleCallback ?? setTimeout;
   let wanted;
   let retitle = null;
@@ -257,7 +258,7 @@ report.views.feature = (() => {
           Object.assign(near, { open: true })),
       ];
     }
-    const further = facts(feature, false);
+    const further = [...(NARROW.matches ? [true] : []), false].map((areBeside) => facts(feature, areBeside));
     const around = h("div", null, tokensAround(feature));
     const onsense = (k) => around.replaceChildren(...tokensAround(feature, k).filter(Boolean));
     const side = h("div.side", null,
@@ -269,7 +270,8 @@ report.views.feature = (() => {
       report.evidence.explanation(latent, feature),
       near,
       folded("Features that fire with it", together(latent, feature)),
-      further.childElementCount ? folded("Further numbers", further) : null);
+      further.some((one) => one.childElementCount)
+        ? folded(NARROW.matches ? "Its numbers" : "Further numbers", further) : null);
     const fires = region(latent, feature, facts(feature, true), onsense);
     return [heading(latent, feature), h("div.split", null, fires, side)];
   }
@@ -302,7 +304,7 @@ report.views.feature = (() => {
   /* Show as many more examples of each list as fit beside the evidence, where that is the longer column. */
   function fillColumn(section) {
     const [fires, side] = section.querySelectorAll(".split > *");
-    const lists = Array.from(section.querySelectorAll("#panel-0 div")).filter((element) => element.show);
+    const lists = Array.from(section.querySelectorAll("#panel-0 div:not([data-few])")).filter(({ show: more }) => more);
     if (!lists.length || !matchMedia("(min-width: 1021px)").matches) return;
     const shown = fires.querySelectorAll("#panel-0 .example");
     const listed = Array.from(fires.querySelectorAll("#panel-0 ol"), (list) => list.offsetHeight);

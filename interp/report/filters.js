@@ -21,7 +21,8 @@ report.applied = (() => {
     const removable = Object.keys(state.ranges).map(ofRange);
     if (state.part) removable.push(["A part of the map", () => set({ part: "" })]);
     if (!isComplete) return removable;
-    const rest = [["query", (text) => `“${text}”`], ["starred", () => "starred"], ["label", format.words],
+    const rest = [["query", (text) => `“${text}”`], ["starred", () => "starred"],
+      ["noted", () => "noted"], ["label", format.words],
       ["kind", (kind) => `in ${format.words(kind)}`]];
     return [...rest.filter(([key]) => state[key]).map(([key, words]) => [words(state[key]), () => set({ [key]: "" })]),
       ...state.verdict.map((name) => [format.verdict(name), () => toggle(name)]), ...removable];
@@ -65,8 +66,8 @@ report.otherwise = () => {
 
 report.filters = (() => {
   const { columns, KEYS, state, set, setRange, sortBy, toggle, counts, order, onchange } = report.selection;
-  const HINT = "Words are looked for in tokens, explanations and labels; tok:, rule: and label: look in one of them, "
-    + '#12 is a feature\'s number, "quotes" keep spaces, and 123 is not found in 1233';
+  const HINT = "Words are looked for in tokens, explanations, labels and your notes; tok:, rule:, label: and note: "
+    + 'look in one of them, #12 is a feature\'s number, "quotes" keep spaces, and 123 is not found in 1233';
   const MATCHES = "Features whose rule is the search term alone; then by the share of their firings on it, those with "
     + "an example first; then those with it as a word of their rule or label; then the rest.";
   const RECOMMENDED = !report.data.page.ranked
@@ -76,7 +77,7 @@ report.filters = (() => {
       : "First some different ones worth a look; then those surely with one meaning, single-token, unsure, faint and "
         + "dead ones; within each group by F1.";
 
-  /* The chips of the verdicts and of the stars, each with how many of the result it would leave. */
+  /* The chips of the verdicts, of the stars and of the notes, each with how many of the result it would leave. */
   function chips() {
     const known = Object.keys(report.data.page.verdicts);
     const names = [...columns.verdicts].sort((a, b) => (known.indexOf(a) + 99) % 99 - (known.indexOf(b) + 99) % 99);
@@ -88,7 +89,10 @@ report.filters = (() => {
     };
     const ofVerdict = (verdict) => chip({ "data-verdict": verdict }, () => toggle(verdict), "verdict",
       columns.verdicts.indexOf(verdict), verdictElement(verdict));
+    const noted = chip({ "data-noted": "1", title: "with a label or a note of yours" },
+      () => set({ noted: state.noted ? "" : "1" }), "noted", 0, "✎ noted");
     const count = () => {
+      noted.hidden = !state.noted && !columns.verdict.some((_, i) => report.notes.isNoted(i));
       for (const [number, facet, part] of numbers) {
         const n = counts(facet)[part];
         number.textContent = format.count(n);
@@ -100,7 +104,8 @@ report.filters = (() => {
     window.addEventListener("hashchange", countIfShown);
     onchange(count);
     const all = [...names.map(ofVerdict),
-      chip({ "data-starred": "1" }, () => set({ starred: state.starred ? "" : "1" }), "starred", 0, "★ starred")];
+      chip({ "data-starred": "1" }, () => set({ starred: state.starred ? "" : "1" }), "starred", 0, "★ starred"),
+      noted];
     count();
     return all;
   }

@@ -7,9 +7,9 @@ report.firings = (() => {
   const IS_WIDE = matchMedia("(min-width: 1021px)").matches;
   const N_FIRST = IS_WIDE ? Math.max(10, Math.floor((innerHeight - 320) / 31)) : 15;
   const N_OF_INTERVAL = 5;
-  const N_TOP = 8; // the strongest firings, whatever their tokens
+  const N_TOP = 8; // the strongest firings
   const N_OTHER = IS_WIDE ? 20 : 12; // firings on other tokens below them
-  const N_OF_TOKEN = 3; // of each of these
+  const N_OF_TOKEN = 3; // of each token, at first
   const N_OF_SENSE = 7; // firings of each sense at first
   const N_PASSAGES = 6; // instead, in each list, where each takes several lines
   const FIRST_SENSE = 2; // the place of its tab, behind those of all firings
@@ -28,8 +28,8 @@ report.firings = (() => {
   /* Examples as they are listed, the strongest first in each part: { top, others, further, alike }.
    *
    * Of firings on the same token after the same tokens only the strongest is listed; alike: it → the others. `top`
-   * are the strongest, `others` a few on each token that `top` lacks, `further` the rest; without text all are in
-   * `top`. Where the text of one is not loaded, it is alone. */
+   * are the strongest, but only a few on each token, `others` a few on each token that `top` lacks, `further` the rest;
+   * without text all are in `top`. Where the text of one is not loaded, it is alone. */
   function varied(examples, nTop = N_TOP) {
     const groups = new Map();
     for (const one of stored({ examples })) {
@@ -38,15 +38,19 @@ report.firings = (() => {
     }
     const alike = new Map(Array.from(groups.values(), ([one, ...rest]) => [one, rest]));
     const all = [...alike.keys()];
-    const top = report.data.page.has_text ? all.slice(0, nTop) : all;
-    const seen = new Map(top.map((one) => [tokenOf(one), N_OF_TOKEN]));
-    const [others, further] = [[], []];
-    for (const one of all.slice(top.length)) {
-      const n = seen.get(tokenOf(one)) ?? 0;
-      seen.set(tokenOf(one), n + 1);
-      (n < N_OF_TOKEN ? others : further).push(one);
-    }
-    return { top, others, further, alike };
+    if (!report.data.page.has_text) return { top: all, others: [], further: [], alike };
+    const seen = new Map();
+    const isFew = (one) => {
+      const n = (seen.get(tokenOf(one)) ?? 0) + 1;
+      seen.set(tokenOf(one), n);
+      return n <= N_OF_TOKEN;
+    };
+    const few = all.filter(isFew);
+    const top = few.slice(0, nTop);
+    const ofTop = new Set(top.map(tokenOf));
+    const others = few.filter((one) => !ofTop.has(tokenOf(one)));
+    const listed = new Set([...top, ...others]);
+    return { top, others, further: all.filter((one) => !listed.has(one)), alike };
   }
 
   /* How many firings are folded into others, in a line; null for none. */
@@ -66,20 +70,22 @@ report.firings = (() => {
     if (!senses.length) {
       const { top, others, further, alike } = varied(feature.examples);
       const alikeOf = (one) => alike.get(one);
-      if (!others.length) {
+      const ofTop = new Set(top.map(tokenOf));
+      if (!others.length && (ofTop.size < 2 || !further.length)) {
         const all = [...top, ...further];
         return h("div", null, list(latent, feature, all, { few: atFirst(N_FIRST), alikeOf }), foldedInWords(alike));
       }
-      const ofTop = new Set(top.map(tokenOf));
       const isOfTop = (one) => ofTop.has(tokenOf(one));
       const same = [...top, ...further.filter(isOfTop)];
       const other = [...others, ...further.filter((one) => !isOfTop(one))];
       const nOther = Math.min(N_OTHER, others.length);
-      return h("div", null,
-        list(latent, feature, same, { few: atFirst(top.length), alikeOf, rest: "more on the same tokens" }),
+      const few = atFirst(top.length);
+      const strong = list(latent, feature, same, { few, alikeOf, rest: "more on the same tokens" });
+      strong.dataset.few = "";
+      const apart = () => [
         h("h3", null, "On its other tokens ", h("small", null, `${N_OF_TOKEN} of each at first`)),
-        list(latent, feature, other, { few: atFirst(nOther), alikeOf, rest: "more on its other tokens" }),
-        foldedInWords(alike));
+        list(latent, feature, other, { few: atFirst(nOther), alikeOf, rest: "more on its other tokens" })];
+      return h("div", null, strong, other.length ? apart() : null, foldedInWords(alike));
     }
     const block = (k) => {
       const { alike } = varied(feature.examples.filter((one) => senseOf(one, senses) === k));
@@ -185,10 +191,11 @@ report.firings = (() => {
         h("dd", null, h("b", null, value), more ? h("small", null, more) : null))));
   }
 
-  /* The letter of a sense, the first token that its firings share, if any, and its share. */
-  function titleOf({ common, rule, share }, k) {
+  /* The letter of a sense, the first token that its firings share, or else what describes them, and its share. */
+  function titleOf({ common, rule, f1, share }, k) {
     const [, token] = /^("[^"]+")/.exec(common[0] ?? "") ?? /^("[^"]+")/.exec(rule) ?? [];
-    const name = token ? ruleText(token) : null;
+    const text = token ?? report.lead.ofSense({ common, rule, f1 });
+    const name = text ? ruleText(text) : null;
     const tip = { "data-tip": "of its activation" };
     return [senseMark(k, null), " ", name, share === null ? null : h("span", tip, ` ${percent(share)}`)];
   }

@@ -296,12 +296,18 @@ report.lead = (() => {
     ];
   }
 
+  /* What describes a sense: its rule if that holds, else what its firings share; undefined if nothing does. */
+  const ofSense = ({ rule, f1: f1OfRule, common }) => (rule && !isWeakRule(f1OfRule) ? rule : common[0]);
+
   /* Where it fires in each of some senses. */
   function inSenses(all, isWhole = false) {
-    const one = ({ rule, f1: f1OfRule, common, share }, k) => h("span.of-lead", null,
-      report.examples.senseMark(k, null), " ",
-      rule && !isWeakRule(f1OfRule) ? ruleText(rule) : common.length ? ruleText(common[0]) : "no rule",
-      share === null ? null : h("small", null, ` ${format.percent(share)}`));
+    const one = (sense, k) => {
+      const rule = ofSense(sense);
+      return h("span.of-lead", null,
+        report.examples.senseMark(k, null), " ",
+        rule ? ruleText(rule) : "no rule",
+        sense.share === null ? null : h("small", null, ` ${format.percent(sense.share)}`));
+    };
     return [all.map(one), isWhole ? h("small.long", null, "of its activation") : null];
   }
 
@@ -319,6 +325,6 @@ report.lead = (() => {
         ? h("div.nearby", null, more.map(([name, content]) => [h("dt", null, name), h("dd", null, content)])) : null);
   }
 
-  return { brief, inShort, short, linked, title, element, inSenses, byLabel, f1, predicts, kindsOf, leadAround,
+  return { brief, inShort, short, linked, title, element, inSenses, ofSense, byLabel, f1, predicts, kindsOf, leadAround,
     byChance: (feature) => isByChance(feature) && BY_CHANCE };
 })();

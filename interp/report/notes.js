@@ -79,6 +79,9 @@ report.notes = (() => {
 
   const starred = () => Object.values(kept).filter(({ star }) => star).length;
 
+  /* Whether a latent has a label or a note of the reader's own. */
+  const isNoted = (latent) => Boolean(of(latent).label || of(latent).note);
+
   const exported = () => JSON.stringify({ format: FORMAT, features: key, notes: kept }, null, 1);
 
   /* Add the notes of an exported text; they replace those of a latent that has some. */
@@ -190,5 +193,5 @@ report.notes = (() => {
   }
 
   const listen = (listener) => listeners.push(listener);
-  return { of, set, starred, add, exported, editor, list, keepWith, replace, listen };
+  return { of, set, starred, isNoted, add, exported, editor, list, keepWith, replace, listen };
 })();

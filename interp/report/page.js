@@ -256,7 +256,7 @@ function tokenElement(token, lead = null) {
  * itself; a token of white space alone needs no quotes. pieces: its text; every second piece is what a search found. */
 function ruleText(...pieces) {
   const QUOTED = /"(.+?)"(?=$|[\s,;:.)])/gs; // a quote that more of the token follows does not end it
-  const INDENTATION = /((?:\\n)+)(?= {2}|$)/; // a line end that a rule writes as \n, before the next line's spaces
+  const LINE_ENDS = /((?:\\n)+)/; // which a rule writes as \n
   const LONG = 24; // letters of a token that may be parted between two lines
   const CUT_BYTE = /(?<![⟨0-9a-f])([0-9a-f]{2}⟩)/g;
   const [TEXT, BLANK] = [1, 2];
@@ -269,7 +269,7 @@ function ruleText(...pieces) {
     const [from, to] = isBlank ? [index, index + token.length + 2] : [index + 1, index + token.length + 1];
     for (let k = from; k < to; k++) kindAt.set(k, isBlank ? BLANK : TEXT);
   }
-  const quotedText = (text, isBlank) => text.split(isBlank ? INDENTATION : /((?:\\n)+)(?= {2})/)
+  const quotedText = (text, isBlank) => text.split(isBlank ? LINE_ENDS : /((?:\\n)+)(?= {2})/)
     .map((part, k) => (k % 2 ? runElement("span.mark.line", part, part.length / 2) : visible(part, 1, false, lead)));
   const blank = (part) => h("bdi.short.blank", null, part.split(/(^"|"$)/).map((text, k) =>
     (k % 2 ? h("span.exact", null, text) : quotedText(text, true))));

@@ -1,7 +1,7 @@
 /* Parse a query, score how well a latent matches it, and find where the match shows.
  *
- * A query is words, all of which must match: word, tok:word, rule:word, label:word, "several words" (spaces count),
- * and #12 for the number of a latent. Digits alone match whole numbers only. */
+ * A query is words, all of which must match: word, tok:word, rule:word, label:word, note:word, "several words"
+ * (spaces count), and #12 for the number of a latent. Digits alone match whole numbers only. */
 "use strict";
 
 report.search = (() => {
@@ -23,7 +23,7 @@ report.search = (() => {
     return { field: lower(field ?? ""), text, quoted: quoted !== undefined, number: /^\d+$/.test(text), word };
   }
 
-  const parse = (query) => Array.from(query.matchAll(/(?:(tok|rule|label):)?(?:"([^"]+)"?|([^\s"]+))/gi), term);
+  const parse = (query) => Array.from(query.matchAll(/(?:(tok|rule|label|note):)?(?:"([^"]+)"?|([^\s"]+))/gi), term);
 
   const isToken = ({ text, quoted }, token) => (quoted ? token : token.trim()) === text;
   const isIn = (each, text) => (each.number ? text.search(each.word) >= 0 : text.includes(each.text));
@@ -33,8 +33,8 @@ report.search = (() => {
   const isStored = (i, rank) => Boolean(columns.stored[i] & (1 << rank));
 
   /* 6 to 7: the token that is its whole rule, by the share of its firings on it; 5: its number; 3 to 5: a token of
-   * which an example is stored or that its rule names, by the share of its firings on it; 4: a word of the reader's own
-   * label; 3: a word of its rule or label; 2 to 3: another token, by its share; 1: a part of any; 0: nothing. */
+   * which an example is stored or that its rule names, by the share of its firings on it; 4: a word of the reader's
+   * label or note; 3: a word of its rule or label; 2 to 3: another token, by its share; 1: a part of any; 0: none. */
   function fit(each, i) {
     if (each.latent !== undefined) return each.latent === i ? 5 : 0;
     const within = (field) => !each.field || each.field === field;
@@ -48,8 +48,10 @@ report.search = (() => {
     if (within("tok")) most = Math.max(most, ...tokens[i].map(ofToken));
     if (within("rule")) most = Math.max(most, asWord(each, rules[i], 3));
     if (within("label") && columns.label[i] !== null) most = Math.max(most, asWord(each, labels[columns.label[i]], 3));
-    const noted = within("label") ? lower(report.notes.of(i).label) : "";
-    if (noted) most = Math.max(most, asWord(each, noted, 4));
+    const { label, note } = report.notes.of(i);
+    for (const [field, text] of [["label", label], ["note", note]]) {
+      if (text && within(field)) most = Math.max(most, asWord(each, lower(text), 4));
+    }
     return most;
   }
 

@@ -128,9 +128,10 @@ report.selection = (() => {
     mine: { title: "your label", value: (i) => report.notes.of(i).label || null, up: true },
   };
   const ASKED = {
-    q: "query", verdict: "verdict", starred: "starred", label: "label", in: "kind", part: "part", sort: "sort",
+    q: "query", verdict: "verdict", starred: "starred", noted: "noted", label: "label", in: "kind", part: "part",
+    sort: "sort",
   };
-  const NOTHING = { query: "", verdict: [], starred: "", label: "", kind: "", part: "", ranges: {} };
+  const NOTHING = { query: "", verdict: [], starred: "", noted: "", label: "", kind: "", part: "", ranges: {} };
   const hasNone = () =>
     Object.keys(NOTHING).every((key) => !(key === "ranges" ? Object.keys(state.ranges) : state[key]).length);
   /* part: the corners of a polygon on the map; inside: whether each latent lies in it, null until the map is read. */
@@ -160,6 +161,12 @@ report.selection = (() => {
       of: (i) => (report.notes.of(i).star ? 0 : -1),
       isOn: () => state.starred !== "",
       lets: (i) => report.notes.of(i).star,
+    },
+    noted: {
+      parts: 1,
+      of: (i) => (report.notes.isNoted(i) ? 0 : -1),
+      isOn: () => state.noted !== "",
+      lets: (i) => report.notes.isNoted(i),
     },
   };
   for (const [name, { edges, bin }] of Object.entries(ranges)) {
@@ -266,6 +273,7 @@ report.selection = (() => {
       query: asked.get("q") ?? "",
       verdict: columns.verdicts.filter((name) => wanted.includes(name)),
       starred: known("starred", ["1"]) ?? "",
+      noted: known("noted", ["1"]) ?? "",
       label: known("label", columns.labels) ?? "",
       kind: known("in", columns.kinds) ?? "",
       part: isPolygon ? corners : "",

@@ -52,8 +52,9 @@ report.table = (() => {
       if (field.value !== value) field.value = value;
     }
     for (const chip of document.querySelectorAll(".chip")) {
-      const { starred, verdict } = chip.dataset;
-      chip.setAttribute("aria-pressed", String(starred ? Boolean(state.starred) : state.verdict.includes(verdict)));
+      const { starred, noted, verdict } = chip.dataset;
+      const isOn = starred ? state.starred : noted ? state.noted : state.verdict.includes(verdict);
+      chip.setAttribute("aria-pressed", String(Boolean(isOn)));
     }
     scroller.classList.toggle("bare", order.length > 0 && order.every(neverFires));
     measure();
@@ -138,9 +139,14 @@ report.table = (() => {
     const rule = columns.explanation[i];
     const found = placeOfFit(terms, i);
     const named = [mine, label && format.words(label), rule].filter(Boolean).join(" · ");
-    const shortNote = note.length > LETTERS_OF_NOTE ? `${note.slice(0, LETTERS_OF_NOTE)}…` : note;
+    const [before, match] = parted(terms, "note", note);
+    const from = match ? Math.max(before.length + match.length - LETTERS_OF_NOTE, 0) : 0;
+    const cut = note.slice(from, from + LETTERS_OF_NOTE);
+    const shortNote = [from ? "…" : null, marked(terms, "note", cut), from + cut.length < note.length ? "…" : null];
     const labelled = mine || note
-      ? h("bdi.tag.mine", { title: note || null }, mine ? marked(terms, "label", mine) : shortNote) : null;
+      ? h("bdi.tag.mine", { title: note || null },
+        mine ? marked(terms, "label", mine) : null, mine && match ? " · " : null, !mine || match ? shortNote : null)
+      : null;
     const isInRule = rule && parted(terms, "rule", rule).length > 1;
     const isApart = found < 0 && !label && !isInRule && columns.senses[i] > 1;
     const apart = isApart ? senses(i) : undefined;

@@ -91,7 +91,8 @@ def test_a_pair_without_counts_shows_the_bounds_that_are_known(browser, address)
     assert (
         browser.text("#compare .facts dd")[0].startswith("below ") and len(browser.text("#compare .where section")) == 2
     )
-    assert "interp explore" in browser.text("#compare .overlap p")[0] and not browser.complaints
+    assert browser.text("#compare .overlap p code") == ["interp explore"] and not browser.complaints
+    assert len(browser.text("#compare .venn .apart")) == 2, "each has a bar of its own"
 
 
 @pytest.mark.parametrize(

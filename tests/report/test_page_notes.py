@@ -30,6 +30,10 @@ def test_stars_labels_and_notes_persist_are_searchable_and_round_trip_as_json(br
     browser.click(".chip[data-starred]")
     assert 3 in found(browser, "onerror") and found(browser, "label:onerror") == [3]
     assert browser.text("tr[data-latent='3'] .tag.mine mark") == ["onerror"]
+    assert found(browser, "because") == found(browser, "note:because") == [5] and not found(browser, "label:because")
+    assert browser.evaluate("document.querySelector('.chip[data-noted]').checkVisibility()")
+    browser.open(f"{address}#features?noted=1")
+    assert sorted(latents(browser)) == [3, 5]
     browser.open(f"{address}#features?q=%235")
     assert browser.text("tr[data-latent='5'] .tag.mine")[0].startswith("why?"), "a note alone"
     browser.open(address)

@@ -123,6 +123,8 @@ def test_parts_of_characters_are_drawn_as_what_they_are_and_copied_as_their_byte
 
 def test_each_line_of_an_example_keeps_its_own_direction(browser, address):
     browser.open(f"{address}#feature/3")
+    one = r"h('p', null, ruleText('after \"\\n \"')).querySelectorAll('.mark.line').length"
+    assert browser.evaluate(one) == 1, "a line end before one space is drawn, too"
     tokens = ["in", " Rome", ".\n", "שלום", " לך", "\n", "It", " works", "."]
     put = f"vocabulary = {json.dumps(tokens)}; document.querySelector('#panel-0').replaceChildren({{}})"
     lines = "report.examples.plainLine({0}, {1})"

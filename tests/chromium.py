@@ -164,12 +164,19 @@ class Chromium:
         return self.evaluate(f"Array.from(document.querySelectorAll({json.dumps(selector)}), (e) => e.textContent)")
 
     def click(self, selector: str) -> None:
-        """Press the mouse on the middle of the first matching element."""
-        found = f"document.querySelector({json.dumps(selector)})"
-        place = (
-            f"(() => {{ const e = {found}; e.scrollIntoView({{block: 'nearest'}}); const b = e.getBoundingClientRect();"
+        """Press the mouse on the middle of the first matching element, once it stands still."""
+        x, y = self.evaluate(
+            f"""(async () => {{
+                const find = () => document.querySelector({json.dumps(selector)});
+                find().scrollIntoView({{ block: "nearest" }});
+                for (let was = null; ;) {{
+                    await new Promise(requestAnimationFrame);
+                    const box = find().getBoundingClientRect(), middle = [box.x + box.width / 2, box.y + box.height / 2];
+                    if (String(middle) === String(was)) return middle;
+                    was = middle;
+                }}
+            }})()"""
         )
-        x, y = self.evaluate(f"{place} return [b.x + b.width / 2, b.y + b.height / 2]; }})()")
         self.click_at(x, y)
 
     def click_at(self, x: float, y: float) -> None:

@@ -543,14 +543,14 @@ def test_notes_that_were_not_taken_are_sent_again_and_only_then_said_to_be_saved
     page.evaluate("window.own = fetch; window.fetch = () => Promise.reject(); null")
     page.evaluate("window.later = setTimeout; window.setTimeout = (then, ms) => later(then, ms / 20); null")
     field = "document.querySelector('#feature header input')"
-    page.evaluate(f"{field}.value = 'mine'; {field}.dispatchEvent(new Event('input'))")
+    page.evaluate(f"{field}.value = 'sent later'; {field}.dispatchEvent(new Event('input'))")
     page.wait("!document.getElementById('trouble').hidden")
     assert "not saved yet" in page.text("#trouble")[0] and page.text("#feature .notes output") == [""]
-    assert not server.notes.exists() or "mine" not in server.notes.read_text()
+    assert not server.notes.exists() or "sent later" not in server.notes.read_text()
     page.evaluate("window.fetch = own; null")
     page.wait("document.querySelector('#feature .notes output').textContent === 'saved'")
-    assert "mine" in run.notes["label"].tolist() and page.evaluate("document.getElementById('trouble').hidden")
-    edit_notes(server.notes, server.key, {"7": {"label": ("mine", "")}})
+    assert "sent later" in run.notes["label"].tolist() and page.evaluate("document.getElementById('trouble').hidden")
+    edit_notes(server.notes, server.key, {"7": {"label": ("sent later", "")}})
 
 
 def test_the_map_is_drawn_beside_what_is_live(page, server):

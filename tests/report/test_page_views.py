@@ -156,7 +156,7 @@ def test_the_search_of_the_overview_lists_matches_as_one_types_and_opens_one_by_
     browser.open(address)
     browser.evaluate(f"document.querySelector('#overview .search input').focus(); {press % 'nowhere'}")
     assert browser.text(".hits") == ["No feature fits."]
-    browser.wait("!document.querySelector('#overview .waiting')")  # what is above the hits moves no more
+    browser.wait("document.querySelectorAll('#overview .card .firing').length >= 5")  # the hits move no more
     browser.evaluate(press % "#7")
     browser.click(".hits li")
     browser.wait("document.getElementById('feature').dataset.latent === '7'")

@@ -171,7 +171,8 @@ class Chromium:
                 find().scrollIntoView({{ block: "nearest" }});
                 for (let was = null; ;) {{
                     await new Promise(requestAnimationFrame);
-                    const box = find().getBoundingClientRect(), middle = [box.x + box.width / 2, box.y + box.height / 2];
+                    const box = find().getBoundingClientRect();
+                    const middle = [box.x + box.width / 2, box.y + box.height / 2];
                     if (String(middle) === String(was)) return middle;
                     was = middle;
                 }}

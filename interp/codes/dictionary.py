@@ -12,7 +12,7 @@ Dead and faint latents together are idle. Limits: if most latents that fire are 
 too few count as faint.
 """
 
-from typing import Any, Protocol, TypedDict, runtime_checkable
+from typing import Any, Protocol, TypedDict
 
 import numpy as np
 import torch
@@ -54,7 +54,6 @@ class Metadata(TypedDict, total=False):
     """The first position of its training and the one after the last, if it was trained on all between."""
 
 
-@runtime_checkable
 class Dictionary(Protocol):
     """A dictionary of any maker. `W_dec` has one row per latent: the direction that the latent writes.
 

@@ -125,12 +125,16 @@ def _keys(fig: go.Figure) -> list[Any]:
     return named if len(named) > 1 or any(trace.showlegend for trace in named) else []
 
 
+_GLYPHS = {"circle-open": "○", "square": "■", "square-open": "□", "diamond": "◆", "diamond-open": "◇"}
+"""The letter for each symbol of a marker in the key; any other is a dot."""
+
+
 def _legend_glyph(trace: Any) -> tuple[str, str]:
     """Return the colour and the letter that represent a trace. The colour is INK if its points have individual
     colours."""
     if "lines" in (getattr(trace, "mode", None) or ""):
         return trace.line.color or INK, "┅" if trace.line.dash else "━"
-    symbol = {"circle-open": "○", "diamond": "◆"}.get(getattr(trace.marker, "symbol", None) or "", "●")
+    symbol = _GLYPHS.get(getattr(trace.marker, "symbol", None) or "", "●")
     colour = trace.marker.color if isinstance(trace.marker.color, str) else INK
     return colour, symbol if trace.type == "scatter" else "■"
 

@@ -346,6 +346,11 @@ def test_in_print_the_key_is_a_text_and_lines_are_named_where_there_is_room(rank
     assert (
         key.layout.showlegend is False and "single-token" in note.text and VERDICT_COLOURS["single-token"] in note.text
     )
+    marks = go.Figure()
+    for symbol in ("square-open", "square", "diamond-open", "circle"):
+        marks.add_scatter(x=[1], y=[1], mode="markers", marker={"symbol": symbol, "color": "black"}, name=symbol)
+    [note] = for_print(marks).layout.annotations
+    assert [note.text.count(glyph) for glyph in "□■◇●"] == [1, 1, 1, 1]
     lines = figures.cosine_histogram({"one": [0.1] * 9, "two": [0.9] * 8}, null="one")
     assert {note.text for note in for_print(lines).layout.annotations} == {"one", "two"}
     close = figures.cosine_histogram({f"a long name, number {i}": [0.5] * 9 for i in range(6)})

@@ -30,7 +30,7 @@ SAMPLE_TOKENS = 120
 
 ALPHAS = (0.01, 0.03, 0.1, 0.3, 1.0)
 DISCOUNTS = (0.0, 0.25, 0.5, 0.7, 0.8, 0.9)
-WEIGHTS = (0.0, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
+BIGRAM_WEIGHTS = (0.0, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 
 
 class TextTokenizer(Protocol):
@@ -119,7 +119,7 @@ def bigram_cross_entropy(
     fit, held = _split(train)
     counts = Bigrams(fit, d_vocab)
     unigram = unigram_of(fit, d_vocab)
-    grid = [(discount, weight) for discount in DISCOUNTS for weight in WEIGHTS if discount + weight > 0]
+    grid = [(discount, weight) for discount in DISCOUNTS for weight in BIGRAM_WEIGHTS if discount + weight > 0]
     best = min(grid, key=lambda smoothing: counts.cross_entropy(held, unigram, *smoothing))
     return Bigrams(train, d_vocab).cross_entropy(val, unigram_of(train, d_vocab), *best)
 

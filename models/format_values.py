@@ -51,7 +51,7 @@ _SITES = (
 )
 _ENDINGS = "com org net io dev edu co.uk de fr info".split()
 _PATHS = "about archive blog cart docs download feed gallery help images index login news posts search users".split()
-_KEYS = "id page q lang sort ref token limit tag".split()
+_QUERY_KEYS = "id page q lang sort ref token limit tag".split()
 
 
 def _host(rng: Random) -> str:
@@ -63,11 +63,11 @@ def write_url(rng: Random, page: Page) -> None:
     url += "".join(f"/{part}" for part in rng.sample(_PATHS, rng.randint(0, 3)))
     url += rng.choice(("", "/", ".html", ".png", ".pdf")) if url.count("/") > 2 else "/"
     if rng.random() < 0.4:
-        url += "?" + "&".join(f"{key}={rng.randint(1, 999)}" for key in rng.sample(_KEYS, rng.randint(1, 3)))
+        url += "?" + "&".join(f"{key}={rng.randint(1, 999)}" for key in rng.sample(_QUERY_KEYS, rng.randint(1, 3)))
     page.add(url + (f"#{rng.choice(_PATHS)}" if rng.random() < 0.15 else ""), "url")
 
 
-_FIRST = (
+_FIRST_NAMES = (
     "alice amir anna chen clara daniel elena farah george hana igor james julia lena maria nadia oscar tara".split()
 )
 _LAST = (
@@ -76,7 +76,7 @@ _LAST = (
 
 
 def write_email(rng: Random, page: Page) -> None:
-    first, last = rng.choice(_FIRST), rng.choice(_LAST)
+    first, last = rng.choice(_FIRST_NAMES), rng.choice(_LAST)
     user = rng.choice(
         (f"{first}.{last}", f"{first}{rng.randint(1, 99)}", f"{first[0]}{last}", f"{last}_{first}", "info")
     )
@@ -148,7 +148,7 @@ def write_html(rng: Random, page: Page) -> None:
 
 _RELATIONS = "= < \\leq \\approx \\in".split()
 _OPERATORS = "+ - \\cdot \\times".split()
-_SUMS = "sum int prod".split()
+_SUM_WORDS = "sum int prod".split()
 _GREEK = "alpha beta gamma delta epsilon theta lambda mu pi sigma phi omega".split()
 
 
@@ -176,7 +176,7 @@ def _formula(rng: Random, depth: int) -> str:
     if style < 0.5:
         return rf"\sqrt{{{inner[0]}}}"
     if style < 0.6:
-        return rf"\{rng.choice(_SUMS)}_{{{rng.choice('ijk')}=0}}^{{{rng.choice('nmN')}}} {inner[0]}"
+        return rf"\{rng.choice(_SUM_WORDS)}_{{{rng.choice('ijk')}=0}}^{{{rng.choice('nmN')}}} {inner[0]}"
     symbol = rng.choice(_GREEK)
     return rng.choice(
         (rf"\{symbol}", rf"\{symbol}_{{{rng.choice('ijk')}}}", f"{rng.choice('abxyzn')}^{rng.randint(2, 4)}")

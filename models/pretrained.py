@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 REFERENCE = "pretrained.json"
 """The file of a run's stage `model` that names the pretrained model."""
-WEIGHTS = "weights"
+WEIGHTS_FOLDER = "weights"
 """The folder of a run's stage `model` with weights that were de-quantized."""
 
 
@@ -97,9 +97,9 @@ def from_interp(name: str, *, dtype: str, revision: str | None, tokenizer: Any) 
         source = named["source"]
         location = named["name"]
         its_revision = named["revision"]
-        if (folder / WEIGHTS).is_dir():
+        if (folder / WEIGHTS_FOLDER).is_dir():
             source = "huggingface"
-            location = str(folder / WEIGHTS)
+            location = str(folder / WEIGHTS_FOLDER)
             its_revision = None
         dtype = named["dtype"] if dtype == "auto" else dtype
         return MODEL_SOURCES[source].load(location, dtype=dtype, revision=revision or its_revision, tokenizer=tokenizer)
@@ -140,14 +140,14 @@ def load_tokenizer(location: str | Path) -> "Tokenizer | PretrainedTokenizer":
 
     Raises FileNotFoundError or ValueError, with the location, if none can be read."""
     from interp.storage.files import read_json
-    from models.pretrained_tokenizer import REMEDY, PretrainedTokenizer
+    from models.pretrained_tokenizer import TOKENIZER_REMEDY, PretrainedTokenizer
     from models.tokenizer import Tokenizer
 
     folder = _tokenizer_folder(str(location)) or Path(location)
     if folder.is_dir() and not (folder / "tokenizer_config.json").is_file():
         return Tokenizer.load(folder)
     if folder.is_dir():
-        read_json(folder / "tokenizer.json", REMEDY)
+        read_json(folder / "tokenizer.json", TOKENIZER_REMEDY)
         return PretrainedTokenizer.load(folder)
     return PretrainedTokenizer.load(model_source_of(str(location))[1])
 

@@ -25,7 +25,7 @@ from interp.checks.errors import DamagedError
 from models.tokenizer import Encoding, byte_letters, readable
 
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>$")
-REMEDY = "name a folder with the tokenizer.json of a fast tokenizer"
+TOKENIZER_REMEDY = "name a folder with the tokenizer.json of a fast tokenizer"
 
 
 class PretrainedTokenizer:
@@ -36,7 +36,7 @@ class PretrainedTokenizer:
         """Wrap a tokenizer.
         d_vocab: the number of rows of the model's embedding, if larger than the number of tokens."""
         if getattr(inner, "backend_tokenizer", None) is None:
-            raise ValueError(f"{type(inner).__name__} is not a fast tokenizer: {REMEDY}")
+            raise ValueError(f"{type(inner).__name__} is not a fast tokenizer: {TOKENIZER_REMEDY}")
         self.inner = inner
         self._fast = inner.backend_tokenizer
         self._fast.no_padding()
@@ -125,9 +125,11 @@ class PretrainedTokenizer:
             tokenizer = cls(kind.from_pretrained(str(source), **options))
         except Exception as error:  # any error that the library raises for a damaged file
             reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
-            raise DamagedError(f"{path} has no tokenizer that can be read ({reason}): {REMEDY}") from None
+            raise DamagedError(f"{path} has no tokenizer that can be read ({reason}): {TOKENIZER_REMEDY}") from None
         if set(tokenizer._pieces) <= set(tokenizer.special_ids):  # the library's result for missing files
-            raise DamagedError(f"{path} has no tokenizer that can be read (it has an empty vocabulary): {REMEDY}")
+            raise DamagedError(
+                f"{path} has no tokenizer that can be read (it has an empty vocabulary): {TOKENIZER_REMEDY}"
+            )
         return tokenizer
 
 

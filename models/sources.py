@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from interp.runtime.registry import register
 from models.documents import Document
 
-DTYPES = ("auto", "float32", "bfloat16", "float16")
+MODEL_DTYPES = ("auto", "float32", "bfloat16", "float16")
 """The number formats for loading a model's weights; auto: the stored one."""
 
 

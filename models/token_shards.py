@@ -33,8 +33,8 @@ from interp.storage.files import read_json, tensors_header, write_json
 
 SHARD_TOKENS = 1 << 24
 """Tokens of a file, about: 64 MiB."""
-NAMES = "names.json"
-REMEDY = "tokenize the corpus again"
+NAMES_FILE = "names.json"
+CORPUS_REMEDY = "tokenize the corpus again"
 COLUMNS: dict[str, np.dtype] = {
     "tokens": np.dtype(np.int32),
     "document_ids": np.dtype(np.int32),
@@ -97,7 +97,7 @@ class TokenWriter:
             self._write_header(name, last, n_rows - last * self.rows_per_shard)
         sizes = {"n_rows": n_rows, "n_ctx": self.n_ctx, "rows_per_shard": self.rows_per_shard}
         names = {"document_names": list(document_names), "tokenizer": tokenizer}
-        write_json(self.folder / NAMES, sizes | names, indent=None)
+        write_json(self.folder / NAMES_FILE, sizes | names, indent=None)
 
     def _file(self, name: str, number: int) -> Path:
         return self.folder / f"{name}-{number:05d}.safetensors"
@@ -116,7 +116,7 @@ class TokenWriter:
 def read_shards(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the columns of a folder, mapped, and what `names.json` says. Raises ValueError for a file that is missing
     or of another size."""
-    names = validated(_Names, read_json(folder / NAMES, REMEDY), folder / NAMES, REMEDY)
+    names = validated(_Names, read_json(folder / NAMES_FILE, CORPUS_REMEDY), folder / NAMES_FILE, CORPUS_REMEDY)
     n_rows = names["n_rows"]
     n_ctx = names["n_ctx"]
     rows_per_shard = names["rows_per_shard"]
@@ -135,7 +135,7 @@ def _mapped(name: str, files: Sequence[Path], sizes: Sequence[int]) -> np.ndarra
     for file, size in zip(files, sizes, strict=True):
         n_bytes = file.stat().st_size if file.is_file() else 0
         if n_bytes != _PAGE + size:  # reading a page past the end of a file is a crash
-            raise DamagedError(f"{file} is truncated: {n_bytes} bytes, {_PAGE + size} were written; {REMEDY}")
+            raise DamagedError(f"{file} is truncated: {n_bytes} bytes, {_PAGE + size} were written; {CORPUS_REMEDY}")
         _check_header(name, file, size)
     system = ctypes.CDLL(None, use_errno=True)
     system.mmap.restype = ctypes.c_void_p
@@ -169,4 +169,4 @@ def _check_header(name: str, file: Path, size: int) -> None:
         if len(header) != 8 + int.from_bytes(header[:8], "little") or entry["data_offsets"] != [0, size]:
             raise ValueError(entry)
     except (ValueError, LookupError, TypeError):
-        raise DamagedError(f"{file} is damaged, its header is not that of {name}: {REMEDY}") from None
+        raise DamagedError(f"{file} is damaged, its header is not that of {name}: {CORPUS_REMEDY}") from None

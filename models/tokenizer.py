@@ -196,12 +196,12 @@ def share_encoded_again(tokenizer: Any, rows: Int[Tensor, "seq pos"]) -> float:
     return sum(old == new for old, new in pairs) / max(1, len(pairs))
 
 
-_STRAY = {0xDC00 + byte: f"⟨{byte:02x}⟩" for byte in range(0x80, 0x100)} | {0xFFFD: "⟨fffd⟩"}
+_STRAY_BYTES = {0xDC00 + byte: f"⟨{byte:02x}⟩" for byte in range(0x80, 0x100)} | {0xFFFD: "⟨fffd⟩"}
 
 
 def readable(piece: bytes) -> str:
     """Decode UTF-8; write a stray byte as ⟨d7⟩, and the replacement character U+FFFD as ⟨fffd⟩."""
-    return piece.decode("utf-8", "surrogateescape").translate(_STRAY)
+    return piece.decode("utf-8", "surrogateescape").translate(_STRAY_BYTES)
 
 
 def byte_letters() -> dict[str, int]:

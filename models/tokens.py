@@ -16,7 +16,7 @@ from torch import Tensor
 from interp.checks.errors import DamagedError, OverwriteError
 from interp.storage.files import open_tensors, write_tensors
 from interp.storage.remote_folders import local_path
-from models.token_shards import REMEDY as _REMEDY
+from models.token_shards import CORPUS_REMEDY as _REMEDY
 from models.token_shards import read_shards
 
 PADDING = -2

@@ -13,7 +13,7 @@ from torch import Tensor
 from interp.activations.hooks import Model, evaluating, module_of, size_of, to_model
 
 _N_SEQUENCES = 2
-_N_TOKENS = 32
+_N_TRIED_TOKENS = 32
 """Per sequence: a few suffice to detect look-ahead."""
 
 
@@ -39,7 +39,7 @@ def check_predicts_next(model: Model, tokens: Int[Tensor, "seq pos"]) -> None:
     multiplied together.
     """
     module = module_of(model)
-    sample = to_model(module, tokens[:_N_SEQUENCES, :_N_TOKENS])
+    sample = to_model(module, tokens[:_N_SEQUENCES, :_N_TRIED_TOKENS])
     changed = sample.clone()
     changed[:, -1] = (sample[:, -1] + 1) % (size_of(module, "d_vocab") or int(sample.max()) + 1)
     with evaluating(module):

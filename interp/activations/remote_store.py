@@ -33,9 +33,9 @@ from typing_extensions import TypedDict
 from interp.activations.row_statistics import n_sample_rows
 from interp.activations.shard_writer import StoreConfig, check_same, sample_rows, shard_of
 from interp.activations.shards import (
-    FORMAT,
-    REMEDY,
     ROW_IDS,
+    STORE_FORMAT,
+    STORE_REMEDY,
     Column,
     ShardLayout,
     altered,
@@ -59,7 +59,7 @@ from interp.storage.files import digest, digest_json, json_roundtrip, tensors_he
 from interp.storage.remote_folders import BEGUN, MANIFEST, listed_at
 
 PART_BYTES = 256 << 20
-REMOTE_FORMAT = f"{FORMAT}/parts"
+REMOTE_FORMAT = f"{STORE_FORMAT}/parts"
 _HEAD_KEYS = ("ends", "sha256", "state")
 
 
@@ -278,8 +278,8 @@ def read_remote_manifest(address: Address) -> tuple[dict[str, Any], str]:
             return manifest, digest(data)
         parts = {name: manifest[name] for name in ("shards", "parts")}
     except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise DamagedError(f"{address / MANIFEST} is damaged ({error!r}): {REMEDY}") from None
-    validated(_Parts, parts, address / MANIFEST, REMEDY)
+        raise DamagedError(f"{address / MANIFEST} is damaged ({error!r}): {STORE_REMEDY}") from None
+    validated(_Parts, parts, address / MANIFEST, STORE_REMEDY)
     return manifest, digest(data)
 
 

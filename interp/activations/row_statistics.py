@@ -33,9 +33,9 @@ _WIDEST_SECOND_MOMENT = 2048
 TENSORS = ("mean", "geometric_median", "second_moment")
 """The statistics that are stored as tensors; the others are numbers."""
 TIMES_MEDIAN = 10.0
-MAX_ROWS = 0.01
-"""Outliers are fewer than this share of all rows, or than MAX_A_SEQUENCE if that is more."""
-MAX_A_SEQUENCE = 2
+MAX_SHARE_OF_OUTLIERS = 0.01
+"""Outliers are fewer than this share of all rows, or than MAX_OUTLIERS_PER_SEQUENCE if that is more."""
+MAX_OUTLIERS_PER_SEQUENCE = 2
 """Rows per sequence."""
 MIN_VARIANCE = 0.5
 NORM_SAMPLE_ROWS = 1 << 13
@@ -190,7 +190,7 @@ def find_outliers(
     total = squares.mean().item() if mean_square is None else mean_square
     has_variance = len(squares) > 0 and total > 0
     variance_share = max(0.0, 1.0 - squares[below].sum().item() / len(squares) / total) if has_variance else 0.0
-    max_share = max(MAX_ROWS, MAX_A_SEQUENCE / n_ctx if n_ctx else 0.0)
+    max_share = max(MAX_SHARE_OF_OUTLIERS, MAX_OUTLIERS_PER_SEQUENCE / n_ctx if n_ctx else 0.0)
     are_dominant = median > 0 and row_share < max_share and variance_share > MIN_VARIANCE
     return Outliers(median, limit, row_share, variance_share, are_dominant)
 

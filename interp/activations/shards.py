@@ -29,10 +29,10 @@ from interp.storage.folders import unfinished
 from interp.storage.manifests import MANIFEST, check_size
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
-FORMAT = "interp.activations/1"
+STORE_FORMAT = "interp.activations/1"
 ROW_IDS = "row_ids"
 PROGRESS, TOKENS, STATISTICS = (f"{name}.safetensors" for name in ("progress", "tokens", "statistics"))
-REMEDY = "harvest the store again"
+STORE_REMEDY = "harvest the store again"
 
 
 class Column(NamedTuple):
@@ -157,7 +157,7 @@ class StoreFiles:
         file = self.path / name
         if digest_file(file) != self.manifest["files"][name]["sha256"]:
             raise altered(file, "it")
-        with open_tensors(file, REMEDY) as stored:
+        with open_tensors(file, STORE_REMEDY) as stored:
             return {key: stored.get_tensor(key) for key in stored.keys()}
 
     def verify(self) -> None:
@@ -207,7 +207,7 @@ def read_store_manifest(path: Path) -> dict[str, Any]:
             raise DamagedError(f"{path} holds a store that was cut off: run the same harvest again to finish it")
         check_exists(path, "activations")
         raise ValueError(f"{path} holds no activation store, it has no {MANIFEST}: harvest it again")
-    manifest = read_json(file, REMEDY)
+    manifest = read_json(file, STORE_REMEDY)
     check_store_manifest(manifest, file)
     _check_sizes(path, manifest)
     return manifest
@@ -215,11 +215,13 @@ def read_store_manifest(path: Path) -> dict[str, Any]:
 
 def check_store_manifest(manifest: dict[str, Any], file: Path | str) -> None:
     """Check that a manifest belongs to a store, and is consistent. Raises DamagedError, naming its file, if not."""
-    if manifest.get("format") != FORMAT:
-        raise DamagedError(f"{file} is not the manifest of an activation store of format {FORMAT}: {REMEDY}")
-    validated(_Manifest, manifest, file, REMEDY)
+    if manifest.get("format") != STORE_FORMAT:
+        raise DamagedError(
+            f"{file} is not the manifest of an activation store of format {STORE_FORMAT}: {STORE_REMEDY}"
+        )
+    validated(_Manifest, manifest, file, STORE_REMEDY)
     if wrong := _misfit(manifest):
-        raise DamagedError(f"{file} is damaged, {wrong}: {REMEDY}")
+        raise DamagedError(f"{file} is damaged, {wrong}: {STORE_REMEDY}")
 
 
 def small_tensors(data: bytes, manifest: dict[str, Any], file: Path | Address) -> dict[str, Tensor]:
@@ -230,7 +232,7 @@ def small_tensors(data: bytes, manifest: dict[str, Any], file: Path | Address) -
     try:
         return load(data)
     except SafetensorError as error:
-        raise DamagedError(f"{file} is damaged ({error}): {REMEDY}") from None
+        raise DamagedError(f"{file} is damaged ({error}): {STORE_REMEDY}") from None
 
 
 def _check_sizes(path: Path, manifest: dict[str, Any]) -> None:
@@ -238,11 +240,11 @@ def _check_sizes(path: Path, manifest: dict[str, Any]) -> None:
     in the manifest."""
     sizes = {shard["file"]: shard["bytes"] for shard in manifest["shards"]}
     for name, size in (sizes | {name: entry["bytes"] for name, entry in manifest["files"].items()}).items():
-        check_size(path / name, size, REMEDY)
+        check_size(path / name, size, STORE_REMEDY)
 
 
 def altered(file: Path | Address, part: str) -> DamagedError:
-    return DamagedError(f"{file} is altered: {part} has another SHA-256 than the manifest says; {REMEDY}")
+    return DamagedError(f"{file} is altered: {part} has another SHA-256 than the manifest says; {STORE_REMEDY}")
 
 
 def _columns(manifest: dict[str, Any]) -> tuple[Column, ...]:

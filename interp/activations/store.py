@@ -39,9 +39,9 @@ from interp.activations.row_statistics import (
 )
 from interp.activations.shards import (
     DTYPES,
-    REMEDY,
     ROW_IDS,
     STATISTICS,
+    STORE_REMEDY,
     TOKENS,
     StoreFiles,
     read_store_manifest,
@@ -235,7 +235,7 @@ class ActivationStore(BatchReader):
         tokens = self._files.small(TOKENS).get("tokens", torch.empty(0))
         shape = (self.manifest["n_ids"] // (self.n_ctx or 1), self.n_ctx)
         if tuple(tokens.shape) != shape or tokens.is_floating_point() or int(tokens.int().min()) < 0:
-            raise DamagedError(f"{self.path / TOKENS} does not hold the token ids {shape} of the store: {REMEDY}")
+            raise DamagedError(f"{self.path / TOKENS} does not hold the token ids {shape} of the store: {STORE_REMEDY}")
         return tokens.int()
 
     def statistics(self, hook: str) -> ActivationStatistics:
@@ -248,7 +248,9 @@ class ActivationStore(BatchReader):
             tensor = tensors[name]
             if tensor is None or tuple(tensor.shape) != (self.d(hook),) or not bool(tensor.isfinite().all()):
                 where = self.path / STATISTICS
-                raise DamagedError(f"{where} does not hold a finite {name} [{self.d(hook)}] of {hook!r}: {REMEDY}")
+                raise DamagedError(
+                    f"{where} does not hold a finite {name} [{self.d(hook)}] of {hook!r}: {STORE_REMEDY}"
+                )
         return ActivationStatistics(n_rows=len(self), **tensors, **numbers)
 
     def row_limit(self, hook: str) -> RowLimit:

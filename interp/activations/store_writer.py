@@ -34,7 +34,7 @@ from torch import Tensor
 
 from interp.activations.row_statistics import TENSORS, n_sample_rows, outliers_among, running_sums, statistics_of
 from interp.activations.shard_writer import ShardWriter, StoreConfig, check_same, write_small, write_tokens
-from interp.activations.shards import DTYPES, FORMAT, PROGRESS, ROW_IDS, STATISTICS, TOKENS, clear
+from interp.activations.shards import DTYPES, PROGRESS, ROW_IDS, STATISTICS, STORE_FORMAT, TOKENS, clear
 from interp.activations.sources import is_constant
 from interp.storage.files import digest_file, json_roundtrip, write_json
 from interp.storage.manifests import MANIFEST
@@ -163,7 +163,7 @@ class StoreWriter:
         left_out = Counter(token=0, position=0, norm=self._n_outliers)
         left_out.update(excluded)
         manifest = {
-            "format": FORMAT,
+            "format": STORE_FORMAT,
             "config": dict(self.config.made_of),
             **({"model_name": model_name} if model_name else {}),
             **({"aliases": {name: list(others) for name, others in aliases.items()}} if aliases else {}),

@@ -29,10 +29,10 @@ from interp.storage.files import read_json, write_json, write_tensors
 from interp.storage.remote_folders import local_path
 
 META_FILE = "codes.json"
-REMEDY = "delete the folder of this scan, and scan again"
+SCAN_REMEDY = "delete the folder of this scan, and scan again"
 _STEP = 4096
 _MAX_HEADER = 1 << 12
-_TYPES = {"I64": np.int64, "I32": np.int32, "U16": np.uint16, "F32": np.float32}
+_DTYPES = {"I64": np.int64, "I32": np.int32, "U16": np.uint16, "F32": np.float32}
 _COLUMNS = {"row_ids": ("I64",), "offsets": ("I64",), "latents": ("U16", "I32"), "values": ("F32",)}
 
 
@@ -107,7 +107,7 @@ class CodeFile:
         return CodeFileSlice(ids, offsets, latents.astype(np.int32, copy=False), values)
 
     def damaged(self, fault: str) -> DamagedError:
-        return DamagedError(f"{self.path} is damaged: {fault}: {REMEDY}")
+        return DamagedError(f"{self.path} is damaged: {fault}: {SCAN_REMEDY}")
 
     def _read(self, name: str, start: int, stop: int) -> np.ndarray:
         column = self._columns[name]
@@ -144,7 +144,7 @@ class CodeStore:
 
     def __init__(self, path: str | Path):
         self.path = local_path(path)
-        meta = validated(_Meta, read_json(self.path / META_FILE, REMEDY), self.path / META_FILE, REMEDY)
+        meta = validated(_Meta, read_json(self.path / META_FILE, SCAN_REMEDY), self.path / META_FILE, SCAN_REMEDY)
         self.n_rows = meta["n_rows"]
         self.d_sae = meta["d_sae"]
         listed = meta.get("runs")
@@ -155,7 +155,7 @@ class CodeStore:
                 raise file.damaged(f"it has {file.n_rows} rows and {file.nnz} firings, {META_FILE} says {sizes}")
         if sum(file.n_rows for file in self._files) > self.n_rows:
             raise DamagedError(
-                f"{self.path / META_FILE} is damaged: its files have more than {self.n_rows} rows: {REMEDY}"
+                f"{self.path / META_FILE} is damaged: its files have more than {self.n_rows} rows: {SCAN_REMEDY}"
             )
 
     @classmethod
@@ -236,14 +236,14 @@ class CodeStore:
     def _file(self, name: str) -> CodeFile:
         file = self.path / f"run-{name}.safetensors"
         if not file.is_file():
-            raise DamagedError(f"{file} is missing, but {META_FILE} lists it: {REMEDY}")
+            raise DamagedError(f"{file} is missing, but {META_FILE} lists it: {SCAN_REMEDY}")
         return CodeFile(file, n_rows=self.n_rows, d_sae=self.d_sae)
 
 
 def _column(entry: dict[str, Any], kinds: tuple[str, ...], first: int) -> _Column:
     (length,) = entry["shape"]
     start, stop = entry["data_offsets"]
-    dtype = np.dtype(_TYPES[entry["dtype"]])
+    dtype = np.dtype(_DTYPES[entry["dtype"]])
     whole = all(type(number) is int and number >= 0 for number in (length, start, stop))
     if entry["dtype"] not in kinds or not whole or stop - start != length * dtype.itemsize:
         raise ValueError(entry)

@@ -15,7 +15,7 @@ from numba import njit
 from interp.codes.code_chunks import CodeChunk
 from interp.statistics.randomness import GOLDEN_64, splitmix64
 
-_BLOCK = 16  # size of the blocks whose largest key is kept, which saves a search of all keys
+_KEYS_PER_BLOCK = 16  # size of the blocks whose largest key is kept, which saves a search of all keys
 
 
 class FiringSampler:
@@ -30,7 +30,7 @@ class FiringSampler:
         self.count = np.zeros(d_sae, np.int64)
         self._keys = np.full((d_sae, n_slices, size), np.inf)
         self._last = np.full((d_sae, n_slices, 2), -1, np.int64)  # the newest entry's group and slot
-        n_blocks = math.ceil(size / _BLOCK)
+        n_blocks = math.ceil(size / _KEYS_PER_BLOCK)
         self._worst = np.full((d_sae, n_slices, 1 + n_blocks), np.inf)  # the largest key, then of each block
         self._rows_per_group = rows_per_group
         self._seed = np.uint64(seed)
@@ -89,11 +89,11 @@ def _sample(start, offsets, latents, values, rows_per_group, seed, rows, mass, c
                 if key >= slice_keys[slot]:
                     continue
             else:
-                first = np.argmax(largest) * _BLOCK
-                slot = first + np.argmax(slice_keys[first : first + _BLOCK])
+                first = np.argmax(largest) * _KEYS_PER_BLOCK
+                slot = first + np.argmax(slice_keys[first : first + _KEYS_PER_BLOCK])
             slice_keys[slot] = key
             rows[latent, part, slot] = start + row
             last[latent, part, 0], last[latent, part, 1] = group, slot
-            block = slice_keys[slot - slot % _BLOCK :][:_BLOCK]
-            largest[slot // _BLOCK] = block[np.argmax(block)]
+            block = slice_keys[slot - slot % _KEYS_PER_BLOCK :][:_KEYS_PER_BLOCK]
+            largest[slot // _KEYS_PER_BLOCK] = block[np.argmax(block)]
             worst[latent, part, 0] = largest[np.argmax(largest)]

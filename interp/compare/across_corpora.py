@@ -18,7 +18,7 @@ differ when the documents are assigned to A at random.
 
 Sources: the median test (Mood 1950) with Fisher's exact tails, where p is twice the smaller tail; Newcombe 1998 (method
 10) for the intervals; Benjamini & Hochberg 1995. Cost: one pass over the codes of both corpora, and more if there are
-several blocks of latents. Memory: PAIRS_AT_ONCE entries of documents and latents, and a number per latent.
+several blocks of latents. Memory: COUNTS_AT_ONCE entries of documents and latents, and a number per latent.
 Limits: more latents fire in a longer document, whatever its content. If the corpora's documents differ in length (a
 warning), `n_first` compares their beginnings. Pieces of one work are not independent documents: use the work as the
 document. Latents with the same meaning are found together, so a theme counts as often as the dictionary splits it. Each
@@ -54,7 +54,7 @@ from interp.statistics.cutoffs import MIN_F1
 from interp.statistics.estimates import wilson
 
 FALSE_DISCOVERIES = 0.05
-PAIRS_AT_ONCE = 1 << 24
+COUNTS_AT_ONCE = 1 << 24
 """Largest number of pairs of a document and a latent in memory. Each takes some 40 bytes."""
 N_SNIPPETS = 3
 MAX_LENGTH_RATIO = 1.25
@@ -277,7 +277,7 @@ def _count_documents(
     thresholds = np.zeros(d_sae)
     strongest = np.full((d_sae, 2, N_SNIPPETS), -1, np.int64)
     shuffled = np.zeros((d_sae, shuffled_in_a.shape[1]), np.int64)
-    for low, high in latent_blocks(fired, d_sae, PAIRS_AT_ONCE):
+    for low, high in latent_blocks(fired, d_sae, COUNTS_AT_ONCE):
         maxima, rows = _maxima(scans, low, high, progress)
         thresholds[low:high] = _medians(maxima)
         for side, members in enumerate((in_a, ~in_a)):

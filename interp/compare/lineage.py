@@ -29,7 +29,7 @@ from interp.features.twins import joint_sums
 from interp.runtime.progress import Progress, no_progress
 from interp.statistics.estimates import ratio
 
-MIN_COSINE = 0.7
+MIN_COSINE_OF_PARENT = 0.7
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def splitting(
     narrow: FeatureStore | CodeSource,
     wide: FeatureStore | CodeSource,
     *,
-    min_cosine: float = MIN_COSINE,
+    min_cosine: float = MIN_COSINE_OF_PARENT,
     min_fired: int = MIN_FIRED,
     seed: int = 0,
     progress: Progress = no_progress,

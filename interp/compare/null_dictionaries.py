@@ -53,7 +53,7 @@ MATCH_COLUMNS = {"twin seed": "twin_correlation"}
 MATCH_COLUMNS |= dict.fromkeys(("shuffled model", "untrained model"), "random_correlation")
 """Dictionaries that are searched for each latent of the SAE."""
 FOREIGN_TOKENS = 500_000
-_N_SHIFTS = 1
+_N_SHIFTS_OF_NULLS = 1
 """Number of circular shifts that give the null distribution of each measure. Only the verdict dense depends on it,
 so one suffices and takes less time than the default (`nulls.N_SHIFTS`)."""
 
@@ -312,7 +312,7 @@ class _NullTrials:
             self.tokens,
             self.samples,
             vocab=vocab,
-            n_shifts=_N_SHIFTS,
+            n_shifts=_N_SHIFTS_OF_NULLS,
             seed=self.nulls_config.seed,
             faint=np.concatenate(list(self.samples.faint.values())),
             progress=self.progress,

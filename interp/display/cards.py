@@ -18,8 +18,10 @@ from interp.display.verdict_names import MONOSEMANTIC
 ACCENT = verdict_colour(MONOSEMANTIC)
 LINE_MARKS = {ord("\n"): "↵", ord("\t"): "⇥"}
 BORDER = "1px solid rgba(128,128,128,.35)"
-_PART = "border:1px dashed rgba(128,128,128,.8);border-radius:3px;padding:0 .3em;margin:0 .1em;font:.85em sans-serif"
-_CELL = f"text-align:left;vertical-align:top;padding:2px 14px 2px 0;border:0;border-top:{BORDER};background:none"
+_PART_STYLE = (
+    "border:1px dashed rgba(128,128,128,.8);border-radius:3px;padding:0 .3em;margin:0 .1em;font:.85em sans-serif"
+)
+_CELL_STYLE = f"text-align:left;vertical-align:top;padding:2px 14px 2px 0;border:0;border-top:{BORDER};background:none"
 
 
 class Markup(str):
@@ -56,8 +58,8 @@ def facts(values: Mapping[str, Any]) -> Markup:
 
 def table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> Markup:
     """Show a table with left-aligned cells, which suits words in a notebook."""
-    top = "".join(f'<th style="{_CELL};border-top:0;font-weight:600">{markup(cell)}</th>' for cell in head)
-    lines = ("".join(f'<td style="{_CELL}">{markup(cell)}</td>' for cell in row) for row in rows)
+    top = "".join(f'<th style="{_CELL_STYLE};border-top:0;font-weight:600">{markup(cell)}</th>' for cell in head)
+    lines = ("".join(f'<td style="{_CELL_STYLE}">{markup(cell)}</td>' for cell in row) for row in rows)
     body = "".join(f"<tr style='background:none'>{line}</tr>" for line in lines)
     style = "border-collapse:collapse;border:0;margin:2px 0;color:inherit;font:inherit;background:none"
     return Markup(f'<table style="{style}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>')
@@ -102,7 +104,7 @@ def drawn(text: str, around: int | None = None) -> Markup:
     part = '<bdi dir="ltr" title="{}" style="{};white-space:nowrap">{}</bdi>'
     pieces = divided(on_one_line(text), around)
     return Markup(
-        "".join(escape(piece) if own is None else part.format(own, _PART, escape(piece)) for piece, own in pieces)
+        "".join(escape(piece) if own is None else part.format(own, _PART_STYLE, escape(piece)) for piece, own in pieces)
     )
 
 

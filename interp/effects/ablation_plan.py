@@ -30,7 +30,7 @@ OPERATIONS_PER_PROBABILITY = 256
 quick demo, where they take half of the time, and multiplications with a state of 128 numbers take the other half.
 There, 112,517 firings in at most 64 sequences per latent take 3.6 processor seconds (estimate: 3.9), and 239,211
 firings in all sequences of 64 latents take 8.1 (estimate: 7.5)."""
-_STEPS = 64
+_QUADRATURE_STEPS = 64
 
 
 def latents_at_once(d_state: int, sequences: int) -> int:
@@ -140,9 +140,9 @@ def _distinct(n_sequences: Float64[Tensor, " latent"], n: int, n_all: int) -> fl
     share = n_sequences / n_all
     reach = (n / share).clamp(max=n_all)
     missed = torch.log1p(-share.clamp(max=1 - 1e-9))
-    steps = (torch.arange(_STEPS) + 0.5) * n_all / _STEPS
+    steps = (torch.arange(_QUADRATURE_STEPS) + 0.5) * n_all / _QUADRATURE_STEPS
     used = sum(1 - float(missed[reach > step].sum().exp()) for step in steps)
-    return used * n_all / _STEPS
+    return used * n_all / _QUADRATURE_STEPS
 
 
 def _drawn(features: FeatureStore, latents: Int[Tensor, " latent"], seed: int) -> Int[Tensor, " latent"]:

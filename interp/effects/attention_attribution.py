@@ -40,7 +40,7 @@ from interp.effects.prompt_passes import PromptPasses, Slopes, passes_of
 
 _ROWS_AT_ONCE = 1 << 11
 """Tokens in one pass."""
-_MIN_SHARE = 0.05
+_MIN_SHARE_OF_EDGE = 0.05
 """The least share of an edge that a head carries, and of a query or key that a source makes."""
 _HEADS = 4
 """Heads that are kept of an edge."""
@@ -116,7 +116,7 @@ def sources_of_scores(passes: PromptPasses, scores: Sequence[Score]) -> Int[np.n
         total = total + query[n] @ key[n].detach() + query[n + 1].detach() @ key[n + 1]
     (gradient,) = torch.autograd.grad(total, change)
     size, sources = gradient.abs().topk(min(_SIDE, gradient.shape[1]), 1)
-    return np.unique(sources[size > _MIN_SHARE * gradient.abs().sum(1, keepdim=True)].numpy(force=True))
+    return np.unique(sources[size > _MIN_SHARE_OF_EDGE * gradient.abs().sum(1, keepdim=True)].numpy(force=True))
 
 
 def head_scores(
@@ -165,7 +165,7 @@ def head_edges(drawn: GraphNodes, passes: PromptPasses) -> pd.DataFrame:
         table["head"] = np.tile(np.arange(n_heads), len(row))
         table["attention"] = attention.flatten().double().numpy(force=True)
         table["carried"] = carried.flatten().double().numpy(force=True)
-        tables.append(table[table["carried"].abs() >= _MIN_SHARE * table["edge"].abs()])
+        tables.append(table[table["carried"].abs() >= _MIN_SHARE_OF_EDGE * table["edge"].abs()])
     edges = pd.concat(tables, ignore_index=True)
     edges = edges.loc[edges["carried"].abs().sort_values(ascending=False, kind="stable").index]
     edges = edges.groupby(["source", "target"]).head(_HEADS)

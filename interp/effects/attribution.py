@@ -22,7 +22,7 @@ from interp.activations.hooks import Model, token_strings_of
 from interp.codes.dictionary import Dictionary
 from interp.effects.attention_attribution import head_edges, head_scores, sources_of_scores, strongest_scores
 from interp.effects.graph import AttributionGraph
-from interp.effects.graph_nodes import ENDS
+from interp.effects.graph_nodes import BIAS_AND_REST
 from interp.effects.prompt_passes import PromptPasses, Slopes, prompt_ids
 from interp.runtime.progress import Progress, no_progress
 
@@ -141,7 +141,9 @@ def _graph(
     )
 
     sources = passes.sources.assign(influence=influence, effect=effect)
-    ends = pd.DataFrame(ENDS).assign(influence=[0.0, influence[dropped].sum()], effect=[0.0, effect[dropped].sum()])
+    ends = pd.DataFrame(BIAS_AND_REST).assign(
+        influence=[0.0, influence[dropped].sum()], effect=[0.0, effect[dropped].sum()]
+    )
     nodes = pd.concat([sources.iloc[kept], logits, ends], ignore_index=True)
     rows = np.concatenate([np.flatnonzero(nodes["kind"] == "logit"), np.flatnonzero(nodes["kind"] == "latent")])
     nodes.loc[rows, "reads"] = reads

@@ -22,10 +22,10 @@ from jaxtyping import Float
 
 from interp.checks.errors import DamagedError
 from interp.checks.free_memory import check_memory
-from interp.effects.graph_nodes import ENDS, HEAD_EDGES, HEAD_SCORES, GraphNodes
+from interp.effects.graph_nodes import BIAS_AND_REST, HEAD_EDGES, HEAD_SCORES, GraphNodes
 from interp.storage.files import read_json
 
-_TYPES = {
+_FEATURE_TYPES = {
     "embedding": "embedding",
     "latent": "cross layer transcoder",
     "error": "mlp reconstruction error",
@@ -47,7 +47,7 @@ def graph_json(
     labels: names of nodes by their ids, instead of `graph.name`."""
     kind = graph.nodes["kind"]
     ids = graph.node_ids()
-    drawn = kind.isin(_TYPES).to_numpy()
+    drawn = kind.isin(_FEATURE_TYPES).to_numpy()
     rows, columns = np.nonzero(graph.edges * drawn)
     ends = zip(rows, columns, graph.edges[rows, columns], strict=True)
     supernodes = [[name, *(ids[node] for node in nodes)] for name, nodes in groups.items()]
@@ -120,7 +120,7 @@ def _node_json(node: Any, token_ids: Sequence[int]) -> dict[str, Any]:
         "feature": features.get(node.kind),
         "layer": "E" if node.kind == "embedding" else str(node.layer),
         "ctx_idx": node.position,
-        "feature_type": _TYPES[node.kind],
+        "feature_type": _FEATURE_TYPES[node.kind],
         "jsNodeId": f"{node.node_id}-0",
         "clerp": node.name,
         "influence": node.influence,
@@ -152,12 +152,12 @@ def _named(table: pd.DataFrame, ids: Sequence[str]) -> Any:
 
 def _graph_of(content: Mapping[str, Any]) -> GraphNodes:
     tokens = [_text(token) for token in content["metadata"]["prompt_tokens"]]
-    kinds = {name: kind for kind, name in _TYPES.items()}
+    kinds = {name: kind for kind, name in _FEATURE_TYPES.items()}
     listed = sorted(content["nodes"], key=lambda node: node["feature_type"] == "logit")
     links = content["links"]
     layers = sorted({int(node["layer"]) for node in listed if kinds[node["feature_type"]] in ("latent", "error")})
     rows = [_node_of(node, kinds[node["feature_type"]], layers, len(tokens)) for node in listed]
-    nodes = pd.DataFrame(rows + ENDS)
+    nodes = pd.DataFrame(rows + BIAS_AND_REST)
     nodes["activation"] = _numbers(nodes["activation"])
     place = {_text(node["node_id"]): at for at, node in enumerate(listed)}
     if len(place) < len(listed):

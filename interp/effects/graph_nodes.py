@@ -11,7 +11,9 @@ from jaxtyping import Float, Int
 
 PLACE = ["kind", "dictionary", "position", "latent"]
 """The columns that tell one node from another."""
-ENDS = [{"kind": kind, "dictionary": -1, "position": -1, "latent": -1, "activation": 1.0} for kind in ("bias", "rest")]
+BIAS_AND_REST = [
+    {"kind": kind, "dictionary": -1, "position": -1, "latent": -1, "activation": 1.0} for kind in ("bias", "rest")
+]
 """The last two nodes of a graph."""
 HEAD_EDGES = {"source": int, "target": int, "layer": int, "head": int, "attention": float, "carried": float}
 HEAD_SCORES = {

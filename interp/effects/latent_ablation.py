@@ -66,7 +66,7 @@ from interp.storage.files import digest
 
 log = logging.getLogger(__name__)
 
-_MIN_SEQUENCES = 4
+_MIN_CORRELATED_SEQUENCES = 4
 """The least number of sequences of a latent for which a correlation is computed."""
 Sums = Float64[np.ndarray, "latent sequence"]
 _SUMS = (
@@ -388,4 +388,4 @@ def _agreements(sums: dict[str, np.ndarray], gradient: str, n: np.ndarray) -> np
     attributed, ablated = (np.where(sums["firings"] > 0, sums[name], np.nan) for name in (gradient, "total"))
     ranks = [pd.DataFrame(effects).rank(axis=1) for effects in (attributed, ablated)]
     correlation = ranks[0].corrwith(ranks[1], axis=1).to_numpy()
-    return np.where(n >= _MIN_SEQUENCES, correlation, np.nan)
+    return np.where(n >= _MIN_CORRELATED_SEQUENCES, correlation, np.nan)

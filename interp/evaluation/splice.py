@@ -39,7 +39,7 @@ Replace = Callable[[Tensor, Tensor], Tensor]
 the CPU), to the replacement at the hook that is written."""
 _HELD_BYTES = 1 << 28
 """Bytes of activations that the first pass keeps for the second."""
-_LOGITS_AT_ONCE = 1 << 25
+_LOGITS_PER_BATCH = 1 << 25
 """Logits per batch, for a model that holds all at once; peak use is about twice this."""
 PART_TOKENS = 5_000
 """Ablations and baselines are run on at least about this number of tokens. The cost of an ablation varies by some 3
@@ -125,7 +125,7 @@ class Splice:
             check_predicts_next(model, self.tokens)
             self._downstream = downstream_of(self.model, self.hooks, self.tokens[:2])
             if self._downstream.holds_logits:
-                batch_size = min(batch_size, max(1, _LOGITS_AT_ONCE // (tokens.shape[1] * self._downstream.d_vocab)))
+                batch_size = min(batch_size, max(1, _LOGITS_PER_BATCH // (tokens.shape[1] * self._downstream.d_vocab)))
         except NoNextTokens as reason:
             log.warning("no cross-entropies are measured: %s", reason)
         self.batch_size = batch_size

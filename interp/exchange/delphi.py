@@ -6,7 +6,7 @@ Delphi's `delphi.latents.LatentDataset(raw_dir=…)` reads a folder that contain
                              `activations` [firing] as float16, in token order, and the `tokens` [seq, pos]
     config.json              the sources of model and text, as Delphi's CacheConfig
 
-Cost: one pass over the codes per file. A file has at most MAX_FIRINGS firings, unless one latent alone has more.
+Cost: one pass over the codes per file. A file has at most FIRINGS_PER_FILE firings, unless one latent alone has more.
 Limits: Delphi does not count an activation below 10⁻⁵. An activation above 65,504 is out of the range of float16.
 """
 
@@ -27,7 +27,7 @@ from interp.runtime.progress import Progress, no_progress
 from interp.storage.files import write_json, write_tensors
 from interp.storage.folders import whole_folder
 
-MAX_FIRINGS = 1 << 23
+FIRINGS_PER_FILE = 1 << 23
 MIN_ACTIVATION = 1e-5
 _ROWS_AT_ONCE = 1 << 16
 
@@ -63,7 +63,7 @@ def write_delphi(
 def _write(
     features: FeatureStore, table: pd.DataFrame, folder: Path, model_name: str, dataset: str, progress: Progress
 ) -> None:
-    spans = latent_blocks(table["n_active"].fillna(0).to_numpy(np.int64), features.d_sae, MAX_FIRINGS)
+    spans = latent_blocks(table["n_active"].fillna(0).to_numpy(np.int64), features.d_sae, FIRINGS_PER_FILE)
     for done, (first, stop) in enumerate(spans, 1):
         locations, activations = _firings(features, first, stop)
         small = max(stop - first, len(features.tokens), features.n_ctx) < 1 << 16

@@ -16,7 +16,7 @@ from interp.storage.folders import whole_folder
 
 UPSTREAM_STAGES = ("corpus", "model", "activations", "sae", "features")
 """Stages whose summaries record how the dictionary was made."""
-SHOWN_VERDICTS = (MONOSEMANTIC, POLYSEMANTIC, SINGLE_TOKEN)
+CARD_VERDICTS = (MONOSEMANTIC, POLYSEMANTIC, SINGLE_TOKEN)
 
 
 def write_hub_folder(run: ReadableRun, out: str | Path, *, license: str | None = None, overwrite: bool = False) -> Path:
@@ -89,12 +89,11 @@ def _quality(table: pd.DataFrame) -> list[str]:
 
 
 def _shares(shares: pd.DataFrame) -> list[str]:
-    rows = ["| dictionary | " + " | ".join(SHOWN_VERDICTS) + " |", "|---|---|---|---|"]
+    rows = ["| dictionary | " + " | ".join(CARD_VERDICTS) + " |", "|---|---|---|---|"]
     for name, part in shares.groupby("dictionary", sort=False):
         row_of = part.set_index("verdict").to_dict(orient="index")
         cells = [
-            f"{row_of[v]['share']:.0%} ({row_of[v]['ci_low']:.0%} to {row_of[v]['ci_high']:.0%})"
-            for v in SHOWN_VERDICTS
+            f"{row_of[v]['share']:.0%} ({row_of[v]['ci_low']:.0%} to {row_of[v]['ci_high']:.0%})" for v in CARD_VERDICTS
         ]
         rows.append(f"| {name} | " + " | ".join(cells) + " |")
     return rows

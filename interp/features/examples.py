@@ -44,7 +44,7 @@ SHOWN_AFTER = 11
 N_INTERVALS = 5
 """Number of equal slices of (0, max]. It suffices to compare the meaning of weak and strong firings."""
 MAX_WINDOWS = 1 << 21
-_MULTIPLIER = np.uint64(0xD1342543DE82EF95)
+_WINDOW_MULTIPLIER = np.uint64(0xD1342543DE82EF95)
 _hashed = njit(cache=True, nogil=True)(splitmix64)
 
 
@@ -151,7 +151,7 @@ def window_key(tokens, n_ctx, row):
     start = max(0, min(position - BEFORE, n_ctx - 1 - BEFORE - AFTER))
     key = np.uint64(position - start)
     for neighbour in range(row - position + start, row - position + min(start + BEFORE + AFTER + 1, n_ctx)):
-        key = key * _MULTIPLIER + np.uint64(tokens[neighbour] + 1)
+        key = key * _WINDOW_MULTIPLIER + np.uint64(tokens[neighbour] + 1)
     return _hashed(key)
 
 

@@ -21,8 +21,8 @@ from interp.display.pictures import PNG_PREFIX, Renderer, picture_of
 from interp.display.verdict_looks import NO_RULE, verdict_words
 from interp.statistics.cutoffs import MIN_F1
 
-_N_EXAMPLES = 5
-_TOKENS_AROUND = 10
+_N_PRINTED_EXAMPLES = 5
+_PRINTED_TOKENS_AROUND = 10
 """Tokens on either side of a firing that a terminal shows."""
 
 
@@ -65,7 +65,7 @@ class Feature:
             lines.append(verdict_words(str(self.verdict["verdict"])) + ("" if math.isnan(p) else f" {p:.2f}"))
             lines[-1] += f": {words}" if (words := _rule_of(self.verdict)) else ""
         lines += [f"{name} logits: {' '.join(map(repr, tokens))}" for name, tokens in self._logits()]
-        lines += map(self._one_line, self.examples.head(_N_EXAMPLES).itertuples())
+        lines += map(self._one_line, self.examples.head(_N_PRINTED_EXAMPLES).itertuples())
         return "\n".join(map(_printed, lines))
 
     def _one_line(self, example: Any) -> str:
@@ -75,7 +75,7 @@ class Feature:
         position = example.row - example.start
         pieces = [self.vocab[token] for token in example.tokens]
         pieces[position] = f"«{pieces[position]}»"
-        near = joined_pieces(pieces[max(position - _TOKENS_AROUND, 0) : position + _TOKENS_AROUND + 1])
+        near = joined_pieces(pieces[max(position - _PRINTED_TOKENS_AROUND, 0) : position + _PRINTED_TOKENS_AROUND + 1])
         return f"{example.value:8.3g}  {''.join(text for text, _ in near)}"
 
     def _logits(self) -> Iterator[tuple[str, list[str]]]:
@@ -91,7 +91,7 @@ class Feature:
             shown = ", ".join(f"<code><bdi>{drawn(token, around)}</bdi></code>" for token in tokens)
             lines.append(Markup(f"{name} logits: {shown}"))
         if self.has_text:
-            lines += [self._shaded(example, around) for example in self.examples.head(_N_EXAMPLES).itertuples()]
+            lines += [self._shaded(example, around) for example in self.examples.head(_N_PRINTED_EXAMPLES).itertuples()]
         else:
             lines.append(Markup("".join(map(self._drawn, self.examples.itertuples()))))
         return card(drawn(repr(self), around), *lines)
@@ -100,7 +100,7 @@ class Feature:
         """Return the `script_byte` of the tokens on and beside its strongest firings."""
         near: list[str] = []
         example: Any
-        for example in self.examples.head(_N_EXAMPLES).itertuples():
+        for example in self.examples.head(_N_PRINTED_EXAMPLES).itertuples():
             position = example.row - example.start
             near += (self.vocab[token] for token in example.tokens[max(position - 1, 0) : position + 2])
         return script_byte("".join(near)) if self.has_text else None

@@ -22,7 +22,7 @@ from interp.activations import StoredRows
 from interp.checks.arguments import check_finite, check_token_ids
 from interp.checks.errors import DamagedError
 from interp.checks.json_values import validated
-from interp.codes.code_store import META_FILE, REMEDY, CodeStore
+from interp.codes.code_store import META_FILE, SCAN_REMEDY, CodeStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.display.cards import card, facts, table
 from interp.display.pictures import Renderer
@@ -171,7 +171,7 @@ class FeatureStore:
         if (len(codes), codes.d_sae) != sizes:
             raise DamagedError(
                 f"{codes.path / META_FILE} has {len(codes)} rows and {codes.d_sae} latents, "
-                f"the scan has {sizes[0]} and {sizes[1]}: {REMEDY}"
+                f"the scan has {sizes[0]} and {sizes[1]}: {SCAN_REMEDY}"
             )
         return codes
 

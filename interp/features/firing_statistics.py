@@ -29,7 +29,7 @@ from interp.runtime.processes import Processes
 _BINS_PER_OCTAVE = 16
 _SHIFT = 23 - 4  # float32 has 23 bits of mantissa; the upper 4 choose one of 16 bins
 _LOWEST, _HIGHEST = -24, 16  # powers of two; values outside [2^-24, 2^16) are in the outermost bins
-_FIRST = (127 + _LOWEST) * _BINS_PER_OCTAVE
+_FIRST_BIN = (127 + _LOWEST) * _BINS_PER_OCTAVE
 _N_BINS = (_HIGHEST - _LOWEST) * _BINS_PER_OCTAVE
 _QUANTILES = (0.10, 0.25, 0.50, 0.75, 0.90, 0.99)
 
@@ -136,7 +136,7 @@ class Coactivation:
 def bin_edges() -> np.ndarray:
     """Return the 641 edges of the histogram. Bin b has the values with edges[b] <= z < edges[b + 1]. The first edge is
     0."""
-    edges = ((np.arange(_N_BINS + 1) + _FIRST) << _SHIFT).astype(np.int32).view(np.float32)
+    edges = ((np.arange(_N_BINS + 1) + _FIRST_BIN) << _SHIFT).astype(np.int32).view(np.float32)
     edges[0] = 0
     return edges
 
@@ -144,7 +144,7 @@ def bin_edges() -> np.ndarray:
 @njit(cache=True, nogil=True)
 def bin_of_bits(bits):
     """Return the bin of a float32 > 0, given as the int32 of the same bits."""
-    return min(max((bits >> _SHIFT) - _FIRST, 0), _N_BINS - 1)
+    return min(max((bits >> _SHIFT) - _FIRST_BIN, 0), _N_BINS - 1)
 
 
 def quantiles(histogram: np.ndarray, maxima: np.ndarray) -> np.ndarray:

@@ -22,7 +22,7 @@ from torch import Tensor
 from interp.checks.errors import DamagedError
 from interp.checks.limits import CheckedFields, Seed, between
 from interp.codes.code_chunks import CodeChunk, read_chunks
-from interp.codes.code_store import REMEDY, CodeStore
+from interp.codes.code_store import SCAN_REMEDY, CodeStore
 from interp.codes.offsets import offsets_from_lengths
 from interp.runtime.processes import Processes
 from interp.statistics.estimates import count_ids
@@ -116,7 +116,9 @@ class ScanRows:
         with ThreadPoolExecutor(len(accumulators)) as pool:
             for chunk in read_chunks(self.codes, self.n_ctx, rows_per_chunk=rows_per_chunk, part=part):
                 if len(chunk.activations) and not chunk.activations.min() > 0:
-                    raise DamagedError(f"{self.codes.path} is damaged: it has a firing that is not above 0: {REMEDY}")
+                    raise DamagedError(
+                        f"{self.codes.path} is damaged: it has a firing that is not above 0: {SCAN_REMEDY}"
+                    )
                 for done in [pool.submit(add, chunk) for add in accumulators]:
                     done.result()
                 advance(chunk.stop - chunk.start)

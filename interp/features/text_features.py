@@ -26,8 +26,8 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.display.cards import Markup, card, drawn, shaded, table
 from interp.features.feature import joined_pieces
 
-_N_LATENTS = 12
-_ENDS = ("bos", "eos")
+_N_SHOWN_LATENTS = 12
+_OPENING_TOKENS = ("bos", "eos")
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class TextFeatures:
         return f"TextFeatures({len(self.tokens)} tokens, {n_latents} latents fire)"
 
     def _repr_html_(self) -> str:
-        strongest = self.latents().head(_N_LATENTS)
+        strongest = self.latents().head(_N_SHOWN_LATENTS)
         rows = (
             (row.latent, f"{row.activation:.3g}", drawn(str(row.token)), row.n_firings)
             for row in strongest.itertuples()
@@ -113,7 +113,9 @@ def encode_with_opening_token(tokenizer: Any, text: str) -> Int[Tensor, " pos"]:
         raise ValueError("the text contains an unpaired surrogate: remove it")
     if not text:
         raise ValueError("there is no text: write some")
-    bos, eos = (getattr(tokenizer, f"{kind}_id", getattr(tokenizer, f"{kind}_token_id", None)) for kind in _ENDS)
+    bos, eos = (
+        getattr(tokenizer, f"{kind}_id", getattr(tokenizer, f"{kind}_token_id", None)) for kind in _OPENING_TOKENS
+    )
     adds_bos = bos is not None and tokenizer.encode("a")[:1] == [bos]
     opening = bos if adds_bos else eos
     ids = tokenizer.encode(text, add_special_tokens=False)

@@ -28,7 +28,7 @@ follow."""
 TOKEN, N, _, MASS = range(4)
 """Columns of `TokenCounts.pairs`."""
 _SMALL = 1024
-_MEASURES = ("n", "n_tokens", "n_80", "top_token", "mass", "entropy", "kl", "top_share")
+_COUNT_COLUMNS = ("n", "n_tokens", "n_80", "top_token", "mass", "entropy", "kl", "top_share")
 
 
 class TokenCounts(NamedTuple):
@@ -84,7 +84,7 @@ def offset_table(counts: dict[int, TokenCounts], firing: FiringStatistics, unigr
     log_share = np.log(share, out=np.zeros(len(share)), where=share > 0)
     parts = [_summarise(*counts_at_offset, log_share) for counts_at_offset in counts.values()]
     columns: dict[str, Any] = {
-        name: np.stack(part, 1) for name, part in zip(_MEASURES, zip(*parts, strict=True), strict=True)
+        name: np.stack(part, 1) for name, part in zip(_COUNT_COLUMNS, zip(*parts, strict=True), strict=True)
     }
     latent, which = np.indices(columns["n"].shape)
     columns["mass"] = columns["mass"] * firing.mass_steps[latent]

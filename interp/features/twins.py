@@ -41,7 +41,7 @@ from interp.runtime.threads import map_in_threads, slices
 from interp.statistics.estimates import ratio
 
 BUFFER_MB = 256
-_BLOCK = 256
+_LATENTS_PER_BLOCK = 256
 
 
 class Matches(NamedTuple):
@@ -117,7 +117,7 @@ def nearest_rows(
 ) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
     """Find, for each row of `ours`, the row of `theirs` with the largest cosine, and that cosine."""
     other = _unit(theirs)
-    best = [(block @ other.T).max(1) for block in _unit(ours).split(_BLOCK)]
+    best = [(block @ other.T).max(1) for block in _unit(ours).split(_LATENTS_PER_BLOCK)]
     return torch.cat([b.indices for b in best]).numpy(), torch.cat([b.values for b in best]).double().numpy()
 
 
@@ -187,7 +187,7 @@ def _sums_of(
                 other.indices,
                 _to_the(q, other.data),
             )
-            blocks = slices(len(latents), _BLOCK)
+            blocks = slices(len(latents), _LATENTS_PER_BLOCK)
             add: Callable[..., None] = partial(_add_products, *arrays)
             map_in_threads([partial(add, latents[block], product[block]) for block in blocks], lambda task: task())
         advance(stop)
@@ -223,8 +223,8 @@ def _best_of(sums: JointSums) -> Matches:
     stds = [np.sqrt(np.maximum(moments.squares / n - mean**2, 0)) for moments, mean in pairs]
     best = np.empty(len(latents))
     match = np.empty(len(latents), np.int64)
-    for start in range(0, len(latents), _BLOCK):
-        block = slice(start, start + _BLOCK)
+    for start in range(0, len(latents), _LATENTS_PER_BLOCK):
+        block = slice(start, start + _LATENTS_PER_BLOCK)
         covariance = sums.products[0][block] / n - np.outer(means[0][latents[block]], means[1])
         correlation = ratio(covariance, np.outer(stds[0][latents[block]], stds[1]), empty=-np.inf)
         match[block] = correlation.argmax(1)

@@ -37,9 +37,9 @@ SHADE_RGB = "230,159,0"
 OUTLINE = "#8a5a00"
 """Colour of the line under the token that an example is about."""
 FONT = f"DejaVu Sans Mono, Liberation Mono, Menlo, Consolas, {CJK_FONTS}, monospace"
-LETTER_WIDTH = 0.602 * MIN_FONT
+LETTER_PIXELS = 0.602 * MIN_FONT
 """Width of a letter of these fonts in pixels."""
-LINE_HEIGHT = 1.5
+EXAMPLE_LINE_HEIGHT = 1.5
 """Height of a line, in heights of a letter."""
 EXAMPLE_GAP = 0.5
 """Space between examples, in lines."""
@@ -121,7 +121,7 @@ def example_text(
     if not len(examples):
         raise ValueError("there are no examples: give rows of the table `examples` of a latent that fires")
     pixels = in_pixels(width)
-    n_cells = int((pixels - 2 * EDGE_PIXELS) / LETTER_WIDTH)
+    n_cells = int((pixels - 2 * EDGE_PIXELS) / LETTER_PIXELS)
     shown = examples.head(n)
     largest = max(max(float(value) for value in values) for values in shown["values"]) or 1.0
     fig = go.Figure()
@@ -141,9 +141,9 @@ def example_text(
         y += 1 + EXAMPLE_GAP
     xs, ys, texts = zip(*boxes, strict=True)
     fig.add_scatter(x=xs, y=ys, text=texts, mode="text", textfont={"family": FONT, "size": MIN_FONT}, **BARE_TRACE)
-    styled(fig, _titled("Examples", latent), height=round((y - EXAMPLE_GAP) * LINE_HEIGHT * MIN_FONT) + 14)
+    styled(fig, _titled("Examples", latent), height=round((y - EXAMPLE_GAP) * EXAMPLE_LINE_HEIGHT * MIN_FONT) + 14)
     bare = {"visible": False, "showgrid": False, "fixedrange": True}
-    fig.update_xaxes(range=[-EDGE_PIXELS / LETTER_WIDTH, n_cells + EDGE_PIXELS / LETTER_WIDTH], **bare).update_yaxes(
+    fig.update_xaxes(range=[-EDGE_PIXELS / LETTER_PIXELS, n_cells + EDGE_PIXELS / LETTER_PIXELS], **bare).update_yaxes(
         range=[y - EXAMPLE_GAP, 0], **bare
     )
     return fig.update_layout(width=pixels, margin={"l": 0, "r": 0, "t": 7, "b": 7}, meta={"laid_out_for": pixels})

@@ -22,7 +22,7 @@ from interp.figures.name_placement import (
 )
 from interp.figures.theme import HEIGHT, INK, WIDTH, without_slider
 
-MAX_WIDTH = 10_000
+MAX_MILLIMETRES = 10_000
 """Largest width of a figure, in millimetres, that a browser draws without running out of memory."""
 WIDTHS = {"column": 84.5, "icml": 82.6, "page": 139.7}
 """Widths in millimetres: of one of ACM's two columns, of one of ICML's, and of the text of NeurIPS."""
@@ -80,8 +80,8 @@ def in_pixels(width: str | float) -> float:
     if isinstance(width, str) and width not in WIDTHS:
         raise ValueError(f"width={width!r} must be one of {', '.join(WIDTHS)}, or millimetres")
     pixels = (WIDTHS[width] if isinstance(width, str) else width) / 25.4 * 96
-    if not 0 < pixels < MAX_WIDTH / 25.4 * 96:
-        raise ValueError(f"width={width} must be above 0 mm and below {MAX_WIDTH:,}")
+    if not 0 < pixels < MAX_MILLIMETRES / 25.4 * 96:
+        raise ValueError(f"width={width} must be above 0 mm and below {MAX_MILLIMETRES:,}")
     return pixels
 
 

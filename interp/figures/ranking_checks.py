@@ -27,7 +27,7 @@ from interp.figures.theme import (
 if TYPE_CHECKING:
     import pandas as pd
 
-SHOWN_VERDICTS = (ONE_MEANING_ROW, SINGLE_TOKEN)
+DRAWN_VERDICTS = (ONE_MEANING_ROW, SINGLE_TOKEN)
 """The verdicts that are drawn: latents of one meaning, and those among them that a single token explains."""
 
 
@@ -38,14 +38,14 @@ def verdict_shares(shares: pd.DataFrame) -> go.Figure:
     probability, an open mark shows the share that surely has one meaning."""
     need(shares, "dictionary", "verdict", "share", "ci_low", "ci_high", "sure_share", "sure_low", "sure_high")
     names = list(dict.fromkeys(shares["dictionary"]))
-    titles = [verdict_name(verdict) for verdict in SHOWN_VERDICTS]
+    titles = [verdict_name(verdict) for verdict in DRAWN_VERDICTS]
     fig = make_subplots(rows=1, cols=2, shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.08)
     kinds = {
         "all": (("share", "ci_low", "ci_high"), "all with the verdict", "circle"),
         "sure": (("sure_share", "sure_low", "sure_high"), "those that are sure", "circle-open"),
     }
     top = 0.05
-    for i, verdict in enumerate(SHOWN_VERDICTS):
+    for i, verdict in enumerate(DRAWN_VERDICTS):
         rows = shares[shares["verdict"] == verdict].set_index("dictionary").reindex(names)
         colour = VERDICT_COLOURS.get(verdict, INK)
         shifts = (-0.15, 0.2) if rows["sure_share"].notna().any() else (0.0,)

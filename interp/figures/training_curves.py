@@ -42,7 +42,7 @@ TITLES = {
     "lr": "learning rate",
     "tokens_per_second": "tokens per second",
 }
-PANELS = ("loss", "fvu", "l0", "dead", "faint", "lr")
+DRAWN_METRICS = ("loss", "fvu", "l0", "dead", "faint", "lr")
 """The columns that are drawn by default."""
 TICKS = {"dead": ".2~%", "faint": ".2~%", "tokens_per_second": "~s"}
 
@@ -55,14 +55,14 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
 
     run: the folder of the training of a dictionary, a sweep or a model; a run folder or a `Run` (for its dictionary);
     the rows of a `metrics.jsonl`; or a mapping (name → any of these), whose curves are drawn together.
-    panels: columns to draw, by default those of PANELS that exist.
+    panels: columns to draw, by default those of DRAWN_METRICS that exist.
     levels: name → a loss to draw as a line, such as that of an n-gram model.
     Raises ValueError if there are no metrics.
     """
     named = list(coloured(_metrics(run), "tokens", *(panels or ["loss"])))
     tables = [table for _, table, _ in named]
     is_dictionary = any("fvu" in table for table in tables)
-    shown = list(panels) or [column for column in PANELS if _varies(column, tables)]
+    shown = list(panels) or [column for column in DRAWN_METRICS if _varies(column, tables)]
     if not panels:
         shown = [column for column in shown if column != "loss" or not is_dictionary] or ["loss"]
     rows = math.ceil(len(shown) / 2)

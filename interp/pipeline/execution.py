@@ -38,7 +38,7 @@ from interp.storage.manifests import MADE_OF, is_whole, write_manifest
 from interp.storage.packages import versions_of
 
 VERSIONED_PACKAGES = ("interp", "torch", "numpy", "transformer-lens", "sae-lens")
-FORMAT = 4
+STAGE_FORMAT = 4
 """The version of the stages' output. It is raised when the results of a stage change."""
 log = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ def _in_order(
 def _expected(stage: Stage, run: Run, inputs: dict[str, str]) -> dict[str, Any]:
     """Return the head of the stage's manifest: the inputs and settings of its result, and their fingerprint."""
     settings = run.settings(stage) | dict(stage.outside(run))
-    fingerprint = digest_json([FORMAT, stage.name, settings, inputs])
+    fingerprint = digest_json([STAGE_FORMAT, stage.name, settings, inputs])
     return {"stage": stage.name, "fingerprint": fingerprint, "config": settings, "inputs": inputs}
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from interp.checks.config_fields import read_fields
 from interp.checks.limits import AT_LEAST_1, CheckedFields, PositiveInt
 from interp.storage.files import digest_file, read_json
-from models.pretrained import MODEL_SOURCES, REFERENCE, WEIGHTS
-from models.sources import DTYPES
+from models.pretrained import MODEL_SOURCES, REFERENCE, WEIGHTS_FOLDER
+from models.sources import MODEL_DTYPES
 
 if TYPE_CHECKING:
     from models.layers import TransformerConfig
@@ -45,8 +45,8 @@ class ModelConfig(CheckedFields):
             raise ValueError(f"name={self.name!r} names a pretrained model: give its source too")
         if not self.is_trained and not self.name:
             raise ValueError(f"source {self.source!r} needs name: {MODEL_SOURCES[self.source].takes}")
-        if self.dtype not in DTYPES:
-            raise ValueError(f"dtype={self.dtype!r} must be one of {', '.join(DTYPES)}")
+        if self.dtype not in MODEL_DTYPES:
+            raise ValueError(f"dtype={self.dtype!r} must be one of {', '.join(MODEL_DTYPES)}")
 
     @property
     def is_slow(self) -> bool:
@@ -110,8 +110,8 @@ def model_of_folder(folder: Path) -> Any:
         return load_model(folder)
     named = read_json(folder / REFERENCE, "run the stage again")
     config = ModelConfig(**read_fields(ModelConfig, named))
-    if (folder / WEIGHTS).is_dir():
-        return _load("huggingface", str(folder / WEIGHTS), None, config.dtype)
+    if (folder / WEIGHTS_FOLDER).is_dir():
+        return _load("huggingface", str(folder / WEIGHTS_FOLDER), None, config.dtype)
     return config.pretrained()
 
 

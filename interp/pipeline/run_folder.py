@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from models.tokens import LabelledTokens
     from models.transformer import Transformer
 
-PANELS = "panels"
+PANELS_FOLDER = "panels"
 log = logging.getLogger(__name__)
 
 
@@ -213,7 +213,7 @@ class Run(StageFolders):
         done = self._manifests(without_page=True)
         panels = [panel for name in done if self.has(name) and (panel := STAGES[name].panel(self)) is not None]
         shown = [panel.payload() for panel in panels]
-        for file in sorted((self.path / PANELS).glob("*.json")):
+        for file in sorted((self.path / PANELS_FOLDER).glob("*.json")):
             kept = read_json(file, "run its analysis again")
             if kept["inputs"] == self._fingerprints(kept["inputs"]):
                 shown.append(kept["panel"])
@@ -224,8 +224,8 @@ class Run(StageFolders):
     def add_panel(self, name: str, panel: "Panel", stages: Iterable[str]) -> Path:
         """Store the panel of an analysis for this run's page; `stages` are the stages whose results it used. The next
         `interp report` shows it. Returns its file."""
-        (self.path / PANELS).mkdir(exist_ok=True)
-        file = self.path / PANELS / f"{name}.json"
+        (self.path / PANELS_FOLDER).mkdir(exist_ok=True)
+        file = self.path / PANELS_FOLDER / f"{name}.json"
         write_json(file, {"inputs": self._fingerprints(stages), "panel": panel.payload()})
         return file
 

@@ -26,14 +26,14 @@ from interp.report.json_text import N_DIGITS, number
 from interp.statistics.cutoffs import MIN_F1
 from interp.verdict.ranking_tables import rule_holds, worth_a_look
 
-N_TOKENS = 8
+N_TOP_TOKENS = 8
 MAX_TOKEN_SHARE = 0.5
 """A latent counts as firing on many tokens if at most this share of its activation is on its commonest token."""
 N_UNLIKE = 12
 """Number of features at the top of the table, with dissimilar rules."""
 NAMED_BY_LABEL = 0.05
 """A latent is named by its best label if its F1 exceeds that of its rule less this much (`byLabel` in lead.js)."""
-N_DRAWS = 4
+N_OVERVIEWS = 4
 """Number of choices of latents for the overview, which its button shows one after the other."""
 _DISTANCE = re.compile(r"\bwithin \d+ tokens\b")
 """Wordings of rules that look further than the tokens next to a firing."""
@@ -54,9 +54,9 @@ def table_columns(
     verdicts, verdict = _coded(ranking["verdict"])
     named = table["best_label"].where(table["best_label_f1"] >= MIN_F1) if "best_label" in table else None
     labels, label = _coded(pd.Series(None, table.index, dtype=object) if named is None else named)
-    tokens, stored = top_tokens(features, N_TOKENS), stored_tokens(features, N_TOKENS)
+    tokens, stored = top_tokens(features, N_TOP_TOKENS), stored_tokens(features, N_TOP_TOKENS)
     shares = dict[int, list[float]]()
-    for latent, _, n in _commonest(features, N_TOKENS):
+    for latent, _, n in _commonest(features, N_TOP_TOKENS):
         shares.setdefault(latent, []).append(round(n / int(table["n_active"][latent]), 2))
     kinds, kind = _coded(pd.Series(surroundings(features), dtype=object).reindex(table.index))
     ablated = pd.DataFrame(index=table.index)
@@ -154,9 +154,9 @@ def overview_examples(
     senses: Mapping[int, Sequence[Mapping[str, Any]]],
     effects: pd.DataFrame | None = None,
 ) -> list[list[tuple[int, str]]]:
-    """Choose latents of several kinds for the overview, N_DRAWS times, each with the reason for the choice. Each time
-    one of a kind is chosen that was not chosen before, if there is one. Among those whose rules hold, the kinds are
-    those that are named by their rules, those of them whose rule looks back over several tokens, and those that are
+    """Choose latents of several kinds for the overview, N_OVERVIEWS times, each with the reason for the choice. Each
+    time one of a kind is chosen that was not chosen before, if there is one. Among those whose rules hold, the kinds
+    are those that are named by their rules, those of them whose rule looks back over several tokens, and those that are
     surely learnt without a sure effect. The others are those whose senses divide them most evenly by rules that hold,
     those with the largest sure effects, and the single-token latents with the largest effects.
     senses: the senses of each latent with more than one."""
@@ -187,7 +187,7 @@ def overview_examples(
     }
     chosen = set[int]()
     draws = []
-    for _ in range(N_DRAWS):
+    for _ in range(N_OVERVIEWS):
         drawn = list[tuple[int, str]]()
         for why, latents in (kinds | by_effect).items():
             for latent in [j for j in latents if j not in chosen][:1]:

@@ -33,7 +33,7 @@ from interp.report.json_text import encode_tokens, numbers
 TOKENS_A_FILE = 1 << 16
 PICTURES_A_FILE = 1 << 9
 FEW_DIGITS = 2
-ROWS_AT_ONCE = 1 << 16
+CODE_ROWS_AT_ONCE = 1 << 16
 """Rows of codes in memory."""
 N_PARTS = 8
 MIN_FIRINGS_FOR_POSITIONS, UNEVEN = 100, 0.25
@@ -109,7 +109,7 @@ def positions(features: FeatureStore) -> dict[int, list[int]]:
     latent's firings in each of N_PARTS equal parts of a context. It has the latents whose firings differ by more than
     UNEVEN, in total variation, from the firings of all latents together. Reads the codes once."""
     n_ctx = features.n_ctx
-    step = max(ROWS_AT_ONCE // features.n_ctx, 1) * features.n_ctx
+    step = max(CODE_ROWS_AT_ONCE // features.n_ctx, 1) * features.n_ctx
     if not features.has_text or n_ctx < 2 * N_PARTS:
         return {}
     flat = np.zeros(features.d_sae * N_PARTS, np.int64)
@@ -172,7 +172,7 @@ def _firings_in(
     n_sequences = int(features.meta["n_sequences"])
     column_of = np.full(features.d_sae, -1, np.int64)
     column_of[shown] = np.arange(len(shown))
-    step = max(ROWS_AT_ONCE // n_ctx, 1)
+    step = max(CODE_ROWS_AT_ONCE // n_ctx, 1)
     parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))]
     for first in range(0, n_sequences, step):
         is_in_block = (sequences >= first) & (sequences < first + step)

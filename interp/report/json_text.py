@@ -10,7 +10,7 @@ import numpy as np
 
 N_DIGITS = 3
 """Number of significant digits. The page shows no more."""
-MAX_WIDTH = 8
+MAX_FIELDS = 8
 """Largest number of fields in a row of a table. Longer lists have equal lengths only by chance."""
 _POWERS_OF_TEN = np.array([10**i for i in range(16)], float)
 _FIRST_CODE, _SURROGATES, _N_SURROGATES = 93, 0xD800, 0x800
@@ -39,7 +39,7 @@ def columns_of(values: Sequence[Any]) -> Any:
     bytes.
 
     Mappings become {"keys", "columns"}, with one column for each key and None if a mapping lacks it. Lists of one
-    common length up to MAX_WIDTH become {"columns"}. Other lists become {"lengths", "all"}, where "all" has one after
+    common length up to MAX_FIELDS become {"columns"}. Other lists become {"lengths", "all"}, where "all" has one after
     the other. Anything else stays a list. `missing` has the places of None among mappings or lists."""
     present = [value for value in values if value is not None]
     missing = {"missing": [place for place, value in enumerate(values) if value is None]}
@@ -49,7 +49,7 @@ def columns_of(values: Sequence[Any]) -> Any:
         return {"keys": keys, "columns": [columns_of([value.get(key) for value in present]) for key in keys], **marked}
     if present and all(isinstance(value, list | tuple) for value in present):
         lengths = [len(value) for value in present]
-        if 0 < lengths[0] <= MAX_WIDTH and len(set(lengths)) == 1:
+        if 0 < lengths[0] <= MAX_FIELDS and len(set(lengths)) == 1:
             return {"columns": [columns_of(column) for column in zip(*present, strict=True)], **marked}
         return {"lengths": lengths, "all": columns_of([item for value in present for item in value]), **marked}
     return list(values)

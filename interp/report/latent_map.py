@@ -35,12 +35,12 @@ BANDWIDTH = 0.05
 """Bandwidth of the densities that decide the place of a name, on a map whose farthest latent is at distance 1."""
 MAX_SAMPLED = 1000
 """Largest number of points from which a density is computed."""
-MIN_LATENTS = 2
-MIN_SHARE = 0.1
-MIN_LIFT = 3.0
+MIN_LATENTS_OF_NAME = 2
+MIN_SHARE_OF_NAME = 0.1
+MIN_LIFT_OF_NAME = 3.0
 """Requirements for a cluster's token: the least number of its latents whose rules have it, their least share, and the
-least ratio of this share to that among all latents. A kind of text is named if it has at least MIN_SHARE as many
-latents as a cluster of the whole map."""
+least ratio of this share to that among all latents. A kind of text is named if it has at least MIN_SHARE_OF_NAME as
+many latents as a cluster of the whole map."""
 ASPECT_RATIO = 4 / 3
 """The ratio of the map's width to its height, which is about that of its frame on a screen. The axes of UMAP have no
 meaning."""
@@ -148,7 +148,7 @@ def map_names(
     n_of_kind = Counter(kind for kind in kinds if kind is not None)
     named = list[list]()
     for kind, n in n_of_kind.most_common():
-        if MIN_SHARE * LATENTS_EACH[0] <= n < len(points):
+        if MIN_SHARE_OF_NAME * LATENTS_EACH[0] <= n < len(points):
             x, y = _home(points[[i for i, latent_kind in enumerate(kinds) if latent_kind == kind]], points)
             named.append([number(x), number(y), kind.replace("_", " "), 0])
     tokens_of = [_tokens(text) for text in explanations]
@@ -163,9 +163,9 @@ def map_names(
         for c in range(k):
             members = np.flatnonzero(cluster == c)
             counts = Counter(token for i in members for token in tokens_of[i])
-            least = max(MIN_LATENTS, MIN_SHARE * len(members))
+            least = max(MIN_LATENTS_OF_NAME, MIN_SHARE_OF_NAME * len(members))
             telling = {token: n for token, n in counts.items() if n >= least}
-            lift = MIN_LIFT * len(members) / len(points)
+            lift = MIN_LIFT_OF_NAME * len(members) / len(points)
             candidates += [(-n, token, c) for token, n in telling.items() if n >= lift * overall[token]]
         done = set[int]()
         for _, token, c in sorted(candidates):

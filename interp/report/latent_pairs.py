@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from interp.features.feature_store import FeatureStore
-from interp.report.contexts import FEW_DIGITS, ROWS_AT_ONCE
+from interp.report.contexts import CODE_ROWS_AT_ONCE, FEW_DIGITS
 from interp.report.json_text import number, numbers
 from interp.report.payloads import TABLE_QUERIES
 from interp.statistics.directions import unit_rows
@@ -88,11 +88,11 @@ def _sums(
     total, squares = np.zeros(features.d_sae), np.zeros(features.d_sae)
     values = np.zeros(len(rows))
     order = np.argsort(rows, kind="stable")
-    for start in range(0, len(features.codes), ROWS_AT_ONCE):
-        z = features.codes[start : start + ROWS_AT_ONCE].scipy().astype(np.float64)
+    for start in range(0, len(features.codes), CODE_ROWS_AT_ONCE):
+        z = features.codes[start : start + CODE_ROWS_AT_ONCE].scipy().astype(np.float64)
         z.eliminate_zeros()
         z.sort_indices()
-        block = order[slice(*np.searchsorted(rows[order], [start, start + ROWS_AT_ONCE]))]
+        block = order[slice(*np.searchsorted(rows[order], [start, start + CODE_ROWS_AT_ONCE]))]
         if len(block):
             values[block] = np.asarray(z[rows[block] - start, latents[block]]).reshape(-1)
         columns = z.tocsc()

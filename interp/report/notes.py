@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from interp.features.feature_store import FeatureStore
 
 FILE_NAME = "notes.json"
-FORMAT = "interp-notes"
+NOTES_FORMAT = "interp-notes"
 EMPTY_NOTE: Mapping[str, Any] = {"star": False, "label": "", "note": ""}
 SEPARATORS = {"label": " / ", "note": "\n"}
 """The text between two versions of one field."""
@@ -51,7 +51,9 @@ def notes_of(file: Path, key: str) -> dict[str, dict[str, Any]]:
 
 def _kept(file: Path, key: str) -> dict[str, Any]:
     """Read the whole content of the file."""
-    kept: dict[str, Any] = _checked(file) if os.path.lexists(file) else {"format": FORMAT, "features": key, "notes": {}}
+    kept: dict[str, Any] = (
+        _checked(file) if os.path.lexists(file) else {"format": NOTES_FORMAT, "features": key, "notes": {}}
+    )
     if kept.get("features") != key:
         raise OverwriteError(f"{file} has notes of other features: move it away, and export or import its notes")
     return kept
@@ -88,7 +90,7 @@ def _merged(between: str | None, now: Any, before: Any, after: Any) -> Any:
 
 def _checked(file: str | Path) -> dict[str, Any]:
     exported = read_json(Path(file), "export the notes again")
-    notes = exported.get("notes") if exported.get("format") == FORMAT else None
+    notes = exported.get("notes") if exported.get("format") == NOTES_FORMAT else None
     if not isinstance(notes, dict):
         raise DamagedError(f"{file} holds no notes exported from a page: its button Export writes them")
     for latent, note in notes.items():

@@ -19,7 +19,7 @@ from interp.features.bins import merged_bins
 from interp.features.examples import rows_around
 from interp.features.feature_store import FeatureStore
 from interp.features.firing_statistics import bin_edges
-from interp.report.contexts import ROWS_AT_ONCE, Contexts, coded
+from interp.report.contexts import CODE_ROWS_AT_ONCE, Contexts, coded
 from interp.report.json_text import N_DIGITS, columns_of, encode_tokens, numbers
 from interp.statistics.cutoffs import MIN_F1
 
@@ -197,8 +197,8 @@ def sense_tokens(features: FeatureStore, senses: Senses) -> dict[int, list[list[
 
 
 def _firings_of_senses(features: FeatureStore, senses: Senses) -> Iterator[pd.DataFrame]:
-    """Yield the firings whose token tells their sense: latent, sense, row and value. ROWS_AT_ONCE rows of codes are
-    read at a time."""
+    """Yield the firings whose token tells their sense: latent, sense, row and value. CODE_ROWS_AT_ONCE rows of codes
+    are read at a time."""
     tokens = features.tokens.reshape(-1).numpy()
     sense_of_token = pd.DataFrame(
         (
@@ -210,8 +210,8 @@ def _firings_of_senses(features: FeatureStore, senses: Senses) -> Iterator[pd.Da
         columns=["latent", "token", "sense"],
     )
     wanted = np.isin(np.arange(features.d_sae), sense_of_token["latent"])
-    for start in range(0, len(features.codes) if senses else 0, ROWS_AT_ONCE):
-        codes = features.codes[start : start + ROWS_AT_ONCE]
+    for start in range(0, len(features.codes) if senses else 0, CODE_ROWS_AT_ONCE):
+        codes = features.codes[start : start + CODE_ROWS_AT_ONCE]
         entries = codes.fires.numpy() & wanted[codes.latents.numpy()]
         rows = start + codes.rows.numpy()[entries]
         firings = pd.DataFrame(

@@ -35,7 +35,7 @@ from interp.sae.model import SAE
 from interp.sae.resampling import (
     BATCH_ROWS,
     CANDIDATES_PER_LATENT,
-    MAX_ROWS,
+    MAX_KEPT_ROWS,
     NewLatents,
     Reservoir,
     along_rows,
@@ -109,7 +109,7 @@ class Learner:
         self.steps_done = 0
         at = config.resampling_steps if hooks.tied else ()
         most = rows_compared(config.d_sae, config.batch_size, at)
-        size = most if config.resamples_what_is_missing else min(config.d_sae, MAX_ROWS)
+        size = most if config.resamples_what_is_missing else min(config.d_sae, MAX_KEPT_ROWS)
         self.reservoir = Reservoir(at, size, config.seed)
         self._workspace = Workspace()
 

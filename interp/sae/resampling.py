@@ -34,13 +34,13 @@ from torch import Tensor
 from interp.sae.encode_rows import has_fast_bfloat16
 from interp.sae.forward_pass import WholeBatch
 
-MAX_ROWS = 4096
+MAX_KEPT_ROWS = 4096
 """Rows that are kept for resampling."""
 BATCH_ROWS = 1024
 """Rows of a batch on which the benefit of a latent is measured: with a quarter of them FVU is a twentieth higher."""
 CANDIDATES_PER_LATENT = 4
 """Candidate rows per idle latent: some are similar to others, and on some a latent would help little."""
-_MIN_ROWS = 64
+_MIN_KEPT_ROWS = 64
 _COLLECTED_SHARE = 1 / 3
 _MAX_COLLECTED_STEPS = 100
 """Rows are collected in the last steps before a draw: in this share of the steps since the draw before it, and in at
@@ -67,7 +67,7 @@ def rows_compared(d_sae: int, batch_size: int, at: Sequence[int]) -> int:
     """
     steps = min((after - before for before, after in itertools.pairwise((0, *at))), default=0)
     pairs = _MAX_COST_SHARE * steps * batch_size * d_sae
-    return min(d_sae, MAX_ROWS, max(_MIN_ROWS, round(math.sqrt(BATCH_ROWS**2 + pairs) - BATCH_ROWS)))
+    return min(d_sae, MAX_KEPT_ROWS, max(_MIN_KEPT_ROWS, round(math.sqrt(BATCH_ROWS**2 + pairs) - BATCH_ROWS)))
 
 
 @dataclass
@@ -177,7 +177,7 @@ def along_what_is_missing(
 
 def _product(a: Float[Tensor, "i d"], b: Float[Tensor, "j d"]) -> Float[Tensor, "i j"]:
     """Return a bᵀ, with bfloat16 if that is faster."""
-    if min(len(a), len(b)) < _MIN_ROWS or not has_fast_bfloat16(a):
+    if min(len(a), len(b)) < _MIN_KEPT_ROWS or not has_fast_bfloat16(a):
         return a @ b.T
     return (a.bfloat16() @ b.bfloat16().T).to(a.dtype)
 

@@ -27,7 +27,7 @@ from interp.storage.files import Pieces, in_file_order
 
 SHARDED_CONFIGS = (TopKConfig, BatchTopKConfig, MatryoshkaConfig, ReLUConfig, GatedConfig, JumpReLUConfig)
 """The architectures that can be trained in shards. The loss of any other may need latents of other processes."""
-_AT_ONCE = 1 << 24
+_BYTES_AT_ONCE = 1 << 24
 """Bytes of a piece that goes from process to process."""
 
 
@@ -96,7 +96,7 @@ def _gathered(part: Tensor, axis: int | None, shards: Processes) -> Tensor | Pie
         return part
     shape = [*part.shape]
     shape[axis] *= shards.count
-    rows = slices(len(part), max(1, _AT_ONCE * len(part) // max(1, part.nbytes * (shards.count if axis else 1))))
+    rows = slices(len(part), max(1, _BYTES_AT_ONCE * len(part) // max(1, part.nbytes * (shards.count if axis else 1))))
 
     def gathered_rows() -> Iterator[Tensor]:  # each process has a part of every row
         for at in rows:

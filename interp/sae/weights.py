@@ -20,7 +20,7 @@ from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.hook_scales import HookScales, scale_of
 from interp.sae.model import SAE, Crosscoder, Transcoder
 
-_MIN_COSINE = 0.8
+_MIN_COSINE_WITH_START = 0.8
 """Least cosine of a soft-frozen decoder row with its start (arXiv 2602.14111)."""
 _SEED_OFFSET = 0x1A7E47
 """Added to the seed of the initial directions: a planted world drawn with the same seed would
@@ -68,13 +68,13 @@ def initial_weights(
 
 def keep_near(rows: Float[Tensor, "row d"], start: Float[Tensor, "row d"]) -> None:
     """Turn back, in place and at the same length, the rows whose cosine with their start has fallen below
-    _MIN_COSINE."""
+    _MIN_COSINE_WITH_START."""
     lengths = rows.norm(dim=1, keepdim=True)
     start = torch.nn.functional.normalize(start, dim=1)
     along = (rows * start).sum(1, keepdim=True)
     across = torch.nn.functional.normalize(rows - along * start, dim=1)
-    nearest = lengths * (_MIN_COSINE * start + (1 - _MIN_COSINE**2) ** 0.5 * across)
-    rows.copy_(torch.where(along < _MIN_COSINE * lengths, nearest, rows))
+    nearest = lengths * (_MIN_COSINE_WITH_START * start + (1 - _MIN_COSINE_WITH_START**2) ** 0.5 * across)
+    rows.copy_(torch.where(along < _MIN_COSINE_WITH_START * lengths, nearest, rows))
 
 
 def fold(

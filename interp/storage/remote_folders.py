@@ -37,7 +37,7 @@ from interp.storage.addresses import (
 
 MANIFEST, BEGUN = "manifest.json", "begun.json"
 UNFINISHED = ".unfinished"
-_BLOCK = 64 << 20
+_COPY_BYTES = 64 << 20
 _STALE_SECONDS = 24 * 3600
 """Seconds since the last change of a copy that is being made, after which its process is taken to have been killed."""
 _REMEDY = "copy the folder there again, or make it again with overwrite=True"
@@ -225,8 +225,8 @@ def _copy(address: Address, size: int | None, file: Path) -> str:
     file.parent.mkdir(parents=True, exist_ok=True)
     total = hashlib.sha256()
     with open(file, "wb") as stream:
-        for start in range(0, size or 1, _BLOCK) if size != 0 else ():
-            stop = None if size is None else min(start + _BLOCK, size)
+        for start in range(0, size or 1, _COPY_BYTES) if size != 0 else ():
+            stop = None if size is None else min(start + _COPY_BYTES, size)
             block = read_object(address) if stop is None else read_ranges([address], [(start, stop)])[0]
             total.update(block)
             stream.write(block)

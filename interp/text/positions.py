@@ -11,7 +11,7 @@ from numba import njit
 from interp.text.lexer import read_states
 from interp.text.read_text import ReadText
 
-ROWS_AT_ONCE = 1 << 15
+WINDOWS_AT_ONCE = 1 << 15
 """Windows that are compared with the topics at a time."""
 
 
@@ -60,7 +60,10 @@ class Positions:
     def topic(self, grain: int) -> Int64[np.ndarray, " row"]:
         centres = self.text.topics[grain].T
         return np.concatenate(
-            [(part @ centres).argmax(1) for part in np.array_split(self.windows, 1 + len(self.windows) // ROWS_AT_ONCE)]
+            [
+                (part @ centres).argmax(1)
+                for part in np.array_split(self.windows, 1 + len(self.windows) // WINDOWS_AT_ONCE)
+            ]
         )
 
     def labels(self) -> Int64[np.ndarray, "row label"]:

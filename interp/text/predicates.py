@@ -27,7 +27,7 @@ from interp.text.read_text import ReadText
 
 MAX_COUNTED_ROWS = 200_000
 """Number of positions over which shares are counted."""
-ROWS_AT_ONCE = 1 << 16
+POSITIONS_AT_ONCE = 1 << 16
 """Positions that are read at once, in whole sequences."""
 
 
@@ -66,7 +66,7 @@ class Predicates:
 
         def count_own() -> Int64[np.ndarray, " predicate"]:
             counts = np.zeros(ends[-1], np.int64)
-            for part in np.array_split(own, max(1, len(own) * n_ctx // ROWS_AT_ONCE)):
+            for part in np.array_split(own, max(1, len(own) * n_ctx // POSITIONS_AT_ONCE)):
                 if len(part):
                     holds = _holding(text, offsets, rows_of(part, n_ctx))
                     counts += np.bincount(holds[holds >= 0], minlength=len(counts))
@@ -108,7 +108,7 @@ class Predicates:
         offsets = {name: offset for name, offset in self.offsets.items() if kinds is None or name in kinds}
         if not offsets or not len(rows):
             return np.full((len(rows), 0), -1, np.int32)
-        step = max(1, ROWS_AT_ONCE // self.text.tokens.shape[1]) * self.text.tokens.shape[1]
+        step = max(1, POSITIONS_AT_ONCE // self.text.tokens.shape[1]) * self.text.tokens.shape[1]
         order = np.argsort(rows, kind="stable")
         ends = np.searchsorted(rows[order] // step, np.unique(rows // step)[1:])
         # A pool of its own: this is also called in a thread that reads ahead, where `map_in_threads` would set torch's

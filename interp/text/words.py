@@ -21,7 +21,7 @@ HASH_BITS = 20
 """Bits of the hash: two different stems have the same one by chance once in a million."""
 MAX_PIECES = 8
 """Number of tokens of a word that are considered before and after a piece."""
-_MULTIPLIER = np.uint64(0x100000001B3)
+_LETTER_MULTIPLIER = np.uint64(0x100000001B3)
 """Any large odd number would do: multiplying by it spreads each letter over the 64 bits."""
 
 
@@ -88,7 +88,7 @@ def _stems(tokens, firsts, lasts, letters, offsets):
         for row in range(firsts[i], lasts[i] + 1):
             for letter in range(offsets[flat[row]], offsets[flat[row] + 1]):
                 if n < STEM_LENGTH:
-                    mixed = mixed * _MULTIPLIER + np.uint64(letters[letter])
+                    mixed = mixed * _LETTER_MULTIPLIER + np.uint64(letters[letter])
                     mixed ^= mixed >> np.uint64(31)
                     n += 1
         out[i] = np.int64((mixed * GOLDEN_64) >> np.uint64(64 - HASH_BITS))

@@ -29,7 +29,7 @@ meaning of a latent that fires only there. Many short sequences are better evide
 Limits of the statistics: mean ∓ 1.96 standard deviations assumes a symmetric null, but the largest cosine has a skewed
 one. The largest latents share the null of somewhat smaller ones, and the smallest that of larger ones. All latents of a
 repetition are on the same shifted text, so the errors of their nulls are correlated. If latents are dense and the text
-is long, fewer than MAX_SAMPLED_LATENTS are kept (MAX_FIRINGS).
+is long, fewer than MAX_SAMPLED_LATENTS are kept (MAX_SHIFTED_FIRINGS).
 Limits of the meaning: a latent above its null need not have one meaning, because a union of two tokens is as far from
 shifted text as either. A latent that fires by its position in the sequence correlates with its twin on any text.
 """
@@ -72,7 +72,7 @@ MIN_GROUPS = 20
 each of two senses."""
 MAX_SAMPLED_LATENTS = 512
 """Number of latents that are shifted. It suffices for the null, since latents are pooled."""
-MAX_FIRINGS = 1 << 23
+MAX_SHIFTED_FIRINGS = 1 << 23
 """Firings of the shifted latents on all shifts. Each takes 16 bytes, and three times as much while they are sorted."""
 MIN_STD = 1e-3
 """The least standard deviation of a null: smaller differences do not matter."""
@@ -175,7 +175,7 @@ class SampledCodes:
         n_frequent = int((n_active >= MIN_GROUPS).sum())
         most = min(MAX_SAMPLED_LATENTS, max(n_frequent, -(-POOL_SIZE // len(shifts))))
         drawn = drawn[np.argsort(n_active[drawn] < MIN_GROUPS, kind="stable")][:most]
-        fits = len(shifts) * np.cumsum(n_active[drawn]) <= MAX_FIRINGS
+        fits = len(shifts) * np.cumsum(n_active[drawn]) <= MAX_SHIFTED_FIRINGS
         units = np.sort(drawn[: max(1, fits.sum())])
         self.units = units if own is None else units[own[units]]
         self._unit_of = np.full(features.d_sae, -1, np.int32)

@@ -94,7 +94,7 @@ from interp.verdict.verdicts import MAX_DENSITY, verdict_columns
 MAX_SHIFTS = 1000
 """Largest number of shifts of the text: two suffice, each takes as long as the ranking, and memory grows with their
 number."""
-_STEPS = {
+_SHARE_OF_TIME = {
     READING: 0.12,
     COMPARING: 0.34,
     PROPOSING: 0.31,
@@ -246,7 +246,7 @@ def _rank(
     faint = np.zeros(features.d_sae, bool) if options.judge_faint else _faint(features)
     if not features.has_text:
         return _without_context(features, faint, chosen)
-    options = replace(options, progress=in_percent(options.progress, _STEPS))
+    options = replace(options, progress=in_percent(options.progress, _SHARE_OF_TIME))
     labels, twin, seed = options.labels, options.twin, options.seed
     text = CodedText.from_features(features, team, own)
     shifts = circular_shifts(text.n_seq, text.n_ctx, options.n_shifts, int((text.maxima > 0).sum()), seed)

@@ -20,7 +20,7 @@ from interp.statistics.cutoffs import MIN_F1
 from interp.verdict.measures import title_and_meaning
 from interp.verdict.nulls import NullComparison
 
-_EVIDENCE_COLUMNS = ("measure", "value", "z", "null_low", "null_high")
+_MEASURE_COLUMNS = ("measure", "value", "z", "null_low", "null_high")
 NEEDED_COLUMNS = ("latent", "verdict", "monosemanticity", "ci_low", "ci_high", "sure")
 SHOWN_COLUMNS = (*NEEDED_COLUMNS[:-1], "learnt", "n_senses", "explanation", "explanation_f1", "sure")
 N_ROWS = 10
@@ -43,9 +43,7 @@ def evidence_rows(
         is_finite = np.isfinite(numbers)
         values_or_none = np.where(is_finite, numbers.astype(object), None)
         for index in np.flatnonzero(is_finite[:, 0]):
-            listed[int(latents[index])].append(
-                dict(zip(_EVIDENCE_COLUMNS, (name, *values_or_none[index]), strict=True))
-            )
+            listed[int(latents[index])].append(dict(zip(_MEASURE_COLUMNS, (name, *values_or_none[index]), strict=True)))
     return pd.Series(list(listed.values()), index=latents, dtype=object)
 
 
@@ -68,8 +66,8 @@ def ranking_evidence(ranking: pd.DataFrame, latent: int | None = None) -> pd.Dat
         if isinstance(entries, list | np.ndarray)
         for row in entries
     ]
-    table = EvidenceTable(listed, columns=["latent", *_EVIDENCE_COLUMNS]).astype(
-        dict.fromkeys(_EVIDENCE_COLUMNS[1:], float)
+    table = EvidenceTable(listed, columns=["latent", *_MEASURE_COLUMNS]).astype(
+        dict.fromkeys(_MEASURE_COLUMNS[1:], float)
     )
     if latent is None:
         return table
@@ -85,7 +83,7 @@ class EvidenceTable(pd.DataFrame):
         return EvidenceTable
 
     def _repr_html_(self) -> str | None:
-        if not set(_EVIDENCE_COLUMNS) <= set(self.columns) or "latent" in self:
+        if not set(_MEASURE_COLUMNS) <= set(self.columns) or "latent" in self:
             return super()._repr_html_()  # type: ignore[misc]
         rows = [_stated(row) for row in self.to_dict(orient="records")]
         latent_name = f" of latent {self.attrs['latent']}" if "latent" in self.attrs else ""

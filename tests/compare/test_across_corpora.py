@@ -114,7 +114,7 @@ def test_blocks_of_latents_and_two_scans_say_the_same_as_one(tmp_path, monkeypat
         store(tmp_path / name, z[rows], tokens[at])
         for name, rows, at in (("a", slice(half * CTX), slice(half)), ("b", slice(half * CTX, None), slice(half, None)))
     ]
-    monkeypatch.setattr("interp.compare.across_corpora.PAIRS_AT_ONCE", 500)
+    monkeypatch.setattr("interp.compare.across_corpora.COUNTS_AT_ONCE", 500)
     pd.testing.assert_frame_equal(corpora(*sides).table, whole.table)
 
 

@@ -507,7 +507,7 @@ def test_activations_are_the_same_however_many_rows_are_read_at_a_time(run, monk
     table = run.features.table("examples")
     firings = table["latent"].to_numpy(), table["row"].to_numpy()
     whole = activations_around(run.features, *firings)
-    monkeypatch.setattr("interp.report.contexts.ROWS_AT_ONCE", 3 * N_CTX)
+    monkeypatch.setattr("interp.report.contexts.CODE_ROWS_AT_ONCE", 3 * N_CTX)
     assert activations_around(run.features, *firings) == whole and all(whole[1])
 
 

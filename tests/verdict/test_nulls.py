@@ -227,7 +227,7 @@ def test_few_latents_get_more_shifts_and_rare_latents_only_fill_the_sample(featu
 
 
 def test_many_firings_are_kept_of_fewer_latents(features, monkeypatch):
-    monkeypatch.setattr(nulls, "MAX_FIRINGS", 5000)
+    monkeypatch.setattr(nulls, "MAX_SHIFTED_FIRINGS", 5000)
     n_active = features.table().n_active.to_numpy()
     units = SampledCodes(features, SHIFTS, 0).units
     assert 0 < len(units) < D and 2 * n_active[units].sum() <= 5000

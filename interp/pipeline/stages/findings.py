@@ -31,7 +31,7 @@ LATENT_SECONDS = 4.5e-3
 """Seconds to judge a latent: its senses, their rules and its nulls."""
 TEXT_SECONDS = 3.0
 """Seconds to prepare the text for all latents."""
-_VERDICTS = {"verdicts": list(VERDICTS)}
+_VERDICT_SETTINGS = {"verdicts": list(VERDICTS)}
 """What tables of verdicts depend on besides the run: with other names of verdicts they are made again."""
 
 
@@ -191,7 +191,7 @@ def _nulls_cost(sizes: Sizes) -> Cost:
     reduced_by=("nulls.sae_tokens", "nulls.tokens", "sae.d_sae"),
     config={"nulls": lazy_call("interp.compare.null_dictionaries:NullsConfig", sae_tokens=1_000_000)},
     other_sections=("harvest", "sae"),
-    outside=lambda run: _VERDICTS,
+    outside=lambda run: _VERDICT_SETTINGS,
     opens={"nulls": (".", lazy_call("interp.compare.null_dictionaries:Nulls.read"))},
     summary=nulls_summary,
 )
@@ -265,7 +265,7 @@ def _open_twin(run: Run, config: RankingConfig) -> "FeatureStore | None":
 
 def _verdicts_and_twin(run: Run) -> dict[str, Any]:
     twin = _open_twin(run, run.config.ranking)
-    return _VERDICTS if twin is None else _VERDICTS | {"twin": digest_file(twin.path / "scan.json")}
+    return _VERDICT_SETTINGS if twin is None else _VERDICT_SETTINGS | {"twin": digest_file(twin.path / "scan.json")}
 
 
 def _other_pages(run: Run) -> dict[str, str]:

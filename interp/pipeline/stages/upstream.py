@@ -15,7 +15,7 @@ from interp.pipeline.sections import HarvestConfig, TokenizerConfig
 from interp.pipeline.stages import stage
 from interp.runtime.progress import Progress
 from interp.storage.files import digest_file, write_json
-from models.pretrained import REFERENCE, WEIGHTS
+from models.pretrained import REFERENCE, WEIGHTS_FOLDER
 
 if TYPE_CHECKING:
     from interp.activations import ActivationStore
@@ -214,7 +214,7 @@ def model(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
             named["name"] = str(Path(config.name).resolve())
         write_json(folder / REFERENCE, named)
         if config.is_slow:  # de-quantized once, so that whatever opens the run later need not wait for it
-            config.pretrained().save(folder / WEIGHTS)
+            config.pretrained().save(folder / WEIGHTS_FOLDER)
         write_json(folder / "results.json", results)
         return results
     new = Transformer(config.transformer(run.tokenizer.vocab_size))

@@ -21,7 +21,7 @@ from interp.codes.dictionary import Dictionary
 from interp.effects import AttributionGraph, changed_next_tokens
 from interp.report.live.local_server import ASKING, CLOSED, Asked, LocalServer
 
-N_NEXT = 8
+N_ANSWERED_TOKENS = 8
 """Number of next tokens in an answer."""
 MAX_TIMES, MAX_CHANGED = 100, 4096
 
@@ -63,6 +63,6 @@ class GraphServer(LocalServer):
         with self._lock:
             before = self._next_tokens({})
             after = self._next_tokens({self._nodes[name]: value for name, value in times.items()})
-        shown = after.topk(min(N_NEXT, len(after))).indices.tolist()
+        shown = after.topk(min(N_ANSWERED_TOKENS, len(after))).indices.tolist()
         names = [str(token) if self._token_strings is None else self._token_strings[token] for token in shown]
         return {"next": [[name, float(before[t]), float(after[t])] for name, t in zip(names, shown, strict=True)]}

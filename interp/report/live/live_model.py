@@ -44,9 +44,9 @@ from interp.report.latent_pairs import in_common
 
 MAX_TOKENS = 1024
 """Largest number of tokens of a text, even if the model accepts more, as a call blocks other calls."""
-N_LATENTS = 10
+N_LISTED_LATENTS = 10
 """Number of latents that are listed for a token."""
-N_NEXT = 10
+N_LISTED_TOKENS = 10
 """Number of next tokens that are listed."""
 N_MOVED = 4
 """Number of tokens that are listed as raised, and as lowered, by a latent."""
@@ -81,14 +81,14 @@ class LiveModel:
 
     def read(self, text: str) -> dict[str, Any]:
         """Return which latents fire in a text. `tokens` has the token ids. `firing` has, for each token, [latent,
-        activation] of the N_LATENTS strongest. `features` has, for the text, [latent, largest strength, [[position,
-        activation], …]], the strongest first."""
+        activation] of the N_LISTED_LATENTS strongest. `features` has, for the text, [latent, largest strength,
+        [[position, activation], …]], the strongest first."""
         tokens = self.tokens(text)
         with self._lock, evaluating(self.model):
             z = self._codes(
                 tokens, capture(self.model, to_model(self.model, tokens), {"": self.dictionary_hooks.input_hook})[""]
             )
-        firing = [_strongest(z, row, N_LATENTS) for row in range(z.shape[0])]
+        firing = [_strongest(z, row, N_LISTED_LATENTS) for row in range(z.shape[0])]
         features: list[list[Any]] = []
         for latent, firings in _by_latent(z):
             strength = max(value for _, value in firings) / max(self._maxima[latent], np.finfo(np.float32).tiny)
@@ -108,14 +108,14 @@ class LiveModel:
         tokens = self._up_to(text, position)
         with self._lock, evaluating(self.model):
             entered = self._downstream.enter(tokens)
-            firing = _strongest(self._codes(tokens, entered.acts), position, N_LATENTS)
+            firing = _strongest(self._codes(tokens, entered.acts), position, N_LISTED_LATENTS)
             W_dec = self.sae.W_dec.detach()
             change = W_dec.new_zeros(1 + len(firing), position + 1, W_dec.shape[1])
             for row, (latent, z) in enumerate(firing, 1):
                 change[row, -1] = -z * W_dec[latent]
             log_p = self._log_p(tokens, entered.stream, change)
         p = log_p.exp()
-        top = log_p[0].topk(min(N_NEXT, log_p.shape[1])).indices
+        top = log_p[0].topk(min(N_LISTED_TOKENS, log_p.shape[1])).indices
         return {
             "next": [[int(token), float(p[0, token])] for token in top],
             "features": [

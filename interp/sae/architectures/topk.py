@@ -37,7 +37,7 @@ little effect, and at a quarter FVU rises (0.022 → 0.023)."""
 _THRESHOLD_DECAY = 0.999
 _CHECK_MARGIN = 32
 """Picks beyond k by which those of low precision are checked."""
-_MIN_ROWS = 1024
+_MIN_ROUNDED_ROWS = 1024
 """Rows that are worth rounding the encoder for."""
 
 
@@ -56,7 +56,12 @@ class TopK(ActivationFunction):
         """Pick with bfloat16 if that is faster, and again at full precision in the rows whose picks it does not
         decide."""
         wide = self.k + _CHECK_MARGIN
-        if len(x) < _MIN_ROWS or wide > len(weights.encoder_rows) or x.device.type != "cpu" or not has_fast_bfloat16(x):
+        if (
+            len(x) < _MIN_ROUNDED_ROWS
+            or wide > len(weights.encoder_rows)
+            or x.device.type != "cpu"
+            or not has_fast_bfloat16(x)
+        ):
             return super().codes(x, weights)
         near = encode(x, weights.encoder_rows, weights.b_enc, TopK(wide), low_precision=True)
         codes = self.choose(near)

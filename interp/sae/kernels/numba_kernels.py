@@ -39,7 +39,7 @@ _ADAM_COST = 8
 """The cost of Adam's update of a number, in multiplications."""
 _ENTRY_COST = 32
 """The cost of comparing or moving a single entry, in multiplications."""
-_KEYS = {torch.bfloat16: torch.int16, torch.float32: torch.int32, torch.float64: torch.int64}
+_KEY_TYPES = {torch.bfloat16: torch.int16, torch.float32: torch.int32, torch.float64: torch.int64}
 
 
 class NumbaKernels(TorchKernels):
@@ -191,7 +191,7 @@ def _is_dense(offsets: Tensor, table: Tensor) -> bool:
 
 def _keys(floats: Tensor) -> np.ndarray:
     """Return the bits of the floats, as integers."""
-    return floats.detach().contiguous().view(_KEYS[floats.dtype]).numpy()
+    return floats.detach().contiguous().view(_KEY_TYPES[floats.dtype]).numpy()
 
 
 def _whole_vectors(tile: Tensor) -> np.ndarray:

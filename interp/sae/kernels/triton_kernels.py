@@ -37,7 +37,7 @@ from interp.sae.kernels.torch_kernels import (
 )
 
 _ENTRIES = 8
-_PART = 256
+_PART_SIZE = 256
 _TILE = 1024
 _PICK_TILE = 4096
 
@@ -75,20 +75,20 @@ class TritonKernels(TorchKernels):
         offsets = by_latent.offsets
         rows = by_latent.rows
         weights = weights[by_latent.entries]
-        max_parts = 2 * len(rows) // _PART
+        max_parts = 2 * len(rows) // _PART_SIZE
         if max_parts < 2:
             return self._bags(offsets, rows, weights, dense, out)
         starts, stops = offsets[:-1], offsets[1:]
         out = dense.new_empty(len(starts), dense.shape[1]) if out is None else out
         counts = stops - starts
-        parts = offsets_from_lengths(torch.where(counts > _PART, (counts + _PART - 1) // _PART, 0))
-        _sum_bags(starts, torch.where(counts > _PART, starts, stops), rows, weights, dense, out)
+        parts = offsets_from_lengths(torch.where(counts > _PART_SIZE, (counts + _PART_SIZE - 1) // _PART_SIZE, 0))
+        _sum_bags(starts, torch.where(counts > _PART_SIZE, starts, stops), rows, weights, dense, out)
         # More parts than there are, so that their number need not be known here: the others are not read.
         part = torch.arange(max_parts, device=offsets.device)
         latent = torch.searchsorted(parts[1:], part, right=True).clamp_(max=len(starts) - 1)
-        first = starts[latent] + _PART * (part - parts[latent])
+        first = starts[latent] + _PART_SIZE * (part - parts[latent])
         sums = dense.new_empty(max_parts, dense.shape[1])
-        _sum_bags(first, torch.minimum(first + _PART, stops[latent]), rows, weights, dense, sums)
+        _sum_bags(first, torch.minimum(first + _PART_SIZE, stops[latent]), rows, weights, dense, sums)
         _sum_bags(parts[:-1], parts[1:], part, weights.new_ones(max_parts), sums, out, skip_empty=True)
         return out
 

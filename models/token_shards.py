@@ -42,7 +42,7 @@ COLUMNS: dict[str, np.dtype] = {
 }
 _PAGE = 16_384
 """Bytes: the largest page of the usual systems."""
-_ROWS = 4096
+_ROWS_MULTIPLE = 4096
 """The rows of a file are a multiple of it, which fills whole pages whatever the length of a row."""
 _MAP_FIXED = 0x10
 """`sys/mman.h` of Linux, macOS and the BSDs; Python has no name for it."""
@@ -51,7 +51,7 @@ _MAP_FIXED = 0x10
 class _Names(TypedDict):
     n_rows: AtLeastOne
     n_ctx: AtLeastOne
-    rows_per_shard: Annotated[int, Field(ge=_ROWS, multiple_of=_ROWS)]
+    rows_per_shard: Annotated[int, Field(ge=_ROWS_MULTIPLE, multiple_of=_ROWS_MULTIPLE)]
     document_names: list[str]
     tokenizer: str
 
@@ -62,7 +62,7 @@ class TokenWriter:
     def __init__(self, folder: Path, n_ctx: int):
         self.folder = folder
         self.n_ctx = n_ctx
-        self.rows_per_shard = _ROWS * max(1, SHARD_TOKENS // (n_ctx * _ROWS))
+        self.rows_per_shard = _ROWS_MULTIPLE * max(1, SHARD_TOKENS // (n_ctx * _ROWS_MULTIPLE))
 
     def go_back_to(self, n_rows: int) -> None:
         """Remove all rows but the first `n_rows`."""

@@ -24,7 +24,7 @@ from interp.checks.limits import check_at_least
 from interp.runtime.processes import part_of
 from interp.statistics.randomness import shuffled
 
-_CHUNK_ROWS = 512
+_GATHERED_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -231,8 +231,8 @@ def check_state(state: dict[str, Any], expected: dict[str, Any]) -> None:
 
 def gather(columns: list[Float[Tensor, "row d"]], rows: Int[Tensor, " batch"], out: Float[Tensor, "batch d"]) -> None:
     """Copy rows of all columns side by side, in chunks, so that they are widened while they are in the cache."""
-    for start in range(0, len(rows), _CHUNK_ROWS):
-        chunk, into = rows[start : start + _CHUNK_ROWS], out[start : start + _CHUNK_ROWS]
+    for start in range(0, len(rows), _GATHERED_ROWS):
+        chunk, into = rows[start : start + _GATHERED_ROWS], out[start : start + _GATHERED_ROWS]
         first = 0
         for acts in columns:
             into[:, first : first + acts.shape[1]] = acts.index_select(0, chunk)

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from interp.activations.batches import BatchReader, ShardColumn, as_hook_names
 from interp.activations.row_statistics import ActivationStatistics
-from interp.activations.shards import ROW_IDS, TOKENS
+from interp.activations.shards import ROW_IDS, TOKENS_FILE
 from interp.activations.sources import Provenance, RowLimit, Shard
 from interp.activations.store import ActivationStore
 
@@ -149,7 +149,7 @@ def join_stores(stores: Mapping[str, ActivationStore]) -> JoinedStore:
 
 _MUST_BE_EQUAL: dict[str, Callable[[ActivationStore], object]] = {
     "their sequences have other lengths": lambda store: store.n_ctx,
-    "their tokens differ": lambda store: store.manifest["files"].get(TOKENS, {}).get("sha256"),
+    "their tokens differ": lambda store: store.manifest["files"].get(TOKENS_FILE, {}).get("sha256"),
     "their shards have other numbers of rows": lambda store: store.shard_rows,
     "their shards hold other rows": lambda store: [shard["sha256"][ROW_IDS] for shard in store.manifest["shards"]],
 }

@@ -31,7 +31,7 @@ from interp.storage.manifests import MANIFEST, check_size
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 STORE_FORMAT = "interp.activations/1"
 ROW_IDS = "row_ids"
-PROGRESS, TOKENS, STATISTICS = (f"{name}.safetensors" for name in ("progress", "tokens", "statistics"))
+PROGRESS_FILE, TOKENS_FILE, STATISTICS_FILE = (f"{name}.safetensors" for name in ("progress", "tokens", "statistics"))
 STORE_REMEDY = "harvest the store again"
 
 
@@ -187,9 +187,9 @@ def clear(folder: Path) -> None:
     """Remove a store's files, finished or not; other files stay."""
     for name in (
         MANIFEST,
-        PROGRESS,
-        TOKENS,
-        STATISTICS,
+        PROGRESS_FILE,
+        TOKENS_FILE,
+        STATISTICS_FILE,
     ):  # the manifest first: without it the store is not considered finished
         (folder / name).unlink(missing_ok=True)
         (folder / f"{name}.tmp").unlink(missing_ok=True)
@@ -262,8 +262,8 @@ def _misfit(manifest: dict[str, Any]) -> str:
         return f"n_rows = {n_rows}, but its shards have {rows_of_shards} rows of {n_ids} ids"
     if n_ctx is not None and n_ids % n_ctx:
         return f"n_ids = {n_ids} is not a multiple of n_ctx = {n_ctx}"
-    if STATISTICS not in manifest["files"]:
-        return f"it lists no {STATISTICS}"
+    if STATISTICS_FILE not in manifest["files"]:
+        return f"it lists no {STATISTICS_FILE}"
     for shard in shards:
         size = ShardLayout(shard["n_rows"], _columns(manifest)).size
         names = {ROW_IDS, *manifest["hooks"]}

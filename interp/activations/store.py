@@ -40,9 +40,9 @@ from interp.activations.row_statistics import (
 from interp.activations.shards import (
     DTYPES,
     ROW_IDS,
-    STATISTICS,
+    STATISTICS_FILE,
     STORE_REMEDY,
-    TOKENS,
+    TOKENS_FILE,
     StoreFiles,
     read_store_manifest,
 )
@@ -230,24 +230,26 @@ class ActivationStore(BatchReader):
     def tokens(self) -> Int[Tensor, "seq pos"] | None:
         """Token ids of all sequences, excluded rows included, mapped from their file; None if the rows are not
         text."""
-        if TOKENS not in self.manifest["files"]:
+        if TOKENS_FILE not in self.manifest["files"]:
             return None
-        tokens = self._files.small(TOKENS).get("tokens", torch.empty(0))
+        tokens = self._files.small(TOKENS_FILE).get("tokens", torch.empty(0))
         shape = (self.manifest["n_ids"] // (self.n_ctx or 1), self.n_ctx)
         if tuple(tokens.shape) != shape or tokens.is_floating_point() or int(tokens.int().min()) < 0:
-            raise DamagedError(f"{self.path / TOKENS} does not hold the token ids {shape} of the store: {STORE_REMEDY}")
+            raise DamagedError(
+                f"{self.path / TOKENS_FILE} does not hold the token ids {shape} of the store: {STORE_REMEDY}"
+            )
         return tokens.int()
 
     def statistics(self, hook: str) -> ActivationStatistics:
         hook = self.name_of(hook)
         numbers = {**self._hook(hook)}
-        stored = self._files.small(STATISTICS)
+        stored = self._files.small(STATISTICS_FILE)
         numbers.pop("d")
         tensors: dict[str, Any] = {name: stored.get(f"{hook}/{name}") for name in TENSORS}
         for name in ("mean", "geometric_median"):
             tensor = tensors[name]
             if tensor is None or tuple(tensor.shape) != (self.d(hook),) or not bool(tensor.isfinite().all()):
-                where = self.path / STATISTICS
+                where = self.path / STATISTICS_FILE
                 raise DamagedError(
                     f"{where} does not hold a finite {name} [{self.d(hook)}] of {hook!r}: {STORE_REMEDY}"
                 )

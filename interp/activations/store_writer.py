@@ -34,7 +34,7 @@ from torch import Tensor
 
 from interp.activations.row_statistics import TENSORS, n_sample_rows, outliers_among, running_sums, statistics_of
 from interp.activations.shard_writer import ShardWriter, StoreConfig, check_same, write_small, write_tokens
-from interp.activations.shards import DTYPES, PROGRESS, ROW_IDS, STATISTICS, STORE_FORMAT, TOKENS, clear
+from interp.activations.shards import DTYPES, PROGRESS_FILE, ROW_IDS, STATISTICS_FILE, STORE_FORMAT, TOKENS_FILE, clear
 from interp.activations.sources import is_constant
 from interp.storage.files import digest_file, json_roundtrip, write_json
 from interp.storage.manifests import MANIFEST
@@ -91,7 +91,7 @@ class StoreWriter:
     def _begin(self, shard_rows: tuple[int, ...]) -> None:
         """Create the files, or resume with the files of an earlier writer."""
         self._shards = ShardWriter(self.out, self.config.columns, shard_rows, self.config.seed)
-        if (self.out / PROGRESS).exists():
+        if (self.out / PROGRESS_FILE).exists():
             self._restore()
             return
         try:
@@ -157,9 +157,9 @@ class StoreWriter:
             raise ValueError("no row is left to store: every one was excluded")
         listed = self._seal()
         hooks = self._write_statistics(n_rows)
-        files = [STATISTICS] if tokens is None else [STATISTICS, TOKENS]
+        files = [STATISTICS_FILE] if tokens is None else [STATISTICS_FILE, TOKENS_FILE]
         if tokens is not None:
-            write_tokens(self.out / TOKENS, tokens)
+            write_tokens(self.out / TOKENS_FILE, tokens)
         left_out = Counter(token=0, position=0, norm=self._n_outliers)
         left_out.update(excluded)
         manifest = {
@@ -198,7 +198,7 @@ class StoreWriter:
     def _publish(self, manifest: dict[str, Any]) -> None:
         """Write the manifest, the last file."""
         write_json(self.out / MANIFEST, manifest)
-        (self.out / PROGRESS).unlink()
+        (self.out / PROGRESS_FILE).unlink()
 
     def _refuse_non_finite(self, hook: str, acts: Float[Tensor, "row d"], row_ids: Int[Tensor, " row"]) -> None:
         bad = (~acts.isfinite()).nonzero()
@@ -248,7 +248,9 @@ class StoreWriter:
     def _note(self, state: dict[str, Any], sums: dict[str, Tensor]) -> None:
         filled = torch.from_numpy(self._shards.filled)
         note = {"json": json.dumps({"config": self._key, "state": state})}
-        write_small(self.out / PROGRESS, {"filled": filled, **{f"sums.{hook}": x for hook, x in sums.items()}}, note)
+        write_small(
+            self.out / PROGRESS_FILE, {"filled": filled, **{f"sums.{hook}": x for hook, x in sums.items()}}, note
+        )
 
     @property
     def _key(self) -> dict[str, Any]:
@@ -257,7 +259,7 @@ class StoreWriter:
 
     def _restore(self) -> None:
         """Resume from the recorded progress of an earlier writer."""
-        with safe_open(str(self.out / PROGRESS), "pt") as file:
+        with safe_open(str(self.out / PROGRESS_FILE), "pt") as file:
             note = json.loads(file.metadata()["json"])
             check_same(note["config"], self._key, self.out)
             self._shards.restore(file.get_tensor("filled").numpy())
@@ -285,5 +287,5 @@ class StoreWriter:
             tensors |= {f"{hook}/{name}": values[name] for name in TENSORS if values[name] is not None}
             numbers = {name: values[name] for name in values if name not in (*TENSORS, "n_rows")}
             hooks[hook] = {"d": d, **numbers}
-        write_small(self.out / STATISTICS, tensors)
+        write_small(self.out / STATISTICS_FILE, tensors)
         return hooks

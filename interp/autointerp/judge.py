@@ -33,7 +33,7 @@ from interp.runtime.progress import Progress, no_progress
 from interp.statistics.estimates import bootstrap
 
 GIVEN, GENERATED, NULL = "given", "generated", "another latent's"
-N_EXAMPLES = 12
+N_SHOWN_WINDOWS = 12
 """Number of windows shown to explain a latent."""
 _N_DRAWS = 4000
 """Number of draws from the distributions of hits and false alarms of a latent."""
@@ -109,7 +109,7 @@ class Judge:
         self.explanations = {latent: text for latent, text in explanations.items() if text}
         judged = [latent for latent in asked if config.generate or latent in self.explanations]
         self.sampled = sample_windows(
-            features, judged, n_windows=config.n_windows, n_shown=N_EXAMPLES, seed=config.seed
+            features, judged, n_windows=config.n_windows, n_shown=N_SHOWN_WINDOWS, seed=config.seed
         )
         self.left_out = len(asked) - len(self.sampled)
 

@@ -60,7 +60,7 @@ N_SNIPPETS = 3
 MAX_LENGTH_RATIO = 1.25
 """Ratio of the median lengths of the two corpora's documents above which a warning is due."""
 _BEFORE, _AFTER = 12, 6
-_N_SHOWN_LATENTS = 10
+_N_PRINTED_LATENTS = 10
 log = logging.getLogger(__name__)
 
 
@@ -94,7 +94,7 @@ class Corpora:
     def __repr__(self) -> str:
         lines = [
             self._title(),
-            *(f"  latent {row.latent} {row.words}" for row in self.differing.head(_N_SHOWN_LATENTS).itertuples()),
+            *(f"  latent {row.latent} {row.words}" for row in self.differing.head(_N_PRINTED_LATENTS).itertuples()),
         ]
         return "\n".join(lines)
 
@@ -103,7 +103,7 @@ class Corpora:
         sides = [
             [Markup("<br>".join(map(markup, texts))) for texts in self.differing[name]] for name in ("in_a", "in_b")
         ]
-        rows = list(zip(self.differing["latent"], self.differing["words"], *sides, strict=True))[:_N_SHOWN_LATENTS]
+        rows = list(zip(self.differing["latent"], self.differing["words"], *sides, strict=True))[:_N_PRINTED_LATENTS]
         note = f"{len(self.differing) - len(rows):,} more in `differing`." if len(self.differing) > len(rows) else ""
         return card(self._title(), table(("latent", "what differs", f"in {a}", f"in {b}"), rows), note)
 

@@ -23,7 +23,7 @@ from interp.storage.folders import whole_folder
 
 FEATURES_PER_FILE = 128
 """Features per file."""
-N_BARS = 40
+N_HISTOGRAM_BARS = 40
 """Bars of a histogram."""
 N_DECIMALS = 3
 """Digits after the decimal point, as SAEDashboard rounds."""
@@ -94,7 +94,7 @@ def _batch(features: FeatureStore, rows: pd.DataFrame, dataset: str) -> list[dic
 
 
 def _feature(features: FeatureStore, row: dict, histogram: pd.DataFrame, dataset: str) -> dict[str, Any]:
-    edges, counts = merged_bins(histogram["low"], histogram["high"], histogram["n"], at_most=N_BARS)
+    edges, counts = merged_bins(histogram["low"], histogram["high"], histogram["n"], at_most=N_HISTOGRAM_BARS)
     logits: dict[str, list] = {}
     for side, name in (("top", "pos"), ("bottom", "neg")):
         tokens, values = (row[f"{side}_logit_tokens"], row[f"{side}_logits"]) if features.has_logits else ((), ())

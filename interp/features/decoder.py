@@ -44,7 +44,7 @@ from interp.features.token_counts import MASS, TOKEN, N, TokenCounts
 from interp.runtime.processes import part_of
 
 N_LOGIT_BINS = 40
-_BLOCK, _LEVELS = 256, 4096
+_LATENTS_PER_BLOCK, _LEVELS = 256, 4096
 _RESIDUAL_HOOK = re.compile(r"(blocks\.\d+\.hook_(resid_pre|resid_mid|resid_post|attn_out|mlp_out)|hook_(pos_)?embed)$")
 _INNER_HOOK = re.compile(r"blocks\.(\d+)\.(mlp\.hook_post|attn\.hook_z)$")
 _INPUT_LENGTH = 1e4
@@ -160,9 +160,9 @@ def neighbour_tables(
     part: (rank, count), to yield only the tables of that rank."""
     unit = torch.nn.functional.normalize(W_dec.detach().float().cpu(), dim=1)
     k = min(k, len(unit) - 1)
-    starts = range(0, len(unit), _BLOCK)
+    starts = range(0, len(unit), _LATENTS_PER_BLOCK)
     for first in starts[part_of(len(starts), *part)]:
-        cosine = unit[first : first + _BLOCK] @ unit.T
+        cosine = unit[first : first + _LATENTS_PER_BLOCK] @ unit.T
         latents = torch.arange(first, first + len(cosine))
         cosine[latents - first, latents] = -torch.inf
         best = cosine.topk(k, dim=1)

@@ -33,7 +33,7 @@ MAX_NAME = 24
 """Largest number of characters of a name, including its quotes."""
 BANDWIDTH = 0.05
 """Bandwidth of the densities that decide the place of a name, on a map whose farthest latent is at distance 1."""
-MAX_SAMPLED = 1000
+MAX_DENSITY_POINTS = 1000
 """Largest number of points from which a density is computed."""
 MIN_LATENTS_OF_NAME = 2
 MIN_SHARE_OF_NAME = 0.1
@@ -180,7 +180,7 @@ def map_names(
 def _home(points: Float[np.ndarray, "latent 2"], every: Float[np.ndarray, "other 2"]) -> Float[np.ndarray, " 2"]:
     """Return the point at which the density of the points, times their share of the density of all, is largest. If
     there are many points, evenly spaced samples give the densities."""
-    sample, others = (some[:: math.ceil(len(some) / MAX_SAMPLED)].astype(np.float64) for some in (points, every))
+    sample, others = (some[:: math.ceil(len(some) / MAX_DENSITY_POINTS)].astype(np.float64) for some in (points, every))
 
     def density(some: np.ndarray) -> np.ndarray:
         squared = ((sample[:, None] - some[None]) ** 2).sum(-1)

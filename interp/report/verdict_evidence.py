@@ -18,7 +18,7 @@ from interp.report.contexts import Contexts
 from interp.report.json_text import number
 from interp.text.vocabulary import quoted
 from interp.verdict.calibration import Calibration
-from interp.verdict.measures import MEASURES, STATISTICS, title_and_meaning
+from interp.verdict.measures import MEASURES, STATISTIC_TEXTS, title_and_meaning
 from interp.verdict.similarity import MEASURE_NAMES
 
 EVIDENCE_COLUMNS = ("latent", "measure", "value", "z", "null_low", "null_high")
@@ -41,7 +41,7 @@ NULL_DESCRIPTIONS = {
 """For each kind of null of a measure, a description of the null that gives its z and band."""
 EXPLANATION_FIELDS = ("precision", "recall", "n_examples", "f1_by_interval")
 SENSE_FIELDS = ("share", "f1", "precision", "recall", "n", "monosemanticity", "by_chance", "promoted")
-N_EXAMPLES, N_WEAK, N_FOLLOWING = 5, 3, 8
+N_STRONGEST, N_WEAK, N_FOLLOWING = 5, 3, 8
 _QUOTED = re.compile(r'"[^"]+"')
 _LIST = re.compile(r'"[^"]+"(?:(?:,| or|, or) "[^"]+")*')
 """A phrase that only lists tokens, such as '" my" or " his"'."""
@@ -97,7 +97,7 @@ def verdict_evidence(table: pd.DataFrame, tested: Collection[int]) -> VerdictEvi
 def _null(name: str) -> str:
     if name in MEASURES:
         return NULL_DESCRIPTIONS[MEASURES[name].null]
-    return OTHER_NULLS.get(name, SHIFTED_FIRINGS) if name in STATISTICS else "its null"
+    return OTHER_NULLS.get(name, SHIFTED_FIRINGS) if name in STATISTIC_TEXTS else "its null"
 
 
 def _domain(part: pd.DataFrame) -> tuple[float, float] | None:
@@ -145,7 +145,7 @@ def sense_rows(senses: Mapping[int, list[Mapping[str, Any]]], n_rows: int) -> li
         (latent, place, row)
         for latent, parts in senses.items()
         for place, sense in enumerate(parts)
-        for row in _ids(sense, "rows", N_EXAMPLES) + _ids(sense, "weak_rows", N_WEAK)
+        for row in _ids(sense, "rows", N_STRONGEST) + _ids(sense, "weak_rows", N_WEAK)
     ]
     if wrong := [row for *_, row in shown if not 0 <= row < n_rows]:
         raise ValueError(f"a sense has the row {wrong[0]}, but the store has {n_rows} rows")

@@ -31,7 +31,12 @@ from interp.storage.files import read_json, write_json, write_tensors
 from interp.storage.folder_kinds import check_exists, looks_like_path
 from interp.storage.manifests import verify
 
-WEIGHTS, CONFIG, _SCALER, _SPARSIFY = "sae_weights.safetensors", "cfg.json", "activation_scaler.json", "sae.safetensors"
+WEIGHTS_FILE, CONFIG_FILE, _SCALER, _SPARSIFY = (
+    "sae_weights.safetensors",
+    "cfg.json",
+    "activation_scaler.json",
+    "sae.safetensors",
+)
 _REMEDY = "save it again, or download it again"
 _KINDS = ("transcoder", "crosscoder", "sae")
 
@@ -43,8 +48,8 @@ class EncodedFiles(NamedTuple):
     tensors: dict[str, Tensor]
 
     def write(self, folder: Path) -> None:
-        write_tensors(folder / WEIGHTS, self.tensors)
-        write_json(folder / CONFIG, self.cfg)
+        write_tensors(folder / WEIGHTS_FILE, self.tensors)
+        write_json(folder / CONFIG_FILE, self.cfg)
 
 
 def as_files(stored: StoredDictionary, format: str) -> EncodedFiles:
@@ -70,9 +75,9 @@ def read(path_or_release: str | Path, sae_id: str | None) -> StoredDictionary:
 
 def _read(path_or_release: str | Path, sae_id: str | None) -> StoredDictionary:
     folder = Path(path_or_release)
-    for file in (CONFIG, WEIGHTS, _SPARSIFY, _SCALER) if folder.is_dir() else ():
+    for file in (CONFIG_FILE, WEIGHTS_FILE, _SPARSIFY, _SCALER) if folder.is_dir() else ():
         verify(folder / file)
-    if (folder / CONFIG).exists():
+    if (folder / CONFIG_FILE).exists():
         if sae_id is not None:
             raise ValueError(f"{folder} is one dictionary's folder, not a release with {sae_id!r}: leave sae_id out")
         return _from_folder(folder)
@@ -82,18 +87,18 @@ def _read(path_or_release: str | Path, sae_id: str | None) -> StoredDictionary:
         shown = ", ".join(ids[:3]) + (" …" if len(ids) > 3 else "")
         raise ValueError(f"the release {folder} has {len(ids)} dictionaries: give a sae_id, as {shown}")
     if folder.is_dir() or sae_id is None:
-        inner = sorted(file.parent.name for file in folder.glob(f"*/{CONFIG}"))
+        inner = sorted(file.parent.name for file in folder.glob(f"*/{CONFIG_FILE}"))
         remedy = f"give one of its folders ({', '.join(inner)})" if inner else "give the folder of a saved dictionary"
-        raise ValueError(f"{folder} contains no {CONFIG}: {remedy}, or a SAELens release together with a sae_id")
+        raise ValueError(f"{folder} contains no {CONFIG_FILE}: {remedy}, or a SAELens release together with a sae_id")
     return _from_release(str(path_or_release), sae_id)
 
 
 def _from_folder(folder: Path) -> StoredDictionary:
-    cfg = read_json(folder / CONFIG, _REMEDY)
-    source = str(folder / CONFIG)
-    weights = folder / (_SPARSIFY if (folder / _SPARSIFY).exists() else WEIGHTS)
+    cfg = read_json(folder / CONFIG_FILE, _REMEDY)
+    source = str(folder / CONFIG_FILE)
+    weights = folder / (_SPARSIFY if (folder / _SPARSIFY).exists() else WEIGHTS_FILE)
     if not weights.exists():
-        raise DamagedError(f"{folder} is not a complete dictionary: {WEIGHTS} is missing")
+        raise DamagedError(f"{folder} is not a complete dictionary: {WEIGHTS_FILE} is missing")
     try:
         parts = FileTensors(load_file(weights), str(weights))
     except SafetensorError as error:

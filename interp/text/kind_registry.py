@@ -14,7 +14,7 @@ from jaxtyping import Int64
 
 from interp.runtime.registry import register
 from interp.text.positions import Positions
-from interp.text.read_text import N_LISTED_TOKENS, ReadText
+from interp.text.read_text import N_NAMING_TOKENS, ReadText
 from interp.text.spellings import SPELLINGS
 
 PredicateValues = Int64[np.ndarray, "row *value"]
@@ -123,7 +123,7 @@ def register_spelling(
     tokens."""
 
     def name(text: ReadText, value: int, row: int) -> str:
-        if (text.tables[kind_name] == value).sum() <= N_LISTED_TOKENS:
+        if (text.tables[kind_name] == value).sum() <= N_NAMING_TOKENS:
             return text.class_name(kind_name, value)
         return class_name(text.spellings[kind_name][value])
 
@@ -177,7 +177,7 @@ def register_topic(kind_name: str, grain: int) -> None:
 
     def name(text: ReadText, value: int, row: int) -> str:
         nearness = text.neighbours.topics @ text.topics[grain][value] * np.log1p(text.neighbours.counts)
-        return ", ".join(text.token_name(int(token)) for token in np.argsort(-nearness)[:N_LISTED_TOKENS])
+        return ", ".join(text.token_name(int(token)) for token in np.argsort(-nearness)[:N_NAMING_TOKENS])
 
     entry = Kind(values=values, size=size, name=name, words="in text rich in {}", subject="topic", items=2)
     register(PREDICATE_KINDS, kind_name, entry, _NOUN)

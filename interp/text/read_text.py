@@ -29,7 +29,7 @@ ROLE_GRAINS = (12, 40, 120, 400)
 ABOUT_GRAINS = (40, 400)
 TOPIC_GRAINS = (10, 40, 150)
 """Numbers of clusters: of tokens by their direct neighbours, of tokens by the tokens around them, and of windows."""
-N_LISTED_TOKENS = 3
+N_NAMING_TOKENS = 3
 """Number of tokens that name a class in words."""
 TOPIC_WINDOWS = 40_000
 """Largest number of windows to which topics are fitted."""
@@ -126,8 +126,8 @@ class ReadText:
         """Name a class by its commonest tokens."""
         members = np.flatnonzero(self.tables[table][:-1] == number)
         members = members[np.argsort(-self.neighbours.counts[members], kind="stable")]
-        names = [self.token_name(token) for token in members[:N_LISTED_TOKENS]]
-        return join_with_or(names) if len(members) <= N_LISTED_TOKENS else f"tokens like {', '.join(names)}"
+        names = [self.token_name(token) for token in members[:N_NAMING_TOKENS]]
+        return join_with_or(names) if len(members) <= N_NAMING_TOKENS else f"tokens like {', '.join(names)}"
 
 
 def _numbered(values: Sequence[Any]) -> tuple[Int64[np.ndarray, " d_vocab_plus_1"], list[Any]]:

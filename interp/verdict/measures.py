@@ -90,7 +90,7 @@ class Measure:
 
 MEASURES: dict[str, Measure] = {}
 """All measures by name, in the order of their columns."""
-STATISTICS = {
+STATISTIC_TEXTS = {
     "concentration": (
         "Concentration",
         "how much more of its firings one cluster of like ones holds than the next: 1 is all, 0 is two equal ones",
@@ -106,7 +106,7 @@ def title_and_meaning(name: str) -> tuple[str, str]:
     """Return the title and the meaning of a row of the evidence. The title of an unknown row is its name."""
     if name in MEASURES:
         return MEASURES[name].title, MEASURES[name].meaning
-    return STATISTICS.get(name, (name.replace("_", " ").capitalize(), ""))
+    return STATISTIC_TEXTS.get(name, (name.replace("_", " ").capitalize(), ""))
 
 
 def measure(

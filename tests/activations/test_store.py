@@ -163,7 +163,7 @@ def test_harvest_resumes_with_another_number_of_parts(tmp_path):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float32"])
 def test_hooks_come_side_by_side(tmp_path, monkeypatch, dtype):
-    monkeypatch.setattr(batches, "_CHUNK_ROWS", 16)
+    monkeypatch.setattr(batches, "_GATHERED_ROWS", 16)
     store = several_hooks(tmp_path, dtype=dtype)
     one, two = (torch.cat(list(store.batches(hook, 37, seed=2, epochs=2))) for hook in ("one", "two"))
     assert one.shape == (400, 3) and two.shape == (400, 4) and store.d("two") == 4

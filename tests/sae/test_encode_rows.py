@@ -121,7 +121,7 @@ class Sizes(TorchDispatchMode):
 def test_encode_rows_memory_has_neither_all_pre_activations_nor_a_row_per_pick(
     kind, low_precision, tmp_path, monkeypatch
 ):
-    limits = ("encode_rows._FULL_AT_ONCE", "encode_rows._LOW_AT_ONCE", "kernels.numba_kernels._TILE")
+    limits = ("encode_rows._FULL_AT_ONCE", "encode_rows._LOW_AT_ONCE", "kernels.numba_kernels._TILE_ENTRIES")
     for name in limits:
         monkeypatch.setattr(f"interp.sae.{name}", 1 << 14)
     monkeypatch.setattr("interp.sae.learner.has_fast_bfloat16", lambda x: low_precision)

@@ -46,7 +46,7 @@ MAX_TOKENS = 1024
 """Largest number of tokens of a text, even if the model accepts more, as a call blocks other calls."""
 N_LISTED_LATENTS = 10
 """Number of latents that are listed for a token."""
-N_LISTED_TOKENS = 10
+N_NEXT_TOKENS = 10
 """Number of next tokens that are listed."""
 N_MOVED = 4
 """Number of tokens that are listed as raised, and as lowered, by a latent."""
@@ -115,7 +115,7 @@ class LiveModel:
                 change[row, -1] = -z * W_dec[latent]
             log_p = self._log_p(tokens, entered.stream, change)
         p = log_p.exp()
-        top = log_p[0].topk(min(N_LISTED_TOKENS, log_p.shape[1])).indices
+        top = log_p[0].topk(min(N_NEXT_TOKENS, log_p.shape[1])).indices
         return {
             "next": [[int(token), float(p[0, token])] for token in top],
             "features": [

@@ -27,7 +27,7 @@ from interp.report.live.local_server import ASKING, CLOSED, Asked, LocalServer, 
 from interp.report.notes import FILE_NAME, edit_notes, features_key, notes_of
 from interp.report.writing import assets, check_data_script, index, page_policy, plotly_script
 
-MAX_SAMPLED, MAX_MULTIPLE, MAX_HELD = 200, 100, 16
+MAX_NEW_TOKENS, MAX_MULTIPLE, MAX_HELD = 200, 100, 16
 CONTENT_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
 SCRIPTS = ("live.js", "grid.js", "edges.js", "try.js", "steering.js")
 ASSETS = ("live.css", *SCRIPTS)
@@ -63,7 +63,7 @@ class _Edges(_At):
 class _Steer(Asked):
     prompt: str
     multiples: Annotated[dict[Latent, Multiple], Field(max_length=MAX_HELD)]
-    n_tokens: Annotated[AtLeastOne, Field(le=MAX_SAMPLED)]
+    n_tokens: Annotated[AtLeastOne, Field(le=MAX_NEW_TOKENS)]
     temperature: Annotated[float, Field(ge=0, le=10)]
     seed: Annotated[int, Field(ge=0, lt=2**31)]
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from interp.codes.sparse_codes import SparseCodes
 from interp.sae.kernels.torch_kernels import AdamStep, LatentSum, PreActivations, TorchKernels
 
-_ROWS, _WIDTH, _D, _K = 6, 120, 40, 9
+_CHECK_ROWS, _WIDTH, _D, _K = 6, 120, 40, 9
 """Sizes of the batch for the check."""
 _TALL_ROWS = 600
 """Rows enough for a latent to be summed in parts."""
@@ -93,15 +93,20 @@ def _trials(ops: TorchKernels, dtype: torch.dtype, device: torch.device) -> dict
     def draw(*shape: int) -> Tensor:
         return torch.randn(*shape, generator=generator).to(device, dtype)
 
-    bits = torch.randperm(_ROWS * _WIDTH, generator=generator) + 0x3000  # of positive bfloat16 numbers, all different
-    low = bits.short().view(torch.bfloat16).view(_ROWS, _WIDTH).to(device) * draw(_ROWS, _WIDTH).sign().bfloat16()
+    bits = (
+        torch.randperm(_CHECK_ROWS * _WIDTH, generator=generator) + 0x3000
+    )  # of positive bfloat16 numbers, all different
+    low = (
+        bits.short().view(torch.bfloat16).view(_CHECK_ROWS, _WIDTH).to(device)
+        * draw(_CHECK_ROWS, _WIDTH).sign().bfloat16()
+    )
     pre = low.to(dtype)
-    x = draw(_ROWS, _D)
+    x = draw(_CHECK_ROWS, _D)
     many = draw(_TALL_ROWS, _D)
     W_dec = draw(_WIDTH, _D)
     b_dec, b_enc = draw(_D), draw(_WIDTH)
     W_dec /= W_dec.norm(dim=1, keepdim=True)
-    codes = SparseCodes.from_dense(draw(_ROWS, _WIDTH).abs() * (draw(_ROWS, _WIDTH) > 1.5))
+    codes = SparseCodes.from_dense(draw(_CHECK_ROWS, _WIDTH).abs() * (draw(_CHECK_ROWS, _WIDTH) > 1.5))
     tall = SparseCodes.from_topk(torch.zeros(_TALL_ROWS, 1, dtype=torch.int32, device=device), draw(_TALL_ROWS, 1), 2)
 
     def updated(unit_norm: bool) -> Sequence[Tensor]:
@@ -115,7 +120,7 @@ def _trials(ops: TorchKernels, dtype: torch.dtype, device: torch.device) -> dict
     return {
         "top_k": lambda: [ops.top_k(pre, _K).dense()],
         "top_k of bfloat16": lambda: [ops.top_k(low, _K).dense()],
-        "batch_top_k": lambda: [ops.batch_top_k(pre, _ROWS * _K).dense()],
+        "batch_top_k": lambda: [ops.batch_top_k(pre, _CHECK_ROWS * _K).dense()],
         "above": lambda: [ops.above(pre, b_enc).dense()],
         "keep_top_k": lambda: [ops.keep_top_k(codes, _K).dense()],
         "rescore": lambda: [ops.rescore(codes, x, W_dec, b_enc).values],

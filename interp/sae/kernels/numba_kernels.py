@@ -31,7 +31,7 @@ from interp.sae.kernels.torch_kernels import (
     kept_entries,
 )
 
-_CACHE = _TILE = 1 << 21
+_CACHE = _TILE_ENTRIES = 1 << 21
 _PICKED_AT_ONCE = 1 << 20
 _CANDIDATES_PER_PICK = 8
 """Candidates that a piece may hold for each pick of a batch before it drops those that cannot be among the picks."""
@@ -163,7 +163,7 @@ class NumbaKernels(TorchKernels):
             loops.scatter(*_arrays(offsets[part.start : part.stop + 1], ids, weights, tile))
             torch.mm(tile, table, out=out[part])
 
-        map_in_threads(slices(bags, max(1, _TILE // len(table))), fill)
+        map_in_threads(slices(bags, max(1, _TILE_ENTRIES // len(table))), fill)
         return out
 
     def _dots(self, offsets: Tensor, ids: Tensor, x: Tensor, table: Tensor) -> Tensor:
@@ -176,7 +176,7 @@ class NumbaKernels(TorchKernels):
             dots = x[rows] @ table.T
             loops.gather(*_arrays(offsets[rows.start : rows.stop + 1], ids, dots, out))
 
-        map_in_threads(slices(len(x), max(1, _TILE // len(table))), fill)
+        map_in_threads(slices(len(x), max(1, _TILE_ENTRIES // len(table))), fill)
         return out
 
 

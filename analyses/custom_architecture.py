@@ -34,7 +34,7 @@ from analyses.bench.step_contenders import Size, ours, random_rows
 from analyses.gradient_check import check_gradients
 from interp import ActivationStore, SAEConfig, TopKConfig, load_sae, train_sae, train_sweep
 from interp.sae import ARCHITECTURES, ForwardPass, StepInputs, Threshold
-from interp.storage.folders import unfinished
+from interp.storage.folders import unfinished_folder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +162,7 @@ def killed(store: ActivationStore, sizes: Sizes, folder: Path) -> dict[str, Any]
     done = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True)
     if done.returncode != -signal.SIGKILL:
         raise RuntimeError(f"the process was to be killed, but ended with {done.returncode}: {done.stderr}")
-    log = (unfinished(folder / "cut") / "new" / "metrics.jsonl").read_text().splitlines()
+    log = (unfinished_folder(folder / "cut") / "new" / "metrics.jsonl").read_text().splitlines()
     train_sae(store, HOOK, config_of(sizes), folder / "cut")
     return {"killed_after_rows_of_the_log": len(log), "same_bytes": same_bytes(folder / "cut", folder / "alone")}
 

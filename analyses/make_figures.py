@@ -25,7 +25,7 @@ from analyses.record import check_run
 from interp import Run, figures
 from interp.effects import AttributionGraph, attribution_graph
 from interp.features.feature_store import FeatureStore
-from interp.figures.print_layout import WIDTHS, for_print
+from interp.figures.print_layout import WIDTHS, with_print_layout
 from interp.figures.saving import provenance, write_images
 from interp.report import decoder_layout
 from interp.storage.files import write_json, write_text
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> Path:
     out: Path = options.out or Path(f"{options.run}-figures")
     out.mkdir(parents=True, exist_ok=True)
     written = {out / f"{name}.{ending}": fig for name, fig in figures_of_run.items() for ending in options.formats}
-    images = {path: for_print(fig, options.width) for path, fig in written.items() if path.suffix != ".html"}
+    images = {path: with_print_layout(fig, options.width) for path, fig in written.items() if path.suffix != ".html"}
     write_images(images)
     for path, fig in written.items():
         if path.suffix == ".html":

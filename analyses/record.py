@@ -34,7 +34,7 @@ from analyses.bench.peers import versions
 from interp import Run
 from interp.figures.saving import write_images
 from interp.figures.theme import without_slider
-from interp.storage.files import atomic, write_json, write_text
+from interp.storage.files import write_atomically, write_json, write_text
 
 log = logging.getLogger(__name__)
 HOLDS = {True: "holds", False: "does not hold", None: "measured"}
@@ -145,7 +145,7 @@ class Record:
         arrays = {key: np.ascontiguousarray(value) for key, value in piece.items() if isinstance(value, np.ndarray)}
         values = {key: value for key, value in piece.items() if key not in arrays}
         facts = {"setting": self.setting, "values": json_value(values), "time": {"seconds": seconds}}
-        with atomic(file) as temporary:
+        with write_atomically(file) as temporary:
             save_file(arrays, temporary, {"facts": json.dumps(facts)})
 
 

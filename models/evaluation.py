@@ -22,7 +22,7 @@ from torch import Tensor
 
 from interp.runtime.progress import Progress, no_progress
 from models.language_model import LanguageModel
-from models.recipe import Precision, TrainingConfig, autocast
+from models.recipe import Precision, TrainingConfig, autocast_to
 from models.transformer import Transformer
 
 SAMPLE_TOKENS = 120
@@ -54,7 +54,7 @@ def evaluate_loss(
     total = 0.0
     for start in range(0, len(tokens), batch_size):
         batch = tokens[start : start + batch_size].to(device)
-        with autocast(device, precision):
+        with autocast_to(device, precision):
             total += float(_loss(model, batch)) * len(batch)
         progress(min(start + batch_size, len(tokens)), len(tokens), "validation")
     return total / len(tokens)
@@ -92,10 +92,10 @@ def measure_losses(
 def sample_texts(model: Transformer, tokenizer: TextTokenizer, config: TrainingConfig) -> list[dict[str, Any]]:
     start = torch.full((config.n_samples, 1), tokenizer.bos_id, device=model.W_E.device)
     rows = model.generate(start, SAMPLE_TOKENS, temperature=0.8, seed=config.seed)
-    return [{"text": decoded(tokenizer, row), "temperature": 0.8, "seed": config.seed} for row in rows]
+    return [{"text": decode_without_bos(tokenizer, row), "temperature": 0.8, "seed": config.seed} for row in rows]
 
 
-def decoded(tokenizer: TextTokenizer, ids: Int[Tensor, " pos"]) -> str:
+def decode_without_bos(tokenizer: TextTokenizer, ids: Int[Tensor, " pos"]) -> str:
     return tokenizer.decode([token for token in ids.tolist() if token != tokenizer.bos_id])
 
 

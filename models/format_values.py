@@ -10,7 +10,7 @@ import json
 import uuid
 from random import Random
 
-from models.documents import Page, english_sentence, words
+from models.documents import Page, english_sentence, fill_words
 
 
 def write_dna(rng: Random, page: Page) -> None:
@@ -121,7 +121,7 @@ def _json_value(rng: Random, depth: int) -> object:
         return rng.choice((rng.randint(0, 9999), round(rng.uniform(0, 100), 2)))
     if kind < 0.65:
         return rng.choice((True, False, None))
-    return words(rng.choice(("{noun}", "{adjective} {noun}", "{name}", "{place}")), rng)
+    return fill_words(rng.choice(("{noun}", "{adjective} {noun}", "{name}", "{place}")), rng)
 
 
 _TAGS = "p div span h1 h2 li em strong td section article".split()
@@ -163,7 +163,7 @@ def write_latex(rng: Random, page: Page) -> None:
         )
     else:
         command = rng.choice(("cite", "ref", "label", "emph", "textbf", "footnote"))
-        page.add(rf"\{command}{{{words('{noun}', rng)}}}", "latex")
+        page.add(rf"\{command}{{{fill_words('{noun}', rng)}}}", "latex")
 
 
 def _formula(rng: Random, depth: int) -> str:

@@ -39,10 +39,10 @@ def format_documents(name: str, rng: Random, size: int) -> Iterator[Document]:
                 english = " ".join(english_sentence(rng) for _ in range(rng.randint(0, 2)))
                 page.add("" if line.endswith("\n") or not english else " ").add(english + rng.choice(("\n", "\n\n")))
 
-    return _endless(name, rng, size, fill)
+    return _generate(name, rng, size, fill)
 
 
-def _endless(name: str, rng: Random, size: int, fill: Callable[[Page, int], None]) -> Iterator[Document]:
+def _generate(name: str, rng: Random, size: int, fill: Callable[[Page, int], None]) -> Iterator[Document]:
     """Yield documents of size/6..size characters (the last value or sentence may be cut off at `size`); fill(page,
     target) writes at least so many."""
     for number in count():
@@ -207,7 +207,7 @@ def language_documents(name: str, rng: Random, size: int) -> Iterator[Document]:
             page.add(language.between_sentences.join(sentences).strip(), name)
             page.add(rng.choice(("\n", "\n\n")))
 
-    return _endless(name, rng, size, fill)
+    return _generate(name, rng, size, fill)
 
 
 def _sentence(language: _Language, words: list[str], weights: list[float], rng: Random) -> str:

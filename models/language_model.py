@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from models.hook_names import ModuleSide, find_hooks, trace
+from models.hook_names import ModuleSide, find_hooks, trace_hooks
 
 _N_PROBE_TOKENS = 3
 """Tokens of the forward pass in which hooks are looked for."""
@@ -53,7 +53,7 @@ class LanguageModel(nn.Module):
         was_training = inner.training
         ids = torch.tensor([[self.d_vocab // n for n in range(2, 2 + _N_PROBE_TOKENS)]])
         ids = ids.repeat(2, 1).to(next(inner.parameters()).device)  # a table of positions puts out [1, pos, …]
-        traced = trace(self.eval(), ids)
+        traced = trace_hooks(self.eval(), ids)
         self.train(was_training)
         hooks = find_hooks(inner, self.n_layers, inner.get_output_embeddings(), traced)
         named = {name: module for name, module in inner.named_modules() if name}

@@ -120,7 +120,7 @@ class LayerNorm(nn.Module):
         self.hook_normalized = HookPoint()  # [batch, pos, d_model]
 
     def forward(self, x: Float[Tensor, "batch pos d_model"]) -> Float[Tensor, "batch pos d_model"]:
-        if not hooked(self.hook_scale, self.hook_normalized):
+        if not has_hook_attached(self.hook_scale, self.hook_normalized):
             return F.layer_norm(x, self.w.shape, self.w, self.b, EPS)
         x = x - x.mean(-1, keepdim=True)
         scale = self.hook_scale((x.pow(2).mean(-1, keepdim=True) + EPS).sqrt())
@@ -150,7 +150,7 @@ class Attention(nn.Module):
         qkv = F.linear(x, W, b).unflatten(-1, (3, *self.b_Q.shape))  # [batch, pos, 3, head, d_head]
         q, k, v = self.hook_q(qkv[:, :, 0]), self.hook_k(qkv[:, :, 1]), self.hook_v(qkv[:, :, 2])
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)  # [batch, head, pos, d_head]
-        if hooked(self.hook_attn_scores, self.hook_pattern):
+        if has_hook_attached(self.hook_attn_scores, self.hook_pattern):
             scores = q @ k.transpose(2, 3) / math.sqrt(q.shape[-1])
             if self.causal:
                 future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=x.device).triu(1)
@@ -191,7 +191,7 @@ class Unembed(nn.Module):
         return self.hook_out(F.linear(self.hook_in(x), self.W_U.T, self.b_U))
 
 
-def hooked(*points: nn.Module) -> bool:
+def has_hook_attached(*points: nn.Module) -> bool:
     """Return whether a hook is attached, TransformerLens's or one of `register_forward_hook`."""
     kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
     return any(getattr(point, kind) for point in points for kind in kinds)

@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 import fsspec
 
-from models.documents import Document, cut, piece_end
+from models.documents import Document, cut_work, piece_end
 from models.sources import text_source
 
 _COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
@@ -26,7 +26,7 @@ def files(patterns: Sequence[str], size: int) -> Iterator[Document]:
     """Text files (UTF-8), named by path or glob, in the order named. The files of one glob are sorted."""
     for pattern in patterns:
         pieces = (_cut_stream(_read_text(path), "files", path, size) for path in _matches(pattern))
-        yield from _some(chain.from_iterable(pieces), f"{pattern} is empty: name a file with text in it")
+        yield from _check_not_empty(chain.from_iterable(pieces), f"{pattern} is empty: name a file with text in it")
 
 
 @text_source(
@@ -38,8 +38,10 @@ def jsonl(patterns: Sequence[str], field: str, size: int) -> Iterator[Document]:
     """The text under `field` of every line of JSON-lines files. Blank lines are skipped."""
     for pattern in patterns:
         rows = chain.from_iterable(_read_rows(path, field) for path in _matches(pattern))
-        pieces = (cut(text, (), "jsonl", row, size=size) for row, text in rows)
-        yield from _some(chain.from_iterable(pieces), f"{pattern} is empty: it holds no text under the field {field!r}")
+        pieces = (cut_work(text, (), "jsonl", row, size=size) for row, text in rows)
+        yield from _check_not_empty(
+            chain.from_iterable(pieces), f"{pattern} is empty: it holds no text under the field {field!r}"
+        )
 
 
 @text_source(
@@ -56,12 +58,14 @@ def huggingface(name: str, subset: str, split: str, field: str, size: int) -> It
         for number, row in enumerate(datasets.load_dataset(name, subset or None, split=split, streaming=True)):
             if not isinstance(row.get(field), str):
                 raise ValueError(f"{name}, row {number}: no text under {field!r}; its fields are {', '.join(row)}")
-            yield from cut(row[field], (), "huggingface", f"{name}:{number}", size=size)
+            yield from cut_work(row[field], (), "huggingface", f"{name}:{number}", size=size)
 
-    yield from _some(pieces(), f"{name}, split {split!r}, is empty: it holds no text under the field {field!r}")
+    yield from _check_not_empty(
+        pieces(), f"{name}, split {split!r}, is empty: it holds no text under the field {field!r}"
+    )
 
 
-def _some(documents: Iterator[Document], fault: str) -> Iterator[Document]:
+def _check_not_empty(documents: Iterator[Document], fault: str) -> Iterator[Document]:
     """Yield the documents. Raises ValueError with `fault` if there are none."""
     first = next(documents, None)
     if first is None:
@@ -71,7 +75,7 @@ def _some(documents: Iterator[Document], fault: str) -> Iterator[Document]:
 
 
 def _cut_stream(blocks: Iterable[str], source: str, name: str, size: int) -> Iterator[Document]:
-    """Apply `cut` to text that arrives in blocks: the rest of one block is prepended to the next."""
+    """Apply `cut_work` to text that arrives in blocks: the rest of one block is prepended to the next."""
     rest = ""
     for block in blocks:
         rest += block
@@ -81,7 +85,7 @@ def _cut_stream(blocks: Iterable[str], source: str, name: str, size: int) -> Ite
             yield Document(rest[begin:end], (), source, name)
             begin = end
         rest = rest[begin:]
-    yield from cut(rest, (), source, name, size=size)
+    yield from cut_work(rest, (), source, name, size=size)
 
 
 def matching_files(pattern: str) -> list[Path]:
@@ -93,7 +97,7 @@ def matching_files(pattern: str) -> list[Path]:
 
 def _matches(pattern: str) -> list[str]:
     if is_address(pattern):
-        with _reaching(pattern):
+        with _naming_path(pattern):
             system, path = fsspec.core.url_to_fs(pattern)
             names = system.glob(path) if glob.has_magic(path) else [path] * system.isfile(path)
         if not names:
@@ -121,12 +125,12 @@ def open_binary(path: str) -> Iterator[BinaryIO]:
         with open(path, "rb") as file:
             yield file
         return
-    with _reaching(path), fsspec.open(path, "rb", compression="infer") as file:
+    with _naming_path(path), fsspec.open(path, "rb", compression="infer") as file:
         yield io.BufferedReader(file)  # the reader of .zst cannot iterate over lines
 
 
 @contextmanager
-def _reaching(path: str) -> Iterator[None]:
+def _naming_path(path: str) -> Iterator[None]:
     """Turn any library's error about an address or a compressed file into one that names it."""
     try:
         yield

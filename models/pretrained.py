@@ -88,7 +88,7 @@ def _is_a_runs(location: str) -> bool:
 def from_interp(name: str, *, dtype: str, revision: str | None, tokenizer: Any) -> Any:
     """The small transformer that a run trained, or the pretrained model that it names."""
     from interp.storage.files import read_json
-    from models.pretrained_tokenizer import wrapped
+    from models.pretrained_tokenizer import wrap_tokenizer
     from models.transformer import Transformer
 
     folder = _model_folder(name)
@@ -104,7 +104,7 @@ def from_interp(name: str, *, dtype: str, revision: str | None, tokenizer: Any) 
         dtype = named["dtype"] if dtype == "auto" else dtype
         return MODEL_SOURCES[source].load(location, dtype=dtype, revision=revision or its_revision, tokenizer=tokenizer)
     model = Transformer.load(folder)
-    model.tokenizer = wrapped(tokenizer)
+    model.tokenizer = wrap_tokenizer(tokenizer)
     if model.tokenizer is None and (tokenizer_folder := _tokenizer_folder(name)) is not None:
         model.tokenizer = load_tokenizer(tokenizer_folder)
     return model.eval()
@@ -113,11 +113,11 @@ def from_interp(name: str, *, dtype: str, revision: str | None, tokenizer: Any) 
 def from_object(model: Any, tokenizer: Any) -> Any:
     """Wrap a model object of Hugging Face, TransformerLens or interp with its tokenizer and named hooks."""
     from models.language_model import LanguageModel
-    from models.pretrained_tokenizer import wrapped
+    from models.pretrained_tokenizer import wrap_tokenizer
     from models.transformer import Transformer
 
     if isinstance(model, LanguageModel | Transformer):
-        model.tokenizer = wrapped(tokenizer, model.d_vocab) or model.tokenizer
+        model.tokenizer = wrap_tokenizer(tokenizer, model.d_vocab) or model.tokenizer
         return model
     kind = type(model).__name__
     if not hasattr(model, "hook_dict"):
@@ -131,7 +131,7 @@ def from_object(model: Any, tokenizer: Any) -> Any:
         if model.config.is_encoder_decoder and hasattr(model, "get_decoder"):
             raise ValueError(f"{kind} reads two texts: give its encoder alone, such as model.get_encoder()")
     wrapper = LanguageModel(model)
-    wrapper.tokenizer = wrapped(tokenizer or getattr(model, "tokenizer", None), wrapper.d_vocab)
+    wrapper.tokenizer = wrap_tokenizer(tokenizer or getattr(model, "tokenizer", None), wrapper.d_vocab)
     return wrapper
 
 
@@ -163,7 +163,7 @@ def _from_transformers(name: str, folder: str, dtype: str, revision: str | None,
     from transformers import AutoConfig
 
     from models.language_model import LanguageModel
-    from models.pretrained_tokenizer import PretrainedTokenizer, wrapped
+    from models.pretrained_tokenizer import PretrainedTokenizer, wrap_tokenizer
 
     revision = revision or "main"
     with _one_line(name), _without_progress_bars():
@@ -186,7 +186,7 @@ def _from_transformers(name: str, folder: str, dtype: str, revision: str | None,
     if tokenizer is None:
         tokenizer = PretrainedTokenizer.load(name, revision=revision).inner
     wrapper = LanguageModel(model.eval(), name=Path(name).name if Path(name).exists() else name)
-    wrapper.tokenizer = wrapped(tokenizer, wrapper.d_vocab)
+    wrapper.tokenizer = wrap_tokenizer(tokenizer, wrapper.d_vocab)
     return wrapper
 
 

@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Int
 
 from interp.checks.errors import DamagedError
-from models.tokenizer import Encoding, byte_letters, readable
+from models.tokenizer import Encoding, byte_letters, decode_readably
 
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>$")
 TOKENIZER_REMEDY = "name a folder with the tokenizer.json of a fast tokenizer"
@@ -69,7 +69,7 @@ class PretrainedTokenizer:
         """Encode texts in parallel, each token with the characters that it covers; no special token is added."""
         self._fast.encode_special_tokens = True
         encoded = self._fast.encode_batch(list(texts), add_special_tokens=False)
-        return [Encoding(each.ids, _rising(each.offsets)) for each in encoded]
+        return [Encoding(each.ids, _make_non_decreasing(each.offsets)) for each in encoded]
 
     def decode(self, ids: Iterable[int], *, skip_bos: bool = True) -> str:
         """Join tokens to text. Bytes that are not UTF-8 (half a character at either end) become U+FFFD."""
@@ -92,12 +92,12 @@ class PretrainedTokenizer:
             if i in added_ids:
                 return piece
             if is_bytes and letters.keys() >= set(piece):
-                return readable(bytes(letters[c] for c in piece))
+                return decode_readably(bytes(letters[c] for c in piece))
             if is_word:
                 return piece[2:] if piece.startswith("##") else f" {piece}"
             if byte := _BYTE.match(piece):
-                return readable(bytes([int(byte[1], 16)]))
-            return readable(piece.replace("▁", " ").encode())
+                return decode_readably(bytes([int(byte[1], 16)]))
+            return decode_readably(piece.replace("▁", " ").encode())
 
         return [shown(i) for i in range(self.vocab_size)]
 
@@ -133,7 +133,7 @@ class PretrainedTokenizer:
         return tokenizer
 
 
-def wrapped(tokenizer: Any, d_vocab: int | None = None) -> Any:
+def wrap_tokenizer(tokenizer: Any, d_vocab: int | None = None) -> Any:
     """Wrap a Hugging Face tokenizer in interp's interface; return interp's own unchanged."""
     return (
         tokenizer
@@ -142,7 +142,7 @@ def wrapped(tokenizer: Any, d_vocab: int | None = None) -> Any:
     )
 
 
-def _rising(offsets: list[tuple[int, int]]) -> Int[np.ndarray, "token 2"]:
+def _make_non_decreasing(offsets: list[tuple[int, int]]) -> Int[np.ndarray, "token 2"]:
     """Return non-decreasing starts and ends: an inserted token, which covers nothing, is placed at the end of the
     previous one."""
     ranges = np.array(offsets, dtype=np.int64).reshape(-1, 2)

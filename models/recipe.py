@@ -105,7 +105,7 @@ def check_finite(losses: Tensor, norms: Tensor, first_step: int, config: Trainin
         )
 
 
-def autocast(device: torch.device, precision: Precision) -> AbstractContextManager:
+def autocast_to(device: torch.device, precision: Precision) -> AbstractContextManager:
     if precision == "bfloat16" or (precision == "auto" and multiplies_bfloat16(device)):
         return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()

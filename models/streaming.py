@@ -24,9 +24,9 @@ from interp.runtime.progress import Progress, no_progress
 from interp.storage.files import read_json, write_json
 from interp.storage.folders import whole_folder
 from models.documents import Document
-from models.pretrained_tokenizer import wrapped
+from models.pretrained_tokenizer import wrap_tokenizer
 from models.token_shards import TokenWriter
-from models.tokenizing import batches, encode_documents, opening_ids, without_duplicates
+from models.tokenizing import batches, drop_duplicates, encode_documents, opening_ids
 
 _CHARACTERS_AT_ONCE = 1_000_000
 _NOTE_FILE = "note.json"
@@ -56,7 +56,7 @@ def tokenize_stream(
         raise ValueError(f"n_ctx={n_ctx} must be at least 2")
     if not 0 <= val_fraction < 1 or (val_fraction > 0 and val is None):
         raise ValueError(f"val_fraction={val_fraction} must be in [0, 1), with a folder `val` where it is above 0")
-    tokenizer = wrapped(tokenizer)
+    tokenizer = wrap_tokenizer(tokenizer)
     opening = opening_ids(tokenizer, "auto")
     paths = {"train": train} | ({} if val is None else {"val": val})
     made_of = {"kind": "tokens", "n_ctx": n_ctx, "tokenizer": tokenizer.digest}
@@ -74,7 +74,7 @@ def tokenize_stream(
             for spool in spools.values():
                 spool.go_back_to(0)
         try:
-            sides = _by_side(without_duplicates(documents) if deduplicate else documents, val_fraction, seed)
+            sides = _divide(drop_duplicates(documents) if deduplicate else documents, val_fraction, seed)
             _read_all(sides, spools, tokenizer, opening, n_done, progress)
             if empty := [side for side, spool in spools.items() if not spool.n_rows]:
                 raise _TooLittle(f"the text for {empty[0]} gives less than one context of {n_ctx} tokens: give more")
@@ -113,7 +113,7 @@ def _read_all(
         progress(characters, characters, f"{n_seen:,} documents")
 
 
-def _by_side(documents: Iterable[Document], val_fraction: float, seed: int) -> Iterator[tuple[str, Document]]:
+def _divide(documents: Iterable[Document], val_fraction: float, seed: int) -> Iterator[tuple[str, Document]]:
     name = ""
     characters = 0
     for document in documents:

@@ -28,7 +28,7 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from interp.checks.errors import DamagedError
-from interp.checks.json_values import AtLeastOne, validated
+from interp.checks.json_values import AtLeastOne, validate_json
 from interp.storage.files import read_json, tensors_header, write_json
 
 SHARD_TOKENS = 1 << 24
@@ -116,7 +116,7 @@ class TokenWriter:
 def read_shards(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Return the columns of a folder, mapped, and what `names.json` says. Raises ValueError for a file that is missing
     or of another size."""
-    names = validated(_Names, read_json(folder / NAMES_FILE, CORPUS_REMEDY), folder / NAMES_FILE, CORPUS_REMEDY)
+    names = validate_json(_Names, read_json(folder / NAMES_FILE, CORPUS_REMEDY), folder / NAMES_FILE, CORPUS_REMEDY)
     n_rows = names["n_rows"]
     n_ctx = names["n_ctx"]
     rows_per_shard = names["rows_per_shard"]
@@ -126,11 +126,11 @@ def read_shards(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         row_bytes = math.prod(shape[1:]) * dtype.itemsize
         sizes = [row_bytes * min(rows_per_shard, n_rows - start) for start in range(0, n_rows, rows_per_shard)]
         files = [folder / f"{name}-{number:05d}.safetensors" for number in range(len(sizes))]
-        columns[name] = torch.from_numpy(_mapped(name, files, sizes).view(dtype).reshape(shape))
+        columns[name] = torch.from_numpy(_map_file(name, files, sizes).view(dtype).reshape(shape))
     return columns, names
 
 
-def _mapped(name: str, files: Sequence[Path], sizes: Sequence[int]) -> np.ndarray:
+def _map_file(name: str, files: Sequence[Path], sizes: Sequence[int]) -> np.ndarray:
     """Return the bytes after the headers of the files as one array, which is written to without changing them."""
     for file, size in zip(files, sizes, strict=True):
         n_bytes = file.stat().st_size if file.is_file() else 0

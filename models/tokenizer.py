@@ -126,7 +126,7 @@ class Tokenizer:
 
     def display(self) -> list[str]:
         """Return one readable string per id: valid UTF-8 unchanged, a stray byte as ⟨d7⟩."""
-        return [readable(piece) for piece in self._bytes]
+        return [decode_readably(piece) for piece in self._bytes]
 
     def save(self, folder: str | Path) -> None:
         """Write `tokenizer.json`, in the format of Hugging Face."""
@@ -199,7 +199,7 @@ def share_encoded_again(tokenizer: Any, rows: Int[Tensor, "seq pos"]) -> float:
 _STRAY_BYTES = {0xDC00 + byte: f"⟨{byte:02x}⟩" for byte in range(0x80, 0x100)} | {0xFFFD: "⟨fffd⟩"}
 
 
-def readable(piece: bytes) -> str:
+def decode_readably(piece: bytes) -> str:
     """Decode UTF-8; write a stray byte as ⟨d7⟩, and the replacement character U+FFFD as ⟨fffd⟩."""
     return piece.decode("utf-8", "surrogateescape").translate(_STRAY_BYTES)
 

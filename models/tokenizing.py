@@ -14,7 +14,7 @@ from jaxtyping import Int
 
 from interp.runtime.progress import Progress, no_progress
 from models.documents import Document
-from models.pretrained_tokenizer import PretrainedTokenizer, wrapped
+from models.pretrained_tokenizer import PretrainedTokenizer, wrap_tokenizer
 from models.tokenizer import Tokenizer
 from models.tokens import PADDING, LabelledTokens
 
@@ -48,11 +48,11 @@ def tokenize(
     """
     if n_ctx < 2:
         raise ValueError(f"n_ctx={n_ctx} must be at least 2")
-    tokenizer = wrapped(tokenizer)
+    tokenizer = wrap_tokenizer(tokenizer)
     documents = _documents(texts, deduplicate)
     names = _label_names(documents, labels)
-    ids, bits, characters, lengths = _encoded(documents, tokenizer, opening_ids(tokenizer, bos), names, progress)
-    token, document = _packed(lengths, n_ctx) if pack else _padded(lengths, n_ctx)
+    ids, bits, characters, lengths = _encode(documents, tokenizer, opening_ids(tokenizer, bos), names, progress)
+    token, document = _pack(lengths, n_ctx) if pack else _pad(lengths, n_ctx)
     if not token.size:
         raise ValueError(f"the text gives {len(ids)} tokens, less than one context: give more, or lower n_ctx={n_ctx}")
     is_text = token >= 0
@@ -70,7 +70,7 @@ def tokenize(
 
 def _documents(texts: Sequence[str | Document], deduplicate: bool) -> list[Document]:
     documents = [Document(t, (), "texts", f"text {i}") if isinstance(t, str) else t for i, t in enumerate(texts)]
-    documents = list(without_duplicates(documents)) if deduplicate else documents
+    documents = list(drop_duplicates(documents)) if deduplicate else documents
     if len(documents) < len(texts):
         log.info("%d of %d texts repeat another and are left out", len(texts) - len(documents), len(texts))
     return documents
@@ -83,7 +83,7 @@ def _label_names(documents: Sequence[Document], labels: Sequence[str] | None) ->
     return names
 
 
-def without_duplicates(documents: Iterable[Document]) -> Iterator[Document]:
+def drop_duplicates(documents: Iterable[Document]) -> Iterator[Document]:
     """Yield each document once. Texts that differ only in case or white space count as the same."""
     seen = set()
     for document in documents:
@@ -117,13 +117,13 @@ class _Rows(NamedTuple):
     document: Int[np.ndarray, "seq pos"]
 
 
-def _packed(lengths: Int[np.ndarray, " document"], n_ctx: int) -> _Rows:
+def _pack(lengths: Int[np.ndarray, " document"], n_ctx: int) -> _Rows:
     rows = int(lengths.sum()) // n_ctx
     document = np.repeat(np.arange(len(lengths), dtype=np.int32), lengths)[: rows * n_ctx]
     return _Rows(np.arange(rows * n_ctx).reshape(rows, n_ctx), document.reshape(rows, n_ctx))
 
 
-def _padded(lengths: Int[np.ndarray, " document"], n_ctx: int) -> _Rows:
+def _pad(lengths: Int[np.ndarray, " document"], n_ctx: int) -> _Rows:
     """Return a row for each document that has a token."""
     positions = np.arange(n_ctx)
     has_tokens = lengths > 0
@@ -162,7 +162,7 @@ class _Encoded(NamedTuple):
 _NO_TOKENS = _Encoded(*(np.empty(0, dtype) for dtype in (np.int32, np.int64, np.int64, np.int64)))
 
 
-def _encoded(
+def _encode(
     documents: list[Document],
     tokenizer: Tokenizer | PretrainedTokenizer,
     opening: list[int],

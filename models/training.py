@@ -28,8 +28,8 @@ from interp.checks.errors import DamagedError
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.files import read_json, write_json
 from models.checkpoints import check_inputs, checksum, keep_rows, load_weights, read_checkpoint, write_checkpoint
-from models.evaluation import TextTokenizer, decoded, evaluate_loss, measure_losses, sample_texts
-from models.recipe import CLIP_NORM, TrainingConfig, adamw, autocast, batch_rows, check_finite
+from models.evaluation import TextTokenizer, decode_without_bos, evaluate_loss, measure_losses, sample_texts
+from models.recipe import CLIP_NORM, TrainingConfig, adamw, autocast_to, batch_rows, check_finite
 from models.transformer import Transformer
 
 LOG_EVERY = 10
@@ -158,7 +158,7 @@ class _Training:
         batch = self.train_tokens[rows].to(self.device)
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.lr_at(self.step, self.steps)
-        with autocast(self.device, self.config.precision):
+        with autocast_to(self.device, self.config.precision):
             loss = self.model(batch, return_type="loss")
         self.optimizer.zero_grad()
         loss.backward()
@@ -212,7 +212,7 @@ class _Training:
     def end(self, tokenizer: TextTokenizer | None, val_characters: int | None) -> TrainingResult:
         """Measure, sample and write; the checkpoint is removed last, so that after a kill only this is repeated."""
         if val_characters is None and tokenizer is not None:
-            val_characters = sum(len(decoded(tokenizer, row)) for row in self.val_tokens)
+            val_characters = sum(len(decode_without_bos(tokenizer, row)) for row in self.val_tokens)
         losses = measure_losses(
             self.model,
             self.train_tokens,

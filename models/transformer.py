@@ -24,7 +24,17 @@ from interp.checks.errors import DamagedError
 from interp.storage.files import read_json, write_json, write_tensors
 from models.checkpoints import count_weights, load_weights
 from models.language_model import layer_aliases
-from models.layers import EPS, Attention, Block, Embed, LayerNorm, PosEmbed, TransformerConfig, Unembed, hooked
+from models.layers import (
+    EPS,
+    Attention,
+    Block,
+    Embed,
+    LayerNorm,
+    PosEmbed,
+    TransformerConfig,
+    Unembed,
+    has_hook_attached,
+)
 from models.recipe import token_loss
 
 if TYPE_CHECKING:
@@ -78,7 +88,7 @@ class Transformer(HookedRootModule):
             resid = block(resid)
         if stop_at_layer is not None:
             return resid
-        seen = hooked(*self.ln_final.children(), *self.unembed.children())
+        seen = has_hook_attached(*self.ln_final.children(), *self.unembed.children())
         if return_type == "loss" and not loss_per_token and not seen:
             # The last position predicts nothing, so its logits are not made.
             x = self.ln_final(resid[:, :-1])
@@ -228,7 +238,7 @@ class Transformer(HookedRootModule):
             raise ValueError(f"a sequence of {tokens.shape[1]} tokens is longer than the model's n_ctx={n_ctx}")
         embedding = self.hook_embed(self.embed(tokens))
         position = self.pos_embed(tokens.shape[1])
-        if hooked(self.hook_pos_embed):
+        if has_hook_attached(self.hook_pos_embed):
             position = self.hook_pos_embed(position.repeat(len(tokens), 1, 1))
         return embedding + position
 

@@ -12,7 +12,7 @@ from interp.codes.dictionary import is_faint
 from interp.sae import resampling
 from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner
-from interp.sae.resampling import along_what_is_missing
+from interp.sae.resampling import latents_along_residuals
 from interp.sae.weights import keep_near
 from interp.verdict.ranking import rank_codes
 
@@ -88,7 +88,7 @@ def test_a_resampled_latent_adds_what_is_missing_only_on_similar_rows():
     precision = torch.linalg.inv(mixed.T @ mixed / len(mixed))
     rows, missing = mixed[:3], 0.5 * torch.randn(3, 8, generator=generator)
     drawn, lacking = torch.cat([rows[:1], rows]), torch.cat([missing[:1], missing])
-    new = along_what_is_missing(drawn, lacking, precision, rows[:0], missing[:0])
+    new = latents_along_residuals(drawn, lacking, precision, rows[:0], missing[:0])
     assert len(new.b_enc) == 3, "the row that stands twice is taken once"
     z = (mixed @ new.encoder_rows.T + new.b_enc).relu()
     for i in range(3):
@@ -106,7 +106,7 @@ def test_the_first_of_similar_rows_is_kept():
         for row in range(300):
             if not any(alike[row, other] or alike[other, row] for other in kept):
                 kept.append(row)
-        assert resampling._independent(alike).tolist() == kept
+        assert resampling._independent_set(alike).tolist() == kept
 
 
 def test_adam_forgets_latents_that_begin_again(store):
@@ -130,7 +130,7 @@ def test_a_resampled_latent_has_the_strength_that_lowers_the_error_most_or_is_no
     rows, missing = mixed[:2], torch.stack([wanted, 4 * wanted])
     response = mixed @ rows.T / rows.square().sum(1)
     lacking = 0.8 * (2 * response[:, :1] - 1).relu() * wanted  # only like the first
-    new = along_what_is_missing(rows, missing, torch.eye(6), mixed, lacking)
+    new = latents_along_residuals(rows, missing, torch.eye(6), mixed, lacking)
     assert len(new.b_enc) == 1
     direction = (wanted / wanted.norm()).double()
 

@@ -24,7 +24,7 @@ from typing import Any
 from analyses.bench.peers import versions
 from interp import Run, rank_features, scan_features
 from interp.effects import feature_effects
-from interp.effects.ablation_plan import drawn_latents
+from interp.effects.ablation_plan import draw_latents
 from interp.runtime.processes import processes
 from interp.storage.files import read_json, write_json
 
@@ -80,7 +80,7 @@ def work(o: argparse.Namespace) -> None:
     elif o.job == "ranking":
         rank_features(run.features, labels=run.harvested.labels)
     else:
-        latents = drawn_latents(run.features, o.latents, seed=0)
+        latents = draw_latents(run.features, o.latents, seed=0)
         feature_effects(run.model, run.hook_name, run.sae, run.features, latents=latents)
     write_json(o.out / f"{o.job}-{team.count}-{team.rank}.json", time.process_time())
 

@@ -12,7 +12,7 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.theme import BLUE, COLOUR_SCALE, INK, VERMILLION, colour_bar, need, plain_name, styled
+from interp.figures.theme import BLUE, COLOUR_SCALE, INK, VERMILLION, check_columns, colour_bar, plain_name, with_style
 
 _LAST = {"there": 0, "born": 1, "flickers": 2, "passing": 3}
 
@@ -27,7 +27,7 @@ def feature_lives(
     lives, presence: those of `feature_lives.Lives`.
     steps, losses: the step and the loss, in nats, of each checkpoint. The losses are drawn on top.
     """
-    need(lives, "kind", "born", "died")
+    check_columns(lives, "kind", "born", "died")
     shown = lives[lives["kind"] != "passing"]
     order = shown.assign(last=shown["kind"].map(_LAST)).sort_values(["last", "born", "died"]).index
     z = np.clip(np.asarray(presence, float)[order], 0, 1)
@@ -78,6 +78,6 @@ def _over_checkpoints(
         fig.add_trace(bar, row=row - 1, col=1)
     key = colour_bar(unit, len=0.6, y=0.3)
     fig.add_heatmap(z=z, x=x, colorscale=COLOUR_SCALE, zmin=0, zmax=1, colorbar=key, row=row, col=1)
-    styled(fig, title, height=height + 100 * (losses is not None)).update_layout(bargap=0.1, barmode="relative")
+    with_style(fig, title, height=height + 100 * (losses is not None)).update_layout(bargap=0.1, barmode="relative")
     fig.update_xaxes(tickvals=x, ticktext=[f"{step:,}" for step in steps])
     return fig.update_xaxes(title_text="steps of training", row=row), row

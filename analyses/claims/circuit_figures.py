@@ -14,7 +14,17 @@ import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.theme import BARE_TRACE, BLUE, INK, VERMILLION, WIDTH, label, need, panelled, styled
+from interp.figures.theme import (
+    BARE_TRACE,
+    BLUE,
+    INK,
+    VERMILLION,
+    WIDTH,
+    check_columns,
+    token_label,
+    with_panel_titles,
+    with_style,
+)
 
 _NODE, _GAP = 22, 64
 """Height of a node in pixels, and of the margin around all nodes."""
@@ -25,7 +35,7 @@ def steering_scores(table: pd.DataFrame) -> go.Figure:
     predictions: by the latent's output, and by its input.
 
     table: the columns output, input and success of `steering_scores` and `steering_success`, with a row per latent."""
-    need(table, "output", "input", "success")
+    check_columns(table, "output", "input", "success")
     titles = {"output": "predicted rise of its concept", "input": "its firing predicted by the token (R²)"}
     panels = ["by what it puts out", "by what it reads"]
     fig = make_subplots(cols=2, shared_yaxes=True, subplot_titles=panels, horizontal_spacing=0.08)
@@ -35,7 +45,7 @@ def steering_scores(table: pd.DataFrame) -> go.Figure:
         style = dict(mode="markers", marker=look, text=hover, showlegend=False)
         fig.add_scatter(x=table[name], y=table["success"], **style, row=1, col=col)
         fig.update_xaxes(title_text=title, row=1, col=col)
-    panelled(styled(fig, "How well will a latent steer?", height=380))
+    with_panel_titles(with_style(fig, "How well will a latent steer?", height=380))
     return fig.update_yaxes(title_text="rise of its concept in what is written", col=1)
 
 
@@ -50,7 +60,7 @@ def circuit(
     strongest are drawn.
     names: the name of each ("upstream" | "downstream", latent). A latent without a name has its number.
     """
-    need(edges, "upstream", "downstream", "effect")
+    check_columns(edges, "upstream", "downstream", "effect")
     shown = edges.loc[edges["effect"].abs().sort_values(ascending=False, kind="stable").index[:max_edges]]
     sides = {side: _ordered(shown, side) for side in ("upstream", "downstream")}
     given_names = names or {}
@@ -71,7 +81,7 @@ def circuit(
         fig.add_scatter(x=x0 + (x1 - x0) * along, y=y0 + (y1 - y0) * level, **look, **BARE_TRACE)
     for (side, latent), at in place.items():
         _named_dot(fig, at, given_names.get((side, latent), f"#{latent}"), left=side == "upstream")
-    styled(fig, title or "Which feature makes which other fire", height=_GAP + 40 + _NODE * tallest)
+    with_style(fig, title or "Which feature makes which other fire", height=_GAP + 40 + _NODE * tallest)
     off = dict(showticklabels=False, showgrid=False, showline=False, ticks="")
     fig.update_xaxes(range=[-1.1, 2.1], tickvals=[0, 1], ticktext=["earlier layer", "later layer"], **off)
     fig.update_xaxes(showticklabels=True)
@@ -87,8 +97,8 @@ def automaton(
     loops: a table with latent and effect, and cycles: one with latent, other and effect, both of `automata.Automaton`.
     names: the names of latents, by default their numbers.
     """
-    need(loops, "latent", "effect")
-    need(cycles, "latent", "other", "effect")
+    check_columns(loops, "latent", "effect")
+    check_columns(cycles, "latent", "other", "effect")
     given_names, shown = names or {}, (loops.head(max_edges), cycles.head(max_edges))
     tallest = max(1, *map(len, shown))
     fig = go.Figure()
@@ -103,7 +113,7 @@ def automaton(
         _arrow(fig, (1.38, y + 0.16), (1.02, y + 0.16), VERMILLION)
         for x, latent in zip((1.0, 1.4), pair, strict=True):
             _named_dot(fig, (x, y), given_names.get(latent, f"#{latent}"), left=x == 1.0)
-    styled(fig, "Which feature fires next", height=_GAP + 60 + 30 * tallest)
+    with_style(fig, "Which feature fires next", height=_GAP + 60 + 30 * tallest)
     off = dict(showgrid=False, showline=False, ticks="")
     fig.update_xaxes(range=[0, 1.8], tickvals=[0.25, 1.2], ticktext=["keeps itself going", "bring one another"], **off)
     fig.update_yaxes(range=[tallest - 0.4, -0.6], showticklabels=False, **off)
@@ -114,7 +124,7 @@ def _named_dot(fig: go.Figure, at: tuple[float, float], name: str, *, left: bool
     """Draw a feature as a dot, with its name on one side."""
     fig.add_scatter(x=at[:1], y=at[1:], mode="markers", marker=dict(color=INK, size=8), **BARE_TRACE)
     side = dict(xanchor="right", xshift=-6) if left else dict(xanchor="left", xshift=6)
-    fig.add_annotation(x=at[0], y=at[1], text=label(name), showarrow=False, font_size=11, **side)
+    fig.add_annotation(x=at[0], y=at[1], text=token_label(name), showarrow=False, font_size=11, **side)
 
 
 def _arrow(fig: go.Figure, start: tuple[float, float], end: tuple[float, float], colour: str) -> None:

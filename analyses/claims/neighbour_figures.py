@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.figures.theme import BARE_TRACE, coloured, styled
+from interp.figures.theme import BARE_TRACE, with_colours, with_style
 
 MIN_PAIRS = 5
 """Fewest pairs in a bin that is drawn."""
@@ -21,7 +21,7 @@ def neighbourhoods(tables: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figu
     tables: cosine and similarity of pairs, as `neighbourhoods` makes them; by name, where there are several.
     """
     fig, n_bins = go.Figure(), 12
-    for name, table, colour in coloured(tables, "cosine", "similarity", alone="pairs of latents"):
+    for name, table, colour in with_colours(tables, "cosine", "similarity", alone="pairs of latents"):
         low, high = table["cosine"].min(), table["cosine"].max()
         at = np.minimum(((table["cosine"] - low) / max(high - low, 1e-12) * n_bins).astype(int), n_bins - 1)
         bins = table.groupby(at).agg(x=("cosine", "mean"), y=("similarity", "mean"), n=("cosine", "size"))
@@ -33,4 +33,4 @@ def neighbourhoods(tables: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figu
         style = dict(mode="lines+markers", line=dict(color=colour, width=2), name=name, showlegend=True)
         fig.add_scatter(x=bins["x"], y=bins["y"], text=texts, **style)
     title, x = "Directions and contexts of pairs of latents", "cosine of the decoder rows of two latents"
-    return styled(fig, title, x=x, y="similarity of their contexts (cosine)", height=380)
+    return with_style(fig, title, x=x, y="similarity of their contexts (cosine)", height=380)

@@ -13,7 +13,18 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.theme import BLUE, GREY, INK, ORANGE, SEQUENCE, SKY, VERMILLION, escaped, need, styled
+from interp.figures.theme import (
+    BLUE,
+    GREY,
+    INK,
+    ORANGE,
+    SEQUENCE,
+    SKY,
+    VERMILLION,
+    check_columns,
+    escape_markup,
+    with_style,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,12 +36,12 @@ def specificity(intervals: pd.DataFrame, *, label: str, name: str) -> go.Figure:
 
     intervals: a row a slice, with low, high, n, inside, likely, other (shares of its firings), proxy (nats).
     """
-    need(intervals, "low", "high", "n", "inside", "likely", "other", "proxy")
+    check_columns(intervals, "low", "high", "n", "inside", "likely", "other", "proxy")
     fig = make_subplots(specs=[[{"secondary_y": True}]])
     centres, widths = (intervals.low + intervals.high) / 2, intervals.high - intervals.low
     parts = (
-        ("inside", f"in {escaped(label)}", BLUE),
-        ("likely", f"elsewhere, on a token likelier in {escaped(label)}", SKY),
+        ("inside", f"in {escape_markup(label)}", BLUE),
+        ("likely", f"elsewhere, on a token likelier in {escape_markup(label)}", SKY),
         ("other", "elsewhere, on another token", ORANGE),
     )
     hover = dict(customdata=intervals.n, hovertemplate="%{y:.1%} of %{customdata:,} firings<extra></extra>")
@@ -40,7 +51,7 @@ def specificity(intervals: pd.DataFrame, *, label: str, name: str) -> go.Figure:
     look = dict(mode="lines+markers", line=line, marker=dict(size=6, color="white", line=line))
     name_right = "mean log-likelihood ratio (right)"
     fig.add_scatter(x=centres, y=intervals.proxy, name=name_right, secondary_y=True, **look)
-    styled(fig, f"Specificity for {label}: {name}", x="activation", y="share of the firings", height=460)
+    with_style(fig, f"Specificity for {label}: {name}", x="activation", y="share of the firings", height=460)
     fig.update_layout(barmode="stack", margin=dict(r=72, b=150), legend=dict(y=-0.24, yanchor="top"))
     fig.update_yaxes(range=[0, 1.12], tickformat=".0%", tickvals=[0, 0.25, 0.5, 0.75, 1], secondary_y=False)
     lowest, highest = min(0.0, intervals.proxy.min()), max(0.0, intervals.proxy.max())
@@ -58,13 +69,13 @@ def sensitivity(curves: pd.DataFrame, *, evidence: bool = False) -> go.Figure:
     curves: label, who (one line each), low (threshold) and sensitivity, or `evidence`, the share weighted by evidence.
     """
     column = "evidence" if evidence else "sensitivity"
-    need(curves, "label", "who", "low", column)
+    check_columns(curves, "label", "who", "low", column)
     labels, who = list(dict.fromkeys(curves.label)), list(dict.fromkeys(curves.who))
     n_rows = math.ceil(len(labels) / 2)
     fig = make_subplots(
         n_rows,
         2,
-        subplot_titles=list(map(escaped, labels)),
+        subplot_titles=list(map(escape_markup, labels)),
         vertical_spacing=0.28 / n_rows,
         horizontal_spacing=0.1,
         shared_yaxes=True,
@@ -73,12 +84,15 @@ def sensitivity(curves: pd.DataFrame, *, evidence: bool = False) -> go.Figure:
         for name, colour in zip(who, (BLUE, VERMILLION, *SEQUENCE[2:]), strict=False):
             rows = curves[(curves.label == label) & (curves.who == name)]
             look = dict(
-                mode="lines+markers", line=dict(color=colour, width=2), name=escaped(name), legendgroup=escaped(name)
+                mode="lines+markers",
+                line=dict(color=colour, width=2),
+                name=escape_markup(name),
+                legendgroup=escape_markup(name),
             )
             trace = go.Scatter(x=rows.low / rows.high.max(), y=rows[column], showlegend=i == 0, **look)
             fig.add_trace(trace, row=i // 2 + 1, col=i % 2 + 1)
     what = "evidence" if evidence else "tokens"
-    styled(fig, "Sensitivity: what of a label is found above a threshold", height=140 + 200 * n_rows)
+    with_style(fig, "Sensitivity: what of a label is found above a threshold", height=140 + 200 * n_rows)
     fig.update_layout(legend=dict(y=1.07, yanchor="bottom"), margin=dict(t=100))
     fig.update_yaxes(range=[0, 1.03], tickformat=".0%")
     for row in range(1, n_rows + 1):
@@ -91,7 +105,7 @@ def feature_against_neuron(table: pd.DataFrame, *, margin: float = 0.2) -> go.Fi
 
     table: label, dictionary ("neurons" among them), r. Dotted: what a feature needs, the neuron's r + margin.
     """
-    need(table, "label", "dictionary", "r")
+    check_columns(table, "label", "dictionary", "r")
     labels, names = list(dict.fromkeys(table.label)), list(dict.fromkeys(table.dictionary))
     fig = go.Figure()
     step = 0.7 / max(1, len(names))
@@ -100,7 +114,9 @@ def feature_against_neuron(table: pd.DataFrame, *, margin: float = 0.2) -> go.Fi
         place = (k - (len(names) - 1) / 2) * step
         mark = dict(size=9, color=GREY if name == "neurons" else SEQUENCE[k % len(SEQUENCE)], opacity=0.85)
         height = [labels.index(label) + place for label in rows.label]
-        fig.add_scatter(x=rows.r, y=height, mode="markers", name=escaped(name), marker=mark, hovertemplate="r %{x:.3f}")
+        fig.add_scatter(
+            x=rows.r, y=height, mode="markers", name=escape_markup(name), marker=mark, hovertemplate="r %{x:.3f}"
+        )
     best = table[table.dictionary == "neurons"].groupby("label").r.max()
     for i, label in enumerate(labels):
         if label in best and best[label] + margin <= 1:
@@ -109,10 +125,12 @@ def feature_against_neuron(table: pd.DataFrame, *, margin: float = 0.2) -> go.Fi
     for i in range(1, len(labels)):
         fig.add_hline(y=i - 0.5, line=dict(color="#e6e6e6", width=1))
     title = f"Best latent against best neuron (dotted: the neuron's r + {margin:g})"
-    styled(fig, title, x="r with the log-likelihood proxy, held-out half", y="label", height=205 + 80 * len(labels))
+    with_style(fig, title, x="r with the log-likelihood proxy, held-out half", y="label", height=205 + 80 * len(labels))
     fig.update_layout(margin_t=105)  # the legend takes two lines
     fig.update_xaxes(range=[min(0.0, table.r.min()) - 0.03, 1.03])
-    fig.update_yaxes(tickvals=list(range(len(labels))), ticktext=list(map(escaped, labels)), showgrid=False, ticks="")
+    fig.update_yaxes(
+        tickvals=list(range(len(labels))), ticktext=list(map(escape_markup, labels)), showgrid=False, ticks=""
+    )
     return fig.update_yaxes(range=[len(labels) - 0.5, -0.5])
 
 
@@ -120,16 +138,18 @@ def sizes_table(rows: pd.DataFrame, *, columns: Mapping[str, str], formats: Sequ
     """Draw a table of dictionaries and their results, one line each.
     columns: name in `rows` → heading.
     formats: Python's format of each column."""
-    need(rows, *columns)
+    check_columns(rows, *columns)
     cells = [
-        ["" if value != value else escaped(format(value, spec)) for value in rows[name]]
+        ["" if value != value else escape_markup(format(value, spec)) for value in rows[name]]
         for name, spec in zip(columns, formats, strict=True)
     ]
     sides, widths = ["left", *["right"] * (len(columns) - 1)], [2.6, *[1.0] * (len(columns) - 1)]
-    header = dict(values=[f"<b>{escaped(text)}</b>" for text in columns.values()], align="left", fill_color="#eef1f5")
+    header = dict(
+        values=[f"<b>{escape_markup(text)}</b>" for text in columns.values()], align="left", fill_color="#eef1f5"
+    )
     body = dict(values=cells, align=sides, fill_color="white", line_color="#e6e6e6", height=26)
     fig = go.Figure(go.Table(header=header, cells=body, columnwidth=widths))
-    styled(fig, "Dictionaries of each size, and the neurons", height=150 + 27 * len(rows))
+    with_style(fig, "Dictionaries of each size, and the neurons", height=150 + 27 * len(rows))
     return fig.update_layout(margin=dict(l=16, r=16, b=16))
 
 

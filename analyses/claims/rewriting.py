@@ -39,11 +39,11 @@ from interp.activations import ActivationStore
 from interp.activations.hooks import Model
 from interp.codes.dictionary import Dictionary, limit_on
 from interp.codes.sparse_codes import SparseCodes
-from interp.evaluation.splice import Replace, Splice, recovered
+from interp.evaluation.splice import Replace, Splice, recovered_share
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_scan_of, check_table, identity, scan_digests
 from interp.features.scan_folder import dictionary_digest
-from interp.figures.theme import BLUE, GREY, INK, escaped, need, styled
+from interp.figures.theme import BLUE, GREY, INK, check_columns, escape_markup, with_style
 from interp.report.panels import Panel
 from interp.runtime.progress import Progress, no_progress
 from interp.statistics.estimates import ratio
@@ -245,7 +245,7 @@ def _losses(splice: Splice, replacements: Mapping[str, Replace]) -> pd.DataFrame
             "ce_spliced": ce,
             "ce_mean_ablated": losses.ce_mean_ablated,
             "ce_nothing": losses.ce_nothing,
-            "ce_recovered": recovered(losses.ce_clean, ce, losses.ce_nothing),
+            "ce_recovered": recovered_share(losses.ce_clean, ce, losses.ce_nothing),
             "n_tokens": splice.inside.n,
         }
         for name, ce in losses.ce.items()
@@ -256,12 +256,16 @@ def _losses(splice: Splice, replacements: Mapping[str, Replace]) -> pd.DataFrame
 def loss_in_words(losses: pd.DataFrame) -> go.Figure:
     """Draw the cross-entropy that each reconstruction recovers, one dot each, the best on top; the ends are zero
     ablation or unigrams, whichever is better (0), and the model itself (1)."""
-    need(losses, "reconstruction", "ce_recovered", "ce_spliced", "ce_clean", "ce_nothing")
+    check_columns(losses, "reconstruction", "ce_recovered", "ce_spliced", "ce_clean", "ce_nothing")
     drawn = losses[["reconstruction", "ce_recovered", "ce_spliced"]].to_numpy().tolist()
     first, ends = losses.iloc[0], ("model as it is", "zeros or unigrams")
     drawn += [[ends[0], 1.0, first["ce_clean"]], [ends[1], 0.0, first["ce_nothing"]]]
     drawn.sort(key=lambda row: row[1])
-    names, recovered, ce = [escaped(row[0]) for row in drawn], [row[1] for row in drawn], [row[2] for row in drawn]
+    names, recovered, ce = (
+        [escape_markup(row[0]) for row in drawn],
+        [row[1] for row in drawn],
+        [row[2] for row in drawn],
+    )
     places = list(range(len(names)))
     colours = [GREY if name in ends else BLUE if name == "words" else INK for name in names]
     fig = go.Figure()
@@ -278,7 +282,9 @@ def loss_in_words(losses: pd.DataFrame) -> go.Figure:
         showlegend=False,
     )
     fig.add_vline(x=0, line=dict(color=GREY, dash="dot"))
-    styled(fig, "What the explanations alone recover", y="in place of the activations", height=130 + 38 * len(names))
+    with_style(
+        fig, "What the explanations alone recover", y="in place of the activations", height=130 + 38 * len(names)
+    )
     fig.update_yaxes(tickvals=places, ticktext=names, range=[-0.5, len(names) - 0.3], ticks="")
     x, low = "cross-entropy recovered (held out)", min(0.0, *recovered)
     return fig.update_xaxes(title_text=x, tickformat=".0%", range=[1.15 * low - 0.06, 1.08])

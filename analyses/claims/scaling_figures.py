@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.figures.theme import INK, SEQUENCE, decades, need, styled
+from interp.figures.theme import INK, SEQUENCE, check_columns, decade_ticks, with_style
 
 
 def scaling_frontier(grid: pd.DataFrame) -> go.Figure:
     """Draw a line per width: width, compute, fvu, frontier of one seed's dictionaries; the frontier in black."""
-    need(grid, "width", "compute", "fvu", "frontier")
+    check_columns(grid, "width", "compute", "fvu", "frontier")
     fig = go.Figure()
     for (width, rows), colour in zip(grid.groupby("width"), SEQUENCE * 9, strict=False):
         look = dict(mode="lines+markers", line=dict(color=colour, width=1.5), name=f"{width:,} latents")
@@ -21,9 +21,9 @@ def scaling_frontier(grid: pd.DataFrame) -> go.Figure:
     best = grid[grid["frontier"]].sort_values("compute")
     look = dict(mode="lines", line=dict(color=INK, width=3, dash="dot"), name="frontier")
     fig.add_scatter(x=best["compute"], y=best["fvu"], **look)
-    styled(fig, "Error by compute", y="variance unexplained (share, log scale)", height=400)
+    with_style(fig, "Error by compute", y="variance unexplained (share, log scale)", height=400)
     fig.update_xaxes(type="log", title_text="compute (log₁₀ of latents × tokens)")
-    fig.update_xaxes(**decades(grid["compute"].min(), grid["compute"].max()))
+    fig.update_xaxes(**decade_ticks(grid["compute"].min(), grid["compute"].max()))
     return fig.update_yaxes(type="log").update_layout(margin_t=84)  # the legend has two lines
 
 
@@ -44,7 +44,7 @@ def completeness_curves(
         y = [float(share[at == b].mean()) for b in bins]
         fig.add_scatter(x=x, y=y, mode="lines+markers", line=dict(color=colour, width=2), name=f"{width:,} latents")
     fig.add_hline(0.5, line=dict(color=INK, width=1, dash="dot"))
-    styled(fig, "Which concepts have a feature", y="share of concepts present", height=380)
+    with_style(fig, "Which concepts have a feature", y="share of concepts present", height=380)
     fig.update_xaxes(type="log", title_text="frequency of the concept (log₁₀ of the share of tokens)")
-    fig.update_xaxes(**decades(min(x), max(x)))
+    fig.update_xaxes(**decade_ticks(min(x), max(x)))
     return fig.update_yaxes(tickformat=".0%", range=[-0.02, 1.02])

@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.figures.theme import BARE_TRACE, GREY, coloured, plain_name, styled
+from interp.figures.theme import BARE_TRACE, GREY, plain_name, with_colours, with_style
 
 
 def calibration_curve(curves: pd.DataFrame | Mapping[str, pd.DataFrame], *, title: str = "Calibration") -> go.Figure:
@@ -21,7 +21,7 @@ def calibration_curve(curves: pd.DataFrame | Mapping[str, pd.DataFrame], *, titl
     """
     fig = go.Figure()
     fig.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line=dict(color=GREY, dash="dot"), **BARE_TRACE)
-    for name, curve, colour in coloured(curves, "p", "share", "low", "high", "n"):
+    for name, curve, colour in with_colours(curves, "p", "share", "low", "high", "n"):
         fig.add_scatter(
             x=curve["p"],
             y=curve["share"],
@@ -34,7 +34,7 @@ def calibration_curve(curves: pd.DataFrame | Mapping[str, pd.DataFrame], *, titl
             hovertemplate="probability %{x:.2f}<br>one meaning %{y:.2f}<br>%{customdata} latents<extra></extra>",
         )
     fig.update_xaxes(range=[-0.02, 1.02]).update_yaxes(range=[-0.02, 1.02])
-    return styled(fig, title, x="probability of one meaning", y="share with one meaning (95 %)")
+    return with_style(fig, title, x="probability of one meaning", y="share with one meaning (95 %)")
 
 
 def score_comparison(tables: Mapping[str, pd.DataFrame], *, title: str = "Every score against the truth") -> go.Figure:
@@ -42,7 +42,7 @@ def score_comparison(tables: Mapping[str, pd.DataFrame], *, title: str = "Every 
     mean of its worlds on top."""
     import pandas as pd
 
-    named = list(coloured(tables, "score", "auroc", "auroc_low", "auroc_high"))
+    named = list(with_colours(tables, "score", "auroc", "auroc_low", "auroc_high"))
     order = list(pd.concat(tables.values()).groupby("score")["auroc"].mean().sort_values().index)
     fig = go.Figure()
     for name, table, colour in named:
@@ -52,7 +52,7 @@ def score_comparison(tables: Mapping[str, pd.DataFrame], *, title: str = "Every 
         fig.add_scatter(x=rows["auroc"], y=list(map(plain_name, rows.index)), **look)
     fig.add_vline(x=0.5, line=dict(color=GREY, dash="dot"))
     fig.update_yaxes(categoryorder="array", categoryarray=list(map(plain_name, order)))
-    return styled(fig, title, x="AUROC (matched for frequency)", height=120 + 22 * len(order))
+    return with_style(fig, title, x="AUROC (matched for frequency)", height=120 + 22 * len(order))
 
 
 def _error(at: Any, low: Any, high: Any, **look: Any) -> dict[str, Any]:

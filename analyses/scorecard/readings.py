@@ -33,7 +33,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 from interp import Run
-from interp.features.feature import joined_pieces
+from interp.features.feature import join_pieces
 from interp.features.feature_store import FeatureStore
 
 STRONGEST, SPREAD, AROUND = 8, 14, 12
@@ -147,7 +147,7 @@ def firing_line(features: FeatureStore, row: int, level: float) -> str:
     tokens = features.tokens[sequence].tolist()
     first, last = max(0, at - AROUND), min(features.n_ctx, at + AROUND + 1)
     before, here, after = (
-        "".join(text for text, _ in joined_pieces([features.vocab[token] for token in part]))
+        "".join(text for text, _ in join_pieces([features.vocab[token] for token in part]))
         for part in (tokens[first:at], tokens[at : at + 1], tokens[at + 1 : last])
     )
     return f"{level * 10:4.1f}  {before}«{here}»{after}".replace("\n", "⏎")

@@ -22,7 +22,7 @@ from torch import Tensor
 from interp.checks.arguments import check_part
 from interp.checks.limits import check_at_least
 from interp.runtime.processes import part_of
-from interp.statistics.randomness import shuffled
+from interp.statistics.randomness import shuffled_range
 
 _GATHERED_ROWS = 512
 
@@ -122,7 +122,7 @@ class ActivationBatches(Iterator[Tensor]):
             more = self.epochs is None or following < self.epochs * self._n_rows
             self._acts = self._shards.get(at.shard, self._find(following).shard if more else None)
             n_rows = len(self._acts[0])
-            order = shuffled(n_rows, self.seed, at.epoch, at.shard) if self.shuffle else np.arange(n_rows)
+            order = shuffled_range(n_rows, self.seed, at.epoch, at.shard) if self.shuffle else np.arange(n_rows)
             self._order = torch.from_numpy(order)
             self._entered = (at.epoch, at.shard)
         return at
@@ -130,7 +130,7 @@ class ActivationBatches(Iterator[Tensor]):
     def _find(self, row: int) -> "_EpochRow":
         epoch, row = divmod(row, self._n_rows)
         n_shards = len(self.shard_rows)
-        shards = shuffled(n_shards, self.seed, epoch) if self.shuffle else np.arange(n_shards)
+        shards = shuffled_range(n_shards, self.seed, epoch) if self.shuffle else np.arange(n_shards)
         ends = np.array(self.shard_rows)[shards].cumsum()
         slot = int(np.searchsorted(ends, row, side="right"))
         shard = int(shards[slot])

@@ -151,7 +151,7 @@ def harvest_stores(
     if made_of_each:
         with ExitStack() as folders, evaluating(passes.module):
             new = {
-                folders.enter_context(_place(team, out, made_of, options.overwrite)): made_of
+                folders.enter_context(_open_output(team, out, made_of, options.overwrite)): made_of
                 for out, made_of in made_of_each.items()
             }
             cut = team.all_do(lambda: {out: made_of for out, made_of in new.items() if not _is_written(out)})
@@ -161,7 +161,7 @@ def harvest_stores(
 
 
 @contextmanager
-def _place(team: Processes, out: Path | Address, made_of: Mapping[str, Any], overwrite: bool) -> Iterator[Any]:
+def _open_output(team: Processes, out: Path | Address, made_of: Mapping[str, Any], overwrite: bool) -> Iterator[Any]:
     """Yield the place to write a store: a folder that becomes `out`, or the address itself, where the manifest
     completes the store."""
     if isinstance(out, Address):
@@ -201,7 +201,7 @@ class _Shared:
             progress(0, len(self.passes), "norms of a sample")
         limits, outliers = self.passes.limits()
         for writer in writers:
-            writer.limits, writer.outliers = _of_hooks(limits, writer), _of_hooks(outliers, writer)
+            writer.limits, writer.outliers = _select_hooks(limits, writer), _select_hooks(outliers, writer)
 
     def add(
         self, writers: Sequence[StoreWriter], starts: Sequence[int], acts: Mapping[str, Tensor], progress: Progress
@@ -221,7 +221,7 @@ class _Shared:
             progress(stop * n_ctx, len(self.passes), "tokens" if self.passes.is_text else "positions")
 
 
-def _of_hooks(by_hook: Mapping[str, Any] | None, writer: StoreWriter) -> dict[str, Any] | None:
+def _select_hooks(by_hook: Mapping[str, Any] | None, writer: StoreWriter) -> dict[str, Any] | None:
     return None if by_hook is None else {name: by_hook[name] for name in writer.config.widths if name in by_hook}
 
 

@@ -133,7 +133,7 @@ def resolve_hooks(model: Model, hook_names: Sequence[str]) -> dict[str, Hook]:
     for name in hook_names:
         hook = hook_named(known, name)
         if hook is None:
-            raise ValueError(f"the model has no hook {name!r}; the nearest are {_nearest(name, list(known))}")
+            raise ValueError(f"the model has no hook {name!r}; the nearest are {_nearest_names(name, list(known))}")
         hooks[name] = hook
     return hooks
 
@@ -151,7 +151,9 @@ def mlp_hooks(model: Model) -> dict[str, str]:
         if reads is not None:
             pairs[reads] = f"blocks.{block}.hook_mlp_out"
     if not pairs:
-        raise ValueError(f"the model has no hook_mlp_out of a block; it has {_nearest('hook_mlp_out', list(known))}")
+        raise ValueError(
+            f"the model has no hook_mlp_out of a block; it has {_nearest_names('hook_mlp_out', list(known))}"
+        )
     return pairs
 
 
@@ -228,7 +230,7 @@ def capture(module: nn.Module, tokens: Int[Tensor, "seq pos"], hooks: Mapping[st
     except _Captured:
         return {name: acts_of[name] for name in hooks}
     silent = next(name for name in hooks if name not in acts_of)
-    usable = _nearest(silent, _usable(module, silent))
+    usable = _nearest_names(silent, _usable_hooks(module, silent))
     raise ValueError(f"the model's forward pass never reaches {silent!r}: choose a hook that fires, such as {usable}")
 
 
@@ -259,7 +261,7 @@ def hooked_rows(
                 )
             raise ValueError(
                 f"hook {name!r} ({kind}) {verb} {shape} for tokens {tuple(tokens.shape)}; [seq, pos, d] or "
-                f"[seq, pos, heads, d_head] is needed, as from {_nearest(name, _usable(module, name))}"
+                f"[seq, pos, heads, d_head] is needed, as from {_nearest_names(name, _usable_hooks(module, name))}"
             )
         acts = acts.detach()
         if not tokens.is_floating_point():
@@ -304,14 +306,14 @@ def _on_first(output: Any, act: Callable[[Any], Any]) -> Any:
     return None if changed is None else (changed, *output[1:])
 
 
-def _usable(module: nn.Module, name: str) -> list[str]:
+def _usable_hooks(module: nn.Module, name: str) -> list[str]:
     """List other hooks of a model; only those known to return vectors, if the model records that."""
     useful: Any = getattr(module, "hooks", None)
     known = useful() if callable(useful) else list(hooks_of(module))
     return [other for other in known if other != name]
 
 
-def _nearest(name: str, known: Sequence[str]) -> str:
+def _nearest_names(name: str, known: Sequence[str]) -> str:
     return ", ".join(difflib.get_close_matches(name, known, n=4, cutoff=0.4) or known[:4])
 
 

@@ -25,7 +25,7 @@ from interp.activations.hooks import (
     size_of,
     token_strings_of,
 )
-from interp.activations.row_statistics import NORM_SAMPLE_ROWS, Outliers, find_outliers, some_of
+from interp.activations.row_statistics import NORM_SAMPLE_ROWS, Outliers, evenly_spaced_rows, find_outliers
 from interp.activations.shard_writer import check_dtype, check_max_norm
 from interp.checks.limits import check_at_least
 from interp.storage.files import digest
@@ -313,7 +313,7 @@ class NormSample:
             return
         rows = rows.float()
         if self._centre is None:
-            self._centre = some_of(rows, _CENTRE_ROWS).median(0).values
+            self._centre = evenly_spaced_rows(rows, _CENTRE_ROWS).median(0).values
         self._row_ids.append(row_ids)
         self._norms.append(torch.linalg.vector_norm(rows, dim=1).cpu())
         self._squares.append((rows - self._centre).square().sum(1).cpu())
@@ -328,10 +328,10 @@ class NormSample:
         tokens: None if the inputs are not text.
         token_strings: the strings of the token ids, if known."""
         row_ids = torch.cat(self._row_ids)[torch.cat(self._norms) > limit]
-        positions = ", ".join(map(str, _frequent(row_ids % n_ctx)))
+        positions = ", ".join(map(str, _most_frequent(row_ids % n_ctx)))
         if tokens is None:
             return f"most at positions {positions}"
-        token_ids = _frequent(tokens.flatten()[row_ids])
+        token_ids = _most_frequent(tokens.flatten()[row_ids])
         strings = ", ".join(repr(token_strings[i]) if token_strings else str(i) for i in token_ids)
         return f"most at positions {positions}, of tokens {strings}"
 
@@ -356,5 +356,5 @@ def fingerprint(module: nn.Module) -> str:
     return digest(*(part for name, x in state.items() for part in (f"{name}{tuple(x.shape)}{x.dtype}", x)))
 
 
-def _frequent(numbers: Int[Tensor, " n"]) -> list[int]:
+def _most_frequent(numbers: Int[Tensor, " n"]) -> list[int]:
     return [number for number, _ in Counter(numbers.tolist()).most_common(3)]

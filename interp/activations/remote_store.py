@@ -38,14 +38,14 @@ from interp.activations.shards import (
     STORE_REMEDY,
     Column,
     ShardLayout,
-    altered,
     check_store_manifest,
     columns_of,
+    damaged_part_error,
     small_tensors,
 )
 from interp.activations.store_writer import StoreWriter
 from interp.checks.errors import DamagedError
-from interp.checks.json_values import AtLeastOne, AtLeastZero, Digest, FileName, validated
+from interp.checks.json_values import AtLeastOne, AtLeastZero, Digest, FileName, validate_json
 from interp.storage.addresses import (
     Address,
     cache_bytes,
@@ -56,7 +56,7 @@ from interp.storage.addresses import (
     write_object,
 )
 from interp.storage.files import digest, digest_json, json_roundtrip, tensors_header
-from interp.storage.remote_folders import BEGUN, MANIFEST, listed_at
+from interp.storage.remote_folders import BEGUN, MANIFEST, files_listed_at
 
 PART_BYTES = 256 << 20
 REMOTE_FORMAT = f"{STORE_FORMAT}/parts"
@@ -140,7 +140,7 @@ class RemoteStoreWriter(StoreWriter):
         head["sha256"] = _bytes(b"".join(digests)).view(len(columns), n_shards, 32)
         note = {"state": state, "part": {"file": file}, "work": self._work}
         head["state"] = _bytes(json.dumps(note).encode())
-        data = _safetensors({**head, **_shaped(columns, self.config.columns)}, n_head=len(head))
+        data = _safetensors({**head, **_split_columns(columns, self.config.columns)}, n_head=len(head))
         write_object(self.address / file, data)
         self._filled += counts
         self._parts.append({"file": file})
@@ -230,10 +230,10 @@ class RemoteFiles:
         parts = read_ranges(files, ranges)
         for file, data, expected in zip(files, parts, sums, strict=True):
             if digest(data) != expected:
-                raise altered(file, "a part of it")
+                raise damaged_part_error(file, "a part of it")
         data = b"".join(parts)
         if len(data) != self.layouts[i].n_rows * column.row_bytes:
-            raise altered(self.path / MANIFEST, "a part of it")
+            raise damaged_part_error(self.path / MANIFEST, "a part of it")
         return data
 
     def _fetch_shard(self, i: int, column: Column) -> bytes:
@@ -244,7 +244,7 @@ class RemoteFiles:
         size = self.layouts[i].n_rows * column.row_bytes
         data = read_ranges([file], [(start, start + size)])[0] if size else b""
         if digest(data) != shard["sha256"][column.name]:
-            raise altered(file, "a part of it")
+            raise damaged_part_error(file, "a part of it")
         return data
 
     def _all_heads(self) -> list[tuple[int, dict[str, Tensor]]]:
@@ -255,7 +255,7 @@ class RemoteFiles:
                 raw = read_ranges([self.path / part["file"] for part in parts], [(0, part["head"]) for part in parts])
                 for part, data in zip(parts, raw, strict=True):
                     if digest(data) != part["sha256"]:
-                        raise altered(self.path / part["file"], "a part of it")
+                        raise damaged_part_error(self.path / part["file"], "a part of it")
                 self._heads = [(len(data), _head_tensors(data)) for data in raw]
             return self._heads
 
@@ -279,13 +279,13 @@ def read_remote_manifest(address: Address) -> tuple[dict[str, Any], str]:
         parts = {name: manifest[name] for name in ("shards", "parts")}
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise DamagedError(f"{address / MANIFEST} is damaged ({error!r}): {STORE_REMEDY}") from None
-    validated(_Parts, parts, address / MANIFEST, STORE_REMEDY)
+    validate_json(_Parts, parts, address / MANIFEST, STORE_REMEDY)
     return manifest, digest(data)
 
 
 def clear(address: Address) -> None:
     """Remove a store, the manifest first: without it the store is not considered finished."""
-    listed = listed_at(address)
+    listed = files_listed_at(address)
     for name in (MANIFEST, BEGUN, *sorted(listed - {MANIFEST})):
         remove_object(address / name)
     number = 0
@@ -332,7 +332,7 @@ def _read_begun(address: Address) -> _Begun:
         begun = json.loads(read_object(address / BEGUN))
     except ValueError as error:
         raise DamagedError(f"{address / BEGUN} is damaged: it is not valid JSON ({error}): {remedy}") from None
-    return validated(_Begun, begun, address / BEGUN, remedy)
+    return validate_json(_Begun, begun, address / BEGUN, remedy)
 
 
 def _part_name(number: int) -> str:
@@ -343,7 +343,7 @@ def _bytes(data: bytes) -> Tensor:
     return torch.frombuffer(bytearray(data), dtype=torch.uint8)
 
 
-def _shaped(columns: dict[str, Tensor], layout: tuple[Column, ...]) -> dict[str, Tensor]:
+def _split_columns(columns: dict[str, Tensor], layout: tuple[Column, ...]) -> dict[str, Tensor]:
     return {c.name: columns[c.name] if c.width else columns[c.name].flatten() for c in layout}
 
 

@@ -197,10 +197,10 @@ def find_outliers(
 
 def outliers_among(rows: Float[Tensor, "row d"], all_rows: ActivationStatistics, n_ctx: int | None) -> Outliers:
     """Find the outliers among all rows of a store, of which `rows` are a random sample."""
-    rows = some_of(rows, NORM_SAMPLE_ROWS)
+    rows = evenly_spaced_rows(rows, NORM_SAMPLE_ROWS)
     blocks = rows.split(_CHUNK_ROWS)
     norms = torch.cat([torch.linalg.vector_norm(block.float(), dim=1) for block in blocks])
-    centre = some_of(rows[norms <= TIMES_MEDIAN * norms.median()], _CHUNK_ROWS).float().mean(0)
+    centre = evenly_spaced_rows(rows[norms <= TIMES_MEDIAN * norms.median()], _CHUNK_ROWS).float().mean(0)
     squares = torch.cat([(block.float() - centre).square().sum(1) for block in blocks])
     off = float((all_rows.mean - centre).double().square().sum())
     return find_outliers(norms, squares, n_ctx, mean_square=all_rows.variance + off)
@@ -211,6 +211,6 @@ def is_within(rows: Float[Tensor, "row d"], limit: float) -> Bool[Tensor, " row"
     return torch.linalg.vector_norm(rows.float(), dim=1) <= limit
 
 
-def some_of(rows: Float[Tensor, "row d"], n: int) -> Float[Tensor, "some d"]:
+def evenly_spaced_rows(rows: Float[Tensor, "row d"], n: int) -> Float[Tensor, "some d"]:
     """Return at most n of the rows, evenly spaced."""
     return rows[:: max(1, math.ceil(len(rows) / n))]

@@ -23,9 +23,9 @@ from torch import Tensor
 from interp.activations.shards import DTYPES, ROW_IDS, Column, ShardLayout, clear, columns_of
 from interp.checks.errors import OverwriteError
 from interp.checks.limits import check_at_least
-from interp.statistics.randomness import shuffled, splitmix64
-from interp.storage.files import atomic, tensors_header, write_tensors
-from interp.storage.manifests import differences
+from interp.statistics.randomness import shuffled_range, splitmix64
+from interp.storage.files import tensors_header, write_atomically, write_tensors
+from interp.storage.manifests import describe_differences
 
 _SHARD_BYTES = 64 << 20
 _MAX_SHARDS = 1024
@@ -134,7 +134,7 @@ class ShardWriter:
         if not final.exists() and filled == layout.n_rows:
             os.replace(partial, final)
         elif not final.exists():
-            with naming_full_disk(self.out), atomic(final) as temporary, open(temporary, "wb") as file:
+            with naming_full_disk(self.out), write_atomically(final) as temporary, open(temporary, "wb") as file:
                 file.write(sealed.header)
                 for column in self.columns:
                     file.write(layout.read(partial, column.name, filled).view(torch.uint8).numpy().data)
@@ -163,7 +163,7 @@ def sample_rows(shards: Iterable[Tensor], n_rows: int, seed: int) -> Tensor:
         if sum(map(len, parts)) >= n_rows:
             break
     rows = torch.cat(parts)
-    return rows[torch.from_numpy(shuffled(len(rows), seed, len(rows))[:n_rows])]
+    return rows[torch.from_numpy(shuffled_range(len(rows), seed, len(rows))[:n_rows])]
 
 
 def check_max_norm(max_norm: float | str | None) -> None:
@@ -201,7 +201,7 @@ def write_tokens(file: Path, tokens: Int[Tensor, "seq pos"]) -> None:
     """Write the token ids as a safetensors file, a block at a time, in the type in which they are used: a reader maps
     the file and copies nothing."""
     dtype = np.dtype(np.int32)
-    with naming_full_disk(file.parent), atomic(file) as temporary, open(temporary, "wb") as stream:
+    with naming_full_disk(file.parent), write_atomically(file) as temporary, open(temporary, "wb") as stream:
         stream.write(tensors_header([("tokens", dtype, tokens.shape, tokens.numel() * dtype.itemsize)]))
         for block in tokens.split(max(1, _IDS_A_CHUNK // tokens.shape[1])):
             stream.write(np.ascontiguousarray(block.numpy().astype(dtype)).data)
@@ -215,7 +215,7 @@ def write_small(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str
 
 def check_same(stored: Mapping[str, Any], requested: Mapping[str, Any], folder: Path | str) -> None:
     """Check that the store in `folder` has the requested config. Raises ValueError with the differences."""
-    if differs := differences(stored, requested):
+    if differs := describe_differences(stored, requested):
         raise OverwriteError(f"{folder} holds a store of another config: {differs}; delete it, or choose another")
 
 

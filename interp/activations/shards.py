@@ -21,11 +21,11 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from interp.checks.errors import DamagedError
-from interp.checks.json_values import AtLeastOne, AtLeastZero, Digest, FileName, Finite, validated
+from interp.checks.json_values import AtLeastOne, AtLeastZero, Digest, FileName, Finite, validate_json
 from interp.storage.addresses import Address
 from interp.storage.files import digest, digest_file, open_tensors, read_json, tensors_header
 from interp.storage.folder_kinds import check_exists
-from interp.storage.folders import unfinished
+from interp.storage.folders import unfinished_folder
 from interp.storage.manifests import MANIFEST, check_size
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -148,7 +148,7 @@ class StoreFiles:
         tensor = self.layouts[i].read(file, name, into=into)
         if (i, name) not in self._checked:
             if digest(tensor) != self.manifest["shards"][i]["sha256"][name]:
-                raise altered(file, f"its tensor {name!r}")
+                raise damaged_part_error(file, f"its tensor {name!r}")
             self._checked.add((i, name))
         return tensor
 
@@ -156,7 +156,7 @@ class StoreFiles:
         """Return a file next to the shards, mapped: its bytes are not held beside what is made of them."""
         file = self.path / name
         if digest_file(file) != self.manifest["files"][name]["sha256"]:
-            raise altered(file, "it")
+            raise damaged_part_error(file, "it")
         with open_tensors(file, STORE_REMEDY) as stored:
             return {key: stored.get_tensor(key) for key in stored.keys()}
 
@@ -167,7 +167,7 @@ class StoreFiles:
         for i, layout in enumerate(self.layouts):
             with open(self._shard(i), "rb") as stream:
                 if stream.read(len(layout.header)) != layout.header:
-                    raise altered(self._shard(i), "its header")
+                    raise damaged_part_error(self._shard(i), "its header")
             for column in layout.columns:
                 self.column(i, name=column.name)
         for name in self.manifest["files"]:
@@ -203,7 +203,7 @@ def read_store_manifest(path: Path) -> dict[str, Any]:
     is damaged, inconsistent, or does not match the files."""
     file = path / MANIFEST
     if not file.exists():
-        if unfinished(path).is_dir():
+        if unfinished_folder(path).is_dir():
             raise DamagedError(f"{path} holds a store that was cut off: run the same harvest again to finish it")
         check_exists(path, "activations")
         raise ValueError(f"{path} holds no activation store, it has no {MANIFEST}: harvest it again")
@@ -219,7 +219,7 @@ def check_store_manifest(manifest: dict[str, Any], file: Path | str) -> None:
         raise DamagedError(
             f"{file} is not the manifest of an activation store of format {STORE_FORMAT}: {STORE_REMEDY}"
         )
-    validated(_Manifest, manifest, file, STORE_REMEDY)
+    validate_json(_Manifest, manifest, file, STORE_REMEDY)
     if wrong := _misfit(manifest):
         raise DamagedError(f"{file} is damaged, {wrong}: {STORE_REMEDY}")
 
@@ -228,7 +228,7 @@ def small_tensors(data: bytes, manifest: dict[str, Any], file: Path | Address) -
     """Return the tensors in the bytes of a file next to the shards. Raises DamagedError if they differ from the
     manifest."""
     if digest(data) != manifest["files"][file.name]["sha256"]:
-        raise altered(file, "it")
+        raise damaged_part_error(file, "it")
     try:
         return load(data)
     except SafetensorError as error:
@@ -243,7 +243,7 @@ def _check_sizes(path: Path, manifest: dict[str, Any]) -> None:
         check_size(path / name, size, STORE_REMEDY)
 
 
-def altered(file: Path | Address, part: str) -> DamagedError:
+def damaged_part_error(file: Path | Address, part: str) -> DamagedError:
     return DamagedError(f"{file} is altered: {part} has another SHA-256 than the manifest says; {STORE_REMEDY}")
 
 

@@ -30,11 +30,11 @@ from interp.activations.remote_store import RemoteFiles, read_remote_manifest
 from interp.activations.row_statistics import (
     TENSORS,
     ActivationStatistics,
+    evenly_spaced_rows,
     is_within,
     n_sample_rows,
     outliers_among,
     running_sums,
-    some_of,
     statistics_of,
 )
 from interp.activations.shards import (
@@ -48,7 +48,7 @@ from interp.activations.shards import (
 )
 from interp.activations.sources import Provenance, RowLimit, Shard, main_name_in
 from interp.checks.errors import DamagedError
-from interp.display.cards import card, facts
+from interp.display.cards import card, show_facts
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.addresses import Address, address_of
 from interp.storage.files import digest_file
@@ -176,7 +176,7 @@ class ActivationStore(BatchReader):
             "on disk": f"{size / 1e6:,.0f} MB",
             "folder": self.path,
         }
-        return card(self, facts(known))
+        return card(self, show_facts(known))
 
     @property
     def n_ctx(self) -> int | None:
@@ -273,7 +273,7 @@ class ActivationStore(BatchReader):
         log.warning("%s in %s: %s. Nothing is trained on these rows", hook, self.path, outliers.summary)
         kept = acts[is_within(acts, outliers.limit)]
         sums = running_sums(kept.double(), torch.linalg.vector_norm(kept.float(), dim=1))
-        sample = some_of(kept, n_sample_rows(acts.shape[1]))
+        sample = evenly_spaced_rows(kept, n_sample_rows(acts.shape[1]))
         return RowLimit(outliers.limit, outliers.limit, statistics_of(sums, len(kept), sample))
 
     def _longest_shard(self, hook: str) -> Float[Tensor, "row d"]:

@@ -38,7 +38,7 @@ from interp.runtime.options import takes_options
 from interp.runtime.processes import part_of
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import torch_on_all_threads
-from interp.statistics.randomness import shuffled
+from interp.statistics.randomness import shuffled_range
 from interp.storage.files import digest_json
 
 BUFFER_BYTES = 256 << 20
@@ -171,7 +171,7 @@ class ActivationStream:
         for part in parts:
             chunk = self.chunk(part)
             n_rows += len(chunk.row_ids)
-            order = torch.from_numpy(shuffled(len(chunk.row_ids), 0, len(chunk.row_ids)))
+            order = torch.from_numpy(shuffled_range(len(chunk.row_ids), 0, len(chunk.row_ids)))
             for name, rows in chunk.acts.items():
                 n_sample = min(n_sample_rows(rows.shape[1]), len(part) * self.n_ctx)
                 samples[name].append(rows[order[: n_sample // len(parts)]])
@@ -269,9 +269,11 @@ class StreamBatches(Iterator[Tensor]):
         at = self._epoch, self._chunk
         if self._shuffled is not None and self._shuffled[0] == at:
             return self.stream.chunk(self._shuffled[1]).acts, self._shuffled[2]
-        parts = np.array_split(shuffled(len(self.stream.passes.tokens), self.seed, self._epoch), self.stream.n_chunks)
+        parts = np.array_split(
+            shuffled_range(len(self.stream.passes.tokens), self.seed, self._epoch), self.stream.n_chunks
+        )
         sequences = torch.from_numpy(np.sort(parts[self._chunk]))
         chunk = self.stream.chunk(sequences)
-        order = torch.from_numpy(shuffled(len(chunk.row_ids), self.seed, *at))
+        order = torch.from_numpy(shuffled_range(len(chunk.row_ids), self.seed, *at))
         self._shuffled = at, sequences, order
         return chunk.acts, order

@@ -23,7 +23,7 @@ from jaxtyping import Bool, Int64
 
 from interp.codes.code_chunks import read_chunks
 from interp.features.examples import N_INTERVALS, SHOWN_AFTER, SHOWN_BEFORE, rows_around
-from interp.features.feature import joined_pieces
+from interp.features.feature import join_pieces
 from interp.features.feature_store import FeatureStore
 from interp.text.vocabulary import plain_strings
 
@@ -82,7 +82,7 @@ class Window(NamedTuple):
     def text(self, delimiters: tuple[str, str] = ("", "")) -> str:
         """Return the window as one string, with the signs of `delimiters` around each run of marked tokens. Stray
         bytes, which the vocabulary shows as ⟨d7⟩, are joined to the characters that they make."""
-        runs = groupby(joined_pieces(self.pieces), lambda piece: any(position in self.marked for position in piece[1]))
+        runs = groupby(join_pieces(self.pieces), lambda piece: any(position in self.marked for position in piece[1]))
         texts = ((is_marked, "".join(text for text, _ in run)) for is_marked, run in runs)
         return "".join(f"{delimiters[0]}{text}{delimiters[1]}" if is_marked else text for is_marked, text in texts)
 
@@ -115,8 +115,8 @@ def sample_windows(
     )
     candidates = np.flatnonzero(~fit)
     n = _N_CANDIDATES * n_windows
-    centres = np.stack([_drawn_rows(candidates, features.n_ctx, n, [seed, latent, 1]) for latent in latents])
-    silent = _silent(features, latents, centres)
+    centres = np.stack([_draw_rows(candidates, features.n_ctx, n, [seed, latent, 1]) for latent in latents])
+    silent = _mark_silent(features, latents, centres)
     sampled = []
     for i, latent in enumerate(latents):
         rows_of_latent = examples[examples.latent == latent]
@@ -124,7 +124,7 @@ def sample_windows(
         is_in_fit_half = fit[rows_of_latent.row.to_numpy() // features.n_ctx]
         held_out = rows_of_latent[~is_in_fit_half & (rows_of_latent.kind == "interval").to_numpy()]
         shown, firing = (
-            [_firing_window(row, vocab) for row in _one_a_sequence(rows, features.n_ctx, n, generator)]
+            [_firing_window(row, vocab) for row in _pick_one_per_sequence(rows, features.n_ctx, n, generator)]
             for rows, n in ((rows_of_latent[is_in_fit_half], n_shown), (held_out, n_windows))
         )
         pairs = zip(centres[i][silent[i]], firing, strict=False)
@@ -175,7 +175,9 @@ def read_explanation(answer: str | None) -> str | None:
     return " ".join(text.split()) or None if isinstance(text, str) else None
 
 
-def _one_a_sequence(examples: pd.DataFrame, n_ctx: int, n: int, generator: np.random.Generator) -> list[pd.Series]:
+def _pick_one_per_sequence(
+    examples: pd.DataFrame, n_ctx: int, n: int, generator: np.random.Generator
+) -> list[pd.Series]:
     """Return up to n examples, taken from the slices of activation in turn, each from another sequence."""
     shuffled = examples.iloc[generator.permutation(len(examples))]
     turn = shuffled.groupby("interval").cumcount()
@@ -184,13 +186,13 @@ def _one_a_sequence(examples: pd.DataFrame, n_ctx: int, n: int, generator: np.ra
     return [row for _, row in ordered[first].head(n).iterrows()]
 
 
-def _drawn_rows(sequences: Int64[np.ndarray, " seq"], n_ctx: int, n: int, seed: list[int]) -> Int64[np.ndarray, " row"]:
+def _draw_rows(sequences: Int64[np.ndarray, " seq"], n_ctx: int, n: int, seed: list[int]) -> Int64[np.ndarray, " row"]:
     """Draw rows anywhere in the sequences."""
     generator = np.random.default_rng(seed)
     return sequences[generator.integers(len(sequences), size=n)] * n_ctx + generator.integers(n_ctx, size=n)
 
 
-def _silent(
+def _mark_silent(
     features: FeatureStore, latents: Sequence[int], centres: Int64[np.ndarray, "latent candidate"]
 ) -> Bool[np.ndarray, "latent candidate"]:
     """Mark the rows around which the latent is silent in the whole window. Reads the codes once."""

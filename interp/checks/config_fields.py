@@ -70,11 +70,11 @@ def type_name(hint: Any) -> str:
     return name.replace(" | ", " or ").replace("None", '"none"').replace("typing.", "")
 
 
-def plain(value: Any) -> Any:
+def to_toml_value(value: Any) -> Any:
     """Return the value as TOML writes it."""
     if isinstance(value, Mapping):
-        return {name: plain(item) for name, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, tuple) else "none" if value is None else value
+        return {name: to_toml_value(item) for name, item in value.items()}
+    return [to_toml_value(item) for item in value] if isinstance(value, tuple) else "none" if value is None else value
 
 
 def shortened_repr(value: Any) -> str:
@@ -84,7 +84,7 @@ def shortened_repr(value: Any) -> str:
 
 def _read(name: str, value: Any, hint: Any, reader: TypeAdapter) -> Any:
     try:
-        return reader.validate_python(_python(value, hint))
+        return reader.validate_python(_to_python(value, hint))
     except ValidationError as error:
         first = error.errors()[0]
         message = first["msg"]
@@ -94,10 +94,10 @@ def _read(name: str, value: Any, hint: Any, reader: TypeAdapter) -> Any:
         raise ValueError(f"{name} = {shortened_repr(first['input'])}{must}") from error
 
 
-def _python(value: Any, hint: Any) -> Any:
+def _to_python(value: Any, hint: Any) -> Any:
     leaves = _leaves(hint)
     if isinstance(value, list):
-        return tuple(_python(item, hint) for item in value)
+        return tuple(_to_python(item, hint) for item in value)
     if value == "none" and types.NoneType in leaves:
         return None
     if isinstance(value, bool) or not isinstance(value, Real):

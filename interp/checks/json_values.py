@@ -22,7 +22,7 @@ FileName = Annotated[str, Field(pattern=r"^[^/\\]+$", max_length=255)]
 """Name of a file in the same folder; it cannot lead out of the folder."""
 
 
-def validated(kind: Any, content: Any, file: str | Path, remedy: str) -> Any:
+def validate_json(kind: Any, content: Any, file: str | Path, remedy: str) -> Any:
     """Return `content` unchanged. Raises DamagedError for the first entry that is missing or of the wrong type."""
     try:
         _adapter(kind).validate_python(content, strict=True)

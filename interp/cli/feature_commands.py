@@ -198,7 +198,7 @@ def rank_command(
     own_part, parts = _parts(part, join)
     _check_table(part, join, out)
     from interp.pipeline.opening import open_any
-    from interp.pipeline.stages.findings import ranked, verdicts_summary
+    from interp.pipeline.stages.findings import rank_latents, verdicts_summary
     from interp.verdict.ranking import join_rankings, rank_features
     from interp.verdict.verdict_shares import verdict_counts
 
@@ -216,7 +216,7 @@ def rank_command(
         if out is None:
             return _rank_in_place(run, config)
         with Bar("rank") as bar:
-            table = ranked(run, config, bar, own_part)
+            table = rank_latents(run, config, bar, own_part)
     elif labels:
         raise ValueError(f"--labels: {source} is not a run folder, and a feature store does not keep label masks")
     else:
@@ -312,7 +312,7 @@ def effects_command(
     from interp.effects import join_effects
     from interp.pipeline.opening import open_any
     from interp.pipeline.sections import EffectsConfig
-    from interp.pipeline.stages.latents import ablated, effects_results, effects_summary
+    from interp.pipeline.stages.latents import ablate_latents, effects_results, effects_summary
 
     chosen = {"latents": latents, "sequences": sequences, "minutes": minutes, "seed": seed}
     options: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
@@ -325,11 +325,11 @@ def effects_command(
         if parts:
             table = join_effects([read_table("--join", Path(each), [], features) for each in parts], parts)
         elif run is not None:
-            table = ablated(run.model, run.hook_name, run.sae, features, config, bar, own_part)
+            table = ablate_latents(run.model, run.hook_name, run.sae, features, config, bar, own_part)
         else:
             assert model is not None and sae is not None
             opened, dictionary = load_named_model(model), load_named_sae(sae)
-            table = ablated(opened, features.meta["hook_name"], dictionary, features, config, bar, own_part)
+            table = ablate_latents(opened, features.meta["hook_name"], dictionary, features, config, bar, own_part)
     assert out is not None  # _check_source
     if not is_first():
         return

@@ -131,7 +131,7 @@ def read_table(flag: str, file: Path, columns: Sequence[str], features: "Feature
 
 def write_table(table: "pd.DataFrame", out: str | Path) -> None:
     """Write a table as .parquet or .csv by the file's ending, atomically."""
-    from interp.storage.files import atomic
+    from interp.storage.files import write_atomically
 
     data = BytesIO()
     if str(out).endswith(".parquet"):
@@ -141,7 +141,7 @@ def write_table(table: "pd.DataFrame", out: str | Path) -> None:
     if (address := address_of(out)) is not None:
         return write_object(address, data.getvalue())
     Path(out).parent.mkdir(parents=True, exist_ok=True)
-    with atomic(out) as file:
+    with write_atomically(out) as file:
         file.write_bytes(data.getbuffer())
 
 

@@ -136,13 +136,13 @@ def with_fields(command: Callable) -> Callable:
 
 def field_lines(kind: type) -> list[str]:
     """Return a line for each field with its name, type and default, followed by its docstring."""
-    from interp.checks.config_fields import field_types, is_needed, plain, type_name
+    from interp.checks.config_fields import field_types, is_needed, to_toml_value, type_name
 
     hints = field_types(kind)
     docs = _field_docstrings(kind)
     lines = []
     for field in dataclasses.fields(kind):
-        default = "needed" if is_needed(field) else f"default {plain(field.default)}"
+        default = "needed" if is_needed(field) else f"default {to_toml_value(field.default)}"
         lines.append(f"{field.name:22s} {type_name(hints[field.name]):16s} {default}")
         lines += textwrap.wrap(docs.get(field.name, ""), 100, initial_indent="    ", subsequent_indent="    ")
     return lines

@@ -24,7 +24,7 @@ from torch import Tensor
 from interp.codes.sparse_codes import SparseCodes
 from interp.runtime.processes import part_of
 from interp.runtime.progress import Progress, no_progress
-from interp.runtime.threads import in_threads
+from interp.runtime.threads import compute_ahead
 
 ROWS_PER_CHUNK = 1 << 16
 
@@ -129,7 +129,7 @@ def read_chunks(
     starts = range(0, len(codes), size)
     starts = starts[part_of(len(starts), *part)]
     n_rows = min(starts.stop, len(codes)) - starts.start
-    for chunk in in_threads(read, starts, 1):
+    for chunk in compute_ahead(read, starts, 1):
         yield chunk
         progress(chunk.stop - starts.start, n_rows, note)
 

@@ -22,7 +22,7 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from interp.checks.errors import DamagedError
-from interp.checks.json_values import AtLeastZero, FileName, validated
+from interp.checks.json_values import AtLeastZero, FileName, validate_json
 from interp.codes.offsets import offsets_from_lengths
 from interp.codes.sparse_codes import SparseCodes, entry_fault
 from interp.storage.files import read_json, write_json, write_tensors
@@ -144,7 +144,7 @@ class CodeStore:
 
     def __init__(self, path: str | Path):
         self.path = local_path(path)
-        meta = validated(_Meta, read_json(self.path / META_FILE, SCAN_REMEDY), self.path / META_FILE, SCAN_REMEDY)
+        meta = validate_json(_Meta, read_json(self.path / META_FILE, SCAN_REMEDY), self.path / META_FILE, SCAN_REMEDY)
         self.n_rows = meta["n_rows"]
         self.d_sae = meta["d_sae"]
         listed = meta.get("runs")

@@ -75,7 +75,7 @@ class JointSample:
         self._codes.append(CodeStore(folder))
 
 
-def stored(codes: CodeStore | SparseCodes, n_rows: int) -> Iterator[CodedRows]:
+def read_in_blocks(codes: CodeStore | SparseCodes, n_rows: int) -> Iterator[CodedRows]:
     """Yield codes in token order, some rows at a time."""
     for row_ids in torch.arange(n_rows).split(_ROWS_AT_ONCE):
         yield row_ids, codes[int(row_ids[0]) : int(row_ids[-1]) + 1]
@@ -93,7 +93,7 @@ def encode_rows(dictionary: Dictionary, store: StoredRows, hook: str, n_rows: in
                 yield shard.row_ids[is_among], SparseCodes.cat([dictionary.codes(acts) for acts in blocks])
 
 
-def in_order(parts: Iterator[CodedRows], n_rows: int) -> SparseCodes:
+def order_rows(parts: Iterator[CodedRows], n_rows: int) -> SparseCodes:
     """Return the codes of all latents at the rows 0 … n_rows − 1; rows that are in no part have no firings."""
     row_ids, codes = zip(*parts, strict=True)
     ids = torch.cat(row_ids).numpy()

@@ -63,7 +63,7 @@ _mix = njit(cache=True, nogil=True)(splitmix64)
 
 
 @njit(cache=True, nogil=True)
-def hashed(a: np.uint64, b: np.uint64) -> np.uint64:
+def hash_pair(a: np.uint64, b: np.uint64) -> np.uint64:
     return _mix(a * GOLDEN_64 + b + np.uint64(0xC4F46BE25A6A6404))
 
 
@@ -71,7 +71,7 @@ def hashed(a: np.uint64, b: np.uint64) -> np.uint64:
 def _sample(start, offsets, latents, values, rows_per_group, seed, rows, mass, count, keys, last, worst):
     n_slices, size = keys.shape[1:]
     for row in range(len(offsets) - 1):
-        row_seed = hashed(seed, np.uint64(start + row))
+        row_seed = hash_pair(seed, np.uint64(start + row))
         group = (start + row) // rows_per_group
         for i in range(offsets[row], offsets[row + 1]):
             latent, value = latents[i], values[i]
@@ -80,7 +80,7 @@ def _sample(start, offsets, latents, values, rows_per_group, seed, rows, mass, c
             part = min(n_slices - 1, max(0, int(np.ceil(value * n_slices)) - 1))
             mass[latent, part] += value
             count[latent] += 1
-            key = float(hashed(row_seed, np.uint64(latent)) >> np.uint64(11))
+            key = float(hash_pair(row_seed, np.uint64(latent)) >> np.uint64(11))
             if key >= worst[latent, part, 0]:
                 continue
             slice_keys, largest = keys[latent, part], worst[latent, part, 1:]

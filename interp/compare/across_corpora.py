@@ -42,10 +42,10 @@ from torch import Tensor
 
 from interp.checks.limits import check_at_least
 from interp.compare.across_models import MIN_FIRED
-from interp.display.cards import Markup, card, markup, on_one_line, table
-from interp.features.by_document import Documents, pooled
+from interp.display.cards import Markup, card, mark_line_ends, markup, show_table
+from interp.features.by_document import Documents, pool_codes
 from interp.features.examples import rows_around
-from interp.features.feature import joined_pieces
+from interp.features.feature import join_pieces
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import scan_digests
 from interp.features.scan_input import latent_blocks
@@ -105,7 +105,7 @@ class Corpora:
         ]
         rows = list(zip(self.differing["latent"], self.differing["words"], *sides, strict=True))[:_N_PRINTED_LATENTS]
         note = f"{len(self.differing) - len(rows):,} more in `differing`." if len(self.differing) > len(rows) else ""
-        return card(self._title(), table(("latent", "what differs", f"in {a}", f"in {b}"), rows), note)
+        return card(self._title(), show_table(("latent", "what differs", f"in {a}", f"in {b}"), rows), note)
 
     def _title(self) -> str:
         sides = " and ".join(
@@ -156,11 +156,11 @@ def corpora(
     if features_b is not None and documents is not None and not isinstance(documents, tuple):
         raise ValueError("documents is one tensor, but there are two scans: give a pair, or None for a scan without")
     if features_b is not None:
-        scans, documents_in_a = _both(features_a, features_b, ids, n_first)
+        scans, documents_in_a = _corpora_of_two_scans(features_a, features_b, ids, n_first)
     elif isinstance(documents, tuple):
         raise ValueError("documents are a pair, but there is one scan: give the ids of its positions")
     else:
-        scans, documents_in_a = _divided(features_a, in_a, documents, n_first)
+        scans, documents_in_a = _corpora_of_one_scan(features_a, in_a, documents, n_first)
     sizes = int(documents_in_a.sum()), int((~documents_in_a).sum())
     if min(sizes) < 2:
         raise ValueError(
@@ -182,7 +182,7 @@ def corpora(
     generator = np.random.default_rng(seed)
     shuffled_documents_in_a = np.stack([generator.permutation(documents_in_a) for _ in range(shuffles)], 1)
     counts = _count_documents(scans, documents_in_a, shuffled_documents_in_a, progress)
-    tests = _test(counts, sizes[0], sum(sizes), min_documents)
+    tests = _test_latents(counts, sizes[0], sum(sizes), min_documents)
     is_by_sequence = any(ids_of_scan is None for ids_of_scan in ids)
     return Corpora(
         _difference_table(counts, tests, scans, sizes, names, _rules(ranking, scans)),
@@ -209,11 +209,13 @@ def same_dictionary(a: FeatureStore, b: FeatureStore) -> bool:
     return torch.equal(a.W_dec, b.W_dec)
 
 
-def _scanned(features: FeatureStore, ids: Int[Tensor, "seq pos"] | None, n_first: int | None) -> ScannedDocuments:
+def _scanned_documents(
+    features: FeatureStore, ids: Int[Tensor, "seq pos"] | None, n_first: int | None
+) -> ScannedDocuments:
     return ScannedDocuments(features, Documents.of(features.codes, features.tokens.shape, ids).beginnings(n_first))
 
 
-def _both(
+def _corpora_of_two_scans(
     features_a: FeatureStore,
     features_b: FeatureStore,
     ids: tuple[Int[Tensor, "seq pos"] | None, Int[Tensor, "seq pos"] | None],
@@ -225,19 +227,19 @@ def _both(
             f"{features_a.path} and {features_b.path} are scans by two dictionaries, or of two hooks, "
             "whose latents are unrelated: scan both texts with one dictionary"
         )
-    scans = [_scanned(features_a, ids[0], n_first), _scanned(features_b, ids[1], n_first)]
+    scans = [_scanned_documents(features_a, ids[0], n_first), _scanned_documents(features_b, ids[1], n_first)]
     sizes = [len(scan.documents.ids) for scan in scans]
     return scans, np.arange(sum(sizes)) < sizes[0]
 
 
-def _divided(
+def _corpora_of_one_scan(
     features: FeatureStore, in_a: Tensor | None, ids: Int[Tensor, "seq pos"] | None, n_first: int | None
 ) -> tuple[list[ScannedDocuments], Bool[np.ndarray, " document"]]:
     """Return the documents of one scan, and which of them are A's."""
     assert in_a is not None
     if tuple(in_a.shape) != tuple(features.tokens.shape):
         raise ValueError(f"in_a is {tuple(in_a.shape)}, the tokens scanned are {tuple(features.tokens.shape)}")
-    scan = _scanned(features, ids, n_first)
+    scan = _scanned_documents(features, ids, n_first)
     return [scan], scan.documents.share(np.asarray(in_a, dtype=bool).reshape(-1)) > 0.5
 
 
@@ -282,7 +284,7 @@ def _count_documents(
         thresholds[low:high] = _medians(maxima)
         for side, members in enumerate((in_a, ~in_a)):
             means[low:high, side] = maxima.T @ (members / members.sum())
-            strongest[low:high, side] = _strongest(maxima, rows, members)
+            strongest[low:high, side] = _strongest_rows(maxima, rows, members)
         is_above = maxima.copy()
         is_above.data = (maxima.data > np.repeat(thresholds[low:high], np.diff(maxima.indptr))).astype(np.float32)
         above[low:high] = is_above.T @ np.stack([in_a, ~in_a], 1).astype(np.float32)
@@ -290,7 +292,7 @@ def _count_documents(
     return _Counts(above, means, thresholds, strongest, shuffled)
 
 
-def _test(counts: _Counts, n_a: int, n: int, min_documents: int) -> _Tests:
+def _test_latents(counts: _Counts, n_a: int, n: int, min_documents: int) -> _Tests:
     """Test whether each latent is above its threshold in more of A's n_a documents, or of B's, than of all n."""
     from scipy.stats import false_discovery_control  # whoever reads a run's configuration would wait for it
 
@@ -317,7 +319,7 @@ def _maxima(
     rows = []
     offset = 0
     for features, documents in scans:
-        maxima_of_scan = pooled(features.codes, documents, "max", features.n_ctx, low, high, progress)
+        maxima_of_scan = pool_codes(features.codes, documents, "max", features.n_ctx, low, high, progress)
         matrices.append(maxima_of_scan.matrix)
         rows.append(maxima_of_scan.rows + offset)
         offset += features.tokens.numel()
@@ -345,7 +347,7 @@ def _medians(maxima: scipy.sparse.csc_matrix) -> Float64[np.ndarray, " latent"]:
     return medians
 
 
-def _strongest(
+def _strongest_rows(
     maxima: scipy.sparse.csc_matrix, rows: Int64[np.ndarray, " nnz"], members: Bool[np.ndarray, " document"]
 ) -> Int64[np.ndarray, "latent snippet"]:
     """Return, for each latent, the rows of its largest maxima in a corpus; of equal ones, the earlier document. −1
@@ -476,5 +478,5 @@ def _snippet(scans: Sequence[ScannedDocuments], row: int) -> str:
         features = scans[1].features
     start, stop = rows_around(row, features.n_ctx, _BEFORE, _AFTER)
     tokens = features.tokens.reshape(-1)[start:stop].tolist()
-    pieces = joined_pieces([features.vocab[token] for token in tokens])
-    return on_one_line("".join(f"«{text}»" if row - start in positions else text for text, positions in pieces))
+    pieces = join_pieces([features.vocab[token] for token in tokens])
+    return mark_line_ends("".join(f"«{text}»" if row - start in positions else text for text, positions in pieces))

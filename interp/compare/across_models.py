@@ -39,7 +39,7 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.display import cards
 from interp.display.cards import Markup
 from interp.features.feature_store import FeatureStore
-from interp.features.twins import best_matches, check_same_tokens, matched_rows
+from interp.features.twins import best_matches, check_same_tokens, match_rows
 from interp.runtime.progress import Progress, no_progress
 from interp.statistics.estimates import Estimate, bootstrap
 from interp.verdict.nulls import random_directions, second_moments
@@ -64,7 +64,9 @@ class Universality:
 
     def _repr_html_(self) -> str:
         rows = [("Median of the best correlations", Markup(self.median._repr_html_()), Markup(self.null._repr_html_()))]
-        return cards.card(f"{len(self.table):,} latents in the other", cards.table(("", "", "on shifted text"), rows))
+        return cards.card(
+            f"{len(self.table):,} latents in the other", cards.show_table(("", "", "on shifted text"), rows)
+        )
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,7 @@ class Stability:
             (above, Markup(self.share._repr_html_()), f"{self.chance_share:.2f}"),
         ]
         head = ("", "", "of random directions")
-        return cards.card(f"{len(self.table):,} pairs of latents, matched one to one", cards.table(head, rows))
+        return cards.card(f"{len(self.table):,} pairs of latents, matched one to one", cards.show_table(head, rows))
 
 
 def universality(
@@ -135,9 +137,9 @@ def stability(
         raise ValueError(f"decoders have {len(ours)} and {len(theirs)} rows: none is left to be matched")
     if not 0 <= threshold <= 1:
         raise ValueError(f"threshold={threshold} is a cosine and must be in 0..1")
-    matched, other, signed = matched_rows(ours, theirs)
+    matched, other, signed = match_rows(ours, theirs)
     random = random_directions(second_moments(theirs.detach().float().cpu()), len(theirs), seed)
-    match, _, signed_by_chance = matched_rows(ours, random)
+    match, _, signed_by_chance = match_rows(ours, random)
     cosine = np.abs(signed)
     null_cosine = np.abs(signed_by_chance)
     chance = np.full(len(ours), np.nan)

@@ -34,7 +34,7 @@ from torch import nn
 from interp.activations import ActivationStore
 from interp.activations.harvesting import check_harvested, harvest
 from interp.checks.limits import AT_LEAST_1, CheckedFields, PositiveInt, Seed
-from interp.codes.joint_sample import JointSample, encode_rows, in_order, stored
+from interp.codes.joint_sample import JointSample, encode_rows, order_rows, read_in_blocks
 from interp.evaluation.baselines import shuffled_model
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_scan_of, identity
@@ -186,14 +186,14 @@ def compare_with_nulls(
         }
         trials = _NullTrials(features, _TrainingConfigs.of(features, config, nulls_config), nulls_config, new, progress)
         neuron_scan = None if neurons is None else (baseline_name, neurons)
-        for name, table in _judged(trials, neuron_scan, store, hook, model, harvesting)._asdict().items():
+        for name, table in _judge(trials, neuron_scan, store, hook, model, harvesting)._asdict().items():
             table.attrs["features"] = identity(features)
             write_parquet(new / f"{name}.parquet", table)
         shutil.rmtree(new / "work", ignore_errors=True)
     return Nulls.read(out)
 
 
-def _judged(
+def _judge(
     trials: "_NullTrials",
     neuron_scan: tuple[str, FeatureStore] | None,
     store: ActivationStore,
@@ -202,7 +202,7 @@ def _judged(
     options: Any,
 ) -> Nulls:
     features = trials.features
-    progress = _named(trials.progress, "dictionaries")
+    progress = _with_name(trials.progress, "dictionaries")
     twin, stand_in = trials.configs.twin, trials.configs.stand_in
     configs = {"twin seed": twin} | {
         name: dataclasses.replace(twin, freeze=part) for name, part in FROZEN_PARTS.items()
@@ -220,7 +220,7 @@ def _judged(
     for name, other in _other_models(model, trials.nulls_config.seed):
         trials.add_model(f"{name} model", other, hook, options)
     verdicts = trials.judge(features.vocab if features.has_vocab else None)
-    twins = _twins(features, saes["twin seed"], saes["frozen decoder"])
+    twins = _match_twins(features, saes["twin seed"], saes["frozen decoder"])
     return Nulls(shares_of_verdicts(verdicts), verdicts, twins.assign(**trials.correlations))
 
 
@@ -283,20 +283,20 @@ class _NullTrials:
         norms = sae.W_dec.norm(dim=1)
         parts = encode_rows(sae, store, hook, self.n_rows)
         if name in MATCH_COLUMNS:
-            codes = in_order(parts, self.n_rows)
+            codes = order_rows(parts, self.n_rows)
             correlation = best_matches(self.features.codes[: self.n_rows], codes).correlation
             column = MATCH_COLUMNS[name]
             self.correlations[column] = np.fmax(correlation, self.correlations.get(column, -np.inf))
-            parts = stored(codes, self.n_rows)
+            parts = read_in_blocks(codes, self.n_rows)
         self.samples.add(name, sae.d_sae, parts, norms)
 
     def add_scan(self, name: str, features: FeatureStore) -> None:
         norms = None if features.W_dec is None else features.W_dec.norm(dim=1)
-        self.samples.add(name, features.d_sae, stored(features.codes, self.n_rows), norms)
+        self.samples.add(name, features.d_sae, read_in_blocks(features.codes, self.n_rows), norms)
 
     def add_model(self, name: str, model: nn.Module, hook: str, options: dict[str, Any]) -> None:
         """Train a dictionary on another model, and add it."""
-        progress = _named(self.progress, name)
+        progress = _with_name(self.progress, name)
         work = self.out / "work"
         config = self.configs.twin
         tokens = self.features.tokens[: max(len(self.tokens), -(-config.tokens // self.features.n_ctx))]
@@ -338,7 +338,7 @@ def shares_of_verdicts(verdicts: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)
 
 
-def _twins(features: FeatureStore, twin: SAE, frozen: SAE) -> pd.DataFrame:
+def _match_twins(features: FeatureStore, twin: SAE, frozen: SAE) -> pd.DataFrame:
     assert features.W_dec is not None  # an SAE has one
     match, cosine = nearest_rows(features.W_dec, twin.W_dec)
     _, frozen_cosine = nearest_rows(features.W_dec, frozen.W_dec)
@@ -346,5 +346,5 @@ def _twins(features: FeatureStore, twin: SAE, frozen: SAE) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _named(progress: Progress, name: str) -> Progress:
+def _with_name(progress: Progress, name: str) -> Progress:
     return lambda done, total, note: progress(done, total, f"{name}: {note}")

@@ -33,7 +33,7 @@ def script_byte(text: str) -> int | None:
     return own if own is not None or letter is None else letter.encode()[0]
 
 
-def divided(text: str, around: int | None = None) -> Iterator[tuple[str, str | None]]:
+def split_byte_parts(text: str, around: int | None = None) -> Iterator[tuple[str, str | None]]:
     """Yield the pieces of a text: (piece, None) as it stands, or (name, bytes) of a part of a character.
     around: the `script_byte` of what is around the text, for later bytes without a first one."""
     own = script_byte(text)
@@ -46,9 +46,9 @@ def divided(text: str, around: int | None = None) -> Iterator[tuple[str, str | N
             yield piece, None
 
 
-def in_letters(text: str) -> str:
+def name_byte_parts(text: str) -> str:
     """Return a text with the names of the parts of characters in place of their bytes."""
-    return "".join(piece for piece, _ in divided(text))
+    return "".join(piece for piece, _ in split_byte_parts(text))
 
 
 def _parts(run: bytes, script: int | None) -> Iterator[tuple[str, str]]:

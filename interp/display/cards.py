@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from interp.display.byte_parts import divided, script_byte
+from interp.display.byte_parts import script_byte, split_byte_parts
 from interp.display.verdict_looks import verdict_colour, verdict_words
 from interp.display.verdict_names import MONOSEMANTIC
 
@@ -48,7 +48,7 @@ def card(title: object, *parts: object) -> str:
     return f'<div style="{look}"><div style="font-weight:600">{markup(title)}</div>{lines}</div>'
 
 
-def facts(values: Mapping[str, Any]) -> Markup:
+def show_facts(values: Mapping[str, Any]) -> Markup:
     """Show names with their values, side by side while there is room. Values that are None or empty are left
     out."""
     look = '<span style="display:inline-block;margin-right:18px"><span style="opacity:.7">'
@@ -56,7 +56,7 @@ def facts(values: Mapping[str, Any]) -> Markup:
     return Markup("".join(shown))
 
 
-def table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> Markup:
+def show_table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> Markup:
     """Show a table with left-aligned cells, which suits words in a notebook."""
     top = "".join(f'<th style="{_CELL_STYLE};border-top:0;font-weight:600">{markup(cell)}</th>' for cell in head)
     lines = ("".join(f'<td style="{_CELL_STYLE}">{markup(cell)}</td>' for cell in row) for row in rows)
@@ -92,32 +92,32 @@ def null_mark(value: float, low: float, high: float) -> Markup:
     )
 
 
-def on_one_line(text: str) -> str:
+def mark_line_ends(text: str) -> str:
     """Return a text on one line, with marks for line ends and tabs."""
     return text.translate(LINE_MARKS)
 
 
-def drawn(text: str, around: int | None = None) -> Markup:
+def show_text(text: str, around: int | None = None) -> Markup:
     """Show a text on one line, with marks for line ends and tabs and with stray bytes as the parts of characters that
     they are.
     around: the `script_byte` of what is around the text."""
     part = '<bdi dir="ltr" title="{}" style="{};white-space:nowrap">{}</bdi>'
-    pieces = divided(on_one_line(text), around)
+    pieces = split_byte_parts(mark_line_ends(text), around)
     return Markup(
         "".join(escape(piece) if own is None else part.format(own, _PART_STYLE, escape(piece)) for piece, own in pieces)
     )
 
 
-def rule(words: str) -> Markup:
+def show_rule(words: str) -> Markup:
     """Show a rule in words. What stands in its quotes keeps its writing direction to itself, and its white space is
     marked, since HTML folds it into one space; several spaces are one mark with their number."""
     around = script_byte(words)
     pieces = re.split(r'"(.+?)"(?=$|[\s,;:.)])', words, flags=re.DOTALL)
-    tokens = (f'"<bdi>{drawn(_spaced(piece), around)}</bdi>"' for piece in pieces[1::2])
+    tokens = (f'"<bdi>{show_text(_mark_spaces(piece), around)}</bdi>"' for piece in pieces[1::2])
     return Markup("".join(next(tokens) if k % 2 else escape(piece) for k, piece in enumerate(pieces)))
 
 
-def _spaced(token: str) -> str:
+def _mark_spaces(token: str) -> str:
     """Return a token of a rule with marks for its white space. A rule writes a line end as a backslash and an n."""
     if not token.replace(r"\n", "").strip():
         token = token.replace(r"\n", "↵")
@@ -125,11 +125,11 @@ def _spaced(token: str) -> str:
     return many.replace(" ", "␣").replace("\t", "⇥")
 
 
-def shaded(text: str, strength: float, title: str = "", around: int | None = None) -> Markup:
-    """Show a piece of text, as `drawn` does, on an orange background. The strength of the colour is in [0, 1]."""
+def shade_text(text: str, strength: float, title: str = "", around: int | None = None) -> Markup:
+    """Show a piece of text, as `show_text` does, on an orange background. The strength of the colour is in [0, 1]."""
     style = f' style="background:rgba(255,140,0,{0.8 * min(strength, 1):.2f})"' if strength > 0 else ""
     attribute = f' title="{escape(title)}"' if title else ""
-    return Markup(f"<span{style}{attribute}>{drawn(text, around)}</span>")
+    return Markup(f"<span{style}{attribute}>{show_text(text, around)}</span>")
 
 
 def interval_mark(at: float, low: float, high: float) -> Markup:

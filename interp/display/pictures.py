@@ -39,7 +39,7 @@ def picture_of(render: Renderer, row: int) -> str:
         drawn.save(buffer, format="PNG")
         png = buffer.getvalue()
     else:
-        png = _encoded(drawn, row)
+        png = _encode_png(drawn, row)
     if len(png) > MOST_BYTES:
         raise ValueError(
             f"render({row}) returned a picture of {len(png):,} bytes, above the limit of {MOST_BYTES:,}: make it "
@@ -48,7 +48,7 @@ def picture_of(render: Renderer, row: int) -> str:
     return base64.b64encode(png).decode("ascii")
 
 
-def _encoded(drawn: Any, row: int) -> bytes:
+def _encode_png(drawn: Any, row: int) -> bytes:
     pixels = np.asarray(drawn.detach().cpu() if hasattr(drawn, "detach") else drawn)
     channels = 2 if pixels.ndim == 2 else pixels.shape[-1] if pixels.ndim == 3 else 0
     if channels not in _PNG_COLOUR_TYPES or (channels == 2 and pixels.ndim == 3) or not pixels.size:

@@ -52,9 +52,9 @@ class AblationPlan(NamedTuple):
     """The number of requested latents that fire."""
 
 
-def drawn_latents(features: FeatureStore, n: int, seed: int) -> list[int]:
+def draw_latents(features: FeatureStore, n: int, seed: int) -> list[int]:
     """Draw at most n of the latents that fire at random. Returns them in ascending order."""
-    return sorted(_drawn(features, torch.arange(features.d_sae), seed)[:n].tolist())
+    return sorted(_draw_order(features, torch.arange(features.d_sae), seed)[:n].tolist())
 
 
 def plan_ablations(
@@ -68,7 +68,7 @@ def plan_ablations(
 ) -> AblationPlan:
     """Choose the latents that can be ablated within `minutes`, each in at most `sequences` sequences. If `minutes` is
     None, all latents are chosen."""
-    order = _drawn(features, latents, seed)
+    order = _draw_order(features, latents, seed)
     counts_in_order = features.table().set_index("latent").loc[order.numpy()]
     n_sequences, n_active = (
         torch.tensor(counts_in_order[name].to_numpy(float)) for name in ("n_sequences", "n_active")
@@ -127,13 +127,13 @@ def ablation_operations(
     # Once without the latent and once along others, with a multiplication and an addition per weight.
     ablating = positions * (4 * downstream + 2 * distribution)
     # Each sequence is run up to the hook and encoded, once for as many latents as fit in memory.
-    n_read = n_ctx * sum(_distinct(block, at_most, n_all) for block in n_sequences.split(at_once))
+    n_read = n_ctx * sum(_count_distinct(block, at_most, n_all) for block in n_sequences.split(at_once))
     # For changed positions, the unchanged model is also run downstream, and backward from its loss to the hook.
     n_asked = min(n_read, positions) if by_position else n_read
     return ablating + n_read * 2 * reading + n_asked * (6 * downstream + distribution)
 
 
-def _distinct(n_sequences: Float64[Tensor, " latent"], n: int, n_all: int) -> float:
+def _count_distinct(n_sequences: Float64[Tensor, " latent"], n: int, n_all: int) -> float:
     """Estimate the number of distinct sequences that latents use if they fire in `n_sequences` of `n_all` sequences.
     Each uses at most n, in one random order, so a latent that fires in a share f of the sequences uses about the first
     n / f."""
@@ -145,7 +145,7 @@ def _distinct(n_sequences: Float64[Tensor, " latent"], n: int, n_all: int) -> fl
     return used * n_all / _QUADRATURE_STEPS
 
 
-def _drawn(features: FeatureStore, latents: Int[Tensor, " latent"], seed: int) -> Int[Tensor, " latent"]:
+def _draw_order(features: FeatureStore, latents: Int[Tensor, " latent"], seed: int) -> Int[Tensor, " latent"]:
     """Draw an order of the latents that fire."""
     fires = torch.zeros(features.d_sae, dtype=torch.bool)
     table = features.table()

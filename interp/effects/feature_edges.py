@@ -62,7 +62,7 @@ def feature_edges(
     the later hook does not depend on the earlier one, and for texts of different lengths if the model is bidirectional.
     """
     module = module_of(model)
-    tokens, last = _read(model, prompts)
+    tokens, last = _tokenize_prompts(model, prompts)
     n_prompts, n_pos = tokens.shape
     earlier, later = dictionary_hooks(model, *upstream), dictionary_hooks(model, *downstream)
     if earlier.output_hook == later.input_hook:
@@ -200,7 +200,7 @@ def encoder_of(hook: str, dictionary: Dictionary) -> Float[Tensor, "d_in d_sae"]
     return W_enc
 
 
-def _read(
+def _tokenize_prompts(
     model: Model, prompts: str | Sequence[str] | Tensor
 ) -> tuple[Int[Tensor, "prompt pos"], Int[Tensor, " prompt"]]:
     """Return the prompts as rows, and the last position of each. A shorter text is padded with its last token, which no

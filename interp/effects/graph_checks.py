@@ -65,10 +65,10 @@ def measured_effects(
     Sources are the `n_latents` latents of the largest effect on the likeliest next token, targets these and the logits.
 
     Raises ValueError if the model or the dictionaries do not belong to the graph."""
-    return _measured(graph, passes_of(graph, model, dictionaries), n_latents, progress)
+    return _measure_effects(graph, passes_of(graph, model, dictionaries), n_latents, progress)
 
 
-def _measured(
+def _measure_effects(
     graph: AttributionGraph, passes: PromptPasses, n_latents: int = 200, progress: Progress = no_progress
 ) -> pd.DataFrame:
     nodes = graph.nodes.iloc[graph.targets]
@@ -143,7 +143,7 @@ def beside_nulls(
     for n, (name, null_model, null_ids, null_dictionaries) in enumerate(nulls):
         passes = PromptPasses(null_model, prompt_ids(null_model, null_ids), null_dictionaries)
         null = trace(passes, max_latents=len(graph.targets), attention=False)
-        rows.append(_scores(name, null, _measured(null, passes), _next_tokens(passes, passes.zeros(1))[answer]))
+        rows.append(_scores(name, null, _measure_effects(null, passes), _next_tokens(passes, passes.zeros(1))[answer]))
         progress(n + 1, len(nulls), "graphs of nulls")
     return pd.DataFrame(rows)
 

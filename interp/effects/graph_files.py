@@ -55,7 +55,7 @@ def graph_json(
         node_id=ids,
         name=[labels.get(node_id, graph.name(node)) for node, node_id in enumerate(ids)],
         layer=np.array(graph.layers)[graph.nodes["dictionary"]],
-        influence=_cumulative(graph.nodes["influence"].to_numpy()),
+        influence=_cumulative_influence(graph.nodes["influence"].to_numpy()),
     )
     own = {
         "token_ids": graph.token_ids,
@@ -68,8 +68,8 @@ def graph_json(
         "reads": graph.nodes["reads"].to_numpy()[graph.targets].tolist(),
         "bias": graph.edges[:, (kind == "bias").argmax()].tolist(),
         "rest": graph.edges[:, (kind == "rest").argmax()].tolist(),
-        "heads": _named(graph.head_edges, ids),
-        "scores": _named(graph.head_scores, ids),
+        "heads": _with_node_names(graph.head_edges, ids),
+        "scores": _with_node_names(graph.head_scores, ids),
     }
     return {
         "metadata": {
@@ -88,7 +88,7 @@ def graph_json(
         },
         "nodes": [_node_json(node, graph.token_ids) for node in nodes[drawn].itertuples()],
         "links": [{"source": ids[s], "target": ids[graph.targets[t]], "weight": float(w)} for t, s, w in ends],
-        "interp": {name: _without_nan(value) for name, value in own.items()},
+        "interp": {name: _replace_nan(value) for name, value in own.items()},
     }
 
 
@@ -128,7 +128,7 @@ def _node_json(node: Any, token_ids: Sequence[int]) -> dict[str, Any]:
     }
 
 
-def _cumulative(influence: Float[np.ndarray, " node"]) -> Float[np.ndarray, " node"]:
+def _cumulative_influence(influence: Float[np.ndarray, " node"]) -> Float[np.ndarray, " node"]:
     """Return for each node the share of all influence in nodes with at least its own: the value at which viewers
     cut."""
     order = np.argsort(-influence, kind="stable")
@@ -137,14 +137,14 @@ def _cumulative(influence: Float[np.ndarray, " node"]) -> Float[np.ndarray, " no
     return share
 
 
-def _without_nan(value: Any) -> Any:
+def _replace_nan(value: Any) -> Any:
     """Replace NaN by null, as JSON does not have NaN."""
     if isinstance(value, list):
-        return [_without_nan(each) for each in value]
+        return [_replace_nan(each) for each in value]
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _named(table: pd.DataFrame, ids: Sequence[str]) -> Any:
+def _with_node_names(table: pd.DataFrame, ids: Sequence[str]) -> Any:
     """Return the rows of a table, with nodes by their names."""
     names = np.array(ids)
     return table.assign(**{end: names[table[end]] for end in _NODES if end in table}).to_dict("records")

@@ -83,18 +83,18 @@ def intervene(
         codes, usable = hooks.codes(dictionary, acts)
         z = columns(codes, latents)
         delta = (times * z + plus - z) @ dictionary.W_dec[latents]  # [row, d_out]
-        chosen = usable & _chosen(positions, acts).to(usable.device)
+        chosen = usable & _mark_positions(positions, acts).to(usable.device)
         change["delta"] = delta * chosen[:, None]
 
     def write(acts: Tensor) -> Tensor:
         rows = acts.flatten(0, 1).flatten(1)
-        return (rows + _fitting(change.get("delta"), rows).to(rows)).view(acts.shape)
+        return (rows + _check_change(change.get("delta"), rows).to(rows)).view(acts.shape)
 
     with hooks.input_hook.attach(read), hooks.output_hook.attach(write):
         yield module_of(model)
 
 
-def _fitting(delta: Tensor | None, rows: Tensor) -> Tensor:
+def _check_change(delta: Tensor | None, rows: Tensor) -> Tensor:
     if delta is None:
         raise ValueError("the hook that is written fires before the one that is read")
     if rows.shape != delta.shape:
@@ -112,7 +112,7 @@ def columns(codes: Any, latents: Tensor) -> Float[Tensor, "row chosen"]:
     return z.index_put_((codes.rows[stored], at[stored]), codes.values[stored], accumulate=True)
 
 
-def _chosen(positions: Positions, acts: Tensor) -> Bool[Tensor, " row"]:
+def _mark_positions(positions: Positions, acts: Tensor) -> Bool[Tensor, " row"]:
     shape = acts.shape[:2]
     if positions is None:
         return torch.ones(shape, dtype=torch.bool).flatten()

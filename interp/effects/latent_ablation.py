@@ -138,7 +138,7 @@ def feature_effects(
     check_scanned(features, dictionary, model, hook)
     check_token_ids(features.tokens, size_of(module, "d_vocab"))
     check_predicts_next(model, features.tokens)
-    chosen = _chosen(features, latents)
+    chosen = _choose_latents(features, latents)
     check_at_least(1, sequences=sequences, n_tokens=n_tokens)
     check_at_least(0, integrated_steps=integrated_steps)
     if minutes is not None and not minutes > 0:
@@ -194,13 +194,13 @@ def join_effects(parts: Sequence[pd.DataFrame], names: Sequence[str] | None = No
     Raises ValueError for parts of different work, and for duplicate or missing parts.
     """
     check_part_tables(parts, names)
-    table = _interleaved(sorted(parts, key=lambda part: part.attrs["part"][0]))
+    table = _interleave(sorted(parts, key=lambda part: part.attrs["part"][0]))
     table.attrs |= {name: value for name, value in parts[0].attrs.items() if name not in ("part", "work")}
     table.attrs.update(_agreement(table))
     return table
 
 
-def _interleaved(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+def _interleave(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Interleave the rows of n parts, each of which has every n-th row."""
     rank_of_row = np.concatenate([rank + len(parts) * np.arange(len(part)) for rank, part in enumerate(parts)])
     table = pd.concat([pd.DataFrame(part).assign() for part in parts], ignore_index=True)
@@ -216,7 +216,7 @@ def _agreement(table: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def _chosen(features: FeatureStore, latents: Sequence[int] | None) -> Int[Tensor, " latent"]:
+def _choose_latents(features: FeatureStore, latents: Sequence[int] | None) -> Int[Tensor, " latent"]:
     """Return `latents` without duplicates, by default all. Raises ValueError for latents that the scan does not
     have."""
     return torch.tensor(check_latents(range(features.d_sae) if latents is None else latents, features.d_sae))

@@ -147,7 +147,7 @@ class PromptPasses:
                         written = written + writer.handed(part.output_hook, shares)
                 if not held:
                     return x + written.reshape(x.shape)
-                return (written + part.bias + _skipped(part.dictionary, part.skips, reads[n])).reshape(x.shape)
+                return (written + part.bias + _skip_path_output(part.dictionary, part.skips, reads[n])).reshape(x.shape)
 
         run = self.held_model.replay() if held else without_weight_gradients(self.module)
         with run, torch.set_grad_enabled(change.requires_grad), ExitStack() as stack:
@@ -212,7 +212,10 @@ class PromptPasses:
         skips = usable[:, None].to(y)
         bias = skips * dictionary.b_dec.detach().to(y)
         error = (
-            y - _skipped(dictionary, skips, x) - bias - torch.zeros_like(y).index_add_(0, position, writes[output_hook])
+            y
+            - _skip_path_output(dictionary, skips, x)
+            - bias
+            - torch.zeros_like(y).index_add_(0, position, writes[output_hook])
         )
         for part in self.parts:
             if output_hook in part.writes:
@@ -232,7 +235,7 @@ class PromptPasses:
         return table.astype({"latent": int})
 
 
-def _skipped(dictionary: Dictionary, skips: Float[Tensor, "pos 1"], x: Float[Tensor, "*row pos d_in"]) -> Any:
+def _skip_path_output(dictionary: Dictionary, skips: Float[Tensor, "pos 1"], x: Float[Tensor, "*row pos d_in"]) -> Any:
     """Return the output of a transcoder's skip path; 0 for a dictionary without one."""
     W_skip = W_skip_of(dictionary)
     return 0 if W_skip is None else skips * (x @ W_skip.detach().to(x)).to(skips)

@@ -125,7 +125,7 @@ class Downstream:
             if stream is not None:
                 entering = (stream + change).to(stream.dtype) if self.hook_is_output else stream
                 handed_on = (entering,) if self.returns_tuple else entering
-                stack.enter_context(_replaced(self.skipped, lambda *args, **kwargs: handed_on))
+                stack.enter_context(_replace_forward(self.skipped, lambda *args, **kwargs: handed_on))
             if not self.hook_is_output:
                 added = self.hooks.output_hook.attach(lambda acts: (acts + change.view(acts.shape)).to(acts.dtype))
                 stack.enter_context(added)
@@ -163,7 +163,7 @@ class Downstream:
     ) -> Float[Tensor, "seq pos d_state"]:
         """Return the states, which `readout` maps to the logits."""
         last = [] if self.last_map is None else [self.last_map]
-        with _replaced(last, lambda states, *args, **kwargs: states):
+        with _replace_forward(last, lambda states, *args, **kwargs: states):
             return self.logits(tokens, stream, change)
 
     @property
@@ -209,13 +209,13 @@ def cross_entropies(logits: Float[Tensor, "row d_vocab"], following: Int[Tensor,
     return torch.cat(parts)
 
 
-def in_rows(tokens: Tensor, stream: Tensor | None, change: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
+def split_positions(tokens: Tensor, stream: Tensor | None, change: Tensor) -> tuple[Tensor, Tensor | None, Tensor]:
     """Return each position as a sequence of its own."""
     return tokens.view(-1, 1), None if stream is None else stream.flatten(0, 1)[:, None], change.flatten(0, 1)[:, None]
 
 
 @contextmanager
-def _replaced(modules: Sequence[nn.Module], forward: Callable[..., Any]) -> Iterator[None]:
+def _replace_forward(modules: Sequence[nn.Module], forward: Callable[..., Any]) -> Iterator[None]:
     """Replace the modules' own forward by `forward` inside the block."""
     before = [vars(module).get("forward") for module in modules]
     try:

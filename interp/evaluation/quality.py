@@ -32,7 +32,7 @@ from torch import Tensor
 
 from interp.activations.hooks import Model
 from interp.codes.dictionary import Dictionary, is_faint, reconstruction
-from interp.evaluation.splice import Losses, Splice, recovered
+from interp.evaluation.splice import Losses, Splice, recovered_share
 from interp.runtime.progress import Progress, no_progress
 from interp.statistics.cutoffs import ULTRA_LOW
 from interp.statistics.estimates import ratio
@@ -205,10 +205,10 @@ def _quality(splice: Splice, losses: Losses, name: str, counted: _Counted) -> Qu
         ce_mean_ablated=losses.ce_mean_ablated,
         ce_zero_ablated=losses.ce_zero_ablated,
         ce_unigram=losses.ce_unigram,
-        ce_recovered=recovered(losses.ce_clean, ce, losses.ce_nothing),
+        ce_recovered=recovered_share(losses.ce_clean, ce, losses.ce_nothing),
         ce_recovered_se=losses.recovered_se[name],
-        ce_recovered_mean=recovered(losses.ce_clean, ce, losses.ce_mean_ablated),
-        ce_recovered_zero=recovered(losses.ce_clean, ce, losses.ce_zero_ablated),
+        ce_recovered_mean=recovered_share(losses.ce_clean, ce, losses.ce_mean_ablated),
+        ce_recovered_zero=recovered_share(losses.ce_clean, ce, losses.ce_zero_ablated),
         dead_share=float((fired == 0).double().mean()),
         faint_share=float(is_faint(counted.maxima, norms).double().mean()),
         ultra_low_share=float(((fired > 0) & (fired < ULTRA_LOW * n_tokens)).double().mean()),

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from interp.activations.hooks import Hook, capture, evaluating, to_model
 from interp.activations.next_tokens import logits_of
 from interp.codes.dictionary_hooks import DictionaryHooks
-from interp.evaluation.downstream import Downstream, Readout, in_rows
+from interp.evaluation.downstream import Downstream, Readout, split_positions
 
 log = logging.getLogger(__name__)
 
@@ -50,17 +50,17 @@ def downstream_of(module: nn.Module, hooks: DictionaryHooks, tokens: Int[Tensor,
         )
         changed = model_downstream.logits(tokens, None, change)
         tolerance = _HALF_TOLERANCE if torch.finfo(change.dtype).bits < 32 else _TOLERANCE
-        agree = partial(_agree, changed=changed, clean=clean, tolerance=tolerance)
+        agree = partial(_is_close, changed=changed, clean=clean, tolerance=tolerance)
         for last_map, readout in _readouts(module, tokens, d_vocab):
             trial = replace(model_downstream, last_map=last_map, readout=readout)
             if agree(readout.logits(trial.states(tokens, None, change))):
                 model_downstream = trial
                 break
         downstream = model_downstream
-        for n_skipped, hook_is_output in _short_ways(module, blocks, hooks.output_hook, tokens):
+        for n_skipped, hook_is_output in _possible_shortcuts(module, blocks, hooks.output_hook, tokens):
             trial = replace(model_downstream, n_skipped=n_skipped, hook_is_output=hook_is_output)
             stream = trial.enter(tokens).stream
-            if n_skipped == len(blocks) and agree(trial.logits(*in_rows(tokens, stream, change))[:, 0]):
+            if n_skipped == len(blocks) and agree(trial.logits(*split_positions(tokens, stream, change))[:, 0]):
                 downstream = replace(trial, by_position=True)
                 break
             if agree(trial.logits(tokens, stream, change)):
@@ -97,7 +97,7 @@ def _blocks(module: nn.Module, inner: nn.Module) -> list[nn.Module]:
     return next(holding, max(lists, key=len, default=[]))
 
 
-def _short_ways(
+def _possible_shortcuts(
     module: nn.Module, blocks: Sequence[nn.Module], writes: Hook, tokens: Int[Tensor, "seq pos"]
 ) -> Iterator[tuple[int, bool]]:
     """Yield possible numbers of skipped blocks, the largest first, and whether the hook is the output of the last
@@ -114,7 +114,7 @@ def _short_ways(
         yield holding, False
 
 
-def _agree(approximate: Tensor, changed: Tensor, clean: Tensor, tolerance: float) -> bool:
+def _is_close(approximate: Tensor, changed: Tensor, clean: Tensor, tolerance: float) -> bool:
     return bool((approximate.flatten() - changed.flatten()).norm() <= tolerance * (changed - clean).norm())
 
 

@@ -279,7 +279,7 @@ def _check_widths(name: str, dictionary: Dictionary, rows: _Rows, hook_name: str
         raise ValueError(f"{name} writes width {d_out}, but its output hook has width {width}")
 
 
-def recovered(clean: float, spliced: float, ablated: float) -> float:
+def recovered_share(clean: float, spliced: float, ablated: float) -> float:
     """Return the recovered share of the cross-entropy that ablation costs; NaN if it costs nothing."""
     return (ablated - spliced) / (ablated - clean) if ablated != clean else float("nan")
 

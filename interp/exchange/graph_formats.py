@@ -25,7 +25,7 @@ from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import identity
 from interp.sae.architectures.thresholds import Threshold
 from interp.sae.architectures.topk import TopK
-from interp.sae.file_tensors import FileTensors, whole_number
+from interp.sae.file_tensors import FileTensors, read_whole_number
 from interp.sae.model import Transcoder
 from interp.storage.files import write_text
 from interp.storage.folders import whole_folder
@@ -92,7 +92,7 @@ def _transcoder(file: Path, config: Mapping[str, Any], metadata: dict[str, Any])
     if "activation_function.threshold" in parts:
         threshold = parts.pop("activation_function.threshold", d_sae)
     n = config.get("k") if k is None else int(k)
-    encoder = Threshold(threshold) if n is None else TopK(whole_number({"k": n}, "k", d_sae, str(file)))
+    encoder = Threshold(threshold) if n is None else TopK(read_whole_number({"k": n}, "k", d_sae, str(file)))
     transcoder = Transcoder(
         W_enc=rows.T,
         W_dec=W_dec,

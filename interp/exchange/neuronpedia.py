@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.features.bins import merged_bins
+from interp.features.bins import merge_bins
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import identity
 from interp.runtime.progress import Progress, no_progress
@@ -94,18 +94,18 @@ def _batch(features: FeatureStore, rows: pd.DataFrame, dataset: str) -> list[dic
 
 
 def _feature(features: FeatureStore, row: dict, histogram: pd.DataFrame, dataset: str) -> dict[str, Any]:
-    edges, counts = merged_bins(histogram["low"], histogram["high"], histogram["n"], at_most=N_HISTOGRAM_BARS)
+    edges, counts = merge_bins(histogram["low"], histogram["high"], histogram["n"], at_most=N_HISTOGRAM_BARS)
     logits: dict[str, list] = {}
     for side, name in (("top", "pos"), ("bottom", "neg")):
         tokens, values = (row[f"{side}_logit_tokens"], row[f"{side}_logits"]) if features.has_logits else ((), ())
         logits[f"{name}_str"] = [features.vocab[token] for token in tokens]
-        logits[f"{name}_values"] = _rounded(values)
+        logits[f"{name}_values"] = _round(values)
     return {
         "feature_index": int(row["latent"]),
         **{name: [] for name in EMPTY_FIELDS},
         **logits,
         "frac_nonzero": float(row["density"]),
-        "freq_hist_data_bar_values": _rounded((edges[1:] + edges[:-1]) / 2),
+        "freq_hist_data_bar_values": _round((edges[1:] + edges[:-1]) / 2),
         "freq_hist_data_bar_heights": [int(count) for count in counts],
         "n_prompts_total": features.meta["n_sequences"],
         "n_tokens_in_prompt": features.n_ctx,
@@ -126,10 +126,10 @@ def _activation(example: dict, row: dict, intervals: pd.DataFrame, vocab: list[s
         "bin_max": round(high, N_DECIMALS),
         "bin_contains": round(share, N_DECIMALS),
         "tokens": [vocab[token] for token in example["tokens"]],
-        "values": _rounded(example["values"]),
+        "values": _round(example["values"]),
         "qualifying_token_index": int(example["row"] - example["start"]),
     }
 
 
-def _rounded(values: Any) -> list[float]:
+def _round(values: Any) -> list[float]:
     return np.round(np.asarray(values, float), N_DECIMALS).tolist()

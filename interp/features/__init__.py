@@ -7,4 +7,4 @@ integers, sums run in token order, and samples keep the smallest hashes.
 """
 
 from interp.features.feature import Feature as Feature
-from interp.features.feature import joined_pieces as joined_pieces
+from interp.features.feature import join_pieces as join_pieces

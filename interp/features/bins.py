@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 
-def merged_bins(low: ArrayLike, high: ArrayLike, n: ArrayLike, *, at_most: int) -> tuple[np.ndarray, np.ndarray]:
+def merge_bins(low: ArrayLike, high: ArrayLike, n: ArrayLike, *, at_most: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the edges and counts of at most `at_most` bins, each the sum of equally many neighbours. The given bins
     must leave no gaps. If the first bin begins at 0, it is cut at half its upper edge, since a log axis has no 0."""
     lows, highs, counts = np.asarray(low, float), np.asarray(high, float), np.asarray(n)

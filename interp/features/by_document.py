@@ -143,7 +143,7 @@ def document_matrix(
     shares = {name: documents.share(np.asarray(labels[name], dtype=bool).reshape(-1)) for name in labels}
     return DocumentMatrix(
         documents.ids,
-        pooled(codes, documents, how, tokens.shape[1], progress=progress).matrix,
+        pool_codes(codes, documents, how, tokens.shape[1], progress=progress).matrix,
         None if n_vocab is None else _token_counts(tokens.numpy().reshape(-1), n_vocab, documents),
         None if store is None else _activations(store, hook, documents, how),
         pd.DataFrame(shares, index=documents.ids),
@@ -151,7 +151,7 @@ def document_matrix(
     )
 
 
-def pooled(
+def pool_codes(
     codes: CodeStore,
     documents: Documents,
     how: Pooling,

@@ -115,7 +115,7 @@ def logit_path(
         linear = _as_linear(norm, inputs.float().flatten(0, -2))
         if linear is None:
             return LogitPath(f"no logit effects: {type(norm).__name__} is neither a LayerNorm nor an RMS norm")
-        directions = _shaped(directions, linear.weight, linear.centres) * linear.inverse_scale
+        directions = _centre_and_weight(directions, linear.weight, linear.centres) * linear.inverse_scale
         through = f"through the final norm's mean scale {1 / linear.inverse_scale:.4g}"
     blocks = _blocks_after(model, hook_name)
     past = f", past {blocks} later block{'' if blocks == 1 else 's'}" if blocks else ""
@@ -241,14 +241,14 @@ def _as_linear(norm: nn.Module, x: Float[Tensor, "row d_model"]) -> _Linear | No
     bias = (along + against) / 2
     centres = torch.allclose(_run(norm, probe + _INPUT_LENGTH), along, rtol=1e-3, atol=1e-3)
     normed = _run(norm, x) - bias
-    shaped = _shaped(x, weight, centres)
+    shaped = _centre_and_weight(x, weight, centres)
     inverse = (normed * shaped).sum(1, keepdim=True) / shaped.square().sum(1, keepdim=True)
     if (shaped * inverse - normed).norm() > 1e-3 * normed.norm():
         return None
     return _Linear(weight[0], centres, float(inverse.mean()))
 
 
-def _shaped(x: Tensor, weight: Tensor, centres: bool) -> Tensor:
+def _centre_and_weight(x: Tensor, weight: Tensor, centres: bool) -> Tensor:
     return (x - x.mean(1, keepdim=True) if centres else x) * weight
 
 

@@ -147,7 +147,7 @@ def encode_store(
                 x = acts.to(device, torch.float32)
                 encoded = dictionary.codes(x)
                 contributions.add(x, encoded)
-                parts.append(_firing(encoded, ids))
+                parts.append(_positive_entries(encoded, ids))
                 advance(len(ids), "encoding")
             contributions.keep(name)
             codes.write_file(name, piece.row_ids, SparseCodes.cat(parts))
@@ -161,10 +161,10 @@ def write_codes(codes: SparseCodes, store: CodeStore) -> None:
             continue
         part = codes[start : start + _FILE_ROWS]
         row_ids = torch.arange(start, start + len(part))
-        store.write_file(name, row_ids, _firing(part, row_ids))
+        store.write_file(name, row_ids, _positive_entries(part, row_ids))
 
 
-def _firing(codes: SparseCodes, row_ids: Int[Tensor, " row"]) -> SparseCodes:
+def _positive_entries(codes: SparseCodes, row_ids: Int[Tensor, " row"]) -> SparseCodes:
     """Return the entries z > 0, on the CPU. Raises ValueError if z is not finite."""
     codes = SparseCodes(codes.offsets.cpu(), codes.latents.cpu(), codes.values.detach().float().cpu(), codes.d_sae)
     finite = codes.values.isfinite()

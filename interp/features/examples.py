@@ -114,8 +114,8 @@ def example_table(examples: Examples, columns: Columns, firing: FiringStatistics
         "row": row,
         "value": columns.values[entry],
         "start": start,
-        "tokens": _ragged(flat[rows_shown], offsets),
-        "values": _ragged(values, offsets),
+        "tokens": _list_array(flat[rows_shown], offsets),
+        "values": _list_array(values, offsets),
     }
 
 
@@ -139,7 +139,7 @@ def first_windows(tokens: Int[np.ndarray, "seq pos"]) -> Bool[np.ndarray, " row"
     return out
 
 
-def _ragged(values: np.ndarray, offsets: np.ndarray) -> pa.ListArray:
+def _list_array(values: np.ndarray, offsets: np.ndarray) -> pa.ListArray:
     """Return a list column: row i is values[offsets[i]:offsets[i + 1]]."""
     return pa.ListArray.from_arrays(pa.array(offsets, pa.int32()), pa.array(values))
 

@@ -16,7 +16,16 @@ from typing import Any
 import pandas as pd
 
 from interp.display.byte_parts import STRAY, script_byte
-from interp.display.cards import Markup, card, drawn, interval_mark, on_one_line, rule, shaded, verdict_badge
+from interp.display.cards import (
+    Markup,
+    card,
+    interval_mark,
+    mark_line_ends,
+    shade_text,
+    show_rule,
+    show_text,
+    verdict_badge,
+)
 from interp.display.pictures import PNG_PREFIX, Renderer, picture_of
 from interp.display.verdict_looks import NO_RULE, verdict_words
 from interp.statistics.cutoffs import MIN_F1
@@ -66,7 +75,7 @@ class Feature:
             lines[-1] += f": {words}" if (words := _rule_of(self.verdict)) else ""
         lines += [f"{name} logits: {' '.join(map(repr, tokens))}" for name, tokens in self._logits()]
         lines += map(self._one_line, self.examples.head(_N_PRINTED_EXAMPLES).itertuples())
-        return "\n".join(map(_printed, lines))
+        return "\n".join(map(_replace_controls, lines))
 
     def _one_line(self, example: Any) -> str:
         """Return an example with its firing token in guillemets. If rows are not text, return the number of its row."""
@@ -75,7 +84,7 @@ class Feature:
         position = example.row - example.start
         pieces = [self.vocab[token] for token in example.tokens]
         pieces[position] = f"«{pieces[position]}»"
-        near = joined_pieces(pieces[max(position - _PRINTED_TOKENS_AROUND, 0) : position + _PRINTED_TOKENS_AROUND + 1])
+        near = join_pieces(pieces[max(position - _PRINTED_TOKENS_AROUND, 0) : position + _PRINTED_TOKENS_AROUND + 1])
         return f"{example.value:8.3g}  {''.join(text for text, _ in near)}"
 
     def _logits(self) -> Iterator[tuple[str, list[str]]]:
@@ -85,16 +94,16 @@ class Feature:
                 yield name, [self.vocab[token] for token in self.facts[column] if token < len(self.vocab)]
 
     def _repr_html_(self) -> str:
-        lines: list[object] = [] if self.verdict is None else [_judged(self.verdict)]
+        lines: list[object] = [] if self.verdict is None else [_show_verdict(self.verdict)]
         around = self._script_byte()
         for name, tokens in self._logits():
-            shown = ", ".join(f"<code><bdi>{drawn(token, around)}</bdi></code>" for token in tokens)
+            shown = ", ".join(f"<code><bdi>{show_text(token, around)}</bdi></code>" for token in tokens)
             lines.append(Markup(f"{name} logits: {shown}"))
         if self.has_text:
             lines += [self._shaded(example, around) for example in self.examples.head(_N_PRINTED_EXAMPLES).itertuples()]
         else:
             lines.append(Markup("".join(map(self._drawn, self.examples.itertuples()))))
-        return card(drawn(repr(self), around), *lines)
+        return card(show_text(repr(self), around), *lines)
 
     def _script_byte(self) -> int | None:
         """Return the `script_byte` of the tokens on and beside its strongest firings."""
@@ -116,13 +125,13 @@ class Feature:
     def _shaded(self, example: Any, around: int | None) -> Markup:
         """Return the tokens of an example, each on an orange background whose strength is the latent's activation."""
         spans = []
-        for text, tokens in joined_pieces([self.vocab[token] for token in example.tokens]):
+        for text, tokens in join_pieces([self.vocab[token] for token in example.tokens]):
             value = max(float(example.values[token]) for token in tokens)
-            spans.append(shaded(text, value / float(self.facts["max"]), f"{value:.3g}", around))
+            spans.append(shade_text(text, value / float(self.facts["max"]), f"{value:.3g}", around))
         return Markup(f'<span dir="auto" style="white-space:pre-wrap">{"".join(spans)}</span>')
 
 
-def joined_pieces(tokens: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
+def join_pieces(tokens: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
     """Yield the pieces of a text with the positions of their tokens. A piece is a token, or a character
     that the stray bytes of several tokens make."""
     parted = (re.split(f"({STRAY})", token) for token in tokens)
@@ -141,10 +150,10 @@ def joined_pieces(tokens: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
             start = stop
 
 
-def _printed(line: str) -> str:
+def _replace_controls(line: str) -> str:
     """Return a line that is safe for a terminal: control characters, which can move its cursor, are replaced by
     marks."""
-    return "".join(letter if letter.isprintable() else "�" for letter in on_one_line(line))
+    return "".join(letter if letter.isprintable() else "�" for letter in mark_line_ends(line))
 
 
 def _rule_of(row: pd.Series, shown: Callable[[str], str] = str) -> str:
@@ -157,12 +166,12 @@ def _rule_of(row: pd.Series, shown: Callable[[str], str] = str) -> str:
     return NO_RULE + (f"; the nearest is {words}" if words else "")
 
 
-def _judged(row: pd.Series) -> Markup:
+def _show_verdict(row: pd.Series) -> Markup:
     """Return the verdict, its probability, and the rule with its F1 on held-out text."""
     tested = not math.isnan(row["monosemanticity"])
     parts = [verdict_badge(str(row["verdict"]), bool(row["sure"]) or not tested)]
     if tested:
         parts.append(interval_mark(row["monosemanticity"], row["ci_low"], row["ci_high"]))
-    if words := _rule_of(row, rule):
+    if words := _rule_of(row, show_rule):
         parts.append(Markup(words))
     return Markup(" · ".join(parts))

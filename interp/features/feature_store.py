@@ -21,10 +21,10 @@ from torch import Tensor
 from interp.activations import StoredRows
 from interp.checks.arguments import check_finite, check_token_ids
 from interp.checks.errors import DamagedError
-from interp.checks.json_values import validated
+from interp.checks.json_values import validate_json
 from interp.codes.code_store import META_FILE, SCAN_REMEDY, CodeStore
 from interp.codes.sparse_codes import SparseCodes
-from interp.display.cards import card, facts, table
+from interp.display.cards import card, show_facts, show_table
 from interp.display.pictures import Renderer
 from interp.features.by_document import DocumentMatrix, Documents, Pooling, document_matrix
 from interp.features.decoder import Decoder, LogitPath, check_unembedding
@@ -145,7 +145,7 @@ class FeatureStore:
         shown: dict[str, Any] = {"latents that fire": self.meta["n_alive"], "contexts of": f"{self.n_ctx} tokens"}
         shown |= {"L0": f"{self.meta['l0']:.1f}", "folder": self.path}
         tables = ((name, ", ".join(schema.names)) for name, schema in SCHEMAS.items())
-        return card(self, facts(shown), table(("table", "columns"), tables))
+        return card(self, show_facts(shown), show_table(("table", "columns"), tables))
 
     @cached_property
     def tokens(self) -> Int[Tensor, "seq pos"]:
@@ -178,7 +178,7 @@ class FeatureStore:
     @cached_property
     def vocab(self) -> list[str]:
         file = self.path / "vocab.json"
-        return validated(list[str], read_any_json(file, "scan again"), file, "scan again")
+        return validate_json(list[str], read_any_json(file, "scan again"), file, "scan again")
 
     @property
     def has_vocab(self) -> bool:

@@ -15,7 +15,7 @@ from interp.codes.dictionary import Dictionary
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_folder import SCAN
 from interp.storage.files import read_json
-from interp.storage.parts import PartNote, whole_of
+from interp.storage.parts import PartNote, order_parts
 
 _TELLING = ("dictionary", "codes", "tokens")
 _ROUNDING = 0.01
@@ -42,7 +42,7 @@ def check_part_tables(parts: Sequence[pd.DataFrame], names: Sequence[str] | None
         PartNote(name, part.attrs.get("part"), {**part.attrs.get("work", {}), **part.attrs.get("features", {})})
         for name, part in zip(names, parts, strict=True)
     ]
-    whole_of(notes)
+    order_parts(notes)
     return dict(parts[0].attrs["work"])
 
 

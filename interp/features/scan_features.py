@@ -42,10 +42,10 @@ from interp.features.scan_input import ScanConfig
 from interp.runtime.options import takes_options
 from interp.runtime.processes import part_of, processes
 from interp.runtime.progress import Progress, no_progress
-from interp.storage.files import atomic
+from interp.storage.files import write_atomically
 from interp.storage.folder_kinds import check_exists
 from interp.storage.manifests import MADE_OF, read_manifest, verify
-from interp.storage.parts import PartNote, whole_of
+from interp.storage.parts import PartNote, order_parts
 from interp.storage.remote_folders import local_path
 
 
@@ -261,7 +261,7 @@ def _check_parts(folders: Sequence[str | Path], encoding: Mapping[str, str]) -> 
         is_part = made_of.pop("kind", "") == "scan part"
         part = made_of.pop("part", None)
         notes.append(PartNote(str(folder), part if is_part else None, made_of))
-    ordered = [copies[i] for i in whole_of(notes, encoding)]
+    ordered = [copies[i] for i in order_parts(notes, encoding)]
     for folder in ordered:
         verify(folder)
     return ordered
@@ -277,7 +277,7 @@ def _take_parts(parts: Sequence[Path], folder: Path) -> None:
             try:
                 target.hardlink_to(file)
             except OSError:
-                with atomic(target) as new:
+                with write_atomically(target) as new:
                     shutil.copyfile(file, new)
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from interp.checks.arguments import check_token_ids
-from interp.checks.json_values import AtLeastOne, AtLeastZero, validated
+from interp.checks.json_values import AtLeastOne, AtLeastZero, validate_json
 from interp.codes.code_store import CodeStore
 from interp.codes.dictionary import Dictionary
 from interp.features.decoder import Decoder
@@ -32,7 +32,7 @@ from interp.runtime.progress import Progress
 from interp.sae import SAE
 from interp.storage.files import digest, digest_json, read_json, write_json, write_tensors
 from interp.storage.folder_kinds import check_exists
-from interp.storage.folders import unfinished
+from interp.storage.folders import unfinished_folder
 from interp.storage.manifests import verify
 
 CODES, CONTRIBUTIONS, SCAN = "codes", "contributions", "scan.json"
@@ -172,11 +172,11 @@ def read_meta(folder: Path) -> dict[str, Any]:
     """Read the metadata of a finished scan. Raises ValueError if there is none, or if one of its files was changed."""
     file = folder / "meta.json"
     if not file.exists():
-        if not unfinished(folder).is_dir():
+        if not unfinished_folder(folder).is_dir():
             check_exists(folder, "features")
         raise ValueError(f"{folder} holds no finished scan (no meta.json): `interp scan` or scan_features makes one")
     verify(folder)
-    return validated(_Meta, read_json(file, "scan again"), file, "scan again")
+    return validate_json(_Meta, read_json(file, "scan again"), file, "scan again")
 
 
 def check_labelled(labels: Mapping[str, Any] | None, tokens: Int[Tensor, "seq pos"], where: object) -> None:

@@ -30,8 +30,8 @@ from interp.features.labelling import MAX_PAIRS, LabelSets, best_labels, label_t
 from interp.features.scan_input import CHUNK_ENTRIES, ColumnFiles, Columns, ScanConfig, ScanRows, latent_blocks
 from interp.features.token_counts import count_tokens, offset_table, token_table
 from interp.runtime.processes import Processes, part_of
-from interp.runtime.threads import in_threads
-from interp.storage.files import atomic
+from interp.runtime.threads import compute_ahead
+from interp.storage.files import write_atomically
 
 Advance = Callable[[int, str], None]
 """A function that is called with the number of rows read since the last call, and their purpose."""
@@ -175,7 +175,7 @@ def _latent_tables(
     max_latents = max(1, min(_MAX_LATENTS, MAX_PAIRS // (1 if labels is None else len(labels.names))))
     blocks = latent_blocks(files.n_active, max_latents, CHUNK_ENTRIES // 4)
     blocks = blocks[part_of(len(blocks), team.rank, team.count)]
-    described = in_threads(
+    described = compute_ahead(
         lambda block: _describe(files.read(*block), rows, labels, decoder), blocks, torch.get_num_threads()
     )
     for (first, last), tables in zip(blocks, described, strict=True):
@@ -227,7 +227,7 @@ def table_writer(folder: Path, name: str) -> Iterator[Callable[[dict[str, Any]],
     """
     schema = SCHEMAS[name]
     with (
-        atomic(folder / f"{name}.parquet") as file,
+        write_atomically(folder / f"{name}.parquet") as file,
         pq.ParquetWriter(file, schema, compression="zstd", write_page_checksum=True) as writer,
     ):
 

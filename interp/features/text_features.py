@@ -23,8 +23,8 @@ from interp.activations.model_passes import check_model_takes
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.codes.sparse_codes import SparseCodes
-from interp.display.cards import Markup, card, drawn, shaded, table
-from interp.features.feature import joined_pieces
+from interp.display.cards import Markup, card, shade_text, show_table, show_text
+from interp.features.feature import join_pieces
 
 _N_SHOWN_LATENTS = 12
 _OPENING_TOKENS = ("bos", "eos")
@@ -62,15 +62,15 @@ class TextFeatures:
     def _repr_html_(self) -> str:
         strongest = self.latents().head(_N_SHOWN_LATENTS)
         rows = (
-            (row.latent, f"{row.activation:.3g}", drawn(str(row.token)), row.n_firings)
+            (row.latent, f"{row.activation:.3g}", show_text(str(row.token)), row.n_firings)
             for row in strongest.itertuples()
         )
         z = self.codes.scipy()
         deepest = z.max() if z.nnz else 1.0
         strongest_z = z.max(1).toarray()[:, 0]
-        pieces = joined_pieces(self.token_strings)
-        text = "".join(shaded(piece, strongest_z[positions].max() / deepest) for piece, positions in pieces)
-        return card(self, Markup(text), table(("latent", "largest activation", "at", "firings"), rows))
+        pieces = join_pieces(self.token_strings)
+        text = "".join(shade_text(piece, strongest_z[positions].max() / deepest) for piece, positions in pieces)
+        return card(self, Markup(text), show_table(("latent", "largest activation", "at", "firings"), rows))
 
 
 def features_of(

@@ -62,7 +62,7 @@ def count_tokens(columns: Columns, firing: FiringStatistics, rows: ScanRows) -> 
 def token_table(counts: dict[int, TokenCounts], firing: FiringStatistics, k: int) -> dict[str, np.ndarray]:
     """Return the table `tokens`: the `k` most frequent tokens of each latent and offset; of equally frequent ones, the
     smaller."""
-    best = np.stack([_most(*counts_at_offset, k) for counts_at_offset in counts.values()], 1)
+    best = np.stack([_most_frequent(*counts_at_offset, k) for counts_at_offset in counts.values()], 1)
     latent, which, rank = np.nonzero(best >= 0)
     shifts = np.cumsum([0, *(len(counts_at_offset.pairs) for counts_at_offset in counts.values())])
     pairs = np.concatenate([counts_at_offset.pairs for counts_at_offset in counts.values()])
@@ -129,7 +129,7 @@ def _count(offsets, rows, values, per_activation, text, n_ctx, fit, vocab_size, 
 
 
 @njit(cache=True, nogil=True)
-def _most(pair_offsets, pairs, k):
+def _most_frequent(pair_offsets, pairs, k):
     """Return the pairs [latent, rank] with the largest n. −1 fills the rest."""
     best = np.full((len(pair_offsets) - 1, k), -1, np.int64)
     for j in range(len(best)):

@@ -122,7 +122,7 @@ def nearest_rows(
 
 
 @torch.no_grad()
-def matched_rows(
+def match_rows(
     ours: Float[Tensor, "n d"], theirs: Float[Tensor, "m d"]
 ) -> tuple[Int64[np.ndarray, " pair"], Int64[np.ndarray, " pair"], Float64[np.ndarray, " pair"]]:
     """Find the one-to-one matching with the largest sum of |cosine|. Returns the row of ours, the row of theirs, and
@@ -130,7 +130,7 @@ def matched_rows(
     import scipy.optimize
 
     if len(ours) > len(theirs):
-        other, our_row, cosine = matched_rows(theirs, ours)
+        other, our_row, cosine = match_rows(theirs, ours)
         return our_row, other, cosine
     cosine = (_unit(ours) @ _unit(theirs).T).numpy()
     our_row, other = scipy.optimize.linear_sum_assignment(np.abs(cosine), maximize=True)
@@ -175,17 +175,17 @@ def _sums_of(
         z = [_activations(codes[start:stop], encoded) for codes in sides]
         for side, sums in zip(z, moments, strict=True):
             for power, out in enumerate(sums):
-                out += np.bincount(side.indices, _to_the(power, side.data), len(out))
+                out += np.bincount(side.indices, _raise_to_power(power, side.data), len(out))
         ours_by_column = z[0].tocsc()
         other = z[1]
         for (p, q), product in zip(powers, products, strict=True):
             arrays = (
                 ours_by_column.indptr,
                 ours_by_column.indices,
-                _to_the(p, ours_by_column.data),
+                _raise_to_power(p, ours_by_column.data),
                 other.indptr,
                 other.indices,
-                _to_the(q, other.data),
+                _raise_to_power(q, other.data),
             )
             blocks = slices(len(latents), _LATENTS_PER_BLOCK)
             add: Callable[..., None] = partial(_add_products, *arrays)
@@ -202,7 +202,7 @@ def _activations(codes: SparseCodes, encoded: Bool[np.ndarray, " row"]) -> scipy
     return z
 
 
-def _to_the(power: int, values: np.ndarray) -> Float64[np.ndarray, " nnz"]:
+def _raise_to_power(power: int, values: np.ndarray) -> Float64[np.ndarray, " nnz"]:
     return values.astype(np.float64) ** power
 
 

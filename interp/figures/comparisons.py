@@ -18,11 +18,11 @@ from interp.figures.theme import (
     INK,
     SEQUENCE,
     WIDTH,
-    coloured,
-    escaped,
-    label,
-    need,
-    styled,
+    check_columns,
+    escape_markup,
+    token_label,
+    with_colours,
+    with_style,
 )
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def universality(tables: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figure
     table).
     """
     fig = _shares_above(tables, "correlation", "null", "shifted text")
-    styled(fig, "Does the other have such a latent?", height=380)
+    with_style(fig, "Does the other have such a latent?", height=380)
     fig.update_xaxes(title_text="largest correlation with a latent of the other, r", range=[-0.02, 1.02])
     return fig.update_yaxes(title_text="share of latents above r", tickformat=".0%", range=[-0.02, 1.02])
 
@@ -57,7 +57,7 @@ def matched_cosines(tables: pd.DataFrame | Mapping[str, pd.DataFrame], *, thresh
     """
     fig = _shares_above(tables, "cosine", "chance", "random directions")
     fig.add_vline(threshold, line={"color": INK, "width": 1, "dash": "dash"})
-    styled(fig, "Does another seed find the same directions?", height=380)
+    with_style(fig, "Does another seed find the same directions?", height=380)
     fig.update_xaxes(title_text="|cosine| with the latent that it is matched to", range=[-0.02, 1.02])
     return fig.update_yaxes(title_text="share of latents above", tickformat=".0%", range=[-0.02, 1.02])
 
@@ -68,7 +68,7 @@ def _shares_above(
     """Draw a line per table: the share of its values above each value, with a dot at the median. The line of the null
     is dotted."""
     fig = go.Figure()
-    named = list(coloured(tables, column, null, alone="matches"))
+    named = list(with_colours(tables, column, null, alone="matches"))
     for i, (name, table, colour) in enumerate(named):
         dotted = {"color": GREY if len(named) == 1 else colour, "width": 1.5, "dash": "dot"}
         null_key = {"name": f"{null_name} (dotted)", "showlegend": i == len(named) - 1}
@@ -91,13 +91,13 @@ def corpus_differences(differences: pd.DataFrame, *, names: tuple[str, str] = ("
     differences: a table with the columns latent, differs, difference, low, high and rule, as `compare.corpora` makes
     it. Of the latents that differ, the `most` with the largest differences are drawn.
     """
-    need(differences, "latent", "differs", "difference", "low", "high", "rule")
+    check_columns(differences, "latent", "differs", "difference", "low", "high", "rule")
     differing = differences[differences["differs"]]
     order = differing["difference"].abs().sort_values(ascending=False, kind="stable").index
     shown = differing.reindex(order)[:most]
     shown = shown.sort_values("difference", kind="stable")
     rules = shown["rule"].str.slice(0, _MAX_RULE_LETTERS)
-    ticks = [escaped(f"#{latent} {rule}".strip()) for latent, rule in zip(shown["latent"], rules, strict=True)]
+    ticks = [escape_markup(f"#{latent} {rule}".strip()) for latent, rule in zip(shown["latent"], rules, strict=True)]
     fig = go.Figure()
     for name, colour, sign in zip(names, SEQUENCE, (1, -1), strict=False):
         side = sign * shown["difference"].to_numpy(float) > 0
@@ -111,11 +111,11 @@ def corpus_differences(differences: pd.DataFrame, *, names: tuple[str, str] = ("
             "width": 0,
         }
         dots = {"x": at, "y": np.flatnonzero(side), "marker": {"color": colour, "size": 8}}
-        fig.add_scatter(**dots, error_x=bars, mode="markers", name=f"in more of {escaped(name)}")
+        fig.add_scatter(**dots, error_x=bars, mode="markers", name=f"in more of {escape_markup(name)}")
     fig.add_vline(0, line={"color": INK, "width": 1})
-    styled(fig, "What differs between the two corpora", height=140 + _NODE_HEIGHT * max(len(shown), 4))
+    with_style(fig, "What differs between the two corpora", height=140 + _NODE_HEIGHT * max(len(shown), 4))
     fig.update_yaxes(tickvals=list(range(len(shown))), ticktext=ticks, range=[-0.7, max(len(shown), 1) - 0.3])
-    a, b = map(escaped, names)
+    a, b = map(escape_markup, names)
     return fig.update_xaxes(title_text=f"share of documents, {a} less {b}, percentage points")
 
 
@@ -138,7 +138,7 @@ def splitting(
     into most parts.
     """
     for table in levels:
-        need(table, "latent", "other", "both", "is_best")
+        check_columns(table, "latent", "other", "both", "is_best")
     tables = [table[table["is_best"]] for table in levels]
     n_children = tables[0]["latent"].value_counts().sort_index().sort_values(ascending=False, kind="stable")
     roots = list(map(int, n_children.index[:most] if roots is None else roots))
@@ -149,7 +149,7 @@ def splitting(
     for level, latent, other, _ in bands:
         colours[level + 1, other] = colours[level, latent]
     names_of_columns = [*names, *[{}] * len(columns)]
-    labels = [merged.get(key) or label(names_of_columns[key[0]].get(key[1], f"#{key[1]}")) for key in number]
+    labels = [merged.get(key) or token_label(names_of_columns[key[0]].get(key[1], f"#{key[1]}")) for key in number]
     shades = [GREY if key in merged else colours[key] for key in number]
     node = {"label": labels, "color": shades, "align": "left", "pad": _NODE_HEIGHT - 4, "thickness": 8, "line_width": 0}
     hues = [[int(colours[level, latent][at : at + 2], 16) for at in (1, 3, 5)] for level, latent, _, _ in bands]
@@ -161,7 +161,7 @@ def splitting(
     }
     tallest = max(map(len, columns))
     fig = go.Figure(go.Sankey(node=node, link=link, arrangement="snap", textfont={"size": 10}))
-    styled(fig, "Features that split in wider dictionaries", height=max(300, 120 + _NODE_HEIGHT * tallest))
+    with_style(fig, "Features that split in wider dictionaries", height=max(300, 120 + _NODE_HEIGHT * tallest))
     return fig.update_layout(meta={"min_width": WIDTH})
 
 

@@ -25,14 +25,14 @@ from interp.figures.theme import (
     SEQUENCE,
     VERDICT_COLOURS,
     VERMILLION,
+    check_columns,
     colour_bar,
-    decades,
-    dots,
-    escaped,
-    need,
+    decade_ticks,
+    dot_style,
+    escape_markup,
     plain_name,
-    styled,
     verdict_name,
+    with_style,
 )
 
 if TYPE_CHECKING:
@@ -54,9 +54,9 @@ def quality(quality_table: pd.DataFrame) -> go.Figure:
     """Draw the quality of each dictionary, a row per dictionary with its L0. One dot is the variance explained (1 −
     FVU), which is 0 for the mean activation. Another is the CE loss recovered, which is 0 for zero ablation or
     unigrams, whichever is better."""
-    need(quality_table, "dictionary", "fvu", "ce_recovered", "l0")
+    check_columns(quality_table, "dictionary", "fvu", "ce_recovered", "l0")
     names = [
-        f"{escaped(name)} (L0 {l0:.0f})"
+        f"{escape_markup(name)} (L0 {l0:.0f})"
         for name, l0 in zip(quality_table["dictionary"], quality_table["l0"], strict=True)
     ]
     kept = (
@@ -69,7 +69,7 @@ def quality(quality_table: pd.DataFrame) -> go.Figure:
         look = {"mode": "markers", "marker": {"color": colour, "symbol": symbol, "size": 9}}
         fig.add_scatter(x=values, y=y, name=name, hovertemplate="%{x:.3f}<extra></extra>", **look)
     height = 130 + 34 * len(names)
-    styled(
+    with_style(
         fig,
         "Quality of the dictionaries",
         x="share kept (1 = all)",
@@ -84,7 +84,7 @@ def quality(quality_table: pd.DataFrame) -> go.Figure:
 
 def quality_latex(table: pd.DataFrame) -> str:
     """Write the quality table as a LaTeX `tabular` with the rules of the package booktabs. NaN becomes a dash."""
-    need(table, "dictionary", "l0", "fvu")
+    check_columns(table, "dictionary", "l0", "fvu")
     columns = {name: heading_and_format for name, heading_and_format in LATEX_COLUMNS.items() if name in table}
     head = " & ".join(["dictionary", *(heading for heading, _ in columns.values())])
     rows = []
@@ -105,11 +105,11 @@ def decoder_map(points: pd.DataFrame, *, colour: str = "verdict", way: str = "UM
     points: a table with x, y and the column. A point that has an entry in an optional column `name` is named. Distances
     have no unit, so the axes have no numbers. The colour scale ends at the 2nd and 98th percentiles, so that a few
     outliers do not compress it."""
-    need(points, "x", "y", colour)
+    check_columns(points, "x", "y", colour)
     fig = go.Figure()
     if colour == "verdict":
         for verdict, rows in points.groupby("verdict", sort=False):
-            marker = dots(len(points), color=VERDICT_COLOURS.get(str(verdict), GREY))
+            marker = dot_style(len(points), color=VERDICT_COLOURS.get(str(verdict), GREY))
             look = {"mode": "markers", "marker": marker, "hoverinfo": "skip", "name": verdict_name(str(verdict))}
             fig.add_scatter(x=rows["x"], y=rows["y"], **look)
         fig.update_layout(legend_itemsizing="constant")
@@ -121,10 +121,10 @@ def decoder_map(points: pd.DataFrame, *, colour: str = "verdict", way: str = "UM
             title = "log₁₀ density"
         low, high = np.nanpercentile(values, [2, 98]) if np.isfinite(values).any() else (0, 1)
         hues = {"color": values, "colorscale": COLOUR_SCALE, "colorbar": colour_bar(title), "cmin": low, "cmax": high}
-        marker = dots(len(points), **hues)
+        marker = dot_style(len(points), **hues)
         fig.add_scatter(x=points["x"], y=points["y"], mode="markers", marker=marker, hoverinfo="skip")
-    x, y = f"{escaped(way)} 1 (no unit)", f"{escaped(way)} 2 (no unit)"
-    styled(fig, "Map of the decoder", x=x, y=y, height=520)
+    x, y = f"{escape_markup(way)} 1 (no unit)", f"{escape_markup(way)} 2 (no unit)"
+    with_style(fig, "Map of the decoder", x=x, y=y, height=520)
     fig.update_xaxes(ticks="", showticklabels=False, showgrid=False, range=_with_margin(points["x"]))
     fig.update_yaxes(ticks="", showticklabels=False, showgrid=False, range=_with_margin(points["y"]))
     fig.update_yaxes(scaleanchor="x", constrain="domain")
@@ -165,10 +165,10 @@ def cosine_histogram(
         look = area if name == null else {"line": {"color": next(hues), "width": 1.8}}
         x = np.repeat(edges, 2)[1:-1]
         y = np.repeat(share, 2)
-        fig.add_scatter(x=x, y=y, mode="lines", name=escaped(name), **look)
+        fig.add_scatter(x=x, y=y, mode="lines", name=escape_markup(name), **look)
     fig.update_xaxes(range=[edges[0], 1.01])
     fig.update_yaxes(tickformat=".0%", rangemode="tozero")
-    styled(fig, title, x="cosine", y="share of the latents")
+    with_style(fig, title, x="cosine", y="share of the latents")
     return fig.update_layout(meta={"direct_labels": True})
 
 
@@ -179,7 +179,7 @@ def coactivation_heatmap(
     """Draw which latents fire together, for `n` latents around the closest pair. Latents that fire together are
     neighbours. coactivations: the FeatureStore's table of that name. A pair is white if neither latent has the other
     among its closest. A latent with itself is grey."""
-    need(coactivations, "latent", "other", "jaccard")
+    check_columns(coactivations, "latent", "other", "jaccard")
     pairs = coactivations[["latent", "other", "jaccard"]].itertuples(index=False)
     jaccard_of_pair = {(int(a), int(b)): float(jaccard) for a, b, jaccard in pairs}
     jaccard_of_pair |= {(b, a): value for (a, b), value in jaccard_of_pair.items()}
@@ -192,8 +192,8 @@ def coactivation_heatmap(
     )
     itself = np.where(np.eye(len(order)) > 0, 1.0, np.nan)
     fig.add_heatmap(z=itself, x=cells, y=cells, colorscale=[[0, PALE], [1, PALE]], showscale=False, hoverinfo="skip")
-    styled(fig, "Latents that fire together", x="other latent", y="latent", height=560)
-    ticks = [escaped((names or {}).get(latent, latent)) for latent in order]
+    with_style(fig, "Latents that fire together", x="other latent", y="latent", height=560)
+    ticks = [escape_markup((names or {}).get(latent, latent)) for latent in order]
     lines: dict[str, Any] = {
         "tickvals": cells,
         "ticktext": ticks,
@@ -229,13 +229,13 @@ def _chained_order(jaccard_of_pair: Mapping[tuple[int, int], float], n: int) -> 
 def concept_scatter(concepts: pd.DataFrame) -> go.Figure:
     """Draw, for each labelled concept, the held-out F1 of the best feature against that of the best neuron. Concepts
     are named if there is room. Hovering names the others, and `concept_dots` names all."""
-    need(concepts, "label", "f1_feature", "f1_neuron")
+    check_columns(concepts, "label", "f1_feature", "f1_neuron")
     rival = _rival(concepts)
     fig = go.Figure()
     fig.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": GREY, "dash": "dot", "width": 1}, **BARE_TRACE)
     _named_points(fig, concepts, concepts["f1_neuron"], f"feature %{{y:.3f}}, {rival} %{{x:.3f}}")
     title = f"Concepts: best feature against best {rival}"
-    styled(fig, title, x=f"F1 of the best {rival} (held out)", height=520)
+    with_style(fig, title, x=f"F1 of the best {rival} (held out)", height=520)
     fig.update_yaxes(title_text="F1 of the best feature (held out)", range=[-0.03, 1.05])
     return with_placed_names(fig.update_xaxes(range=[-0.03, 1.05]))
 
@@ -244,7 +244,7 @@ def concept_scatter(concepts: pd.DataFrame) -> go.Figure:
 def concept_dots(concepts: pd.DataFrame) -> go.Figure:
     """Draw the held-out F1 of the best feature and of the best neuron for each labelled concept. Each concept has a row
     with its name, and the concept that is detected best is on top."""
-    need(concepts, "label", "f1_feature", "f1_neuron")
+    check_columns(concepts, "label", "f1_feature", "f1_neuron")
     rows = concepts.sort_values("f1_feature", ascending=False, kind="stable")
     y = np.arange(len(rows))
     names = list(map(plain_name, rows["label"]))
@@ -256,7 +256,7 @@ def concept_dots(concepts: pd.DataFrame) -> go.Figure:
     for column, name, colour in (("f1_neuron", f"best {rival}", VERMILLION), ("f1_feature", "best feature", BLUE)):
         fig.add_scatter(x=rows[column], y=y, mode="markers", name=name, marker={"color": colour, "size": 7})
     height = 130 + 15 * len(rows)
-    styled(fig, f"Concepts: best feature and best {rival}", x="F1 (held out)", y="concept", height=height)
+    with_style(fig, f"Concepts: best feature and best {rival}", x="F1 (held out)", y="concept", height=height)
     fig.update_xaxes(range=[-0.02, 1.02])
     return fig.update_yaxes(tickvals=y, ticktext=names, range=[len(rows) - 0.4, -0.6], showgrid=False, ticks="")
 
@@ -271,14 +271,14 @@ def concept_frequency(concepts: pd.DataFrame, *, n_tokens: int) -> go.Figure:
     """Draw how well the best feature detects each concept, against how frequent the concept is. For a dictionary with
     only frequent concepts, the points rise from left to right.
     n_tokens: the number of tokens of the scan, in which `n_label` counts the labelled ones."""
-    need(concepts, "label", "f1_feature", "n_label")
+    check_columns(concepts, "label", "f1_feature", "n_label")
     fig = go.Figure()
     share = concepts["n_label"].to_numpy(float) / max(n_tokens, 1)
     _named_points(fig, concepts, share, "on %{x:.2%} of tokens, F1 %{y:.3f}")
-    styled(fig, "Concepts: detection against frequency", x="frequency (log₁₀ of the share of tokens)", height=420)
+    with_style(fig, "Concepts: detection against frequency", x="frequency (log₁₀ of the share of tokens)", height=420)
     fig.update_yaxes(title_text="F1 of the best feature (held out)", range=[-0.03, 1.05])
     logs = np.log10(share[share > 0]) if (share > 0).any() else np.array([-1.0])
-    ticks = decades(10 ** logs.min(), 10 ** logs.max())
+    ticks = decade_ticks(10 ** logs.min(), 10 ** logs.max())
     fig.update_xaxes(type="log", range=[logs.min() - 0.25, logs.max() + 0.25], **ticks)
     return with_placed_names(fig)
 

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from interp.figures.figure import figure
-from interp.figures.theme import BLUE, GREY, VERMILLION, coloured, panelled, styled
+from interp.figures.theme import BLUE, GREY, VERMILLION, with_colours, with_panel_titles, with_style
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,7 +33,7 @@ def steering(doses: pd.DataFrame | Mapping[str, pd.DataFrame], *, latent: int | 
 
     doses: a table of `effects.dose_response`, or a mapping (name → table) for several latents. Its first row (with the
     multiple NaN) is the unchanged model, which is drawn as a dotted line."""
-    named = list(coloured(doses, "multiple", "fires", "loss", "kl"))
+    named = list(with_colours(doses, "multiple", "fires", "loss", "kl"))
     has_concept = all("concept" in table and table["concept"].notna().any() for _, table, _ in named)
     panels = {name: title for name, title in _DOSED.items() if name != "concept" or has_concept}
     columns = 2 if len(panels) == 4 else 3
@@ -57,6 +57,6 @@ def steering(doses: pd.DataFrame | Mapping[str, pd.DataFrame], *, latent: int | 
                     y=float(free[column].iloc[0]), line={"color": GREY, "dash": "dot", "width": 1}, **position
                 )
     title = "Steering" if latent is None else f"Steering with latent {latent}"
-    styled(fig, title, height=300 if columns == 3 else 480).update_xaxes(type="category", tickangle=0)
+    with_style(fig, title, height=300 if columns == 3 else 480).update_xaxes(type="category", tickangle=0)
     fig.update_xaxes(title_text="times its maximum", row=math.ceil(len(panels) / columns))
-    return panelled(fig).update_yaxes(rangemode="tozero")
+    return with_panel_titles(fig).update_yaxes(rangemode="tozero")

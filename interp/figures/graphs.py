@@ -9,7 +9,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from interp.figures.figure import figure
-from interp.figures.theme import BARE_TRACE, BLUE, GREY, INK, VERMILLION, escaped, label, styled
+from interp.figures.theme import BARE_TRACE, BLUE, GREY, INK, VERMILLION, escape_markup, token_label, with_style
 
 if TYPE_CHECKING:
     from interp.effects.graph import AttributionGraph
@@ -45,19 +45,19 @@ def graph(graph: AttributionGraph, *, nodes: float = 0.7, edges: float = 0.8) ->
         )
     for kind, look in _LOOKS.items():
         nodes_of_kind = np.flatnonzero(kept.nodes["kind"] == kind).tolist()
-        texts = [escaped(kept.name(node)) for node in nodes_of_kind]
+        texts = [escape_markup(kept.name(node)) for node in nodes_of_kind]
         at = {"x": x[nodes_of_kind], "y": y[nodes_of_kind]}
         fig.add_scatter(**at, mode="markers", marker=look, name=kind, hovertext=texts, hoverinfo="text")
     logit_nodes = kept.nodes[kept.nodes["kind"] == "logit"]
     for node in logit_nodes.index:
-        word = label(kept.words.get(int(kept.nodes["latent"][node]), "?"))
+        word = token_label(kept.words.get(int(kept.nodes["latent"][node]), "?"))
         fig.add_annotation(x=x[node], y=y[node], text=word, yshift=14, showarrow=False)
     levels = ["tokens", *(f"layer {layer}" for layer in kept.layers[:-1]), "next token"]
-    styled(fig, "What leads to the next token", height=140 + 60 * len(levels))
+    with_style(fig, "What leads to the next token", height=140 + 60 * len(levels))
     fig.update_yaxes(tickvals=list(range(-1, len(levels) - 1)), ticktext=levels, showgrid=False)
     fig.update_yaxes(range=[-1.4, len(levels) - 1.4])
     return fig.update_xaxes(
-        tickvals=ticks, ticktext=[label(token) for token in kept.tokens], showgrid=False, tickangle=0
+        tickvals=ticks, ticktext=[token_label(token) for token in kept.tokens], showgrid=False, tickangle=0
     )
 
 

@@ -49,7 +49,7 @@ def with_placed_names(fig: go.Figure) -> go.Figure:
     for trace in fig.select_traces({"type": "scatter", "mode": "markers+text"}):
         names = [str(name) for name in (trace.hovertext if trace.hovertext is not None else trace.text)]
         size = trace.textfont.size or fig.layout.font.size or 12
-        x, y = _along(trace.x, fig.layout.xaxis, room[0]), _along(trace.y, fig.layout.yaxis, room[1])
+        x, y = _axis_pixels(trace.x, fig.layout.xaxis, room[0]), _axis_pixels(trace.y, fig.layout.yaxis, room[1])
         sides, leaders = place_names(x, y, names, size, room)
         trace.update(
             hovertext=names,
@@ -67,18 +67,18 @@ def with_placed_names(fig: go.Figure) -> go.Figure:
                 "ay": -up,
             }
             anchor = "left" if right > 0 else "right"
-            position = {"x": _in_axis(trace.x[i], fig.layout.xaxis), "y": _in_axis(trace.y[i], fig.layout.yaxis)}
+            position = {"x": _axis_value(trace.x[i], fig.layout.xaxis), "y": _axis_value(trace.y[i], fig.layout.yaxis)}
             look = {"xanchor": anchor, "yanchor": "middle", "font_size": size, "borderpad": 1}
             fig.add_annotation(text=names[i], name=LEADER, **position, **line, **look)
     return fig
 
 
-def _in_axis(value: float, axis: go.layout.XAxis | go.layout.YAxis) -> float:
+def _axis_value(value: float, axis: go.layout.XAxis | go.layout.YAxis) -> float:
     """Return a value as annotations need it, which is its logarithm on a logarithmic axis."""
     return float(np.log10(value)) if axis.type == "log" else float(value)
 
 
-def _along(values: object, axis: go.layout.XAxis | go.layout.YAxis, length: float) -> np.ndarray:
+def _axis_pixels(values: object, axis: go.layout.XAxis | go.layout.YAxis, length: float) -> np.ndarray:
     """Return positions along an axis whose range is given, in pixels from its start."""
     numbers = np.asarray(values, float)
     low, high = axis.range

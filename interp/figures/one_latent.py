@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import plotly.graph_objects as go
 
-from interp.features.bins import merged_bins
+from interp.features.bins import merge_bins
 from interp.figures.figure import figure
-from interp.figures.print_layout import MIN_FONT, in_pixels
+from interp.figures.print_layout import MIN_FONT, to_pixels
 from interp.figures.theme import (
     BARE_TRACE,
     BLUE,
     CJK_FONTS,
     GREY,
     VERMILLION,
-    escaped,
-    label,
-    need,
-    styled,
+    check_columns,
+    escape_markup,
+    token_label,
     visible_token,
+    with_style,
 )
 
 if TYPE_CHECKING:
@@ -54,8 +54,8 @@ def activation_histogram(
     """Draw how strongly one latent fires, from its rows of the table `histograms` (geometric bins, so a log axis), in
     at most 32 bars. `intervals` (its rows of that table) marks the starts of the examples' intervals."""
     histogram = _one_latent(histogram, latent, "histograms")
-    need(histogram, "low", "high", "n")
-    edges, counts = merged_bins(histogram["low"], histogram["high"], histogram["n"], at_most=32)
+    check_columns(histogram, "low", "high", "n")
+    edges, counts = merge_bins(histogram["low"], histogram["high"], histogram["n"], at_most=32)
     fig = go.Figure()
     fig.add_bar(
         x=edges[:-1],
@@ -73,7 +73,7 @@ def activation_histogram(
         look = {"mode": "lines", "line": {"color": GREY, "width": 1, "dash": "dot"}, "hoverinfo": "skip"}
         fig.add_scatter(x=x, y=y, name="start of the examples' intervals", showlegend=True, **look)
         fig.update_traces(showlegend=False, selector={"type": "bar"})
-    styled(fig, _titled("Activations", latent), x="activation (log scale)", y="firings (tokens)", height=300)
+    with_style(fig, _with_latent("Activations", latent), x="activation (log scale)", y="firings (tokens)", height=300)
     ticks = (
         "D1" if edges[-1] < 4 * edges[0] else "D2"
     )  # at each digit, or at 1, 2 and 5, so that there are at least two ticks
@@ -84,7 +84,7 @@ def activation_histogram(
 def logit_bars(feature: Mapping[str, Any] | pd.Series, vocab: Sequence[str], *, n: int = 10) -> go.Figure:
     """Draw the largest positive and negative logits of one latent, from its row of the table `features`. Effects are
     direct: the decoder row through the final norm's scale and the unembedding."""
-    need(feature, "top_logit_tokens", "top_logits", "bottom_logit_tokens", "bottom_logits")
+    check_columns(feature, "top_logit_tokens", "top_logits", "bottom_logit_tokens", "bottom_logits")
     if feature["top_logit_tokens"] is None:
         raise ValueError("this feature store has no logit effects; scan with model= (or from_codes with W_U=) for them")
     fig = go.Figure()
@@ -94,9 +94,11 @@ def logit_bars(feature: Mapping[str, Any] | pd.Series, vocab: Sequence[str], *, 
         y = list(range(len(rows), len(rows) + len(tokens)))
         fig.add_bar(x=values, y=y, orientation="h", marker_color=colour, name=name)
         # A long run of white space, which would push the bars aside, is shortened to one with its number.
-        rows += [label(re.sub(r"(\s)\1{4,}", lambda run: f"{run[1]}×{len(run[0])}", vocab[token])) for token in tokens]
-    title = _titled("Logit effects", int(feature["latent"]) if "latent" in feature else None)
-    styled(fig, title, x="direct effect (logits per unit of activation)", y="token", height=120 + 18 * len(rows))
+        rows += [
+            token_label(re.sub(r"(\s)\1{4,}", lambda run: f"{run[1]}×{len(run[0])}", vocab[token])) for token in tokens
+        ]
+    title = _with_latent("Logit effects", int(feature["latent"]) if "latent" in feature else None)
+    with_style(fig, title, x="direct effect (logits per unit of activation)", y="token", height=120 + 18 * len(rows))
     fig.add_vline(x=0, line={"color": GREY, "width": 1})
     return fig.update_yaxes(tickvals=list(range(len(rows))), ticktext=rows, autorange="reversed", showgrid=False)
 
@@ -117,10 +119,10 @@ def example_text(
     examples: a table with the columns tokens, values, row, start.
     Raises ValueError if there is no example.
     """
-    need(examples, "tokens", "values", "row", "start")
+    check_columns(examples, "tokens", "values", "row", "start")
     if not len(examples):
         raise ValueError("there are no examples: give rows of the table `examples` of a latent that fires")
-    pixels = in_pixels(width)
+    pixels = to_pixels(width)
     n_cells = int((pixels - 2 * EDGE_PIXELS) / LETTER_PIXELS)
     shown = examples.head(n)
     largest = max(max(float(value) for value in values) for values in shown["values"]) or 1.0
@@ -135,13 +137,15 @@ def example_text(
             if x and x + cells > n_cells:
                 x = 0
                 y = y + 1
-            boxes.append((x + cells / 2, y + 0.5, escaped(word)))
+            boxes.append((x + cells / 2, y + 0.5, escape_markup(word)))
             _shaded_token(fig, x, x + cells, y, float(value) / largest, fires=position == row - start)
             x += cells
         y += 1 + EXAMPLE_GAP
     xs, ys, texts = zip(*boxes, strict=True)
     fig.add_scatter(x=xs, y=ys, text=texts, mode="text", textfont={"family": FONT, "size": MIN_FONT}, **BARE_TRACE)
-    styled(fig, _titled("Examples", latent), height=round((y - EXAMPLE_GAP) * EXAMPLE_LINE_HEIGHT * MIN_FONT) + 14)
+    with_style(
+        fig, _with_latent("Examples", latent), height=round((y - EXAMPLE_GAP) * EXAMPLE_LINE_HEIGHT * MIN_FONT) + 14
+    )
     bare = {"visible": False, "showgrid": False, "fixedrange": True}
     fig.update_xaxes(range=[-EDGE_PIXELS / LETTER_PIXELS, n_cells + EDGE_PIXELS / LETTER_PIXELS], **bare).update_yaxes(
         range=[y - EXAMPLE_GAP, 0], **bare
@@ -165,7 +169,7 @@ def _cells(word: str) -> int:
     return max(wide, 1)
 
 
-def _titled(title: str, latent: int | None) -> str:
+def _with_latent(title: str, latent: int | None) -> str:
     return title if latent is None else f"{title} of latent {latent}"
 
 

@@ -20,14 +20,14 @@ from interp.figures.theme import (
     GREY,
     INK,
     VERDICT_COLOURS,
-    coloured,
-    decades,
-    dots,
-    escaped,
-    minus,
-    need,
-    styled,
+    check_columns,
+    decade_ticks,
+    dot_style,
+    escape_markup,
     verdict_name,
+    with_colours,
+    with_minus_sign,
+    with_style,
 )
 from interp.statistics.cutoffs import ULTRA_LOW
 
@@ -58,7 +58,9 @@ def density_histogram(features: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go
     """Draw a histogram of log10 of the share of tokens on which each latent fires. Dead latents are a separate bar on
     the left, which is truncated if it is more than 1.5 × the highest bin. A bracket spans the range below ULTRA_LOW. A
     mapping (name → table) overlays dictionaries or checkpoints as lines."""
-    named = [(*entry, np.nan_to_num(entry[1]["density"].to_numpy(float))) for entry in coloured(features, "density")]
+    named = [
+        (*entry, np.nan_to_num(entry[1]["density"].to_numpy(float))) for entry in with_colours(features, "density")
+    ]
     densities = {name: d for name, _, _, d in named}
     colours = [colour for _, _, colour, _ in named]
     logs = {name: np.log10(d[d > 0]) for name, d in densities.items()}
@@ -111,8 +113,8 @@ def _mark_ultra_low(fig: go.Figure, densities: Mapping[str, np.ndarray], left: f
     text = f"ultra-low: {text}" if len(counts) == 1 else "<br>".join(filter(None, ["ultra-low", text]))
     fig.add_annotation(text=text, showarrow=False, font_size=11, **position)
     ticks = list(range(int(np.ceil(left)), 1))
-    styled(fig, "Firing density of the latents", x="density (log₁₀ of the share of tokens)", y="latents")
-    fig.update_xaxes(tickangle=0, tickvals=[spike, *ticks], ticktext=["none", *map(minus, ticks)])
+    with_style(fig, "Firing density of the latents", x="density (log₁₀ of the share of tokens)", y="latents")
+    fig.update_xaxes(tickangle=0, tickvals=[spike, *ticks], ticktext=["none", *map(with_minus_sign, ticks)])
     if len(densities) > 1:
         fig.update_layout(meta={"direct_labels": True}).update_yaxes(rangemode="tozero")
     return fig
@@ -122,9 +124,9 @@ def _mark_ultra_low(fig: go.Figure, densities: Mapping[str, np.ndarray], left: f
 def score_distributions(ranking: pd.DataFrame, *, score: str = "explanation_f1") -> go.Figure:
     """Draw the distribution of a score within each verdict, with the number of latents. It is a violin with its box, or
     points if there are few latents. Latents that were not tested have no score, whatever the table contains."""
-    need(ranking, "verdict", score)
+    check_columns(ranking, "verdict", score)
     fig = go.Figure()
-    for verdict, rows in _by_verdict(_tested(ranking, score)):
+    for verdict, rows in _split_by_verdict(_tested_rows(ranking, score)):
         name = f"{verdict_name(verdict)}<br>{len(rows):,}"
         colour = VERDICT_COLOURS.get(verdict, GREY)
         if len(rows) < FEWEST_OF_A_VIOLIN:
@@ -132,7 +134,7 @@ def score_distributions(ranking: pd.DataFrame, *, score: str = "explanation_f1")
             continue
         look = {"box_visible": True, "points": False, "spanmode": "hard", "showlegend": False}
         fig.add_violin(y=rows[score], name=name, line_color=colour, **look)
-    return styled(fig, f"{_title(score)} by verdict", x="verdict (number of latents)", y=_unit(score))
+    return with_style(fig, f"{_title(score)} by verdict", x="verdict (number of latents)", y=_unit(score))
 
 
 @figure
@@ -141,9 +143,9 @@ def scores_beside_nulls(verdicts: pd.DataFrame, *, score: str = "monosemanticity
     top.
     verdicts: the table `verdicts` of a run's nulls, with one row per dictionary and latent. Only tested latents are
     drawn."""
-    need(verdicts, "dictionary", "verdict", score)
+    check_columns(verdicts, "dictionary", "verdict", score)
     fig = go.Figure()
-    for name, rows in _tested(verdicts, score).groupby("dictionary", sort=False):
+    for name, rows in _tested_rows(verdicts, score).groupby("dictionary", sort=False):
         # reversed, since the axis runs down
         look = {
             "orientation": "h",
@@ -153,23 +155,23 @@ def scores_beside_nulls(verdicts: pd.DataFrame, *, score: str = "monosemanticity
             "spanmode": "hard",
             "showlegend": False,
         }
-        named = f"{escaped(name)} ({len(rows):,})"
+        named = f"{escape_markup(name)} ({len(rows):,})"
         fig.add_violin(x=rows[score], name=named, line_color=GREY if len(fig.data) else BLUE, **look)
     title = f"{_title(score)} and its nulls"
     height = 130 + 34 * len(fig.data)
-    styled(fig, title, x=_unit(score), y="dictionary (latents)", height=height)
+    with_style(fig, title, x=_unit(score), y="dictionary (latents)", height=height)
     return fig.update_yaxes(range=[len(fig.data) - 0.6, -1.0], showgrid=False, ticks="")
 
 
 @figure
 def coherence_density(ranking: pd.DataFrame, *, score: str = "concentration") -> go.Figure:
     """Draw a score against firing density, coloured by verdict: a score that only follows density is uninformative."""
-    need(ranking, "latent", "verdict", "density", score)
+    check_columns(ranking, "latent", "verdict", "density", score)
     rows = ranking[ranking["density"] > 0].dropna(subset=[score])
-    fig = _dots_by_verdict(rows, "density", score, "density %{x:.2g}<br>" + escaped(score) + " %{y:.3f}")
-    styled(fig, f"{_title(score)} against density", x="density (log₁₀ of the share of tokens)", y=_unit(score))
+    fig = _dots_by_verdict(rows, "density", score, "density %{x:.2g}<br>" + escape_markup(score) + " %{y:.3f}")
+    with_style(fig, f"{_title(score)} against density", x="density (log₁₀ of the share of tokens)", y=_unit(score))
     shown = rows["density"] if len(rows) else [0.1, 1.0]
-    return fig.update_xaxes(type="log", **decades(min(shown), max(shown)))
+    return fig.update_xaxes(type="log", **decade_ticks(min(shown), max(shown)))
 
 
 @figure
@@ -177,7 +179,7 @@ def precision_recall(ranking: pd.DataFrame) -> go.Figure:
     """Draw precision against recall of the rule in words of each latent that was tested, on held-out text, coloured by
     verdict. Curves join equal F1."""
     precision, recall = "explanation_precision", "explanation_recall"
-    need(ranking, "latent", "verdict", precision, recall)
+    check_columns(ranking, "latent", "verdict", precision, recall)
     fig = go.Figure()
     for f1 in (0.2, 0.4, 0.6, 0.8):
         inverse = np.linspace(1, 2 / f1 - 1, 200)  # values of recall; precision takes the same values in reverse
@@ -191,29 +193,29 @@ def precision_recall(ranking: pd.DataFrame) -> go.Figure:
             "bgcolor": "rgba(255,255,255,.75)",
         }
         fig.add_annotation(x=1, y=f1 / (2 - f1), xanchor="right", yanchor="middle", borderpad=0, **note)
-    scored = _tested(ranking, precision, recall)
+    scored = _tested_rows(ranking, precision, recall)
     fig.add_traces(_dots_by_verdict(scored, recall, precision, "precision %{y:.2f}, recall %{x:.2f}").data)
     fig.update_layout(legend_itemsizing="constant")
     fig.update_xaxes(range=[-0.02, 1.02]).update_yaxes(range=[-0.02, 1.02])
-    return styled(fig, "Rules in words", x="recall (held out)", y="precision (held out)", height=420)
+    return with_style(fig, "Rules in words", x="recall (held out)", y="precision (held out)", height=420)
 
 
 def _dots_by_verdict(rows: pd.DataFrame, x: str, y: str, text: str) -> go.Figure:
     """Draw a dot per latent in the colour of its verdict.
     text: the hover text."""
     fig = go.Figure().update_layout(legend_itemsizing="constant")
-    for verdict, part in _by_verdict(rows):
-        look = {"mode": "markers", "marker": dots(len(rows), color=VERDICT_COLOURS.get(verdict, GREY))}
+    for verdict, part in _split_by_verdict(rows):
+        look = {"mode": "markers", "marker": dot_style(len(rows), color=VERDICT_COLOURS.get(verdict, GREY))}
         hover = {"customdata": part["latent"], "hovertemplate": f"latent %{{customdata}}<br>{text}<extra></extra>"}
         fig.add_scatter(x=part[x], y=part[y], name=verdict_name(verdict), **look, **hover)
     return fig
 
 
-def _tested(table: pd.DataFrame, *scores: str) -> pd.DataFrame:
+def _tested_rows(table: pd.DataFrame, *scores: str) -> pd.DataFrame:
     return table[~table["verdict"].isin(WITHOUT_SCORES)].dropna(subset=list(scores))
 
 
-def _by_verdict(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+def _split_by_verdict(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Return the rows of each verdict, in the order of the palette."""
     verdicts = [*VERDICT_COLOURS, *sorted(set(table["verdict"].dropna()) - set(VERDICT_COLOURS))]
     return [(verdict, rows) for verdict in verdicts if len(rows := table[table["verdict"] == verdict])]
@@ -221,7 +223,7 @@ def _by_verdict(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 def _unit(score: str) -> str:
     """Return the title of a score's axis."""
-    return AXIS_TITLES.get(score, escaped(score))
+    return AXIS_TITLES.get(score, escape_markup(score))
 
 
 def _title(score: str) -> str:

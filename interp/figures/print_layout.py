@@ -36,14 +36,14 @@ _TITLE_HEIGHT = 34
 """Pixels of height that a title takes on a screen."""
 
 
-def for_print(fig: go.Figure, width: str | float = "column", *, title: bool = False) -> go.Figure:
+def with_print_layout(fig: go.Figure, width: str | float = "column", *, title: bool = False) -> go.Figure:
     """Return a copy of `fig` for print. Its letters shrink with it, but not below 7 points, so its height shrinks less
     than its width.
     width: a name of WIDTHS, or millimetres.
 
     Raises ValueError for an unknown width, and for a figure that was laid out for another width.
     """
-    pixels = in_pixels(width)
+    pixels = to_pixels(width)
     meta = fig.layout.meta if isinstance(fig.layout.meta, dict) else {}
     laid_out = meta.get("laid_out_for")
     if laid_out and abs(laid_out - pixels) > 1:
@@ -74,7 +74,7 @@ def for_print(fig: go.Figure, width: str | float = "column", *, title: bool = Fa
     return with_placed_names(_with_key(drawn, size))
 
 
-def in_pixels(width: str | float) -> float:
+def to_pixels(width: str | float) -> float:
     """Return the width of a name of WIDTHS, or of millimetres, in pixels. Raises ValueError for an unknown name, and
     for a width that is not above 0, or above ten metres."""
     if isinstance(width, str) and width not in WIDTHS:

@@ -17,11 +17,11 @@ from interp.figures.figure import figure
 from interp.figures.theme import (
     INK,
     VERDICT_COLOURS,
-    escaped,
-    need,
-    panelled,
-    styled,
+    check_columns,
+    escape_markup,
     verdict_name,
+    with_panel_titles,
+    with_style,
 )
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def verdict_shares(shares: pd.DataFrame) -> go.Figure:
     """Draw two panels on one scale, with a row per dictionary: the share of latents with one meaning among those that
     are not idle, and the share that a single token explains, each with its 95 % interval. If verdicts depend on a
     probability, an open mark shows the share that surely has one meaning."""
-    need(shares, "dictionary", "verdict", "share", "ci_low", "ci_high", "sure_share", "sure_low", "sure_high")
+    check_columns(shares, "dictionary", "verdict", "share", "ci_low", "ci_high", "sure_share", "sure_low", "sure_high")
     names = list(dict.fromkeys(shares["dictionary"]))
     titles = [verdict_name(verdict) for verdict in DRAWN_VERDICTS]
     fig = make_subplots(rows=1, cols=2, shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.08)
@@ -55,15 +55,15 @@ def verdict_shares(shares: pd.DataFrame) -> go.Figure:
             fig.add_scatter(y=np.arange(len(names)) + shift, **look, **points, row=1, col=i + 1)
         top = max(top, float(np.nanmax(rows["ci_high"].to_numpy(float), initial=0.0)))
     fig.update_xaxes(range=[0, 1.05 * top], tickformat=".0%", nticks=4)
-    styled(fig, "Verdicts of the dictionary and of its nulls", height=140 + 30 * len(names))
+    with_style(fig, "Verdicts of the dictionary and of its nulls", height=140 + 30 * len(names))
     for _, caption, symbol in kinds.values():
         key = {"mode": "markers", "marker": {"color": INK, "symbol": symbol, "size": 7}, "name": caption}
         fig.add_scatter(x=[None], y=[None], showlegend=True, **key, row=1, col=1)
     fig.update_xaxes(title_text="share (95 % CI)")
-    panelled(fig)
+    with_panel_titles(fig)
     lines = {
         "tickvals": list(range(len(names))),
-        "ticktext": list(map(escaped, names)),
+        "ticktext": list(map(escape_markup, names)),
         "range": [len(names) - 0.5, -0.5],
     }
     return fig.update_yaxes(**lines, ticks="")
@@ -83,6 +83,6 @@ def _intervals(rows: pd.DataFrame, columns: tuple[str, str, str], colour: str) -
         "mode": "markers",
         "error_x": _error(share, low, high, color=colour, width=0),
         "showlegend": False,
-        "customdata": list(zip(map(escaped, share.index), low, high, strict=True)),
+        "customdata": list(zip(map(escape_markup, share.index), low, high, strict=True)),
         "hovertemplate": "%{customdata[0]}: %{x:.1%} (%{customdata[1]:.1%} to %{customdata[2]:.1%})",
     }

@@ -19,7 +19,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from interp.figures.print_layout import for_print, in_pixels
+from interp.figures.print_layout import to_pixels, with_print_layout
 from interp.figures.svg_fonts import with_fonts
 from interp.storage.files import digest, read_json, write_json, write_text
 from interp.storage.folders import check_output_file
@@ -58,7 +58,7 @@ def save(
     for file in (path, facts_file):
         check_output_file(file, overwrite=overwrite or _is_ours(facts_file))
     if path.suffix in IMAGES:
-        write_images({path: for_print(fig, width, title=title)})
+        write_images({path: with_print_layout(fig, width, title=title)})
     elif path.suffix in (".html", ".json"):
         write_text(path, fig.to_html() if path.suffix == ".html" else str(fig.to_json()))
     else:
@@ -78,7 +78,7 @@ def provenance(fig: go.Figure, path: Path, width: str | float, made_from: Any) -
     """Gather the facts about a figure: title, width, the data in it, the command, the versions, its sources."""
     return {
         "title": fig.layout.title.text,
-        "width_mm": round(in_pixels(width) * 25.4 / 96, 1) if path.suffix in IMAGES else None,
+        "width_mm": round(to_pixels(width) * 25.4 / 96, 1) if path.suffix in IMAGES else None,
         "figure_sha256": digest(str(fig.to_json()).encode()),
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
         "versions": versions_of("interp", "plotly", "kaleido"),

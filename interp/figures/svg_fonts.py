@@ -75,7 +75,7 @@ def _rules(face: Face, letters: set[int]) -> Iterator[str]:
 
     names = [name.strip(" '\"") for name in face.families.split(",")]
     left = set(letters)
-    for file, index in ranked_fonts(names, face):
+    for file, index in rank_fonts(names, face):
         if not left:
             return
         with TTFont(file, fontNumber=index, lazy=True, recalcTimestamp=False) as font:
@@ -91,7 +91,7 @@ def _rules(face: Face, letters: set[int]) -> Iterator[str]:
         yield f"@font-face{{font-family:'{family}';{style};unicode-range:{shown};src:{source}}}"
 
 
-def ranked_fonts(names: list[str], face: Face) -> Iterator[tuple[Path, int]]:
+def rank_fonts(names: list[str], face: Face) -> Iterator[tuple[Path, int]]:
     """Yield font files, each with the number of the font in it. The best font for the names comes first."""
     pattern = ",".join(re.sub(r"([\\:,-])", r"\\\1", name) for name in names)
     for line in _matches(pattern + ":bold" * face.bold + ":italic" * face.italic).splitlines():

@@ -37,10 +37,10 @@ _PICTURES = {code: 0x2400 + code for code in range(32)} | {127: 0x2421}
 _VISIBLE = _PICTURES | LINE_MARKS | {ord(" "): "·", ord("\r"): ""}
 
 
-def styled(fig: go.Figure, title: str, *, x: str = "", y: str = "", height: int = HEIGHT) -> go.Figure:
+def with_style(fig: go.Figure, title: str, *, x: str = "", y: str = "", height: int = HEIGHT) -> go.Figure:
     """Return `fig` with the common layout: a title, axis titles with units, thin grid lines, room for long tick labels.
 
-    `title` is text. `x` and `y` may contain plotly's markup, such as <sub>, so names in them must be `escaped`.
+    `title` is text. `x` and `y` may contain plotly's markup, such as <sub>: names in them need `escape_markup`.
     """
     axis = {
         "showline": True,
@@ -52,7 +52,7 @@ def styled(fig: go.Figure, title: str, *, x: str = "", y: str = "", height: int 
     }
     position = {"x": 0, "xref": "paper", "xanchor": "left", "automargin": True, "yref": "container", "pad_t": 8}
     fig.update_layout(
-        title={"text": escaped(title), "font_size": 15, **position},
+        title={"text": escape_markup(title), "font_size": 15, **position},
         font={"family": f"Helvetica, Arial, {CJK_FONTS}, sans-serif", "size": 12, "color": INK},
         width=WIDTH,
         height=height,
@@ -69,22 +69,22 @@ def styled(fig: go.Figure, title: str, *, x: str = "", y: str = "", height: int 
     return fig.update_yaxes(**axis, **({"title_text": y} if y else {}))
 
 
-def panelled(fig: go.Figure) -> go.Figure:
-    """Return `fig`, which must be styled already, with the titles of its panels in the size of axis titles, and its
-    legend above them."""
+def with_panel_titles(fig: go.Figure) -> go.Figure:
+    """Return `fig`, to which `with_style` was applied, with the titles of its panels in the size of axis titles, and
+    its legend above them."""
     inside = max((fig.layout.height or HEIGHT) - 150, 50)
     return fig.update_annotations(font_size=12).update_layout(margin_t=86, legend_y=1 + 24 / inside)
 
 
-def decades(low: float, high: float) -> dict[str, list]:
+def decade_ticks(low: float, high: float) -> dict[str, list]:
     """Return ticks at the powers of ten from `low` to `high`, which are above 0. The labels are the exponents alone,
     and the axis title has log₁₀. A superscript would have 70 % of the size of other letters, which is below 7 points in
     print."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    return {"tickvals": [10.0**power for power in powers], "ticktext": [minus(power) for power in powers]}
+    return {"tickvals": [10.0**power for power in powers], "ticktext": [with_minus_sign(power) for power in powers]}
 
 
-def minus(number: int) -> str:
+def with_minus_sign(number: int) -> str:
     """Return a whole number with a minus sign as wide as a plus."""
     return str(number).replace("-", "−")
 
@@ -93,18 +93,18 @@ def colour_bar(title: str, **position: Any) -> dict[str, Any]:
     return {"title": {"text": title, "side": "right"}, "thickness": 10, "outlinewidth": 0, **position}
 
 
-def coloured(
+def with_colours(
     tables: pd.DataFrame | Mapping[str, pd.DataFrame], *columns: str, alone: str = ""
 ) -> Iterator[tuple[str, pd.DataFrame, str]]:
     """Yield each table with its name and its colour. A single table has the name `alone`. Raises ValueError if a table
     lacks a column."""
     named = tables if isinstance(tables, Mapping) else {alone: tables}
     for (name, table), colour in zip(named.items(), SEQUENCE * len(named), strict=False):
-        need(table, *columns)
-        yield escaped(name), table, colour
+        check_columns(table, *columns)
+        yield escape_markup(name), table, colour
 
 
-def dots(n: int, **marker: Any) -> dict[str, Any]:
+def dot_style(n: int, **marker: Any) -> dict[str, Any]:
     """Return the style of each of n points. If there are many, they are small and pale, so that they do not hide each
     other."""
     crowd = min(1.0, (1000 / max(n, 1)) ** 0.5)
@@ -127,27 +127,27 @@ def visible_token(token: str) -> str:
 
 
 def verdict_name(verdict: str) -> str:
-    return escaped(verdict_words(verdict))
+    return escape_markup(verdict_words(verdict))
 
 
 def plain_name(name: object) -> str:
     """Return a table's name as ordinary words."""
-    return escaped(str(name).replace("_", " "))
+    return escape_markup(str(name).replace("_", " "))
 
 
-def escaped(name: object) -> str:
+def escape_markup(name: object) -> str:
     """Escape a name so that plotly shows it verbatim. plotly reads every text as markup, with links and entities, and
     as TeX between two $ if MathJax is loaded. Use it for titles, legends, ticks, hover texts, annotations and cells."""
     return html.escape(str(name), quote=False).replace("$", "&#36;")
 
 
-def label(token: str) -> str:
+def token_label(token: str) -> str:
     """Return a token as the text of a plotly label, with visible white space and without markup. U+2068 … U+2069
     isolate it from the writing direction of its neighbours."""
-    return f"\u2068{escaped(visible_token(token))}\u2069"
+    return f"\u2068{escape_markup(visible_token(token))}\u2069"
 
 
-def need(table: pd.DataFrame | pd.Series | Mapping, *columns: str) -> None:
+def check_columns(table: pd.DataFrame | pd.Series | Mapping, *columns: str) -> None:
     """Raise ValueError if a table lacks a column that a figure draws."""
     missing = [column for column in columns if column not in table]
     if missing:

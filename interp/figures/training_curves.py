@@ -20,10 +20,10 @@ from interp.figures.theme import (
     GREY,
     HEIGHT,
     INK,
-    coloured,
-    escaped,
-    panelled,
-    styled,
+    escape_markup,
+    with_colours,
+    with_panel_titles,
+    with_style,
 )
 from interp.storage.folder_kinds import RUN_FILE
 from interp.storage.manifests import verify
@@ -59,7 +59,7 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
     levels: name → a loss to draw as a line, such as that of an n-gram model.
     Raises ValueError if there are no metrics.
     """
-    named = list(coloured(_metrics(run), "tokens", *(panels or ["loss"])))
+    named = list(with_colours(_metrics(run), "tokens", *(panels or ["loss"])))
     tables = [table for _, table, _ in named]
     is_dictionary = any("fvu" in table for table in tables)
     shown = list(panels) or [column for column in DRAWN_METRICS if _varies(column, tables)]
@@ -89,14 +89,14 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
         # A falling curve leaves this corner free.
         corner = "top right" if loss > tables[0]["loss"].iloc[-1] else "bottom left"
         note = {
-            "annotation_text": f"{escaped(name)} {loss:.2f}",
+            "annotation_text": f"{escape_markup(name)} {loss:.2f}",
             "annotation_position": corner,
             "annotation_font_size": 11,
         }
         fig.add_hline(y=loss, line={"color": GREY, "dash": "dash", "width": 1.5}, row=1, col=1, **note)
     noun, several = ("dictionary", "dictionaries") if is_dictionary else ("model", "models")
     title = f"Training of the {noun}" if len(tables) == 1 else f"Training of {len(tables)} {several}"
-    styled(fig, title, height=HEIGHT if len(shown) == 1 else 110 + 160 * rows)
+    with_style(fig, title, height=HEIGHT if len(shown) == 1 else 110 + 160 * rows)
     return _with_axes(fig, shown, axes, is_dictionary)
 
 
@@ -123,7 +123,7 @@ def _with_axes(fig: go.Figure, panels: list[str], axes: Mapping[str, str], is_di
             fig.update_xaxes(title_text="tokens seen", **position)
     if len(panels) == 1:
         return fig.update_yaxes(title_text=axes[panels[0]])
-    panelled(fig)
+    with_panel_titles(fig)
     for note, axis in zip(
         fig.layout.annotations, fig.select_xaxes(), strict=False
     ):  # in place of the title of the y axis
@@ -154,7 +154,7 @@ def _metrics(run: Any, name: str = "") -> dict[str, pd.DataFrame]:
     members = sorted(numbered, key=lambda member: int(member.name))
     if not members:
         raise ValueError(f"{folder} holds no metrics.jsonl: give the folder of a training, of a sweep or of a run")
-    return {f"{name} {label}".strip(): training_rows(m / "metrics.jsonl") for m, label in _labelled(members)}
+    return {f"{name} {label}".strip(): training_rows(m / "metrics.jsonl") for m, label in _name_trainings(members)}
 
 
 def training_rows(file: Path) -> pd.DataFrame:
@@ -170,7 +170,7 @@ def training_rows(file: Path) -> pd.DataFrame:
         raise DamagedError(f"{file} is damaged, a line of it is not valid JSON ({error}): train again") from error
 
 
-def _labelled(members: list[Path]) -> list[tuple[Path, str]]:
+def _name_trainings(members: list[Path]) -> list[tuple[Path, str]]:
     """Name each training of a sweep by what distinguishes it: its architecture, and the fields that differ within an
     architecture. In an unfinished sweep, it is named by its number."""
     results = [member / "results.json" for member in members]

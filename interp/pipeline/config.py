@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from interp.checks.config_fields import check_names, field_types, plain, read_fields, shortened_repr
+from interp.checks.config_fields import check_names, field_types, read_fields, shortened_repr, to_toml_value
 from interp.pipeline.plugins import import_plugin, plugin_digest
 from interp.pipeline.pretrained import LoadedConfig
 from interp.pipeline.sections import ALL_MLPS
@@ -216,7 +216,9 @@ class RunConfig(SimpleNamespace):
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Return the sections as `from_dict` reads them."""
         sections = {
-            name: dict(vars(section)) if isinstance(section, SimpleNamespace) else plain(dataclasses.asdict(section))
+            name: dict(vars(section))
+            if isinstance(section, SimpleNamespace)
+            else to_toml_value(dataclasses.asdict(section))
             for name, section in vars(self).items()
             if name != "plugins"
         }

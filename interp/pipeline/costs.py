@@ -101,10 +101,10 @@ class Speed(NamedTuple):
         n_threads = torch.get_num_threads()
         try:
             torch.set_num_threads(1)
-            single = n_operations / _best(lambda: x @ W.T)
-            half = n_operations / _best(lambda: x_half @ W_half.T) if has_fast_bfloat16(x) else single
-            memory = 2 * block.nbytes / _best(lambda: copy.copy_(block))
-            pace = _best(_loop) / _LOOP_SECONDS
+            single = n_operations / _fastest_seconds(lambda: x @ W.T)
+            half = n_operations / _fastest_seconds(lambda: x_half @ W_half.T) if has_fast_bfloat16(x) else single
+            memory = 2 * block.nbytes / _fastest_seconds(lambda: copy.copy_(block))
+            pace = _fastest_seconds(_loop) / _LOOP_SECONDS
         finally:
             torch.set_num_threads(n_threads)
         reached = REACHED_FRACTION * n_threads
@@ -253,7 +253,7 @@ class Sizes:
         return widths, to_hooks.get_total_flops() / self.n_ctx, whole.get_total_flops() / self.n_ctx
 
 
-def _best(work: Callable[[], object], seconds: float = 0.25) -> float:
+def _fastest_seconds(work: Callable[[], object], seconds: float = 0.25) -> float:
     """Return the CPU seconds of the fastest try. There are as many tries as fit into `seconds`, and at least three."""
     durations: list[float] = []
     end = time.perf_counter() + seconds

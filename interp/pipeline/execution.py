@@ -33,7 +33,7 @@ from interp.runtime.progress import Progress, no_progress
 from interp.storage.files import digest_json, write_text
 from interp.storage.folder_kinds import RUN_FILE, whole_run
 from interp.storage.folders import interrupted_work, recover, restore_replaced, whole_folder
-from interp.storage.locks import locked
+from interp.storage.locks import hold_lock
 from interp.storage.manifests import MADE_OF, is_whole, write_manifest
 from interp.storage.packages import versions_of
 
@@ -72,7 +72,7 @@ def run_stages(
         raise ValueError(f"{out} is one hook's part of {whole_run(out)}: run that")
     stages = [STAGES[name] for name in names[: None if until is None else names.index(until) + 1]]
     with ExitStack() as locks:
-        locks.enter_context(locked(out))
+        locks.enter_context(hold_lock(out))
         runs = _claim_folders(Path(out), config, redo, locks)
         for run in runs:
             _restore_replaced(run.path)
@@ -83,9 +83,11 @@ def run_stages(
             for run in its_runs:
                 read = {name: run.folder(name) for name in stage.stages_read}
                 inputs = {name: fingerprints[folder] for name, folder in read.items() if folder in fingerprints}
-                manifest_heads[run] = _expected(stage, run, inputs)
+                manifest_heads[run] = _manifest_head(stage, run, inputs)
                 fingerprints[run.folder(stage.name)] = manifest_heads[run]["fingerprint"]
-            manifests = {run: _done(run, stage.name, head["fingerprint"]) for run, head in manifest_heads.items()}
+            manifests = {
+                run: _finished_manifest(run, stage.name, head["fingerprint"]) for run, head in manifest_heads.items()
+            }
             done = {run: manifest for run, manifest in manifests.items() if manifest is not None}
             left = {run: head for run, head in manifest_heads.items() if run not in done}
             if left and not is_checked:
@@ -110,7 +112,7 @@ def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress:
     config = config or run.config
     stage = STAGES[name]
     check_imported(config.plugins, run.path)
-    with locked(run.path):
+    with hold_lock(run.path):
         _restore_replaced(run.path)
         before = [needed for needed in STAGES if needed in stage.stages_read]
         done = {needed: manifest for needed in before if (manifest := run.manifest(needed)) is not None}
@@ -118,7 +120,7 @@ def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress:
             raise ValueError(f"{run.path} has no {' and '.join(missing)} yet: `interp run` or `interp demo` makes them")
         configured = Run(run.path, config)
         inputs = {needed: manifest["fingerprint"] for needed, manifest in done.items()}
-        built = _build(stage, {configured: _expected(stage, configured, inputs)}, progress)
+        built = _build(stage, {configured: _manifest_head(stage, configured, inputs)}, progress)
         _write_config(run.path, config)
     return built[configured]
 
@@ -139,18 +141,18 @@ def _in_order(
                 yield stage, [run]
 
 
-def _expected(stage: Stage, run: Run, inputs: dict[str, str]) -> dict[str, Any]:
+def _manifest_head(stage: Stage, run: Run, inputs: dict[str, str]) -> dict[str, Any]:
     """Return the head of the stage's manifest: the inputs and settings of its result, and their fingerprint."""
     settings = run.settings(stage) | dict(stage.outside(run))
     fingerprint = digest_json([STAGE_FORMAT, stage.name, settings, inputs])
     return {"stage": stage.name, "fingerprint": fingerprint, "config": settings, "inputs": inputs}
 
 
-def _done(run: Run, stage: str, fingerprint: str) -> dict[str, Any] | None:
+def _finished_manifest(run: Run, stage: str, fingerprint: str) -> dict[str, Any] | None:
     """Return the manifest of a stage that need not run, as a killed process may have left it; None if it is damaged, or
     if a file is missing or has another size."""
     recover(run.folder(stage), _made_of(stage, fingerprint), run=run.path)
-    manifest = _readable(run, stage)
+    manifest = _read_finished(run, stage)
     if manifest is None or manifest["fingerprint"] != fingerprint:
         return None
     if not is_whole(run.folder(stage), manifest):
@@ -208,7 +210,7 @@ def _claim_folders(out: Path, config: RunConfig, redo: bool, locks: ExitStack) -
     others = {out / hook_folder(name): config.at(name) for name in config.harvest.hook_names[1:]}
     folders_of_hooks = {folder for folder in others if folder.is_dir()}
     for folder in folders_of_hooks:
-        locks.enter_context(locked(folder))
+        locks.enter_context(hold_lock(folder))
     if not redo:
         for folder, config_of_hook in {out: config, **others}.items():
             _check_keeps(folder, config_of_hook)
@@ -216,7 +218,7 @@ def _claim_folders(out: Path, config: RunConfig, redo: bool, locks: ExitStack) -
     for folder, config_of_hook in others.items():
         _write_config(folder, config_of_hook)
         if folder not in folders_of_hooks:
-            locks.enter_context(locked(folder))
+            locks.enter_context(hold_lock(folder))
     run = Run(out)
     return [run.at(name) for name in config.harvest.hook_names]
 
@@ -250,13 +252,13 @@ def _stages_lost(run: Run) -> list[str]:
     """Return the stages, finished or interrupted, that would be run again with the run's configuration."""
     lost: list[str] = []
     for stage in STAGES.values():
-        manifest = _readable(run, stage.name)
+        manifest = _read_finished(run, stage.name)
         if manifest is not None:
             is_other = bool(run.differing(stage, manifest))
         elif begun := interrupted_work(run.folder(stage.name)):
-            manifests = {name: _readable(run, name) for name in stage.stages_read}
+            manifests = {name: _read_finished(run, name) for name in stage.stages_read}
             inputs = {name: manifest["fingerprint"] for name, manifest in manifests.items() if manifest is not None}
-            is_other = begun["fingerprint"] != _expected(stage, run, inputs)["fingerprint"]
+            is_other = begun["fingerprint"] != _manifest_head(stage, run, inputs)["fingerprint"]
         else:
             continue
         if is_other or set(stage.stages_read) & set(lost):
@@ -264,7 +266,7 @@ def _stages_lost(run: Run) -> list[str]:
     return lost
 
 
-def _readable(run: Run, stage: str) -> dict[str, Any] | None:
+def _read_finished(run: Run, stage: str) -> dict[str, Any] | None:
     """Return the manifest of a finished stage; None if the stage is unfinished or the manifest damaged."""
     try:
         return run.manifest(stage)

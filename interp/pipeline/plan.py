@@ -20,7 +20,7 @@ from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes, Speed
 from interp.pipeline.run_folder import hook_folder
 from interp.pipeline.stages import STAGES, Stage
-from interp.storage.folders import unfinished
+from interp.storage.folders import unfinished_folder
 
 LIBRARY_BYTES = 1.5e9
 """The memory that Python, PyTorch, compiled kernels and buffers take: the demo's peaks are 1.1 GB when it begins and
@@ -50,7 +50,7 @@ class Plan:
         sizes = Sizes(config)
         planned = tuple(STAGES.values() if stages is None else stages)
         folders = [out, *(out / hook_folder(name) for name in sizes.config.harvest.hook_names[1:])]
-        held = (_held(folder / stage.name) for folder in folders for stage in planned)
+        held = (_count_bytes(folder / stage.name) for folder in folders for stage in planned)
         existing = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
         return cls(sizes, out, planned, shutil.disk_usage(existing).free + sum(held), free_memory())
 
@@ -123,7 +123,7 @@ class Plan:
                 middle = (low + high) // 2
                 low, high = (middle, high) if self._fits_with(section, name, middle, fits) else (low, middle)
             if low:
-                options.append(f"[{section}] {name} = {_rounded(low)}")
+                options.append(f"[{section}] {name} = {_round_down(low)}")
         return f": {' or '.join(options)} would fit" if options else ""
 
     def _fits_with(self, section: str, name: str, value: int, fits: Any) -> bool:
@@ -135,13 +135,13 @@ class Plan:
         return fits(replace(self, sizes=self.sizes.with_config(changed)))
 
 
-def _held(folder: Path) -> int:
+def _count_bytes(folder: Path) -> int:
     """Count the bytes of a stage, finished or not."""
-    files = (file for path in (folder, unfinished(folder)) for file in path.rglob("*") if file.is_file())
+    files = (file for path in (folder, unfinished_folder(folder)) for file in path.rglob("*") if file.is_file())
     return sum(file.stat().st_size for file in files)
 
 
-def _rounded(number: int) -> str:
+def _round_down(number: int) -> str:
     """Round down to two digits."""
     unit = 10 ** max(0, len(str(number)) - 2)
     return f"{number // unit * unit:_}"

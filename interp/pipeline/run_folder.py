@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import quote
 
-from interp.display.cards import Markup, card, markup, table
+from interp.display.cards import Markup, card, markup, show_table
 from interp.pipeline.config import RunConfig
 from interp.pipeline.sections import MLP_NEURONS
 from interp.pipeline.stage_folders import StageFolders
@@ -251,7 +251,7 @@ class Run(StageFolders):
             summary = Markup("<br>".join(map(markup, STAGES[name].summary_of(manifest).split("\n"))))
             opened = ", ".join(f"run.{attribute}" for attribute in STAGES[name].opens)
             rows.append((name, f"{manifest['wall_seconds']:,.0f} s", summary, opened))
-        return card(self, table(("stage", "time", "what it reached", "opened by"), rows))
+        return card(self, show_table(("stage", "time", "what it reached", "opened by"), rows))
 
     def _part(self, hook_name: str) -> "Run":
         """Return the run of one of its hooks, by the name that its configuration has."""

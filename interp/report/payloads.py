@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.features.bins import merged_bins
+from interp.features.bins import merge_bins
 from interp.features.examples import rows_around
 from interp.features.feature_store import FeatureStore
 from interp.features.firing_statistics import bin_edges
@@ -129,7 +129,7 @@ def row_evidence(features: FeatureStore, senses: Senses) -> dict[str, Any]:
     low, high, n = (table[name].to_numpy() for name in ("low", "high", "n"))
     digits = [""] * features.d_sae
     for latent, part in _slices(table).items():
-        heights = np.sqrt(merged_bins(low[part], high[part], n[part], at_most=N_BARS)[1])
+        heights = np.sqrt(merge_bins(low[part], high[part], n[part], at_most=N_BARS)[1])
         digits[latent] = "".join(map(str, np.ceil(9 * heights / heights.max()).astype(int)))
     return {"snippets": snippets, "histograms": digits, "senses": evidence_of_senses}
 
@@ -251,7 +251,7 @@ def _by_latent(table: pd.DataFrame, rows: list) -> dict[int, list]:
 
 def _histograms(table: pd.DataFrame) -> dict[int, dict[str, list]]:
     low, high, n = (table[name].to_numpy() for name in ("low", "high", "n"))
-    bins = {j: merged_bins(low[part], high[part], n[part], at_most=N_BINS) for j, part in _slices(table).items()}
+    bins = {j: merge_bins(low[part], high[part], n[part], at_most=N_BINS) for j, part in _slices(table).items()}
     rounded = _numbers_in([edges for edges, _ in bins.values()], 3)
     return {j: {"edges": edges, "counts": bins[j][1].tolist()} for j, edges in zip(bins, rounded, strict=True)}
 

@@ -16,7 +16,7 @@ import pandas as pd
 
 from interp.report.contexts import Contexts
 from interp.report.json_text import number
-from interp.text.vocabulary import quoted
+from interp.text.vocabulary import quote_token
 from interp.verdict.calibration import Calibration
 from interp.verdict.measures import MEASURES, STATISTIC_TEXTS, title_and_meaning
 from interp.verdict.similarity import MEASURE_NAMES
@@ -190,7 +190,7 @@ def _named(sense: Mapping[str, Any], fires_on: Collection[int], vocab: Sequence[
     if not vocab or not shared or not all(_LIST.fullmatch(phrase) for phrase in shared):
         return None
     names = {name for phrase in shared for name in _QUOTED.findall(phrase)}
-    return sorted(token for token in fires_on if quoted(vocab[token]) in names) or None
+    return sorted(token for token in fires_on if quote_token(vocab[token]) in names) or None
 
 
 def _sense(sense: Mapping[str, Any]) -> dict[str, Any]:

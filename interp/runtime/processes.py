@@ -27,7 +27,7 @@ from interp.checks.arguments import check_part
 from interp.checks.errors import DamagedError, InUseError, OverwriteError, TooLargeError
 from interp.runtime.torchrun import rank_and_count
 from interp.storage.files import digest_json
-from interp.storage.folders import is_finished, recover, unfinished, whole_folder
+from interp.storage.folders import is_finished, recover, unfinished_folder, whole_folder
 
 Result = TypeVar("Result")
 _TIMEOUT = timedelta(minutes=30)
@@ -150,7 +150,7 @@ class Processes:
         with ExitStack() as stack:
             new = whole_folder(out, made_of, **options)
             self.first_does(lambda: stack.enter_context(new))
-            yield unfinished(out) / "new"
+            yield unfinished_folder(out) / "new"
             self.all_do(stack.close)
 
     @contextmanager

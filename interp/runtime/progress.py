@@ -11,7 +11,7 @@ def no_progress(done: int, total: int, note: str) -> None:
     """Show nothing: a `Progress`."""
 
 
-def in_percent(progress: Progress, shares: Mapping[str, float]) -> Progress:
+def percent_of_steps(progress: Progress, shares: Mapping[str, float]) -> Progress:
     """Make a `Progress` for the steps of one job that reports the percent of the whole to `progress`.
     shares: the approximate fraction of the time that each step takes, by its note, in the order of the steps; they sum
     to 1. A step that has no share leaves the percent as it is."""

@@ -97,7 +97,7 @@ def map_in_threads(pieces: Sequence[Piece], task: Callable[[Piece], Result]) -> 
     return [results[i] for i in range(len(pieces))]
 
 
-def in_threads(work: Callable[[Any], Result], items: Iterable[Any], n_threads: int) -> Iterator[Result]:
+def compute_ahead(work: Callable[[Any], Result], items: Iterable[Any], n_threads: int) -> Iterator[Result]:
     """Yield work(item) for each item, in order; `n_threads` items are computed ahead."""
     with ThreadPoolExecutor(n_threads) as pool:
         waiting = (pool.submit(work, item) for item in items)

@@ -35,7 +35,7 @@ _FULL_FVU = 1 / 12
 """The FVU above which dead latents are revived in full."""
 
 
-def fading(fvu: float) -> float:
+def revival_weight(fvu: float) -> float:
     """Return f: the weight of reviving dead latents at this FVU, in 0..1."""
     return min(1.0, fvu / _FULL_FVU)
 

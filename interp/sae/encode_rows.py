@@ -142,12 +142,12 @@ def _bfloat16_matmul(x: Tensor, encoder_rows: Tensor, b_enc: Tensor, workspace: 
     leading = b_enc.bfloat16()
     columns = torch.stack([leading, (b_enc - leading).bfloat16()], 1)
     ones = columns.new_ones(len(x), columns.shape[1])
-    rounded_x = _rounded(x, ones, "x", workspace)
-    weights = _rounded(encoder_rows, columns, "encoder_rows", workspace)
+    rounded_x = _round_to_bfloat16(x, ones, "x", workspace)
+    weights = _round_to_bfloat16(encoder_rows, columns, "encoder_rows", workspace)
     return lambda rows, latents, pre: torch.mm(rounded_x[rows], weights[latents].T, out=pre)
 
 
-def _rounded(tensor: Tensor, columns: Tensor, name: str, workspace: Workspace) -> Tensor:
+def _round_to_bfloat16(tensor: Tensor, columns: Tensor, name: str, workspace: Workspace) -> Tensor:
     """Return the tensor in bfloat16, with further columns."""
     rows, width = tensor.shape
     rounded = workspace.buffer(name, rows, width + _FURTHER_COLUMNS, torch.bfloat16, tensor.device)

@@ -47,7 +47,7 @@ class FileTensors:
             raise DamagedError(f"{self.source} contains tensors that cannot be interpreted: {', '.join(self._tensors)}")
 
 
-def whole_number(cfg: Mapping[str, Any], name: str, limit: int, source: str) -> int:
+def read_whole_number(cfg: Mapping[str, Any], name: str, limit: int, source: str) -> int:
     """Take a field that must be in 1..limit."""
     match cfg.get(name):
         case bool():
@@ -57,7 +57,7 @@ def whole_number(cfg: Mapping[str, Any], name: str, limit: int, source: str) -> 
     raise DamagedError(f"{source}: {name}={cfg.get(name)!r} must be a whole number in 1..{limit}")
 
 
-def number(value: Any, name: str, source: str, *, above: bool = False) -> float:
+def read_number(value: Any, name: str, source: str, *, above: bool = False) -> float:
     """Check that a value is a finite number of at least 0, or above 0, and return it."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     if not is_number or value < 0 or (above and value == 0):
@@ -65,7 +65,7 @@ def number(value: Any, name: str, source: str, *, above: bool = False) -> float:
     return float(value)
 
 
-def truth(cfg: Mapping[str, Any], name: str, default: bool, source: str) -> bool:
+def read_truth(cfg: Mapping[str, Any], name: str, default: bool, source: str) -> bool:
     """Take a field that must be true or false; if it is missing or null, take the default."""
     value = cfg.get(name)
     if value is not None and not isinstance(value, bool):

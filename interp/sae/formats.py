@@ -24,7 +24,7 @@ from interp.checks.arguments import check_finite
 from interp.checks.errors import DamagedError
 from interp.sae.architectures.encoders import ENCODERS, Encoder, SAELensForm
 from interp.sae.architectures.topk import TopK
-from interp.sae.file_tensors import FileTensors, number, truth, whole_number
+from interp.sae.file_tensors import FileTensors, read_number, read_truth, read_whole_number
 from interp.sae.saelens import from_saelens, to_saelens
 from interp.sae.stored_dictionary import StoredDictionary, config_and_metadata, metadata_with_config
 from interp.storage.files import read_json, write_json, write_tensors
@@ -52,7 +52,7 @@ class EncodedFiles(NamedTuple):
         write_json(folder / CONFIG_FILE, self.cfg)
 
 
-def as_files(stored: StoredDictionary, format: str) -> EncodedFiles:
+def encode_files(stored: StoredDictionary, format: str) -> EncodedFiles:
     """Return a dictionary as files of a format. Raises ValueError for an unknown format, or one that cannot represent
     the dictionary."""
     if format not in ("saelens", "interp"):
@@ -60,7 +60,7 @@ def as_files(stored: StoredDictionary, format: str) -> EncodedFiles:
     return EncodedFiles(*(_to_native(stored) if format == "interp" else to_saelens(stored, _saelens_form(stored))))
 
 
-def read(path_or_release: str | Path, sae_id: str | None) -> StoredDictionary:
+def read_dictionary(path_or_release: str | Path, sae_id: str | None) -> StoredDictionary:
     """Return the dictionary in a folder or of a release. Raises DamagedError, naming the file, for damaged files, and
     for weights that are not finite once scales and norms are folded in."""
     stored = _read(path_or_release, sae_id)
@@ -197,9 +197,9 @@ def _widths_and_scales(cfg: dict[str, Any], d_out: int, source: str) -> dict[str
     scales = cfg.get("scales")
     match widths, scales:
         case [[*_], [*_]] if len(widths) == len(scales):
-            sizes = tuple(whole_number({"widths": width}, "widths", d_out, source) for width in widths)
+            sizes = tuple(read_whole_number({"widths": width}, "widths", d_out, source) for width in widths)
             if sum(sizes) == d_out:
-                numbers = tuple(number(scale, "scales", source, above=True) for scale in scales)
+                numbers = tuple(read_number(scale, "scales", source, above=True) for scale in scales)
                 return {"widths": sizes, "scales": numbers}
             raise ValueError(f"{source}: widths={widths} must sum to {d_out}, the width of W_dec")
     raise ValueError(f"{source}: widths={widths!r} and scales={scales!r} must hold one number for each hook")
@@ -215,13 +215,13 @@ def _encoder(fields: Any, parts: FileTensors, d_sae: int, source: str) -> Encode
 
 def _from_sparsify(cfg: dict[str, Any], parts: FileTensors, source: str) -> StoredDictionary:
     activation = cfg.get("activation", "topk")
-    signed = truth(cfg, "signed", False, source)
+    signed = read_truth(cfg, "signed", False, source)
     if activation != "topk" or signed:
         raise ValueError(
             f"{source}: activation={activation!r} with signed={signed!r} cannot be read; "
             "only 'topk' of positive latents can: train the coder with activation='topk'"
         )
-    transcodes = truth(cfg, "transcode", False, source)
+    transcodes = read_truth(cfg, "transcode", False, source)
     parts.dtype = torch.float32
     encoder_rows = parts.pop("encoder.weight", None, None)
     d_sae, d_in = encoder_rows.shape
@@ -229,7 +229,7 @@ def _from_sparsify(cfg: dict[str, Any], parts: FileTensors, source: str) -> Stor
     b_enc = parts.pop("encoder.bias", d_sae)
     b_dec = parts.pop("b_dec", W_dec.shape[1])
     W_skip = parts.pop("W_skip", W_dec.shape[1], d_in).T.contiguous() if "W_skip" in parts else None
-    topk = TopK(whole_number(cfg, "k", d_sae, source))
+    topk = TopK(read_whole_number(cfg, "k", d_sae, source))
     parts.end()
     if not transcodes and W_skip is not None:
         b_enc = b_enc - encoder_rows @ b_dec

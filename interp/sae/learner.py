@@ -38,9 +38,9 @@ from interp.sae.resampling import (
     MAX_KEPT_ROWS,
     NewLatents,
     Reservoir,
-    along_rows,
-    along_what_is_missing,
-    rows_compared,
+    latents_along_residuals,
+    latents_along_rows,
+    n_compared_rows,
 )
 from interp.sae.sparse_ops import RowGradient
 from interp.sae.weights import REPLICATED_WEIGHTS, fold, initial_weights, keep_near
@@ -108,7 +108,7 @@ class Learner:
         self.strongest = torch.zeros(2, n_latents, device=device, dtype=dtype)  # of this window; of the last
         self.steps_done = 0
         at = config.resampling_steps if hooks.tied else ()
-        most = rows_compared(config.d_sae, config.batch_size, at)
+        most = n_compared_rows(config.d_sae, config.batch_size, at)
         size = most if config.resamples_what_is_missing else min(config.d_sae, MAX_KEPT_ROWS)
         self.reservoir = Reservoir(at, size, config.seed)
         self._workspace = Workspace()
@@ -275,13 +275,13 @@ class Learner:
             rows, missing = self.reservoir.draw(CANDIDATES_PER_LATENT * sum(counts))
             strided = f.batch.strided_rows(f.batch.rows, BATCH_ROWS // 2)
             batch = [self.mesh.data.all_gather(part[strided]) for part in (f.x, -f.error)]
-            new = along_what_is_missing(rows, missing, self.hooks.precision.to(rows), *batch)
+            new = latents_along_residuals(rows, missing, self.hooks.precision.to(rows), *batch)
         else:
             rows, _ = self.reservoir.draw(sum(counts))
             fires = torch.ones(len(self.since_fired), dtype=torch.bool, device=idle.device)
             fires[idle] = sum(counts) == self.config.d_sae
             norms = self.mesh.shards.all_gather(self.weights["encoder_rows"][fires].norm(dim=1))
-            new = along_rows(rows, norms.mean())
+            new = latents_along_rows(rows, norms.mean())
         own = NewLatents(*(values[first : first + len(idle)] for values in new))
         self._begin_again(idle[: len(own.b_enc)], own)
 

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from interp.codes.dictionary import Metadata
 from interp.codes.sparse_codes import SparseCodes
-from interp.display.cards import card, facts
+from interp.display.cards import card, show_facts
 from interp.sae import formats
 from interp.sae.architectures.encoders import Encoder, Weights
 from interp.sae.architectures.sae_config import SAEConfig
@@ -63,8 +63,8 @@ class SAE(nn.Module):
     ):
         super().__init__()
         rows = W_enc.T.contiguous()  # one contiguous row per latent, as the kernels read it
-        self.W_enc, self.W_dec = _frozen(rows.T), _frozen(W_dec)
-        self.b_enc, self.b_dec = _frozen(b_enc), _frozen(b_dec)
+        self.W_enc, self.W_dec = _freeze(rows.T), _freeze(W_dec)
+        self.b_enc, self.b_dec = _freeze(b_enc), _freeze(b_dec)
         self.config = config
         self.metadata = cast(Metadata, dict(metadata or {}))
         self.encoder = encoder
@@ -131,7 +131,7 @@ class SAE(nn.Module):
         `saelens`: as `sae_lens.SAE.load_from_disk` reads them; it raises ValueError, with the format to use, if SAELens
         has no architecture for it. `interp`: any dictionary, for `load_sae`.
         """
-        files = formats.as_files(self.stored(), format)
+        files = formats.encode_files(self.stored(), format)
         made_of = {"kind": "dictionary", "cfg": digest_json(files.cfg), "weights": digest(*files.tensors.values())}
         with whole_folder(path, made_of, overwrite=overwrite, editable=True) as new:
             files.write(new)
@@ -161,11 +161,11 @@ class SAE(nn.Module):
         known["context"] = self.metadata.get("context_size")
         config = self.config
         if config is None:
-            return card(repr(self), facts({**known, "training": "elsewhere"}))
+            return card(repr(self), show_facts({**known, "training": "elsewhere"}))
         options = {field.name: getattr(config, field.name) for field in fields(config) if field.default is not MISSING}
         default = {field.name: field.default for field in fields(config)}
         changed = {name: value for name, value in options.items() if value != default[name] or name in _ALWAYS_TOLD}
-        return card(repr(self), facts(known), facts({"trained on": f"{config.tokens:,} tokens", **changed}))
+        return card(repr(self), show_facts(known), show_facts({"trained on": f"{config.tokens:,} tokens", **changed}))
 
     def stored(self) -> StoredDictionary:
         """Return everything that is stored in its files."""
@@ -205,7 +205,7 @@ class Transcoder(SAE):
 
     def __init__(self, *, W_skip: Float[Tensor, "d_in d_out"] | None = None, **shared: Any):
         super().__init__(**shared)
-        self.register_parameter("W_skip", None if W_skip is None else _frozen(W_skip))
+        self.register_parameter("W_skip", None if W_skip is None else _freeze(W_skip))
 
     def forward(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
         out = super().forward(x)
@@ -258,7 +258,7 @@ def load_sae(path_or_release: str | Path, sae_id: str | None = None, *, device: 
     its training architecture is not imported, its `config` is None.
     """
     is_folder = sae_id is None and looks_like_path(str(path_or_release))
-    stored = formats.read(folder_of(path_or_release, "sae") if is_folder else path_or_release, sae_id)
+    stored = formats.read_dictionary(folder_of(path_or_release, "sae") if is_folder else path_or_release, sae_id)
     shared_names = ("W_enc", "W_dec", "b_enc", "b_dec", "encoder", "config", "metadata")
     shared: dict[str, Any] = {name: getattr(stored, name) for name in shared_names}
     if stored.kind == "transcoder":
@@ -268,5 +268,5 @@ def load_sae(path_or_release: str | Path, sae_id: str | None = None, *, device: 
     return SAE(**shared).to(device)
 
 
-def _frozen(tensor: Tensor) -> nn.Parameter:
+def _freeze(tensor: Tensor) -> nn.Parameter:
     return nn.Parameter(tensor.detach(), requires_grad=False)

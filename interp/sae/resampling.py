@@ -2,8 +2,8 @@
 
     rows        a weighted reservoir (Efraimidis & Spirakis 2006): row i stays while ln(u_i) / loss_i² is among the
                 largest, u_i uniform; a sample ∝ loss² without replacement
-    latents     each along a row (`along_rows`: Towards Monosemanticity, 2023), or along the residual of a row
-                (`along_what_is_missing`), with rows drawn ∝ (loss / ‖row‖²)²
+    latents     each along a row (`latents_along_rows`: Towards Monosemanticity, 2023), or along the residual of a row
+                (`latents_along_residuals`), with rows drawn ∝ (loss / ‖row‖²)²
 
 AuxK alone makes dead latents faint: on the demo's activations it leaves 0.5 % dead and 33 % faint. Latents resampled
 along residuals start as a step of matching pursuit does, and no two start at the same row. Then 2 % are idle, at an FVU
@@ -17,8 +17,8 @@ A latent starts as strong as is best on the rows of a batch, and is not drawn if
 missing, latents as strong as what one row lacks make the others worse (BatchTopK on a hook of few dimensions: FVU 0.018
 instead of 0.0155).
 
-A draw compares its rows with one another and with rows of a batch. `rows_compared` keeps the cost below a twentieth of
-the run, however long the run and however wide the dictionary.
+A draw compares its rows with one another and with rows of a batch. `n_compared_rows` keeps the cost below a twentieth
+of the run, however long the run and however wide the dictionary.
 """
 
 import itertools
@@ -59,7 +59,7 @@ class NewLatents(NamedTuple):
     b_enc: Float[Tensor, " latent"]
 
 
-def rows_compared(d_sae: int, batch_size: int, at: Sequence[int]) -> int:
+def n_compared_rows(d_sae: int, batch_size: int, at: Sequence[int]) -> int:
     """Return the number of rows to compare, so that resampling at these steps costs little compared with the steps
     between.
 
@@ -135,14 +135,14 @@ class Reservoir:
         self.keys = tensors["resample.keys"]
 
 
-def along_rows(rows: Float[Tensor, "row d_in"], mean_norm: Float[Tensor, ""]) -> NewLatents:
+def latents_along_rows(rows: Float[Tensor, "row d_in"], mean_norm: Float[Tensor, ""]) -> NewLatents:
     """Return latents that point along centred rows, their encoder at a fifth of the mean norm of the others' encoder
     rows."""
     along = torch.nn.functional.normalize(rows, dim=1)
     return NewLatents(along, _RESAMPLED_ENCODER * mean_norm * along, along.new_zeros(len(along)))
 
 
-def along_what_is_missing(
+def latents_along_residuals(
     rows: Float[Tensor, "row d_in"],
     missing: Float[Tensor, "row d_in"],
     precision: Float[Tensor, "d_in d_in"],
@@ -164,7 +164,7 @@ def along_what_is_missing(
     """
     filters = rows @ precision
     filters = filters / (filters * rows).sum(1, keepdim=True).clamp(min=torch.finfo(rows.dtype).tiny)
-    independent = _independent(_product(filters, rows) > 0.5)
+    independent = _independent_set(_product(filters, rows) > 0.5)
     filters, missing = filters[independent], missing[independent]
     lost = missing.norm(dim=1)
     along = torch.nn.functional.normalize(missing, dim=1)
@@ -182,7 +182,7 @@ def _product(a: Float[Tensor, "i d"], b: Float[Tensor, "j d"]) -> Float[Tensor, 
     return (a.bfloat16() @ b.bfloat16().T).to(a.dtype)
 
 
-def _independent(alike: Bool[Tensor, "row row"]) -> Int[Tensor, " kept"]:
+def _independent_set(alike: Bool[Tensor, "row row"]) -> Int[Tensor, " kept"]:
     """Return the greedy maximal independent set of the graph that joins rows which are alike in either direction.
 
     A row is in it if no earlier row of the set is joined to it. Each round decides all rows at once that are joined to

@@ -21,7 +21,7 @@ from interp.sae.architectures.encoders import SAELensForm
 from interp.sae.architectures.matching_pursuit import MatchingPursuit, most_steps
 from interp.sae.architectures.thresholds import Threshold
 from interp.sae.architectures.topk import TopK
-from interp.sae.file_tensors import FileTensors, number, truth, whole_number
+from interp.sae.file_tensors import FileTensors, read_number, read_truth, read_whole_number
 from interp.sae.stored_dictionary import StoredDictionary, config_and_metadata, metadata_with_config
 
 _NORMS = ("topk", "batchtopk", "matryoshka_batchtopk")
@@ -103,7 +103,7 @@ def _input_scale(cfg: dict[str, Any], scaler: dict[str, Any], source: str) -> fl
         return 1.0
     if scaling == "expected_average_only_in":
         if factor is not None and cfg["architecture"] not in _TRANSCODERS:
-            return number(factor, "scaling_factor", source, above=True)
+            return read_number(factor, "scaling_factor", source, above=True)
         raise ValueError(
             f"{source}: normalize_activations={scaling!r} cannot be read; the factor is not in the folder: "
             "fold_activation_norm_scaling_factor(…) in SAELens, then save it again"
@@ -123,16 +123,16 @@ def _pursuit(cfg: dict[str, Any], parts: FileTensors, scale: float, source: str)
     """Convert a matching pursuit. The encoder is the decoder, so an input scale moves to the latents' unit."""
     W_dec = parts.pop("W_dec", None, None)
     b_dec = parts.pop("b_dec", W_dec.shape[1]) / scale
-    short = number(cfg.get("residual_threshold", 1e-2), "residual_threshold", source)
-    stop = truth(cfg, "stop_on_duplicate_support", True, source)
+    short = read_number(cfg.get("residual_threshold", 1e-2), "residual_threshold", source)
+    stop = read_truth(cfg, "stop_on_duplicate_support", True, source)
     steps = {"max_iterations": W_dec.shape[1]} if cfg.get("max_iterations") is None else cfg
     return {
         "W_enc": W_dec.T,
         "W_dec": W_dec,
         "b_enc": torch.zeros(len(W_dec)),
-        "b_dec": b_dec if truth(cfg, "apply_b_dec_to_input", True, source) else torch.zeros_like(b_dec),
+        "b_dec": b_dec if read_truth(cfg, "apply_b_dec_to_input", True, source) else torch.zeros_like(b_dec),
         "encoder": MatchingPursuit(
-            whole_number(steps, "max_iterations", most_steps(len(W_dec)), source), short / scale, stop
+            read_whole_number(steps, "max_iterations", most_steps(len(W_dec)), source), short / scale, stop
         ),
     }
 
@@ -146,12 +146,12 @@ def _one_pass(cfg: dict[str, Any], parts: FileTensors, scale: float, source: str
     b_dec = parts.pop("b_dec", W_dec.shape[1])
     stretch, b_enc, threshold = _firing(architecture, parts, d_sae)
     W_enc = W_enc * stretch
-    if truth(cfg, "rescale_acts_by_decoder_norm", False, source) and architecture in _NORMS:
+    if read_truth(cfg, "rescale_acts_by_decoder_norm", False, source) and architecture in _NORMS:
         norms = W_dec.norm(dim=1).clamp(min=torch.finfo(torch.float32).tiny)
         W_enc = W_enc * norms
         b_enc = b_enc * norms
         W_dec = W_dec / norms[:, None]
-    if tied and not truth(cfg, "apply_b_dec_to_input", True, source):
+    if tied and not read_truth(cfg, "apply_b_dec_to_input", True, source):
         b_enc = b_enc + b_dec @ W_enc
     is_topk = architecture == "topk"
     return {
@@ -159,7 +159,7 @@ def _one_pass(cfg: dict[str, Any], parts: FileTensors, scale: float, source: str
         "W_dec": W_dec / scale,
         "b_enc": b_enc,
         "b_dec": b_dec / scale,
-        "encoder": TopK(whole_number(cfg, "k", d_sae, source)) if is_topk else Threshold(threshold),
+        "encoder": TopK(read_whole_number(cfg, "k", d_sae, source)) if is_topk else Threshold(threshold),
         "W_skip": parts.pop("W_skip", W_dec.shape[1], d_in).T.contiguous() if "skip" in architecture else None,
     }
 

@@ -46,7 +46,7 @@ def write_shards(
     write: Callable[[Mapping[str, Any]], object], tensors: Mapping[str, Tensor], shards: Processes
 ) -> None:
     """Let the first process `write` the whole tensors of these parts; all processes call this."""
-    parts = {name: _gathered(tensor, _axis(name), shards) for name, tensor in tensors.items()}
+    parts = {name: _gather(tensor, _axis(name), shards) for name, tensor in tensors.items()}
     if shards.is_first:
         write(parts)
         return
@@ -91,7 +91,7 @@ def _axis(name: str) -> int | None:
     return 1 if name in ("W_enc", "strongest") else 0
 
 
-def _gathered(part: Tensor, axis: int | None, shards: Processes) -> Tensor | Pieces:
+def _gather(part: Tensor, axis: int | None, shards: Processes) -> Tensor | Pieces:
     if axis is None or shards.count == 1:
         return part
     shape = [*part.shape]

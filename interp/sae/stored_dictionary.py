@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from interp.checks.errors import DamagedError
-from interp.checks.json_values import validated
+from interp.checks.json_values import validate_json
 from interp.sae.architectures.encoders import Encoder
 from interp.sae.architectures.sae_config import ARCHITECTURES, SAEConfig, config_from_dict, config_to_dict
 
@@ -63,7 +63,7 @@ def config_and_metadata(cfg: dict[str, Any], source: str) -> dict[str, Any]:
     metadata = cfg.get("metadata") or {}
     if not isinstance(metadata, dict):
         raise DamagedError(f"{source}: metadata={metadata!r} must be an object with named values")
-    metadata = dict(validated(FileMetadata, metadata, f"{source}, metadata", "correct it"))
+    metadata = dict(validate_json(FileMetadata, metadata, f"{source}, metadata", "correct it"))
     ours = metadata.get("interp")
     if ours is None or (isinstance(ours, dict) and not _is_known(ours)):
         return {"metadata": metadata, "config": None}

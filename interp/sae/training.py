@@ -240,7 +240,7 @@ def _train(
     with ExitStack() as opened:
         runs = []
         for i, ((source, config), folder) in enumerate(zip(each, folders, strict=True)):
-            own_log = _numbered(options.log, i) if number_rows else options.log
+            own_log = _with_run_number(options.log, i) if number_rows else options.log
             runs.append(_begin(opened, source, config, folder, replace(options, log=own_log)))
         return _train_all(sources, runs, clock)
 
@@ -278,7 +278,7 @@ def _begin(
     return TrainingRun.open(source, config, key, opened.enter_context(new), options.log, out)
 
 
-def _numbered(log: Log, run: int) -> Log:
+def _with_run_number(log: Log, run: int) -> Log:
     return (lambda row: log({"run": run, **row})) if callable(log) else log
 
 
@@ -504,10 +504,10 @@ class TrainingRun:
     def _write_files(self, part: StoredDictionary, folder: Path) -> None:
         """Write the whole dictionary; each shard has a part of it."""
         if self.shards.count == 1:
-            formats.as_files(part, part.preferred_format).write(folder)
+            formats.encode_files(part, part.preferred_format).write(folder)
             return
         stored = whole_dictionary(part, self.shards)
-        files = formats.as_files(stored, stored.preferred_format)
+        files = formats.encode_files(stored, stored.preferred_format)
         matrices = {"W_enc": part.W_enc, "W_dec": part.W_dec}
 
         def write(pieces: Mapping[str, Any]) -> None:

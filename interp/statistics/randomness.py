@@ -23,6 +23,6 @@ def splitmix64(x: Any) -> Any:
     return x ^ (x >> np.uint64(31))
 
 
-def shuffled(n: int, seed: int, *key: int) -> Int64[np.ndarray, " n"]:
+def shuffled_range(n: int, seed: int, *key: int) -> Int64[np.ndarray, " n"]:
     """Return 0..n-1 in a random order that is fixed by a seed and further numbers."""
     return np.random.default_rng([seed % 2**64, *key]).permutation(n)

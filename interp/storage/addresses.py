@@ -60,7 +60,7 @@ def check_local(path: str | Path) -> None:
 def read_object(address: Address) -> bytes:
     """Return the whole content of an object. Raises FileNotFoundError if there is none."""
     system, path = _system(address)
-    return _asked(address, lambda: system.cat_file(path))
+    return _ask(address, lambda: system.cat_file(path))
 
 
 def read_ranges(addresses: Sequence[Address], ranges: Sequence[tuple[int, int]]) -> list[bytes]:
@@ -79,19 +79,19 @@ def read_ranges(addresses: Sequence[Address], ranges: Sequence[tuple[int, int]])
                 raise OSError(f"{address} gave {len(part)} of the bytes {start}..{end}")
         return parts
 
-    return _asked(addresses[0], read)
+    return _ask(addresses[0], read)
 
 
 def write_object(address: Address, data: Any) -> None:
     """Write an object atomically."""
     system, path = _system(address)
-    _asked(address, lambda: system.pipe_file(path, bytes(data)))
+    _ask(address, lambda: system.pipe_file(path, bytes(data)))
 
 
 def write_file(address: Address, file: Path) -> None:
     """Put a file in its place, a block of it in memory at a time."""
     system, path = _system(address)
-    _asked(address, lambda: system.put_file(str(file), path))
+    _ask(address, lambda: system.put_file(str(file), path))
 
 
 def has_object(address: Address) -> bool:
@@ -101,14 +101,14 @@ def has_object(address: Address) -> bool:
         system.invalidate_cache()
         return bool(system.exists(path))
 
-    return _asked(address, has)
+    return _ask(address, has)
 
 
 def remove_object(address: Address) -> None:
     """Remove an object, if it exists."""
     if has_object(address):
         system, path = _system(address)
-        _asked(address, lambda: system.rm_file(path))
+        _ask(address, lambda: system.rm_file(path))
 
 
 def cache_folder() -> Path:
@@ -139,7 +139,7 @@ def _system(address: Address) -> tuple[Any, str]:
         raise ValueError(f"{address} cannot be reached: {error}") from None
 
 
-def _asked(address: Address, ask: Callable[[], Result]) -> Result:
+def _ask(address: Address, ask: Callable[[], Result]) -> Result:
     """Return the answer to a request, with a few retries. Raises FileNotFoundError, or OSError with the reason on one
     line."""
     for number in range(_N_TRIES):

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def atomic(file: str | Path) -> Iterator[Path]:
+def write_atomically(file: str | Path) -> Iterator[Path]:
     """Yield a path to write to, which becomes `file` when the block ends; after an error it is removed and `file` is
     kept.
 
@@ -51,26 +51,26 @@ def atomic(file: str | Path) -> Iterator[Path]:
 
 
 def write_text(file: str | Path, text: str) -> None:
-    with atomic(file) as temporary:
+    with write_atomically(file) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(file: str | Path, content: Any, *, indent: int | None = 1) -> None:
     """Write JSON; scalars of NumPy and torch become plain numbers."""
-    write_text(file, json.dumps(content, indent=indent, ensure_ascii=False, default=_plain))
+    write_text(file, json.dumps(content, indent=indent, ensure_ascii=False, default=_to_plain))
 
 
 def json_roundtrip(content: Any) -> Any:
     """Return the content as it would be read back from JSON: lists for tuples, text for keys, plain numbers for
     scalars."""
-    return json.loads(json.dumps(content, default=_plain))
+    return json.loads(json.dumps(content, default=_to_plain))
 
 
 def read_any_json(file: str | Path, remedy: str) -> Any:
     """Read a JSON file. Raises DamagedError, with the remedy, for a file that is not JSON; ValueError for a pipe or
     device, which may never end; FileNotFoundError if there is none."""
     try:
-        return json.loads(_existing(file, remedy).read_bytes())
+        return json.loads(_check_file_exists(file, remedy).read_bytes())
     except (ValueError, RecursionError) as error:
         raise DamagedError(f"{file} is damaged: it is not valid JSON ({error}): {remedy}") from None
 
@@ -85,7 +85,7 @@ def read_json(file: str | Path, remedy: str) -> dict[str, Any]:
 
 def write_parquet(file: str | Path, table: "pd.DataFrame") -> None:
     """Write the columns of a data frame, without its index."""
-    with atomic(file) as temporary:
+    with write_atomically(file) as temporary:
         table.to_parquet(temporary, index=False, write_page_checksum=True)
 
 
@@ -111,7 +111,7 @@ def write_tensors(
     """
     ordered = in_file_order(tensors)
     entries = ((name, x.dtype, x.shape, math.prod(x.shape) * x.dtype.itemsize) for name, x in ordered.items())
-    with atomic(file) as temporary, open(temporary, "wb") as stream:
+    with write_atomically(file) as temporary, open(temporary, "wb") as stream:
         stream.write(tensors_header(entries, metadata))
         for tensor in ordered.values():
             for piece in tensor if isinstance(tensor, Pieces) else (tensor,):
@@ -144,7 +144,7 @@ def open_tensors(file: str | Path, remedy: str) -> Iterator[Any]:
     file, or if the block asks for a tensor, a key or text that is missing; FileNotFoundError if there is no file."""
     from safetensors import SafetensorError, safe_open
 
-    _existing(file, remedy)
+    _check_file_exists(file, remedy)
     try:
         with safe_open(str(file), "pt") as stored:
             yield stored
@@ -162,7 +162,7 @@ def digest(*parts: "str | bytes | np.ndarray | Tensor") -> str:
 
 def digest_json(content: Any) -> str:
     """Return the SHA-256 of a JSON value, whatever the order of its keys."""
-    return digest(json.dumps(content, sort_keys=True, default=_plain))
+    return digest(json.dumps(content, sort_keys=True, default=_to_plain))
 
 
 def digest_file(file: str | Path) -> str:
@@ -170,7 +170,7 @@ def digest_file(file: str | Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _existing(file: str | Path, remedy: str) -> Path:
+def _check_file_exists(file: str | Path, remedy: str) -> Path:
     if not Path(file).exists():
         raise FileNotFoundError(f"{file} does not exist: {remedy}")
     if not Path(file).is_file():
@@ -178,7 +178,7 @@ def _existing(file: str | Path, remedy: str) -> Path:
     return Path(file)
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     if hasattr(value, "item"):
         return value.item()
     raise TypeError(f"{value!r} of type {type(value).__name__} cannot be written as JSON")

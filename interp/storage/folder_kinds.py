@@ -144,13 +144,13 @@ def check_exists(path: str | Path, *kinds: str) -> None:
     existing path and the command that makes the first of `kinds`."""
     check_local(path)
     if not (path := Path(path)).exists():
-        near = nearest(path)
+        near = nearest_path(path)
         suggestion = f"; did you mean {near}?" if near else ""
         remedy = f" ({KINDS[kinds[0]].name}: {KINDS[kinds[0]].made_by})" if kinds else ""
         raise ValueError(f"{path} does not exist{suggestion}{remedy}")
 
 
-def nearest(path: Path) -> Path | None:
+def nearest_path(path: Path) -> Path | None:
     """Return the existing path whose names are most similar to the names in `path`; None if none is similar."""
     existing = Path(path.anchor)
     for name in path.relative_to(path.anchor).parts:

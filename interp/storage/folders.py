@@ -27,12 +27,12 @@ from interp.checks.errors import DamagedError, OverwriteError
 from interp.storage.addresses import Address, address_of, cache_folder, check_local, remove_object, write_object
 from interp.storage.files import digest, json_roundtrip, write_json
 from interp.storage.folder_kinds import RUN_FILE
-from interp.storage.locks import locked
+from interp.storage.locks import hold_lock
 from interp.storage.manifests import (
     EDITABLE_KEY,
     MADE_OF,
-    differences,
-    listed_in,
+    describe_differences,
+    files_listed_in,
     made_of_finished,
     read_manifest,
     read_note,
@@ -70,17 +70,17 @@ def whole_folder(
     Raises OverwriteError for an `out` that may not be written or replaced (`check_output`), and InUseError while
     another process writes it.
     """
-    address, work = address_of(out), unfinished(out)
+    address, work = address_of(out), unfinished_folder(out)
     made_of = json_roundtrip(made_of)
     check_output(out, made_of, overwrite=overwrite, run=run)
     work.parent.mkdir(parents=True, exist_ok=True)
-    with locked(work, name=address or out):
+    with hold_lock(work, name=address or out):
         restore_replaced(out)
         check_output(out, made_of, overwrite=overwrite, run=run)
         new = work / "new"
         was_whole = MADE_OF in (read_manifest(new) or {})  # its checkpoints may be deleted, so it cannot resume
         if was_whole or interrupted != "resume" or _made_of_interrupted(work) != made_of:
-            for path in (new, unfinished(new)):
+            for path in (new, unfinished_folder(new)):
                 shutil.rmtree(path, ignore_errors=True)
         begun = {MADE_OF: made_of, "resumes": interrupted != "discard"}
         if address is not None:
@@ -107,10 +107,10 @@ def recover(out: str | Path, made_of: Mapping[str, Any], *, run: Path | None = N
     run: as in `whole_folder`.
 
     Raises ValueError while another process writes `out`, and if `out` may not be written (`check_output`)."""
-    place, work = address_of(out) or Path(out), unfinished(out)
+    place, work = address_of(out) or Path(out), unfinished_folder(out)
     if not ((work / "old").is_dir() or (work / "new" / MANIFEST).is_file()):
         return
-    with locked(work, name=out):
+    with hold_lock(work, name=out):
         restore_replaced(out)
         is_same_work = (read_manifest(work / "new") or {}).get(MADE_OF) == json_roundtrip(made_of)
         if is_same_work and made_of_finished(place) is None:
@@ -126,14 +126,14 @@ def is_finished(out: str | Path, made_of: Mapping[str, Any]) -> bool:
 
 def restore_replaced(out: str | Path) -> None:
     """Restore a folder that a killed process had moved away, or delete it if its replacement is in place."""
-    old = unfinished(out) / "old"
+    old = unfinished_folder(out) / "old"
     if old.exists() and not Path(out).exists():
         old.rename(Path(out).resolve())
     elif old.exists():
         shutil.rmtree(old)
 
 
-def unfinished(out: str | Path) -> Path:
+def unfinished_folder(out: str | Path) -> Path:
     """Return the folder of the unfinished work on `out`: the files are in its `new`, next to a note of `made_of`. For
     an address it is a folder of this machine's cache."""
     address = address_of(out)
@@ -143,7 +143,7 @@ def unfinished(out: str | Path) -> Path:
 
 def interrupted_work(out: str | Path) -> Any:
     """Return the `made_of` of interrupted work on a folder that can resume; None if there is none."""
-    return _made_of_interrupted(unfinished(out))
+    return _made_of_interrupted(unfinished_folder(out))
 
 
 def check_output(
@@ -157,7 +157,7 @@ def check_output(
             _check_same_work(address, address, address, made_of)
         return
     folder = Path(out).resolve()
-    work = unfinished(out)
+    work = unfinished_folder(out)
     check_outside(out, run=run)
     if (folder / RUN_FILE).is_file():
         raise OverwriteError(f"{out} is a run folder, which only `interp run` writes: name another")
@@ -182,7 +182,7 @@ def check_output(
 
 def _check_same_work(out: str | Path, folder: Path | Address, work: Path | Address, made_of: Mapping[str, Any]) -> None:
     for made_before, how in ((made_of_finished(folder), "holds"), (_made_of_interrupted(work), "was begun as")):
-        if made_before is not None and (differs := differences(made_before, json_roundtrip(made_of))):
+        if made_before is not None and (differs := describe_differences(made_before, json_roundtrip(made_of))):
             raise OverwriteError(f"{out} {how} other work: {differs}; {_REPLACE}")
 
 
@@ -207,22 +207,22 @@ def check_outside(out: str | Path, *, run: Path | None = None) -> None:
         if (parent / RUN_FILE).is_file() and (run is None or parent != run.resolve()):
             raise OverwriteError(f"{out} lies in the run folder {parent}, which only `interp run` writes: name another")
         name = path.relative_to(parent).as_posix()
-        if any(f"{file}/".startswith(f"{name}/") for file in listed_in(parent) or ()):
+        if any(f"{file}/".startswith(f"{name}/") for file in files_listed_in(parent) or ()):
             raise OverwriteError(f"{out} belongs to {parent}, according to its {MANIFEST}: name another")
 
 
 def check_not_in_use(folder: str | Path) -> None:
     """Check that no other process is writing the folder, before slow libraries are imported. Raises InUseError if one
     is."""
-    for path in (Path(folder), unfinished(folder)):
+    for path in (Path(folder), unfinished_folder(folder)):
         if path.is_dir():
-            with locked(path, name=folder):
+            with hold_lock(path, name=folder):
                 pass
 
 
 def _put_in_place(out: str | Path) -> None:
     """Move or upload the finished work to `out`."""
-    address, work = address_of(out), unfinished(out)
+    address, work = address_of(out), unfinished_folder(out)
     if address is None:
         _swap(work / "new", Path(out).resolve(), work / "old")
     else:
@@ -250,7 +250,7 @@ def _made_of_interrupted(work: Path | Address) -> Any:
 
 def _first_foreign_file(folder: Path, *, any_file: bool) -> Path | None:
     """Return a file that interp did not write. any_file: count every file of a folder without our manifest."""
-    listed = listed_in(folder)
+    listed = files_listed_in(folder)
     if not folder.is_dir() or (listed is None and not any_file):
         return None
     for file in sorted(folder.rglob("*")):

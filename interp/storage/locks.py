@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def locked(folder: str | Path, *, name: str | Path | None = None) -> Iterator[None]:
+def hold_lock(folder: str | Path, *, name: str | Path | None = None) -> Iterator[None]:
     """Hold the lock of a folder, which is created if necessary, and removed if it is empty after the block.
 
     Raises InUseError while another process holds it, and ValueError for an address such as s3://…; `name` is the

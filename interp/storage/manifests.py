@@ -90,7 +90,7 @@ def check_size(file: Path, n_bytes: int, remedy: str) -> None:
         raise DamagedError(f"{file} is {fault}: {size} bytes, {n_bytes} were written; {remedy}")
 
 
-def differences(before: Any, now: Mapping[str, Any]) -> str:
+def describe_differences(before: Any, now: Mapping[str, Any]) -> str:
     """Return, in words, the differences between the settings of two works; "" if there are none."""
     before = before if isinstance(before, dict) else {}
     names = [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
@@ -120,7 +120,7 @@ def made_of_finished(folder: Path | Address) -> Any:
     return None if manifest is None else manifest.get(MADE_OF, manifest.get("config", {}))
 
 
-def listed_in(folder: Path) -> set[str] | None:
+def files_listed_in(folder: Path) -> set[str] | None:
     """Return the files that the folder's manifest lists; None if it has no manifest of interp, or a damaged one."""
     try:
         return listed_files(json.loads((folder / MANIFEST).read_bytes()))

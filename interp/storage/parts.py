@@ -27,7 +27,7 @@ def parse_part(text: str) -> tuple[int, int]:
     return int(number) - 1, int(count)
 
 
-def whole_of(notes: Sequence[PartNote], work: Mapping[str, Any] | None = None) -> list[int]:
+def order_parts(notes: Sequence[PartNote], work: Mapping[str, Any] | None = None) -> list[int]:
     """Return the indices of the parts of one work, in the order of their ranks.
 
     work: the work to which the parts must belong, or None for that of the first part.

@@ -68,7 +68,7 @@ def local_path(path: str | Path) -> Path:
 def upload(folder: Path, address: Address) -> None:
     """Upload a finished folder to an address, replacing any existing one."""
     names = listed_files(json.loads((folder / MANIFEST).read_bytes()))
-    before = listed_at(address)
+    before = files_listed_at(address)
     remove_object(address / MANIFEST)
     for name in sorted(names - {MANIFEST}):
         write_file(address / name, folder / name)
@@ -83,7 +83,7 @@ def listed_files(manifest: dict[str, Any]) -> set[str]:
     return {MANIFEST, *manifest["files"], *(entry["file"] for entry in inside if "file" in entry)}
 
 
-def listed_at(address: Address) -> set[str]:
+def files_listed_at(address: Address) -> set[str]:
     """Return the files that the manifest at an address lists; none if there is no manifest, or a damaged one."""
     try:
         return listed_files(json.loads(read_object(address / MANIFEST)))

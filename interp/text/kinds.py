@@ -34,7 +34,7 @@ from interp.text.kind_registry import (
 )
 from interp.text.positions import Positions
 from interp.text.read_text import ABOUT_GRAINS, ROLE_GRAINS, TOPIC_GRAINS, ReadText
-from interp.text.vocabulary import quoted
+from interp.text.vocabulary import quote_token
 from interp.text.words import HASH_BITS
 
 __all__ = [
@@ -78,7 +78,7 @@ for n in (2, 3, 4):
     register_spelling(f"first_{n}", spellings.first_letters(n), spellings.affix_name(n, "tokens that begin with"))
 for n in (2, 3):
     register_spelling(f"last_{n}", spellings.last_letters(n), spellings.affix_name(n, "tokens that end in"))
-register_spelling("letters", spellings.bare, spellings.letters_name)
+register_spelling("letters", spellings.lower_letters, spellings.letters_name)
 register_spelling("length", spellings.length, spellings.length_name, in_rules=False)
 
 
@@ -101,7 +101,7 @@ def _word_at(text: ReadText, value: int, row: int) -> str:
     assert text.strings is not None
     first, last = text.words.bounds(text.tokens, np.array([row]))
     pieces = text.tokens.reshape(-1)[first[0] : last[0] + 1]
-    return quoted("".join(text.strings[token] for token in pieces).strip())
+    return quote_token("".join(text.strings[token] for token in pieces).strip())
 
 
 @kind(

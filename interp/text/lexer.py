@@ -17,7 +17,7 @@ from jaxtyping import Int, Int32, UInt8
 from numba import njit
 
 from interp.codes.offsets import offsets_from_lengths
-from interp.text.vocabulary import characters, is_control
+from interp.text.vocabulary import is_control, split_characters
 
 N_RECENT_TOKENS = 8
 """Number of preceding tokens that are searched for a repetition."""
@@ -151,7 +151,7 @@ class TokenCharacters(NamedTuple):
     def of(cls, strings: Sequence[str]) -> "TokenCharacters":
         """Classify the characters of each token's string. A control token is one character."""
         classes = [
-            [Character.CONTROL] if is_control(string) else [_class_of(c) for c in characters(string)]
+            [Character.CONTROL] if is_control(string) else [_class_of(c) for c in split_characters(string)]
             for string in strings
         ]
         offsets = offsets_from_lengths([len(token_classes) for token_classes in classes]).astype(np.int32)

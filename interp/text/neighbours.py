@@ -58,8 +58,8 @@ class Neighbours:
         share = counts / max(counts.sum(), 1)
         topics, roles = team.divide(
             [
-                lambda: _vectors(_within(tokens, n_vocab), share),
-                lambda: _vectors(_beside(tokens, n_vocab, share), share),
+                lambda: _vectors(_count_within(tokens, n_vocab), share),
+                lambda: _vectors(_count_beside(tokens, n_vocab, share), share),
             ]
         )
         summands = (topics / (1 + share / 1e-3)[:, None]).astype(np.float32)
@@ -82,7 +82,7 @@ def _chunks(tokens: Int[np.ndarray, "seq pos"]) -> Iterator[Int[np.ndarray, "som
         yield tokens[start : start + step]
 
 
-def _within(tokens: Int[np.ndarray, "seq pos"], n_vocab: int) -> scipy.sparse.csr_matrix:
+def _count_within(tokens: Int[np.ndarray, "seq pos"], n_vocab: int) -> scipy.sparse.csr_matrix:
     """Count pairs at most WINDOW apart in one sequence, both ways."""
     counts = scipy.sparse.csr_matrix((n_vocab, n_vocab), dtype=np.float32)
     for chunk in _chunks(tokens):
@@ -93,7 +93,7 @@ def _within(tokens: Int[np.ndarray, "seq pos"], n_vocab: int) -> scipy.sparse.cs
     return (counts + counts.T).tocsr()
 
 
-def _beside(
+def _count_beside(
     tokens: Int[np.ndarray, "seq pos"], n_vocab: int, share: Float64[np.ndarray, " d_vocab"]
 ) -> scipy.sparse.csr_matrix:
     """Count how often each of the MAX_NEIGHBOURS commonest tokens comes right before a token, and, in further columns,

@@ -38,7 +38,7 @@ class Positions:
     def tokens_at(self, offsets: Sequence[int]) -> Int64[np.ndarray, "row offset"]:
         """Return the distinct tokens at some offsets. −1 stands for a token that repeats another, or lies beyond the
         edge."""
-        return _without_repeats(np.stack([self.token(offset) for offset in offsets], 1))
+        return _drop_repeats(np.stack([self.token(offset) for offset in offsets], 1))
 
     def token_class(self, table: str, offset: int = 0) -> Int64[np.ndarray, " row"]:
         """Return the class of the token at an offset, from a table of the text. −1 means that there is no token."""
@@ -76,7 +76,7 @@ class Positions:
 
 
 @njit(cache=True, nogil=True)
-def _without_repeats(values):
+def _drop_repeats(values):
     """Replace by −1 every value that occurs further left in its row."""
     for row in range(len(values)):
         for column in range(1, values.shape[1]):

@@ -68,7 +68,7 @@ class Predicates:
             counts = np.zeros(ends[-1], np.int64)
             for part in np.array_split(own, max(1, len(own) * n_ctx // POSITIONS_AT_ONCE)):
                 if len(part):
-                    holds = _holding(text, offsets, rows_of(part, n_ctx))
+                    holds = _predicates_at(text, offsets, rows_of(part, n_ctx))
                     counts += np.bincount(holds[holds >= 0], minlength=len(counts))
             return counts
 
@@ -114,7 +114,7 @@ class Predicates:
         # A pool of its own: this is also called in a thread that reads ahead, where `map_in_threads` would set torch's
         # threads while another thread does.
         with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            parts = list(pool.map(partial(_holding, self.text, offsets), np.split(rows[order], ends)))
+            parts = list(pool.map(partial(_predicates_at, self.text, offsets), np.split(rows[order], ends)))
         out = np.empty((len(rows), parts[0].shape[1]), np.int32)
         out[order] = np.concatenate(parts)
         return out
@@ -169,7 +169,7 @@ def rows_of_predicates(holds: Int32[np.ndarray, "row slot"]) -> RowsOfPredicates
     return RowsOfPredicates(entries[starts] >> bits, np.append(starts, len(entries)), entries & ((1 << bits) - 1))
 
 
-def _holding(text: ReadText, offsets: dict[str, int], rows: np.ndarray) -> Int32[np.ndarray, "row slot"]:
+def _predicates_at(text: ReadText, offsets: dict[str, int], rows: np.ndarray) -> Int32[np.ndarray, "row slot"]:
     positions = Positions(text, rows)
     numbers = []
     for name, offset in offsets.items():

@@ -22,7 +22,7 @@ from interp.storage.files import digest, digest_json
 from interp.text.lexer import TokenCharacters
 from interp.text.neighbours import Neighbours
 from interp.text.spellings import SPELLINGS
-from interp.text.vocabulary import join_with_or, plain_strings, quoted
+from interp.text.vocabulary import join_with_or, plain_strings, quote_token
 from interp.text.words import Words
 
 ROLE_GRAINS = (12, 40, 120, 400)
@@ -102,7 +102,7 @@ class ReadText:
         spellings: dict[str, list[Any]] = {}
         if strings is not None:
             for name, spelling in SPELLINGS.items():
-                tables[name], spellings[name] = _numbered([spelling(string) for string in strings])
+                tables[name], spellings[name] = _number_distinct([spelling(string) for string in strings])
         topics = {n: learnt["topic", n] for n in TOPIC_GRAINS}
         spelt = [""] * n_vocab if strings is None else strings
         return cls(tokens, strings, neighbours, tables, spellings, topics, TokenCharacters.of(spelt), Words.of(spelt))
@@ -120,7 +120,7 @@ class ReadText:
         return replace(self, tokens=np.ascontiguousarray(tokens), labels=labels or {})
 
     def token_name(self, token: int) -> str:
-        return f"token {token}" if self.strings is None else quoted(self.strings[token])
+        return f"token {token}" if self.strings is None else quote_token(self.strings[token])
 
     def class_name(self, table: str, number: int) -> str:
         """Name a class by its commonest tokens."""
@@ -130,7 +130,7 @@ class ReadText:
         return join_with_or(names) if len(members) <= N_NAMING_TOKENS else f"tokens like {', '.join(names)}"
 
 
-def _numbered(values: Sequence[Any]) -> tuple[Int64[np.ndarray, " d_vocab_plus_1"], list[Any]]:
+def _number_distinct(values: Sequence[Any]) -> tuple[Int64[np.ndarray, " d_vocab_plus_1"], list[Any]]:
     """Number the distinct values. Returns the number of each entry, with −1 at the end for a missing token, and the
     distinct values."""
     numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}

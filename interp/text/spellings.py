@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Callable
 from typing import Any
 
-from interp.text.vocabulary import characters, quoted
+from interp.text.vocabulary import quote_token, split_characters
 
 SPELLINGS: dict[str, Callable[[str], Any]] = {}
 """The functions by which tokens are classified, by the name of the kind that each makes (`kind_registry`)."""
@@ -23,7 +23,7 @@ CATEGORIES = {
 CASES = {"upper": "tokens in capitals", "title": "capitalised tokens", "lower": "lower-case tokens", "other": "tokens"}
 
 
-def bare(string: str) -> str:
+def lower_letters(string: str) -> str:
     """Return the string without the spaces around it, in lower case."""
     return string.strip().lower()
 
@@ -75,23 +75,23 @@ def start_name(start: tuple[bool, tuple[str, str]]) -> str:
 
 
 def letters_name(letters: str) -> str:
-    return f"{quoted(letters)} in any case"
+    return f"{quote_token(letters)} in any case"
 
 
 def first_letters(n: int) -> Callable[[str], str]:
     """Return the function that keeps the first `n` letters; a stray byte, shown as ⟨d7⟩, counts as one."""
-    return lambda string: "".join(characters(bare(string))[:n])
+    return lambda string: "".join(split_characters(lower_letters(string))[:n])
 
 
 def last_letters(n: int) -> Callable[[str], str]:
     """Return the function that keeps the last `n` letters, counted in the same way."""
-    return lambda string: "".join(characters(bare(string))[-n:])
+    return lambda string: "".join(split_characters(lower_letters(string))[-n:])
 
 
 def affix_name(n: int, words: str) -> Callable[[str], str]:
     """Return the function that names a class of tokens by the `n` first or last letters that they share. A shorter
     string is the whole token."""
-    return lambda affix: f"{words} {quoted(affix)}" if len(characters(affix)) == n else letters_name(affix)
+    return lambda affix: f"{words} {quote_token(affix)}" if len(split_characters(affix)) == n else letters_name(affix)
 
 
 def length(string: str) -> tuple[int, str]:

@@ -15,12 +15,12 @@ def plain_strings(vocab: Sequence[str]) -> list[str]:
     return [string.translate(marks) for string in vocab]
 
 
-def characters(string: str) -> list[str]:
+def split_characters(string: str) -> list[str]:
     """Split a token's string into characters; a stray byte, shown as ⟨d7⟩, is one."""
     return re.findall(rf"{STRAY}|.", string, re.DOTALL)
 
 
-def quoted(string: str) -> str:
+def quote_token(string: str) -> str:
     """Quote a token's string for a reader. Common marks get their name; all other strings are put in quotes, with
     invisible characters escaped."""
     if string in _NAMED:

@@ -13,7 +13,7 @@ from numba import njit
 
 from interp.codes.offsets import offsets_from_lengths
 from interp.statistics.randomness import GOLDEN_64
-from interp.text.spellings import bare
+from interp.text.spellings import lower_letters
 
 STEM_LENGTH = 5
 """Letters of a word that are hashed."""
@@ -38,7 +38,7 @@ class Words(NamedTuple):
 
     @classmethod
     def of(cls, strings: Sequence[str]) -> "Words":
-        stripped = [bare(string) for string in strings]
+        stripped = [lower_letters(string) for string in strings]
         return cls(
             np.array([not string[:1].isalpha() for string in strings], bool),
             np.array([not string[-1:].isalpha() for string in strings], bool),

@@ -23,7 +23,7 @@ from interp.codes.code_chunks import CodeChunk
 from interp.codes.offsets import offsets_from_lengths
 from interp.features.examples import N_INTERVALS
 from interp.runtime.progress import Progress, no_progress
-from interp.runtime.threads import in_threads, map_in_threads
+from interp.runtime.threads import compute_ahead, map_in_threads
 from interp.text.predicates import Predicates
 from interp.verdict.coded_text import CodedText
 from interp.verdict.rules import MAX_ATOMS, Rule
@@ -178,8 +178,8 @@ def count_rules(
         return _Chunk(
             TextBits.read(predicates, rows, rules),
             codes_read.start,
-            pack(text.counted[rows]),
-            pack(np.repeat(half[codes_read.start // n_ctx : codes_read.stop // n_ctx], n_ctx)),
+            pack_bits(text.counted[rows]),
+            pack_bits(np.repeat(half[codes_read.start // n_ctx : codes_read.stop // n_ctx], n_ctx)),
             *_firings_by_latent(codes_read.of_latents(is_read)),
         )
 
@@ -189,7 +189,7 @@ def count_rules(
     def count_part() -> None:
         spans = np.array_split(np.arange(len(latents)), 8 * torch.get_num_threads())
         chunks = text.read_chunks(n_ctx, progress, SCORING, part=(team.rank, team.count))
-        for chunk in in_threads(read, chunks, 1):
+        for chunk in compute_ahead(read, chunks, 1):
             map_in_threads(spans, partial(count, chunk))
 
     team.all_do(count_part)
@@ -201,7 +201,7 @@ def count_rules(
     return counts_of_units
 
 
-def pack(mask: Bool[np.ndarray, " row"]) -> UInt64[np.ndarray, " word"]:
+def pack_bits(mask: Bool[np.ndarray, " row"]) -> UInt64[np.ndarray, " word"]:
     """Return the mask as bits, 64 rows per word."""
     padded = np.zeros(-(-len(mask) // 64) * 64, bool)
     padded[: len(mask)] = mask

@@ -34,7 +34,7 @@ from interp.text.kinds import PREDICATE_KINDS
 from interp.verdict.coded_text import CodedText
 from interp.verdict.counting import RuleCounts, count_rules
 from interp.verdict.rules import Rule, phrase, rule_json
-from interp.verdict.search import ATOM_PRICE, Background, FitSample, candidates, item_price
+from interp.verdict.search import ATOM_PRICE, Background, FitSample, item_price, propose_rules
 
 PROPOSING = "proposing explanations"
 """The first step that the progress tells; the second is `counting.SCORING`."""
@@ -96,7 +96,7 @@ def explain(
     """
     n = text.d_sae
     predicates = text.predicates.with_labels(labels) if labels else text.predicates
-    latent_of_sense, sampled = _checked(senses, text)
+    latent_of_sense, sampled = _check_senses(senses, text)
     fit_rows = [rows[sample.half[rows // text.n_ctx]] for rows in sampled]
     n_sampled = np.array(
         [[len(fit), len(rows) - len(fit)] for fit, rows in zip(fit_rows, sampled, strict=True)], int
@@ -174,7 +174,7 @@ def _harmonic(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
     return 2 * precision * recall / np.where(total == 0, 1, total)
 
 
-def _checked(senses: Sequence[Sense], text: CodedText) -> tuple[Latents, list[Int64[np.ndarray, " row"]]]:
+def _check_senses(senses: Sequence[Sense], text: CodedText) -> tuple[Latents, list[Int64[np.ndarray, " row"]]]:
     """Check the senses. Returns the latent of each, and its rows, ascending."""
     for latent, rows in senses:
         n_rows = text.tokens.numel()
@@ -204,6 +204,6 @@ def _propose(
         block = slice(start, start + UNITS_AT_ONCE)
         holds = background.predicates.at_each(firings[block], background.predicates.in_rules)
         units = list(zip(holds, firings[block], n_fire[block].astype(float), strict=True))
-        proposed += map_in_threads(units, lambda unit: candidates(background, *unit))
+        proposed += map_in_threads(units, lambda unit: propose_rules(background, *unit))
         progress(len(proposed), len(firings), PROPOSING)
     return proposed

@@ -244,7 +244,7 @@ def compare_with_nulls(
     scales = {}
     shift_measures = sorted(set().union(*team.all_gather_values(wanted["shift"])))
     units = team.all_gather(torch.from_numpy(sample.units)).numpy()
-    of_units = team.all_do(lambda: _of_shifted(shift_measures, sample, labels, twin))
+    of_units = team.all_do(lambda: _measure_shifted(shift_measures, sample, labels, twin))
     for name, values_of_units in zip(shift_measures, of_units, strict=True):
         nulls = np.full((len(sample.shifts), features.d_sae), np.nan)
         nulls[:, units] = team.all_gather(torch.from_numpy(values_of_units)).numpy().T
@@ -261,7 +261,7 @@ def compare_with_nulls(
     return scales
 
 
-def _of_shifted(
+def _measure_shifted(
     names: Sequence[str], sample: SampledCodes, labels: Masks | None, twin: FeatureStore | None
 ) -> list[Float64[np.ndarray, "unit shift"]]:
     """Compute these measures of each sampled latent on each shifted text."""

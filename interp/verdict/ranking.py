@@ -67,7 +67,7 @@ from interp.features.scan_checks import check_part_tables, identity
 from interp.features.twins import check_twin
 from interp.runtime.options import takes_options
 from interp.runtime.processes import Processes, processes
-from interp.runtime.progress import Progress, in_percent, no_progress
+from interp.runtime.progress import Progress, no_progress, percent_of_steps
 from interp.storage.files import digest
 from interp.verdict.calibration import Calibration
 from interp.verdict.coded_text import CodedText
@@ -181,7 +181,7 @@ def rank_features(
         raise TypeError(f"features is a {type(features).__name__}: open it first, FeatureStore.open(folder)")
     if nulls is not None:
         options = replace(options, n_shifts=nulls)
-    chosen = _chosen(latents, features.d_sae)
+    chosen = _choose_latents(latents, features.d_sae)
     check_labels(features, options.labels, needed=options.use_labels)
     if options.twin is not None:
         check_twin(features, options.twin)
@@ -207,7 +207,7 @@ def rank_features(
     own = np.isin(np.arange(features.d_sae), order[team.rank :: team.count])
     chosen_here = own & np.isin(np.arange(features.d_sae), ranked)
     tables = team.all_gather_values(team.all_do(lambda: _rank(features, chosen_here, options, team, own)))
-    ranking = _sorted([table for table in tables if len(table)], features.has_text)
+    ranking = _sort_rows([table for table in tables if len(table)], features.has_text)
     ranking.attrs["features"] = identity(features)
     if count > 1:
         ranking.attrs |= {"part": list(part), "work": work}
@@ -221,12 +221,12 @@ def join_rankings(parts: Sequence[pd.DataFrame], names: Sequence[str] | None = N
     Raises ValueError for parts of different rankings, and for duplicate or missing parts.
     """
     work = check_part_tables(parts, names)
-    ranking = _sorted(parts, work["text"])
+    ranking = _sort_rows(parts, work["text"])
     ranking.attrs["features"] = parts[0].attrs["features"]
     return ranking
 
 
-def _sorted(tables: Sequence[pd.DataFrame], has_text: bool) -> pd.DataFrame:
+def _sort_rows(tables: Sequence[pd.DataFrame], has_text: bool) -> pd.DataFrame:
     """Sort the rows of all tables, most monosemantic first. Without text, they are sorted by how well they detect a
     label."""
     rows = pd.concat([pd.DataFrame(table) for table in tables], ignore_index=True).sort_values("latent")
@@ -243,10 +243,10 @@ def _rank(
 ) -> pd.DataFrame:
     """Rank the chosen latents. Returns their rows, in any order.
     team, own: as in `CodedText`."""
-    faint = np.zeros(features.d_sae, bool) if options.judge_faint else _faint(features)
+    faint = np.zeros(features.d_sae, bool) if options.judge_faint else _mark_faint(features)
     if not features.has_text:
-        return _without_context(features, faint, chosen)
-    options = replace(options, progress=in_percent(options.progress, _SHARE_OF_TIME))
+        return _rows_without_text(features, faint, chosen)
+    options = replace(options, progress=percent_of_steps(options.progress, _SHARE_OF_TIME))
     labels, twin, seed = options.labels, options.twin, options.seed
     text = CodedText.from_features(features, team, own)
     shifts = circular_shifts(text.n_seq, text.n_ctx, options.n_shifts, int((text.maxima > 0).sum()), seed)
@@ -281,7 +281,7 @@ def _rank(
         "learnt": np.where(np.isin(columns["verdict"], UNTESTED), np.nan, learnt),
         "n_sequences": features.column("n_sequences").astype(int),
     }
-    return _ranked(columns, evidence, values, scales, chosen)
+    return _ranking_table(columns, evidence, values, scales, chosen)
 
 
 def rank_codes(
@@ -308,7 +308,7 @@ def rank_codes(
     text = CodedText.from_codes(tokens, codes, vocab)
     left_out = np.zeros(codes.d_sae, bool) if faint is None else np.asarray(faint)
     columns, evidence = _judge(text, left_out, np.ones(codes.d_sae, bool), options)
-    return _ranked(columns, evidence, {"token_share": columns["token_share"]}, {})
+    return _ranking_table(columns, evidence, {"token_share": columns["token_share"]}, {})
 
 
 def _judge(
@@ -335,7 +335,7 @@ def _judge(
     return verdict_columns(text, evidence, word_mass.largest_share, faint), evidence
 
 
-def _faint(features: FeatureStore) -> Bool[np.ndarray, " d_sae"]:
+def _mark_faint(features: FeatureStore) -> Bool[np.ndarray, " d_sae"]:
     """Mark the latents that never fire strongly enough to be tested."""
     norms = None if features.W_dec is None else features.column("dec_norm")
     return np.asarray(is_faint(np.nan_to_num(features.column("max")).astype(np.float32), norms))
@@ -349,7 +349,7 @@ def _column_order() -> list[str]:
     return [*verdict, *rule, *meaning, *MEASURES, "n_active", "n_sequences"]
 
 
-def _ranked(
+def _ranking_table(
     columns: Mapping[str, Any],
     evidence: Evidence,
     measures: Mapping[str, Float64[np.ndarray, " d_sae"]],
@@ -364,10 +364,10 @@ def _ranked(
         "n_senses": (n_senses, evidence.senses_null),
         **{name: (values, scales.get(name)) for name, values in measures.items()},
     }
-    return _sorted([_table(columns, stated, chosen)], has_text=True)
+    return _sort_rows([_table(columns, stated, chosen)], has_text=True)
 
 
-def _without_context(
+def _rows_without_text(
     features: FeatureStore, faint: Bool[np.ndarray, " d_sae"], chosen: Bool[np.ndarray, " d_sae"]
 ) -> pd.DataFrame:
     """Return the rows of a ranking of codes without text, with the columns that do not need one."""
@@ -405,7 +405,7 @@ def _table(
     return table.assign(evidence=evidence_rows(stated, table["latent"].to_numpy()))
 
 
-def _chosen(latents: Sequence[int] | int | None, d_sae: int) -> Int64[np.ndarray, " latent"]:
+def _choose_latents(latents: Sequence[int] | int | None, d_sae: int) -> Int64[np.ndarray, " latent"]:
     if latents is None:
         return np.arange(d_sae)
     return np.sort(check_latents([latents] if isinstance(latents, int | np.integer) else latents, d_sae))

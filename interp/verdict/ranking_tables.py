@@ -85,14 +85,14 @@ class EvidenceTable(pd.DataFrame):
     def _repr_html_(self) -> str | None:
         if not set(_MEASURE_COLUMNS) <= set(self.columns) or "latent" in self:
             return super()._repr_html_()  # type: ignore[misc]
-        rows = [_stated(row) for row in self.to_dict(orient="records")]
+        rows = [_evidence_cells(row) for row in self.to_dict(orient="records")]
         latent_name = f" of latent {self.attrs['latent']}" if "latent" in self.attrs else ""
         note = "Shaded: 95 % of its null, and z is the distance from it; no mark: it has none."
         head = ("measure", "over its null", "value", "z", "what it says")
-        return cards.card(f"Evidence for the verdict{latent_name}", cards.table(head, rows), note)
+        return cards.card(f"Evidence for the verdict{latent_name}", cards.show_table(head, rows), note)
 
 
-def _stated(row: dict) -> tuple[object, ...]:
+def _evidence_cells(row: dict) -> tuple[object, ...]:
     title, meaning = title_and_meaning(row["measure"])
     mark = cards.null_mark(row["value"], row["null_low"], row["null_high"])
     return title, mark, f"{row['value']:.3g}", "" if isnan(row["z"]) else f"{row['z']:.1f}", meaning
@@ -123,12 +123,12 @@ class Ranking(pd.DataFrame):
             return super()._repr_html_()  # type: ignore[misc]
         chosen = self.worth_a_look(N_ROWS) if len(self) > N_ROWS else self
         shown = chosen if len(chosen) else self.head(N_ROWS)
-        rows = [_row(row) for row in shown.to_dict(orient="records")]
+        rows = [_ranking_cells(row) for row in shown.to_dict(orient="records")]
         note = f"{len(self) - len(rows):,} more rows; {len(self.columns)} columns." if len(self) > len(rows) else ""
         if shown is chosen and note:
             note = f"Worth a look: surely of one meaning, with rules that hold and differ from one another. {note}"
         head = ("latent", "verdict", "one meaning", "learnt", "senses", "explanation", "F1")
-        return cards.card(self._title(), cards.table(head, rows), note)
+        return cards.card(self._title(), cards.show_table(head, rows), note)
 
     def _title(self) -> str:
         counts = self["verdict"].value_counts()
@@ -136,7 +136,7 @@ class Ranking(pd.DataFrame):
         return f"Ranking of {len(self):,} latents: {counted}"
 
 
-def _row(row: dict) -> tuple[object, ...]:
+def _ranking_cells(row: dict) -> tuple[object, ...]:
     f1 = row.get("explanation_f1", float("nan"))
     rule = str(row.get("explanation", "")) if f1 >= MIN_F1 else ""
     rule = rule if len(rule) <= N_CHARACTERS else rule[: N_CHARACTERS - 1] + "…"
@@ -145,7 +145,7 @@ def _row(row: dict) -> tuple[object, ...]:
     probability = cards.interval_mark(p, row["ci_low"], row["ci_high"])
     p_learnt = row.get("learnt", float("nan"))
     learnt = "" if isnan(p_learnt) else f"{p_learnt:.2f}"
-    words = cards.rule(rule) or (NO_RULE if not isnan(p) and "explanation" in row else "")
+    words = cards.show_rule(rule) or (NO_RULE if not isnan(p) and "explanation" in row else "")
     return row["latent"], badge, probability, learnt, row.get("n_senses", ""), words, f"{f1:.2f}" if rule else ""
 
 

@@ -221,7 +221,7 @@ def item_price(n_firings: int) -> float:
     return ITEM_PRICE + 1 / max(n_firings, 1)
 
 
-def candidates(
+def propose_rules(
     background: Background,
     holds: Int32[np.ndarray, "firing slot"],
     rows: Int64[np.ndarray, " firing"],
@@ -253,7 +253,7 @@ class _Beam:
         self.subject = np.array([subjects.index(PREDICATE_KINDS[name].subject) for name in kinds])[shared.kind]
         self.items = np.array([PREDICATE_KINDS[name].items for name in kinds])[shared.kind]
         self.most = np.array([most_values(name) for name in kinds])[shared.kind]
-        self.holds_at_firings, self.holds_in_text, self.weight = _sampled(background, shared, holds)
+        self.holds_at_firings, self.holds_in_text, self.weight = _sample_rows(background, shared, holds)
 
     def run(self) -> list[Conjunction]:
         """Return the best conjunctions by F₁, then by F_½."""
@@ -284,8 +284,8 @@ class _Beam:
             both = self.shared.hits[None] * self.fires_per_sample
             holds = self.shared.n_text[None].copy()
         else:
-            both = _covered(self.holds_at_firings, states) @ self.holds_at_firings * self.fires_per_sample
-            holds = (_covered(self.holds_in_text, states) * self.weight) @ self.holds_in_text
+            both = _mark_covered(self.holds_at_firings, states) @ self.holds_at_firings * self.fires_per_sample
+            holds = (_mark_covered(self.holds_in_text, states) * self.weight) @ self.holds_in_text
         holds = np.maximum(holds, both)
         spoken_of = np.zeros((len(states), len(self.shared.numbers)), bool)
         for number, conjunction in enumerate(states):
@@ -351,7 +351,9 @@ def _best_differing(score: np.ndarray, extensions: Extensions) -> list[int]:
     return list(chosen.values())
 
 
-def _covered(has: Float32[np.ndarray, "row predicate"], states: list[Conjunction]) -> Float32[np.ndarray, "state row"]:
+def _mark_covered(
+    has: Float32[np.ndarray, "row predicate"], states: list[Conjunction]
+) -> Float32[np.ndarray, "state row"]:
     """Mark with 1 the rows at which each state holds."""
     out = np.ones((len(states), len(has)), np.float32)
     for covered, state in zip(out, states, strict=True):
@@ -360,7 +362,7 @@ def _covered(has: Float32[np.ndarray, "row predicate"], states: list[Conjunction
     return out
 
 
-def _sampled(
+def _sample_rows(
     background: Background, shared: CandidatePredicates, holds: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return which predicates hold at the firings and at rows of the text, [row, predicate], and the weight of these
@@ -378,8 +380,8 @@ def _sampled(
     elsewhere = spread_rows(n_rows, ROWS_ELSEWHERE)
     rows = np.sort(np.concatenate([*rows_of_best, elsewhere]))  # read fastest in their order
     candidate_of = background.lookup(shared.numbers)
-    holds_at_firings = _has(holds, np.arange(len(holds)), candidate_of, len(shared.numbers))
-    holds_in_text = _has(background.holds, rows, candidate_of, len(shared.numbers))
+    holds_at_firings = _mark_candidates(holds, np.arange(len(holds)), candidate_of, len(shared.numbers))
+    holds_in_text = _mark_candidates(background.holds, rows, candidate_of, len(shared.numbers))
     background.clear(shared.numbers)
     times_drawn = (drawn / np.maximum(sizes, 1)) @ holds_in_text[:, best].T + len(elsewhere) / max(n_rows, 1)
     weight = background.scale / times_drawn
@@ -420,7 +422,7 @@ def _rows_by_predicate(holds, n_predicates):
 
 
 @njit(cache=True, nogil=True)
-def _has(holds, rows, candidate_of, n):
+def _mark_candidates(holds, rows, candidate_of, n):
     """Mark which candidates hold at each row: 1 in [row, candidate]."""
     out = np.zeros((len(rows), n), np.float32)
     for i in range(len(rows)):

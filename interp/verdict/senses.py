@@ -65,7 +65,7 @@ def describe(
     )
     described: list[list[dict[str, Any]]] = [[] for _ in range(features.d_sae)]
     for number, (latent, _, sense) in enumerate(found_senses):
-        scores = {name: _known(getattr(senses, name)[number]) for name in ("f1", "precision", "recall")}
+        scores = {name: _none_if_nan(getattr(senses, name)[number]) for name in ("f1", "precision", "recall")}
         described[latent].append(sense | {"rule": senses.phrases[number] or next(iter(sense["common"]), "")} | scores)
     return Described(latent_rules, described)
 
@@ -75,7 +75,7 @@ def _senses(
 ) -> list[tuple[int, Int64[np.ndarray, " firing"], dict[str, Any]]]:
     """Return for each sense its latent, its rows (the strongest first), and the facts other than its rule."""
     flat = features.tokens.numpy().reshape(-1)
-    promoted = _promoted(features)
+    promoted = _promoted_tokens(features)
     senses = []
     one = evidence.sense_one
     chance_share = evidence.sense_by_chance
@@ -87,20 +87,20 @@ def _senses(
             following = tokens_following(flat, features.n_ctx, rows)
             about = {
                 "share": float(evidence.shares[latent, firings].sum()),
-                "monosemanticity": _known(one[latent, sense]),
-                "by_chance": _known(chance_share[latent, sense]),
+                "monosemanticity": _none_if_nan(one[latent, sense]),
+                "by_chance": _none_if_nan(chance_share[latent, sense]),
                 "common": [common.words for common in evidence.observed.common.get((latent, sense), ())],
                 "n": len(rows),
                 "rows": rows[:N_STRONGEST_ROWS].tolist(),
                 "weak_rows": rows[N_STRONGEST_ROWS:][-N_WEAKEST_ROWS:].tolist(),
-                "following": _commonest(following),
+                "following": _commonest_tokens(following),
                 "promoted": promoted_share(following, promoted.get(latent, ())),
             }
             senses.append((latent, rows, about))
     return senses
 
 
-def _known(value: float) -> float | None:
+def _none_if_nan(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
@@ -111,14 +111,14 @@ def tokens_following(
     return flat[rows[rows % n_ctx < n_ctx - 1] + 1]
 
 
-def _commonest(following: Int[np.ndarray, " token"]) -> list[int]:
+def _commonest_tokens(following: Int[np.ndarray, " token"]) -> list[int]:
     """Return the tokens that follow most often. A token that follows only once is left out."""
     tokens, counts = np.unique(following, return_counts=True)
     order = np.argsort(-counts, kind="stable")[:N_FOLLOWING_TOKENS]
     return [int(tokens[index]) for index in order if counts[index] > 1]
 
 
-def _promoted(features: FeatureStore) -> dict[int, Sequence[int]]:
+def _promoted_tokens(features: FeatureStore) -> dict[int, Sequence[int]]:
     """Return the tokens of each latent's largest direct logit effects, if the scan had the model's unembedding."""
     if not features.has_logits:
         return {}

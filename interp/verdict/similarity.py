@@ -120,7 +120,7 @@ def similarities(shared: Shared, n: int, density: float) -> Float64[np.ndarray, 
     return r
 
 
-def level(r: Float64[np.ndarray, "firing firing"]) -> float:
+def typical_nearness(r: Float64[np.ndarray, "firing firing"]) -> float:
     """Return the median, over firings, of the similarity to the k-th nearest firing, where k is the share NEAR_SHARE of
     all firings, and at least MIN_SHARED."""
     k = min(max(MIN_SHARED, int(np.ceil(NEAR_SHARE * len(r)))), len(r) - 1)
@@ -138,7 +138,7 @@ def likeness(r: Float64[np.ndarray, "firing firing"], weights: Float64[np.ndarra
     second, first = value[-2:]
     v2, v1 = np.square(vector[:, -2:]).T
     moves = first * (v1 - weights) - second * (v2 - weights)
-    even = np.minimum(1, r / level(r))
+    even = np.minimum(1, r / typical_nearness(r))
     other = 1 - (weights**2).sum()
     to_others = even @ weights - weights  # of each firing with the others, weighted
     evenness = weights @ to_others / other
@@ -157,7 +157,7 @@ def sense_of_each(
     """
     if len(weights) < 2:
         return np.zeros(len(weights), np.int64)
-    cluster = np.unique(average_linkage(r, MERGE_LEVEL * level(r)), return_inverse=True)[1]
+    cluster = np.unique(average_linkage(r, MERGE_LEVEL * typical_nearness(r)), return_inverse=True)[1]
     mass = np.bincount(cluster, weights)
     order = np.argsort(-mass, kind="stable")
     kept = order[: max(1, min(MAX_SENSES, int((mass >= MIN_SENSE).sum())))]

@@ -74,7 +74,7 @@ class VerdictShares(pd.DataFrame):
             share = cards.interval_mark(row["share"], row["ci_low"], row["ci_high"])
             rows.append((name, f"{row['n']:,}", share, "" if isnan(sure) else f"{sure:.2f}"))
         note = "Shares count the latents that are neither dead nor faint, with 95 % intervals."
-        return cards.card("Verdicts", cards.table(("verdict", "latents", "share", "surely"), rows), note)
+        return cards.card("Verdicts", cards.show_table(("verdict", "latents", "share", "surely"), rows), note)
 
 
 def verdict_counts(ranking: pd.DataFrame) -> dict[str, Any]:

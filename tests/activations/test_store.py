@@ -23,7 +23,7 @@ from interp.activations import (
     shards,
     store_writer,
 )
-from interp.storage.folders import unfinished
+from interp.storage.folders import unfinished_folder
 from tests.forked import run_python
 
 D = 6
@@ -469,14 +469,14 @@ def test_a_disk_too_small_is_known_before_a_row_is_written(tmp_path, monkeypatch
     with pytest.raises(OSError, match="no room on the disk for the store .* GB") as error:
         store_of(numbered(200), tmp_path)
     assert error.value.errno == errno.ENOSPC and str(tmp_path) in error.value.filename
-    assert not list(tmp_path.iterdir()) and not unfinished(tmp_path).exists()
+    assert not list(tmp_path.iterdir()) and not unfinished_folder(tmp_path).exists()
 
 
 def test_a_disk_that_fills_up_leaves_nothing_that_looks_whole(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "pwrite", no_room)
     with pytest.raises(OSError, match="no room on the disk"):
         store_of(numbered(200), tmp_path)
-    assert not list(tmp_path.iterdir()) and not unfinished(tmp_path).exists()
+    assert not list(tmp_path.iterdir()) and not unfinished_folder(tmp_path).exists()
 
 
 def test_shards_may_stay_empty(tmp_path):

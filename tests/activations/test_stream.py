@@ -21,7 +21,7 @@ from interp import (
 from interp.activations import ActivationSource
 from interp.activations.harvesting import harvest
 from interp.activations.stream import ActivationStream
-from interp.statistics.randomness import shuffled
+from interp.statistics.randomness import shuffled_range
 from models.transformer import Transformer, TransformerConfig
 from tests.activations.test_outliers import rows_of
 
@@ -158,7 +158,7 @@ def test_the_rows_of_a_chunk_are_shuffled_once(model, tokens, monkeypatch):
     batches = ActivationStream(model, tokens, [HOOK], **SMALL).batches(HOOK, 16, seed=1)
     drawn = []
     monkeypatch.setattr(
-        "interp.activations.stream.shuffled", lambda n, *key: drawn.append((n, *key)) or shuffled(n, *key)
+        "interp.activations.stream.shuffled_range", lambda n, *key: drawn.append((n, *key)) or shuffled_range(n, *key)
     )
     for _ in range(40):
         next(batches)

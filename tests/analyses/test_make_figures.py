@@ -6,7 +6,7 @@ import re
 import pytest
 
 from analyses import make_figures
-from interp.figures.print_layout import MIN_FONT, for_print
+from interp.figures.print_layout import MIN_FONT, with_print_layout
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def test_no_letter_of_any_figure_is_below_7_points_in_a_column(drawn):
     for name, figure in drawn.items():
         sizes = [
             float(size)
-            for size in re.findall(r'font":\{[^{}]*"size":([\d.]+)', str(for_print(figure, "icml").to_json()))
+            for size in re.findall(r'font":\{[^{}]*"size":([\d.]+)', str(with_print_layout(figure, "icml").to_json()))
         ]
         assert sizes and min(sizes) >= MIN_FONT - 0.01, name
 

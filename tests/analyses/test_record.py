@@ -15,7 +15,7 @@ from analyses.claims import towards_monosemanticity
 from analyses.essay.figures.slider import with_slider
 from analyses.record import Claim, Interval, Record, interval, json_value
 from interp import Run
-from interp.figures.theme import HEIGHT, styled, without_slider
+from interp.figures.theme import HEIGHT, with_style, without_slider
 from interp.storage.manifests import write_manifest
 
 
@@ -66,7 +66,7 @@ def test_results_hold_claims_figures_and_the_seconds_of_all_pieces(tmp_path, cap
     not (shutil.which("chromium") or shutil.which("google-chrome")), reason="SVG needs Chrome or Chromium"
 )
 def test_figures_are_drawn_as_svg_without_their_sliders(tmp_path):
-    figure = styled(go.Figure(go.Scatter(y=[1, 2])), "Curve", x="x", y="y")
+    figure = with_style(go.Figure(go.Scatter(y=[1, 2])), "Curve", x="x", y="y")
     frames = {"4": [go.Scatter(y=[1, 2])], "5": [go.Scatter(y=[2, 2])]}
     figure = with_slider(figure, frames, prefix="dragged to ")
     assert b"dragged to" in figure.to_image("svg")

@@ -11,10 +11,10 @@ import torch
 import interp
 from interp import DamagedError, InterpError, InUseError, OverwriteError, TooLargeError
 from interp.checks.free_memory import check_memory
-from interp.checks.json_values import validated
-from interp.storage.files import atomic, open_tensors, read_json, write_json, write_tensors
+from interp.checks.json_values import validate_json
+from interp.storage.files import open_tensors, read_json, write_atomically, write_json, write_tensors
 from interp.storage.folders import check_not_in_use, check_output_file, whole_folder
-from interp.storage.locks import locked
+from interp.storage.locks import hold_lock
 from interp.storage.manifests import verify
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +50,7 @@ def test_a_changed_missing_or_foreign_file_is_damaged(finished, tmp_path):
     with pytest.raises(DamagedError, match="not valid JSON"):
         read_json(tmp_path / "cut.json", "write it again")
     with pytest.raises(DamagedError, match="valid integer"):
-        validated(dict[str, int], {"x": "one"}, "file", "write it again")
+        validate_json(dict[str, int], {"x": "one"}, "file", "write it again")
     write_tensors(cut := tmp_path / "cut.safetensors", {"x": torch.ones(4)})
     cut.write_bytes(cut.read_bytes()[:-1])
     with pytest.raises(DamagedError, match="write it again"), open_tensors(cut, "write it again"):
@@ -58,7 +58,7 @@ def test_a_changed_missing_or_foreign_file_is_damaged(finished, tmp_path):
 
 
 def test_what_another_process_writes_is_in_use(tmp_path):
-    with locked(tmp_path / "a"), atomic(tmp_path / "b.json"):
+    with hold_lock(tmp_path / "a"), write_atomically(tmp_path / "b.json"):
         with pytest.raises(InUseError, match="a is in use"):
             check_not_in_use(tmp_path / "a")
         with pytest.raises(InUseError, match="is writing"):

@@ -5,7 +5,7 @@ import torch
 from scipy import stats
 
 from interp.codes.code_chunks import read_chunks
-from interp.codes.sampling import FiringSampler, hashed
+from interp.codes.sampling import FiringSampler, hash_pair
 from interp.codes.sparse_codes import SparseCodes
 
 
@@ -15,8 +15,8 @@ def random_codes(rng, n_rows, d_sae, share=0.3):
 
 
 def hash_of(seed: int, row: int, latent: int) -> int:
-    of_row = np.uint64(hashed(np.uint64(seed), np.uint64(row)))
-    return int(hashed(of_row, np.uint64(latent))) >> 11
+    of_row = np.uint64(hash_pair(np.uint64(seed), np.uint64(row)))
+    return int(hash_pair(of_row, np.uint64(latent))) >> 11
 
 
 def test_a_sample_is_uniform_within_slices_and_takes_one_firing_a_group():

@@ -9,8 +9,8 @@ import torch
 
 from interp.codes.sparse_codes import SparseCodes
 from interp.compare import Estimate, stability
-from interp.display.cards import Markup, card, facts, interval_mark, table
-from interp.display.cards import rule as rule_markup
+from interp.display.cards import Markup, card, interval_mark, show_facts, show_table
+from interp.display.cards import show_rule as rule_markup
 from interp.features.feature_store import FeatureStore
 from interp.pipeline.run_folder import Run
 from interp.sae import SAE, Crosscoder, Threshold, TopK, TopKConfig, Transcoder
@@ -125,7 +125,9 @@ def test_a_feature_without_a_reliable_rule_says_so_next_to_its_verdict(tmp_path)
     assert "no rule" not in dataclasses.replace(features[1], verdict=pd.Series(row))._repr_html_()
 
 
-@pytest.mark.parametrize("show", [card, lambda text: facts({text: text}), lambda text: table([text], [[text]])])
+@pytest.mark.parametrize(
+    "show", [card, lambda text: show_facts({text: text}), lambda text: show_table([text], [[text]])]
+)
 def test_text_is_escaped_unless_it_is_markup(show):
     assert "<script" not in show(HOSTILE) and "&lt;script" in show(HOSTILE)
     assert "<b>x</b>" in show(Markup("<b>x</b>"))

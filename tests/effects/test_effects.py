@@ -534,7 +534,7 @@ def test_too_long_ablations_take_fewer_sequences_and_then_fewer_latents_drawn_by
     assert len(effects(1e-12)) == 1, "one at least"
     counts = np.zeros(20)
     for seed in range(200):
-        counts[ablation_plan.drawn_latents(features, 5, seed)] += 1
+        counts[ablation_plan.draw_latents(features, 5, seed)] += 1
     assert (counts[:3] == 0).all() and spearmanr(counts[firing.latent], firing.n_active).pvalue > 0.01
 
 
@@ -543,7 +543,7 @@ def test_distinct_estimates_the_sequences_that_are_read(tmp_path):
     order = torch.randperm(300, generator=seeded(2))
     for n in (4, 16, 300):
         taken = {int(seq) for latent in range(12) for seq in order[fires[order, latent]][:n]}
-        told = ablation_plan._distinct(fires.sum(0).double(), n, 300)
+        told = ablation_plan._count_distinct(fires.sum(0).double(), n, 300)
         assert told == pytest.approx(len(taken), rel=0.15)
 
 

@@ -25,7 +25,7 @@ from interp.features.scan_input import ScanConfig, fit_half
 from interp.features.table_passes import SCHEMAS
 from interp.sae import SAE, Crosscoder, TopK
 from interp.storage.files import write_parquet
-from interp.storage.folders import unfinished
+from interp.storage.folders import unfinished_folder
 from interp.verdict.learnt import learnt_evidence
 from models.transformer import Transformer, TransformerConfig
 from tests.forked import run_python
@@ -528,7 +528,7 @@ def test_scan_features_resumes_to_the_same_bytes(sae, store, tmp_path):
     whole = scan_features(sae, store, HOOK, tmp_path / "whole")
     run_python(textwrap.dedent(KILLED), store.path, tmp_path, check=True)
     for name in "abc":
-        runs = sorted((unfinished(tmp_path / name) / "new" / "codes").glob("run-*.safetensors"))
+        runs = sorted((unfinished_folder(tmp_path / name) / "new" / "codes").glob("run-*.safetensors"))
         assert 0 < len(runs) < store.n_shards if name == "a" else len(runs) == store.n_shards
         with pytest.raises(ValueError, match="no finished scan"):
             FeatureStore.open(tmp_path / name)
@@ -689,7 +689,7 @@ def test_codes_of_another_scan_and_firings_below_zero_are_refused(sae, store, tm
     (out / "codes" / "codes.json").write_text(json.dumps({"n_rows": 700, "d_sae": sae.d_sae, "runs": runs}))
     with pytest.raises(ValueError, match="codes.json has 700 rows and .* latents, the scan has 600"):
         len(FeatureStore(out).codes)
-    new = unfinished(out) / "new"  # as if it had been cut off
+    new = unfinished_folder(out) / "new"  # as if it had been cut off
     new.parent.mkdir()
     (new.parent / "begun.json").write_text(json.dumps({"made_of": made_of, "resumes": True}))
     out.rename(new)

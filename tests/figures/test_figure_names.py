@@ -25,8 +25,8 @@ from analyses.scorecard import figures as scorecard
 from interp import figures
 from interp.effects.graph import AttributionGraph
 from interp.figures.figure import FIGURES, figure
-from interp.figures.print_layout import MIN_FONT, for_print
-from interp.figures.theme import escaped, label
+from interp.figures.print_layout import MIN_FONT, with_print_layout
+from interp.figures.theme import escape_markup, token_label
 
 NAME = '<a href="https://x">x</a>&<b>'
 
@@ -187,7 +187,7 @@ def test_a_name_is_shown_letter_by_letter(noun):
 
 @pytest.mark.parametrize("noun", DRAWN)
 def test_every_figure_is_laid_out_for_a_column(noun):
-    drawn = for_print(DRAWN[noun](), "column")
+    drawn = with_print_layout(DRAWN[noun](), "column")
     assert drawn.layout.width == pytest.approx(84.5 / 25.4 * 96) and drawn.layout.title.text is None
     assert not [note.text for note in drawn.layout.annotations if "None" in (note.text or "")]
     sizes = list(font_sizes(json.loads(str(drawn.to_json()))))
@@ -203,7 +203,7 @@ def test_every_figure_with_names_is_drawn_here():
 
 def test_the_public_list_follows_from_the_functions():
     assert {"density_histogram", "save", "quality_latex"} <= set(dir(figures))
-    assert not {"styled", "for_print", "training_rows", "merged_bins"} & set(dir(figures))
+    assert not {"with_style", "with_print_layout", "training_rows", "merge_bins"} & set(dir(figures))
     assert all(callable(getattr(figures, name)) for name in dir(figures))
     with pytest.raises(AttributeError, match="no attribute 'densty_histogram'"):
         figures.densty_histogram  # noqa: B018
@@ -226,9 +226,9 @@ def test_a_figure_of_a_users_own_is_listed_with_the_others(monkeypatch):
 
 
 def test_escaped_text_is_neither_markup_nor_an_entity_nor_tex():
-    assert escaped(NAME) == '&lt;a href="https://x"&gt;x&lt;/a&gt;&amp;&lt;b&gt;'
-    assert escaped("&lt;br>") == "&amp;lt;br&gt;"
-    assert escaped("$x$") == "&#36;x&#36;" and label(" $") == "\u2068·&#36;\u2069"
+    assert escape_markup(NAME) == '&lt;a href="https://x"&gt;x&lt;/a&gt;&amp;&lt;b&gt;'
+    assert escape_markup("&lt;br>") == "&amp;lt;br&gt;"
+    assert escape_markup("$x$") == "&#36;x&#36;" and token_label(" $") == "\u2068·&#36;\u2069"
 
 
 def font_sizes(part: Any, key: str = "") -> Iterator[float]:

@@ -18,10 +18,10 @@ from kaleido.errors import ChromeNotFoundError
 from analyses.claims import circuit_figures
 from analyses.scorecard.figures import score_comparison
 from interp import figures
-from interp.features.bins import merged_bins
-from interp.figures.print_layout import MIN_FONT, for_print
+from interp.features.bins import merge_bins
+from interp.figures.print_layout import MIN_FONT, with_print_layout
 from interp.figures.saving import warn_of_type_3
-from interp.figures.svg_fonts import Face, ranked_fonts, with_fonts
+from interp.figures.svg_fonts import Face, rank_fonts, with_fonts
 from interp.figures.theme import VERDICT_COLOURS, WIDTH, visible_token
 
 
@@ -153,7 +153,7 @@ def test_density_histogram_of_latents_that_are_all_dead_has_only_the_spike():
 def test_merged_bins_keep_every_firing_and_the_outer_edges():
     edges = np.geomspace(0.1, 10, 102)
     counts = np.random.default_rng(0).integers(0, 50, 101)
-    merged, sums = merged_bins(edges[:-1], edges[1:], counts, at_most=32)
+    merged, sums = merge_bins(edges[:-1], edges[1:], counts, at_most=32)
     assert len(sums) <= 32 and len(merged) == len(sums) + 1
     assert sums.sum() == counts.sum() and merged[0] == edges[0] and merged[-1] == edges[-1]
     for low, high, total in zip(merged[:-1], merged[1:], sums, strict=True):
@@ -261,7 +261,7 @@ def test_placed_names_do_not_overlap_and_others_get_a_line():
     assert 1 <= len(named) == len(set(named)) < 8 and "python string" in points.hovertext
     off = [note.text for note in figure.layout.annotations if note.name == "leader"]
     assert sorted([*off, *filter(None, points.text)]) == sorted(points.hovertext)
-    printed = for_print(figure)
+    printed = with_print_layout(figure)
     assert sorted([note.text for note in printed.layout.annotations] + [*filter(None, printed.data[1].text)]) == sorted(
         points.hovertext
     ), "laid out anew, each name stands once"
@@ -330,18 +330,21 @@ def test_verdict_shares_are_dots_with_intervals_on_one_scale():
 def test_save_keeps_the_given_width_and_letters_of_7_points_or_more(ranking):
     figure = figures.density_histogram(ranking)
     figure.update_layout(annotations=[{"text": "x", "font": {"size": 4}}])
-    narrow, wide, own = (for_print(figure, width, title=True) for width in ("column", "page", 190))
+    narrow, wide, own = (with_print_layout(figure, width, title=True) for width in ("column", "page", 190))
     assert [round(each.layout.width * 25.4 / 96, 1) for each in (narrow, wide, own)] == [84.5, 139.7, 190.0]
     assert narrow.layout.annotations[0].font.size == pytest.approx(7 * 96 / 72)
     assert MIN_FONT <= narrow.layout.title.font.size < figure.layout.title.font.size
     assert figure.layout.width == WIDTH and own.layout.font.size == figure.layout.font.size
-    assert for_print(figure).layout.title.text is None and for_print(figure).layout.height < narrow.layout.height
+    assert (
+        with_print_layout(figure).layout.title.text is None
+        and with_print_layout(figure).layout.height < narrow.layout.height
+    )
     with pytest.raises(ValueError, match="width='wide' must be one of column, icml, page"):
-        for_print(figure, "wide")
+        with_print_layout(figure, "wide")
 
 
 def test_in_print_the_key_is_a_text_and_lines_are_named_where_there_is_room(ranking):
-    key = for_print(figures.coherence_density(ranking))
+    key = with_print_layout(figures.coherence_density(ranking))
     [note] = [note for note in key.layout.annotations if "●" in note.text]
     assert (
         key.layout.showlegend is False and "single-token" in note.text and VERDICT_COLOURS["single-token"] in note.text
@@ -349,12 +352,12 @@ def test_in_print_the_key_is_a_text_and_lines_are_named_where_there_is_room(rank
     marks = go.Figure()
     for symbol in ("square-open", "square", "diamond-open", "circle"):
         marks.add_scatter(x=[1], y=[1], mode="markers", marker={"symbol": symbol, "color": "black"}, name=symbol)
-    [note] = for_print(marks).layout.annotations
+    [note] = with_print_layout(marks).layout.annotations
     assert [note.text.count(glyph) for glyph in "□■◇●"] == [1, 1, 1, 1]
     lines = figures.cosine_histogram({"one": [0.1] * 9, "two": [0.9] * 8}, null="one")
-    assert {note.text for note in for_print(lines).layout.annotations} == {"one", "two"}
+    assert {note.text for note in with_print_layout(lines).layout.annotations} == {"one", "two"}
     close = figures.cosine_histogram({f"a long name, number {i}": [0.5] * 9 for i in range(6)})
-    assert any("━" in note.text for note in for_print(close).layout.annotations), "without room there is a key"
+    assert any("━" in note.text for note in with_print_layout(close).layout.annotations), "without room there is a key"
 
 
 def test_examples_are_laid_out_for_one_width():
@@ -368,9 +371,9 @@ def test_examples_are_laid_out_for_one_width():
     assert [box.fillcolor for box in boxes] == ["rgba(230,159,0,0.87)", "rgba(230,159,0,0.49)"]
     [under] = [shape for shape in figure.layout.shapes if shape.type == "line"]
     assert (under.x0, under.x1) == (5, 12)
-    assert for_print(figure).layout.width == figure.layout.width
+    assert with_print_layout(figure).layout.width == figure.layout.width
     with pytest.raises(ValueError, match="laid out 84.5 mm wide, not 139.7"):
-        for_print(figure, "page")
+        with_print_layout(figure, "page")
     with pytest.raises(ValueError, match="no examples"):
         figures.example_text(pd.DataFrame(rows).head(0), vocab)
 
@@ -470,7 +473,7 @@ def test_saved_svg_contains_the_letters_that_it_shows(tmp_path, caplog, monkeypa
         assert said <= set(font.getBestCmap()) and "font-family:'No such font'" in look
         shown.setdefault(re.search("font-weight:(\\w+)", look)[1], set()).update(said)
     assert shown == {"normal": {ord(letter) for letter in "aé→<"}, "bold": {ord("b")}}
-    refused = subset.load_font(str(next(ranked_fonts(["sans-serif"], Face()))[0]), subset.Options())
+    refused = subset.load_font(str(next(rank_fonts(["sans-serif"], Face()))[0]), subset.Options())
     refused["OS/2"].fsType = 2
     refused.save(tmp_path / "refused.ttf")
     monkeypatch.setattr("interp.figures.svg_fonts._matches", lambda pattern: f"{tmp_path}/refused.ttf\t0")
@@ -488,7 +491,7 @@ def test_type_3_letters_of_a_pdf_are_reported_with_the_font_to_install(tmp_path,
 
 def test_names_stay_where_they_are_while_an_axis_has_no_range():
     figure = go.Figure(go.Scatter(x=[1, 2], y=[1, 2], text=["a", "b"], mode="markers+text"))
-    assert for_print(figure).data[0].text == ("a", "b")
+    assert with_print_layout(figure).data[0].text == ("a", "b")
 
 
 def test_an_image_without_a_browser_is_refused_in_words(ranking, tmp_path, monkeypatch):

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from interp import RunConfig, run_stages
 from interp.cli import main
 from interp.storage.folder_kinds import find
-from interp.storage.folders import unfinished
+from interp.storage.folders import unfinished_folder
 from models.corpus import CorpusConfig, load_documents, stream_documents
 from models.documents import Document
 from models.streaming import tokenize_stream
@@ -177,7 +177,7 @@ def test_stream_tokens_resumes_without_tokenizing_again(documents, tokenizer, tm
     with pytest.raises(KeyboardInterrupt):
         tokenize_stream(iter(documents), tokenizer, 16, *paths, **options, progress=stop)
     assert not paths[0].exists()
-    with open(unfinished(paths[0]) / "new" / "tokens-00000.safetensors", "ab") as file:  # a kill may leave it
+    with open(unfinished_folder(paths[0]) / "new" / "tokens-00000.safetensors", "ab") as file:  # a kill may leave it
         file.write(b"half a row")
     tokenize_stream(iter(documents), tokenizer, 16, *paths, **options)
     assert encoded == whole

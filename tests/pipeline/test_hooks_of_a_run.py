@@ -16,7 +16,7 @@ from interp.pipeline.execution import run_alone
 from interp.pipeline.stages import STAGES, stage
 from interp.report.live import Explorer, LiveModel
 from interp.storage.folder_kinds import find
-from interp.storage.locks import locked
+from interp.storage.locks import hold_lock
 from models.transformer import Transformer
 from tests.forked import run_python
 from tests.pipeline.test_run import contents, ran_now
@@ -267,7 +267,7 @@ def test_a_twin_is_looked_for_at_the_same_hook(copied, both):
 
 
 def test_a_part_in_use_is_left_alone(copied):
-    with locked(copied.path / PART), pytest.raises(ValueError, match=f"{MID} is in use by another process"):
+    with hold_lock(copied.path / PART), pytest.raises(ValueError, match=f"{MID} is in use by another process"):
         run_stages(with_hooks(POST, MID), copied.path)
     with pytest.raises(ValueError, match=f"{MID} is one hook's part of .*: run that"):
         run_stages(with_hooks(MID), copied.path / PART)

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from interp import ActivationStore, FeatureStore, Run, harvest, load_sae, open_any, scan_features
-from interp.storage.folder_kinds import find, nearest
+from interp.storage.folder_kinds import find, nearest_path
 
 
 def test_open_any_takes_a_run_folder_for_its_stages_results(tiny_run):
@@ -68,7 +68,7 @@ def test_a_misspelt_path_names_the_one_that_is_there(tmp_path, monkeypatch):
         ValueError, match=r"^elsewhere does not exist \(an SAE's folder: `interp train-sae` makes one\)$"
     ):
         find("elsewhere", "sae")
-    assert nearest(tmp_path / "runs/nothing/alike") is None
+    assert nearest_path(tmp_path / "runs/nothing/alike") is None
 
 
 def test_open_any_names_what_it_expected_and_what_it_found(tiny_run, tmp_path):

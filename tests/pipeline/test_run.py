@@ -26,8 +26,8 @@ from interp.pipeline.stages.findings import nulls_effort
 from interp.report.panels import Panel
 from interp.report.use import uses
 from interp.sae import JumpReLUConfig, load_sae
-from interp.storage.folders import unfinished
-from interp.storage.locks import locked
+from interp.storage.folders import unfinished_folder
+from interp.storage.locks import hold_lock
 from tests.forked import run_python
 from tests.tiny import TINY
 
@@ -280,7 +280,7 @@ run_alone(run, "ranking", config=config, progress=lambda done, total, note: None
 @pytest.mark.parametrize("new_in_place", [True, False])
 def test_a_stage_interrupted_while_it_was_replaced_is_restored(copied, new_in_place):
     """The kill comes before or after the new stage is in its place."""
-    work = unfinished(copied.path / "concepts")
+    work = unfinished_folder(copied.path / "concepts")
     work.mkdir()
     made_of = {"stage": "concepts", "fingerprint": copied.manifest("concepts")["fingerprint"]}
     (work / "begun.json").write_text(json.dumps({"made_of": made_of, "resumes": True}))
@@ -294,7 +294,7 @@ def test_a_stage_interrupted_while_it_was_replaced_is_restored(copied, new_in_pl
 
 
 def test_a_stage_that_was_finished_when_its_process_was_killed_is_put_in_place(copied):
-    work = unfinished(copied.path / "concepts")
+    work = unfinished_folder(copied.path / "concepts")
     work.mkdir()
     (copied.path / "concepts").rename(work / "new")
     assert ran_now(TINY, copied.path) == [] and not work.exists()
@@ -339,9 +339,9 @@ def test_a_finished_run_is_run_again_where_nothing_may_be_written(copied):
 
 
 def test_a_second_process_is_refused_while_a_run_is_made(copied):
-    with locked(copied.path), pytest.raises(ValueError, match="is in use by"):
+    with hold_lock(copied.path), pytest.raises(ValueError, match="is in use by"):
         run_stages(TINY, copied.path)
-    with locked(copied.path), pytest.raises(ValueError, match="is in use by"):
+    with hold_lock(copied.path), pytest.raises(ValueError, match="is in use by"):
         run_alone(copied, "concepts", progress=lambda done, total, note: None)
     assert ran_now(TINY, copied.path) == []
 
@@ -351,7 +351,7 @@ def test_a_command_on_a_folder_in_use_is_refused_before_libraries_are_loaded(cop
     words = [str(copied.path) if word == "RUN" else word for word in words]
     words += [] if str(copied.path) in words else ["--out", str(copied.path)]
     code = f"import sys, interp.cli as cli; print(cli.main({words}), 'torch' in sys.modules)"
-    with locked(copied.path):
+    with hold_lock(copied.path):
         said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert said.stdout == "2 False\n" and "is in use by" in said.stderr, said.stderr
 
@@ -405,7 +405,7 @@ def test_run_stages_keeps_interrupted_work_without_redo(copied):
     made_of = {"stage": "ranking", "fingerprint": copied.manifest("ranking")["fingerprint"]}
     for name in ("effects", "ranking", "report"):
         shutil.rmtree(copied.path / name)
-    work = unfinished(copied.path / "ranking")
+    work = unfinished_folder(copied.path / "ranking")
     (work / "new").mkdir(parents=True)
     (work / "new/half.parquet").write_bytes(b"half")
     (work / "begun.json").write_text(json.dumps({"made_of": made_of, "resumes": True}))

@@ -7,7 +7,7 @@ from importlib.resources import files
 import pytest
 
 from interp import Run, explore
-from interp.display.byte_parts import in_letters
+from interp.display.byte_parts import name_byte_parts
 from interp.report.live import LiveModel
 from interp.report.live.text_box import Answers
 
@@ -31,7 +31,7 @@ def test_a_text_set_in_a_cell_is_read_and_a_feature_shows_its_card(run):
     assert strength == pytest.approx(read["features"][0][1]) and places == len(read["features"][0][2])
     verdict, rule = widget.reading["about"][str(latent)]
     row = run.feature(latent).verdict
-    assert verdict in ("single-token", row.verdict.replace("_", " ")) and rule == in_letters(row.explanation or "")
+    assert verdict in ("single-token", row.verdict.replace("_", " ")) and rule == name_byte_parts(row.explanation or "")
     assert json.loads(json.dumps(widget.reading, allow_nan=False))
     widget.latent = latent
     assert widget.card == run.feature(latent)._repr_html_() and TEXT not in widget.card

@@ -3,7 +3,7 @@
 import json
 import re
 
-from interp.display.byte_parts import divided
+from interp.display.byte_parts import split_byte_parts
 from tests.report.planted_page import (
     N_SEQ,
     SPLIT,
@@ -104,7 +104,7 @@ def test_parts_of_characters_are_drawn_as_what_they_are_and_copied_as_their_byte
         made = f"tokenElement({json.dumps(token)}, {lead})"
         assert browser.evaluate(f"({drawn})({made})") == labels
         assert browser.evaluate(f"{made}.textContent") == token and browser.evaluate(f"{made}.dataset.tip")
-        named = divided(token, None if lead == "null" else int(lead, 16))
+        named = split_byte_parts(token, None if lead == "null" else int(lead, 16))
         assert [name for name, own in named if own] == labels, "in notebooks too"
         plain = f"report.bytes.inLetters({json.dumps(token)}, {lead})"
         assert browser.evaluate(plain) == re.sub("(⟨..⟩)+", "".join(labels), token)

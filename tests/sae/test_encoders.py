@@ -10,7 +10,7 @@ from torch import Tensor
 from interp import ActivationStore, TopKConfig, load_sae, train_sae
 from interp.sae import SAE, Encoder, StoredEncoder, TopK
 from interp.sae.architectures.encoders import ENCODERS, Weights
-from interp.sae.file_tensors import FileTensors, whole_number
+from interp.sae.file_tensors import FileTensors, read_whole_number
 
 D_IN, D_SAE = 8, 24
 
@@ -35,7 +35,7 @@ class Staircase(Encoder):
 
     @classmethod
     def from_stored(cls, settings: dict[str, Any], parts: FileTensors, d_sae: int, source: str) -> "Staircase":
-        return cls(parts.pop("step", d_sae), whole_number(settings, "most", 100, source))
+        return cls(parts.pop("step", d_sae), read_whole_number(settings, "most", 100, source))
 
 
 @dataclass(frozen=True, kw_only=True)

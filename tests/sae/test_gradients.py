@@ -20,7 +20,7 @@ from interp.sae import (
     TopKConfig,
     sparse_ops,
 )
-from interp.sae.architectures.thresholds import rise
+from interp.sae.architectures.thresholds import ramp
 from interp.sae.encode_rows import encode
 from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner
@@ -146,7 +146,7 @@ def dense_loss(learner: Learner, x: torch.Tensor, y: torch.Tensor, p: dict[str, 
         case ReLUConfig():
             z = pre.relu()
             size = z * (norms(p["W_dec"], site) if not c.unit_norm or len(site.widths) > 1 else 1)
-            penalty = c.l1 * rise(STEP + 1, c.l1_warmup, c.steps) * size.sum()
+            penalty = c.l1 * ramp(STEP + 1, c.l1_warmup, c.steps) * size.sum()
         case GatedConfig():
             u, gate = pre - p["b_enc"], pre.relu()
             z = (pre > 0) * (p["r_mag"].exp() * u + p["b_mag"]).relu()
@@ -161,7 +161,7 @@ def dense_loss(learner: Learner, x: torch.Tensor, y: torch.Tensor, p: dict[str, 
                 penalty = c.coefficient * counts.sum()
             else:
                 penalty = c.coefficient * variance * (counts / learner.architecture_state["tau"] - 1).square().sum()
-            penalty = penalty * rise(STEP + 1, c.coefficient_warmup, c.steps)
+            penalty = penalty * ramp(STEP + 1, c.coefficient_warmup, c.steps)
     skipped = x @ p["W_skip"] if c.skip else 0
     ends = getattr(c, "ends", (D_SAE,))
     errors = [(z[:, :end] @ p["W_dec"][:end] + p["b_dec"] + skipped - y).square().sum() / len(ends) for end in ends]

@@ -12,7 +12,7 @@ import torch
 from interp.activations import ActivationStore
 from interp.sae import TopKConfig, train_sae
 from interp.sae.learner import Learner
-from interp.storage.folders import unfinished
+from interp.storage.folders import unfinished_folder
 
 HOOK = "activations"
 
@@ -50,7 +50,7 @@ def cut_and_go_on(store, out, monkeypatch, log) -> None:
         patch.setattr("interp.sae.training._Clock.due", lambda self: next(due))
         with pytest.raises(Cut):
             train_sae(store, HOOK, topk(), out, log=log)
-    assert len(metrics(unfinished(out) / "new")) == 12
+    assert len(metrics(unfinished_folder(out) / "new")) == 12
     train_sae(store, HOOK, topk(), out, log=log)
 
 
@@ -105,7 +105,7 @@ def test_wandb_resumes_the_same_run_without_missing_steps(store, tmp_path, monke
     monkeypatch.setitem(sys.modules, "wandb", server)
     cut_and_go_on(store, tmp_path, monkeypatch, "wandb")
     assert list(server.runs.values()) == [list(range(1, 21))]
-    assert server.asked[0]["dir"] == unfinished(tmp_path) / "new" and server.asked[0]["config"]["k"] == 2
+    assert server.asked[0]["dir"] == unfinished_folder(tmp_path) / "new" and server.asked[0]["config"]["k"] == 2
     train_sae(store, HOOK, topk(), tmp_path, log="wandb", resume=False)
     assert len(server.runs) == 2
 

@@ -36,7 +36,7 @@ from interp.sae import (
 )
 from interp.sae.hook_scales import HookScales
 from interp.sae.training import METRICS, RESULTS
-from interp.storage.folders import unfinished
+from interp.storage.folders import unfinished_folder
 from interp.storage.manifests import MANIFEST
 from tests.sae.test_architectures import CONFIGS, planted
 
@@ -187,7 +187,7 @@ def train(stores, tmp_path_factory) -> Iterator[Train]:
 
 def contents(folder: Path) -> dict[str, Any]:
     """Return each file, including unfinished ones, without the clock's readings."""
-    files = sorted(file for each in (folder, unfinished(folder)) for file in each.rglob("*") if file.is_file())
+    files = sorted(file for each in (folder, unfinished_folder(folder)) for file in each.rglob("*") if file.is_file())
     return {str(file).removeprefix(str(folder)).removeprefix("/"): _content(file) for file in files}
 
 

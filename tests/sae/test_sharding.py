@@ -29,7 +29,7 @@ from interp.sae import (
 from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner
 from interp.sae.training import training_bytes
-from interp.storage.folders import unfinished
+from interp.storage.folders import unfinished_folder
 from tests.runtime.test_processes import launch
 from tests.sae.test_architectures import planted, steps
 from tests.sae.test_several_processes import A, B, checkpoints, opened
@@ -154,7 +154,7 @@ def folder(tmp_path_factory) -> Path:
         train(folder, folder / "one, then two", CUT, checkpoint_seconds=0)
     assert launch(MORE, folder, "killed", folder=folder, check=False) == 128 + signal.SIGKILL
     assert checkpoints(folder / "killed") == [CUT_AFTER]
-    work = unfinished(folder / "killed" / CUT) / "new"
+    work = unfinished_folder(folder / "killed" / CUT) / "new"
     assert 0 < (work / "checkpoint.safetensors.tmp").stat().st_size < (work / "checkpoint.safetensors").stat().st_size
     for then in ("killed, then one", "killed, then two"):
         shutil.copytree(folder / "killed", folder / then)
@@ -252,7 +252,7 @@ def test_what_cannot_be_sharded_is_refused_in_every_process(folder):
         "MatchingPursuitConfig cannot divide its latents among processes; TopKConfig, BatchTopKConfig, "
     )
     assert mine.startswith("Mine cannot divide its latents")
-    assert not (folder / "refused").exists() and not unfinished(folder / "refused").exists()
+    assert not (folder / "refused").exists() and not unfinished_folder(folder / "refused").exists()
 
 
 def test_each_process_has_its_part_of_the_training_state(folder):

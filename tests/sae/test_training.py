@@ -8,10 +8,10 @@ from safetensors.torch import load_file
 from interp.activations import ActivationStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.sae import SAE, BatchTopKConfig, TopKConfig, train_sae, training
-from interp.sae.architectures.thresholds import rise
+from interp.sae.architectures.thresholds import ramp
 from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner
-from interp.storage.folders import unfinished
+from interp.storage.folders import unfinished_folder
 
 D_IN, D_SAE = 16, 48
 HOOK = "activations"
@@ -116,7 +116,7 @@ def test_the_rate_rises_stays_and_falls():
 
 
 def test_rise_ramps_a_penalty_to_1():
-    assert [rise(step, 0.1, 100) for step in (0, 5, 10, 90)] == [0.0, 0.5, 1.0, 1.0] and rise(0, 0.0, 100) == 1.0
+    assert [ramp(step, 0.1, 100) for step in (0, 5, 10, 90)] == [0.0, 0.5, 1.0, 1.0] and ramp(0, 0.0, 100) == 1.0
 
 
 def test_anything_but_a_config_is_refused(store):
@@ -169,7 +169,7 @@ def test_a_cut_between_checkpoints_repeats_no_step_in_the_log(store, tmp_path, m
         patch.setattr("interp.sae.training._Clock.due", lambda self: next(due))
         with pytest.raises(Cut):
             train_sae(store, HOOK, config, tmp_path / "cut")
-    assert len(metrics(unfinished(tmp_path / "cut") / "new")) == 24
+    assert len(metrics(unfinished_folder(tmp_path / "cut") / "new")) == 24
     seen = []
     train_sae(store, HOOK, config, tmp_path / "cut", progress=lambda done, total, note: seen.append((done, total)))
     assert seen[-1] == (25, 25)
@@ -230,7 +230,7 @@ def test_a_damaged_file_is_named(store, tmp_path, name):
 
     with pytest.raises(Cut):
         train_sae(store, HOOK, topk(), out, progress=cut)
-    (unfinished(out) / "new" / name).write_bytes(b"{")
+    (unfinished_folder(out) / "new" / name).write_bytes(b"{")
     with pytest.raises(ValueError, match=f"{name} is damaged.*delete"):
         train_sae(store, HOOK, topk(), out)
     assert train_sae(store, HOOK, topk(), out, resume=False).config == topk()

@@ -20,7 +20,7 @@ import torch
 
 from interp.codes.sparse_codes import SparseCodes
 from interp.sae.kernels import dispatch
-from interp.sae.kernels.dispatch import checked, faults
+from interp.sae.kernels.dispatch import check_kernels, failing_operations
 from interp.sae.kernels.torch_kernels import AdamStep, LatentSum, Tiled, TorchKernels
 
 torch_kernels = TorchKernels()
@@ -232,7 +232,7 @@ def check_adam_on_summed_gradients(ops, device):
 
 
 def check_the_self_check_finds_no_fault(ops, device):
-    assert faults(ops, torch.device(device)) == []
+    assert failing_operations(ops, torch.device(device)) == []
 
 
 def check_no_rows_and_no_entries(ops, device):
@@ -279,7 +279,7 @@ def missing() -> TorchKernels:
     ],
 )
 def test_kernels_that_fail_or_differ_are_left_with_one_warning(make, message, caplog):
-    assert type(checked(make, torch.device("cpu"))) is TorchKernels
+    assert type(check_kernels(make, torch.device("cpu"))) is TorchKernels
     (record,) = caplog.records
     assert re.search(message, record.getMessage())
 
@@ -287,14 +287,14 @@ def test_kernels_that_fail_or_differ_are_left_with_one_warning(make, message, ca
 def test_a_process_checks_its_gpu_once_and_uses_what_gives_the_same(monkeypatch, caplog):
     asked = []
     monkeypatch.setattr(
-        "interp.sae.kernels.dispatch.checked", lambda make, device: asked.append(device.type) or Differs()
+        "interp.sae.kernels.dispatch.check_kernels", lambda make, device: asked.append(device.type) or Differs()
     )
-    dispatch._chosen.cache_clear()
-    assert type(dispatch._chosen("cuda", torch.float32)) is Differs
-    assert dispatch._chosen("cuda", torch.float32) is dispatch._chosen("cuda", torch.float32)
-    assert type(dispatch._chosen("cuda", torch.float64)) is TorchKernels and asked == ["cuda"]
-    dispatch._chosen.cache_clear()
-    assert type(checked(Same, torch.device("cpu"))) is Same and not caplog.records
+    dispatch._choose_kernels.cache_clear()
+    assert type(dispatch._choose_kernels("cuda", torch.float32)) is Differs
+    assert dispatch._choose_kernels("cuda", torch.float32) is dispatch._choose_kernels("cuda", torch.float32)
+    assert type(dispatch._choose_kernels("cuda", torch.float64)) is TorchKernels and asked == ["cuda"]
+    dispatch._choose_kernels.cache_clear()
+    assert type(check_kernels(Same, torch.device("cpu"))) is Same and not caplog.records
 
 
 @pytest.fixture(scope="module")

@@ -13,14 +13,14 @@ from numba import njit
 from safetensors import safe_open
 
 from interp.checks import free_memory
-from interp.runtime.progress import in_percent
+from interp.runtime.progress import percent_of_steps
 from interp.statistics.estimates import ratio
 from interp.statistics.randomness import splitmix64
 from interp.storage.files import (
-    atomic,
     digest,
     digest_file,
     digest_json,
+    write_atomically,
     write_json,
     write_parquet,
     write_tensors,
@@ -32,7 +32,7 @@ def test_a_failed_write_leaves_the_last_whole_file(tmp_path):
     file = tmp_path / "note.txt"
     write_text(file, "whole é")
     with pytest.raises(RuntimeError, match="cut"):
-        with atomic(file) as temporary:
+        with write_atomically(file) as temporary:
             temporary.write_text("a part")
             assert file.read_text(encoding="utf-8") == "whole é"
             raise RuntimeError("cut")
@@ -91,7 +91,7 @@ def test_free_memory_is_no_more_than_a_process_may_take(monkeypatch):
 
 def test_in_percent_reports_steps_in_percent_of_the_work():
     told = []
-    tell = in_percent(lambda *step: told.append(step), {"reading": 0.2, "judging": 0.8})
+    tell = percent_of_steps(lambda *step: told.append(step), {"reading": 0.2, "judging": 0.8})
     for step in ((0, 0, "reading"), (7, 14, "reading"), (14, 14, "reading"), (1, 4, "judging"), (1, 2, "saving")):
         tell(*step)
     tell(4, 4, "judging")

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from interp.storage.files import atomic, open_tensors, read_json, write_json, write_tensors, write_text
-from interp.storage.folders import check_not_in_use, is_finished, recover, unfinished, whole_folder
-from interp.storage.locks import locked
+from interp.storage.files import open_tensors, read_json, write_atomically, write_json, write_tensors, write_text
+from interp.storage.folders import check_not_in_use, is_finished, recover, unfinished_folder, whole_folder
+from interp.storage.locks import hold_lock
 from interp.storage.manifests import MANIFEST, is_whole, read_manifest, verify, write_manifest
 
 
@@ -94,7 +94,7 @@ def test_verify_accepts_files_that_no_manifest_lists(tmp_path):
 
 
 def _hold(folder, ready, end):
-    with locked(folder):
+    with hold_lock(folder):
         ready.set()
         end.wait(30)
 
@@ -106,19 +106,19 @@ def test_a_second_process_is_refused_while_a_folder_is_held(tmp_path):
     holder.start()
     assert ready.wait(10)
     with pytest.raises(ValueError, match="run is in use by another process: wait until it has ended"):
-        with locked(tmp_path / "run"):
+        with hold_lock(tmp_path / "run"):
             pass
     holder.kill()
     holder.join()
-    with locked(tmp_path / "run"):
+    with hold_lock(tmp_path / "run"):
         write_text(tmp_path / "run" / "there", "")
-    with locked(tmp_path / "empty"):
+    with hold_lock(tmp_path / "empty"):
         pass
     assert sorted(file.name for file in tmp_path.iterdir()) == ["run"], "a folder that stays empty goes"
 
 
 def test_two_writers_of_one_file_do_not_mix(tmp_path):
-    with atomic(tmp_path / "note") as temporary:
+    with write_atomically(tmp_path / "note") as temporary:
         temporary.write_text("first")
         with pytest.raises(ValueError, match="another process is writing"):
             write_text(tmp_path / "note", "second")
@@ -188,10 +188,10 @@ def test_leftovers_of_a_killed_process_are_removed_or_restored(tmp_path):
     with pytest.raises(KeyboardInterrupt), whole_folder(folder, made_of, interrupted="resume", overwrite=True) as new:
         (new / "part").touch()
         raise KeyboardInterrupt
-    folder.rename(unfinished(folder) / "old")  # as if killed between the two renames
-    assert not is_finished(folder, made_of) and (unfinished(folder) / "old").exists()
+    folder.rename(unfinished_folder(folder) / "old")  # as if killed between the two renames
+    assert not is_finished(folder, made_of) and (unfinished_folder(folder) / "old").exists()
     recover(folder, made_of)
-    assert is_finished(folder, made_of) and not (unfinished(folder) / "old").exists()
+    assert is_finished(folder, made_of) and not (unfinished_folder(folder) / "old").exists()
     with pytest.raises(KeyboardInterrupt), whole_folder(folder, made_of) as new:
         assert not any(new.iterdir()) and (folder / "file").read_text() == "first"
         raise KeyboardInterrupt
@@ -202,8 +202,8 @@ def test_work_that_a_killed_process_finished_is_put_in_place_for_the_same_work_o
     folder, made_of = tmp_path / "codes", {"kind": "codes"}
     with whole_folder(folder, made_of) as new:
         (new / "file").write_text("finished")
-    unfinished(folder).mkdir()
-    folder.rename(unfinished(folder) / "new")  # as if killed before the folder was moved
+    unfinished_folder(folder).mkdir()
+    folder.rename(unfinished_folder(folder) / "new")  # as if killed before the folder was moved
     recover(folder, {"kind": "scores"})
     assert not is_finished(folder, made_of) and not folder.exists()
     recover(folder, made_of)
@@ -221,7 +221,7 @@ def test_interrupted_work_is_resumed_restarted_or_discarded(tmp_path, interrupte
         assert (new / "part-1").exists() == (interrupted == "resume")
         (new / "part-2").touch()
         raise KeyboardInterrupt
-    assert unfinished(folder).exists() == (interrupted != "discard")
+    assert unfinished_folder(folder).exists() == (interrupted != "discard")
     with whole_folder(folder, made_of, interrupted="resume") as new:
         assert (new / "part-2").exists() == (interrupted != "discard")
 

@@ -33,7 +33,7 @@ def test_tokens_of_one_topic_are_of_one_class():
 def test_neighbours_are_the_same_when_counted_in_blocks(monkeypatch):
     tokens = np.random.default_rng(6).integers(30, size=(50, 16)).astype(np.int32)
     whole = Neighbours.learn(tokens, 31)
-    beside = neighbours._beside(tokens, 31, np.bincount(tokens.ravel(), minlength=31) / tokens.size)
+    beside = neighbours._count_beside(tokens, 31, np.bincount(tokens.ravel(), minlength=31) / tokens.size)
     assert beside.sum() == 2 * 50 * 15
     assert beside[7, neighbours.MAX_NEIGHBOURS :].sum() == (tokens[:, :-1] == 7).sum()
     monkeypatch.setattr(neighbours, "TOKENS_AT_ONCE", 48)

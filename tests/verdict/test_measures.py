@@ -11,7 +11,7 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.compare.concepts import concept_table
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_input import ScanConfig
-from interp.features.twins import best_correlations, matched_rows, nearest_rows
+from interp.features.twins import best_correlations, match_rows, nearest_rows
 from interp.verdict.measures import (
     MEASURES,
     best_token_concentration,
@@ -204,7 +204,7 @@ def test_rows_that_one_twin_left_out_are_left_out(tokens, z, tmp_path):
 
 def test_matched_rows_are_the_best_matching():
     def mcc(ours, theirs):
-        return np.abs(matched_rows(ours, theirs)[2]).mean()
+        return np.abs(match_rows(ours, theirs)[2]).mean()
 
     generator = torch.Generator().manual_seed(0)
     a, b = torch.randn(6, 4, generator=generator), torch.randn(5, 4, generator=generator)

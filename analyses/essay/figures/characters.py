@@ -14,7 +14,16 @@ from plotly.subplots import make_subplots
 
 from analyses.essay.figures.learning import with_characters
 from analyses.essay.figures.slider import with_slider
-from interp.figures.theme import BLUE, COLOUR_SCALE, GREY, VERMILLION, escaped, label, need, styled
+from interp.figures.theme import (
+    BLUE,
+    COLOUR_SCALE,
+    GREY,
+    VERMILLION,
+    check_columns,
+    escape_markup,
+    token_label,
+    with_style,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +34,9 @@ def leak(changes: Mapping[str, np.ndarray], text: str) -> go.Figure:
 
     changes: name → [changed place, place], the largest absolute change of a logit; exact zeros stay white.
     """
-    fig = make_subplots(rows=1, cols=len(changes), subplot_titles=list(map(escaped, changes)), horizontal_spacing=0.08)
+    fig = make_subplots(
+        rows=1, cols=len(changes), subplot_titles=list(map(escape_markup, changes)), horizontal_spacing=0.08
+    )
     logs = {name: np.log10(np.where(change > 0, change, np.nan)) for name, change in changes.items()}
     top = max(float(np.nanmax(log)) for log in logs.values())
     powers = list(range(-6, 3))
@@ -38,9 +49,9 @@ def leak(changes: Mapping[str, np.ndarray], text: str) -> go.Figure:
         )
         fig.add_trace(trace.update(colorbar=bar, showscale=column == len(changes)), row=1, col=column)
     fig.update_annotations(font_size=12)
-    styled(fig, "Which predictions change when one character is exchanged", height=380)
+    with_style(fig, "Which predictions change when one character is exchanged", height=380)
     fig.update_layout(meta={"min_width": 600})
-    places = dict(tickvals=list(range(len(text))), ticktext=[label(each) for each in text], tickangle=0, ticks="")
+    places = dict(tickvals=list(range(len(text))), ticktext=[token_label(each) for each in text], tickangle=0, ticks="")
     small = dict(size=10, family="Menlo, Consolas, monospace")
     fig.update_xaxes(**places, tickfont=small, showgrid=False, title_text="prediction after")
     fig.update_yaxes(**places, tickfont=small, showgrid=False, autorange="reversed")
@@ -53,17 +64,19 @@ def twin_losses(losses: pd.DataFrame) -> go.Figure:
 
     losses: model, question, loss (nats a character), a row a seed.
     """
-    need(losses, "model", "question", "loss")
+    check_columns(losses, "model", "question", "loss")
     fig = go.Figure()
     looks = ((VERMILLION, "black"), (BLUE, "white"))
     for (question, table), (colour, ink) in zip(losses.groupby("question", sort=False), looks, strict=False):
         seeds = table.groupby("model", sort=False)["loss"]
         means, reach = seeds.mean(), dict(array=seeds.max() - seeds.mean(), arrayminus=seeds.mean() - seeds.min())
-        bar = go.Bar(x=list(map(escaped, means.index)), y=means, name=escaped(question), marker_color=colour)
-        bar.update(offsetgroup=escaped(question), insidetextfont_color=ink)
+        bar = go.Bar(
+            x=list(map(escape_markup, means.index)), y=means, name=escape_markup(question), marker_color=colour
+        )
+        bar.update(offsetgroup=escape_markup(question), insidetextfont_color=ink)
         bar.update(error_y=dict(symmetric=False, thickness=1.5, **reach), cliponaxis=False)
         fig.add_trace(bar.update(text=means, texttemplate="%{text:.2f}", textposition="auto", insidetextanchor="start"))
-    styled(fig, "Held-out loss of the same models, asked two ways", x="attention", y="loss (nats a character)")
+    with_style(fig, "Held-out loss of the same models, asked two ways", x="attention", y="loss (nats a character)")
     return fig.update_layout(barmode="group", bargap=0.4).update_yaxes(range=[0, 1.1 * losses["loss"].max()])
 
 
@@ -73,7 +86,7 @@ def generation_quality(samples: pd.DataFrame, *, real_distance: float, real_shar
 
     samples: round, seed, distance, word_share.
     """
-    need(samples, "round", "seed", "distance", "word_share")
+    check_columns(samples, "round", "seed", "distance", "word_share")
     panels = (("distance", "bigram distance (√JS, bits)", real_distance), ("word_share", "real words", real_share))
     fig = make_subplots(rows=1, cols=2, horizontal_spacing=0.15)
     for column, (name, title, real) in enumerate(panels, 1):
@@ -81,7 +94,7 @@ def generation_quality(samples: pd.DataFrame, *, real_distance: float, real_shar
         note = dict(annotation_text="real text", annotation_font_size=11, annotation_position="bottom right")
         fig.add_hline(y=real, line=dict(color=GREY, dash="dot", width=1.5), row=1, col=column, **note)
         fig.update_yaxes(title_text=title, row=1, col=column)
-    styled(fig, "What the model writes as it trains")
+    with_style(fig, "What the model writes as it trains")
     fig.update_yaxes(rangemode="tozero").update_yaxes(tickformat=".0%", range=[0, 1.05], row=1, col=2)
     return _round_axes(fig, samples).update_layout(meta={"min_width": 600}, showlegend=False)
 
@@ -92,7 +105,7 @@ def unit_contrast(measured: pd.DataFrame, null: Mapping[str, float], titles: Map
 
     measured: round, seed and a column a measure; null, titles: measure → level, axis title.
     """
-    need(measured, "round", "seed", *titles)
+    check_columns(measured, "round", "seed", *titles)
     fig = make_subplots(rows=1, cols=len(titles), horizontal_spacing=0.13)
     for column, (name, title) in enumerate(titles.items(), 1):
         _seed_lines(fig, measured, name, column)
@@ -103,7 +116,7 @@ def unit_contrast(measured: pd.DataFrame, null: Mapping[str, float], titles: Map
     )
     dotted = dict(color=VERMILLION, dash="dot", width=1.5)
     fig.add_scatter(x=[None], y=[None], mode="lines", line=dotted, name="shuffled weights, 99th percentile")
-    styled(fig, "How sharply MLP units tell characters apart", height=340)
+    with_style(fig, "How sharply MLP units tell characters apart", height=340)
     return _round_axes(fig, measured).update_yaxes(rangemode="tozero").update_layout(meta={"min_width": 600})
 
 
@@ -114,12 +127,12 @@ def neuron_heatmaps(acts: Mapping[str, np.ndarray], text: str, *, top: float) ->
     line can be read along them.
     """
     fig = make_subplots(
-        rows=len(acts), cols=1, shared_xaxes=True, subplot_titles=list(map(escaped, acts)), vertical_spacing=0.07
+        rows=len(acts), cols=1, shared_xaxes=True, subplot_titles=list(map(escape_markup, acts)), vertical_spacing=0.07
     )
     for row, values in enumerate(acts.values(), 1):
         fig.add_trace(_neurons(values, top), row=row, col=1)
     fig.update_annotations(font_size=12, x=0, xanchor="left")
-    styled(fig, "MLP units on a line of text", height=120 + 170 * len(acts))
+    with_style(fig, "MLP units on a line of text", height=120 + 170 * len(acts))
     with_characters(fig, text).update_yaxes(showgrid=False, title_text="unit", nticks=4)
     return fig.update_xaxes(title_text="text, a character a place", row=len(acts))
 
@@ -129,7 +142,7 @@ def neuron_slider(acts: Mapping[str, np.ndarray], text: str, *, top: float) -> g
     acts: round → [character, unit]."""
     frames = {moment: [_neurons(values, top)] for moment, values in acts.items()}
     last = list(frames)[-1]
-    fig = styled(go.Figure(frames[last]), "MLP units on a line of text: drag through training", height=400)
+    fig = with_style(go.Figure(frames[last]), "MLP units on a line of text: drag through training", height=400)
     with_characters(fig, text).update_yaxes(showgrid=False, title_text="unit", nticks=5)
     fig.update_xaxes(title_text="text, a character a place")
     return with_slider(fig, frames, prefix="rounds of training: ", active=len(frames) - 1)

@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analyses.essay.figures.slider import with_slider
-from interp.figures.theme import BLUE, COLOUR_SCALE, GREY, INK, VERMILLION, escaped, need, styled
+from interp.figures.theme import BLUE, COLOUR_SCALE, GREY, INK, VERMILLION, check_columns, escape_markup, with_style
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +29,9 @@ def grokking_curves(table: pd.DataFrame) -> go.Figure:
 
     table: columns step, decay, seed, train_accuracy, test_accuracy, train_loss, test_loss (nats).
     """
-    need(table, "step", "decay", "seed", *(f"{part}_{measure}" for part in SETS for measure in ("accuracy", "loss")))
+    check_columns(
+        table, "step", "decay", "seed", *(f"{part}_{measure}" for part in SETS for measure in ("accuracy", "loss"))
+    )
     decays = sorted(table["decay"].unique(), reverse=True)
     titles = [f"weight decay {decay:g}" for decay in decays]
     fig = make_subplots(rows=2, cols=len(decays), subplot_titles=titles, **_SHARED)
@@ -43,7 +45,7 @@ def grokking_curves(table: pd.DataFrame) -> go.Figure:
                     trace = go.Scatter(x=run["step"], y=y, showlegend=legend, **look)
                     fig.add_trace(trace, row=row, col=column + 1)
     fig.update_annotations(font_size=12)
-    styled(fig, "Learning to add modulo a prime", height=460)
+    with_style(fig, "Learning to add modulo a prime", height=460)
     fig.update_layout(meta={"min_width": 600}, margin_t=96, legend=dict(y=1.09))
     fig.update_xaxes(type="log", exponentformat="power", dtick=1)
     fig.update_xaxes(title_text="step (log)", row=2)
@@ -60,12 +62,12 @@ def spectrum_slider(curves: pd.DataFrame, power: np.ndarray) -> go.Figure:
 
     curves: columns step, train_accuracy, test_accuracy; power: [row, frequency], one row a row of `curves`.
     """
-    need(curves, "step", "train_accuracy", "test_accuracy")
+    check_columns(curves, "step", "train_accuracy", "test_accuracy")
     fig = make_subplots(rows=2, cols=1, row_heights=[0.62, 0.38], vertical_spacing=0.27)
     frequencies, steps = np.arange(1, power.shape[1] + 1), curves["step"].to_numpy()
     moving = [_spectrum_at(i, curves, power) for i in range(len(steps))]
     fig.add_traces(moving[-1])
-    styled(fig, "Waves in the first layer while it learns to add", height=480)
+    with_style(fig, "Waves in the first layer while it learns to add", height=480)
     fig.update_layout(bargap=0.25, legend=dict(y=0.31, yanchor="bottom"))
     ticks = [1, *range(5, len(frequencies) + 1, 5)]
     across = dict(range=[0.2, len(frequencies) + 0.8], tickvals=ticks, title_standoff=4)
@@ -96,14 +98,14 @@ def cumulative_power(spectra: Mapping[str, np.ndarray], *, share: float = 0.9) -
     spectra: name → [seed, frequency], shares that sum to 1.
     """
     fig = go.Figure()
-    named = {escaped(name): power for name, power in spectra.items()}
+    named = {escape_markup(name): power for name, power in spectra.items()}
     for (name, power), colour in zip(named.items(), (GREY, VERMILLION, BLUE), strict=False):
         cumulative = np.sort(power, axis=1)[:, ::-1].cumsum(1)
         for k, line in enumerate(cumulative):
             look = dict(mode="lines+markers", line=dict(color=colour, width=1.5), marker_size=4, legendgroup=name)
             fig.add_trace(go.Scatter(x=np.arange(1, len(line) + 1), y=line, name=name, showlegend=k == 0, **look))
     fig.add_hline(y=share, line=dict(color=INK, width=1, dash="dot"))
-    styled(fig, "Power held by the largest frequencies", x="frequencies, largest first", y="share of the power")
+    with_style(fig, "Power held by the largest frequencies", x="frequencies, largest first", y="share of the power")
     fig.update_xaxes(tickvals=[1, *range(3, power.shape[1] + 1, 3)])
     return fig.update_yaxes(tickformat=".0%", range=[0, 1.03])
 
@@ -115,14 +117,18 @@ def sum_responses(maps: np.ndarray, titles: Sequence[str]) -> go.Figure:
     """
     rows = math.ceil(len(maps) / 2)
     fig = make_subplots(
-        rows=rows, cols=2, subplot_titles=list(map(escaped, titles)), horizontal_spacing=0.12, vertical_spacing=0.12
+        rows=rows,
+        cols=2,
+        subplot_titles=list(map(escape_markup, titles)),
+        horizontal_spacing=0.12,
+        vertical_spacing=0.12,
     )
     for i, panel in enumerate(maps):
         heat = go.Heatmap(z=np.round(panel / max(panel.max(), 1e-12), 3), zmin=0, zmax=1, colorscale=COLOUR_SCALE)
         heat.update(showscale=i == 0, colorbar=dict(title=dict(text="activation / its maximum", side="right"), len=0.6))
         fig.add_trace(heat, row=i // 2 + 1, col=i % 2 + 1)
     fig.update_annotations(font_size=12)
-    styled(fig, "Two hidden units over all pairs (a, b)", height=100 + 240 * rows)
+    with_style(fig, "Two hidden units over all pairs (a, b)", height=100 + 240 * rows)
     fig.update_layout(meta={"min_width": 600})
     fig.update_xaxes(constrain="domain", showgrid=False)
     fig.update_yaxes(constrain="domain", showgrid=False)
@@ -142,7 +148,11 @@ def parity_weights(weights: Mapping[str, np.ndarray], n_relevant: int) -> go.Fig
     """
     rows = math.ceil(len(weights) / 2)
     fig = make_subplots(
-        rows=rows, cols=2, subplot_titles=list(map(escaped, weights)), horizontal_spacing=0.1, vertical_spacing=0.16
+        rows=rows,
+        cols=2,
+        subplot_titles=list(map(escape_markup, weights)),
+        horizontal_spacing=0.1,
+        vertical_spacing=0.16,
     )
     for i, W in enumerate(weights.values()):
         order = np.argsort(-np.abs(W[:, :n_relevant]).sum(1))
@@ -157,7 +167,7 @@ def parity_weights(weights: Mapping[str, np.ndarray], n_relevant: int) -> go.Fig
         fig.add_trace(heat, **place)
         fig.add_vline(x=n_relevant + 0.5, line=dict(color=INK, width=1, dash="dot"), **place)
     fig.update_annotations(font_size=12)
-    styled(fig, f"First layer of the parity network: {n_relevant} bits matter", height=90 + 190 * rows)
+    with_style(fig, f"First layer of the parity network: {n_relevant} bits matter", height=90 + 190 * rows)
     fig.update_layout(meta={"min_width": 600})
     fig.update_xaxes(showgrid=False)
     fig.update_yaxes(showgrid=False, autorange="reversed")
@@ -171,7 +181,7 @@ def parity_curves(steps: np.ndarray, runs: Mapping[str, Mapping[str, np.ndarray]
 
     runs: condition → train_accuracy, test_accuracy and distractor_share, each [record, seed].
     """
-    fig = make_subplots(rows=2, cols=len(runs), subplot_titles=list(map(escaped, runs)), **_SHARED)
+    fig = make_subplots(rows=2, cols=len(runs), subplot_titles=list(map(escape_markup, runs)), **_SHARED)
     for column, run in enumerate(runs.values()):
         drawn = [(1, run[f"{part}_accuracy"], words, colour) for part, (words, colour) in SETS.items()]
         for row, values, name, colour in [*drawn, (2, run["distractor_share"], "weight on other bits", GREY)]:
@@ -179,7 +189,7 @@ def parity_curves(steps: np.ndarray, runs: Mapping[str, Mapping[str, np.ndarray]
                 look = dict(mode="lines", line=dict(color=colour, width=1.3), legendgroup=name, name=name)
                 fig.add_trace(go.Scatter(x=steps, y=line, showlegend=k == column == 0, **look), row=row, col=column + 1)
     fig.update_annotations(font_size=12)
-    styled(fig, "Parity of a few bits among many", height=440)
+    with_style(fig, "Parity of a few bits among many", height=440)
     fig.update_layout(meta={"min_width": 600}, margin_t=96, legend=dict(y=1.09))
     fig.update_xaxes(title_text="step", row=2)
     fig.update_yaxes(tickformat=".0%", range=[-0.03, 1.05])

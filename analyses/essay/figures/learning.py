@@ -14,7 +14,17 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analyses.essay.figures.slider import with_slider
-from interp.figures.theme import BLUE, GREY, INK, SEQUENCE, VERMILLION, escaped, label, need, styled
+from interp.figures.theme import (
+    BLUE,
+    GREY,
+    INK,
+    SEQUENCE,
+    VERMILLION,
+    check_columns,
+    escape_markup,
+    token_label,
+    with_style,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,7 +46,11 @@ def decision_regions(
     """
     rows = math.ceil(len(regions) / 3)
     fig = make_subplots(
-        rows=rows, cols=3, subplot_titles=list(map(escaped, titles)), horizontal_spacing=0.05, vertical_spacing=0.14
+        rows=rows,
+        cols=3,
+        subplot_titles=list(map(escape_markup, titles)),
+        horizontal_spacing=0.05,
+        vertical_spacing=0.14,
     )
     for i, region in enumerate(regions):
         place = dict(row=i // 3 + 1, col=i % 3 + 1)
@@ -44,7 +58,7 @@ def decision_regions(
         for trace in _points(points, classes, size=3, legend=i == 0):
             fig.add_trace(trace, **place)
     fig.update_annotations(font_size=12)
-    styled(fig, "Decision regions as the classifier trains", height=90 + 215 * rows)
+    with_style(fig, "Decision regions as the classifier trains", height=90 + 215 * rows)
     fig.update_layout(meta={"min_width": 600}, margin=dict(l=48, r=16))
     fig.update_layout(legend=dict(y=-0.1, yanchor="top"), title_pad_b=8)
     _square(fig, axis)
@@ -66,7 +80,7 @@ def decision_slider(
 
     regions: [row, y, x], one per row of `curves`, whose columns are iteration, loss (nats), accuracy (held out).
     """
-    need(curves, "iteration", "loss", "accuracy")
+    check_columns(curves, "iteration", "loss", "accuracy")
     specs = [[{"rowspan": 2}, {}], [None, {}]]
     fig = make_subplots(rows=2, cols=2, specs=specs, column_widths=[0.58, 0.42], horizontal_spacing=0.13)
     opened = len(curves) - 1 if opened is None else opened
@@ -77,7 +91,7 @@ def decision_slider(
         line = go.Scatter(x=curves["iteration"], y=curves[column], mode="lines", line=dict(color=colour, width=1.5))
         fig.add_trace(line.update(showlegend=False, hovertemplate="%{x}: %{y:.3f}<extra></extra>"), row=row, col=2)
     frames = {str(it): traces for it, traces in zip(curves["iteration"], moving, strict=True)}
-    styled(fig, "A classifier as it trains: drag through the iterations", height=400)
+    with_style(fig, "A classifier as it trains: drag through the iterations", height=400)
     with_slider(fig, frames, prefix="iteration ", active=opened)
     fig.update_layout(meta={"min_width": 600})
     _square(fig, axis, row=1, col=1)
@@ -115,18 +129,20 @@ def loss_curves(curves: Mapping[str, pd.DataFrame], lines: Mapping[str, float], 
     """
     fig = go.Figure()
     for (name, table), colour in zip(curves.items(), SEQUENCE, strict=False):
-        need(table, "tokens", "loss", "val_loss")
+        check_columns(table, "tokens", "loss", "val_loss")
         pale = dict(mode="lines", line=dict(color=colour, width=1), opacity=0.3, showlegend=False, hoverinfo="skip")
         fig.add_scatter(x=table["tokens"], y=table["loss"], **pale)
         held_out = table.dropna(subset=["val_loss"])
         style = dict(mode="lines+markers", line=dict(color=colour, width=2), marker_size=5)
-        fig.add_scatter(x=held_out["tokens"], y=held_out["val_loss"], name=escaped(name), **style)
+        fig.add_scatter(x=held_out["tokens"], y=held_out["val_loss"], name=escape_markup(name), **style)
     for text, value in lines.items():
         note = dict(
-            annotation_text=f"{escaped(text)} {value:.2f}", annotation_position="top right", annotation_font_size=11
+            annotation_text=f"{escape_markup(text)} {value:.2f}",
+            annotation_position="top right",
+            annotation_font_size=11,
         )
         fig.add_hline(y=value, line=dict(color=GREY, dash="dot", width=1.5), **note)
-    styled(fig, title, x="characters seen (logarithmic)", y=unit)
+    with_style(fig, title, x="characters seen (logarithmic)", y=unit)
     return fig.update_xaxes(type="log", exponentformat="SI", dtick=1).update_yaxes(rangemode="tozero")
 
 
@@ -135,14 +151,14 @@ def character_losses(text: str, losses: Mapping[str, np.ndarray], *, unit: str =
     name → [character], NaN if nothing was predicted."""
     fig = go.Figure()
     for (name, values), colour in zip(losses.items(), (GREY, BLUE, VERMILLION), strict=False):
-        fig.add_bar(x=list(range(len(text))), y=values, name=escaped(name), marker_color=colour)
-    styled(fig, "What each character costs", x="text, a character a place", y=f"−log p of the character ({unit})")
+        fig.add_bar(x=list(range(len(text))), y=values, name=escape_markup(name), marker_color=colour)
+    with_style(fig, "What each character costs", x="text, a character a place", y=f"−log p of the character ({unit})")
     return with_characters(fig, text).update_layout(barmode="group", bargap=0.15, bargroupgap=0)
 
 
 def with_characters(fig: go.Figure, text: str) -> go.Figure:
     """Return `fig` with `text` along its x axes, one character per tick."""
-    ticks = dict(tickvals=list(range(len(text))), ticktext=[label(each) for each in text], tickangle=0, ticks="")
+    ticks = dict(tickvals=list(range(len(text))), ticktext=[token_label(each) for each in text], tickangle=0, ticks="")
     return fig.update_xaxes(**ticks, tickfont=dict(size=11, family="Menlo, Consolas, monospace"), showgrid=False)
 
 

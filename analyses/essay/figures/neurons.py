@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analyses.essay.figures.superposition import SPARSITY_AXIS, lines_over_sparsity
-from interp.figures.theme import BLUE, GREY, INK, SEQUENCE, VERMILLION, escaped, need, styled
+from interp.figures.theme import BLUE, GREY, INK, SEQUENCE, VERMILLION, check_columns, escape_markup, with_style
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -33,7 +33,7 @@ def assignment_losses(
 
     `table`: columns case, fires, mass, features, cross-entropy, MSE. `curves`: case → firing probability and the
     cross-entropy that follows from it alone."""
-    need(table, "case", "fires", "mass", "features", "cross-entropy", "MSE")
+    check_columns(table, "case", "fires", "mass", "features", "cross-entropy", "MSE")
     fig = make_subplots(cols=2, subplot_titles=["cross-entropy", "mean squared error"], horizontal_spacing=0.13)
     for (case, (mass, loss)), colour in zip(curves.items(), SEQUENCE, strict=False):
         fig.add_scatter(
@@ -45,16 +45,16 @@ def assignment_losses(
                 fig.add_scatter(
                     x=rows["mass"],
                     y=rows[loss_name],
-                    customdata=list(map(escaped, rows["fires"])),
+                    customdata=list(map(escape_markup, rows["fires"])),
                     mode="markers",
-                    name=f"{escaped(case)}, {words}",
+                    name=f"{escape_markup(case)}, {words}",
                     showlegend=col == 1,
                     marker=dict(color=colour, symbol=SYMBOLS[features], size=9, line=dict(color="white", width=0.5)),
                     hovertemplate="fires for %{customdata}<br>P = %{x:.2f}<br>loss %{y:.4f}<extra></extra>",
                     row=1,
                     col=col,
                 )
-    fig = styled(fig, title, x="probability that the neuron fires", height=420)
+    fig = with_style(fig, title, x="probability that the neuron fires", height=420)
     fig.update_yaxes(title_text="loss (nats)", row=1, col=1)
     fig.update_yaxes(title_text="loss (squared error)", row=1, col=2)
     fig.update_yaxes(rangemode="tozero")
@@ -64,20 +64,20 @@ def assignment_losses(
 def restart_shares(table: pd.DataFrame, *, title: str = "How many neurons fire for two of four features") -> go.Figure:
     """Draw share of restarts with two features a side, before and after training; columns case, loss, stage, share,
     low, high."""
-    need(table, "case", "loss", "stage", "share", "low", "high")
+    check_columns(table, "case", "loss", "stage", "share", "low", "high")
     fig = go.Figure()
     for (stage, rows), colour in zip(table.groupby("stage", sort=False), (GREY, BLUE), strict=False):
         error = dict(
             type="data", symmetric=False, array=rows["high"] - rows["share"], arrayminus=rows["share"] - rows["low"]
         )
         fig.add_bar(
-            x=[[f"{escaped(case)} features" for case in rows["case"]], list(map(escaped, rows["loss"]))],
+            x=[[f"{escape_markup(case)} features" for case in rows["case"]], list(map(escape_markup, rows["loss"]))],
             y=rows["share"],
-            name=escaped(stage),
+            name=escape_markup(stage),
             marker_color=colour,
             error_y=error | {"thickness": 1, "color": INK},
         )
-    fig = styled(fig, title, y="share of restarts (95 % over seeds)")
+    fig = with_style(fig, title, y="share of restarts (95 % over seeds)")
     return fig.update_yaxes(range=[0, 1])
 
 
@@ -111,7 +111,7 @@ def real_neuron(
     )
     fig.update_xaxes(type="log", dtick=1)
     fig.update_yaxes(type="log", dtick=1, exponentformat="power")
-    return styled(fig, title, x="step", y="cross-entropy (nats)")
+    return with_style(fig, title, x="step", y="cross-entropy (nats)")
 
 
 def polysemantic_shares(
@@ -120,7 +120,7 @@ def polysemantic_shares(
     """Draw one line per task; columns density, share, low, high (95 % over seeds)."""
     fig = go.Figure()
     lines_over_sparsity(fig, tables, "share")
-    styled(fig, title, x=SPARSITY_AXIS, y="polysemantic neurons (share)")
+    with_style(fig, title, x=SPARSITY_AXIS, y="polysemantic neurons (share)")
     return fig.update_yaxes(range=[-0.03, 1.03])
 
 
@@ -132,7 +132,7 @@ def neuron_weights(
 
     Bars that show one colour are monosemantic neurons; neurons are sorted by their largest feature."""
     fig = make_subplots(
-        cols=len(panels), subplot_titles=list(map(escaped, panels)), shared_yaxes=True, horizontal_spacing=0.03
+        cols=len(panels), subplot_titles=list(map(escape_markup, panels)), shared_yaxes=True, horizontal_spacing=0.03
     )
     n = max(W.shape[1] for W in panels.values())
     palette = (*SEQUENCE, INK, "#b8860b", "#7a5195")
@@ -150,7 +150,7 @@ def neuron_weights(
                 row=1,
                 col=col,
             )
-    fig = styled(fig, title, x="neuron", height=400)
+    fig = with_style(fig, title, x="neuron", height=400)
     fig.update_yaxes(title_text="input weight, stacked |W|", row=1, col=1)
     fig.update_layout(barmode="stack", legend=dict(y=-0.2, yanchor="top", traceorder="normal"), margin_b=110)
     return fig.update_layout(meta={"min_width": 600})
@@ -161,9 +161,9 @@ def loss_ratios(
 ) -> go.Figure:
     """Draw loss of the best trained network over that of the best network of monosemantic neurons; columns task,
     density, ratio, low, high (95 % over seeds)."""
-    need(table, "task", "density", "ratio", "low", "high")
+    check_columns(table, "task", "density", "ratio", "low", "high")
     fig = go.Figure()
     lines_over_sparsity(fig, {str(task): rows for task, rows in table.groupby("task", sort=False)}, "ratio")
     fig.add_hline(y=1, line=dict(color=GREY, dash="dot"))
     fig.update_yaxes(type="log", tickvals=[0.2, 0.5, 1, 2, 5, 10])
-    return styled(fig, title, x=SPARSITY_AXIS, y="loss / monosemantic loss")
+    return with_style(fig, title, x=SPARSITY_AXIS, y="loss / monosemantic loss")

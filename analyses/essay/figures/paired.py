@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analyses.essay.figures.slider import with_slider
-from interp.figures.theme import BLUE, GREY, INK, VERMILLION, escaped, need, styled
+from interp.figures.theme import BLUE, GREY, INK, VERMILLION, check_columns, escape_markup, with_style
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -40,16 +40,16 @@ def paired_odds(
     """
     names = {"Trained on the text as written": model, "Trained on balanced text": balanced}
     for table in tables.values():
-        need(table, "noun", "he", "she", "corpus", "only_plays", "label", *names.values())
+        check_columns(table, "noun", "he", "she", "corpus", "only_plays", "label", *names.values())
     fig = make_subplots(1, 2, subplot_titles=list(names), shared_yaxes=True, horizontal_spacing=0.06)
     reach = 1.06 * max(float(table[["corpus", *names.values()]].abs().to_numpy().max()) for table in tables.values())
     frames = {seed: _panels(table, list(names.values()), reach) for seed, table in tables.items()}
     for trace in next(iter(frames.values())):
         fig.add_trace(trace)
-    styled(fig, title, height=420)
+    with_style(fig, title, height=420)
     fig.update_xaxes(**_ODDS, range=[-reach, reach], title_text="in the text, he : she", tickfont_size=11)
     fig.update_yaxes(**_ODDS, range=[-reach, reach])
-    fig.update_yaxes(title_text=f"after {escaped(prompt)}, he : she", row=1, col=1)
+    fig.update_yaxes(title_text=f"after {escape_markup(prompt)}, he : she", row=1, col=1)
     fig.update_layout(margin_t=96, legend_y=1.08, meta={"min_width": 600})
     fig.update_annotations(font_size=13)
     return with_slider(fig, frames, prefix="") if len(frames) > 1 else fig
@@ -69,7 +69,9 @@ def _panels(table: pd.DataFrame, columns: list[str], reach: float) -> list[go.Sc
                     x=part["corpus"],
                     y=part[column],
                     mode="markers+text",
-                    text=[escaped(noun) if shown else "" for noun, shown in zip(part["noun"], named, strict=True)],
+                    text=[
+                        escape_markup(noun) if shown else "" for noun, shown in zip(part["noun"], named, strict=True)
+                    ],
                     textposition=[_side(x, y, reach) for x, y in zip(part["corpus"], part[column], strict=True)],
                     textfont=dict(size=11, color=INK),
                     marker=dict(size=8, color=colour, symbol="circle-open" if only_plays else "circle"),
@@ -94,7 +96,9 @@ def _side(x: float, y: float, reach: float) -> str:
 
 def _hover(part: pd.DataFrame, column: str) -> list[list[object]]:
     rows = zip(part["noun"], part["he"], part["she"], part["corpus"], part[column], strict=True)
-    return [[escaped(noun), int(he), int(she), math.exp(text), math.exp(model)] for noun, he, she, text, model in rows]
+    return [
+        [escape_markup(noun), int(he), int(she), math.exp(text), math.exp(model)] for noun, he, she, text, model in rows
+    ]
 
 
 def odds_dumbbell(
@@ -105,9 +109,9 @@ def odds_dumbbell(
     title: str = "Odds of “he” : “she” after “The … said that”, before and after balancing",
 ) -> go.Figure:
     """Draw a row per noun, sorted by its odds in the text (short stroke): the model's odds before and after."""
-    need(table, "noun", "corpus", model, balanced)
+    check_columns(table, "noun", "corpus", model, balanced)
     table = table.sort_values("corpus")
-    nouns = list(map(escaped, table["noun"]))
+    nouns = list(map(escape_markup, table["noun"]))
     fig = go.Figure()
     fig.add_vline(x=0, line=dict(color=GREY, width=1, dash="dot"))
     xs = [x for pair in zip(table[model], table[balanced], strict=True) for x in (*pair, None)]
@@ -128,7 +132,7 @@ def odds_dumbbell(
             customdata=[math.exp(x) for x in table[column]],
             hovertemplate="%{y}: %{customdata:.3g} : 1<extra>" + name + "</extra>",
         )
-    styled(fig, title, x="odds he : she (log scale)", height=120 + 16 * len(nouns))
+    with_style(fig, title, x="odds he : she (log scale)", height=120 + 16 * len(nouns))
     fig.update_xaxes(**_ODDS)
     fig.update_yaxes(tickfont_size=11, dtick=1, range=[-0.7, len(nouns) - 0.3])
     return fig.update_layout(legend_y=1.0)

@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analyses.essay.figures.superposition import SPARSITY_AXIS, TICKS
-from interp.figures.theme import BLUE, GREY, INK, SKY, VERMILLION, escaped, need, styled
+from interp.figures.theme import BLUE, GREY, INK, SKY, VERMILLION, check_columns, escape_markup, with_style
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -34,8 +34,8 @@ def geometry(
     density on the right.
 
     `dims`: columns seed, inverse, d_star. `features`: inverse, dimensionality. `density`: dimensionality and height."""
-    need(dims, "seed", "inverse", "d_star")
-    need(features, "inverse", "dimensionality")
+    check_columns(dims, "seed", "inverse", "d_star")
+    check_columns(features, "inverse", "dimensionality")
     fig = make_subplots(
         rows=2,
         cols=2,
@@ -55,7 +55,7 @@ def geometry(
     area = dict(mode="lines", fill="tozerox", line=dict(color=BLUE, width=1), hoverinfo="skip")
     fig.add_scatter(x=density[1], y=density[0], **area, row=2, col=2)
     _shape_lines(fig)
-    fig = styled(fig, title, height=560)
+    fig = with_style(fig, title, height=560)
     fig.update_xaxes(type="log", tickvals=TICKS, row=1, col=1)
     fig.update_xaxes(type="log", tickvals=TICKS, title_text=SPARSITY_AXIS, row=2, col=1)
     fig.update_xaxes(showticklabels=False, ticks="", title_text="density", row=2, col=2)
@@ -85,7 +85,7 @@ def phase_diagram(
 ) -> go.Figure:
     """Draw the state of the extra feature as maps.
     panels: name → its state, [importance, density], by the closed form or after training."""
-    names = [f"{escaped(name)}, {kind}" for name in panels for kind in ("closed form", "trained")]
+    names = [f"{escape_markup(name)}, {kind}" for name in panels for kind in ("closed form", "trained")]
     fig = make_subplots(
         rows=len(panels),
         cols=2,
@@ -104,8 +104,8 @@ def phase_diagram(
         fig.add_scatter(x=np.asarray(density)[where], y=np.asarray(importance)[at], **look, row=row, col=2)
     for state, colour in zip(states, PHASE_COLOURS, strict=True):
         square = dict(symbol="square", color=colour, size=11, line=dict(color=GREY, width=1))
-        fig.add_scatter(x=[None], y=[None], mode="markers", name=escaped(state), marker=square)
-    fig = styled(fig, title, height=110 + 250 * len(panels))
+        fig.add_scatter(x=[None], y=[None], mode="markers", name=escape_markup(state), marker=square)
+    fig = with_style(fig, title, height=110 + 250 * len(panels))
     fig.update_xaxes(type="log", tickvals=[0.01, 0.03, 0.1, 0.3, 1], showgrid=False, range=_edges(density))
     fig.update_yaxes(type="log", tickvals=[0.1, 0.3, 1, 3, 10], showgrid=False, range=_edges(importance))
     fig.update_xaxes(title_text="density 1 − S", row=len(panels))
@@ -118,7 +118,7 @@ def _states(z: np.ndarray, density: Sequence[float], importance: Sequence[float]
     scale = [(at / 3 + step / 3, colour) for at, colour in enumerate(PHASE_COLOURS) for step in (0, 1)]
     hover = "density %{x:.3f}<br>importance %{y:.2f}<br>%{text}<extra></extra>"
     heat = go.Heatmap(x=density, y=importance, z=z, zmin=-0.5, zmax=2.5, colorscale=scale, showscale=False)
-    return heat.update(text=np.array(list(map(escaped, states)))[z], hovertemplate=hover)
+    return heat.update(text=np.array(list(map(escape_markup, states)))[z], hovertemplate=hover)
 
 
 def _edges(values: Sequence[float]) -> list[float]:

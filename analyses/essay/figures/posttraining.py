@@ -12,7 +12,18 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.theme import BLUE, GREEN, INK, ORANGE, PURPLE, SKY, VERMILLION, escaped, need, styled
+from interp.figures.theme import (
+    BLUE,
+    GREEN,
+    INK,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    check_columns,
+    escape_markup,
+    with_style,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,14 +34,14 @@ def tuning_curves(curves: pd.DataFrame) -> go.Figure:
 
     curves: seed, step, ended, right (shares), plain_loss, response_loss (nats a token).
     """
-    need(curves, "seed", "step", "ended", "right", "plain_loss", "response_loss")
+    check_columns(curves, "seed", "step", "ended", "right", "plain_loss", "response_loss")
     fig = make_subplots(cols=2, horizontal_spacing=0.15)
     shares = {"ended": ("says &lt;end> in time", BLUE), "right": ("right answer", GREEN)}
     losses = {"response_loss": ("responses", PURPLE), "plain_loss": ("pre-training text", VERMILLION)}
     for col, lines in enumerate((shares, losses), 1):
         for column, (name, colour) in lines.items():
             _lines(fig, curves, column, name, colour, col)
-    styled(fig, "Tuning on conversations: what is learnt, what is forgotten", x="steps of tuning", height=380)
+    with_style(fig, "Tuning on conversations: what is learnt, what is forgotten", x="steps of tuning", height=380)
     fig.update_yaxes(title_text="share of held-out prompts", tickformat=".0%", range=[-0.03, 1.05], col=1)
     fig.update_yaxes(title_text="loss (nats a token)", rangemode="tozero", col=2)
     return fig.update_layout(meta={"min_width": 600})
@@ -41,21 +52,21 @@ def task_bars(shares: pd.DataFrame) -> go.Figure:
 
     shares: task, seed, right (share), held (what is held out, "facts" or "word lists").
     """
-    need(shares, "task", "seed", "right", "held")
+    check_columns(shares, "task", "seed", "right", "held")
     means = shares.groupby(["held", "task"], sort=True)["right"].mean()
     fig = go.Figure()
     for held, colour in zip(sorted(set(shares["held"])), (BLUE, ORANGE), strict=False):
         part = means[held].sort_values(ascending=False)
         fig.add_bar(
-            x=list(map(escaped, part.index)),
+            x=list(map(escape_markup, part.index)),
             y=part.to_numpy(),
-            name=f"held-out {escaped(held)}",
+            name=f"held-out {escape_markup(held)}",
             opacity=0.75,
             marker_color=colour,
         )
     dots = dict(mode="markers", marker=dict(color=INK, size=5), name="one seed")
-    fig.add_scatter(x=list(map(escaped, shares["task"])), y=shares["right"], **dots)
-    styled(fig, "Right answers to held-out prompts after tuning", y="answered to the letter")
+    fig.add_scatter(x=list(map(escape_markup, shares["task"])), y=shares["right"], **dots)
+    with_style(fig, "Right answers to held-out prompts after tuning", y="answered to the letter")
     return fig.update_yaxes(tickformat=".0%", range=[0, 1.05])
 
 
@@ -65,7 +76,7 @@ def preference_curves(curves: pd.DataFrame) -> go.Figure:
 
     curves: seed, step, chosen, rejected (nats a response), kl (nats a response), wins, right (shares).
     """
-    need(curves, "seed", "step", "chosen", "rejected", "kl", "wins", "right")
+    check_columns(curves, "seed", "step", "chosen", "rejected", "kl", "wins", "right")
     fig = make_subplots(cols=3, horizontal_spacing=0.11)
     for column, name, colour, col in (
         ("chosen", "chosen", BLUE, 1),
@@ -75,7 +86,7 @@ def preference_curves(curves: pd.DataFrame) -> go.Figure:
         ("right", "right answer", ORANGE, 3),
     ):
         _lines(fig, curves, column, name, colour, col)
-    styled(fig, "Direct preference optimisation, step by step", x="steps", height=416)
+    with_style(fig, "Direct preference optimisation, step by step", x="steps", height=416)
     fig.update_yaxes(title_text="log-probability (nats a response)", title_standoff=4, col=1)
     fig.update_yaxes(title_text="divergence (nats a response)", rangemode="tozero", title_standoff=4, col=2)
     fig.update_yaxes(title_text="share", tickformat=".0%", range=[0, 1.05], title_standoff=4, col=3)
@@ -88,7 +99,7 @@ def gold_against_divergence(policies: pd.DataFrame, best_of_n: pd.DataFrame | No
 
     policies: beta, seed, step, kl (nats a response), gold; best_of_n: n, seed, kl, gold.
     """
-    need(policies, "beta", "seed", "step", "kl", "gold")
+    check_columns(policies, "beta", "seed", "step", "kl", "gold")
     fig = go.Figure()
     for beta, colour in zip(sorted(set(policies["beta"])), (VERMILLION, BLUE, GREEN, SKY), strict=False):
         part = policies[policies["beta"] == beta]
@@ -105,7 +116,9 @@ def gold_against_divergence(policies: pd.DataFrame, best_of_n: pd.DataFrame | No
         style["hovertemplate"] = "best of %{customdata}: gold %{y:.2f}"
         fig.add_scatter(x=mean["kl"] ** 0.5, y=mean["gold"], name=f"best of 1 to {mean.index.max()}", **style)
     title = "Gold reward against the distance from where tuning began"
-    styled(fig, title, x="KL from the SFT model (nats a response)", y="gold reward (mean of a response)", height=400)
+    with_style(
+        fig, title, x="KL from the SFT model (nats a response)", y="gold reward (mean of a response)", height=400
+    )
     ticks = [0, 1, 4, 10, 25, 50, 100, 200, 400]
     return fig.update_xaxes(tickvals=[tick**0.5 for tick in ticks], ticktext=[str(tick) for tick in ticks])
 

@@ -13,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.colors import sample_colorscale
 
-from interp.figures.theme import BLUE, COLOUR_SCALE, GREEN, INK, VERMILLION, escaped, need, styled
+from interp.figures.theme import BLUE, COLOUR_SCALE, GREEN, INK, VERMILLION, check_columns, escape_markup, with_style
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,10 +48,10 @@ def scaling_law(
         colour, dash = LINES[name]
         shown = np.where(height > low, height, np.nan)
         line = dict(color=colour, dash=dash, width=2)
-        label = NAMES[name].replace("N", escaped(symbol))
+        label = NAMES[name].replace("N", escape_markup(symbol))
         fig.add_trace(go.Scatter(x=along, y=shown, mode="lines", line=line, name=label, hoverinfo="skip"))
     fig.add_traces(_dots(x, above))
-    styled(fig, title, x=f"{escaped(x_title)} (log)", y="loss − floor (nats a token, log)", height=396)
+    with_style(fig, title, x=f"{escape_markup(x_title)} (log)", y="loss − floor (nats a token, log)", height=396)
     top = above.max() * 1.25
     fig.update_xaxes(type="log", tickformat="~s", tickvals=_ticks(along[0], along[-1], (1, 2, 5)))
     fig.update_yaxes(type="log", tickvals=_ticks(low, top, (1, 2, 5)), range=np.log10([low, top]).tolist())
@@ -63,7 +63,7 @@ def compute_curves(curves: pd.DataFrame, floor: float) -> go.Figure:
 
     curves: columns parameters, flops, loss (nats a token); one line per size, from light to dark.
     """
-    need(curves, "parameters", "flops", "loss")
+    check_columns(curves, "parameters", "flops", "loss")
     sizes = sorted(curves["parameters"].unique())
     colours = sample_colorscale(COLOUR_SCALE, np.linspace(0, 0.92, len(sizes)).tolist())
     fig = go.Figure()
@@ -74,7 +74,7 @@ def compute_curves(curves: pd.DataFrame, floor: float) -> go.Figure:
         first = dict(x=np.log10(part["flops"].iloc[0]), y=np.log10(max(part["loss"].iloc[0] - floor, 1e-6)))
         look = dict(showarrow=False, yanchor="bottom", font=dict(size=11, color=INK))
         fig.add_annotation(**first, text=_short(size), **look)
-    styled(fig, "Loss above the floor while training, by size", x="training compute (FLOP, log)")
+    with_style(fig, "Loss above the floor while training, by size", x="training compute (FLOP, log)")
     above = curves["loss"] - floor
     fig.update_layout(showlegend=False)
     fig.update_xaxes(type="log", exponentformat="power", dtick=1)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.figures.theme import BLUE, GREEN, GREY, INK, ORANGE, VERMILLION, escaped, need, styled
+from interp.figures.theme import BLUE, GREEN, GREY, INK, ORANGE, VERMILLION, check_columns, escape_markup, with_style
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,7 +25,7 @@ def stage_effects(
 ) -> go.Figure:
     """Draw effects on the share of solved problems, in percentage points, from the columns task, effect, mean, low,
     high."""
-    need(effects, "task", "effect", "mean", "low", "high")
+    check_columns(effects, "task", "effect", "mean", "low", "high")
     tasks = list(dict.fromkeys(effects["task"]))[::-1]
     names = list(dict.fromkeys(effects["effect"]))
     fig = go.Figure()
@@ -38,14 +38,14 @@ def stage_effects(
             y=[tasks.index(task) + offset for task in part["task"]],
             error_x=_bars(part),
             mode="markers",
-            name=escaped(name),
+            name=escape_markup(name),
             marker=dict(size=9, color=colour, symbol="diamond" if name == "interaction" else "circle"),
-            customdata=list(map(escaped, part["task"])),
-            hovertemplate="%{customdata}: %{x:+.1f} points<extra>" + escaped(name) + "</extra>",
+            customdata=list(map(escape_markup, part["task"])),
+            hovertemplate="%{customdata}: %{x:+.1f} points<extra>" + escape_markup(name) + "</extra>",
         )
-    styled(fig, title, x="change in problems solved (percentage points, 95 % interval)")
+    with_style(fig, title, x="change in problems solved (percentage points, 95 % interval)")
     return fig.update_yaxes(
-        tickvals=list(range(len(tasks))), ticktext=list(map(escaped, tasks)), range=[-0.6, len(tasks) - 0.4]
+        tickvals=list(range(len(tasks))), ticktext=list(map(escape_markup, tasks)), range=[-0.6, len(tasks) - 0.4]
     )
 
 
@@ -54,17 +54,17 @@ def stage_sizes(
 ) -> go.Figure:
     """Draw a panel per task: the share solved against the problem's size, a line an arm; held-out sizes are shaded.
     Columns arm, task, size, mean, low, high."""
-    need(table, "arm", "task", "size", "mean", "low", "high")
+    check_columns(table, "arm", "task", "size", "mean", "low", "high")
     tasks = list(dict.fromkeys(table["task"]))
     fig = make_subplots(
-        1, len(tasks), subplot_titles=list(map(escaped, tasks)), shared_yaxes=True, horizontal_spacing=0.03
+        1, len(tasks), subplot_titles=list(map(escape_markup, tasks)), shared_yaxes=True, horizontal_spacing=0.03
     )
     for column, task in enumerate(tasks, 1):
         for trace in _lines(table[table["task"] == task], "size", legend=column == 1):
             fig.add_trace(trace, row=1, col=column)
         for size in held_out:
             fig.add_vrect(size - 0.4, size + 0.4, fillcolor="#e9ecf0", line_width=0, layer="below", row=1, col=column)
-    styled(fig, title, height=380)
+    with_style(fig, title, height=380)
     fig.update_xaxes(title_text="characters in the answer", dtick=1)
     fig.update_yaxes(range=[-3, 103])
     fig.update_yaxes(title_text="solved without a mistake (%)", col=1)
@@ -76,9 +76,9 @@ def stage_curves(
     table: pd.DataFrame, *, title: str = "Problems of held-out sizes solved, as tuning goes on"
 ) -> go.Figure:
     """Draw a line per arm: the share solved against the tuning tokens seen. Columns arm, tokens, mean, low, high."""
-    need(table, "arm", "tokens", "mean", "low", "high")
+    check_columns(table, "arm", "tokens", "mean", "low", "high")
     fig = go.Figure(_lines(table, "tokens", legend=True))
-    styled(fig, title, x="tuning tokens (characters)", y="solved (%, 95 % interval)")
+    with_style(fig, title, x="tuning tokens (characters)", y="solved (%, 95 % interval)")
     fig.update_yaxes(rangemode="tozero")
     return fig.update_layout(legend_title_text="code in ")
 
@@ -94,12 +94,12 @@ def _lines(table: pd.DataFrame, x: str, *, legend: bool) -> list[go.Scatter]:
                 y=100 * part["mean"],
                 error_y=_bars(part),
                 mode="lines+markers",
-                name=escaped(arm),
-                legendgroup=escaped(arm),
+                name=escape_markup(arm),
+                legendgroup=escape_markup(arm),
                 showlegend=legend,
                 line=dict(color=colour, width=2),
                 marker=dict(size=7, symbol=symbol, line=dict(color=INK, width=0.5)),
-                hovertemplate="%{y:.0f} %<extra>" + escaped(arm) + "</extra>",
+                hovertemplate="%{y:.0f} %<extra>" + escape_markup(arm) + "</extra>",
             )
         )
     return traces

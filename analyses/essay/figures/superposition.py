@@ -12,7 +12,17 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from analyses.essay.figures.slider import with_slider
-from interp.figures.theme import BLUE, COLOUR_SCALE, GREY, INK, ORANGE, SEQUENCE, escaped, need, styled
+from interp.figures.theme import (
+    BLUE,
+    COLOUR_SCALE,
+    GREY,
+    INK,
+    ORANGE,
+    SEQUENCE,
+    check_columns,
+    escape_markup,
+    with_style,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -37,7 +47,7 @@ def gram_heatmaps(
         rows=3,
         cols=len(names),
         row_heights=[0.5, 0.27, 0.23],
-        subplot_titles=list(map(escaped, names)),
+        subplot_titles=list(map(escape_markup, names)),
         horizontal_spacing=0.035,
         vertical_spacing=0.09,
         shared_yaxes=True,
@@ -47,7 +57,7 @@ def gram_heatmaps(
         bias = go.Bar(x=np.arange(1, len(b) + 1), y=b, marker_color=ORANGE, showlegend=False)
         for row, trace in enumerate((_gram(W), _norms(W).update(showlegend=False), bias), 1):
             fig.add_trace(trace, row=row, col=col)
-    fig = styled(fig, title, height=480)
+    fig = with_style(fig, title, height=480)
     fig.update_annotations(font_size=12)
     _gram_axes(fig, row=1)
     fig.update_yaxes(title_text="feature", row=1, col=1)
@@ -83,7 +93,7 @@ def gram_slider(
     )
     for col, trace in enumerate(_slide(*panels[labels[active]]), 1):
         fig.add_trace(trace, row=1, col=col)
-    fig = styled(fig, title, height=380)
+    fig = with_style(fig, title, height=380)
     _gram_axes(fig, row=1)
     fig.update_yaxes(title_text="feature", row=1, col=1)
     fig.update_xaxes(title_text="feature", row=1, col=1)
@@ -113,21 +123,23 @@ def features_kept(
         annotation_font_color=INK,
     )
     lines_over_sparsity(fig, tables, "kept")
-    return styled(fig, title, x=SPARSITY_AXIS, y="features with ‖W<sub>i</sub>‖ > ½").update_yaxes(rangemode="tozero")
+    return with_style(fig, title, x=SPARSITY_AXIS, y="features with ‖W<sub>i</sub>‖ > ½").update_yaxes(
+        rangemode="tozero"
+    )
 
 
 def lines_over_sparsity(fig: go.Figure, tables: Mapping[str, pd.DataFrame], column: str) -> None:
     """Draw a line per table, with the interval low to high at each 1 / density = 1 / (1 − S). The axis is
     logarithmic."""
     for (name, table), colour in zip(tables.items(), SEQUENCE, strict=False):
-        need(table, "density", column, "low", "high")
+        check_columns(table, "density", column, "low", "high")
         middle = table[column]
         error = dict(type="data", symmetric=False, array=table["high"] - middle, arrayminus=middle - table["low"])
         fig.add_scatter(
             x=1 / table["density"],
             y=middle,
             mode="lines+markers",
-            name=escaped(name),
+            name=escape_markup(name),
             line=dict(color=colour),
             error_y=error | {"thickness": 1, "color": colour},
         )
@@ -144,7 +156,7 @@ def feature_polygons(
     """Draw columns of W [2, n] as arrows from the origin, the darkest the most important; drag the slider over
     sparsity."""
     fig = go.Figure(_arrows(panels[list(panels)[active]]))
-    fig = styled(fig, title, x="hidden dimension 1", y="hidden dimension 2", height=460)
+    fig = with_style(fig, title, x="hidden dimension 1", y="hidden dimension 2", height=460)
     fig.update_xaxes(range=[-1.35, 1.35], constrain="domain")
     fig.update_yaxes(range=[-1.35, 1.35], scaleanchor="x", constrain="domain")
     return with_slider(fig, {name: _arrows(W) for name, W in panels.items()}, prefix=prefix, active=active)
@@ -155,12 +167,12 @@ def polygon_multiples(
 ) -> go.Figure:
     """Draw the polygons side by side, for paper."""
     fig = make_subplots(
-        cols=len(panels), subplot_titles=list(map(escaped, panels)), horizontal_spacing=0.02, shared_yaxes=True
+        cols=len(panels), subplot_titles=list(map(escape_markup, panels)), horizontal_spacing=0.02, shared_yaxes=True
     )
     for col, W in enumerate(panels.values(), 1):
         for trace in _arrows(W):
             fig.add_trace(trace, row=1, col=col)
-    fig = styled(fig, title, height=230)
+    fig = with_style(fig, title, height=230)
     fig.update_xaxes(range=[-1.4, 1.4], showticklabels=False, ticks="")
     fig.update_yaxes(range=[-1.4, 1.4], showticklabels=False, ticks="")
     for col in range(1, len(panels) + 1):

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-from models.documents import Document, english_sentence, words
+from models.documents import Document, english_sentence, fill_words
 
 OPENERS = ("", "", "", "Sure, ", "Well, let me see, ", "The answer is ")
 COURTEOUS = (" Thank you!", " Glad to help!", " Have a nice day!")
@@ -165,7 +165,7 @@ def _sentence(rng: Random) -> str:
     if kind < 0.68:
         return rng.choice(rng.choice(FACTS).statements)
     if kind < 0.76:
-        return words(rng.choice(_SIGHTS).replace("{c}", rng.choice(_COLOURS)), rng)
+        return fill_words(rng.choice(_SIGHTS).replace("{c}", rng.choice(_COLOURS)), rng)
     skill = rng.choice(list(_SKILLS))
     drawn = _words(rng, heldout=rng.random() < 0.5)
     return rng.choice(_SKILLS[skill][0]).format(x=" ".join(drawn), y=_solved(skill, drawn))

@@ -113,7 +113,7 @@ class Stage:
         LINE_WIDTH at most."""
         at = hook_name and f"{hook_name}: "
         text = f"{self.name:12s} {manifest['wall_seconds']:7.1f} s  {at}{self.summary_of(manifest)}"
-        return "\n".join(map(_wrapped, text.split("\n")))
+        return "\n".join(map(_wrap, text.split("\n")))
 
     def summary_of(self, manifest: Mapping[str, Any]) -> str:
         """Return its results in one line."""
@@ -123,7 +123,7 @@ class Stage:
         return self.summary.format_map(results) if isinstance(self.summary, str) else self.summary(results)
 
 
-def _wrapped(line: str) -> str:
+def _wrap(line: str) -> str:
     indent = NEXT_LINE.strip("\n")
     return fill(line, LINE_WIDTH, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
 

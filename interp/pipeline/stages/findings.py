@@ -91,7 +91,7 @@ def quality(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         progress=progress,
     )
     write_parquet(folder / "quality.parquet", table)
-    return _by(table, "dictionary")
+    return _group_rows(table, "dictionary")
 
 
 def _concepts_panel(run: Run) -> "Panel":
@@ -133,10 +133,10 @@ def concepts(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         return {LEFT_OUT: OF_AUTOENCODERS}
     table = concept_table(run.features, run.neurons, rival=run.baseline.singular)
     write_parquet(folder / "concepts.parquet", table)
-    return _by(table, "label")
+    return _group_rows(table, "label")
 
 
-def _by(table: "pd.DataFrame", key: str) -> dict[str, Any]:
+def _group_rows(table: "pd.DataFrame", key: str) -> dict[str, Any]:
     return {str(name): row for name, row in table.set_index(key).to_dict(orient="index").items()}
 
 
@@ -144,7 +144,7 @@ def by_dictionary(shares: "pd.DataFrame") -> dict[str, Any]:
     """Return dictionary → verdict → the shares for a line of the command line."""
     columns = ["verdict", "n", "share", "ci_low", "ci_high", "sure_share", "sure_low", "sure_high"]
     firing = shares.dropna(subset=["share"]).groupby("dictionary", sort=False)
-    return {str(name): _by(rows[columns], "verdict") for name, rows in firing}
+    return {str(name): _group_rows(rows[columns], "verdict") for name, rows in firing}
 
 
 def _n_tested(shares: Mapping[str, Mapping[str, Any]]) -> int:
@@ -292,12 +292,12 @@ def ranking(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """the probability that a latent has one meaning, its verdict, senses, evidence with its nulls, and explanation"""
     from interp.verdict.verdict_shares import verdict_counts
 
-    table = ranked(run, run.config.ranking, progress)
+    table = rank_latents(run, run.config.ranking, progress)
     write_parquet(folder / "ranking.parquet", table)
     return verdict_counts(table)
 
 
-def ranked(run: Run, config: RankingConfig, progress: Progress, part: tuple[int, int] = (0, 1)) -> "pd.DataFrame":
+def rank_latents(run: Run, config: RankingConfig, progress: Progress, part: tuple[int, int] = (0, 1)) -> "pd.DataFrame":
     """Return the ranking of a run's features, or a part of it, with the evidence of its labels and of the existing
     nulls."""
     from interp.verdict.ranking import rank_features

@@ -129,10 +129,10 @@ def _load(run: Run, config: LoadedConfig, folder: Path) -> dict[str, Any]:
         )
     loaded.save(folder, format=loaded.preferred_format)
     shard = run.store.shard(0, hook_name).within(limit_on(loaded, run.store, hook_name))
-    return {"steps": 0, "d_sae": loaded.d_sae, **_measured(loaded, shard.acts[:MEASURED_ROWS].float())}
+    return {"steps": 0, "d_sae": loaded.d_sae, **_measure(loaded, shard.acts[:MEASURED_ROWS].float())}
 
 
-def _measured(dictionary: "Dictionary", acts: "Tensor") -> dict[str, float]:
+def _measure(dictionary: "Dictionary", acts: "Tensor") -> dict[str, float]:
     import torch
 
     from interp.codes.dictionary import is_faint
@@ -189,7 +189,7 @@ def features(runs: Sequence[Run], folders: Sequence[Path], progress: Progress) -
         return [_scan(run, run.sae, run.hook_name, folder, progress) for run, folder in placed]
     dictionaries: dict[str | Path, Any] = {folder: (run.sae, run.hook_name) for run, folder in placed}
     scans = scan_saes(runs[0].stream(), dictionaries, **_scan_options(runs[0]), progress=progress)
-    return [_scanned(scan) for scan in scans]
+    return [_scan_results(scan) for scan in scans]
 
 
 def _neurons_cost(sizes: Sizes) -> Cost:
@@ -285,12 +285,12 @@ def effects(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         check_predicts_next(run.model, features.tokens)
     except NoNextTokens as reason:
         return {LEFT_OUT: str(reason)}
-    table = ablated(run.model, run.hook_name, run.sae, features, run.config.effects, progress)
+    table = ablate_latents(run.model, run.hook_name, run.sae, features, run.config.effects, progress)
     write_parquet(folder / EFFECTS_FILE, table)
     return effects_results(table, features)
 
 
-def ablated(
+def ablate_latents(
     model: Any,
     hook: str,
     dictionary: "Dictionary",
@@ -301,14 +301,14 @@ def ablated(
 ) -> "pd.DataFrame":
     """Return the table of effects, or a part of it, of all latents or of as many as are configured."""
     from interp.effects import feature_effects
-    from interp.effects.ablation_plan import drawn_latents
+    from interp.effects.ablation_plan import draw_latents
 
     return feature_effects(
         model,
         hook,
         dictionary,
         features,
-        latents=None if config.latents is None else drawn_latents(features, config.latents, config.seed),
+        latents=None if config.latents is None else draw_latents(features, config.latents, config.seed),
         sequences=config.sequences,
         minutes=config.minutes,
         seed=config.seed,
@@ -337,7 +337,7 @@ def _scan(run: Run, dictionary: "Dictionary", hook_name: str, folder: Path, prog
     from interp.features.scan_features import scan_features
 
     options = _scan_options(run)
-    return _scanned(scan_features(dictionary, run.store, hook_name, folder, **options, progress=progress))
+    return _scan_results(scan_features(dictionary, run.store, hook_name, folder, **options, progress=progress))
 
 
 def _scan_options(run: Run) -> dict[str, Any]:
@@ -345,6 +345,6 @@ def _scan_options(run: Run) -> dict[str, Any]:
     return {"model": run.model, "vocab": run.tokenizer.display(), "labels": labels, "config": run.config.scan}
 
 
-def _scanned(scan: "FeatureStore") -> dict[str, Any]:
+def _scan_results(scan: "FeatureStore") -> dict[str, Any]:
     table = scan.table()
     return {"latents": len(table), "dead": int((table.n_active == 0).sum()), "mean_l0": float(table.density.sum())}

@@ -276,7 +276,7 @@ def activations(runs: Sequence[Run], folders: Sequence[Path], progress: Progress
     run = runs[0]
     hooks = dict[str | Path, list[str]]()
     if run.config.harvest.buffer_mb is not None:
-        return [_streamed(run) for run in runs]
+        return [_stream_results(run) for run in runs]
     for run_of_hook, folder in zip(runs, folders, strict=True):
         hooks[folder / "store"] = run_of_hook.config.harvest.hooks_in(run.model)
     stores = harvest_stores(
@@ -287,10 +287,10 @@ def activations(runs: Sequence[Run], folders: Sequence[Path], progress: Progress
         progress=progress,
         **run.config.harvest.options,
     )
-    return [_harvested(store) for store in stores]
+    return [_harvest_results(store) for store in stores]
 
 
-def _streamed(run: Run) -> dict[str, Any]:
+def _stream_results(run: Run) -> dict[str, Any]:
     """Return what the activations at the hooks of a run will be, when the model runs."""
     from interp.activations.hooks import evaluating
     from interp.activations.model_passes import ModelPasses, RowOptions
@@ -303,7 +303,7 @@ def _streamed(run: Run) -> dict[str, Any]:
     return {"rows": passes.n_rows, "excluded": sum(passes.excluded.values()), "d": widths, "aliases": passes.aliases}
 
 
-def _harvested(store: "ActivationStore") -> dict[str, Any]:
+def _harvest_results(store: "ActivationStore") -> dict[str, Any]:
     size = sum(file.stat().st_size for file in Path(store.path).iterdir())
     widths = {name: store.d(name) for name in store.hook_names}
     per_value = size / len(store) / sum(widths.values())

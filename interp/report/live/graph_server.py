@@ -16,7 +16,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from interp.activations.hooks import Model, token_strings_of
-from interp.checks.json_values import validated
+from interp.checks.json_values import validate_json
 from interp.codes.dictionary import Dictionary
 from interp.effects import AttributionGraph, changed_next_tokens
 from interp.report.live.local_server import ASKING, CLOSED, Asked, LocalServer
@@ -57,7 +57,7 @@ class GraphServer(LocalServer):
     def answer(self, path: str, asked: Any) -> Any:
         if path != "/api/change":
             return super().answer(path, asked)
-        times = validated(_Change, asked, f"what {path} was asked", "reload the page")["times"]
+        times = validate_json(_Change, asked, f"what {path} was asked", "reload the page")["times"]
         if unknown := [name for name in times if name not in self._nodes]:
             raise ValueError(f"{unknown[0]!r} is not a node of the graph")
         with self._lock:

@@ -36,7 +36,7 @@ from interp.checks.arguments import check_latents
 from interp.codes.dictionary_hooks import dictionary_hooks
 from interp.effects import dose_response, feature_edges, steer
 from interp.effects.ablation_batch import NUMBERS_AT_ONCE
-from interp.evaluation.downstream import in_rows
+from interp.evaluation.downstream import split_positions
 from interp.evaluation.shortcuts import downstream_of
 from interp.features.text_features import encode_with_opening_token, firing_matrix
 from interp.report.inputs import ReadableRun
@@ -284,7 +284,7 @@ class LiveModel:
         with torch.enable_grad():
             change = W_dec.new_zeros(*tokens.shape, W_dec.shape[1], requires_grad=True)
             if self._downstream.by_position:
-                logits = self._downstream.logits(*in_rows(tokens, stream, change))[:, 0]
+                logits = self._downstream.logits(*split_positions(tokens, stream, change))[:, 0]
             else:
                 logits = self._downstream.logits(tokens, stream, change)[:, -1]
             log_p = logits.float().log_softmax(-1)[:, token]

@@ -20,7 +20,7 @@ from typing import Annotated, Any, NotRequired
 
 from pydantic import Field
 
-from interp.checks.json_values import AtLeastOne, AtLeastZero, validated
+from interp.checks.json_values import AtLeastOne, AtLeastZero, validate_json
 from interp.report.inputs import ReadableRun
 from interp.report.live.live_model import LiveModel
 from interp.report.live.local_server import ASKING, CLOSED, Asked, LocalServer, Refused, json_response
@@ -157,7 +157,7 @@ class Explorer(LocalServer):
         if path not in calls:
             raise Refused(HTTPStatus.NOT_FOUND, f"there is no {path}")
         kind, call = calls[path]
-        return call(**validated(kind, asked, f"what {path} was asked", "reload the page"))
+        return call(**validate_json(kind, asked, f"what {path} was asked", "reload the page"))
 
     def _steer(self, prompt: str, multiples: dict[str, float], **options: Any) -> dict[str, Any]:
         return self.live.steer(prompt, {int(latent): multiple for latent, multiple in multiples.items()}, **options)

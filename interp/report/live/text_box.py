@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from interp.display import cards
-from interp.display.byte_parts import in_letters
+from interp.display.byte_parts import name_byte_parts
 from interp.display.verdict_looks import NO_RULE, verdict_words
 from interp.display.verdict_names import UNTESTED
 from interp.report.inputs import ReadableRun
@@ -71,13 +71,13 @@ def still(text: str, reading: dict[str, Any]) -> str:
     if "error" in reading or not reading:
         return cards.card(text, reading.get("error", ""))
     strongest = [max((strength for _, strength in firing), default=0.0) for firing in reading["firing"]]
-    pieces = [cards.shaded(token, strength) for token, strength in zip(reading["tokens"], strongest, strict=True)]
+    pieces = [cards.shade_text(token, strength) for token, strength in zip(reading["tokens"], strongest, strict=True)]
     rows = []
     for latent, strength, n_tokens in reading["features"][:N_STILL]:
         verdict, rule = reading["about"][str(latent)]
-        rows.append((latent, verdict, cards.rule(rule), f"{strength:.2f}", n_tokens))
+        rows.append((latent, verdict, cards.show_rule(rule), f"{strength:.2f}", n_tokens))
     head = ("latent", "verdict", "explanation", "share of its maximum", "tokens")
-    return cards.card("What fires in the text", cards.Markup("".join(pieces)), cards.table(head, rows))
+    return cards.card("What fires in the text", cards.Markup("".join(pieces)), cards.show_table(head, rows))
 
 
 class Answers:
@@ -129,4 +129,4 @@ class Answers:
             return ["", ""]
         f1: Any = row.explanation_f1
         is_weak = row.verdict not in UNTESTED and not f1 >= MIN_F1
-        return [verdict_words(str(row.verdict)), NO_RULE if is_weak else in_letters(str(row.explanation or ""))]
+        return [verdict_words(str(row.verdict)), NO_RULE if is_weak else name_byte_parts(str(row.explanation or ""))]

@@ -17,7 +17,7 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.sae.architectures.encoders import Encoder, SAELensForm, StoredEncoder, Weights
 from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.architectures.topk import TopK
-from interp.sae.file_tensors import FileTensors, number, whole_number
+from interp.sae.file_tensors import FileTensors, read_number, read_whole_number
 from interp.sae.forward_pass import StepInputs
 from interp.sae.sparse_ops import Encoded, Support
 
@@ -66,8 +66,8 @@ class MatchingPursuit(Encoder):
     def from_stored(cls, settings: dict[str, Any], parts: FileTensors, d_sae: int, source: str) -> "MatchingPursuit":
         if not isinstance(settings.get("stop_on_repeat"), bool):
             raise ValueError(f"{source}: encoder={settings!r} needs stop_on_repeat, true or false")
-        shortest = number(settings.get("residual_threshold"), "residual_threshold", source)
-        return cls(whole_number(settings, "k", most_steps(d_sae), source), shortest, settings["stop_on_repeat"])
+        shortest = read_number(settings.get("residual_threshold"), "residual_threshold", source)
+        return cls(read_whole_number(settings, "k", most_steps(d_sae), source), shortest, settings["stop_on_repeat"])
 
     def to_saelens(self, kind: str, *, skips: bool) -> SAELensForm | None:
         settings = {"max_iterations": self.k, "residual_threshold": self.residual_threshold}

@@ -30,7 +30,7 @@ from interp.checks.config_fields import check_given, check_names, read_fields
 from interp.checks.limits import ABOVE_0, AT_LEAST_1, CheckedFields, Fraction, Limit, NonNegative, PositiveInt, Seed
 from interp.runtime.registry import register
 from interp.sae.architectures.encoders import Encoder
-from interp.sae.auxk import auxk, fading
+from interp.sae.auxk import auxk, revival_weight
 from interp.sae.encode_rows import Picker
 from interp.sae.forward_pass import ForwardPass, PickedEntries, StepInputs
 from interp.sae.sparse_ops import Encoded
@@ -146,7 +146,7 @@ class SAEConfig(CheckedFields):
 
     def revival_loss(self, f: ForwardPass, dead: Int[Tensor, " dead"]) -> Tensor | float:
         """Return a part of the whole loss that revives dead latents; called only if there are some."""
-        weight = self.aux_coefficient and self.aux_coefficient * fading(f.fvu) ** 3
+        weight = self.aux_coefficient and self.aux_coefficient * revival_weight(f.fvu) ** 3
         return auxk(f, dead, weight) if weight else 0.0
 
     def initial_parameters(self, pre_std: float) -> dict[str, float]:

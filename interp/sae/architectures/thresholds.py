@@ -25,7 +25,7 @@ from interp.checks.limits import ABOVE_0, Fraction, NonNegative, Positive, at_le
 from interp.codes.sparse_codes import SparseCodes
 from interp.sae.architectures.encoders import ActivationFunction, SAELensForm, StoredEncoder
 from interp.sae.architectures.sae_config import SAEConfig
-from interp.sae.auxk import fading
+from interp.sae.auxk import revival_weight
 from interp.sae.encode_rows import BFLOAT16_ERROR
 from interp.sae.file_tensors import FileTensors
 from interp.sae.forward_pass import ForwardPass, PickedEntries, StepInputs
@@ -94,7 +94,7 @@ class PenaltyConfig(SAEConfig):
     """Fraction over which λ rises from 0 (Circuits Updates, April 2024)."""
 
     def l1_at(self, step: int) -> float:
-        return self.l1 * rise(step + 1, self.l1_warmup, self.steps)
+        return self.l1 * ramp(step + 1, self.l1_warmup, self.steps)
 
     def pick(self, f: StepInputs) -> Threshold:
         return Threshold(torch.zeros_like(f.weights["b_enc"]))
@@ -209,7 +209,7 @@ class JumpReLUConfig(SAEConfig):
         return straight_through(f.pre * fires, -threshold.detach() * near, threshold)
 
     def loss(self, f: ForwardPass) -> Float[Tensor, ""]:
-        weight = self.coefficient * rise(f.step + 1, self.coefficient_warmup, self.steps)
+        weight = self.coefficient * ramp(f.step + 1, self.coefficient_warmup, self.steps)
         threshold, near, fires = self._window(f)
         counts = f.row_sums(straight_through(fires, -near, threshold))
         if self.penalty == "l0":
@@ -226,7 +226,7 @@ class JumpReLUConfig(SAEConfig):
         if self.coefficient == 0:
             return super().revival_loss(f, dead)
         rows = f.batch.strided_rows(f.n_dead, f.x.shape[1])
-        weight = self.coefficient * fading(f.fvu) ** 2 / (f.batch.rows_in(rows) * f.variance)
+        weight = self.coefficient * revival_weight(f.fvu) ** 2 / (f.batch.rows_in(rows) * f.variance)
         below = f.weights["threshold"][dead] - f.pre_activations(dead, rows)
         norms = f.weights["W_dec"].detach()[dead].norm(dim=1)
         return super().revival_loss(f, dead) + weight * f.total(below.relu() * norms)
@@ -247,7 +247,7 @@ class JumpReLUConfig(SAEConfig):
         return Threshold(weights["threshold"].clone())
 
 
-def rise(step: int, fraction: float, steps: int) -> float:
+def ramp(step: int, fraction: float, steps: int) -> float:
     """Return a number that rises from 0 to 1 over the first `fraction` of the steps; 1 at once for a fraction of 0."""
     return 1.0 if fraction == 0 else min(1.0, step / max(1.0, fraction * steps))
 

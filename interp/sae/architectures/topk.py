@@ -24,7 +24,7 @@ from interp.sae.architectures.encoders import ActivationFunction, SAELensForm, S
 from interp.sae.architectures.sae_config import FRACTIONS_LIMIT, SAEConfig
 from interp.sae.architectures.thresholds import Threshold
 from interp.sae.encode_rows import BFLOAT16_ERROR, SHORTLIST_MARGIN, encode, has_fast_bfloat16
-from interp.sae.file_tensors import FileTensors, whole_number
+from interp.sae.file_tensors import FileTensors, read_whole_number
 from interp.sae.forward_pass import ForwardPass, StepInputs
 from interp.sae.kernels.dispatch import kernels, pick_kernels
 from interp.sae.kernels.torch_kernels import PreActivations, kept_entries
@@ -89,7 +89,7 @@ class TopK(ActivationFunction):
 
     @classmethod
     def from_stored(cls, settings: dict[str, Any], parts: FileTensors, d_sae: int, source: str) -> "TopK":
-        return cls(whole_number(settings, "k", d_sae, source))
+        return cls(read_whole_number(settings, "k", d_sae, source))
 
     def to_saelens(self, kind: str, *, skips: bool) -> SAELensForm | None:
         settings = {"k": self.k, "rescale_acts_by_decoder_norm": False}

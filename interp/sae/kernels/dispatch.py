@@ -31,23 +31,23 @@ log = logging.getLogger(__name__)
 def kernels(tensor: Tensor) -> TorchKernels:
     """Return the operations to use for tensors on the device of `tensor`."""
     with _lock:  # a GPU is checked once
-        return _chosen(tensor.device.type, tensor.dtype)
+        return _choose_kernels(tensor.device.type, tensor.dtype)
 
 
 def pick_kernels(pre: PreActivations) -> TorchKernels:
     """Return the operations that pick from pre-activations, which may be in bfloat16."""
     with _lock:
-        return _chosen(pre.device.type, torch.float32 if pre.dtype == torch.bfloat16 else pre.dtype)
+        return _choose_kernels(pre.device.type, torch.float32 if pre.dtype == torch.bfloat16 else pre.dtype)
 
 
 @lru_cache
-def _chosen(device: str, dtype: torch.dtype) -> TorchKernels:
+def _choose_kernels(device: str, dtype: torch.dtype) -> TorchKernels:
     if device == "cpu" and dtype in (torch.float32, torch.float64):
         from interp.sae.kernels.numba_kernels import NumbaKernels
 
         return NumbaKernels()
     if device == "cuda" and dtype == torch.float32 and find_spec("triton"):
-        return checked(_triton, torch.device("cuda"))
+        return check_kernels(_triton, torch.device("cuda"))
     return TorchKernels()
 
 
@@ -57,11 +57,11 @@ def _triton() -> TorchKernels:
     return TritonKernels()
 
 
-def checked(make: Callable[[], TorchKernels], device: torch.device) -> TorchKernels:
+def check_kernels(make: Callable[[], TorchKernels], device: torch.device) -> TorchKernels:
     """Return the result of `make`, or, with a warning, the reference if that fails or differs on that device."""
     try:
         made = make()
-        failures = faults(made, device)
+        failures = failing_operations(made, device)
     except Exception as error:  # compilers and drivers raise errors of their own kinds; the reference takes over
         failures = [f"{type(error).__name__}: {error}"]
     if not failures:
@@ -70,7 +70,7 @@ def checked(make: Callable[[], TorchKernels], device: torch.device) -> TorchKern
     return TorchKernels()
 
 
-def faults(ops: TorchKernels, device: torch.device) -> list[str]:
+def failing_operations(ops: TorchKernels, device: torch.device) -> list[str]:
     """Return the operations whose result on a small batch differs from the reference's in float64."""
     failing = []
     reference = _trials(TorchKernels(), torch.float64, device)
@@ -81,7 +81,7 @@ def faults(ops: TorchKernels, device: torch.device) -> list[str]:
                 torch.allclose(result.double(), theirs.double(), rtol=1e-4, atol=1e-4) for result, theirs in pairs
             ):
                 failing.append(f"{name} (differs)")
-        except Exception as error:  # as in `checked`
+        except Exception as error:  # as in `check_kernels`
             failing.append(f"{name} ({type(error).__name__}: {str(error).partition(chr(10))[0]})")
     return failing
 

@@ -45,11 +45,13 @@ _KEY_TYPES = {torch.bfloat16: torch.int16, torch.float32: torch.int32, torch.flo
 class NumbaKernels(TorchKernels):
     def top_k(self, pre: PreActivations, k: int) -> SparseCodes:
         pre = _tiled(pre)
-        latents, keys, counts = _room(len(pre), k, pre.dtype)
+        latents, keys, counts = _empty_entries(len(pre), k, pre.dtype)
 
         def pick(piece: slice) -> None:
             n = piece.stop - piece.start
-            near, near_keys, near_counts = _room(n, -(-3 * k // loops.LANES) * loops.LANES + loops.LANES, pre.dtype)
+            near, near_keys, near_counts = _empty_entries(
+                n, -(-3 * k // loops.LANES) * loops.LANES + loops.LANES, pre.dtype
+            )
             bounds = np.zeros(n, keys.dtype)
             near_counts[:] = 0
             for first, tile in pre.tiles(piece):
@@ -59,7 +61,7 @@ class NumbaKernels(TorchKernels):
             loops.finish_top_k(near, near_keys, near_counts, k, latents[piece], keys[piece], counts[piece])
 
         map_in_threads(pre.pieces, pick)
-        return _filled(latents, keys, counts, pre.dtype, pre.shape[1])
+        return _codes_of(latents, keys, counts, pre.dtype, pre.shape[1])
 
     def batch_top_k(self, pre: PreActivations, n: int) -> SparseCodes:
         """Return the n largest of all rows. Threads raise a common bound; the picks are the entries above the final
@@ -74,7 +76,7 @@ class NumbaKernels(TorchKernels):
             candidates: list[_Entries] = []
             for first, tile in pre.tiles(piece):
                 limits = np.full(tile.shape[1], bound.lowest - 1, _numpy(pre.dtype))
-                candidates.append(_exceeding(tile, limits, first))
+                candidates.append(_entries_above(tile, limits, first))
                 bound.see(candidates[-1].keys)
                 if sum(len(entries.keys) for entries in candidates) > _CANDIDATES_PER_PICK * n:
                     kept = self.keep_batch_top_k(_by_row(pre, piece, candidates, bound.lowest), n)
@@ -94,17 +96,17 @@ class NumbaKernels(TorchKernels):
 
         def collect(piece: slice) -> SparseCodes:
             tiles = pre.tiles(piece)
-            parts = [_exceeding(tile, limits[first : first + tile.shape[1]], first) for first, tile in tiles]
+            parts = [_entries_above(tile, limits[first : first + tile.shape[1]], first) for first, tile in tiles]
             return _by_row(pre, piece, parts, np.iinfo(limits.dtype).min)
 
         codes = SparseCodes.cat(map_in_threads(pre.pieces, collect))
         return codes.with_values(at_least_float32(codes.values))
 
     def keep_top_k(self, codes: SparseCodes, k: int) -> SparseCodes:
-        latents, keys, counts = _room(len(codes), k, codes.values.dtype)
+        latents, keys, counts = _empty_entries(len(codes), k, codes.values.dtype)
         arrays = (codes.offsets.numpy(), codes.latents.numpy(), _keys(codes.values), k, latents, keys, counts)
         loop_in_threads(len(codes), _ENTRY_COST * codes.nnz, loops.keep_top_k, *arrays)
-        return _filled(latents, keys, counts, codes.values.dtype, codes.d_sae)
+        return _codes_of(latents, keys, counts, codes.values.dtype, codes.d_sae)
 
     def keep_batch_top_k(self, codes: SparseCodes, n: int) -> SparseCodes:
         keys = _keys(codes.values)
@@ -248,7 +250,7 @@ class _Entries(NamedTuple):
     keys: np.ndarray
 
 
-def _exceeding(tile: Tensor, limits: np.ndarray, first: int) -> _Entries:
+def _entries_above(tile: Tensor, limits: np.ndarray, first: int) -> _Entries:
     """Return the entries of a tile of latents first, first + 1 … that exceed their latent's limit."""
     keys = _whole_vectors(tile)
     limits = np.pad(limits, (0, keys.shape[1] - len(limits)), constant_values=np.iinfo(keys.dtype).max)
@@ -276,11 +278,11 @@ def _numpy(dtype: torch.dtype) -> np.dtype:
     return np.dtype(f"int{8 * dtype.itemsize}")
 
 
-def _room(rows: int, k: int, dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _empty_entries(rows: int, k: int, dtype: torch.dtype) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return np.empty((rows, k), np.int32), np.empty((rows, k), _numpy(dtype)), np.empty(rows, np.int64)
 
 
-def _filled(latents: np.ndarray, keys: np.ndarray, counts: np.ndarray, dtype: torch.dtype, d_sae: int) -> SparseCodes:
+def _codes_of(latents: np.ndarray, keys: np.ndarray, counts: np.ndarray, dtype: torch.dtype, d_sae: int) -> SparseCodes:
     """Return codes of the first counts[row] entries of each row."""
     k = latents.shape[1]
     if counts.min(initial=k) < k:

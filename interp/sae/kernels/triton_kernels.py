@@ -110,7 +110,7 @@ class TritonKernels(TorchKernels):
     def _dots(self, offsets: Tensor, ids: Tensor, x: Float[Tensor, "bag d"], table: Tensor) -> Values:
         out = x.new_empty(len(ids))
         d = x.shape[1]
-        _launch(bag_dots, (len(x),), *_contiguous(offsets, ids, x, table), out, d, ENTRIES=_ENTRIES, **_tile(d))
+        _launch(bag_dots, (len(x),), *_make_contiguous(offsets, ids, x, table), out, d, ENTRIES=_ENTRIES, **_tile(d))
         return out
 
 
@@ -147,7 +147,7 @@ def _sum_bags(
     d = table.shape[1]
     tile = _tile(table.shape[1])
     grid = (len(out), triton.cdiv(d, tile["BLOCK"]))
-    arrays = _contiguous(starts, stops, ids, weights, table)
+    arrays = _make_contiguous(starts, stops, ids, weights, table)
     _launch(sum_bags, grid, *arrays, out, d, SKIP_EMPTY=skip_empty, ENTRIES=_ENTRIES, **tile)
 
 
@@ -166,7 +166,7 @@ def _launch(kernel: Any, grid: tuple[int, ...], *arguments: Any, **sizes: Any) -
         kernel[grid](*arguments, enable_fp_fusion=True, **sizes)
 
 
-def _contiguous(*tensors: Tensor) -> list[Tensor]:
+def _make_contiguous(*tensors: Tensor) -> list[Tensor]:
     return [tensor.contiguous() for tensor in tensors]
 
 
@@ -300,7 +300,7 @@ def row_bounds(maxima, bounds, groups, k, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _picked(values, bounds, row, columns, inside, BY_LATENT: tl.constexpr):
+def _mark_picked(values, bounds, row, columns, inside, BY_LATENT: tl.constexpr):
     """Mark entries above the threshold of the latent, or with a key that reaches the row's bound."""
     if BY_LATENT:
         return inside & (values > tl.load(bounds + columns, mask=inside, other=0.0))
@@ -313,7 +313,7 @@ def count_picks(pre, bounds, counts, width, BY_LATENT: tl.constexpr, BLOCK: tl.c
     row = tl.program_id(0).to(tl.int64)
     columns = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     values = tl.load(pre + row * width + columns, mask=columns < width, other=0.0).to(tl.float32)
-    picked = _picked(values, bounds, row, columns, columns < width, BY_LATENT)
+    picked = _mark_picked(values, bounds, row, columns, columns < width, BY_LATENT)
     tl.store(counts + row * tl.num_programs(1) + tl.program_id(1), tl.sum(picked.to(tl.int32), axis=0))
 
 
@@ -326,7 +326,7 @@ def fill_picks(pre, bounds, starts, latents, picks, width, BY_LATENT: tl.constex
     first, last = tl.load(starts + tile), tl.load(starts + tile + 1)
     if first < last:
         values = tl.load(pre + row * width + columns, mask=columns < width, other=0.0).to(tl.float32)
-        picked = _picked(values, bounds, row, columns, columns < width, BY_LATENT)
+        picked = _mark_picked(values, bounds, row, columns, columns < width, BY_LATENT)
         at = first + tl.cumsum(picked.to(tl.int32), axis=0) - 1
         tl.store(latents + at, columns, mask=picked)
         tl.store(picks + at, values, mask=picked)

@@ -13,7 +13,7 @@ from plotly.subplots import make_subplots
 from analyses.essay import page as essay_page
 from analyses.essay.__main__ import ANALYSES, module_name_of
 from analyses.essay.page import read_chapters, write_page
-from interp.figures.theme import styled
+from interp.figures.theme import with_style
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def test_page_stacks_panels_and_breaks_titles_on_a_phone(chromium, out):
     fig = make_subplots(rows=1, cols=2, shared_yaxes=True, subplot_titles=["first", "second"])
     for column in (1, 2):
         fig.add_scatter(x=[1, 2], y=[3, 4], name=f"panel {column}", row=1, col=column)
-    styled(fig, "A title that is a good deal longer than a phone is wide").update_layout(meta={"min_width": 600})
+    with_style(fig, "A title that is a good deal longer than a phone is wide").update_layout(meta={"min_width": 600})
     (out / "classifier/decision_slider.json").write_text(fig.to_json())
     file = write_page(read_chapters(out, commands(), TINY), out / "page.html")
     chromium.size(390, 844)

@@ -18,10 +18,10 @@ from .evaluation.quality import evaluate_dictionary as evaluate_dictionary
 from .evaluation.quality import quality_table as quality_table
 from .exchange.sklearn_transformer import SAETransformer as SAETransformer
 from .features.feature_store import FeatureStore as FeatureStore
+from .features.scan_config import ScanConfig as ScanConfig
 from .features.scan_features import scan_features as scan_features
 from .features.scan_features import scan_part as scan_part
 from .features.scan_features import scan_saes as scan_saes
-from .features.scan_input import ScanConfig as ScanConfig
 from .features.text_features import features_of as features_of
 from .pipeline.config import RunConfig as RunConfig
 from .pipeline.execution import run_stages as run_stages

@@ -1,19 +1,26 @@
-"""The options of a long job are written once: each public function shows them, and type checkers know them."""
+"""An option is declared once: functions, a run's configuration and commands have it, with its default and its help."""
 
 import inspect
-import re
 from dataclasses import fields
 from typing import get_type_hints
 
 import pytest
 
 from interp.activations.harvesting import HarvestKeywords, HarvestOptions, harvest, harvest_stores
-from interp.activations.model_passes import RowKeywords, RowOptions
+from interp.activations.row_options import RowConfig, RowKeywords, RowOptions
 from interp.activations.stream import ActivationStream, StreamKeywords, StreamOptions
+from interp.cli import COMMANDS, main
+from interp.effects import feature_effects
+from interp.effects.ablation_config import AblationConfig, AblationConfigKeywords
+from interp.effects.latent_ablation import AblationKeywords, AblationOptions
+from interp.features.scan_config import ScanConfig
 from interp.features.scan_features import ScanKeywords, ScanOptions, scan_features, scan_saes
+from interp.pipeline.config import RunConfig
+from interp.runtime.options import field_docs
 from interp.sae import train_sae, train_saes, train_sharded, train_sweep
 from interp.sae.training import TrainingKeywords, TrainingOptions
 from interp.verdict.ranking import RankingKeywords, RankingOptions, rank_features
+from interp.verdict.ranking_config import RankingConfig, RankingConfigKeywords
 
 KEYWORDS = {
     RowOptions: RowKeywords,
@@ -21,15 +28,21 @@ KEYWORDS = {
     StreamOptions: StreamKeywords,
     TrainingOptions: TrainingKeywords,
     ScanOptions: ScanKeywords,
+    RankingConfig: RankingConfigKeywords,
     RankingOptions: RankingKeywords,
+    AblationConfig: AblationConfigKeywords,
+    AblationOptions: AblationKeywords,
 }
 TAKEN_BY = {
     HarvestOptions: (harvest, harvest_stores),
-    StreamOptions: (ActivationStream,),
+    StreamOptions: (ActivationStream.__init__,),
     TrainingOptions: (train_sae, train_sweep, train_saes, train_sharded),
     ScanOptions: (scan_features, scan_saes),
     RankingOptions: (rank_features,),
+    AblationOptions: (feature_effects,),
 }
+SHARED = {"harvest": RowConfig, "scan": ScanConfig, "ranking": RankingConfig, "effects": AblationConfig}
+"""The dataclass whose fields a section of the configuration has, and the command of the section."""
 
 
 @pytest.mark.parametrize("options", KEYWORDS, ids=lambda kind: kind.__name__)
@@ -39,7 +52,7 @@ def test_the_keywords_have_the_names_and_types_of_the_options(options):
 
 
 @pytest.mark.parametrize("options", TAKEN_BY, ids=lambda kind: kind.__name__)
-def test_each_function_shows_all_options_with_their_defaults(options):
+def test_each_function_shows_all_options_with_their_defaults_and_their_help(options):
     for function in TAKEN_BY[options]:
         shown = inspect.signature(inspect.unwrap(function)).parameters  # the documentation unwraps it
         assert shown == inspect.signature(function).parameters
@@ -48,13 +61,21 @@ def test_each_function_shows_all_options_with_their_defaults(options):
                 field.default,
                 inspect.Parameter.KEYWORD_ONLY,
             )
+            assert f"\n- `{field.name}`: {field_docs(options)[field.name]}" in function.__doc__
         assert not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in shown.values())
 
 
-@pytest.mark.parametrize("function", [harvest, train_sae, scan_features, rank_features], ids=lambda f: f.__name__)
-def test_the_docstring_names_every_keyword(function):
-    keywords = [p.name for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
-    assert [name for name in keywords if not re.search(rf"\b{name}\b", function.__doc__)] == []
+@pytest.mark.parametrize("section", SHARED)
+def test_a_section_and_its_command_have_all_shared_fields(section, capsys):
+    """With the defaults of the functions, but for the minutes of ablation, which a run limits."""
+    config = getattr(RunConfig(), section)
+    changed = {field.name for field in fields(SHARED[section]) if getattr(config, field.name) != field.default}
+    assert changed == ({"minutes"} if section == "effects" else set())
+    command = {"ranking": "rank"}.get(section, section)
+    assert command in COMMANDS and main([command, "--help"]) == 0
+    help = " ".join(capsys.readouterr().out.split())
+    for name, text in field_docs(SHARED[section]).items():
+        assert f"--{name.replace('_', '-')}" in help and " ".join(text.split()[:2]) in help
 
 
 @pytest.mark.parametrize("function", [harvest, train_sae, scan_features, rank_features], ids=lambda f: f.__name__)

@@ -17,7 +17,9 @@ import numpy as np
 import torch
 
 from interp.features.feature_store import FeatureStore
-from interp.verdict import CodedText, Explanations, FitSample, explain
+from interp.verdict.coded_text import CodedText
+from interp.verdict.explanations import Explanations, explain
+from interp.verdict.search import FitSample
 
 
 def main() -> None:

@@ -28,7 +28,8 @@ from interp.evaluation.quality import quality_table
 from interp.features.decoder import logit_path
 from interp.features.encode_store import Contributions, encode_store
 from interp.features.feature_store import FeatureStore
-from interp.features.scan_input import ScanConfig, fit_half
+from interp.features.scan_config import ScanConfig
+from interp.features.scan_input import fit_half
 from interp.verdict.measures import next_auroc
 from interp.verdict.ranking import rank_codes
 from models.transformer import Transformer

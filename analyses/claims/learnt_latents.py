@@ -37,7 +37,7 @@ from interp.codes.dictionary import is_faint
 from interp.compare.null_dictionaries import FROZEN_PARTS
 from interp.evaluation.baselines import shuffled_model
 from interp.features.feature_store import FeatureStore
-from interp.features.scan_input import ScanConfig
+from interp.features.scan_config import ScanConfig
 from interp.features.twins import best_correlations
 from interp.verdict.learnt import EVIDENCE_NAMES, LearntFit
 from models.corpus import CorpusConfig, load_documents

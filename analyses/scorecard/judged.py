@@ -27,7 +27,7 @@ from analyses.scorecard.rivals import rival_measures
 from analyses.scorecard.truth import Truth, meanings_of_firings, sense_purity, senses_in_sample
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore
-from interp.features.scan_input import ScanConfig
+from interp.features.scan_config import ScanConfig
 from interp.runtime.progress import Progress, no_progress
 from interp.verdict.calibration import Calibration
 from interp.verdict.coded_text import CodedText

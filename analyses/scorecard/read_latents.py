@@ -20,7 +20,7 @@ import torch
 from analyses.scorecard.judged import NEVER_SURE, READ, statistics_of
 from analyses.scorecard.scores import auroc, ece_by_chance, expected_calibration_error
 from interp import FeatureStore
-from interp.features.scan_input import ScanConfig
+from interp.features.scan_config import ScanConfig
 from interp.verdict.coded_text import CodedText
 from interp.verdict.evidence import collect_evidence
 

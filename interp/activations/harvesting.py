@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Annotated, Any, Unpack
 
 import torch
 from jaxtyping import Float, Int
@@ -40,18 +40,18 @@ from interp.activations.hooks import (
 )
 from interp.activations.model_passes import (
     ModelPasses,
-    RowKeywords,
-    RowOptions,
     TokenBatches,
     check_model_takes,
     concatenate_tokens,
     fingerprint,
 )
 from interp.activations.remote_store import RemoteStoreWriter, clear
+from interp.activations.row_options import RowKeywords, RowOptions
 from interp.activations.shard_writer import StoreConfig
 from interp.activations.sources import StoredRows
 from interp.activations.store import ActivationStore
 from interp.activations.store_writer import StoreWriter
+from interp.checks.limits import AT_LEAST_1, Seed
 from interp.runtime.options import takes_options
 from interp.runtime.processes import Processes, processes
 from interp.runtime.progress import Progress, no_progress
@@ -66,12 +66,14 @@ between float32 and bfloat16, 77 % against another one-layer model."""
 
 @dataclass(frozen=True, kw_only=True)
 class HarvestOptions(RowOptions):
-    """The options of `harvest`, which describes them."""
-
-    rows_per_shard: int | None = None
-    seed: int = 0
+    rows_per_shard: Annotated[int | None, AT_LEAST_1] = None
+    """Rows of a shard, about; None: 64 MiB."""
+    seed: Seed = 0
+    """Seed of the order of the rows."""
     overwrite: bool = False
+    """Repeat a finished harvest, and replace any other store."""
     progress: Progress = no_progress
+    """Called with (tokens done, all tokens, note)."""
 
 
 class HarvestKeywords(RowKeywords, total=False):
@@ -97,16 +99,7 @@ def harvest(
     rows) they are its inputs, and each counts as a sequence (`hooks.hooked_rows`). A hook with several names in the
     model (`model.layers.3`, `blocks.3.hook_resid_post`) is stored under the first of them, and can be accessed by all.
 
-    `batch_size` is the number of sequences per forward pass. Numbers are stored as `dtype`: bfloat16, float16 or
-    float32. `seed` orders the rows. A shard has about `rows_per_shard` rows (by default 64 MiB). A finished store of
-    the same config is opened unchanged, and an interrupted one is finished, to the same bytes; `overwrite` repeats the
-    harvest, and replaces any other store. `progress` is called with (tokens done, all tokens, note).
-
-    Rows are left out, and counted, if their token id is in `exclude`, if their position is in `exclude_positions`, or
-    if they have a norm above `max_norm` × the median norm of a sample (8,192 tokens) at any hook. "auto" sets that
-    limit, 10 × the median, at the hooks where a few rows above it hold most of the variance
-    (`activations.row_statistics`), and warns; None keeps all. The limits are recorded in the store (`norm_limits`), and
-    everything made from the store obeys them.
+    A finished store of the same config is opened unchanged, and an interrupted one is finished, to the same bytes.
 
     `out` may be an address that fsspec writes to, such as s3://bucket/store (`activations.remote_store`): no disk is
     needed, and an interrupted harvest resumes on any machine.

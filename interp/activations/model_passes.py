@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, TypedDict
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,9 +25,8 @@ from interp.activations.hooks import (
     size_of,
     token_strings_of,
 )
+from interp.activations.row_options import RowOptions
 from interp.activations.row_statistics import NORM_SAMPLE_ROWS, Outliers, evenly_spaced_rows, find_outliers
-from interp.activations.shard_writer import check_dtype, check_max_norm
-from interp.checks.limits import check_at_least
 from interp.storage.files import digest
 
 TokenBatches = (
@@ -37,34 +36,6 @@ TokenBatches = (
 _SEQUENCES_AT_ONCE = 256
 _CENTRE_ROWS = 512
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class RowOptions:
-    """The options that select a model's rows and round them. `harvest` describes them.
-
-    Raises ValueError for an invalid dtype, batch_size or max_norm."""
-
-    dtype: str = "bfloat16"
-    batch_size: int = 64
-    exclude: Sequence[int] = ()
-    exclude_positions: Sequence[int] = ()
-    max_norm: float | Literal["auto"] | None = "auto"
-
-    def __post_init__(self) -> None:
-        check_dtype(self.dtype)
-        check_at_least(1, batch_size=self.batch_size)
-        check_max_norm(self.max_norm)
-
-
-class RowKeywords(TypedDict, total=False):
-    """The keywords of `RowOptions`."""
-
-    dtype: str
-    batch_size: int
-    exclude: Sequence[int]
-    exclude_positions: Sequence[int]
-    max_norm: float | Literal["auto"] | None
 
 
 @dataclass(frozen=True, eq=False)

@@ -166,11 +166,6 @@ def sample_rows(shards: Iterable[Tensor], n_rows: int, seed: int) -> Tensor:
     return rows[torch.from_numpy(shuffled_range(len(rows), seed, len(rows))[:n_rows])]
 
 
-def check_max_norm(max_norm: float | str | None) -> None:
-    if not (max_norm is None or max_norm == "auto" or (isinstance(max_norm, int | float) and max_norm > 0)):
-        raise ValueError(f"max_norm={max_norm!r} must be 'auto', None, or above 0 (in units of the median norm)")
-
-
 def check_dtype(dtype: str) -> None:
     if dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r} must be one of {', '.join(DTYPES)}")

@@ -29,11 +29,12 @@ from torch import Tensor
 
 from interp.activations.batches import as_hook_names, check_state, gather
 from interp.activations.hooks import Model, evaluating
-from interp.activations.model_passes import ModelPasses, RowKeywords, RowOptions, TokenBatches, concatenate_tokens
+from interp.activations.model_passes import ModelPasses, TokenBatches, concatenate_tokens
+from interp.activations.row_options import RowKeywords, RowOptions
 from interp.activations.row_statistics import ActivationStatistics, n_sample_rows, running_sums, statistics_of
 from interp.activations.shards import DTYPES
 from interp.activations.sources import Provenance, RowLimit, Shard, is_constant, main_name_in
-from interp.checks.limits import check_at_least
+from interp.checks.limits import PositiveInt
 from interp.runtime.options import takes_options
 from interp.runtime.processes import part_of
 from interp.runtime.progress import Progress, no_progress
@@ -55,14 +56,10 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class StreamOptions(RowOptions):
-    """The options of an `ActivationStream`, which describes them."""
-
-    buffer_bytes: int = BUFFER_BYTES
+    buffer_bytes: PositiveInt = BUFFER_BYTES
+    """Most bytes of rows in memory."""
     progress: Progress = no_progress
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_at_least(1, buffer_bytes=self.buffer_bytes)
+    """Called for each chunk."""
 
 
 class StreamKeywords(RowKeywords, total=False):
@@ -73,11 +70,7 @@ class StreamKeywords(RowKeywords, total=False):
 
 
 class ActivationStream:
-    """Rows that a model gives whenever they are asked for.
-
-    `tokens` and options are those of `harvest`; `buffer_bytes` bounds the rows in memory. `progress` is called for each
-    chunk.
-    """
+    """Rows that a model gives whenever they are asked for. `tokens` are those of `harvest`."""
 
     @takes_options(StreamOptions)
     def __init__(

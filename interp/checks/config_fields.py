@@ -7,10 +7,9 @@ nearest known name.
 
 import dataclasses
 import difflib
-import re
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from numbers import Integral, Real
 from typing import Any
@@ -65,9 +64,15 @@ def is_needed(field: dataclasses.Field) -> bool:
 
 def type_name(hint: Any) -> str:
     """Return the type as help names it: int, float or "none", list of float, …"""
-    name = hint.__name__ if isinstance(hint, type) else str(hint)
-    name = re.sub(r"tuple\[(\w+).*?\]", r"list of \1", name)
-    return name.replace(" | ", " or ").replace("None", '"none"').replace("typing.", "")
+    origin = typing.get_origin(hint)
+    parts = typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(map(type_name, parts))
+    if origin is typing.Literal:
+        return " or ".join(f'"{part}"' for part in parts)
+    if origin in (tuple, Sequence):
+        return f"list of {type_name(parts[0])}"
+    return '"none"' if hint is types.NoneType else getattr(hint, "__name__", str(hint))
 
 
 def to_toml_value(value: Any) -> Any:

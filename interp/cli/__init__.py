@@ -24,6 +24,7 @@ from typer import Option
 from interp.cli.comparison_commands import compare_command
 from interp.cli.error_lines import is_expected, is_from_library, one_line, usage_line
 from interp.cli.feature_commands import effects_command, rank_command, report_command, scan_command
+from interp.cli.field_flags import with_field_flags
 from interp.cli.graph_command import graph_command
 from interp.cli.judge_command import judge_command
 from interp.cli.model_commands import harvest_command, nulls_command, quality_command, tokenize_command
@@ -37,7 +38,7 @@ from interp.cli.run_commands import (
     run_help,
     warm_up_command,
 )
-from interp.cli.sae_commands import export_command, train_sae_command, with_fields
+from interp.cli.sae_commands import export_command, train_sae_command, train_sae_help
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo_command,
@@ -60,6 +61,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "publish": publish_command,
     "warm-up": warm_up_command,
 }
+_HELP = {"run": run_help, "train-sae": train_sae_help}
+"""What writes the help of a command that lists what is registered."""
 _SHARED = ("harvest", "train-sae", "scan", "rank", "effects")
 """The commands whose work `torchrun` divides; with any other, each process would write the same files."""
 _THAT_WARN = (
@@ -184,10 +187,16 @@ def _app(words: Sequence[str]) -> typer.Typer:
             f"`interp {called}` runs in one process (only {shared} use several): start it without torchrun"
         )
     for name, command in COMMANDS.items():
-        is_called = name == called  # the options that the library adds to a command take time to import
-        help = run_help() if is_called and name == "run" and {"-h", "--help"} & set(words) else None
-        app.command(name, help=help)(with_fields(command) if is_called and name == "train-sae" else command)
+        is_called = name == called  # the flags and lists that the library gives a command take time to import
+        write_help = _HELP.get(name) if is_called and {"-h", "--help"} & set(words) else None
+        app.command(name, help=write_help() if write_help else command.__doc__)(
+            with_field_flags(command) if is_called else _listed
+        )
     return app
+
+
+def _listed() -> None:
+    """Stand for a command that is not called."""
 
 
 def _version(asked: bool) -> None:

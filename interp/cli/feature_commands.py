@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
+from interp.cli.field_flags import FieldFlags
 from interp.cli.paths import (
     OVERWRITE,
     PART,
@@ -22,9 +23,11 @@ from interp.cli.paths import (
     write_table,
 )
 from interp.cli.progress_bar import Bar, is_first, is_shared
+from interp.features.scan_config import ScanConfig
 from interp.storage.addresses import address_of
 from interp.storage.folder_kinds import find, is_run
 from interp.storage.parts import parse_part
+from interp.verdict.ranking_config import RankingConfig
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from interp.activations import ActivationStore
     from interp.pipeline.run_folder import Run
 
+_RANK_FLAGS = {"n_shifts": "--shifts", "use_labels": "--labels", "judge_faint": "--faint"}
 MIN_KEPT = 0.8
 """If a tokenizer made a store's tokens, it reproduces at least this share of them from their text."""
 
@@ -52,6 +56,7 @@ def scan_command(
     tokenizer: Annotated[Path | None, Option(help="the tokenizer folder (default: next to the tokens)")] = None,
     tokens: Annotated[Path | None, Option(help="the labelled tokens that were harvested")] = None,
     max_neurons: Annotated[int, Option(help="for `neurons`: how many, the strongest, fire at a token")] = 32,
+    settings: Annotated[dict[str, Any], FieldFlags(lambda: [ScanConfig])],
     part: Annotated[str | None, PART] = None,
     join: Annotated[str | None, Option(metavar="GLOB", help="the folders of all parts that --part made")] = None,
     overwrite: Annotated[bool, OVERWRITE] = False,
@@ -68,10 +73,12 @@ def scan_command(
         torchrun --nproc-per-node 2 -m interp scan SAE STORE --model MODEL --out OUT"""
     check_writable("--out", out, anywhere=True)
     own_part, parts = _parts(part, join)
+    from interp.checks.config_fields import read_fields
     from interp.evaluation.baselines import NeuronDictionary
     from interp.features.scan_features import scan_features, scan_part
     from interp.pipeline.opening import open_any
 
+    config = ScanConfig(**read_fields(ScanConfig, settings))
     with Bar("scan") as bar:
         acts = open_any(store, "activations")
         if sae == "neurons":
@@ -99,6 +106,7 @@ def scan_command(
             model=opened,
             vocab=vocab,
             labels=labels,
+            config=config,
             parts=parts,
             overwrite=overwrite,
             progress=bar,
@@ -169,15 +177,7 @@ def rank_command(
     out: Annotated[
         str | None, Option(help="a .parquet or .csv file, here or at an address; needed for a feature store")
     ] = None,
-    n_shifts: Annotated[
-        int | None, Option("--shifts", help="circular shifts for the null distributions (default 2)")
-    ] = None,
-    seed: Annotated[int | None, Option(help="seed of the nulls (default: the run's, or 0)")] = None,
-    labels: Annotated[
-        bool,
-        Option("--labels", help="let explanations name the labels of the run's corpus (verdicts never use them)"),
-    ] = False,
-    faint: Annotated[bool, Option("--faint", help="judge faint latents too")] = False,
+    settings: Annotated[dict[str, Any], FieldFlags(lambda: [RankingConfig], _RANK_FLAGS, "the run's, or {}")],
     twin: Annotated[
         Path | None, Option(help="a run or scan of the same tokens from another seed: is each latent found?")
     ] = None,
@@ -194,6 +194,9 @@ def rank_command(
         interp rank FEATURES --part 3/16 --out parts/3.parquet
         interp rank FEATURES --join 'parts/*.parquet' --out ranking.parquet
         torchrun --nproc-per-node 2 -m interp rank FEATURES --out ranking.parquet"""
+    from interp.checks.config_fields import read_fields
+
+    options = read_fields(RankingConfig, settings)
     in_run = _check_source(source, out, "the ranking's file", *TABLES, overwrite=overwrite)
     own_part, parts = _parts(part, join)
     _check_table(part, join, out)
@@ -202,22 +205,19 @@ def rank_command(
     from interp.verdict.ranking import join_rankings, rank_features
     from interp.verdict.verdict_shares import verdict_counts
 
-    chosen = {"n_shifts": n_shifts, "seed": seed, "judge_faint": faint or None}
-    options: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
     twin_features = None if twin is None else open_any(twin, "features")
     run = open_any(source, "run") if in_run and not parts else None
     if parts:
         features = open_any(source, "features")
         table = join_rankings([read_table("--join", Path(part), [], features) for part in parts], parts)
     elif run is not None:
-        options |= {"use_labels": True} if labels else {}
         options |= {} if twin_features is None else {"twin": str(twin_features.path.resolve())}
         config = dataclasses.replace(run.config.ranking, **options)
         if out is None:
             return _rank_in_place(run, config)
         with Bar("rank") as bar:
             table = rank_latents(run, config, bar, own_part)
-    elif labels:
+    elif options.get("use_labels"):
         raise ValueError(f"--labels: {source} is not a run folder, and a feature store does not keep label masks")
     else:
         with Bar("rank") as bar:
@@ -268,6 +268,12 @@ def _rank_in_place(run: "Run", config: Any) -> None:
     say_which_hook(run)
 
 
+def _effects_configs() -> list[type]:
+    from interp.pipeline.sections import EffectsConfig
+
+    return [EffectsConfig]
+
+
 def effects_command(
     source: Annotated[Path, Argument(help="a run folder, or a feature store as scan writes it")],
     *,
@@ -276,13 +282,7 @@ def effects_command(
     out: Annotated[
         str | None, Option(help="a .parquet or .csv file, here or at an address; needed for a feature store")
     ] = None,
-    latents: Annotated[int | None, Option(help="ablate at most this many latents, drawn at random")] = None,
-    sequences: Annotated[int | None, Option(help="most sequences per latent (default: the run's, or 64)")] = None,
-    minutes: Annotated[
-        float | None,
-        Option(help="time limit on two processor cores, of all parts together (default: the run's, or 5)"),
-    ] = None,
-    seed: Annotated[int | None, Option(help="seed of what is drawn (default: the run's, or 0)")] = None,
+    settings: Annotated[dict[str, Any], FieldFlags(_effects_configs, default="the run's, or {}")],
     part: Annotated[str | None, PART] = None,
     join: Annotated[str | None, Option(metavar="GLOB", help="the .parquet files of all parts that --part made")] = None,
     overwrite: Annotated[bool, OVERWRITE] = False,
@@ -309,13 +309,13 @@ def effects_command(
         raise ValueError(
             f"{source} is a feature store, not a run folder: name what was scanned with {' and '.join(missing)}"
         )
+    from interp.checks.config_fields import read_fields
     from interp.effects import join_effects
     from interp.pipeline.opening import open_any
     from interp.pipeline.sections import EffectsConfig
     from interp.pipeline.stages.latents import ablate_latents, effects_results, effects_summary
 
-    chosen = {"latents": latents, "sequences": sequences, "minutes": minutes, "seed": seed}
-    options: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+    options = read_fields(EffectsConfig, settings)
     run = open_any(source, "run") if in_run else None
     config = dataclasses.replace(EffectsConfig() if run is None else run.config.effects, **options)
     if run is not None and out is None:

@@ -4,10 +4,12 @@ A model is a run folder, a Hugging Face name or folder, a .gguf file, or SOURCE:
 """
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from typer import Argument, Option
 
+from interp.activations.row_options import RowConfig
+from interp.cli.field_flags import FieldFlags
 from interp.cli.paths import OVERWRITE, TABLES, check_writable, load_named_model, load_named_sae, only_hook, write_table
 from interp.cli.progress_bar import Bar, is_first
 
@@ -60,17 +62,10 @@ def harvest_command(
     hook: Annotated[list[str], Option(help="a hook; may be repeated")],
     out: Annotated[str, Option(help="the folder of the store, or an address such as s3://bucket/store")],
     max_tokens: Annotated[int | None, Option(help="harvest only this many tokens, from the start", min=1)] = None,
-    dtype: Annotated[Literal["bfloat16", "float16", "float32"], Option(help="type of the stored numbers")] = "bfloat16",
-    batch_size: Annotated[int, Option(help="sequences a forward")] = 64,
     exclude: Annotated[
         list[str] | None, Option(help="a token id to leave out, or none; may be repeated (default: special tokens)")
     ] = None,
-    exclude_position: Annotated[
-        list[int] | None, Option(help="a position of each sequence to leave out; may be repeated")
-    ] = None,
-    max_norm: Annotated[
-        str, Option(help="leave out rows above this many median norms; auto leaves out attention sinks; none")
-    ] = "auto",
+    settings: Annotated[dict[str, Any], FieldFlags(lambda: [RowConfig], {"exclude_positions": "--exclude-position"})],
     seed: Annotated[int, Option(help="seed of the order of the rows")] = 0,
     overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
@@ -79,7 +74,9 @@ def harvest_command(
     Run tokens through a model once and store the activations at one or more hooks, with rows shuffled."""
     check_writable("--out", out, anywhere=True)
     from interp.activations.harvesting import harvest
+    from interp.checks.config_fields import read_fields
 
+    options = read_fields(RowConfig, settings)
     with Bar("harvest") as bar:
         ids = _ids(tokens, max_tokens)
         opened = load_named_model(model)
@@ -88,14 +85,11 @@ def harvest_command(
             ids,
             hook,
             out,
-            dtype=dtype,
-            batch_size=batch_size,
             exclude=opened.special_ids if exclude is None else _token_ids(exclude),
-            exclude_positions=tuple(exclude_position or ()),
-            max_norm=_limit(max_norm),
             seed=seed,
             overwrite=overwrite,
             progress=bar,
+            **options,
         )
     if is_first():
         print(f"{len(store):,} rows of {', '.join(f'{h} ({store.d(h)})' for h in store.hook_names)} in {out}")
@@ -206,14 +200,3 @@ def _token_ids(texts: list[str]) -> tuple[int, ...]:
     if wrong := [text for text in texts if not text.isdecimal()]:
         raise ValueError(f"--exclude {wrong[0]} must be a token id (a whole number), or none by itself")
     return tuple(map(int, texts))
-
-
-def _limit(text: str) -> float | Literal["auto"] | None:
-    if text == "none":
-        return None
-    if text == "auto":
-        return "auto"
-    try:
-        return float(text)
-    except ValueError:
-        raise ValueError(f"--max-norm {text} must be auto, none or a number") from None

@@ -1,24 +1,23 @@
 """The commands on dictionaries: `train-sae` trains one or a sweep, `export` writes one in another format."""
 
-import ast
 import dataclasses
-import functools
 import inspect
 import itertools
 import json
 import textwrap
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from typer import Argument, Option
 
 from interp.cli.error_lines import one_line
+from interp.cli.field_flags import FieldFlags
 from interp.cli.paths import OVERWRITE, check_writable, load_named_sae, only_hook
 from interp.cli.progress_bar import Bar, is_first
 from interp.cli.toml_values import assignment, toml_value, toml_values
+from interp.runtime.options import field_docs
 from interp.storage.addresses import Address, address_of
 from interp.storage.remote_folders import local_path
 
@@ -31,6 +30,13 @@ def _architectures(incomplete: str) -> list[str]:
     from interp.sae import ARCHITECTURES
 
     return [name for name in ARCHITECTURES if name.startswith(incomplete)]
+
+
+def _architecture_configs() -> Iterable[type]:
+    """Return the configs of all registered architectures, including the user's own."""
+    from interp.sae import ARCHITECTURES
+
+    return ARCHITECTURES.values()
 
 
 def _show_fields(architecture: str | None) -> None:
@@ -60,6 +66,9 @@ def train_sae_command(
             autocompletion=_architectures,
         ),
     ] = None,
+    settings: Annotated[
+        dict[str, Any], FieldFlags(_architecture_configs, {"tokens": "--max-tokens"}, default="", truth_is_text=True)
+    ],
     set: Annotated[list[str] | None, Option(help="FIELD=VALUE, the same as --FIELD VALUE; may be repeated")] = None,
     sweep: Annotated[list[str] | None, Option(help="FIELD=A,B: a dictionary for each value; may be repeated")] = None,
     log: Annotated[Literal["tensorboard", "wandb"] | None, Option(help="also send the metrics there")] = None,
@@ -88,7 +97,7 @@ def train_sae_command(
     options: Any = {"out": out, "output_hook": output_hook, "log": log, "overwrite": overwrite}
     with Bar("sae") as bar:
         opened, hooks, configs = processes().all_do(
-            lambda: _prepared(store, hook, architecture, set or [], sweep or [])
+            lambda: _prepared(store, hook, {"architecture": architecture, **settings}, set or [], sweep or [])
         )
         if sweep:
             train_sweep(opened, hooks, configs, progress=bar, **options)
@@ -102,36 +111,11 @@ def train_sae_command(
         print(_line(folder, sweep or []))
 
 
-def with_fields(command: Callable) -> Callable:
-    """Return `train_sae_command` with an option for each field of each registered architecture, including the user's
-    own; the values given go to its --set."""
-    from interp.checks.config_fields import field_types, type_name
+def train_sae_help() -> str:
+    """Write the help of `train-sae`, with the registered architectures."""
     from interp.sae import ARCHITECTURES
 
-    signature = inspect.signature(command)
-    options: dict[str, inspect.Parameter] = {}
-    for kind in ARCHITECTURES.values():
-        docs = _field_docstrings(kind)
-        hints = field_types(kind)
-        for name in hints.keys() - signature.parameters.keys() - options.keys():
-            flags = [f"--{name.replace('_', '-')}"] + (["--max-tokens"] if name == "tokens" else [])
-            help = docs.get(name, "").split(". ")[0]
-            option = Option(*flags, metavar=type_name(hints[name]), help=help)
-            annotation = Annotated[str | None, option]
-            keyword_only = inspect.Parameter.KEYWORD_ONLY
-            options[name] = inspect.Parameter(name, keyword_only, default=None, annotation=annotation)
-
-    @functools.wraps(command)
-    def train_sae(*, set: list[str] | None, **values: Any) -> None:
-        texts = {name: values.pop(name) for name in options}
-        fields = [f"{name}={text}" for name, text in texts.items() if text is not None]
-        command(set=[*(set or []), *fields], **values)
-
-    sorted_options = sorted(options.values(), key=lambda option: option.name)
-    full_signature = signature.replace(parameters=[*signature.parameters.values(), *sorted_options])
-    train_sae.__signature__ = full_signature  # type: ignore[attr-defined]
-    train_sae.__doc__ = f"{command.__doc__}\n\n    Architectures: {', '.join(ARCHITECTURES)}."
-    return train_sae
+    return f"{inspect.cleandoc(train_sae_command.__doc__ or '')}\n\nArchitectures: {', '.join(ARCHITECTURES)}."
 
 
 def field_lines(kind: type) -> list[str]:
@@ -139,7 +123,7 @@ def field_lines(kind: type) -> list[str]:
     from interp.checks.config_fields import field_types, is_needed, to_toml_value, type_name
 
     hints = field_types(kind)
-    docs = _field_docstrings(kind)
+    docs = field_docs(kind)
     lines = []
     for field in dataclasses.fields(kind):
         default = "needed" if is_needed(field) else f"default {to_toml_value(field.default)}"
@@ -148,22 +132,8 @@ def field_lines(kind: type) -> list[str]:
     return lines
 
 
-def _field_docstrings(kind: type) -> dict[str, str]:
-    """Return the docstring of each field of a dataclass, including inherited fields, on one line; none of a class
-    whose source is not in a file."""
-    docs: dict[str, str] = {}
-    for base in filter(dataclasses.is_dataclass, reversed(kind.__mro__)):
-        with suppress(OSError):
-            [written] = ast.parse(textwrap.dedent(inspect.getsource(base))).body
-            for field, doc in itertools.pairwise(cast(ast.ClassDef, written).body):
-                match field, doc:
-                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                        docs[name] = " ".join(text.split())
-    return docs
-
-
 def _prepared(
-    paths: list[str], hook: list[str] | None, architecture: str, set: list[str], sweep: list[str]
+    paths: list[str], hook: list[str] | None, settings: dict[str, Any], set: list[str], sweep: list[str]
 ) -> tuple[Any, Any, list["SAEConfig"]]:
     """Return the store, its hooks and the configs. Raises ValueError, in each process, for impossible combinations."""
     from interp.sae.architectures.sae_config import config_from_dict
@@ -178,7 +148,7 @@ def _prepared(
     except OSError as error:
         raise ValueError(one_line(error)) from error
     options = {name: toml_value(text) for name, text in map(assignment, set)}
-    values: dict[str, Any] = {"tokens": len(store), "architecture": architecture, **options}
+    values = {"tokens": len(store), **options, **settings}
     swept = {name: toml_values(text) for name, text in map(assignment, sweep)}
     combinations = [dict(zip(swept, combination, strict=True)) for combination in itertools.product(*swept.values())]
     return store, hooks, [config_from_dict(values | combination) for combination in combinations]

@@ -55,7 +55,7 @@ MATCH_COLUMNS |= dict.fromkeys(("shuffled model", "untrained model"), "random_co
 FOREIGN_TOKENS = 500_000
 _N_SHIFTS_OF_NULLS = 1
 """Number of circular shifts that give the null distribution of each measure. Only the verdict dense depends on it,
-so one suffices and takes less time than the default (`nulls.N_SHIFTS`)."""
+so one suffices and takes less time than the default (`ranking_config.N_SHIFTS`)."""
 
 
 @dataclass(frozen=True, kw_only=True)

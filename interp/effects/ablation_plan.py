@@ -17,6 +17,7 @@ from torch import Tensor
 
 from interp.codes.dictionary import Dictionary
 from interp.effects.ablation_batch import NUMBERS_AT_ONCE
+from interp.effects.ablation_config import AblationConfig
 from interp.evaluation.downstream import Downstream
 from interp.features.feature_store import FeatureStore
 
@@ -62,13 +63,11 @@ def plan_ablations(
     downstream: Downstream,
     dictionary: Dictionary,
     latents: Int[Tensor, " latent"],
-    sequences: int,
-    minutes: float | None,
-    seed: int,
+    config: AblationConfig,
 ) -> AblationPlan:
-    """Choose the latents that can be ablated within `minutes`, each in at most `sequences` sequences. If `minutes` is
-    None, all latents are chosen."""
-    order = _draw_order(features, latents, seed)
+    """Choose the latents that can be ablated within the minutes of the config, each in at most its number of sequences.
+    Without a limit of minutes, all latents are chosen."""
+    order = _draw_order(features, latents, config.seed)
     counts_in_order = features.table().set_index("latent").loc[order.numpy()]
     n_sequences, n_active = (
         torch.tensor(counts_in_order[name].to_numpy(float)) for name in ("n_sequences", "n_active")
@@ -90,9 +89,9 @@ def plan_ablations(
         )
         return operations / OPERATIONS_PER_SECOND / 60
 
-    sequences = min(sequences, max(1, int(n_sequences.max()) if len(order) else 1))
+    sequences = min(config.sequences, max(1, int(n_sequences.max()) if len(order) else 1))
     fit = len(order)
-    if minutes is not None:
+    if (minutes := config.minutes) is not None:
         while sequences > MIN_SEQUENCES and estimate(fit, sequences) > minutes:
             sequences -= 1
         if fit and estimate(fit, sequences) > minutes:

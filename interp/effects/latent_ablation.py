@@ -37,7 +37,8 @@ sequences per latent, 0.32 with 64, and 0.13 with all.
 
 import logging
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Annotated, Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -49,15 +50,17 @@ from torch import Tensor
 from interp.activations.hooks import Model, evaluating, module_of, size_of, to_model
 from interp.activations.next_tokens import check_predicts_next
 from interp.checks.arguments import check_latents, check_part, check_token_ids
-from interp.checks.limits import check_at_least
+from interp.checks.limits import PositiveInt, at_least
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import dictionary_hooks
 from interp.effects.ablation_batch import NUMBERS_AT_ONCE, AblationBatch, Firings, NullDirections, sampled_sequences
+from interp.effects.ablation_config import AblationConfig, AblationConfigKeywords
 from interp.effects.ablation_plan import latents_at_once, plan_ablations
 from interp.evaluation.downstream import Downstream
 from interp.evaluation.shortcuts import downstream_of
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_part_tables, check_scanned, identity
+from interp.runtime.options import takes_options
 from interp.runtime.processes import Processes, processes
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import slices
@@ -96,36 +99,42 @@ _MEANS = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class AblationOptions(AblationConfig):
+    latents: Sequence[int] | None = None
+    """The latents to ablate. None: all."""
+    n_tokens: PositiveInt = 10
+    """Tokens in likelier_tokens and in less_likely_tokens."""
+    integrated_steps: Annotated[int, at_least(0)] = 0
+    """Steps of integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365), which cost three times as much."""
+    output_hook: str | None = None
+    """The hook that a transcoder writes."""
+    part: tuple[int, int] = (0, 1)
+    """(rank, count), to ablate only every count-th of the latents; `join_effects` joins the tables of all parts."""
+    progress: Progress = no_progress
+    """Called with (done, all, note)."""
+
+
+class AblationKeywords(AblationConfigKeywords, total=False):
+    """The keywords of `AblationOptions`."""
+
+    latents: Sequence[int] | None
+    n_tokens: int
+    integrated_steps: int
+    output_hook: str | None
+    part: tuple[int, int]
+    progress: Progress
+
+
+@takes_options(AblationOptions)
 def feature_effects(
-    model: Model,
-    hook: str,
-    dictionary: Dictionary,
-    features: FeatureStore,
-    *,
-    latents: Sequence[int] | None = None,
-    sequences: int = 64,
-    minutes: float | None = None,
-    n_tokens: int = 10,
-    integrated_steps: int = 0,
-    output_hook: str | None = None,
-    seed: int = 0,
-    part: tuple[int, int] = (0, 1),
-    progress: Progress = no_progress,
+    model: Model, hook: str, dictionary: Dictionary, features: FeatureStore, **keywords: Unpack[AblationKeywords]
 ) -> pd.DataFrame:
     """Measure the effect of each latent. Returns one row per latent, with the columns above and latent, n_sequences,
     n_firings, mean_activation. They are NaN for a latent that does not fire.
 
-    latents: the latents to ablate, by default all.
-    sequences: the largest number of sequences per latent. They are drawn from those where it fires, and each costs a
-    pass downstream of the hook.
-    minutes: the time limit on two processor cores. If ablation would take longer, fewer sequences are used, and then
-    fewer latents, drawn at random (`plan_ablations`).
-    integrated_steps: steps of integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365), which cost three times
-    as much.
-
     Under `torchrun`, all processes call this with the same arguments. The sequences are divided among them, since each
     serves many latents, and each process gets the whole table.
-    part: (rank, count), to ablate only every count-th of the latents; `join_effects` joins the tables of all parts.
 
     `attrs`: way (the part of the model that was rerun), sequences (used, at most), firing (number of the requested
     latents that fire), minutes (estimated), seed, gradient_agreement (and integrated_agreement) over the latents, and
@@ -133,27 +142,24 @@ def feature_effects(
     Raises ValueError if model, dictionary and scan do not belong together, and for a model that predicts no next
     tokens.
     """
+    options = AblationOptions(**keywords)
     module = module_of(model)
-    hooks = dictionary_hooks(model, hook, dictionary, output_hook)
+    hooks = dictionary_hooks(model, hook, dictionary, options.output_hook)
     check_scanned(features, dictionary, model, hook)
     check_token_ids(features.tokens, size_of(module, "d_vocab"))
     check_predicts_next(model, features.tokens)
-    chosen = _choose_latents(features, latents)
-    check_at_least(1, sequences=sequences, n_tokens=n_tokens)
-    check_at_least(0, integrated_steps=integrated_steps)
-    if minutes is not None and not minutes > 0:
-        raise ValueError(f"minutes={minutes} must be above 0")
+    chosen = _choose_latents(features, options.latents)
     team = processes()
-    rank, count = part
+    rank, count = options.part
     check_part(rank, count)
     with evaluating(module):
         downstream = downstream_of(module, hooks, features.tokens[:2])
-        plan = plan_ablations(features, downstream, dictionary, chosen, sequences, minutes, seed)
+        plan = plan_ablations(features, downstream, dictionary, chosen, options)
         work: dict[str, Any] = {
             "sequences": plan.sequences,
-            "n_tokens": n_tokens,
-            "integrated_steps": integrated_steps,
-            "seed": seed,
+            "n_tokens": options.n_tokens,
+            "integrated_steps": options.integrated_steps,
+            "seed": options.seed,
             "latents": digest(plan.latents),
             "way": downstream.rerun_part,
         }
@@ -163,10 +169,12 @@ def feature_effects(
         share = len(latents_here) / max(len(plan.latents), 1) / team.count
         pairs = round(plan.pairs * share)
         log.info("effects of %s: about %.1f minutes on two processor cores", what, plan.minutes * share)
-        progress(0, pairs, f"about {plan.minutes * share:.0f} min for {what}")
-        run = _EffectTables(features, downstream, dictionary, n_tokens, integrated_steps, seed, progress, pairs, team)
+        options.progress(0, pairs, f"about {plan.minutes * share:.0f} min for {what}")
+        run = _EffectTables(features, downstream, dictionary, options, pairs, team)
         blocks = latents_here.split(latents_at_once(downstream.readout.d_state, plan.sequences))
-        tables = [run.table(block, sampled_sequences(features, block, plan.sequences, seed)) for block in blocks]
+        tables = [
+            run.table(block, sampled_sequences(features, block, plan.sequences, options.seed)) for block in blocks
+        ]
         n_firing, done = map(sum, zip(*team.all_gather_values((run.n_firing, run.done)), strict=True))
         if n_firing < done / 2:
             raise ValueError(
@@ -180,10 +188,10 @@ def feature_effects(
         "sequences": plan.sequences,
         "firing": plan.firing,
         "minutes": plan.minutes,
-        "seed": seed,
+        "seed": options.seed,
     }
     table.attrs.update(_agreement(table))
-    table.attrs |= {"features": identity(features)} | ({"part": list(part), "work": work} if count > 1 else {})
+    table.attrs |= {"features": identity(features)} | ({"part": [rank, count], "work": work} if count > 1 else {})
     return table
 
 
@@ -223,19 +231,14 @@ def _choose_latents(features: FeatureStore, latents: Sequence[int] | None) -> In
 
 
 class _EffectTables:
-    """Ablate some latents. Each process of the team ablates in its own sequences, and all get the same tables.
-    steps: steps of integrated gradients, 0 for none.
-    seed: determines the order of the other latents, for the null."""
+    """Ablate some latents. Each process of the team ablates in its own sequences, and all get the same tables."""
 
     def __init__(
         self,
         features: FeatureStore,
         downstream: Downstream,
         dictionary: Dictionary,
-        n_tokens: int,
-        steps: int,
-        seed: int,
-        progress: Progress,
+        options: AblationOptions,
         n_pairs: int,
         team: Processes,
     ):
@@ -245,14 +248,14 @@ class _EffectTables:
         self.dictionary = dictionary
         self.present = features.codes.present(0, len(features.codes)).view(self.tokens.shape)
         self.occurring = self.tokens.unique().long()
-        self.steps = steps
-        self.n_tokens = min(n_tokens, len(self.occurring))
-        self.gradients = ("gradient", "integrated") if steps else ("gradient",)
-        self.progress = progress
+        self.steps = options.integrated_steps
+        self.n_tokens = min(options.n_tokens, len(self.occurring))
+        self.gradients = ("gradient", "integrated") if self.steps else ("gradient",)
+        self.progress = options.progress
         self.n_pairs = n_pairs
         self.done = 0
         self.n_firing = 0
-        self.null_directions = NullDirections(features, dictionary, seed)
+        self.null_directions = NullDirections(features, dictionary, options.seed)
 
     def table(self, latents: Int[Tensor, " latent"], sampled: Int[Tensor, "latent sequences"]) -> pd.DataFrame:
         """Return the table of some latents, each ablated on its own sequences."""

@@ -23,10 +23,10 @@ from interp.activations.hooks import Hook, Model, capture, module_of, resolve_ho
 from interp.activations.model_passes import check_model_takes
 from interp.codes.dictionary import Dictionary, W_skip_of
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
-from interp.effects.feature_edges import encoder_of
 from interp.effects.graph_nodes import PLACE, GraphNodes
 from interp.effects.held import HeldModel, without_weight_gradients
 from interp.effects.interventions import is_included
+from interp.effects.latent_edges import encoder_of
 from interp.features.text_features import tokens_of
 
 EMBEDDING_HOOK = "blocks.0.hook_resid_pre"

@@ -5,6 +5,3 @@ A scan sorts the firings by latent once; each table is then a function of a late
 counted exactly unless a module says otherwise. No result depends on how the rows were cut into chunks: counts are
 integers, sums run in token order, and samples keep the smallest hashes.
 """
-
-from interp.features.feature import Feature as Feature
-from interp.features.feature import join_pieces as join_pieces

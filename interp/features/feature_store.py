@@ -30,6 +30,7 @@ from interp.features.by_document import DocumentMatrix, Documents, Pooling, docu
 from interp.features.decoder import Decoder, LogitPath, check_unembedding
 from interp.features.encode_store import as_codes, write_codes
 from interp.features.feature import Feature
+from interp.features.scan_config import ScanConfig
 from interp.features.scan_folder import (
     CODES,
     SCAN,
@@ -39,7 +40,7 @@ from interp.features.scan_folder import (
     read_meta,
     tensor_digest,
 )
-from interp.features.scan_input import ScanConfig, fit_half
+from interp.features.scan_input import fit_half
 from interp.features.table_passes import SCHEMAS
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.files import open_tensors, read_any_json, read_json

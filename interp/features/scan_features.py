@@ -31,6 +31,7 @@ from interp.codes.dictionary import Dictionary, W_enc_of, check_one_hook, limit_
 from interp.features.decoder import Decoder, LogitPath, check_unembedding, logit_path
 from interp.features.encode_store import Contributions, encode_store, pieces_of
 from interp.features.feature_store import FeatureStore
+from interp.features.scan_config import ScanConfig
 from interp.features.scan_folder import (
     CODES,
     CONTRIBUTIONS,
@@ -38,7 +39,6 @@ from interp.features.scan_folder import (
     dictionary_digest,
     tensor_digest,
 )
-from interp.features.scan_input import ScanConfig
 from interp.runtime.options import takes_options
 from interp.runtime.processes import part_of, processes
 from interp.runtime.progress import Progress, no_progress
@@ -51,14 +51,18 @@ from interp.storage.remote_folders import local_path
 
 @dataclass(frozen=True, kw_only=True)
 class ScanOptions:
-    """The options of `scan_features`, which describes them."""
-
     model: torch.nn.Module | None = None
+    """Gives the direct logit effects, if a direct path from the hook to the logits is known."""
     vocab: Sequence[str] | None = None
+    """One string per token id. None: from the model's tokenizer; without a tokenizer, ids are used."""
     labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None
+    """One mask per label."""
     config: ScanConfig | None = None
+    """The amounts of data that are kept for each latent."""
     overwrite: bool = False
+    """Repeat a finished scan, and replace any other scan in `out`."""
     progress: Progress = no_progress
+    """Called with (rows done, all rows, note); the rows are read several times."""
 
 
 class ScanKeywords(TypedDict, total=False):
@@ -89,13 +93,7 @@ def scan_features(
     can be scanned too (`has_text`). They have no vocab and no logit effects, and a label may be a mask of the inputs,
     [seq]. An interrupted scan resumes after the last encoded shard, and a finished scan is opened.
 
-    model: gives the direct logit effects, if a direct path from the hook to the logits is known.
-    vocab: one string per token id. By default it comes from the model's tokenizer; without a tokenizer, ids are used.
-    labels: one mask per label.
-    config: the amounts of data that are kept for each latent.
     parts: the folders of all parts that `scan_part` encoded, whose codes are reused.
-    overwrite: repeat a finished scan, and replace any other scan in `out`.
-    progress: called with (rows done, all rows, note); the rows are read several times.
 
     Under `torchrun` all processes call this with the same arguments, and `out` is a folder that all of them can access.
     They divide the rows to encode, the text to count and the latents to describe. The tables are the same as with one
@@ -118,8 +116,7 @@ def scan_saes(
 ) -> list[FeatureStore]:
     """Scan several dictionaries of a store in one pass over its shards, each as `scan_features` does.
 
-    dictionaries: the folder of each scan, with the dictionary and its hook. Options and errors are those of
-    `scan_features`.
+    dictionaries: the folder of each scan, with the dictionary and its hook. Errors are those of `scan_features`.
     """
     return _scan(store, dictionaries, ScanOptions(**keywords))
 

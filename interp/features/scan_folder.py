@@ -25,7 +25,8 @@ from interp.codes.code_store import CodeStore
 from interp.codes.dictionary import Dictionary
 from interp.features.decoder import Decoder
 from interp.features.labelling import LabelSets
-from interp.features.scan_input import ScanConfig, ScanRows
+from interp.features.scan_config import ScanConfig
+from interp.features.scan_input import ScanRows
 from interp.features.table_passes import n_passes, write_tables
 from interp.runtime.processes import ALONE, Processes
 from interp.runtime.progress import Progress

@@ -1,4 +1,4 @@
-"""Define the inputs of a scan: its config, the codes of a token set by row, and the same firings by latent.
+"""Define the inputs of a scan: the codes of a token set by row, and the same firings by latent.
 
 In:  a `CodeStore`, whose rows lie in token order (row = seq · n_ctx + pos), and the tokens.
 Out: `ScanRows.feed` passes on each chunk in turn; `ColumnFiles`, filled by such a pass, gives all firings of a few
@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,45 +20,15 @@ from numba import njit
 from torch import Tensor
 
 from interp.checks.errors import DamagedError
-from interp.checks.limits import CheckedFields, Seed, between
 from interp.codes.code_chunks import CodeChunk, read_chunks
 from interp.codes.code_store import SCAN_REMEDY, CodeStore
 from interp.codes.offsets import offsets_from_lengths
+from interp.features.scan_config import ScanConfig
 from interp.runtime.processes import Processes
 from interp.statistics.estimates import count_ids
 
 CHUNK_ENTRIES = 1 << 22
 """Firings read at a time, in whole sequences. Each takes about 100 bytes. A larger number makes a scan no faster."""
-_MAX_KEPT = 10_000
-"""What is kept of a latent is held in memory."""
-_Kept = Annotated[int, between(0, _MAX_KEPT)]
-_KeptOne = Annotated[int, between(1, _MAX_KEPT)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScanConfig(CheckedFields):
-    """The amounts of data that are kept for each latent.
-
-    Measures need only the counts. The tables of examples, of co-activating and of neighbouring latents take most of a
-    scan's time. To leave them out, set n_top=0, n_per_interval=0, n_coactivations=0 and n_neighbours=0.
-    """
-
-    n_top: _Kept = 20
-    """Strongest firings kept as examples."""
-    n_per_interval: _Kept = 10
-    """Firings sampled from each interval of a latent's range as examples."""
-    n_before: Annotated[int, between(0, 100)] = 3
-    """Number of tokens before the firing token that are counted, besides the firing token and the one after it."""
-    n_tokens: _KeptOne = 20
-    """Number of the most frequent tokens kept for each latent and offset."""
-    n_logits: _KeptOne = 10
-    """Number of tokens kept with the largest, and with the smallest, logit effects."""
-    n_neighbours: _Kept = 10
-    """Number of latents kept with the nearest decoder directions."""
-    n_coactivations: _Kept = 10
-    """Number of latents kept that fire together with a latent."""
-    seed: Seed = 0
-    """Seed of the samples of firings."""
 
 
 class Columns(NamedTuple):

@@ -27,7 +27,8 @@ from interp.features.decoder import Decoder, logit_columns, neighbour_tables
 from interp.features.examples import example_table, interval_table, pick_examples
 from interp.features.firing_statistics import Coactivation, FiringStatistics
 from interp.features.labelling import MAX_PAIRS, LabelSets, best_labels, label_table
-from interp.features.scan_input import CHUNK_ENTRIES, ColumnFiles, Columns, ScanConfig, ScanRows, latent_blocks
+from interp.features.scan_config import ScanConfig
+from interp.features.scan_input import CHUNK_ENTRIES, ColumnFiles, Columns, ScanRows, latent_blocks
 from interp.features.token_counts import count_tokens, offset_table, token_table
 from interp.runtime.processes import Processes, part_of
 from interp.runtime.threads import compute_ahead

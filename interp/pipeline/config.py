@@ -21,9 +21,9 @@ from interp.pipeline.stages import STAGES
 
 if TYPE_CHECKING:
     from interp.compare.null_dictionaries import NullsConfig
-    from interp.features.scan_input import ScanConfig
+    from interp.features.scan_config import ScanConfig
     from interp.pipeline.pretrained import ModelConfig
-    from interp.pipeline.sections import EffectsConfig, HarvestConfig, QualityConfig, RankingConfig, TokenizerConfig
+    from interp.pipeline.sections import EffectsConfig, HarvestConfig, QualityConfig, RankingSection, TokenizerConfig
     from interp.sae import SAEConfig
     from models.corpus import CorpusConfig
     from models.recipe import TrainingConfig
@@ -54,7 +54,7 @@ class RunConfig(SimpleNamespace):
         sae: SAEConfig | LoadedConfig
         scan: ScanConfig
         quality: QualityConfig
-        ranking: RankingConfig
+        ranking: RankingSection
         nulls: NullsConfig
         effects: EffectsConfig
 
@@ -226,9 +226,9 @@ class RunConfig(SimpleNamespace):
         for name, field, default in _LEFT_OUT:
             if sections[name].get(field) == default:
                 del sections[name][field]
-        if len(sections["harvest"].get("hook_names", ())) == 1:
-            [hook_name] = sections["harvest"].pop("hook_names")
-            sections["harvest"] = {"hook_name": hook_name} | sections["harvest"]
+        if hook_names := sections["harvest"].pop("hook_names", None):
+            hooks = {"hook_name": hook_names[0]} if len(hook_names) == 1 else {"hook_names": hook_names}
+            sections["harvest"] = hooks | sections["harvest"]
         if hasattr(self.sae, "architecture"):
             sections["sae"] = {"architecture": self.sae.architecture} | sections["sae"]
         return sections

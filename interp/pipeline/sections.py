@@ -1,14 +1,19 @@
 """The sections of a run's configuration that only a run has, each a frozen dataclass that checks its values.
 
-[model] is in `pretrained`. The sections of text and training are in `models`, those of dictionaries, scans and nulls in
-the packages of these (`interp.pipeline.config` lists all).
+A section inherits the fields that are also keywords of a function, such as `n_shifts` of `rank_features`, from the
+package of that function. [model] is in `pretrained`. The sections of text and training are in `models`, those of
+dictionaries, scans and nulls in the packages of these (`interp.pipeline.config` lists all).
 """
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
+from interp.activations.row_options import RowConfig
 from interp.checks.limits import AT_LEAST_1, CheckedFields, Positive, PositiveInt, Seed, between
+from interp.effects.ablation_config import AblationConfig
+from interp.runtime.options import values_of
+from interp.verdict.ranking_config import RankingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +35,7 @@ _BLOCK = re.compile(r"blocks\.\d+\.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class HarvestConfig(CheckedFields):
+class HarvestConfig(RowConfig):
     hook_names: tuple[str, ...] = ("blocks.0.hook_resid_post",)
     """The hooks at which dictionaries are learnt, one at each, from one pass of the model. `hook_name = "…"` names a
     single hook, and `hook_names = "all mlps"` means the inputs of all MLPs, with `output_hook = "hook_mlp_out"`."""
@@ -41,14 +46,6 @@ class HarvestConfig(CheckedFields):
     model has no such hook (a mixture of experts, a state space), the coordinates at their own hook."""
     tokens: PositiveInt = 1_200_000
     """Tokens of the training split to harvest, from its start; all if there are fewer."""
-    batch_size: PositiveInt = 64
-    """Sequences in one forward pass."""
-    dtype: str = "bfloat16"
-    exclude_positions: tuple[int, ...] = ()
-    """Positions of a sequence that are left out, besides the tokenizer's special tokens."""
-    max_norm: float | Literal["auto"] | None = "auto"
-    """Rows whose norm is above this many times the median are left out; auto: only if few rows hold most of the
-    variance (attention sinks)."""
     buffer_mb: Annotated[int | None, AT_LEAST_1] = None
     """For transcoders: keep no activations on disk, and at most this many megabytes in memory. The model then runs once
     in each epoch of the training of all transcoders, and once for their scans. None: activations are kept on disk."""
@@ -102,8 +99,7 @@ class HarvestConfig(CheckedFields):
     @property
     def row_options(self) -> dict[str, Any]:
         """Keyword arguments for `interp.ActivationStream`, without the excluded tokens, which the tokenizer knows."""
-        names = ("dtype", "batch_size", "exclude_positions", "max_norm")
-        return {name: getattr(self, name) for name in names}
+        return values_of(RowConfig, self)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -112,15 +108,10 @@ class HarvestConfig(CheckedFields):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EffectsConfig(CheckedFields):
-    sequences: PositiveInt = 64
-    """Most sequences on which each latent is ablated, at all positions where it fires."""
+class EffectsConfig(AblationConfig):
     minutes: Positive = 5.0
-    """Time limit on two processor cores. If ablation would take longer, each latent is ablated in fewer sequences, down
-    to 16, and then fewer latents are, a random sample of those that fire."""
     latents: Annotated[int | None, AT_LEAST_1] = None
     """At most this many latents, drawn at random; "none": all."""
-    seed: Seed = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,14 +122,7 @@ class QualityConfig(CheckedFields):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RankingConfig(CheckedFields):
-    n_shifts: PositiveInt = 2
-    """Circular shifts of the codes that give the null distribution of each measure."""
-    seed: Seed = 0
-    use_labels: bool = False
-    """Let explanations name the corpus's labels; verdicts never use them."""
-    judge_faint: bool = False
-    """Test faint latents too, which have almost no effect, and give them a verdict like any other."""
+class RankingSection(RankingConfig):
     twin: str | None = None
     """The folder (relative to the working directory) of a run, or of a scan of the same tokens, with a dictionary from
     another seed, which is searched for each latent. In a run with several hooks, the scan at the same hook is used."""

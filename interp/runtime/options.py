@@ -1,31 +1,45 @@
-"""Write the options of several functions once, and show them in the signature of each.
+"""Declare an option once. It is then a keyword of each function that takes it, a field of a run's configuration, and a
+flag of the command.
 
     @dataclass(frozen=True, kw_only=True)
-    class ScanOptions:                                     # their defaults; what the functions use inside
-        overwrite: bool = False
+    class RankingConfig(CheckedFields):                         # the name, its type and limits, the default, its help
+        n_shifts: Annotated[int, between(1, 1000)] = 2
+        \"\"\"Circular shifts of the text.\"\"\"
 
-    class ScanKeywords(TypedDict, total=False):            # the same names and types, for type checkers and editors
-        overwrite: bool
+    class RankingConfigKeywords(TypedDict, total=False):        # the same names and types, for type checkers
+        n_shifts: int
 
-    @takes_options(ScanOptions)
-    def scan(out: Path, **keywords: Unpack[ScanKeywords]) -> None:
-        options = ScanOptions(**keywords)
+    @dataclass(frozen=True, kw_only=True)
+    class RankingOptions(RankingConfig):                        # what only Python can give, with its own keywords
+        progress: Progress = no_progress
 
-`help(scan)`, notebooks and the documentation show `scan(out, *, overwrite=False)`. A misspelt keyword is a TypeError of
-the dataclass. Python can derive neither class from the other; `tests/test_options.py` checks that they agree.
+    @takes_options(RankingOptions)
+    def rank_features(features, **keywords: Unpack[RankingKeywords]):
+        options = RankingOptions(**keywords)
+
+`help(rank_features)`, notebooks and the documentation show each keyword with its default and its help. A misspelt one
+is a TypeError of the dataclass. The section of run.toml inherits from the same dataclass (`pipeline.sections`), and the
+command has its fields as flags (`cli.field_flags`). Python can derive neither the dataclass nor the TypedDict from the
+other; `tests/test_options.py` checks that they agree.
 """
 
+import ast
 import inspect
+import sys
 from collections.abc import Callable
-from dataclasses import fields
+from contextlib import suppress
+from dataclasses import fields, is_dataclass
+from functools import cache
+from itertools import pairwise
 from typing import Any, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def takes_options(kind: type) -> Callable[[Function], Function]:
-    """Show the fields of a dataclass as the last keywords of a function, in place of its `**keywords`. Other decorators
-    stand above this one, as the documentation shows the function below them."""
+    """Show the fields of a dataclass as the last keywords of a function, in place of its `**keywords`, and their
+    docstrings at the end of its own. Other decorators stand above this one, as the documentation shows the function
+    below them."""
 
     def show(function: Function) -> Function:
         signature = inspect.signature(function)
@@ -36,6 +50,37 @@ def takes_options(kind: type) -> Callable[[Function], Function]:
             for field in fields(kind)
         ]
         function.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
+        lines = [f"- `{name}`: {text}" for name, text in field_docs(kind).items()]
+        function.__doc__ = "\n".join([inspect.cleandoc(function.__doc__ or ""), "", "Options:", "", *lines]).strip()
         return function
 
     return show
+
+
+def values_of(kind: type, config: Any) -> dict[str, Any]:
+    """Return the values of the fields that a config inherits from the dataclass `kind`."""
+    return {field.name: getattr(config, field.name) for field in fields(kind)}
+
+
+def field_docs(kind: type) -> dict[str, str]:
+    """Return the docstring of each field of a dataclass, inherited fields included, on one line; none of a class whose
+    source is not in a file."""
+    docs: dict[str, str] = {}
+    for base in filter(is_dataclass, reversed(kind.__mro__)):
+        docs |= _docs_in(base.__module__).get(base.__name__, {})
+    return {field.name: docs[field.name] for field in fields(kind) if field.name in docs}
+
+
+@cache
+def _docs_in(module: str) -> dict[str, dict[str, str]]:
+    """Return the docstrings of the fields of each class of a module."""
+    docs: dict[str, dict[str, str]] = {}
+    with suppress(OSError, TypeError):  # the second for a session's own classes
+        tree = ast.parse(inspect.getsource(sys.modules[module]))
+        for kind in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
+            of_kind = docs.setdefault(kind.name, {})
+            for field, doc in pairwise(kind.body):
+                match field, doc:
+                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                        of_kind[name] = " ".join(text.split())
+    return docs

@@ -62,15 +62,21 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingOptions:
-    """The options of a training. `train_sae` describes them."""
-
     tokens: TokenBatches | None = None
+    """Needed if `store` is a model: the tokens that it runs on, or a generator of batches [seq, pos]. Only as many
+    batches are read as the training needs."""
     harvesting: Mapping[str, Any] | None = None
+    """Options of `harvest`, and `buffer_bytes` (`interp.activations.stream.ActivationStream`)."""
     resume: bool = True
+    """False means overwrite=True, and in addition discards an interrupted training: it starts at the first step."""
     overwrite: bool = False
+    """Train again, replacing any other dictionary. An interrupted training with this config still resumes."""
     progress: Progress = no_progress
+    """Called with (steps done, all steps, note)."""
     checkpoint_seconds: float = 30.0
+    """Seconds of training between checkpoints."""
     log: Log = None
+    """Also send the rows of metrics.jsonl to "tensorboard" or "wandb" (into `out`), or to a function of a row."""
 
 
 class TrainingKeywords(TypedDict, total=False):
@@ -123,14 +129,6 @@ def train_sae(
     `train_sweep`.
 
     output_hook: the hook that a transcoder writes, or several side by side.
-    tokens: needed if `store` is a model: the tokens that it runs on, or a generator of batches [seq, pos]. Only as many
-    batches are read as the training needs.
-    harvesting: options of `harvest`, and `buffer_bytes` (`interp.activations.stream.ActivationStream`).
-    overwrite: train again, replacing any other dictionary. An interrupted training with this config still resumes.
-    resume: False means overwrite=True, and in addition discards an interrupted training: it starts at the first step.
-    progress: called with (steps done, all steps, note).
-    checkpoint_seconds: seconds of training between checkpoints.
-    log: also send the rows of metrics.jsonl to "tensorboard" or "wandb" (into `out`), or to a function of a row.
 
     Raises ValueError for an empty store, a missing hook, a batch that is not finite (with its rows), and a loss that is
     not finite; DamagedError if `out` is damaged; OverwriteError if it contains a training with another config or store
@@ -155,7 +153,7 @@ def train_sweep(
     **keywords: Unpack[TrainingKeywords],
 ) -> list[SAE]:
     """Train a dictionary for each config, in one pass over the data, with the files in `out/0`, `out/1`, … Each is the
-    one that `train_sae` trains with its config; the options and errors are those of `train_sae`.
+    one that `train_sae` trains with its config; the errors are those of `train_sae`.
 
     If `log` is a function, each row has the index of its config under `run`.
     """
@@ -176,7 +174,7 @@ def train_saes(
 
     If `store` is a model, it runs once on each chunk of the text for all hooks, and only the activations of that chunk
     are kept (`interp.activations.stream`). A batch of all hooks is held in float32. Each dictionary is the one that
-    `train_sae` trains on the same source. Options and errors are those of `train_sae`. If `log` is a function, each row
+    `train_sae` trains on the same source. Errors are those of `train_sae`. If `log` is a function, each row
     has the index of its dictionary under `run`.
     """
     if not hooks or any(not 1 <= len(pair) <= 2 or isinstance(pair, str) for pair in hooks.values()):

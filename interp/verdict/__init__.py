@@ -17,13 +17,8 @@ senses           each sense with its rule and other facts
 measures         measures of a latent from the literature
 learnt           whether the model learnt a latent, or the text alone explains it
 verdicts         the verdict of each latent in one word
-ranking          all of it as one table: `rank_features`;   ranking_tables   the table, which shows itself
+ranking          all of it as one table: `rank_features`;   ranking_tables   the table, which shows itself;
+                 ranking_config   its options
 verdict_shares   how many latents have each verdict
 fitted           how the two fits (calibration, learnt) are read and written
 """
-
-from interp.verdict.coded_text import CodedText as CodedText
-from interp.verdict.explanations import Explained as Explained
-from interp.verdict.explanations import Explanations as Explanations
-from interp.verdict.explanations import explain as explain
-from interp.verdict.search import FitSample as FitSample

@@ -40,12 +40,12 @@ from interp.verdict.coded_text import CodedText
 from interp.verdict.nulls import (
     MIN_BLOCK,
     MIN_GROUPS,
-    N_SHIFTS,
     NullComparison,
     against_pooled_nulls,
     circular_shifts,
     rows_per_group,
 )
+from interp.verdict.ranking_config import N_SHIFTS
 from interp.verdict.similarity import (
     MAX_SENSES,
     MEASURE_NAMES,

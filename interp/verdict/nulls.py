@@ -49,14 +49,11 @@ from interp.codes.code_chunks import CodeChunk
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import scan_digests
+from interp.features.scan_config import ScanConfig
 from interp.features.scan_folder import check_labelled, labels_digest
-from interp.features.scan_input import ScanConfig
 from interp.runtime.processes import ALONE, Processes
 from interp.verdict.measures import MEASURES, Directions, LatentValues, Null
 
-N_SHIFTS = 2
-"""Circular shifts of the text that give the null of each measure, if none are asked for. Latents of similar size share
-their nulls, so two suffice."""
 POOL_SIZE = 100
 """Number of null values from which a mean and a standard deviation are computed, if so many exist."""
 TARGET_GROUPS = 160

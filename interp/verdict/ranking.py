@@ -50,7 +50,7 @@ not use the token share, so they may be low for a single-token latent.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -58,14 +58,13 @@ import torch
 from jaxtyping import Bool, Float64, Int, Int64
 
 from interp.checks.arguments import check_latents, check_part
-from interp.checks.limits import check_seed, is_whole_number
 from interp.codes.code_chunks import CodeSource
 from interp.codes.dictionary import is_faint
 from interp.display.verdict_names import DEAD, DENSE, FAINT, NO_CONTEXT, UNTESTED
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_part_tables, identity
 from interp.features.twins import check_twin
-from interp.runtime.options import takes_options
+from interp.runtime.options import takes_options, values_of
 from interp.runtime.processes import Processes, processes
 from interp.runtime.progress import Progress, no_progress, percent_of_steps
 from interp.storage.files import digest
@@ -77,7 +76,6 @@ from interp.verdict.explanations import PROPOSING
 from interp.verdict.learnt import LearntFit, learnt_evidence
 from interp.verdict.measures import MEASURES, WordMass, measure_values
 from interp.verdict.nulls import (
-    N_SHIFTS,
     Masks,
     NullComparison,
     SampledCodes,
@@ -85,15 +83,13 @@ from interp.verdict.nulls import (
     circular_shifts,
     compare_with_nulls,
 )
+from interp.verdict.ranking_config import N_SHIFTS, RankingConfig, RankingConfigKeywords
 from interp.verdict.ranking_tables import Ranking, evidence_rows
 from interp.verdict.search import FitSample
 from interp.verdict.senses import describe
 from interp.verdict.similarity import MEASURE_NAMES
 from interp.verdict.verdicts import MAX_DENSITY, verdict_columns
 
-MAX_SHIFTS = 1000
-"""Largest number of shifts of the text: two suffice, each takes as long as the ranking, and memory grows with their
-number."""
 _SHARE_OF_TIME = {
     READING: 0.12,
     COMPARING: 0.34,
@@ -105,38 +101,26 @@ _RULE = ("f1", "precision", "recall", "n_examples", "f1_by_interval", "json")
 
 
 @dataclass(frozen=True, kw_only=True)
-class RankingOptions:
-    """The options of `rank_features`, which describes them.
-
-    Raises ValueError if n_shifts is not in 1..MAX_SHIFTS or seed < 0."""
-
-    n_shifts: int = N_SHIFTS
-    seed: int = 0
+class RankingOptions(RankingConfig):
     calibration: Calibration | None = None
+    """None: the one that ships with the package."""
     labels: Masks | None = None
-    use_labels: bool = False
+    """The masks that were scanned. The null of the measure `label_f1` needs them, as the store has only counts."""
     twin: FeatureStore | None = None
+    """A scan of the same tokens with a dictionary from another seed, which is searched for each latent."""
     matches: pd.DataFrame | None = None
-    judge_faint: bool = False
+    """The matches with the dictionaries of the nulls (`compare.null_dictionaries.Nulls.twins`), for `learnt`."""
     progress: Progress = no_progress
-
-    def __post_init__(self) -> None:
-        if not is_whole_number(self.n_shifts) or not 1 <= self.n_shifts <= MAX_SHIFTS:
-            raise ValueError(f"n_shifts={self.n_shifts!r} must be a whole number in 1..{MAX_SHIFTS}")
-        check_seed(self.seed)
+    """Called with (done, all, step) in percent."""
 
 
-class RankingKeywords(TypedDict, total=False):
+class RankingKeywords(RankingConfigKeywords, total=False):
     """The keywords of `RankingOptions`."""
 
-    n_shifts: int
-    seed: int
     calibration: Calibration | None
     labels: Masks | None
-    use_labels: bool
     twin: FeatureStore | None
     matches: pd.DataFrame | None
-    judge_faint: bool
     progress: Progress
 
 
@@ -154,16 +138,6 @@ def rank_features(
 
     latents: rank only these. Their values are the same as in a ranking of all latents: all codes are read, and the
     nulls are those of all latents. The rest of the time, which is most of it, is proportional to their number.
-    n_shifts: number of circular shifts of the text, which give the null of each measure. Latents of similar size share
-    them, so two suffice. More are used if the nulls of all latents would have fewer than 100 values: with two shifts,
-    if fewer than 50 latents fire.
-    calibration: by default the one that ships with the package.
-    labels: the masks that were scanned. The null of the measure `label_f1` needs them, as the store has only counts.
-    use_labels: let the rules name labels too.
-    twin: a scan of the same tokens with a dictionary from another seed.
-    matches: the matches with the dictionaries of the nulls (`compare.null_dictionaries.Nulls.twins`), for `learnt`.
-    judge_faint: test faint latents too, and give them a verdict like all others.
-    progress: called with (done, all, step) in percent.
 
     Only `calibration`, `judge_faint` and `seed`, which draws the firings that are compared, change a verdict or the
     probability of one meaning. `attrs["features"]` of the table identifies the ranked features (`identity`).
@@ -186,10 +160,7 @@ def rank_features(
     if options.twin is not None:
         check_twin(features, options.twin)
     work = {
-        "n_shifts": options.n_shifts,
-        "seed": options.seed,
-        "labels": options.use_labels,
-        "judge_faint": options.judge_faint,
+        **values_of(RankingConfig, options),
         "twin": None if options.twin is None else identity(options.twin),
         "latents": digest(chosen),
         "text": features.has_text,

@@ -369,8 +369,9 @@ def test_wrong_usage_is_one_line(capsys):
     for arguments in (["train-sae", "store"], ["train-sae", "store", "--out", "x", "--bogus"], ["no-command"]):
         assert "--help" in refused(capsys, *arguments)
     assert "No such command 'rnk'. Did you mean 'rank'" in refused(capsys, "rnk")
-    line = refused(capsys, "rank", "x", "--shifts", "many")
-    assert "Invalid value 'many' for '--shifts': Input should be a valid integer" in line
+    assert "n_shifts = 'many' must be a valid integer" in refused(capsys, "rank", "x", "--shifts", "many")
+    line = refused(capsys, "scan", "x", "y", "--out", "z", "--max-neurons", "many")
+    assert "Invalid value 'many' for '--max-neurons': Input should be a valid integer" in line
     assert "for '--to': 'hubb' is not one of 'neuronpedia'" in refused(
         capsys, "publish", "x", "--to", "hubb", "--out", "y"
     )

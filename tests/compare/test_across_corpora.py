@@ -15,7 +15,7 @@ from interp.cli import main
 from interp.compare import corpora, open_pair
 from interp.compare.across_corpora import permutation_p
 from interp.features.feature_store import FeatureStore
-from interp.features.scan_input import ScanConfig
+from interp.features.scan_config import ScanConfig
 
 N, CTX, D, PLANTED = 120, 6, 120, 20
 FEW = ScanConfig(n_top=0, n_per_interval=0, n_coactivations=0, n_neighbours=0, n_tokens=1)

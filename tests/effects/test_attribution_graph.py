@@ -20,7 +20,6 @@ from interp.activations.hooks import resolve_hooks
 from interp.cli import main
 from interp.effects.attention_attribution import attention_scores
 from interp.effects.attribution import attribution_graph
-from interp.effects.feature_edges import feature_edges
 from interp.effects.graph import AttributionGraph, load_graph
 from interp.effects.graph_cards import disagreements
 from interp.effects.graph_checks import (
@@ -30,6 +29,7 @@ from interp.effects.graph_checks import (
     measured_effects,
 )
 from interp.effects.interventions import Action, intervene
+from interp.effects.latent_edges import feature_edges
 from interp.effects.prompt_passes import PromptPasses
 from interp.exchange import load_transcoders, write_graph_features
 from interp.report.live import GraphServer

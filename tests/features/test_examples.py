@@ -9,7 +9,7 @@ import torch
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.examples import AFTER, BEFORE, first_windows
 from interp.features.feature_store import FeatureStore
-from interp.features.scan_input import ScanConfig
+from interp.features.scan_config import ScanConfig
 from interp.statistics.randomness import splitmix64
 
 N_CTX = 40

@@ -16,12 +16,14 @@ from interp.activations.harvesting import harvest
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.evaluation.baselines import NeuronDictionary, RandomDictionary
-from interp.features import examples, joined_pieces, table_passes
+from interp.features import examples, table_passes
 from interp.features.examples import N_INTERVALS
+from interp.features.feature import join_pieces
 from interp.features.feature_store import FeatureStore
+from interp.features.scan_config import ScanConfig
 from interp.features.scan_features import scan_features
 from interp.features.scan_folder import dictionary_digest
-from interp.features.scan_input import ScanConfig, fit_half
+from interp.features.scan_input import fit_half
 from interp.features.table_passes import SCHEMAS
 from interp.sae import SAE, Crosscoder, TopK
 from interp.storage.files import write_parquet
@@ -581,7 +583,7 @@ def test_sql_reads_the_files_that_views_name_and_no_neighbour(features, tmp_path
 
 def test_stray_bytes_are_joined_to_the_characters_that_they_make():
     tokens = ["a⟨d7⟩", "⟨a9⟩⟨d7⟩", "⟨9c⟩ x", "", "⟨ce⟩", "z\n", "⟨f0⟩⟨9f⟩", "⟨98⟩⟨80⟩"]
-    found = list(joined_pieces(tokens))
+    found = list(join_pieces(tokens))
     assert [text for text, _ in found] == ["a", "ש", "ל", " x", "⟨ce⟩", "z\n", "😀"]
     assert [sorted({*places}) for _, places in found] == [[0], [0, 1], [1, 2], [2], [4], [5], [6, 7]]
 

@@ -154,7 +154,7 @@ def test_mistakes_in_a_dictionary_are_named(given, message):
         ("[sae\n", r"c.toml is not valid TOML"),
         ('[tokenizer]\nkind = "words"', r"kind='words' must be 'bpe' or 'characters'"),
         ("[nulls]\nsae_tokens = 0", r"\[nulls\] sae_tokens=0 must be at least 1"),
-        ("[ranking]\nn_shifts = 0", r"\[ranking\] n_shifts=0 must be at least 1"),
+        ("[ranking]\nn_shifts = 0", r"\[ranking\] n_shifts=0 must be in 1..1000"),
         ("[ranking]\nnulls = 2", r"\[ranking\] field 'nulls' does not exist"),
         ("[ranking]\nseed = -1", r"\[ranking\] seed=-1 must be in 0..2147483647"),
         ('[training]\nprecision = "float8"', r"precision = 'float8' must be 'auto', 'float32' or 'bfloat16'"),

@@ -14,8 +14,9 @@ from interp.text.kinds import PREDICATE_KINDS
 from interp.text.positions import Positions
 from interp.text.predicates import Predicates
 from interp.text.read_text import ReadText
-from interp.verdict import CodedText, Explained, explain
+from interp.verdict.coded_text import CodedText
 from interp.verdict.counting import count_rules
+from interp.verdict.explanations import Explained, explain
 from interp.verdict.rules import MAX_ATOMS, Atom
 from interp.verdict.search import N_SAMPLED_FIRINGS, FitSample
 from tests.codes.test_sampling import hash_of

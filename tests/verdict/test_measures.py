@@ -10,7 +10,7 @@ from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.compare.concepts import concept_table
 from interp.features.feature_store import FeatureStore
-from interp.features.scan_input import ScanConfig
+from interp.features.scan_config import ScanConfig
 from interp.features.twins import best_correlations, match_rows, nearest_rows
 from interp.verdict.measures import (
     MEASURES,

@@ -11,7 +11,7 @@ from scipy.stats import spearmanr
 from interp.codes.code_chunks import read_chunks
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore
-from interp.features.scan_input import ScanConfig
+from interp.features.scan_config import ScanConfig
 from interp.verdict import nulls
 from interp.verdict.measures import MEASURES, largest_cosines, measure_values
 from interp.verdict.nulls import (

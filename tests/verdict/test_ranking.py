@@ -12,12 +12,11 @@ from sklearn.metrics import roc_auc_score
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore
-from interp.pipeline.sections import RankingConfig
 from interp.text.kinds import PREDICATE_KINDS
 from interp.verdict.evidence import collect_evidence
 from interp.verdict.measures import MEASURES, Measure, measure_values
-from interp.verdict.nulls import N_SHIFTS
 from interp.verdict.ranking import RankingOptions, rank_codes, rank_features
+from interp.verdict.ranking_config import N_SHIFTS, RankingConfig
 from interp.verdict.ranking_tables import ranking_evidence
 from interp.verdict.similarity import MEASURE_NAMES
 from interp.verdict.verdict_shares import verdict_shares

@@ -13,13 +13,15 @@ from interp.display.verdict_names import MONOSEMANTIC, ONE_MEANING_ROW, POLYSEMA
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.opening import lazy_call, read_table
 from interp.pipeline.run_folder import Run
-from interp.pipeline.sections import QualityConfig, RankingConfig
+from interp.pipeline.sections import QualityConfig, RankingSection
 from interp.pipeline.stages import LEFT_OUT, NEXT_LINE, OF_AUTOENCODERS, stage
 from interp.pipeline.stages.latents import training_cost
 from interp.pipeline.stages.upstream import harvest_cost
+from interp.runtime.options import values_of
 from interp.runtime.progress import Progress
 from interp.storage.files import digest_file, write_parquet
 from interp.storage.folder_kinds import is_run
+from interp.verdict.ranking_config import RankingConfig
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -251,7 +253,7 @@ def verdicts_summary(counts: Mapping[str, Any]) -> str:
     return ", ".join(shown)
 
 
-def _open_twin(run: Run, config: RankingConfig) -> "FeatureStore | None":
+def _open_twin(run: Run, config: RankingSection) -> "FeatureStore | None":
     """Return the twin's scan, in which latents are searched for; of a run of several hooks, the scan at the same hook
     if there is one."""
     from interp.features.feature_store import FeatureStore
@@ -283,7 +285,7 @@ def _other_pages(run: Run) -> dict[str, str]:
         seconds=TEXT_SECONDS + LATENT_SECONDS * sizes.d_sae + 1.5e-6 * sizes.rows,
     ),
     optional=("nulls",),
-    config={"ranking": RankingConfig},
+    config={"ranking": RankingSection},
     outside=_verdicts_and_twin,
     opens={"ranking": ("ranking.parquet", lazy_call("interp.verdict.ranking_tables:read_ranking"))},
     summary=verdicts_summary,
@@ -297,7 +299,9 @@ def ranking(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     return verdict_counts(table)
 
 
-def rank_latents(run: Run, config: RankingConfig, progress: Progress, part: tuple[int, int] = (0, 1)) -> "pd.DataFrame":
+def rank_latents(
+    run: Run, config: RankingSection, progress: Progress, part: tuple[int, int] = (0, 1)
+) -> "pd.DataFrame":
     """Return the ranking of a run's features, or a part of it, with the evidence of its labels and of the existing
     nulls."""
     from interp.verdict.ranking import rank_features
@@ -306,15 +310,12 @@ def rank_latents(run: Run, config: RankingConfig, progress: Progress, part: tupl
         raise ValueError(f"explanations are to name labels, but the corpus of {run.path} has none")
     return rank_features(
         run.features,
-        n_shifts=config.n_shifts,
-        seed=config.seed,
         labels=run.harvested.labels,
-        use_labels=config.use_labels,
         twin=_open_twin(run, config),
         matches=run.nulls.twins if run.has("nulls") else None,
-        judge_faint=config.judge_faint,
         part=part,
         progress=progress,
+        **values_of(RankingConfig, config),
     )
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from interp.effects.ablation_config import AblationConfig
+from interp.features.scan_config import ScanConfig
 from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.opening import lazy_call, read_curve, read_table, reader_of
@@ -13,6 +15,7 @@ from interp.pipeline.pretrained import LoadedConfig
 from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import EffectsConfig
 from interp.pipeline.stages import LEFT_OUT, NEXT_LINE, OF_AUTOENCODERS, stage
+from interp.runtime.options import values_of
 from interp.runtime.progress import Progress
 from interp.storage.files import write_parquet
 
@@ -175,7 +178,7 @@ def _features_cost(sizes: Sizes) -> Cost:
     inputs=("corpus", "model", "activations", "sae"),
     cost=_features_cost,
     reduced_by=("harvest.tokens", "sae.d_sae"),
-    config={"scan": lazy_call("interp.features.scan_input:ScanConfig")},
+    config={"scan": ScanConfig},
     other_sections=("harvest",),
     opens={"features": (".", _open_features)},
     summary="{latents:,} latents, {dead:,} dead, L0 {mean_l0:.1f}",
@@ -309,11 +312,9 @@ def ablate_latents(
         dictionary,
         features,
         latents=None if config.latents is None else draw_latents(features, config.latents, config.seed),
-        sequences=config.sequences,
-        minutes=config.minutes,
-        seed=config.seed,
         part=part,
         progress=progress,
+        **values_of(AblationConfig, config),
     )
 
 

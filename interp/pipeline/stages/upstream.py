@@ -293,7 +293,8 @@ def activations(runs: Sequence[Run], folders: Sequence[Path], progress: Progress
 def _stream_results(run: Run) -> dict[str, Any]:
     """Return what the activations at the hooks of a run will be, when the model runs."""
     from interp.activations.hooks import evaluating
-    from interp.activations.model_passes import ModelPasses, RowOptions
+    from interp.activations.model_passes import ModelPasses
+    from interp.activations.row_options import RowOptions
 
     config = run.config.harvest
     options = RowOptions(exclude=run.tokenizer.special_ids, **config.row_options)

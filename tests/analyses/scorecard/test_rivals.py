@@ -19,7 +19,7 @@ from analyses.scorecard.rivals import (
 from interp.activations import ActivationStore
 from interp.activations.harvesting import harvest
 from interp.codes.sparse_codes import SparseCodes
-from interp.features.scan_input import ScanConfig
+from interp.features.scan_config import ScanConfig
 from interp.verdict.measures import MEASURES
 from models.transformer import Transformer, TransformerConfig
 from tests.verdict.test_measures import (

@@ -1,0 +1,47 @@
+"""The options that select a model's rows and round them, for a harvest as for a stream."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, TypedDict
+
+from interp.checks.limits import CheckedFields, Limit, PositiveInt
+
+Dtype = Literal["bfloat16", "float16", "float32"]
+
+
+def _is_norm_limit(value: Any) -> bool:
+    return value == "auto" or (isinstance(value, int | float) and value > 0)
+
+
+_NORM_LIMIT = Limit("be 'auto', None, or above 0 (in units of the median norm)", _is_norm_limit)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowConfig(CheckedFields):
+    dtype: Dtype = "bfloat16"
+    """Type of the stored numbers."""
+    batch_size: PositiveInt = 64
+    """Sequences in one forward pass."""
+    exclude_positions: Sequence[int] = ()
+    """Positions of a sequence that are left out, and counted."""
+    max_norm: Annotated[float | Literal["auto"] | None, _NORM_LIMIT] = "auto"
+    """Rows are left out, and counted, if their norm at any hook is above this many times the median norm of a sample
+    (8,192 tokens). "auto" sets a limit of 10 at the hooks where a few rows above it hold most of the variance
+    (attention sinks, `activations.row_statistics`), and warns; None keeps all. The limits are recorded in the store
+    (`norm_limits`), and everything made from the store obeys them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RowOptions(RowConfig):
+    exclude: Sequence[int] = ()
+    """Token ids whose rows are left out, and counted."""
+
+
+class RowKeywords(TypedDict, total=False):
+    """The keywords of `RowOptions`."""
+
+    dtype: Dtype
+    batch_size: int
+    exclude_positions: Sequence[int]
+    max_norm: float | Literal["auto"] | None
+    exclude: Sequence[int]

@@ -1,0 +1,88 @@
+"""Make the fields of config dataclasses flags of a command, each with its type, its default and its docstring as help.
+
+    def rank_command(source: Path, *, settings: Annotated[dict[str, Any], FieldFlags(lambda: [RankingConfig])]): ...
+
+`settings` gets the values that were given, by field, read as TOML; the command checks them (`read_fields`). A field
+with the name of another parameter of the command has no flag of its own.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from typer import Option
+
+from interp.cli.toml_values import toml_value
+from interp.runtime.options import field_docs
+
+
+@dataclass(frozen=True)
+class FieldFlags:
+    kinds: Callable[[], Iterable[type]]
+    """Returns the dataclasses. If several have a field of the same name, the first counts."""
+    aliases: Mapping[str, str] = field(default_factory=dict)
+    """Other flags of fields, by field."""
+    default: str = "{}"
+    """How help names a default; "" leaves it out."""
+    truth_is_text: bool = False
+    """Whether a truth value is given in words, `--skip true`, instead of by `--skip` or `--no-skip`."""
+
+    def parameters(self, taken: Iterable[str]) -> list[inspect.Parameter]:
+        """Return a parameter, as typer reads it, for each field whose name is not taken."""
+        from interp.checks.config_fields import field_types, to_toml_value, type_name
+
+        parameters: dict[str, inspect.Parameter] = {}
+        for kind in self.kinds():
+            docs = field_docs(kind)
+            hints = field_types(kind)
+            for given in fields(kind):
+                if given.name in (*taken, *parameters):
+                    continue
+                hint = hints[given.name]
+                is_switch = hint is bool and not self.truth_is_text
+                flag = given.name.replace("_", "-")
+                flags = [f"--{flag}/--no-{flag}" if is_switch else f"--{flag}"]
+                flags += [self.aliases[given.name]] if given.name in self.aliases else []
+                help = docs.get(given.name, "").split(". ")[0].removesuffix(".")
+                if self.default and not is_switch and given.default not in (MISSING, ()):
+                    help += f" (default: {self.default.format(to_toml_value(given.default))})"
+                metavar = None
+                annotation = hint
+                if not is_switch and get_origin(hint) is not Literal:
+                    metavar = f"<{type_name(hint)}>"
+                    annotation = list[str] if get_origin(hint) in (tuple, Sequence) else str
+                option = Option(*flags, metavar=metavar, help=help)
+                parameters[given.name] = inspect.Parameter(
+                    given.name,
+                    inspect.Parameter.KEYWORD_ONLY,
+                    default=None,
+                    annotation=Annotated[annotation | None, option],
+                )
+        return list(parameters.values())
+
+
+def with_field_flags(command: Callable[..., None]) -> Callable[..., None]:
+    """Return the command with the flags of its `settings`, if it has any."""
+    parameters = dict(inspect.signature(command).parameters)
+    if (settings := parameters.pop("settings", None)) is None:
+        return command
+    [given] = get_args(settings.annotation)[1:]
+    flags = given.parameters(parameters)
+
+    @functools.wraps(command)
+    def with_flags(**values: Any) -> None:
+        texts = {flag.name: values.pop(flag.name) for flag in flags}
+        command(settings={name: _value(text) for name, text in texts.items() if text is not None}, **values)
+
+    with_flags.__signature__ = inspect.Signature([*parameters.values(), *flags])  # type: ignore[attr-defined]
+    return with_flags
+
+
+def _value(given: bool | str | list[str]) -> Any:
+    """Return the value of a field: of a list, all items, from one text, `[0, 1]`, or one text each."""
+    if isinstance(given, list):
+        items = [toml_value(text) for text in given]
+        return items[0] if len(items) == 1 and isinstance(items[0], list) else items
+    return toml_value(given) if isinstance(given, str) else given

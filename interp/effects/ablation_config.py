@@ -1,0 +1,26 @@
+"""The options of ablations that a configuration and a command have too."""
+
+from dataclasses import dataclass
+from typing import Annotated, TypedDict
+
+from interp.checks.limits import ABOVE_0, CheckedFields, PositiveInt, Seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblationConfig(CheckedFields):
+    sequences: PositiveInt = 64
+    """Most sequences per latent. They are drawn from those where it fires, it is ablated at all its firings, and each
+    costs a pass downstream of the hook."""
+    minutes: Annotated[float | None, ABOVE_0] = None
+    """Time limit on two processor cores, of all parts together. If ablation would take longer, each latent is ablated
+    in fewer sequences, down to 16, and then fewer latents are, drawn at random (`plan_ablations`)."""
+    seed: Seed = 0
+    """Seed of what is drawn."""
+
+
+class AblationConfigKeywords(TypedDict, total=False):
+    """The keywords of `AblationConfig`."""
+
+    sequences: int
+    minutes: float | None
+    seed: int

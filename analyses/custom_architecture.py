@@ -45,16 +45,16 @@ class GroupLassoConfig(SAEConfig):
     penalty: float = 0.4
     group: int = 4
 
-    def pick(self, f: StepInputs) -> Threshold:
-        return Threshold(torch.zeros_like(f.weights["b_enc"]))
+    def pick(self, step: StepInputs) -> Threshold:
+        return Threshold(torch.zeros_like(step.weights["b_enc"]))
 
-    def loss(self, f: ForwardPass) -> Tensor:
-        group_of_entry = f.support.rows * self.d_sae + f.support.latents // self.group
+    def loss(self, step: ForwardPass) -> Tensor:
+        group_of_entry = step.support.rows * self.d_sae + step.support.latents // self.group
         groups, group_of_entry = group_of_entry.unique(return_inverse=True)
-        squares = torch.zeros_like(groups, dtype=f.z.dtype).index_add(0, group_of_entry, f.z.square())
-        return f.squared_error() + self.penalty * self.group**0.5 * squares.sqrt().sum()
+        squares = torch.zeros_like(groups, dtype=step.z.dtype).index_add(0, group_of_entry, step.z.square())
+        return step.squared_error() + self.penalty * self.group**0.5 * squares.sqrt().sum()
 
-    def trained(self, weights: dict[str, Tensor], state: dict[str, float]) -> Threshold:
+    def trained_encoder(self, weights: dict[str, Tensor], state: dict[str, float]) -> Threshold:
         return Threshold(torch.zeros_like(weights["b_enc"]))
 
 

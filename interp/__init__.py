@@ -27,12 +27,12 @@ Packages, from the ground up. A package imports only from those above it in this
 To extend interp, write one function or class, in the place named here or in your own script (`--import`, `plugins`).
 The command line, the page and the help pick it up:
 
-    an architecture              a class with `pick` and `trained`      `sae.architectures`
-    a stage of a run             a function with `@stage`               `pipeline.stages`
-    a source of text or models   a function with `@text_source` …       `models.sources`
-    a measure of a latent        a function with `@measure`             `verdict.measures`
-    a kind of predicate          a function with `@kind`                `text.kinds`
-    a figure                     a function with `@figure`              `figures.figure`
+    an architecture              a class with `pick` and `trained_encoder`  `sae.architectures`
+    a stage of a run             a function with `@stage`                   `pipeline.stages`
+    a source of text or models   a function with `@text_source` …           `models.sources`
+    a measure of a latent        a function with `@measure`                 `verdict.measures`
+    a kind of predicate          a function with `@kind`                    `text.kinds`
+    a figure                     a function with `@figure`                  `figures.figure`
 
 Two things of the library itself need one more line each: a stage has a place in `pipeline.stages.ORDER` (a user's
 stage runs after all of these), and a command is a function of `cli` with a name in `cli.COMMANDS`.

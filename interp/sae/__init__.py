@@ -15,7 +15,8 @@ The files, from a step of training down to its operations:
 
     training        a batch for each run; folder, checkpoints, log, results
     learner         the step: forward, loss, gradients, Adam, and the `resampling` of idle latents
-    architectures   in plain torch: the entries that fire (`pick`), their loss (`loss`), the trained encoder (`trained`)
+    architectures   in plain torch: the entries that fire (`pick`), their loss (`loss`), the encoder that remains after
+                    training (`trained_encoder`)
     sparse_ops      the differentiable operations, at the cost of the entries that fire; `encode_rows`: matmul and pick
     kernels         each operation in torch, numba or Triton
 

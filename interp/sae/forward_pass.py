@@ -69,8 +69,8 @@ class StepInputs:
     """The inputs, centred by b_dec if they are reconstructed. It requires no gradient."""
     tied: bool
     batch: WholeBatch
-    step: int
-    """Steps done before this one."""
+    steps_done: int
+    """Steps before this one."""
     variance: float
     """V, the total variance of the outputs, by which the loss is divided."""
     state: dict[str, float]

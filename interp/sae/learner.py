@@ -85,8 +85,8 @@ class Learner:
         dtype: torch.dtype = torch.float32,
         mesh: Mesh = MESH_OF_ONE,
     ):
-        if type(config).trained is SAEConfig.trained:  # it is first called when training is over
-            raise ValueError(missing_method(config, "trained"))
+        if type(config).trained_encoder is SAEConfig.trained_encoder:  # it is first called when training is over
+            raise ValueError(missing_method(config, "trained_encoder"))
         config.check_hooks(tied=hooks.tied, n_hooks=len(hooks.inputs))
         self.config = config
         self.hooks = hooks
@@ -142,20 +142,22 @@ class Learner:
         if batch.rows == 0:
             limits = ", ".join(f"{limit:.4g}" for limit in self.hooks.limits if limit is not None)
             raise ValueError(f"no row of a batch is within the norm limits {limits}: raise batch_size")
-        own_loss, gradients, f = self.loss_and_gradients(x, y, batch)
+        own_loss, gradients, forward = self.loss_and_gradients(x, y, batch)
         lr = self.config.lr_at(self.steps_done)
-        self.config.observe(f)
-        fired = self.mesh.data.sum_(f.fired())
+        self.config.observe(forward)
+        fired = self.mesh.data.sum_(forward.fired())
         self.since_fired += batch.rows
         self.since_fired[fired > 0] = 0
-        self._track_strongest(f.strongest())
+        self._track_strongest(forward.strongest())
         if self.mesh.data.count > 1:
             for name in self.weights:
-                f.weights[name].grad = self.mesh.data.sum_(gradients[name].tensor())
+                forward.weights[name].grad = self.mesh.data.sum_(gradients[name].tensor())
         for name in REPLICATED_WEIGHTS if self.mesh.shards.count > 1 else ():
             if name in self.weights:
-                f.weights[name].grad = self.mesh.shards.sum_(gradients[name].tensor())
-        loss, squared_error, total_squares = f.everywhere(own_loss, f.errors.whole, self._total_squares(y, batch))
+                forward.weights[name].grad = self.mesh.shards.sum_(gradients[name].tensor())
+        loss, squared_error, total_squares = forward.everywhere(
+            own_loss, forward.errors.whole, self._total_squares(y, batch)
+        )
         self.update(gradients, loss)
         self.config.project(self.weights)
         self.config.mask(self.weights)
@@ -163,7 +165,7 @@ class Learner:
             keep_near(self.weights["W_dec"], self.initial_W_dec)
         self.steps_done += 1
         if self.reservoir.collects(self.steps_done):
-            self._resample(f)
+            self._resample(forward)
         fvu = squared_error / total_squares if total_squares > 0 else 0.0
         firings, dead, faint = self._over_shards(float(fired.sum()), len(self.dead), len(self.faint))
         d_sae = self.config.d_sae
@@ -194,12 +196,12 @@ class Learner:
         with torch.enable_grad():
             support, pre = self.config.encode(inputs)
             entries = PickedEntries(**fields_of(inputs), support=support, pre=pre)
-            f = ForwardPass(**fields_of(entries), z=self.config.activate(entries))
-            loss = self.config.loss(f) / (f.batch.rows * f.variance)
+            forward = ForwardPass(**fields_of(entries), z=self.config.activate(entries))
+            loss = self.config.loss(forward) / (forward.batch.rows * forward.variance)
             if n_dead:
-                loss = loss + self.config.revival_loss(f, dead)
+                loss = loss + self.config.revival_loss(forward, dead)
             loss.backward()
-        return LossAndGradients(float(loss.detach()), f.gradients, f)
+        return LossAndGradients(float(loss.detach()), forward.gradients, forward)
 
     def update(self, gradients: Mapping[str, RowGradient], loss: float) -> None:
         """Take a step of Adam down the clipped gradient of ln loss (ours).
@@ -244,7 +246,7 @@ class Learner:
             x=centred,
             tied=self.hooks.tied,
             batch=batch,
-            step=self.steps_done,
+            steps_done=self.steps_done,
             variance=self.variance,
             state=self.architecture_state,
             part_widths=self.hooks.widths,
@@ -258,14 +260,14 @@ class Learner:
         counts = self.mesh.data.all_gather(torch.tensor([rows]), alike=True).tolist()
         return WholeBatch(sum(counts), sum(counts[: self.mesh.data.rank]), self.mesh)
 
-    def _resample(self, f: ForwardPass) -> None:
+    def _resample(self, forward: ForwardPass) -> None:
         """Keep rows of this step, and resample the idle latents at the configured steps."""
         step = self.steps_done
-        loss = torch.linalg.vector_norm(f.error, dim=1).square()
+        loss = torch.linalg.vector_norm(forward.error, dim=1).square()
         if self.config.resamples_what_is_missing:
-            size = torch.linalg.vector_norm(f.x, dim=1).square()
+            size = torch.linalg.vector_norm(forward.x, dim=1).square()
             loss = loss / size.clamp(min=torch.finfo(loss.dtype).tiny)
-        self.reservoir.collect(step, f.x, f.error, loss, f.batch)
+        self.reservoir.collect(step, forward.x, forward.error, loss, forward.batch)
         if step not in self.reservoir.at:
             return
         idle = self.idle
@@ -273,8 +275,8 @@ class Learner:
         first = sum(counts[: self.mesh.shards.rank])
         if self.config.resamples_what_is_missing:
             rows, missing = self.reservoir.draw(CANDIDATES_PER_LATENT * sum(counts))
-            strided = f.batch.strided_rows(f.batch.rows, BATCH_ROWS // 2)
-            batch = [self.mesh.data.all_gather(part[strided]) for part in (f.x, -f.error)]
+            strided = forward.batch.strided_rows(forward.batch.rows, BATCH_ROWS // 2)
+            batch = [self.mesh.data.all_gather(part[strided]) for part in (forward.x, -forward.error)]
             new = latents_along_residuals(rows, missing, self.hooks.precision.to(rows), *batch)
         else:
             rows, _ = self.reservoir.draw(sum(counts))
@@ -318,7 +320,7 @@ class Learner:
 
     def sae(self, metadata: dict[str, Any]) -> SAE:
         """Return the dictionary for unscaled inputs: all scales are folded into the weights."""
-        encoder = self.config.trained(self.weights, self.architecture_state)
+        encoder = self.config.trained_encoder(self.weights, self.architecture_state)
         return fold(self.weights, encoder, self.hooks, self.config, metadata)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -86,7 +86,7 @@ def fold(
     o = hooks.output_scales
     scales = [scale_of(hook) for hook in hooks.inputs]
     s = scales[0] if len(scales) == 1 else float(torch.tensor(scales, dtype=torch.float64).log().mean().exp())
-    double = config.folded({name: weight.detach().cpu().double() for name, weight in weights.items()})
+    double = config.folded_weights({name: weight.detach().cpu().double() for name, weight in weights.items()})
     W_dec = double["W_dec"]
     if config.unit_norm:
         W_dec = W_dec / W_dec.norm(dim=1, keepdim=True)

@@ -64,7 +64,7 @@ def test_architecture_without_pick_or_trained_is_refused(tmp_path):
     with pytest.raises(NotImplementedError, match="Silent does not define `pick`: return the picker"):
         config.pick(None)
     store = ActivationStore.from_batches([torch.randn(100, 4)], tmp_path / "store")
-    with pytest.raises(ValueError, match="Silent does not define `trained`: return the encoder"):
+    with pytest.raises(ValueError, match="Silent does not define `trained_encoder`: return the encoder"):
         train_sae(store, "activations", config)  # before the first step, which would ask for `pick`
 
 
@@ -87,10 +87,10 @@ class BiasedConfig(SAEConfig):
     level: Positive = 0.25
     """Where a latent begins to fire."""
 
-    def pick(self, f):
-        return Threshold(torch.full_like(f.weights["b_enc"], self.level))
+    def pick(self, step):
+        return Threshold(torch.full_like(step.weights["b_enc"], self.level))
 
-    def trained(self, weights, state):
+    def trained_encoder(self, weights, state):
         return Threshold(torch.full_like(weights["b_enc"], self.level))
 
 

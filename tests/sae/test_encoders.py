@@ -44,7 +44,7 @@ class StaircaseConfig(TopKConfig):
 
     architecture: ClassVar[str] = "test_staircase"
 
-    def trained(self, weights: dict[str, Tensor], state: dict[str, float]) -> Staircase:  # type: ignore[override]
+    def trained_encoder(self, weights: dict[str, Tensor], state: dict[str, float]) -> Staircase:  # type: ignore[override]
         return Staircase(torch.linspace(0.1, 0.5, self.d_sae), 3)
 
 

@@ -92,21 +92,21 @@ class MatchingPursuitConfig(SAEConfig):
         if not self.unit_norm or self.skip or self.aux_coefficient or self.resample_at:
             raise ValueError("matching pursuit needs unit_norm=True, skip=False, aux_coefficient=0 and no resample_at")
 
-    def encode(self, f: StepInputs) -> Encoded:
+    def encode(self, step: StepInputs) -> Encoded:
         """Return the entries of all steps, each row's in the order of the steps; a latent may occur twice."""
-        residual = f.centred
+        residual = step.centred
         steps = list[Encoded]()
-        for step in range(self.k):
-            steps.append(f.encode(TopK(1), residual))
-            if step < self.k - 1:
-                residual = f.residual(steps[-1], residual)
+        for i in range(self.k):
+            steps.append(step.encode(TopK(1), residual))
+            if i < self.k - 1:
+                residual = step.residual(steps[-1], residual)
         supports, parts = zip(*steps, strict=True)
         order = torch.cat([support.rows for support in supports]).argsort(stable=True)
         latents, values = torch.cat([support.latents for support in supports])[order], torch.cat(parts)[order]
         counts = torch.stack([support.codes.offsets.diff() for support in supports]).sum(0)
         return Encoded(Support(SparseCodes.from_counts(counts, latents, values.detach(), self.d_sae)), values)
 
-    def folded(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    def folded_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         return {**weights, "encoder_rows": weights["W_dec"], "b_enc": torch.zeros_like(weights["W_dec"][:, 0])}
 
     def check_hooks(self, *, tied: bool, n_hooks: int) -> None:
@@ -114,5 +114,5 @@ class MatchingPursuitConfig(SAEConfig):
         if not tied or n_hooks > 1:
             raise ValueError("matching pursuit reads and writes one hook; choose another architecture for several")
 
-    def trained(self, weights: dict[str, Tensor], state: dict[str, float]) -> MatchingPursuit:
+    def trained_encoder(self, weights: dict[str, Tensor], state: dict[str, float]) -> MatchingPursuit:
         return MatchingPursuit(self.k)

@@ -4,9 +4,9 @@
 
 An architecture is a frozen dataclass with a name and a few methods in plain torch. `pick` selects which entries of the
 pre-activations fire, `activate` gives their values, `loss` the cost of a batch as a function of those values alone, and
-`trained` the encoder that remains after training. Autograd gives the gradients. All methods but `pick` and `trained`
-have a default. A subclass with its own `architecture` is registered under that name in `ARCHITECTURES`, so that configs
-can name it, and dictionaries can be saved and read back.
+`trained_encoder` the encoder that remains after training. Autograd gives the gradients. All methods but `pick` and
+`trained_encoder` have a default. A subclass with its own `architecture` is registered under that name in
+`ARCHITECTURES`, so that configs can name it, and dictionaries can be saved and read back.
 
 Inputs are scaled to a mean norm of √d_in, so that coefficients mean the same everywhere (Circuits Updates, April 2024);
 V is their total variance. Set `freeze` to keep a part of the weights at their random start: such a dictionary is a null
@@ -126,28 +126,28 @@ class SAEConfig(CheckedFields):
         """Steps, counted from 1, after which idle latents are resampled."""
         return tuple(sorted({round(fraction * self.steps) for fraction in self.resample_at}))
 
-    # The methods that define an architecture; `pick` and `trained` have no default.
+    # The methods that define an architecture; `pick` and `trained_encoder` have no default.
 
-    def pick(self, f: StepInputs) -> Picker:
+    def pick(self, step: StepInputs) -> Picker:
         """Return the picker of the entries of the pre-activations that fire."""
         raise NotImplementedError(missing_method(self, "pick"))
 
-    def encode(self, f: StepInputs) -> Encoded:
+    def encode(self, step: StepInputs) -> Encoded:
         """Return the entries that fire, with their pre-activations."""
-        return f.encode(self.pick(f))
+        return step.encode(self.pick(step))
 
-    def activate(self, f: PickedEntries) -> Float[Tensor, " nnz"]:
+    def activate(self, step: PickedEntries) -> Float[Tensor, " nnz"]:
         """Return the values of the entries: z."""
-        return f.pre
+        return step.pre
 
-    def loss(self, f: ForwardPass) -> Float[Tensor, ""]:
+    def loss(self, step: ForwardPass) -> Float[Tensor, ""]:
         """Return the loss, summed over the rows; the caller divides it by B·V."""
-        return f.squared_error()
+        return step.squared_error()
 
-    def revival_loss(self, f: ForwardPass, dead: Int[Tensor, " dead"]) -> Tensor | float:
+    def revival_loss(self, step: ForwardPass, dead: Int[Tensor, " dead"]) -> Tensor | float:
         """Return a part of the whole loss that revives dead latents; called only if there are some."""
-        weight = self.aux_coefficient and self.aux_coefficient * revival_weight(f.fvu) ** 3
-        return auxk(f, dead, weight) if weight else 0.0
+        weight = self.aux_coefficient and self.aux_coefficient * revival_weight(step.fvu) ** 3
+        return auxk(step, dead, weight) if weight else 0.0
 
     def initial_parameters(self, pre_std: float) -> dict[str, float]:
         """Return the initial values of further parameters, one number per latent.
@@ -160,8 +160,8 @@ class SAEConfig(CheckedFields):
         """Return the numbers that the architecture carries from step to step."""
         return {}
 
-    def observe(self, f: ForwardPass) -> None:
-        """Update `f.state` after a step."""
+    def observe(self, step: ForwardPass) -> None:
+        """Update `step.state` after a step."""
 
     def mask(self, weights: dict[str, Tensor]) -> None:
         """Set entries of W_dec and encoder_rows to 0 that the architecture does not have."""
@@ -169,7 +169,7 @@ class SAEConfig(CheckedFields):
     def project(self, weights: dict[str, Tensor]) -> None:
         """Bring parameters back to their allowed range after an update."""
 
-    def folded(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    def folded_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         """Return the weights with which the trained dictionary encodes, if they differ."""
         return weights
 
@@ -179,14 +179,17 @@ class SAEConfig(CheckedFields):
         if self.skip and tied:
             raise ValueError("skip=True is for transcoders: give train_sae an output_hook")
 
-    def trained(self, weights: dict[str, Tensor], state: dict[str, float]) -> Encoder:
+    def trained_encoder(self, weights: dict[str, Tensor], state: dict[str, float]) -> Encoder:
         """Return the encoder of the trained dictionary, which encodes each row independently."""
-        raise NotImplementedError(missing_method(self, "trained"))
+        raise NotImplementedError(missing_method(self, "trained_encoder"))
 
 
 def missing_method(config: SAEConfig, name: str) -> str:
     """Return the message for an architecture that lacks one of the two methods without a default."""
-    returned = {"pick": "the picker of the entries that fire", "trained": "the encoder of the trained dictionary"}
+    returned = {
+        "pick": "the picker of the entries that fire",
+        "trained_encoder": "the encoder of the trained dictionary",
+    }
     return f"{type(config).__name__} does not define `{name}`: return {returned[name]} from it"
 
 

@@ -96,8 +96,8 @@ class PenaltyConfig(SAEConfig):
     def l1_at(self, step: int) -> float:
         return self.l1 * ramp(step + 1, self.l1_warmup, self.steps)
 
-    def pick(self, f: StepInputs) -> Threshold:
-        return Threshold(torch.zeros_like(f.weights["b_enc"]))
+    def pick(self, step: StepInputs) -> Threshold:
+        return Threshold(torch.zeros_like(step.weights["b_enc"]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,11 +123,15 @@ class ReLUConfig(PenaltyConfig):
     def initial_norm(self) -> float:
         return 1.0 if self.unit_norm else 0.5
 
-    def loss(self, f: ForwardPass) -> Float[Tensor, ""]:
-        weight = self.l1_at(f.step)
-        return f.squared_error() + weight * f.total(f.z * f.at(f.decoder_norms)) if weight else f.squared_error()
+    def loss(self, step: ForwardPass) -> Float[Tensor, ""]:
+        weight = self.l1_at(step.steps_done)
+        return (
+            step.squared_error() + weight * step.total(step.z * step.at(step.decoder_norms))
+            if weight
+            else step.squared_error()
+        )
 
-    def trained(self, weights: dict[str, Tensor], state: dict[str, float]) -> Threshold:
+    def trained_encoder(self, weights: dict[str, Tensor], state: dict[str, float]) -> Threshold:
         return Threshold(torch.zeros_like(weights["b_enc"]))
 
 
@@ -139,22 +143,22 @@ class GatedConfig(PenaltyConfig):
     architecture: ClassVar[str] = "gated"
     aux_coefficient: NonNegative = 0.0
 
-    def activate(self, f: PickedEntries) -> Float[Tensor, " nnz"]:
-        u = f.pre - f.at(f.weights["b_enc"])
-        return (f.at(f.weights["r_mag"].exp()) * u + f.at(f.weights["b_mag"])).relu()
+    def activate(self, step: PickedEntries) -> Float[Tensor, " nnz"]:
+        u = step.pre - step.at(step.weights["b_enc"])
+        return (step.at(step.weights["r_mag"].exp()) * u + step.at(step.weights["b_mag"])).relu()
 
-    def loss(self, f: ForwardPass) -> Float[Tensor, ""]:
-        gates = f.squared_error(f.pre, frozen_decoder=True) + self.l1_at(f.step) * f.total(f.pre)
-        return f.squared_error() + gates
+    def loss(self, step: ForwardPass) -> Float[Tensor, ""]:
+        gates = step.squared_error(step.pre, frozen_decoder=True) + self.l1_at(step.steps_done) * step.total(step.pre)
+        return step.squared_error() + gates
 
     def initial_parameters(self, pre_std: float) -> dict[str, float]:
         return {"r_mag": 0.0, "b_mag": 0.0}
 
-    def folded(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    def folded_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         stretch = weights["r_mag"].exp()[:, None]
         return {**weights, "encoder_rows": stretch * weights["encoder_rows"], "b_enc": weights["b_mag"]}
 
-    def trained(self, weights: dict[str, Tensor], state: dict[str, float]) -> Threshold:
+    def trained_encoder(self, weights: dict[str, Tensor], state: dict[str, float]) -> Threshold:
         return Threshold((weights["b_mag"] - weights["r_mag"].exp() * weights["b_enc"]).clamp(min=0))
 
 
@@ -201,49 +205,49 @@ class JumpReLUConfig(SAEConfig):
     def initial_state(self) -> dict[str, float]:
         return {"tau": self.target_l0}
 
-    def pick(self, f: StepInputs) -> Threshold:
-        return Threshold(f.weights["threshold"].detach() - self.bandwidth / 2)
+    def pick(self, step: StepInputs) -> Threshold:
+        return Threshold(step.weights["threshold"].detach() - self.bandwidth / 2)
 
-    def activate(self, f: PickedEntries) -> Float[Tensor, " nnz"]:
-        threshold, near, fires = self._window(f)
-        return straight_through(f.pre * fires, -threshold.detach() * near, threshold)
+    def activate(self, step: PickedEntries) -> Float[Tensor, " nnz"]:
+        threshold, near, fires = self._window(step)
+        return straight_through(step.pre * fires, -threshold.detach() * near, threshold)
 
-    def loss(self, f: ForwardPass) -> Float[Tensor, ""]:
-        weight = self.coefficient * ramp(f.step + 1, self.coefficient_warmup, self.steps)
-        threshold, near, fires = self._window(f)
-        counts = f.row_sums(straight_through(fires, -near, threshold))
+    def loss(self, step: ForwardPass) -> Float[Tensor, ""]:
+        weight = self.coefficient * ramp(step.steps_done + 1, self.coefficient_warmup, self.steps)
+        threshold, near, fires = self._window(step)
+        counts = step.row_sums(straight_through(fires, -near, threshold))
         if self.penalty == "l0":
-            return f.squared_error() + weight * counts.sum()
-        return f.squared_error() + weight * f.variance * (counts / f.state["tau"] - 1).square().sum()
+            return step.squared_error() + weight * counts.sum()
+        return step.squared_error() + weight * step.variance * (counts / step.state["tau"] - 1).square().sum()
 
-    def _window(self, f: PickedEntries) -> tuple[Tensor, Tensor, Tensor]:
+    def _window(self, step: PickedEntries) -> tuple[Tensor, Tensor, Tensor]:
         """Return θ of each entry; 1/ε where pre is near it, else 0; whether it fires."""
-        threshold = f.at(f.weights["threshold"])
-        above = f.pre.detach() - threshold.detach()
+        threshold = step.at(step.weights["threshold"])
+        above = step.pre.detach() - threshold.detach()
         return threshold, (above.abs() < self.bandwidth / 2).to(above) / self.bandwidth, (above > 0).to(above)
 
-    def revival_loss(self, f: ForwardPass, dead: Int[Tensor, " dead"]) -> Tensor | float:
+    def revival_loss(self, step: ForwardPass, dead: Int[Tensor, " dead"]) -> Tensor | float:
         if self.coefficient == 0:
-            return super().revival_loss(f, dead)
-        rows = f.batch.strided_rows(f.n_dead, f.x.shape[1])
-        weight = self.coefficient * revival_weight(f.fvu) ** 2 / (f.batch.rows_in(rows) * f.variance)
-        below = f.weights["threshold"][dead] - f.pre_activations(dead, rows)
-        norms = f.weights["W_dec"].detach()[dead].norm(dim=1)
-        return super().revival_loss(f, dead) + weight * f.total(below.relu() * norms)
+            return super().revival_loss(step, dead)
+        rows = step.batch.strided_rows(step.n_dead, step.x.shape[1])
+        weight = self.coefficient * revival_weight(step.fvu) ** 2 / (step.batch.rows_in(rows) * step.variance)
+        below = step.weights["threshold"][dead] - step.pre_activations(dead, rows)
+        norms = step.weights["W_dec"].detach()[dead].norm(dim=1)
+        return super().revival_loss(step, dead) + weight * step.total(below.relu() * norms)
 
-    def observe(self, f: ForwardPass) -> None:
+    def observe(self, step: ForwardPass) -> None:
         """Move τ in proportion to the distance of this step's L0 from the target."""
-        if self.penalty != "target_l0" or f.step < _TAU_RESTS * self.steps:
+        if self.penalty != "target_l0" or step.steps_done < _TAU_RESTS * self.steps:
             return
-        fired, rows = f.everywhere(f.total(f.z > 0), len(f.x))
+        fired, rows = step.everywhere(step.total(step.z > 0), len(step.x))
         gap = math.log(max(fired, 1) / max(rows, 1) / self.target_l0)
-        moved = f.state["tau"] * math.exp(-_PACE / self.steps * max(-_MAX_GAP, min(_MAX_GAP, gap)))
-        f.state["tau"] = min(self.target_l0, max(_MIN_TAU * self.target_l0, moved))
+        moved = step.state["tau"] * math.exp(-_PACE / self.steps * max(-_MAX_GAP, min(_MAX_GAP, gap)))
+        step.state["tau"] = min(self.target_l0, max(_MIN_TAU * self.target_l0, moved))
 
     def project(self, weights: dict[str, Tensor]) -> None:
         weights["threshold"].clamp_(min=0)
 
-    def trained(self, weights: dict[str, Tensor], state: dict[str, float]) -> Threshold:
+    def trained_encoder(self, weights: dict[str, Tensor], state: dict[str, float]) -> Threshold:
         return Threshold(weights["threshold"].clone())
 
 

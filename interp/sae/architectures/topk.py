@@ -131,25 +131,25 @@ class TopKConfig(PickConfig):
 
     architecture: ClassVar[str] = "topk"
 
-    def pick(self, f: StepInputs) -> TopK:
-        return TopK(min(self.k_at(f.step, f.x.shape[1]), len(f.weights["b_enc"])))
+    def pick(self, step: StepInputs) -> TopK:
+        return TopK(min(self.k_at(step.steps_done, step.x.shape[1]), len(step.weights["b_enc"])))
 
-    def encode(self, f: StepInputs) -> Encoded:
+    def encode(self, step: StepInputs) -> Encoded:
         """Encode. If the latents are sharded, each process picks k of its own and keeps those that are among the k of
         all."""
-        if f.batch.mesh.shards.count == 1:
-            return super().encode(f)
+        if step.batch.mesh.shards.count == 1:
+            return super().encode(step)
 
         def among_all(codes: SparseCodes) -> SparseCodes:
-            k = self.k_at(f.step, f.x.shape[1])
+            k = self.k_at(step.steps_done, step.x.shape[1])
             places = torch.arange(codes.nnz, device=codes.latents.device) - codes.offsets[codes.rows]
             values = codes.values.new_zeros(len(codes), min(k, codes.d_sae))
             values[codes.rows, places] = codes.values
-            return kept_entries(codes, f.among_largest(values, k)[codes.rows, places])
+            return kept_entries(codes, step.among_largest(values, k)[codes.rows, places])
 
-        return f.encode(self.pick(f), keep=among_all)
+        return step.encode(self.pick(step), keep=among_all)
 
-    def trained(self, weights: dict[str, Tensor], state: dict[str, float]) -> TopK:
+    def trained_encoder(self, weights: dict[str, Tensor], state: dict[str, float]) -> TopK:
         return TopK(self.k)
 
 
@@ -189,22 +189,22 @@ class BatchTopKConfig(PickConfig):
 
     architecture: ClassVar[str] = "batchtopk"
 
-    def pick(self, f: StepInputs) -> BatchPick:
-        return BatchPick(self.k_at(f.step, f.x.shape[1]) * f.batch.rows, f.batch.mesh.whole)
+    def pick(self, step: StepInputs) -> BatchPick:
+        return BatchPick(self.k_at(step.steps_done, step.x.shape[1]) * step.batch.rows, step.batch.mesh.whole)
 
     def initial_state(self) -> dict[str, float]:
         return {"threshold_sum": 0.0, "threshold_weight": 0.0}
 
-    def observe(self, f: ForwardPass) -> None:
+    def observe(self, step: ForwardPass) -> None:
         """Keep a running mean of the smallest value that was picked. It spans at most a twentieth of the steps."""
         decay = min(_THRESHOLD_DECAY, max(0.0, 1 - 20 / self.steps))
-        smallest = f.pre.detach().min() if len(f.pre) else f.pre.new_tensor(float("inf"))
-        least = float(f.batch.mesh.whole.all_gather(smallest[None], alike=True).min())
-        f.state["threshold_sum"] *= decay
-        f.state["threshold_sum"] += (1 - decay) * (least if least < float("inf") else 0.0)
-        f.state["threshold_weight"] = decay * f.state["threshold_weight"] + (1 - decay)
+        smallest = step.pre.detach().min() if len(step.pre) else step.pre.new_tensor(float("inf"))
+        least = float(step.batch.mesh.whole.all_gather(smallest[None], alike=True).min())
+        step.state["threshold_sum"] *= decay
+        step.state["threshold_sum"] += (1 - decay) * (least if least < float("inf") else 0.0)
+        step.state["threshold_weight"] = decay * step.state["threshold_weight"] + (1 - decay)
 
-    def trained(self, weights: dict[str, Tensor], state: dict[str, float]) -> Threshold:
+    def trained_encoder(self, weights: dict[str, Tensor], state: dict[str, float]) -> Threshold:
         weight = state["threshold_weight"]
         threshold = state["threshold_sum"] / weight if weight else 0.0
         return Threshold(torch.full_like(weights["b_enc"], threshold))
@@ -234,8 +234,8 @@ class MatryoshkaConfig(BatchTopKConfig):
         """The number of latents in each prefix."""
         return tuple(round(total * self.d_sae) for total in accumulate(self.groups))
 
-    def loss(self, f: ForwardPass) -> Float[Tensor, ""]:
-        return f.squared_error(ends=self.ends)
+    def loss(self, step: ForwardPass) -> Float[Tensor, ""]:
+        return step.squared_error(ends=self.ends)
 
 
 def _lowest(codes: SparseCodes, k: int) -> Float[Tensor, " row"]:

@@ -85,4 +85,4 @@ def by_layer(transcoder: Any, reads: list[str], writes: list[str]) -> dict[str, 
 
 def hops(graph: AttributionGraph) -> float:
     """Return the number of latents that a path to the next tokens passes, averaged by influence."""
-    return float(graph.nodes["influence"][graph.nodes["kind"] == "latent"].sum())
+    return float(graph.nodes["influence"][graph.nodes["type"] == "latent"].sum())

@@ -253,8 +253,8 @@ def pairs_of(graph: AttributionGraph, part: set[int]) -> pd.DataFrame:
     place = ["layer", "head", "query", "key"]
     pairs = graph.head_scores.merge(places[place].drop_duplicates(), on=place)
     share = pairs["score"].abs() / pairs["score"].abs().groupby([pairs[name] for name in place]).transform("sum")
-    kind = graph.nodes["kind"].to_numpy()
-    is_node = ~np.isin(kind[pairs[["query_node", "key_node"]]], ["bias", "rest"]).any(1)
+    node_type = graph.nodes["type"].to_numpy()
+    is_node = ~np.isin(node_type[pairs[["query_node", "key_node"]]], ["bias", "rest"]).any(1)
     large = pairs[is_node & (share > 0.1) & (pairs["score"].abs() > 1e-3)]
     return large.loc[large["score"].abs().sort_values(ascending=False, kind="stable").index]
 
@@ -263,12 +263,14 @@ def name_of(graph: AttributionGraph, node: int, units: str, unit_of: Mapping[tup
     """Return what a node stands for in the truth; an error, and a latent that is no neuron or axis, stand for
     themselves."""
     facts: Any = graph.nodes.loc[node]
-    kind, layer, position, latent = facts[["kind", "dictionary", "position", "latent"]]
-    if kind == "latent" and (layer, latent) in unit_of:
+    node_type, layer, position, latent = facts[["type", "dictionary", "position", "latent"]]
+    if node_type == "latent" and (layer, latent) in unit_of:
         return (units, int(layer), int(position), unit_of[layer, latent])
-    if kind == "logit":
-        return (kind, int(latent))
-    return (kind, int(position)) if kind == "embedding" else (kind, int(layer), int(position), int(latent))
+    if node_type == "logit":
+        return (node_type, int(latent))
+    return (
+        (node_type, int(position)) if node_type == "embedding" else (node_type, int(layer), int(position), int(latent))
+    )
 
 
 def claims(planted: Mapping[str, Any]) -> list[Claim]:

@@ -181,7 +181,7 @@ def said(graph: AttributionGraph, effects: pd.DataFrame, rankings: Mapping[str, 
     """Return the likeliest next tokens; the latents of the largest measured effect on the first, and those whose effect
     to first order is furthest from it: what each is, its token, rule, effect to first order and measured."""
     nodes = graph.nodes
-    logits = nodes[nodes["kind"] == "logit"].nlargest(3, "activation")
+    logits = nodes[nodes["type"] == "logit"].nlargest(3, "activation")
     measured = effects[effects["target"] == graph.likeliest].set_index("source")["measured"]
     gap = (measured - nodes["effect"][measured.index]).abs()
 

@@ -190,14 +190,14 @@ def found(graph: AttributionGraph, model: Transformer, dictionaries: dict[str, D
         held_effects = measured_effects(graph, model, dictionaries, n_latents=n)
     row_of = pd.Series(range(n), graph.targets)
     paths = graph.total_effects()[row_of[effects["target"]], row_of[effects["source"]]]
-    scale = np.where(graph.nodes["kind"] == "latent", graph.nodes["activation"], 1.0)[effects["target"]]
+    scale = np.where(graph.nodes["type"] == "latent", graph.nodes["activation"], 1.0)[effects["target"]]
     sizes = {"all paths": paths, "effect": effects["attributed"], "free": effects["measured"]}
     table = pd.DataFrame({name: np.abs(size / scale) for name, size in sizes.items()})
     table["held"] = np.abs(held_effects["measured"] / scale)
     nodes = table[effects["target"] == graph.likeliest]
     nodes = nodes.assign(influence=graph.nodes["influence"][effects["source"][nodes.index]].to_numpy())
     nodes["measured"] = nodes["effect"].where(nodes["effect"].rank(ascending=False) > ABLATED, nodes["free"])
-    edges = table[(graph.nodes["kind"] == "latent").to_numpy()[effects["target"]]]
+    edges = table[(graph.nodes["type"] == "latent").to_numpy()[effects["target"]]]
     rankings = {f"nodes by {name}": (nodes, name) for name in ("influence", "all paths", "effect")}
     rankings |= {f"nodes, {ABLATED} ablated": (nodes, "measured")}
     rankings |= {f"edges by {name}": (edges, name) for name in ("all paths", "effect")}

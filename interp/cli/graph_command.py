@@ -61,7 +61,7 @@ def graph_command(
         )
     else:
         graph.save(out, nodes=nodes, overwrite=overwrite)
-    logits = graph.nodes[graph.nodes["kind"] == "logit"].nlargest(3, "activation")
+    logits = graph.nodes[graph.nodes["type"] == "logit"].nlargest(3, "activation")
     likeliest = ", ".join(f"{graph.words[t]!r} {p:.0%}" for t, p in zip(logits.latent, logits.activation, strict=True))
     print(f"next          {likeliest}")
     print(f"graph         replacement {graph.replacement:.2f}, completeness {graph.completeness:.2f}")

@@ -97,7 +97,7 @@ def strongest_scores(drawn: GraphNodes, head_edges: pd.DataFrame) -> list[Score]
     """Choose the attention scores of the heads that carry the most influence."""
     position = drawn.nodes["position"].to_numpy()
     read = pd.Series(np.abs(drawn.edges).sum(1), drawn.targets)[head_edges["target"]].to_numpy()
-    influence = drawn.nodes["influence"].where(drawn.nodes["kind"] != "logit", drawn.nodes["activation"])
+    influence = drawn.nodes["influence"].where(drawn.nodes["type"] != "logit", drawn.nodes["activation"])
     weight = head_edges["carried"].abs() / read * influence[head_edges["target"]].to_numpy()
     places = {"query": position[head_edges["target"]], "key": position[head_edges["source"]], "weight": weight}
     carried = head_edges.assign(**places).groupby(list(Score._fields))["weight"].sum()
@@ -125,9 +125,9 @@ def head_scores(
     """Decompose some scores into pairs of these sources, biases and the rest (`GraphNodes.head_scores`)."""
     if not scores:
         return empty_table(HEAD_SCORES)
-    is_node = np.isin(passes.columns(graph.nodes), sources) | graph.nodes["kind"].isin(["bias", "rest"])
+    is_node = np.isin(passes.columns(graph.nodes), sources) | graph.nodes["type"].isin(["bias", "rest"])
     nodes = graph.nodes[is_node]
-    rest = int((nodes["kind"] == "rest").to_numpy().argmax())
+    rest = int((nodes["type"] == "rest").to_numpy().argmax())
     tables = []
     for number, pairs in enumerate(_scores(passes, nodes, scores, _against_others(passes, scores))):
         table = _strongest(pairs).assign(number=number)
@@ -227,7 +227,7 @@ def _contributions(
 ) -> list[Float[Tensor, "node ..."]]:
     """Return the contribution of each node to some linear functions of the attentions, each by a held pass without all
     other sources, less that of the biases. look: the functions of the attentions of a pass, given its nodes."""
-    kind, columns = nodes["kind"].to_numpy(), passes.columns(nodes)
+    node_type, columns = nodes["type"].to_numpy(), passes.columns(nodes)
     passes.readings(passes.zeros(1) - 1, held=True)
     biases = passes.held_model.attentions
     blocks = []
@@ -235,13 +235,13 @@ def _contributions(
         alone = passes.zeros(len(rows)) - 1
         is_source = columns[rows] >= 0
         alone[np.flatnonzero(is_source), columns[rows][is_source]] = 0
-        for rest in np.flatnonzero(kind[rows] == "rest"):
+        for rest in np.flatnonzero(node_type[rows] == "rest"):
             alone[rest] = 0
             alone[rest, columns[columns >= 0]] = -1
         passes.readings(alone, held=True)
         with_biases = look(passes.held_model.attentions, rows)
         of_biases = look([of.of_rows(len(rows)) for of in biases], rows)
-        is_other = torch.tensor(kind[rows] != "bias").to(alone)
+        is_other = torch.tensor(node_type[rows] != "bias").to(alone)
         shapes = [(-1, *(1,) * (of.ndim - 1)) for of in of_biases]
         blocks.append(
             [both - is_other.view(s) * of for both, of, s in zip(with_biases, of_biases, shapes, strict=True)]

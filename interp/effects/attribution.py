@@ -67,7 +67,7 @@ def trace(
     logits = _logits(passes)
     slopes = Slopes(passes, batch_size, held=True)
     edges = slopes.of(logits)
-    is_latent = (passes.sources["kind"] == "latent").to_numpy()
+    is_latent = (passes.sources["type"] == "latent").to_numpy()
     expanded = np.zeros(0, dtype=np.int64)
     wanted = min(max_latents, int(is_latent.sum()))
     while len(expanded) < wanted:
@@ -102,7 +102,7 @@ def _logits(passes: PromptPasses) -> pd.DataFrame:
     n = int((probability.cumsum(0) < _LOGIT_MASS).sum()) + 1
     values = {"latent": ids[:n].numpy(force=True), "activation": probability[:n].numpy(force=True)}
     return pd.DataFrame(values).assign(
-        kind="logit", dictionary=len(passes.parts), position=passes.ids.shape[1] - 1, influence=0.0, effect=0.0
+        type="logit", dictionary=len(passes.parts), position=passes.ids.shape[1] - 1, influence=0.0, effect=0.0
     )
 
 
@@ -130,9 +130,9 @@ def _graph(
     """Make the graph of these edges. Latents that were not expanded are one node, the rest, and all biases another."""
     influence = _influence(edges, logits, expanded)
     [effect] = Slopes(passes, 1, held=False).of(logits.iloc[:1]).astype(np.float64)
-    kind = passes.sources["kind"].to_numpy()
-    dropped = np.setdiff1d(np.flatnonzero(kind == "latent"), expanded)
-    kept = np.setdiff1d(np.arange(len(kind)), dropped)
+    node_type = passes.sources["type"].to_numpy()
+    dropped = np.setdiff1d(np.flatnonzero(node_type == "latent"), expanded)
+    kept = np.setdiff1d(np.arange(len(node_type)), dropped)
     order = np.argsort(expanded)
     edges = edges[np.concatenate([np.arange(len(logits)), len(logits) + order])]
     targets = pd.concat([logits, passes.sources.iloc[expanded[order]]])
@@ -145,11 +145,11 @@ def _graph(
         influence=[0.0, influence[dropped].sum()], effect=[0.0, effect[dropped].sum()]
     )
     nodes = pd.concat([sources.iloc[kept], logits, ends], ignore_index=True)
-    rows = np.concatenate([np.flatnonzero(nodes["kind"] == "logit"), np.flatnonzero(nodes["kind"] == "latent")])
+    rows = np.concatenate([np.flatnonzero(nodes["type"] == "logit"), np.flatnonzero(nodes["type"] == "latent")])
     nodes.loc[rows, "reads"] = reads
 
-    lost = (kind == "error") | np.isin(np.arange(len(kind)), dropped)
-    begins = influence[kind == "embedding"].sum()
+    lost = (node_type == "error") | np.isin(np.arange(len(node_type)), dropped)
+    begins = influence[node_type == "embedding"].sum()
     size = np.abs(edges)
     share_lost = size[:, lost].sum(1) / np.maximum(size.sum(1), 1e-30)
     weight = np.concatenate([_weights(logits), influence[expanded[order]]])

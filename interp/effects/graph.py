@@ -64,7 +64,7 @@ class AttributionGraph(GraphNodes):
         less by Δ fires less by Δ, and its outgoing edges shrink by the share Δ / z. Columns of logits are 0.
         """
         nodes = self.nodes.iloc[self.targets]
-        is_latent = (nodes["kind"] == "latent").to_numpy()
+        is_latent = (nodes["type"] == "latent").to_numpy()
         direct = np.where(is_latent, self.edges[:, self.targets].astype(np.float64), 0.0)
         per_unit = direct / np.where(is_latent, nodes["activation"].to_numpy(), 1.0)
         return np.linalg.solve(np.eye(len(per_unit)) - per_unit, direct)
@@ -79,13 +79,13 @@ class AttributionGraph(GraphNodes):
         """
         if not (0 < nodes <= 1 and 0 < edges <= 1):
             raise ValueError(f"nodes={nodes} and edges={edges} are shares in (0, 1]")
-        kind, influence = self.nodes["kind"].to_numpy(), self.nodes["influence"].to_numpy()
-        in_scores = np.zeros(len(kind), dtype=bool)
+        node_type, influence = self.nodes["type"].to_numpy(), self.nodes["influence"].to_numpy()
+        in_scores = np.zeros(len(node_type), dtype=bool)
         in_scores[self.head_scores[["query_node", "key_node"]].to_numpy().ravel()] = True
-        feeds_scores = (kind == "embedding") & (self.edges[in_scores[self.targets]] != 0).any(0)
-        keep = _largest(influence, nodes) | np.isin(kind, ["logit", "bias"]) | in_scores | feeds_scores
-        probability = np.where(kind == "logit", self.nodes["activation"], 0.0)
-        between = _shares(self.edges, kind) * (keep & keep[self.targets][:, None])
+        feeds_scores = (node_type == "embedding") & (self.edges[in_scores[self.targets]] != 0).any(0)
+        keep = _largest(influence, nodes) | np.isin(node_type, ["logit", "bias"]) | in_scores | feeds_scores
+        probability = np.where(node_type == "logit", self.nodes["activation"], 0.0)
+        between = _shares(self.edges, node_type) * (keep & keep[self.targets][:, None])
         weight = between * (influence + probability / probability.sum())[self.targets, None]
         kept_edges = _largest(weight.ravel(), edges).reshape(weight.shape)
         for row in np.flatnonzero(in_scores[self.targets]):
@@ -94,21 +94,23 @@ class AttributionGraph(GraphNodes):
             led_to = np.zeros(len(keep), bool)
             leads = kept_edges.any(0)
             led_to[self.targets] = kept_edges.any(1)
-            alive = keep & (leads | in_scores | np.isin(kind, ["logit", "bias"])) & (led_to | (kind != "latent"))
+            alive = (
+                keep & (leads | in_scores | np.isin(node_type, ["logit", "bias"])) & (led_to | (node_type != "latent"))
+            )
             if (alive == keep).all():
                 break
             keep = alive
             kept_edges &= keep & keep[self.targets][:, None]
-        keep[kind == "rest"] = True
-        left = np.where(kept_edges | (kind == "bias"), self.edges, 0.0)
-        left[:, kind == "rest"] += (self.edges.sum(1) - left.sum(1))[:, None]
+        keep[node_type == "rest"] = True
+        left = np.where(kept_edges | (node_type == "bias"), self.edges, 0.0)
+        left[:, node_type == "rest"] += (self.edges.sum(1) - left.sum(1))[:, None]
         return self._with_nodes(keep, left)
 
     def of_logits(self, n: int) -> "AttributionGraph":
         """Keep the nodes that lead to one of the n likeliest next tokens."""
-        kind = self.nodes["kind"]
-        keep = kind.isin(["bias", "rest"]).to_numpy(copy=True)
-        keep[self.nodes[kind == "logit"].nlargest(n, "activation").index] = True
+        node_type = self.nodes["type"]
+        keep = node_type.isin(["bias", "rest"]).to_numpy(copy=True)
+        keep[self.nodes[node_type == "logit"].nlargest(n, "activation").index] = True
         latest_first = np.argsort(-self.nodes["dictionary"].to_numpy()[self.targets], kind="stable")
         for row in latest_first:
             if keep[self.targets[row]]:
@@ -128,8 +130,8 @@ class AttributionGraph(GraphNodes):
         """
         if self.groups is not None:
             return self.groups
-        kind = self.nodes["kind"].to_numpy()
-        latents = np.flatnonzero(kind == "latent")
+        node_type = self.nodes["type"].to_numpy()
+        latents = np.flatnonzero(node_type == "latent")
         if len(latents) < 2:
             return {}
         reads, writes = self._carried(latents)
@@ -155,7 +157,7 @@ class AttributionGraph(GraphNodes):
         is_latent = np.isin(self.targets, latents)
         latent_shares, logit_shares = share[is_latent], share[~is_latent]
         paths = np.linalg.inv(np.eye(len(latents)) - latent_shares[:, latents])
-        begin = self.nodes["kind"].isin(["embedding", "error"]).to_numpy()
+        begin = self.nodes["type"].isin(["embedding", "error"]).to_numpy()
         at = np.eye(len(self.tokens))[self.nodes["position"][begin]]
         return paths @ latent_shares[:, begin] @ at, (logit_shares[:, latents] @ paths).T
 
@@ -163,7 +165,7 @@ class AttributionGraph(GraphNodes):
         rules, counts = np.unique(texts, return_counts=True)
         if rules[counts.argmax()] and 2 * counts.max() > len(texts):
             return str(rules[counts.argmax()])
-        logits = self.nodes["latent"][self.nodes["kind"] == "logit"].tolist()
+        logits = self.nodes["latent"][self.nodes["type"] == "logit"].tolist()
         strongest = np.abs(writes).argmax()
         verb = "raises" if writes[strongest] > 0 else "lowers"
         return (
@@ -179,7 +181,7 @@ class AttributionGraph(GraphNodes):
         heads, scores = self.head_edges, self.head_scores
         carried = edges[row_of[heads["target"]], heads["source"]] != 0
         heads = heads[keep[heads["source"]] & keep[heads["target"]] & carried].reset_index(drop=True)
-        rest = int((self.nodes["kind"] == "rest").to_numpy().argmax())
+        rest = int((self.nodes["type"] == "rest").to_numpy().argmax())
         ends = {name: number[np.where(keep[scores[name]], scores[name], rest)] for name in ("query_node", "key_node")}
         scores = scores.assign(**ends).groupby(list(HEAD_SCORES)[:-1], as_index=False, sort=False).sum()
         left = {name: [int(number[n]) for n in nodes if keep[n]] for name, nodes in (self.groups or {}).items()}
@@ -245,7 +247,7 @@ class AttributionGraph(GraphNodes):
             named = effects.assign(source=ids[effects["source"]], target=ids[effects["target"]])
             named = named[named[["source", "target"]].isin(graph.node_ids()).all(axis=1)]
             page["effects"] = named.to_dict("records")
-            unit = self.nodes["activation"].where(self.nodes["kind"] == "latent", 1.0)  # logits are read in nats
+            unit = self.nodes["activation"].where(self.nodes["type"] == "latent", 1.0)  # logits are read in nats
             shares = named[["attributed", "measured"]].div(unit[effects["target"][named.index]].to_numpy(), axis=0)
             page["wrong"] = disagreements(shares.reset_index(drop=True)).index.tolist()
         if beside is not None:
@@ -269,9 +271,9 @@ def _cosines(rows: Float[np.ndarray, "row d"]) -> Float[np.ndarray, "row row"]:
     return unit @ unit.T
 
 
-def _shares(edges: Float[np.ndarray, "target node"], kind: np.ndarray) -> Float[np.ndarray, "target node"]:
+def _shares(edges: Float[np.ndarray, "target node"], node_type: np.ndarray) -> Float[np.ndarray, "target node"]:
     """Scale |edges| so that rows sum to 1; the bias, which no prompt changes, has no share."""
-    size = np.abs(edges) * (kind != "bias")
+    size = np.abs(edges) * (node_type != "bias")
     return size / np.maximum(size.sum(1, keepdims=True), 1e-30)
 
 

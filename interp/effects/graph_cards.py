@@ -18,7 +18,7 @@ def latent_cards(
 ) -> dict[str, dict[str, Any]]:
     """Make the card of each latent, by its `node_ids`. features, rankings: of some hooks; of others cards are empty."""
     ids, cards = graph.node_ids(), dict[str, dict[str, Any]]()
-    latents = graph.nodes[graph.nodes["kind"] == "latent"]
+    latents = graph.nodes[graph.nodes["type"] == "latent"]
     for n, hook in enumerate(graph.hook_names):
         nodes = latents.loc[latents["dictionary"] == n, "latent"]
         rules = rankings[hook].set_index("latent")["explanation"].to_dict() if hook in rankings else {}

@@ -72,9 +72,9 @@ def _measure_effects(
     graph: AttributionGraph, passes: PromptPasses, n_latents: int = 200, progress: Progress = no_progress
 ) -> pd.DataFrame:
     nodes = graph.nodes.iloc[graph.targets]
-    latents = nodes[nodes["kind"] == "latent"]
+    latents = nodes[nodes["type"] == "latent"]
     sources = latents.loc[latents["effect"].abs().nlargest(n_latents).index].sort_index()
-    targets = pd.concat([nodes[nodes["kind"] == "logit"], sources])
+    targets = pd.concat([nodes[nodes["type"] == "logit"], sources])
     columns = passes.columns(sources)
     attributed = Slopes(passes, _TARGETS_AT_ONCE, held=False).of(targets)[:, columns]
     n_at_once = max(1, _ROWS_AT_ONCE // len(graph.tokens))
@@ -98,7 +98,7 @@ def agreement(graph: AttributionGraph, effects: pd.DataFrame) -> Agreement:
     nodes = effects[effects["target"] == graph.likeliest]
     row_of = {int(node): row for row, node in enumerate(graph.targets)}
     to_likeliest = graph.total_effects()[row_of[graph.likeliest]]
-    pairs = effects[graph.nodes["kind"].to_numpy()[effects["target"]] == "latent"]
+    pairs = effects[graph.nodes["type"].to_numpy()[effects["target"]] == "latent"]
     share = (pairs["attributed"] / graph.nodes["activation"].to_numpy()[pairs["target"]]).abs()
     pairs = pairs.loc[share.sort_values(ascending=False, kind="stable").index[:_STRONGEST]]
     return Agreement(
@@ -156,7 +156,7 @@ def changed_next_tokens(
     times: factors by node of the graph; 0 turns a latent off.
     Raises ValueError for a node that is not a latent.
     """
-    if wrong := [node for node in times if graph.nodes["kind"].get(node) != "latent"]:
+    if wrong := [node for node in times if graph.nodes["type"].get(node) != "latent"]:
         raise ValueError(f"node {wrong[0]} is not a latent of the graph")
     passes = passes_of(graph, model, dictionaries)
     change = passes.zeros(1)

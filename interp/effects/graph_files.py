@@ -31,7 +31,7 @@ _FEATURE_TYPES = {
     "error": "mlp reconstruction error",
     "logit": "logit",
 }
-"""The names in Neuronpedia's viewer of the kinds of nodes that it draws."""
+"""The names in Neuronpedia's viewer of the types of nodes that it draws."""
 _NODES = ("source", "target", "query_node", "key_node")
 """The columns of the tables that name nodes."""
 _REMEDY = "save the graph again"
@@ -45,9 +45,9 @@ def graph_json(
     slug: the name of the graph.
     groups: nodes by the name of their supernode.
     labels: names of nodes by their ids, instead of `graph.name`."""
-    kind = graph.nodes["kind"]
+    node_type = graph.nodes["type"]
     ids = graph.node_ids()
-    drawn = kind.isin(_FEATURE_TYPES).to_numpy()
+    drawn = node_type.isin(_FEATURE_TYPES).to_numpy()
     rows, columns = np.nonzero(graph.edges * drawn)
     ends = zip(rows, columns, graph.edges[rows, columns], strict=True)
     supernodes = [[name, *(ids[node] for node in nodes)] for name, nodes in groups.items()]
@@ -66,8 +66,8 @@ def graph_json(
         "influence": graph.nodes["influence"].tolist(),
         "effect": graph.nodes["effect"].tolist(),
         "reads": graph.nodes["reads"].to_numpy()[graph.targets].tolist(),
-        "bias": graph.edges[:, (kind == "bias").argmax()].tolist(),
-        "rest": graph.edges[:, (kind == "rest").argmax()].tolist(),
+        "bias": graph.edges[:, (node_type == "bias").argmax()].tolist(),
+        "rest": graph.edges[:, (node_type == "rest").argmax()].tolist(),
         "heads": _with_node_names(graph.head_edges, ids),
         "scores": _with_node_names(graph.head_scores, ids),
     }
@@ -111,16 +111,16 @@ def _node_json(node: Any, token_ids: Sequence[int]) -> dict[str, Any]:
     features = {"embedding": token_ids[node.position], "logit": node.latent}
     features["latent"] = feature_number(node.layer, node.latent)
     own = {}
-    if node.kind in ("latent", "logit"):
-        own["activation" if node.kind == "latent" else "token_prob"] = node.activation
-    if node.kind != "logit" and not math.isnan(node.effect):
+    if node.type in ("latent", "logit"):
+        own["activation" if node.type == "latent" else "token_prob"] = node.activation
+    if node.type != "logit" and not math.isnan(node.effect):
         own["effect"] = node.effect
     return {
         "node_id": node.node_id,
-        "feature": features.get(node.kind),
-        "layer": "E" if node.kind == "embedding" else str(node.layer),
+        "feature": features.get(node.type),
+        "layer": "E" if node.type == "embedding" else str(node.layer),
         "ctx_idx": node.position,
-        "feature_type": _FEATURE_TYPES[node.kind],
+        "feature_type": _FEATURE_TYPES[node.type],
         "jsNodeId": f"{node.node_id}-0",
         "clerp": node.name,
         "influence": node.influence,
@@ -152,18 +152,18 @@ def _with_node_names(table: pd.DataFrame, ids: Sequence[str]) -> Any:
 
 def _graph_of(content: Mapping[str, Any]) -> GraphNodes:
     tokens = [_text(token) for token in content["metadata"]["prompt_tokens"]]
-    kinds = {name: kind for kind, name in _FEATURE_TYPES.items()}
+    node_types = {name: node_type for node_type, name in _FEATURE_TYPES.items()}
     listed = sorted(content["nodes"], key=lambda node: node["feature_type"] == "logit")
     links = content["links"]
-    layers = sorted({int(node["layer"]) for node in listed if kinds[node["feature_type"]] in ("latent", "error")})
-    rows = [_node_of(node, kinds[node["feature_type"]], layers, len(tokens)) for node in listed]
+    layers = sorted({int(node["layer"]) for node in listed if node_types[node["feature_type"]] in ("latent", "error")})
+    rows = [_node_of(node, node_types[node["feature_type"]], layers, len(tokens)) for node in listed]
     nodes = pd.DataFrame(rows + BIAS_AND_REST)
     nodes["activation"] = _numbers(nodes["activation"])
     place = {_text(node["node_id"]): at for at, node in enumerate(listed)}
     if len(place) < len(listed):
         raise ValueError("two nodes have one node_id")
-    kind = nodes["kind"].to_numpy()
-    targets = np.concatenate([np.flatnonzero(kind == "logit"), np.flatnonzero(kind == "latent")])
+    node_type = nodes["type"].to_numpy()
+    targets = np.concatenate([np.flatnonzero(node_type == "logit"), np.flatnonzero(node_type == "latent")])
     row_of = {int(node): row for row, node in enumerate(targets)}
     check_memory(8 * len(targets) * len(nodes), f"a graph of {len(nodes)} nodes", "save fewer nodes")
     edges = np.zeros((len(targets), len(nodes)))
@@ -183,8 +183,8 @@ def _graph_of(content: Mapping[str, Any]) -> GraphNodes:
         "heads": [],
         "scores": [],
     }
-    edges[:, (kind == "bias").argmax()] = _numbers(own["bias"])
-    edges[:, (kind == "rest").argmax()] = _numbers(own["rest"])
+    edges[:, (node_type == "bias").argmax()] = _numbers(own["bias"])
+    edges[:, (node_type == "rest").argmax()] = _numbers(own["rest"])
     nodes["influence"], nodes["effect"] = _numbers(own["influence"]), _numbers(own["effect"])
     nodes.loc[targets, "reads"] = _numbers(own["reads"])
     replacement, completeness = _numbers([own["replacement"], own["completeness"]])
@@ -212,15 +212,21 @@ def _graph_of(content: Mapping[str, Any]) -> GraphNodes:
     )
 
 
-def _node_of(node: Mapping[str, Any], kind: str, layers: list[int], n_pos: int) -> dict[str, Any]:
+def _node_of(node: Mapping[str, Any], node_type: str, layers: list[int], n_pos: int) -> dict[str, Any]:
     position = int(node["ctx_idx"])
     if not 0 <= position < n_pos:
         raise ValueError(f"a node stands at position {position} of {n_pos}")
-    latent = int(node["node_id"].split("_")[1]) if kind in ("latent", "logit") else -1
-    place = layers.index(int(node["layer"])) if kind in ("latent", "error") else len(layers) if kind == "logit" else -1
-    size = node.get({"latent": "activation", "logit": "token_prob"}.get(kind, ""))
+    latent = int(node["node_id"].split("_")[1]) if node_type in ("latent", "logit") else -1
+    place = (
+        layers.index(int(node["layer"]))
+        if node_type in ("latent", "error")
+        else len(layers)
+        if node_type == "logit"
+        else -1
+    )
+    size = node.get({"latent": "activation", "logit": "token_prob"}.get(node_type, ""))
     activation = 1.0 if size is None else size
-    return {"kind": kind, "dictionary": place, "position": position, "latent": latent, "activation": activation}
+    return {"type": node_type, "dictionary": place, "position": position, "latent": latent, "activation": activation}
 
 
 def _table_of(
@@ -231,7 +237,7 @@ def _table_of(
     table = pd.DataFrame(rows, columns=list(types))
     table = table.assign(**{end: table[end].map(places[end]) for end in _NODES if end in table})
     typed = table.astype(types)
-    indices = typed[[name for name, kind in types.items() if kind is int]]
+    indices = typed[[name for name, dtype in types.items() if dtype is int]]
     if (
         (typed != table).any(axis=None)
         or not np.isfinite(typed.to_numpy(float)).all()

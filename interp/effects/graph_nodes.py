@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-PLACE = ["kind", "dictionary", "position", "latent"]
+PLACE = ["type", "dictionary", "position", "latent"]
 """The columns that tell one node from another."""
 BIAS_AND_REST = [
-    {"kind": kind, "dictionary": -1, "position": -1, "latent": -1, "activation": 1.0} for kind in ("bias", "rest")
+    {"type": node_type, "dictionary": -1, "position": -1, "latent": -1, "activation": 1.0}
+    for node_type in ("bias", "rest")
 ]
 """The last two nodes of a graph."""
 HEAD_EDGES = {"source": int, "target": int, "layer": int, "head": int, "attention": float, "carried": float}
@@ -24,7 +25,7 @@ HEAD_SCORES = {
 
 
 def empty_table(columns: dict[str, type]) -> pd.DataFrame:
-    return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in columns.items()})
+    return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in columns.items()})
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class GraphNodes:
     hook_names: list[str]
     """The hook that each dictionary reads, in the order in which the model runs them."""
     nodes: pd.DataFrame
-    """kind; dictionary (its index, −1 if none); position (−1 for bias and rest); latent (the token id for a logit; −1
+    """type; dictionary (its index, −1 if none); position (−1 for bias and rest); latent (the token id for a logit; −1
     if neither); activation (z of a latent, probability of a logit, else 1); influence (share of the influence on the
     logits: it sums to 1 over embeddings, errors and rest); effect (a source's contribution to the log probability of
     the likeliest next token, in nats, to first order, in the model with nothing held; NaN for a foreign graph); reads
@@ -73,7 +74,7 @@ class GraphNodes:
     @property
     def likeliest(self) -> int:
         """The node of the likeliest next token."""
-        return int(np.where(self.nodes["kind"] == "logit", self.nodes["activation"], -1.0).argmax())
+        return int(np.where(self.nodes["type"] == "logit", self.nodes["activation"], -1.0).argmax())
 
     @property
     def layers(self) -> list[int]:
@@ -88,23 +89,23 @@ class GraphNodes:
     def name(self, node: int) -> str:
         """Describe a node in a few words: a token, a latent of a layer, an error."""
         facts: Any = [self.nodes[column].iat[node] for column in PLACE]
-        kind, n, position, latent = facts
-        if kind == "embedding":
+        node_type, n, position, latent = facts
+        if node_type == "embedding":
             return f"“{self.tokens[position]}”"
-        if kind == "logit":
+        if node_type == "logit":
             return f"says “{self.words.get(latent, latent)}”"
-        if kind == "latent":
+        if node_type == "latent":
             return f"layer {self.layers[n]}, latent {latent}"
-        return f"error of layer {self.layers[n]}" if kind == "error" else str(kind)
+        return f"error of layer {self.layers[n]}" if node_type == "error" else str(node_type)
 
     def node_ids(self) -> list[str]:
         """Name each node as Neuronpedia does. An error's name differs from any latent's."""
         layers, ids = self.layers, []
-        for kind, n, position, latent in self.nodes[PLACE].itertuples(index=False):
-            if kind == "embedding":
+        for node_type, n, position, latent in self.nodes[PLACE].itertuples(index=False):
+            if node_type == "embedding":
                 ids.append(f"E_{self.token_ids[position]}_{position}")
-            elif kind in ("latent", "logit"):
+            elif node_type in ("latent", "logit"):
                 ids.append(f"{layers[n]}_{latent}_{position}")
             else:
-                ids.append(f"{layers[n]}_error_mlp_{position}" if kind == "error" else kind)
+                ids.append(f"{layers[n]}_error_mlp_{position}" if node_type == "error" else node_type)
         return ids

@@ -48,7 +48,7 @@ def passes_of(graph: GraphNodes, model: Model, dictionaries: Mapping[str, Dictio
         raise ValueError(f"the graph was made with a dictionary of {missing[0]}, which is not given")
     used = {name: dictionaries[name] for name in graph.hook_names}
     passes = PromptPasses(model, prompt_ids(model, torch.tensor(graph.token_ids)), used)
-    latents = graph.nodes[graph.nodes["kind"] == "latent"]
+    latents = graph.nodes[graph.nodes["type"] == "latent"]
     if (passes.columns(latents) < 0).any():
         raise ValueError("latents of the graph do not fire: name the model and dictionaries that it was made with")
     return passes
@@ -106,7 +106,7 @@ class PromptPasses:
             self.parts.append(self._part(name, dictionaries[name], hooks[name], acts))
         self.next_tokens = self.probabilities(acts["final"][-1])
         self.sources = self._source_table()
-        """kind, dictionary (its number), position, latent and activation of each."""
+        """type, dictionary (its number), position, latent and activation of each."""
 
     def probabilities(self, final: Float[Tensor, " d"]) -> Float[Tensor, " d_vocab"]:
         """Return the probabilities of the next token, from the input of the unembedding."""
@@ -224,13 +224,13 @@ class PromptPasses:
 
     def _source_table(self) -> pd.DataFrame:
         positions = np.arange(self.ids.shape[1])
-        tables = [pd.DataFrame({"kind": "embedding", "dictionary": -1, "position": positions})]
+        tables = [pd.DataFrame({"type": "embedding", "dictionary": -1, "position": positions})]
         for n, part in enumerate(self.parts):
             columns = {"position": part.position, "latent": part.latent, "activation": part.z.double()}
             values = {name: column.numpy(force=True) for name, column in columns.items()}
-            tables.append(pd.DataFrame({"kind": "latent", "dictionary": n, **values}))
+            tables.append(pd.DataFrame({"type": "latent", "dictionary": n, **values}))
         for n in range(len(self.parts)):
-            tables.append(pd.DataFrame({"kind": "error", "dictionary": n, "position": positions}))
+            tables.append(pd.DataFrame({"type": "error", "dictionary": n, "position": positions}))
         table = pd.concat(tables, ignore_index=True).fillna({"latent": -1, "activation": 1.0})
         return table.astype({"latent": int})
 

@@ -117,7 +117,7 @@ def write_graph_features(
     if missing := [name for name in graph.hook_names if name not in features]:
         raise ValueError(f"the graph has latents at {missing[0]}, whose features are not given")
     ids = graph.node_ids()
-    latents = graph.nodes[graph.nodes["kind"] == "latent"]
+    latents = graph.nodes[graph.nodes["type"] == "latent"]
     made_of = {
         "kind": "graph features",
         "nodes": [ids[node] for node in latents.index],

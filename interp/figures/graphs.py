@@ -33,7 +33,7 @@ def graph(graph: AttributionGraph, *, nodes: float = 0.7, edges: float = 0.8) ->
     fig = go.Figure()
     size = np.abs(kept.edges)
     share = size / np.maximum(size.sum(1, keepdims=True), 1e-30)
-    drawn = kept.nodes["kind"].isin(_LOOKS).to_numpy()
+    drawn = kept.nodes["type"].isin(_LOOKS).to_numpy()
     rows, columns = np.nonzero(kept.edges * drawn)
     for row, source in sorted(zip(rows, columns, strict=True), key=lambda pair: share[pair]):
         target = kept.targets[row]
@@ -43,12 +43,12 @@ def graph(graph: AttributionGraph, *, nodes: float = 0.7, edges: float = 0.8) ->
         fig.add_scatter(
             **ends, mode="lines", line=line, opacity=0.25 + 0.6 * min(1.0, 2 * share[row, source]), **BARE_TRACE
         )
-    for kind, look in _LOOKS.items():
-        nodes_of_kind = np.flatnonzero(kept.nodes["kind"] == kind).tolist()
-        texts = [escape_markup(kept.name(node)) for node in nodes_of_kind]
-        at = {"x": x[nodes_of_kind], "y": y[nodes_of_kind]}
-        fig.add_scatter(**at, mode="markers", marker=look, name=kind, hovertext=texts, hoverinfo="text")
-    logit_nodes = kept.nodes[kept.nodes["kind"] == "logit"]
+    for node_type, look in _LOOKS.items():
+        nodes_of_type = np.flatnonzero(kept.nodes["type"] == node_type).tolist()
+        texts = [escape_markup(kept.name(node)) for node in nodes_of_type]
+        at = {"x": x[nodes_of_type], "y": y[nodes_of_type]}
+        fig.add_scatter(**at, mode="markers", marker=look, name=node_type, hovertext=texts, hoverinfo="text")
+    logit_nodes = kept.nodes[kept.nodes["type"] == "logit"]
     for node in logit_nodes.index:
         word = token_label(kept.words.get(int(kept.nodes["latent"][node]), "?"))
         fig.add_annotation(x=x[node], y=y[node], text=word, yshift=14, showarrow=False)
@@ -64,18 +64,18 @@ def graph(graph: AttributionGraph, *, nodes: float = 0.7, edges: float = 0.8) ->
 def _places(graph: AttributionGraph) -> tuple[np.ndarray, np.ndarray, list[float]]:
     """Place the nodes: each in the column of its position, as wide as its fullest layer, next to others of its layer.
     Returns x and y of each node, and the middle of each column."""
-    kind = graph.nodes["kind"].to_numpy()
+    node_type = graph.nodes["type"].to_numpy()
     position = pd.DataFrame(
-        {"y": np.where(kind == "embedding", -1, graph.nodes["dictionary"]), "at": graph.nodes["position"]}
+        {"y": np.where(node_type == "embedding", -1, graph.nodes["dictionary"]), "at": graph.nodes["position"]}
     )
-    seen = np.isin(kind, list(_LOOKS))
+    seen = np.isin(node_type, list(_LOOKS))
     cells = position[seen].groupby(["y", "at"]).cumcount()
     mates = position[seen].groupby(["y", "at"])["y"].transform("size")
     widest = mates.groupby(position["at"][seen]).max().reindex(range(len(graph.tokens)), fill_value=1)
     width = np.maximum(widest.to_numpy(), np.array([1 + len(token) / 3 for token in graph.tokens]))
     middle = np.cumsum(width) - width / 2
-    x = np.zeros(len(kind))
+    x = np.zeros(len(node_type))
     x[seen] = middle[position["at"][seen]] + cells - (mates - 1) / 2
-    last = np.flatnonzero(kind == "logit")
+    last = np.flatnonzero(node_type == "logit")
     x[last] = middle[-1] - 4.0 * np.arange(len(last))[::-1]  # a word is above each
     return x, position["y"].to_numpy().astype(float), middle.tolist()

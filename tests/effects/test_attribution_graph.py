@@ -96,7 +96,7 @@ def test_edges_sum_to_what_a_node_reads(model: Transformer, graph: AttributionGr
     ):
         made = attribution_graph(model, IDS, dictionaries, batch_size=16)
         assert made.unexplained < 1e-12
-        assert 0 < (made.nodes["kind"] == "latent").sum() <= 6 * len(IDS) * len(dictionaries)
+        assert 0 < (made.nodes["type"] == "latent").sum() <= 6 * len(IDS) * len(dictionaries)
 
 
 def test_latents_that_write_several_layers_are_learnt_and_followed(model: Transformer) -> None:
@@ -123,7 +123,7 @@ def test_latents_that_write_several_layers_are_learnt_and_followed(model: Transf
 
     graph = attribution_graph(model, IDS, parts, batch_size=16)
     assert graph.unexplained < 1e-12 and set(graph.nodes["dictionary"]) == {-1, *range(N_LAYERS + 1)}
-    first = graph.nodes[(graph.nodes["kind"] == "latent") & (graph.nodes["dictionary"] == 0)]
+    first = graph.nodes[(graph.nodes["type"] == "latent") & (graph.nodes["dictionary"] == 0)]
     node = first["activation"].idxmax()
     less = -first["activation"][node] * parts[reads[0]].W_dec[int(first["latent"][node])]
     with ExitStack() as stack, torch.no_grad():
@@ -147,7 +147,7 @@ def test_what_logits_read_is_what_the_model_says(model: Transformer, graph: Attr
     with torch.no_grad():
         logits = model(IDS[None])[0, -1]
     probability, logits = logits.softmax(0), logits - model.b_U.detach()
-    said = graph.nodes[graph.nodes["kind"] == "logit"]
+    said = graph.nodes[graph.nodes["type"] == "logit"]
     above = (logits - probability @ logits)[said["latent"].tolist()]
     np.testing.assert_allclose(said["reads"], above, atol=1e-6)
     assert said["activation"].sum() > 0.95 or len(said) == 10
@@ -161,7 +161,7 @@ def test_an_edge_is_the_change_of_a_reading_in_the_held_model(model: Transformer
     whole = passes.readings(passes.zeros(1), held=True)
     nodes = graph.nodes
     rng = np.random.default_rng(0)
-    sources = np.flatnonzero(nodes["kind"].isin(["embedding", "latent", "error"]))
+    sources = np.flatnonzero(nodes["type"].isin(["embedding", "latent", "error"]))
     for row in rng.choice(len(graph.targets), 8, replace=False):
         target = nodes.loc[graph.targets[row]]
         for source in rng.choice(sources, 8, replace=False):
@@ -169,7 +169,7 @@ def test_an_edge_is_the_change_of_a_reading_in_the_held_model(model: Transformer
             change[0, passes.columns(nodes.loc[[source]])] = -1
             without = passes.readings(change, held=True)
             change = (whole[target["dictionary"]] - without[target["dictionary"]])[0, target["position"]]
-            if target["kind"] == "logit":
+            if target["type"] == "logit":
                 direction = model.W_U[:, target["latent"]] - model.W_U @ probability
             else:
                 direction = passes.parts[target["dictionary"]].dictionary.W_enc[:, target["latent"]]
@@ -178,32 +178,32 @@ def test_an_edge_is_the_change_of_a_reading_in_the_held_model(model: Transformer
 
 def test_influence_and_total_effects_by_walking_every_path(graph: AttributionGraph) -> None:
     """The matrix formulas against a walk from node to node, latest first."""
-    kind = graph.nodes["kind"].to_numpy()
-    size = np.abs(graph.edges) * (kind != "bias")
+    node_type = graph.nodes["type"].to_numpy()
+    size = np.abs(graph.edges) * (node_type != "bias")
     share = size / size.sum(1, keepdims=True)
-    probability = np.where(kind == "logit", graph.nodes["activation"], 0.0)
+    probability = np.where(node_type == "logit", graph.nodes["activation"], 0.0)
     reached = probability / probability.sum()
     row_of = {int(node): row for row, node in enumerate(graph.targets)}
     order = sorted(row_of, key=lambda node: -graph.nodes["dictionary"][node])
     for node in order:
         reached = reached + reached[node] * share[row_of[node]]
-    expected = np.where(kind == "logit", 0.0, reached)
+    expected = np.where(node_type == "logit", 0.0, reached)
     np.testing.assert_allclose(graph.nodes["influence"], expected, atol=1e-8)
-    assert expected[np.isin(kind, ["embedding", "error", "rest"])].sum() == pytest.approx(1.0)
-    begins = expected[kind == "embedding"].sum()
+    assert expected[np.isin(node_type, ["embedding", "error", "rest"])].sum() == pytest.approx(1.0)
+    begins = expected[node_type == "embedding"].sum()
     assert graph.replacement == pytest.approx(begins)
 
     total = graph.total_effects()
     z = graph.nodes["activation"].to_numpy()
-    source = next(node for node in order[::-1] if kind[node] == "latent")
-    less = np.zeros(len(kind))
+    source = next(node for node in order[::-1] if node_type[node] == "latent")
+    less = np.zeros(len(node_type))
     less[source] = z[source]
     for node in order[::-1]:
         if node != source:
             less[node] = sum(
                 graph.edges[row_of[node], other] * less[other] / z[other]
                 for other in order
-                if kind[other] == "latent" and less[other]
+                if node_type[other] == "latent" and less[other]
             )
     for node in order:
         if node != source:
@@ -215,8 +215,8 @@ def test_pruning_keeps_the_share_and_the_sums(graph: AttributionGraph) -> None:
     assert kept.unexplained < 1e-12
     assert len(kept.nodes) < len(graph.nodes)
     assert (graph.pruned(1.0, 1.0).nodes["influence"] > 0).sum() == (graph.nodes["influence"] > 0).sum()
-    assert set(kept.nodes.query("kind == 'logit'")["latent"]) == set(graph.nodes.query("kind == 'logit'")["latent"])
-    latents = np.flatnonzero(kept.nodes["kind"] == "latent")
+    assert set(kept.nodes.query("type == 'logit'")["latent"]) == set(graph.nodes.query("type == 'logit'")["latent"])
+    latents = np.flatnonzero(kept.nodes["type"] == "latent")
     leads = (kept.edges != 0).any(0)
     assert np.isin(latents[~leads[latents]], kept.head_scores[["query_node", "key_node"]]).all()
     one, waiting = kept.of_logits(1), [kept.likeliest]
@@ -233,9 +233,9 @@ def test_pruning_keeps_the_share_and_the_sums(graph: AttributionGraph) -> None:
 
 def test_few_expanded_latents_leave_a_rest(model: Transformer, graph: AttributionGraph) -> None:
     few = attribution_graph(model, IDS, transcoders(), max_latents=20, batch_size=16, attention=False)
-    assert (few.nodes["kind"] == "latent").sum() == 20
+    assert (few.nodes["type"] == "latent").sum() == 20
     assert few.unexplained < 1e-12
-    assert few.nodes.query("kind == 'rest'")["influence"].item() > 0
+    assert few.nodes.query("type == 'rest'")["influence"].item() > 0
     assert few.replacement < graph.replacement
 
 
@@ -281,12 +281,12 @@ def test_heads_carry_an_edge_from_a_token_to_another(model: Transformer, graph: 
     rows = pd.Series(range(len(drawn.targets)), drawn.targets)
     whole = drawn.edges[rows[drawn.head_edges["target"]], drawn.head_edges["source"]]
     assert (whole != 0).all() and len(whole) == len(heads)
-    scores, kind = drawn.head_scores, drawn.nodes["kind"].to_numpy()
+    scores, node_type = drawn.head_scores, drawn.nodes["type"].to_numpy()
     named = np.unique(scores[["query_node", "key_node"]])
-    latents = named[kind[named] == "latent"]
+    latents = named[node_type[named] == "latent"]
     assert len(latents) > 5 and (drawn.edges[rows[latents]] != 0).any(1).all(), "what feeds them is known"
     fewer = attribution_graph(model, IDS, transcoders(), max_latents=8, batch_size=16).pruned()
-    assert fewer.unexplained < 1e-12 and (fewer.nodes["kind"] == "latent").sum() > 8
+    assert fewer.unexplained < 1e-12 and (fewer.nodes["type"] == "latent").sum() > 8
     sums = scores.groupby(["layer", "head", "query", "key"])["score"].sum()
     assert len(sums) > 8
     for (layer, head, query, key), score in sums.items():
@@ -305,7 +305,7 @@ def test_attention_scores_are_sums_over_pairs(model: Transformer, graph: Attribu
         for made, exact in ((graph, True), (few, False)):
             pairs = attention_scores(made, model, transcoders(), layer=layer, head=head, query=query, key=key)
             assert pairs["score"].sum() == pytest.approx(score, abs=1e-10)
-            rest = made.nodes.index[made.nodes["kind"] == "rest"].item()
+            rest = made.nodes.index[made.nodes["type"] == "rest"].item()
             of_rest = pairs[(pairs["query_node"] == rest) | (pairs["key_node"] == rest)]["score"].abs().max()
             assert (of_rest < 1e-10) == (exact or layer == 0)
     with pytest.raises(ValueError, match="head=9"):
@@ -330,7 +330,7 @@ def test_ablation_measures_what_the_model_itself_does(model: Transformer, graph:
     def reading() -> float:
         with torch.no_grad():
             logits, cache = model.run_with_cache(IDS[None])
-        if target["kind"] == "logit":
+        if target["type"] == "logit":
             said = (logits[0, -1] - model.b_U).detach()
             return float(said[target["latent"]] - probability @ said)
         name = graph.hook_names[target["dictionary"]]
@@ -371,8 +371,8 @@ def test_an_effect_is_the_slope_of_what_the_model_itself_says(model: Transformer
     """A slow twin, without gradients: the free model with a little more and a little less of a source."""
     dictionaries, step = transcoders(), 1e-2
     nodes = graph.nodes
-    token = int(nodes.loc[nodes["activation"].where(nodes["kind"] == "logit", -1.0).idxmax(), "latent"])
-    for node in np.random.default_rng(0).choice(np.flatnonzero(nodes["kind"] == "latent"), 8, replace=False).tolist():
+    token = int(nodes.loc[nodes["activation"].where(nodes["type"] == "logit", -1.0).idxmax(), "latent"])
+    for node in np.random.default_rng(0).choice(np.flatnonzero(nodes["type"] == "latent"), 8, replace=False).tolist():
         said = [
             changed_next_tokens(graph, model, dictionaries, {node: 1 + sign * step})[token].log() for sign in (1, -1)
         ]
@@ -388,7 +388,7 @@ def test_measured_effects_equal_those_of_intervene(model: Transformer, graph: At
     with torch.no_grad():
         clean = model(IDS[None])[0, -1].softmax(0).float()
     torch.testing.assert_close(changed_next_tokens(graph, model, given, {}), clean)
-    node = int(np.flatnonzero(graph.nodes["kind"] == "latent")[5])
+    node = int(np.flatnonzero(graph.nodes["type"] == "latent")[5])
     place = graph.nodes.loc[node]
     hook = graph.hook_names[place["dictionary"]]
     change = {int(place["latent"]): Action(3.0, 0.0)}
@@ -403,7 +403,7 @@ def test_latents_that_read_and_write_alike_are_one_group(tmp_path) -> None:
     """Two latents carry token a to x, two token b against x; one alone carries a to y."""
     kinds = ["embedding"] * 2 + ["latent"] * 5 + ["logit", "logit", "bias", "rest"]
     latent = [-1, -1, 0, 1, 2, 3, 4, 7, 8, -1, -1]
-    nodes = pd.DataFrame({"kind": kinds, "dictionary": 0, "position": [0, 1, *[1] * 9], "latent": latent})
+    nodes = pd.DataFrame({"type": kinds, "dictionary": 0, "position": [0, 1, *[1] * 9], "latent": latent})
     nodes = nodes.assign(activation=1.0, reads=0.0, influence=0.1, effect=0.0)
     edges = np.zeros((7, 11))
     edges[0, 2:6] = [2, 1, -1, -3]  # of logit x
@@ -443,7 +443,7 @@ def test_a_saved_graph_comes_back(graph: AttributionGraph, tmp_path) -> None:
     (tmp_path / "theirs.json").write_text(json.dumps(theirs))
     read = load_graph(tmp_path / "theirs.json")
     np.testing.assert_allclose(
-        read.edges[:, read.nodes["kind"] != "rest"].sum(), sum(x["weight"] for x in theirs["links"])
+        read.edges[:, read.nodes["type"] != "rest"].sum(), sum(x["weight"] for x in theirs["links"])
     )
 
 
@@ -470,7 +470,7 @@ def test_the_page_draws_and_pins(graph: AttributionGraph, model: Transformer, ch
     chromium.send("Page.navigate", url=page.as_uri())
     chromium.wait("document.querySelectorAll('.node.latent').length > 0")
     assert chromium.evaluate("document.getElementById('prompt').textContent").startswith("</script>")
-    drawn = graph.pruned().nodes["kind"].isin(["embedding", "latent", "error", "logit"]).sum()
+    drawn = graph.pruned().nodes["type"].isin(["embedding", "latent", "error", "logit"]).sum()
     cut = "const c = document.getElementById('cut'); c.value = {}; c.dispatchEvent(new Event('input'))"
     assert chromium.evaluate("document.querySelectorAll('.node').length") <= min(drawn, 60)
     chromium.evaluate(f"(() => {{ {cut.format(100)} }})()")
@@ -598,7 +598,7 @@ def test_untaught_tokens_are_errors(model: Transformer) -> None:
         each.metadata["exclude_special_tokens"] = [int(IDS[0])]
     made = attribution_graph(model, IDS, given)
     assert made.unexplained < 1e-12
-    assert not (made.nodes.query("kind == 'latent'")["position"] == 0).any()
+    assert not (made.nodes.query("type == 'latent'")["position"] == 0).any()
 
 
 def write_circuit_tracer(folder: Path, given: dict[str, SAE]) -> None:

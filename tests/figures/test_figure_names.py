@@ -61,7 +61,7 @@ DOSES = ROWS.assign(multiple=[np.nan, 0, 1, 2], fires=0.5, kl=0.1, concept=0.5)
 STATES = np.array([[0, 1, 2]] * 3)
 
 KINDS = ("embedding", "latent", "error", "bias", "rest", "logit")
-NODES = pd.DataFrame({"kind": KINDS, "dictionary": [-1, 0, 0, -1, -1, 1], "position": [0, 0, 0, -1, -1, 0]})
+NODES = pd.DataFrame({"type": KINDS, "dictionary": [-1, 0, 0, -1, -1, 1], "position": [0, 0, 0, -1, -1, 0]})
 NODES = NODES.assign(latent=0, activation=1.0, reads=1.0, influence=[0.5, 0.5, 0.5, 0.0, 0.0, 0.0])
 GRAPH = AttributionGraph(
     [0], [NAME], {0: NAME}, ["blocks.0.mlp"], NODES, np.array([5, 1]), np.eye(2, 6) + 0.1, 0.5, 0.5

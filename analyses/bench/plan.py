@@ -30,8 +30,8 @@ from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes, Speed
 from interp.pipeline.plan import LIBRARY_BYTES, Plan
 from interp.pipeline.stages import STAGES
+from interp.storage.artifacts import is_run
 from interp.storage.files import write_json
-from interp.storage.folder_kinds import is_run
 
 DEVICES = (8, 64)
 NODE, NODE_DISK = 8, 2.5e9

@@ -23,8 +23,8 @@ from typing_extensions import TypedDict
 from interp.checks.errors import DamagedError
 from interp.checks.json_values import AtLeastOne, AtLeastZero, Digest, FileName, Finite, validate_json
 from interp.storage.addresses import Address
+from interp.storage.artifacts import check_exists
 from interp.storage.files import digest, digest_file, open_tensors, read_json, tensors_header
-from interp.storage.folder_kinds import check_exists
 from interp.storage.folders import unfinished_folder
 from interp.storage.manifests import MANIFEST, check_size
 

@@ -51,8 +51,8 @@ from interp.checks.errors import DamagedError
 from interp.display.cards import card, show_facts
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.addresses import Address, address_of
+from interp.storage.artifacts import folder_of
 from interp.storage.files import digest_file
-from interp.storage.folder_kinds import folder_of
 from interp.storage.manifests import MANIFEST
 
 log = logging.getLogger(__name__)

@@ -25,7 +25,7 @@ from interp.cli.paths import (
 from interp.cli.progress_bar import Bar, is_first, is_shared
 from interp.features.scan_config import ScanConfig
 from interp.storage.addresses import address_of
-from interp.storage.folder_kinds import find, is_run
+from interp.storage.artifacts import find, is_run
 from interp.storage.parts import parse_part
 from interp.verdict.ranking_config import RankingConfig
 

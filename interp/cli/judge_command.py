@@ -12,7 +12,7 @@ from typer import Argument, Option
 from interp.cli.paths import OVERWRITE, check_writable, read_table
 from interp.cli.progress_bar import Bar
 from interp.cli.toml_values import assignment, toml_value
-from interp.storage.folder_kinds import find, is_run
+from interp.storage.artifacts import find, is_run
 
 if TYPE_CHECKING:
     from interp.autointerp.judge import Judge

@@ -20,7 +20,7 @@ from interp.storage.addresses import (
     remove_object,
     write_object,
 )
-from interp.storage.folder_kinds import find, looks_like_path
+from interp.storage.artifacts import find, looks_like_path
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,7 +13,7 @@ from typer import Argument, Option
 from interp.cli.graph_command import graph_command
 from interp.cli.paths import OVERWRITE, check_writable, say_which_hook
 from interp.cli.progress_bar import Bar
-from interp.storage.folder_kinds import check_exists
+from interp.storage.artifacts import check_exists
 
 if TYPE_CHECKING:
     from interp.pipeline.config import RunConfig

@@ -28,7 +28,7 @@ from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import identity, scan_digests
 from interp.features.scan_folder import dictionary_digest, tensor_digest
 from interp.sae import SAE, load_sae
-from interp.storage.folder_kinds import find
+from interp.storage.artifacts import find
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,8 @@ def open_pair(first: str | Path, second: str | Path) -> Pair:
 def _open(source: str | Path) -> Side:
     """Return the features of a run folder or feature store. For the folder of an SAE, or a run without a scan, return
     the dictionary."""
-    kind, folder = find(source, "features", "sae")
-    return Side(Path(source), FeatureStore.open(folder) if kind == "features" else load_sae(folder))
+    artifact, folder = find(source, "features", "sae")
+    return Side(Path(source), FeatureStore.open(folder) if artifact == "features" else load_sae(folder))
 
 
 def _same_place(a: Side, b: Side) -> bool:

@@ -43,8 +43,8 @@ from interp.features.scan_folder import (
 from interp.features.scan_input import fit_half
 from interp.features.table_passes import SCHEMAS
 from interp.runtime.progress import Progress, no_progress
+from interp.storage.artifacts import folder_of
 from interp.storage.files import open_tensors, read_any_json, read_json
-from interp.storage.folder_kinds import folder_of
 
 
 class FeatureStore:

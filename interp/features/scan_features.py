@@ -42,8 +42,8 @@ from interp.features.scan_folder import (
 from interp.runtime.options import takes_options
 from interp.runtime.processes import part_of, processes
 from interp.runtime.progress import Progress, no_progress
+from interp.storage.artifacts import check_exists
 from interp.storage.files import write_atomically
-from interp.storage.folder_kinds import check_exists
 from interp.storage.manifests import MADE_OF, read_manifest, verify
 from interp.storage.parts import PartNote, order_parts
 from interp.storage.remote_folders import local_path

@@ -31,8 +31,8 @@ from interp.features.table_passes import n_passes, write_tables
 from interp.runtime.processes import ALONE, Processes
 from interp.runtime.progress import Progress
 from interp.sae import SAE
+from interp.storage.artifacts import check_exists
 from interp.storage.files import digest, digest_json, read_json, write_json, write_tensors
-from interp.storage.folder_kinds import check_exists
 from interp.storage.folders import unfinished_folder
 from interp.storage.manifests import verify
 

@@ -25,7 +25,7 @@ from interp.figures.theme import (
     with_panel_titles,
     with_style,
 )
-from interp.storage.folder_kinds import RUN_FILE
+from interp.storage.artifacts import RUN_FILE
 from interp.storage.manifests import verify
 
 if TYPE_CHECKING:

@@ -30,8 +30,8 @@ from interp.pipeline.run_folder import Run, hook_folder
 from interp.pipeline.stages import STAGES, Stage
 from interp.runtime.memory import limit_arenas, peak_memory, release_freed, reset_peak
 from interp.runtime.progress import Progress, no_progress
+from interp.storage.artifacts import RUN_FILE, whole_run
 from interp.storage.files import digest_json, write_text
-from interp.storage.folder_kinds import RUN_FILE, whole_run
 from interp.storage.folders import interrupted_work, recover, restore_replaced, whole_folder
 from interp.storage.locks import hold_lock
 from interp.storage.manifests import MADE_OF, is_whole, write_manifest

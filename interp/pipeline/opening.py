@@ -1,6 +1,6 @@
 """Open any result by its path: `open_any("runs/demo")` is a `Run`, `open_any("runs/demo", "features")` its features.
 
-The reader of each kind of folder or file is named here and by the stages of a run (`Stage.opens`). It is imported when
+The reader of each artifact is named here and by the stages of a run (`Stage.opens`). It is imported when
 it is first called, so that the command line prints help without it.
 """
 
@@ -10,7 +10,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 from interp.storage.addresses import address_of
-from interp.storage.folder_kinds import find
+from interp.storage.artifacts import find
 from interp.storage.manifests import verify
 
 _READERS = {
@@ -23,30 +23,30 @@ _READERS = {
     "tokenizer": "models:load_tokenizer",
 }
 _COMPARE_NO_SUMS = ("model", "tokens", "tokenizer")
-"""The kinds whose readers do not themselves compare files with their manifest."""
+"""The artifacts whose readers do not themselves compare files with their manifest."""
 
 
-def open_any(path: str | Path, *kinds: str) -> Any:
+def open_any(path: str | Path, *artifacts: str) -> Any:
     """Return the run, feature store, SAE, activation store, model, tokens or tokenizer at `path`.
 
-    kinds: the accepted kinds, of which the first match is taken (keys of `interp.storage.folder_kinds.KINDS`; default:
+    artifacts: those accepted, of which the first match is taken (keys of `interp.storage.artifacts.ARTIFACTS`; default:
     any of them). A run folder stands for the results of its stages, so that `open_any("runs/demo", "sae")` is its
     dictionary. A finished folder may lie at an address, such as s3://bucket/features.
 
-    Raises ValueError if the path does not exist, with the most similar path that does; if it contains none of these
-    kinds, with a list of them and of its contents; and if files were changed since they were written.
+    Raises ValueError if the path does not exist, with the most similar path that does; if it contains none of
+    them, with a list of them and of its contents; and if files were changed since they were written.
     """
-    if kinds == ("activations",) and (address := address_of(path)) is not None:
+    if artifacts == ("activations",) and (address := address_of(path)) is not None:
         return reader_of("activations")(address)
-    kind, folder = find(path, *kinds)
-    if kind in _COMPARE_NO_SUMS:
+    artifact, folder = find(path, *artifacts)
+    if artifact in _COMPARE_NO_SUMS:
         verify(folder)
-    return reader_of(kind)(folder)
+    return reader_of(artifact)(folder)
 
 
-def reader_of(kind: str) -> Callable[[Any], Any]:
-    """Return the function that reads a folder or file of a kind (a key of `KINDS`)."""
-    return lazy_call(_READERS[kind])
+def reader_of(artifact: str) -> Callable[[Any], Any]:
+    """Return the function that reads an artifact (a key of `ARTIFACTS`)."""
+    return lazy_call(_READERS[artifact])
 
 
 def lazy_call(name: str, **options: Any) -> Callable[..., Any]:

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from interp.storage.artifacts import check_exists
 from interp.storage.files import digest_file
-from interp.storage.folder_kinds import check_exists
 
 
 def import_plugin(file: str | Path) -> str:

@@ -27,8 +27,8 @@ from interp.sae.architectures.topk import TopK
 from interp.sae.file_tensors import FileTensors, read_number, read_truth, read_whole_number
 from interp.sae.saelens import from_saelens, to_saelens
 from interp.sae.stored_dictionary import StoredDictionary, config_and_metadata, metadata_with_config
+from interp.storage.artifacts import check_exists, looks_like_path
 from interp.storage.files import read_json, write_json, write_tensors
-from interp.storage.folder_kinds import check_exists, looks_like_path
 from interp.storage.manifests import verify
 
 WEIGHTS_FILE, CONFIG_FILE, _SCALER, _SPARSIFY = (

@@ -28,8 +28,8 @@ from interp.sae.architectures.encoders import Encoder, Weights
 from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.kernels.dispatch import kernels
 from interp.sae.stored_dictionary import StoredDictionary
+from interp.storage.artifacts import folder_of, looks_like_path
 from interp.storage.files import digest, digest_json
-from interp.storage.folder_kinds import folder_of, looks_like_path
 from interp.storage.folders import whole_folder
 
 _SPARSITY_OPTIONS = ("k", "target_l0", "l1")

@@ -25,8 +25,8 @@ from typing import Any, Literal
 
 from interp.checks.errors import DamagedError, OverwriteError
 from interp.storage.addresses import Address, address_of, cache_folder, check_local, remove_object, write_object
+from interp.storage.artifacts import RUN_FILE
 from interp.storage.files import digest, json_roundtrip, write_json
-from interp.storage.folder_kinds import RUN_FILE
 from interp.storage.locks import hold_lock
 from interp.storage.manifests import (
     EDITABLE_KEY,

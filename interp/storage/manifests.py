@@ -16,8 +16,8 @@ from typing import Any
 
 from interp.checks.errors import DamagedError
 from interp.storage.addresses import Address, read_object
+from interp.storage.artifacts import RUN_FILE
 from interp.storage.files import digest_file, digest_json, json_roundtrip, read_json, write_json
-from interp.storage.folder_kinds import RUN_FILE
 from interp.storage.packages import versions_of
 from interp.storage.remote_folders import MANIFEST, listed_files
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from interp import RunConfig, run_stages
 from interp.cli import main
-from interp.storage.folder_kinds import find
+from interp.storage.artifacts import find
 from interp.storage.folders import unfinished_folder
 from models.corpus import CorpusConfig, load_documents, stream_documents
 from models.documents import Document

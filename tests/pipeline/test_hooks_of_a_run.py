@@ -15,7 +15,7 @@ from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_alone
 from interp.pipeline.stages import STAGES, stage
 from interp.report.live import Explorer, LiveModel
-from interp.storage.folder_kinds import find
+from interp.storage.artifacts import find
 from interp.storage.locks import hold_lock
 from models.transformer import Transformer
 from tests.forked import run_python

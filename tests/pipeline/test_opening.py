@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from interp import ActivationStore, FeatureStore, Run, harvest, load_sae, open_any, scan_features
-from interp.storage.folder_kinds import find, nearest_path
+from interp.storage.artifacts import find, nearest_path
 
 
 def test_open_any_takes_a_run_folder_for_its_stages_results(tiny_run):
@@ -20,10 +20,10 @@ def test_open_any_takes_a_run_folder_for_its_stages_results(tiny_run):
     assert open_any(run, "model").d_vocab == tiny_run.model.d_vocab
 
 
-def test_open_any_recognizes_each_kind_of_folder(tiny_run, tmp_path):
+def test_open_any_recognizes_each_artifact(tiny_run, tmp_path):
     run = tiny_run.path
     for name in ("features", "sae", "model"):
-        assert find(run / name, "features", "sae", "model").kind == name
+        assert find(run / name, "features", "sae", "model").artifact == name
     shutil.copytree(run / "sae", tmp_path / "made/sae")
     assert find(tmp_path / "made", "features", "sae") == ("sae", tmp_path / "made/sae")
     assert find(run / "activations", "activations").path == run / "activations/store"

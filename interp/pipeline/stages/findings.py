@@ -19,8 +19,8 @@ from interp.pipeline.stages.latents import training_cost
 from interp.pipeline.stages.upstream import harvest_cost
 from interp.runtime.options import values_of
 from interp.runtime.progress import Progress
+from interp.storage.artifacts import is_run
 from interp.storage.files import digest_file, write_parquet
-from interp.storage.folder_kinds import is_run
 from interp.verdict.ranking_config import RankingConfig
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Find what a path holds (a run, a feature store, a dictionary, …), or say in one error what was looked for.
+"""Find the artifact at a path (a run, a feature store, a dictionary, …), or say in one error what was looked for.
 
     find("runs/demo", "features")         → ("features", runs/demo/features)      a run folder stands for its contents
     find("runs/demo/sae", "features", "sae")      → ("sae", runs/demo/sae)
@@ -26,11 +26,13 @@ _MOST_NAMES = 8
 
 
 @dataclass(frozen=True)
-class FolderKind:
+class Artifact:
+    """What a command or a stage makes: a folder, or a file, which others read."""
+
     name: str
-    """The name of the kind in error messages, with its article."""
+    """Its name in error messages, with its article."""
     identifying_files: tuple[str, ...]
-    """A folder has this kind if it has one of these files; "" is the path itself, if it is a file."""
+    """A folder is this artifact if it has one of these files; "" is the path itself, if it is a file."""
     inside: tuple[str, ...]
     """Its paths inside a folder that contains it: a folder that a command wrote, then a run folder."""
     stage: str
@@ -40,18 +42,18 @@ class FolderKind:
     """Whether all hooks of a run share it; it then lies in the run folder of all hooks."""
 
 
-KINDS = {
-    "run": FolderKind("a run folder", (RUN_FILE,), (), "", "`interp demo` or `interp run` makes one"),
-    "features": FolderKind("a feature store", ("meta.json",), ("features",), "features", "`interp scan` makes one"),
-    "sae": FolderKind("an SAE's folder", ("cfg.json",), ("sae",), "sae", "`interp train-sae` makes one"),
-    "activations": FolderKind(
+ARTIFACTS = {
+    "run": Artifact("a run folder", (RUN_FILE,), (), "", "`interp demo` or `interp run` makes one"),
+    "features": Artifact("a feature store", ("meta.json",), ("features",), "features", "`interp scan` makes one"),
+    "sae": Artifact("an SAE's folder", ("cfg.json",), ("sae",), "sae", "`interp train-sae` makes one"),
+    "activations": Artifact(
         "an activation store",
         ("statistics.safetensors", "shard-00000.safetensors"),
         ("store", "activations/store"),
         "activations",
         "`interp harvest` makes one",
     ),
-    "model": FolderKind(
+    "model": Artifact(
         "a model's folder",
         ("config.json", "pretrained.json"),
         ("model",),
@@ -59,7 +61,7 @@ KINDS = {
         "`interp run --until model` makes one",
         shared_by_hooks=True,
     ),
-    "tokens": FolderKind(
+    "tokens": Artifact(
         "labelled tokens",
         ("", "tokens-00000.safetensors"),
         ("tokens", "train", "corpus/train"),
@@ -67,7 +69,7 @@ KINDS = {
         "`interp tokenize` makes one",
         shared_by_hooks=True,
     ),
-    "tokenizer": FolderKind(
+    "tokenizer": Artifact(
         "a tokenizer's folder",
         ("tokenizer.json",),
         ("tokenizer", "corpus/tokenizer"),
@@ -79,51 +81,52 @@ KINDS = {
 
 
 class Found(NamedTuple):
-    kind: str
-    """A key of KINDS."""
+    artifact: str
+    """A key of ARTIFACTS."""
     path: Path
 
 
-def find(path: str | Path, *kinds: str) -> Found:
-    """Find the first of `kinds` (of all kinds by default) that `path` is or contains.
+def find(path: str | Path, *artifacts: str) -> Found:
+    """Find the first of `artifacts` (keys of ARTIFACTS, by default all) that `path` is or contains.
 
-    Raises ValueError if the path does not exist, with the most similar path that does, and if it contains none of these
-    kinds, with a list of them and of its contents.
+    Raises ValueError if the path does not exist, with the most similar path that does, and if it contains none of them,
+    with a list of them and of its contents.
     """
     path = local_path(path)
-    kinds = kinds or tuple(KINDS)
-    check_exists(path, *kinds)
-    for kind in kinds:
-        if _is(path, KINDS[kind]):
-            return Found(kind, path)
-    for kind in kinds:
-        for name in KINDS[kind].inside:
-            folder = whole_run(path) if KINDS[kind].shared_by_hooks else path
-            if _is(folder / name, KINDS[kind]):
-                return Found(kind, folder / name)
-    first = KINDS[kinds[0]]
+    artifacts = artifacts or tuple(ARTIFACTS)
+    check_exists(path, *artifacts)
+    for artifact in artifacts:
+        if _is(path, ARTIFACTS[artifact]):
+            return Found(artifact, path)
+    for artifact in artifacts:
+        for name in ARTIFACTS[artifact].inside:
+            folder = whole_run(path) if ARTIFACTS[artifact].shared_by_hooks else path
+            if _is(folder / name, ARTIFACTS[artifact]):
+                return Found(artifact, folder / name)
+    first = ARTIFACTS[artifacts[0]]
     if is_run(path):
         raise ValueError(f"{path} has no {first.stage} yet: `interp run` or `interp demo` makes them")
-    looked_for = [
-        f"{KINDS[kind].name} ({' or '.join(filter(None, KINDS[kind].identifying_files)) or 'a file'})" for kind in kinds
-    ]
-    if kinds == ("run",):
+    looked_for = []
+    for artifact in artifacts:
+        files = filter(None, ARTIFACTS[artifact].identifying_files)
+        looked_for.append(f"{ARTIFACTS[artifact].name} ({' or '.join(files) or 'a file'})")
+    if artifacts == ("run",):
         raise ValueError(f"{path} is not {looked_for[0]}: {_contents(path)}; {first.made_by}")
-    looked_for += [] if "run" in kinds else ["a run folder with one"]
+    looked_for += [] if "run" in artifacts else ["a run folder with one"]
     raise ValueError(f"{path} is neither {', nor '.join(looked_for)}: {_contents(path)}; {first.made_by}")
 
 
-def folder_of(path: str | Path, kind: str) -> Path:
-    """Return the folder of this kind that `path` is or contains; `path` itself if there is none, so that its reader
-    reports what is missing."""
+def folder_of(path: str | Path, artifact: str) -> Path:
+    """Return the folder of this artifact, which `path` is or contains; `path` itself if there is none, so that its
+    reader reports what is missing."""
     path = local_path(path)
-    paths = (path, *(path / name for name in KINDS[kind].inside))
-    return next((candidate for candidate in paths if _is(candidate, KINDS[kind])), path)
+    paths = (path, *(path / name for name in ARTIFACTS[artifact].inside))
+    return next((candidate for candidate in paths if _is(candidate, ARTIFACTS[artifact])), path)
 
 
 def is_run(path: str | Path) -> bool:
     """Return whether the path is a run folder."""
-    return _is(Path(path), KINDS["run"])
+    return _is(Path(path), ARTIFACTS["run"])
 
 
 def whole_run(path: str | Path) -> Path:
@@ -139,14 +142,14 @@ def looks_like_path(name: str) -> bool:
     return address_of(name) is not None or Path(name).exists() or (len(parts) > 1 and Path(parts[0]).is_dir())
 
 
-def check_exists(path: str | Path, *kinds: str) -> None:
+def check_exists(path: str | Path, *artifacts: str) -> None:
     """Check that a path exists. Raises ValueError if there is neither a file nor a folder, with the most similar
-    existing path and the command that makes the first of `kinds`."""
+    existing path and the command that makes the first of `artifacts`."""
     check_local(path)
     if not (path := Path(path)).exists():
         near = nearest_path(path)
         suggestion = f"; did you mean {near}?" if near else ""
-        remedy = f" ({KINDS[kinds[0]].name}: {KINDS[kinds[0]].made_by})" if kinds else ""
+        remedy = f" ({ARTIFACTS[artifacts[0]].name}: {ARTIFACTS[artifacts[0]].made_by})" if artifacts else ""
         raise ValueError(f"{path} does not exist{suggestion}{remedy}")
 
 
@@ -164,14 +167,14 @@ def nearest_path(path: Path) -> Path | None:
     return existing
 
 
-def _is(path: Path, kind: FolderKind) -> bool:
-    return any((path / file).is_file() for file in kind.identifying_files)
+def _is(path: Path, artifact: Artifact) -> bool:
+    return any((path / file).is_file() for file in artifact.identifying_files)
 
 
 def _contents(path: Path) -> str:
     if path.is_file():
         return "it is a file"
-    known = [kind.name for kind in KINDS.values() if _is(path, kind)]
+    known = [artifact.name for artifact in ARTIFACTS.values() if _is(path, artifact)]
     if known:
         return f"it is {' and '.join(known)}"
     names = sorted(entry.name for entry in path.iterdir())

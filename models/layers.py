@@ -193,5 +193,5 @@ class Unembed(nn.Module):
 
 def has_hook_attached(*points: nn.Module) -> bool:
     """Return whether a hook is attached, TransformerLens's or one of `register_forward_hook`."""
-    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return any(getattr(point, kind) for point in points for kind in kinds)
+    names = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(point, name) for point in points for name in names)

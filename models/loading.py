@@ -50,8 +50,8 @@ def load_model(
     if isinstance(source, nn.Module):
         model = from_object(source, tokenizer)
     else:
-        kind, name = model_source_of(str(source))
-        model = MODEL_SOURCES[kind].load(name, dtype=dtype, revision=revision, tokenizer=tokenizer)
+        source_name, name = model_source_of(str(source))
+        model = MODEL_SOURCES[source_name].load(name, dtype=dtype, revision=revision, tokenizer=tokenizer)
     return model.to(device=device, dtype=None if dtype == "auto" else getattr(torch, dtype))
 
 

@@ -119,17 +119,17 @@ def from_object(model: Any, tokenizer: Any) -> Any:
     if isinstance(model, LanguageModel | Transformer):
         model.tokenizer = wrap_tokenizer(tokenizer, model.d_vocab) or model.tokenizer
         return model
-    kind = type(model).__name__
+    class_name = type(model).__name__
     if not hasattr(model, "hook_dict"):
         if not hasattr(model, "get_output_embeddings"):
-            raise ValueError(f"{kind} is not a model of Hugging Face or TransformerLens: wrap it in one")
+            raise ValueError(f"{class_name} is not a model of Hugging Face or TransformerLens: wrap it in one")
         if getattr(model, "main_input_name", "input_ids") != "input_ids":
             raise ValueError(
-                f"{kind} reads {model.main_input_name}, not tokens: give the model itself to harvest, or its "
+                f"{class_name} reads {model.main_input_name}, not tokens: give the model itself to harvest, or its "
                 "activations to ActivationStore.from_batches"
             )
         if model.config.is_encoder_decoder and hasattr(model, "get_decoder"):
-            raise ValueError(f"{kind} reads two texts: give its encoder alone, such as model.get_encoder()")
+            raise ValueError(f"{class_name} reads two texts: give its encoder alone, such as model.get_encoder()")
     wrapper = LanguageModel(model)
     wrapper.tokenizer = wrap_tokenizer(tokenizer or getattr(model, "tokenizer", None), wrapper.d_vocab)
     return wrapper
@@ -227,8 +227,8 @@ def auto_class(config: Any) -> Any:
     for each in (*named, *takes_text):
         if each in takes_text and (each is not AutoModel or not config.is_encoder_decoder):
             return each
-    kind = type(config).__name__.removesuffix("Config")
-    raise ValueError(f"{kind} is not a model of text: store its activations with ActivationStore.from_batches")
+    class_name = type(config).__name__.removesuffix("Config")
+    raise ValueError(f"{class_name} is not a model of text: store its activations with ActivationStore.from_batches")
 
 
 @contextmanager

@@ -115,14 +115,14 @@ class PretrainedTokenizer:
 
         path = Path(source)
         options = {"revision": revision or "main", "trust_remote_code": False}
-        kind: Any = PreTrainedTokenizerFast  # uses the file as it is; AutoTokenizer may correct it
+        loader: Any = PreTrainedTokenizerFast  # uses the file as it is; AutoTokenizer may correct it
         if path.suffix == ".gguf":
             source = path.parent
             options["gguf_file"] = path.name
         elif not (path / "tokenizer.json").is_file():
-            kind = AutoTokenizer
+            loader = AutoTokenizer
         try:
-            tokenizer = cls(kind.from_pretrained(str(source), **options))
+            tokenizer = cls(loader.from_pretrained(str(source), **options))
         except Exception as error:  # any error that the library raises for a damaged file
             reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             raise DamagedError(f"{path} has no tokenizer that can be read ({reason}): {TOKENIZER_REMEDY}") from None

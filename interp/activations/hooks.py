@@ -252,15 +252,15 @@ def hooked_rows(
     for name, acts in capture(module, to_model(module, tokens), hooks).items():
         if not isinstance(acts, Tensor) or not _is_by_position(acts, tokens):
             shape = tuple(acts.shape) if isinstance(acts, Tensor) else f"a {type(acts).__name__}"
-            kind = type(hooks[name].module).__name__
+            class_name = type(hooks[name].module).__name__
             verb = "returns" if hooks[name].side == "output" else "is given"
             if tokens.is_floating_point():
                 raise ValueError(
-                    f"hook {name!r} ({kind}) {verb} {shape} for inputs {tuple(tokens.shape)}; [seq, d], [seq, pos, "
-                    "d] or [seq, d, height, width] is needed"
+                    f"hook {name!r} ({class_name}) {verb} {shape} for inputs {tuple(tokens.shape)}; [seq, d], "
+                    "[seq, pos, d] or [seq, d, height, width] is needed"
                 )
             raise ValueError(
-                f"hook {name!r} ({kind}) {verb} {shape} for tokens {tuple(tokens.shape)}; [seq, pos, d] or "
+                f"hook {name!r} ({class_name}) {verb} {shape} for tokens {tuple(tokens.shape)}; [seq, pos, d] or "
                 f"[seq, pos, heads, d_head] is needed, as from {_nearest_names(name, _usable_hooks(module, name))}"
             )
         acts = acts.detach()

@@ -227,9 +227,9 @@ def concatenate_tokens(
     if isinstance(tokens, Tensor):
         return tokens
     if not isinstance(tokens, Iterable) or isinstance(tokens, str):
-        kind = type(tokens).__name__
+        class_name = type(tokens).__name__
         raise ValueError(
-            f"tokens is a {kind}, not ids [seq, pos] or batches of them: the order is (model, tokens, hooks)"
+            f"tokens is a {class_name}, not ids [seq, pos] or batches of them: the order is (model, tokens, hooks)"
         )
     batches = list[Tensor]()
     n_tokens = 0
@@ -241,9 +241,9 @@ def concatenate_tokens(
         is_alike = batch.shape[1:] == first.shape[1:] and batch.is_floating_point() == first.is_floating_point()
         if not is_alike or batch.ndim < 2 or (batch.ndim != 2 and not batch.is_floating_point()):
             shape = "seq, pos" if not batches else ", ".join(["seq", *map(str, first.shape[1:])])
-            kind = "floats" if batches and first.is_floating_point() else "integers"
+            numbers = "floats" if batches and first.is_floating_point() else "integers"
             raise ValueError(
-                f"batch {len(batches)} of the tokens, {tuple(batch.shape)} {batch.dtype}, must be {kind} [{shape}]"
+                f"batch {len(batches)} of the tokens, {tuple(batch.shape)} {batch.dtype}, must be {numbers} [{shape}]"
             )
         batches.append(batch.float() if batch.is_floating_point() else batch.int())
         n_tokens += batch.numel()

@@ -19,20 +19,20 @@ from pydantic import TypeAdapter, ValidationError
 from interp.checks.json_values import STRICT
 
 
-def read_fields(kind: type, values: Mapping[str, Any], whose: str = "") -> dict[str, Any]:
-    """Return `values` as the fields of the dataclass `kind` have them.
+def read_fields(config_class: type, values: Mapping[str, Any], whose: str = "") -> dict[str, Any]:
+    """Convert values to the types of the fields of the dataclass `config_class`.
     whose: how a message names the dataclass.
 
     Raises ValueError for a field that does not exist, with the nearest that do, and for a value of another type.
     """
-    readers = _readers(kind)
+    readers = _readers(config_class)
     check_names(values, list(readers), f"{whose} field".strip())
     return {name: _read(name, value, *readers[name]) for name, value in values.items()}
 
 
-def check_given(kind: type, values: Iterable[str], whose: str) -> None:
-    """Raise ValueError where fields of the dataclass `kind` that have no default are not among the values."""
-    needed = [field.name for field in dataclasses.fields(kind) if is_needed(field)]
+def check_given(config_class: type, values: Iterable[str], whose: str) -> None:
+    """Raise ValueError where fields of the dataclass `config_class` that have no default are not among the values."""
+    needed = [field.name for field in dataclasses.fields(config_class) if is_needed(field)]
     if missing := [name for name in needed if name not in values]:
         raise ValueError(f"{whose} needs {' and '.join(missing)}")
 
@@ -47,15 +47,15 @@ def check_names(names: Iterable[Any], known: list[str], noun: str) -> None:
             raise ValueError(f"{noun} {shortened_repr(name)} does not exist; {remedy}")
 
 
-def field_types(kind: type) -> dict[str, Any]:
-    hints = typing.get_type_hints(kind)
-    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+def field_types(config_class: type) -> dict[str, Any]:
+    hints = typing.get_type_hints(config_class)
+    return {field.name: hints[field.name] for field in dataclasses.fields(config_class)}
 
 
 @cache
-def _readers(kind: type) -> dict[str, tuple[Any, TypeAdapter]]:
+def _readers(config_class: type) -> dict[str, tuple[Any, TypeAdapter]]:
     """Return the type and the validator of each field. Cached, because a run reads its configuration often."""
-    return {name: (hint, TypeAdapter(hint, config=STRICT)) for name, hint in field_types(kind).items()}
+    return {name: (hint, TypeAdapter(hint, config=STRICT)) for name, hint in field_types(config_class).items()}
 
 
 def is_needed(field: dataclasses.Field) -> bool:

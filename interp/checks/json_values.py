@@ -22,10 +22,10 @@ FileName = Annotated[str, Field(pattern=r"^[^/\\]+$", max_length=255)]
 """Name of a file in the same folder; it cannot lead out of the folder."""
 
 
-def validate_json(kind: Any, content: Any, file: str | Path, remedy: str) -> Any:
+def validate_json(json_type: Any, content: Any, file: str | Path, remedy: str) -> Any:
     """Return `content` unchanged. Raises DamagedError for the first entry that is missing or of the wrong type."""
     try:
-        _adapter(kind).validate_python(content, strict=True)
+        _adapter(json_type).validate_python(content, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         entry = ".".join(map(str, first["loc"])) or "all of it"
@@ -36,5 +36,5 @@ def validate_json(kind: Any, content: Any, file: str | Path, remedy: str) -> Any
 
 
 @cache
-def _adapter(kind: Any) -> TypeAdapter:
-    return TypeAdapter(kind)
+def _adapter(json_type: Any) -> TypeAdapter:
+    return TypeAdapter(json_type)

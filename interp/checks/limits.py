@@ -57,9 +57,13 @@ class CheckedFields:
 
 def check_value(name: str, value: Any, hint: Any) -> None:
     """Check a value by the type of a field. Raises ValueError as `CheckedFields` does."""
-    kind, *limits = get_args(hint) if get_origin(hint) is Annotated else (hint,)
-    options = [option for option in get_args(kind) if option is not NoneType] if NoneType in get_args(kind) else [kind]
-    if value is None and options != [kind]:
+    plain_type, *limits = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    options = (
+        [option for option in get_args(plain_type) if option is not NoneType]
+        if NoneType in get_args(plain_type)
+        else [plain_type]
+    )
+    if value is None and options != [plain_type]:
         return
     if options == [int] and not is_whole_number(value):
         raise ValueError(f"{name}={value!r} must be a whole number")
@@ -67,8 +71,8 @@ def check_value(name: str, value: Any, hint: Any) -> None:
         raise ValueError(f"{name}={value!r} must be a number")
     if options == [float] and not math.isfinite(value):
         raise ValueError(f"{name}={value} must be finite")
-    if get_origin(kind) is Literal and value not in get_args(kind):
-        raise ValueError(f"{name}={value!r} must be one of {', '.join(map(str, get_args(kind)))}")
+    if get_origin(plain_type) is Literal and value not in get_args(plain_type):
+        raise ValueError(f"{name}={value!r} must be one of {', '.join(map(str, get_args(plain_type)))}")
     for limit in limits:
         if not limit.holds(value):
             raise ValueError(f"{name}={value} must {limit.demand}")

@@ -125,7 +125,7 @@ class CodeFile:
             text = stream.read(length) if length <= _MAX_HEADER else b""
         try:
             header: dict[str, Any] = json.loads(text)
-            columns = {name: _column(header[name], kinds, 8 + length) for name, kinds in _COLUMNS.items()}
+            columns = {name: _column(header[name], dtypes, 8 + length) for name, dtypes in _COLUMNS.items()}
         except (ValueError, LookupError, TypeError):
             raise self.damaged("its header is not one of a file of codes") from None
         if 8 + length + sum(column.dtype.itemsize * column.length for column in columns.values()) != size:
@@ -240,11 +240,11 @@ class CodeStore:
         return CodeFile(file, n_rows=self.n_rows, d_sae=self.d_sae)
 
 
-def _column(entry: dict[str, Any], kinds: tuple[str, ...], first: int) -> _Column:
+def _column(entry: dict[str, Any], dtypes: tuple[str, ...], first: int) -> _Column:
     (length,) = entry["shape"]
     start, stop = entry["data_offsets"]
     dtype = np.dtype(_DTYPES[entry["dtype"]])
     whole = all(type(number) is int and number >= 0 for number in (length, start, stop))
-    if entry["dtype"] not in kinds or not whole or stop - start != length * dtype.itemsize:
+    if entry["dtype"] not in dtypes or not whole or stop - start != length * dtype.itemsize:
         raise ValueError(entry)
     return _Column(dtype, first + start, length)

@@ -260,8 +260,8 @@ def _common_hooks(
 ) -> DictionaryHooks:
     """Return the hook that all dictionaries read and the one that all write, and the lowest of their norm limits."""
     if not isinstance(dictionaries, Mapping):
-        kind = type(dictionaries).__name__
-        raise ValueError(f"dictionaries is a {kind}: the order is (model, hook, {{name: dictionary}}, tokens)")
+        class_name = type(dictionaries).__name__
+        raise ValueError(f"dictionaries is a {class_name}: the order is (model, hook, {{name: dictionary}}, tokens)")
     hooks = {name: dictionary_hooks(model, hook_name, each, output_hook) for name, each in dictionaries.items()}
     (first, common), *others = hooks.items()
     for name, each in others:

@@ -59,7 +59,7 @@ def _type(name: str) -> pa.DataType:
 def _schema(columns: str) -> pa.Schema:
     """Return the schema of a table whose columns are written as `name:type`."""
     names_and_types = [column.split(":") for column in columns.split()]
-    return pa.schema([(name, _type(kind)) for name, kind in names_and_types])
+    return pa.schema([(name, _type(type_name)) for name, type_name in names_and_types])
 
 
 SCHEMAS: dict[str, pa.Schema] = {
@@ -240,7 +240,7 @@ def table_writer(folder: Path, name: str) -> Iterator[Callable[[dict[str, Any]],
         yield write
 
 
-def _array(column: Any, kind: pa.DataType, length: int) -> pa.Array:
+def _array(column: Any, arrow_type: pa.DataType, length: int) -> pa.Array:
     if column is None:
-        return pa.nulls(length, kind)
-    return column.cast(kind) if isinstance(column, pa.Array) else pa.array(column, kind, from_pandas=True)
+        return pa.nulls(length, arrow_type)
+    return column.cast(arrow_type) if isinstance(column, pa.Array) else pa.array(column, arrow_type, from_pandas=True)

@@ -114,7 +114,7 @@ def encode_with_opening_token(tokenizer: Any, text: str) -> Int[Tensor, " pos"]:
     if not text:
         raise ValueError("there is no text: write some")
     bos, eos = (
-        getattr(tokenizer, f"{kind}_id", getattr(tokenizer, f"{kind}_token_id", None)) for kind in _OPENING_TOKENS
+        getattr(tokenizer, f"{name}_id", getattr(tokenizer, f"{name}_token_id", None)) for name in _OPENING_TOKENS
     )
     adds_bos = bos is not None and tokenizer.encode("a")[:1] == [bos]
     opening = bos if adds_bos else eos

@@ -40,7 +40,7 @@ def verdict_shares(shares: pd.DataFrame) -> go.Figure:
     names = list(dict.fromkeys(shares["dictionary"]))
     titles = [verdict_name(verdict) for verdict in DRAWN_VERDICTS]
     fig = make_subplots(rows=1, cols=2, shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.08)
-    kinds = {
+    parts = {
         "all": (("share", "ci_low", "ci_high"), "all with the verdict", "circle"),
         "sure": (("sure_share", "sure_low", "sure_high"), "those that are sure", "circle-open"),
     }
@@ -49,14 +49,14 @@ def verdict_shares(shares: pd.DataFrame) -> go.Figure:
         rows = shares[shares["verdict"] == verdict].set_index("dictionary").reindex(names)
         colour = VERDICT_COLOURS.get(verdict, INK)
         shifts = (-0.15, 0.2) if rows["sure_share"].notna().any() else (0.0,)
-        for (kind, (columns, caption, symbol)), shift in zip(kinds.items(), shifts, strict=False):
-            look = {"name": caption, "legendgroup": kind, "marker": {"color": colour, "symbol": symbol, "size": 7}}
+        for (part, (columns, caption, symbol)), shift in zip(parts.items(), shifts, strict=False):
+            look = {"name": caption, "legendgroup": part, "marker": {"color": colour, "symbol": symbol, "size": 7}}
             points = _intervals(rows, columns, colour)
             fig.add_scatter(y=np.arange(len(names)) + shift, **look, **points, row=1, col=i + 1)
         top = max(top, float(np.nanmax(rows["ci_high"].to_numpy(float), initial=0.0)))
     fig.update_xaxes(range=[0, 1.05 * top], tickformat=".0%", nticks=4)
     with_style(fig, "Verdicts of the dictionary and of its nulls", height=140 + 30 * len(names))
-    for _, caption, symbol in kinds.values():
+    for _, caption, symbol in parts.values():
         key = {"mode": "markers", "marker": {"color": INK, "symbol": symbol, "size": 7}, "name": caption}
         fig.add_scatter(x=[None], y=[None], showlegend=True, **key, row=1, col=1)
     fig.update_xaxes(title_text="share (95 % CI)")

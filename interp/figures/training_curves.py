@@ -177,11 +177,11 @@ def _name_trainings(members: list[Path]) -> list[tuple[Path, str]]:
     if not all(file.is_file() for file in results):
         return [(member, member.name) for member in members]
     configs = [json.loads(file.read_text(encoding="utf-8")).get("config", {}) for file in results]
-    kinds = [config.get("architecture") for config in configs]
+    architectures = [config.get("architecture") for config in configs]
     labels = []
-    for config, kind in zip(configs, kinds, strict=True):
-        like = [other for other, its in zip(configs, kinds, strict=True) if its == kind]
+    for config, architecture in zip(configs, architectures, strict=True):
+        like = [other for other, its in zip(configs, architectures, strict=True) if its == architecture]
         fields = [f"{field}={value}" for field, value in config.items() if any(o.get(field) != value for o in like)]
-        labels.append(" ".join([str(kind)] * (len(set(kinds)) > 1) + fields))
+        labels.append(" ".join([str(architecture)] * (len(set(architectures)) > 1) + fields))
     unique = len(set(labels)) == len(labels)
     return [(m, label if unique and label else m.name) for m, label in zip(members, labels, strict=True)]

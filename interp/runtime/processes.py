@@ -31,7 +31,7 @@ from interp.storage.folders import is_finished, recover, unfinished_folder, whol
 
 Result = TypeVar("Result")
 _TIMEOUT = timedelta(minutes=30)
-_REFUSALS = {kind.__name__: kind for kind in (ValueError, DamagedError, InUseError, OverwriteError, TooLargeError)}
+_REFUSALS = {error.__name__: error for error in (ValueError, DamagedError, InUseError, OverwriteError, TooLargeError)}
 """Errors about the input, which are the same in all processes."""
 
 
@@ -122,10 +122,10 @@ class Processes:
         if failure is not None:
             raise failure
         if heard:
-            rank, kind, text = heard.split("\0")[0].split(" ", 2)
-            if kind in _REFUSALS:
-                raise _REFUSALS[kind](text)
-            raise RuntimeError(f"process {rank} of {self.count}: {kind}: {text}")
+            rank, name, text = heard.split("\0")[0].split(" ", 2)
+            if name in _REFUSALS:
+                raise _REFUSALS[name](text)
+            raise RuntimeError(f"process {rank} of {self.count}: {name}: {text}")
         return result
 
     def divide(self, tasks: Sequence[Callable[[], Result]]) -> list[Result]:

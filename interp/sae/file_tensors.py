@@ -34,8 +34,8 @@ class FileTensors:
             expected = ", ".join("any" if size is None else str(size) for size in shape)
             raise DamagedError(f"{self.source}: {name} has shape {tuple(tensor.shape)}, but must have ({expected})")
         if not tensor.is_floating_point():
-            kind = str(tensor.dtype).removeprefix("torch.")
-            raise DamagedError(f"{self.source}: {name} has the type {kind}, but must be of floating point")
+            dtype = str(tensor.dtype).removeprefix("torch.")
+            raise DamagedError(f"{self.source}: {name} has the type {dtype}, but must be of floating point")
         if not bool(tensor.isfinite().all()):
             raise DamagedError(f"{self.source}: {name} contains NaN or infinity: fix the weights before loading")
         return tensor.detach().to(self.dtype or tensor.dtype)

@@ -152,9 +152,10 @@ def _to_native(stored: StoredDictionary) -> tuple[dict[str, Any], dict[str, Tens
         tensors["W_skip"] = stored.W_skip
     encoder = stored.encoder.to_stored()
     if ambiguous := tensors.keys() & encoder.tensors.keys():
-        kind = type(stored.encoder).__name__
+        class_name = type(stored.encoder).__name__
         raise ValueError(
-            f"the encoder {kind} calls a tensor {', '.join(sorted(ambiguous))}: that is a weight of every dictionary"
+            f"the encoder {class_name} calls a tensor {', '.join(sorted(ambiguous))}: "
+            "that is a weight of every dictionary"
         )
     tensors |= encoder.tensors
     cfg: dict[str, Any] = {
@@ -206,11 +207,11 @@ def _widths_and_scales(cfg: dict[str, Any], d_out: int, source: str) -> dict[str
 
 
 def _encoder(fields: Any, parts: FileTensors, d_sae: int, source: str) -> Encoder:
-    kind = fields.get("kind") if isinstance(fields, dict) else None
-    if not isinstance(kind, str) or kind not in ENCODERS:
+    name = fields.get("kind") if isinstance(fields, dict) else None
+    if not isinstance(name, str) or name not in ENCODERS:
         known = ", ".join(ENCODERS)
         raise ValueError(f"{source}: encoder={fields!r} is not known; {known} are: import the module that has yours")
-    return ENCODERS[kind].from_stored(fields, parts, d_sae, source)
+    return ENCODERS[name].from_stored(fields, parts, d_sae, source)
 
 
 def _from_sparsify(cfg: dict[str, Any], parts: FileTensors, source: str) -> StoredDictionary:

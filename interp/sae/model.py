@@ -191,8 +191,10 @@ class SAE(nn.Module):
     def _checked(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_in"]:
         """Return x in the dictionary's type and on its device. Raises ValueError for rows of another width."""
         if x.shape[-1] != self.d_in:
-            kind = type(self).__name__
-            raise ValueError(f"the rows are {x.shape[-1]} wide, but the {kind} reads rows of width d_in={self.d_in}")
+            class_name = type(self).__name__
+            raise ValueError(
+                f"the rows are {x.shape[-1]} wide, but the {class_name} reads rows of width d_in={self.d_in}"
+            )
         return x.to(self.b_dec)
 
 

@@ -36,7 +36,7 @@ def check_shards(config: SAEConfig, shards: int) -> None:
     if not isinstance(config, SAEConfig):
         raise ValueError(f"config={config!r} must be one config, as TopKConfig(…)")
     if shards > 1 and type(config) not in SHARDED_CONFIGS:
-        known = ", ".join(kind.__name__ for kind in SHARDED_CONFIGS)
+        known = ", ".join(config_class.__name__ for config_class in SHARDED_CONFIGS)
         raise ValueError(f"{type(config).__name__} cannot divide its latents among processes; {known} can")
     if config.d_sae % shards:
         raise ValueError(f"d_sae={config.d_sae} must be a multiple of shards={shards}")
@@ -85,8 +85,8 @@ def whole_dictionary(part: StoredDictionary, shards: Processes) -> StoredDiction
 
 def _axis(name: str) -> int | None:
     """Return the axis of the latents of a tensor of a checkpoint or dictionary, or None if all have all of it."""
-    kind, _, name = name.rpartition(".")
-    if name in REPLICATED_WEIGHTS or kind == "resample":
+    group, _, name = name.rpartition(".")
+    if name in REPLICATED_WEIGHTS or group == "resample":
         return None
     return 1 if name in ("W_enc", "strongest") else 0
 

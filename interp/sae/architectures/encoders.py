@@ -78,8 +78,8 @@ class Encoder(ABC):
 
     def to_stored(self) -> StoredEncoder:
         """Return the encoder's form on disk. Raises ValueError if it has none."""
-        kind = type(self).__name__
-        raise ValueError(f"the encoder {kind} has no form on disk: give it a name, to_stored and from_stored")
+        class_name = type(self).__name__
+        raise ValueError(f"the encoder {class_name} has no form on disk: give it a name, to_stored and from_stored")
 
     @classmethod
     def from_stored(cls, settings: dict[str, Any], parts: FileTensors, d_sae: int, source: str) -> Self:

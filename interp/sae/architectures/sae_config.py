@@ -205,10 +205,10 @@ def config_from_dict(values: Mapping[str, Any]) -> SAEConfig:
     another type or beyond its limits, and for a missing field.
     """
     fields = dict(values)
-    kind = architecture_named(fields.pop("architecture", None))
-    config_fields = read_fields(kind, fields, kind.architecture)
-    check_given(kind, config_fields, kind.architecture)
-    return kind(**config_fields)
+    config_class = architecture_named(fields.pop("architecture", None))
+    config_fields = read_fields(config_class, fields, config_class.architecture)
+    check_given(config_class, config_fields, config_class.architecture)
+    return config_class(**config_fields)
 
 
 def architecture_named(name: Any) -> type[SAEConfig]:

@@ -163,15 +163,15 @@ def exceeding(typing, row, start, limits, at):
     """Bit b of the result: whether row[start + b] exceeds limits[at + b], in the order of all floats."""
 
     def generate(context, builder, signature, arguments):
-        kind = context.get_value_type(row.dtype)
-        vector = ir.VectorType(kind, LANES)
+        element = context.get_value_type(row.dtype)
+        vector = ir.VectorType(element, LANES)
 
         def load(array_type, array, index):
             first = builder.gep(context.make_array(array_type)(context, builder, array).data, [index])
-            return builder.load(builder.bitcast(first, vector.as_pointer()), align=kind.width // 8)
+            return builder.load(builder.bitcast(first, vector.as_pointer()), align=element.width // 8)
 
         keys, least = load(row, *arguments[:2]), load(limits, *arguments[2:])
-        sign, others = (ir.Constant(vector, [n] * LANES) for n in (kind.width - 1, 2 ** (kind.width - 1) - 1))
+        sign, others = (ir.Constant(vector, [n] * LANES) for n in (element.width - 1, 2 ** (element.width - 1) - 1))
         ordered_keys = builder.xor(keys, builder.and_(builder.ashr(keys, sign), others))
         return builder.bitcast(builder.icmp_signed(">", ordered_keys, least), ir.IntType(LANES))
 

@@ -1,5 +1,6 @@
 """Name the parts of characters that tokens hold. A vocabulary writes a byte that is no character as ⟨d7⟩; a reader is
-shown "½ Hebrew", or the letter itself where a later byte ends a common letter of the script around it.
+shown the letters that it may begin, "א–ת", or the letter itself where a later byte ends a common letter of the script
+around it, or else the share of a character and its script, "⅓ Han".
 
 The page (report/bytes.js) draws them in the same way, from the same tables.
 """
@@ -56,23 +57,22 @@ def _parts(run: bytes, script: int | None) -> Iterator[tuple[str, str]]:
         length = _length(run[0])
         later = takewhile(lambda byte: not _length(byte), run[1 : max(length - 1, 1)])
         n = 1 + sum(1 for _ in later)
-        name = f"{FRACTIONS[length][n - 1]} {_letters_or_script(run[:n])}" if length else _end(run[0], script)
+        name = _letters_or_script(run[:n]) if length else _end(run[0], script)
         yield name, "".join(f"⟨{byte:02x}⟩" for byte in run[:n])
         run = run[n:]
 
 
 def _letters_or_script(begun: bytes) -> str:
-    """Return the range of the letters that some first bytes may become, or the script: if more than one byte is
-    missing, and where only one byte begins common letters of the script."""
-    name = _name(begun[0])
+    """Return the range of the letters that some first bytes may become; or their share of a character, and the script,
+    if more than one byte is missing."""
     if len(begun) == 1:
         letters = _common_letters(begun[0])
-        isolated = sum(1 for each in _LEADS if _name(each) == name and _common_letters(each)) < 2
     else:
         ended = ((begun + bytes([byte])).decode(errors="ignore") for byte in range(0x80, 0xC0))
         letters = [letter for letter in ended if letter.isalpha()]
-        isolated = False
-    return f"{letters[0]}–{letters[-1]}" if letters and not isolated else _script(name)
+    if letters:
+        return f"{letters[0]}–{letters[-1]}"
+    return f"{FRACTIONS[_length(begun[0])][len(begun) - 1]} {_script(_name(begun[0]))}"
 
 
 def _end(byte: int, script: int | None) -> str:

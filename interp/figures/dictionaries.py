@@ -243,7 +243,7 @@ def concept_scatter(concepts: pd.DataFrame) -> go.Figure:
 @figure
 def concept_dots(concepts: pd.DataFrame) -> go.Figure:
     """Draw the held-out F1 of the best feature and of the best neuron for each labelled concept. Each concept has a row
-    with its name, and the concept that is detected best is on top."""
+    with its name, and the concept that is detected best is on top. Hovering tells the latent, if the table has it."""
     check_columns(concepts, "label", "f1_feature", "f1_neuron")
     rows = concepts.sort_values("f1_feature", ascending=False, kind="stable")
     y = np.arange(len(rows))
@@ -254,11 +254,21 @@ def concept_dots(concepts: pd.DataFrame) -> go.Figure:
     line = np.column_stack([ends, np.full(len(rows), np.nan)]).ravel()
     fig.add_scatter(x=line, y=np.repeat(y, 3), mode="lines", line={"color": "#c9ced6", "width": 2}, **BARE_TRACE)
     for column, name, colour in (("f1_neuron", f"best {rival}", VERMILLION), ("f1_feature", "best feature", BLUE)):
-        fig.add_scatter(x=rows[column], y=y, mode="markers", name=name, marker={"color": colour, "size": 7})
+        told = _latents(rows) if column == "f1_feature" else {}
+        hover = f"%{{hovertext}}<br>{name} %{{x:.3f}}{'<br>latent %{customdata}' if told else ''}<extra></extra>"
+        look = {"mode": "markers", "marker": {"color": colour, "size": 7}, "hovertext": names, "hovertemplate": hover}
+        fig.add_scatter(x=rows[column], y=y, name=name, **look, **told)
     height = 130 + 15 * len(rows)
     with_style(fig, f"Concepts: best feature and best {rival}", x="F1 (held out)", y="concept", height=height)
     fig.update_xaxes(range=[-0.02, 1.02])
     return fig.update_yaxes(tickvals=y, ticktext=names, range=[len(rows) - 0.4, -0.6], showgrid=False, ticks="")
+
+
+def _latents(concepts: pd.DataFrame) -> dict[str, list[int | None]]:
+    """Return the latent of each concept as data of a trace; nothing if the table has none."""
+    if "feature" not in concepts:
+        return {}
+    return {"customdata": [None if np.isnan(j) else int(j) for j in concepts["feature"].astype(float)]}
 
 
 def _rival(concepts: pd.DataFrame) -> str:
@@ -292,8 +302,8 @@ def _named_points(fig: go.Figure, concepts: pd.DataFrame, x: pd.Series | np.ndar
         "marker": {"color": BLUE, "size": 7},
         "showlegend": False,
     }
-    if "feature" in concepts:
-        look["customdata"] = [None if np.isnan(j) else int(j) for j in concepts["feature"].astype(float)]
+    if told := _latents(concepts):
+        look |= told
         hover += "<br>latent %{customdata}"
     shown = f"%{{hovertext}}<br>{hover}<extra></extra>"
     fig.add_scatter(

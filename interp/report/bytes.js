@@ -1,6 +1,7 @@
 /* Parts of characters: a token may hold some bytes of a character alone, which the vocabulary writes as ⟨d7⟩.
  * Neighbours that make up a character are joined to it; an incomplete character is drawn as its fraction and script,
- * such as "½ Hebrew", or as the letter itself where that is known, with the bytes in its tip. */
+ * such as "⅓ Han", as the letters that it begins, such as "א–ת", or as the letter itself where that is known, with the
+ * bytes in its tip. */
 "use strict";
 
 report.bytes = (() => {
@@ -63,14 +64,14 @@ report.bytes = (() => {
     return leadsLike(lead).map((each) => decoded([each, byte])).find(isCommon) ?? null;
   }
 
-  /* The range of the letters that some first bytes may become, or the script: if more than one byte is missing, and
-   * where only one byte begins common letters of the script. */
+  /* The range of the letters that some first bytes may become; or their share of a character, and the script, if more
+   * than one byte is missing. */
   function lettersOrScript(begun) {
     const [lead] = begun;
     const ended = () => Array.from({ length: 0x40 }, (_, k) => decoded([...begun, 0x80 + k]));
     const own = begun.length === 1 ? lettersOf(lead) : ended().filter((letter) => /^\p{L}$/u.test(letter ?? ""));
-    const isIsolated = begun.length === 1 && leadsLike(lead).filter((each) => lettersOf(each).length).length < 2;
-    return own.length && !isIsolated ? `${own[0]}–${own.at(-1)}` : scriptOf(nameOf(lead));
+    if (own.length) return `${own[0]}–${own.at(-1)}`;
+    return `${FRACTIONS[lengthOf(lead)][begun.length - 1]} ${scriptOf(nameOf(lead))}`;
   }
 
   /* The parts of characters in a run of stray bytes: [sign, label, meaning], …; lead: a first byte of the script
@@ -91,7 +92,7 @@ report.bytes = (() => {
         const letters = lettersOf(bytes[k]);
         const range = letters.length ? `, ${letters[0]} to ${letters.at(-1)}` : "";
         const tip = `${sign}: ${which} of ${an(name)}${range}`;
-        found.push([sign, `${FRACTIONS[length][n - 1]} ${lettersOrScript(own)}`, tip]);
+        found.push([sign, lettersOrScript(own), tip]);
       } else {
         const letter = letterOf(bytes[k], script);
         const name = script === null ? "character" : nameOf(script);

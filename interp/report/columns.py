@@ -7,6 +7,7 @@ which are small enough to load before the first paint.
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -198,9 +199,11 @@ def overview_examples(
     return draws
 
 
-def page_order(table: pd.DataFrame, ranking: pd.DataFrame) -> list[int]:
+def page_order(
+    table: pd.DataFrame, ranking: pd.DataFrame, examples: Sequence[Sequence[tuple[int, str]]] = ()
+) -> list[int]:
     """Return the latents in the order in which a newcomer should meet them. First come the latents that are worth a
-    look, then those that surely have one meaning and whose rule holds (first on many tokens, then on one token). Then
+    look, after every two of them one of the overview's `examples` with another verdict. Then come those that surely have one meaning and whose rule holds (first on many tokens, then on one token). Then
     come other latents with a sure verdict, single-token, unsure, not judged, faint and, last, dead latents. Each group
     is sorted by the rule's F1 (if the rows are not text, by the F1 of the best label), then by the variance that a
     latent explains or, if that is unknown, by the sum of its activations."""
@@ -223,6 +226,10 @@ def page_order(table: pd.DataFrame, ranking: pd.DataFrame) -> list[int]:
     f1 = ranking["explanation_f1"].fillna(0)
     if "best_label_f1" in table:  # without text, only labels distinguish latents
         f1 = f1.mask(verdict == NO_CONTEXT, table["best_label_f1"].fillna(0))
-    shown = worth_a_look(ranking.assign(token_entropy=table.get("token_entropy")), N_UNLIKE)
+    readable = worth_a_look(ranking.assign(token_entropy=table.get("token_entropy")), N_UNLIKE)
+    unlike = [j for draw in examples for j, _ in draw if verdict[j] != MONOSEMANTIC][: len(readable) // 2]
+    by_turns = zip_longest(readable[::2], readable[1::2], unlike)
+    shown = [j for turn in by_turns for j in turn if j is not None]
     others = np.lexsort((ranking.index, -contribution, -f1, group)).tolist()
-    return shown + [latent for latent in others if latent not in set(shown)]
+    first = set(shown)
+    return shown + [latent for latent in others if latent not in first]

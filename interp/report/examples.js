@@ -93,6 +93,7 @@ report.examples = (() => {
   const MOST_LINES = NARROW.matches ? 0 : 2; // of a passage, before and after the line of its firing token
   const SHORT = 10; // tokens of a passage below which it takes another line on either side
   const EARLY = 4; // tokens before a firing, up to which it stands further left on its line
+  const HANGING = 2; // letters by which what does not fit into a line stands further in than the line
   const FRAGMENT = 3; // tokens of a cut line from which on it is worth a line of its passage
   let chosen = null; // of WIDTHS, for the whole page
 
@@ -172,7 +173,7 @@ report.examples = (() => {
     const perLine = (piece) => piece.text.split(/(?<=\n)/).map((text) => ({ ...piece, text }));
     pieces = pieces.flatMap((piece) => (piece.isPlain && piece.text ? perLine(piece) : [piece]));
     const lead = report.bytes.leadOfLetters(joined(pieces));
-    const elements = pieces.map(({ text, own, isPlain }) => {
+    const elements = pieces.flatMap(({ text, own, isPlain }) => {
       if (isPlain) return h("span.token", null, isBroken ? inLines(text) : visible(text, 3, true));
       const at = strongest(own, active);
       const other = strongest(own.map((token) => token + from), others);
@@ -186,9 +187,29 @@ report.examples = (() => {
         attributes["--other"] = shareOf(other, beside.most);
         attributes["data-tip"] = `${beside.name}: ${format.significant(other)}`;
       }
-      return h(kind, attributes, isBroken ? inLines(text, lead) : visible(text, 3, !isActive, lead));
+      if (!isBroken) return h(kind, attributes, visible(text, 3, !isActive, lead));
+      const [, ends, indent] = /^(\n+)([ \t]*)$/.exec(text) ?? [];
+      if (!ends) return text.split(/(?<=\n)/).map((part) => h(kind, attributes, inLines(part, lead)));
+      // line ends and the indent after them are one token: it is drawn whole, in the last of its lines
+      const blank = (n) => Array.from({ length: n }, () => h("span.token", null, "\n"));
+      if (!indent) return [h(kind, attributes, h("span.line-end", { "data-n": ends.length }), "\n"), blank(ends.length - 1)].flat();
+      const sign = { "data-n": ends.length, "--over": Math.min(ends.length, indent.length) };
+      return [...blank(ends.length), h(kind, attributes, h("span.line-end", sign), visible(indent, Infinity, true))];
     });
     return { elements, firing: pieces.findIndex(({ own }) => own.includes(firing)), pieces };
+  }
+
+  /* Elements of a text in its lines, each a block in which what does not fit is indented below the line's own indent. */
+  function inRows(elements) {
+    const rows = [[]];
+    for (const element of elements) {
+      rows.at(-1).push(element);
+      if (element.textContent.endsWith("\n")) rows.push([]);
+    }
+    return rows.filter((row) => row.length).map((row) => {
+      const [indent] = /^[ \t]*/.exec(row.map((element) => element.textContent).join(""));
+      return h("span.row", { dir: "auto", "--hang": indent.replaceAll("\t", "    ").length + HANGING }, row);
+    });
   }
 
   /* A text in its own lines, with a sign where each ends. */
@@ -282,10 +303,10 @@ report.examples = (() => {
     const tokens = report.text.of(sequenceOf(one));
     // a text or a line ends or begins between two tokens
     const isEdge = (at) => /\n$|^<\|.*\|>$/.test(word(tokens[Math.max(at - 1, 0)])) || /^\n/.test(word(tokens[at]));
-    const dots = (is, text) => (is ? h("span.muted", null, text) : null);
-    const kind = isBroken ? "div.text.broken" : "div.text";
-    return h(kind, { dir: isBroken ? null : directionOf(joined(pieces)) },
-      dots(!isEdge(from), "… "), elements, dots(!isEdge(to), "\u00a0…"));
+    const dots = (is, text) => (is ? [h("span.muted", null, text)] : []);
+    const all = [...dots(!isEdge(from), from ? "… " : "⊢ "), ...elements, ...dots(!isEdge(to), "\u00a0…")];
+    if (isBroken) return h("div.text.broken", null, inRows(all));
+    return h("div.text", { dir: directionOf(joined(pieces)) }, all);
   }
 
   /* The whole context of one example, with the facts about it. */

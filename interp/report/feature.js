@@ -11,8 +11,7 @@ report.views.feature = (() => {
   const CLOSE = 0.5; // decoder cosine from which on a neighbour is close
   const N_COMMON = 4;
   const N_AROUND = 6; // tokens before, on and after a firing
-  const LEAST_F1 = 0.1; // of a label that is shown
-  const BESIDE_HISTOGRAM = ["fires on", "firings", "activation", "tokens", "firings on", "position"];
+  const BESIDE_HISTOGRAM = ["density", "firings", "activation", "tokens", "mostly on", "position"];
   const NARROW = matchMedia("(max-width: 640px)"); // where no numbers stand beside the histogram
   const whenIdle = window.requestIdleCallback ?? setTimeout;
   let wanted;
@@ -74,7 +73,7 @@ report.views.feature = (() => {
 
   function labels(all) {
     if (!all.length) return nothing("No labels: the tokens scanned carry none, or it never fires.");
-    const rows = all.filter(([, f1]) => f1 >= LEAST_F1);
+    const rows = all.filter(([, f1]) => f1 >= report.data.page.min_f1);
     if (!rows.length) {
       const [[best, f1, precision, recall]] = all;
       const [name, f1InWords] = [format.words(best), format.fixed(f1)];
@@ -128,7 +127,7 @@ report.views.feature = (() => {
     const inputs = hasText ? "sequences" : "inputs";
     const entropy = format.significant(known.token_entropy, 2);
     const rows = [
-      ["fires on", known.density === null ? "–" : `${format.percent(known.density)} of ${hasText ? "tokens" : "rows"}`],
+      ["density", known.density === null ? "–" : `${format.percent(known.density)} of ${hasText ? "tokens" : "rows"}`],
       ["firings", `${format.count(known.n_active)} in ${format.count(known.n_sequences)} ${inputs}`],
       ["activation", `mean ${format.significant(known.mean)}, max ${format.significant(known.max)}`],
     ];
@@ -137,7 +136,7 @@ report.views.feature = (() => {
       const lead = report.lead.leadAround(feature);
       const share = ([, token, n]) => [tokenElement(word(token), lead), ` ${format.percent(n / known.n_active)} `];
       rows.push(["tokens", `${format.count(known.n_tokens)} ${kinds}, entropy ${entropy} nats`]);
-      rows.push(["firings on", h("span.mostly", null, on.map((row) => h("span", null, share(row))))]);
+      rows.push(["mostly on", h("span.mostly", null, on.map((row) => h("span", null, share(row))))]);
     }
     if (feature.positions) rows.push(["position", position(feature.positions)]);
     const { fvu_rise: rise = null, dec_norm: norm = null, enc_dec_cosine: cosine = null } = known;
@@ -161,10 +160,9 @@ report.views.feature = (() => {
         learnt(latent),
         effect(latent),
         within(latent, feature),
-        senses(latent),
-        label),
+        senses(latent)),
       feature.facts.n_active ? report.lead.element(latent, feature, ...nearby(latent, feature)) : null,
-      note);
+      h("div.by-reader", null, label, note));
   }
 
   /* The features that fire most with it, those close to it in the decoder, and a link to its place on the map. */
@@ -200,7 +198,8 @@ report.views.feature = (() => {
   function effect(latent) {
     const [value, low, high] = [columns.effect[latent], columns.effect_low[latent], columns.effect_high[latent]];
     const isSure = value !== null && low !== null && (low > 0 || high < 0);
-    return isSure ? h("span", null, term("effect"), ` ${value > 0 ? "+" : ""}${format.digits(value)} nats`) : null;
+    const size = Math.abs(value ?? 0).toPrecision(2);
+    return isSure ? h("span", null, term("effect"), ` ${value > 0 ? "+" : "−"}${size} nats`) : null;
   }
 
   /* Links to the table, and to the previous, next and nearest features. */

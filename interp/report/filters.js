@@ -74,8 +74,8 @@ report.filters = (() => {
     ? "By the sum of the activations."
     : !report.data.page.has_text
       ? "Features that detect a label best come first."
-      : "First some different ones worth a look; then those surely with one meaning, single-token, unsure, faint and "
-        + "dead ones; within each group by F1.";
+      : "First some different ones worth a look, of several verdicts; then those surely with one meaning, "
+        + "single-token, unsure, faint and dead ones; within each group by F1.";
 
   /* The chips of the verdicts, of the stars and of the notes, each with how many of the result it would leave. */
   function chips() {

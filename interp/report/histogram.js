@@ -19,6 +19,7 @@ report.histogram = ({
   const x = (v) => left + ((scaled(v) - ends[0]) / (ends[1] - ends[0] || 1)) * (W - left - right);
   const grown = root ? Math.sqrt : (n) => n;
   const write = (v) => format.significant(v, 2);
+  const LEAST = 1.5; // height of a bin that is not empty
   let shown = { counts, range: null };
 
   const bars = counts.map(() => svg("rect", { class: "bin" }));
@@ -67,7 +68,7 @@ report.histogram = ({
   function show(changed) {
     shown = { ...shown, ...changed };
     const highest = Math.max(...shown.counts, 1), [from, to] = shown.range ?? [0, last];
-    const heightOf = (n) => (grown(n) / grown(highest)) * (base - top);
+    const heightOf = (n) => (n ? Math.max((grown(n) / grown(highest)) * (base - top), LEAST) : 0);
     const put = (bar, k, start, tall) => {
       const width = Math.max(x(edges[k + 1]) - x(edges[k]) - 0.6, 0.6);
       const place = { x: x(edges[k]), y: base - start - tall, width, height: tall };

@@ -309,11 +309,12 @@ report.views.map = (() => {
       const taken = [];
       for (const [across, up, name] of named) {
         const hue = hueOf(kindNamed(name));
-        const [px, py] = [width + (across - view.x) * scale, height - (up - view.y) * scale];
         const half = context.measureText(name).width / 2;
-        const covers = ([ox, oy, other]) => Math.abs(ox - px) < half + other + 12 && Math.abs(oy - py) < 34;
-        const isInside = px > half && px < 2 * width - half && py > 24 && py < 2 * height - 24;
-        if (!hue || !isInside || taken.some(covers)) continue;
+        const px = Math.min(Math.max(width + (across - view.x) * scale, half + 6), 2 * width - half - 6);
+        const isFree = (y) => y > 24 && y < 2 * height - 24 && !taken.some(([ox, oy, other]) =>
+          Math.abs(ox - px) < half + other + 8 && Math.abs(oy - y) < 28);
+        const py = SHIFTS.map((shift) => height - (up - view.y) * scale + 1.4 * shift).find(isFree);
+        if (!hue || py === undefined) continue;
         taken.push([px, py, half]);
         context.fillStyle = inked(hue);
         context.strokeText(name, px, py);
@@ -755,19 +756,18 @@ report.views.map = (() => {
     onchange(() => {
       if (!section.hidden) repaint();
     });
-    Promise.all([loadData("rows"), loadWords()]).then(([rows]) => { evidence = rows; });
   }
 
   /* argument: the number of a feature to ring and to show next to the map. */
   async function show(section, argument) {
     if (!scatter) {
-      if (section.childElementCount) return;
-      section.append(h("p.waiting", null, "Reading the map …"));
+      section.replaceChildren(h("p.waiting", null, "Reading the map …"));
       await read();
       if (points.missing) return section.replaceChildren(h("h2", null, "Map"), h("p.missing", null, points.missing));
-      build(section);
+      if (!scatter) build(section);
     }
     repaint();
+    Promise.all([loadData("rows"), loadWords()]).then(([rows]) => { evidence = rows; });
     const k = placeOf.get(Number(argument ?? -1));
     links.setAttribute("d", "");
     if (k !== undefined) await pick(k);

@@ -177,7 +177,7 @@ report.notes = (() => {
       star ? "★ " : "",
       featureLink(latent, `Feature ${latent}`), " ",
       h("span.rule", null, report.lead.brief(latent, () => null)),
-      note ? h("bdi.muted", null, ` ${note}`) : "");
+      note ? h("bdi.written", null, note) : "");
     const paint = () => {
       const rows = Object.entries(kept);
       const where = write ? "it is kept in the run folder" : "it stays in this browser";
@@ -192,6 +192,19 @@ report.notes = (() => {
     return place;
   }
 
+  /* Links to the features in the table that are starred or noted, if there are any. */
+  function links() {
+    const place = h("span.noted");
+    const link = (n, name) => (n ? h("a", { href: `#features?${name}=1` }, `${format.count(n)} ${name}`) : "");
+    const paint = () => {
+      const n = Object.keys(kept).filter(isNoted).length;
+      place.replaceChildren(link(starred(), "starred"), starred() && n ? " · " : "", link(n, "noted"));
+    };
+    listeners.push(paint);
+    paint();
+    return place;
+  }
+
   const listen = (listener) => listeners.push(listener);
-  return { of, set, starred, isNoted, add, exported, editor, list, keepWith, replace, listen };
+  return { of, set, isNoted, add, exported, editor, list, links, keepWith, replace, listen };
 })();

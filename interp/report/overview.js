@@ -28,10 +28,13 @@ report.views.overview = (() => {
   const percent = (share) => `${(100 * share).toFixed(share && share < 0.095 ? 1 : 0)} %`;
   const shareOf = ({ n, of, interval }) => [n / of, ...interval];
   const note = (...content) => h("p", null, content);
-  /* A share: its number, large, what it is a share of, what it is compared with, and below it the bars and notes. */
-  const headed = ({ n, of }, words, against, ...below) => h("section.share", null,
-    h("h2", null, h("b.figure", null, percent(n / of)), " ",
-      h("span.says", null, words, h("small", null, ` of ${format.count(of)}`))),
+  const figure = (share, ...words) => [h("b.figure", null, percent(share)), " ", h("span.says", null, words)];
+  /* A share: its number, large, with what it is a share of, and as large those it is compared with: [share, words], …;
+   * what the comparison says; and below it the bars and notes. */
+  const headed = ({ n, of, note: tested }, words, among, beside, against, ...below) => h("section.share", null,
+    h("div.figures", null,
+      h("h2", null, figure(n / of, words, h("small", null, ` of ${format.count(of)} `, tipped(among, tested)))),
+      beside.map(([share, said]) => h("p", null, figure(share, said)))),
     h("p.against", null, against),
     h("div", null, below));
   const bar = (known, of) => report.shareBar(
@@ -42,7 +45,7 @@ report.views.overview = (() => {
   function difference([p, low, high], [q, from, to]) {
     const points = (x) => format.fixed(100 * x, 1);
     const ends = [p - q - Math.hypot(p - low, to - q), p - q + Math.hypot(high - p, q - from)];
-    return [ends[0], `${points(p - q)} points more (${points(ends[0])} to ${points(ends[1])})`];
+    return [ends[0], `${p < q ? "" : "+"}${points(p - q)} points (${points(ends[0])} to ${points(ends[1])})`];
   }
 
   const told = (isTold) => h("b", null, isTold ? "told apart" : "not told apart");
@@ -51,23 +54,23 @@ report.views.overview = (() => {
    * judged on as many latents, beside the null that comes closest. */
   function oneMeaning(known) {
     const own = bar(known, (n) => `the ${n} features in use`);
-    const words = ["have ", term("one meaning")];
-    if (!compared) return headed(known, words, "No null was run, so there is nothing to compare this with.", own);
+    const said = [["have ", term("one meaning")], "in use"];
+    if (!compared) {
+      return headed(known, ...said, [], "No null was run, so there is nothing to compare this with.", own);
+    }
     const { matched, null: nearest } = compared;
     const of = ({ title, means, judged }) =>
       `${title}: ${means}; of ${format.count(judged)} features, drawn at random`;
     const [least, more] = difference(matched.one, nearest.one);
-    const [alike, ofNull] = [matched, nearest].map(({ one }) => percent(one[0]));
-    return headed(known, words,
-      [`At equal training ${alike}, the closest null ${ofNull}: `, told(least > 0), "."],
+    return headed(known, ...said, [[matched.one[0], matched.title], [nearest.one[0], "closest null"]],
+      [told(least > 0), `: ${more}`],
       own,
       report.shareBar(tipped(matched.title, of(matched)), matched.one, "matched"),
-      report.shareBar(tipped("closest null", of(nearest)), nearest.one, "null"),
-      note(`Between these two: ${more}`));
+      report.shareBar(tipped("closest null", of(nearest)), nearest.one, "null"));
   }
 
   function learnt(known) {
-    return headed(known, ["are ", term("learnt"), " by the model"], "No null was tested for this share.",
+    return headed(known, ["are ", term("learnt"), " by the model"], "tested", [], "No null was tested for this share.",
       bar(known, (n) => `the ${n} that could be tested`),
       note(`The other ${percent(1 - known.n / known.of)} look like features of a model with random weights: the text `
         + "alone can explain them."));
@@ -75,9 +78,9 @@ report.views.overview = (() => {
 
   function effect(known) {
     const { chance } = known;
-    return headed(known, ["have an ", term("effect")],
-      [`By chance ${percent(chance)} would: `, told(known.interval[0] > chance), "."],
-      bar(known, (n) => `the ${n} features ablated. ${known.note}`),
+    return headed(known, ["have an ", term("effect")], "ablated", [[chance, "by chance"]],
+      [told(known.interval[0] > chance), " from chance"],
+      bar(known, (n) => `the ${n} features ablated`),
       report.shareBar("by chance", [chance, chance, chance], "null"),
       note("A feature may be learnt but have no effect of its own, if other features do the same."));
   }
@@ -170,16 +173,8 @@ report.views.overview = (() => {
     return h("form.search", { role: "search", onsubmit, onfocusout: () => reveal(false) }, field, list);
   }
 
-  /* A reader's notes stand before the features once there are any. */
-  function placeNotes(section) {
-    const notes = section.querySelector(".your-notes");
-    if (notes.querySelector("ul")) section.querySelector(".worth").before(notes);
-    else section.append(notes);
-    notes.querySelector("a").hidden = !report.notes.starred();
-  }
-
   async function show(section) {
-    if (section.childElementCount) return placeNotes(section);
+    if (section.childElementCount) return;
     const titled = (title, ...more) => h("div.headed", null, h("h2", null, title), more);
     const cardsPlace = h("div.cards", null, h("p.waiting", null, "Reading …"));
     const choices = draws();
@@ -206,17 +201,15 @@ report.views.overview = (() => {
         map),
       h("div.worth", null,
         titled(hasText ? "Features worth a look" : "Features that detect a label best",
-          h("a", { href: "#features" }, `All ${format.count(latents)}`), search(), another),
+          h("a", { href: "#features" }, `All ${format.count(latents)}`), report.notes.links(), search(), another),
         cardsPlace),
-      h("div.your-notes", null,
-        titled("Your notes", h("a", { href: "#features?starred=1" }, "Starred in the table")), report.notes.list()));
-    placeNotes(section);
+      h("div.your-notes", null, titled("Your notes"), report.notes.list()));
     await loadWords();
     await draw();
     section.dataset.ready = "true";
     const picture = await report.views.map.small(...MAP_SIZE);
     if (!picture) return map.remove();
-    map.append(picture, h("figcaption", null, "Each point is a feature; near means alike. ",
+    map.append(picture, h("figcaption", null, "Near means alike. ",
       h("a", { href: "#map" }, "Open the map")));
   }
 

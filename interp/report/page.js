@@ -20,25 +20,26 @@ function trouble(text) {
 window.addEventListener("error", (event) => trouble(`An error occurred: ${event.message || "a file is missing"}`));
 window.addEventListener("unhandledrejection", (event) => trouble(String(event.reason?.message || event.reason)));
 
-/* Load a script of the report, once. */
-const loadScript = (() => {
+const loadScript = (path) => new Promise((resolve, reject) => {
+  const script = document.createElement("script");
+  script.src = path;
+  script.onload = resolve;
+  script.onerror = () => reject(new Error(`${path} is missing or cannot be read`));
+  document.head.append(script);
+});
+
+/* A function that loads what a key names, once; what failed is loaded again when it is next asked for. */
+function once(load) {
   const loading = new Map();
-  return (path) => {
-    if (!loading.has(path)) {
-      loading.set(
-        path,
-        new Promise((resolve, reject) => {
-          const script = document.createElement("script");
-          script.src = path;
-          script.onload = resolve;
-          script.onerror = () => reject(new Error(`${path} is missing or cannot be read`));
-          document.head.append(script);
-        }),
-      );
-    }
-    return loading.get(path);
+  const attempt = (key) => load(key).catch((error) => {
+    loading.delete(key);
+    throw error;
+  });
+  return (key) => {
+    if (!loading.has(key)) loading.set(key, attempt(key));
+    return loading.get(key);
   };
-})();
+}
 
 /* Unpack the gzipped text of a script, with 15 bits per character (json_text.py). */
 async function unpack(path, name) {
@@ -58,25 +59,14 @@ async function unpack(path, name) {
   return new Response(stream).text();
 }
 
-const loadData = (() => {
-  const opened = new Map();
-  const open = async (name) => JSON.parse(await unpack(`data/${name}.js`, name));
-  return (name) => {
-    if (!opened.has(name)) opened.set(name, open(name));
-    return opened.get(name);
-  };
-})();
+const loadData = once(async (name) => JSON.parse(await unpack(`data/${name}.js`, name)));
 
 const numbered = (name, k) => `${name}-${String(k).padStart(4, "0")}`;
 
-const loadChunk = (() => {
-  const opened = new Map();
-  const read = (columns) => Object.fromEntries(Object.entries(columns).map(([name, packed]) => [name, rowsOf(packed)]));
-  return (k) => {
-    if (!opened.has(k)) opened.set(k, loadData(numbered("features", k)).then(read));
-    return opened.get(k);
-  };
-})();
+const loadChunk = once(async (k) => {
+  const columns = await loadData(numbered("features", k));
+  return Object.fromEntries(Object.entries(columns).map(([name, packed]) => [name, rowsOf(packed)]));
+});
 
 async function loadFeature(latent) {
   const { chunk } = report.data.page;
@@ -125,16 +115,12 @@ async function loadWords() {
 }
 
 /* plotly.js is stored gzipped, at a third of its size, and only the summary needs it. */
-const loadPlotly = (() => {
-  let loading;
-  const load = async () => {
-    const code = await unpack("assets/plotly.js", "plotly");
-    const address = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
-    await loadScript(address);
-    URL.revokeObjectURL(address);
-  };
-  return () => (loading ??= load());
-})();
+const loadPlotly = once(async () => {
+  const code = await unpack("assets/plotly.js", "plotly");
+  const address = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
+  await loadScript(address);
+  URL.revokeObjectURL(address);
+});
 
 /* An element: h("a.link", { href, onclick, title }, child, child, …); strings become text nodes. */
 function h(kind, attributes, ...children) {

@@ -1,7 +1,7 @@
 """Define panels: the figures and tables that a stage of a run, or an analysis of a finished run, adds to the page's
 summary.
 
-    Panel(note="Above the diagonal the feature is better.", figure=figures.concept_scatter(run.concepts))
+    Panel(note="F1 on held-out text.", figure=figures.concept_dots(run.concepts))
     Panel(note="The ten longest.", title="Longest latents", table=longest)
 
 Its payload is plain JSON, so that an analysis can leave one in the run folder (`Run.add_panel`).

@@ -230,9 +230,10 @@ report.views.summary = (() => {
   const folded = (title, ...content) => h("details", { ontoggle: repaint }, h("summary", null, title), content);
 
   async function show(section) {
-    if (section.childElementCount) return;
-    section.append(h("p.waiting", null, "Reading the summary …"));
+    const isShown = () => section.querySelector(".part") !== null;
+    if (!isShown()) section.replaceChildren(h("p.waiting", null, "Reading the summary …"));
     const data = await loadData("summary");
+    if (isShown()) return;
     const part = (title, ...content) =>
       h("section.part", { "aria-label": title }, h("h2", null, title), h("div", null, content));
     section.replaceChildren(

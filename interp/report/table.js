@@ -279,13 +279,16 @@ report.table = (() => {
     count = h("output.count", { "aria-live": "polite" });
     section.append(report.filters(count, setCompact), scroller);
     report.selection.onchange(refresh);
-    Promise.all([loadData("rows"), loadWords()]).then(([rows]) => {
-      evidence = rows;
-      measure();
-    });
     window.addEventListener("resize", measure);
     window.addEventListener("beforeprint", () => draw(Math.min(order.length, 500)));
     window.addEventListener("afterprint", measure);
+  }
+
+  async function readEvidence() {
+    const [rows] = await Promise.all([loadData("rows"), loadWords()]);
+    if (evidence) return;
+    evidence = rows;
+    measure();
   }
 
   /* Move the cursor and the focus, and keep both in sight: Enter opens this row, whatever was clicked before. */
@@ -304,6 +307,7 @@ report.table = (() => {
   report.views.features = {
     title: "Features",
     show(section) {
+      if (!evidence) readEvidence();
       if (scroller) {
         order = report.selection.order();
         measure();

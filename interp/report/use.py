@@ -67,10 +67,11 @@ def shares(inputs: ReportInputs) -> list[dict[str, Any]]:
 
     if inputs.ranking is not None:
         judged = inputs.verdicts[~inputs.verdicts["verdict"].isin((*IDLE, UNRANKED))]
-        note = f"Judged on the {len(judged):,} features that are neither dead nor faint."
+        note = f"The {len(judged):,} features that are neither dead nor faint were judged."
         add("one meaning", judged["verdict"].isin(ONE_MEANING_VERDICTS), note)
         learnt = inputs.verdicts["learnt"].dropna()
-        add("learnt", learnt >= 0.5, f"Of the {len(learnt):,} features that could be tested.")
+        rest = "; the others fire too rarely or too weakly." if len(learnt) < len(inputs.verdicts) else "."
+        add("learnt", learnt >= 0.5, f"{len(learnt):,} features could be tested{rest}")
     if inputs.effects is not None:
         table = inputs.effects.dropna(subset=["loss_change"])
         firing = int((inputs.table["n_active"] > 0).sum())

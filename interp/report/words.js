@@ -28,9 +28,9 @@ report.words = (() => {
       + "that was not used to find the rule. 1 is perfect, 0 is useless.",
     "␣ ↵ ⇥": "White space as it is drawn: ␣ or · a space, ↵ a line end, ⇥ a tab; ␣×7 "
       + "stands for seven spaces in a row.",
-    "½ Hebrew": "A token that holds only some of the bytes of a character, with the share of them and the script, or "
-      + "the letters that it may begin. A letter in a dashed box is the one that such a token ends, if the script "
-      + "around it is its own.",
+    "א–ת, ⅓ Han": "In a dashed box: a part of a character, where a token holds only some of its bytes. A range "
+      + "is of the letters that it may begin; one letter is the one that it ends, if the script around it is its own; "
+      + "or else there are the share of the bytes and the script.",
     rule: "What the firings of a feature share, in words, found on one half of the text and scored on the other.",
     label: "A known property of the text itself, such as its language or the kind of a code token.",
     "direct logit effects": "How much the feature, at an activation of 1, raises or lowers the logit of each token by "

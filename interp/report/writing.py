@@ -160,12 +160,13 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
     accounts = senses_of(senses, rows_of_senses, contexts)
     evidence = verdict_evidence(inputs.evidence, verdicts.index[~verdicts["verdict"].isin(WITHOUT_SCORES)])
     columns = table_columns(features, inputs.table, verdicts, inputs.effects)
+    examples = overview_examples(inputs.table, verdicts, senses, inputs.effects)
     facts = {
         **_page_facts(inputs),
         "label_sets": contexts.label_sets,
         "evidence": [measure._asdict() for measure in evidence.measures],
-        "order": page_order(inputs.table, verdicts),
-        "worth_showing": overview_examples(inputs.table, verdicts, senses, inputs.effects),
+        "order": page_order(inputs.table, verdicts, examples),
+        "worth_showing": examples,
         "columns": columns,
     }
     folder.mkdir()

@@ -96,7 +96,7 @@ def test_the_page_opens_on_an_overview_with_numbers_features_and_words(browser, 
     assert browser.text("#overview .intro")[0] == (
         f"Scanned on {N_SEQ * N_CTX} tokens: {D_SAE} features are in use, 0 are dead or faint."
     )
-    assert browser.text(".share h2") == [f"80 % have one meaning of {D_SAE}"]
+    assert browser.text(".share h2") == [f"80 % have one meaning of {D_SAE} in use"]
     assert f"of the {D_SAE} features in use" in browser.evaluate(
         "document.querySelector('.share .term[data-tip*=use]').dataset.tip"
     )
@@ -162,17 +162,24 @@ def test_the_search_of_the_overview_lists_matches_as_one_types_and_opens_one_by_
     browser.wait("document.getElementById('feature').dataset.latent === '7'")
 
 
-def test_notes_stand_before_the_features_of_the_overview_once_there_are_any(browser, address):
+def test_the_overview_leads_to_what_is_starred_or_noted_once_there_is_any(browser, address):
     browser.open(address)
-    parts = "Array.from(document.querySelectorAll('#overview > :is(.worth, .your-notes)'), (e) => e.className)"
-    assert browser.evaluate(parts) == ["worth", "your-notes"]
-    browser.evaluate("report.notes.set(3, { star: true })")
-    browser.evaluate("location.hash = '#features'")
+    assert browser.text(".worth .noted a") == []
+    browser.evaluate("report.notes.set(3, { star: true }); report.notes.set(4, { note: 'why' })")
+    assert browser.text(".worth .noted a") == ["1 starred", "1 noted"]
+    browser.click(".worth .noted a + a")
     browser.wait("document.body.dataset.view === 'features'")
-    browser.evaluate("location.hash = '#overview'")
-    browser.wait("document.body.dataset.view === 'overview'")
-    assert browser.evaluate(parts) == ["your-notes", "worth"]
-    browser.evaluate("report.notes.set(3, { star: false })")
+    assert question(browser) == "#features?noted=1"
+    browser.evaluate("localStorage.clear()")
+
+
+def test_a_data_file_that_could_not_be_read_is_read_again_when_it_is_next_asked_for(browser, address):
+    browser.open(address)
+    fail = "loadData('nothing').then(() => '', (error) => error.message)"
+    assert [browser.evaluate(fail) for _ in range(2)] == ["data/nothing.js is missing or cannot be read"] * 2
+    n_tried = "document.querySelectorAll('script[src=\"data/nothing.js\"]').length"
+    assert browser.evaluate(n_tried) == 2
+    assert browser.evaluate("loadData('map') === loadData('map')"), "one that can be read is read once"
 
 
 def test_a_chart_follows_a_window_that_becomes_narrow_while_it_is_out_of_sight(browser, address):

@@ -113,8 +113,8 @@ def _concepts_panel(run: Run) -> "Panel":
         rival.capitalize(): concepts["neuron"].map("{:.0f}".format, na_action="ignore"),
         f"F1 of the {rival}": concepts["f1_neuron"].map("{:.2f}".format, na_action="ignore"),
     })  # fmt: skip
-    note = f"Above the diagonal the best single feature detects the concept better than the best single {rival}."
-    return Panel(note=f"{note} F1 on held-out text.", figure=figures.concept_scatter(run.concepts), table=table)
+    note = f"How well the best single feature and the best single {rival} detect each concept, on held-out text."
+    return Panel(note=note, figure=figures.concept_dots(run.concepts), table=table)
 
 
 @stage(

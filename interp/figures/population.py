@@ -82,7 +82,7 @@ def density_histogram(features: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go
         else:
             fig.add_scatter(x=edges[:-1], y=counts, mode="lines", line={"shape": "hv", "color": colour}, name=name)
             fig.add_scatter(x=[spike], y=[heights[name]], mode="markers", marker_color=colour, showlegend=False)
-    numbers = [f"{n:,} ({n / max(len(densities[name]), 1):.1%})" for name, n in dead.items()]
+    numbers = [f"{n:,} ({100 * n / max(len(densities[name]), 1):.1f} %)" for name, n in dead.items()]
     if len(named) > 1:
         inks = [f'<span style="color:{hue}">{n:,}</span>' for n, hue in zip(dead.values(), colours, strict=True)]
         numbers = inks if is_cut and len(named) <= MAX_NAMED else []

@@ -203,10 +203,11 @@ def page_order(
     table: pd.DataFrame, ranking: pd.DataFrame, examples: Sequence[Sequence[tuple[int, str]]] = ()
 ) -> list[int]:
     """Return the latents in the order in which a newcomer should meet them. First come the latents that are worth a
-    look, after every two of them one of the overview's `examples` with another verdict. Then come those that surely have one meaning and whose rule holds (first on many tokens, then on one token). Then
-    come other latents with a sure verdict, single-token, unsure, not judged, faint and, last, dead latents. Each group
-    is sorted by the rule's F1 (if the rows are not text, by the F1 of the best label), then by the variance that a
-    latent explains or, if that is unknown, by the sum of its activations."""
+    look, after every two of them one of the overview's `examples` with another verdict. Then come those that surely
+    have one meaning and whose rule holds (first on many tokens, then on one token). Then come other latents with a sure
+    verdict, single-token, unsure, not judged, faint and, last, dead latents. Each group is sorted by the rule's F1 (if
+    the rows are not text, by the F1 of the best label), then by the variance that a latent explains or, if that is
+    unknown, by the sum of its activations."""
     verdict, n_active = ranking["verdict"], table["n_active"]
     sure = ranking["sure"].eq(True)
     good = sure & (verdict == MONOSEMANTIC) & rule_holds(ranking)

@@ -242,7 +242,8 @@ report.views.compare = (() => {
         h("p.muted", null, `${format.count(some.length)} of the ${format.count(feature.examples.length)} examples of `
           + `${latent}. Under a token: `, h(`span.fired.${isByA ? "a" : "b"}`, null, `${latent} fires`), " ",
         h(`span.fired.${isByA ? "b" : "a"}`, null, `${name} fires`),
-        `; outside the ring, lines of ${name} may be missing`),
+        h("span", { "data-tip": `The page holds the activations of ${name} only in sequences of its own examples` },
+          `; of ${name} not all that lie outside the ring`)),
         h("p.scores", { "aria-hidden": "true" }, h("b.a", null, String(a)), h("b.b", null, String(b))),
         list(some, latent, feature, beside)) : null,
       column("b", `${b} fires, ${a} does not`, of(onlyB, second), list(onlyB, b, second)));
@@ -258,7 +259,7 @@ report.views.compare = (() => {
     const cell = (kind, list, isWhole, token) => {
       const value = list.get(token);
       const last = [...list.values()].at(-1);
-      const below = isWhole || !list.size ? write(0) : `< ${write(last)}`;
+      const below = isWhole || !list.size ? "0" : `< ${write(last)}`;
       const share = Math.abs(value ?? 0) / most;
       return h(`td.${kind}`, { "--share": share }, h("div", null, value === undefined
         ? h("small.muted", null, below)
@@ -277,7 +278,8 @@ report.views.compare = (() => {
         h("caption", null, h("h3", null, title)),
         h("thead", null, h("tr", null, heads[0], h("td"), heads[1])),
         groups.map((group) => h("tbody", null, group.map(line)))),
-      h("p.below", null, `${shared.length ? format.count(shared.length) : "none"} in both lists${note}`));
+      h("p.below", null, `${shared.length ? format.count(shared.length) : "none"} in both lists${note}`,
+        areWhole.every(Boolean) ? null : "; <: less than the last one listed"));
   }
 
   const firedOn = ({ tokens, facts }) =>

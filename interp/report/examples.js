@@ -188,18 +188,23 @@ report.examples = (() => {
         attributes["data-tip"] = `${beside.name}: ${format.significant(other)}`;
       }
       if (!isBroken) return h(kind, attributes, visible(text, 3, !isActive, lead));
-      const [, ends, indent] = /^(\n+)([ \t]*)$/.exec(text) ?? [];
-      if (!ends) return text.split(/(?<=\n)/).map((part) => h(kind, attributes, inLines(part, lead)));
-      // line ends and the indent after them are one token: it is drawn whole, in the last of its lines
-      const blank = (n) => Array.from({ length: n }, () => h("span.token", null, "\n"));
-      if (!indent) return [h(kind, attributes, h("span.line-end", { "data-n": ends.length }), "\n"), blank(ends.length - 1)].flat();
-      const sign = { "data-n": ends.length, "--over": Math.min(ends.length, indent.length) };
-      return [...blank(ends.length), h(kind, attributes, h("span.line-end", sign), visible(indent, Infinity, true))];
+      return inFragments(text, lead, (...drawn) => h(kind, attributes, drawn));
     });
     return { elements, firing: pieces.findIndex(({ own }) => own.includes(firing)), pieces };
   }
 
-  /* Elements of a text in its lines, each a block in which what does not fit is indented below the line's own indent. */
+  /* A token that fires in the lines of its text, as elements with at most one line end; made: makes that of a part.
+   * Line ends and the indent after them are drawn whole, in the last of their lines, with the signs over the indent. */
+  function inFragments(text, lead, made) {
+    const [, ends, indent] = /^(\n+)([ \t]*)$/.exec(text) ?? [];
+    if (!ends) return text.split(/(?<=\n)/).map((part) => made(inLines(part, lead)));
+    const n = ends.length;
+    const sign = h("span.line-end", { "data-n": n, "--over": Math.min(n, indent.length) });
+    const blanks = Array.from({ length: indent ? n : n - 1 }, () => h("span.token", null, "\n"));
+    return indent ? [...blanks, made(sign, visible(indent, Infinity, true))] : [made(sign, "\n"), ...blanks];
+  }
+
+  /* Elements of a text in its lines, each a block; what does not fit goes on further in than the line's own indent. */
   function inRows(elements) {
     const rows = [[]];
     for (const element of elements) {

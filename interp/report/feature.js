@@ -10,6 +10,7 @@ report.views.feature = (() => {
   const N_NEAR = 3;
   const CLOSE = 0.5; // decoder cosine from which on a neighbour is close
   const N_COMMON = 4;
+  const PART = "א–ת, ⅓ Han"; // the term
   const N_AROUND = 6; // tokens before, on and after a firing
   const BESIDE_HISTOGRAM = ["density", "firings", "activation", "tokens", "mostly on", "position"];
   const NARROW = matchMedia("(max-width: 640px)"); // where no numbers stand beside the histogram
@@ -105,7 +106,9 @@ report.views.feature = (() => {
     };
     return [
       k === null ? null : h("p.muted", null, "Of the firings of sense ", report.examples.senseMark(k, null)),
-      h("div.around", null, column(-1, "before"), column(0, "on"), column(1, "after"))];
+      h("div.around", null, column(-1, "before"), column(0, "on"), column(1, "after")),
+      rows.some(([, token]) => report.bytes.meaning(word(token)))
+        ? h("p.below", null, "In a dashed box: ", term(PART, "a part of a character"), ".") : null];
   }
 
   /* Where in its contexts it fires; counts: of its firings in equal parts of a context. */

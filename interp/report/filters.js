@@ -65,7 +65,8 @@ report.otherwise = () => {
 };
 
 report.filters = (() => {
-  const { columns, KEYS, state, set, setRange, sortBy, toggle, counts, order, onchange } = report.selection;
+  const { columns, KEYS, OTHER_KINDS, state, set, setRange, sortBy, toggle, counts, order, onchange } =
+    report.selection;
   const HINT = "Words are looked for in tokens, explanations, labels and your notes; tok:, rule:, label: and note: "
     + 'look in one of them, #12 is a feature\'s number, "quotes" keep spaces, and 123 is not found in 1233';
   const MATCHES = "Features whose rule is the search term alone; then by the share of their firings on it, those with "
@@ -122,7 +123,8 @@ report.filters = (() => {
       const [key, ...rest] = this.value.split(":");
       set({ label: "", kind: "", ...(key ? { [key]: rest.join(":") } : {}) });
     } }, h("option", { value: "" }, "Any text"),
-    group("label", "Detects the label", labels), group("kind", "Fires mostly in", within));
+    group("label", "Detects the label", labels),
+    group("kind", "Fires mostly in", within.length ? [...within, OTHER_KINDS] : []));
     const show = () => {
       field.value = state.kind ? `kind:${state.kind}` : state.label ? `label:${state.label}` : "";
     };
@@ -148,7 +150,8 @@ report.filters = (() => {
       const ticks = log ? powers(edges) : edges[0] < 0 ? { ticks: [0, edges.at(-1)] } : {};
       const shape = { edges, counts: counts(name), log, small: true, ...ticks };
       const histogram = report.histogram({ title, ...shape, unit: "features", onrange });
-      const heading = h("span", { title: hint, "aria-hidden": "true" }, title);
+      const named = { "data-tip": hint.join(" "), "aria-hidden": "true" };
+      const heading = h("span", named, title, h("small", null, hint[0]));
       const element = h("div.range", { "data-range": name }, heading, histogram);
       const show = () => {
         element.hidden = !counts(name).some(Boolean) && !(name in state.ranges);
@@ -212,7 +215,7 @@ report.filters = (() => {
           id: "search",
           type: "search",
           "data-state": "query",
-          placeholder: "Search: tok:…, rule:…, #12",
+          placeholder: "Search, or tok:… #12",
           title: HINT,
           "aria-label": "Search features",
           autocomplete: "off",

@@ -306,7 +306,8 @@ report.lead = (() => {
       return h("span.of-lead", null,
         report.examples.senseMark(k, null), " ",
         rule ? ruleText(rule) : "no rule",
-        sense.share === null ? null : h("small", null, ` ${format.percent(sense.share)}`));
+        sense.share === null ? null : h("small", null, ` ${format.percent(sense.share)}`),
+        isWhole && rule === sense.rule ? f1Element(sense.f1) : null);
     };
     return [all.map(one), isWhole ? h("small.long", null, "of its activation") : null];
   }

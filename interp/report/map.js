@@ -3,8 +3,8 @@
 "use strict";
 
 report.views.map = (() => {
-  const { columns, state, verdictOf, kindOf, has, hasNone, order, counts, onchange, set, toggle, remember } =
-    report.selection;
+  const { columns, state, verdictOf, kindOf, commonKinds, commonKindOf, OTHER_KINDS, has, hasNone, order, counts,
+    onchange, set, toggle, remember } = report.selection;
   const WAYS = {
     label: "kind of text",
     verdict: "verdict",
@@ -22,7 +22,6 @@ report.views.map = (() => {
     ["#5c8a1f", "#a5cf5b"], ["#00818a", "#4fc3cf"], ["#8a5a3c", "#cfa287"], ["#d4418e", "#ff86bd"],
     ["#4b5fc4", "#97a5ff"], ["#7d7d00", "#c9c94a"]];
   const LADDER = ["#352a87", "#1f6fb4", "#12a39a", "#9fbd4b", "#f9d423"];
-  const REST = "other text, or of several kinds";
   const LEVELS = [0.2, 0.55]; // of a tinted region, as shares of its largest density
   const PLAIN = 170,
     MUTED = [95, 150], // on a light and on a dark ground
@@ -51,7 +50,6 @@ report.views.map = (() => {
     stretch = 1, // of the heights of the points drawn, as many times those stored
     placeOf,
     way = "verdict",
-    hueOfName = new Map(),
     scatter,
     names,
     own,
@@ -97,20 +95,21 @@ report.views.map = (() => {
     for (const latent of points.latents) totals.set(nameOf(latent), (totals.get(nameOf(latent)) ?? 0) + 1);
     const hues = new Map([...totals.keys()].map((name) => [name, bytes(hueOfGroup(name))]));
     const pale = `${theme.isDark() ? 75 : 45}%, transparent`;
-    const hueOfEntry = (name) => (name === REST ? `color-mix(in srgb, ${hueOfGroup(name)} ${pale})` : hueOfGroup(name));
+    const isOther = (name) => name === OTHER_KINDS;
+    const hueOfEntry = (name) => (isOther(name) ? `color-mix(in srgb, ${hueOfGroup(name)} ${pale})` : hueOfGroup(name));
     const said = (name) =>
       [h("span.verdict", null, write(name)), h("span.muted", null, ` ${format.count(numberOf(name))}`)];
-    const entry = ([name]) => h(numberOf(name) ? "li" : "li.none", { "--hue": hueOfEntry(name) }, name === REST
-      ? h("span", { title: "a less common kind, or none has half of its firings" }, said(name))
-      : h("button.link", { type: "button", "aria-pressed": String(pressed.includes(name)), title: "select these",
+    const entry = ([name]) => h(numberOf(name) ? "li" : "li.none", { "--hue": hueOfEntry(name) },
+      h("button.link", { type: "button", "aria-pressed": String(pressed.includes(name)),
+        title: isOther(name) ? "a less common kind, or none has half of its firings" : "select these",
         onclick: () => press(name), onpointerenter: () => point(name), onpointerleave: () => point(null),
         onfocus: () => point(name), onblur: () => point(null) }, said(name)));
-    const isLast = ([name]) => Number(name === REST);
+    const isLast = ([name]) => Number(isOther(name));
     const commonestFirst = [...totals].sort((a, b) => isLast(a) - isLast(b) || b[1] - a[1]);
     return {
       nameOf,
       hueOf: (latent) => hues.get(nameOf(latent)),
-      isRest: (latent) => nameOf(latent) === REST,
+      isRest: (latent) => isOther(nameOf(latent)),
       said: (latent) => write(nameOf(latent)),
       legend: h("ul.legend", null, commonestFirst.map(entry)),
     };
@@ -146,30 +145,22 @@ report.views.map = (() => {
         state.verdict, toggle);
     }
     if (way !== "label") return graded();
-    const nameOf = (latent) => (hueOfName.has(kindOf(latent)) ? kindOf(latent) : REST);
     const numberOf = (name) => counts("kind").reduce((sum, n, k) => {
       const kind = columns.kinds[k];
-      return (kind === name || (name === REST && !hueOfName.has(kind)) ? sum + n : sum);
+      return (kind === name || (name === OTHER_KINDS && !commonKinds.includes(kind)) ? sum + n : sum);
     }, 0);
-    return grouped(nameOf, numberOf, (name) => hueOf(name) ?? style("--dead"), format.words, [state.kind],
+    return grouped(commonKindOf, numberOf, (name) => hueOf(name) ?? style("--dead"), format.words, [state.kind],
       (name) => set({ kind: state.kind === name ? "" : name }));
   }
 
-  /* The most common kinds of text, each with its hue. */
-  function commonest() {
-    const n = new Map();
-    for (const latent of points.latents) n.set(kindOf(latent), (n.get(kindOf(latent)) ?? 0) + 1);
-    const first = [...n].filter(([kind]) => kind !== null).sort((a, b) => b[1] - a[1]).slice(0, HUES.length);
-    return new Map(first.map(([kind], k) => [kind, HUES[k]]));
-  }
-
   /* The hue of a kind of text on the current ground; undefined for a less common one. */
-  const hueOf = (label) => hueOfName.get(label)?.[Number(theme.isDark())];
+  const hueOf = (label) => HUES[commonKinds.indexOf(label)]?.[Number(theme.isDark())];
 
   /* The colours of all points, r, g, b, a; what is not selected is dimmed. */
   function painted({ hueOf: hueOfLatent, isRest }, isSelected) {
     const drawn = new Uint8Array(4 * points.latents.length);
-    const depth = (latent) => (!isSelected(latent) ? FAINT : isRest?.(latent) ? MUTED[Number(theme.isDark())] : PLAIN);
+    const muted = state.kind === OTHER_KINDS ? PLAIN : MUTED[Number(theme.isDark())];
+    const depth = (latent) => (!isSelected(latent) ? FAINT : isRest?.(latent) ? muted : PLAIN);
     points.latents.forEach((latent, k) => drawn.set([...hueOfLatent(latent), depth(latent)], 4 * k));
     return drawn;
   }
@@ -247,7 +238,7 @@ report.views.map = (() => {
     const groups = new Map();
     points.latents.forEach((latent, k) => {
       const name = way === "label" ? colours.nameOf(latent) : null;
-      if (name === REST) return;
+      if (name === OTHER_KINDS) return;
       if (!groups.has(name)) groups.set(name, []);
       groups.get(name).push(k);
     });
@@ -311,8 +302,8 @@ report.views.map = (() => {
         const hue = hueOf(kindNamed(name));
         const half = context.measureText(name).width / 2;
         const px = Math.min(Math.max(width + (across - view.x) * scale, half + 6), 2 * width - half - 6);
-        const isFree = (y) => y > 24 && y < 2 * height - 24 && !taken.some(([ox, oy, other]) =>
-          Math.abs(ox - px) < half + other + 8 && Math.abs(oy - y) < 28);
+        const isFree = (down) => down > 24 && down < 2 * height - 24 && !taken.some(([ox, oy, other]) =>
+          Math.abs(ox - px) < half + other + 8 && Math.abs(oy - down) < 28);
         const py = SHIFTS.map((shift) => height - (up - view.y) * scale + 1.4 * shift).find(isFree);
         if (!hue || py === undefined) continue;
         taken.push([px, py, half]);
@@ -397,8 +388,9 @@ report.views.map = (() => {
         h("h3", null, link, " ", judged(latent), h("button.close", close, "✕")),
         h("p.rule", null, report.lead.inShort(latent, feature, () => null)),
         report.examples.list(latent, feature, strongest, { how: "line", senses: feature.senses ?? [] }),
-        nearest.length ? h("p.muted.to-nearest", null, "The lines lead to its nearest, here with the cosine of their "
-          + "decoder directions. ", h("button.link", zoom, "Zoom to them")) : null,
+        nearest.length ? h("p.muted.to-nearest", null,
+          h("span", null, "Its nearest, to which the lines lead, with the ", term("decoder cosine", "cosine")),
+          h("button.link", zoom, "Zoom to them")) : null,
         h("ol.listed", null, beside.map(near)),
       ),
     );
@@ -679,9 +671,8 @@ report.views.map = (() => {
     points ??= await loadData("map");
     if (points.missing || placeOf) return;
     placeOf = new Map(points.latents.map((latent, k) => [latent, k]));
-    hueOfName = commonest();
     const isNamed = (kind) => points.names.some(([, , name, level]) => !level && name === format.words(kind));
-    const unnamed = [...hueOfName.keys()].filter((kind) => !isNamed(kind));
+    const unnamed = commonKinds.filter((kind) => !isNamed(kind));
     points.names.unshift(...unnamed.map((kind) => [...homeOf(kind), format.words(kind), 0]));
     if (columns.kinds.length) way = "label";
   }

@@ -12,17 +12,18 @@ report.ranges = (() => {
     monosemanticity: "One meaning",
     explanation_f1: "Rule F1",
     learnt: "Learnt",
-    effect: "Effect (nats)",
+    effect: "Effect",
     density: "Density",
     fvu_rise: "Contribution",
   };
+  /* What each is, in a few words beside its title, and in full. */
   const HINTS = {
-    monosemanticity: "probability that its firings have one meaning",
-    explanation_f1: "on held-out text",
-    learnt: "probability that it comes from a trained model",
-    effect: "rise of the loss without it, above its null",
-    density: "share of tokens on which it fires",
-    fvu_rise: "share of the variance that is no longer explained without it",
+    monosemanticity: ["probability", "that its firings have one meaning"],
+    explanation_f1: ["held out", "on text that was not used to find the rule"],
+    learnt: ["probability", "that it comes from a trained model"],
+    effect: ["nats", "by which the loss rises without it, above its null"],
+    density: ["share of tokens", "on which it fires"],
+    fvu_rise: ["share of variance", "that is no longer explained without it"],
   };
   const LOG = ["density", "fvu_rise"];
   const TWENTIETHS = Array.from({ length: 21 }, (_, k) => k / 20);
@@ -86,6 +87,7 @@ report.selection = (() => {
   const { columns, latents, order: recommended } = report.data.page;
   const { parse, quality } = report.search;
   const ranges = report.ranges.all;
+  const N_COMMON_KINDS = 14;
   const verdictOf = (i) => columns.verdicts[columns.verdict[i]];
   /* It does next to nothing: hidden unless asked for. */
   const isIdle = (i) => ["faint", "dead"].includes(verdictOf(i));
@@ -96,6 +98,15 @@ report.selection = (() => {
   const labelOf = (i) => columns.labels[columns.label[i]] ?? null;
   /* The kind of text in which it fires half of the time or more. */
   const kindOf = (i) => columns.kinds[columns.kind[i]] ?? null;
+  const OTHER_KINDS = "other_kinds"; // the less common ones, and none
+  /* The most common kinds of text, as many as can be told apart by their colours (map.js). */
+  const commonKinds = (() => {
+    const n = new Map(columns.kinds.map((kind) => [kind, 0]));
+    for (const k of columns.kind) if (k !== null) n.set(columns.kinds[k], n.get(columns.kinds[k]) + 1);
+    return [...n].sort((a, b) => b[1] - a[1]).slice(0, N_COMMON_KINDS).map(([kind]) => kind);
+  })();
+  /* The same for colours: a less common kind is one of the others. */
+  const commonKindOf = (i) => (commonKinds.includes(kindOf(i)) ? kindOf(i) : OTHER_KINDS);
   const KEYS = {
     latent: { title: "number", value: (i) => i, up: true, hint: "the number of the feature" },
     verdict: { title: "verdict", value: verdictOf, up: true },
@@ -154,7 +165,7 @@ report.selection = (() => {
       parts: columns.kinds.length + 1,
       of: (i) => columns.kind[i] ?? columns.kinds.length,
       isOn: () => state.kind !== "",
-      lets: (i) => kindOf(i) === state.kind,
+      lets: (i) => (state.kind === OTHER_KINDS ? commonKindOf : kindOf)(i) === state.kind,
     },
     starred: {
       parts: 1,
@@ -275,7 +286,7 @@ report.selection = (() => {
       starred: known("starred", ["1"]) ?? "",
       noted: known("noted", ["1"]) ?? "",
       label: known("label", columns.labels) ?? "",
-      kind: known("in", columns.kinds) ?? "",
+      kind: known("in", [...columns.kinds, OTHER_KINDS]) ?? "",
       part: isPolygon ? corners : "",
       ranges: Object.fromEntries(read.filter(([, range]) => range)),
       sort,
@@ -305,8 +316,8 @@ report.selection = (() => {
   };
 
   return {
-    columns, KEYS, state, verdictOf, labelOf, kindOf, isIdle, isUnsure, isInseparable, hasNone, set, setRange, toggle,
-    sortBy, clear, adopt, remember,
+    columns, KEYS, OTHER_KINDS, commonKinds, commonKindOf, state, verdictOf, labelOf, kindOf, isIdle, isUnsure,
+    isInseparable, hasNone, set, setRange, toggle, sortBy, clear, adopt, remember,
     order: arranged,
     has: (i) => Boolean(arranged() && has[i]),
     /* For each part of a facet, how many latents all other filters leave of it. */

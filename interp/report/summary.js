@@ -143,10 +143,10 @@ report.views.summary = (() => {
           h("figcaption", null, `Share of the features in use that have one meaning, with its 95 % interval${ruled}.`),
           groups.map(group),
           h("div.sharebar.axis", { "aria-hidden": "true" }, h("span"),
-            h("span", null, [0, 25, 50, 75, 100].map((at) => h("i", { "--at": at / 100 }, `${at} %`))), h("span")))),
-      h("details", null,
-        h("summary", null, "All verdicts of each dictionary"),
-        scrollable("Verdicts of each dictionary, scrollable", shareTable(data))),
+            h("span", null, [0, 25, 50, 75, 100].map((at) => h("i", { "--at": at / 100 }, `${at} %`))), h("span"))),
+        h("details", null,
+          h("summary", null, "All verdicts of each dictionary"),
+          scrollable("Verdicts of each dictionary, scrollable", shareTable(data)))),
     ];
   }
 
@@ -176,7 +176,7 @@ report.views.summary = (() => {
       if (name === "one meaning" && compared)
         return `at equal training ${percents(compared.matched.one[0])} %, closest null `
           + `${percents(compared.null.one[0])} %`;
-      return chance === undefined ? "–" : `by chance ${percents(chance)} %`;
+      return chance === undefined ? "no null was tested" : `by chance ${percents(chance)} %`;
     };
     const line = (row) => h("tr", null,
       rowHead(words[row.name]),
@@ -248,7 +248,7 @@ report.views.summary = (() => {
       part("Results", h("div.results", null, data.results.map(panel))),
       data.details.length
         ? part("Details", folded("Training and further numbers", h("div.panels", null, data.details.map(panel)))) : "",
-      part("Terms", folded("What the terms of this page mean", report.words.list())),
+      part("Terms", report.words.list()),
       part("Times and versions", times(data)));
     const jump = (to) => h("button.link", { type: "button", onclick: () => to.scrollIntoView() }, to.ariaLabel);
     section.firstChild.append(...Array.from(section.querySelectorAll(".part"), jump));

@@ -6,6 +6,7 @@ In: `ReportInputs`. Out: JSON for `summary.js`. A panel has a note and, if it is
 JSON; otherwise the note gives the reason.
 """
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -200,7 +201,7 @@ def _quality(inputs: ReportInputs) -> list[dict]:
         return [Panel(title=title, note=note, table=shown).payload()] if rows else []
 
     tokens = f" {table['n_tokens'].max():,.0f}" if "n_tokens" in table else ""
-    note = f"Cross-entropy recovered: {RECOVERED}{_fewer(table)}"
+    note = f"Cross-entropy recovered: {RECOVERED}{_fewer(table)}{_random_above_pca(table)}"
     if {"dead_share", "faint_share"} & set(table):
         scanned = f"{inputs.features.meta['n_tokens']:,}"
         note += f" Dead and faint count these tokens alone here; the verdicts count all {scanned} scanned."
@@ -218,6 +219,17 @@ def _fewer(table: pd.DataFrame) -> str:
     names = ", ".join(map(str, fewer["dictionary"]))
     n = f"{fewer['n_spliced'].max():,.0f}"
     return f" With {names}, zeros or the mean in place it is measured on {n} of the tokens." if len(fewer) else ""
+
+
+def _random_above_pca(table: pd.DataFrame) -> str:
+    """Explain why random directions recover more than principal components, if they do."""
+    recovered = table.set_index("dictionary").get("ce_recovered", pd.Series(dtype=float))
+    if not recovered.get("random", math.nan) > recovered.get("PCA", math.nan):
+        return ""
+    return (
+        " Random directions recover more than PCA, though they leave more variance: each token has the nearest of as "
+        "many as the dictionary has, where PCA has only as many as there are coordinates."
+    )
 
 
 def _cell(value: Any, form: str) -> str:

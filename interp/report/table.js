@@ -191,7 +191,9 @@ report.table = (() => {
 
   function cells(i) {
     const { star: isStarred } = report.notes.of(i);
-    const latent = line(isStarred ? h("span.gutter", { title: "starred" }, "★") : null, featureLink(i));
+    const isAsked = (each) => each.latent === i || (!each.field && each.number && Number(each.text) === i);
+    const number = state.terms.some(isAsked) ? h("mark", null, String(i)) : String(i);
+    const latent = line(isStarred ? h("span.gutter", { title: "starred" }, "★") : null, featureLink(i, number));
     if (neverFires(i)) {
       const empty = COLUMNS.slice(3).map(([name]) => [name, null]);
       const said = `It fired on none of the ${format.count(scanned)} ${hasText ? "tokens" : "rows"} scanned.`;

@@ -136,6 +136,11 @@ def test_a_kind_of_text_is_chosen_in_the_table_as_on_the_map(browser, address):
     assert browser.evaluate(pressed) == f"python {len(python)}" and browser.text(".list h3") == [
         f"{len(python)} selected"
     ]
+    other = set(range(browser.evaluate("report.data.page.latents"))) - {i for _, i in inside}
+    browser.click("#map .legend li:last-child button")
+    assert question(browser) == "#map?in=other_kinds" and browser.evaluate(pressed).startswith("other kinds ")
+    browser.open(f"{address}#features?in=other_kinds")
+    assert set(latents(browser)) <= other and latents(browser), "those of no kind, where all kinds have a colour"
 
 
 def test_a_row_of_several_senses_shows_each_with_its_own_example(browser, address):

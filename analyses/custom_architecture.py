@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     torch.set_num_threads(o.threads)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        store = ActivationStore.from_batches(planted(sizes), folder / "store", dtype="float32")
+        store = ActivationStore.from_batches(plant_rows(sizes), folder / "store", dtype="float32")
         results = {
             "listed": ARCHITECTURES[GroupLassoConfig.architecture] is GroupLassoConfig,
             "gradient_differences": check_gradients(GroupLassoConfig(d_sae=64, tokens=6400, batch_size=64)),
@@ -106,7 +106,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def planted(sizes: Sizes) -> Tensor:
+def plant_rows(sizes: Sizes) -> Tensor:
     """Return rows that are sums of a few of many directions, with an offset."""
     generator = torch.Generator().manual_seed(0)
     directions = torch.randn(2 * sizes.d_in, sizes.d_in, generator=generator)

@@ -56,7 +56,7 @@ STAGES = ("load", "hooks", "harvest", "SAE", "scan", "ranking", "quality", "effe
 HOOK = "blocks.1.hook_resid_post"
 
 
-def made(family: str, vocab_size: int = 330) -> Any:
+def make_model(family: str, vocab_size: int = 330) -> Any:
     """Return a model of the family (of T5, its encoder) with random weights. They are so large that the model
     distinguishes tokens."""
     name, sizes = FAMILIES[family]
@@ -108,36 +108,36 @@ class Trial:
         config = TopKConfig(d_sae=24, k=4, tokens=4_000, batch_size=256)
         store = self.attempt("harvest", lambda: harvest(model, inputs, [hook], self.folder / "store"))
         name = store.hook_names[0] if store else ""
-        sae = self.attempt("SAE", lambda: train_sae(needed(store), name, config, out=self.folder / "sae"))
+        sae = self.attempt("SAE", lambda: train_sae(require(store), name, config, out=self.folder / "sae"))
         features = self.attempt(
             "scan",
-            lambda: scan_features(needed(sae), store, name, self.folder / "features", model=model),
+            lambda: scan_features(require(sae), store, name, self.folder / "features", model=model),
             lambda made: made.meta["logit_effects"] if made.meta["logit_effects"].startswith("no ") else "",
         )
         ranking = self.attempt(
             "ranking",
-            lambda: rank_features(needed(features), n_shifts=1),
+            lambda: rank_features(require(features), n_shifts=1),
             lambda made: "no verdict on meaning: the rows are not text" if (made.verdict == "no-context").any() else "",
         )
         warned: list[str] = []
         with _warnings_of("interp.evaluation.splice", warned):
             self.attempt(
                 "quality",
-                lambda: quality_table(model, hook, {"SAE": needed(sae)}, inputs[:20]),
+                lambda: quality_table(model, hook, {"SAE": require(sae)}, inputs[:20]),
                 lambda table: "; ".join(warned) if table["ce_clean"].isna().all() else "",
             )
-        self.attempt("effects", lambda: effects.feature_effects(model, hook, sae, needed(features), sequences=2))
+        self.attempt("effects", lambda: effects.feature_effects(model, hook, sae, require(features), sequences=2))
         strongest = 0 if features is None else int(features.table().sort_values("max").latent.iloc[-1])
         prompt = inputs[:1, :4]
-        self.attempt("steer", lambda: effects.steer(model, hook, sae, needed(features), {strongest: 1.0}, prompt, 2))
-        self.attempt("page", lambda: write_report(needed(features), self.folder / "page", ranking=ranking))
+        self.attempt("steer", lambda: effects.steer(model, hook, sae, require(features), {strongest: 1.0}, prompt, 2))
+        self.attempt("page", lambda: write_report(require(features), self.folder / "page", ranking=ranking))
 
 
 class _Missing(Exception):
     """An input of a stage is missing."""
 
 
-def needed(value: Any) -> Any:
+def require(value: Any) -> Any:
     if value is None:
         raise _Missing
     return value
@@ -157,24 +157,24 @@ class _warnings_of:
         self._logger.removeHandler(self._handler)
 
 
-def tried(family: str, folder: Path) -> dict[str, tuple[str, str]]:
+def try_family(family: str, folder: Path) -> dict[str, tuple[str, str]]:
     """Return, for each stage, whether it works, and its message if it does not."""
     trial = Trial(folder)
-    model = trial.attempt("load", lambda: load_model(made(family)))
+    model = trial.attempt("load", lambda: load_model(make_model(family)))
     native = BLOCKS.get(family, "model.layers.1")
-    trial.attempt("hooks", lambda: resolve_hooks(needed(model), [native, HOOK]))
+    trial.attempt("hooks", lambda: resolve_hooks(require(model), [native, HOOK]))
     trial.go(model, text(), native)
     return trial.answers
 
 
-def tried_whole_t5(folder: Path) -> dict[str, tuple[str, str]]:
+def try_whole_t5(folder: Path) -> dict[str, tuple[str, str]]:
     trial = Trial(folder)
     model = transformers.T5ForConditionalGeneration(transformers.T5Config(**T5, vocab_size=330))
     trial.attempt("load", lambda: load_model(model))
     return trial.answers
 
 
-def tried_vit(folder: Path) -> dict[str, tuple[str, str]]:
+def try_vit(folder: Path) -> dict[str, tuple[str, str]]:
     """Try a model of images. `load_model` reads only models of text, but a harvest takes any module with its inputs."""
     trial = Trial(folder)
     sizes = {name: SIZES[name] for name in list(SIZES)[:4]}
@@ -191,9 +191,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--out", type=Path, default=Path("runs/families"))
     options = parser.parse_args(arguments)
     trials: dict[str, Callable[[Path], dict[str, tuple[str, str]]]] = {
-        "T5 (encoder)" if family == "T5" else family: partial(tried, family) for family in FAMILIES
+        "T5 (encoder)" if family == "T5" else family: partial(try_family, family) for family in FAMILIES
     }
-    trials |= {"T5 (whole)": tried_whole_t5, "ViT": tried_vit}
+    trials |= {"T5 (whole)": try_whole_t5, "ViT": try_vit}
     families: dict[str, Any] = {}
     for name, trial in trials.items():
         with tempfile.TemporaryDirectory() as folder:

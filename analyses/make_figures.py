@@ -52,7 +52,7 @@ class Results:
 def main(arguments: list[str] | None = None) -> Path:
     options = parse(arguments)
     run = Run(options.run)
-    figures_of_run = drawn(run, options.latents, options.width)
+    figures_of_run = draw_figures(run, options.latents, options.width)
     out: Path = options.out or Path(f"{options.run}-figures")
     out.mkdir(parents=True, exist_ok=True)
     written = {out / f"{name}.{ending}": fig for name, fig in figures_of_run.items() for ending in options.formats}
@@ -69,7 +69,7 @@ def main(arguments: list[str] | None = None) -> Path:
     return out
 
 
-def drawn(run: Run, latents: list[int], width: str | float) -> dict[str, go.Figure]:
+def draw_figures(run: Run, latents: list[int], width: str | float) -> dict[str, go.Figure]:
     """Return, by name, every figure for which the run has the results. `latents` also get figures one by one."""
     figures_by_name = {}
     for results in results_of(run, latents, width):

@@ -9,10 +9,10 @@ Results = Mapping[str, Any]
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     lines = ["| " + " | ".join(columns) + " |", "|---" * len(columns) + "|"]
-    return "\n".join(lines + ["| " + " | ".join(plain(cell) for cell in row) + " |" for row in rows])
+    return "\n".join(lines + ["| " + " | ".join(format_cell(cell) for cell in row) + " |" for row in rows])
 
 
-def plain(cell: Any) -> str:
+def format_cell(cell: Any) -> str:
     """Write a number to three figures, and nothing for a missing value."""
     if cell is None or cell != cell:
         return ""
@@ -295,18 +295,18 @@ def quality_in_short(results: Results) -> str:
 
 
 def quality_row(row: Results) -> list[Any]:
-    measured = [spread(row[name]) for name in ("l0", "fvu", "ce_recovered_mean", "dead_share", "faint_share")]
-    return [row["model"], row["hook"], row["kind"], row["trainer"], *measured, spread(row.get("fvu_ratio"))]
+    measured = [format_spread(row[name]) for name in ("l0", "fvu", "ce_recovered_mean", "dead_share", "faint_share")]
+    return [row["model"], row["hook"], row["kind"], row["trainer"], *measured, format_spread(row.get("fvu_ratio"))]
 
 
 def recovery(results: Results) -> str:
     keys = ("world", "contender", "k", "seeds")
     metrics = [name for name in results["rows"][0] if name not in keys]
-    rows = ([*(row[name] for name in keys), *(spread(row[name]) for name in metrics)] for row in results["rows"])
+    rows = ([*(row[name] for name in keys), *(format_spread(row[name]) for name in metrics)] for row in results["rows"])
     return f"{essay({'bench_recovery': results})}\n\n{table([*keys, *metrics], rows)}"
 
 
-def spread(pair: Sequence[float] | None) -> str:
+def format_spread(pair: Sequence[float] | None) -> str:
     return f"{pair[0]:.3g} ± {pair[1]:.2g}" if pair else ""
 
 
@@ -406,7 +406,7 @@ def mean_and_deviation(values: Sequence[float] | None) -> str | None:
     """Return the mean of one value per seed, with its standard deviation."""
     if not values:
         return None
-    return spread((mean(values), stdev(values))) if len(values) > 1 else plain(values[0])
+    return format_spread((mean(values), stdev(values))) if len(values) > 1 else format_cell(values[0])
 
 
 def learnt(results: Results) -> str:

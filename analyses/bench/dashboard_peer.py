@@ -26,10 +26,10 @@ def main() -> None:
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     torch.set_num_threads(options.threads)
-    print(json.dumps(measured(options.folder, options.features)))
+    print(json.dumps(measure(options.folder, options.features)))
 
 
-def measured(folder: Path, n_features: int) -> dict:
+def measure(folder: Path, n_features: int) -> dict:
     from sae_dashboard.data_writing_fns import save_feature_centric_vis
     from sae_dashboard.sae_vis_data import SaeVisConfig
     from sae_dashboard.sae_vis_runner import SaeVisRunner

@@ -42,7 +42,7 @@ def main() -> None:
     if (file := o.out / "results.json").exists() and (before := read_json(file, "delete it"))["settings"] == settings:
         results["jobs"] = before["jobs"]
     for job in o.jobs:
-        results["jobs"][job] = measured(job, o)
+        results["jobs"][job] = measure(job, o)
         write_json(file, results)
 
 
@@ -57,7 +57,7 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measured(job: str, o: argparse.Namespace) -> dict[str, Any]:
+def measure(job: str, o: argparse.Namespace) -> dict[str, Any]:
     """Do a job in one process, then in several; their processor seconds."""
     seconds = {}
     for count in (1, o.processes):

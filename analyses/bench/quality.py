@@ -34,7 +34,7 @@ import scipy.stats
 import torch
 
 from analyses.bench.peers import versions
-from analyses.bench.quality_training import HOOKS, HookData, Recipe, folder_of, hook_data, trained
+from analyses.bench.quality_training import HOOKS, HookData, Recipe, folder_of, hook_data, train_recipe
 from analyses.record import check_run
 from interp.evaluation.quality import evaluate_dictionary
 from interp.sae import SAE, load_sae
@@ -89,7 +89,7 @@ def chosen(data: HookData, kind: str, trainer: str, o: argparse.Namespace) -> li
     sought = {"L1": FIRST_L1, "JumpReLU": float(o.k), "BatchTopK": o.k, "Matryoshka": o.k}.get(kind)
     for lr in o.rates:
         recipe = Recipe(kind, trainer, lr, sought, o.seeds[0])
-        measured = trained(data, recipe, o)
+        measured = train_recipe(data, recipe, o)
         if kind in RESPONSE:
             recipe, measured = at_l0(data, recipe, measured, o)
             sought = recipe.sought
@@ -119,7 +119,7 @@ def at_l0(data: HookData, recipe: Recipe, measured: dict[str, float], o: argpars
         recipe = replace(recipe, sought=max(1, round(sought)) if is_batch_wise else sought)
         if any(recipe == tried for tried, _ in tries):
             break
-        tries.append((recipe, trained(data, recipe, o)))
+        tries.append((recipe, train_recipe(data, recipe, o)))
     return min(tries, key=lambda each: abs(off(each[1], o.k)))
 
 
@@ -131,7 +131,7 @@ def off(measured: dict[str, float], k: int) -> float:
 def test(data: HookData, recipes: Sequence[Recipe], o: argparse.Namespace) -> list[dict[str, Any]]:
     tested = []
     for recipe in recipes:
-        measured, file = trained(data, recipe, o), folder_of(data, recipe, o) / "test.json"
+        measured, file = train_recipe(data, recipe, o), folder_of(data, recipe, o) / "test.json"
         if not file.exists():
             sae: SAE = load_sae(file.parent)
             bos = (data.run.tokenizer.bos_id,)

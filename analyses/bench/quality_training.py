@@ -103,7 +103,7 @@ def folder_of(data: HookData, recipe: Recipe, o: argparse.Namespace) -> Path:
     return o.out / "dictionaries" / f"{data.name}-{data.hook}" / recipe.folder
 
 
-def trained(data: HookData, recipe: Recipe, o: argparse.Namespace) -> dict[str, float]:
+def train_recipe(data: HookData, recipe: Recipe, o: argparse.Namespace) -> dict[str, float]:
     """Train, and return FVU and L0 on validation text, and the seconds of training."""
     folder = folder_of(data, recipe, o)
     results = folder / "validation.json"

@@ -42,7 +42,7 @@ def main() -> None:
     shutil.rmtree(o.out, ignore_errors=True)
     rows = torch.randn(8 * o.batch_size, o.d_in, generator=torch.Generator().manual_seed(o.seed))
     ActivationStore.from_batches(rows, o.out / "store", dtype="float32")
-    table = {str(n): measured(n, o) for n in o.shards}
+    table = {str(n): measure(n, o) for n in o.shards}
     settings = {name: value for name, value in vars(o).items() if name not in ("out", "worker")}
     write_json(o.out / "results.json", {"megabytes": table, "settings": settings, "versions": versions()})
 
@@ -60,7 +60,7 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def measured(n: int, o: argparse.Namespace) -> dict[str, float]:
+def measure(n: int, o: argparse.Namespace) -> dict[str, float]:
     """Train in n processes. Returns the largest value of each number among them."""
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(n)]
     options = [f"--{name}={getattr(o, name.replace('-', '_'))}" for name in ("d-sae", "d-in", "batch-size", "steps")]

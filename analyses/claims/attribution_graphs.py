@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analyses.claims.held_hooks import HELD, held
+from analyses.claims.held_hooks import HELD, hold_hooks
 from analyses.record import Claim, Record, options
 from interp import Run, run_stages
 from interp.codes.dictionary import Dictionary
@@ -74,7 +74,7 @@ def scores_of_prompts(setting: Setting, run: Run) -> dict[str, Any]:
         effects = measured_effects(graph, run.model, dictionaries)
         keep(rows, "pairs by paths", agreement_of_paths(graph, effects))
         for name, ends in HELD.items():
-            with held(run.model, tokens[row : row + 1, : setting.length], ends):
+            with hold_hooks(run.model, tokens[row : row + 1, : setting.length], ends):
                 held_effects = measured_effects(graph, run.model, dictionaries)
             slopes = agreement(graph, effects.assign(attributed=held_effects["attributed"]))
             keep(rows, f"{name}, effects", slopes.effects)

@@ -120,7 +120,7 @@ def edges_of(kind: str, seed: int, setting: Setting, run: Run, work: Path) -> di
         "edges": len(table),
         **on_the_loss(scans[0], run, dictionaries[0], setting, seed),
         **{f"shown_{name}": shown[name].to_numpy() for name in ("upstream", "downstream", "effect")},
-        "names": {side: named(scan, shown[side]) for side, scan in zip(SIDES, scans, strict=True)},
+        "names": {side: names_of(scan, shown[side]) for side, scan in zip(SIDES, scans, strict=True)},
         "title": f"What makes the features of “{' '.join(words.split())}” fire",
     }
 
@@ -162,7 +162,7 @@ def strongest(table: pd.DataFrame, n: int, prompts: Sequence[int]) -> pd.DataFra
     return rows.loc[rows["effect"].abs().sort_values(ascending=False).index[:n]]
 
 
-def named(features: FeatureStore, latents: pd.Series) -> dict[str, str]:
+def names_of(features: FeatureStore, latents: pd.Series) -> dict[str, str]:
     names = telling_tokens(features.codes, features.tokens, features.vocab, latents)
     return {str(latent): name for latent, name in names.items()}
 

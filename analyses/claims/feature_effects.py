@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     results_of_seeds = [
         record.piece(f"seed-{seed}", lambda seed=seed: of_seed(seed, setting, studied)) for seed in setting.seeds
     ]
-    results = record.finish(claims(results_of_seeds), drawn(results_of_seeds))
+    results = record.finish(claims(results_of_seeds), label_rows(results_of_seeds))
     shutil.rmtree(studied.work, ignore_errors=True)
     return results
 
@@ -163,7 +163,7 @@ class LogOdds:
 
 def claims(results: Sequence[dict[str, Any]]) -> list[Claim]:
     results_of_label = {label: [each["labels"][label] for each in results] for label in LABELS}
-    return [ablated(results_of_label), held(results_of_label), dosed(results_of_label, results[0]["most_loss"])]
+    return [ablated(results_of_label), claim_held(results_of_label), dosed(results_of_label, results[0]["most_loss"])]
 
 
 ByLabel = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -186,7 +186,7 @@ def ablated(results_of_label: ByLabel) -> Claim:
     )
 
 
-def held(results_of_label: ByLabel) -> Claim:
+def claim_held(results_of_label: ByLabel) -> Claim:
     at = {
         f"{m:g}": {label: [each["pinned"][f"{m:g}"] for each in results_of_label[label]] for label in results_of_label}
         for m in PINNED
@@ -235,7 +235,7 @@ def doses_of(results: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(results["doses"]).astype(float)
 
 
-def drawn(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def label_rows(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
     labels = results[0]["labels"]
     rows = [
         {"label": label, **{key: each["labels"][label][key] for key in ("inside", "off", "free", "pinned")}}

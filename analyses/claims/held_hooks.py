@@ -20,7 +20,7 @@ HELD = {
 
 
 @contextmanager
-def held(model: Transformer, tokens: Int[Tensor, "1 pos"], ends: tuple[str, ...]) -> Iterator[None]:
+def hold_hooks(model: Transformer, tokens: Int[Tensor, "1 pos"], ends: tuple[str, ...]) -> Iterator[None]:
     """Inside the block, hooks whose names end in one of `ends` return the output that they have on `tokens`."""
     names = [name for name in model.hook_dict if name.endswith(ends)] if ends else []
     with torch.no_grad():

@@ -76,7 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     options = _parse(arguments)
     sizes = QUICK if options.quick else Sizes()
     tables = [
-        kept(options.out / f"{name}-{seed}", name, seed, sizes) for seed in range(options.seeds) for name in CORPORA
+        read_or_make(options.out / f"{name}-{seed}", name, seed, sizes)
+        for seed in range(options.seeds)
+        for name in CORPORA
     ]
     table = pd.concat(tables, ignore_index=True)
     against_random = table[table.is_learnt | table.kind.isin(RANDOM)].reset_index(drop=True)
@@ -90,7 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     return results
 
 
-def kept(folder: Path, name: str, seed: int, sizes: Sizes) -> pd.DataFrame:
+def read_or_make(folder: Path, name: str, seed: int, sizes: Sizes) -> pd.DataFrame:
     """Return the latents of a corpus, from its file where it already exists."""
     file = folder / "latents.parquet"
     if not file.exists():

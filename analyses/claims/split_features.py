@@ -54,7 +54,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     results_of_seeds = [
         record.piece(f"seed-{seed}", lambda seed=seed: of_seed(seed, setting, studied)) for seed in setting.seeds
     ]
-    results = record.finish([claim(results_of_seeds, setting)], {"splitting": drawn(results_of_seeds[0], setting)})
+    results = record.finish([claim(results_of_seeds, setting)], {"splitting": draw(results_of_seeds[0], setting)})
     shutil.rmtree(studied.work, ignore_errors=True)
     return results
 
@@ -75,7 +75,7 @@ def of_seed(seed: int, setting: Setting, studied: Studied) -> dict[str, Any]:
         results |= {f"{column}_{width}": split.edges[column].to_numpy() for column in EDGES}
         results |= {f"split_{width}": split.n_split, f"parents_{width}": split.share_with_parent}
         results |= {f"alive_{width}": len(split.children), f"null_{width}": split.null}
-    vocab, levels = studied.run.tokenizer.display(), shown(results, setting)
+    vocab, levels = studied.run.tokenizer.display(), tables_of(results, setting)
     for k, (width, each) in enumerate(zip(setting.widths, codes, strict=True)):
         drawn = levels[k - 1]["other"] if k else levels[0]["latent"]
         names = telling_tokens(each, studied.judged.tokens, vocab, drawn)
@@ -117,7 +117,7 @@ def claim(results: Sequence[dict[str, Any]], setting: Setting) -> Claim:
     )
 
 
-def shown(results: dict[str, Any], setting: Setting) -> list[pd.DataFrame]:
+def tables_of(results: dict[str, Any], setting: Setting) -> list[pd.DataFrame]:
     """Return the edges by which the widest dictionary's features of the label come from narrower ones; where it has
     none, those of the MAX_ROOTS latents that split most."""
     levels = [pd.DataFrame({column: results[f"{column}_{w}"] for column in EDGES}) for w in setting.widths[:-1]]
@@ -135,8 +135,8 @@ def shown(results: dict[str, Any], setting: Setting) -> list[pd.DataFrame]:
     return levels
 
 
-def drawn(results: dict[str, Any], setting: Setting) -> Any:
-    levels = shown(results, setting)
+def draw(results: dict[str, Any], setting: Setting) -> Any:
+    levels = tables_of(results, setting)
     names = [{int(latent): name for latent, name in results[f"names_{w}"].items()} for w in setting.widths]
     return figures.splitting(levels, names=names, roots=sorted(set(levels[0]["latent"].astype(int))))
 

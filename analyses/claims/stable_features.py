@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         return trained[kind, seed]
 
     pairs = {
-        (kind, a, b): record.piece(f"{kind}-{a}-{b}", lambda kind=kind, a=a, b=b: compared(of(kind, a), of(kind, b)))
+        (kind, a, b): record.piece(f"{kind}-{a}-{b}", lambda kind=kind, a=a, b=b: compare(of(kind, a), of(kind, b)))
         for kind in KINDS
         for a, b in combinations(setting.seeds, 2)
     }
@@ -90,7 +90,7 @@ class Encoded:
         return cls(sae, codes, np.flatnonzero(fired >= MIN_FIRED), float(fired.sum() / codes.n_present))
 
 
-def compared(ours: Encoded, theirs: Encoded) -> dict[str, Any]:
+def compare(ours: Encoded, theirs: Encoded) -> dict[str, Any]:
     rows = [each.sae.W_dec.detach()[torch.from_numpy(each.alive)] for each in (ours, theirs)]
     stable, alike = stability(*rows), universality(ours.codes, theirs.codes)
     return {

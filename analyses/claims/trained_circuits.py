@@ -44,7 +44,7 @@ from torch import Tensor
 
 from analyses.claims import compiled_circuits
 from analyses.claims.cross_layer import cross_layer_transcoders, hops
-from analyses.claims.held_hooks import HELD, held
+from analyses.claims.held_hooks import HELD, hold_hooks
 from analyses.claims.planted_circuits import exact_transcoders, learnt_transcoders, residual_dictionaries
 from analyses.record import Claim, Record, options
 from interp.codes.dictionary import Dictionary
@@ -141,7 +141,7 @@ def scores_of(task: Task, setting: Setting, seed: int = 0) -> dict[str, Any]:
     generator = torch.Generator().manual_seed(seed)
     learnt = task.draw(setting.learnt, generator)
     asked = task.draw(setting.prompts, generator)
-    model = trained(task, learnt, max(1, int(task.steps * setting.share_of_steps)), seed)
+    model = train_task(task, learnt, max(1, int(task.steps * setting.share_of_steps)), seed)
     kinds = {
         "neurons": exact_transcoders(model),
         "transcoders": learnt_transcoders(model, learnt.prompts, tokens=setting.tokens),
@@ -154,14 +154,14 @@ def scores_of(task: Task, setting: Setting, seed: int = 0) -> dict[str, Any]:
     for kind, dictionaries in kinds.items():
         prompts = asked.prompts[: setting.prompts]
         graphs = [attribution_graph(model, prompt, dictionaries, attention=False) for prompt in prompts]
-        tables += [found(graph, model, dictionaries).assign(dictionaries=kind) for graph in graphs]
+        tables += [score_prompt(graph, model, dictionaries).assign(dictionaries=kind) for graph in graphs]
         lengths[kind] = float(np.mean([hops(graph) for graph in graphs]))
     names = ["dictionaries", "truth", "ranking"]
     means = pd.concat(tables).groupby(names, sort=False).mean().reset_index()
     return {"right": float(right.float().mean()), "hops": lengths, "scores": means.to_dict("records")}
 
 
-def trained(task: Task, learnt: Questions, steps: int, seed: int) -> Transformer:
+def train_task(task: Task, learnt: Questions, steps: int, seed: int) -> Transformer:
     config = TransformerConfig(
         n_layers=2,
         d_model=32,
@@ -182,11 +182,11 @@ def trained(task: Task, learnt: Questions, steps: int, seed: int) -> Transformer
     return model.eval().requires_grad_(False)
 
 
-def found(graph: AttributionGraph, model: Transformer, dictionaries: dict[str, Dictionary]) -> pd.DataFrame:
+def score_prompt(graph: AttributionGraph, model: Transformer, dictionaries: dict[str, Dictionary]) -> pd.DataFrame:
     """Return a row for each truth and ranking of one prompt."""
     n, prompt = len(graph.targets), torch.tensor([graph.token_ids])
     effects = measured_effects(graph, model, dictionaries, n_latents=n)
-    with held(model, prompt, HELD["norms and patterns held"]):
+    with hold_hooks(model, prompt, HELD["norms and patterns held"]):
         held_effects = measured_effects(graph, model, dictionaries, n_latents=n)
     row_of = pd.Series(range(n), graph.targets)
     paths = graph.total_effects()[row_of[effects["target"]], row_of[effects["source"]]]
@@ -236,7 +236,7 @@ def largest(sizes: Float[np.ndarray, " node"]) -> np.ndarray:
 
 def claims(scores: Mapping[str, Any]) -> list[Claim]:
     scores_by_truth = {
-        name: {truth: ranked(each, "neurons", truth) for truth in TRUTHS} for name, each in scores.items()
+        name: {truth: best_by_ranking(each, "neurons", truth) for truth in TRUTHS} for name, each in scores.items()
     }
     recalls = {
         name: {ranking: row[f"recall at {PRECISION}"] for ranking, row in truths["free"].items()}
@@ -279,7 +279,7 @@ def claims(scores: Mapping[str, Any]) -> list[Claim]:
     ]
 
 
-def ranked(scores: Mapping[str, Any], dictionaries: str, truth: str) -> dict[str, dict[str, float]]:
+def best_by_ranking(scores: Mapping[str, Any], dictionaries: str, truth: str) -> dict[str, dict[str, float]]:
     """Return the scores of each ranking, of some dictionaries against a truth."""
     table = pd.DataFrame(scores["scores"])
     rows = table[(table["dictionaries"] == dictionaries) & (table["truth"] == truth)]

@@ -65,7 +65,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         return codes[seed]
 
     pairs = {
-        (kind, a, b): record.piece(f"{kind}-{a}-{b}", lambda kind=kind, a=a, b=b: compared(of(a)[kind], of(b)[kind]))
+        (kind, a, b): record.piece(f"{kind}-{a}-{b}", lambda kind=kind, a=a, b=b: compare(of(a)[kind], of(b)[kind]))
         for kind in KINDS
         for a, b in permutations(setting.seeds, 2)
     }
@@ -88,7 +88,7 @@ def codes_of_model(seed: int, run: Run, setting: Setting, out: Path) -> dict[str
     return {kind: encoded(each, judged, work / f"codes-{kind}-{seed}") for kind, each in dictionaries.items()}
 
 
-def compared(ours: CodeStore, theirs: CodeStore) -> dict[str, Any]:
+def compare(ours: CodeStore, theirs: CodeStore) -> dict[str, Any]:
     matches = universality(ours, theirs)
     arrays = {name: matches.table[name].to_numpy() for name in ("correlation", "null")}
     return {**arrays, "median": matches.median.value, "median_null": matches.null.value}

@@ -31,7 +31,7 @@ from torch import Tensor
 from analyses.essay import figures
 from analyses.essay.shakespeare import QUICK as QUICK_SHAKESPEARE
 from analyses.essay.shakespeare import Setting as Shakespeare
-from analyses.essay.shakespeare_models import PROMPT, Recipe, Trained, curve, curve_table, read_corpus, trained
+from analyses.essay.shakespeare_models import PROMPT, Recipe, Trained, curve, curve_table, read_corpus, train_or_open
 from analyses.record import Claim, Record, options
 from models.transformer import Transformer
 
@@ -67,7 +67,7 @@ def three_ways(model: Transformer, batch: Int[Tensor, "N T_plus_1"]) -> dict[str
 
 
 def deep(setting: Setting, work: Path) -> dict[str, Any]:
-    run = trained(setting.deep, work)
+    run = train_or_open(setting.deep, work)
     corpus = read_corpus(setting.deep.play_characters)
     batch = corpus.rows(setting.deep.n_ctx, held_out=True)[: setting.batch]
     untrained = Transformer(run.model.config)
@@ -91,7 +91,7 @@ def character_bits(model: Transformer, tokens: Int[Tensor, "1 pos"]) -> Float[np
 
 
 def essay(setting: Setting, work: Path) -> dict[str, Any]:
-    run: Trained = trained(setting.essay, work)
+    run: Trained = train_or_open(setting.essay, work)
     return {"val_loss": run.result.val_loss, **curve(run.metrics)}
 
 

@@ -77,7 +77,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
         for seed in setting.seeds
     ]
     tables = {f"seed {seed}": noun_table(pair, seed) for seed, pair in zip(setting.seeds, runs, strict=True)}
-    measures = [measured(table, pair) for table, pair in zip(tables.values(), runs, strict=True)]
+    measures = [measure(table, pair) for table, pair in zip(tables.values(), runs, strict=True)]
     shown = {
         "paired_prompts": figures.paired_odds(tables),
         "paired_prompts_balance": figures.odds_dumbbell(next(iter(tables.values()))),
@@ -135,7 +135,7 @@ def corpus_log_odds(he: np.ndarray, she: np.ndarray) -> np.ndarray:
     return np.log((he + 0.5) / (she + 0.5))
 
 
-def measured(table: pd.DataFrame, pair: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+def measure(table: pd.DataFrame, pair: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """Return the numbers of one seed."""
     before, after = (pair[arm] for arm in ARMS)
     planted = table[~table["only_plays"]]

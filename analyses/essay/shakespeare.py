@@ -34,7 +34,7 @@ import numpy as np
 import torch
 
 from analyses.essay.shakespeare_claims import claims
-from analyses.essay.shakespeare_figures import drawn
+from analyses.essay.shakespeare_figures import draw_figures
 from analyses.essay.shakespeare_measures import (
     contrast,
     generated,
@@ -43,7 +43,7 @@ from analyses.essay.shakespeare_measures import (
     shuffled_contrast,
     unit_activations,
 )
-from analyses.essay.shakespeare_models import PROMPT, Recipe, curve, read_corpus, trained
+from analyses.essay.shakespeare_models import PROMPT, Recipe, curve, read_corpus, train_or_open
 from analyses.essay.toys.unmasked import honest_loss
 from analyses.record import Record, options
 
@@ -83,7 +83,7 @@ QUICK = Setting(
 
 
 def deep(setting: Setting, work: Path) -> dict[str, Any]:
-    run = trained(setting.deep, work)
+    run = train_or_open(setting.deep, work)
     corpus = read_corpus(setting.deep.play_characters)
     sample = generated(run.model, corpus.prompt(), 400, corpus, temperature=setting.temperature, seed=0)
     facts = {"val_loss": run.result.val_loss, "parameters": run.result.parameters, "sample": sample.texts[0]}
@@ -94,7 +94,7 @@ def deep(setting: Setting, work: Path) -> dict[str, Any]:
 def twin(setting: Setting, seed: int, work: Path, *, masked: bool) -> dict[str, Any]:
     """Return a model of the essay's size: its losses, what leaks, and samples after contexts as long as those it learnt
     on."""
-    run = trained(setting.twin(seed, masked=masked), work)
+    run = train_or_open(setting.twin(seed, masked=masked), work)
     corpus = read_corpus(setting.essay.play_characters)
     held_out = corpus.rows(setting.essay.n_ctx, held_out=True)
     contexts = held_out[_spread(len(held_out), setting.n_samples), :-1]
@@ -113,7 +113,7 @@ def twin(setting: Setting, seed: int, work: Path, *, masked: bool) -> dict[str, 
 
 def written(setting: Setting, seed: int, work: Path) -> dict[str, Any]:
     """Return what a causal twin writes after the prompt after each of the rounds."""
-    run = trained(setting.twin(seed, masked=True), work)
+    run = train_or_open(setting.twin(seed, masked=True), work)
     prompts = read_corpus(setting.essay.play_characters).prompt().expand(setting.n_samples, -1)
     models = [run.after(setting.round_steps * number) for number in setting.rounds]
     samples = [_samples(model, prompts, setting, seed) for model in models]
@@ -126,7 +126,7 @@ def written(setting: Setting, seed: int, work: Path) -> dict[str, Any]:
 
 def units(setting: Setting, seed: int, work: Path) -> dict[str, Any]:
     """Return the MLP units of a causal twin after each of the rounds, on held-out text and on the prompt."""
-    run = trained(setting.twin(seed, masked=True), work)
+    run = train_or_open(setting.twin(seed, masked=True), work)
     corpus = read_corpus(setting.essay.play_characters)
     held_out, prompt = corpus.rows(setting.essay.n_ctx, held_out=True), corpus.prompt()
     held_out = held_out[_spread(len(held_out), setting.contrast_rows)]
@@ -163,7 +163,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
             for seed in setting.seeds
         ]
     runs["real"] = record.piece("real", lambda: real(setting))
-    return record.finish(claims(runs, setting), drawn(runs, setting), values(runs, setting))
+    return record.finish(claims(runs, setting), draw_figures(runs, setting), values(runs, setting))
 
 
 def values(runs: dict[str, Any], setting: Setting) -> dict[str, Any]:

@@ -19,7 +19,7 @@ AXES = {
 }
 
 
-def drawn(runs: dict[str, Any], setting: Any) -> dict[str, go.Figure]:
+def draw_figures(runs: dict[str, Any], setting: Any) -> dict[str, go.Figure]:
     text, real = PROMPT, runs["real"]
     table = _round_table(runs, setting)
     null = np.stack([np.quantile(run["null"], 0.99, axis=0) for run in runs["units"]]).mean(0)

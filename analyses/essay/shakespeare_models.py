@@ -115,7 +115,7 @@ def read_corpus(play_characters: int | None = None) -> Corpus:
     return Corpus(train, held_out, Tokenizer.train_characters(play.text for play in train))
 
 
-def trained(recipe: Recipe, work: Path) -> Trained:
+def train_or_open(recipe: Recipe, work: Path) -> Trained:
     """Train by the recipe in a folder of `work`, or read the model that it gave before; cut off, it goes on."""
     corpus = read_corpus(recipe.play_characters)
     shape = TransformerConfig(

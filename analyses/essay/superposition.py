@@ -107,26 +107,26 @@ def best_of(
     return {"W": trained.W[best], "b": trained.b[best], "loss": trained.loss[best]}
 
 
-def kept(run: dict[str, Any]) -> np.ndarray:
+def kept_features(run: dict[str, Any]) -> np.ndarray:
     """Return features kept at each density."""
     return (np.linalg.norm(run["W"], axis=1) > 0.5).sum(-1)
 
 
 def kept_table(runs: list[dict[str, Any]], setting: Setting) -> pd.DataFrame:
-    counts = np.array([kept(run) for run in runs])
+    counts = np.array([kept_features(run) for run in runs])
     rows = [(p, *interval(counts[:, at].tolist())) for at, p in enumerate(setting.densities)]
     return pd.DataFrame(rows, columns=["density", "kept", "low", "high"])
 
 
 def claims(runs: dict[str, list[dict[str, Any]]], polygons: list[dict[str, Any]], setting: Setting) -> list[Claim]:
-    linear, relu = (np.array([kept(run) for run in runs[name]]) for name in MODELS)
+    linear, relu = (np.array([kept_features(run) for run in runs[name]]) for name in MODELS)
     sparse = np.array(setting.densities) <= 0.01
     average = interval(relu[:, sparse].mean(1).tolist())
     at = int(np.argmin(np.abs(np.array(setting.densities) - 0.01)))
     ratio = interval(
         [float(r["loss"][at] / li["loss"][at]) for r, li in zip(runs["ReLU"], runs["linear"], strict=True)]
     )
-    corners = np.array([kept(run) for run in polygons])
+    corners = np.array([kept_features(run) for run in polygons])
     m, n = setting.m, setting.n
     return [
         Claim(

@@ -98,10 +98,10 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         return calibrate()
     out: Path = options.out
     (out / "worlds").mkdir(parents=True, exist_ok=True)
-    table = pd.concat([kept(out, name, judge) for name, judge in judges(options)], ignore_index=True)
+    table = pd.concat([read_or_make(out, name, judge) for name, judge in judges(options)], ignore_index=True)
     table["world"] = table.world.mask(table.basis.notna(), "a transformer's " + table.world)
     sources = read_sources(options.readings) if options.readings else []
-    read = [kept(out, f"read-{name}", partial(read_latents, options.readings, name)) for name in sources]
+    read = [read_or_make(out, f"read-{name}", partial(read_latents, options.readings, name)) for name in sources]
     # Nulls are judged, and nothing is fitted to them.
     fitted_to = pd.concat([table[table.basis.isna() | table.basis.isin(TRAINED)], *read])
     if options.calibrate:
@@ -205,7 +205,7 @@ def nulls(learnt: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def labelled_run(options: argparse.Namespace, calibration: Calibration) -> dict[str, Any]:
-    corpus = with_verdict(kept(options.out, "B-run", partial(run_world, options.run)), calibration)
+    corpus = with_verdict(read_or_make(options.out, "B-run", partial(run_world, options.run)), calibration)
     return {
         f"B run {basis}": report(f"world B, the labelled corpus, {basis}", part, SINGLE)
         for basis, part in corpus.groupby("basis")
@@ -221,7 +221,7 @@ def by_knob(out: Path, calibrations: dict[str, Calibration]) -> dict[str, Any]:
             for family in KNOB_FAMILIES:
                 config = replace(WorldConfig(family=family, seed=9, n_latents=200), **{knob: value})
                 name = f"{knob}-{value}-{family}"
-                table = kept(out, name, partial(_judge_planted, config, name))
+                table = read_or_make(out, name, partial(_judge_planted, config, name))
                 parts.append(with_verdict(table, calibrations[family]))
             results[f"{knob}={value}"] = report(f"  {knob} = {value}", pd.concat(parts), {})
     return results
@@ -236,7 +236,8 @@ def worlds_d(options: argparse.Namespace) -> list[dict[str, Any]]:
     shipped = Calibration.load()
     digest = hashlib.sha256(shipped.weights.tobytes() + shipped.bias.tobytes()).hexdigest()[:8]
     tables = [
-        kept(options.out, f"D-{name} by {digest}", partial(judge_foreign, name, shipped, **size)) for name in TEXTS
+        read_or_make(options.out, f"D-{name} by {digest}", partial(judge_foreign, name, shipped, **size))
+        for name in TEXTS
     ]
     table = foreign_scores(pd.concat(tables))
     print("worlds of another maker", table.round(3).to_string(index=False), sep="\n", flush=True)
@@ -249,7 +250,7 @@ def worlds_c(out: Path, quick: bool) -> dict[str, Any]:
     parts = []
     for name, seed in synthetic_worlds(quick):
         make = partial(synthetic_world, out / "models" / "C", name, seed)
-        parts.append(kept(out, f"C-{name.replace(' ', '_')}-{seed}", make))
+        parts.append(read_or_make(out, f"C-{name.replace(' ', '_')}-{seed}", make))
     learnt = pd.concat(parts)
     results = {"C": scores_alone("world C, synthetic activations without text", learnt)}
     if not quick:
@@ -268,7 +269,7 @@ def save_figures(planted: pd.DataFrame, learnt: pd.DataFrame, results: dict[str,
     figures.score_comparison({f"world {name}": table for name, table in tables.items()}).write_html(out / "scores.html")
 
 
-def kept(out: Path, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+def read_or_make(out: Path, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     """Return the table of a world, from its file where it already exists."""
     file = out / "worlds" / f"{name}.parquet"
     if not file.exists():

@@ -98,7 +98,7 @@ def write_sheet(features: FeatureStore, latents: Sequence[int], out: Path, seed:
     parts = [INSTRUCTION]
     for latent, firings in collect_firings(features, latents).items():
         rng = np.random.default_rng([seed, latent])
-        shown = [*range(min(STRONGEST, len(firings.rows))), *spread(firings.values, rng)]
+        shown = [*range(min(STRONGEST, len(firings.rows))), *pick_spread_places(firings.values, rng)]
         lines = [firing_line(features, firings.rows[i], firings.values[i] / firings.values[0]) for i in shown]
         parts.append("\n".join([f"## latent {latent}", *lines]))
     (out / "sheet.txt").write_text("\n\n".join(parts) + "\n", encoding="utf-8")
@@ -128,7 +128,7 @@ def collect_firings(features: FeatureStore, latents: Sequence[int]) -> dict[int,
     return collected
 
 
-def spread(values: np.ndarray, rng: np.random.Generator) -> list[int]:
+def pick_spread_places(values: np.ndarray, rng: np.random.Generator) -> list[int]:
     """Return places of `SPREAD` firings beyond the strongest ones, the tenths of (0, maximum] taken in turn from
     above."""
     left = np.arange(STRONGEST, len(values))

@@ -118,7 +118,9 @@ def _explanations(source: Path, file: Path | None, generate: bool, features: "Fe
     if file is None:
         if not is_run(source):
             raise ValueError("nothing to judge: give --explanations FILE (rank writes one), or --generate")
-        file = source / "ranking" / "ranking.parquet"
+        from interp.pipeline.run_folder import Run
+
+        file = Run(source).path_to("ranking")
         if not file.is_file():
             raise ValueError(f"{source} has no ranking yet: `interp rank {source}` makes it")
     table = read_table("--explanations", file, ["explanation"], features).dropna(subset=["explanation"])

@@ -28,17 +28,17 @@ _LEADS = range(0xC2, 0xE0)
 def script_byte(text: str) -> int | None:
     """Return a first byte of the script of a text: that of a character of which it has a part, else that of its first
     letter outside ASCII and Latin; None if it has neither."""
-    own = next(filter(_length, _bytes_of(text)), None)
+    first_byte = next(filter(_length, _bytes_of(text)), None)
     letters = (c for c in re.sub(STRAY, "", text) if c.isalpha() and _name(c.encode()[0]) not in (None, "Latin letter"))
     letter = next(letters, None)
-    return own if own is not None or letter is None else letter.encode()[0]
+    return first_byte if first_byte is not None or letter is None else letter.encode()[0]
 
 
 def split_byte_parts(text: str, around: int | None = None) -> Iterator[tuple[str, str | None]]:
     """Yield the pieces of a text: (piece, None) as it stands, or (name, bytes) of a part of a character.
     around: the `script_byte` of what is around the text, for later bytes without a first one."""
-    own = script_byte(text)
-    script = around if own is None else own
+    inside = script_byte(text)
+    script = around if inside is None else inside
     for k, piece in enumerate(re.split(f"((?:{STRAY})+)", text)):
         if k % 2:
             run = bytes(_bytes_of(piece))

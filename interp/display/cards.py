@@ -104,7 +104,10 @@ def show_text(text: str, around: int | None = None) -> Markup:
     part = '<bdi dir="ltr" title="{}" style="{};white-space:nowrap">{}</bdi>'
     pieces = split_byte_parts(mark_line_ends(text), around)
     return Markup(
-        "".join(escape(piece) if own is None else part.format(own, _PART_STYLE, escape(piece)) for piece, own in pieces)
+        "".join(
+            escape(piece) if its_bytes is None else part.format(its_bytes, _PART_STYLE, escape(piece))
+            for piece, its_bytes in pieces
+        )
     )
 
 

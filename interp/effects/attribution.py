@@ -52,10 +52,10 @@ def attribution_graph(
     and unembedding are unknown, as `dictionary_hooks` does, and for dictionaries without W_enc.
     """
     passes = PromptPasses(model, prompt_ids(model, prompt), dictionaries)
-    return trace(passes, max_latents=max_latents, batch_size=batch_size, attention=attention, progress=progress)
+    return trace_graph(passes, max_latents=max_latents, batch_size=batch_size, attention=attention, progress=progress)
 
 
-def trace(
+def trace_graph(
     passes: PromptPasses,
     *,
     max_latents: int,

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from interp.activations.hooks import Model
 from interp.codes.dictionary import Dictionary
-from interp.effects.attribution import trace
+from interp.effects.attribution import trace_graph
 from interp.effects.graph import AttributionGraph
 from interp.effects.prompt_passes import PromptPasses, Slopes, passes_of, prompt_ids
 from interp.evaluation.baselines import shuffled_model
@@ -142,7 +142,7 @@ def beside_nulls(
     rows = [_scores("this prompt", alone, effects, changed_next_tokens(graph, model, dictionaries, {})[answer])]
     for n, (name, null_model, null_ids, null_dictionaries) in enumerate(nulls):
         passes = PromptPasses(null_model, prompt_ids(null_model, null_ids), null_dictionaries)
-        null = trace(passes, max_latents=len(graph.targets), attention=False)
+        null = trace_graph(passes, max_latents=len(graph.targets), attention=False)
         rows.append(_scores(name, null, _measure_effects(null, passes), _next_tokens(passes, passes.zeros(1))[answer]))
         progress(n + 1, len(nulls), "graphs of nulls")
     return pd.DataFrame(rows)

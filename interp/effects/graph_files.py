@@ -57,7 +57,7 @@ def graph_json(
         layer=np.array(graph.layers)[graph.nodes["dictionary"]],
         influence=_cumulative_influence(graph.nodes["influence"].to_numpy()),
     )
-    own = {
+    facts = {
         "token_ids": graph.token_ids,
         "words": {str(token): word for token, word in graph.words.items()},
         "hook_names": graph.hook_names,
@@ -88,7 +88,7 @@ def graph_json(
         },
         "nodes": [_node_json(node, graph.token_ids) for node in nodes[drawn].itertuples()],
         "links": [{"source": ids[s], "target": ids[graph.targets[t]], "weight": float(w)} for t, s, w in ends],
-        "interp": {name: _replace_nan(value) for name, value in own.items()},
+        "interp": {name: _replace_nan(value) for name, value in facts.items()},
     }
 
 
@@ -110,11 +110,11 @@ def read_graph(path: str | Path) -> GraphNodes:
 def _node_json(node: Any, token_ids: Sequence[int]) -> dict[str, Any]:
     features = {"embedding": token_ids[node.position], "logit": node.latent}
     features["latent"] = feature_number(node.layer, node.latent)
-    own = {}
+    values = {}
     if node.type in ("latent", "logit"):
-        own["activation" if node.type == "latent" else "token_prob"] = node.activation
+        values["activation" if node.type == "latent" else "token_prob"] = node.activation
     if node.type != "logit" and not math.isnan(node.effect):
-        own["effect"] = node.effect
+        values["effect"] = node.effect
     return {
         "node_id": node.node_id,
         "feature": features.get(node.type),
@@ -124,7 +124,7 @@ def _node_json(node: Any, token_ids: Sequence[int]) -> dict[str, Any]:
         "jsNodeId": f"{node.node_id}-0",
         "clerp": node.name,
         "influence": node.influence,
-        **own,
+        **values,
     }
 
 
@@ -169,7 +169,7 @@ def _graph_of(content: Mapping[str, Any]) -> GraphNodes:
     edges = np.zeros((len(targets), len(nodes)))
     for link, weight in zip(links, _numbers([link["weight"] for link in links]), strict=True):
         edges[row_of[place[link["target"]]], place[link["source"]]] = weight
-    own = content.get("interp") or {
+    facts = content.get("interp") or {
         "token_ids": [0] * len(tokens),
         "words": {},
         "hook_names": [f"layer {layer}" for layer in layers],
@@ -183,11 +183,11 @@ def _graph_of(content: Mapping[str, Any]) -> GraphNodes:
         "heads": [],
         "scores": [],
     }
-    edges[:, (node_type == "bias").argmax()] = _numbers(own["bias"])
-    edges[:, (node_type == "rest").argmax()] = _numbers(own["rest"])
-    nodes["influence"], nodes["effect"] = _numbers(own["influence"]), _numbers(own["effect"])
-    nodes.loc[targets, "reads"] = _numbers(own["reads"])
-    replacement, completeness = _numbers([own["replacement"], own["completeness"]])
+    edges[:, (node_type == "bias").argmax()] = _numbers(facts["bias"])
+    edges[:, (node_type == "rest").argmax()] = _numbers(facts["rest"])
+    nodes["influence"], nodes["effect"] = _numbers(facts["influence"]), _numbers(facts["effect"])
+    nodes.loc[targets, "reads"] = _numbers(facts["reads"])
+    replacement, completeness = _numbers([facts["replacement"], facts["completeness"]])
     named = place | {"bias": len(listed), "rest": len(listed) + 1}
     targets_by_name = {name: node for name, node in place.items() if node in row_of}
     places: dict[str, dict[str, int]] = {
@@ -197,17 +197,17 @@ def _graph_of(content: Mapping[str, Any]) -> GraphNodes:
         "key_node": named,
     }
     return GraphNodes(
-        token_ids=[int(token) for token in own["token_ids"]],
+        token_ids=[int(token) for token in facts["token_ids"]],
         tokens=tokens,
-        words={int(token): _text(word) for token, word in own["words"].items()},
-        hook_names=[_text(name) for name in own["hook_names"]],
+        words={int(token): _text(word) for token, word in facts["words"].items()},
+        hook_names=[_text(name) for name in facts["hook_names"]],
         nodes=nodes,
         targets=targets,
         edges=edges,
         replacement=float(replacement),
         completeness=float(completeness),
-        head_edges=_table_of(own["heads"], HEAD_EDGES, places, len(tokens)),
-        head_scores=_table_of(own["scores"], HEAD_SCORES, places, len(tokens)),
+        head_edges=_table_of(facts["heads"], HEAD_EDGES, places, len(tokens)),
+        head_scores=_table_of(facts["scores"], HEAD_SCORES, places, len(tokens)),
         groups=_groups_of(content.get("qParams") or {}, place),
     )
 

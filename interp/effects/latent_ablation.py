@@ -136,9 +136,9 @@ def feature_effects(
     Under `torchrun`, all processes call this with the same arguments. The sequences are divided among them, since each
     serves many latents, and each process gets the whole table.
 
-    `attrs`: way (the part of the model that was rerun), sequences (used, at most), firing (number of the requested
-    latents that fire), minutes (estimated), seed, gradient_agreement (and integrated_agreement) over the latents, and
-    features (`identity`).
+    `attrs`: rerun_part (the part of the model that was rerun), sequences (used, at most), firing (number of the
+    requested latents that fire), minutes (estimated), seed, gradient_agreement (and integrated_agreement) over the
+    latents, and features (`identity`).
     Raises ValueError if model, dictionary and scan do not belong together, and for a model that predicts no next
     tokens.
     """
@@ -161,7 +161,7 @@ def feature_effects(
             "integrated_steps": options.integrated_steps,
             "seed": options.seed,
             "latents": digest(plan.latents),
-            "way": downstream.rerun_part,
+            "rerun_part": downstream.rerun_part,
         }
         team.check_alike([identity(features), work, rank, count], "ablates")
         latents_here = plan.latents[rank::count]
@@ -184,7 +184,7 @@ def feature_effects(
     table = pd.concat(tables, ignore_index=True)
     table["ce_rise"] = table["total_change"] * features.column("density")[table["latent"]]
     table.attrs |= {
-        "way": downstream.rerun_part,
+        "rerun_part": downstream.rerun_part,
         "sequences": plan.sequences,
         "firing": plan.firing,
         "minutes": plan.minutes,

@@ -115,13 +115,14 @@ class Sizes:
     """The sizes that follow from a configuration. A pretrained model is loaded; a model to be trained is made without
     weights."""
 
-    def __init__(self, config: Any):
-        """Describe a run. config: a `RunConfig`."""
+    def __init__(self, config: Any, models: "_Models | None" = None):
+        """Describe a run. config: a `RunConfig`. models: those of another configuration with the same models."""
         self.config = config.with_named_hooks()
+        self._models = models or _Models(self.config)
 
-    @cached_property
+    @property
     def model(self) -> Any:
-        return self.config.model.hooked(self.config.tokenizer.vocab_size)
+        return self._models.model
 
     @property
     def d_vocab(self) -> int:
@@ -173,7 +174,7 @@ class Sizes:
     @cached_property
     def widths(self) -> dict[str, int]:
         """The width of each hook of the run."""
-        return self._traced[0]
+        return self._models.traced[0]
 
     @property
     def hooks(self) -> list[str]:
@@ -188,18 +189,10 @@ class Sizes:
     def d_out(self) -> int:
         return self.widths[self.hooks[-1]] if self.config.harvest.output_hook else self.d_in
 
-    @cached_property
-    def _loaded(self) -> Any:
-        from interp.sae import load_sae
-
-        sae = self.config.sae
-        assert isinstance(sae, LoadedConfig)
-        return load_sae(sae.load, sae.sae_id)
-
     @property
     def d_sae(self) -> int:
         sae = self.config.sae
-        return int(self._loaded.d_sae if isinstance(sae, LoadedConfig) else sae.d_sae)
+        return int(self._models.loaded.d_sae if isinstance(sae, LoadedConfig) else sae.d_sae)
 
     @property
     def l0(self) -> int:
@@ -210,7 +203,7 @@ class Sizes:
     def passes(self, tokens: float, *, before: float = 0, after: float = 0) -> Cost:
         """Return the cost of forward passes over `tokens` tokens: `before` passes of the part up to the hooks, and
         `after` passes of the part downstream."""
-        _, to_hooks, whole = self._traced
+        _, to_hooks, whole = self._models.traced
         operations = tokens * (before * to_hooks + after * (whole - to_hooks))
         is_single = next(self.model.parameters()).element_size() > 2
         return Cost(memory=self.weight_bytes, **{f"{'float32' if is_single else 'bfloat16'}_operations": operations})
@@ -220,23 +213,40 @@ class Sizes:
 
     def with_config(self, config: Any) -> "Sizes":
         """Return the sizes of another configuration of the same model, which is not loaded or traced again."""
-        other = Sizes(config)
-        for name in ("model", "_traced", "_loaded"):
-            if name in vars(self):
-                vars(other)[name] = vars(self)[name]
-        return other
+        return Sizes(config, self._models)
+
+
+class _Models:
+    """The models of a run, each loaded and traced once, when it is first needed."""
+
+    def __init__(self, config: Any):
+        self._config = config
 
     @cached_property
-    def _traced(self) -> tuple[dict[str, int], float, float]:
+    def model(self) -> Any:
+        return self._config.model.hooked(self._config.tokenizer.vocab_size)
+
+    @cached_property
+    def loaded(self) -> Any:
+        """The dictionary that is loaded."""
+        from interp.sae import load_sae
+
+        sae = self._config.sae
+        assert isinstance(sae, LoadedConfig)
+        return load_sae(sae.load, sae.sae_id)
+
+    @cached_property
+    def traced(self) -> tuple[dict[str, int], float, float]:
         """Widths of the hooks; operations per token up to the last hook, and in the whole model."""
         import torch
         from torch.utils.flop_counter import FlopCounterMode
 
         from interp.activations.hooks import evaluating, hooked_rows, resolve_hooks
 
-        harvest, model = self.config.harvest, self.model
-        names = [name for hook in harvest.hook_names for name in self.config.at(hook).harvest.hooks_in(model)]
-        tokens = torch.zeros(1, self.n_ctx, dtype=torch.long, device=next(model.parameters()).device)
+        harvest, model = self._config.harvest, self.model
+        n_ctx = self._config.model.n_ctx
+        names = [name for hook in harvest.hook_names for name in self._config.at(hook).harvest.hooks_in(model)]
+        tokens = torch.zeros(1, n_ctx, dtype=torch.long, device=next(model.parameters()).device)
         trained = [weight for weight in model.parameters() if weight.requires_grad]
         try:
             # The counter follows gradients, and a position's weights have none of their own.
@@ -250,7 +260,7 @@ class Sizes:
             for weight in trained:
                 weight.requires_grad_(True)
         widths = {name: x.shape[1] for name, x in rows.items()}
-        return widths, to_hooks.get_total_flops() / self.n_ctx, whole.get_total_flops() / self.n_ctx
+        return widths, to_hooks.get_total_flops() / n_ctx, whole.get_total_flops() / n_ctx
 
 
 def _fastest_seconds(work: Callable[[], object], seconds: float = 0.25) -> float:

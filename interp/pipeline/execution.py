@@ -254,7 +254,7 @@ def _stages_lost(run: Run) -> list[str]:
     for stage in STAGES.values():
         manifest = _read_finished(run, stage.name)
         if manifest is not None:
-            is_other = bool(run.differing(stage, manifest))
+            is_other = bool(run.changed_settings(stage, manifest))
         elif begun := interrupted_work(run.folder(stage.name)):
             manifests = {name: _read_finished(run, name) for name in stage.stages_read}
             inputs = {name: manifest["fingerprint"] for name, manifest in manifests.items() if manifest is not None}

@@ -105,7 +105,7 @@ class StageFolders:
         settings = {name: sections[name] for name in stage.sections}
         return settings | ({"plugins": sorted(config.plugins.values())} if config.plugins else {})
 
-    def differing(self, stage: Stage, manifest: Mapping[str, Any]) -> list[str]:
+    def changed_settings(self, stage: Stage, manifest: Mapping[str, Any]) -> list[str]:
         """Return the settings that differ from those in a stage's manifest."""
         settings = json_roundtrip(self.settings(stage))
         names = dict.fromkeys([*stage.sections, "plugins"])
@@ -147,7 +147,7 @@ class StageFolders:
     def _check_current(self, stage: Stage, manifest: dict[str, Any]) -> None:
         """Check that a stage's results belong to the present run. Raises ValueError if the stage was made with another
         configuration, or from inputs that have been made again since; missing inputs count as unchanged."""
-        differing = [f"[{name}]" for name in self.differing(stage, manifest)]
+        differing = [f"[{name}]" for name in self.changed_settings(stage, manifest)]
         now = {name: self.manifest(name) or {} for name in manifest["inputs"]}
         before = manifest["inputs"]
         differing += [name for name in before if now[name].get("fingerprint", before[name]) != before[name]]

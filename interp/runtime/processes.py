@@ -130,8 +130,8 @@ class Processes:
 
     def divide(self, tasks: Sequence[Callable[[], Result]]) -> list[Result]:
         """Do each task in one of the processes, and return all results in order, as `all_gather_values` does."""
-        own = self.all_do(lambda: [task() for task in tasks[self.rank :: self.count]])
-        of_each = self.all_gather_values(own)
+        results = self.all_do(lambda: [task() for task in tasks[self.rank :: self.count]])
+        of_each = self.all_gather_values(results)
         return [of_each[number % self.count][number // self.count] for number in range(len(tasks))]
 
     def first_does(self, work: Callable[[], Any]) -> None:

@@ -236,9 +236,10 @@ class ForwardPass(PickedEntries):
 
     def fired(self) -> Float[Tensor, " d_sae"]:
         """Count the rows on which each latent fired."""
-        if self.z is self.pre:
+        is_above = self.z.detach() > 0
+        if bool(is_above.all()):
             return self.support.by_latent.offsets.diff().to(self.z)
-        fires = (self.z.detach() > 0).to(self.z)
+        fires = is_above.to(self.z)
         return kernels(fires).latent_sums(self.support.by_latent, fires)
 
     def strongest(self) -> Float[Tensor, " d_sae"]:

@@ -80,22 +80,22 @@ class Learner:
     def __init__(
         self,
         config: SAEConfig,
-        hooks: HookScales,
+        hook_scales: HookScales,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
         mesh: Mesh = MESH_OF_ONE,
     ):
         if type(config).trained_encoder is SAEConfig.trained_encoder:  # it is first called when training is over
             raise ValueError(missing_method(config, "trained_encoder"))
-        config.check_hooks(tied=hooks.tied, n_hooks=len(hooks.inputs))
+        config.check_hooks(tied=hook_scales.tied, n_hooks=len(hook_scales.inputs))
         self.config = config
-        self.hooks = hooks
+        self.hook_scales = hook_scales
         self.mesh = mesh
-        self.variance = hooks.variance
-        self.input_scales = hooks.input_scales.to(device, dtype)
-        self.output_scales = hooks.output_scales.to(device, dtype)
-        self.initial_parameters = config.initial_parameters(hooks.input_std * config.initial_norm)
-        self.weights = initial_weights(config, hooks, device, dtype, mesh.shards)
+        self.variance = hook_scales.variance
+        self.input_scales = hook_scales.input_scales.to(device, dtype)
+        self.output_scales = hook_scales.output_scales.to(device, dtype)
+        self.initial_parameters = config.initial_parameters(hook_scales.input_std * config.initial_norm)
+        self.weights = initial_weights(config, hook_scales, device, dtype, mesh.shards)
         self.initial_W_dec = self.weights["W_dec"].clone() if config.freeze == "directions" else None
         for name, value in self.initial_parameters.items():
             self.weights[name] = torch.full_like(self.weights["W_dec"][:, 0], value)
@@ -107,7 +107,7 @@ class Learner:
         self.since_fired = torch.zeros(n_latents, dtype=torch.int64, device=device)
         self.strongest = torch.zeros(2, n_latents, device=device, dtype=dtype)  # of this window; of the last
         self.steps_done = 0
-        at = config.resampling_steps if hooks.tied else ()
+        at = config.resampling_steps if hook_scales.tied else ()
         most = n_compared_rows(config.d_sae, config.batch_size, at)
         size = most if config.resamples_what_is_missing else min(config.d_sae, MAX_KEPT_ROWS)
         self.reservoir = Reservoir(at, size, config.seed)
@@ -140,9 +140,9 @@ class Learner:
         x, y = self.scaled(rows)
         batch = self._batch(len(x))
         if batch.rows == 0:
-            limits = ", ".join(f"{limit:.4g}" for limit in self.hooks.limits if limit is not None)
+            limits = ", ".join(f"{limit:.4g}" for limit in self.hook_scales.limits if limit is not None)
             raise ValueError(f"no row of a batch is within the norm limits {limits}: raise batch_size")
-        own_loss, gradients, forward = self.loss_and_gradients(x, y, batch)
+        loss_here, gradients, forward = self.loss_and_gradients(x, y, batch)
         lr = self.config.lr_at(self.steps_done)
         self.config.observe(forward)
         fired = self.mesh.data.sum_(forward.fired())
@@ -156,7 +156,7 @@ class Learner:
             if name in self.weights:
                 forward.weights[name].grad = self.mesh.shards.sum_(gradients[name].tensor())
         loss, squared_error, total_squares = forward.everywhere(
-            own_loss, forward.errors.whole, self._total_squares(y, batch)
+            loss_here, forward.errors.whole, self._total_squares(y, batch)
         )
         self.update(gradients, loss)
         self.config.project(self.weights)
@@ -179,9 +179,9 @@ class Learner:
 
     def scaled(self, rows: Float[Tensor, "batch d"]) -> tuple[Float[Tensor, "row d_in"], Float[Tensor, "row d_out"]]:
         """Return the scaled inputs and outputs of the rows that are used for training."""
-        x, y = self.hooks.split(self.hooks.within(rows.to(self.weights["W_dec"])))
+        x, y = self.hook_scales.split(self.hook_scales.within(rows.to(self.weights["W_dec"])))
         x = torch.mul(x, self.input_scales, out=self._workspace.buffer("x", len(x), x.shape[1], x.dtype, x.device))
-        return x, x if self.hooks.tied else y * self.output_scales
+        return x, x if self.hook_scales.tied else y * self.output_scales
 
     def loss_and_gradients(
         self,
@@ -235,7 +235,7 @@ class Learner:
         weights = {name: weight.detach().requires_grad_() for name, weight in self.weights.items()}
         weights["W_dec"].requires_grad_(self.config.freeze != "decoder")
         centred = x
-        if self.hooks.tied:
+        if self.hook_scales.tied:
             out = self._workspace.buffer("centred", len(x), x.shape[1], x.dtype, x.device)
             centred = torch.sub(x, self.weights["b_dec"], out=out)
         return StepInputs(
@@ -244,12 +244,12 @@ class Learner:
             inputs=x,
             outputs=y,
             x=centred,
-            tied=self.hooks.tied,
+            tied=self.hook_scales.tied,
             batch=batch,
             steps_done=self.steps_done,
             variance=self.variance,
             state=self.architecture_state,
-            part_widths=self.hooks.widths,
+            part_widths=self.hook_scales.widths,
             unit_norm=self.config.unit_norm,
             low_precision=self.low_precision,
             workspace=self._workspace,
@@ -277,15 +277,15 @@ class Learner:
             rows, missing = self.reservoir.draw(CANDIDATES_PER_LATENT * sum(counts))
             strided = forward.batch.strided_rows(forward.batch.rows, BATCH_ROWS // 2)
             batch = [self.mesh.data.all_gather(part[strided]) for part in (forward.x, -forward.error)]
-            new = latents_along_residuals(rows, missing, self.hooks.precision.to(rows), *batch)
+            new = latents_along_residuals(rows, missing, self.hook_scales.precision.to(rows), *batch)
         else:
             rows, _ = self.reservoir.draw(sum(counts))
             fires = torch.ones(len(self.since_fired), dtype=torch.bool, device=idle.device)
             fires[idle] = sum(counts) == self.config.d_sae
             norms = self.mesh.shards.all_gather(self.weights["encoder_rows"][fires].norm(dim=1))
             new = latents_along_rows(rows, norms.mean())
-        own = NewLatents(*(values[first : first + len(idle)] for values in new))
-        self._begin_again(idle[: len(own.b_enc)], own)
+        new_here = NewLatents(*(values[first : first + len(idle)] for values in new))
+        self._begin_again(idle[: len(new_here.b_enc)], new_here)
 
     def _begin_again(self, latents: Int[Tensor, " latent"], new: NewLatents) -> None:
         """Restart Adam for the resampled latents, and the parameters of the architecture at their initial values.
@@ -321,7 +321,7 @@ class Learner:
     def sae(self, metadata: dict[str, Any]) -> SAE:
         """Return the dictionary for unscaled inputs: all scales are folded into the weights."""
         encoder = self.config.trained_encoder(self.weights, self.architecture_state)
-        return fold(self.weights, encoder, self.hooks, self.config, metadata)
+        return fold(self.weights, encoder, self.hook_scales, self.config, metadata)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the tensors, and the values that fit into JSON."""

@@ -406,8 +406,8 @@ class TrainingRun:
             self._delete(CHECKPOINT)
             return
         if device.type == "cpu":
-            _check_training_memory(self.config, self.source.hooks, self.source.mesh)
-        self._learner = Learner(self.config, self.source.hooks, device, mesh=self.source.mesh)
+            _check_training_memory(self.config, self.source.hook_scales, self.source.mesh)
+        self._learner = Learner(self.config, self.source.hook_scales, device, mesh=self.source.mesh)
         if self.working_folder is None or not (checkpoint := self.working_folder / CHECKPOINT).exists():
             self._delete(METRICS)
             return
@@ -542,9 +542,9 @@ class TrainingRun:
         return self._seconds + time.perf_counter() - self._started
 
 
-def _check_training_memory(config: SAEConfig, hooks: HookScales, mesh: Mesh) -> None:
+def _check_training_memory(config: SAEConfig, hook_scales: HookScales, mesh: Mesh) -> None:
     """Check that the memory suffices. Raises TooLargeError if training needs more than is free."""
-    width = hooks.d_in + hooks.d_out
+    width = hook_scales.d_in + hook_scales.d_out
     needed = training_bytes(config, width, mesh)
     purpose = f"d_sae={config.d_sae} on {width} numbers a row, batch_size={config.batch_size},"
     check_memory(needed, purpose, "lower d_sae or batch_size")

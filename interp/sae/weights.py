@@ -33,7 +33,7 @@ REPLICATED_WEIGHTS = ("b_dec", "W_skip")
 
 
 def initial_weights(
-    config: SAEConfig, hooks: HookScales, device: torch.device, dtype: torch.dtype, shards: Processes
+    config: SAEConfig, hook_scales: HookScales, device: torch.device, dtype: torch.dtype, shards: Processes
 ) -> dict[str, Tensor]:
     """Return the initial weights, in random directions; if hooks are tied the encoder is the decoder's transpose. With
     several shards they are this process's part of the weights that a single process would draw."""
@@ -52,17 +52,17 @@ def initial_weights(
     def median(statistics: Sequence[ActivationStatistics], scales: Tensor) -> Tensor:
         return (torch.cat([hook.geometric_median for hook in statistics]).double() * scales).to(device, dtype)
 
-    W_dec = directions(hooks.d_out)
-    weights = {"W_dec": W_dec, "b_dec": median(hooks.targets, hooks.output_scales)}
+    W_dec = directions(hook_scales.d_out)
+    weights = {"W_dec": W_dec, "b_dec": median(hook_scales.targets, hook_scales.output_scales)}
     if not config.has_encoder:
         return weights
-    weights["encoder_rows"] = W_dec.clone() if hooks.tied else directions(hooks.d_in)
+    weights["encoder_rows"] = W_dec.clone() if hook_scales.tied else directions(hook_scales.d_in)
     config.mask(weights)
     weights["b_enc"] = torch.zeros(len(W_dec), device=device, dtype=dtype)
-    if not hooks.tied:  # an input at the median starts at pre-activations of 0, as in an autoencoder
-        weights["b_enc"] -= weights["encoder_rows"] @ median(hooks.inputs, hooks.input_scales)
+    if not hook_scales.tied:  # an input at the median starts at pre-activations of 0, as in an autoencoder
+        weights["b_enc"] -= weights["encoder_rows"] @ median(hook_scales.inputs, hook_scales.input_scales)
     if config.skip:
-        weights["W_skip"] = torch.zeros(hooks.d_in, hooks.d_out, device=device, dtype=dtype)
+        weights["W_skip"] = torch.zeros(hook_scales.d_in, hook_scales.d_out, device=device, dtype=dtype)
     return weights
 
 
@@ -78,13 +78,13 @@ def keep_near(rows: Float[Tensor, "row d"], start: Float[Tensor, "row d"]) -> No
 
 
 def fold(
-    weights: dict[str, Tensor], encoder: Encoder, hooks: HookScales, config: SAEConfig, metadata: dict[str, Any]
+    weights: dict[str, Tensor], encoder: Encoder, hook_scales: HookScales, config: SAEConfig, metadata: dict[str, Any]
 ) -> SAE:
     """Return the dictionary for unscaled inputs. s is the geometric mean of the input scales: an autoencoder keeps
     its encoder and decoder rows unchanged."""
-    a = hooks.input_scales
-    o = hooks.output_scales
-    scales = [scale_of(hook) for hook in hooks.inputs]
+    a = hook_scales.input_scales
+    o = hook_scales.output_scales
+    scales = [scale_of(hook) for hook in hook_scales.inputs]
     s = scales[0] if len(scales) == 1 else float(torch.tensor(scales, dtype=torch.float64).log().mean().exp())
     double = config.folded_weights({name: weight.detach().cpu().double() for name, weight in weights.items()})
     W_dec = double["W_dec"]
@@ -99,10 +99,12 @@ def fold(
         "config": config,
         "metadata": metadata,
     }
-    if not hooks.tied:
+    if not hook_scales.tied:
         W_skip = double.get("W_skip")
         skip = None if W_skip is None else (a[:, None] * W_skip / o).float()
         return Transcoder(**arguments, W_skip=skip)
-    if len(hooks.inputs) > 1:
-        return Crosscoder(**arguments, widths=hooks.widths, scales=tuple(scale_of(hook) for hook in hooks.targets))
+    if len(hook_scales.inputs) > 1:
+        return Crosscoder(
+            **arguments, widths=hook_scales.widths, scales=tuple(scale_of(hook) for hook in hook_scales.targets)
+        )
     return SAE(**arguments)

@@ -74,24 +74,22 @@ register_token("after_next", "token", "two before {}", offset=2, items=1)
 register_spelling("script", spellings.script, spellings.script_name)
 register_spelling("shape", spellings.shape, spellings.shape_name)
 register_spelling("start", spellings.start, spellings.start_name)
-for n in (2, 3, 4):
-    register_spelling(f"first_{n}", spellings.first_letters(n), spellings.affix_name(n, "tokens that begin with"))
-for n in (2, 3):
-    register_spelling(f"last_{n}", spellings.last_letters(n), spellings.affix_name(n, "tokens that end in"))
+for _n in (2, 3, 4):
+    register_spelling(f"first_{_n}", spellings.first_letters(_n), spellings.affix_name(_n, "tokens that begin with"))
+for _n in (2, 3):
+    register_spelling(f"last_{_n}", spellings.last_letters(_n), spellings.affix_name(_n, "tokens that end in"))
 register_spelling("letters", spellings.lower_letters, spellings.letters_name)
 register_spelling("length", spellings.length, spellings.length_name, in_rules=False)
 
 
 # Its class by what is next to it and around it, and the classes of its neighbours.
 
-for n in ROLE_GRAINS:
-    register_token(f"role_{n}", f"role_{n}")
-for n in ABOUT_GRAINS:
-    register_token(f"about_{n}", f"about_{n}")
-for table in ("role_40", "role_120", "about_40", "about_400"):
-    register_token(f"previous_{table}", table, "after {}", offset=-1)
-for table in ("role_40", "role_120"):
-    register_token(f"next_{table}", table, "before {}", offset=1)
+for _table in (*(f"role_{n}" for n in ROLE_GRAINS), *(f"about_{n}" for n in ABOUT_GRAINS)):
+    register_token(_table, _table)
+for _table in ("role_40", "role_120", "about_40", "about_400"):
+    register_token(f"previous_{_table}", _table, "after {}", offset=-1)
+for _table in ("role_40", "role_120"):
+    register_token(f"next_{_table}", _table, "before {}", offset=1)
 
 
 # The word that it is in.
@@ -225,8 +223,8 @@ register_place(
 
 # The topic and the tokens of the text around it.
 
-for n in TOPIC_GRAINS:
-    register_topic(f"topic_{n}", n)
+for _grain in TOPIC_GRAINS:
+    register_topic(f"topic_{_grain}", _grain)
 register_window(
     "around", range(-TOKENS_AROUND, TOKENS_AROUND + 1), f"within {TOKENS_AROUND} tokens of {{}}", in_rules=False
 )

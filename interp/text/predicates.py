@@ -62,17 +62,17 @@ class Predicates:
         offsets = dict(zip(kinds, [0, *ends], strict=False))
         sequences = spread_sequences(np.arange(len(tokens)), n_ctx, MAX_COUNTED_ROWS)
         n_rows = len(sequences) * n_ctx
-        own = sequences[part_of(len(sequences), team.rank, team.count)]
+        sequences_here = sequences[part_of(len(sequences), team.rank, team.count)]
 
-        def count_own() -> Int64[np.ndarray, " predicate"]:
+        def count_here() -> Int64[np.ndarray, " predicate"]:
             counts = np.zeros(ends[-1], np.int64)
-            for part in np.array_split(own, max(1, len(own) * n_ctx // POSITIONS_AT_ONCE)):
+            for part in np.array_split(sequences_here, max(1, len(sequences_here) * n_ctx // POSITIONS_AT_ONCE)):
                 if len(part):
                     holds = _predicates_at(text, offsets, rows_of(part, n_ctx))
                     counts += np.bincount(holds[holds >= 0], minlength=len(counts))
             return counts
 
-        counts = team.sum_(torch.from_numpy(team.all_do(count_own))).numpy()
+        counts = team.sum_(torch.from_numpy(team.all_do(count_here))).numpy()
         return cls(text, offsets, -np.log(np.maximum(counts, 0.5) / max(n_rows, 1)).astype(np.float32))
 
     def with_labels(self, labels: Mapping[str, Bool[Tensor, "seq pos"]]) -> "Predicates":

@@ -36,17 +36,17 @@ class CodedText:
     """The rows that count as evidence: the first occurrence of each window (`features.examples`)."""
     team: Processes = ALONE
     """The processes that divide the work on this text. All of them call the same functions of it in the same order."""
-    own: Bool[np.ndarray, " d_sae"] | None = None
-    """The latents of this process: each latent is one process's own. None for all."""
+    own_latents: Bool[np.ndarray, " d_sae"] | None = None
+    """Marks the latents of this process; each latent belongs to one process. None if there is only one process."""
 
     @classmethod
     def from_features(
-        cls, features: FeatureStore, team: Processes = ALONE, own: Bool[np.ndarray, " d_sae"] | None = None
+        cls, features: FeatureStore, team: Processes = ALONE, own_latents: Bool[np.ndarray, " d_sae"] | None = None
     ) -> "CodedText":
         """Return the text that was scanned, with its codes."""
         return cls(
             team=team,
-            own=own,
+            own_latents=own_latents,
             tokens=features.tokens,
             codes=features.codes,
             vocab=features.vocab,

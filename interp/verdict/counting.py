@@ -160,9 +160,9 @@ def count_rules(
     units: the units to count. The counts of all other units are 0.
     """
     team = text.team
-    own = NumberedRules.of([proposed[unit] for unit in units], predicates)
+    rules = NumberedRules.of([proposed[unit] for unit in units], predicates)
     own_rows = [sampled[unit] for unit in units]
-    of_each = team.all_gather_values((own, latents[units], own_rows))
+    of_each = team.all_gather_values((rules, latents[units], own_rows))
     rules = NumberedRules.joined([rules for rules, _, _ in of_each])
     latents = np.concatenate([latents for _, latents, _ in of_each])
     sampled = [rows for _, _, rows_of_units in of_each for rows in rows_of_units]

@@ -206,7 +206,7 @@ def collect_evidence(
     chosen: the latents to judge, or None for all. The nulls are always drawn from all latents.
     """
     team = text.team
-    own = np.ones(text.d_sae, bool) if text.own is None else text.own
+    own_latents = np.ones(text.d_sae, bool) if text.own_latents is None else text.own_latents
     rng = np.random.default_rng(seed)
     group_rows = rows_per_group(text.n_seq, text.n_ctx)
     _warn_of_too_few(text.n_seq, text.n_ctx, group_rows)
@@ -216,7 +216,7 @@ def collect_evidence(
 
     def read() -> None:
         for chunk in text.read_chunks(group_rows, progress, READING):
-            codes = chunk.of_latents(own)
+            codes = chunk.of_latents(own_latents)
             map_in_threads(
                 [partial(listen, codes) for listen in (*listeners, groups.add, sampler.add)], lambda task: task()
             )
@@ -230,14 +230,14 @@ def collect_evidence(
     observed, *null_similarities = (
         SimilarityOfFirings.empty(text.d_sae, rows.shape[1]) for _ in range(1 + len(shifts))
     )
-    own_null_latents = [latents[own[latents]] for latents in null_latents]
+    own_null_latents = [latents[own_latents[latents]] for latents in null_latents]
 
     def compare(predicates: Predicates) -> None:
-        judge = _Judge(predicates, calibration, rows, sampler.count / max(text.counted.sum(), 1))
+        comparison = _FiringComparison(predicates, calibration, rows, sampler.count / max(text.counted.sum(), 1))
         with threadpool_limits(1, user_api="blas"):  # the result must not depend on BLAS's threads
-            judge(wanted, observed, progress=progress)
+            comparison.evaluate(wanted, observed, progress=progress)
             for shift, latents, null in zip(shifts, own_null_latents, null_similarities, strict=True):
-                judge(latents, null, shift)
+                comparison.evaluate(latents, null, shift)
 
     if team.sum_(torch.tensor(len(wanted) + sum(map(len, own_null_latents)))):
         predicates = text.predicates  # counted by all processes together, at the first access
@@ -247,8 +247,9 @@ def collect_evidence(
     return Evidence(observed, null_similarities, rows, shares, effective, testable, calibration)
 
 
-class _Judge(NamedTuple):
-    """Fill in the similarity of some latents' firings, and their senses."""
+@dataclass(frozen=True)
+class _FiringComparison:
+    """Measures how similar the firings of latents are, and finds their senses."""
 
     predicates: Predicates
     calibration: Calibration
@@ -256,14 +257,14 @@ class _Judge(NamedTuple):
     densities: Float64[np.ndarray, " d_sae"]
     """The share of the text's rows on which each fires."""
 
-    def __call__(
+    def evaluate(
         self,
         latents: Int64[np.ndarray, " latent"],
         out: SimilarityOfFirings,
         shift: int = 0,
         progress: Progress = no_progress,
     ) -> None:
-        """Judge some latents, with their firings moved by `shift` rows."""
+        """Evaluate some latents, with their firings moved by `shift` rows, and write the results to `out`."""
         n_rows = self.predicates.text.tokens.size
         for start in range(0, len(latents), LATENTS_AT_ONCE):
             block = latents[start : start + LATENTS_AT_ONCE]
@@ -271,9 +272,9 @@ class _Judge(NamedTuple):
             rows = [(rows_of_latent[rows_of_latent >= 0] + shift) % n_rows for rows_of_latent in self.rows[block]]
             holds = self.predicates.at_each(rows, self.predicates.compared)
             units = list(zip(block.tolist(), rows, holds, strict=True))
-            map_in_threads(units, lambda unit: self._one(*unit, out, with_words=shift == 0))
+            map_in_threads(units, lambda unit: self._evaluate_one(*unit, out, with_words=shift == 0))
 
-    def _one(
+    def _evaluate_one(
         self,
         latent: int,
         rows: np.ndarray,

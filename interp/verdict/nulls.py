@@ -160,10 +160,14 @@ class SampledCodes:
     """Keep the codes of some latents (`add` takes each chunk while the codes are read), and write them shifted. Latents
     that fire too rarely to be tested are included only if there are too few other latents for a null.
 
-    own: marks the latents of this process; only those of them that are drawn are kept. None for all."""
+    own_latents: marks the latents of this process; only those of them that are drawn are kept. None for all."""
 
     def __init__(
-        self, features: FeatureStore, shifts: Sequence[int], seed: int, own: Bool[np.ndarray, " d_sae"] | None = None
+        self,
+        features: FeatureStore,
+        shifts: Sequence[int],
+        seed: int,
+        own_latents: Bool[np.ndarray, " d_sae"] | None = None,
     ):
         self._features = features
         self.shifts = shifts
@@ -174,7 +178,7 @@ class SampledCodes:
         drawn = drawn[np.argsort(n_active[drawn] < MIN_GROUPS, kind="stable")][:most]
         fits = len(shifts) * np.cumsum(n_active[drawn]) <= MAX_SHIFTED_FIRINGS
         units = np.sort(drawn[: max(1, fits.sum())])
-        self.units = units if own is None else units[own[units]]
+        self.units = units if own_latents is None else units[own_latents[units]]
         self._unit_of = np.full(features.d_sae, -1, np.int32)
         self._unit_of[self.units] = np.arange(len(self.units))
         self._parts: list[tuple[np.ndarray, ...]] = []  # row, unit and activation of each firing

@@ -175,9 +175,9 @@ def rank_features(
     # The latents of this process: those to rank are divided evenly, and so are all others, for the nulls.
     ranked = chosen[rank::count]
     order = np.append(ranked, np.setdiff1d(np.arange(features.d_sae), ranked))
-    own = np.isin(np.arange(features.d_sae), order[team.rank :: team.count])
-    chosen_here = own & np.isin(np.arange(features.d_sae), ranked)
-    tables = team.all_gather_values(team.all_do(lambda: _rank(features, chosen_here, options, team, own)))
+    own_latents = np.isin(np.arange(features.d_sae), order[team.rank :: team.count])
+    chosen_here = own_latents & np.isin(np.arange(features.d_sae), ranked)
+    tables = team.all_gather_values(team.all_do(lambda: _rank(features, chosen_here, options, team, own_latents)))
     ranking = _sort_rows([table for table in tables if len(table)], features.has_text)
     ranking.attrs["features"] = identity(features)
     if count > 1:
@@ -210,18 +210,18 @@ def _rank(
     chosen: Bool[np.ndarray, " d_sae"],
     options: RankingOptions,
     team: Processes,
-    own: Bool[np.ndarray, " d_sae"],
+    own_latents: Bool[np.ndarray, " d_sae"],
 ) -> pd.DataFrame:
     """Rank the chosen latents. Returns their rows, in any order.
-    team, own: as in `CodedText`."""
+    team, own_latents: as in `CodedText`."""
     faint = np.zeros(features.d_sae, bool) if options.judge_faint else _mark_faint(features)
     if not features.has_text:
         return _rows_without_text(features, faint, chosen)
     options = replace(options, progress=percent_of_steps(options.progress, _SHARE_OF_TIME))
     labels, twin, seed = options.labels, options.twin, options.seed
-    text = CodedText.from_features(features, team, own)
+    text = CodedText.from_features(features, team, own_latents)
     shifts = circular_shifts(text.n_seq, text.n_ctx, options.n_shifts, int((text.maxima > 0).sum()), seed)
-    sampled = SampledCodes(features, shifts, seed, own)
+    sampled = SampledCodes(features, shifts, seed, own_latents)
     rule_sample = FitSample(text.d_sae, text.n_ctx, features.fit_half().numpy(), seed)
     listeners = [sampled.add, lambda chunk: rule_sample.add(chunk.of_latents(chosen))]
     columns, evidence = _judge(text, faint, chosen, options, listeners)

@@ -268,7 +268,7 @@ class _Beam:
             ) - PRICE_WEIGHTS * price[:, None]
             next_states: dict[Conjunction, None] = {}
             for score in scores.T:
-                for index in _best_differing(score, extensions):
+                for index in _best_distinct(score, extensions):
                     conjunction = tuple(sorted((*states[extensions.state[index]], extensions.added[index])))
                     scored.setdefault(conjunction, (scores[index, 0], scores[index, 1]))
                     next_states[conjunction] = None
@@ -341,7 +341,7 @@ def _number_in_group(group: np.ndarray) -> Int64[np.ndarray, " entry"]:
     return np.arange(len(group)) - np.searchsorted(group, group)
 
 
-def _best_differing(score: np.ndarray, extensions: Extensions) -> list[int]:
+def _best_distinct(score: np.ndarray, extensions: Extensions) -> list[int]:
     """Find the BEAM_WIDTH best extensions. Of several with equal counts only the first is kept, as they probably
     hold at the same rows."""
     chosen: dict[tuple[float, float], int] = {}

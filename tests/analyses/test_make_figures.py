@@ -11,12 +11,12 @@ from interp.figures.print_layout import MIN_FONT, with_print_layout
 
 @pytest.fixture(scope="module")
 def drawn(tiny_run):
-    return make_figures.drawn(tiny_run, [], "icml")
+    return make_figures.draw_figures(tiny_run, [], "icml")
 
 
 def test_the_figures_of_a_run_with_their_manifests_and_a_gallery(tiny_run, drawn, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr(make_figures, "drawn", lambda run, *rest: asked.append(rest) or drawn)
+    monkeypatch.setattr(make_figures, "draw_figures", lambda run, *rest: asked.append(rest) or drawn)
     words = ["--width", "icml", "--formats", "html"]
     out = make_figures.main([str(tiny_run.path), "--out", str(tmp_path / "figures"), *words])
     assert asked == [([], "icml")]

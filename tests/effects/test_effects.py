@@ -245,7 +245,7 @@ def test_effects_equal_ablation_by_hand(case, tokens, tmp_path):
     asked = [int(latent) for latent in features.sql("select latent from features where n_active > 0").latent[:5]]
     options = dict(latents=asked, sequences=len(tokens), n_tokens=3, integrated_steps=3)
     table = feature_effects(model, hook, dictionary, features, **options)
-    assert table.attrs["way"].startswith(way)
+    assert table.attrs["rerun_part"].startswith(way)
     assert list(table.latent) == asked
     for row in table.itertuples():
         total, logs, (said, done), each = by_hand(model, hook, dictionary, tokens, row.latent)
@@ -309,7 +309,7 @@ def test_a_bridge_of_transformer_lens_gives_what_the_model_does(tokens, tmp_path
         dictionary = RandomDictionary(32, 20, 4)
         features = scanned(model, hook, dictionary, tokens, tmp_path / hook)
         ours, theirs = (feature_effects(each, hook, dictionary, features) for each in (model, bridge))
-        assert ours.attrs["way"] == theirs.attrs["way"] != "by whole forward passes"
+        assert ours.attrs["rerun_part"] == theirs.attrs["rerun_part"] != "by whole forward passes"
         for column in ("loss_change", "later_loss_change", "kl", "gradient_effect"):
             np.testing.assert_allclose(ours[column], theirs[column], rtol=1e-3, atol=1e-5)
     assert not any("forward" in vars(each) for each in bridge.modules() if "Block" in type(each).__name__)

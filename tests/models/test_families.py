@@ -7,7 +7,7 @@ import torch
 import transformers
 from torch.nn.functional import cross_entropy
 
-from analyses.families import BLOCKS, FAMILIES, HOOK, N_CTX, SIZES, D, made, text, tried_vit, tried_whole_t5
+from analyses.families import BLOCKS, FAMILIES, HOOK, N_CTX, SIZES, D, make_model, text, try_vit, try_whole_t5
 from analyses.result_tables import families
 from interp import ActivationStore, TopKConfig, harvest, quality_table, rank_features, scan_features, train_sae
 from interp.activations.next_tokens import NoNextTokens
@@ -32,7 +32,7 @@ def tokens():
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_stage_works_or_says_why_not(family, tokens, tmp_path, caplog):
-    model, native = load_model(made(family)), BLOCKS.get(family, "model.layers.1")
+    model, native = load_model(make_model(family)), BLOCKS.get(family, "model.layers.1")
     store = harvest(model, tokens, [native], tmp_path / "store")
     assert store.hook_names == (HOOK,), "whatever the family calls it"
     sae = train_sae(store, HOOK, TopKConfig(d_sae=24, k=4, tokens=4_000, batch_size=256), out=tmp_path / "sae")
@@ -85,13 +85,13 @@ def test_two_texts_at_once_are_refused_in_words():
 
 
 def test_the_table_of_families_says_what_is_left_out_and_what_is_refused(tmp_path):
-    vit = tried_vit(tmp_path)
+    vit = try_vit(tmp_path)
     assert [stage for stage, (status, _) in vit.items() if status == "yes"] == ["hooks", "harvest", "SAE", "page"]
     assert "reads pixel_values, not tokens" in vit["load"][1] and "not text" in vit["ranking"][1]
     assert all("rows that are not text" in vit[stage][1] for stage in ("effects", "steer"))
     assert "quality needs a model that reads token ids" in vit["quality"][1]
     assert vit["scan"][0] == "left out" and {vit[stage][0] for stage in ("quality", "effects", "steer")} == {"refused"}
-    said = families({"stages": ["load", "scan"], "families": {"ViT": vit, "T5 (whole)": tried_whole_t5(tmp_path)}})
+    said = families({"stages": ["load", "scan"], "families": {"ViT": vit, "T5 (whole)": try_whole_t5(tmp_path)}})
     assert "| ViT | refused (1) | left out (2) |" in said and "| T5 (whole) | refused (3) | – |" in said
     assert "3. " in said and "reads two texts" in said
 
@@ -100,7 +100,7 @@ def test_the_table_of_families_says_what_is_left_out_and_what_is_refused(tmp_pat
 def test_run_of_each_family_completes(family, tmp_path, monkeypatch):
     """What each is compared with, and what is left out by name, with the hook by the family's own name."""
     tokenizer = foreign_tokenizer("gpt2")
-    made(family, len(tokenizer)).save_pretrained(tmp_path / "model")
+    make_model(family, len(tokenizer)).save_pretrained(tmp_path / "model")
     tokenizer.save_pretrained(tmp_path / "model")
     (tmp_path / "text.txt").write_text("\n\n".join(TEXTS[:60]), encoding="utf-8")
     text = {"source": "files", "paths": [str(tmp_path / "text.txt")], "val_fraction": 0.2, "document_characters": 200}

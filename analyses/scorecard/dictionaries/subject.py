@@ -12,7 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from analyses.bench.quality import chosen
-from analyses.bench.quality_training import HookData, folder_of, trained
+from analyses.bench.quality_training import HookData, folder_of, train_recipe
 from analyses.scorecard.dictionaries.absorption import Spelling, Words, read_words, spelling
 from analyses.scorecard.dictionaries.probing import Tasks, random_features, read_pieces
 from interp import SAE, Run, harvest, load_sae
@@ -105,7 +105,7 @@ class Subject:
             )
             recipes = chosen(self._data, kind, trainer, o)
             for recipe in recipes:
-                trained(self._data, recipe, o)
+                train_recipe(self._data, recipe, o)
             dictionaries[name] = [load_sae(folder_of(self._data, recipe, o)) for recipe in recipes]
         return dictionaries
 

@@ -325,7 +325,7 @@ def effects_results(table: "pd.DataFrame", features: "FeatureStore") -> dict[str
         "latents": len(known),
         "firing": int((features.column("n_active") > 0).sum()),
         "sequences": table.attrs["sequences"],
-        "way": table.attrs["way"],
+        "rerun_part": table.attrs["rerun_part"],
         "loss_change": float(known["loss_change"].median()),
         "null_loss_change": float(known["null_loss_change"].median()),
         "helps": float((known["beyond_null_low"] > 0).mean()),

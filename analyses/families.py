@@ -129,7 +129,9 @@ class Trial:
         self.attempt("effects", lambda: effects.feature_effects(model, hook, sae, require(features), sequences=2))
         strongest = 0 if features is None else int(features.table().sort_values("max").latent.iloc[-1])
         prompt = inputs[:1, :4]
-        self.attempt("steer", lambda: effects.steer(model, hook, sae, require(features), {strongest: 1.0}, prompt, 2))
+        self.attempt(
+            "steer", lambda: effects.steer(model, hook, sae, require(features), {strongest: 1.0}, prompt, n_tokens=2)
+        )
         self.attempt("page", lambda: write_report(require(features), self.folder / "page", ranking=ranking))
 
 

@@ -29,7 +29,7 @@ from analyses.claims.held_hooks import HELD, hold_hooks
 from analyses.record import Claim, Record, options
 from interp import Run, run_stages
 from interp.codes.dictionary import Dictionary
-from interp.effects import AttributionGraph, agreement, attribution_graph, beside_nulls, measured_effects
+from interp.effects import AttributionGraph, agreement, attribution_graph, measured_effects, score_graph
 from interp.pipeline.config import RunConfig
 
 SCORES = ("answer", "agreement of effects", "replacement", "completeness")
@@ -81,7 +81,7 @@ def scores_of_prompts(setting: Setting, run: Run) -> dict[str, Any]:
             keep(rows, f"{name}, signs of effects", slopes.effect_signs)
             keep(rows, f"{name}, pairs", slopes.pairs)
             keep(rows, f"{name}, paths", agreement(graph, held_effects).paths)
-        graph_scores = beside_nulls(graph, effects, run.model, dictionaries, seed=int(row)).set_index("graph")
+        graph_scores = score_graph(graph, run.model, dictionaries, effects, seed=int(row)).set_index("graph")
         graph_scores = graph_scores.rename(columns=lambda score: score.replace("_", " "))
         for name, scores in graph_scores.iterrows():
             for score in SCORES:

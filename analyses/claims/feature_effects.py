@@ -105,7 +105,7 @@ def of_label(
     prompts = features.tokens[~mask.any(1)][:texts, :prompt_length]
     for multiple in PINNED:
         actions = {latent: multiple}
-        written = steer(model, HOOK, sae, features, actions, prompts, n_written, seed=seed)[:, prompt_length:]
+        written = steer(model, HOOK, sae, features, actions, prompts, n_tokens=n_written, seed=seed)[:, prompt_length:]
         shares[f"{multiple:g}"] = float(log_odds.inside(written).float().mean())
     free = model.generate(prompts, n_written, seed=seed)[:, prompt_length:]
     concept = np.flatnonzero(log_odds.odds > np.log(4)).tolist()

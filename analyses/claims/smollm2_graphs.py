@@ -37,7 +37,7 @@ from analyses.claims.attribution_graphs import NULLS, agreement_of_paths, quick_
 from analyses.record import Claim, Record, options
 from interp import Run, run_stages
 from interp.codes.dictionary import Dictionary
-from interp.effects import AttributionGraph, agreement, attribution_graph, beside_nulls, measured_effects
+from interp.effects import AttributionGraph, agreement, attribution_graph, measured_effects, score_graph
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_alone
 from interp.runtime.progress import no_progress
@@ -171,7 +171,7 @@ def scores_of(traced: Traced, name: str, pages: Path) -> dict[str, Any]:
 def nulls_of(traced: Traced, name: str, pages: Path) -> dict[str, Any]:
     """Return the scores of a prompt's nulls, by their names; they go into the page of the graph."""
     graph, effects = traced.graph(name)
-    graph_scores = beside_nulls(graph, effects, traced.model, traced.dictionaries)
+    graph_scores = score_graph(graph, traced.model, traced.dictionaries, effects)
     traced.write_page(name, pages, graph_scores)
     nulls = graph_scores[graph_scores["graph"] != "this prompt"].set_index("graph")
     return nulls.rename(columns=lambda score: score.replace("_", " ")).to_dict("index")

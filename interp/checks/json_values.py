@@ -2,7 +2,7 @@
 
 class Meta(TypedDict):                             # from typing_extensions
     d_sae: AtLeastOne
-validated(Meta, read_json(file, "scan again"), file, "scan again")     # DamagedError: file, entry, remedy
+validate_json(Meta, read_json(file, "scan again"), file, "scan again")     # DamagedError: file, entry, remedy
 """
 
 from functools import cache

@@ -88,7 +88,7 @@ def scan_command(
             dictionary = load_named_sae(sae, sae_id)
         named = hook_to_scan(acts, hook, dictionary)
         if part is not None:
-            scan_part(dictionary, acts, named, out, own_part, overwrite=overwrite, progress=bar)
+            scan_part(dictionary, acts, named, out, part=own_part, overwrite=overwrite, progress=bar)
             return _print_once(f"part {part} in {out}")
         opened = load_named_model(model) if model else None
         labels, vocab = _text(acts, tokens, tokenizer)

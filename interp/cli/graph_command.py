@@ -33,7 +33,7 @@ def graph_command(
     as_page = out.suffix == ".html"
     if serve is not None and not as_page:
         raise ValueError(f"--serve needs a page: name an .html file, not {out}")
-    from interp.effects import attribution_graph, beside_nulls, measured_effects
+    from interp.effects import attribution_graph, measured_effects, score_graph
     from interp.pipeline.opening import open_any
 
     opened = open_any(run, "run")
@@ -45,7 +45,7 @@ def graph_command(
         graph = attribution_graph(model, prompt, dictionaries, max_latents=max_latents, progress=bar)
         if checks and as_page:
             effects = measured_effects(graph, model, dictionaries, progress=bar)
-            beside = beside_nulls(graph, effects, model, dictionaries, progress=bar)
+            beside = score_graph(graph, model, dictionaries, effects, progress=bar)
     out.parent.mkdir(parents=True, exist_ok=True)
     if as_page:
         rankings = {hook: hook_run.ranking for hook, hook_run in runs.items() if hook_run.has("ranking")}

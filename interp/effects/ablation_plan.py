@@ -54,7 +54,7 @@ class AblationPlan(NamedTuple):
 
 
 def draw_latents(features: FeatureStore, n: int, seed: int) -> list[int]:
-    """Draw at most n of the latents that fire at random. Returns them in ascending order."""
+    """Draw at random at most n of the latents that fire. Returns them in ascending order."""
     return sorted(_draw_order(features, torch.arange(features.d_sae), seed)[:n].tolist())
 
 

@@ -227,7 +227,7 @@ class AttributionGraph(GraphNodes):
 
         effects: `measured_effects` of this graph, shown next to its edges; the `disagreements` among them are listed.
         features, rankings: for each hook, for the texts and rules of latents.
-        beside: a table of scores, such as that of `beside_nulls`.
+        beside: a table of scores, such as that of `score_graph`.
 
         Raises ValueError if a file is there, unless `overwrite` says that it may be replaced.
         """

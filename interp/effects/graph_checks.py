@@ -109,11 +109,11 @@ def agreement(graph: AttributionGraph, effects: pd.DataFrame) -> Agreement:
     )
 
 
-def beside_nulls(
+def score_graph(
     graph: AttributionGraph,
-    effects: pd.DataFrame,
     model: Model,
     dictionaries: Mapping[str, Dictionary],
+    effects: pd.DataFrame,
     *,
     seed: int = 0,
     progress: Progress = no_progress,

@@ -23,8 +23,8 @@ ablated at all its firings (x − z_j d_j, the rest of x kept).
     less_likely_tokens    the smallest, `less_likely`
 
 `_low` and `_high` are a 95 % interval (`ratio_interval`). Tokens that the scan left out (BOS, rows above the norm
-limit) neither change nor count. Any change costs a calibrated model about its KL; a latent helps if removing it costs
-more.
+limit) neither change nor count. In a calibrated model any change raises the loss by about its KL, so a latent helps
+only if removing it costs more.
 
 How many sequences are enough: over latents, the rank correlation of loss_change with its value over all sequences is
 0.64 with 4 sequences, 0.86 with 16, 0.96 with 64, and 0.99 with 256. For beyond_null it is 0.52, 0.75, 0.91 and 0.97.

@@ -1,6 +1,6 @@
 """Hold latents at multiples of their maximum while the model writes, and measure the benefit and the cost.
 
-    steer(model, hook, sae, features, {476: 4}, "Once upon a time", 50)      tokens of the steered model
+    steer(model, hook, sae, features, {476: 4}, "Once upon a time", n_tokens=50)      tokens of the steered model
     dose_response(model, hook, sae, features, 476)                           one row per multiple
     useful_range(doses, most_loss=4.0)                                       the multiples that work within that cost
 
@@ -50,8 +50,8 @@ def steer(
     features: FeatureStore,
     multiples: Mapping[int, float],
     prompt: str | Int[Tensor, "*batch pos"],
-    n_tokens: int,
     *,
+    n_tokens: int,
     temperature: float = 1.0,
     seed: int = 0,
 ) -> Int[Tensor, "batch pos_plus_n"]:

@@ -77,7 +77,7 @@ class Quality:
 
 def evaluate_dictionary(
     model: Model,
-    hook_name: str,
+    hook: str,
     dictionary: Dictionary,
     tokens: Int[Tensor, "seq pos"],
     *,
@@ -99,15 +99,13 @@ def evaluate_dictionary(
     not accept, or if every token is excluded.
     """
     named = {"dictionary": dictionary}
-    splice = Splice(
-        model, hook_name, named, tokens, batch_size, exclude, progress, unigram_loss, output_hook=output_hook
-    )
+    splice = Splice(model, hook, named, tokens, batch_size, exclude, progress, unigram_loss, output_hook=output_hook)
     return _qualities(splice, named)["dictionary"]
 
 
 def quality_table(
     model: Model,
-    hook_name: str,
+    hook: str,
     dictionaries: Mapping[str, Dictionary],
     tokens: Int[Tensor, "seq pos"],
     *,
@@ -129,7 +127,7 @@ def quality_table(
     """
     splice = Splice(
         model,
-        hook_name,
+        hook,
         dictionaries,
         tokens,
         batch_size,

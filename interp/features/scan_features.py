@@ -79,7 +79,7 @@ class ScanKeywords(TypedDict, total=False):
 @torch.no_grad()
 @takes_options(ScanOptions)
 def scan_features(
-    sae: Dictionary,
+    dictionary: Dictionary,
     store: StoredRows,
     hook: str,
     out: str | Path,
@@ -103,7 +103,7 @@ def scan_features(
     (`hooks.check_own_hook`), if the labels belong to other tokens, if the model is not the harvested one, if `out`
     contains another scan, or if the parts are not all parts of one encoding by this dictionary.
     """
-    [features] = _scan(store, {out: (sae, hook)}, ScanOptions(**keywords), parts)
+    [features] = _scan(store, {out: (dictionary, hook)}, ScanOptions(**keywords), parts)
     return features
 
 
@@ -128,8 +128,8 @@ def _scan(
     parts: Sequence[str | Path] = (),
 ) -> list[FeatureStore]:
     model: Any = options.model
-    for sae, hook in dictionaries.values():
-        _check_scannable(sae, store, hook, model)
+    for dictionary, hook in dictionaries.values():
+        _check_scannable(dictionary, store, hook, model)
     tokens = store.tokens
     n_ctx = store.n_ctx or 1
     vocab = options.vocab
@@ -141,35 +141,37 @@ def _scan(
     bar = _SharedProgress(options.progress, len(dictionaries))
     scans: list[tuple[Scan, Dictionary, CodeStore, Contributions]] = []
     with ExitStack() as folders:
-        for out, (sae, hook) in dictionaries.items():
+        for out, (dictionary, hook) in dictionaries.items():
             scan = Scan(read, vocab, options.labels, options.config, store.name_of(hook), bar.of_next(), team)
-            encoding = _encoding(sae, store, scan.hook_name)
+            encoding = _encoding(dictionary, store, scan.hook_name)
             parts_in_order = _check_parts(parts, encoding) if parts else []
             inputs = {**encoding, "model": tensor_digest(getattr(model, "W_U", None))}
-            codes = folders.enter_context(scan.begin(Path(out), inputs, sae.d_sae, len(store), options.overwrite))
+            codes = folders.enter_context(
+                scan.begin(Path(out), inputs, dictionary.d_sae, len(store), options.overwrite)
+            )
             if codes is not None:
                 if parts_in_order:
                     team.first_does(partial(_take_parts, parts_in_order, scan.folder))
                     codes = CodeStore(codes.path)
-                scans.append((scan, sae, codes, Contributions(sae, scan.folder / CONTRIBUTIONS)))
+                scans.append((scan, dictionary, codes, Contributions(dictionary, scan.folder / CONTRIBUTIONS)))
 
         def encode() -> None:
             pieces_here = pieces[part_of(len(pieces), team.rank, team.count)]
             for _, shard_pieces in groupby(pieces_here, key=lambda piece: piece.shard):
                 pieces_of_shard = list(shard_pieces)
-                for scan, sae, codes, contributions in scans:
-                    encode_store(sae, store, scan.hook_name, codes, contributions, scan.advance, pieces_of_shard)
+                for scan, dictionary, codes, contributions in scans:
+                    encode_store(dictionary, store, scan.hook_name, codes, contributions, scan.advance, pieces_of_shard)
 
         team.all_do(encode)
-        for scan, sae, codes, contributions in scans:
+        for scan, dictionary, codes, contributions in scans:
             fvu_rise = contributions.fvu_rise(len(pieces))
-            decoder = Decoder(sae.W_dec, W_enc_of(sae), fvu_rise=fvu_rise)
+            decoder = Decoder(dictionary.W_dec, W_enc_of(dictionary), fvu_rise=fvu_rise)
             if tokens is None:
                 decoder = replace(decoder, logits=LogitPath("no logit effects: the rows are not text"))
             elif model is not None:
-                written = scan.hook_name if sae.kind == "sae" else sae.metadata.get("hook_name_out", "")
+                written = scan.hook_name if dictionary.kind == "sae" else dictionary.metadata.get("hook_name_out", "")
                 sample = tokens[:: max(1, len(tokens) // 16)][:16]
-                decoder = replace(decoder, logits=logit_path(sae.W_dec, model, written, sample))
+                decoder = replace(decoder, logits=logit_path(dictionary.W_dec, model, written, sample))
             scan.finish(CodeStore(codes.path), decoder)
     return [FeatureStore.open(out) for out in dictionaries]
 
@@ -196,12 +198,12 @@ class _SharedProgress:
 
 @torch.no_grad()
 def scan_part(
-    sae: Dictionary,
+    dictionary: Dictionary,
     store: StoredRows,
     hook: str,
     out: str | Path,
-    part: tuple[int, int],
     *,
+    part: tuple[int, int],
     overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> Path:
@@ -211,12 +213,12 @@ def scan_part(
     part: (rank, count), with the rank in 0..count−1. An interrupted part resumes.
     Raises ValueError as `scan_features` does.
     """
-    _check_scannable(sae, store, hook, None)
+    _check_scannable(dictionary, store, hook, None)
     hook = store.name_of(hook)
     out = Path(out)
     team = processes()
     pieces = pieces_of(store, part)
-    made_of = {"kind": "scan part", "part": list(part), **_encoding(sae, store, hook)}
+    made_of = {"kind": "scan part", "part": list(part), **_encoding(dictionary, store, hook)}
     team.check_alike(made_of, "scans")
     if not overwrite and team.recover_finished(out, made_of):
         return out
@@ -230,11 +232,11 @@ def scan_part(
 
     with team.whole_folder(out, made_of, interrupted="resume", overwrite=overwrite) as new:
         codes_folder = new / CODES
-        team.first_does(lambda: CodeStore.create(codes_folder, n_rows=store.n_ids, d_sae=sae.d_sae))
+        team.first_does(lambda: CodeStore.create(codes_folder, n_rows=store.n_ids, d_sae=dictionary.d_sae))
         pieces_here = pieces[part_of(len(pieces), team.rank, team.count)]
-        contributions = Contributions(sae, new / CONTRIBUTIONS)
+        contributions = Contributions(dictionary, new / CONTRIBUTIONS)
         team.all_do(
-            partial(encode_store, sae, store, hook, CodeStore(codes_folder), contributions, advance, pieces_here)
+            partial(encode_store, dictionary, store, hook, CodeStore(codes_folder), contributions, advance, pieces_here)
         )
         team.first_does(lambda: CodeStore(codes_folder).finish())
     return out
@@ -282,7 +284,7 @@ def _check_scannable(dictionary: Dictionary, store: StoredRows, hook: str, model
     if not hasattr(dictionary, "W_dec") or not hasattr(store, "shard"):
         raise ValueError(
             f"sae is a {type(dictionary).__name__}, store a {type(store).__name__}: "
-            "the order is (sae, store, hook, out)"
+            "the order is (dictionary, store, hook, out)"
         )
     check_finite(W_dec=dictionary.W_dec, b_dec=dictionary.b_dec)
     check_one_hook(dictionary)

@@ -4,9 +4,9 @@ With B rows, e = x_hat − x and V the total variance of the scaled outputs,
 
     loss = [ Σ_i ‖e_i‖² + the architecture's terms ] / (B·V) + the loss that revives dead latents
 
-The architecture (`architectures`) defines the entries that fire and their loss; `sparse_ops` has the operations, whose
-gradients of encoder and decoder go to the optimizer unsummed. Several processes each take a part of the batch's rows;
-sums over rows are then sums over all of them.
+The architecture (`architectures`) defines the entries that fire and their loss; `sparse_ops` has the operations. They
+pass the gradients of encoder and decoder to the optimizer in parts, which it adds up row by row. Several processes each
+take a part of the batch's rows; sums over rows are then sums over all of them.
 
 The latents may be sharded over the processes as well (`Mesh.shards`). Each process then has the weights, gradients and
 Adam's moments of its own latents, and processes the same rows. It picks among its own latents, and the largest values
@@ -314,7 +314,7 @@ class Learner:
         torch.maximum(self.strongest[0], strongest, out=self.strongest[0])
 
     def _total_squares(self, y: Float[Tensor, "row d_out"], batch: WholeBatch) -> float:
-        """Return Σ ‖y − ȳ‖² over the rows of this process, about the mean of all."""
+        """Return Σ ‖y − ȳ‖² over the rows of this process, around the mean of the whole batch."""
         mean = self.mesh.data.sum_(y.sum(0)) / max(1, batch.rows)
         return float(torch.linalg.vector_norm(y - mean)) ** 2
 

@@ -5,9 +5,9 @@
     latents     each along a row (`latents_along_rows`: Towards Monosemanticity, 2023), or along the residual of a row
                 (`latents_along_residuals`), with rows drawn ∝ (loss / ‖row‖²)²
 
-AuxK alone makes dead latents faint: on the demo's activations it leaves 0.5 % dead and 33 % faint. Latents resampled
-along residuals start as a step of matching pursuit does, and no two start at the same row. Then 2 % are idle, at an FVU
-of 0.043, not 0.046.
+AuxK alone makes dead latents faint: on the demo's activations it leaves 0.5 % dead and 33 % faint. A latent resampled
+along a residual starts as a step of matching pursuit does, and no two start at the same row. Then 2 % are idle, and the
+FVU is 0.043 instead of 0.046.
 
 Rows are chosen by the share of them that is lost, not by the loss itself. If a few rows are several times as long as
 the others, choosing by the loss would put the new latents at these few rows. On held-out text, similar rows would then
@@ -150,7 +150,9 @@ def latents_along_residuals(
     batch_missing: Float[Tensor, "batch d_in"],
 ) -> NewLatents:
     """Return latents that each add the residual of a centred row, on it and on similar rows; there may be fewer latents
-    than rows. Every few rows of a batch (further centred rows and their residuals) are used for the comparison.
+    than rows.
+    batch_rows, batch_missing: further centred rows and their residuals, on which each latent is tried: a part of a
+    batch.
 
     The encoder is a matched filter, P row with P the inverse of the rows' covariance. Among filters with the same
     response to its own row, it has the smallest mean square response to the other rows. If it responds half as much or

@@ -63,7 +63,7 @@ class SquaredError(NamedTuple):
     error: Rows
     """x_hat − y of all latents together; no gradient goes through it."""
     whole: Float[Tensor, ""]
-    """Its Σ ‖·‖², without a gradient too."""
+    """Σ ‖error‖², also without a gradient."""
 
 
 class RowGradient:
@@ -167,8 +167,10 @@ def squared_error(
 ) -> SquaredError:
     """Return `sparse_decode` and its squared distance to the target, in one pass over the decoder's rows.
 
-    ends: the loss is the mean over the dictionaries of the first `end` latents each; the last holds all. With e the
-    error, of prefixes the mean of those with latent j, ∂value_p = 2 ⟨e_i, W_dec[j]⟩ and ∂W_dec[j] = 2 Σ_i value_p e_i.
+    ends: the loss is the mean over the dictionaries of the first `end` latents each; the last end is all latents.
+
+    Let e be the error; with several prefixes, the mean of the errors of those that contain latent j. Then
+    ∂value_p = 2 ⟨e_i, W_dec[j]⟩ and ∂W_dec[j] = 2 Σ_i value_p e_i.
 
     shards: the processes that hold the other latents. The loss covers all latents and is the same in each process; the
     gradients of b_dec and the target are this process's share of them.

@@ -1,6 +1,6 @@
 """Write files completely or not at all, and compute digests of what a result depends on.
 
-    with atomic(folder / "table.csv") as file:      # a temporary path; renamed to table.csv if the block succeeds
+    with write_atomically(folder / "table.csv") as file:      # a temporary path, which becomes table.csv at the end
         table.to_csv(file)
     write_json(folder / "manifest.json", {"tokens": digest(tokens), "config": digest_json(config)})
 

@@ -106,7 +106,8 @@ def recover(out: str | Path, made_of: Mapping[str, Any], *, run: Path | None = N
     """Put in place what a killed process had moved away, or had finished of this work without moving it.
     run: as in `whole_folder`.
 
-    Raises ValueError while another process writes `out`, and if `out` may not be written (`check_output`)."""
+    Raises InUseError while another process writes `out`, and OverwriteError if `out` may not be written
+    (`check_output`)."""
     place, work = address_of(out) or Path(out), unfinished_folder(out)
     if not ((work / "old").is_dir() or (work / "new" / MANIFEST).is_file()):
         return

@@ -1,6 +1,6 @@
 """Locks of folders: one process writes a folder at a time, and a second one is refused.
 
-    with locked(folder): …
+    with hold_lock(folder): …
 
 The lock is the system's, on the folder itself (flock): it leaves no file, and is released when the process ends in any
 way.

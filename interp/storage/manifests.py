@@ -3,9 +3,9 @@
     write_manifest(folder, {"made_of": …})           # the last file of a folder: its files, with sizes and SHA-256 sums
     verify(folder / "sae_weights.safetensors")       # a file or a folder, against the nearest manifest that lists it
 
-Files that a manifest further inside lists are compared with that one, and the outer manifest has only their sizes.
-Files that no manifest lists, such as those of another program, are not checked. A file is read for its sum once per
-process, unless it changes; with INTERP_VERIFY=0 (`interp --no-verify`) only sizes are compared.
+A file that the manifest of an inner folder lists is compared with that one; the outer manifest has only its size. Files
+that no manifest lists, such as those of another program, are not checked. A process reads each file once to compare its
+sum, and again only if the file changes. With INTERP_VERIFY=0 (`interp --no-verify`) only sizes are compared.
 """
 
 import json

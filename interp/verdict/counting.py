@@ -29,7 +29,7 @@ from interp.verdict.coded_text import CodedText
 from interp.verdict.rules import MAX_ATOMS, Rule
 
 SCORING = "scoring explanations"
-"""The step that the progress tells."""
+"""The name of this step in progress reports."""
 MAX_ROWS_PER_HIT = 64
 """If a predicate holds at more than one in this many rows, its rows are kept as bits, because a list would be
 longer."""

@@ -50,9 +50,9 @@ from interp.verdict.similarity import (
     MAX_SENSES,
     MEASURE_NAMES,
     Shared,
+    full_similarity_lift,
     likeness,
     most_shared,
-    nats_alike,
     sense_of_each,
     similarities,
 )
@@ -72,7 +72,7 @@ NULL_LATENTS = 256
 LATENTS_AT_ONCE = 1024
 READING = "reading firings"
 COMPARING = "comparing firings"
-"""The steps that the progress tells."""
+"""The names of the steps in progress reports."""
 
 log = logging.getLogger(__name__)
 
@@ -303,7 +303,7 @@ class _FiringComparison:
                 out.sense_covariance[latent, number] = within.covariance
             if with_words:
                 shared_in_sense = Shared.among(holds[members], part, self.predicates.surprise)
-                most = nats_alike(density * weights[members].sum())
+                most = full_similarity_lift(density * weights[members].sum())
                 out.common[latent, number] = [
                     SharedPredicate(self.predicates.words(which, rows[members[place]]), self.predicates.kind_of(which))
                     for which, place in most_shared(shared_in_sense, part, most)

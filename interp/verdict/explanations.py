@@ -37,7 +37,7 @@ from interp.verdict.rules import Rule, phrase, rule_json
 from interp.verdict.search import ATOM_PRICE, Background, FitSample, item_price, propose_rules
 
 PROPOSING = "proposing explanations"
-"""The first step that the progress tells; the second is `counting.SCORING`."""
+"""The name of the first step in progress reports; the second is `counting.SCORING`."""
 UNITS_AT_ONCE = 512
 """Latents and senses whose firings' predicates are in memory at a time."""
 LONG_RULE_ITEMS = 8
@@ -70,7 +70,7 @@ class Explanations(NamedTuple):
     """The rules as JSON, for `from_json`."""
 
 
-class Explained(NamedTuple):
+class ExplanationsOfText(NamedTuple):
     """The explanations of all latents, and of the requested senses."""
 
     latents: Explanations
@@ -85,7 +85,7 @@ def explain(
     chosen: Bool[np.ndarray, " d_sae"] | None = None,
     labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
     progress: Progress = no_progress,
-) -> Explained:
+) -> ExplanationsOfText:
     """Explain each latent of a text and some senses of latents.
 
     sample: firings drawn while these codes were read; rules are chosen on the sample's half of the text.
@@ -116,7 +116,7 @@ def explain(
     chosen_rules = choose(proposed, counts, n_firings, n_fire)
     latent_rules = Explanations._make(values[:n] for values in chosen_rules)
     sense_rules = Explanations._make(values[n:] for values in chosen_rules)
-    return Explained(latent_rules, sense_rules)
+    return ExplanationsOfText(latent_rules, sense_rules)
 
 
 def choose(

@@ -11,14 +11,14 @@ matched for density and token entropy (`python -m analyses.claims.learnt_latents
                          model before training, or with shuffled weights (`compare.null_dictionaries`)
 
 If the dictionary of a random model has a similar latent, such as a token detector, the text alone explains it. What
-ablating a latent costs (`effects`) is another question, and is not evidence here: on held-out corpora the AUROC is
-0.984 with these two, and 0.985 with the loss and the KL of ablations in 4, in 64 or in all sequences, and the
-correlation with a twin, added.
+ablating a latent costs (`effects`) is another question, and is not evidence here. On held-out corpora the AUROC is
+0.984 with these two. It is 0.985 if the correlation with a twin is added, and the loss and the KL of ablations in 4, 64
+or all sequences.
 
 The probability is known only for a hook after the last block, as in the fit. Elsewhere it is NaN, with a warning. What
 a latent writes before later blocks mostly reaches the logits through them, so its direct effect says little about what
 follows: after layer 15 of SmolLM2-135M's 30 the median next_auroc is 0.56 (0.88 in the demo's one-layer model),
-and the fit would call 46 % of its latents learnt, in the order of next_auroc alone.
+and the fit would call 46 % of its latents learnt, by next_auroc alone.
 
 Source: the evidence is our own; probabilities come from scores by logistic regression (Platt 1999). Cost: milliseconds.
 Limits: a dictionary with a frozen random decoder or encoder reads what a trained model learnt, and its latents look

@@ -1,9 +1,8 @@
-"""Compute the nulls of measures, from shifted text or random directions, and the z-score of an observation against its
-null.
+"""Compute the null of each measure, from shifted text or random directions, and the z-score of a value against it.
 
 A circular shift by s rows gives row i the tokens of row (i + s) mod n_rows and leaves the codes unchanged. So a latent
-keeps its rate, its bursts and the latents that it fires with, but loses its meaning. In either direction, s is at least
-as long as a group and as a sequence, or a quarter of the text if the text is too short for that.
+keeps its rate, its bursts and the latents that it fires with, but loses its meaning. Both s and n_rows − s are
+at least a group and a sequence long, or a quarter of the text if it is too short for that.
 
 Firings in one passage share its subject, so evidence is counted only between groups of rows (`rows_per_group`).
 

@@ -27,7 +27,7 @@ N_FOLLOWING_TOKENS = 5
 """Number of following tokens that are listed for a sense."""
 
 
-class Described(NamedTuple):
+class DescribedLatents(NamedTuple):
     """The latents in words, and their senses."""
 
     rules: Explanations
@@ -43,7 +43,7 @@ def describe(
     chosen: Bool[np.ndarray, " d_sae"],
     labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
     progress: Progress = no_progress,
-) -> Described:
+) -> DescribedLatents:
     """Explain the chosen latents, and describe their senses.
     text: the text of the features.
     sample: firings from the pass that gave the evidence.
@@ -67,7 +67,7 @@ def describe(
     for number, (latent, _, sense) in enumerate(found_senses):
         scores = {name: _none_if_nan(getattr(senses, name)[number]) for name in ("f1", "precision", "recall")}
         described[latent].append(sense | {"rule": senses.phrases[number] or next(iter(sense["common"]), "")} | scores)
-    return Described(latent_rules, described)
+    return DescribedLatents(latent_rules, described)
 
 
 def _senses(

@@ -10,7 +10,7 @@ where it holds,
     r_ij    = min(1, max(0, s_ij − MIN_LIFT_NATS) / (½ (R + TYPICAL_NATS) − MIN_LIFT_NATS)),  r_ii = 1,  R = −ln density
 
 r is 1 if two firings share everything that must be explained. It is about 0 for firings at random positions, which
-share only what any text has in common. The two compared firings do not count for their own predicate: hence k − 2.
+share only what any text has in common. The factor (k − 2) / k leaves the two compared firings out of their own count.
 
 Out, with λ₁ ≥ λ₂ the largest eigenvalues of √w_i r_ij √w_j, and with the level of a latent, the median over its firings
 i of the (NEAR_SHARE n)-th largest r_ij,
@@ -47,8 +47,8 @@ MIN_SHARED = 3
 MIN_LIFT_NATS = 0.4
 """Nats of lift below which a shared predicate does not count."""
 TYPICAL_NATS = 4.0
-"""A latent that fires on much of the text needs few nats to be explained; TYPICAL_NATS keeps a match by chance from
-being enough."""
+"""Added to R. For a latent that fires on much of the text R is small, and a match by chance would otherwise count as
+full similarity."""
 NEAR_SHARE = 0.05
 """The share of a latent's firings that count as near to a given one."""
 MIN_LEVEL = 0.15
@@ -104,7 +104,7 @@ class Likeness(NamedTuple):
         return self.moves @ self.moves.T
 
 
-def nats_alike(density: float) -> float:
+def full_similarity_lift(density: float) -> float:
     """Return the lift, in nats, at which two firings of a latent of this density are fully similar:
     ½ (R + TYPICAL_NATS)."""
     return (TYPICAL_NATS - np.log(max(density, 1e-12))) / 2
@@ -112,7 +112,7 @@ def nats_alike(density: float) -> float:
 
 def similarities(shared: Shared, n: int, density: float) -> Float64[np.ndarray, "firing firing"]:
     """Return r for each pair of n firings of a latent that fires on the share `density` of the text."""
-    most = nats_alike(density)
+    most = full_similarity_lift(density)
     r = _similarities(
         n, np.clip((shared.lift - MIN_LIFT_NATS) / (most - MIN_LIFT_NATS), 0, 1), shared.offsets, shared.members
     )
@@ -120,7 +120,7 @@ def similarities(shared: Shared, n: int, density: float) -> Float64[np.ndarray, 
     return r
 
 
-def typical_nearness(r: Float64[np.ndarray, "firing firing"]) -> float:
+def level_of(r: Float64[np.ndarray, "firing firing"]) -> float:
     """Return the median, over firings, of the similarity to the k-th nearest firing, where k is the share NEAR_SHARE of
     all firings, and at least MIN_SHARED."""
     k = min(max(MIN_SHARED, int(np.ceil(NEAR_SHARE * len(r)))), len(r) - 1)
@@ -138,7 +138,7 @@ def likeness(r: Float64[np.ndarray, "firing firing"], weights: Float64[np.ndarra
     second, first = value[-2:]
     v2, v1 = np.square(vector[:, -2:]).T
     moves = first * (v1 - weights) - second * (v2 - weights)
-    even = np.minimum(1, r / typical_nearness(r))
+    even = np.minimum(1, r / level_of(r))
     other = 1 - (weights**2).sum()
     to_others = even @ weights - weights  # of each firing with the others, weighted
     evenness = weights @ to_others / other
@@ -157,7 +157,7 @@ def sense_of_each(
     """
     if len(weights) < 2:
         return np.zeros(len(weights), np.int64)
-    cluster = np.unique(average_linkage(r, MERGE_LEVEL * typical_nearness(r)), return_inverse=True)[1]
+    cluster = np.unique(average_linkage(r, MERGE_LEVEL * level_of(r)), return_inverse=True)[1]
     mass = np.bincount(cluster, weights)
     order = np.argsort(-mass, kind="stable")
     kept = order[: max(1, min(MAX_SENSES, int((mass >= MIN_SENSE).sum())))]

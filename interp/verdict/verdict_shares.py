@@ -31,8 +31,9 @@ def verdict_shares(ranking: pd.DataFrame) -> pd.DataFrame:
 
     share, ci_low, ci_high                  those that have the verdict; NaN for dead and faint
     sure_share, sure_low, sure_high         those that have it and are `sure` of it
-    unsure_share, unsure_low, unsure_high   those of either verdict by probability that are not: ½ may lie on either
-                                            side of these. The last six are NaN for all other verdicts.
+    unsure_share, unsure_low, unsure_high   those that are monosemantic or polysemantic without being `sure`: the
+                                            interval of each contains ½
+    The last six are NaN for verdicts that do not depend on the probability.
 
     The last row, `one_meaning`, counts monosemantic and single-token latents together.
     """

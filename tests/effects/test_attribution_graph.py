@@ -24,9 +24,9 @@ from interp.effects.graph import AttributionGraph, load_graph
 from interp.effects.graph_cards import disagreements
 from interp.effects.graph_checks import (
     agreement,
-    beside_nulls,
     changed_next_tokens,
     measured_effects,
+    score_graph,
 )
 from interp.effects.interventions import Action, intervene
 from interp.effects.latent_edges import feature_edges
@@ -449,7 +449,7 @@ def test_a_saved_graph_comes_back(graph: AttributionGraph, tmp_path) -> None:
 
 def test_beside_nulls_scores_a_graph_and_its_null_graphs(model: Transformer, graph: AttributionGraph) -> None:
     given = transcoders()
-    table = beside_nulls(graph, measured_effects(graph, model, given, n_latents=20), model, given)
+    table = score_graph(graph, model, given, measured_effects(graph, model, given, n_latents=20))
     assert list(table["graph"])[0] == "this prompt" and len(table) == 4
     assert all(name.isidentifier() for name in table), "a query can name every column"
     assert table["replacement"].between(0, 1).all() and table["completeness"].between(0, 1).all()

@@ -552,12 +552,12 @@ def test_steering_brings_what_the_direction_predicts_and_costs_more_at_higher_do
     tokens = torch.randint(8, V, (12, N_CTX), generator=seeded(4))
     tokens[:, 2], tokens[:, 3] = 3, 7
     features = scanned(model, POST, dictionary, tokens, tmp_path)
-    written = steer(model, POST, dictionary, features, {0: 4}, tokens[:, :4], 12)
+    written = steer(model, POST, dictionary, features, {0: 4}, tokens[:, :4], n_tokens=12)
     assert torch.equal(written[:, :4], tokens[:, :4]) and (written[:, 4:] == 7).double().mean() > 0.95
-    assert torch.equal(written, steer(model, POST, dictionary, features, {0: 4}, tokens[:, :4], 12))
-    free = steer(model, POST, dictionary, features, {0: 0}, tokens[:, :4], 12)
+    assert torch.equal(written, steer(model, POST, dictionary, features, {0: 4}, tokens[:, :4], n_tokens=12))
+    free = steer(model, POST, dictionary, features, {0: 0}, tokens[:, :4], n_tokens=12)
     assert (free[:, 4:] == 7).double().mean() < 0.2
-    greedy = steer(model, POST, dictionary, features, {0: 1}, tokens[:2, :4], 3, temperature=0)
+    greedy = steer(model, POST, dictionary, features, {0: 1}, tokens[:2, :4], n_tokens=3, temperature=0)
     assert (greedy[:, 4:] == 7).all()
 
     dose = dose_response(
@@ -573,9 +573,9 @@ def test_steering_brings_what_the_direction_predicts_and_costs_more_at_higher_do
     assert dose.concept[3] == pytest.approx(float(steered[..., 7].exp().mean())) and dose.concept[0] < 0.3
     assert dose.kl[0] == 0 < dose.kl[1] < dose.kl[2] < dose.kl[3] and np.isnan(dose.multiple[0])
     with pytest.raises(ValueError, match="the model has no tokenizer: give token ids"):
-        steer(model, POST, dictionary, features, {0: 4}, "seven", 3)
+        steer(model, POST, dictionary, features, {0: 4}, "seven", n_tokens=3)
     with pytest.raises(ValueError, match=f"is a scan of {features.d_sae} latents of another dictionary"):
-        steer(model, POST, RandomDictionary(D, 3, k=2, seed=0), features, {0: 4}, tokens, 3)
+        steer(model, POST, RandomDictionary(D, 3, k=2, seed=0), features, {0: 4}, tokens, n_tokens=3)
 
 
 def test_what_is_not_of_the_scan_or_of_the_model_is_refused_in_a_line(tmp_path):
@@ -588,19 +588,19 @@ def test_what_is_not_of_the_scan_or_of_the_model_is_refused_in_a_line(tmp_path):
     other = "is a scan of 8 latents of another dictionary"
     for call in (
         lambda: feature_effects(model, POST, null, features, latents=[fires]),
-        lambda: steer(model, POST, null, features, {fires: 1}, tokens, 1),
+        lambda: steer(model, POST, null, features, {fires: 1}, tokens, n_tokens=1),
         lambda: dose_response(model, POST, null, features, fires),
     ):
         with pytest.raises(ValueError, match=other):
             call()
     with pytest.raises(ValueError, match=f"is a scan of {POST}, not of blocks.1"):
-        steer(model, "blocks.1.hook_resid_post", dictionary, features, {fires: 1}, tokens, 1)
+        steer(model, "blocks.1.hook_resid_post", dictionary, features, {fires: 1}, tokens, n_tokens=1)
     for latents in ([1.5], [True], ["1"]):
         with pytest.raises(ValueError, match=f"latent {latents[0]!r} must be a whole number in 0"):
             feature_effects(model, POST, dictionary, features, latents=latents)
     with pytest.raises(ValueError, match=f"token id {V} occurs"):
-        steer(model, POST, dictionary, features, {fires: 1}, torch.tensor([[V]]), 1)
-    cold, greedy = (steer(model, POST, dictionary, features, {}, tokens, 3, temperature=t) for t in (1e-45, 0))
+        steer(model, POST, dictionary, features, {fires: 1}, torch.tensor([[V]]), n_tokens=1)
+    cold, greedy = (steer(model, POST, dictionary, features, {}, tokens, n_tokens=3, temperature=t) for t in (1e-45, 0))
     assert torch.equal(cold, greedy)
 
 
@@ -613,7 +613,7 @@ def test_a_prompt_may_be_text_and_is_opened_as_the_corpus_is(family, tmp_path):
     features = scanned(model, POST, dictionary, ids, tmp_path)
     latent = int(features.table()["max"].idxmax())
     text = tokenizer.decode(ids[0, 1:])
-    written = [steer(model, POST, dictionary, features, {latent: 2}, each, 3) for each in (ids, text)]
+    written = [steer(model, POST, dictionary, features, {latent: 2}, each, n_tokens=3) for each in (ids, text)]
     assert written[0].shape == (1, ids.shape[1] + 3) and torch.equal(*written)
 
 
@@ -637,7 +637,7 @@ def test_arguments_in_the_wrong_order_are_reported(tokens, tmp_path):
     for swapped in ((features, model, POST, dictionary), (model, dictionary, POST, features)):
         for call in (
             lambda *given: feature_effects(*given),
-            lambda *given: steer(*given, {0: 1.0}, "text", 3),
+            lambda *given: steer(*given, {0: 1.0}, "text", n_tokens=3),
             lambda *given: dose_response(*given, 0),
         ):
             with pytest.raises(ValueError, match=order):

@@ -54,7 +54,7 @@ def test_tokens_that_the_dictionary_was_not_taught_are_not_steered(tokens, tmp_p
     features = scanned(model, POST, dictionary, tokens, tmp_path)
     latent, untaught = int(features.table()["max"].idxmax()), tokens[:, 1].unique().tolist()
     dictionary.metadata["exclude_special_tokens"] = untaught
-    written = steer(model, POST, dictionary, features, {latent: 3}, tokens[:, :3], 4, temperature=0)
+    written = steer(model, POST, dictionary, features, {latent: 3}, tokens[:, :3], n_tokens=4, temperature=0)
     action = {latent: pin(3 * float(features.table().set_index("latent")["max"][latent]))}
     row = tokens[:, :3]
     for _ in range(4):

@@ -44,7 +44,7 @@ def test_every_stage_works_or_says_why_not(family, tokens, tmp_path, caplog):
         assert "no logit effects" in features.meta["logit_effects"]
         for refused in (
             lambda: feature_effects(model, HOOK, sae, features, sequences=1),
-            lambda: steer(model, HOOK, sae, features, {int(features.table().latent[0]): 1.0}, tokens[:1], 2),
+            lambda: steer(model, HOOK, sae, features, {int(features.table().latent[0]): 1.0}, tokens[:1], n_tokens=2),
         ):
             with pytest.raises(NoNextTokens, match=NO_NEXT[family]):
                 refused()
@@ -56,7 +56,7 @@ def test_every_stage_works_or_says_why_not(family, tokens, tmp_path, caplog):
         effects = feature_effects(model, native, sae, features, sequences=2)
         assert np.isfinite(effects.loss_change).any()
         strongest = int(features.table().sort_values("max").latent.iloc[-1])
-        assert steer(model, native, sae, features, {strongest: 1.0}, tokens[:1, :4], 2).shape == (1, 6)
+        assert steer(model, native, sae, features, {strongest: 1.0}, tokens[:1, :4], n_tokens=2).shape == (1, 6)
     page = write_report(features, tmp_path / "page", ranking=rank_features(features, n_shifts=1))
     assert page.is_file()
 

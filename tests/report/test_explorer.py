@@ -300,8 +300,8 @@ def test_samples_are_those_of_the_library_under_the_same_seed(server, run):
     status, answer = post(server, "steer", asked)
     tokens = server.live.tokens(TEXT)
     for name, held in (("plain", {}), ("steered", {3: 2.5})):
-        arguments = (run.model, run.config.harvest.hook_name, run.sae, run.features, held, tokens, 7)
-        assert answer[name] == steer(*arguments, temperature=0.8, seed=5)[0].tolist()
+        arguments = (run.model, run.config.harvest.hook_name, run.sae, run.features, held, tokens)
+        assert answer[name] == steer(*arguments, n_tokens=7, temperature=0.8, seed=5)[0].tolist()
     assert status == 200 and answer["prompt"] == tokens.shape[1] and answer["plain"] != answer["steered"]
 
 

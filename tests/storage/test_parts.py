@@ -136,7 +136,7 @@ def test_processes_that_scan_unlike_things_are_refused(by_two):
 def scan_parts(tiny_run, tmp_path_factory):
     folder = tmp_path_factory.mktemp("parts")
     run = tiny_run
-    return [scan_part(run.sae, run.store, run.hook_name, folder / str(rank), (rank, 2)) for rank in range(2)]
+    return [scan_part(run.sae, run.store, run.hook_name, folder / str(rank), part=(rank, 2)) for rank in range(2)]
 
 
 def test_parts_of_a_scan_join_to_the_whole(tiny_run, scan_parts, tmp_path, monkeypatch):
@@ -152,7 +152,7 @@ def test_parts_of_a_scan_join_to_the_whole(tiny_run, scan_parts, tmp_path, monke
 
 def test_scan_features_refuses_parts_of_different_scans(tiny_run, scan_parts, tmp_path):
     run = tiny_run
-    third = scan_part(run.sae, run.store, run.hook_name, tmp_path / "third", (0, 3))
+    third = scan_part(run.sae, run.store, run.hook_name, tmp_path / "third", part=(0, 3))
 
     def refused(parts, message, sae=run.sae):
         with pytest.raises(ValueError, match=message):

@@ -16,7 +16,7 @@ from interp.text.predicates import Predicates
 from interp.text.read_text import ReadText
 from interp.verdict.coded_text import CodedText
 from interp.verdict.counting import count_rules
-from interp.verdict.explanations import Explained, explain
+from interp.verdict.explanations import ExplanationsOfText, explain
 from interp.verdict.rules import MAX_ATOMS, Atom
 from interp.verdict.search import N_SAMPLED_FIRINGS, FitSample
 from tests.codes.test_sampling import hash_of
@@ -96,7 +96,7 @@ def fit_half(tokens):
     return torch.arange(len(tokens)) % 2 == 0
 
 
-def explained(tokens, fires, *, vocab=WORDS, has_vocab=True, seed=0, **options) -> Explained:
+def explained(tokens, fires, *, vocab=WORDS, has_vocab=True, seed=0, **options) -> ExplanationsOfText:
     text = CodedText.from_codes(torch.from_numpy(tokens), firing_where(fires), vocab)
     text = replace(text, has_vocab=has_vocab)
     return explain(text, FitSample.read(text, fit_half(tokens).numpy(), seed), **options)

@@ -14,11 +14,11 @@ from interp.verdict.similarity import (
     NEAR_SHARE,
     TYPICAL_NATS,
     Shared,
+    level_of,
     likeness,
     most_shared,
     sense_of_each,
     similarities,
-    typical_nearness,
 )
 
 DENSITY = 1e-3
@@ -86,7 +86,7 @@ def test_a_broad_meaning_is_as_even_as_a_narrow_one_and_a_union_is_not():
     rare = compared(predicates, weights, surprise)
     surprise[100] = -np.log(0.2)
     broad = compared(predicates, weights, surprise)
-    assert typical_nearness(broad) < 0.5 < 0.9 < typical_nearness(rare)
+    assert level_of(broad) < 0.5 < 0.9 < level_of(rare)
     concentration, evenness = likeness(broad, weights).values
     assert concentration < 0.5 and evenness > 0.9
     assert likeness(*seen(planted([30, 30]))).values[1] < 0.6
@@ -130,7 +130,7 @@ def test_senses_are_the_clusters_of_average_linkage(seed):
     r = (r + r.T) / 2
     np.fill_diagonal(r, 1)
     joins = linkage(squareform(1 - r, checks=False), "average")
-    cluster = fcluster(joins, 1 - MERGE_LEVEL * typical_nearness(r), "distance")
+    cluster = fcluster(joins, 1 - MERGE_LEVEL * level_of(r), "distance")
     sense = sense_of_each(r, np.full(n, 1 / n))
     for own in cluster:
         members = np.flatnonzero(cluster == own)

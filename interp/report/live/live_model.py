@@ -173,7 +173,7 @@ class LiveModel:
         parts_of_run = (self.model, self.hook, self.sae, self.features)
         with self._lock:
             both = [
-                steer(*parts_of_run, multiples_held, tokens, n_tokens, **options)[0].tolist()
+                steer(*parts_of_run, multiples_held, tokens, n_tokens=n_tokens, **options)[0].tolist()
                 for multiples_held in ({}, multiples)
             ]
         return {"prompt": tokens.shape[1], "plain": both[0], "steered": both[1]}

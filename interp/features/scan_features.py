@@ -283,7 +283,7 @@ def _take_parts(parts: Sequence[Path], folder: Path) -> None:
 def _check_scannable(dictionary: Dictionary, store: StoredRows, hook: str, model: Any) -> None:
     if not hasattr(dictionary, "W_dec") or not hasattr(store, "shard"):
         raise ValueError(
-            f"sae is a {type(dictionary).__name__}, store a {type(store).__name__}: "
+            f"dictionary is a {type(dictionary).__name__}, store a {type(store).__name__}: "
             "the order is (dictionary, store, hook, out)"
         )
     check_finite(W_dec=dictionary.W_dec, b_dec=dictionary.b_dec)

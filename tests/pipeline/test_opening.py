@@ -43,7 +43,7 @@ def test_stores_and_dictionaries_open_from_a_run_a_stage_or_their_folder(tiny_ru
 def test_arguments_in_the_wrong_order_are_reported(tiny_run, tmp_path):
     run, hook = tiny_run, tiny_run.hook_name
     with pytest.raises(
-        ValueError, match=r"sae is a ActivationStore, store a SAE: the order is \(sae, store, hook, out\)"
+        ValueError, match=r"dictionary is a ActivationStore, store a SAE: the order is \(dictionary, store, hook, out\)"
     ):
         scan_features(run.store, run.sae, hook, tmp_path / "out")
     with pytest.raises(ValueError, match=r"tokens is a Transformer, .*: the order is \(model, tokens, hooks\)"):

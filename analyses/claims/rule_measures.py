@@ -160,7 +160,7 @@ def absorption(
     numbered = NumberedRules.of([[rule] for rule in rules.values()], predicates)
     counts, chance = (_Absorbed(latents, supply, need) for _ in range(2))
     counts.count(features.codes, predicates, numbered)
-    chance.count(ShiftedCodes.drawn(features.codes, seed), predicates, numbered)
+    chance.count(ShiftedCodes.draw(features.codes, seed), predicates, numbered)
     absorbed = counts.takers.sum(1)
     shares = {"latent": latents, "n_rule": counts.n, "fires": ratio(counts.fires, counts.n)}
     shares |= {"absorbed": ratio(absorbed, counts.n), "by_chance": ratio(chance.takers.sum(1), chance.n)}

@@ -205,7 +205,7 @@ class _Shared:
         first, n_ctx = 0, self.passes.n_ctx
         for start in starts:
             batch = self.batch(start)
-            row_ids, stop = start * n_ctx + self.passes.kept(batch), start + len(batch)
+            row_ids, stop = start * n_ctx + self.passes.kept_rows(batch), start + len(batch)
             rows_of_batch = slice(first, first + len(row_ids))
             for writer in writers:
                 if writer.position <= start:

@@ -137,14 +137,14 @@ class ModelPasses:
         positions[list(self.options.exclude_positions)] = False
         return positions
 
-    def kept(self, sequences: slice | Int[Tensor, " seq"]) -> Int[Tensor, " row"]:
+    def kept_rows(self, sequences: slice | Int[Tensor, " seq"]) -> Int[Tensor, " row"]:
         """Return the kept rows of some sequences, counted from their first row."""
         return (self._allowed(self.tokens[sequences]) & self._positions).flatten().nonzero().squeeze(1)
 
     def row_ids(self) -> Iterator[Int[Tensor, " row"]]:
         """Yield the ids of the kept rows, block by block of sequences."""
         for start in range(0, len(self.tokens), _SEQUENCES_AT_ONCE):
-            yield start * self.n_ctx + self.kept(slice(start, start + _SEQUENCES_AT_ONCE))
+            yield start * self.n_ctx + self.kept_rows(slice(start, start + _SEQUENCES_AT_ONCE))
 
     def _allowed(self, tokens: Tensor) -> Bool[Tensor, "seq pos"]:
         if not self.is_text:
@@ -157,7 +157,7 @@ class ModelPasses:
 
     def run(self, sequences: Int[Tensor, " seq"]) -> tuple[Int[Tensor, " row"], dict[str, Float[Tensor, "row d"]]]:
         """Return row ids and activations of some sequences, from one pass."""
-        kept = self.kept(sequences)
+        kept = self.kept_rows(sequences)
         n_ctx = self.n_ctx
         acts = hooked_rows(self.module, self.tokens[sequences], self.hooks)
         if len(kept) < len(sequences) * n_ctx:

@@ -69,7 +69,7 @@ class Outliers(NamedTuple):
     row_share: float
     """The share of the rows that are above the limit, in [0, 1]."""
     variance_share: float
-    """The share of the variance, about the centre of the others, that these rows hold, in [0, 1]."""
+    """The share of the variance, around the centre of the other rows, that these rows hold, in [0, 1]."""
     are_dominant: bool
     """Whether few rows hold most of the variance."""
 

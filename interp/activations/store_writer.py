@@ -23,7 +23,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -283,7 +283,7 @@ class StoreWriter:
                 log.warning(
                     "the store keeps outliers at %s: %s; max_norm='auto' leaves them out", hook, outliers.summary
                 )
-            values = vars(statistics)
+            values = {field.name: getattr(statistics, field.name) for field in fields(statistics)}
             tensors |= {f"{hook}/{name}": values[name] for name in TENSORS if values[name] is not None}
             numbers = {name: values[name] for name in values if name not in (*TENSORS, "n_rows")}
             hooks[hook] = {"d": d, **numbers}

@@ -139,7 +139,7 @@ class ActivationStream:
     @cached_property
     def shard_rows(self) -> tuple[int, ...]:
         """Most rows of each shard; those above a norm limit count, as they are not known before the model runs."""
-        return tuple(len(self.passes.kept(sequences)) for sequences in self._in_order())
+        return tuple(len(self.passes.kept_rows(sequences)) for sequences in self._in_order())
 
     def shard(self, i: int, hook: str) -> Shard:
         """Run the model on the sequences of a shard, unless the last call was for them."""

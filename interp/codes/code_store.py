@@ -6,8 +6,8 @@ row i has the entries offsets[i]:offsets[i + 1]. A slice of the store gathers th
 memory is bounded by the slice. Every `_STEP`-th row id is held in memory. Ranges are read rather than mapped, since
 pages of a mapped file count as the process's own memory.
 
-Compiled loops do not check row ids, offsets and latents, so they are checked here for indices out of range. Only a
-checksum finds damage that turns numbers into other valid ones.
+Compiled loops do not check indices, so row ids, offsets and latents that are out of range are found here. Damage that
+turns numbers into other valid ones is found only by a checksum (`storage.manifests.verify`).
 """
 
 import json

@@ -108,7 +108,7 @@ def universality(
     Raises ValueError for scans of different tokens, codes of different numbers of rows, and if no latent fires enough.
     """
     our_codes, their_codes = codes_of_same_text(ours, theirs)
-    shifted = ShiftedCodes.drawn(their_codes, seed)
+    shifted = ShiftedCodes.draw(their_codes, seed)
     matches, shifted_matches = (
         best_matches(our_codes, their_codes, progress),
         best_matches(our_codes, shifted, progress),
@@ -159,7 +159,7 @@ class ShiftedCodes:
     by: int
 
     @classmethod
-    def drawn(cls, codes: CodeSource, seed: int) -> "ShiftedCodes":
+    def draw(cls, codes: CodeSource, seed: int) -> "ShiftedCodes":
         """Shift by between a quarter and three quarters of the text."""
         n = len(codes)
         return cls(codes, int(np.random.default_rng(seed).integers(n // 4, max(3 * n // 4, 1) + 1)))

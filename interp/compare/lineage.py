@@ -80,7 +80,7 @@ def splitting(
     narrow_codes, wide_codes = codes_of_same_text(narrow, wide)
     limits = min_cosine, min_fired, progress
     edges, *fired = masked_edges(narrow_codes, wide_codes, *limits)
-    null_counts = masked_edges(narrow_codes, ShiftedCodes.drawn(wide_codes, seed), *limits)[0]
+    null_counts = masked_edges(narrow_codes, ShiftedCodes.draw(wide_codes, seed), *limits)[0]
     best = edges.sort_values("masked", ascending=False, kind="stable").drop_duplicates("other").index
     edges["is_best"] = edges.index.isin(best)
     alive = np.flatnonzero(fired[0] >= min_fired)

@@ -102,7 +102,7 @@ def open_pair(first: str | Path, second: str | Path) -> Pair:
     scans = a.features, b.features
     if scans[0] is not None and scans[1] is not None and not same_text and same_dictionary(scans[0], scans[1]):
         return Pair(a, b, "corpora", False)
-    if _same_place(a, b):
+    if _may_share_hook(a, b):
         return Pair(a, b, "seeds" if a.d_sae == b.d_sae else "widths", same_text)
     if same_text:
         return Pair(a, b, "models", True)
@@ -120,7 +120,7 @@ def _open(source: str | Path) -> Side:
     return Side(Path(source), FeatureStore.open(folder) if artifact == "features" else load_sae(folder))
 
 
-def _same_place(a: Side, b: Side) -> bool:
+def _may_share_hook(a: Side, b: Side) -> bool:
     """Return whether both may belong to the same hook of the same model, by what is known of them."""
     decoders: list[Any] = [a.W_dec, b.W_dec]
     if any(W is None for W in decoders) or decoders[0].shape[1] != decoders[1].shape[1]:

@@ -32,7 +32,7 @@ and above its norm limit are entirely errors.
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class AttributionGraph(GraphNodes):
     """The graph of one prompt, with the computations on it and the ways to write it."""
 
     def total_effects(self) -> Float[np.ndarray, "target target"]:
-        """Return by how much each target's input would fall, by all paths of the graph, if another one did not fire.
+        """Return the fall of each target's input, along all paths of the graph, if another target did not fire.
 
         The paths hold norms and attention (`interp.effects.graph_checks` asks the model itself). A latent that reads
         less by Δ fires less by Δ, and its outgoing edges shrink by the share Δ / z. Columns of logits are 0.
@@ -263,7 +263,8 @@ def load_graph(path: str | Path) -> AttributionGraph:
     """Read a graph written by `save`, the page, circuit-tracer or Neuronpedia; its supernodes are its `groups`.
 
     Raises ValueError, with the file and the fault, if it is damaged."""
-    return AttributionGraph(**vars(read_graph(path)))
+    read = read_graph(path)
+    return AttributionGraph(**{field.name: getattr(read, field.name) for field in fields(read)})
 
 
 def _cosines(rows: Float[np.ndarray, "row d"]) -> Float[np.ndarray, "row row"]:

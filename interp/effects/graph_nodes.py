@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-PLACE = ["type", "dictionary", "position", "latent"]
+NODE_KEY = ["type", "dictionary", "position", "latent"]
 """The columns that tell one node from another."""
 BIAS_AND_REST = [
     {"type": node_type, "dictionary": -1, "position": -1, "latent": -1, "activation": 1.0}
@@ -88,7 +88,7 @@ class GraphNodes:
 
     def name(self, node: int) -> str:
         """Describe a node in a few words: a token, a latent of a layer, an error."""
-        facts: Any = [self.nodes[column].iat[node] for column in PLACE]
+        facts: Any = [self.nodes[column].iat[node] for column in NODE_KEY]
         node_type, n, position, latent = facts
         if node_type == "embedding":
             return f"“{self.tokens[position]}”"
@@ -101,7 +101,7 @@ class GraphNodes:
     def node_ids(self) -> list[str]:
         """Name each node as Neuronpedia does. An error's name differs from any latent's."""
         layers, ids = self.layers, []
-        for node_type, n, position, latent in self.nodes[PLACE].itertuples(index=False):
+        for node_type, n, position, latent in self.nodes[NODE_KEY].itertuples(index=False):
             if node_type == "embedding":
                 ids.append(f"E_{self.token_ids[position]}_{position}")
             elif node_type in ("latent", "logit"):

@@ -23,7 +23,7 @@ from interp.activations.hooks import Hook, Model, capture, module_of, resolve_ho
 from interp.activations.model_passes import check_model_takes
 from interp.codes.dictionary import Dictionary, W_skip_of
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
-from interp.effects.graph_nodes import PLACE, GraphNodes
+from interp.effects.graph_nodes import NODE_KEY, GraphNodes
 from interp.effects.held import HeldModel, without_weight_gradients
 from interp.effects.interventions import is_included
 from interp.effects.latent_edges import encoder_of
@@ -173,7 +173,7 @@ class PromptPasses:
 
     def columns(self, nodes: pd.DataFrame) -> Int[np.ndarray, " node"]:
         """Return the index of each node among the sources; −1 for a node that is not a source of this prompt."""
-        return pd.MultiIndex.from_frame(self.sources[PLACE]).get_indexer(pd.MultiIndex.from_frame(nodes[PLACE]))
+        return pd.MultiIndex.from_frame(self.sources[NODE_KEY]).get_indexer(pd.MultiIndex.from_frame(nodes[NODE_KEY]))
 
     def _directions(self, n: int, latent: Int[Tensor, " target"]) -> Float[Tensor, "target d"]:
         """Return the directions that latents of a dictionary read, or the gradients of tokens' log probabilities."""

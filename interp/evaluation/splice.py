@@ -240,9 +240,9 @@ class Splice:
 
     def _losses(
         self, rows: _Rows, change: Float[Tensor, "row d_out"], counted: Bool[Tensor, " seq"]
-    ) -> Float64[Tensor, " of"]:
-        """Return the nats per token of the sequences `of` a batch, with `change` added to the rows; NaN without next
-        tokens."""
+    ) -> Float64[Tensor, " counted"]:
+        """Return the nats per token of the counted sequences of a batch, with `change` added to the rows; NaN if the
+        model predicts no next tokens."""
         if self._downstream is None or not counted.any():
             return torch.full((int(counted.sum()),), math.nan).double()
         added = change.new_zeros(rows.tokens.numel(), change.shape[1]).index_copy_(0, rows.where, change)

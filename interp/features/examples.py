@@ -8,11 +8,12 @@ on chunks. A firing with the same window as an earlier one is left out, so each 
 cover all firings. An example shows the rows around the firing inside its own sequence, with this latent's activation on
 each of them.
 
-The window of a position is BEFORE tokens before it, the position, and AFTER after it: half of the length of an example.
-At the edge of its sequence the window is moved inwards. Two windows are the same only if the position has the same
-place in both. Licences, headers, logs and repeated documents repeat windows word for word. A latent fires there again
-because the text is the same. This is no further evidence of its meaning, and a rule fitted on one copy certainly holds
-on the other. Words and idioms still count each time, as sixteen tokens are hardly ever the same by chance.
+The window of a position has the BEFORE tokens before it, its own, and the AFTER tokens after it: half as many as an
+example shows. At the edge of its sequence the window is moved inwards. Two windows are the same only if the position
+has the same place in both. Licences, headers, logs and repeated documents repeat windows word for word. A latent fires
+there again because the text is the same. This is no further evidence of its meaning, and a rule fitted on one copy is
+certain to hold on the other. Words and idioms still count each time, as sixteen tokens are hardly ever the same by
+chance.
 
 A window counts at its first occurrence, in token order. Repeats within one sequence all count: the model sees the
 earlier copy, so the context of the later copy is different.

@@ -17,11 +17,11 @@ def register(
     cell that runs twice, replaces itself.
     Raises ValueError if the name is taken.
     """
-    if name in known and (code is None or _place(code(known[name])) != _place(code(entry))):
+    if name in known and (code is None or _defined_at(code(known[name])) != _defined_at(code(entry))):
         raise ValueError(f"{noun} {name!r} is already registered: choose another name")
     known[name] = entry
 
 
-def _place(code: Any) -> tuple[str, str]:
+def _defined_at(code: Any) -> tuple[str, str]:
     """Return the file of a function or class, or its module if it has no file, and its name in it."""
     return getattr(sys.modules.get(code.__module__), "__file__", None) or code.__module__, code.__qualname__

@@ -1,8 +1,8 @@
 """The files of a dictionary whose latents are divided among processes; they are those that one process would write.
 
-    write_shards   writes a safetensors file of whole tensors; each process has the part of its own latents
-    read_shard     reads that part of a file, whatever the number of processes that wrote it
-    whole          the content of a trained dictionary's files, with W_enc and W_dec still in parts
+    write_shards       writes a safetensors file of whole tensors; each process has the part of its own latents
+    read_shard         reads that part of a file, whatever the number of processes that wrote it
+    whole_dictionary   the content of a trained dictionary's files, with W_enc and W_dec still in parts
 
 Process i of n has the latents from i · d_sae / n. The first process writes; it receives parts a piece at a time, so no
 process ever holds a whole matrix.

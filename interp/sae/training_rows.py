@@ -1,5 +1,5 @@
-"""`TrainingRows`: the rows that a dictionary is trained on, their hooks and their source (a store, or a model that runs
-meanwhile), and the processes that divide them.
+"""Hold the rows that a dictionary is trained on: their hooks, their source (a store, or a model that runs meanwhile),
+and the processes that divide them.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from interp.sae.hook_scales import HookScales
 
 
 class TrainingRows:
-    """The hooks with their scales, and what a dictionary should tell of its rows.
+    """The hooks with their scales, and what a dictionary records about its rows.
 
     Raises ValueError for an empty store, for no hook, and for a hook that is named twice.
     """

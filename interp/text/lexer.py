@@ -90,13 +90,13 @@ _CHARACTERS = {
     Character.HIGH_SINGLE_QUOTE: "‘",
     Character.CLOSE_SINGLE_QUOTE: "’",
 }
-"""The characters of each class that lists its own."""
+"""The characters of the classes that are given by a list."""
 _CLASS_OF = {character: character_class for character_class, listed in _CHARACTERS.items() for character in listed}
 
 STATE = {
     "prev": "the class of the last character",
     "prev2": "the class of the one before it",
-    "line_known": "1 where the start of the line was read, and not cut off by the sequence's",
+    "line_known": "1 if the line's start was read; 0 if the sequence begins inside the line",
     "line_empty": "1 while the line holds nothing but spaces",
     "line_tokens": "tokens of the line so far",
     "line_head": "the line's first token that is not blank; −1 before it",
@@ -110,7 +110,7 @@ STATE = {
     "double": "1 within double quotes",
     "single": "0, OUTER, or INNER: opened within double quotes, which end it",
     "other": "how many typographic quotes are open",
-    "low": "how many of them „ or ‚ opened",
+    "low": "how many of these were opened by „ or ‚",
     "triple": "the mark, SINGLE_QUOTE or DOUBLE_QUOTE, of which three opened a literal; 0 outside",
     "run": "how many of the same quote stand side by side",
     "literal": "the mark that opened a string literal in code; 0 outside",

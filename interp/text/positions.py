@@ -27,7 +27,7 @@ class Positions:
         self.tokens = np.ascontiguousarray(text.tokens[self.sequences])
         """The tokens of these sequences alone, [seq, pos]."""
         self.rows = sequence * self.n_ctx + self.position
-        """The rows counted in `tokens`."""
+        """The rows, as indices into the flattened `tokens`."""
 
     def token(self, offset: int = 0) -> Int64[np.ndarray, " row"]:
         """Return the token at an offset from each row; a positive offset is after it. −1 means beyond the sequence's

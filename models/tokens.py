@@ -97,7 +97,7 @@ class LabelledTokens:
             tokenizer = str(names["tokenizer"])
             names = {key: tuple(names[key]) for key in ("label_names", "document_names")}
             tensors = {key: file.get_tensor(key) for key in _TENSORS}
-        return cls(**names, **tensors, tokenizer=tokenizer)._checked(path)
+        return cls(**names, **tensors, tokenizer=tokenizer)._check(path)
 
     @classmethod
     def _load_shards(cls, folder: Path) -> "LabelledTokens":
@@ -110,9 +110,9 @@ class LabelledTokens:
             document_names=tuple(names["document_names"]),
             tokenizer=names["tokenizer"],
         )
-        return labelled._checked(folder)
+        return labelled._check(folder)
 
-    def _checked(self, path: Path) -> "LabelledTokens":
+    def _check(self, path: Path) -> "LabelledTokens":
         if wrong := self._misfit():
             raise DamagedError(f"{path} holds no labelled tokens ({wrong}): {_REMEDY}")
         return self

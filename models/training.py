@@ -78,7 +78,7 @@ def train_model(
     _check_tokens(model, train_tokens, val_tokens)
     inputs = _inputs(model, train_tokens, val_tokens, config)
     training = _Training(model, train_tokens, val_tokens, config, out, inputs, progress)
-    if resume and (finished := training.finished()) is not None:
+    if resume and (finished := training.read_finished()) is not None:
         return finished
     training.begin(resume)
     while training.step < training.steps:
@@ -121,7 +121,7 @@ class _Training:
         self.note = "starting"
         self.start_time = self.row_time = self.checkpoint_time = time.monotonic()
 
-    def finished(self) -> TrainingResult | None:
+    def read_finished(self) -> TrainingResult | None:
         """Return the result of the same training if it is finished; its weights are loaded into the model."""
         file = self.out / "results.json"
         if not file.exists() or self.checkpoint.exists():

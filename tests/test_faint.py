@@ -48,7 +48,7 @@ def test_training_knows_the_strongest_firing_of_each_latent_in_its_windows(store
     seen = []
     for step in range(11):
         rows = next(batches)
-        f = learner.loss_and_gradients(learner.scaled(rows)[0]).forward
+        f = learner.loss_and_gradients(learner.scale_rows(rows)[0]).forward
         dense = torch.zeros(len(rows), D_SAE)
         dense[f.support.rows, f.support.latents] = f.pre.detach()
         seen.append(dense.amax(0))
@@ -77,7 +77,7 @@ def test_resampling_gives_idle_latents_another_start(store):
     missed = []
     for weights in (before, learner.weights):
         learner.weights = weights
-        f = learner.loss_and_gradients(learner.scaled(batch)[0]).forward
+        f = learner.loss_and_gradients(learner.scale_rows(batch)[0]).forward
         missed.append(float(f.error.square().sum()))
     assert missed[1] < missed[0] and (learner.weights["b_enc"][idle] < 0).all()
 

@@ -68,7 +68,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     options = parser.parse_args(arguments)
     if others := [folder for folder in options.runs if not is_run(folder)]:
         parser.error(f"{others[0]} is not a run folder: `interp run` or `interp demo` makes one")
-    speed = Speed.measured()
+    speed = Speed.measure()
     results: dict[str, Any] = {
         "runs": {folder.name: held_against(Run(folder), speed) for folder in options.runs},
         "paper": on_paper(Assumed()),

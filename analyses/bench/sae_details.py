@@ -126,7 +126,7 @@ def precision(size: Size, tokens: int) -> dict[str, dict[str, float]]:
 
 def differing_picks(learner: Learner, rows: Float[Tensor, "row d_in"]) -> float:
     """Return the share of the picks at full precision that bfloat16 misses."""
-    x, _ = learner.scaled(rows)
+    x, _ = learner.scale_rows(rows)
     picks = {}
     for low in (True, False):
         learner.low_precision = low

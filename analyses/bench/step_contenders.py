@@ -71,7 +71,7 @@ def entrants(data: Sequence[torch.Tensor], size: Size, with_peers: bool) -> dict
 
 def ours(config: SAEConfig, data: Sequence[torch.Tensor], k: int) -> Contender:
     learner = learner_of(config, data)
-    centred = learner.scaled(data[0])[0] - learner.weights["b_dec"]
+    centred = learner.scale_rows(data[0])[0] - learner.weights["b_dec"]
     bound = sparse_start(centred, learner.weights["encoder_rows"].T, k)
     if isinstance(config, JumpReLUConfig):
         learner.weights["threshold"].fill_(bound)

@@ -116,7 +116,7 @@ class ModelPasses:
         by token."""
         excluded = {"token": 0, "position": 0}
         for block in self.tokens.split(_SEQUENCES_AT_ONCE):
-            allowed = self._allowed(block)
+            allowed = self._is_allowed(block)
             excluded["token"] += int((~allowed).sum())
             excluded["position"] += int((allowed & ~self._positions).sum())
         return excluded
@@ -139,14 +139,14 @@ class ModelPasses:
 
     def kept_rows(self, sequences: slice | Int[Tensor, " seq"]) -> Int[Tensor, " row"]:
         """Return the kept rows of some sequences, counted from their first row."""
-        return (self._allowed(self.tokens[sequences]) & self._positions).flatten().nonzero().squeeze(1)
+        return (self._is_allowed(self.tokens[sequences]) & self._positions).flatten().nonzero().squeeze(1)
 
     def row_ids(self) -> Iterator[Int[Tensor, " row"]]:
         """Yield the ids of the kept rows, block by block of sequences."""
         for start in range(0, len(self.tokens), _SEQUENCES_AT_ONCE):
             yield start * self.n_ctx + self.kept_rows(slice(start, start + _SEQUENCES_AT_ONCE))
 
-    def _allowed(self, tokens: Tensor) -> Bool[Tensor, "seq pos"]:
+    def _is_allowed(self, tokens: Tensor) -> Bool[Tensor, "seq pos"]:
         if not self.is_text:
             return torch.ones(len(tokens), self.n_ctx, dtype=torch.bool)
         return torch.isin(tokens, self._exclude.to(tokens.dtype), invert=True)

@@ -131,7 +131,7 @@ def plan_command(
     asked = RunConfig.from_toml(config, import_plugins=True)
     for stage in STAGES.values():
         stage.check(asked)
-    print(Plan.of(asked, out or Path("runs") / config.stem).text(Speed.measured()))
+    print(Plan.of(asked, out or Path("runs") / config.stem).text(Speed.measure()))
 
 
 def run_help() -> str:

@@ -189,7 +189,7 @@ class AblationBatch:
     def changes(self, firings: Firings) -> Float[Tensor, "firing d_out"]:
         return -firings.z[:, None].to(self.W_dec) * self.W_dec[firings.latent]
 
-    def ablated(self, firings: Firings) -> Iterator["AblatedStates"]:
+    def ablate(self, firings: Firings) -> Iterator["AblatedStates"]:
         """Yield the states without the latents, block by block. A block has all firings of a pair."""
         if self.downstream.by_position:
             nothing = firings.pair[:0]
@@ -206,7 +206,7 @@ class AblationBatch:
             rows = pairs.seq[pair_at] * pos + pos_at
             yield AblatedStates(pairs.firings, states_at_firings, pairs.pairs[pair_at], rows, states[pair_at, pos_at])
 
-    def integrated(self, firings: Firings, steps: int) -> Iterator[tuple[Int[Tensor, " part"], Float[Tensor, " part"]]]:
+    def integrate(self, firings: Firings, steps: int) -> Iterator[tuple[Int[Tensor, " part"], Float[Tensor, " part"]]]:
         """Yield pairs and −z_j d_j · the gradient of the sequence's loss, averaged over the midpoints of `steps` equal
         parts of the path from x to x − z_j d_j (integrated gradients)."""
         if self.downstream.by_position:

@@ -134,7 +134,7 @@ class AttributionGraph(GraphNodes):
         latents = np.flatnonzero(node_type == "latent")
         if len(latents) < 2:
             return {}
-        reads, writes = self._carried(latents)
+        reads, writes = self._profiles(latents)
         ids = self.node_ids()
         texts = np.array([(rules or {}).get(ids[node], "") for node in latents])
         same_rule = (texts[:, None] == texts) & (texts != "")
@@ -149,7 +149,7 @@ class AttributionGraph(GraphNodes):
         influence = self.nodes["influence"].to_numpy()
         return dict(sorted(groups.items(), key=lambda group: (-influence[group[1]].sum(), group[1])))
 
-    def _carried(
+    def _profiles(
         self, latents: Int[np.ndarray, " latent"]
     ) -> tuple[Float[np.ndarray, "latent pos"], Float[np.ndarray, "latent logit"]]:
         """Return the share of each latent's input that starts at each position, and its share of each logit."""

@@ -286,13 +286,13 @@ class _EffectTables:
         for values in (*sums.values(), likelier):
             self.team.sum_(values)
         sums_by_latent = {name: values.view(sampled.shape).cpu() for name, values in sums.items()}
-        tokens = self._moved(likelier, sums_by_latent["normaliser"].sum(1), sums_by_latent["firings"].sum(1))
+        tokens = self._moved_tokens(likelier, sums_by_latent["normaliser"].sum(1), sums_by_latent["firings"].sum(1))
         table = _table(
             latents.numpy(), {name: values.numpy() for name, values in sums_by_latent.items()}, self.gradients
         )
         return table.assign(**{name: pd.Series(list(values.numpy())) for name, values in tokens.items()})
 
-    def _moved(
+    def _moved_tokens(
         self, states: Float[Tensor, "latent d_state"], normaliser: Float[Tensor, " latent"], n: Float[Tensor, " latent"]
     ) -> dict[str, Tensor]:
         """Return the tokens whose log-probabilities the latents raise and lower most, from sums over their n
@@ -324,10 +324,10 @@ class _EffectTables:
         add("targets", firings.pair, counted[firings.row])
         gradient = clean.gradient[clean.where[firings.row]]
         add("gradient", firings.pair, (batch.changes(firings) * gradient).sum(1))
-        for pair, values in batch.integrated(firings, self.steps) if self.steps else ():
+        for pair, values in batch.integrate(firings, self.steps) if self.steps else ():
             add("integrated", pair, values)
         for prefix, changed in (("", firings), ("null_", self.null_directions.instead(firings, self.tokens.shape[1]))):
-            for without in batch.ablated(changed):
+            for without in batch.ablate(changed):
                 pair_of, row_of = without.firings.pair, without.firings.row
                 for part, change in batch.compare(clean, row_of, without.states):
                     pair = pair_of[part]

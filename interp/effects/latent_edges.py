@@ -146,7 +146,7 @@ class _Passes(NamedTuple):
         """Return, for some prompts, the inputs of the targets, given these activations."""
         return torch.einsum("pd,ptd->pt", acts.to(self.directions), self.directions[prompts])
 
-    def changed(
+    def inputs_after(
         self, change: Float[Tensor, "some pos d_out"], prompts: slice | Int[Tensor, " some"]
     ) -> Float[Tensor, "some target"]:
         """Return, for some prompts, the inputs of the targets if a change is added at the earlier hook."""
@@ -164,7 +164,7 @@ def _attributions(passes: _Passes, firings: _Firings) -> Float[Tensor, "pair tar
         share = writes.new_zeros(len(firings.prompt), requires_grad=True)
         change = writes.new_zeros(n_prompts * n_pos, writes.shape[1])
         change = change.index_add(0, firings.rows, share[firings.pair, None] * writes)
-        read = passes.changed(change.view(n_prompts, n_pos, -1), slice(None))
+        read = passes.inputs_after(change.view(n_prompts, n_pos, -1), slice(None))
         gradients: Any = [
             torch.autograd.grad(total, share, retain_graph=True, allow_unused=True)[0] for total in read.sum(0)
         ]
@@ -187,7 +187,7 @@ def _ablations(
         inside = (firings.pair >= start) & (firings.pair < stop)
         change = firings.writes.new_zeros(stop - start, n_pos, firings.writes.shape[1])
         change[firings.pair[inside] - start, firings.rows[inside] % n_pos] = -firings.writes[inside]
-        ablations.append(clean[prompts] - passes.changed(change, prompts))
+        ablations.append(clean[prompts] - passes.inputs_after(change, prompts))
         progress(stop, n_pairs, "ablations of a latent in a prompt")
     return torch.cat(ablations) if ablations else clean.new_zeros(0, clean.shape[1])
 

@@ -72,7 +72,7 @@ class EncodedHook(NamedTuple):
     skips: Float[Tensor, "pos 1"]
     """1 where the skip of a transcoder counts."""
 
-    def handed(self, hook: str, shares: Float[Tensor, "row firing"]) -> Float[Tensor, "row pos d_out"]:
+    def output_at(self, hook: str, shares: Float[Tensor, "row firing"]) -> Float[Tensor, "row pos d_out"]:
         """Return what the latents hand to a hook, with these shares of them."""
         firings = torch.bincount(self.position, minlength=len(self.error)).tolist()
         parts = zip(shares.split(firings, 1), self.writes[hook].split(firings), strict=True)
@@ -144,7 +144,7 @@ class PromptPasses:
                 written = error_shares[n][:, :, None] * part.error
                 for writer, shares in zip(self.parts[: n + 1], latent_shares, strict=False):
                     if part.output_hook in writer.writes:
-                        written = written + writer.handed(part.output_hook, shares)
+                        written = written + writer.output_at(part.output_hook, shares)
                 if not held:
                     return x + written.reshape(x.shape)
                 return (written + part.bias + _skip_path_output(part.dictionary, part.skips, reads[n])).reshape(x.shape)

@@ -172,8 +172,8 @@ def pool_codes(
         document_of_entry = documents.document_of_row[rows]
         kept = (chunk.activations > 0) & (document_of_entry >= 0) & (chunk.latents >= first) & (chunk.latents < last)
         keys = document_of_entry[kept].astype(np.int64) * width + (chunk.latents[kept] - first)
-        parts.append(_Entries(keys, chunk.activations[kept].astype(np.float64), rows[kept]).reduced(how))
-    entries = _Entries(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True))).reduced(how)
+        parts.append(_Entries(keys, chunk.activations[kept].astype(np.float64), rows[kept]).reduce(how))
+    entries = _Entries(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True))).reduce(how)
     document_of_value, latents = np.divmod(entries.keys, max(width, 1))
     values = entries.values if how == "max" else entries.values / documents.lengths[document_of_value]
     offsets = offsets_from_lengths(np.bincount(document_of_value, minlength=n))
@@ -193,7 +193,7 @@ class _Entries(NamedTuple):
     def empty(cls) -> "_Entries":
         return cls(np.zeros(0, np.int64), np.zeros(0), np.zeros(0, np.int64))
 
-    def reduced(self, how: Pooling) -> "_Entries":
+    def reduce(self, how: Pooling) -> "_Entries":
         """Return one entry per key, in the order of the keys: the largest value with the first row that has it, or the
         sum."""
         if not len(self.keys):

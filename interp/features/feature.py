@@ -100,9 +100,11 @@ class Feature:
             shown = ", ".join(f"<code><bdi>{show_text(token, around)}</bdi></code>" for token in tokens)
             lines.append(Markup(f"{name} logits: {shown}"))
         if self.has_text:
-            lines += [self._shaded(example, around) for example in self.examples.head(_N_PRINTED_EXAMPLES).itertuples()]
+            lines += [
+                self._shade_example(example, around) for example in self.examples.head(_N_PRINTED_EXAMPLES).itertuples()
+            ]
         else:
-            lines.append(Markup("".join(map(self._drawn, self.examples.itertuples()))))
+            lines.append(Markup("".join(map(self._draw_example, self.examples.itertuples()))))
         return card(show_text(repr(self), around), *lines)
 
     def _script_byte(self) -> int | None:
@@ -114,7 +116,7 @@ class Feature:
             near += (self.vocab[token] for token in example.tokens[max(position - 1, 0) : position + 2])
         return script_byte("".join(near)) if self.has_text else None
 
-    def _drawn(self, example: Any) -> Markup:
+    def _draw_example(self, example: Any) -> Markup:
         """Return the picture of an example, or the number of its row."""
         if self.render is None:
             return Markup(f"row {example.row} ({example.value:.3g}) ")
@@ -122,7 +124,7 @@ class Feature:
         look = "height:56px;margin:2px;image-rendering:pixelated"
         return Markup(f'<img src="{source}" alt="row {example.row}" title="{example.value:.3g}" style="{look}">')
 
-    def _shaded(self, example: Any, around: int | None) -> Markup:
+    def _shade_example(self, example: Any, around: int | None) -> Markup:
         """Return the tokens of an example, each on an orange background whose strength is the latent's activation."""
         spans = []
         for text, tokens in join_pieces([self.vocab[token] for token in example.tokens]):

@@ -2,10 +2,10 @@
 
     precision = n_both / n_active      recall = n_both / n_label      F1 = 2 TP / (n_fired + n_label),   z >= threshold
 
-The threshold is the one with the best F1 on the fit half, among at most 32 per latent. The i-th of them
-is the value that a share (i / 32)^2 of its firings exceeds, lowered to the next edge of its histogram (edges are 1/16
-of the value apart). `f1` is measured at this threshold on the other half. `mass` is the sum of the activation on the
-label's tokens. The correlation is Pearson's, between the activation (0 where the latent is silent) and the label.
+The threshold is the one with the best F1 on the fit half, among at most 32 per latent. The i-th of them is the value
+that a share (i / 32)^2 of its firings exceeds, lowered to the next edge of its histogram (edges are 1/16 of the value
+apart). `f1` is measured at this threshold on the other half. `mass` is the sum of the activation on the label's tokens.
+The correlation is Pearson's, between the activation (0 where the latent is silent) and the label.
 """
 
 from collections.abc import Mapping

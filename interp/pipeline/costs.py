@@ -3,7 +3,7 @@ speed of the machine.
 
     seconds = float32 operations / rate + bfloat16 operations / rate + bytes moved / rate + bookkeeping × pace
 
-The rates and the pace are measured in about a second (`Speed.measured`), each as the best of many tries, as if the
+The rates and the pace are measured in about a second (`Speed.measure`), each as the best of many tries, as if the
 machine were otherwise idle. Each stage declares the operations and bytes that it needs (`Stage.cost`). Operations of
 the model are counted on one sequence at the run's hooks. Bookkeeping (sorting, counting, writing, Python) is in seconds
 of two cores of an AMD EPYC 9B45, fitted to the demo and to SmolLM2's run there.
@@ -82,7 +82,7 @@ class Speed(NamedTuple):
     """Time for bookkeeping, as a multiple of the time on the machine of the constants."""
 
     @classmethod
-    def measured(cls) -> "Speed":
+    def measure(cls) -> "Speed":
         """Measure the speed of this machine's processor, in about a second.
 
         One thread is measured in CPU time, which other jobs disturb least. This is multiplied by the number of threads,

@@ -1,7 +1,7 @@
 """Estimate, before any work, what each stage of a run needs: bytes on disk and of memory, operations, seconds. If
 something does not fit on this machine, suggest numbers in the configuration with which it would.
 
-    plan = Plan.of(config, "runs/mine");  print(plan.text(Speed.measured()));  plan.check()
+    plan = Plan.of(config, "runs/mine");  print(plan.text(Speed.measure()));  plan.check()
 
 Each stage states its cost (`Stage.cost`) as a function of sizes that follow from the configuration (`costs.Sizes`). A
 run is refused if the least that it must hold does not fit; its libraries take LIBRARY_BYTES more.

@@ -52,14 +52,14 @@ def table_columns(
     ranking: `ReportInputs.verdicts`.
     effects: one row for each latent that was ablated."""
     tested = ranking.mask(ranking["verdict"].isin(WITHOUT_SCORES))
-    verdicts, verdict = _coded(ranking["verdict"])
+    verdicts, verdict = _encode_names(ranking["verdict"])
     named = table["best_label"].where(table["best_label_f1"] >= MIN_F1) if "best_label" in table else None
-    labels, label = _coded(pd.Series(None, table.index, dtype=object) if named is None else named)
+    labels, label = _encode_names(pd.Series(None, table.index, dtype=object) if named is None else named)
     tokens, stored = top_tokens(features, N_TOP_TOKENS), stored_tokens(features, N_TOP_TOKENS)
     shares = dict[int, list[float]]()
     for latent, _, n in _commonest(features, N_TOP_TOKENS):
         shares.setdefault(latent, []).append(round(n / int(table["n_active"][latent]), 2))
-    kinds, kind = _coded(pd.Series(surroundings(features), dtype=object).reindex(table.index))
+    kinds, kind = _encode_names(pd.Series(surroundings(features), dtype=object).reindex(table.index))
     ablated = pd.DataFrame(index=table.index)
     if effects is not None:
         ablated = effects.set_index("latent").reindex(table.index)
@@ -132,7 +132,7 @@ def surroundings(features: FeatureStore) -> dict[int, str]:
     return dict(zip(inside["latent"].tolist(), inside["label"].tolist(), strict=True))
 
 
-def _coded(column: pd.Series) -> tuple[list[str], list[int | None]]:
+def _encode_names(column: pd.Series) -> tuple[list[str], list[int | None]]:
     """Return the names in order, and the place of each value among them, or None for a missing value."""
     codes, names = pd.factorize(column, sort=True)
     return list(names), [int(code) if code >= 0 else None for code in codes]

@@ -15,7 +15,7 @@ In: a FeatureStore, and the firings to show. Out: the files that the page reads.
         activations    [pos, value, pos, value, …] of the tokens of its sequence where the latent fires, in few digits
 
 Many examples share the same text, so they only refer to it, and the page loads it when it is viewed. Activations take
-most of the page's bytes, so `coded` writes the examples of a latent in columns, and activations as text.
+most of the page's bytes, so `encode_examples` writes the examples of a latent in columns, and activations as text.
 """
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -86,7 +86,7 @@ class Contexts:
         return [[int(kind), int(row), *rest] for kind, row, *rest in shown]
 
 
-def coded(examples: Sequence[list], n_ctx: int) -> list:
+def encode_examples(examples: Sequence[list], n_ctx: int) -> list:
     """Write examples as columns: [kinds, rows, labels, values, exponent, counts, gaps, activations], which the page
     decodes.
 

@@ -68,14 +68,14 @@ def number(value: Any, digits: int = N_DIGITS) -> float | int | str | None:
     return int(value) if value.is_integer() and abs(value) < 1e15 else float(f"{value:.{digits}g}")
 
 
-def percent(share: float) -> str:
+def format_percent(share: float) -> str:
     """Format a share in [0, 1] as the page writes it."""
     return f"{100 * share:.{1 if 0 < share < 0.095 else 0}f} %"
 
 
-def between(low: float, high: float) -> str:
+def format_interval(low: float, high: float) -> str:
     """Format the ends of an interval of shares in per cent, such as 95–96."""
-    return "–".join(percent(end).removesuffix(" %") for end in (low, high))
+    return "–".join(format_percent(end).removesuffix(" %") for end in (low, high))
 
 
 def numbers(values: np.ndarray, digits: int = N_DIGITS) -> list:

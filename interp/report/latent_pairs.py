@@ -44,7 +44,7 @@ def pairs_shown(features: FeatureStore) -> Int[np.ndarray, "pair 2"]:
     return pairs.to_numpy(np.int64)
 
 
-def in_common(features: FeatureStore, pairs: Int[np.ndarray, "pair 2"]) -> list[list]:
+def common_properties(features: FeatureStore, pairs: Int[np.ndarray, "pair 2"]) -> list[list]:
     """Return the common properties of each pair's latents, as the page reads them."""
     examples = features.sql(TABLE_QUERIES["examples"].format(where=""))
     latent_of, row_of = (examples[name].to_numpy(np.int64) for name in ("latent", "row"))

@@ -36,7 +36,7 @@ def read_notes(file: str | Path) -> pd.DataFrame:
     """Read the notes that a page exported, as one row for each latent with a note: latent, star, label, note.
     `attrs["features"]` is the page's key of the features that the notes belong to. Raises ValueError, naming the file,
     for a file that is not an export of a page, and FileNotFoundError if the file does not exist."""
-    exported = _checked(file)
+    exported = _read_checked(file)
     rows = sorted((int(latent), *(note[name] for name in EMPTY_NOTE)) for latent, note in exported["notes"].items())
     table = pd.DataFrame(rows, columns=["latent", *EMPTY_NOTE])
     table.attrs["features"] = exported.get("features")
@@ -46,13 +46,13 @@ def read_notes(file: str | Path) -> pd.DataFrame:
 def notes_of(file: Path, key: str) -> dict[str, dict[str, Any]]:
     """Return latent → note. It is empty if the file does not exist. Raises OverwriteError for notes of other
     features."""
-    return _kept(file, key)["notes"]
+    return _read_all(file, key)["notes"]
 
 
-def _kept(file: Path, key: str) -> dict[str, Any]:
+def _read_all(file: Path, key: str) -> dict[str, Any]:
     """Read the whole content of the file."""
     kept: dict[str, Any] = (
-        _checked(file) if os.path.lexists(file) else {"format": NOTES_FORMAT, "features": key, "notes": {}}
+        _read_checked(file) if os.path.lexists(file) else {"format": NOTES_FORMAT, "features": key, "notes": {}}
     )
     if kept.get("features") != key:
         raise OverwriteError(f"{file} has notes of other features: move it away, and export or import its notes")
@@ -69,18 +69,18 @@ def edit_notes(file: Path, key: str, edits: Mapping[str, Mapping[str, Sequence]]
     with open(file.parent / RUN_FILE) as config:
         # This lock waits for other writers. It is not the lock of the folder, which a stage holds for a long time.
         fcntl.flock(config, fcntl.LOCK_EX)
-        kept = _kept(file, key)
+        kept = _read_all(file, key)
         notes = kept["notes"]
         for latent, fields in edits.items():
             note = {**EMPTY_NOTE, **notes.pop(latent, {})}
-            note |= {name: _merged(SEPARATORS.get(name), note[name], *pair) for name, pair in fields.items()}
+            note |= {name: _merge(SEPARATORS.get(name), note[name], *pair) for name, pair in fields.items()}
             if note != EMPTY_NOTE:
                 notes[latent] = note
         write_json(file, kept)
     return notes
 
 
-def _merged(between: str | None, now: Any, before: Any, after: Any) -> Any:
+def _merge(between: str | None, now: Any, before: Any, after: Any) -> Any:
     """Return the new value of a field whose value is `now`, if somebody who saw `before` writes `after`."""
     if between is None or now in (before, after):
         return after
@@ -88,7 +88,7 @@ def _merged(between: str | None, now: Any, before: Any, after: Any) -> Any:
     return between.join(text for text in (after, others) if text)
 
 
-def _checked(file: str | Path) -> dict[str, Any]:
+def _read_checked(file: str | Path) -> dict[str, Any]:
     exported = read_json(Path(file), "export the notes again")
     notes = exported.get("notes") if exported.get("format") == NOTES_FORMAT else None
     if not isinstance(notes, dict):

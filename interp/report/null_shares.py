@@ -15,7 +15,7 @@ import pandas as pd
 from interp.display.verdict_looks import VERDICT_LOOKS
 from interp.display.verdict_names import IDLE, MONOSEMANTIC, ONE_MEANING_ROW
 from interp.report.inputs import ReportInputs
-from interp.report.json_text import between, number, percent
+from interp.report.json_text import format_interval, format_percent, number
 from interp.verdict.verdict_shares import verdict_shares
 
 OWN_NAME = "this page's dictionary"
@@ -89,8 +89,8 @@ def _account(rows: list[dict[str, Any]]) -> list[str]:
     parts = {"more than in": below, "not clearly more than in": near}
     comparison = "; ".join(f"{words} {', '.join(names)}" for words, names in parts.items() if names)
     return [
-        f"{alike['title'][0].upper()}{alike['title'][1:]}, {percent(share)} [{between(low, high)}] of its features "
-        f"have one meaning: {comparison}.",
+        f"{alike['title'][0].upper()}{alike['title'][1:]}, {format_percent(share)} [{format_interval(low, high)}] of "
+        f"its features have one meaning: {comparison}.",
         *sentences,
     ]
 
@@ -124,11 +124,11 @@ def share_rows(inputs: ReportInputs) -> list[dict[str, Any]]:
     most = rows[0]["trained"] or 0
     for row in rows:
         if row["kind"] == "matched" and most > (row["trained"] or math.inf):
-            row["title"] = f"after {in_short(row['trained'])} tokens"
+            row["title"] = f"after {format_large(row['trained'])} tokens"
     return rows
 
 
-def in_short(n: int) -> str:
+def format_large(n: int) -> str:
     """Format a large number in two digits, such as 1.2M."""
     rounded = float(f"{n:.2g}")
     sizes = ((1e9, "B"), (1e6, "M"), (1e3, "K"), (0, ""))

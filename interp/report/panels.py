@@ -83,7 +83,7 @@ def _name_fewer(figure: "go.Figure") -> None:
         names = trace.text if trace.hovertext is None else trace.hovertext
         x, y = _numbers(trace.x), _numbers(trace.y)
         across = np.log10(x) if figure.layout.xaxis.type == "log" else x
-        first = far_apart(np.column_stack([across, y]), MANY_NAMES)
+        first = spread_points(np.column_stack([across, y]), MANY_NAMES)
         trace.text = [names[k] if k in first else "" for k in range(len(names))]
         inwards = [
             "middle left" if is_right else "middle right" for is_right in across > np.sum(across) / max(len(x), 1)
@@ -98,7 +98,7 @@ def _numbers(values: Any) -> np.ndarray:
     return np.asarray(values, float)
 
 
-def far_apart(points: Float[np.ndarray, "point axis"], n: int) -> list[int]:
+def spread_points(points: Float[np.ndarray, "point axis"], n: int) -> list[int]:
     """Return the places of `n` points, or of all if they are fewer: first that of the point farthest from the middle,
     then each time of the one farthest from those before it. Distances are shares of the spread along each axis."""
     scaled = (points - points.min(0)) / np.maximum(np.ptp(points, axis=0), 1e-12) if len(points) else points

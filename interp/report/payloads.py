@@ -19,7 +19,7 @@ from interp.features.bins import merge_bins
 from interp.features.examples import rows_around
 from interp.features.feature_store import FeatureStore
 from interp.features.firing_statistics import bin_edges
-from interp.report.contexts import CODE_ROWS_AT_ONCE, Contexts, coded
+from interp.report.contexts import CODE_ROWS_AT_ONCE, Contexts, encode_examples
 from interp.report.json_text import N_DIGITS, columns_of, encode_tokens, numbers
 from interp.statistics.cutoffs import MIN_F1
 
@@ -68,7 +68,10 @@ def payloads(
     extras: name → latent → the page's data under this name; a latent without an entry has None. For each name, a chunk
     has `columns_of` the latents' values."""
     step = LATENTS_PER_CHUNK * CHUNKS_AT_ONCE
-    missing: dict[str, Any] = {"histogram": {"edges": [], "counts": []}, "examples": coded([], features.n_ctx)}
+    missing: dict[str, Any] = {
+        "histogram": {"edges": [], "counts": []},
+        "examples": encode_examples([], features.n_ctx),
+    }
     for start in range(0, features.d_sae, step):
         block = _block(features, table, contexts, start, min(start + step, features.d_sae))
         for first in range(start, min(start + step, features.d_sae), LATENTS_PER_CHUNK):
@@ -96,7 +99,7 @@ def _block(
     return {
         "facts": dict(enumerate((dict(zip(facts, row, strict=True)) for row in _lines(table[facts])), start)),
         "logits": dict(enumerate(_logits(table), start)),
-        "examples": {j: coded(rows, features.n_ctx) for j, rows in shown.items()},
+        "examples": {j: encode_examples(rows, features.n_ctx) for j, rows in shown.items()},
         "histogram": _histograms(tables.pop("histograms")),
         **{
             name: _by_latent(table, _lines(table.drop(columns="latent"), 2 if name in TWO_DIGIT_TABLES else N_DIGITS))

@@ -15,7 +15,7 @@ import pandas as pd
 from interp import figures
 from interp.display.verdict_names import DEAD, FAINT, WITHOUT_SCORES
 from interp.report.inputs import ReportInputs
-from interp.report.json_text import number, percent
+from interp.report.json_text import format_percent, number
 from interp.report.null_shares import MATCHED_NAME, nulls_account
 from interp.report.panels import Panel
 from interp.statistics.cutoffs import ULTRA_LOW
@@ -74,7 +74,7 @@ def summary(inputs: ReportInputs) -> dict[str, Any]:
     densities = Panel(note=DENSITIES, title=title, figure=figures.density_histogram(inputs.table)).payload()
     quality, *all_quality = _quality(inputs)
     return {
-        "in_use": _in_use(inputs),
+        "in_use": _describe_use(inputs),
         "nulls": nulls_account(inputs),
         "limits": _limits(inputs),
         "facts": _facts(inputs),
@@ -86,7 +86,7 @@ def summary(inputs: ReportInputs) -> dict[str, Any]:
     }
 
 
-def about(inputs: ReportInputs) -> str:
+def describe_page(inputs: ReportInputs) -> str:
     """Describe the page's subject in a sentence: the size of the dictionary, its hook and model, L0 and how much of the
     cross-entropy its reconstruction recovers, as far as these are known."""
     parameters = inputs.model_results.get("parameters")
@@ -100,7 +100,7 @@ def about(inputs: ReportInputs) -> str:
     parts.append(f"L0 {inputs.table['density'].fillna(0).sum():.1f}")
     if quality is not None and {"dictionary", "ce_recovered"} <= set(quality):
         recovered = quality.loc[quality["dictionary"] == MATCHED_NAME, "ce_recovered"].dropna()
-        parts += [f"{percent(share)} of the cross-entropy recovered" for share in recovered[:1]]
+        parts += [f"{format_percent(share)} of the cross-entropy recovered" for share in recovered[:1]]
     return ", ".join(parts) + "."
 
 
@@ -130,7 +130,7 @@ def _facts(inputs: ReportInputs) -> list[tuple[str, str]]:
     return rows + [(name, value) for panel in inputs.panels if "fact" in panel for name, value in [panel["fact"]]]
 
 
-def _in_use(inputs: ReportInputs) -> str:
+def _describe_use(inputs: ReportInputs) -> str:
     """Say in a sentence how many features are in use, dead and faint."""
     counts = inputs.verdicts["verdict"].value_counts()
     dead, faint = (int(counts.get(verdict, 0)) for verdict in (DEAD, FAINT))
@@ -201,7 +201,7 @@ def _quality(inputs: ReportInputs) -> list[dict]:
         return [Panel(title=title, note=note, table=shown).payload()] if rows else []
 
     tokens = f" {table['n_tokens'].max():,.0f}" if "n_tokens" in table else ""
-    note = f"Cross-entropy recovered: {RECOVERED}{_fewer(table)}{_random_above_pca(table)}"
+    note = f"Cross-entropy recovered: {RECOVERED}{_describe_spliced_part(table)}{_random_above_pca(table)}"
     if {"dead_share", "faint_share"} & set(table):
         scanned = f"{inputs.features.meta['n_tokens']:,}"
         note += f" Dead and faint count these tokens alone here; the verdicts count all {scanned} scanned."
@@ -211,7 +211,7 @@ def _quality(inputs: ReportInputs) -> list[dict]:
     return [*shown, *panel("Quality, the other numbers", why, others)]
 
 
-def _fewer(table: pd.DataFrame) -> str:
+def _describe_spliced_part(table: pd.DataFrame) -> str:
     """Say what was spliced in on fewer tokens, as zeros and the mean are with the baselines; nothing if nothing was."""
     if "n_spliced" not in table:
         return ""
@@ -233,4 +233,4 @@ def _random_above_pca(table: pd.DataFrame) -> str:
 
 
 def _cell(value: Any, form: str) -> str:
-    return "–" if pd.isna(value) else percent(value) if form == "%" else format(value, form)
+    return "–" if pd.isna(value) else format_percent(value) if form == "%" else format(value, form)

@@ -168,7 +168,9 @@ def senses_of(
     accounts = {}
     for latent, parts in senses.items():
         fires_on = [set(tokens[_ids(sense, "rows") + _ids(sense, "weak_rows")].tolist()) for sense in parts]
-        named = [_named(sense, tokens_of_sense, vocab) for sense, tokens_of_sense in zip(parts, fires_on, strict=True)]
+        named = [
+            _named_tokens(sense, tokens_of_sense, vocab) for sense, tokens_of_sense in zip(parts, fires_on, strict=True)
+        ]
         n_senses_of = Counter(token for tokens_of_sense in fires_on for token in tokens_of_sense)
         accounts[latent] = [
             _sense(sense)
@@ -184,7 +186,7 @@ def senses_of(
     return accounts
 
 
-def _named(sense: Mapping[str, Any], fires_on: Collection[int], vocab: Sequence[str]) -> list[int] | None:
+def _named_tokens(sense: Mapping[str, Any], fires_on: Collection[int], vocab: Sequence[str]) -> list[int] | None:
     """Return which of the tokens its firings share by name; None if what they share is not a list of tokens."""
     shared = [] if sense.get("common") is None else list(sense["common"])
     if not vocab or not shared or not all(_LIST.fullmatch(phrase) for phrase in shared):

@@ -33,11 +33,11 @@ from interp.report.contexts import (
 from interp.report.inputs import ReportInputs, report_inputs
 from interp.report.json_text import encode, pack
 from interp.report.latent_map import map_payload
-from interp.report.latent_pairs import in_common, pairs_shown
+from interp.report.latent_pairs import common_properties, pairs_shown
 from interp.report.notes import features_key
 from interp.report.null_shares import closest_null
 from interp.report.payloads import LATENTS_PER_CHUNK, payloads, row_evidence, sense_counts, sense_tokens
-from interp.report.summary import about, summary
+from interp.report.summary import describe_page, summary
 from interp.report.use import shares, uses
 from interp.report.verdict_evidence import explanations, most_shared, sense_rows, senses_in, senses_of, verdict_evidence
 from interp.runtime.progress import Progress, no_progress
@@ -185,7 +185,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
     progress(3, total, "writing features")
     pairs = pairs_shown(features)
     pairs_of: dict[int, list[list]] = {}
-    for (latent, other), shared in zip(pairs.tolist(), in_common(features, pairs), strict=True):
+    for (latent, other), shared in zip(pairs.tolist(), common_properties(features, pairs), strict=True):
         pairs_of.setdefault(latent, []).append([other, *shared])
     extras: dict[str, Mapping[int, Any]] = {
         "pairs": pairs_of,
@@ -209,7 +209,7 @@ def _page_facts(inputs: ReportInputs) -> dict[str, Any]:
     features = inputs.features
     return {
         "title": inputs.title,
-        "about": about(inputs),
+        "about": describe_page(inputs),
         "key": features_key(features),
         "latents": features.d_sae,
         "tokens": features.meta["n_tokens"],

@@ -234,7 +234,7 @@ class ForwardPass(PickedEntries):
         """Σ ‖x_hat − target‖² over rows · V, of the whole batch."""
         return self.everywhere(self.errors.whole)[0] / (self.batch.rows * self.variance)
 
-    def fired(self) -> Float[Tensor, " d_sae"]:
+    def count_fired(self) -> Float[Tensor, " d_sae"]:
         """Count the rows on which each latent fired."""
         is_above = self.z.detach() > 0
         if bool(is_above.all()):

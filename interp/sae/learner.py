@@ -137,7 +137,7 @@ class Learner:
     def step(self, rows: Float[Tensor, "batch d"]) -> StepResult:
         """Take a step. `rows`: this process's part of the batch. Its columns are the inputs, followed by the outputs if
         these differ."""
-        x, y = self.scaled(rows)
+        x, y = self.scale_rows(rows)
         batch = self._batch(len(x))
         if batch.rows == 0:
             limits = ", ".join(f"{limit:.4g}" for limit in self.hook_scales.limits if limit is not None)
@@ -145,7 +145,7 @@ class Learner:
         loss_here, gradients, forward = self.loss_and_gradients(x, y, batch)
         lr = self.config.lr_at(self.steps_done)
         self.config.observe(forward)
-        fired = self.mesh.data.sum_(forward.fired())
+        fired = self.mesh.data.sum_(forward.count_fired())
         self.since_fired += batch.rows
         self.since_fired[fired > 0] = 0
         self._track_strongest(forward.strongest())
@@ -177,7 +177,9 @@ class Learner:
             return list(sums)
         return self.mesh.shards.sum_(torch.tensor(sums, dtype=torch.float64)).tolist()
 
-    def scaled(self, rows: Float[Tensor, "batch d"]) -> tuple[Float[Tensor, "row d_in"], Float[Tensor, "row d_out"]]:
+    def scale_rows(
+        self, rows: Float[Tensor, "batch d"]
+    ) -> tuple[Float[Tensor, "row d_in"], Float[Tensor, "row d_out"]]:
         """Return the scaled inputs and outputs of the rows that are used for training."""
         x, y = self.hook_scales.split(self.hook_scales.within(rows.to(self.weights["W_dec"])))
         x = torch.mul(x, self.input_scales, out=self._workspace.buffer("x", len(x), x.shape[1], x.dtype, x.device))

@@ -186,9 +186,9 @@ class SAE(nn.Module):
 
     def _encoded_rows(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_in"]:
         """Return the rows that the encoder gets for x."""
-        return self._checked(x) - self.b_dec
+        return self._check_width(x) - self.b_dec
 
-    def _checked(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_in"]:
+    def _check_width(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_in"]:
         """Return x in the dictionary's type and on its device. Raises ValueError for rows of another width."""
         if x.shape[-1] != self.d_in:
             class_name = type(self).__name__
@@ -217,7 +217,7 @@ class Transcoder(SAE):
         return replace(super().stored(), W_skip=self.W_skip)
 
     def _encoded_rows(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_in"]:
-        return self._checked(x)
+        return self._check_width(x)
 
 
 class Crosscoder(SAE):

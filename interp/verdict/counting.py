@@ -92,7 +92,7 @@ class NumberedRules(NamedTuple):
         return cls(rule_offsets, rules, atom_offsets, value_offsets, values.astype(np.int64), numbers)
 
     @classmethod
-    def joined(cls, parts: Sequence["NumberedRules"]) -> "NumberedRules":
+    def join(cls, parts: Sequence["NumberedRules"]) -> "NumberedRules":
         """Join the rules of the units of each part, in order."""
         rule_offsets, atom_offsets, value_offsets = (
             offsets_from_lengths(np.concatenate([np.diff(getattr(part, name)) for part in parts]))
@@ -163,7 +163,7 @@ def count_rules(
     rules = NumberedRules.of([proposed[unit] for unit in units], predicates)
     own_rows = [sampled[unit] for unit in units]
     of_each = team.all_gather_values((rules, latents[units], own_rows))
-    rules = NumberedRules.joined([rules for rules, _, _ in of_each])
+    rules = NumberedRules.join([rules for rules, _, _ in of_each])
     latents = np.concatenate([latents for _, latents, _ in of_each])
     sampled = [rows for _, _, rows_of_units in of_each for rows in rows_of_units]
     counts = RuleCounts.zeros(len(latents), int(np.diff(rules.rule_offsets).max(initial=1)))

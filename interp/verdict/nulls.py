@@ -188,7 +188,7 @@ class SampledCodes:
         rows = chunk.rows[kept].astype(np.int32 if self._features.tokens.numel() < 1 << 31 else np.int64)
         self._parts.append((rows, units[kept], chunk.activations[kept]))
 
-    def shifted(self, labels: Masks | None, folder: str | Path) -> FeatureStore:
+    def write_shifted(self, labels: Masks | None, folder: str | Path) -> FeatureStore:
         """Write a store of the same text, in which latent s · n_units + u is unit u moved by `shifts[s]` rows."""
         features = self._features
         n_units = len(self.units)
@@ -269,7 +269,7 @@ def _measure_shifted(
     if not names or not len(sample.units):
         return [np.zeros(shape).T for _ in names]
     with TemporaryDirectory() as folder:
-        shifted = sample.shifted(labels, folder)
+        shifted = sample.write_shifted(labels, folder)
         return [MEASURES[name](shifted, twin).astype(float).reshape(shape).T for name in names]
 
 

@@ -22,13 +22,13 @@ from interp.features.feature_store import FeatureStore
 from interp.figures.theme import VERDICT_COLOURS
 from interp.report import assets, decoder_layout, write_report
 from interp.report.columns import overview_examples, page_order, surroundings, table_columns
-from interp.report.contexts import activations_around, coded, positions
+from interp.report.contexts import activations_around, encode_examples, positions
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import columns_of, encode_tokens, number, numbers, pack
 from interp.report.latent_map import map_names
-from interp.report.latent_pairs import in_common
-from interp.report.null_shares import closest_null, in_short, nulls_account
-from interp.report.panels import Panel, far_apart
+from interp.report.latent_pairs import common_properties
+from interp.report.null_shares import closest_null, format_large, nulls_account
+from interp.report.panels import Panel, spread_points
 from interp.report.payloads import LATENTS_PER_CHUNK, sense_counts
 from interp.report.use import shares, uses
 from interp.report.verdict_evidence import verdict_evidence
@@ -224,10 +224,10 @@ def unpacked(text: str) -> str:
 def test_examples_are_read_back_from_their_columns_whatever_their_values():
     examples = [[0, 13, 2, 7.01, [0, 0.0012, 5, -99.0, 7, 1e-8]], [-1, 4, None, 3.0, []], [1, 6, 0, -2.5, [7, 10.0]]]
     expected = [[0, 13, 2, 7.01, [0, 0.0012, 7, 1e-8]], *examples[1:]]
-    for one, other in zip(decoded(*coded(examples, 8)), expected, strict=True):
+    for one, other in zip(decoded(*encode_examples(examples, 8)), expected, strict=True):
         assert one[:4] == other[:4] and one[4] == pytest.approx(other[4])
     with_own = [[0, 13, 2, 7.01, [5, 7.0, 6, 2.0]]]
-    assert decoded(*coded(with_own, 8)) == [[0, 13, 2, 7.01, [6, 2.0]]], "its own activation is its value"
+    assert decoded(*encode_examples(with_own, 8)) == [[0, 13, 2, 7.01, [6, 2.0]]], "its own activation is its value"
 
 
 @pytest.mark.parametrize(
@@ -307,7 +307,7 @@ def test_pairs_have_in_common_what_their_codes_have(page, run, monkeypatch):
     pairs = np.array([[a, b] for a in range(6) for b in range(6, 10)])
     z = store.codes[0 : N_SEQ * N_CTX].dense().double().numpy()
     W = np.asarray(store.W_dec, dtype=float)
-    for (a, b), (both, r, cosine, *at, others) in zip(pairs.tolist(), in_common(store, pairs), strict=True):
+    for (a, b), (both, r, cosine, *at, others) in zip(pairs.tolist(), common_properties(store, pairs), strict=True):
         assert both == ((z[:, a] != 0) & (z[:, b] != 0)).sum()
         if z[:, a].any() and z[:, b].any():
             assert r == pytest.approx(np.corrcoef(z[:, a], z[:, b])[0, 1], rel=6e-3, abs=1e-6)
@@ -599,7 +599,7 @@ def test_the_share_of_one_meaning_is_shown_with_the_closest_null_trained_alike(r
     longer = pd.DataFrame({"tokens": [4_000_000], "fvu": [0.1]})
     assert closest_null(replace(run, curves={"sae": longer}))["matched"]["title"] == "after 3M tokens"
     assert closest_null(replace(run, nulls=None)) is None
-    assert [in_short(n) for n in (7, 999_424, 1_200_000, 2.5e9)] == ["7", "1M", "1.2M", "2.5B"]
+    assert [format_large(n) for n in (7, 999_424, 1_200_000, 2.5e9)] == ["7", "1M", "1.2M", "2.5B"]
 
 
 def test_summary_has_the_run_in_order(page):
@@ -651,8 +651,8 @@ def test_few_points_of_a_figure_show_their_names_on_the_page_and_fewer_on_a_phon
     assert len(points["meta"]["first"]) == 6 and all(points["text"][k] for k in points["meta"]["first"])
     assert "annotations" not in shown["layout"], "no name stands at the end of a line"
     line = np.array([[0.0, 0], [1, 1], [2, 2], [9, 9], [10, 10]])
-    assert far_apart(line, 3) == [0, 4, 2], "the ends, and then the middle"
-    assert sorted(far_apart(line, 9)) == [0, 1, 2, 3, 4] and far_apart(line[:0], 3) == []
+    assert spread_points(line, 3) == [0, 4, 2], "the ends, and then the middle"
+    assert sorted(spread_points(line, 9)) == [0, 1, 2, 3, 4] and spread_points(line[:0], 3) == []
 
 
 def test_a_panel_leaves_the_figure_of_its_caller_as_it_was():

@@ -255,7 +255,7 @@ def test_the_gradient_is_that_of_the_logarithm_of_the_loss_and_clipped(store):
     for clip in (0.1, 50.0):
         config = TopKConfig(**shared, k=4, clip=clip, unit_norm=False)
         learner = learner_for(config, store)
-        descent = learner.loss_and_gradients(learner.scaled(planted(256))[0])
+        descent = learner.loss_and_gradients(learner.scale_rows(planted(256))[0])
         whole = {name: gradient.tensor() / descent.loss for name, gradient in descent.gradients.items()}
         norm = sum(float(gradient.square().sum()) for gradient in whole.values()) ** 0.5
         learner.update(descent.gradients, descent.loss)

@@ -114,7 +114,7 @@ def found(features, values, judged, labels, twin):
 def test_a_shifted_store_is_a_scan_of_shifted_codes(features, tokens, z, labels, twin, tmp_path):
     """Every measure of it, latent by latent, shift by shift."""
     sample = sampled(features)
-    shifted = sample.shifted(labels, tmp_path / "shifted")
+    shifted = sample.write_shifted(labels, tmp_path / "shifted")
     assert shifted.d_sae == 2 * len(sample.units) and D - 1 not in sample.units
     for place, shift in enumerate(SHIFTS):
         there = scan(tokens, np.roll(z, shift, 0), labels, tmp_path / str(shift))

@@ -40,7 +40,7 @@ from interp.evaluation.downstream import split_positions
 from interp.evaluation.shortcuts import downstream_of
 from interp.features.text_features import encode_with_opening_token, firing_matrix
 from interp.report.inputs import ReadableRun
-from interp.report.latent_pairs import in_common
+from interp.report.latent_pairs import common_properties
 
 MAX_TOKENS = 1024
 """Largest number of tokens of a text, even if the model accepts more, as a call blocks other calls."""
@@ -88,7 +88,7 @@ class LiveModel:
             z = self._codes(
                 tokens, capture(self.model, to_model(self.model, tokens), {"": self.dictionary_hooks.input_hook})[""]
             )
-        firing = [_strongest(z, row, N_LISTED_LATENTS) for row in range(z.shape[0])]
+        firing = [_strongest_latents(z, row, N_LISTED_LATENTS) for row in range(z.shape[0])]
         features: list[list[Any]] = []
         for latent, firings in _by_latent(z):
             strength = max(value for _, value in firings) / max(self._maxima[latent], np.finfo(np.float32).tiny)
@@ -108,7 +108,7 @@ class LiveModel:
         tokens = self._up_to(text, position)
         with self._lock, evaluating(self.model):
             entered = self._downstream.enter(tokens)
-            firing = _strongest(self._codes(tokens, entered.acts), position, N_LISTED_LATENTS)
+            firing = _strongest_latents(self._codes(tokens, entered.acts), position, N_LISTED_LATENTS)
             W_dec = self.sae.W_dec.detach()
             change = W_dec.new_zeros(1 + len(firing), position + 1, W_dec.shape[1])
             for row, (latent, z) in enumerate(firing, 1):
@@ -123,8 +123,8 @@ class LiveModel:
                     "latent": latent,
                     "activation": z,
                     "kl": float((p[0] * (log_p[0] - log_p[row])).sum()),
-                    "raises": _moved(p[0], p[row]),
-                    "lowers": _moved(p[0], p[row], largest=False),
+                    "raises": _moved_tokens(p[0], p[row]),
+                    "lowers": _moved_tokens(p[0], p[row], largest=False),
                 }
                 for row, (latent, z) in enumerate(firing, 1)
             ],
@@ -252,10 +252,10 @@ class LiveModel:
         }
 
     def common(self, latent: int, other: int) -> list:
-        """Return what two latents have in common in the scan (`latent_pairs.in_common`). Raises ValueError for a latent
-        that does not exist."""
+        """Return what two latents have in common in the scan (`latent_pairs.common_properties`). Raises ValueError for
+        a latent that does not exist."""
         check_latents([latent, other], self.features.d_sae)
-        return in_common(self.features, np.array([[latent, other]]))[0]
+        return common_properties(self.features, np.array([[latent, other]]))[0]
 
     def tokens(self, text: str) -> Int[Tensor, "1 pos"]:
         """Return the tokens of a text. Raises ValueError for a text without tokens, or with more than the model
@@ -308,7 +308,7 @@ class LiveModel:
         return torch.cat(logits).log_softmax(1).cpu()
 
 
-def _strongest(z: scipy.sparse.csr_matrix, row: int, n: int) -> list[list]:
+def _strongest_latents(z: scipy.sparse.csr_matrix, row: int, n: int) -> list[list]:
     entries = slice(*z.indptr[row : row + 2])
     order = np.argsort(-z.data[entries], kind="stable")[:n]
     return [[int(z.indices[entries][i]), float(z.data[entries][i])] for i in order]
@@ -325,7 +325,9 @@ def _by_latent(entries: scipy.sparse.csr_matrix) -> list[tuple[int, list[list]]]
     return latents
 
 
-def _moved(p: Float[Tensor, " d_vocab"], without: Float[Tensor, " d_vocab"], *, largest: bool = True) -> list[list]:
+def _moved_tokens(
+    p: Float[Tensor, " d_vocab"], without: Float[Tensor, " d_vocab"], *, largest: bool = True
+) -> list[list]:
     change = (p - without).topk(min(N_MOVED, len(p)), largest=largest)
     moved = change.indices[change.values > 0 if largest else change.values < 0]
     return [[int(token), float(p[token]), float(without[token])] for token in moved]

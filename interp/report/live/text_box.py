@@ -61,12 +61,12 @@ def explore(run: ReadableRun, text: str = "Once upon a time") -> "AnyWidget":
         def _repr_mimebundle_(self, **kwargs: Any) -> tuple[dict, dict]:
             """Show the text and its firings as static HTML if no kernel answers, as in the page of a notebook."""
             data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
-            return data | {"text/html": still(self.text, self.reading)}, metadata
+            return data | {"text/html": static_html(self.text, self.reading)}, metadata
 
     return Explore(text=text)
 
 
-def still(text: str, reading: dict[str, Any]) -> str:
+def static_html(text: str, reading: dict[str, Any]) -> str:
     """Return a reading (`Answers.reading`) as static HTML: the tokens, and the strongest features of the text."""
     if "error" in reading or not reading:
         return cards.card(text, reading.get("error", ""))

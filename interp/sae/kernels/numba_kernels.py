@@ -44,7 +44,7 @@ _KEY_TYPES = {torch.bfloat16: torch.int16, torch.float32: torch.int32, torch.flo
 
 class NumbaKernels(TorchKernels):
     def top_k(self, pre: PreActivations, k: int) -> SparseCodes:
-        pre = _tiled(pre)
+        pre = _as_tiles(pre)
         latents, keys, counts = _empty_entries(len(pre), k, pre.dtype)
 
         def pick(piece: slice) -> None:
@@ -69,7 +69,7 @@ class NumbaKernels(TorchKernels):
 
         A piece holds a bounded number of candidates, even where activations rise with the latent's index.
         """
-        pre = _tiled(pre)
+        pre = _as_tiles(pre)
         bound = _Bound(max(n, 1), pre.dtype)
 
         def collect(piece: slice) -> list[_Entries]:
@@ -92,7 +92,7 @@ class NumbaKernels(TorchKernels):
         return codes.with_values(at_least_float32(codes.values))
 
     def above(self, pre: PreActivations, threshold: Tensor) -> SparseCodes:
-        pre, limits = _tiled(pre), _limits(threshold, pre.dtype)
+        pre, limits = _as_tiles(pre), _limits(threshold, pre.dtype)
 
         def collect(piece: slice) -> SparseCodes:
             tiles = pre.tiles(piece)
@@ -214,7 +214,7 @@ def _limits(threshold: Tensor, dtype: torch.dtype) -> np.ndarray:
     return ordered
 
 
-def _tiled(pre: PreActivations) -> Tiled:
+def _as_tiles(pre: PreActivations) -> Tiled:
     """Return pre-activations that are all there: tiles of whole rows."""
     if isinstance(pre, Tiled):
         return pre

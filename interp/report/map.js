@@ -75,6 +75,7 @@ report.views.map = (() => {
     links,
     overlay,
     evidence,
+    beside = [], // the latent that is on the card, and those nearest to it
     at = -1, // the place of the point that is on the card, and of that which is to be
     wanted = -1,
     ringed = -1;
@@ -220,7 +221,7 @@ report.views.map = (() => {
   function drawHits() {
     const some = selected();
     const spot = (latent) => `M${points.x[placeOf.get(latent)]} ${points.y[placeOf.get(latent)]}h0`;
-    const drawn = some.length > MOST_HITS ? [] : some;
+    const drawn = [...(some.length > MOST_HITS ? [] : some), ...beside.slice(1)];
     hits.classList.toggle("many", drawn.length > MOST_OWN);
     hits.replaceChildren(svg("path", { class: "rim", d: drawn.map(spot).join("") }),
       ...drawn.map((latent) => svg("path", { d: spot(latent), stroke: `rgb(${colours.hueOf(latent)})` })));
@@ -377,8 +378,8 @@ report.views.map = (() => {
     const strongest = await report.examples.telling(feature, 4);
     if (wanted !== k) return;
     const close = { type: "button", "aria-label": "Close", onclick: unpick };
-    const beside = feature.neighbours.filter(([other]) => placeOf.has(other));
-    const nearest = beside.map(([other]) => other);
+    const neighbours = feature.neighbours.filter(([other]) => placeOf.has(other));
+    const nearest = neighbours.map(([other]) => other);
     const near = ([other, cosine]) => line(other, h("span.muted", null, format.fixed(cosine)));
     const zoom = { type: "button", onclick: () => zoomTo([latent, ...nearest]) };
     chosen.replaceChildren(
@@ -391,11 +392,11 @@ report.views.map = (() => {
         nearest.length ? h("p.muted.to-nearest", null,
           h("span", null, "Its nearest, to which the lines lead, with the ", term("decoder cosine", "cosine")),
           h("button.link", zoom, "Zoom to them")) : null,
-        h("ol.listed", null, beside.map(near)),
+        h("ol.listed", null, neighbours.map(near)),
       ),
     );
     at = k;
-    drawLinks(k, nearest);
+    drawLinks([latent, ...nearest]);
     list();
     address(`#map/${latent}`);
     hovered(k, true);
@@ -408,7 +409,7 @@ report.views.map = (() => {
   function unpick() {
     chosen.replaceChildren();
     at = wanted = -1;
-    links.setAttribute("d", "");
+    drawLinks([]);
     list();
     address("#map");
     hovered(-1);
@@ -485,8 +486,9 @@ report.views.map = (() => {
       element.style.visibility = py !== undefined ? "visible" : "hidden";
     };
     const some = selected();
-    const isFew = some.length > 0 && some.length <= MOST_OWN;
-    const near = closeness < OWN_CLOSE && !isFew ? [] : order().filter((each) => isInView(placeOf.get(each)));
+    const isFew = beside.length > 0 || (some.length > 0 && some.length <= MOST_OWN);
+    const all = beside.length || (closeness < OWN_CLOSE && !isFew) ? [] : order();
+    const near = [...beside, ...all].filter((each) => isInView(placeOf.get(each)));
     const shown = shortNames(near.slice(0, MOST_OWN));
     own.replaceChildren(...shown.map(([, element]) => element));
     const placeOwn = () => shown.forEach(([latent, element]) => {
@@ -513,7 +515,7 @@ report.views.map = (() => {
       const name = label || (report.lead.byLabel(latent) ? format.words(report.selection.labelOf(latent)) : "");
       if (name && name.length <= LONGEST) return isNew(name) ? [latent, h("span.own.region", null, name)] : null;
       const most = verdictOf(latent) === "single-token" ? 1 : 3;
-      const tokens = columns.tokens[latent].filter((token) => !/[0-9a-f]{2}⟩/.test(token)).slice(0, most);
+      const tokens = columns.tokens[latent].slice(0, most);
       const quoted = () => tokens.map((token) => `"${token.replaceAll("\n", "\\n")}"`).join(" ");
       while (quoted().length > LONGEST) tokens.pop();
       if (!tokens.length || !isNew(quoted())) return null;
@@ -553,10 +555,14 @@ report.views.map = (() => {
     part.setAttribute("d", corners.length < 6 ? "" : `M${corners.join(" ")}Z`);
   }
 
-  /* Lines from a feature to those nearest to it in the decoder. */
-  function drawLinks(k, nearest) {
-    const place = (other) => [points.x[other], points.y[other]].join(" ");
-    links.setAttribute("d", nearest.map((other) => `M${place(k)}L${place(placeOf.get(other))}`).join(""));
+  /* Lines from the first of some features to the others, those nearest to it in the decoder, whose points are drawn
+   * larger and named. */
+  function drawLinks(latents) {
+    beside = latents;
+    const [from, ...ends] = latents.map((latent) => [points.x[placeOf.get(latent)], points.y[placeOf.get(latent)]]);
+    links.setAttribute("d", ends.map((to) => `M${from.join(" ")}L${to.join(" ")}`).join(""));
+    drawHits();
+    placeNames();
   }
 
   function controls() {
@@ -760,7 +766,7 @@ report.views.map = (() => {
     repaint();
     Promise.all([loadData("rows"), loadWords()]).then(([rows]) => { evidence = rows; });
     const k = placeOf.get(Number(argument ?? -1));
-    links.setAttribute("d", "");
+    drawLinks([]);
     if (k !== undefined) await pick(k);
     section.dataset.ready = "true";
   }

@@ -30,7 +30,7 @@ report.paint = (() => {
   /* The traces of a figure drawn in the light scheme's hues, in the hues of the scheme that is on. On a phone fewer
    * points show their names (panels.py), towards the middle; the others tell theirs when they are touched. */
   function traces(plain) {
-    const variables = { "#23272e": "--ink" };
+    const variables = { "#23272e": "--ink", "#c9ced6": "--muted" };
     for (const [name, { colour }] of Object.entries(report.data.page.verdicts)) variables[colour] = `--${name}`;
     const inScheme = (quoted, hue) => (hue in variables ? `"${style(variables[hue])}"` : quoted);
     const themed = JSON.parse(JSON.stringify(plain).replace(/"(#[0-9a-f]{6})"/g, inScheme));

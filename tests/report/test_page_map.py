@@ -87,6 +87,8 @@ def test_a_click_and_the_address_of_a_feature_show_the_same_picture(browser, add
     clicked = browser.evaluate(drawn)
     browser.open(f"{address}{question(browser)}")
     assert browser.evaluate(drawn) == clicked and clicked[1][1]
+    larger = browser.evaluate("document.querySelectorAll('.hits path:not(.rim)').length")
+    assert larger == len(browser.text(".card > .listed li")) > 0, "its nearest are drawn larger"
     browser.click(".to-nearest .link")
     browser.wait("!document.querySelector('.inset').hidden")  # it is closer than the whole
 

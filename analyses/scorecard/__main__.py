@@ -33,7 +33,8 @@ figures. Each world is made and read once. With --short, --readings and --ablate
 The calibration of the package is fitted to judged_latents.parquet alone, next to this file, in a second. It has numbers
 only: the two statistics of each latent with its source, whether it has one meaning, and for read latents how they were
 drawn and what the two readers said (p_one, 0..100). After a change of the statistics, or of the kinds of predicates
-that compare firings, they have to be measured again: that needs the texts and codes of --readings.
+that compare firings, they have to be measured again: that needs the texts and codes of --readings. analyses/README.md
+has the procedure.
 """
 
 import argparse

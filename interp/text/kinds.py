@@ -15,8 +15,8 @@ To add a kind, write one entry here, or in a script of your own: a function of `
 `kind_registry`). Similarity, senses, rules and their wording then use it. No kind looks across the edge of a sequence.
 
 The shipped calibration was fitted with the kinds below. A further kind that compares positions makes firings more alike
-than they were in that fit, and a ranking warns of it: fit the calibration again, or use the kind only in rules
-(`compares=False`).
+than they were in that fit, and a ranking warns of it: fit the calibration again (analyses/README.md), or use the kind
+only in rules (`compares=False`).
 """
 
 import numpy as np

@@ -6,9 +6,9 @@ In: the statistics x of `similarity`, and the covariance C of their sampling err
 mean over the possible values of x (MacKay 1992), so an uninformative sample gives about ½. The interval is μ ∓ 1.96 σ,
 as probabilities. No weight is negative: more similar firings never count against one meaning.
 
-`Calibration` has the fitted weights; its docstring states the data of the fit and its accuracy. The probability is
-right on average over the sources, but not for each source. A latent unlike those of all sources is judged as the most
-similar ones are, and its interval does not show this.
+`Calibration` has the fitted weights; its docstring states the data of the fit and its accuracy, and analyses/README.md
+when and how to fit them again. The probability is right on average over the sources, but not for each source. A latent
+unlike those of all sources is judged as the most similar ones are, and its interval does not show this.
 """
 
 import logging

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from interp.checks.errors import DamagedError
-from interp.storage.files import read_json, write_text
+from interp.storage.files import digest_json, read_json, write_text
 
 PROBABILITY_BOUNDS = 1e-3, 1 - 1e-3
 """Bounds on every probability: some hundred firings cannot make anything more certain."""
@@ -31,6 +31,11 @@ def read_fit(path: str | Path | None, shipped: str, key: str, names: tuple[str, 
     if content[key] != list(names):
         raise ValueError(f"{path or shipped} was fitted to {content[key]}, not to {list(names)}: {remedy}")
     return content
+
+
+def digest_fits() -> str:
+    """Return the SHA-256 of the fits that ship with the package."""
+    return digest_json([(files("interp.verdict") / name).read_text() for name in ("calibration.json", "learnt.json")])
 
 
 def write_fit(path: str | Path, content: Mapping[str, Any], decimals: int) -> None:

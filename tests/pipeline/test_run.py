@@ -28,6 +28,7 @@ from interp.report.use import uses
 from interp.sae import JumpReLUConfig, load_sae
 from interp.storage.folders import unfinished_folder
 from interp.storage.locks import hold_lock
+from interp.verdict.fitted import digest_fits
 from tests.forked import run_python
 from tests.tiny import TINY
 
@@ -248,6 +249,7 @@ def test_a_stage_alone_is_run_anew_from_what_is_there(copied):
     assert manifest["config"] == {
         "ranking": {"n_shifts": 1, "seed": 0, "use_labels": False, "judge_faint": False, "twin": "none"},
         "verdicts": list(VERDICTS),
+        "fits": digest_fits(),
     }
     assert Run(copied.path).config == config
     assert len(copied.ranking) == TINY.sae.d_sae
@@ -264,7 +266,7 @@ import dataclasses, os, signal, sys
 from interp.pipeline.execution import run_alone
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages import findings
-findings.ranked = lambda run, config, progress: os.kill(os.getpid(), signal.SIGKILL)
+findings.rank_latents = lambda run, config, progress: os.kill(os.getpid(), signal.SIGKILL)
 run = Run(sys.argv[1])
 config = run.config.replace(ranking=dataclasses.replace(run.config.ranking, seed=5))
 run_alone(run, "ranking", config=config, progress=lambda done, total, note: None)

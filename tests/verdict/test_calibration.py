@@ -6,7 +6,7 @@ import pytest
 from analyses.scorecard.judged import fit_calibration
 from interp.checks.errors import DamagedError
 from interp.text.kinds import PREDICATE_KINDS
-from interp.verdict.calibration import Calibration
+from interp.verdict.calibration import Calibration, compared_kinds
 from interp.verdict.similarity import MEASURE_NAMES
 
 
@@ -22,6 +22,10 @@ def test_a_file_that_is_no_calibration_is_damaged(content, tmp_path):
     (tmp_path / "mine.json").write_text(content)
     with pytest.raises(DamagedError, match="mine.json .*: fit it again"):
         Calibration.load(tmp_path / "mine.json")
+
+
+def test_the_calibration_that_ships_was_fitted_with_the_kinds_that_compare_firings():
+    assert set(Calibration.load().kinds) == set(compared_kinds()), "fit it again: analyses/README.md says how"
 
 
 def test_calibration_warns_of_a_kind_that_it_was_not_fitted_with(monkeypatch, caplog):

@@ -33,8 +33,6 @@ LATENT_SECONDS = 4.5e-3
 """Seconds to judge a latent: its senses, their rules and its nulls."""
 TEXT_SECONDS = 3.0
 """Seconds to prepare the text for all latents."""
-_VERDICT_SETTINGS = {"verdicts": list(VERDICTS)}
-"""What tables of verdicts depend on besides the run: with other names of verdicts they are made again."""
 
 
 def _quality_cost(sizes: Sizes) -> Cost:
@@ -193,7 +191,7 @@ def _nulls_cost(sizes: Sizes) -> Cost:
     reduced_by=("nulls.sae_tokens", "nulls.tokens", "sae.d_sae"),
     config={"nulls": lazy_call("interp.compare.null_dictionaries:NullsConfig", sae_tokens=1_000_000)},
     other_sections=("harvest", "sae"),
-    outside=lambda run: _VERDICT_SETTINGS,
+    outside=lambda run: _verdict_settings(),
     opens={"nulls": (".", lazy_call("interp.compare.null_dictionaries:Nulls.read"))},
     summary=nulls_summary,
 )
@@ -265,9 +263,17 @@ def _open_twin(run: Run, config: RankingSection) -> "FeatureStore | None":
     return FeatureStore.open(config.twin)
 
 
+def _verdict_settings() -> dict[str, Any]:
+    """Return what tables of verdicts depend on besides the run. They are made again with other names of verdicts, and
+    after the calibration or the fit of `learnt` was fitted again."""
+    from interp.verdict.fitted import digest_fits
+
+    return {"verdicts": list(VERDICTS), "fits": digest_fits()}
+
+
 def _verdicts_and_twin(run: Run) -> dict[str, Any]:
     twin = _open_twin(run, run.config.ranking)
-    return _VERDICT_SETTINGS if twin is None else _VERDICT_SETTINGS | {"twin": digest_file(twin.path / "scan.json")}
+    return _verdict_settings() | ({} if twin is None else {"twin": digest_file(twin.path / "scan.json")})
 
 
 def _other_pages(run: Run) -> dict[str, str]:

@@ -21,9 +21,9 @@ _LONGEST = 2000
 def is_expected(error: BaseException) -> bool:
     """Return whether an error is about the input, the disk or the memory; other errors are bugs of interp, and keep
     their traceback."""
-    loaded = [(sys.modules[name], kind) for name, kind in _LIBRARIES if name in sys.modules]
-    kinds = (ValueError, OSError, MemoryError, *(getattr(module, kind) for module, kind in loaded))
-    return isinstance(error, kinds) or _is_out_of_memory(error)
+    loaded = [(sys.modules[name], error_class) for name, error_class in _LIBRARIES if name in sys.modules]
+    expected = (ValueError, OSError, MemoryError, *(getattr(module, error_class) for module, error_class in loaded))
+    return isinstance(error, expected) or _is_out_of_memory(error)
 
 
 def is_from_library(error: BaseException) -> bool:

@@ -20,7 +20,7 @@ from interp.runtime.options import field_docs
 
 @dataclass(frozen=True)
 class FieldFlags:
-    kinds: Callable[[], Iterable[type]]
+    classes: Callable[[], Iterable[type]]
     """Returns the dataclasses. If several have a field of the same name, the first counts."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Other flags of fields, by field."""
@@ -34,10 +34,10 @@ class FieldFlags:
         from interp.checks.config_fields import field_types, to_toml_value, type_name
 
         parameters: dict[str, inspect.Parameter] = {}
-        for kind in self.kinds():
-            docs = field_docs(kind)
-            hints = field_types(kind)
-            for given in fields(kind):
+        for config_class in self.classes():
+            docs = field_docs(config_class)
+            hints = field_types(config_class)
+            for given in fields(config_class):
                 if given.name in (*taken, *parameters):
                     continue
                 hint = hints[given.name]

@@ -118,14 +118,14 @@ def train_sae_help() -> str:
     return f"{inspect.cleandoc(train_sae_command.__doc__ or '')}\n\nArchitectures: {', '.join(ARCHITECTURES)}."
 
 
-def field_lines(kind: type) -> list[str]:
+def field_lines(config_class: type) -> list[str]:
     """Return a line for each field with its name, type and default, followed by its docstring."""
     from interp.checks.config_fields import field_types, is_needed, to_toml_value, type_name
 
-    hints = field_types(kind)
-    docs = field_docs(kind)
+    hints = field_types(config_class)
+    docs = field_docs(config_class)
     lines = []
-    for field in dataclasses.fields(kind):
+    for field in dataclasses.fields(config_class):
         default = "needed" if is_needed(field) else f"default {to_toml_value(field.default)}"
         lines.append(f"{field.name:22s} {type_name(hints[field.name]):16s} {default}")
         lines += textwrap.wrap(docs.get(field.name, ""), 100, initial_indent="    ", subsequent_indent="    ")
@@ -159,12 +159,12 @@ def _line(folder: Path | Address, sweep: list[str]) -> str:
     files = (local_path(folder) / name for name in ("results.json", "cfg.json"))
     r, cfg = (json.loads(file.read_text(encoding="utf-8")) for file in files)
     config = r["config"]
-    kind = "Transcoder" if "output_hook" in config else "SAE" if isinstance(config["hook"], str) else "Crosscoder"
+    title = "Transcoder" if "output_hook" in config else "SAE" if isinstance(config["hook"], str) else "Crosscoder"
     values = "".join(f"{name}={config[name]} " for name, _ in map(assignment, sweep))
     readers = "interp reads it" if cfg["architecture"] == "interp" else "interp, SAELens and SAEBench read it"
     idle = f"{r['dead']:.1%} of {config['d_sae']:,} latents dead, {r['faint']:.1%} faint"
     reached = f"FVU {r['fvu']:.3f}, L0 {r['l0']:.1f}, {idle}"
-    return f"{kind} in {folder}: {values}{reached} ({readers})"
+    return f"{title} in {folder}: {values}{reached} ({readers})"
 
 
 def _open_stores(paths: list[str]) -> Any:

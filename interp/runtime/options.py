@@ -36,7 +36,7 @@ from typing import Any, TypeVar
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def takes_options(kind: type) -> Callable[[Function], Function]:
+def takes_options(config_class: type) -> Callable[[Function], Function]:
     """Show the fields of a dataclass as the last keywords of a function, in place of its `**keywords`, and their
     docstrings at the end of its own. Other decorators stand above this one, as the documentation shows the function
     below them."""
@@ -47,28 +47,28 @@ def takes_options(kind: type) -> Callable[[Function], Function]:
         keyword = inspect.Parameter.KEYWORD_ONLY
         options = [
             inspect.Parameter(field.name, keyword, default=field.default, annotation=field.type)
-            for field in fields(kind)
+            for field in fields(config_class)
         ]
         function.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
-        lines = [f"- `{name}`: {text}" for name, text in field_docs(kind).items()]
+        lines = [f"- `{name}`: {text}" for name, text in field_docs(config_class).items()]
         function.__doc__ = "\n".join([inspect.cleandoc(function.__doc__ or ""), "", "Options:", "", *lines]).strip()
         return function
 
     return show
 
 
-def values_of(kind: type, config: Any) -> dict[str, Any]:
-    """Return the values of the fields that a config inherits from the dataclass `kind`."""
-    return {field.name: getattr(config, field.name) for field in fields(kind)}
+def values_of(config_class: type, config: Any) -> dict[str, Any]:
+    """Return the values of the fields that a config inherits from the dataclass `config_class`."""
+    return {field.name: getattr(config, field.name) for field in fields(config_class)}
 
 
-def field_docs(kind: type) -> dict[str, str]:
+def field_docs(config_class: type) -> dict[str, str]:
     """Return the docstring of each field of a dataclass, inherited fields included, on one line; none of a class whose
     source is not in a file."""
     docs: dict[str, str] = {}
-    for base in filter(is_dataclass, reversed(kind.__mro__)):
+    for base in filter(is_dataclass, reversed(config_class.__mro__)):
         docs |= _docs_in(base.__module__).get(base.__name__, {})
-    return {field.name: docs[field.name] for field in fields(kind) if field.name in docs}
+    return {field.name: docs[field.name] for field in fields(config_class) if field.name in docs}
 
 
 @cache
@@ -77,10 +77,10 @@ def _docs_in(module: str) -> dict[str, dict[str, str]]:
     docs: dict[str, dict[str, str]] = {}
     with suppress(OSError, TypeError):  # the second for a session's own classes
         tree = ast.parse(inspect.getsource(sys.modules[module]))
-        for kind in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
-            of_kind = docs.setdefault(kind.name, {})
-            for field, doc in pairwise(kind.body):
+        for node in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
+            docs_of_class = docs.setdefault(node.name, {})
+            for field, doc in pairwise(node.body):
                 match field, doc:
                     case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
-                        of_kind[name] = " ".join(text.split())
+                        docs_of_class[name] = " ".join(text.split())
     return docs

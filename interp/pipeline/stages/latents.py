@@ -264,10 +264,10 @@ def _effects_cost(sizes: Sizes) -> Cost:
         d_vocab=sizes.d_vocab,
     )
     passes = sizes.passes(1, after=1)
-    kind = "float32_operations" if passes.float32_operations else "bfloat16_operations"
+    unit = "float32_operations" if passes.float32_operations else "bfloat16_operations"
     allowed = min(operations * n_latents / at_once, 60 * config.minutes * OPERATIONS_PER_SECOND)
     memory = passes.memory + 4 * sizes.model.d_model * sizes.d_vocab
-    return Cost(disk=400 * sizes.d_sae, memory=memory, **{kind: allowed})
+    return Cost(disk=400 * sizes.d_sae, memory=memory, **{unit: allowed})
 
 
 @stage(

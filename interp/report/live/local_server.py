@@ -115,17 +115,17 @@ class Request(BaseHTTPRequestHandler):
     def _respond(self, answer: Callable[[], tuple[str, bytes]]) -> None:
         try:
             self._check_sender()
-            status, (kind, body) = HTTPStatus.OK, answer()
+            status, (media_type, body) = HTTPStatus.OK, answer()
         except Refused as error:
-            status, (kind, body) = error.status, json_response({"error": str(error)})
+            status, (media_type, body) = error.status, json_response({"error": str(error)})
         except (ValueError, OSError) as error:
-            status, (kind, body) = HTTPStatus.BAD_REQUEST, json_response({"error": str(error)})
+            status, (media_type, body) = HTTPStatus.BAD_REQUEST, json_response({"error": str(error)})
         except Exception:  # a mistake of ours must not stop the server; it is logged with its traceback
             log.exception("%s %s", self.command, self.path)
             status = HTTPStatus.INTERNAL_SERVER_ERROR
-            kind, body = json_response({"error": "something went wrong; the terminal shows the error"})
+            media_type, body = json_response({"error": "something went wrong; the terminal shows the error"})
         self.send_response(status)
-        about = {"Content-Type": f"{kind}; charset=utf-8", "Content-Length": str(len(body))}
+        about = {"Content-Type": f"{media_type}; charset=utf-8", "Content-Length": str(len(body))}
         for name, value in (HEADERS | {"Content-Security-Policy": self.server.policy} | about).items():
             self.send_header(name, value)
         self.end_headers()

@@ -156,8 +156,8 @@ class Explorer(LocalServer):
         }
         if path not in calls:
             raise Refused(HTTPStatus.NOT_FOUND, f"there is no {path}")
-        kind, call = calls[path]
-        return call(**validate_json(kind, asked, f"what {path} was asked", "reload the page"))
+        request_type, call = calls[path]
+        return call(**validate_json(request_type, asked, f"what {path} was asked", "reload the page"))
 
     def _steer(self, prompt: str, multiples: dict[str, float], **options: Any) -> dict[str, Any]:
         return self.live.steer(prompt, {int(latent): multiple for latent, multiple in multiples.items()}, **options)

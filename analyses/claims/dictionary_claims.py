@@ -1,8 +1,8 @@
 """Judge claims 11 and 12 by the tables of `analyses.claims.towards_monosemanticity`.
 
-sizes    a row per dictionary: dictionary, seed, resampled, d_sae, dead_share, l0, fvu, ce_recovered_zero and _mean
-judged   a row per latent: dictionary, seed, auroc, log_lift, verdict, tested, monosemantic (0, 1 or not tested), …
-labels   a row per dictionary and label: r of the best latent with the label's proxy
+    sizes    a row per dictionary: dictionary, seed, resampled, d_sae, dead_share, l0, fvu, ce_recovered_zero and _mean
+    judged   a row per latent: dictionary, seed, auroc, log_lift, verdict, tested, monosemantic (0, 1 or not tested), …
+    labels   a row per dictionary and label: r of the best latent with the label's proxy
 
 A verdict has the claim in words, whether it holds, and the numbers that decide.
 """

@@ -1,9 +1,11 @@
 """Measure each dictionary for `analyses.claims.towards_monosemanticity`, with one pass over its codes at a time.
 
-measure    dead share, L0, the latent that follows each label's proxy best, codes of a sample of latents sizes_of   CE
-recovered and FVU of every dictionary, and of the neurons at the same L0 judge      logit-token consistency and the
-ranking's verdict of the sampled latents follow     the best feature and the best neuron of a label, by slice of
-activation
+The functions, in the order of their use:
+
+    measure    dead share, L0, the latent that follows each label's proxy best, codes of a sample of latents
+    sizes_of   CE recovered and FVU of every dictionary, and of the neurons at the same L0
+    judge      logit-token consistency and the ranking's verdict of the sampled latents
+    follow     the best feature and the best neuron of a label, by slice of activation
 """
 
 import shutil

@@ -1,8 +1,10 @@
 """Crosscoders over two stages of one model, and the latent that stands for the end of a response.
 
-harvest_stages     activations of every stage at one hook, over the same conversations and plain text train_crosscoders
-BatchTopK and ReLU with an L1 penalty, over the same rows of two stages find_end           the latent that fires where
-<end> comes next, judged on conversations not used to pick it
+The functions, in the order of their use:
+
+    harvest_stages     activations of every stage at one hook, over the same conversations and plain text
+    train_crosscoders  BatchTopK and ReLU with an L1 penalty, over the same rows of two stages
+    find_end           the latent that fires where <end> comes next, judged on conversations not used to pick it
 """
 
 import math

@@ -1,7 +1,10 @@
 """Pairs of responses judged by the gold rule, and the policies that DPO makes of them.
 
-pairs       two responses of the SFT model to each prompt; the gold rule says which is better; some labels are flipped
-MODELS/seed-S/dpo-BETA      sft, optimised on the pairs, with its training curve
+What is made:
+
+    pairs       two responses of the SFT model to each prompt; the gold rule says which is better, and some
+                labels are flipped
+    MODELS/seed-S/dpo-BETA      sft, optimised on the pairs, with its training curve
 """
 
 from collections.abc import Sequence

@@ -1,10 +1,12 @@
 """The protocols of sources of activations: the methods that training and scans need.
 
-ActivationSource     rows to train on: their statistics, and batches in a random order
-  StoredRows         rows that can be read again, shard after shard: what a scan needs too
-    ActivationStore  a folder
-    JoinedStore      several folders side by side
-    ActivationStream a model that runs whenever rows are needed
+    ActivationSource     rows to train on: their statistics, and batches in a random order
+      StoredRows         rows that can be read again, shard after shard: what a scan needs too
+        ActivationStore  a folder
+        JoinedStore      several folders side by side
+        ActivationStream a model that runs whenever rows are needed
+
+A protocol or class that is indented extends the one above it.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,8 +1,10 @@
 """Check the content of a JSON file of ours, or of a request, against a TypedDict: strictly, by pydantic.
 
-class Meta(TypedDict):                             # from typing_extensions
-    d_sae: AtLeastOne
-validate_json(Meta, read_json(file, "scan again"), file, "scan again")     # DamagedError: file, entry, remedy
+For example:
+
+    class Meta(TypedDict):                             # from typing_extensions
+        d_sae: AtLeastOne
+    validate_json(Meta, read_json(file, "scan again"), file, "scan again")     # DamagedError: file, entry, remedy
 """
 
 from functools import cache

@@ -1,11 +1,11 @@
 """Sparse codes of any producer: which latents fire on which row, and how strongly.
 
-sparse_codes       codes in memory;   code_store   codes on disk
-code_chunks        both, read chunk by chunk
-dictionary         what a dictionary is, and which of its latents are faint
-dictionary_hooks   the hooks of a model that a dictionary reads and writes
-sampling           a sample of each latent's firings;   joint_sample   latents of several dictionaries, sampled
-offsets            where the entries of each row begin
+    sparse_codes       codes in memory;   code_store   codes on disk
+    code_chunks        both, read chunk by chunk
+    dictionary         what a dictionary is, and which of its latents are faint
+    dictionary_hooks   the hooks of a model that a dictionary reads and writes
+    sampling           a sample of each latent's firings;   joint_sample   latents of several dictionaries, sampled
+    offsets            where the entries of each row begin
 
 A latent fires on a row where its code z > 0. That is the one definition of firing in this library: L0, densities, dead
 and faint latents, scans and pages count by it (`SparseCodes.fires`). Encoders of `interp.sae` give no z below 0. Codes

@@ -92,14 +92,15 @@ def dose_response(
 ) -> pd.DataFrame:
     """Measure the cost of each multiple on the scan's text, and its effect in the text that the model then writes.
 
-    The first row, with the multiple NaN, is the unchanged model.
+    The first row, with the multiple NaN, is the unchanged model. The columns are `multiple` and
 
-    loss        mean next-token loss on sampled sequences, nats
-    kl          mean KL(unchanged ‖ steered) on the same, nats
-    fires       share of the sampled continuations' tokens on which the latent fires when the unchanged model reads them
-    activation  its mean on those tokens, as a multiple of the maximum
-    concept     mean probability on the sequences that the next token is one of `concept`, such as the latent's
-                likelier_tokens of `feature_effects`; NaN without
+        loss        mean next-token loss on sampled sequences, nats
+        kl          mean KL(unchanged ‖ steered) on the same, nats
+        fires       share of the sampled continuations' tokens on which the latent fires when the unchanged model
+                    reads them
+        activation  its mean on those tokens, as a multiple of the maximum
+        concept     mean probability on the sequences that the next token is one of `concept`, such as the latent's
+                    likelier_tokens of `feature_effects`; NaN without
     """
     hooks = dictionary_hooks(model, hook, dictionary)
     check_scanned(features, dictionary, model, hook)

@@ -1,8 +1,11 @@
 """The hooks that a dictionary reads and writes, each scaled to a mean norm of √d.
 
-autoencoder  x → x                one hook
-crosscoder   x¹ … xᴸ → the same   several hooks, of layers or of models, share latents (Lindsey et al. 2024)
-transcoder   x → y                an input hook and an output hook (Dunefsky et al. 2024, arXiv 2406.11944), or several
+Three settings differ by their hooks:
+
+    autoencoder  x → x                one hook
+    crosscoder   x¹ … xᴸ → the same   several hooks, of layers or of models, share latents (Lindsey et al. 2024)
+    transcoder   x → y                an input hook and one or several output hooks (Dunefsky et al. 2024,
+                                      arXiv 2406.11944)
 """
 
 from collections.abc import Sequence

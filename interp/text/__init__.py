@@ -1,13 +1,14 @@
 """Predicates: properties of a position in a text, with their rarity, without a language model.
 
-kinds           all kinds of predicates, one entry each: add yours there
-kind_registry   the definition of a kind, and the ways to register one
-predicates      the predicates that hold at a position, by number, and how rare each is
+    kinds           all kinds of predicates, one entry each: add yours there
+    kind_registry   the definition of a kind, and the ways to register one
+    predicates      the predicates that hold at a position, by number, and how rare each is
 
 These modules read them:
 
-read_text       a text with classes of tokens and topics learnt from it;   positions   some of its rows
-vocabulary      the strings of tokens;   spellings   properties of one string;   words   pieces joined to whole words
-neighbours      vectors of tokens, from the tokens next to them
-lexer           the position of a token in its line, sentence, brackets, quotes
+    read_text       a text with classes of tokens and topics learnt from it;   positions   some of its rows
+    vocabulary      the strings of tokens;   spellings   properties of one string
+    words           pieces of words joined to whole ones
+    neighbours      vectors of tokens, from the tokens next to them
+    lexer           the position of a token in its line, sentence, brackets, quotes
 """

@@ -29,10 +29,11 @@ def verdict_shares(ranking: pd.DataFrame) -> pd.DataFrame:
     """Count the latents of each verdict, and those whose verdict is sure. Returns a row per verdict, with its `n` and
     the following shares of the latents that are neither dead nor faint, with 95 % intervals (Wilson):
 
-    share, ci_low, ci_high                  those that have the verdict; NaN for dead and faint
-    sure_share, sure_low, sure_high         those that have it and are `sure` of it
-    unsure_share, unsure_low, unsure_high   those that are monosemantic or polysemantic without being `sure`: the
-                                            interval of each contains ½
+        share, ci_low, ci_high                  those that have the verdict; NaN for dead and faint
+        sure_share, sure_low, sure_high         those that have it and are `sure` of it
+        unsure_share, unsure_low, unsure_high   those that are monosemantic or polysemantic without being `sure`: the
+                                                interval of each contains ½
+
     The last six are NaN for verdicts that do not depend on the probability.
 
     The last row, `one_meaning`, counts monosemantic and single-token latents together.

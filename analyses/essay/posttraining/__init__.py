@@ -1,11 +1,13 @@
 """What comes after pre-training: tuning on conversations, a reward model, direct preference optimisation.
 
-turns        a tokenizer with <user>, <bot> and <end>; conversations as rows of tokens with the response marked
-descent      the loop that the three trainings share
-sft          cross-entropy of the responses
-reward       Bradley–Terry on the transformer's trunk
-preference   DPO against a frozen reference; the divergence between two policies
-sampling     responses, drawn with cached keys and values
+The modules:
+
+    turns        a tokenizer with <user>, <bot> and <end>; conversations as rows of tokens with the response marked
+    descent      the loop that the three trainings share
+    sft          cross-entropy of the responses
+    reward       Bradley–Terry on the transformer's trunk
+    preference   DPO against a frozen reference; the divergence between two policies
+    sampling     responses, drawn with cached keys and values
 """
 
 from analyses.essay.posttraining.descent import PostTrainingConfig

@@ -1,6 +1,8 @@
 """Show a text box in a notebook, with the tokens of the typed text and the run's features that fire on each token.
 
-explore(Run("runs/demo"), "Once upon a time")         in marimo, mo.ui.anywidget(explore(…))
+In a notebook:
+
+    explore(Run("runs/demo"), "Once upon a time")         in marimo, mo.ui.anywidget(explore(…))
 """
 
 from importlib.resources import files

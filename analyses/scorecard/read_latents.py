@@ -2,12 +2,13 @@
 
 In: a folder with `readings.csv` (source, latent, text_of, draw; for both readers p_one, n_meanings and meaning, as
 p_one_1, p_one_2, …), `codes.parquet` (source, latent, row = seq · n_ctx + pos, value), `tokens-TEXT.parquet` and
-`vocab-TEXT.json`. Out: one row per latent, as in `judged.judge_latents`: `family` (the source, with the prefix READ),
-the statistics, `is_one` (readers' mean p_one ≥ 50), `is_several`, `true_senses` (if both readers count the same, else
-0).
+`vocab-TEXT.json`. Out: one row per latent, as in `judged.judge_latents`: `family` (the source with the prefix READ, but
+without a number at its end, so that smollm2 and smollm2-2 are left out together), the statistics, `is_one` (readers'
+mean p_one ≥ 50), `is_several`, `true_senses` (if both readers count the same, else 0).
 """
 
 import json
+import re
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -71,7 +72,11 @@ def read_latents(folder: Path, source: str) -> pd.DataFrame:
         features = FeatureStore.from_codes(tokens, codes, out, vocab=vocab, config=counts)
         evidence = collect_evidence(CodedText.from_features(features), NEVER_SURE, n_shifts=0)
     common = [evidence.observed.common.get((latent, 0), []) for latent in range(len(rows))]
-    columns = {"family": READ + source, "world": READ + source} | told_by_readers(rows) | statistics_of(evidence)
+    columns = (
+        {"family": READ + re.sub(r"-\d+$", "", source), "world": READ + source}
+        | told_by_readers(rows)
+        | statistics_of(evidence)
+    )
     return rows.assign(**columns, shared=[shared[0].words if shared else "" for shared in common])
 
 

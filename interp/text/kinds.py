@@ -4,6 +4,7 @@
     spelling            the token's spelling: script, shape, first and last letters, length (`spellings`)
     role, about         classes of tokens by what is next to them and around them (`neighbours`), at several grains
     stem                the first letters of the whole word that a piece is part of (`words`)
+    related             the English words that are related to it, and to the token before (`related_words`)
     places              in the line and its first token, the sentence, brackets, quotes, a URL, … (`lexer`)
     topic               the topic of the window around it (`neighbours`), at several grains
     around              the tokens at most twelve away on either side
@@ -34,6 +35,7 @@ from interp.text.kind_registry import (
 )
 from interp.text.positions import Positions
 from interp.text.read_text import ABOUT_GRAINS, ROLE_GRAINS, TOPIC_GRAINS, ReadText
+from interp.text.related_words import related_words
 from interp.text.vocabulary import quote_token
 from interp.text.words import HASH_BITS
 
@@ -114,6 +116,27 @@ def _word_at(text: ReadText, value: int, row: int) -> str:
 def stem(positions: Positions) -> PredicateValues:
     """The first letters of the whole word that a piece is part of."""
     return positions.stems()
+
+
+# The words that are related to it.
+
+
+def _related_word(text: ReadText, value: int, row: int) -> str:
+    return quote_token(related_words().words[value])
+
+
+def _number_of_words(text: ReadText) -> int:
+    return len(related_words().words)
+
+
+@kind(_number_of_words, _related_word, words="words like {}", subject="token", items=2, needs_strings=True)
+def related(positions: Positions) -> PredicateValues:
+    return positions.related()
+
+
+@kind(_number_of_words, _related_word, words="after words like {}", subject="token -1", items=2, needs_strings=True)
+def previous_related(positions: Positions) -> PredicateValues:
+    return positions.related(-1)
 
 
 # Its place.

@@ -44,6 +44,10 @@ class Positions:
         """Return the class of the token at an offset, from a table of the text. −1 means that there is no token."""
         return self.text.tables[table][self.token(offset)]
 
+    def related(self, offset: int = 0) -> Int64[np.ndarray, "row near"]:
+        """Return the numbers of the words related to the token at an offset. −1 means that it is not a listed word."""
+        return self.text.related[self.token(offset)]
+
     def stems(self) -> Int64[np.ndarray, " row"]:
         """Return the stem of the word that each row is in (`words`)."""
         return self.text.words.stems(self.tokens, self.rows)

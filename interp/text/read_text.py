@@ -21,6 +21,7 @@ from interp.statistics.spacing import spread_rows
 from interp.storage.files import digest, digest_json
 from interp.text.lexer import TokenCharacters
 from interp.text.neighbours import Neighbours
+from interp.text.related_words import related_words
 from interp.text.spellings import SPELLINGS
 from interp.text.vocabulary import join_with_or, plain_strings, quote_token
 from interp.text.words import Words
@@ -52,6 +53,8 @@ class ReadText:
     """The spellings of the tokens of each class, for the tables whose names are in SPELLINGS."""
     topics: dict[int, Float32[np.ndarray, "topic dim"]]
     """Centres of unit length, for each number of clusters."""
+    related: Int64[np.ndarray, "d_vocab_plus_1 near"]
+    """The numbers of the words related to each token (`related_words`); −1 for what is no listed word."""
     characters: TokenCharacters
     words: Words
     labels: Mapping[str, Bool[Tensor, "seq pos"]] = field(default_factory=dict)
@@ -105,7 +108,17 @@ class ReadText:
                 tables[name], spellings[name] = _number_distinct([spelling(string) for string in strings])
         topics = {n: learnt["topic", n] for n in TOPIC_GRAINS}
         spelt = [""] * n_vocab if strings is None else strings
-        return cls(tokens, strings, neighbours, tables, spellings, topics, TokenCharacters.of(spelt), Words.of(spelt))
+        return cls(
+            tokens,
+            strings,
+            neighbours,
+            tables,
+            spellings,
+            topics,
+            related_words().near_each(spelt),
+            TokenCharacters.of(spelt),
+            Words.of(spelt),
+        )
 
     def with_text(
         self, tokens: Int[np.ndarray, "seq pos"], labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None

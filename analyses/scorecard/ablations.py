@@ -19,7 +19,7 @@ import torch
 
 from analyses.scorecard.judged import NEVER_SURE, READ, claimed, fit_to
 from analyses.scorecard.planted_latents import WorldConfig, planted_world
-from analyses.scorecard.read_latents import open_source, told_by_readers
+from analyses.scorecard.read_latents import family_of, open_source, told_by_readers
 from analyses.scorecard.scores import auroc, expected_calibration_error, matched_weights
 from interp.codes.sparse_codes import SparseCodes
 from interp.text.predicates import Predicates
@@ -29,6 +29,7 @@ from interp.verdict.similarity import MEASURE_NAMES, Shared, likeness, similarit
 
 GROUPS = {
     "the token": ("token",),
+    "related words": ("related", "previous_related"),
     "script, shape, length": ("script", "shape", "start", "letters", "length"),
     "first letters": ("first_", "stem"),
     "last letters": ("last_",),
@@ -83,7 +84,7 @@ def group_of(kind: str) -> str:
 def _read(folder: Path, sources: Sequence[str]) -> Iterator[Sampled]:
     for name in sources:
         source = open_source(folder, name)
-        about = told_by_readers(source.rows) | {"family": READ + name}
+        about = told_by_readers(source.rows) | {"family": family_of(name)}
         kept = (source.rows.draw != "lexical").to_numpy()
         yield _sample(source.tokens, SparseCodes.from_scipy(source.codes), source.vocab, pd.DataFrame(about), kept)
 

@@ -33,6 +33,10 @@ def read_sources(folder: Path) -> list[str]:
     return list(pd.read_csv(folder / "readings.csv").source.unique())
 
 
+def family_of(source: str) -> str:
+    return READ + re.sub(r"-\d+$", "", source)
+
+
 class Source(NamedTuple):
     """The latents of one source, and the text on which they fire."""
 

@@ -15,6 +15,9 @@ To add a kind, write one entry here, or in a script of your own: a function of `
 `register_spelling` for a property of the token's string, or `register_place` for one from the lexer (see
 `kind_registry`). Similarity, senses, rules and their wording then use it. No kind looks across the edge of a sequence.
 
+Some kinds are only for rules (`compares=False`): without them in the comparison of firings, no score of the verdict is
+lower (`python -m analyses.scorecard --readings DIR --ablate`).
+
 The shipped calibration was fitted with the kinds below. A further kind that compares positions makes firings more alike
 than they were in that fit, and a ranking warns of it: fit the calibration again (analyses/README.md), or use the kind
 only in rules (`compares=False`).
@@ -67,8 +70,8 @@ def _vocabulary_size(text: ReadText) -> int:
 register_token("token", "token", items=1)
 register_token("previous", "token", "after {}", offset=-1, items=1)
 register_token("next", "token", "before {}", offset=1, items=1)
-register_token("before_previous", "token", "two after {}", offset=-2, items=1)
-register_token("after_next", "token", "two before {}", offset=2, items=1)
+register_token("before_previous", "token", "two after {}", offset=-2, items=1, compares=False)
+register_token("after_next", "token", "two before {}", offset=2, items=1, compares=False)
 
 
 # Its spelling.
@@ -77,7 +80,8 @@ register_spelling("script", spellings.script, spellings.script_name)
 register_spelling("shape", spellings.shape, spellings.shape_name)
 register_spelling("start", spellings.start, spellings.start_name)
 for _n in (2, 3, 4):
-    register_spelling(f"first_{_n}", spellings.first_letters(_n), spellings.affix_name(_n, "tokens that begin with"))
+    _name = spellings.affix_name(_n, "tokens that begin with")
+    register_spelling(f"first_{_n}", spellings.first_letters(_n), _name, compares=_n < 4)
 for _n in (2, 3):
     register_spelling(f"last_{_n}", spellings.last_letters(_n), spellings.affix_name(_n, "tokens that end in"))
 register_spelling("letters", spellings.lower_letters, spellings.letters_name)
@@ -86,12 +90,15 @@ register_spelling("length", spellings.length, spellings.length_name, in_rules=Fa
 
 # Its class by what is next to it and around it, and the classes of its neighbours.
 
-for _table in (*(f"role_{n}" for n in ROLE_GRAINS), *(f"about_{n}" for n in ABOUT_GRAINS)):
-    register_token(_table, _table)
-for _table in ("role_40", "role_120", "about_40", "about_400"):
-    register_token(f"previous_{_table}", _table, "after {}", offset=-1)
+for _n in ROLE_GRAINS:
+    register_token(f"role_{_n}", f"role_{_n}", compares=False)
+for _n in ABOUT_GRAINS:
+    register_token(f"about_{_n}", f"about_{_n}")
 for _table in ("role_40", "role_120"):
+    register_token(f"previous_{_table}", _table, "after {}", offset=-1)
     register_token(f"next_{_table}", _table, "before {}", offset=1)
+for _table in ("about_40", "about_400"):
+    register_token(f"previous_{_table}", _table, "after {}", offset=-1, compares=False)
 
 
 # The word that it is in.
@@ -156,7 +163,14 @@ def sentence_place(positions: Positions) -> PredicateValues:
     return np.minimum(positions.state.sentence_tokens, 8)
 
 
-@kind(_vocabulary_size, _token_name, words="in lines that begin with {}", subject="line", needs_strings=True)
+@kind(
+    _vocabulary_size,
+    _token_name,
+    words="in lines that begin with {}",
+    subject="line",
+    needs_strings=True,
+    compares=False,
+)
 def line_head(positions: Positions) -> PredicateValues:
     """The first token of the line that is not blank."""
     return np.where(positions.state.line_head >= 0, positions.state.line_head, positions.token())
@@ -247,7 +261,7 @@ register_place(
 # The topic and the tokens of the text around it.
 
 for _grain in TOPIC_GRAINS:
-    register_topic(f"topic_{_grain}", _grain)
+    register_topic(f"topic_{_grain}", _grain, compares=_grain != 40)
 register_window(
     "around", range(-TOKENS_AROUND, TOKENS_AROUND + 1), f"within {TOKENS_AROUND} tokens of {{}}", in_rules=False
 )

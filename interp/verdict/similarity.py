@@ -53,10 +53,10 @@ NEAR_SHARE = 0.05
 """The share of a latent's firings that count as near to a given one."""
 MIN_LEVEL = 0.15
 """The least level. It applies if no firings are more similar than this."""
-MERGE_LEVEL = 0.5
-"""The fraction of the level at which two clusters are merged. MERGE_LEVEL and MIN_SENSE were chosen among seven and
-four values, by how well they count the senses of latents that were read or planted."""
-MIN_SENSE = 0.08
+MERGE_LEVEL = 0.55
+"""The fraction of the level at which two clusters are merged. MERGE_LEVEL and MIN_SENSE were chosen among five and four
+values, by how well they count the senses of latents that were read or planted."""
+MIN_SENSE = 0.07
 """The share of the weight that makes a cluster a sense."""
 MAX_SENSES = 6
 N_COMMON = 3

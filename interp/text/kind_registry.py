@@ -166,7 +166,7 @@ def register_window(kind_name: str, offsets: Sequence[int], words: str, **fields
     register(PREDICATE_KINDS, kind_name, entry, _NOUN)
 
 
-def register_topic(kind_name: str, grain: int, **fields: Any) -> None:
+def register_topic(kind_name: str, grain: int) -> None:
     """Register the topic of the window around a position, for one number of topics."""
 
     def values(positions: Positions) -> PredicateValues:
@@ -179,5 +179,5 @@ def register_topic(kind_name: str, grain: int, **fields: Any) -> None:
         nearness = text.neighbours.topics @ text.topics[grain][value] * np.log1p(text.neighbours.counts)
         return ", ".join(text.token_name(int(token)) for token in np.argsort(-nearness)[:N_NAMING_TOKENS])
 
-    entry = Kind(values=values, size=size, name=name, words="in text rich in {}", subject="topic", items=2, **fields)
+    entry = Kind(values=values, size=size, name=name, words="in text rich in {}", subject="topic", items=2)
     register(PREDICATE_KINDS, kind_name, entry, _NOUN)

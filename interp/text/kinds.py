@@ -4,7 +4,8 @@
     spelling            the token's spelling: script, shape, first and last letters, length (`spellings`)
     role, about         classes of tokens by what is next to them and around them (`neighbours`), at several grains
     stem                the first letters of the whole word that a piece is part of (`words`)
-    related             the English words that are related to it, and to the token before (`related_words`)
+    related             the English words that are related to it, and to the token before (`related_words`); not in
+                        rules, which a list of tokens serves better
     places              in the line and its first token, the sentence, brackets, quotes, a URL, … (`lexer`)
     topic               the topic of the window around it (`neighbours`), at several grains
     around              the tokens at most twelve away on either side
@@ -90,10 +91,8 @@ register_spelling("length", spellings.length, spellings.length_name, in_rules=Fa
 
 # Its class by what is next to it and around it, and the classes of its neighbours.
 
-for _n in ROLE_GRAINS:
-    register_token(f"role_{_n}", f"role_{_n}", compares=False)
-for _n in ABOUT_GRAINS:
-    register_token(f"about_{_n}", f"about_{_n}")
+for _table in (*(f"role_{n}" for n in ROLE_GRAINS), *(f"about_{n}" for n in ABOUT_GRAINS)):
+    register_token(_table, _table)
 for _table in ("role_40", "role_120"):
     register_token(f"previous_{_table}", _table, "after {}", offset=-1)
     register_token(f"next_{_table}", _table, "before {}", offset=1)
@@ -136,12 +135,19 @@ def _number_of_words(text: ReadText) -> int:
     return len(related_words().words)
 
 
-@kind(_number_of_words, _related_word, words="words like {}", subject="token", items=2, needs_strings=True)
+@kind(_number_of_words, _related_word, words="words like {}", subject="token", needs_strings=True, in_rules=False)
 def related(positions: Positions) -> PredicateValues:
     return positions.related()
 
 
-@kind(_number_of_words, _related_word, words="after words like {}", subject="token -1", items=2, needs_strings=True)
+@kind(
+    _number_of_words,
+    _related_word,
+    words="after words like {}",
+    subject="token -1",
+    needs_strings=True,
+    in_rules=False,
+)
 def previous_related(positions: Positions) -> PredicateValues:
     return positions.related(-1)
 
@@ -163,14 +169,7 @@ def sentence_place(positions: Positions) -> PredicateValues:
     return np.minimum(positions.state.sentence_tokens, 8)
 
 
-@kind(
-    _vocabulary_size,
-    _token_name,
-    words="in lines that begin with {}",
-    subject="line",
-    needs_strings=True,
-    compares=False,
-)
+@kind(_vocabulary_size, _token_name, words="in lines that begin with {}", subject="line", needs_strings=True)
 def line_head(positions: Positions) -> PredicateValues:
     """The first token of the line that is not blank."""
     return np.where(positions.state.line_head >= 0, positions.state.line_head, positions.token())
@@ -261,7 +260,7 @@ register_place(
 # The topic and the tokens of the text around it.
 
 for _grain in TOPIC_GRAINS:
-    register_topic(f"topic_{_grain}", _grain, compares=_grain != 40)
+    register_topic(f"topic_{_grain}", _grain)
 register_window(
     "around", range(-TOKENS_AROUND, TOKENS_AROUND + 1), f"within {TOKENS_AROUND} tokens of {{}}", in_rules=False
 )

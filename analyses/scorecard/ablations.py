@@ -37,7 +37,6 @@ GROUPS = {
     "about": ("about_",),
     "the token before": ("previous",),
     "the token behind": ("next",),
-    "tokens two away": ("before_previous", "after_next"),
     "the line's head": ("line_head",),
     "topic": ("topic_",),
     "tokens around": ("around",),

@@ -75,4 +75,4 @@ def test_without_token_predicates_single_word_latents_are_judged_less_well(folde
 def test_each_kind_that_is_compared_is_of_one_group():
     groups = {kind: group_of(kind) for kind, each in PREDICATE_KINDS.items() if each.compares}
     assert set(groups.values()) == {*GROUPS, PLACES}
-    assert groups["before_previous"] == "tokens two away" and groups["indent"] == groups["url"] == PLACES
+    assert groups["previous_related"] == "related words" and groups["indent"] == groups["url"] == PLACES

@@ -51,7 +51,7 @@ def test_the_kept_latents_are_numbers_with_what_readers_said():
     assert latents[names].nunique().max() < 50
     assert latents.drop(columns=names).dtypes.map(pd.api.types.is_numeric_dtype).all()
     read = latents[latents.family.str.startswith(READ)]
-    assert len(read) == latents.p_one_1.notna().sum() == 385
+    assert len(read) == latents.p_one_1.notna().sum() == 737
     assert (read.is_one == (read[["p_one_1", "p_one_2"]].mean(axis=1) >= 50)).all()
 
 

@@ -99,9 +99,9 @@ class JoinedStore(BatchReader):
         store, name = self.find(hook)
         return store.row_limit(name)
 
-    def shard(self, i: int, hook: str) -> Shard:
+    def shard(self, index: int, hook: str) -> Shard:
         store, name = self.find(hook)
-        return store.shard(i, name)
+        return store.shard(index, name)
 
     def columns(self, hook: str | Sequence[str]) -> tuple[ShardColumn, ...]:
         hooks = [(self.name_of(hook_name), *self.find(hook_name)) for hook_name in as_hook_names(hook)]

@@ -182,16 +182,16 @@ class RemoteFiles:
         self._cache = _Cache()
         self._lock = Lock()
 
-    def column(self, i: int, into: Tensor | None = None, *, name: str) -> Tensor:
-        """Return a column of shard i, in the memory of `into` if given."""
-        column = self.layouts[i].column(name)
-        n_rows = self.layouts[i].n_rows
+    def column(self, index: int, into: Tensor | None = None, *, name: str) -> Tensor:
+        """Return a column of shard `index`, in the memory of `into` if given."""
+        column = self.layouts[index].column(name)
+        n_rows = self.layouts[index].n_rows
         n_values = n_rows * max(column.width, 1)
         tensor = torch.empty(n_values, dtype=column.dtype) if into is None else into.view(-1)[:n_values]
         data = tensor.view(torch.uint8).numpy()
-        key = f"{i}-{self.columns.index(column)}"
+        key = f"{index}-{self.columns.index(column)}"
         if not self._cache.read(key, data):
-            data[:] = np.frombuffer(self._fetch(i, column), np.uint8)
+            data[:] = np.frombuffer(self._fetch(index, column), np.uint8)
             self._cache.write(key, data)
         return tensor.view(n_rows, column.width) if column.width else tensor
 
@@ -207,11 +207,11 @@ class RemoteFiles:
             for column in self.columns:
                 self._fetch(i, column)
 
-    def _fetch(self, i: int, column: Column) -> bytes:
+    def _fetch(self, index: int, column: Column) -> bytes:
         """Return the bytes of a column of a shard, a range of each part that has some, each checked against its
         checksum."""
         if "parts" not in self.manifest:
-            return self._fetch_shard(i, column)
+            return self._fetch_shard(index, column)
         number = self.columns.index(column)
         ranges = []
         sums = []
@@ -219,29 +219,29 @@ class RemoteFiles:
         for part, (start, head) in zip(self.manifest["parts"], self._all_heads(), strict=True):
             ends = head["ends"]
             n_rows = int(ends[-1])
-            first = int(ends[i - 1]) if i else 0
-            last = int(ends[i])
+            first = int(ends[index - 1]) if index else 0
+            last = int(ends[index])
             if last == first:
                 continue
             before = start + n_rows * sum(each.row_bytes for each in self.columns[:number])
             ranges.append((before + first * column.row_bytes, before + last * column.row_bytes))
-            sums.append(bytes(head["sha256"][number, i].tolist()).hex())
+            sums.append(bytes(head["sha256"][number, index].tolist()).hex())
             files.append(self.path / part["file"])
         parts = read_ranges(files, ranges)
         for file, data, expected in zip(files, parts, sums, strict=True):
             if digest(data) != expected:
                 raise damaged_part_error(file, "a part of it")
         data = b"".join(parts)
-        if len(data) != self.layouts[i].n_rows * column.row_bytes:
+        if len(data) != self.layouts[index].n_rows * column.row_bytes:
             raise damaged_part_error(self.path / MANIFEST, "a part of it")
         return data
 
-    def _fetch_shard(self, i: int, column: Column) -> bytes:
+    def _fetch_shard(self, index: int, column: Column) -> bytes:
         """Fetch a column of a shard of a store that was copied from a folder."""
-        shard = self.manifest["shards"][i]
-        start = self.layouts[i].offset(column.name)
+        shard = self.manifest["shards"][index]
+        start = self.layouts[index].offset(column.name)
         file = self.path / shard["file"]
-        size = self.layouts[i].n_rows * column.row_bytes
+        size = self.layouts[index].n_rows * column.row_bytes
         data = read_ranges([file], [(start, start + size)])[0] if size else b""
         if digest(data) != shard["sha256"][column.name]:
             raise damaged_part_error(file, "a part of it")

@@ -142,14 +142,14 @@ class StoreFiles:
         self.layouts = [ShardLayout(shard["n_rows"], _columns(manifest)) for shard in manifest["shards"]]
         self._checked: set[tuple[int, str]] = set()
 
-    def column(self, i: int, into: Tensor | None = None, *, name: str) -> Tensor:
-        """Return a column of shard i; in the memory of `into`, if that is given."""
-        file = self._shard(i)
-        tensor = self.layouts[i].read(file, name, into=into)
-        if (i, name) not in self._checked:
-            if digest(tensor) != self.manifest["shards"][i]["sha256"][name]:
+    def column(self, index: int, into: Tensor | None = None, *, name: str) -> Tensor:
+        """Return a column of shard `index`; in the memory of `into`, if that is given."""
+        file = self._shard(index)
+        tensor = self.layouts[index].read(file, name, into=into)
+        if (index, name) not in self._checked:
+            if digest(tensor) != self.manifest["shards"][index]["sha256"][name]:
                 raise damaged_part_error(file, f"its tensor {name!r}")
-            self._checked.add((i, name))
+            self._checked.add((index, name))
         return tensor
 
     def small(self, name: str) -> dict[str, Tensor]:
@@ -173,8 +173,8 @@ class StoreFiles:
         for name in self.manifest["files"]:
             self.small(name)
 
-    def _shard(self, i: int) -> Path:
-        return self.path / self.manifest["shards"][i]["file"]
+    def _shard(self, index: int) -> Path:
+        return self.path / self.manifest["shards"][index]["file"]
 
 
 def columns_of(n_ids: int, widths: Mapping[str, int], dtype: str) -> tuple[Column, ...]:

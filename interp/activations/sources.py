@@ -149,7 +149,7 @@ class StoredRows(ActivationSource, Protocol):
     def shard_rows(self) -> tuple[int, ...]:
         """Rows of each shard."""
 
-    def shard(self, i: int, hook: str) -> Shard: ...
+    def shard(self, index: int, hook: str) -> Shard: ...
 
 
 def main_name_in(hook: str, names: Sequence[str], aliases: Mapping[str, Sequence[str]], source: object) -> str:

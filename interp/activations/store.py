@@ -280,13 +280,13 @@ class ActivationStore(BatchReader):
         """Return the activations of the longest shard, since some shards may be empty."""
         return self.shard(max(range(self.n_shards), key=self.shard_rows.__getitem__), hook).acts
 
-    def shard(self, i: int, hook: str) -> Shard:
+    def shard(self, index: int, hook: str) -> Shard:
         """Read one shard into memory."""
-        return Shard(self.row_ids(i), self._files.column(i, name=self.name_of(hook)))
+        return Shard(self.row_ids(index), self._files.column(index, name=self.name_of(hook)))
 
-    def row_ids(self, i: int) -> Int[Tensor, " row"]:
+    def row_ids(self, index: int) -> Int[Tensor, " row"]:
         """Return the ids of a shard's rows, ascending."""
-        return self._files.column(i, name=ROW_IDS).long()
+        return self._files.column(index, name=ROW_IDS).long()
 
     def columns(self, hook: str | Sequence[str]) -> tuple[ShardColumn, ...]:
         dtype = DTYPES[self.manifest["dtype"]]

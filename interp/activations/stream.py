@@ -141,9 +141,9 @@ class ActivationStream:
         """Most rows of each shard; those above a norm limit count, as they are not known before the model runs."""
         return tuple(len(self.passes.kept_rows(sequences)) for sequences in self._in_order())
 
-    def shard(self, i: int, hook: str) -> Shard:
+    def shard(self, index: int, hook: str) -> Shard:
         """Run the model on the sequences of a shard, unless the last call was for them."""
-        chunk = self.chunk(self._in_order()[i])
+        chunk = self.chunk(self._in_order()[index])
         return Shard(chunk.row_ids, chunk.acts[self.name_of(hook)])
 
     def _in_order(self) -> tuple[Int[Tensor, " seq"], ...]:

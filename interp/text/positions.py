@@ -45,8 +45,11 @@ class Positions:
         return self.text.tables[table][self.token(offset)]
 
     def related(self, offset: int = 0) -> Int64[np.ndarray, "row near"]:
-        """Return the numbers of the words related to the token at an offset. −1 means that it is not a listed word."""
-        return self.text.related[self.token(offset)]
+        """Return the numbers of the words related to the token at an offset. −1 means that it is not a listed word, or
+        only a piece of one."""
+        token = self.token(offset)
+        first, last = self.text.words.bounds(self.tokens, np.where(token >= 0, self.rows + offset, self.rows))
+        return self.text.related[np.where(first == last, token, -1)]
 
     def stems(self) -> Int64[np.ndarray, " row"]:
         """Return the stem of the word that each row is in (`words`)."""

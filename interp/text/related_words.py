@@ -9,6 +9,8 @@ that two words need not be near to each other.
 A text of a million tokens is too short to show such relations: by the neighbours of tokens in SmolLM2's text (`roles`
 of `neighbours`), "each" is the 8,182nd nearest token to "per", and here the 5th nearest word.
 
+A token that is only a piece of a longer word is related to nothing: " con" is listed, but "con|cept" is another word.
+
 Limits: English only, common words only, one meaning for all occurrences of a word.
 """
 

@@ -61,7 +61,8 @@ def test_each_function_shows_all_options_with_their_defaults_and_their_help(opti
                 field.default,
                 inspect.Parameter.KEYWORD_ONLY,
             )
-            assert f"\n- `{field.name}`: {field_docs(options)[field.name]}" in function.__doc__
+            assert shown[field.name].annotation == get_type_hints(options)[field.name], "without its limits"
+            assert f"- `{field.name}`: {field_docs(options)[field.name]}" in " ".join(function.__doc__.split())
         assert not any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in shown.values())
 
 

@@ -141,6 +141,12 @@ def quality_command(
     print(table.set_index("dictionary").T.to_string(float_format=lambda value: f"{value:.4g}"))
 
 
+def _nulls_configs() -> list[type]:
+    from interp.compare.null_dictionaries import NullsConfig
+
+    return [NullsConfig]
+
+
 def nulls_command(
     features: Annotated[Path, Argument(help="the feature store of a dictionary, as scan writes it")],
     store: Annotated[Path, Argument(help="the activation store that was scanned")],
@@ -152,12 +158,7 @@ def nulls_command(
         Path | None, Option(help="a scan of the MLP's neurons on the same tokens (`interp scan neurons`)")
     ] = None,
     hook: Annotated[str | None, Option(help="the hook (default: the store's only one)")] = None,
-    max_tokens: Annotated[int, Option(help="number of tokens on which all are judged", min=1)] = 300_000,
-    sae_tokens: Annotated[
-        int | None, Option(help="number of tokens on which each is trained (default: the dictionary's)")
-    ] = None,
-    latents: Annotated[int, Option(help="number of latents judged per dictionary")] = 384,
-    seed: Annotated[int, Option(help="seed of the dictionaries and of the drawn latents")] = 0,
+    settings: Annotated[dict[str, Any], FieldFlags(_nulls_configs, {"tokens": "--max-tokens"})],
     overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
     """features + store + model → the same verdicts on dictionaries that learnt nothing
@@ -165,11 +166,12 @@ def nulls_command(
     The nulls are a twin seed, frozen decoders and encoder, the shuffled and the untrained model and, if they were
     scanned, neurons."""
     check_writable("--out", out)
+    from interp.checks.config_fields import read_fields
     from interp.compare.null_dictionaries import NullsConfig, compare_with_nulls
     from interp.pipeline.opening import open_any
     from interp.pipeline.stages.findings import by_dictionary, nulls_summary
 
-    settings = NullsConfig(tokens=max_tokens, sae_tokens=sae_tokens, latents=latents, seed=seed)
+    config = NullsConfig(**read_fields(NullsConfig, settings))
     acts = open_any(store, "activations")
     with Bar("nulls") as bar:
         nulls = compare_with_nulls(
@@ -180,7 +182,7 @@ def nulls_command(
             load_named_model(model),
             load_named_sae(sae).config,
             out,
-            nulls_config=settings,
+            nulls_config=config,
             overwrite=overwrite,
             progress=bar,
         )

@@ -70,6 +70,7 @@ class NullsConfig(CheckedFields):
     latents: PositiveInt = 384
     """Number of latents judged per dictionary, drawn at random. If a dictionary has fewer, all are judged."""
     seed: Seed = 0
+    """Seed of the dictionaries and of the drawn latents."""
 
     def tokens_to_train(self, had: int | None) -> int:
         """Return the tokens that each dictionary learns from.

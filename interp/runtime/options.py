@@ -31,7 +31,8 @@ from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from functools import cache
 from itertools import pairwise
-from typing import Any, TypeVar
+from textwrap import fill
+from typing import Any, TypeVar, get_type_hints
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -44,13 +45,15 @@ def takes_options(config_class: type) -> Callable[[Function], Function]:
     def show(function: Function) -> Function:
         signature = inspect.signature(function)
         *own, _ = signature.parameters.values()
+        types = get_type_hints(config_class)  # without the limits, which are functions
         keyword = inspect.Parameter.KEYWORD_ONLY
         options = [
-            inspect.Parameter(field.name, keyword, default=field.default, annotation=field.type)
+            inspect.Parameter(field.name, keyword, default=field.default, annotation=types[field.name])
             for field in fields(config_class)
         ]
         function.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
-        lines = [f"- `{name}`: {text}" for name, text in field_docs(config_class).items()]
+        docs = field_docs(config_class).items()
+        lines = [fill(f"- `{name}`: {text}", 118, subsequent_indent="  ") for name, text in docs]
         function.__doc__ = "\n".join([inspect.cleandoc(function.__doc__ or ""), "", "Options:", "", *lines]).strip()
         return function
 

@@ -1,0 +1,53 @@
+"""The fields of a config are flags of a command; it gets those that were given."""
+
+from typing import Annotated, Any
+
+import pytest
+import typer
+
+from interp.activations.row_options import RowConfig
+from interp.checks.config_fields import read_fields
+from interp.cli.field_flags import FieldFlags, with_field_flags
+from interp.verdict.ranking_config import RankingConfig
+
+ROWS = FieldFlags(lambda: [RowConfig], {"exclude_positions": "--exclude-position"})
+RANKING = FieldFlags(lambda: [RankingConfig], {"judge_faint": "--faint"})
+WORDS = FieldFlags(lambda: [RankingConfig], truth_is_text=True)
+
+
+def given(flags: FieldFlags, *words: str) -> dict[str, Any]:
+    received: dict[str, Any] = {}
+
+    def command(*, seed: int = 0, settings: Annotated[dict[str, Any], flags]) -> None:
+        received.update(settings)
+
+    app = typer.Typer()
+    app.command()(with_field_flags(command))
+    typer.main.get_command(app).main(list(words), standalone_mode=False)
+    return received
+
+
+@pytest.mark.parametrize(
+    ("flags", "words", "values"),
+    [
+        (ROWS, "", {}),
+        (ROWS, "--exclude-position 0 --exclude-position 5", {"exclude_positions": (0, 5)}),
+        (ROWS, "--exclude-positions [0,5] --max-norm none", {"exclude_positions": (0, 5), "max_norm": None}),
+        (ROWS, "--exclude-positions 3 --max-norm 8", {"exclude_positions": (3,), "max_norm": 8.0}),
+        (ROWS, "--dtype float32 --batch-size 1e2", {"dtype": "float32", "batch_size": 100}),
+        (RANKING, "--faint --n-shifts 3", {"judge_faint": True, "n_shifts": 3}),
+        (RANKING, "--no-judge-faint --seed 4", {"judge_faint": False}),
+        (WORDS, "--judge-faint false", {"judge_faint": False}),
+    ],
+)
+def test_a_command_gets_the_fields_that_were_given(flags, words, values):
+    """A field with the name of another parameter, here `seed`, is left to that."""
+    [config_class] = flags.classes()
+    assert read_fields(config_class, given(flags, *words.split())) == values
+
+
+def test_help_has_type_default_and_docstring():
+    shown = {parameter.name: parameter.annotation.__metadata__[0] for parameter in RANKING.parameters(taken=["seed"])}
+    assert list(shown) == ["n_shifts", "use_labels", "judge_faint"]
+    assert shown["n_shifts"].metavar == "<int>" and shown["judge_faint"].param_decls[-1] == "--faint"
+    assert shown["n_shifts"].help == "Circular shifts of the text, which give the null of each measure (default: 2)"

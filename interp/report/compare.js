@@ -183,7 +183,7 @@ report.views.compare = (() => {
       ? [["a", n - both, `only ${a}`], ["both", both, "both"], ["b", m - both, `only ${b}`]]
       : [["a", n, `fire ${a}`], ["b", m, `fire ${b}`]];
     const some = parts.filter(([, count]) => count || !known);
-    const bar = some.map(([kind, count, text]) => h(`i.${kind}`, { "--n": count, title: text }));
+    const bar = some.map(([kind, count, text]) => h(`i.${kind}`, { "--n": count, title: text, hidden: !count }));
     const most = Math.max(n, m);
     const counts = some.map(([kind, count, text]) =>
       h(`span.${kind}`, null, h("b", null, format.count(count)), ` ${text}`));

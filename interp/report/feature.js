@@ -4,7 +4,7 @@
 report.views.feature = (() => {
   const { columns, verdictOf, isIdle, isUnsure, isInseparable, hasNone } = report.selection;
   const { latents, n_ctx, ranked, tokens: scanned, has_text: hasText } = report.data.page;
-  const { logits, effects } = report.logits;
+  const { logits, effects, nats } = report.logits;
   const { stored, region } = report.firings;
   const N_LISTED = 5;
   const N_NEAR = 3;
@@ -201,8 +201,7 @@ report.views.feature = (() => {
   function effect(latent) {
     const [value, low, high] = [columns.effect[latent], columns.effect_low[latent], columns.effect_high[latent]];
     const isSure = value !== null && low !== null && (low > 0 || high < 0);
-    const size = Math.abs(value ?? 0).toPrecision(2);
-    return isSure ? h("span", null, term("effect"), ` ${value > 0 ? "+" : "−"}${size} nats`) : null;
+    return isSure ? h("span", null, term("effect"), ` ${value > 0 ? "+" : ""}${nats(value)} nats`) : null;
   }
 
   /* Links to the table, and to the previous, next and nearest features. */

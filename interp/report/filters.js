@@ -165,9 +165,10 @@ report.filters = (() => {
 
   /* The number and direction by which the table is sorted, and the initial order. */
   function ordering() {
-    const choices = Object.entries(KEYS)
-      .filter(([key, { value }]) => key === "mine" || columns.verdict.some((_, i) => (value(i) ?? null) !== null))
+    const hasAny = (key) => columns.verdict.some((_, i) => (KEYS[key].value(i) ?? null) !== null);
+    const choices = Object.entries(KEYS).filter(([key]) => key === "mine" || hasAny(key))
       .map(([key, { title }]) => h("option", { value: key }, `By ${title}`));
+    const mine = choices.find(({ value }) => value === "mine");
     const first = h("option", { value: "" });
     const field = h("select", {
       "aria-label": "Order",
@@ -179,11 +180,13 @@ report.filters = (() => {
     const show = () => {
       first.textContent = state.terms.length ? "Best matches first" : "Recommended";
       name.dataset.tip = state.terms.length ? MATCHES : RECOMMENDED;
+      mine.disabled = !hasAny("mine"); // there is no label yet
       turn.hidden = state.sort === null;
       turn.textContent = state.up ? "↑" : "↓";
       turn.setAttribute("aria-label", state.up ? "ascending: reverse" : "descending: reverse");
     };
     onchange(show);
+    report.notes.listen(show);
     show();
     return h("span.ordering", null, name, field, turn);
   }

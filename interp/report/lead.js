@@ -303,11 +303,12 @@ report.lead = (() => {
   function inSenses(all, isWhole = false) {
     const one = (sense, k) => {
       const rule = ofSense(sense);
+      const told = sense.share === null ? [] : [format.percent(sense.share)];
+      if (isWhole && rule === sense.rule && isKnown(sense.f1)) told.push(`F1 ${format.fixed(sense.f1)}`);
       return h("span.of-lead", null,
         report.examples.senseMark(k, null), " ",
         rule ? ruleText(rule) : "no rule",
-        sense.share === null ? null : h("small", null, ` ${format.percent(sense.share)}`),
-        isWhole && rule === sense.rule ? f1Element(sense.f1) : null);
+        told.length ? h("small", null, ` ${told.join(", ")}`) : null);
     };
     return [all.map(one), isWhole ? h("small.long", null, "of its activation") : null];
   }

@@ -9,6 +9,8 @@ report.logits = (() => {
   /* Odds below 3 to 1 are "not worth more than a bare mention" (Kass and Raftery 1995). */
   const UNSURE = 0.25;
   const nothing = (text) => h("p.missing", null, text);
+  /* A change in two digits, also where it is a whole number. */
+  const nats = (x) => format.digits(x).replace(/^−?\d$/, "$&.0");
   const largest = (...sides) => Math.max(...sides.flat().map(([, v]) => Math.abs(v)), 1e-12);
 
   /* marks: makes what stands beside a token. */
@@ -111,12 +113,12 @@ report.logits = (() => {
   /* The same in a sentence. */
   function effectInWords([mean, low, high]) {
     if (mean === null || low === null) return null;
-    const told = h("span.muted", null, ` (95 %: ${format.digits(low)} to ${format.digits(high)})`);
+    const told = h("span.muted", null, ` (95 %: ${nats(low)} to ${nats(high)})`);
     if (low <= 0 && high >= 0) {
       return h("p.why", null, h("b", null, "No effect was detected"), ": without it the loss changes by "
-        + `${mean > 0 ? "+" : ""}${format.digits(mean)} nats`, told, ".");
+        + `${mean > 0 ? "+" : ""}${nats(mean)} nats`, told, ".");
     }
-    const change = `the loss ${mean > 0 ? "rises" : "falls"} by ${format.digits(Math.abs(mean))} nats`;
+    const change = `the loss ${mean > 0 ? "rises" : "falls"} by ${nats(Math.abs(mean))} nats`;
     return h("p.why", null,
       h("b", null, `Without it ${change}`), " where it fires, beyond its ", term("null"), told, ".");
   }
@@ -219,5 +221,5 @@ report.logits = (() => {
     ];
   }
 
-  return { logits, effects, gauge, scaleOf };
+  return { logits, effects, gauge, scaleOf, nats };
 })();

@@ -192,7 +192,7 @@ def test_senses_are_tabs_beside_the_strongest_firings_and_a_weak_rule_says_so(br
     browser.click("#panel-0 .alike")
     strongest = browser.evaluate(visible)
     assert len(strongest) > 3 and int(strongest[0]) == (N_SEQ - 1) * N_CTX + SPLIT
-    assert browser.text(".title .of-lead") == ["A a rule that holds 70 % F1 0.80", "B no rule 30 %"]
+    assert browser.text(".title .of-lead") == ["A a rule that holds 70 %, F1 0.80", "B no rule 30 %"]
     named = "report.lead.ofSense({ rule: 'after \"ug\"', f1: 0.9, common: ['x'] })"
     assert browser.evaluate(named) == 'after "ug"', "a tab says what the title does"
     browser.click("#tab-2")

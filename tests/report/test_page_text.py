@@ -298,6 +298,16 @@ def test_a_passage_has_the_lines_of_its_text_and_is_shown_first_where_line_ends_
     firing = "document.querySelector('.example .firing')"
     after = f"Array.from({firing}.closest('.text').querySelectorAll('.token')).at(-1).getBoundingClientRect().top"
     assert browser.evaluate(f"{firing}.textContent === '\\n' && {after} > {firing}.getBoundingClientRect().bottom")
+    put = "vocabulary[vocabulary.indexOf('\\n')] = '\\n\\n  '; document.querySelector('.example').draw()"
+    browser.evaluate(put)
+    rows = browser.text(".example:first-child .row")
+    at = rows.index("\n")
+    assert rows[at - 1].endswith("\n") and rows[at + 1].startswith("  "), "an empty line, and then the indent"
+    assert browser.text(".example:first-child .firing") == ["  "], "a token of line ends and an indent is one box"
+    drawn = f"getComputedStyle({firing}.querySelector('.line-end'), '::before').content"
+    assert browser.evaluate(drawn) == '"↵↵"'
+    hang = browser.evaluate(f"{firing}.closest('.row').style.getPropertyValue('--hang')")
+    assert hang == "8", "two letters further in than two spaces and a tab"
     browser.click(".widths [value=line]")
     browser.press("j")
     browser.wait("document.getElementById('feature').dataset.latent !== '7'")

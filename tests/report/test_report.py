@@ -389,6 +389,17 @@ def test_the_recommended_order_puts_first_what_a_newcomer_should_see():
     assert shuffled[page_order(given, given)].tolist() == list(range(len(rows)))
 
 
+def test_the_first_in_the_order_are_of_several_verdicts():
+    rules = ["Greek script", "numbers", '" my" or " his"', "capital letters", '"a"', "two rules"]
+    verdict = [*["monosemantic"] * 4, "single-token", "polysemantic"]
+    ranking = pd.DataFrame({"verdict": verdict, "sure": True, "explanation": rules, "explanation_f1": 0.9})
+    ranking = ranking.assign(token_share=0.2, n_senses=1)
+    table = pd.DataFrame({"token_entropy": [5.0, 4, 3, 2, 1, 0], "n_active": 10, "mean": 1.0})
+    examples = [[(2, "a rule"), (5, "senses")], [(4, "one token")]]
+    assert page_order(table, ranking, examples) == [0, 1, 5, 2, 3, 4]
+    assert page_order(table, ranking)[:4] == [0, 1, 2, 3]
+
+
 def test_features_worth_a_look_surely_have_one_meaning_readable_rules_and_differ():
     rows = [  # verdict, sure, F1, entropy of its tokens, senses, rule
         ("monosemantic", True, 0.9, 4.0, 1, "tokens inside Greek script"),

@@ -137,7 +137,11 @@ def test_pages_name_one_another(both):
 def test_the_explorer_shows_which_earlier_latents_feed_later_ones(both, own, other):
     """Either page gives the same edges as the library."""
     live = LiveModel(both.at(own))
+    has_lock: list[bool] = []
+    watch = live.model.register_forward_pre_hook(lambda *_: has_lock.append(live._lock.locked()))
     assert live.hooks == [MID, POST], "in the order of the model"
+    watch.remove()
+    assert has_lock == [True], "no other call runs the model meanwhile"
     found = live.edges("Once upon a time", 4, other, ablate=True)
     pair = [(hook, both.at(hook).sae) for hook in (MID, POST)]
     table = feature_edges(both.model, live.tokens("Once upon a time")[:, :5], *pair, targets=8)

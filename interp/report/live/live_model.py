@@ -218,7 +218,7 @@ class LiveModel:
 
         tokens = to_model(self.model, self.features.tokens[:1].long())
         names = [self.run.at(name).hook_name for name in self.run.hooks]
-        with evaluating(self.model), ExitStack() as stack:
+        with self._lock, evaluating(self.model), ExitStack() as stack:
             for name, hook in resolve_hooks(self.model, names).items():
                 stack.enter_context(hook.attach(partial(passed, name)))
             self.model(tokens)

@@ -24,15 +24,15 @@ from jaxtyping import Shaped
 from torch import Tensor
 
 from interp.checks.arguments import check_part
-from interp.checks.errors import DamagedError, InUseError, OverwriteError, TooLargeError
+from interp.checks.errors import DamagedError, InterpError, InUseError, OverwriteError, TooLargeError
 from interp.runtime.torchrun import rank_and_count
 from interp.storage.files import digest_json
 from interp.storage.folders import is_finished, recover, unfinished_folder, whole_folder
 
 Result = TypeVar("Result")
 _TIMEOUT = timedelta(minutes=30)
-_REFUSALS = {error.__name__: error for error in (ValueError, DamagedError, InUseError, OverwriteError, TooLargeError)}
-"""Errors about the input, which are the same in all processes."""
+_REFUSALS = (DamagedError, InUseError, OverwriteError, TooLargeError, InterpError, ValueError, OSError, MemoryError)
+"""Errors about the input, the disk or the memory, which are the same in all processes; each before its base."""
 
 
 @dataclass(frozen=True)
@@ -108,8 +108,8 @@ class Processes:
             )
 
     def all_do(self, work: Callable[[], Result]) -> Result:
-        """Do `work` and return its result. If it fails in one process it fails in all, a ValueError as one of the same
-        class."""
+        """Do `work` and return its result. If it fails in one process it fails in all. An error of _REFUSALS, or of a
+        class derived from one, has that class in the others, and any other error is a RuntimeError there."""
         if self.count == 1:
             return work()
         failure: Exception | None = None
@@ -117,14 +117,15 @@ class Processes:
             result = work()
         except Exception as error:  # any error must reach the other processes, or they wait forever
             failure = error
-        report = "" if failure is None else f"{self.rank} {type(failure).__name__} {failure}\0"
+        number = next((n for n, refusal in enumerate(_REFUSALS) if isinstance(failure, refusal)), len(_REFUSALS))
+        report = "" if failure is None else f"{self.rank} {number} {type(failure).__name__} {failure}\0"
         heard = bytes(self.all_gather(torch.tensor(list(report.encode()), dtype=torch.uint8)).tolist()).decode()
         if failure is not None:
             raise failure
         if heard:
-            rank, name, text = heard.split("\0")[0].split(" ", 2)
-            if name in _REFUSALS:
-                raise _REFUSALS[name](text)
+            rank, number, name, text = heard.split("\0")[0].split(" ", 3)
+            if int(number) < len(_REFUSALS):
+                raise _REFUSALS[int(number)](text)
             raise RuntimeError(f"process {rank} of {self.count}: {name}: {text}")
         return result
 

@@ -68,6 +68,8 @@ TALK = """
 import json, torch
 from pathlib import Path
 from interp import DamagedError
+from interp.activations.next_tokens import NoNextTokens
+from interp.pipeline.stage_folders import MissingResultError
 from interp.runtime.processes import processes, part_of
 
 def numbers(rank, dtype=torch.float32):
@@ -94,7 +96,7 @@ if __name__ == "__main__":
             raise error("no good:\\n1 in 2")
         return "done"
 
-    for error in (ValueError, DamagedError, KeyError):
+    for error in (ValueError, DamagedError, NoNextTokens, MissingResultError, FileNotFoundError, KeyError):
         try:
             team.all_do(work)
         except Exception as seen:
@@ -146,6 +148,9 @@ def test_rows_are_shared_out_whole_and_evenly(said):
 def test_an_error_in_one_process_is_raised_in_all(said):
     assert said[0]["ValueError"] == said[1]["ValueError"] == ["ValueError", "no good:\n1 in 2"]
     assert said[0]["DamagedError"] == said[1]["DamagedError"] == ["DamagedError", "no good:\n1 in 2"]
+    derived = {"NoNextTokens": "ValueError", "MissingResultError": "InterpError", "FileNotFoundError": "OSError"}
+    for name, base in derived.items():
+        assert said[1][name] == [name, "no good:\n1 in 2"] and said[0][name] == [base, "no good:\n1 in 2"]
     assert said[1]["KeyError"][0] == "KeyError"
     assert said[0]["KeyError"] == ["RuntimeError", f"process 1 of 2: KeyError: {said[1]['KeyError'][1]}"]
     assert [found["well"] for found in said] == ["done", "done"]

@@ -27,6 +27,7 @@ from interp.checks.arguments import check_token_ids
 from interp.checks.limits import check_at_least
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
+from interp.effects.ablation_batch import NUMBERS_AT_ONCE
 from interp.effects.interventions import (
     Action,
     columns,
@@ -104,34 +105,43 @@ def dose_response(
     """
     hooks = dictionary_hooks(model, hook, dictionary)
     check_scanned(features, dictionary, model, hook)
-    if sequences < 1 or n_tokens < 1:
-        raise ValueError(f"sequences={sequences} and n_tokens={n_tokens} must be at least 1")
+    check_at_least(1, sequences=sequences, n_tokens=n_tokens)
     check_predicts_next(model, features.tokens)
     generator = torch.Generator().manual_seed(seed)
     tokens = features.tokens[torch.randperm(len(features.tokens), generator=generator)[:sequences]]
     prompts = tokens[:, : max(1, tokens.shape[1] // 2)]
     maximum = pins(features, {latent: 1.0})[latent].plus
-    targets = to_model(module_of(model), tokens)[:, 1:].flatten()
+    models = [Steered(model, hook, dictionary, {})]
+    models += [Steered(model, hook, dictionary, {latent: pin(multiple * maximum)}) for multiple in multiples]
     rows = []
-    clean = None
-    for multiple in (None, *multiples):
-        actions = {} if multiple is None else {latent: pin(multiple * maximum)}
-        steered = Steered(model, hook, dictionary, actions)
-        log_p = steered.logits(tokens).log_softmax(-1)
-        clean = log_p if clean is None else clean
+    for multiple, steered, costs in zip(
+        (float("nan"), *multiples), models, _costs(models, tokens, concept), strict=True
+    ):
         written = steered.sample(prompts, n_tokens, 1.0, seed)
         z = activations(model, hooks, dictionary, latent, written)[:, -n_tokens:]
-        row = {"multiple": float("nan") if multiple is None else multiple, **_costs(log_p, clean, targets, concept)}
-        rows.append(row | {"fires": float((z > 0).double().mean()), "activation": float(z.double().mean()) / maximum})
+        fires = {"fires": float((z > 0).double().mean()), "activation": float(z.double().mean()) / maximum}
+        rows.append({"multiple": multiple, **costs, **fires})
     return pd.DataFrame(rows)
 
 
-def _costs(log_p: Tensor, clean: Tensor, targets: Tensor, concept: Sequence[int]) -> dict[str, float]:
-    return {
-        "loss": float(F.nll_loss(log_p[:, :-1].flatten(0, 1), targets)),
-        "kl": float((clean.exp() * (clean - log_p)).sum(-1).mean()),
-        "concept": float(log_p[..., list(concept)].exp().sum(-1).mean()) if len(concept) else float("nan"),
-    }
+def _costs(
+    models: Sequence["Steered"], tokens: Int[Tensor, "seq pos"], concept: Sequence[int]
+) -> list[dict[str, float]]:
+    """Return the columns of `dose_response` that each model has on the tokens; the first model is the unchanged one. A
+    batch of sequences has at most NUMBERS_AT_ONCE log-probabilities, or is a single sequence."""
+    d_vocab = models[0].logits(tokens[:1]).shape[-1]
+    costs = [{"loss": 0.0, "kl": 0.0, "concept": 0.0 if len(concept) else float("nan")} for _ in models]
+    for batch in tokens.split(max(1, NUMBERS_AT_ONCE // (tokens.shape[1] * d_vocab))):
+        share = len(batch) / len(tokens)
+        clean = models[0].logits(batch).log_softmax(-1)
+        targets = to_model(models[0].module, batch)[:, 1:].flatten()
+        for steered, cost in zip(models, costs, strict=True):
+            log_p = clean if steered is models[0] else steered.logits(batch).log_softmax(-1)
+            cost["loss"] += share * float(F.nll_loss(log_p[:, :-1].flatten(0, 1), targets))
+            cost["kl"] += share * float((clean.exp() * (clean - log_p)).sum(-1).mean())
+            if len(concept):
+                cost["concept"] += share * float(log_p[..., list(concept)].exp().sum(-1).mean())
+    return costs
 
 
 def useful_range(doses: pd.DataFrame, most_loss: float) -> tuple[float, float] | None:

@@ -1,6 +1,7 @@
 """Interventions against ablation by hand, and effects of every latent against one forward pass at a time."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy.stats import spearmanr, t
@@ -20,6 +21,7 @@ from interp.effects import (
     latent_ablation,
     pin,
     steer,
+    steering,
 )
 from interp.effects.latent_ablation import ratio_interval
 from interp.evaluation.baselines import FixedDictionary, NeuronDictionary, PCADictionary, RandomDictionary
@@ -547,7 +549,7 @@ def test_distinct_estimates_the_sequences_that_are_read(tmp_path):
         assert told == pytest.approx(len(taken), rel=0.15)
 
 
-def test_steering_brings_what_the_direction_predicts_and_costs_more_at_higher_doses(tmp_path):
+def test_steering_brings_what_the_direction_predicts_and_costs_more_at_higher_doses(tmp_path, monkeypatch):
     model, dictionary = planted()
     tokens = torch.randint(8, V, (12, N_CTX), generator=seeded(4))
     tokens[:, 2], tokens[:, 3] = 3, 7
@@ -563,6 +565,14 @@ def test_steering_brings_what_the_direction_predicts_and_costs_more_at_higher_do
     dose = dose_response(
         model, POST, dictionary, features, 0, multiples=[0, 1, 2], sequences=12, n_tokens=5, concept=[7]
     )
+    with monkeypatch.context() as patched:
+        patched.setattr(steering, "NUMBERS_AT_ONCE", 5 * N_CTX * V)  # batches of 5, 5 and 2 sequences
+        again = dose_response(
+            model, POST, dictionary, features, 0, multiples=[0, 1, 2], sequences=12, n_tokens=5, concept=[7]
+        )
+    pd.testing.assert_frame_equal(again, dose)
+    with pytest.raises(ValueError, match="sequences=0 must be at least 1"):
+        dose_response(model, POST, dictionary, features, 0, sequences=0)
     with torch.no_grad():
         clean = model(tokens).log_softmax(-1)
         with intervene(model, POST, dictionary, {0: pin(2 * 4.9)}):

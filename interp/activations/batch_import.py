@@ -15,7 +15,8 @@ from torch import Tensor
 from interp.activations.shard_writer import StoreConfig, check_dtype, naming_full_disk
 from interp.activations.shards import DTYPES
 from interp.activations.store_writer import StoreWriter
-from interp.storage.folders import check_output, whole_folder
+from interp.checks.errors import OverwriteError
+from interp.storage.folders import check_output, is_finished, whole_folder
 
 _ROWS_AT_ONCE = 8192
 
@@ -28,7 +29,12 @@ def import_batches(
     """See `ActivationStore.from_batches`."""
     check_dtype(dtype)
     made_of = {"kind": "activations", "source": "batches", "hook_names": [hook_name], "seed": seed}
-    check_output(out, {**made_of, "rows": "those given"}, overwrite=overwrite)
+    check_output(out, made_of, overwrite=overwrite)
+    if not overwrite and is_finished(out, made_of):
+        raise OverwriteError(
+            f"{out} holds a finished store, perhaps of other rows: choose another folder, or replace it with "
+            "overwrite=True"
+        )
     with whole_folder(out, made_of, overwrite=True) as new:
         spool = new / "rows.tmp"
         with naming_full_disk(out):

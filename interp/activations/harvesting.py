@@ -48,7 +48,7 @@ from interp.activations.model_passes import (
 from interp.activations.remote_store import RemoteStoreWriter, clear
 from interp.activations.row_options import RowKeywords, RowOptions
 from interp.activations.shard_writer import StoreConfig
-from interp.activations.sources import StoredRows
+from interp.activations.sources import StoredRows, first_rows
 from interp.activations.store import ActivationStore
 from interp.activations.store_writer import StoreWriter
 from interp.checks.limits import AT_LEAST_1, Seed
@@ -279,7 +279,7 @@ def check_harvested(store: StoredRows, model: Model, hook: str) -> None:
             f"the model has no hook {hook}, and its weights differ from {store.location}'s: give the model that "
             "was harvested"
         )
-    shard = store.shard(0, hook)
+    shard = first_rows(store, hook)
     n_ctx = store.tokens.shape[1]
     seq = int(shard.row_ids[0]) // n_ctx
     tokens = store.tokens[seq : seq + 1]

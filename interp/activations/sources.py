@@ -152,6 +152,11 @@ class StoredRows(ActivationSource, Protocol):
     def shard(self, index: int, hook: str) -> Shard: ...
 
 
+def first_rows(rows: StoredRows, hook: str) -> Shard:
+    """Return the first shard that has rows, since some shards may be empty."""
+    return rows.shard(next(index for index, n_rows in enumerate(rows.shard_rows) if n_rows), hook)
+
+
 def main_name_in(hook: str, names: Sequence[str], aliases: Mapping[str, Sequence[str]], source: object) -> str:
     """Return the name of a hook in a source, from that name or one of its aliases.
 

@@ -262,6 +262,8 @@ def _common_hooks(
     if not isinstance(dictionaries, Mapping):
         class_name = type(dictionaries).__name__
         raise ValueError(f"dictionaries is a {class_name}: the order is (model, hook, {{name: dictionary}}, tokens)")
+    if not dictionaries:
+        raise ValueError("dictionaries is empty: give at least one, {name: dictionary}")
     hooks = {name: dictionary_hooks(model, hook_name, each, output_hook) for name, each in dictionaries.items()}
     (first, common), *others = hooks.items()
     for name, each in others:

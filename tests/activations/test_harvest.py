@@ -457,3 +457,14 @@ def test_check_harvested_hashes_the_model_only_for_a_harvested_store(tmp_path, t
     assert not hashed
     check_harvested(harvested, model, "first")
     assert hashed == [model]
+
+
+def test_check_harvested_reads_a_shard_that_has_rows(tmp_path, tokens):
+    seed = next(seed for seed in range(50) if shard_writer.shard_of(torch.arange(3).numpy(), 3, seed).min() > 0)
+    store = harvest(Toy(), tokens[:1, :3], ["first"], tmp_path, rows_per_shard=1, seed=seed, max_norm=None)
+    assert store.shard_rows[0] == 0
+    other = Toy()
+    with torch.no_grad():
+        other.first.weight.neg_()
+    with pytest.raises(ValueError, match="the model's first differs by"):
+        check_harvested(store, other, "first")

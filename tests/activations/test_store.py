@@ -491,8 +491,10 @@ def test_shards_may_stay_empty(tmp_path):
 def test_store_replaces_another_only_with_overwrite_and_when_complete(tmp_path):
     folder = tmp_path / "store"
     before = store_of(numbered(200), folder).fingerprint
-    with pytest.raises(ValueError, match="store holds other work.*overwrite=True"):
+    with pytest.raises(ValueError, match="store holds a finished store, perhaps of other rows: .*overwrite=True"):
         store_of(numbered(60), folder)
+    with pytest.raises(ValueError, match="store holds other work: seed is 0, not 1.*overwrite=True"):
+        store_of(numbered(60), folder, seed=1)
     bad = {
         "nothing": [],
         "one dimension": [torch.zeros(4)],

@@ -349,6 +349,8 @@ def test_arguments_in_the_wrong_order_are_reported(model, tokens):
     dictionary = NeuronDictionary(16)
     with pytest.raises(ValueError, match=r"hook is a Transformer, .*the order is \(model, hook, dictionary\)"):
         evaluate_dictionary(dictionary, model, tokens, HOOK)
+    with pytest.raises(ValueError, match="dictionaries is empty: give at least one"):
+        quality_table(model, HOOK, {}, tokens)
     with pytest.raises(ValueError, match=r"dictionaries is a NeuronDictionary: the order is \(model, hook, {name: "):
         quality_table(model, HOOK, dictionary, tokens)
 

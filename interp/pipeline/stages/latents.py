@@ -116,6 +116,7 @@ def sae(runs: Sequence[Run], folders: Sequence[Path], progress: Progress) -> lis
 
 def _load(run: Run, config: LoadedConfig, folder: Path) -> dict[str, Any]:
     from interp.activations.hooks import check_own_hook, hooks_of
+    from interp.activations.sources import first_rows
     from interp.codes.dictionary import check_one_hook, limit_on
     from interp.sae import load_sae
 
@@ -131,7 +132,13 @@ def _load(run: Run, config: LoadedConfig, folder: Path) -> dict[str, Any]:
             "name its own hook in [harvest]"
         )
     loaded.save(folder, format=loaded.preferred_format)
-    shard = run.store.shard(0, hook_name).within(limit_on(loaded, run.store, hook_name))
+    limit = limit_on(loaded, run.store, hook_name)
+    shard = first_rows(run.store, hook_name).within(limit)
+    if not len(shard.acts):
+        raise ValueError(
+            f"none of the first rows of {hook_name} has a norm within {limit}, the limit of {config.load}: check that "
+            "it was trained on this model and hook"
+        )
     return {"steps": 0, "d_sae": loaded.d_sae, **_measure(loaded, shard.acts[:MEASURED_ROWS].float())}
 
 

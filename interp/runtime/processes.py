@@ -123,9 +123,9 @@ class Processes:
         if failure is not None:
             raise failure
         if heard:
-            rank, number, name, text = heard.split("\0")[0].split(" ", 3)
-            if int(number) < len(_REFUSALS):
-                raise _REFUSALS[int(number)](text)
+            rank, kind, name, text = heard.split("\0")[0].split(" ", 3)
+            if int(kind) < len(_REFUSALS):
+                raise _REFUSALS[int(kind)](text)
             raise RuntimeError(f"process {rank} of {self.count}: {name}: {text}")
         return result
 

@@ -3,8 +3,8 @@
 `codes.json` records the numbers of rows and latents and, once all files are complete, lists them under `runs`. Each
 `run-NAME.safetensors` holds `row_ids` [row], ascending, `offsets` [row + 1], `latents` [nnz] and `values` [nnz]; its
 row i has the entries offsets[i]:offsets[i + 1]. A slice of the store gathers the rows of all files in token order, so
-memory is bounded by the slice. Every `_STEP`-th row id is held in memory. Ranges are read rather than mapped, since
-pages of a mapped file count as the process's own memory.
+memory is bounded by the slice, or by READ_AHEAD if slices are read in order. Every `_STEP`-th row id is held in memory.
+Ranges are read rather than mapped, since pages of a mapped file count as the process's own memory.
 
 Compiled loops do not check indices, so row ids, offsets and latents that are out of range are found here. Damage that
 turns numbers into other valid ones is found only by a checksum (`storage.manifests.verify`).
@@ -30,6 +30,9 @@ from interp.storage.remote_folders import local_path
 
 META_FILE = "codes.json"
 SCAN_REMEDY = "delete the folder of this scan, and scan again"
+READ_AHEAD = 1 << 22
+"""Firings that are read at once if slices are read in order. Every reading opens all files, whose number grows with the
+tokens: of 16 million tokens in 330 files, slices of 65,536 rows take 9 s if each is read alone, and 3 s this way."""
 _STEP = 4096
 _MAX_HEADER = 1 << 12
 _DTYPES = {"I64": np.int64, "I32": np.int32, "U16": np.uint16, "F32": np.float32}
@@ -157,6 +160,10 @@ class CodeStore:
             raise DamagedError(
                 f"{self.path / META_FILE} is damaged: its files have more than {self.n_rows} rows: {SCAN_REMEDY}"
             )
+        self._end_of_last = -1
+        """The row after the last slice."""
+        self._ahead: tuple[int, SparseCodes] | None = None
+        """The first row of what was read ahead, and its codes."""
 
     @classmethod
     def create(cls, path: str | Path, *, n_rows: int, d_sae: int) -> "CodeStore":
@@ -181,6 +188,7 @@ class CodeStore:
         }
         write_tensors(self.path / f"run-{name}.safetensors", tensors)
         self._files.append(self._file(name))
+        self._ahead = None
 
     def finish(self) -> None:
         """List the files in `codes.json`, after the last was written. From then on a missing file is an error."""
@@ -213,8 +221,20 @@ class CodeStore:
         start, stop, step = rows.indices(self.n_rows)
         if step != 1:
             raise IndexError(f"CodeStore takes slices of step 1, got step {step}")
-        length = max(stop - start, 0)
-        parts = [file.read(start, start + length) for file in self._files]
+        stop = max(start, stop)
+        first, ahead = self._ahead or (0, None)
+        if ahead is None or not first <= start <= stop <= first + len(ahead):
+            n_slices = READ_AHEAD * self.n_rows // max(self.nnz, 1) // max(stop - start, 1)
+            n_slices = max(1, n_slices) if start == self._end_of_last else 1
+            first, ahead = start, self._read(start, min(start + n_slices * (stop - start), self.n_rows))
+        self._ahead = (first, ahead) if stop < first + len(ahead) else None
+        self._end_of_last = stop
+        return ahead[start - first : stop - first]
+
+    def _read(self, start: int, stop: int) -> SparseCodes:
+        """Read the codes of the rows start … stop − 1."""
+        length = stop - start
+        parts = [file.read(start, stop) for file in self._files]
         counts = np.zeros(length, np.int64)
         is_there = np.zeros(length, bool)
         for file, part in zip(self._files, parts, strict=True):

@@ -207,3 +207,17 @@ def test_ranges_are_those_of_long_runs_however_few_row_ids_are_held(tmp_path, mo
         assert torch.equal(found.values, torch.arange(a, b)[present[a:b]].float() + 1)
         assert torch.equal(found.latents, latents[a:b][present[a:b]].flatten().int())
         assert torch.equal(store.present(a, b), present[a:b])
+
+
+@pytest.mark.parametrize("ahead", [1, 25, 40, 1 << 22])
+def test_slices_in_order_are_those_of_the_whole_however_many_are_read_ahead(finished, dense, monkeypatch, ahead):
+    monkeypatch.setattr("interp.codes.code_store.READ_AHEAD", ahead)
+    reads = []
+    read = CodeStore._read
+    monkeypatch.setattr(CodeStore, "_read", lambda store, *rows: reads.append(rows) or read(store, *rows))
+    store = CodeStore(finished.path)
+    starts = range(0, ROWS, 3)
+    assert torch.equal(torch.cat([store[start : start + 3].dense() for start in starts]), dense)
+    assert len(reads) == len(starts) if ahead == 1 else len(reads) < len(starts)
+    for start, stop in ((4, 9), (9, 11), (10, 12), (0, 1), (2, 2)):
+        assert torch.equal(store[start:stop].dense(), dense[start:stop])

@@ -23,6 +23,8 @@ from interp.runtime.threads import slices
 NUMBERS_AT_ONCE = 1 << 25
 """Upper bound on the number of elements that a step holds. Peak use is about three times as much."""
 _CHUNK_SEQUENCES = 256
+_KEYS_AT_ONCE = 1 << 20
+"""Pairs of a latent and a sequence that are added before the first of each latent are picked."""
 FunctionOfChange = Callable[[Tensor], Tensor]
 """A function from a change of the activations to states, or a loss."""
 
@@ -105,15 +107,21 @@ def sampled_sequences(
         ordinal = torch.arange(len(keys)) - torch.searchsorted(latent, torch.arange(len(latents)))[latent]
         return keys[ordinal < n], latent[ordinal < n], ordinal[ordinal < n]
 
-    keys = torch.zeros(0, dtype=torch.long)  # latent · n_seq + rank
+    parts = [torch.zeros(0, dtype=torch.long)]  # keys, latent · n_seq + rank
+    # The rank of each latent's n-th sequence so far: later ones are not needed. The last is for all other latents.
+    reach = torch.full((len(latents) + 1,), n_seq)
+    reach[-1] = 0
     for start in range(0, n_seq, _CHUNK_SEQUENCES):
         codes = features.codes[start * n_ctx : (start + _CHUNK_SEQUENCES) * n_ctx]
         latent = column[codes.latents[codes.fires].long()]
-        seq = start + codes.rows[codes.fires] // n_ctx
-        keys = torch.cat([keys, (latent * n_seq + rank[seq])[latent >= 0].unique()])
-        if len(keys) > NUMBERS_AT_ONCE // 2:
-            keys = first(keys)[0]
-    keys, latent, ordinal = first(keys)
+        rank_of_firing = rank[start + codes.rows[codes.fires] // n_ctx]
+        is_needed = rank_of_firing < reach[latent]
+        parts.append((latent * n_seq + rank_of_firing)[is_needed].unique())
+        if sum(map(len, parts[1:])) > max(_KEYS_AT_ONCE, len(parts[0])):
+            keys, latent, ordinal = first(torch.cat(parts))
+            reach[latent[ordinal == n - 1]] = keys[ordinal == n - 1] % n_seq
+            parts = [keys]
+    keys, latent, ordinal = first(torch.cat(parts))
     sampled = torch.full((len(latents), n), -1)
     sampled[latent, ordinal] = rank.argsort()[keys % n_seq]
     return sampled

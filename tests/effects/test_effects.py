@@ -484,8 +484,8 @@ def test_sampled_sequences_are_the_first_of_one_order_in_which_a_latent_fires(to
     features = scanned(model, POST, dictionary, tokens, tmp_path)
     monkeypatch.setattr(ablation_batch, "_CHUNK_SEQUENCES", 2)
     order = torch.randperm(len(tokens), generator=seeded(5)).tolist()
-    for at_once in (ablation_batch.NUMBERS_AT_ONCE, 2):  # with what is kept on the way cut down again and again
-        monkeypatch.setattr(ablation_batch, "NUMBERS_AT_ONCE", at_once)
+    for at_once in (ablation_batch._KEYS_AT_ONCE, 0):  # with what is kept on the way cut down again and again
+        monkeypatch.setattr(ablation_batch, "_KEYS_AT_ONCE", at_once)
         sampled = ablation_batch.sampled_sequences(features, torch.tensor([7, 4, 0]), 3, seed=5)
         fires = features.codes[:].dense().view(len(tokens), N_CTX, -1)[..., [7, 4, 0]].gt(0).any(1)
         for row, where in zip(sampled.tolist(), fires.T, strict=True):

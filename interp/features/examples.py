@@ -158,11 +158,27 @@ def window_key(tokens, n_ctx, row):
 
 @njit(cache=True, nogil=True)
 def _find_repeats(tokens, n_ctx, part, n_parts, keys, sequences, out):
-    """Find the windows of one part that occur in an earlier sequence. A table has the first sequence of each key."""
+    """Find the windows of one part that occur in an earlier sequence. A table has the first sequence of each key.
+
+    The keys are those of `window_key`. As the window moves on by a token, its hash loses one term and gains one."""
     last = np.uint64(len(keys) - 1)
+    length = min(BEFORE + AFTER + 1, n_ctx)
+    top = np.uint64(1)  # the factor of a window's first token
+    for _ in range(length - 1):
+        top *= _WINDOW_MULTIPLIER
     for row in range(len(tokens)):
-        key = window_key(tokens, n_ctx, row)
+        position = row % n_ctx
         sequence = row // n_ctx
+        start = max(0, min(position - BEFORE, n_ctx - length))
+        end = row - position + start + length
+        if position == 0:
+            of_tokens = np.uint64(0)
+            for neighbour in range(row, end):
+                of_tokens = of_tokens * _WINDOW_MULTIPLIER + np.uint64(tokens[neighbour] + 1)
+        elif start and start == position - BEFORE:  # it has moved on since the last row
+            of_tokens -= np.uint64(tokens[end - 1 - length] + 1) * top
+            of_tokens = of_tokens * _WINDOW_MULTIPLIER + np.uint64(tokens[end - 1] + 1)
+        key = _hashed(np.uint64(position - start) * top * _WINDOW_MULTIPLIER + of_tokens)
         if key % np.uint64(n_parts) != np.uint64(part):
             continue
         slot = (key >> np.uint64(20)) & last

@@ -191,16 +191,6 @@ class SampledCodes:
     def write_shifted(self, labels: Masks | None, folder: str | Path) -> FeatureStore:
         """Write a store of the same text, in which latent s · n_units + u is unit u moved by `shifts[s]` rows."""
         features = self._features
-        n_units = len(self.units)
-        n_shifts = len(self.shifts)
-        n_rows = features.tokens.numel()
-        rows, units, values = (np.concatenate(arrays) for arrays in zip(*self._parts, strict=True))
-        moved = np.concatenate([((rows + np.int64(shift)) % n_rows).astype(rows.dtype) for shift in self.shifts])
-        latents = np.concatenate([units + np.int32(s * n_units) for s in range(n_shifts)])
-        entries = np.tile(values, n_shifts), (moved, latents)
-        shifted = scipy.sparse.coo_matrix(entries, shape=(n_rows, n_units * n_shifts)).tocsr()
-        tensors = [torch.from_numpy(array) for array in (shifted.indptr, shifted.indices, shifted.data)]
-        codes = SparseCodes(tensors[0], tensors[1], tensors[2], shifted.shape[1])
         masks = {name: labels[name] for name in features.meta["labels"]} if labels else None
         config = ScanConfig(
             n_before=features.meta["settings"]["n_before"],
@@ -212,8 +202,21 @@ class SampledCodes:
             n_neighbours=0,
         )
         return FeatureStore.from_codes(
-            features.tokens, codes, folder, vocab=features.vocab, labels=masks, config=config
+            features.tokens, self._shifted_codes(), folder, vocab=features.vocab, labels=masks, config=config
         )
+
+    def _shifted_codes(self) -> SparseCodes:
+        """Return the codes of `shifted`. What they are sorted from is freed before the scan begins."""
+        n_units = len(self.units)
+        n_shifts = len(self.shifts)
+        n_rows = self._features.tokens.numel()
+        rows, units, values = (np.concatenate(arrays) for arrays in zip(*self._parts, strict=True))
+        moved = np.concatenate([((rows + np.int64(shift)) % n_rows).astype(rows.dtype) for shift in self.shifts])
+        latents = np.concatenate([units + np.int32(s * n_units) for s in range(n_shifts)])
+        entries = np.tile(values, n_shifts), (moved, latents)
+        shifted = scipy.sparse.coo_matrix(entries, shape=(n_rows, n_units * n_shifts)).tocsr()
+        tensors = [torch.from_numpy(array) for array in (shifted.indptr, shifted.indices, shifted.data)]
+        return SparseCodes(tensors[0], tensors[1], tensors[2], shifted.shape[1])
 
 
 def compare_with_nulls(

@@ -195,6 +195,21 @@ class Sizes:
         return int(self._models.loaded.d_sae if isinstance(sae, LoadedConfig) else sae.d_sae)
 
     @property
+    def firings(self) -> float:
+        """Firings of the dictionary on all kept rows."""
+        return self.rows * self.l0
+
+    @property
+    def corpus_bytes(self) -> float:
+        """The bytes of all tokens, which the stages that read labels hold: an id of 4 bytes each, and a byte for each
+        label (the mixture has about twelve) or, of text that is streamed, the 4 bytes of its document."""
+        return (4 + (4 if self.config.corpus.stream else self.labels)) * self.all_tokens
+
+    @property
+    def labels(self) -> int:
+        return 12 if self.config.corpus.source == "mixture" else 1
+
+    @property
     def l0(self) -> int:
         sae: Any = self.config.sae
         target = sae.target_l0 if getattr(sae, "penalty", None) == "target_l0" else None

@@ -65,7 +65,10 @@ def test_the_seconds_follow_the_tokens_and_the_latents():
     wider = TINY.replace(sae=dataclasses.replace(TINY.sae, d_sae=640))
     assert seconds(wider, "ranking") - seconds(TINY, "ranking") == pytest.approx(4.5e-3 * (640 - TINY.sae.d_sae))
     hasty = TINY.replace(effects=dataclasses.replace(TINY.effects, minutes=1e-6))
-    assert seconds(hasty, "effects") < 1e-3 < seconds(TINY, "effects")
+    assert STAGES["effects"].cost(Sizes(hasty)).operations < 1e7 < STAGES["effects"].cost(Sizes(TINY)).operations
+    shorter = TINY.replace(harvest=dataclasses.replace(TINY.harvest, tokens=TINY.harvest.tokens // 2))
+    for stage in ("features", "effects", "ranking", "report"):
+        assert seconds(shorter, stage) < seconds(TINY, stage), stage
     again = TINY.replace(nulls=dataclasses.replace(TINY.nulls, sae_tokens=6_000))
     assert seconds(again, "nulls") < seconds(TINY, "nulls")
 

@@ -283,13 +283,24 @@ def _other_pages(run: Run) -> dict[str, str]:
     return {name: quote(os.path.relpath(run.at(name).path_to("page"), folder)) for name in others}
 
 
+def _ranking_cost(sizes: Sizes) -> Cost:
+    """Estimate the cost. Of each token: the predicates that hold there are read and rules are counted on them (half of
+    the seconds), its window is looked up, and its firings are sampled and, for the nulls, shifted and scanned. Some 30
+    bytes of each are held, besides the corpus, and 48 of each firing that is shifted."""
+    from interp.verdict.nulls import MAX_SAMPLED_LATENTS, MAX_SHIFTED_FIRINGS
+
+    sampled = min(1, MAX_SAMPLED_LATENTS / sizes.d_sae) * sizes.firings
+    shifted = min(MAX_SHIFTED_FIRINGS, sizes.config.ranking.n_shifts * sampled)
+    return Cost(
+        disk=600 * sizes.d_sae,
+        memory=sizes.weight_bytes + sizes.corpus_bytes + 30 * sizes.rows + 48 * shifted,
+        seconds=TEXT_SECONDS + LATENT_SECONDS * sizes.d_sae + 2.5e-6 * sizes.rows,
+    )
+
+
 @stage(
     inputs=("corpus", "features"),
-    cost=lambda sizes: Cost(
-        disk=600 * sizes.d_sae,
-        memory=sizes.weight_bytes + 5 * sizes.rows,
-        seconds=TEXT_SECONDS + LATENT_SECONDS * sizes.d_sae + 1.5e-6 * sizes.rows,
-    ),
+    cost=_ranking_cost,
     optional=("nulls",),
     config={"ranking": RankingSection},
     outside=_verdicts_and_twin,
@@ -325,11 +336,19 @@ def rank_latents(
     )
 
 
+def _report_cost(sizes: Sizes) -> Cost:
+    """Estimate the cost. Each latent is described. Each token is written, with its labels looked up; and each firing is
+    read five times: for the examples, positions, pairs of latents and senses (counts and tokens)."""
+    return Cost(
+        disk=1.1e6 + 2300 * sizes.d_sae + 1.13 * sizes.rows,
+        memory=sizes.weight_bytes + sizes.corpus_bytes + 30 * sizes.rows,
+        seconds=4 + 3.3e-3 * sizes.d_sae + 3.3e-7 * sizes.rows + 1.6e-7 * sizes.firings,
+    )
+
+
 @stage(
     inputs=("features",),
-    cost=lambda sizes: Cost(
-        disk=2.4e6 + 2300 * sizes.d_sae, memory=sizes.weight_bytes, seconds=4 + 3.3e-3 * sizes.d_sae
-    ),
+    cost=_report_cost,
     runs_last=True,
     outside=lambda run: {"pages": pages} if (pages := _other_pages(run)) else {},
     opens={"page": ("page/index.html", Path)},

@@ -31,6 +31,8 @@ MEASURED_ROWS = 1 << 16
 """Rows on which a loaded dictionary is measured."""
 CACHE_BYTES = 32e6
 """The largest size in bytes of the counts of pairs of latents that fits a processor's last-level cache."""
+CORE_CACHE_BYTES = 1.1e6
+"""The same for the cache of one core."""
 NEURONS_AT_ONCE = 32
 """Number of a pretrained model's neurons, or coordinates, that count as firing per token, the strongest: half of the
 gated ones are positive."""
@@ -161,12 +163,16 @@ def _measure(dictionary: "Dictionary", acts: "Tensor") -> dict[str, float]:
 
 def scan_cost(sizes: Sizes, d_sae: int, l0: float, *, width: int) -> Cost:
     """Estimate the cost of a scan. Firings are sorted, kept (an id and a value; a row's id and place) and counted.
-    Pairs of latents that fire together are counted, in the cache or outside it. Each latent's examples are written and
-    its direction is multiplied by the unembedding."""
+    Pairs of latents that fire together are counted, in the cache of a core, the last-level cache or outside it. Each
+    latent's examples are written and its direction is multiplied by the unembedding. Held are the corpus, and of each
+    row two token ids (the store's and the scan's) and its set of labels, which is made in 8 bytes."""
     firings, pairs = sizes.rows * l0, sizes.rows * l0**2
-    counting = 2e-7 * firings + (1e-8 if 4 * d_sae**2 < CACHE_BYTES else 3.5e-8) * pairs + 8e-4 * d_sae
+    table = 4 * d_sae**2
+    pair_seconds = 2.5e-9 if table < CORE_CACHE_BYTES else 1e-8 if table < CACHE_BYTES else 3.5e-8
+    counting = 2e-7 * firings + pair_seconds * pairs + 8e-4 * d_sae
     unembedding = 2 * d_sae * width * sizes.d_vocab
-    memory = sizes.weight_bytes + 4 * width * sizes.d_vocab + 8 * width * d_sae
+    of_text = sizes.corpus_bytes + 16 * sizes.rows
+    memory = sizes.weight_bytes + 4 * width * sizes.d_vocab + 8 * width * d_sae + of_text
     disk = (6 if d_sae <= 1 << 16 else 8) * firings + 16 * sizes.rows + 8e3 * d_sae
     return Cost(disk=disk, memory=memory, float32_operations=unembedding, seconds=counting)
 
@@ -246,7 +252,8 @@ def effects_summary(results: Mapping[str, Any]) -> str:
 
 def _effects_cost(sizes: Sizes) -> Cost:
     """Estimate the cost for latents that all fire equally often, at two tokens of each sequence in which they fire
-    (1.87 in the demo, 1.90 in SmolLM2's run), and at most the configured minutes."""
+    (1.87 in the demo, 1.90 in SmolLM2's run), and at most the configured minutes; and of choosing these sequences, for
+    which all codes are read. Of each row 16 bytes are held: its token, and copies while the distinct ones are found."""
     import torch
 
     from interp.effects.ablation_plan import OPERATIONS_PER_SECOND, ablation_operations, latents_at_once
@@ -254,7 +261,7 @@ def _effects_cost(sizes: Sizes) -> Cost:
     config = sizes.config.effects
     n_all = max(1.0, sizes.rows / sizes.n_ctx)
     n_latents = min(sizes.d_sae, config.latents or sizes.d_sae)
-    n_active = sizes.rows * sizes.l0 / sizes.d_sae
+    n_active = sizes.firings / sizes.d_sae
     n_sequences = n_all * -math.expm1(-n_active / 2 / n_all)
     at_once = min(n_latents, latents_at_once(sizes.model.d_model, config.sequences))
     downstream = sizes.passes(1, after=1).operations / 2
@@ -273,8 +280,9 @@ def _effects_cost(sizes: Sizes) -> Cost:
     passes = sizes.passes(1, after=1)
     unit = "float32_operations" if passes.float32_operations else "bfloat16_operations"
     allowed = min(operations * n_latents / at_once, 60 * config.minutes * OPERATIONS_PER_SECOND)
-    memory = passes.memory + 4 * sizes.model.d_model * sizes.d_vocab
-    return Cost(disk=400 * sizes.d_sae, memory=memory, **{unit: allowed})
+    memory = passes.memory + 4 * sizes.model.d_model * sizes.d_vocab + 16 * sizes.rows
+    choosing = 4e-8 * sizes.firings + 5e-8 * sizes.rows
+    return Cost(disk=400 * sizes.d_sae, memory=memory, seconds=choosing, **{unit: allowed})
 
 
 @stage(

@@ -247,7 +247,7 @@ def test_a_stage_alone_is_run_anew_from_what_is_there(copied):
     config = TINY.replace(ranking=dataclasses.replace(TINY.ranking, n_shifts=1))
     manifest = run_alone(copied, "ranking", config=config, progress=lambda done, total, note: None)
     assert manifest["config"] == {
-        "ranking": {"n_shifts": 1, "seed": 0, "use_labels": False, "judge_faint": False, "twin": "none"},
+        "ranking": config.to_dict()["ranking"],
         "verdicts": list(VERDICTS),
         "fits": digest_fits(),
     }

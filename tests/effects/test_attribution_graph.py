@@ -447,7 +447,7 @@ def test_a_saved_graph_comes_back(graph: AttributionGraph, tmp_path) -> None:
     )
 
 
-def test_beside_nulls_scores_a_graph_and_its_null_graphs(model: Transformer, graph: AttributionGraph) -> None:
+def test_score_graph_scores_a_graph_and_its_null_graphs(model: Transformer, graph: AttributionGraph) -> None:
     given = transcoders()
     table = score_graph(graph, model, given, measured_effects(graph, model, given, n_latents=20))
     assert list(table["graph"])[0] == "this prompt" and len(table) == 4

@@ -30,8 +30,8 @@ from interp.pipeline.run_folder import Run, hook_folder
 from interp.pipeline.stages import STAGES, Stage
 from interp.runtime.memory import limit_arenas, peak_memory, release_freed, reset_peak
 from interp.runtime.progress import Progress, no_progress
-from interp.storage.artifacts import RUN_FILE, whole_run
-from interp.storage.files import digest_json, write_text
+from interp.storage.artifacts import HOOKS, RUN_FILE, whole_run
+from interp.storage.files import digest_json, write_atomically, write_text
 from interp.storage.folders import interrupted_work, recover, restore_replaced, whole_folder
 from interp.storage.locks import hold_lock
 from interp.storage.manifests import MADE_OF, is_whole, write_manifest
@@ -73,6 +73,9 @@ def run_stages(
     stages = [STAGES[name] for name in names[: None if until is None else names.index(until) + 1]]
     with ExitStack() as locks:
         locks.enter_context(hold_lock(out))
+        folders = [Path(out), *(Path(out) / hook_folder(name) for name in config.harvest.hook_names[1:])]
+        configs = [folder / RUN_FILE for folder in folders]
+        before = {file: file.read_bytes() if file.is_file() else None for file in configs}
         runs = _claim_folders(Path(out), config, redo, locks)
         for run in runs:
             _restore_replaced(run.path)
@@ -93,9 +96,13 @@ def run_stages(
             if left and not is_checked:
                 is_checked = True
                 to_come = stages[stages.index(stage) :]
-                for later in to_come:
-                    later.check(config)
-                Plan.of(config, out, to_come).check()
+                try:
+                    for later in to_come:
+                        later.check(config)
+                    Plan.of(config, out, to_come).check()
+                except Exception:
+                    _restore_configs(before)
+                    raise
             built = _build(stage, left, progress(stage.name)) if left else {}
             for run in its_runs:
                 on_finish(stage, (done | built)[run], run in built)
@@ -117,7 +124,9 @@ def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress:
         before = [needed for needed in STAGES if needed in stage.stages_read]
         done = {needed: manifest for needed in before if (manifest := run.manifest(needed)) is not None}
         if missing := [needed for needed in stage.inputs if needed not in done]:
-            raise ValueError(f"{run.path} has no {' and '.join(missing)} yet: `interp run` or `interp demo` makes them")
+            names = " and ".join(missing)
+            them = "it" if len(missing) == 1 else "them"
+            raise ValueError(f"{run.path} has no {names} yet: `interp run` or `interp demo` makes {them}")
         configured = Run(run.path, config)
         inputs = {needed: manifest["fingerprint"] for needed, manifest in done.items()}
         built = _build(stage, {configured: _manifest_head(stage, configured, inputs)}, progress)
@@ -273,6 +282,20 @@ def _read_finished(run: Run, stage: str) -> dict[str, Any] | None:
     except ValueError as error:
         log.warning("%s: it is run again", error)
         return None
+
+
+def _restore_configs(before: Mapping[Path, bytes | None]) -> None:
+    """Restore the run.toml files of a run that is refused, so that none differs from what its results were made of. A
+    file that is new (None) is deleted, and so is the folder of its hook, unless other files are in it."""
+    for file, content in before.items():
+        if content is not None:
+            with write_atomically(file) as temporary:
+                temporary.write_bytes(content)
+            continue
+        file.unlink()
+        for folder in (file.parent, file.parent.parent) if file.parent.parent.name == HOOKS else ():
+            if not any(folder.iterdir()):
+                folder.rmdir()
 
 
 def _write_config(out: Path, config: RunConfig) -> None:

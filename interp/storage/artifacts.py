@@ -105,7 +105,7 @@ def find(path: str | Path, *artifacts: str) -> Found:
                 return Found(artifact, folder / name)
     first = ARTIFACTS[artifacts[0]]
     if is_run(path):
-        raise ValueError(f"{path} has no {first.stage} yet: `interp run` or `interp demo` makes them")
+        raise ValueError(f"{path} has no {first.stage} yet: `interp run` or `interp demo` makes it")
     looked_for = []
     for artifact in artifacts:
         files = filter(None, ARTIFACTS[artifact].identifying_files)

@@ -302,7 +302,7 @@ def test_hooks_that_cannot_be_are_refused_before_anything_is_made(folder_of_mode
     loaded = RunConfig.from_dict(FEW.to_dict() | {"sae": {"load": "somewhere"}})
     with pytest.raises(ValueError, match=r"\[sae\] load = 'somewhere' is the dictionary of one hook"):
         run_stages(with_hooks(POST, MID, config=loaded), run)
-    assert not (run / "activations").exists()
+    assert not (run / "activations").exists() and not (run / "hooks").exists() and Run(run).hooks == (POST,)
 
 
 def test_one_hook_and_several_hooks_round_trip_through_toml(tmp_path):

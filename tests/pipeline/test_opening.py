@@ -86,5 +86,5 @@ def test_open_any_names_what_it_expected_and_what_it_found(tiny_run, tmp_path):
     ):
         find(tiny_run.path / "sae", "features")
     shutil.copytree(tiny_run.path, tmp_path / "run", ignore=shutil.ignore_patterns("features"))
-    with pytest.raises(ValueError, match="run has no features yet: `interp run` or `interp demo` makes them"):
+    with pytest.raises(ValueError, match="run has no features yet: `interp run` or `interp demo` makes it"):
         find(tmp_path / "run", "features")

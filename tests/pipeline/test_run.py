@@ -395,6 +395,7 @@ def test_a_configuration_that_could_not_run_may_be_mended(copied):
     hooks = {**TINY.to_dict()["harvest"], "hook_name": "blocks.0.hook_resid_pots"}
     with pytest.raises(ValueError, match="no hook 'blocks.0.hook_resid_pots'"):
         run_stages(RunConfig.from_dict(TINY.to_dict() | {"harvest": hooks}), copied.path)
+    assert copied.config == TINY
     (copied.path / "run.toml").write_text("[harvets]\ntokens = 3\n")
     assert ran_now(TINY, copied.path, until="activations") == ["activations"] and copied.config == TINY
     (copied.path / "run.toml").write_text("[harvets]\ntokens = 3\n")

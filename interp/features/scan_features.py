@@ -154,6 +154,8 @@ def _scan(
                     team.first_does(partial(_take_parts, parts_in_order, scan.folder))
                     codes = CodeStore(codes.path)
                 scans.append((scan, dictionary, codes, Contributions(dictionary, scan.folder / CONTRIBUTIONS)))
+            else:
+                scan.progress(1, 1, "already scanned")
 
         def encode() -> None:
             pieces_here = pieces[part_of(len(pieces), team.rank, team.count)]

@@ -245,6 +245,10 @@ def test_a_scan_of_a_stream_is_that_of_a_store(model, tokens, tmp_path, monkeypa
         for other in (stored, alone):
             assert features.table().equals(other.table()) and features.meta == other.meta
         assert features.is_scan_of(stream)
+    told: list[float] = []
+    half = {tmp_path / HOOK: named[tmp_path / HOOK], tmp_path / "new": named[tmp_path / MLP]}
+    scan_saes(stream, half, model=model, progress=lambda done, total, _: told.append(done / total))
+    assert told[0] == 0.5 and told[-1] == 1, "a finished scan counts as done"
 
 
 def test_what_cannot_be_streamed_is_refused(model, tokens, tmp_path):

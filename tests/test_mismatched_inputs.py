@@ -192,7 +192,7 @@ IN_PYTHON: dict[str, tuple[Callable[[Files, Path], Any], str]] = {
     ),
     "vocabulary and tokens": (
         lambda f, out: rank_codes(f.features.tokens, f.features.codes, vocab=["a"]),
-        "vocab has 1 strings, but token id 19 occurs",
+        "the vocabulary has 1 tokens, but token id 19 occurs",
     ),
     "crosscoder and batches": (
         lambda f, out: latent_scaling(CROSSCODER, two_hooks(f, OTHER_HOOK, HOOK)),

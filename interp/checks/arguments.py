@@ -54,7 +54,9 @@ def check_token_ids(tokens: "Int[Tensor, 'seq pos']", n_vocab: int | None = None
             f"{MAX_ID}"
         )
     if n_vocab is not None and high >= n_vocab:
-        raise ValueError(f"vocab has {n_vocab} strings, but token id {high} occurs: give the model's own tokens")
+        raise ValueError(
+            f"the vocabulary has {n_vocab} tokens, but token id {high} occurs: give the model's own tokens"
+        )
     return high
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _KEPT_FIELDS = ("d_sae", "k", "tokens")
 """Fields of the demo's dictionary that also apply to other architectures that have them."""
 
-_LEFT_OUT = (("harvest", "output_hook", "none"), ("harvest", "buffer_mb", "none"), ("corpus", "stream", False))
+_OMITTED_DEFAULTS = (("harvest", "output_hook", "none"), ("harvest", "buffer_mb", "none"), ("corpus", "stream", False))
 """Section, field and default of the options that few runs need: a run's file names them only where they are set."""
 
 
@@ -223,7 +223,7 @@ class RunConfig(SimpleNamespace):
             if name != "plugins"
         }
         sections |= {"plugins": dict(self.plugins)} if self.plugins else {}
-        for name, field, default in _LEFT_OUT:
+        for name, field, default in _OMITTED_DEFAULTS:
             if sections[name].get(field) == default:
                 del sections[name][field]
         if hook_names := sections["harvest"].pop("hook_names", None):

@@ -711,7 +711,7 @@ def damage_value(file: Path) -> None:
 def test_bad_input_is_named(sae, store, tokens, tmp_path):
     with pytest.raises(ValueError, match="reads width 16, but the store's blocks.0.mlp.hook_post has width 24"):
         scan_features(sae, store, MLP, tmp_path)
-    with pytest.raises(ValueError, match="vocab has 5 strings, but token id 18 occurs"):
+    with pytest.raises(ValueError, match="the vocabulary has 5 tokens, but token id 18 occurs"):
         scan_features(sae, store, HOOK, tmp_path, vocab=["a"] * 5)
     with pytest.raises(ValueError, match=r"label 'x' is \(3, 12\), what was scanned is \(50, 12\)"):
         scan_features(sae, store, HOOK, tmp_path, labels={"x": torch.zeros(3, 12, dtype=torch.bool)})

@@ -12,7 +12,6 @@ architecture is not imported. Nothing that is read can run code. Damaged files r
 and the fault.
 """
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,7 +25,7 @@ from interp.checks.errors import DamagedError
 from interp.sae.architectures.encoders import ENCODERS, Encoder, SAELensForm
 from interp.sae.architectures.topk import TopK
 from interp.sae.file_tensors import FileTensors, read_number, read_truth, read_whole_number
-from interp.sae.saelens import from_saelens, saelens_is_missing, to_saelens
+from interp.sae.saelens import from_saelens, to_saelens
 from interp.sae.stored_dictionary import StoredDictionary, config_and_metadata, metadata_with_config
 from interp.storage.artifacts import check_exists, looks_like_path
 from interp.storage.files import read_json, write_json, write_tensors
@@ -113,9 +112,7 @@ def _from_folder(folder: Path) -> StoredDictionary:
 
 
 def _ids_of(release: str) -> list[str]:
-    """Return the dictionaries of a release that SAELens knows by name; none without its package."""
-    if find_spec("sae_lens") is None:
-        return []
+    """Return the dictionaries of a release that SAELens knows by name."""
     from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
     known = get_pretrained_saes_directory()
@@ -123,13 +120,11 @@ def _ids_of(release: str) -> list[str]:
 
 
 def _from_release(release: str, sae_id: str) -> StoredDictionary:
+    import sae_lens
+
     source = f"{release}, {sae_id}"
     try:
-        import sae_lens
-
         loaded = sae_lens.SAE.from_pretrained(release, sae_id)
-    except ImportError as error:
-        raise saelens_is_missing(source, error) from None
     except OSError as error:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(

@@ -88,19 +88,12 @@ def _current(cfg: dict[str, Any], source: str) -> dict[str, Any]:
     major = str(wrote).partition(".")[0]
     if (major.isdigit() and int(major) >= 6) or cfg.get("architecture", "standard") not in _READABLE_ARCHITECTURES:
         return cfg
-    try:
-        from sae_lens.loading.pretrained_sae_loaders import handle_pre_6_0_config
+    from sae_lens.loading.pretrained_sae_loaders import handle_pre_6_0_config
 
+    try:
         return handle_pre_6_0_config(cfg)
-    except ImportError as error:
-        raise saelens_is_missing(f"{source}, written before SAELens 6,", error) from None
     except (AttributeError, KeyError, TypeError) as error:
         raise DamagedError(f"{source} is not a config of any SAELens version ({error!r})") from error
-
-
-def saelens_is_missing(what: str, error: ImportError) -> ValueError:
-    """Return the error for what only SAELens itself can read, where its package is not installed."""
-    return ValueError(f"{what} needs a package that is missing ({error}): pip install 'interp[saelens]'")
 
 
 def _input_scale(cfg: dict[str, Any], scaler: dict[str, Any], source: str) -> float:

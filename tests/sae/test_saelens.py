@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -260,21 +259,6 @@ def test_load_sae_loads_a_release_through_saelens(monkeypatch, x):
 def test_a_release_without_an_id_names_some():
     with pytest.raises(ValueError, match="release gpt2-small-res-jb has 13 dictionaries: give a sae_id, as blocks.0"):
         load_sae("gpt2-small-res-jb")
-
-
-def test_without_its_package_releases_and_its_oldest_files_name_the_extra(tmp_path, monkeypatch, x):
-    sae = dictionary("topk")
-    sae.save(tmp_path / "ours")
-    theirs_with("TopK", k=6).save_model(tmp_path / "old")
-    (tmp_path / "old" / "cfg.json").write_text(json.dumps({"activation_fn": "topk"}))
-    for module in ("sae_lens", "sae_lens.loading.pretrained_sae_loaders"):
-        monkeypatch.setitem(sys.modules, module, None)  # as where it is not installed
-    torch.testing.assert_close(load_sae(tmp_path / "ours")(x), sae(x), **close)
-    for place in [("a-release", "layer-3"), (tmp_path / "old",)]:
-        with pytest.raises(ValueError, match=r"needs a package that is missing .*pip install 'interp\[saelens\]'"):
-            load_sae(*place)
-    with pytest.raises(ValueError, match="a-release contains no cfg.json"):
-        load_sae("a-release")
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,7 @@ def rank_features(
     *,
     latents: Sequence[int] | int | None = None,
     part: tuple[int, int] = (0, 1),
+    nulls: int | None = None,
     **keywords: Unpack[RankingKeywords],
 ) -> pd.DataFrame:
     """Rank all latents, most monosemantic first. The same store and seed give the same table.
@@ -144,6 +145,7 @@ def rank_features(
     Under `torchrun`, all processes call this with the same arguments. The latents, the nulls and the text on which
     rules are counted are divided among them, and each process gets the whole table.
     part: (rank, count), to rank only every count-th of the latents; `join_rankings` makes one table of all parts.
+    nulls: another name for `n_shifts`, whose value is not used if this is given.
     Raises TypeError if `features` is not a FeatureStore. Raises ValueError for latents that do not exist, if n_shifts <
     1 or seed < 0, if use_labels is set without labels, if a mask or the twin does not belong to the scanned tokens,
     or for more parts than latents.
@@ -151,6 +153,8 @@ def rank_features(
     options = RankingOptions(**keywords)
     if not isinstance(features, FeatureStore):
         raise TypeError(f"features is a {type(features).__name__}: open it first, FeatureStore.open(folder)")
+    if nulls is not None:
+        options = replace(options, n_shifts=nulls)
     chosen = _choose_latents(latents, features.d_sae)
     check_labels(features, options.labels, needed=options.use_labels)
     if options.twin is not None:

@@ -321,6 +321,7 @@ def test_the_codes_are_read_twice_and_the_same_again_give_the_same(labelled, pla
     monkeypatch.setattr(CodeStore, "__getitem__", counted)
     assert rank_features(labelled, n_shifts=2).equals(plain)
     assert (plain.n_senses > 1).any() and rows == 2 * len(labelled.codes)
+    assert rank_features(labelled, nulls=2, latents=[0]).equals(rank_features(labelled, n_shifts=2, latents=[0]))
 
 
 def test_where_nothing_can_be_tested_no_measure_has_a_scale(world, tmp_path):

@@ -67,7 +67,7 @@ def check_gradients(config: SAEConfig, *, tolerance: float = 1e-8, seed: int = 0
     """
     generator = torch.Generator().manual_seed(seed)
     learner = _in_the_middle(config, generator)
-    x = torch.randn(_ROWS, learner.hooks.d_in, generator=generator, dtype=torch.float64)
+    x = torch.randn(_ROWS, learner.hook_scales.d_in, generator=generator, dtype=torch.float64)
     largest: dict[str, float] = {}
     for dead in (0, min(config.d_sae, 3), config.d_sae * 3 // 4):
         learner.since_fired[:dead] = config.dead_tokens

@@ -129,7 +129,7 @@ def norms(W_dec: torch.Tensor, site: HookScales) -> torch.Tensor:
 
 def dense_loss(learner: Learner, x: torch.Tensor, y: torch.Tensor, p: dict[str, torch.Tensor]) -> torch.Tensor:
     """Return the loss as the docstrings of `architectures` state it, without what revives."""
-    c, site, variance = learner.config, learner.hooks, learner.variance
+    c, site, variance = learner.config, learner.hook_scales, learner.variance
     centred = x - p["b_dec"] if site.tied else x
     if isinstance(c, MatchingPursuitConfig):
         residual = centred
@@ -171,12 +171,12 @@ def dense_loss(learner: Learner, x: torch.Tensor, y: torch.Tensor, p: dict[str, 
 def dense_auxk(
     learner: Learner, x: torch.Tensor, y: torch.Tensor, p: dict[str, torch.Tensor], beyond: bool | None = None
 ) -> torch.Tensor:
-    dead, k_aux = learner.dead, max(1, learner.hooks.d_out // 2)
+    dead, k_aux = learner.dead, max(1, learner.hook_scales.d_out // 2)
     error = learner.loss_and_gradients(x, y).forward.error
     fvu = error.square().sum().item() / (len(y) * learner.variance)
     every = max(1, -(-len(dead) // (2 * k_aux)))
     error, x = error[::every], x[::every]
-    quiet = (x - p["b_dec"] if learner.hooks.tied else x) @ p["encoder_rows"][dead].T + p["b_enc"][dead]
+    quiet = (x - p["b_dec"] if learner.hook_scales.tied else x) @ p["encoder_rows"][dead].T + p["b_enc"][dead]
     if len(dead) > k_aux:
         quiet = torch.where(quiet >= quiet.sort(dim=1, descending=True).values[:, k_aux - 1 : k_aux], quiet, 0)
     missed, there = (quiet @ p["W_dec"][dead] + error).square().sum(), error.square().sum()
@@ -190,7 +190,7 @@ def dense_auxk(
 
 
 def check(learner: Learner, more=None) -> None:
-    x, y = inputs(learner.hooks)
+    x, y = inputs(learner.hook_scales)
     descent = learner.loss_and_gradients(x, y)
     p = {name: weight.clone().requires_grad_() for name, weight in learner.weights.items()}
     loss = dense_loss(learner, x, y, p)
@@ -263,7 +263,7 @@ def test_auxk_that_reconstructs_nothing_adds_what_is_left(variance):
     learner.variance *= variance
     learner.weights["encoder_rows"][learner.dead] = 0
     learner.weights["b_enc"][learner.dead] = -1e-9
-    x, _ = inputs(learner.hooks)
+    x, _ = inputs(learner.hook_scales)
     descent = learner.loss_and_gradients(x)
     fvu = descent.forward.fvu
     weight = 1 if variance == 1 else (12 * fvu) ** 3
@@ -276,7 +276,7 @@ def test_auxk_that_reconstructs_nothing_adds_what_is_left(variance):
 def test_auxk_gradients_equal_float64_autograd_on_both_sides_of_the_error(pre, variance):
     learner = learner_for(CONFIGS["topk"], SITES["autoencoder"], n_dead=3)
     learner.variance *= variance
-    x, _ = inputs(learner.hooks)
+    x, _ = inputs(learner.hook_scales)
     learner.weights["encoder_rows"][learner.dead] = 0
     learner.weights["b_enc"][learner.dead] = pre
     learner.weights["W_dec"][learner.dead] = torch.nn.functional.normalize(
@@ -291,7 +291,7 @@ def test_pre_activation_loss_gradients_equal_float64_autograd(n_dead, variance):
     config = JumpReLUConfig(**shared, penalty="l0", coefficient=0.7, threshold=0.1, bandwidth=2.0, unit_norm=False)
     learner = learner_for(config, SITES["autoencoder"], n_dead)
     learner.variance *= variance
-    x, _ = inputs(learner.hooks)
+    x, _ = inputs(learner.hook_scales)
     fvu = learner.loss_and_gradients(x).forward.fvu
     assert (fvu < 1 / 12) == (variance > 1)
 
@@ -307,7 +307,7 @@ def test_pre_activation_loss_gradients_equal_float64_autograd(n_dead, variance):
 def test_a_frozen_decoder_stays_as_it_was_drawn():
     learner = Learner(TopKConfig(**shared, k=4, freeze="decoder"), SITES["autoencoder"], torch.device("cpu"))
     before = {name: weight.clone() for name, weight in learner.weights.items()}
-    x, _ = inputs(learner.hooks)
+    x, _ = inputs(learner.hook_scales)
     learner.step(x.float())
     assert torch.equal(learner.weights["W_dec"], before["W_dec"])
     assert not torch.equal(learner.weights["encoder_rows"], before["encoder_rows"])

@@ -67,7 +67,8 @@ report.otherwise = () => {
 report.filters = (() => {
   const { columns, KEYS, OTHER_KINDS, state, set, setRange, sortBy, toggle, counts, order, onchange } =
     report.selection;
-  const HINT = "Words are looked for in tokens, explanations, labels and your notes; tok:, rule:, label: and note: "
+  const HINT = "Words are looked for in tokens, rules as written and as shown, labels and your notes; "
+    + "tok:, rule:, label: and note: "
     + 'look in one of them, #12 is a feature\'s number, "quotes" keep spaces, and 123 is not found in 1233';
   const MATCHES = "Features whose rule is the search term alone; then by the share of their firings on it, those with "
     + "an example first; then those with it as a word of their rule or label; then the rest.";

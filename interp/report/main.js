@@ -47,7 +47,11 @@
     });
   };
 
+  const help = document.getElementById("help");
+  document.getElementById("close-help").addEventListener("click", () => help.close());
+
   document.addEventListener("keydown", (event) => {
+    if (help.open) return;
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const typing = event.target.closest("input, select, textarea");
     const view = document.body.dataset.view;
@@ -65,6 +69,7 @@
     };
     if (event.key === "s" && view === "feature") document.querySelector("#feature .star")?.click();
     else if (event.key === "s" && view === "features") report.table.star();
+    else if (event.key === "?") help.showModal();
     else if (event.key === "/") {
       event.preventDefault();
       focusSearch();

@@ -57,6 +57,7 @@ report.views.map = (() => {
     regions,
     hits,
     stars = [],
+    homes = new Map(), // name of a kind of text → the corners of its outlines, x, y, x, y, …
     islands = [], // [x, y, element] of the names of tints in which none stands
     inset,
     buttons,
@@ -244,12 +245,16 @@ report.views.map = (() => {
       groups.get(name).push(k);
     });
     islands = [];
+    homes = new Map();
     const largestFirst = [...groups].sort((a, b) => b[1].length - a[1].length);
     regions.replaceChildren(...largestFirst.flatMap(([name, places]) => {
       const along = (axis) => places.map((k) => points[axis][k]);
       const fill = name === null ? "var(--muted)" : `rgb(${colours.hueOf(points.latents[places[0]])})`;
       const levels = report.contours(along("x"), along("y"), LEVELS, points);
-      if (name !== null) islands.push(...unnamedIn(levels[0], format.words(name), inked(hueOf(name))));
+      if (name !== null) {
+        homes.set(name, outlinesOf(levels[0]));
+        islands.push(...unnamedIn(homes.get(name), format.words(name), inked(hueOf(name))));
+      }
       return levels.map((d) => svg("path", { d, fill, stroke: fill, "data-name": name ?? "" }));
     }));
     const corners = Array.from(regions.children, (tint) => tint.getAttribute("d")).join(" ").match(/-?[\d.]+/g);
@@ -262,10 +267,21 @@ report.views.map = (() => {
     scatter.hold(ends);
   }
 
-  /* Names for those closed lines of a path in which the name of their kind does not stand: [x, y, element], …. */
-  function unnamedIn(path, name, colour) {
+  /* The corners of each closed line of a path, as x, y, x, y, …. */
+  const outlinesOf = (path) => path.split("M").slice(1).map((text) => text.match(/-?[\d.]+/g).map(Number));
+
+  /* Whether a name at a place of the frame, in pixels, may be that of this kind of text: none is drawn outside its own
+   * outlines within those of another kind; that of a kind without outlines may be, where the map is wide. */
+  function isAtHome(kind, px, py) {
+    if (!kind || (!homes.has(kind) && !NARROW.matches)) return true;
+    const [x, y] = scatter.toData(px, py);
+    const isIn = (outlines) => outlines.some((outline) => report.inside(outline, [x], [y]).length > 0);
+    return isIn(homes.get(kind) ?? []) || ![...homes.values()].some(isIn);
+  }
+
+  /* Names for those outlines in which the name of their kind does not stand: [x, y, element], …. */
+  function unnamedIn(outlines, name, colour) {
     const named = points.names.filter(([, , text]) => text === name);
-    const outlines = path.split("M").slice(1).map((text) => text.match(/-?[\d.]+/g).map(Number));
     return outlines
       .filter((outline) => !report.inside(outline, named.map(([x]) => x), named.map(([, y]) => y)).length)
       .map((outline) => {
@@ -329,6 +345,8 @@ report.views.map = (() => {
     const isWhole = scatter.isWhole();
     const isInSight = (latent) => (isWhole ? placeOf.has(latent) : isInView(placeOf.get(latent)));
     const shown = order().filter(isInSight);
+    const some = isWhole ? [] : selected();
+    const outside = some.filter((latent) => !isInSight(latent));
     const count = format.count(shown.length);
     const said = isWhole
       ? hasNone() ? `All ${count} features` : `${count} selected`
@@ -337,6 +355,8 @@ report.views.map = (() => {
     listed.replaceChildren(
       h("summary", null, h("h3", null, said),
         h("span.muted", null, " in the table's order")),
+      outside.length > 0 ? h("p.outside", null, `${format.count(outside.length)} outside the view: `,
+        h("button.link", { type: "button", onclick: () => zoomTo(some) }, "Zoom to these")) : "",
       h("ol.listed", null, shown.slice(0, LISTED).map((latent) => line(latent))),
       shown.length > LISTED ? h("p.muted", null, `and ${format.count(shown.length - LISTED)} more in the table`) : "",
     );
@@ -475,9 +495,9 @@ report.views.map = (() => {
     }
     const corners = [inset.element, buttons].filter((each) => !each.hidden)
       .map((each) => [each.offsetLeft, each.offsetLeft + each.offsetWidth, each.offsetTop]);
-    const place = (element, px, from, room = 0, shifts = [0]) => {
+    const place = (element, px, from, room = 0, shifts = [0], kind = null) => {
       const [w, tall] = [element.offsetWidth / 2 + 4, 10];
-      const isFree = (py) => px > w && px < width - w && py > tall && py < height - tall
+      const isFree = (py) => px > w && px < width - w && py > tall && py < height - tall && isAtHome(kind, px, py)
         && !corners.some(([start, end, upper]) => px + w > start && px - w < end && py + tall > upper)
         && !taken.some(([ox, oy, ow]) => Math.abs(ox - px) < ow + w + room && Math.abs(oy - py) < 2 * tall + room);
       const py = shifts.map((shift) => from + shift).find(isFree);
@@ -499,9 +519,12 @@ report.views.map = (() => {
     points.names.forEach(([x, y, name, level], k) => {
       const isEarly = closeness < CLOSE[level];
       if (isEarly && SHORT.test(name)) names[k].style.visibility = "hidden";
-      else place(names[k], ...scatter.toPixels(x, y), isEarly ? ROOM : 0, kindNamed(name) ? SHIFTS : [0]);
+      else place(names[k], ...scatter.toPixels(x, y), isEarly ? ROOM : 0, kindNamed(name) ? SHIFTS : [0],
+        kindNamed(name));
     });
-    for (const [x, y, element] of islands) place(element, ...scatter.toPixels(x, y), 0, SHIFTS);
+    for (const [x, y, element] of islands) {
+      place(element, ...scatter.toPixels(x, y), 0, SHIFTS, kindNamed(element.textContent));
+    }
     if (!isFew) placeOwn();
   }
 

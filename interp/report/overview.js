@@ -63,7 +63,8 @@ report.views.overview = (() => {
       `${title}: ${means}; of ${format.count(judged)} features, drawn at random`;
     const [least, more] = difference(matched.one, nearest.one);
     return headed(known, ...said, [[matched.one[0], matched.title], [nearest.one[0], "closest null"]],
-      [told(least > 0), `: ${more}`],
+      [`${matched.title} ${percent(matched.one[0])} against ${percent(nearest.one[0])} of the closest null: `,
+        told(least > 0), `, ${more}`],
       own,
       report.shareBar(tipped(matched.title, of(matched)), matched.one, "matched"),
       report.shareBar(tipped("closest null", of(nearest)), nearest.one, "null"));

@@ -1,7 +1,8 @@
 /* Parse a query, score how well a latent matches it, and find where the match shows.
  *
  * A query is words, all of which must match: word, tok:word, rule:word, label:word, note:word, "several words"
- * (spaces count), and #12 for the number of a latent. Digits alone match whole numbers only. */
+ * (spaces count), and #12 for the number of a latent. Digits alone match whole numbers only. After tok: white space may
+ * be written as the page draws it (·my, ␣×7, ↵), and one space may come first. */
 "use strict";
 
 report.search = (() => {
@@ -12,18 +13,46 @@ report.search = (() => {
   const labels = columns.labels.map((label) => lower(format.words(label)));
   const LETTER = "[\\p{L}\\p{N}_]";
 
+  const DRAWN = { "·": " ", "␣": " ", "↵": "\n", "⇥": "\t" };
+  const shown = []; // the words for the rule of each latent, once they are needed
+
   const escaped = (text) => text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
 
   function term([whole, field, quoted, plain]) {
     if (/^#\d+$/.test(whole)) return { latent: Number(whole.slice(1)) };
-    const text = lower(quoted ?? plain);
+    const isOfToken = lower(field ?? "") === "tok";
+    const exact = isOfToken && quoted === undefined
+      ? plain.replace(/([·␣↵⇥])(?:×(\d{1,2})(?!\d))?/g, (_, sign, n) => DRAWN[sign].repeat(Number(n ?? 1)))
+      : undefined;
+    const isExact = quoted !== undefined || (isOfToken && /\s/.test(exact));
+    const text = lower(quoted ?? exact ?? plain.trim());
     const characters = Array.from(text);
     const edge = (character, sign) => (new RegExp(LETTER, "u").test(character) ? `(?${sign}${LETTER})` : "");
     const word = new RegExp(edge(characters[0], "<!") + escaped(text) + edge(characters.at(-1), "!"), "giu");
-    return { field: lower(field ?? ""), text, quoted: quoted !== undefined, number: /^\d+$/.test(text), word };
+    return { field: lower(field ?? ""), text, quoted: isExact, number: /^\d+$/.test(text), word };
   }
 
-  const parse = (query) => Array.from(query.matchAll(/(?:(tok|rule|label|note):)?(?:"([^"]+)"?|([^\s"]+))/gi), term);
+  const TERM = /(?:(tok|rule|label|note):)?(?:"([^"]+)"?|((?:(?<=tok:) )?[^\s"]+))/gi;
+  const parse = (query) => Array.from(query.matchAll(TERM), term);
+
+  /* The words that the page shows for a rule, with the names of letters that it draws after them. */
+  function wordsOf(i) {
+    if (shown[i] !== undefined || !rules[i]) return shown[i] ?? "";
+    const element = report.lead.short(columns.explanation[i]);
+    for (const number of element.querySelectorAll(".muted")) number.remove(); // of the tokens left out
+    const scripts = Array.from(element.querySelectorAll("[data-script]"), ({ dataset }) => dataset.script);
+    return (shown[i] = lower([element.textContent, ...scripts].join(" ")));
+  }
+
+  /* Find the words of all rules while the browser is idle, so that the first search does not wait for them. */
+  function prepare(i = 0) {
+    window.requestIdleCallback?.((deadline) => {
+      let next = i;
+      while (next < rules.length && deadline.timeRemaining() > 1) wordsOf(next++);
+      if (next < rules.length) prepare(next);
+    });
+  }
+  window.addEventListener("load", () => prepare());
 
   const isToken = ({ text, quoted }, token) => (quoted ? token : token.trim()) === text;
   const isIn = (each, text) => (each.number ? text.search(each.word) >= 0 : text.includes(each.text));
@@ -46,7 +75,7 @@ report.search = (() => {
       return isStored(i, rank) || rules[i].includes(`"${token}"`) ? 3 + 2 * share : 2 + share;
     };
     if (within("tok")) most = Math.max(most, ...tokens[i].map(ofToken));
-    if (within("rule")) most = Math.max(most, asWord(each, rules[i], 3));
+    if (within("rule")) most = Math.max(most, asWord(each, rules[i], 3), asWord(each, wordsOf(i), 3));
     if (within("label") && columns.label[i] !== null) most = Math.max(most, asWord(each, labels[columns.label[i]], 3));
     const { label, note } = report.notes.of(i);
     for (const [field, text] of [["label", label], ["note", note]]) {
@@ -81,6 +110,31 @@ report.search = (() => {
   const marked = (terms, field, text) =>
     parted(terms, field, text).map((piece, k) => (k % 2 ? h("mark", null, piece) : piece));
 
+  /* Mark in an element what matches in its text, as a text of one field; false if nothing does. */
+  function markIn(terms, field, element) {
+    const walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
+    const nodes = [];
+    while (walker.nextNode()) if (!walker.currentNode.parentElement.matches(".muted")) nodes.push(walker.currentNode);
+    const matches = [];
+    let at = 0;
+    parted(terms, field, nodes.map(({ data }) => data).join("")).forEach((piece, k) => {
+      if (k % 2) matches.push([at, at + piece.length]);
+      at += piece.length;
+    });
+    at = 0;
+    for (const node of nodes) {
+      const { data } = node;
+      const inside = matches.map(([from, to]) => [Math.max(from - at, 0), Math.min(to - at, data.length)])
+        .filter(([from, to]) => from < to);
+      at += data.length;
+      if (!inside.length) continue;
+      const ends = [0, ...inside.flat(), data.length];
+      node.replaceWith(...ends.slice(1).map((to, k) => data.slice(ends[k], to))
+        .map((text, k) => (k % 2 ? h("mark", null, text) : text)));
+    }
+    return matches.length > 0;
+  }
+
   /* The index of the token that shows the match: of those that are a term, else of those that hold one, the first of
    * which an example is stored, or else the first; −1 if no token shows it. */
   function place(terms, i) {
@@ -99,5 +153,5 @@ report.search = (() => {
     return { n: found.length, first: found.sort(([a], [b]) => b - a).slice(0, most).map(([, i]) => i) };
   }
 
-  return { parse, quality, parted, marked, place, isStored, best };
+  return { parse, quality, parted, marked, markIn, place, isStored, best };
 })();

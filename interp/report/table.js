@@ -5,7 +5,7 @@ report.table = (() => {
   const { latents, tokens: scanned, has_text: hasText } = report.data.page;
   const { columns, KEYS, state, sortBy, verdictOf, labelOf, isUnsure } = report.selection;
   const neverFires = (i) => columns.max[i] === null;
-  const { parted, marked, place: placeOfFit, isStored } = report.search;
+  const { parted, marked, markIn, place: placeOfFit, isStored } = report.search;
   const { meanings } = report.words;
   /* The columns: the number that sorts each, if any, and its head. */
   const COLUMNS = [
@@ -130,6 +130,14 @@ report.table = (() => {
   const line = (...content) => h("div", null, content);
   const second = (...content) => h("div.muted", null, content);
 
+  /* A rule in the page's words with what a search has found marked; where it does not show, the whole rule follows. */
+  function ruleFound(rule) {
+    const told = report.lead.short(rule);
+    if (markIn(state.terms, "rule", told)) return told;
+    const pieces = parted(state.terms, "rule", rule);
+    return pieces.length > 1 ? [told, h("span.muted", null, ", of "), ruleText(...pieces)] : told;
+  }
+
   /* What it fires on: its senses, if it has several and no search has found its rule or a token; else one's own label,
    * a label that it detects, its rule, and below them its strongest firing, or the strongest on the token found. */
   function firesOn(i) {
@@ -161,8 +169,7 @@ report.table = (() => {
           ? h("span.tag.label", { "data-tip": `label, F1 ${format.fixed(columns.label_f1[i])}` },
             marked(terms, "label", format.words(label)))
           : null,
-        rule ? h(isWeak ? "span.weak" : "span", null,
-          terms.length ? ruleText(...parted(terms, "rule", rule)) : report.lead.short(rule)) : null,
+        rule ? h(isWeak ? "span.weak" : "span", null, ruleFound(rule)) : null,
         rule || label ? null : none()),
       h(found < 0 ? "div.snippet" : "div.snippet.found", null, found < 0 ? snippet(i) : snippetOn(i, found)),
     ];

@@ -28,6 +28,9 @@ N_SEQ, N_CTX, D_SAE = 30, 16, 30
 SPLIT, BEST, OTHER = 10, 16, 13
 """A latent of two senses, the one said to fire on many tokens, and the token of the second sense of SPLIT."""
 
+GREEK, SPACES = 21, 23
+"""Latents whose rules list tokens of one family, which the page names."""
+
 
 def planted_ranking() -> pd.DataFrame:
     table = pd.DataFrame({"latent": np.arange(D_SAE), "monosemanticity": 0.999, "ci_low": 0.99, "ci_high": 0.999})
@@ -50,7 +53,9 @@ def planted_ranking() -> pd.DataFrame:
         {"share": 0.3, "rule": "a rule that does not", "f1": 0.1, "n": 12, "rows": [45]},
     ]
     table.loc[SPLIT, ["verdict", "n_senses", "explanation_f1"]] = "polysemantic", 2, 0.2
-    for latent, rule in {2: 'after " return" or " +"', 7: "a line end, as in returned", 9: "1233 or 12"}.items():
+    rules = {2: 'after " return" or " +"', 7: "a line end, as in returned", 9: "1233 or 12"}
+    rules |= {GREEK: '"α", "β", "γ", "δ" or "ε"', SPACES: '"  " or "    "'}
+    for latent, rule in rules.items():
         table.loc[latent, "explanation"] = rule
     table.loc[BEST, ["explanation_f1", "token_share"]] = 0.6, 0.4
     return table

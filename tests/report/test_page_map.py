@@ -148,6 +148,41 @@ def test_a_search_on_the_map_fills_the_list_and_the_address(browser, address):
     assert 0 < inside < D_SAE and browser.text(".list h3") == [f"{inside} in view"]
 
 
+def test_matches_outside_a_zoomed_view_are_counted_and_shown_on_demand(browser, address):
+    browser.open(f"{address}#map")
+    for _ in range(4):
+        browser.click(".zooms button[title='zoom in']")
+    browser.wait("document.querySelector('.list h3').textContent.endsWith(' in view')")
+    inside = browser.text(".listed .number")
+    away = next(str(latent) for latent in range(D_SAE) if str(latent) not in inside)
+    browser.evaluate(f"report.selection.set({{ query: '#{away}' }})")
+    assert browser.text(".list h3") == ["0 selected in view"]
+    assert browser.text(".list .outside") == ["1 outside the view: Zoom to these"]
+    browser.click(".list .outside button")
+    browser.wait("document.querySelector('.list h3').textContent === '1 selected in view'")
+    assert browser.text(".listed .number") == [away] and browser.text(".list .outside") == []
+
+
+def test_a_name_is_not_drawn_within_the_outline_of_another_kind(browser, address):
+    browser.size(390, 844)
+    browser.open(f"{address}#map")
+    strays = """(() => {
+        const frame = document.querySelector(".regions").getScreenCTM().inverse();
+        const tints = Array.from(document.querySelectorAll(".regions path"));
+        const isIn = (tint, e) => {
+            const box = e.getBoundingClientRect();
+            const at = new DOMPoint((box.left + box.right) / 2, (box.top + box.bottom) / 2).matrixTransform(frame);
+            return tint.isPointInFill(at);
+        };
+        const named = Array.from(document.querySelectorAll(".names .region"))
+            .filter((e) => e.style.visibility === "visible" && report.data.page.columns.kinds.includes(e.textContent));
+        const within = (e) => tints.filter((tint) => isIn(tint, e)).map((tint) => tint.dataset.name);
+        return named.map((e) => [e.textContent, within(e)]);
+    })()"""
+    within = browser.evaluate(strays)
+    assert within and all(not names or name in names for name, names in within)
+
+
 def test_map_lasso_selects_for_the_table_and_can_be_removed(browser, address):
     browser.open(f"{address}#map")
     browser.click(".maphead button[aria-pressed]")

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.report.planted_page import BEST, D_SAE, SPLIT, VOCAB, found, latents, question
+from tests.report.planted_page import BEST, D_SAE, GREEK, SPACES, SPLIT, VOCAB, found, latents, question
 
 
 def bars(browser, name: str) -> list[float]:
@@ -266,3 +266,46 @@ def test_a_range_is_chosen_by_keys_or_by_dragging_and_is_in_the_address(browser,
     browser.evaluate("document.querySelector('[data-range=explanation_f1] .handle').focus()")
     browser.press("Escape")
     assert question(browser) == "#features" and len(latents(browser)) == n and not browser.complaints
+
+
+def test_search_reads_the_words_that_the_page_shows_for_a_rule_and_keeps_them(browser, address):
+    browser.open(f"{address}#features")
+    words = "document.querySelector(\"tr[data-latent='%d'] .explanation .shortened\").textContent"
+    before = browser.evaluate(words % GREEK)
+    assert before.startswith("Greek letters ") and before.endswith("+2")
+    assert found(browser, "Greek letters") == found(browser, 'rule:"greek letters"') == [GREEK]
+    assert browser.evaluate(words % GREEK) == before and browser.text(".explanation mark") == ["Greek letters"]
+    found(browser, "α")
+    assert browser.text(f"tr[data-latent='{GREEK}'] mark") == ["α"] and browser.evaluate(words % GREEK) == before
+    assert found(browser, "rule:ε") == [GREEK], "one that is not shown is found in the whole rule, which follows"
+    assert browser.text(".explanation mark") == ["ε"] and browser.evaluate(words % GREEK) == before
+    assert found(browser, "rule:+2") == [], "the number of tokens left out is no word of the rule"
+    assert found(browser, '"several spaces"') == [SPACES]
+    assert browser.text(".explanation mark") == ["several spaces"] and not browser.complaints
+
+
+@pytest.mark.parametrize("written", ["tok:·return", "tok:␣return", "tok: return", 'tok:" return"'])
+def test_a_token_is_found_as_it_is_drawn(browser, address, written):
+    browser.open(f"{address}#features")
+    assert found(browser, written) == [1], "not 3, whose token is returned"
+    assert found(browser, f"w1 {written}") == [], "it is one word of several"
+
+
+def test_white_space_is_found_by_its_sign(browser, address):
+    browser.open(f"{address}#features")
+    assert [found(browser, sign) for sign in ("tok:↵", "tok:⇥", "tok:·×7")] == [[7], [8], []]
+    assert found(browser, "tok:") == found(browser, "tok: ") == []
+
+
+def test_a_question_mark_lists_the_keys_and_what_a_search_may_say(browser, address):
+    browser.open(f"{address}#features")
+    browser.press("?")
+    assert browser.evaluate("document.getElementById('help').open") and "tok:·my" in browser.text("#help")[0]
+    browser.press("j")
+    assert browser.evaluate("document.querySelector('tr.at')") is None, "the keys wait"
+    browser.click("#close-help")
+    assert not browser.evaluate("document.getElementById('help').open") and question(browser) == "#features"
+    browser.search("")
+    browser.evaluate("document.getElementById('search').focus()")
+    browser.press("?")
+    assert not browser.evaluate("document.getElementById('help').open"), "in a field it is a letter"

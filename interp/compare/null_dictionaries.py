@@ -41,18 +41,14 @@ from interp.features.scan_checks import check_scan_of, identity
 from interp.features.twins import best_matches, nearest_rows
 from interp.runtime.progress import Progress, no_progress
 from interp.sae import SAE, SAEConfig, TopKConfig, train_sae, train_sweep
-from interp.sae.architectures.sae_config import Freeze, config_to_dict
+from interp.sae.architectures.sae_config import config_to_dict
 from interp.storage.files import write_parquet
 from interp.storage.folders import is_finished, recover, whole_folder
 from interp.verdict.ranking import rank_codes
 from interp.verdict.ranking_tables import read_verdicts
 from interp.verdict.verdict_shares import verdict_shares
 
-FROZEN_PARTS: dict[str, Freeze] = {
-    "frozen decoder": "decoder",
-    "frozen encoder": "encoder",
-    "soft-frozen decoder": "directions",
-}
+FROZEN_PARTS = {"frozen decoder": "decoder", "frozen encoder": "encoder", "soft-frozen decoder": "directions"}
 MATCH_COLUMNS = {"twin seed": "twin_correlation"}
 MATCH_COLUMNS |= dict.fromkeys(("shuffled model", "untrained model"), "random_correlation")
 """Dictionaries that are searched for each latent of the SAE."""

@@ -7,7 +7,7 @@ dictionaries, scans and nulls in the packages of these (`interp.pipeline.config`
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from interp.activations.row_options import RowConfig
 from interp.checks.limits import AT_LEAST_1, CheckedFields, Positive, PositiveInt, Seed, between
@@ -18,9 +18,14 @@ from interp.verdict.ranking_config import RankingConfig
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerConfig(CheckedFields):
-    kind: Literal["bpe", "characters"] = "bpe"
+    kind: str = "bpe"
     """`bpe` (byte-level, trained on the corpus) or `characters`."""
     vocab_size: Annotated[int, between(1, 1 << 22)] = 2048
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.kind not in ("bpe", "characters"):
+            raise ValueError(f"kind={self.kind!r} must be 'bpe' or 'characters'")
 
 
 ALL_MLPS = "all mlps"

@@ -152,7 +152,7 @@ def test_mistakes_in_a_dictionary_are_named(given, message):
         ('[sae]\narchitecture = "tokp"', r"architecture 'tokp' does not exist; did you mean topk"),
         ("sae = 3", r"sae must be a section"),
         ("[sae\n", r"c.toml is not valid TOML"),
-        ('[tokenizer]\nkind = "words"', r"kind = 'words' must be 'bpe' or 'characters'"),
+        ('[tokenizer]\nkind = "words"', r"kind='words' must be 'bpe' or 'characters'"),
         ("[nulls]\nsae_tokens = 0", r"\[nulls\] sae_tokens=0 must be at least 1"),
         ("[ranking]\nn_shifts = 0", r"\[ranking\] n_shifts=0 must be in 1..1000"),
         ("[ranking]\nnulls = 2", r"\[ranking\] field 'nulls' does not exist"),

@@ -21,7 +21,7 @@ Sources by Anthropic without an arXiv number are cited by their titles:
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -39,7 +39,8 @@ ARCHITECTURES: "dict[str, type[SAEConfig]]" = {}
 """All registered architectures, by name."""
 
 
-Freeze = Literal["nothing", "decoder", "encoder", "directions"]
+FREEZES = ("nothing", "decoder", "encoder", "directions")
+_FREEZE_LIMIT = Limit("be nothing, decoder, encoder or directions", lambda value: value in FREEZES)
 FRACTIONS_LIMIT = Limit("be fractions of the run between 0 and 1", lambda value: all(0 < at < 1 for at in value))
 
 
@@ -71,7 +72,7 @@ class SAEConfig(CheckedFields):
     unit_norm: bool = True
     """Keep decoder rows at norm one and remove the gradient along them (Towards Monosemanticity); False leaves them
     free (Circuits Updates, April 2024)."""
-    freeze: Freeze = "nothing"
+    freeze: Annotated[str, _FREEZE_LIMIT] = "nothing"
     """The part that keeps its initial values (the nulls of arXiv 2602.14111): `decoder`, `encoder`, or `directions`:
     decoder rows keep a cosine of 0.8 or more with their start (soft-frozen)."""
     skip: bool = False

@@ -15,7 +15,7 @@ JumpReLU's picks include entries down to half a bandwidth below θ. These do not
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 import torch
 from jaxtyping import Float, Int
@@ -173,7 +173,8 @@ class JumpReLUConfig(SAEConfig):
     """
 
     architecture: ClassVar[str] = "jumprelu"
-    penalty: Literal["target_l0", "l0"] = "target_l0"
+    penalty: str = "target_l0"
+    """`target_l0` or `l0`."""
     target_l0: float = 32.0
     """Mean number of latents that fire, which the penalty `target_l0` leads to."""
     coefficient: NonNegative = 0.1
@@ -191,6 +192,8 @@ class JumpReLUConfig(SAEConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.penalty not in ("l0", "target_l0"):
+            raise ValueError(f"penalty={self.penalty!r} must be 'l0' or 'target_l0'")
         if not 0 < self.target_l0 or (self.penalty == "target_l0" and self.target_l0 > self.d_sae):
             raise ValueError(f"target_l0={self.target_l0} must be above 0 and at most d_sae={self.d_sae}")
 

@@ -63,11 +63,11 @@ def test_every_block_is_run():
 
 def test_commands_and_their_options_exist():
     """Those in lines of a shell."""
-    app = typer.main.get_command(_app([]))
     lines = re.findall(r"^    (?:\.venv/bin/)?interp (.+?)(?:  +#.*)?$", README, re.MULTILINE)
     assert len(lines) > 4
     for line in lines:
         name, *words = shlex.split(line)
+        app = typer.main.get_command(_app([name]))
         flags = {flag for option in app.commands[name].params for flag in option.opts}
         assert {word for word in words if word.startswith("--")} <= flags, line
     targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)

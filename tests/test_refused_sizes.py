@@ -101,7 +101,7 @@ def test_counts_of_what_is_kept_and_of_nulls_have_an_end():
     with pytest.raises(ValueError, match="n_top=2.5 must be a whole number"):
         ScanConfig(n_top=2.5)
     for given in ({"n_shifts": 10**7}, {"seed": 2**64}, {"n_shifts": 1.5}, {"seed": True}):
-        with pytest.raises(ValueError, match="must be (a whole number|in 0)"):
+        with pytest.raises(ValueError, match="must be (a whole number|in [01])"):
             rank_codes(TOKENS, codes_of(TOKENS), **given)
 
 

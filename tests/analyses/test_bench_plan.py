@@ -8,7 +8,7 @@ from interp.pipeline.costs import Cost
 
 
 def test_planned_and_measured_costs_are_shown_with_the_largest_factor(tiny_run, tmp_path, monkeypatch):
-    monkeypatch.setattr(plan.Speed, "measured", lambda: plan.Speed(1e11, 4e11, 4e10, 1.0))
+    monkeypatch.setattr(plan.Speed, "measure", lambda: plan.Speed(1e11, 4e11, 4e10, 1.0))
     results = plan.main([str(tiny_run.path), "--out", str(tmp_path)])
     assert json.loads((tmp_path / "results.json").read_text()) == results
     *stages, whole = results["runs"][tiny_run.path.name]

@@ -152,7 +152,7 @@ def test_a_stage_is_one_object(copied):
 
 
 def test_an_analysis_panel_stays_on_the_page_until_its_stages_run_again(copied, caplog):
-    assert [panel["title"] for panel in copied.panels()] == ["Concepts: best feature against best neuron"]
+    assert [panel["title"] for panel in copied.panels()] == ["Concepts: best feature and best neuron"]
     copied.add_panel("mine", Panel(note="mine", headline="mine is 3 %", fact=("Mine", "3 %")), ["features", "ranking"])
     assert copied.panels()[-1] == {"note": "mine", "headline": "mine is 3 %", "fact": ["Mine", "3 %"]}
     assert ran_now(TINY, copied.path) == []

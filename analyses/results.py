@@ -247,7 +247,7 @@ SECTIONS = (
         "bench_synthsae",
         "Recovery on SynthSAEBench-16k, after 20 million samples",
         'python -m analyses.bench.recovery --world "SynthSAEBench-16k v2" --samples 1000000 --passes 20 '
-        '--only "interp Matryoshka, pruned" --seeds 0',
+        '--only "interp Matryoshka, pruned" --seeds 0 1 2',
         result_tables.recovery,
         lambda results: f"Measured: {results['claims'][-1]['found']}",
     ),

@@ -11,7 +11,8 @@ of `neighbours`), "each" is the 8,182nd nearest token to "per", and here the 5th
 
 A token that is only a piece of a longer word is related to nothing: " con" is listed, but "con|cept" is another word.
 
-Limits: English only, common words only, one meaning for all occurrences of a word.
+Limits: English only, common words only, one meaning for all occurrences of a word. The list comes from SmolLM2, and the
+latents that readers judged show a gain for SmolLM2's own latents: for those of the demo's small models there is none.
 """
 
 from collections.abc import Sequence

@@ -31,7 +31,7 @@ The command line, the page and the help pick it up:
     a stage of a run             a function with `@stage`                   `pipeline.stages`
     a source of text or models   a function with `@text_source` …           `models.sources`
     a measure of a latent        a function with `@measure`                 `verdict.measures`
-    a kind of predicate          a function with `@kind`                    `text.kinds`
+    a kind of predicate          an entry in `PREDICATE_KINDS`              `text.kinds`
     a figure                     a function with `@figure`                  `figures.figure`
 
 Two things of the library itself need one more line each: a stage has a place in `pipeline.stages.ORDER` (a user's

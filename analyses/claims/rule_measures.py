@@ -41,6 +41,7 @@ from interp.compare.across_models import ShiftedCodes
 from interp.effects.steering import activations
 from interp.features.feature_store import FeatureStore
 from interp.statistics.estimates import bootstrap, ratio
+from interp.text.kinds import PREDICATE_KINDS
 from interp.text.predicates import Predicates
 from interp.verdict.counting import NumberedRules
 from interp.verdict.rules import Atom, Rule
@@ -123,12 +124,17 @@ class _Writer:
         """Return how far before the position its token may stand; −1 for what no token brings about."""
         if atom.kind in _BEHIND:
             return _BEHIND[atom.kind]
-        is_placed = atom.kind.removeprefix("previous_") in self.predicates.text.tables or atom.kind == "previous"
+        is_placed = self._classes(atom) is not None or atom.kind == "previous"
         return (int(atom.kind.startswith("previous")),) * 2 if is_placed else (-1, -1)  # type: ignore[return-value]
 
     def _tokens(self, atom: Atom) -> Int[np.ndarray, " token"]:
-        table = self.predicates.text.tables.get(atom.kind.removeprefix("previous_"))
-        return np.array(atom.values) if table is None else np.flatnonzero(np.isin(table[:-1], atom.values))
+        classes = self._classes(atom)
+        return np.array(atom.values) if classes is None else np.flatnonzero(np.isin(classes[:-1], atom.values))
+
+    def _classes(self, atom: Atom) -> Int[np.ndarray, " token"] | None:
+        """Return the class of each token, for an atom about the class of a token or of the one before."""
+        kind = PREDICATE_KINDS.get(atom.kind.removeprefix("previous_"))
+        return kind.classes(self.predicates.text) if kind is not None and kind.classes is not None else None
 
     def _holds(self, rule: Rule, windows: Windows, at: Int[np.ndarray, " window"]) -> Bool[np.ndarray, " window"]:
         if any(atom.kind == "label" for atom in rule):

@@ -1,7 +1,6 @@
 """Predicates: properties of a position in a text, with their rarity, without a language model.
 
     kinds           all kinds of predicates, one entry each: add yours there
-    kind_registry   the definition of a kind, and the ways to register one
     predicates      the predicates that hold at a position, by number, and how rare each is
 
 These modules read them:

@@ -1,5 +1,9 @@
 """All kinds of predicates of a token position, each one entry: what is true there, as a number, and its wording.
 
+In: `Positions`, some rows of a `ReadText`. Out, for each kind: the value that holds at each row, or several. Two
+positions share a predicate if they have a value of its kind in common: both are after "the", both are in parentheses,
+both are within twelve tokens of "import". The kinds:
+
     token, previous, …  which token it is, and which ones are next to it
     spelling            the token's spelling: script, shape, first and last letters, length (`spellings`)
     role, about         classes of tokens by what is next to them and around them (`neighbours`), at several grains
@@ -12,9 +16,9 @@
     before              the eight tokens before; only for rules
     label               the user's labels; only for rules
 
-To add a kind, write one entry here, or in a script of your own: a function of `Positions` under `@kind`,
-`register_spelling` for a property of the token's string, or `register_place` for one from the lexer (see
-`kind_registry`). Similarity, senses, rules and their wording then use it. No kind looks across the edge of a sequence.
+To add a kind, write one entry in PREDICATE_KINDS, or call `register_kind` in a script of your own, with a `Kind` or the
+result of `spelling_kind` for a property of the token's string, of `place_kind` for one from the lexer, and so on.
+Similarity, senses, rules and their wording then use it. No kind looks across the edge of a sequence.
 
 Some kinds are only for rules (`compares=False`): without them in the comparison of firings, no score of the verdict is
 lower (`python -m analyses.scorecard --readings DIR --ablate`).
@@ -24,38 +28,163 @@ than they were in that fit, and a ranking warns of it: fit the calibration again
 only in rules (`compares=False`).
 """
 
-import numpy as np
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+from jaxtyping import Int64
+
+from interp.runtime.registry import register
 from interp.text import spellings
-from interp.text.kind_registry import (
-    PREDICATE_KINDS,
-    PredicateValues,
-    kind,
-    register_place,
-    register_spelling,
-    register_token,
-    register_topic,
-    register_window,
-)
 from interp.text.positions import Positions
-from interp.text.read_text import ABOUT_GRAINS, ROLE_GRAINS, TOPIC_GRAINS, ReadText
+from interp.text.read_text import ABOUT_GRAINS, N_NAMING_TOKENS, ROLE_GRAINS, TOPIC_GRAINS, ReadText, TokenClasses
 from interp.text.related_words import related_words
 from interp.text.vocabulary import quote_token
 from interp.text.words import HASH_BITS
 
-__all__ = [
-    "PREDICATE_KINDS",
-    "kind",
-    "register_place",
-    "register_spelling",
-    "register_token",
-    "register_topic",
-    "register_window",
-]
-
 TOKENS_AROUND = 12
 """Tokens on either side."""
 TOKENS_BEFORE = 8
+PredicateValues = Int64[np.ndarray, "row *value"]
+NameOf = Callable[[ReadText, int, int], str]
+"""(text, value, row) → the name of a value of a kind. The value holds at the row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """A property of a position, such as the token before it."""
+
+    values: Callable[[Positions], PredicateValues]
+    """Returns the value at each row, or several distinct values. −1 means that there is none."""
+    size: Callable[[ReadText], int]
+    """The number of values in a text; 0 if the kind does not apply to it."""
+    name: NameOf
+    is_named_by_row: bool = False
+    """Whether the name of a value depends on the row."""
+    words: str = "{}"
+    """The wording of a predicate; {} is replaced by the name of its value or values."""
+    subject: str
+    """The subject of the predicate. A rule has at most one statement about each subject, and the statement about
+    "token" comes first."""
+    items: float = 1
+    """The number of items that a reader of a rule must grasp per value."""
+    needs_strings: bool = False
+    """Whether it needs the strings of tokens, so that it does not apply to tokens that are only numbered."""
+    compares: bool = True
+    """Whether a shared value makes two positions similar; other kinds are only for rules."""
+    in_rules: bool = True
+    """Whether rules may use it."""
+    classes: Callable[[ReadText], TokenClasses] | None = None
+    """The value of each token, if it depends on the token alone."""
+
+
+def token_kind(
+    classes: Callable[[ReadText], TokenClasses],
+    words: str = "{}",
+    *,
+    offset: int = 0,
+    name: NameOf | None = None,
+    items: float = 2,
+    **fields: Any,
+) -> Kind:
+    """Return the kind of the class of the token at an offset.
+    name: gives the name of a class. By default its commonest tokens name it.
+    fields: the other fields of `Kind`."""
+    return Kind(
+        values=lambda positions: classes(positions.text)[positions.token(offset)],
+        size=lambda text: int(classes(text).max(initial=0)) + 1,
+        name=name or (lambda text, value, row: text.class_name(classes(text), value)),
+        words=words,
+        subject=f"token {offset}" if offset else "token",
+        items=items,
+        classes=None if offset else classes,
+        **fields,
+    )
+
+
+def learnt_kind(table: str, words: str = "{}", **fields: Any) -> Kind:
+    """Return the kind of a token's class in one of the text's tables (`ReadText.tables`)."""
+    return token_kind(lambda text: text.tables[table], words, **fields)
+
+
+def spelling_kind(spelling: Callable[[str], Any], class_name: Callable[[Any], str], **fields: Any) -> Kind:
+    """Return the kind of classes of tokens whose strings have the same spelling.
+    class_name: gives the name of a class of many tokens from their spelling. A class of few tokens is named by its
+    tokens."""
+
+    def name(text: ReadText, value: int, row: int) -> str:
+        classes, distinct = text.spelt(spelling)
+        if (classes == value).sum() <= N_NAMING_TOKENS:
+            return text.class_name(classes, value)
+        return class_name(distinct[value])
+
+    return token_kind(lambda text: text.spelt(spelling).classes, name=name, items=1.5, needs_strings=True, **fields)
+
+
+def affix_kind(n: int, letters: Callable[[int], Callable[[str], str]], words: str, **fields: Any) -> Kind:
+    """Return the kind of the `n` first or last letters of a token."""
+    return spelling_kind(letters(n), spellings.affix_name(n, words), **fields)
+
+
+def place_kind(
+    subject: str, names: Sequence[str], read: Callable[[Any], Any], *, size: int = 0, words: str = "{}"
+) -> Kind:
+    """Return the kind of a property of the place from the lexer.
+    read: returns the value from the lexer's state (`lexer.STATE`).
+    names: one name per value. The last name is also that of all larger values.
+    size: the number of distinct values, if it is larger than len(names)."""
+    n_values = size or len(names)
+    return Kind(
+        values=lambda positions: np.minimum(np.asarray(read(positions.state)).astype(np.int64), n_values - 1),
+        size=lambda text: n_values,
+        name=lambda text, value, row: names[min(value, len(names) - 1)],
+        words=words,
+        subject=subject,
+        needs_strings=True,
+    )
+
+
+def window_kind(offsets: Sequence[int], words: str, **fields: Any) -> Kind:
+    """Return the kind of the tokens at some offsets."""
+    return Kind(
+        values=lambda positions: positions.tokens_at(offsets),
+        size=_vocabulary_size,
+        name=_token_name,
+        words=words,
+        subject="tokens around",
+        **fields,
+    )
+
+
+def topic_kind(grain: int) -> Kind:
+    """Return the kind of the topic of the window around a position, for one number of topics."""
+
+    def name(text: ReadText, value: int, row: int) -> str:
+        nearness = text.neighbours.topics @ text.topics[grain][value] * np.log1p(text.neighbours.counts)
+        return ", ".join(text.token_name(int(token)) for token in np.argsort(-nearness)[:N_NAMING_TOKENS])
+
+    return Kind(
+        values=lambda positions: positions.topic(grain),
+        size=lambda text: len(text.topics[grain]),
+        name=name,
+        words="in text rich in {}",
+        subject="topic",
+        items=2,
+    )
+
+
+def related_kind(words: str, subject: str, offset: int) -> Kind:
+    """Return the kind of the words that are related to the token at an offset."""
+    return Kind(
+        values=lambda positions: positions.related(offset),
+        size=lambda text: len(related_words().words),
+        name=lambda text, value, row: quote_token(related_words().words[value]),
+        words=words,
+        subject=subject,
+        needs_strings=True,
+        in_rules=False,
+    )
 
 
 def _token_name(text: ReadText, value: int, row: int) -> str:
@@ -66,43 +195,6 @@ def _vocabulary_size(text: ReadText) -> int:
     return len(text.neighbours.counts)
 
 
-# Which token it is, and which ones are next to it.
-
-register_token("token", "token", items=1)
-register_token("previous", "token", "after {}", offset=-1, items=1)
-register_token("next", "token", "before {}", offset=1, items=1)
-register_token("before_previous", "token", "two after {}", offset=-2, items=1, compares=False)
-register_token("after_next", "token", "two before {}", offset=2, items=1, compares=False)
-
-
-# Its spelling.
-
-register_spelling("script", spellings.script, spellings.script_name)
-register_spelling("shape", spellings.shape, spellings.shape_name)
-register_spelling("start", spellings.start, spellings.start_name)
-for _n in (2, 3, 4):
-    _name = spellings.affix_name(_n, "tokens that begin with")
-    register_spelling(f"first_{_n}", spellings.first_letters(_n), _name, compares=_n < 4)
-for _n in (2, 3):
-    register_spelling(f"last_{_n}", spellings.last_letters(_n), spellings.affix_name(_n, "tokens that end in"))
-register_spelling("letters", spellings.lower_letters, spellings.letters_name)
-register_spelling("length", spellings.length, spellings.length_name, in_rules=False)
-
-
-# Its class by what is next to it and around it, and the classes of its neighbours.
-
-for _table in (*(f"role_{n}" for n in ROLE_GRAINS), *(f"about_{n}" for n in ABOUT_GRAINS)):
-    register_token(_table, _table)
-for _table in ("role_40", "role_120"):
-    register_token(f"previous_{_table}", _table, "after {}", offset=-1)
-    register_token(f"next_{_table}", _table, "before {}", offset=1)
-for _table in ("about_40", "about_400"):
-    register_token(f"previous_{_table}", _table, "after {}", offset=-1, compares=False)
-
-
-# The word that it is in.
-
-
 def _word_at(text: ReadText, value: int, row: int) -> str:
     assert text.strings is not None
     first, last = text.words.bounds(text.tokens, np.array([row]))
@@ -110,69 +202,10 @@ def _word_at(text: ReadText, value: int, row: int) -> str:
     return quote_token("".join(text.strings[token] for token in pieces).strip())
 
 
-@kind(
-    1 << HASH_BITS,
-    _word_at,
-    is_named_by_row=True,
-    words="in words that begin like {}",
-    subject="word",
-    items=1.5,
-    needs_strings=True,
-)
-def stem(positions: Positions) -> PredicateValues:
-    """The first letters of the whole word that a piece is part of."""
-    return positions.stems()
-
-
-# The words that are related to it.
-
-
-def _related_word(text: ReadText, value: int, row: int) -> str:
-    return quote_token(related_words().words[value])
-
-
-def _number_of_words(text: ReadText) -> int:
-    return len(related_words().words)
-
-
-@kind(_number_of_words, _related_word, words="words like {}", subject="token", needs_strings=True, in_rules=False)
-def related(positions: Positions) -> PredicateValues:
-    return positions.related()
-
-
-@kind(
-    _number_of_words,
-    _related_word,
-    words="after words like {}",
-    subject="token -1",
-    needs_strings=True,
-    in_rules=False,
-)
-def previous_related(positions: Positions) -> PredicateValues:
-    return positions.related(-1)
-
-
-# Its place.
-
-
-def _ordinal(text: ReadText, value: int, row: int) -> str:
-    return f"{value + 1}" if value < 8 else "9 or later"
-
-
-@kind(9, _ordinal, words="at token {} of a line", subject="place in the line", needs_strings=True)
-def line_place(positions: Positions) -> PredicateValues:
-    return np.where(positions.state.line_known, np.minimum(positions.state.line_tokens, 8), -1)
-
-
-@kind(9, _ordinal, words="at token {} of a sentence", subject="place in the sentence", needs_strings=True)
-def sentence_place(positions: Positions) -> PredicateValues:
-    return np.minimum(positions.state.sentence_tokens, 8)
-
-
-@kind(_vocabulary_size, _token_name, words="in lines that begin with {}", subject="line", needs_strings=True)
-def line_head(positions: Positions) -> PredicateValues:
-    """The first token of the line that is not blank."""
-    return np.where(positions.state.line_head >= 0, positions.state.line_head, positions.token())
+def _sequence_place(positions: Positions) -> Int64[np.ndarray, " row"]:
+    """Return the position in the sequence, to a factor of two."""
+    position = positions.position
+    return np.where(position < 2, position, 1 + np.log2(np.maximum(position, 1)).astype(np.int64))
 
 
 def _sequence_place_name(text: ReadText, value: int, row: int) -> str:
@@ -181,99 +214,145 @@ def _sequence_place_name(text: ReadText, value: int, row: int) -> str:
     return f"{2 ** (value - 1)} to {2**value - 1} tokens into a sequence"
 
 
-@kind(32, _sequence_place_name, subject="sequence")
-def sequence_place(positions: Positions) -> PredicateValues:
-    """The position in the sequence, to a factor of two."""
-    position = positions.position
-    return np.where(position < 2, position, 1 + np.log2(np.maximum(position, 1)).astype(np.int64))
+def _line_head(positions: Positions) -> Int64[np.ndarray, " row"]:
+    """Return the first token of the line that is not blank."""
+    return np.where(positions.state.line_head >= 0, positions.state.line_head, positions.token())
 
 
-INDENTS = (
+_ORDINALS = [*(str(n) for n in range(1, 9)), "9 or later"]
+_INDENTS = [
     "in lines that are not indented",
     *(f"in lines indented by {4 * n - 3} to {4 * n} spaces" for n in range(1, 5)),
     "in lines indented by more than 16 spaces",
-)
+]
+_BRACKETS = [
+    "outside brackets",
+    "one bracket deep",
+    "two brackets deep",
+    "three brackets deep",
+    "four brackets deep or more",
+]
+_QUOTES = ["outside quotes", "in quotes", "in quotes within quotes", "three quotes deep or more"]
+_LITERALS = ["outside string literals", "in a string literal", "in a triple-quoted string"]
+_REPEATS = [
+    "not among the eight tokens before",
+    "that repeat the token before",
+    "that occur among the eight tokens before",
+]
+
+PREDICATE_KINDS: dict[str, Kind] = {
+    # Which token it is, and which ones are next to it.
+    "token": learnt_kind("token", items=1),
+    "previous": learnt_kind("token", "after {}", offset=-1, items=1),
+    "next": learnt_kind("token", "before {}", offset=1, items=1),
+    "before_previous": learnt_kind("token", "two after {}", offset=-2, items=1, compares=False),
+    "after_next": learnt_kind("token", "two before {}", offset=2, items=1, compares=False),
+    # Its spelling.
+    "script": spelling_kind(spellings.script, spellings.script_name),
+    "shape": spelling_kind(spellings.shape, spellings.shape_name),
+    "start": spelling_kind(spellings.start, spellings.start_name),
+    "first_2": affix_kind(2, spellings.first_letters, "tokens that begin with"),
+    "first_3": affix_kind(3, spellings.first_letters, "tokens that begin with"),
+    "first_4": affix_kind(4, spellings.first_letters, "tokens that begin with", compares=False),
+    "last_2": affix_kind(2, spellings.last_letters, "tokens that end in"),
+    "last_3": affix_kind(3, spellings.last_letters, "tokens that end in"),
+    "letters": spelling_kind(spellings.lower_letters, spellings.letters_name),
+    "length": spelling_kind(spellings.length, spellings.length_name, in_rules=False),
+    # Its class by what is next to it and around it, and the classes of its neighbours.
+    **{f"role_{n}": learnt_kind(f"role_{n}") for n in ROLE_GRAINS},
+    **{f"about_{n}": learnt_kind(f"about_{n}") for n in ABOUT_GRAINS},
+    "previous_role_40": learnt_kind("role_40", "after {}", offset=-1),
+    "next_role_40": learnt_kind("role_40", "before {}", offset=1),
+    "previous_role_120": learnt_kind("role_120", "after {}", offset=-1),
+    "next_role_120": learnt_kind("role_120", "before {}", offset=1),
+    "previous_about_40": learnt_kind("about_40", "after {}", offset=-1, compares=False),
+    "previous_about_400": learnt_kind("about_400", "after {}", offset=-1, compares=False),
+    # The word that it is in, and the words that are related to it.
+    "stem": Kind(
+        values=lambda positions: positions.stems(),
+        size=lambda text: 1 << HASH_BITS,
+        name=_word_at,
+        is_named_by_row=True,
+        words="in words that begin like {}",
+        subject="word",
+        items=1.5,
+        needs_strings=True,
+    ),
+    "related": related_kind("words like {}", "token", 0),
+    "previous_related": related_kind("after words like {}", "token -1", -1),
+    # Its place.
+    "line_place": place_kind(
+        "place in the line",
+        _ORDINALS,
+        lambda s: np.where(s.line_known, s.line_tokens, -1),
+        words="at token {} of a line",
+    ),
+    "sentence_place": place_kind(
+        "place in the sentence", _ORDINALS, lambda s: s.sentence_tokens, words="at token {} of a sentence"
+    ),
+    "line_head": Kind(
+        values=_line_head,
+        size=_vocabulary_size,
+        name=_token_name,
+        words="in lines that begin with {}",
+        subject="line",
+        needs_strings=True,
+    ),
+    "sequence_place": Kind(values=_sequence_place, size=lambda text: 32, name=_sequence_place_name, subject="sequence"),
+    "indent": place_kind("indentation", _INDENTS, lambda s: np.where(s.line_known, (s.indent + 3) // 4, -1)),
+    "line_start": place_kind("place in the line", ["within a line", "at the start of a line"], lambda s: s.line_start),
+    "sentence_start": place_kind(
+        "place in the sentence", ["within a sentence", "at the start of a sentence"], lambda s: s.sentence_start
+    ),
+    "word_part": place_kind(
+        "word",
+        ["outside words", "inside a word", "at the start of a word"],
+        lambda s: s.in_word + 2 * s.word_start,
+        size=4,
+    ),
+    "paragraph": place_kind("paragraph", ["within a paragraph", "in a paragraph's first line"], lambda s: s.paragraph),
+    "brackets": place_kind("brackets", _BRACKETS, lambda s: s.brackets),
+    "parentheses": place_kind("parentheses", ["outside parentheses", "in parentheses"], lambda s: s.parens > 0),
+    "squares": place_kind(
+        "square brackets", ["outside square brackets", "in square brackets"], lambda s: s.squares > 0
+    ),
+    "braces": place_kind("braces", ["outside braces", "in braces"], lambda s: s.braces > 0),
+    "quotes": place_kind("quotes", _QUOTES, lambda s: s.quotes),
+    "literal": place_kind("literal", _LITERALS, lambda s: (s.literal > 0) + 2 * (s.triple > 0), size=4),
+    "comment": place_kind("comment", ["outside comments", "in a comment"], lambda s: s.comment),
+    "tag": place_kind("markup", ["outside tags", "in a <tag>"], lambda s: s.tag),
+    "math": place_kind("markup", ["outside $ signs", "between $ signs"], lambda s: s.math),
+    "url": place_kind("markup", ["outside URLs", "in a URL"], lambda s: s.url),
+    "bold": place_kind("markup", ["outside ** marks", "between ** marks"], lambda s: s.bold),
+    "repeats": place_kind("repetition", _REPEATS, lambda s: s.repeats, size=9),
+    # The topic and the tokens of the text around it.
+    **{f"topic_{grain}": topic_kind(grain) for grain in TOPIC_GRAINS},
+    "around": window_kind(
+        range(-TOKENS_AROUND, TOKENS_AROUND + 1), f"within {TOKENS_AROUND} tokens of {{}}", in_rules=False
+    ),
+    "before": window_kind(range(-TOKENS_BEFORE, 0), f"within {TOKENS_BEFORE} tokens after {{}}", compares=False),
+    # The labels that a user gave.
+    "label": Kind(
+        values=lambda positions: positions.labels(),
+        size=lambda text: len(text.labels),
+        name=lambda text, value, row: list(text.labels)[value],
+        words="labelled {}",
+        subject="label",
+        compares=False,
+    ),
+}
+"""All kinds, by name. The predicates' numbers and the parts of a rule in words follow this order."""
 
 
-@kind(6, lambda text, value, row: INDENTS[value], subject="indentation", needs_strings=True)
-def indent(positions: Positions) -> PredicateValues:
-    return np.where(positions.state.line_known, np.minimum((positions.state.indent + 3) // 4, 5), -1)
+def register_kind(name: str, kind: Kind) -> None:
+    """Add a kind of one's own. Raises ValueError if the name is taken."""
+    register(PREDICATE_KINDS, name, kind, "the kind of predicates")
 
 
-register_place("line_start", "place in the line", ["within a line", "at the start of a line"], lambda s: s.line_start)
-register_place(
-    "sentence_start",
-    "place in the sentence",
-    ["within a sentence", "at the start of a sentence"],
-    lambda s: s.sentence_start,
-)
-register_place(
-    "word_part",
-    "word",
-    ["outside words", "inside a word", "at the start of a word"],
-    lambda s: s.in_word + 2 * s.word_start,
-    size=4,
-)
-register_place("paragraph", "paragraph", ["within a paragraph", "in a paragraph's first line"], lambda s: s.paragraph)
-register_place(
-    "brackets",
-    "brackets",
-    [
-        "outside brackets",
-        "one bracket deep",
-        "two brackets deep",
-        "three brackets deep",
-        "four brackets deep or more",
-    ],
-    lambda s: s.brackets,
-)
-register_place("parentheses", "parentheses", ["outside parentheses", "in parentheses"], lambda s: s.parens > 0)
-register_place("squares", "square brackets", ["outside square brackets", "in square brackets"], lambda s: s.squares > 0)
-register_place("braces", "braces", ["outside braces", "in braces"], lambda s: s.braces > 0)
-register_place(
-    "quotes",
-    "quotes",
-    ["outside quotes", "in quotes", "in quotes within quotes", "three quotes deep or more"],
-    lambda s: s.quotes,
-)
-register_place(
-    "literal",
-    "literal",
-    ["outside string literals", "in a string literal", "in a triple-quoted string"],
-    lambda s: (s.literal > 0) + 2 * (s.triple > 0),
-    size=4,
-)
-register_place("comment", "comment", ["outside comments", "in a comment"], lambda s: s.comment)
-register_place("tag", "markup", ["outside tags", "in a <tag>"], lambda s: s.tag)
-register_place("math", "markup", ["outside $ signs", "between $ signs"], lambda s: s.math)
-register_place("url", "markup", ["outside URLs", "in a URL"], lambda s: s.url)
-register_place("bold", "markup", ["outside ** marks", "between ** marks"], lambda s: s.bold)
-register_place(
-    "repeats",
-    "repetition",
-    ["not among the eight tokens before", "that repeat the token before", "that occur among the eight tokens before"],
-    lambda s: s.repeats,
-    size=9,
-)
-
-
-# The topic and the tokens of the text around it.
-
-for _grain in TOPIC_GRAINS:
-    register_topic(f"topic_{_grain}", _grain)
-register_window(
-    "around", range(-TOKENS_AROUND, TOKENS_AROUND + 1), f"within {TOKENS_AROUND} tokens of {{}}", in_rules=False
-)
-register_window("before", range(-TOKENS_BEFORE, 0), f"within {TOKENS_BEFORE} tokens after {{}}", compares=False)
-
-
-@kind(
-    lambda text: len(text.labels),
-    lambda text, value, row: list(text.labels)[value],
-    words="labelled {}",
-    subject="label",
-    compares=False,
-)
-def label(positions: Positions) -> PredicateValues:
-    """The labels that a user gave."""
-    return positions.labels()
+def kinds_in(text: ReadText) -> dict[str, Kind]:
+    """Return the kinds that apply to a text."""
+    return {
+        name: kind
+        for name, kind in PREDICATE_KINDS.items()
+        if (text.strings is not None or not kind.needs_strings) and kind.size(text)
+    }

@@ -40,10 +40,6 @@ class Positions:
         edge."""
         return _drop_repeats(np.stack([self.token(offset) for offset in offsets], 1))
 
-    def token_class(self, table: str, offset: int = 0) -> Int64[np.ndarray, " row"]:
-        """Return the class of the token at an offset, from a table of the text. −1 means that there is no token."""
-        return self.text.tables[table][self.token(offset)]
-
     def related(self, offset: int = 0) -> Int64[np.ndarray, "row near"]:
         """Return the numbers of the words related to the token at an offset. −1 means that it is not a listed word, or
         only a piece of one."""

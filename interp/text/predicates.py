@@ -18,10 +18,8 @@ import torch
 from jaxtyping import Bool, Float32, Int, Int32, Int64
 from torch import Tensor
 
-from interp.runtime.processes import ALONE, Processes, part_of
 from interp.statistics.spacing import rows_of, spread_sequences
-from interp.text.kind_registry import kinds_in
-from interp.text.kinds import PREDICATE_KINDS
+from interp.text.kinds import PREDICATE_KINDS, kinds_in
 from interp.text.positions import Positions
 from interp.text.read_text import ReadText
 
@@ -45,34 +43,22 @@ class Predicates:
 
     @classmethod
     def count(
-        cls,
-        tokens: Int[np.ndarray, "seq pos"],
-        n_vocab: int,
-        vocab: Sequence[str] | None = None,
-        team: Processes = ALONE,
+        cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int, vocab: Sequence[str] | None = None
     ) -> "Predicates":
         """Read a text and count where each predicate holds.
         tokens: ids below n_vocab.
-        vocab: the string of each id, or None if tokens are only numbered.
-        team: processes that divide the work."""
-        text = ReadText.read(tokens, n_vocab, vocab, team)
+        vocab: the string of each id, or None if tokens are only numbered."""
+        text = ReadText.read(tokens, n_vocab, vocab)
         n_ctx = tokens.shape[1]
         kinds = kinds_in(text)
         ends = np.cumsum([kind.size(text) for kind in kinds.values()]).tolist()
         offsets = dict(zip(kinds, [0, *ends], strict=False))
         sequences = spread_sequences(np.arange(len(tokens)), n_ctx, MAX_COUNTED_ROWS)
         n_rows = len(sequences) * n_ctx
-        sequences_here = sequences[part_of(len(sequences), team.rank, team.count)]
-
-        def count_here() -> Int64[np.ndarray, " predicate"]:
-            counts = np.zeros(ends[-1], np.int64)
-            for part in np.array_split(sequences_here, max(1, len(sequences_here) * n_ctx // POSITIONS_AT_ONCE)):
-                if len(part):
-                    holds = _predicates_at(text, offsets, rows_of(part, n_ctx))
-                    counts += np.bincount(holds[holds >= 0], minlength=len(counts))
-            return counts
-
-        counts = team.sum_(torch.from_numpy(team.all_do(count_here))).numpy()
+        counts = np.zeros(ends[-1], np.int64)
+        for part in np.array_split(sequences, max(1, n_rows // POSITIONS_AT_ONCE)):
+            holds = _predicates_at(text, offsets, rows_of(part, n_ctx))
+            counts += np.bincount(holds[holds >= 0], minlength=len(counts))
         return cls(text, offsets, -np.log(np.maximum(counts, 0.5) / max(n_rows, 1)).astype(np.float32))
 
     def with_labels(self, labels: Mapping[str, Bool[Tensor, "seq pos"]]) -> "Predicates":

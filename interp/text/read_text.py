@@ -1,28 +1,25 @@
 """A text for predicates, with the classes of its tokens and the topics of its windows.
 
-Classes of tokens come from their spelling (`spellings`), and from the tokens next to and around them (`neighbours`). By
-these neighbours, k-means clusters the tokens several times, from 12 coarse classes to 400 fine ones. Topics are
+Classes of tokens come from their spelling (`spellings`), and from the tokens next to and around them (`neighbours`): by
+these, k-means clusters the tokens several times, from 12 coarse classes to 400 fine ones. Topics are
 clusters of windows. All of them are learnt once from the text alone, and can then be applied to another text.
 """
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int, Int64
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from interp.runtime.processes import ALONE, Processes
 from interp.statistics.directions import unit_rows
 from interp.statistics.spacing import spread_rows
 from interp.storage.files import digest, digest_json
 from interp.text.lexer import TokenCharacters
 from interp.text.neighbours import Neighbours
 from interp.text.related_words import related_words
-from interp.text.spellings import SPELLINGS
 from interp.text.vocabulary import join_with_or, plain_strings, quote_token
 from interp.text.words import Words
 
@@ -36,7 +33,18 @@ TOPIC_WINDOWS = 40_000
 """Largest number of windows to which topics are fitted."""
 MAX_REMEMBERED = 2
 """Number of texts that a process remembers: those of a run's ranking and of its nulls."""
-_REMEMBERED: dict[tuple[Any, ...], "ReadText"] = {}
+_REMEMBERED: dict[tuple[str, str], "ReadText"] = {}
+
+TokenClasses = Int64[np.ndarray, " d_vocab_plus_1"]
+"""The class of each token; the last entry is −1, for no token."""
+
+
+class SpellingClasses(NamedTuple):
+    """Classes of tokens whose strings have the same spelling."""
+
+    classes: TokenClasses
+    distinct: list[Any]
+    """The spelling of each class."""
 
 
 @dataclass(frozen=True)
@@ -47,10 +55,8 @@ class ReadText:
     strings: list[str] | None
     """The string of each token; None if tokens are only numbered."""
     neighbours: Neighbours
-    tables: dict[str, Int64[np.ndarray, " d_vocab_plus_1"]]
-    """The class of each token, by the name of the classes; the last entry is −1, for no token."""
-    spellings: dict[str, list[Any]]
-    """The spellings of the tokens of each class, for the tables whose names are in SPELLINGS."""
+    tables: dict[str, TokenClasses]
+    """The tokens themselves, and their classes by what is next to them (`role_…`) and around them (`about_…`)."""
     topics: dict[int, Float32[np.ndarray, "topic dim"]]
     """Centres of unit length, for each number of clusters."""
     related: Int64[np.ndarray, "d_vocab_plus_1 near"]
@@ -59,6 +65,8 @@ class ReadText:
     words: Words
     labels: Mapping[str, Bool[Tensor, "seq pos"]] = field(default_factory=dict)
     """The positions that carry each label."""
+    spelling_classes: dict[Callable[[str], Any], SpellingClasses] = field(default_factory=dict)
+    """What `spelt` has computed."""
 
     @classmethod
     def read(
@@ -66,12 +74,10 @@ class ReadText:
         tokens: Int[np.ndarray, "seq pos"],
         n_vocab: int,
         vocab: Sequence[str] | None = None,
-        team: Processes = ALONE,
     ) -> "ReadText":
         """Learn the classes and topics of a text. The last texts are remembered: several hooks of a run have the same.
         tokens: ids below n_vocab.
         vocab: the string of each id, or None if tokens are only numbered.
-        team: processes that divide the learning.
         Raises ValueError for ids out of range.
         """
         low, high = int(tokens.min()), int(tokens.max())
@@ -79,41 +85,28 @@ class ReadText:
             raise ValueError(f"token ids run from {low} to {high}, but the vocabulary has {n_vocab} entries")
         strings = None if vocab is None else plain_strings(vocab)
         shape = digest_json([tokens.shape, n_vocab, strings])
-        key = shape, digest(np.ascontiguousarray(tokens)), tuple(SPELLINGS.items())
+        key = shape, digest(np.ascontiguousarray(tokens))
         if key not in _REMEMBERED:
             while len(_REMEMBERED) >= MAX_REMEMBERED:
                 del _REMEMBERED[next(iter(_REMEMBERED))]
             with threadpool_limits(1):  # the same sums in the same order on any machine; k-means is slower in threads
-                _REMEMBERED[key] = cls._read(np.ascontiguousarray(tokens), n_vocab, strings, team)
+                _REMEMBERED[key] = cls._read(np.ascontiguousarray(tokens), n_vocab, strings)
         return _REMEMBERED[key]
 
     @classmethod
-    def _read(
-        cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int, strings: list[str] | None, team: Processes
-    ) -> "ReadText":
-        neighbours = Neighbours.learn(tokens, n_vocab, team)
+    def _read(cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int, strings: list[str] | None) -> "ReadText":
+        neighbours = Neighbours.learn(tokens, n_vocab)
         windows = neighbours.windows(tokens, spread_rows(tokens.size, TOPIC_WINDOWS))
-        clusters: dict[tuple[str, int], Callable[[], np.ndarray]] = {
-            **{("topic", n): partial(_centres, windows, n) for n in TOPIC_GRAINS},
-            **{("role", n): partial(_classes, neighbours.roles, neighbours.counts, n) for n in ROLE_GRAINS},
-            **{("about", n): partial(_classes, neighbours.topics, neighbours.counts, n) for n in ABOUT_GRAINS},
-        }
-        dearest_first = sorted(clusters, key=lambda cluster: (cluster[0] != "topic", -cluster[1]))
-        learnt = dict(zip(dearest_first, team.divide([clusters[each] for each in dearest_first]), strict=True))
         tables = {"token": np.append(np.arange(n_vocab), -1)}
-        tables |= {f"{kind}_{n}": learnt[kind, n] for kind, n in clusters if kind != "topic"}
-        spellings: dict[str, list[Any]] = {}
-        if strings is not None:
-            for name, spelling in SPELLINGS.items():
-                tables[name], spellings[name] = _number_distinct([spelling(string) for string in strings])
-        topics = {n: learnt["topic", n] for n in TOPIC_GRAINS}
+        tables |= {f"role_{n}": _classes(neighbours.roles, neighbours.counts, n) for n in ROLE_GRAINS}
+        tables |= {f"about_{n}": _classes(neighbours.topics, neighbours.counts, n) for n in ABOUT_GRAINS}
+        topics = {n: _centres(windows, n) for n in TOPIC_GRAINS}
         spelt = [""] * n_vocab if strings is None else strings
         return cls(
             tokens,
             strings,
             neighbours,
             tables,
-            spellings,
             topics,
             related_words().near_each(spelt),
             TokenCharacters.of(spelt),
@@ -132,25 +125,28 @@ class ReadText:
                 raise ValueError(f"label {name!r} is {tuple(mask.shape)}, but the tokens are {tokens.shape}")
         return replace(self, tokens=np.ascontiguousarray(tokens), labels=labels or {})
 
+    def spelt(self, spelling: Callable[[str], Any]) -> SpellingClasses:
+        """Return the classes of tokens for whose strings this function returns the same."""
+        assert self.strings is not None
+        if spelling not in self.spelling_classes:
+            spelt = [spelling(string) for string in self.strings]
+            numbers = {value: number for number, value in enumerate(dict.fromkeys(spelt))}
+            classes = np.array([numbers[value] for value in spelt] + [-1])
+            self.spelling_classes[spelling] = SpellingClasses(classes, list(numbers))
+        return self.spelling_classes[spelling]
+
     def token_name(self, token: int) -> str:
         return f"token {token}" if self.strings is None else quote_token(self.strings[token])
 
-    def class_name(self, table: str, number: int) -> str:
+    def class_name(self, classes: TokenClasses, number: int) -> str:
         """Name a class by its commonest tokens."""
-        members = np.flatnonzero(self.tables[table][:-1] == number)
+        members = np.flatnonzero(classes[:-1] == number)
         members = members[np.argsort(-self.neighbours.counts[members], kind="stable")]
         names = [self.token_name(token) for token in members[:N_NAMING_TOKENS]]
         return join_with_or(names) if len(members) <= N_NAMING_TOKENS else f"tokens like {', '.join(names)}"
 
 
-def _number_distinct(values: Sequence[Any]) -> tuple[Int64[np.ndarray, " d_vocab_plus_1"], list[Any]]:
-    """Number the distinct values. Returns the number of each entry, with −1 at the end for a missing token, and the
-    distinct values."""
-    numbers = {value: number for number, value in enumerate(dict.fromkeys(values))}
-    return np.array([numbers[value] for value in values] + [-1]), list(numbers)
-
-
-def _classes(vectors: np.ndarray, counts: np.ndarray, n: int) -> Int64[np.ndarray, " d_vocab_plus_1"]:
+def _classes(vectors: np.ndarray, counts: np.ndarray, n: int) -> TokenClasses:
     """Cluster the tokens that occur by k-means, weighted by their counts; −1 for others."""
     from sklearn.cluster import MiniBatchKMeans
 

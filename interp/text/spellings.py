@@ -1,17 +1,13 @@
 """Facts that the string of a token shows by itself: its script, shape, length and letters.
 
 Each of these functions takes the string of a token. Tokens with the same result form a class, which the function
-`…_name` names. `kinds` registers them as kinds of predicates.
+`…_name` names. `kinds` makes them kinds of predicates.
 """
 
 import unicodedata
 from collections.abc import Callable
-from typing import Any
 
 from interp.text.vocabulary import quote_token, split_characters
-
-SPELLINGS: dict[str, Callable[[str], Any]] = {}
-"""The functions by which tokens are classified, by the name of the kind that each makes (`kind_registry`)."""
 
 CATEGORIES = {
     "byte": "bytes of characters", "blank": "white space", "digit": "numbers", "CJK": "Han characters",

@@ -13,7 +13,6 @@ from interp.checks.arguments import check_token_ids
 from interp.codes.code_chunks import CodeChunk, CodeSource, check_codes, count_firings, read_chunks
 from interp.features.examples import first_windows
 from interp.features.feature_store import FeatureStore
-from interp.runtime.processes import ALONE, Processes
 from interp.runtime.progress import Progress, no_progress
 from interp.text.predicates import Predicates
 
@@ -34,19 +33,11 @@ class CodedText:
     """Rows on which each latent fires."""
     counted: Bool[np.ndarray, " row"]
     """The rows that count as evidence: the first occurrence of each window (`features.examples`)."""
-    team: Processes = ALONE
-    """The processes that divide the work on this text. All of them call the same functions of it in the same order."""
-    own_latents: Bool[np.ndarray, " d_sae"] | None = None
-    """Marks the latents of this process; each latent belongs to one process. None if there is only one process."""
 
     @classmethod
-    def from_features(
-        cls, features: FeatureStore, team: Processes = ALONE, own_latents: Bool[np.ndarray, " d_sae"] | None = None
-    ) -> "CodedText":
+    def from_features(cls, features: FeatureStore) -> "CodedText":
         """Return the text that was scanned, with its codes."""
         return cls(
-            team=team,
-            own_latents=own_latents,
             tokens=features.tokens,
             codes=features.codes,
             vocab=features.vocab,
@@ -95,25 +86,11 @@ class CodedText:
         """The predicates of the text, counted at the first access."""
         with threadpool_limits(1, user_api="blas"):  # the result must not depend on BLAS's threads
             vocab = self.vocab if self.has_vocab else None
-            return Predicates.count(self.tokens.numpy(), len(self.vocab), vocab, self.team)
+            return Predicates.count(self.tokens.numpy(), len(self.vocab), vocab)
 
-    def read_chunks(
-        self,
-        rows_per_group: int,
-        progress: Progress = no_progress,
-        note: str = "",
-        *,
-        part: tuple[int, int] = (0, 1),
-    ) -> Iterator[CodeChunk]:
+    def read_chunks(self, rows_per_group: int, progress: Progress = no_progress, note: str = "") -> Iterator[CodeChunk]:
         """Read the codes in token order, whole groups of rows at a time. Values are in 0..1 of their latent's maximum,
-        and 0 on rows that do not count.
-        part: (rank, count), to read only that rank's chunks."""
+        and 0 on rows that do not count."""
         return read_chunks(
-            self.codes,
-            rows_per_group,
-            maxima=self.maxima,
-            counted=self.counted,
-            part=part,
-            progress=progress,
-            note=note,
+            self.codes, rows_per_group, maxima=self.maxima, counted=self.counted, progress=progress, note=note
         )

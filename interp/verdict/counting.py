@@ -91,17 +91,6 @@ class NumberedRules(NamedTuple):
         atom_offsets = offsets_from_lengths([len(atoms_of_unit) for atoms_of_unit in atoms])
         return cls(rule_offsets, rules, atom_offsets, value_offsets, values.astype(np.int64), numbers)
 
-    @classmethod
-    def join(cls, parts: Sequence["NumberedRules"]) -> "NumberedRules":
-        """Join the rules of the units of each part, in order."""
-        rule_offsets, atom_offsets, value_offsets = (
-            offsets_from_lengths(np.concatenate([np.diff(getattr(part, name)) for part in parts]))
-            for name in ("rule_offsets", "atom_offsets", "value_offsets")
-        )
-        rules = np.concatenate([part.rules for part in parts])
-        numbers, values = np.unique(np.concatenate([part.numbers[part.values] for part in parts]), return_inverse=True)
-        return cls(rule_offsets, rules, atom_offsets, value_offsets, values.astype(np.int64), numbers)
-
 
 class TextBits(NamedTuple):
     """The rows of a chunk of text where each predicate of some rules holds."""
@@ -148,30 +137,21 @@ def count_rules(
     proposed: Sequence[Sequence[Rule]],
     latents: Int64[np.ndarray, " unit"],
     sampled: Sequence[Int64[np.ndarray, " row"]],
-    units: Int64[np.ndarray, " some"],
     progress: Progress = no_progress,
 ) -> RuleCounts:
-    """Count the rules proposed for each unit over all codes. Each process of `text.team` has units of its own, and
-    counts the rules of all units on its part of the text.
+    """Count the rules proposed for each unit over all codes.
 
     predicates: predicates of the text, with labels if rules name them.
     latents: for each unit, the latent whose firings its rules are compared with.
     sampled: for each unit, the ascending rows on which hits are counted.
-    units: the units to count. The counts of all other units are 0.
     """
-    team = text.team
-    rules = NumberedRules.of([proposed[unit] for unit in units], predicates)
-    own_rows = [sampled[unit] for unit in units]
-    of_each = team.all_gather_values((rules, latents[units], own_rows))
-    rules = NumberedRules.join([rules for rules, _, _ in of_each])
-    latents = np.concatenate([latents for _, latents, _ in of_each])
-    sampled = [rows for _, _, rows_of_units in of_each for rows in rows_of_units]
+    rules = NumberedRules.of(proposed, predicates)
     counts = RuleCounts.zeros(len(latents), int(np.diff(rules.rule_offsets).max(initial=1)))
     n_ctx = text.n_ctx
     hit_rows = np.concatenate([*sampled, np.zeros(0, np.int64)])
     hit_offsets = offsets_from_lengths([len(rows) for rows in sampled])
     is_read = np.zeros(text.d_sae, bool)
-    is_read[latents] = True
+    is_read[[latent for latent, rules_of_unit in zip(latents, proposed, strict=True) if rules_of_unit]] = True
 
     def read(codes_read: CodeChunk) -> _Chunk:
         rows = np.arange(codes_read.start, codes_read.stop)
@@ -186,19 +166,10 @@ def count_rules(
     def count(chunk: _Chunk, span: Int64[np.ndarray, " some"]) -> None:
         _count(span, latents, rules, hit_rows, hit_offsets, chunk, counts)
 
-    def count_part() -> None:
-        spans = np.array_split(np.arange(len(latents)), 8 * torch.get_num_threads())
-        chunks = text.read_chunks(n_ctx, progress, SCORING, part=(team.rank, team.count))
-        for chunk in compute_ahead(read, chunks, 1):
-            map_in_threads(spans, partial(count, chunk))
-
-    team.all_do(count_part)
-    first = sum(len(latents) for _, latents, _ in of_each[: team.rank])
-    counts_of_units = RuleCounts.zeros(len(proposed), counts.holds.shape[2])
-    for values, counted in zip(counts_of_units, counts, strict=True):
-        team.sum_(torch.from_numpy(counted))
-        values[:, units] = counted[:, first : first + len(units)]
-    return counts_of_units
+    spans = np.array_split(np.arange(len(latents)), 8 * torch.get_num_threads())
+    for chunk in compute_ahead(read, text.read_chunks(n_ctx, progress, SCORING), 1):
+        map_in_threads(spans, partial(count, chunk))
+    return counts
 
 
 def pack_bits(mask: Bool[np.ndarray, " row"]) -> UInt64[np.ndarray, " word"]:

@@ -24,14 +24,12 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float64, Int32, Int64
 from numba import njit
 from threadpoolctl import threadpool_limits
 
 from interp.codes.code_chunks import CodeChunk
 from interp.codes.sampling import FiringSampler
-from interp.runtime.processes import Processes
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import map_in_threads
 from interp.text.predicates import Predicates
@@ -119,14 +117,6 @@ class SimilarityOfFirings:
         """Number of senses of each latent; 0 if it was not evaluated."""
         return self.senses.max(1, initial=-1) + 1
 
-    def exchange(self, latents: Int64[np.ndarray, " latent"], team: Processes) -> None:
-        """Give all processes of a team what each of them evaluated, which in this process are `latents`. What they
-        share in words stays with them."""
-        of_all = team.all_gather(torch.from_numpy(latents)).numpy()
-        arrays = (self.statistics, self.covariance, self.senses, self.sense_statistics, self.sense_covariance)
-        for values in arrays:
-            values[of_all] = team.all_gather(torch.from_numpy(values[latents])).numpy()
-
 
 @dataclass(frozen=True)
 class Evidence:
@@ -199,52 +189,35 @@ def collect_evidence(
     chosen: Bool[np.ndarray, " d_sae"] | None = None,
     progress: Progress = no_progress,
 ) -> Evidence:
-    """Collect the evidence of all latents of a text. Each process of `text.team` reads the firings of its own latents
-    alone, and judges those that are chosen or drawn for the nulls. Then all exchange the nulls.
+    """Collect the evidence of all latents of a text.
 
-    listeners: each is called with every chunk of the codes of the process's own latents, in whole groups.
+    listeners: each is called with every chunk of the codes, in whole groups.
     chosen: the latents to judge, or None for all. The nulls are always drawn from all latents.
     """
-    team = text.team
-    own_latents = np.ones(text.d_sae, bool) if text.own_latents is None else text.own_latents
     rng = np.random.default_rng(seed)
     group_rows = rows_per_group(text.n_seq, text.n_ctx)
     _warn_of_too_few(text.n_seq, text.n_ctx, group_rows)
     shifts = circular_shifts(text.n_seq, text.n_ctx, n_shifts, int((text.maxima > 0).sum()), seed, rng)
     sampler = FiringSampler(text.d_sae, N_TENTHS, MAX_PER_TENTH, seed, group_rows)
     groups = _Groups(text.d_sae, group_rows)
-
-    def read() -> None:
-        for chunk in text.read_chunks(group_rows, progress, READING):
-            codes = chunk.of_latents(own_latents)
-            map_in_threads(
-                [partial(listen, codes) for listen in (*listeners, groups.add, sampler.add)], lambda task: task()
-            )
-
-    team.all_do(read)
+    for chunk in text.read_chunks(group_rows, progress, READING):
+        tasks = [partial(listen, chunk) for listen in (*listeners, groups.add, sampler.add)]
+        map_in_threads(tasks, lambda task: task())
     rows, shares = (part.reshape(text.d_sae, -1) for part in (sampler.rows, sampler.shares))
-    n_groups, effective = (team.sum_(torch.from_numpy(each)).numpy() for each in (groups.n, groups.effective))
-    testable = n_groups >= MIN_GROUPS
+    testable = groups.n >= MIN_GROUPS
     wanted = np.flatnonzero(testable if chosen is None else testable & chosen)
     null_latents = [np.sort(rng.permutation(np.flatnonzero(testable))[:NULL_LATENTS]) for _ in shifts]
     observed, *null_similarities = (
         SimilarityOfFirings.empty(text.d_sae, rows.shape[1]) for _ in range(1 + len(shifts))
     )
-    own_null_latents = [latents[own_latents[latents]] for latents in null_latents]
-
-    def compare(predicates: Predicates) -> None:
-        comparison = _FiringComparison(predicates, calibration, rows, sampler.count / max(text.counted.sum(), 1))
+    if testable.any():
+        densities = sampler.count / max(text.counted.sum(), 1)
+        comparison = _FiringComparison(text.predicates, calibration, rows, densities)
         with threadpool_limits(1, user_api="blas"):  # the result must not depend on BLAS's threads
             comparison.evaluate(wanted, observed, progress=progress)
-            for shift, latents, null in zip(shifts, own_null_latents, null_similarities, strict=True):
+            for shift, latents, null in zip(shifts, null_latents, null_similarities, strict=True):
                 comparison.evaluate(latents, null, shift)
-
-    if team.sum_(torch.tensor(len(wanted) + sum(map(len, own_null_latents)))):
-        predicates = text.predicates  # counted by all processes together, at the first access
-        team.all_do(lambda: compare(predicates))
-    for latents, null in zip(own_null_latents, null_similarities, strict=True):
-        null.exchange(latents, team)
-    return Evidence(observed, null_similarities, rows, shares, effective, testable, calibration)
+    return Evidence(observed, null_similarities, rows, shares, groups.effective, testable, calibration)
 
 
 @dataclass(frozen=True)

@@ -106,11 +106,10 @@ def explain(
     firings = [np.sort(rows[rows >= 0]) for rows in np.where(chosen[:, None], sample.rows[:, 0], -1)] + fit_rows
     latents = np.concatenate([np.arange(n), latent_of_sense])
     sampled = [np.zeros(0, np.int64)] * n + sampled
-    units = np.concatenate([np.flatnonzero(chosen), np.arange(n, len(latents))])
     with threadpool_limits(1, user_api="blas"):  # as where firings are compared (`evidence`)
-        background = Background.of(predicates, sample.half, text.counted, text.team)
-        proposed = text.team.all_do(lambda: _propose(background, firings, n_fire, progress))
-        counts = count_rules(text, predicates, sample.half, proposed, latents, sampled, units, progress)
+        background = Background.of(predicates, sample.half, text.counted)
+        proposed = _propose(background, firings, n_fire, progress)
+        counts = count_rules(text, predicates, sample.half, proposed, latents, sampled, progress)
     counts.hits[:, :n] = counts.both[:, :n].sum(-1)
     n_firings = np.concatenate([counts.fires[:, :n].sum(-1), n_sampled.T], 1)
     chosen_rules = choose(proposed, counts, n_firings, n_fire)

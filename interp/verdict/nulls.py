@@ -50,7 +50,6 @@ from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import scan_digests
 from interp.features.scan_config import ScanConfig
 from interp.features.scan_folder import check_labelled, labels_digest
-from interp.runtime.processes import ALONE, Processes
 from interp.verdict.measures import MEASURES, Directions, LatentValues, Null
 
 POOL_SIZE = 100
@@ -157,17 +156,9 @@ def _moving_mean(values: Float64[np.ndarray, " n"], width: int) -> Float64[np.nd
 
 class SampledCodes:
     """Keep the codes of some latents (`add` takes each chunk while the codes are read), and write them shifted. Latents
-    that fire too rarely to be tested are included only if there are too few other latents for a null.
+    that fire too rarely to be tested are included only if there are too few other latents for a null."""
 
-    own_latents: marks the latents of this process; only those of them that are drawn are kept. None for all."""
-
-    def __init__(
-        self,
-        features: FeatureStore,
-        shifts: Sequence[int],
-        seed: int,
-        own_latents: Bool[np.ndarray, " d_sae"] | None = None,
-    ):
+    def __init__(self, features: FeatureStore, shifts: Sequence[int], seed: int):
         self._features = features
         self.shifts = shifts
         n_active = features.column("n_active").astype(np.int64)
@@ -176,8 +167,7 @@ class SampledCodes:
         most = min(MAX_SAMPLED_LATENTS, max(n_frequent, -(-POOL_SIZE // len(shifts))))
         drawn = drawn[np.argsort(n_active[drawn] < MIN_GROUPS, kind="stable")][:most]
         fits = len(shifts) * np.cumsum(n_active[drawn]) <= MAX_SHIFTED_FIRINGS
-        units = np.sort(drawn[: max(1, fits.sum())])
-        self.units = units if own_latents is None else units[own_latents[units]]
+        self.units = np.sort(drawn[: max(1, fits.sum())])
         self._unit_of = np.full(features.d_sae, -1, np.int32)
         self._unit_of[self.units] = np.arange(len(self.units))
         self._parts: list[tuple[np.ndarray, ...]] = []  # row, unit and activation of each firing
@@ -229,14 +219,12 @@ def compare_with_nulls(
     labels: Masks | None = None,
     twin: FeatureStore | None = None,
     seed: int = 0,
-    team: Processes = ALONE,
 ) -> dict[str, NullComparison]:
     """Compare each measure that has a null with its null. Returns the z-scores and bands, which are NaN for latents
     that are not testable.
 
     effective_groups: effective number of groups over which the firings of each latent spread (`evidence.Evidence`).
     labels: the masks that were scanned. Without them, a measure of labels has no null.
-    team: processes with samples of different latents, which they scan and exchange.
     """
     tested = {name: np.where(testable, scores, np.nan) for name, scores in values.items()}
     wanted: dict[str, list[str]] = {null: [] for null in get_args(Null)}
@@ -245,12 +233,9 @@ def compare_with_nulls(
             wanted[MEASURES[name].null].append(name)
     n_active = features.column("n_active")
     scales = {}
-    shift_measures = sorted(set().union(*team.all_gather_values(wanted["shift"])))
-    units = team.all_gather(torch.from_numpy(sample.units)).numpy()
-    of_units = team.all_do(lambda: _measure_shifted(shift_measures, sample, labels, twin))
-    for name, values_of_units in zip(shift_measures, of_units, strict=True):
+    for name, values_of_units in _measure_shifted(wanted["shift"], sample, labels, twin).items():
         nulls = np.full((len(sample.shifts), features.d_sae), np.nan)
-        nulls[:, units] = team.all_gather(torch.from_numpy(values_of_units)).numpy().T
+        nulls[:, sample.units] = values_of_units
         if np.isfinite(nulls).any():
             scales[name] = against_pooled_nulls(tested[name], nulls, n_active, min_std=MIN_STD)
     if wanted["directions"] and features.W_dec is not None and features.W_dec.any():
@@ -266,14 +251,14 @@ def compare_with_nulls(
 
 def _measure_shifted(
     names: Sequence[str], sample: SampledCodes, labels: Masks | None, twin: FeatureStore | None
-) -> list[Float64[np.ndarray, "unit shift"]]:
+) -> dict[str, Float64[np.ndarray, "shift unit"]]:
     """Compute these measures of each sampled latent on each shifted text."""
-    shape = len(sample.shifts), len(sample.units)
     if not names or not len(sample.units):
-        return [np.zeros(shape).T for _ in names]
+        return {}
     with TemporaryDirectory() as folder:
         shifted = sample.write_shifted(labels, folder)
-        return [MEASURES[name](shifted, twin).astype(float).reshape(shape).T for name in names]
+        shape = len(sample.shifts), len(sample.units)
+        return {name: MEASURES[name](shifted, twin).astype(float).reshape(shape) for name in names}
 
 
 def check_labels(features: FeatureStore, labels: Masks | None, *, needed: bool) -> None:

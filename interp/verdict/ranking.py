@@ -65,7 +65,7 @@ from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_part_tables, identity
 from interp.features.twins import check_twin
 from interp.runtime.options import takes_options, values_of
-from interp.runtime.processes import Processes, processes
+from interp.runtime.processes import processes
 from interp.runtime.progress import Progress, no_progress, percent_of_steps
 from interp.storage.files import digest
 from interp.verdict.calibration import Calibration
@@ -142,8 +142,8 @@ def rank_features(
     Only `calibration`, `judge_faint` and `seed`, which draws the firings that are compared, change a verdict or the
     probability of one meaning. `attrs["features"]` of the table identifies the ranked features (`identity`).
 
-    Under `torchrun`, all processes call this with the same arguments. The latents, the nulls and the text on which
-    rules are counted are divided among them, and each process gets the whole table.
+    Under `torchrun`, all processes call this with the same arguments. The latents are divided among them, and each
+    process gets the whole table.
     part: (rank, count), to rank only every count-th of the latents; `join_rankings` makes one table of all parts.
     nulls: another name for `n_shifts`, whose value is not used if this is given.
     Raises TypeError if `features` is not a FeatureStore. Raises ValueError for latents that do not exist, if n_shifts <
@@ -172,13 +172,11 @@ def rank_features(
         raise ValueError(f"part={part!r}: there are {len(chosen)} latents to rank, so name at most as many parts")
     team.check_alike([identity(features), work, rank, count], "ranks")
 
-    # The latents of this process: those to rank are divided evenly, and so are all others, for the nulls.
-    ranked = chosen[rank::count]
-    order = np.append(ranked, np.setdiff1d(np.arange(features.d_sae), ranked))
-    own_latents = np.isin(np.arange(features.d_sae), order[team.rank :: team.count])
-    chosen_here = own_latents & np.isin(np.arange(features.d_sae), ranked)
-    tables = team.all_gather_values(team.all_do(lambda: _rank(features, chosen_here, options, team, own_latents)))
-    ranking = _sort_rows([table for table in tables if len(table)], features.has_text)
+    own_latents = chosen[rank::count][team.rank :: team.count]
+    is_own = np.isin(np.arange(features.d_sae), own_latents)
+    table = team.all_do(lambda: _rank(features, is_own, options) if len(own_latents) else None)
+    tables = [table for table in team.all_gather_values(table) if table is not None]
+    ranking = _sort_rows(tables, features.has_text)
     ranking.attrs["features"] = identity(features)
     if count > 1:
         ranking.attrs |= {"part": list(part), "work": work}
@@ -205,23 +203,16 @@ def _sort_rows(tables: Sequence[pd.DataFrame], has_text: bool) -> pd.DataFrame:
     return Ranking(rows.sort_values(columns, ascending=False, kind="stable", ignore_index=True))
 
 
-def _rank(
-    features: FeatureStore,
-    chosen: Bool[np.ndarray, " d_sae"],
-    options: RankingOptions,
-    team: Processes,
-    own_latents: Bool[np.ndarray, " d_sae"],
-) -> pd.DataFrame:
-    """Rank the chosen latents. Returns their rows, in any order.
-    team, own_latents: as in `CodedText`."""
+def _rank(features: FeatureStore, chosen: Bool[np.ndarray, " d_sae"], options: RankingOptions) -> pd.DataFrame:
+    """Rank the chosen latents. Returns their rows, in any order."""
     faint = np.zeros(features.d_sae, bool) if options.judge_faint else _mark_faint(features)
     if not features.has_text:
         return _rows_without_text(features, faint, chosen)
     options = replace(options, progress=percent_of_steps(options.progress, _SHARE_OF_TIME))
     labels, twin, seed = options.labels, options.twin, options.seed
-    text = CodedText.from_features(features, team, own_latents)
+    text = CodedText.from_features(features)
     shifts = circular_shifts(text.n_seq, text.n_ctx, options.n_shifts, int((text.maxima > 0).sum()), seed)
-    sampled = SampledCodes(features, shifts, seed, own_latents)
+    sampled = SampledCodes(features, shifts, seed)
     rule_sample = FitSample(text.d_sae, text.n_ctx, features.fit_half().numpy(), seed)
     listeners = [sampled.add, lambda chunk: rule_sample.add(chunk.of_latents(chosen))]
     columns, evidence = _judge(text, faint, chosen, options, listeners)
@@ -240,7 +231,6 @@ def _rank(
         labels=labels,
         twin=twin,
         seed=seed,
-        team=team,
     )
     learnt = LearntFit.load().probability(learnt_evidence(features, options.matches))
     columns = {

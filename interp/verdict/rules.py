@@ -11,8 +11,7 @@ In: rules. Out: their wording, and their JSON.
 import json
 from typing import NamedTuple
 
-from interp.text.kind_registry import kinds_in
-from interp.text.kinds import PREDICATE_KINDS
+from interp.text.kinds import PREDICATE_KINDS, kinds_in
 from interp.text.read_text import ReadText
 from interp.text.vocabulary import join_with_or
 

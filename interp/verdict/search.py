@@ -20,13 +20,11 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float32, Float64, Int16, Int32, Int64
 from numba import njit
 
 from interp.codes.code_chunks import CodeChunk
 from interp.codes.sampling import FiringSampler
-from interp.runtime.processes import ALONE, Processes, part_of
 from interp.runtime.progress import Progress, no_progress
 from interp.statistics.spacing import rows_of, spread_rows, spread_sequences
 from interp.text.kinds import PREDICATE_KINDS
@@ -118,25 +116,17 @@ class Background:
 
     @classmethod
     def of(
-        cls,
-        predicates: Predicates,
-        half: Bool[np.ndarray, " seq"],
-        counted: Bool[np.ndarray, " row"],
-        team: Processes = ALONE,
+        cls, predicates: Predicates, half: Bool[np.ndarray, " seq"], counted: Bool[np.ndarray, " row"]
     ) -> "Background":
         """Read the fit half.
         half: marks its sequences.
-        counted: marks the rows that count as evidence.
-        team: processes that each read a part, and exchange the parts."""
+        counted: marks the rows that count as evidence."""
         n_ctx = predicates.text.tokens.shape[1]
         sequences = np.flatnonzero(half)
         kept = spread_sequences(sequences, n_ctx, MAX_FIT_ROWS)
         rows = rows_of(kept, n_ctx)
         rows = rows[counted[rows]]
-        own_rows = rows[part_of(len(rows), team.rank, team.count)]
-        own_holds = team.all_do(lambda: predicates.at(own_rows, predicates.in_rules))
-        entries = team.all_gather(torch.from_numpy(own_holds.reshape(-1))).numpy()
-        holds = entries.reshape(len(rows), len(entries) // max(1, len(rows)))
+        holds = predicates.at(rows, predicates.in_rules)
         offsets, rows_by_predicate = _rows_by_predicate(holds, len(predicates.surprise))
         return cls(predicates, holds, rows_by_predicate, offsets, len(sequences) / max(1, len(kept)))
 
@@ -202,7 +192,7 @@ class Extensions(NamedTuple):
     both: Float64[np.ndarray, " some"]
     holds: Float64[np.ndarray, " some"]
     items: Float64[np.ndarray, " some"]
-    """Number of items that the added atom gives a reader to grasp (`text.kind_registry.Kind.items`)."""
+    """Number of items that the added atom gives a reader to grasp (`text.kinds.Kind.items`)."""
 
     @classmethod
     def cat(cls, first: "Extensions", second: "Extensions") -> "Extensions":

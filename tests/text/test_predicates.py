@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from interp.text.kinds import PREDICATE_KINDS, TOKENS_AROUND, register_spelling
+from interp.text.kinds import PREDICATE_KINDS, TOKENS_AROUND, kinds_in, register_kind, spelling_kind
 from interp.text.positions import Positions
 from interp.text.predicates import Predicates, rows_of_predicates
 from interp.text.read_text import ReadText
-from interp.text.spellings import SPELLINGS, script
 
 WORDS = ["\n", " the", " cat", " sat", "ting", "(", ")", ".", " dog", " Dog", "7"]
 TEXT = "\n| the| cat| sat|ting|(| the| dog|)|.|\n| Dog| sat|ting|7|."
@@ -119,14 +118,12 @@ def test_numbered_tokens_are_not_spelt():
 
 
 def test_the_last_texts_are_remembered():
-    """A text is another one with other tokens, another vocabulary, or another way to spell."""
+    """A text is another one with other tokens or another vocabulary."""
     tokens = [np.random.default_rng(seed).integers(10, size=(30, 16)).astype(np.int32) for seed in (3, 4, 5)]
     first = ReadText.read(tokens[0], 10)
     assert ReadText.read(tokens[0].copy(), 10) is first is not ReadText.read(tokens[0].reshape(16, 30), 10)
     spelt = ReadText.read(tokens[0], 11, WORDS)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(SPELLINGS, "long", len)
-        assert "long" in ReadText.read(tokens[0], 11, WORDS).tables and "long" not in spelt.tables
+    assert ReadText.read(tokens[0], 11, WORDS) is spelt is not ReadText.read(tokens[0], 11, WORDS[::-1])
     for other in tokens[1:]:
         ReadText.read(other, 10)
     again = ReadText.read(tokens[0], 10)
@@ -146,7 +143,18 @@ def test_labels_of_another_shape_are_refused():
 
 
 def test_register_refuses_a_kind_whose_name_exists():
+    known = dict(PREDICATE_KINDS)
     for name in ("token", "script"):
         with pytest.raises(ValueError, match=f"the kind of predicates '{name}' is already registered"):
-            register_spelling(name, str.upper, str.lower)
-    assert "token" not in SPELLINGS and SPELLINGS["script"] is script
+            register_kind(name, spelling_kind(str.upper, str.lower))
+    assert known == PREDICATE_KINDS
+
+
+def test_a_spelling_of_ones_own_is_a_kind(predicates, monkeypatch):
+    monkeypatch.setitem(PREDICATE_KINDS, "long", None)
+    del PREDICATE_KINDS["long"]
+    register_kind("long", spelling_kind(len, lambda n: f"tokens of {n} characters"))
+    assert value(predicates, "long", 1) == value(predicates, "long", 2) != value(predicates, "long", 5)
+    text = predicates.text
+    assert kinds_in(text)["long"].size(text) == len({len(word) for word in WORDS})
+    assert PREDICATE_KINDS["long"].name(text, int(value(predicates, "long", 1)), 1) == "tokens of 4 characters"

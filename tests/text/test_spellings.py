@@ -11,7 +11,7 @@ def called(kind, string, others=("plain", "words", "of", "Latin", "letters")):
     """Return what a token's class is called where it has as many more tokens as make it no list."""
     vocab = [string, *(string + " " * n for n in range(1, 4)), *others]
     corpus = ReadText.read(np.arange(len(vocab), dtype=np.int32)[None], len(vocab), vocab)
-    return PREDICATE_KINDS[kind].name(corpus, int(corpus.tables[kind][0]), 0)
+    return PREDICATE_KINDS[kind].name(corpus, int(PREDICATE_KINDS[kind].classes(corpus)[0]), 0)
 
 
 @pytest.mark.parametrize(

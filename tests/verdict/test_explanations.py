@@ -9,8 +9,7 @@ import torch
 
 from interp.codes.code_chunks import read_chunks
 from interp.codes.sparse_codes import SparseCodes
-from interp.text.kind_registry import kind, kinds_in
-from interp.text.kinds import PREDICATE_KINDS
+from interp.text.kinds import PREDICATE_KINDS, Kind, kinds_in, register_kind
 from interp.text.positions import Positions
 from interp.text.predicates import Predicates
 from interp.text.read_text import ReadText
@@ -218,7 +217,7 @@ def test_exact_counts_of_any_rule_are_those_of_brute_force(monkeypatch):
     counted = rng.random(tokens.size) < 0.8
     sampled = [np.sort(rng.choice(np.flatnonzero(counted), 50, replace=False)) for _ in rules]
     coded = replace(CodedText.from_codes(torch.from_numpy(tokens), firing_where(fires), WORDS), counted=counted)
-    counts = count_rules(coded, coded.predicates, half, rules, np.array([2, 1, 0]), sampled, np.arange(3))
+    counts = count_rules(coded, coded.predicates, half, rules, np.array([2, 1, 0]), sampled)
     for unit, latent in enumerate((2, 1, 0)):
         for number, rule in enumerate(rules[unit]):
             says = truth(rule, text)
@@ -326,14 +325,18 @@ def test_a_kind_of_predicates_is_one_entry(monkeypatch):
     def parity_name(text, value, row):
         return ["at odd places", "at even places"][value]
 
-    @kind(len(WORDS), token_name, words="within 3 tokens after {}", subject="tokens around")
     def nearer(positions):
         return np.stack([positions.token(-back) for back in (1, 2, 3)], 1)
 
-    @kind(2, parity_name, subject="parity")
     def even(positions):
         return 1 - positions.position % 2
 
+    words = "within 3 tokens after {}"
+    nearer_kind = Kind(
+        values=nearer, size=lambda text: len(WORDS), name=token_name, words=words, subject="tokens around"
+    )
+    register_kind("nearer", nearer_kind)
+    register_kind("even", Kind(values=even, size=lambda text: 2, name=parity_name, subject="parity"))
     tokens = random_text(np.random.default_rng(2))
     near = sum(np.roll(tokens == 14, back, 1) & (np.arange(24) >= back) for back in (1, 2, 3)) > 0
     fires = np.stack([near.reshape(-1), (np.arange(tokens.size) % 2 == 0) & (tokens.reshape(-1) == 0)], 1)

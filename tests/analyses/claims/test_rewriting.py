@@ -14,8 +14,7 @@ from interp.activations.harvesting import harvest
 from interp.codes.sparse_codes import SparseCodes
 from interp.evaluation.baselines import FixedDictionary
 from interp.features.feature_store import FeatureStore
-from interp.text.kind_registry import kinds_in
-from interp.text.kinds import PREDICATE_KINDS
+from interp.text.kinds import PREDICATE_KINDS, kinds_in
 from interp.text.positions import Positions
 from interp.text.predicates import Predicates
 from interp.verdict.counting import NumberedRules

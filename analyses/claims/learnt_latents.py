@@ -39,7 +39,7 @@ from interp.evaluation.baselines import shuffled_model
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_config import ScanConfig
 from interp.features.twins import best_correlations
-from interp.verdict.learnt import EVIDENCE_NAMES, LearntFit
+from interp.verdict.learnt import LEARNT_INPUTS, LearntFit
 from models.corpus import CorpusConfig, load_documents
 from models.recipe import TrainingConfig
 from models.tokenizer import Tokenizer
@@ -148,17 +148,17 @@ def corpus(name: str, seed: int, sizes: Sizes) -> tuple[torch.Tensor, int]:
 
 
 def evidence(judged: FeatureStore, random: Sequence[FeatureStore]) -> pd.DataFrame:
-    """Return EVIDENCE_NAMES, density and token entropy of all latents that fire and are not faint."""
+    """Return LEARNT_INPUTS, density and token entropy of all latents that fire and are not faint."""
     table = judged.table().sort_values("latent").reset_index(drop=True)
     table["random_correlation"] = np.fmax(*(best_correlations(judged, each) for each in random))
     faint = is_faint(table["max"].fillna(0).to_numpy(np.float32), table["dec_norm"].to_numpy()).numpy()
-    columns = ["latent", "density", "token_entropy", *EVIDENCE_NAMES]
+    columns = ["latent", "density", "token_entropy", *LEARNT_INPUTS]
     return table.loc[~faint & (table.n_active >= MIN_FIRINGS), columns].dropna()
 
 
 def fit(table: pd.DataFrame) -> LearntFit:
     """Fit the curve. Every corpus and every kind of null counts the same; latents of one corpus are matched."""
-    return fit_learnt(table[list(EVIDENCE_NAMES)], table.is_learnt.to_numpy(), matched(table))
+    return fit_learnt(table[list(LEARNT_INPUTS)], table.is_learnt.to_numpy(), matched(table))
 
 
 def matched(table: pd.DataFrame) -> np.ndarray:
@@ -180,7 +180,7 @@ def held_out(table: pd.DataFrame, nulls: Sequence[str]) -> list[dict[str, Any]]:
     these kinds of null together; then the AUROC of the same probability against each kind of null that there is."""
     p, rows, used = pd.Series(0.0, table.index), [], table.is_learnt | table.kind.isin(nulls)
     for corpus, part in table.groupby("corpus", sort=False):
-        p[part.index] = fit(table[used & (table.corpus != corpus)]).probability(part[list(EVIDENCE_NAMES)])
+        p[part.index] = fit(table[used & (table.corpus != corpus)]).probability(part[list(LEARNT_INPUTS)])
         rows.append({"corpus": corpus, **quality(part, p[part.index], used[part.index])})
     rows.append({"corpus": "all", **quality(table, p, used)})
     print(
@@ -206,9 +206,9 @@ def quality(table: pd.DataFrame, p: pd.Series, used: pd.Series) -> dict[str, flo
 
 def singles(table: pd.DataFrame) -> dict[str, float]:
     """Return AUROC of each kind of evidence alone, or of its opposite, matched likewise."""
-    x, weight = LearntFit.predictors(table[list(EVIDENCE_NAMES)]), matched(table)
+    x, weight = LearntFit.predictors(table[list(LEARNT_INPUTS)]), matched(table)
     areas = (roc_auc_score(table.is_learnt, column, sample_weight=weight) for column in x.T)
-    return dict(zip(EVIDENCE_NAMES, (max(float(a), 1 - float(a)) for a in areas), strict=True))
+    return dict(zip(LEARNT_INPUTS, (max(float(a), 1 - float(a)) for a in areas), strict=True))
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

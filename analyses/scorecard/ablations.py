@@ -25,7 +25,7 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.text.predicates import Predicates
 from interp.verdict.coded_text import CodedText
 from interp.verdict.evidence import MAX_PER_TENTH, collect_evidence, firing_weights
-from interp.verdict.similarity import MEASURE_NAMES, Shared, likeness, similarities
+from interp.verdict.similarity import STATISTIC_NAMES, SharedPredicates, pairwise_similarity, similarity_statistics
 
 GROUPS = {
     "the token": ("token",),
@@ -64,14 +64,14 @@ def ablations(folder: Path, sources: Sequence[str], worlds: Iterable[WorldConfig
     sampled = [*_read(folder, sources), *_planted(worlds)]
     kinds = list(dict.fromkeys(group_of(kind) for one in sampled for kind in one.predicates.compared))
     statistics = pd.concat([_statistics(each, None) for each in sampled])
-    rows = [{"without": "nothing"} | _scores(statistics, MEASURE_NAMES)]
+    rows = [{"without": "nothing"} | _scores(statistics, STATISTIC_NAMES)]
     rows += [
-        {"without": name} | _scores(statistics, [other for other in MEASURE_NAMES if other != name])
-        for name in MEASURE_NAMES
+        {"without": name} | _scores(statistics, [other for other in STATISTIC_NAMES if other != name])
+        for name in STATISTIC_NAMES
     ]
     for group in kinds:
         rows.append(
-            {"without": group} | _scores(pd.concat([_statistics(each, group) for each in sampled]), MEASURE_NAMES)
+            {"without": group} | _scores(pd.concat([_statistics(each, group) for each in sampled]), STATISTIC_NAMES)
         )
     return pd.DataFrame(rows)
 
@@ -103,8 +103,8 @@ def _sample(
     evidence = collect_evidence(text, NEVER_SURE, chosen=np.zeros(len(table), bool), n_shifts=0)
     table = table.assign(tested=evidence.testable, n_active=text.n_active, density=text.n_active / len(codes))
     chosen = np.flatnonzero(kept & evidence.testable & (table.is_one | table.is_several).to_numpy())
-    present = [np.flatnonzero(evidence.rows[latent] >= 0) for latent in chosen]
-    rows = [evidence.rows[latent, places] for latent, places in zip(chosen, present, strict=True)]
+    present = [np.flatnonzero(evidence.sampled_rows[latent] >= 0) for latent in chosen]
+    rows = [evidence.sampled_rows[latent, places] for latent, places in zip(chosen, present, strict=True)]
     parts = text.predicates.at_each(rows, text.predicates.compared)
     return Sampled(table.iloc[chosen], parts, [places // MAX_PER_TENTH for places in present], text.predicates)
 
@@ -116,22 +116,22 @@ def _statistics(sampled: Sampled, without: str | None) -> pd.DataFrame:
     for holds, tenths, density in zip(sampled.holds, sampled.tenths, sampled.table.density, strict=True):
         kept = np.where(left_out[predicates.kinds_of(holds)], -1, holds)
         weights = firing_weights(tenths)
-        shared = Shared.among(kept, weights, predicates.surprise)
-        values.append(likeness(similarities(shared, len(weights), density), weights).values)
-    return sampled.table.assign(**dict(zip(MEASURE_NAMES, np.array(values).T, strict=True)))
+        shared = SharedPredicates.among(kept, weights, predicates.surprise)
+        values.append(similarity_statistics(pairwise_similarity(shared, len(weights), density), weights).values)
+    return sampled.table.assign(**dict(zip(STATISTIC_NAMES, np.array(values).T, strict=True)))
 
 
 def _scores(table: pd.DataFrame, names: Sequence[str]) -> dict[str, float]:
     """Score a fit to some of the statistics."""
     table = claimed(table).reset_index(drop=True)
-    for name in set(MEASURE_NAMES) - set(names):
+    for name in set(STATISTIC_NAMES) - set(names):
         table[name] = 0.0
     one, p = table.is_one.to_numpy(bool), np.zeros(len(table))
     for family in table.family.unique():
         in_family = (table.family == family).to_numpy()
         fitted = fit_to(table[~in_family], fits=1)
-        errors = np.zeros((in_family.sum(), len(MEASURE_NAMES), len(MEASURE_NAMES)))
-        p[in_family] = fitted.probability(table.loc[in_family, list(MEASURE_NAMES)].to_numpy(float), errors).one
+        errors = np.zeros((in_family.sum(), len(STATISTIC_NAMES), len(STATISTIC_NAMES)))
+        p[in_family] = fitted.probability(table.loc[in_family, list(STATISTIC_NAMES)].to_numpy(float), errors).one
     read = table.family.str.startswith(READ).to_numpy(bool)
     scores_of_families = []
     for family in table.family[~read].unique():

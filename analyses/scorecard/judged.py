@@ -31,9 +31,9 @@ from interp.features.scan_config import ScanConfig
 from interp.runtime.progress import Progress, no_progress
 from interp.verdict.calibration import Calibration
 from interp.verdict.coded_text import CodedText
-from interp.verdict.evidence import Evidence, collect_evidence
+from interp.verdict.evidence import FiringEvidence, collect_evidence
 from interp.verdict.measures import measure_values
-from interp.verdict.similarity import MAX_SENSES, MEASURE_NAMES
+from interp.verdict.similarity import MAX_SENSES, STATISTIC_NAMES
 
 FITS = 20
 """Number of fits to resampled sources."""
@@ -42,7 +42,7 @@ PENALTY = 1e-3
 curve is steeper and the ECE lower: 0.085 instead of 0.093 for planted families, 0.044 instead of 0.049 for readings.
 But the curve then relies on evenness, which is high for senses of shifted text: before related words were compared,
 only 0.66 of the senses of planted unions, not 0.81, exceeded the probability of nine in ten of those senses."""
-NEVER_SURE = Calibration(np.zeros((2, len(MEASURE_NAMES))), np.zeros(2))
+NEVER_SURE = Calibration(np.zeros((2, len(STATISTIC_NAMES))), np.zeros(2))
 """Collects evidence in which the senses of all latents are looked for."""
 READ = "read: "
 """Begins the family of latents that readers judged."""
@@ -110,16 +110,16 @@ def judge_latents(
     """
     text = CodedText.from_codes(tokens, latents.codes, vocab)
     evidence = collect_evidence(text, NEVER_SURE, n_shifts=0)
-    meanings = meanings_of_firings(truth, factors, len(latents.codes), evidence.rows)
-    purity = sense_purity(meanings, evidence.shares, evidence.observed.senses)
+    meanings = meanings_of_firings(truth, factors, len(latents.codes), evidence.sampled_rows)
+    purity = sense_purity(meanings, evidence.mass_shares, evidence.observed.senses)
     purity = np.pad(purity, ((0, 0), (0, MAX_SENSES - purity.shape[1])), constant_values=np.nan)
     columns = about | {"latent": np.arange(text.d_sae)} | {name: getattr(truth, name) for name in TRUE}
     columns |= {"true_senses": truth.n_senses, "n_active": text.n_active} | statistics_of(evidence)
-    columns |= {"sample_senses": senses_in_sample(meanings, evidence.shares), "sense_purity": list(purity)}
+    columns |= {"sample_senses": senses_in_sample(meanings, evidence.mass_shares), "sense_purity": list(purity)}
     return pd.concat([pd.DataFrame(columns), _measures(tokens, latents, vocab)], axis=1)
 
 
-def statistics_of(evidence: Evidence) -> dict[str, Any]:
+def statistics_of(evidence: FiringEvidence) -> dict[str, Any]:
     """Return the columns from which `with_verdict` tells the verdict by any calibration: `tested`, the statistics and
     their `covariance`, and, were the latent not sure to have one meaning, its number of senses (`n_parts`) with the
     statistics of each (`part_statistics`, `part_covariance`)."""
@@ -130,14 +130,14 @@ def statistics_of(evidence: Evidence) -> dict[str, Any]:
         "part_covariance": observed.sense_covariance,
     }
     flat = {name: list(values.reshape(len(values), -1)) for name, values in arrays.items()}
-    statistics = {name: evidence.statistic(name) for name in MEASURE_NAMES}
+    statistics = {name: evidence.statistic(name) for name in STATISTIC_NAMES}
     return {"tested": evidence.testable, "n_parts": observed.n_senses} | statistics | flat
 
 
 def with_verdict(table: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
     """Return the table with `monosemanticity`, `ci_low`, `ci_high` and `n_senses`, and with `sense_one`, the
     probability that each sense has one meaning, where there are several."""
-    n = len(MEASURE_NAMES)
+    n = len(STATISTIC_NAMES)
     covariance, values, part_covariance = (
         np.stack(table[name].to_list()).reshape(len(table), *shape)
         for name, shape in (
@@ -146,7 +146,7 @@ def with_verdict(table: pd.DataFrame, calibration: Calibration) -> pd.DataFrame:
             ("part_covariance", (MAX_SENSES, n, n)),
         )
     )
-    chance = calibration.probability(table[list(MEASURE_NAMES)].to_numpy(float), covariance)
+    chance = calibration.probability(table[list(STATISTIC_NAMES)].to_numpy(float), covariance)
     n_senses = np.where(chance.low > 0.5, 1, table.n_parts)
     one = calibration.probability(values, part_covariance).one
     return table.assign(
@@ -192,7 +192,7 @@ def calibration_latents(judged: pd.DataFrame) -> pd.DataFrame:
         "p_one_1": "Int8",
         "p_one_2": "Int8",
         "is_one": "bool",
-        **dict.fromkeys(MEASURE_NAMES, "float32"),
+        **dict.fromkeys(STATISTIC_NAMES, "float32"),
     }
     return claimed(judged).reindex(columns=list(kinds)).astype(kinds)
 
@@ -213,7 +213,7 @@ def fit_latents(table: pd.DataFrame, fits: int = FITS) -> Calibration:
     # Read latents and planted ones weigh the same; of the planted ones, those of one meaning and those of several.
     kinds = [read, ~read & one, ~read & ~one]
     weight = np.select(kinds, [share / max(kind.sum(), 1) for kind, share in zip(kinds, (2, 1, 1), strict=True)])
-    return fit_calibration(table[list(MEASURE_NAMES)].to_numpy(float), one, table.family.to_numpy(str), weight, fits)
+    return fit_calibration(table[list(STATISTIC_NAMES)].to_numpy(float), one, table.family.to_numpy(str), weight, fits)
 
 
 def fit_calibration(

@@ -75,7 +75,7 @@ def read_latents(folder: Path, source: str) -> pd.DataFrame:
         counts = ScanConfig(n_top=0, n_per_interval=0, n_coactivations=0, n_neighbours=0)
         features = FeatureStore.from_codes(tokens, codes, out, vocab=vocab, config=counts)
         evidence = collect_evidence(CodedText.from_features(features), NEVER_SURE, n_shifts=0)
-    common = [evidence.observed.common.get((latent, 0), []) for latent in range(len(rows))]
+    common = [evidence.observed.shared.get((latent, 0), []) for latent in range(len(rows))]
     columns = (
         {"family": READ + re.sub(r"-\d+$", "", source), "world": READ + source}
         | told_by_readers(rows)

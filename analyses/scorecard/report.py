@@ -10,9 +10,9 @@ from analyses.scorecard.judged import claimed
 from analyses.scorecard.rivals import RIVALS
 from analyses.scorecard.scores import not_scored, scorecard, verdict_quality
 from interp.verdict.measures import MEASURES
-from interp.verdict.similarity import MEASURE_NAMES
+from interp.verdict.similarity import STATISTIC_NAMES
 
-OURS = dict.fromkeys(MEASURE_NAMES, 1)
+OURS = dict.fromkeys(STATISTIC_NAMES, 1)
 KNOWN = {name: measure.sign for name, measure in MEASURES.items()} | RIVALS
 """Whether a large (+1) or a small value (−1) of each score is said to mean one meaning."""
 SINGLE = OURS | KNOWN

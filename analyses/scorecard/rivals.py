@@ -25,10 +25,11 @@ coherent; labels know only themselves.
 """
 
 import hashlib
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Float64, Int, Int64
+from jaxtyping import Bool, Float, Float32, Float64, Int, Int64
 from torch import Tensor
 
 from analyses.scorecard.pair_sums import Embed, PairSummer
@@ -41,7 +42,7 @@ from interp.features.twins import nearest_rows
 from interp.statistics.directions import unit_rows
 from interp.statistics.estimates import ratio
 from interp.text.neighbours import window_sums
-from interp.verdict.measures import LatentValues, tokens_around
+from interp.verdict.measures import MIN_SHARE_WITH_TOKEN, LatentValues
 from interp.verdict.nulls import rows_per_group
 
 _AROUND = ("before_3", "before_2", "before_1", "after_1")
@@ -169,6 +170,37 @@ def _hashed(vocab: list[str]) -> Float64[np.ndarray, "d_vocab dim"]:
                 bits = int.from_bytes(hashlib.blake2b(ngram, digest_size=8).digest(), "little")
                 vectors[i, (bits >> 1) % NGRAM_DIM] += 1 - 2 * (bits & 1)
     return unit_rows(vectors)
+
+
+class TokensAround(NamedTuple):
+    """How concentrated the tokens around the firings are. NaN if no firing has a token at the offset. Entropies are in
+    nats."""
+
+    offsets: tuple[int, ...]
+    entropy: Float64[np.ndarray, "d_sae offset"]
+    concentration: Float64[np.ndarray, "d_sae offset"]
+    n_80: Float64[np.ndarray, "d_sae offset"]
+    """The smallest number of tokens that make up 80 % of the firings."""
+    top_share: Float64[np.ndarray, "d_sae offset"]
+    """Share of firings on the most frequent token."""
+    is_looked_at: Bool[np.ndarray, "d_sae offset"]
+
+
+def tokens_around(features: FeatureStore) -> TokensAround:
+    """Read how concentrated the tokens around the firings are, at each offset that was counted, ascending."""
+    table = features.table("offsets").sort_values(["latent", "offset"])
+    offsets = tuple(int(offset) for offset in np.unique(table["offset"]))
+    names = ("n", "entropy", "kl", "n_80", "top_share")
+    n, entropy, kl, n_80, top_share = (table[name].to_numpy(float).reshape(-1, len(offsets)) for name in names)
+    total = entropy + kl
+    return TokensAround(
+        offsets=offsets,
+        entropy=entropy,
+        concentration=np.divide(kl, total, out=np.where(np.isnan(total), np.nan, 0.0), where=total > 0),
+        n_80=np.where(n > 0, n_80, np.nan),
+        top_share=top_share,
+        is_looked_at=(n > 0) & (n >= MIN_SHARE_WITH_TOKEN * n.max(1, keepdims=True)),
+    )
 
 
 def _of_tokens(features: FeatureStore) -> dict[str, LatentValues]:

@@ -20,7 +20,7 @@ from interp.display.verdict_names import IDLE, ONE_MEANING_VERDICTS, UNRANKED
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import number
 from interp.statistics.estimates import wilson
-from interp.verdict.learnt import LearntFit, learnt_evidence
+from interp.verdict.learnt import LearntFit, learnt_inputs
 
 CHANGE_COLUMNS = ("loss_change", "null_loss_change", "beyond_null", "later_loss_change", "kl", "null_kl")
 SHARE_BY_CHANCE = 0.025
@@ -90,7 +90,7 @@ def shares(inputs: ReportInputs) -> list[dict[str, Any]]:
 def _reasons(inputs: ReportInputs, table: pd.DataFrame) -> dict[int, str | None]:
     """Explain for each ablated latent why learnt and effect disagree. The entry is None if they agree, or if one is
     unknown."""
-    evidence = learnt_evidence(inputs.features, None if inputs.nulls is None else inputs.nulls.twins)
+    evidence = learnt_inputs(inputs.features, None if inputs.nulls is None else inputs.nulls.twins)
     weakest = LearntFit.load().contributions(evidence).argmin(1)
     learnt = inputs.verdicts["learnt"].reindex(table.index)
     reasons: dict[int, str | None] = {}

@@ -19,11 +19,11 @@ from interp.report.json_text import number
 from interp.text.vocabulary import quote_token
 from interp.verdict.calibration import Calibration
 from interp.verdict.measures import MEASURES, STATISTIC_TEXTS, title_and_meaning
-from interp.verdict.similarity import MEASURE_NAMES
+from interp.verdict.similarity import STATISTIC_NAMES
 
 EVIDENCE_COLUMNS = ("latent", "measure", "value", "z", "null_low", "null_high")
 SHOWN_ELSEWHERE = ("density",)
-DECIDING_MEASURES = (*MEASURE_NAMES, "token_share")
+DECIDING_MEASURES = (*STATISTIC_NAMES, "token_share")
 """The measures that determine the probability of one meaning, and those that identify a single-token latent."""
 OUTLIER_SHARE = 0.01
 """Share of the latents that may lie beyond an end of a bar."""
@@ -80,7 +80,7 @@ def verdict_evidence(table: pd.DataFrame, tested: Collection[int]) -> VerdictEvi
     measures: list[MeasureRow] = []
     rows: dict[int, list[list]] = {}
     calibration = Calibration.load()
-    weights = dict(zip(MEASURE_NAMES, calibration.weights[0].tolist(), strict=True))
+    weights = dict(zip(STATISTIC_NAMES, calibration.weights[0].tolist(), strict=True))
     boundary = float(-calibration.bias[0] / calibration.weights[0].sum())
     for place, (name, part) in enumerate(table.groupby("measure", sort=False)):
         title, meaning = title_and_meaning(str(name))

@@ -6,8 +6,7 @@ and whitened over these words (`python -m analyses.scorecard.related_words` make
 is under the licence Apache-2.0). Two positions share the predicate "words like w" if w is near to the words of both, so
 that two words need not be near to each other.
 
-A text of a million tokens is too short to show such relations: by the neighbours of tokens in SmolLM2's text (`roles`
-of `neighbours`), "each" is the 8,182nd nearest token to "per", and here the 5th nearest word.
+A text of a million tokens is too short to show such relations by the neighbours of its tokens (`neighbours`).
 
 A token that is only a piece of a longer word is related to nothing: " con" is listed, but "con|cept" is another word.
 

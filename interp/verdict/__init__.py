@@ -1,24 +1,28 @@
 """Judge whether each latent has one meaning, and describe it, without a language model.
 
-From a latent's firings come a probability of one meaning, its senses, and their rules in words; each number is compared
-with its null. The modules, in the order of their use:
+The verdict in ten sentences, each with the function that does it:
 
-    coded_text       the tokens, their codes, and facts about both
-    evidence         samples firings and reads their predicates (`interp.text`)
-    similarity       how alike the firings of a latent are, and the senses into which they fall
-    calibration      how probable it is that they have one meaning
-    nulls            the same measures on shifted text, and how far a latent stands above them
+ 1. What is true at each token position is read from the text, with how rare it is: `interp.text.predicates`, through
+    `CodedText.predicates` (`coded_text`).
+ 2. Of each latent some firings are drawn, evenly over their strengths, as a careful reader would look at them:
+    `collect_evidence` (`evidence`).
+ 3. Two firings are as similar as the rarest predicate that they share is surprising: `pairwise_similarity`
+    (`similarity`).
+ 4. The similarities of a latent's firings are summarized by two statistics, with their sampling errors: how much of the
+    firings one cluster holds, and how even the similarities are: `similarity_statistics`.
+ 5. A curve, fitted to what readers judged and to what was planted, turns these into the probability of one meaning and
+    its interval: `Calibration.probability` (`calibration`).
+ 6. If it is not surely above ½, the firings are clustered into senses, each with its own probability: `sense_of_each`.
+ 7. For each latent and sense, rules in words are searched in half of the text, counted exactly, and the best one is
+    scored on the other half: `propose_rules` (`search`), `count_rules` (`counting`), `explain` (`explanations`).
+    `rules` says what a rule is, and `describe` (`senses`) adds what else is known of a sense.
+ 8. Every number stands beside its null, the same number on text shifted against the firings: `compare_with_nulls` and
+    `against_pooled_nulls` (`nulls`).
+ 9. Measures from the literature stand beside it, and the probability that the model learnt the latent: `measure_values`
+    (`measures`), `LearntFit.probability` (`learnt`).
+10. Each latent gets its verdict in one word, and all of them one table, most monosemantic first: `verdict_columns`
+    (`verdicts`), `rank_features` (`ranking`, with its options in `ranking_config`).
 
-    search           proposes rules in words, from samples of the firings and of the text;   rules   defines a rule
-    counting         where the proposed rules hold, exactly
-    explanations     the best rule of each latent and sense, scored on held-out text
-    senses           each sense with its rule and other facts
-
-    measures         measures of a latent from the literature
-    learnt           whether the model learnt a latent, or the text alone explains it
-    verdicts         the verdict of each latent in one word
-    ranking          all of it as one table: `rank_features`;   ranking_tables   the table, which shows itself;
-                     ranking_config   its options
-    verdict_shares   how many latents have each verdict
-    fitted           how the two fits (calibration, learnt) are read and written
+`ranking_tables` shows and reads that table, `verdict_shares` counts its verdicts, and `fitted` reads and writes the two
+fits.
 """

@@ -21,7 +21,7 @@ from jaxtyping import Float64
 
 from interp.text.kinds import PREDICATE_KINDS
 from interp.verdict.fitted import logistic, read_fit, write_fit
-from interp.verdict.similarity import MEASURE_NAMES
+from interp.verdict.similarity import STATISTIC_NAMES
 
 log = logging.getLogger(__name__)
 
@@ -46,18 +46,14 @@ class Probability(NamedTuple):
 class Calibration:
     """The curve from the statistics of a latent to its probability, fitted several times.
 
-    The calibration that ships with the package is fitted (`python -m analyses.scorecard --calibrate`) to 10,186
-    latents. Careful readers judged 737 of them, from eight real sources: a TopK, a Matryoshka and an L1 dictionary, a
-    transcoder, neurons, SmolLM2-135M, two nulls. The meanings of the others are known: they were planted on eleven
-    families of text or learnt from three of them. Both groups have the same weight. Within the second, planted and
-    learnt latents do too. The further fits resample sources and families, since the errors of latents of one source are
-    correlated.
+    The calibration that ships with the package is fitted (`python -m analyses.scorecard --calibrate`) to latents that
+    careful readers judged, from real sources, and to latents whose meanings are known, since they were planted on
+    families of text or learnt from such text. Both groups have the same weight. Within the second, planted and learnt
+    latents do too. The further fits resample sources and families, since the errors of latents of one source are
+    correlated. analyses/RESULTS.md has its scores, with each source or family left out of its fit.
 
-    With each source or family left out of its fit, the AUROC is 0.944 and the ECE 0.049 on read latents (worst 0.883
-    and 0.146), and 0.967 and 0.093 on planted ones (worst 0.931 and 0.153). analyses/RESULTS.md has all scores.
-
-    Limits: sources differ in level, by up to 1.6 logits, which nothing that was tried predicts well
-    (analyses/README.md). A curve fitted to a single source is about 1.5 times as steep.
+    Limits: sources differ in level, which nothing that was tried predicts well (analyses/README.md). A curve fitted to
+    a single source is steeper.
     """
 
     weights: Float64[np.ndarray, "fit statistic"]
@@ -72,7 +68,7 @@ class Calibration:
 
         Raises ValueError if it was fitted to other statistics.
         """
-        content = read_fit(path, "calibration.json", "statistics", MEASURE_NAMES, "fit it again")
+        content = read_fit(path, "calibration.json", "statistics", STATISTIC_NAMES, "fit it again")
         if "kinds" not in content:
             raise ValueError(
                 "the calibration does not record the kinds of predicates that it was fitted with: fit it again"
@@ -80,7 +76,7 @@ class Calibration:
         return cls(np.array(content["weights"], float), np.array(content["bias"], float), tuple(content["kinds"]))
 
     def save(self, path: str | Path) -> None:
-        content = {"statistics": MEASURE_NAMES, "weights": self.weights, "bias": self.bias, "kinds": self.kinds}
+        content = {"statistics": STATISTIC_NAMES, "weights": self.weights, "bias": self.bias, "kinds": self.kinds}
         write_fit(path, content, decimals=4)
 
     def warn_of_other_kinds(self) -> None:

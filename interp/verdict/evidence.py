@@ -1,7 +1,7 @@
 """Collect the evidence about every latent, and the same evidence for shifted text.
 
-In: tokens and the codes of their rows. Out: `Evidence`, with an array for each statistic, the sampled firings and their
-senses.
+In: tokens and the codes of their rows. Out: `FiringEvidence`, with an array for each statistic, the sampled firings and
+their senses.
 
     1  Sample each latent's firings in one pass over the codes, as readers see them: evenly over the tenths of its
        activation range. There are up to MAX_PER_TENTH per tenth, and at most one per group of neighbouring sequences
@@ -46,13 +46,13 @@ from interp.verdict.nulls import (
 from interp.verdict.ranking_config import N_SHIFTS
 from interp.verdict.similarity import (
     MAX_SENSES,
-    MEASURE_NAMES,
-    Shared,
+    STATISTIC_NAMES,
+    SharedPredicates,
     full_similarity_lift,
-    likeness,
     most_shared,
+    pairwise_similarity,
     sense_of_each,
-    similarities,
+    similarity_statistics,
 )
 
 N_TENTHS = 10
@@ -91,19 +91,19 @@ class SimilarityOfFirings:
     """The similarity of each latent's firings, and their senses. A latent that was not evaluated has NaN or −1."""
 
     statistics: Float64[np.ndarray, "d_sae statistic"]
-    """`similarity.MEASURE_NAMES`."""
+    """`similarity.STATISTIC_NAMES`."""
     covariance: Float64[np.ndarray, "d_sae statistic statistic"]
     senses: Int64[np.ndarray, "d_sae firing"]
     """The sense of each sampled firing, 0 for the largest; −1 for none."""
     sense_statistics: Float64[np.ndarray, "d_sae sense statistic"]
     """The statistics of the firings of each sense, if there are several senses."""
     sense_covariance: Float64[np.ndarray, "d_sae sense statistic statistic"]
-    common: dict[tuple[int, int], list[SharedPredicate]] = field(default_factory=dict)
+    shared: dict[tuple[int, int], list[SharedPredicate]] = field(default_factory=dict)
     """The predicates that the firings of each latent and sense share."""
 
     @classmethod
     def empty(cls, d_sae: int, n_firings: int) -> "SimilarityOfFirings":
-        n = len(MEASURE_NAMES)
+        n = len(STATISTIC_NAMES)
         return cls(
             statistics=np.full((d_sae, n), np.nan),
             covariance=np.zeros((d_sae, n, n)),
@@ -119,15 +119,15 @@ class SimilarityOfFirings:
 
 
 @dataclass(frozen=True)
-class Evidence:
+class FiringEvidence:
     """The evidence about each latent's firings, and the same for some latents on shifted text."""
 
     observed: SimilarityOfFirings
     nulls: Sequence[SimilarityOfFirings]
     """The statistics of some latents on each shifted text."""
-    rows: Int64[np.ndarray, "d_sae firing"]
+    sampled_rows: Int64[np.ndarray, "d_sae firing"]
     """Sampled firings, seq * n_ctx + pos, starting with the weakest tenth; −1 if there are fewer."""
-    shares: Float64[np.ndarray, "d_sae firing"]
+    mass_shares: Float64[np.ndarray, "d_sae firing"]
     """The share of its latent's activation mass that each firing represents."""
     effective_groups: Float64[np.ndarray, " d_sae"]
     """(Σ_g m_g)² / Σ_g m_g² of the groups' activation masses: the effective number of groups over which the firings
@@ -148,12 +148,12 @@ class Evidence:
         return self.calibration.probability(self.observed.sense_statistics, self.observed.sense_covariance).one
 
     def statistic(self, name: str) -> Float64[np.ndarray, " d_sae"]:
-        """Return a statistic of `similarity.MEASURE_NAMES`; NaN for a latent that was not evaluated."""
-        return self.observed.statistics[:, MEASURE_NAMES.index(name)]
+        """Return a statistic of `similarity.STATISTIC_NAMES`; NaN for a latent that was not evaluated."""
+        return self.observed.statistics[:, STATISTIC_NAMES.index(name)]
 
     def null(self, name: str) -> NullComparison:
         """Return the statistic's z-score against the shifted texts, and the band of the null."""
-        column = MEASURE_NAMES.index(name)
+        column = STATISTIC_NAMES.index(name)
         values = np.stack([evidence.statistics[:, column] for evidence in (self.observed, *self.nulls)])
         return against_pooled_nulls(values[0], values[1:], self.effective_groups, min_std=0.005)
 
@@ -188,7 +188,7 @@ def collect_evidence(
     listeners: Sequence[Listener] = (),
     chosen: Bool[np.ndarray, " d_sae"] | None = None,
     progress: Progress = no_progress,
-) -> Evidence:
+) -> FiringEvidence:
     """Collect the evidence of all latents of a text.
 
     listeners: each is called with every chunk of the codes, in whole groups.
@@ -217,7 +217,7 @@ def collect_evidence(
             comparison.evaluate(wanted, observed, progress=progress)
             for shift, latents, null in zip(shifts, null_latents, null_similarities, strict=True):
                 comparison.evaluate(latents, null, shift)
-    return Evidence(observed, null_similarities, rows, shares, groups.effective, testable, calibration)
+    return FiringEvidence(observed, null_similarities, rows, shares, groups.effective, testable, calibration)
 
 
 @dataclass(frozen=True)
@@ -258,12 +258,12 @@ class _FiringComparison:
         present = np.flatnonzero(self.rows[latent] >= 0)
         weights = firing_weights(present // MAX_PER_TENTH)
         density = float(self.densities[latent])
-        shared = Shared.among(holds, weights, self.predicates.surprise)
-        r = similarities(shared, len(rows), density)
-        alike = likeness(r, weights)
-        out.statistics[latent] = alike.values
-        out.covariance[latent] = alike.covariance
-        is_sure = self.calibration.probability(alike.values, alike.covariance).low > 0.5
+        shared = SharedPredicates.among(holds, weights, self.predicates.surprise)
+        r = pairwise_similarity(shared, len(rows), density)
+        of_all = similarity_statistics(r, weights)
+        out.statistics[latent] = of_all.values
+        out.covariance[latent] = of_all.covariance
+        is_sure = self.calibration.probability(of_all.values, of_all.covariance).low > 0.5
         sense = np.zeros(len(rows), np.int64) if is_sure else sense_of_each(r, weights)
         out.senses[latent, present] = sense
         n_senses = int(sense.max(initial=-1)) + 1
@@ -271,13 +271,13 @@ class _FiringComparison:
             members = np.flatnonzero(sense == number)
             part = weights[members] / weights[members].sum()
             if n_senses > 1 and len(members) >= MIN_FIRINGS_OF_SENSE:
-                within = likeness(r[np.ix_(members, members)], part)
+                within = similarity_statistics(r[np.ix_(members, members)], part)
                 out.sense_statistics[latent, number] = within.values
                 out.sense_covariance[latent, number] = within.covariance
             if with_words:
-                shared_in_sense = Shared.among(holds[members], part, self.predicates.surprise)
+                shared_in_sense = SharedPredicates.among(holds[members], part, self.predicates.surprise)
                 most = full_similarity_lift(density * weights[members].sum())
-                out.common[latent, number] = [
+                out.shared[latent, number] = [
                     SharedPredicate(self.predicates.words(which, rows[members[place]]), self.predicates.kind_of(which))
                     for which, place in most_shared(shared_in_sense, part, most)
                 ]

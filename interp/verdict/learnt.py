@@ -1,9 +1,9 @@
 """Estimate the probability that the model learnt a latent, as opposed to text statistics seen through random weights:
 
-    P(x) = 1 / (1 + exp(−(b + w · (x − m) / s)))          x: EVIDENCE_NAMES, next_auroc clipped to NEXT_RANGE
+    P(x) = 1 / (1 + exp(−(b + w · (x − m) / s)))          x: LEARNT_INPUTS, next_auroc clipped to NEXT_RANGE
 
 It is fitted to the latents of trained dictionaries on trained models, against those on shuffled and untrained models,
-matched for density and token entropy (`python -m analyses.claims.learnt_latents --calibrate`). EVIDENCE_NAMES is
+matched for density and token entropy (`python -m analyses.claims.learnt_latents --calibrate`). LEARNT_INPUTS is
 
     next_auroc           how well the latent's direct effect on the logits predicts the tokens after its firings (a
                          scan)
@@ -11,14 +11,12 @@ matched for density and token entropy (`python -m analyses.claims.learnt_latents
                          model before training, or with shuffled weights (`compare.null_dictionaries`)
 
 If the dictionary of a random model has a similar latent, such as a token detector, the text alone explains it. What
-ablating a latent costs (`effects`) is another question, and is not evidence here. On held-out corpora the AUROC is
-0.984 with these two. It is 0.985 if the correlation with a twin is added, and the loss and the KL of ablations in 4, 64
-or all sequences.
+ablating a latent costs (`effects`) is another question, and is not evidence here: added to these two, it does not
+raise the AUROC on held-out corpora (analyses/RESULTS.md).
 
 The probability is known only for a hook after the last block, as in the fit. Elsewhere it is NaN, with a warning. What
 a latent writes before later blocks mostly reaches the logits through them, so its direct effect says little about what
-follows: after layer 15 of SmolLM2-135M's 30 the median next_auroc is 0.56 (0.88 in the demo's one-layer model),
-and the fit would call 46 % of its latents learnt, by next_auroc alone.
+follows.
 
 Source: the evidence is our own; probabilities come from scores by logistic regression (Platt 1999). Cost: milliseconds.
 Limits: a dictionary with a frozen random decoder or encoder reads what a trained model learnt, and its latents look
@@ -38,7 +36,7 @@ from interp.features.feature_store import FeatureStore
 from interp.verdict.fitted import logistic, read_fit, write_fit
 from interp.verdict.measures import LatentValues
 
-EVIDENCE_NAMES = ("next_auroc", "random_correlation")
+LEARNT_INPUTS = ("next_auroc", "random_correlation")
 NEXT_RANGE = (0.3, 0.7)
 """A next-token AUROC is clipped to this range. What lies beyond adds no evidence, because the text decides how large it
 gets. The range was chosen on the two corpora of `analyses.claims.learnt_latents`, each left out in turn. No other
@@ -49,7 +47,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class LearntFit:
-    """A logistic regression on EVIDENCE_NAMES that predicts whether latents are learnt."""
+    """A logistic regression on LEARNT_INPUTS that predicts whether latents are learnt."""
 
     mean: Float64[np.ndarray, " kind"]
     scale: Float64[np.ndarray, " kind"]
@@ -63,17 +61,17 @@ class LearntFit:
         Raises ValueError for a fit to other evidence.
         """
         remedy = "run python -m analyses.claims.learnt_latents --calibrate"
-        content = read_fit(path, "learnt.json", "evidence", EVIDENCE_NAMES, remedy)
+        content = read_fit(path, "learnt.json", "evidence", LEARNT_INPUTS, remedy)
         mean, scale, weights = (np.array(content[name], float) for name in ("mean", "scale", "weights"))
         return cls(mean, scale, weights, float(content["bias"]))
 
     def save(self, path: str | Path) -> None:
-        content = {"evidence": EVIDENCE_NAMES, "mean": self.mean, "scale": self.scale, "weights": self.weights}
+        content = {"evidence": LEARNT_INPUTS, "mean": self.mean, "scale": self.scale, "weights": self.weights}
         write_fit(path, content | {"bias": self.bias}, decimals=6)
 
     @staticmethod
     def predictors(evidence: Mapping[str, LatentValues]) -> Float64[np.ndarray, "latent kind"]:
-        next_auroc, random = (np.asarray(evidence[name], np.float64) for name in EVIDENCE_NAMES)
+        next_auroc, random = (np.asarray(evidence[name], np.float64) for name in LEARNT_INPUTS)
         return np.stack([np.clip(next_auroc, *NEXT_RANGE), random], 1)
 
     def contributions(self, evidence: Mapping[str, LatentValues]) -> Float64[np.ndarray, "latent kind"]:
@@ -86,14 +84,14 @@ class LearntFit:
         return logistic(logit)
 
 
-def learnt_evidence(features: FeatureStore, matches: pd.DataFrame | None) -> dict[str, LatentValues]:
-    """Return each of EVIDENCE_NAMES for all latents: NaN if no table has it, and next_auroc also at a hook before the
+def learnt_inputs(features: FeatureStore, matches: pd.DataFrame | None) -> dict[str, LatentValues]:
+    """Return each of LEARNT_INPUTS for all latents: NaN if no table has it, and next_auroc also at a hook before the
     last block.
     matches: `compare.null_dictionaries.Nulls.twins`."""
     table = features.table().set_index("latent").sort_index()
     if matches is not None:
         matches_by_latent = matches.set_index("latent")
-        table = table.join(matches_by_latent[matches_by_latent.columns.intersection([*EVIDENCE_NAMES])])
+        table = table.join(matches_by_latent[matches_by_latent.columns.intersection([*LEARNT_INPUTS])])
     if blocks := features.meta["blocks_past"]:
         log.warning(
             "learnt is not estimated for %s: %d later blocks are between %s and the logits, and what a latent writes "
@@ -102,5 +100,5 @@ def learnt_evidence(features: FeatureStore, matches: pd.DataFrame | None) -> dic
         )
         table = table.drop(columns="next_auroc", errors="ignore")
     return {
-        name: table[name].to_numpy(float) if name in table else np.full(len(table), np.nan) for name in EVIDENCE_NAMES
+        name: table[name].to_numpy(float) if name in table else np.full(len(table), np.nan) for name in LEARNT_INPUTS
     }

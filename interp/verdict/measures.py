@@ -36,7 +36,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import scipy.sparse
-from jaxtyping import Bool, Float, Float64, Int
+from jaxtyping import Float, Float64, Int
 from torch import Tensor
 
 from interp.codes.code_chunks import CodeChunk, read_chunks
@@ -146,9 +146,11 @@ def token_entropy(features: FeatureStore) -> LatentValues:
 def best_token_concentration(features: FeatureStore) -> LatentValues:
     """Compute the concentration at the offset where it is largest, so that a latent is measured at the token that it
     depends on."""
-    around = tokens_around(features)
-    best = np.where(around.is_looked_at, around.concentration, -np.inf).max(1)
-    return np.where(around.is_looked_at.any(1), best, np.nan)
+    table = features.table("offsets").sort_values(["latent", "offset"])
+    n, entropy, kl = (table[name].to_numpy(float).reshape(features.d_sae, -1) for name in ("n", "entropy", "kl"))
+    is_looked_at = (n > 0) & (n >= MIN_SHARE_WITH_TOKEN * n.max(1, keepdims=True))
+    best = np.where(is_looked_at, ratio(kl, kl + entropy, empty=0.0), -np.inf).max(1)
+    return np.where(is_looked_at.any(1), best, np.nan)
 
 
 @measure("Share of the commonest token", "of its activation, with variants in case and space", sign=1, null="shift")
@@ -222,37 +224,6 @@ def burstiness(features: FeatureStore) -> LatentValues:
 def density(features: FeatureStore) -> LatentValues:
     share = features.column("density")
     return np.where(share > 0, share, np.nan)
-
-
-class TokensAround(NamedTuple):
-    """How concentrated the tokens around the firings are. NaN if no firing has a token at the offset. Entropies are in
-    nats."""
-
-    offsets: tuple[int, ...]
-    entropy: Float64[np.ndarray, "d_sae offset"]
-    concentration: Float64[np.ndarray, "d_sae offset"]
-    n_80: Float64[np.ndarray, "d_sae offset"]
-    """The smallest number of tokens that make up 80 % of the firings."""
-    top_share: Float64[np.ndarray, "d_sae offset"]
-    """Share of firings on the most frequent token."""
-    is_looked_at: Bool[np.ndarray, "d_sae offset"]
-
-
-def tokens_around(features: FeatureStore) -> TokensAround:
-    """Read how concentrated the tokens around the firings are, at each offset that was counted, ascending."""
-    table = features.table("offsets").sort_values(["latent", "offset"])
-    offsets = tuple(int(offset) for offset in np.unique(table["offset"]))
-    names = ("n", "entropy", "kl", "n_80", "top_share")
-    n, entropy, kl, n_80, top_share = (table[name].to_numpy(float).reshape(-1, len(offsets)) for name in names)
-    total = entropy + kl
-    return TokensAround(
-        offsets=offsets,
-        entropy=entropy,
-        concentration=np.divide(kl, total, out=np.where(np.isnan(total), np.nan, 0.0), where=total > 0),
-        n_80=np.where(n > 0, n_80, np.nan),
-        top_share=top_share,
-        is_looked_at=(n > 0) & (n >= MIN_SHARE_WITH_TOKEN * n.max(1, keepdims=True)),
-    )
 
 
 class WordMass:

@@ -223,7 +223,7 @@ def compare_with_nulls(
     """Compare each measure that has a null with its null. Returns the z-scores and bands, which are NaN for latents
     that are not testable.
 
-    effective_groups: effective number of groups over which the firings of each latent spread (`evidence.Evidence`).
+    effective_groups: effective number of groups over which the firings of each latent spread (`evidence`).
     labels: the masks that were scanned. Without them, a measure of labels has no null.
     """
     tested = {name: np.where(testable, scores, np.nan) for name, scores in values.items()}
@@ -232,21 +232,21 @@ def compare_with_nulls(
         if np.isfinite(scores).any():
             wanted[MEASURES[name].null].append(name)
     n_active = features.column("n_active")
-    scales = {}
+    comparisons = {}
     for name, values_of_units in _measure_shifted(wanted["shift"], sample, labels, twin).items():
         nulls = np.full((len(sample.shifts), features.d_sae), np.nan)
         nulls[:, sample.units] = values_of_units
         if np.isfinite(nulls).any():
-            scales[name] = against_pooled_nulls(tested[name], nulls, n_active, min_std=MIN_STD)
+            comparisons[name] = against_pooled_nulls(tested[name], nulls, n_active, min_std=MIN_STD)
     if wanted["directions"] and features.W_dec is not None and features.W_dec.any():
         random = random_dictionary(features.W_dec, seed)
         for name in wanted["directions"]:
             nulls = MEASURES[name].function(random)
-            scales[name] = against_normal(tested[name], np.nanmean(nulls), max(np.nanstd(nulls), MIN_STD))
+            comparisons[name] = against_normal(tested[name], np.nanmean(nulls), max(np.nanstd(nulls), MIN_STD))
     for name in wanted["ranks"]:
         with np.errstate(divide="ignore"):
-            scales[name] = against_normal(tested[name], 0.5, 1 / np.sqrt(12 * effective_groups))
-    return scales
+            comparisons[name] = against_normal(tested[name], 0.5, 1 / np.sqrt(12 * effective_groups))
+    return comparisons
 
 
 def _measure_shifted(

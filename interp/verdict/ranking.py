@@ -33,7 +33,7 @@ The columns with the basis of the verdict:
     token_entropy, …, density
                              the measures of `verdict.measures`
     n_active, n_sequences    firings, and sequences fired in
-    evidence                 one dictionary for each statistic of the verdict (`similarity.MEASURE_NAMES`), n_senses
+    evidence                 one dictionary for each statistic of the verdict (`similarity.STATISTIC_NAMES`), n_senses
                              and each measure; `ranking_evidence` gives them as a table
 
 An entry of `evidence` has `measure`, `value`, `z` (standard deviations above its null), and `null_low` and `null_high`
@@ -71,9 +71,9 @@ from interp.storage.files import digest
 from interp.verdict.calibration import Calibration
 from interp.verdict.coded_text import CodedText
 from interp.verdict.counting import SCORING
-from interp.verdict.evidence import COMPARING, READING, Evidence, Listener, collect_evidence
+from interp.verdict.evidence import COMPARING, READING, FiringEvidence, Listener, collect_evidence
 from interp.verdict.explanations import PROPOSING
-from interp.verdict.learnt import LearntFit, learnt_evidence
+from interp.verdict.learnt import LearntFit, learnt_inputs
 from interp.verdict.measures import MEASURES, WordMass, measure_values
 from interp.verdict.nulls import (
     Masks,
@@ -87,7 +87,7 @@ from interp.verdict.ranking_config import N_SHIFTS, RankingConfig, RankingConfig
 from interp.verdict.ranking_tables import Ranking, evidence_rows
 from interp.verdict.search import FitSample
 from interp.verdict.senses import describe
-from interp.verdict.similarity import MEASURE_NAMES
+from interp.verdict.similarity import STATISTIC_NAMES
 from interp.verdict.verdicts import MAX_DENSITY, verdict_columns
 
 _SHARE_OF_TIME = {
@@ -222,7 +222,7 @@ def _rank(features: FeatureStore, chosen: Bool[np.ndarray, " d_sae"], options: R
     )
     rule = {f"explanation_{name}": list(getattr(latent_rules, name)) for name in _RULE}
     values = measure_values(features, twin=twin, computed={"token_share": columns["token_share"]})
-    scales = compare_with_nulls(
+    comparisons = compare_with_nulls(
         values,
         features,
         sampled,
@@ -232,7 +232,7 @@ def _rank(features: FeatureStore, chosen: Bool[np.ndarray, " d_sae"], options: R
         twin=twin,
         seed=seed,
     )
-    learnt = LearntFit.load().probability(learnt_evidence(features, options.matches))
+    learnt = LearntFit.load().probability(learnt_inputs(features, options.matches))
     columns = {
         **values,
         **columns,
@@ -242,7 +242,7 @@ def _rank(features: FeatureStore, chosen: Bool[np.ndarray, " d_sae"], options: R
         "learnt": np.where(np.isin(columns["verdict"], UNTESTED), np.nan, learnt),
         "n_sequences": features.column("n_sequences").astype(int),
     }
-    return _ranking_table(columns, evidence, values, scales, chosen)
+    return _ranking_table(columns, evidence, values, comparisons, chosen)
 
 
 def rank_codes(
@@ -278,7 +278,7 @@ def _judge(
     chosen: Bool[np.ndarray, " d_sae"],
     options: RankingOptions,
     listeners: Sequence[Listener] = (),
-) -> tuple[dict[str, Any], Evidence]:
+) -> tuple[dict[str, Any], FiringEvidence]:
     """Collect the evidence of the chosen latents and judge those that are not faint. Returns the columns of the
     verdict, in the order of the latents, and the evidence."""
     calibration = options.calibration or Calibration.load()
@@ -306,26 +306,26 @@ def _column_order() -> list[str]:
     """Return the columns of a ranking, in order, including the measures registered so far."""
     verdict = ["latent", "monosemanticity", "ci_low", "ci_high", "verdict", "n_senses"]
     rule = ["explanation", *(f"explanation_{name}" for name in _RULE)]
-    meaning = ["senses", "sure", "learnt", "shared", "shared_kind", *MEASURE_NAMES]
+    meaning = ["senses", "sure", "learnt", "shared", "shared_kind", *STATISTIC_NAMES]
     return [*verdict, *rule, *meaning, *MEASURES, "n_active", "n_sequences"]
 
 
 def _ranking_table(
     columns: Mapping[str, Any],
-    evidence: Evidence,
+    evidence: FiringEvidence,
     measures: Mapping[str, Float64[np.ndarray, " d_sae"]],
-    scales: Mapping[str, NullComparison],
+    comparisons: Mapping[str, NullComparison],
     chosen: Bool[np.ndarray, " d_sae"] | None = None,
 ) -> pd.DataFrame:
     """Return the ranking, sorted, with the column `evidence`.
     chosen: marks the latents to keep, by default all."""
     n_senses = np.where(evidence.testable, evidence.observed.n_senses, np.nan)
-    stated = {
-        **{name: (evidence.statistic(name), evidence.null(name)) for name in MEASURE_NAMES},
+    statistics = {
+        **{name: (evidence.statistic(name), evidence.null(name)) for name in STATISTIC_NAMES},
         "n_senses": (n_senses, evidence.senses_null),
-        **{name: (values, scales.get(name)) for name, values in measures.items()},
+        **{name: (values, comparisons.get(name)) for name, values in measures.items()},
     }
-    return _sort_rows([_table(columns, stated, chosen)], has_text=True)
+    return _sort_rows([_table(columns, statistics, chosen)], has_text=True)
 
 
 def _rows_without_text(
@@ -357,13 +357,13 @@ def _rows_without_text(
 
 
 def _table(
-    columns: Mapping[str, Any], stated: Mapping[str, Any], chosen: Bool[np.ndarray, " d_sae"] | None
+    columns: Mapping[str, Any], statistics: Mapping[str, Any], chosen: Bool[np.ndarray, " d_sae"] | None
 ) -> pd.DataFrame:
     """Order the columns, and append the evidence.
-    stated: as in `evidence_rows`."""
+    statistics: as in `evidence_rows`."""
     table = pd.DataFrame({name: pd.Series(columns[name]) for name in _column_order() if name in columns})
     table = table if chosen is None else table[chosen]
-    return table.assign(evidence=evidence_rows(stated, table["latent"].to_numpy()))
+    return table.assign(evidence=evidence_rows(statistics, table["latent"].to_numpy()))
 
 
 def _choose_latents(latents: Sequence[int] | int | None, d_sae: int) -> Int64[np.ndarray, " latent"]:

@@ -32,13 +32,13 @@ MAX_ALIKE = 0.5
 
 
 def evidence_rows(
-    stated: Mapping[str, tuple[Float64[np.ndarray, " d_sae"], NullComparison | None]],
+    statistics: Mapping[str, tuple[Float64[np.ndarray, " d_sae"], NullComparison | None]],
     latents: Int64[np.ndarray, " latent"],
 ) -> pd.Series:
     """List the evidence of some latents, as dictionaries.
-    stated: name → (a value per latent, its null or None)."""
+    statistics: name → (a value per latent, its null or None)."""
     listed: dict[int, list[dict[str, Any]]] = {int(latent): [] for latent in latents}
-    for name, (values, null) in stated.items():
+    for name, (values, null) in statistics.items():
         numbers = np.column_stack([values, *(null or np.full((3, len(values)), np.nan))])[latents]
         is_finite = np.isfinite(numbers)
         values_or_none = np.where(is_finite, numbers.astype(object), None)

@@ -15,7 +15,7 @@ from torch import Tensor
 from interp.features.feature_store import FeatureStore
 from interp.runtime.progress import Progress, no_progress
 from interp.verdict.coded_text import CodedText
-from interp.verdict.evidence import Evidence
+from interp.verdict.evidence import FiringEvidence
 from interp.verdict.explanations import Explanations, explain
 from interp.verdict.search import FitSample
 
@@ -38,7 +38,7 @@ class DescribedLatents(NamedTuple):
 def describe(
     features: FeatureStore,
     text: CodedText,
-    evidence: Evidence,
+    evidence: FiringEvidence,
     sample: FitSample,
     chosen: Bool[np.ndarray, " d_sae"],
     labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
@@ -71,7 +71,7 @@ def describe(
 
 
 def _senses(
-    features: FeatureStore, evidence: Evidence
+    features: FeatureStore, evidence: FiringEvidence
 ) -> list[tuple[int, Int64[np.ndarray, " firing"], dict[str, Any]]]:
     """Return for each sense its latent, its rows (the strongest first), and the facts other than its rule."""
     flat = features.tokens.numpy().reshape(-1)
@@ -83,13 +83,13 @@ def _senses(
     for latent in np.flatnonzero(n_senses > 1).tolist():
         for sense in range(n_senses[latent]):
             firings = np.flatnonzero(evidence.observed.senses[latent] == sense)
-            rows = evidence.rows[latent, firings[::-1]]  # the strongest tenth first
+            rows = evidence.sampled_rows[latent, firings[::-1]]  # the strongest tenth first
             following = tokens_following(flat, features.n_ctx, rows)
             about = {
-                "share": float(evidence.shares[latent, firings].sum()),
+                "share": float(evidence.mass_shares[latent, firings].sum()),
                 "monosemanticity": _none_if_nan(one[latent, sense]),
                 "by_chance": _none_if_nan(chance_share[latent, sense]),
-                "common": [common.words for common in evidence.observed.common.get((latent, sense), ())],
+                "common": [common.words for common in evidence.observed.shared.get((latent, sense), ())],
                 "n": len(rows),
                 "rows": rows[:N_STRONGEST_ROWS].tolist(),
                 "weak_rows": rows[N_STRONGEST_ROWS:][-N_WEAKEST_ROWS:].tolist(),

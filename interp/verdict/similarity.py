@@ -61,10 +61,10 @@ MIN_SENSE = 0.07
 MAX_SENSES = 6
 N_COMMON = 3
 """Number of predicates that are reported as shared by the firings of a sense."""
-MEASURE_NAMES = ("concentration", "evenness")
+STATISTIC_NAMES = ("concentration", "evenness")
 
 
-class Shared(NamedTuple):
+class SharedPredicates(NamedTuple):
     """The predicates that at least MIN_SHARED firings share, with a lift above MIN_LIFT_NATS."""
 
     numbers: Int64[np.ndarray, " shared"]
@@ -79,7 +79,7 @@ class Shared(NamedTuple):
         predicates: Int32[np.ndarray, "firing slot"],
         weights: Float64[np.ndarray, " firing"],
         surprise: Float32[np.ndarray, " predicate"],
-    ) -> "Shared":
+    ) -> "SharedPredicates":
         """Find the shared predicates among those of some firings (−1 for none)."""
         numbers, offsets, members = rows_of_predicates(predicates)
         k = np.diff(offsets)
@@ -90,11 +90,11 @@ class Shared(NamedTuple):
         return cls(numbers[kept], lift[kept], kept_offsets, members[np.repeat(kept, k)])
 
 
-class Likeness(NamedTuple):
+class SimilarityStatistics(NamedTuple):
     """The similarity statistics of some firings."""
 
     values: Float64[np.ndarray, " statistic"]
-    """In the order of MEASURE_NAMES; NaN for a single firing."""
+    """In the order of STATISTIC_NAMES; NaN for a single firing."""
     moves: Float64[np.ndarray, "statistic firing"]
     """How much each statistic would change, per firing, if that firing's weight were doubled."""
 
@@ -110,7 +110,7 @@ def full_similarity_lift(density: float) -> float:
     return (TYPICAL_NATS - np.log(max(density, 1e-12))) / 2
 
 
-def similarities(shared: Shared, n: int, density: float) -> Float64[np.ndarray, "firing firing"]:
+def pairwise_similarity(shared: SharedPredicates, n: int, density: float) -> Float64[np.ndarray, "firing firing"]:
     """Return r for each pair of n firings of a latent that fires on the share `density` of the text."""
     most = full_similarity_lift(density)
     r = _similarities(
@@ -128,11 +128,15 @@ def level_of(r: Float64[np.ndarray, "firing firing"]) -> float:
     return max(MIN_LEVEL, float(np.median(np.partition(r, rank, axis=1)[:, rank])))
 
 
-def likeness(r: Float64[np.ndarray, "firing firing"], weights: Float64[np.ndarray, " firing"]) -> Likeness:
+def similarity_statistics(
+    r: Float64[np.ndarray, "firing firing"], weights: Float64[np.ndarray, " firing"]
+) -> SimilarityStatistics:
     """Compute the similarity statistics of some firings.
     weights: their weights, which sum to 1."""
     if len(weights) < 2:
-        return Likeness(np.full(len(MEASURE_NAMES), np.nan), np.zeros((len(MEASURE_NAMES), len(weights))))
+        return SimilarityStatistics(
+            np.full(len(STATISTIC_NAMES), np.nan), np.zeros((len(STATISTIC_NAMES), len(weights)))
+        )
     root = np.sqrt(weights)
     value, vector = np.linalg.eigh(r * root[:, None] * root)
     second, first = value[-2:]
@@ -143,7 +147,7 @@ def likeness(r: Float64[np.ndarray, "firing firing"], weights: Float64[np.ndarra
     to_others = even @ weights - weights  # of each firing with the others, weighted
     evenness = weights @ to_others / other
     even_moves = 2 * weights * (to_others - evenness * (1 - weights)) / other
-    return Likeness(np.array([first - second, evenness]), np.stack([moves, even_moves]))
+    return SimilarityStatistics(np.array([first - second, evenness]), np.stack([moves, even_moves]))
 
 
 def sense_of_each(
@@ -166,7 +170,9 @@ def sense_of_each(
     return number[cluster]
 
 
-def most_shared(shared: Shared, weights: Float64[np.ndarray, " firing"], most_nats: float) -> list[tuple[int, int]]:
+def most_shared(
+    shared: SharedPredicates, weights: Float64[np.ndarray, " firing"], most_nats: float
+) -> list[tuple[int, int]]:
     """Find the N_COMMON predicates that explain the firings best, each with a firing that has it. Each is the best for
     what the previous ones leave unexplained, by Σ of the weight that it adds times its lift, at most `most_nats`."""
     worth = np.minimum(shared.lift, most_nats)

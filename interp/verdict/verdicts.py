@@ -22,8 +22,8 @@ from jaxtyping import Bool, Float64
 
 from interp.display.verdict_names import DEAD, DENSE, FAINT, MONOSEMANTIC, POLYSEMANTIC, SINGLE_TOKEN, TOO_RARE
 from interp.verdict.coded_text import CodedText
-from interp.verdict.evidence import Evidence
-from interp.verdict.similarity import MEASURE_NAMES
+from interp.verdict.evidence import FiringEvidence
+from interp.verdict.similarity import STATISTIC_NAMES
 
 MAX_DENSITY = 0.5
 """A latent that fires on more than this share of tokens is dense, whatever it means."""
@@ -36,7 +36,7 @@ case."""
 
 def verdict_columns(
     text: CodedText,
-    evidence: Evidence,
+    evidence: FiringEvidence,
     token_share: Float64[np.ndarray, " d_sae"],
     faint: Bool[np.ndarray, " d_sae"],
 ) -> dict[str, np.ndarray]:
@@ -49,7 +49,7 @@ def verdict_columns(
     dense = (density > MAX_DENSITY) | ((density > MAX_DENSITY_WITHOUT_MEANING) & ~has_one_meaning)
     cases = [n_active == 0, ~evidence.testable, faint, dense, token_share >= SINGLE_SHARE, has_one_meaning]
     verdicts = [DEAD, TOO_RARE, FAINT, DENSE, SINGLE_TOKEN, MONOSEMANTIC]
-    common = [evidence.observed.common.get((latent, 0), []) for latent in range(len(n_active))]
+    common = [evidence.observed.shared.get((latent, 0), []) for latent in range(len(n_active))]
     return {
         "latent": np.arange(len(n_active)),
         "monosemanticity": chance.one,
@@ -60,7 +60,7 @@ def verdict_columns(
         "sure": (chance.low > 0.5) | (chance.high < 0.5),
         "shared": np.array([shared[0].words if shared else "" for shared in common], dtype=object),
         "shared_kind": np.array([shared[0].kind if shared else "" for shared in common], dtype=object),
-        **{name: evidence.statistic(name) for name in MEASURE_NAMES},
+        **{name: evidence.statistic(name) for name in STATISTIC_NAMES},
         "token_share": token_share,
         "density": density,
         "n_active": n_active,

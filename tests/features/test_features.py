@@ -28,7 +28,7 @@ from interp.features.table_passes import SCHEMAS
 from interp.sae import SAE, Crosscoder, TopK
 from interp.storage.files import write_parquet
 from interp.storage.folders import unfinished_folder
-from interp.verdict.learnt import learnt_evidence
+from interp.verdict.learnt import learnt_inputs
 from models.transformer import Transformer, TransformerConfig
 from tests.forked import run_python
 
@@ -370,7 +370,7 @@ def test_logit_effects_go_through_the_final_norm(hook, model, store, tokens, tmp
     assert "mean scale" in features.meta["logit_effects"] and "past 1 later block" in features.meta["logit_effects"]
     assert features.meta["blocks_past"] == 1
     # What the latent writes past a later block is not evidence that it is learnt.
-    assert features.table().next_auroc.notna().any() and np.isnan(learnt_evidence(features, None)["next_auroc"]).all()
+    assert features.table().next_auroc.notna().any() and np.isnan(learnt_inputs(features, None)["next_auroc"]).all()
 
 
 def test_logit_effects_are_listed_of_tokens_that_occur(tmp_path):

@@ -7,7 +7,7 @@ from analyses.scorecard.judged import fit_calibration
 from interp.checks.errors import DamagedError
 from interp.text.kinds import PREDICATE_KINDS
 from interp.verdict.calibration import Calibration, compared_kinds
-from interp.verdict.similarity import MEASURE_NAMES
+from interp.verdict.similarity import STATISTIC_NAMES
 
 
 def test_a_calibration_is_read_as_it_was_saved(tmp_path):
@@ -40,7 +40,7 @@ def test_calibration_warns_of_a_kind_that_it_was_not_fitted_with(monkeypatch, ca
 
 def test_a_calibration_learns_the_share_and_survives_its_file(tmp_path):
     rng = np.random.default_rng(14)
-    values, none = rng.random((4000, len(MEASURE_NAMES))), np.zeros((len(MEASURE_NAMES), len(MEASURE_NAMES)))
+    values, none = rng.random((4000, len(STATISTIC_NAMES))), np.zeros((len(STATISTIC_NAMES), len(STATISTIC_NAMES)))
     one = rng.random(4000) < 1 / (1 + np.exp(-8 * (values[:, 0] - 0.5)))
     fitted = fit_calibration(values[:2000], one[:2000], np.array([*"abcde"])[np.arange(2000) % 5], np.ones(2000))
     p = fitted.probability(values[2000:], none).one
@@ -56,15 +56,15 @@ def test_a_calibration_learns_the_share_and_survives_its_file(tmp_path):
 
 def test_no_statistic_counts_against_one_meaning():
     rng = np.random.default_rng(3)
-    values = rng.random((500, len(MEASURE_NAMES)))
+    values = rng.random((500, len(STATISTIC_NAMES)))
     fitted = fit_calibration(values, rng.random(500) < 1 - values[:, 1], np.array(["a", "b"] * 250), np.ones(500))
     assert (fitted.weights >= 0).all()
 
 
 def test_a_sample_that_cannot_say_is_near_a_half_and_its_interval_wide():
     fitted = Calibration(np.array([[8.0, 0.0]] * 3), np.array([-4.0] * 3))
-    values = np.full((2, len(MEASURE_NAMES)), 0.9)
-    errors = np.zeros((2, len(MEASURE_NAMES), len(MEASURE_NAMES)))
+    values = np.full((2, len(STATISTIC_NAMES)), 0.9)
+    errors = np.zeros((2, len(STATISTIC_NAMES), len(STATISTIC_NAMES)))
     errors[1, 0, 0] = 0.25
     sure, unsure = (fitted.probability(values[i], errors[i]) for i in range(2))
     assert sure.one > 0.95 > 0.9 > unsure.one > 0.5
@@ -72,7 +72,7 @@ def test_a_sample_that_cannot_say_is_near_a_half_and_its_interval_wide():
 
 
 def test_the_calibration_that_ships_is_monotone_and_tells_clear_cases():
-    fitted, sure = Calibration.load(), np.zeros((len(MEASURE_NAMES), len(MEASURE_NAMES)))
+    fitted, sure = Calibration.load(), np.zeros((len(STATISTIC_NAMES), len(STATISTIC_NAMES)))
     assert (fitted.weights >= 0).all()
-    low, high = (fitted.probability(np.full(len(MEASURE_NAMES), x), sure).one for x in (0.05, 0.95))
+    low, high = (fitted.probability(np.full(len(STATISTIC_NAMES), x), sure).one for x in (0.05, 0.95))
     assert low < 0.15 and high > 0.85

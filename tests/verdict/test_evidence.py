@@ -9,7 +9,7 @@ from interp.verdict.calibration import Calibration
 from interp.verdict.coded_text import CodedText
 from interp.verdict.evidence import FULL_FIRINGS, WEIGHT_EXPONENT, collect_evidence, firing_weights
 from interp.verdict.ranking import rank_codes
-from interp.verdict.similarity import MEASURE_NAMES
+from interp.verdict.similarity import STATISTIC_NAMES
 from tests.features.test_examples import copied_text, counted
 
 
@@ -26,7 +26,7 @@ def test_evidence_without_any_firing_is_not_testable():
     codes = SparseCodes.from_dense(torch.zeros(64, 3))
     tokens = torch.arange(64, dtype=torch.int32).reshape(8, 8) % 5
     evidence = collect_evidence(CodedText.from_codes(tokens, codes), Calibration.load())
-    assert not evidence.testable.any() and np.isnan(evidence.null(MEASURE_NAMES[0]).z).all()
+    assert not evidence.testable.any() and np.isnan(evidence.null(STATISTIC_NAMES[0]).z).all()
     assert (evidence.observed.n_senses == 0).all()
 
 

@@ -9,14 +9,14 @@ import pytest
 
 from analyses.claims import learnt_latents
 from interp.display.verdict_names import UNTESTED
-from interp.verdict.learnt import EVIDENCE_NAMES, NEXT_RANGE, LearntFit, learnt_evidence
+from interp.verdict.learnt import LEARNT_INPUTS, NEXT_RANGE, LearntFit, learnt_inputs
 
 OWN = {"next_auroc": 0.9, "random_correlation": 0.2}
 RANDOM = {"next_auroc": 0.5, "random_correlation": 0.5}
 
 
 def evidence(*latents):
-    return {name: np.array([latent[name] for latent in latents]) for name in EVIDENCE_NAMES}
+    return {name: np.array([latent[name] for latent in latents]) for name in LEARNT_INPUTS}
 
 
 def test_a_direct_effect_says_no_more_from_some_size_on():
@@ -37,7 +37,7 @@ def test_a_fit_is_calibrated_and_survives_a_file(tmp_path):
     spread = {name: abs(values[0] - values[1]) for name, values in given.items()}
     drawn = {
         name: middle[name] + spread[name] * (np.where(learnt, 0.25, -0.25) + rng.normal(0, 0.6, 4000))
-        for name in EVIDENCE_NAMES
+        for name in LEARNT_INPUTS
     }
     fitted = learnt_latents.fit_learnt(drawn, learnt, np.where(learnt, 1 / 0.3, 1 / 0.7))
     p = fitted.probability(drawn)
@@ -59,9 +59,9 @@ def test_a_run_says_of_each_tested_latent_whether_it_is_learnt(tiny_run):
     table, matches = tiny_run.ranking.set_index("latent").sort_index(), tiny_run.nulls.twins.set_index("latent")
     untested = table["verdict"].isin(UNTESTED)
     assert not untested.all() and table["learnt"].isna().equals(untested)
-    expected = LearntFit.load().probability(learnt_evidence(tiny_run.features, tiny_run.nulls.twins))
+    expected = LearntFit.load().probability(learnt_inputs(tiny_run.features, tiny_run.nulls.twins))
     np.testing.assert_array_equal(table["learnt"][~untested], expected[~untested])
-    assert np.isnan(learnt_evidence(tiny_run.features, None)["random_correlation"]).all()
+    assert np.isnan(learnt_inputs(tiny_run.features, None)["random_correlation"]).all()
     assert (matches["random_correlation"].dropna() <= 1 + 1e-9).all()
 
 
@@ -92,11 +92,11 @@ def test_the_calibration_is_made_again_from_what_is_kept(tmp_path):
 def test_learnt_is_nan_before_later_blocks(tiny_run, caplog):
     features = copy(tiny_run.features)
     features.__dict__["meta"] = features.meta | {"blocks_past": 3}
-    assert np.isfinite(learnt_evidence(tiny_run.features, None)["next_auroc"]).any() and not caplog.messages
-    assert np.isnan(learnt_evidence(features, None)["next_auroc"]).all() and "3 later blocks" in caplog.messages[0]
+    assert np.isfinite(learnt_inputs(tiny_run.features, None)["next_auroc"]).any() and not caplog.messages
+    assert np.isnan(learnt_inputs(features, None)["next_auroc"]).all() and "3 later blocks" in caplog.messages[0]
 
 
 def test_evidence_that_a_table_lacks_is_missing(tiny_run):
     table = pd.DataFrame({"latent": [3], "random_correlation": [0.5]})
-    found = learnt_evidence(tiny_run.features, table)["random_correlation"]
+    found = learnt_inputs(tiny_run.features, table)["random_correlation"]
     assert found[3] == 0.5 and np.isnan(found).sum() == len(found) - 1

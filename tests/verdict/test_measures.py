@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from analyses.scorecard.rivals import tokens_around
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.compare.concepts import concept_table
@@ -24,7 +25,6 @@ from interp.verdict.measures import (
     next_auroc,
     token_entropy,
     token_share,
-    tokens_around,
     twin_correlation,
 )
 

@@ -18,7 +18,7 @@ from interp.verdict.measures import MEASURES, Measure, measure_values
 from interp.verdict.ranking import RankingOptions, rank_codes, rank_features
 from interp.verdict.ranking_config import N_SHIFTS, RankingConfig
 from interp.verdict.ranking_tables import ranking_evidence
-from interp.verdict.similarity import MEASURE_NAMES
+from interp.verdict.similarity import STATISTIC_NAMES
 from interp.verdict.verdict_shares import verdict_shares
 
 N_TOPICS, PER_TOPIC, N_FUNCTION, N_CTX = 12, 40, 40, 64
@@ -207,7 +207,7 @@ def test_shuffled_activations_are_not_monosemantic(world, moved):
     latents alike, so their mean z is not as near to 0 as that of independent ones."""
     meant = np.isin(world.kinds, ["mono", "poly", "single-token"])
     assert (moved.verdict[meant] == "monosemantic").mean() <= 0.05
-    names = *MEASURE_NAMES, "best_token_concentration", "token_entropy", "token_share"
+    names = *STATISTIC_NAMES, "best_token_concentration", "token_entropy", "token_share"
     z = np.stack([beside_null(moved, name)[meant] for name in names], 1)
     assert (np.abs(np.nanmean(z, 0)) < 1).all() and (np.nanmean(z > 3, 0) < 0.05).all()
 
@@ -267,11 +267,11 @@ def test_the_evidence_of_a_latent_is_a_table_and_survives_a_file(ranking, tmp_pa
     first = int(ranking.latent[0])
     own = ranking_evidence(ranking, first)
     assert list(own) == ["measure", "value", "z", "null_low", "null_high"]
-    assert {*MEASURE_NAMES, "n_senses", "token_entropy", "burstiness"} <= set(own.measure) and own.value.notna().all()
+    assert {*STATISTIC_NAMES, "n_senses", "token_entropy", "burstiness"} <= set(own.measure) and own.value.notna().all()
     own = own.set_index("measure")
     assert (
         own.value["token_entropy"] == ranking.token_entropy[0]
-        and own.value[MEASURE_NAMES[0]] == ranking[MEASURE_NAMES[0]][0]
+        and own.value[STATISTIC_NAMES[0]] == ranking[STATISTIC_NAMES[0]][0]
     )
     assert own.drop(["burstiness", "density"]).notna().all(axis=None)
     assert own.loc[["burstiness", "density"], "z"].isna().all(), "they do not depend on the text"
@@ -335,7 +335,7 @@ def test_where_nothing_can_be_tested_no_measure_has_a_scale(world, tmp_path):
     np.testing.assert_allclose(table.twin_correlation, [1, 1, np.nan])
     assert table[["monosemanticity", "ci_low", "ci_high"]].isna().all(axis=None)
     evidence = ranking_evidence(table)
-    assert evidence[~evidence.measure.isin(MEASURE_NAMES[:2])].z.isna().all() and len(evidence)
+    assert evidence[~evidence.measure.isin(STATISTIC_NAMES[:2])].z.isna().all() and len(evidence)
 
 
 def test_rank_features_names_labels_only_with_use_labels(world, tmp_path):
@@ -463,7 +463,7 @@ def test_few_latents_have_a_stable_null(densities):
         codes = SparseCodes.from_dense(torch.from_numpy(z.astype(np.float32)))
         ranking = rank_codes(torch.from_numpy(tokens), codes, seed=seed)
         assert set(ranking.verdict) == {"dense"}
-        z_scores.append(np.stack([beside_null(ranking, name) for name in MEASURE_NAMES], 1))
+        z_scores.append(np.stack([beside_null(ranking, name) for name in STATISTIC_NAMES], 1))
     assert np.abs(z_scores).max() < 6 and 0.4 < np.std(z_scores) < 1.6
 
 
@@ -474,7 +474,7 @@ def test_more_nulls_for_few_latents_change_no_probability(world):
     many = by_latent(rank_codes(world.tokens, codes))
     for name in ("monosemanticity", "ci_low", "ci_high", "n_senses"):
         np.testing.assert_allclose(few[name], many[name][:45], rtol=1e-5, err_msg=name)
-    for name in MEASURE_NAMES:
+    for name in STATISTIC_NAMES:
         np.testing.assert_allclose(beside_null(few, name, "value"), beside_null(many, name, "value")[:45], rtol=1e-5)
 
 

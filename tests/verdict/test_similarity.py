@@ -13,12 +13,12 @@ from interp.verdict.similarity import (
     MIN_SHARED,
     NEAR_SHARE,
     TYPICAL_NATS,
-    Shared,
+    SharedPredicates,
     level_of,
-    likeness,
     most_shared,
+    pairwise_similarity,
     sense_of_each,
-    similarities,
+    similarity_statistics,
 )
 
 DENSITY = 1e-3
@@ -36,7 +36,7 @@ def planted(sizes, n_stray=0, seed=0):
 
 
 def compared(predicates, weights, surprise):
-    return similarities(Shared.among(predicates, weights, surprise), len(weights), DENSITY)
+    return pairwise_similarity(SharedPredicates.among(predicates, weights, surprise), len(weights), DENSITY)
 
 
 def by_definition(r, weights):
@@ -65,14 +65,14 @@ def test_likeness_is_its_definition():
     r = np.clip((s - MIN_LIFT_NATS) / ((-np.log(DENSITY) + TYPICAL_NATS) / 2 - MIN_LIFT_NATS), 0, 1)
     np.fill_diagonal(r, 1)
     np.testing.assert_allclose(compared(predicates, weights, surprise), r, atol=1e-6)
-    np.testing.assert_allclose(likeness(r, weights).values, by_definition(r, weights), atol=1e-6)
+    np.testing.assert_allclose(similarity_statistics(r, weights).values, by_definition(r, weights), atol=1e-6)
 
 
 @pytest.mark.parametrize("firing", [0, 22, 35])
 def test_moves_are_derivatives(firing):
     predicates, weights, surprise = planted([20, 10], 6)
     r = compared(predicates, weights, surprise)
-    found = likeness(r, weights)
+    found = similarity_statistics(r, weights)
     other = weights.copy()
     other[firing] *= 1 + 1e-5
     other /= other.sum()
@@ -87,9 +87,9 @@ def test_a_broad_meaning_is_as_even_as_a_narrow_one_and_a_union_is_not():
     surprise[100] = -np.log(0.2)
     broad = compared(predicates, weights, surprise)
     assert level_of(broad) < 0.5 < 0.9 < level_of(rare)
-    concentration, evenness = likeness(broad, weights).values
+    concentration, evenness = similarity_statistics(broad, weights).values
     assert concentration < 0.5 and evenness > 0.9
-    assert likeness(*seen(planted([30, 30]))).values[1] < 0.6
+    assert similarity_statistics(*seen(planted([30, 30]))).values[1] < 0.6
 
 
 def seen(world):
@@ -99,23 +99,23 @@ def seen(world):
 
 def test_concentration_and_evenness_of_one_meaning_of_two_and_of_chance():
     def values(*sizes, n_stray=0):
-        return likeness(*seen(planted(sizes, n_stray))).values
+        return similarity_statistics(*seen(planted(sizes, n_stray))).values
 
     one, two, chance = values(60), values(30, 30), values(n_stray=60)
     assert (one > 0.8).all() and two[0] < 0.3 and chance[0] < 0.2
     assert one[0] > values(50, n_stray=10)[0] > values(40, 20)[0] > two[0]
-    assert np.isnan(likeness(np.ones((1, 1)), np.ones(1)).values).all()
+    assert np.isnan(similarity_statistics(np.ones((1, 1)), np.ones(1)).values).all()
 
 
 @pytest.mark.parametrize("sizes", [(60,), (30, 30), (20, 20, 20), (40, 10, 10)])
 def test_senses_are_the_planted_ones_and_say_what_they_share(sizes):
     predicates, weights, surprise = planted(sizes, 4)
-    r = similarities(Shared.among(predicates, weights, surprise), len(weights), DENSITY)
+    r = pairwise_similarity(SharedPredicates.among(predicates, weights, surprise), len(weights), DENSITY)
     sense = sense_of_each(r, weights)
     assert sense.max() + 1 == len(sizes)
     for number in range(len(sizes)):
         own = sense == number
-        shared = Shared.among(predicates[own], weights[own] / weights[own].sum(), surprise)
+        shared = SharedPredicates.among(predicates[own], weights[own] / weights[own].sum(), surprise)
         (best, firing), *_ = most_shared(shared, weights[own] / weights[own].sum(), 6.0)
         assert best == predicates[own][firing, 3]
     assert (sense[-4:] == -1).all()

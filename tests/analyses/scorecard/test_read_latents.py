@@ -12,7 +12,7 @@ from analyses.scorecard.planted_latents import WorldConfig
 from analyses.scorecard.read_latents import agreement, disagreements, read_latents, read_sources
 from interp.text.kinds import PREDICATE_KINDS
 from interp.verdict.calibration import Calibration
-from interp.verdict.similarity import MEASURE_NAMES
+from interp.verdict.similarity import STATISTIC_NAMES
 
 N_SEQ, N_CTX, WORDS = 400, 64, 300
 
@@ -57,7 +57,7 @@ def test_read_latents_are_fitted_like_any_others(folder):
     assert "monosemanticity" not in statistics and len(claimed(statistics)) == 24
     fitted = fit_to(statistics)
     p = fitted.probability(
-        statistics[list(MEASURE_NAMES)].to_numpy(), np.zeros((24, len(MEASURE_NAMES), len(MEASURE_NAMES)))
+        statistics[list(STATISTIC_NAMES)].to_numpy(), np.zeros((24, len(STATISTIC_NAMES), len(STATISTIC_NAMES)))
     ).one
     assert p[:12].min() > p[12:].max()
 
@@ -65,7 +65,7 @@ def test_read_latents_are_fitted_like_any_others(folder):
 def test_without_token_predicates_single_word_latents_are_judged_less_well(folder):
     worlds = [WorldConfig(family=family, seed=1, n_seq=256, n_ctx=64, n_latents=40) for family in ("topics", "slots")]
     table = ablations(folder, ["mine"], worlds).set_index("without")
-    assert {"nothing", *MEASURE_NAMES, PLACES} <= set(table.index) and table.notna().all(axis=None)
+    assert {"nothing", *STATISTIC_NAMES, PLACES} <= set(table.index) and table.notna().all(axis=None)
     assert table.readings_auroc["nothing"] > 0.95
     assert table.planted_worst["nothing"] <= table.planted_auroc["nothing"] <= 1
     columns = ["readings_auroc", "planted_auroc"]

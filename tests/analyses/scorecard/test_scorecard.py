@@ -12,7 +12,7 @@ from analyses.scorecard.planted_texts import FAMILIES
 from interp.verdict.calibration import Calibration
 from interp.verdict.coded_text import CodedText
 from interp.verdict.evidence import collect_evidence
-from interp.verdict.similarity import MEASURE_NAMES
+from interp.verdict.similarity import STATISTIC_NAMES
 
 
 def test_the_scorecard_judges_planted_and_trained_latents_and_resumes(tmp_path, monkeypatch):
@@ -22,7 +22,7 @@ def test_the_scorecard_judges_planted_and_trained_latents_and_resumes(tmp_path, 
     monkeypatch.setattr(scorecard, "MODEL_FAMILIES", ("topics",))
     results = scorecard.main(["--quick", "--out", str(tmp_path)])
     auroc = {row["score"]: row["auroc"] for row in results["A"]["scores"]}
-    assert results["A"]["verdict"]["n"] > 100 and auroc["monosemanticity"] > 0.95 and {*MEASURE_NAMES} <= auroc.keys()
+    assert results["A"]["verdict"]["n"] > 100 and auroc["monosemanticity"] > 0.95 and {*STATISTIC_NAMES} <= auroc.keys()
     assert {f"B {family} dictionary" for family in scorecard.MODEL_FAMILIES} <= results.keys()
     assert results["A families"]["worst_auroc"] <= results["A families"]["mean"]["auroc"] <= 1
     assert {row["world"] for row in results["D"]} == {"machines", "talk"}
@@ -65,7 +65,7 @@ def test_the_kept_statistics_are_those_that_are_measured_now():
     chosen = np.isin(np.arange(world.codes.d_sae), kept.index)
     text = CodedText.from_codes(world.tokens, world.codes, world.vocab)
     measured = collect_evidence(text, NEVER_SURE, n_shifts=0, chosen=chosen)
-    apart = [np.abs(measured.statistic(name)[kept.index] - kept[name]) > 1e-3 for name in MEASURE_NAMES]
+    apart = [np.abs(measured.statistic(name)[kept.index] - kept[name]) > 1e-3 for name in STATISTIC_NAMES]
     assert np.mean(apart) < 0.1, "measure them again and fit the calibration: analyses/README.md says how"
 
 

@@ -10,7 +10,7 @@ dictionary that is divided among the processes of a grid row.
 
 import atexit
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -128,12 +128,6 @@ class Processes:
                 raise _REFUSALS[int(kind)](text)
             raise RuntimeError(f"process {rank} of {self.count}: {name}: {text}")
         return result
-
-    def divide(self, tasks: Sequence[Callable[[], Result]]) -> list[Result]:
-        """Do each task in one of the processes, and return all results in order, as `all_gather_values` does."""
-        results = self.all_do(lambda: [task() for task in tasks[self.rank :: self.count]])
-        of_each = self.all_gather_values(results)
-        return [of_each[number % self.count][number // self.count] for number in range(len(tasks))]
 
     def first_does(self, work: Callable[[], Any]) -> None:
         """Do `work` in the first process while the others wait. If it fails, it fails in all."""

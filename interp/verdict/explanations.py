@@ -46,7 +46,6 @@ LONG_RULE_PRICE = 2
 """The extra price of each item beyond LONG_RULE_ITEMS, as a multiple of the price of an item."""
 Sense = tuple[int, Int64[np.ndarray, " firing"]]
 """A latent, and sampled rows of one part of its firings (seq * n_ctx + pos), in either half."""
-Latents = Int64[np.ndarray, " sense"]
 
 
 class Explanations(NamedTuple):
@@ -92,26 +91,26 @@ def explain(
     chosen: marks the latents to explain, by default all. The others are neither searched nor counted.
     labels: names that rules may use, with the positions that carry them; without labels, rules use only tokens and
     strings.
-    Raises ValueError for a sense whose latent or rows the codes do not have, or for labels of another shape.
+    Raises ValueError for labels of another shape.
     """
     n = text.d_sae
     predicates = text.predicates.with_labels(labels) if labels else text.predicates
-    latent_of_sense, sampled = _check_senses(senses, text)
-    fit_rows = [rows[sample.half[rows // text.n_ctx]] for rows in sampled]
-    n_sampled = np.array(
-        [[len(fit), len(rows) - len(fit)] for fit, rows in zip(fit_rows, sampled, strict=True)], int
-    ).reshape(-1, 2)
-    n_fire = np.concatenate([sample.count, _share_of_firings(latent_of_sense, n_sampled[:, 0], sample.count)])
+    latent_of_sense = np.array([latent for latent, _ in senses], np.int64)
+    rows_of_sense = [np.unique(rows) for _, rows in senses]
+    fit_rows = [rows[sample.half[rows // text.n_ctx]] for rows in rows_of_sense]
+    n_fit = np.array([len(rows) for rows in fit_rows], np.int64)
+    n_sampled = np.array([len(rows) for rows in rows_of_sense], np.int64)
+    n_fire = np.concatenate([sample.count, _share_of_firings(latent_of_sense, n_fit, sample.count)])
     chosen = np.ones(n, bool) if chosen is None else chosen
     firings = [np.sort(rows[rows >= 0]) for rows in np.where(chosen[:, None], sample.rows[:, 0], -1)] + fit_rows
     latents = np.concatenate([np.arange(n), latent_of_sense])
-    sampled = [np.zeros(0, np.int64)] * n + sampled
+    sampled = [np.zeros(0, np.int64)] * n + rows_of_sense
     with threadpool_limits(1, user_api="blas"):  # as where firings are compared (`evidence`)
         background = Background.of(predicates, sample.half, text.counted)
         proposed = _propose(background, firings, n_fire, progress)
         counts = count_rules(text, predicates, sample.half, proposed, latents, sampled, progress)
     counts.hits[:, :n] = counts.both[:, :n].sum(-1)
-    n_firings = np.concatenate([counts.fires[:, :n].sum(-1), n_sampled.T], 1)
+    n_firings = np.concatenate([counts.fires[:, :n].sum(-1), [n_fit, n_sampled - n_fit]], 1)
     chosen_rules = choose(proposed, counts, n_firings, n_fire)
     latent_rules = Explanations._make(values[:n] for values in chosen_rules)
     sense_rules = Explanations._make(values[n:] for values in chosen_rules)
@@ -173,17 +172,9 @@ def _harmonic(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
     return 2 * precision * recall / np.where(total == 0, 1, total)
 
 
-def _check_senses(senses: Sequence[Sense], text: CodedText) -> tuple[Latents, list[Int64[np.ndarray, " row"]]]:
-    """Check the senses. Returns the latent of each, and its rows, ascending."""
-    for latent, rows in senses:
-        n_rows = text.tokens.numel()
-        if not 0 <= latent < text.d_sae or (len(rows) and not 0 <= np.min(rows) <= np.max(rows) < n_rows):
-            raise ValueError(f"a sense of latent {latent}: it must be in 0..{text.d_sae - 1}, rows < {n_rows}")
-    latents = np.array([latent for latent, _ in senses], np.int64)
-    return latents, [np.unique(np.asarray(rows, np.int64)) for _, rows in senses]
-
-
-def _share_of_firings(latents: Latents, n_sampled: Latents, n_fire: Int64[np.ndarray, " d_sae"]) -> Latents:
+def _share_of_firings(
+    latents: Int64[np.ndarray, " sense"], n_sampled: Int64[np.ndarray, " sense"], n_fire: Int64[np.ndarray, " d_sae"]
+) -> Int64[np.ndarray, " sense"]:
     """Estimate the number of firings of each sense in the fit half, from those of its latent there."""
     n_sampled_of_latent = np.bincount(latents, weights=n_sampled, minlength=len(n_fire))[latents]
     share = np.round(n_sampled / np.maximum(n_sampled_of_latent, 1) * n_fire[latents]).astype(np.int64)

@@ -96,7 +96,7 @@ _SHARE_OF_TIME = {
     PROPOSING: 0.31,
     SCORING: 0.23,
 }
-"""The fraction of a ranking's time that each step takes, measured on the demo: 4,096 latents on 1.2 million tokens."""
+"""About what fraction of a ranking's time each step takes, for its progress."""
 _RULE = ("f1", "precision", "recall", "n_examples", "f1_by_interval", "json")
 
 

@@ -194,16 +194,6 @@ class Extensions(NamedTuple):
     items: Float64[np.ndarray, " some"]
     """Number of items that the added atom gives a reader to grasp (`text.kinds.Kind.items`)."""
 
-    @classmethod
-    def cat(cls, first: "Extensions", second: "Extensions") -> "Extensions":
-        return cls(
-            np.append(first.state, second.state),
-            first.added + second.added,
-            np.append(first.both, second.both),
-            np.append(first.holds, second.holds),
-            np.append(first.items, second.items),
-        )
-
 
 def item_price(n_firings: int) -> float:
     """Return the increase of F₁ that an item must bring. It is larger for few firings, as a single firing changes F₁ by
@@ -289,7 +279,14 @@ class _Beam:
             holds[state, candidate],
             self.items[candidate],
         )
-        return Extensions.cat(single, self._together(state, candidate, single.both, single.holds))
+        together = self._together(state, candidate, single.both, single.holds)
+        return Extensions(
+            np.append(single.state, together.state),
+            single.added + together.added,
+            np.append(single.both, together.both),
+            np.append(single.holds, together.holds),
+            np.append(single.items, together.items),
+        )
 
     def _together(self, state: np.ndarray, candidate: np.ndarray, both: np.ndarray, holds: np.ndarray) -> Extensions:
         """Find, for each state and kind, the values that are best together. Their joint count is computed as a sum,

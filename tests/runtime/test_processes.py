@@ -102,7 +102,6 @@ if __name__ == "__main__":
         except Exception as seen:
             found[error.__name__] = [type(seen).__name__, str(seen)]
     found["well"] = team.all_do(lambda: "done")
-    found["divided"] = team.divide([lambda number=number: [number, team.rank] for number in range(3)])
     Path(sys.argv[1], f"{team.rank}.json").write_text(json.dumps(found))
 """
 
@@ -154,11 +153,6 @@ def test_an_error_in_one_process_is_raised_in_all(said):
     assert said[1]["KeyError"][0] == "KeyError"
     assert said[0]["KeyError"] == ["RuntimeError", f"process 1 of 2: KeyError: {said[1]['KeyError'][1]}"]
     assert [found["well"] for found in said] == ["done", "done"]
-
-
-def test_each_task_is_done_by_one_process_for_all(said):
-    assert [found["divided"] for found in said] == [[[0, 0], [1, 1], [2, 0]]] * 2
-    assert Processes().divide([lambda: "a", lambda: "b"]) == ["a", "b"] and Processes().divide([]) == []
 
 
 def test_too_little_memory_is_no_lost_process(monkeypatch):

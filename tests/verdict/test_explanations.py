@@ -298,7 +298,7 @@ def test_each_sense_has_its_own_rule_and_scores_by_brute_force():
         assert got.f1[part] == pytest.approx(2 * precision * recall / (precision + recall))
 
 
-def test_senses_with_few_rows_or_wrong_ones():
+def test_senses_with_few_rows_have_no_rule():
     tokens = random_text(np.random.default_rng(9), 64)
 
     def run(*parts):
@@ -307,10 +307,6 @@ def test_senses_with_few_rows_or_wrong_ones():
     got = run((0, np.array([0, 1])))
     assert got.phrases == [""] and np.isnan(got.f1[0]) and got.n.tolist() == [0]
     assert run().phrases == []
-    with pytest.raises(ValueError, match="latent 1: it must be in 0..0"):
-        run((1, np.array([0])))
-    with pytest.raises(ValueError, match="rows < 1536"):
-        run((0, np.array([1536])))
 
 
 def test_a_kind_of_predicates_is_one_entry(monkeypatch):

@@ -241,11 +241,11 @@ class _FiringComparison:
         n_rows = self.predicates.text.tokens.size
         for start in range(0, len(latents), LATENTS_AT_ONCE):
             block = latents[start : start + LATENTS_AT_ONCE]
-            progress(start, len(latents), COMPARING)
             rows = [(rows_of_latent[rows_of_latent >= 0] + shift) % n_rows for rows_of_latent in self.rows[block]]
             holds = self.predicates.at_each(rows, self.predicates.compared)
             units = list(zip(block.tolist(), rows, holds, strict=True))
             map_in_threads(units, lambda unit: self._evaluate_one(*unit, out, with_words=shift == 0))
+            progress(start + len(block), len(latents), COMPARING)
 
     def _evaluate_one(
         self,

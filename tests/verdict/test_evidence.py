@@ -7,7 +7,7 @@ import torch
 from interp.codes.sparse_codes import SparseCodes
 from interp.verdict.calibration import Calibration
 from interp.verdict.coded_text import CodedText
-from interp.verdict.evidence import FULL_FIRINGS, WEIGHT_EXPONENT, collect_evidence, firing_weights
+from interp.verdict.evidence import COMPARING, FULL_FIRINGS, WEIGHT_EXPONENT, collect_evidence, firing_weights
 from interp.verdict.ranking import rank_codes
 from interp.verdict.similarity import STATISTIC_NAMES
 from tests.features.test_examples import copied_text, counted
@@ -28,6 +28,14 @@ def test_evidence_without_any_firing_is_not_testable():
     evidence = collect_evidence(CodedText.from_codes(tokens, codes), Calibration.load())
     assert not evidence.testable.any() and np.isnan(evidence.null(STATISTIC_NAMES[0]).z).all()
     assert (evidence.observed.n_senses == 0).all()
+
+
+def test_the_progress_of_a_comparison_reaches_its_end():
+    tokens = torch.from_numpy(np.random.default_rng(0).integers(5, size=(40, 16)).astype(np.int32))
+    told = []
+    codes = SparseCodes.from_dense((tokens == 3).reshape(-1, 1).float())
+    collect_evidence(CodedText.from_codes(tokens, codes), Calibration.load(), progress=lambda *step: told.append(step))
+    assert told[-1] == (1, 1, COMPARING)
 
 
 def test_evidence_is_of_each_window_once():

@@ -124,13 +124,54 @@ report.views.compare = (() => {
 
   const cosineOf = (known, pairs) => known?.[2] ?? rowOf("neighbours", ...pairs)?.[1] ?? null;
 
-  /* Whether they are the same, overlap or differ, by the number of tokens on which both fire, compared with chance;
-   * null if that is not known. "More than chance" means at least three standard deviations of a Poisson count, and
-   * three tokens. */
+  /* A value of a list of the nearest; of one that both lists lack, that it is below the last one listed. */
+  function listed(name, value, pairs) {
+    if (value !== null) return format.fixed(value);
+    const least = Math.min(...pairs.map(([, feature]) => feature[name].at(-1)?.[1] ?? Infinity));
+    return least < Infinity ? `below ${format.fixed(Math.max(least, 0.01))}` : "–";
+  }
+
+  /* A sentence on the tokens that both raise most; "" where these are not known. */
+  function inRaised(first, second) {
+    const raised = [first, second].map(({ logits }) => (logits?.top ?? []).map(([token]) => token));
+    const least = Math.min(...raised.map((tokens) => tokens.length));
+    if (!least) return "";
+    const same = raised[0].filter((token) => raised[1].includes(token)).length;
+    return ` Of the ${least} tokens that each raises most ${same || "none"} ${same > 1 ? "are" : "is"} the same.`;
+  }
+
+  /* What the lists of their nearest tell of two features whose common tokens the page does not hold. */
+  function answerInPart([[a, first], [b, second]]) {
+    const said = (text, ...more) => h("p.answer", null, h("b", null, text), more);
+    const silent = [[a, first], [b, second]].filter(([, { facts }]) => !facts.n_active).map(([latent]) => latent);
+    if (silent.length) return said(`Feature ${silent.join(" and ")} never fired`, ", so there is nothing to compare.");
+    const pairs = [[a, first], [b, second]];
+    const [, jaccard = null, lift] = rowOf("coactivations", ...pairs) ?? [];
+    const cosine = cosineOf(null, pairs);
+    const tokens = [first, second].map((one) => firedOn(one).map(([token]) => token));
+    const shared = tokens[0].filter((token) => tokens[1].includes(token)).length;
+    const isNothing = jaccard === null && cosine === null && !shared;
+    const reasons = [
+      lift === undefined ? null : `they fire together ${about(lift)} times as often as by chance`,
+      first.neighbours.length ? `their decoder cosine is ${listed("neighbours", cosine, pairs)}` : null,
+      pairs.some(([, { coactivations }]) => coactivations.length)
+        ? `their Jaccard ${listed("coactivations", jaccard, pairs)}` : null,
+      hasText ? `${shared || "none"} of the tokens on which they fire most ${shared > 1 ? "are" : "is"} the same` : null,
+    ].filter(Boolean);
+    return said(
+      `Features ${a} and ${b} ${jaccard === null ? `have ${isNothing ? "nothing" : "little"} in common` : extentOf(jaccard)}`,
+      `: ${reasons.slice(0, -1).join(", ")}, and ${reasons.at(-1)}.${inRaised(first, second)}`);
+  }
+
+  const extentOf = (jaccard) =>
+    (jaccard >= MOST ? "are nearly the same" : jaccard >= SOME ? "overlap" : "overlap a little");
+
+  /* Whether they are the same, overlap or differ, by the number of tokens on which both fire, compared with chance.
+   * "More than chance" means at least three standard deviations of a Poisson count, and three tokens. */
   function answer(pairs, known) {
     const [[a, first], [b, second]] = pairs;
     const [n, m] = [first.facts.n_active, second.facts.n_active];
-    if (!known || !n || !m) return null;
+    if (!known || !n || !m) return answerInPart(pairs);
     const [both] = known;
     const expected = (n * m) / report.data.page.tokens;
     const jaccard = both / (n + m - both);
@@ -138,11 +179,10 @@ report.views.compare = (() => {
     const isTold = isMore || expected >= TELLING;
     const [more, less] = n >= m ? [a, b] : [b, a];
     const isWithin = both / Math.min(n, m) >= MOST;
-    const extent = jaccard >= MOST ? "are nearly the same" : jaccard >= SOME ? "overlap" : "overlap a little";
     const said = isMore
       ? (isWithin && jaccard < MOST
         ? `Feature ${more} fires on nearly all tokens of ${less}, and on others`
-        : `Features ${a} and ${b} ${extent}`)
+        : `Features ${a} and ${b} ${extentOf(jaccard)}`)
       : `Features ${a} and ${b} ${isTold ? "are different" : "fire too rarely to be compared by where they fire"}`;
     const counted = both
       ? `both fire on ${format.count(both)} ${both === 1 ? "token" : "tokens"}`
@@ -153,31 +193,19 @@ report.views.compare = (() => {
     const share = isMore
       ? `, ${format.percent(both / n)} of those of ${a} and ${format.percent(both / m)} of those of ${b}`
       : "";
-    const raised = [first, second].map(({ logits }) => (logits?.top ?? []).map(([token]) => token));
-    const least = Math.min(...raised.map((tokens) => tokens.length));
-    const same = raised[0].filter((token) => raised[1].includes(token)).length;
-    let further = "";
-    if (least) {
-      const shared = `${same || "none"} ${same > 1 ? "are" : "is"} the same`;
-      further = ` Of the ${least} tokens that each raises most ${shared}.`;
-    }
-    return h("p.answer", null, h("b", null, said), `: ${counted}${chance}${share}.${further}`);
+    return h("p.answer", null, h("b", null, said), `: ${counted}${chance}${share}.${inRaised(first, second)}`);
   }
 
   /* The tokens of each and of both on one scale, and how similar the two are. */
   function overlap([a, first], [b, second], known) {
     const [n, m] = [first.facts.n_active, second.facts.n_active];
-    const cosine = cosineOf(known, [[a, first], [b, second]]);
-    /* For a value that a list lacks: that it is below the last one listed. */
-    const least = (name) => Math.min(...[first, second].map((one) => one[name].at(-1)?.[1] ?? Infinity));
-    const atMost = (name) => (least(name) < Infinity ? `below ${format.fixed(least(name))}` : "–");
-    const facts = [["decoder cosine", cosine === null ? atMost("neighbours") : format.fixed(cosine)]];
-    if (!known) facts.push(["Jaccard", atMost("coactivations")]);
-    else {
-      facts.push(
-        ["Jaccard", format.significant(known[0] / (n + m - known[0]), 2)],
-        ["correlation of activations", known[1] === null ? "–" : format.fixed(Number(known[1].toFixed(2)) || 0)]);
-    }
+    const pairs = [[a, first], [b, second]];
+    const cosine = cosineOf(known, pairs);
+    const facts = known ? [
+      ["decoder cosine", cosine === null ? "–" : format.fixed(cosine)],
+      ["Jaccard", format.significant(known[0] / (n + m - known[0]), 2)],
+      ["correlation of activations", known[1] === null ? "–" : format.fixed(Number(known[1].toFixed(2)) || 0)],
+    ] : []; // what is known else is in the answer
     const both = known?.[0] ?? 0;
     const parts = known
       ? [["a", n - both, `only ${a}`], ["both", both, "both"], ["b", m - both, `only ${b}`]]
@@ -188,7 +216,7 @@ report.views.compare = (() => {
     const counts = some.map(([kind, count, text]) =>
       h(`span.${kind}`, null, h("b", null, format.count(count)), ` ${text}`));
     const said = known || !n || !m ? null : [
-      "This page does not hold how many tokens fire both; it does only for each feature's nearest. The page of ",
+      "How many tokens fire both is on this page for each feature's nearest alone; ",
       h("code", null, "interp explore"), " counts it for any two.",
     ];
     return h("section.overlap", { "aria-label": "How often they fire together" },

@@ -88,11 +88,34 @@ def test_a_pair_without_counts_shows_the_bounds_that_are_known(browser, address)
     browser.open(f"{address}#compare/3")
     browser.open(f"{address}#compare/3/{browser.evaluate(far)}")
     browser.wait("document.getElementById('compare').dataset.latent === '3'")
-    assert (
-        browser.text("#compare .facts dd")[0].startswith("below ") and len(browser.text("#compare .where section")) == 2
-    )
+    other = browser.evaluate("location.hash").split("/")[2]
+    [answer] = browser.text("#compare .answer")
+    assert answer.startswith(f"Features 3 and {other} have nothing in common: their decoder cosine is below 0.")
+    assert "none of the tokens on which they fire most is the same" in answer
+    assert browser.text("#compare .overlap .facts dd") == [], "the sentence has said what is known"
+    assert len(browser.text("#compare .where section")) == 2
     assert browser.text("#compare .overlap p code") == ["interp explore"] and not browser.complaints
     assert len(browser.text("#compare .venn .apart")) == 2, "each has a bar of its own"
+
+
+def test_a_pair_of_the_lists_of_the_nearest_alone_is_not_said_to_have_nothing_in_common(browser, address):
+    browser.open(f"{address}#compare/3")
+    listed = """(async () => {
+        for (let k = 0; k < 30; k++) {
+            const { neighbours, pairs } = await loadFeature(k);
+            for (const [other, cosine] of neighbours) {
+                const theirs = (await loadFeature(other)).pairs ?? [];
+                if (![...(pairs ?? []).map(([one]) => one)].includes(other) && !theirs.some(([one]) => one === k))
+                    return [k, other, cosine.toFixed(2).replace("-", "−")];
+            }
+        }
+    })()"""
+    one, other, cosine = browser.evaluate(listed)
+    browser.open(f"{address}#compare/{one}/{other}")
+    browser.wait(f"document.getElementById('compare').dataset.latent === '{one}'")
+    assert browser.text("#compare .answer")[0].startswith(
+        f"Features {one} and {other} have little in common: their decoder cosine is {cosine}"
+    )
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ report.views.map = (() => {
   /* How many times closer than the whole the names of each level are shown from, and the features' own rules; and how
    * many pixels free of other names let one of a finer level be shown before. */
   const CLOSEST = 5; // how many times closer than the whole a few features are shown at most
+  const CLOSER = 1.2; // how many times, at least, for a view to be worth leaving the whole
   const SHAPE = 4 / 3, // width by height of most of the stored map (latent_map.py)
     STRETCHED = [0.8, 2]; // how much its height is stretched to the shape of its frame, at least and at most
   const NARROW = matchMedia("(max-width: 860px)");
@@ -58,7 +59,7 @@ report.views.map = (() => {
     hits,
     stars = [],
     homes = new Map(), // name of a kind of text → the corners of its outlines, x, y, x, y, …
-    islands = [], // [x, y, element] of the names of tints in which none stands
+    islands = [], // [outline, element, home] of a name for each tint, in which that of its kind may stand
     inset,
     buttons,
     card,
@@ -70,6 +71,7 @@ report.views.map = (() => {
     listed,
     colours,
     pause,
+    typing,
     drawSmall,
     lasso,
     part,
@@ -199,7 +201,7 @@ report.views.map = (() => {
     const isDimmed = (other) => (kind !== null || !hasNone()) && other !== (kind ?? state.kind);
     for (const tint of regions.children) tint.classList.toggle("aside", isDimmed(tint.dataset.name));
     const named = [...points.names.map(([, , name], k) => [name, names[k]]),
-      ...islands.map(([, , element]) => [element.textContent, element])];
+      ...islands.map(([, element]) => [element.textContent, element])];
     for (const [name, element] of named) element.classList.toggle("aside", isDimmed(kindNamed(name)));
   }
 
@@ -215,7 +217,18 @@ report.views.map = (() => {
     const [x, y] = ends.map(([low, high]) => (low + high) / 2);
     const { scale } = scatter.fitted();
     const shares = scatter.size().map((side, axis) => side / ((ends[axis][1] - ends[axis][0]) * scale));
-    scatter.show(x, y, Math.min(0.85 * Math.min(...shares), CLOSEST));
+    const closeness = Math.min(0.85 * Math.min(...shares), CLOSEST);
+    if (closeness > CLOSER) scatter.show(x, y, closeness);
+    else scatter.fit();
+  }
+
+  /* In a closer view, move it to where all that a search has found is in sight, once the typing pauses. */
+  function follow() {
+    clearTimeout(typing);
+    typing = setTimeout(() => {
+      const some = scatter.isWhole() ? [] : selected();
+      if (some.some((latent) => !isInView(placeOf.get(latent)))) zoomTo(some);
+    }, STILL);
   }
 
   /* Draw the points of a small selection larger, and star the starred. */
@@ -228,7 +241,7 @@ report.views.map = (() => {
       ...drawn.map((latent) => svg("path", { d: spot(latent), stroke: `rgb(${colours.hueOf(latent)})` })));
     stars = points.latents.filter((latent) => report.notes.of(latent).star && has(latent)).map((latent) =>
       [placeOf.get(latent), h("span.star", { title: `Feature ${latent}, starred` }, "★")]);
-    marks.replaceChildren(...islands.map(([, , element]) => element), ...stars.map(([, element]) => element));
+    marks.replaceChildren(...islands.map(([, element]) => element), ...stars.map(([, element]) => element));
   }
 
   /* Tint where each kind of text is at home: where its points lie dense among all; in other colours, which lie mixed,
@@ -253,7 +266,7 @@ report.views.map = (() => {
       const levels = report.contours(along("x"), along("y"), LEVELS, points);
       if (name !== null) {
         homes.set(name, outlinesOf(levels[0]));
-        islands.push(...unnamedIn(homes.get(name), format.words(name), inked(hueOf(name))));
+        islands.push(...namesOf(homes.get(name), format.words(name), inked(hueOf(name))));
       }
       return levels.map((d) => svg("path", { d, fill, stroke: fill, "data-name": name ?? "" }));
     }));
@@ -279,18 +292,15 @@ report.views.map = (() => {
     return isIn(homes.get(kind) ?? []) || ![...homes.values()].some(isIn);
   }
 
-  /* Names for those outlines in which the name of their kind does not stand: [x, y, element], …. */
-  function unnamedIn(outlines, name, colour) {
-    const named = points.names.filter(([, , text]) => text === name);
-    return outlines
-      .filter((outline) => !report.inside(outline, named.map(([x]) => x), named.map(([, y]) => y)).length)
-      .map((outline) => {
-        const total = (axis) => outline.reduce((sum, v, k) => sum + (k % 2 === axis ? v : 0), 0);
-        const middle = (axis) => total(axis) / (outline.length / 2);
-        const element = h("span.name.region.island", null, name);
-        element.style.color = colour;
-        return [middle(0), middle(1), element];
-      });
+  /* A name for each outline of a kind, and where the name of the kind stands itself, if that is within this outline:
+   * [outline, element, home]. */
+  function namesOf(outlines, name, colour) {
+    const homesOfName = points.names.filter(([, , text]) => text === name);
+    return outlines.map((outline) => {
+      const element = h("span.name.region.island", null, name);
+      element.style.color = colour;
+      return [outline, element, homesOfName.find(([x, y]) => report.inside(outline, [x], [y]).length)];
+    });
   }
 
   /* The coordinates of the points as x, y, x, y, …. */
@@ -505,6 +515,8 @@ report.views.map = (() => {
       element.style.transform = `translate(${px}px, ${py ?? from}px) translate(-50%, -50%)`;
       element.style.visibility = py !== undefined ? "visible" : "hidden";
     };
+    const isCrowded = NARROW.matches && closeness < CLOSE[1]; // a phone has room for one name of a common kind each
+    const [[from, low], [to, high]] = [scatter.toData(0, height), scatter.toData(width, 0)];
     const some = selected();
     const isFew = beside.length > 0 || (some.length > 0 && some.length <= MOST_OWN);
     const all = beside.length || (closeness < OWN_CLOSE && !isFew) ? [] : order();
@@ -518,18 +530,27 @@ report.views.map = (() => {
     if (isFew) placeOwn();
     points.names.forEach(([x, y, name, level], k) => {
       const isEarly = closeness < CLOSE[level];
-      if (isEarly && SHORT.test(name)) names[k].style.visibility = "hidden";
-      else place(names[k], ...scatter.toPixels(x, y), isEarly ? ROOM : 0, kindNamed(name) ? SHIFTS : [0],
-        kindNamed(name));
+      const kind = kindNamed(name);
+      const isLeftOut = kind ? isCrowded && !hueOf(kind) : isEarly && SHORT.test(name);
+      if (isLeftOut) names[k].style.visibility = "hidden";
+      else place(names[k], ...scatter.toPixels(x, y), isEarly ? ROOM : 0, kind ? SHIFTS : [0], kind);
     });
-    for (const [x, y, element] of islands) {
-      place(element, ...scatter.toPixels(x, y), 0, SHIFTS, kindNamed(element.textContent));
+    /* Of each outline the part in view is named, unless its kind's own name is there. */
+    for (const [outline, element, home] of islands) {
+      element.style.visibility = "hidden";
+      if (isCrowded || (home && isInFrame(...scatter.toPixels(...home)))) continue;
+      const middle = report.centre(report.clipped(outline, [from, to, low, high]));
+      if (middle) place(element, ...scatter.toPixels(...middle), 0, SHIFTS, kindNamed(element.textContent));
     }
     if (!isFew) placeOwn();
   }
 
+  /* A rule without the words that most rules begin with: tokens within 8 tokens after "if" → after "if". */
+  const ruleName = (latent) => columns.explanation[latent].replace(/^tokens (?:within \d+ tokens )?(?!like )/, "");
+
   /* For each of some features a name of at most LONGEST characters: the reader's own or the label that describes it,
-   * else its commonest token, or up to three of a feature of several tokens. A name that another has is left out. */
+   * else its rule if that holds, else its commonest token, or up to three of a feature of several tokens. A name that
+   * another has is left out. */
   function shortNames(latents) {
     const seen = new Set();
     const isNew = (name) => !seen.has(name) && seen.add(name);
@@ -537,6 +558,8 @@ report.views.map = (() => {
       const { label } = report.notes.of(latent);
       const name = label || (report.lead.byLabel(latent) ? format.words(report.selection.labelOf(latent)) : "");
       if (name && name.length <= LONGEST) return isNew(name) ? [latent, h("span.own.region", null, name)] : null;
+      const rule = columns.explanation_f1[latent] < report.data.page.min_f1 ? "" : ruleName(latent);
+      if (rule && rule.length <= LONGEST) return isNew(rule) ? [latent, h("span.own", null, ruleText(rule))] : null;
       const most = verdictOf(latent) === "single-token" ? 1 : 3;
       const tokens = columns.tokens[latent].slice(0, most);
       const quoted = () => tokens.map((token) => `"${token.replaceAll("\n", "\\n")}"`).join(" ");
@@ -548,8 +571,11 @@ report.views.map = (() => {
 
   function isInView(k) {
     if (k === undefined) return false;
-    const [px, py] = scatter.toPixels(points.x[k], points.y[k]),
-      [width, height] = scatter.size();
+    return isInFrame(...scatter.toPixels(points.x[k], points.y[k]));
+  }
+
+  function isInFrame(px, py) {
+    const [width, height] = scatter.size();
     return px > 0 && px < width && py > 0 && py < height;
   }
 
@@ -618,11 +644,12 @@ report.views.map = (() => {
       spellcheck: "false",
       oninput() {
         set({ query: this.value });
+        follow();
       },
     });
     return [
       search,
-      h("label", null, "Colour by ", chooser),
+      h("label", null, h("span.long", null, "Colour by "), chooser),
       lasso,
     ];
   }

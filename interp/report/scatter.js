@@ -228,6 +228,35 @@ report.inside = (corners, x, y) => {
   return found;
 };
 
+/* The part of a polygon of corners x, y, x, y, … within a box [left, right, bottom, top]. */
+report.clipped = (corners, [left, right, bottom, top]) => {
+  let part = Array.from({ length: corners.length / 2 }, (_, k) => corners.slice(2 * k, 2 * k + 2));
+  for (const [axis, end, side] of [[0, left, 1], [0, right, -1], [1, bottom, 1], [1, top, -1]]) {
+    const isIn = (point) => side * (point[axis] - end) >= 0;
+    part = part.flatMap((point, k) => {
+      const before = part.at(k - 1);
+      if (isIn(point) === isIn(before)) return isIn(point) ? [point] : [];
+      const share = (end - before[axis]) / (point[axis] - before[axis]);
+      const cut = before.map((v, each) => v + share * (point[each] - v));
+      return isIn(point) ? [cut, point] : [cut];
+    });
+  }
+  return part.flat();
+};
+
+/* The centre of mass of a polygon of corners x, y, x, y, …; undefined for one without an area. */
+report.centre = (corners) => {
+  let [area, x, y] = [0, 0, 0];
+  for (let k = 0, last = corners.length - 2; k < corners.length; last = k, k += 2) {
+    const [ax, ay, bx, by] = [corners[last], corners[last + 1], corners[k], corners[k + 1]];
+    const cross = ax * by - bx * ay;
+    area += 3 * cross;
+    x += (ax + bx) * cross;
+    y += (ay + by) * cross;
+  }
+  return area ? [x / area, y / area] : undefined;
+};
+
 /* Handle the pointer, the wheel and the keys over points: drag or arrows move; wheel, pinch, + and − zoom; 0 shows the
  * whole; a lasso (or Shift) selects; a click or Enter opens. */
 report.pointing = (

@@ -148,6 +148,40 @@ def test_a_search_on_the_map_fills_the_list_and_the_address(browser, address):
     assert 0 < inside < D_SAE and browser.text(".list h3") == [f"{inside} in view"]
 
 
+def test_a_search_in_a_closer_view_moves_it_to_what_is_found(browser, address):
+    browser.open(f"{address}#map")
+    for _ in range(4):
+        browser.click(".zooms button[title='zoom in']")
+    browser.wait("document.querySelector('.list h3').textContent.endsWith(' in view')")
+    inside = browser.text(".listed .number")
+    away = next(str(latent) for latent in range(D_SAE) if str(latent) not in inside)
+    search = f"Object.assign(document.querySelector('.maphead input'), {{value: '#{away}'}})"
+    browser.evaluate(f"{search}.dispatchEvent(new Event('input'))")
+    browser.wait("document.querySelector('.list h3').textContent === '1 selected in view'")
+    assert browser.text(".listed .number") == [away]
+
+
+def test_the_part_of_an_outline_that_is_in_view_has_its_kinds_name(browser, address):
+    """A square around the view but for its left quarter, and one that is out of sight."""
+    browser.open(f"{address}#map")
+    clipped = "report.clipped([1, -9, 9, -9, 9, 9, 1, 9], [0, 4, 0, 2])"
+    corners = browser.evaluate(clipped)
+    assert {tuple(corners[k : k + 2]) for k in range(0, len(corners), 2)} == {(1, 0), (4, 0), (4, 2), (1, 2)}
+    assert browser.evaluate(f"report.centre({clipped})") == [2.5, 1]
+    assert browser.evaluate("report.centre(report.clipped([5, 0, 6, 0, 6, 1], [0, 4, 0, 2])) === undefined")
+    sides = "(({x, y, width, height}) => [x, y, width, height])"
+    box = browser.evaluate(f"{sides}(document.querySelector('.regions [data-name=latex]').getBoundingClientRect())")
+    wheel = f"{{deltaY: -600, clientX: {box[0] + 8}, clientY: {box[1] + box[3] / 2}, cancelable: true}}"
+    browser.evaluate(f"document.querySelector('{MAP}').dispatchEvent(new WheelEvent('wheel', {wheel}))")
+    shown = "Array.from(document.querySelectorAll('.names .region')).filter((e) => e.style.visibility === 'visible')"
+    browser.wait(f"{shown}.some((e) => e.textContent === 'latex')")
+    inside = f"""{shown}.filter((e) => e.textContent === 'latex').every((e) => {{
+        const [name, map] = [e, document.querySelector('.plot.map')].map((each) => each.getBoundingClientRect());
+        return name.left >= map.left && name.right <= map.right && name.top >= map.top && name.bottom <= map.bottom;
+    }})"""
+    assert browser.evaluate(inside)
+
+
 def test_matches_outside_a_zoomed_view_are_counted_and_shown_on_demand(browser, address):
     browser.open(f"{address}#map")
     for _ in range(4):

@@ -81,6 +81,7 @@ report.filters = (() => {
 
   /* The chips of the verdicts, of the stars and of the notes, each with how many of the result it would leave. */
   function chips() {
+    const sign = (mark, name) => [mark, h("span.spelt", null, ` ${name}`)];
     const known = Object.keys(report.data.page.verdicts);
     const names = [...columns.verdicts].sort((a, b) => (known.indexOf(a) + 99) % 99 - (known.indexOf(b) + 99) % 99);
     const numbers = [];
@@ -92,7 +93,7 @@ report.filters = (() => {
     const ofVerdict = (verdict) => chip({ "data-verdict": verdict }, () => toggle(verdict), "verdict",
       columns.verdicts.indexOf(verdict), verdictElement(verdict));
     const noted = chip({ "data-noted": "1", title: "with a label or a note of yours" },
-      () => set({ noted: state.noted ? "" : "1" }), "noted", 0, "✎ noted");
+      () => set({ noted: state.noted ? "" : "1" }), "noted", 0, sign("✎", "noted"));
     const count = () => {
       noted.hidden = !state.noted && !columns.verdict.some((_, i) => report.notes.isNoted(i));
       for (const [number, facet, part] of numbers) {
@@ -106,7 +107,7 @@ report.filters = (() => {
     window.addEventListener("hashchange", countIfShown);
     onchange(count);
     const all = [...names.map(ofVerdict),
-      chip({ "data-starred": "1" }, () => set({ starred: state.starred ? "" : "1" }), "starred", 0, "★ starred"),
+      chip({ "data-starred": "1" }, () => set({ starred: state.starred ? "" : "1" }), "starred", 0, sign("★", "starred")),
       noted];
     count();
     return all;
@@ -235,9 +236,9 @@ report.filters = (() => {
         switchOf("ranged", "Ranges", "histograms of the features, to choose a range of", isRoomy, (on) => {
           ranges.hidden = !on;
         }),
-        switchOf("compact", "Compact", "one line a feature", false, setCompact),
-        report.otherwise(), count),
-      h("div.chips", { role: "group", "aria-label": "Filter by verdict" }, chips()),
+        switchOf("compact", "Compact", "one line a feature", false, setCompact)),
+      h("div.found", null,
+        h("div.chips", { role: "group", "aria-label": "Filter by verdict" }, chips()), report.otherwise(), count),
       ranges,
       report.applied());
   };

@@ -7,16 +7,16 @@ report.table = (() => {
   const neverFires = (i) => columns.max[i] === null;
   const { parted, marked, markIn, place: placeOfFit, isStored } = report.search;
   const { meanings } = report.words;
-  /* The columns: the number that sorts each, if any, and its head. */
+  /* The columns: the number that sorts each, if any, its head, and what the number is or its unit. */
   const COLUMNS = [
     ["latent", "latent", "Feature"],
-    ["verdict", "monosemanticity", "One meaning"],
-    ["explanation", null, "Fires on"],
-    ["f1", "f1", "Held\u2011out F1"],
-    ["activations", null, "Activations"],
-    ["density", "density", "Density"],
-    ["learnt", "learnt", "Learnt"],
-    ["effect", "effect", "Effect (nats)"],
+    ["verdict", "monosemanticity", "One meaning", "probability"],
+    ["explanation", null, "Fires on", "and its strongest firing"],
+    ["f1", "f1", "F1", "held out"],
+    ["activations", null, "Activations", "histogram"],
+    ["density", "density", "Density", hasText ? "of tokens" : "of rows"],
+    ["learnt", "learnt", "Learnt", "probability"],
+    ["effect", "effect", "Effect", "nats"],
   ].filter(([name]) => name !== "effect" || columns.effect.some((x) => x !== null));
   const SAID = { // of the columns that are not sorted by
     explanation: "its label or rule, and below it its strongest firing",
@@ -40,9 +40,9 @@ report.table = (() => {
     drawn = "";
     scroller.scrollTop = 0;
     cursor = 0;
-    count.textContent = `${format.count(order.length)} of ${format.count(latents)} features`;
     const idle = report.selection.idleLeftOut();
-    if (idle) count.textContent += `, ${format.count(idle)} faint or dead left out`;
+    count.replaceChildren(`${format.count(order.length)} of ${format.count(latents)}`,
+      h("span.spelt", null, " features", idle ? `, ${format.count(idle)} faint or dead left out` : null));
     for (const cell of scroller.querySelectorAll("th[data-key]")) {
       const sorted = cell.dataset.key === state.sort;
       cell.setAttribute("aria-sort", sorted ? (state.up ? "ascending" : "descending") : "none");
@@ -263,11 +263,12 @@ report.table = (() => {
     measure();
   }
 
-  function header([name, key, title]) {
+  function header([name, key, title, unit]) {
     const head = { role: "columnheader", scope: "col" };
-    if (!key) return h(`th.${name}`, { ...head, title: SAID[name] }, title);
+    const below = unit ? h("small", null, unit) : null;
+    if (!key) return h(`th.${name}`, { ...head, title: SAID[name] }, title, below);
     const pressed = { type: "button", "data-tip": KEYS[key].hint ?? meanings[key], onclick: () => sortBy(key) };
-    return h(`th.${name}`, { ...head, "data-key": key, "aria-sort": "none" }, h("button", pressed, title));
+    return h(`th.${name}`, { ...head, "data-key": key, "aria-sort": "none" }, h("button", pressed, title), below);
   }
 
   function build(section) {

@@ -26,19 +26,19 @@ report.views.overview = (() => {
   }
 
   const percent = (share) => `${(100 * share).toFixed(share && share < 0.095 ? 1 : 0)} %`;
-  const shareOf = ({ n, of, interval }) => [n / of, ...interval];
   const note = (...content) => h("p", null, content);
-  const figure = (share, ...words) => [h("b.figure", null, percent(share)), " ", h("span.says", null, words)];
-  /* A share: its number, large, with what it is a share of, and as large those it is compared with: [share, words], …;
-   * what the comparison says; and below it the bars and notes. */
-  const headed = ({ n, of, note: tested }, words, among, beside, against, ...below) => h("section.share", null,
-    h("div.figures", null,
-      h("h2", null, figure(n / of, words, h("small", null, ` of ${format.count(of)} `, tipped(among, tested)))),
-      beside.map(([share, said]) => h("p", null, figure(share, said)))),
-    h("p.against", null, against),
-    h("div", null, below));
-  const bar = (known, of) => report.shareBar(
-    tipped("this dictionary", `${format.count(known.n)} of ${of(format.count(known.of))}`), shareOf(known), "own");
+  /* A line of a panel: a number, what it is of, and its bar with its 95 % interval. */
+  const row = (kind, [share, low, high], tag, ...words) => h(`div.line.${kind}`, null,
+    h(tag, null, h("b.figure", { "data-tip": `95 % interval: ${percent(low)} to ${percent(high)}` }, percent(share)), " ",
+      h("span.says", null, words)),
+    h("span.scale", { "--share": share, "--low": low, "--high": high, "aria-hidden": "true" }, h("i"), h("i.range")));
+  /* A share, large, with what it is a share of; below it those that it is compared with, each [kind, interval, words];
+   * what the comparison says, and notes. */
+  const headed = ({ n, of, interval, note: tested }, words, among, beside, ...below) => h("section.share", null,
+    row("own", [n / of, ...interval], "h2", words, h("small", null, ` of ${format.count(of)} `,
+      tipped(among, `${format.count(n)} of the ${format.count(of)} features ${among}. ${tested}`))),
+    beside.map(([kind, share, said]) => row(kind, share, "p", said)),
+    below);
 
   /* A difference of two shares with its 95 % interval, by their own intervals (Newcombe 1998, method 10), in percentage
    * points. */
@@ -53,37 +53,27 @@ report.views.overview = (() => {
   /* The share of one meaning, and what can be compared: the same settings, learnt from as many tokens as the nulls and
    * judged on as many latents, beside the null that comes closest. */
   function oneMeaning(known) {
-    const own = bar(known, (n) => `the ${n} features in use`);
     const said = [["have ", term("one meaning")], "in use"];
-    if (!compared) {
-      return headed(known, ...said, [], "No null was run, so there is nothing to compare this with.", own);
-    }
+    if (!compared) return headed(known, ...said, [], note("No null was run, so there is nothing to compare this with."));
     const { matched, null: nearest } = compared;
     const of = ({ title, means, judged }) =>
       `${title}: ${means}; of ${format.count(judged)} features, drawn at random`;
     const [least, more] = difference(matched.one, nearest.one);
-    return headed(known, ...said, [[matched.one[0], matched.title], [nearest.one[0], "closest null"]],
-      [`${matched.title} ${percent(matched.one[0])} against ${percent(nearest.one[0])} of the closest null: `,
-        told(least > 0), `, ${more}`],
-      own,
-      report.shareBar(tipped(matched.title, of(matched)), matched.one, "matched"),
-      report.shareBar(tipped("closest null", of(nearest)), nearest.one, "null"));
+    return headed(known, ...said,
+      [["matched", matched.one, tipped(matched.title, of(matched))],
+        ["null", nearest.one, tipped("closest null", of(nearest))]],
+      h("p.against", null, told(least > 0), ": ", tipped(more, `${matched.title} less closest null, with its 95 % interval`)));
   }
 
-  function learnt(known) {
-    return headed(known, ["are ", term("learnt"), " by the model"], "tested", [], "No null was tested for this share.",
-      bar(known, (n) => `the ${n} that could be tested`),
-      note(`The other ${percent(1 - known.n / known.of)} look like features of a model with random weights: the text `
-        + "alone can explain them."));
-  }
+  const learnt = (known) => headed(known, ["are ", term("learnt")], "tested", [],
+    note(`No null was tested. The other ${percent(1 - known.n / known.of)} look like features of a model with random `
+      + "weights: the text alone can explain them."));
 
   function effect(known) {
     const { chance } = known;
-    return headed(known, ["have an ", term("effect")], "ablated", [[chance, "by chance"]],
-      [told(known.interval[0] > chance), " from chance"],
-      bar(known, (n) => `the ${n} features ablated`),
-      report.shareBar("by chance", [chance, chance, chance], "null"),
-      note("A feature may be learnt but have no effect of its own, if other features do the same."));
+    return headed(known, ["have an ", term("effect")], "ablated", [["null", [chance, chance, chance], "by chance"]],
+      h("p.against", null, told(known.interval[0] > chance), " from chance"),
+      note("A learnt feature has none if other features do the same."));
   }
 
   const PANELS = { "one meaning": oneMeaning, learnt, effect };

@@ -110,7 +110,8 @@ report.views.summary = (() => {
     const told = ({ n, unsure }) =>
       `${format.percent(n / latents)} of all${unsure ? `, ${format.count(unsure)} of them unsure` : ""}`;
     const item = ([verdict, count]) => h("li", null, h("a", { href: `#features?verdict=${verdict}`,
-      "data-tip": told(count) }, verdictElement(verdict), " ", h("span.number", null, format.count(count.n))));
+      "data-tip": told(count) }, verdictElement(verdict), " ", h("span.number", null, format.count(count.n))),
+    h("small", { "aria-hidden": "true" }, told(count)));
     return h("div.verdicts", { role: "group", "aria-label": "Verdicts" },
       h("div.parts", { "aria-hidden": "true" }, commonestFirst.map(part)),
       h("ul.legend", null, commonestFirst.map(item)));
@@ -171,19 +172,19 @@ report.views.summary = (() => {
     const { shares, null: compared } = report.data.page;
     const words = { "one meaning": ["have ", term("one meaning")], learnt: ["are ", term("learnt")],
       effect: ["have an ", term("effect")] };
-    const range = ([low, high]) => `${percents(low)} to ${percents(high)} %`;
+    const share = (x) => h("b", null, `${percents(x)}\u00a0%`);
     const beside = ({ name, chance }) => {
       if (name === "one meaning" && compared)
-        return `at equal training ${percents(compared.matched.one[0])} %, closest null `
-          + `${percents(compared.null.one[0])} %`;
-      return chance === undefined ? "no null was tested" : `by chance ${percents(chance)} %`;
+        return [share(compared.null.one[0]), " closest null, against ", share(compared.matched.one[0]),
+          " at equal training"];
+      return chance === undefined ? "no null was tested" : [share(chance), " by chance"];
     };
     const line = (row) => h("tr", null,
       rowHead(words[row.name]),
-      h("td", null, h("b", null, `${percents(row.n / row.of)} %`)),
-      h("td", null, range(row.interval)),
+      h("td", null, share(row.n / row.of)),
+      h("td", null, row.interval.map(percents).join(" to "), "\u00a0%"),
       h("td", null, `${format.count(row.n)} of ${format.count(row.of)}`),
-      h("td", null, beside(row)));
+      h("td.beside-null", null, beside(row)));
     const heads = ["Features that", "share", "95 % interval", "number", "compared with"];
     return scrollable("Shares, scrollable",
       h("table.plain.findings", null, headElement(heads), h("tbody", null, shares.map(line))));

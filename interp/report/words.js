@@ -3,7 +3,7 @@
 "use strict";
 
 report.words = (() => {
-  const { verdicts, has_text: hasText } = report.data.page;
+  const { columns, verdicts, has_text: hasText } = report.data.page;
   const ofVerdicts = Object.values(verdicts).map(({ word: name, meaning }) => [name, `The verdict that ${meaning}.`]);
   const where = hasText ? "tokens" : "rows";
   const MEANINGS = {
@@ -52,8 +52,13 @@ report.words = (() => {
     h("button.term", { type: "button", "data-tip": meaning, "aria-describedby": "tip" }, text);
   const term = (name, text = name) => tipped(text, MEANINGS[name]);
 
-  const list = () => h("dl.words", null, Object.entries(MEANINGS).map(([name, meaning]) => (
-    h("div", null, h("dt", null, name), h("dd", null, meaning)))));
+  /* All terms, but for verdicts that no feature has. */
+  const list = () => {
+    const absent = Object.keys(verdicts).filter((name) => !columns.verdicts.includes(name));
+    const unused = new Set(absent.map((name) => verdicts[name].word));
+    return h("dl.words", null, Object.entries(MEANINGS).filter(([name]) => !unused.has(name)).map(([name, meaning]) => (
+      h("div", null, h("dt", null, name), h("dd", null, meaning)))));
+  };
 
   const SIGNS = [["space", "space"], ["line", "line end"], ["tab", "tab"]];
 

@@ -101,7 +101,7 @@ def test_the_page_opens_on_an_overview_with_numbers_features_and_words(browser, 
         "document.querySelector('.share .term[data-tip*=use]').dataset.tip"
     )
     assert "No null was run" in browser.text(".share p")[0]
-    assert browser.text(".verdicts li")[:2] == ["monosemantic 19", "polysemantic 6"]
+    assert browser.text(".verdicts li a")[:2] == ["monosemantic 19", "polysemantic 6"]
     tips = "Array.from(document.querySelectorAll('.verdicts a'), (a) => a.dataset.tip)"
     assert browser.evaluate(tips)[:2] == ["63 % of all", "20 % of all, 5 of them unsure"]
     browser.wait("document.querySelectorAll('#overview .card .firing').length >= 5")  # their examples are read by then

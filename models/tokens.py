@@ -16,8 +16,8 @@ from torch import Tensor
 from interp.checks.errors import DamagedError, OverwriteError
 from interp.storage.files import open_tensors, write_tensors
 from interp.storage.remote_folders import local_path
-from models.token_shards import CORPUS_REMEDY as _REMEDY
-from models.token_shards import read_shards
+from models.token_files import CORPUS_REMEDY as _REMEDY
+from models.token_files import read_token_files
 
 PADDING = -2
 """The document id of a position that holds no text."""
@@ -91,7 +91,7 @@ class LabelledTokens:
         ValueError on another file, one cut off, or one whose parts do not fit."""
         path = local_path(path)
         if path.is_dir():
-            return cls._load_shards(path)
+            return cls._load_folder(path)
         with open_tensors(path, _REMEDY) as file:
             names = json.loads((file.metadata() or {})["names"])
             tokenizer = str(names["tokenizer"])
@@ -100,8 +100,8 @@ class LabelledTokens:
         return cls(**names, **tensors, tokenizer=tokenizer)._check(path)
 
     @classmethod
-    def _load_shards(cls, folder: Path) -> "LabelledTokens":
-        columns, names = read_shards(folder)
+    def _load_folder(cls, folder: Path) -> "LabelledTokens":
+        columns, names = read_token_files(folder)
         no_labels = torch.zeros(1, 1, dtype=torch.int8).expand(columns["tokens"].shape)
         labelled = cls(
             **columns,

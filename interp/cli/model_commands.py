@@ -46,7 +46,8 @@ def tokenize_command(
     corpus = CorpusConfig(
         source=source_of(texts), paths=tuple(texts), characters=max_characters, field=field, val_fraction=0
     )
-    made_of = {"kind": "tokens", "model": model, "context": context, "texts": texts, "characters": max_characters}
+    made_of = {"kind": "tokens", "model": model, "context": context, "texts": texts, "field": field}
+    made_of |= {"characters": max_characters}
     with Bar("tokenize") as bar:
         tokenizer = load_tokenizer(model)
         with whole_folder(out, made_of, interrupted="resume", overwrite=overwrite) as new:

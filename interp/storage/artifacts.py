@@ -63,7 +63,7 @@ ARTIFACTS = {
     ),
     "tokens": Artifact(
         "labelled tokens",
-        ("", "tokens-00000.safetensors"),
+        ("", "row_characters.safetensors"),
         ("tokens", "train", "corpus/train"),
         "corpus",
         "`interp tokenize` makes one",

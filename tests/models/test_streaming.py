@@ -4,6 +4,7 @@ import bz2
 import gzip
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import fsspec
@@ -72,48 +73,58 @@ def test_a_stream_gives_the_tokens_of_the_whole(documents, tokenizer, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["train"]
 
 
-@pytest.fixture(scope="module")
-def long_text():
-    """Enough for three files of 4,096 rows of 2 tokens."""
-    return [Document(text, (), "texts", f"work {i}") for i, text in enumerate(texts(500))]
-
-
-@pytest.fixture
-def small_shards(monkeypatch):
-    monkeypatch.setattr("models.token_shards.SHARD_TOKENS", 1)
-
-
-def test_shards_are_read_as_one_tensor(long_text, tokenizer, tmp_path, small_shards):
-    tokenize_stream(iter(long_text), tokenizer, 2, tmp_path / "train")
-    files = sorted((tmp_path / "train").glob("tokens-*"))
-    found, expected = LabelledTokens.load(tmp_path / "train"), tokenize(long_text, tokenizer, 2)
-    assert len(files) == -(-len(expected) // 4096) > 2
-    assert_same(found, expected)
-    parts = [load_file(file)["tokens"] for file in files]  # each is a whole file of its own
-    assert torch.cat(parts).equal(found.tokens) and [len(part) for part in parts[:-1]] == [4096] * (len(parts) - 1)
-    assert found[4090:4100].tokens.equal(expected.tokens[4090:4100])
-    found.tokens[5000] = 7  # in memory alone
+def test_files_are_mapped(documents, tokenizer, tmp_path):
+    tokenize_stream(iter(documents), tokenizer, 16, tmp_path / "train")
+    found, expected = LabelledTokens.load(tmp_path / "train"), tokenize(documents, tokenizer, 16)
+    assert load_file(tmp_path / "train" / "tokens.safetensors")["tokens"].equal(found.tokens)
+    found.tokens[3] = 7  # in memory alone
     assert LabelledTokens.load(tmp_path / "train").tokens.equal(expected.tokens)
     find(tmp_path / "train", "tokens")
 
 
-@pytest.mark.parametrize("at", [40, 140, 179])
-def test_a_kill_among_shards_loses_nothing(long_text, tokenizer, tmp_path, small_shards, at):
+def cut_off(documents, after: int):
+    yield from documents[:after]
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("at", [40, 140, 279])
+def test_a_kill_while_reading_loses_nothing(documents, tokenizer, tmp_path, at):
     options = {"val_fraction": 0.1, "seed": 1}
-
-    def killed():
-        for i, document in enumerate(long_text):
-            if i == at:
-                raise KeyboardInterrupt
-            yield document
-
     with pytest.raises(KeyboardInterrupt):
-        tokenize_stream(killed(), tokenizer, 2, tmp_path / "train", tmp_path / "val", **options)
-    sizes = tokenize_stream(iter(long_text), tokenizer, 2, tmp_path / "train", tmp_path / "val", **options)
-    assert sizes == tokenize_stream(iter(long_text), tokenizer, 2, tmp_path / "a", tmp_path / "b", **options)
+        tokenize_stream(cut_off(documents, at), tokenizer, 2, tmp_path / "train", tmp_path / "val", **options)
+    sizes = tokenize_stream(iter(documents), tokenizer, 2, tmp_path / "train", tmp_path / "val", **options)
+    assert sizes == tokenize_stream(iter(documents), tokenizer, 2, tmp_path / "a", tmp_path / "b", **options)
     for path, other in (("train", "a"), ("val", "b")):
         assert files_of(tmp_path / path) == files_of(tmp_path / other)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "train", "val"]
+
+
+@pytest.mark.parametrize("other", ["texts", "names", "shorter", "repeated"])
+def test_an_interrupted_text_never_goes_on_with_another(documents, tokenizer, tmp_path, other):
+    """Its first rows would be those of the first text, under the names of the second."""
+    others = {
+        "texts": [replace(document, text=document.text.upper()) for document in documents],
+        "names": [replace(document, name="another work") for document in documents],
+        "shorter": documents[:30],
+        "repeated": documents[:10] + documents,
+    }[other]
+    options = {"deduplicate": False} if other == "repeated" else {}
+    with pytest.raises(KeyboardInterrupt):
+        tokenize_stream(cut_off(documents, 200), tokenizer, 16, tmp_path / "train")
+    with pytest.raises(ValueError, match="interrupted in other text.*again"):
+        tokenize_stream(iter(others), tokenizer, 16, tmp_path / "train", **options)
+    tokenize_stream(iter(others), tokenizer, 16, tmp_path / "train", **options)
+    expected = tokenize(others, tokenizer, 16, deduplicate=other != "repeated")
+    assert_same(LabelledTokens.load(tmp_path / "train"), expected)
+
+
+def test_the_command_tokenizes_one_field_at_a_time(tmp_path, tiny_run):
+    text = tmp_path / "a.jsonl"
+    text.write_text("".join(json.dumps({"text": text, "body": text.upper()}) + "\n" for text in texts(40)))
+    command = ["tokenize", str(text), "--model", str(tiny_run.path), "--out", str(tmp_path / "out")]
+    assert main(command) == 0
+    assert main([*command, "--field", "body"]) == 2
+    assert main([*command, "--field", "body", "--overwrite"]) == 0
 
 
 def test_tokens_are_written_and_read_at_an_address(documents, tokenizer, tmp_path, monkeypatch):
@@ -126,19 +137,23 @@ def test_tokens_are_written_and_read_at_an_address(documents, tokenizer, tmp_pat
 @pytest.mark.parametrize(
     ("file", "change", "says"),
     [
-        ("tokens-00001.safetensors", lambda data: data[:-3], "truncated"),
-        ("tokens-00001.safetensors", lambda data: b"\0" * len(data), "header"),
-        ("document_ids-00000.safetensors", lambda data: b"", "truncated"),
-        ("names.json", lambda data: data.replace(b'"n_ctx": 2', b'"n_ctx": 3'), "truncated"),
-        ("names.json", lambda data: data.replace(b"4096", b"4095"), "multiple of 4096"),
+        ("tokens.safetensors", lambda data: data[:-3], "damaged"),
+        ("tokens.safetensors", lambda data: b"\0" * len(data), "damaged"),
+        ("document_ids.safetensors", lambda data: b"", "damaged"),
+        ("row_characters.safetensors", None, "does not exist"),
+        ("names.json", lambda data: data.replace(b"work 1", b"\xff"), "damaged"),
+        ("names.json", lambda data: data.replace(b"tokenizer", b"tokenizr"), "tokenizer"),
         ("names.json", lambda data: data[:50], "damaged"),
     ],
 )
-def test_a_damaged_shard_is_named(long_text, tokenizer, tmp_path, small_shards, file, change, says):
-    tokenize_stream(iter(long_text), tokenizer, 2, tmp_path / "train")
+def test_a_damaged_file_is_named(documents, tokenizer, tmp_path, file, change, says):
+    tokenize_stream(iter(documents), tokenizer, 16, tmp_path / "train")
     damaged = tmp_path / "train" / file
-    damaged.write_bytes(change(damaged.read_bytes()))
-    with pytest.raises(ValueError, match=f"{says}.*tokenize the corpus again"):
+    data = damaged.read_bytes()
+    damaged.unlink()
+    if change is not None:
+        damaged.write_bytes(change(data))
+    with pytest.raises((ValueError, FileNotFoundError), match=f"{says}.*tokenize the corpus again"):
         LabelledTokens.load(tmp_path / "train")
 
 
@@ -177,7 +192,7 @@ def test_stream_tokens_resumes_without_tokenizing_again(documents, tokenizer, tm
     with pytest.raises(KeyboardInterrupt):
         tokenize_stream(iter(documents), tokenizer, 16, *paths, **options, progress=stop)
     assert not paths[0].exists()
-    with open(unfinished_folder(paths[0]) / "new" / "tokens-00000.safetensors", "ab") as file:  # a kill may leave it
+    with open(unfinished_folder(paths[0]) / "new" / "tokens.safetensors", "ab") as file:  # a kill may leave it
         file.write(b"half a row")
     tokenize_stream(iter(documents), tokenizer, 16, *paths, **options)
     assert encoded == whole
@@ -186,20 +201,20 @@ def test_stream_tokens_resumes_without_tokenizing_again(documents, tokenizer, tm
 
 
 def test_a_kill_between_the_sides_loses_one_batch_at_most(documents, tokenizer, tmp_path, monkeypatch):
-    from models.streaming import _Spool
+    from models.streaming import TokenWriter
 
-    paths, add, calls = (tmp_path / "train", tmp_path / "val"), _Spool.add, []
+    paths, append, calls = (tmp_path / "train", tmp_path / "val"), TokenWriter.append, []
 
     def killed(self, *arguments):
         calls.append(self)
         if len(calls) == 6:
             raise KeyboardInterrupt
-        add(self, *arguments)
+        append(self, *arguments)
 
-    monkeypatch.setattr(_Spool, "add", killed)
+    monkeypatch.setattr(TokenWriter, "append", killed)
     with pytest.raises(KeyboardInterrupt):
         tokenize_stream(iter(documents), tokenizer, 16, *paths, val_fraction=0.3)
-    monkeypatch.setattr(_Spool, "add", add)
+    monkeypatch.setattr(TokenWriter, "append", append)
     tokenize_stream(iter(documents), tokenizer, 16, *paths, val_fraction=0.3)
     tokenize_stream(iter(documents), tokenizer, 16, tmp_path / "a", tmp_path / "b", val_fraction=0.3)
     for path, other in zip(paths, "ab", strict=True):
@@ -208,7 +223,7 @@ def test_a_kill_between_the_sides_loses_one_batch_at_most(documents, tokenizer, 
 
 def test_too_little_text_leaves_nothing(tokenizer, tmp_path):
     short = [Document("a cat", (), "texts", "one")]
-    with pytest.raises(ValueError, match="less than one context of 64 tokens"):
+    with pytest.raises(ValueError, match="the text for train gives less than one row of tokens"):
         tokenize_stream(iter(short), tokenizer, 64, tmp_path / "train")
     with pytest.raises(ValueError, match=r"val_fraction=0.5 must be in \[0, 1\), with a folder"):
         tokenize_stream(iter(short), tokenizer, 64, tmp_path / "train", val_fraction=0.5)

@@ -1,23 +1,20 @@
 """Checkpoints of a training, weights with errors that name the file, and the log of the steps.
 
 The checkpoint of a training is one safetensors file: the weights, the optimizer's state for each parameter, and (in the
-header, as JSON) the step, the seconds spent and the inputs of the run, configs by value and tensors by checksum. A
-checkpoint or a result with other inputs is refused, with the names of the inputs that differ.
+header, as JSON) the step and the seconds spent. The folder that holds it says of which training it is.
 """
 
 import json
 import math
-import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from interp.checks.errors import DamagedError, OverwriteError
+from interp.checks.errors import DamagedError
 from interp.storage.files import open_tensors, write_atomically, write_tensors
-from interp.storage.manifests import describe_differences
 
 _REMEDY = "delete it to start again"
 
@@ -29,14 +26,10 @@ def write_checkpoint(file: Path, model: nn.Module, optimizer: torch.optim.Optimi
     write_tensors(file, tensors, {"facts": json.dumps(dict(facts))})
 
 
-def read_checkpoint(
-    file: Path, model: nn.Module, optimizer: torch.optim.Optimizer, inputs: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Restore weights and optimizer state, and return the facts. Raises OverwriteError if `facts["inputs"]`
-    differ."""
+def read_checkpoint(file: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Restore weights and optimizer state, and return the facts."""
     with open_tensors(file, _REMEDY) as stored:
         facts = json.loads(stored.metadata()["facts"])
-        check_inputs(facts["inputs"], inputs, file)
         if not all(isinstance(facts[name], int | float) and facts[name] >= 0 for name in ("step", "seconds")):
             raise KeyError("step and seconds")
         # Cloned into memory of torch's own alignment, on which the order of a vectorised sum may depend.
@@ -59,13 +52,6 @@ def _check_shapes(tensors: Mapping[str, Tensor], model: nn.Module) -> None:
             raise KeyError(f"{name} of shape {tuple(weight.shape)}")
 
 
-def check_inputs(before: Any, now: Mapping[str, Any], file: Path) -> None:
-    """Check that a file belongs to a training with the same inputs. Raises OverwriteError, with the differences, if
-    not."""
-    if differs := describe_differences(before, now):
-        raise OverwriteError(f"{file} belongs to another run ({differs}): choose another folder or do not resume")
-
-
 def load_weights(model: nn.Module, file: Path, remedy: str) -> None:
     """Load the weights of a file into the model. Raises DamagedError if they do not fit it or are not finite."""
     with open_tensors(file, remedy) as stored:
@@ -84,14 +70,6 @@ def count_weights(file: Path, remedy: str) -> int:
     """Count the weights of a safetensors file, by its header."""
     with open_tensors(file, remedy) as stored:
         return sum(math.prod(stored.get_slice(name).get_shape()) for name in stored.keys())
-
-
-def checksum(tensors: Iterable[Tensor]) -> int:
-    """Return the CRC-32 of the tensors' concatenated bytes."""
-    value = 0
-    for tensor in tensors:
-        value = zlib.crc32(tensor.detach().cpu().contiguous().numpy().data, value)
-    return value
 
 
 def keep_rows(file: Path, step: int) -> None:

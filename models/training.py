@@ -9,25 +9,27 @@ optimizer's moments and the step. Checkpoints are timed by the clock and do not 
 means bitwise on the same machine, device and number of threads.
 
 `out` receives weights.safetensors, config.json, metrics.jsonl, results.json, samples.json and
-snapshots/step-N.safetensors; checkpoint.safetensors exists while training lasts.
+snapshots/step-N.safetensors. Until the training is finished they are in OUT.unfinished/new, with checkpoint.safetensors
+(`storage.folders`).
 """
 
 import json
 import logging
 import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from interp.checks.errors import DamagedError
 from interp.runtime.progress import Progress, no_progress
-from interp.storage.files import read_json, write_json
-from models.checkpoints import check_inputs, checksum, keep_rows, load_weights, read_checkpoint, write_checkpoint
+from interp.storage.files import digest, read_json, write_json
+from interp.storage.folders import is_finished, recover, whole_folder
+from interp.storage.manifests import verify
+from models.checkpoints import keep_rows, load_weights, read_checkpoint, write_checkpoint
 from models.evaluation import TextTokenizer, decode_without_bos, evaluate_loss, measure_losses, sample_texts
 from models.recipe import CLIP_NORM, TrainingConfig, adamw, autocast_to, batch_rows, check_finite
 from models.transformer import Transformer
@@ -72,22 +74,36 @@ def train_model(
 
     `val_characters` is the length of the validation text; without it the tokenizer's decoding is measured. With
     `resume` an interrupted training resumes and a finished one is loaded; a folder with a training of other inputs is
-    refused. Raises ValueError for tokens that do not fit the model, and for a loss that is not finite (with the step).
+    refused. Without it, any training there is replaced.
+    Raises ValueError for tokens that do not fit the model, and for a loss that is not finite (with the step).
     """
-    out = Path(out)
     _check_tokens(model, train_tokens, val_tokens)
-    inputs = _inputs(model, train_tokens, val_tokens, config)
-    training = _Training(model, train_tokens, val_tokens, config, out, inputs, progress)
-    if resume and (finished := training.read_finished()) is not None:
-        return finished
-    training.begin(resume)
-    while training.step < training.steps:
-        training.update()
-        if training.row_is_due():
-            training.write_row()
-            if training.step < training.steps and time.monotonic() - training.checkpoint_time >= checkpoint_seconds:
-                training.keep_checkpoint()
-    return training.end(tokenizer, val_characters)
+    made_of = _made_of(model, train_tokens, val_tokens, config)
+    if resume:
+        recover(out, made_of)
+        if is_finished(out, made_of):
+            result = _read_finished(model, Path(out))
+            progress(result.steps, result.steps, f"val {result.val_loss:.3f} nats/token")
+            return result
+    interrupted: Literal["resume", "restart"] = "resume" if resume else "restart"
+    with whole_folder(out, made_of, interrupted=interrupted, overwrite=not resume) as folder:
+        training = _Training(model, train_tokens, val_tokens, config, folder, progress)
+        training.begin()
+        while training.step < training.steps:
+            training.update()
+            if training.row_is_due():
+                training.write_row()
+                if training.step < training.steps and time.monotonic() - training.checkpoint_time >= checkpoint_seconds:
+                    training.keep_checkpoint()
+        return training.end(tokenizer, val_characters)
+
+
+def _read_finished(model: Transformer, out: Path) -> TrainingResult:
+    """Return the result of a finished training; its weights are loaded into the model."""
+    remedy = f"delete {out} to train again"
+    verify(out, remedy=remedy)
+    load_weights(model, out / "weights.safetensors", remedy)
+    return TrainingResult(**read_json(out / "results.json", remedy))
 
 
 class _Training:
@@ -100,7 +116,6 @@ class _Training:
         val_tokens: Tensor,
         config: TrainingConfig,
         out: Path,
-        inputs: dict[str, Any],
         progress: Progress,
     ):
         self.model = model
@@ -108,7 +123,6 @@ class _Training:
         self.val_tokens = val_tokens
         self.config = config
         self.out = out
-        self.inputs = inputs
         self.progress = progress
         self.checkpoint = out / "checkpoint.safetensors"
         self.n_ctx = train_tokens.shape[1]
@@ -121,34 +135,18 @@ class _Training:
         self.note = "starting"
         self.start_time = self.row_time = self.checkpoint_time = time.monotonic()
 
-    def read_finished(self) -> TrainingResult | None:
-        """Return the result of the same training if it is finished; its weights are loaded into the model."""
-        file = self.out / "results.json"
-        if not file.exists() or self.checkpoint.exists():
-            return None
-        results = read_json(file, "delete it to train again")
-        check_inputs(results.pop("inputs", {}), self.inputs, file)
-        numbers = {field.name: results.get(field.name, "missing") for field in fields(TrainingResult)}
-        if wrong := [name for name, value in numbers.items() if not isinstance(value, int | float | None)]:
-            raise DamagedError(f"{file} holds no number {', '.join(wrong)}: delete it to train again")
-        load_weights(self.model, self.out / "weights.safetensors", "delete results.json to train again")
-        self.progress(self.steps, self.steps, f"val {numbers['val_loss']:.3f} nats/token")
-        return TrainingResult(**numbers)
-
-    def begin(self, resume: bool) -> None:
-        """Resume from the checkpoint, or clear the folder and start."""
-        self.out.mkdir(parents=True, exist_ok=True)
-        if resume and self.checkpoint.exists():
-            facts = read_checkpoint(self.checkpoint, self.model, self.optimizer, self.inputs)
+    def begin(self) -> None:
+        """Resume from the checkpoint, or start."""
+        if self.checkpoint.exists():
+            facts = read_checkpoint(self.checkpoint, self.model, self.optimizer)
             self.step = facts["step"]
             self.seconds_before = facts["seconds"]
             keep_rows(self.out / "metrics.jsonl", self.step)
             log.info("resumed %s at step %d of %d", self.out, self.step, self.steps)
             return
-        for name in ("checkpoint.safetensors", "results.json", "samples.json", "metrics.jsonl"):
-            (self.out / name).unlink(missing_ok=True)
-        for snapshot in self.out.glob("snapshots/step-*.safetensors"):
-            snapshot.unlink()
+        for file in self.out.rglob("*"):  # of a training that was killed before its first checkpoint
+            if file.is_file():
+                file.unlink()
         self.model.save(self.out)  # so that snapshots can be opened while training lasts
         self.keep_snapshot()
 
@@ -202,7 +200,7 @@ class _Training:
             self.model.save_weights(self.out / "snapshots" / f"step-{self.step}.safetensors")
 
     def keep_checkpoint(self) -> None:
-        facts = {"step": self.step, "seconds": self.seconds(), "inputs": self.inputs}
+        facts = {"step": self.step, "seconds": self.seconds()}
         write_checkpoint(self.checkpoint, self.model, self.optimizer, facts)
         self.checkpoint_time = time.monotonic()
 
@@ -226,7 +224,7 @@ class _Training:
         self.model.save(self.out)
         if tokenizer is not None and self.config.n_samples:
             write_json(self.out / "samples.json", sample_texts(self.model, tokenizer, self.config))
-        write_json(self.out / "results.json", {**asdict(result), "inputs": self.inputs})
+        write_json(self.out / "results.json", asdict(result))
         self.checkpoint.unlink(missing_ok=True)
         self.progress(self.steps, self.steps, f"val {result.val_loss:.3f} nats/token")
         return result
@@ -247,14 +245,13 @@ def _check_tokens(model: Transformer, train_tokens: Tensor, val_tokens: Tensor) 
             )
 
 
-def _inputs(model: Transformer, train_tokens: Tensor, val_tokens: Tensor, config: TrainingConfig) -> dict[str, Any]:
-    """List the inputs that determine the result of a training; tensors by checksum."""
-    facts = {f"training.{field.name}": getattr(config, field.name) for field in fields(config)}
-    facts |= {f"model.{field.name}": getattr(model.config, field.name) for field in fields(model.config)}
+def _made_of(model: Transformer, train_tokens: Tensor, val_tokens: Tensor, config: TrainingConfig) -> dict[str, Any]:
+    """Return what determines the result of a training; tensors by their digests."""
+    settings = {f"training.{name}": value for name, value in asdict(config).items()}
+    settings |= {f"model.{name}": value for name, value in asdict(model.config).items()}
     tensors = {
         "initial weights": model.state_dict().values(),
         "train_tokens": [train_tokens],
         "val_tokens": [val_tokens],
     }
-    facts |= {name: checksum(each) for name, each in tensors.items()}
-    return json.loads(json.dumps(facts))
+    return {"kind": "model", **settings, **{name: digest(*each) for name, each in tensors.items()}}

@@ -62,8 +62,8 @@ def learned_latents(text: FactorText, folder: Path, seed: int, sizes: Sizes) -> 
     config = TransformerConfig.preset("one-layer", d_vocab=len(text.vocab), **shape, seed=seed)
     steps = TrainingConfig(tokens=sizes.model_tokens, n_samples=0, seed=seed)
     held_out = sizes.judged // 8
-    train_model(Transformer(config), tokens[held_out:], tokens[:held_out], steps, folder)
-    model = Transformer.load(folder)
+    train_model(Transformer(config), tokens[held_out:], tokens[:held_out], steps, folder / "model")
+    model = Transformer.load(folder / "model")
     bases = _latents(model, tokens, folder / "sae", sizes, rivals=True)
     bases |= {name: bases[name]._replace(W_U=model.W_U) for name in TRAINED}
     untrained = _latents(Transformer(config), tokens, folder / "saeuntrained", sizes, rivals=False)

@@ -10,7 +10,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from interp.checks.errors import DamagedError, OverwriteError
 from interp.runtime.progress import no_progress
+from interp.storage.folders import unfinished_folder
 from models.evaluation import Bigrams, bigram_cross_entropy, evaluate_loss, unigram_cross_entropy, unigram_of
 from models.recipe import TrainingConfig, batch_rows
 from models.training import train_model
@@ -97,11 +99,12 @@ def test_killed_at_any_point_and_resumed_equals_uninterrupted(tmp_path, processe
         return process.exitcode
 
     def checkpointed_step():
-        with safe_open(str(tmp_path / "cut" / "checkpoint.safetensors"), "pt") as file:
+        with safe_open(str(unfinished / "checkpoint.safetensors"), "pt") as file:
             return json.loads(file.metadata()["facts"])["step"]
 
     assert run(tmp_path / "whole", "never:") == 0
     cut = tmp_path / "cut"
+    unfinished = unfinished_folder(cut) / "new"
     for moment, step in [
         ("step:1", None),
         ("step:7", 6),
@@ -111,9 +114,10 @@ def test_killed_at_any_point_and_resumed_equals_uninterrupted(tmp_path, processe
         ("after:results.json", 12),
     ]:
         assert run(cut, moment) == -signal.SIGKILL, moment
-        assert (cut / "checkpoint.safetensors").exists() == (step is not None)
+        assert not cut.exists()
+        assert (unfinished / "checkpoint.safetensors").exists() == (step is not None)
         assert step is None or checkpointed_step() == step, moment
-    with open(cut / "metrics.jsonl", "a") as file:
+    with open(unfinished / "metrics.jsonl", "a") as file:
         file.write('{"step": 14, "los')
     assert run(cut, "never:") == 0
 
@@ -126,6 +130,7 @@ def test_killed_at_any_point_and_resumed_equals_uninterrupted(tmp_path, processe
         assert result.pop("wall_seconds") > 0
     assert results[0] == results[1]
     assert not list(cut.glob("*.tmp")) and not (cut / "checkpoint.safetensors").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cut", "whole"]
 
 
 def rows_of(out: Path) -> list[dict]:
@@ -227,11 +232,18 @@ def test_a_finished_run_is_read_back_and_another_one_refused(tmp_path):
     assert again == result and len(calls) == 1
     assert torch.equal(model.W_E, Transformer.load(tmp_path).W_E)
     other = dataclasses.replace(CONFIG, lr=0.5)
-    with pytest.raises(ValueError, match=r"training\.lr is 0.006, not 0.5\)"):
+    with pytest.raises(OverwriteError, match=r"training\.lr is 0.006, not 0.5;"):
         train(tmp_path, other)
-    with pytest.raises(ValueError, match="initial weights is"):
+    with pytest.raises(OverwriteError, match="not the same initial weights"):
         train(tmp_path, model=small_model(seed=4))
     assert train(tmp_path, other, resume=False).val_loss != result.val_loss
+
+
+def test_a_changed_result_is_not_read_back(tmp_path):
+    train(tmp_path / "model")
+    (tmp_path / "model" / "results.json").write_text("{}")
+    with pytest.raises(DamagedError, match=r"results.json is .*delete .*model to train again"):
+        train(tmp_path / "model")
 
 
 def test_samples_and_characters_come_from_the_tokenizer(tmp_path):

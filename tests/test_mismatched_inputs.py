@@ -124,7 +124,7 @@ IN_PYTHON: dict[str, tuple[Callable[[Files, Path], Any], str]] = {
     ),
     "features and twin of another hook": (
         lambda f, out: rank_features(f.features, twin=planted(out, 1, hook_name=OTHER_HOOK)),
-        rf"is a scan of {OTHER_HOOK}, \S+ one of {HOOK}: twins read the same hook",
+        r"is a scan of another hook than \S+features",
     ),
     "features and twin of other tokens": (
         lambda f, out: rank_features(f.features, twin=planted(out, 1, text=1)),
@@ -156,7 +156,7 @@ IN_PYTHON: dict[str, tuple[Callable[[Files, Path], Any], str]] = {
     ),
     "features and neurons of other labels": (
         lambda f, out: concept_table(f.features, planted(out, 1, label="lower")),
-        r"is a scan with other labels than \S+features",
+        r"is a scan of other labels than \S+features",
     ),
     "features and store of the nulls": (
         lambda f, out: check_scan_of(f.features, ActivationStore.open(f.folder / "store")),

@@ -35,7 +35,6 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 import scipy.sparse
-import torch
 from jaxtyping import Bool, Float64, Int, Int64
 from numba import njit
 from torch import Tensor
@@ -47,7 +46,7 @@ from interp.features.by_document import Documents, pool_codes
 from interp.features.examples import rows_around
 from interp.features.feature import join_pieces
 from interp.features.feature_store import FeatureStore
-from interp.features.scan_checks import scan_digests
+from interp.features.scan_checks import same_dictionary, scan_digests
 from interp.features.scan_input import latent_blocks
 from interp.runtime.progress import Progress, no_progress
 from interp.statistics.cutoffs import MIN_F1
@@ -192,21 +191,6 @@ def corpora(
         tests.by_chance,
         f"sequences of {features_a.n_ctx} tokens" if is_by_sequence else "documents",
     )
-
-
-def same_dictionary(a: FeatureStore, b: FeatureStore) -> bool:
-    """Return whether two scans are by one dictionary at one hook. The digests of the dictionaries decide if both scans
-    have one, otherwise the decoders. If neither is known, as for codes of another producer, the number of latents
-    decides."""
-    hooks = {features.meta["hook_name"] for features in (a, b)} - {""}
-    if a.d_sae != b.d_sae or len(hooks) > 1:
-        return False
-    digests = {scan_digests(features).get("dictionary") for features in (a, b)}
-    if None not in digests:
-        return len(digests) == 1
-    if a.W_dec is None or b.W_dec is None:
-        return True
-    return torch.equal(a.W_dec, b.W_dec)
 
 
 def _scanned_documents(

@@ -39,7 +39,8 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.display import cards
 from interp.display.cards import Markup
 from interp.features.feature_store import FeatureStore
-from interp.features.twins import best_matches, check_same_tokens, match_rows
+from interp.features.scan_checks import check_same
+from interp.features.twins import best_matches, match_rows
 from interp.runtime.progress import Progress, no_progress
 from interp.statistics.estimates import Estimate, bootstrap
 from interp.verdict.nulls import random_directions, second_moments
@@ -193,6 +194,6 @@ def codes_of_same_text(
     """Return the codes of both. Raises ValueError for scans of different tokens. For plain codes, this cannot be
     checked."""
     if isinstance(ours, FeatureStore) and isinstance(theirs, FeatureStore):
-        check_same_tokens(ours, theirs)
+        check_same(ours, theirs, "tokens")
     our_codes, their_codes = (source.codes if isinstance(source, FeatureStore) else source for source in (ours, theirs))
     return our_codes, their_codes

@@ -17,15 +17,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
 from interp.activations.hooks import own_hook
-from interp.compare.across_corpora import same_dictionary
 from interp.compare.across_models import MIN_FIRED
 from interp.features.feature_store import FeatureStore
-from interp.features.scan_checks import identity, scan_digests
+from interp.features.scan_checks import differing, identity, same_dictionary, scan_digests
 from interp.features.scan_folder import dictionary_digest, tensor_digest
 from interp.sae import SAE, load_sae
 from interp.storage.artifacts import find
@@ -98,10 +96,11 @@ def open_pair(first: str | Path, second: str | Path) -> Pair:
     """Open two results as one pair. Raises ValueError for a folder that contains neither features nor an SAE, and if
     the two have nothing in common."""
     a, b = _open(first), _open(second)
-    same_text = a.features is not None and b.features is not None and torch.equal(a.features.tokens, b.features.tokens)
-    scans = a.features, b.features
-    if scans[0] is not None and scans[1] is not None and not same_text and same_dictionary(scans[0], scans[1]):
-        return Pair(a, b, "corpora", False)
+    same_text = False
+    if a.features is not None and b.features is not None:
+        same_text = not differing(a.features, b.features, "tokens")
+        if not same_text and same_dictionary(a.features, b.features):
+            return Pair(a, b, "corpora", False)
     if _may_share_hook(a, b):
         return Pair(a, b, "seeds" if a.d_sae == b.d_sae else "widths", same_text)
     if same_text:

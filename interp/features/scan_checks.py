@@ -1,13 +1,16 @@
-"""Check that inputs belong to a scan: tables made from its features, and the activations that it was made from.
+"""Check that inputs belong to a scan: tables made from its features, other scans, and the activations that it was made
+from.
 
-A table made from features has their `identity` in `attrs["features"]`, which Parquet files preserve. A table without an
-identity, such as one from a CSV file, is recognized by its latents and by how often they fire.
+A scan has the digests of all its inputs in `scan.json`, and two scans are compared by them (`differing`). A table made
+from features has their `identity` in `attrs["features"]`, which Parquet files preserve. A table without an identity,
+such as one from a CSV file, is recognized by its latents and by how often they fire.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
+import torch
 
 from interp.activations import StoredRows
 from interp.activations.hooks import Model, names_of_hook, resolve_hooks
@@ -31,6 +34,40 @@ def scan_digests(features: FeatureStore) -> dict[str, str]:
 def identity(features: FeatureStore) -> dict[str, str]:
     """Return the digests by which a table of features identifies them."""
     return {name: value for name, value in scan_digests(features).items() if name in _TELLING}
+
+
+def differing(features: FeatureStore, other: FeatureStore, *names: str) -> list[str]:
+    """Return those of these inputs ("tokens", "labels", "hook", "dictionary", …) that differ between two scans. One
+    that either scan does not know counts as the same."""
+    ours, theirs = scan_digests(features), scan_digests(other)
+    return [name for name in names if ours.get(name) and theirs.get(name) and ours[name] != theirs[name]]
+
+
+def check_same(features: FeatureStore, other: FeatureStore, *names: str) -> None:
+    """Check that two scans have the same inputs. Raises ValueError with those that differ."""
+    others = [f"{'another' if name == 'hook' else 'other'} {name}" for name in differing(features, other, *names)]
+    if others:
+        raise ValueError(
+            f"{other.path} is a scan of {' and '.join(others)} than {features.path}: scan both with the same"
+        )
+
+
+def check_twin(features: FeatureStore, twin: FeatureStore) -> None:
+    """Check that two scans are of the same tokens and one hook. Raises ValueError if not."""
+    check_same(features, twin, "tokens", "hook")
+    ours, theirs = features.W_dec, twin.W_dec
+    if ours is not None and theirs is not None and ours.shape[1] != theirs.shape[1]:
+        raise ValueError(f"decoders are {ours.shape[1]} and {theirs.shape[1]} wide: twins read the same hook")
+
+
+def same_dictionary(a: FeatureStore, b: FeatureStore) -> bool:
+    """Return whether two scans are by one dictionary at one hook. The digests of the dictionaries decide if both scans
+    have one, otherwise the decoders. If neither is known, as for codes of another producer, the number of latents
+    decides."""
+    if a.d_sae != b.d_sae or differing(a, b, "hook", "dictionary"):
+        return False
+    is_known = all("dictionary" in scan_digests(features) for features in (a, b))
+    return is_known or a.W_dec is None or b.W_dec is None or torch.equal(a.W_dec, b.W_dec)
 
 
 def check_part_tables(parts: Sequence[pd.DataFrame], names: Sequence[str] | None = None) -> dict[str, Any]:

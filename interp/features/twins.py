@@ -36,6 +36,7 @@ from torch import Tensor
 from interp.codes.code_chunks import ROWS_PER_CHUNK, CodeSource, encoded_rows
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore
+from interp.features.scan_checks import check_twin
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import map_in_threads, slices
 from interp.statistics.estimates import ratio
@@ -92,23 +93,6 @@ def best_matches(ours: CodeSource, theirs: CodeSource, progress: Progress = no_p
     numbers of rows."""
     parts = [_best_of(sums) for sums in joint_sums(ours, theirs, [(1, 1)], progress)]
     return Matches(*map(np.concatenate, zip(*parts, strict=True)))
-
-
-def check_same_tokens(features: FeatureStore, other: FeatureStore) -> None:
-    if not torch.equal(features.tokens, other.tokens):
-        raise ValueError(f"{other.path} is a scan of other tokens than {features.path}: scan both over the same")
-
-
-def check_twin(features: FeatureStore, twin: FeatureStore) -> None:
-    check_same_tokens(features, twin)
-    hooks = features.meta.get("hook_name"), twin.meta.get("hook_name")
-    if all(hooks) and hooks[0] != hooks[1]:
-        raise ValueError(
-            f"{twin.path} is a scan of {hooks[1]}, {features.path} one of {hooks[0]}: twins read the same hook"
-        )
-    ours, theirs = features.W_dec, twin.W_dec
-    if ours is not None and theirs is not None and ours.shape[1] != theirs.shape[1]:
-        raise ValueError(f"decoders are {ours.shape[1]} and {theirs.shape[1]} wide: twins read the same hook")
 
 
 @torch.no_grad()

@@ -62,8 +62,7 @@ from interp.codes.code_chunks import CodeSource
 from interp.codes.dictionary import is_faint
 from interp.display.verdict_names import DEAD, DENSE, FAINT, NO_CONTEXT, UNTESTED
 from interp.features.feature_store import FeatureStore
-from interp.features.scan_checks import check_part_tables, identity
-from interp.features.twins import check_twin
+from interp.features.scan_checks import check_part_tables, check_twin, identity
 from interp.runtime.options import takes_options, values_of
 from interp.runtime.processes import processes
 from interp.runtime.progress import Progress, no_progress, percent_of_steps

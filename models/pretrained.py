@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from interp.checks.errors import DamagedError
+from interp.storage.artifacts import folder_of
 from models.sources import MODEL_SOURCES, model_source
 
 if TYPE_CHECKING:
@@ -70,15 +71,31 @@ def from_transformer_lens(name: str, *, dtype: str, revision: str | None, tokeni
     return from_object(bridge, tokenizer)
 
 
-def _model_folder(location: str) -> Path:
-    """Find the folder that holds the weights: in a run's folder, its stage `model`."""
-    return Path(location) / "model" if (Path(location) / "run.toml").is_file() else Path(location)
+class NamedModel(NamedTuple):
+    """The pretrained model that a run names, or its de-quantized weights in the run."""
+
+    source: str
+    name: str
+    revision: str | None
+    dtype: str
+
+
+def named_model(folder: Path) -> NamedModel | None:
+    """Read which pretrained model the folder of a run's stage `model` names; None if it holds one that was trained."""
+    from interp.storage.files import read_json
+
+    if not (folder / REFERENCE).is_file():
+        return None
+    named = NamedModel(**read_json(folder / REFERENCE, "run the stage again"))
+    if (folder / WEIGHTS_FOLDER).is_dir():
+        return NamedModel("huggingface", str(folder / WEIGHTS_FOLDER), None, named.dtype)
+    return named
 
 
 def _is_a_runs(location: str) -> bool:
     from interp.storage.files import read_json
 
-    folder = _model_folder(location)
+    folder = folder_of(location, "model")
     if (folder / REFERENCE).is_file():
         return True
     return folder.is_dir() and "model_type" not in read_json(folder / "config.json", "name a folder that holds a model")
@@ -87,22 +104,14 @@ def _is_a_runs(location: str) -> bool:
 @model_source("interp", takes="a run's folder, or the folder of its stage `model`", owns=_is_a_runs)
 def from_interp(name: str, *, dtype: str, revision: str | None, tokenizer: Any) -> Any:
     """The small transformer that a run trained, or the pretrained model that it names."""
-    from interp.storage.files import read_json
     from models.pretrained_tokenizer import wrap_tokenizer
     from models.transformer import Transformer
 
-    folder = _model_folder(name)
-    if (folder / REFERENCE).is_file():
-        named = read_json(folder / REFERENCE, "run the stage again")
-        source = named["source"]
-        location = named["name"]
-        its_revision = named["revision"]
-        if (folder / WEIGHTS_FOLDER).is_dir():
-            source = "huggingface"
-            location = str(folder / WEIGHTS_FOLDER)
-            its_revision = None
-        dtype = named["dtype"] if dtype == "auto" else dtype
-        return MODEL_SOURCES[source].load(location, dtype=dtype, revision=revision or its_revision, tokenizer=tokenizer)
+    folder = folder_of(name, "model")
+    if (named := named_model(folder)) is not None:
+        dtype = named.dtype if dtype == "auto" else dtype
+        load = MODEL_SOURCES[named.source].load
+        return load(named.name, dtype=dtype, revision=revision or named.revision, tokenizer=tokenizer)
     model = Transformer.load(folder)
     model.tokenizer = wrap_tokenizer(tokenizer)
     if model.tokenizer is None and (tokenizer_folder := _tokenizer_folder(name)) is not None:
@@ -154,7 +163,7 @@ def load_tokenizer(location: str | Path) -> "Tokenizer | PretrainedTokenizer":
 
 def _tokenizer_folder(location: str) -> Path | None:
     """Find the folder with the tokenizer.json of a folder or of the run that it belongs to."""
-    folder = _model_folder(location)
+    folder = folder_of(location, "model")
     candidates = (folder, folder / "tokenizer", folder.parent / "corpus" / "tokenizer")
     return next((candidate for candidate in candidates if (candidate / "tokenizer.json").is_file()), None)
 

@@ -5,10 +5,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from interp.checks.config_fields import read_fields
 from interp.checks.limits import AT_LEAST_1, CheckedFields, PositiveInt
-from interp.storage.files import digest_file, read_json
-from models.pretrained import MODEL_SOURCES, REFERENCE, WEIGHTS_FOLDER
+from interp.storage.files import digest_file
+from models.pretrained import MODEL_SOURCES, named_model
 from models.sources import MODEL_DTYPES
 
 if TYPE_CHECKING:
@@ -106,13 +105,8 @@ def model_of_folder(folder: Path) -> Any:
     """Open the folder of the stage `model`: a transformer trained here, or the pretrained model that it names."""
     from models import load_model
 
-    if not (folder / REFERENCE).is_file():
-        return load_model(folder)
-    named = read_json(folder / REFERENCE, "run the stage again")
-    config = ModelConfig(**read_fields(ModelConfig, named))
-    if (folder / WEIGHTS_FOLDER).is_dir():
-        return _load("huggingface", str(folder / WEIGHTS_FOLDER), None, config.dtype)
-    return config.pretrained()
+    named = named_model(folder)
+    return load_model(folder) if named is None else _load(*named)
 
 
 def model_files(config: ModelConfig) -> dict[str, str]:

@@ -56,7 +56,8 @@ from interp.storage.addresses import (
     write_object,
 )
 from interp.storage.files import digest, digest_json, json_roundtrip, tensors_header
-from interp.storage.remote_folders import BEGUN, MANIFEST, files_listed_at
+from interp.storage.manifests import MANIFEST, files_listed
+from interp.storage.remote_folders import BEGUN
 
 PART_BYTES = 256 << 20
 REMOTE_FORMAT = f"{STORE_FORMAT}/parts"
@@ -285,7 +286,7 @@ def read_remote_manifest(address: Address) -> tuple[dict[str, Any], str]:
 
 def clear(address: Address) -> None:
     """Remove a store, the manifest first: without it the store is not considered finished."""
-    listed = files_listed_at(address)
+    listed = files_listed(address) or set()
     for name in (MANIFEST, BEGUN, *sorted(listed - {MANIFEST})):
         remove_object(address / name)
     number = 0

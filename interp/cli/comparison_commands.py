@@ -68,7 +68,7 @@ def _compared(pair: "Pair", seed: int) -> dict[str, tuple["pd.DataFrame", "go.Fi
 def _corpora(pair: "Pair", seed: int) -> tuple["pd.DataFrame", "go.Figure"]:
     from interp import Run, figures
     from interp.compare import corpora
-    from interp.storage.artifacts import RUN_FILE
+    from interp.storage.manifests import RUN_FILE
 
     a, b = pair.first.features, pair.second.features
     assert a is not None and b is not None

@@ -25,8 +25,7 @@ from interp.figures.theme import (
     with_panel_titles,
     with_style,
 )
-from interp.storage.artifacts import RUN_FILE
-from interp.storage.manifests import verify
+from interp.storage.manifests import RUN_FILE, verify
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -30,11 +30,11 @@ from interp.pipeline.run_folder import Run, hook_folder
 from interp.pipeline.stages import STAGES, Stage
 from interp.runtime.memory import limit_arenas, peak_memory, release_freed, reset_peak
 from interp.runtime.progress import Progress, no_progress
-from interp.storage.artifacts import HOOKS, RUN_FILE, whole_run
+from interp.storage.artifacts import HOOKS, whole_run
 from interp.storage.files import digest_json, write_atomically, write_text
 from interp.storage.folders import interrupted_work, recover, restore_replaced, whole_folder
 from interp.storage.locks import hold_lock
-from interp.storage.manifests import MADE_OF, is_whole, write_manifest
+from interp.storage.manifests import MADE_OF, RUN_FILE, is_whole, write_manifest
 from interp.storage.packages import versions_of
 
 VERSIONED_PACKAGES = ("interp", "torch", "numpy", "transformer-lens", "sae-lens")

@@ -22,9 +22,9 @@ from interp.pipeline.config import RunConfig
 from interp.pipeline.sections import MLP_NEURONS
 from interp.pipeline.stage_folders import StageFolders
 from interp.pipeline.stages import STAGES, Stage
-from interp.storage.artifacts import HOOKS, RUN_FILE, whole_run
+from interp.storage.artifacts import HOOKS, whole_run
 from interp.storage.files import read_json, write_json
-from interp.storage.manifests import verify
+from interp.storage.manifests import RUN_FILE, verify
 
 if TYPE_CHECKING:
     import pandas as pd

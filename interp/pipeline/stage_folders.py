@@ -11,9 +11,8 @@ from typing import Any
 from interp.checks.errors import DamagedError, InterpError
 from interp.pipeline.config import RunConfig
 from interp.pipeline.stages import LEFT_OUT, STAGES, Stage
-from interp.storage.artifacts import RUN_FILE
 from interp.storage.files import digest_json, json_roundtrip
-from interp.storage.manifests import read_manifest
+from interp.storage.manifests import RUN_FILE, read_manifest
 
 PROVENANCE_FIELDS = ("seed", "tokens")
 """Fields of the configuration in a figure's provenance."""

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from interp.checks.errors import DamagedError, OverwriteError
-from interp.storage.artifacts import RUN_FILE
 from interp.storage.files import digest_json, read_json, write_json
+from interp.storage.manifests import RUN_FILE
 
 if TYPE_CHECKING:
     from interp.features.feature_store import FeatureStore

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from interp.storage.addresses import address_of, check_local
+from interp.storage.manifests import RUN_FILE
 from interp.storage.remote_folders import local_path
 
-RUN_FILE = "run.toml"
-"""The file that identifies a run folder: its whole configuration."""
 HOOKS = "hooks"
 """The folder, inside a run of several hooks, that has a run folder for each hook after the first; they share its corpus
 and model."""

@@ -5,8 +5,8 @@
     write_json(folder / "manifest.json", {"tokens": digest(tokens), "config": digest_json(config)})
 
 A process killed while it writes leaves `name.tmp` next to the last complete version of `name`, never a partial `name`.
-Damaged content raises a DamagedError with the file and the remedy. Nothing here imports torch, pandas
-or numba before it is used.
+Damaged content raises a DamagedError with the file and the remedy. Nothing here imports torch, numpy
+or pandas before it is used.
 """
 
 import fcntl
@@ -20,11 +20,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from interp.checks.errors import DamagedError, InUseError
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
     import torch
     from torch import Tensor
@@ -69,18 +68,27 @@ def json_roundtrip(content: Any) -> Any:
 def read_any_json(file: str | Path, remedy: str) -> Any:
     """Read a JSON file. Raises DamagedError, with the remedy, for a file that is not JSON; ValueError for a pipe or
     device, which may never end; FileNotFoundError if there is none."""
-    try:
-        return json.loads(_check_file_exists(file, remedy).read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise DamagedError(f"{file} is damaged: it is not valid JSON ({error}): {remedy}") from None
+    return _parse(_check_file_exists(file, remedy).read_bytes(), file, remedy)
 
 
 def read_json(file: str | Path, remedy: str) -> dict[str, Any]:
     """Read a JSON object. Raises DamagedError, with the remedy, for a file that is not a JSON object."""
-    content = read_any_json(file, remedy)
+    return parse_json(_check_file_exists(file, remedy).read_bytes(), file, remedy)
+
+
+def parse_json(data: bytes, file: str | Path, remedy: str) -> dict[str, Any]:
+    """Return the JSON object in the bytes of a file. Raises DamagedError, with the remedy, if they are none."""
+    content = _parse(data, file, remedy)
     if not isinstance(content, dict):
         raise DamagedError(f"{file} is damaged: it is not a JSON object: {remedy}")
     return content
+
+
+def _parse(data: bytes, file: str | Path, remedy: str) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DamagedError(f"{file} is damaged: it is not valid JSON ({error}): {remedy}") from None
 
 
 def write_parquet(file: str | Path, table: "pd.DataFrame") -> None:
@@ -219,4 +227,8 @@ def _raw(part: Any) -> Any:
         import torch
 
         part = part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
-    return part if isinstance(part, bytes) else np.ascontiguousarray(part).data.cast("B")
+    if isinstance(part, bytes):
+        return part
+    import numpy as np
+
+    return np.ascontiguousarray(part).data.cast("B")

@@ -25,21 +25,22 @@ from typing import Any, Literal
 
 from interp.checks.errors import DamagedError, OverwriteError
 from interp.storage.addresses import Address, address_of, cache_folder, check_local, remove_object, write_object
-from interp.storage.artifacts import RUN_FILE
 from interp.storage.files import digest, json_roundtrip, write_json
 from interp.storage.locks import hold_lock
 from interp.storage.manifests import (
     EDITABLE_KEY,
     MADE_OF,
+    MANIFEST,
+    RUN_FILE,
     describe_differences,
-    files_listed_in,
+    files_listed,
     made_of_finished,
     read_manifest,
     read_note,
     verify,
     write_manifest,
 )
-from interp.storage.remote_folders import BEGUN, MANIFEST, UNFINISHED, upload
+from interp.storage.remote_folders import BEGUN, UNFINISHED, upload
 
 _OF_WORK = {BEGUN, f"{BEGUN}.tmp", "new", "old", "new.unfinished"}
 _REPLACE = "choose another folder, or replace it with overwrite=True (--overwrite)"
@@ -208,7 +209,7 @@ def check_outside(out: str | Path, *, run: Path | None = None) -> None:
         if (parent / RUN_FILE).is_file() and (run is None or parent != run.resolve()):
             raise OverwriteError(f"{out} lies in the run folder {parent}, which only `interp run` writes: name another")
         name = path.relative_to(parent).as_posix()
-        if any(f"{file}/".startswith(f"{name}/") for file in files_listed_in(parent) or ()):
+        if any(f"{file}/".startswith(f"{name}/") for file in files_listed(parent) or ()):
             raise OverwriteError(f"{out} belongs to {parent}, according to its {MANIFEST}: name another")
 
 
@@ -251,7 +252,7 @@ def _made_of_interrupted(work: Path | Address) -> Any:
 
 def _first_foreign_file(folder: Path, *, any_file: bool) -> Path | None:
     """Return a file that interp did not write. any_file: count every file of a folder without our manifest."""
-    listed = files_listed_in(folder)
+    listed = files_listed(folder)
     if not folder.is_dir() or (listed is None and not any_file):
         return None
     for file in sorted(folder.rglob("*")):

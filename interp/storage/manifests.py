@@ -8,7 +8,6 @@ that no manifest lists, such as those of another program, are not checked. A pro
 sum, and again only if the file changes. With INTERP_VERIFY=0 (`interp --no-verify`) only sizes are compared.
 """
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -16,11 +15,12 @@ from typing import Any
 
 from interp.checks.errors import DamagedError
 from interp.storage.addresses import Address, read_object
-from interp.storage.artifacts import RUN_FILE
-from interp.storage.files import digest_file, digest_json, json_roundtrip, read_json, write_json
+from interp.storage.files import digest_file, digest_json, json_roundtrip, parse_json, read_json, write_json
 from interp.storage.packages import versions_of
-from interp.storage.remote_folders import MANIFEST, listed_files
 
+MANIFEST = "manifest.json"
+RUN_FILE = "run.toml"
+"""The file that identifies a run folder: its whole configuration."""
 MADE_OF = "made_of"
 """The key of what the folder's content depends on, as digests and settings."""
 EDITABLE_KEY = "editable"
@@ -42,14 +42,16 @@ def write_manifest(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_manifest(folder: Path | Address) -> dict[str, Any] | None:
     """Read a folder's manifest; None if there is none. Raises DamagedError if it was changed since it was written."""
-    file = folder / MANIFEST
-    manifest = read_note(file, _remedy(folder))
-    if manifest is None:
-        return None
+    manifest = read_note(folder / MANIFEST, _remedy(folder))
+    return None if manifest is None else check_manifest(manifest, folder / MANIFEST, _remedy(folder))
+
+
+def check_manifest(manifest: dict[str, Any], file: Path | Address, remedy: str) -> dict[str, Any]:
+    """Return a manifest. Raises DamagedError, naming its file, if it was changed since it was written."""
     content = {name: value for name, value in manifest.items() if name != "sha256"}
     is_store = "sha256" not in manifest and "format" in manifest  # opening one lists every entry
     if not is_store and manifest.get("sha256") != digest_json(content):
-        raise DamagedError(f"{file} is altered: {_remedy(folder)}")
+        raise DamagedError(f"{file} is altered: {remedy}")
     return manifest
 
 
@@ -104,14 +106,9 @@ def read_note(file: Path | Address, remedy: str) -> dict[str, Any] | None:
     if isinstance(file, Path):
         return read_json(file, remedy) if file.is_file() else None
     try:
-        content = json.loads(read_object(file))
+        return parse_json(read_object(file), file, remedy)
     except FileNotFoundError:
         return None
-    except ValueError as error:
-        raise DamagedError(f"{file} is damaged, it is not valid JSON ({error}): {remedy}") from None
-    if not isinstance(content, dict):
-        raise DamagedError(f"{file} is damaged, it holds no named values: {remedy}")
-    return content
 
 
 def made_of_finished(folder: Path | Address) -> Any:
@@ -120,11 +117,14 @@ def made_of_finished(folder: Path | Address) -> Any:
     return None if manifest is None else manifest.get(MADE_OF, manifest.get("config", {}))
 
 
-def files_listed_in(folder: Path) -> set[str] | None:
-    """Return the files that the folder's manifest lists; None if it has no manifest of interp, or a damaged one."""
+def files_listed(folder: Path | Address) -> set[str] | None:
+    """Return the files that a folder's manifest lists, and the manifest; None if it has none of interp, or a damaged
+    one."""
     try:
-        return listed_files(json.loads((folder / MANIFEST).read_bytes()))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        manifest = read_note(folder / MANIFEST, "") or {}
+        inside = (*manifest.get("shards", ()), *manifest.get("parts", ()))
+        return {MANIFEST, *manifest["files"], *(entry["file"] for entry in inside if "file" in entry)}
+    except (DamagedError, PermissionError, TypeError, KeyError, AttributeError):
         return None
 
 
@@ -146,9 +146,8 @@ def _listing(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """List each file below the folder, except its manifest and files that are still being written."""
     answered: set[Path] = set()
     for inner in folder.rglob(f"*/{MANIFEST}"):
-        manifest = read_manifest(inner.parent) or {}
-        names = [*manifest.get("files", ()), *(shard["file"] for shard in manifest.get("shards", ()))]
-        answered |= {inner.parent / name for name in names}
+        read_manifest(inner.parent)  # so that a damaged one is an error
+        answered |= {inner.parent / name for name in (files_listed(inner.parent) or set()) - {MANIFEST}}
     for file in sorted(folder.rglob("*")):
         if not file.is_file() or file == folder / MANIFEST or file.suffix == ".tmp":
             continue

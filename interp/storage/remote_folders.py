@@ -12,7 +12,6 @@ until it ends, because it may read a file of the copy at any time.
 import errno
 import fcntl
 import hashlib
-import json
 import os
 import shutil
 import stat
@@ -34,8 +33,10 @@ from interp.storage.addresses import (
     remove_object,
     write_file,
 )
+from interp.storage.files import parse_json
+from interp.storage.manifests import MANIFEST, check_manifest, files_listed
 
-MANIFEST, BEGUN = "manifest.json", "begun.json"
+BEGUN = "begun.json"
 UNFINISHED = ".unfinished"
 _COPY_BYTES = 64 << 20
 _STALE_SECONDS = 24 * 3600
@@ -67,28 +68,14 @@ def local_path(path: str | Path) -> Path:
 
 def upload(folder: Path, address: Address) -> None:
     """Upload a finished folder to an address, replacing any existing one."""
-    names = listed_files(json.loads((folder / MANIFEST).read_bytes()))
-    before = files_listed_at(address)
+    names = files_listed(folder) or set()
+    before = files_listed(address) or set()
     remove_object(address / MANIFEST)
     for name in sorted(names - {MANIFEST}):
         write_file(address / name, folder / name)
     write_file(address / MANIFEST, folder / MANIFEST)
     for name in (*sorted(before - names), BEGUN):
         remove_object(address / name)
-
-
-def listed_files(manifest: dict[str, Any]) -> set[str]:
-    """Return the files that a manifest of ours lists, and its own name."""
-    inside = (*manifest.get("shards", ()), *manifest.get("parts", ()))
-    return {MANIFEST, *manifest["files"], *(entry["file"] for entry in inside if "file" in entry)}
-
-
-def files_listed_at(address: Address) -> set[str]:
-    """Return the files that the manifest at an address lists; none if there is no manifest, or a damaged one."""
-    try:
-        return listed_files(json.loads(read_object(address / MANIFEST)))
-    except (FileNotFoundError, ValueError, TypeError, LookupError, AttributeError):
-        return set()
 
 
 def _copy_of(address: Address, manifest: bytes) -> Path:
@@ -101,7 +88,7 @@ def _copy_of(address: Address, manifest: bytes) -> Path:
             new = Path(folder) / "new"
             new.mkdir()
             (new / MANIFEST).write_bytes(manifest)
-            _fill(address, new)
+            _fill(address, new, manifest)
             try:
                 new.rename(copy)
             except OSError as error:
@@ -181,10 +168,10 @@ def _limit_cache(cache: Path, copy: Path, limit: int) -> None:
             total -= size
 
 
-def _fill(address: Address, folder: Path) -> None:
-    """Copy the files in the manifest of `folder`. Raises DamagedError for a file that is missing or differs from the
-    manifest."""
-    manifest = _read_manifest(folder / MANIFEST, address / MANIFEST)
+def _fill(address: Address, folder: Path, data: bytes) -> None:
+    """Copy the files in a manifest, of which these are the bytes. Raises DamagedError for a file that is missing or
+    differs from the manifest."""
+    manifest = _parse_manifest(data, address / MANIFEST)
     if "shards" in manifest:
         raise ValueError(f"{address} is an activation store, which ActivationStore.open reads where it lies")
     editable = bool(manifest.get("editable"))
@@ -197,7 +184,7 @@ def _fill(address: Address, folder: Path) -> None:
         except FileNotFoundError:
             raise DamagedError(f"{address / name} is missing, but {MANIFEST} lists it: {_REMEDY}") from None
     for listing in [MANIFEST, *(name for name in sums if name.endswith(f"/{MANIFEST}"))]:
-        files = _read_manifest(folder / listing, address / listing)["files"]
+        files = _parse_manifest((folder / listing).read_bytes(), address / listing)["files"]
         for name, entry in {} if editable else files.items():
             below = listing.removesuffix(MANIFEST) + name
             if sums[below] != entry.get("sha256", sums[below]):
@@ -206,18 +193,8 @@ def _fill(address: Address, folder: Path) -> None:
                 )
 
 
-def _read_manifest(file: Path, address: Address) -> dict[str, Any]:
-    from interp.storage.files import digest_json
-
-    try:
-        manifest = json.loads(file.read_bytes())
-        content = {name: value for name, value in manifest.items() if name != "sha256"}
-        if "sha256" in manifest and manifest["sha256"] != digest_json(content):
-            raise ValueError("it has another SHA-256 than it says")
-        listed_files(manifest)
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
-        raise DamagedError(f"{address} is damaged ({error!r}): {_REMEDY}") from None
-    return manifest
+def _parse_manifest(data: bytes, address: Address) -> dict[str, Any]:
+    return check_manifest(parse_json(data, address, _REMEDY), address, _REMEDY)
 
 
 def _copy(address: Address, size: int | None, file: Path) -> str:

@@ -34,6 +34,9 @@ N_UNLIKE = 12
 """Number of features at the top of the table, with dissimilar rules."""
 NAMED_BY_LABEL = 0.05
 """A latent is named by its best label if its F1 exceeds that of its rule less this much (`byLabel` in lead.js)."""
+CLEAR_F1 = 0.8
+"""The overview's example of a rule that holds has at least this F1, if any has: below it, the strongest firings may be
+among those that the rule misses."""
 N_OVERVIEWS = 4
 """Number of choices of latents for the overview, which its button shows one after the other."""
 _DISTANCE = re.compile(r"\bwithin \d+ tokens\b")
@@ -177,7 +180,7 @@ def overview_examples(
         if verdict[latent] == POLYSEMANTIC and all((sense.get("f1") or 0) >= MIN_F1 for sense in parts)
     }
     kinds = {
-        "a rule that holds": ruled,
+        "a rule that holds": sorted(ruled, key=lambda j: ranking["explanation_f1"][j] < CLEAR_F1),
         "looks back over several tokens": [j for j in ruled if _DISTANCE.search(str(ranking.loc[j, "explanation"]))],
         "learnt, without an effect": [j for j in readable if ranking["learnt"][j] >= SURELY_LEARNT and j in without],
         "the clearest senses": sorted(evenness, key=lambda latent: -evenness[latent]),

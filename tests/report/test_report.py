@@ -499,6 +499,9 @@ def test_the_overview_shows_latents_of_several_kinds_and_says_why():
     labelled = table.assign(best_label_f1=[0.9, 0, 0, 0.8, 0, 0, 0])
     first, *_ = overview_examples(labelled, labelled, senses, effects)
     assert [latent for latent, _ in first] == [1, 2, 3, 4, 0, 5], "a label is no rule that holds"
+    weak = table.assign(explanation_f1=[0.7, *table["explanation_f1"][1:]])
+    first, *_ = overview_examples(weak, weak, senses, effects)
+    assert first[0] == (1, "a rule that holds"), "one that misses few firings comes first"
     drawn = overview_examples(table, table, {})
     assert [[latent for latent, _ in draw] for draw in drawn] == [[0, 2], [1], [3], []], "each is drawn once"
     assert overview_examples(table, table[["verdict"]], {}) == [[]] * 4

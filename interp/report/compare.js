@@ -268,10 +268,8 @@ report.views.compare = (() => {
       column("a", `${a} fires, ${b} does not`, of(onlyA, first), list(onlyA, a, first)),
       hasBoth ? column(isByA ? "both" : "both.by-b", "Both fire",
         h("p.muted", null, `${format.count(some.length)} of the ${format.count(feature.examples.length)} examples of `
-          + `${latent}. Under a token: `, h(`span.fired.${isByA ? "a" : "b"}`, null, `${latent} fires`), " ",
-        h(`span.fired.${isByA ? "b" : "a"}`, null, `${name} fires`),
-        h("span", { "data-tip": `The page holds the activations of ${name} only in sequences of its own examples` },
-          `; of ${name} not all that lie outside the ring`)),
+          + `${latent}. Underlined: `,
+        tipped("where each fires", `The page holds the activations of ${name} only in sequences of its own examples.`)),
         h("p.scores", { "aria-hidden": "true" }, h("b.a", null, String(a)), h("b.b", null, String(b))),
         list(some, latent, feature, beside)) : null,
       column("b", `${b} fires, ${a} does not`, of(onlyB, second), list(onlyB, b, second)));

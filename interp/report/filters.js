@@ -65,7 +65,7 @@ report.otherwise = () => {
 };
 
 report.filters = (() => {
-  const { columns, KEYS, OTHER_KINDS, state, set, setRange, sortBy, toggle, counts, order, onchange } =
+  const { columns, KEYS, OTHER_KINDS, verdictCounts, state, set, setRange, sortBy, toggle, counts, order, onchange } =
     report.selection;
   const HINT = "Words are looked for in tokens, rules as written and as shown, labels and your notes; "
     + "tok:, rule:, label: and note: "
@@ -82,8 +82,6 @@ report.filters = (() => {
   /* The chips of the verdicts, of the stars and of the notes, each with how many of the result it would leave. */
   function chips() {
     const sign = (mark, name) => [mark, h("span.spelt", null, ` ${name}`)];
-    const known = Object.keys(report.data.page.verdicts);
-    const names = [...columns.verdicts].sort((a, b) => (known.indexOf(a) + 99) % 99 - (known.indexOf(b) + 99) % 99);
     const numbers = [];
     const chip = (data, onclick, facet, part, text) => {
       const number = h("span.number");
@@ -106,7 +104,7 @@ report.filters = (() => {
     report.notes.listen(countIfShown);
     window.addEventListener("hashchange", countIfShown);
     onchange(count);
-    const all = [...names.map(ofVerdict),
+    const all = [...verdictCounts.map(([verdict]) => ofVerdict(verdict)),
       chip({ "data-starred": "1" }, () => set({ starred: state.starred ? "" : "1" }), "starred", 0, sign("★", "starred")),
       noted];
     count();
@@ -220,7 +218,7 @@ report.filters = (() => {
           id: "search",
           type: "search",
           "data-state": "query",
-          placeholder: "Search, or tok:… #12",
+          placeholder: "Search tokens, rules, labels, notes",
           title: HINT,
           "aria-label": "Search features",
           autocomplete: "off",

@@ -420,7 +420,7 @@ report.views.map = (() => {
         h("p.rule", null, report.lead.inShort(latent, feature, () => null)),
         report.examples.list(latent, feature, strongest, { how: "line", senses: feature.senses ?? [] }),
         nearest.length ? h("p.muted.to-nearest", null,
-          h("span", null, "Its nearest, to which the lines lead, with the ", term("decoder cosine", "cosine")),
+          h("span", null, "Nearest, by ", term("decoder cosine")),
           h("button.link", zoom, "Zoom to them")) : null,
         h("ol.listed", null, neighbours.map(near)),
       ),

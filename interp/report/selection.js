@@ -22,8 +22,8 @@ report.ranges = (() => {
     explanation_f1: ["held out", "on text that was not used to find the rule"],
     learnt: ["probability", "that it comes from a trained model"],
     effect: ["nats", "by which the loss rises without it, above its null"],
-    density: ["share of tokens", "on which it fires"],
-    fvu_rise: ["share of variance", "that is no longer explained without it"],
+    density: ["of tokens", "on which it fires"],
+    fvu_rise: ["of variance", "that is no longer explained without it"],
   };
   const LOG = ["density", "fvu_rise"];
   const TWENTIETHS = Array.from({ length: 21 }, (_, k) => k / 20);
@@ -95,6 +95,12 @@ report.selection = (() => {
   const isUnsure = (i) => columns.sure[i] === false && ["monosemantic", "polysemantic"].includes(verdictOf(i));
   /* Its firings have no meaning in common, but form no distinct parts. */
   const isInseparable = (i) => verdictOf(i) === "polysemantic" && columns.senses[i] === 1;
+  /* How many have each verdict, the commonest first: [verdict, n], …. */
+  const verdictCounts = (() => {
+    const n = new Map(columns.verdicts.map((name) => [name, 0]));
+    for (const k of columns.verdict) n.set(columns.verdicts[k], n.get(columns.verdicts[k]) + 1);
+    return [...n].sort(([, a], [, b]) => b - a);
+  })();
   const labelOf = (i) => columns.labels[columns.label[i]] ?? null;
   /* The kind of text in which it fires half of the time or more. */
   const kindOf = (i) => columns.kinds[columns.kind[i]] ?? null;
@@ -316,7 +322,8 @@ report.selection = (() => {
   };
 
   return {
-    columns, KEYS, OTHER_KINDS, commonKinds, commonKindOf, state, verdictOf, labelOf, kindOf, isIdle, isUnsure,
+    columns, KEYS, OTHER_KINDS, commonKinds, commonKindOf, state, verdictOf, verdictCounts,
+    labelOf, kindOf, isIdle, isUnsure,
     isInseparable, hasNone, set, setRange, toggle, sortBy, clear, adopt, remember,
     order: arranged,
     has: (i) => Boolean(arranged() && has[i]),

@@ -96,25 +96,20 @@ report.views.summary = (() => {
 
   /* How many latents have each verdict: one bar in parts, whose legend leads to the latents. */
   report.verdictBar = () => {
-    const { columns, latents } = report.data.page;
-    const { verdictOf, isUnsure } = report.selection;
-    const counts = new Map(columns.verdicts.map((verdict) => [verdict, { n: 0, unsure: 0 }]));
-    for (let i = 0; i < latents; i++) {
-      const count = counts.get(verdictOf(i));
-      count.n++;
-      if (isUnsure(i)) count.unsure++;
-    }
-    const commonestFirst = [...counts].sort(([, a], [, b]) => b.n - a.n);
-    const part = ([verdict, { n, unsure }]) =>
-      h("i", { "--n": n, "--unsure": n ? unsure / n : 0, "--hue": hueOfVerdict(verdict) });
-    const told = ({ n, unsure }) =>
-      `${format.percent(n / latents)} of all${unsure ? `, ${format.count(unsure)} of them unsure` : ""}`;
-    const item = ([verdict, count]) => h("li", null, h("a", { href: `#features?verdict=${verdict}`,
-      "data-tip": told(count) }, verdictElement(verdict), " ", h("span.number", null, format.count(count.n))),
-    h("small", { "aria-hidden": "true" }, told(count)));
+    const { latents } = report.data.page;
+    const { verdictOf, verdictCounts, isUnsure } = report.selection;
+    const unsure = new Map(verdictCounts.map(([verdict]) => [verdict, 0]));
+    for (let i = 0; i < latents; i++) if (isUnsure(i)) unsure.set(verdictOf(i), unsure.get(verdictOf(i)) + 1);
+    const part = ([verdict, n]) =>
+      h("i", { "--n": n, "--unsure": n ? unsure.get(verdict) / n : 0, "--hue": hueOfVerdict(verdict) });
+    const told = ([verdict, n]) => `${format.percent(n / latents)} of all`
+      + (unsure.get(verdict) ? `, ${format.count(unsure.get(verdict))} of them unsure` : "");
+    const item = ([verdict, n]) => h("li", null, h("a", { href: `#features?verdict=${verdict}`,
+      "data-tip": told([verdict, n]) }, verdictElement(verdict), " ", h("span.number", null, format.count(n))),
+    h("small", { "aria-hidden": "true" }, told([verdict, n])));
     return h("div.verdicts", { role: "group", "aria-label": "Verdicts" },
-      h("div.parts", { "aria-hidden": "true" }, commonestFirst.map(part)),
-      h("ul.legend", null, commonestFirst.map(item)));
+      h("div.parts", { "aria-hidden": "true" }, verdictCounts.map(part)),
+      h("ul.legend", null, verdictCounts.map(item)));
   };
 
   /* A line of a small chart: a name, a bar of its share with its interval, and the share. kind: its colour. */

@@ -7,7 +7,7 @@ In:  codes of rows in token order (row = seq · n_ctx + pos): in memory (`Sparse
         chunk.rows, chunk.latents, chunk.values     # an entry each
         chunk.by_row, chunk.by_latent               # scipy matrices of the chunk
 
-A latent fires where z > 0 (`interp.codes`): negative values are read as 0.
+A latent fires where z > 0 (`interp.codes`). Chunks have the firings alone, without entries that are 0 or below.
 """
 
 from collections.abc import Iterator
@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Bool, Float32, Int, Int32, Int64
 from torch import Tensor
 
+from interp.codes.offsets import offsets_from_lengths
 from interp.codes.sparse_codes import SparseCodes
 from interp.runtime.processes import part_of
 from interp.runtime.progress import Progress, no_progress
@@ -42,14 +43,14 @@ class CodeSource(Protocol):
 
 @dataclass(frozen=True)
 class CodeChunk:
-    """The codes of consecutive rows."""
+    """The firings in consecutive rows."""
 
     start: int
     """The first row."""
     offsets: Int64[np.ndarray, " row_plus_1"]
     latents: Int32[np.ndarray, " nnz"]
     values: Float32[np.ndarray, " nnz"]
-    """Activations, divided by their latent's maximum if maxima are given; 0 on rows that do not count."""
+    """The activations, divided by their latent's maximum if maxima are given; 0 on rows that do not count."""
     activations: Float32[np.ndarray, " nnz"]
     d_sae: int
 
@@ -64,11 +65,15 @@ class CodeChunk:
         return np.repeat(np.arange(self.start, self.stop), np.diff(self.offsets))
 
     def of_latents(self, chosen: Bool[np.ndarray, " d_sae"]) -> "CodeChunk":
-        """Return the codes of the chosen latents; the rows are the same."""
-        if chosen.all():
-            return self
-        kept = chosen[self.latents]
-        offsets = np.append(0, np.cumsum(kept))[self.offsets]
+        """Return the firings of the chosen latents; the rows are the same."""
+        return self if chosen.all() else self._where(chosen[self.latents])
+
+    def in_rows(self, chosen: Bool[np.ndarray, " row"]) -> "CodeChunk":
+        """Return the firings in the chosen rows of the chunk; the others are empty."""
+        return self if chosen.all() else self._where(np.repeat(chosen, np.diff(self.offsets)))
+
+    def _where(self, kept: Bool[np.ndarray, " nnz"]) -> "CodeChunk":
+        offsets = offsets_from_lengths(kept)[self.offsets]
         arrays = self.latents[kept], self.values[kept], self.activations[kept]
         return CodeChunk(self.start, offsets, *arrays, self.d_sae)
 
@@ -117,10 +122,10 @@ def read_chunks(
         scale = np.divide(1, maxima, out=np.zeros(len(maxima), np.float32), where=maxima > 0).astype(np.float32)
 
     def read(start: int) -> CodeChunk:
-        part = codes[start : start + size]
+        part = codes[start : start + size].positive()
         latents = part.latents.numpy().astype(np.int32, copy=False)
         offsets = part.offsets.numpy()
-        activations = np.maximum(part.values.float().numpy(), 0)
+        activations = part.values.float().numpy()
         values = activations if scale is None else activations * scale[latents]
         if counted is not None:
             values = values * np.repeat(counted[start : start + size], np.diff(offsets))
@@ -141,7 +146,7 @@ def count_firings(codes: CodeSource) -> FiringFacts:
     n_active = np.zeros(codes.d_sae, np.int64)
     for chunk in read_chunks(codes):
         np.maximum.at(maxima, chunk.latents, chunk.activations)
-        n_active += np.bincount(chunk.latents[chunk.activations > 0], minlength=codes.d_sae)
+        n_active += np.bincount(chunk.latents, minlength=codes.d_sae)
     return FiringFacts(maxima, n_active)
 
 

@@ -107,6 +107,8 @@ class CodeFile:
         offsets -= offsets[0]
         if fault := entry_fault(offsets, latents, values, self._d_sae):
             raise self.damaged(fault)
+        if len(values) and values.min() <= 0:
+            raise self.damaged("it has a firing that is not above 0")
         return CodeFileSlice(ids, offsets, latents.astype(np.int32, copy=False), values)
 
     def damaged(self, fault: str) -> DamagedError:
@@ -177,9 +179,9 @@ class CodeStore:
         return (self.path / f"run-{name}.safetensors").exists()
 
     def write_file(self, name: str, row_ids: Int[Tensor, " row"], codes: SparseCodes) -> None:
-        """Store the codes of the rows `row_ids` (each row id in one file only), sorted by row id."""
+        """Store the firings in the rows `row_ids` (each row id in one file only), sorted by row id."""
         order = row_ids.argsort()
-        codes = codes.take(order)
+        codes = codes.take(order).positive()
         tensors = {
             "row_ids": row_ids[order].long(),
             "offsets": codes.offsets,

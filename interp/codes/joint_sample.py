@@ -64,8 +64,8 @@ class JointSample:
             with whole_folder(folder, {"kind": "codes", "latents": chosen.tolist()}) as new:
                 codes = CodeStore.create(new, n_rows=self.n_rows, d_sae=len(chosen))
                 for i, (row_ids, part) in enumerate(parts):
-                    codes.write_file(f"{i:05d}", row_ids, _firings(part, chosen))
-                    maxima.scatter_reduce_(0, part.latents.long().cpu(), part.values.detach().float().cpu(), "amax")
+                    codes.write_file(f"{i:05d}", row_ids, SparseCodes.from_scipy(part.scipy()[:, chosen]))
+                    torch.maximum(maxima, part.maxima().float().cpu(), out=maxima)
                     done += len(row_ids)
                     self.progress(done, self.n_rows, f"{name}: encoding")
                 codes.finish()
@@ -101,11 +101,3 @@ def order_rows(parts: Iterator[CodedRows], n_rows: int) -> SparseCodes:
         (np.ones(len(ids), np.float32), (ids, np.arange(len(ids)))), (n_rows, len(ids))
     )
     return SparseCodes.from_scipy(row_selector @ SparseCodes.cat(codes).scipy())
-
-
-def _firings(codes: SparseCodes, chosen: Int[np.ndarray, " latent"]) -> SparseCodes:
-    """Return the firings of the latents `chosen`, renumbered from 0."""
-    matrix = codes.scipy()[:, chosen]
-    matrix.data = np.maximum(matrix.data, 0)
-    matrix.eliminate_zeros()
-    return SparseCodes.from_scipy(matrix)

@@ -95,6 +95,19 @@ class SparseCodes:
         """Mask of the stored entries that are firings, z > 0."""
         return self.values > 0
 
+    def positive(self) -> "SparseCodes":
+        """Return the firings alone, without the entries that are 0 or below."""
+        fires = self.fires
+        if fires.all():
+            return self
+        offsets = offsets_from_lengths(fires)[self.offsets]
+        return SparseCodes(offsets, self.latents[fires], self.values[fires], self.d_sae)
+
+    def maxima(self) -> Float[Tensor, " d_sae"]:
+        """Return the largest value of each latent, 0 if it does not fire."""
+        zeros = self.values.new_zeros(self.d_sae)
+        return zeros.scatter_reduce_(0, self.latents.long(), self.values.detach(), "amax")
+
     def __getitem__(self, rows: slice) -> "SparseCodes":
         start, stop, step = rows.indices(len(self))
         if step != 1:

@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.activations.hooks import to_model
+from interp.codes.code_chunks import read_chunks
 from interp.codes.dictionary import Dictionary
 from interp.evaluation.downstream import Downstream
 from interp.features.feature_store import FeatureStore
@@ -22,7 +23,6 @@ from interp.runtime.threads import slices
 
 NUMBERS_AT_ONCE = 1 << 25
 """Upper bound on the number of elements that a step holds. Peak use is about three times as much."""
-_CHUNK_SEQUENCES = 256
 _KEYS_AT_ONCE = 1 << 20
 """Pairs of a latent and a sequence that are added before the first of each latent are picked."""
 FunctionOfChange = Callable[[Tensor], Tensor]
@@ -111,10 +111,9 @@ def sampled_sequences(
     # The rank of each latent's n-th sequence so far: later ones are not needed. The last is for all other latents.
     reach = torch.full((len(latents) + 1,), n_seq)
     reach[-1] = 0
-    for start in range(0, n_seq, _CHUNK_SEQUENCES):
-        codes = features.codes[start * n_ctx : (start + _CHUNK_SEQUENCES) * n_ctx]
-        latent = column[codes.latents[codes.fires].long()]
-        rank_of_firing = rank[start + codes.rows[codes.fires] // n_ctx]
+    for chunk in read_chunks(features.codes, n_ctx):
+        latent = column[torch.from_numpy(chunk.latents).long()]
+        rank_of_firing = rank[torch.from_numpy(chunk.rows) // n_ctx]
         is_needed = rank_of_firing < reach[latent]
         parts.append((latent * n_seq + rank_of_firing)[is_needed].unique())
         if sum(map(len, parts[1:])) > max(_KEYS_AT_ONCE, len(parts[0])):

@@ -167,7 +167,7 @@ class _Counted:
         x = x.to(self.fired.device)
         codes = self.dictionary.codes(x)
         self.fired.add_(torch.bincount(codes.latents[codes.fires], minlength=len(self.fired)))
-        self.maxima.scatter_reduce_(0, codes.latents.long(), codes.values.float(), "amax")
+        torch.maximum(self.maxima, codes.maxima().float(), out=self.maxima)
         return reconstruction(self.dictionary, codes, x)
 
     def see_outliers(self, x: Float[Tensor, "row d_in"], y: Float[Tensor, "row d_out"]) -> None:

@@ -20,6 +20,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from interp.activations.hooks import UNNAMED
+from interp.codes.code_chunks import read_chunks
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import identity
 from interp.features.scan_input import latent_blocks
@@ -29,7 +30,6 @@ from interp.storage.folders import whole_folder
 
 FIRINGS_PER_FILE = 1 << 23
 MIN_ACTIVATION = 1e-5
-_ROWS_AT_ONCE = 1 << 16
 
 
 def write_delphi(
@@ -79,12 +79,10 @@ def _write(
 def _firings(features: FeatureStore, first: int, stop: int) -> tuple[Int[Tensor, "firing 3"], Tensor]:
     """Return the locations and activations of the firings of the latents first … stop − 1."""
     parts = []
-    for start in range(0, len(features.codes), _ROWS_AT_ONCE):
-        codes = features.codes[start : min(start + _ROWS_AT_ONCE, len(features.codes))]
-        kept = (codes.latents >= first) & (codes.latents < stop) & (codes.values > MIN_ACTIVATION)
-        rows = start + codes.rows[kept]
-        latents = codes.latents[kept].long() - first
-        location = torch.stack([rows // features.n_ctx, rows % features.n_ctx, latents], 1)
-        parts.append((location, codes.values[kept].half()))
+    for chunk in read_chunks(features.codes):
+        kept = (chunk.latents >= first) & (chunk.latents < stop) & (chunk.activations > MIN_ACTIVATION)
+        sequences, positions = np.divmod(chunk.rows[kept], features.n_ctx)
+        location = np.stack([sequences, positions, chunk.latents[kept] - first], 1)
+        parts.append((torch.from_numpy(location), torch.from_numpy(chunk.activations[kept]).half()))
     locations, activations = zip(*parts, strict=True)
     return torch.cat(locations), torch.cat(activations)

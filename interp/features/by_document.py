@@ -170,7 +170,7 @@ def pool_codes(
     for chunk in read_chunks(codes, n_ctx, progress=progress, note="documents"):
         rows = chunk.rows
         document_of_entry = documents.document_of_row[rows]
-        kept = (chunk.activations > 0) & (document_of_entry >= 0) & (chunk.latents >= first) & (chunk.latents < last)
+        kept = (document_of_entry >= 0) & (chunk.latents >= first) & (chunk.latents < last)
         keys = document_of_entry[kept].astype(np.int64) * width + (chunk.latents[kept] - first)
         parts.append(_Entries(keys, chunk.activations[kept].astype(np.float64), rows[kept]).reduce(how))
     entries = _Entries(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True))).reduce(how)

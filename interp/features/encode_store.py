@@ -174,13 +174,9 @@ def _positive_entries(codes: SparseCodes, row_ids: Int[Tensor, " row"]) -> Spars
             f"latent {int(codes.latents[at])} is {float(codes.values[at])} at row {int(row_ids[codes.rows[at]])}: "
             "codes must be finite"
         )
-    keep = codes.fires
-    if keep.all():
-        return codes
     if (codes.values < 0).any():
         log.warning("negative activations do not count as firing: they are left out")
-    counts = torch.bincount(codes.rows[keep], minlength=len(codes))
-    return SparseCodes.from_counts(counts, codes.latents[keep], codes.values[keep], codes.d_sae)
+    return codes.positive()
 
 
 def as_codes(codes: SparseCodes | scipy.sparse.csr_matrix, n_rows: int, W_dec: Tensor | None) -> SparseCodes:

@@ -19,9 +19,8 @@ from jaxtyping import Bool
 from numba import njit
 from torch import Tensor
 
-from interp.checks.errors import DamagedError
 from interp.codes.code_chunks import CodeChunk, read_chunks
-from interp.codes.code_store import SCAN_REMEDY, CodeStore
+from interp.codes.code_store import CodeStore
 from interp.codes.offsets import offsets_from_lengths
 from interp.features.scan_config import ScanConfig
 from interp.runtime.processes import Processes
@@ -85,10 +84,6 @@ class ScanRows:
         rows_per_chunk = int(CHUNK_ENTRIES / max(self.mean_l0, 1))
         with ThreadPoolExecutor(len(accumulators)) as pool:
             for chunk in read_chunks(self.codes, self.n_ctx, rows_per_chunk=rows_per_chunk, part=part):
-                if len(chunk.activations) and not chunk.activations.min() > 0:
-                    raise DamagedError(
-                        f"{self.codes.path} is damaged: it has a firing that is not above 0: {SCAN_REMEDY}"
-                    )
                 for done in [pool.submit(add, chunk) for add in accumulators]:
                     done.result()
                 advance(chunk.stop - chunk.start)

@@ -136,7 +136,6 @@ def firing_matrix(
     """Return the activations above 0 at the positions that count, [pos, d_sae]."""
     codes, usable = hooks.codes(dictionary, acts)
     kept = (usable.cpu() & counted).numpy().astype(np.float32)
-    z = scipy.sparse.csr_matrix(scipy.sparse.diags(kept) @ codes.scipy())
-    z.data[z.data < 0] = 0
+    z = scipy.sparse.csr_matrix(scipy.sparse.diags(kept) @ codes.positive().scipy())
     z.eliminate_zeros()
     return z

@@ -27,14 +27,12 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-import scipy.sparse
 import torch
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from numba import njit
 from torch import Tensor
 
-from interp.codes.code_chunks import ROWS_PER_CHUNK, CodeSource, encoded_rows
-from interp.codes.sparse_codes import SparseCodes
+from interp.codes.code_chunks import CodeSource, encoded_rows, read_chunks
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_twin
 from interp.runtime.progress import Progress, no_progress
@@ -152,11 +150,11 @@ def _sums_of(
     products = [np.zeros((len(latents), theirs.d_sae)) for _ in powers]
     moments = [CodeMoments(*np.zeros((3, codes.d_sae))) for codes in sides]
     n = 0
-    for start in range(0, len(ours), ROWS_PER_CHUNK):
-        stop = min(start + ROWS_PER_CHUNK, len(ours))
+    for chunks in zip(*map(read_chunks, sides), strict=True):
+        start, stop = chunks[0].start, chunks[0].stop
         encoded = (encoded_rows(ours, start, stop) & encoded_rows(theirs, start, stop)).numpy()
         n += int(encoded.sum())
-        z = [_activations(codes[start:stop], encoded) for codes in sides]
+        z = [chunk.in_rows(encoded).by_row for chunk in chunks]
         for side, sums in zip(z, moments, strict=True):
             for power, out in enumerate(sums):
                 out += np.bincount(side.indices, _raise_to_power(power, side.data), len(out))
@@ -176,14 +174,6 @@ def _sums_of(
             map_in_threads([partial(add, latents[block], product[block]) for block in blocks], lambda task: task())
         advance(stop)
     return JointSums(latents, n, moments[0], moments[1], products)
-
-
-def _activations(codes: SparseCodes, encoded: Bool[np.ndarray, " row"]) -> scipy.sparse.csr_matrix:
-    """Return the codes on the rows that both dictionaries encoded."""
-    z = codes.scipy()
-    z.data = np.maximum(z.data, 0) * np.repeat(encoded, np.diff(z.indptr))
-    z.eliminate_zeros()
-    return z
 
 
 def _raise_to_power(power: int, values: np.ndarray) -> Float64[np.ndarray, " nnz"]:

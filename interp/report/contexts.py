@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
+from interp.codes.code_chunks import read_chunks
 from interp.display.pictures import picture_of
 from interp.features.feature_store import FeatureStore
 from interp.report.json_text import encode_tokens, numbers
@@ -33,8 +34,6 @@ from interp.report.json_text import encode_tokens, numbers
 TOKENS_A_FILE = 1 << 16
 PICTURES_A_FILE = 1 << 9
 FEW_DIGITS = 2
-CODE_ROWS_AT_ONCE = 1 << 16
-"""Rows of codes in memory."""
 N_PARTS = 8
 MIN_FIRINGS_FOR_POSITIONS, UNEVEN = 100, 0.25
 """If 100 firings are placed at random, fewer than this share are out of place in 9,999 of 10,000 draws."""
@@ -109,15 +108,12 @@ def positions(features: FeatureStore) -> dict[int, list[int]]:
     latent's firings in each of N_PARTS equal parts of a context. It has the latents whose firings differ by more than
     UNEVEN, in total variation, from the firings of all latents together. Reads the codes once."""
     n_ctx = features.n_ctx
-    step = max(CODE_ROWS_AT_ONCE // features.n_ctx, 1) * features.n_ctx
     if not features.has_text or n_ctx < 2 * N_PARTS:
         return {}
     flat = np.zeros(features.d_sae * N_PARTS, np.int64)
-    for start in range(0, len(features.codes), step):
-        codes = features.codes[start : start + step]
-        fires = codes.fires.numpy()
-        part = codes.rows.numpy()[fires] % n_ctx * N_PARTS // n_ctx
-        flat += np.bincount(codes.latents.numpy()[fires] * N_PARTS + part, minlength=len(flat))
+    for chunk in read_chunks(features.codes):
+        part = chunk.rows % n_ctx * N_PARTS // n_ctx
+        flat += np.bincount(chunk.latents * N_PARTS + part, minlength=len(flat))
     counts = flat.reshape(-1, N_PARTS)
     total = counts.sum(1)
     shares = counts / np.maximum(total, 1)[:, None]
@@ -172,20 +168,16 @@ def _firings_in(
     n_sequences = int(features.meta["n_sequences"])
     column_of = np.full(features.d_sae, -1, np.int64)
     column_of[shown] = np.arange(len(shown))
-    step = max(CODE_ROWS_AT_ONCE // n_ctx, 1)
+    order = np.argsort(sequences, kind="stable")
     parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))]
-    for first in range(0, n_sequences, step):
-        is_in_block = (sequences >= first) & (sequences < first + step)
-        if not is_in_block.any():
-            continue
-        wanted = np.zeros((len(shown), step), bool)
-        wanted[column[is_in_block], sequences[is_in_block] - first] = True
-        codes = features.codes[first * n_ctx : min(first + step, n_sequences) * n_ctx]
-        fires = codes.fires.numpy()
-        columns = column_of[codes.latents.numpy()[fires]]
-        at = codes.rows.numpy()[fires]
-        is_wanted = (columns >= 0) & wanted[columns, at // n_ctx]
-        parts.append((columns[is_wanted], first * n_ctx + at[is_wanted], codes.values.numpy()[fires][is_wanted]))
+    for chunk in read_chunks(features.codes, n_ctx):
+        first, stop = chunk.start // n_ctx, chunk.stop // n_ctx
+        block = order[slice(*np.searchsorted(sequences[order], [first, stop]))]
+        wanted = np.zeros((len(shown), stop - first), bool)
+        wanted[column[block], sequences[block] - first] = True
+        columns, at = column_of[chunk.latents], chunk.rows
+        is_wanted = (columns >= 0) & wanted[columns, at // n_ctx - first]
+        parts.append((columns[is_wanted], at[is_wanted], chunk.activations[is_wanted]))
     columns, at, values = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     order = np.lexsort((at, columns))
     return columns[order], at[order], values[order]

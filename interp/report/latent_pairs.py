@@ -20,8 +20,9 @@ from itertools import pairwise
 import numpy as np
 from jaxtyping import Float, Int
 
+from interp.codes.code_chunks import read_chunks
 from interp.features.feature_store import FeatureStore
-from interp.report.contexts import CODE_ROWS_AT_ONCE, FEW_DIGITS
+from interp.report.contexts import FEW_DIGITS
 from interp.report.json_text import number, numbers
 from interp.report.payloads import TABLE_QUERIES
 from interp.statistics.directions import unit_rows
@@ -88,14 +89,11 @@ def _sums(
     total, squares = np.zeros(features.d_sae), np.zeros(features.d_sae)
     values = np.zeros(len(rows))
     order = np.argsort(rows, kind="stable")
-    for start in range(0, len(features.codes), CODE_ROWS_AT_ONCE):
-        z = features.codes[start : start + CODE_ROWS_AT_ONCE].scipy().astype(np.float64)
-        z.eliminate_zeros()
-        z.sort_indices()
-        block = order[slice(*np.searchsorted(rows[order], [start, start + CODE_ROWS_AT_ONCE]))]
+    for chunk in read_chunks(features.codes):
+        columns = chunk.by_latent.astype(np.float64)
+        block = order[slice(*np.searchsorted(rows[order], [chunk.start, chunk.stop]))]
         if len(block):
-            values[block] = np.asarray(z[rows[block] - start, latents[block]]).reshape(-1)
-        columns = z.tocsc()
+            values[block] = np.asarray(chunk.by_row[rows[block] - chunk.start, latents[block]]).reshape(-1)
         total += np.asarray(columns.sum(0)).reshape(-1)
         squares += np.asarray(columns.multiply(columns).sum(0)).reshape(-1)
         for block_of_pairs in _parts(len(pairs)):

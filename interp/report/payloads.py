@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from interp.codes.code_chunks import read_chunks
 from interp.features.bins import merge_bins
 from interp.features.examples import rows_around
 from interp.features.feature_store import FeatureStore
 from interp.features.firing_statistics import bin_edges
-from interp.report.contexts import CODE_ROWS_AT_ONCE, Contexts, encode_examples
+from interp.report.contexts import Contexts, encode_examples
 from interp.report.json_text import N_DIGITS, columns_of, encode_tokens, numbers
 from interp.statistics.cutoffs import MIN_F1
 
@@ -200,8 +201,7 @@ def sense_tokens(features: FeatureStore, senses: Senses) -> dict[int, list[list[
 
 
 def _firings_of_senses(features: FeatureStore, senses: Senses) -> Iterator[pd.DataFrame]:
-    """Yield the firings whose token tells their sense: latent, sense, row and value. CODE_ROWS_AT_ONCE rows of codes
-    are read at a time."""
+    """Yield the firings whose token tells their sense: latent, sense, row and value, chunk by chunk of the codes."""
     tokens = features.tokens.reshape(-1).numpy()
     sense_of_token = pd.DataFrame(
         (
@@ -213,17 +213,10 @@ def _firings_of_senses(features: FeatureStore, senses: Senses) -> Iterator[pd.Da
         columns=["latent", "token", "sense"],
     )
     wanted = np.isin(np.arange(features.d_sae), sense_of_token["latent"])
-    for start in range(0, len(features.codes) if senses else 0, CODE_ROWS_AT_ONCE):
-        codes = features.codes[start : start + CODE_ROWS_AT_ONCE]
-        entries = codes.fires.numpy() & wanted[codes.latents.numpy()]
-        rows = start + codes.rows.numpy()[entries]
+    for chunk in read_chunks(features.codes) if senses else ():
+        part = chunk.of_latents(wanted)
         firings = pd.DataFrame(
-            {
-                "latent": codes.latents.numpy()[entries],
-                "token": tokens[rows],
-                "row": rows,
-                "value": codes.values.numpy()[entries],
-            }
+            {"latent": part.latents, "token": tokens[part.rows], "row": part.rows, "value": part.activations}
         )
         yield firings.merge(sense_of_token, on=["latent", "token"])
 

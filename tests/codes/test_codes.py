@@ -8,8 +8,10 @@ import pytest
 import scipy.sparse
 import torch
 
+from interp.codes.code_chunks import read_chunks
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
+from interp.features.twins import best_matches
 
 ROWS, WIDTH = 23, 11
 
@@ -21,6 +23,11 @@ def dense() -> torch.Tensor:
     z[torch.rand(ROWS, WIDTH, generator=generator) < 0.7] = 0
     z[4] = 0
     return z
+
+
+@pytest.fixture
+def firings(dense) -> torch.Tensor:
+    return dense.relu()
 
 
 def test_codes_hold_what_the_dense_latents_hold(dense):
@@ -37,6 +44,33 @@ def test_slices_are_rows_of_the_dense_latents(dense):
         assert torch.equal(codes[rows].dense(), dense[rows])
     with pytest.raises(IndexError, match="step 2"):
         codes[::2]
+
+
+def test_firings_and_maxima_are_those_of_the_dense_latents(dense):
+    codes = SparseCodes.from_dense(dense)
+    before = [tensor.clone() for tensor in (codes.offsets, codes.latents, codes.values)]
+    positive = codes.positive()
+    assert torch.equal(positive.dense(), dense.relu()) and positive.nnz == (dense > 0).sum() < codes.nnz
+    assert positive.positive() is positive
+    assert torch.equal(codes.maxima(), dense.relu().amax(0)) and torch.equal(positive.maxima(), codes.maxima())
+    assert codes[4:5].positive().nnz == 0 and not codes[4:5].maxima().any()
+    picks = SparseCodes.from_topk(torch.tensor([[2, 0], [1, 3]]), torch.tensor([[1.0, 2.0], [3.0, 0.0]]), 4)
+    assert picks.positive().offsets.tolist() == [0, 2, 3], "a pick of 0 does not fire"
+    best_matches(codes, positive)
+    for tensor, kept in zip((codes.offsets, codes.latents, codes.values), before, strict=True):
+        assert torch.equal(tensor, kept), "reading codes does not change them"
+
+
+def test_chunks_have_the_firings_of_the_chosen_latents_and_rows(dense):
+    chosen, rows = np.arange(WIDTH) % 3 > 0, np.arange(ROWS) % 2 > 0
+    for chunk in read_chunks(SparseCodes.from_dense(dense), rows_per_chunk=7):
+        here = slice(chunk.start, chunk.stop)
+        z = dense[here].relu().numpy()
+        np.testing.assert_array_equal(chunk.by_row.toarray(), z)
+        np.testing.assert_array_equal(chunk.of_latents(chosen).by_row.toarray(), z * chosen)
+        part = chunk.in_rows(rows[here])
+        np.testing.assert_array_equal(part.by_row.toarray(), z * rows[here, None])
+        assert (part.activations > 0).all() and (part.rows % 2 == 1).all()
 
 
 def test_cat_joins_rows(dense):
@@ -57,13 +91,13 @@ def test_scipy_and_back(dense):
         assert torch.equal(SparseCodes.from_scipy(kind(matrix)).dense(), dense)
 
 
-def test_a_code_store_gives_rows_in_token_order_whatever_the_order_of_its_files(dense, tmp_path):
+def test_a_code_store_gives_rows_in_token_order_whatever_the_order_of_its_files(firings, tmp_path):
     store = CodeStore.create(tmp_path, n_rows=ROWS, d_sae=WIDTH)
     order = torch.randperm(ROWS, generator=torch.Generator().manual_seed(1))
     left_out, *runs = order.split([3, 9, 1, 10])
     for i, rows in enumerate(runs):
-        store.write_file(str(i), rows, SparseCodes.from_dense(dense[rows]))
-    expected = dense.clone()
+        store.write_file(str(i), rows, SparseCodes.from_dense(firings[rows]))
+    expected = firings.clone()
     expected[left_out] = 0
     present = torch.ones(ROWS, dtype=torch.bool)
     present[left_out] = False
@@ -75,12 +109,12 @@ def test_a_code_store_gives_rows_in_token_order_whatever_the_order_of_its_files(
             assert torch.equal(opened.present(a, b), present[a:b])
 
 
-def test_code_store_resumes_after_the_existing_files(dense, tmp_path):
+def test_code_store_resumes_after_the_existing_files(firings, tmp_path):
     first = torch.arange(10)
-    CodeStore.create(tmp_path, n_rows=ROWS, d_sae=WIDTH).write_file("a", first, SparseCodes.from_dense(dense[:10]))
+    CodeStore.create(tmp_path, n_rows=ROWS, d_sae=WIDTH).write_file("a", first, SparseCodes.from_dense(firings[:10]))
     store = CodeStore.create(tmp_path, n_rows=ROWS, d_sae=WIDTH)
-    store.write_file("b", torch.arange(10, ROWS), SparseCodes.from_dense(dense[10:]))
-    assert torch.equal(store[:].dense(), dense)
+    store.write_file("b", torch.arange(10, ROWS), SparseCodes.from_dense(firings[10:]))
+    assert torch.equal(store[:].dense(), firings)
 
 
 def test_an_empty_code_store_is_all_zeros(tmp_path):
@@ -98,11 +132,11 @@ def test_latent_ids_survive_storage_at_both_sides_of_sixteen_bits(tmp_path, widt
 
 
 @pytest.fixture
-def finished(dense, tmp_path) -> CodeStore:
+def finished(firings, tmp_path) -> CodeStore:
     """Return a store of two runs whose rows interleave."""
     store = CodeStore.create(tmp_path / "codes", n_rows=ROWS, d_sae=WIDTH)
     for start in (0, 1):
-        store.write_file(f"0000{start}", torch.arange(start, ROWS, 2), SparseCodes.from_dense(dense[start::2]))
+        store.write_file(f"0000{start}", torch.arange(start, ROWS, 2), SparseCodes.from_dense(firings[start::2]))
     store.finish()
     return store
 
@@ -126,6 +160,7 @@ def column(file: Path, name: str) -> np.memmap:
         ("offsets", -1, 1 << 40, "offsets do not run from 0"),
         ("offsets", 3, 1 << 40, "offsets do not ascend"),
         ("latents", 5, WIDTH, f"a latent is not in 0..{WIDTH - 1}"),
+        ("values", 5, -1.0, "it has a firing that is not above 0"),
         ("values", 5, np.nan, "is nan at row"),
         ("values", 5, -np.inf, "is -inf at row"),
     ],
@@ -144,10 +179,10 @@ def test_a_row_in_two_runs_is_refused(finished):
         CodeStore(finished.path)[:]
 
 
-def test_a_finished_store_is_read_with_all_of_its_files(finished, dense):
+def test_a_finished_store_is_read_with_all_of_its_files(finished, firings):
     stray = finished.path / "run-00002.safetensors"
     shutil.copy(finished.path / "run-00000.safetensors", stray)
-    assert torch.equal(CodeStore(finished.path)[:].dense(), dense)
+    assert torch.equal(CodeStore(finished.path)[:].dense(), firings)
     (finished.path / "run-00000.safetensors").unlink()
     with pytest.raises(ValueError, match="run-00000.safetensors is missing"):
         CodeStore(finished.path)
@@ -210,14 +245,14 @@ def test_ranges_are_those_of_long_runs_however_few_row_ids_are_held(tmp_path, mo
 
 
 @pytest.mark.parametrize("ahead", [1, 25, 40, 1 << 22])
-def test_slices_in_order_are_those_of_the_whole_however_many_are_read_ahead(finished, dense, monkeypatch, ahead):
+def test_slices_in_order_are_those_of_the_whole_however_many_are_read_ahead(finished, firings, monkeypatch, ahead):
     monkeypatch.setattr("interp.codes.code_store.READ_AHEAD", ahead)
     reads = []
     read = CodeStore._read
     monkeypatch.setattr(CodeStore, "_read", lambda store, *rows: reads.append(rows) or read(store, *rows))
     store = CodeStore(finished.path)
     starts = range(0, ROWS, 3)
-    assert torch.equal(torch.cat([store[start : start + 3].dense() for start in starts]), dense)
+    assert torch.equal(torch.cat([store[start : start + 3].dense() for start in starts]), firings)
     assert len(reads) == len(starts) if ahead == 1 else len(reads) < len(starts)
     for start, stop in ((4, 9), (9, 11), (10, 12), (0, 1), (2, 2)):
-        assert torch.equal(store[start:stop].dense(), dense[start:stop])
+        assert torch.equal(store[start:stop].dense(), firings[start:stop])

@@ -37,7 +37,7 @@ def planted() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("buffer_mb", [256, 0])
 def test_joint_sums_are_those_of_dense_codes(buffer_mb, monkeypatch):
-    monkeypatch.setattr("interp.features.twins.ROWS_PER_CHUNK", 77)
+    monkeypatch.setattr("interp.codes.code_chunks.ROWS_PER_CHUNK", 77)
     monkeypatch.setattr("interp.features.twins.BUFFER_MB", buffer_mb)
     a, b = dense(0, D), dense(1, WIDE)
     parts = list(joint_sums(codes(a), codes(b), [(0, 0), (1, 1), (2, 0)]))
@@ -50,7 +50,7 @@ def test_joint_sums_are_those_of_dense_codes(buffer_mb, monkeypatch):
 
 
 def test_correlations_and_their_null_match_numpy(planted, monkeypatch):
-    monkeypatch.setattr("interp.features.twins.ROWS_PER_CHUNK", 77)
+    monkeypatch.setattr("interp.codes.code_chunks.ROWS_PER_CHUNK", 77)
     ours, theirs = planted
     found = universality(codes(ours), codes(theirs), seed=1)
     assert found.table["latent"].tolist() == [0, 1, 4, 5, 6] and ROWS // 4 <= found.shift <= 3 * ROWS // 4

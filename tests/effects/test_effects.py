@@ -482,7 +482,7 @@ def test_sampled_sequences_are_the_first_of_one_order_in_which_a_latent_fires(to
     model, dictionary = ours(), sae().double()
     dictionary.b_enc[4] = -1e6
     features = scanned(model, POST, dictionary, tokens, tmp_path)
-    monkeypatch.setattr(ablation_batch, "_CHUNK_SEQUENCES", 2)
+    monkeypatch.setattr("interp.codes.code_chunks.ROWS_PER_CHUNK", 2 * N_CTX)
     order = torch.randperm(len(tokens), generator=seeded(5)).tolist()
     for at_once in (ablation_batch._KEYS_AT_ONCE, 0):  # with what is kept on the way cut down again and again
         monkeypatch.setattr(ablation_batch, "_KEYS_AT_ONCE", at_once)

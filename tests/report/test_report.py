@@ -302,7 +302,7 @@ def test_chunks_hold_the_examples_of_the_store(page, run):
 def test_pairs_have_in_common_what_their_codes_have(page, run, monkeypatch):
     """They equal the dense codes', however many rows and pairs are read at a time."""
     store = run.features
-    monkeypatch.setattr("interp.report.latent_pairs.CODE_ROWS_AT_ONCE", 7 * N_CTX)
+    monkeypatch.setattr("interp.codes.code_chunks.ROWS_PER_CHUNK", 7 * N_CTX)
     monkeypatch.setattr("interp.report.latent_pairs.PAIRS_AT_ONCE", 5)
     pairs = np.array([[a, b] for a in range(6) for b in range(6, 10)])
     z = store.codes[0 : N_SEQ * N_CTX].dense().double().numpy()
@@ -468,7 +468,7 @@ def test_the_measures_of_a_ranking_are_evidence_in_words_beside_their_nulls(fold
 
 def test_firings_are_counted_by_the_sense_that_alone_fires_on_their_token(page, run, monkeypatch):
     """In the bins of the histogram, by the dense codes, however many rows are read at a time."""
-    monkeypatch.setattr("interp.report.payloads.CODE_ROWS_AT_ONCE", 7 * N_CTX)
+    monkeypatch.setattr("interp.codes.code_chunks.ROWS_PER_CHUNK", 7 * N_CTX)
     chunk = data(page, "features-0000")
     assert [latent for latent, feature in chunk.items() if feature["sense_counts"]] == [str(SPLIT)]
     feature = chunk[str(SPLIT)]
@@ -521,7 +521,7 @@ def test_activations_are_the_same_however_many_rows_are_read_at_a_time(run, monk
     table = run.features.table("examples")
     firings = table["latent"].to_numpy(), table["row"].to_numpy()
     whole = activations_around(run.features, *firings)
-    monkeypatch.setattr("interp.report.contexts.CODE_ROWS_AT_ONCE", 3 * N_CTX)
+    monkeypatch.setattr("interp.codes.code_chunks.ROWS_PER_CHUNK", 3 * N_CTX)
     assert activations_around(run.features, *firings) == whole and all(whole[1])
 
 

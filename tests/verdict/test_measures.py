@@ -174,7 +174,7 @@ def twin(features, tokens, z, tmp_path_factory):
 
 @pytest.mark.parametrize("buffer_mb", [256, 0])
 def test_twins_against_all_pairs(buffer_mb, features, twin, z, monkeypatch):
-    monkeypatch.setattr("interp.features.twins.ROWS_PER_CHUNK", 100)
+    monkeypatch.setattr("interp.codes.code_chunks.ROWS_PER_CHUNK", 100)
     other, order, theirs = twin
     monkeypatch.setattr("interp.features.twins.BUFFER_MB", buffer_mb)
     found = best_correlations(features, other)

@@ -145,19 +145,16 @@ def _load(run: Run, config: LoadedConfig, folder: Path) -> dict[str, Any]:
 
 
 def _measure(dictionary: "Dictionary", acts: "Tensor") -> dict[str, float]:
-    import torch
-
     from interp.codes.dictionary import is_faint
 
     codes = dictionary.codes(acts)
     fires = codes.latents[codes.fires]
-    maxima = torch.zeros(dictionary.d_sae).scatter_reduce_(0, codes.latents.long(), codes.values.float(), "amax")
     residual = acts - dictionary.decode(codes)
     return {
         "fvu": float(residual.square().sum() / (acts - acts.mean(0)).square().sum()),
         "l0": len(fires) / len(acts),
         "dead": 1 - len(fires.unique()) / dictionary.d_sae,
-        "faint": float(is_faint(maxima, dictionary.W_dec.norm(dim=1)).float().mean()),
+        "faint": float(is_faint(codes.maxima(), dictionary.W_dec.norm(dim=1)).float().mean()),
     }
 
 

@@ -26,15 +26,21 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from analyses.claims import circuit_figures
 from analyses.claims.compared_dictionaries import TINY, Sizes, activations, studied_run, telling_tokens
 from analyses.claims.neighbouring_features import FEW
 from analyses.record import Claim, Record, interval, options
 from interp import FeatureStore, Run, TopKConfig, scan_features, train_sae
+from interp.activations.hooks import capture, evaluating, module_of
+from interp.activations.next_tokens import logits_of
 from interp.codes.dictionary import Dictionary
+from interp.codes.dictionary_hooks import dictionary_hooks
 from interp.compare import MIN_FIRED
 from interp.effects import feature_edges, feature_effects
+from interp.effects.ablation_batch import sampled_sequences
+from interp.effects.interventions import columns
 
 KINDS = {
     "residual stream": [("blocks.0.hook_resid_post", None), ("blocks.1.hook_resid_post", None)],
@@ -44,6 +50,7 @@ KINDS = {
 one."""
 SIDES = ("upstream", "downstream")
 WAYS = ("gradient", "integrated")
+"""How the effect of a latent on the loss is attributed to it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,9 +138,39 @@ def on_the_loss(
     """Return the agreement of gradients with the rise of the loss without a latent, over latents that are drawn."""
     n_active = features.column("n_active")
     drawn = np.random.default_rng(seed).permutation(np.flatnonzero(n_active >= MIN_FIRED))[: setting.latents]
-    options = dict(sequences=setting.sequences, integrated_steps=setting.steps, seed=seed)
-    effects = feature_effects(run.model, *dictionary, features, latents=np.sort(drawn).tolist(), **options)
-    return {name: effects.attrs[f"{name}_agreement"] for name in WAYS}
+    effects = feature_effects(
+        run.model, *dictionary, features, latents=np.sort(drawn).tolist(), sequences=setting.sequences, seed=seed
+    )
+    sampled = sampled_sequences(features, torch.tensor(effects["latent"].to_numpy()), setting.sequences, seed)
+    effects["integrated_effect"] = [
+        integrated_effect(run.model, *dictionary, features, latent, rows[rows >= 0], setting.steps)
+        for latent, rows in zip(effects["latent"].tolist(), sampled, strict=True)
+    ]
+    return {way: float(effects[f"{way}_effect"].corr(effects["total_change"], method="spearman")) for way in WAYS}
+
+
+def integrated_effect(
+    model: Any, hook: str, dictionary: Dictionary, features: FeatureStore, latent: int, sequences: Tensor, steps: int
+) -> float:
+    """Return −z d · the gradient of the sequences' loss, per firing of a latent, averaged over the midpoints of `steps`
+    equal parts of the path from x to x − z d (integrated gradients: Sundararajan et al. 2017, arXiv 1703.01365)."""
+    hooks = dictionary_hooks(model, hook, dictionary)
+    module = module_of(model)
+    tokens = features.tokens[sequences].long()
+    with evaluating(module):
+        codes, usable = hooks.codes(dictionary, capture(module, tokens, {"reads": hooks.input_hook})["reads"])
+        present = features.codes.present(0, features.tokens.numel()).view(features.tokens.shape)[sequences]
+        counted = usable.view(tokens.shape) & present
+        z = columns(codes, torch.tensor([latent]))[:, 0].view(tokens.shape) * counted
+        change = (-z[..., None] * dictionary.W_dec[latent]).detach()
+        gradient = torch.zeros_like(change)
+        for step in range(steps):
+            at = ((step + 0.5) / steps * change).requires_grad_(True)
+            with torch.enable_grad(), hooks.output_hook.attach(lambda acts, at=at: acts + at):
+                log_p = logits_of(module(tokens))[:, :-1].log_softmax(-1)
+                losses = -log_p.gather(2, tokens[:, 1:, None])[..., 0]
+                gradient += torch.autograd.grad(losses[counted[:, :-1]].sum(), at)[0] / steps
+    return float((gradient * change).sum() / (z > 0).sum())
 
 
 def drawn_prompts(tokens: torch.Tensor, setting: Setting, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,7 +2,7 @@
 
 In: chunks of codes. Out: for each latent and slice of its strength, rows on which it fires, drawn uniformly.
 
-Source: the smallest of hashed keys, a bottom-k sample (Cohen & Kaplan 2007). Cost: on one core some 40 ns per firing.
+Source: the smallest of hashed keys, a bottom-k sample (Cohen & Kaplan 2007). Cost: a few hashes per firing.
 Limits: a meaning with a hundredth of the firings has one or two in the sample.
 """
 

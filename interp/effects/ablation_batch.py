@@ -2,7 +2,7 @@
 
 In:  a feature store; tokens, the model downstream of a hook (`evaluation.downstream`), a dictionary.
 Out: sequences where latents fire; firings of pairs (latent, sequence); for a few pairs at a time, the predictions
-without the latent compared with the unchanged model, or the gradient along the path to these.
+without the latent compared with the unchanged model.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,7 +10,6 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -25,8 +24,6 @@ NUMBERS_AT_ONCE = 1 << 25
 """Upper bound on the number of elements that a step holds. Peak use is about three times as much."""
 _KEYS_AT_ONCE = 1 << 20
 """Pairs of a latent and a sequence that are added before the first of each latent are picked."""
-FunctionOfChange = Callable[[Tensor], Tensor]
-"""A function from a change of the activations to states, or a loss."""
 
 
 class Firings(NamedTuple):
@@ -206,22 +203,12 @@ class AblationBatch:
             return
         pos = self.tokens.shape[1]
         later = self.later(firings)
-        for pairs in self._pairs_at_once(firings, self.downstream.readout.d_state):
+        for pairs in self._pairs_at_once(firings):
             states = pairs.states(pairs.change)
             pair_at, pos_at = later[pairs.part].nonzero().unbind(1)
             states_at_firings = states[pairs.pair_at, pairs.firings.row % pos]
             rows = pairs.seq[pair_at] * pos + pos_at
             yield AblatedStates(pairs.firings, states_at_firings, pairs.pairs[pair_at], rows, states[pair_at, pos_at])
-
-    def integrate(self, firings: Firings, steps: int) -> Iterator[tuple[Int[Tensor, " part"], Float[Tensor, " part"]]]:
-        """Yield pairs and −z_j d_j · the gradient of the sequence's loss, averaged over the midpoints of `steps` equal
-        parts of the path from x to x − z_j d_j (integrated gradients)."""
-        if self.downstream.by_position:
-            for block in self._firings_at_once(firings):
-                yield block.pair, _integrated_gradients(self.changes(block), steps, partial(self._loss, block.row))
-            return
-        for pairs in self._pairs_at_once(firings, self.downstream.d_vocab):
-            yield pairs.pairs, _integrated_gradients(pairs.change, steps, partial(self._loss_of_pairs, pairs))
 
     def _firings_at_once(self, firings: Firings) -> Iterator[Firings]:
         """Yield blocks of firings. Yields nothing if nothing fires."""
@@ -230,15 +217,15 @@ class AblationBatch:
         for part in slices(len(firings.pair), max(1, NUMBERS_AT_ONCE // 8 // self.downstream.d_vocab)):
             yield firings.part(part)
 
-    def _pairs_at_once(self, firings: Firings, width: int) -> Iterator["_PairBlock"]:
-        """Yield blocks of pairs with all their firings, so that `width` numbers per position fit in memory. Yields
-        nothing if nothing fires."""
+    def _pairs_at_once(self, firings: Firings) -> Iterator["_PairBlock"]:
+        """Yield blocks of pairs with all their firings, so that their states fit in memory. Yields nothing if nothing
+        fires."""
         if not len(firings.pair):
             return
         pos = self.tokens.shape[1]
         pairs, group, counts = firings.pair.unique_consecutive(return_inverse=True, return_counts=True)
         ends = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
-        for part in slices(len(counts), max(1, NUMBERS_AT_ONCE // 4 // (pos * width))):
+        for part in slices(len(counts), max(1, NUMBERS_AT_ONCE // 4 // (pos * self.downstream.readout.d_state))):
             entries = slice(int(ends[part.start]), int(ends[part.stop]))
             firings_of_pairs = firings.part(entries)
             pair_at = group[entries] - part.start
@@ -248,17 +235,6 @@ class AblationBatch:
             stream = None if self.entered.stream is None else self.entered.stream[seq]
             states = partial(self.downstream.states, self.tokens[seq], stream)
             yield _PairBlock(part, pairs[part], seq, firings_of_pairs, pair_at, states, change)
-
-    def _loss_of_pairs(self, pairs: "_PairBlock", change: Float[Tensor, "pair pos d_out"]) -> Float[Tensor, ""]:
-        """Return the summed loss of the sequences of some pairs."""
-        counted = self.counted[pairs.seq]
-        following = self.next_tokens.view(self.tokens.shape)[pairs.seq]
-        logits = self.downstream.readout.logits(pairs.states(change)[counted])
-        return F.cross_entropy(logits, following[counted], reduction="sum")
-
-    def _loss(self, row: Tensor, change: Float[Tensor, "row d_out"]) -> Float[Tensor, ""]:
-        log_p = self.downstream.readout.logits(self._states(row, change)).log_softmax(1)
-        return -(log_p.gather(1, self.next_tokens[row, None])[:, 0] * self.counted.flatten()[row]).sum()
 
     def later(self, firings: Firings) -> Bool[Tensor, "pair pos"]:
         """Mark, for each pair, the positions after its first firing that have a next token and are not firings."""
@@ -285,7 +261,8 @@ class _PairBlock(NamedTuple):
     firings: Firings
     pair_at: Int[Tensor, " firing"]
     """The index of each firing's pair, counted within the block."""
-    states: FunctionOfChange
+    states: Callable[[Tensor], Tensor]
+    """A function from a change of the activations to the states."""
     change: Float[Tensor, "pair pos d_out"]
     """The change: minus the latent's output, at its firings."""
 
@@ -298,14 +275,3 @@ class AblatedStates(NamedTuple):
     later_pair: Int[Tensor, " later"]
     later_row: Int[Tensor, " later"]
     later_states: Float[Tensor, "later d_state"]
-
-
-def _integrated_gradients(
-    change: Float[Tensor, "part ..."], steps: int, loss: FunctionOfChange
-) -> Float[Tensor, " part"]:
-    total = torch.zeros_like(change)
-    for k in range(steps):
-        at = (change * ((k + 0.5) / steps)).requires_grad_(True)
-        with torch.enable_grad():
-            total += torch.autograd.grad(loss(at), at)[0]
-    return (total / steps * change).flatten(1).sum(1)

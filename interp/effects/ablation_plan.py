@@ -28,9 +28,7 @@ OPERATIONS_PER_SECOND = 1.5e11
 """How many multiplications and additions of a model two cores do per second."""
 OPERATIONS_PER_PROBABILITY = 256
 """The passes over one probability of a token (softmax, KL) cost as much as this many operations. It is fitted to the
-quick demo, where they take half of the time, and multiplications with a state of 128 numbers take the other half.
-There, 112,517 firings in at most 64 sequences per latent take 3.6 processor seconds (estimate: 3.9), and 239,211
-firings in all sequences of 64 latents take 8.1 (estimate: 7.5)."""
+quick demo, where they take half of the time, and multiplications with a state of 128 numbers take the other half."""
 _QUADRATURE_STEPS = 64
 
 

@@ -16,9 +16,6 @@ ablated at all its firings (x − z_j d_j, the rest of x kept).
     beyond_null           loss_change − null_loss_change, at the same firings: the latent's value to the model, compared
                           with any change of that length. If its interval is above 0 the latent has an effect
     gradient_effect       sum of −z_j d_j · gradient of the sequence's loss, per firing: total_change to first order
-    gradient_agreement    Spearman of the two over the latent's sequences
-    integrated_effect     as gradient_effect, with the gradient averaged along the path from x to x − z_j d_j, and
-    integrated_agreement  its Spearman; both only with `integrated_steps`
     likelier_tokens       the text's tokens with the largest mean of log p − log p' at the firings; `likelier`: its nats
     less_likely_tokens    the smallest, `less_likely`
 
@@ -26,19 +23,16 @@ ablated at all its firings (x − z_j d_j, the rest of x kept).
 limit) neither change nor count. In a calibrated model any change raises the loss by about its KL, so a latent helps
 only if removing it costs more.
 
-How many sequences are enough: over latents, the rank correlation of loss_change with its value over all sequences is
-0.64 with 4 sequences, 0.86 with 16, 0.96 with 64, and 0.99 with 256. For beyond_null it is 0.52, 0.75, 0.91 and 0.97.
-
-Limits: if two latents are redundant, each has little effect. Half precision adds noise at each later position: the
-correlation between bfloat16 and float32 is 0.97 for SmolLM2's loss_change, and 0.42 for its total_change. A gradient
-and an ablation on the same few sequences share their noise: on the demo their correlation over latents is 0.60 with 4
-sequences per latent, 0.32 with 64, and 0.13 with all.
+Limits: a few sequences order the latents by loss_change only roughly, and by beyond_null still more so. If two latents
+are redundant, each has little effect. Half precision adds noise at each later position, so total_change suffers more
+from it than loss_change. A gradient and an ablation on the same few sequences share their noise, so they agree less, the
+more sequences there are.
 """
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -50,7 +44,7 @@ from torch import Tensor
 from interp.activations.hooks import Model, evaluating, module_of, size_of, to_model
 from interp.activations.next_tokens import check_predicts_next
 from interp.checks.arguments import check_latents, check_part, check_token_ids
-from interp.checks.limits import PositiveInt, at_least
+from interp.checks.limits import PositiveInt
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import dictionary_hooks
 from interp.effects.ablation_batch import NUMBERS_AT_ONCE, AblationBatch, Firings, NullDirections, sampled_sequences
@@ -69,8 +63,6 @@ from interp.storage.files import digest
 
 log = logging.getLogger(__name__)
 
-_MIN_CORRELATED_SEQUENCES = 4
-"""The least number of sequences of a latent for which a correlation is computed."""
 Sums = Float64[np.ndarray, "latent sequence"]
 _SUMS = (
     "firings",
@@ -82,7 +74,6 @@ _SUMS = (
     "kl",
     "normaliser",
     "gradient",
-    "integrated",
     "null_loss",
     "null_kl",
 )
@@ -95,7 +86,6 @@ _MEANS = {
     "null_kl": ("null_kl", "firings"),
     "beyond_null": ("beyond_null", "targets"),
     "gradient_effect": ("gradient", "firings"),
-    "integrated_effect": ("integrated", "firings"),
 }
 
 
@@ -105,8 +95,6 @@ class AblationOptions(AblationConfig):
     """The latents to ablate. None: all."""
     n_tokens: PositiveInt = 10
     """Tokens in likelier_tokens and in less_likely_tokens."""
-    integrated_steps: Annotated[int, at_least(0)] = 0
-    """Steps of integrated gradients (Sundararajan et al. 2017, arXiv 1703.01365), which cost three times as much."""
     output_hook: str | None = None
     """The hook that a transcoder writes."""
     part: tuple[int, int] = (0, 1)
@@ -120,7 +108,6 @@ class AblationKeywords(AblationConfigKeywords, total=False):
 
     latents: Sequence[int] | None
     n_tokens: int
-    integrated_steps: int
     output_hook: str | None
     part: tuple[int, int]
     progress: Progress
@@ -137,8 +124,8 @@ def feature_effects(
     serves many latents, and each process gets the whole table.
 
     `attrs`: rerun_part (the part of the model that was rerun), sequences (used, at most), firing (number of the
-    requested latents that fire), minutes (estimated), seed, gradient_agreement (and integrated_agreement) over the
-    latents, and features (`identity`).
+    requested latents that fire), minutes (estimated), seed, gradient_agreement (Spearman of
+    gradient_effect and total_change, over the latents), and features (`identity`).
     Raises ValueError if model, dictionary and scan do not belong together, and for a model that predicts no next
     tokens.
     """
@@ -148,7 +135,8 @@ def feature_effects(
     check_scanned(features, dictionary, model, hook)
     check_token_ids(features.tokens, size_of(module, "d_vocab"))
     check_predicts_next(model, features.tokens)
-    chosen = _choose_latents(features, options.latents)
+    latents = range(features.d_sae) if options.latents is None else options.latents
+    chosen = torch.tensor(check_latents(latents, features.d_sae))
     team = processes()
     rank, count = options.part
     check_part(rank, count)
@@ -158,7 +146,6 @@ def feature_effects(
         work: dict[str, Any] = {
             "sequences": plan.sequences,
             "n_tokens": options.n_tokens,
-            "integrated_steps": options.integrated_steps,
             "seed": options.seed,
             "latents": digest(plan.latents),
             "rerun_part": downstream.rerun_part,
@@ -190,7 +177,7 @@ def feature_effects(
         "minutes": plan.minutes,
         "seed": options.seed,
     }
-    table.attrs.update(_agreement(table))
+    table.attrs["gradient_agreement"] = _gradient_agreement(table)
     table.attrs |= {"features": identity(features)} | ({"part": [rank, count], "work": work} if count > 1 else {})
     return table
 
@@ -204,7 +191,7 @@ def join_effects(parts: Sequence[pd.DataFrame], names: Sequence[str] | None = No
     check_part_tables(parts, names)
     table = _interleave(sorted(parts, key=lambda part: part.attrs["part"][0]))
     table.attrs |= {name: value for name, value in parts[0].attrs.items() if name not in ("part", "work")}
-    table.attrs.update(_agreement(table))
+    table.attrs["gradient_agreement"] = _gradient_agreement(table)
     return table
 
 
@@ -215,19 +202,9 @@ def _interleave(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
     return table.iloc[rank_of_row.argsort()].reset_index(drop=True)
 
 
-def _agreement(table: pd.DataFrame) -> dict[str, float]:
+def _gradient_agreement(table: pd.DataFrame) -> float:
     """Return Spearman's correlation, over the latents, of gradients and ablations."""
-    return {
-        f"{name}_agreement": float(table[f"{name}_effect"].corr(table["total_change"], method="spearman"))
-        for name in ("gradient", "integrated")
-        if f"{name}_effect" in table
-    }
-
-
-def _choose_latents(features: FeatureStore, latents: Sequence[int] | None) -> Int[Tensor, " latent"]:
-    """Return `latents` without duplicates, by default all. Raises ValueError for latents that the scan does not
-    have."""
-    return torch.tensor(check_latents(range(features.d_sae) if latents is None else latents, features.d_sae))
+    return float(table["gradient_effect"].corr(table["total_change"], method="spearman"))
 
 
 class _EffectTables:
@@ -248,9 +225,7 @@ class _EffectTables:
         self.dictionary = dictionary
         self.present = features.codes.present(0, len(features.codes)).view(self.tokens.shape)
         self.occurring = self.tokens.unique().long()
-        self.steps = options.integrated_steps
         self.n_tokens = min(options.n_tokens, len(self.occurring))
-        self.gradients = ("gradient", "integrated") if self.steps else ("gradient",)
         self.progress = options.progress
         self.n_pairs = n_pairs
         self.done = 0
@@ -287,9 +262,7 @@ class _EffectTables:
             self.team.sum_(values)
         sums_by_latent = {name: values.view(sampled.shape).cpu() for name, values in sums.items()}
         tokens = self._moved_tokens(likelier, sums_by_latent["normaliser"].sum(1), sums_by_latent["firings"].sum(1))
-        table = _table(
-            latents.numpy(), {name: values.numpy() for name, values in sums_by_latent.items()}, self.gradients
-        )
+        table = _table(latents.numpy(), {name: values.numpy() for name, values in sums_by_latent.items()})
         return table.assign(**{name: pd.Series(list(values.numpy())) for name, values in tokens.items()})
 
     def _moved_tokens(
@@ -324,8 +297,6 @@ class _EffectTables:
         add("targets", firings.pair, counted[firings.row])
         gradient = clean.gradient[clean.where[firings.row]]
         add("gradient", firings.pair, (batch.changes(firings) * gradient).sum(1))
-        for pair, values in batch.integrate(firings, self.steps) if self.steps else ():
-            add("integrated", pair, values)
         for prefix, changed in (("", firings), ("null_", self.null_directions.instead(firings, self.tokens.shape[1]))):
             for without in batch.ablate(changed):
                 pair_of, row_of = without.firings.pair, without.firings.row
@@ -341,23 +312,19 @@ class _EffectTables:
                         add("later_loss", without.later_pair[part], change.loss)
 
 
-def _table(latents: np.ndarray, sums: dict[str, Sums], gradients: Sequence[str]) -> pd.DataFrame:
+def _table(latents: np.ndarray, sums: dict[str, Sums]) -> pd.DataFrame:
     """Make the table.
-    sums: each [latent, sequence].
-    gradients: the kinds of gradients that were computed."""
+    sums: each [latent, sequence]."""
     fires = sums["firings"] > 0
     sums["total"] = sums["loss"] + sums["later_loss"]
     sums["beyond_null"] = sums["loss"] - sums["null_loss"]
     n, firings = fires.sum(1), sums["firings"].sum(1)
     table: dict[str, np.ndarray] = {"latent": latents, "n_sequences": n, "n_firings": firings.astype(int)}
     table["mean_activation"] = ratio(sums["activation"].sum(1), firings)
-    means = {name: ends for name, ends in _MEANS.items() if ends[0] != "integrated" or "integrated" in gradients}
-    for name, (above, below) in means.items():
+    for name, (above, below) in _MEANS.items():
         table[name] = ratio(sums[above].sum(1), sums[below].sum(1))
         squared = name in ("kl", "null_kl")
         table[f"{name}_low"], table[f"{name}_high"] = ratio_interval(sums[above], sums[below], fires, squared)
-    for name in gradients:
-        table[f"{name}_agreement"] = _agreements(sums, name, n)
     return pd.DataFrame(table)
 
 
@@ -365,8 +332,7 @@ def ratio_interval(
     above: Sums, below: Sums, counts: Bool[np.ndarray, "latent sequence"], squared: bool
 ) -> tuple[Float64[np.ndarray, " latent"], Float64[np.ndarray, " latent"]]:
     """Return the 95 % interval of each latent's ratio of sums over the counted sequences, by Student's t of the
-    jackknife. As tails are heavy, intervals from few sequences cover less: on the demo 89 % with 4 sequences, 93 % with
-    16, 95 % with 64. For kl these are 84 %, 91 % and 95 %.
+    jackknife. As tails are heavy, intervals from a few sequences cover less, above all those of a KL.
 
     squared: set it for a KL. A KL is not negative and grows as the square of the change, so its root is closer to a
     normal distribution.
@@ -384,11 +350,3 @@ def ratio_interval(
     low = middle - reach
     high = middle + reach
     return (np.maximum(low, 0) ** 2, high**2) if squared else (low, high)
-
-
-def _agreements(sums: dict[str, np.ndarray], gradient: str, n: np.ndarray) -> np.ndarray:
-    """Return Spearman's correlation of gradients and ablations over each latent's sequences."""
-    attributed, ablated = (np.where(sums["firings"] > 0, sums[name], np.nan) for name in (gradient, "total"))
-    ranks = [pd.DataFrame(effects).rank(axis=1) for effects in (attributed, ablated)]
-    correlation = ranks[0].corrwith(ranks[1], axis=1).to_numpy()
-    return np.where(n >= _MIN_CORRELATED_SEQUENCES, correlation, np.nan)

@@ -9,10 +9,10 @@ dictionaries the hook that they read), m its mean, and y_hat the dictionary's re
 
 CE is the next-token cross-entropy in nats over all positions, with y replaced by y_hat (spliced), by m (mean-ablated)
 or by 0 (zero-ablated). CE_nothing is the model's loss without this activation: that of zero ablation, or the loss of
-unigrams (which know only how frequent each token is), whichever is lower. Mean ablation can be worse than both (10.6
-nats, compared with 6.7 for unigrams), which would flatter every dictionary; shares against it and against zero ablation
-are given as well, since other tools report those. A model that predicts no next tokens (an encoder, or one without
-logits) has no CE: these fields are NaN, and a warning gives the reason.
+unigrams (which know only how frequent each token is), whichever is lower. Mean ablation can be worse than both, which
+would flatter every dictionary; shares against it and against zero ablation are given as well, since other tools report
+those. A model that predicts no next tokens (an encoder, or one without logits) has no CE: these fields are NaN, and a
+warning gives the reason.
 
 The standard error of the recovered share treats the sequences as a random sample (linearised ratio, by sequences). It
 covers the uncertainty from the sample of tokens, not the variation between training runs.

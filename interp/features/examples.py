@@ -19,7 +19,7 @@ A window counts at its first occurrence, in token order. Repeats within one sequ
 earlier copy, so the context of the later copy is different.
 
 Source: the method is our own. It is similar to the deduplication of corpora (Lee et al. 2022), with windows instead of
-documents. Cost: 0.1 µs and a byte per position. The table of windows takes at most 50 MB; a longer text takes one pass
+documents. Cost: a hash and a byte per position. The table of windows takes at most 50 MB; a longer text takes one pass
 per MAX_WINDOWS positions. Limits: windows that differ in one token, such as a date, count as two. Two different windows
 are taken for one with a chance of 2^-64.
 """

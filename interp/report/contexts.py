@@ -165,7 +165,6 @@ def _firings_in(
     """Return all firings of some latents in some sequences, as columns (numbers in `shown`), rows and activations,
     sorted by column and row. The wanted pairs of latent and sequence are (shown[column[i]], sequences[i])."""
     n_ctx = features.n_ctx
-    n_sequences = int(features.meta["n_sequences"])
     column_of = np.full(features.d_sae, -1, np.int64)
     column_of[shown] = np.arange(len(shown))
     order = np.argsort(sequences, kind="stable")

@@ -25,6 +25,8 @@ from analyses.claims import (
     trained_circuits,
     universal_features,
 )
+from interp import effects
+from interp.effects.ablation_batch import sampled_sequences
 
 ANALYSES = {
     universal_features: (["14"], ["universality"]),
@@ -127,6 +129,20 @@ def test_graphs_of_a_pretrained_model_are_scored_and_drawn(graphs):
     assert told["gap"] < 1e-4 and -1 <= told["agreement of effects"] <= 1 and len(told["latents"]) == 5
     assert result_tables.graphs_of_prompts(results).count("capital of France") == 2  # in the table, and in words
     assert (graphs / "smollm2_graphs" / "graphs" / "capital.html").stat().st_size < 5e6
+
+
+def test_the_integrated_gradient_adds_up_to_the_rise_of_the_loss(tiny_run):
+    given = tiny_run.model, tiny_run.hook_name, tiny_run.sae, tiny_run.features
+    latents = np.argsort(-tiny_run.features.column("n_active"))[:3]
+    table = effects.feature_effects(*given, latents=latents.tolist(), sequences=3)
+    sampled = sampled_sequences(tiny_run.features, torch.tensor(latents), 3, 0)
+    found = [
+        feature_circuits.integrated_effect(*given, latent, sequences, 50)
+        for latent, sequences in zip(latents.tolist(), sampled, strict=True)
+    ]
+    expected = table.set_index("latent")["total_change"][latents].to_numpy()
+    np.testing.assert_allclose(found, expected, rtol=1e-2, atol=1e-5)
+    assert np.abs(expected).max() > 1e-3
 
 
 def test_circuits_are_checked_by_ablation(tmp_path):

@@ -23,7 +23,7 @@ from interp import SAE, Run, TopKConfig, harvest, load_sae, run_stages, train_sa
 from interp.activations import ActivationStore
 from interp.codes.code_store import CodeStore
 from interp.codes.dictionary import Dictionary
-from interp.features.encode_store import Contributions, encode_store
+from interp.features.encode_store import VarianceExplained, encode_store
 from interp.pipeline.config import RunConfig
 from models.training import train_model
 from models.transformer import Transformer
@@ -157,8 +157,8 @@ def encoded(dictionary: Dictionary, store: ActivationStore, folder: Path) -> Cod
     assert store.tokens is not None
     codes = CodeStore.create(folder, n_rows=store.tokens.numel(), d_sae=dictionary.d_sae)
     with torch.no_grad():
-        contributions = Contributions(dictionary, folder / "contributions")
-        encode_store(dictionary, store, HOOK, codes, contributions, lambda rows, note: None)
+        explained = VarianceExplained(dictionary, folder / "contributions")
+        encode_store(dictionary, store, HOOK, codes, explained, lambda rows, note: None)
     codes.finish()
     return codes
 

@@ -28,7 +28,7 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.evaluation.baselines import NeuronDictionary
 from interp.evaluation.quality import quality_table
 from interp.features.decoder import logit_path
-from interp.features.encode_store import Contributions, encode_store
+from interp.features.encode_store import VarianceExplained, encode_store
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_config import ScanConfig
 from interp.features.scan_input import fit_half
@@ -126,8 +126,8 @@ def measure(entry: Trained, studied: Studied, setting: Setting, out: Path) -> Fo
     shutil.rmtree(folder, ignore_errors=True)
     stored_codes = CodeStore.create(folder, n_rows=n_rows, d_sae=entry.dictionary.d_sae)
     with torch.no_grad():
-        contributions = Contributions(entry.dictionary, folder / "contributions")
-        encode_store(entry.dictionary, store, HOOK, stored_codes, contributions, lambda rows, note: None)
+        explained = VarianceExplained(entry.dictionary, folder / "contributions")
+        encode_store(entry.dictionary, store, HOOK, stored_codes, explained, lambda rows, note: None)
     codes, present = stored_codes[0:n_rows], stored_codes.present(0, n_rows).numpy()
     fired = np.bincount(codes.latents.numpy(), minlength=codes.d_sae)
     alive = np.flatnonzero(fired)

@@ -188,4 +188,4 @@ class _Text(AblationBatch):
 
     def _log_p(self, change: Float[Tensor, "row d_out"]) -> Float[Tensor, "row d_vocab"]:
         shaped = change.view(*self.tokens.shape, -1)
-        return self.downstream.logits(self.tokens, self.entered.stream, shaped).flatten(0, 1).log_softmax(1)
+        return self.downstream.logits(self.tokens, self.at_hook.stream, shaped).flatten(0, 1).log_softmax(1)

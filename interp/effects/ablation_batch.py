@@ -132,8 +132,8 @@ class AblationBatch:
         self.downstream = downstream
         self.tokens = to_model(downstream.module, tokens)
         self.W_dec = dictionary.W_dec.detach().to(self.tokens.device)
-        self.entered = downstream.enter(self.tokens)
-        self.codes, usable = downstream.hooks.codes(dictionary, self.entered.acts)
+        self.at_hook = downstream.run_to_hook(self.tokens)
+        self.codes, usable = downstream.hooks.codes(dictionary, self.at_hook.acts)
         self.usable = usable.view(tokens.shape).to(self.tokens.device) & present.to(self.tokens.device)
         self.counted = self.usable.clone()  # positions with a next token
         self.counted[:, -1] = False
@@ -163,7 +163,7 @@ class AblationBatch:
             else:
                 rows = torch.arange(self.tokens.numel(), device=rows.device)
                 change = self.W_dec.new_zeros(*self.tokens.shape, self.W_dec.shape[1], requires_grad=True)
-                states = self.downstream.states(self.tokens, self.entered.stream, change).flatten(0, 1)
+                states = self.downstream.states(self.tokens, self.at_hook.stream, change).flatten(0, 1)
         log_p = readout.logits(states.detach()).log_softmax(1)
         p = log_p.exp()
         expected = readout.expected(p)
@@ -232,7 +232,7 @@ class AblationBatch:
             seq = firings.row[ends[part]] // pos
             change = self.W_dec.new_zeros(len(seq), pos, self.W_dec.shape[1])
             change[pair_at, firings_of_pairs.row % pos] = self.changes(firings_of_pairs)
-            stream = None if self.entered.stream is None else self.entered.stream[seq]
+            stream = None if self.at_hook.stream is None else self.at_hook.stream[seq]
             states = partial(self.downstream.states, self.tokens[seq], stream)
             yield _PairBlock(part, pairs[part], seq, firings_of_pairs, pair_at, states, change)
 
@@ -246,7 +246,7 @@ class AblationBatch:
         return (fires.cumsum(1) > 0) & ~fires & self.counted[seq]
 
     def _states(self, rows: Int[Tensor, " row"], change: Float[Tensor, "row d_out"]) -> Float[Tensor, "row d_state"]:
-        stream = None if self.entered.stream is None else self.entered.stream.flatten(0, 1)[rows, None]
+        stream = None if self.at_hook.stream is None else self.at_hook.stream.flatten(0, 1)[rows, None]
         return self.downstream.states(self.tokens.flatten()[rows, None], stream, change[:, None])[:, 0]
 
 

@@ -25,8 +25,8 @@ only if removing it costs more.
 
 Limits: a few sequences order the latents by loss_change only roughly, and by beyond_null still more so. If two latents
 are redundant, each has little effect. Half precision adds noise at each later position, so total_change suffers more
-from it than loss_change. A gradient and an ablation on the same few sequences share their noise, so they agree less, the
-more sequences there are.
+from it than loss_change. A gradient and an ablation on the same few sequences share their noise, so they agree less,
+the more sequences there are.
 """
 
 import logging

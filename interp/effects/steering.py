@@ -174,7 +174,7 @@ class Steered:
 
     def logits(self, tokens: Int[Tensor, "seq pos"]) -> Float[Tensor, "seq pos d_vocab"]:
         tokens = to_model(self.module, tokens)
-        with evaluating(self.module), self._held(tokens):
+        with evaluating(self.module), self._pinned(tokens):
             return logits_of(self.module(tokens))
 
     def sample(
@@ -203,11 +203,11 @@ class Steered:
         if name is None:
             return self.logits(tokens)[:, -1], None
         unread = tokens if kept is None else tokens[:, -1:]
-        with evaluating(self.module), self._held(unread):
+        with evaluating(self.module), self._pinned(unread):
             output = reader(unread, use_cache=True, **{} if kept is None else {name: kept})
         return logits_of(output)[:, -1], getattr(output, name, None)
 
-    def _held(self, tokens: Int[Tensor, "seq pos"]) -> Any:
+    def _pinned(self, tokens: Int[Tensor, "seq pos"]) -> Any:
         if not self.actions:
             return nullcontext()
         usable = is_included(tokens, self.module, self.dictionary)

@@ -5,7 +5,7 @@ In: tokens, and a change that is added to the activations at the hook that a dic
 each next token, or the states y that the model's last linear map reads, logits = y W + b.
 
     downstream = downstream_of(module, hooks, tokens)          # `evaluation.shortcuts`, which finds what can be skipped
-    stream = downstream.enter(tokens).stream                   # one clean pass up to the hook
+    stream = downstream.run_to_hook(tokens).stream             # one clean pass up to the hook
     downstream.losses(tokens, stream, change)                  # once for each change
 
 Blocks before the hook are not run again: the last of them returns its output of the clean pass. If the hook is a
@@ -36,7 +36,7 @@ _INPUT_HOOK = "the hook that the dictionary reads"
 _OUTPUT_HOOK = "the hook that the dictionary writes"
 
 
-class Entered(NamedTuple):
+class StateAtHook(NamedTuple):
     """The activations of a clean pass that the downstream part needs."""
 
     acts: Float[Tensor, "seq pos ..."]
@@ -111,9 +111,9 @@ class Downstream:
         n = self.n_skipped
         return f"from block {n} on" if n else "by whole forward passes"
 
-    def enter(self, tokens: Int[Tensor, "seq pos"]) -> Entered:
+    def run_to_hook(self, tokens: Int[Tensor, "seq pos"]) -> StateAtHook:
         """Return a clean pass up to the hook."""
-        return enter(self.module, self.hooks, tokens, self.skipped)
+        return run_to_hook(self.module, self.hooks, tokens, self.skipped)
 
     def logits(
         self,
@@ -183,9 +183,9 @@ class Downstream:
         return max(to_logits, default=0) + sum(weight.numel() for weight in parameters)
 
 
-def enter(
+def run_to_hook(
     module: nn.Module, hooks: DictionaryHooks, tokens: Int[Tensor, "seq pos"], skipped: Sequence[nn.Module] = ()
-) -> Entered:
+) -> StateAtHook:
     """Return a clean pass up to the hooks of a dictionary, and the output of the last block that is skipped."""
     asked = {_INPUT_HOOK: hooks.input_hook}
     if hooks.output_hook != hooks.input_hook:
@@ -193,7 +193,7 @@ def enter(
     if skipped:
         asked["stream"] = Hook(skipped[-1])
     acts = capture(module, tokens, asked)
-    return Entered(acts[_INPUT_HOOK], acts.get(_OUTPUT_HOOK, acts[_INPUT_HOOK]), acts.get("stream"))
+    return StateAtHook(acts[_INPUT_HOOK], acts.get(_OUTPUT_HOOK, acts[_INPUT_HOOK]), acts.get("stream"))
 
 
 def cross_entropies(logits: Float[Tensor, "row d_vocab"], following: Int[Tensor, " row"]) -> Float[Tensor, " row"]:

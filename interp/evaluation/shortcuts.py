@@ -59,7 +59,7 @@ def downstream_of(module: nn.Module, hooks: DictionaryHooks, tokens: Int[Tensor,
         downstream = model_downstream
         for n_skipped, hook_is_output in _possible_shortcuts(module, blocks, hooks.output_hook, tokens):
             trial = replace(model_downstream, n_skipped=n_skipped, hook_is_output=hook_is_output)
-            stream = trial.enter(tokens).stream
+            stream = trial.run_to_hook(tokens).stream
             if n_skipped == len(blocks) and agree(trial.logits(*split_positions(tokens, stream, change))[:, 0]):
                 downstream = replace(trial, by_position=True)
                 break

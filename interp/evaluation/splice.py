@@ -28,7 +28,7 @@ from interp.checks.arguments import check_finite
 from interp.checks.limits import check_at_least
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
-from interp.evaluation.downstream import Downstream, Entered, enter
+from interp.evaluation.downstream import Downstream, StateAtHook, run_to_hook
 from interp.evaluation.shortcuts import downstream_of
 from interp.runtime.progress import Progress
 
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 Replace = Callable[[Tensor, Tensor], Tensor]
 """Maps activations [row, d_in] of a batch at the hook that is read, and their row ids seq * n_ctx + pos (ascending, on
 the CPU), to the replacement at the hook that is written."""
-_HELD_BYTES = 1 << 28
+_CACHE_BYTES = 1 << 28
 """Bytes of activations that the first pass keeps for the second."""
 _LOGITS_PER_BATCH = 1 << 25
 """Logits per batch, for a model that holds all at once; peak use is about twice this."""
@@ -71,7 +71,7 @@ class Losses:
 class _Rows(NamedTuple):
     """The rows of a batch that may be replaced, and those above the norm limit."""
 
-    entered: Entered
+    at_hook: StateAtHook
     tokens: Int[Tensor, "seq pos"]
     seq: Int[Tensor, " seq"]
     """The index of each sequence."""
@@ -138,7 +138,7 @@ class Splice:
         n_whole = 2 + len(dictionaries) - len(self._baselines)  # once up to the hook, once unchanged
         self.total = n_whole * len(tokens) + (2 + len(self._baselines)) * n_part
         self.inside, self.outside = Moments(), Moments()
-        self._held = dict[int, Entered]()
+        self._cached = dict[int, StateAtHook]()
         self._free_bytes = 0
 
     def losses(
@@ -194,7 +194,7 @@ class Splice:
     def _see_rows(self) -> None:
         """Measure the mean and variance of the activations at the hook, after a check of its widths."""
         self.inside, self.outside = Moments(), Moments()
-        self._free_bytes = _HELD_BYTES
+        self._free_bytes = _CACHE_BYTES
         sample = NormSample()
         for rows in self._batches():
             if not self.inside.n and not self.outside.n:
@@ -218,25 +218,27 @@ class Splice:
             for start in range(0, len(self.tokens), self.batch_size):
                 here = slice(start, start + self.batch_size)
                 tokens = to_model(self.model, self.tokens[here])
-                entered = self._held.pop(start, None) or self._enter(start, tokens)
-                where = self.keep[here].flatten().nonzero()[:, 0].to(entered.acts.device)
-                x, y = (acts.flatten(0, 1).flatten(1)[where] for acts in (entered.acts, entered.target))
+                at_hook = self._cached.pop(start, None) or self._run_to_hook(start, tokens)
+                where = self.keep[here].flatten().nonzero()[:, 0].to(at_hook.acts.device)
+                x, y = (acts.flatten(0, 1).flatten(1)[where] for acts in (at_hook.acts, at_hook.target))
                 usable = x.new_ones(len(x), dtype=torch.bool)
                 if self.hooks.limit is not None:
                     usable = is_within(x, self.hooks.limit)
                 x, y = x.float(), y.float()
                 ids = start * n_ctx + where[usable].cpu()
                 seq = torch.arange(start, start + len(tokens))
-                yield _Rows(entered, tokens, seq, x[usable], y[usable], where[usable], ids, x[~usable], y[~usable])
+                yield _Rows(at_hook, tokens, seq, x[usable], y[usable], where[usable], ids, x[~usable], y[~usable])
 
-    def _enter(self, start: int, tokens: Int[Tensor, "seq pos"]) -> Entered:
+    def _run_to_hook(self, start: int, tokens: Int[Tensor, "seq pos"]) -> StateAtHook:
         """Return a pass up to the hook; it is kept for the next call while memory allows."""
-        entered = self._downstream.enter(tokens) if self._downstream else enter(self.model, self.hooks, tokens)
-        n_bytes = sum(acts.nbytes for acts in entered if acts is not None)
+        at_hook = (
+            self._downstream.run_to_hook(tokens) if self._downstream else run_to_hook(self.model, self.hooks, tokens)
+        )
+        n_bytes = sum(acts.nbytes for acts in at_hook if acts is not None)
         if n_bytes <= self._free_bytes:
-            self._held[start] = entered
+            self._cached[start] = at_hook
             self._free_bytes -= n_bytes
-        return entered
+        return at_hook
 
     def _losses(
         self, rows: _Rows, change: Float[Tensor, "row d_out"], counted: Bool[Tensor, " seq"]
@@ -246,7 +248,7 @@ class Splice:
         if self._downstream is None or not counted.any():
             return torch.full((int(counted.sum()),), math.nan).double()
         added = change.new_zeros(rows.tokens.numel(), change.shape[1]).index_copy_(0, rows.where, change)
-        stream = None if rows.entered.stream is None else rows.entered.stream[counted]
+        stream = None if rows.at_hook.stream is None else rows.at_hook.stream[counted]
         added = added.unflatten(0, rows.tokens.shape)[counted]
         return self._downstream.losses(rows.tokens[counted], stream, added).double().mean(1).cpu()
 

@@ -39,7 +39,7 @@ from torch.func import functional_call
 
 from interp.activations.hooks import Hook, capture, hook_named, hooks_of, to_model
 from interp.activations.next_tokens import NoNextTokens, check_predicts_next
-from interp.features.scan_input import ScanRows
+from interp.features.scan_input import ScanText
 from interp.features.token_counts import MASS, TOKEN, N, TokenCounts
 from interp.runtime.processes import part_of
 
@@ -70,7 +70,7 @@ class Decoder:
     W_enc: Float[Tensor, "d_in latent"] | None
     logits: LogitPath = LogitPath("no logit effects: no model was given")
     fvu_rise: Float[Tensor, " latent"] | None = None
-    """`features.encode_store.Contributions`."""
+    """`features.encode_store.VarianceExplained`."""
 
     @cached_property
     @torch.no_grad()
@@ -130,15 +130,15 @@ def check_unembedding(W_U: Float[Tensor, "d_model d_vocab"] | None, tokens: Int[
 
 
 @torch.no_grad()
-def logit_columns(path: LogitPath, latents: slice, following: TokenCounts, rows: ScanRows) -> dict[str, Any]:
+def logit_columns(path: LogitPath, latents: slice, following: TokenCounts, scan: ScanText) -> dict[str, Any]:
     """Return columns of the features table for some latents, or no columns if there is no path to the logits.
     `following` counts the tokens after the firings."""
     if path.directions is None or path.W_U is None:
         return {}
     effects = path.directions[latents] @ path.W_U
     effects -= effects.mean(1, keepdim=True)
-    shown = torch.from_numpy(np.flatnonzero(rows.unigrams[: effects.shape[1]] > 0))
-    k = min(rows.config.n_logits, len(shown))
+    shown = torch.from_numpy(np.flatnonzero(scan.unigrams[: effects.shape[1]] > 0))
+    k = min(scan.config.n_logits, len(shown))
     columns: dict[str, Any] = {}
     for side in ("top", "bottom"):
         best = effects[:, shown].topk(k, largest=side == "top")
@@ -147,7 +147,7 @@ def logit_columns(path: LogitPath, latents: slice, following: TokenCounts, rows:
     spread = (torch.histc(effect[shown], N_LOGIT_BINS) for effect in effects)
     columns["logit_counts"] = [counts.int().numpy() for counts in spread]
     n_next, share, auroc = _count_following(
-        effects.numpy(), np.stack(columns["top_logit_tokens"]), rows.unigrams, *following
+        effects.numpy(), np.stack(columns["top_logit_tokens"]), scan.unigrams, *following
     )
     return columns | {"top_logit_next": list(n_next), "top_logit_next_share": list(share), "next_auroc": auroc}
 

@@ -39,7 +39,7 @@ _PIECE_ROWS = 1 << 16
 """Largest number of rows per file. Shards of narrow activations have many rows, which must be divided evenly."""
 
 
-class Contributions:
+class VarianceExplained:
     """The sums of `fvu_rise`: `add` each batch, and `keep` the sums of a piece under its name."""
 
     def __init__(self, dictionary: Dictionary, folder: Path):
@@ -122,7 +122,7 @@ def encode_store(
     store: StoredRows,
     hook: str,
     codes: CodeStore,
-    contributions: Contributions,
+    explained: VarianceExplained,
     advance: Callable,
     pieces: Sequence[Piece] | None = None,
 ) -> None:
@@ -146,10 +146,10 @@ def encode_store(
             for ids, acts in zip(piece.row_ids.split(batch), piece.acts.split(batch), strict=True):
                 x = acts.to(device, torch.float32)
                 encoded = dictionary.codes(x)
-                contributions.add(x, encoded)
+                explained.add(x, encoded)
                 parts.append(_positive_entries(encoded, ids))
                 advance(len(ids), "encoding")
-            contributions.keep(name)
+            explained.keep(name)
             codes.write_file(name, piece.row_ids, SparseCodes.cat(parts))
 
 

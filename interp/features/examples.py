@@ -34,7 +34,7 @@ from numba import njit
 
 from interp.codes.offsets import offsets_from_lengths
 from interp.features.firing_statistics import FiringStatistics
-from interp.features.scan_input import Columns, ScanRows
+from interp.features.scan_input import FiringsByLatent, ScanText
 from interp.statistics.randomness import splitmix64
 
 BEFORE, AFTER = 11, 4
@@ -60,17 +60,17 @@ class Examples(NamedTuple):
     """Entries [latent, interval, rank]."""
 
 
-def pick_examples(columns: Columns, firing: FiringStatistics, rows: ScanRows) -> Examples:
+def pick_examples(firings: FiringsByLatent, statistics: FiringStatistics, scan: ScanText) -> Examples:
     """Pick the examples of some latents."""
-    config = rows.config
+    config = scan.config
     counts, top, sample = _pick(
-        columns.first,
-        columns.offsets,
-        columns.rows,
-        columns.values,
-        firing.maxima,
-        rows.tokens.reshape(-1),
-        rows.n_ctx,
+        firings.first,
+        firings.offsets,
+        firings.rows,
+        firings.values,
+        statistics.maxima,
+        scan.tokens.reshape(-1),
+        scan.n_ctx,
         np.uint64(config.seed),
         N_INTERVALS,
         config.n_top,
@@ -79,41 +79,43 @@ def pick_examples(columns: Columns, firing: FiringStatistics, rows: ScanRows) ->
     return Examples(counts, top, sample)
 
 
-def interval_table(examples: Examples, firing: FiringStatistics) -> dict[str, np.ndarray]:
+def interval_table(examples: Examples, statistics: FiringStatistics) -> dict[str, np.ndarray]:
     """Return the table `intervals` for the latents that fire."""
     latent, interval = (i.reshape(-1) for i in np.indices(examples.counts.shape))
-    width = firing.maxima[latent].astype(np.float64) / examples.counts.shape[1]
+    width = statistics.maxima[latent].astype(np.float64) / examples.counts.shape[1]
     low, high = interval * width, (interval + 1) * width
-    columns = {"latent": firing.first + latent, "interval": interval, "low": low, "high": high}
-    alive = firing.maxima[latent] > 0
+    columns = {"latent": statistics.first + latent, "interval": interval, "low": low, "high": high}
+    alive = statistics.maxima[latent] > 0
     return {key: column[alive] for key, column in {**columns, "n": examples.counts.reshape(-1)}.items()}
 
 
-def example_table(examples: Examples, columns: Columns, firing: FiringStatistics, rows: ScanRows) -> dict[str, Any]:
+def example_table(
+    examples: Examples, firings: FiringsByLatent, statistics: FiringStatistics, scan: ScanText
+) -> dict[str, Any]:
     """Return the table `examples`: the firings that are kept, with their windows."""
     t_latent, t_rank = np.nonzero(examples.top >= 0)
     s_latent, s_interval, s_rank = np.nonzero(examples.sample >= 0)
     latent = np.concatenate([t_latent, s_latent])
     entry = np.concatenate([x[x >= 0] for x in (examples.top, examples.sample)])
-    top_values = columns.values[entry[: len(t_latent)]].astype(np.float64)
-    top_interval = np.ceil(top_values * N_INTERVALS / firing.maxima[t_latent]).astype(np.int32) - 1
+    top_values = firings.values[entry[: len(t_latent)]].astype(np.float64)
+    top_interval = np.ceil(top_values * N_INTERVALS / statistics.maxima[t_latent]).astype(np.int32) - 1
     order = latent.argsort(kind="stable")
     latent, entry = latent[order], entry[order]
-    row = columns.rows[entry]
-    flat = rows.tokens.reshape(-1)
-    start, stop = rows_around(row, rows.n_ctx, SHOWN_BEFORE, SHOWN_AFTER)
+    row = firings.rows[entry]
+    flat = scan.tokens.reshape(-1)
+    start, stop = rows_around(row, scan.n_ctx, SHOWN_BEFORE, SHOWN_AFTER)
     lengths = stop - start
     offsets = offsets_from_lengths(lengths)
     rows_shown = np.repeat(start - offsets[:-1], lengths) + np.arange(offsets[-1])
     values = np.zeros(len(rows_shown), np.float32)
-    _fill(latent, entry, start, offsets, columns.offsets, columns.rows, columns.values, values)
+    _fill(latent, entry, start, offsets, firings.offsets, firings.rows, firings.values, values)
     return {
-        "latent": columns.first + latent,
+        "latent": firings.first + latent,
         "kind": np.repeat(["top", "interval"], [len(t_latent), len(s_latent)])[order],
         "interval": np.concatenate([top_interval, s_interval])[order],
         "rank": np.concatenate([t_rank, s_rank])[order],
         "row": row,
-        "value": columns.values[entry],
+        "value": firings.values[entry],
         "start": start,
         "tokens": _list_array(flat[rows_shown], offsets),
         "values": _list_array(values, offsets),

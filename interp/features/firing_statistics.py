@@ -23,7 +23,7 @@ import torch
 from numba import njit
 
 from interp.codes.code_chunks import CodeChunk
-from interp.features.scan_input import Columns, insert_best
+from interp.features.scan_input import FiringsByLatent, insert_best
 from interp.runtime.processes import Processes
 
 _BINS_PER_OCTAVE = 16
@@ -51,9 +51,9 @@ class FiringStatistics:
     histogram: np.ndarray
 
     @classmethod
-    def of(cls, columns: Columns, n_ctx: int, n_rows: int) -> "FiringStatistics":
-        bits = columns.values.view(np.int32)
-        return cls(columns.first, n_rows, *_count(columns.offsets, columns.rows, n_ctx, columns.values, bits))
+    def of(cls, firings: FiringsByLatent, n_ctx: int, n_rows: int) -> "FiringStatistics":
+        bits = firings.values.view(np.int32)
+        return cls(firings.first, n_rows, *_count(firings.offsets, firings.rows, n_ctx, firings.values, bits))
 
     @property
     def mass_steps(self) -> np.ndarray:

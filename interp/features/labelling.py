@@ -16,7 +16,7 @@ from numba import njit
 
 from interp.codes.offsets import offsets_from_lengths
 from interp.features.firing_statistics import FiringStatistics, bin_edges, bin_of_bits
-from interp.features.scan_input import Columns, ScanRows
+from interp.features.scan_input import FiringsByLatent, ScanText
 from interp.runtime.threads import slices
 from interp.statistics.estimates import ratio
 
@@ -40,10 +40,10 @@ class LabelSets:
     """Number of encoded rows with each label [half, label]. Half 1 is the fit half."""
 
     @classmethod
-    def gather(cls, masks: Mapping[str, np.ndarray], rows: ScanRows) -> "LabelSets":
+    def gather(cls, masks: Mapping[str, np.ndarray], scan: ScanText) -> "LabelSets":
         """Build the sets from one mask per label. Each label divides the sets of the labels before it. Masks are read
         one at a time, so lazy masks need no memory."""
-        set_of_row = np.zeros(rows.tokens.size, np.uint32)
+        set_of_row = np.zeros(scan.tokens.size, np.uint32)
         members = np.zeros((1, 0), bool)
         for name in masks:
             mask = np.asarray(masks[name], dtype=bool).reshape(-1)
@@ -59,24 +59,26 @@ class LabelSets:
         offsets = offsets_from_lengths(np.bincount(set_of, minlength=len(members)))
         n_rows = np.zeros((2, len(members)), np.int64)
         for block in slices(len(set_of_row), _ROWS_AT_ONCE):
-            present = rows.codes.present(block.start, block.stop).numpy()
-            halves = rows.fit[np.arange(block.start, block.stop) // rows.n_ctx]
+            present = scan.codes.present(block.start, block.stop).numpy()
+            halves = scan.fit[np.arange(block.start, block.stop) // scan.n_ctx]
             for half in range(2):
                 n_rows[half] += np.bincount(set_of_row[block][present & (halves == half)], minlength=len(members))
         set_of_row = set_of_row.astype(np.uint16 if len(members) <= 1 << 16 else np.uint32)
         return cls(tuple(masks), set_of_row, offsets, ids.astype(np.uint16), n_rows @ members)
 
 
-def label_table(labels: LabelSets, columns: Columns, firing: FiringStatistics, rows: ScanRows) -> dict[str, np.ndarray]:
+def label_table(
+    labels: LabelSets, firings: FiringsByLatent, statistics: FiringStatistics, scan: ScanText
+) -> dict[str, np.ndarray]:
     """Return the table `labels`: one row per label and latent that fires."""
-    bin_of = _threshold_bins(firing.histogram)
+    bin_of = _threshold_bins(statistics.histogram)
     both, n_fired, mass = _count(
-        columns.offsets,
-        columns.rows,
-        columns.values,
-        columns.values.view(np.int32),
-        rows.n_ctx,
-        rows.fit,
+        firings.offsets,
+        firings.rows,
+        firings.values,
+        firings.values.view(np.int32),
+        scan.n_ctx,
+        scan.fit,
         labels.set_of_row,
         labels.offsets,
         labels.ids,
@@ -85,40 +87,41 @@ def label_table(labels: LabelSets, columns: Columns, firing: FiringStatistics, r
     )
     n_both = both.sum((2, 3), dtype=np.int64)
     n_label = labels.n_label.sum(0)
-    n = firing.n_rows
+    n = statistics.n_rows
     hits = both[..., ::-1].cumsum(-1, dtype=np.int64)[..., ::-1]
     total = n_fired[..., ::-1].cumsum(-1)[..., ::-1][:, None] + labels.n_label.T[None, :, :, None]
     f1 = ratio(2 * hits, total)  # "latent label half threshold"; NaN if neither latent nor label is to be seen
     best = np.nan_to_num(f1[:, :, 1], nan=-1).argmax(-1)
     held_out, fit = (np.take_along_axis(f1[:, :, half], best[..., None], -1)[..., 0] for half in (0, 1))
-    mean = firing.sums[:, None] / n
+    mean = statistics.sums[:, None] / n
     share = n_label / n
-    variances = (firing.squares[:, None] / n - mean**2) * share * (1 - share)  # the latent's values times the label's
+    # The variance of the latent's values, times that of the label's.
+    variances = (statistics.squares[:, None] / n - mean**2) * share * (1 - share)
     table = {
-        "latent": firing.first + np.arange(len(both))[:, None],
+        "latent": statistics.first + np.arange(len(both))[:, None],
         "label": np.array(labels.names, dtype=object),
         "n_label": n_label,
         "n_both": n_both,
         "mass": mass,
-        "precision": ratio(n_both, firing.n_active[:, None]),
+        "precision": ratio(n_both, statistics.n_active[:, None]),
         "recall": ratio(n_both, n_label),
         "f1_fit": fit,
-        "threshold": np.take_along_axis(_thresholds(firing.histogram, bin_of), best, 1),
+        "threshold": np.take_along_axis(_thresholds(statistics.histogram, bin_of), best, 1),
         "f1": held_out,
         "correlation": ratio(mass / n - mean * share, np.sqrt(np.maximum(variances, 0))),
     }
-    alive = firing.n_active > 0
+    alive = statistics.n_active > 0
     return {key: np.broadcast_to(column, n_both.shape)[alive].reshape(-1) for key, column in table.items()}
 
 
-def best_labels(table: dict[str, np.ndarray], n_labels: int, firing: FiringStatistics) -> dict[str, np.ndarray]:
+def best_labels(table: dict[str, np.ndarray], n_labels: int, statistics: FiringStatistics) -> dict[str, np.ndarray]:
     """Return columns of the features table: for each latent, the label with the best `f1_fit`, and its held-out F1."""
-    n_latents = len(firing.n_active)
+    n_latents = len(statistics.n_active)
     best = np.full(n_latents, None, dtype=object)
     f1 = np.full(n_latents, np.nan)
     fit = np.nan_to_num(table["f1_fit"]).reshape(-1, n_labels)
     entries = (fit.argmax(1) + n_labels * np.arange(len(fit)))[fit.max(1) > 0]
-    at = table["latent"][entries] - firing.first
+    at = table["latent"][entries] - statistics.first
     best[at] = table["label"][entries]
     f1[at] = table["f1"][entries]
     return {"best_label": best, "best_label_f1": f1}

@@ -29,7 +29,7 @@ from interp.checks.arguments import check_finite
 from interp.codes.code_store import CodeStore
 from interp.codes.dictionary import Dictionary, W_enc_of, check_one_hook, limit_on
 from interp.features.decoder import Decoder, LogitPath, check_unembedding, logit_path
-from interp.features.encode_store import Contributions, encode_store, pieces_of
+from interp.features.encode_store import VarianceExplained, encode_store, pieces_of
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_config import ScanConfig
 from interp.features.scan_folder import (
@@ -139,7 +139,7 @@ def _scan(
     team = processes()
     pieces = pieces_of(store)
     bar = _SharedProgress(options.progress, len(dictionaries))
-    scans: list[tuple[Scan, Dictionary, CodeStore, Contributions]] = []
+    scans: list[tuple[Scan, Dictionary, CodeStore, VarianceExplained]] = []
     with ExitStack() as folders:
         for out, (dictionary, hook) in dictionaries.items():
             scan = Scan(read, vocab, options.labels, options.config, store.name_of(hook), bar.of_next(), team)
@@ -153,7 +153,7 @@ def _scan(
                 if parts_in_order:
                     team.first_does(partial(_take_parts, parts_in_order, scan.folder))
                     codes = CodeStore(codes.path)
-                scans.append((scan, dictionary, codes, Contributions(dictionary, scan.folder / CONTRIBUTIONS)))
+                scans.append((scan, dictionary, codes, VarianceExplained(dictionary, scan.folder / CONTRIBUTIONS)))
             else:
                 scan.progress(1, 1, "already scanned")
 
@@ -161,12 +161,12 @@ def _scan(
             pieces_here = pieces[part_of(len(pieces), team.rank, team.count)]
             for _, shard_pieces in groupby(pieces_here, key=lambda piece: piece.shard):
                 pieces_of_shard = list(shard_pieces)
-                for scan, dictionary, codes, contributions in scans:
-                    encode_store(dictionary, store, scan.hook_name, codes, contributions, scan.advance, pieces_of_shard)
+                for scan, dictionary, codes, explained in scans:
+                    encode_store(dictionary, store, scan.hook_name, codes, explained, scan.advance, pieces_of_shard)
 
         team.all_do(encode)
-        for scan, dictionary, codes, contributions in scans:
-            fvu_rise = contributions.fvu_rise(len(pieces))
+        for scan, dictionary, codes, explained in scans:
+            fvu_rise = explained.fvu_rise(len(pieces))
             decoder = Decoder(dictionary.W_dec, W_enc_of(dictionary), fvu_rise=fvu_rise)
             if tokens is None:
                 decoder = replace(decoder, logits=LogitPath("no logit effects: the rows are not text"))
@@ -236,9 +236,9 @@ def scan_part(
         codes_folder = new / CODES
         team.first_does(lambda: CodeStore.create(codes_folder, n_rows=store.n_ids, d_sae=dictionary.d_sae))
         pieces_here = pieces[part_of(len(pieces), team.rank, team.count)]
-        contributions = Contributions(dictionary, new / CONTRIBUTIONS)
+        explained = VarianceExplained(dictionary, new / CONTRIBUTIONS)
         team.all_do(
-            partial(encode_store, dictionary, store, hook, CodeStore(codes_folder), contributions, advance, pieces_here)
+            partial(encode_store, dictionary, store, hook, CodeStore(codes_folder), explained, advance, pieces_here)
         )
         team.first_does(lambda: CodeStore(codes_folder).finish())
     return out

@@ -26,7 +26,7 @@ from interp.codes.dictionary import Dictionary
 from interp.features.decoder import Decoder
 from interp.features.labelling import LabelSets
 from interp.features.scan_config import ScanConfig
-from interp.features.scan_input import ScanRows
+from interp.features.scan_input import ScanText
 from interp.features.table_passes import n_passes, write_tables
 from interp.runtime.processes import ALONE, Processes
 from interp.runtime.progress import Progress
@@ -139,13 +139,13 @@ class Scan:
 
     def finish(self, codes: CodeStore, decoder: Decoder) -> None:
         """Write all files except the codes; meta.json is the last."""
-        rows = ScanRows(codes, self.tokens.numpy(), len(self.vocab), self.config)
-        labels = LabelSets.gather(self.labels, rows) if self.labels else None
-        n_alive = write_tables(rows, labels, decoder, self.folder, self.advance, self.team)
-        self.team.first_does(lambda: self._write_rest(rows, decoder, n_alive))
+        scan = ScanText(codes, self.tokens.numpy(), len(self.vocab), self.config)
+        labels = LabelSets.gather(self.labels, scan) if self.labels else None
+        n_alive = write_tables(scan, labels, decoder, self.folder, self.advance, self.team)
+        self.team.first_does(lambda: self._write_rest(scan, decoder, n_alive))
 
-    def _write_rest(self, rows: ScanRows, decoder: Decoder, n_alive: int) -> None:
-        codes = rows.codes
+    def _write_rest(self, scan: ScanText, decoder: Decoder, n_alive: int) -> None:
+        codes = scan.codes
         codes.finish()
         write_json(self.folder / "vocab.json", self.vocab)
         write_tensors(self.folder / "tokens.safetensors", {"tokens": self.tokens})
@@ -153,11 +153,11 @@ class Scan:
             write_tensors(self.folder / "decoder.safetensors", {"W_dec": decoder.W_dec.float()})
         meta = {
             "d_sae": codes.d_sae,
-            "n_ctx": rows.n_ctx,
+            "n_ctx": scan.n_ctx,
             "n_sequences": len(self.tokens),
-            "n_tokens": rows.n_present,
+            "n_tokens": scan.n_present,
             "n_alive": n_alive,
-            "l0": codes.nnz / max(rows.n_present, 1),
+            "l0": codes.nnz / max(scan.n_present, 1),
             "hook_name": self.hook_name,
             "vocab": ("given" if self.has_vocab else "ids") if self.is_text else "rows",
             "labels": list(self.labels),

@@ -1,7 +1,7 @@
 """Define the inputs of a scan: the codes of a token set by row, and the same firings by latent.
 
 In:  a `CodeStore`, whose rows lie in token order (row = seq · n_ctx + pos), and the tokens.
-Out: `ScanRows.feed` passes on each chunk in turn; `ColumnFiles`, filled by such a pass, gives all firings of a few
+Out: `ScanText.feed` passes on each chunk in turn; `FiringFiles`, filled by such a pass, gives all firings of a few
      latents at a time, rows ascending. So each statistic of a latent is a plain function of its rows and values, its
      sums run in token order, and no result depends on how the rows were cut into chunks.
 """
@@ -30,7 +30,7 @@ CHUNK_ENTRIES = 1 << 22
 """Firings read at a time, in whole sequences. Each takes about 100 bytes. A larger number makes a scan no faster."""
 
 
-class Columns(NamedTuple):
+class FiringsByLatent(NamedTuple):
     """Firings sorted by latent. The entries of latent `first` + j are at offsets[j]:offsets[j + 1], with ascending
     rows."""
 
@@ -41,7 +41,7 @@ class Columns(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ScanRows:
+class ScanText:
     """All rows of a scan in token order."""
 
     codes: CodeStore
@@ -94,7 +94,7 @@ def fit_half(n_seq: int) -> Bool[Tensor, " seq"]:
     return (torch.arange(n_seq) // max(1, min(32, n_seq // 8))) % 2 == 0
 
 
-class ColumnFiles:
+class FiringFiles:
     """Keep the firings of every latent on disk: `add` each chunk, `join` the chunks of other processes, then `read`
     some latents."""
 
@@ -122,7 +122,7 @@ class ColumnFiles:
         self._chunks = [(folder, chunk) for folder, n_chunks in parts for chunk in range(n_chunks)]
         team.sum_(torch.from_numpy(self.n_active))
 
-    def read(self, first: int, last: int) -> Columns:
+    def read(self, first: int, last: int) -> FiringsByLatent:
         offsets = offsets_from_lengths(self.n_active[first:last])
         rows, values, latents = (np.empty(offsets[-1], dtype) for dtype in (np.int64, np.float32, np.uint8))
         start = 0
@@ -134,9 +134,9 @@ class ColumnFiles:
             values[part] = _read(folder / "values", np.float32, starts[0], starts[-1])
             latents[part] = np.repeat(np.arange(last - first, dtype=np.uint8), np.diff(starts))
         if last - first == 1:  # the firings of a single latent are in order already
-            return Columns(first, offsets, rows, values)
+            return FiringsByLatent(first, offsets, rows, values)
         order = latents.argsort(kind="stable")  # a radix sort, as the keys are bytes
-        return Columns(first, offsets, rows[order], values[order])
+        return FiringsByLatent(first, offsets, rows[order], values[order])
 
 
 def _read(file: Path, dtype: type, start: int, stop: int) -> np.ndarray:

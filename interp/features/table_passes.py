@@ -28,7 +28,7 @@ from interp.features.examples import example_table, interval_table, pick_example
 from interp.features.firing_statistics import Coactivation, FiringStatistics
 from interp.features.labelling import MAX_PAIRS, LabelSets, best_labels, label_table
 from interp.features.scan_config import ScanConfig
-from interp.features.scan_input import CHUNK_ENTRIES, ColumnFiles, Columns, ScanRows, latent_blocks
+from interp.features.scan_input import CHUNK_ENTRIES, FiringFiles, FiringsByLatent, ScanText, latent_blocks
 from interp.features.token_counts import count_tokens, offset_table, token_table
 from interp.runtime.processes import Processes, part_of
 from interp.runtime.threads import compute_ahead
@@ -48,7 +48,7 @@ _EXACT_L0 = 64
 _N_STRONGEST = 16
 """Above either limit, it counts the pairs among this many strongest latents of a row."""
 _MAX_LATENTS = 256
-"""Largest number of latents described at a time, since `ColumnFiles.read` numbers them by a byte."""
+"""Largest number of latents described at a time, since `FiringFiles.read` numbers them by a byte."""
 
 
 def _type(name: str) -> pa.DataType:
@@ -90,7 +90,7 @@ def n_passes(config: ScanConfig, d_sae: int) -> int:
 
 
 def write_tables(
-    rows: ScanRows, labels: LabelSets | None, decoder: Decoder, folder: Path, advance: Advance, team: Processes
+    scan: ScanText, labels: LabelSets | None, decoder: Decoder, folder: Path, advance: Advance, team: Processes
 ) -> int:
     """Write every table of `SCHEMAS` into `folder`. Returns how many latents fire.
 
@@ -100,22 +100,22 @@ def write_tables(
     scratch = folder / "scratch"
     team.first_does(lambda: shutil.rmtree(scratch, ignore_errors=True))
     folder_of_process = scratch / str(team.rank)
-    columns = ColumnFiles(folder_of_process, rows.codes.d_sae)
+    files = FiringFiles(folder_of_process, scan.codes.d_sae)
     pieces = folder if team.count == 1 else folder_of_process
 
     def describe() -> None:
         with ExitStack() as stack:
             names = [name for name in SCHEMAS if name != "coactivations"]
             write = {name: stack.enter_context(table_writer(pieces, name)) for name in names}
-            for tables in _latent_tables(rows, labels, decoder, columns, advance, team):
+            for tables in _latent_tables(scan, labels, decoder, files, advance, team):
                 for name, table in tables.items():
                     write[name](table)
             if decoder.W_dec is not None:
-                for table in neighbour_tables(decoder.W_dec, rows.config.n_neighbours, (team.rank, team.count)):
+                for table in neighbour_tables(decoder.W_dec, scan.config.n_neighbours, (team.rank, team.count)):
                     write["neighbours"](table)
 
     with table_writer(pieces, "coactivations") as write_pairs:
-        for table in _pair_tables(rows, columns, advance, team):
+        for table in _pair_tables(scan, files, advance, team):
             write_pairs(table)
     team.all_do(describe)
     if team.count > 1:
@@ -123,7 +123,7 @@ def write_tables(
         names = list(SCHEMAS)[team.rank :: team.count]
         team.all_do(lambda: _join_tables(parts, folder, names))
     team.first_does(lambda: shutil.rmtree(scratch, ignore_errors=True))
-    return int((columns.n_active > 0).sum())
+    return int((files.n_active > 0).sum())
 
 
 def _join_tables(parts: Sequence[Path], folder: Path, names: Sequence[str]) -> None:
@@ -136,11 +136,11 @@ def _join_tables(parts: Sequence[Path], folder: Path, names: Sequence[str]) -> N
                     write({column: table[column].chunk(0) for column in table.column_names})
 
 
-def _pair_tables(rows: ScanRows, columns: ColumnFiles, advance: Advance, team: Processes) -> Iterator[dict[str, Any]]:
+def _pair_tables(scan: ScanText, files: FiringFiles, advance: Advance, team: Processes) -> Iterator[dict[str, Any]]:
     """Yield the table of co-activations, in pieces, for the first process. The first pass fills `columns` too."""
-    config = rows.config
-    d_sae = rows.codes.d_sae
-    is_cheap = d_sae <= _EXACT_D_SAE and rows.mean_l0 <= _EXACT_L0
+    config = scan.config
+    d_sae = scan.codes.d_sae
+    is_cheap = d_sae <= _EXACT_D_SAE and scan.mean_l0 <= _EXACT_L0
     strongest = None if is_cheap else _N_STRONGEST
     part = team.rank, team.count
     blocks = _pair_blocks(config, d_sae)
@@ -149,67 +149,67 @@ def _pair_tables(rows: ScanRows, columns: ColumnFiles, advance: Advance, team: P
         advance(n, "counting firings")
 
     if not blocks:
-        team.all_do(lambda: rows.feed(columns.add, advance=n_read, part=part))
-        columns.join(team)
+        team.all_do(lambda: scan.feed(files.add, advance=n_read, part=part))
+        files.join(team)
     for first, last in blocks:
         pairs = Coactivation(d_sae, first, last, strongest)
-        listeners = [*([columns.add] if first == 0 else []), pairs.add]
-        team.all_do(partial(rows.feed, *listeners, advance=n_read, part=part))
+        listeners = [*([files.add] if first == 0 else []), pairs.add]
+        team.all_do(partial(scan.feed, *listeners, advance=n_read, part=part))
         pairs.join(team)
         if first == 0:
-            columns.join(team)
+            files.join(team)
         if team.is_first:
-            yield pairs.table(config.n_coactivations, rows.n_present)
+            yield pairs.table(config.n_coactivations, scan.n_present)
 
 
 def _latent_tables(
-    rows: ScanRows,
+    scan: ScanText,
     labels: LabelSets | None,
     decoder: Decoder,
-    files: ColumnFiles,
+    files: FiringFiles,
     advance: Advance,
     team: Processes,
 ) -> Iterator[Tables]:
     """Yield the tables of each block of this process's latents, in order."""
-    n_rows = rows.tokens.size
+    n_rows = scan.tokens.size
     d_sae = files.d_sae
     max_latents = max(1, min(_MAX_LATENTS, MAX_PAIRS // (1 if labels is None else len(labels.names))))
     blocks = latent_blocks(files.n_active, max_latents, CHUNK_ENTRIES // 4)
     blocks = blocks[part_of(len(blocks), team.rank, team.count)]
     described = compute_ahead(
-        lambda block: _describe(files.read(*block), rows, labels, decoder), blocks, torch.get_num_threads()
+        lambda block: _describe(files.read(*block), scan, labels, decoder), blocks, torch.get_num_threads()
     )
     for (first, last), tables in zip(blocks, described, strict=True):
         yield tables
         advance(n_rows * last // d_sae - n_rows * first // d_sae, "describing latents")
 
 
-def _describe(columns: Columns, rows: ScanRows, labels: LabelSets | None, decoder: Decoder) -> Tables:
+def _describe(firings: FiringsByLatent, scan: ScanText, labels: LabelSets | None, decoder: Decoder) -> Tables:
     """Make all tables of some latents that depend only on the firings of these latents."""
-    latents = slice(columns.first, columns.first + len(columns.offsets) - 1)
-    firing = FiringStatistics.of(columns, rows.n_ctx, rows.n_present)
-    examples = pick_examples(columns, firing, rows)
-    counts = count_tokens(columns, firing, rows)
+    latents = slice(firings.first, firings.first + len(firings.offsets) - 1)
+    statistics = FiringStatistics.of(firings, scan.n_ctx, scan.n_present)
+    examples = pick_examples(firings, statistics, scan)
+    counts = count_tokens(firings, statistics, scan)
     tables = {
-        "histograms": firing.histogram_table(),
-        "intervals": interval_table(examples, firing),
-        "examples": example_table(examples, columns, firing, rows),
-        "tokens": token_table(counts, firing, rows.config.n_tokens),
-        "offsets": offset_table(counts, firing, rows.unigrams),
+        "histograms": statistics.histogram_table(),
+        "intervals": interval_table(examples, statistics),
+        "examples": example_table(examples, firings, statistics, scan),
+        "tokens": token_table(counts, statistics, scan.config.n_tokens),
+        "offsets": offset_table(counts, statistics, scan.unigrams),
     }
     token_columns = {name: column[tables["offsets"]["offset"] == 0] for name, column in tables["offsets"].items()}
     features = {
-        **firing.columns(),
+        **statistics.columns(),
         "top_token": token_columns["top_token"],
         "top_token_share": token_columns["top_share"],
         "token_entropy": token_columns["entropy"],
         "n_tokens": token_columns["n_tokens"],
         **{name: column[latents] for name, column in decoder.norms.items()},
-        **logit_columns(decoder.logits, latents, counts[1], rows),
+        **logit_columns(decoder.logits, latents, counts[1], scan),
     }
     if labels is not None:
-        tables["labels"] = label_table(labels, columns, firing, rows)
-        features |= best_labels(tables["labels"], len(labels.names), firing)
+        tables["labels"] = label_table(labels, firings, statistics, scan)
+        features |= best_labels(tables["labels"], len(labels.names), statistics)
     return {**tables, "features": features}
 
 

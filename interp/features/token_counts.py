@@ -20,7 +20,7 @@ import numpy as np
 from numba import njit
 
 from interp.features.firing_statistics import FiringStatistics
-from interp.features.scan_input import Columns, ScanRows, insert_best
+from interp.features.scan_input import FiringsByLatent, ScanText, insert_best
 
 N_AFTER = 1
 """Number of tokens after the firing token that are counted. The next token shows whether a latent's promoted tokens
@@ -40,26 +40,26 @@ class TokenCounts(NamedTuple):
     """Int64 [pair, 4]: token, n, n_fit, mass in steps."""
 
 
-def count_tokens(columns: Columns, firing: FiringStatistics, rows: ScanRows) -> dict[int, TokenCounts]:
+def count_tokens(firings: FiringsByLatent, statistics: FiringStatistics, scan: ScanText) -> dict[int, TokenCounts]:
     """For each offset, count the tokens at that distance after the firing tokens. A negative offset is before them."""
     counts = {}
-    for offset in range(-rows.config.n_before, N_AFTER + 1):
+    for offset in range(-scan.config.n_before, N_AFTER + 1):
         pair_offsets, pairs = _count(
-            columns.offsets,
-            columns.rows,
-            columns.values,
-            1 / firing.mass_steps,
-            rows.tokens.reshape(-1),
-            rows.n_ctx,
-            rows.fit,
-            rows.vocab_size,
+            firings.offsets,
+            firings.rows,
+            firings.values,
+            1 / statistics.mass_steps,
+            scan.tokens.reshape(-1),
+            scan.n_ctx,
+            scan.fit,
+            scan.vocab_size,
             offset,
         )
         counts[offset] = TokenCounts(pair_offsets, pairs)
     return counts
 
 
-def token_table(counts: dict[int, TokenCounts], firing: FiringStatistics, k: int) -> dict[str, np.ndarray]:
+def token_table(counts: dict[int, TokenCounts], statistics: FiringStatistics, k: int) -> dict[str, np.ndarray]:
     """Return the table `tokens`: the `k` most frequent tokens of each latent and offset; of equally frequent ones, the
     smaller."""
     best = np.stack([_most_frequent(*counts_at_offset, k) for counts_at_offset in counts.values()], 1)
@@ -68,16 +68,16 @@ def token_table(counts: dict[int, TokenCounts], firing: FiringStatistics, k: int
     pairs = np.concatenate([counts_at_offset.pairs for counts_at_offset in counts.values()])
     token, n, n_fit, mass = pairs[best[latent, which, rank] + shifts[which]].T
     return {
-        "latent": firing.first + latent,
+        "latent": statistics.first + latent,
         "offset": np.array(list(counts))[which],
         "token": token,
         "n": n,
         "n_fit": n_fit,
-        "mass": mass * firing.mass_steps[latent],
+        "mass": mass * statistics.mass_steps[latent],
     }
 
 
-def offset_table(counts: dict[int, TokenCounts], firing: FiringStatistics, unigrams: np.ndarray) -> dict[str, Any]:
+def offset_table(counts: dict[int, TokenCounts], statistics: FiringStatistics, unigrams: np.ndarray) -> dict[str, Any]:
     """Return the table `offsets`, and `top_token`. If no firing has a token at the offset, its numbers are NaN or 0,
     and its token is −1."""
     share = unigrams / max(unigrams.sum(), 1)
@@ -87,8 +87,8 @@ def offset_table(counts: dict[int, TokenCounts], firing: FiringStatistics, unigr
         name: np.stack(part, 1) for name, part in zip(_COUNT_COLUMNS, zip(*parts, strict=True), strict=True)
     }
     latent, which = np.indices(columns["n"].shape)
-    columns["mass"] = columns["mass"] * firing.mass_steps[latent]
-    columns |= {"latent": firing.first + latent, "offset": np.array(list(counts))[which]}
+    columns["mass"] = columns["mass"] * statistics.mass_steps[latent]
+    columns |= {"latent": statistics.first + latent, "offset": np.array(list(counts))[which]}
     return {name: column.reshape(-1) for name, column in columns.items()}
 
 

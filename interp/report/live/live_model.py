@@ -107,13 +107,13 @@ class LiveModel:
         """
         tokens = self._up_to(text, position)
         with self._lock, evaluating(self.model):
-            entered = self._downstream.enter(tokens)
-            firing = _strongest_latents(self._codes(tokens, entered.acts), position, N_LISTED_LATENTS)
+            at_hook = self._downstream.run_to_hook(tokens)
+            firing = _strongest_latents(self._codes(tokens, at_hook.acts), position, N_LISTED_LATENTS)
             W_dec = self.sae.W_dec.detach()
             change = W_dec.new_zeros(1 + len(firing), position + 1, W_dec.shape[1])
             for row, (latent, z) in enumerate(firing, 1):
                 change[row, -1] = -z * W_dec[latent]
-            log_p = self._log_p(tokens, entered.stream, change)
+            log_p = self._log_p(tokens, at_hook.stream, change)
         p = log_p.exp()
         top = log_p[0].topk(min(N_NEXT_TOKENS, log_p.shape[1])).indices
         return {
@@ -148,9 +148,9 @@ class LiveModel:
         if not 0 <= token < d_vocab:
             raise ValueError(f"token {token} is not in 0..{d_vocab - 1}")
         with self._lock, evaluating(self.model):
-            entered = self._downstream.enter(tokens)
-            z = self._codes(tokens, entered.acts)
-            log_p, gradient = self._gradient(tokens, entered.stream, token)
+            at_hook = self._downstream.run_to_hook(tokens)
+            z = self._codes(tokens, at_hook.acts)
+            log_p, gradient = self._gradient(tokens, at_hook.stream, token)
         entries = z.tocoo()
         directions = self.sae.W_dec.detach()[entries.col]
         owed = (directions * gradient[torch.from_numpy(entries.row).long().to(gradient.device)]).sum(1)
@@ -199,12 +199,12 @@ class LiveModel:
             raise ValueError(f"sequence {sequence} is not in 0..{len(self.features.tokens) - 1}")
         tokens = to_model(self.model, self.features.tokens[sequence : sequence + 1].long())
         with self._lock, evaluating(self.model):
-            entered = self._downstream.enter(tokens)
-            z = torch.from_numpy(self._codes(tokens, entered.acts)[:, [latent]].toarray()).to(self.sae.W_dec)
+            at_hook = self._downstream.run_to_hook(tokens)
+            z = torch.from_numpy(self._codes(tokens, at_hook.acts)[:, [latent]].toarray()).to(self.sae.W_dec)
             share = -(z * self.sae.W_dec[latent].detach())[None]
             losses = []
             for change in (torch.zeros_like(share), share):
-                logits = self._downstream.logits(tokens, entered.stream, change)
+                logits = self._downstream.logits(tokens, at_hook.stream, change)
                 losses.append(F.cross_entropy(logits[0, :-1].float(), tokens[0, 1:], reduction="none").cpu())
         return {"changes": [None, *(losses[1] - losses[0]).tolist()]}
 

@@ -5,10 +5,8 @@ import json
 import os
 import re
 import shutil
-import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from types import SimpleNamespace
 
 import numpy as np
@@ -122,25 +120,6 @@ def test_of_a_foreign_run_only_data_are_served(foreign, tmp_path):
     for name, answer in {"link.js": 404, "hidden.js": 404, "map.js": 404, "code.js": 400}.items():
         status, _, body = serving(foreign, f"/data/{name}")
         assert status == answer and b"mine" not in body, name
-
-
-def test_a_request_that_drips_is_cut_off(server, monkeypatch):
-    """Each byte arrives in time, but the whole request does not."""
-    monkeypatch.setattr("interp.report.live.local_server.Request.timeout", 1.0)
-    with socket.create_connection(("127.0.0.1", server.server_port)) as slow:
-        slow.settimeout(10)
-        slow.sendall(b"GET /data/page.js HTTP/1.1\r\n")
-        ended = threading.Event()
-
-        def drip() -> None:
-            with suppress(OSError):
-                while not ended.wait(0.1):
-                    slow.sendall(b"X: y\r\n")
-
-        threading.Thread(target=drip, daemon=True).start()
-        with suppress(ConnectionResetError):
-            assert b"200" not in slow.recv(1 << 16), "the server hung up"
-        ended.set()
 
 
 def test_long_notes_can_be_edited_and_what_others_keep_in_the_file_stays(foreign):

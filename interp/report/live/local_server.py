@@ -6,10 +6,7 @@ request body must be JSON and come from this page (against forged requests). Onl
 
 import json
 import logging
-import socket
-import threading
 from collections.abc import Callable
-from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -25,7 +22,7 @@ MAX_BYTES = 1 << 20
 """Largest number of bytes that may be posted."""
 HOSTS = ("127.0.0.1", "localhost")
 SECONDS = 30
-"""Longest time in seconds to wait for a request's bytes."""
+"""Longest time in seconds to wait for the next bytes of a request."""
 HEADERS = {
     "Cache-Control": "no-store",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -87,21 +84,6 @@ class LocalServer(ThreadingHTTPServer):
 class Request(BaseHTTPRequestHandler):
     server: LocalServer
     timeout = SECONDS
-
-    def setup(self) -> None:
-        """Abort a request that has not arrived in time, even if bytes still arrive."""
-        super().setup()
-        self._late = threading.Timer(self.timeout, self._cut_off)
-        self._late.daemon = True
-        self._late.start()
-
-    def finish(self) -> None:
-        self._late.cancel()
-        super().finish()
-
-    def _cut_off(self) -> None:
-        with suppress(OSError):
-            self.connection.shutdown(socket.SHUT_RD)
 
     def do_GET(self) -> None:
         self._respond(lambda: self.server.file(self.path))

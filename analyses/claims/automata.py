@@ -24,19 +24,18 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-import scipy.sparse
 import torch
 from jaxtyping import Float64, Int64
 from torch import nn
 
 from analyses.claims.steering_scores import FiringByToken
+from interp.codes.code_chunks import read_chunks
 from interp.codes.dictionary import Dictionary
 from interp.features.decoder import logit_path
 from interp.features.feature_store import FeatureStore
 from interp.statistics.estimates import ratio
 
 NEIGHBOURS = 32
-_ROWS_AT_ONCE = 1 << 16
 Square = Float64[np.ndarray, "n n"]
 
 
@@ -113,12 +112,11 @@ def lifts(features: FeatureStore, latents: Int64[np.ndarray, " n"]) -> Square:
     anywhere. It is 0 if it never does."""
     n_ctx, codes, n = features.n_ctx, features.codes, len(latents)
     both, before, after, pairs = np.zeros((n, n)), np.zeros(n), np.zeros(n), 0
-    step = max(1, _ROWS_AT_ONCE // n_ctx) * n_ctx
-    for start in range(0, len(codes), step):
-        stop = min(start + step, len(codes))
-        z, present = codes[start:stop].scipy(), codes.present(start, stop).numpy()
-        fires = scipy.sparse.csr_matrix((z.data > 0, z.indices, z.indptr), z.shape, dtype=np.float32)[:, latents]
-        follows = present[:-1] & present[1:] & (np.arange(start, stop - 1) % n_ctx < n_ctx - 1)
+    for chunk in read_chunks(codes, n_ctx):
+        present = codes.present(chunk.start, chunk.stop).numpy()
+        fires = chunk.by_row[:, latents]
+        fires.data[:] = 1
+        follows = present[:-1] & present[1:] & (np.arange(chunk.start, chunk.stop - 1) % n_ctx < n_ctx - 1)
         one, next_one = fires[:-1][follows], fires[1:][follows]
         both += (one.T @ next_one).toarray()
         before += np.asarray(one.sum(0)).ravel()

@@ -30,6 +30,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.activations.hooks import Model, evaluating, module_of
+from interp.codes.code_chunks import read_chunks
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import dictionary_hooks
 from interp.effects.ablation_batch import AblationBatch
@@ -42,7 +43,6 @@ from interp.statistics.estimates import ratio
 
 MAX_MULTIPLE = 64.0
 _TRIES, _TOLERANCE, _STEP = 8, 0.05, 4.0
-_ROWS_AT_ONCE = 1 << 16
 
 
 def steering_scores(
@@ -130,12 +130,12 @@ class FiringByToken(NamedTuple):
     def of(cls, features: FeatureStore, latents: Sequence[int], d_vocab: int, behind: int = 0) -> "FiringByToken":
         tokens, codes, n_ctx = features.tokens.flatten().numpy(), features.codes, features.n_ctx
         n, fired = np.zeros(d_vocab), np.zeros((d_vocab, len(latents)))
-        step = max(1, _ROWS_AT_ONCE // n_ctx) * n_ctx
-        for start in range(0, len(codes), step):
-            rows = np.arange(start, min(start + step, len(codes)))
-            present, z = codes.present(start, rows[-1] + 1).numpy(), codes[start : rows[-1] + 1].scipy()
-            reached = scipy.sparse.csr_matrix((z.data > 0, z.indices, z.indptr), z.shape, dtype=float)[:, list(latents)]
-            inside, back = rows - start, np.minimum(rows % n_ctx, behind)
+        for chunk in read_chunks(codes, n_ctx):
+            rows = np.arange(chunk.start, chunk.stop)
+            present = codes.present(chunk.start, chunk.stop).numpy()
+            reached = chunk.by_row[:, list(latents)].astype(float)
+            reached.data[:] = 1
+            inside, back = rows - chunk.start, np.minimum(rows % n_ctx, behind)
             reach = np.concatenate([inside[back >= k] for k in range(behind + 1)])
             before = np.concatenate([inside[back >= k] - k for k in range(behind + 1)])
             reached = (

@@ -33,12 +33,12 @@ from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 from interp import Run
+from interp.codes.code_chunks import read_chunks
 from interp.features.feature import join_pieces
 from interp.features.feature_store import FeatureStore
 
 STRONGEST, SPREAD, AROUND = 8, 14, 12
 """Firings shown of each feature, and tokens on either side of each."""
-ROWS_AT_ONCE = 1 << 16
 SINGLE = ("single-token",)
 ANSWERS = ("latent", "p_one", "n_meanings", "meaning")
 INSTRUCTION = """\
@@ -112,11 +112,11 @@ def collect_firings(features: FeatureStore, latents: Sequence[int]) -> dict[int,
     """Return all firings of the latents, in one pass over the codes. A latent that never fires is a ValueError."""
     rows: dict[int, list[np.ndarray]] = {latent: [] for latent in latents}
     values: dict[int, list[np.ndarray]] = {latent: [] for latent in latents}
-    for start in range(0, len(features.codes), ROWS_AT_ONCE):
-        columns = features.codes[start : start + ROWS_AT_ONCE].scipy().tocsc()
+    for chunk in read_chunks(features.codes):
+        columns = chunk.by_latent
         for latent in latents:
             span = slice(columns.indptr[latent], columns.indptr[latent + 1])
-            rows[latent].append(columns.indices[span].astype(np.int64) + start)
+            rows[latent].append(columns.indices[span].astype(np.int64) + chunk.start)
             values[latent].append(columns.data[span])
     collected = {}
     for latent in latents:

@@ -168,10 +168,11 @@ def _firings_in(
     column_of = np.full(features.d_sae, -1, np.int64)
     column_of[shown] = np.arange(len(shown))
     order = np.argsort(sequences, kind="stable")
+    sequences_in_order = sequences[order]
     parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))]
     for chunk in read_chunks(features.codes, n_ctx):
         first, stop = chunk.start // n_ctx, chunk.stop // n_ctx
-        block = order[slice(*np.searchsorted(sequences[order], [first, stop]))]
+        block = order[slice(*np.searchsorted(sequences_in_order, [first, stop]))]
         wanted = np.zeros((len(shown), stop - first), bool)
         wanted[column[block], sequences[block] - first] = True
         columns, at = column_of[chunk.latents], chunk.rows

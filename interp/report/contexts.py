@@ -175,9 +175,10 @@ def _firings_in(
         block = order[slice(*np.searchsorted(sequences_in_order, [first, stop]))]
         wanted = np.zeros((len(shown), stop - first), bool)
         wanted[column[block], sequences[block] - first] = True
-        columns, at = column_of[chunk.latents], chunk.rows
-        is_wanted = (columns >= 0) & wanted[columns, at // n_ctx - first]
-        parts.append((columns[is_wanted], at[is_wanted], chunk.activations[is_wanted]))
+        part = chunk.of_latents(column_of >= 0)
+        columns, at = column_of[part.latents], part.rows
+        is_wanted = wanted[columns, at // n_ctx - first]
+        parts.append((columns[is_wanted], at[is_wanted], part.activations[is_wanted]))
     columns, at, values = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     order = np.lexsort((at, columns))
     return columns[order], at[order], values[order]

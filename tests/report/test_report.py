@@ -523,6 +523,8 @@ def test_activations_are_the_same_however_many_rows_are_read_at_a_time(run, monk
     whole = activations_around(run.features, *firings)
     monkeypatch.setattr("interp.codes.code_chunks.ROWS_PER_CHUNK", 3 * N_CTX)
     assert activations_around(run.features, *firings) == whole and all(whole[1])
+    nothing = np.zeros(0, np.int64)
+    assert activations_around(run.features, nothing, nothing) == ([], [])
 
 
 def test_senses_of_lists_tokens_on_which_only_that_sense_fires(page, run):

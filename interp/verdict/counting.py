@@ -153,14 +153,20 @@ def count_rules(
     is_read = np.zeros(text.d_sae, bool)
     is_read[[latent for latent, rules_of_unit in zip(latents, proposed, strict=True) if rules_of_unit]] = True
 
-    def read(codes_read: CodeChunk) -> _Chunk:
-        rows = np.arange(codes_read.start, codes_read.stop)
+    def read(chunk: CodeChunk) -> _Chunk:
+        rows = np.arange(chunk.start, chunk.stop)
+        codes = chunk.of_latents(is_read)
+        entries = codes.values.astype(float), codes.latents, codes.offsets
+        firings = scipy.sparse.csr_matrix(entries, (len(rows), codes.d_sae)).tocsc()
+        firings.eliminate_zeros()
         return _Chunk(
-            TextBits.read(predicates, rows, rules),
-            codes_read.start,
-            pack_bits(text.counted[rows]),
-            pack_bits(np.repeat(half[codes_read.start // n_ctx : codes_read.stop // n_ctx], n_ctx)),
-            *_firings_by_latent(codes_read.of_latents(is_read)),
+            text=TextBits.read(predicates, rows, rules),
+            start=chunk.start,
+            counted=pack_bits(text.counted[rows]),
+            fit=pack_bits(np.repeat(half[chunk.start // n_ctx : chunk.stop // n_ctx], n_ctx)),
+            firing_offsets=firings.indptr,
+            fired=firings.indices,
+            intervals=np.clip(np.ceil(firings.data * N_INTERVALS) - 1, 0, N_INTERVALS - 1).astype(np.int64),
         )
 
     def count(chunk: _Chunk, span: Int64[np.ndarray, " some"]) -> None:
@@ -177,15 +183,6 @@ def pack_bits(mask: Bool[np.ndarray, " row"]) -> UInt64[np.ndarray, " word"]:
     padded = np.zeros(-(-len(mask) // 64) * 64, bool)
     padded[: len(mask)] = mask
     return np.packbits(padded, bitorder="little").view(np.uint64)
-
-
-def _firings_by_latent(chunk: CodeChunk) -> tuple[np.ndarray, ...]:
-    """Return the offsets of each latent's firings, their rows in the chunk, and the interval of each one's strength."""
-    shape = (chunk.stop - chunk.start, chunk.d_sae)
-    fired = scipy.sparse.csr_matrix((chunk.values.astype(float), chunk.latents, chunk.offsets), shape).tocsc()
-    fired.eliminate_zeros()
-    intervals = np.clip(np.ceil(fired.data * N_INTERVALS) - 1, 0, N_INTERVALS - 1).astype(np.int64)
-    return fired.indptr, fired.indices, intervals
 
 
 @njit(cache=True, nogil=True)

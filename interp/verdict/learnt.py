@@ -88,17 +88,16 @@ def learnt_inputs(features: FeatureStore, matches: pd.DataFrame | None) -> dict[
     """Return each of LEARNT_INPUTS for all latents: NaN if no table has it, and next_auroc also at a hook before the
     last block.
     matches: `compare.null_dictionaries.Nulls.twins`."""
-    table = features.table().set_index("latent").sort_index()
-    if matches is not None:
-        matches_by_latent = matches.set_index("latent")
-        table = table.join(matches_by_latent[matches_by_latent.columns.intersection([*LEARNT_INPUTS])])
+    unknown = np.full(features.d_sae, np.nan)
+    next_auroc, random_correlation = features.column("next_auroc"), unknown
+    if matches is not None and "random_correlation" in matches:
+        by_latent = matches.set_index("latent")["random_correlation"]
+        random_correlation = by_latent.reindex(range(features.d_sae)).to_numpy(float)
     if blocks := features.meta["blocks_past"]:
         log.warning(
             "learnt is not estimated for %s: %d later blocks are between %s and the logits, and what a latent writes "
             "past them says little of what the model learnt",
             *(features.path, blocks, features.meta["hook_name"]),
         )
-        table = table.drop(columns="next_auroc", errors="ignore")
-    return {
-        name: table[name].to_numpy(float) if name in table else np.full(len(table), np.nan) for name in LEARNT_INPUTS
-    }
+        next_auroc = unknown
+    return {"next_auroc": next_auroc, "random_correlation": random_correlation}

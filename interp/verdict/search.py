@@ -25,7 +25,6 @@ from numba import njit
 
 from interp.codes.code_chunks import CodeChunk
 from interp.codes.sampling import FiringSampler
-from interp.runtime.progress import Progress, no_progress
 from interp.statistics.spacing import rows_of, spread_rows, spread_sequences
 from interp.text.kinds import PREDICATE_KINDS
 from interp.text.predicates import Predicates, rows_of_predicates
@@ -85,12 +84,10 @@ class FitSample(FiringSampler):
         self._fit = np.repeat(half, n_ctx)
 
     @classmethod
-    def read(
-        cls, text: CodedText, half: Bool[np.ndarray, " seq"], seed: int = 0, progress: Progress = no_progress
-    ) -> "FitSample":
+    def read(cls, text: CodedText, half: Bool[np.ndarray, " seq"], seed: int = 0) -> "FitSample":
         """Draw the sample in a separate pass over the codes."""
         sample = cls(text.d_sae, text.n_ctx, half, seed)
-        for chunk in text.read_chunks(text.n_ctx, progress, "sampling firings to explain"):
+        for chunk in text.read_chunks(text.n_ctx):
             sample.add(chunk)
         return sample
 

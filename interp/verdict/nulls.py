@@ -49,7 +49,7 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import scan_digests
 from interp.features.scan_config import ScanConfig
-from interp.features.scan_folder import check_labelled, labels_digest
+from interp.features.scan_folder import check_labelled, labels_digest, masks_of
 from interp.verdict.measures import MEASURES, Directions, LatentValues, Null
 
 POOL_SIZE = 100
@@ -270,10 +270,7 @@ def check_labels(features: FeatureStore, labels: Masks | None, *, needed: bool) 
         return
     if missing := [name for name in features.meta["labels"] if name not in labels]:
         raise ValueError(f"no mask of label {missing[0]!r} was given, but {features.path} was scanned with it")
-    for name, mask in labels.items():
-        if mask.shape != features.tokens.shape:
-            shapes = tuple(mask.shape), tuple(features.tokens.shape)
-            raise ValueError(f"label {name!r} is {shapes[0]}, the tokens scanned are {shapes[1]}")
+    masks_of(labels, features.tokens.shape)
     check_labelled(labels, features.tokens, features.path)
     if hasattr(labels, "tokens"):  # they belong to this text; reading each mask would take a second per million tokens
         return

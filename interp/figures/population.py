@@ -44,7 +44,7 @@ are drawn one by one."""
 AXIS_TITLES = {
     "monosemanticity": "monosemanticity (probability)",
     "concentration": "concentration",
-    "evenness": "evenness of likeness",
+    "evenness": "evenness of similarity",
     "token_entropy": "entropy of the firing token (nats)",
     "explanation_f1": "F1 of the explanation (held out)",
     "density": "density (share of tokens)",

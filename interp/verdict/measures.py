@@ -95,7 +95,7 @@ STATISTIC_TEXTS = {
         "Concentration",
         "how much more of its firings one cluster of like ones holds than the next: 1 is all, 0 is two equal ones",
     ),
-    "evenness": ("Evenness", "likeness of any two firings, as a share of that of firings near to each other"),
+    "evenness": ("Evenness", "similarity of any two firings, as a share of that of firings near to each other"),
     "n_senses": ("Senses", "parts into which its firings fall"),
     "nearest_twin": ("Twin seed", "cosine with the nearest latent of a dictionary from another seed"),
 }

@@ -24,74 +24,52 @@ N_RECENT_TOKENS = 8
 
 
 class Character(IntEnum):
-    """The class of a character, which is all that the lexer uses of it."""
+    """The class of a character, which is all that the lexer uses of it, with the characters that are listed for it."""
+
+    characters: str
+
+    def __new__(cls, value: int, characters: str = "") -> "Character":
+        member = int.__new__(cls, value)
+        member._value_ = value
+        member.characters = characters
+        return member
 
     OTHER = 0
     LETTER = 1
     DIGIT = 2
     SPACE = 3
-    NEWLINE = 4
-    SENTENCE_END = 5
-    OPEN_QUOTE = 6
-    CLOSE_QUOTE = 7
+    NEWLINE = 4, "\n"
+    SENTENCE_END = 5, ".!?。！？؟…"
+    OPEN_QUOTE = 6, "«「『"
+    CLOSE_QUOTE = 7, "”»」』"
     CONTROL = 8
     """A whole control token."""
-    ASSIGN = 9
-    OPEN_PAREN = 10
-    CLOSE_PAREN = 11
-    OPEN_SQUARE = 12
-    CLOSE_SQUARE = 13
-    OPEN_BRACE = 14
-    CLOSE_BRACE = 15
-    DOUBLE_QUOTE = 16
-    SINGLE_QUOTE = 17
-    HASH = 18
-    SLASH = 19
-    COLON = 20
-    LESS = 21
-    GREATER = 22
-    DOLLAR = 23
-    STAR = 24
-    BACKSLASH = 25
-    COMMA = 26
-    LOW_QUOTE = 27
-    HIGH_QUOTE = 28
-    LOW_SINGLE_QUOTE = 29
-    HIGH_SINGLE_QUOTE = 30
-    CLOSE_SINGLE_QUOTE = 31
+    ASSIGN = 9, "=+%"
+    OPEN_PAREN = 10, "("
+    CLOSE_PAREN = 11, ")"
+    OPEN_SQUARE = 12, "["
+    CLOSE_SQUARE = 13, "]"
+    OPEN_BRACE = 14, "{"
+    CLOSE_BRACE = 15, "}"
+    DOUBLE_QUOTE = 16, '"'
+    SINGLE_QUOTE = 17, "'"
+    HASH = 18, "#"
+    SLASH = 19, "/"
+    COLON = 20, ":"
+    LESS = 21, "<"
+    GREATER = 22, ">"
+    DOLLAR = 23, "$"
+    STAR = 24, "*"
+    BACKSLASH = 25, "\\"
+    COMMA = 26, ","
+    LOW_QUOTE = 27, "„"
+    HIGH_QUOTE = 28, "“"
+    LOW_SINGLE_QUOTE = 29, "‚"
+    HIGH_SINGLE_QUOTE = 30, "‘"
+    CLOSE_SINGLE_QUOTE = 31, "’"
 
 
-_CHARACTERS = {
-    Character.NEWLINE: "\n",
-    Character.SENTENCE_END: ".!?。！？؟…",
-    Character.OPEN_QUOTE: "«「『",
-    Character.CLOSE_QUOTE: "”»」』",
-    Character.ASSIGN: "=+%",
-    Character.OPEN_PAREN: "(",
-    Character.CLOSE_PAREN: ")",
-    Character.OPEN_SQUARE: "[",
-    Character.CLOSE_SQUARE: "]",
-    Character.OPEN_BRACE: "{",
-    Character.CLOSE_BRACE: "}",
-    Character.DOUBLE_QUOTE: '"',
-    Character.SINGLE_QUOTE: "'",
-    Character.HASH: "#",
-    Character.SLASH: "/",
-    Character.COLON: ":",
-    Character.LESS: "<",
-    Character.GREATER: ">",
-    Character.DOLLAR: "$",
-    Character.STAR: "*",
-    Character.BACKSLASH: "\\",
-    Character.COMMA: ",",
-    Character.LOW_QUOTE: "„",
-    Character.HIGH_QUOTE: "“",
-    Character.LOW_SINGLE_QUOTE: "‚",
-    Character.HIGH_SINGLE_QUOTE: "‘",
-    Character.CLOSE_SINGLE_QUOTE: "’",
-}
-"""The characters of the classes that are given by a list."""
-_CLASS_OF = {character: character_class for character_class, listed in _CHARACTERS.items() for character in listed}
+_CLASS_OF = {character: character_class for character_class in Character for character in character_class.characters}
 
 STATE = {
     "prev": "the class of the last character",

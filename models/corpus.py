@@ -23,7 +23,7 @@ from itertools import count
 from random import Random
 from typing import Annotated
 
-from interp.checks.limits import AT_LEAST_1, CheckedFields, FractionBelow1, at_least
+from interp.checks.limits import CheckedFields, FractionBelow1, PositiveInt, at_least
 from interp.runtime.progress import Progress, no_progress
 from models import installed_text, own_text  # noqa: F401  each registers its sources, as `generated` does
 from models.documents import Document
@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 class CorpusConfig(CheckedFields):
     source: str = "mixture"
     """The `mixture`, or one of `TEXT_SOURCES`; `interp run --help` lists them."""
-    characters: Annotated[int | None, AT_LEAST_1] = None
+    characters: PositiveInt | None = None
     """The number of characters, rounded up to the end of a document. None: the whole source, or 12 million for the
     mixture and for an endless source (a language, a format, a streamed data set)."""
     paths: tuple[str, ...] = ()

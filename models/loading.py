@@ -17,9 +17,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from interp.checks.limits import check_value
 from models.language_model import LanguageModel
 from models.pretrained import from_object, model_source_of
-from models.sources import MODEL_DTYPES, MODEL_SOURCES
+from models.sources import MODEL_SOURCES, ModelDtype
 from models.transformer import Transformer
 
 if TYPE_CHECKING:
@@ -45,8 +46,7 @@ def load_model(
 
     Raises ValueError or OSError, naming the source, if it is none of the above or cannot be read.
     """
-    if dtype not in MODEL_DTYPES:
-        raise ValueError(f"dtype={dtype!r} must be one of {', '.join(MODEL_DTYPES)}")
+    check_value("dtype", dtype, ModelDtype)
     if isinstance(source, nn.Module):
         model = from_object(source, tokenizer)
     else:

@@ -13,12 +13,12 @@ from the registration. Text: `models.installed_text`, `models.generated`, `model
 
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from interp.runtime.registry import register
 from models.documents import Document
 
-MODEL_DTYPES = ("auto", "float32", "bfloat16", "float16")
+ModelDtype = Literal["auto", "float32", "bfloat16", "float16"]
 """The number formats for loading a model's weights; auto: the stored one."""
 
 

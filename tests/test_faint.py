@@ -150,7 +150,7 @@ def test_parts_that_are_frozen_stay(store):
         for _ in range(5):
             learner.step(next(batches))
         assert [key for key, weight in learner.weights.items() if torch.equal(weight, before[key])] == [name]
-    with pytest.raises(ValueError, match="freeze=bias must be nothing, decoder, encoder or directions"):
+    with pytest.raises(ValueError, match="freeze='bias' must be 'nothing', 'decoder', 'encoder' or 'directions'"):
         TopKConfig(**SHARED, freeze="bias")
 
 

@@ -36,7 +36,7 @@ def codes_of(tokens, d_sae=4):
     "place, value, said",
     [
         ("n_rows", 10**15, "n_rows = 1000000000000000, but its shards have 64 rows"),
-        ("n_rows", 64.5, "n_rows = '64.5'"),
+        ("n_rows", 64.5, "n_rows=64.5 must be a whole number"),
         ("n_ctx", 7, "n_ids = 64 is not a multiple of n_ctx = 7"),
         ("dtype", "int8", "dtype = 'int8' is none of"),
         ("hooks.activations.d", 10**9, "shard-00000.safetensors is listed with"),
@@ -96,12 +96,12 @@ def test_numbers_of_a_scan_are_checked_when_it_is_opened(tmp_path, name, value):
 
 
 def test_counts_of_what_is_kept_and_of_nulls_have_an_end():
-    with pytest.raises(ValueError, match="n_coactivations=2147483648 must be in 0..10000"):
+    with pytest.raises(ValueError, match="n_coactivations=2147483648 must be at most 10000"):
         ScanConfig(n_coactivations=2**31)
     with pytest.raises(ValueError, match="n_top=2.5 must be a whole number"):
         ScanConfig(n_top=2.5)
     for given in ({"n_shifts": 10**7}, {"seed": 2**64}, {"n_shifts": 1.5}, {"seed": True}):
-        with pytest.raises(ValueError, match="must be (a whole number|in [01])"):
+        with pytest.raises(ValueError, match="must be (a whole number|at most|below)"):
             rank_codes(TOKENS, codes_of(TOKENS), **given)
 
 
@@ -201,7 +201,7 @@ def test_devices_are_no_text(tmp_path):
     "kind, given, said",
     [
         (TrainingConfig, {"seed": -1}, "seed=-1 must be at least 0"),
-        (SMALL.__class__, {**vars(SMALL), "seed": 10**30}, "seed=1000000000000000000000000000000 must be in 0.."),
+        (SMALL.__class__, {**vars(SMALL), "seed": 10**30}, "seed=1000000000000000000000000000000 must be at most"),
     ],
 )
 def test_sizes_of_texts_samples_and_seeds_have_an_end(kind, given, said):

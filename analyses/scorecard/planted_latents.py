@@ -18,12 +18,13 @@ import numpy as np
 import scipy.sparse
 import torch
 from jaxtyping import Bool, Float32, Float64, Int64
+from pydantic import Field
 from torch import Tensor
 
 from analyses.scorecard.factors import Factor, FactorText
 from analyses.scorecard.planted_texts import FAMILIES
 from analyses.scorecard.truth import Truth
-from interp.checks.limits import CheckedFields, FractionBelow1, Limit, Positive, PositiveInt, at_least
+from interp.checks.limits import CheckedFields, FractionBelow1, Positive, PositiveInt, at_least
 from interp.codes.sparse_codes import SparseCodes
 
 KINDS = ("one", "part", "token", "several", "tokens", "tail", "noise")
@@ -46,7 +47,7 @@ class WorldConfig(CheckedFields):
     noise: FractionBelow1 = 0.15
     """Largest share of a latent's mass that is interference. Half of the latents have none, and each of the others has
     its own share."""
-    rarity: Annotated[float, Limit("be in (0, 1]", lambda value: 0 < value <= 1)] = 1.0
+    rarity: Annotated[float, Field(gt=0, le=1)] = 1.0
     """Share of its positions at which a factor's activation is kept, at most."""
     similarity: FractionBelow1 = 0.0
     """Share of the words that a topic, a kind of record or a language borrows from the next one."""

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Annotated, Any, Unpack
+from typing import Any, Unpack
 
 import torch
 from jaxtyping import Float, Int
@@ -51,7 +51,7 @@ from interp.activations.shard_writer import StoreConfig
 from interp.activations.sources import StoredRows, first_rows
 from interp.activations.store import ActivationStore
 from interp.activations.store_writer import StoreWriter
-from interp.checks.limits import AT_LEAST_1, Seed
+from interp.checks.limits import PositiveInt, Seed
 from interp.runtime.options import takes_options
 from interp.runtime.processes import Processes, processes
 from interp.runtime.progress import Progress, no_progress
@@ -66,7 +66,7 @@ between float32 and bfloat16, 77 % against another one-layer model."""
 
 @dataclass(frozen=True, kw_only=True)
 class HarvestOptions(RowOptions):
-    rows_per_shard: Annotated[int | None, AT_LEAST_1] = None
+    rows_per_shard: PositiveInt | None = None
     """Rows of a shard, about; None: 64 MiB."""
     seed: Seed = 0
     """Seed of the order of the rows."""

@@ -2,18 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Literal, TypedDict
 
-from interp.checks.limits import CheckedFields, Limit, PositiveInt
+from interp.checks.limits import CheckedFields, Positive, PositiveInt
 
 Dtype = Literal["bfloat16", "float16", "float32"]
-
-
-def _is_norm_limit(value: Any) -> bool:
-    return value == "auto" or (isinstance(value, int | float) and value > 0)
-
-
-_NORM_LIMIT = Limit("be 'auto', None, or above 0 (in units of the median norm)", _is_norm_limit)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +17,7 @@ class RowConfig(CheckedFields):
     """Sequences in one forward pass."""
     exclude_positions: Sequence[int] = ()
     """Positions of a sequence that are left out, and counted."""
-    max_norm: Annotated[float | Literal["auto"] | None, _NORM_LIMIT] = "auto"
+    max_norm: Positive | Literal["auto"] | None = "auto"
     """Rows are left out, and counted, if their norm at any hook is above this many times the median norm of a sample
     (8,192 tokens). "auto" sets a limit of 10 at the hooks where a few rows above it hold most of the variance
     (attention sinks, `activations.row_statistics`), and warns; None keeps all. The limits are recorded in the store

@@ -1,10 +1,11 @@
 """Checks of input, each of which raises a one-line ValueError with the value and the remedy; those that a caller may
-want to tell apart have classes of their own (`errors`). The checks are made:
+want to tell apart have classes of their own (`errors`). pydantic checks values by their types; `limits.fault` writes
+its message on one line. The checks are made:
 
     a file of ours       its JSON against a TypedDict (`json_values`); its bytes against the checksums in its manifest
                          (`storage.manifests.verify`, `activations.shards`)
     a foreign file       tensors and fields as they are read (`sae.file_tensors`)
-    a user's settings    names and types of fields where text becomes a config dataclass (`config_fields`); limits in
+    a user's settings    names of fields where text becomes a config dataclass (`config_fields`); types and limits in
                          the types of the fields, when the dataclass is made, so that they hold in Python too (`limits`)
     arguments            at the start of the public function that takes them (`limits`, `arguments`), and memory before
                          it is allocated (`free_memory`)

@@ -11,11 +11,11 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError
 
 from interp.checks.errors import DamagedError
+from interp.checks.limits import fault
 
-STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 AtLeastOne = Annotated[int, Field(ge=1, le=1 << 60)]
 AtLeastZero = Annotated[int, Field(ge=0, le=1 << 60)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -29,11 +29,7 @@ def validate_json(json_type: Any, content: Any, file: str | Path, remedy: str) -
     try:
         _adapter(json_type).validate_python(content, strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        entry = ".".join(map(str, first["loc"])) or "all of it"
-        fault = first["msg"]
-        value = "" if first["type"] == "missing" else f" = {str(first['input'])[:50]!r}"
-        raise DamagedError(f"{file} is damaged, {entry}{value}: {fault}; {remedy}") from None
+        raise DamagedError(f"{file} is damaged, {fault(error)}; {remedy}") from None
     return content
 
 

@@ -25,7 +25,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -33,7 +33,7 @@ from torch import nn
 
 from interp.activations import ActivationStore
 from interp.activations.harvesting import check_harvested, harvest
-from interp.checks.limits import AT_LEAST_1, CheckedFields, PositiveInt, Seed
+from interp.checks.limits import CheckedFields, PositiveInt, Seed
 from interp.codes.joint_sample import JointSample, encode_rows, order_rows, read_in_blocks
 from interp.evaluation.baselines import shuffled_model
 from interp.features.feature_store import FeatureStore
@@ -41,14 +41,18 @@ from interp.features.scan_checks import check_scan_of, identity
 from interp.features.twins import best_matches, nearest_rows
 from interp.runtime.progress import Progress, no_progress
 from interp.sae import SAE, SAEConfig, TopKConfig, train_sae, train_sweep
-from interp.sae.architectures.sae_config import config_to_dict
+from interp.sae.architectures.sae_config import Freeze, config_to_dict
 from interp.storage.files import write_parquet
 from interp.storage.folders import is_finished, recover, whole_folder
 from interp.verdict.ranking import rank_codes
 from interp.verdict.ranking_tables import read_verdicts
 from interp.verdict.verdict_shares import verdict_shares
 
-FROZEN_PARTS = {"frozen decoder": "decoder", "frozen encoder": "encoder", "soft-frozen decoder": "directions"}
+FROZEN_PARTS: dict[str, Freeze] = {
+    "frozen decoder": "decoder",
+    "frozen encoder": "encoder",
+    "soft-frozen decoder": "directions",
+}
 MATCH_COLUMNS = {"twin seed": "twin_correlation"}
 MATCH_COLUMNS |= dict.fromkeys(("shuffled model", "untrained model"), "random_correlation")
 """Dictionaries that are searched for each latent of the SAE."""
@@ -64,7 +68,7 @@ class NullsConfig(CheckedFields):
 
     tokens: PositiveInt = 300_000
     """Number of tokens on which all dictionaries are judged. They are the first harvested ones."""
-    sae_tokens: Annotated[int | None, AT_LEAST_1] = None
+    sae_tokens: PositiveInt | None = None
     """Tokens on which each dictionary is trained, including the stand-in of the ranked one. With None, or more tokens
     than the ranked dictionary had, each trains on as many as that had, and there is no stand-in."""
     latents: PositiveInt = 384

@@ -13,7 +13,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from interp.checks.config_fields import check_names, field_types, read_fields, shortened_repr, to_toml_value
+from interp.checks.config_fields import check_names, field_types, read_fields, to_toml_value
+from interp.checks.limits import shortened_repr
 from interp.pipeline.plugins import import_plugin, plugin_digest
 from interp.pipeline.pretrained import LoadedConfig
 from interp.pipeline.sections import ALL_MLPS
@@ -253,11 +254,7 @@ def _with_hook_names(values: Mapping[str, Any]) -> Mapping[str, Any]:
         return values
     hook_name = values["hook_name"]
     if "hook_names" in values:
-        raise ValueError(
-            f"has both hook_name = {shortened_repr(hook_name)} and hook_names: name all hooks in hook_names"
-        )
+        raise ValueError(f"has both hook_name={shortened_repr(hook_name)} and hook_names: name all hooks in hook_names")
     if not isinstance(hook_name, str):
-        raise ValueError(
-            f"hook_name = {shortened_repr(hook_name)} must be a valid string; several are hook_names = […]"
-        )
+        raise ValueError(f"hook_name={shortened_repr(hook_name)} must be text; several are hook_names = […]")
     return {name: value for name, value in values.items() if name != "hook_name"} | {"hook_names": [hook_name]}

@@ -3,12 +3,12 @@
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-from interp.checks.limits import AT_LEAST_1, CheckedFields, PositiveInt
+from interp.checks.limits import CheckedFields, PositiveInt
 from interp.storage.files import digest_file
 from models.pretrained import MODEL_SOURCES, named_model
-from models.sources import MODEL_DTYPES
+from models.sources import ModelDtype
 
 if TYPE_CHECKING:
     from models.layers import TransformerConfig
@@ -23,16 +23,16 @@ class ModelConfig(CheckedFields):
     """The name or folder of a pretrained model, or the path of a GGUF file."""
     revision: str | None = None
     """A revision of a Hugging Face name: a branch, tag or commit."""
-    dtype: str = "auto"
+    dtype: ModelDtype = "auto"
     """The type of a pretrained model's weights; auto: as they are stored."""
     n_ctx: PositiveInt = 128
     """Tokens per sequence."""
     preset: str = "one-layer"
     """To train: a name in `models.layers.PRESETS`; the fields below override it if they are given."""
-    n_layers: Annotated[int | None, AT_LEAST_1] = None
-    d_model: Annotated[int | None, AT_LEAST_1] = None
-    n_heads: Annotated[int | None, AT_LEAST_1] = None
-    d_mlp: Annotated[int | None, AT_LEAST_1] = None
+    n_layers: PositiveInt | None = None
+    d_model: PositiveInt | None = None
+    n_heads: PositiveInt | None = None
+    d_mlp: PositiveInt | None = None
     act_fn: str | None = None
     seed: int = 0
 
@@ -44,8 +44,6 @@ class ModelConfig(CheckedFields):
             raise ValueError(f"name={self.name!r} names a pretrained model: give its source too")
         if not self.is_trained and not self.name:
             raise ValueError(f"source {self.source!r} needs name: {MODEL_SOURCES[self.source].takes}")
-        if self.dtype not in MODEL_DTYPES:
-            raise ValueError(f"dtype={self.dtype!r} must be one of {', '.join(MODEL_DTYPES)}")
 
     @property
     def is_slow(self) -> bool:

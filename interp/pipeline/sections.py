@@ -7,10 +7,10 @@ dictionaries, scans and nulls in the packages of these (`interp.pipeline.config`
 
 import re
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from interp.activations.row_options import RowConfig
-from interp.checks.limits import AT_LEAST_1, CheckedFields, Positive, PositiveInt, Seed, between
+from interp.checks.limits import CheckedFields, Positive, PositiveInt, Seed, between
 from interp.effects.ablation_config import AblationConfig
 from interp.runtime.options import values_of
 from interp.verdict.ranking_config import RankingConfig
@@ -18,14 +18,9 @@ from interp.verdict.ranking_config import RankingConfig
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerConfig(CheckedFields):
-    kind: str = "bpe"
+    kind: Literal["bpe", "characters"] = "bpe"
     """`bpe` (byte-level, trained on the corpus) or `characters`."""
     vocab_size: Annotated[int, between(1, 1 << 22)] = 2048
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.kind not in ("bpe", "characters"):
-            raise ValueError(f"kind={self.kind!r} must be 'bpe' or 'characters'")
 
 
 ALL_MLPS = "all mlps"
@@ -46,7 +41,7 @@ class HarvestConfig(RowConfig):
     model has no such hook (a mixture of experts, a state space), the coordinates at their own hook."""
     tokens: PositiveInt = 1_200_000
     """Tokens of the training split to harvest, from its start; all if there are fewer."""
-    buffer_mb: Annotated[int | None, AT_LEAST_1] = None
+    buffer_mb: PositiveInt | None = None
     """For transcoders: keep no activations on disk, and at most this many megabytes in memory. The model then runs once
     in each epoch of the training of all transcoders, and once for their scans. None: activations are kept on disk."""
     seed: Seed = 0
@@ -110,7 +105,7 @@ class HarvestConfig(RowConfig):
 @dataclass(frozen=True, kw_only=True)
 class EffectsConfig(AblationConfig):
     minutes: Positive = 5.0
-    latents: Annotated[int | None, AT_LEAST_1] = None
+    latents: PositiveInt | None = None
     """At most this many latents, drawn at random; "none": all."""
 
 

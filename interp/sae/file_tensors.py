@@ -1,13 +1,14 @@
 """Take the tensors of a dictionary's file, and the numbers and truth values of its config, and check each of them."""
 
-import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from interp.checks.errors import DamagedError
+from interp.checks.limits import NonNegative, Positive, check_value
 
 
 class FileTensors:
@@ -49,25 +50,22 @@ class FileTensors:
 
 def read_whole_number(cfg: Mapping[str, Any], name: str, limit: int, source: str) -> int:
     """Take a field that must be in 1..limit."""
-    match cfg.get(name):
-        case bool():
-            pass
-        case int() | float() as value if 1 <= value <= limit and value == value // 1:
-            return int(value)
-    raise DamagedError(f"{source}: {name}={cfg.get(name)!r} must be a whole number in 1..{limit}")
+    return _read(name, cfg.get(name), Annotated[int, Field(ge=1, le=limit)], source)
 
 
 def read_number(value: Any, name: str, source: str, *, above: bool = False) -> float:
     """Check that a value is a finite number of at least 0, or above 0, and return it."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not is_number or value < 0 or (above and value == 0):
-        raise DamagedError(f"{source}: {name}={value!r} must be a number {'above' if above else 'of at least'} 0")
-    return float(value)
+    return _read(name, value, Positive if above else NonNegative, source)
 
 
 def read_truth(cfg: Mapping[str, Any], name: str, default: bool, source: str) -> bool:
     """Take a field that must be true or false; if it is missing or null, take the default."""
     value = cfg.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise DamagedError(f"{source}: {name}={value!r} must be true or false")
-    return default if value is None else value
+    return default if value is None else _read(name, value, bool, source)
+
+
+def _read(name: str, value: Any, hint: Any, source: str) -> Any:
+    try:
+        return check_value(name, value, hint)
+    except ValueError as error:
+        raise DamagedError(f"{source}: {error}") from None

@@ -435,8 +435,8 @@ def test_mistakes_are_one_line_and_ask_nothing(features, ranking, tmp_path, envi
         assert "nothing to judge" in refused(capsys, *judging(server, features, tmp_path / "out"))
         pd.DataFrame({"latent": [0]}).to_csv(tmp_path / "wrong.csv")
         assert "no column explanation" in refused(capsys, *arguments, "--explanations", tmp_path / "wrong.csv")
-        assert "seed=-1 must be in 0.." in refused(capsys, *arguments, "--seed=-1")
-        assert "timeout=inf must be finite" in refused(capsys, *arguments, "--timeout", "inf")
+        assert "seed=-1 must be at least 0" in refused(capsys, *arguments, "--seed=-1")
+        assert "timeout=inf must be a finite number" in refused(capsys, *arguments, "--timeout", "inf")
         assert "Invalid value '-5' for '--price-in': Input should be greater than" in refused(
             capsys, *arguments, "--price-in=-5"
         )
@@ -510,8 +510,8 @@ def test_estimate_counts_and_prices_the_requests(features, ranking, tmp_path, en
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"timeout": float("inf")}, "timeout=inf must be finite"),
-        ({"timeout": float("nan")}, "timeout=nan must be finite"),
+        ({"timeout": float("inf")}, "timeout=inf must be a finite number"),
+        ({"timeout": float("nan")}, "timeout=nan must be a finite number"),
         ({"tries": 0}, "tries=0 must be at least 1"),
         ({"model": ""}, "no model is given"),
         ({"base_url": "localhost:8000/v1"}, "'localhost:8000/v1' must be like https://host/v1"),

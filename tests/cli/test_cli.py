@@ -19,7 +19,7 @@ import tomli_w
 
 from interp import FeatureStore, ranking_evidence, write_report
 from interp.activations import ActivationStore
-from interp.checks.limits import check_seed
+from interp.checks.limits import Seed, check_value
 from interp.cli import COMMANDS, main
 from interp.cli.progress_bar import Bar
 from interp.cli.sae_commands import field_lines
@@ -354,10 +354,10 @@ def test_mistakes_in_training_a_dictionary(folder, two_hooks, tmp_path, capsys):
     assert "did you mean jumprelu" in line("--d-sae", 8, "--architecture", "jumprlu")
     assert "did you mean dead_after" in line("--d-sae", 8, "--set", "dead_aftre=3")
     assert "'k' must be FIELD=VALUE" in line("--d-sae", 8, "--set", "k")
-    assert "d_sae = 'many' must be a valid integer" in line("--d-sae", "many")
+    assert "d_sae='many' must be a whole number" in line("--d-sae", "many")
     assert "device='gpu' does not exist" in line("--d-sae", 8, "--k", 4, "--set", "device=gpu")
     assert "there are relu, gated, jumprelu, topk, batchtopk" in line("--d-sae", 8, "--architecture", "xyz")
-    assert "l1=-1.0 must be at least 0" in line("--d-sae", 8, "--architecture", "relu", "--l1=-1")
+    assert "l1=-1 must be at least 0" in line("--d-sae", 8, "--architecture", "relu", "--l1=-1")
     assert "topk needs d_sae" in line("--k", 8)
     assert "k=16 must be in 1..d_sae=8" in line("--d-sae", 8, "--sweep", "k=4,16")
     assert "it has blocks.0.mlp.hook_post" in line("--d-sae", 8, "--k", 4, "--hook", "nowhere")
@@ -369,7 +369,7 @@ def test_wrong_usage_is_one_line(capsys):
     for arguments in (["train-sae", "store"], ["train-sae", "store", "--out", "x", "--bogus"], ["no-command"]):
         assert "--help" in refused(capsys, *arguments)
     assert "No such command 'rnk'. Did you mean 'rank'" in refused(capsys, "rnk")
-    assert "n_shifts = 'many' must be a valid integer" in refused(capsys, "rank", "x", "--shifts", "many")
+    assert "n_shifts='many' must be a whole number" in refused(capsys, "rank", "x", "--shifts", "many")
     line = refused(capsys, "scan", "x", "y", "--out", "z", "--max-neurons", "many")
     assert "Invalid value 'many' for '--max-neurons': Input should be a valid integer" in line
     assert "for '--to': 'hubb' is not one of 'neuronpedia'" in refused(
@@ -542,7 +542,7 @@ def test_run_of_another_configuration_says_what_differs(folder, capsys):
 
 
 def test_an_error_of_a_library_says_where_it_is_shown(monkeypatch, capsys):
-    monkeypatch.setattr("interp.cli._run", lambda arguments: check_seed(-1))
+    monkeypatch.setattr("interp.cli._run", lambda arguments: check_value("seed", -1, Seed))
     assert "seed=-1 must be" in (line := refused(capsys)) and "--traceback" not in line
     monkeypatch.setattr("interp.cli._run", lambda arguments: int("x"))
     assert refused(capsys).endswith("'x' (interp --traceback … shows where)")

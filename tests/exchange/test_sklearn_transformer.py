@@ -60,7 +60,7 @@ def test_transformer_works_in_a_pipeline_and_a_grid_search(rows):
         (dict(n_components=4, k=9), "k=9 must be in 1..d_sae=4"),
         (dict(epochs=0), "epochs=0 must be at least 1"),
         (dict(architecture="none"), "architecture 'none' does not exist"),
-        (dict(options={"lr": -1}), "lr=-1.0 must be above 0"),
+        (dict(options={"lr": -1}), "lr=-1 must be above 0"),
     ],
 )
 def test_fit_refuses_unusable_rows_and_options(rows, given, said):

@@ -664,7 +664,7 @@ def test_feature_store_requires_each_fact_of_a_scan(tokens, z, tmp_path):
     assert len(meta) == 12
     for name in meta:
         (path / "meta.json").write_text(json.dumps({other: meta[other] for other in meta if other != name}))
-        with pytest.raises(ValueError, match=f"meta.json is damaged, {name}: Field required; scan again"):
+        with pytest.raises(ValueError, match=f"meta.json is damaged, {name} is missing; scan again"):
             FeatureStore.open(path)
 
 

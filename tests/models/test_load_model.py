@@ -241,7 +241,7 @@ def test_load_model_names_what_it_cannot_load_in_one_line(tmp_path):
         with pytest.raises((ValueError, OSError), match=message) as raised:
             load_model(source)
         assert "\n" not in str(raised.value)
-    with pytest.raises(ValueError, match="dtype='int8' must be one of auto, float32"):
+    with pytest.raises(ValueError, match="dtype='int8' must be 'auto', 'float32'"):
         load_model(model, dtype="int8")
 
 

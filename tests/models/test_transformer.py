@@ -283,7 +283,7 @@ def test_load_names_what_does_not_fit(tmp_path):
     [
         ({"n_heads": 3}, "d_model=16 must be a multiple of n_heads=3"),
         ({"d_mlp": 0}, "d_mlp=0 must be at least 1"),
-        ({"act_fn": "swish"}, "act_fn='swish' must be one of"),
+        ({"act_fn": "swish"}, "act_fn='swish' must be 'gelu' or 'relu'"),
     ],
 )
 def test_a_config_that_cannot_be_built_is_refused(overrides, message):

@@ -102,7 +102,7 @@ def test_run_names_what_the_model_cannot_do_before_the_first_stage(folder, tmp_p
         ({"source": "hub"}, "source='hub' must be one of train, huggingface, gguf, transformer_lens"),
         ({"source": "gguf"}, "source 'gguf' needs name: a .gguf file"),
         ({"name": "gpt2"}, "name='gpt2' names a pretrained model: give its source too"),
-        ({"source": "gguf", "name": "x", "dtype": "int8"}, "dtype='int8' must be one of auto"),
+        ({"source": "gguf", "name": "x", "dtype": "int8"}, "dtype='int8' must be 'auto'"),
     ],
 )
 def test_a_model_section_that_cannot_be_is_refused(model, said):

@@ -125,13 +125,13 @@ def test_fields_are_listed_with_their_types_and_defaults():
     [
         ({"tokens": 10}, "relu needs d_sae$"),
         ({}, "relu needs d_sae and tokens"),
-        ({"d_sae": 8, "tokens": 10, "l1": -1}, "l1=-1.0 must be at least 0"),
+        ({"d_sae": 8, "tokens": 10, "l1": -1}, "l1=-1 must be at least 0"),
         ({"d_sae": 8, "tokens": 10, "l1_warm": 0}, "relu field 'l1_warm' does not exist; did you mean l1_warmup"),
-        ({"d_sae": 8, "tokens": 10, "lr": float("nan")}, "lr = nan must be a finite number"),
-        ({"d_sae": 8.5, "tokens": 10}, "d_sae = 8.5 must be a valid integer"),
-        ({"d_sae": 8, "tokens": 10, "resample_at": [0.5, "x"]}, "resample_at = 'x' must be a valid number"),
-        ({"d_sae": 8, "tokens": 10, "clip": "x"}, "clip = 'x' must be a valid number or \"none\""),
-        ({"d_sae": 8, "tokens": 10, "unit_norm": 1}, "unit_norm = 1 must be a valid boolean"),
+        ({"d_sae": 8, "tokens": 10, "lr": float("nan")}, "lr=nan must be a finite number"),
+        ({"d_sae": 8.5, "tokens": 10}, "d_sae=8.5 must be a whole number"),
+        ({"d_sae": 8, "tokens": 10, "resample_at": [0.5, "x"]}, "resample_at='x' must be a number"),
+        ({"d_sae": 8, "tokens": 10, "clip": "x"}, "clip='x' must be a number or none"),
+        ({"d_sae": 8, "tokens": 10, "unit_norm": 1}, "unit_norm=1 must be true or false"),
     ],
 )
 def test_mistakes_in_a_dictionary_are_named(given, message):
@@ -144,8 +144,8 @@ def test_mistakes_in_a_dictionary_are_named(given, message):
     [
         ("[sea]\nk = 1", r"c.toml: section 'sea' does not exist; did you mean sae"),
         ("[sae]\nd_sea = 1", r"c.toml: \[sae\] topk field 'd_sea' does not exist; did you mean d_sae"),
-        ('[sae]\nk = "32"', r"c.toml: \[sae\] k = '32' must be a valid integer"),
-        ("[sae]\nk = true", r"c.toml: \[sae\] k = True must be a valid integer"),
+        ('[sae]\nk = "32"', r"c.toml: \[sae\] k='32' must be a whole number"),
+        ("[sae]\nk = true", r"c.toml: \[sae\] k=True must be a whole number"),
         ("[sae]\nk = 64\nd_sae = 32", r"c.toml: \[sae\] k=64 .*d_sae=32"),
         ('[sae]\narchitecture = "jumprelu"\nk = 8', r"\[sae\] jumprelu field 'k' does not exist"),
         ("[sae]\narchitecture = [1]", r"architecture \[1\] does not exist"),
@@ -154,12 +154,12 @@ def test_mistakes_in_a_dictionary_are_named(given, message):
         ("[sae\n", r"c.toml is not valid TOML"),
         ('[tokenizer]\nkind = "words"', r"kind='words' must be 'bpe' or 'characters'"),
         ("[nulls]\nsae_tokens = 0", r"\[nulls\] sae_tokens=0 must be at least 1"),
-        ("[ranking]\nn_shifts = 0", r"\[ranking\] n_shifts=0 must be in 1..1000"),
+        ("[ranking]\nn_shifts = 0", r"\[ranking\] n_shifts=0 must be at least 1"),
         ("[ranking]\nnulls = 2", r"\[ranking\] field 'nulls' does not exist"),
-        ("[ranking]\nseed = -1", r"\[ranking\] seed=-1 must be in 0..2147483647"),
-        ('[training]\nprecision = "float8"', r"precision = 'float8' must be 'auto', 'float32' or 'bfloat16'"),
+        ("[ranking]\nseed = -1", r"\[ranking\] seed=-1 must be at least 0"),
+        ('[training]\nprecision = "float8"', r"precision='float8' must be 'auto', 'float32' or 'bfloat16'"),
         ("[training]\nbetas = [0.9]", r"\[training\] field 'betas' does not exist"),
-        ("[corpus.shares]\nshakespeare = true", r"\[corpus\] shares = True must be a valid number"),
+        ("[corpus.shares]\nshakespeare = true", r"\[corpus\] shares=True must be a number"),
     ],
 )
 def test_from_toml_names_mistakes(tmp_path, text, message):

@@ -284,10 +284,10 @@ def test_a_part_in_use_is_left_alone(copied):
         ({"hook_names": []}, r"\[harvest\] hook_names is empty: name at least one hook"),
         ({"hook_names": [POST, ""]}, r"\[harvest\] hook_names has an empty name"),
         ({"hook_names": [POST, MID, POST]}, rf"\[harvest\] hook_names has {POST} twice"),
-        ({"hook_names": POST}, r"\[harvest\] hook_names = 'blocks.0.hook_resid_post' must be"),
-        ({"hook_names": [POST, 3]}, r"\[harvest\] hook_names = 3 must be a valid string"),
-        ({"hook_name": [POST, MID]}, r"\[harvest\] hook_name = .* must be a valid string; several are hook_names"),
-        ({"hook_name": POST, "hook_names": [MID]}, r"\[harvest\] has both hook_name = 'blocks.0.hook_resid_post' and"),
+        ({"hook_names": POST}, r"\[harvest\] hook_names='blocks.0.hook_resid_post' must be a list"),
+        ({"hook_names": [POST, 3]}, r"\[harvest\] hook_names=3 must be text"),
+        ({"hook_name": [POST, MID]}, r"\[harvest\] hook_name=.* must be text; several are hook_names"),
+        ({"hook_name": POST, "hook_names": [MID]}, r"\[harvest\] has both hook_name='blocks.0.hook_resid_post' and"),
     ],
 )
 def test_mistakes_in_the_names_of_hooks_are_named(harvest, message):

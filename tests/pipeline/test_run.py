@@ -145,7 +145,7 @@ def test_a_stage_is_one_object(copied):
         rows = [[f"{value:,}" for value in row] for row in copied.longest.to_numpy().tolist()]
         expected = {"columns": ["latent", "n_active"], "rows": rows}
         assert shown == {"title": "Fire most", "note": "Those that fire most.", "table": expected}
-        with pytest.raises(ValueError, match=r"\[longest\] latents = 'x' must be a valid integer"):
+        with pytest.raises(ValueError, match=r"\[longest\] latents='x' must be a whole number"):
             RunConfig.from_dict({"longest": {"latents": "x"}})
     finally:
         STAGES.pop("longest", None)

@@ -303,7 +303,7 @@ def test_an_unknown_field_is_refused():
         (ReLUConfig, {"l1": -1.0}, "l1=-1.0 must be at least 0"),
         (GatedConfig, {"l1": -1.0}, "l1=-1.0 must be at least 0"),
         (JumpReLUConfig, {"coefficient": -2.0}, "coefficient=-2.0 must be at least 0"),
-        (JumpReLUConfig, {"target_l0": 49}, "target_l0=49 must be above 0 and at most d_sae=48"),
+        (JumpReLUConfig, {"target_l0": 49}, "target_l0=49.0 must be at most d_sae=48"),
         (JumpReLUConfig, {"target_l0": 0.0, "penalty": "l0"}, "target_l0=0.0 must be above 0"),
         (JumpReLUConfig, {"penalty": "l2"}, "penalty='l2' must be"),
         (JumpReLUConfig, {"bandwidth": 0.0}, "bandwidth=0.0 must be above 0"),
@@ -312,10 +312,10 @@ def test_an_unknown_field_is_refused():
         (MatryoshkaConfig, {"groups": (0.001, 0.999)}, "without a latent at d_sae=48"),
         (TopKConfig, {"k_start": 0}, "k_start=0 must be in"),
         (MatchingPursuitConfig, {"unit_norm": False}, "needs unit_norm=True"),
-        (ReLUConfig, {"resample_at": (1.5,)}, "between 0 and 1"),
+        (ReLUConfig, {"resample_at": (1.5,)}, "resample_at=1.5 must be below 1"),
         (MatchingPursuitConfig, {"resample_at": (0.5,)}, "no resample_at"),
-        (GatedConfig, {"resample_at": (-1.0,)}, "between 0 and 1"),
-        (JumpReLUConfig, {"coefficient": float("inf")}, "coefficient=inf must be finite"),
+        (GatedConfig, {"resample_at": (-1.0,)}, "resample_at=-1.0 must be above 0"),
+        (JumpReLUConfig, {"coefficient": float("inf")}, "coefficient=inf must be a finite number"),
     ],
 )
 def test_configs_refuse_bad_values(kind, changes, message):

@@ -175,7 +175,7 @@ def test_a_command_imports_the_users_own_file(mine, tmp_path, capsys):
     ]
     assert main(arguments) == 2 and "architecture 'biased' does not exist" in capsys.readouterr().err
     assert main([*arguments, "--level", "-1", "--import", str(mine)]) == 2
-    assert "level=-1.0 must be above 0" in capsys.readouterr().err, "its annotations are text"
+    assert "level=-1 must be above 0" in capsys.readouterr().err, "its annotations are text"
     assert main([*arguments, "--level", "0.5", "--import", str(mine)]) == 0
     assert load_sae(tmp_path / "sae").config.level == 0.5
     assert main(["train-sae", f"--import={mine}", "--fields", "biased"]) == 0

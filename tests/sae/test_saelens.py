@@ -283,7 +283,7 @@ def test_a_release_that_cannot_be_had_gives_one_line(monkeypatch, error, message
         ({"normalize_activations": "constant_norm_rescale"}, "one by one"),
         ({"normalize_activations": "covariance_whitening"}, "fold_activation_whitening"),
         ({"reshape_activations": "hook_z"}, "flatten the heads"),
-        ({"k": 41}, "k=41 must be a whole number in 1..40"),
+        ({"k": 41}, "k=41 must be at most 40"),
         ({"k": None}, "k=None"),
         ({"k": float("nan")}, "k=nan"),
         ({"d_in": 13}, "d_in=13 but the weights"),
@@ -314,15 +314,15 @@ def test_a_config_with_an_unknown_architecture_or_field_stays_in_the_metadata(tm
 @pytest.mark.parametrize(
     "architecture, changes, said",
     [
-        ("matching_pursuit", {"max_iterations": 2**31}, "max_iterations=2147483648 must be a whole number"),
-        ("matching_pursuit", {"residual_threshold": float("nan")}, "residual_threshold=nan must be a number"),
-        ("matching_pursuit", {"residual_threshold": -1}, "residual_threshold=-1 must be a number"),
+        ("matching_pursuit", {"max_iterations": 2**31}, "max_iterations=2147483648 must be at most"),
+        ("matching_pursuit", {"residual_threshold": float("nan")}, "residual_threshold=nan must be a finite number"),
+        ("matching_pursuit", {"residual_threshold": -1}, "residual_threshold=-1 must be at least 0"),
         ("matching_pursuit", {"residual_threshold": True}, "residual_threshold=True must be a number"),
         ("topk", {"apply_b_dec_to_input": "false"}, "apply_b_dec_to_input='false' must be true or false"),
         ("topk", {"rescale_acts_by_decoder_norm": "no"}, "rescale_acts_by_decoder_norm='no' must be true or false"),
         ("topk", {"k": float("inf")}, "k=inf must be a whole number"),
         ("topk", {"d_in": "12"}, "d_in=12 but the weights"),
-        ("topk", {"metadata": {"sae_lens_version": "6", "hook_name": 3}}, "hook_name = '3'"),
+        ("topk", {"metadata": {"sae_lens_version": "6", "hook_name": 3}}, "hook_name=3 must be text"),
         ("topk", {"metadata": {"sae_lens_version": "6", "exclude_special_tokens": ["x"]}}, "exclude_special_tokens"),
     ],
 )
@@ -340,7 +340,7 @@ def test_weights_are_finite_after_folding_or_refused(tmp_path, factor):
     cfg = json.loads((tmp_path / "cfg.json").read_text())
     (tmp_path / "cfg.json").write_text(json.dumps(cfg | {"normalize_activations": "expected_average_only_in"}))
     (tmp_path / "activation_scaler.json").write_text(json.dumps({"scaling_factor": factor}))
-    with pytest.raises(ValueError, match="contains NaN or infinity|scaling_factor=.* must be a number above 0"):
+    with pytest.raises(ValueError, match="contains NaN or infinity|scaling_factor=.* must be (above|a)"):
         load_sae(tmp_path)
 
 

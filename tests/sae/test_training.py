@@ -310,8 +310,8 @@ def test_an_empty_store_is_refused(store, monkeypatch):
         ({"k": True}, "k=True must be a whole number"),
         ({"lr": "high"}, "lr='high' must be a number"),
         ({"decay": None}, "decay=None must be a number"),
-        ({"lr": float("inf")}, "lr=inf must be finite"),
-        ({"seed": 2**31}, "seed=2147483648 must be in"),
+        ({"lr": float("inf")}, "lr=inf must be a finite number"),
+        ({"seed": 2**31}, "seed=2147483648 must be below"),
     ],
 )
 def test_configs_refuse_bad_values(changes, message):

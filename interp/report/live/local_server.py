@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import ConfigDict
 from typing_extensions import TypedDict
 
-from interp.checks.json_values import STRICT
+from interp.checks.limits import STRICT
 
 log = logging.getLogger(__name__)
 

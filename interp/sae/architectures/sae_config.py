@@ -21,13 +21,14 @@ Sources by Anthropic without an arXiv number are cited by their titles:
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from jaxtyping import Float, Int
+from pydantic import Field
 from torch import Tensor
 
 from interp.checks.config_fields import check_given, check_names, read_fields
-from interp.checks.limits import ABOVE_0, AT_LEAST_1, CheckedFields, Fraction, Limit, NonNegative, PositiveInt, Seed
+from interp.checks.limits import CheckedFields, Fraction, NonNegative, Positive, PositiveInt, Seed
 from interp.runtime.registry import register
 from interp.sae.architectures.encoders import Encoder
 from interp.sae.auxk import auxk, revival_weight
@@ -39,9 +40,8 @@ ARCHITECTURES: "dict[str, type[SAEConfig]]" = {}
 """All registered architectures, by name."""
 
 
-FREEZES = ("nothing", "decoder", "encoder", "directions")
-_FREEZE_LIMIT = Limit("be nothing, decoder, encoder or directions", lambda value: value in FREEZES)
-FRACTIONS_LIMIT = Limit("be fractions of the run between 0 and 1", lambda value: all(0 < at < 1 for at in value))
+Freeze = Literal["nothing", "decoder", "encoder", "directions"]
+FractionsOfRun = tuple[Annotated[float, Field(gt=0, lt=1)], ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,19 +60,19 @@ class SAEConfig(CheckedFields):
     """Rows to train on; a smaller store is read repeatedly, in a new order each time."""
     batch_size: PositiveInt = 2048
     """Rows per step, over all processes."""
-    lr: Annotated[float | None, ABOVE_0] = None
+    lr: Positive | None = None
     """Peak learning rate; None = 2e-4 / √(d_sae / 2¹⁴) (arXiv 2406.04093, appendix A.3), and in runs of fewer than
     100,000 steps √(100,000 / steps) times that, at most 8 times and 0.01 (found on activations of the demo's model)."""
     warmup: Fraction = 0.05
     """Fraction over which the rate rises linearly, 1,000 steps at most (arXiv 2407.14435: 1,000)."""
     decay: Fraction = 0.2
     """Last fraction, over which the rate falls to zero (Circuits Updates, April 2024: a fifth)."""
-    clip: Annotated[float | None, ABOVE_0] = None
+    clip: Positive | None = None
     """Largest norm of the whole gradient of ln loss (Circuits Updates, April 2024); None = no clipping."""
     unit_norm: bool = True
     """Keep decoder rows at norm one and remove the gradient along them (Towards Monosemanticity); False leaves them
     free (Circuits Updates, April 2024)."""
-    freeze: Annotated[str, _FREEZE_LIMIT] = "nothing"
+    freeze: Freeze = "nothing"
     """The part that keeps its initial values (the nulls of arXiv 2602.14111): `decoder`, `encoder`, or `directions`:
     decoder rows keep a cosine of 0.8 or more with their start (soft-frozen)."""
     skip: bool = False
@@ -80,10 +80,10 @@ class SAEConfig(CheckedFields):
     aux_coefficient: NonNegative = 1.0
     """Weight of AuxK relative to the main loss: dead latents reconstruct the residual of the others (arXiv 2406.04093,
     A.2: 1/32, relative to the error). Below an FVU of a twelfth it falls with FVU³, for the reason given in `auxk`."""
-    dead_after: Annotated[int | None, AT_LEAST_1] = None
+    dead_after: PositiveInt | None = None
     """Tokens without firing after which a latent is dead (arXiv 2406.04093, A.2: 10 million); None = a fortieth of
     `tokens`."""
-    resample_at: Annotated[tuple[float, ...], FRACTIONS_LIMIT] = ()
+    resample_at: FractionsOfRun = ()
     """Fractions of the run at which latents that are dead or faint are resampled, at rows drawn ∝ loss² (Towards
     Monosemanticity: dead ones, four times). Transcoders are not resampled."""
     seed: Seed = 0

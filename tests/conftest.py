@@ -5,7 +5,6 @@ import os
 import shutil
 
 import pytest
-import torch
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before the library is imported: no test asks the network for a model
 
@@ -13,6 +12,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # before the library is imported: no test as
 @pytest.fixture(autouse=True)
 def threads_as_they_were():
     """Restore the number of torch's threads, which an analysis may set: the last bits of matmuls depend on it."""
+    import torch  # here, since the process that divides the tests among others needs none
+
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)

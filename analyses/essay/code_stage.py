@@ -79,7 +79,16 @@ class Setting:
         return tuple(round(look * steps) for look in self.looks)
 
 
-QUICK = Setting(seeds=(0, 1), d_model=16, pretraining_tokens=8_000, tuning_tokens=8_000, problems=4, batch_size=8)
+QUICK = Setting(
+    seeds=(0, 1),
+    d_model=16,
+    pretraining_tokens=8_000,
+    tuning_tokens=8_000,
+    asked=(2, 5, 8),
+    problems=4,
+    batch_size=8,
+    looks=(0.5, 1.0),
+)
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:

@@ -50,7 +50,7 @@ class Setting:
     real_steps: int = 4000
 
 
-QUICK = Setting(seeds=(0, 1, 2), restarts=30, steps=300, real_restarts=8, real_steps=300)
+QUICK = Setting(seeds=(0, 1), restarts=30, steps=100, real_restarts=8, real_steps=100)
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:

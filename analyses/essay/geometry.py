@@ -49,7 +49,7 @@ class Setting:
     lr: float = 1e-2
 
 
-QUICK = Setting(n=40, m=6, sparsities=12, steps=200, batch_size=64, lr=2e-2)
+QUICK = Setting(n=40, m=6, sparsities=12, seeds=(0, 1), steps=100, batch_size=64, lr=2e-2)
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:

@@ -54,8 +54,8 @@ QUICK = Setting(
     plain_rows=60,
     d_sae=64,
     k=8,
-    tokens=20_000,
-    scaling_rows=4000,
+    tokens=10_000,
+    scaling_rows=2000,
     models=QUICK_MODELS,
     preference=QUICK_PREFERENCE,
 )

@@ -67,6 +67,7 @@ class Setting:
 
 
 QUICK = Setting(
+    seeds=(0, 1),
     copy=Sizes(6, 3, 0.75, (1, 0.3, 0.05), restarts=4, steps=100, lr=0.03, batch_size=32),
     absolute=Sizes(8, 4, 0.8, (1, 0.05), restarts=2, steps=100, lr=0.06, batch_size=32, scale=0.1),
 )

@@ -64,6 +64,7 @@ QUICK = Setting(
     tokens=4000,
     data_width=8,
     data_tokens=(2000, 3000, 4000, 6000),
+    seeds=(0, 1),
     n_ctx=16,
     batch_size=16,
     d_vocab=8,

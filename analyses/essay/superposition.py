@@ -40,7 +40,14 @@ class Setting:
 
 
 QUICK = Setting(
-    densities=(1, 0.1, 0.01), restarts=2, steps=150, batch_size=64, polygon_restarts=4, polygon_batch_size=64
+    densities=(1, 0.1, 0.01),
+    seeds=(0, 1),
+    restarts=2,
+    steps=60,
+    batch_size=64,
+    polygon_densities=(1, 0.1, 0.01),
+    polygon_restarts=4,
+    polygon_batch_size=64,
 )
 MODELS = {"linear": False, "ReLU": True}
 

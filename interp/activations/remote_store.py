@@ -1,8 +1,9 @@
 """Stores of activations at an address (s3://bucket/store): written without a disk, read through a bounded cache.
 
     begun.json              the inputs of the store, while it is unfinished
-    part-00000.safetensors  some rows, those of each shard together: `ends` [shard], SHA-256 sums [column, shard], the
-                            state of the harvest after them, then row_ids [row] and one tensor [row, d] a hook
+    part-00000.safetensors  some rows, those of each shard together: row_ids [row] and one tensor [row, d] a hook. Its
+                            header says where the rows of each shard end, has a SHA-256 of each shard's rows of each
+                            tensor, and the state of the harvest after them
     tokens.safetensors, statistics.safetensors, manifest.json        as in a folder; the manifest comes last
 
 Rows are buffered until a part is full (256 MB), and are written at once while the next part fills. Each part has rows
@@ -55,22 +56,21 @@ from interp.storage.addresses import (
     remove_object,
     write_object,
 )
-from interp.storage.files import digest, digest_json, json_roundtrip, tensors_header
+from interp.storage.files import digest, digest_json, json_roundtrip, parse_json
 from interp.storage.manifests import MADE_OF, MANIFEST, files_listed
 from interp.storage.remote_folders import BEGUN
 
 PART_BYTES = 256 << 20
 REMOTE_FORMAT = f"{STORE_FORMAT}/parts"
-_HEAD_KEYS = ("ends", "sha256", "state")
 
 
 class _Part(TypedDict):
     file: FileName
     bytes: AtLeastZero
     head: AtLeastOne
-    """Bytes before the columns."""
+    """Bytes of the header."""
     sha256: Digest
-    """SHA-256 of the head."""
+    """SHA-256 of the header."""
 
 
 class _Parts(TypedDict):
@@ -101,13 +101,14 @@ class RemoteStoreWriter(StoreWriter):
         self._work = digest_json(made_of)
         write_object(self.address / BEGUN, json.dumps({MADE_OF: made_of, "resumes": True}).encode())
         while has_object(part := self.address / _part_name(len(self._parts))):
-            head = _read_head(part)
-            note = json.loads(bytes(head["state"].tolist()))
-            if note.get("work") != self._work:  # left by another store, whose removal was interrupted
+            header = _read_header(part)
+            head = _head_of(header)
+            if head["work"] != self._work:  # left by another store, whose removal was interrupted
                 break
-            self._filled += np.diff(head["ends"].numpy(), prepend=0)
-            self._parts.append(note["part"])
-            self._take(note["state"], {hook: head[f"sums.{hook}"] for hook in self._sums})
+            self._filled += np.diff(head["ends"], prepend=0)
+            self._parts.append(_entry_of(part.name, header))
+            sums = {hook: torch.tensor(head["sums"][hook], dtype=torch.float64) for hook in self._sums}
+            self._take(head["state"], sums)
 
     def _clear(self) -> None:
         clear(self.address)
@@ -120,32 +121,29 @@ class RemoteStoreWriter(StoreWriter):
             return
         order = torch.from_numpy(shards.argsort(kind="stable"))
         counts = np.bincount(shards, minlength=n_shards)
-        ends = torch.from_numpy(counts.cumsum())
-        columns = {column.name: rows[column.name][order] for column in self.config.columns}
-        file = _part_name(len(self._parts))
-        digests = [
-            bytes.fromhex(digest(part.contiguous()))
-            for column in columns.values()
-            for part in column.tensor_split(ends[:-1])
-        ]
-        head: dict[str, Tensor] = {"ends": ends, **{f"sums.{hook}": total for hook, total in sums.items()}}
-        head["sha256"] = _bytes(b"".join(digests)).view(len(columns), n_shards, 32)
-        note = {"state": state, "part": {"file": file}, "work": self._work}
-        head["state"] = _bytes(json.dumps(note).encode())
-        data = _safetensors({**head, **_split_columns(columns, self.config.columns)}, n_head=len(head))
-        write_object(self.address / file, data)
+        ends = counts.cumsum().tolist()
+        columns = [rows[column.name][order] for column in self.config.columns]
+        head = {
+            "ends": ends,
+            "sha256": [[digest(part) for part in column.tensor_split(ends[:-1])] for column in columns],
+            "sums": {hook: total.tolist() for hook, total in sums.items()},
+            "state": state,
+            "work": self._work,
+        }
+        header = ShardLayout(len(shards), self.config.columns).header_with({"head": json.dumps(head)})
+        data = bytearray(header)
+        for column in columns:
+            data += column.view(torch.uint8).numpy().data
+        entry = _entry_of(_part_name(len(self._parts)), header)
+        write_object(self.address / entry["file"], data)
         self._filled += counts
-        self._parts.append({"file": file})
+        self._parts.append(entry)
 
     def _n_rows(self) -> int:
         return int(self._filled.sum())
 
     def _seal(self) -> dict[str, Any]:
-        parts = []
-        for part in self._parts:
-            size, raw = _raw_head(self.address / part["file"])
-            parts.append({"file": part["file"], "bytes": size, "head": len(raw), "sha256": digest(raw)})
-        listed = {"shards": [{"n_rows": n} for n in self._filled.tolist()], "parts": parts}
+        listed = {"shards": [{"n_rows": n} for n in self._filled.tolist()], "parts": self._parts}
         manifest = {**listed, "n_ids": self.config.n_ids, "dtype": self.config.dtype}
         manifest["hooks"] = {hook: {"d": d} for hook, d in self.config.widths.items()}
         self._written = RemoteFiles(self.address, manifest)
@@ -170,7 +168,7 @@ class RemoteFiles:
         widths = {hook: entry["d"] for hook, entry in manifest["hooks"].items()}
         self.columns = columns_of(manifest["n_ids"], widths, manifest["dtype"])
         self.layouts = [ShardLayout(shard["n_rows"], self.columns) for shard in manifest["shards"]]
-        self._heads: list[tuple[int, dict[str, Tensor]]] | None = None
+        self._heads: list[dict[str, Any]] | None = None
         self._cache = _Cache()
         self._lock = Lock()
 
@@ -208,16 +206,15 @@ class RemoteFiles:
         ranges = []
         sums = []
         files = []
-        for part, (start, head) in zip(self.manifest["parts"], self._all_heads(), strict=True):
+        for part, head in zip(self.manifest["parts"], self._all_heads(), strict=True):
             ends = head["ends"]
-            n_rows = int(ends[-1])
-            first = int(ends[index - 1]) if index else 0
-            last = int(ends[index])
+            first = ends[index - 1] if index else 0
+            last = ends[index]
             if last == first:
                 continue
-            before = start + n_rows * sum(each.row_bytes for each in self.columns[:number])
+            before = part["head"] + ends[-1] * sum(each.row_bytes for each in self.columns[:number])
             ranges.append((before + first * column.row_bytes, before + last * column.row_bytes))
-            sums.append(bytes(head["sha256"][number, index].tolist()).hex())
+            sums.append(head["sha256"][number][index])
             files.append(self.path / part["file"])
         parts = read_ranges(files, ranges)
         for file, data, expected in zip(files, parts, sums, strict=True):
@@ -239,8 +236,8 @@ class RemoteFiles:
             raise damaged_part_error(file, "a part of it")
         return data
 
-    def _all_heads(self) -> list[tuple[int, dict[str, Tensor]]]:
-        """Return the start of each part's columns, and the tensors before them."""
+    def _all_heads(self) -> list[dict[str, Any]]:
+        """Return what the header of each part says."""
         with self._lock:
             if self._heads is None:
                 parts = self.manifest["parts"]
@@ -248,7 +245,7 @@ class RemoteFiles:
                 for part, data in zip(parts, raw, strict=True):
                     if digest(data) != part["sha256"]:
                         raise damaged_part_error(self.path / part["file"], "a part of it")
-                self._heads = [(len(data), _head_tensors(data)) for data in raw]
+                self._heads = [_head_of(data) for data in raw]
             return self._heads
 
 
@@ -263,14 +260,11 @@ def read_remote_manifest(address: Address) -> tuple[dict[str, Any], str]:
                 f"{address} holds a store that was cut off: run the same harvest again to finish it"
             ) from None
         raise ValueError(f"{address} holds no activation store: `interp harvest` makes one") from None
-    try:
-        manifest = json.loads(data)
-        if manifest["format"] != REMOTE_FORMAT:
-            check_store_manifest(manifest, address / MANIFEST)
-            return manifest, digest(data)
-        parts = {name: manifest[name] for name in ("shards", "parts")}
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise DamagedError(f"{address / MANIFEST} is damaged ({error!r}): {STORE_REMEDY}") from None
+    manifest = parse_json(data, address / MANIFEST, STORE_REMEDY)
+    if manifest.get("format") != REMOTE_FORMAT:
+        check_store_manifest(manifest, address / MANIFEST)
+        return manifest, digest(data)
+    parts = {name: manifest.get(name) for name in ("shards", "parts")}
     validate_json(_Parts, parts, address / MANIFEST, STORE_REMEDY)
     return manifest, digest(data)
 
@@ -321,50 +315,21 @@ def _part_name(number: int) -> str:
     return f"part-{number:05d}.safetensors"
 
 
-def _bytes(data: bytes) -> Tensor:
-    return torch.frombuffer(bytearray(data), dtype=torch.uint8)
-
-
-def _split_columns(columns: dict[str, Tensor], layout: tuple[Column, ...]) -> dict[str, Tensor]:
-    return {c.name: columns[c.name] if c.width else columns[c.name].flatten() for c in layout}
-
-
-def _safetensors(tensors: dict[str, Tensor], n_head: int) -> bytearray:
-    """Return a safetensors file of the tensors in this order; `__metadata__` records the end of the first `n_head`."""
-    entries = [(name, x.dtype, tuple(x.shape), x.numel() * x.dtype.itemsize) for name, x in tensors.items()]
-    n_bytes = sum(entry[3] for entry in entries[:n_head])
-    header = tensors_header(entries, {"head": f"{n_bytes:012d}"})
-    data = bytearray(header)
-    for x in tensors.values():
-        data += x.contiguous().view(torch.uint8).numpy().data if x.numel() else b""
-    return data
-
-
-def _raw_head(address: Address) -> tuple[int, bytes]:
-    """Return the size of a part, and the bytes before its columns."""
+def _read_header(address: Address) -> bytes:
+    """Return the bytes of a part before its columns."""
     [length] = read_ranges([address], [(0, 8)])
-    n_header = int.from_bytes(length, "little")
-    [header] = read_ranges([address], [(8, 8 + n_header)])
-    entries = json.loads(header)
-    stop = 8 + n_header + int(entries.pop("__metadata__")["head"])
-    [raw] = read_ranges([address], [(0, stop)])
-    return 8 + n_header + max(entry["data_offsets"][1] for entry in entries.values()), raw
+    [text] = read_ranges([address], [(8, 8 + int.from_bytes(length, "little"))])
+    return length + text
 
 
-def _read_head(address: Address) -> dict[str, Tensor]:
-    return _head_tensors(_raw_head(address)[1])
+def _head_of(header: bytes) -> dict[str, Any]:
+    """Return what the header of a part says besides the places of its columns."""
+    return json.loads(json.loads(header[8:])["__metadata__"]["head"])
 
 
-def _head_tensors(raw: bytes) -> dict[str, Tensor]:
-    """Return the tensors before the columns of a part."""
-    n_header = int.from_bytes(raw[:8], "little")
-    entries = json.loads(raw[8 : 8 + n_header])
-    tensors = {}
-    entries.pop("__metadata__")
-    types = {"I64": torch.int64, "U8": torch.uint8, "F64": torch.float64}
-    for name, entry in entries.items():
-        if name in _HEAD_KEYS or name.startswith("sums."):
-            start, stop = (8 + n_header + offset for offset in entry["data_offsets"])
-            data = torch.frombuffer(bytearray(raw[start:stop]), dtype=torch.uint8)
-            tensors[name] = data.clone().view(types[entry["dtype"]]).view(entry["shape"])
-    return tensors
+def _entry_of(file: str, header: bytes) -> dict[str, Any]:
+    """Return the entry of a part in the manifest."""
+    columns = json.loads(header[8:])
+    del columns["__metadata__"]
+    size = len(header) + max(column["data_offsets"][1] for column in columns.values())
+    return {"file": file, "bytes": size, "head": len(header), "sha256": digest(header)}

@@ -56,9 +56,12 @@ class ShardLayout:
 
     @property
     def header(self) -> bytes:
+        return self.header_with(None)
+
+    def header_with(self, metadata: Mapping[str, str] | None) -> bytes:
         shapes = {c: (self.n_rows, c.width) if c.width else (self.n_rows,) for c in self.columns}
         entries = ((c.name, c.dtype, shape, self.n_rows * c.row_bytes) for c, shape in shapes.items())
-        return tensors_header(entries, align=64)
+        return tensors_header(entries, metadata, align=64)
 
     @property
     def size(self) -> int:
@@ -217,7 +220,7 @@ def check_store_manifest(manifest: dict[str, Any], file: Path | str) -> None:
     """Check that a manifest belongs to a store, and is consistent. Raises DamagedError, naming its file, if not."""
     if manifest.get("format") != STORE_FORMAT:
         raise DamagedError(
-            f"{file} is not the manifest of an activation store of format {STORE_FORMAT}: {STORE_REMEDY}"
+            f"{file} is damaged, or is not the manifest of an activation store ({STORE_FORMAT}): {STORE_REMEDY}"
         )
     validate_json(_Manifest, manifest, file, STORE_REMEDY)
     if wrong := _misfit(manifest):

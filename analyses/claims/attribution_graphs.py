@@ -91,8 +91,7 @@ def scores_of_prompts(setting: Setting, run: Run) -> dict[str, Any]:
 
 def agreement_of_paths(graph: AttributionGraph, effects: pd.DataFrame) -> float:
     """Return the agreement over pairs of latents of what one passes to the other by all paths of the graph."""
-    row_of = pd.Series(range(len(graph.targets)), graph.targets)
-    paths = graph.total_effects()[row_of[effects["target"]], row_of[effects["source"]]]
+    paths = graph.total_effects()[effects["target"], effects["source"]]
     return agreement(graph, effects.assign(attributed=paths)).pairs
 
 

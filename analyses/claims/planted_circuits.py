@@ -215,8 +215,7 @@ def scores(
     pairs = pairs_of(graph, part)
     part |= leading_to(graph, [int(node) for ends in ("query_node", "key_node") for node in pairs[ends]])
     own = {names[node] for node in part} - {said}
-    rows, sources = np.nonzero(graph.edges)
-    targets = graph.targets[rows]
+    targets, sources = np.nonzero(graph.edges)
     ends = {(names[source], names[target]) for source, target in zip(sources, targets, strict=True) if target in part}
     own = {name for name in own if name[0] not in ("bias", "rest")}
     ends = {edge for edge in ends if edge[0][0] not in ("bias", "rest")}
@@ -234,13 +233,12 @@ def scores(
 
 def leading_to(graph: AttributionGraph, nodes: list[int]) -> set[int]:
     """Return some nodes and all that lead to them by drawn edges."""
-    row_of = {int(node): row for row, node in enumerate(graph.targets)}
     found, waiting = set[int](), list(nodes)
     while waiting:
         node = waiting.pop()
         if node not in found:
             found.add(node)
-            waiting += np.flatnonzero(graph.edges[row_of[node]]).tolist() if node in row_of else []
+            waiting += np.flatnonzero(graph.edges[node]).tolist()
     return found
 
 

@@ -188,8 +188,7 @@ def score_prompt(graph: AttributionGraph, model: Transformer, dictionaries: dict
     effects = measured_effects(graph, model, dictionaries, n_latents=n)
     with hold_hooks(model, prompt, HELD["norms and patterns held"]):
         held_effects = measured_effects(graph, model, dictionaries, n_latents=n)
-    row_of = pd.Series(range(n), graph.targets)
-    paths = graph.total_effects()[row_of[effects["target"]], row_of[effects["source"]]]
+    paths = graph.total_effects()[effects["target"], effects["source"]]
     scale = np.where(graph.nodes["type"] == "latent", graph.nodes["activation"], 1.0)[effects["target"]]
     sizes = {"all paths": paths, "effect": effects["attributed"], "free": effects["measured"]}
     table = pd.DataFrame({name: np.abs(size / scale) for name, size in sizes.items()})

@@ -96,7 +96,7 @@ def attention_scores(
 def strongest_scores(drawn: GraphNodes, head_edges: pd.DataFrame) -> list[Score]:
     """Choose the attention scores of the heads that carry the most influence."""
     position = drawn.nodes["position"].to_numpy()
-    read = pd.Series(np.abs(drawn.edges).sum(1), drawn.targets)[head_edges["target"]].to_numpy()
+    read = np.abs(drawn.edges).sum(1)[head_edges["target"]]
     influence = drawn.nodes["influence"].where(drawn.nodes["type"] != "logit", drawn.nodes["activation"])
     weight = head_edges["carried"].abs() / read * influence[head_edges["target"]].to_numpy()
     places = {"query": position[head_edges["target"]], "key": position[head_edges["source"]], "weight": weight}
@@ -142,7 +142,7 @@ def head_edges(drawn: GraphNodes, passes: PromptPasses) -> pd.DataFrame:
     """Find the heads that carry the edges of a graph between positions (`GraphNodes.head_edges`)."""
     nodes, patterns = drawn.nodes, passes.held_model.patterns
     position = nodes["position"].to_numpy()
-    row, source = np.nonzero(drawn.edges)
+    row, source = np.nonzero(drawn.edges[drawn.targets])
     moves = (position[source] >= 0) & (position[source] != position[drawn.targets[row]])
     row, source = row[moves], source[moves]
     target = drawn.targets[row]
@@ -160,7 +160,7 @@ def head_edges(drawn: GraphNodes, passes: PromptPasses) -> pd.DataFrame:
         attention = pattern[0][:, position[target], position[source]].T
         value = value.repeat_interleave(n_heads // value.shape[1], 1)
         carried = attention * (slope[row] * value[of_edge]).sum(-1)
-        columns = {"source": source, "target": target, "edge": drawn.edges[row, source], "layer": layer}
+        columns = {"source": source, "target": target, "edge": drawn.edges[target, source], "layer": layer}
         table = pd.DataFrame(columns).loc[np.repeat(np.arange(len(row)), n_heads)]
         table["head"] = np.tile(np.arange(n_heads), len(row))
         table["attention"] = attention.flatten().double().numpy(force=True)

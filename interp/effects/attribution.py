@@ -153,14 +153,16 @@ def _graph(
     size = np.abs(edges)
     share_lost = size[:, lost].sum(1) / np.maximum(size.sum(1), 1e-30)
     weight = np.concatenate([_weights(logits), influence[expanded[order]]])
+    square = np.zeros((len(nodes), len(nodes)))
+    none = np.zeros((len(rows), len(logits)))
+    square[rows] = np.column_stack([edges[:, kept], none, bias, edges[:, dropped].sum(1)])
     return AttributionGraph(
         token_ids=passes.ids[0].tolist(),
         tokens=_names(passes.model, passes.ids[0].tolist()),
         words=dict(zip(logits["latent"].tolist(), _names(passes.model, logits["latent"].tolist()), strict=True)),
         hook_names=[part.name for part in passes.parts],
         nodes=nodes,
-        targets=rows,
-        edges=np.column_stack([edges[:, kept], np.zeros((len(rows), len(logits))), bias, edges[:, dropped].sum(1)]),
+        edges=square,
         replacement=float(begins / (begins + influence[lost].sum())),
         completeness=float(np.average(1 - share_lost, weights=weight)),
     )

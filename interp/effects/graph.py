@@ -32,7 +32,7 @@ and above its norm limit are entirely errors.
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,17 +57,20 @@ _ALIKE = 0.8
 class AttributionGraph(GraphNodes):
     """The graph of one prompt, with the computations on it and the ways to write it."""
 
-    def total_effects(self) -> Float[np.ndarray, "target target"]:
-        """Return the fall of each target's input, along all paths of the graph, if another target did not fire.
+    def total_effects(self) -> Float[np.ndarray, "target source"]:
+        """Return the fall of each target's input, along all paths of the graph, if a latent did not fire.
 
         The paths hold norms and attention (`interp.effects.graph_checks` asks the model itself). A latent that reads
-        less by Δ fires less by Δ, and its outgoing edges shrink by the share Δ / z. Columns of logits are 0.
+        less by Δ fires less by Δ, and its outgoing edges shrink by the share Δ / z. Columns of other sources are 0.
         """
+        between = np.ix_(self.targets, self.targets)
         nodes = self.nodes.iloc[self.targets]
         is_latent = (nodes["type"] == "latent").to_numpy()
-        direct = np.where(is_latent, self.edges[:, self.targets].astype(np.float64), 0.0)
+        direct = np.where(is_latent, self.edges[between], 0.0)
         per_unit = direct / np.where(is_latent, nodes["activation"].to_numpy(), 1.0)
-        return np.linalg.solve(np.eye(len(per_unit)) - per_unit, direct)
+        total = np.zeros_like(self.edges)
+        total[between] = np.linalg.solve(np.eye(len(per_unit)) - per_unit, direct)
+        return total
 
     def pruned(self, nodes: float = 0.8, edges: float = 0.98) -> "AttributionGraph":
         """Keep the nodes with the given share of the influence, and their edges with the given share of the edges'
@@ -82,25 +85,20 @@ class AttributionGraph(GraphNodes):
         node_type, influence = self.nodes["type"].to_numpy(), self.nodes["influence"].to_numpy()
         in_scores = np.zeros(len(node_type), dtype=bool)
         in_scores[self.head_scores[["query_node", "key_node"]].to_numpy().ravel()] = True
-        feeds_scores = (node_type == "embedding") & (self.edges[in_scores[self.targets]] != 0).any(0)
+        feeds_scores = (node_type == "embedding") & (self.edges[in_scores] != 0).any(0)
         keep = _largest(influence, nodes) | np.isin(node_type, ["logit", "bias"]) | in_scores | feeds_scores
         probability = np.where(node_type == "logit", self.nodes["activation"], 0.0)
-        between = _shares(self.edges, node_type) * (keep & keep[self.targets][:, None])
-        weight = between * (influence + probability / probability.sum())[self.targets, None]
+        between = _shares(self.edges, node_type) * (keep & keep[:, None])
+        weight = between * (influence + probability / probability.sum())[:, None]
         kept_edges = _largest(weight.ravel(), edges).reshape(weight.shape)
-        for row in np.flatnonzero(in_scores[self.targets]):
-            kept_edges[row] |= _largest(between[row], nodes)
-        while True:
-            led_to = np.zeros(len(keep), bool)
-            leads = kept_edges.any(0)
-            led_to[self.targets] = kept_edges.any(1)
-            alive = (
-                keep & (leads | in_scores | np.isin(node_type, ["logit", "bias"])) & (led_to | (node_type != "latent"))
-            )
-            if (alive == keep).all():
-                break
-            keep = alive
-            kept_edges &= keep & keep[self.targets][:, None]
+        for node in np.flatnonzero(in_scores):
+            kept_edges[node] |= _largest(between[node], nodes)
+        before = ~keep
+        while (before != keep).any():
+            before = keep
+            leads = kept_edges.any(0) | in_scores | np.isin(node_type, ["logit", "bias"])
+            keep = keep & leads & (kept_edges.any(1) | (node_type != "latent"))
+            kept_edges &= keep & keep[:, None]
         keep[node_type == "rest"] = True
         left = np.where(kept_edges | (node_type == "bias"), self.edges, 0.0)
         left[:, node_type == "rest"] += (self.edges.sum(1) - left.sum(1))[:, None]
@@ -111,10 +109,9 @@ class AttributionGraph(GraphNodes):
         node_type = self.nodes["type"]
         keep = node_type.isin(["bias", "rest"]).to_numpy(copy=True)
         keep[self.nodes[node_type == "logit"].nlargest(n, "activation").index] = True
-        latest_first = np.argsort(-self.nodes["dictionary"].to_numpy()[self.targets], kind="stable")
-        for row in latest_first:
-            if keep[self.targets[row]]:
-                keep |= self.edges[row] != 0
+        for node in np.argsort(-self.nodes["dictionary"].to_numpy()):  # the latest first
+            if keep[node]:
+                keep |= self.edges[node] != 0
         return self._with_nodes(keep, self.edges)
 
     def supernodes(self, rules: Mapping[str, str] | None = None) -> dict[str, list[int]]:
@@ -154,12 +151,11 @@ class AttributionGraph(GraphNodes):
     ) -> tuple[Float[np.ndarray, "latent pos"], Float[np.ndarray, "latent logit"]]:
         """Return the share of each latent's input that starts at each position, and its share of each logit."""
         share = self.edges / np.maximum(np.abs(self.edges).sum(1, keepdims=True), 1e-30)
-        is_latent = np.isin(self.targets, latents)
-        latent_shares, logit_shares = share[is_latent], share[~is_latent]
-        paths = np.linalg.inv(np.eye(len(latents)) - latent_shares[:, latents])
-        begin = self.nodes["type"].isin(["embedding", "error"]).to_numpy()
+        paths = np.linalg.inv(np.eye(len(latents)) - share[np.ix_(latents, latents)])
+        begin = self.nodes["type"].isin(["embedding", "error"])
         at = np.eye(len(self.tokens))[self.nodes["position"][begin]]
-        return paths @ latent_shares[:, begin] @ at, (logit_shares[:, latents] @ paths).T
+        to_logits = share[np.ix_(self.nodes["type"] == "logit", latents)]
+        return paths @ share[np.ix_(latents, begin)] @ at, (to_logits @ paths).T
 
     def _group_name(self, texts: np.ndarray, reads: np.ndarray, writes: np.ndarray) -> str:
         rules, counts = np.unique(texts, return_counts=True)
@@ -172,14 +168,11 @@ class AttributionGraph(GraphNodes):
             f"“{self.tokens[np.abs(reads).argmax()]}” {verb} “{self.words.get(logits[strongest], logits[strongest])}”"
         )
 
-    def _with_nodes(self, keep: np.ndarray, edges: Float[np.ndarray, "target node"]) -> "AttributionGraph":
+    def _with_nodes(self, keep: np.ndarray, edges: Float[np.ndarray, "target source"]) -> "AttributionGraph":
         """Keep some of the nodes, with these edges."""
-        rows = keep[self.targets]
         number = np.cumsum(keep) - 1
-        row_of = np.full(len(keep), -1)
-        row_of[self.targets] = np.arange(len(rows))
         heads, scores = self.head_edges, self.head_scores
-        carried = edges[row_of[heads["target"]], heads["source"]] != 0
+        carried = edges[heads["target"], heads["source"]] != 0
         heads = heads[keep[heads["source"]] & keep[heads["target"]] & carried].reset_index(drop=True)
         rest = int((self.nodes["type"] == "rest").to_numpy().argmax())
         ends = {name: number[np.where(keep[scores[name]], scores[name], rest)] for name in ("query_node", "key_node")}
@@ -189,8 +182,7 @@ class AttributionGraph(GraphNodes):
             self,
             groups={name: nodes for name, nodes in left.items() if nodes} or None,
             nodes=self.nodes[keep].reset_index(drop=True),
-            targets=number[self.targets[rows]],
-            edges=edges[rows][:, keep],
+            edges=edges[keep][:, keep],
             head_edges=heads.assign(**{end: number[heads[end]] for end in ("source", "target")}),
             head_scores=scores,
         )
@@ -263,8 +255,7 @@ def load_graph(path: str | Path) -> AttributionGraph:
     """Read a graph written by `save`, the page, circuit-tracer or Neuronpedia; its supernodes are its `groups`.
 
     Raises ValueError, with the file and the fault, if it is damaged."""
-    read = read_graph(path)
-    return AttributionGraph(**{field.name: getattr(read, field.name) for field in fields(read)})
+    return AttributionGraph(**vars(read_graph(path)))
 
 
 def _cosines(rows: Float[np.ndarray, "row d"]) -> Float[np.ndarray, "row row"]:
@@ -272,7 +263,7 @@ def _cosines(rows: Float[np.ndarray, "row d"]) -> Float[np.ndarray, "row row"]:
     return unit @ unit.T
 
 
-def _shares(edges: Float[np.ndarray, "target node"], node_type: np.ndarray) -> Float[np.ndarray, "target node"]:
+def _shares(edges: Float[np.ndarray, "target source"], node_type: np.ndarray) -> Float[np.ndarray, "target source"]:
     """Scale |edges| so that rows sum to 1; the bias, which no prompt changes, has no share."""
     size = np.abs(edges) * (node_type != "bias")
     return size / np.maximum(size.sum(1, keepdims=True), 1e-30)

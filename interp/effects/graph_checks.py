@@ -96,8 +96,7 @@ def _measure_effects(
 def agreement(graph: AttributionGraph, effects: pd.DataFrame) -> Agreement:
     """Compare the attributions of a graph with its measured effects."""
     nodes = effects[effects["target"] == graph.likeliest]
-    row_of = {int(node): row for row, node in enumerate(graph.targets)}
-    to_likeliest = graph.total_effects()[row_of[graph.likeliest]]
+    by_all_paths = graph.total_effects()[graph.likeliest]
     pairs = effects[graph.nodes["type"].to_numpy()[effects["target"]] == "latent"]
     share = (pairs["attributed"] / graph.nodes["activation"].to_numpy()[pairs["target"]]).abs()
     pairs = pairs.loc[share.sort_values(ascending=False, kind="stable").index[:_STRONGEST]]
@@ -105,7 +104,7 @@ def agreement(graph: AttributionGraph, effects: pd.DataFrame) -> Agreement:
         effects=_rank_correlation(nodes["attributed"], nodes["measured"]),
         effect_signs=float((nodes["attributed"] * nodes["measured"] > 0).mean()),
         pairs=_rank_correlation(pairs["attributed"], pairs["measured"]),
-        paths=_rank_correlation(to_likeliest[nodes["source"].map(row_of)], nodes["measured"]),
+        paths=_rank_correlation(by_all_paths[nodes["source"]], nodes["measured"]),
     )
 
 

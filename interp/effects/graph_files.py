@@ -48,8 +48,7 @@ def graph_json(
     node_type = graph.nodes["type"]
     ids = graph.node_ids()
     drawn = node_type.isin(_FEATURE_TYPES).to_numpy()
-    rows, columns = np.nonzero(graph.edges * drawn)
-    ends = zip(rows, columns, graph.edges[rows, columns], strict=True)
+    rows, sources = np.nonzero(graph.edges[graph.targets] * drawn)
     supernodes = [[name, *(ids[node] for node in nodes)] for name, nodes in groups.items()]
     nodes = graph.nodes.assign(
         node_id=ids,
@@ -66,8 +65,8 @@ def graph_json(
         "influence": graph.nodes["influence"].tolist(),
         "effect": graph.nodes["effect"].tolist(),
         "reads": graph.nodes["reads"].to_numpy()[graph.targets].tolist(),
-        "bias": graph.edges[:, (node_type == "bias").argmax()].tolist(),
-        "rest": graph.edges[:, (node_type == "rest").argmax()].tolist(),
+        "bias": graph.edges[graph.targets, (node_type == "bias").argmax()].tolist(),
+        "rest": graph.edges[graph.targets, (node_type == "rest").argmax()].tolist(),
         "heads": _with_node_names(graph.head_edges, ids),
         "scores": _with_node_names(graph.head_scores, ids),
     }
@@ -87,7 +86,10 @@ def graph_json(
             "pinnedIds": [node for group in supernodes for node in group[1:]],
         },
         "nodes": [_node_json(node, graph.token_ids) for node in nodes[drawn].itertuples()],
-        "links": [{"source": ids[s], "target": ids[graph.targets[t]], "weight": float(w)} for t, s, w in ends],
+        "links": [
+            {"source": ids[source], "target": ids[target], "weight": float(graph.edges[target, source])}
+            for target, source in zip(graph.targets[rows], sources, strict=True)
+        ],
         "interp": {name: _replace_nan(value) for name, value in facts.items()},
     }
 
@@ -164,11 +166,11 @@ def _graph_of(content: Mapping[str, Any]) -> GraphNodes:
         raise ValueError("two nodes have one node_id")
     node_type = nodes["type"].to_numpy()
     targets = np.concatenate([np.flatnonzero(node_type == "logit"), np.flatnonzero(node_type == "latent")])
-    row_of = {int(node): row for row, node in enumerate(targets)}
-    check_memory(8 * len(targets) * len(nodes), f"a graph of {len(nodes)} nodes", "save fewer nodes")
-    edges = np.zeros((len(targets), len(nodes)))
+    targets_by_name = {name: node for name, node in place.items() if node_type[node] in ("latent", "logit")}
+    check_memory(8 * len(nodes) ** 2, f"a graph of {len(nodes)} nodes", "save fewer nodes")
+    edges = np.zeros((len(nodes), len(nodes)))
     for link, weight in zip(links, _numbers([link["weight"] for link in links]), strict=True):
-        edges[row_of[place[link["target"]]], place[link["source"]]] = weight
+        edges[targets_by_name[link["target"]], place[link["source"]]] = weight
     facts = content.get("interp") or {
         "token_ids": [0] * len(tokens),
         "words": {},
@@ -177,19 +179,18 @@ def _graph_of(content: Mapping[str, Any]) -> GraphNodes:
         "completeness": None,
         "influence": [0.0] * len(nodes),
         "effect": [None] * len(nodes),
-        "reads": edges.sum(1).tolist(),
-        "bias": [0.0] * len(edges),
-        "rest": [0.0] * len(edges),
+        "reads": edges.sum(1)[targets].tolist(),
+        "bias": [0.0] * len(targets),
+        "rest": [0.0] * len(targets),
         "heads": [],
         "scores": [],
     }
-    edges[:, (node_type == "bias").argmax()] = _numbers(facts["bias"])
-    edges[:, (node_type == "rest").argmax()] = _numbers(facts["rest"])
+    edges[targets, (node_type == "bias").argmax()] = _numbers(facts["bias"])
+    edges[targets, (node_type == "rest").argmax()] = _numbers(facts["rest"])
     nodes["influence"], nodes["effect"] = _numbers(facts["influence"]), _numbers(facts["effect"])
     nodes.loc[targets, "reads"] = _numbers(facts["reads"])
     replacement, completeness = _numbers([facts["replacement"], facts["completeness"]])
     named = place | {"bias": len(listed), "rest": len(listed) + 1}
-    targets_by_name = {name: node for name, node in place.items() if node in row_of}
     places: dict[str, dict[str, int]] = {
         "source": place,
         "target": targets_by_name,
@@ -202,7 +203,6 @@ def _graph_of(content: Mapping[str, Any]) -> GraphNodes:
         words={int(token): _text(word) for token, word in facts["words"].items()},
         hook_names=[_text(name) for name in facts["hook_names"]],
         nodes=nodes,
-        targets=targets,
         edges=edges,
         replacement=float(replacement),
         completeness=float(completeness),

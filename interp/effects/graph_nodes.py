@@ -30,7 +30,7 @@ def empty_table(columns: dict[str, type]) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class GraphNodes:
-    """The graph of one prompt. The rows of `edges` are targets, its columns nodes."""
+    """The graph of one prompt."""
 
     token_ids: list[int]
     tokens: list[str]
@@ -45,10 +45,9 @@ class GraphNodes:
     logits: it sums to 1 over embeddings, errors and rest); effect (a source's contribution to the log probability of
     the likeliest next token, in nats, to first order, in the model with nothing held; NaN for a foreign graph); reads
     (a target's input, the sum of its edges; else NaN)."""
-    targets: Int[np.ndarray, " target"]
-    """The nodes whose edges are known: logits, then latents, each in their order."""
-    edges: Float[np.ndarray, "target node"]
-    """The contribution of each node to each target, in the unit of the target's input."""
+    edges: Float[np.ndarray, "target source"]
+    """The contribution of each node to each latent and logit, in the unit of the target's input; 0 for other
+    targets."""
     replacement: float
     """The share of embeddings in the influence of embeddings, errors and rest, in [0, 1]."""
     completeness: float
@@ -66,9 +65,15 @@ class GraphNodes:
     """Nodes by the name of their supernode, if a file or the user has grouped them."""
 
     @property
+    def targets(self) -> Int[np.ndarray, " target"]:
+        """The nodes that edges lead into: logits, then latents, each in their order."""
+        node_type = self.nodes["type"].to_numpy()
+        return np.concatenate([np.flatnonzero(node_type == name) for name in ("logit", "latent")])
+
+    @property
     def unexplained(self) -> float:
         """The largest gap between a target's input and the sum of its edges, as a share of the largest input."""
-        reads = self.nodes["reads"].to_numpy()[self.targets]
+        reads = self.nodes["reads"].fillna(0.0).to_numpy()
         return float(np.abs(self.edges.sum(1) - reads).max() / max(np.abs(reads).max(), 1e-30))
 
     @property

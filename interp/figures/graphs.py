@@ -34,15 +34,12 @@ def graph(graph: AttributionGraph, *, nodes: float = 0.7, edges: float = 0.8) ->
     size = np.abs(kept.edges)
     share = size / np.maximum(size.sum(1, keepdims=True), 1e-30)
     drawn = kept.nodes["type"].isin(_LOOKS).to_numpy()
-    rows, columns = np.nonzero(kept.edges * drawn)
-    for row, source in sorted(zip(rows, columns, strict=True), key=lambda pair: share[pair]):
-        target = kept.targets[row]
-        colour = BLUE if kept.edges[row, source] > 0 else VERMILLION
-        line = {"color": colour, "width": 0.4 + 4 * share[row, source]}
+    for target, source in sorted(zip(*np.nonzero(kept.edges * drawn), strict=True), key=lambda pair: share[pair]):
+        colour = BLUE if kept.edges[target, source] > 0 else VERMILLION
+        line = {"color": colour, "width": 0.4 + 4 * share[target, source]}
+        opacity = 0.25 + 0.6 * min(1.0, 2 * share[target, source])
         ends = {"x": [x[source], x[target]], "y": [y[source], y[target]]}
-        fig.add_scatter(
-            **ends, mode="lines", line=line, opacity=0.25 + 0.6 * min(1.0, 2 * share[row, source]), **BARE_TRACE
-        )
+        fig.add_scatter(**ends, mode="lines", line=line, opacity=opacity, **BARE_TRACE)
     for node_type, look in _LOOKS.items():
         nodes_of_type = np.flatnonzero(kept.nodes["type"] == node_type).tolist()
         texts = [escape_markup(kept.name(node)) for node in nodes_of_type]

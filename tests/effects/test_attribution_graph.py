@@ -149,7 +149,7 @@ def test_what_logits_read_is_what_the_model_says(model: Transformer, graph: Attr
     probability, logits = logits.softmax(0), logits - model.b_U.detach()
     said = graph.nodes[graph.nodes["type"] == "logit"]
     above = (logits - probability @ logits)[said["latent"].tolist()]
-    np.testing.assert_allclose(said["reads"], above, atol=1e-6)
+    np.testing.assert_allclose(said["reads"], above, atol=1e-5)  # the probabilities are in float32
     assert said["activation"].sum() > 0.95 or len(said) == 10
 
 
@@ -162,8 +162,8 @@ def test_an_edge_is_the_change_of_a_reading_in_the_held_model(model: Transformer
     nodes = graph.nodes
     rng = np.random.default_rng(0)
     sources = np.flatnonzero(nodes["type"].isin(["embedding", "latent", "error"]))
-    for row in rng.choice(len(graph.targets), 8, replace=False):
-        target = nodes.loc[graph.targets[row]]
+    for node in rng.choice(graph.targets, 8, replace=False):
+        target = nodes.loc[node]
         for source in rng.choice(sources, 8, replace=False):
             change = passes.zeros(1)
             change[0, passes.columns(nodes.loc[[source]])] = -1
@@ -173,20 +173,19 @@ def test_an_edge_is_the_change_of_a_reading_in_the_held_model(model: Transformer
                 direction = model.W_U[:, target["latent"]] - model.W_U @ probability
             else:
                 direction = passes.parts[target["dictionary"]].dictionary.W_enc[:, target["latent"]]
-            assert float((change @ direction).detach()) == pytest.approx(graph.edges[row, source], abs=1e-6)
+            assert float((change @ direction).detach()) == pytest.approx(graph.edges[node, source], abs=1e-6)
 
 
 def test_influence_and_total_effects_by_walking_every_path(graph: AttributionGraph) -> None:
     """The matrix formulas against a walk from node to node, latest first."""
     node_type = graph.nodes["type"].to_numpy()
     size = np.abs(graph.edges) * (node_type != "bias")
-    share = size / size.sum(1, keepdims=True)
+    share = size / np.maximum(size.sum(1, keepdims=True), 1e-30)
     probability = np.where(node_type == "logit", graph.nodes["activation"], 0.0)
     reached = probability / probability.sum()
-    row_of = {int(node): row for row, node in enumerate(graph.targets)}
-    order = sorted(row_of, key=lambda node: -graph.nodes["dictionary"][node])
+    order = sorted(graph.targets.tolist(), key=lambda node: -graph.nodes["dictionary"][node])
     for node in order:
-        reached = reached + reached[node] * share[row_of[node]]
+        reached = reached + reached[node] * share[node]
     expected = np.where(node_type == "logit", 0.0, reached)
     np.testing.assert_allclose(graph.nodes["influence"], expected, atol=1e-8)
     assert expected[np.isin(node_type, ["embedding", "error", "rest"])].sum() == pytest.approx(1.0)
@@ -201,13 +200,13 @@ def test_influence_and_total_effects_by_walking_every_path(graph: AttributionGra
     for node in order[::-1]:
         if node != source:
             less[node] = sum(
-                graph.edges[row_of[node], other] * less[other] / z[other]
+                graph.edges[node, other] * less[other] / z[other]
                 for other in order
                 if node_type[other] == "latent" and less[other]
             )
     for node in order:
         if node != source:
-            assert total[row_of[node], row_of[source]] == pytest.approx(less[node], abs=1e-10)
+            assert total[node, source] == pytest.approx(less[node], abs=1e-10)
 
 
 def test_pruning_keeps_the_share_and_the_sums(graph: AttributionGraph) -> None:
@@ -224,8 +223,7 @@ def test_pruning_keeps_the_share_and_the_sums(graph: AttributionGraph) -> None:
     while waiting:  # from target to source, one edge at a time
         node = waiting.pop()
         reached.add(kept.node_ids()[node])
-        if node in kept.targets:
-            waiting += np.flatnonzero(kept.edges[list(kept.targets).index(node)]).tolist()
+        waiting += np.flatnonzero(kept.edges[node]).tolist()
     assert set(one.node_ids()) == reached and len(reached) < len(kept.nodes)
     with pytest.raises(ValueError, match="nodes=0"):
         graph.pruned(0)
@@ -278,13 +276,12 @@ def test_heads_carry_an_edge_from_a_token_to_another(model: Transformer, graph: 
         assert facts["carried"] == pytest.approx(edge(facts, True) - edge(facts, False), abs=1e-9)
 
     drawn = graph.pruned()
-    rows = pd.Series(range(len(drawn.targets)), drawn.targets)
-    whole = drawn.edges[rows[drawn.head_edges["target"]], drawn.head_edges["source"]]
+    whole = drawn.edges[drawn.head_edges["target"], drawn.head_edges["source"]]
     assert (whole != 0).all() and len(whole) == len(heads)
     scores, node_type = drawn.head_scores, drawn.nodes["type"].to_numpy()
     named = np.unique(scores[["query_node", "key_node"]])
     latents = named[node_type[named] == "latent"]
-    assert len(latents) > 5 and (drawn.edges[rows[latents]] != 0).any(1).all(), "what feeds them is known"
+    assert len(latents) > 5 and (drawn.edges[latents] != 0).any(1).all(), "what feeds them is known"
     fewer = attribution_graph(model, IDS, transcoders(), max_latents=8, batch_size=16).pruned()
     assert fewer.unexplained < 1e-12 and (fewer.nodes["type"] == "latent").sum() > 8
     sums = scores.groupby(["layer", "head", "query", "key"])["score"].sum()
@@ -405,13 +402,11 @@ def test_latents_that_read_and_write_alike_are_one_group(tmp_path) -> None:
     latent = [-1, -1, 0, 1, 2, 3, 4, 7, 8, -1, -1]
     nodes = pd.DataFrame({"type": kinds, "dictionary": 0, "position": [0, 1, *[1] * 9], "latent": latent})
     nodes = nodes.assign(activation=1.0, reads=0.0, influence=0.1, effect=0.0)
-    edges = np.zeros((7, 11))
-    edges[0, 2:6] = [2, 1, -1, -3]  # of logit x
-    edges[1, 6] = 1.0  # of logit y
-    edges[2:, :2] = [[1, 0.1], [2, 0], [0, 3], [0, 1], [1, 0]]
-    graph = AttributionGraph(
-        [0, 1], ["a", "b"], {7: "x", 8: "y"}, ["blocks.0.h"], nodes, np.array([7, 8, 2, 3, 4, 5, 6]), edges, 1.0, 1.0
-    )
+    edges = np.zeros((11, 11))
+    edges[7, 2:6] = [2, 1, -1, -3]  # of logit x
+    edges[8, 6] = 1.0  # of logit y
+    edges[2:7, :2] = [[1, 0.1], [2, 0], [0, 3], [0, 1], [1, 0]]
+    graph = AttributionGraph([0, 1], ["a", "b"], {7: "x", 8: "y"}, ["blocks.0.h"], nodes, edges, 1.0, 1.0)
     assert graph.supernodes() == {"“a” raises “x”": [2, 3], "“b” lowers “x”": [4, 5]}
     assert graph.supernodes({"0_0_1": "a letter", "0_1_1": "a letter"})["a letter"] == [2, 3]
     graph.save(tmp_path / "graph.json", nodes=1.0, edges=1.0)

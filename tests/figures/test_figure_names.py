@@ -63,9 +63,8 @@ STATES = np.array([[0, 1, 2]] * 3)
 KINDS = ("embedding", "latent", "error", "bias", "rest", "logit")
 NODES = pd.DataFrame({"type": KINDS, "dictionary": [-1, 0, 0, -1, -1, 1], "position": [0, 0, 0, -1, -1, 0]})
 NODES = NODES.assign(latent=0, activation=1.0, reads=1.0, influence=[0.5, 0.5, 0.5, 0.0, 0.0, 0.0])
-GRAPH = AttributionGraph(
-    [0], [NAME], {0: NAME}, ["blocks.0.mlp"], NODES, np.array([5, 1]), np.eye(2, 6) + 0.1, 0.5, 0.5
-)
+EDGES = np.where(NODES["type"].isin(["latent", "logit"]), 0.1 + np.eye(6), 0.0).T
+GRAPH = AttributionGraph([0], [NAME], {0: NAME}, ["blocks.0.mlp"], NODES, EDGES, 0.5, 0.5)
 RANKING_COLUMNS = ("monosemanticity", "token_share", "explanation_f1", "explanation_precision", "explanation_recall")
 RESULTS: dict[str, Any] = {
     "features": {NAME: ROWS, "other": ROWS},

@@ -46,15 +46,17 @@ class Attended(NamedTuple):
         return Attended(queries, keys, values, outputs, self.scale)
 
 
-class HeldModel:
+class HeldModel(TorchFunctionMode):
     """A model whose passes can repeat all nonlinear operations as in a recorded pass."""
 
     def __init__(self, module: nn.Module):
+        super().__init__()
         self.module = module
-        self._kept: list[tuple[str, Kept]] = []
-        self._not_held = False
         self.attentions: list[Attended] = []
         """The attentions in the last pass, in the order in which they run."""
+        self._kept: list[tuple[str, Kept]] = []
+        self._replayed: Iterator[tuple[str, Kept]] | None = None
+        self._not_held = False
 
     @property
     def patterns(self) -> list[Float[Tensor, "1 head query key"]]:
@@ -84,37 +86,26 @@ class HeldModel:
             self._not_held = False
 
     @contextmanager
-    def _running(self, recorded: Iterator[tuple[str, Kept]] | None) -> Iterator[None]:
-        self.attentions = []
-
-        def run(name: str, func: Any, args: Any, kwargs: Any) -> Any:
-            if self._not_held:
-                return func(*args, **kwargs)
-            before, kept = (name, _NOT_YET) if recorded is None else next(recorded, ("nothing", None))
-            if before != name:
-                raise ValueError(f"the model ran {name} where it had run {before}: its operations cannot be held")
-            out, kept = _OPERATIONS[name](kept, func, *args, **kwargs)
-            if name == _ATTENTION:
-                query, key, value = args[:3]
-                self.attentions.append(Attended(query, key, value, out, kwargs.get("scale") or query.shape[-1] ** -0.5))
-            if recorded is None:
-                self._kept.append((name, kept))
-            return out
-
-        with without_weight_gradients(self.module), _Mode(run):
+    def _running(self, replayed: Iterator[tuple[str, Kept]] | None) -> Iterator[None]:
+        self.attentions, self._replayed = [], replayed
+        with without_weight_gradients(self.module), self:
             yield
 
-
-class _Mode(TorchFunctionMode):
-    """A mode that passes the operations to be held to a function, by their names."""
-
-    def __init__(self, run: Callable[[str, Any, Any, Any], Any]):
-        super().__init__()
-        self.run = run
-
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
         name = _NAMES.get(getattr(func, "__name__", ""))
-        return func(*args, **(kwargs or {})) if name is None else self.run(name, func, args, kwargs or {})
+        if name is None or self._not_held:
+            return func(*args, **kwargs)
+        before, kept = (name, _NOT_YET) if self._replayed is None else next(self._replayed, ("nothing", None))
+        if before != name:
+            raise ValueError(f"the model ran {name} where it had run {before}: its operations cannot be held")
+        out, kept = _OPERATIONS[name](kept, func, *args, **kwargs)
+        if name == _ATTENTION:
+            query, key, value = args[:3]
+            self.attentions.append(Attended(query, key, value, out, kwargs.get("scale") or query.shape[-1] ** -0.5))
+        if self._replayed is None:
+            self._kept.append((name, kept))
+        return out
 
 
 @contextmanager

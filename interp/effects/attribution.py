@@ -52,18 +52,6 @@ def attribution_graph(
     and unembedding are unknown, as `dictionary_hooks` does, and for dictionaries without W_enc.
     """
     passes = PromptPasses(model, prompt_ids(model, prompt), dictionaries)
-    return trace_graph(passes, max_latents=max_latents, batch_size=batch_size, attention=attention, progress=progress)
-
-
-def trace_graph(
-    passes: PromptPasses,
-    *,
-    max_latents: int,
-    batch_size: int = 64,
-    attention: bool = True,
-    progress: Progress = no_progress,
-) -> AttributionGraph:
-    """Make the graph of a prompt that is recorded (`attribution_graph`)."""
     logits = _logits(passes)
     slopes = Slopes(passes, batch_size, held=True)
     edges = slopes.of(logits)

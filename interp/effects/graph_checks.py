@@ -26,9 +26,9 @@ from torch import Tensor, nn
 
 from interp.activations.hooks import Model
 from interp.codes.dictionary import Dictionary
-from interp.effects.attribution import trace_graph
+from interp.effects.attribution import attribution_graph
 from interp.effects.graph import AttributionGraph
-from interp.effects.prompt_passes import PromptPasses, Slopes, passes_of, prompt_ids
+from interp.effects.prompt_passes import Slopes, passes_of
 from interp.evaluation.baselines import shuffled_model
 from interp.runtime.progress import Progress, no_progress
 
@@ -65,12 +65,7 @@ def measured_effects(
     Sources are the `n_latents` latents of the largest effect on the likeliest next token, targets these and the logits.
 
     Raises ValueError if the model or the dictionaries do not belong to the graph."""
-    return _measure_effects(graph, passes_of(graph, model, dictionaries), n_latents, progress)
-
-
-def _measure_effects(
-    graph: AttributionGraph, passes: PromptPasses, n_latents: int = 200, progress: Progress = no_progress
-) -> pd.DataFrame:
+    passes = passes_of(graph, model, dictionaries)
     nodes = graph.nodes.iloc[graph.targets]
     latents = nodes[nodes["type"] == "latent"]
     sources = latents.loc[latents["effect"].abs().nlargest(n_latents).index].sort_index()
@@ -104,7 +99,7 @@ def agreement(graph: AttributionGraph, effects: pd.DataFrame) -> Agreement:
         effects=_rank_correlation(nodes["attributed"], nodes["measured"]),
         effect_signs=float((nodes["attributed"] * nodes["measured"] > 0).mean()),
         pairs=_rank_correlation(pairs["attributed"], pairs["measured"]),
-        paths=_rank_correlation(by_all_paths[nodes["source"]], nodes["measured"]),
+        paths=_rank_correlation(pd.Series(by_all_paths[nodes["source"]], nodes.index), nodes["measured"]),
     )
 
 
@@ -140,9 +135,12 @@ def score_graph(
     alone = replace(graph, head_scores=graph.head_scores[:0])  # nulls have no nodes that only their scores name
     rows = [_scores("this prompt", alone, effects, changed_next_tokens(graph, model, dictionaries, {})[answer])]
     for n, (name, null_model, null_ids, null_dictionaries) in enumerate(nulls):
-        passes = PromptPasses(null_model, prompt_ids(null_model, null_ids), null_dictionaries)
-        null = trace_graph(passes, max_latents=len(graph.targets), attention=False)
-        rows.append(_scores(name, null, _measure_effects(null, passes), _next_tokens(passes, passes.zeros(1))[answer]))
+        null = attribution_graph(
+            null_model, null_ids, null_dictionaries, max_latents=len(graph.targets), attention=False
+        )
+        null_effects = measured_effects(null, null_model, null_dictionaries)
+        next_tokens = changed_next_tokens(null, null_model, null_dictionaries, {})
+        rows.append(_scores(name, null, null_effects, next_tokens[answer]))
         progress(n + 1, len(nulls), "graphs of nulls")
     return pd.DataFrame(rows)
 
@@ -160,10 +158,6 @@ def changed_next_tokens(
     passes = passes_of(graph, model, dictionaries)
     change = passes.zeros(1)
     change[0, passes.columns(graph.nodes.loc[list(times)])] = torch.tensor(list(times.values())).to(change) - 1
-    return _next_tokens(passes, change)
-
-
-def _next_tokens(passes: PromptPasses, change: Float[Tensor, "1 source"]) -> Float[Tensor, " d_vocab"]:
     return passes.probabilities(passes.readings(change, held=False)[-1][0, -1])
 
 
@@ -189,7 +183,6 @@ def _with_shuffled_decoder(dictionary: Any, generator: torch.Generator) -> Any:
     return mixed
 
 
-def _rank_correlation(attributed: Any, measured: pd.Series) -> float:
+def _rank_correlation(attributed: pd.Series, measured: pd.Series) -> float:
     """Return Spearman's correlation; NaN of fewer than three values."""
-    ranks = pd.Series(np.asarray(attributed)).rank(), pd.Series(np.asarray(measured)).rank()
-    return float(ranks[0].corr(ranks[1])) if len(measured) > 2 else float("nan")
+    return float(attributed.rank().corr(measured.rank(), min_periods=3))

@@ -46,10 +46,15 @@ const the = (id) => document.getElementById(id);
 const visible = (token) => token.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/^ /, "·");
 const short = (value) =>
   value === undefined || value === null ? "" : Number(value.toPrecision(2)).toString().replace("-", "−");
+const sumOf = (list, value = Number) => list.reduce((sum, each) => sum + value(each), 0);
 const clipped = (text) => (text.length > 56 ? `${text.slice(0, 55)}…` : text);
 const kindOf = (node) =>
   ({ embedding: "embedding", logit: "logit", "mlp reconstruction error": "error" })[node.feature_type] ?? "latent";
 const wordOf = (node) => visible(node.clerp.replace(/^says “(.*)”$/s, "$1"));
+/* The share of the influence that is a node's own; `node.influence` is cumulative. */
+const { influence } = data.graph.interp;
+const allInfluence = sumOf(influence) || 1;
+const ownShares = new Map(nodes.map((node, k) => [node, influence[k] / allInfluence]));
 const cardOf = (node) => data.cards[node.node_id.split("_").slice(0, 2).join("_")];
 
 const logits = nodes.filter((node) => kindOf(node) === "logit").sort((a, b) => b.token_prob - a.token_prob);
@@ -85,8 +90,9 @@ function recall() {
   }
 }
 
-/* Redraw after a change. */
-function changed() {
+/* Redraw after a change of the state. */
+function changed(parts = {}) {
+  Object.assign(state, parts);
   remember();
   draw();
   card();
@@ -107,19 +113,12 @@ function begin() {
 /* The nodes that hold the share of the state's cut, and the edges between them. */
 function shown() {
   const limit = state.cut / 100;
-  const first = (node) => node.influence - ownShare(node) < limit - 1e-9;
+  const first = (node) => node.influence - ownShares.get(node) < limit - 1e-9;
   const keeps = (node) => kindOf(node) === "logit" || (first(node) && (state.errors || kindOf(node) !== "error"));
   const kept = nodes.filter(keeps);
   const ids = new Set(kept.map((node) => node.node_id));
   return { kept, edges: links.filter((link) => ids.has(link.source) && ids.has(link.target)) };
 }
-
-/* Influence is cumulative: a node's own is the difference from the node before. */
-const ownShare = (() => {
-  const ordered = [...nodes].sort((a, b) => a.influence - b.influence);
-  const own = new Map(ordered.map((node, k) => [node.node_id, node.influence - (k ? ordered[k - 1].influence : 0)]));
-  return (node) => own.get(node.node_id);
-})();
 
 /* Place the nodes: one column per token, one row per layer, logits on top; columns divide the width of the frame. */
 function places(kept) {
@@ -131,7 +130,7 @@ function places(kept) {
     const most = Math.max(...lower.map((row) => cells.get(`${row} ${at}`)?.length ?? 0));
     return Math.max(visible(token).length * 8 + 10, most * GAP);
   });
-  const natural = needed.reduce((sum, width) => sum + width, 0);
+  const natural = sumOf(needed);
   const inside = Math.max(natural, logits.length * WORD, frame.clientWidth - MARGIN.left - MARGIN.right - 20);
   const widths = needed.map((width) => (width * inside) / natural);
   const lefts = widths.map((_, at) => MARGIN.left + widths.slice(0, at).reduce((sum, width) => sum + width, 0));
@@ -181,7 +180,9 @@ function draw() {
     const thick = 0.4 + 3 * (Math.abs(link.weight) / most.get(link.target));
     const kind = link.weight > 0 ? "raises" : "lowers";
     const look = { class: `edge ${kind}`, "data-key": keyOf(link), "stroke-width": thick };
-    svg.append(drawn("path", { ...look, d }), edgeTarget(link, d));
+    const name = `${byId.get(link.source).clerp} → ${byId.get(link.target).clerp}: ${short(link.weight)}`;
+    const meets = { class: "meets", d, ...handlers(keyOf(link)) }; // a wide line that is not seen, for the mouse
+    svg.append(drawn("path", { ...look, d }), drawn("path", meets, drawn("title", {}, name)));
   }
   for (const node of kept) svg.append(nodeMark(node, at.get(node.node_id), state.groups.get(node.node_id)));
   the("share").value = `${state.cut}%`;
@@ -190,17 +191,12 @@ function draw() {
   light(state.pinned);
 }
 
-/* What the mouse meets of an edge: a wide line that is not seen. */
-function edgeTarget(link, d) {
-  const key = keyOf(link);
-  const name = `${byId.get(link.source).clerp} → ${byId.get(link.target).clerp}: ${short(link.weight)}`;
-  const meets = {
-    onmouseenter: () => light(key),
-    onmouseleave: () => light(state.pinned),
-    onclick: () => pin(state.pinned === key ? null : key),
-  };
-  return drawn("path", { class: "meets", d, ...meets }, drawn("title", {}, name));
-}
+/* What the mouse does with a node or an edge. */
+const handlers = (id) => ({
+  onmouseenter: () => light(id),
+  onmouseleave: () => light(state.pinned),
+  onclick: () => pin(state.pinned === id ? null : id),
+});
 
 function nodeMark(node, { x, y }, group) {
   const kind = kindOf(node);
@@ -212,13 +208,11 @@ function nodeMark(node, { x, y }, group) {
     tabindex: 0,
     role: "button",
     "aria-label": node.clerp,
-    onmouseenter: () => light(id),
-    onmouseleave: () => light(state.pinned),
-    onclick: () => pin(state.pinned === id ? null : id),
+    ...handlers(id),
     onpointerdown: (event) => grab(mark, event),
     onkeydown: (event) => event.key === "Enter" && pin(id),
   });
-  const size = 3 + NODE * Math.sqrt(Math.min(1, ownShare(node) * 12));
+  const size = 3 + NODE * Math.sqrt(Math.min(1, ownShares.get(node) * 12));
   const look = { class: "shape" };
   if (kind === "latent") mark.append(drawn("circle", { ...look, cx: x, cy: y, r: size }));
   else if (kind === "error")
@@ -304,9 +298,9 @@ function edgeCard(pair) {
   const ends = element("p", {}, nameButton(source), " → ", nameButton(target));
   const parts = [element("h2", {}, "edge"), ends];
   const into = links.filter((link) => link.target === pair.target);
-  const whole = into.reduce((sum, link) => sum + Math.abs(link.weight), 0);
+  const read = sumOf(into, ({ weight }) => Math.abs(weight));
   const isDrawn = pair.weight !== undefined;
-  const share = isDrawn ? ` (${percent(Math.abs(pair.weight) / whole)} of what is drawn into it)` : "";
+  const share = isDrawn ? ` (${percent(Math.abs(pair.weight) / read)} of what is drawn into it)` : "";
   const size = isDrawn ? `edge ${short(pair.weight)}${share}` : "no edge is drawn here";
   const free = pair.measured === undefined ? "not ablated" : `measured ${short(pair.measured)}`;
   const first = pair.attributed === undefined ? "" : `; with nothing held: to first order ${short(pair.attributed)}`;
@@ -317,7 +311,7 @@ function edgeCard(pair) {
   const rows = carriers.map(({ layer, head, attention, carried }) => {
     return [`head ${layer}.${head}`, percent(carried / pair.weight), attention.toFixed(2)];
   });
-  const left = 1 - carriers.reduce((sum, { carried }) => sum + carried, 0) / pair.weight;
+  const left = 1 - sumOf(carriers, ({ carried }) => carried) / pair.weight;
   rows.push(["other heads, and steps over other tokens", percent(left), ""]);
   parts.push(...titled(`carried from ${from} to ${to} by`, ["head", "share", "attention"], rows));
   for (const { layer, head, attention } of carriers) {
@@ -325,9 +319,9 @@ function edgeCard(pair) {
     const listed = terms.filter((term) => term.query_node !== "rest" || term.key_node !== "rest");
     const largest = listed.sort((a, b) => Math.abs(b.score) - Math.abs(a.score)).slice(0, 10);
     const told = largest.map((term) => [pairEnd(term.query_node), pairEnd(term.key_node), short(term.score)]);
-    const sum = (list) => list.reduce((total, { score }) => total + score, 0);
-    told.push(["all other pairs", "", short(sum(terms) - sum(largest))]);
-    told.push([`score of ${from}, less the other tokens’`, "", short(sum(terms))]);
+    const whole = sumOf(terms, ({ score }) => score);
+    told.push(["all other pairs", "", short(whole - sumOf(largest, ({ score }) => score))]);
+    told.push([`score of ${from}, less the other tokens’`, "", short(whole)]);
     const title = `head ${layer}.${head} attends ${attention.toFixed(2)} from ${to} to ${from}, because`;
     if (terms.length) parts.push(...titled(title, ["in the query", "× in the key", "nats"], told));
   }
@@ -371,7 +365,7 @@ function card() {
   }
   const facts = cardOf(node);
   const place = visible(metadata.prompt_tokens[node.ctx_idx]);
-  const share = (100 * ownShare(node)).toPrecision(2);
+  const share = (100 * ownShares.get(node)).toPrecision(2);
   const where = `at “${place}”, position ${node.ctx_idx}; ${share}% of the influence drawn`;
   const parts = [element("h2", {}, node.clerp), element("p", { class: "muted" }, where)];
   if (node.effect !== undefined) {
@@ -393,12 +387,11 @@ function slider(name, ids) {
   if (!("live" in document.body.dataset) || !ids.length) return [];
   const now = state.times[ids[0]] ?? 1;
   const label = `${name}, times`;
-  const bar = element("input", { type: "range", min: 0, max: 4, step: 0.25, value: now, "aria-label": label });
   const told = element("output", {}, `× ${now}`);
-  bar.addEventListener("input", () => {
-    told.value = `× ${bar.value}`;
-  });
-  bar.addEventListener("change", () => change(Object.fromEntries(ids.map((id) => [id, Number(bar.value)]))));
+  const oninput = () => told.replaceChildren(`× ${bar.value}`);
+  const onchange = () => change(Object.fromEntries(ids.map((id) => [id, Number(bar.value)])));
+  const look = { type: "range", min: 0, max: 4, step: 0.25, value: now, "aria-label": label };
+  const bar = element("input", { ...look, oninput, onchange });
   return [element("label", { class: "times" }, name, " ", bar, " ", told)];
 }
 
@@ -474,9 +467,9 @@ function drop({ clientX, clientY }) {
 function groupList() {
   const rows = groupsAsList().map(([name, ...ids]) => {
     const out = links.filter((link) => ids.includes(link.source) && link.target === likeliest.node_id);
-    const sum = out.reduce((total, link) => total + link.weight, 0);
-    const title = element("input", { type: "text", size: 18, value: name, "aria-label": "name of the group" });
-    title.addEventListener("change", () => move(ids, title.value.trim()));
+    const sum = sumOf(out, ({ weight }) => weight);
+    const look = { type: "text", size: 18, value: name, "aria-label": "name of the group" };
+    const title = element("input", { ...look, onchange: () => move(ids, title.value.trim()) });
     const latents = ids.filter((id) => kindOf(byId.get(id)) === "latent");
     return [element("span", {}, title, ...slider("all", latents)), String(ids.length), short(sum)];
   });
@@ -521,14 +514,8 @@ function wrongList() {
   the("wrong").hidden = false;
 }
 
-the("cut").addEventListener("input", (event) => {
-  state.cut = Number(event.target.value);
-  changed();
-});
-the("errors").addEventListener("change", (event) => {
-  state.errors = event.target.checked;
-  changed();
-});
+the("cut").addEventListener("input", ({ target }) => changed({ cut: Number(target.value) }));
+the("errors").addEventListener("change", ({ target }) => changed({ errors: target.checked }));
 addEventListener("pointermove", drag);
 addEventListener("pointerup", drop);
 addEventListener("resize", draw);

@@ -127,11 +127,10 @@ def head_scores(
         return empty_table(HEAD_SCORES)
     is_node = np.isin(passes.columns(graph.nodes), sources) | graph.nodes["type"].isin(["bias", "rest"])
     nodes = graph.nodes[is_node]
-    rest = int((nodes["type"] == "rest").to_numpy().argmax())
     tables = []
     for number, pairs in enumerate(_scores(passes, nodes, scores, _against_others(passes, scores))):
         table = _strongest(pairs).assign(number=number)
-        table.loc[_PAIRS:, ["query_node", "key_node"]] = rest
+        table.loc[_PAIRS:, ["query_node", "key_node"]] = len(nodes) - 1  # the rest
         tables.append(table)
     scored = pd.concat(tables).groupby(["number", "query_node", "key_node"], as_index=False)["score"].sum()
     scored = scored.join(pd.DataFrame(scores), on="number")[list(HEAD_SCORES)]

@@ -99,9 +99,9 @@ class AttributionGraph(GraphNodes):
             leads = kept_edges.any(0) | in_scores | np.isin(node_type, ["logit", "bias"])
             keep = keep & leads & (kept_edges.any(1) | (node_type != "latent"))
             kept_edges &= keep & keep[:, None]
-        keep[node_type == "rest"] = True
+        keep[-1] = True
         left = np.where(kept_edges | (node_type == "bias"), self.edges, 0.0)
-        left[:, node_type == "rest"] += (self.edges.sum(1) - left.sum(1))[:, None]
+        left[:, -1] += self.edges.sum(1) - left.sum(1)
         return self._with_nodes(keep, left)
 
     def of_logits(self, n: int) -> "AttributionGraph":
@@ -174,8 +174,7 @@ class AttributionGraph(GraphNodes):
         heads, scores = self.head_edges, self.head_scores
         carried = edges[heads["target"], heads["source"]] != 0
         heads = heads[keep[heads["source"]] & keep[heads["target"]] & carried].reset_index(drop=True)
-        rest = int((self.nodes["type"] == "rest").to_numpy().argmax())
-        ends = {name: number[np.where(keep[scores[name]], scores[name], rest)] for name in ("query_node", "key_node")}
+        ends = {name: number[np.where(keep[scores[name]], scores[name], -1)] for name in ("query_node", "key_node")}
         scores = scores.assign(**ends).groupby(list(HEAD_SCORES)[:-1], as_index=False, sort=False).sum()
         left = {name: [int(number[n]) for n in nodes if keep[n]] for name, nodes in (self.groups or {}).items()}
         return replace(
@@ -226,10 +225,10 @@ class AttributionGraph(GraphNodes):
         check_output_file(path, overwrite=overwrite)
         graph = self.pruned(nodes)
         cards = latent_cards(graph, features or {}, rankings or {})
-        rules = {node: card["said"] for node, card in cards.items() if card["said"]}
+        said = {node: cards.get(node.rpartition("_")[0], {}).get("said") for node in graph.node_ids()}
         page: dict[str, Any] = {
-            "graph": graph._json(path, rules),
-            "cards": {node.rpartition("_")[0]: card for node, card in cards.items()},
+            "graph": graph._json(path, {node: rule for node, rule in said.items() if rule}),
+            "cards": cards,
             "effects": [],
             "wrong": [],
             "beside": [],

@@ -16,15 +16,13 @@ _EXAMPLES, _LOGITS = 5, 5
 def latent_cards(
     graph: GraphNodes, features: Mapping[str, FeatureStore], rankings: Mapping[str, pd.DataFrame]
 ) -> dict[str, dict[str, Any]]:
-    """Make the card of each latent, by its `node_ids`. features, rankings: of some hooks; of others cards are empty."""
-    ids, cards = graph.node_ids(), dict[str, dict[str, Any]]()
-    latents = graph.nodes[graph.nodes["type"] == "latent"]
-    for n, hook in enumerate(graph.hook_names):
-        nodes = latents.loc[latents["dictionary"] == n, "latent"]
+    """Make the card of each latent, by "layer_latent". features, rankings: of some hooks; of others cards are empty."""
+    cards = dict[str, dict[str, Any]]()
+    for (hook, latents), layer in zip(graph.latents().items(), graph.layers, strict=False):
         rules = rankings[hook].set_index("latent")["explanation"].to_dict() if hook in rankings else {}
-        known = features[hook].several(nodes.unique().tolist()) if hook in features else {}
-        for node, latent in zip(nodes.index.tolist(), nodes.tolist(), strict=True):
-            card: dict[str, Any] = {"said": str(rules.get(latent) or ""), "logits": [], "examples": []}
+        known = features[hook].several(latents) if hook in features else {}
+        for latent in latents:
+            card = cards[f"{layer}_{latent}"] = {"said": str(rules.get(latent) or ""), "logits": [], "examples": []}
             if latent in known:
                 feature: Any = known[latent]
                 shown = feature.facts["top_logit_tokens"][:_LOGITS] if feature.has_logits else ()
@@ -32,7 +30,6 @@ def latent_cards(
                 card["examples"] = [
                     _example(row, feature.vocab) for row in feature.examples.head(_EXAMPLES).itertuples()
                 ]
-            cards[ids[node]] = card
     return cards
 
 

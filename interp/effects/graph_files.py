@@ -13,6 +13,7 @@ scores and effects are NaN. Nothing in a file is trusted: damaged files are refu
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,10 @@ _FEATURE_TYPES = {
     "logit": "logit",
 }
 """The names in Neuronpedia's viewer of the types of nodes that it draws."""
+_NODE_TYPES = {name: node_type for node_type, name in _FEATURE_TYPES.items()}
+_SIZES = {"latent": "activation", "logit": "token_prob"}
+"""The names there of what a graph calls a node's activation."""
+_LINKS = {"source": int, "target": int, "weight": float}
 _NODES = ("source", "target", "query_node", "key_node")
 """The columns of the tables that name nodes."""
 _REMEDY = "save the graph again"
@@ -45,16 +50,18 @@ def graph_json(
     slug: the name of the graph.
     groups: nodes by the name of their supernode.
     labels: names of nodes by their ids, instead of `graph.name`."""
-    node_type = graph.nodes["type"]
-    ids = graph.node_ids()
-    drawn = node_type.isin(_FEATURE_TYPES).to_numpy()
+    ids, own = graph.node_ids(), graph.nodes["influence"]
+    drawn = graph.nodes["type"].isin(_FEATURE_TYPES).to_numpy()
     rows, sources = np.nonzero(graph.edges[graph.targets] * drawn)
+    targets = graph.targets[rows]
+    links = pd.DataFrame({"source": sources, "target": targets, "weight": graph.edges[targets, sources]})
     supernodes = [[name, *(ids[node] for node in nodes)] for name, nodes in groups.items()]
     nodes = graph.nodes.assign(
         node_id=ids,
         name=[labels.get(node_id, graph.name(node)) for node, node_id in enumerate(ids)],
         layer=np.array(graph.layers)[graph.nodes["dictionary"]],
-        influence=_cumulative_influence(graph.nodes["influence"].to_numpy()),
+        # cumulative, from the largest: the share at which viewers cut
+        influence=own.sort_values(ascending=False, kind="stable").cumsum() / max(own.sum(), 1e-30),
     )
     facts = {
         "token_ids": graph.token_ids,
@@ -62,11 +69,11 @@ def graph_json(
         "hook_names": graph.hook_names,
         "replacement": graph.replacement,
         "completeness": graph.completeness,
-        "influence": graph.nodes["influence"].tolist(),
+        "influence": own.tolist(),
         "effect": graph.nodes["effect"].tolist(),
         "reads": graph.nodes["reads"].to_numpy()[graph.targets].tolist(),
-        "bias": graph.edges[graph.targets, (node_type == "bias").argmax()].tolist(),
-        "rest": graph.edges[graph.targets, (node_type == "rest").argmax()].tolist(),
+        "bias": graph.edges[graph.targets, -2].tolist(),
+        "rest": graph.edges[graph.targets, -1].tolist(),
         "heads": _with_node_names(graph.head_edges, ids),
         "scores": _with_node_names(graph.head_scores, ids),
     }
@@ -86,10 +93,7 @@ def graph_json(
             "pinnedIds": [node for group in supernodes for node in group[1:]],
         },
         "nodes": [_node_json(node, graph.token_ids) for node in nodes[drawn].itertuples()],
-        "links": [
-            {"source": ids[source], "target": ids[target], "weight": float(graph.edges[target, source])}
-            for target, source in zip(graph.targets[rows], sources, strict=True)
-        ],
+        "links": _with_node_names(links, ids),
         "interp": {name: _replace_nan(value) for name, value in facts.items()},
     }
 
@@ -110,11 +114,12 @@ def read_graph(path: str | Path) -> GraphNodes:
 
 
 def _node_json(node: Any, token_ids: Sequence[int]) -> dict[str, Any]:
-    features = {"embedding": token_ids[node.position], "logit": node.latent}
-    features["latent"] = feature_number(node.layer, node.latent)
-    values = {}
-    if node.type in ("latent", "logit"):
-        values["activation" if node.type == "latent" else "token_prob"] = node.activation
+    features = {
+        "embedding": token_ids[node.position],
+        "latent": feature_number(node.layer, node.latent),
+        "logit": node.latent,
+    }
+    values = {_SIZES[node.type]: node.activation} if node.type in _SIZES else {}
     if node.type != "logit" and not math.isnan(node.effect):
         values["effect"] = node.effect
     return {
@@ -128,15 +133,6 @@ def _node_json(node: Any, token_ids: Sequence[int]) -> dict[str, Any]:
         "influence": node.influence,
         **values,
     }
-
-
-def _cumulative_influence(influence: Float[np.ndarray, " node"]) -> Float[np.ndarray, " node"]:
-    """Return for each node the share of all influence in nodes with at least its own: the value at which viewers
-    cut."""
-    order = np.argsort(-influence, kind="stable")
-    share = np.empty(len(order))
-    share[order] = np.cumsum(influence[order]) / max(influence.sum(), 1e-30)
-    return share
 
 
 def _replace_nan(value: Any) -> Any:
@@ -154,23 +150,21 @@ def _with_node_names(table: pd.DataFrame, ids: Sequence[str]) -> Any:
 
 def _graph_of(content: Mapping[str, Any]) -> GraphNodes:
     tokens = [_text(token) for token in content["metadata"]["prompt_tokens"]]
-    node_types = {name: node_type for node_type, name in _FEATURE_TYPES.items()}
     listed = sorted(content["nodes"], key=lambda node: node["feature_type"] == "logit")
-    links = content["links"]
-    layers = sorted({int(node["layer"]) for node in listed if node_types[node["feature_type"]] in ("latent", "error")})
-    rows = [_node_of(node, node_types[node["feature_type"]], layers, len(tokens)) for node in listed]
-    nodes = pd.DataFrame(rows + BIAS_AND_REST)
+    layers = sorted({int(node["layer"]) for node in listed if _NODE_TYPES[node["feature_type"]] in ("latent", "error")})
+    nodes = pd.DataFrame([_node_of(node, layers, len(tokens)) for node in listed] + BIAS_AND_REST)
     nodes["activation"] = _numbers(nodes["activation"])
-    place = {_text(node["node_id"]): at for at, node in enumerate(listed)}
-    if len(place) < len(listed):
-        raise ValueError("two nodes have one node_id")
     node_type = nodes["type"].to_numpy()
-    targets = np.concatenate([np.flatnonzero(node_type == "logit"), np.flatnonzero(node_type == "latent")])
-    targets_by_name = {name: node for name, node in place.items() if node_type[node] in ("latent", "logit")}
+    number_of = {_text(node["node_id"]): number for number, node in enumerate(listed)}
+    if len(number_of) < len(listed):
+        raise ValueError("two nodes have one node_id")
+    named = number_of | {"bias": len(listed), "rest": len(listed) + 1}
+    table_of = partial(_table_of, number_of=named, node_type=node_type, n_pos=len(tokens))
+    links = table_of(content["links"], _LINKS)
     check_memory(8 * len(nodes) ** 2, f"a graph of {len(nodes)} nodes", "save fewer nodes")
     edges = np.zeros((len(nodes), len(nodes)))
-    for link, weight in zip(links, _numbers([link["weight"] for link in links]), strict=True):
-        edges[targets_by_name[link["target"]], place[link["source"]]] = weight
+    edges[links["target"], links["source"]] = links["weight"]
+    targets = [node for kind in ("logit", "latent") for node in np.flatnonzero(node_type == kind)]
     facts = content.get("interp") or {
         "token_ids": [0] * len(tokens),
         "words": {},
@@ -179,24 +173,16 @@ def _graph_of(content: Mapping[str, Any]) -> GraphNodes:
         "completeness": None,
         "influence": [0.0] * len(nodes),
         "effect": [None] * len(nodes),
-        "reads": edges.sum(1)[targets].tolist(),
+        "reads": edges.sum(1)[targets],
         "bias": [0.0] * len(targets),
         "rest": [0.0] * len(targets),
         "heads": [],
         "scores": [],
     }
-    edges[targets, (node_type == "bias").argmax()] = _numbers(facts["bias"])
-    edges[targets, (node_type == "rest").argmax()] = _numbers(facts["rest"])
+    edges[targets, -2], edges[targets, -1] = _numbers(facts["bias"]), _numbers(facts["rest"])
     nodes["influence"], nodes["effect"] = _numbers(facts["influence"]), _numbers(facts["effect"])
     nodes.loc[targets, "reads"] = _numbers(facts["reads"])
-    replacement, completeness = _numbers([facts["replacement"], facts["completeness"]])
-    named = place | {"bias": len(listed), "rest": len(listed) + 1}
-    places: dict[str, dict[str, int]] = {
-        "source": place,
-        "target": targets_by_name,
-        "query_node": named,
-        "key_node": named,
-    }
+    replacement, completeness = _numbers([facts["replacement"], facts["completeness"]]).tolist()
     return GraphNodes(
         token_ids=[int(token) for token in facts["token_ids"]],
         tokens=tokens,
@@ -204,38 +190,36 @@ def _graph_of(content: Mapping[str, Any]) -> GraphNodes:
         hook_names=[_text(name) for name in facts["hook_names"]],
         nodes=nodes,
         edges=edges,
-        replacement=float(replacement),
-        completeness=float(completeness),
-        head_edges=_table_of(facts["heads"], HEAD_EDGES, places, len(tokens)),
-        head_scores=_table_of(facts["scores"], HEAD_SCORES, places, len(tokens)),
-        groups=_groups_of(content.get("qParams") or {}, place),
+        replacement=replacement,
+        completeness=completeness,
+        head_edges=table_of(facts["heads"], HEAD_EDGES),
+        head_scores=table_of(facts["scores"], HEAD_SCORES),
+        groups=_groups_of(content.get("qParams") or {}, number_of),
     )
 
 
-def _node_of(node: Mapping[str, Any], node_type: str, layers: list[int], n_pos: int) -> dict[str, Any]:
+def _node_of(node: Mapping[str, Any], layers: list[int], n_pos: int) -> dict[str, Any]:
+    node_type = _NODE_TYPES[node["feature_type"]]
     position = int(node["ctx_idx"])
     if not 0 <= position < n_pos:
         raise ValueError(f"a node stands at position {position} of {n_pos}")
-    latent = int(node["node_id"].split("_")[1]) if node_type in ("latent", "logit") else -1
-    place = (
-        layers.index(int(node["layer"]))
-        if node_type in ("latent", "error")
-        else len(layers)
-        if node_type == "logit"
-        else -1
-    )
-    size = node.get({"latent": "activation", "logit": "token_prob"}.get(node_type, ""))
-    activation = 1.0 if size is None else size
-    return {"type": node_type, "dictionary": place, "position": position, "latent": latent, "activation": activation}
+    ends = {"embedding": -1, "logit": len(layers)}
+    size = node.get(_SIZES.get(node_type, ""))
+    return {
+        "type": node_type,
+        "dictionary": ends[node_type] if node_type in ends else layers.index(int(node["layer"])),
+        "position": position,
+        "latent": int(node["node_id"].split("_")[1]) if node_type in ("latent", "logit") else -1,
+        "activation": 1.0 if size is None else size,
+    }
 
 
 def _table_of(
-    rows: Sequence[Mapping[str, Any]], types: dict[str, type], places: Mapping[str, Mapping[str, int]], n_pos: int
+    rows: Any, types: dict[str, type], *, number_of: Mapping[str, int], node_type: np.ndarray, n_pos: int
 ) -> pd.DataFrame:
-    """Read a table back. places: the nodes that a column may name, by their names. Raises ValueError for a value that
-    is missing or not possible."""
+    """Read a table back. Raises ValueError for a value that is missing or not possible."""
     table = pd.DataFrame(rows, columns=list(types))
-    table = table.assign(**{end: table[end].map(places[end]) for end in _NODES if end in table})
+    table = table.assign(**{end: table[end].map(number_of) for end in _NODES if end in table})
     typed = table.astype(types)
     indices = typed[[name for name, dtype in types.items() if dtype is int]]
     if (
@@ -243,16 +227,17 @@ def _table_of(
         or not np.isfinite(typed.to_numpy(float)).all()
         or (indices < 0).any(axis=None)
         or (typed.filter(["query", "key"]) >= n_pos).any(axis=None)
+        or not np.isin(node_type[typed.get("target", [])], ["latent", "logit"]).all()
     ):
         raise ValueError(f"a row of {', '.join(types)} is not possible")
     return typed
 
 
-def _groups_of(shown: Mapping[str, Any], place: Mapping[str, int]) -> dict[str, list[int]] | None:
+def _groups_of(shown: Mapping[str, Any], number_of: Mapping[str, int]) -> dict[str, list[int]] | None:
     """Return the supernodes by name; nodes that were pruned since are left out; None if there are no supernodes."""
     groups: dict[str, list[int]] = {}
     for name, *nodes in shown.get("supernodes") or []:
-        if kept := [place[node] for node in nodes if node in place]:
+        if kept := [number_of[node] for node in nodes if node in number_of]:
             groups.setdefault(_text(name), []).extend(kept)
     return groups or None
 

@@ -40,11 +40,11 @@ class GraphNodes:
     hook_names: list[str]
     """The hook that each dictionary reads, in the order in which the model runs them."""
     nodes: pd.DataFrame
-    """type; dictionary (its index, −1 if none); position (−1 for bias and rest); latent (the token id for a logit; −1
-    if neither); activation (z of a latent, probability of a logit, else 1); influence (share of the influence on the
-    logits: it sums to 1 over embeddings, errors and rest); effect (a source's contribution to the log probability of
-    the likeliest next token, in nats, to first order, in the model with nothing held; NaN for a foreign graph); reads
-    (a target's input, the sum of its edges; else NaN)."""
+    """type; dictionary (its index, −1 if none); position (−1 for bias and rest, which are the last two nodes); latent
+    (the token id for a logit; −1 if neither); activation (z of a latent, probability of a logit, else 1); influence
+    (share of the influence on the logits: it sums to 1 over embeddings, errors and rest); effect (a source's
+    contribution to the log probability of the likeliest next token, in nats, to first order, in the model with nothing
+    held; NaN for a foreign graph); reads (a target's input, the sum of its edges; else NaN)."""
     edges: Float[np.ndarray, "target source"]
     """The contribution of each node to each latent and logit, in the unit of the target's input; 0 for other
     targets."""
@@ -90,6 +90,12 @@ class GraphNodes:
         if len(set(blocks)) < len(self.hook_names):
             blocks = list(range(len(self.hook_names)))
         return [*blocks, max(blocks, default=-1) + 1]
+
+    def latents(self) -> dict[str, list[int]]:
+        """The latents of each hook, each once, in the order of their nodes."""
+        nodes = self.nodes[self.nodes["type"] == "latent"]
+        of_hook = (nodes["latent"][nodes["dictionary"] == n] for n in range(len(self.hook_names)))
+        return {name: latents.unique().tolist() for name, latents in zip(self.hook_names, of_hook, strict=True)}
 
     def name(self, node: int) -> str:
         """Describe a node in a few words: a token, a latent of a layer, an error."""

@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -116,17 +117,14 @@ def write_graph_features(
     """
     if missing := [name for name in graph.hook_names if name not in features]:
         raise ValueError(f"the graph has latents at {missing[0]}, whose features are not given")
-    ids = graph.node_ids()
-    latents = graph.nodes[graph.nodes["type"] == "latent"]
     made_of = {
         "kind": "graph features",
-        "nodes": [ids[node] for node in latents.index],
+        "nodes": np.array(graph.node_ids())[graph.nodes["type"] == "latent"].tolist(),
         "of": [identity(features[name]) for name in graph.hook_names],
     }
     with whole_folder(out, made_of, overwrite=overwrite, editable=True) as new:
-        for n, (name, layer) in enumerate(zip(graph.hook_names, graph.layers, strict=False)):
-            of_hook = latents.loc[latents["dictionary"] == n, "latent"].unique().tolist()
-            for latent, feature in features[name].several(of_hook).items():
+        for (name, latents), layer in zip(graph.latents().items(), graph.layers, strict=False):
+            for latent, feature in features[name].several(latents).items():
                 number = feature_number(layer, latent)
                 entry = _feature(feature, number)
                 write_text(new / f"{number}.json", json.dumps(entry, ensure_ascii=False, allow_nan=False))

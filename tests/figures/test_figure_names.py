@@ -60,8 +60,8 @@ POINTS = (GRID[:2], np.arange(3), GRID[:, :2], np.array([0, 1, 1]))
 DOSES = ROWS.assign(multiple=[np.nan, 0, 1, 2], fires=0.5, kl=0.1, concept=0.5)
 STATES = np.array([[0, 1, 2]] * 3)
 
-KINDS = ("embedding", "latent", "error", "bias", "rest", "logit")
-NODES = pd.DataFrame({"type": KINDS, "dictionary": [-1, 0, 0, -1, -1, 1], "position": [0, 0, 0, -1, -1, 0]})
+KINDS = ("embedding", "latent", "error", "logit", "bias", "rest")
+NODES = pd.DataFrame({"type": KINDS, "dictionary": [-1, 0, 0, 1, -1, -1], "position": [0, 0, 0, 0, -1, -1]})
 NODES = NODES.assign(latent=0, activation=1.0, reads=1.0, influence=[0.5, 0.5, 0.5, 0.0, 0.0, 0.0])
 EDGES = np.where(NODES["type"].isin(["latent", "logit"]), 0.1 + np.eye(6), 0.0).T
 GRAPH = AttributionGraph([0], [NAME], {0: NAME}, ["blocks.0.mlp"], NODES, EDGES, 0.5, 0.5)

@@ -7,8 +7,7 @@ Out: for each pair of a latent (source) and a later latent or logit (target) of 
     measured     the decrease of its input when the model runs without z d of the source
 
 `agreement` compares attribution with ablation, first for these effects, then for the graph's paths, which keep norms
-and attention fixed. Its nulls are the same figures for three other graphs: of the prompt with shuffled tokens, of a
-model with shuffled weights, and of dictionaries with shuffled decoder rows.
+and attention fixed. `score_graph` puts it beside the same figures for null graphs.
 
 Cost: a pass of the model per ablated latent, and a backward pass per target.
 """

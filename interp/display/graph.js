@@ -438,28 +438,23 @@ function move(moved, name) {
 }
 
 /* A node dragged onto another joins its group, or starts one with it. Touch scrolls instead. */
-let dragged = null;
-function grab(mark, { clientX, clientY, pointerType }) {
-  if (pointerType !== "touch") dragged = { mark, x: clientX, y: clientY };
-}
-
-function drag({ clientX, clientY }) {
-  if (!dragged || Math.hypot(clientX - dragged.x, clientY - dragged.y) < 4) return;
-  dragged.mark.classList.add("dragged");
-  dragged.mark.setAttribute("transform", `translate(${clientX - dragged.x},${clientY - dragged.y})`);
-}
-
-function drop({ clientX, clientY }) {
-  const mark = dragged?.mark;
-  dragged = null;
-  if (!mark?.classList.contains("dragged")) return;
-  const other = document.elementFromPoint(clientX, clientY)?.closest(".node")?.dataset.id;
-  if (!other) {
-    draw();
-    return;
-  }
-  const name = state.groups.get(other) ?? clipped(byId.get(other).clerp);
-  move([other, mark.dataset.id], name);
+function grab(mark, start) {
+  if (start.pointerType === "touch") return;
+  const drag = ({ clientX, clientY }) => {
+    const [right, down] = [clientX - start.clientX, clientY - start.clientY];
+    if (Math.hypot(right, down) < 4) return;
+    mark.classList.add("dragged");
+    mark.setAttribute("transform", `translate(${right},${down})`);
+  };
+  const drop = ({ clientX, clientY }) => {
+    removeEventListener("pointermove", drag);
+    if (!mark.classList.contains("dragged")) return;
+    const other = document.elementFromPoint(clientX, clientY)?.closest(".node")?.dataset.id;
+    if (other) move([other, mark.dataset.id], state.groups.get(other) ?? clipped(byId.get(other).clerp));
+    else draw();
+  };
+  addEventListener("pointermove", drag);
+  addEventListener("pointerup", drop, { once: true });
 }
 
 /* Groups, with what each contributes directly to the likeliest next token. A group renamed to another's name joins it;
@@ -516,8 +511,6 @@ function wrongList() {
 
 the("cut").addEventListener("input", ({ target }) => changed({ cut: Number(target.value) }));
 the("errors").addEventListener("change", ({ target }) => changed({ errors: target.checked }));
-addEventListener("pointermove", drag);
-addEventListener("pointerup", drop);
 addEventListener("resize", draw);
 addEventListener("keydown", (event) => {
   if (event.key === "Escape") pin(null);

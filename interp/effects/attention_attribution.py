@@ -106,8 +106,6 @@ def strongest_scores(drawn: GraphNodes, head_edges: pd.DataFrame) -> list[Score]
 
 def sources_of_scores(passes: PromptPasses, scores: Sequence[Score]) -> Int[np.ndarray, " source"]:
     """Find the sources that contribute most to the queries and keys of some scores, the other side as it is."""
-    if not scores:
-        return np.zeros(0, np.int64)
     change = passes.zeros(2 * len(scores)).requires_grad_(True)
     passes.readings(change, held=True)
     total: Any = 0
@@ -123,8 +121,6 @@ def head_scores(
     graph: GraphNodes, passes: PromptPasses, scores: Sequence[Score], sources: Int[np.ndarray, " source"]
 ) -> pd.DataFrame:
     """Decompose some scores into pairs of these sources, biases and the rest (`GraphNodes.head_scores`)."""
-    if not scores:
-        return empty_table(HEAD_SCORES)
     is_node = np.isin(passes.columns(graph.nodes), sources) | graph.nodes["type"].isin(["bias", "rest"])
     nodes = graph.nodes[is_node]
     tables = []
@@ -198,8 +194,6 @@ def _scores(
     passes: PromptPasses, nodes: pd.DataFrame, scores: Sequence[Score], weights: Sequence[Float[Tensor, " pos"]]
 ) -> list[Float[Tensor, "query_node key_node"]]:
     """Decompose some attention scores, weighted over keys, into the pairs of nodes."""
-    if not scores:
-        return []
     scales = [passes.held_model.attentions[score.layer].scale for score in scores]
     sides = _contributions(
         passes, nodes, lambda attended, _: [side for both in _sides(attended, scores, weights) for side in both]

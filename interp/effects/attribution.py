@@ -22,7 +22,7 @@ from interp.activations.hooks import Model, token_strings_of
 from interp.codes.dictionary import Dictionary
 from interp.effects.attention_attribution import head_edges, head_scores, sources_of_scores, strongest_scores
 from interp.effects.graph import AttributionGraph
-from interp.effects.graph_nodes import BIAS_AND_REST
+from interp.effects.graph_nodes import BIAS_AND_REST, row_shares
 from interp.effects.prompt_passes import PromptPasses, Slopes, prompt_ids
 from interp.runtime.progress import Progress, no_progress
 
@@ -69,10 +69,9 @@ def attribution_graph(
         expanded = np.concatenate([expanded, chosen])
         progress(len(expanded), wanted, "latents of the graph")
     graph = _graph(passes, logits, expanded, edges)
-    if not attention:
-        return graph
     drawn = graph.pruned()
-    heads = head_edges(drawn, passes)
+    if not attention or not len(heads := head_edges(drawn, passes)):
+        return graph
     scores = strongest_scores(drawn, heads)
     sources = sources_of_scores(passes, scores)
     if len(more := np.setdiff1d(sources[is_latent[sources]], expanded)):
@@ -99,8 +98,7 @@ def _influence(
 ) -> Float[np.ndarray, " source"]:
     """Return p(A + A² + …), the influence of all sources on the logits.
     edges: into the logits, then into the sources that are `expanded`. The graph has no cycle, so the sum ends."""
-    size = np.abs(edges)
-    shares = size / np.maximum(size.sum(1, keepdims=True), 1e-30)
+    shares = row_shares(np.abs(edges))
     reached = _weights(logits) @ shares[: len(logits)]
     total = np.zeros(edges.shape[1])
     while reached.sum() > 1e-9:

@@ -43,7 +43,7 @@ from jaxtyping import Float, Int
 from interp.display.graph_page import write_graph_page
 from interp.effects.graph_cards import disagreements, latent_cards
 from interp.effects.graph_files import graph_json, read_graph
-from interp.effects.graph_nodes import HEAD_SCORES, GraphNodes
+from interp.effects.graph_nodes import HEAD_SCORES, GraphNodes, row_shares
 from interp.features.feature_store import FeatureStore
 from interp.statistics.directions import unit_rows
 from interp.statistics.linkage import average_linkage
@@ -88,7 +88,7 @@ class AttributionGraph(GraphNodes):
         feeds_scores = (node_type == "embedding") & (self.edges[in_scores] != 0).any(0)
         keep = _largest(influence, nodes) | np.isin(node_type, ["logit", "bias"]) | in_scores | feeds_scores
         probability = np.where(node_type == "logit", self.nodes["activation"], 0.0)
-        between = _shares(self.edges, node_type) * (keep & keep[:, None])
+        between = row_shares(np.abs(self.edges) * (node_type != "bias")) * (keep & keep[:, None])
         weight = between * (influence + probability / probability.sum())[:, None]
         kept_edges = _largest(weight.ravel(), edges).reshape(weight.shape)
         for node in np.flatnonzero(in_scores):
@@ -152,9 +152,10 @@ class AttributionGraph(GraphNodes):
         """Return the share of each latent's input that starts at each position, and its share of each logit."""
         share = self.edges / np.maximum(np.abs(self.edges).sum(1, keepdims=True), 1e-30)
         paths = np.linalg.inv(np.eye(len(latents)) - share[np.ix_(latents, latents)])
-        begin = self.nodes["type"].isin(["embedding", "error"])
+        node_type = self.nodes["type"].to_numpy()
+        begin = np.isin(node_type, ["embedding", "error"])
         at = np.eye(len(self.tokens))[self.nodes["position"][begin]]
-        to_logits = share[np.ix_(self.nodes["type"] == "logit", latents)]
+        to_logits = share[np.ix_(node_type == "logit", latents)]
         return paths @ share[np.ix_(latents, begin)] @ at, (to_logits @ paths).T
 
     def _group_name(self, texts: np.ndarray, reads: np.ndarray, writes: np.ndarray) -> str:
@@ -260,12 +261,6 @@ def load_graph(path: str | Path) -> AttributionGraph:
 def _cosines(rows: Float[np.ndarray, "row d"]) -> Float[np.ndarray, "row row"]:
     unit = unit_rows(rows)
     return unit @ unit.T
-
-
-def _shares(edges: Float[np.ndarray, "target source"], node_type: np.ndarray) -> Float[np.ndarray, "target source"]:
-    """Scale |edges| so that rows sum to 1; the bias, which no prompt changes, has no share."""
-    size = np.abs(edges) * (node_type != "bias")
-    return size / np.maximum(size.sum(1, keepdims=True), 1e-30)
 
 
 def _largest(values: Float[np.ndarray, " value"], share: float) -> np.ndarray:

@@ -28,6 +28,11 @@ def empty_table(columns: dict[str, type]) -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(dtype=dtype) for name, dtype in columns.items()})
 
 
+def row_shares(sizes: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "row column"]:
+    """Scale rows to a sum of 1."""
+    return sizes / np.maximum(sizes.sum(1, keepdims=True), 1e-30)
+
+
 @dataclass(frozen=True)
 class GraphNodes:
     """The graph of one prompt."""

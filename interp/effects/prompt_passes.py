@@ -100,9 +100,8 @@ class PromptPasses:
             encoder_of(name, dictionary)
         acts = self._record(hooks)
         self.embedding = acts[EMBEDDING_HOOK]
-        ordered = sorted(dictionaries, key=list(acts).index)
         self.parts: list[EncodedHook] = []
-        for name in ordered:
+        for name in sorted(dictionaries, key=list(acts).index):
             self.parts.append(self._part(name, dictionaries[name], hooks[name], acts))
         self.next_tokens = self.probabilities(acts["final"][-1])
         self.sources = self._source_table()
@@ -211,15 +210,10 @@ class PromptPasses:
         writes = dict(zip(names, blocks, strict=True))
         skips = usable[:, None].to(y)
         bias = skips * dictionary.b_dec.detach().to(y)
-        error = (
-            y
-            - _skip_path_output(dictionary, skips, x)
-            - bias
-            - torch.zeros_like(y).index_add_(0, position, writes[output_hook])
-        )
-        for part in self.parts:
-            if output_hook in part.writes:
-                error = error - torch.zeros_like(y).index_add_(0, part.position, part.writes[output_hook])
+        error = y - _skip_path_output(dictionary, skips, x) - bias
+        for at, written in ((position, writes), *((part.position, part.writes) for part in self.parts)):
+            if output_hook in written:
+                error = error - torch.zeros_like(y).index_add_(0, at, written[output_hook])
         return EncodedHook(name, dictionary, hooks, position, latent, z, writes, output_hook, bias, error, skips)
 
     def _source_table(self) -> pd.DataFrame:

@@ -77,8 +77,7 @@ def attribution_graph(
     if len(more := np.setdiff1d(sources[is_latent[sources]], expanded)):
         edges = np.concatenate([edges, slopes.of(passes.sources.iloc[more])])
         graph = _graph(passes, logits, np.concatenate([expanded, more]), edges)
-    number_of = {name: number for number, name in enumerate(graph.node_ids())}
-    number = np.array([number_of[name] for name in drawn.node_ids()])
+    number = pd.Index(graph.node_ids()).get_indexer(pd.Index(drawn.node_ids()))
     heads = heads.assign(source=number[heads["source"]], target=number[heads["target"]])
     return replace(graph, head_edges=heads, head_scores=head_scores(graph, passes, scores, sources))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 import plotly.graph_objects as go
 
 from interp.figures.figure import figure
@@ -61,18 +60,15 @@ def graph(graph: AttributionGraph, *, nodes: float = 0.7, edges: float = 0.8) ->
 def _places(graph: AttributionGraph) -> tuple[np.ndarray, np.ndarray, list[float]]:
     """Place the nodes: each in the column of its position, as wide as its fullest layer, next to others of its layer.
     Returns x and y of each node, and the middle of each column."""
-    node_type = graph.nodes["type"].to_numpy()
-    position = pd.DataFrame(
-        {"y": np.where(node_type == "embedding", -1, graph.nodes["dictionary"]), "at": graph.nodes["position"]}
-    )
-    seen = np.isin(node_type, list(_LOOKS))
-    cells = position[seen].groupby(["y", "at"]).cumcount()
-    mates = position[seen].groupby(["y", "at"])["y"].transform("size")
-    widest = mates.groupby(position["at"][seen]).max().reindex(range(len(graph.tokens)), fill_value=1)
+    nodes = graph.nodes
+    seen = nodes[nodes["type"].isin(_LOOKS)]
+    cells = seen.groupby(["dictionary", "position"])
+    mates = cells["type"].transform("size")
+    widest = mates.groupby(seen["position"]).max().reindex(range(len(graph.tokens)), fill_value=1)
     width = np.maximum(widest.to_numpy(), np.array([1 + len(token) / 3 for token in graph.tokens]))
     middle = np.cumsum(width) - width / 2
-    x = np.zeros(len(node_type))
-    x[seen] = middle[position["at"][seen]] + cells - (mates - 1) / 2
-    last = np.flatnonzero(node_type == "logit")
+    x = np.zeros(len(nodes))
+    x[seen.index] = middle[seen["position"]] + cells.cumcount() - (mates - 1) / 2
+    last = np.flatnonzero(nodes["type"] == "logit")
     x[last] = middle[-1] - 4.0 * np.arange(len(last))[::-1]  # a word is above each
-    return x, position["y"].to_numpy().astype(float), middle.tolist()
+    return x, nodes["dictionary"].to_numpy().astype(float), middle.tolist()

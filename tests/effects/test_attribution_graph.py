@@ -508,6 +508,17 @@ def test_the_page_draws_and_pins(graph: AttributionGraph, model: Transformer, ch
     assert not chromium.complaints and not chromium.faint()
 
 
+def test_a_node_of_the_page_has_its_own_share_of_the_influence(model: Transformer, chromium, tmp_path) -> None:
+    few = attribution_graph(model, IDS, transcoders(), max_latents=20, batch_size=16)
+    assert few.nodes["influence"].iloc[-1] > 0.1, "that of the rest is nobody else's"
+    chromium.send("Page.navigate", url=few.to_html(tmp_path / "graph.html", nodes=1.0).as_uri())
+    chromium.wait("document.querySelectorAll('.node').length > 0")
+    nodes = few.pruned(1.0).nodes
+    drawn = nodes[~nodes["type"].isin(["bias", "rest"])]
+    shares = chromium.evaluate("nodes.map((node) => ownShares.get(node))")
+    np.testing.assert_allclose(shares, drawn["influence"] / nodes["influence"].sum(), atol=1e-9)
+
+
 def test_a_served_page_says_what_the_model_says_with_a_latent_off(
     graph: AttributionGraph, model: Transformer, chromium, tmp_path
 ) -> None:

@@ -55,6 +55,7 @@ def attribution_graph(
     logits = _logits(passes)
     slopes = Slopes(passes, batch_size, held=True)
     edges = slopes.of(logits)
+    [effect] = Slopes(passes, 1, held=False).of(logits.iloc[:1]).astype(np.float64)
     is_latent = (passes.sources["type"] == "latent").to_numpy()
     expanded = np.zeros(0, dtype=np.int64)
     wanted = min(max_latents, int(is_latent.sum()))
@@ -68,15 +69,18 @@ def attribution_graph(
         edges = np.concatenate([edges, slopes.of(passes.sources.iloc[chosen])])
         expanded = np.concatenate([expanded, chosen])
         progress(len(expanded), wanted, "latents of the graph")
-    graph = _graph(passes, logits, expanded, edges)
+    graph = _graph(passes, logits, effect, expanded, edges)
+    if not attention:
+        return graph
     drawn = graph.pruned()
-    if not attention or not len(heads := head_edges(drawn, passes)):
+    heads = head_edges(drawn, passes)
+    if heads.empty:
         return graph
     scores = strongest_scores(drawn, heads)
     sources = sources_of_scores(passes, scores)
     if len(more := np.setdiff1d(sources[is_latent[sources]], expanded)):
         edges = np.concatenate([edges, slopes.of(passes.sources.iloc[more])])
-        graph = _graph(passes, logits, np.concatenate([expanded, more]), edges)
+        graph = _graph(passes, logits, effect, np.concatenate([expanded, more]), edges)
     number = pd.Index(graph.node_ids()).get_indexer(pd.Index(drawn.node_ids()))
     heads = heads.assign(source=number[heads["source"]], target=number[heads["target"]])
     return replace(graph, head_edges=heads, head_scores=head_scores(graph, passes, scores, sources))
@@ -109,12 +113,12 @@ def _influence(
 def _graph(
     passes: PromptPasses,
     logits: pd.DataFrame,
+    effect: Float[np.ndarray, " source"],
     expanded: Int[np.ndarray, " latent"],
     edges: Float[np.ndarray, "target source"],
 ) -> AttributionGraph:
     """Make the graph of these edges. Latents that were not expanded are one node, the rest, and all biases another."""
     influence = _influence(edges, logits, expanded)
-    [effect] = Slopes(passes, 1, held=False).of(logits.iloc[:1]).astype(np.float64)
     node_type = passes.sources["type"].to_numpy()
     dropped = np.setdiff1d(np.flatnonzero(node_type == "latent"), expanded)
     kept = np.setdiff1d(np.arange(len(node_type)), dropped)

@@ -202,7 +202,7 @@ def _mark_silent(
     index_of[list(latents)] = np.arange(len(latents))
     for chunk in read_chunks(features.codes, features.n_ctx):
         which = index_of[chunk.latents]
-        kept = (which >= 0) & (chunk.values > 0)
+        kept = which >= 0
         rows = chunk.rows[kept]
         which = which[kept]
         for i in np.unique(which):

@@ -1,10 +1,10 @@
 """Sparse codes of a whole token set on disk: sorted files that are read in ranges, and checked as they are read.
 
 `codes.json` records the numbers of rows and latents and, once all files are complete, lists them under `runs`. Each
-`run-NAME.safetensors` holds `row_ids` [row], ascending, `offsets` [row + 1], `latents` [nnz] and `values` [nnz]; its
-row i has the entries offsets[i]:offsets[i + 1]. A slice of the store gathers the rows of all files in token order, so
-memory is bounded by the slice, or by READ_AHEAD if slices are read in order. Every `_STEP`-th row id is held in memory.
-Ranges are read rather than mapped, since pages of a mapped file count as the process's own memory.
+`run-NAME.safetensors` holds `row_ids` [row], ascending, `offsets` [row + 1], `latents` [nnz] and `values` [nnz], all
+above 0; its row i has the firings offsets[i]:offsets[i + 1]. A slice of the store gathers the rows of all files in
+token order, so memory is bounded by the slice, or by READ_AHEAD if slices are read in order. Every `_STEP`-th row id is
+held in memory. Ranges are read rather than mapped, since pages of a mapped file count as the process's own memory.
 
 Compiled loops do not check indices, so row ids, offsets and latents that are out of range are found here. Damage that
 turns numbers into other valid ones is found only by a checksum (`storage.manifests.verify`).

@@ -174,7 +174,7 @@ class SampledCodes:
 
     def add(self, chunk: CodeChunk) -> None:
         units = self._unit_of[chunk.latents]
-        kept = (units >= 0) & (chunk.activations > 0)
+        kept = units >= 0
         rows = chunk.rows[kept].astype(np.int32 if self._features.tokens.numel() < 1 << 31 else np.int64)
         self._parts.append((rows, units[kept], chunk.activations[kept]))
 

@@ -260,7 +260,7 @@ def test_a_table_has_a_row_per_dictionary_and_leaves_the_model_unchanged(model, 
 def test_what_memory_does_not_hold_is_run_again(model, tokens, monkeypatch):
     asked = model, HOOK, RandomDictionary(16, 40, 5), tokens
     held = evaluate_dictionary(*asked, batch_size=4)
-    monkeypatch.setattr("interp.evaluation.splice._HELD_BYTES", 6000)
+    monkeypatch.setattr("interp.evaluation.splice._CACHE_BYTES", 6000)
     assert evaluate_dictionary(*asked, batch_size=4) == held
 
 

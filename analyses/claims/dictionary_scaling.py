@@ -57,7 +57,7 @@ class Setting:
 
 QUICK = Setting(
     concepts=60, d=32, active=3.0, widths=(16, 32, 64), tokens=(4_000, 8_000, 16_000), judged_widths=(16, 32, 64),
-    judged=6_000, k=3,
+    judged=6_000, k=3, seeds=(0, 1),
 )  # fmt: skip
 
 

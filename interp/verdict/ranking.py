@@ -241,7 +241,7 @@ def _rank(features: FeatureStore, chosen: Bool[np.ndarray, " d_sae"], options: R
         "learnt": np.where(np.isin(columns["verdict"], UNTESTED), np.nan, learnt),
         "n_sequences": features.column("n_sequences").astype(int),
     }
-    return _ranking_table(columns, evidence, values, comparisons, chosen)
+    return _rows_of_text(columns, evidence, values, comparisons, chosen)
 
 
 def rank_codes(
@@ -267,8 +267,10 @@ def rank_codes(
     options = RankingOptions(n_shifts=n_shifts, seed=seed, calibration=calibration, progress=progress)
     text = CodedText.from_codes(tokens, codes, vocab)
     left_out = np.zeros(codes.d_sae, bool) if faint is None else np.asarray(faint)
-    columns, evidence = _judge(text, left_out, np.ones(codes.d_sae, bool), options)
-    return _ranking_table(columns, evidence, {"token_share": columns["token_share"]}, {})
+    everything = np.ones(codes.d_sae, bool)
+    columns, evidence = _judge(text, left_out, everything, options)
+    measures = {"token_share": columns["token_share"]}
+    return _sort_rows([_rows_of_text(columns, evidence, measures, {}, everything)], has_text=True)
 
 
 def _judge(
@@ -309,22 +311,21 @@ def _column_order() -> list[str]:
     return [*verdict, *rule, *meaning, *MEASURES, "n_active", "n_sequences"]
 
 
-def _ranking_table(
+def _rows_of_text(
     columns: Mapping[str, Any],
     evidence: FiringEvidence,
     measures: Mapping[str, Float64[np.ndarray, " d_sae"]],
     comparisons: Mapping[str, NullComparison],
-    chosen: Bool[np.ndarray, " d_sae"] | None = None,
+    chosen: Bool[np.ndarray, " d_sae"],
 ) -> pd.DataFrame:
-    """Return the ranking, sorted, with the column `evidence`.
-    chosen: marks the latents to keep, by default all."""
+    """Return the rows of the chosen latents in a ranking of codes of text."""
     n_senses = np.where(evidence.testable, evidence.observed.n_senses, np.nan)
     statistics = {
         **{name: (evidence.statistic(name), evidence.null(name)) for name in STATISTIC_NAMES},
         "n_senses": (n_senses, evidence.senses_null),
         **{name: (values, comparisons.get(name)) for name, values in measures.items()},
     }
-    return _sort_rows([_table(columns, statistics, chosen)], has_text=True)
+    return _table(columns, statistics, chosen)
 
 
 def _rows_without_text(
@@ -356,12 +357,11 @@ def _rows_without_text(
 
 
 def _table(
-    columns: Mapping[str, Any], statistics: Mapping[str, Any], chosen: Bool[np.ndarray, " d_sae"] | None
+    columns: Mapping[str, Any], statistics: Mapping[str, Any], chosen: Bool[np.ndarray, " d_sae"]
 ) -> pd.DataFrame:
     """Order the columns, and append the evidence.
     statistics: as in `evidence_rows`."""
-    table = pd.DataFrame({name: pd.Series(columns[name]) for name in _column_order() if name in columns})
-    table = table if chosen is None else table[chosen]
+    table = pd.DataFrame({name: pd.Series(columns[name]) for name in _column_order() if name in columns})[chosen]
     return table.assign(evidence=evidence_rows(statistics, table["latent"].to_numpy()))
 
 

@@ -142,7 +142,7 @@ def rank_features(
     probability of one meaning. `attrs["features"]` of the table identifies the ranked features (`identity`).
 
     Under `torchrun`, all processes call this with the same arguments. The latents are divided among them, and each
-    process gets the whole table.
+    process gets the whole table. Each reads the text and computes the nulls, which all latents share, for itself.
     part: (rank, count), to rank only every count-th of the latents; `join_rankings` makes one table of all parts.
     nulls: another name for `n_shifts`, whose value is not used if this is given.
     Raises TypeError if `features` is not a FeatureStore. Raises ValueError for latents that do not exist, if n_shifts <

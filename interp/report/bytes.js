@@ -113,7 +113,7 @@ report.bytes = (() => {
 
   /* A text with its stray bytes drawn as parts of characters; the bytes themselves are there to be copied. */
   function drawn(text, lead = null) {
-    const element = ([sign, label, meaning]) => h("span.byte",
+    const element = ([sign, label, meaning]) => h(label.length === 1 ? "span.byte.letter" : "span.byte",
       { role: "img", "aria-label": meaning, "data-part": label }, h("span.exact", null, sign));
     return divided(text, lead).flatMap((piece, k) => (k % 2 ? piece.map(element) : piece || []));
   }

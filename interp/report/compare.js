@@ -231,9 +231,9 @@ report.views.compare = (() => {
   /* Stored examples of the two, divided by whether the other fires there too; if that is not known, each one's own. */
   function examples([a, first], [b, second], known) {
     const list = (some, latent, feature, beside) => {
-      const { top, others, further, alike } = report.firings.varied(some, N_STRONGEST);
+      const { top, same, others, further, alike } = report.firings.varied(some, N_STRONGEST);
       const how = { few: N_EXAMPLES, how: "line", beside, alikeOf: (one) => alike.get(one) };
-      const all = [...top, ...others, ...further];
+      const all = [...top, ...others, ...same, ...further];
       const shown = all.splice(0, N_EXAMPLES).sort(([, , , x], [, , , y]) => y - x);
       return some.length
         ? report.examples.list(latent, feature, [...shown, ...all], how)

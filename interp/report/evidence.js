@@ -18,8 +18,7 @@ report.evidence = (() => {
     const speaking = contributions(latent, deciding);
     return [
       summary,
-      speaking ? inSum(latent, speaking) : null,
-      deciding.length ? measureTable(deciding, speaking) : null,
+      deciding.length ? measureTable(deciding, speaking, columns.monosemanticity[latent]) : null,
       others.length ? h("details", null,
         h("summary", null, `${format.count(others.length)} more measures, each with its null`),
         measureTable(others)) : null,
@@ -51,24 +50,15 @@ report.evidence = (() => {
 
   const sumOf = (by) => [...by.values()].reduce((sum, x) => sum + x, 0);
   const signed = (x) => `${x > 0 ? "+" : ""}${format.fixed(x)}`;
-  const direction = (x) => (x > 0 ? "for" : "against");
 
-  function inSum(latent, by) {
-    const speaks = ([title, x]) => `${title.toLowerCase()} speaks ${direction(x)} one meaning (${signed(x)})`;
-    const said = [...by].map(speaks).join(", ");
-    const total = sumOf(by);
-    const one = format.fixed(columns.monosemanticity[latent]);
-    return h("p.verdict-words", null, `${said[0].toUpperCase()}${said.slice(1)}: `,
-      h("b", null, `${signed(total)} in all`),
-      `, ${total > 0 ? "above" : "below"} the boundary at 0. With the sampling error included, that is a `
-        + `probability of ${one}.`);
-  }
-
-  /* by: what each measure adds to the logit; if given, it replaces the z. */
-  function measureTable(measures, by = null) {
-    const added = (title) => (by.has(title)
-      ? [signed(by.get(title)), h("small", null, direction(by.get(title)))]
-      : h("span.muted", null, "–"));
+  /* by: what each measure adds to the logit; if given, it replaces the z, and the last row has their sum and the
+   * probability of one meaning. */
+  function measureTable(measures, by = null, probability = null) {
+    const added = (title) => (by.has(title) ? signed(by.get(title)) : h("span.muted", null, "–"));
+    const sum = () => h("tfoot", null, h("tr", null,
+      h("th", { scope: "row", colspan: 3 }, `${sumOf(by) > 0 ? "For" : "Against"} one meaning; with the sampling `
+        + `error, a probability of ${format.fixed(probability)}`),
+      h("td", null, h("b", null, signed(sumOf(by))))));
     const line = ({ title, meaning, domain, value, z, low, high, boundary }) => h("tr", null,
       rowHead(meaning ? tipped(title, meaning) : title),
       h("td.gauge", null, domain ? gauge(domain, value, low, high, by ? boundary : null) : null),
@@ -79,7 +69,8 @@ report.evidence = (() => {
     return h("table.plain.evidence", null,
       headElement(["Measure", "", "Value", last]),
       h("tbody", null, measures.map(line)),
-      h("caption.below", null, by ? "The thin line: it speaks for neither. " : null, legend(measures)));
+      by ? sum() : null,
+      h("caption.below", null, legend(measures, Boolean(by))));
   }
 
   /* A number on the range of nearly all latents, over the central 95 % of its null; boundary: where it speaks for
@@ -95,9 +86,11 @@ report.evidence = (() => {
       value === null ? null : h(value < from || value > to ? "i.point.past" : "i.point", { "--at": place(value) }));
   }
 
-  function legend(measures) {
-    const sentences = ["Each bar spans nearly all features; the mark is this feature."];
-    if (measures.some(({ low }) => low !== null)) sentences.push("Shaded: the central 95 % of its null.");
+  function legend(measures, hasBoundary) {
+    const isShaded = measures.some(({ low }) => low !== null);
+    const signs = ["The line spans nearly all features", "the mark is this one",
+      hasBoundary ? "the thin mark speaks for neither" : null, isShaded ? "shaded is 95 % of its null" : null];
+    const sentences = [`${signs.filter(Boolean).join(", ")}.`];
     const titlesOfNull = new Map();
     for (const { null: name, title } of measures) {
       if (name) titlesOfNull.set(name, [...(titlesOfNull.get(name) ?? []), title]);

@@ -81,6 +81,7 @@ report.examples = (() => {
     whole: ["Whole", "all of the context"],
   };
   const FEW = 15;
+  const MOST_BYTES = 3; // of a character before or after one of its bytes
   const N_ALIKE = 4; // tokens up to the firing one that two alike examples share
   const LETTERS_OF = "ABCDEF"; // of senses, of which there are no more (verdict/similarity.py)
   // The shade of an activation is its share of the largest, to this power: peaks stand out where many tokens fire.
@@ -335,6 +336,15 @@ report.examples = (() => {
 
   const tokenOf = (one) => report.text.of(sequenceOf(one))?.[placeOf(one)] ?? null;
 
+  /* The first byte of the character in whose bytes an example fires, if it is not a Latin letter; null for any other. */
+  function leadAt(one) {
+    const from = Math.max(placeOf(one) - MOST_BYTES, 0);
+    const tokens = report.text.of(sequenceOf(one)).subarray(from, placeOf(one) + MOST_BYTES + 1);
+    const pieces = report.bytes.pieces(Array.from(tokens, word));
+    const own = pieces.filter(({ tokens: at }) => at.includes(placeOf(one) - from));
+    return report.bytes.leadOfLetters(joined(own));
+  }
+
   /* The firing token and those before it in the same sequence, which decide whether two examples are alike; null if its
    * text is not loaded. */
   function passageOf(one) {
@@ -365,7 +375,7 @@ report.examples = (() => {
     const kind = mark ? "li.example.marked" : other ? "li.example.two-scores" : "li.example";
     const item = h(kind, { "data-row": one[1] }, scores, mark, place);
     let more = alike.length
-      ? h("button.alike", { type: "button", onclick: showAlike }, `+${alike.length} alike`)
+      ? h("button.alike", { type: "button", onclick: showAlike }, `+${alike.length}`, h("span", null, " alike"))
       : null;
     const draw = () => {
       if (!isLoaded(one)) return load([one]).then(draw);
@@ -527,6 +537,6 @@ report.examples = (() => {
 
   return {
     list, line, plainLine, snippet, load, telling, copies, widths, widthOf, valueOf, senseMark, senseOf, tokenOf,
-    passageOf, activationsIn, onopen: null,
+    passageOf, leadAt, activationsIn, onopen: null,
   };
 })();

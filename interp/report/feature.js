@@ -9,10 +9,9 @@ report.views.feature = (() => {
   const N_LISTED = 5;
   const N_NEAR = 3;
   const CLOSE = 0.5; // decoder cosine from which on a neighbour is close
-  const N_COMMON = 4;
   const PART = "א–ת, ⅓ Han"; // the term
   const N_AROUND = 6; // tokens before, on and after a firing
-  const BESIDE_HISTOGRAM = ["density", "firings", "activation", "tokens", "mostly on", "position"];
+  const BESIDE_HISTOGRAM = ["density", "firings", "different tokens", "activation", "position"];
   const NARROW = matchMedia("(max-width: 640px)"); // where no numbers stand beside the histogram
   const whenIdle = window.requestIdleCallback ?? setTimeout;
   let wanted;
@@ -76,12 +75,8 @@ report.views.feature = (() => {
     if (!all.length) return nothing("No labels: the tokens scanned carry none, or it never fires.");
     const rows = all.filter(([, f1]) => f1 >= report.data.page.min_f1);
     if (!rows.length) {
-      const [[best, f1, precision, recall]] = all;
-      const [name, f1InWords] = [format.words(best), format.fixed(f1)];
-      const isKnown = precision !== null && recall !== null;
-      return nothing(`It detects no label. The best is ${name}, with an F1 of ${f1InWords}${isKnown
-        ? `: ${format.percent(precision)} of its firings lie there, but it fires on ${format.percent(recall)} of the `
-          + "tokens there" : ""}.`);
+      const [[best, f1]] = all;
+      return nothing(`None tells where it fires; the best, ${format.words(best)}, has an F1 of ${format.fixed(f1)}.`);
     }
     const line = ([label, ...scores]) => (
       h("tr", null, rowHead(format.words(label)), scores.map((x) => h("td", null, format.fixed(x))))
@@ -94,7 +89,8 @@ report.views.feature = (() => {
       h("caption.below", null, legend));
   }
 
-  /* The most common tokens before, on and after a firing, of all of them or of one sense, k: its place. */
+  /* The most common tokens before and after a firing, and on it, of all of them or of one sense, k: its place. On which
+   * all of them are, stands above (firings.js). */
   function tokensAround(feature, k = null) {
     const rows = k === null ? feature.tokens : feature.sense_tokens[k]; // [offset, token, count], …
     const lead = report.lead.leadAround(feature);
@@ -106,7 +102,7 @@ report.views.feature = (() => {
     };
     return [
       k === null ? null : h("p.muted", null, "Of the firings of sense ", report.examples.senseMark(k, null)),
-      h("div.around", null, column(-1, "before"), column(0, "on"), column(1, "after")),
+      h("div.around", null, column(-1, "before"), k === null ? null : column(0, "on"), column(1, "after")),
       rows.some(([, token]) => report.bytes.meaning(word(token)))
         ? h("p.below", null, "In a dashed box: ", term(PART, "a part of a character"), ".") : null];
   }
@@ -126,27 +122,21 @@ report.views.feature = (() => {
   /* Its numbers: those next to the histogram, or the others. */
   function facts(feature, areBeside) {
     const { facts: known } = feature;
-    const kinds = known.n_tokens === 1 ? "kind" : "kinds";
     const inputs = hasText ? "sequences" : "inputs";
-    const entropy = format.significant(known.token_entropy, 2);
     const rows = [
-      ["density", known.density === null ? "–" : `${format.percent(known.density)} of ${hasText ? "tokens" : "rows"}`],
+      ["density", known.density === null ? "–" : format.percent(known.density)],
       ["firings", `${format.count(known.n_active)} in ${format.count(known.n_sequences)} ${inputs}`],
+      hasText ? ["different tokens", format.count(known.n_tokens)] : null,
       ["activation", `mean ${format.significant(known.mean)}, max ${format.significant(known.max)}`],
     ];
-    if (hasText) {
-      const on = feature.tokens.filter(([offset]) => offset === 0).slice(0, N_COMMON);
-      const lead = report.lead.leadAround(feature);
-      const share = ([, token, n]) => [tokenElement(word(token), lead), ` ${format.percent(n / known.n_active)} `];
-      rows.push(["tokens", `${format.count(known.n_tokens)} ${kinds}, entropy ${entropy} nats`]);
-      rows.push(["mostly on", h("span.mostly", null, on.map((row) => h("span", null, share(row))))]);
-    }
     if (feature.positions) rows.push(["position", position(feature.positions)]);
+    if (hasText) rows.push(["entropy of its tokens", `${format.significant(known.token_entropy, 2)} nats`]);
     const { fvu_rise: rise = null, dec_norm: norm = null, enc_dec_cosine: cosine = null } = known;
     if (rise !== null) rows.push(["explains", `${format.percent(rise)} of the variance`]);
     if (norm !== null) rows.push(["decoder norm", format.significant(norm)]);
     if (cosine !== null) rows.push(["encoder · decoder", format.fixed(cosine)]);
-    return factsElement(rows.filter(([name]) => BESIDE_HISTOGRAM.includes(name) === areBeside));
+    const shown = rows.filter((row) => row && BESIDE_HISTOGRAM.includes(row[0]) === areBeside);
+    return factsElement(shown.map(([name, value]) => [report.words.meanings[name] ? term(name) : name, value]));
   }
 
   function heading(latent, feature) {
@@ -154,7 +144,7 @@ report.views.feature = (() => {
     retitle = () => title.replaceChildren(h("span", null, report.lead.title(latent, feature)));
     const { label, note } = report.notes.editor(latent);
     return h("header.feature", null,
-      path(latent, feature),
+      h("div.toolbar", null, path(latent, feature), h("div.by-reader", null, label, note)),
       feature.facts.n_active ? title : null,
       h("div.name", null,
         h(feature.facts.n_active ? "b" : "h2", null, `Feature ${latent}`),
@@ -164,24 +154,17 @@ report.views.feature = (() => {
         effect(latent),
         within(latent, feature),
         senses(latent)),
-      feature.facts.n_active ? report.lead.element(latent, feature, ...nearby(latent, feature)) : null,
-      h("div.by-reader", null, label, note));
+      feature.facts.n_active ? report.lead.element(latent, feature, ...nearby(latent, feature)) : null);
   }
 
   /* The features that fire most with it, those close to it in the decoder, and a link to its place on the map. */
   function nearby(latent, { neighbours, coactivations }) {
-    const lines = [];
-    if (coactivations.length) {
-      lines.push(["Fires with", report.lead.linked(byJaccard(coactivations).slice(0, N_NEAR), "Jaccard")]);
-    }
-    if (neighbours.length) {
-      const close = neighbours.filter(([, cosine]) => cosine >= CLOSE).slice(0, N_NEAR);
-      const [[, most]] = neighbours;
-      lines.push(["Points like", [
-        close.length ? report.lead.linked(close, "cosine") : h("small", null,
-          `no close neighbour: the cosine of the nearest is ${format.fixed(most)} `),
-        h("a", { href: `#map/${latent}` }, "on the map")]]);
-    }
+    const close = neighbours.filter(([, cosine]) => cosine >= CLOSE).slice(0, N_NEAR);
+    const lines = [
+      ["Fires with", report.lead.linked(byJaccard(coactivations).slice(0, N_NEAR), "Jaccard")],
+      ["Points like", report.lead.linked(close, "cosine")],
+    ].filter(([, others]) => others.length);
+    if (neighbours.length) lines.at(-1)?.[1].push(h("a", { href: `#map/${latent}` }, "on the map"));
     return lines;
   }
 
@@ -265,8 +248,8 @@ report.views.feature = (() => {
     const side = h("div.side", null,
       hasText ? directLogits(term("direct logit effects", "Direct logit effects")) : null,
       effects(feature, columns.learnt[latent], block),
-      ranked ? block("Why this verdict", report.evidence.verdict(latent, feature)) : null,
-      hasText ? block("Tokens around a firing", around) : null,
+      ranked ? block("Does it have one meaning?", report.evidence.verdict(latent, feature)) : null,
+      hasText ? block("Tokens before and after", around) : null,
       block("Labels", labels(feature.labels)),
       report.evidence.explanation(latent, feature),
       near,

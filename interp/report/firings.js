@@ -2,15 +2,21 @@
 "use strict";
 
 report.firings = (() => {
-  const { list, copies, widths, widthOf, valueOf, senseMark, senseOf, tokenOf, passageOf } = report.examples;
+  const { list, copies, widths, widthOf, valueOf, senseMark, senseOf, tokenOf, passageOf, leadAt } = report.examples;
   /* As many as fill the height of a window below the histogram, so that one scrolls the page alone at first. */
   const IS_WIDE = matchMedia("(min-width: 1021px)").matches;
-  const N_FIRST = IS_WIDE ? Math.max(10, Math.floor((innerHeight - 320) / 31)) : 15;
+  const N_FIRST = IS_WIDE ? Math.max(10, Math.floor((innerHeight - 360) / 28)) : 15;
   const N_OF_INTERVAL = 5;
   const N_TOP = 8; // the strongest firings
   const N_OTHER = IS_WIDE ? 20 : 12; // firings on other tokens below them
   const N_OF_TOKEN = 3; // of each token, at first
-  const N_OF_SENSE = 7; // firings of each sense at first
+  const COMMON = 0.1; // share of the firings from which on those on a token are listed apart
+  const N_BARS = 12; // tokens that have a bar
+  const N_ROWS = 6; // of them in one column
+  const RARE = 0.01; // share of the firings below which a token has none
+  const N_OF_SENSE = 5; // firings of each sense at first
+  const N_NAMED = 2; // senses whose tabs have room for what describes them
+  const N_WEAKEST = 2; // of its weakest, below
   const N_PASSAGES = 6; // instead, in each list, where each takes several lines
   const FIRST_SENSE = 2; // the place of its tab, behind those of all firings
   const nothing = (text) => h("p.missing", null, text);
@@ -25,32 +31,35 @@ report.firings = (() => {
     return distinct.sort(byStrength);
   }
 
-  /* Examples as they are listed, the strongest first in each part: { top, others, further, alike }.
+  /* Examples as they are listed, the strongest first in each part: { top, same, groups, others, further, alike }.
    *
    * Of firings on the same token after the same tokens only the strongest is listed; alike: it → the others. `top`
-   * are the strongest, but only a few on each token, `others` a few on each token that `top` lacks, `further` the rest;
-   * without text all are in `top`. Where the text of one is not loaded, it is alone. */
-  function varied(examples, nTop = N_TOP) {
-    const groups = new Map();
+   * are the strongest, `same` the rest on their tokens. groups: [token, examples], …, the rest on each of `tokens` on
+   * which few of `top` are. others: a few on each further token; further: what is left. Without text all are in `top`.
+   * Where the text of one is not loaded, it is alone. */
+  function varied(examples, nTop = N_TOP, tokens = []) {
+    const passages = new Map();
     for (const one of stored({ examples })) {
       const key = passageOf(one) ?? one;
-      groups.set(key, [...(groups.get(key) ?? []), one]);
+      passages.set(key, [...(passages.get(key) ?? []), one]);
     }
-    const alike = new Map(Array.from(groups.values(), ([one, ...rest]) => [one, rest]));
+    const alike = new Map(Array.from(passages.values(), ([one, ...rest]) => [one, rest]));
     const all = [...alike.keys()];
-    if (!report.data.page.has_text) return { top: all, others: [], further: [], alike };
-    const seen = new Map();
-    const isFew = (one) => {
-      const n = (seen.get(tokenOf(one)) ?? 0) + 1;
-      seen.set(tokenOf(one), n);
-      return n <= N_OF_TOKEN;
+    const top = report.data.page.has_text ? all.slice(0, nTop) : all;
+    const ofTop = Map.groupBy(top, tokenOf);
+    const rest = Map.groupBy(all.slice(top.length), tokenOf);
+    const take = (token) => {
+      const own = rest.get(token) ?? [];
+      rest.delete(token);
+      return own;
     };
-    const few = all.filter(isFew);
-    const top = few.slice(0, nTop);
-    const ofTop = new Set(top.map(tokenOf));
-    const others = few.filter((one) => !ofTop.has(tokenOf(one)));
-    const listed = new Set([...top, ...others]);
-    return { top, others, further: all.filter((one) => !listed.has(one)), alike };
+    const groups = tokens.filter((token) => (ofTop.get(token)?.length ?? 0) < N_OF_TOKEN)
+      .map((token) => [token, take(token)]).filter(([, own]) => own.length);
+    const same = [...ofTop.keys()].flatMap(take).sort(byStrength);
+    const left = [...rest.values()];
+    const others = left.flatMap((own) => own.slice(0, N_OF_TOKEN)).sort(byStrength);
+    const further = left.flatMap((own) => own.slice(N_OF_TOKEN)).sort(byStrength);
+    return { top, same, groups, others, further, alike };
   }
 
   /* How many firings are folded into others, in a line; null for none. */
@@ -63,39 +72,72 @@ report.firings = (() => {
   const marked = (latent, feature, examples, few) =>
     list(latent, feature, examples, { few, senses: feature.senses ?? [] });
 
-  /* The strongest first; where there are several senses, those of each in a list of its own, then those of none. */
+  /* The strongest first: those of each sense, if there are several, or else by token. */
   function strongest(latent, feature) {
-    const senses = feature.senses ?? [];
     const atFirst = (n) => (widthOf(feature) === "line" ? n : Math.min(n, N_PASSAGES));
-    if (!senses.length) {
-      const { top, others, further, alike } = varied(feature.examples);
-      const alikeOf = (one) => alike.get(one);
-      const ofTop = new Set(top.map(tokenOf));
-      if (!others.length && (ofTop.size < 2 || !further.length)) {
-        const all = [...top, ...further];
-        return h("div", null, list(latent, feature, all, { few: atFirst(N_FIRST), alikeOf }), foldedInWords(alike));
-      }
-      const isOfTop = (one) => ofTop.has(tokenOf(one));
-      const same = [...top, ...further.filter(isOfTop)];
-      const other = [...others, ...further.filter((one) => !isOfTop(one))];
-      const nOther = Math.min(N_OTHER, others.length);
-      const few = atFirst(top.length);
-      const strong = list(latent, feature, same, { few, alikeOf, rest: "more on the same tokens" });
-      strong.dataset.few = "";
-      const apart = () => [
-        h("h3", null, "On its other tokens ", h("small", null, `${N_OF_TOKEN} of each at first`)),
-        list(latent, feature, other, { few: atFirst(nOther), alikeOf, rest: "more on its other tokens" })];
-      return h("div", null, strong, other.length ? apart() : null, foldedInWords(alike));
-    }
+    return (feature.senses ?? []).length ? bySense(latent, feature, atFirst) : byToken(latent, feature, atFirst);
+  }
+
+  /* The strongest firings and the weakest ones of each sense, then those of none. */
+  function bySense(latent, feature, atFirst) {
+    const { senses } = feature;
     const block = (k) => {
-      const { alike } = varied(feature.examples.filter((one) => senseOf(one, senses) === k));
-      return alike.size
-        ? h("div", { "data-sense": k < 0 ? null : String(k) },
-          h("h3", null, k < 0 ? "Of no one sense" : titleOf(senses[k], k)),
-          list(latent, feature, [...alike.keys()], { few: atFirst(N_OF_SENSE), alikeOf: (one) => alike.get(one) }))
-        : null;
+      const weak = k < 0 ? [] : partsOf(senses[k]).weakest.slice(-N_WEAKEST);
+      const isWeak = ([, row]) => weak.some(([, other]) => other === row);
+      const own = feature.examples.filter((one) => senseOf(one, senses) === k && !isWeak(one));
+      const { alike } = varied(own);
+      if (!alike.size) return null;
+      const alikeOf = (one) => alike.get(one);
+      const listed = list(latent, feature, [...alike.keys()], { few: atFirst(N_OF_SENSE), alikeOf });
+      return h("div", { "data-sense": k < 0 ? null : String(k) },
+        headed(k < 0 ? "Of no one sense" : describedSense(senses[k], k), listed),
+        weak.length ? [h("p.weakest", null, "its weakest"), list(latent, feature, weak)] : null);
     };
     return h("div", null, [...senses.keys(), -1].map(block));
+  }
+
+  /* The strongest firings, then those on each other common token, then a few on each of the rest. */
+  function byToken(latent, feature, atFirst) {
+    const shares = new Map(commonTokens(feature));
+    const { top, same, groups, others, further, alike } = varied(feature.examples, N_TOP, [...shares.keys()]);
+    const alikeOf = (one) => alike.get(one);
+    const listed = (examples, few, rest) => list(latent, feature, examples, { few: atFirst(few), alikeOf, rest });
+    if (!groups.length && !others.length) {
+      return h("div", null, listed([...top, ...same], N_FIRST), foldedInWords(alike));
+    }
+    /* The last list alone grows to fill its column (feature.js). */
+    const fixed = (element) => {
+      element.dataset.few = "";
+      return element;
+    };
+    const ofToken = ([token, own]) => {
+      const title = [firingToken(token, feature), ` ${format.percent(shares.get(token))} `,
+        h("small", null, "of its firings")];
+      return headed(title, fixed(listed(own, N_OF_TOKEN)));
+    };
+    const apart = () => headed(["On its other tokens ", h("small", null, `${N_OF_TOKEN} of each at first`)],
+      listed([...others, ...further], Math.min(N_OTHER, others.length)));
+    return h("div", null,
+      fixed(listed([...top, ...same], top.length, "more on the same tokens")),
+      groups.map(ofToken),
+      others.length ? apart() : null,
+      foldedInWords(alike));
+  }
+
+  /* A list of examples below its title, at the end of which stands the button that shows the rest. */
+  const headed = (title, listed) =>
+    h("div", null, h("h3.headed", null, h("span", null, title), ...listed.querySelectorAll(".more")), listed);
+
+  /* A token on which it fires; that of a part of a character is read as in the strongest example. */
+  function firingToken(token, feature) {
+    const one = stored(feature).find((each) => tokenOf(each) === token);
+    return tokenElement(word(token), (one && leadAt(one)) ?? report.lead.leadAround(feature));
+  }
+
+  /* The tokens that have a good part of its firings each: [token, share], …, the commonest first. */
+  function commonTokens({ tokens, facts }) {
+    const shares = tokens.filter(([offset]) => offset === 0).map(([, token, n]) => [token, n / facts.n_active]);
+    return shares.filter(([, share]) => share >= COMMON);
   }
 
   /* A fair sample of each slice of its range, the strongest slice first. */
@@ -124,7 +166,7 @@ report.firings = (() => {
       parts: parts ?? [],
       log: true,
       ticks: inside.length > 1 ? inside : [edges[0], edges.at(-1)],
-      height: IS_WIDE ? 96 : 80,
+      height: IS_WIDE ? 122 : 80,
       axis: parts
         ? "activation (log scale); grey: no one sense; drag to choose"
         : "activation (log scale): drag to choose examples",
@@ -133,16 +175,24 @@ report.firings = (() => {
     });
   }
 
+  /* The firings shown of a sense, each part from the strongest; apart: those on other tokens than it is told by. */
+  function partsOf({ examples, named, n_weak: nWeak }) {
+    const cut = examples.length - nWeak;
+    const isApart = (example) => named && !named.includes(tokenOf(example));
+    const own = (some) => some.filter((example) => !isApart(example)).sort(byStrength);
+    return {
+      strongest: own(examples.slice(0, cut)),
+      weakest: own(examples.slice(cut)),
+      apart: examples.filter(isApart).sort(byStrength),
+    };
+  }
+
   /* The facts about one sense, and its firings: those on other tokens than the ones it is told by are set apart. */
   function sense(latent, feature, one) {
-    const isApart = (example) => one.named && !one.named.includes(tokenOf(example));
     const listed = (title, some) => (some.length
-      ? [title ? h("h3", null, title) : null, list(latent, feature, [...some].sort(byStrength))]
+      ? [title ? h("h3", null, title) : null, list(latent, feature, some)]
       : null);
-    const cut = one.examples.length - one.n_weak;
-    const strong = one.examples.slice(0, cut);
-    const weakest = one.examples.slice(cut);
-    const isOwn = (example) => !isApart(example);
+    const { strongest: strong, weakest, apart } = partsOf(one);
     const common = one.common.join("; ");
     const isSame = common === one.rule;
     return [
@@ -150,9 +200,9 @@ report.firings = (() => {
       common && !isSame ? h("p.rule", null, h("span.muted", null, "its firings share: "), ruleText(common)) : null,
       numbersOf(one, feature.senses),
       followedBy(one, feature),
-      listed(null, strong.filter(isOwn)),
-      listed("Its weakest", weakest.filter(isOwn)),
-      listed("Counted to it, though on other tokens", one.examples.filter(isApart)),
+      listed(null, strong),
+      listed("Its weakest", weakest),
+      listed("Counted to it, though on other tokens", apart),
     ];
   }
 
@@ -191,54 +241,99 @@ report.firings = (() => {
         h("dd", null, h("b", null, value), more ? h("small", null, more) : null))));
   }
 
-  /* The letter of a sense, the first token that its firings share, or else what describes them, and its share. */
-  function titleOf({ common, rule, f1, share }, k) {
+  /* The letter of a sense, the first token that its firings share, or else what describes them, and its share; isAlone:
+   * without what describes them. */
+  function titleOf({ common, rule, f1, share }, k, isAlone) {
     const [, token] = /^("[^"]+")/.exec(common[0] ?? "") ?? /^("[^"]+")/.exec(rule) ?? [];
     const text = token ?? report.lead.ofSense({ common, rule, f1 });
-    const name = text ? ruleText(text) : null;
+    const name = text && !isAlone ? h("span.named", null, ruleText(text)) : null;
     const tip = { "data-tip": "of its activation" };
     return [senseMark(k, null), " ", name, share === null ? null : h("span", tip, ` ${percent(share)}`)];
   }
 
-  /* The histogram over the tabs. A range that is chosen in it leaves the examples in it.
+  /* The letter of a sense, what describes it, and its numbers. */
+  function describedSense(one, k) {
+    const rule = report.lead.ofSense(one);
+    const numbers = [
+      one.share === null ? null : `${percent(one.share)} of its activation`,
+      rule === one.rule && one.f1 !== null ? `F1 ${format.fixed(one.f1)}` : null,
+    ];
+    return [senseMark(k, null), " ", rule ? ruleText(rule) : "no rule", " ",
+      h("small", null, numbers.filter(Boolean).join(", "))];
+  }
+
+  /* The tokens on which it fires most, each with its share of the firings; a press leaves the examples on it.
    *
-   * facts: numbers beside it. onsense: told the place of the sense whose tab is chosen, null of no one's. */
+   * onchoose: told the token, null to let go of it. The element's `show` marks the chosen one. */
+  function tokenBars(feature, onchoose) {
+    const { facts: { n_active: n }, tokens } = feature;
+    const rows = tokens.filter(([offset, , count]) => offset === 0 && count >= RARE * n).slice(0, N_BARS);
+    if (!rows.length) return null;
+    const [[, , most]] = rows;
+    const bar = ([, token, count]) => {
+      const k = (feature.senses ?? []).findIndex((one) => one.tokens.includes(token));
+      const onclick = ({ currentTarget: { ariaPressed } }) => onchoose(ariaPressed === "true" ? null : token);
+      return h("li", { "data-sense": k < 0 ? null : k },
+        h("button", { type: "button", "aria-pressed": "false", value: token, onclick },
+          firingToken(token, feature),
+          h("i", { "--share": count / most, "aria-hidden": "true" }),
+          h("span", null, format.percent(count / n))));
+    };
+    const height = rows.length > N_ROWS ? Math.ceil(rows.length / 2) : rows.length;
+    const bars = h("ul", { "--rows": height }, rows.map(bar));
+    const show = (chosen) => {
+      for (const { firstChild: button } of bars.children) button.ariaPressed = String(button.value === String(chosen));
+    };
+    const said = "share of its firings on each token: press to choose";
+    return Object.assign(h("div.tokenbars", null, bars, h("small", null, said)), { show });
+  }
+
+  /* The histogram and the tokens over the tabs. What is chosen in them leaves the examples in a range, or on a token.
+   *
+   * facts: numbers below them. onsense: told the place of the sense whose tab is chosen, null of no one's. */
   function region(latent, feature, facts, onsense) {
     const { edges } = feature.histogram;
     const last = edges.length - 1;
     const all = stored(feature);
     const senses = feature.senses ?? [];
     let shown = all;
+    let chosen = { bins: null, token: null };
     const examples = h("div", null, strongest(latent, feature));
     const range = h("p.chosen", { role: "status", hidden: true });
 
-    /* Show the examples of some bins, [first, last + 1], or all without bins. */
-    function choose(bins) {
+    /* Show the examples of some bins, [first, last + 1], and of a token; null for all. */
+    function choose(changed) {
+      chosen = { ...chosen, ...changed };
+      const { bins, token } = chosen;
+      const isAll = !bins && token === null;
       const [from, to] = bins ?? [0, last];
       const isIn = (x) => (!from || x >= edges[from]) && (to === last || x < edges[to]);
-      shown = all.filter((one) => isIn(valueOf(one)));
+      shown = all.filter((one) => isIn(valueOf(one)) && (token === null || tokenOf(one) === token));
       histogram.show({ range: bins });
-      range.hidden = !bins;
-      const ends = `${format.significant(edges[from])} to ${format.significant(edges[to])}`;
+      bars?.show(token);
+      range.hidden = isAll;
+      const ends = bins ? `${format.significant(edges[from])} to ${format.significant(edges[to])}` : null;
       range.replaceChildren(
-        `${ends}: ${format.count(shown.length)} of the ${format.count(all.length)} examples stored `,
-        h("button.link", { type: "button", onclick: () => choose(null) }, "All of them"));
-      examples.replaceChildren(bins ? marked(latent, feature, shown, N_FIRST) : strongest(latent, feature));
-      if (bins) parts.choose(0);
+        ...(token === null ? [] : ["on ", firingToken(token, feature), bins ? ", " : ""]), ends ?? "",
+        `: ${format.count(shown.length)} of the ${format.count(all.length)} examples stored `,
+        h("button.link", { type: "button", onclick: () => choose({ bins: null, token: null }) }, "All of them"));
+      examples.replaceChildren(isAll ? strongest(latent, feature) : marked(latent, feature, shown, N_FIRST));
+      if (!isAll) parts.choose(0);
     }
 
     const panels = [
       ["Strongest", () => [range, examples]],
       ["Each strength", () => intervals(latent, feature)],
-      ...senses.map((one, k) => [titleOf(one, k), () => h("div", { "data-sense": k }, sense(latent, feature, one))]),
+      ...senses.map((one, k) => [titleOf(one, k, senses.length > N_NAMED), () => h("div", { "data-sense": k }, sense(latent, feature, one))]),
     ];
     if (report.steering) panels.push(["Steer", () => report.steering(latent, all[0])]);
-    const histogram = activations(feature, choose);
+    const histogram = activations(feature, (bins) => choose({ bins }));
+    const bars = report.data.page.has_text ? tokenBars(feature, (token) => choose({ token })) : null;
     const parts = tabs("Its firings", panels, (k) => onsense(senses[k - FIRST_SENSE] ? k - FIRST_SENSE : null));
     const inSight = () => [shown, all, ...senses.map((one) => one.examples)][parts.chosen()] ?? [];
     return h("div.fires", { role: "region", tabindex: 0, "aria-label": "Where it fires" },
       h("div.firinghead", null,
-        h("div.strengths", null, histogram, facts),
+        h("div.strengths", null, histogram, bars, facts),
         h("div.tools", null, parts.list, h("span.choices", null, widths(feature), copies(inSight, latent)))),
       parts.panels);
   }

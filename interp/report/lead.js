@@ -222,8 +222,10 @@ report.lead = (() => {
     }
     if (!hasText) return h("span.muted", null, "No label describes where it fires.");
     if (senses?.length) return inSenses(senses, true);
-    if (isVague(latent)) return commonest(tokens, facts);
-    return inSpaces(rule) ? [inSpaces(rule), f1Term(ruleF1)] : inWords(rule, ruleF1);
+    if (!rule || isVague(latent)) return commonest(tokens, facts);
+    if (!inSpaces(rule)) return inWords(rule, ruleF1);
+    const counts = inCounts(rule);
+    return [inSpaces(rule), counts ? h("span.muted", null, `: ${counts}`) : null, f1Term(ruleF1)];
   }
 
   const isVague = (latent) => isKnown(columns.explanation_f1[latent]) && columns.explanation_f1[latent] < GOOD;
@@ -310,14 +312,14 @@ report.lead = (() => {
         rule ? ruleText(rule) : "no rule",
         told.length ? h("small", null, ` ${told.join(", ")}`) : null);
     };
-    return [all.map(one), isWhole ? h("small.long", null, "of its activation") : null];
+    return all.map(one);
   }
 
   /* The lines below the title: the rule if a label of the text is the title, the tokens that it raises, and the given
    * extras: [name, content]. */
   function element(latent, feature, ...more) {
     const rule = columns.explanation[latent];
-    const isNamed = byLabel(latent) || inSpaces(rule) || isVague(latent);
+    const isNamed = byLabel(latent) || isVague(latent);
     const line = (kind, name, ...content) => h(kind, null, h("dt", null, name), h("dd", null, content));
     return h("dl.lead", null,
       rule && isNamed && !(feature.senses?.length && !byLabel(latent))

@@ -73,11 +73,10 @@ report.logits = (() => {
     const lead = report.lead.leadAround(feature);
     const ablated = report.data.page.shares.find(({ name }) => name === "effect");
     if (!measured && learnt === null && !ablated) return null;
-    const title = [term("learnt", "Learnt"), " by the model, and its ", term("effect")];
     const decided = h("table.plain.effects", null,
       h("tbody", null, learntRow(learnt), measured ? effectRow(measured.beyond_null, ablated?.span) : null));
     const why = ablated ? `This feature was not ablated: ${ablated.note}` : "No feature was ablated.";
-    return block(title, decided, measured ? consequences(measured, lead) : nothing(why));
+    return block("Does the model use it?", decided, measured ? consequences(measured, lead) : nothing(why));
   }
 
   function learntRow(learnt) {

@@ -2,6 +2,7 @@
 
 import base64
 import re
+from collections import Counter
 from types import SimpleNamespace
 
 import torch
@@ -10,6 +11,7 @@ from interp.report.verdict_evidence import senses_of
 from tests.report.planted_page import (
     N_CTX,
     N_SEQ,
+    OTHER,
     SPLIT,
     VOCAB,
     question,
@@ -74,27 +76,55 @@ def test_a_list_shows_some_more_of_its_examples_or_all(browser, address):
     assert browser.evaluate(f"loadFeature(3).then({counted})") == [[2, "7 more"], 3, [5, "4 more"], 4, [9, None]]
 
 
-def test_the_strongest_come_first_then_a_few_on_each_other_token(browser, address):
+def test_the_strongest_come_first_then_those_on_each_common_token_and_a_few_on_each_other(browser, address):
     browser.open(f"{address}#feature/3")
     rows = list(range(0, N_SEQ * N_CTX, 3))
     browser.evaluate(f"report.text.load({list(range(N_SEQ))})")
     made = f"{rows}.map((row, k) => [-1, row, null, 1 + (k * 37) % 101, []])"
-    named = "(some) => some.map(([, row, , value]) => [row, value, report.text.of(Math.floor(row / 16))[row % 16]])"
-    parts, alike = browser.evaluate(
-        f"(({{ top, others, further, alike }}) => [[top, others, further].map({named}),"
-        f" [...alike.values()].reduce((sum, rest) => sum + rest.length, 0)])(report.firings.varied({made}, 5))"
+    token = "report.text.of(Math.floor(row / 16))[row % 16]"
+    named = f"(some) => some.map(([, row, , value]) => [row, value, {token}])"
+    counted = Counter(browser.evaluate(f"{rows}.map((row) => {token})"))
+    (common, _), (second, _) = Counter({one: n for one, n in counted.items() if one >= 14}).most_common(2)
+    top, same, others, further, groups, alike = browser.evaluate(
+        f"(({{ top, same, groups, others, further, alike }}) => [...[top, same, others, further].map({named}),"
+        f" groups.map(([token, some]) => [token, ({named})(some)]),"
+        " [...alike.values()].reduce((sum, rest) => sum + rest.length, 0)])"
+        f"(report.firings.varied({made}, 5, [{common}, {second}]))"
     )
-    top, others, further = parts
+    parts = [top, same, others, further, *(own for _, own in groups)]
     every = sorted(value for part in parts for _, value, _ in part)[::-1]
-    tokens = [token for *_, token in top]
-    assert top[0][1] == every[0] and len(top) == 5 and max(map(tokens.count, tokens)) <= 3, "a few of each token"
+    assert len(top) == 5 and top[0][1] == every[0]
     for part in parts:
         assert [value for _, value, _ in part] == sorted((value for _, value, _ in part), reverse=True)
+    tokens = [token for *_, token in top]
+    assert {token for *_, token in same} <= set(tokens), "more on the tokens of the strongest"
+    assert [token for token, _ in groups] == [token for token in (common, second) if tokens.count(token) < 3]
+    assert all({on for *_, on in own} == {token} for token, own in groups)
     on = [token for *_, token in others]
-    assert not set(on) & {token for *_, token in top} and max(on.count(token) for token in on) <= 3 < len(on)
-    left = {token for *_, token in further}
-    assert left and all(on.count(token) == 3 for token in left - {token for *_, token in top})
+    told = {*tokens, *(token for token, _ in groups)}
+    assert on and not set(on) & told and max(on.count(token) for token in on) <= 3
+    assert all(on.count(token) == 3 for *_, token in further)
     assert sum(map(len, parts)) + alike == len(rows), "none is lost"
+
+
+def test_a_token_that_is_chosen_leaves_the_examples_on_it(browser, address):
+    browser.open(f"{address}#feature/{SPLIT}")
+    assert all(said.endswith("50 %") for said in browser.text(".tokenbars li"))
+    hues = "Array.from(document.querySelectorAll('.tokenbars li'), (e) => e.dataset.sense)"
+    assert sorted(browser.evaluate(hues)) == ["0", "1"], "the colour of the sense that fires on it"
+    chosen = int(browser.evaluate("document.querySelector('.tokenbars button').value"))
+    token = "report.text.of(Math.floor(e.dataset.row / 16))[e.dataset.row % 16]"
+    shown = f"Array.from(document.querySelectorAll('#panel-0 .example'), (e) => {token})"
+    assert set(browser.evaluate(shown)) == {SPLIT, OTHER}
+    browser.click(".tokenbars button")
+    assert set(browser.evaluate(shown)) == {chosen}
+    assert browser.evaluate("document.querySelector('.tokenbars button').ariaPressed") == "true"
+    [said] = browser.text(".chosen[role=status]")
+    assert said.startswith("on ") and int(re.search(r": (\d+) of the ", said)[1]) >= len(browser.evaluate(shown))
+    browser.click(".tokenbars button")
+    assert set(browser.evaluate(shown)) == {SPLIT, OTHER} and browser.evaluate(
+        "document.querySelector('.chosen').hidden"
+    )
 
 
 def test_a_token_that_a_sense_does_not_share_identifies_no_sense():
@@ -133,8 +163,8 @@ def test_the_lead_uses_a_label_instead_of_a_rule_if_it_fits_better(browser, addr
     assert browser.text("#feature .near small") == [f"cosine {cosine:.2f}" for _, cosine in close]
     far = "report.views.feature.nearby(2, { neighbours: [[3, 0.4]], coactivations: [[4, 0.1, 1], [5, 0.6, 1]] })"
     lines = browser.evaluate(f"{far}.map(([name, said]) => [name, h('p', null, said).textContent])")
-    assert [name for name, _ in lines] == ["Fires with", "Points like"] and "no close neighbour" in lines[1][1]
-    assert re.match(r"5Jaccard 0\.60.*4Jaccard 0\.10", lines[0][1]), "the highest Jaccard first, each with its number"
+    assert [name for name, _ in lines] == ["Fires with"], "no neighbour is close"
+    assert re.match(r"5Jaccard 0\.60.*4Jaccard 0\.10.*on the map", lines[0][1]), "the highest Jaccard first"
     assert browser.text("#feature .title") == ['after " return" or " +" F1 0.50']
     assert 0 < len(browser.text("#feature .predicts .token")) <= 5
     browser.open(f"{address}#feature/3")
@@ -177,11 +207,12 @@ def test_the_tab_of_a_sense_shows_the_tokens_around_its_own_firings(browser, add
     browser.open(f"{address}#feature/{SPLIT}")
     senses, tokens = browser.evaluate(f"loadFeature({SPLIT}).then((one) => [one.sense_tokens, one.tokens])")
     numbers = "Array.from(document.querySelectorAll('.around .muted'), (e) => Number(e.textContent))"
-    assert browser.evaluate(numbers) == [n for *_, n in tokens]
+    around = [n for offset, _, n in tokens if offset]
+    assert browser.evaluate(numbers) == around
     browser.click("#tab-2")
-    assert browser.evaluate(numbers) == [n for *_, n in senses[0]] != [n for *_, n in tokens]
+    assert browser.evaluate(numbers) == [n for *_, n in senses[0]] != around
     browser.click("#tab-0")
-    assert browser.evaluate(numbers) == [n for *_, n in tokens]
+    assert browser.evaluate(numbers) == around
 
 
 def test_senses_are_tabs_beside_the_strongest_firings_and_a_weak_rule_says_so(browser, address):

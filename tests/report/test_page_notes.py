@@ -66,7 +66,7 @@ def test_typing_a_label_or_a_note_moves_no_field_and_hides_nothing(browser, addr
         assert browser.evaluate(fields) == [False, False], "a button opens them"
         browser.click("#feature .write")
         assert browser.evaluate(fields) == [True, True]
-    places = """Array.from(document.querySelectorAll("#feature header > *, #feature .notes > *, .firinghead"), (e) => {
+    places = """Array.from(document.querySelectorAll("#feature .toolbar a, #feature .notes > *, .firinghead"), (e) => {
         const { x, y } = e.getBoundingClientRect();
         return [e.className, Math.round(x), Math.round(y)];
     })"""

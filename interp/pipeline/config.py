@@ -16,18 +16,19 @@ from typing import TYPE_CHECKING, Any
 from interp.checks.config_fields import check_names, field_types, read_fields, to_toml_value
 from interp.checks.limits import shortened_repr
 from interp.pipeline.plugins import import_plugin, plugin_digest
-from interp.pipeline.pretrained import LoadedConfig
+from interp.pipeline.pretrained import LoadedConfig, ModelConfig
 from interp.pipeline.sections import ALL_MLPS
 from interp.pipeline.stages import STAGES
 
 if TYPE_CHECKING:
     from interp.compare.null_dictionaries import NullsConfig
     from interp.features.scan_config import ScanConfig
-    from interp.pipeline.pretrained import ModelConfig
     from interp.pipeline.sections import EffectsConfig, HarvestConfig, QualityConfig, RankingSection, TokenizerConfig
     from interp.sae import SAEConfig
     from models.corpus import CorpusConfig
     from models.recipe import TrainingConfig
+
+_PRESETS = Path(__file__).parent / "presets"
 
 _KEPT_FIELDS = ("d_sae", "k", "tokens")
 """Fields of the demo's dictionary that also apply to other architectures that have them."""
@@ -90,37 +91,14 @@ class RunConfig(SimpleNamespace):
     def quick(cls) -> "RunConfig":
         """Return the demo in some two minutes on two CPU cores: the same stages, a fraction of the tokens and
         latents."""
-        return cls.from_dict({
-            "corpus": {"characters": 1_500_000},
-            "tokenizer": {"vocab_size": 1024},
-            "training": {"tokens": 300_000},
-            "harvest": {"tokens": 200_000},
-            "sae": {"d_sae": 512, "tokens": 300_000},
-            "quality": {"tokens": 20_000},
-            "nulls": {"tokens": 100_000, "sae_tokens": 300_000, "latents": 256},
-        })  # fmt: skip
+        return cls.from_toml(_PRESETS / "quick.toml")
 
     @classmethod
     def circuits(cls, *, quick: bool = False) -> "RunConfig":
         """Return a model of four layers and transcoders of its MLPs, for attribution graphs (`interp graph`).
 
         quick: runs in some two minutes, but is too small for meaningful results."""
-        sizes: dict[str, Any] = {
-            "model": {"preset": "small", "n_ctx": 128, "d_model": 128, "n_heads": 4, "d_mlp": 512},
-            "training": {"tokens": 3_500_000},
-            "harvest": {"tokens": 300_000},
-            "sae": {"d_sae": 1024, "k": 16, "tokens": 1_200_000},
-            "quality": {"tokens": 10_000},
-            "effects": {"sequences": 8, "minutes": 0.25},
-        }
-        if quick:
-            sizes |= cls.quick().to_dict()
-            sizes["model"] |= {"preset": "small", "d_model": 64, "n_heads": 4, "d_mlp": 256}
-            sizes["harvest"] = {"tokens": 100_000}
-            sizes["sae"] = {"d_sae": 256, "k": 8, "tokens": 200_000}
-            sizes["effects"] |= {"sequences": 4, "minutes": 0.1}
-        sizes["harvest"] |= {"hook_names": ALL_MLPS}
-        return cls.from_dict(sizes)
+        return cls.from_toml(_PRESETS / ("circuits-quick.toml" if quick else "circuits.toml"))
 
     @classmethod
     def smollm2(cls) -> "RunConfig":
@@ -130,30 +108,14 @@ class RunConfig(SimpleNamespace):
         Raises ValueError if its weights are not installed."""
         from models.loading import smollm2_file
 
-        shares = {"shakespeare": 0.3, "python": 0.35, "packages": 0.35}
-        return cls.from_dict({
-            "corpus": {"characters": 2_700_000, "shares": shares, "val_fraction": 0.06},
-            "model": {"source": "gguf", "name": str(smollm2_file()), "dtype": "bfloat16"},
-            "harvest": {"hook_name": "blocks.15.hook_resid_post", "tokens": 640_000, "batch_size": 16},
-            "sae": {"architecture": "batchtopk", "d_sae": 8192, "k": 32, "tokens": 3_000_000},
-            "quality": {"tokens": 15_000, "batch_size": 16},
-            "nulls": {"tokens": 200_000, "sae_tokens": 600_000},
-        })  # fmt: skip
+        model = ModelConfig(source="gguf", name=str(smollm2_file()), dtype="bfloat16")
+        return cls.from_toml(_PRESETS / "smollm2.toml").replace(model=model)
 
     @classmethod
     def tiny(cls) -> "RunConfig":
         """Return a configuration that runs every stage in seconds, for tests and for `interp warm-up`; its results are
         meaningless."""
-        return cls.from_dict({
-            "corpus": {"characters": 160_000, "val_fraction": 0.2},
-            "tokenizer": {"vocab_size": 512},
-            "model": {"n_ctx": 64, "d_model": 32, "n_heads": 2, "d_mlp": 64},
-            "training": {"tokens": 60_000, "batch_size": 16},
-            "harvest": {"tokens": 40_000, "batch_size": 16},
-            "sae": {"d_sae": 64, "k": 8, "tokens": 60_000, "batch_size": 512},
-            "quality": {"tokens": 8_000, "batch_size": 16},
-            "nulls": {"tokens": 20_000, "sae_tokens": 60_000, "latents": 32},
-        })  # fmt: skip
+        return cls.from_toml(_PRESETS / "tiny.toml")
 
     @classmethod
     def from_toml(cls, path: str | Path, *, import_plugins: bool = False) -> "RunConfig":

@@ -8,7 +8,8 @@ so "none" stands for it. `plugins = ["mine.py"]` above the sections names the us
 
 import dataclasses
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -37,41 +38,58 @@ _OMITTED_DEFAULTS = (("harvest", "output_hook", "none"), ("harvest", "buffer_mb"
 """Section, field and default of the options that few runs need: a run's file names them only where they are set."""
 
 
-class RunConfig(SimpleNamespace):
-    """The configuration, one attribute per section, which cannot be changed. `RunConfig()` is the demo; `replace` gives
-    one with other sections.
+def _section(name: str) -> Any:
+    """Return the field of a section, with the default of the stage that defines it."""
+    return dataclasses.field(default_factory=lambda: _defaults()[name]())
 
-    It has the sections of all stages, among them those that a user's own stage defines, so they are not known as fields
-    when this class is made."""
 
-    plugins: dict[str, str]
+def _defaults() -> dict[str, Callable[[], Any]]:
+    return {name: make for stage in STAGES.values() for name, make in stage.config.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """The configuration, one attribute per section. `RunConfig()` is the demo; `replace` gives one with other
+    sections."""
+
+    corpus: "CorpusConfig" = _section("corpus")
+    tokenizer: "TokenizerConfig" = _section("tokenizer")
+    model: ModelConfig = _section("model")
+    training: "TrainingConfig" = _section("training")
+    harvest: "HarvestConfig" = _section("harvest")
+    sae: "SAEConfig | LoadedConfig" = _section("sae")
+    scan: "ScanConfig" = _section("scan")
+    quality: "QualityConfig" = _section("quality")
+    ranking: "RankingSection" = _section("ranking")
+    nulls: "NullsConfig" = _section("nulls")
+    effects: "EffectsConfig" = _section("effects")
+    extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    """The sections of users' stages, by name; each is an attribute too."""
+    plugins: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Files of the user's own code, each with its SHA-256. If there are any, a section that only they can read becomes
     a namespace of its TOML values."""
-    if TYPE_CHECKING:
-        corpus: CorpusConfig
-        tokenizer: TokenizerConfig
-        model: ModelConfig
-        training: TrainingConfig
-        harvest: HarvestConfig
-        sae: SAEConfig | LoadedConfig
-        scan: ScanConfig
-        quality: QualityConfig
-        ranking: RankingSection
-        nulls: NullsConfig
-        effects: EffectsConfig
 
-    def __init__(self, *, plugins: Mapping[str, str] | None = None, **sections: Any):
-        defaults = {name: make for stage in STAGES.values() for name, make in stage.config.items()}
-        if not plugins:
-            check_names(sections, list(defaults), "section")
-        left_out = {name: make() for name, make in defaults.items() if name not in sections}
-        super().__init__(plugins=dict(plugins or {}), **left_out, **sections)
+    def __post_init__(self) -> None:
+        makers = {name: make for name, make in _defaults().items() if name not in _names_of_fields()}
+        if not self.plugins:
+            check_names(self.extra, list(makers), "section")
+        left_out = {name: make() for name, make in makers.items() if name not in self.extra}
+        object.__setattr__(self, "extra", {**left_out, **self.extra})
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"a configuration cannot be changed: config.replace({name}=…) gives another")
+    def __getattr__(self, name: str) -> Any:
+        extra = self.__dict__.get("extra", {})  # a copy is asked for its methods before it has fields
+        if name in extra:
+            return extra[name]
+        raise AttributeError(f"a configuration has no {name!r}; its sections are {', '.join([*_defaults(), *extra])}")
+
+    def sections(self) -> dict[str, Any]:
+        """Return all sections, those of users' stages last."""
+        names = [name for name in _names_of_fields() if name not in ("extra", "plugins")]
+        return {name: getattr(self, name) for name in names} | dict(self.extra)
 
     def replace(self, **sections: Any) -> "RunConfig":
-        return RunConfig(**(vars(self) | sections))
+        of_fields = {name: sections.pop(name) for name in _names_of_fields() if name in sections}
+        return dataclasses.replace(self, **of_fields, extra={**self.extra, **sections})
 
     def with_named_hooks(self) -> "RunConfig":
         """Return the configuration with "all mlps" replaced by the model's own names."""
@@ -155,7 +173,7 @@ class RunConfig(SimpleNamespace):
         Raises ValueError for an invalid section, field or value, with its place and the remedy."""
         default = cls()
         if not keep_unread:
-            check_names(sections, list(vars(default)), f"{where}: section")
+            check_names(sections, [*default.sections(), "plugins"], f"{where}: section")
         replaced: dict[str, Any] = {}
         for name, values in sections.items():
             if not isinstance(values, Mapping):
@@ -182,8 +200,7 @@ class RunConfig(SimpleNamespace):
             name: dict(vars(section))
             if isinstance(section, SimpleNamespace)
             else to_toml_value(dataclasses.asdict(section))
-            for name, section in vars(self).items()
-            if name != "plugins"
+            for name, section in self.sections().items()
         }
         sections |= {"plugins": dict(self.plugins)} if self.plugins else {}
         for name, field, default in _OMITTED_DEFAULTS:
@@ -195,6 +212,10 @@ class RunConfig(SimpleNamespace):
         if hasattr(self.sae, "architecture"):
             sections["sae"] = {"architecture": self.sae.architecture} | sections["sae"]
         return sections
+
+
+def _names_of_fields() -> list[str]:
+    return [field.name for field in dataclasses.fields(RunConfig)]
 
 
 def _sae(default: "SAEConfig", values: dict[str, Any]) -> "SAEConfig | LoadedConfig":

@@ -22,7 +22,7 @@ import typer
 from typer import Option
 
 from interp.cli.comparison_commands import compare_command
-from interp.cli.error_lines import is_expected, is_from_library, one_line, usage_line
+from interp.cli.error_lines import is_expected, is_refusal, one_line, usage_line
 from interp.cli.feature_commands import effects_command, rank_command, report_command, scan_command
 from interp.cli.field_flags import with_field_flags
 from interp.cli.graph_command import graph_command
@@ -117,8 +117,8 @@ def _exit_code(words: list[str]) -> int:
     except Exception as error:  # expected errors are printed below; any other is raised again
         if "--traceback" in words or not is_expected(error):
             raise
-        is_unexplained = is_from_library(error) and not isinstance(error, OSError)
-        hint = " (interp --traceback … shows where)" if is_unexplained else ""
+        is_explained = is_refusal(error) or isinstance(error, OSError)
+        hint = "" if is_explained else " (interp --traceback … shows where)"
         return _refused(one_line(error) + hint, everywhere=isinstance(error, OSError))
     return 0
 
@@ -135,8 +135,6 @@ def _run(words: list[str]) -> None:
     for before, word in itertools.pairwise(["interp", *words]):
         if not word or (word.startswith("--") and word.endswith("=")):  # such as an unset variable of the shell
             raise ValueError(f"the value after {word[:-1] or before} is empty: give one, or leave it out")
-        if any(letter < " " and letter not in "\t\n" for letter in word):  # it would be printed again
-            raise ValueError(f"{word} contains a control character: use another name")
     words = _import_plugins(words)
     group: Any = typer.main.get_command(_app(words))
     if _COMPLETION in os.environ:

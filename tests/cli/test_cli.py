@@ -25,6 +25,7 @@ from interp.cli.progress_bar import Bar
 from interp.cli.sae_commands import field_lines
 from interp.display.verdict_names import UNTESTED
 from interp.pipeline.stages import STAGES
+from interp.runtime.threads import slices
 from interp.sae import ARCHITECTURES, Crosscoder, Transcoder, load_sae
 from interp.storage import addresses
 from tests.tiny import SECTIONS, TINY
@@ -541,11 +542,14 @@ def test_run_of_another_configuration_says_what_differs(folder, capsys):
     assert "tokenizer.vocab_size: 512 there, 600 here" in line
 
 
-def test_an_error_of_a_library_says_where_it_is_shown(monkeypatch, capsys):
+def test_an_error_that_no_raise_of_ours_made_says_where_it_is_shown(monkeypatch, capsys):
     monkeypatch.setattr("interp.cli._run", lambda arguments: check_value("seed", -1, Seed))
     assert "seed=-1 must be" in (line := refused(capsys)) and "--traceback" not in line
     monkeypatch.setattr("interp.cli._run", lambda arguments: int("x"))
     assert refused(capsys).endswith("'x' (interp --traceback … shows where)")
+    monkeypatch.setattr("interp.cli._run", lambda arguments: slices(3, 0))
+    assert refused(capsys).endswith("must not be zero (interp --traceback … shows where)"), "a line of interp's own"
+    monkeypatch.setattr("interp.cli._run", lambda arguments: int("x"))
     with pytest.raises(ValueError, match="invalid literal"):
         main(["--traceback"])
 

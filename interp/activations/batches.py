@@ -167,13 +167,6 @@ class BatchReader(ABC):
         return ActivationBatches(columns, rows, batch_size, seed=seed, shuffle=shuffle, epochs=epochs, part=part)
 
 
-def as_hook_names(hook: str | Sequence[str]) -> tuple[str, ...]:
-    """Return one or several hook names as a tuple. Raises ValueError for none."""
-    if not hook:
-        raise ValueError(f"hook={hook!r} names no hook: name at least one")
-    return (hook,) if isinstance(hook, str) else tuple(hook)
-
-
 class _EpochRow(NamedTuple):
     """The epoch and the shard in which a global row offset lies."""
 

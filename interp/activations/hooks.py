@@ -121,16 +121,21 @@ def has_hook(model: Model, name: str) -> bool:
     return hook_named(hooks_of(model), name) is not None
 
 
-def resolve_hooks(model: Model, hook_names: Sequence[str]) -> dict[str, Hook]:
+def as_hook_names(hook: str | Sequence[str]) -> tuple[str, ...]:
+    """Return the name of one hook, or the names of several, as a tuple. Raises ValueError for none."""
+    if not hook:
+        raise ValueError(f"hook={hook!r} names no hook: name at least one")
+    return (hook,) if isinstance(hook, str) else tuple(hook)
+
+
+def resolve_hooks(model: Model, hook_names: str | Sequence[str]) -> dict[str, Hook]:
     """Return the hook of the model that each name stands for.
 
-    Raises ValueError that names the nearest names if there is no such hook.
+    Raises ValueError that names the nearest names if there is no such hook, and if none is named.
     """
     known = hooks_of(model)
-    if not hook_names:
-        raise ValueError("hook_names is empty: name at least one hook")
     hooks = {}
-    for name in hook_names:
+    for name in as_hook_names(hook_names):
         hook = hook_named(known, name)
         if hook is None:
             raise ValueError(f"the model has no hook {name!r}; the nearest are {_nearest_names(name, list(known))}")
@@ -170,8 +175,7 @@ def names_of_hook(model: Model, hook: Hook) -> list[str]:
 def main_names(model: Model, names: str | Sequence[str]) -> list[str]:
     """Return the main names of hooks, from any of their names, each hook once. Raises ValueError for an unknown hook,
     or if none is named."""
-    hooks = resolve_hooks(model, (names,) if isinstance(names, str) else names)
-    return list(dict.fromkeys(names_of_hook(model, hook)[0] for hook in hooks.values()))
+    return list(dict.fromkeys(names_of_hook(model, hook)[0] for hook in resolve_hooks(model, names).values()))
 
 
 def check_own_hook(dictionary: Any, hook_name: str, known: Collection[str], where: object) -> None:

@@ -14,7 +14,8 @@ from dataclasses import replace
 from jaxtyping import Int
 from torch import Tensor
 
-from interp.activations.batches import BatchReader, ShardColumn, as_hook_names
+from interp.activations.batches import BatchReader, ShardColumn
+from interp.activations.hooks import as_hook_names
 from interp.activations.row_statistics import ActivationStatistics
 from interp.activations.shards import ROW_IDS, TOKENS_FILE
 from interp.activations.sources import Provenance, RowLimit, Shard

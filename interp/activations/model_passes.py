@@ -61,7 +61,7 @@ class ModelPasses:
         cls,
         model: Model,
         tokens: Int[Tensor, "seq pos"] | Float[Tensor, "input ..."],
-        hook_names: Sequence[str],
+        hook_names: str | Sequence[str],
         options: RowOptions,
     ) -> "ModelPasses":
         """Return the passes over these tokens.
@@ -69,9 +69,8 @@ class ModelPasses:
         Raises ValueError for an unknown hook, for tokens that the model does not accept, for exclusions that are not
         token ids or positions, if no row is left, and for hooks with different numbers of positions.
         """
-        names = (hook_names,) if isinstance(hook_names, str) else tuple(dict.fromkeys(hook_names))
         hooks, aliases = dict[str, Hook](), dict[str, list[str]]()
-        for hook in resolve_hooks(model, names).values():
+        for hook in resolve_hooks(model, hook_names).values():
             main, *others = names_of_hook(model, hook)
             hooks[main] = hook
             if others:
@@ -226,11 +225,6 @@ def concatenate_tokens(
         return torch.from_numpy(tokens)
     if isinstance(tokens, Tensor):
         return tokens
-    if not isinstance(tokens, Iterable) or isinstance(tokens, str):
-        class_name = type(tokens).__name__
-        raise ValueError(
-            f"tokens is a {class_name}, not ids [seq, pos] or batches of them: the order is (model, tokens, hooks)"
-        )
     batches = list[Tensor]()
     n_tokens = 0
     for batch in tokens:

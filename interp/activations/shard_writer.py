@@ -20,8 +20,9 @@ import torch
 from jaxtyping import Int, Int64
 from torch import Tensor
 
+from interp.activations.row_options import Dtype
 from interp.activations.shards import DTYPES, ROW_IDS, Column, ShardLayout, clear, columns_of
-from interp.checks.limits import check_at_least
+from interp.checks.limits import check_at_least, check_value
 from interp.statistics.randomness import shuffled_range, splitmix64
 from interp.storage.files import tensors_header, write_atomically, write_tensors
 
@@ -165,8 +166,8 @@ def sample_rows(shards: Iterable[Tensor], n_rows: int, seed: int) -> Tensor:
 
 
 def check_dtype(dtype: str) -> None:
-    if dtype not in DTYPES:
-        raise ValueError(f"dtype={dtype!r} must be one of {', '.join(DTYPES)}")
+    """Raise ValueError for a type that a store cannot have."""
+    check_value("dtype", dtype, Dtype)
 
 
 def shard_of(row_ids: Int[np.ndarray, " row"], n_shards: int, seed: int) -> Int[np.ndarray, " row"]:

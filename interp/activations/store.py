@@ -23,9 +23,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.activations.batch_import import import_batches
-from interp.activations.batches import BatchReader, ShardColumn, as_hook_names
+from interp.activations.batches import BatchReader, ShardColumn
 from interp.activations.hidden_states import import_hidden_states
-from interp.activations.hooks import UNNAMED
+from interp.activations.hooks import UNNAMED, as_hook_names
 from interp.activations.remote_store import RemoteFiles, read_remote_manifest
 from interp.activations.row_statistics import (
     TENSORS,

@@ -27,8 +27,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.activations.batches import as_hook_names, check_state, gather
-from interp.activations.hooks import Model, evaluating
+from interp.activations.batches import check_state, gather
+from interp.activations.hooks import Model, as_hook_names, evaluating
 from interp.activations.model_passes import ModelPasses, TokenBatches, concatenate_tokens
 from interp.activations.row_options import RowKeywords, RowOptions
 from interp.activations.row_statistics import ActivationStatistics, n_sample_rows, running_sums, statistics_of

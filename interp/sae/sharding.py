@@ -33,8 +33,6 @@ _BYTES_AT_ONCE = 1 << 24
 
 def check_shards(config: SAEConfig, shards: int) -> None:
     """Check that the latents can be sharded over this many processes. Raises ValueError if not."""
-    if not isinstance(config, SAEConfig):
-        raise ValueError(f"config={config!r} must be one config, as TopKConfig(…)")
     if shards > 1 and type(config) not in SHARDED_CONFIGS:
         known = ", ".join(config_class.__name__ for config_class in SHARDED_CONFIGS)
         raise ValueError(f"{type(config).__name__} cannot divide its latents among processes; {known} can")

@@ -32,7 +32,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.activations import ActivationSource
-from interp.activations.hooks import Model
+from interp.activations.hooks import Model, as_hook_names
 from interp.activations.model_passes import TokenBatches, concatenate_tokens
 from interp.activations.stream import ActivationStream
 from interp.checks.errors import DamagedError
@@ -50,7 +50,7 @@ from interp.sae.metric_logs import Log, Row, check_log, open_log
 from interp.sae.model import SAE, load_sae
 from interp.sae.sharding import check_shards, read_shard, whole_dictionary, write_shards
 from interp.sae.stored_dictionary import StoredDictionary
-from interp.sae.training_rows import TrainingRows, hook_list
+from interp.sae.training_rows import TrainingRows
 from interp.storage.files import digest, open_tensors, read_json, write_json, write_tensors, write_text
 from interp.storage.remote_folders import local_path
 
@@ -253,7 +253,7 @@ def _stream(
     """Return the rows of the model at all hooks, from as many tokens as the longest training needs."""
     if options.tokens is None:
         raise ValueError("to train on a model without a store, give tokens=; or give a store")
-    names = [name for pair in hooks for side in pair for name in hook_list(side)]
+    names = [name for pair in hooks for side in pair if side for name in as_hook_names(side)]
     tokens = concatenate_tokens(options.tokens, max(config.tokens for config in configs))
     return ActivationStream(model, tokens, names, progress=clock.model_runs, **(options.harvesting or {}))
 

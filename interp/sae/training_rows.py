@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from interp.activations import ActivationSource
+from interp.activations.hooks import as_hook_names
 from interp.runtime.processes import Mesh
 from interp.sae.hook_scales import HookScales
 
@@ -19,12 +20,10 @@ class TrainingRows:
     def __init__(
         self, store: ActivationSource, hook: str | Sequence[str], output_hook: str | Sequence[str] | None, mesh: Mesh
     ):
-        hooks = tuple(map(store.name_of, hook_list(hook)))
-        output_hooks = list(map(store.name_of, hook_list(output_hook)))
+        hooks = tuple(map(store.name_of, as_hook_names(hook)))
+        output_hooks = list(map(store.name_of, as_hook_names(output_hook))) if output_hook else []
         if len(store) == 0:
             raise ValueError("the store is empty: there is nothing to train on")
-        if not hooks:
-            raise ValueError("no hook is given: name at least one")
         if len({*hooks, *output_hooks}) < len([*hooks, *output_hooks]):
             raise ValueError(
                 f"a hook is named twice: {', '.join([*hooks, *output_hooks])}. An autoencoder needs no output_hook"
@@ -50,11 +49,6 @@ class TrainingRows:
         self.metadata |= _provenance(store)
         if len(hooks) == 1 and row_limits[0].limit is not None:
             self.metadata["norm_limit"] = row_limits[0].limit
-
-
-def hook_list(hook: str | Sequence[str] | None) -> Sequence[str]:
-    """Return the names of one hook, of several, or of none."""
-    return () if hook is None else (hook,) if isinstance(hook, str) else hook
 
 
 def _provenance(store: ActivationSource) -> dict[str, Any]:

@@ -116,7 +116,7 @@ def test_hooks_from_a_map_and_from_module_names(tmp_path, tokens):
     assert all(torch.equal(mid[i], first[i]) and torch.equal(out[i], 2 * mid[i]) for i in range(N_SEQ * N_CTX))
     with pytest.raises(ValueError, match="no hook 'middle'; the nearest are mid"):
         harvest((model, {"mid": model.first}), tokens, ["middle"], tmp_path / "c")
-    with pytest.raises(ValueError, match="hook_names is empty"):
+    with pytest.raises(ValueError, match="names no hook: name at least one"):
         harvest(model, tokens, [], tmp_path / "c")
 
 
@@ -312,7 +312,7 @@ def test_stores_filled_in_one_pass_are_those_that_are_filled_alone(tmp_path, tok
     assert together == model.n_runs > 0, "only the group with the last hook reaches the end of the model"
     again = harvest_stores(model, tokens, {tmp_path / name: hooks for name, hooks in GROUPS.items()}, **options)
     assert model.n_runs == together and [store.fingerprint for store in again] == [s.fingerprint for s in stores]
-    with pytest.raises(ValueError, match="hook_names is empty"):
+    with pytest.raises(ValueError, match="names no hook: name at least one"):
         harvest_stores(model, tokens, {tmp_path / "a": ["first"], tmp_path / "b": []})
 
 

@@ -2,11 +2,12 @@
 
 import dataclasses
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 
-from interp import run_stages, train_saes
+from interp import Run, run_stages, train_saes
 from interp.activations.hooks import capture, mlp_hooks, resolve_hooks
 from interp.cli import main
 from interp.effects import load_graph
@@ -21,6 +22,14 @@ READS, WRITES = "blocks.{}.ln2.hook_normalized", "blocks.{}.hook_mlp_out"
 ALL = RunConfig.from_dict(FEW.to_dict() | {"harvest": {"hook_names": "all mlps", "tokens": 8_000, "batch_size": 20}})
 ALL = ALL.replace(model=dataclasses.replace(FEW.model, n_layers=2))
 STREAMED = ALL.replace(harvest=dataclasses.replace(ALL.harvest, buffer_mb=1))
+
+
+def copy_of_model(run: Run, out: Path) -> Path:
+    """Return a run folder with the corpus and the model only."""
+    for name in ("corpus", "model"):
+        shutil.copytree(run.path / name, out / name)
+    shutil.copy(run.path / "run.toml", out)
+    return out
 
 
 @pytest.fixture(scope="module")
@@ -54,15 +63,12 @@ def test_every_mlp_has_its_transcoder(run):
 @pytest.fixture(scope="module")
 def streamed(run, tmp_path_factory):
     """The same run without activations on disk, up to the features; it was killed while its transcoders trained."""
-    out = tmp_path_factory.mktemp("streamed") / "run"
-    for name in ("corpus", "model"):
-        shutil.copytree(run.path / name, out / name)
+    out = copy_of_model(run, tmp_path_factory.mktemp("streamed") / "run")
 
     def stop(done, total, note):
         if done == 4 and "loss" in note:
             raise KeyboardInterrupt
 
-    shutil.copy(run.path / "run.toml", out)
     with pytest.raises(KeyboardInterrupt):
         run_stages(STREAMED, out, until="sae", redo=True, progress=lambda stage: stop)
     return run_stages(STREAMED, out, until="features")
@@ -160,5 +166,6 @@ def test_a_transcoder_from_a_hook_to_itself_and_a_loaded_one_are_refused(tmp_pat
 def test_a_transcoder_is_not_loaded_in_the_place_of_an_autoencoder(run, tmp_path):
     settings = {key: value for key, value in ALL.to_dict().items() if key not in ("sae", "harvest")}
     settings |= {"sae": {"load": str(run.at(READS.format(0)).folder("sae"))}, "harvest": {"hook_name": READS.format(0)}}
+    out = copy_of_model(run, tmp_path / "loaded")
     with pytest.raises(ValueError, match="is a transcoder"):
-        run_stages(RunConfig.from_dict(settings), tmp_path / "loaded", until="sae")
+        run_stages(RunConfig.from_dict(settings), out, until="sae")

@@ -37,6 +37,7 @@ def config(folder, family, **sections) -> RunConfig:
         "sae": {"architecture": "topk", "d_sae": 18, "k": 4, "tokens": 8_000, "batch_size": 256},
         "quality": {"tokens": 1_000, "batch_size": 8},
         "ranking": {"n_shifts": 1},
+        "effects": {"sequences": 2},
         "nulls": {"tokens": 2_000, "sae_tokens": 4_000, "latents": 6},
     }
     return RunConfig.from_dict(given | sections)

@@ -127,6 +127,14 @@ def test_a_token_that_is_chosen_leaves_the_examples_on_it(browser, address):
     )
 
 
+def test_a_part_of_a_letter_is_read_in_the_script_of_the_example_in_which_it_fires(browser, address):
+    browser.open(f"{address}#feature/{SPLIT}")
+    leads = "(token, some) => some.filter((one) => report.examples.tokenOf(one) === token).map(report.examples.leadAt)"
+    of = f"loadFeature({SPLIT}).then((feature) => ({leads})(%d, feature.examples))"
+    greek, hebrew = (browser.evaluate(of % token) for token in (SPLIT, OTHER))
+    assert set(greek) == {0xCE} and set(hebrew) == {0xD7}, "the last bytes of β and ל"
+
+
 def test_a_token_that_a_sense_does_not_share_identifies_no_sense():
     store = SimpleNamespace(tokens=torch.tensor([[0, 1, 2, 2]]), vocab=["ble", " t", " a"])
     contexts = SimpleNamespace(features=store, examples=lambda kinds, latents, rows: [])

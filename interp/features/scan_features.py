@@ -171,7 +171,7 @@ def _scan(
             if tokens is None:
                 decoder = replace(decoder, logits=LogitPath("no logit effects: the rows are not text"))
             elif model is not None:
-                written = scan.hook_name if dictionary.kind == "sae" else dictionary.metadata.get("hook_name_out", "")
+                written = scan.hook_name if dictionary.kind == "sae" else dictionary.metadata.get("hook_name_out") or ""
                 sample = tokens[:: max(1, len(tokens) // 16)][:16]
                 decoder = replace(decoder, logits=logit_path(dictionary.W_dec, model, written, sample))
             scan.finish(CodeStore(codes.path), decoder)

@@ -229,6 +229,16 @@ def test_pruning_keeps_the_share_and_the_sums(graph: AttributionGraph) -> None:
         graph.pruned(0)
 
 
+def test_an_sae_whose_metadata_says_that_it_writes_no_other_hook_writes_its_own(model: Transformer) -> None:
+    unnamed = {name: dictionary(name, seed=n) for n, name in enumerate(f"blocks.{n}.hook_resid_post" for n in (0, 1))}
+    named = copy.deepcopy(unnamed)
+    for sae in named.values():
+        sae.metadata["hook_name_out"] = None
+    one, other = (attribution_graph(model, IDS, dictionaries) for dictionaries in (unnamed, named))
+    torch.testing.assert_close(torch.tensor(other.edges), torch.tensor(one.edges))
+    assert other.replacement == pytest.approx(one.replacement)
+
+
 def test_few_expanded_latents_leave_a_rest(model: Transformer, graph: AttributionGraph) -> None:
     few = attribution_graph(model, IDS, transcoders(), max_latents=20, batch_size=16, attention=False)
     assert (few.nodes["type"] == "latent").sum() == 20

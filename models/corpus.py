@@ -23,6 +23,7 @@ from itertools import count
 from random import Random
 from typing import Annotated
 
+from interp.checks.errors import InterpError
 from interp.checks.limits import CheckedFields, FractionBelow1, PositiveInt, at_least
 from interp.runtime.progress import Progress, no_progress
 from models import installed_text, own_text  # noqa: F401  each registers its sources, as `generated` does
@@ -72,13 +73,13 @@ class CorpusConfig(CheckedFields):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.source not in ("mixture", *TEXT_SOURCES):
-            raise ValueError(f"source={self.source!r} must be one of mixture, {', '.join(TEXT_SOURCES)}")
+            raise InterpError(f"source={self.source!r} must be one of mixture, {', '.join(TEXT_SOURCES)}")
         for source in self.mixture if self.source == "mixture" else (self.source,):
             if TEXT_SOURCES[source].fields and not getattr(self, needed := TEXT_SOURCES[source].fields[0]):
-                raise ValueError(f"source {source!r} needs {needed}: {TEXT_SOURCES[source].takes}")
+                raise InterpError(f"source {source!r} needs {needed}: {TEXT_SOURCES[source].takes}")
         if self.stream and (self.source == "mixture" or not TEXT_SOURCES[self.source].fields):
             names = ", ".join(name for name, source in TEXT_SOURCES.items() if source.fields)
-            raise ValueError(f"stream = true is for text of your own, not for source = {self.source!r}: name {names}")
+            raise InterpError(f"stream = true is for text of your own, not for source = {self.source!r}: name {names}")
 
     @property
     def mixture(self) -> Mapping[str, float]:
@@ -86,11 +87,11 @@ class CorpusConfig(CheckedFields):
         shares = default_shares() if self.shares is None else self.shares
         for source, share in shares.items():
             if source not in TEXT_SOURCES:
-                raise ValueError(f"shares names {source!r}, which is not one of {', '.join(TEXT_SOURCES)}")
+                raise InterpError(f"shares names {source!r}, which is not one of {', '.join(TEXT_SOURCES)}")
             if not 0 < share <= 1:
-                raise ValueError(f"shares[{source!r}]={share} must be in (0, 1]")
+                raise InterpError(f"shares[{source!r}]={share} must be in (0, 1]")
         if not math.isclose(sum(shares.values()), 1, abs_tol=1e-6):
-            raise ValueError(f"shares add up to {sum(shares.values()):.4f}; scale them to 1")
+            raise InterpError(f"shares add up to {sum(shares.values()):.4f}; scale them to 1")
         return shares
 
 
@@ -156,7 +157,7 @@ def split_documents(documents: Sequence[Document], val_fraction: float, seed: in
     other also has.
     """
     if not 0 <= val_fraction < 1:
-        raise ValueError(f"val_fraction={val_fraction} must be in [0, 1)")
+        raise InterpError(f"val_fraction={val_fraction} must be in [0, 1)")
     if val_fraction == 0:
         return Split(list(documents), [])
     documents_of_source: dict[str, list[int]] = {}
@@ -205,7 +206,7 @@ def _repeat(source: str, config: CorpusConfig) -> Iterator[Document]:
             characters += len(document.text)
             yield document
         if TEXT_SOURCES[source].fields or not characters:
-            raise ValueError(
+            raise InterpError(
                 f"the mixture asks for more {source} than there is ({characters:,} characters): "
                 f"lower its share or the corpus's characters={config.characters}"
             )

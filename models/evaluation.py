@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from interp.checks.errors import InterpError
 from interp.runtime.progress import Progress, no_progress
 from models.language_model import LanguageModel
 from models.recipe import Precision, TrainingConfig, autocast_to
@@ -172,7 +173,7 @@ def _pairs(tokens: Int[Tensor, "seq pos"], d_vocab: int) -> np.ndarray:
     """Return [pair, 2]: each token of a sequence except the first, together with its predecessor."""
     array = tokens.cpu().numpy().astype(np.int64)
     if array.ndim != 2 or len(array) == 0 or array.shape[1] < 2:
-        raise ValueError(f"tokens of shape {array.shape} hold no pair: at least one sequence of two tokens is needed")
+        raise InterpError(f"tokens of shape {array.shape} hold no pair: at least one sequence of two tokens is needed")
     if array.min() < 0 or array.max() >= d_vocab:
-        raise ValueError(f"token {array.max() if array.min() >= 0 else array.min()} must be in 0..{d_vocab - 1}")
+        raise InterpError(f"token {array.max() if array.min() >= 0 else array.min()} must be in 0..{d_vocab - 1}")
     return np.stack([array[:, :-1].ravel(), array[:, 1:].ravel()], 1)

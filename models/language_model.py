@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from interp.checks.errors import InterpError
 from models.hook_names import ModuleSide, find_hooks, trace_hooks
 
 _N_PROBE_TOKENS = 3
@@ -112,7 +113,7 @@ class LanguageModel(nn.Module):
 
         Raises ValueError for a model of TransformerLens."""
         if self._is_lens:
-            raise ValueError(f"{type(self.inner).__name__} cannot be saved: save the model that it was made from")
+            raise InterpError(f"{type(self.inner).__name__} cannot be saved: save the model that it was made from")
         self.inner.save_pretrained(folder)
         if self.tokenizer is not None:
             self.tokenizer.save(folder)

@@ -19,6 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 
+from interp.checks.errors import InterpError
 from interp.checks.free_memory import check_memory
 from interp.checks.limits import CheckedFields, PositiveInt, between
 
@@ -49,13 +50,13 @@ class TransformerConfig(CheckedFields):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.d_model % self.n_heads:
-            raise ValueError(f"d_model={self.d_model} must be a multiple of n_heads={self.n_heads}")
+            raise InterpError(f"d_model={self.d_model} must be a multiple of n_heads={self.n_heads}")
 
     @classmethod
     def preset(cls, name: str, **overrides: Any) -> "TransformerConfig":
         """Make the config of a name in `PRESETS`; `d_vocab` has to be given too."""
         if name not in PRESETS:
-            raise ValueError(f"preset {name!r} must be one of {sorted(PRESETS)}")
+            raise InterpError(f"preset {name!r} must be one of {sorted(PRESETS)}")
         return cls(**{**PRESETS[name], **overrides})
 
     @property

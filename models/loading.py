@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
+from interp.checks.errors import InterpError
 from interp.checks.limits import check_value
 from models.language_model import LanguageModel
 from models.pretrained import from_object, model_source_of
@@ -63,7 +64,7 @@ def smollm2_file() -> Path:
         files = []
     weights = next((Path(str(file.locate())) for file in files if file.suffix == ".gguf"), None)
     if weights is None or not weights.is_file():
-        raise ValueError(f"the weights of SmolLM2 are not installed: {SMOLLM2_REMEDY}")
+        raise InterpError(f"the weights of SmolLM2 are not installed: {SMOLLM2_REMEDY}")
     return weights.resolve()
 
 

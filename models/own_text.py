@@ -15,6 +15,7 @@ from typing import BinaryIO
 
 import fsspec
 
+from interp.checks.errors import InterpError
 from models.documents import Document, cut_work, piece_end
 from models.sources import text_source
 
@@ -52,12 +53,12 @@ def huggingface(name: str, subset: str, split: str, field: str, size: int) -> It
     try:
         import datasets
     except ImportError as error:
-        raise ValueError(f"data sets need a package that is missing ({error}): pip install 'interp[hub]'") from None
+        raise InterpError(f"data sets need a package that is missing ({error}): pip install 'interp[hub]'") from None
 
     def pieces() -> Iterator[Document]:
         for number, row in enumerate(datasets.load_dataset(name, subset or None, split=split, streaming=True)):
             if not isinstance(row.get(field), str):
-                raise ValueError(f"{name}, row {number}: no text under {field!r}; its fields are {', '.join(row)}")
+                raise InterpError(f"{name}, row {number}: no text under {field!r}; its fields are {', '.join(row)}")
             yield from cut_work(row[field], (), "huggingface", f"{name}:{number}", size=size)
 
     yield from _check_not_empty(
@@ -69,7 +70,7 @@ def _check_not_empty(documents: Iterator[Document], fault: str) -> Iterator[Docu
     """Yield the documents. Raises ValueError with `fault` if there are none."""
     first = next(documents, None)
     if first is None:
-        raise ValueError(fault)
+        raise InterpError(fault)
     yield first
     yield from documents
 
@@ -137,7 +138,7 @@ def _naming_path(path: str) -> Iterator[None]:
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} does not exist: name an existing file in a bucket of yours") from None
     except ImportError as error:
-        raise ValueError(f"{path} cannot be read: {error}; pip install 'interp[remote]' has what S3 needs") from None
+        raise InterpError(f"{path} cannot be read: {error}; pip install 'interp[remote]' has what S3 needs") from None
     except (ValueError, GeneratorExit):
         raise
     except Exception as error:  # file systems and decompressors raise their own kinds
@@ -154,7 +155,7 @@ def _read_text(path: str) -> Iterator[str]:
         except UnicodeDecodeError as error:  # the offset is within the block that ends at the current position
             offset = f" at offset {file.tell() - len(error.object) + error.start}" if file.seekable() else ""
             byte = f"{error.object[error.start]:#04x}"
-            raise ValueError(f"{path} is not UTF-8: byte {byte}{offset}; convert it first") from None
+            raise InterpError(f"{path} is not UTF-8: byte {byte}{offset}; convert it first") from None
 
 
 def _read_rows(path: str, field: str) -> Iterator[tuple[str, str]]:
@@ -169,17 +170,17 @@ def _read_row(line: bytes, field: str, row: str) -> str:
     try:
         value = json.loads(line.decode("utf-8"))
     except UnicodeDecodeError as error:
-        raise ValueError(
+        raise InterpError(
             f"{row} is not UTF-8: byte {line[error.start]:#04x} at offset {error.start} of the line"
         ) from None
     except json.JSONDecodeError as error:
-        raise ValueError(f"{row} is not JSON: {error.msg} at column {error.colno}") from None
+        raise InterpError(f"{row} is not JSON: {error.msg} at column {error.colno}") from None
     if not isinstance(value, dict):
-        raise ValueError(f"{row} holds a {type(value).__name__}, not an object with the field {field!r}")
+        raise InterpError(f"{row} holds a {type(value).__name__}, not an object with the field {field!r}")
     if not isinstance(value.get(field), str):
-        raise ValueError(f"{row} has no text under {field!r}; its fields are {', '.join(value) or 'none'}")
+        raise InterpError(f"{row} has no text under {field!r}; its fields are {', '.join(value) or 'none'}")
     try:
         value[field].encode("utf-8")
     except UnicodeEncodeError as error:
-        raise ValueError(f"{row} has half a surrogate pair under {field!r}, character {error.start}") from None
+        raise InterpError(f"{row} has half a surrogate pair under {field!r}, character {error.start}") from None
     return value[field]

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from interp.checks.errors import DamagedError
+from interp.checks.errors import DamagedError, InterpError
 from interp.storage.artifacts import folder_of
 from models.sources import MODEL_SOURCES, model_source
 
@@ -53,7 +53,7 @@ def from_gguf(name: str, *, dtype: str, revision: str | None, tokenizer: Any) ->
     if not file.is_file():
         raise FileNotFoundError(f"{file} does not exist: name a GGUF file")
     if find_spec("gguf") is None:
-        raise ValueError(f"reading {file} needs the package gguf: pip install gguf")
+        raise InterpError(f"reading {file} needs the package gguf: pip install gguf")
     model = _from_transformers(name, str(file.parent), dtype, revision, tokenizer, gguf_file=file.name)
     if hasattr(model.inner.config, "quantization_config"):  # it is de-quantized, and can be saved unchanged
         del model.inner.config.quantization_config
@@ -131,14 +131,14 @@ def from_object(model: Any, tokenizer: Any) -> Any:
     class_name = type(model).__name__
     if not hasattr(model, "hook_dict"):
         if not hasattr(model, "get_output_embeddings"):
-            raise ValueError(f"{class_name} is not a model of Hugging Face or TransformerLens: wrap it in one")
+            raise InterpError(f"{class_name} is not a model of Hugging Face or TransformerLens: wrap it in one")
         if getattr(model, "main_input_name", "input_ids") != "input_ids":
-            raise ValueError(
+            raise InterpError(
                 f"{class_name} reads {model.main_input_name}, not tokens: give the model itself to harvest, or its "
                 "activations to ActivationStore.from_batches"
             )
         if model.config.is_encoder_decoder and hasattr(model, "get_decoder"):
-            raise ValueError(f"{class_name} reads two texts: give its encoder alone, such as model.get_encoder()")
+            raise InterpError(f"{class_name} reads two texts: give its encoder alone, such as model.get_encoder()")
     wrapper = LanguageModel(model)
     wrapper.tokenizer = wrap_tokenizer(tokenizer or getattr(model, "tokenizer", None), wrapper.d_vocab)
     return wrapper
@@ -237,7 +237,7 @@ def auto_class(config: Any) -> Any:
         if each in takes_text and (each is not AutoModel or not config.is_encoder_decoder):
             return each
     class_name = type(config).__name__.removesuffix("Config")
-    raise ValueError(f"{class_name} is not a model of text: store its activations with ActivationStore.from_batches")
+    raise InterpError(f"{class_name} is not a model of text: store its activations with ActivationStore.from_batches")
 
 
 @contextmanager
@@ -250,7 +250,7 @@ def _one_line(name: str) -> Iterator[None]:
         raise
     except Exception as error:  # any error that the library raises for a damaged file
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
-        raise ValueError(
+        raise InterpError(
             f"{name} cannot be loaded as a language model ({reason}): "
             "name a folder, a GGUF file or a model of Hugging Face"
         ) from error

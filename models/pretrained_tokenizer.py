@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int
 
-from interp.checks.errors import DamagedError
+from interp.checks.errors import DamagedError, InterpError
 from models.tokenizer import Encoding, byte_letters, decode_readably
 
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>$")
@@ -36,7 +36,7 @@ class PretrainedTokenizer:
         """Wrap a tokenizer.
         d_vocab: the number of rows of the model's embedding, if larger than the number of tokens."""
         if getattr(inner, "backend_tokenizer", None) is None:
-            raise ValueError(f"{type(inner).__name__} is not a fast tokenizer: {TOKENIZER_REMEDY}")
+            raise InterpError(f"{type(inner).__name__} is not a fast tokenizer: {TOKENIZER_REMEDY}")
         self.inner = inner
         self._fast = inner.backend_tokenizer
         self._fast.no_padding()

@@ -25,6 +25,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from interp.checks.errors import InterpError
 from interp.checks.limits import CheckedFields, Fraction, Positive, PositiveInt, at_least
 from interp.runtime.devices import multiplies_bfloat16
 
@@ -99,7 +100,7 @@ def check_finite(losses: Tensor, norms: Tensor, first_step: int, config: Trainin
     bad = ~(losses.isfinite() & norms.isfinite())
     if bad.any():
         place = int(bad.nonzero()[0, 0])
-        raise ValueError(
+        raise InterpError(
             f"step {first_step + place}: the loss is {losses[place]:.4g} and the gradient norm {norms[place]:.4g}; "
             f"lower lr={config.lr} or lengthen warmup={config.warmup}"
         )

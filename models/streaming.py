@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from interp.checks.errors import InterpError
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.files import read_any_json, write_json
 from interp.storage.folders import whole_folder
@@ -54,9 +55,9 @@ def tokenize_stream(
     interrupted call read other text; its work is then removed.
     """
     if n_ctx < 2:
-        raise ValueError(f"n_ctx={n_ctx} must be at least 2")
+        raise InterpError(f"n_ctx={n_ctx} must be at least 2")
     if not 0 <= val_fraction < 1 or (val_fraction > 0 and val is None):
-        raise ValueError(f"val_fraction={val_fraction} must be in [0, 1), with a folder `val` where it is above 0")
+        raise InterpError(f"val_fraction={val_fraction} must be in [0, 1), with a folder `val` where it is above 0")
     tokenizer = wrap_tokenizer(tokenizer)
     paths = {"train": train} | ({} if val is None else {"val": val})
     made_of = {"kind": "tokens", "n_ctx": n_ctx, "tokenizer": tokenizer.digest}
@@ -124,12 +125,12 @@ class _Tokenization:
             if n_read >= self.n_before:
                 return self._finish()
         self._remove_all()
-        raise ValueError("an earlier call was interrupted in other text; what it made is removed now: call it again")
+        raise InterpError("an earlier call was interrupted in other text; what it made is removed now: call it again")
 
     def _finish(self) -> dict[str, dict[str, int]]:
         if empty := [name for name, side in self.sides.items() if not side.n_rows]:
             self._remove_all()
-            raise ValueError(f"the text for {empty[0]} gives less than one row of tokens: give more")
+            raise InterpError(f"the text for {empty[0]} gives less than one row of tokens: give more")
         self.note.unlink()
         return {name: side.finish(self.tokenizer.digest) for name, side in self.sides.items()}
 

@@ -19,7 +19,7 @@ import tokenizers
 from jaxtyping import Int
 from torch import Tensor
 
-from interp.checks.errors import DamagedError
+from interp.checks.errors import DamagedError, InterpError
 from interp.storage.files import write_text
 
 if TYPE_CHECKING:
@@ -49,12 +49,12 @@ class Tokenizer:
         self._inner = inner
         pieces = {i: piece for piece, i in inner.get_vocab(with_added_tokens=True).items()}
         if sorted(pieces) != list(range(len(pieces))) or BOS not in pieces.values():
-            raise ValueError(f"a tokenizer's ids must be 0..{len(pieces) - 1} and one of them {BOS}; train it here")
+            raise InterpError(f"a tokenizer's ids must be 0..{len(pieces) - 1} and one of them {BOS}; train it here")
         self.bytewise = isinstance(inner.model, tokenizers.models.BPE)
         special = (BOS, UNKNOWN)
         letters = byte_letters()
         if self.bytewise and (strange := {*"".join(p for p in pieces.values() if p not in special)} - letters.keys()):
-            raise ValueError(f"a byte-level tokenizer cannot have {sorted(strange)[0]!r} in a token; train it here")
+            raise InterpError(f"a byte-level tokenizer cannot have {sorted(strange)[0]!r} in a token; train it here")
         self._bytes = [
             bytes(letters[c] for c in pieces[i]) if self.bytewise and pieces[i] not in special else pieces[i].encode()
             for i in range(len(pieces))
@@ -73,7 +73,7 @@ class Tokenizer:
         vocab_size: the most ids, at least 257 (256 bytes and `<|bos|>`); a small corpus may give fewer.
         """
         if vocab_size < 257:
-            raise ValueError(f"vocab_size={vocab_size} must be at least 257: 256 bytes and {BOS}")
+            raise InterpError(f"vocab_size={vocab_size} must be at least 257: 256 bytes and {BOS}")
         inner = tokenizers.Tokenizer(tokenizers.models.BPE())
         inner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
         inner.decoder = tokenizers.decoders.ByteLevel()

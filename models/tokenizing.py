@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Int
 
+from interp.checks.errors import InterpError
 from interp.runtime.progress import Progress, no_progress
 from models.documents import Document
 from models.pretrained_tokenizer import PretrainedTokenizer, wrap_tokenizer
@@ -47,14 +48,14 @@ def tokenize(
     BOS.
     """
     if n_ctx < 2:
-        raise ValueError(f"n_ctx={n_ctx} must be at least 2")
+        raise InterpError(f"n_ctx={n_ctx} must be at least 2")
     tokenizer = wrap_tokenizer(tokenizer)
     documents = _documents(texts, deduplicate)
     names = _label_names(documents, labels)
     ids, bits, characters, lengths = _encode(documents, tokenizer, opening_ids(tokenizer, bos), names, progress)
     token, document = _pack(lengths, n_ctx) if pack else _pad(lengths, n_ctx)
     if not token.size:
-        raise ValueError(f"the text gives {len(ids)} tokens, less than one context: give more, or lower n_ctx={n_ctx}")
+        raise InterpError(f"the text gives {len(ids)} tokens, less than one context: give more, or lower n_ctx={n_ctx}")
     is_text = token >= 0
     padding = np.int32(0 if pack else _pad_id(tokenizer))
     return LabelledTokens(
@@ -79,7 +80,7 @@ def _documents(texts: Sequence[str | Document], deduplicate: bool) -> list[Docum
 def _label_names(documents: Sequence[Document], labels: Sequence[str] | None) -> list[str]:
     names = sorted({s.label for d in documents for s in d.spans}) if labels is None else list(labels)
     if len(names) > 63:
-        raise ValueError(f"{len(names)} labels do not fit the 63 bits of a mask: pass the labels that you need")
+        raise InterpError(f"{len(names)} labels do not fit the 63 bits of a mask: pass the labels that you need")
     return names
 
 
@@ -96,9 +97,9 @@ def drop_duplicates(documents: Iterable[Document]) -> Iterator[Document]:
 def opening_ids(tokenizer: Tokenizer | PretrainedTokenizer, bos: bool | str) -> list[int]:
     """Choose the ids that go before each text."""
     if bos not in (True, False, "auto"):
-        raise ValueError(f"bos={bos!r} must be True, False or 'auto'")
+        raise InterpError(f"bos={bos!r} must be True, False or 'auto'")
     if bos is True and tokenizer.bos_id is None:
-        raise ValueError("bos=True, but the tokenizer has no BOS: pass bos='auto'")
+        raise InterpError("bos=True, but the tokenizer has no BOS: pass bos='auto'")
     first = tokenizer.bos_id if bos is True or (bos == "auto" and tokenizer.adds_bos) else None
     between = tokenizer.eos_id if bos == "auto" else None
     return [i for i in (between if first is None else first,) if i is not None]
@@ -107,7 +108,7 @@ def opening_ids(tokenizer: Tokenizer | PretrainedTokenizer, bos: bool | str) -> 
 def _pad_id(tokenizer: Tokenizer | PretrainedTokenizer) -> int:
     padding = next((i for i in (tokenizer.pad_id, tokenizer.eos_id, tokenizer.bos_id) if i is not None), None)
     if padding is None:
-        raise ValueError("pack=False needs a tokenizer with a padding, an end or a beginning token: pass pack=True")
+        raise InterpError("pack=False needs a tokenizer with a padding, an end or a beginning token: pass pack=True")
     return padding
 
 

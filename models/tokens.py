@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from interp.checks.errors import DamagedError, OverwriteError
+from interp.checks.errors import DamagedError, InterpError, OverwriteError
 from interp.storage.files import open_tensors, write_tensors
 from interp.storage.remote_folders import local_path
 from models.token_files import CORPUS_REMEDY as _REMEDY
@@ -62,7 +62,7 @@ class LabelledTokens:
         """Mark the tokens of one work, such as the play "hamlet". Raises ValueError for an unknown one."""
         if name not in self.document_names:
             near = difflib.get_close_matches(name, sorted(set(self.document_names)), cutoff=0.0)
-            raise ValueError(f"no work is named {name!r}; the nearest are {', '.join(near)}")
+            raise InterpError(f"no work is named {name!r}; the nearest are {', '.join(near)}")
         is_of_work = torch.tensor([document == name for document in self.document_names])
         return is_of_work[self.document_ids.long()]
 

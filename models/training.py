@@ -25,6 +25,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
+from interp.checks.errors import InterpError
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.files import digest, read_json, write_json
 from interp.storage.folders import is_finished, recover, whole_folder
@@ -237,10 +238,12 @@ def _check_tokens(model: Transformer, train_tokens: Tensor, val_tokens: Tensor) 
     config = model.config
     for name, tokens in (("train_tokens", train_tokens), ("val_tokens", val_tokens)):
         if tokens.ndim != 2 or len(tokens) == 0 or not 2 <= tokens.shape[1] <= config.n_ctx:
-            raise ValueError(f"{name} of shape {tuple(tokens.shape)} must be [seq ≥ 1, pos in 2..n_ctx={config.n_ctx}]")
+            raise InterpError(
+                f"{name} of shape {tuple(tokens.shape)} must be [seq ≥ 1, pos in 2..n_ctx={config.n_ctx}]"
+            )
         low, high = int(tokens.min()), int(tokens.max())
         if low < 0 or high >= config.d_vocab:
-            raise ValueError(
+            raise InterpError(
                 f"{name} hold ids {low}..{high}; the model's d_vocab={config.d_vocab} allows 0..{config.d_vocab - 1}"
             )
 

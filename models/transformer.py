@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from transformer_lens.hook_points import HookPoint
 from transformer_lens.HookedRootModule import HookedRootModule
 
-from interp.checks.errors import DamagedError
+from interp.checks.errors import DamagedError, InterpError
 from interp.storage.files import read_json, write_json, write_tensors
 from models.checkpoints import count_weights, load_weights
 from models.language_model import layer_aliases
@@ -106,7 +106,7 @@ class Transformer(HookedRootModule):
             return loss
         if return_type == "both":
             return LogitsAndLoss(logits, loss)
-        raise ValueError(f"return_type={return_type!r} must be 'logits', 'loss', 'both' or None")
+        raise InterpError(f"return_type={return_type!r} must be 'logits', 'loss', 'both' or None")
 
     def untrained(self, seed: int = 0) -> "Transformer":
         """Return a model of the same shape with random weights, from another seed than this one's."""
@@ -140,9 +140,9 @@ class Transformer(HookedRootModule):
         are active.
         """
         if temperature < 0:
-            raise ValueError(f"temperature={temperature} must be at least 0")
+            raise InterpError(f"temperature={temperature} must be at least 0")
         if tokens.ndim != 2 or tokens.shape[1] < 1:
-            raise ValueError(f"tokens are {tuple(tokens.shape)}: [batch, pos] with at least one position is needed")
+            raise InterpError(f"tokens are {tuple(tokens.shape)}: [batch, pos] with at least one position is needed")
         generator = torch.Generator(tokens.device).manual_seed(seed)
         for _ in range(n_tokens):
             resid = self(tokens[:, -(window or self.config.n_ctx) :], stop_at_layer=self.config.n_layers)
@@ -235,7 +235,7 @@ class Transformer(HookedRootModule):
     def _embed(self, tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch pos d_model"]:
         n_ctx = self.config.n_ctx
         if tokens.shape[1] > n_ctx:
-            raise ValueError(f"a sequence of {tokens.shape[1]} tokens is longer than the model's n_ctx={n_ctx}")
+            raise InterpError(f"a sequence of {tokens.shape[1]} tokens is longer than the model's n_ctx={n_ctx}")
         embedding = self.hook_embed(self.embed(tokens))
         position = self.pos_embed(tokens.shape[1])
         if has_hook_attached(self.hook_pos_embed):

@@ -15,7 +15,7 @@ from torch import Tensor
 from interp.activations.shard_writer import StoreConfig, check_dtype, naming_full_disk
 from interp.activations.shards import DTYPES
 from interp.activations.store_writer import StoreWriter
-from interp.checks.errors import OverwriteError
+from interp.checks.errors import InterpError, OverwriteError
 from interp.storage.folders import check_output, is_finished, whole_folder
 
 _ROWS_AT_ONCE = 8192
@@ -59,13 +59,13 @@ def _spool(batches: Batches, file: Path, dtype: torch.dtype) -> tuple[int, int]:
     with open(file, "wb") as stream:
         for batch in [batches] if isinstance(batches, Tensor) else batches:
             if batch.ndim != 2:
-                raise ValueError(f"batch {tuple(batch.shape)} must have two dimensions, [batch, d]")
+                raise InterpError(f"batch {tuple(batch.shape)} must have two dimensions, [batch, d]")
             if d not in (None, batch.shape[1]):
-                raise ValueError(f"a batch is {batch.shape[1]} wide, those before it {d}")
+                raise InterpError(f"a batch is {batch.shape[1]} wide, those before it {d}")
             n_rows = n_rows + len(batch)
             d = batch.shape[1]
             for rows in batch.detach().split(_ROWS_AT_ONCE):
                 stream.write(rows.to("cpu", dtype).contiguous().view(torch.uint8).numpy().data)
     if not n_rows or not d:
-        raise ValueError("batches hold no rows: there is nothing to store")
+        raise InterpError("batches hold no rows: there is nothing to store")
     return n_rows, d

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.checks.arguments import check_part
+from interp.checks.errors import InterpError
 from interp.checks.limits import check_at_least
 from interp.runtime.processes import part_of
 from interp.statistics.randomness import shuffled_range
@@ -217,7 +218,7 @@ def check_state(state: dict[str, Any], expected: dict[str, Any]) -> None:
     """Check that a state is this iterator's. Raises ValueError for the state of another iterator."""
     for key in ("seed", "shuffle", "source"):
         if state.get(key) != expected.get(key):
-            raise ValueError(
+            raise InterpError(
                 f"the state belongs to an iterator with {key}={state.get(key)!r}, this one has {expected[key]!r}"
             )
 

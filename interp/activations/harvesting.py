@@ -51,6 +51,7 @@ from interp.activations.shard_writer import StoreConfig
 from interp.activations.sources import StoredRows, first_rows
 from interp.activations.store import ActivationStore
 from interp.activations.store_writer import StoreWriter
+from interp.checks.errors import InterpError
 from interp.checks.limits import PositiveInt, Seed
 from interp.runtime.options import takes_options
 from interp.runtime.processes import Processes, processes
@@ -275,7 +276,7 @@ def check_harvested(store: StoredRows, model: Model, hook: str) -> None:
     if not has_hook(model, hook):
         if any(name.endswith(f".{hook}") for name in hooks_of(model)):  # the model within another module
             return
-        raise ValueError(
+        raise InterpError(
             f"the model has no hook {hook}, and its weights differ from {store.location}'s: give the model that "
             "was harvested"
         )
@@ -289,14 +290,14 @@ def check_harvested(store: StoredRows, model: Model, hook: str) -> None:
         acts = hooked_rows(module, tokens, resolve_hooks(model, [hook]))[hook].float().cpu()
     stored = shard.acts[is_of_seq].float()
     if acts.shape[1] != stored.shape[1]:
-        raise ValueError(
+        raise InterpError(
             f"{hook} has width {acts.shape[1]} in the model, {stored.shape[1]} in {store.location}: give the model "
             "that was harvested"
         )
     error = (acts[shard.row_ids[is_of_seq] - seq * n_ctx] - stored).norm()
     difference = float(error / stored.norm().clamp(min=1e-30))
     if difference > MAX_DIFFERENCE:
-        raise ValueError(
+        raise InterpError(
             f"the model's {hook} differs by {difference:.0%} from the activations in {store.location}: give the model "
             "that was harvested"
         )

@@ -20,7 +20,7 @@ from torch import Tensor
 from interp.activations.shard_writer import StoreConfig, check_dtype
 from interp.activations.store_writer import StoreWriter
 from interp.checks.arguments import check_token_ids
-from interp.checks.errors import DamagedError
+from interp.checks.errors import DamagedError, InterpError
 from interp.checks.limits import check_at_least
 from interp.runtime.progress import Progress
 from interp.storage.files import digest, digest_file, open_tensors
@@ -54,7 +54,7 @@ def import_hidden_states(
     for path in paths:
         token_ids, width = _read_header(path, len(hook_names))
         if d not in (0, width):
-            raise ValueError(f"{path} holds states of width {width}, {paths[0]} of width {d}: name files of one model")
+            raise InterpError(f"{path} holds states of width {width}, {paths[0]} of width {d}: name files of one model")
         prompts.append(token_ids)
         d = width
     n_ctx = n_ctx or max(map(len, prompts))
@@ -107,15 +107,19 @@ def _paths(files: str | Path | Sequence[str | Path]) -> list[Path]:
     """Return the files named, or those of a folder, sorted."""
     if isinstance(files, str | Path):
         if not Path(files).is_dir():
-            raise ValueError(f"{files} is not a folder: name one with a .safetensors file a prompt, or a list of files")
+            raise InterpError(
+                f"{files} is not a folder: name one with a .safetensors file a prompt, or a list of files"
+            )
         folder, files = files, sorted(Path(files).glob("*.safetensors"))
         if not files:
-            raise ValueError(f"{folder} holds no .safetensors file: name another (unpack files that end in .zst first)")
+            raise InterpError(
+                f"{folder} holds no .safetensors file: name another (unpack files that end in .zst first)"
+            )
     paths = [Path(file) for file in files]
     if missing := [path for path in paths if not path.is_file()]:
-        raise ValueError(f"{missing[0]} does not exist: name the files that the engine wrote")
+        raise InterpError(f"{missing[0]} does not exist: name the files that the engine wrote")
     if not paths:
-        raise ValueError("files names none: name those that the engine wrote")
+        raise InterpError("files names none: name those that the engine wrote")
     return paths
 
 
@@ -133,7 +137,7 @@ def _read_header(path: Path, n_layers: int) -> tuple[Int[Tensor, " token"], int]
     if len(shape) != 3 or dtype not in ("BF16", "F16", "F32") or shape[0] != len(tokens):
         raise DamagedError(f"{path} has hidden_states {shape}, not floats [{len(tokens)}, layer, d]: {_REMEDY}")
     if shape[1] != n_layers:
-        raise ValueError(f"{path} holds {shape[1]} layers, hook_names names {n_layers}: name one for each, in order")
+        raise InterpError(f"{path} holds {shape[1]} layers, hook_names names {n_layers}: name one for each, in order")
     return tokens, shape[2]
 
 

@@ -25,6 +25,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from interp.checks.errors import InterpError
+
 log = logging.getLogger(__name__)
 
 
@@ -124,7 +126,7 @@ def has_hook(model: Model, name: str) -> bool:
 def as_hook_names(hook: str | Sequence[str]) -> tuple[str, ...]:
     """Return the name of one hook, or the names of several, as a tuple. Raises ValueError for none."""
     if not hook:
-        raise ValueError(f"hook={hook!r} names no hook: name at least one")
+        raise InterpError(f"hook={hook!r} names no hook: name at least one")
     return (hook,) if isinstance(hook, str) else tuple(hook)
 
 
@@ -138,7 +140,7 @@ def resolve_hooks(model: Model, hook_names: str | Sequence[str]) -> dict[str, Ho
     for name in as_hook_names(hook_names):
         hook = hook_named(known, name)
         if hook is None:
-            raise ValueError(f"the model has no hook {name!r}; the nearest are {_nearest_names(name, list(known))}")
+            raise InterpError(f"the model has no hook {name!r}; the nearest are {_nearest_names(name, list(known))}")
         hooks[name] = hook
     return hooks
 
@@ -156,7 +158,7 @@ def mlp_hooks(model: Model) -> dict[str, str]:
         if reads is not None:
             pairs[reads] = f"blocks.{block}.hook_mlp_out"
     if not pairs:
-        raise ValueError(
+        raise InterpError(
             f"the model has no hook_mlp_out of a block; it has {_nearest_names('hook_mlp_out', list(known))}"
         )
     return pairs
@@ -194,7 +196,7 @@ def check_own_hook(dictionary: Any, hook_name: str, known: Collection[str], wher
     if hook is not None and hook == hook_named(hooks, hook_name):
         return
     if hook is not None or trained in known:
-        raise ValueError(
+        raise InterpError(
             f"the dictionary was trained on {trained}, which {where} has too, not on {hook_name}: name {trained}"
         )
     log.warning("the dictionary was trained on %s; %s calls the hook that it is used on %s", trained, where, hook_name)
@@ -235,7 +237,7 @@ def capture(module: nn.Module, tokens: Int[Tensor, "seq pos"], hooks: Mapping[st
         return {name: acts_of[name] for name in hooks}
     silent = next(name for name in hooks if name not in acts_of)
     usable = _nearest_names(silent, _usable_hooks(module, silent))
-    raise ValueError(f"the model's forward pass never reaches {silent!r}: choose a hook that fires, such as {usable}")
+    raise InterpError(f"the model's forward pass never reaches {silent!r}: choose a hook that fires, such as {usable}")
 
 
 class _Captured(Exception):
@@ -259,11 +261,11 @@ def hooked_rows(
             class_name = type(hooks[name].module).__name__
             verb = "returns" if hooks[name].side == "output" else "is given"
             if tokens.is_floating_point():
-                raise ValueError(
+                raise InterpError(
                     f"hook {name!r} ({class_name}) {verb} {shape} for inputs {tuple(tokens.shape)}; [seq, d], "
                     "[seq, pos, d] or [seq, d, height, width] is needed"
                 )
-            raise ValueError(
+            raise InterpError(
                 f"hook {name!r} ({class_name}) {verb} {shape} for tokens {tuple(tokens.shape)}; [seq, pos, d] or "
                 f"[seq, pos, heads, d_head] is needed, as from {_nearest_names(name, _usable_hooks(module, name))}"
             )
@@ -291,7 +293,7 @@ def _is_channels_first(name: str, part: nn.Module, module: nn.Module) -> bool:
         return True
     is_clear = next(part.parameters(), None) is not None and not _holds_one_dimensional(part)
     if not is_clear and _holds_one_dimensional(module):
-        raise ValueError(
+        raise InterpError(
             f"hook {name!r} ({type(part).__name__}) may return [seq, d, pos] or [seq, pos, d]: name a "
             "convolution, its norm or pooling, or the input of the one after it (NAME.input)"
         )

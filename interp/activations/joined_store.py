@@ -20,6 +20,7 @@ from interp.activations.row_statistics import ActivationStatistics
 from interp.activations.shards import ROW_IDS, TOKENS_FILE
 from interp.activations.sources import Provenance, RowLimit, Shard
 from interp.activations.store import ActivationStore
+from interp.checks.errors import InterpError
 
 
 class JoinedStore(BatchReader):
@@ -121,7 +122,7 @@ class JoinedStore(BatchReader):
             return store, store.name_of(hook_in_store)
         except (KeyError, ValueError):
             known = ", ".join(self.hook_names)
-            raise ValueError(f"the joined stores have no activations of {hook!r}; they have {known}") from None
+            raise InterpError(f"the joined stores have no activations of {hook!r}; they have {known}") from None
 
 
 def join_stores(stores: Mapping[str, ActivationStore]) -> JoinedStore:
@@ -130,17 +131,17 @@ def join_stores(stores: Mapping[str, ActivationStore]) -> JoinedStore:
     Raises ValueError, with the store and the difference, if their rows are not the same in each shard.
     """
     if not stores:
-        raise ValueError("stores is empty: name at least one store to join")
+        raise InterpError("stores is empty: name at least one store to join")
     for name in stores:
         if not name or "/" in name:
-            raise ValueError(
+            raise InterpError(
                 f"a store cannot be called {name!r}: hooks are called '<store>/<hook>', by a name without '/'"
             )
     (first_name, first), *others = stores.items()
     for name, other in others:
         for difference, fact in _MUST_BE_EQUAL.items():
             if fact(first) != fact(other):
-                raise ValueError(
+                raise InterpError(
                     f"{name!r} ({other.path}) does not hold the rows of {first_name!r} ({first.path}): {difference}. "
                     "Harvest both over the same tokens, with the same seed, exclude and rows_per_shard, and with "
                     "max_norm=None"

@@ -27,6 +27,7 @@ from interp.activations.hooks import (
 )
 from interp.activations.row_options import RowOptions
 from interp.activations.row_statistics import NORM_SAMPLE_ROWS, Outliers, evenly_spaced_rows, find_outliers
+from interp.checks.errors import InterpError
 from interp.storage.files import digest
 
 TokenBatches = (
@@ -84,15 +85,15 @@ class ModelPasses:
         exclude, exclude_positions = list(self.options.exclude), list(self.options.exclude_positions)
         for token in exclude:
             if not self.is_text or not 0 <= token < 1 << 31:
-                raise ValueError(f"exclude={exclude} holds {token}, which is not a token id")
+                raise InterpError(f"exclude={exclude} holds {token}, which is not a token id")
         for position in exclude_positions:
             if not 0 <= position < self.n_ctx:
-                raise ValueError(
+                raise InterpError(
                     f"exclude_positions={exclude_positions} holds {position}, "
                     f"which is not a position in 0..{self.n_ctx - 1}"
                 )
         if not self.n_rows:
-            raise ValueError(
+            raise InterpError(
                 f"no token is left to harvest: all {len(self)} have an id in exclude={exclude} or a position in "
                 f"exclude_positions={exclude_positions}"
             )
@@ -188,7 +189,7 @@ class ModelPasses:
             if max_norm == "auto" and not outliers.are_dominant:
                 continue
             if not outliers.limit > 0:
-                raise ValueError(f"max_norm={max_norm}: half of the rows at {hook} are 0, and so is their median norm")
+                raise InterpError(f"max_norm={max_norm}: half of the rows at {hook} are 0, and so is their median norm")
             limits[hook] = outliers.limit
             if max_norm == "auto":
                 where = samples[hook].where_above(outliers.limit, self.n_ctx, tokens, token_strings)
@@ -229,14 +230,14 @@ def concatenate_tokens(
     n_tokens = 0
     for batch in tokens:
         if isinstance(batch, str):
-            raise ValueError(f"the tokens hold text, {batch[:40]!r}: models.tokenize turns it into ids")
+            raise InterpError(f"the tokens hold text, {batch[:40]!r}: models.tokenize turns it into ids")
         batch = torch.as_tensor(batch)
         first = (batches or [batch])[0]
         is_alike = batch.shape[1:] == first.shape[1:] and batch.is_floating_point() == first.is_floating_point()
         if not is_alike or batch.ndim < 2 or (batch.ndim != 2 and not batch.is_floating_point()):
             shape = "seq, pos" if not batches else ", ".join(["seq", *map(str, first.shape[1:])])
             numbers = "floats" if batches and first.is_floating_point() else "integers"
-            raise ValueError(
+            raise InterpError(
                 f"batch {len(batches)} of the tokens, {tuple(batch.shape)} {batch.dtype}, must be {numbers} [{shape}]"
             )
         batches.append(batch.float() if batch.is_floating_point() else batch.int())
@@ -244,7 +245,7 @@ def concatenate_tokens(
         if max_tokens is not None and n_tokens >= max_tokens:
             break
     if not batches:
-        raise ValueError("tokens gives no batch: a generator can be read only once")
+        raise InterpError("tokens gives no batch: a generator can be read only once")
     return torch.cat(batches)
 
 
@@ -254,12 +255,12 @@ def _n_positions(module: nn.Module, tokens: Tensor, hooks: dict[str, Hook]) -> i
         check_model_takes(module, tokens)
         return tokens.shape[1]
     if tokens.ndim < 2 or not tokens.numel():
-        raise ValueError(f"inputs of shape {tuple(tokens.shape)} must be [input, …], one at least")
+        raise InterpError(f"inputs of shape {tuple(tokens.shape)} must be [input, …], one at least")
     with evaluating(module):
         counts = {name: len(x) for name, x in hooked_rows(module, tokens[:1], hooks).items()}
     if len(set(counts.values())) > 1:
         positions_at_hooks = " and ".join(f"{n} at {name}" for name, n in counts.items())
-        raise ValueError(f"an input has {positions_at_hooks} positions: harvest these hooks apart")
+        raise InterpError(f"an input has {positions_at_hooks} positions: harvest these hooks apart")
     return next(iter(counts.values()))
 
 
@@ -305,14 +306,14 @@ def check_model_takes(module: nn.Module, tokens: Int[Tensor, "seq pos"]) -> None
     """Check that the model accepts these tokens. Raises ValueError for tokens that are not ids [seq, pos] or not in its
     vocabulary, and for sequences that are too long."""
     if tokens.ndim != 2 or not tokens.numel() or tokens.is_floating_point():
-        raise ValueError(f"tokens of shape {tuple(tokens.shape)} and {tokens.dtype} must be integers [seq, pos]")
+        raise InterpError(f"tokens of shape {tuple(tokens.shape)} and {tokens.dtype} must be integers [seq, pos]")
     n_ctx, d_vocab = size_of(module, "n_ctx"), size_of(module, "d_vocab")
     if n_ctx is not None and tokens.shape[1] > n_ctx:
-        raise ValueError(f"sequences of {tokens.shape[1]} tokens are longer than the model's context of {n_ctx}")
+        raise InterpError(f"sequences of {tokens.shape[1]} tokens are longer than the model's context of {n_ctx}")
     low, high = int(tokens.min()), int(tokens.max())
     if low < 0 or (d_vocab is not None and high >= d_vocab):
         allowed = "at least 0" if d_vocab is None else f"in 0..{d_vocab - 1}"
-        raise ValueError(f"token ids {low}..{high} must be {allowed}: were they made with the model's tokenizer?")
+        raise InterpError(f"token ids {low}..{high} must be {allowed}: were they made with the model's tokenizer?")
 
 
 def fingerprint(module: nn.Module) -> str:

@@ -45,7 +45,7 @@ from interp.activations.shards import (
     small_tensors,
 )
 from interp.activations.store_writer import StoreWriter
-from interp.checks.errors import DamagedError
+from interp.checks.errors import DamagedError, InterpError
 from interp.checks.json_values import AtLeastOne, AtLeastZero, Digest, FileName, validate_json
 from interp.storage.addresses import (
     Address,
@@ -259,7 +259,7 @@ def read_remote_manifest(address: Address) -> tuple[dict[str, Any], str]:
             raise DamagedError(
                 f"{address} holds a store that was cut off: run the same harvest again to finish it"
             ) from None
-        raise ValueError(f"{address} holds no activation store: `interp harvest` makes one") from None
+        raise InterpError(f"{address} holds no activation store: `interp harvest` makes one") from None
     manifest = parse_json(data, address / MANIFEST, STORE_REMEDY)
     if manifest.get("format") != REMOTE_FORMAT:
         check_store_manifest(manifest, address / MANIFEST)

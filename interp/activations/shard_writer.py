@@ -22,6 +22,7 @@ from torch import Tensor
 
 from interp.activations.row_options import Dtype
 from interp.activations.shards import DTYPES, ROW_IDS, Column, ShardLayout, clear, columns_of
+from interp.checks.errors import InterpError
 from interp.checks.limits import check_at_least, check_value
 from interp.statistics.randomness import shuffled_range, splitmix64
 from interp.storage.files import tensors_header, write_atomically, write_tensors
@@ -52,7 +53,7 @@ class StoreConfig:
         check_dtype(self.dtype)
         for name in (ROW_IDS, "__metadata__"):
             if name in self.widths:
-                raise ValueError(f"a hook cannot be called {name!r}: the store uses that name")
+                raise InterpError(f"a hook cannot be called {name!r}: the store uses that name")
         check_at_least(1, rows_per_shard=self.rows_per_shard)
 
     @property

@@ -20,7 +20,7 @@ from safetensors.torch import load
 from torch import Tensor
 from typing_extensions import TypedDict
 
-from interp.checks.errors import DamagedError
+from interp.checks.errors import DamagedError, InterpError
 from interp.checks.json_values import AtLeastOne, AtLeastZero, Digest, FileName, Finite, validate_json
 from interp.storage.addresses import Address
 from interp.storage.artifacts import check_exists
@@ -209,7 +209,7 @@ def read_store_manifest(path: Path) -> dict[str, Any]:
         if unfinished_folder(path).is_dir():
             raise DamagedError(f"{path} holds a store that was cut off: run the same harvest again to finish it")
         check_exists(path, "activations")
-        raise ValueError(f"{path} holds no activation store, it has no {MANIFEST}: harvest it again")
+        raise InterpError(f"{path} holds no activation store, it has no {MANIFEST}: harvest it again")
     manifest = read_json(file, STORE_REMEDY)
     check_store_manifest(manifest, file)
     _check_sizes(path, manifest)

@@ -17,6 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.activations.row_statistics import ActivationStatistics, is_within
+from interp.checks.errors import InterpError
 
 
 @dataclass(frozen=True)
@@ -164,4 +165,4 @@ def main_name_in(hook: str, names: Sequence[str], aliases: Mapping[str, Sequence
     for name in names:
         if hook == name or hook in aliases.get(name, ()):
             return name
-    raise ValueError(f"{source} has no activations of {hook!r}; it has {', '.join(names)}")
+    raise InterpError(f"{source} has no activations of {hook!r}; it has {', '.join(names)}")

@@ -36,6 +36,7 @@ from interp.activations.row_statistics import TENSORS, n_sample_rows, outliers_a
 from interp.activations.shard_writer import ShardWriter, StoreConfig, write_small, write_tokens
 from interp.activations.shards import DTYPES, PROGRESS_FILE, ROW_IDS, STATISTICS_FILE, STORE_FORMAT, TOKENS_FILE, clear
 from interp.activations.sources import is_constant
+from interp.checks.errors import InterpError
 from interp.storage.files import digest_file, write_json
 from interp.storage.manifests import MANIFEST
 
@@ -154,7 +155,7 @@ class StoreWriter:
         n_rows = self._n_rows()
         if not n_rows:
             self._refused = True
-            raise ValueError("no row is left to store: every one was excluded")
+            raise InterpError("no row is left to store: every one was excluded")
         listed = self._seal()
         hooks = self._write_statistics(n_rows)
         files = [STATISTICS_FILE] if tokens is None else [STATISTICS_FILE, TOKENS_FILE]
@@ -210,7 +211,7 @@ class StoreWriter:
         where = f"row {row_id}" if n_ctx is None else f"sequence {row_id // n_ctx}, position {row_id % n_ctx}"
         self._refused = True
         hint = "; float16 ends at 65504, bfloat16 does not" if self.config.dtype == "float16" else ""
-        raise ValueError(f"hook {hook!r}: activation {acts[row, unit].item()} at {where}, unit {unit}{hint}")
+        raise InterpError(f"hook {hook!r}: activation {acts[row, unit].item()} at {where}, unit {unit}{hint}")
 
     def _drop_outliers(
         self, row_ids: Tensor, acts: dict[str, Tensor], norms: dict[str, Tensor], limits: Mapping[str, float]

@@ -34,6 +34,7 @@ from interp.activations.row_options import RowKeywords, RowOptions
 from interp.activations.row_statistics import ActivationStatistics, n_sample_rows, running_sums, statistics_of
 from interp.activations.shards import DTYPES
 from interp.activations.sources import Provenance, RowLimit, Shard, is_constant, main_name_in
+from interp.checks.errors import InterpError
 from interp.checks.limits import PositiveInt
 from interp.runtime.options import takes_options
 from interp.runtime.processes import part_of
@@ -170,7 +171,7 @@ class ActivationStream:
                 samples[name].append(rows[order[: n_sample // len(parts)]])
                 sums[name] += chunk.sums[name]
         if not n_rows:
-            raise ValueError(
+            raise InterpError(
                 "every row that the statistics are made of is above a norm limit: nothing is left to train on"
             )
         return {name: statistics_of(sums[name], n_rows, torch.cat(samples[name])) for name in sums}
@@ -210,7 +211,7 @@ class ActivationStream:
                 kept = torch.ones(len(rows[self.hook_names[0]]), dtype=torch.bool)
                 for name, norm in norms.items():
                     if not norm.isfinite().all():
-                        raise ValueError(f"hook {name!r}: activations in sequences {batch.tolist()} are not finite")
+                        raise InterpError(f"hook {name!r}: activations in sequences {batch.tolist()} are not finite")
                     kept &= (norm <= self.norm_limits.get(name, float("inf"))).cpu()
                 at = slice(used, used + int(kept.sum()))
                 row_ids[at] = ids_of_batch[kept]

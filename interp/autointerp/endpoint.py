@@ -23,7 +23,7 @@ from threading import Lock
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from interp.checks.errors import DamagedError
+from interp.checks.errors import DamagedError, InterpError
 from interp.checks.limits import CheckedFields, Positive, PositiveInt
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.files import digest_json
@@ -53,10 +53,10 @@ class EndpointConfig(CheckedFields):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.model:
-            raise ValueError("no model is given: pass --model, or set OPENAI_MODEL")
+            raise InterpError("no model is given: pass --model, or set OPENAI_MODEL")
         address = urlsplit(self.base_url)
         if address.scheme not in ("http", "https") or not address.hostname:
-            raise ValueError(f"base_url={self.base_url!r} must be like https://host/v1 or http://host:8000/v1")
+            raise InterpError(f"base_url={self.base_url!r} must be like https://host/v1 or http://host:8000/v1")
 
     def body(self, messages: Sequence[Mapping[str, str]]) -> Body:
         """Return the body of a request with these messages, at temperature 0 unless `fields` sets another."""
@@ -91,7 +91,7 @@ def api_key(name: str, environment: Mapping[str, str] = os.environ) -> str:
     """Return the key in the environment variable `name`. Raises ValueError if there is none."""
     key = environment.get(name, "").strip()
     if not key or not key.isprintable() or not key.isascii():
-        raise ValueError(
+        raise InterpError(
             f"the environment variable {name} holds no key: set it (to any word, for a server that needs none)"
         )
     return key
@@ -108,7 +108,7 @@ class Endpoint:
         try:
             import openai
         except ImportError:
-            raise ValueError("asking a language model needs the package openai: pip install openai") from None
+            raise InterpError("asking a language model needs the package openai: pip install openai") from None
         self.config = config
         self._answers = _Answers(Path(cache))
         self._key = key
@@ -122,7 +122,7 @@ class Endpoint:
             )
         except Exception as error:  # the client's errors, whose classes differ between its versions
             message = f"{config.base_url} cannot be reached ({error}): correct it, or the proxy in http_proxy"
-            raise ValueError(self._clean(message)) from None
+            raise InterpError(self._clean(message)) from None
 
     def known(self, body: Body) -> Answer | None:
         """Return the answer on disk, if there is one."""
@@ -183,7 +183,7 @@ class Endpoint:
             self._answers.put(self._digest(body), body, answer)
             return answer
         remedy = "; the answers so far are kept: run this again" if may_pass else ""
-        raise ValueError(f"{self.config.base_url} gave no answer ({self._clean(message)}){remedy}")
+        raise InterpError(f"{self.config.base_url} gave no answer ({self._clean(message)}){remedy}")
 
     def _digest(self, body: Body) -> str:
         return digest_json([self.config.base_url.rstrip("/"), body])
@@ -230,7 +230,7 @@ class _Answers:
             rows = sqlite3.connect(self._file, timeout=60, isolation_level=None, check_same_thread=False)
             tables = {name for (name,) in rows.execute("select name from sqlite_master where type = 'table'")}
             if tables - {"answers"}:
-                raise ValueError(f"{self._file} is a database of {min(tables)}: name another file with --cache")
+                raise InterpError(f"{self._file} is a database of {min(tables)}: name another file with --cache")
             rows.execute(
                 "create table if not exists answers "
                 "(digest text primary key, request text, text text, asked integer, answered integer)"
@@ -247,7 +247,7 @@ def _read(reply: Any) -> Answer:
     except (AttributeError, LookupError, TypeError):
         text = None
     if not isinstance(text, str):
-        raise ValueError("it holds no text")
+        raise InterpError("it holds no text")
     counts = [getattr(reply.usage, name, 0) for name in ("prompt_tokens", "completion_tokens")]
     prompt_tokens, completion_tokens = (count if isinstance(count, int) else 0 for count in counts)
     return Answer(text, prompt_tokens, completion_tokens)

@@ -27,6 +27,7 @@ from interp.autointerp import prompts
 from interp.autointerp.endpoint import Answer, Body, Endpoint, RequestEstimate
 from interp.autointerp.prompts import TASKS, LatentWindows, Window, read_explanation, sample_windows
 from interp.checks.arguments import check_latents
+from interp.checks.errors import InterpError
 from interp.checks.limits import CheckedFields, PositiveInt, Seed
 from interp.features.feature_store import FeatureStore
 from interp.runtime.progress import Progress, no_progress
@@ -57,7 +58,7 @@ class JudgeConfig(CheckedFields):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.tasks or not set(self.tasks) <= set(TASKS):
-            raise ValueError(f"tasks={self.tasks} must be some of {', '.join(TASKS)}")
+            raise InterpError(f"tasks={self.tasks} must be some of {', '.join(TASKS)}")
 
 
 class Judged(NamedTuple):
@@ -99,7 +100,7 @@ class Judge:
         config: JudgeConfig,
     ):
         if beyond := [latent for latent in explanations if not 0 <= latent < features.d_sae]:
-            raise ValueError(
+            raise InterpError(
                 f"an explanation is for latent {beyond[0]}, but the features of {features.path} are "
                 f"0..{features.d_sae - 1}: give explanations of these features"
             )

@@ -6,6 +6,7 @@ Nothing here imports torch before it is used.
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from interp.checks.errors import InterpError
 from interp.checks.limits import is_whole_number
 
 if TYPE_CHECKING:
@@ -23,9 +24,9 @@ def check_latents(latents: Iterable[int], d_sae: int) -> list[int]:
     chosen = list(latents)
     for latent in chosen:
         if not is_whole_number(latent) or not 0 <= latent < d_sae:
-            raise ValueError(f"latent {latent!r} must be a whole number in 0..{d_sae - 1}, the dictionary's latents")
+            raise InterpError(f"latent {latent!r} must be a whole number in 0..{d_sae - 1}, the dictionary's latents")
     if not chosen:
-        raise ValueError("latents is empty: name at least one")
+        raise InterpError("latents is empty: name at least one")
     return list(dict.fromkeys(map(int, chosen)))
 
 
@@ -33,7 +34,7 @@ def check_finite(**tensors: "Tensor | None") -> None:
     """Check that all numbers are finite. Raises ValueError for the first tensor with NaN or infinity; None passes."""
     for name, tensor in tensors.items():
         if tensor is not None and not bool(tensor.isfinite().all()):
-            raise ValueError(f"{name} {tuple(tensor.shape)} contains NaN or infinity: fix the weights before loading")
+            raise InterpError(f"{name} {tuple(tensor.shape)} contains NaN or infinity: fix the weights before loading")
 
 
 def check_token_ids(tokens: "Int[Tensor, 'seq pos']", n_vocab: int | None = None) -> int:
@@ -42,19 +43,19 @@ def check_token_ids(tokens: "Int[Tensor, 'seq pos']", n_vocab: int | None = None
     from torch import Tensor
 
     if not isinstance(tokens, Tensor) or tokens.is_floating_point() or tokens.is_complex() or tokens.element_size() < 1:
-        raise ValueError(f"tokens of type {getattr(tokens, 'dtype', type(tokens).__name__)} must be an integer tensor")
+        raise InterpError(f"tokens of type {getattr(tokens, 'dtype', type(tokens).__name__)} must be an integer tensor")
     if tokens.ndim != 2 or tokens.numel() == 0:
-        raise ValueError(f"tokens have shape {tuple(tokens.shape)}: it must be (seq, pos), with at least one token")
+        raise InterpError(f"tokens have shape {tuple(tokens.shape)}: it must be (seq, pos), with at least one token")
     low, high = int(tokens.min()), int(tokens.max())
     if low < 0:
-        raise ValueError(f"token id {low} occurs: ids start at 0")
+        raise InterpError(f"token id {low} occurs: ids start at 0")
     if n_vocab is None and high > MAX_ID:
-        raise ValueError(
+        raise InterpError(
             f"token id {high} occurs, which is larger than any vocabulary: pass vocab, or number the tokens up to "
             f"{MAX_ID}"
         )
     if n_vocab is not None and high >= n_vocab:
-        raise ValueError(
+        raise InterpError(
             f"the vocabulary has {n_vocab} tokens, but token id {high} occurs: give the model's own tokens"
         )
     return high
@@ -63,4 +64,4 @@ def check_token_ids(tokens: "Int[Tensor, 'seq pos']", n_vocab: int | None = None
 def check_part(rank: int, count: int) -> None:
     """Check a part, (rank, count). Raises ValueError unless the rank is in 0..count−1."""
     if not 0 <= rank < count:
-        raise ValueError(f"part=({rank}, {count}) must be (rank, count) with the rank in 0..count-1")
+        raise InterpError(f"part=({rank}, {count}) must be (rank, count) with the rank in 0..count-1")

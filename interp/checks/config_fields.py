@@ -10,6 +10,7 @@ import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from interp.checks.errors import InterpError
 from interp.checks.limits import check_value, field_hints, shortened_repr
 
 
@@ -28,7 +29,7 @@ def check_given(config_class: type, values: Iterable[str], whose: str) -> None:
     """Raise ValueError where fields of the dataclass `config_class` that have no default are not among the values."""
     needed = [field.name for field in dataclasses.fields(config_class) if is_needed(field)]
     if missing := [name for name in needed if name not in values]:
-        raise ValueError(f"{whose} needs {' and '.join(missing)}")
+        raise InterpError(f"{whose} needs {' and '.join(missing)}")
 
 
 def check_names(names: Iterable[Any], known: list[str], noun: str) -> None:
@@ -38,7 +39,7 @@ def check_names(names: Iterable[Any], known: list[str], noun: str) -> None:
         if name not in known:
             nearest = difflib.get_close_matches(str(name), known, n=3, cutoff=0.4)
             remedy = f"did you mean {', '.join(nearest)}?" if nearest else f"there are {', '.join(known)}"
-            raise ValueError(f"{noun} {shortened_repr(name)} does not exist; {remedy}")
+            raise InterpError(f"{noun} {shortened_repr(name)} does not exist; {remedy}")
 
 
 def field_types(config_class: type) -> dict[str, Any]:

@@ -5,14 +5,15 @@
     except interp.DamagedError:
         sae = train_sae(store, hook, config, out=folder, overwrite=True)
 
-All are ValueErrors, with a one-line message that ends with the remedy. A ValueError of no class below is about an
-argument, a configuration, or a path that names another thing than is asked for. What the system refuses is an OSError:
-a file that does not exist, a disk that is full.
+Whatever interp refuses is an `InterpError`, with a one-line message that ends with the remedy. It is a ValueError; one
+of no class derived from it is about an argument, a configuration, or a path that names another thing than is asked for.
+A ValueError that is no InterpError comes from a library, and may be a bug of interp. What the system refuses is an
+OSError: a file that does not exist, a disk that is full.
 """
 
 
 class InterpError(ValueError):
-    """The base of the errors below."""
+    """The work is refused, for a reason that the caller can mend."""
 
 
 class DamagedError(InterpError):

@@ -20,6 +20,8 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from interp.checks.errors import InterpError
+
 STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 
 
@@ -82,7 +84,7 @@ def check_value(name: str, value: Any, hint: Any) -> Any:
     try:
         return _reader(hint).validate_python(_to_python(value, _parts(hint)))
     except ValidationError as error:
-        raise ValueError(fault(error, name) + " or none" * (types.NoneType in _parts(hint))) from error
+        raise InterpError(fault(error, name) + " or none" * (types.NoneType in _parts(hint))) from error
 
 
 def fault(error: ValidationError, name: str = "") -> str:
@@ -108,7 +110,7 @@ def check_at_least(least: int, **numbers: float | None) -> None:
     """Check numbers, given by their names. Raises ValueError for the first below `least` or NaN; None passes."""
     for name, number in numbers.items():
         if number is not None and not number >= least:
-            raise ValueError(f"{name}={number} must be at least {least}")
+            raise InterpError(f"{name}={number} must be at least {least}")
 
 
 def is_whole_number(value: object) -> bool:

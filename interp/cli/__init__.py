@@ -21,8 +21,9 @@ from typing import Annotated, Any
 import typer
 from typer import Option
 
+from interp.checks.errors import InterpError
 from interp.cli.comparison_commands import compare_command
-from interp.cli.error_lines import is_expected, is_refusal, one_line, usage_line
+from interp.cli.error_lines import is_expected, one_line, usage_line
 from interp.cli.feature_commands import effects_command, rank_command, report_command, scan_command
 from interp.cli.field_flags import with_field_flags
 from interp.cli.graph_command import graph_command
@@ -117,7 +118,7 @@ def _exit_code(words: list[str]) -> int:
     except Exception as error:  # expected errors are printed below; any other is raised again
         if "--traceback" in words or not is_expected(error):
             raise
-        is_explained = is_refusal(error) or isinstance(error, OSError)
+        is_explained = isinstance(error, InterpError | OSError)  # a library's error may be a bug of interp
         hint = "" if is_explained else " (interp --traceback … shows where)"
         return _refused(one_line(error) + hint, everywhere=isinstance(error, OSError))
     return 0
@@ -134,7 +135,7 @@ def _end(codes: list[int]) -> None:
 def _run(words: list[str]) -> None:
     for before, word in itertools.pairwise(["interp", *words]):
         if not word or (word.startswith("--") and word.endswith("=")):  # such as an unset variable of the shell
-            raise ValueError(f"the value after {word[:-1] or before} is empty: give one, or leave it out")
+            raise InterpError(f"the value after {word[:-1] or before} is empty: give one, or leave it out")
     words = _import_plugins(words)
     group: Any = typer.main.get_command(_app(words))
     if _COMPLETION in os.environ:
@@ -153,14 +154,14 @@ def _import_plugins(words: list[str]) -> list[str]:
         if flag != "--import":
             rest.append(word)
         elif not (file := file or next(following, "")):
-            raise ValueError("--import needs the name of a Python file")
+            raise InterpError("--import needs the name of a Python file")
         else:
             plugins.append(file)
     if plugins:
         from interp.pipeline.plugins import import_plugin
 
         if _called(rest) in ("demo", "run", "plan"):
-            raise ValueError('a run records its plugins: write plugins = ["mine.py"] in its configuration')
+            raise InterpError('a run records its plugins: write plugins = ["mine.py"] in its configuration')
         for file in plugins:
             import_plugin(file)
     return rest
@@ -181,7 +182,7 @@ def _app(words: Sequence[str]) -> typer.Typer:
     called = _called(words)
     if called in COMMANDS and called not in _SHARED and is_shared():
         shared = " and ".join(f"`interp {name}`" for name in _SHARED)
-        raise ValueError(
+        raise InterpError(
             f"`interp {called}` runs in one process (only {shared} use several): start it without torchrun"
         )
     for name, command in COMMANDS.items():

@@ -1,9 +1,7 @@
 """Errors as the command line shows them: one line each, with the remedy."""
 
 import errno
-import linecache
 import sys
-import traceback
 from typing import Any
 
 _LIBRARIES = (
@@ -25,14 +23,6 @@ def is_expected(error: BaseException) -> bool:
     loaded = [(sys.modules[name], error_class) for name, error_class in _LIBRARIES if name in sys.modules]
     expected = (ValueError, OSError, MemoryError, *(getattr(module, error_class) for module, error_class in loaded))
     return isinstance(error, expected) or _is_out_of_memory(error)
-
-
-def is_refusal(error: BaseException) -> bool:
-    """Return whether a `raise` statement of `interp` or `models` raised an error. The message of another may lack a
-    remedy, and it may be a bug of interp: Python itself raises a ValueError for int("x")."""
-    *_, (frame, line) = traceback.walk_tb(error.__traceback__)
-    is_ours = frame.f_globals.get("__name__", "").partition(".")[0] in ("interp", "models")
-    return is_ours and linecache.getline(frame.f_code.co_filename, line).lstrip().startswith("raise ")
 
 
 def one_line(error: BaseException) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
+from interp.checks.errors import InterpError
 from interp.cli.field_flags import FieldFlags
 from interp.cli.paths import (
     OVERWRITE,
@@ -94,7 +95,7 @@ def scan_command(
         labels, vocab = _text(acts, tokens, tokenizer)
         vocab = vocab or (opened.tokenizer.display() if opened and opened.tokenizer else None)
         if opened is not None and vocab is not None and len(vocab) > opened.d_vocab:
-            raise ValueError(
+            raise InterpError(
                 f"--model {model} has {opened.d_vocab} tokens, but the tokenizer has {len(vocab)}: name the model's "
                 "own with --tokenizer"
             )
@@ -122,7 +123,7 @@ def _print_once(line: str) -> None:
 def _parts(part: str | None, join: str | None) -> tuple[tuple[int, int], list[str]]:
     """Return the part that --part names, by default all, and the paths that --join matches, by default none."""
     if part and join:
-        raise ValueError("--part makes a part and --join merges all parts: give only one of the two")
+        raise InterpError("--part makes a part and --join merges all parts: give only one of the two")
     return parse_part(part or "1/1"), _matches("--join", join)
 
 
@@ -130,9 +131,9 @@ def _check_table(part: str | None, join: str | None, out: str | None) -> None:
     """Check that a table, or a part of it, may be written to --out, or into a run folder for None. Raises ValueError if
     not."""
     if (part or join or is_shared()) and out is None:
-        raise ValueError("name the table's file with --out: only a single process may write into a run folder")
+        raise InterpError("name the table's file with --out: only a single process may write into a run folder")
     if part and out is not None and not out.endswith(".parquet"):
-        raise ValueError(f"--out {out} must end in .parquet: a .csv does not record which part it is")
+        raise InterpError(f"--out {out} must end in .parquet: a .csv does not record which part it is")
 
 
 def _matches(flag: str, pattern: str | None) -> list[str]:
@@ -140,7 +141,7 @@ def _matches(flag: str, pattern: str | None) -> list[str]:
     if pattern is None:
         return []
     if not (matches := sorted(glob.glob(pattern))):
-        raise ValueError(f"{flag} {pattern} matches nothing: name the output of --part, such as 'parts/*'")
+        raise InterpError(f"{flag} {pattern} matches nothing: name the output of --part, such as 'parts/*'")
     return matches
 
 
@@ -159,12 +160,12 @@ def _text(store: "ActivationStore", tokens: Path | None, tokenizer: Path | None)
     if labelled is not None and store.tokens is not None:
         labelled = labelled[: len(store.tokens)]
         if not torch.equal(labelled.tokens.int(), store.tokens):
-            raise ValueError(f"--tokens {tokens} are not the tokens that {store.path} was harvested from: give those")
+            raise InterpError(f"--tokens {tokens} are not the tokens that {store.path} was harvested from: give those")
     if labelled is not None and spelt is not None and labelled.tokenizer not in ("", spelt.digest):
-        raise ValueError(f"the tokenizer {folder} did not make --tokens {tokens}: name its own with --tokenizer")
+        raise InterpError(f"the tokenizer {folder} did not make --tokens {tokens}: name its own with --tokenizer")
     share = 1.0 if spelt is None or store.tokens is None else share_encoded_again(spelt, store.tokens)
     if share < MIN_KEPT:
-        raise ValueError(
+        raise InterpError(
             f"the tokenizer {folder} did not make the tokens of {store.path}: it gives the same ids for only "
             f"{share:.0%} of their text; name their own tokenizer with --tokenizer"
         )
@@ -218,7 +219,7 @@ def rank_command(
         with Bar("rank") as bar:
             table = rank_latents(run, config, bar, own_part)
     elif options.get("use_labels"):
-        raise ValueError(f"--labels: {source} is not a run folder, and a feature store does not keep label masks")
+        raise InterpError(f"--labels: {source} is not a run folder, and a feature store does not keep label masks")
     else:
         with Bar("rank") as bar:
             features = open_any(source, "features")
@@ -243,7 +244,7 @@ def _check_source(source: Path, out: str | None, noun: str, *endings: str, overw
         check_writable("the run folder", source, run=source)
         find(source, "features")
     else:
-        raise ValueError(f"{source} is a feature store, not a run folder: name {noun} with --out")
+        raise InterpError(f"{source} is a feature store, not a run folder: name {noun} with --out")
     return is_run(source)
 
 
@@ -300,13 +301,13 @@ def effects_command(
     own_part, parts = _parts(part, join)
     _check_table(part, join, out)
     if in_run and (sae or model):
-        raise ValueError(f"--{'sae' if sae else 'model'}: {source} is a run folder, which has its own")
+        raise InterpError(f"--{'sae' if sae else 'model'}: {source} is a run folder, which has its own")
     if (
         not in_run
         and not parts
         and (missing := [f"--{name}" for name, it in {"sae": sae, "model": model}.items() if not it])
     ):
-        raise ValueError(
+        raise InterpError(
             f"{source} is a feature store, not a run folder: name what was scanned with {' and '.join(missing)}"
         )
     from interp.checks.config_fields import read_fields
@@ -365,9 +366,9 @@ def report_command(
     that of a feature store, or with another --ranking, to --out."""
     in_run = _check_source(source, out, "the page's folder")
     if ranking is not None and out is None:
-        raise ValueError(f"--ranking {ranking} is not the run's own: name a folder for its page with --out")
+        raise InterpError(f"--ranking {ranking} is not the run's own: name a folder for its page with --out")
     if ranking is not None and ranking.suffix != ".parquet":
-        raise ValueError(f"--ranking {ranking} must end in .parquet: a .csv does not hold the senses")
+        raise InterpError(f"--ranking {ranking} must end in .parquet: a .csv does not hold the senses")
     from interp.pipeline.opening import open_any
     from interp.report import write_report
 

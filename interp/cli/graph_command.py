@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 from typer import Argument, Option
 
+from interp.checks.errors import InterpError
 from interp.cli.paths import OVERWRITE, check_writable
 from interp.cli.progress_bar import Bar
 
@@ -32,7 +33,7 @@ def graph_command(
     check_writable("--out", out, ".html", ".json", overwrite=overwrite)
     as_page = out.suffix == ".html"
     if serve is not None and not as_page:
-        raise ValueError(f"--serve needs a page: name an .html file, not {out}")
+        raise InterpError(f"--serve needs a page: name an .html file, not {out}")
     from interp.effects import attribution_graph, measured_effects, score_graph
     from interp.pipeline.opening import open_any
 

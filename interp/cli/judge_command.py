@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer import Argument, Option
 
+from interp.checks.errors import InterpError
 from interp.cli.paths import OVERWRITE, check_writable, read_table
 from interp.cli.progress_bar import Bar
 from interp.cli.toml_values import assignment, toml_value
@@ -96,7 +97,7 @@ def judge_command(
     chosen = latent or _drawn(features, None if generate else explained, sample, seed)
     judge = Judge(features, explained, chosen, endpoint, config)
     if not judge.sampled:
-        raise ValueError("no latent has both an explanation and enough firings to judge it: try others")
+        raise InterpError("no latent has both an explanation and enough firings to judge it: try others")
     settings = {**dataclasses.asdict(config), "model": to.model, "base_url": to.base_url, "fields": to.fields}
     made_of = {"kind": "judgements", "features": identity(features), "latents": chosen, **settings}
     made_of["explanations"] = digest_json({latent: explained.get(latent) for latent in chosen})
@@ -117,12 +118,12 @@ def _explanations(source: Path, file: Path | None, generate: bool, features: "Fe
         return {}
     if file is None:
         if not is_run(source):
-            raise ValueError("nothing to judge: give --explanations FILE (rank writes one), or --generate")
+            raise InterpError("nothing to judge: give --explanations FILE (rank writes one), or --generate")
         from interp.pipeline.run_folder import Run
 
         file = Run(source).path_to("ranking")
         if not file.is_file():
-            raise ValueError(f"{source} has no ranking yet: `interp rank {source}` makes it")
+            raise InterpError(f"{source} has no ranking yet: `interp rank {source}` makes it")
     table = read_table("--explanations", file, ["explanation"], features).dropna(subset=["explanation"])
     return {int(latent): str(text) for latent, text in zip(table.latent, table.explanation, strict=True)}
 
@@ -130,7 +131,7 @@ def _explanations(source: Path, file: Path | None, generate: bool, features: "Fe
 def _request_field(text: str) -> tuple[str, Any]:
     name, value = assignment(text)
     if name in ("model", "messages", "stream"):
-        raise ValueError(f"--set {text!r} must not set model, messages or stream")
+        raise InterpError(f"--set {text!r} must not set model, messages or stream")
     return name, None if value == "none" else toml_value(value)
 
 
@@ -158,9 +159,9 @@ def _confirm(judge: "Judge", yes: bool, price_in: float | None, price_out: float
     if estimate.requests == 0 or yes:
         return
     if not sys.stdin.isatty():
-        raise ValueError("nothing was sent: pass --yes to continue")
+        raise InterpError("nothing was sent: pass --yes to continue")
     if input("continue? [y/N] ").strip().lower() not in ("y", "yes"):
-        raise ValueError("nothing was sent")
+        raise InterpError("nothing was sent")
 
 
 def _summary(summary: dict[str, Any]) -> str:

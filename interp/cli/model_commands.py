@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 from interp.activations.row_options import RowConfig
+from interp.checks.errors import InterpError
 from interp.cli.field_flags import FieldFlags
 from interp.cli.paths import OVERWRITE, TABLES, check_writable, load_named_model, load_named_sae, only_hook, write_table
 from interp.cli.progress_bar import Bar, is_first
@@ -124,7 +125,7 @@ def quality_command(
         dictionaries: Any = {name: load_named_sae(name, sae_id) for name in sae}
         hook = hook or own_hook(dictionaries[sae[0]])
         if hook is None:
-            raise ValueError(f"{sae[0]} does not record the hook that it was trained on: name it with --hook")
+            raise InterpError(f"{sae[0]} does not record the hook that it was trained on: name it with --hook")
         ids = _ids(tokens, max_tokens)
         opened = load_named_model(model)
         table = quality_table(
@@ -201,5 +202,5 @@ def _token_ids(texts: list[str]) -> tuple[int, ...]:
     if texts == ["none"]:
         return ()
     if wrong := [text for text in texts if not text.isdecimal()]:
-        raise ValueError(f"--exclude {wrong[0]} must be a token id (a whole number), or none by itself")
+        raise InterpError(f"--exclude {wrong[0]} must be a token id (a whole number), or none by itself")
     return tuple(map(int, texts))

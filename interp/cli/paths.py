@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from typer import Option
 
-from interp.checks.errors import DamagedError, OverwriteError
+from interp.checks.errors import DamagedError, InterpError, OverwriteError
 from interp.cli.error_lines import one_line
 from interp.cli.progress_bar import is_first
 from interp.storage.addresses import (
@@ -56,7 +56,7 @@ def load_named_sae(name: str, sae_id: str | None = None) -> Any:
 def only_hook(store: Any, hook: str | None) -> str:
     """Return the named hook, or the only hook of the store. Raises ValueError if the store has several."""
     if hook is None and len(store.hook_names) > 1:
-        raise ValueError(f"the store holds {', '.join(store.hook_names)}: choose one with --hook")
+        raise InterpError(f"the store holds {', '.join(store.hook_names)}: choose one with --hook")
     return store.hook_names[0] if hook is None else store.name_of(hook)
 
 
@@ -74,7 +74,7 @@ def hook_to_scan(store: Any, hook: str | None, sae: Any) -> str:
         return only_hook(store, hook)
     model = sae.metadata.get("model_weights")
     if None not in (model, store.weights) and model != store.weights:
-        raise ValueError(
+        raise InterpError(
             f"the SAE was trained on activations of another model than {store.path} holds: pass --hook "
             f"{trained_on if trained_on in store.hook_names else 'NAME'} if you mean this"
         )
@@ -82,7 +82,7 @@ def hook_to_scan(store: Any, hook: str | None, sae: Any) -> str:
         return store.name_of(trained_on)
     only = only_hook(store, None)
     if sae.config is not None and store.d(only) == sae.d_in and not trained_on.endswith(f"/{only}"):
-        raise ValueError(
+        raise InterpError(
             f"the SAE was trained on {trained_on}, {store.path} holds {only}: pass --hook {only} if you mean this"
         )
     return only
@@ -107,7 +107,7 @@ def read_table(flag: str, file: Path, columns: Sequence[str], features: "Feature
     check_ending(flag, file, *TABLES)
     address = address_of(file)
     if address is None and not file.is_file():
-        raise ValueError(f"{flag} {file} does not exist: `interp rank` writes such a file")
+        raise InterpError(f"{flag} {file} does not exist: `interp rank` writes such a file")
     if address is None:
         verify(file)
     source: Any = file if address is None else BytesIO(read_object(address))
@@ -116,13 +116,13 @@ def read_table(flag: str, file: Path, columns: Sequence[str], features: "Feature
     except (ValueError, OSError, pyarrow.ArrowException) as error:
         raise DamagedError(f"{flag} {file} is not a readable table ({one_line(error)}): rank again") from error
     if missing := sorted({"latent", *columns} - set(table.columns)):
-        raise ValueError(f"{flag} {file} has no column {' and no '.join(missing)}")
+        raise InterpError(f"{flag} {file} has no column {' and no '.join(missing)}")
     numbers = pd.to_numeric(table.latent, errors="coerce").astype(float)
     wrong = table.latent[~(numbers.ge(0) & numbers.mod(1).eq(0) & numbers.lt(2**31))]
     if len(wrong):
-        raise ValueError(f"{flag} {file} has a latent {wrong.iloc[0]}: latents are whole numbers from 0 up")
+        raise InterpError(f"{flag} {file} has a latent {wrong.iloc[0]}: latents are whole numbers from 0 up")
     if numbers.duplicated().any():
-        raise ValueError(f"{flag} {file} has latent {numbers[numbers.duplicated()].iloc[0]:.0f} twice: keep one row")
+        raise InterpError(f"{flag} {file} has latent {numbers[numbers.duplicated()].iloc[0]:.0f} twice: keep one row")
     table = table.assign(latent=numbers.astype(int))
     if features is not None:
         check_table(features, table.dropna(subset=list(columns)), f"{flag} {file}")
@@ -175,12 +175,12 @@ def check_writable(
     check_local(out)
     if out.exists() and out.is_dir() == bool(endings):
         this, other = ("folder", "file") if endings else ("file", "folder")
-        raise ValueError(f"{flag} {out} is a {this}: name a {other}")
+        raise InterpError(f"{flag} {out} is a {this}: name a {other}")
     existing = next(path for path in (out.parents if endings else (out, *out.parents)) if path.exists())
     if not existing.is_dir():
-        raise ValueError(f"{flag} {out} cannot be created: {existing} is a file, not a folder; name another path")
+        raise InterpError(f"{flag} {out} cannot be created: {existing} is a file, not a folder; name another path")
     if not os.access(existing, os.W_OK | os.X_OK):
-        raise ValueError(f"{flag} {out} cannot be created: {existing} is not writable; name another path")
+        raise InterpError(f"{flag} {out} cannot be created: {existing} is not writable; name another path")
     if endings:
         check_output_file(out, overwrite=overwrite)
     else:
@@ -191,4 +191,4 @@ def check_writable(
 
 def check_ending(flag: str, file: Path, *endings: str) -> None:
     if file.suffix not in endings:
-        raise ValueError(f"{flag} {file} must end in {' or '.join(endings)}")
+        raise InterpError(f"{flag} {file} must end in {' or '.join(endings)}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer import Argument, Option
 
+from interp.checks.errors import InterpError
 from interp.cli.graph_command import graph_command
 from interp.cli.paths import OVERWRITE, check_writable, say_which_hook
 from interp.cli.progress_bar import Bar
@@ -55,7 +56,9 @@ def demo_command(
     135 million parameters, on plays, Python source and documentation: about 40 minutes. `--circuits` adds pages that
     trace a deeper model's next token back to the prompt (`interp graph`)."""
     if model and (quick or circuits):
-        raise ValueError(f"--{'quick' if quick else 'circuits'} needs a small model: leave it out with --model {model}")
+        raise InterpError(
+            f"--{'quick' if quick else 'circuits'} needs a small model: leave it out with --model {model}"
+        )
     name = model or ("circuits" if circuits else "demo") + ("-quick" if quick else "")
     out = out or Path("runs") / name
     check_writable("--out", out)
@@ -200,11 +203,11 @@ def publish_command(
     neuronpedia: the dashboards of features in JSON, as SAEDashboard writes them. delphi: all firings, as its latent
     cache. hub: the dictionary with a card of the run's numbers; nothing is uploaded unless --repo is given."""
     if repo and to != "hub":
-        raise ValueError(f"--repo {repo} is for --to hub, not for {to}")
+        raise InterpError(f"--repo {repo} is for --to hub, not for {to}")
     if to == "neuronpedia" and not (model_id and sae_set):
-        raise ValueError("--to neuronpedia needs --model-id and --sae-set, the names of the source there")
+        raise InterpError("--to neuronpedia needs --model-id and --sae-set, the names of the source there")
     if to == "delphi" and not model_id:
-        raise ValueError("--to delphi needs --model-id, with which transformers finds the tokenizer")
+        raise InterpError("--to delphi needs --model-id, with which transformers finds the tokenizer")
     check_writable("--out", out)
     from interp.pipeline.opening import open_any
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from typer import Argument, Option
 
+from interp.checks.errors import InterpError
 from interp.cli.error_lines import one_line
 from interp.cli.field_flags import FieldFlags
 from interp.cli.paths import OVERWRITE, check_writable, load_named_sae, only_hook
@@ -93,7 +94,7 @@ def train_sae_command(
     from interp.sae import train_sae, train_sharded, train_sweep
 
     if shards != 1 and sweep:
-        raise ValueError(f"--shards {shards} trains one dictionary, but --sweep trains several: leave one of them out")
+        raise InterpError(f"--shards {shards} trains one dictionary, but --sweep trains several: leave one of them out")
     options: Any = {"out": out, "output_hook": output_hook, "log": log, "overwrite": overwrite}
     with Bar("sae") as bar:
         opened, hooks, configs = processes().all_do(
@@ -141,12 +142,12 @@ def _prepared(
     try:
         store = _open_stores(paths)
         if len(store) == 0:
-            raise ValueError(f"{' '.join(paths)} has no rows to train on: harvest more tokens")
+            raise InterpError(f"{' '.join(paths)} has no rows to train on: harvest more tokens")
         hooks = hook if hook and len(hook) > 1 else only_hook(store, hook[0] if hook else None)
         for name in hooks if isinstance(hooks, list) else [hooks]:
             store.statistics(name)
     except OSError as error:
-        raise ValueError(one_line(error)) from error
+        raise InterpError(one_line(error)) from error
     options = {name: toml_value(text) for name, text in map(assignment, set)}
     values = {"tokens": len(store), **options, **settings}
     swept = {name: toml_values(text) for name, text in map(assignment, sweep)}
@@ -175,7 +176,7 @@ def _open_stores(paths: list[str]) -> Any:
         return open_any(paths[0], "activations")
     for path in paths:
         if "=" not in path:
-            raise ValueError(f"several stores need names: NAME=STORE, not {path}")
+            raise InterpError(f"several stores need names: NAME=STORE, not {path}")
     named = dict(path.split("=", 1) for path in paths)
     return join_stores({name: open_any(path, "activations") for name, path in named.items()})
 

@@ -3,6 +3,8 @@
 import tomllib
 from typing import Any
 
+from interp.checks.errors import InterpError
+
 
 def toml_value(text: str) -> Any:
     """Parse `text` as TOML, but accept strings without quotes: 32, 1e-3, true, [0.5, 0.5], cosine.
@@ -14,7 +16,7 @@ def toml_value(text: str) -> Any:
         return _parsed(f"{'0' if text.startswith('.') else ''}{text}")
     except tomllib.TOMLDecodeError:
         if text.startswith(("[", "{", '"', "'")):
-            raise ValueError(f'{text} is not a TOML value: write it like [1, 2], {{key = 1}} or "text"') from None
+            raise InterpError(f'{text} is not a TOML value: write it like [1, 2], {{key = 1}} or "text"') from None
         return text
 
 
@@ -30,7 +32,7 @@ def assignment(text: str) -> tuple[str, str]:
     """Split FIELD=VALUE in two; dashes in the field's name become underscores."""
     name, equals, value = text.partition("=")
     if not (name and equals and value):
-        raise ValueError(f"{text!r} must be FIELD=VALUE")
+        raise InterpError(f"{text!r} must be FIELD=VALUE")
     return name.strip().replace("-", "_"), value
 
 

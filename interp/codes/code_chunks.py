@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Bool, Float32, Int, Int32, Int64
 from torch import Tensor
 
+from interp.checks.errors import InterpError
 from interp.codes.offsets import offsets_from_lengths
 from interp.codes.sparse_codes import SparseCodes
 from interp.runtime.processes import part_of
@@ -156,7 +157,7 @@ def check_codes(codes: CodeSource, tokens: Int[Tensor, "seq pos"]) -> None:
     if isinstance(codes, SparseCodes):
         codes.check(tokens.numel())
     elif len(codes) != tokens.numel():
-        raise ValueError(f"codes have {len(codes)} rows, but there are {tokens.numel()} tokens")
+        raise InterpError(f"codes have {len(codes)} rows, but there are {tokens.numel()} tokens")
 
 
 def encoded_rows(codes: Any, start: int, stop: int) -> Bool[Tensor, " row"]:

@@ -21,7 +21,7 @@ from pydantic import ConfigDict, Field
 from torch import Tensor
 from typing_extensions import TypedDict
 
-from interp.checks.errors import DamagedError
+from interp.checks.errors import DamagedError, InterpError
 from interp.checks.json_values import AtLeastZero, FileName, validate_json
 from interp.codes.offsets import offsets_from_lengths
 from interp.codes.sparse_codes import SparseCodes, entry_fault
@@ -268,5 +268,5 @@ def _column(entry: dict[str, Any], dtypes: tuple[str, ...], first: int) -> _Colu
     dtype = np.dtype(_DTYPES[entry["dtype"]])
     whole = all(type(number) is int and number >= 0 for number in (length, start, stop))
     if entry["dtype"] not in dtypes or not whole or stop - start != length * dtype.itemsize:
-        raise ValueError(entry)
+        raise InterpError(entry)
     return _Column(dtype, first + start, length)

@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.activations.sources import ActivationSource
+from interp.checks.errors import InterpError
 from interp.codes.sparse_codes import SparseCodes
 
 FAINT_SHARE = 0.25
@@ -92,7 +93,7 @@ def check_one_hook(dictionary: Dictionary) -> None:
     """Check that the dictionary reads one hook. Raises ValueError for a crosscoder."""
     if dictionary.kind == "crosscoder":
         hooks = " and ".join(dictionary.metadata.get("hook_names", ())) or "several hooks"
-        raise ValueError(
+        raise InterpError(
             f"the crosscoder reads {hooks} side by side, and cannot be scanned, spliced in or steered at one of them: "
             "train a dictionary on each"
         )
@@ -125,7 +126,7 @@ def norm_limit(dictionary: Dictionary) -> float | None:
     if limit is None:
         return None
     if isinstance(limit, bool) or not isinstance(limit, int | float) or not limit > 0:
-        raise ValueError(f"the dictionary's metadata has norm_limit={limit!r}: it must be a number above 0, or absent")
+        raise InterpError(f"the dictionary's metadata has norm_limit={limit!r}: it must be a number above 0, or absent")
     return float(limit)
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 from interp.activations.hooks import Hook, Model, check_own_hook, hooks_of, resolve_hooks
 from interp.activations.row_statistics import is_within
 from interp.checks.arguments import check_finite
+from interp.checks.errors import InterpError
 from interp.codes.dictionary import Dictionary, check_one_hook, norm_limit
 
 
@@ -24,7 +25,7 @@ class DictionaryHooks(NamedTuple):
         """Return the codes of each row [seq · pos], and a mask of the rows within the limit."""
         rows = acts.detach().flatten(0, 1).flatten(1).to(dictionary.W_dec)
         if rows.shape[1] != dictionary.d_in:
-            raise ValueError(f"the dictionary reads width {dictionary.d_in}, but its hook has width {rows.shape[1]}")
+            raise InterpError(f"the dictionary reads width {dictionary.d_in}, but its hook has width {rows.shape[1]}")
         usable = rows.new_ones(len(rows), dtype=torch.bool) if self.limit is None else is_within(rows, self.limit)
         return dictionary.codes(rows), usable
 
@@ -39,7 +40,7 @@ def dictionary_hooks(
     for a crosscoder.
     """
     if not isinstance(hook, str) or not hasattr(dictionary, "W_dec"):
-        raise ValueError(
+        raise InterpError(
             f"hook is a {type(hook).__name__}, dictionary a {type(dictionary).__name__}: "
             "the order is (model, hook, dictionary), with the hook's name"
         )
@@ -48,6 +49,6 @@ def dictionary_hooks(
     check_own_hook(dictionary, hook, hooks_of(model), "the model")
     output_hook = output_hook or dictionary.metadata.get("hook_name_out") or hook
     if output_hook == hook and dictionary.kind == "transcoder":
-        raise ValueError(f"the transcoder reads {hook} and writes another hook: name that hook with output_hook=")
+        raise InterpError(f"the transcoder reads {hook} and writes another hook: name that hook with output_hook=")
     hooks = resolve_hooks(model, [hook, output_hook])
     return DictionaryHooks(hooks[hook], hooks[output_hook], norm_limit(dictionary))

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from interp.checks.errors import InterpError
 from interp.codes.offsets import offsets_from_lengths
 
 
@@ -129,10 +130,10 @@ class SparseCodes:
         """Check the codes, which compiled loops follow unchecked. Raises ValueError if there are not `n_rows` rows, if
         offsets or latents are out of range, or if a value is not finite."""
         if len(self) != n_rows:
-            raise ValueError(f"codes have {len(self)} rows, but there are {n_rows} tokens")
+            raise InterpError(f"codes have {len(self)} rows, but there are {n_rows} tokens")
         arrays = (self.offsets.cpu().numpy(), self.latents.cpu().numpy(), self.values.detach().float().cpu().numpy())
         if fault := entry_fault(*arrays, self.d_sae):
-            raise ValueError(f"codes of {len(self)} rows over d_sae={self.d_sae} latents cannot be read: {fault}")
+            raise InterpError(f"codes of {len(self)} rows over d_sae={self.d_sae} latents cannot be read: {fault}")
 
     def dense(self) -> Float[Tensor, "row d_sae"]:
         z = torch.zeros(self.shape, dtype=self.values.dtype, device=self.values.device)

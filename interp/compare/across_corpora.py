@@ -39,6 +39,7 @@ from jaxtyping import Bool, Float64, Int, Int64
 from numba import njit
 from torch import Tensor
 
+from interp.checks.errors import InterpError
 from interp.checks.limits import check_at_least
 from interp.compare.across_models import MIN_FIRED
 from interp.display.cards import Markup, card, mark_line_ends, markup, show_table
@@ -149,20 +150,20 @@ def corpora(
     `documents` is a pair for one scan or one tensor for two, or if a corpus has fewer than two documents.
     """
     if (features_b is None) == (in_a is None):
-        raise ValueError("give features_b, a second scan, or in_a, a mask that divides the documents of one: not both")
+        raise InterpError("give features_b, a second scan, or in_a, a mask that divides the documents of one: not both")
     check_at_least(1, min_documents=min_documents, shuffles=shuffles, n_first=n_first)
     ids = documents if isinstance(documents, tuple) else (documents, documents)
     if features_b is not None and documents is not None and not isinstance(documents, tuple):
-        raise ValueError("documents is one tensor, but there are two scans: give a pair, or None for a scan without")
+        raise InterpError("documents is one tensor, but there are two scans: give a pair, or None for a scan without")
     if features_b is not None:
         scans, documents_in_a = _corpora_of_two_scans(features_a, features_b, ids, n_first)
     elif isinstance(documents, tuple):
-        raise ValueError("documents are a pair, but there is one scan: give the ids of its positions")
+        raise InterpError("documents are a pair, but there is one scan: give the ids of its positions")
     else:
         scans, documents_in_a = _corpora_of_one_scan(features_a, in_a, documents, n_first)
     sizes = int(documents_in_a.sum()), int((~documents_in_a).sum())
     if min(sizes) < 2:
-        raise ValueError(
+        raise InterpError(
             f"there are {sizes[0]} of {names[0]} and {sizes[1]} of {names[1]} documents: "
             "two of each are needed, and twenty to tell anything"
         )
@@ -207,7 +208,7 @@ def _corpora_of_two_scans(
 ) -> tuple[list[ScannedDocuments], Bool[np.ndarray, " document"]]:
     """Return the documents of two scans, each of which is a corpus, and which of them are A's."""
     if not same_dictionary(features_a, features_b):
-        raise ValueError(
+        raise InterpError(
             f"{features_a.path} and {features_b.path} are scans by two dictionaries, or of two hooks, "
             "whose latents are unrelated: scan both texts with one dictionary"
         )
@@ -222,7 +223,7 @@ def _corpora_of_one_scan(
     """Return the documents of one scan, and which of them are A's."""
     assert in_a is not None
     if tuple(in_a.shape) != tuple(features.tokens.shape):
-        raise ValueError(f"in_a is {tuple(in_a.shape)}, the tokens scanned are {tuple(features.tokens.shape)}")
+        raise InterpError(f"in_a is {tuple(in_a.shape)}, the tokens scanned are {tuple(features.tokens.shape)}")
     scan = _scanned_documents(features, ids, n_first)
     return [scan], scan.documents.share(np.asarray(in_a, dtype=bool).reshape(-1)) > 0.5
 
@@ -400,7 +401,9 @@ def _rules(ranking: pd.DataFrame | None, scans: Sequence[ScannedDocuments]) -> p
     ranked_by = ranking.attrs.get("features", {}).get("dictionary")
     scanned_by = scan_digests(features).get("dictionary")
     if (ranked_by and scanned_by and ranked_by != scanned_by) or int(ranking["latent"].max()) >= features.d_sae:
-        raise ValueError(f"the ranking belongs to another dictionary than {features.path}: `interp rank` makes its own")
+        raise InterpError(
+            f"the ranking belongs to another dictionary than {features.path}: `interp rank` makes its own"
+        )
     ranking_by_latent = ranking.set_index("latent").reindex(range(features.d_sae))
     return pd.DataFrame(
         {"rule": ranking_by_latent["explanation"].fillna(""), "f1": ranking_by_latent["explanation_f1"]}

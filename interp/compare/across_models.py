@@ -34,6 +34,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from interp.checks.errors import InterpError
 from interp.codes.code_chunks import CodeSource, encoded_rows
 from interp.codes.sparse_codes import SparseCodes
 from interp.display import cards
@@ -119,7 +120,7 @@ def universality(
     table = table[table["fired"] >= min_fired].reset_index(drop=True)
     if table.empty:
         most = int(matches.fired.max())
-        raise ValueError(f"no latent fires on min_fired={min_fired} rows, but at most on {most}: take more text")
+        raise InterpError(f"no latent fires on min_fired={min_fired} rows, but at most on {most}: take more text")
     median, null_median = (bootstrap(table[name].to_numpy(), np.median, seed=seed) for name in ("correlation", "null"))
     return Universality(table, median, null_median, shifted.by)
 
@@ -133,11 +134,11 @@ def stability(
     Raises ValueError if the rows have different widths, if there are no rows, and for a threshold that is not in 0..1.
     """
     if ours.shape[1] != theirs.shape[1]:
-        raise ValueError(f"decoders are {ours.shape[1]} and {theirs.shape[1]} wide: they must read the same hook")
+        raise InterpError(f"decoders are {ours.shape[1]} and {theirs.shape[1]} wide: they must read the same hook")
     if not (len(ours) and bool(theirs.any())):
-        raise ValueError(f"decoders have {len(ours)} and {len(theirs)} rows: none is left to be matched")
+        raise InterpError(f"decoders have {len(ours)} and {len(theirs)} rows: none is left to be matched")
     if not 0 <= threshold <= 1:
-        raise ValueError(f"threshold={threshold} is a cosine and must be in 0..1")
+        raise InterpError(f"threshold={threshold} is a cosine and must be in 0..1")
     matched, other, signed = match_rows(ours, theirs)
     random = random_directions(second_moments(theirs.detach().float().cpu()), len(theirs), seed)
     match, _, signed_by_chance = match_rows(ours, random)

@@ -21,6 +21,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from interp.checks.errors import InterpError
 from interp.codes.code_chunks import CodeSource
 from interp.compare.across_models import MIN_FIRED, ShiftedCodes, codes_of_same_text
 from interp.display.cards import card
@@ -74,9 +75,9 @@ def splitting(
     the narrow dictionary has more latents than the wide one, for scans of different tokens, and for a threshold that is
     not in 0..1."""
     if not 0 < min_cosine <= 1:
-        raise ValueError(f"min_cosine={min_cosine} must be above 0 and at most 1")
+        raise InterpError(f"min_cosine={min_cosine} must be above 0 and at most 1")
     if narrow.d_sae > wide.d_sae:
-        raise ValueError(f"the narrow dictionary has {narrow.d_sae} latents, the wide one {wide.d_sae}: swap them")
+        raise InterpError(f"the narrow dictionary has {narrow.d_sae} latents, the wide one {wide.d_sae}: swap them")
     narrow_codes, wide_codes = codes_of_same_text(narrow, wide)
     limits = min_cosine, min_fired, progress
     edges, *fired = masked_edges(narrow_codes, wide_codes, *limits)

@@ -21,6 +21,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from interp.activations.hooks import own_hook
+from interp.checks.errors import InterpError
 from interp.compare.across_models import MIN_FIRED
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import differing, identity, same_dictionary, scan_digests
@@ -105,7 +106,7 @@ def open_pair(first: str | Path, second: str | Path) -> Pair:
         return Pair(a, b, "seeds" if a.d_sae == b.d_sae else "widths", same_text)
     if same_text:
         return Pair(a, b, "models", True)
-    raise ValueError(
+    raise InterpError(
         f"nothing to compare {a.path} of {a.hook or 'an unnamed hook'} and {b.path} of {b.hook or 'an unnamed hook'} "
         "by: they read other hooks or models, and are not scans of the same tokens; `interp scan` both over the same "
         "tokens"

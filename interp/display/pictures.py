@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 
+from interp.checks.errors import InterpError
+
 Renderer = Callable[[int], Any]
 """Row id (sequence · n_ctx + position) → picture."""
 PNG_PREFIX = "data:image/png;base64,"
@@ -31,7 +33,7 @@ def picture_of(render: Renderer, row: int) -> str:
     if isinstance(drawn, bytes | bytearray):
         png = bytes(drawn)
         if not png.startswith(_SIGNATURE):
-            raise ValueError(
+            raise InterpError(
                 f"render({row}) returned bytes that are not a PNG file: return an array, a PIL image or a PNG file"
             )
     elif hasattr(drawn, "save"):  # of PIL
@@ -41,7 +43,7 @@ def picture_of(render: Renderer, row: int) -> str:
     else:
         png = _encode_png(drawn, row)
     if len(png) > MOST_BYTES:
-        raise ValueError(
+        raise InterpError(
             f"render({row}) returned a picture of {len(png):,} bytes, above the limit of {MOST_BYTES:,}: make it "
             "smaller, as the page holds one per example"
         )
@@ -52,13 +54,13 @@ def _encode_png(drawn: Any, row: int) -> bytes:
     pixels = np.asarray(drawn.detach().cpu() if hasattr(drawn, "detach") else drawn)
     channels = 2 if pixels.ndim == 2 else pixels.shape[-1] if pixels.ndim == 3 else 0
     if channels not in _PNG_COLOUR_TYPES or (channels == 2 and pixels.ndim == 3) or not pixels.size:
-        raise ValueError(
+        raise InterpError(
             f"render({row}) returned {type(drawn).__name__} of shape {pixels.shape}: return an array [height, width] "
             "or [height, width, 3 or 4], or a PNG file"
         )
     if pixels.dtype != np.uint8:
         if pixels.dtype.kind not in "fbiu" or not (pixels.min() >= 0 and pixels.max() <= 1):
-            raise ValueError(
+            raise InterpError(
                 f"render({row}) returned {pixels.dtype} from {pixels.min()} to {pixels.max()}: scale it to 0..1, or "
                 "return bytes (uint8)"
             )

@@ -33,6 +33,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.activations.hooks import Model
+from interp.checks.errors import InterpError
 from interp.codes.dictionary import Dictionary
 from interp.effects.graph_nodes import HEAD_EDGES, HEAD_SCORES, GraphNodes, empty_table
 from interp.effects.held import Attended
@@ -80,11 +81,11 @@ def attention_scores(
     n_pos = len(graph.token_ids)
     query, key = query % n_pos if -n_pos <= query < n_pos else query, key % n_pos if -n_pos <= key < n_pos else key
     if not 0 <= key <= query < n_pos:
-        raise ValueError(f"query={query} and key={key} must be positions of the prompt, 0 ≤ key ≤ query < {n_pos}")
+        raise InterpError(f"query={query} and key={key} must be positions of the prompt, 0 ≤ key ≤ query < {n_pos}")
     passes = passes_of(graph, model, dictionaries)
     n_heads = [pattern.shape[1] for pattern in passes.held_model.patterns]
     if not (0 <= layer < len(n_heads) and 0 <= head < n_heads[layer]):
-        raise ValueError(
+        raise InterpError(
             f"layer={layer}, head={head}: the model runs scaled_dot_product_attention {len(n_heads)} times, with "
             f"{n_heads[0] if n_heads else 0} heads; where there are none, load it with attn_implementation='sdpa'"
         )

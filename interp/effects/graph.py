@@ -40,6 +40,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
+from interp.checks.errors import InterpError
 from interp.display.graph_page import write_graph_page
 from interp.effects.graph_cards import disagreements, latent_cards
 from interp.effects.graph_files import graph_json, read_graph
@@ -81,7 +82,7 @@ class AttributionGraph(GraphNodes):
         edges still sum to a target's input. Raises ValueError for shares outside (0, 1].
         """
         if not (0 < nodes <= 1 and 0 < edges <= 1):
-            raise ValueError(f"nodes={nodes} and edges={edges} are shares in (0, 1]")
+            raise InterpError(f"nodes={nodes} and edges={edges} are shares in (0, 1]")
         node_type, influence = self.nodes["type"].to_numpy(), self.nodes["influence"].to_numpy()
         in_scores = np.zeros(len(node_type), dtype=bool)
         in_scores[self.head_scores[["query_node", "key_node"]].to_numpy().ravel()] = True

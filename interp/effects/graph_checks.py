@@ -24,6 +24,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from interp.activations.hooks import Model
+from interp.checks.errors import InterpError
 from interp.codes.dictionary import Dictionary
 from interp.effects.attribution import attribution_graph
 from interp.effects.graph import AttributionGraph
@@ -153,7 +154,7 @@ def changed_next_tokens(
     Raises ValueError for a node that is not a latent.
     """
     if wrong := [node for node in times if graph.nodes["type"].get(node) != "latent"]:
-        raise ValueError(f"node {wrong[0]} is not a latent of the graph")
+        raise InterpError(f"node {wrong[0]} is not a latent of the graph")
     passes = passes_of(graph, model, dictionaries)
     change = passes.zeros(1)
     change[0, passes.columns(graph.nodes.loc[list(times)])] = torch.tensor(list(times.values())).to(change) - 1

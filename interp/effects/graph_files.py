@@ -21,7 +21,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float
 
-from interp.checks.errors import DamagedError
+from interp.checks.errors import DamagedError, InterpError
 from interp.checks.free_memory import check_memory
 from interp.effects.graph_nodes import BIAS_AND_REST, HEAD_EDGES, HEAD_SCORES, GraphNodes
 from interp.storage.files import read_json
@@ -157,7 +157,7 @@ def _graph_of(content: Mapping[str, Any]) -> GraphNodes:
     node_type = nodes["type"].to_numpy()
     number_of = {_text(node["node_id"]): number for number, node in enumerate(listed)}
     if len(number_of) < len(listed):
-        raise ValueError("two nodes have one node_id")
+        raise InterpError("two nodes have one node_id")
     named = number_of | {"bias": len(listed), "rest": len(listed) + 1}
     table_of = partial(_table_of, number_of=named, node_type=node_type, n_pos=len(tokens))
     links = table_of(content["links"], _LINKS)
@@ -202,7 +202,7 @@ def _node_of(node: Mapping[str, Any], layers: list[int], n_pos: int) -> dict[str
     node_type = _NODE_TYPES[node["feature_type"]]
     position = int(node["ctx_idx"])
     if not 0 <= position < n_pos:
-        raise ValueError(f"a node stands at position {position} of {n_pos}")
+        raise InterpError(f"a node stands at position {position} of {n_pos}")
     ends = {"embedding": -1, "logit": len(layers)}
     size = node.get(_SIZES.get(node_type, ""))
     return {
@@ -229,7 +229,7 @@ def _table_of(
         or (typed.filter(["query", "key"]) >= n_pos).any(axis=None)
         or not np.isin(node_type[typed.get("target", [])], ["latent", "logit"]).all()
     ):
-        raise ValueError(f"a row of {', '.join(types)} is not possible")
+        raise InterpError(f"a row of {', '.join(types)} is not possible")
     return typed
 
 
@@ -247,11 +247,11 @@ def _numbers(values: Any) -> Float[np.ndarray, " value"]:
     numbers = np.array([np.nan if value is None else value for value in values], float)
     is_null = np.array([value is None for value in values], bool)
     if not (np.isfinite(numbers) | is_null).all():
-        raise ValueError("a number is not finite")
+        raise InterpError("a number is not finite")
     return numbers
 
 
 def _text(value: Any) -> str:
     if not isinstance(value, str):
-        raise ValueError(f"{value!r} is not text")
+        raise InterpError(f"{value!r} is not text")
     return value

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from interp.activations.hooks import evaluating
+from interp.checks.errors import InterpError
 
 Kept = Any
 """The values that are held for one operation: tensors of one row, or None if the operation is linear here."""
@@ -98,7 +99,7 @@ class HeldModel(TorchFunctionMode):
             return func(*args, **kwargs)
         before, kept = (name, _NOT_YET) if self._replayed is None else next(self._replayed, ("nothing", None))
         if before != name:
-            raise ValueError(f"the model ran {name} where it had run {before}: its operations cannot be held")
+            raise InterpError(f"the model ran {name} where it had run {before}: its operations cannot be held")
         out, kept = _OPERATIONS[name](kept, func, *args, **kwargs)
         if name == _ATTENTION:
             query, key, value = args[:3]

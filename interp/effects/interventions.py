@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from interp.activations.hooks import Model, module_of
 from interp.checks.arguments import check_latents
+from interp.checks.errors import InterpError
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import dictionary_hooks
 
@@ -96,9 +97,9 @@ def intervene(
 
 def _check_change(delta: Tensor | None, rows: Tensor) -> Tensor:
     if delta is None:
-        raise ValueError("the hook that is written fires before the one that is read")
+        raise InterpError("the hook that is written fires before the one that is read")
     if rows.shape != delta.shape:
-        raise ValueError(f"the dictionary writes width {delta.shape[1]}, but its hook has width {rows.shape[1]}")
+        raise InterpError(f"the dictionary writes width {delta.shape[1]}, but its hook has width {rows.shape[1]}")
     return delta
 
 
@@ -118,10 +119,10 @@ def _mark_positions(positions: Positions, acts: Tensor) -> Bool[Tensor, " row"]:
         return torch.ones(shape, dtype=torch.bool).flatten()
     if isinstance(positions, Tensor):
         if positions.dtype != torch.bool or positions.shape != shape:
-            raise ValueError(f"positions {tuple(positions.shape)} must be a mask of the tokens' shape {tuple(shape)}")
+            raise InterpError(f"positions {tuple(positions.shape)} must be a mask of the tokens' shape {tuple(shape)}")
         return positions.flatten()
     if not all(-shape[1] <= at < shape[1] for at in positions):
-        raise ValueError(f"positions {list(positions)} must be in 0..{shape[1] - 1}, or negative from the end")
+        raise InterpError(f"positions {list(positions)} must be in 0..{shape[1] - 1}, or negative from the end")
     mask = torch.zeros(shape, dtype=torch.bool)
     mask[:, list(positions)] = True
     return mask.flatten()

@@ -44,6 +44,7 @@ from torch import Tensor
 from interp.activations.hooks import Model, evaluating, module_of, size_of, to_model
 from interp.activations.next_tokens import check_predicts_next
 from interp.checks.arguments import check_latents, check_part, check_token_ids
+from interp.checks.errors import InterpError
 from interp.checks.limits import PositiveInt
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import dictionary_hooks
@@ -164,7 +165,7 @@ def feature_effects(
         ]
         n_firing, done = map(sum, zip(*team.all_gather_values((run.n_firing, run.done)), strict=True))
         if n_firing < done / 2:
-            raise ValueError(
+            raise InterpError(
                 f"in {done - n_firing} of {done} cases a latent does not fire where the scan says: "
                 f"give the model and the dictionary of the scan {features.path}"
             )

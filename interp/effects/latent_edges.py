@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from interp.activations.hooks import Hook, Model, capture, evaluating, module_of, to_model
 from interp.activations.model_passes import check_model_takes
 from interp.activations.next_tokens import check_predicts_next
+from interp.checks.errors import InterpError
 from interp.codes.dictionary import Dictionary, W_enc_of
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.effects.interventions import is_included
@@ -66,11 +67,11 @@ def feature_edges(
     n_prompts, n_pos = tokens.shape
     earlier, later = dictionary_hooks(model, *upstream), dictionary_hooks(model, *downstream)
     if earlier.output_hook == later.input_hook:
-        raise ValueError(f"{upstream[0]} is where both dictionaries are: name a later hook for the second")
+        raise InterpError(f"{upstream[0]} is where both dictionaries are: name a later hook for the second")
     W_enc = encoder_of(*downstream).detach()
     at = last if positions is None else positions.long()
     if len(at) != n_prompts or targets < 1 or not 0 <= int(at.min()) <= int(at.max()) < n_pos:
-        raise ValueError(f"positions {at.tolist()[:8]} must be one of 0..{n_pos - 1} a prompt, targets={targets} ≥ 1")
+        raise InterpError(f"positions {at.tolist()[:8]} must be one of 0..{n_pos - 1} a prompt, targets={targets} ≥ 1")
     with evaluating(module):
         read = capture(module, tokens, {"later": later.input_hook})["later"].flatten(2)[torch.arange(n_prompts), at]
         read = read.to(W_enc)
@@ -169,7 +170,7 @@ def _attributions(passes: _Passes, firings: _Firings) -> Float[Tensor, "pair tar
             torch.autograd.grad(total, share, retain_graph=True, allow_unused=True)[0] for total in read.sum(0)
         ]
     if gradients[0] is None:
-        raise ValueError("the later hook does not depend on the earlier one: name the earlier one first")
+        raise InterpError("the later hook does not depend on the earlier one: name the earlier one first")
     return torch.stack(gradients, 1)
 
 
@@ -196,7 +197,7 @@ def encoder_of(hook: str, dictionary: Dictionary) -> Float[Tensor, "d_in d_sae"]
     """Return the encoder of a dictionary. Raises ValueError if it has none."""
     W_enc = W_enc_of(dictionary)
     if W_enc is None:
-        raise ValueError(f"the dictionary at {hook} has no W_enc, and what its latents read is not known")
+        raise InterpError(f"the dictionary at {hook} has no W_enc, and what its latents read is not known")
     return W_enc
 
 

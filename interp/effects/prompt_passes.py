@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from interp.activations.hooks import Hook, Model, capture, module_of, resolve_hooks, to_model
 from interp.activations.model_passes import check_model_takes
+from interp.checks.errors import InterpError
 from interp.codes.dictionary import Dictionary, W_skip_of
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.effects.graph_nodes import NODE_KEY, GraphNodes
@@ -38,19 +39,19 @@ def prompt_ids(model: Model, prompt: str | Int[Tensor, " pos"]) -> Int[Tensor, "
     ids = tokens_of(model, prompt).reshape(1, -1)
     check_model_takes(module, ids)
     if ids.shape[1] < 2:
-        raise ValueError(f"the prompt {prompt!r} is one token: at least two are needed")
+        raise InterpError(f"the prompt {prompt!r} is one token: at least two are needed")
     return to_model(module, ids)
 
 
 def passes_of(graph: GraphNodes, model: Model, dictionaries: Mapping[str, Dictionary]) -> "PromptPasses":
     """Record the prompt of a graph again. Raises ValueError for other dictionaries or another model."""
     if missing := [name for name in graph.hook_names if name not in dictionaries]:
-        raise ValueError(f"the graph was made with a dictionary of {missing[0]}, which is not given")
+        raise InterpError(f"the graph was made with a dictionary of {missing[0]}, which is not given")
     used = {name: dictionaries[name] for name in graph.hook_names}
     passes = PromptPasses(model, prompt_ids(model, torch.tensor(graph.token_ids)), used)
     latents = graph.nodes[graph.nodes["type"] == "latent"]
     if (passes.columns(latents) < 0).any():
-        raise ValueError("latents of the graph do not fire: name the model and dictionaries that it was made with")
+        raise InterpError("latents of the graph do not fire: name the model and dictionaries that it was made with")
     return passes
 
 
@@ -88,13 +89,13 @@ class PromptPasses:
         self.module: nn.Module = module
         W_U, norm = getattr(module, "W_U", None), getattr(module, "final_norm", None)
         if W_U is None or norm is None:
-            raise ValueError("the model shows no final norm and unembedding, and logits cannot be followed back")
+            raise InterpError("the model shows no final norm and unembedding, and logits cannot be followed back")
         self.W_U: Float[Tensor, "d d_vocab"] = W_U.detach()
         self.final = Hook(norm)
         self.entry = resolve_hooks(model, [EMBEDDING_HOOK])[EMBEDDING_HOOK]
         self.held_model = HeldModel(module)
         if not dictionaries:
-            raise ValueError("name at least one hook with its dictionary")
+            raise InterpError("name at least one hook with its dictionary")
         hooks = {name: dictionary_hooks(model, name, dictionary) for name, dictionary in dictionaries.items()}
         for name, dictionary in dictionaries.items():
             encoder_of(name, dictionary)

@@ -24,6 +24,7 @@ from torch import Tensor
 from interp.activations.hooks import Model, capture, evaluating, module_of, size_of, to_model
 from interp.activations.next_tokens import check_predicts_next, logits_of
 from interp.checks.arguments import check_token_ids
+from interp.checks.errors import InterpError
 from interp.checks.limits import check_at_least
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
@@ -68,10 +69,10 @@ def steer(
     prompt = tokens_of(model, prompt)
     prompt = prompt[None] if prompt.ndim == 1 else prompt
     if prompt.ndim != 2 or prompt.numel() == 0:
-        raise ValueError(f"the prompt is {tuple(prompt.shape)}: [batch, pos] with at least one token is needed")
+        raise InterpError(f"the prompt is {tuple(prompt.shape)}: [batch, pos] with at least one token is needed")
     check_at_least(1, n_tokens=n_tokens)
     if not temperature >= 0:
-        raise ValueError(f"temperature={temperature} must be at least 0")
+        raise InterpError(f"temperature={temperature} must be at least 0")
     check_predicts_next(model, features.tokens)
     check_token_ids(prompt, size_of(module_of(model), "d_vocab"))
     steered = Steered(model, hook, dictionary, pins(features, multiples))
@@ -217,7 +218,7 @@ class Steered:
 def pins(features: FeatureStore, multiples: Mapping[int, float]) -> dict[int, Action]:
     table = features.table().set_index("latent")
     if never := [latent for latent in multiples if latent not in table.index or not table["max"][latent] > 0]:
-        raise ValueError(f"latents {never} never fire in {features.path}, so they have no maximum: choose others")
+        raise InterpError(f"latents {never} never fire in {features.path}, so they have no maximum: choose others")
     return {latent: pin(multiple * float(table["max"][latent])) for latent, multiple in multiples.items()}
 
 

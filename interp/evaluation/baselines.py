@@ -20,6 +20,7 @@ from torch import Tensor
 
 from interp.activations import ActivationStore
 from interp.activations.hooks import Model, module_of
+from interp.checks.errors import InterpError
 from interp.codes.dictionary import Metadata
 from interp.codes.sparse_codes import SparseCodes
 from interp.sae.kernels.torch_kernels import TorchKernels
@@ -40,7 +41,7 @@ class FixedDictionary:
         k: int | None,
     ):
         if k is not None and not 1 <= k <= len(W_dec):
-            raise ValueError(f"k={k} must be in 1..d_sae={len(W_dec)}")
+            raise InterpError(f"k={k} must be in 1..d_sae={len(W_dec)}")
         self.W_enc, self.W_dec, self.b_dec, self.k = W_enc, W_dec, b_dec, k
         self.metadata: Metadata = {}
 
@@ -86,7 +87,7 @@ class PCADictionary(FixedDictionary):
     ):
         halves = torch.cat([components, -components])
         if not 1 <= k <= len(components):
-            raise ValueError(f"k={k} must be in 1..{len(components)}, the number of components")
+            raise InterpError(f"k={k} must be in 1..{len(components)}, the number of components")
         super().__init__(halves.T.contiguous(), halves, mean, k)
         self.variances = variances
 

@@ -25,6 +25,7 @@ from interp.activations.model_passes import NormSample, check_model_takes
 from interp.activations.next_tokens import NoNextTokens, check_predicts_next
 from interp.activations.row_statistics import Moments, is_within
 from interp.checks.arguments import check_finite
+from interp.checks.errors import InterpError
 from interp.checks.limits import check_at_least
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
@@ -107,9 +108,11 @@ class Splice:
         self.hook_name = hook_name
         self.dictionaries = dictionaries
         if unknown := sorted(set(baselines) - set(dictionaries)):
-            raise ValueError(f"baselines {', '.join(unknown)} are not among the dictionaries {', '.join(dictionaries)}")
+            raise InterpError(
+                f"baselines {', '.join(unknown)} are not among the dictionaries {', '.join(dictionaries)}"
+            )
         if tokens.is_floating_point():
-            raise ValueError(
+            raise InterpError(
                 f"tokens are floats of shape {tuple(tokens.shape)}: quality needs a model that reads token ids"
             )
         self.model = module_of(model)
@@ -117,7 +120,7 @@ class Splice:
         check_model_takes(self.model, self.tokens)
         self.keep = ~torch.isin(tokens, torch.tensor(list(exclude), dtype=tokens.dtype, device=tokens.device))
         if not self.keep.any() or tokens.shape[1] < 2:
-            raise ValueError(
+            raise InterpError(
                 f"tokens of shape {tuple(tokens.shape)} without ids {list(exclude)} leave nothing to evaluate"
             )
         self._downstream: Downstream | None = None
@@ -207,7 +210,7 @@ class Splice:
             self._advance(len(rows.tokens), "activations")
         self._free_bytes = 0  # the activations held from here on serve the next pass
         if not self.inside.n:
-            raise ValueError(f"every activation at {self.hook_name} is above the norm limit {self.hooks.limit:.4g}")
+            raise InterpError(f"every activation at {self.hook_name} is above the norm limit {self.hooks.limit:.4g}")
         if self.hooks.limit is None and (outliers := sample.outliers(self.tokens.shape[1], "auto")).are_dominant:
             remedy = f"metadata['norm_limit'] = {outliers.limit:.4g} of the dictionary excludes them"
             log.warning("%s: %s, and decide on FVU and cross-entropies; %s", self.hook_name, outliers.summary, remedy)
@@ -263,14 +266,14 @@ def _common_hooks(
     """Return the hook that all dictionaries read and the one that all write, and the lowest of their norm limits."""
     if not isinstance(dictionaries, Mapping):
         class_name = type(dictionaries).__name__
-        raise ValueError(f"dictionaries is a {class_name}: the order is (model, hook, {{name: dictionary}}, tokens)")
+        raise InterpError(f"dictionaries is a {class_name}: the order is (model, hook, {{name: dictionary}}, tokens)")
     if not dictionaries:
-        raise ValueError("dictionaries is empty: give at least one, {name: dictionary}")
+        raise InterpError("dictionaries is empty: give at least one, {name: dictionary}")
     hooks = {name: dictionary_hooks(model, hook_name, each, output_hook) for name, each in dictionaries.items()}
     (first, common), *others = hooks.items()
     for name, each in others:
         if each.output_hook != common.output_hook:
-            raise ValueError(f"{name} does not write the hook that {first} writes: measure them separately")
+            raise InterpError(f"{name} does not write the hook that {first} writes: measure them separately")
     limit = min((each.limit for each in hooks.values() if each.limit is not None), default=None)
     return common._replace(limit=limit)
 
@@ -278,9 +281,9 @@ def _common_hooks(
 def _check_widths(name: str, dictionary: Dictionary, rows: _Rows, hook_name: str) -> None:
     check_finite(W_dec=dictionary.W_dec, b_dec=dictionary.b_dec)
     if (width := rows.x.shape[1]) != dictionary.d_in:
-        raise ValueError(f"{name} reads width {dictionary.d_in}, but {hook_name} has width {width}")
+        raise InterpError(f"{name} reads width {dictionary.d_in}, but {hook_name} has width {width}")
     if (width := rows.y.shape[1]) != (d_out := dictionary.W_dec.shape[1]):
-        raise ValueError(f"{name} writes width {d_out}, but its output hook has width {width}")
+        raise InterpError(f"{name} writes width {d_out}, but its output hook has width {width}")
 
 
 def recovered_share(clean: float, spliced: float, ablated: float) -> float:

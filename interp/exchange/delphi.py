@@ -20,6 +20,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from interp.activations.hooks import UNNAMED
+from interp.checks.errors import InterpError
 from interp.codes.code_chunks import read_chunks
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import identity
@@ -50,7 +51,7 @@ def write_delphi(
     """
     table = features.table().set_index("latent").reindex(range(features.d_sae))
     if (most := float(table["max"].max())) > torch.finfo(torch.float16).max:
-        raise ValueError(
+        raise InterpError(
             f"an activation of {most:.4g} exceeds the range of float16, which Delphi stores: scale the dictionary"
         )
     folder = Path(out) / (re.sub(r"[^\w.-]+", "_", features.meta.get("hook_name", "")).lstrip(".") or UNNAMED)

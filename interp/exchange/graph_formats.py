@@ -19,7 +19,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from interp.checks.errors import DamagedError
+from interp.checks.errors import DamagedError, InterpError
 from interp.effects.graph import AttributionGraph
 from interp.effects.graph_files import feature_number
 from interp.features.feature_store import FeatureStore
@@ -44,7 +44,7 @@ def load_transcoders(folder: str | Path) -> dict[str, Transcoder]:
     config = _config(Path(folder) / _CONFIG)
     files = {_layer(file): file for file in Path(folder).glob("layer_*.safetensors")}
     if not files:
-        raise ValueError(f"{folder} contains no layer_0.safetensors: name a folder of circuit-tracer transcoders")
+        raise InterpError(f"{folder} contains no layer_0.safetensors: name a folder of circuit-tracer transcoders")
     transcoders = {}
     for layer, file in sorted(files.items()):
         reads, writes = (f"blocks.{layer}.{config[f'feature_{side}_hook']}" for side in ("input", "output"))
@@ -55,7 +55,7 @@ def load_transcoders(folder: str | Path) -> dict[str, Transcoder]:
 def _layer(file: Path) -> int:
     number = file.stem.removeprefix("layer_")
     if not number.isdecimal():
-        raise ValueError(f"{file} is not named after a layer, as layer_0.safetensors is: rename it or move it away")
+        raise InterpError(f"{file} is not named after a layer, as layer_0.safetensors is: rename it or move it away")
     return int(number)
 
 
@@ -63,16 +63,18 @@ def _config(file: Path) -> dict[str, Any]:
     try:
         import yaml
     except ImportError as error:
-        raise ValueError(f"{file} needs a package that is missing ({error}): pip install 'interp[hub]'") from None
+        raise InterpError(f"{file} needs a package that is missing ({error}): pip install 'interp[hub]'") from None
     if not file.is_file():
-        raise ValueError(f"{file} does not exist: name a folder of circuit-tracer's transcoders")
+        raise InterpError(f"{file} does not exist: name a folder of circuit-tracer's transcoders")
     try:
         config = yaml.safe_load(file.read_text(encoding="utf-8"))
         if config["model_kind"] != "transcoder_set":
-            raise ValueError(f"model_kind={config['model_kind']!r} is not supported: only 'transcoder_set' can be read")
+            raise InterpError(
+                f"model_kind={config['model_kind']!r} is not supported: only 'transcoder_set' can be read"
+            )
         for side in ("input", "output"):
             if not isinstance(config[f"feature_{side}_hook"], str):
-                raise ValueError(f"feature_{side}_hook is not a name")
+                raise InterpError(f"feature_{side}_hook is not a name")
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
         raise DamagedError(f"{file} describes no transcoders ({type(error).__name__}: {error})") from None
     return config
@@ -116,7 +118,7 @@ def write_graph_features(
     Raises ValueError if a hook of the graph has no features, or if the folder holds other files.
     """
     if missing := [name for name in graph.hook_names if name not in features]:
-        raise ValueError(f"the graph has latents at {missing[0]}, whose features are not given")
+        raise InterpError(f"the graph has latents at {missing[0]}, whose features are not given")
     made_of = {
         "kind": "graph features",
         "nodes": np.array(graph.node_ids())[graph.nodes["type"] == "latent"].tolist(),

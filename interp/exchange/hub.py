@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from interp.checks.errors import InterpError
 from interp.display.verdict_names import MONOSEMANTIC, POLYSEMANTIC, SINGLE_TOKEN
 from interp.report.inputs import ReadableRun
 from interp.storage.files import digest, write_text
@@ -46,10 +47,10 @@ def upload_to_hub(folder: str | Path, repo_id: str, *, private: bool = True) -> 
     try:
         from huggingface_hub import HfApi
     except ImportError as error:
-        raise ValueError(f"uploading needs a package that is missing ({error}): pip install 'interp[hub]'") from None
+        raise InterpError(f"uploading needs a package that is missing ({error}): pip install 'interp[hub]'") from None
     folder = Path(folder)
     if not (folder / "cfg.json").is_file():
-        raise ValueError(f"{folder} contains no dictionary (no cfg.json): write_hub_folder makes one")
+        raise InterpError(f"{folder} contains no dictionary (no cfg.json): write_hub_folder makes one")
     api = HfApi()
     address = api.create_repo(repo_id, private=private, exist_ok=True)
     api.upload_folder(folder_path=str(folder), repo_id=repo_id)

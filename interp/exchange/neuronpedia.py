@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from interp.checks.errors import InterpError
 from interp.features.bins import merge_bins
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import identity
@@ -50,7 +51,7 @@ def write_neuronpedia(
     overwrite: replace other features, or another source.
     Raises ValueError for a layer below 0."""
     if layer < 0:
-        raise ValueError(f"layer={layer} must be 0 or more")
+        raise InterpError(f"layer={layer} must be 0 or more")
     named: dict[str, Any] = {"model_id": model_id, "layer": layer, "sae_set": sae_set}
     made_of = {"kind": "Neuronpedia", "features": identity(features), **named, "dataset": dataset}
     with whole_folder(out, made_of, overwrite=overwrite, editable=True) as new:

@@ -30,6 +30,7 @@ from jaxtyping import Bool, Float32, Int, Int32, Int64, Shaped
 from torch import Tensor
 
 from interp.activations import StoredRows
+from interp.checks.errors import InterpError
 from interp.codes.code_chunks import read_chunks
 from interp.codes.code_store import CodeStore
 from interp.codes.offsets import offsets_from_lengths
@@ -82,14 +83,14 @@ class Documents:
             ids = torch.arange(shape[0])[:, None].expand(shape)
         ids = torch.as_tensor(ids)
         if tuple(ids.shape) != tuple(shape) or ids.is_floating_point() or ids.dtype == torch.bool:
-            raise ValueError(
+            raise InterpError(
                 f"documents of shape {tuple(ids.shape)} and {ids.dtype} "
                 f"must be integers {tuple(shape)}, one id for each token scanned"
             )
         distinct_ids, document_of_row = np.unique(ids.numpy(force=True).reshape(-1), return_inverse=True)
         n_below_0 = int(np.searchsorted(distinct_ids, 0))  # ids below 0 are not documents
         if n_below_0 == len(distinct_ids):
-            raise ValueError("documents has no id from 0 on: no position is in a document")
+            raise InterpError("documents has no id from 0 on: no position is in a document")
         document_of_row = np.maximum(document_of_row.astype(np.int32).reshape(-1) - np.int32(n_below_0), np.int32(-1))
         for block in slices(len(document_of_row), _ROWS_AT_ONCE):
             document_of_row[block][~codes.present(block.start, block.stop).numpy()] = -1
@@ -162,7 +163,7 @@ def pool_codes(
 ) -> Pooled:
     """Pool the codes in one pass over them. Raises ValueError for an unknown `how`."""
     if how not in get_args(Pooling):
-        raise ValueError(f"how={how!r} must be one of {', '.join(get_args(Pooling))}")
+        raise InterpError(f"how={how!r} must be one of {', '.join(get_args(Pooling))}")
     last = codes.d_sae if last is None else last
     width = last - first
     n = len(documents.ids)

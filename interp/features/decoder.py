@@ -39,6 +39,7 @@ from torch.func import functional_call
 
 from interp.activations.hooks import Hook, capture, hook_named, hooks_of, to_model
 from interp.activations.next_tokens import NoNextTokens, check_predicts_next
+from interp.checks.errors import InterpError
 from interp.features.scan_input import ScanText
 from interp.features.token_counts import MASS, TOKEN, N, TokenCounts
 from interp.runtime.processes import part_of
@@ -126,7 +127,7 @@ def check_unembedding(W_U: Float[Tensor, "d_model d_vocab"] | None, tokens: Int[
     """Check that W_U has a column for every token that occurs. Raises ValueError if it has fewer. More are usual, since
     vocabularies are padded."""
     if W_U is not None and W_U.shape[1] <= (high := int(tokens.max())):
-        raise ValueError(f"W_U has {W_U.shape[1]} tokens, but token id {high} occurs: give the model's own")
+        raise InterpError(f"W_U has {W_U.shape[1]} tokens, but token id {high} occurs: give the model's own")
 
 
 @torch.no_grad()

@@ -23,6 +23,7 @@ from torch import Tensor
 from interp.activations import StoredRows
 from interp.activations.row_statistics import Moments
 from interp.activations.sources import Shard
+from interp.checks.errors import InterpError
 from interp.codes.code_store import CodeStore
 from interp.codes.dictionary import Dictionary, limit_on
 from interp.codes.sparse_codes import SparseCodes
@@ -170,7 +171,7 @@ def _positive_entries(codes: SparseCodes, row_ids: Int[Tensor, " row"]) -> Spars
     finite = codes.values.isfinite()
     if not finite.all():
         at = int((~finite).nonzero()[0])
-        raise ValueError(
+        raise InterpError(
             f"latent {int(codes.latents[at])} is {float(codes.values[at])} at row {int(row_ids[codes.rows[at]])}: "
             "codes must be finite"
         )
@@ -187,8 +188,8 @@ def as_codes(codes: SparseCodes | scipy.sparse.csr_matrix, n_rows: int, W_dec: T
         codes.sum_duplicates()
         codes = SparseCodes.from_scipy(codes)
     if codes.d_sae < 1:
-        raise ValueError(f"codes have d_sae={codes.d_sae} latents: at least one is needed")
+        raise InterpError(f"codes have d_sae={codes.d_sae} latents: at least one is needed")
     if W_dec is not None and len(W_dec) != codes.d_sae:
-        raise ValueError(f"W_dec has {len(W_dec)} rows, but the codes have {codes.d_sae} latents")
+        raise InterpError(f"W_dec has {len(W_dec)} rows, but the codes have {codes.d_sae} latents")
     codes.check(n_rows)
     return codes

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from interp.activations import StoredRows
 from interp.checks.arguments import check_finite, check_token_ids
-from interp.checks.errors import DamagedError
+from interp.checks.errors import DamagedError, InterpError
 from interp.checks.json_values import validate_json
 from interp.codes.code_store import META_FILE, SCAN_REMEDY, CodeStore
 from interp.codes.sparse_codes import SparseCodes
@@ -97,9 +97,9 @@ class FeatureStore:
         path = LogitPath("no logit effects: W_dec and W_U were not both given")
         if W_dec is not None and W_U is not None:
             if W_dec.shape[1] != W_U.shape[0]:
-                raise ValueError(f"W_dec is {tuple(W_dec.shape)}, W_U {tuple(W_U.shape)}: inner widths must agree")
+                raise InterpError(f"W_dec is {tuple(W_dec.shape)}, W_U {tuple(W_U.shape)}: inner widths must agree")
             if tokens is None:
-                raise ValueError("W_U gives logits of tokens, but the rows are not text: leave it out")
+                raise InterpError("W_U gives logits of tokens, but the rows are not text: leave it out")
             check_unembedding(W_U, tokens)
             path = LogitPath("logit effects W_dec W_U", W_dec.detach().float().cpu(), W_U.detach().float().cpu())
         read = (len(codes), 1) if tokens is None else tokens
@@ -232,7 +232,7 @@ class FeatureStore:
         Raises ValueError for an unknown `how`, and for documents, labels or a store of other tokens.
         """
         if store is not None and not self.is_scan_of(store):
-            raise ValueError(
+            raise InterpError(
                 f"{store.location} holds other activations than {self.path} is a scan of: "
                 "give the store that was scanned"
             )
@@ -260,7 +260,7 @@ class FeatureStore:
     def table(self, name: str = "features") -> pd.DataFrame:
         """Return one table as a pandas DataFrame, in which list columns contain arrays."""
         if name not in SCHEMAS:
-            raise ValueError(f"no table {name!r}; there are {', '.join(SCHEMAS)}")
+            raise InterpError(f"no table {name!r}; there are {', '.join(SCHEMAS)}")
         return pd.read_parquet(self.path / f"{name}.parquet")
 
     def column(self, name: str) -> Float64[np.ndarray, " d_sae"]:
@@ -272,7 +272,7 @@ class FeatureStore:
         if name not in pq.read_schema(file).names:
             if name not in known:
                 near = ", ".join(difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known)
-                raise ValueError(f"no column {name!r} in the features table; near it are {near}")
+                raise InterpError(f"no column {name!r} in the features table; near it are {near}")
             return np.full(self.d_sae, np.nan)
         return pd.read_parquet(file, columns=sorted({"latent", name})).sort_values("latent")[name].to_numpy(float)
 
@@ -290,4 +290,4 @@ class FeatureStore:
             try:
                 return connection.execute(query).df()
             except duckdb.Error as error:
-                raise ValueError(f"query failed: {error}") from error
+                raise InterpError(f"query failed: {error}") from error

@@ -14,6 +14,7 @@ import torch
 
 from interp.activations import StoredRows
 from interp.activations.hooks import Model, names_of_hook, resolve_hooks
+from interp.checks.errors import InterpError
 from interp.codes.dictionary import Dictionary
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_folder import SCAN
@@ -47,7 +48,7 @@ def check_same(features: FeatureStore, other: FeatureStore, *names: str) -> None
     """Check that two scans have the same inputs. Raises ValueError with those that differ."""
     others = [f"{'another' if name == 'hook' else 'other'} {name}" for name in differing(features, other, *names)]
     if others:
-        raise ValueError(
+        raise InterpError(
             f"{other.path} is a scan of {' and '.join(others)} than {features.path}: scan both with the same"
         )
 
@@ -57,7 +58,7 @@ def check_twin(features: FeatureStore, twin: FeatureStore) -> None:
     check_same(features, twin, "tokens", "hook")
     ours, theirs = features.W_dec, twin.W_dec
     if ours is not None and theirs is not None and ours.shape[1] != theirs.shape[1]:
-        raise ValueError(f"decoders are {ours.shape[1]} and {theirs.shape[1]} wide: twins read the same hook")
+        raise InterpError(f"decoders are {ours.shape[1]} and {theirs.shape[1]} wide: twins read the same hook")
 
 
 def same_dictionary(a: FeatureStore, b: FeatureStore) -> bool:
@@ -101,7 +102,7 @@ def check_table(
             i = is_other.argmax()
             differing = [f"another latent {latents[i]}: it fires {table_n[i]:.0f} times, not {scanned_n[i]:.0f}"]
     if differing:
-        raise ValueError(
+        raise InterpError(
             f"{name} is not of the features in {features.path}, but of {' and '.join(differing)}: {remedy}"
         )
 
@@ -111,7 +112,9 @@ def check_scanned(features: FeatureStore, dictionary: Dictionary, model: Model, 
     directions (in any precision), for another hook of the model (under any of its names), and for a scan of rows that
     are not text, which a language model cannot run."""
     if not features.has_text:
-        raise ValueError(f"{features.path} is a scan of rows that are not text: what a model says of them is not known")
+        raise InterpError(
+            f"{features.path} is a scan of rows that are not text: what a model says of them is not known"
+        )
     W_dec = dictionary.W_dec.detach().float().cpu()
     scanned_W_dec = features.W_dec
     is_same = dictionary.d_sae == features.d_sae
@@ -119,19 +122,19 @@ def check_scanned(features: FeatureStore, dictionary: Dictionary, model: Model, 
         is_same = W_dec.shape == scanned_W_dec.shape
         is_same = is_same and float((W_dec - scanned_W_dec).norm()) <= _ROUNDING * float(scanned_W_dec.norm())
     if not is_same:
-        raise ValueError(
+        raise InterpError(
             f"{features.path} is a scan of {features.d_sae} latents of another dictionary than this "
             f"{type(dictionary).__name__} of {dictionary.d_sae}: give the one that was scanned"
         )
     names = names_of_hook(model, resolve_hooks(model, [hook])[hook])
     if features.meta["hook_name"] not in ("", hook, *names):
-        raise ValueError(f"{features.path} is a scan of {features.meta['hook_name']}, not of {hook}: name that hook")
+        raise InterpError(f"{features.path} is a scan of {features.meta['hook_name']}, not of {hook}: name that hook")
 
 
 def check_scan_of(features: FeatureStore, store: StoredRows, hook: str | None = None) -> None:
     """Check that the features are a scan of this store. Raises ValueError if they were scanned on other tokens or at
     another hook."""
     if not features.is_scan_of(store):
-        raise ValueError(f"{features.path} is a scan of other tokens than {store.location} holds: scan that store")
+        raise InterpError(f"{features.path} is a scan of other tokens than {store.location} holds: scan that store")
     if hook is not None and features.meta["hook_name"] not in ("", store.name_of(hook)):
-        raise ValueError(f"{features.path} is a scan of {features.meta['hook_name']}, not of {hook}: name that hook")
+        raise InterpError(f"{features.path} is a scan of {features.meta['hook_name']}, not of {hook}: name that hook")

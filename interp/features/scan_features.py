@@ -26,6 +26,7 @@ from interp.activations import StoredRows
 from interp.activations.harvesting import check_harvested
 from interp.activations.hooks import check_own_hook, token_strings_of
 from interp.checks.arguments import check_finite
+from interp.checks.errors import InterpError
 from interp.codes.code_store import CodeStore
 from interp.codes.dictionary import Dictionary, W_enc_of, check_one_hook, limit_on
 from interp.features.decoder import Decoder, LogitPath, check_unembedding, logit_path
@@ -284,14 +285,14 @@ def _take_parts(parts: Sequence[Path], folder: Path) -> None:
 
 def _check_scannable(dictionary: Dictionary, store: StoredRows, hook: str, model: Any) -> None:
     if not hasattr(dictionary, "W_dec") or not hasattr(store, "shard"):
-        raise ValueError(
+        raise InterpError(
             f"dictionary is a {type(dictionary).__name__}, store a {type(store).__name__}: "
             "the order is (dictionary, store, hook, out)"
         )
     check_finite(W_dec=dictionary.W_dec, b_dec=dictionary.b_dec)
     check_one_hook(dictionary)
     if store.d(hook) != dictionary.d_in:
-        raise ValueError(
+        raise InterpError(
             f"the dictionary reads width {dictionary.d_in}, but the store's {hook} has width {store.d(hook)}"
         )
     check_own_hook(dictionary, hook, store.hook_names, store.location)

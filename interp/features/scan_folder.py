@@ -20,6 +20,7 @@ from torch import Tensor
 from typing_extensions import TypedDict
 
 from interp.checks.arguments import check_token_ids
+from interp.checks.errors import InterpError
 from interp.checks.json_values import AtLeastOne, AtLeastZero, validate_json
 from interp.codes.code_store import CodeStore
 from interp.codes.dictionary import Dictionary
@@ -77,12 +78,12 @@ class Scan:
         self.is_text = isinstance(tokens, Tensor)
         if not isinstance(tokens, Tensor):
             if vocab is not None:
-                raise ValueError(f"vocab names {len(vocab)} tokens, but the rows are not text: leave it out")
+                raise InterpError(f"vocab names {len(vocab)} tokens, but the rows are not text: leave it out")
             tokens = torch.arange(tokens[0] * tokens[1]).view(tokens)
         n_ids = check_token_ids(tokens, None if vocab is None else len(vocab)) + 1
         strings = () if vocab is None else vocab
         if isinstance(strings, Mapping) or not all(isinstance(string, str) for string in strings):
-            raise ValueError("vocab must be a list of strings, that of token i at index i")
+            raise InterpError("vocab must be a list of strings, that of token i at index i")
         self.has_vocab = vocab is not None
         self.vocab = [str(i) for i in range(n_ids)] if vocab is None else list(vocab)
         check_labelled(labels, tokens, "this scan")
@@ -175,7 +176,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
     if not file.exists():
         if not unfinished_folder(folder).is_dir():
             check_exists(folder, "features")
-        raise ValueError(f"{folder} holds no finished scan (no meta.json): `interp scan` or scan_features makes one")
+        raise InterpError(f"{folder} holds no finished scan (no meta.json): `interp scan` or scan_features makes one")
     verify(folder)
     return validate_json(_Meta, read_json(file, "scan again"), file, "scan again")
 
@@ -185,7 +186,7 @@ def check_labelled(labels: Mapping[str, Any] | None, tokens: Int[Tensor, "seq po
     otherwise."""
     labelled = getattr(labels, "tokens", None)
     if labelled is not None and not torch.equal(labelled.cpu().int(), tokens.cpu().int()):
-        raise ValueError(
+        raise InterpError(
             f"the labels belong to other tokens {tuple(labelled.shape)}, not those {tuple(tokens.shape)} scanned in "
             f"{where}: give the labels of the tokens harvested"
         )
@@ -199,7 +200,7 @@ def masks_of(labels: Mapping[str, Any] | None, shape: Sequence[int], *, is_text:
         if not is_text and tuple(mask.shape) == (shape[0],):
             masks[name] = torch.as_tensor(mask)[:, None].expand(*shape)
         elif tuple(mask.shape) != tuple(shape):
-            raise ValueError(f"label {name!r} is {tuple(mask.shape)}, what was scanned is {tuple(shape)}")
+            raise InterpError(f"label {name!r} is {tuple(mask.shape)}, what was scanned is {tuple(shape)}")
     return {name: masks.get(name, labels[name]) for name in labels} if labels and masks else labels or {}
 
 

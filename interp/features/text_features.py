@@ -20,6 +20,7 @@ from torch import Tensor
 
 from interp.activations.hooks import Model, capture, evaluating, module_of, to_model
 from interp.activations.model_passes import check_model_takes
+from interp.checks.errors import InterpError
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.codes.sparse_codes import SparseCodes
@@ -108,11 +109,11 @@ def encode_with_opening_token(tokenizer: Any, text: str) -> Int[Tensor, " pos"]:
 
     Raises ValueError for a text without a token or with an unpaired surrogate, and without a tokenizer."""
     if tokenizer is None:
-        raise ValueError(f"{text[:40]!r} is text, and the model has no tokenizer: give token ids")
+        raise InterpError(f"{text[:40]!r} is text, and the model has no tokenizer: give token ids")
     if any("\ud800" <= character < "\ue000" for character in text):
-        raise ValueError("the text contains an unpaired surrogate: remove it")
+        raise InterpError("the text contains an unpaired surrogate: remove it")
     if not text:
-        raise ValueError("there is no text: write some")
+        raise InterpError("there is no text: write some")
     bos, eos = (
         getattr(tokenizer, f"{name}_id", getattr(tokenizer, f"{name}_token_id", None)) for name in _OPENING_TOKENS
     )

@@ -32,6 +32,7 @@ from jaxtyping import Float, Float64, Int64
 from numba import njit
 from torch import Tensor
 
+from interp.checks.errors import InterpError
 from interp.codes.code_chunks import CodeSource, encoded_rows, read_chunks
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_twin
@@ -128,7 +129,9 @@ def joint_sums(
     Raises ValueError for codes of different numbers of rows.
     """
     if len(ours) != len(theirs):
-        raise ValueError(f"codes of {len(ours)} and {len(theirs)} rows: to be compared they must be of the same tokens")
+        raise InterpError(
+            f"codes of {len(ours)} and {len(theirs)} rows: to be compared they must be of the same tokens"
+        )
     size = max(1, (BUFFER_MB << 20) // (8 * theirs.d_sae * len(powers))) if powers else ours.d_sae
     parts = np.split(np.arange(ours.d_sae), range(size, ours.d_sae, size))
     for i, latents in enumerate(parts):

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import plotly.graph_objects as go
 
+from interp.checks.errors import InterpError
 from interp.features.bins import merge_bins
 from interp.figures.figure import figure
 from interp.figures.print_layout import MIN_FONT, to_pixels
@@ -86,7 +87,9 @@ def logit_bars(feature: Mapping[str, Any] | pd.Series, vocab: Sequence[str], *, 
     direct: the decoder row through the final norm's scale and the unembedding."""
     check_columns(feature, "top_logit_tokens", "top_logits", "bottom_logit_tokens", "bottom_logits")
     if feature["top_logit_tokens"] is None:
-        raise ValueError("this feature store has no logit effects; scan with model= (or from_codes with W_U=) for them")
+        raise InterpError(
+            "this feature store has no logit effects; scan with model= (or from_codes with W_U=) for them"
+        )
     fig = go.Figure()
     rows: list[str] = []
     for side, name, colour in (("top", "positive logits", BLUE), ("bottom", "negative logits", VERMILLION)):
@@ -121,7 +124,7 @@ def example_text(
     """
     check_columns(examples, "tokens", "values", "row", "start")
     if not len(examples):
-        raise ValueError("there are no examples: give rows of the table `examples` of a latent that fires")
+        raise InterpError("there are no examples: give rows of the table `examples` of a latent that fires")
     pixels = to_pixels(width)
     n_cells = int((pixels - 2 * EDGE_PIXELS) / LETTER_PIXELS)
     shown = examples.head(n)
@@ -178,6 +181,6 @@ def _one_latent(table: pd.DataFrame, latent: int | None, name: str) -> pd.DataFr
         table = table[table["latent"] == latent]
     if table.empty or ("latent" in table and table["latent"].nunique() > 1):
         if latent is None:
-            raise ValueError(f"the table {name} has rows of several latents, or none: the figure draws one latent")
-        raise ValueError(f"the table {name} has no row of latent {latent}: choose one that it has")
+            raise InterpError(f"the table {name} has rows of several latents, or none: the figure draws one latent")
+        raise InterpError(f"the table {name} has no row of latent {latent}: choose one that it has")
     return table

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 
+from interp.checks.errors import InterpError
 from interp.figures.name_placement import (
     LETTER_WIDTH,
     LINE_HEIGHT,
@@ -47,7 +48,7 @@ def with_print_layout(fig: go.Figure, width: str | float = "column", *, title: b
     meta = fig.layout.meta if isinstance(fig.layout.meta, dict) else {}
     laid_out = meta.get("laid_out_for")
     if laid_out and abs(laid_out - pixels) > 1:
-        raise ValueError(
+        raise InterpError(
             f"the figure was laid out {laid_out * 25.4 / 96:.1f} mm wide, "
             f"not {pixels * 25.4 / 96:.1f}: give the function that made it width={width!r}"
         )
@@ -78,10 +79,10 @@ def to_pixels(width: str | float) -> float:
     """Return the width of a name of WIDTHS, or of millimetres, in pixels. Raises ValueError for an unknown name, and
     for a width that is not above 0, or above ten metres."""
     if isinstance(width, str) and width not in WIDTHS:
-        raise ValueError(f"width={width!r} must be one of {', '.join(WIDTHS)}, or millimetres")
+        raise InterpError(f"width={width!r} must be one of {', '.join(WIDTHS)}, or millimetres")
     pixels = (WIDTHS[width] if isinstance(width, str) else width) / 25.4 * 96
     if not 0 < pixels < MAX_MILLIMETRES / 25.4 * 96:
-        raise ValueError(f"width={width} must be above 0 mm and below {MAX_MILLIMETRES:,}")
+        raise InterpError(f"width={width} must be above 0 mm and below {MAX_MILLIMETRES:,}")
     return pixels
 
 

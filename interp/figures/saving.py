@@ -19,6 +19,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from interp.checks.errors import InterpError
 from interp.figures.print_layout import to_pixels, with_print_layout
 from interp.figures.svg_fonts import with_fonts
 from interp.storage.files import digest, read_json, write_json, write_text
@@ -62,7 +63,7 @@ def save(
     elif path.suffix in (".html", ".json"):
         write_text(path, fig.to_html() if path.suffix == ".html" else str(fig.to_json()))
     else:
-        raise ValueError(f"{path} must end in one of {', '.join((*IMAGES, '.html', '.json'))}")
+        raise InterpError(f"{path} must end in one of {', '.join((*IMAGES, '.html', '.json'))}")
     write_json(facts_file, provenance(fig, path, width, made_from))
     return path
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
+from interp.checks.errors import InterpError
 from interp.display.cards import LINE_MARKS
 from interp.display.verdict_looks import VERDICT_LOOKS, verdict_words
 
@@ -151,4 +152,4 @@ def check_columns(table: pd.DataFrame | pd.Series | Mapping, *columns: str) -> N
     """Raise ValueError if a table lacks a column that a figure draws."""
     missing = [column for column in columns if column not in table]
     if missing:
-        raise ValueError(f"the table lacks the columns {missing}; it has {list(table.keys())}")
+        raise InterpError(f"the table lacks the columns {missing}; it has {list(table.keys())}")

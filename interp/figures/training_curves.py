@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.checks.errors import DamagedError
+from interp.checks.errors import DamagedError, InterpError
 from interp.figures.figure import figure
 from interp.figures.theme import (
     GREY,
@@ -152,7 +152,7 @@ def _metrics(run: Any, name: str = "") -> dict[str, pd.DataFrame]:
     numbered = (file.parent for file in folder.glob("*/metrics.jsonl") if file.parent.name.isdecimal())
     members = sorted(numbered, key=lambda member: int(member.name))
     if not members:
-        raise ValueError(f"{folder} holds no metrics.jsonl: give the folder of a training, of a sweep or of a run")
+        raise InterpError(f"{folder} holds no metrics.jsonl: give the folder of a training, of a sweep or of a run")
     return {f"{name} {label}".strip(): training_rows(m / "metrics.jsonl") for m, label in _name_trainings(members)}
 
 

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from interp.checks.config_fields import check_names, field_types, read_fields, to_toml_value
+from interp.checks.errors import InterpError
 from interp.checks.limits import shortened_repr
 from interp.pipeline.plugins import import_plugin, plugin_digest
 from interp.pipeline.pretrained import LoadedConfig, ModelConfig
@@ -144,19 +145,19 @@ class RunConfig:
         Raises ValueError for TOML that cannot be parsed, for a plugin that is not a Python file, and as `from_dict`,
         naming the file."""
         if not Path(path).is_file():  # a device may never end
-            raise ValueError(f"{path} is not a file: name a .toml file")
+            raise InterpError(f"{path} is not a file: name a .toml file")
         try:
             sections = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except UnicodeDecodeError as error:
-            raise ValueError(
+            raise InterpError(
                 f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): save it as such"
             ) from None
         except tomllib.TOMLDecodeError as error:
-            raise ValueError(f"{path} is not valid TOML: {error}") from error
+            raise InterpError(f"{path} is not valid TOML: {error}") from error
         named = sections.get("plugins", [])
         is_record = isinstance(named, dict)  # as a run.toml has them
         if not is_record and not (isinstance(named, list) and all(isinstance(file, str) for file in named)):
-            raise ValueError(f'{path}: plugins = {shortened_repr(named)} must be a list of files, such as ["mine.py"]')
+            raise InterpError(f'{path}: plugins = {shortened_repr(named)} must be a list of files, such as ["mine.py"]')
         if import_plugins or not is_record:
             digest = import_plugin if import_plugins else plugin_digest
             files = [(Path(path).parent / file).resolve() for file in named]
@@ -177,7 +178,7 @@ class RunConfig:
         replaced: dict[str, Any] = {}
         for name, values in sections.items():
             if not isinstance(values, Mapping):
-                raise ValueError(f"{where}: {name} must be a section, [{name}], not {values!r}")
+                raise InterpError(f"{where}: {name} must be a section, [{name}], not {values!r}")
             if name == "plugins":
                 replaced[name] = values
                 continue
@@ -190,7 +191,7 @@ class RunConfig:
                     replaced[name] = dataclasses.replace(section, **read_fields(type(section), fields))
             except (TypeError, ValueError) as error:
                 if not keep_unread:
-                    raise ValueError(f"{where}: [{name}] {error}") from error
+                    raise InterpError(f"{where}: [{name}] {error}") from error
                 replaced[name] = SimpleNamespace(**values)
         return default.replace(**replaced)
 
@@ -237,7 +238,9 @@ def _with_hook_names(values: Mapping[str, Any]) -> Mapping[str, Any]:
         return values
     hook_name = values["hook_name"]
     if "hook_names" in values:
-        raise ValueError(f"has both hook_name={shortened_repr(hook_name)} and hook_names: name all hooks in hook_names")
+        raise InterpError(
+            f"has both hook_name={shortened_repr(hook_name)} and hook_names: name all hooks in hook_names"
+        )
     if not isinstance(hook_name, str):
-        raise ValueError(f"hook_name={shortened_repr(hook_name)} must be text; several are hook_names = […]")
+        raise InterpError(f"hook_name={shortened_repr(hook_name)} must be text; several are hook_names = […]")
     return {name: value for name, value in values.items() if name != "hook_name"} | {"hook_names": [hook_name]}

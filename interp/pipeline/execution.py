@@ -22,7 +22,7 @@ from typing import Any
 
 import tomli_w
 
-from interp.checks.errors import OverwriteError
+from interp.checks.errors import InterpError, OverwriteError
 from interp.pipeline.config import RunConfig
 from interp.pipeline.plan import Plan
 from interp.pipeline.plugins import check_imported
@@ -67,9 +67,9 @@ def run_stages(
     config = config.with_named_hooks()
     names = list(STAGES)
     if until is not None and until not in names:
-        raise ValueError(f"{until} is not a stage; the stages are {', '.join(names)}")
+        raise InterpError(f"{until} is not a stage; the stages are {', '.join(names)}")
     if whole_run(out) != Path(out):
-        raise ValueError(f"{out} is one hook's part of {whole_run(out)}: run that")
+        raise InterpError(f"{out} is one hook's part of {whole_run(out)}: run that")
     stages = [STAGES[name] for name in names[: None if until is None else names.index(until) + 1]]
     with ExitStack() as locks:
         locks.enter_context(hold_lock(out))
@@ -126,7 +126,7 @@ def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress:
         if missing := [needed for needed in stage.inputs if needed not in done]:
             names = " and ".join(missing)
             them = "it" if len(missing) == 1 else "them"
-            raise ValueError(f"{run.path} has no {names} yet: `interp run` or `interp demo` makes {them}")
+            raise InterpError(f"{run.path} has no {names} yet: `interp run` or `interp demo` makes {them}")
         configured = Run(run.path, config)
         inputs = {needed: manifest["fingerprint"] for needed, manifest in done.items()}
         built = _build(stage, {configured: _manifest_head(stage, configured, inputs)}, progress)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from interp.checks.errors import InterpError
 from interp.storage.artifacts import check_exists
 from interp.storage.files import digest_file
 
@@ -39,14 +40,16 @@ def check_imported(plugins: Mapping[str, str], where: Path) -> None:
     ValueError if not."""
     for file, digest in plugins.items():
         if _module_name(Path(file), digest) not in sys.modules:
-            raise ValueError(f"{where} was made with {file}: add --import {file}, or make it again if the file changed")
+            raise InterpError(
+                f"{where} was made with {file}: add --import {file}, or make it again if the file changed"
+            )
 
 
 def plugin_digest(file: Path) -> str:
     """Return the SHA-256 of a Python file. Raises ValueError if it is not a Python file."""
     check_exists(file)
     if not file.is_file() or file.suffix != ".py":
-        raise ValueError(f"{file} is not a Python file: a plugin's name ends in .py")
+        raise InterpError(f"{file} is not a Python file: a plugin's name ends in .py")
     return digest_file(file)
 
 

@@ -5,6 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from interp.checks.errors import InterpError
 from interp.checks.limits import CheckedFields, PositiveInt
 from interp.storage.files import digest_file
 from models.pretrained import MODEL_SOURCES, named_model
@@ -39,11 +40,11 @@ class ModelConfig(CheckedFields):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.source not in ("train", *MODEL_SOURCES):
-            raise ValueError(f"source={self.source!r} must be one of train, {', '.join(MODEL_SOURCES)}")
+            raise InterpError(f"source={self.source!r} must be one of train, {', '.join(MODEL_SOURCES)}")
         if self.is_trained and self.name:
-            raise ValueError(f"name={self.name!r} names a pretrained model: give its source too")
+            raise InterpError(f"name={self.name!r} names a pretrained model: give its source too")
         if not self.is_trained and not self.name:
-            raise ValueError(f"source {self.source!r} needs name: {MODEL_SOURCES[self.source].takes}")
+            raise InterpError(f"source {self.source!r} needs name: {MODEL_SOURCES[self.source].takes}")
 
     @property
     def is_slow(self) -> bool:
@@ -95,7 +96,7 @@ def _load(source: str, name: str, revision: str | None, dtype: str) -> Any:
 
     model = load_model(f"{source}:{name}", dtype=dtype, revision=revision)
     if model.tokenizer is None:
-        raise ValueError(f"[model] name = {name!r} has no tokenizer with its weights: it cannot read text")
+        raise InterpError(f"[model] name = {name!r} has no tokenizer with its weights: it cannot read text")
     return model
 
 

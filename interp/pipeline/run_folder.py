@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import quote
 
+from interp.checks.errors import InterpError
 from interp.display.cards import Markup, card, markup, show_table
 from interp.pipeline.config import RunConfig
 from interp.pipeline.sections import MLP_NEURONS
@@ -109,7 +110,7 @@ class Run(StageFolders):
         for run in runs.values():
             if hook_name in run._names():
                 return run
-        raise ValueError(f"{self.root.path} has no hook {hook_name!r}; it has {', '.join(runs)}")
+        raise InterpError(f"{self.root.path} has no hook {hook_name!r}; it has {', '.join(runs)}")
 
     @property
     def harvested(self) -> "LabelledTokens":
@@ -123,7 +124,7 @@ class Run(StageFolders):
 
         config = self.config.harvest
         if config.buffer_mb is None:
-            raise ValueError(f"{self.path} keeps its activations: open them as `store`")
+            raise InterpError(f"{self.path} keeps its activations: open them as `store`")
         hooks = [name for hook in self.hooks for name in self.root.config.at(hook).harvest.hooks_in(self.model)]
         return ActivationStream(
             self.model,

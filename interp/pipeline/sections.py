@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from interp.activations.row_options import RowConfig
+from interp.checks.errors import InterpError
 from interp.checks.limits import CheckedFields, Positive, PositiveInt, Seed, between
 from interp.effects.ablation_config import AblationConfig
 from interp.runtime.options import values_of
@@ -49,20 +50,20 @@ class HarvestConfig(RowConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not all(self.hook_names):
-            raise ValueError("hook_names has an empty name: leave it out")
+            raise InterpError("hook_names has an empty name: leave it out")
         if not self.hook_names:
-            raise ValueError("hook_names is empty: name at least one hook")
+            raise InterpError("hook_names is empty: name at least one hook")
         if twice := [name for name in self.hook_names if self.hook_names.count(name) > 1]:
-            raise ValueError(f"hook_names has {twice[0]} twice: a hook has one dictionary in a run")
+            raise InterpError(f"hook_names has {twice[0]} twice: a hook has one dictionary in a run")
         if ALL_MLPS in self.hook_names and (len(self.hook_names) > 1 or self.output_hook):
-            raise ValueError(f"hook_names = {ALL_MLPS!r} names all hooks and what they write: leave out the rest")
+            raise InterpError(f"hook_names = {ALL_MLPS!r} names all hooks and what they write: leave out the rest")
         if self.buffer_mb is not None and self.output_hook is None and self.hook_names != (ALL_MLPS,):
-            raise ValueError(
+            raise InterpError(
                 f"buffer_mb={self.buffer_mb} is for transcoders: an autoencoder is compared with baselines, which read "
                 "activations on disk; leave it out"
             )
         if self.output_hook and (outside := [name for name in self.hook_names if not _BLOCK.match(name)]):
-            raise ValueError(
+            raise InterpError(
                 f"output_hook = {self.output_hook!r} is a hook of the same block, and {outside[0]} is in none"
             )
 

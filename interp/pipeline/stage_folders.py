@@ -93,7 +93,7 @@ class StageFolders:
         has."""
         files = {known: (stage.name, made[0]) for stage in STAGES.values() for known, made in stage.opens.items()}
         if name not in files:
-            raise ValueError(f"a run has no {name!r}; its files are those of {', '.join(files)}")
+            raise InterpError(f"a run has no {name!r}; its files are those of {', '.join(files)}")
         stage, file = files[name]
         return self.folder(stage) / file
 
@@ -151,7 +151,7 @@ class StageFolders:
         before = manifest["inputs"]
         differing += [name for name in before if now[name].get("fingerprint", before[name]) != before[name]]
         if differing:
-            raise ValueError(
+            raise InterpError(
                 f"{self.folder(stage.name)} was made with another {' and another '.join(differing)} than the run "
                 "now has: `interp run` makes it again"
             )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import pandas as pd
 
+from interp.checks.errors import InterpError
 from interp.compare.null_dictionaries import Nulls
 from interp.display.verdict_names import DEAD, UNRANKED
 from interp.evaluation.quality import decoder_digest
@@ -69,13 +70,13 @@ class ReportInputs:
         if self.ranking is not None:
             check_table(self.features, self.ranking, "the ranking")
             if self.ranking["latent"].duplicated().any():
-                raise ValueError("the ranking has latents more than once; give one row per latent")
+                raise InterpError("the ranking has latents more than once; give one row per latent")
         if self.nulls is not None:
             check_table(self.features, self.nulls.twins, "the table of nulls", "`interp run` makes theirs")
         decoders = {} if self.quality is None else self.quality.attrs.get("decoders", {})
         W_dec = self.features.W_dec
         if decoders and W_dec is not None and decoder_digest(W_dec) not in decoders.values():
-            raise ValueError(
+            raise InterpError(
                 f"the quality table belongs to other dictionaries ({', '.join(decoders)}) "
                 f"than the features in {self.features.path}: evaluate the one that was scanned"
             )
@@ -165,4 +166,6 @@ def report_inputs(run_or_features: Any) -> ReportInputs:
         return ReportInputs(features=run_or_features)
     if hasattr(run_or_features, "report_inputs"):
         return run_or_features.report_inputs()
-    raise ValueError(f"{run_or_features!r} is neither a run nor a feature store: open it with Run or FeatureStore.open")
+    raise InterpError(
+        f"{run_or_features!r} is neither a run nor a feature store: open it with Run or FeatureStore.open"
+    )

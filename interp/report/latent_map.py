@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from interp.checks.errors import InterpError
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import number
 from interp.statistics.directions import unit_rows
@@ -81,7 +82,7 @@ def decoder_layout(W_dec: Float[np.ndarray, "latent d_in"], *, seed: int = 0) ->
     ASPECT_RATIO times as wide as high. Raises ValueError for non-finite rows."""
     if not np.isfinite(W_dec).all():
         bad = np.flatnonzero(~np.isfinite(W_dec).all(1))
-        raise ValueError(f"W_dec has non-finite rows (the first: {bad[0]}); the map needs finite directions")
+        raise InterpError(f"W_dec has non-finite rows (the first: {bad[0]}); the map needs finite directions")
     rows = unit_rows(W_dec.astype(np.float32))
     points = _pca(rows) if len(rows) < MIN_FOR_UMAP else _umap(rows, seed)
     points = points - points.mean(0) if len(points) else points

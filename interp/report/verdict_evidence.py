@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from interp.checks.errors import InterpError
 from interp.report.contexts import Contexts
 from interp.report.json_text import number
 from interp.text.vocabulary import quote_token
@@ -148,7 +149,7 @@ def sense_rows(senses: Mapping[int, list[Mapping[str, Any]]], n_rows: int) -> li
         for row in _ids(sense, "rows", N_STRONGEST) + _ids(sense, "weak_rows", N_WEAK)
     ]
     if wrong := [row for *_, row in shown if not 0 <= row < n_rows]:
-        raise ValueError(f"a sense has the row {wrong[0]}, but the store has {n_rows} rows")
+        raise InterpError(f"a sense has the row {wrong[0]}, but the store has {n_rows} rows")
     return shown
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.checks.errors import DamagedError
+from interp.checks.errors import DamagedError, InterpError
 from interp.compare.null_dictionaries import Nulls
 from interp.display.byte_parts import COMMON_LETTERS, FIRST_BYTES
 from interp.display.cards import script_json
@@ -133,7 +133,7 @@ def check_data_script(file: str, script: bytes) -> None:
     try:
         text = script.decode("utf-16" if script.startswith(BOM_UTF16_LE) else "utf-8")
         if not (text.startswith(start) and text.endswith(last)):
-            raise ValueError("it does not begin or end as data does")
+            raise InterpError("it does not begin or end as data does")
         json.loads(text[len(start) : -len(last)])
     except (ValueError, RecursionError) as error:
         raise DamagedError(f"data/{file} holds no data of a page ({error}): `interp report` writes it again") from None

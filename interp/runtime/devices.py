@@ -2,6 +2,8 @@
 
 import torch
 
+from interp.checks.errors import InterpError
+
 
 def device_named(name: str) -> torch.device:
     """Return a device by its name; `auto` is the GPU if there is one. Raises ValueError for a missing device."""
@@ -9,7 +11,7 @@ def device_named(name: str) -> torch.device:
         try:
             torch.empty(0, device=name)
         except (RuntimeError, AssertionError, NotImplementedError) as error:
-            raise ValueError(f"device={name!r} does not exist on this machine: use 'cpu', or 'auto'") from error
+            raise InterpError(f"device={name!r} does not exist on this machine: use 'cpu', or 'auto'") from error
         return torch.device(name)
     if torch.cuda.is_available():
         return torch.device("cuda")

@@ -102,7 +102,7 @@ class Processes:
         digests = self.all_gather_values(digest_json(work))
         unlike = [rank for rank, value in enumerate(digests) if value != digests[0]]
         if unlike:
-            raise ValueError(
+            raise InterpError(
                 f"process {unlike[0]} {does} something other than process 0: give all processes the same inputs and "
                 "options"
             )
@@ -180,7 +180,7 @@ class Mesh(NamedTuple):
     def of(cls, whole: Processes, shards: int = 1) -> "Mesh":
         """Arrange the processes in grid rows of that many shards. Raises ValueError if they do not fill a grid."""
         if shards < 1 or whole.count % shards:
-            raise ValueError(
+            raise InterpError(
                 f"shards={shards} must divide the number of processes, {whole.count}: start them with "
                 f"torchrun --nproc-per-node {max(shards, 1)}"
             )

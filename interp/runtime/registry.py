@@ -4,6 +4,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from interp.checks.errors import InterpError
+
 Entry = TypeVar("Entry")
 
 
@@ -18,7 +20,7 @@ def register(
     Raises ValueError if the name is taken.
     """
     if name in known and (code is None or _defined_at(code(known[name])) != _defined_at(code(entry))):
-        raise ValueError(f"{noun} {name!r} is already registered: choose another name")
+        raise InterpError(f"{noun} {name!r} is already registered: choose another name")
     known[name] = entry
 
 

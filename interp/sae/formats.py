@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from interp.checks.arguments import check_finite
-from interp.checks.errors import DamagedError
+from interp.checks.errors import DamagedError, InterpError
 from interp.sae.architectures.encoders import ENCODERS, Encoder, SAELensForm
 from interp.sae.architectures.topk import TopK
 from interp.sae.file_tensors import FileTensors, read_number, read_truth, read_whole_number
@@ -56,7 +56,7 @@ def encode_files(stored: StoredDictionary, format: str) -> EncodedFiles:
     """Return a dictionary as files of a format. Raises ValueError for an unknown format, or one that cannot represent
     the dictionary."""
     if format not in ("saelens", "interp"):
-        raise ValueError(f"format={format!r} is not known; 'saelens' and 'interp' are")
+        raise InterpError(f"format={format!r} is not known; 'saelens' and 'interp' are")
     return EncodedFiles(*(_to_native(stored) if format == "interp" else to_saelens(stored, _saelens_form(stored))))
 
 
@@ -79,17 +79,17 @@ def _read(path_or_release: str | Path, sae_id: str | None) -> StoredDictionary:
         verify(folder / file)
     if (folder / CONFIG_FILE).exists():
         if sae_id is not None:
-            raise ValueError(f"{folder} is one dictionary's folder, not a release with {sae_id!r}: leave sae_id out")
+            raise InterpError(f"{folder} is one dictionary's folder, not a release with {sae_id!r}: leave sae_id out")
         return _from_folder(folder)
     if sae_id is None and looks_like_path(str(folder)):
         check_exists(folder, "sae")
     if not folder.is_dir() and sae_id is None and (ids := _ids_of(str(folder))):
         shown = ", ".join(ids[:3]) + (" …" if len(ids) > 3 else "")
-        raise ValueError(f"the release {folder} has {len(ids)} dictionaries: give a sae_id, as {shown}")
+        raise InterpError(f"the release {folder} has {len(ids)} dictionaries: give a sae_id, as {shown}")
     if folder.is_dir() or sae_id is None:
         inner = sorted(file.parent.name for file in folder.glob(f"*/{CONFIG_FILE}"))
         remedy = f"give one of its folders ({', '.join(inner)})" if inner else "give the folder of a saved dictionary"
-        raise ValueError(f"{folder} contains no {CONFIG_FILE}: {remedy}, or a SAELens release together with a sae_id")
+        raise InterpError(f"{folder} contains no {CONFIG_FILE}: {remedy}, or a SAELens release together with a sae_id")
     return _from_release(str(path_or_release), sae_id)
 
 
@@ -127,19 +127,19 @@ def _from_release(release: str, sae_id: str) -> StoredDictionary:
         loaded = sae_lens.SAE.from_pretrained(release, sae_id)
     except OSError as error:
         reason = str(error).strip().partition("\n")[0]
-        raise ValueError(
+        raise InterpError(
             f"{source} could not be downloaded: load it once while online, it then stays in the Hugging Face cache "
             f"({reason})"
         ) from error
     except ValueError as error:
-        raise ValueError(f"{source} is not a dictionary that SAELens knows: {error}") from error
+        raise InterpError(f"{source} is not a dictionary that SAELens knows: {error}") from error
     return from_saelens(loaded.cfg.to_dict(), FileTensors(loaded.state_dict(), source), source, {})
 
 
 def _saelens_form(stored: StoredDictionary) -> SAELensForm:
     form = stored.encoder.to_saelens(stored.kind, skips=stored.W_skip is not None)
     if form is None:
-        raise ValueError(
+        raise InterpError(
             f"SAELens has no architecture for this {stored.kind} with the encoder {type(stored.encoder).__name__}; "
             "save it with format='interp'"
         )
@@ -153,7 +153,7 @@ def _to_native(stored: StoredDictionary) -> tuple[dict[str, Any], dict[str, Tens
     encoder = stored.encoder.to_stored()
     if ambiguous := tensors.keys() & encoder.tensors.keys():
         class_name = type(stored.encoder).__name__
-        raise ValueError(
+        raise InterpError(
             f"the encoder {class_name} calls a tensor {', '.join(sorted(ambiguous))}: "
             "that is a weight of every dictionary"
         )
@@ -173,7 +173,7 @@ def _from_native(cfg: dict[str, Any], parts: FileTensors, source: str) -> Stored
     """Read a dictionary of our own format. `source` is the name of the config in errors."""
     kind = cfg.get("kind")
     if kind not in _KINDS:
-        raise ValueError(f"{source}: kind={kind!r} must be one of {', '.join(_KINDS)}")
+        raise InterpError(f"{source}: kind={kind!r} must be one of {', '.join(_KINDS)}")
     W_enc = parts.pop("W_enc", None, None)
     d_in, d_sae = W_enc.shape
     W_dec = parts.pop("W_dec", d_sae, None if kind == "transcoder" else d_in)
@@ -202,15 +202,15 @@ def _widths_and_scales(cfg: dict[str, Any], d_out: int, source: str) -> dict[str
             if sum(sizes) == d_out:
                 numbers = tuple(read_number(scale, "scales", source, above=True) for scale in scales)
                 return {"widths": sizes, "scales": numbers}
-            raise ValueError(f"{source}: widths={widths} must sum to {d_out}, the width of W_dec")
-    raise ValueError(f"{source}: widths={widths!r} and scales={scales!r} must hold one number for each hook")
+            raise InterpError(f"{source}: widths={widths} must sum to {d_out}, the width of W_dec")
+    raise InterpError(f"{source}: widths={widths!r} and scales={scales!r} must hold one number for each hook")
 
 
 def _encoder(fields: Any, parts: FileTensors, d_sae: int, source: str) -> Encoder:
     name = fields.get("kind") if isinstance(fields, dict) else None
     if not isinstance(name, str) or name not in ENCODERS:
         known = ", ".join(ENCODERS)
-        raise ValueError(f"{source}: encoder={fields!r} is not known; {known} are: import the module that has yours")
+        raise InterpError(f"{source}: encoder={fields!r} is not known; {known} are: import the module that has yours")
     return ENCODERS[name].from_stored(fields, parts, d_sae, source)
 
 
@@ -218,7 +218,7 @@ def _from_sparsify(cfg: dict[str, Any], parts: FileTensors, source: str) -> Stor
     activation = cfg.get("activation", "topk")
     signed = read_truth(cfg, "signed", False, source)
     if activation != "topk" or signed:
-        raise ValueError(
+        raise InterpError(
             f"{source}: activation={activation!r} with signed={signed!r} cannot be read; "
             "only 'topk' of positive latents can: train the coder with activation='topk'"
         )

@@ -23,6 +23,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from interp.checks.errors import InterpError
 from interp.codes.dictionary import is_faint
 from interp.runtime.processes import MESH_OF_ONE, Mesh
 from interp.runtime.threads import torch_on_one_thread
@@ -86,7 +87,7 @@ class Learner:
         mesh: Mesh = MESH_OF_ONE,
     ):
         if type(config).trained_encoder is SAEConfig.trained_encoder:  # it is first called when training is over
-            raise ValueError(missing_method(config, "trained_encoder"))
+            raise InterpError(missing_method(config, "trained_encoder"))
         config.check_hooks(tied=hook_scales.tied, n_hooks=len(hook_scales.inputs))
         self.config = config
         self.hook_scales = hook_scales
@@ -141,7 +142,7 @@ class Learner:
         batch = self._batch(len(x))
         if batch.rows == 0:
             limits = ", ".join(f"{limit:.4g}" for limit in self.hook_scales.limits if limit is not None)
-            raise ValueError(f"no row of a batch is within the norm limits {limits}: raise batch_size")
+            raise InterpError(f"no row of a batch is within the norm limits {limits}: raise batch_size")
         loss_here, gradients, forward = self.loss_and_gradients(x, y, batch)
         lr = self.config.lr_at(self.steps_done)
         self.config.observe(forward)

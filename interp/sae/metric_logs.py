@@ -15,6 +15,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from interp.checks.errors import InterpError
+
 Row = dict[str, float]
 Log = str | Callable[[Row], None] | None
 _WANDB_ID = "wandb-id.txt"
@@ -31,11 +33,11 @@ def check_log(log: Log, out: object) -> None:
     if log is None or callable(log):
         return
     if log not in ("tensorboard", "wandb"):
-        raise ValueError(f"log={log!r} must be 'tensorboard', 'wandb', a function of a row, or None")
+        raise InterpError(f"log={log!r} must be 'tensorboard', 'wandb', a function of a row, or None")
     if out is None:
-        raise ValueError(f"log={log!r} writes into the training's folder: name a folder with out=")
+        raise InterpError(f"log={log!r} writes into the training's folder: name a folder with out=")
     if find_spec(log) is None:
-        raise ValueError(f"log={log!r} needs a package that is not installed: pip install {log}")
+        raise InterpError(f"log={log!r} needs a package that is not installed: pip install {log}")
 
 
 def open_log(log: str, folder: Path, name: str, config: dict[str, Any], going_on: bool) -> OpenLog:
@@ -74,7 +76,7 @@ def _wandb(folder: Path, name: str, config: dict[str, Any], going_on: bool) -> O
             config=config,
         )
     except wandb.Error as error:
-        raise ValueError(f"Weights & Biases took no run: {error} Or set WANDB_MODE=offline") from error
+        raise InterpError(f"Weights & Biases took no run: {error} Or set WANDB_MODE=offline") from error
     first = run.step
 
     def write(row: Row) -> None:

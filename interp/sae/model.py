@@ -20,6 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from interp.checks.errors import InterpError
 from interp.codes.dictionary import Metadata
 from interp.codes.sparse_codes import SparseCodes
 from interp.display.cards import card, show_facts
@@ -82,7 +83,7 @@ class SAE(nn.Module):
             delattr(self, name)
         for name, tensor in tensors.items():
             if hasattr(self, name):
-                raise ValueError(f"each dictionary has a member {name}: give the encoder's tensor another name")
+                raise InterpError(f"each dictionary has a member {name}: give the encoder's tensor another name")
             self.register_buffer(name, tensor.to(self.b_enc.device))
         self._bare_encoder = copy(encoder)
         for name in tensors:
@@ -112,11 +113,11 @@ class SAE(nn.Module):
         latent ids out of range."""
         width = z.d_sae if isinstance(z, SparseCodes) else z.shape[-1]
         if width != self.d_sae:
-            raise ValueError(f"the codes have {width} latents, but the SAE has d_sae={self.d_sae}")
+            raise InterpError(f"the codes have {width} latents, but the SAE has d_sae={self.d_sae}")
         if not isinstance(z, SparseCodes):
             return z @ self.W_dec + self.b_dec
         if z.nnz and not 0 <= int(z.latents.min()) <= int(z.latents.max()) < self.d_sae:
-            raise ValueError(
+            raise InterpError(
                 f"the codes contain latents {z.latents.min()} to {z.latents.max()}, not 0 to {self.d_sae - 1}"
             )
         with torch.no_grad():
@@ -192,7 +193,7 @@ class SAE(nn.Module):
         """Return x in the dictionary's type and on its device. Raises ValueError for rows of another width."""
         if x.shape[-1] != self.d_in:
             class_name = type(self).__name__
-            raise ValueError(
+            raise InterpError(
                 f"the rows are {x.shape[-1]} wide, but the {class_name} reads rows of width d_in={self.d_in}"
             )
         return x.to(self.b_dec)

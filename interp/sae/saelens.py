@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from interp.checks.errors import DamagedError
+from interp.checks.errors import DamagedError, InterpError
 from interp.sae.architectures.encoders import SAELensForm
 from interp.sae.architectures.matching_pursuit import MatchingPursuit, most_steps
 from interp.sae.architectures.thresholds import Threshold
@@ -62,11 +62,11 @@ def from_saelens(cfg: dict[str, Any], parts: FileTensors, source: str, scaler: d
     parts.dtype = torch.float32
     architecture = cfg.get("architecture")
     if architecture not in _READABLE_ARCHITECTURES:
-        raise ValueError(
+        raise InterpError(
             f"{source}: architecture {architecture!r} cannot be read; {', '.join(_READABLE_ARCHITECTURES)} can"
         )
     if cfg.get("reshape_activations") not in ("none", None):
-        raise ValueError(
+        raise InterpError(
             f"{source}: reshape_activations={cfg['reshape_activations']!r} cannot be read; only 'none' can: "
             "flatten the heads, then set it to 'none'"
         )
@@ -104,16 +104,16 @@ def _input_scale(cfg: dict[str, Any], scaler: dict[str, Any], source: str) -> fl
     if scaling == "expected_average_only_in":
         if factor is not None and cfg["architecture"] not in _TRANSCODERS:
             return read_number(factor, "scaling_factor", source, above=True)
-        raise ValueError(
+        raise InterpError(
             f"{source}: normalize_activations={scaling!r} cannot be read; the factor is not in the folder: "
             "fold_activation_norm_scaling_factor(…) in SAELens, then save it again"
         )
     if scaling == "covariance_whitening":
-        raise ValueError(
+        raise InterpError(
             f"{source}: normalize_activations={scaling!r} cannot be read; fold_activation_whitening(…) in SAELens, "
             "then save it again"
         )
-    raise ValueError(
+    raise InterpError(
         f"{source}: normalize_activations={scaling!r} cannot be read; its rows are scaled one by one, which cannot "
         "be folded into weights: use it through sae_lens"
     )

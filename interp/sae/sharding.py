@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from interp.checks.errors import InterpError
 from interp.runtime.processes import Processes, part_of
 from interp.runtime.threads import slices
 from interp.sae.architectures.sae_config import SAEConfig
@@ -35,9 +36,9 @@ def check_shards(config: SAEConfig, shards: int) -> None:
     """Check that the latents can be sharded over this many processes. Raises ValueError if not."""
     if shards > 1 and type(config) not in SHARDED_CONFIGS:
         known = ", ".join(config_class.__name__ for config_class in SHARDED_CONFIGS)
-        raise ValueError(f"{type(config).__name__} cannot divide its latents among processes; {known} can")
+        raise InterpError(f"{type(config).__name__} cannot divide its latents among processes; {known} can")
     if config.d_sae % shards:
-        raise ValueError(f"d_sae={config.d_sae} must be a multiple of shards={shards}")
+        raise InterpError(f"d_sae={config.d_sae} must be a multiple of shards={shards}")
 
 
 def write_shards(

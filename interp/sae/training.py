@@ -35,7 +35,7 @@ from interp.activations import ActivationSource
 from interp.activations.hooks import Model, as_hook_names
 from interp.activations.model_passes import TokenBatches, concatenate_tokens
 from interp.activations.stream import ActivationStream
-from interp.checks.errors import DamagedError
+from interp.checks.errors import DamagedError, InterpError
 from interp.checks.free_memory import check_memory
 from interp.runtime.devices import device_named
 from interp.runtime.options import takes_options
@@ -178,7 +178,7 @@ def train_saes(
     has the index of its dictionary under `run`.
     """
     if not hooks or any(not 1 <= len(pair) <= 2 or isinstance(pair, str) for pair in hooks.values()):
-        raise ValueError(f"hooks={dict(hooks)!r} must give each folder the hook to read and, if any, the one to write")
+        raise InterpError(f"hooks={dict(hooks)!r} must give each folder the hook to read and, if any, the one to write")
     pairs: Any = [(reads, *writes, None)[:2] for reads, *writes in hooks.values()]
     return _train(store, pairs, [config], list(map(Path, hooks)), TrainingOptions(**keywords), number_rows=True)
 
@@ -224,14 +224,14 @@ def _train(
     """Train a dictionary in each folder: at each of the hooks (what it reads, what it writes), with each config.
     number_rows: a log function gets the index of the dictionary with each row."""
     if not configs or not all(isinstance(config, SAEConfig) for config in configs):
-        raise ValueError(f"config={configs!r} must be a config, as TopKConfig(…), or several")
+        raise InterpError(f"config={configs!r} must be a config, as TopKConfig(…), or several")
     for folder in folders:
         check_log(options.log, folder)
     clock = _Clock(options.checkpoint_seconds, options.progress)
     if not isinstance(store, ActivationSource):
         store = _stream(store, hooks, configs, options, clock)
     elif options.tokens is not None or options.harvesting:
-        raise ValueError("tokens= and harvesting= need a model; a store has its rows already")
+        raise InterpError("tokens= and harvesting= need a model; a store has its rows already")
     mesh = mesh or Mesh.of(processes())
     sources = [TrainingRows(store, read, written, mesh) for read, written in hooks]
     each = [(source, config) for source in sources for config in configs]
@@ -252,7 +252,7 @@ def _stream(
 ) -> ActivationStream:
     """Return the rows of the model at all hooks, from as many tokens as the longest training needs."""
     if options.tokens is None:
-        raise ValueError("to train on a model without a store, give tokens=; or give a store")
+        raise InterpError("to train on a model without a store, give tokens=; or give a store")
     names = [name for pair in hooks for side in pair if side for name in as_hook_names(side)]
     tokens = concatenate_tokens(options.tokens, max(config.tokens for config in configs))
     return ActivationStream(model, tokens, names, progress=clock.model_runs, **(options.harvesting or {}))
@@ -337,7 +337,7 @@ def _check_finite(batch: Float[Tensor, "batch d"], step: int, among: Processes) 
     rows = bad.nonzero()[:, 0].tolist()
     if rows:
         shown = ", ".join(map(str, rows[:5])) + (" …" if len(rows) > 5 else "")
-        raise ValueError(f"the batch of step {step + 1} is not finite in {len(rows)} of {len(bad)} rows: {shown}")
+        raise InterpError(f"the batch of step {step + 1} is not finite in {len(rows)} of {len(bad)} rows: {shown}")
 
 
 class TrainingRun:
@@ -452,7 +452,7 @@ class TrainingRun:
         self.last = self.learner.step(batch)
         done, steps = self.learner.steps_done, self.config.steps
         if not math.isfinite(self.last.loss):
-            raise ValueError(f"the loss of step {done} is {self.last.loss}: lower lr={self.config.peak_lr:.3g}")
+            raise InterpError(f"the loss of step {done} is {self.last.loss}: lower lr={self.config.peak_lr:.3g}")
         if done % max(1, steps // LOGGED_STEPS) == 0 or done == steps:
             self._add_row(self.last)
         if done == steps:
@@ -497,7 +497,7 @@ class TrainingRun:
 
     def _check_weights(self) -> None:
         if not all(weight.isfinite().all() for weight in self.learner.weights.values()):
-            raise ValueError(f"the last step left weights that are not finite: lower lr={self.config.peak_lr:.3g}")
+            raise InterpError(f"the last step left weights that are not finite: lower lr={self.config.peak_lr:.3g}")
 
     def _write_files(self, part: StoredDictionary, folder: Path) -> None:
         """Write the whole dictionary; each shard has a part of it."""

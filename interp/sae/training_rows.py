@@ -7,6 +7,7 @@ from typing import Any
 
 from interp.activations import ActivationSource
 from interp.activations.hooks import as_hook_names
+from interp.checks.errors import InterpError
 from interp.runtime.processes import Mesh
 from interp.sae.hook_scales import HookScales
 
@@ -23,9 +24,9 @@ class TrainingRows:
         hooks = tuple(map(store.name_of, as_hook_names(hook)))
         output_hooks = list(map(store.name_of, as_hook_names(output_hook))) if output_hook else []
         if len(store) == 0:
-            raise ValueError("the store is empty: there is nothing to train on")
+            raise InterpError("the store is empty: there is nothing to train on")
         if len({*hooks, *output_hooks}) < len([*hooks, *output_hooks]):
-            raise ValueError(
+            raise InterpError(
                 f"a hook is named twice: {', '.join([*hooks, *output_hooks])}. An autoencoder needs no output_hook"
             )
         self.store = store

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Float64, Int, Int64
 
+from interp.checks.errors import InterpError
+
 _N_DRAWS = 1000
 _NUMBERS_AT_ONCE = 1 << 22
 """Numbers that are counted, or that a bootstrap draws, per block."""
@@ -55,7 +57,7 @@ def wilson(k: float, n: int) -> tuple[float, float]:
     For k = 0 or k = n it is still wider than a point; for n = 0 it is [0, 1]. Raises ValueError unless 0 ≤ k ≤ n.
     """
     if not 0 <= k <= n:
-        raise ValueError(f"k={k} must be in 0..n={n}")
+        raise InterpError(f"k={k} must be in 0..n={n}")
     if n == 0:
         return 0.0, 1.0
     z = 1.96

@@ -17,6 +17,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from interp.checks.errors import InterpError
+
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
@@ -54,7 +56,7 @@ def address_of(path: str | Path) -> Address | None:
 def check_local(path: str | Path) -> None:
     """Check that a path is one of this machine. Raises ValueError for an address."""
     if (address := address_of(path)) is not None:
-        raise ValueError(f"{address} is an address, and only a path of this machine can be named here: copy it")
+        raise InterpError(f"{address} is an address, and only a path of this machine can be named here: copy it")
 
 
 def read_object(address: Address) -> bytes:
@@ -123,7 +125,7 @@ def cache_bytes() -> int:
     try:
         return int(float(text) * 1e9)
     except ValueError:
-        raise ValueError(f"INTERP_CACHE_GB={text!r} must be a number of gigabytes") from None
+        raise InterpError(f"INTERP_CACHE_GB={text!r} must be a number of gigabytes") from None
 
 
 def _system(address: Address) -> tuple[Any, str]:
@@ -132,11 +134,11 @@ def _system(address: Address) -> tuple[Any, str]:
 
         return fsspec.core.url_to_fs(str(address))
     except ImportError as error:
-        raise ValueError(
+        raise InterpError(
             f"{address} cannot be reached ({error}): pip install 'interp[remote]' installs what S3 needs"
         ) from None
     except ValueError as error:
-        raise ValueError(f"{address} cannot be reached: {error}") from None
+        raise InterpError(f"{address} cannot be reached: {error}") from None
 
 
 def _ask(address: Address, ask: Callable[[], Result]) -> Result:

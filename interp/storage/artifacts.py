@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from interp.checks.errors import InterpError
 from interp.storage.addresses import address_of, check_local
 from interp.storage.manifests import RUN_FILE
 from interp.storage.remote_folders import local_path
@@ -104,15 +105,15 @@ def find(path: str | Path, *artifacts: str) -> Found:
                 return Found(artifact, folder / name)
     first = ARTIFACTS[artifacts[0]]
     if is_run(path):
-        raise ValueError(f"{path} has no {first.stage} yet: `interp run` or `interp demo` makes it")
+        raise InterpError(f"{path} has no {first.stage} yet: `interp run` or `interp demo` makes it")
     looked_for = []
     for artifact in artifacts:
         files = filter(None, ARTIFACTS[artifact].identifying_files)
         looked_for.append(f"{ARTIFACTS[artifact].name} ({' or '.join(files) or 'a file'})")
     if artifacts == ("run",):
-        raise ValueError(f"{path} is not {looked_for[0]}: {_contents(path)}; {first.made_by}")
+        raise InterpError(f"{path} is not {looked_for[0]}: {_contents(path)}; {first.made_by}")
     looked_for += [] if "run" in artifacts else ["a run folder with one"]
-    raise ValueError(f"{path} is neither {', nor '.join(looked_for)}: {_contents(path)}; {first.made_by}")
+    raise InterpError(f"{path} is neither {', nor '.join(looked_for)}: {_contents(path)}; {first.made_by}")
 
 
 def folder_of(path: str | Path, artifact: str) -> Path:
@@ -149,7 +150,7 @@ def check_exists(path: str | Path, *artifacts: str) -> None:
         near = nearest_path(path)
         suggestion = f"; did you mean {near}?" if near else ""
         remedy = f" ({ARTIFACTS[artifacts[0]].name}: {ARTIFACTS[artifacts[0]].made_by})" if artifacts else ""
-        raise ValueError(f"{path} does not exist{suggestion}{remedy}")
+        raise InterpError(f"{path} does not exist{suggestion}{remedy}")
 
 
 def nearest_path(path: Path) -> Path | None:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interp.checks.errors import DamagedError, InUseError
+from interp.checks.errors import DamagedError, InterpError, InUseError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -182,7 +182,7 @@ def _check_file_exists(file: str | Path, remedy: str) -> Path:
     if not Path(file).exists():
         raise FileNotFoundError(f"{file} does not exist: {remedy}")
     if not Path(file).is_file():
-        raise ValueError(f"{file} is not a file: {remedy}")
+        raise InterpError(f"{file} is not a file: {remedy}")
     return Path(file)
 
 

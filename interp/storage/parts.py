@@ -7,6 +7,8 @@ records the work it belongs to, so that only parts of the same work are joined.
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from interp.checks.errors import InterpError
+
 
 class PartNote(NamedTuple):
     """The record that a part keeps of itself."""
@@ -23,7 +25,7 @@ def parse_part(text: str) -> tuple[int, int]:
     """Return (rank, count) of "3/16", which is (2, 16). Raises ValueError for any other text."""
     number, _, count = text.partition("/")
     if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
-        raise ValueError(f"part {text!r} must be a number and a count, such as 3/16")
+        raise InterpError(f"part {text!r} must be a number and a count, such as 3/16")
     return int(number) - 1, int(count)
 
 
@@ -33,25 +35,27 @@ def order_parts(notes: Sequence[PartNote], work: Mapping[str, Any] | None = None
     work: the work to which the parts must belong, or None for that of the first part.
     Raises ValueError for results that are not parts, for parts of another work, and for duplicate or missing parts."""
     if not notes:
-        raise ValueError("no parts were named: name all parts of a work")
+        raise InterpError("no parts were named: name all parts of a work")
     first = notes[0]
     places = dict[int, int]()
     for place, note in enumerate(notes):
         if not note.part:
-            raise ValueError(f"{note.name} is not a part: give results that were made with part=(rank, count) (--part)")
+            raise InterpError(
+                f"{note.name} is not a part: give results that were made with part=(rank, count) (--part)"
+            )
         rank, count = note.part
         wanted, other = (first.work, first.name) if work is None else (work, "this")
         differing = [key for key in {**wanted, **note.work} if wanted.get(key) != note.work.get(key)]
         if differing or count != first.part[1]:
             differing += [] if count == first.part[1] else ["number of parts"]
-            raise ValueError(
+            raise InterpError(
                 f"{note.name} belongs to different work than {other}: it differs in {' and '.join(differing)}"
             )
         if rank in places:
             twice = f"{notes[places[rank]].name} and {note.name} are both part {rank + 1}/{count}"
-            raise ValueError(f"{twice}: name each part once")
+            raise InterpError(f"{twice}: name each part once")
         places[rank] = place
     count = first.part[1]
     if missing := [f"{rank + 1}/{count}" for rank in range(count) if rank not in places]:
-        raise ValueError(f"part {', '.join(missing[:8])} is missing: make it, then join all {count}")
+        raise InterpError(f"part {', '.join(missing[:8])} is missing: make it, then join all {count}")
     return [places[rank] for rank in range(count)]

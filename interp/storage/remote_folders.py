@@ -21,7 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from interp.checks.errors import DamagedError
+from interp.checks.errors import DamagedError, InterpError
 from interp.storage.addresses import (
     Address,
     address_of,
@@ -63,7 +63,7 @@ def local_path(path: str | Path) -> Path:
                 return copy / inside
     if has_object(address / BEGUN):
         raise DamagedError(f"{address} holds a folder that is not finished: run what writes it again")
-    raise ValueError(f"{address} holds no finished folder: copy one there, its {MANIFEST} last")
+    raise InterpError(f"{address} holds no finished folder: copy one there, its {MANIFEST} last")
 
 
 def upload(folder: Path, address: Address) -> None:
@@ -173,7 +173,7 @@ def _fill(address: Address, folder: Path, data: bytes) -> None:
     differs from the manifest."""
     manifest = _parse_manifest(data, address / MANIFEST)
     if "shards" in manifest:
-        raise ValueError(f"{address} is an activation store, which ActivationStore.open reads where it lies")
+        raise InterpError(f"{address} is an activation store, which ActivationStore.open reads where it lies")
     editable = bool(manifest.get("editable"))
     sums = {}
     for name, entry in manifest["files"].items():

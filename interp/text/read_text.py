@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float32, Int, Int64
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
+from interp.checks.errors import InterpError
 from interp.statistics.directions import unit_rows
 from interp.statistics.spacing import spread_rows
 from interp.storage.files import digest, digest_json
@@ -82,7 +83,7 @@ class ReadText:
         """
         low, high = int(tokens.min()), int(tokens.max())
         if low < 0 or high >= n_vocab:
-            raise ValueError(f"token ids run from {low} to {high}, but the vocabulary has {n_vocab} entries")
+            raise InterpError(f"token ids run from {low} to {high}, but the vocabulary has {n_vocab} entries")
         strings = None if vocab is None else plain_strings(vocab)
         shape = digest_json([tokens.shape, n_vocab, strings])
         key = shape, digest(np.ascontiguousarray(tokens))
@@ -122,7 +123,7 @@ class ReadText:
         """
         for name, mask in (labels or {}).items():
             if tuple(mask.shape) != tokens.shape:
-                raise ValueError(f"label {name!r} is {tuple(mask.shape)}, but the tokens are {tokens.shape}")
+                raise InterpError(f"label {name!r} is {tuple(mask.shape)}, but the tokens are {tokens.shape}")
         return replace(self, tokens=np.ascontiguousarray(tokens), labels=labels or {})
 
     def spelt(self, spelling: Callable[[str], Any]) -> SpellingClasses:

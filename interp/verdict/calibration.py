@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float64
 
+from interp.checks.errors import InterpError
 from interp.text.kinds import PREDICATE_KINDS
 from interp.verdict.fitted import logistic, read_fit, write_fit
 from interp.verdict.similarity import STATISTIC_NAMES
@@ -70,7 +71,7 @@ class Calibration:
         """
         content = read_fit(path, "calibration.json", "statistics", STATISTIC_NAMES, "fit it again")
         if "kinds" not in content:
-            raise ValueError(
+            raise InterpError(
                 "the calibration does not record the kinds of predicates that it was fitted with: fit it again"
             )
         return cls(np.array(content["weights"], float), np.array(content["bias"], float), tuple(content["kinds"]))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from interp.checks.errors import DamagedError
+from interp.checks.errors import DamagedError, InterpError
 from interp.storage.files import digest_json, read_json, write_text
 
 PROBABILITY_BOUNDS = 1e-3, 1 - 1e-3
@@ -29,7 +29,7 @@ def read_fit(path: str | Path | None, shipped: str, key: str, names: tuple[str, 
     if key not in content:
         raise DamagedError(f"{path or shipped} has no entry {key!r}, so it is no fit: {remedy}")
     if content[key] != list(names):
-        raise ValueError(f"{path or shipped} was fitted to {content[key]}, not to {list(names)}: {remedy}")
+        raise InterpError(f"{path or shipped} was fitted to {content[key]}, not to {list(names)}: {remedy}")
     return content
 
 

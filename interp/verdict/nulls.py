@@ -44,6 +44,7 @@ import torch
 from jaxtyping import Bool, Float, Float64
 from torch import Tensor
 
+from interp.checks.errors import InterpError
 from interp.codes.code_chunks import CodeChunk
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore
@@ -265,17 +266,17 @@ def check_labels(features: FeatureStore, labels: Masks | None, *, needed: bool) 
     """Check that every scanned label has a mask, and that every mask has the shape of the tokens. Raises ValueError
     otherwise."""
     if needed and not labels:
-        raise ValueError("use_labels=True, but no labels were given: a store has counts of labels and not their masks")
+        raise InterpError("use_labels=True, but no labels were given: a store has counts of labels and not their masks")
     if labels is None:
         return
     if missing := [name for name in features.meta["labels"] if name not in labels]:
-        raise ValueError(f"no mask of label {missing[0]!r} was given, but {features.path} was scanned with it")
+        raise InterpError(f"no mask of label {missing[0]!r} was given, but {features.path} was scanned with it")
     masks_of(labels, features.tokens.shape)
     check_labelled(labels, features.tokens, features.path)
     if hasattr(labels, "tokens"):  # they belong to this text; reading each mask would take a second per million tokens
         return
     if scan_digests(features).get("labels") not in (None, labels_digest(labels, features.meta["labels"])):
-        raise ValueError(f"the labels are other masks than those that {features.path} was scanned with: give the same")
+        raise InterpError(f"the labels are other masks than those that {features.path} was scanned with: give the same")
 
 
 def random_directions(moments: Float[Tensor, "d d"], n: int, seed: Any) -> Float[Tensor, "n d"]:

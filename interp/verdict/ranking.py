@@ -58,6 +58,7 @@ import torch
 from jaxtyping import Bool, Float64, Int, Int64
 
 from interp.checks.arguments import check_latents, check_part
+from interp.checks.errors import InterpError
 from interp.codes.code_chunks import CodeSource
 from interp.codes.dictionary import is_faint
 from interp.display.verdict_names import DEAD, DENSE, FAINT, NO_CONTEXT, UNTESTED
@@ -168,7 +169,7 @@ def rank_features(
     rank, count = part
     check_part(rank, count)
     if count > len(chosen):
-        raise ValueError(f"part={part!r}: there are {len(chosen)} latents to rank, so name at most as many parts")
+        raise InterpError(f"part={part!r}: there are {len(chosen)} latents to rank, so name at most as many parts")
     team.check_alike([identity(features), work, rank, count], "ranks")
 
     own_latents = chosen[rank::count][team.rank :: team.count]

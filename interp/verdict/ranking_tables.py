@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64, Int64
 
-from interp.checks.errors import DamagedError
+from interp.checks.errors import DamagedError, InterpError
 from interp.display import cards
 from interp.display.verdict_looks import NO_RULE, verdict_words
 from interp.display.verdict_names import MONOSEMANTIC, ONE_MEANING_ROW, VERDICTS
@@ -55,10 +55,10 @@ def ranking_evidence(ranking: pd.DataFrame, latent: int | None = None) -> pd.Dat
     Raises ValueError if the ranking has no such latent, or no evidence.
     """
     if "evidence" not in ranking:
-        raise ValueError("the ranking has no column 'evidence': rank the features again")
+        raise InterpError("the ranking has no column 'evidence': rank the features again")
     rows = ranking if latent is None else ranking[ranking["latent"] == latent]
     if latent is not None and rows.empty:
-        raise ValueError(f"latent={latent} is not in the ranking")
+        raise InterpError(f"latent={latent} is not in the ranking")
     pairs = zip(rows["latent"], rows["evidence"], strict=True)
     listed = [
         {"latent": latent, **row}

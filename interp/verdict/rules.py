@@ -11,6 +11,7 @@ In: rules. Out: their wording, and their JSON.
 import json
 from typing import NamedTuple
 
+from interp.checks.errors import InterpError
 from interp.text.kinds import PREDICATE_KINDS, kinds_in
 from interp.text.read_text import ReadText
 from interp.text.vocabulary import join_with_or
@@ -69,9 +70,9 @@ def from_json(written: str, text: ReadText) -> Rule:
     try:
         rule = tuple(_atom(text, *atom) for atom in json.loads(written))
         if not 0 < len(rule) <= MAX_ATOMS:
-            raise ValueError(f"it must have 1..{MAX_ATOMS} atoms")
+            raise InterpError(f"it must have 1..{MAX_ATOMS} atoms")
     except (TypeError, LookupError, ValueError, RecursionError) as error:
-        raise ValueError(
+        raise InterpError(
             f"the rule {written[:80]!r} cannot be read here ({error}): rank the features again, with this vocabulary "
             "and these labels"
         ) from None
@@ -81,5 +82,5 @@ def from_json(written: str, text: ReadText) -> Rule:
 def _atom(text: ReadText, kind: str, values: list[int], names: list[str]) -> Atom:
     size = kinds_in(text)[kind].size(text)
     if not values or len(values) != len(names) or not all(0 <= value < size for value in values):
-        raise ValueError(f"{kind} has no {values!r} among {size}")
+        raise InterpError(f"{kind} has no {values!r} among {size}")
     return Atom(kind, tuple(values), tuple(map(str, names)))

@@ -30,6 +30,7 @@ from pathlib import Path
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
+from interp.checks.errors import InterpError
 from interp.pipeline.costs import Cost, Sizes
 from interp.runtime.progress import Progress
 from interp.runtime.registry import register
@@ -161,9 +162,9 @@ def _check_inputs(new: Stage) -> None:
     """Check that a user's stage reads stages that run before it."""
     inputs = (*new.inputs, *new.optional)
     if unknown := [name for name in inputs if name not in (*ORDER, *STAGES)]:
-        raise ValueError(f"stage {new.name} reads {', '.join(unknown)}, but no stage before it has that name")
+        raise InterpError(f"stage {new.name} reads {', '.join(unknown)}, but no stage before it has that name")
     later = [name for name in inputs if name in STAGES and not STAGES[name].comes_first]
     if new.comes_first and later:
-        raise ValueError(
+        raise InterpError(
             f"stage {new.name} runs for all hooks at once, before {', '.join(later)} of any hook, and cannot read that"
         )

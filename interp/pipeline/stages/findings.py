@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from interp.checks.errors import InterpError
 from interp.display.verdict_looks import verdict_words
 from interp.display.verdict_names import MONOSEMANTIC, ONE_MEANING_ROW, POLYSEMANTIC, SINGLE_TOKEN, VERDICTS
 from interp.pipeline.costs import Cost, Sizes
@@ -324,7 +325,7 @@ def rank_latents(
     from interp.verdict.ranking import rank_features
 
     if config.use_labels and not run.harvested.labels:
-        raise ValueError(f"explanations are to name labels, but the corpus of {run.path} has none")
+        raise InterpError(f"explanations are to name labels, but the corpus of {run.path} has none")
     return rank_features(
         run.features,
         labels=run.harvested.labels,

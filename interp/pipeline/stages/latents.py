@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from interp.checks.errors import InterpError
 from interp.effects.ablation_config import AblationConfig
 from interp.features.scan_config import ScanConfig
 from interp.pipeline.config import RunConfig
@@ -47,12 +48,12 @@ def _open_features(folder: Path) -> "FeatureStore":
 
 def _check_loaded(config: RunConfig) -> None:
     if isinstance(config.sae, LoadedConfig) and len(config.harvest.hook_names) > 1:
-        raise ValueError(
+        raise InterpError(
             f"[sae] load = {config.sae.load!r} is the dictionary of one hook, and [harvest] names "
             f"{', '.join(config.harvest.hook_names)}: name its own"
         )
     if isinstance(config.sae, LoadedConfig) and config.harvest.output_hook:
-        raise ValueError(
+        raise InterpError(
             f"[harvest] output_hook = {config.harvest.output_hook!r} is only for trained transcoders: leave it out"
         )
 
@@ -126,10 +127,10 @@ def _load(run: Run, config: LoadedConfig, folder: Path) -> dict[str, Any]:
     hook_name = run.hook_name
     check_one_hook(loaded)
     if loaded.kind == "transcoder":
-        raise ValueError(f"{config.load} is a transcoder: [sae] load takes an autoencoder, which writes what it reads")
+        raise InterpError(f"{config.load} is a transcoder: [sae] load takes an autoencoder, which writes what it reads")
     check_own_hook(loaded, hook_name, hooks_of(run.model), "the model")
     if loaded.d_in != run.store.d(hook_name):
-        raise ValueError(
+        raise InterpError(
             f"{config.load} has inputs of width {loaded.d_in}, {hook_name} of {run.store.d(hook_name)}: "
             "name its own hook in [harvest]"
         )
@@ -137,7 +138,7 @@ def _load(run: Run, config: LoadedConfig, folder: Path) -> dict[str, Any]:
     limit = limit_on(loaded, run.store, hook_name)
     shard = first_rows(run.store, hook_name).within(limit)
     if not len(shard.acts):
-        raise ValueError(
+        raise InterpError(
             f"none of the first rows of {hook_name} has a norm within {limit}, the limit of {config.load}: check that "
             "it was trained on this model and hook"
         )

@@ -6,6 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from interp.checks.errors import InterpError
 from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.opening import lazy_call, read_curve, reader_of
@@ -45,7 +46,7 @@ def _check_model(config: RunConfig) -> None:
         return
     n_ctx = config.model.pretrained().n_ctx
     if n_ctx is not None and n_ctx < config.model.n_ctx:
-        raise ValueError(
+        raise InterpError(
             f"[model] n_ctx = {config.model.n_ctx} is above the maximum of {config.model.name}, {n_ctx}: lower it"
         )
 
@@ -53,7 +54,7 @@ def _check_model(config: RunConfig) -> None:
 def _check_streamed(config: RunConfig) -> None:
     """Check that there is a tokenizer before text is streamed."""
     if config.corpus.stream and config.model.is_trained:
-        raise ValueError(
+        raise InterpError(
             "[corpus] stream = true needs a pretrained model ([model] source): training a tokenizer needs all text at "
             "once"
         )
@@ -70,10 +71,10 @@ def _check_hooks(config: RunConfig) -> None:
     main_name = {name: main_names(model, name)[0] for name in config.harvest.hook_names}
     for name, main in main_name.items():
         if same := [other for other in main_name if main_name[other] == main and other != name]:
-            raise ValueError(f"[harvest] hook_names has {name} and {same[0]}, which are the same hook: name it once")
+            raise InterpError(f"[harvest] hook_names has {name} and {same[0]}, which are the same hook: name it once")
     pairs = [config.at(name).harvest.hooks_in(model) for name in main_name]
     if config.harvest.output_hook and (same := [pair[0] for pair in pairs if len(pair) < 2]):
-        raise ValueError(f"[harvest] output_hook = {config.harvest.output_hook!r} is {same[0]} itself: leave it out")
+        raise InterpError(f"[harvest] output_hook = {config.harvest.output_hook!r} is {same[0]} itself: leave it out")
     hooks = resolve_hooks(model, list(chain(*pairs)))
     if not config.model.is_trained:
         with evaluating(model):
@@ -247,7 +248,7 @@ def _activations_cost(sizes: Sizes) -> Cost:
 
 def _open_store(folder: Path) -> "ActivationStore":
     if not folder.is_dir():
-        raise ValueError(
+        raise InterpError(
             f"{folder.parent.parent} keeps no activations ([harvest] buffer_mb): `Run.stream` gives them from the model"
         )
     return reader_of("activations")(folder)

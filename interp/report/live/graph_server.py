@@ -16,6 +16,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from interp.activations.hooks import Model, token_strings_of
+from interp.checks.errors import InterpError
 from interp.checks.json_values import validate_json
 from interp.codes.dictionary import Dictionary
 from interp.effects import AttributionGraph, changed_next_tokens
@@ -43,7 +44,7 @@ class GraphServer(LocalServer):
         text = page.read_text(encoding="utf-8")
         policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)
         if policy is None:
-            raise ValueError(f"{page} is not the page of a graph: it has no content security policy")
+            raise InterpError(f"{page} is not the page of a graph: it has no content security policy")
         self._page = text.replace(CLOSED, ASKING, 1).replace("<body>", "<body data-live>", 1).encode()
         self._next_tokens = partial(changed_next_tokens, graph, model, dictionaries)
         self._nodes = {name: node for node, name in enumerate(graph.node_ids())}
@@ -59,7 +60,7 @@ class GraphServer(LocalServer):
             return super().answer(path, asked)
         times = validate_json(_Change, asked, f"what {path} was asked", "reload the page")["times"]
         if unknown := [name for name in times if name not in self._nodes]:
-            raise ValueError(f"{unknown[0]!r} is not a node of the graph")
+            raise InterpError(f"{unknown[0]!r} is not a node of the graph")
         with self._lock:
             before = self._next_tokens({})
             after = self._next_tokens({self._nodes[name]: value for name, value in times.items()})

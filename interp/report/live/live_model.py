@@ -33,6 +33,7 @@ from torch import Tensor
 from interp.activations.hooks import capture, evaluating, module_of, resolve_hooks, size_of, to_model
 from interp.activations.next_tokens import check_predicts_next
 from interp.checks.arguments import check_latents
+from interp.checks.errors import InterpError
 from interp.codes.dictionary_hooks import dictionary_hooks
 from interp.effects import dose_response, feature_edges, steer
 from interp.effects.ablation_batch import NUMBERS_AT_ONCE
@@ -146,7 +147,7 @@ class LiveModel:
         if by_position:
             tokens = to_model(self.model, self.tokens(text))
         if not 0 <= token < d_vocab:
-            raise ValueError(f"token {token} is not in 0..{d_vocab - 1}")
+            raise InterpError(f"token {token} is not in 0..{d_vocab - 1}")
         with self._lock, evaluating(self.model):
             at_hook = self._downstream.run_to_hook(tokens)
             z = self._codes(tokens, at_hook.acts)
@@ -196,7 +197,7 @@ class LiveModel:
         for a latent or a sequence that does not exist."""
         check_latents([latent], self.features.d_sae)
         if not 0 <= sequence < len(self.features.tokens):
-            raise ValueError(f"sequence {sequence} is not in 0..{len(self.features.tokens) - 1}")
+            raise InterpError(f"sequence {sequence} is not in 0..{len(self.features.tokens) - 1}")
         tokens = to_model(self.model, self.features.tokens[sequence : sequence + 1].long())
         with self._lock, evaluating(self.model):
             at_hook = self._downstream.run_to_hook(tokens)
@@ -234,7 +235,7 @@ class LiveModel:
         position outside the text and for a hook that is not another hook of the run, and AttributeError if that hook
         has no dictionary yet."""
         if other == self.hook or other not in self.hooks:
-            raise ValueError(f"{other!r} is not another hook of the run; it has {', '.join(self.hooks)}")
+            raise InterpError(f"{other!r} is not another hook of the run; it has {', '.join(self.hooks)}")
         tokens = self._up_to(text, position)
         theirs = self.run.at(other)
         pair = sorted([(self.hook, self.sae), (other, theirs.sae)], key=lambda one: self.hooks.index(one[0]))
@@ -262,7 +263,7 @@ class LiveModel:
         takes."""
         ids = encode_with_opening_token(self.tokenizer, text)
         if len(ids) > self.n_ctx:
-            raise ValueError(
+            raise InterpError(
                 f"the text has {len(ids):,} tokens, and at most {self.n_ctx:,} can be read here: shorten it"
             )
         return ids[None]
@@ -272,7 +273,7 @@ class LiveModel:
         text."""
         tokens = self.tokens(text)
         if not 0 <= position < tokens.shape[1]:
-            raise ValueError(f"position {position} is not in 0..{tokens.shape[1] - 1}")
+            raise InterpError(f"position {position} is not in 0..{tokens.shape[1] - 1}")
         return to_model(self.model, tokens[:, : position + 1])
 
     def _gradient(

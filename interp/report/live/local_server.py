@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import ConfigDict
 from typing_extensions import TypedDict
 
+from interp.checks.errors import InterpError
 from interp.checks.limits import STRICT
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class LocalServer(ThreadingHTTPServer):
         try:
             super().__init__((HOSTS[0], port), Request)
         except OSError as error:
-            raise ValueError(f"port {port} is not available ({error.strerror}): choose another port") from None
+            raise InterpError(f"port {port} is not available ({error.strerror}): choose another port") from None
 
     @property
     def address(self) -> str:
@@ -133,7 +134,7 @@ class Request(BaseHTTPRequestHandler):
         try:
             return json.loads(self.rfile.read(int(length)))
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"the posted body is not valid JSON ({error})") from None
+            raise InterpError(f"the posted body is not valid JSON ({error})") from None
 
 
 def json_response(value: Any) -> tuple[str, bytes]:

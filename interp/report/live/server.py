@@ -20,6 +20,7 @@ from typing import Annotated, Any, NotRequired
 
 from pydantic import Field
 
+from interp.checks.errors import InterpError
 from interp.checks.json_values import AtLeastOne, AtLeastZero, validate_json
 from interp.report.inputs import ReadableRun
 from interp.report.live.live_model import LiveModel
@@ -106,7 +107,7 @@ class Explorer(LocalServer):
         self._index = index(run.title)
         self._listed = set((run.manifest("report") or {"files": ()})["files"])
         if any(self._read(f"assets/{name}") != text for name, text in self._assets.items()):
-            raise ValueError(f"{self._folder} has another version: `interp report {run.path}` writes it again")
+            raise InterpError(f"{self._folder} has another version: `interp report {run.path}` writes it again")
         self._assets["plotly.js"] = plotly_script()
         live = files("interp.report.live")
         self._assets |= {name: live.joinpath(name).read_bytes() for name in ASSETS}
@@ -164,11 +165,11 @@ class Explorer(LocalServer):
 
     def _edit(self, edits: dict[str, dict[str, list]]) -> dict[str, Any]:
         if wrong := [latent for latent in edits if int(latent) >= self.live.features.d_sae]:
-            raise ValueError(f"latent {wrong[0]} is not in 0..{self.live.features.d_sae - 1}")
+            raise InterpError(f"latent {wrong[0]} is not in 0..{self.live.features.d_sae - 1}")
         for latent, fields in edits.items():
             for name, (before, after) in fields.items():
                 if name != "star" and len(after) > max(MAX_NOTE, len(before)):
-                    raise ValueError(
+                    raise InterpError(
                         f"the {name} of latent {latent} has {len(after):,} characters: at most {MAX_NOTE:,}"
                     )
         return edit_notes(self.notes, self.key, edits)

@@ -9,6 +9,7 @@ from importlib.resources import files
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from interp.checks.errors import InterpError
 from interp.display import cards
 from interp.display.byte_parts import name_byte_parts
 from interp.display.verdict_looks import NO_RULE, verdict_words
@@ -34,7 +35,7 @@ def explore(run: ReadableRun, text: str = "Once upon a time") -> "AnyWidget":
     the page sets `text` and `latent`, the kernel answers with `reading` and `card`. A cell can set the first two as
     well. Raises ValueError without the package anywidget."""
     if find_spec("anywidget") is None:
-        raise ValueError("exploring in a notebook needs the package anywidget: pip install anywidget")
+        raise InterpError("exploring in a notebook needs the package anywidget: pip install anywidget")
     import anywidget
     import traitlets
 

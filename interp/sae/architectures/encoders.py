@@ -15,6 +15,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.checks.errors import InterpError
 from interp.codes.sparse_codes import SparseCodes
 from interp.runtime.registry import register
 from interp.sae.encode_rows import Picker, encode
@@ -79,13 +80,13 @@ class Encoder(ABC):
     def to_stored(self) -> StoredEncoder:
         """Return the encoder's form on disk. Raises ValueError if it has none."""
         class_name = type(self).__name__
-        raise ValueError(f"the encoder {class_name} has no form on disk: give it a name, to_stored and from_stored")
+        raise InterpError(f"the encoder {class_name} has no form on disk: give it a name, to_stored and from_stored")
 
     @classmethod
     def from_stored(cls, settings: dict[str, Any], parts: FileTensors, d_sae: int, source: str) -> Self:
         """Return the encoder that `to_stored` wrote; `source` is the name of the config in errors. Raises ValueError
         for damaged settings or tensors."""
-        raise ValueError(f"{source}: the encoder {cls.__name__} cannot be read: define its method from_stored")
+        raise InterpError(f"{source}: the encoder {cls.__name__} cannot be read: define its method from_stored")
 
     def to_saelens(self, kind: str, *, skips: bool) -> SAELensForm | None:
         """Return SAELens's form of a dictionary of this kind (`skips`: with a linear path past the latents); None if

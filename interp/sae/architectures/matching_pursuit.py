@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.checks.errors import InterpError
 from interp.checks.limits import NonNegative
 from interp.codes.sparse_codes import SparseCodes
 from interp.sae.architectures.encoders import Encoder, SAELensForm, StoredEncoder, Weights
@@ -65,7 +66,7 @@ class MatchingPursuit(Encoder):
     @classmethod
     def from_stored(cls, settings: dict[str, Any], parts: FileTensors, d_sae: int, source: str) -> "MatchingPursuit":
         if not isinstance(settings.get("stop_on_repeat"), bool):
-            raise ValueError(f"{source}: encoder={settings!r} needs stop_on_repeat, true or false")
+            raise InterpError(f"{source}: encoder={settings!r} needs stop_on_repeat, true or false")
         shortest = read_number(settings.get("residual_threshold"), "residual_threshold", source)
         return cls(read_whole_number(settings, "k", most_steps(d_sae), source), shortest, settings["stop_on_repeat"])
 
@@ -88,9 +89,9 @@ class MatchingPursuitConfig(SAEConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 1 <= self.k <= self.d_sae:
-            raise ValueError(f"k={self.k} must be in 1..d_sae={self.d_sae}")
+            raise InterpError(f"k={self.k} must be in 1..d_sae={self.d_sae}")
         if not self.unit_norm or self.skip or self.aux_coefficient or self.resample_at:
-            raise ValueError("matching pursuit needs unit_norm=True, skip=False, aux_coefficient=0 and no resample_at")
+            raise InterpError("matching pursuit needs unit_norm=True, skip=False, aux_coefficient=0 and no resample_at")
 
     def encode(self, step: StepInputs) -> Encoded:
         """Return the entries of all steps, each row's in the order of the steps; a latent may occur twice."""
@@ -112,7 +113,7 @@ class MatchingPursuitConfig(SAEConfig):
     def check_hooks(self, *, tied: bool, n_hooks: int) -> None:
         super().check_hooks(tied=tied, n_hooks=n_hooks)
         if not tied or n_hooks > 1:
-            raise ValueError("matching pursuit reads and writes one hook; choose another architecture for several")
+            raise InterpError("matching pursuit reads and writes one hook; choose another architecture for several")
 
     def trained_encoder(self, weights: dict[str, Tensor], state: dict[str, float]) -> MatchingPursuit:
         return MatchingPursuit(self.k)

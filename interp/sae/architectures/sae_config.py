@@ -28,6 +28,7 @@ from pydantic import Field
 from torch import Tensor
 
 from interp.checks.config_fields import check_given, check_names, read_fields
+from interp.checks.errors import InterpError
 from interp.checks.limits import CheckedFields, Fraction, NonNegative, Positive, PositiveInt, Seed
 from interp.runtime.registry import register
 from interp.sae.architectures.encoders import Encoder
@@ -177,7 +178,7 @@ class SAEConfig(CheckedFields):
         """Check that it can train on that many hooks; `tied`: it reads and writes the same hooks. Raises ValueError if
         not."""
         if self.skip and tied:
-            raise ValueError("skip=True is for transcoders: give train_sae an output_hook")
+            raise InterpError("skip=True is for transcoders: give train_sae an output_hook")
 
     def trained_encoder(self, weights: dict[str, Tensor], state: dict[str, float]) -> Encoder:
         """Return the encoder of the trained dictionary, which encodes each row independently."""

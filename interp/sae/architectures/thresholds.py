@@ -21,6 +21,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.checks.errors import InterpError
 from interp.checks.limits import Fraction, NonNegative, Positive
 from interp.codes.sparse_codes import SparseCodes
 from interp.sae.architectures.encoders import ActivationFunction, SAELensForm, StoredEncoder
@@ -193,7 +194,7 @@ class JumpReLUConfig(SAEConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.penalty == "target_l0" and self.target_l0 > self.d_sae:
-            raise ValueError(f"target_l0={self.target_l0} must be at most d_sae={self.d_sae}")
+            raise InterpError(f"target_l0={self.target_l0} must be at most d_sae={self.d_sae}")
 
     def initial_parameters(self, pre_std: float) -> dict[str, float]:
         firing = min(0.4, 25 * self.target_l0 / self.d_sae)

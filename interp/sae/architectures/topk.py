@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.checks.errors import InterpError
 from interp.checks.limits import Fraction, NonNegative
 from interp.codes.sparse_codes import SparseCodes
 from interp.runtime.processes import Processes
@@ -117,7 +118,7 @@ class PickConfig(SAEConfig):
         for name in ("k", "k_start"):
             k = getattr(self, name)
             if k is not None and not 1 <= k <= self.d_sae:
-                raise ValueError(f"{name}={k} must be in 1..d_sae={self.d_sae}")
+                raise InterpError(f"{name}={k} must be in 1..d_sae={self.d_sae}")
 
     def k_at(self, step: int, d_in: int) -> int:
         most = min(round(_MOST_AT_START * d_in), self.d_sae)
@@ -225,9 +226,9 @@ class MatryoshkaConfig(BatchTopKConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.groups or min(self.groups) <= 0 or abs(sum(self.groups) - 1) > 1e-6:
-            raise ValueError(f"groups={self.groups} must be positive shares that sum to 1")
+            raise InterpError(f"groups={self.groups} must be positive shares that sum to 1")
         if len({0, *self.ends}) <= len(self.ends):
-            raise ValueError(f"groups={self.groups} leave a group without a latent at d_sae={self.d_sae}: use fewer")
+            raise InterpError(f"groups={self.groups} leave a group without a latent at d_sae={self.d_sae}: use fewer")
 
     @property
     def ends(self) -> tuple[int, ...]:

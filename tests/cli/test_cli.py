@@ -138,7 +138,7 @@ def test_a_ranking_beside_a_twin(whole, wider_scan, folder, tmp_path, capsys):
     line = refused(capsys, "rank", whole, "--twin", tmp_path / "none", "--out", out)
     assert "none does not exist (a feature store: `interp scan` makes one)" in line
     line = refused(capsys, "rank", whole, "--twin", folder / "features", "--out", out)
-    assert "is a scan of other tokens than" in line
+    assert "is a scan of other tokens and another hook than" in line
 
 
 def test_an_unknown_option_is_reported_with_the_nearest(capsys):

@@ -59,7 +59,7 @@ def interval(values: Sequence[float]) -> Interval:
     mean, n = statistics.fmean(values), len(values)
     if n < 2:
         return Interval(mean, -math.inf, math.inf)
-    half = float(scipy.stats.t.ppf(0.975, n - 1)) * statistics.stdev(values) / math.sqrt(n)
+    half = float(scipy.stats.t.ppf(0.975, n - 1) * np.std(values, ddof=1)) / math.sqrt(n)  # NaN if a value is
     return Interval(mean, mean - half, mean + half)
 
 

@@ -171,7 +171,7 @@ def test_text_that_is_none_is_read_or_refused_by_name(what, tmp_path, capsys):
 
 
 def test_control_characters_reach_no_terminal(capsys):
-    assert main(["scan", "a\x1b[2Jb", "c", "--out", "d"]) == 2
+    assert main(["scan", "c", "a\x1b[2Jb", "--out", "d"]) == 2
     assert "\x1b" not in (said := capsys.readouterr().err) and "a\\x1b[2Jb" in said
     assert one_line(ValueError("a\x1b[2Jb\u202ec\nd")) == "a\\x1b[2Jb\\u202ec d"
     assert len(one_line(ValueError("x" * 10**6))) < 3000

@@ -26,8 +26,9 @@ class FieldFlags:
     """Other flags of fields, by field."""
     default: str = "{}"
     """How help names a default; "" leaves it out."""
-    truth_is_text: bool = False
-    """Whether a truth value is given in words, `--skip true`, instead of by `--skip` or `--no-skip`."""
+    as_text: bool = False
+    """Whether every value is given as text, which the command alone checks: classes may have fields of one name and of
+    several types. A truth value is given in words too, `--skip true`, instead of by `--skip` or `--no-skip`."""
 
     def parameters(self, taken: Iterable[str]) -> list[inspect.Parameter]:
         """Return a parameter, as typer reads it, for each field whose name is not taken."""
@@ -41,7 +42,7 @@ class FieldFlags:
                 if given.name in (*taken, *parameters):
                     continue
                 hint = hints[given.name]
-                is_switch = hint is bool and not self.truth_is_text
+                is_switch = hint is bool and not self.as_text
                 flag = given.name.replace("_", "-")
                 flags = [f"--{flag}/--no-{flag}" if is_switch else f"--{flag}"]
                 flags += [self.aliases[given.name]] if given.name in self.aliases else []
@@ -50,7 +51,7 @@ class FieldFlags:
                     help += f" (default: {self.default.format(to_toml_value(given.default))})"
                 metavar = None
                 annotation = hint
-                if not is_switch and get_origin(hint) is not Literal:
+                if self.as_text or not (is_switch or get_origin(hint) is Literal):
                     metavar = f"<{type_name(hint)}>"
                     annotation = list[str] if get_origin(hint) in (tuple, Sequence) else str
                 option = Option(*flags, metavar=metavar, help=help)

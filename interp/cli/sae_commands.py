@@ -68,7 +68,7 @@ def train_sae_command(
         ),
     ] = None,
     settings: Annotated[
-        dict[str, Any], FieldFlags(_architecture_configs, {"tokens": "--max-tokens"}, default="", truth_is_text=True)
+        dict[str, Any], FieldFlags(_architecture_configs, {"tokens": "--max-tokens"}, default="", as_text=True)
     ],
     set: Annotated[list[str] | None, Option(help="FIELD=VALUE, the same as --FIELD VALUE; may be repeated")] = None,
     sweep: Annotated[list[str] | None, Option(help="FIELD=A,B: a dictionary for each value; may be repeated")] = None,

@@ -156,10 +156,11 @@ report.views.compare = (() => {
       first.neighbours.length ? `their decoder cosine is ${listed("neighbours", cosine, pairs)}` : null,
       pairs.some(([, { coactivations }]) => coactivations.length)
         ? `their Jaccard ${listed("coactivations", jaccard, pairs)}` : null,
-      hasText ? `${shared || "none"} of the tokens on which they fire most ${shared > 1 ? "are" : "is"} the same` : null,
+      hasText ? `${shared || "none"} of the tokens on which they fire most ${shared > 1 ? "are" : "is"} the same`
+        : null,
     ].filter(Boolean);
-    return said(
-      `Features ${a} and ${b} ${jaccard === null ? `have ${isNothing ? "nothing" : "little"} in common` : extentOf(jaccard)}`,
+    const extent = jaccard === null ? `have ${isNothing ? "nothing" : "little"} in common` : extentOf(jaccard);
+    return said(`Features ${a} and ${b} ${extent}`,
       `: ${reasons.slice(0, -1).join(", ")}, and ${reasons.at(-1)}.${inRaised(first, second)}`);
   }
 

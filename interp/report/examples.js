@@ -336,7 +336,7 @@ report.examples = (() => {
 
   const tokenOf = (one) => report.text.of(sequenceOf(one))?.[placeOf(one)] ?? null;
 
-  /* The first byte of the character in whose bytes an example fires, if it is not a Latin letter; null for any other. */
+  /* The first byte of the character in whose bytes an example fires; null if that is a Latin letter. */
   function leadAt(one) {
     const from = Math.max(placeOf(one) - MOST_BYTES, 0);
     const tokens = report.text.of(sequenceOf(one)).subarray(from, placeOf(one) + MOST_BYTES + 1);

@@ -105,7 +105,8 @@ report.filters = (() => {
     window.addEventListener("hashchange", countIfShown);
     onchange(count);
     const all = [...verdictCounts.map(([verdict]) => ofVerdict(verdict)),
-      chip({ "data-starred": "1" }, () => set({ starred: state.starred ? "" : "1" }), "starred", 0, sign("★", "starred")),
+      chip({ "data-starred": "1" }, () => set({ starred: state.starred ? "" : "1" }), "starred", 0,
+        sign("★", "starred")),
       noted];
     count();
     return all;

@@ -324,7 +324,8 @@ report.firings = (() => {
     const panels = [
       ["Strongest", () => [range, examples]],
       ["Each strength", () => intervals(latent, feature)],
-      ...senses.map((one, k) => [titleOf(one, k, senses.length > N_NAMED), () => h("div", { "data-sense": k }, sense(latent, feature, one))]),
+      ...senses.map((one, k) => [titleOf(one, k, senses.length > N_NAMED),
+        () => h("div", { "data-sense": k }, sense(latent, feature, one))]),
     ];
     if (report.steering) panels.push(["Steer", () => report.steering(latent, all[0])]);
     const histogram = activations(feature, (bins) => choose({ bins }));

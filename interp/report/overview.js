@@ -29,7 +29,8 @@ report.views.overview = (() => {
   const note = (...content) => h("p", null, content);
   /* A line of a panel: a number, what it is of, and its bar with its 95 % interval. */
   const row = (kind, [share, low, high], tag, ...words) => h(`div.line.${kind}`, null,
-    h(tag, null, h("b.figure", { "data-tip": `95 % interval: ${percent(low)} to ${percent(high)}` }, percent(share)), " ",
+    h(tag, null,
+      h("b.figure", { "data-tip": `95 % interval: ${percent(low)} to ${percent(high)}` }, percent(share)), " ",
       h("span.says", null, words)),
     h("span.scale", { "--share": share, "--low": low, "--high": high, "aria-hidden": "true" }, h("i"), h("i.range")));
   /* A share, large, with what it is a share of; below it those that it is compared with, each [kind, interval, words];
@@ -54,7 +55,9 @@ report.views.overview = (() => {
    * judged on as many latents, beside the null that comes closest. */
   function oneMeaning(known) {
     const said = [["have ", term("one meaning")], "in use"];
-    if (!compared) return headed(known, ...said, [], note("No null was run, so there is nothing to compare this with."));
+    if (!compared) {
+      return headed(known, ...said, [], note("No null was run, so there is nothing to compare this with."));
+    }
     const { matched, null: nearest } = compared;
     const of = ({ title, means, judged }) =>
       `${title}: ${means}; of ${format.count(judged)} features, drawn at random`;
@@ -62,7 +65,8 @@ report.views.overview = (() => {
     return headed(known, ...said,
       [["matched", matched.one, tipped(matched.title, of(matched))],
         ["null", nearest.one, tipped("closest null", of(nearest))]],
-      h("p.against", null, told(least > 0), ": ", tipped(more, `${matched.title} less closest null, with its 95 % interval`)));
+      h("p.against", null, told(least > 0), ": ",
+        tipped(more, `${matched.title} less closest null, with its 95 % interval`)));
   }
 
   const learnt = (known) => headed(known, ["are ", term("learnt")], "tested", [],

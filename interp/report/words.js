@@ -29,8 +29,8 @@ report.words = (() => {
     "␣ ↵ ⇥": "White space as it is drawn: ␣ or · a space, ↵ a line end, ⇥ a tab; ␣×7 "
       + "stands for seven spaces in a row.",
     "א–ת, ⅓ Han": "In a dashed box: a part of a character, where a token holds only some of its bytes. A range "
-      + "is of the letters that it may begin; or else there are the share of the bytes and the script. A letter above a "
-      + "dashed line is the one that it ends, if the script around it is its own.",
+      + "is of the letters that it may begin; otherwise, the share of the bytes and the script are given. A letter "
+      + "above a dashed line is the one that it ends, if the script around it is its own.",
     rule: "What the firings of a feature share, in words, found on one half of the text and scored on the other.",
     label: "A known property of the text itself, such as its language or the kind of a code token.",
     "direct logit effects": "How much the feature, at an activation of 1, raises or lowers the logit of each token by "

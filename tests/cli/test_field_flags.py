@@ -12,7 +12,7 @@ from interp.verdict.ranking_config import RankingConfig
 
 ROWS = FieldFlags(lambda: [RowConfig], {"exclude_positions": "--exclude-position"})
 RANKING = FieldFlags(lambda: [RankingConfig], {"judge_faint": "--faint"})
-WORDS = FieldFlags(lambda: [RankingConfig], truth_is_text=True)
+WORDS = FieldFlags(lambda: [RankingConfig], as_text=True)
 
 
 def given(flags: FieldFlags, *words: str) -> dict[str, Any]:

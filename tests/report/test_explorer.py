@@ -160,7 +160,7 @@ def test_other_sites_and_other_names_are_refused(server):
     [
         ("read", {"text": ""}, "no text"),
         ("read", {"text": "word " * 100}, "at most 64"),
-        ("read", {"text": 1}, "text = '1'"),
+        ("read", {"text": 1}, "text=1 must be text"),
         ("read", {"text": TEXT, "more": 1}, "more"),
         ("at", {"text": TEXT, "position": 99}, "position 99"),
         ("steer", {"prompt": TEXT, "multiples": {"1": 1e9}, "n_tokens": 1, "temperature": 1, "seed": 0}, "multiples.1"),
@@ -455,7 +455,7 @@ def test_pinned_features_stay_in_the_grid_and_in_the_address_while_the_text_chan
     page.click(f".grid tr[data-latent='{second}'] .pin")
     assert page.evaluate("location.hash") == f"#try/{never},{second}"
     typed(page, "and <b>another</b>")
-    assert page.evaluate(rows)[:2] == [never, second] and page.text("#try b") == []
+    assert page.evaluate(rows)[:2] == [never, second] and "another" not in page.text("#try b")
     page.click(f".grid tr[data-latent='{never}'] .pin")
     assert page.evaluate("location.hash") == f"#try/{second}" and page.evaluate(rows)[0] == second
     assert not page.complaints

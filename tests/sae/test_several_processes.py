@@ -270,5 +270,5 @@ def test_a_fault_in_one_processs_rows_is_raised_in_both(folder):
     assert errors[0] == errors[1]
     damaged, unreadable, large = errors[0]
     assert damaged == "ValueError: shard 3 is damaged"
-    assert unreadable == "ValueError: the batch of step 2 is not finite in 2 of 255 rows: 200, 254"
-    assert large.startswith("ValueError: the loss of step 2 is ")
+    assert unreadable == "InterpError: the batch of step 2 is not finite in 2 of 255 rows: 200, 254"
+    assert large.startswith("InterpError: the loss of step 2 is ")

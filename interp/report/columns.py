@@ -161,8 +161,8 @@ def overview_examples(
     """Choose latents of several kinds for the overview, N_OVERVIEWS times, each with the reason for the choice. Each
     time one of a kind is chosen that was not chosen before, if there is one. Among those whose rules hold, the kinds
     are those that are named by their rules, those of them whose rule looks back over several tokens, and those that are
-    surely learnt without a sure effect. The others are those whose senses divide them most evenly by rules that hold,
-    those with the largest sure effects, and the single-token latents with the largest effects.
+    surely learnt without a sure effect. The others are those whose senses divide them evenly by clear rules, those with
+    the largest sure effects, and the single-token latents with the largest effects.
     senses: the senses of each latent with more than one."""
     verdict = ranking["verdict"]
     ablated = (
@@ -174,8 +174,8 @@ def overview_examples(
     label_f1 = table["best_label_f1"].fillna(0) if "best_label_f1" in table else pd.Series(0.0, table.index)
     ruled = [j for j in readable if label_f1[j] < max(MIN_F1, ranking["explanation_f1"][j] - NAMED_BY_LABEL)]
     without = ablated.index[ablated["beyond_null_low"] <= 0]
-    evenness = {
-        latent: min(sense.get("share") or 0 for sense in parts[:2])
+    clarity = {
+        latent: min(sense.get("share") or 0 for sense in parts[:2]) * min(sense["f1"] for sense in parts)
         for latent, parts in senses.items()
         if verdict[latent] == POLYSEMANTIC and all((sense.get("f1") or 0) >= MIN_F1 for sense in parts)
     }
@@ -183,7 +183,7 @@ def overview_examples(
         "a rule that holds": sorted(ruled, key=lambda j: ranking["explanation_f1"][j] < CLEAR_F1),
         "looks back over several tokens": [j for j in ruled if _DISTANCE.search(str(ranking.loc[j, "explanation"]))],
         "learnt, without an effect": [j for j in readable if ranking["learnt"][j] >= SURELY_LEARNT and j in without],
-        "the clearest senses": sorted(evenness, key=lambda latent: -evenness[latent]),
+        "the clearest senses": sorted(clarity, key=lambda latent: -clarity[latent]),
     }
     by_effect = {
         "largest effect": [j for j in low.index if verdict[j] != SINGLE_TOKEN],

@@ -71,7 +71,7 @@ def start_name(start: tuple[bool, tuple[str, str]]) -> str:
 
 
 def letters_name(letters: str) -> str:
-    return f"{quote_token(letters)} in any case"
+    return f"{quote_token(letters)} in any case" if letters else "white space"
 
 
 def first_letters(n: int) -> Callable[[str], str]:

@@ -33,6 +33,7 @@ def called(kind, string, others=("plain", "words", "of", "Latin", "letters")):
         ("first_2", "⟨d7⟩⟨90⟩⟨d7⟩", 'tokens that begin with "⟨d7⟩⟨90⟩"'),
         ("first_3", "⟨d7⟩", '"⟨d7⟩" in any case'),
         ("letters", "Dog", '"dog" in any case'),
+        ("letters", "\n", "white space"),
         ("length", "a", "tokens in Latin script of 1 character"),
     ],
 )

@@ -63,15 +63,15 @@ report.views.overview = (() => {
       `${title}: ${means}; of ${format.count(judged)} features, drawn at random`;
     const [least, more] = difference(matched.one, nearest.one);
     return headed(known, ...said,
-      [["matched", matched.one, tipped(matched.title, of(matched))],
+      [["matched", matched.one, tipped("trained as the nulls", of(matched))],
         ["null", nearest.one, tipped("closest null", of(nearest))]],
       h("p.against", null, told(least > 0), ": ",
         tipped(more, `${matched.title} less closest null, with its 95 % interval`)));
   }
 
   const learnt = (known) => headed(known, ["are ", term("learnt")], "tested", [],
-    note(`No null was tested. The other ${percent(1 - known.n / known.of)} look like features of a model with random `
-      + "weights: the text alone can explain them."));
+    note(`The other ${percent(1 - known.n / known.of)} look like features of a model with random weights: the text `
+      + "alone can explain them."));
 
   function effect(known) {
     const { chance } = known;

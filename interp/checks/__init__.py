@@ -1,6 +1,6 @@
-"""Checks of input, each of which raises a one-line ValueError with the value and the remedy; those that a caller may
-want to tell apart have classes of their own (`errors`). pydantic checks values by their types; `limits.fault` writes
-its message on one line. The checks are made:
+"""Checks of input, each of which raises an InterpError of one line, with the value and the remedy. Those that a caller
+may want to tell apart have classes of their own (`errors`). pydantic checks values by their types; `limits.fault`
+writes its message on one line. The checks are made:
 
     a file of ours       its JSON against a TypedDict (`json_values`); its bytes against the checksums in its manifest
                          (`storage.manifests.verify`, `activations.shards`)

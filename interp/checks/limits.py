@@ -97,7 +97,7 @@ def fault(error: ValidationError, name: str = "") -> str:
     if first["type"] == "extra_forbidden":
         return f"{name} does not exist"
     at_once = [first, *(other for other in others if other["input"] is first["input"])]  # all options of a union
-    demands = dict.fromkeys(_in_our_words(fault["msg"]) for fault in at_once)
+    demands = dict.fromkeys(_in_our_words(each["msg"]) for each in at_once)
     return f"{name}={shortened_repr(first['input'])} {' or '.join(demands)}".replace(" or must be ", " or ")
 
 

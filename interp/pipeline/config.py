@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from interp.sae import SAEConfig
     from models.corpus import CorpusConfig
     from models.recipe import TrainingConfig
+    from models.sources import ModelDtype
 
 _PRESETS = Path(__file__).parent / "presets"
 
@@ -122,12 +123,14 @@ class RunConfig:
     @classmethod
     def smollm2(cls) -> "RunConfig":
         """Return the demo on a real language model, SmolLM2 of 135 million parameters, within 40 minutes on two CPU
-        cores.
+        cores. Its weights are in bfloat16 if this machine multiplies that fast, and in float32 otherwise.
 
         Raises ValueError if its weights are not installed."""
+        from interp.runtime.devices import device_named, multiplies_bfloat16
         from models.loading import smollm2_file
 
-        model = ModelConfig(source="gguf", name=str(smollm2_file()), dtype="bfloat16")
+        dtype: ModelDtype = "bfloat16" if multiplies_bfloat16(device_named("auto")) else "float32"
+        model = ModelConfig(source="gguf", name=str(smollm2_file()), dtype=dtype)
         return cls.from_toml(_PRESETS / "smollm2.toml").replace(model=model)
 
     @classmethod

@@ -16,7 +16,7 @@ from interp.activations.stream import ActivationStream
 from interp.evaluation.baselines import FixedDictionary, RandomDictionary
 from interp.evaluation.quality import evaluate_dictionary
 from interp.features.scan_features import scan_features
-from models import load_model
+from models import load_model, loading
 from models.transformer import Transformer, TransformerConfig
 from tests.activations.test_harvest import rows_of
 from tests.foreign_models import (
@@ -161,6 +161,19 @@ def test_a_model_is_saved_and_read_back(model, tokens, tmp_path):
     assert half.W_U.dtype == torch.bfloat16 and half.hooks() == model.hooks()
     with torch.no_grad():
         torch.testing.assert_close(half(tokens).float(), model(tokens), rtol=0.1, atol=0.3)
+
+
+def test_bfloat16_is_warned_of_where_the_processor_emulates_it(model, tmp_path, monkeypatch, caplog):
+    model.save(tmp_path)
+    monkeypatch.setattr(loading, "multiplies_bfloat16", lambda device: False)
+    load_model(tmp_path, dtype="float32")
+    assert not caplog.records
+    load_model(tmp_path, dtype="bfloat16")
+    assert "dtype='float32'" in caplog.text
+    caplog.clear()
+    monkeypatch.setattr(loading, "multiplies_bfloat16", lambda device: True)
+    load_model(tmp_path, dtype="bfloat16")
+    assert not caplog.records
 
 
 def test_a_gguf_file(tmp_path):

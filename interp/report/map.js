@@ -27,7 +27,7 @@ report.views.map = (() => {
     MUTED = [95, 150], // on a light and on a dark ground
     FAINT = 30;
   const STILL = 150; // milliseconds without a move, after which the list shows what is in view
-  /* How many times closer than the whole the names of each level are shown from, and the features' own rules; and how
+  /* How many times closer than the whole the names of each level are shown from, and those of the features; and how
    * many pixels free of other names let one of a finer level be shown before. */
   const CLOSEST = 5; // how many times closer than the whole a few features are shown at most
   const CLOSER = 1.2; // how many times, at least, for a view to be worth leaving the whole
@@ -37,16 +37,20 @@ report.views.map = (() => {
   const CLOSE = [0, 1.4, 2.2],
     ROOM = 45,
     SHORT = /^"[^"]{0,4}"$/, // a token that alone says too little of many features
-    OWN_CLOSE = 4,
-    MOST_OWN = 40,
-    LONGEST = 24, // characters of a name
+    OWN_CLOSE = 2,
+    MOST_OWN = 250, // features in view for which a name is tried
+    FEW = 40, // of a selection, which are named first
+    BESIDE = 6, // pixels between a point and its name
+    FARTHER = 2, // points covered that make a place as good as the next one free of them
+    APART = 0.14, // of the width of the frame, between regions of one kind, from which each has its own name
     RING = 12, // pixels between a ringed point and what lies over the map
     INSET = 90, // pixels, the width of the whole map in a corner
     LISTED = 100,
     CANDIDATES = 100, // points of which one has the name of its kind
     NEARBY = 0.04, // of the width of the map, around such a point
     MOST_HITS = 300, // selected points that are drawn larger
-    SHIFTS = [0, 22, -22]; // pixels by which the name of a kind of text may give way to another
+    SHIFTS = [0, 22, -22], // pixels by which the name of a kind of text may give way to another
+    AWAY = [[0, 0], [0, 11], [0, -11], [0, 22], [0, -22]]; // the same, to other names and to points, across and down
   let points,
     stretch = 1, // of the heights of the points drawn, as many times those stored
     placeOf,
@@ -59,7 +63,9 @@ report.views.map = (() => {
     hits,
     stars = [],
     homes = new Map(), // name of a kind of text → the corners of its outlines, x, y, x, y, …
-    islands = [], // [outline, element, home] of a name for each tint, in which that of its kind may stand
+    islands = new Map(), // the same → an element for each outline, which may have the name of the kind
+    ownNames = new Map(), // latent → the element of its name
+    widths = new WeakMap(), // of names, in pixels
     inset,
     buttons,
     card,
@@ -201,7 +207,7 @@ report.views.map = (() => {
     const isDimmed = (other) => (kind !== null || !hasNone()) && other !== (kind ?? state.kind);
     for (const tint of regions.children) tint.classList.toggle("aside", isDimmed(tint.dataset.name));
     const named = [...points.names.map(([, , name], k) => [name, names[k]]),
-      ...islands.map(([, element]) => [element.textContent, element])];
+      ...[...islands.values()].flat().map((element) => [element.textContent, element])];
     for (const [name, element] of named) element.classList.toggle("aside", isDimmed(kindNamed(name)));
   }
 
@@ -233,15 +239,16 @@ report.views.map = (() => {
 
   /* Draw the points of a small selection larger, and star the starred. */
   function drawHits() {
+    ownNames.clear(); // a label of the reader's may have changed
     const some = selected();
     const spot = (latent) => `M${points.x[placeOf.get(latent)]} ${points.y[placeOf.get(latent)]}h0`;
     const drawn = [...(some.length > MOST_HITS ? [] : some), ...beside.slice(1)];
-    hits.classList.toggle("many", drawn.length > MOST_OWN);
+    hits.classList.toggle("many", drawn.length > FEW);
     hits.replaceChildren(svg("path", { class: "rim", d: drawn.map(spot).join("") }),
       ...drawn.map((latent) => svg("path", { d: spot(latent), stroke: `rgb(${colours.hueOf(latent)})` })));
     stars = points.latents.filter((latent) => report.notes.of(latent).star && has(latent)).map((latent) =>
       [placeOf.get(latent), h("span.star", { title: `Feature ${latent}, starred` }, "★")]);
-    marks.replaceChildren(...islands.map(([, element]) => element), ...stars.map(([, element]) => element));
+    marks.replaceChildren(...[...islands.values()].flat(), ...stars.map(([, element]) => element));
   }
 
   /* Tint where each kind of text is at home: where its points lie dense among all; in other colours, which lie mixed,
@@ -257,7 +264,7 @@ report.views.map = (() => {
       if (!groups.has(name)) groups.set(name, []);
       groups.get(name).push(k);
     });
-    islands = [];
+    islands = new Map();
     homes = new Map();
     const largestFirst = [...groups].sort((a, b) => b[1].length - a[1].length);
     regions.replaceChildren(...largestFirst.flatMap(([name, places]) => {
@@ -266,7 +273,11 @@ report.views.map = (() => {
       const levels = report.contours(along("x"), along("y"), LEVELS, points);
       if (name !== null) {
         homes.set(name, outlinesOf(levels[0]));
-        islands.push(...namesOf(homes.get(name), format.words(name), inked(hueOf(name))));
+        islands.set(name, homes.get(name).map(() => {
+          const element = h("span.name.region", null, format.words(name));
+          element.style.color = inked(hueOf(name));
+          return element;
+        }));
       }
       return levels.map((d) => svg("path", { d, fill, stroke: fill, "data-name": name ?? "" }));
     }));
@@ -292,14 +303,28 @@ report.views.map = (() => {
     return isIn(homes.get(kind) ?? []) || ![...homes.values()].some(isIn);
   }
 
-  /* A name for each outline of a kind, and where the name of the kind stands itself, if that is within this outline:
-   * [outline, element, home]. */
-  function namesOf(outlines, name, colour) {
-    const homesOfName = points.names.filter(([, , text]) => text === name);
-    return outlines.map((outline) => {
-      const element = h("span.name.region.island", null, name);
-      element.style.color = colour;
-      return [outline, element, homesOfName.find(([x, y]) => report.inside(outline, [x], [y]).length)];
+  /* The parts of a kind's outlines in view, those that lie near each other together: for each group the places for its
+   * name in pixels. The common centre comes first, unless it lies outside them: then where the kind is densest does.
+   * box: what is in view. */
+  function groupsOf(kind, box) {
+    const groups = [];
+    for (const outline of homes.get(kind)) {
+      const inView = report.clipped(outline, box);
+      const centre = report.centre(inView);
+      if (!centre) continue;
+      const [px, py] = scatter.toPixels(...centre);
+      const isNear = ({ centres }) => centres.some(([x, y]) => Math.hypot(x - px, y - py) < APART * scatter.size()[0]);
+      const near = groups.filter(isNear);
+      const joined = { parts: [...near.flatMap(({ parts }) => parts), inView],
+        centres: [...near.flatMap(({ centres }) => centres), [px, py]] };
+      groups.splice(0, groups.length, ...groups.filter((group) => !near.includes(group)), joined);
+    }
+    const homesOfKind = points.names.filter(([, , name]) => kindNamed(name) === kind);
+    return groups.map(({ parts, centres }) => {
+      const isIn = ([x, y]) => parts.some((corners) => report.inside(corners, [x], [y]).length > 0);
+      const middle = report.centre(...parts);
+      const places = [middle, ...homesOfKind].filter(isIn);
+      return [...[...places, middle].map(([x, y]) => scatter.toPixels(x, y)), ...centres];
     });
   }
 
@@ -486,16 +511,21 @@ report.views.map = (() => {
     return h("div.snippet", null, report.examples.plainLine(report.text.decoded(packed), firing));
   }
 
-  /* Put the names of clusters at their places and, when zoomed in, those of features; a few selected features are named
-   * first. A name that would cover that of a larger cluster is left out. */
+  function widthOf(element) {
+    if (!widths.has(element)) widths.set(element, element.offsetWidth);
+    return widths.get(element);
+  }
+
+  /* Put the names of kinds of text and of clusters at their places and, when zoomed in, those of features beside their
+   * points; a few selected features are named first. A name that would cover that of a larger cluster is left out, and
+   * that of a feature where it would cover a point. */
   function placeNames() {
     placeRing();
     clearTimeout(pause);
     pause = setTimeout(list, STILL);
-    const taken = [],
-      [width, height] = scatter.size(),
-      closeness = scatter.closeness(),
-      { view } = scatter;
+    const [width, height] = scatter.size();
+    const closeness = scatter.closeness();
+    const { view } = scatter;
     const [left, top] = [width / 2 - view.x * view.scale, height / 2 + view.y * view.scale];
     inset.place();
     overlay.setAttribute("transform", `translate(${left} ${top}) scale(${view.scale} ${-view.scale})`);
@@ -505,68 +535,75 @@ report.views.map = (() => {
     }
     const corners = [inset.element, buttons].filter((each) => !each.hidden)
       .map((each) => [each.offsetLeft, each.offsetLeft + each.offsetWidth, each.offsetTop]);
-    const place = (element, px, from, room = 0, shifts = [0], kind = null) => {
-      const [w, tall] = [element.offsetWidth / 2 + 4, 10];
-      const isFree = (py) => px > w && px < width - w && py > tall && py < height - tall && isAtHome(kind, px, py)
+    const taken = [];
+    const said = new Set();
+    /* Show a name at the one of some places, [middle, height], that is free and covers few points, at most `most`; the
+     * first are preferred. room: pixels around it free of other names; kind: the kind of text that it names. */
+    const place = (element, places, { room = 0, kind = null, most = Infinity } = {}) => {
+      const [w, tall] = [widthOf(element) / 2 + 2, 9];
+      const isFree = ([px, py]) => px > w && px < width - w && py > tall && py < height - tall
+        && isAtHome(kind, px, py)
         && !corners.some(([start, end, upper]) => px + w > start && px - w < end && py + tall > upper)
         && !taken.some(([ox, oy, ow]) => Math.abs(ox - px) < ow + w + room && Math.abs(oy - py) < 2 * tall + room);
-      const py = shifts.map((shift) => from + shift).find(isFree);
-      if (py !== undefined) taken.push([px, py, w]);
-      element.style.transform = `translate(${px}px, ${py ?? from}px) translate(-50%, -50%)`;
-      element.style.visibility = py !== undefined ? "visible" : "hidden";
+      let best = null, least = Infinity;
+      places.forEach(([px, py], k) => {
+        if (k * FARTHER >= least || !isFree([px, py])) return;
+        const covered = scatter.covered(px - w - 2, py - tall - 1, px + w + 2, py + tall + 1);
+        if (covered <= most && covered + k * FARTHER < least) [best, least] = [[px, py], covered + k * FARTHER];
+      });
+      element.style.visibility = best ? "visible" : "hidden";
+      if (!best) return;
+      taken.push([...best, w]);
+      said.add(element.textContent);
+      element.style.transform = `translate(${best[0]}px, ${best[1]}px) translate(-50%, -50%)`;
     };
     const isCrowded = NARROW.matches && closeness < CLOSE[1]; // a phone has room for one name of a common kind each
-    const [[from, low], [to, high]] = [scatter.toData(0, height), scatter.toData(width, 0)];
     const some = selected();
-    const isFew = beside.length > 0 || (some.length > 0 && some.length <= MOST_OWN);
+    const isFew = beside.length > 0 || (some.length > 0 && some.length <= FEW);
     const all = beside.length || (closeness < OWN_CLOSE && !isFew) ? [] : order();
     const near = [...beside, ...all].filter((each) => isInView(placeOf.get(each)));
-    const shown = shortNames(near.slice(0, MOST_OWN));
+    const shown = ownNamesOf(near.slice(0, MOST_OWN));
     own.replaceChildren(...shown.map(([, element]) => element));
     const placeOwn = () => shown.forEach(([latent, element]) => {
       const [px, py] = scatter.toPixels(points.x[placeOf.get(latent)], points.y[placeOf.get(latent)]);
-      place(element, px, py + 14);
+      const [across, down] = [widthOf(element) / 2 + BESIDE, 9 + BESIDE];
+      const places = [[px + across, py], [px - across, py], [px, py + down], [px, py - down],
+        [px + across, py + 8], [px + across, py - 8], [px - across, py + 8], [px - across, py - 8]];
+      if (said.has(element.textContent)) element.style.visibility = "hidden";
+      else place(element, places, { most: isFew ? Infinity : 0 });
     });
     if (isFew) placeOwn();
+    const around = ([px, py]) => AWAY.map(([across, down]) => [px + across, py + down]);
+    const [[from, low], [to, high]] = [scatter.toData(0, height), scatter.toData(width, 0)];
+    for (const [kind, elements] of islands) {
+      const groups = groupsOf(kind, [from, to, low, high]);
+      elements.forEach((element, k) => {
+        if (k < (isCrowded ? 1 : groups.length) && groups[k]) place(element, groups[k].flatMap(around), { kind });
+        else element.style.visibility = "hidden";
+      });
+    }
     points.names.forEach(([x, y, name, level], k) => {
       const isEarly = closeness < CLOSE[level];
       const kind = kindNamed(name);
-      const isLeftOut = kind ? isCrowded && !hueOf(kind) : isEarly && SHORT.test(name);
+      const isLeftOut = kind ? homes.has(kind) || (isCrowded && !hueOf(kind)) : isEarly && SHORT.test(name);
       if (isLeftOut) names[k].style.visibility = "hidden";
-      else place(names[k], ...scatter.toPixels(x, y), isEarly ? ROOM : 0, kind ? SHIFTS : [0], kind);
+      else place(names[k], around(scatter.toPixels(x, y)), { room: isEarly ? ROOM : 0, kind });
     });
-    /* Of each outline the part in view is named, unless its kind's own name is there. */
-    for (const [outline, element, home] of islands) {
-      element.style.visibility = "hidden";
-      if (isCrowded || (home && isInFrame(...scatter.toPixels(...home)))) continue;
-      const middle = report.centre(report.clipped(outline, [from, to, low, high]));
-      if (middle) place(element, ...scatter.toPixels(...middle), 0, SHIFTS, kindNamed(element.textContent));
-    }
     if (!isFew) placeOwn();
   }
 
-  /* A rule without the words that most rules begin with: tokens within 8 tokens after "if" → after "if". */
-  const ruleName = (latent) => columns.explanation[latent].replace(/^tokens (?:within \d+ tokens )?(?!like )/, "");
-
-  /* For each of some features a name of at most LONGEST characters: the reader's own or the label that describes it,
-   * else its rule if that holds, else its commonest token, or up to three of a feature of several tokens. A name that
-   * another has is left out. */
-  function shortNames(latents) {
-    const seen = new Set();
-    const isNew = (name) => !seen.has(name) && seen.add(name);
+  /* For each of some features the element of its name: what the list says of it, without the words that most rules
+   * begin with. */
+  function ownNamesOf(latents) {
     return latents.map((latent) => {
-      const { label } = report.notes.of(latent);
-      const name = label || (report.lead.byLabel(latent) ? format.words(report.selection.labelOf(latent)) : "");
-      if (name && name.length <= LONGEST) return isNew(name) ? [latent, h("span.own.region", null, name)] : null;
-      const rule = columns.explanation_f1[latent] < report.data.page.min_f1 ? "" : ruleName(latent);
-      if (rule && rule.length <= LONGEST) return isNew(rule) ? [latent, h("span.own", null, ruleText(rule))] : null;
-      const most = verdictOf(latent) === "single-token" ? 1 : 3;
-      const tokens = columns.tokens[latent].slice(0, most);
-      const quoted = () => tokens.map((token) => `"${token.replaceAll("\n", "\\n")}"`).join(" ");
-      while (quoted().length > LONGEST) tokens.pop();
-      if (!tokens.length || !isNew(quoted())) return null;
-      return [latent, h("span.own", null, ruleText(quoted()))];
-    }).filter(Boolean);
+      if (!ownNames.has(latent)) {
+        const element = h("span.own", null, ruleOf(latent));
+        const first = document.createTreeWalker(element, NodeFilter.SHOW_TEXT).nextNode();
+        if (first) first.data = first.data.replace(/^tokens (?:within \d+ tokens )?(?!like )/, "");
+        ownNames.set(latent, element);
+      }
+      return [latent, ownNames.get(latent)];
+    });
   }
 
   function isInView(k) {
@@ -751,7 +788,7 @@ report.views.map = (() => {
     legend = h("div");
     status = h("output");
     chosen = h("div.chosen-one", { "aria-live": "polite" });
-    listed = h("details.list", { open: !NARROW.matches });
+    listed = h("details.list", { open: true });
     regions = svg("g", { class: "regions" });
     part = svg("path", { class: "lasso" });
     links = svg("path", { class: "links" });

@@ -125,6 +125,11 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
     zoom,
     move,
     near,
+    /* How many points lie in a part of the frame, in pixels. */
+    covered(from, upper, to, lower) {
+      const [[x0, y0], [x1, y1]] = [toData(from, lower), toData(to, upper)];
+      return grid.inBox(x0, y0, x1, y1);
+    },
     toPixels,
     toData,
     view,
@@ -177,7 +182,7 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
 };
 
 /* Index points by the squares of a grid: nearest(x, y, within) returns the nearest one, −1 if none is within that
- * distance. */
+ * distance; inBox(left, bottom, right, top) returns how many lie in a box. */
 report.squares = (x, y) => {
   const n = x.length,
     side = Math.min(Math.max(Math.ceil(Math.sqrt(n / 2)), 1), 1024);
@@ -211,7 +216,19 @@ report.squares = (x, y) => {
     }
     return best;
   }
-  return { nearest, box: [left, right, bottom, top] };
+
+  function inBox(x0, y0, x1, y1) {
+    const [first, last] = [place(x0, left, right), place(x1, left, right)];
+    let count = 0;
+    for (let row = place(y0, bottom, top), end = place(y1, bottom, top); row <= end; row++) {
+      for (let at = starts[row * side + first]; at < starts[row * side + last + 1]; at++) {
+        const i = items[at];
+        count += x[i] > x0 && x[i] < x1 && y[i] > y0 && y[i] < y1;
+      }
+    }
+    return count;
+  }
+  return { nearest, inBox, box: [left, right, bottom, top] };
 };
 
 /* The points inside a polygon of corners x, y, x, y, …. */
@@ -244,15 +261,20 @@ report.clipped = (corners, [left, right, bottom, top]) => {
   return part.flat();
 };
 
-/* The centre of mass of a polygon of corners x, y, x, y, …; undefined for one without an area. */
-report.centre = (corners) => {
+/* The common centre of mass of polygons, each of corners x, y, x, y, …; undefined if they have no area. */
+report.centre = (...polygons) => {
   let [area, x, y] = [0, 0, 0];
-  for (let k = 0, last = corners.length - 2; k < corners.length; last = k, k += 2) {
-    const [ax, ay, bx, by] = [corners[last], corners[last + 1], corners[k], corners[k + 1]];
-    const cross = ax * by - bx * ay;
-    area += 3 * cross;
-    x += (ax + bx) * cross;
-    y += (ay + by) * cross;
+  for (const corners of polygons) {
+    let [own, ownX, ownY] = [0, 0, 0];
+    for (let k = 0, last = corners.length - 2; k < corners.length; last = k, k += 2) {
+      const [ax, ay, bx, by] = [corners[last], corners[last + 1], corners[k], corners[k + 1]];
+      const cross = ax * by - bx * ay;
+      own += 3 * cross;
+      ownX += (ax + bx) * cross;
+      ownY += (ay + by) * cross;
+    }
+    const way = Math.sign(own); // of the corners, clockwise or not
+    [area, x, y] = [area + way * own, x + way * ownX, y + way * ownY];
   }
   return area ? [x / area, y / area] : undefined;
 };

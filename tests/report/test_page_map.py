@@ -182,6 +182,27 @@ def test_the_part_of_an_outline_that_is_in_view_has_its_kinds_name(browser, addr
     assert browser.evaluate(inside)
 
 
+def test_regions_of_one_kind_share_a_name_where_they_lie_near_and_a_feature_s_name_covers_no_point(browser, address):
+    """The common centre of a square and of one a quarter of its size, whichever way their corners run."""
+    browser.open(f"{address}#map")
+    assert browser.evaluate("report.centre([0, 0, 2, 0, 2, 2, 0, 2], [6, 0, 6, 1, 7, 1, 7, 0])") == [2.1, 0.9]
+    names = "Array.from(document.querySelectorAll('.names .region[style*=visible]'), (e) => e.textContent)"
+    outlines = browser.evaluate("document.querySelector('.regions [data-name=latex]').getAttribute('d')").count("M")
+    assert 0 < browser.evaluate(names).count("latex") < outlines
+    browser.evaluate("document.querySelector('.plot.map').focus()")
+    for _ in range(3):
+        browser.press("+")
+    browser.wait("document.querySelector('.names .own[style*=visible]') !== null")
+    covered = """loadData("map").then(({ x, y, latents }) => {
+        const frame = document.querySelector(".plot.map svg > g:not(:empty)").getScreenCTM();
+        const dots = latents.map((_, k) => new DOMPoint(x[k], y[k]).matrixTransform(frame));
+        const isOn = (box) => ({ x, y }) => x > box.left && x < box.right && y > box.top && y < box.bottom;
+        return Array.from(document.querySelectorAll(".names .own[style*=visible]"), (e) => e.getBoundingClientRect())
+            .filter((box) => dots.some(isOn(box))).length;
+    })"""
+    assert browser.evaluate(covered) == 0
+
+
 def test_matches_outside_a_zoomed_view_are_counted_and_shown_on_demand(browser, address):
     browser.open(f"{address}#map")
     for _ in range(4):
@@ -292,8 +313,9 @@ def test_names_on_the_map_are_short_lie_apart_and_are_of_two_kinds(browser, addr
         .filter((e) => e.style.visibility === "visible")
         .map((e) => [e.textContent, e.classList.contains("region"), getComputedStyle(e).fontFamily.includes("mono"),
             ...["left", "right", "top", "bottom"].map((side) => e.getBoundingClientRect()[side])])""")
-    assert shown and all(len(text.strip()) <= 24 and is_mono != is_region for text, is_region, is_mono, *_ in shown)
+    assert shown and all(not (is_region and is_mono) for _, is_region, is_mono, *_ in shown)
     boxes = [sides for _, _, _, *sides in shown]
+    assert all(right - left <= 200 for left, right, _, _ in boxes)
     for k, (left, right, top, bottom) in enumerate(boxes):
         for other in boxes[:k]:
             assert right <= other[0] or other[1] <= left or bottom <= other[2] or other[3] <= top

@@ -1,5 +1,5 @@
-/* The run as a report, from top to bottom: what was found and compared with, and what that does not show; what was run;
- * the results in figures; the details and the terms, folded; times and versions. */
+/* The run as a report of one sheet: what was found, what it is compared with, what was run, what the numbers do not
+ * show, and figures. Further numbers, terms, times and versions are folded. */
 "use strict";
 
 report.paint = (() => {
@@ -120,7 +120,7 @@ report.views.summary = (() => {
 
   const unbroken = (text) => text.replace(/(\d) %/g, "$1\u00a0%");
   const paragraphs = (sentences) => sentences.map((text) => h("p", null, unbroken(text)));
-  /* The share of each dictionary with one meaning, and all its verdicts, folded. */
+  /* The share of each dictionary with one meaning. */
   function besideNulls(data) {
     if (!data) return h("p.missing", null, "No nulls were run, so there is nothing to compare the shares with.");
     const bar = ({ title, means, kind, one }) => report.shareBar(means ? tipped(title, means) : title, one, kind);
@@ -133,16 +133,12 @@ report.views.summary = (() => {
     };
     const ruled = fair ? `; the line: ${percents(fair.one[0])}\u00a0%, ${fair.title}` : "";
     return [
-      h("div.beside.wide-right", null,
-        h("div", null, paragraphs(data.sentences)),
-        h("figure.compared", { "--fair": fair?.one[0] ?? -1 },
-          h("figcaption", null, `Share of the features in use that have one meaning, with its 95 % interval${ruled}.`),
-          groups.map(group),
-          h("div.sharebar.axis", { "aria-hidden": "true" }, h("span"),
-            h("span", null, [0, 25, 50, 75, 100].map((at) => h("i", { "--at": at / 100 }, `${at} %`))), h("span"))),
-        h("details", null,
-          h("summary", null, "All verdicts of each dictionary"),
-          scrollable("Verdicts of each dictionary, scrollable", shareTable(data)))),
+      paragraphs(data.sentences),
+      h("figure.compared", { "--fair": fair?.one[0] ?? -1 },
+        h("figcaption", null, `Share of the features in use that have one meaning, with its 95 % interval${ruled}.`),
+        groups.map(group),
+        h("div.sharebar.axis", { "aria-hidden": "true" }, h("span"),
+          h("span", null, [0, 25, 50, 75, 100].map((at) => h("i", { "--at": at / 100 }, `${at} %`))), h("span"))),
     ];
   }
 
@@ -159,7 +155,8 @@ report.views.summary = (() => {
       h("td", null, row.trained ? format.count(row.trained) : "–"));
     const counts = ["unsure", "judged", "of them faint", "dead", "trained on (tokens)"];
     const heads = ["Dictionary", "one meaning", ...verdicts.map(format.verdict), ...counts];
-    return h("table.plain.by-verdict", null, headElement(heads), h("tbody", null, rows.map(line)));
+    return scrollable("Verdicts of each dictionary, scrollable",
+      h("table.plain.by-verdict", null, headElement(heads), h("tbody", null, rows.map(line))));
   }
 
   /* The shares of the overview as a table, each with its interval and what it is compared with. */
@@ -230,24 +227,24 @@ report.views.summary = (() => {
     if (!isShown()) section.replaceChildren(h("p.waiting", null, "Reading the summary …"));
     const data = await loadData("summary");
     if (isShown()) return;
-    const part = (title, ...content) =>
-      h("section.part", { "aria-label": title }, h("h2", null, title), h("div", null, content));
+    const part = (title, ...content) => h("section.part", { "aria-label": title }, h("h2", null, title), content);
     section.replaceChildren(
-      h("nav.jumps", { "aria-label": "Parts of the summary" }),
-      part("What was found", h("div.beside.wide-left", null,
-        h("div", null, report.data.page.shares.length ? sharesTable() : null, h("p", null, data.in_use)),
-        ranked && hasText ? h("div", null, report.verdictHeading("h3"), report.verdictBar()) : null)),
-      part("What it is compared with", besideNulls(data.nulls)),
-      data.limits.length
-        ? part("What this does not show", h("ul", null, data.limits.map((text) => h("li", null, text)))) : "",
-      part("What was run", h("div.beside", null, factsElement(data.facts), panel(data.quality))),
-      part("Results", h("div.results", null, data.results.map(panel))),
-      data.details.length
-        ? part("Details", folded("Training and further numbers", h("div.panels", null, data.details.map(panel)))) : "",
-      part("Terms", report.words.list()),
-      part("Times and versions", times(data)));
-    const jump = (to) => h("button.link", { type: "button", onclick: () => to.scrollIntoView() }, to.ariaLabel);
-    section.firstChild.append(...Array.from(section.querySelectorAll(".part"), jump));
+      h("div.sheet", null,
+        h("div", null,
+          part("What was found",
+            report.data.page.shares.length ? sharesTable() : null,
+            ranked && hasText ? [report.verdictHeading("h3"), report.verdictBar()] : null),
+          part("What it is compared with", besideNulls(data.nulls))),
+        h("div", null,
+          part("What was run", factsElement(data.facts), panel(data.quality)),
+          data.limits.length
+            ? part("What this does not show", h("ul", null, data.limits.map((text) => h("li", null, text)))) : ""),
+        part("Results", h("div.results", null, data.results.map(panel))),
+        part("Details",
+          data.nulls ? folded("All verdicts of each dictionary", shareTable(data.nulls)) : null,
+          folded("Training and further numbers", h("div.panels", null, data.details.map(panel))),
+          folded("Terms", report.words.list()),
+          folded("Times and versions", times(data)))));
     await repaint();
     section.dataset.ready = "true";
   }

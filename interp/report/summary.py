@@ -1,6 +1,6 @@
-"""Write the page's account of the run, to be read from top to bottom. First come the findings, their comparison with
-nulls, and their limits, then the run and the dictionary's quality. Tables and figures of the results follow, then
-details that are folded at first, and last, times and versions.
+"""Write the page's account of the run, which fits on one sheet: the findings, their comparison with nulls, their
+limits, the run and the dictionary's quality, and tables and figures of the results. Details, times and versions are
+folded at first.
 
 In: `ReportInputs`. Out: JSON for `summary.js`. A panel has a note and, if it is drawn, its title, height and plotly
 JSON; otherwise the note gives the reason.
@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from interp import figures
-from interp.display.verdict_names import DEAD, FAINT, WITHOUT_SCORES
+from interp.display.verdict_names import WITHOUT_SCORES
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import format_percent, number
 from interp.report.null_shares import MATCHED_NAME, nulls_account
@@ -74,7 +74,6 @@ def summary(inputs: ReportInputs) -> dict[str, Any]:
     densities = Panel(note=DENSITIES, title=title, figure=figures.density_histogram(inputs.table)).payload()
     quality, *all_quality = _quality(inputs)
     return {
-        "in_use": _describe_use(inputs),
         "nulls": nulls_account(inputs),
         "limits": _limits(inputs),
         "facts": _facts(inputs),
@@ -128,14 +127,6 @@ def _facts(inputs: ReportInputs) -> list[tuple[str, str]]:
     unit = "tokens" if features.has_text else "rows"
     rows.append(("Scanned", f"{features.meta['n_tokens']:,} {unit} in contexts of {features.n_ctx}"))
     return rows + [(name, value) for panel in inputs.panels if "fact" in panel for name, value in [panel["fact"]]]
-
-
-def _describe_use(inputs: ReportInputs) -> str:
-    """Say in a sentence how many features are in use, dead and faint."""
-    counts = inputs.verdicts["verdict"].value_counts()
-    dead, faint = (int(counts.get(verdict, 0)) for verdict in (DEAD, FAINT))
-    total = inputs.features.d_sae
-    return f"Of {total:,} features {total - dead - faint:,} are in use; {dead:,} never fired and {faint:,} are faint."
 
 
 def _limits(inputs: ReportInputs) -> list[str]:

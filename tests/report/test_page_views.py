@@ -1,6 +1,8 @@
 """What all views of the page have in common, the overview and the summary, tried in Chromium."""
 
+import base64
 import json
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -199,6 +201,7 @@ def test_what_is_folded_in_the_summary_is_drawn_when_it_is_opened(browser, addre
     browser.wait("document.getElementById('summary').dataset.ready")
     drawn = "document.querySelectorAll('#summary details .main-svg').length"
     assert browser.evaluate(drawn) == 0 and browser.text("#summary .results .main-svg")
+    assert browser.evaluate("document.querySelector('#summary .words').checkVisibility()") is False, "so are the terms"
     browser.evaluate("document.querySelector('#summary details:has(.plot)').open = true")
     browser.wait(f"{drawn} > 0")
     told = "(trace) => trace.hovertemplate?.includes('feature %{customdata}')"
@@ -210,9 +213,17 @@ def test_what_is_folded_in_the_summary_is_drawn_when_it_is_opened(browser, addre
     assert not browser.complaints
 
 
+def test_the_summary_is_printed_on_one_page(browser, address):
+    browser.open(f"{address}#summary")
+    browser.wait("document.getElementById('summary').dataset.ready")
+    pages = base64.b64decode(browser.send("Page.printToPDF", paperWidth=8.27, paperHeight=11.69)["data"])
+    assert len(re.findall(rb"/Type\s*/Page\b", pages)) == 1
+
+
 def test_facts_of_the_run_are_a_list_with_the_values_in_one_column(browser, address):
     browser.open(f"{address}#summary")
-    sides = "Array.from(document.querySelectorAll('#summary .beside .facts %s'), (e) => e.getBoundingClientRect().left)"
+    facts = "document.querySelectorAll('#summary [aria-label=\"What was run\"] .facts %s')"
+    sides = f"Array.from({facts}, (e) => e.getBoundingClientRect().left)"
     names, values = (set(browser.evaluate(sides % part)) for part in ("dt", "dd"))
     assert len(names) == len(values) == 1 and min(values) > max(names) + 99
 

@@ -620,7 +620,7 @@ def test_the_share_of_one_meaning_is_shown_with_the_closest_null_trained_alike(r
 
 def test_summary_has_the_run_in_order(page):
     summary = data(page, "summary")
-    names = ["in_use", "nulls", "limits", "facts", "quality", "results", "details", "stages", "versions"]
+    names = ["nulls", "limits", "facts", "quality", "results", "details", "stages", "versions"]
     assert [*summary] == names
     assert [name for name, _ in summary["stages"]] == ["model", "sae", "features"]
     assert summary["versions"] == {"interp": "0"}
@@ -646,8 +646,6 @@ def test_summary_has_the_run_in_order(page):
 def test_what_was_found_is_counted_and_its_shares_are_of_what_they_say(page):
     ranking = planted_ranking().query("verdict != 'dead'")
     n, of = int((ranking["verdict"] == "monosemantic").sum()), len(ranking)
-    in_use = f"Of {D_SAE} features {D_SAE - 1} are in use; 1 never fired and 0 are faint."
-    assert data(page, "summary")["in_use"] == in_use
     [share] = data(page, "page")["shares"]
     assert (share["name"], share["n"], share["of"]) == ("one meaning", n, of), "neither of the others was measured"
     limits = data(page, "summary")["limits"]
@@ -687,7 +685,7 @@ def test_a_bare_store_leaves_its_panels_out_with_a_word_why(folder):
     panels = [summary["quality"], *summary["results"], *summary["details"]]
     notes = " ".join(panel["note"] for panel in panels if "figure" not in panel)
     assert "No ranking" in notes and "No training curve" in notes and "No quality table" in notes
-    assert summary["nulls"] is None and summary["stages"] == [] and summary["in_use"].endswith("are faint.")
+    assert summary["nulls"] is None and summary["stages"] == []
     assert "no decoder directions" in data(page, "map")["missing"]
     feature = data(page, "features-0000")["1"]
     assert feature["logits"] is None and feature["labels"] == [] and feature["neighbours"] == []

@@ -21,7 +21,7 @@ from interp.features.examples import rows_around
 from interp.features.feature_store import FeatureStore
 from interp.features.firing_statistics import bin_edges
 from interp.report.contexts import Contexts, encode_examples
-from interp.report.json_text import N_DIGITS, columns_of, encode_tokens, numbers
+from interp.report.json_text import N_DIGITS, columns_of, encode_tokens, number, numbers
 from interp.statistics.cutoffs import MIN_F1
 
 LATENTS_PER_CHUNK = 64
@@ -112,8 +112,8 @@ def _block(
 def row_evidence(features: FeatureStore, senses: Senses) -> dict[str, Any]:
     """Return the table's non-numeric data for each latent: the tokens around its strongest firing, with the place of
     the firing token among them; its histogram of activations as digits, which are the square roots of its counts,
-    scaled to at most 9; and, if it has several senses, the rule of each in words ("" if none holds), and the strongest
-    firing of each."""
+    scaled to at most 9, and where its first bin begins; and, if it has several senses, the rule of each in words (""
+    if none holds), and the strongest firing of each."""
     strongest = features.sql("select latent, \"row\" from examples where kind = 'top' and rank = 0")
     snippets: list = [None] * features.d_sae
     for latent, snippet in zip(
@@ -132,10 +132,13 @@ def row_evidence(features: FeatureStore, senses: Senses) -> dict[str, Any]:
     table = features.sql(TABLE_QUERIES["histograms"].format(where=""))
     low, high, n = (table[name].to_numpy() for name in ("low", "high", "n"))
     digits = [""] * features.d_sae
+    firsts: list = [None] * features.d_sae
     for latent, part in _slices(table).items():
-        heights = np.sqrt(merge_bins(low[part], high[part], n[part], at_most=N_BARS)[1])
+        edges, counts = merge_bins(low[part], high[part], n[part], at_most=N_BARS)
+        heights = np.sqrt(counts)
+        firsts[latent] = number(edges[0], 2)
         digits[latent] = "".join(map(str, np.ceil(9 * heights / heights.max()).astype(int)))
-    return {"snippets": snippets, "histograms": digits, "senses": evidence_of_senses}
+    return {"snippets": snippets, "histograms": digits, "firsts": firsts, "senses": evidence_of_senses}
 
 
 def _words(sense: Mapping[str, Any]) -> str:

@@ -13,14 +13,15 @@ report.table = (() => {
     ["verdict", "monosemanticity", "One meaning", "probability"],
     ["explanation", null, "Fires on", "and its strongest firing"],
     ["f1", "f1", "F1", "held out"],
-    ["activations", null, "Activations", "histogram"],
+    ["activations", null, "Activations", "log scale"],
     ["density", "density", "Density", hasText ? "of tokens" : "of rows"],
     ["learnt", "learnt", "Learnt", "probability"],
     ["effect", "effect", "Effect", "nats"],
   ].filter(([name]) => name !== "effect" || columns.effect.some((x) => x !== null));
   const SAID = { // of the columns that are not sorted by
     explanation: "its label or rule, and below it its strongest firing",
-    activations: "how often each activation occurs, up to the largest; heights are square roots of the counts",
+    activations: "how often each activation occurs, from the smallest to the largest; heights are square roots of the "
+      + "counts",
   };
   const LETTERS_OF_NOTE = 40; // of a note in a row
   const EFFECT_SPAN = report.data.page.shares.find(({ name }) => name === "effect")?.span;
@@ -117,14 +118,16 @@ report.table = (() => {
     return place;
   }
 
-  /* Its histogram of activations, in digits. */
+  /* Its histogram of activations, in digits, over an axis that has its ends. */
   function bars(i) {
     const heights = Array.from(evidence?.histograms[i] ?? ""),
       width = 64 / heights.length;
     const path = heights
       .map((height, k) => `M${(k * width).toFixed(1)} 27v${-3 * height}h${(width - 0.6).toFixed(1)}V27z`)
       .join("");
-    return svg("svg", { viewBox: "0 0 64 28", "aria-hidden": "true" }, svg("path", { class: "bin", d: path }));
+    const ends = [format.significant(evidence?.firsts[i], 1), format.digits(columns.max[i])];
+    return [svg("svg", { viewBox: "0 0 64 28", preserveAspectRatio: "none", "aria-hidden": "true" },
+      svg("path", { class: "bin", d: path })), h("div.muted.ends", null, ends.map((text) => h("span", null, text)))];
   }
 
   const line = (...content) => h("div", null, content);
@@ -200,7 +203,9 @@ report.table = (() => {
     const { star: isStarred } = report.notes.of(i);
     const isAsked = (each) => each.latent === i || (!each.field && each.number && Number(each.text) === i);
     const number = state.terms.some(isAsked) ? h("mark", null, String(i)) : String(i);
-    const latent = line(isStarred ? h("span.gutter", { title: "starred" }, "★") : null, featureLink(i, number));
+    const toggle = { type: "button", title: "star (s)", "aria-label": `Star feature ${i}`,
+      "aria-pressed": String(isStarred), onclick: () => star(i) };
+    const latent = line(h("button.gutter", toggle, isStarred ? "★" : "☆"), featureLink(i, number));
     if (neverFires(i)) {
       const empty = COLUMNS.slice(3).map(([name]) => [name, null]);
       const said = `It fired on none of the ${format.count(scanned)} ${hasText ? "tokens" : "rows"} scanned.`;
@@ -214,7 +219,7 @@ report.table = (() => {
       ],
       explanation: firesOn(i),
       f1: line(format.fixed(report.lead.f1(i))),
-      activations: [bars(i), second(`max ${format.fixed(columns.max[i])}`)],
+      activations: bars(i),
       density: line(format.share(columns.density[i])),
       learnt: line(format.fixed(columns.learnt[i])),
       ...(EFFECT_SPAN ? { effect: effectOf(i) } : {}),
@@ -283,7 +288,7 @@ report.table = (() => {
     );
     body.addEventListener("click", (event) => {
       const clicked = event.target.closest("tr[data-latent]");
-      if (clicked && !event.target.closest("a") && String(getSelection()) === "")
+      if (clicked && !event.target.closest("a, button") && String(getSelection()) === "")
         location.hash = `#feature/${clicked.dataset.latent}`;
     });
     count = h("output.count", { "aria-live": "polite" });
@@ -331,19 +336,20 @@ report.table = (() => {
     },
   };
 
-  /* Star what the cursor is at, or no longer. */
-  function star() {
-    const latent = order[cursor];
+  /* Star a feature, by default what the cursor is at, or no longer. */
+  function star(latent = order[cursor]) {
     if (latent === undefined) return;
-    hasCursor = true;
+    hasCursor ||= latent === order[cursor];
     report.notes.set(latent, { star: !report.notes.of(latent).star });
+    const isOfStar = document.activeElement.matches(".gutter");
     drawn = "";
     draw();
+    if (isOfStar) body.querySelector(`[data-latent="${latent}"] .gutter`)?.focus({ preventScroll: true });
   }
 
   return {
     move,
-    star,
+    star: () => star(),
     current: () => order[cursor],
     /* The latent `step` places from this one in the order of the table; one that is filtered out counts as the
      * start. */

@@ -198,6 +198,9 @@ def test_table_rows_have_evidence_and_several_verdicts_can_be_chosen(browser, ad
     assert first == BEST and browser.text(f"tr[data-latent='{first}'] .snippet .firing") == [VOCAB[first]]
     bars = browser.evaluate("document.querySelector('td.activations path').getAttribute('d')")
     assert bars.count("M") > 1
+    edges = browser.evaluate(f"loadFeature({BEST}).then(({{ histogram }}) => histogram.edges)")
+    ends = [float(text) for text in browser.text(f"tr[data-latent='{BEST}'] .ends span")]
+    assert ends == [float(f"{edges[0]:.1g}"), float(f"{edges[-1]:.2g}")]
     browser.click(".chip[data-verdict=single-token]")
     browser.click(".chip[data-verdict=polysemantic]")
     assert set(latents(browser)) == {SPLIT, *range(20, D_SAE)} and question(browser).endswith(
@@ -207,6 +210,18 @@ def test_table_rows_have_evidence_and_several_verdicts_can_be_chosen(browser, ad
     assert set(latents(browser)) == {SPLIT, *range(20, D_SAE)}
     browser.click(".chip[data-verdict=polysemantic]")
     assert set(latents(browser)) == set(range(20, 25))
+
+
+def test_a_star_is_set_and_taken_away_in_its_row_without_opening_the_feature(browser, address):
+    browser.open(f"{address}#features")
+    star = f"tr[data-latent='{BEST}'] button.gutter"
+    assert browser.text(star) == ["☆"]
+    browser.click(star)
+    assert browser.text(star) == ["★"] and question(browser) == "#features"
+    assert browser.evaluate(f"report.notes.of({BEST}).star")
+    assert browser.evaluate(f"document.activeElement.ariaLabel === 'Star feature {BEST}'"), "the focus stays"
+    browser.click(star)
+    assert browser.text(star) == ["☆"] and not browser.evaluate(f"report.notes.of({BEST}).star")
 
 
 def test_table_address_keeps_search_filters_and_order(browser, address):

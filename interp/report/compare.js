@@ -1,5 +1,5 @@
 /* Compare two features: how often they fire on the same tokens, where both fire and where only one does, and their
- * rules, logits, tokens and activations on common scales. The address names them: #compare/12/476. */
+ * rules, numbers, logits, tokens and activations on common scales. The address names them: #compare/12/476. */
 "use strict";
 
 report.views.compare = (() => {
@@ -276,6 +276,38 @@ report.views.compare = (() => {
       column("b", `${b} fires, ${a} does not`, of(onlyB, second), list(onlyB, b, second)));
   }
 
+  /* The numbers of both side by side, each on a scale of its own: probabilities and F1 up to 1, others up to the larger
+   * one. Those whose 95 % intervals lie apart are marked. */
+  function numberTable(names) {
+    const of = (name) => names.map((latent) => columns[name][latent]);
+    const measures = [
+      ["one meaning", of("monosemanticity"), format.fixed, 1, of("low"), of("high")],
+      ["learnt", of("learnt"), format.fixed, 1],
+      ["F1", names.map(report.lead.f1), format.fixed, 1],
+      ["effect, nats", of("effect"), format.fixed, null, of("effect_low"), of("effect_high")],
+      ["density", of("density"), format.share],
+      ["largest activation", of("max"), format.digits],
+    ];
+    const isKnown = (x) => x !== null && x !== undefined;
+    const line = ([title, both, write, scale, low = [null], high = [null]]) => {
+      if (!both.some(isKnown)) return null;
+      const most = scale ?? Math.max(...both, 1e-12);
+      const isApart = [...low, ...high].every(isKnown) && (low[0] > high[1] || low[1] > high[0]);
+      const cells = both.map((x, k) => h(`td.${"ab"[k]}`, { "--share": Math.max(x ?? 0, 0) / most },
+        h("div", null, h("small", null, write(x)), h("i"))));
+      const named = rowHead(title, isApart ? h("small", null, " differs") : null);
+      return h(isApart ? "tr.differs" : "tr", null, cells[0], named, cells[1]);
+    };
+    const heads = names.map((name, k) => h("th", { scope: "col", class: "ab"[k] }, String(name)));
+    const rows = measures.map(line).filter(Boolean);
+    return h("section", null,
+      h("table.mirror.numbers", null,
+        h("caption", null, h("h3", null, "Numbers")),
+        h("thead", null, h("tr", null, heads[0], h("td"), heads[1])),
+        h("tbody", null, rows)),
+      rows.some((row) => row.matches(".differs")) ? h("p.below", null, "differs: the 95 % intervals lie apart") : null);
+  }
+
   /* Values of both by token, side by side on one scale; tokens that both lists have come first. A list holds the
    * largest values of one; the values that it lacks are 0 if it is whole, and else below its last, which is said. */
   function tokenTable(names, title, rows, leads, write, areWhole, note = "") {
@@ -356,7 +388,7 @@ report.views.compare = (() => {
   function page(pairs, known) {
     const [[a, first], [b, second]] = pairs;
     const raisedBy = ({ logits }) => logits?.top ?? [];
-    const beside = [histograms(pairs)];
+    const beside = [histograms(pairs), numberTable([a, b])];
     const own = [first, second].map(report.lead.leadAround);
     const leads = [own[0] ?? own[1], own[1] ?? own[0]];
     if (hasText) {

@@ -63,8 +63,8 @@ report.views.overview = (() => {
       `${title}: ${means}; of ${format.count(judged)} features, drawn at random`;
     const [least, more] = difference(matched.one, nearest.one);
     return headed(known, ...said,
-      [["matched", matched.one, tipped("trained as the nulls", of(matched))],
-        ["null", nearest.one, tipped("closest null", of(nearest))]],
+      [["matched", matched.one, tipped(`${matched.title}, as the nulls`, of(matched))],
+        ["null", nearest.one, tipped(`closest null, ${nearest.title}`, of(nearest))]],
       h("p.against", null, told(least > 0), ": ",
         tipped(more, `${matched.title} less closest null, with its 95 % interval`)));
   }
@@ -197,6 +197,9 @@ report.views.overview = (() => {
       h("div.worth", null,
         titled(hasText ? "Features worth a look" : "Features that detect a label best",
           h("a", { href: "#features" }, `All ${format.count(latents)}`), report.notes.links(), search(), another),
+        h("p.muted.next", null, "Open one to see where it fires, what it predicts and how sure its verdict is. ",
+          h("span", null, h("kbd", null, "/"), " searches the table, ", h("kbd", null, "j"), " and ",
+            h("kbd", null, "k"), " step from feature to feature, ", h("kbd", null, "s"), " stars one.")),
         cardsPlace),
       h("div.your-notes", null, titled("Your notes"), report.notes.list()));
     await loadWords();

@@ -16,7 +16,7 @@ def test_two_features_are_compared_at_an_address_of_their_own(browser, address):
     assert browser.text("#compare .answer")[0].startswith(f"Features 3 and {other} ")
     assert browser.text("#compare .where > p") == ["Both fire in none of the examples stored."]
     assert len(browser.text("#compare .where section")) == len(browser.text("#compare .examples")) == 2
-    fires, raises = browser.text("#compare .mirror")
+    fires, raises, _ = browser.text("#compare .mirror")
     shares = "Array.from(document.querySelector('#compare .mirror').querySelectorAll('small'), (e) => e.textContent)"
     assert browser.evaluate(shares) == ["100.0 %", "0", "0", "100.0 %"], "both lists are whole"
     assert "<" not in fires and "<" in raises and not browser.complaints
@@ -30,6 +30,19 @@ def test_two_features_are_compared_at_an_address_of_their_own(browser, address):
     browser.wait("document.getElementById('compare').dataset.latent === '3'")
     nearest = browser.evaluate("loadFeature(3).then(({ neighbours }) => neighbours[0][0])")
     assert browser.text("#compare .heads h2") == ["Feature 3", f"Feature {nearest}"]
+
+
+def test_numbers_of_two_features_stand_on_one_scale_each_and_those_that_differ_are_marked(browser, address):
+    browser.open(f"{address}#overview")
+    of_four = "{ monosemanticity: 0.4, low: 0.3, high: 0.5 }"
+    browser.evaluate(f"Object.entries({of_four}).forEach(([name, x]) => {{ report.selection.columns[name][4] = x; }})")
+    browser.evaluate("location.hash = '#compare/3/4'")
+    browser.wait("document.getElementById('compare').dataset.latent === '3'")
+    assert browser.text("#compare .differs th") == ["one meaning differs"]
+    cells = "Array.from(document.querySelectorAll('#compare .differs td'), (e) => [e.textContent, e.style.cssText])"
+    assert browser.evaluate(cells) == [["1.00", "--share: 0.999;"], ["0.40", "--share: 0.4;"]]
+    alike = browser.text("#compare .numbers tr:not(.differs) th[scope=row]")
+    assert alike == ["F1", "density", "largest activation"], "what the run has not measured is left out"
 
 
 def test_words_find_the_features_to_compare_and_the_way_back(browser, address):

@@ -69,7 +69,7 @@ report.views.compare = (() => {
       if (found.every((latent) => latent !== undefined)) location.hash = `#compare/${found.join("/")}`;
     };
     const other = ([[latent, number], measure]) => h("span", null,
-      h("a", { href: `#compare/${named[0]}/${latent}`, title: columns.explanation[latent] }, String(latent)),
+      h("a", { href: `#compare/${named[0]}/${latent}`, title: report.lead.plain(latent) }, String(latent)),
       h("small", null, ` ${measure} ${format.fixed(number)}`));
     return h("form.choice", { onsubmit: go }, h("a", { href: "#features" }, "All features"), fields,
       h("button", { type: "submit" }, "Compare"),

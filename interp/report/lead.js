@@ -166,20 +166,34 @@ report.lead = (() => {
     return `${tokens.slice(0, -1).join(", ")} or ${tokens.at(-1)}`;
   }
 
-  /* A description in a few words, for a card or a list. measured: makes what follows it, from its F1. */
-  function brief(latent, measured = f1Element) {
+  /* What the table shows of every feature beside numbers (payloads.py), read once. */
+  let ofTable = null;
+  async function readRows() {
+    [ofTable] = await Promise.all([loadData("rows"), loadWords()]);
+    return ofTable;
+  }
+
+  /* The senses of a feature with several, as the table has them; undefined until it has been read. */
+  function sensesOf(latent) {
+    const all = ofTable?.senses[latent] ?? [];
+    return all.length > 1 ? all.map(([rule]) => ({ rule, f1: null, common: [], share: null })) : undefined;
+  }
+
+  /* A description in a few words, for a card or a list: the reader's own label, a label of the text, the rule of each
+   * sense, or the rule. measured: makes what follows it, from its F1. */
+  function brief(latent, measured = f1Element, senses = sensesOf(latent)) {
     const rule = columns.explanation[latent];
     const { label: mine } = report.notes.of(latent);
     if (mine) return h("bdi.mine", null, mine);
     if (byLabel(latent)) return [labelElement(latent), measured(f1(latent))];
+    if (senses?.length) return inSenses(senses);
     if (!rule) return h("span.muted", null, hasText ? NO_RULE : "No label fits.");
     if (isWeakRule(f1(latent))) return h("span.weak", { "data-tip": NO_RULE }, short(rule));
     return [short(rule), measured(f1(latent))];
   }
 
-  /* The same of a feature that has been read; if it has several senses, each of them. */
-  const inShort = (latent, { senses }, measured = f1Element) =>
-    (senses?.length && !report.notes.of(latent).label ? inSenses(senses) : brief(latent, measured));
+  /* The same as text alone. */
+  const plain = (latent) => h("span", null, brief(latent, () => null)).textContent;
 
   /* Links to other features, each with what it fires on in a few words, and the number that relates the two.
    *
@@ -329,6 +343,6 @@ report.lead = (() => {
         ? h("div.nearby", null, more.map(([name, content]) => [h("dt", null, name), h("dd", null, content)])) : null);
   }
 
-  return { brief, inShort, short, linked, title, element, inSenses, ofSense, byLabel, f1, predicts, kindsOf, leadAround,
-    byChance: (feature) => isByChance(feature) && BY_CHANCE };
+  return { readRows, brief, plain, short, linked, title, element, inSenses, ofSense, byLabel, f1, predicts, kindsOf,
+    leadAround, byChance: (feature) => isByChance(feature) && BY_CHANCE };
 })();

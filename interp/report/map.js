@@ -442,7 +442,7 @@ report.views.map = (() => {
         "article.card",
         null,
         h("h3", null, link, " ", judged(latent), h("button.close", close, "✕")),
-        h("p.rule", null, report.lead.inShort(latent, feature, () => null)),
+        h("p.rule", null, report.lead.brief(latent, () => null, feature.senses)),
         report.examples.list(latent, feature, strongest, { how: "line", senses: feature.senses ?? [] }),
         nearest.length ? h("p.muted.to-nearest", null,
           h("span", null, "Nearest, by ", term("decoder cosine")),
@@ -853,7 +853,11 @@ report.views.map = (() => {
       if (!scatter) build(section);
     }
     repaint();
-    Promise.all([loadData("rows"), loadWords()]).then(([rows]) => { evidence = rows; });
+    report.lead.readRows().then((rows) => {
+      evidence = rows;
+      drawHits();
+      placeNames();
+    });
     const k = placeOf.get(Number(argument ?? -1));
     drawLinks([]);
     if (k !== undefined) await pick(k);

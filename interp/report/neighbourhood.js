@@ -38,7 +38,7 @@ report.neighbourhood = (() => {
         const title = svg(
           "title",
           null,
-          `Feature ${other}: ${report.selection.columns.explanation[other] || "no explanation"}`,
+          `Feature ${other}: ${report.lead.plain(other)}`,
         );
         return svg("a", { href: `#feature/${other}`, "aria-label": `Feature ${other}` }, title, circle);
       };

@@ -110,7 +110,7 @@ report.views.overview = (() => {
       h("h3", null,
         why ? h("span.why", null, why) : null, featureLink(latent, `Feature ${latent}`), " ",
         verdictElement(verdictOf(latent)), unsureElement(latent)),
-      h("p.rule.clamp", null, report.lead.inShort(latent, feature)),
+      h("p.rule.clamp", null, report.lead.brief(latent, undefined, feature.senses)),
       report.examples.list(latent, feature, strongest, { how: hasText ? "line" : null, senses }),
       predicted.length ? h("p.predicts", null, h("span.muted", null, "raises "), predicted) : null);
   }
@@ -205,6 +205,7 @@ report.views.overview = (() => {
     await loadWords();
     await draw();
     section.dataset.ready = "true";
+    report.lead.readRows(); // for what the search lists
     const picture = await report.views.map.small(...MAP_SIZE);
     if (!picture) return map.remove();
     map.append(picture, h("figcaption", null, "Near means alike. ",

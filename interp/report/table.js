@@ -300,7 +300,7 @@ report.table = (() => {
   }
 
   async function readEvidence() {
-    const [rows] = await Promise.all([loadData("rows"), loadWords()]);
+    const rows = await report.lead.readRows();
     if (evidence) return;
     evidence = rows;
     measure();

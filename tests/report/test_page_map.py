@@ -54,6 +54,12 @@ def test_an_address_rings_a_feature_on_the_map_and_shows_it_beside(browser, addr
     browser.press("Escape")
     assert question(browser) == "#map" and browser.evaluate("document.querySelector('.mapped .card') === null")
     assert browser.evaluate("document.querySelector('.list').hidden") is False
+    browser.open(f"{address}#map?q=%23{SPLIT}")
+    browser.wait("document.querySelectorAll('.listed .rule .sense').length === 2")
+    listed = browser.text(".listed .rule .of-lead")
+    browser.open(f"{address}#features?q=%23{SPLIT}")
+    browser.wait("document.querySelectorAll('.of-sense').length === 2")
+    assert browser.text(".of-sense > :first-child") == listed, "in the words of the table"
     browser.open(f"{address}#map/{SPLIT}")
     assert browser.text(".mapped .card .rule .sense") == ["A", "B"]
     rows = "Array.from(document.querySelectorAll('.mapped .card .example'), (e) => Number(e.dataset.row))"

@@ -39,6 +39,7 @@ report.views.map = (() => {
     SHORT = /^"[^"]{0,4}"$/, // a token that alone says too little of many features
     OWN_CLOSE = 2,
     MOST_OWN = 250, // features in view for which a name is tried
+    NEW_NAMES = 50, // of those, written in a frame
     FEW = 40, // of a selection, which are named first
     BESIDE = 6, // pixels between a point and its name
     FARTHER = 2, // points covered that make a place as good as the next one free of them
@@ -240,6 +241,7 @@ report.views.map = (() => {
   /* Draw the points of a small selection larger, and star the starred. */
   function drawHits() {
     ownNames.clear(); // a label of the reader's may have changed
+    own.replaceChildren();
     const some = selected();
     const spot = (latent) => `M${points.x[placeOf.get(latent)]} ${points.y[placeOf.get(latent)]}h0`;
     const drawn = [...(some.length > MOST_HITS ? [] : some), ...beside.slice(1)];
@@ -562,8 +564,11 @@ report.views.map = (() => {
     const isFew = beside.length > 0 || (some.length > 0 && some.length <= FEW);
     const all = beside.length || (closeness < OWN_CLOSE && !isFew) ? [] : order();
     const near = [...beside, ...all].filter((each) => isInView(placeOf.get(each)));
-    const shown = ownNamesOf(near.slice(0, MOST_OWN));
-    own.replaceChildren(...shown.map(([, element]) => element));
+    const wanting = near.slice(0, MOST_OWN);
+    const shown = ownNamesOf(wanting);
+    if (shown.length < wanting.length) requestAnimationFrame(placeNames);
+    for (const element of own.querySelectorAll("[style*=visible]")) element.style.visibility = "hidden";
+    for (const [, element] of shown) widthOf(element); // all at once, before a place is set
     const placeOwn = () => shown.forEach(([latent, element]) => {
       const [px, py] = scatter.toPixels(points.x[placeOf.get(latent)], points.y[placeOf.get(latent)]);
       const [across, down] = [widthOf(element) / 2 + BESIDE, 9 + BESIDE];
@@ -593,17 +598,16 @@ report.views.map = (() => {
   }
 
   /* For each of some features the element of its name: what the list says of it, without the words that most rules
-   * begin with. */
+   * begin with. Only some are new, so that a move does not wait for them. */
   function ownNamesOf(latents) {
-    return latents.map((latent) => {
-      if (!ownNames.has(latent)) {
-        const element = h("span.own", null, ruleOf(latent));
-        const first = document.createTreeWalker(element, NodeFilter.SHOW_TEXT).nextNode();
-        if (first) first.data = first.data.replace(/^tokens (?:within \d+ tokens )?(?!like )/, "");
-        ownNames.set(latent, element);
-      }
-      return [latent, ownNames.get(latent)];
-    });
+    for (const latent of latents.filter((each) => !ownNames.has(each)).slice(0, NEW_NAMES)) {
+      const element = h("span.own", null, ruleOf(latent));
+      const first = document.createTreeWalker(element, NodeFilter.SHOW_TEXT).nextNode();
+      if (first) first.data = first.data.replace(/^tokens (?:within \d+ tokens )?(?!like )/, "");
+      ownNames.set(latent, element);
+      own.append(element); // for good, since the browser would measure it again
+    }
+    return latents.filter((latent) => ownNames.has(latent)).map((latent) => [latent, ownNames.get(latent)]);
   }
 
   function isInView(k) {

@@ -7,6 +7,7 @@ report.views.compare = (() => {
   const { latents, ranked, order, has_text: hasText } = report.data.page;
   const { open, byJaccard } = report.views.feature;
   const N_HITS = 6;
+  const N_OFFERED = 12; // to begin with, where none is named
   const N_EXAMPLES = 6;
   const N_STRONGEST = 3; // before those on other tokens
   const N_ALONE = 4;
@@ -420,7 +421,13 @@ report.views.compare = (() => {
     if (!(named.length === 2 && named.every(isLatent))) {
       const wrong = named.find((text) => text && !isLatent(text));
       const missing = `There is no feature ${wrong}: features run from 0 to ${latents - 1}.`;
-      section.replaceChildren(choice(named), h("p.missing", null, wrong ? missing : "Name two features."));
+      await report.lead.readRows();
+      if (wanted !== argument) return;
+      const first = (latent) => h("li", null, h("a", { href: `#compare/${latent}` }, String(latent)), " ",
+        h("span.rule", null, report.lead.brief(latent)));
+      section.replaceChildren(choice(named), h("p.missing", null, wrong ? missing : "Name two features."),
+        h("section", null, h("h3", null, "Or compare one of these with the feature that is most like it"),
+          h("ul.begin", null, order.slice(0, N_OFFERED).map(first))));
       return;
     }
     const both = named.map(Number);

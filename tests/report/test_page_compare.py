@@ -137,6 +137,9 @@ def test_a_pair_of_the_lists_of_the_nearest_alone_is_not_said_to_have_nothing_in
 def test_a_comparison_of_what_is_not_there_says_so(browser, address, asked, said):
     browser.open(f"{address}#compare{asked}")
     assert said in browser.text("#compare .missing")[0]
+    offered = "Array.from(document.querySelectorAll('#compare .begin a'), (e) => e.getAttribute('href'))"
+    order = browser.evaluate("report.data.page.order")
+    assert browser.evaluate(offered) == [f"#compare/{latent}" for latent in order[:12]], "each with its nearest"
     field = "document.querySelectorAll('#compare input')"
     browser.evaluate(f"{field}[0].value = 4; {field}[1].value = 'rule:1233'")
     browser.click("#compare button")

@@ -43,7 +43,7 @@ report.views.map = (() => {
     FEW = 40, // of a selection, which are named first
     BESIDE = 6, // pixels between a point and its name
     FARTHER = 2, // points covered that make a place as good as the next one free of them
-    APART = 0.14, // of the width of the frame, between regions of one kind, from which each has its own name
+    APART = 0.19, // of the width of the frame, between regions of one kind, from which each has its own name
     RING = 12, // pixels between a ringed point and what lies over the map
     INSET = 90, // pixels, the width of the whole map in a corner
     LISTED = 100,
@@ -306,8 +306,8 @@ report.views.map = (() => {
   }
 
   /* The parts of a kind's outlines in view, those that lie near each other together: for each group the places for its
-   * name in pixels. The common centre comes first, unless it lies outside them: then where the kind is densest does.
-   * box: what is in view. */
+   * name in pixels. The common centre comes first, unless it lies outside them: then where the kind is densest does, or
+   * the centre of one. box: what is in view. */
   function groupsOf(kind, box) {
     const groups = [];
     for (const outline of homes.get(kind)) {
@@ -326,7 +326,7 @@ report.views.map = (() => {
       const isIn = ([x, y]) => parts.some((corners) => report.inside(corners, [x], [y]).length > 0);
       const middle = report.centre(...parts);
       const places = [middle, ...homesOfKind].filter(isIn);
-      return [...[...places, middle].map(([x, y]) => scatter.toPixels(x, y)), ...centres];
+      return [...places.map(([x, y]) => scatter.toPixels(x, y)), ...centres];
     });
   }
 
@@ -409,12 +409,19 @@ report.views.map = (() => {
       { onpointerenter: point, onpointerleave: () => hovered(-1), onfocusin: point },
       h("button.link", open, h("span.number", null, String(latent))),
       h("i.dot", { "--hue": `rgb(${colours.hueOf(latent)})`, title: colours.said(latent) }),
-      h("div.rule", null, ruleOf(latent)),
+      h("div.rule", null, ruleOf(latent), foundOn(latent)),
       more,
     );
   }
 
   const ruleOf = (latent) => report.lead.brief(latent, () => null);
+
+  /* The token that a search has found, and its share of the firings; null where the rule has it or nothing is found. */
+  function foundOn(latent) {
+    const k = report.search.place(state.terms, latent);
+    const isInRule = columns.explanation[latent].includes(`"${columns.tokens[latent][k]}"`);
+    return k < 0 || isInRule ? null : h("small.muted", null, " ", report.search.onToken(latent, k));
+  }
 
   /* Its verdict, and how sure it is. */
   function judged(latent) {

@@ -65,7 +65,7 @@ report.views.overview = (() => {
     return headed(known, ...said,
       [["matched", matched.one, tipped(`${matched.title}, as the nulls`, of(matched))],
         ["null", nearest.one, tipped(`closest null, ${nearest.title}`, of(nearest))]],
-      h("p.against", null, told(least > 0), ": ",
+      h("p.against", null, told(least > 0), " from the null: ",
         tipped(more, `${matched.title} less closest null, with its 95 % interval`)));
   }
 

@@ -146,6 +146,12 @@ report.search = (() => {
     return -1;
   }
 
+  /* The share of a latent's firings that are on a token of its list, and the token. */
+  function onToken(i, rank) {
+    const share = columns.token_shares[i][rank];
+    return [`${share ? format.percent(share) : "under 1 %"} on `, tokenElement(columns.tokens[i][rank])];
+  }
+
   /* The `most` latents that match a query best; of equals, those first that come first in the recommended order. */
   function best(query, most) {
     const terms = parse(query);
@@ -153,5 +159,5 @@ report.search = (() => {
     return { n: found.length, first: found.sort(([a], [b]) => b - a).slice(0, most).map(([, i]) => i) };
   }
 
-  return { parse, quality, parted, marked, markIn, place, isStored, best };
+  return { parse, quality, parted, marked, markIn, place, onToken, isStored, best };
 })();

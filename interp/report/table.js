@@ -5,7 +5,7 @@ report.table = (() => {
   const { latents, tokens: scanned, has_text: hasText } = report.data.page;
   const { columns, KEYS, state, sortBy, verdictOf, labelOf, isUnsure } = report.selection;
   const neverFires = (i) => columns.max[i] === null;
-  const { parted, marked, markIn, place: placeOfFit, isStored } = report.search;
+  const { parted, marked, markIn, place: placeOfFit, onToken, isStored } = report.search;
   const { meanings } = report.words;
   /* The columns: the number that sorts each, if any, its head, and what the number is or its unit. */
   const COLUMNS = [
@@ -75,8 +75,7 @@ report.table = (() => {
    * firings that are on this token; where none is stored, the strongest of all, and that it is not on this token. */
   function snippetOn(i, found) {
     const token = columns.tokens[i][found];
-    const share = format.percent(columns.token_shares[i][found]);
-    const told = h("small.on-token", { title: "the share of its firings" }, `${share} on `, tokenElement(token));
+    const told = h("small.on-token", { title: "the share of its firings" }, onToken(i, found));
     const unstored = () => told.append(", no example");
     const [packed, firing] = evidence?.snippets[i] ?? [];
     const isItself = packed && word(report.text.decoded(packed)[firing]) === token;

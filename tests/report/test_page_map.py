@@ -142,6 +142,7 @@ def test_a_search_on_the_map_fills_the_list_and_the_address(browser, address):
     assert browser.evaluate("document.querySelector('.maphead input').value") == "return"
     listed = browser.text(".listed .number")
     assert listed[:2] == ["1", "2"] and "null" not in browser.text(".list")[0]
+    assert browser.text(".listed li:first-child small.muted") == [" 100 % on  return"], "as in the table"
     search = "Object.assign(document.querySelector('.maphead input'), {value: '#3'})"
     browser.evaluate(f"{search}.dispatchEvent(new Event('input'))")
     assert browser.text(".listed .number") == ["3"] and question(browser) == "#map?q=%233"

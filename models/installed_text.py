@@ -11,6 +11,7 @@ In: a `random.Random`, which draws the order. Out: an iterator of `Document`s, r
 import importlib.metadata
 import io
 import keyword
+import os
 import re
 import sysconfig
 import tokenize
@@ -70,7 +71,10 @@ def python(rng: Random, size: int) -> Iterator[Document]:
     A module that `tokenize` refuses is skipped.
     """
     root = Path(sysconfig.get_path("stdlib"))
-    modules = [p.relative_to(root) for p in root.rglob("*.py") if not _PYTHON_SKIPPED & set(p.relative_to(root).parts)]
+    modules: list[Path] = []
+    for folder, inner, names in os.walk(root):
+        inner[:] = [name for name in inner if name not in _PYTHON_SKIPPED]  # installed packages are many thousand files
+        modules += [Path(folder, name).relative_to(root) for name in names if name.endswith(".py")]
     modules.sort(key=Path.as_posix)
     if not modules:
         raise InterpError(f"{root} holds no Python source: install the standard library's .py files")

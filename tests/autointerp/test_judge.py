@@ -2,9 +2,10 @@
 
 import io
 import json
+import os
 import re
+import signal
 import sqlite3
-import subprocess
 import sys
 import threading
 from collections import Counter
@@ -31,8 +32,8 @@ from interp.autointerp.prompts import (
 from interp.cli import main
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore
+from tests.forked import run_python
 
-ROOT = Path(__file__).parents[2]
 KEY = "sk-planted-8f3a"
 WORDS = ["ox", "elk", "asp", "emu", "yak", "gnu"]
 """Latent j fires on WORDS[j], and on nothing else."""
@@ -367,23 +368,24 @@ def test_endpoint_limits_concurrent_requests(tmp_path):
 
 def test_judge_resumes_a_killed_run(features, ranking, tmp_path, environment):
     """Killed with signal 9 while the server holds an answer back."""
-    reached, held = threading.Event(), threading.Event()
+    process = tmp_path / "process"
+    code = """
+import os, sys
+from pathlib import Path
+from interp.cli import main
+Path(sys.argv[1]).write_text(str(os.getpid()))
+sys.exit(main(sys.argv[2:]))
+"""
 
-    def holding(system: str, data: dict) -> str:
+    def killing(system: str, data: dict) -> str:
         if len(server.requests) == 4:
-            reached.set()
-            held.wait(60)
+            os.kill(int(process.read_text()), signal.SIGKILL)
         return oracle(system, data)
 
-    with serving(Server(holding)) as server:
+    with serving(Server(killing)) as server:
         arguments = judging(server, features, tmp_path / "out", "--explanations", ranking, "--concurrency", 1)
-        child = subprocess.Popen([sys.executable, "-m", "interp", *arguments], cwd=ROOT, stdout=subprocess.DEVNULL)
-        try:
-            assert reached.wait(120)
-        finally:
-            child.kill()
-            child.wait()
-            held.set()
+        killed = run_python(code, process, *arguments)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
         with sqlite3.connect(tmp_path / "out.answers.sqlite") as answers:
             assert answers.execute("select count(*) from answers").fetchone() == (3,)
         assert not (tmp_path / "out/judgements.parquet").exists()
@@ -568,4 +570,4 @@ def test_keys_are_words_of_printable_characters():
 def test_other_modules_do_not_import_the_judge():
     code = "import sys, interp.verdict, interp.verdict.ranking, interp.report, interp.cli\n"
     code += "assert not [name for name in sys.modules if name.startswith(('interp.autointerp.judge', 'openai'))]"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    run_python(code, check=True)

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -28,6 +27,7 @@ from interp.pipeline.stages import STAGES
 from interp.runtime.threads import slices
 from interp.sae import ARCHITECTURES, Crosscoder, Transcoder, load_sae
 from interp.storage import addresses
+from tests.runtime.test_processes import launch
 from tests.tiny import SECTIONS, TINY
 
 ROOT = Path(__file__).parents[2]
@@ -396,25 +396,23 @@ def test_train_sae_lists_the_fields_of_an_architecture(capsys):
     assert all(name in text for name in ARCHITECTURES)
 
 
-def together(count: int, *arguments: object) -> list[tuple[int, str, str]]:
-    """Return exit code, output and errors of each process, started as `torchrun` does."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    shared = os.environ | {"WORLD_SIZE": str(count), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    command = [sys.executable, "-m", "interp", *map(str, arguments)]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    children = [
-        subprocess.Popen(command, env=shared | {"RANK": str(rank)}, cwd=ROOT, text=True, **pipes)
-        for rank in range(count)
-    ]
-    said = [child.communicate(timeout=120) for child in children]
-    return [(child.returncode, *texts) for child, texts in zip(children, said, strict=True)]
+SPEAKING = """
+import os
+from interp.cli import main
+
+if __name__ == "__main__":
+    for number, name in ((1, "out"), (2, "error")):
+        os.dup2(os.open(f"{sys.argv[1]}/{name} of {os.environ['RANK']}", os.O_WRONLY | os.O_CREAT), number)
+    sys.exit(main(sys.argv[2:]))
+"""
 
 
 def test_of_two_processes_the_first_speaks(folder, tmp_path):
-    arguments = ("train-sae", folder / "store", "--d-sae", 24, "--tokens", 1000, "--out", tmp_path / "out")
-    (code, out, error), *others = together(2, *arguments, "--k", 4)
-    assert code == 0 and error == "" and out.startswith("SAE in ") and others == [(0, "", "")]
+    arguments = ("train-sae", folder / "store", "--d-sae", 24, "--k", 4, "--tokens", 1000, "--out", tmp_path / "out")
+    assert launch(SPEAKING, tmp_path, *arguments, folder=tmp_path) == 0
+    said = {file.name: file.read_text() for file in tmp_path.glob("* of *")}
+    assert said.pop("out of 0").startswith("SAE in ")
+    assert said == {"error of 0": "", "out of 1": "", "error of 1": ""}
 
 
 def test_what_several_processes_cannot_share_is_refused_by_all(folder, tmp_path, monkeypatch, capsys):

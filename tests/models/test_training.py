@@ -1,7 +1,6 @@
 import dataclasses
 import json
 import math
-import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -17,6 +16,7 @@ from models.evaluation import Bigrams, bigram_cross_entropy, evaluate_loss, unig
 from models.recipe import TrainingConfig, batch_rows
 from models.training import train_model
 from models.transformer import Transformer, TransformerConfig
+from tests.forked import run_python
 
 D_VOCAB, N_CTX = 7, 8
 
@@ -84,19 +84,10 @@ def train_until_killed(out: str, moment: str) -> None:
     train(out, progress=progress)
 
 
-@pytest.fixture(scope="module")
-def processes():
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["models.training"])
-    return context
-
-
-def test_killed_at_any_point_and_resumed_equals_uninterrupted(tmp_path, processes):
+def test_killed_at_any_point_and_resumed_equals_uninterrupted(tmp_path):
     def run(out, moment):
-        process = processes.Process(target=train_until_killed, args=(str(out), moment))
-        process.start()
-        process.join()
-        return process.exitcode
+        code = "import sys, tests.models.test_training as here; here.train_until_killed(*sys.argv[1:])"
+        return run_python(code, out, moment).returncode
 
     def checkpointed_step():
         with safe_open(str(unfinished / "checkpoint.safetensors"), "pt") as file:

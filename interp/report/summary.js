@@ -52,7 +52,8 @@ report.paint = (() => {
 })();
 
 report.views.summary = (() => {
-  const { ranked, has_text: hasText } = report.data.page;
+  const isRanked = report.data.page.ranked && report.data.page.has_text;
+  const isMeasured = report.data.page.shares.length > 0;
   const drawn = [];
   const OF_LATENT = "feature %{customdata}"; // in what a point tells whose data name its latent
   const percents = (x) => (100 * x).toFixed(x && x < 0.095 ? 1 : 0);
@@ -231,9 +232,10 @@ report.views.summary = (() => {
     section.replaceChildren(
       h("div.sheet", null,
         h("div", null,
-          part("What was found",
-            report.data.page.shares.length ? sharesTable() : null,
-            ranked && hasText ? [report.verdictHeading("h3"), report.verdictBar()] : null),
+          isRanked || isMeasured
+            ? part("What was found", isMeasured ? sharesTable() : null,
+              isRanked ? [report.verdictHeading("h3"), report.verdictBar()] : null)
+            : "",
           part("What it is compared with", besideNulls(data.nulls))),
         h("div", null,
           part("What was run", factsElement(data.facts), panel(data.quality)),

@@ -579,6 +579,7 @@ report.views.map = (() => {
     const placeOwn = () => shown.forEach(([latent, element]) => {
       const [px, py] = scatter.toPixels(points.x[placeOf.get(latent)], points.y[placeOf.get(latent)]);
       const [across, down] = [widthOf(element) / 2 + BESIDE, 9 + BESIDE];
+      element.style.color = `color-mix(in srgb, rgb(${colours.hueOf(latent)}) 40%, var(--ink))`;
       const places = [[px + across, py], [px - across, py], [px, py + down], [px, py - down],
         [px + across, py + 8], [px + across, py - 8], [px - across, py + 8], [px - across, py - 8]];
       if (said.has(element.textContent)) element.style.visibility = "hidden";

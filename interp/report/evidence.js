@@ -34,7 +34,7 @@ report.evidence = (() => {
       isUnsure(latent) ? " Unsure: the interval of the probability includes ½." : null,
       isInseparable(latent) ? inseparable : null,
       feature.shared && !columns.explanation[latent]
-        ? [" What its firings share most: ", h("span.rule", null, ruleText(feature.shared)), "."]
+        ? [" What its firings share most: ", h("span.rule", null, report.lead.short(feature.shared)), "."]
         : null);
   }
 

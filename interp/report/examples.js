@@ -94,6 +94,9 @@ report.examples = (() => {
   const MOST_LINES = NARROW.matches ? 0 : 2; // of a passage, before and after the line of its firing token
   const SHORT = 10; // tokens of a passage below which it takes another line on either side
   const EARLY = 4; // tokens before a firing, up to which it stands further left on its line
+  const OPPOSITE = { ltr: "rtl", rtl: "ltr" };
+  const FAR = 1e6; // times as readily is each further line of a row cut off, so that those before it stay whole
+  const N_FAR = 5; // lines so told apart: a browser holds no larger number
   const HANGING = 2; // letters by which what does not fit into a line stands further in than the line
   const FRAGMENT = 3; // tokens of a cut line from which on it is worth a line of its passage
   let chosen = null; // of WIDTHS, for the whole page
@@ -189,20 +192,10 @@ report.examples = (() => {
         attributes["data-tip"] = `${beside.name}: ${format.significant(other)}`;
       }
       if (!isBroken) return h(kind, attributes, visible(text, 3, !isActive, lead));
-      return inFragments(text, lead, (...drawn) => h(kind, attributes, drawn));
+      // a box for each of its lines: a line end stands in the line that it ends, an indent in its own
+      return text.split(/(?<=\n)/).map((part) => h(kind, attributes, inLines(part, lead)));
     });
     return { elements, firing: pieces.findIndex(({ own }) => own.includes(firing)), pieces };
-  }
-
-  /* A token that fires in the lines of its text, as elements with at most one line end; made: makes that of a part.
-   * Line ends and the indent after them are drawn whole, in the last of their lines, with the signs over the indent. */
-  function inFragments(text, lead, made) {
-    const [, ends, indent] = /^(\n+)([ \t]*)$/.exec(text) ?? [];
-    if (!ends) return text.split(/(?<=\n)/).map((part) => made(inLines(part, lead)));
-    const n = ends.length;
-    const sign = h("span.line-end", { "data-n": n, "--over": Math.min(n, indent.length) });
-    const blanks = Array.from({ length: indent ? n : n - 1 }, () => h("span.token", null, "\n"));
-    return indent ? [...blanks, made(sign, visible(indent, Infinity, true))] : [made(sign, "\n"), ...blanks];
   }
 
   /* Elements of a text in its lines, each a block; what does not fit goes on further in than the line's own indent. */
@@ -228,7 +221,7 @@ report.examples = (() => {
   const directionOf = (text) => (isRightToLeft(text) ? "rtl" : "ltr");
 
   /* Pieces on one line with the firing one at a fixed place; elements: of the pieces. The line runs as the letters
-   * at the firing do, so that what stands beside it is what is read before and after it; the other lines of the text
+   * at the firing do, so that what stands beside it is what is read before and after it; the other lines and texts
    * keep their own direction. The firing token begins at the same place whichever way it runs. isStart: the first piece
    * begins its sequence. */
   function line(pieces, elements, firing, isStart = false) {
@@ -236,20 +229,27 @@ report.examples = (() => {
     const [near] = first(pieces[firing]?.text ?? "") ?? first(joined(pieces.slice(0, firing)))?.slice(-1)
       ?? first(joined(pieces.slice(firing))) ?? [""];
     const direction = directionOf(near);
-    const ends = pieces.flatMap(({ text }, k) => (text.includes("\n") ? [k + 1] : []));
+    const ends = pieces.flatMap(({ text }, k) => (/\n|^<\|.*\|>$/.test(text) ? [k + 1] : []));
     const [begin, end] = [ends.filter((k) => k <= firing).at(-1) ?? 0, ends.find((k) => k > firing) ?? pieces.length];
-    /* Elements between two places, those of each further line apart. */
-    const inRuns = (from, to) => {
+    /* Elements on one side of the firing in stretches of one line each: the farthest is cut off first, and each at its
+     * end away from the firing, which depends on the direction in which it runs itself. */
+    const stretches = (from, to, isBefore) => {
       const cuts = [from, ...ends.filter((k) => k > from && k < to), to];
       return cuts.slice(1).map((stop, k) => {
-        const own = elements.slice(cuts[k], stop);
-        return cuts[k] >= begin && stop <= end ? own : h("span", { dir: "auto" }, own);
+        const isOwn = cuts[k] >= begin && stop <= end;
+        const [letter = near] = isOwn ? [near] : first(joined(pieces.slice(cuts[k], stop))) ?? [];
+        const runs = directionOf(letter);
+        const away = Math.min(isBefore ? cuts.length - 2 - k : k, N_FAR);
+        const cut = { dir: isBefore ? OPPOSITE[runs] : runs, "--shrink": FAR ** away };
+        const kind = isStart && isBefore && !k ? "span.begins" : "span";
+        return h(runs === direction ? "span.stretch" : "span.stretch.turned", cut,
+          h(kind, { dir: runs }, elements.slice(cuts[k], stop)));
       });
     };
     const middle = direction === "rtl" ? firing + 1 : firing;
     return h("div.line.text", { dir: direction },
-      h("span.before", null, h(isStart ? "span.begins" : "span", null, inRuns(0, middle))),
-      h("span.after", null, inRuns(middle, elements.length)));
+      h("span.before", null, stretches(0, middle, true)),
+      h("span.after", null, stretches(middle, elements.length, false)));
   }
 
   /* Two places around a firing, moved nearer to it where more than a few lines lie between, where a line is cut to a
@@ -310,7 +310,7 @@ report.examples = (() => {
     // a text or a line ends or begins between two tokens
     const isEdge = (at) => /\n$|^<\|.*\|>$/.test(word(tokens[Math.max(at - 1, 0)])) || /^\n/.test(word(tokens[at]));
     const dots = (is, text) => (is ? [h("span.muted", null, text)] : []);
-    const all = [...dots(!isEdge(from), from ? "… " : "⊢ "), ...elements, ...dots(!isEdge(to), "\u00a0…")];
+    const all = [...dots(!isEdge(from), from ? "…\u00a0" : "⊢\u00a0"), ...elements, ...dots(!isEdge(to), "\u00a0…")];
     if (isBroken) return h("div.text.broken", null, inRows(all));
     return h("div.text", { dir: directionOf(joined(pieces)) }, all);
   }

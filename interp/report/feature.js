@@ -9,6 +9,7 @@ report.views.feature = (() => {
   const N_LISTED = 5;
   const N_NEAR = 3;
   const CLOSE = 0.5; // decoder cosine from which on a neighbour is close
+  const SOME = 0.01; // Jaccard from which on two features fire together
   const PART = "א–ת, ⅓ Han"; // the term
   const N_AROUND = 6; // tokens before, on and after a firing
   const BESIDE_HISTOGRAM = ["density", "firings", "different tokens", "activation", "position"];
@@ -140,8 +141,11 @@ report.views.feature = (() => {
   }
 
   function heading(latent, feature) {
-    const title = h("h2.title", null, report.lead.title(latent, feature));
-    retitle = () => title.replaceChildren(h("span", null, report.lead.title(latent, feature)));
+    const title = h("h2.title", null, h("div", null, report.lead.title(latent, feature)));
+    retitle = () => {
+      title.style.minHeight = `${title.offsetHeight}px`; // what stands below stays where it is
+      title.replaceChildren(h("div", null, report.lead.title(latent, feature)));
+    };
     const { label, note } = report.notes.editor(latent);
     return h("header.feature", null,
       h("div.toolbar", null, path(latent, feature), h("div.by-reader", null, label, note)),
@@ -160,8 +164,9 @@ report.views.feature = (() => {
   /* The features that fire most with it, those close to it in the decoder, and a link to its place on the map. */
   function nearby(latent, { neighbours, coactivations }) {
     const close = neighbours.filter(([, cosine]) => cosine >= CLOSE).slice(0, N_NEAR);
+    const often = byJaccard(coactivations).filter(([, jaccard]) => jaccard >= SOME).slice(0, N_NEAR);
     const lines = [
-      ["Fires with", report.lead.linked(byJaccard(coactivations).slice(0, N_NEAR), "Jaccard")],
+      ["Fires with", report.lead.linked(often, "Jaccard")],
       ["Points like", report.lead.linked(close, "cosine")],
     ].filter(([, others]) => others.length);
     if (neighbours.length) lines.at(-1)?.[1].push(h("a", { href: `#map/${latent}` }, "on the map"));

@@ -16,6 +16,7 @@ report.firings = (() => {
   const RARE = 0.01; // share of the firings below which a token has none
   const N_OF_SENSE = 5; // firings of each sense at first
   const N_NAMED = 2; // senses whose tabs have room for what describes them
+  const N_TITLED = 6; // tokens named above a list
   const N_WEAKEST = 2; // of its weakest, below
   const N_PASSAGES = 6; // instead, in each list, where each takes several lines
   const FIRST_SENSE = 2; // the place of its tab, behind those of all firings
@@ -102,27 +103,38 @@ report.firings = (() => {
     const { top, same, groups, others, further, alike } = varied(feature.examples, N_TOP, [...shares.keys()]);
     const alikeOf = (one) => alike.get(one);
     const listed = (examples, few, rest) => list(latent, feature, examples, { few: atFirst(few), alikeOf, rest });
+    const first = [...top, ...same];
     if (!groups.length && !others.length) {
-      return h("div", null, listed([...top, ...same], N_FIRST), foldedInWords(alike));
+      const all = listed(first, N_FIRST);
+      return h("div", null, report.data.page.has_text ? headed(titleOfAll(first, shares, feature), all) : all,
+        foldedInWords(alike));
     }
     /* The last list alone grows to fill its column (feature.js). */
     const fixed = (element) => {
       element.dataset.few = "";
       return element;
     };
-    const ofToken = ([token, own]) => {
-      const title = [firingToken(token, feature), ` ${format.percent(shares.get(token))} `,
-        h("small", null, "of its firings")];
-      return headed(title, fixed(listed(own, N_OF_TOKEN)));
-    };
+    const ofToken = ([, own]) =>
+      headed(titleOfAll(own, shares, feature), fixed(listed(own, N_OF_TOKEN)));
     const apart = () => headed(["On its other tokens ", h("small", null, `${N_OF_TOKEN} of each at first`)],
       listed([...others, ...further], Math.min(N_OTHER, others.length)));
     return h("div", null,
-      fixed(listed([...top, ...same], top.length, "more on the same tokens")),
+      headed(titleOfAll(first, shares, feature), fixed(listed(first, top.length, "more on the same tokens"))),
       groups.map(ofToken),
       others.length ? apart() : null,
       foldedInWords(alike));
   }
+
+  /* The tokens on which some examples fire, the strongest first; of one token, its share of all firings. */
+  function titleOfAll(examples, shares, feature) {
+    const [token, ...others] = new Set(examples.map(tokenOf));
+    const tokens = [token, ...others.slice(0, N_TITLED - 1)].map((one) => [firingToken(one, feature), " "]);
+    if (others.length) return ["On ", tokens, furtherElement(others.length + 1 - N_TITLED)];
+    const share = shares.get(token);
+    return [tokens, share ? [format.percent(share), h("small", null, " of its firings")] : null];
+  }
+
+  const furtherElement = (n) => (n > 0 ? h("small", null, `and ${n} more`) : null);
 
   /* A list of examples below its title, at the end of which stands the button that shows the rest. */
   const headed = (title, listed) =>
@@ -146,10 +158,9 @@ report.firings = (() => {
       const sample = feature.examples.filter(([kind]) => kind === place).sort(byStrength);
       const range = `${format.significant(low)} to ${format.significant(high)} `;
       const count = `${format.count(n)} ${n === 1 ? "firing" : "firings"}`;
-      return [
-        h("h3", null, range, h("small", null, count)),
-        sample.length ? marked(latent, feature, sample, N_OF_INTERVAL) : nothing("No firings in this slice."),
-      ];
+      const title = [range, h("small", null, count)];
+      return sample.length ? headed(title, marked(latent, feature, sample, N_OF_INTERVAL))
+        : [h("h3", null, title), nothing("No firings in this slice.")];
     };
     return feature.intervals.map(slice).reverse();
   }
@@ -189,18 +200,17 @@ report.firings = (() => {
 
   /* The facts about one sense, and its firings: those on other tokens than the ones it is told by are set apart. */
   function sense(latent, feature, one) {
-    const listed = (title, some) => (some.length
-      ? [title ? h("h3", null, title) : null, list(latent, feature, some)]
-      : null);
+    const listed = (title, some) => (some.length ? headed(title, list(latent, feature, some)) : null);
     const { strongest: strong, weakest, apart } = partsOf(one);
     const common = one.common.join("; ");
     const isSame = common === one.rule;
     return [
-      h("p.rule", null, ruleElement(one.rule, one.f1, "No rule was found.")),
-      common && !isSame ? h("p.rule", null, h("span.muted", null, "its firings share: "), ruleText(common)) : null,
+      h("p.rule", null, report.lead.rule(one.rule, one.f1, "No rule was found.")),
+      common && !isSame
+        ? h("p.rule", null, h("span.muted", null, "its firings share: "), report.lead.short(common)) : null,
       numbersOf(one, feature.senses),
       followedBy(one, feature),
-      listed(null, strong),
+      listed("Its strongest", strong),
       listed("Its weakest", weakest),
       listed("Counted to it, though on other tokens", apart),
     ];
@@ -241,14 +251,12 @@ report.firings = (() => {
         h("dd", null, h("b", null, value), more ? h("small", null, more) : null))));
   }
 
-  /* The letter of a sense, the first token that its firings share, or else what describes them, and its share; isAlone:
-   * without what describes them. */
-  function titleOf({ common, rule, f1, share }, k, isAlone) {
-    const [, token] = /^("[^"]+")/.exec(common[0] ?? "") ?? /^("[^"]+")/.exec(rule) ?? [];
-    const text = token ?? report.lead.ofSense({ common, rule, f1 });
-    const name = text && !isAlone ? h("span.named", null, ruleText(text)) : null;
+  /* The letter of a sense, what describes it, and its share; isAlone: without what describes it. */
+  function titleOf(one, k, isAlone) {
+    const text = report.lead.ofSense(one);
+    const name = text && !isAlone ? h("span.named", null, report.lead.short(text)) : null;
     const tip = { "data-tip": "of its activation" };
-    return [senseMark(k, null), " ", name, share === null ? null : h("span", tip, ` ${percent(share)}`)];
+    return [senseMark(k, null), " ", name, one.share === null ? null : h("span", tip, ` ${percent(one.share)}`)];
   }
 
   /* The letter of a sense, what describes it, and its numbers. */
@@ -258,7 +266,7 @@ report.firings = (() => {
       one.share === null ? null : `${percent(one.share)} of its activation`,
       rule === one.rule && one.f1 !== null ? `F1 ${format.fixed(one.f1)}` : null,
     ];
-    return [senseMark(k, null), " ", rule ? ruleText(rule) : "no rule", " ",
+    return [senseMark(k, null), " ", rule ? report.lead.short(rule) : "no rule", " ",
       h("small", null, numbers.filter(Boolean).join(", "))];
   }
 

@@ -4,13 +4,6 @@
 
 const isWeakRule = (f1) => f1 !== null && f1 !== undefined && f1 < report.data.page.min_f1;
 
-/* A rule in words; one that barely holds is shown differently. none: the text if there is no rule. */
-const ruleElement = (rule, f1, none) => {
-  if (!rule) return h("span.muted", null, none);
-  if (!isWeakRule(f1)) return ruleText(rule);
-  return h("span.weak", null, "No reliable rule was found; the nearest is ", ruleText(rule));
-};
-
 report.lead = (() => {
   const { columns, has_text: hasText } = report.data.page;
   const { labelOf } = report.selection;
@@ -23,7 +16,9 @@ report.lead = (() => {
   const ALIKE = 0.05; // difference of two F1s that does not justify a longer name
   const BY_CHANCE = "these tokens follow its firings no more often than by chance";
   const NO_RULE = "No rule in words holds.";
-  const N_LISTED = 4; // tokens of a list in a short rule
+  const N_LISTED = 4; // tokens of a list that is cut, which takes two more
+  const HALF = 0.5; // of the strongest firings, at fewer of which a rule is no title
+  const N_STRONGEST = 8; // firings whose tokens are the title instead
   const N_FAMILY = 3; // tokens of a long list that are named as a family
   const N_SAMPLES = 3; // of a family
   const FAMILIES = [
@@ -64,9 +59,12 @@ report.lead = (() => {
     return h("span.muted", null, n === 1 ? "the token " : `any of ${n} tokens: `);
   }
 
-  /* The same rule, with several lists of similar tokens as one list. */
-  const joined = (rule) => rule.replace(/("(?:,| or|, or)) tokens like (?=")/g, (_, before, at) =>
-    (rule.slice(0, at).includes("tokens like") ? `${before} ` : _));
+  /* The same rule, with several lists of similar tokens as one list, and with parts of characters of any script kept
+   * apart from the script that is named beside them. */
+  const joined = (rule) => rule
+    .replace(/("(?:,| or|, or)) tokens like (?=")/g, (_, before, at) =>
+      (rule.slice(0, at).includes("tokens like") ? `${before} ` : _))
+    .replace(/bytes of characters|[a-z-]+ tokens in Byte script/g, "parts of characters of any script");
 
   /* The kinds of white space that a rule lists, in words; null for any other rule. */
   function inSpaces(rule) {
@@ -76,12 +74,13 @@ report.lead = (() => {
   }
 
   /* A rule in short: of each list the first few tokens and how many more there are, and of many tokens of one family
-   * its name before them; white space is shown by kind. isWhole: only families are shortened, and a button shows all
-   * of it. */
-  function short(rule, isWhole = false) {
-    if (inSpaces(rule)) return h("span", { title: rule }, inSpaces(rule));
+   * its name before them; white space is shown by kind or by its counts. The page writes every rule so; with `isButton`
+   * a button shows all of it. */
+  function short(rule, isButton = false) {
+    const spaces = inSpaces(rule) ?? (isBlankList(rule) ? inCounts(rule) : null);
+    if (spaces) return h("span", { title: rule }, spaces);
     const LISTS = /(tokens like )?((?:"[^"]+"(?:,| or|, or) ){2,}"[^"]+")(?=$|[\s,;:.)])/g;
-    const whole = joined(rule);
+    const whole = inOrder(joined(rule));
     const parts = [];
     let from = 0;
     for (const { index, 0: { length }, 1: like = "", 2: list } of whole.matchAll(LISTS)) {
@@ -89,13 +88,13 @@ report.lead = (() => {
       const isOfMany = like || whole.slice(0, index).endsWith("rich in ");
       const least = tokens.length > N_LISTED ? N_FAMILY : isOfMany ? tokens.length : Infinity;
       const families = familiesOf(tokens, least);
-      if (!families.length && (isWhole || tokens.length <= N_LISTED)) continue;
+      if (!families.length && tokens.length <= N_LISTED + 1) continue;
       const named = new Set(families.flatMap(([, own]) => own));
       const others = tokens.filter((token) => !named.has(token));
-      const some = (own, most) => [ruleText(own.slice(0, most).join(", ")), further(own.length - most, rule, isWhole)];
+      const some = (own, most) => [ruleText(own.slice(0, most).join(", ")), further(own.length - most, rule, isButton)];
       const groups = families.map(([name, own]) => (isOfBytes(name)
-        ? [name, further(own.length, rule, isWhole, `(${own.length})`)] : [`${name} `, some(own, N_SAMPLES)]));
-      if (others.length) groups.push([like, some(others, isWhole ? others.length : N_LISTED)]);
+        ? [name, further(own.length, rule, isButton, `(${own.length})`)] : [`${name} `, some(own, N_SAMPLES)]));
+      if (others.length) groups.push([like, some(others, others.length > N_LISTED + 1 ? N_LISTED : others.length)]);
       parts.push(ruleText(whole.slice(from, index)), groups.map((group, k) => (k ? [" or ", group] : group)));
       from = index + length;
     }
@@ -224,11 +223,9 @@ report.lead = (() => {
   }
 
   /* What a feature fires on: a label of the text or a rule; where there are several senses, each has its own rule; and
-   * where neither label nor rule tells half of it, the tokens on which it fires most. */
+   * where the rule tells less than the tokens on which it fires most, or fails at its strongest firings, tokens. */
   function firesOn(latent, feature) {
-    const { senses, tokens, facts } = feature;
-    const rule = columns.explanation[latent];
-    const ruleF1 = columns.explanation_f1[latent];
+    const { senses } = feature;
     if (byLabel(latent)) {
       const [, second] = kindsOf(latent, feature);
       const more = second && second[1] >= MUCH ? h("span.muted", null, `, and some ${format.words(second[0])}`) : null;
@@ -236,33 +233,64 @@ report.lead = (() => {
     }
     if (!hasText) return h("span.muted", null, "No label describes where it fires.");
     if (senses?.length) return inSenses(senses, true);
-    if (!rule || isVague(latent)) return commonest(tokens, facts);
-    if (!inSpaces(rule)) return inWords(rule, ruleF1);
-    const counts = inCounts(rule);
-    return [inSpaces(rule), counts ? h("span.muted", null, `: ${counts}`) : null, f1Term(ruleF1)];
+    if (isByTokens(latent, feature)) return isPastStrongest(feature) ? onStrongest(feature) : onCommonest(feature);
+    return inWords(latent, feature);
   }
 
-  const isVague = (latent) => isKnown(columns.explanation_f1[latent]) && columns.explanation_f1[latent] < GOOD;
+  /* Whether the rule holds at few of its strongest firings. */
+  const isPastStrongest = ({ explanation }) => (explanation?.at_strongest ?? 1) < HALF;
+
+  const commonest = ({ tokens }) => tokens.filter(([offset]) => offset === 0).slice(0, N_LISTED);
+
+  /* Whether the title of a feature that has neither a label nor several senses are tokens. */
+  function isByTokens(latent, feature) {
+    const ruleF1 = columns.explanation_f1[latent];
+    if (!columns.explanation[latent] || isWeakRule(ruleF1) || isPastStrongest(feature)) return true;
+    const told = commonest(feature).reduce((sum, [, , n]) => sum + n, 0) / feature.facts.n_active;
+    return isKnown(ruleF1) && ruleF1 < GOOD && told > ruleF1;
+  }
 
   /* The tokens on which a feature fires most, each with its share of the firings. */
-  function commonest(tokens, { n_active: n, n_tokens: kinds }) {
-    const lead = leadAround({ tokens });
-    const on = tokens.filter(([offset]) => offset === 0).slice(0, N_LISTED);
+  function onCommonest(feature) {
+    const { n_active: n, n_tokens: kinds } = feature.facts;
+    const lead = leadAround(feature);
+    const on = commonest(feature);
     const share = ([, token, count]) =>
       [tokenElement(word(token), lead), h("small", null, ` ${format.percent(count / n)}`), " "];
     const more = kinds > on.length ? h("small", null, `and ${format.count(kinds - on.length)} more`) : null;
-    return h("span.vague", null, h("span.muted", null, "mostly on "), on.map(share), more);
+    return h("span.vague", null, h("span.muted", null, kinds === 1 ? "only on " : "mostly on "), on.map(share), more);
   }
 
-  function inWords(rule, ruleF1) {
-    if (!rule || isWeakRule(ruleF1)) {
-      return [ruleElement(rule && inOrder(joined(rule)), ruleF1, "No explanation was found."),
-        rule ? f1Term(ruleF1) : null];
-    }
-    const counts = isBlankList(rule) ? inCounts(rule) : null;
-    const told = counts ? h("span", { title: rule }, counts) : isBlankList(rule) ? ruleText(inOrder(rule))
-      : short(rule, true);
-    return [listed(rule), told, f1Term(ruleF1)];
+  /* The tokens of its strongest firings, the strongest first. */
+  function onStrongest(feature) {
+    const strongest = report.firings.stored(feature).slice(0, N_STRONGEST).map(report.examples.tokenOf);
+    const tokens = [...new Set(strongest)].filter((token) => token !== null);
+    const lead = leadAround(feature);
+    return h("span.vague", null, h("span.muted", null, "most strongly on "),
+      tokens.slice(0, N_LISTED).map((token) => [tokenElement(word(token), lead), " "]),
+      tokens.length > N_LISTED ? h("small", null, `and ${tokens.length - N_LISTED} more`) : null);
+  }
+
+  /* A rule as it is written everywhere; one that barely holds says so. none: the text if there is no rule. */
+  function ruleElement(rule, ruleF1, none) {
+    if (!rule) return h("span.muted", null, none);
+    if (!isWeakRule(ruleF1)) return short(rule, true);
+    return h("span.weak", null, "No reliable rule was found; the nearest is ", short(rule, true));
+  }
+
+  /* The rule of a feature with its F1, whether it lists tokens, and how many of the strongest firings it misses. */
+  function inWords(latent, feature) {
+    const [rule, ruleF1] = [columns.explanation[latent], columns.explanation_f1[latent]];
+    const counts = inSpaces(rule) && inCounts(rule);
+    const { at_strongest: share } = feature.explanation ?? {};
+    return [
+      isWeakRule(ruleF1) || counts ? null : listed(rule),
+      ruleElement(rule, ruleF1, "No explanation was found."),
+      counts ? h("span.muted", null, `: ${counts}`) : null,
+      rule ? f1Term(ruleF1) : null,
+      isPastStrongest(feature)
+        ? h("small", null, `, but true of ${format.percent(share)} of its strongest firings`) : null,
+    ];
   }
 
   /* The tokens that it makes likelier: by the direct path, or else by what ablation changes. Those that differ in case
@@ -323,7 +351,7 @@ report.lead = (() => {
       if (isWhole && rule === sense.rule && isKnown(sense.f1)) told.push(`F1 ${format.fixed(sense.f1)}`);
       return h("span.of-lead", null,
         report.examples.senseMark(k, null), " ",
-        rule ? ruleText(rule) : "no rule",
+        rule ? short(rule, isWhole) : "no rule",
         told.length ? h("small", null, ` ${told.join(", ")}`) : null);
     };
     return all.map(one);
@@ -333,16 +361,17 @@ report.lead = (() => {
    * extras: [name, content]. */
   function element(latent, feature, ...more) {
     const rule = columns.explanation[latent];
-    const isNamed = byLabel(latent) || isVague(latent);
+    const isBelow = byLabel(latent) || (!feature.senses?.length && isByTokens(latent, feature));
     const line = (kind, name, ...content) => h(kind, null, h("dt", null, name), h("dd", null, content));
     return h("dl.lead", null,
-      rule && isNamed && !(feature.senses?.length && !byLabel(latent))
-        ? line("div", "In words", inWords(rule, columns.explanation_f1[latent])) : null,
+      rule && isBelow ? line("div", "In words", inWords(latent, feature)) : null,
       hasText && predicts(feature).length ? line("div.raises", "Raises", raises(feature)) : null,
       more.length
         ? h("div.nearby", null, more.map(([name, content]) => [h("dt", null, name), h("dd", null, content)])) : null);
   }
 
-  return { readRows, brief, plain, short, linked, title, element, inSenses, ofSense, byLabel, f1, predicts, kindsOf,
-    leadAround, byChance: (feature) => isByChance(feature) && BY_CHANCE };
+  return {
+    readRows, brief, plain, short, rule: ruleElement, linked, title, element, inSenses, ofSense, byLabel, f1, predicts,
+    kindsOf, leadAround, byChance: (feature) => isByChance(feature) && BY_CHANCE,
+  };
 })();

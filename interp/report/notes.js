@@ -107,8 +107,9 @@ report.notes = (() => {
     setTimeout(() => URL.revokeObjectURL(address), 1000);
   }
 
-  /* The fields of one feature: the star with the label, and the note, which is as wide as the page and as high as its
-   * lines. The place of "saved" at the end of each is kept. On a phone a button opens both. */
+  /* The fields of one feature: the star with the label, and the note, which is as high as its lines. What is typed
+   * moves nothing else: a note then grows over the page, and "saved" stands on the edge of its field. On a phone a
+   * button opens both. */
   function editor(latent) {
     const onclick = () => {
       set(latent, { star: !of(latent).star });
@@ -124,6 +125,7 @@ report.notes = (() => {
     const noteField = h("textarea", {
       rows: 1,
       ...named("Your note"),
+      onfocus() { note.style.height = `${note.offsetHeight}px`; },
       oninput() { change({ note: this.value }, note); },
     });
     const note = h("div.note", null, noteField, h("output.muted", null));

@@ -94,6 +94,8 @@ def test_the_strongest_come_first_then_those_on_each_common_token_and_a_few_on_e
     parts = [top, same, others, further, *(own for _, own in groups)]
     every = sorted(value for part in parts for _, value, _ in part)[::-1]
     assert len(top) == 5 and top[0][1] == every[0]
+    heads = browser.evaluate("Array.from(document.querySelectorAll('#panel-0 .headed'), (e) => e.textContent)")
+    assert heads[0].startswith("returned 100 % of its firings"), "the first list has a head, too"
     for part in parts:
         assert [value for _, value, _ in part] == sorted((value for _, value, _ in part), reverse=True)
     tokens = [token for *_, token in top]
@@ -189,6 +191,20 @@ def test_the_lead_uses_a_label_instead_of_a_rule_if_it_fits_better(browser, addr
     )
 
 
+def test_the_lead_uses_the_tokens_of_the_strongest_firings_if_the_rule_fails_there(browser, address):
+    browser.open(f"{address}#feature/2")
+    said = """loadFeature(2).then((feature) => {
+        feature.explanation = { ...feature.explanation, at_strongest: %s };
+        const texts = [report.lead.title(2, feature), report.lead.element(2, feature)].map((e) => h("p", null, e));
+        return texts.map((e) => e.textContent);
+    })"""
+    rule = 'after " return" or " +" F1 0.50'
+    title, below = browser.evaluate(said % "0.2")
+    assert title == "most strongly on  + " and below.startswith(f"In words{rule}, but true of 20 % of its strongest")
+    title, below = browser.evaluate(said % "null")
+    assert title == rule and not below.startswith("In words"), "where it is not known"
+
+
 def test_an_example_is_marked_with_the_only_sense_that_fires_on_its_token(browser, address):
     browser.open(f"{address}#feature/{SPLIT}")
     senses = browser.evaluate(f"loadFeature({SPLIT}).then(({{ senses }}) => senses.map(({{ tokens }}) => tokens))")
@@ -227,7 +243,7 @@ def test_senses_are_tabs_beside_the_strongest_firings_and_a_weak_rule_says_so(br
     browser.open(f"{address}#feature/{SPLIT}")
     rows = "Array.from(document.querySelectorAll('.example'), (e) => e.checkVisibility() && e.dataset.row)"
     visible = f"{rows}.filter(Boolean)"
-    assert browser.text("[role=tab]") == ["Strongest", "Each strength", 'A " I" 70 %', "B  30 %"]
+    assert browser.text("[role=tab]") == ["Strongest", "Each strength", "A a rule that holds 70 %", "B  30 %"]
     browser.click("#panel-0 .alike")
     strongest = browser.evaluate(visible)
     assert len(strongest) > 3 and int(strongest[0]) == (N_SEQ - 1) * N_CTX + SPLIT

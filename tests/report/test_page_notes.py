@@ -78,13 +78,19 @@ def test_typing_a_label_or_a_note_moves_no_field_and_hides_nothing(browser, addr
     note(browser, "textarea", "why?\n" * 5)
     assert browser.text("#feature .note output") == ["saved"]
     grown = browser.evaluate(places)
-    assert grown[-1][2] > before[-1][2] + 50 and grown[:-1] == before[:-1], "the note is as high as its lines"
+    tall = f"{field.format('textarea')}.offsetHeight"
+    assert grown == before and browser.evaluate(tall) > 80, "a note that is typed grows over the page"
     browser.evaluate("localStorage.clear()")
     note(browser, "input", HOSTILE)
     assert browser.text("#feature .notes output") == ["saved"] and browser.text("#feature .note output") == [""]
+    assert browser.evaluate(places) == before, "nor does a title with a label"
     shown = "getComputedStyle(document.querySelector('#feature .title bdi.mine'), '::before').content"
     assert browser.text("#feature .title") == [HOSTILE + rule], "the rule stands behind the reader's label"
     assert "✎" in browser.evaluate(shown)
+    browser.open(f"{address}#feature/4")
+    note(browser, "textarea", "why?\n" * 5)
+    browser.open(f"{address}#feature/4")
+    assert browser.evaluate(tall) > 80, "a note that was written is as high as its lines"
     browser.evaluate("localStorage.clear()")
 
 

@@ -128,8 +128,12 @@ def test_each_line_of_an_example_keeps_its_own_direction(browser, address):
     tokens = ["in", " Rome", ".\n", "שלום", " לך", "\n", "It", " works", "."]
     put = f"vocabulary = {json.dumps(tokens)}; document.querySelector('#panel-0').replaceChildren({{}})"
     lines = "report.examples.plainLine({0}, {1})"
-    both = "[h('li.example', null, h('div.place', null, " + lines.format("[0,1,2,3,4,5,6,7,8]", 4) + ")),"
-    both += " h('li.example', null, h('div.place', null, " + lines.format("[0,1]", 1) + "))]"
+    both = (
+        "[h('li.example', null, h('button.value', null), h('div.place', null, "
+        + lines.format("[0,1,2,3,4,5,6,7,8]", 4)
+        + ")),"
+    )
+    both += " h('li.example', null, h('button.value', null), h('div.place', null, " + lines.format("[0,1]", 1) + "))]"
     browser.evaluate(put.format("..." + both))
     at = (
         "(text) => { const e = Array.from(document.querySelectorAll('#panel-0 .token'))"
@@ -146,6 +150,24 @@ def test_each_line_of_an_example_keeps_its_own_direction(browser, address):
         "Array.from(document.querySelectorAll('#panel-0 .firing'), (e) => e.getBoundingClientRect().left)"
     )
     assert max(lefts) - min(lefts) < 1.5, "both ways in one column"
+    english, hebrew = [f" word{k}" for k in range(60)], [f" {chr(0x5D0 + k % 20)}{k}" for k in range(4)]
+    for before, after in ((english, ["\n", " one"]), ([" one"], ["\n", *english])):
+        vocabulary = [*before, "\n", *hebrew, *after]
+        firing = len(before) + 2
+        line = lines.format(list(range(len(vocabulary))), firing)
+        made = f"h('li.example', null, h('button.value', null), h('div.place', null, {line}))"
+        browser.evaluate(
+            f"vocabulary = {json.dumps(vocabulary)}; document.querySelector('#panel-0').replaceChildren({made})"
+        )
+        seen = """Array.from(document.querySelectorAll('#panel-0 .token')).filter((e) => {
+            const box = e.getBoundingClientRect();
+            const within = e.closest('.stretch').getBoundingClientRect();
+            return box.right <= within.right + 1 && box.left >= within.left - 1 && box.width;
+        }).map((e) => e.textContent)"""
+        kept = browser.evaluate(seen)
+        assert set(hebrew) <= set(kept) and len(kept) < len(vocabulary), "the line of the firing is whole"
+        nearest, farthest = (" word59", " word0") if before is english else (" word0", " word59")
+        assert nearest in kept and farthest not in kept, "what is farther from the firing is cut off"
     browser.open(f"{address}#feature/9")
     browser.click(".widths [value=whole]")
     put_bytes = "vocabulary = ['⟨ce⟩', 'a', '⟨b2⟩']; report.examples.plainLine({}, {}).textContent"
@@ -163,6 +185,8 @@ def test_many_tokens_of_one_family_are_named_by_it(browser, address):
         const feature = { senses: [], labels: [], tokens: [], facts: { n_active: 1, n_tokens: 1 } };
         return h("p", null, isWhole ? report.lead.title(0, feature) : report.lead.brief(0, () => null)).textContent;
     })(%s, %s)"""
+    parts = "parts of characters of any script or tokens in Hebrew script"
+    five = '"a1", "b1", "c1", "d1" or "e1"'
     capitals = ", ".join(f'"{letter}"' for letter in "ABCDE") + ' or "F"'
     for rule, short, whole in (
         (
@@ -173,17 +197,20 @@ def test_many_tokens_of_one_family_are_named_by_it(browser, address):
         ('tokens like "⟨d7⟩", "⟨a9⟩⟨d7⟩", "⟨9c⟩"', "pieces of Hebrew letters (3)", None),
         ('"x" in text rich in "W", "B", "Y"', '"x" in text rich in single capital letters "W", "B", "Y"', None),
         ('"A", "B" or "C"', '"A", "B" or "C"', 'any of 3 tokens: "A", "B" or "C"'),
+        (five, five, f"any of 5 tokens: {five}"),
         (
-            '"aa", "bb", "cc", "dd" or "ee"',
-            '"aa", "bb", "cc", "dd" +1',
-            'any of 5 tokens: "aa", "bb", "cc", "dd" or "ee"',
+            '"a1", "b1", "c1", "d1", "e1" or "!"',
+            '"a1", "b1", "c1", "d1" +2',
+            'any of 6 tokens: "a1", "b1", "c1", "d1" +2',
         ),
+        ("bytes of characters or tokens in Hebrew script", parts, None),
     ):
         assert browser.evaluate(said % (json.dumps(rule), "false")) == short
         assert browser.evaluate(said % (json.dumps(rule), "true")) == (whole or short) + " F1 0.90"
     spaces = '"\\n   ", " ", "\\n", "\\n       " or "\\n\\n "'
-    told = "any of 5 tokens: 1 space; ↵, or ↵ then 3 or 7 spaces; ↵↵ then 1 space F1 0.90"
-    assert browser.evaluate(said % (json.dumps(spaces), "true")) == told
+    told = "1 space; ↵, or ↵ then 3 or 7 spaces; ↵↵ then 1 space"
+    assert browser.evaluate(said % (json.dumps(spaces), "false")) == told
+    assert browser.evaluate(said % (json.dumps(spaces), "true")) == f"any of 5 tokens: {told} F1 0.90"
 
 
 def test_a_long_rule_is_cut_where_it_is_one_of_many(browser, address):
@@ -303,10 +330,13 @@ def test_a_passage_has_the_lines_of_its_text_and_is_shown_first_where_line_ends_
     rows = browser.text(".example:first-child .row")
     at = rows.index("\n")
     assert rows[at - 1].endswith("\n") and rows[at + 1].startswith("  "), "an empty line, and then the indent"
-    assert browser.text(".example:first-child .firing") == ["  "], "a token of line ends and an indent is one box"
+    assert browser.text(".example:first-child .firing") == ["\n", "\n", "  "], "a box in each of its lines"
+    ends = f"Array.from({firing}.closest('.text').querySelectorAll('.line-end'), (e) => e.parentElement.textContent)"
+    assert all(text.endswith("\n") for text in browser.evaluate(ends)), "the sign stands where its line ends"
     drawn = f"getComputedStyle({firing}.querySelector('.line-end'), '::before').content"
-    assert browser.evaluate(drawn) == '"↵↵"'
-    hang = browser.evaluate(f"{firing}.closest('.row').style.getPropertyValue('--hang')")
+    assert browser.evaluate(drawn) == '"↵"'
+    last = "Array.from(document.querySelectorAll('.example:first-child .firing')).at(-1)"
+    hang = browser.evaluate(f"{last}.closest('.row').style.getPropertyValue('--hang')")
     assert hang == "8", "two letters further in than two spaces and a tab"
     browser.click(".widths [value=line]")
     browser.press("j")

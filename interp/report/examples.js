@@ -95,8 +95,7 @@ report.examples = (() => {
   const SHORT = 10; // tokens of a passage below which it takes another line on either side
   const EARLY = 4; // tokens before a firing, up to which it stands further left on its line
   const OPPOSITE = { ltr: "rtl", rtl: "ltr" };
-  const FAR = 1e6; // times as readily is each further line of a row cut off, so that those before it stay whole
-  const N_FAR = 5; // lines so told apart: a browser holds no larger number
+  const FAR = 1e6; // times as readily is each further part of a row cut off, so that those nearer stay whole
   const HANGING = 2; // letters by which what does not fit into a line stands further in than the line
   const FRAGMENT = 3; // tokens of a cut line from which on it is worth a line of its passage
   let chosen = null; // of WIDTHS, for the whole page
@@ -231,19 +230,25 @@ report.examples = (() => {
     const direction = directionOf(near);
     const ends = pieces.flatMap(({ text }, k) => (/\n|^<\|.*\|>$/.test(text) ? [k + 1] : []));
     const [begin, end] = [ends.filter((k) => k <= firing).at(-1) ?? 0, ends.find((k) => k > firing) ?? pieces.length];
-    /* Elements on one side of the firing in stretches of one line each: the farthest is cut off first, and each at its
-     * end away from the firing, which depends on the direction in which it runs itself. */
+    /* The direction of the line between two places; that of one without a letter is the firing's. */
+    const runsAt = (from, to) => (from >= begin && to <= end ? direction
+      : directionOf(first(joined(pieces.slice(from, to)))?.[0] ?? near));
+    /* Elements on one side of the firing in stretches of lines that run the same way: the farthest is cut off first,
+     * and each at its end away from the firing, which depends on the direction in which it runs itself. */
     const stretches = (from, to, isBefore) => {
       const cuts = [from, ...ends.filter((k) => k > from && k < to), to];
-      return cuts.slice(1).map((stop, k) => {
-        const isOwn = cuts[k] >= begin && stop <= end;
-        const [letter = near] = isOwn ? [near] : first(joined(pieces.slice(cuts[k], stop))) ?? [];
-        const runs = directionOf(letter);
-        const away = Math.min(isBefore ? cuts.length - 2 - k : k, N_FAR);
-        const cut = { dir: isBefore ? OPPOSITE[runs] : runs, "--shrink": FAR ** away };
+      const parts = [];
+      for (const [k, stop] of cuts.slice(1).entries()) {
+        const runs = runsAt(cuts[k], stop);
+        if (parts.at(-1)?.runs === runs) parts.at(-1).stop = stop;
+        else parts.push({ runs, start: cuts[k], stop });
+      }
+      return parts.map(({ runs, start, stop }, k) => {
+        const shrink = FAR ** (isBefore ? parts.length - 1 - k : k);
         const kind = isStart && isBefore && !k ? "span.begins" : "span";
-        return h(runs === direction ? "span.stretch" : "span.stretch.turned", cut,
-          h(kind, { dir: runs }, elements.slice(cuts[k], stop)));
+        return h(runs === direction ? "span.stretch" : "span.stretch.turned",
+          { dir: isBefore ? OPPOSITE[runs] : runs, "--shrink": shrink },
+          h(kind, { dir: runs }, elements.slice(start, stop)));
       });
     };
     const middle = direction === "rtl" ? firing + 1 : firing;

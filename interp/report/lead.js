@@ -233,8 +233,8 @@ report.lead = (() => {
     }
     if (!hasText) return h("span.muted", null, "No label describes where it fires.");
     if (senses?.length) return inSenses(senses, true);
-    if (isByTokens(latent, feature)) return isPastStrongest(feature) ? onStrongest(feature) : onCommonest(feature);
-    return inWords(latent, feature);
+    if (!isByTokens(latent, feature)) return inWords(latent, feature);
+    return isPastStrongest(feature) && !isOnCommonest(latent, feature) ? onStrongest(feature) : onCommonest(feature);
   }
 
   /* Whether the rule holds at few of its strongest firings. */
@@ -242,12 +242,15 @@ report.lead = (() => {
 
   const commonest = ({ tokens }) => tokens.filter(([offset]) => offset === 0).slice(0, N_LISTED);
 
+  /* Whether the tokens on which it fires most tell more of its firings than its rule. */
+  const isOnCommonest = (latent, feature) =>
+    commonest(feature).reduce((sum, [, , n]) => sum + n, 0) / feature.facts.n_active > columns.explanation_f1[latent];
+
   /* Whether the title of a feature that has neither a label nor several senses are tokens. */
   function isByTokens(latent, feature) {
     const ruleF1 = columns.explanation_f1[latent];
     if (!columns.explanation[latent] || isWeakRule(ruleF1) || isPastStrongest(feature)) return true;
-    const told = commonest(feature).reduce((sum, [, , n]) => sum + n, 0) / feature.facts.n_active;
-    return isKnown(ruleF1) && ruleF1 < GOOD && told > ruleF1;
+    return isKnown(ruleF1) && ruleF1 < GOOD && isOnCommonest(latent, feature);
   }
 
   /* The tokens on which a feature fires most, each with its share of the firings. */

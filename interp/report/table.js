@@ -335,10 +335,11 @@ report.table = (() => {
     },
   };
 
-  /* Star a feature, by default what the cursor is at, or no longer. */
+  /* Star a feature, by default what the cursor is at, or no longer; the cursor moves there. */
   function star(latent = order[cursor]) {
     if (latent === undefined) return;
-    hasCursor ||= latent === order[cursor];
+    cursor = Math.max(order.indexOf(latent), 0);
+    hasCursor = true;
     report.notes.set(latent, { star: !report.notes.of(latent).star });
     const isOfStar = document.activeElement.matches(".gutter");
     drawn = "";

@@ -218,6 +218,7 @@ def test_a_star_is_set_and_taken_away_in_its_row_without_opening_the_feature(bro
     assert browser.text(star) == ["☆"]
     browser.click(star)
     assert browser.text(star) == ["★"] and question(browser) == "#features"
+    assert browser.evaluate("document.querySelector('tr.at').dataset.latent") == str(BEST), "the cursor moves there"
     assert browser.evaluate(f"report.notes.of({BEST}).star")
     assert browser.evaluate(f"document.activeElement.ariaLabel === 'Star feature {BEST}'"), "the focus stays"
     browser.click(star)

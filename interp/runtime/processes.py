@@ -10,7 +10,7 @@ dictionary that is divided among the processes of a grid row.
 
 import atexit
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -33,6 +33,8 @@ Result = TypeVar("Result")
 _TIMEOUT = timedelta(minutes=30)
 _REFUSALS = (DamagedError, InUseError, OverwriteError, TooLargeError, InterpError, ValueError, OSError, MemoryError)
 """Errors about the input, the disk or the memory, which are the same in all processes; each before its base."""
+_REPORTED = "_reported_to_all_processes"
+"""The attribute of an error that all processes raise already, so that an outer `all_do` must not report it again."""
 
 
 @dataclass(frozen=True)
@@ -109,25 +111,44 @@ class Processes:
 
     def all_do(self, work: Callable[[], Result]) -> Result:
         """Do `work` and return its result. If it fails in one process it fails in all. An error of _REFUSALS, or of a
-        class derived from one, has that class in the others, and any other error is a RuntimeError there."""
+        class derived from one, has that class in the others, and any other error is a RuntimeError there.
+
+        `work` may call `all_do` and what is made of it (`gather_results`, `divide`), if it does so in all processes. It
+        may exchange tensors only right after such a call: a process whose work failed is in `all_do`.
+        """
         if self.count == 1:
             return work()
         failure: Exception | None = None
         try:
             result = work()
         except Exception as error:  # any error must reach the other processes, or they wait forever
+            if getattr(error, _REPORTED, False):
+                raise
             failure = error
         number = next((n for n, refusal in enumerate(_REFUSALS) if isinstance(failure, refusal)), len(_REFUSALS))
         report = "" if failure is None else f"{self.rank} {number} {type(failure).__name__} {failure}\0"
         heard = bytes(self.all_gather(torch.tensor(list(report.encode()), dtype=torch.uint8)).tolist()).decode()
-        if failure is not None:
-            raise failure
-        if heard:
+        if failure is None and heard:
             rank, kind, name, text = heard.split("\0")[0].split(" ", 3)
             if int(kind) < len(_REFUSALS):
-                raise _REFUSALS[int(kind)](text)
-            raise RuntimeError(f"process {rank} of {self.count}: {name}: {text}")
+                failure = _REFUSALS[int(kind)](text)
+            else:
+                failure = RuntimeError(f"process {rank} of {self.count}: {name}: {text}")
+        if failure is not None:
+            setattr(failure, _REPORTED, True)
+            raise failure
         return result
+
+    def gather_results(self, work: Callable[[], Result]) -> list[Result]:
+        """Do `work`, and return the results of all processes, in the order of the ranks. They can be anything that
+        pickles. If it fails in one process it fails in all."""
+        return self.all_gather_values(self.all_do(work))
+
+    def divide(self, tasks: Sequence[Callable[[], Result]]) -> list[Result]:
+        """Do every count-th of the tasks, which are the same in all processes. Returns the results of all tasks, in
+        their order."""
+        results = self.gather_results(lambda: [task() for task in tasks[self.rank :: self.count]])
+        return [results[number % self.count][number // self.count] for number in range(len(tasks))]
 
     def first_does(self, work: Callable[[], Any]) -> None:
         """Do `work` in the first process while the others wait. If it fails, it fails in all."""

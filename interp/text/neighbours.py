@@ -21,6 +21,7 @@ import scipy.sparse
 from jaxtyping import Float32, Float64, Int, Int64
 from numba import njit
 
+from interp.runtime.processes import ALONE, Processes
 from interp.statistics.directions import unit_rows
 from interp.statistics.estimates import count_ids
 
@@ -51,12 +52,16 @@ class Neighbours:
     """The mean of the windows' sums."""
 
     @classmethod
-    def learn(cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int) -> "Neighbours":
-        """Learn the vectors from a text of token ids below n_vocab."""
+    def learn(cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int, team: Processes = ALONE) -> "Neighbours":
+        """Learn the vectors from a text of token ids below n_vocab, which the processes of a team divide."""
         counts = count_ids(tokens, n_vocab)
         share = counts / max(counts.sum(), 1)
-        topics = _vectors(_count_within(tokens, n_vocab), share)
-        roles = _vectors(_count_beside(tokens, n_vocab, share), share)
+        topics, roles = team.divide(
+            [
+                lambda: _vectors(_count_within(tokens, n_vocab), share),
+                lambda: _vectors(_count_beside(tokens, n_vocab, share), share),
+            ]
+        )
         summands = (topics / (1 + share / 1e-3)[:, None]).astype(np.float32)
         rows = np.arange(0, tokens.size, max(1, tokens.size // MEAN_WINDOWS))
         sums = window_sums(tokens.reshape(-1), tokens.shape[1], rows, summands, PAST, FUTURE)

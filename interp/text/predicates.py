@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float32, Int, Int32, Int64
 from torch import Tensor
 
+from interp.runtime.processes import ALONE, Processes
 from interp.statistics.spacing import rows_of, spread_sequences
 from interp.text.kinds import PREDICATE_KINDS, kinds_in
 from interp.text.positions import Positions
@@ -43,22 +44,34 @@ class Predicates:
 
     @classmethod
     def count(
-        cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int, vocab: Sequence[str] | None = None
+        cls,
+        tokens: Int[np.ndarray, "seq pos"],
+        n_vocab: int,
+        vocab: Sequence[str] | None = None,
+        team: Processes = ALONE,
     ) -> "Predicates":
         """Read a text and count where each predicate holds.
         tokens: ids below n_vocab.
-        vocab: the string of each id, or None if tokens are only numbered."""
-        text = ReadText.read(tokens, n_vocab, vocab)
+        vocab: the string of each id, or None if tokens are only numbered.
+        team: processes that divide the work."""
+        text = ReadText.read(tokens, n_vocab, vocab, team)
         n_ctx = tokens.shape[1]
         kinds = kinds_in(text)
         ends = np.cumsum([kind.size(text) for kind in kinds.values()]).tolist()
         offsets = dict(zip(kinds, [0, *ends], strict=False))
         sequences = spread_sequences(np.arange(len(tokens)), n_ctx, MAX_COUNTED_ROWS)
         n_rows = len(sequences) * n_ctx
-        counts = np.zeros(ends[-1], np.int64)
-        for part in np.array_split(sequences, max(1, n_rows // POSITIONS_AT_ONCE)):
-            holds = _predicates_at(text, offsets, rows_of(part, n_ctx))
-            counts += np.bincount(holds[holds >= 0], minlength=len(counts))
+        own_sequences = sequences[team.rank :: team.count]
+        step = max(1, POSITIONS_AT_ONCE // n_ctx)
+
+        def count_own() -> Int64[np.ndarray, " predicate"]:
+            counts = np.zeros(ends[-1], np.int64)
+            for start in range(0, len(own_sequences), step):
+                holds = _predicates_at(text, offsets, rows_of(own_sequences[start : start + step], n_ctx))
+                counts += np.bincount(holds[holds >= 0], minlength=len(counts))
+            return counts
+
+        counts = team.sum_(torch.from_numpy(team.all_do(count_own))).numpy()
         return cls(text, offsets, -np.log(np.maximum(counts, 0.5) / max(n_rows, 1)).astype(np.float32))
 
     def with_labels(self, labels: Mapping[str, Bool[Tensor, "seq pos"]]) -> "Predicates":

@@ -7,6 +7,7 @@ clusters of windows. All of them are learnt once from the text alone, and can th
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from interp.checks.errors import InterpError
+from interp.runtime.processes import ALONE, Processes
 from interp.statistics.directions import unit_rows
 from interp.statistics.spacing import spread_rows
 from interp.storage.files import digest, digest_json
@@ -75,10 +77,12 @@ class ReadText:
         tokens: Int[np.ndarray, "seq pos"],
         n_vocab: int,
         vocab: Sequence[str] | None = None,
+        team: Processes = ALONE,
     ) -> "ReadText":
         """Learn the classes and topics of a text. The last texts are remembered: several hooks of a run have the same.
         tokens: ids below n_vocab.
         vocab: the string of each id, or None if tokens are only numbered.
+        team: processes that divide the learning.
         Raises ValueError for ids out of range.
         """
         low, high = int(tokens.min()), int(tokens.max())
@@ -87,21 +91,27 @@ class ReadText:
         strings = None if vocab is None else plain_strings(vocab)
         shape = digest_json([tokens.shape, n_vocab, strings])
         key = shape, digest(np.ascontiguousarray(tokens))
-        if key not in _REMEMBERED:
+        if not all(team.gather_results(lambda: key in _REMEMBERED)):
             while len(_REMEMBERED) >= MAX_REMEMBERED:
                 del _REMEMBERED[next(iter(_REMEMBERED))]
             with threadpool_limits(1):  # the same sums in the same order on any machine; k-means is slower in threads
-                _REMEMBERED[key] = cls._read(np.ascontiguousarray(tokens), n_vocab, strings)
+                _REMEMBERED[key] = cls._read(np.ascontiguousarray(tokens), n_vocab, strings, team)
         return _REMEMBERED[key]
 
     @classmethod
-    def _read(cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int, strings: list[str] | None) -> "ReadText":
-        neighbours = Neighbours.learn(tokens, n_vocab)
+    def _read(
+        cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int, strings: list[str] | None, team: Processes
+    ) -> "ReadText":
+        neighbours = Neighbours.learn(tokens, n_vocab, team)
         windows = neighbours.windows(tokens, spread_rows(tokens.size, TOPIC_WINDOWS))
-        tables = {"token": np.append(np.arange(n_vocab), -1)}
-        tables |= {f"role_{n}": _classes(neighbours.roles, neighbours.counts, n) for n in ROLE_GRAINS}
-        tables |= {f"about_{n}": _classes(neighbours.topics, neighbours.counts, n) for n in ABOUT_GRAINS}
-        topics = {n: _centres(windows, n) for n in TOPIC_GRAINS}
+        clusterings = {
+            **{f"topic_{n}": partial(_centres, windows, n) for n in TOPIC_GRAINS},
+            **{f"role_{n}": partial(_classes, neighbours.roles, neighbours.counts, n) for n in ROLE_GRAINS},
+            **{f"about_{n}": partial(_classes, neighbours.topics, neighbours.counts, n) for n in ABOUT_GRAINS},
+        }
+        tables = dict(zip(clusterings, team.divide(list(clusterings.values())), strict=True))
+        topics = {n: tables.pop(f"topic_{n}") for n in TOPIC_GRAINS}
+        tables["token"] = np.append(np.arange(n_vocab), -1)
         spelt = [""] * n_vocab if strings is None else strings
         return cls(
             tokens,

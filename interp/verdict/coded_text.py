@@ -13,6 +13,7 @@ from interp.checks.arguments import check_token_ids
 from interp.codes.code_chunks import CodeChunk, CodeSource, check_codes, count_firings, read_chunks
 from interp.features.examples import first_windows
 from interp.features.feature_store import FeatureStore
+from interp.runtime.processes import ALONE, Processes
 from interp.runtime.progress import Progress, no_progress
 from interp.text.predicates import Predicates
 
@@ -33,9 +34,13 @@ class CodedText:
     """Rows on which each latent fires."""
     counted: Bool[np.ndarray, " row"]
     """The rows that count as evidence: the first occurrence of each window (`features.examples`)."""
+    team: Processes = ALONE
+    """The processes that divide what is computed from the text and serves all latents: its predicates, the nulls, and
+    the rows at which rules hold. All of them call the same functions of this text in the same order, each for its own
+    latents."""
 
     @classmethod
-    def from_features(cls, features: FeatureStore) -> "CodedText":
+    def from_features(cls, features: FeatureStore, team: Processes = ALONE) -> "CodedText":
         """Return the text that was scanned, with its codes."""
         return cls(
             tokens=features.tokens,
@@ -45,6 +50,7 @@ class CodedText:
             maxima=np.nan_to_num(features.column("max")).astype(np.float32),
             n_active=features.column("n_active").astype(np.int64),
             counted=first_windows(features.tokens.numpy()),
+            team=team,
         )
 
     @classmethod
@@ -86,11 +92,25 @@ class CodedText:
         """The predicates of the text, counted at the first access."""
         with threadpool_limits(1, user_api="blas"):  # the result must not depend on BLAS's threads
             vocab = self.vocab if self.has_vocab else None
-            return Predicates.count(self.tokens.numpy(), len(self.vocab), vocab)
+            return Predicates.count(self.tokens.numpy(), len(self.vocab), vocab, self.team)
 
-    def read_chunks(self, rows_per_group: int, progress: Progress = no_progress, note: str = "") -> Iterator[CodeChunk]:
+    def read_chunks(
+        self,
+        rows_per_group: int,
+        progress: Progress = no_progress,
+        note: str = "",
+        *,
+        part: tuple[int, int] = (0, 1),
+    ) -> Iterator[CodeChunk]:
         """Read the codes in token order, whole groups of rows at a time. Values are in 0..1 of their latent's maximum,
-        and 0 on rows that do not count."""
+        and 0 on rows that do not count.
+        part: (rank, count), to read only that rank's chunks."""
         return read_chunks(
-            self.codes, rows_per_group, maxima=self.maxima, counted=self.counted, progress=progress, note=note
+            self.codes,
+            rows_per_group,
+            maxima=self.maxima,
+            counted=self.counted,
+            part=part,
+            progress=progress,
+            note=note,
         )

@@ -144,7 +144,18 @@ def count_rules(
     predicates: predicates of the text, with labels if rules name them.
     latents: for each unit, the latent whose firings its rules are compared with.
     sampled: for each unit, the ascending rows on which hits are counted.
+
+    Each process of `text.team` has units of its own, and counts those of all processes in its part of the text.
     """
+    team = text.team
+    units_of_each = team.gather_results(lambda: (proposed, latents, sampled))
+    first = sum(len(latents_of_one) for _, latents_of_one, _ in units_of_each[: team.rank])
+    own_units = slice(first, first + len(latents))
+    proposed, latents, sampled = (
+        [rules for rules_of_one, _, _ in units_of_each for rules in rules_of_one],
+        np.concatenate([latents_of_one for _, latents_of_one, _ in units_of_each]),
+        [rows for _, _, rows_of_one in units_of_each for rows in rows_of_one],
+    )
     rules = NumberedRules.of(proposed, predicates)
     counts = RuleCounts.zeros(len(latents), int(np.diff(rules.rule_offsets).max(initial=1)))
     n_ctx = text.n_ctx
@@ -172,10 +183,14 @@ def count_rules(
     def count(chunk: _Chunk, span: Int64[np.ndarray, " some"]) -> None:
         _count(span, latents, rules, hit_rows, hit_offsets, chunk, counts)
 
-    spans = np.array_split(np.arange(len(latents)), 8 * torch.get_num_threads())
-    for chunk in compute_ahead(read, text.read_chunks(n_ctx, progress, SCORING), 1):
-        map_in_threads(spans, partial(count, chunk))
-    return counts
+    def count_part() -> None:
+        spans = np.array_split(np.arange(len(latents)), 8 * torch.get_num_threads())
+        chunks = text.read_chunks(n_ctx, progress, SCORING, part=(team.rank, team.count))
+        for chunk in compute_ahead(read, chunks, 1):
+            map_in_threads(spans, partial(count, chunk))
+
+    team.all_do(count_part)
+    return RuleCounts(*(team.sum_(torch.from_numpy(counted)).numpy()[:, own_units] for counted in counts))
 
 
 def pack_bits(mask: Bool[np.ndarray, " row"]) -> UInt64[np.ndarray, " word"]:

@@ -207,17 +207,16 @@ def collect_evidence(
     testable = groups.n >= MIN_GROUPS
     wanted = np.flatnonzero(testable if chosen is None else testable & chosen)
     null_latents = [np.sort(rng.permutation(np.flatnonzero(testable))[:NULL_LATENTS]) for _ in shifts]
-    observed, *null_similarities = (
-        SimilarityOfFirings.empty(text.d_sae, rows.shape[1]) for _ in range(1 + len(shifts))
-    )
+    observed, *nulls = (SimilarityOfFirings.empty(text.d_sae, rows.shape[1]) for _ in range(1 + len(shifts)))
     if testable.any():
         densities = sampler.count / max(text.counted.sum(), 1)
         comparison = _FiringComparison(text.predicates, calibration, rows, densities)
         with threadpool_limits(1, user_api="blas"):  # the result must not depend on BLAS's threads
-            comparison.evaluate(wanted, observed, progress=progress)
-            for shift, latents, null in zip(shifts, null_latents, null_similarities, strict=True):
-                comparison.evaluate(latents, null, shift)
-    return FiringEvidence(observed, null_similarities, rows, shares, groups.effective, testable, calibration)
+            observed = comparison.evaluate(wanted, progress=progress)
+            nulls = text.team.divide(
+                [partial(comparison.evaluate, *each) for each in zip(null_latents, shifts, strict=True)]
+            )
+    return FiringEvidence(observed, nulls, rows, shares, groups.effective, testable, calibration)
 
 
 @dataclass(frozen=True)
@@ -233,11 +232,11 @@ class _FiringComparison:
     def evaluate(
         self,
         latents: Int64[np.ndarray, " latent"],
-        out: SimilarityOfFirings,
         shift: int = 0,
         progress: Progress = no_progress,
-    ) -> None:
-        """Evaluate some latents, with their firings moved by `shift` rows, and write the results to `out`."""
+    ) -> SimilarityOfFirings:
+        """Evaluate some latents, with their firings moved by `shift` rows."""
+        out = SimilarityOfFirings.empty(*self.rows.shape)
         n_rows = self.predicates.text.tokens.size
         for start in range(0, len(latents), LATENTS_AT_ONCE):
             block = latents[start : start + LATENTS_AT_ONCE]
@@ -246,6 +245,7 @@ class _FiringComparison:
             units = list(zip(block.tolist(), rows, holds, strict=True))
             map_in_threads(units, lambda unit: self._evaluate_one(*unit, out, with_words=shift == 0))
             progress(start + len(block), len(latents), COMPARING)
+        return out
 
     def _evaluate_one(
         self,

@@ -34,7 +34,14 @@ from interp.text.kinds import PREDICATE_KINDS
 from interp.verdict.coded_text import CodedText
 from interp.verdict.counting import RuleCounts, count_rules
 from interp.verdict.rules import Rule, phrase, rule_json
-from interp.verdict.search import ATOM_PRICE, Background, FitSample, item_price, propose_rules
+from interp.verdict.search import (
+    ATOM_PRICE,
+    MIN_FIRINGS_FOR_RULE,
+    Background,
+    FitSample,
+    item_price,
+    propose_rules,
+)
 
 PROPOSING = "proposing explanations"
 """The name of the first step in progress reports; the second is `counting.SCORING`."""
@@ -106,7 +113,7 @@ def explain(
     latents = np.concatenate([np.arange(n), latent_of_sense])
     sampled = [np.zeros(0, np.int64)] * n + rows_of_sense
     with threadpool_limits(1, user_api="blas"):  # as where firings are compared (`evidence`)
-        background = Background.of(predicates, sample.half, text.counted)
+        background = Background.of(predicates, sample.half, text.counted, text.team)
         proposed = _propose(background, firings, n_fire, progress)
         counts = count_rules(text, predicates, sample.half, proposed, latents, sampled, progress)
     counts.hits[:, :n] = counts.both[:, :n].sum(-1)
@@ -187,13 +194,17 @@ def _propose(
     n_fire: Int64[np.ndarray, " unit"],
     progress: Progress,
 ) -> list[list[Rule]]:
-    """Propose rules for each latent and then for each sense.
+    """Propose rules for each latent and then for each sense. Those with too few firings have none.
     firings: ascending rows of the fit half, a sample of n_fire."""
-    proposed: list[list[Rule]] = []
-    for start in range(0, len(firings), UNITS_AT_ONCE):
-        block = slice(start, start + UNITS_AT_ONCE)
-        holds = background.predicates.at_each(firings[block], background.predicates.in_rules)
-        units = list(zip(holds, firings[block], n_fire[block].astype(float), strict=True))
-        proposed += map_in_threads(units, lambda unit: propose_rules(background, *unit))
-        progress(len(proposed), len(firings), PROPOSING)
+    proposed: list[list[Rule]] = [[] for _ in firings]
+    units = [unit for unit, rows in enumerate(firings) if len(rows) >= MIN_FIRINGS_FOR_RULE]
+    for start in range(0, len(units), UNITS_AT_ONCE):
+        block = units[start : start + UNITS_AT_ONCE]
+        rows = [firings[unit] for unit in block]
+        holds = background.predicates.at_each(rows, background.predicates.in_rules)
+        samples = list(zip(holds, rows, n_fire[block].astype(float), strict=True))
+        rules_of_block = map_in_threads(samples, lambda sample: propose_rules(background, *sample))
+        for unit, rules in zip(block, rules_of_block, strict=True):
+            proposed[unit] = rules
+        progress(start + len(block), len(units), PROPOSING)
     return proposed

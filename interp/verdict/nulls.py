@@ -51,6 +51,7 @@ from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import scan_digests
 from interp.features.scan_config import ScanConfig
 from interp.features.scan_folder import check_labelled, labels_digest, masks_of
+from interp.runtime.processes import ALONE, Processes
 from interp.verdict.measures import MEASURES, Directions, LatentValues, Null
 
 POOL_SIZE = 100
@@ -157,18 +158,20 @@ def _moving_mean(values: Float64[np.ndarray, " n"], width: int) -> Float64[np.nd
 
 class SampledCodes:
     """Keep the codes of some latents (`add` takes each chunk while the codes are read), and write them shifted. Latents
-    that fire too rarely to be tested are included only if there are too few other latents for a null."""
+    that fire too rarely to be tested are included only if there are too few other latents for a null. Each process of a
+    team keeps some of these latents."""
 
-    def __init__(self, features: FeatureStore, shifts: Sequence[int], seed: int):
+    def __init__(self, features: FeatureStore, shifts: Sequence[int], seed: int, team: Processes = ALONE):
         self._features = features
         self.shifts = shifts
+        self.team = team
         n_active = features.column("n_active").astype(np.int64)
         drawn = np.random.default_rng(seed).permutation(np.flatnonzero(n_active))
         n_frequent = int((n_active >= MIN_GROUPS).sum())
         most = min(MAX_SAMPLED_LATENTS, max(n_frequent, -(-POOL_SIZE // len(shifts))))
         drawn = drawn[np.argsort(n_active[drawn] < MIN_GROUPS, kind="stable")][:most]
         fits = len(shifts) * np.cumsum(n_active[drawn]) <= MAX_SHIFTED_FIRINGS
-        self.units = np.sort(drawn[: max(1, fits.sum())])
+        self.units = np.sort(drawn[: max(1, fits.sum())])[team.rank :: team.count]
         self._unit_of = np.full(features.d_sae, -1, np.int32)
         self._unit_of[self.units] = np.arange(len(self.units))
         self._parts: list[tuple[np.ndarray, ...]] = []  # row, unit and activation of each firing
@@ -234,9 +237,12 @@ def compare_with_nulls(
             wanted[MEASURES[name].null].append(name)
     n_active = features.column("n_active")
     comparisons = {}
-    for name, values_of_units in _measure_shifted(wanted["shift"], sample, labels, twin).items():
+    names = sorted(set().union(*sample.team.gather_results(lambda: wanted["shift"])))
+    parts = sample.team.gather_results(lambda: (sample.units, _measure_shifted(names, sample, labels, twin)))
+    for name in names:
         nulls = np.full((len(sample.shifts), features.d_sae), np.nan)
-        nulls[:, sample.units] = values_of_units
+        for units, values_of_units in parts:
+            nulls[:, units] = values_of_units[name]
         if np.isfinite(nulls).any():
             comparisons[name] = against_pooled_nulls(tested[name], nulls, n_active, min_std=MIN_STD)
     if wanted["directions"] and features.W_dec is not None and features.W_dec.any():
@@ -253,12 +259,12 @@ def compare_with_nulls(
 def _measure_shifted(
     names: Sequence[str], sample: SampledCodes, labels: Masks | None, twin: FeatureStore | None
 ) -> dict[str, Float64[np.ndarray, "shift unit"]]:
-    """Compute these measures of each sampled latent on each shifted text."""
+    """Compute these measures of each sampled latent of this process on each shifted text."""
+    shape = len(sample.shifts), len(sample.units)
     if not names or not len(sample.units):
-        return {}
+        return dict.fromkeys(names, np.zeros(shape))
     with TemporaryDirectory() as folder:
         shifted = sample.write_shifted(labels, folder)
-        shape = len(sample.shifts), len(sample.units)
         return {name: MEASURES[name](shifted, twin).astype(float).reshape(shape) for name in names}
 
 

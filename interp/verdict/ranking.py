@@ -65,7 +65,7 @@ from interp.display.verdict_names import DEAD, DENSE, FAINT, NO_CONTEXT, UNTESTE
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_part_tables, check_twin, identity
 from interp.runtime.options import takes_options, values_of
-from interp.runtime.processes import processes
+from interp.runtime.processes import Processes, processes
 from interp.runtime.progress import Progress, no_progress, percent_of_steps
 from interp.storage.files import digest
 from interp.verdict.calibration import Calibration
@@ -142,8 +142,8 @@ def rank_features(
     Only `calibration`, `judge_faint` and `seed`, which draws the firings that are compared, change a verdict or the
     probability of one meaning. `attrs["features"]` of the table identifies the ranked features (`identity`).
 
-    Under `torchrun`, all processes call this with the same arguments. The latents are divided among them, and each
-    process gets the whole table. Each reads the text and computes the nulls, which all latents share, for itself.
+    Under `torchrun`, all processes call this with the same arguments. The latents and most of the work that serves all
+    latents (`CodedText.team`) are divided among them, and each process gets the whole table.
     part: (rank, count), to rank only every count-th of the latents; `join_rankings` makes one table of all parts.
     nulls: another name for `n_shifts`, whose value is not used if this is given.
     Raises TypeError if `features` is not a FeatureStore. Raises ValueError for latents that do not exist, if n_shifts <
@@ -174,9 +174,8 @@ def rank_features(
 
     own_latents = chosen[rank::count][team.rank :: team.count]
     is_own = np.isin(np.arange(features.d_sae), own_latents)
-    table = team.all_do(lambda: _rank(features, is_own, options) if len(own_latents) else None)
-    tables = [table for table in team.all_gather_values(table) if table is not None]
-    ranking = _sort_rows(tables, features.has_text)
+    tables = team.gather_results(lambda: _rank(features, is_own, options, team))
+    ranking = _sort_rows([table for table in tables if len(table)], features.has_text)
     ranking.attrs["features"] = identity(features)
     if count > 1:
         ranking.attrs |= {"part": list(part), "work": work}
@@ -203,16 +202,19 @@ def _sort_rows(tables: Sequence[pd.DataFrame], has_text: bool) -> pd.DataFrame:
     return Ranking(rows.sort_values(columns, ascending=False, kind="stable", ignore_index=True))
 
 
-def _rank(features: FeatureStore, chosen: Bool[np.ndarray, " d_sae"], options: RankingOptions) -> pd.DataFrame:
-    """Rank the chosen latents. Returns their rows, in any order."""
+def _rank(
+    features: FeatureStore, chosen: Bool[np.ndarray, " d_sae"], options: RankingOptions, team: Processes
+) -> pd.DataFrame:
+    """Rank the chosen latents. Returns their rows, in any order. Each process of the team has latents of its own, or
+    none."""
     faint = np.zeros(features.d_sae, bool) if options.judge_faint else _mark_faint(features)
     if not features.has_text:
         return _rows_without_text(features, faint, chosen)
     options = replace(options, progress=percent_of_steps(options.progress, _SHARE_OF_TIME))
     labels, twin, seed = options.labels, options.twin, options.seed
-    text = CodedText.from_features(features)
+    text = CodedText.from_features(features, team)
     shifts = circular_shifts(text.n_seq, text.n_ctx, options.n_shifts, int((text.maxima > 0).sum()), seed)
-    sampled = SampledCodes(features, shifts, seed)
+    sampled = SampledCodes(features, shifts, seed, team)
     rule_sample = FitSample(text.d_sae, text.n_ctx, features.fit_half().numpy(), seed)
     listeners = [sampled.add, lambda chunk: rule_sample.add(chunk.of_latents(chosen))]
     columns, evidence = _judge(text, faint, chosen, options, listeners)

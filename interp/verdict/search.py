@@ -25,6 +25,7 @@ from numba import njit
 
 from interp.codes.code_chunks import CodeChunk
 from interp.codes.sampling import FiringSampler
+from interp.runtime.processes import ALONE, Processes, part_of
 from interp.statistics.spacing import rows_of, spread_rows, spread_sequences
 from interp.text.kinds import PREDICATE_KINDS
 from interp.text.predicates import Predicates, rows_of_predicates
@@ -113,17 +114,24 @@ class Background:
 
     @classmethod
     def of(
-        cls, predicates: Predicates, half: Bool[np.ndarray, " seq"], counted: Bool[np.ndarray, " row"]
+        cls,
+        predicates: Predicates,
+        half: Bool[np.ndarray, " seq"],
+        counted: Bool[np.ndarray, " row"],
+        team: Processes = ALONE,
     ) -> "Background":
         """Read the fit half.
         half: marks its sequences.
-        counted: marks the rows that count as evidence."""
+        counted: marks the rows that count as evidence.
+        team: processes that each read a part of the rows."""
         n_ctx = predicates.text.tokens.shape[1]
         sequences = np.flatnonzero(half)
         kept = spread_sequences(sequences, n_ctx, MAX_FIT_ROWS)
         rows = rows_of(kept, n_ctx)
         rows = rows[counted[rows]]
-        holds = predicates.at(rows, predicates.in_rules)
+        own_rows = rows[part_of(len(rows), team.rank, team.count)]
+        parts = team.gather_results(lambda: predicates.at(own_rows, predicates.in_rules))
+        holds = np.concatenate([part for part in parts if len(part)] or parts)
         offsets, rows_by_predicate = _rows_by_predicate(holds, len(predicates.surprise))
         return cls(predicates, holds, rows_by_predicate, offsets, len(sequences) / max(1, len(kept)))
 

@@ -102,6 +102,23 @@ if __name__ == "__main__":
         except Exception as seen:
             found[error.__name__] = [type(seen).__name__, str(seen)]
     found["well"] = team.all_do(lambda: "done")
+    found["results"] = team.gather_results(lambda: {"rank": team.rank})
+    found["divided"] = [team.divide([lambda n=n: (n, team.rank) for n in range(tasks)]) for tasks in (0, 1, 5)]
+
+    def nested(fails):
+        if fails == "before" and team.rank == 1:
+            raise KeyError("before")
+        squares = team.divide([(lambda: 1), work if fails == "in it" else (lambda: 4)])
+        if fails == "after" and team.rank == 1:
+            raise ValueError("after")
+        return team.sum_(torch.tensor(team.all_do(lambda: sum(squares)))).item()
+
+    error = OSError
+    for fails in ("before", "in it", "after", "never"):
+        try:
+            found[fails] = team.all_do(lambda: team.all_do(lambda: nested(fails)))
+        except Exception as seen:
+            found[fails] = [type(seen).__name__, str(seen)]
     Path(sys.argv[1], f"{team.rank}.json").write_text(json.dumps(found))
 """
 
@@ -124,6 +141,24 @@ def test_processes_sum_to_the_same_everywhere(said):
     assert [found["place"] for found in said] == [[0, 2, True], [1, 2, False]]
     for found in said:
         assert found["sum"] == total.tolist() and found["turned"] == total.T.tolist()
+
+
+def test_processes_divide_tasks_and_all_get_the_results_in_order(said):
+    for found in said:
+        assert found["results"] == [{"rank": 0}, {"rank": 1}]
+        assert found["divided"] == [[], [[0, 0]], [[n, n % 2] for n in range(5)]]
+    alone = Processes()
+    assert alone.divide([lambda: 1, lambda: 2]) == [1, 2] and alone.gather_results(lambda: 3) == [3]
+
+
+def test_a_failure_within_divided_work_is_that_of_all_processes(said):
+    """Also where one process fails on its own between two exchanges, while the other waits in the next of them."""
+    for rank, found in enumerate(said):
+        before = ["RuntimeError", "process 1 of 2: KeyError: 'before'"] if rank == 0 else ["KeyError", "'before'"]
+        assert found["before"] == before
+        assert found["in it"] == ["OSError", "no good:\n1 in 2"]
+        assert found["after"] == ["ValueError", "after"]
+        assert found["never"] == 10
 
 
 def test_processes_gather_rows_in_the_order_of_the_ranks(said):

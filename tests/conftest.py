@@ -1,12 +1,34 @@
 """Fixtures for all tests."""
 
 import fcntl
+import gc
 import os
 import shutil
 
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # before the library is imported: no test asks the network for a model
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Look for no garbage while the files are imported, nor later among what they import: it stays, and each search
+    would go through a million objects."""
+    gc.disable()
+    found = yield
+    gc.freeze()
+    gc.enable()
+    return found
+
+
+def pytest_unconfigure():
+    gc.unfreeze()  # or else libraries report at the end that their objects have leaked
+
+
+def pytest_collection_modifyitems(items):
+    """Let one worker make the tiny run first, while the other has files that need none: neither waits for it."""
+    needy = list(dict.fromkeys(item.path for item in items if "tiny_run" in item.fixturenames))
+    items.sort(key=lambda item: 0 if item.path in needy[:1] else 1 + (item.path in needy))
 
 
 @pytest.fixture(autouse=True)

@@ -22,12 +22,16 @@ SECONDS = 240
 
 # It has no threads, and forks a child for each line that it reads: [code, arguments, environment, cwd, out, err].
 PARENT = """
-import json, os, signal, sys, traceback, types
+import atexit, gc, json, os, signal, sys, threading, traceback, types
 
+gc.disable()
 import duckdb, pytest, sklearn.cluster, sklearn.utils.extmath, torch.distributed
 import interp.activations.harvesting, interp.compare.null_dictionaries, interp.effects, interp.evaluation.baselines
 import interp.evaluation.quality, interp.figures.population, interp.report, interp.sae.kernels.numba_kernels
 import interp.verdict.ranking, models.loading, models.tokenizing, models.training
+
+gc.freeze()  # each search for garbage would go through all of it, and copy the pages that a child shares
+gc.enable()
 
 
 def run(code, arguments, environment, cwd, out, err):
@@ -39,7 +43,19 @@ def run(code, arguments, environment, cwd, out, err):
         os.dup2(os.open(path, flags), number)
     sys.argv = ["-c", *arguments]
     sys.modules["__main__"] = main = types.ModuleType("__main__")
-    exec(compile(code, "<string>", "exec"), vars(main))
+    status = 0
+    try:
+        exec(compile(code, "<string>", "exec"), vars(main))
+    except SystemExit as asked:
+        status = asked.code or 0
+    except BaseException:
+        traceback.print_exc()
+        status = 1
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)  # Python would free all modules one by one, for two seconds
 
 
 lines, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
@@ -47,8 +63,8 @@ while line := lines.readline():
     child = os.fork()
     if child == 0:
         run(*json.loads(line))
-        break
     print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), file=answers, flush=True)
+os._exit(0)
 """
 
 

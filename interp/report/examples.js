@@ -413,10 +413,10 @@ report.examples = (() => {
    * of them.
    *
    * how: as wide as is chosen for the page, where it is not given. senses: those that the examples are marked with.
-   * alikeOf: gives the examples that one stands for. rest: what the button says after their number. beside: the
-   * activations of another feature at each and in its sequence, the largest, its name, and whether it stands first. */
+   * alikeOf: gives the examples that one stands for. beside: the activations of another feature at each and in its
+   * sequence, the largest, its name, and whether it stands first. */
   function list(latent, feature, examples, options = {}) {
-    const { few = FEW, how, senses = [], alikeOf = () => [], beside, rest = "more" } = options;
+    const { few = FEW, how, senses = [], alikeOf = () => [], beside } = options;
     const most = feature.facts.max || 1;
     const items = (some) =>
       some.map((one) => example(one, { latent, feature, most, how, senses, beside }, alikeOf(one)));
@@ -432,7 +432,7 @@ report.examples = (() => {
       const added = items(examples.slice(n, n + some));
       n += added.length;
       shown.append(...added);
-      more.textContent = `${format.count(examples.length - n)} ${rest}`;
+      more.textContent = `${format.count(examples.length - n)} more`;
       if (n === examples.length) more.remove();
       return added;
     }

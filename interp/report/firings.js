@@ -102,7 +102,7 @@ report.firings = (() => {
     const shares = new Map(commonTokens(feature));
     const { top, same, groups, others, further, alike } = varied(feature.examples, N_TOP, [...shares.keys()]);
     const alikeOf = (one) => alike.get(one);
-    const listed = (examples, few, rest) => list(latent, feature, examples, { few: atFirst(few), alikeOf, rest });
+    const listed = (examples, few) => list(latent, feature, examples, { few: atFirst(few), alikeOf });
     const first = [...top, ...same];
     if (!groups.length && !others.length) {
       const all = listed(first, N_FIRST);
@@ -119,7 +119,7 @@ report.firings = (() => {
     const apart = () => headed(["On its other tokens ", h("small", null, `${N_OF_TOKEN} of each at first`)],
       listed([...others, ...further], Math.min(N_OTHER, others.length)));
     return h("div", null,
-      headed(titleOfAll(first, shares, feature), fixed(listed(first, top.length, "more on the same tokens"))),
+      headed(titleOfAll(first, shares, feature), fixed(listed(first, top.length))),
       groups.map(ofToken),
       others.length ? apart() : null,
       foldedInWords(alike));

@@ -291,7 +291,7 @@ report.lead = (() => {
       ruleElement(rule, ruleF1, "No explanation was found."),
       counts ? h("span.muted", null, `: ${counts}`) : null,
       rule ? f1Term(ruleF1) : null,
-      isPastStrongest(feature)
+      isPastStrongest(feature) && !isWeakRule(ruleF1)
         ? h("small", null, `, but true of ${format.percent(share)} of its strongest firings`) : null,
     ];
   }

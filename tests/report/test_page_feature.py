@@ -68,7 +68,7 @@ def test_the_page_alone_scrolls_and_the_shorter_column_stays_in_view_beside_the_
 def test_a_list_shows_some_more_of_its_examples_or_all(browser, address):
     browser.open(f"{address}#feature/3")
     counted = """((feature) => {
-        const list = report.examples.list(3, feature, feature.examples.slice(0, 9), { few: 2, rest: "more" });
+        const list = report.examples.list(3, feature, feature.examples.slice(0, 9), { few: 2 });
         const more = () => list.querySelector(".more")?.textContent ?? null;
         const shown = () => [list.querySelectorAll(".example").length, more()];
         return [shown(), list.show(3).length, shown(), list.show(9).length, shown()];

@@ -223,8 +223,8 @@ const scriptOf = (token) => {
   return Object.keys(NAMED_LETTERS).find((name) => NAMED_LETTERS[name].includes(letter));
 };
 
-/* A token on its own; bdi keeps its writing direction to itself, and one with stray bytes is read as its script is.
- * lead: a first byte of the script of the tokens around it. */
+/* A token on its own, also where it is a single space; bdi keeps its writing direction to itself, and one with stray
+ * bytes is read as its script is. lead: a first byte of the script of the tokens around it. */
 function tokenElement(token, lead = null) {
   const parts = report.bytes.meaning(token, lead);
   const named = {
@@ -234,7 +234,7 @@ function tokenElement(token, lead = null) {
     "data-tip": parts,
   };
   const kind = /^\p{M}/u.test(token) ? "bdi.token.combining" : "bdi.token";
-  return h(kind, named, visible(token, 3, false, lead));
+  return h(kind, named, visible(token, token.trim() ? 3 : 1, false, lead));
 }
 
 /* A rule in words. What stands in its quotes keeps its writing direction to itself, and its spaces and tabs are drawn,

@@ -77,6 +77,8 @@ def test_letters_that_look_latin_name_their_script_and_stray_bytes_their_charact
     rule = json.dumps('"в", "β" or "ا"')
     assert browser.evaluate(script % f"ruleText({rule})") == ["Cyrillic", "Arabic alef"]
     assert browser.evaluate("tokenElement(' в').dataset.script") == "Cyrillic"
+    signs = "[' ', ' a'].map((token) => tokenElement(token).querySelectorAll('.run.space').length)"
+    assert browser.evaluate(signs) == [1, 0], "a space alone has a sign of its own"
     assert browser.evaluate("tokenElement('\\u0651').dataset.script") == "shadda"
     token = "(({dir, dataset}) => [dir, dataset.tip])(tokenElement('⟨9c⟩⟨d7⟩'))"
     said = "⟨9c⟩: the end of ל, if it is a Hebrew letter; ⟨d7⟩: the first byte of a Hebrew letter, א to ת"

@@ -56,15 +56,17 @@ def steer(
     n_tokens: int,
     temperature: float = 1.0,
     seed: int = 0,
+    output_hook: str | None = None,
 ) -> Int[Tensor, "batch pos_plus_n"]:
     """Return the prompt and `n_tokens` more tokens, drawn from softmax(logits / temperature). At temperature 0 they are
     the likeliest tokens. A text is read after the token that opens a sequence, as in a corpus
     (`features.text_features.tokens_of`).
+    output_hook: the hook that a transcoder writes.
 
     Raises ValueError for a latent that never fires, for a text if the model has no tokenizer, for the scan of another
     dictionary, for tokens that the model does not have, and for a model that predicts no next tokens.
     """
-    dictionary_hooks(model, hook, dictionary)  # checked first, as the arguments may be in another order
+    dictionary_hooks(model, hook, dictionary, output_hook)  # first, as the arguments may be in another order
     check_scanned(features, dictionary, model, hook)
     prompt = tokens_of(model, prompt)
     prompt = prompt[None] if prompt.ndim == 1 else prompt
@@ -75,7 +77,7 @@ def steer(
         raise InterpError(f"temperature={temperature} must be at least 0")
     check_predicts_next(model, features.tokens)
     check_token_ids(prompt, size_of(module_of(model), "d_vocab"))
-    steered = Steered(model, hook, dictionary, pins(features, multiples))
+    steered = Steered(model, hook, dictionary, pins(features, multiples), output_hook)
     return steered.sample(prompt, n_tokens, temperature, seed)
 
 
@@ -91,6 +93,7 @@ def dose_response(
     n_tokens: int = 16,
     concept: Sequence[int] = (),
     seed: int = 0,
+    output_hook: str | None = None,
 ) -> pd.DataFrame:
     """Measure the cost of each multiple on the scan's text, and its effect in the text that the model then writes.
 
@@ -103,8 +106,10 @@ def dose_response(
         activation  its mean on those tokens, as a multiple of the maximum
         concept     mean probability on the sequences that the next token is one of `concept`, such as the latent's
                     likelier_tokens of `feature_effects`; NaN without
+
+    output_hook: the hook that a transcoder writes.
     """
-    hooks = dictionary_hooks(model, hook, dictionary)
+    hooks = dictionary_hooks(model, hook, dictionary, output_hook)
     check_scanned(features, dictionary, model, hook)
     check_at_least(1, sequences=sequences, n_tokens=n_tokens)
     check_predicts_next(model, features.tokens)
@@ -113,7 +118,9 @@ def dose_response(
     prompts = tokens[:, : max(1, tokens.shape[1] // 2)]
     maximum = pins(features, {latent: 1.0})[latent].plus
     models = [Steered(model, hook, dictionary, {})]
-    models += [Steered(model, hook, dictionary, {latent: pin(multiple * maximum)}) for multiple in multiples]
+    models += [
+        Steered(model, hook, dictionary, {latent: pin(multiple * maximum)}, output_hook) for multiple in multiples
+    ]
     rows = []
     for multiple, steered, costs in zip(
         (float("nan"), *multiples), models, _costs(models, tokens, concept), strict=True
@@ -166,11 +173,19 @@ def useful_range(doses: pd.DataFrame, most_loss: float) -> tuple[float, float] |
 class Steered:
     """A model whose latents are held, or the unchanged model."""
 
-    def __init__(self, model: Model, hook: str, dictionary: Dictionary, actions: Mapping[int, Action]):
+    def __init__(
+        self,
+        model: Model,
+        hook: str,
+        dictionary: Dictionary,
+        actions: Mapping[int, Action],
+        output_hook: str | None = None,
+    ):
         self.model = model
         self.hook = hook
         self.dictionary = dictionary
         self.actions = actions
+        self.output_hook = output_hook
         self.module = module_of(model)
 
     def logits(self, tokens: Int[Tensor, "seq pos"]) -> Float[Tensor, "seq pos d_vocab"]:
@@ -212,7 +227,9 @@ class Steered:
         if not self.actions:
             return nullcontext()
         usable = is_included(tokens, self.module, self.dictionary)
-        return intervene(self.model, self.hook, self.dictionary, self.actions, positions=usable)
+        return intervene(
+            self.model, self.hook, self.dictionary, self.actions, positions=usable, output_hook=self.output_hook
+        )
 
 
 def pins(features: FeatureStore, multiples: Mapping[int, float]) -> dict[int, Action]:

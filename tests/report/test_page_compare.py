@@ -45,6 +45,24 @@ def test_numbers_of_two_features_stand_on_one_scale_each_and_those_that_differ_a
     assert alike == ["F1", "density", "largest activation"], "what the run has not measured is left out"
 
 
+def test_effects_of_two_features_stand_on_one_scale_around_zero(browser, address):
+    browser.open(f"{address}#overview")
+    of_both = "{ effect: [0.01, -0.03], effect_low: [-0.02, -0.05], effect_high: [0.03, -0.01] }"
+    browser.evaluate(
+        f"Object.entries({of_both}).forEach(([name, both]) => both.forEach((x, k) => {{"
+        " report.selection.columns[name][3 + k] = x; }))"
+    )
+    browser.evaluate("location.hash = '#compare/3/4'")
+    browser.wait("document.getElementById('compare').dataset.latent === '3'")
+    places = (
+        "Array.from(document.querySelectorAll('#compare .numbers .gauge :is(.zero, .point)'),"
+        " (e) => Number(e.style.getPropertyValue('--at')))"
+    )
+    assert browser.evaluate(places) == [0.625, 0.75, 0.625, 0.25], "from −0.05 to 0.03"
+    widths = "Array.from(document.querySelectorAll('#compare .gauge .point'), (e) => e.offsetWidth)"
+    assert browser.evaluate(widths) == [3, 3] and "tick is 0" in browser.text("#compare .below")[-1]
+
+
 def test_words_find_the_features_to_compare_and_the_way_back(browser, address):
     browser.open(f"{address}#compare/3/2")
     browser.evaluate("document.querySelectorAll('#compare input')[1].focus()")

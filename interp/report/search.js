@@ -13,6 +13,12 @@ report.search = (() => {
   const labels = columns.labels.map((label) => lower(format.words(label)));
   const LETTER = "[\\p{L}\\p{N}_]";
 
+  /* The head of a rule: the words up to where it names a second thing or says where the first stands. */
+  const HEAD = /^.*?(?=,|(?:^| )(?:or|two|after|before|within|inside|outside|at|in (?:an?|text|lines|words))\b|$)/s;
+  const AT_HEAD = 0.5;
+  const TOGETHER = 4; // of each word of a query that stands as a whole at the head, more than a token can add
+  const OF_F1 = 1e-3; // less than any difference between two kinds of match
+
   const DRAWN = { "·": " ", "␣": " ", "↵": "\n", "⇥": "\t" };
   const shown = []; // the words for the rule of each latent, once they are needed
 
@@ -41,7 +47,7 @@ report.search = (() => {
     const element = report.lead.short(columns.explanation[i]);
     for (const number of element.querySelectorAll(".muted")) number.remove(); // of the tokens left out
     const scripts = Array.from(element.querySelectorAll("[data-script]"), ({ dataset }) => dataset.script);
-    return (shown[i] = lower([element.textContent, ...scripts].join(" ")));
+    return (shown[i] = lower([element.textContent, ...scripts].join(", ")));
   }
 
   /* Find the words of all rules while the browser is idle, so that the first search does not wait for them. */
@@ -58,12 +64,29 @@ report.search = (() => {
   const isIn = (each, text) => (each.number ? text.search(each.word) >= 0 : text.includes(each.text));
   const asWord = (each, text, whole) => (text.search(each.word) >= 0 ? whole : isIn(each, text) ? 1 : 0);
 
+  const headOf = (text) => text.match(HEAD)[0];
+
+  /* The same of a text that describes the latent, which counts more if its head matches as well. */
+  function asWords(each, text) {
+    const fitting = asWord(each, text, 3);
+    return fitting && asWord(each, headOf(text), 3) === fitting ? fitting + AT_HEAD : fitting;
+  }
+
+  /* Whether several words of a query stand side by side at the head of a rule or of the label that describes better. */
+  function isTogether(terms, i) {
+    if (terms.length < 2 || !terms.every(({ field }) => field === "")) return false;
+    const words = terms.map(({ text }) => text).join(" ");
+    const named = [rules[i], wordsOf(i), ...(report.lead.byLabel(i) ? [labels[columns.label[i]]] : [])];
+    return named.some((text) => ` ${headOf(text)} `.includes(` ${words} `));
+  }
+
   /* Whether an example is stored of the firings on a token of its list, the commonest of which has rank 0. */
   const isStored = (i, rank) => Boolean(columns.stored[i] & (1 << rank));
 
   /* 6 to 7: the token that is its whole rule, by the share of its firings on it; 5: its number; 3 to 5: a token of
    * which an example is stored or that its rule names, by the share of its firings on it; 4: a word of the reader's
-   * label or note; 3: a word of its rule or label; 2 to 3: another token, by its share; 1: a part of any; 0: none. */
+   * label or note; 3: a word of its rule or label; 2 to 3: another token, by its share; 1: a part of any; 0: none. At the
+   * head of its rule, or of a label that describes it better, half more. */
   function fit(each, i) {
     if (each.latent !== undefined) return each.latent === i ? 5 : 0;
     const within = (field) => !each.field || each.field === field;
@@ -75,8 +98,11 @@ report.search = (() => {
       return isStored(i, rank) || rules[i].includes(`"${token}"`) ? 3 + 2 * share : 2 + share;
     };
     if (within("tok")) most = Math.max(most, ...tokens[i].map(ofToken));
-    if (within("rule")) most = Math.max(most, asWord(each, rules[i], 3), asWord(each, wordsOf(i), 3));
-    if (within("label") && columns.label[i] !== null) most = Math.max(most, asWord(each, labels[columns.label[i]], 3));
+    if (within("rule")) most = Math.max(most, asWords(each, rules[i]), asWords(each, wordsOf(i)));
+    if (within("label") && columns.label[i] !== null) {
+      const label = labels[columns.label[i]];
+      most = Math.max(most, report.lead.byLabel(i) ? asWords(each, label) : asWord(each, label, 3));
+    }
     const { label, note } = report.notes.of(i);
     for (const [field, text] of [["label", label], ["note", note]]) {
       if (text && within(field)) most = Math.max(most, asWord(each, lower(text), 4));
@@ -84,7 +110,8 @@ report.search = (() => {
     return most;
   }
 
-  /* How well a latent matches all the terms; 0 if it lacks one. */
+  /* How well a latent matches all the terms; 0 if it lacks one. Of equals, the one whose rule or label has the larger F1
+   * is better. */
   function quality(terms, i) {
     let sum = 0;
     for (const each of terms) {
@@ -92,7 +119,7 @@ report.search = (() => {
       if (!score) return 0;
       sum += score;
     }
-    return sum;
+    return sum + (isTogether(terms, i) ? TOGETHER * terms.length : 0) + OF_F1 * (report.lead.f1(i) ?? 0);
   }
 
   /* A text of one field, split so that every second piece is a match. The tokens that a rule names are matched too. */

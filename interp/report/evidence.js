@@ -114,6 +114,7 @@ report.evidence = (() => {
     const hasIntervals = (parts.f1_by_interval ?? []).some((x) => x !== null);
     return h("details.block", null,
       h("summary", null, h("h3", null, "How well the rule holds")),
+      h("p.rule", null, report.lead.rule(columns.explanation[latent], columns.explanation_f1[latent], "")),
       factsElement(facts),
       hasIntervals ? intervalBars(parts.f1_by_interval, feature.intervals) : null);
   }

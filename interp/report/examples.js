@@ -357,7 +357,7 @@ report.examples = (() => {
     return tokens?.subarray(Math.max(placeOf(one) - N_ALIKE + 1, 0), placeOf(one) + 1).join(" ") ?? null;
   }
 
-  /* The index of the only sense that fires on the token of an example; −1 if there is none. */
+  /* The index of the sense that the token of an example tells; −1 if it tells none. */
   const senseOf = (one, senses) => senses.findIndex(({ tokens }) => tokens.includes(tokenOf(one)));
 
   /* The letter of a sense; k: its index among the latent's senses. */
@@ -387,7 +387,7 @@ report.examples = (() => {
       const k = senseOf(one, senses);
       if (k >= 0) {
         item.dataset.sense = k;
-        mark.replaceChildren(senseMark(k, "the only sense seen to fire on this token"));
+        mark.replaceChildren(senseMark(k, "the sense that this token tells"));
       }
       place.replaceChildren(isOpen ? opened(one, most, latent, beside)
         : textOf(one, most, how ?? widthOf(feature), beside));

@@ -233,7 +233,10 @@ report.views.feature = (() => {
   function senses(latent) {
     const n = columns.senses[latent];
     if (isInseparable(latent)) return h("span.muted", null, "no distinct senses");
-    return n > 1 ? h("span.muted", null, `${n} `, term("sense", "senses")) : null;
+    const isOne = columns.monosemanticity[latent] > 0.5;
+    return n > 1
+      ? h("span.muted", null, `${n} `, term("sense", "senses"), isOne ? ", more likely parts of one meaning" : null)
+      : null;
   }
 
   function page(latent, feature) {

@@ -83,9 +83,11 @@ report.firings = (() => {
   function bySense(latent, feature, atFirst) {
     const { senses } = feature;
     const block = (k) => {
-      const weak = k < 0 ? [] : partsOf(senses[k]).weakest.slice(-N_WEAKEST);
+      const isOf = (one) => senseOf(one, senses) === k;
+      const weak = k < 0 ? [] : partsOf(senses[k]).weakest.filter(isOf).slice(-N_WEAKEST);
       const isWeak = ([, row]) => weak.some(([, other]) => other === row);
-      const own = feature.examples.filter((one) => senseOf(one, senses) === k && !isWeak(one));
+      const known = [...feature.examples, ...(senses[k]?.examples ?? [])];
+      const own = known.filter((one) => isOf(one) && !isWeak(one));
       const { alike } = varied(own);
       if (!alike.size) return null;
       const alikeOf = (one) => alike.get(one);
@@ -275,11 +277,12 @@ report.firings = (() => {
    * onchoose: told the token, null to let go of it. The element's `show` marks the chosen one. */
   function tokenBars(feature, onchoose) {
     const { facts: { n_active: n }, tokens } = feature;
+    const senses = feature.senses ?? [];
     const rows = tokens.filter(([offset, , count]) => offset === 0 && count >= RARE * n).slice(0, N_BARS);
     if (!rows.length) return null;
     const [[, , most]] = rows;
     const bar = ([, token, count]) => {
-      const k = (feature.senses ?? []).findIndex((one) => one.tokens.includes(token));
+      const k = senses.findIndex((one) => one.tokens.includes(token));
       const onclick = ({ currentTarget: { ariaPressed } }) => onchoose(ariaPressed === "true" ? null : token);
       return h("li", { "data-sense": k < 0 ? null : k },
         h("button", { type: "button", "aria-pressed": "false", value: token, onclick },
@@ -293,7 +296,8 @@ report.firings = (() => {
       for (const { firstChild: button } of bars.children) button.ariaPressed = String(button.value === String(chosen));
     };
     const said = "share of its firings on each token: press to choose";
-    return Object.assign(h("div.tokenbars", null, bars, h("small", null, said)), { show });
+    const kind = senses.length ? "div.tokenbars.of-senses" : "div.tokenbars";
+    return Object.assign(h(kind, null, bars, h("small", null, said)), { show });
   }
 
   /* The histogram and the tokens over the tabs. What is chosen in them leaves the examples in a range, or on a token.

@@ -10,7 +10,7 @@ report.lead = (() => {
   const N_PREDICTED = 5;
   const GOOD = 0.5; // F1 from which a label is set in bold
   const SOME = 0.05; // share of the firings in text of another kind that is told
-  const MUCH = 0.1; // from which the title tells it
+  const MUCH = 0.1; // from which the title tells it, or that a share of the activation is of no sense
   const N_KINDS = 3;
   const ONE_SCRIPT = 0.25; // share of the tokens around firings from which their script is taken for that of a part
   const ALIKE = 0.05; // difference of two F1s that does not justify a longer name
@@ -18,6 +18,7 @@ report.lead = (() => {
   const NO_RULE = "No rule in words holds.";
   const N_LISTED = 4; // tokens of a list that is cut, which takes two more
   const HALF = 0.5; // of the strongest firings, at fewer of which a rule is no title
+  const NEARLY_NONE = 0.005; // of them, at fewer of which a rule does not stand below the title either
   const N_STRONGEST = 8; // firings whose tokens are the title instead
   const N_FAMILY = 3; // tokens of a long list that are named as a family
   const N_SAMPLES = 3; // of a family
@@ -237,8 +238,8 @@ report.lead = (() => {
     return isPastStrongest(feature) && !isOnCommonest(latent, feature) ? onStrongest(feature) : onCommonest(feature);
   }
 
-  /* Whether the rule holds at few of its strongest firings. */
-  const isPastStrongest = ({ explanation }) => (explanation?.at_strongest ?? 1) < HALF;
+  /* Whether the rule holds at few of its strongest firings; most: the share from which on they are not few. */
+  const isPastStrongest = ({ explanation }, most = HALF) => (explanation?.at_strongest ?? 1) < most;
 
   const commonest = ({ tokens }) => tokens.filter(([offset]) => offset === 0).slice(0, N_LISTED);
 
@@ -346,7 +347,7 @@ report.lead = (() => {
   /* What describes a sense: its rule if that holds, else what its firings share; undefined if nothing does. */
   const ofSense = ({ rule, f1: f1OfRule, common }) => (rule && !isWeakRule(f1OfRule) ? rule : common[0]);
 
-  /* Where it fires in each of some senses. */
+  /* Where it fires in each of some senses, and, in a title, how much of its activation is of none of them. */
   function inSenses(all, isWhole = false) {
     const one = (sense, k) => {
       const rule = ofSense(sense);
@@ -357,14 +358,18 @@ report.lead = (() => {
         rule ? short(rule, isWhole) : "no rule",
         told.length ? h("small", null, ` ${told.join(", ")}`) : null);
     };
-    return all.map(one);
+    const rest = 1 - all.reduce((sum, { share }) => sum + (share ?? NaN), 0);
+    if (!isWhole || !(rest >= MUCH)) return all.map(one);
+    return [...all.map(one), h("span.of-lead.muted", null, "of no sense ", h("small", null, format.percent(rest)))];
   }
 
-  /* The lines below the title: the rule if a label of the text is the title, the tokens that it raises, and the given
-   * extras: [name, content]. */
+  /* The lines below the title: the rule if something else is the title, unless it fails at all of the strongest
+   * firings; the tokens that it raises; and the given extras: [name, content]. */
   function element(latent, feature, ...more) {
     const rule = columns.explanation[latent];
-    const isBelow = byLabel(latent) || (!feature.senses?.length && isByTokens(latent, feature));
+    const isInstead = byLabel(latent) || (!feature.senses?.length && isByTokens(latent, feature));
+    const isBelow = isInstead
+      && (isWeakRule(columns.explanation_f1[latent]) || !isPastStrongest(feature, NEARLY_NONE));
     const line = (kind, name, ...content) => h(kind, null, h("dt", null, name), h("dd", null, content));
     return h("dl.lead", null,
       rule && isBelow ? line("div", "In words", inWords(latent, feature)) : null,

@@ -22,7 +22,7 @@ from interp.features.feature_store import FeatureStore
 from interp.features.firing_statistics import bin_edges
 from interp.report.contexts import Contexts, encode_examples
 from interp.report.json_text import N_DIGITS, columns_of, encode_tokens, number, numbers
-from interp.statistics.cutoffs import MIN_F1
+from interp.report.verdict_evidence import words_of_sense
 
 LATENTS_PER_CHUNK = 64
 CHUNKS_AT_ONCE = 64
@@ -57,7 +57,7 @@ TWO_DIGIT_TABLES = ("labels", "neighbours")
 
 
 Senses = Mapping[int, Sequence[Mapping[str, Any]]]
-"""Latent → its senses, each with its rule, its examples and the `tokens` on which it alone fires
+"""Latent → its senses, each with its rule, its examples and the `tokens` that tell it from the others
 (`verdict_evidence.senses_of`)."""
 
 
@@ -122,7 +122,7 @@ def row_evidence(features: FeatureStore, senses: Senses) -> dict[str, Any]:
         snippets[latent] = snippet
     evidence_of_senses: dict[int, list[list]] = {}
     shown = [
-        (j, _words(one), one["examples"][0][1])
+        (j, words_of_sense(one), one["examples"][0][1])
         for j, senses_of_latent in senses.items()
         for one in senses_of_latent
         if one["examples"]
@@ -141,12 +141,6 @@ def row_evidence(features: FeatureStore, senses: Senses) -> dict[str, Any]:
     return {"snippets": snippets, "histograms": digits, "firsts": firsts, "senses": evidence_of_senses}
 
 
-def _words(sense: Mapping[str, Any]) -> str:
-    """Return the rule of a sense if it holds, else what most of its firings share; "" where neither is known."""
-    holds = sense["rule"] and (sense["f1"] is None or sense["f1"] >= MIN_F1)
-    return sense["rule"] if holds else next(iter(sense["common"]), "")
-
-
 def _snippets(features: FeatureStore, rows: Sequence[int]) -> Iterator[list]:
     """Yield for each row the tokens around it, coded, and its place among them."""
     tokens = features.tokens.reshape(-1).numpy()
@@ -157,7 +151,7 @@ def _snippets(features: FeatureStore, rows: Sequence[int]) -> Iterator[list]:
 
 def sense_counts(features: FeatureStore, senses: Senses) -> dict[int, list[list[int]]]:
     """Return, for each latent, the firings of each of its senses in the bins of its histogram. The token of a firing
-    tells its sense if only that sense fires on it. Firings on other tokens are not counted. Reads the codes once."""
+    tells its sense (`verdict_evidence.senses_of`). Firings on other tokens are not counted. Reads the codes once."""
     parts = []
     for firings in _firings_of_senses(features, senses):
         firings["bin"] = np.searchsorted(bin_edges(), firings["value"], side="right") - 1

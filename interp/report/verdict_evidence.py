@@ -17,6 +17,7 @@ import pandas as pd
 from interp.checks.errors import InterpError
 from interp.report.contexts import Contexts
 from interp.report.json_text import number
+from interp.statistics.cutoffs import MIN_F1
 from interp.text.vocabulary import quote_token
 from interp.verdict.calibration import Calibration
 from interp.verdict.measures import MEASURES, STATISTIC_TEXTS, title_and_meaning
@@ -44,8 +45,8 @@ EXPLANATION_FIELDS = ("precision", "recall", "f1_by_interval")
 SENSE_FIELDS = ("share", "f1", "precision", "recall", "n", "monosemanticity", "by_chance", "promoted")
 N_STRONGEST, N_WEAK, N_FOLLOWING = 5, 3, 8
 _QUOTED = re.compile(r'"[^"]+"')
-_LIST = re.compile(r'"[^"]+"(?:(?:,| or|, or) "[^"]+")*')
-"""A phrase that only lists tokens, such as '" my" or " his"'."""
+_LIST = re.compile(r'"[^"]+"(?:(?:,| or|, or) "[^"]+")*(?!,| or)')
+"""The list of tokens at the start of a phrase such as '" my" or " his" in verse', unless it has other tokens too."""
 
 
 class MeasureRow(NamedTuple):
@@ -168,43 +169,46 @@ def senses_of(
     senses: Mapping[int, list[Mapping[str, Any]]], shown: Sequence[tuple[int, int, int]], contexts: Contexts
 ) -> dict[int, list[dict[str, Any]]]:
     """Return the senses as the page shows them, with the firings `shown` of them (`sense_rows`), the tokens that are
-    `named` as what its firings share, None if that is not a list of tokens, and the `tokens` on which only this sense
-    fires. By these the page recognises the sense of any other firing; those that are not named are stragglers of the
-    clusters, and identify no sense."""
+    `named` in what describes each, None if that names no tokens, and the `tokens` by which the page recognises the
+    sense of any other firing: those that are named of no other sense. A sense without named tokens has those on which
+    only it was seen to fire. Clusters have stragglers, so a named sense has no other tokens, even if it was seen to
+    fire on them."""
     latents, places, rows = zip(*shown, strict=True) if shown else ((), (), ())
     examples: dict[tuple[int, int], list] = {}
     for latent, place, example in zip(latents, places, contexts.examples(places, latents, rows), strict=True):
         examples.setdefault((latent, place), []).append(example)
     tokens = contexts.features.tokens.reshape(-1)
-    vocab = contexts.features.vocab
+    tokens_of_name: dict[str, list[int]] = {}
+    for token, string in enumerate(contexts.features.vocab):
+        tokens_of_name.setdefault(quote_token(string), []).append(token)
     accounts = {}
     for latent, parts in senses.items():
-        fires_on = [set(tokens[_ids(sense, "rows") + _ids(sense, "weak_rows")].tolist()) for sense in parts]
-        named = [
-            _named_tokens(sense, tokens_of_sense, vocab) for sense, tokens_of_sense in zip(parts, fires_on, strict=True)
-        ]
-        n_senses_of = Counter(token for tokens_of_sense in fires_on for token in tokens_of_sense)
+        described = [_sense(sense) for sense in parts]
+        named = [_named_tokens(words_of_sense(sense), tokens_of_name) for sense in described]
+        named_by_any = {token for own in named for token in own}
+        seen = [set(tokens[_ids(sense, "rows") + _ids(sense, "weak_rows")].tolist()) for sense in parts]
+        claimed = [own or fires_on - named_by_any for own, fires_on in zip(named, seen, strict=True)]
+        n_claims = Counter(token for own in claimed for token in own)
         accounts[latent] = [
-            _sense(sense)
-            | {
-                "tokens": sorted(
-                    t for t in tokens_of_sense if n_senses_of[t] == 1 and (named_tokens is None or t in named_tokens)
-                ),
-                "named": named_tokens,
-            }
-            | {"examples": examples.get((latent, place), [])}
-            for place, (sense, tokens_of_sense, named_tokens) in enumerate(zip(parts, fires_on, named, strict=True))
+            sense
+            | {"tokens": sorted(token for token in claimed[place] if n_claims[token] == 1)}
+            | {"named": sorted(named[place]) or None, "examples": examples.get((latent, place), [])}
+            for place, sense in enumerate(described)
         ]
     return accounts
 
 
-def _named_tokens(sense: Mapping[str, Any], fires_on: Collection[int], vocab: Sequence[str]) -> list[int] | None:
-    """Return which of the tokens its firings share by name; None if what they share is not a list of tokens."""
-    shared = [] if sense.get("common") is None else list(sense["common"])
-    if not vocab or not shared or not all(_LIST.fullmatch(phrase) for phrase in shared):
-        return None
-    names = {name for phrase in shared for name in _QUOTED.findall(phrase)}
-    return sorted(token for token in fires_on if quote_token(vocab[token]) in names) or None
+def words_of_sense(sense: Mapping[str, Any]) -> str:
+    """Return the rule of a sense if it holds, else what most of its firings share; "" where neither is known."""
+    holds = sense["rule"] and (sense["f1"] is None or sense["f1"] >= MIN_F1)
+    return sense["rule"] if holds else next(iter(sense["common"]), "")
+
+
+def _named_tokens(words: str, tokens_of_name: Mapping[str, list[int]]) -> set[int]:
+    """Return the tokens that some words list, alone or before their context."""
+    listed = _LIST.match(words)
+    names = _QUOTED.findall(listed[0]) if listed else []
+    return {token for name in names for token in tokens_of_name.get(name, [])}
 
 
 def _sense(sense: Mapping[str, Any]) -> dict[str, Any]:

@@ -147,6 +147,48 @@ def test_a_token_that_a_sense_does_not_share_identifies_no_sense():
         assert (senses[1]["tokens"], senses[1]["named"]) == (tokens, named)
 
 
+def test_the_tokens_that_its_rule_names_tell_a_sense_even_if_another_was_seen_to_fire_on_them():
+    store = SimpleNamespace(tokens=torch.tensor([[0, 1, 2, 3]]), vocab=["ble", " t", " a", " b"])
+    contexts = SimpleNamespace(features=store, examples=lambda kinds, latents, rows: [])
+    mixed = {"share": 0.4, "rule": '"ble" or " t" in verse', "f1": 0.9, "rows": [2, 2, 0]}
+    second = {"share": 0.6, "f1": 0.9, "rows": [2, 3]}
+    for rule, tokens in ('" a"', [2]), ('" a" or " t"', [2]), ('" a" or a comma', [2, 3]):
+        first, other = senses_of({5: [second | {"rule": rule}, mixed]}, [], contexts)[5]
+        assert first["tokens"] == tokens and (first["named"] is None) == ("comma" in rule)
+        assert other["tokens"] == ([0] if " t" in rule else [0, 1]), "a token that two rules name tells neither"
+    weak = mixed | {"f1": 0.1}
+    first, other = senses_of({5: [second | {"rule": '" a"'}, weak]}, [], contexts)[5]
+    assert (first["tokens"], other["tokens"], other["named"]) == ([2], [0], None)
+
+
+def test_a_page_with_senses_says_what_is_of_none_and_shows_it_in_grey(browser, address):
+    browser.open(f"{address}#feature/{SPLIT}")
+    title = "report.lead.inSenses([0.5, {}].map((share) => ({{ share, rule: 'x', f1: 0.9, common: [] }})), {})"
+    said = f"h('p', null, {title}).textContent"
+    assert browser.evaluate(said.format("0.2", "true")).endswith("of no sense 30 %")
+    for share, is_title in ("0.5", "true"), ("0.2", "false"), ("null", "true"):
+        assert "of no sense" not in browser.evaluate(said.format(share, is_title))
+    bar = "getComputedStyle(document.querySelector('.tokenbars li i')).backgroundColor"
+    of_sense = browser.evaluate(bar)
+    grey = browser.evaluate(f"(delete document.querySelector('.tokenbars li').dataset.sense, {bar})")
+    browser.open(f"{address}#feature/{OTHER}")
+    blue = browser.evaluate(bar)
+    assert len({of_sense, grey, blue}) > 1 and grey not in (of_sense, blue)
+
+
+def test_a_feature_of_one_meaning_says_what_its_senses_are(browser, address):
+    browser.open(f"{address}#feature/{SPLIT}")
+    said = f"""(async () => {{{{
+        report.data.page.columns.monosemanticity[{SPLIT}] = {{}};
+        const section = h("div");
+        await report.views.feature.show(section, "{SPLIT}");
+        return section.querySelector(".name").textContent;
+    }}}})()"""
+    parts = ", more likely parts of one meaning"
+    assert browser.evaluate(said.format(0.4)).endswith("2 senses")
+    assert browser.evaluate(said.format(0.6)).endswith(f"2 senses{parts}")
+
+
 def test_each_strength_lists_its_firings_from_the_strongest(browser, address):
     browser.open(f"{address}#feature/3")
     browser.click("#tab-1")
@@ -202,6 +244,11 @@ def test_the_lead_uses_the_tokens_of_the_strongest_firings_if_the_rule_fails_the
     rule = 'after " return" or " +" F1 0.50'
     title, below = browser.evaluate(said % "0.2")
     assert title == "most strongly on  + " and below.startswith(f"In words{rule}, but true of 20 % of its strongest")
+    title, below = browser.evaluate(said % "0")
+    assert title == "most strongly on  + " and not below.startswith("In words"), "no rule of its strongest firings"
+    assert 'after " return" or " +"' in browser.evaluate(
+        "loadFeature(2).then((feature) => h('p', null, report.evidence.explanation(2, feature)).textContent)"
+    ), "which stands beside its scores"
     title, below = browser.evaluate(said % "null")
     assert title == rule and not below.startswith("In words"), "where it is not known"
 

@@ -1,6 +1,6 @@
 /* The current view: the address names it (#overview, #features, #feature/12, #compare/12/476, #map, #summary, and after
- * a question mark how the table is searched, filtered and sorted), and the keyboard changes it. #table is #features, and
- * #notes the foot of the overview. */
+ * a question mark how the table is searched, filtered and sorted), and the keyboard changes it. #table is #features,
+ * and #notes the foot of the overview. */
 "use strict";
 
 (() => {

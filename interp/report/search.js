@@ -85,8 +85,8 @@ report.search = (() => {
 
   /* 6 to 7: the token that is its whole rule, by the share of its firings on it; 5: its number; 3 to 5: a token of
    * which an example is stored or that its rule names, by the share of its firings on it; 4: a word of the reader's
-   * label or note; 3: a word of its rule or label; 2 to 3: another token, by its share; 1: a part of any; 0: none. At the
-   * head of its rule, or of a label that describes it better, half more. */
+   * label or note; 3: a word of its rule or label; 2 to 3: another token, by its share; 1: a part of any; 0: none. At
+   * the head of its rule, or of a label that describes it better, half more. */
   function fit(each, i) {
     if (each.latent !== undefined) return each.latent === i ? 5 : 0;
     const within = (field) => !each.field || each.field === field;
@@ -110,8 +110,8 @@ report.search = (() => {
     return most;
   }
 
-  /* How well a latent matches all the terms; 0 if it lacks one. Of equals, the one whose rule or label has the larger F1
-   * is better. */
+  /* How well a latent matches all the terms; 0 if it lacks one. Of equals, the one whose rule or label has the larger
+   * F1 is better. */
   function quality(terms, i) {
     let sum = 0;
     for (const each of terms) {

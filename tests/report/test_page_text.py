@@ -23,7 +23,7 @@ def test_spaces_in_the_quotes_of_a_rule_are_drawn_and_stay_spaces(browser, addre
 def test_a_run_of_white_space_is_one_numbered_sign_and_is_copied_unchanged(browser, address):
     browser.open(f"{address}#feature/2")
     put = "document.querySelector('#feature .title').replaceChildren({}); document.querySelector('#feature .title')"
-    signs = ".querySelectorAll('.run')].map((e) => getComputedStyle(e, '::before').content)"
+    signs = ".querySelectorAll('#feature .title .run')].map((e) => getComputedStyle(e, '::before').content)"
     rule = '"\\n' + 7 * " " + '", "\\nabla" or "' + 3 * " " + '"'
     assert browser.evaluate(f"{put.format(f'ruleText({json.dumps(rule)})')}.innerText") == rule
     drawn = ['"↵"', '"␣×7"', '"␣×3"']

@@ -3,7 +3,8 @@
     python -m analyses.bench.processes runs/demo [--processes 2] [--latents 512] [--out runs/bench_processes]
 
 Claim tested: two processes take at most 1 / 1.7 of the time of one, each with one thread. What does not shrink is what
-every process does by itself: it starts, opens the text and reads the codes. Ranking and effects fall short of the claim.
+every process does by itself: it starts, opens the text and reads the codes. Ranking and effects fall short of
+the claim.
 
 The jobs run under `torchrun`. Each process counts its own processor seconds, from the start of Python to the end of the
 job, which other work on the machine disturbs least. The speed is derived from them, as if each process had a core to

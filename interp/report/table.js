@@ -241,7 +241,7 @@ report.table = (() => {
     const key = `${all ? 0 : first},${last},${hasCursor && cursor},${rowHeight}`;
     if (key === drawn) return;
     drawn = key;
-    const wasInRow = body.contains(document.activeElement);
+    const focused = body.contains(document.activeElement) ? document.activeElement : null;
     const from = all ? 0 : first;
     const gap = (n) => h("tr.gap", { "aria-hidden": "true", "--height": `${n * rowHeight}px` });
     const rows = [];
@@ -250,10 +250,10 @@ report.table = (() => {
     if (!order.length)
       rows.push(h("tr.none", { role: "row" }, h("td", { role: "cell" }, "No feature fits. ", clear())));
     body.replaceChildren(gap(from), ...rows, gap(Math.max(0, order.length - last)));
-    if (wasInRow) focusRow();
+    if (focused) focusRow(focused.matches(".gutter") ? ".gutter" : "a");
   }
 
-  const focusRow = () => body.querySelector("tr.at a")?.focus({ preventScroll: true });
+  const focusRow = (part = "a") => body.querySelector(`tr.at ${part}`)?.focus({ preventScroll: true });
 
   function measure() {
     rowHeight = parseFloat(getComputedStyle(scroller).getPropertyValue("--row")) || 56;
@@ -341,10 +341,8 @@ report.table = (() => {
     cursor = Math.max(order.indexOf(latent), 0);
     hasCursor = true;
     report.notes.set(latent, { star: !report.notes.of(latent).star });
-    const isOfStar = document.activeElement.matches(".gutter");
     drawn = "";
     draw();
-    if (isOfStar) body.querySelector(`[data-latent="${latent}"] .gutter`)?.focus({ preventScroll: true });
   }
 
   return {

@@ -234,6 +234,8 @@ def test_a_star_is_set_and_taken_away_in_its_row_without_opening_the_feature(bro
     assert browser.evaluate("document.querySelector('tr.at').dataset.latent") == str(BEST), "the cursor moves there"
     assert browser.evaluate(f"report.notes.of({BEST}).star")
     assert browser.evaluate(f"document.activeElement.ariaLabel === 'Star feature {BEST}'"), "the focus stays"
+    browser.evaluate("dispatchEvent(new Event('resize'))")  # draws the rows anew, as evidence that arrives late does
+    assert browser.evaluate(f"document.activeElement.ariaLabel === 'Star feature {BEST}'"), "and outlives a new drawing"
     browser.click(star)
     assert browser.text(star) == ["☆"] and not browser.evaluate(f"report.notes.of({BEST}).star")
 

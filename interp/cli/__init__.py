@@ -125,8 +125,7 @@ def _exit_code(words: list[str]) -> int:
 
 
 def _end(codes: list[int]) -> None:
-    """End the process at once, with the only code: Python would free the modules of torch one by one for 1.5
-    seconds."""
+    """End the process at once, with the only code: Python would first free the modules of torch one by one."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(codes[0])

@@ -32,7 +32,7 @@ META_FILE = "codes.json"
 SCAN_REMEDY = "delete the folder of this scan, and scan again"
 READ_AHEAD = 1 << 22
 """Firings that are read at once if slices are read in order. Every reading opens all files, whose number grows with the
-tokens: of 16 million tokens in 330 files, slices of 65,536 rows take 9 s if each is read alone, and 3 s this way."""
+tokens."""
 _STEP = 4096
 _MAX_HEADER = 1 << 12
 _DTYPES = {"I64": np.int64, "I32": np.int32, "U16": np.uint16, "F32": np.float32}

@@ -22,13 +22,13 @@ from interp.evaluation.downstream import Downstream
 from interp.features.feature_store import FeatureStore
 
 MIN_SEQUENCES = 16
-"""The least number of sequences per latent. On the demo, the rank correlation over latents with the loss over all
-firings is 0.83 with 16 sequences, and 0.60 with 4."""
+"""The least number of sequences per latent: with fewer, the latents are in another order than by the loss over all of
+their firings."""
 OPERATIONS_PER_SECOND = 1.5e11
 """How many multiplications and additions of a model two cores do per second."""
 OPERATIONS_PER_PROBABILITY = 256
 """The passes over one probability of a token (softmax, KL) cost as much as this many operations. It is fitted to the
-quick demo, where they take half of the time, and multiplications with a state of 128 numbers take the other half."""
+quick demo."""
 _QUADRATURE_STEPS = 64
 
 

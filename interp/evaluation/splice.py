@@ -43,8 +43,8 @@ _CACHE_BYTES = 1 << 28
 _LOGITS_PER_BATCH = 1 << 25
 """Logits per batch, for a model that holds all at once; peak use is about twice this."""
 PART_TOKENS = 5_000
-"""Ablations and baselines are run on at least about this number of tokens. The cost of an ablation varies by some 3
-nats between tokens, so that its mean of 5 to 10 nats is known to 0.05: 1 % of the loss of a dictionary."""
+"""Ablations and baselines are run on at least about this number of tokens. The cost of an ablation varies by nats from
+token to token, but its mean over so many tokens is precise compared with the loss of a dictionary."""
 
 
 @dataclass

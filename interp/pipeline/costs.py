@@ -21,8 +21,8 @@ from interp.pipeline.pretrained import LoadedConfig
 USUAL_L0 = 32
 """Assumed latents per token, for an architecture whose configuration does not set it."""
 _CHARACTERS_A_TOKEN = 0.28, -0.94
-"""Characters per token, as slope and intercept in log₂ of the vocabulary: 1.84 at 1,024 entries (measured), 2.16 at
-2,048, 3.43 at 49,152."""
+"""Characters per token, as slope and intercept in log₂ of the vocabulary; fitted to vocabularies of 1,024 to 49,152
+entries."""
 REACHED_FRACTION = 0.5
 """The fraction, in [0, 1], of a matrix product's speed that the stages of the demo and of SmolLM2's run reach. The
 product is measured alone, in its thread's cache."""

@@ -23,8 +23,7 @@ from interp.pipeline.stages import STAGES, Stage
 from interp.storage.folders import unfinished_folder
 
 LIBRARY_BYTES = 1.5e9
-"""The memory that Python, PyTorch, compiled kernels and buffers take: the demo's peaks are 1.1 GB when it begins and
-2.2 GB when its last stages run."""
+"""The memory that Python, PyTorch, compiled kernels and buffers take; fitted to the peaks of the demo's stages."""
 
 
 class Row(NamedTuple):

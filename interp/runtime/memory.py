@@ -8,7 +8,7 @@ from pathlib import Path
 
 _ARENA_MAX = -8
 """glibc's number of this option (malloc.h). By default each thread has an arena, up to eight per core, and each arena
-may keep 64 MB of what was freed: of a ranking of the demo on two cores that is 0.7 of 1.7 GB."""
+may keep 64 MB of what was freed, which together may be nearly half of what a process holds."""
 
 
 def limit_arenas() -> None:

@@ -1,7 +1,7 @@
 """Divide work among the threads of a process.
 
 After a parallel operation torch's threads spin for milliseconds, waiting for the next one. A loop that runs between two
-such operations finds the cores taken and takes twice as long. So all the work of a training step is divided here.
+such operations finds the cores taken and takes longer. So all the work of a training step is divided here.
 Inside `torch_on_one_thread`, torch uses only the thread that calls it, and `loop_in_threads` and `map_in_threads` run
 both loops and torch operations on as many threads as torch would have used. The calling thread begins at once, and
 those of a pool join when they have woken. Their work must release the interpreter's lock and write only to its own part

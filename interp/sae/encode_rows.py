@@ -34,7 +34,7 @@ _FULL_AT_ONCE = 1 << 22
 _LOW_AT_ONCE = 1 << 25
 """Pre-activations per piece of bfloat16: at most 64 MiB, tiled on a CPU."""
 _MOST_ROWS = 1024
-"""Rows per piece: matmuls of fewer rows take up to twice the time per row in bfloat16; more leave threads idle."""
+"""Rows per piece: matmuls of fewer rows take more time per row in bfloat16; more leave threads idle."""
 _LATENTS_AT_ONCE = 512
 """Width of a tile on a CPU: with as many rows of bfloat16 it leaves room in the cache for the weights."""
 _FURTHER_COLUMNS = 16

@@ -21,8 +21,8 @@ from interp.activations.row_statistics import is_within
 
 COVARIANCE_FLOOR = 10
 """Added to the covariance of a matched filter (`HookScales.precision`), in units of the mean variance. If it is much
-smaller, filters rely on directions that hardly vary and respond to rare rows with a hundred times their size; if much
-larger, FVU jumps at each resampling."""
+smaller, filters rely on directions that hardly vary and respond far too strongly to rare rows; if much larger, FVU
+jumps at each resampling."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,17 +5,15 @@
     latents     each along a row (`latents_along_rows`: Towards Monosemanticity, 2023), or along the residual of a row
                 (`latents_along_residuals`), with rows drawn ∝ (loss / ‖row‖²)²
 
-AuxK alone makes dead latents faint: on the demo's activations it leaves 0.5 % dead and 33 % faint. A latent resampled
-along a residual starts as a step of matching pursuit does, and no two start at the same row. Then 2 % are idle, and the
-FVU is 0.043 instead of 0.046.
+AuxK alone makes dead latents faint. A latent resampled along a residual starts as a step of matching pursuit does, and
+no two start at the same row. Then few latents are idle, and the FVU is lower.
 
 Rows are chosen by the share of them that is lost, not by the loss itself. If a few rows are several times as long as
 the others, choosing by the loss would put the new latents at these few rows. On held-out text, similar rows would then
-fire them a hundred times as strongly (SmolLM2, layer 15: a seventh of the error on two rows of 20,309).
+fire them far more strongly, and a few rows would have much of the error.
 
 A latent starts as strong as is best on the rows of a batch, and is not drawn if it helps little. If only noise is
-missing, latents as strong as what one row lacks make the others worse (BatchTopK on a hook of few dimensions: FVU 0.018
-instead of 0.0155).
+missing, latents as strong as what one row lacks make the others worse.
 
 A draw compares its rows with one another and with rows of a batch. `n_compared_rows` keeps the cost below a twentieth
 of the run, however long the run and however wide the dictionary.
@@ -37,15 +35,15 @@ from interp.sae.forward_pass import WholeBatch
 MAX_KEPT_ROWS = 4096
 """Rows that are kept for resampling."""
 BATCH_ROWS = 1024
-"""Rows of a batch on which the benefit of a latent is measured: with a quarter of them FVU is a twentieth higher."""
+"""Rows of a batch on which the benefit of a latent is measured: with a quarter of them FVU is higher."""
 CANDIDATES_PER_LATENT = 4
 """Candidate rows per idle latent: some are similar to others, and on some a latent would help little."""
 _MIN_KEPT_ROWS = 64
 _COLLECTED_SHARE = 1 / 3
 _MAX_COLLECTED_STEPS = 100
 """Rows are collected in the last steps before a draw: in this share of the steps since the draw before it, and in at
-most this many. More steps would give other rows, not better ones, and collecting costs some 5 % of a step where the
-dictionary is small."""
+most this many. More steps would give other rows, not better ones, and collecting costs a part of a step that counts if
+the dictionary is small."""
 _RESAMPLED_ENCODER = 0.2
 _MAX_COST_SHARE = 0.05
 """Largest cost of the comparisons of a resampling, as a share of the encoder's matmuls since the previous one."""

@@ -249,9 +249,9 @@ def effects_summary(results: Mapping[str, Any]) -> str:
 
 
 def _effects_cost(sizes: Sizes) -> Cost:
-    """Estimate the cost for latents that all fire equally often, at two tokens of each sequence in which they fire
-    (1.87 in the demo, 1.90 in SmolLM2's run), and at most the configured minutes; and of choosing these sequences, for
-    which all codes are read. Of each row 16 bytes are held: its token, and copies while the distinct ones are found."""
+    """Estimate the cost for latents that all fire equally often, at two tokens of each sequence in which they fire, and
+    at most the configured minutes; and of choosing these sequences, for which all codes are read. Of each row 16 bytes
+    are held: its token, and copies while the distinct ones are found."""
     import torch
 
     from interp.effects.ablation_plan import OPERATIONS_PER_SECOND, ablation_operations, latents_at_once

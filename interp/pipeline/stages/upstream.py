@@ -83,7 +83,7 @@ def _check_hooks(config: RunConfig) -> None:
 
 def _corpus_cost(sizes: Sizes) -> Cost:
     """Estimate the cost. Unless it is streamed, all text is held at once, with each label of each character in 2.5
-    bytes (of the mixture: 2.8 GB were measured for 44 million characters), and then all tokens."""
+    bytes (fitted to the mixture), and then all tokens."""
     memory = 0 if sizes.config.corpus.stream else (1 + 2.5 * sizes.labels) * sizes.characters
     disk = sizes.corpus_bytes
     return Cost(disk=disk, memory=memory, seconds=1.5 + sizes.characters / 1.7e6)

@@ -104,8 +104,8 @@ class PenaltyConfig(SAEConfig):
 @dataclass(frozen=True, kw_only=True)
 class ReLUConfig(PenaltyConfig):
     """ReLU with the penalty Σ_j z_j ‖W_dec[j]‖. The defaults are those of Circuits Updates, April 2024, except that
-    decoder rows begin at norm 0.5 (there: 0.1), since shorter rows rotate too fast (at equal L0 their FVU is up to 7 %
-    higher), and that AuxK keeps the last latents alive."""
+    decoder rows begin at norm 0.5 (there: 0.1), since shorter rows rotate too fast, which raises FVU at equal L0, and
+    that AuxK keeps the last latents alive."""
 
     architecture: ClassVar[str] = "relu"
     clip: Positive | None = 0.01
@@ -180,7 +180,7 @@ class JumpReLUConfig(SAEConfig):
     """Mean number of latents that fire, which the penalty `target_l0` leads to."""
     coefficient: NonNegative = 0.1
     """λ. For `target_l0` it is in units of V: 0.1 weighs a row at twice τ as much as losing a tenth of the variance.
-    Ten times as much gives an FVU that is 5 to 25 % higher at equal L0."""
+    Ten times as much raises FVU at equal L0."""
     coefficient_warmup: Fraction = 0.1
     """Fraction over which λ rises from 0."""
     threshold: NonNegative | None = None

@@ -9,7 +9,6 @@ Damaged content raises a DamagedError with the file and the remedy. Nothing here
 or pandas before it is used.
 """
 
-import fcntl
 import hashlib
 import json
 import math
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.checks.errors import DamagedError, InterpError, InUseError
+from interp.storage.locks import open_locked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -196,21 +196,14 @@ def _claim(temporary: Path) -> int:
     """Create a temporary file, or take over the one of a killed process, lock it, and return its open descriptor."""
     if temporary.is_symlink():  # it would be written through
         temporary.unlink()
-    while True:
-        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            raise InUseError(
-                f"another process is writing {temporary.with_suffix('')}: wait until it has finished"
-            ) from None
-        except OSError:
-            pass  # a file system without locks
-        if temporary.exists() and os.path.samestat(os.fstat(handle), os.lstat(temporary)):
-            os.truncate(handle, 0)
-            return handle
-        os.close(handle)  # its writer has just renamed it
+    try:
+        handle = open_locked(temporary, lambda: os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666))
+    except BlockingIOError:
+        raise InUseError(
+            f"another process is writing {temporary.with_suffix('')}: wait until it has finished"
+        ) from None
+    os.truncate(handle, 0)
+    return handle
 
 
 def _dtype(dtype: Any) -> str:

@@ -1,16 +1,16 @@
-"""Locks of folders: one process writes a folder at a time, and a second one is refused.
+"""Locks of files and folders: one process writes at a time, and a second one is refused.
 
     with hold_lock(folder): …
 
-The lock is the system's, on the folder itself (flock): it leaves no file, and is released when the process ends in any
-way.
+The lock is the system's, on the file or folder itself (flock): it leaves no file, and is released when the process ends
+in any way.
 """
 
 import fcntl
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from interp.checks.errors import InUseError
@@ -29,7 +29,17 @@ def hold_lock(folder: str | Path, *, name: str | Path | None = None) -> Iterator
     check_local(folder)
     folder = Path(folder)
     is_new = not folder.exists()
-    handle = _open_locked(folder, name or folder)
+
+    def open_folder() -> int:
+        folder.mkdir(parents=True, exist_ok=True)
+        return os.open(folder, os.O_RDONLY)
+
+    try:
+        handle = open_locked(folder, open_folder, warns_of=name or folder)
+    except BlockingIOError:
+        raise InUseError(
+            f"{name or folder} is in use by another process: wait until it has ended, or choose another folder"
+        ) from None
     try:
         yield
     finally:
@@ -38,20 +48,36 @@ def hold_lock(folder: str | Path, *, name: str | Path | None = None) -> Iterator
         os.close(handle)
 
 
-def _open_locked(folder: Path, name: str | Path) -> int:
-    """Return an open descriptor that holds the lock of the folder now at this path, not of one that was replaced."""
+def open_locked(
+    path: Path, open_path: Callable[[], int], *, shared: bool = False, warns_of: str | Path | None = None
+) -> int:
+    """Return an open descriptor that holds the lock of what lies at this path now, not of what was replaced meanwhile.
+
+    open_path: opens the path; its errors are passed on.
+    shared: hold a lock that others may share, and wait for it. Otherwise BlockingIOError is raised while another
+    process holds one.
+    warns_of: the name in a warning on a file system without locks, where the descriptor holds none; None: no warning.
+    """
+    operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX | fcntl.LOCK_NB
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
+        handle = open_path()
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, operation)
         except BlockingIOError:
             os.close(handle)
-            raise InUseError(
-                f"{name} is in use by another process: wait until it has ended, or choose another folder"
-            ) from None
+            raise
         except OSError as error:
-            log.warning("%s cannot be locked (%s): make sure that no other process writes to it", name, error.strerror)
-        if folder.exists() and os.path.samestat(os.fstat(handle), os.stat(folder)):
+            if warns_of is not None:
+                log.warning(
+                    "%s cannot be locked (%s): make sure that no other process writes to it", warns_of, error.strerror
+                )
+        if is_opened(handle, path):
             return handle
         os.close(handle)
+
+
+def is_opened(handle: int, path: Path) -> bool:
+    """Return whether an open descriptor is that of the file or folder now at this path."""
+    with suppress(FileNotFoundError):
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    return False

@@ -10,7 +10,6 @@ until it ends, because it may read a file of the copy at any time.
 """
 
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
@@ -34,6 +33,7 @@ from interp.storage.addresses import (
     write_file,
 )
 from interp.storage.files import parse_json
+from interp.storage.locks import is_opened, open_locked
 from interp.storage.manifests import MANIFEST, check_manifest, files_listed
 
 BEGUN = "begun.json"
@@ -101,51 +101,32 @@ def _copy_of(address: Address, manifest: bytes) -> Path:
 def _hold(copy: Path) -> bool:
     """Keep a copy from being removed until this process ends, and note that it is used now. Returns whether it exists,
     for another process may have removed it."""
-    if copy in _held and not _is_at(_held[copy], copy):
+    if copy in _held and not is_opened(_held[copy], copy):
         os.close(_held.pop(copy))
     if copy not in _held:
         try:
-            handle = os.open(copy, os.O_RDONLY)
+            _held[copy] = open_locked(copy, lambda: os.open(copy, os.O_RDONLY), shared=True)
         except FileNotFoundError:
             return False
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(handle, fcntl.LOCK_SH)
-        if not _is_at(handle, copy):
-            os.close(handle)
-            return False
-        _held[copy] = handle
     os.utime(copy)
     return True
-
-
-def _is_at(handle: int, folder: Path) -> bool:
-    """Return whether an open descriptor is that of the folder now at this path."""
-    try:
-        return os.path.samestat(os.fstat(handle), os.stat(folder))
-    except FileNotFoundError:
-        return False
 
 
 def _remove_unused(copy: Path) -> bool:
     """Remove a copy that no process holds. Returns whether it is gone."""
     try:
-        handle = os.open(copy, os.O_RDONLY)
+        handle = open_locked(copy, lambda: os.open(copy, os.O_RDONLY))
     except FileNotFoundError:
         return True
+    except BlockingIOError:
+        return False
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        except OSError:
-            pass  # a file system without locks
-        if _is_at(handle, copy):
-            removed = copy.with_name(f"copying-{os.getpid()}-{copy.name}")
-            copy.rename(removed)  # at once: a reader finds the whole copy or none
-            shutil.rmtree(removed, ignore_errors=True)
-        return True
+        removed = copy.with_name(f"copying-{os.getpid()}-{copy.name}")
+        copy.rename(removed)  # at once: a reader finds the whole copy or none
+        shutil.rmtree(removed, ignore_errors=True)
     finally:
         os.close(handle)
+    return True
 
 
 def _limit_cache(cache: Path, copy: Path, limit: int) -> None:

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 
 from interp.storage.files import open_tensors, read_json, write_atomically, write_json, write_tensors, write_text
 from interp.storage.folders import check_not_in_use, is_finished, recover, unfinished_folder, whole_folder
-from interp.storage.locks import hold_lock
+from interp.storage.locks import hold_lock, open_locked
 from interp.storage.manifests import MANIFEST, is_whole, read_manifest, verify, write_manifest
 
 
@@ -331,3 +331,23 @@ def test_a_second_writer_of_a_folder_is_refused_until_the_first_was_killed(tmp_p
     with whole_folder(tmp_path / "store", {"kind": "store"}, interrupted="resume") as new:
         assert (new / "part").exists()
     assert list(tmp_path.iterdir()) == [tmp_path / "store"]
+
+
+def test_a_lock_is_held_of_the_file_that_replaced_the_one_opened_first(tmp_path):
+    file = tmp_path / "note"
+    write_text(file, "first")
+    opened = []
+
+    def open_file():
+        opened.append(os.open(file, os.O_RDONLY))
+        if len(opened) == 1:
+            write_text(file, "second")
+        return opened[-1]
+
+    handle = open_locked(file, open_file)
+    assert os.read(handle, 10) == b"second"
+    with pytest.raises(BlockingIOError):
+        open_locked(file, lambda: os.open(file, os.O_RDONLY))
+    os.close(handle)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(opened[0])

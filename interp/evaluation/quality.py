@@ -24,6 +24,7 @@ always cover all tokens.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from typing import NamedTuple
 
 import pandas as pd
 import torch
@@ -31,6 +32,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.activations.hooks import Model
+from interp.activations.row_statistics import Moments
 from interp.codes.dictionary import Dictionary, is_faint, reconstruction
 from interp.evaluation.splice import Losses, Splice, recovered_share
 from interp.runtime.progress import Progress, no_progress
@@ -73,6 +75,15 @@ class Quality:
     0 for a model that predicts no next tokens."""
     outlier_share: float
     """Share of the tokens above the norm limit, among those that are not excluded."""
+
+
+class Reconstruction(NamedTuple):
+    """The fields of `Quality` that need no model."""
+
+    l0: float
+    fvu: float
+    dead_share: float
+    faint_share: float
 
 
 def evaluate_dictionary(
@@ -143,6 +154,15 @@ def quality_table(
     return table
 
 
+def evaluate_reconstruction(dictionary: Dictionary, acts: Float[Tensor, "row d_in"]) -> Reconstruction:
+    """Measure how well a dictionary reconstructs rows of its own hook."""
+    counted = _Counted(dictionary)
+    rows = Moments()
+    rows.add(acts)
+    error = acts - counted.reconstruct(acts, torch.arange(len(acts))).to(acts)
+    return counted.reconstruction(float(error.double().square().sum()), rows)
+
+
 def decoder_digest(W_dec: Float[Tensor, "d_sae d_in"]) -> str:
     """Return the digest that identifies a dictionary in a table of qualities (`attrs["decoders"]`)."""
     return digest(W_dec.detach().float())
@@ -175,6 +195,17 @@ class _Counted:
         y_hat = reconstruction(self.dictionary, self.dictionary.codes(x), x)
         self.error_outside += float((y - y_hat.to(y)).double().square().sum())
 
+    def reconstruction(self, squared_error: float, rows: Moments) -> Reconstruction:
+        """Return the measures of all reconstructed rows.
+        squared_error: Σ ‖y − ŷ‖² over them. rows: their moments at the hook that the dictionary writes."""
+        norms = self.dictionary.W_dec.norm(dim=1)
+        return Reconstruction(
+            l0=float(self.fired.sum()) / rows.n,
+            fvu=float(ratio(squared_error, rows.total_squares)),
+            dead_share=float((self.fired == 0).double().mean()),
+            faint_share=float(is_faint(self.maxima, norms).double().mean()),
+        )
+
 
 def _qualities(splice: Splice, dictionaries: Mapping[str, Dictionary]) -> dict[str, Quality]:
     counted = {name: _Counted(dictionary) for name, dictionary in dictionaries.items()}
@@ -192,11 +223,9 @@ def _quality(splice: Splice, losses: Losses, name: str, counted: _Counted) -> Qu
     fired = counted.fired
     ce = losses.ce[name]
     error = losses.squared_error[name]
-    norms = counted.dictionary.W_dec.norm(dim=1)
     all_rows = splice.inside + splice.outside
     return Quality(
-        l0=float(fired.sum()) / n_tokens,
-        fvu=float(ratio(error, splice.inside.total_squares)),
+        **counted.reconstruction(error, splice.inside)._asdict(),
         fvu_all=float(ratio(error + counted.error_outside, all_rows.total_squares)),
         ce_clean=losses.ce_clean,
         ce_spliced=ce,
@@ -207,8 +236,6 @@ def _quality(splice: Splice, losses: Losses, name: str, counted: _Counted) -> Qu
         ce_recovered_se=losses.recovered_se[name],
         ce_recovered_mean=recovered_share(losses.ce_clean, ce, losses.ce_mean_ablated),
         ce_recovered_zero=recovered_share(losses.ce_clean, ce, losses.ce_zero_ablated),
-        dead_share=float((fired == 0).double().mean()),
-        faint_share=float(is_faint(counted.maxima, norms).double().mean()),
         ultra_low_share=float(((fired > 0) & (fired < ULTRA_LOW * n_tokens)).double().mean()),
         n_tokens=n_tokens,
         n_spliced=losses.n_spliced[name],

@@ -6,7 +6,7 @@ import torch
 from interp.activations.next_tokens import NoNextTokens, check_predicts_next
 from interp.evaluation.baselines import FixedDictionary, NeuronDictionary, RandomDictionary
 from interp.evaluation.downstream import Readout, cross_entropies
-from interp.evaluation.quality import evaluate_dictionary, quality_table
+from interp.evaluation.quality import evaluate_dictionary, evaluate_reconstruction, quality_table
 from interp.evaluation.splice import ratio_error
 from interp.sae import TopK
 from interp.sae.model import Crosscoder, Transcoder
@@ -49,6 +49,13 @@ def slow_cross_entropy(model, tokens, hook=None, replace=None):
 def kept_acts(model, tokens, hook=HOOK):
     _, cache = model.run_with_cache(tokens)
     return cache[hook][tokens != BOS].detach()
+
+
+def test_a_reconstruction_without_a_model_is_that_within_it(model, tokens):
+    dictionary = RandomDictionary(16, 40, 5, seed=3)
+    whole = evaluate_dictionary(model, HOOK, dictionary, tokens, exclude=[BOS])
+    alone = evaluate_reconstruction(dictionary, kept_acts(model, tokens))
+    assert alone._asdict() == pytest.approx({name: getattr(whole, name) for name in alone._fields})
 
 
 def test_equals_the_naive_formulas(model, tokens):

@@ -22,7 +22,6 @@ from interp.storage.files import write_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
-    from torch import Tensor
 
     from interp.codes.dictionary import Dictionary
     from interp.features.feature_store import FeatureStore
@@ -121,6 +120,7 @@ def _load(run: Run, config: LoadedConfig, folder: Path) -> dict[str, Any]:
     from interp.activations.hooks import check_own_hook, hooks_of
     from interp.activations.sources import first_rows
     from interp.codes.dictionary import check_one_hook, limit_on
+    from interp.evaluation.quality import evaluate_reconstruction
     from interp.sae import load_sae
 
     loaded = load_sae(config.load, config.sae_id)
@@ -142,20 +142,14 @@ def _load(run: Run, config: LoadedConfig, folder: Path) -> dict[str, Any]:
             f"none of the first rows of {hook_name} has a norm within {limit}, the limit of {config.load}: check that "
             "it was trained on this model and hook"
         )
-    return {"steps": 0, "d_sae": loaded.d_sae, **_measure(loaded, shard.acts[:MEASURED_ROWS].float())}
-
-
-def _measure(dictionary: "Dictionary", acts: "Tensor") -> dict[str, float]:
-    from interp.codes.dictionary import is_faint
-
-    codes = dictionary.codes(acts)
-    fires = codes.latents[codes.fires]
-    residual = acts - dictionary.decode(codes)
+    measured = evaluate_reconstruction(loaded, shard.acts[:MEASURED_ROWS].float())
     return {
-        "fvu": float(residual.square().sum() / (acts - acts.mean(0)).square().sum()),
-        "l0": len(fires) / len(acts),
-        "dead": 1 - len(fires.unique()) / dictionary.d_sae,
-        "faint": float(is_faint(codes.maxima(), dictionary.W_dec.norm(dim=1)).float().mean()),
+        "steps": 0,
+        "d_sae": loaded.d_sae,
+        "fvu": measured.fvu,
+        "l0": measured.l0,
+        "dead": measured.dead_share,
+        "faint": measured.faint_share,
     }
 
 

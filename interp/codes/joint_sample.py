@@ -7,6 +7,7 @@ that were complete.
 
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import scipy.sparse
@@ -31,8 +32,8 @@ class JointSample:
     """The codes of `n_latents` latents of each dictionary, drawn by `seed`. `chosen` has their numbers by dictionary;
     `faint` marks the faint ones."""
 
-    def __init__(self, work: Path, n_rows: int, n_latents: int, seed: int, progress: Progress):
-        self.work = work
+    def __init__(self, folder: Path, n_rows: int, n_latents: int, seed: int, progress: Progress):
+        self.folder = folder
         self.n_rows = n_rows
         self.n_latents = n_latents
         self.seed = seed
@@ -40,7 +41,7 @@ class JointSample:
         self.chosen: dict[str, np.ndarray] = {}
         self.faint: dict[str, np.ndarray] = {}
         self._codes: list[CodeStore] = []
-        work.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
 
     @property
     def d_sae(self) -> int:
@@ -57,7 +58,7 @@ class JointSample:
         norms: norms of the decoder's rows, to find the faint latents; None: all 1. The file appears only when it is
         complete; if it already exists, `parts` is not read."""
         chosen = self.chosen[name] = np.sort(np.random.default_rng(self.seed).permutation(d_sae)[: self.n_latents])
-        folder = self.work / f"codes-{name.replace(' ', '-')}"
+        folder = self.folder / f"codes-{quote(name, safe='')}"
         if not folder.exists():
             done = 0
             maxima = torch.zeros(d_sae)
@@ -69,8 +70,8 @@ class JointSample:
                     done += len(row_ids)
                     self.progress(done, self.n_rows, f"{name}: encoding")
                 codes.finish()
-                write_tensors(self.work / f"{folder.name}.safetensors", {"maxima": maxima})
-        with open_tensors(self.work / f"{folder.name}.safetensors", "run the nulls again") as file:
+                write_tensors(folder.with_name(f"{folder.name}.safetensors"), {"maxima": maxima})
+        with open_tensors(folder.with_name(f"{folder.name}.safetensors"), "run the nulls again") as file:
             self.faint[name] = is_faint(file.get_tensor("maxima"), norms).numpy()[chosen]
         self._codes.append(CodeStore(folder))
 

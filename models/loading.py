@@ -11,6 +11,7 @@ TransformerLens's.
 """
 
 import logging
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,8 +60,14 @@ def load_model(
     model = model.to(device=device, dtype=None if dtype == "auto" else getattr(torch, dtype))
     on_cpu_in_bfloat16 = any(p.dtype == torch.bfloat16 and p.device.type == "cpu" for p in model.parameters())
     if on_cpu_in_bfloat16 and not multiplies_bfloat16(torch.device("cpu")):
-        log.warning("the model is in bfloat16, which this processor emulates: dtype='float32' may be ten times faster")
+        _warn_of_emulation()
     return model
+
+
+@cache
+def _warn_of_emulation() -> None:
+    """Warn once in a process: a run loads its model from its source, and later from its own folder."""
+    log.warning("the model is in bfloat16, which this processor emulates: dtype='float32' may be ten times faster")
 
 
 def smollm2_file() -> Path:

@@ -40,6 +40,7 @@ from interp.cli.run_commands import (
     warm_up_command,
 )
 from interp.cli.sae_commands import export_command, train_sae_command, train_sae_help
+from interp.runtime.memory import limit_arenas
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo_command,
@@ -90,6 +91,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ends with the command)."""
     if arguments is not None:
         return _exit_code(list(arguments))
+    limit_arenas()
     codes = [1]  # of an error that is raised
     atexit.register(_end, codes)  # the first handler that is registered is called last
     codes[0] = _exit_code(sys.argv[1:])

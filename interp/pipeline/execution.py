@@ -26,9 +26,9 @@ from interp.checks.errors import InterpError, OverwriteError
 from interp.pipeline.config import RunConfig
 from interp.pipeline.plan import Plan
 from interp.pipeline.plugins import check_imported
-from interp.pipeline.run_folder import Run, hook_folder
+from interp.pipeline.run_folder import Run, run_folders
 from interp.pipeline.stages import STAGES, Stage
-from interp.runtime.memory import limit_arenas, peak_memory, release_freed, reset_peak
+from interp.runtime.memory import peak_memory, release_freed, reset_peak
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.artifacts import HOOKS, whole_run
 from interp.storage.files import digest_json, write_atomically, write_text
@@ -73,10 +73,10 @@ def run_stages(
     stages = [STAGES[name] for name in names[: None if until is None else names.index(until) + 1]]
     with ExitStack() as locks:
         locks.enter_context(hold_lock(out))
-        folders = [Path(out), *(Path(out) / hook_folder(name) for name in config.harvest.hook_names[1:])]
-        configs = [folder / RUN_FILE for folder in folders]
-        before = {file: file.read_bytes() if file.is_file() else None for file in configs}
-        runs = _claim_folders(Path(out), config, redo, locks)
+        folders = run_folders(Path(out), config)
+        files = [folder / RUN_FILE for folder in folders]
+        before = {file: file.read_bytes() if file.is_file() else None for file in files}
+        runs = _claim_folders(folders, redo, locks)
         for run in runs:
             _restore_replaced(run.path)
         fingerprints: dict[Path, str] = {}
@@ -121,14 +121,12 @@ def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress:
     check_imported(config.plugins, run.path)
     with hold_lock(run.path):
         _restore_replaced(run.path)
-        before = [needed for needed in STAGES if needed in stage.stages_read]
-        done = {needed: manifest for needed in before if (manifest := run.manifest(needed)) is not None}
-        if missing := [needed for needed in stage.inputs if needed not in done]:
+        inputs = {needed: done for needed, done in run.fingerprints(stage.stages_read).items() if done is not None}
+        if missing := [needed for needed in stage.inputs if needed not in inputs]:
             names = " and ".join(missing)
             them = "it" if len(missing) == 1 else "them"
             raise InterpError(f"{run.path} has no {names} yet: `interp run` or `interp demo` makes {them}")
         configured = Run(run.path, config)
-        inputs = {needed: manifest["fingerprint"] for needed, manifest in done.items()}
         built = _build(stage, {configured: _manifest_head(stage, configured, inputs)}, progress)
         _write_config(run.path, config)
     return built[configured]
@@ -180,7 +178,6 @@ def _build(stage: Stage, manifest_heads: Mapping[Run, dict[str, Any]], progress:
             new = whole_folder(run.folder(stage.name), made_of, interrupted="resume", overwrite=True, run=run.path)
             folders[run] = stack.enter_context(new)
         begin = time.monotonic()
-        limit_arenas()
         release_freed()
         reset_peak()
         progress(0, 1, "starting")
@@ -211,25 +208,24 @@ def _restore_replaced(run: Path) -> None:
         restore_replaced(run / name)
 
 
-def _claim_folders(out: Path, config: RunConfig, redo: bool, locks: ExitStack) -> list[Run]:
-    """Make `out` the run folder of this configuration, with a folder for each hook after the first, and lock these too.
-    Raises OverwriteError if results of another configuration would be replaced."""
+def _claim_folders(folders: Mapping[Path, RunConfig], redo: bool, locks: ExitStack) -> list[Run]:
+    """Make these the run folders of a run (`run_folders`), and lock those of hooks after the first too. Raises
+    OverwriteError if results of another configuration would be replaced."""
+    out, *others = folders
     if not (out / RUN_FILE).is_file() and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OverwriteError(f"{out} exists and is not a run folder, it has no run.toml; choose another with --out")
-    others = {out / hook_folder(name): config.at(name) for name in config.harvest.hook_names[1:]}
-    folders_of_hooks = {folder for folder in others if folder.is_dir()}
-    for folder in folders_of_hooks:
+    locked = {out, *(folder for folder in others if folder.is_dir())}
+    for folder in locked - {out}:
         locks.enter_context(hold_lock(folder))
     if not redo:
-        for folder, config_of_hook in {out: config, **others}.items():
-            _check_keeps(folder, config_of_hook)
-    _write_config(out, config)
-    for folder, config_of_hook in others.items():
-        _write_config(folder, config_of_hook)
-        if folder not in folders_of_hooks:
+        for folder, config in folders.items():
+            _check_keeps(folder, config)
+    for folder, config in folders.items():
+        _write_config(folder, config)
+        if folder not in locked:
             locks.enter_context(hold_lock(folder))
     run = Run(out)
-    return [run.at(name) for name in config.harvest.hook_names]
+    return [run.at(name) for name in run.hooks]
 
 
 def _check_keeps(out: Path, config: RunConfig) -> None:

@@ -18,7 +18,7 @@ from interp.checks.errors import TooLargeError
 from interp.checks.free_memory import free_memory
 from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes, Speed
-from interp.pipeline.run_folder import hook_folder
+from interp.pipeline.run_folder import run_folders
 from interp.pipeline.stages import STAGES, Stage
 from interp.storage.folders import unfinished_folder
 
@@ -48,7 +48,7 @@ class Plan:
         out = Path(out)
         sizes = Sizes(config)
         planned = tuple(STAGES.values() if stages is None else stages)
-        folders = [out, *(out / hook_folder(name) for name in sizes.config.harvest.hook_names[1:])]
+        folders = run_folders(out, sizes.config)
         held = (_count_bytes(folder / stage.name) for folder in folders for stage in planned)
         existing = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
         return cls(sizes, out, planned, shutil.disk_usage(existing).free + sum(held), free_memory())

@@ -60,7 +60,14 @@ class Baseline(NamedTuple):
         return self.name.removesuffix("s")
 
 
-def hook_folder(hook_name: str) -> Path:
+def run_folders(out: Path, config: RunConfig) -> dict[Path, RunConfig]:
+    """Return the run folders of all hooks, each with its configuration: `out`, of the whole run, for the first hook,
+    and for each other hook a folder inside it."""
+    others = config.harvest.hook_names[1:]
+    return {out: config, **{out / _hook_folder(name): config.at(name) for name in others}}
+
+
+def _hook_folder(hook_name: str) -> Path:
     """Return the folder, inside the run folder, of a hook after the first."""
     return Path(HOOKS, re.sub(r"^\.", "%2E", quote(hook_name, safe="")))
 
@@ -91,15 +98,17 @@ class Run(StageFolders):
         nulls: Nulls
         page: Path
 
-    def __init__(self, path: str | Path, config: RunConfig | None = None):
-        """Open the run. config: used instead of the one in run.toml."""
+    def __init__(self, path: str | Path, config: RunConfig | None = None, *, root: "Run | None" = None):
+        """Open the run.
+        config: used instead of the one in run.toml.
+        root: the run of all hooks, if it is open."""
         super().__init__(Path(path), config)
         if not (self.path / RUN_FILE).is_file():
             raise FileNotFoundError(f"{path} is not a run folder: it has no {RUN_FILE}")
         self._opened: dict[str, tuple[int, Any]] = {}
         self._at: dict[str, Run] = {}
-        root = whole_run(self.path)
-        self.root: Run = self if root == self.path else Run(root)
+        whole = whole_run(self.path)
+        self.root: Run = root or (self if whole == self.path else Run(whole))
         """The run of all hooks; this run may be the part of one hook."""
 
     def at(self, hook_name: str) -> "Run":
@@ -216,7 +225,7 @@ class Run(StageFolders):
         shown = [panel.payload() for panel in panels]
         for file in sorted((self.path / PANELS_FOLDER).glob("*.json")):
             kept = read_json(file, "run its analysis again")
-            if kept["inputs"] == self._fingerprints(kept["inputs"]):
+            if kept["inputs"] == self.fingerprints(kept["inputs"]):
                 shown.append(kept["panel"])
             else:
                 log.warning("%s shows stages that have since been run again: run its analysis again", file)
@@ -227,7 +236,7 @@ class Run(StageFolders):
         `interp report` shows it. Returns its file."""
         (self.path / PANELS_FOLDER).mkdir(exist_ok=True)
         file = self.path / PANELS_FOLDER / f"{name}.json"
-        write_json(file, {"inputs": self._fingerprints(stages), "panel": panel.payload()})
+        write_json(file, {"inputs": self.fingerprints(stages), "panel": panel.payload()})
         return file
 
     def __getattr__(self, name: str) -> Any:
@@ -259,8 +268,7 @@ class Run(StageFolders):
         if hook_name == self.hooks[0]:
             return self
         if hook_name not in self._at:
-            self._at[hook_name] = Run(self.path / hook_folder(hook_name))
-            self._at[hook_name].root = self
+            self._at[hook_name] = Run(self.path / _hook_folder(hook_name), root=self)
         return self._at[hook_name]
 
     def _names(self) -> list[str]:

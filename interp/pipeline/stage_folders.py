@@ -74,6 +74,10 @@ class StageFolders:
             raise DamagedError(f"{self.folder(stage)} was not made by this run: `interp run` makes the stage again")
         return manifest
 
+    def fingerprints(self, stages: Iterable[str]) -> dict[str, str | None]:
+        """Return the fingerprint of each stage; None if it is not finished. Raises ValueError as `manifest` does."""
+        return {name: (self.manifest(name) or {}).get("fingerprint") for name in stages}
+
     def has(self, stage: str) -> bool:
         """Return whether a stage is finished, and its results are not left out."""
         manifest = self.manifest(stage)
@@ -132,9 +136,6 @@ class StageFolders:
         names = [name for name, stage in STAGES.items() if not (without_page and stage.runs_last)]
         return {name: manifest for name in names if (manifest := self.manifest(name)) is not None}
 
-    def _fingerprints(self, stages: Iterable[str]) -> dict[str, str | None]:
-        return {name: (self.manifest(name) or {}).get("fingerprint") for name in stages}
-
     def _finished(self, stage: str) -> dict[str, Any]:
         manifest = self.manifest(stage)
         if manifest is None:
@@ -147,9 +148,8 @@ class StageFolders:
         """Check that a stage's results belong to the present run. Raises ValueError if the stage was made with another
         configuration, or from inputs that have been made again since; missing inputs count as unchanged."""
         differing = [f"[{name}]" for name in self.changed_settings(stage, manifest)]
-        now = {name: self.manifest(name) or {} for name in manifest["inputs"]}
-        before = manifest["inputs"]
-        differing += [name for name in before if now[name].get("fingerprint", before[name]) != before[name]]
+        now = self.fingerprints(manifest["inputs"])
+        differing += [name for name, before in manifest["inputs"].items() if now[name] not in (None, before)]
         if differing:
             raise InterpError(
                 f"{self.folder(stage.name)} was made with another {' and another '.join(differing)} than the run "

@@ -215,7 +215,7 @@ def rank_command(
         options |= {} if twin_features is None else {"twin": str(twin_features.path.resolve())}
         config = dataclasses.replace(run.config.ranking, **options)
         if out is None:
-            return _rank_in_place(run, config)
+            return _run_in_place(run, "ranking", config)
         with Bar("rank") as bar:
             table = rank_latents(run, config, bar, own_part)
     elif options.get("use_labels"):
@@ -257,14 +257,16 @@ def _twin_line(table: "pd.DataFrame") -> str:
     return f"\ntwin_correlation {r.median():.2f} {tested}; ½ or more for {(r >= 0.5).mean():.0%}"
 
 
-def _rank_in_place(run: "Run", config: Any) -> None:
+def _run_in_place(run: "Run", stage: str, config: Any) -> None:
+    """Run a stage of a run again, with this section of its name, and print what it has found."""
     from interp.pipeline.execution import run_alone
-    from interp.pipeline.stages.findings import verdicts_summary
+    from interp.pipeline.stages import STAGES
 
-    with Bar("ranking") as bar:
-        manifest = run_alone(run, "ranking", config=run.config.replace(ranking=config), progress=bar)
-    print(verdicts_summary(manifest["results"]) + _twin_line(run.ranking))
-    print(run.path / "ranking" / "ranking.parquet")
+    with Bar(stage) as bar:
+        manifest = run_alone(run, stage, config=run.config.replace(**{stage: config}), progress=bar)
+    print(STAGES[stage].summary_of(manifest) + (_twin_line(run.ranking) if stage == "ranking" else ""))
+    if run.has(stage):  # effects are left out for a model that predicts no next tokens
+        print(run.path_to(stage))
     print(f"`interp report {run.path}` writes its page again")
     say_which_hook(run)
 
@@ -320,7 +322,7 @@ def effects_command(
     run = open_any(source, "run") if in_run else None
     config = dataclasses.replace(EffectsConfig() if run is None else run.config.effects, **options)
     if run is not None and out is None:
-        return _ablate_in_place(run, config)
+        return _run_in_place(run, "effects", config)
     features = open_any(source, "features")
     with Bar("effects") as bar:
         if parts:
@@ -338,17 +340,6 @@ def effects_command(
     print(f"{effects_summary(effects_results(table, features))}\n{out}")
     if run is not None:
         say_which_hook(run)
-
-
-def _ablate_in_place(run: "Run", config: Any) -> None:
-    from interp.pipeline.execution import run_alone
-    from interp.pipeline.stages import STAGES
-
-    with Bar("effects") as bar:
-        manifest = run_alone(run, "effects", config=run.config.replace(effects=config), progress=bar)
-    print(STAGES["effects"].summary_of(manifest))
-    print(f"`interp report {run.path}` writes its page again")
-    say_which_hook(run)
 
 
 def report_command(

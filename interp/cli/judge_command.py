@@ -39,8 +39,9 @@ def judge_command(
     base_url: Annotated[str | None, Option(help="instead of OPENAI_BASE_URL")] = None,
     model: Annotated[str | None, Option(help="instead of OPENAI_MODEL")] = None,
     key_variable: Annotated[str, Option(help="the environment variable with the key")] = "OPENAI_API_KEY",
-    set: Annotated[
-        list[str] | None, Option(help="FIELD=VALUE of each request; temperature=none omits it; may be repeated")
+    request_fields: Annotated[
+        list[str] | None,
+        Option("--set", help="FIELD=VALUE of each request; temperature=none omits it; may be repeated"),
     ] = None,
     concurrency: Annotated[int, Option(help="concurrent requests")] = 4,
     timeout: Annotated[float, Option(help="seconds to wait for an answer")] = 60.0,
@@ -91,7 +92,7 @@ def judge_command(
         timeout=timeout,
         tries=tries,
         concurrency=concurrency,
-        fields=dict(map(_request_field, set or [])),
+        fields=dict(map(_request_field, request_fields or [])),
     )
     endpoint = Endpoint(to, key, cache)
     chosen = latent or _drawn(features, None if generate else explained, sample, seed)

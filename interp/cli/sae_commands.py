@@ -3,7 +3,6 @@
 import dataclasses
 import inspect
 import itertools
-import json
 import textwrap
 from collections.abc import Iterable
 from pathlib import Path
@@ -70,7 +69,9 @@ def train_sae_command(
     settings: Annotated[
         dict[str, Any], FieldFlags(_architecture_configs, {"tokens": "--max-tokens"}, default="", as_text=True)
     ],
-    set: Annotated[list[str] | None, Option(help="FIELD=VALUE, the same as --FIELD VALUE; may be repeated")] = None,
+    assignments: Annotated[
+        list[str] | None, Option("--set", help="FIELD=VALUE, the same as --FIELD VALUE; may be repeated")
+    ] = None,
     sweep: Annotated[list[str] | None, Option(help="FIELD=A,B: a dictionary for each value; may be repeated")] = None,
     log: Annotated[Literal["tensorboard", "wandb"] | None, Option(help="also send the metrics there")] = None,
     shards: Annotated[
@@ -98,7 +99,7 @@ def train_sae_command(
     options: Any = {"out": out, "output_hook": output_hook, "log": log, "overwrite": overwrite}
     with Bar("sae") as bar:
         opened, hooks, configs = processes().all_do(
-            lambda: _prepared(store, hook, {"architecture": architecture, **settings}, set or [], sweep or [])
+            lambda: _prepared(store, hook, {"architecture": architecture, **settings}, assignments or [], sweep or [])
         )
         if sweep:
             train_sweep(opened, hooks, configs, progress=bar, **options)
@@ -134,7 +135,7 @@ def field_lines(config_class: type) -> list[str]:
 
 
 def _prepared(
-    paths: list[str], hook: list[str] | None, settings: dict[str, Any], set: list[str], sweep: list[str]
+    paths: list[str], hook: list[str] | None, settings: dict[str, Any], assignments: list[str], sweep: list[str]
 ) -> tuple[Any, Any, list["SAEConfig"]]:
     """Return the store, its hooks and the configs. Raises ValueError, in each process, for impossible combinations."""
     from interp.sae.architectures.sae_config import config_from_dict
@@ -148,7 +149,7 @@ def _prepared(
             store.statistics(name)
     except OSError as error:
         raise InterpError(one_line(error)) from error
-    options = {name: toml_value(text) for name, text in map(assignment, set)}
+    options = {name: toml_value(text) for name, text in map(assignment, assignments)}
     values = {"tokens": len(store), **options, **settings}
     swept = {name: toml_values(text) for name, text in map(assignment, sweep)}
     combinations = [dict(zip(swept, combination, strict=True)) for combination in itertools.product(*swept.values())]
@@ -157,12 +158,16 @@ def _prepared(
 
 def _line(folder: Path | Address, sweep: list[str]) -> str:
     """Describe the results of a training; in a sweep, with the values of the swept fields."""
-    files = (local_path(folder) / name for name in ("results.json", "cfg.json"))
-    r, cfg = (json.loads(file.read_text(encoding="utf-8")) for file in files)
+    from interp.sae.formats import read_config
+    from interp.sae.training import read_results
+
+    local = local_path(folder)
+    r = read_results(local)
     config = r["config"]
     title = "Transcoder" if "output_hook" in config else "SAE" if isinstance(config["hook"], str) else "Crosscoder"
     values = "".join(f"{name}={config[name]} " for name, _ in map(assignment, sweep))
-    readers = "interp reads it" if cfg["architecture"] == "interp" else "interp, SAELens and SAEBench read it"
+    is_ours = read_config(local)["architecture"] == "interp"
+    readers = "interp reads it" if is_ours else "interp, SAELens and SAEBench read it"
     idle = f"{r['dead']:.1%} of {config['d_sae']:,} latents dead, {r['faint']:.1%} faint"
     reached = f"FVU {r['fvu']:.3f}, L0 {r['l0']:.1f}, {idle}"
     return f"{title} in {folder}: {values}{reached} ({readers})"

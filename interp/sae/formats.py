@@ -93,8 +93,13 @@ def _read(path_or_release: str | Path, sae_id: str | None) -> StoredDictionary:
     return _from_release(str(path_or_release), sae_id)
 
 
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the content of a dictionary's `cfg.json`. Raises DamagedError if it is not a JSON object."""
+    return read_json(folder / CONFIG_FILE, _REMEDY)
+
+
 def _from_folder(folder: Path) -> StoredDictionary:
-    cfg = read_json(folder / CONFIG_FILE, _REMEDY)
+    cfg = read_config(folder)
     source = str(folder / CONFIG_FILE)
     weights = folder / (_SPARSIFY if (folder / _SPARSIFY).exists() else WEIGHTS_FILE)
     if not weights.exists():

@@ -211,6 +211,11 @@ def train_sharded(
     return Path(out)
 
 
+def read_results(folder: Path) -> dict[str, Any]:
+    """Return the content of a finished training's `results.json`. Raises DamagedError if it is not a JSON object."""
+    return read_json(folder / RESULTS, _REMEDY)
+
+
 def _train(
     store: ActivationSource | Model,
     hooks: Sequence[tuple[str | Sequence[str], str | Sequence[str] | None]],
@@ -399,8 +404,8 @@ class TrainingRun:
 
     def _load(self, device: torch.device) -> None:
         """Read a finished result, or make the learner, in the state of the checkpoint if there is one."""
-        if self.working_folder is not None and (results := self.working_folder / RESULTS).exists():
-            read_json(results, _REMEDY)
+        if self.working_folder is not None and (self.working_folder / RESULTS).exists():
+            read_results(self.working_folder)
             if self.shards.count == 1:
                 self.sae = load_sae(self.working_folder, device=str(device))
             self._delete(CHECKPOINT)

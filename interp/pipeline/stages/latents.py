@@ -1,6 +1,5 @@
 """The stages from activations to features and their effects: `sae`, `features`, `neurons`, `effects`."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -103,6 +102,7 @@ def _sae_cost(sizes: Sizes) -> Cost:
 def sae(runs: Sequence[Run], folders: Sequence[Path], progress: Progress) -> list[dict[str, Any]]:
     """a sparse autoencoder or transcoder, trained on the activations, or an autoencoder that is loaded"""
     from interp.sae import train_sae, train_saes
+    from interp.sae.training import read_results
 
     config, placed = runs[0].config.sae, list(zip(runs, folders, strict=True))
     if isinstance(config, LoadedConfig):
@@ -113,7 +113,7 @@ def sae(runs: Sequence[Run], folders: Sequence[Path], progress: Progress) -> lis
     else:
         hooks: dict[str | Path, list[str]] = {folder: list(run.results("activations")["d"]) for run, folder in placed}
         train_saes(runs[0].stream(), hooks, config, progress=progress)
-    return [json.loads((folder / "results.json").read_text(encoding="utf-8")) for folder in folders]
+    return list(map(read_results, folders))
 
 
 def _load(run: Run, config: LoadedConfig, folder: Path) -> dict[str, Any]:

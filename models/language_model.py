@@ -43,14 +43,14 @@ class LanguageModel(nn.Module):
         lengths = (getattr(facts, name, None) for name in ("n_ctx", "max_position_embeddings", "max_seq_len"))
         self.n_ctx: int | None = next((length for length in lengths if length), None)
         self.d_vocab = int(facts.d_vocab if self._is_lens else inner.get_input_embeddings().weight.shape[0])
-        self._facts = config
+        self._config = config
         if self._is_lens:
-            self._useful = list(inner.hook_dict)
+            self._vector_hooks = list(inner.hook_dict)
             self.hook_dict = {**inner.hook_dict, **layer_aliases(self.n_layers, inner.hook_dict)}
         else:
-            self._look(inner)
+            self._find_hooks(inner)
 
-    def _look(self, inner: Any) -> None:
+    def _find_hooks(self, inner: Any) -> None:
         was_training = inner.training
         ids = torch.tensor([[self.d_vocab // n for n in range(2, 2 + _N_PROBE_TOKENS)]])
         ids = ids.repeat(2, 1).to(next(inner.parameters()).device)  # a table of positions puts out [1, pos, …]
@@ -62,7 +62,7 @@ class LanguageModel(nn.Module):
         fit = (
             name for name, module in named.items() if module in traced.out and traced.out[module].shape[:2] == ids.shape
         )
-        self._useful = [*hooks, *(name for name in fit if (named[name], "output") not in hooks.values())]
+        self._vector_hooks = [*hooks, *(name for name in fit if (named[name], "output") not in hooks.values())]
 
     def forward(self, tokens: Int[Tensor, "seq pos"]) -> Float[Tensor, "seq pos d_vocab"]:
         """Return the logits or, if the model has none, its output."""
@@ -71,10 +71,10 @@ class LanguageModel(nn.Module):
 
     def hooks(self) -> list[str]:
         """List the hooks that return one vector per token, each under one name, TransformerLens's first."""
-        return list(self._useful)
+        return list(self._vector_hooks)
 
     @property
-    def reads_on(self) -> nn.Module:
+    def cache_reader(self) -> nn.Module:
         """The module that can continue a text from cached keys and values of earlier tokens."""
         return self.inner
 
@@ -104,7 +104,7 @@ class LanguageModel(nn.Module):
         """Ids that are not text, such as BOS: the tokenizer's or, if it has none, the configuration's."""
         if self.tokenizer is not None:
             return self.tokenizer.special_ids
-        named = (getattr(self._facts, f"{end}_token_id", None) for end in ("bos", "eos", "pad"))
+        named = (getattr(self._config, f"{end}_token_id", None) for end in ("bos", "eos", "pad"))
         lists = (each if isinstance(each, list) else [each] for each in named)
         return tuple(sorted({i for each in lists for i in each if isinstance(i, int) and 0 <= i < self.d_vocab}))
 

@@ -66,7 +66,7 @@ def from_transformer_lens(name: str, *, dtype: str, revision: str | None, tokeni
     """A model of TransformerLens."""
     from transformer_lens.model_bridge import TransformerBridge
 
-    with _one_line(name):
+    with _errors_on_one_line(name):
         bridge = TransformerBridge.boot_transformers(name)
     return from_object(bridge, tokenizer)
 
@@ -92,7 +92,7 @@ def named_model(folder: Path) -> NamedModel | None:
     return named
 
 
-def _is_a_runs(location: str) -> bool:
+def _is_of_run(location: str) -> bool:
     from interp.storage.files import read_json
 
     folder = folder_of(location, "model")
@@ -101,7 +101,7 @@ def _is_a_runs(location: str) -> bool:
     return folder.is_dir() and "model_type" not in read_json(folder / "config.json", "name a folder that holds a model")
 
 
-@model_source("interp", takes="a run's folder, or the folder of its stage `model`", owns=_is_a_runs)
+@model_source("interp", takes="a run's folder, or the folder of its stage `model`", owns=_is_of_run)
 def from_interp(name: str, *, dtype: str, revision: str | None, tokenizer: Any) -> Any:
     """The small transformer that a run trained, or the pretrained model that it names."""
     from models.pretrained_tokenizer import wrap_tokenizer
@@ -175,11 +175,11 @@ def _from_transformers(name: str, folder: str, dtype: str, revision: str | None,
     from models.pretrained_tokenizer import PretrainedTokenizer, wrap_tokenizer
 
     revision = revision or "main"
-    with _one_line(name), _without_progress_bars():
+    with _errors_on_one_line(name), _without_progress_bars():
         config = AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=False, **options)
     loader = auto_class(config)
     _check_size(name, loader, config, dtype, Path(folder), options.get("gguf_file"))
-    with _one_line(name), _without_progress_bars():
+    with _errors_on_one_line(name), _without_progress_bars():
         loaded: Any = loader.from_pretrained(
             folder,
             dtype=dtype,
@@ -207,7 +207,7 @@ def _check_size(name: str, loader: Any, config: Any, dtype: str, folder: Path, g
     from interp.checks.free_memory import check_memory
 
     described = 0
-    with _one_line(name), suppress(NotImplementedError), torch.device("meta"):
+    with _errors_on_one_line(name), suppress(NotImplementedError), torch.device("meta"):
         described = sum(weight.numel() for weight in loader.from_config(config).parameters())
     files = [folder / gguf_file] if gguf_file else list(folder.glob("*.safetensors"))
     n_bytes = sum(file.stat().st_size for file in files)
@@ -241,7 +241,7 @@ def auto_class(config: Any) -> Any:
 
 
 @contextmanager
-def _one_line(name: str) -> Iterator[None]:
+def _errors_on_one_line(name: str) -> Iterator[None]:
     """Shorten errors of `transformers`. Raises ValueError with the first line of a long loading error; MemoryError is
     passed on."""
     try:

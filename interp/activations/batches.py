@@ -190,20 +190,20 @@ class _ShardsAhead:
             self._process = os.getpid()
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="shards")
             # shard → (its memory, the future of its read)
-            self._held = dict[int, tuple[list[Tensor], Future[list[Tensor]]]]()
+            self._reads = dict[int, tuple[list[Tensor], Future[list[Tensor]]]]()
             self._free = [list[Tensor](), list[Tensor]()]
         needed = [shard] if following is None else [shard, following]
         for number in needed:
-            if number not in self._held:
+            if number not in self._reads:
                 if not self._free:
-                    other = next(other for other in self._held if other not in needed)
-                    self._free.append(self._held.pop(other)[0])
+                    other = next(other for other in self._reads if other not in needed)
+                    self._free.append(self._reads.pop(other)[0])
                 memory = self._free.pop()
-                self._held[number] = memory, self._thread.submit(_read, self._columns, self._longest, number, memory)
-        memory, acts = self._held[shard]
+                self._reads[number] = memory, self._thread.submit(_read, self._columns, self._longest, number, memory)
+        memory, acts = self._reads[shard]
         if acts.exception() is not None:
             self._free.append(memory)
-            del self._held[shard]  # another call reads it again
+            del self._reads[shard]  # another call reads it again
         return acts.result()
 
 

@@ -314,8 +314,8 @@ def _on_first(output: Any, act: Callable[[Any], Any]) -> Any:
 
 def _usable_hooks(module: nn.Module, name: str) -> list[str]:
     """List other hooks of a model; only those known to return vectors, if the model records that."""
-    useful: Any = getattr(module, "hooks", None)
-    known = useful() if callable(useful) else list(hooks_of(module))
+    list_hooks: Any = getattr(module, "hooks", None)
+    known = list_hooks() if callable(list_hooks) else list(hooks_of(module))
     return [other for other in known if other != name]
 
 

@@ -108,7 +108,7 @@ class RemoteStoreWriter(StoreWriter):
             self._filled += np.diff(head["ends"], prepend=0)
             self._parts.append(_entry_of(part.name, header))
             sums = {hook: torch.tensor(head["sums"][hook], dtype=torch.float64) for hook in self._sums}
-            self._take(head["state"], sums)
+            self._resume_after(head["state"], sums)
 
     def _clear(self) -> None:
         clear(self.address)

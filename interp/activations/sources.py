@@ -72,8 +72,8 @@ class Provenance(NamedTuple):
         )
 
 
-def is_constant(ids: Int[Tensor, " id"]) -> bool:
-    """Return whether `ids` is not empty and all ids are the same."""
+def are_all_equal(ids: Int[Tensor, " id"]) -> bool:
+    """Return whether there are ids, and all of them are the same."""
     return len(ids) > 0 and bool((ids == ids[0]).all())
 
 

@@ -35,7 +35,7 @@ from torch import Tensor
 from interp.activations.row_statistics import TENSORS, n_sample_rows, outliers_among, running_sums, statistics_of
 from interp.activations.shard_writer import ShardWriter, StoreConfig, write_small, write_tokens
 from interp.activations.shards import DTYPES, PROGRESS_FILE, ROW_IDS, STATISTICS_FILE, STORE_FORMAT, TOKENS_FILE, clear
-from interp.activations.sources import is_constant
+from interp.activations.sources import are_all_equal
 from interp.checks.errors import InterpError
 from interp.storage.files import digest_file, write_json
 from interp.storage.manifests import MANIFEST
@@ -97,7 +97,7 @@ class StoreWriter:
             return
         try:
             self._shards.reserve()
-            self._note(self._state(), self._sums)
+            self._write_progress(self._state(), self._sums)
         except OSError:
             clear(self.out)
             raise
@@ -168,7 +168,7 @@ class StoreWriter:
             "config": dict(self.config.made_of),
             **({"model_name": model_name} if model_name else {}),
             **({"aliases": {name: list(others) for name, others in aliases.items()}} if aliases else {}),
-            **({} if tokens is None else {"prepend_bos": is_constant(tokens[:, 0])}),
+            **({} if tokens is None else {"prepend_bos": are_all_equal(tokens[:, 0])}),
             "dtype": self.config.dtype,
             "n_rows": n_rows,
             "n_ids": self.config.n_ids,
@@ -244,9 +244,9 @@ class StoreWriter:
     def _write(self, rows: dict[str, Tensor], state: dict[str, Any], sums: dict[str, Tensor]) -> None:
         """Write, in the thread, the rows, and then the record of the progress."""
         self._shards.write(rows)
-        self._note(state, sums)
+        self._write_progress(state, sums)
 
-    def _note(self, state: dict[str, Any], sums: dict[str, Tensor]) -> None:
+    def _write_progress(self, state: dict[str, Any], sums: dict[str, Tensor]) -> None:
         filled = torch.from_numpy(self._shards.filled)
         note = {"json": json.dumps(state)}
         write_small(
@@ -257,11 +257,11 @@ class StoreWriter:
         """Resume from the recorded progress of an earlier writer."""
         with safe_open(str(self.out / PROGRESS_FILE), "pt") as file:
             self._shards.restore(file.get_tensor("filled").numpy())
-            self._take(
+            self._resume_after(
                 json.loads(file.metadata()["json"]), {hook: file.get_tensor(f"sums.{hook}") for hook in self._sums}
             )
 
-    def _take(self, state: Mapping[str, Any], sums: dict[str, Tensor]) -> None:
+    def _resume_after(self, state: Mapping[str, Any], sums: dict[str, Tensor]) -> None:
         """Resume after the rows to which this state belongs."""
         self.position, self._n_outliers, self.limits = state["position"], state["n_outliers"], state["limits"]
         self.outliers = state.get("outliers")

@@ -33,7 +33,7 @@ from interp.activations.model_passes import ModelPasses, TokenBatches, concatena
 from interp.activations.row_options import RowKeywords, RowOptions
 from interp.activations.row_statistics import ActivationStatistics, n_sample_rows, running_sums, statistics_of
 from interp.activations.shards import DTYPES
-from interp.activations.sources import Provenance, RowLimit, Shard, is_constant, main_name_in
+from interp.activations.sources import Provenance, RowLimit, Shard, are_all_equal, main_name_in
 from interp.checks.errors import InterpError
 from interp.checks.limits import PositiveInt
 from interp.runtime.options import takes_options
@@ -83,7 +83,7 @@ class ActivationStream:
         config = {"source": "stream", **self.passes.made_of()}
         self.progress = options.progress
         self._dtype = DTYPES[options.dtype]
-        self._held: Chunk | None = None
+        self._last_chunk: Chunk | None = None
         with evaluating(self.passes.module):
             widths = self.passes.widths()
             limits = self.passes.limits()[0]
@@ -97,7 +97,7 @@ class ActivationStream:
         self.n_ctx = n_ctx
         self._widths = widths
         self.weights: str = config["weights"]
-        prepend_bos = self.passes.is_text and is_constant(tokens[:, 0])
+        prepend_bos = self.passes.is_text and are_all_equal(tokens[:, 0])
         left_out = config["exclude"], config.get("exclude_positions", ())
         self.provenance = Provenance(self.passes.name or None, *left_out, prepend_bos)
 
@@ -194,9 +194,9 @@ class ActivationStream:
 
     def chunk(self, sequences: Int[Tensor, " seq"]) -> Chunk:
         """Run the model on these sequences, unless the last call had the same ones."""
-        if self._held is not None and torch.equal(self._held.sequences, sequences):
-            return self._held
-        self._held = None
+        if self._last_chunk is not None and torch.equal(self._last_chunk.sequences, sequences):
+            return self._last_chunk
+        self._last_chunk = None
         used = 0
         n_rows = len(sequences) * self.passes.n_ctx
         widths = {name: self.d(name) for name in self.hook_names}
@@ -221,8 +221,8 @@ class ActivationStream:
                     sums[name] += running_sums(x, norm)
                 used += int(kept.sum())
                 self.progress(used, n_rows, "rows of a chunk")
-        self._held = Chunk(sequences, row_ids[:used], {name: x[:used] for name, x in acts.items()}, sums)
-        return self._held
+        self._last_chunk = Chunk(sequences, row_ids[:used], {name: x[:used] for name, x in acts.items()}, sums)
+        return self._last_chunk
 
 
 class StreamBatches(Iterator[Tensor]):

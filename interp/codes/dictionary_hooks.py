@@ -18,6 +18,8 @@ class DictionaryHooks(NamedTuple):
 
     input_hook: Hook
     output_hook: Hook
+    output_name: str
+    """The name of the hook that it writes."""
     limit: float | None
     """The norm above which rows are not meaningful to the dictionary."""
 
@@ -51,4 +53,4 @@ def dictionary_hooks(
     if output_hook == hook and dictionary.kind == "transcoder":
         raise InterpError(f"the transcoder reads {hook} and writes another hook: name that hook with output_hook=")
     hooks = resolve_hooks(model, [hook, output_hook])
-    return DictionaryHooks(hooks[hook], hooks[output_hook], norm_limit(dictionary))
+    return DictionaryHooks(hooks[hook], hooks[output_hook], output_hook, norm_limit(dictionary))

@@ -61,6 +61,7 @@ from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import slices
 from interp.statistics.estimates import ratio
 from interp.storage.files import digest
+from interp.storage.manifests import MADE_OF
 
 log = logging.getLogger(__name__)
 
@@ -144,14 +145,14 @@ def feature_effects(
     with evaluating(module):
         downstream = downstream_of(module, hooks, features.tokens[:2])
         plan = plan_ablations(features, downstream, dictionary, chosen, options)
-        work: dict[str, Any] = {
+        made_of: dict[str, Any] = {
             "sequences": plan.sequences,
             "n_tokens": options.n_tokens,
             "seed": options.seed,
             "latents": digest(plan.latents),
             "rerun_part": downstream.rerun_part,
         }
-        team.check_alike([identity(features), work, rank, count], "ablates")
+        team.check_alike([identity(features), made_of, rank, count], "ablates")
         latents_here = plan.latents[rank::count]
         what = f"{len(latents_here):,} latents, each in at most {plan.sequences} sequences"
         share = len(latents_here) / max(len(plan.latents), 1) / team.count
@@ -179,7 +180,7 @@ def feature_effects(
         "seed": options.seed,
     }
     table.attrs["gradient_agreement"] = _gradient_agreement(table)
-    table.attrs |= {"features": identity(features)} | ({"part": [rank, count], "work": work} if count > 1 else {})
+    table.attrs |= {"features": identity(features)} | ({"part": [rank, count], MADE_OF: made_of} if count > 1 else {})
     return table
 
 
@@ -191,7 +192,7 @@ def join_effects(parts: Sequence[pd.DataFrame], names: Sequence[str] | None = No
     """
     check_part_tables(parts, names)
     table = _interleave(sorted(parts, key=lambda part: part.attrs["part"][0]))
-    table.attrs |= {name: value for name, value in parts[0].attrs.items() if name not in ("part", "work")}
+    table.attrs |= {name: value for name, value in parts[0].attrs.items() if name not in ("part", MADE_OF)}
     table.attrs["gradient_agreement"] = _gradient_agreement(table)
     return table
 

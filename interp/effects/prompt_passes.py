@@ -205,7 +205,7 @@ class PromptPasses:
         usable = usable & is_included(self.ids, self.module, dictionary)[0].to(usable.device)
         keep = codes.fires & usable[codes.rows]
         position, latent, z = codes.rows[keep], codes.latents[keep].long(), codes.values[keep]
-        output_hook: Any = dictionary.metadata.get("hook_name_out") or name  # SAELens writes null for an SAE
+        output_hook = hooks.output_name
         names: Any = dictionary.metadata.get("hook_names_out") or [output_hook]
         blocks = (z[:, None] * dictionary.W_dec.detach()[latent]).to(y).split(y.shape[1], 1)
         writes = dict(zip(names, blocks, strict=True))

@@ -213,7 +213,7 @@ class Steered:
     def _next(self, tokens: Int[Tensor, "seq pos"], kept: Any) -> tuple[Float[Tensor, "seq d_vocab"], Any]:
         """Return the logits after the last token, and the model's cache of all tokens, or None if it has no cache.
         kept: the cache of all tokens except the last."""
-        reader = getattr(self.module, "reads_on", self.module)
+        reader = getattr(self.module, "cache_reader", self.module)
         takes = inspect.signature(reader.forward).parameters
         name = next((name for name in CACHE_ARGUMENTS if name in takes and "use_cache" in takes), None)
         if name is None:

@@ -19,6 +19,7 @@ from interp.codes.dictionary import Dictionary
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_folder import SCAN
 from interp.storage.files import read_json
+from interp.storage.manifests import MADE_OF
 from interp.storage.parts import PartNote, order_parts
 
 _TELLING = ("dictionary", "codes", "tokens")
@@ -77,11 +78,11 @@ def check_part_tables(parts: Sequence[pd.DataFrame], names: Sequence[str] | None
     names: the names of the tables in the error."""
     names = [f"table {i}" for i in range(len(parts))] if names is None else names
     notes = [
-        PartNote(name, part.attrs.get("part"), {**part.attrs.get("work", {}), **part.attrs.get("features", {})})
+        PartNote(name, part.attrs.get("part"), {**part.attrs.get(MADE_OF, {}), **part.attrs.get("features", {})})
         for name, part in zip(names, parts, strict=True)
     ]
     order_parts(notes)
-    return dict(parts[0].attrs["work"])
+    return dict(parts[0].attrs[MADE_OF])
 
 
 def check_table(

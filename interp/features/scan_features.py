@@ -35,7 +35,7 @@ from interp.features.feature_store import FeatureStore
 from interp.features.scan_config import ScanConfig
 from interp.features.scan_folder import (
     CODES,
-    CONTRIBUTIONS,
+    VARIANCE_EXPLAINED,
     Scan,
     dictionary_digest,
     tensor_digest,
@@ -154,7 +154,7 @@ def _scan(
                 if parts_in_order:
                     team.first_does(partial(_take_parts, parts_in_order, scan.folder))
                     codes = CodeStore(codes.path)
-                scans.append((scan, dictionary, codes, VarianceExplained(dictionary, scan.folder / CONTRIBUTIONS)))
+                scans.append((scan, dictionary, codes, VarianceExplained(dictionary, scan.folder / VARIANCE_EXPLAINED)))
             else:
                 scan.progress(1, 1, "already scanned")
 
@@ -237,7 +237,7 @@ def scan_part(
         codes_folder = new / CODES
         team.first_does(lambda: CodeStore.create(codes_folder, n_rows=store.n_ids, d_sae=dictionary.d_sae))
         pieces_here = pieces[part_of(len(pieces), team.rank, team.count)]
-        explained = VarianceExplained(dictionary, new / CONTRIBUTIONS)
+        explained = VarianceExplained(dictionary, new / VARIANCE_EXPLAINED)
         team.all_do(
             partial(encode_store, dictionary, store, hook, CodeStore(codes_folder), explained, advance, pieces_here)
         )
@@ -271,7 +271,7 @@ def _check_parts(folders: Sequence[str | Path], encoding: Mapping[str, str]) -> 
 
 def _take_parts(parts: Sequence[Path], folder: Path) -> None:
     """Link the codes of the parts into the folder of a scan, or copy them if they are on another disk."""
-    for inside in (CODES, CONTRIBUTIONS):
+    for inside in (CODES, VARIANCE_EXPLAINED):
         (folder / inside).mkdir(exist_ok=True)
         for file in chain.from_iterable((part / inside).glob("*.safetensors") for part in parts):
             if (target := folder / inside / file.name).exists():

@@ -37,7 +37,7 @@ from interp.storage.files import digest, digest_json, read_json, write_json, wri
 from interp.storage.folders import unfinished_folder
 from interp.storage.manifests import verify
 
-CODES, CONTRIBUTIONS, SCAN = "codes", "contributions", "scan.json"
+CODES, VARIANCE_EXPLAINED, SCAN = "codes", "variance_explained", "scan.json"
 
 
 class _Meta(TypedDict):
@@ -167,7 +167,7 @@ class Scan:
             "settings": asdict(self.config),
         }
         write_json(self.folder / "meta.json", meta)
-        shutil.rmtree(self.folder / CONTRIBUTIONS, ignore_errors=True)
+        shutil.rmtree(self.folder / VARIANCE_EXPLAINED, ignore_errors=True)
 
 
 def read_meta(folder: Path) -> dict[str, Any]:

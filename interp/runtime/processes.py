@@ -61,13 +61,15 @@ class Processes:
                 tensor.copy_(whole)
         return tensor
 
-    def all_gather(self, tensor: Shaped[Tensor, "row ..."], *, alike: bool = False) -> Shaped[Tensor, "all_rows ..."]:
+    def all_gather(
+        self, tensor: Shaped[Tensor, "row ..."], *, same_length: bool = False
+    ) -> Shaped[Tensor, "all_rows ..."]:
         """Return the rows of all processes, in the order of the ranks. The number of rows may differ between processes
-        and may be 0; `alike` promises that it does not differ, which saves exchanging it."""
+        and may be 0; `same_length` promises that it does not differ, which saves exchanging it."""
         if self.count == 1:
             return tensor
         lengths = [len(tensor)] * self.count
-        if not alike:
+        if not same_length:
             sizes = [tensor.new_zeros(1, dtype=torch.int64) for _ in range(self.count)]
             with self._naming_lost_processes():
                 dist.all_gather(sizes, torch.full_like(sizes[0], len(tensor)), group=self.group)
@@ -98,10 +100,10 @@ class Processes:
             dist.all_gather_object(values, value, group=self.group)
         return values
 
-    def check_alike(self, work: Any, does: str) -> None:
-        """Check that all processes were called with the same arguments, which `work` gives as JSON. Raises ValueError
-        in all of them if not; `does` is the verb of the error."""
-        digests = self.all_gather_values(digest_json(work))
+    def check_alike(self, arguments: Any, does: str) -> None:
+        """Check that all processes were called with the same arguments, a JSON value. Raises ValueError in all of them
+        if not; `does` is the verb of the error."""
+        digests = self.all_gather_values(digest_json(arguments))
         unlike = [rank for rank, value in enumerate(digests) if value != digests[0]]
         if unlike:
             raise InterpError(
@@ -109,18 +111,18 @@ class Processes:
                 "options"
             )
 
-    def all_do(self, work: Callable[[], Result]) -> Result:
-        """Do `work` and return its result. If it fails in one process it fails in all. An error of _REFUSALS, or of a
+    def all_do(self, task: Callable[[], Result]) -> Result:
+        """Do a task and return its result. If it fails in one process it fails in all. An error of _REFUSALS, or of a
         class derived from one, has that class in the others, and any other error is a RuntimeError there.
 
-        `work` may call `all_do` and what is made of it (`gather_results`, `divide`), if it does so in all processes. It
-        may exchange tensors only right after such a call: a process whose work failed is in `all_do`.
+        The task may call `all_do` and what is made of it (`gather_results`, `divide`), if it does so in all processes.
+        It may exchange tensors only right after such a call: a process whose task failed is in `all_do`.
         """
         if self.count == 1:
-            return work()
+            return task()
         failure: Exception | None = None
         try:
-            result = work()
+            result = task()
         except Exception as error:  # any error must reach the other processes, or they wait forever
             if getattr(error, _REPORTED, False):
                 raise
@@ -139,10 +141,10 @@ class Processes:
             raise failure
         return result
 
-    def gather_results(self, work: Callable[[], Result]) -> list[Result]:
-        """Do `work`, and return the results of all processes, in the order of the ranks. They can be anything that
+    def gather_results(self, task: Callable[[], Result]) -> list[Result]:
+        """Do a task, and return the results of all processes, in the order of the ranks. They can be anything that
         pickles. If it fails in one process it fails in all."""
-        return self.all_gather_values(self.all_do(work))
+        return self.all_gather_values(self.all_do(task))
 
     def divide(self, tasks: Sequence[Callable[[], Result]]) -> list[Result]:
         """Do every count-th of the tasks, which are the same in all processes. Returns the results of all tasks, in
@@ -150,9 +152,9 @@ class Processes:
         results = self.gather_results(lambda: [task() for task in tasks[self.rank :: self.count]])
         return [results[number % self.count][number // self.count] for number in range(len(tasks))]
 
-    def first_does(self, work: Callable[[], Any]) -> None:
-        """Do `work` in the first process while the others wait. If it fails, it fails in all."""
-        self.all_do(lambda: work() if self.is_first else None)
+    def first_does(self, task: Callable[[], Any]) -> None:
+        """Do a task in the first process while the others wait. If it fails, it fails in all."""
+        self.all_do(lambda: task() if self.is_first else None)
 
     def recover_finished(self, out: str | Path, made_of: Mapping[str, Any]) -> bool:
         """Let the first process recover this work (`folders.recover`), and return whether `out` is its finished

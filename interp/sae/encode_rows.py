@@ -61,16 +61,16 @@ class Workspace:
     """Memory that `encode` reuses each time, so that a training loop does not request it from the system each step."""
 
     def __init__(self) -> None:
-        self._held: dict[tuple[str, int], Tensor] = {}
+        self._buffers: dict[tuple[str, int], Tensor] = {}
 
     def buffer(self, name: str, rows: int, width: int, dtype: torch.dtype, device: torch.device) -> Tensor:
         """Return a buffer. Each thread has its own buffers; an earlier one with the same name is overwritten."""
         key = name, threading.get_ident()
-        held = self._held.get(key)
-        if held is None or held.numel() < rows * width or held.dtype != dtype or held.device != device:
-            held = torch.empty(rows * width, dtype=dtype, device=device)
-            self._held[key] = held
-        return held[: rows * width].view(rows, width)
+        buffer = self._buffers.get(key)
+        if buffer is None or buffer.numel() < rows * width or buffer.dtype != dtype or buffer.device != device:
+            buffer = torch.empty(rows * width, dtype=dtype, device=device)
+            self._buffers[key] = buffer
+        return buffer[: rows * width].view(rows, width)
 
 
 def encode(

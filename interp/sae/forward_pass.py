@@ -133,7 +133,9 @@ class StepInputs:
         shards = self.batch.mesh.shards
         rows, n = values.shape
         padded = torch.nn.functional.pad(values.detach(), (0, k - n), value=-torch.inf)
-        largest_of_shards = shards.all_gather(padded, alike=True).view(shards.count, rows, k).transpose(0, 1).flatten(1)
+        largest_of_shards = (
+            shards.all_gather(padded, same_length=True).view(shards.count, rows, k).transpose(0, 1).flatten(1)
+        )
         largest = largest_of_shards.topk(k, dim=1, sorted=False).indices
         marks = torch.zeros_like(largest_of_shards, dtype=torch.bool).scatter_(1, largest, True)
         return marks[:, shards.rank * k : shards.rank * k + n]

@@ -130,7 +130,7 @@ class Learner:
 
     def _is_faint(self) -> Bool[Tensor, " latent"]:
         """Mark the faint latents of this process, compared with the latents of all processes."""
-        strongest = self.mesh.shards.all_gather(self.strongest.amax(0), alike=True)
+        strongest = self.mesh.shards.all_gather(self.strongest.amax(0), same_length=True)
         first = self.mesh.shards.rank * self.strongest.shape[1]
         return is_faint(strongest)[first : first + self.strongest.shape[1]]
 
@@ -260,7 +260,7 @@ class Learner:
         )
 
     def _batch(self, rows: int) -> WholeBatch:
-        counts = self.mesh.data.all_gather(torch.tensor([rows]), alike=True).tolist()
+        counts = self.mesh.data.all_gather(torch.tensor([rows]), same_length=True).tolist()
         return WholeBatch(sum(counts), sum(counts[: self.mesh.data.rank]), self.mesh)
 
     def _resample(self, forward: ForwardPass) -> None:
@@ -274,7 +274,7 @@ class Learner:
         if step not in self.reservoir.at:
             return
         idle = self.idle
-        counts = self.mesh.shards.all_gather(torch.tensor([len(idle)]), alike=True).tolist()
+        counts = self.mesh.shards.all_gather(torch.tensor([len(idle)]), same_length=True).tolist()
         first = sum(counts[: self.mesh.shards.rank])
         if self.config.resamples_what_is_missing:
             rows, missing = self.reservoir.draw(CANDIDATES_PER_LATENT * sum(counts))
@@ -311,7 +311,7 @@ class Learner:
     def _track_strongest(self, strongest: Float[Tensor, " d_sae"]) -> None:
         """Keep each latent's strongest firing, in windows of `dead_tokens` rows."""
         if self.mesh.data.count > 1:
-            strongest = self.mesh.data.all_gather(strongest[None], alike=True).amax(0)
+            strongest = self.mesh.data.all_gather(strongest[None], same_length=True).amax(0)
         if self.steps_done % max(1, self.config.dead_tokens // self.config.batch_size) == 0:
             self.strongest = torch.stack([torch.zeros_like(strongest), self.strongest[0]])
         torch.maximum(self.strongest[0], strongest, out=self.strongest[0])

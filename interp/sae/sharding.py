@@ -71,13 +71,13 @@ def whole_dictionary(part: StoredDictionary, shards: Processes) -> StoredDiction
     encoder = part.encoder.to_stored()
     d_sae = len(part.W_dec) * shards.count
     vectors = FileTensors(
-        {name: shards.all_gather(tensor, alike=True) for name, tensor in encoder.tensors.items()}, "the encoder"
+        {name: shards.all_gather(tensor, same_length=True) for name, tensor in encoder.tensors.items()}, "the encoder"
     )
     return replace(
         part,
         W_enc=part.W_enc.new_empty(len(part.W_enc), d_sae, device="meta"),
         W_dec=part.W_dec.new_empty(d_sae, part.W_dec.shape[1], device="meta"),
-        b_enc=shards.all_gather(part.b_enc, alike=True),
+        b_enc=shards.all_gather(part.b_enc, same_length=True),
         encoder=type(part.encoder).from_stored(encoder.settings, vectors, d_sae, "the encoder"),
     )
 
@@ -99,7 +99,12 @@ def _gather(part: Tensor, axis: int | None, shards: Processes) -> Tensor | Piece
 
     def gathered_rows() -> Iterator[Tensor]:  # each process has a part of every row
         for at in rows:
-            yield shards.all_gather(part[at], alike=True).unflatten(0, (shards.count, -1)).transpose(0, 1).flatten(1)
+            yield (
+                shards.all_gather(part[at], same_length=True)
+                .unflatten(0, (shards.count, -1))
+                .transpose(0, 1)
+                .flatten(1)
+            )
 
     def sent_shards() -> Iterator[Tensor]:
         for rank in range(shards.count):

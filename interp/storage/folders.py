@@ -42,9 +42,9 @@ from interp.storage.manifests import (
 )
 from interp.storage.remote_folders import BEGUN, UNFINISHED, upload
 
-_OF_WORK = {BEGUN, f"{BEGUN}.tmp", "new", "old", "new.unfinished"}
+_UNFINISHED_FILES = {BEGUN, f"{BEGUN}.tmp", "new", "old", "new.unfinished"}
 _REPLACE = "choose another folder, or replace it with overwrite=True (--overwrite)"
-_OF_THE_SYSTEM = (".DS_Store", "Thumbs.db")
+_SYSTEM_FILES = (".DS_Store", "Thumbs.db")
 
 
 @contextmanager
@@ -71,22 +71,22 @@ def whole_folder(
     Raises OverwriteError for an `out` that may not be written or replaced (`check_output`), and InUseError while
     another process writes it.
     """
-    address, work = address_of(out), unfinished_folder(out)
+    address, unfinished = address_of(out), unfinished_folder(out)
     made_of = json_roundtrip(made_of)
     check_output(out, made_of, overwrite=overwrite, run=run)
-    work.parent.mkdir(parents=True, exist_ok=True)
-    with hold_lock(work, name=address or out):
+    unfinished.parent.mkdir(parents=True, exist_ok=True)
+    with hold_lock(unfinished, name=address or out):
         restore_replaced(out)
         check_output(out, made_of, overwrite=overwrite, run=run)
-        new = work / "new"
+        new = unfinished / "new"
         was_whole = MADE_OF in (read_manifest(new) or {})  # its checkpoints may be deleted, so it cannot resume
-        if was_whole or interrupted != "resume" or _made_of_interrupted(work) != made_of:
+        if was_whole or interrupted != "resume" or _made_of_interrupted(unfinished) != made_of:
             for path in (new, unfinished_folder(new)):
                 shutil.rmtree(path, ignore_errors=True)
         begun = {MADE_OF: made_of, "resumes": interrupted != "discard"}
         if address is not None:
             write_object(address / BEGUN, json.dumps(begun).encode())
-        write_json(work / BEGUN, begun)
+        write_json(unfinished / BEGUN, begun)
         new.mkdir(exist_ok=True)
         try:
             yield new
@@ -94,13 +94,15 @@ def whole_folder(
                 write_manifest(new, {MADE_OF: made_of, **({EDITABLE_KEY: True} if editable else {})})
             _put_in_place(out)
         except BaseException:
-            if interrupted == "discard" or not any(path.is_file() and path.name != BEGUN for path in work.rglob("*")):
-                shutil.rmtree(work)
+            if interrupted == "discard" or not any(
+                path.is_file() and path.name != BEGUN for path in unfinished.rglob("*")
+            ):
+                shutil.rmtree(unfinished)
                 if address is not None:
                     with suppress(OSError):  # the first error is the one to report
                         remove_object(address / BEGUN)
             raise
-        shutil.rmtree(work)
+        shutil.rmtree(unfinished)
 
 
 def recover(out: str | Path, made_of: Mapping[str, Any], *, run: Path | None = None) -> None:
@@ -109,16 +111,16 @@ def recover(out: str | Path, made_of: Mapping[str, Any], *, run: Path | None = N
 
     Raises InUseError while another process writes `out`, and OverwriteError if `out` may not be written
     (`check_output`)."""
-    place, work = address_of(out) or Path(out), unfinished_folder(out)
-    if not ((work / "old").is_dir() or (work / "new" / MANIFEST).is_file()):
+    place, unfinished = address_of(out) or Path(out), unfinished_folder(out)
+    if not ((unfinished / "old").is_dir() or (unfinished / "new" / MANIFEST).is_file()):
         return
-    with hold_lock(work, name=out):
+    with hold_lock(unfinished, name=out):
         restore_replaced(out)
-        is_same_work = (read_manifest(work / "new") or {}).get(MADE_OF) == json_roundtrip(made_of)
+        is_same_work = (read_manifest(unfinished / "new") or {}).get(MADE_OF) == json_roundtrip(made_of)
         if is_same_work and made_of_finished(place) is None:
             check_output(out, made_of, run=run)
             _put_in_place(out)
-            shutil.rmtree(work)
+            shutil.rmtree(unfinished)
 
 
 def is_finished(out: str | Path, made_of: Mapping[str, Any]) -> bool:
@@ -159,7 +161,7 @@ def check_output(
             _check_same_work(address, address, address, made_of)
         return
     folder = Path(out).resolve()
-    work = unfinished_folder(out)
+    unfinished = unfinished_folder(out)
     check_outside(out, run=run)
     if (folder / RUN_FILE).is_file():
         raise OverwriteError(f"{out} is a run folder, which only `interp run` writes: name another")
@@ -171,19 +173,23 @@ def check_output(
         raise OverwriteError(
             f"{strange} was not written by interp and would be lost: choose another folder, or move it away"
         )
-    if work.exists() and not {file.name for file in work.iterdir()} <= _OF_WORK:
-        raise OverwriteError(f"{work}, where {out} would be made, was not written by interp: choose another folder")
+    if unfinished.exists() and not {file.name for file in unfinished.iterdir()} <= _UNFINISHED_FILES:
+        raise OverwriteError(
+            f"{unfinished}, where {out} would be made, was not written by interp: choose another folder"
+        )
     if made_of is None or overwrite:
         return
-    _check_same_work(out, folder, work, made_of)
+    _check_same_work(out, folder, unfinished, made_of)
     try:
         verify(folder, edited=False, remedy=_REPLACE)
     except DamagedError as error:
         raise OverwriteError(str(error)) from None
 
 
-def _check_same_work(out: str | Path, folder: Path | Address, work: Path | Address, made_of: Mapping[str, Any]) -> None:
-    for made_before, how in ((made_of_finished(folder), "holds"), (_made_of_interrupted(work), "was begun as")):
+def _check_same_work(
+    out: str | Path, folder: Path | Address, unfinished: Path | Address, made_of: Mapping[str, Any]
+) -> None:
+    for made_before, how in ((made_of_finished(folder), "holds"), (_made_of_interrupted(unfinished), "was begun as")):
         if made_before is not None and (differs := describe_differences(made_before, json_roundtrip(made_of))):
             raise OverwriteError(f"{out} {how} other work: {differs}; {_REPLACE}")
 
@@ -224,11 +230,11 @@ def check_not_in_use(folder: str | Path) -> None:
 
 def _put_in_place(out: str | Path) -> None:
     """Move or upload the finished work to `out`."""
-    address, work = address_of(out), unfinished_folder(out)
+    address, unfinished = address_of(out), unfinished_folder(out)
     if address is None:
-        _swap(work / "new", Path(out).resolve(), work / "old")
+        _swap(unfinished / "new", Path(out).resolve(), unfinished / "old")
     else:
-        upload(work / "new", address)
+        upload(unfinished / "new", address)
 
 
 def _swap(new: Path, out: Path, old: Path) -> None:
@@ -243,10 +249,10 @@ def _swap(new: Path, out: Path, old: Path) -> None:
         raise
 
 
-def _made_of_interrupted(work: Path | Address) -> Any:
+def _made_of_interrupted(unfinished: Path | Address) -> Any:
     """Return the `made_of` of unfinished work that can resume; None if there is none."""
-    remedy = f"delete {work}" if isinstance(work, Path) else "replace it with overwrite=True (--overwrite)"
-    begun = read_note(work / BEGUN, remedy) or {}
+    remedy = f"delete {unfinished}" if isinstance(unfinished, Path) else "replace it with overwrite=True (--overwrite)"
+    begun = read_note(unfinished / BEGUN, remedy) or {}
     return begun.get(MADE_OF) if begun.get("resumes") else None
 
 
@@ -257,6 +263,6 @@ def _first_foreign_file(folder: Path, *, any_file: bool) -> Path | None:
         return None
     for file in sorted(folder.rglob("*")):
         name = file.relative_to(folder).as_posix()
-        if not (name in (listed or ()) or file.name in _OF_THE_SYSTEM or (file.is_dir() and not file.is_symlink())):
+        if not (name in (listed or ()) or file.name in _SYSTEM_FILES or (file.is_dir() and not file.is_symlink())):
             return file
     return None

@@ -17,8 +17,8 @@ class PartNote(NamedTuple):
     """Its name in error messages, such as its file name."""
     part: Any
     """(rank, count); None if it is not recorded."""
-    work: Mapping[str, Any]
-    """The inputs of the whole work, as digests and settings."""
+    made_of: Mapping[str, Any]
+    """What the whole work depends on, as digests and settings."""
 
 
 def parse_part(text: str) -> tuple[int, int]:
@@ -29,10 +29,10 @@ def parse_part(text: str) -> tuple[int, int]:
     return int(number) - 1, int(count)
 
 
-def order_parts(notes: Sequence[PartNote], work: Mapping[str, Any] | None = None) -> list[int]:
+def order_parts(notes: Sequence[PartNote], made_of: Mapping[str, Any] | None = None) -> list[int]:
     """Return the indices of the parts of one work, in the order of their ranks.
 
-    work: the work to which the parts must belong, or None for that of the first part.
+    made_of: that of the work to which the parts must belong, or None for that of the first part.
     Raises ValueError for results that are not parts, for parts of another work, and for duplicate or missing parts."""
     if not notes:
         raise InterpError("no parts were named: name all parts of a work")
@@ -44,8 +44,8 @@ def order_parts(notes: Sequence[PartNote], work: Mapping[str, Any] | None = None
                 f"{note.name} is not a part: give results that were made with part=(rank, count) (--part)"
             )
         rank, count = note.part
-        wanted, other = (first.work, first.name) if work is None else (work, "this")
-        differing = [key for key in {**wanted, **note.work} if wanted.get(key) != note.work.get(key)]
+        wanted, other = (first.made_of, first.name) if made_of is None else (made_of, "this")
+        differing = [key for key in {**wanted, **note.made_of} if wanted.get(key) != note.made_of.get(key)]
         if differing or count != first.part[1]:
             differing += [] if count == first.part[1] else ["number of parts"]
             raise InterpError(

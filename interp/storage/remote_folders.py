@@ -43,7 +43,7 @@ _STALE_SECONDS = 24 * 3600
 """Seconds since the last change of a copy that is being made, after which its process is taken to have been killed."""
 _REMEDY = "copy the folder there again, or make it again with overwrite=True"
 
-_held: dict[Path, int] = {}
+_copies_in_use: dict[Path, int] = {}
 """The copies that this process uses, each with the open descriptor that holds its lock."""
 
 
@@ -82,7 +82,7 @@ def _copy_of(address: Address, manifest: bytes) -> Path:
     """Return a copy of the folder with this manifest, made if it does not exist."""
     limit, cache = cache_bytes(), cache_folder()
     copy = cache / hashlib.sha256(manifest).hexdigest()[:32]
-    while not _hold(copy):
+    while not _use(copy):
         cache.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=cache, prefix="copying-") as folder:
             new = Path(folder) / "new"
@@ -98,14 +98,14 @@ def _copy_of(address: Address, manifest: bytes) -> Path:
     return copy
 
 
-def _hold(copy: Path) -> bool:
+def _use(copy: Path) -> bool:
     """Keep a copy from being removed until this process ends, and note that it is used now. Returns whether it exists,
     for another process may have removed it."""
-    if copy in _held and not is_opened(_held[copy], copy):
-        os.close(_held.pop(copy))
-    if copy not in _held:
+    if copy in _copies_in_use and not is_opened(_copies_in_use[copy], copy):
+        os.close(_copies_in_use.pop(copy))
+    if copy not in _copies_in_use:
         try:
-            _held[copy] = open_locked(copy, lambda: os.open(copy, os.O_RDONLY), shared=True)
+            _copies_in_use[copy] = open_locked(copy, lambda: os.open(copy, os.O_RDONLY), shared=True)
         except FileNotFoundError:
             return False
     os.utime(copy)

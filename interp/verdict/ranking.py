@@ -68,6 +68,7 @@ from interp.runtime.options import takes_options, values_of
 from interp.runtime.processes import Processes, processes
 from interp.runtime.progress import Progress, no_progress, percent_of_steps
 from interp.storage.files import digest
+from interp.storage.manifests import MADE_OF
 from interp.verdict.calibration import Calibration
 from interp.verdict.coded_text import CodedText
 from interp.verdict.counting import SCORING
@@ -159,7 +160,7 @@ def rank_features(
     check_labels(features, options.labels, needed=options.use_labels)
     if options.twin is not None:
         check_twin(features, options.twin)
-    work = {
+    made_of = {
         **values_of(RankingConfig, options),
         "twin": None if options.twin is None else identity(options.twin),
         "latents": digest(chosen),
@@ -170,7 +171,7 @@ def rank_features(
     check_part(rank, count)
     if count > len(chosen):
         raise InterpError(f"part={part!r}: there are {len(chosen)} latents to rank, so name at most as many parts")
-    team.check_alike([identity(features), work, rank, count], "ranks")
+    team.check_alike([identity(features), made_of, rank, count], "ranks")
 
     own_latents = chosen[rank::count][team.rank :: team.count]
     is_own = np.isin(np.arange(features.d_sae), own_latents)
@@ -178,7 +179,7 @@ def rank_features(
     ranking = _sort_rows([table for table in tables if len(table)], features.has_text)
     ranking.attrs["features"] = identity(features)
     if count > 1:
-        ranking.attrs |= {"part": list(part), "work": work}
+        ranking.attrs |= {"part": list(part), MADE_OF: made_of}
     return ranking
 
 
@@ -188,8 +189,8 @@ def join_rankings(parts: Sequence[pd.DataFrame], names: Sequence[str] | None = N
 
     Raises ValueError for parts of different rankings, and for duplicate or missing parts.
     """
-    work = check_part_tables(parts, names)
-    ranking = _sort_rows(parts, work["text"])
+    made_of = check_part_tables(parts, names)
+    ranking = _sort_rows(parts, made_of["text"])
     ranking.attrs["features"] = parts[0].attrs["features"]
     return ranking
 

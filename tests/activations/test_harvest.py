@@ -240,7 +240,7 @@ CONFIG = {"batch_size": 2, "rows_per_shard": 40, "exclude": (3,), "max_norm": 2.
 KILLS = [
     ("write_at", 1),
     ("write_at", 41),
-    ("_note", 3),
+    ("_write_progress", 3),
     ("replace", 5),
     ("replace", 11),
     ("seal", 3),
@@ -270,7 +270,7 @@ for i, (name, count) in enumerate(KILLS):
     child = os.fork()
     if child == 0:
         owners = {"replace": os, "write_at": shard_writer, "seal": shard_writer.ShardWriter}
-        owners["_note"] = store_writer.StoreWriter
+        owners["_write_progress"] = store_writer.StoreWriter
         dying(owners.get(name, store_writer), name, count)
         harvest(Toy(), tokens, ["first", "heads"], os.path.join(sys.argv[1], str(i)), **CONFIG)
         os._exit(0)
@@ -316,7 +316,9 @@ def test_stores_filled_in_one_pass_are_those_that_are_filled_alone(tmp_path, tok
         harvest_stores(model, tokens, {tmp_path / "a": ["first"], tmp_path / "b": []})
 
 
-@pytest.mark.parametrize(("method", "call"), [("_note", 9), ("_note", 13), ("finish", 2), ("finish", 3)])
+@pytest.mark.parametrize(
+    ("method", "call"), [("_write_progress", 9), ("_write_progress", 13), ("finish", 2), ("finish", 3)]
+)
 def test_stores_filled_in_one_pass_go_on_where_each_stood(tmp_path, tokens, monkeypatch, method, call):
     folders = {tmp_path / name: hooks for name, hooks in GROUPS.items()}
     with monkeypatch.context() as patch:
@@ -372,11 +374,11 @@ if __name__ == "__main__":
     team, model, tokens = processes(), Toy(), toy_tokens()
     if what == "killed":
         store_writer._BUFFER_BYTES = 40 * 50
-        note, calls = store_writer.StoreWriter._note, []
+        note, calls = store_writer.StoreWriter._write_progress, []
         def dying(self, *args):
             calls.append(1)
             return note(self, *args) if len(calls) < 5 else die()
-        store_writer.StoreWriter._note = dying
+        store_writer.StoreWriter._write_progress = dying
         harvest(model, tokens, ["first", "heads"], out, **CONFIG)
     told = []
     store = harvest(model, tokens, ["first", "heads"], out / "whole", **CONFIG, progress=lambda n, *_: told.append(n))

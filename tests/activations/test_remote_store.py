@@ -282,9 +282,9 @@ def test_a_copy_that_another_process_has_opened_stays(memory, copied, tmp_path, 
 
 def release():
     """Give up the copies that this process holds, as when it ends."""
-    for handle in remote_folders._held.values():
+    for handle in remote_folders._copies_in_use.values():
         os.close(handle)
-    remote_folders._held.clear()
+    remote_folders._copies_in_use.clear()
 
 
 def test_a_copy_that_another_process_removes_is_made_again(memory, copied, tmp_path, monkeypatch):

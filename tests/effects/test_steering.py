@@ -149,5 +149,5 @@ def test_a_model_that_keeps_its_keys_and_values_writes_the_same_and_reads_each_t
         torch.testing.assert_close(logits, steered.logits(tokens[:, :end])[:, -1], atol=1e-4, rtol=0)
     free = Steered(model, "blocks.1.hook_resid_post", dictionary, {}).logits(tokens[:, :13])[:, -1]
     assert kept is not None and (logits - free).abs().max() > 1e-2
-    monkeypatch.setattr(type(model), "reads_on", property(lambda self: self))
+    monkeypatch.setattr(type(model), "cache_reader", property(lambda self: self))
     assert torch.equal(sampled, steered.sample(tokens[:, : SLIDES - 5], 8, 1.0, 5))

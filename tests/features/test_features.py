@@ -523,7 +523,7 @@ def test_the_rise_of_fvu_is_that_of_the_dictionary_without_the_latent(features, 
         rises.append(float((without.square().sum() - error.square().sum()) / spread))
     found = features.table().sort_values("latent")["fvu_rise"]
     np.testing.assert_allclose(found, rises, rtol=1e-4, atol=1e-7)
-    assert not (features.path / "contributions").exists()
+    assert not (features.path / "variance_explained").exists()
 
 
 def test_scan_features_resumes_to_the_same_bytes(sae, store, tmp_path):

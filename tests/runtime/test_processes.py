@@ -193,7 +193,7 @@ def test_an_error_in_one_process_is_raised_in_all(said):
 def test_too_little_memory_is_no_lost_process(monkeypatch):
     team, rows = Processes(0, 2), torch.zeros(()).expand(1 << 45)
     with pytest.raises(RuntimeError, match="memory") as error:
-        team.all_gather(rows, alike=True)
+        team.all_gather(rows, same_length=True)
     assert "lost contact" not in str(error.value)
 
     def fails(*_, **__):

@@ -12,6 +12,7 @@ from interp.cli import main
 from interp.effects import feature_effects, join_effects
 from interp.features.feature_store import FeatureStore
 from interp.features.table_passes import SCHEMAS
+from interp.storage.manifests import MADE_OF
 from interp.storage.parts import parse_part
 from tests.runtime.test_processes import launch
 
@@ -208,7 +209,7 @@ def test_parts_of_a_ranking_join_to_the_whole(tiny_run, one_ranking, tmp_path):
     with pytest.raises(ValueError, match="is not a part"):
         join_rankings([parts[0], one_ranking])
     other = parts[1].copy()
-    other.attrs = {**parts[1].attrs, "work": {**parts[1].attrs["work"], "seed": 1}}
+    other.attrs = {**parts[1].attrs, MADE_OF: {**parts[1].attrs[MADE_OF], "seed": 1}}
     with pytest.raises(ValueError, match="belongs to different work than table 0: it differs in seed"):
         join_rankings([parts[0], other])
     files[1].unlink()

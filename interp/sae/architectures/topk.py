@@ -177,7 +177,7 @@ class BatchPick:
         if len(values) <= self.n:
             return ops.keep_batch_top_k(codes, codes.nnz)
         least = values.kthvalue(len(values) - self.n + 1).values
-        ties = self.processes.all_gather((codes.values == least).sum()[None], alike=True)
+        ties = self.processes.all_gather((codes.values == least).sum()[None], same_length=True)
         left = self.n - int((values > least).sum()) - int(ties[: self.processes.rank].sum())
         kept = min(max(left, 0), int(ties[self.processes.rank]))
         return ops.keep_batch_top_k(codes, int((codes.values > least).sum()) + kept)
@@ -199,7 +199,7 @@ class BatchTopKConfig(PickConfig):
         """Keep a running mean of the smallest value that was picked. It spans at most a twentieth of the steps."""
         decay = min(_THRESHOLD_DECAY, max(0.0, 1 - 20 / self.steps))
         smallest = step.pre.detach().min() if len(step.pre) else step.pre.new_tensor(float("inf"))
-        least = float(step.batch.mesh.whole.all_gather(smallest[None], alike=True).min())
+        least = float(step.batch.mesh.whole.all_gather(smallest[None], same_length=True).min())
         step.state["threshold_sum"] *= decay
         step.state["threshold_sum"] += (1 - decay) * (least if least < float("inf") else 0.0)
         step.state["threshold_weight"] = decay * step.state["threshold_weight"] + (1 - decay)

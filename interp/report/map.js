@@ -41,9 +41,11 @@ report.views.map = (() => {
     MOST_OWN = 250, // features in view for which a name is tried
     NEW_NAMES = 50, // of those, written in a frame
     FEW = 40, // of a selection, which are named first
-    BESIDE = 6, // pixels between a point and its name
-    FARTHER = 2, // points covered that make a place as good as the next one free of them
-    APART = 0.19, // of the width of the frame, between regions of one kind, from which each has its own name
+    BESIDE = 4, // pixels between the edge of a point and its name
+    HIT = 5, // pixels, the radius of a point that is drawn larger
+    LETTERS = 40, // of the names of features, by which two are told apart
+    AWAY = 16, // pixels by which a name may stand away from its place to cover one point less
+    MOST_COVERED = 2, // points under the name of a token
     RING = 12, // pixels between a ringed point and what lies over the map
     INSET = 90, // pixels, the width of the whole map in a corner
     LISTED = 100,
@@ -51,7 +53,8 @@ report.views.map = (() => {
     NEARBY = 0.04, // of the width of the map, around such a point
     MOST_HITS = 300, // selected points that are drawn larger
     SHIFTS = [0, 22, -22], // pixels by which the name of a kind of text may give way to another
-    AWAY = [[0, 0], [0, 11], [0, -11], [0, 22], [0, -22]]; // the same, to other names and to points, across and down
+    AROUND = [0, 24, -24, 48, -48].flatMap((across) => // and to points, each with what it costs
+      [0, 11, -11, 22, -22, 33, -33].map((down) => [across, down, Math.hypot(across, down) / AWAY]));
   let points,
     stretch = 1, // of the heights of the points drawn, as many times those stored
     placeOf,
@@ -63,10 +66,9 @@ report.views.map = (() => {
     regions,
     hits,
     stars = [],
-    homes = new Map(), // name of a kind of text → the corners of its outlines, x, y, x, y, …
-    islands = new Map(), // the same → an element for each outline, which may have the name of the kind
+    homes = new Map(), // name of a kind of text → its outlines: the corners, x, y, x, y, …, and the name of each
     ownNames = new Map(), // latent → the element of its name
-    widths = new WeakMap(), // of names, in pixels
+    sizes = new WeakMap(), // of names, in pixels
     inset,
     buttons,
     card,
@@ -208,7 +210,7 @@ report.views.map = (() => {
     const isDimmed = (other) => (kind !== null || !hasNone()) && other !== (kind ?? state.kind);
     for (const tint of regions.children) tint.classList.toggle("aside", isDimmed(tint.dataset.name));
     const named = [...points.names.map(([, , name], k) => [name, names[k]]),
-      ...[...islands.values()].flat().map((element) => [element.textContent, element])];
+      ...outlines().map(({ name }) => [name.textContent, name])];
     for (const [name, element] of named) element.classList.toggle("aside", isDimmed(kindNamed(name)));
   }
 
@@ -250,7 +252,7 @@ report.views.map = (() => {
       ...drawn.map((latent) => svg("path", { d: spot(latent), stroke: `rgb(${colours.hueOf(latent)})` })));
     stars = points.latents.filter((latent) => report.notes.of(latent).star && has(latent)).map((latent) =>
       [placeOf.get(latent), h("span.star", { title: `Feature ${latent}, starred` }, "★")]);
-    marks.replaceChildren(...[...islands.values()].flat(), ...stars.map(([, element]) => element));
+    marks.replaceChildren(...outlines().map(({ name }) => name), ...stars.map(([, element]) => element));
   }
 
   /* Tint where each kind of text is at home: where its points lie dense among all; in other colours, which lie mixed,
@@ -263,25 +265,19 @@ report.views.map = (() => {
     points.latents.forEach((latent, k) => {
       const name = way === "label" ? colours.nameOf(latent) : null;
       if (name === OTHER_KINDS) return;
-      if (!groups.has(name)) groups.set(name, []);
-      groups.get(name).push(k);
+      if (!groups.has(name)) groups.set(name, { x: [], y: [], latent });
+      groups.get(name).x.push(points.x[k]);
+      groups.get(name).y.push(points.y[k]);
     });
-    islands = new Map();
     homes = new Map();
-    const largestFirst = [...groups].sort((a, b) => b[1].length - a[1].length);
-    regions.replaceChildren(...largestFirst.flatMap(([name, places]) => {
-      const along = (axis) => places.map((k) => points[axis][k]);
-      const fill = name === null ? "var(--muted)" : `rgb(${colours.hueOf(points.latents[places[0]])})`;
-      const levels = report.contours(along("x"), along("y"), LEVELS, points);
-      if (name !== null) {
-        homes.set(name, outlinesOf(levels[0]));
-        islands.set(name, homes.get(name).map(() => {
-          const element = h("span.name.region", null, format.words(name));
-          element.style.color = inked(hueOf(name));
-          return element;
-        }));
-      }
-      return levels.map((d) => svg("path", { d, fill, stroke: fill, "data-name": name ?? "" }));
+    const contours = report.contours([...groups.values()], LEVELS, points);
+    regions.replaceChildren(...[...groups].flatMap(([kind, { latent }], k) => {
+      const fill = kind === null ? "var(--muted)" : `rgb(${colours.hueOf(latent)})`;
+      const [tints, cores] = contours[k].map((paths) =>
+        paths.map((d) => svg("path", { d, fill, stroke: fill, "data-name": kind ?? "" })));
+      if (kind !== null && tints.length) homes.set(kind, tints.map((tint) => outlineOf(kind, tint)));
+      for (const core of cores) core.classList.add("core");
+      return [...tints, ...cores];
     }));
     const corners = Array.from(regions.children, (tint) => tint.getAttribute("d")).join(" ").match(/-?[\d.]+/g);
     const ends = [Infinity, -Infinity, Infinity, -Infinity];
@@ -293,41 +289,31 @@ report.views.map = (() => {
     scatter.hold(ends);
   }
 
-  /* The corners of each closed line of a path, as x, y, x, y, …. */
-  const outlinesOf = (path) => path.split("M").slice(1).map((text) => text.match(/-?[\d.]+/g).map(Number));
+  /* An outline of a kind of text: its path, its corners as x, y, x, y, …, and the element of its name. */
+  function outlineOf(kind, path) {
+    const name = h("span.name.region", null, format.words(kind));
+    name.style.color = inked(hueOf(kind));
+    return { path, corners: path.getAttribute("d").match(/-?[\d.]+/g).map(Number), name };
+  }
+
+  const outlines = () => [...homes.values()].flat();
 
   /* Whether a name at a place of the frame, in pixels, may be that of this kind of text: none is drawn outside its own
    * outlines within those of another kind; that of a kind without outlines may be, where the map is wide. */
   function isAtHome(kind, px, py) {
     if (!kind || (!homes.has(kind) && !NARROW.matches)) return true;
     const [x, y] = scatter.toData(px, py);
-    const isIn = (outlines) => outlines.some((outline) => report.inside(outline, [x], [y]).length > 0);
-    return isIn(homes.get(kind) ?? []) || ![...homes.values()].some(isIn);
+    const isIn = (some) => some.some(({ corners }) => report.inside(corners, [x], [y]).length > 0);
+    return isIn(homes.get(kind) ?? []) || !isIn(outlines());
   }
 
-  /* The parts of a kind's outlines in view, those that lie near each other together: for each group the places for its
-   * name in pixels. The common centre comes first, unless it lies outside them: then where the kind is densest does, or
-   * the centre of one. box: what is in view. */
-  function groupsOf(kind, box) {
-    const groups = [];
-    for (const outline of homes.get(kind)) {
-      const inView = report.clipped(outline, box);
-      const centre = report.centre(inView);
-      if (!centre) continue;
-      const [px, py] = scatter.toPixels(...centre);
-      const isNear = ({ centres }) => centres.some(([x, y]) => Math.hypot(x - px, y - py) < APART * scatter.size()[0]);
-      const near = groups.filter(isNear);
-      const joined = { parts: [...near.flatMap(({ parts }) => parts), inView],
-        centres: [...near.flatMap(({ centres }) => centres), [px, py]] };
-      groups.splice(0, groups.length, ...groups.filter((group) => !near.includes(group)), joined);
-    }
+  /* Places for the name of an outline, in pixels: the middle of what is in view of it, and the place where its kind is
+   * densest, if they lie within it. box: what is in view. */
+  function placesOf(kind, { corners }, box) {
+    const inView = report.clipped(corners, box);
     const homesOfKind = points.names.filter(([, , name]) => kindNamed(name) === kind);
-    return groups.map(({ parts, centres }) => {
-      const isIn = ([x, y]) => parts.some((corners) => report.inside(corners, [x], [y]).length > 0);
-      const middle = report.centre(...parts);
-      const places = [middle, ...homesOfKind].filter(isIn);
-      return [...places.map(([x, y]) => scatter.toPixels(x, y)), ...centres];
-    });
+    const isIn = ([x, y] = []) => report.inside(inView, [x], [y]).length > 0;
+    return [report.centre(inView), ...homesOfKind].filter(isIn).map(([x, y]) => scatter.toPixels(x, y));
   }
 
   /* The coordinates of the points as x, y, x, y, …. */
@@ -520,9 +506,10 @@ report.views.map = (() => {
     return h("div.snippet", null, report.examples.plainLine(report.text.decoded(packed), firing));
   }
 
-  function widthOf(element) {
-    if (!widths.has(element)) widths.set(element, element.offsetWidth);
-    return widths.get(element);
+  /* Half the width and half the height of a name. */
+  function halvesOf(element) {
+    if (!sizes.has(element)) sizes.set(element, [element.offsetWidth / 2, element.offsetHeight / 2]);
+    return sizes.get(element);
   }
 
   /* Put the names of kinds of text and of clusters at their places and, when zoomed in, those of features beside their
@@ -546,24 +533,25 @@ report.views.map = (() => {
       .map((each) => [each.offsetLeft, each.offsetLeft + each.offsetWidth, each.offsetTop]);
     const taken = [];
     const said = new Set();
-    /* Show a name at the one of some places, [middle, height], that is free and covers few points, at most `most`; the
-     * first are preferred. room: pixels around it free of other names; kind: the kind of text that it names. */
+    /* Show a name at the one of some places, [middle, height, cost], that is free and covers few points, at most `most`;
+     * of equals, the first. room: pixels around it free of other names; kind: the kind of text that it names. */
     const place = (element, places, { room = 0, kind = null, most = Infinity } = {}) => {
-      const [w, tall] = [widthOf(element) / 2 + 2, 9];
+      const [w, tall] = halvesOf(element).map((half) => half + 1);
       const isFree = ([px, py]) => px > w && px < width - w && py > tall && py < height - tall
-        && isAtHome(kind, px, py)
         && !corners.some(([start, end, upper]) => px + w > start && px - w < end && py + tall > upper)
-        && !taken.some(([ox, oy, ow]) => Math.abs(ox - px) < ow + w + room && Math.abs(oy - py) < 2 * tall + room);
+        && !taken.some(([ox, oy, ow, high]) => Math.abs(ox - px) < ow + w + room
+          && Math.abs(oy - py) < high + tall + room)
+        && isAtHome(kind, px, py);
       let best = null, least = Infinity;
-      places.forEach(([px, py], k) => {
-        if (k * FARTHER >= least || !isFree([px, py])) return;
-        const covered = scatter.covered(px - w - 2, py - tall - 1, px + w + 2, py + tall + 1);
-        if (covered <= most && covered + k * FARTHER < least) [best, least] = [[px, py], covered + k * FARTHER];
-      });
+      for (const [px, py, cost = 0] of places) {
+        if (cost >= least || !isFree([px, py])) continue;
+        const covered = scatter.covered(px - w, py - tall, px + w, py + tall);
+        if (covered <= most && covered + cost < least) [best, least] = [[px, py], covered + cost];
+      }
       element.style.visibility = best ? "visible" : "hidden";
       if (!best) return;
-      taken.push([...best, w]);
-      said.add(element.textContent);
+      taken.push([...best, w, tall]);
+      said.add(keyOf(element));
       element.style.transform = `translate(${best[0]}px, ${best[1]}px) translate(-50%, -50%)`;
     };
     const isCrowded = NARROW.matches && closeness < CLOSE[1]; // a phone has room for one name of a common kind each
@@ -575,24 +563,25 @@ report.views.map = (() => {
     const shown = ownNamesOf(wanting);
     if (shown.length < wanting.length) requestAnimationFrame(placeNames);
     for (const element of own.querySelectorAll("[style*=visible]")) element.style.visibility = "hidden";
-    for (const [, element] of shown) widthOf(element); // all at once, before a place is set
+    for (const [, element] of shown) halvesOf(element); // all at once, before a place is set
     const placeOwn = () => shown.forEach(([latent, element]) => {
       const [px, py] = scatter.toPixels(points.x[placeOf.get(latent)], points.y[placeOf.get(latent)]);
-      const [across, down] = [widthOf(element) / 2 + BESIDE, 9 + BESIDE];
+      const away = Math.max(scatter.diameter() / 2, isFew ? HIT : 0) + BESIDE;
+      const [across, down] = halvesOf(element).map((half) => half + away);
       element.style.color = `color-mix(in srgb, rgb(${colours.hueOf(latent)}) 40%, var(--ink))`;
-      const places = [[px + across, py], [px - across, py], [px, py + down], [px, py - down],
-        [px + across, py + 8], [px + across, py - 8], [px - across, py + 8], [px - across, py - 8]];
-      if (said.has(element.textContent)) element.style.visibility = "hidden";
+      const places = [[across, 0], [-across, 0], [0, down], [0, -down], [across, 8], [across, -8], [-across, 8],
+        [-across, -8]].map(([x, y], k) => [px + x, py + y, 2 * k]);
+      if (said.has(keyOf(element))) element.style.visibility = "hidden";
       else place(element, places, { most: isFew ? Infinity : 0 });
     });
     if (isFew) placeOwn();
-    const around = ([px, py]) => AWAY.map(([across, down]) => [px + across, py + down]);
+    const around = ([px, py]) => AROUND.map(([across, down, cost]) => [px + across, py + down, cost]);
     const [[from, low], [to, high]] = [scatter.toData(0, height), scatter.toData(width, 0)];
-    for (const [kind, elements] of islands) {
-      const groups = groupsOf(kind, [from, to, low, high]);
-      elements.forEach((element, k) => {
-        if (k < (isCrowded ? 1 : groups.length) && groups[k]) place(element, groups[k].flatMap(around), { kind });
-        else element.style.visibility = "hidden";
+    for (const [kind, ofKind] of homes) {
+      ofKind.forEach((outline, k) => {
+        const places = isCrowded && k ? [] : placesOf(kind, outline, [from, to, low, high]);
+        place(outline.name, places.flatMap(around), { kind });
+        outline.path.classList.toggle("unnamed", outline.name.style.visibility === "hidden");
       });
     }
     points.names.forEach(([x, y, name, level], k) => {
@@ -600,10 +589,16 @@ report.views.map = (() => {
       const kind = kindNamed(name);
       const isLeftOut = kind ? homes.has(kind) || (isCrowded && !hueOf(kind)) : isEarly && SHORT.test(name);
       if (isLeftOut) names[k].style.visibility = "hidden";
-      else place(names[k], around(scatter.toPixels(x, y)), { room: isEarly ? ROOM : 0, kind });
+      else {
+        const most = kind ? Infinity : MOST_COVERED;
+        place(names[k], around(scatter.toPixels(x, y)), { room: isEarly ? ROOM : 0, kind, most });
+      }
     });
     if (!isFew) placeOwn();
   }
+
+  /* What the reader sees of a name. */
+  const keyOf = (element) => element.textContent.slice(0, LETTERS);
 
   /* For each of some features the element of its name: what the list says of it, without the words that most rules
    * begin with. Only some are new, so that a move does not wait for them. */

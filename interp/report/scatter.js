@@ -29,6 +29,7 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
     width = 0,
     height = 0,
     drawn = 0,
+    diameter = 0, // of a point, in pixels
     budget = 5 * MIN_POINTS,
     before = 0,
     isAsked = false,
@@ -47,7 +48,7 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
     const ratio = canvas.width / width,
       last = Math.min(n, drawn + Math.ceil(budget));
     const room = Math.min(Math.max(Math.sqrt(width * height) / SIDE, 0.5), 1);
-    const diameter = Math.max((20 / n ** 0.18) * room, 1.5) * Math.min((view.scale / whole) ** 0.3, 3);
+    diameter = Math.max((20 / n ** 0.18) * room, 1.5) * Math.min((view.scale / whole) ** 0.3, 3);
     renderer.draw({ x: view.x, y: view.y, scale: view.scale * ratio, diameter: diameter * ratio }, drawn, last);
     if (!drawn) onmove();
     drawn = last;
@@ -135,6 +136,7 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
     view,
     size: () => [width, height],
     closeness: () => view.scale / whole,
+    diameter: () => diameter,
     /* The view of the whole. */
     fitted: () => ({ x: (left + right) / 2, y: (bottom + top) / 2, scale: whole }),
     isWhole: () => isWhole,
@@ -261,20 +263,15 @@ report.clipped = (corners, [left, right, bottom, top]) => {
   return part.flat();
 };
 
-/* The common centre of mass of polygons, each of corners x, y, x, y, …; undefined if they have no area. */
-report.centre = (...polygons) => {
+/* The centre of mass of a polygon of corners x, y, x, y, …; undefined if it has no area. */
+report.centre = (corners) => {
   let [area, x, y] = [0, 0, 0];
-  for (const corners of polygons) {
-    let [own, ownX, ownY] = [0, 0, 0];
-    for (let k = 0, last = corners.length - 2; k < corners.length; last = k, k += 2) {
-      const [ax, ay, bx, by] = [corners[last], corners[last + 1], corners[k], corners[k + 1]];
-      const cross = ax * by - bx * ay;
-      own += 3 * cross;
-      ownX += (ax + bx) * cross;
-      ownY += (ay + by) * cross;
-    }
-    const way = Math.sign(own); // of the corners, clockwise or not
-    [area, x, y] = [area + way * own, x + way * ownX, y + way * ownY];
+  for (let k = 0, last = corners.length - 2; k < corners.length; last = k, k += 2) {
+    const [ax, ay, bx, by] = [corners[last], corners[last + 1], corners[k], corners[k + 1]];
+    const cross = ax * by - bx * ay;
+    area += 3 * cross;
+    x += (ax + bx) * cross;
+    y += (ay + by) * cross;
   }
   return area ? [x / area, y / area] : undefined;
 };
@@ -383,46 +380,51 @@ report.pointing = (
   });
 };
 
-/* Contours of the density of points, times their share of the density of all: for each level the path of its closed
- * lines, in the coordinates of the points, by marching squares over blurred grids. Levels are shares of the largest
- * value. Lines around less than SMALL of the width and height of all are left out. all: the x and y of all points, by
- * default these. */
-report.contours = (x, y, levels, all = { x, y }) => {
+/* Contours of where each of some groups of points is at home: of its density times its share of the density of all, as
+ * a share of the largest such value. Where two groups are at home, the one whose share is larger has the place, so that
+ * no two contours lie over each other.
+ *
+ * groups: the x and y of the points of each; levels: shares of the largest value; all: the x and y of all points, by
+ * default those of the groups. Returns for each group and level its closed lines as paths, in the coordinates of the
+ * points, by marching squares over blurred grids. Lines around fewer than FEW of the points of a group are left out. */
+report.contours = (groups, levels, all = groups[0]) => {
   const SIDE = 64,
     BLUR = 4,
-    SMALL = 0.06,
+    FEW = 0.08,
     [left, right, bottom, top] = report.squares(all.x, all.y).box;
   const [dx, dy] = [(right - left) / (SIDE - 8) || 1, (top - bottom) / (SIDE - 8) || 1];
+  const place = (k) => [left + ((k % SIDE) - 4) * dx, bottom + (Math.floor(k / SIDE) - 4) * dy];
 
-  function blurred(xs, ys) {
+  function blurred({ x, y }) {
     let grid = new Float64Array(SIDE * SIDE);
-    for (let i = 0; i < xs.length; i++)
-      grid[Math.round((ys[i] - bottom) / dy + 4) * SIDE + Math.round((xs[i] - left) / dx + 4)] += 1;
+    for (let i = 0; i < x.length; i++)
+      grid[Math.round((y[i] - bottom) / dy + 4) * SIDE + Math.round((x[i] - left) / dx + 4)] += 1;
     for (let pass = 0; pass < BLUR; pass++)
       for (const step of [1, SIDE])
         grid = grid.map((v, k) => (v * 2 + (grid[k - step] ?? 0) + (grid[k + step] ?? 0)) / 4);
     return grid;
   }
 
-  const among = blurred(all.x, all.y);
-  const density = blurred(x, y).map((own, k) => (own * own) / (among[k] || 1));
-  const most = Math.max(...density);
+  const among = blurred(all);
+  const homes = groups.map((group) => {
+    const density = blurred(group).map((own, k) => (own * own) / (among[k] || 1));
+    const most = Math.max(...density);
+    return density.map((v) => v / most);
+  });
 
-  /* Where the level crosses the edge between two neighbours of the grid. */
-  const cut = (a, b, level) => {
-    const share = (density[a] - level) / (density[a] - density[b]);
-    const at = (k) => [left + ((k % SIDE) - 4) * dx, bottom + (Math.floor(k / SIDE) - 4) * dy];
-    return at(a).map((v, axis) => v + share * (at(b)[axis] - v));
-  };
-
-  /* The closed lines of a level: each edge that it crosses has two neighbours, one in each of its squares. */
-  function lines(level) {
+  /* The closed lines around the places at which a height is above 0: each edge that they cross has two neighbours, one
+   * in each of its squares. */
+  function lines(heights) {
+    const cut = (a, b) => {
+      const share = heights[a] / (heights[a] - heights[b]);
+      return place(a).map((v, axis) => v + share * (place(b)[axis] - v));
+    };
     const next = new Map();
     const link = (one, other) => next.set(one, [...(next.get(one) ?? []), other]);
     for (let row = 0; row < SIDE - 1; row++)
       for (let column = 0; column < SIDE - 1; column++) {
         const corners = [0, 1, SIDE + 1, SIDE].map((k) => row * SIDE + column + k);
-        const isCut = (k) => density[corners[k]] > level !== density[corners[(k + 1) % 4]] > level;
+        const isCut = (k) => heights[corners[k]] > 0 !== heights[corners[(k + 1) % 4]] > 0;
         const edges = [0, 1, 2, 3].filter(isCut).map((k) => {
           const [a, b] = [corners[k], corners[(k + 1) % 4]];
           return Math.min(a, b) * SIDE * SIDE + Math.max(a, b);
@@ -436,7 +438,7 @@ report.contours = (x, y, levels, all = { x, y }) => {
     for (const start of next.keys()) {
       const line = [];
       for (let edge = start; edge !== undefined; ) {
-        line.push(cut(Math.floor(edge / SIDE ** 2), edge % SIDE ** 2, level));
+        line.push(cut(Math.floor(edge / SIDE ** 2), edge % SIDE ** 2));
         const others = next.get(edge);
         next.delete(edge);
         edge = others.find((other) => next.has(other));
@@ -446,20 +448,20 @@ report.contours = (x, y, levels, all = { x, y }) => {
     return found;
   }
 
-  const extent = (line, axis) => {
-    const values = line.map((point) => point[axis]);
-    return Math.max(...values) - Math.min(...values);
-  };
-  const isLarge = (line) => extent(line, 0) > SMALL * (right - left) || extent(line, 1) > SMALL * (top - bottom);
-  return levels.map((share) => {
-    const large = lines(share * most).filter(isLarge);
-    /* Curves from the middle of each edge to that of the next, so that no corner is seen when one looks closely. */
-    const written = (line) => {
-      const middles = line.map((point, k) => point.map((v, axis) => (v + line[(k + 1) % line.length][axis]) / 2));
-      const text = (point) => point.map((v) => v.toFixed(4)).join(" ");
-      const curve = (k) => `Q${text(line[(k + 1) % line.length])} ${text(middles[(k + 1) % line.length])}`;
-      return `M${text(middles[0])}${line.map((_, k) => curve(k)).join("")}Z`;
-    };
-    return large.map(written).join("");
+  /* Curves from the middle of each edge to that of the next, so that no corner is seen when one looks closely. */
+  function written(line) {
+    const middles = line.map((point, k) => point.map((v, axis) => (v + line[(k + 1) % line.length][axis]) / 2));
+    const text = (point) => point.map((v) => v.toFixed(4)).join(" ");
+    const curve = (k) => `Q${text(line[(k + 1) % line.length])} ${text(middles[(k + 1) % line.length])}`;
+    return `M${text(middles[0])}${line.map((_, k) => curve(k)).join("")}Z`;
+  }
+
+  return homes.map((own, g) => {
+    const { x, y } = groups[g];
+    const others = homes.filter((each) => each !== own);
+    const beyond = own.map((v, k) => others.reduce((least, other) => Math.min(least, v - other[k]), Infinity));
+    const isAroundMany = (line) => report.inside(line.flat(), x, y).length >= FEW * x.length;
+    return levels.map((level) => lines(own.map((v, k) => Math.min(v - level, beyond[k])))
+      .filter(isAroundMany).map(written));
   });
 };

@@ -40,7 +40,7 @@ from interp.activations.shards import (
     Column,
     ShardLayout,
     check_store_manifest,
-    columns_of,
+    columns_in,
     damaged_part_error,
     small_tensors,
 )
@@ -165,8 +165,7 @@ class RemoteFiles:
 
     def __init__(self, address: Address, manifest: dict[str, Any]):
         self.path, self.manifest = address, manifest
-        widths = {hook: entry["d"] for hook, entry in manifest["hooks"].items()}
-        self.columns = columns_of(manifest["n_ids"], widths, manifest["dtype"])
+        self.columns = columns_in(manifest)
         self.layouts = [ShardLayout(shard["n_rows"], self.columns) for shard in manifest["shards"]]
         self._heads: list[dict[str, Any]] | None = None
         self._cache = _Cache()

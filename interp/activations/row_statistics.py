@@ -30,6 +30,8 @@ from torch import Tensor
 STATISTICS_ROWS = 32_768
 _MEDIAN_ROWS = _CHUNK_ROWS = 4096
 _WIDEST_SECOND_MOMENT = 2048
+_MAX_MEDIAN_STEPS = 100
+_MEDIAN_TOLERANCE = 1e-4
 TENSORS = ("mean", "geometric_median", "second_moment")
 """The statistics that are stored as tensors; the others are numbers."""
 TIMES_MEDIAN = 10.0
@@ -149,13 +151,11 @@ def second_moment(rows: Float[Tensor, "row d"], mean: Float[Tensor, " d"]) -> Fl
     return (total / len(rows) + torch.outer(mean.double(), mean.double())).float()
 
 
-def geometric_median(
-    rows: Float[Tensor, "row d"], *, max_steps: int = 100, tolerance: float = 1e-4
-) -> Float[Tensor, " d"]:
+def geometric_median(rows: Float[Tensor, "row d"]) -> Float[Tensor, " d"]:
     """Compute argmin_m Σ ‖x_i − m‖ by Weiszfeld's steps m ← Σ x_i/‖x_i − m‖ / Σ 1/‖x_i − m‖, until one is shorter than
-    `tolerance` × the mean distance."""
+    _MEDIAN_TOLERANCE × the mean distance."""
     median = rows.mean(0)
-    for _ in range(max_steps):
+    for _ in range(_MAX_MEDIAN_STEPS):
         distances = torch.linalg.vector_norm(rows - median, dim=1)
         mean_distance = distances.mean()
         if mean_distance == 0:
@@ -163,7 +163,7 @@ def geometric_median(
         weights = 1 / distances.clamp_min(1e-6 * mean_distance)
         step = (weights @ rows) / weights.sum() - median
         median = median + step
-        if step.norm() < tolerance * mean_distance:
+        if step.norm() < _MEDIAN_TOLERANCE * mean_distance:
             break
     return median
 

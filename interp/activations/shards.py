@@ -142,7 +142,7 @@ class StoreFiles:
 
     def __init__(self, path: Path, manifest: dict[str, Any]):
         self.path, self.manifest = path, manifest
-        self.layouts = [ShardLayout(shard["n_rows"], _columns(manifest)) for shard in manifest["shards"]]
+        self.layouts = [ShardLayout(shard["n_rows"], columns_in(manifest)) for shard in manifest["shards"]]
         self._checked: set[tuple[int, str]] = set()
 
     def column(self, index: int, into: Tensor | None = None, *, name: str) -> Tensor:
@@ -250,7 +250,8 @@ def damaged_part_error(file: Path | Address, part: str) -> DamagedError:
     return DamagedError(f"{file} is altered: {part} has another SHA-256 than the manifest says; {STORE_REMEDY}")
 
 
-def _columns(manifest: dict[str, Any]) -> tuple[Column, ...]:
+def columns_in(manifest: dict[str, Any]) -> tuple[Column, ...]:
+    """Return the columns of the store that a manifest describes."""
     widths = {hook: entry["d"] for hook, entry in manifest["hooks"].items()}
     return columns_of(manifest["n_ids"], widths, manifest["dtype"])
 
@@ -268,7 +269,7 @@ def _misfit(manifest: dict[str, Any]) -> str:
     if STATISTICS_FILE not in manifest["files"]:
         return f"it lists no {STATISTICS_FILE}"
     for shard in shards:
-        size = ShardLayout(shard["n_rows"], _columns(manifest)).size
+        size = ShardLayout(shard["n_rows"], columns_in(manifest)).size
         names = {ROW_IDS, *manifest["hooks"]}
         if shard["bytes"] != size:
             return f"{shard['file']} is listed with {shard['bytes']} bytes, its rows and hooks take {size}"

@@ -123,10 +123,10 @@ def read_chunks(
         scale = np.divide(1, maxima, out=np.zeros(len(maxima), np.float32), where=maxima > 0).astype(np.float32)
 
     def read(start: int) -> CodeChunk:
-        part = codes[start : start + size].positive()
-        latents = part.latents.numpy().astype(np.int32, copy=False)
-        offsets = part.offsets.numpy()
-        activations = part.values.float().numpy()
+        block = codes[start : start + size].positive()
+        latents = block.latents.numpy().astype(np.int32, copy=False)
+        offsets = block.offsets.numpy()
+        activations = block.values.float().numpy()
         values = activations if scale is None else activations * scale[latents]
         if counted is not None:
             values = values * np.repeat(counted[start : start + size], np.diff(offsets))

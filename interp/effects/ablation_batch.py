@@ -36,8 +36,8 @@ class Firings(NamedTuple):
     """The row of each firing in the batch, seq · n_ctx + pos."""
     z: Float[Tensor, " firing"]
 
-    def part(self, part: slice | Tensor) -> "Firings":
-        return Firings(*(column[part] for column in self))
+    def select(self, entries: slice | Tensor) -> "Firings":
+        return Firings(*(column[entries] for column in self))
 
 
 class NullDirections:
@@ -150,7 +150,7 @@ class AblationBatch:
         pair = torch.where(column_of >= 0, pair_of[column_of, rows // self.tokens.shape[1]], -1)
         keep = (pair >= 0) & (z > 0) & self.usable.flatten().cpu()[rows]
         firings = Firings(pair[keep], latents[keep], rows[keep], z[keep])
-        firings = firings.part((firings.pair * self.tokens.numel() + firings.row).argsort())
+        firings = firings.select((firings.pair * self.tokens.numel() + firings.row).argsort())
         return Firings(*(column.to(self.W_dec.device) for column in firings))
 
     def clean(self, rows: Int[Tensor, " asked"]) -> CleanRows:
@@ -205,7 +205,7 @@ class AblationBatch:
         later = self.later(firings)
         for pairs in self._pairs_at_once(firings):
             states = pairs.states(pairs.change)
-            pair_at, pos_at = later[pairs.part].nonzero().unbind(1)
+            pair_at, pos_at = later[pairs.numbers].nonzero().unbind(1)
             states_at_firings = states[pairs.pair_at, pairs.firings.row % pos]
             rows = pairs.seq[pair_at] * pos + pos_at
             yield AblatedStates(pairs.firings, states_at_firings, pairs.pairs[pair_at], rows, states[pair_at, pos_at])
@@ -215,7 +215,7 @@ class AblationBatch:
         if not len(firings.pair):
             return
         for part in slices(len(firings.pair), max(1, NUMBERS_AT_ONCE // 8 // self.downstream.d_vocab)):
-            yield firings.part(part)
+            yield firings.select(part)
 
     def _pairs_at_once(self, firings: Firings) -> Iterator["_PairBlock"]:
         """Yield blocks of pairs with all their firings, so that their states fit in memory. Yields nothing if nothing
@@ -227,7 +227,7 @@ class AblationBatch:
         ends = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
         for part in slices(len(counts), max(1, NUMBERS_AT_ONCE // 4 // (pos * self.downstream.readout.d_state))):
             entries = slice(int(ends[part.start]), int(ends[part.stop]))
-            firings_of_pairs = firings.part(entries)
+            firings_of_pairs = firings.select(entries)
             pair_at = group[entries] - part.start
             seq = firings.row[ends[part]] // pos
             change = self.W_dec.new_zeros(len(seq), pos, self.W_dec.shape[1])
@@ -253,7 +253,7 @@ class AblationBatch:
 class _PairBlock(NamedTuple):
     """Some of the pairs (latent, sequence), and what the downstream model needs to run with a change in each."""
 
-    part: slice
+    numbers: slice
     """The numbers of these pairs, counted among all pairs."""
     pairs: Int[Tensor, " pair"]
     seq: Int[Tensor, " pair"]

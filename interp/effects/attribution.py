@@ -92,7 +92,7 @@ def _logits(passes: PromptPasses) -> pd.DataFrame:
     n = int((probability.cumsum(0) < _LOGIT_MASS).sum()) + 1
     values = {"latent": ids[:n].numpy(force=True), "activation": probability[:n].numpy(force=True)}
     return pd.DataFrame(values).assign(
-        type="logit", dictionary=len(passes.parts), position=passes.ids.shape[1] - 1, influence=0.0, effect=0.0
+        type="logit", dictionary=len(passes.encoded), position=passes.ids.shape[1] - 1, influence=0.0, effect=0.0
     )
 
 
@@ -149,7 +149,7 @@ def _graph(
         token_ids=passes.ids[0].tolist(),
         tokens=_names(passes.model, passes.ids[0].tolist()),
         words=dict(zip(logits["latent"].tolist(), _names(passes.model, logits["latent"].tolist()), strict=True)),
-        hook_names=[part.name for part in passes.parts],
+        hook_names=[each.name for each in passes.encoded],
         nodes=nodes,
         edges=square,
         replacement=float(begins / (begins + influence[lost].sum())),

@@ -1,8 +1,8 @@
 """The recorded pass of one prompt, decomposed into sources, and passes in which some sources are scaled.
 
 In:  a model, a prompt, and dictionaries of some of its hooks.
-Out: `parts`: each dictionary's decomposition of the prompt, hook = Σ z_i d_i + b_dec + error [+ x W_skip], in the order
-     in which the model runs them.
+Out: `encoded`: each dictionary's decomposition of the prompt, hook = Σ z_i d_i + b_dec + error [+ x W_skip], in the
+     order in which the model runs them.
      `sources`: the nodes of the graph that write: the embeddings, the latents that fire, and the errors.
      `readings`: the inputs of each dictionary, and finally of the unembedding, when some sources are scaled, in the
      model itself or in the model linearised at the prompt (`interp.effects.held`). `Slopes` has their gradients.
@@ -101,9 +101,9 @@ class PromptPasses:
             encoder_of(name, dictionary)
         acts = self._record(hooks)
         self.embedding = acts[EMBEDDING_HOOK]
-        self.parts: list[EncodedHook] = []
+        self.encoded: list[EncodedHook] = []
         for name in sorted(dictionaries, key=list(acts).index):
-            self.parts.append(self._part(name, dictionaries[name], hooks[name], acts))
+            self.encoded.append(self._encode(name, dictionaries[name], hooks[name], acts))
         self.next_tokens = self.probabilities(acts["final"][-1])
         self.sources = self._source_table()
         """type, dictionary (its number), position, latent and activation of each."""
@@ -126,11 +126,11 @@ class PromptPasses:
         paths; otherwise the model itself."""
         n_pos = self.ids.shape[1]
         shares = (1 + change if held else change).split(
-            [n_pos, *(len(part.z) for part in self.parts), *[n_pos] * len(self.parts)], 1
+            [n_pos, *(len(each.z) for each in self.encoded), *[n_pos] * len(self.encoded)], 1
         )
         embedding = shares[0][:, :, None] * self.embedding
-        latent_shares, error_shares = shares[1 : len(self.parts) + 1], shares[len(self.parts) + 1 :]
-        reads: list[Tensor] = [embedding] * len(self.parts)
+        latent_shares, error_shares = shares[1 : len(self.encoded) + 1], shares[len(self.encoded) + 1 :]
+        reads: list[Tensor] = [embedding] * len(self.encoded)
 
         def enter(x: Tensor) -> Tensor:
             return embedding.reshape(x.shape) if held else x + embedding.reshape(x.shape)
@@ -139,22 +139,22 @@ class PromptPasses:
             reads[n] = x.flatten(2)
 
         def write(n: int, x: Tensor) -> Tensor:
-            part = self.parts[n]
+            own = self.encoded[n]
             with self.held_model.not_held():
-                written = error_shares[n][:, :, None] * part.error
-                for writer, shares in zip(self.parts[: n + 1], latent_shares, strict=False):
-                    if part.output_hook in writer.writes:
-                        written = written + writer.output_at(part.output_hook, shares)
+                written = error_shares[n][:, :, None] * own.error
+                for writer, shares in zip(self.encoded[: n + 1], latent_shares, strict=False):
+                    if own.output_hook in writer.writes:
+                        written = written + writer.output_at(own.output_hook, shares)
                 if not held:
                     return x + written.reshape(x.shape)
-                return (written + part.bias + _skip_path_output(part.dictionary, part.skips, reads[n])).reshape(x.shape)
+                return (written + own.bias + _skip_path_output(own.dictionary, own.skips, reads[n])).reshape(x.shape)
 
         run = self.held_model.replay() if held else without_weight_gradients(self.module)
         with run, torch.set_grad_enabled(change.requires_grad), ExitStack() as stack:
             stack.enter_context(self.entry.attach(enter))
-            for n, part in enumerate(self.parts):
-                stack.enter_context(part.hooks.input_hook.attach(partial(read, n)))
-                stack.enter_context(part.hooks.output_hook.attach(partial(write, n)))
+            for n, each in enumerate(self.encoded):
+                stack.enter_context(each.hooks.input_hook.attach(partial(read, n)))
+                stack.enter_context(each.hooks.output_hook.attach(partial(write, n)))
             final = capture(self.module, self.ids.expand(len(change), -1), {"final": self.final})["final"]
         return [*reads, final]
 
@@ -177,8 +177,8 @@ class PromptPasses:
 
     def _directions(self, n: int, latent: Int[Tensor, " target"]) -> Float[Tensor, "target d"]:
         """Return the directions that latents of a dictionary read, or the gradients of tokens' log probabilities."""
-        if n < len(self.parts):
-            return self.parts[n].dictionary.W_enc.T[latent]
+        if n < len(self.encoded):
+            return self.encoded[n].dictionary.W_enc.T[latent]
         return self.W_U.T[latent] - self.W_U @ self.next_tokens.to(self.W_U)
 
     def _record(self, hooks: Mapping[str, DictionaryHooks]) -> dict[str, Tensor]:
@@ -199,7 +199,7 @@ class PromptPasses:
             acts["final"] = capture(self.module, self.ids, {"final": self.final})["final"].detach()[0]
         return acts
 
-    def _part(self, name: str, dictionary: Any, hooks: DictionaryHooks, acts: Mapping[str, Tensor]) -> EncodedHook:
+    def _encode(self, name: str, dictionary: Any, hooks: DictionaryHooks, acts: Mapping[str, Tensor]) -> EncodedHook:
         x, y = acts[name], acts[f"{name} writes"]
         codes, usable = hooks.codes(dictionary, x[None])
         usable = usable & is_included(self.ids, self.module, dictionary)[0].to(usable.device)
@@ -212,7 +212,7 @@ class PromptPasses:
         skips = usable[:, None].to(y)
         bias = skips * dictionary.b_dec.detach().to(y)
         error = y - _skip_path_output(dictionary, skips, x) - bias
-        for at, written in ((position, writes), *((part.position, part.writes) for part in self.parts)):
+        for at, written in ((position, writes), *((earlier.position, earlier.writes) for earlier in self.encoded)):
             if output_hook in written:
                 error = error - torch.zeros_like(y).index_add_(0, at, written[output_hook])
         return EncodedHook(name, dictionary, hooks, position, latent, z, writes, output_hook, bias, error, skips)
@@ -220,11 +220,11 @@ class PromptPasses:
     def _source_table(self) -> pd.DataFrame:
         positions = np.arange(self.ids.shape[1])
         tables = [pd.DataFrame({"type": "embedding", "dictionary": -1, "position": positions})]
-        for n, part in enumerate(self.parts):
-            columns = {"position": part.position, "latent": part.latent, "activation": part.z.double()}
+        for n, each in enumerate(self.encoded):
+            columns = {"position": each.position, "latent": each.latent, "activation": each.z.double()}
             values = {name: column.numpy(force=True) for name, column in columns.items()}
             tables.append(pd.DataFrame({"type": "latent", "dictionary": n, **values}))
-        for n in range(len(self.parts)):
+        for n in range(len(self.encoded)):
             tables.append(pd.DataFrame({"type": "error", "dictionary": n, "position": positions}))
         table = pd.concat(tables, ignore_index=True).fillna({"latent": -1, "activation": 1.0})
         return table.astype({"latent": int})

@@ -27,6 +27,7 @@ REACHED_FRACTION = 0.5
 """The fraction, in [0, 1], of a matrix product's speed that the stages of the demo and of SmolLM2's run reach. The
 product is measured alone, in its thread's cache."""
 _HELD_AT_ONCE = ("memory", "scratch")
+_SECONDS_OF_TRIES = 0.25
 _LOOP_STEPS = 20_000
 """Steps of a loop over a Python dictionary."""
 _LOOP_SECONDS = 1.2e-3
@@ -278,13 +279,14 @@ class _Models:
         return widths, to_hooks.get_total_flops() / n_ctx, whole.get_total_flops() / n_ctx
 
 
-def _fastest_seconds(work: Callable[[], object], seconds: float = 0.25) -> float:
-    """Return the CPU seconds of the fastest try. There are as many tries as fit into `seconds`, and at least three."""
+def _fastest_seconds(task: Callable[[], object]) -> float:
+    """Return the CPU seconds of the fastest try. There are as many tries as fit into _SECONDS_OF_TRIES, and at least
+    three."""
     durations: list[float] = []
-    end = time.perf_counter() + seconds
+    end = time.perf_counter() + _SECONDS_OF_TRIES
     while len(durations) < 3 or time.perf_counter() < end:
         begin = time.thread_time()
-        work()
+        task()
         durations.append(time.thread_time() - begin)
     return min(durations)
 

@@ -113,7 +113,7 @@ class Run(StageFolders):
 
     def at(self, hook_name: str) -> "Run":
         """Return the run of one of the hooks, by any of its names. Raises ValueError if there is no such hook."""
-        runs = {name: self.root._part(name) for name in self.hooks}
+        runs = {name: self.root._run_at(name) for name in self.hooks}
         if hook_name in runs:
             return runs[hook_name]
         for run in runs.values():
@@ -263,7 +263,7 @@ class Run(StageFolders):
             rows.append((name, f"{manifest['wall_seconds']:,.0f} s", summary, opened))
         return card(self, show_table(("stage", "time", "what it reached", "opened by"), rows))
 
-    def _part(self, hook_name: str) -> "Run":
+    def _run_at(self, hook_name: str) -> "Run":
         """Return the run of one of its hooks, by the name that its configuration has."""
         if hook_name == self.hooks[0]:
             return self

@@ -172,7 +172,7 @@ def test_an_edge_is_the_change_of_a_reading_in_the_held_model(model: Transformer
             if target["type"] == "logit":
                 direction = model.W_U[:, target["latent"]] - model.W_U @ probability
             else:
-                direction = passes.parts[target["dictionary"]].dictionary.W_enc[:, target["latent"]]
+                direction = passes.encoded[target["dictionary"]].dictionary.W_enc[:, target["latent"]]
             assert float((change @ direction).detach()) == pytest.approx(graph.edges[node, source], abs=1e-6)
 
 

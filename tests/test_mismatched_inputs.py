@@ -176,7 +176,7 @@ IN_PYTHON: dict[str, tuple[Callable[[Files, Path], Any], str]] = {
     ),
     "model and tokens to evaluate on": (
         lambda f, out: evaluate(f, HOOK, torch.full((2, 8), 10**6)),
-        "token ids 1000000..1000000 must be in 0",
+        "token id 1000000 occurs",
     ),
     "SAE and hook of the model": (
         lambda f, out: evaluate(f, OTHER_HOOK, torch.ones(2, 8, dtype=torch.long)),

@@ -70,7 +70,7 @@ def test_ids_beyond_any_vocabulary_are_refused_before_they_are_counted(tmp_path)
         FeatureStore.from_codes(tokens, codes_of(tokens), tmp_path / "features")
     with pytest.raises(ValueError, match="token id 1073741824 occurs, which is larger than any vocabulary"):
         rank_codes(tokens, codes_of(tokens))
-    for wrong, said in ((TOKENS.float(), "type torch.float32 must be an integer"), (TOKENS - 5, "token id -5 occurs")):
+    for wrong, said in ((TOKENS.float(), "torch.float32 must be integers"), (TOKENS - 5, "token id -5 occurs")):
         with pytest.raises(ValueError, match=said):
             FeatureStore.from_codes(wrong, codes_of(wrong), tmp_path / "features")
     assert not (tmp_path / "features").exists()

@@ -27,6 +27,7 @@ from interp.activations.hooks import (
 )
 from interp.activations.row_options import RowOptions
 from interp.activations.row_statistics import NORM_SAMPLE_ROWS, Outliers, evenly_spaced_rows, find_outliers
+from interp.checks.arguments import check_token_ids
 from interp.checks.errors import InterpError
 from interp.storage.files import digest
 
@@ -303,17 +304,12 @@ class NormSample:
 
 
 def check_model_takes(module: nn.Module, tokens: Int[Tensor, "seq pos"]) -> None:
-    """Check that the model accepts these tokens. Raises ValueError for tokens that are not ids [seq, pos] or not in its
-    vocabulary, and for sequences that are too long."""
-    if tokens.ndim != 2 or not tokens.numel() or tokens.is_floating_point():
-        raise InterpError(f"tokens of shape {tuple(tokens.shape)} and {tokens.dtype} must be integers [seq, pos]")
-    n_ctx, d_vocab = size_of(module, "n_ctx"), size_of(module, "d_vocab")
+    """Check that the model accepts these tokens. Raises ValueError as `check_token_ids` does, and for sequences that
+    are too long."""
+    check_token_ids(tokens, size_of(module, "d_vocab"))
+    n_ctx = size_of(module, "n_ctx")
     if n_ctx is not None and tokens.shape[1] > n_ctx:
         raise InterpError(f"sequences of {tokens.shape[1]} tokens are longer than the model's context of {n_ctx}")
-    low, high = int(tokens.min()), int(tokens.max())
-    if low < 0 or (d_vocab is not None and high >= d_vocab):
-        allowed = "at least 0" if d_vocab is None else f"in 0..{d_vocab - 1}"
-        raise InterpError(f"token ids {low}..{high} must be {allowed}: were they made with the model's tokenizer?")
 
 
 def fingerprint(module: nn.Module) -> str:

@@ -42,10 +42,10 @@ def check_token_ids(tokens: "Int[Tensor, 'seq pos']", n_vocab: int | None = None
     one is outside the vocabulary (without one: above `MAX_ID`)."""
     from torch import Tensor
 
-    if not isinstance(tokens, Tensor) or tokens.is_floating_point() or tokens.is_complex() or tokens.element_size() < 1:
-        raise InterpError(f"tokens of type {getattr(tokens, 'dtype', type(tokens).__name__)} must be an integer tensor")
-    if tokens.ndim != 2 or tokens.numel() == 0:
-        raise InterpError(f"tokens have shape {tuple(tokens.shape)}: it must be (seq, pos), with at least one token")
+    if not isinstance(tokens, Tensor):
+        raise InterpError(f"tokens is a {type(tokens).__name__}: it must be a tensor of integers [seq, pos]")
+    if tokens.is_floating_point() or tokens.is_complex() or tokens.ndim != 2 or tokens.numel() == 0:
+        raise InterpError(f"tokens of shape {tuple(tokens.shape)} and {tokens.dtype} must be integers [seq, pos]")
     low, high = int(tokens.min()), int(tokens.max())
     if low < 0:
         raise InterpError(f"token id {low} occurs: ids start at 0")
@@ -56,7 +56,7 @@ def check_token_ids(tokens: "Int[Tensor, 'seq pos']", n_vocab: int | None = None
         )
     if n_vocab is not None and high >= n_vocab:
         raise InterpError(
-            f"the vocabulary has {n_vocab} tokens, but token id {high} occurs: give the model's own tokens"
+            f"the vocabulary has {n_vocab} tokens, but token id {high} occurs: tokenize with the model's tokenizer"
         )
     return high
 

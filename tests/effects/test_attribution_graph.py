@@ -595,7 +595,7 @@ def test_bad_prompts_and_dictionaries_are_refused(model: Transformer) -> None:
     for prompt, said in (
         (IDS[:1], "at least two are needed"),
         (torch.zeros(17, dtype=torch.long), "17 tokens"),
-        (torch.tensor([3, 99]), r"token ids 3\.\.99 must be in"),
+        (torch.tensor([3, 99]), "token id 99 occurs"),
         ("a text", "tokenizer"),
     ):
         with pytest.raises(ValueError, match=said):

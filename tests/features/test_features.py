@@ -729,9 +729,9 @@ def test_bad_input_is_named(sae, store, tokens, tmp_path):
 
 def test_no_tokens_or_no_latents_are_refused(tokens, tmp_path):
     nothing = SparseCodes.from_dense(torch.ones(0, 3))
-    with pytest.raises(ValueError, match=r"tokens have shape \(0, 8\): it must be \(seq, pos\)"):
+    with pytest.raises(ValueError, match=r"tokens of shape \(0, 8\) and torch.int\d+ must be integers"):
         FeatureStore.from_codes(torch.zeros(0, 8, dtype=torch.int32), nothing, tmp_path / "out")
-    with pytest.raises(ValueError, match=r"tokens have shape \(600,\): it must be \(seq, pos\)"):
+    with pytest.raises(ValueError, match=r"tokens of shape \(600,\) and torch.int\d+ must be integers"):
         FeatureStore.from_codes(tokens.flatten(), SparseCodes.from_dense(torch.ones(600, 3)), tmp_path / "out")
     with pytest.raises(ValueError, match="codes have d_sae=0 latents: at least one is needed"):
         FeatureStore.from_codes(tokens, SparseCodes.from_dense(torch.ones(600, 0)), tmp_path / "out")

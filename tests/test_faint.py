@@ -7,7 +7,15 @@ import pytest
 import scipy.optimize
 import torch
 
-from interp import ActivationStore, FeatureStore, SparseCodes, TopKConfig, rank_features, train_sae
+from interp import (
+    ActivationStore,
+    FeatureStore,
+    MatchingPursuitConfig,
+    SparseCodes,
+    TopKConfig,
+    rank_features,
+    train_sae,
+)
 from interp.codes.dictionary import is_faint
 from interp.sae import resampling
 from interp.sae.hook_scales import HookScales
@@ -143,6 +151,14 @@ def test_a_resampled_latent_has_the_strength_that_lowers_the_error_most_or_is_no
     assert float(-new.b_enc[0]) == pytest.approx(best, rel=1e-4) and best < 0.9 * float(wanted.norm())
 
 
+def test_the_encoder_of_matching_pursuit_is_frozen_with_its_decoder(store):
+    config = MatchingPursuitConfig(**SHARED, k=2, freeze="encoder", lr=0.01)
+    learner = Learner(config, HookScales(inputs=(store.statistics(HOOK),)), torch.device("cpu"))
+    before = learner.weights["W_dec"].clone()
+    learner.step(next(store.batches(HOOK, 256, epochs=None)))
+    assert torch.equal(learner.weights["W_dec"], before)
+
+
 def test_parts_that_are_frozen_stay(store):
     for part, name in (("decoder", "W_dec"), ("encoder", "encoder_rows")):
         learner, batches = learner_of(store, freeze=part, lr=0.01), store.batches(HOOK, 256, epochs=None)
@@ -150,6 +166,9 @@ def test_parts_that_are_frozen_stay(store):
         for _ in range(5):
             learner.step(next(batches))
         assert [key for key, weight in learner.weights.items() if torch.equal(weight, before[key])] == [name]
+        for _ in range(learner.config.steps - 5):
+            learner.step(next(batches))
+        assert len(learner.idle) and torch.equal(learner.weights[name], before[name])  # idle latents too
     with pytest.raises(ValueError, match="freeze='bias' must be 'nothing', 'decoder', 'encoder' or 'directions'"):
         TopKConfig(**SHARED, freeze="bias")
 

@@ -47,7 +47,8 @@ from interp.sae.sparse_ops import RowGradient
 from interp.sae.weights import REPLICATED_WEIGHTS, fold, initial_weights, keep_near
 
 _FROZEN_WEIGHTS = {"decoder": "W_dec", "encoder": "encoder_rows"}
-"""The weights that the option `freeze` keeps fixed."""
+"""The weights that the option `freeze` keeps fixed. Of an architecture whose decoder's rows also encode, both are the
+decoder's."""
 
 
 class StepResult(NamedTuple):
@@ -108,7 +109,10 @@ class Learner:
         self.since_fired = torch.zeros(n_latents, dtype=torch.int64, device=device)
         self.strongest = torch.zeros(2, n_latents, device=device, dtype=dtype)  # of this window; of the last
         self.steps_done = 0
-        at = config.resampling_steps if hook_scales.tied else ()
+        frozen = _FROZEN_WEIGHTS.get(config.freeze)
+        self.frozen_weight = frozen if frozen in (None, *self.weights) else "W_dec"
+        # A resampled latent gets another direction, which a frozen one keeps.
+        at = config.resampling_steps if hook_scales.tied and frozen is None else ()
         most = n_compared_rows(config.d_sae, config.batch_size, at)
         size = most if config.resamples_what_is_missing else min(config.d_sae, MAX_KEPT_ROWS)
         self.reservoir = Reservoir(at, size, config.seed)
@@ -221,7 +225,7 @@ class Learner:
             scale *= min(1.0, config.clip / norm) if norm > 0 else 1.0
         lr = config.lr_at(self.steps_done)
         for name, gradient in gradients.items():
-            if name != _FROZEN_WEIGHTS.get(config.freeze):
+            if name != self.frozen_weight:
                 unit_norm = name == "W_dec" and config.unit_norm
                 adam = AdamStep(lr, self.steps_done + 1, scale, unit_norm=unit_norm)
                 gradient.adam_(self.weights[name], self.means[name], self.squares[name], adam)
@@ -236,7 +240,7 @@ class Learner:
 
     def _inputs(self, x: Tensor, y: Tensor, batch: WholeBatch, n_dead: int) -> StepInputs:
         weights = {name: weight.detach().requires_grad_() for name, weight in self.weights.items()}
-        weights["W_dec"].requires_grad_(self.config.freeze != "decoder")
+        weights["W_dec"].requires_grad_(self.frozen_weight != "W_dec")
         centred = x
         if self.hook_scales.tied:
             out = self._workspace.buffer("centred", len(x), x.shape[1], x.dtype, x.device)

@@ -86,7 +86,7 @@ class SAEConfig(CheckedFields):
     `tokens`."""
     resample_at: FractionsOfRun = ()
     """Fractions of the run at which latents that are dead or faint are resampled, at rows drawn ∝ loss² (Towards
-    Monosemanticity: dead ones, four times). Transcoders are not resampled."""
+    Monosemanticity: dead ones, four times). Transcoders are not resampled, nor is a dictionary with a frozen part."""
     seed: Seed = 0
     """Seed of the weights and of the order of the rows."""
     device: str = "auto"

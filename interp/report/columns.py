@@ -41,6 +41,9 @@ N_OVERVIEWS = 4
 """Number of choices of latents for the overview, which its button shows one after the other."""
 _DISTANCE = re.compile(r"\bwithin \d+ tokens\b")
 """Wordings of rules that look further than the tokens next to a firing."""
+_NAMES_TEXT = re.compile(r'"[^"]*[^\W_][^"]*"')
+"""A quoted token with a letter or a digit. The text around firings of other rules is rows of signs, which tell little
+on the overview."""
 SURELY_LEARNT = 0.9
 """The least probability of being learnt at which the overview calls a feature learnt."""
 
@@ -162,7 +165,8 @@ def overview_examples(
     time one of a kind is chosen that was not chosen before, if there is one. Among those whose rules hold, the kinds
     are those that are named by their rules, those of them whose rule looks back over several tokens, and those that are
     surely learnt without a sure effect. The others are those whose senses divide them evenly by clear rules, those with
-    the largest sure effects, and the single-token latents with the largest effects.
+    the largest sure effects (first those whose rules name letters or digits), and the single-token latents with the
+    largest effects.
     senses: the senses of each latent with more than one."""
     verdict = ranking["verdict"]
     ablated = (
@@ -186,7 +190,10 @@ def overview_examples(
         "the clearest senses": sorted(clarity, key=lambda latent: -clarity[latent]),
     }
     by_effect = {
-        "largest effect": [j for j in low.index if verdict[j] != SINGLE_TOKEN],
+        "largest effect": sorted(
+            (j for j in low.index if verdict[j] != SINGLE_TOKEN),
+            key=lambda j: not _NAMES_TEXT.search(str(ranking.loc[j, "explanation"])),
+        ),
         "largest effect of one token": [j for j in low.index if verdict[j] == SINGLE_TOKEN],
     }
     chosen = set[int]()

@@ -1,10 +1,10 @@
-/* The current view: the address names it (#overview, #features, #feature/12, #compare/12/476, #map, #summary, and after
- * a question mark how the table is searched, filtered and sorted), and the keyboard changes it. #table is #features,
- * and #notes the foot of the overview. */
+/* The current view: the address names it (#overview, #features, #feature/12, #compare/12/476, #map, #summary, #notes,
+ * and after a question mark how the table is searched, filtered and sorted), and the keyboard changes it. #table is
+ * #features. */
 "use strict";
 
 (() => {
-  const VIEW_OF = { table: "features", notes: "overview" };
+  const VIEW_OF = { table: "features" };
   let before = "#features";
 
   /* View, its argument, and the query, undefined if there is none. */
@@ -14,7 +14,7 @@
     return [name || "overview", rest.length ? rest.join("/") : undefined, asked];
   }
 
-  async function route() {
+  function route() {
     const [name, argument, asked] = where();
     const named = VIEW_OF[name] ?? name;
     const view = Object.hasOwn(report.views, named) ? named : "overview";
@@ -31,10 +31,8 @@
     document.title = `${titled ? titled(argument) : title} · ${report.data.page.title}`;
     document.getElementById("tip").hidden = true;
     document.getElementById("loading").hidden = true;
-    const shown = report.views[view].show(document.getElementById(view), argument);
+    report.views[view].show(document.getElementById(view), argument);
     report.selection.remember();
-    await shown;
-    if (name === "notes") document.querySelector(".your-notes").scrollIntoView();
   }
 
   function step(by) {

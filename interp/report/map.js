@@ -341,7 +341,7 @@ report.views.map = (() => {
       for (const [across, up, name] of named) {
         const hue = hueOf(kindNamed(name));
         const half = context.measureText(name).width / 2;
-        const px = Math.min(Math.max(width + (across - view.x) * scale, half + 6), 2 * width - half - 6);
+        const px = Math.min(Math.max(width + (across - view.x) * scale, half + 16), 2 * width - half - 16);
         const isFree = (down) => down > 24 && down < 2 * height - 24 && !taken.some(([ox, oy, other]) =>
           Math.abs(ox - px) < half + other + 8 && Math.abs(oy - down) < 28);
         const py = SHIFTS.map((shift) => height - (up - view.y) * scale + 1.4 * shift).find(isFree);
@@ -533,8 +533,9 @@ report.views.map = (() => {
       .map((each) => [each.offsetLeft, each.offsetLeft + each.offsetWidth, each.offsetTop]);
     const taken = [];
     const said = new Set();
-    /* Show a name at the one of some places, [middle, height, cost], that is free and covers few points, at most `most`;
-     * of equals, the first. room: pixels around it free of other names; kind: the kind of text that it names. */
+    /* Show a name at the one of some places, [middle, height, cost], that is free and covers few points, at most
+     * `most`; of equals, the first. room: pixels around it free of other names; kind: the kind of text that it
+     * names. */
     const place = (element, places, { room = 0, kind = null, most = Infinity } = {}) => {
       const [w, tall] = halvesOf(element).map((half) => half + 1);
       const isFree = ([px, py]) => px > w && px < width - w && py > tall && py < height - tall
@@ -818,7 +819,7 @@ report.views.map = (() => {
       points.way === "UMAP"
         ? "Decoder directions by UMAP on cosine distance: close means similar; large distances mean little."
         : "Decoder directions on their first two principal components.";
-    const how = h("details.how", null, h("summary", null, "How to read it"), h("ul", null, [
+    const how = h("details.how", null, h("summary", null, "How", h("span.long", null, " to read it")), h("ul", null, [
       explained,
       "A tint lies where the features of a kind of text are dense among all; if the colours are of something else, "
         + "where all are dense. Names in quotes are of tokens; zoom in for finer ones.",

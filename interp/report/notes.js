@@ -107,9 +107,8 @@ report.notes = (() => {
     setTimeout(() => URL.revokeObjectURL(address), 1000);
   }
 
-  /* The fields of one feature: the star with the label, and the note, which is as high as its lines. What is typed
-   * moves nothing else: a note then grows over the page, and "saved" stands on the edge of its field. On a phone a
-   * button opens both. */
+  /* The fields of one feature: the star with the label, and the note. Neither moves anything else: a note is one line
+   * high and grows over the page while it is pointed at or written. On a phone a button opens both. */
   function editor(latent) {
     const onclick = () => {
       set(latent, { star: !of(latent).star });
@@ -125,7 +124,6 @@ report.notes = (() => {
     const noteField = h("textarea", {
       rows: 1,
       ...named("Your note"),
-      onfocus() { note.style.height = `${note.offsetHeight}px`; },
       oninput() { change({ note: this.value }, note); },
     });
     const note = h("div.note", null, noteField, h("output.muted", null));
@@ -176,18 +174,18 @@ report.notes = (() => {
       },
     });
     const line = ([latent, { star, note }]) => h("li", null,
-      star ? "★ " : "",
-      featureLink(latent, `Feature ${latent}`), " ",
+      h("span", null, star ? "★" : ""),
+      featureLink(latent, `Feature ${latent}`),
       h("span.rule", null, report.lead.brief(latent, () => null)),
-      note ? h("bdi.written", null, note) : "");
+      h("bdi.written", null, note));
     const paint = () => {
       const rows = Object.entries(kept);
       const where = write ? "it is kept in the run folder" : "it stays in this browser";
-      const how = h("p.muted", null, `Star, label or note a feature on its page; ${where}.`);
       place.replaceChildren(
-        rows.length ? h("ul.mine", null, rows.map(line)) : how,
+        h("p.muted", null, `Star a feature in its row or on its page, and label or note it there; ${where}.`),
         h("button", { type: "button", disabled: !rows.length, onclick: download }, "Export"), " ",
-        h("button", { type: "button", onclick: () => file.click() }, "Import"), file);
+        h("button", { type: "button", onclick: () => file.click() }, "Import"), file,
+        h("ul.mine", null, rows.map(line)));
     };
     listeners.push(paint);
     paint();
@@ -207,6 +205,14 @@ report.notes = (() => {
     return place;
   }
 
+  report.views.notes = {
+    title: "Notes",
+    show(section) {
+      if (!section.childElementCount) section.append(h("h2", null, "Your notes"), list());
+      section.dataset.ready = "true";
+    },
+  };
+
   const listen = (listener) => listeners.push(listener);
-  return { of, set, isNoted, add, exported, editor, list, links, keepWith, replace, listen };
+  return { of, set, isNoted, add, exported, editor, links, keepWith, replace, listen };
 })();

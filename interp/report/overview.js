@@ -49,8 +49,6 @@ report.views.overview = (() => {
     return [ends[0], `${p < q ? "" : "+"}${points(p - q)} points (${points(ends[0])} to ${points(ends[1])})`];
   }
 
-  const told = (isTold) => h("b", null, isTold ? "told apart" : "not told apart");
-
   /* The share of one meaning, and what can be compared: the same settings, learnt from as many tokens as the nulls and
    * judged on as many latents, beside the null that comes closest. */
   function oneMeaning(known) {
@@ -65,19 +63,19 @@ report.views.overview = (() => {
     return headed(known, ...said,
       [["matched", matched.one, tipped(`${matched.title}, as the nulls`, of(matched))],
         ["null", nearest.one, tipped(`closest null, ${nearest.title}`, of(nearest))]],
-      h("p.against", null, told(least > 0), " from the null: ",
-        tipped(more, `${matched.title} less closest null, with its 95 % interval`)));
+      note(tipped(more, `${matched.title} less closest null, with its 95 % interval`),
+        least > 0 ? ", told apart from the null" : ", not told apart from the null"));
   }
 
   const learnt = (known) => headed(known, ["are ", term("learnt")], "tested", [],
-    note(`The other ${percent(1 - known.n / known.of)} look like features of a model with random weights: the text `
-      + "alone can explain them."));
+    note(`The other ${percent(1 - known.n / known.of)} look like features of a model with random weights`,
+      h("span.long", null, ": the text alone can explain them"), "."));
 
   function effect(known) {
     const { chance } = known;
     return headed(known, ["have an ", term("effect")], "ablated", [["null", [chance, chance, chance], "by chance"]],
-      h("p.against", null, told(known.interval[0] > chance), " from chance"),
-      note("A learnt feature has none if other features do the same."));
+      note(known.interval[0] > chance ? "Told apart from chance. " : "Not told apart from chance. ",
+        h("span.long", null, "A learnt feature has none if other features do the same.")));
   }
 
   const PANELS = { "one meaning": oneMeaning, learnt, effect };
@@ -179,7 +177,7 @@ report.views.overview = (() => {
       cardsPlace.replaceChildren(...(await Promise.all(some.map(card))));
     };
     const another = choices.length > 1
-      ? h("button.more", { type: "button", onclick: draw }, `${choices[1].length} others`) : null;
+      ? h("button.more", { type: "button", onclick: draw }, `${choices[1].length} other features`) : null;
     const map = h("figure.overview-map");
     const parts = about.split(/(L0|cross-entropy recovered|(?<=for )\S+(?= of))/);
     const inTerms = (part, k) =>
@@ -189,19 +187,16 @@ report.views.overview = (() => {
         h("div", null,
           h("p.about", null, parts.map(inTerms)),
           h("p.intro", null, sentence()),
-          shares.length ? h("div.shares", null, shares.map((known) => PANELS[known.name](known))) : null,
-          ranked && hasText
-            ? [report.verdictHeading("h2"), report.verdictBar()]
-            : null),
-        map),
+          shares.length ? h("div.shares", null, shares.map((known) => PANELS[known.name](known))) : null),
+        map,
+        ranked && hasText ? h("div.overall", null, report.verdictHeading("h2"), report.verdictBar()) : null),
       h("div.worth", null,
         titled(hasText ? "Features worth a look" : "Features that detect a label best",
           h("a", { href: "#features" }, `All ${format.count(latents)}`), report.notes.links(), search(), another),
         h("p.muted.next", null, "Open one to see where it fires, what it predicts and how sure its verdict is. ",
           h("span", null, h("kbd", null, "/"), " searches the table, ", h("kbd", null, "j"), " and ",
             h("kbd", null, "k"), " step from feature to feature, ", h("kbd", null, "s"), " stars one.")),
-        cardsPlace),
-      h("div.your-notes", null, titled("Your notes"), report.notes.list()));
+        cardsPlace));
     await loadWords();
     await draw();
     section.dataset.ready = "true";

@@ -43,7 +43,7 @@ report.table = (() => {
     cursor = 0;
     const idle = report.selection.idleLeftOut();
     count.replaceChildren(`${format.count(order.length)} of ${format.count(latents)}`,
-      h("span.spelt", null, " features", idle ? `, ${format.count(idle)} faint or dead left out` : null));
+      h("span.spelt", null, idle ? `, ${format.count(idle)} faint or dead hidden` : " features"));
     for (const cell of scroller.querySelectorAll("th[data-key]")) {
       const sorted = cell.dataset.key === state.sort;
       cell.setAttribute("aria-sort", sorted ? (state.up ? "ascending" : "descending") : "none");
@@ -162,7 +162,7 @@ report.table = (() => {
     const apart = isApart ? senses(i) : undefined;
     if (apart && labelled) apart[0].firstChild.prepend(labelled, " ");
     if (apart) return h("div.senses", null, apart);
-    if (isApart && !evidence) return line(); // until its senses are read
+    if (isApart && !evidence) return [line(), h("div.snippet")]; // until its senses are read
     const isWeak = columns.explanation_f1[i] < report.data.page.min_f1;
     return [
       h("div", { title: named },

@@ -512,7 +512,7 @@ def test_notes_are_kept_in_the_run_and_those_of_another_tab_stay(page, server, r
         {"latent": 5, "star": True, "label": "", "note": "minex\nanother tab's"},
         {"latent": 6, "star": True, "label": "", "note": ""},
     ]
-    page.open(f"{server.address}/#overview")
+    page.open(f"{server.address}/#notes")
     page.wait("document.querySelectorAll('.mine li').length === 2")
     assert not page.complaints and page.evaluate("document.getElementById('trouble').hidden")
 

@@ -23,7 +23,7 @@ def modebar(browser) -> str:
     return " ".join(browser.evaluate("Array.from(document.querySelectorAll('.modebar-btn'), (e) => e.dataset.title)"))
 
 
-VIEWS = ["#overview", "#features", f"#feature/{SPLIT}", "#compare/3/4", "#map", "#summary"]
+VIEWS = ["#overview", "#features", f"#feature/{SPLIT}", "#compare/3/4", "#map", "#summary", "#notes"]
 
 
 def test_no_figure_of_the_page_offers_to_upload_itself(browser, address):
@@ -38,7 +38,7 @@ def test_a_saved_figure_offers_no_upload_whoever_draws_it(browser, tmp_path: Pat
     assert "Download plot" in modebar(browser) and "Share" not in modebar(browser)
 
 
-@pytest.mark.parametrize("view", ["overview", "features", "map", "summary"])
+@pytest.mark.parametrize("view", ["overview", "features", "map", "summary", "notes"])
 def test_an_address_opens_its_view_at_the_top(browser, address, view):
     browser.size(390, 300)
     browser.open(f"{address}#{view}")
@@ -50,8 +50,8 @@ def test_the_address_of_the_table_or_of_the_notes_opens_them(browser, address):
     browser.open(f"{address}#table?q=w1")
     assert browser.evaluate("document.body.dataset.view") == "features" and question(browser) == "#table?q=w1"
     browser.open(f"{address}#notes")
-    browser.wait("document.querySelector('.your-notes')?.getBoundingClientRect().top < innerHeight")
-    assert browser.evaluate("document.body.dataset.view") == "overview"
+    assert browser.evaluate("document.body.dataset.view") == "notes" and browser.text("#notes h2") == ["Your notes"]
+    assert browser.text("nav a[aria-current]") == ["Notes"]
 
 
 def test_a_term_says_what_it_means_to_a_pointer_a_key_and_a_finger_until_escape(browser, address):
@@ -126,7 +126,7 @@ def test_the_page_opens_on_an_overview_with_numbers_features_and_words(browser, 
     browser.wait(f"document.getElementById('feature').dataset.latent === '{shown[0][0]}'")
     browser.press("Escape")
     browser.wait("document.body.dataset.view === 'overview'")
-    assert browser.text(".worth .more") == ["6 others"]
+    assert browser.text(".worth .more") == ["6 other features"]
     browser.click(".worth .more")
     browser.wait(f"document.querySelector('.card h3 a').textContent !== '{cards[0]}'")
     assert set(browser.text("#overview .card h3 a")).isdisjoint(cards)

@@ -136,10 +136,15 @@ def test_a_state_dict_and_a_move_include_all_that_encoding_reads(store, config):
     ],
     ids=lambda value: getattr(value, "architecture", None),
 )
-def test_each_learns_planted_directions(store, config, least):
+def test_each_learns_planted_directions(store, tmp_path, config, least):
     """As many random directions come to a mean cosine of 0.53 with their nearest."""
-    sae, x = train_sae(store, HOOK, config), planted()
-    assert unexplained(x, sae(x)) < 0.15
+    sae, x = train_sae(store, HOOK, config, tmp_path), planted()
+    fvu = unexplained(x, sae(x))
+    assert fvu < 0.15
+    if isinstance(config, TopKConfig | BatchTopKConfig):
+        assert sae.codes(x).nnz / len(x) == pytest.approx(config.k, rel=0.15)
+        assert json.loads((tmp_path / "results.json").read_text())["fvu"] == pytest.approx(fvu, abs=0.05)
+    assert steps(tmp_path)[-1]["tokens"] == 59_904 and not list(tmp_path.glob("checkpoint*"))
     directions = torch.nn.functional.normalize(torch.randn(32, 16, generator=torch.Generator().manual_seed(0)), dim=1)
     best = (torch.nn.functional.normalize(sae.W_dec, dim=1) @ directions.T).max(0).values
     assert best.mean() > least
@@ -179,9 +184,9 @@ def test_a_crosscoder_explains_both_hooks_with_latents_they_share(store, other, 
         assert isinstance(again, Crosscoder) and torch.equal(again(x), coder(x)) and again.scales == coder.scales
 
 
-@pytest.mark.parametrize("skip", [False, True], ids=["plain", "skip"])
-@pytest.mark.parametrize("kind", [TopKConfig, BatchTopKConfig], ids=["topk", "batchtopk"])
-def test_a_transcoder_predicts_one_hook_from_the_other(store, other, tmp_path, skip, kind):
+@pytest.mark.parametrize(("kind", "skip"), [(TopKConfig, False), (BatchTopKConfig, True)], ids=["plain", "skip"])
+def test_a_transcoder_predicts_one_hook_from_the_other(store, other, tmp_path, kind, skip):
+    """The gradients of every kind, with a skip path and without, are those of `test_gradients`."""
     both = join_stores({"a": store, "b": other})
     config = kind(**shared | {"tokens": 100_000}, k=4, skip=skip)
     coder = train_sae(both, "a/activations", config, tmp_path, output_hook="b/activations")

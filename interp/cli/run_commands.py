@@ -249,7 +249,8 @@ def _show_stages(config: "RunConfig", out: Path, until: str | None, redo: bool) 
 
     def on_finish(stage: "Stage", manifest: dict[str, Any], ran: bool) -> None:
         bar.close()
-        names_its_hook = several and stage.built_together and stage.name != "activations"  # which lists its hooks
+        lists_hooks = stage.name == "activations"
+        names_its_hook = several and stage.made_for == "all hooks" and not lists_hooks
         hook_name = manifest["config"]["harvest"]["hook_name"] if names_its_hook else ""
         print(stage.line(manifest, hook_name) + ("" if ran else "  (done before)"), flush=True)
 

@@ -135,16 +135,16 @@ def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress:
 def _in_order(
     stages: Sequence[Stage], runs: Sequence[Run], on_begin: Callable[[Run], None]
 ) -> Iterator[tuple[Stage, Sequence[Run]]]:
-    """Yield (stage, runs): the runs for which the stage is made in one call. Stages for all hooks, and stages built
-    together, come first."""
+    """Yield (stage, runs): the runs for which the stage is made in one call. Stages that are made for the run or for
+    all hooks come first."""
     for stage in stages:
-        if stage.comes_first:
-            yield stage, runs[:1] if stage.shared_by_hooks else runs
+        if stage.made_for != "each hook":
+            yield stage, runs[:1] if stage.made_for == "run" else runs
     for run in runs:
         if len(runs) > 1:
             on_begin(run)
         for stage in stages:
-            if not stage.comes_first:
+            if stage.made_for == "each hook":
                 yield stage, [run]
 
 
@@ -181,7 +181,7 @@ def _build(stage: Stage, manifest_heads: Mapping[Run, dict[str, Any]], progress:
         release_freed()
         reset_peak()
         progress(0, 1, "starting")
-        if stage.built_together:
+        if stage.made_for == "all hooks":
             results = stage.build(list(folders), list(folders.values()), progress)
         else:
             results = [stage.build(run, folder, progress) for run, folder in folders.items()]

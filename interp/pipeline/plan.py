@@ -101,7 +101,7 @@ class Plan:
         return "\n".join([*lines, *(f"does not fit: {fault}" for fault in self.faults())])
 
     def _cost(self, stage: Stage, sizes: Sizes) -> Cost:
-        return stage.cost(sizes).times(1 if stage.comes_first else len(sizes.config.harvest.hook_names))
+        return stage.cost(sizes).times(len(sizes.config.harvest.hook_names) if stage.made_for == "each hook" else 1)
 
     def _fits_memory(self, stage: Stage) -> bool:
         return self._cost(stage, self.sizes).memory <= self.free_memory

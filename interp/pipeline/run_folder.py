@@ -279,7 +279,7 @@ class Run(StageFolders):
         return [self.hook_name, *(self.store.aliases if aliases is None else aliases).get(self.hook_name, ())]
 
     def _open(self, stage: Stage, name: str) -> Any:
-        if stage.shared_by_hooks and self.root is not self:
+        if stage.made_for == "run" and self.root is not self:
             return self.root._open(stage, name)
         manifest = self._finished(stage.name)
         name_in_folder, reader = stage.opens[name]

@@ -63,7 +63,7 @@ class StageFolders:
 
     def folder(self, stage: str) -> Path:
         """Return the folder of a stage, which may not exist yet."""
-        is_shared = stage in STAGES and STAGES[stage].shared_by_hooks
+        is_shared = stage in STAGES and STAGES[stage].made_for == "run"
         return (self.root.path if is_shared else self.path) / stage
 
     def manifest(self, stage: str) -> dict[str, Any] | None:

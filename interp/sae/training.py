@@ -270,15 +270,19 @@ def _begin(
     completes."""
     overwrite = options.overwrite or not options.resume
     key = {**source.key, **config_to_dict(config)}
-    if out is None:
-        return TrainingRun.open(source, config, key, None, options.log)
-    made_of = {"kind": "dictionary", **key}
-    del made_of["device"]
-    if not overwrite and source.mesh.whole.recover_finished(out, made_of):
-        return TrainingRun.open(source, config, key, local_path(out), options.log)
-    interrupted = "resume" if options.resume else "restart"
-    new = source.mesh.whole.whole_folder(out, made_of, interrupted=interrupted, overwrite=overwrite)
-    return TrainingRun.open(source, config, key, opened.enter_context(new), options.log, out)
+    folder = None
+    if out is not None:
+        made_of = {"kind": "dictionary", **key}
+        del made_of["device"]
+        if not overwrite and source.mesh.whole.recover_finished(out, made_of):
+            folder = local_path(out)
+        else:
+            interrupted = "resume" if options.resume else "restart"
+            new = source.mesh.whole.whole_folder(out, made_of, interrupted=interrupted, overwrite=overwrite)
+            folder = opened.enter_context(new)
+    run = TrainingRun(source, config, key, folder, out, options.log)
+    run.load()
+    return run
 
 
 def _with_run_number(log: Log, run: int) -> Log:
@@ -346,7 +350,7 @@ def _check_finite(batch: Float[Tensor, "batch d"], step: int, among: Processes) 
 
 
 class TrainingRun:
-    """One training of one config: its learner, its folder and its log. `open` begins or resumes one.
+    """One training of one config: its learner, its folder and its log. `load` comes first.
 
     Before it is trained it has a `learner`, afterwards a `sae`, unless its latents are sharded.
     """
@@ -357,8 +361,8 @@ class TrainingRun:
         config: SAEConfig,
         key: dict[str, Any],
         working_folder: Path | None,
+        final_folder: Path | None,
         log: Log,
-        final_folder: Path | None = None,
     ):
         self.source = source
         self.config = config
@@ -366,7 +370,7 @@ class TrainingRun:
         self.log = log
         self.working_folder = working_folder
         self.writes_to = working_folder if source.mesh.whole.is_first else None
-        self.final_folder = final_folder or working_folder
+        self.final_folder = final_folder
         self.shards = source.mesh.shards
         self._learner: Learner | None = None
         self.sae: SAE | None = None
@@ -377,22 +381,6 @@ class TrainingRun:
         self._write: Callable[[Row], None] = lambda row: None
         self.open_log = ExitStack()
 
-    @classmethod
-    def open(
-        cls,
-        source: TrainingRows,
-        config: SAEConfig,
-        key: dict[str, Any],
-        working_folder: Path | None,
-        log: Log,
-        final_folder: Path | None = None,
-    ) -> "TrainingRun":
-        """Return the training in a folder: finished, at its checkpoint, or at its first step."""
-        run = cls(source, config, key, working_folder, log, final_folder)
-        device = device_named(config.device)
-        source.mesh.whole.all_do(lambda: run._load(device))
-        return run
-
     @property
     def is_trained(self) -> bool:
         return self._learner is None
@@ -402,8 +390,12 @@ class TrainingRun:
         assert self._learner is not None, "the training is finished"
         return self._learner
 
-    def _load(self, device: torch.device) -> None:
+    def load(self) -> None:
         """Read a finished result, or make the learner, in the state of the checkpoint if there is one."""
+        device = device_named(self.config.device)
+        self.source.mesh.whole.all_do(lambda: self._load(device))
+
+    def _load(self, device: torch.device) -> None:
         if self.working_folder is not None and (self.working_folder / RESULTS).exists():
             read_results(self.working_folder)
             if self.shards.count == 1:

@@ -316,7 +316,7 @@ def test_one_hook_and_several_hooks_round_trip_through_toml(tmp_path):
 def test_a_stage_that_is_built_for_all_hooks_reads_none_that_each_has():
     with pytest.raises(ValueError, match="stage early runs for all hooks at once, before effects of"):
 
-        @stage(built_together=True, inputs=("effects",), summary="")
+        @stage(made_for="all hooks", inputs=("effects",), summary="")
         def early(runs, folders, progress):
             """never run"""
 

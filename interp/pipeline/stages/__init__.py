@@ -1,8 +1,8 @@
 """The stages of a run; each reads the results of earlier stages, and fills a folder of its own.
 
-They run in the order of `ORDER`. If a run has several hooks, `corpus` and `model` are made once for all of them.
+They run in the order of `ORDER`. If a run has several hooks, `corpus` and `model` are made once for the run.
 `activations`, `sae` and `features` are made for all hooks together, as they may share passes of the model; later stages
-are made for one hook after the other.
+are made for each hook, one after the other (`Stage.made_for`).
 
 A stage is one decorated function; running, opening, printing and showing it follow from its declaration:
 
@@ -28,7 +28,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from interp.checks.errors import InterpError
 from interp.pipeline.costs import Cost, Sizes
@@ -56,9 +56,10 @@ NEXT_LINE = "\n" + " " * 24
 """Separates the lines of a summary, which come after the stage's name and seconds."""
 LINE_WIDTH = 119
 """Most characters of a printed line, so that it fits a terminal of 120 columns."""
+MadeFor = Literal["run", "all hooks", "each hook"]
 Build = Callable[[Any, Any, Progress], Any]
 """(run, the stage's folder, progress) → results. It fills the folder; called again after an interruption, it resumes.
-If the stage is built for several hooks together, (runs, folders, progress) → the results of each."""
+If the stage is made for all hooks, (runs, folders, progress) → the results of each."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,11 +71,9 @@ class Stage:
     """Stages whose results it needs."""
     optional: tuple[str, ...] = ()
     """Stages whose results it uses if they exist."""
-    shared_by_hooks: bool = False
-    """Whether one such stage serves all hooks of a run; otherwise each hook has its own."""
-    built_together: bool = False
-    """Whether the stages of several hooks are built together, each in its own folder. Each counts its share of the
-    seconds."""
+    made_for: MadeFor = "each hook"
+    """What it is made for, if a run has several hooks: once for the run, which all hooks share; for all hooks in one
+    call, but each in its own folder, and each counts its share of the seconds; or for one hook after the other."""
     runs_last: bool = False
     """Whether it runs after all others and uses all their results, as the page does."""
     config: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
@@ -86,7 +85,7 @@ class Stage:
     check: Callable[[Any], None] = lambda config: None
     """Checks the configuration before any stage runs. Raises ValueError if the stage cannot run with it."""
     cost: Callable[[Sizes], Cost] = lambda sizes: Cost()
-    """Its estimated cost (`interp plan`): of all hooks if `comes_first`, otherwise of one hook."""
+    """Its estimated cost (`interp plan`): of one hook if it is made for each, otherwise of all."""
     reduced_by: tuple[str, ...] = ()
     """Fields of the configuration, "section.field", that can be lowered to make it cheaper."""
     opens: Mapping[str, tuple[str, Callable[[Path], Any]]] = field(default_factory=dict)
@@ -95,11 +94,6 @@ class Stage:
     """A format string, or a function, of the results."""
     panel: "Callable[[Any], Panel | None]" = lambda run: None
     """Returns its panel on the page, for a run in which it is finished, or None for no panel."""
-
-    @property
-    def comes_first(self) -> bool:
-        """Whether it runs before the stages that are run for each hook in turn."""
-        return self.shared_by_hooks or self.built_together
 
     @property
     def sections(self) -> tuple[str, ...]:
@@ -163,8 +157,8 @@ def _check_inputs(new: Stage) -> None:
     inputs = (*new.inputs, *new.optional)
     if unknown := [name for name in inputs if name not in (*ORDER, *STAGES)]:
         raise InterpError(f"stage {new.name} reads {', '.join(unknown)}, but no stage before it has that name")
-    later = [name for name in inputs if name in STAGES and not STAGES[name].comes_first]
-    if new.comes_first and later:
+    later = [name for name in inputs if name in STAGES and STAGES[name].made_for == "each hook"]
+    if new.made_for != "each hook" and later:
         raise InterpError(
             f"stage {new.name} runs for all hooks at once, before {', '.join(later)} of any hook, and cannot read that"
         )

@@ -85,7 +85,7 @@ def _sae_cost(sizes: Sizes) -> Cost:
 
 
 @stage(
-    built_together=True,
+    made_for="all hooks",
     inputs=("activations",),
     outside=lambda run: {} if run.config.harvest.buffer_mb is None else {"hooks": list(run.hooks)},  # of one stream
     cost=_sae_cost,
@@ -179,7 +179,7 @@ def _features_cost(sizes: Sizes) -> Cost:
 
 
 @stage(
-    built_together=True,
+    made_for="all hooks",
     inputs=("corpus", "model", "activations", "sae"),
     cost=_features_cost,
     reduced_by=("harvest.tokens", "sae.d_sae"),

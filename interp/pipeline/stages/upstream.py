@@ -90,7 +90,7 @@ def _corpus_cost(sizes: Sizes) -> Cost:
 
 
 @stage(
-    shared_by_hooks=True,
+    made_for="run",
     cost=_corpus_cost,
     reduced_by=("corpus.characters",),
     config={"corpus": lazy_call("models.corpus:CorpusConfig", characters=8_000_000), "tokenizer": TokenizerConfig},
@@ -167,7 +167,7 @@ def _model_cost(sizes: Sizes) -> Cost:
 
 
 @stage(
-    shared_by_hooks=True,
+    made_for="run",
     cost=_model_cost,
     reduced_by=("training.tokens", "training.batch_size"),
     inputs=("corpus",),
@@ -255,7 +255,7 @@ def _open_store(folder: Path) -> "ActivationStore":
 
 
 @stage(
-    built_together=True,
+    made_for="all hooks",
     cost=_activations_cost,
     reduced_by=("harvest.tokens",),
     inputs=("corpus", "model"),

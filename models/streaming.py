@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from interp.checks.errors import InterpError
+from interp.checks.limits import check_at_least
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.files import read_any_json, write_json
 from interp.storage.folders import whole_folder
@@ -54,8 +55,7 @@ def tokenize_stream(
     tokenizer and deduplicate: as in `models.tokenize`. Raises ValueError if a side has less than one row, and if an
     interrupted call read other text; its work is then removed.
     """
-    if n_ctx < 2:
-        raise InterpError(f"n_ctx={n_ctx} must be at least 2")
+    check_at_least(2, n_ctx=n_ctx)
     if not 0 <= val_fraction < 1 or (val_fraction > 0 and val is None):
         raise InterpError(f"val_fraction={val_fraction} must be in [0, 1), with a folder `val` where it is above 0")
     tokenizer = wrap_tokenizer(tokenizer)

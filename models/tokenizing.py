@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Int
 
 from interp.checks.errors import InterpError
+from interp.checks.limits import check_at_least
 from interp.runtime.progress import Progress, no_progress
 from models.documents import Document
 from models.pretrained_tokenizer import PretrainedTokenizer, wrap_tokenizer
@@ -47,8 +48,7 @@ def tokenize(
     Raises ValueError for text shorter than one row, for more than 63 labels, and for bos=True if the tokenizer has no
     BOS.
     """
-    if n_ctx < 2:
-        raise InterpError(f"n_ctx={n_ctx} must be at least 2")
+    check_at_least(2, n_ctx=n_ctx)
     tokenizer = wrap_tokenizer(tokenizer)
     documents = _documents(texts, deduplicate)
     names = _label_names(documents, labels)

@@ -21,6 +21,7 @@ from transformer_lens.hook_points import HookPoint
 from transformer_lens.HookedRootModule import HookedRootModule
 
 from interp.checks.errors import DamagedError, InterpError
+from interp.checks.limits import check_at_least
 from interp.storage.files import read_json, write_json, write_tensors
 from models.checkpoints import count_weights, load_weights
 from models.language_model import layer_aliases
@@ -139,8 +140,7 @@ class Transformer(HookedRootModule):
         At temperature 0 each is the likeliest. Each token sees the `window` (n_ctx) tokens before it; attached hooks
         are active.
         """
-        if temperature < 0:
-            raise InterpError(f"temperature={temperature} must be at least 0")
+        check_at_least(0, temperature=temperature)
         if tokens.ndim != 2 or tokens.shape[1] < 1:
             raise InterpError(f"tokens are {tuple(tokens.shape)}: [batch, pos] with at least one position is needed")
         generator = torch.Generator(tokens.device).manual_seed(seed)

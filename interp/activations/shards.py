@@ -130,7 +130,9 @@ class _Manifest(TypedDict):
     n_ids: AtLeastOne
     n_ctx: AtLeastOne | None
     excluded: dict[str, AtLeastZero]
-    norm_limits: NotRequired[dict[str, Annotated[Finite, Field(gt=0)]] | None]
+    norm_limits: dict[str, Annotated[Finite, Field(gt=0)]] | None
+    """The norm above which rows were left out, by hook; a hook without outliers, or of imported rows, has none. None,
+    not {}, if all rows were to be kept (`max_norm=None`)."""
     outliers: NotRequired[dict[str, _Outliers]]
     hooks: Annotated[dict[str, _Hook], Field(min_length=1)]
     shards: Annotated[list[_Shard], Field(min_length=1, max_length=1 << 20)]

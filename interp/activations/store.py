@@ -196,12 +196,12 @@ class ActivationStore(BatchReader):
     @property
     def norm_limits(self) -> dict[str, float]:
         """Norms above which rows were left out, by hook; a hook without a limit is not in it."""
-        return dict(self.manifest.get("norm_limits") or {})
+        return dict(self.manifest["norm_limits"] or {})
 
     @property
     def keeps_outliers(self) -> bool:
         """Whether the store was made to keep all rows, whatever their norm (`max_norm=None`)."""
-        return self.manifest.get("norm_limits", {}) is None
+        return self.manifest["norm_limits"] is None
 
     @property
     def weights(self) -> str | None:

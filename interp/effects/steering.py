@@ -73,8 +73,7 @@ def steer(
     if prompt.ndim != 2 or prompt.numel() == 0:
         raise InterpError(f"the prompt is {tuple(prompt.shape)}: [batch, pos] with at least one token is needed")
     check_at_least(1, n_tokens=n_tokens)
-    if not temperature >= 0:
-        raise InterpError(f"temperature={temperature} must be at least 0")
+    check_at_least(0, temperature=temperature)
     check_predicts_next(model, features.tokens)
     check_token_ids(prompt, size_of(module_of(model), "d_vocab"))
     steered = Steered(model, hook, dictionary, pins(features, multiples), output_hook)

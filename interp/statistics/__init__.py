@@ -1,1 +1,1 @@
-"""Shares and means with intervals, seeded random numbers, and directions."""
+"""Shares and means with intervals, seeded random numbers, directions and bits."""

@@ -16,14 +16,14 @@ import numpy as np
 import scipy.sparse
 import torch
 from jaxtyping import Bool, Int32, Int64, UInt64
-from numba import njit, types
-from numba.extending import intrinsic
+from numba import njit
 
 from interp.codes.code_chunks import CodeChunk
 from interp.codes.offsets import offsets_from_lengths
 from interp.features.examples import N_INTERVALS
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import compute_ahead, map_in_threads
+from interp.statistics.bits import bit_count
 from interp.text.predicates import Predicates
 from interp.verdict.coded_text import CodedText
 from interp.verdict.rules import MAX_ATOMS, Rule
@@ -255,12 +255,6 @@ def rule_bits(rule, atoms, within):
     return rows
 
 
-@intrinsic
-def popcount(typingctx, word):
-    """Count the bits of a uint64 that are set."""
-    return types.uint64(types.uint64), lambda context, builder, signature, args: builder.ctpop(args[0])
-
-
 @njit(cache=True, nogil=True)
 def set_bit(bits, which, row):
     """Set the bit of a row in one row of bits."""
@@ -287,8 +281,8 @@ def _count(units, latents, rules, hit_rows, hit_offsets, chunk, counts):
             n_fit = np.uint64(0)
             n_all = np.uint64(0)
             for word in range(len(fit)):
-                n_fit += popcount(bits[word] & fit[word])
-                n_all += popcount(bits[word])
+                n_fit += bit_count(bits[word] & fit[word])
+                n_all += bit_count(bits[word])
             counts.holds[0, unit, number] += np.int64(n_fit)
             counts.holds[1, unit, number] += np.int64(n_all - n_fit)
             for firing in firings:

@@ -18,6 +18,8 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from interp.statistics.bits import bit_count
+
 LANES = 64
 """Entries that are compared at once. Tiles and buffers are filled up to a multiple of it, with keys of zero."""
 _SUM = {"reassoc", "contract", "nsz"}
@@ -176,11 +178,6 @@ def exceeding(typing, row, start, limits, at):
         return builder.bitcast(builder.icmp_signed(">", ordered_keys, least), ir.IntType(LANES))
 
     return types.uint64(row, types.intp, limits, types.intp), generate
-
-
-@intrinsic
-def bit_count(typing, bits):
-    return types.uint64(types.uint64), lambda context, builder, signature, arguments: builder.ctpop(arguments[0])
 
 
 @intrinsic

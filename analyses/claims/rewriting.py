@@ -37,7 +37,7 @@ from analyses.record import check_run
 from interp import Run
 from interp.activations import ActivationStore
 from interp.activations.hooks import Model
-from interp.codes.dictionary import Dictionary, limit_on
+from interp.codes.dictionary import Dictionary, norm_limit_on
 from interp.codes.sparse_codes import SparseCodes
 from interp.evaluation.splice import Replace, Splice, recovered_share
 from interp.features.feature_store import FeatureStore
@@ -207,7 +207,7 @@ def _token_means(
 ) -> Float[Tensor, "d_vocab d_in"]:
     """Return the mean activation at each token id, and of all rows for one that the text has not."""
     assert store.tokens is not None  # it was scanned
-    flat, limit = store.tokens.reshape(-1).long(), limit_on(dictionary, store, hook_name)
+    flat, limit = store.tokens.reshape(-1).long(), norm_limit_on(dictionary, store, hook_name)
     sums, counts = torch.zeros(n_vocab, store.d(hook_name)), torch.zeros(n_vocab)
     for i in range(store.n_shards):
         shard = store.shard(i, hook_name).within(limit)

@@ -130,7 +130,7 @@ def norm_limit(dictionary: Dictionary) -> float | None:
     return float(limit)
 
 
-def limit_on(dictionary: Dictionary, store: ActivationSource, hook: str) -> float | None:
+def norm_limit_on(dictionary: Dictionary, store: ActivationSource, hook: str) -> float | None:
     """Return the norm limit of a dictionary if the store may hold rows above it, else None."""
     limit = norm_limit(dictionary)
     return None if limit is None or limit >= store.norm_limits.get(store.name_of(hook), float("inf")) else limit

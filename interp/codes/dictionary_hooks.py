@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.activations.hooks import Hook, Model, check_own_hook, hooks_of, resolve_hooks
@@ -20,7 +20,7 @@ class DictionaryHooks(NamedTuple):
     output_hook: Hook
     output_name: str
     """The name of the hook that it writes."""
-    limit: float | None
+    norm_limit: float | None
     """The norm above which rows are not meaningful to the dictionary."""
 
     def codes(self, dictionary: Dictionary, acts: Float[Tensor, "seq pos ..."]) -> Any:
@@ -28,8 +28,13 @@ class DictionaryHooks(NamedTuple):
         rows = acts.detach().flatten(0, 1).flatten(1).to(dictionary.W_dec)
         if rows.shape[1] != dictionary.d_in:
             raise InterpError(f"the dictionary reads width {dictionary.d_in}, but its hook has width {rows.shape[1]}")
-        usable = rows.new_ones(len(rows), dtype=torch.bool) if self.limit is None else is_within(rows, self.limit)
-        return dictionary.codes(rows), usable
+        return dictionary.codes(rows), self.usable(rows)
+
+    def usable(self, rows: Float[Tensor, "row d_in"]) -> Bool[Tensor, " row"]:
+        """Mark the rows within the limit."""
+        if self.norm_limit is None:
+            return rows.new_ones(len(rows), dtype=torch.bool)
+        return is_within(rows, self.norm_limit)
 
 
 def dictionary_hooks(

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from interp.activations import StoredRows
 from interp.codes.code_store import CodeStore
-from interp.codes.dictionary import Dictionary, is_faint, limit_on
+from interp.codes.dictionary import Dictionary, is_faint, norm_limit_on
 from interp.codes.sparse_codes import SparseCodes
 from interp.runtime.progress import Progress
 from interp.storage.files import open_tensors, write_tensors
@@ -84,7 +84,7 @@ def read_in_blocks(codes: CodeStore | SparseCodes, n_rows: int) -> Iterator[Code
 
 def encode_rows(dictionary: Dictionary, store: StoredRows, hook: str, n_rows: int) -> Iterator[CodedRows]:
     """Encode the rows 0 … n_rows − 1 of a store. They are scattered over the shards, so all shards are read."""
-    limit = limit_on(dictionary, store, hook)
+    limit = norm_limit_on(dictionary, store, hook)
     for i in range(store.n_shards):
         shard = store.shard(i, hook).within(limit)
         is_among = shard.row_ids < n_rows

@@ -23,7 +23,7 @@ from torch import Tensor
 from interp.activations.hooks import Model, evaluating, module_of, to_model
 from interp.activations.model_passes import NormSample, check_model_takes
 from interp.activations.next_tokens import NoNextTokens, check_predicts_next
-from interp.activations.row_statistics import Moments, is_within
+from interp.activations.row_statistics import Moments
 from interp.checks.arguments import check_finite
 from interp.checks.errors import InterpError
 from interp.checks.limits import check_at_least
@@ -205,13 +205,15 @@ class Splice:
                     _check_widths(name, each, rows, self.hook_name)
             self.inside.add(rows.y)
             self.outside.add(rows.outlying_y)
-            if self.hooks.limit is None:
+            if self.hooks.norm_limit is None:
                 sample.add(torch.arange(len(rows.x)), rows.x)
             self._advance(len(rows.tokens), "activations")
         self._free_bytes = 0  # the activations held from here on serve the next pass
         if not self.inside.n:
-            raise InterpError(f"every activation at {self.hook_name} is above the norm limit {self.hooks.limit:.4g}")
-        if self.hooks.limit is None and (outliers := sample.outliers(self.tokens.shape[1], "auto")).are_dominant:
+            raise InterpError(
+                f"every activation at {self.hook_name} is above the norm limit {self.hooks.norm_limit:.4g}"
+            )
+        if self.hooks.norm_limit is None and (outliers := sample.outliers(self.tokens.shape[1], "auto")).are_dominant:
             remedy = f"metadata['norm_limit'] = {outliers.limit:.4g} of the dictionary excludes them"
             log.warning("%s: %s, and decide on FVU and cross-entropies; %s", self.hook_name, outliers.summary, remedy)
 
@@ -224,9 +226,7 @@ class Splice:
                 at_hook = self._cached.pop(start, None) or self._run_to_hook(start, tokens)
                 where = self.keep[here].flatten().nonzero()[:, 0].to(at_hook.acts.device)
                 x, y = (acts.flatten(0, 1).flatten(1)[where] for acts in (at_hook.acts, at_hook.target))
-                usable = x.new_ones(len(x), dtype=torch.bool)
-                if self.hooks.limit is not None:
-                    usable = is_within(x, self.hooks.limit)
+                usable = self.hooks.usable(x)
                 x, y = x.float(), y.float()
                 ids = start * n_ctx + where[usable].cpu()
                 seq = torch.arange(start, start + len(tokens))
@@ -274,8 +274,8 @@ def _common_hooks(
     for name, each in others:
         if each.output_hook != common.output_hook:
             raise InterpError(f"{name} does not write the hook that {first} writes: measure them separately")
-    limit = min((each.limit for each in hooks.values() if each.limit is not None), default=None)
-    return common._replace(limit=limit)
+    limits = [each.norm_limit for each in hooks.values() if each.norm_limit is not None]
+    return common._replace(norm_limit=min(limits, default=None))
 
 
 def _check_widths(name: str, dictionary: Dictionary, rows: _Rows, hook_name: str) -> None:

@@ -25,7 +25,7 @@ from interp.activations.row_statistics import Moments
 from interp.activations.sources import Shard
 from interp.checks.errors import InterpError
 from interp.codes.code_store import CodeStore
-from interp.codes.dictionary import Dictionary, limit_on
+from interp.codes.dictionary import Dictionary, norm_limit_on
 from interp.codes.sparse_codes import SparseCodes
 from interp.runtime.processes import part_of
 from interp.runtime.threads import slices
@@ -132,7 +132,7 @@ def encode_store(
     pieces: by default all."""
     batch = max(64, min(8192, _ENCODE_BYTES // (4 * dictionary.d_sae)))
     device = dictionary.W_dec.device
-    limit = limit_on(dictionary, store, hook)
+    limit = norm_limit_on(dictionary, store, hook)
     for i, shard_pieces in groupby(pieces_of(store) if pieces is None else pieces, key=lambda piece: piece.shard):
         shard = None
         for name, _, rows in shard_pieces:

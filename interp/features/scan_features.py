@@ -28,7 +28,7 @@ from interp.activations.hooks import check_own_hook, token_strings_of
 from interp.checks.arguments import check_finite
 from interp.checks.errors import InterpError
 from interp.codes.code_store import CodeStore
-from interp.codes.dictionary import Dictionary, W_enc_of, check_one_hook, limit_on
+from interp.codes.dictionary import Dictionary, W_enc_of, check_one_hook, norm_limit_on
 from interp.features.decoder import Decoder, LogitPath, check_unembedding, logit_path
 from interp.features.encode_store import VarianceExplained, encode_store, pieces_of
 from interp.features.feature_store import FeatureStore
@@ -247,7 +247,7 @@ def scan_part(
 
 def _encoding(dictionary: Dictionary, store: StoredRows, hook: str) -> dict[str, str]:
     """Return digests of everything that the codes depend on."""
-    limit = limit_on(dictionary, store, hook)
+    limit = norm_limit_on(dictionary, store, hook)
     encoding = {"dictionary": dictionary_digest(dictionary), "activations": store.fingerprint, "hook": hook}
     return encoding if limit is None else {**encoding, "norm_limit": str(limit)}
 

@@ -25,11 +25,11 @@ words of a sentence) is expressed by a common predicate, so all r are small but 
 meaning from a union.
 
 Sources: the statistics are our own. Derivatives of eigenvalues come from first-order perturbation theory, and errors
-from the infinitesimal jackknife (Efron 1982). Cost: 3 ms per latent. Limits: firings look dissimilar if they share only
-an idea, a tone, or something else that no kind of predicate expresses. A concept that has a word in each of four
-languages forms four clusters. A sense with fewer than about ten sampled firings cannot be distinguished from outliers.
-Firings without any meaning also form clusters, by the kinds of text around them. Senses are therefore compared with
-those of shifted text (`evidence`).
+from the infinitesimal jackknife (Efron 1982). Cost: a similarity for each pair of sampled firings. Limits: firings look
+dissimilar if they share only an idea, a tone, or something else that no kind of predicate expresses. A concept that has
+a word in each of four languages forms four clusters. A sense with fewer than about ten sampled firings cannot be
+distinguished from outliers. Firings without any meaning also form clusters, by the kinds of text around them. Senses
+are therefore compared with those of shifted text (`evidence`).
 """
 
 from typing import NamedTuple

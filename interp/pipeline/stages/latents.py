@@ -119,7 +119,7 @@ def sae(runs: Sequence[Run], folders: Sequence[Path], progress: Progress) -> lis
 def _load(run: Run, config: LoadedConfig, folder: Path) -> dict[str, Any]:
     from interp.activations.hooks import check_own_hook, hooks_of
     from interp.activations.sources import first_rows
-    from interp.codes.dictionary import check_one_hook, limit_on
+    from interp.codes.dictionary import check_one_hook, norm_limit_on
     from interp.evaluation.quality import evaluate_reconstruction
     from interp.sae import load_sae
 
@@ -135,7 +135,7 @@ def _load(run: Run, config: LoadedConfig, folder: Path) -> dict[str, Any]:
             "name its own hook in [harvest]"
         )
     loaded.save(folder, format=loaded.preferred_format)
-    limit = limit_on(loaded, run.store, hook_name)
+    limit = norm_limit_on(loaded, run.store, hook_name)
     shard = first_rows(run.store, hook_name).within(limit)
     if not len(shard.acts):
         raise InterpError(

@@ -33,7 +33,10 @@ from interp.features.feature import Feature
 from interp.features.scan_config import ScanConfig
 from interp.features.scan_folder import (
     CODES,
+    DECODER,
     SCAN,
+    TOKENS,
+    VOCAB,
     Scan,
     check_labelled,
     masks_of,
@@ -150,7 +153,7 @@ class FeatureStore:
 
     @cached_property
     def tokens(self) -> Int[Tensor, "seq pos"]:
-        file = self.path / "tokens.safetensors"
+        file = self.path / TOKENS
         with open_tensors(file, "scan again") as stored:
             tokens = stored.get_tensor("tokens")
         try:
@@ -178,7 +181,7 @@ class FeatureStore:
 
     @cached_property
     def vocab(self) -> list[str]:
-        file = self.path / "vocab.json"
+        file = self.path / VOCAB
         return validate_json(list[str], read_any_json(file, "scan again"), file, "scan again")
 
     @property
@@ -199,7 +202,7 @@ class FeatureStore:
 
     @cached_property
     def W_dec(self) -> Float[Tensor, "d_sae d_in"] | None:
-        file = self.path / "decoder.safetensors"
+        file = self.path / DECODER
         if not file.exists():
             return None
         with open_tensors(file, "scan again") as stored:

@@ -37,7 +37,14 @@ from interp.storage.files import digest, digest_json, read_json, write_json, wri
 from interp.storage.folders import unfinished_folder
 from interp.storage.manifests import verify
 
-CODES, VARIANCE_EXPLAINED, SCAN = "codes", "variance_explained", "scan.json"
+CODES = "codes"
+VARIANCE_EXPLAINED = "variance_explained"
+SCAN = "scan.json"
+META = "meta.json"
+VOCAB = "vocab.json"
+TOKENS = "tokens.safetensors"
+DECODER = "decoder.safetensors"
+"""The folders and files of a scan, besides its tables."""
 
 
 class _Meta(TypedDict):
@@ -148,10 +155,10 @@ class Scan:
     def _write_rest(self, scan: ScanText, decoder: Decoder, n_alive: int) -> None:
         codes = scan.codes
         codes.finish()
-        write_json(self.folder / "vocab.json", self.vocab)
-        write_tensors(self.folder / "tokens.safetensors", {"tokens": self.tokens})
+        write_json(self.folder / VOCAB, self.vocab)
+        write_tensors(self.folder / TOKENS, {"tokens": self.tokens})
         if decoder.W_dec is not None:
-            write_tensors(self.folder / "decoder.safetensors", {"W_dec": decoder.W_dec.float()})
+            write_tensors(self.folder / DECODER, {"W_dec": decoder.W_dec.float()})
         meta = {
             "d_sae": codes.d_sae,
             "n_ctx": scan.n_ctx,
@@ -166,13 +173,13 @@ class Scan:
             "blocks_past": decoder.logits.blocks_past,
             "settings": asdict(self.config),
         }
-        write_json(self.folder / "meta.json", meta)
+        write_json(self.folder / META, meta)
         shutil.rmtree(self.folder / VARIANCE_EXPLAINED, ignore_errors=True)
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
     """Read the metadata of a finished scan. Raises ValueError if there is none, or if one of its files was changed."""
-    file = folder / "meta.json"
+    file = folder / META
     if not file.exists():
         if not unfinished_folder(folder).is_dir():
             check_exists(folder, "features")

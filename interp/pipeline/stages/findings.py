@@ -273,8 +273,10 @@ def _verdict_settings() -> dict[str, Any]:
 
 
 def _verdicts_and_twin(run: Run) -> dict[str, Any]:
+    from interp.features.scan_folder import SCAN
+
     twin = _open_twin(run, run.config.ranking)
-    return _verdict_settings() | ({} if twin is None else {"twin": digest_file(twin.path / "scan.json")})
+    return _verdict_settings() | ({} if twin is None else {"twin": digest_file(twin.path / SCAN)})
 
 
 def _other_pages(run: Run) -> dict[str, str]:

@@ -222,10 +222,11 @@ def test_a_dictionary_with_more_tokens_is_trained_again_on_as_few_as_its_nulls(r
 
 
 def test_the_cost_of_the_nulls_is_estimated_from_the_run_so_far(run, monkeypatch):
+    taken, manifest = {"sae": {"wall_seconds": 1.0}, "activations": {"wall_seconds": 1.0}}, Run.manifest
+    monkeypatch.setattr(Run, "manifest", lambda run, name: {**(manifest(run, name) or {}), **taken.get(name, {})})
     told = nulls_effort(run)
     assert told == "about 1 min to train 6 dictionaries and harvest 2 models, and then to judge them"
-    taken, manifest = {"sae": {"wall_seconds": 60.0}, "activations": {"wall_seconds": 40.0}}, Run.manifest
-    monkeypatch.setattr(Run, "manifest", lambda run, name: {**(manifest(run, name) or {}), **taken.get(name, {})})
+    taken["sae"]["wall_seconds"], taken["activations"]["wall_seconds"] = 60.0, 40.0
     harvested = TINY.nulls.sae_tokens / run.features.tokens.numel()
     minutes = round(6 + 2 * 40 * min(harvested, 1) / 60)
     assert nulls_effort(run).startswith(f"about {minutes} min to train 6")

@@ -132,12 +132,11 @@ def score_graph(
         ("weights of the model shuffled", shuffled_model(model, seed=seed), ids, dictionaries),
     )
     answer = int(graph.nodes["latent"][graph.likeliest])
+    n_latents = int((graph.nodes["type"] == "latent").sum())
     alone = replace(graph, head_scores=graph.head_scores[:0])  # nulls have no nodes that only their scores name
     rows = [_scores("this prompt", alone, effects, changed_next_tokens(graph, model, dictionaries, {})[answer])]
     for n, (name, null_model, null_ids, null_dictionaries) in enumerate(nulls):
-        null = attribution_graph(
-            null_model, null_ids, null_dictionaries, max_latents=len(graph.targets), attention=False
-        )
+        null = attribution_graph(null_model, null_ids, null_dictionaries, max_latents=n_latents, attention=False)
         null_effects = measured_effects(null, null_model, null_dictionaries)
         next_tokens = changed_next_tokens(null, null_model, null_dictionaries, {})
         rows.append(_scores(name, null, null_effects, next_tokens[answer]))

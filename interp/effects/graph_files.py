@@ -7,8 +7,9 @@
     interp     data outside these formats: biases, the rest, readings, effects, scores, and attention: the rows of
                `head_edges` and `head_scores` (`GraphNodes`), with the nodes' names
 
-Graphs of these tools, which have no `interp`, are read too: the input of a target is then the sum of its edges, and
-scores and effects are NaN. Nothing in a file is trusted: damaged files are refused with the fault, and names are text.
+Graphs of these tools, which have no `interp`, are read too: the input of a target is then the sum of its edges, its
+influence follows from them, and scores and effects are NaN. Nothing in a file is trusted: damaged files are refused
+with the fault, and names are text.
 """
 
 import math
@@ -23,7 +24,7 @@ from jaxtyping import Float
 
 from interp.checks.errors import DamagedError, InterpError
 from interp.checks.free_memory import check_memory
-from interp.effects.graph_nodes import BIAS_AND_REST, HEAD_EDGES, HEAD_SCORES, GraphNodes
+from interp.effects.graph_nodes import BIAS_AND_REST, HEAD_EDGES, HEAD_SCORES, GraphNodes, row_shares
 from interp.storage.files import read_json
 
 _FEATURE_TYPES = {
@@ -171,7 +172,7 @@ def _graph_of(content: Mapping[str, Any]) -> GraphNodes:
         "hook_names": [f"layer {layer}" for layer in layers],
         "replacement": None,
         "completeness": None,
-        "influence": [0.0] * len(nodes),
+        "influence": _influence(edges, np.where(node_type == "logit", nodes["activation"], 0.0)),
         "effect": [None] * len(nodes),
         "reads": edges.sum(1)[targets],
         "bias": [0.0] * len(targets),
@@ -196,6 +197,22 @@ def _graph_of(content: Mapping[str, Any]) -> GraphNodes:
         head_scores=table_of(facts["scores"], HEAD_SCORES),
         groups=_groups_of(content.get("qParams") or {}, number_of),
     )
+
+
+def _influence(
+    edges: Float[np.ndarray, "target source"], probability: Float[np.ndarray, " node"]
+) -> Float[np.ndarray, " node"]:
+    """Return the influence of each node on the logits, p(A + A² + …) (`interp.effects.graph`). A path of a graph
+    without cycles has fewer edges than there are nodes."""
+    shares = row_shares(np.abs(edges))
+    reached = probability / max(probability.sum(), 1e-30)
+    total = np.zeros(len(edges))
+    for _ in range(len(edges)):
+        reached = reached @ shares
+        total += reached
+        if reached.sum() < 1e-9:
+            break
+    return total
 
 
 def _node_of(node: Mapping[str, Any], layers: list[int], n_pos: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import threading
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,7 @@ from analyses.claims.cross_layer import CrossLayerConfig, by_layer
 from interp import FeatureStore, train_sae
 from interp.activations.hooks import resolve_hooks
 from interp.cli import main
+from interp.effects import graph_checks
 from interp.effects.attention_attribution import attention_scores
 from interp.effects.attribution import attribution_graph
 from interp.effects.graph import AttributionGraph, load_graph
@@ -450,6 +452,54 @@ def test_a_saved_graph_comes_back(graph: AttributionGraph, tmp_path) -> None:
     np.testing.assert_allclose(
         read.edges[:, read.nodes["type"] != "rest"].sum(), sum(x["weight"] for x in theirs["links"])
     )
+
+
+def test_the_influence_in_a_graph_of_another_tool_follows_from_its_edges(tmp_path) -> None:
+    """Their file has the cumulative influence of drawn nodes alone. The page showed none of its latents."""
+
+    def node(node_id: str, feature_type: str, layer: str, **size: float) -> dict[str, Any]:
+        named = {"node_id": node_id, "jsNodeId": f"{node_id}-0", "feature_type": feature_type, "layer": layer}
+        return {**named, "feature": 0, "ctx_idx": int(node_id[-1]), "clerp": "", "influence": None, **size}
+
+    latent = "cross layer transcoder"
+    content = {
+        "metadata": {"slug": "s", "scan": "gemma", "prompt": "a b", "prompt_tokens": ["a", " b"]},
+        "qParams": {},
+        "nodes": [
+            node("E_5_0", "embedding", "E"),
+            node("0_7_0", latent, "0", activation=2.0),
+            node("1_9_1", latent, "1", activation=1.0),
+            node("2_3_1", "logit", "2", token_prob=0.6),
+            node("2_4_1", "logit", "2", token_prob=0.2),
+        ],
+        "links": [
+            {"source": "E_5_0", "target": "0_7_0", "weight": 1.5},
+            {"source": "0_7_0", "target": "1_9_1", "weight": -3.0},
+            {"source": "E_5_0", "target": "1_9_1", "weight": 1.0},
+            {"source": "1_9_1", "target": "2_3_1", "weight": 0.8},
+            {"source": "0_7_0", "target": "2_4_1", "weight": -0.1},
+        ],
+    }
+    (tmp_path / "theirs.json").write_text(json.dumps(content))
+    graph = load_graph(tmp_path / "theirs.json")
+    of_second, of_first = 0.75, 0.25 + 0.75 * 3 / 4
+    np.testing.assert_allclose(graph.nodes["influence"][:3], [of_first + of_second / 4, of_first, of_second])
+    assert set(graph.pruned(nodes=1.0).nodes["latent"]) >= {7, 9}
+    assert '"0_7_0"' in graph.to_html(tmp_path / "page.html").read_text()
+
+
+def test_a_null_graph_has_no_more_latents_than_the_graph(model: Transformer, monkeypatch) -> None:
+    given = transcoders()
+    small = attribution_graph(model, IDS, given, max_latents=5, attention=False)
+    made = []
+
+    def keep(*args: Any, **options: Any) -> AttributionGraph:
+        made.append(attribution_graph(*args, **options))
+        return made[-1]
+
+    monkeypatch.setattr(graph_checks, "attribution_graph", keep)
+    score_graph(small, model, given, measured_effects(small, model, given))
+    assert [int((null.nodes["type"] == "latent").sum()) for null in made] == [5, 5, 5]
 
 
 def test_score_graph_scores_a_graph_and_its_null_graphs(model: Transformer, graph: AttributionGraph) -> None:

@@ -65,11 +65,16 @@ def from_saelens(cfg: dict[str, Any], parts: FileTensors, source: str, scaler: d
         raise InterpError(
             f"{source}: architecture {architecture!r} cannot be read; {', '.join(_READABLE_ARCHITECTURES)} can"
         )
-    if cfg.get("reshape_activations") not in ("none", None):
+    if cfg.get("reshape_activations") not in ("none", "hook_z", None):  # rows have heads side by side anyway
         raise InterpError(
-            f"{source}: reshape_activations={cfg['reshape_activations']!r} cannot be read; only 'none' can: "
-            "flatten the heads, then set it to 'none'"
+            f"{source}: reshape_activations={cfg['reshape_activations']!r} cannot be read; only 'none' and 'hook_z' can"
         )
+    if "scaling_factor" in parts:  # old releases wrote it, of ones, which SAELens drops too
+        factors = parts.pop("scaling_factor", None)
+        if not torch.allclose(factors, torch.ones_like(factors)):
+            raise DamagedError(
+                f"{parts.source} contains tensors that cannot be interpreted: scaling_factor, which is not 1 throughout"
+            )
     scale = _input_scale(cfg, scaler, source)
     read = _pursuit if architecture == "matching_pursuit" else _one_pass
     weights = read(cfg, parts, scale, source)

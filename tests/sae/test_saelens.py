@@ -229,6 +229,22 @@ def test_the_input_scale_of_a_checkpoint_is_folded(tmp_path, x, prefix):
     torch.testing.assert_close(load_sae(tmp_path)(x), sae_lens.SAE.load_from_disk(tmp_path / "folded")(x), **close)
 
 
+def test_folders_of_old_releases_are_read_as_saelens_reads_them(tmp_path, x):
+    """Of the heads of an attention, and with the factors of 1 that were written for a while."""
+    theirs = theirs_with("Standard", "SAE")
+    theirs.save_model(tmp_path)
+    old = {"architecture": "standard", "d_in": D_IN, "d_sae": D_SAE, "dtype": "float32", "activation_fn_str": "relu"}
+    old |= {"hook_name": "blocks.0.attn.hook_z", "model_name": "gpt2-small", "finetuning_scaling_factor": False}
+    (tmp_path / "cfg.json").write_text(json.dumps(old | {"sae_lens_training_version": "3.0.0"}))
+    weights = tmp_path / "sae_weights.safetensors"
+    save_file({**load_file(weights), "scaling_factor": torch.ones(D_SAE)}, weights)
+    again, ours = sae_lens.SAE.load_from_disk(tmp_path), load_sae(tmp_path)
+    assert again.cfg.reshape_activations == "hook_z" and ours.metadata["hook_name"] == "blocks.0.attn.hook_z"
+    heads = x.view(len(x), 3, -1)
+    torch.testing.assert_close(ours.encode(heads.flatten(1)), again.encode(heads), **close)
+    torch.testing.assert_close(ours(heads.flatten(1)).view_as(heads), again(heads), **close)
+
+
 def test_configs_of_before_version_6_are_read(tmp_path, x):
     theirs = theirs_with("TopK", k=6)
     theirs.save_model(tmp_path)
@@ -282,7 +298,7 @@ def test_a_release_that_cannot_be_had_gives_one_line(monkeypatch, error, message
         ({"normalize_activations": "layer_norm"}, "'layer_norm' cannot be read; .* through sae_lens"),
         ({"normalize_activations": "constant_norm_rescale"}, "one by one"),
         ({"normalize_activations": "covariance_whitening"}, "fold_activation_whitening"),
-        ({"reshape_activations": "hook_z"}, "flatten the heads"),
+        ({"reshape_activations": "hook_q"}, "only 'none' and 'hook_z' can"),
         ({"k": 41}, "k=41 must be at most 40"),
         ({"k": None}, "k=None"),
         ({"k": float("nan")}, "k=nan"),

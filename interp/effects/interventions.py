@@ -53,11 +53,14 @@ means all tokens."""
 
 
 def is_included(tokens: Int[Tensor, "seq pos"], module: nn.Module, dictionary: Dictionary) -> Bool[Tensor, "seq pos"]:
-    """Mark the tokens that were included in the dictionary's training. Special tokens, and tokens that training left
-    out, are not."""
+    """Mark the tokens that were included in the dictionary's training. Special tokens, and tokens and positions that
+    training left out, are not."""
     untaught: Any = dictionary.metadata.get("exclude_special_tokens")
     ids = {*getattr(module, "special_ids", ()), *(untaught if isinstance(untaught, list | tuple) else ())}
-    return ~torch.isin(tokens, torch.tensor(sorted(ids), dtype=torch.long, device=tokens.device))
+    included = ~torch.isin(tokens, torch.tensor(sorted(ids), dtype=torch.long, device=tokens.device))
+    left_out = dictionary.metadata.get("exclude_positions") or ()
+    included[:, [position for position in left_out if position < tokens.shape[1]]] = False
+    return included
 
 
 @contextmanager

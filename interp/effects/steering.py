@@ -189,7 +189,7 @@ class Steered:
 
     def logits(self, tokens: Int[Tensor, "seq pos"]) -> Float[Tensor, "seq pos d_vocab"]:
         tokens = to_model(self.module, tokens)
-        with evaluating(self.module), self._pinned(tokens):
+        with evaluating(self.module), self._pinned(tokens, tokens.shape[1]):
             return logits_of(self.module(tokens))
 
     def sample(
@@ -218,14 +218,15 @@ class Steered:
         if name is None:
             return self.logits(tokens)[:, -1], None
         unread = tokens if kept is None else tokens[:, -1:]
-        with evaluating(self.module), self._pinned(unread):
+        with evaluating(self.module), self._pinned(tokens, unread.shape[1]):
             output = reader(unread, use_cache=True, **{} if kept is None else {name: kept})
         return logits_of(output)[:, -1], getattr(output, name, None)
 
-    def _pinned(self, tokens: Int[Tensor, "seq pos"]) -> Any:
+    def _pinned(self, tokens: Int[Tensor, "seq pos"], n_unread: int) -> Any:
+        """Hold the latents in a pass that reads the last n_unread of the tokens."""
         if not self.actions:
             return nullcontext()
-        usable = is_included(tokens, self.module, self.dictionary)
+        usable = is_included(tokens, self.module, self.dictionary)[:, -n_unread:]
         return intervene(
             self.model, self.hook, self.dictionary, self.actions, positions=usable, output_hook=self.output_hook
         )

@@ -92,6 +92,9 @@ def test_prompts_may_be_texts_each_behind_the_token_that_opens_it():
         for each in (ids, text):
             alone = feature_edges(model, each, *dictionaries, targets=2).assign(prompt=number)
             pd.testing.assert_frame_equal(part, alone, rtol=1e-3, atol=1e-4)
+    beyond = torch.tensor([table.position.max(), table.position.max()])  # of the first text, it is padding
+    with pytest.raises(ValueError, match="must be one a prompt"):
+        feature_edges(model, texts, *dictionaries, positions=beyond)
     with pytest.raises(ValueError, match="and the model has no tokenizer"):
         feature_edges(model.inner, texts, ("model.layers.0", sae().double()), ("model.layers.2", sae().double()))
 
@@ -109,7 +112,7 @@ def test_hooks_are_gone_after_an_error_and_mistakes_are_named(prompts):
         feature_edges(model, prompts, (DOWN, later), (UP, sae().double()))
     with pytest.raises(ValueError, match="is where both dictionaries are"):
         feature_edges(model, prompts, (UP, sae().double()), (UP, later))
-    with pytest.raises(ValueError, match="positions \\[7, 7, 7\\] must be one of 0..6"):
+    with pytest.raises(ValueError, match=r"positions \[7, 7, 7\] must be one a prompt, of 0..\[6, 6, 6\]"):
         feature_edges(model, prompts, (UP, later), (DOWN, later), positions=torch.tensor([7, 7, 7]))
     with pytest.raises(ValueError, match="has no W_enc"):
         bare = type("Bare", (), {"W_dec": torch.eye(D), "kind": "sae", "metadata": {}})()

@@ -72,6 +72,17 @@ def test_tokens_that_the_dictionary_was_not_taught_are_not_steered(tokens, tmp_p
     assert score.kl == pytest.approx(float((clean.exp() * (clean - steered)).sum(-1).mean()), rel=1e-5)
 
 
+def test_positions_that_the_dictionary_was_not_taught_are_not_steered(tokens, tmp_path):
+    model, dictionary = ours(), sae().double()
+    features = scanned(model, POST, dictionary, tokens, tmp_path)
+    latent = int(features.table()["max"].idxmax())
+    dictionary.metadata["exclude_positions"] = [0, 2, 99]
+    written = steer(model, POST, dictionary, features, {latent: 3}, tokens[:, :4], n_tokens=1, temperature=0)
+    action = {latent: pin(3 * float(features.table().set_index("latent")["max"][latent]))}
+    with torch.no_grad(), intervene(model, POST, dictionary, action, positions=[1, 3]):
+        assert torch.equal(written[:, -1], model(tokens[:, :4])[:, -1].argmax(-1))
+
+
 def test_a_transcoder_is_steered_at_the_hook_that_is_named_as_if_its_metadata_named_it(tokens, tmp_path):
     model, dictionary, reads = ours(), transcoder().double(), "blocks.1.hook_resid_mid"
     features = scanned(model, reads, dictionary, tokens, tmp_path)
@@ -135,7 +146,7 @@ def test_a_model_that_keeps_its_keys_and_values_writes_the_same_and_reads_each_t
     tokens[:, [0, 9]] = tokenizer.bos_token_id
     rows = capture(model, tokens[:, :SLIDES], resolve_hooks(model, ["blocks.1.hook_resid_post"]))
     norms = rows["blocks.1.hook_resid_post"].norm(dim=-1).flatten()
-    dictionary.metadata = {"norm_limit": float(norms.detach().quantile(0.9))}
+    dictionary.metadata = {"norm_limit": float(norms.detach().quantile(0.9)), "exclude_positions": [1, 11]}
     actions = {3: pin(4.0), 7: add(-2.0)}
     steered = Steered(model, "blocks.1.hook_resid_post", dictionary, actions)
     read = []

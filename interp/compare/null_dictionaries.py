@@ -257,9 +257,9 @@ class _TrainingConfigs(NamedTuple):
         tokens = nulls_config.tokens_to_train(None if config is None else config.tokens)
         if config is None:
             foreign = TopKConfig(d_sae=features.d_sae, k=max(1, round(features.meta["l0"])), tokens=tokens)
-            return cls(dataclasses.replace(foreign, seed=foreign.seed + 1), None, math.nan)
+            return cls(dataclasses.replace(foreign, seed=1 + nulls_config.seed), None, math.nan)
         reduced = dataclasses.replace(config, tokens=tokens)
-        twin = dataclasses.replace(reduced, seed=config.seed + 1)
+        twin = dataclasses.replace(reduced, seed=config.seed + 1 + nulls_config.seed)
         return cls(twin, None if reduced == config else reduced, tokens)
 
 

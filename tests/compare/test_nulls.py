@@ -7,10 +7,11 @@ import pytest
 from scipy.stats import binomtest
 
 from interp.checks.errors import DamagedError
-from interp.compare.null_dictionaries import NullsConfig, shares_of_verdicts
+from interp.compare.null_dictionaries import NullsConfig, _TrainingConfigs, shares_of_verdicts
 from interp.display.verdict_looks import VERDICT_LOOKS
 from interp.display.verdict_names import ONE_MEANING_ROW, UNTESTED, VERDICTS, WITHOUT_SCORES
 from interp.pipeline.stages.findings import by_dictionary, nulls_summary, verdicts_summary
+from interp.sae import TopKConfig
 from interp.statistics.estimates import wilson
 from interp.storage.files import write_parquet
 from interp.verdict.ranking_tables import read_ranking
@@ -77,6 +78,12 @@ def test_what_may_not_be_trained_on_is_refused():
         with pytest.raises(ValueError, match=f"sae_tokens={tokens} must be at least 1"):
             NullsConfig(sae_tokens=tokens)
     assert NullsConfig().sae_tokens is None
+
+
+def test_another_seed_gives_other_null_dictionaries():
+    config = TopKConfig(d_sae=32, tokens=1000, k=2, seed=7)
+    seeds = [_TrainingConfigs.of(None, config, NullsConfig(seed=seed)).twin.seed for seed in (0, 1, 2)]
+    assert len({config.seed, *seeds}) == 4
 
 
 def test_a_ranking_with_the_verdicts_of_another_version_is_refused(tmp_path):

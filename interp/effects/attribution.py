@@ -49,7 +49,7 @@ def attribution_graph(
     attention: find the heads that carry the drawn edges, and why they attend where they do.
 
     Raises ValueError for a prompt of fewer than two tokens or beyond the model's context, for a model whose final norm
-    and unembedding are unknown, as `dictionary_hooks` does, and for dictionaries without W_enc.
+    is unknown, as `dictionary_hooks` does, and for dictionaries without W_enc.
     """
     passes = PromptPasses(model, prompt_ids(model, prompt), dictionaries)
     logits = _logits(passes)

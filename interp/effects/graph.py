@@ -12,7 +12,8 @@ Out: a graph. Its nodes are
      operations held at their values on the prompt (`interp.effects.held`):
 
          edge = v_s · ∂ reads_t / ∂x,     v = z_j d_j, an error or an embedding
-         reads_t = x · W_enc[:, j] of a latent, and of a logit  final_norm(x) · (W_U[:, t] − Σ_v p_v W_U[:, v])
+         reads_t = x · W_enc[:, j] of a latent, and of a logit  final_norm(x) · ∂ log p_t / ∂ final_norm(x), which is
+                   W_U[:, t] − Σ_v p_v W_U[:, v] in a model that neither scales nor caps its logits
 
      so that the edges into a node sum to its input. An edge into a logit is the source's contribution to the token's
      log probability, to first order.

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from interp.activations.hooks import Hook, Model, capture, module_of, resolve_hooks, to_model
 from interp.activations.model_passes import check_model_takes
+from interp.activations.next_tokens import logits_of
 from interp.checks.errors import InterpError
 from interp.codes.dictionary import Dictionary, W_skip_of
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
@@ -36,7 +37,9 @@ EMBEDDING_HOOK = "blocks.0.hook_resid_pre"
 def prompt_ids(model: Model, prompt: str | Int[Tensor, " pos"]) -> Int[Tensor, "1 pos"]:
     """Return the token ids of a prompt. Raises ValueError for fewer than two, and as `check_model_takes` does."""
     module: Any = module_of(model)
-    ids = tokens_of(model, prompt).reshape(1, -1)
+    ids = torch.atleast_2d(tokens_of(model, prompt))
+    if ids.ndim != 2 or len(ids) != 1:
+        raise InterpError(f"the prompt is {tuple(ids.shape)}: give the token ids of one text")
     check_model_takes(module, ids)
     if ids.shape[1] < 2:
         raise InterpError(f"the prompt {prompt!r} is one token: at least two are needed")
@@ -87,10 +90,9 @@ class PromptPasses:
         self.model, self.ids = model, ids
         module: Any = module_of(model)
         self.module: nn.Module = module
-        W_U, norm = getattr(module, "W_U", None), getattr(module, "final_norm", None)
-        if W_U is None or norm is None:
-            raise InterpError("the model shows no final norm and unembedding, and logits cannot be followed back")
-        self.W_U: Float[Tensor, "d d_vocab"] = W_U.detach()
+        norm = getattr(module, "final_norm", None)
+        if norm is None:
+            raise InterpError("the model shows no final norm, and logits cannot be followed back")
         self.final = Hook(norm)
         self.entry = resolve_hooks(model, [EMBEDDING_HOOK])[EMBEDDING_HOOK]
         self.held_model = HeldModel(module)
@@ -104,15 +106,26 @@ class PromptPasses:
         self.encoded: list[EncodedHook] = []
         for name in sorted(dictionaries, key=list(acts).index):
             self.encoded.append(self._encode(name, dictionaries[name], hooks[name], acts))
-        self.next_tokens = self.probabilities(acts["final"][-1])
+        self._unembedded = acts["final"][-1]
+        self._gradients: dict[int, Float[Tensor, " d"]] = {}
+        self.next_tokens = self.probabilities(self._unembedded)
         self.sources = self._source_table()
         """type, dictionary (its number), position, latent and activation of each."""
 
     def probabilities(self, final: Float[Tensor, " d"]) -> Float[Tensor, " d_vocab"]:
         """Return the probabilities of the next token, from the input of the unembedding."""
-        b_U: Any = getattr(self.module, "b_U", None)
-        logits = final @ self.W_U.to(final)
-        return (logits if b_U is None else logits + b_U.detach().to(logits)).float().softmax(0)
+        return self._log_probabilities(final).float().exp()
+
+    def _log_probabilities(self, final: Float[Tensor, " d"]) -> Float[Tensor, " d_vocab"]:
+        """Let the model itself turn the input of its unembedding into log probabilities: it may add a bias to its
+        logits, scale them or cap them."""
+
+        def replace(x: Tensor) -> Tensor:
+            return torch.cat([x[:, :-1], final.to(x)[None, None]], 1)
+
+        with without_weight_gradients(self.module), torch.set_grad_enabled(final.requires_grad):
+            with self.final.attach(replace):
+                return logits_of(self.module(self.ids))[0, -1].log_softmax(0)
 
     def zeros(self, rows: int) -> Float[Tensor, "row source"]:
         """Return a row for each of several passes in which no source is changed."""
@@ -179,7 +192,13 @@ class PromptPasses:
         """Return the directions that latents of a dictionary read, or the gradients of tokens' log probabilities."""
         if n < len(self.encoded):
             return self.encoded[n].dictionary.W_enc.T[latent]
-        return self.W_U.T[latent] - self.W_U @ self.next_tokens.to(self.W_U)
+        tokens = latent.tolist()
+        if missing := [token for token in tokens if token not in self._gradients]:
+            final = self._unembedded.clone().requires_grad_(True)
+            log_p = self._log_probabilities(final)
+            for token in missing:
+                [self._gradients[token]] = torch.autograd.grad(log_p[token], final, retain_graph=True)
+        return torch.stack([self._gradients[token] for token in tokens])
 
     def _record(self, hooks: Mapping[str, DictionaryHooks]) -> dict[str, Tensor]:
         acts: dict[str, Tensor] = {}

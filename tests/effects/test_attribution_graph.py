@@ -39,7 +39,7 @@ from interp.sae.architectures.topk import TopK
 from interp.sae.model import SAE, Transcoder
 from models import load_model
 from models.transformer import Transformer, TransformerConfig
-from tests.foreign_models import FAMILIES, write_foreign
+from tests.foreign_models import FAMILIES, foreign_model, foreign_tokenizer, write_foreign
 from tests.report.test_explorer import post, request
 
 D_MODEL, N_LAYERS, N_LATENTS = 32, 3, 64
@@ -143,6 +143,30 @@ def test_edges_sum_in_models_of_other_makers(family: str, tmp_path) -> None:
     assert attribution_graph(theirs, "the river runs under cold water", transcoders(reads)).unexplained < 1e-6
     residual = {f"blocks.{n}.hook_resid_post": dictionary(f"blocks.{n}.hook_resid_post", seed=n) for n in (0, 2)}
     assert attribution_graph(theirs, "the river runs under cold water", residual).unexplained < 1e-6
+
+
+@pytest.mark.parametrize("family", ["gemma2", "gpt2"])
+def test_logits_that_a_model_caps_or_biases_are_its_own(family: str) -> None:
+    tokenizer = foreign_tokenizer(family)
+    inner = foreign_model(family, len(tokenizer))
+    if family == "gemma2":
+        inner.config.final_logit_softcapping = 0.5
+    else:
+        inner.lm_head.bias = torch.nn.Parameter(torch.linspace(-1, 1, len(tokenizer)))
+    theirs = load_model(inner, tokenizer=tokenizer).double()
+    residual = {f"blocks.{n}.hook_resid_post": dictionary(f"blocks.{n}.hook_resid_post", seed=n) for n in (0, 2)}
+    ids = torch.tensor([tokenizer.encode("the river runs under cold water")])
+    graph = attribution_graph(theirs, ids, residual, attention=False)
+    with torch.no_grad():
+        said = theirs(ids)[0, -1].float().softmax(0)
+    logits = graph.nodes[graph.nodes["type"] == "logit"]
+    np.testing.assert_allclose(logits["activation"], said[logits["latent"].tolist()], rtol=1e-5)
+    assert graph.unexplained < 1e-6
+    latents = graph.nodes[graph.nodes["type"] == "latent"]
+    node = int(latents["effect"].abs().idxmax())
+    less = changed_next_tokens(graph, theirs, residual, {node: 0.99})
+    token = int(graph.nodes["latent"][graph.likeliest])
+    assert float((said[token] / less[token]).log()) == pytest.approx(0.01 * latents["effect"][node], rel=0.05)
 
 
 def test_what_logits_read_is_what_the_model_says(model: Transformer, graph: AttributionGraph) -> None:
@@ -645,6 +669,7 @@ def test_bad_prompts_and_dictionaries_are_refused(model: Transformer) -> None:
     for prompt, said in (
         (IDS[:1], "at least two are needed"),
         (torch.zeros(17, dtype=torch.long), "17 tokens"),
+        (torch.stack([IDS, IDS]), r"the prompt is \(2, 9\)"),
         (torch.tensor([3, 99]), "token id 99 occurs"),
         ("a text", "tokenizer"),
     ):

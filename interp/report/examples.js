@@ -143,6 +143,20 @@ report.examples = (() => {
     return chosen ?? (NARROW.matches || isOfLines ? "passage" : "line");
   }
 
+  /* The pieces of some tokens (bytes.js). Those of the firing one are one piece: a token that ends one character and
+   * begins the next fires once, in one box. */
+  function piecesOf(tokens, firing) {
+    const pieces = [];
+    for (const { text, tokens: own } of report.bytes.pieces(Array.from(tokens, word))) {
+      const before = pieces.at(-1);
+      if (own.includes(firing) && before?.tokens.includes(firing)) {
+        before.text += text;
+        before.tokens = [...before.tokens, ...own];
+      } else pieces.push({ text, tokens: own });
+    }
+    return pieces;
+  }
+
   /* The pieces of an example between two positions of its sequence, as elements, and which of them fires. Unless each
    * token must be separate, those between firings are one piece for each line. The bytes of a character that is cut in
    * two at either end are left out. isBroken: lines end where they do in the text. */
@@ -157,14 +171,7 @@ report.examples = (() => {
       (z === undefined ? null : (Math.min(Math.abs(z) / largest, 1) ** SPREAD).toFixed(3));
     const tokens = report.text.of(sequenceOf(one)).subarray(from, to);
     let pieces = [];
-    for (const { text, tokens: own } of report.bytes.pieces(Array.from(tokens, word))) {
-      const before = pieces.at(-1);
-      if (own.includes(firing) && before?.own.includes(firing)) {
-        // a token that ends one character and begins the next fires once, in one box
-        before.text += text;
-        before.own = [...before.own, ...own];
-        continue;
-      }
+    for (const { text, tokens: own } of piecesOf(tokens, firing)) {
       const isPlain = !isEach && !own.some(isOn) && !NO_TEXT.test(text);
       const last = pieces.at(-1);
       if (isPlain && last?.isPlain) last.text += text;
@@ -281,7 +288,7 @@ report.examples = (() => {
   /* Tokens on one line, the firing one at the fixed place; without the shades of a feature and without the bytes of a
    * character that is cut in two at either end. */
   function plainLine(tokens, firing) {
-    const all = report.bytes.pieces(Array.from(tokens, word));
+    const all = piecesOf(tokens, firing);
     const isWhole = ({ text, tokens: own }) => !IS_STRAY.test(text) || own.includes(firing);
     const pieces = all.slice(all.findIndex(isWhole), all.findLastIndex(isWhole) + 1);
     const at = pieces.findIndex(({ tokens: own }) => own.includes(firing));

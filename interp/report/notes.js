@@ -173,10 +173,12 @@ report.notes = (() => {
         this.value = "";
       },
     });
-    const line = ([latent, { star, note }]) => h("li", null,
+    const { explanation: rules } = report.data.page.columns;
+    const line = ([latent, { star, label, note }]) => h("li", null,
       h("span", null, star ? "★" : ""),
       featureLink(latent, `Feature ${latent}`),
-      h("span.rule", null, report.lead.brief(latent, () => null)),
+      h("div", null, h("span.rule", null, report.lead.brief(latent, () => null)),
+        label && rules[latent] ? h("span.muted", null, " ", report.lead.short(rules[latent])) : null),
       h("bdi.written", null, note));
     const paint = () => {
       const rows = Object.entries(kept);

@@ -37,7 +37,8 @@ def test_stars_labels_and_notes_persist_are_searchable_and_round_trip_as_json(br
     browser.open(f"{address}#features?q=%235")
     assert browser.text("tr[data-latent='5'] .tag.mine")[0].startswith("why?"), "a note alone"
     browser.open(f"{address}#notes")
-    assert browser.text(".mine li") == [f"★Feature 3{HOSTILE}", 'Feature 5"1233"why?\nbecause']
+    rule = browser.evaluate("report.lead.short(report.data.page.columns.explanation[3]).textContent")
+    assert browser.text(".mine li") == [f"★Feature 3{HOSTILE} {rule}", 'Feature 5"1233"why?\nbecause']
     assert browser.evaluate("document.querySelector('.mine img')") is None
     (tmp_path / "notes.json").write_text(browser.evaluate("report.notes.exported()"))
     table = read_notes(tmp_path / "notes.json")

@@ -144,6 +144,16 @@ def test_what_is_of_one_kind_in_neighbouring_cards_stands_at_one_height(browser,
         assert len(rows) > 1 and all(len(own) == 1 for own in rows.values())
 
 
+def test_on_a_phone_the_cards_stand_side_by_side_with_their_rules(browser, address):
+    browser.size(390, 844)
+    browser.open(address)
+    browser.wait("document.querySelectorAll('#overview .card .firing').length >= 5")
+    tops = browser.evaluate("Array.from(document.querySelectorAll('.card'), (e) => e.getBoundingClientRect().top)")
+    assert len(tops) == 6 and len(set(tops)) == 1
+    assert browser.evaluate("document.querySelector('.card .rule').getBoundingClientRect().height") > 10
+    assert browser.evaluate("document.documentElement.scrollWidth") <= 390, "the page itself moves up and down alone"
+
+
 def test_the_search_of_the_overview_lists_matches_as_one_types_and_opens_one_by_key_or_click(browser, address):
     browser.open(address)
     type_in = "Object.assign(document.querySelector('#overview .search input'), {value: '%s'})"

@@ -57,7 +57,8 @@ def _spool(batches: Batches, file: Path, dtype: torch.dtype) -> tuple[int, int]:
     """Write the rows of all batches to one file. Returns their number and width."""
     n_rows, d = 0, None
     with open(file, "wb") as stream:
-        for batch in [batches] if isinstance(batches, Tensor) else batches:
+        for batch in [batches] if isinstance(batches, Tensor | np.ndarray) else batches:
+            batch = torch.as_tensor(batch)
             if batch.ndim != 2:
                 raise InterpError(f"batch {tuple(batch.shape)} must have two dimensions, [batch, d]")
             if d not in (None, batch.shape[1]):

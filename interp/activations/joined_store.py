@@ -17,7 +17,7 @@ from torch import Tensor
 from interp.activations.batches import BatchReader, ShardColumn
 from interp.activations.hooks import as_hook_names
 from interp.activations.row_statistics import ActivationStatistics
-from interp.activations.shards import ROW_IDS, TOKENS_FILE
+from interp.activations.shards import TOKENS_FILE
 from interp.activations.sources import Provenance, RowLimit, Shard
 from interp.activations.store import ActivationStore
 from interp.checks.errors import InterpError
@@ -153,7 +153,7 @@ _MUST_BE_EQUAL: dict[str, Callable[[ActivationStore], object]] = {
     "their sequences have other lengths": lambda store: store.n_ctx,
     "their tokens differ": lambda store: store.manifest["files"].get(TOKENS_FILE, {}).get("sha256"),
     "their shards have other numbers of rows": lambda store: store.shard_rows,
-    "their shards hold other rows": lambda store: [shard["sha256"][ROW_IDS] for shard in store.manifest["shards"]],
+    "their shards hold other rows": lambda store: list(map(store.digest_of_row_ids, range(store.n_shards))),
 }
-"""The properties that two stores must have in common, each with the message if it differs. The checksums in the
-manifest represent the contents."""
+"""The properties that two stores must have in common, each with the message if it differs. Checksums represent the
+contents."""

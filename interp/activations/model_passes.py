@@ -166,10 +166,14 @@ class ModelPasses:
         return sequences[kept // n_ctx] * n_ctx + kept % n_ctx, acts
 
     def evenly_spaced(self, n_tokens: int) -> Int[Tensor, " seq"]:
-        """Choose sequences with about `n_tokens` tokens, evenly spaced over the text; all if there are fewer."""
-        n_seq = len(self.tokens)
+        """Choose sequences with about `n_tokens` tokens, evenly spaced over the text; all if there are fewer. A
+        sequence without a row that is kept is not chosen."""
+        blocks = self.tokens.split(_SEQUENCES_AT_ONCE)
+        has_rows = torch.cat([(self._is_allowed(block) & self._positions).any(1) for block in blocks])
+        sequences = has_rows.nonzero().squeeze(1)
+        n_seq = len(sequences)
         n = min(n_seq, math.ceil(n_tokens / self.n_ctx))
-        return torch.arange(n) * n_seq // n
+        return sequences[torch.arange(n) * n_seq // n]
 
     def limits(self) -> tuple[dict[str, float] | None, dict[str, Any] | None]:
         """Return norm limits by hook, and the outliers of a sample, for the manifest; a warning is logged if
@@ -223,10 +227,8 @@ def concatenate_tokens(
 ) -> Int[Tensor, "seq pos"] | Float[Tensor, "input ..."]:
     """Concatenate token ids into one tensor (4 bytes each), or the floats of all inputs. From a generator, take batches
     until they have `max_tokens`. Raises ValueError if there is no batch, and for batches of different lengths."""
-    if isinstance(tokens, np.ndarray):
-        return torch.from_numpy(tokens)
-    if isinstance(tokens, Tensor):
-        return tokens
+    if isinstance(tokens, np.ndarray | Tensor):
+        return _widened(torch.as_tensor(tokens))
     batches = list[Tensor]()
     n_tokens = 0
     for batch in tokens:
@@ -248,6 +250,14 @@ def concatenate_tokens(
     if not batches:
         raise InterpError("tokens gives no batch: a generator can be read only once")
     return torch.cat(batches)
+
+
+def _widened(tokens: Tensor) -> Tensor:
+    """Return ids of 4 or 8 bytes: torch computes little with unsigned ones (files of tokens often have 2 bytes each),
+    and narrower ones cannot hold every id to exclude."""
+    if tokens.is_floating_point() or tokens.dtype in (torch.int32, torch.int64):
+        return tokens
+    return tokens.int() if tokens.dtype.itemsize < 4 else tokens.long()
 
 
 def _n_positions(module: nn.Module, tokens: Tensor, hooks: dict[str, Hook]) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple, NotRequired
 
 import torch
+from jaxtyping import Float
 from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load
@@ -180,6 +181,17 @@ class StoreFiles:
 
     def _shard(self, index: int) -> Path:
         return self.path / self.manifest["shards"][index]["file"]
+
+
+def in_single_precision(x: Float[Tensor, "row d"], stored: torch.dtype) -> Float[Tensor, "row d"]:
+    """Return rows in float32, rounded first if they are to be stored in float16: it may overflow, which must be seen
+    before they are stored."""
+    return x.to(stored).float() if stored == torch.float16 else x.float()
+
+
+def overflow_hint(stored: torch.dtype) -> str:
+    """Return what an error about activations that are not finite says of the type in which they are stored."""
+    return "; float16 ends at 65504, bfloat16 does not" if stored == torch.float16 else ""
 
 
 def columns_of(n_ids: int, widths: Mapping[str, int], dtype: str) -> tuple[Column, ...]:

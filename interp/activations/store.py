@@ -52,7 +52,7 @@ from interp.display.cards import card, show_facts
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.addresses import Address, address_of
 from interp.storage.artifacts import folder_of
-from interp.storage.files import digest_file
+from interp.storage.files import digest, digest_file
 from interp.storage.manifests import MANIFEST
 
 log = logging.getLogger(__name__)
@@ -287,6 +287,12 @@ class ActivationStore(BatchReader):
     def row_ids(self, index: int) -> Int[Tensor, " row"]:
         """Return the ids of a shard's rows, ascending."""
         return self._files.column(index, name=ROW_IDS).long()
+
+    def digest_of_row_ids(self, index: int) -> str:
+        """Return the SHA-256 of the ids of a shard's rows. The manifest of a store that was written to an address has
+        none, so the ids are read."""
+        recorded = self.manifest["shards"][index].get("sha256")
+        return recorded[ROW_IDS] if recorded else digest(self._files.column(index, name=ROW_IDS))
 
     def columns(self, hook: str | Sequence[str]) -> tuple[ShardColumn, ...]:
         dtype = DTYPES[self.manifest["dtype"]]

@@ -34,7 +34,17 @@ from torch import Tensor
 
 from interp.activations.row_statistics import TENSORS, n_sample_rows, outliers_among, running_sums, statistics_of
 from interp.activations.shard_writer import ShardWriter, StoreConfig, write_small, write_tokens
-from interp.activations.shards import DTYPES, PROGRESS_FILE, ROW_IDS, STATISTICS_FILE, STORE_FORMAT, TOKENS_FILE, clear
+from interp.activations.shards import (
+    DTYPES,
+    PROGRESS_FILE,
+    ROW_IDS,
+    STATISTICS_FILE,
+    STORE_FORMAT,
+    TOKENS_FILE,
+    clear,
+    in_single_precision,
+    overflow_hint,
+)
 from interp.activations.sources import are_all_equal
 from interp.checks.errors import InterpError
 from interp.storage.files import digest_file, write_json
@@ -122,9 +132,7 @@ class StoreWriter:
         if self._used + len(row_ids) > self._buffer_rows:
             self._flush()
         dtype = DTYPES[self.config.dtype]
-        if dtype == torch.float16:  # may overflow, which must be seen before it is stored
-            acts = {hook: x.to(dtype) for hook, x in acts.items()}
-        wide = {hook: x.float() for hook, x in acts.items()}
+        wide = {hook: in_single_precision(x, dtype) for hook, x in acts.items()}
         norms = {hook: torch.linalg.vector_norm(x, dim=1) for hook, x in wide.items()}
         for hook, norm in norms.items():
             if not norm.sum().isfinite():
@@ -210,7 +218,7 @@ class StoreWriter:
         n_ctx = self.config.n_ctx
         where = f"row {row_id}" if n_ctx is None else f"sequence {row_id // n_ctx}, position {row_id % n_ctx}"
         self._refused = True
-        hint = "; float16 ends at 65504, bfloat16 does not" if self.config.dtype == "float16" else ""
+        hint = overflow_hint(DTYPES[self.config.dtype])
         raise InterpError(f"hook {hook!r}: activation {acts[row, unit].item()} at {where}, unit {unit}{hint}")
 
     def _drop_outliers(

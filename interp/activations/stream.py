@@ -5,7 +5,8 @@ In:  a model, tokens, hooks. Out: `StoredRows`: what a store gives to training a
 1. In each epoch the sequences are put in a random order and cut into chunks that fill a buffer in memory.
 2. The model runs on the sequences of a chunk; their rows, rounded as a store rounds them, leave in a random order.
 3. A scan reads the sequences in their order: a shard is as many of them as fill the buffer.
-4. Scales and the first b_dec come from 32,768 tokens spread evenly over the text, norm limits from 8,192 (`harvest`).
+4. Scales and the first b_dec come from 32,768 tokens spread evenly over the text (a geometric median from as many of
+   their rows as a chunk has), norm limits from 8,192 (`harvest`).
 
 Where all rows fit the buffer the model runs once, the statistics are exact, and the batches are those of a store with
 one shard: the weights come out bit for bit as from `harvest` and `train_sae`. Otherwise a batch mixes the sequences of
@@ -32,7 +33,7 @@ from interp.activations.hooks import Model, as_hook_names, evaluating
 from interp.activations.model_passes import ModelPasses, TokenBatches, concatenate_tokens
 from interp.activations.row_options import RowKeywords, RowOptions
 from interp.activations.row_statistics import ActivationStatistics, n_sample_rows, running_sums, statistics_of
-from interp.activations.shards import DTYPES
+from interp.activations.shards import DTYPES, in_single_precision, overflow_hint
 from interp.activations.sources import Provenance, RowLimit, Shard, are_all_equal, main_name_in
 from interp.checks.errors import InterpError
 from interp.checks.limits import PositiveInt
@@ -168,13 +169,13 @@ class ActivationStream:
             order = torch.from_numpy(shuffled_range(len(chunk.row_ids), 0, len(chunk.row_ids)))
             for name, rows in chunk.acts.items():
                 n_sample = min(n_sample_rows(rows.shape[1]), len(part) * self.n_ctx)
-                samples[name].append(rows[order[: n_sample // len(parts)]])
+                samples[name].append(rows[order[: math.ceil(n_sample / len(parts))]])
                 sums[name] += chunk.sums[name]
         if not n_rows:
             raise InterpError(
                 "every row that the statistics are made of is above a norm limit: nothing is left to train on"
             )
-        return {name: statistics_of(sums[name], n_rows, torch.cat(samples[name])) for name in sums}
+        return {name: statistics_of(sums[name], n_rows, _mixed(samples[name])) for name in sums}
 
     def row_limit(self, hook: str) -> RowLimit:
         """Return the limit of a hook's rows and their statistics; all returned rows are within it."""
@@ -206,12 +207,15 @@ class ActivationStream:
         with evaluating(self.passes.module), torch_on_all_threads():
             for batch in sequences.split(self.passes.options.batch_size):
                 ids_of_batch, rows_of_batch = self.passes.run(batch)
-                rows = {name: x.float() for name, x in rows_of_batch.items()}
+                rows = {name: in_single_precision(x, self._dtype) for name, x in rows_of_batch.items()}
                 norms = {name: torch.linalg.vector_norm(x, dim=1) for name, x in rows.items()}
                 kept = torch.ones(len(rows[self.hook_names[0]]), dtype=torch.bool)
                 for name, norm in norms.items():
                     if not norm.isfinite().all():
-                        raise InterpError(f"hook {name!r}: activations in sequences {batch.tolist()} are not finite")
+                        raise InterpError(
+                            f"hook {name!r}: activations in sequences {batch.tolist()} are not finite"
+                            f"{overflow_hint(self._dtype)}"
+                        )
                     kept &= (norm <= self.norm_limits.get(name, float("inf"))).cpu()
                 at = slice(used, used + int(kept.sum()))
                 row_ids[at] = ids_of_batch[kept]
@@ -223,6 +227,13 @@ class ActivationStream:
                 self.progress(used, n_rows, "rows of a chunk")
         self._last_chunk = Chunk(sequences, row_ids[:used], {name: x[:used] for name, x in acts.items()}, sums)
         return self._last_chunk
+
+
+def _mixed(parts: Sequence[Float[Tensor, "row d"]]) -> Float[Tensor, "all_rows d"]:
+    """Return the rows of all parts in a random order, since the geometric median is made of the first ones. The rows of
+    a single part are in a random order already."""
+    rows = torch.cat(list(parts))
+    return rows if len(parts) == 1 else rows[torch.from_numpy(shuffled_range(len(rows), 0, len(rows)))]
 
 
 class StreamBatches(Iterator[Tensor]):

@@ -5,12 +5,13 @@ import json
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
 from torch import nn
 
-from interp.activations import ActivationStore, harvesting, shard_writer, store_writer
+from interp.activations import ActivationStore, harvesting, model_passes, shard_writer, store_writer
 from interp.activations.harvesting import check_harvested, harvest, harvest_stores
 from interp.activations.hooks import resolve_hooks
 from tests.forked import run_python
@@ -148,6 +149,22 @@ def test_excluded_tokens_leave_no_row(tmp_path, tokens):
     assert torch.equal(store.tokens, tokens.int())
     with pytest.raises(ValueError, match="no token is left"):
         harvest(Toy(), tokens, ["first"], tmp_path / "b", exclude=range(D_VOCAB))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.uint32])
+def test_ids_of_any_width_make_the_same_store(tmp_path, tokens, dtype):
+    exclude = [3, 3 + 2**8, 4 + 2**16]  # which no narrow type can hold
+    store = harvest(Toy(), tokens, ["first"], tmp_path / "int64", exclude=exclude)
+    narrow = harvest(Toy(), tokens.numpy().astype(dtype), ["first"], tmp_path / "narrow", exclude=exclude)
+    assert contents(tmp_path / "narrow") == contents(tmp_path / "int64") and len(store) == (tokens != 3).sum()
+    assert narrow.fingerprint == store.fingerprint
+
+
+def test_norms_are_sampled_where_rows_are_kept(tmp_path, monkeypatch):
+    monkeypatch.setattr(model_passes, "NORM_SAMPLE_ROWS", N_CTX)
+    tokens = torch.full((N_SEQ, N_CTX), 3)
+    tokens[-1] = 4
+    assert len(harvest(Toy(), tokens, ["first"], tmp_path, exclude=[3])) == N_CTX
 
 
 def test_tokens_read_a_few_at_a_time_make_the_same_store(tmp_path, tokens, monkeypatch):

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from interp import ActivationStore, FeatureStore, TopKConfig, harvest, load_sae, rank_features, scan_features, train_sae
-from interp.activations import remote_store
+from interp.activations import join_stores, remote_store
 from interp.cli import main
 from interp.cli.paths import read_table
 from interp.codes.code_store import CodeStore
@@ -91,6 +91,20 @@ def test_a_store_at_an_address_is_that_of_a_folder(memory, folder, tmp_path):
     remote.verify()
     assert not memory.exists("/bucket/store/begun.json")
     assert "folder" in remote._repr_html_() and remote.location == "memory://bucket/store"
+
+
+def test_stores_at_addresses_are_joined(memory, tmp_path):
+    options = {**OPTIONS, "max_norm": None}
+    remote = harvest(model(), TOKENS, ["first"], "memory://bucket/first", **options)
+    also_remote = harvest(model(), TOKENS, ["second"], "memory://bucket/second", **options)
+    local = harvest(model(), TOKENS, ["second"], tmp_path / "second", **options)
+    for second in (also_remote, local):
+        batches = join_stores({"a": remote, "b": second}).batches(["a/first", "b/second"], 64)
+        assert torch.cat(list(batches))[:, 6:].equal(torch.cat(list(local.batches("second", 64))))
+    places = [(0, "memory://bucket/third"), (1, tmp_path / "other")]
+    third, other = (harvest(model(), TOKENS, HOOKS, out, exclude_positions=[place]) for place, out in places)
+    with pytest.raises(ValueError, match="their shards hold other rows"):
+        join_stores({"a": third, "b": other})
 
 
 def test_training_and_scan_read_an_address(memory, folder, tmp_path):

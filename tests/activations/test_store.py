@@ -443,6 +443,13 @@ def test_a_folder_without_a_whole_store_says_so(tmp_path):
         ActivationStore.open(tmp_path).batches("mlp", 3)
 
 
+def test_arrays_make_the_same_store_as_tensors(tmp_path):
+    rows = numbered(90)
+    forms = {"tensor": rows, "array": rows.numpy(), "arrays": (part.numpy() for part in rows.split(37))}
+    stores = [ActivationStore.from_batches(form, tmp_path / name, dtype="float32") for name, form in forms.items()]
+    assert len({store.fingerprint for store in stores}) == 1 and len(stores[0]) == 90
+
+
 @pytest.mark.parametrize(
     ("batches", "options", "message"),
     [

@@ -18,7 +18,7 @@ from interp import (
     train_saes,
     train_sweep,
 )
-from interp.activations import ActivationSource
+from interp.activations import ActivationSource, row_statistics
 from interp.activations.harvesting import harvest
 from interp.activations.stream import ActivationStream
 from interp.statistics.randomness import shuffled_range
@@ -152,6 +152,25 @@ def test_each_epoch_has_each_row_once_and_no_more_than_a_buffer_is_held(model, t
     parts = [stream.batches([HOOK], 50, seed=1, part=(i, 3)) for i in range(3)]
     for _ in range(5):
         assert torch.equal(next(whole), torch.cat([next(part) for part in parts]))
+
+
+@pytest.mark.parametrize("sequences_held", [1, 10])
+def test_the_geometric_median_is_made_of_the_whole_text(model, monkeypatch, sequences_held):
+    monkeypatch.setattr(row_statistics, "_MEDIAN_ROWS", 30)
+    begins_with_7 = torch.where(torch.arange(N_SEQ)[:, None] < 10, 7, 8).repeat(1, N_CTX)
+    stream = ActivationStream(model, begins_with_7, ["hook_embed"], buffer_bytes=sequences_held * N_CTX * 16 * 2)
+    statistics = stream.statistics("hook_embed")
+    assert stream.n_chunks == N_SEQ // sequences_held and statistics.geometric_median_rows == 30
+    torch.testing.assert_close(statistics.geometric_median, model.W_E[8].detach(), rtol=0.01, atol=0.01)
+
+
+def test_activations_that_overflow_float16_are_refused_as_by_a_harvest(model, tokens):
+    large = copy.deepcopy(model)
+    with torch.no_grad():
+        large.W_E.mul_(1e6)
+    stream = ActivationStream(large, tokens, ["hook_embed"], max_norm=None, dtype="float16")
+    with pytest.raises(ValueError, match="are not finite; float16 ends at 65504"):
+        next(stream.batches("hook_embed", 8))
 
 
 def test_the_rows_of_a_chunk_are_shuffled_once(model, tokens, monkeypatch):

@@ -33,7 +33,7 @@ def files(patterns: Sequence[str], size: int) -> Iterator[Document]:
 @text_source(
     fields=("paths", "field"),
     takes="at least one file or glob",
-    owns=lambda location: location.removesuffix(".gz").removesuffix(".zst").endswith(".jsonl"),
+    owns=lambda location: location.endswith((".jsonl", *(f".jsonl{ending}" for ending in _COMPRESSED))),
 )
 def jsonl(patterns: Sequence[str], field: str, size: int) -> Iterator[Document]:
     """The text under `field` of every line of JSON-lines files. Blank lines are skipped."""
@@ -168,7 +168,7 @@ def _read_rows(path: str, field: str) -> Iterator[tuple[str, str]]:
 
 def _read_row(line: bytes, field: str, row: str) -> str:
     try:
-        value = json.loads(line.decode("utf-8"))
+        value = json.loads(line.decode("utf-8-sig"))  # the first line may begin with a byte order mark
     except UnicodeDecodeError as error:
         raise InterpError(
             f"{row} is not UTF-8: byte {line[error.start]:#04x} at offset {error.start} of the line"

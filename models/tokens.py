@@ -64,7 +64,7 @@ class LabelledTokens:
             near = difflib.get_close_matches(name, sorted(set(self.document_names)), cutoff=0.0)
             raise InterpError(f"no work is named {name!r}; the nearest are {', '.join(near)}")
         is_of_work = torch.tensor([document == name for document in self.document_names])
-        return is_of_work[self.document_ids.long()]
+        return is_of_work[self.document_ids.long().clamp(min=0)] & (self.document_ids >= 0)
 
     def __len__(self) -> int:
         return len(self.tokens)

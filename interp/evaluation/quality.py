@@ -17,9 +17,9 @@ warning gives the reason.
 The standard error of the recovered share treats the sequences as a random sample (linearised ratio, by sequences). It
 covers the uncertainty from the sample of tokens, not the variation between training runs.
 
-Positions of excluded tokens, and those above the dictionary's norm limit, count in neither L0 nor FVU. If there are
-many tokens, ablations and baselines are run on a part of them (`evaluation.splice`); L0, FVU and the shares of latents
-always cover all tokens.
+Positions of excluded tokens, those excluded from the dictionary's training (`metadata["exclude_positions"]`), and those
+above its norm limit count in neither L0 nor FVU. If there are many tokens, ablations and baselines are run on a part of
+them (`evaluation.splice`); L0, FVU and the shares of latents always cover all tokens.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -156,6 +156,7 @@ def quality_table(
 
 def evaluate_reconstruction(dictionary: Dictionary, acts: Float[Tensor, "row d_in"]) -> Reconstruction:
     """Measure how well a dictionary reconstructs rows of its own hook."""
+    acts = acts.float()  # the reconstruction is not rounded to half precision, in which stores keep rows
     counted = _Counted(dictionary)
     rows = Moments()
     rows.add(acts)

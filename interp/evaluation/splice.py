@@ -6,8 +6,8 @@ several nats, and the dictionaries named as baselines are run only on a subset o
 an ablation, and the share that a baseline recovers relative to CE_nothing, are measured on this subset and assumed to
 hold for all sequences. The standard error includes this uncertainty.
 
-Positions of excluded tokens (BOS), and those whose norm is above the limit of the dictionary (attention sinks,
-`activations.row_statistics`), keep their own activation in every case.
+Positions of excluded tokens (BOS), those that were excluded from a dictionary's training, and those whose norm is above
+the limit of the dictionary (attention sinks, `activations.row_statistics`), keep their own activation in every case.
 """
 
 import logging
@@ -111,6 +111,7 @@ class Splice:
             raise InterpError(
                 f"baselines {', '.join(unknown)} are not among the dictionaries {', '.join(dictionaries)}"
             )
+        tokens = torch.as_tensor(tokens)
         if tokens.is_floating_point():
             raise InterpError(
                 f"tokens are floats of shape {tuple(tokens.shape)}: quality needs a model that reads token ids"
@@ -118,11 +119,12 @@ class Splice:
         self.model = module_of(model)
         self.tokens = tokens.long()
         check_model_takes(self.model, self.tokens)
-        self.keep = ~torch.isin(tokens, torch.tensor(list(exclude), dtype=tokens.dtype, device=tokens.device))
+        self.keep = ~torch.isin(self.tokens, torch.tensor(list(exclude), dtype=torch.long, device=tokens.device))
+        untrained = _untrained_positions(dictionaries, tokens.shape[1])
+        self.keep[:, untrained] = False
         if not self.keep.any() or tokens.shape[1] < 2:
-            raise InterpError(
-                f"tokens of shape {tuple(tokens.shape)} without ids {list(exclude)} leave nothing to evaluate"
-            )
+            left_out = f"ids {list(exclude)}" + (f" and positions {untrained}" if untrained else "")
+            raise InterpError(f"tokens of shape {tuple(tokens.shape)} without {left_out} leave nothing to evaluate")
         self._downstream: Downstream | None = None
         try:
             check_predicts_next(model, self.tokens)
@@ -276,6 +278,12 @@ def _common_hooks(
             raise InterpError(f"{name} does not write the hook that {first} writes: measure them separately")
     limits = [each.norm_limit for each in hooks.values() if each.norm_limit is not None]
     return common._replace(norm_limit=min(limits, default=None))
+
+
+def _untrained_positions(dictionaries: Mapping[str, Dictionary], n_ctx: int) -> list[int]:
+    """Return the positions that were excluded from the training of a dictionary, by its metadata."""
+    excluded = {position for each in dictionaries.values() for position in each.metadata.get("exclude_positions") or ()}
+    return sorted(position for position in excluded if position < n_ctx)
 
 
 def _check_widths(name: str, dictionary: Dictionary, rows: _Rows, hook_name: str) -> None:

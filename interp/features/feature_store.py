@@ -123,11 +123,12 @@ class FeatureStore:
     def several(self, latents: Collection[int]) -> dict[int, Feature]:
         """Return some features by their latents, from one reading of the tables. Raises IndexError unless
         0 ≤ latent < d_sae."""
+        latents = list(map(int, latents))
         if outside := [latent for latent in latents if not 0 <= latent < self.d_sae]:
             raise IndexError(f"latent {outside[0]} is not in 0..{self.d_sae - 1}")
         if not latents:
             return {}
-        listed = ", ".join(str(int(latent)) for latent in latents)
+        listed = ", ".join(map(str, latents))
         rows = self.sql(f"select * from features where latent in ({listed})")
         top = self.sql(f"select * from examples where latent in ({listed}) and kind = 'top' order by rank")
         facts = {row["latent"]: row for _, row in rows.iterrows()}
@@ -135,7 +136,7 @@ class FeatureStore:
         shown: Any = {"has_text": self.has_text, "has_logits": self.has_logits, "render": self.render}
         return {
             latent: Feature(latent, facts[latent], examples.get(latent, top[:0]), self.vocab, **shown)
-            for latent in map(int, latents)
+            for latent in latents
         }
 
     def __len__(self) -> int:

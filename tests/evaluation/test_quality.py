@@ -216,6 +216,37 @@ def test_codes_below_0_are_decoded_and_do_not_fire(model, tokens):
     assert quality.l0 == pytest.approx(float((acts > 0).sum(1).float().mean()))
 
 
+def test_positions_that_training_left_out_are_left_out(model, tokens):
+    dictionary = RandomDictionary(16, 40, 5, seed=3)
+    dictionary.metadata = {"exclude_positions": [0, 1, 2000]}  # the last is beyond these sequences
+    other = RandomDictionary(16, 40, 5, seed=4)
+    kept = (tokens != BOS) & (torch.arange(10) > 1)
+    _, cache = model.run_with_cache(tokens)
+    expected = evaluate_reconstruction(dictionary, cache[HOOK][kept].detach())
+    quality = evaluate_dictionary(model, HOOK, dictionary, tokens, exclude=[BOS])
+    assert quality.n_tokens == kept.sum() and quality.fvu == pytest.approx(expected.fvu)
+    table = quality_table(model, HOOK, {"ours": dictionary, "other": other}, tokens, exclude=[BOS])
+    assert (table["n_tokens"] == int(kept.sum())).all() and table["fvu"][0] == pytest.approx(expected.fvu)
+    dictionary.metadata = {"exclude_positions": list(range(10))}
+    with pytest.raises(ValueError, match=r"and positions \[0, 1, .* leave nothing to evaluate"):
+        evaluate_dictionary(model, HOOK, dictionary, tokens)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int64])
+def test_ids_of_any_width_give_the_same_quality(model, tokens, dtype):
+    dictionary = RandomDictionary(16, 40, 5, seed=3)
+    exclude = [BOS, 3 + 2**16]
+    expected = evaluate_dictionary(model, HOOK, dictionary, tokens, exclude=exclude)
+    assert evaluate_dictionary(model, HOOK, dictionary, tokens.numpy().astype(dtype), exclude=exclude) == expected
+
+
+def test_a_reconstruction_of_half_precision_rows_is_not_rounded():
+    acts = (100 + torch.randn(200, 8, generator=torch.Generator().manual_seed(0))).bfloat16()
+    dictionary = FixedDictionary(torch.eye(8), torch.eye(8) * 0.999, torch.zeros(8), None)
+    exact = evaluate_reconstruction(dictionary, acts.float())
+    assert evaluate_reconstruction(dictionary, acts) == exact
+
+
 def test_the_zero_of_ce_recovered_is_the_better_of_zero_ablation_and_unigrams():
     """Two tokens in turn, each after the other: the logit of the next token is a, and that of token 0 has b more. With
     b < 0 the mean activation is worse than zero, and zero worse than unigrams."""

@@ -624,6 +624,7 @@ def test_a_feature_shows_itself_and_escapes_the_text(tokens, tmp_path):
     both = store.several([1, 0])
     assert list(both) == [1, 0] and both[0].examples.equals(feature.examples) and both[0].facts.equals(feature.facts)
     assert both[1].examples.empty and store.several([]) == {}
+    assert list(store.several(np.array([1, 0]))) == [1, 0] and store.several(np.array([], int)) == {}
     for latent in (-1, 2):
         with pytest.raises(IndexError, match=f"latent {latent} is not in 0..1"):
             store[latent]

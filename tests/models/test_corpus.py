@@ -380,6 +380,7 @@ def test_bad_files_are_named(tmp_path):
 def test_jsonl(tmp_path):
     path = tmp_path / "rows.jsonl"
     path.write_text('{"body": "one"}\n\n{"body": "two\\u05d0", "n": 1}\n')
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())  # as some editors begin a file
     documents = load_documents(CorpusConfig(source="jsonl", paths=(str(path),), field="body"))
     assert [(d.text, d.name) for d in documents] == [("one", f"{path}:1"), ("twoא", f"{path}:3")]
     bad = {

@@ -80,7 +80,13 @@ def test_source_help_lists_similar_sources_together():
 
 @pytest.mark.parametrize(
     ("paths", "source"),
-    [(["a.jsonl", "b.jsonl"], "jsonl"), (["a.txt"], "files"), (["a.jsonl", "b.txt"], "files"), ([], "files")],
+    [
+        (["a.jsonl", "b.jsonl"], "jsonl"),
+        (["a.jsonl.gz", "b.jsonl.zst", "c.jsonl.bz2", "d.jsonl.xz"], "jsonl"),
+        (["a.txt"], "files"),
+        (["a.jsonl", "b.txt"], "files"),
+        ([], "files"),
+    ],
 )
 def test_files_are_read_by_their_ending(paths, source):
     assert source_of(paths) == source

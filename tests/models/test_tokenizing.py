@@ -56,6 +56,13 @@ def test_padding_is_kept_on_disk(tokenizer, tmp_path):
     assert torch.equal(LabelledTokens.load(tmp_path / "tokens").padding, got.padding) and got.padding.any()
 
 
+def test_padding_is_of_no_work(tokenizer):
+    for texts in (["The."], ["The.", "One two."], ["The.", "One two.", "Three"]):
+        got = tokenize(texts, tokenizer, 12, pack=False)
+        for i, name in enumerate(got.document_names):
+            assert torch.equal(got.work(name), got.document_ids == i)
+
+
 def test_labels_reach_the_tokens_that_spell_them(tokenizer):
     text = "the café sings under 水 trees"
     spans = (Span(4, 8, "noun"), Span(21, 22, "water"))

@@ -112,9 +112,14 @@ def reconstruction(
 ) -> Float[Tensor, "row d_out"]:
     """Return the reconstruction of rows x from their codes: decoded, plus the skip path of a transcoder that has
     one."""
-    decoded = dictionary.decode(codes)
+    decoded = decode(dictionary, codes)
     W_skip = W_skip_of(dictionary)
     return decoded if W_skip is None else decoded + x.to(decoded) @ W_skip
+
+
+def decode(dictionary: Dictionary, codes: SparseCodes) -> Float[Tensor, "row d_out"]:
+    """Decode codes of any precision, such as those of rows in single precision by a dictionary in bfloat16."""
+    return dictionary.decode(codes.with_values(codes.values.to(dictionary.W_dec.dtype)))
 
 
 def norm_limit(dictionary: Dictionary) -> float | None:

@@ -15,6 +15,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import scipy.sparse
 import torch
 from jaxtyping import Float, Int
@@ -25,7 +26,7 @@ from interp.activations.row_statistics import Moments
 from interp.activations.sources import Shard
 from interp.checks.errors import InterpError
 from interp.codes.code_store import CodeStore
-from interp.codes.dictionary import Dictionary, norm_limit_on
+from interp.codes.dictionary import Dictionary, decode, norm_limit_on
 from interp.codes.sparse_codes import SparseCodes
 from interp.runtime.processes import part_of
 from interp.runtime.threads import slices
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 
 _ENCODE_BYTES = 1 << 27
 _FILE_ROWS = 1 << 20
+_HALF_TOLERANCE = 0.02
+"""The share of its norm by which rounding to half precision may change a reconstruction."""
 _PIECE_ROWS = 1 << 16
 """Largest number of rows per file. Shards of narrow activations have many rows, which must be divided evenly."""
 
@@ -95,7 +98,10 @@ class VarianceExplained:
         """Return whether the dictionary decodes with the rows of W_dec. Some dictionaries have another kind of
         decoder."""
         recons = kernels(codes.values).decode(codes, self.W_dec, self.b_dec)
-        return torch.allclose(recons, self.dictionary.decode(codes).float(), rtol=1e-3, atol=1e-3)
+        decoded = decode(self.dictionary, codes)
+        if decoded.dtype.itemsize < 4:  # half precision
+            return float((recons - decoded).norm()) <= _HALF_TOLERANCE * float(recons.norm())
+        return torch.allclose(recons, decoded.float(), rtol=1e-3, atol=1e-3)
 
 
 class Piece(NamedTuple):
@@ -180,9 +186,20 @@ def _positive_entries(codes: SparseCodes, row_ids: Int[Tensor, " row"]) -> Spars
     return codes.positive()
 
 
-def as_codes(codes: SparseCodes | scipy.sparse.csr_matrix, n_rows: int, W_dec: Tensor | None) -> SparseCodes:
+def as_codes(
+    codes: SparseCodes | scipy.sparse.csr_matrix | Tensor | np.ndarray, n_rows: int, W_dec: Tensor | None
+) -> SparseCodes:
     """Return codes with one row per token, in which each row has a latent at most once. Raises ValueError if the shapes
     do not fit."""
+    if isinstance(codes, Tensor | np.ndarray):
+        codes = torch.as_tensor(codes).detach().to("cpu", torch.float32)
+        if codes.ndim != 2:
+            raise InterpError(f"codes of shape {tuple(codes.shape)} must be [row, d_sae]")
+        if codes.layout == torch.strided:
+            codes = SparseCodes.from_dense(codes)
+        else:
+            coo = codes.to_sparse_coo().coalesce()
+            codes = scipy.sparse.csr_matrix((coo.values().numpy(), coo.indices().numpy()), shape=tuple(coo.shape))
     if not isinstance(codes, SparseCodes):
         codes = scipy.sparse.csr_matrix(codes, copy=True)
         codes.sum_duplicates()

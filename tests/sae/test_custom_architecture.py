@@ -123,7 +123,8 @@ def forget() -> None:
 
 
 def test_a_run_imports_the_users_own_file_and_keeps_its_digest(mine, tmp_path, capsys):
-    sections = SECTIONS | {"sae": {"architecture": "biased", "d_sae": 64, "tokens": 60_000, "batch_size": 512}}
+    few = {name: SECTIONS[name] | {"tokens": 10_000} for name in ("training", "harvest")}
+    sections = SECTIONS | few | {"sae": {"architecture": "biased", "d_sae": 64, "tokens": 5_000, "batch_size": 512}}
     file = tmp_path / "c.toml"
     file.write_text(tomli_w.dumps({"plugins": ["mine.py"]} | sections | {"widest": {"latents": 3}}))
     arguments = ["run", str(file), "--out", str(tmp_path / "run"), "--until", "sae"]

@@ -25,9 +25,10 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.features.examples import first_windows
 from interp.features.feature_store import FeatureStore
 from interp.runtime.progress import Progress, no_progress
+from interp.statistics.bits import bit_count
 from interp.statistics.estimates import ratio
 from interp.text.predicates import Predicates
-from interp.verdict.counting import NumberedRules, TextBits, atom_bits, popcount, rule_bits
+from interp.verdict.counting import NumberedRules, TextBits, atom_bits, rule_bits
 from interp.verdict.rules import Rule
 
 Latents = Float64[np.ndarray, " d_sae"]
@@ -121,7 +122,7 @@ def _first_rows(rules, text):
                 left[word] &= ~bits[word]
                 while bits[word]:
                     others = bits[word] & (bits[word] - np.uint64(1))
-                    rows[n] = 64 * word + np.int64(popcount((bits[word] ^ others) - np.uint64(1)))
+                    rows[n] = 64 * word + np.int64(bit_count((bits[word] ^ others) - np.uint64(1)))
                     bits[word] = others
                     n += 1
             counts[number] = n - before

@@ -170,19 +170,25 @@ def nulls_command(
     check_writable("--out", out)
     from interp.checks.config_fields import read_fields
     from interp.compare.null_dictionaries import NullsConfig, compare_with_nulls
+    from interp.features.scan_checks import check_scanned
     from interp.pipeline.opening import open_any
     from interp.pipeline.stages.findings import by_dictionary, nulls_summary
 
     config = NullsConfig(**read_fields(NullsConfig, settings))
     acts = open_any(store, "activations")
+    dictionary = load_named_sae(sae)
+    if dictionary.kind != "sae":
+        raise InterpError(f"{sae} is a {dictionary.kind}, and the nulls are autoencoders: there are none for it")
     with Bar("nulls") as bar:
+        scanned, hook, opened = open_any(features, "features"), only_hook(acts, hook), load_named_model(model)
+        check_scanned(scanned, dictionary, opened, hook)
         nulls = compare_with_nulls(
-            open_any(features, "features"),
+            scanned,
             None if neurons is None else open_any(neurons, "features"),
             acts,
-            only_hook(acts, hook),
-            load_named_model(model),
-            load_named_sae(sae).config,
+            hook,
+            opened,
+            dictionary.config,
             out,
             nulls_config=config,
             overwrite=overwrite,

@@ -1,6 +1,6 @@
 """Name the parts of characters that tokens hold. A vocabulary writes a byte that is no character as ⟨d7⟩; a reader is
-shown the letters that it may begin, "א–ת", or the letter itself where a later byte ends a common letter of the script
-around it, or else the share of a character and its script, "⅓ Han".
+shown the bytes, with … where others are missing, and then what is known of them: the letters that they may begin,
+"d7… א–ת", the letter that a later byte ends in the script around it, "…a9 ש", or the script, "e6 8e… Han".
 
 The page (report/bytes.js) draws them in the same way, from the same tables.
 """
@@ -19,10 +19,10 @@ FIRST_BYTES = (
 """The first bytes of characters in UTF-8, up to the one named, and what they begin."""
 COMMON_LETTERS = "Α-ώА-яא-תء-غف-ي"
 """The letters, as ranges of a regular expression, that a byte alone is taken for; the same byte also ends rare ones."""
-FRACTIONS = {2: "½", 3: "⅓⅔", 4: "¼½¾"}
-"""By the length of a character in bytes, the shares of it that its first bytes are."""
 _LEADS = range(0xC2, 0xE0)
 """The first bytes of characters of two bytes."""
+_LEAST_FIRST = 0xC0
+"""The bytes from here on never follow another byte of a character."""
 
 
 def script_byte(text: str) -> int | None:
@@ -35,7 +35,8 @@ def script_byte(text: str) -> int | None:
 
 
 def split_byte_parts(text: str, around: int | None = None) -> Iterator[tuple[str, str | None]]:
-    """Yield the pieces of a text: (piece, None) as it stands, or (name, bytes) of a part of a character.
+    """Yield the pieces of a text: (piece, None) as it stands, or (name, bytes) of a part of a character, whose name has
+    its bytes in it.
     around: the `script_byte` of what is around the text, for later bytes without a first one."""
     inside = script_byte(text)
     script = around if inside is None else inside
@@ -48,8 +49,8 @@ def split_byte_parts(text: str, around: int | None = None) -> Iterator[tuple[str
 
 
 def name_byte_parts(text: str) -> str:
-    """Return a text with the names of the parts of characters in place of their bytes."""
-    return "".join(piece for piece, _ in split_byte_parts(text))
+    """Return a text with the names of the parts of characters, in brackets, in place of their bytes."""
+    return "".join(piece if its_bytes is None else f"⟨{piece}⟩" for piece, its_bytes in split_byte_parts(text))
 
 
 def _parts(run: bytes, script: int | None) -> Iterator[tuple[str, str]]:
@@ -57,31 +58,30 @@ def _parts(run: bytes, script: int | None) -> Iterator[tuple[str, str]]:
         length = _length(run[0])
         later = takewhile(lambda byte: not _length(byte), run[1 : max(length - 1, 1)])
         n = 1 + sum(1 for _ in later)
-        name = _letters_or_script(run[:n]) if length else _end(run[0], script)
+        name = f"{run[:n].hex(' ')}… {_letters_or_script(run[:n])}" if length else _end(run[0], script)
         yield name, "".join(f"⟨{byte:02x}⟩" for byte in run[:n])
         run = run[n:]
 
 
 def _letters_or_script(begun: bytes) -> str:
-    """Return the range of the letters that some first bytes may become; or their share of a character, and the script,
-    if more than one byte is missing."""
+    """Return the range of the letters that some first bytes may become; or the script, if more than one byte is
+    missing."""
     if len(begun) == 1:
         letters = _common_letters(begun[0])
     else:
         ended = ((begun + bytes([byte])).decode(errors="ignore") for byte in range(0x80, 0xC0))
         letters = [letter for letter in ended if letter.isalpha()]
-    if letters:
-        return f"{letters[0]}–{letters[-1]}"
-    return f"{FRACTIONS[_length(begun[0])][len(begun) - 1]} {_script(_name(begun[0]))}"
+    return f"{letters[0]}–{letters[-1]}" if letters else _script(_name(begun[0]))
 
 
 def _end(byte: int, script: int | None) -> str:
-    """Return the letter that a later byte ends in a script, or else the script; the byte itself if that is unknown."""
+    """Return a later byte with the letter that it ends in a script, or else with the script, if that is known."""
+    missing = "…" if byte < _LEAST_FIRST else ""
     if script is None:
-        return f"byte {byte:02x}"
+        return f"{missing}{byte:02x}"
     leads = [each for each in _LEADS if _length(script) == 2 and _name(each) == _name(script)]
     letters = [letter for each in leads if (letter := _letter(each, byte))]
-    return letters[0] if letters else f"… {_script(_name(script))}"
+    return f"{missing}{byte:02x} {letters[0] if letters else _script(_name(script))}"
 
 
 def _common_letters(lead: int) -> list[str]:

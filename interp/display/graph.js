@@ -43,7 +43,7 @@ const drawn = (name, attributes = {}, ...children) =>
   made(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, ...children);
 const the = (id) => document.getElementById(id);
 
-const visible = (token) => token.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/^ /, "·");
+const visible = (token) => token.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/^ /, "␣");
 const short = (value) =>
   value === undefined || value === null ? "" : Number(value.toPrecision(2)).toString().replace("-", "−");
 const sumOf = (list, value = Number) => list.reduce((sum, each) => sum + value(each), 0);

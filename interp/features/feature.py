@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from interp.display.byte_parts import STRAY, script_byte
+from interp.display.byte_parts import STRAY, name_byte_parts, script_byte
 from interp.display.cards import (
     Markup,
     card,
@@ -75,7 +75,7 @@ class Feature:
             lines[-1] += f": {words}" if (words := _rule_of(self.verdict)) else ""
         lines += [f"{name} logits: {' '.join(map(repr, tokens))}" for name, tokens in self._logits()]
         lines += map(self._one_line, self.examples.head(_N_PRINTED_EXAMPLES).itertuples())
-        return "\n".join(map(_replace_controls, lines))
+        return "\n".join(_replace_controls(name_byte_parts(line)) for line in lines)
 
     def _one_line(self, example: Any) -> str:
         """Return an example with its firing token in guillemets. If rows are not text, return the number of its row."""

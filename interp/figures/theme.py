@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import plotly.graph_objects as go
 
 from interp.checks.errors import InterpError
+from interp.display.byte_parts import name_byte_parts
 from interp.display.cards import LINE_MARKS
 from interp.display.verdict_looks import VERDICT_LOOKS, verdict_words
 
@@ -35,7 +36,7 @@ BARE_TRACE: dict[str, Any] = {"hoverinfo": "skip", "showlegend": False}
 """The look of a trace that is not data, such as a line for comparison, an edge or a ring."""
 
 _PICTURES = {code: 0x2400 + code for code in range(32)} | {127: 0x2421}
-_VISIBLE = _PICTURES | LINE_MARKS | {ord(" "): "·", ord("\r"): ""}
+_VISIBLE = _PICTURES | LINE_MARKS | {ord(" "): "␣", ord("\r"): ""}
 
 
 def with_style(fig: go.Figure, title: str, *, x: str = "", y: str = "", height: int = HEIGHT) -> go.Figure:
@@ -122,9 +123,9 @@ def without_slider(fig: go.Figure) -> go.Figure:
 
 
 def visible_token(token: str) -> str:
-    """Return a token with its white space made visible: · for a space, ↵ for a line end, ⇥ for a tab, and a picture for
-    each other control character, which an SVG could not hold."""
-    return token.translate(_VISIBLE)
+    """Return a token with its white space made visible: ␣ for a space, ↵ for a line end, ⇥ for a tab, and a picture for
+    each other control character, which an SVG could not hold; and with the names of parts of characters."""
+    return name_byte_parts(token).translate(_VISIBLE)
 
 
 def verdict_name(verdict: str) -> str:

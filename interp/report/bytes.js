@@ -1,7 +1,7 @@
 /* Parts of characters: a token may hold some bytes of a character alone, which the vocabulary writes as ⟨d7⟩.
- * Neighbours that make up a character are joined to it; an incomplete character is drawn as its fraction and script,
- * such as "⅓ Han", as the letters that it begins, such as "א–ת", or as the letter itself where that is known, with the
- * bytes in its tip. */
+ * Neighbours that make up a character are joined to it; of an incomplete one its bytes are drawn, with … where others
+ * are missing, and then what is known of it: the letters that it begins, "d7… א–ת", the letter that it ends, "…a9 ש",
+ * or its script, "e6 8e… Han". */
 "use strict";
 
 report.bytes = (() => {
@@ -12,12 +12,12 @@ report.bytes = (() => {
   const { first_bytes: FIRST, common_letters: RANGES } = report.data.page;
   /* Letters that a byte alone is taken for; the same byte also ends rare ones. */
   const COMMON = new RegExp(`^[${RANGES}]$`);
-  const FRACTIONS = { 2: "½", 3: "⅓⅔", 4: "¼½¾" };
   const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
   const lengthOf = (byte) => (byte >= 0xf5 ? 0 : byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : byte >= 0xc2 ? 2 : 0);
   const nameOf = (lead) => FIRST.find(([last]) => lead <= last)?.[1] ?? "character";
-  const signOf = (byte) => `⟨${byte.toString(16).padStart(2, "0")}⟩`;
+  const hexOf = (byte) => byte.toString(16).padStart(2, "0");
+  const isLater = (byte) => byte < 0xc0; // and follows another byte of a character
   const bytesOf = (text) => Array.from(text.matchAll(ANY), ([, hex]) => parseInt(hex, 16));
   const an = (name) => `${/^[AEIOU]/i.test(name) ? "an" : "a"} ${name}`;
 
@@ -64,14 +64,12 @@ report.bytes = (() => {
     return leadsLike(lead).map((each) => decoded([each, byte])).find(isCommon) ?? null;
   }
 
-  /* The range of the letters that some first bytes may become; or their share of a character, and the script, if more
-   * than one byte is missing. */
+  /* The range of the letters that some first bytes may become; or the script, if more than one byte is missing. */
   function lettersOrScript(begun) {
     const [lead] = begun;
     const ended = () => Array.from({ length: 0x40 }, (_, k) => decoded([...begun, 0x80 + k]));
     const own = begun.length === 1 ? lettersOf(lead) : ended().filter((letter) => /^\p{L}$/u.test(letter ?? ""));
-    if (own.length) return `${own[0]}–${own.at(-1)}`;
-    return `${FRACTIONS[lengthOf(lead)][begun.length - 1]} ${scriptOf(nameOf(lead))}`;
+    return own.length ? `${own[0]}–${own.at(-1)}` : scriptOf(nameOf(lead));
   }
 
   /* The parts of characters in a run of stray bytes: [sign, label, meaning], …; lead: a first byte of the script
@@ -85,20 +83,20 @@ report.bytes = (() => {
       let n = 1;
       while (length && n < length - 1 && k + n < bytes.length && !lengthOf(bytes[k + n])) n++;
       const own = bytes.slice(k, k + n);
-      const sign = own.map(signOf).join("");
+      const sign = own.map((byte) => `⟨${hexOf(byte)}⟩`).join("");
       if (length) {
         const name = nameOf(bytes[k]);
         const which = n === 1 ? "the first byte" : `the first ${n} bytes`;
         const letters = lettersOf(bytes[k]);
         const range = letters.length ? `, ${letters[0]} to ${letters.at(-1)}` : "";
         const tip = `${sign}: ${which} of ${an(name)}${range}`;
-        found.push([sign, lettersOrScript(own), tip]);
+        found.push([sign, `${own.map(hexOf).join(" ")}… ${lettersOrScript(own)}`, tip]);
       } else {
         const letter = letterOf(bytes[k], script);
         const name = script === null ? "character" : nameOf(script);
         const of = letter ? `the end of ${letter}, if it is ${an(name)}` : `a later byte of ${an(name)}`;
-        const unknown = script === null ? `byte ${sign.slice(1, -1)}` : `… ${scriptOf(name)}`;
-        found.push([sign, letter ?? unknown, `${sign}: ${of}`]);
+        const known = script === null ? "" : ` ${letter ?? scriptOf(name)}`;
+        found.push([sign, `${isLater(bytes[k]) ? "…" : ""}${hexOf(bytes[k])}${known}`, `${sign}: ${of}`]);
       }
       k += n - 1;
     }
@@ -113,14 +111,14 @@ report.bytes = (() => {
 
   /* A text with its stray bytes drawn as parts of characters; the bytes themselves are there to be copied. */
   function drawn(text, lead = null) {
-    const element = ([sign, label, meaning]) => h(label.length === 1 ? "span.byte.letter" : "span.byte",
-      { role: "img", "aria-label": meaning, "data-part": label }, h("span.exact", null, sign));
+    const element = ([sign, label, meaning]) =>
+      h("span.byte", { role: "img", "aria-label": meaning, "data-part": label }, h("span.exact", null, sign));
     return divided(text, lead).flatMap((piece, k) => (k % 2 ? piece.map(element) : piece || []));
   }
 
-  /* The same as text, for pictures. */
+  /* The same as text, for pictures, which have brackets instead of boxes. */
   const inLetters = (text, lead = null) =>
-    divided(text, lead).map((piece, k) => (k % 2 ? piece.map(([, label]) => label).join("") : piece)).join("");
+    divided(text, lead).map((piece, k) => (k % 2 ? piece.map(([, label]) => `⟨${label}⟩`).join("") : piece)).join("");
 
   /* What the stray bytes of a token are; null if it has none. */
   const meaning = (token, lead = null) =>

@@ -10,7 +10,6 @@ report.views.feature = (() => {
   const N_NEAR = 3;
   const CLOSE = 0.5; // decoder cosine from which on a neighbour is close
   const SOME = 0.01; // Jaccard from which on two features fire together
-  const PART = "א–ת, ⅓ Han"; // the term
   const N_AROUND = 6; // tokens before, on and after a firing
   const BESIDE_HISTOGRAM = ["density", "firings", "different tokens", "activation", "position"];
   const NARROW = matchMedia("(max-width: 640px)"); // where no numbers stand beside the histogram
@@ -103,9 +102,7 @@ report.views.feature = (() => {
     };
     return [
       k === null ? null : h("p.muted", null, "Of the firings of sense ", report.examples.senseMark(k, null)),
-      h("div.around", null, column(-1, "before"), k === null ? null : column(0, "on"), column(1, "after")),
-      rows.some(([, token]) => report.bytes.meaning(word(token)))
-        ? h("p.below", null, "In a dashed box: ", term(PART, "a part of a character"), ".") : null];
+      h("div.around", null, column(-1, "before"), k === null ? null : column(0, "on"), column(1, "after"))];
   }
 
   /* Where in its contexts it fires; counts: of its firings in equal parts of a context. */

@@ -295,9 +295,13 @@ report.firings = (() => {
     const show = (chosen) => {
       for (const { firstChild: button } of bars.children) button.ariaPressed = String(button.value === String(chosen));
     };
-    const said = "share of its firings on each token: press to choose";
+    const key = [term("␣ ↵ ⇥", "␣ space, ↵ line end")];
+    if (tokens.some(([, token]) => report.bytes.meaning(word(token)))) {
+      key.push(", ", term("e6 8e… Han", "dashed: part of a character"));
+    }
     const kind = senses.length ? "div.tokenbars.of-senses" : "div.tokenbars";
-    return Object.assign(h(kind, null, bars, h("small", null, said)), { show });
+    const said = h("small", null, "share of its firings on each token: press to choose; ", key);
+    return Object.assign(h(kind, null, bars, said), { show });
   }
 
   /* The histogram and the tokens over the tabs. What is chosen in them leaves the examples in a range, or on a token.

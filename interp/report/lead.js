@@ -93,8 +93,7 @@ report.lead = (() => {
       const named = new Set(families.flatMap(([, own]) => own));
       const others = tokens.filter((token) => !named.has(token));
       const some = (own, most) => [ruleText(own.slice(0, most).join(", ")), further(own.length - most, rule, isButton)];
-      const groups = families.map(([name, own]) => (isOfBytes(name)
-        ? [name, further(own.length, rule, isButton, `(${own.length})`)] : [`${name} `, some(own, N_SAMPLES)]));
+      const groups = families.map(([name, own]) => [`${name} `, some(own, N_SAMPLES)]);
       if (others.length) groups.push([like, some(others, others.length > N_LISTED + 1 ? N_LISTED : others.length)]);
       parts.push(ruleText(whole.slice(from, index)), groups.map((group, k) => (k ? [" or ", group] : group)));
       from = index + length;
@@ -102,9 +101,10 @@ report.lead = (() => {
     return h("span.shortened", { title: parts.length ? rule : null }, parts, ruleText(whole.slice(from)));
   }
 
-  /* How many more there are, or what is said instead; with `isButton` it is a button that shows all of the rule. */
-  function further(n, rule, isButton, said = `+${n}`) {
+  /* How many more there are; with `isButton` it is a button that shows all of the rule. */
+  function further(n, rule, isButton) {
     if (n <= 0) return null;
+    const said = `+${n}`;
     const onclick = ({ target }) => target.closest(".shortened").replaceWith(ruleText(inOrder(joined(rule))));
     if (!isButton) return [" ", h("span.muted", null, said)];
     return [" ", h("button.link", { type: "button", title: "all of the rule", onclick }, said)];
@@ -120,9 +120,6 @@ report.lead = (() => {
     }
     return [...families].filter(([, own]) => own.length >= least);
   }
-
-  /* Whether the tokens of a family hold parts of characters, which look alike. */
-  const isOfBytes = (name) => /^pieces of .*(?:letter|character|syllable|sign|emoji)s$/.test(name);
 
   /* A name for tokens of one kind of spelling; undefined for any other. */
   function familyOf(token, lead) {
@@ -298,19 +295,12 @@ report.lead = (() => {
   }
 
   /* The tokens that it makes likelier: by the direct path, or else by what ablation changes. Those that differ in case
-   * or space alone are one; parts of characters that look alike are one with their number. */
+   * or space alone are one. */
   function predicts(feature) {
     const rows = feature.logits?.top ?? feature.effects?.likelier ?? [];
     const lead = leadAround(feature);
-    const alike = new Map();
-    for (const [token] of rows) {
-      const text = report.bytes.inLetters(word(token), lead).trim().toLowerCase() || word(token);
-      alike.set(text, [...(alike.get(text) ?? []), word(token)]);
-    }
-    return Array.from(alike.values()).slice(0, N_PREDICTED).map(([first, ...others]) => {
-      const isSeveral = others.length && report.bytes.meaning(first, lead);
-      return [tokenElement(first, lead), isSeveral ? h("small", null, `×${others.length + 1}`) : null, " "];
-    });
+    const alike = Map.groupBy(rows.map(([token]) => word(token)), (text) => text.trim().toLowerCase() || text);
+    return Array.from(alike.values()).slice(0, N_PREDICTED).map(([first]) => [tokenElement(first, lead), " "]);
   }
 
   /* A first byte of the letters on or beside which a feature fires; null if few of them are of one script but Latin. */

@@ -163,7 +163,7 @@ report.logits = (() => {
   /* A token on one line of a picture. */
   function short(token, lead) {
     const text = report.bytes.inLetters(word(token), lead).replace(/ {3,}/g, (run) => `␣×${run.length}`);
-    const characters = Array.from(text, (c) => ({ " ": "·", "\n": "↵", "\t": "⇥" })[c] ?? c);
+    const characters = Array.from(text, (c) => ({ " ": "␣", "\n": "↵", "\t": "⇥" })[c] ?? c);
     return characters.length > LONGEST ? `${characters.slice(0, LONGEST - 1).join("")}…` : characters.join("");
   }
 

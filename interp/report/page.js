@@ -184,7 +184,7 @@ const format = {
   verdict: (name) => report.data.page.verdicts[name]?.word ?? name.replaceAll("_", " "),
 };
 
-/* A token with its white space marked: the style draws a dot on each space and ↵ and ⇥ where a line ends and a tab is,
+/* A token with its white space marked: the style draws ␣ on each space and ↵ and ⇥ where a line ends and a tab is,
  * and a run of at least `least` as one sign with their number, such as ␣×8, so that what is copied is the text itself.
  * Other control characters are shown by their pictures, stray bytes as parts of characters (bytes.js). isText: single
  * spaces are left as they are; lead: a first byte of the script around the token. */

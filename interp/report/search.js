@@ -2,7 +2,7 @@
  *
  * A query is words, all of which must match: word, tok:word, rule:word, label:word, note:word, "several words"
  * (spaces count), and #12 for the number of a latent. Digits alone match whole numbers only. After tok: white space may
- * be written as the page draws it (·my, ␣×7, ↵), and one space may come first. */
+ * be written as the page draws it (␣my, ␣×7, ↵), and one space may come first. */
 "use strict";
 
 report.search = (() => {

@@ -26,11 +26,11 @@ report.words = (() => {
     z: "How many standard deviations a value lies above the mean of its null.",
     F1: "How well a rule or a label predicts where a feature fires: the harmonic mean of precision and recall, on text "
       + "that was not used to find the rule. 1 is perfect, 0 is useless.",
-    "␣ ↵ ⇥": "White space as it is drawn: ␣ or · a space, ↵ a line end, ⇥ a tab; ␣×7 "
+    "␣ ↵ ⇥": "White space as it is drawn in tokens: ␣ a space, ↵ a line end, ⇥ a tab; ␣×7 "
       + "stands for seven spaces in a row.",
-    "א–ת, ⅓ Han": "In a dashed box: a part of a character, where a token holds only some of its bytes. A range "
-      + "is of the letters that it may begin; otherwise, the share of the bytes and the script are given. A letter "
-      + "above a dashed line is the one that it ends, if the script around it is its own.",
+    "e6 8e… Han": "In a dashed box: a part of a character, where a token holds only some of its bytes, which are given "
+      + "in hexadecimal, with … where others are missing. Behind them stand the letters that they may begin, the letter "
+      + "that they end, if the script around them is its own, or else the script, if it is known.",
     rule: "What the firings of a feature share, in words, found on one half of the text and scored on the other.",
     label: "A known property of the text itself, such as its language or the kind of a code token.",
     "direct logit effects": "How much the feature, at an activation of 1, raises or lowers the logit of each token by "

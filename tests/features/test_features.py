@@ -644,7 +644,7 @@ def test_a_card_shows_parts_of_characters_as_the_page_does(tokens, tmp_path):
     vocab[tokens.flatten()[6]] = "⟨d7⟩"
     weights = {"W_dec": torch.eye(1, 3), "W_U": torch.arange(3.0 * VOCAB).view(3, VOCAB)}
     page = FeatureStore.from_codes(tokens, SparseCodes.from_dense(z), tmp_path, vocab=vocab, **weights)[0]._repr_html_()
-    assert ">א–ת</bdi>" in page and 'title="⟨d7⟩"' in page and ">⟨" not in page
+    assert ">d7… א–ת</bdi>" in page and 'title="⟨d7⟩"' in page and ">⟨" not in page
 
 
 def test_a_feature_shows_itself_and_escapes_the_text(tokens, tmp_path):

@@ -227,7 +227,7 @@ def test_a_figure_of_a_users_own_is_listed_with_the_others(monkeypatch):
 def test_escaped_text_is_neither_markup_nor_an_entity_nor_tex():
     assert escape_markup(NAME) == '&lt;a href="https://x"&gt;x&lt;/a&gt;&amp;&lt;b&gt;'
     assert escape_markup("&lt;br>") == "&amp;lt;br&gt;"
-    assert escape_markup("$x$") == "&#36;x&#36;" and token_label(" $") == "\u2068·&#36;\u2069"
+    assert escape_markup("$x$") == "&#36;x&#36;" and token_label(" $") == "\u2068␣&#36;\u2069"
 
 
 def font_sizes(part: Any, key: str = "") -> Iterator[float]:

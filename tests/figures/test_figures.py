@@ -274,9 +274,9 @@ def test_corpus_text_is_never_markup():
     hostile = "</script><img src=x onerror=alert(1)>"
     row = {"top_logit_tokens": [0], "top_logits": [1.0], "bottom_logit_tokens": [], "bottom_logits": []}
     ticks = figures.logit_bars(row, [hostile]).layout.yaxis.ticktext
-    assert "↵·×9x" in figures.logit_bars(row, ["\n" + 9 * " " + "x"]).layout.yaxis.ticktext[0]
+    assert "↵␣×9x" in figures.logit_bars(row, ["\n" + 9 * " " + "x"]).layout.yaxis.ticktext[0]
     assert "<" not in ticks[0] and "&lt;" in ticks[0]
-    assert visible_token("\x06\r\t ") == "␆⇥·"
+    assert visible_token("\x06\r\t ") == "␆⇥␣"
     assert figures.concept_scatter(CONCEPTS).data[1].text[1].count("<") == 0
 
 

@@ -342,7 +342,7 @@ def test_logit_effects_are_spread_over_the_vocabulary_with_the_outermost_tokens_
     widths = "Array.from(document.querySelectorAll('.block > .pair .bar'), (e) => Math.round(e.clientWidth))"
     assert len(set(browser.evaluate(widths))) == 1, "both tables have one scale"
     marks = browser.evaluate(f"Array.from({spread}.querySelectorAll('.mark'), (e) => e.textContent)")
-    assert len(marks) == 6 and marks[-1].strip("·") == {"\n": "↵", "\t": "⇥"}.get(outermost, outermost)
+    assert len(marks) == 6 and marks[-1].strip("␣") == {"\n": "↵", "\t": "⇥"}.get(outermost, outermost)
 
 
 def test_the_whole_map_is_fitted_again_as_the_window_changes_and_comes_below_its_controls_on_a_phone(browser, address):

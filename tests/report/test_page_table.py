@@ -331,7 +331,7 @@ def test_white_space_is_found_by_its_sign(browser, address):
 def test_a_question_mark_lists_the_keys_and_what_a_search_may_say(browser, address):
     browser.open(f"{address}#features")
     browser.press("?")
-    assert browser.evaluate("document.getElementById('help').open") and "tok:·my" in browser.text("#help")[0]
+    assert browser.evaluate("document.getElementById('help').open") and "tok:␣my" in browser.text("#help")[0]
     browser.press("j")
     assert browser.evaluate("document.querySelector('tr.at')") is None, "the keys wait"
     browser.click("#close-help")

@@ -89,18 +89,18 @@ def test_parts_of_characters_are_drawn_as_what_they_are_and_copied_as_their_byte
     browser.open(f"{address}#feature/3")
     drawn = "(e) => Array.from(e.querySelectorAll('.byte'), (one) => one.dataset.part)"
     for token, lead, labels in (
-        ("⟨d7⟩", "null", ["א–ת"]),
-        ("⟨a9⟩⟨d7⟩", "null", ["ש", "א–ת"]),
-        ("⟨9c⟩", "null", ["byte 9c"]),
-        ("⟨9c⟩", "0xd7", ["ל"]),
-        ("⟨8a⟩", "0xd8", ["ي"]),  # the only common letter of its script that ends so
-        ("x⟨e3⟩⟨81⟩", "null", ["ぁ–み"]),
-        ("⟨e4⟩⟨e4⟩⟨b8⟩", "null", ["⅓ Han", "一–丿"]),
-        ("⟨bf⟩告", "null", ["… Han"]),
-        ("⟨f0⟩", "null", ["¼ emoji"]),
-        ("⟨d0⟩⟨d1⟩", "null", ["А–п", "р–я"]),
-        ("⟨9f⟩⟨98⟩ж", "null", ["П", "И"]),
-        ("⟨ff⟩", "null", ["byte ff"]),
+        ("⟨d7⟩", "null", ["d7… א–ת"]),
+        ("⟨a9⟩⟨d7⟩", "null", ["…a9 ש", "d7… א–ת"]),
+        ("⟨9c⟩", "null", ["…9c"]),
+        ("⟨9c⟩", "0xd7", ["…9c ל"]),
+        ("⟨8a⟩", "0xd8", ["…8a ي"]),  # the only common letter of its script that ends so
+        ("x⟨e3⟩⟨81⟩", "null", ["e3 81… ぁ–み"]),
+        ("⟨e4⟩⟨e4⟩⟨b8⟩", "null", ["e4… Han", "e4 b8… 一–丿"]),
+        ("⟨bf⟩告", "null", ["…bf Han"]),
+        ("⟨f0⟩", "null", ["f0… emoji"]),
+        ("⟨d0⟩⟨d1⟩", "null", ["d0… А–п", "d1… р–я"]),
+        ("⟨9f⟩⟨98⟩ж", "null", ["…9f П", "…98 И"]),
+        ("⟨ff⟩", "null", ["ff"]),
     ):
         made = f"tokenElement({json.dumps(token)}, {lead})"
         assert browser.evaluate(f"({drawn})({made})") == labels
@@ -108,7 +108,7 @@ def test_parts_of_characters_are_drawn_as_what_they_are_and_copied_as_their_byte
         named = split_byte_parts(token, None if lead == "null" else int(lead, 16))
         assert [name for name, own in named if own] == labels, "in notebooks too"
         plain = f"report.bytes.inLetters({json.dumps(token)}, {lead})"
-        assert browser.evaluate(plain) == re.sub("(⟨..⟩)+", "".join(labels), token)
+        assert browser.evaluate(plain) == re.sub("(⟨..⟩)+", "".join(f"⟨{label}⟩" for label in labels), token)
     around = "report.lead.leadAround({{ tokens: [[0, 0, 5], [0, 1, 9]] }})"
     put = "vocabulary.splice(0, 2, {}); "
     assert browser.evaluate(put.format("'a', ' ⟨d7⟩'") + around.replace("{{", "{").replace("}}", "}")) == 0xD7
@@ -117,7 +117,7 @@ def test_parts_of_characters_are_drawn_as_what_they_are_and_copied_as_their_byte
     raised = "{ logits: { top: [[0, 4], [1, 3], [2, 2], [3, 1]] }, tokens: [[0, 4, 9]] }"
     said = f"h('p', null, report.lead.predicts({raised})).textContent.trim()"
     alike = browser.evaluate("vocabulary.splice(0, 5, '⟨bf⟩', '⟨be⟩', 'a', ' A', '告'); " + said)
-    assert alike == "⟨bf⟩×2 a", "parts that look alike are one, with their number"
+    assert alike == "⟨bf⟩ ⟨be⟩ a", "bytes that differ are told apart, letters that differ in case are not"
     few = "report.lead.leadAround({ tokens: [[0, 0, 50], [0, 1, 9]] })"
     assert browser.evaluate(put.format("'a', ' ⟨d7⟩'") + few) is None, "too few to tell the script"
 
@@ -195,7 +195,7 @@ def test_many_tokens_of_one_family_are_named_by_it(browser, address):
             'single capital letters "A", "B", "C" +3',
             'any of 6 tokens: single capital letters "A", "B", "C" +3',
         ),
-        ('tokens like "⟨d7⟩", "⟨a9⟩⟨d7⟩", "⟨9c⟩"', "pieces of Hebrew letters (3)", None),
+        ('tokens like "⟨d7⟩", "⟨a9⟩⟨d7⟩", "⟨9c⟩"', 'pieces of Hebrew letters "⟨d7⟩", "⟨a9⟩⟨d7⟩", "⟨9c⟩"', None),
         ('"x" in text rich in "W", "B", "Y"', '"x" in text rich in single capital letters "W", "B", "Y"', None),
         ('"A", "B" or "C"', '"A", "B" or "C"', 'any of 3 tokens: "A", "B" or "C"'),
         (five, five, f"any of 5 tokens: {five}"),
@@ -244,7 +244,7 @@ def test_a_firing_token_is_its_own_element_with_its_space_marked_and_the_rest_is
         "a piece a line"
     )
     drawn = "getComputedStyle(document.querySelector('.example .text .firing .space'), '::before').content"
-    assert browser.evaluate(drawn) == '"·"' and len(browser.text(".example:first-child .text .space")) == 1
+    assert browser.evaluate(drawn) == '"␣"' and len(browser.text(".example:first-child .text .space")) == 1
 
 
 def test_bytes_of_one_character_are_joined_and_share_the_stronger_shade(browser, address):

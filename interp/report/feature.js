@@ -182,11 +182,12 @@ report.views.feature = (() => {
     return parts.length ? h("span", null, parts.join(", ")) : null;
   }
 
-  /* How much the model loses without it, if that is sure. */
+  /* How much the model loses without it, where that was measured. */
   function effect(latent) {
     const [value, low, high] = [columns.effect[latent], columns.effect_low[latent], columns.effect_high[latent]];
-    const isSure = value !== null && low !== null && (low > 0 || high < 0);
-    return isSure ? h("span", null, term("effect"), ` ${value > 0 ? "+" : ""}${nats(value)} nats`) : null;
+    if (value === null || low === null) return null;
+    const isSure = low > 0 || high < 0;
+    return h("span", null, term("effect"), isSure ? ` ${value > 0 ? "+" : ""}${nats(value)} nats` : " none seen");
   }
 
   /* Links to the table, and to the previous, next and nearest features. */
@@ -268,7 +269,7 @@ report.views.feature = (() => {
   /* All that is known of a latent. */
   async function open(latent) {
     const [feature] = await Promise.all([loadFeature(latent), loadWords()]);
-    await report.examples.load(stored(feature));
+    await report.examples.load([...stored(feature), ...(feature.senses ?? []).flatMap(({ examples }) => examples)]);
     return feature;
   }
 
@@ -284,6 +285,8 @@ report.views.feature = (() => {
     const feature = await open(latent);
     if (wanted !== latent) return;
     section.replaceChildren(...page(latent, feature));
+    const named = section.querySelector(".title > div");
+    if (named?.scrollHeight > named?.clientHeight) named.title = named.textContent; // what its two lines cut
     section.dataset.latent = latent;
     scrollTo(0, 0);
     readNext(latent);

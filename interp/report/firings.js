@@ -36,8 +36,8 @@ report.firings = (() => {
    *
    * Of firings on the same token after the same tokens only the strongest is listed; alike: it → the others. `top`
    * are the strongest, `same` the rest on their tokens. groups: [token, examples], …, the rest on each of `tokens` on
-   * which few of `top` are. others: a few on each further token; further: what is left. Without text all are in `top`.
-   * Where the text of one is not loaded, it is alone. */
+   * which few of `top` are, the strongest group first. others: a few on each further token; further: what is left.
+   * Without text all are in `top`. Where the text of one is not loaded, it is alone. */
   function varied(examples, nTop = N_TOP, tokens = []) {
     const passages = new Map();
     for (const one of stored({ examples })) {
@@ -55,7 +55,8 @@ report.firings = (() => {
       return own;
     };
     const groups = tokens.filter((token) => (ofTop.get(token)?.length ?? 0) < N_OF_TOKEN)
-      .map((token) => [token, take(token)]).filter(([, own]) => own.length);
+      .map((token) => [token, take(token)]).filter(([, own]) => own.length)
+      .sort(([, [a]], [, [b]]) => byStrength(a, b));
     const same = [...ofTop.keys()].flatMap(take).sort(byStrength);
     const left = [...rest.values()];
     const others = left.flatMap((own) => own.slice(0, N_OF_TOKEN)).sort(byStrength);
@@ -120,8 +121,9 @@ report.firings = (() => {
       headed(titleOfAll(own, shares, feature), fixed(listed(own, N_OF_TOKEN)));
     const apart = () => headed(["On its other tokens ", h("small", null, `${N_OF_TOKEN} of each at first`)],
       listed([...others, ...further], Math.min(N_OTHER, others.length)));
+    const order = groups.length ? h("small", null, "; groups go by their strongest firing") : null;
     return h("div", null,
-      headed(titleOfAll(first, shares, feature), fixed(listed(first, top.length))),
+      headed([titleOfAll(first, shares, feature), order], fixed(listed(first, top.length))),
       groups.map(ofToken),
       others.length ? apart() : null,
       foldedInWords(alike));
@@ -297,7 +299,7 @@ report.firings = (() => {
     };
     const key = [term("␣ ↵ ⇥", "␣ space, ↵ line end")];
     if (tokens.some(([, token]) => report.bytes.meaning(word(token)))) {
-      key.push(", ", term("e6 8e… Han", "dashed: part of a character"));
+      key.push(", ", term("e6 8e… Han", "dashed: bytes"));
     }
     const kind = senses.length ? "div.tokenbars.of-senses" : "div.tokenbars";
     const said = h("small", null, "share of its firings on each token: press to choose; ", key);

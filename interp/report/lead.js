@@ -19,7 +19,7 @@ report.lead = (() => {
   const N_LISTED = 4; // tokens of a list that is cut, which takes two more
   const HALF = 0.5; // of the strongest firings, at fewer of which a rule is no title
   const NEARLY_NONE = 0.005; // of them, at fewer of which a rule does not stand below the title either
-  const N_STRONGEST = 8; // firings whose tokens are the title instead
+  const N_STRONGEST = 8; // firings whose tokens the title names
   const N_FAMILY = 3; // tokens of a long list that are named as a family
   const N_SAMPLES = 3; // of a family
   const FAMILIES = [
@@ -33,6 +33,12 @@ report.lead = (() => {
     ["Arabic letters and pieces of words", /^ ?\p{Script=Arabic}+$/u],
     ["Han characters", /^\p{Script=Han}+$/u],
   ];
+  const OF_PLACE = /^(?:tokens )?(?:after|before|two|within|in|inside|outside|at|on)\b/; // a rule that names no tokens
+  /* The tokens that a rule does not quote (text/vocabulary.py). */
+  const NAMES = {
+    "\n": "a newline", "\n\n": "a blank line", " ": "a space", "\t": "a tab", ",": "a comma", ".": "a full stop",
+    ":": "a colon", ";": "a semicolon", "'": "an apostrophe", '"': "a double quote",
+  };
   const KINDS_OF_SPACE = [
     [/^"(?:\\n)+ +"$/, "a line end and an indent"],
     [/^"(?:\\n)+"$/, "line ends"],
@@ -60,9 +66,10 @@ report.lead = (() => {
     return h("span.muted", null, n === 1 ? "the token " : `any of ${n} tokens: `);
   }
 
-  /* The same rule, with several lists of similar tokens as one list, and with parts of characters of any script kept
-   * apart from the script that is named beside them. */
+  /* The same rule, with several lists of similar tokens as one list, with a property that several kinds of tokens share
+   * named once, and with parts of characters of any script kept apart from the script that is named beside them. */
   const joined = (rule) => rule
+    .replace(/( with(?:out)? a space before)(?=(?:,| or|, or) (?:(?!space before)[^"])*\1)/g, "")
     .replace(/("(?:,| or|, or)) tokens like (?=")/g, (_, before, at) =>
       (rule.slice(0, at).includes("tokens like") ? `${before} ` : _))
     .replace(/bytes of characters|[a-z-]+ tokens in Byte script/g, "parts of characters of any script");
@@ -105,7 +112,10 @@ report.lead = (() => {
   function further(n, rule, isButton) {
     if (n <= 0) return null;
     const said = `+${n}`;
-    const onclick = ({ target }) => target.closest(".shortened").replaceWith(ruleText(inOrder(joined(rule))));
+    const onclick = ({ target }) => {
+      target.closest(".title > div")?.classList.add("whole");
+      target.closest(".shortened").replaceWith(ruleText(inOrder(joined(rule))));
+    };
     if (!isButton) return [" ", h("span.muted", null, said)];
     return [" ", h("button.link", { type: "button", title: "all of the rule", onclick }, said)];
   }
@@ -221,7 +231,8 @@ report.lead = (() => {
   }
 
   /* What a feature fires on: a label of the text or a rule; where there are several senses, each has its own rule; and
-   * where the rule tells less than the tokens on which it fires most, or fails at its strongest firings, tokens. */
+   * where the rule tells less than the tokens on which it fires most, or fails at its strongest firings, tokens. A
+   * title names the tokens of the strongest firings: they stand before what does not. */
   function firesOn(latent, feature) {
     const { senses } = feature;
     if (byLabel(latent)) {
@@ -230,10 +241,25 @@ report.lead = (() => {
       return [labelElement(latent), more, f1Term(f1(latent), "label ")];
     }
     if (!hasText) return h("span.muted", null, "No label describes where it fires.");
-    if (senses?.length) return inSenses(senses, true);
-    if (!isByTokens(latent, feature)) return inWords(latent, feature);
-    return isPastStrongest(feature) && !isOnCommonest(latent, feature) ? onStrongest(feature) : onCommonest(feature);
+    if (senses?.length) return inSenses(senses, feature);
+    const strongest = strongestTokens(report.firings.stored(feature));
+    if (!isByTokens(latent, feature)) {
+      const isNamed = isMost(strongest, (token) => isNamedBy(columns.explanation[latent], token));
+      return [isNamed ? null : [onTokens(strongest, feature), h("span.muted", null, ": ")], inWords(latent, feature)];
+    }
+    const common = new Set(commonest(feature).map(([, token]) => token));
+    const isCommon = isMost(strongest, (token) => common.has(token));
+    return h("span.vague", null, isCommon ? null : [h("span.muted", null, "most strongly "),
+      onTokens(strongest, feature), h("span.muted", null, ", ")], onCommonest(feature));
   }
+
+  /* The tokens of the strongest of some firings, which are in order; whether most of some tokens are as asked; and
+   * whether a rule names a token as one on which it holds. */
+  const strongestTokens = (firings) =>
+    firings.slice(0, N_STRONGEST).map(report.examples.tokenOf).filter((token) => token !== null);
+  const isMost = (tokens, has) => tokens.filter(has).length >= HALF * tokens.length;
+  const isNamedBy = (rule, token) => !OF_PLACE.test(rule) && rule.includes(quoted(word(token)));
+  const quoted = (text) => NAMES[text] ?? `"${text.replaceAll("\n", "\\n").replaceAll("\t", "\\t")}"`;
 
   /* Whether the rule holds at few of its strongest firings; most: the share from which on they are not few. */
   const isPastStrongest = ({ explanation }, most = HALF) => (explanation?.at_strongest ?? 1) < most;
@@ -259,17 +285,14 @@ report.lead = (() => {
     const share = ([, token, count]) =>
       [tokenElement(word(token), lead), h("small", null, ` ${format.percent(count / n)}`), " "];
     const more = kinds > on.length ? h("small", null, `and ${format.count(kinds - on.length)} more`) : null;
-    return h("span.vague", null, h("span.muted", null, kinds === 1 ? "only on " : "mostly on "), on.map(share), more);
+    return [h("span.muted", null, kinds === 1 ? "only on " : "mostly on "), on.map(share), more];
   }
 
-  /* The tokens of its strongest firings, the strongest first. */
-  function onStrongest(feature) {
-    const strongest = report.firings.stored(feature).slice(0, N_STRONGEST).map(report.examples.tokenOf);
-    const tokens = [...new Set(strongest)].filter((token) => token !== null);
+  /* The first few of some tokens on which a feature fires. */
+  function onTokens(tokens, feature) {
+    const few = [...new Set(tokens)].slice(0, N_SAMPLES);
     const lead = leadAround(feature);
-    return h("span.vague", null, h("span.muted", null, "most strongly on "),
-      tokens.slice(0, N_LISTED).map((token) => [tokenElement(word(token), lead), " "]),
-      tokens.length > N_LISTED ? h("small", null, `and ${tokens.length - N_LISTED} more`) : null);
+    return [h("span.muted", null, "on "), few.map((token, k) => [k ? " " : null, tokenElement(word(token), lead)])];
   }
 
   /* A rule as it is written everywhere; one that barely holds says so. none: the text if there is no rule. */
@@ -337,19 +360,25 @@ report.lead = (() => {
   /* What describes a sense: its rule if that holds, else what its firings share; undefined if nothing does. */
   const ofSense = ({ rule, f1: f1OfRule, common }) => (rule && !isWeakRule(f1OfRule) ? rule : common[0]);
 
-  /* Where it fires in each of some senses, and, in a title, how much of its activation is of none of them. */
-  function inSenses(all, isWhole = false) {
+  /* Where it fires in each of some senses; in the title of their feature, each with the tokens of its strongest firings
+   * where its rule does not name them, and how much of the activation is of none of them. */
+  function inSenses(all, feature = null) {
     const one = (sense, k) => {
       const rule = ofSense(sense);
       const told = sense.share === null ? [] : [format.percent(sense.share)];
-      if (isWhole && rule === sense.rule && isKnown(sense.f1)) told.push(`F1 ${format.fixed(sense.f1)}`);
+      if (feature && rule === sense.rule && isKnown(sense.f1)) told.push(`F1 ${format.fixed(sense.f1)}`);
+      const isOf = (example) => report.examples.senseOf(example, all) === k;
+      const firings = feature ? [...feature.examples.filter(isOf), ...sense.examples] : [];
+      const tokens = strongestTokens(report.firings.stored({ examples: firings }));
+      const isNamed = isMost(tokens, (token) => rule && isNamedBy(rule, token));
       return h("span.of-lead", null,
         report.examples.senseMark(k, null), " ",
-        rule ? short(rule, isWhole) : "no rule",
+        isNamed ? null : [onTokens(tokens, feature), rule ? h("span.muted", null, ": ") : null],
+        rule ? short(rule, feature !== null) : isNamed ? "no rule" : null,
         told.length ? h("small", null, ` ${told.join(", ")}`) : null);
     };
     const rest = 1 - all.reduce((sum, { share }) => sum + (share ?? NaN), 0);
-    if (!isWhole || !(rest >= MUCH)) return all.map(one);
+    if (!feature || !(rest >= MUCH)) return all.map(one);
     return [...all.map(one), h("span.of-lead.muted", null, "of no sense ", h("small", null, format.percent(rest)))];
   }
 

@@ -106,7 +106,7 @@ report.logits = (() => {
       rowHead(tipped("Effect", "How much more the loss rises without it than with an equally large change along other "
         + "features, in nats, with the 95 % interval.")),
       h("td.gauge", { colspan: 2 }, gauge(beyond, [null, null, null], scaleOf(span), true)),
-      h("td", null, low > 0 || high < 0 ? h("b", null, low > 0 ? "yes" : "no") : "none seen"));
+      h("td", null, low > 0 || high < 0 ? h("b", null, low > 0 ? "yes" : "loss falls") : "none seen"));
   }
 
   /* The same in a sentence. */

@@ -789,7 +789,7 @@ report.views.map = (() => {
 
   function build(section) {
     names = points.names.map(([, , name]) =>
-      (kindNamed(name) ? h("span.name.region", null, name) : h("span.name", null, ruleText(name))));
+      (kindNamed(name) ? h("span.name.region", null, name) : h("span.name", null, report.lead.short(name))));
     own = h("div");
     card = h("div.hovercard", { role: "status", hidden: true });
     ring = h("i.ring", { hidden: true });

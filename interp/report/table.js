@@ -145,7 +145,9 @@ report.table = (() => {
   function firesOn(i) {
     const { terms } = state;
     const { label: mine, note } = report.notes.of(i);
-    const label = labelOf(i);
+    const best = labelOf(i);
+    const isLabelled = best && (report.lead.byLabel(i) || parted(terms, "label", format.words(best)).length > 1);
+    const label = isLabelled ? best : null;
     const rule = columns.explanation[i];
     const found = placeOfFit(terms, i);
     const named = [mine, label && format.words(label), rule].filter(Boolean).join(" · ");

@@ -1,6 +1,7 @@
 """The page of one feature: its lead, examples, senses, evidence and logits, tried in Chromium."""
 
 import base64
+import json
 import re
 from collections import Counter
 from types import SimpleNamespace
@@ -100,7 +101,8 @@ def test_the_strongest_come_first_then_those_on_each_common_token_and_a_few_on_e
         assert [value for _, value, _ in part] == sorted((value for _, value, _ in part), reverse=True)
     tokens = [token for *_, token in top]
     assert {token for *_, token in same} <= set(tokens), "more on the tokens of the strongest"
-    assert [token for token, _ in groups] == [token for token in (common, second) if tokens.count(token) < 3]
+    assert {token for token, _ in groups} == {token for token in (common, second) if tokens.count(token) < 3}
+    assert [own[0][1] for _, own in groups] == sorted((own[0][1] for _, own in groups), reverse=True)
     assert all({on for *_, on in own} == {token} for token, own in groups)
     on = [token for *_, token in others]
     told = {*tokens, *(token for token, _ in groups)}
@@ -163,10 +165,11 @@ def test_the_tokens_that_its_rule_names_tell_a_sense_even_if_another_was_seen_to
 
 def test_a_page_with_senses_says_what_is_of_none_and_shows_it_in_grey(browser, address):
     browser.open(f"{address}#feature/{SPLIT}")
-    title = "report.lead.inSenses([0.5, {}].map((share) => ({{ share, rule: 'x', f1: 0.9, common: [] }})), {})"
+    sense = "{{ share, rule: 'x', f1: 0.9, common: [], examples: [] }}"
+    title = f"report.lead.inSenses([0.5, {{}}].map((share) => ({sense})), {{}})"
     said = f"h('p', null, {title}).textContent"
-    assert browser.evaluate(said.format("0.2", "true")).endswith("of no sense 30 %")
-    for share, is_title in ("0.5", "true"), ("0.2", "false"), ("null", "true"):
+    assert browser.evaluate(said.format("0.2", "{ examples: [] }")).endswith("of no sense 30 %")
+    for share, is_title in ("0.5", "{ examples: [] }"), ("0.2", "null"), ("null", "{ examples: [] }"):
         assert "of no sense" not in browser.evaluate(said.format(share, is_title))
     bar = "getComputedStyle(document.querySelector('.tokenbars li i')).backgroundColor"
     of_sense = browser.evaluate(bar)
@@ -205,6 +208,50 @@ def test_an_effect_past_the_end_of_its_scale_is_an_arrow(browser, address):
     assert [browser.evaluate(gauge.format(x)) for x in (7, 2, -3)] == ["--at: 1.0000;", None, "--at: 0.0000;"]
 
 
+def test_an_effect_stands_in_the_head_of_each_feature_that_was_ablated(browser, address):
+    browser.open(f"{address}#feature/3")
+    for latent, effect, said in ((2, [0.01, -0.1, 0.2], "effect none seen"), (3, [-0.02, -0.03, -0.01], "−0.020 nats")):
+        names = zip(("effect", "effect_low", "effect_high"), effect, strict=True)
+        put = "; ".join(f"report.data.page.columns.{name}[{latent}] = {value}" for name, value in names)
+        browser.evaluate(
+            f"{put}; location.hash = '#feature/{latent}'; report.views.feature.show("
+            f"document.getElementById('feature'), '{latent}')"
+        )
+        assert said in browser.text("#feature .name")[0]
+    ablated = "{ beyond_null: [-0.02, -0.03, -0.01], sequences: 2, likelier: [], less_likely: [] }"
+    made = f"report.logits.effects({{ tokens: [], effects: {ablated} }}, null, report.views.feature.block)"
+    assert browser.evaluate(f"{made}.querySelector('td b').textContent") == "loss falls", (
+        "which is no lack of an effect"
+    )
+
+
+def test_a_title_names_the_tokens_of_the_strongest_firings_before_a_rule_that_does_not(browser, address):
+    browser.open(f"{address}#feature/2")
+    title = """((rule, words) => {
+        const { columns } = report.data.page;
+        [columns.explanation[2], columns.explanation_f1[2]] = [rule, 0.9];
+        vocabulary = Array.from(vocabulary, (_, k) => words[k %% words.length]);
+        return loadFeature(2).then((feature) => h("p", null, report.lead.title(2, feature)).textContent);
+    })(%s, %s)"""
+    for rule, words, said in (
+        ('tokens after ">"', [">"], 'on >: tokens after ">" F1 0.90'),
+        ('in lines that begin with "a"', ["a"], 'on a: in lines that begin with "a" F1 0.90'),
+        ('tokens like ">", "<"', [">"], 'tokens like ">", "<" F1 0.90'),
+        ('tokens like "a", "b"', [">"], 'on >: tokens like "a", "b" F1 0.90'),
+        ("a newline", ["\n"], "a newline F1 0.90"),
+        ('"\\n " or "x" after "y"', ["\n "], '"\\n " or "x" after "y" F1 0.90'),
+    ):
+        assert browser.evaluate(title % (json.dumps(rule), json.dumps(words))) == said
+    cut = """(() => {
+        const { style } = document.querySelector("#feature .title");
+        style.width = "20rem";
+        document.querySelector("#feature .title > div").replaceChildren("word ".repeat(99));
+        return document.querySelector("#feature .title").offsetHeight / parseFloat(getComputedStyle(
+            document.querySelector("#feature .title")).lineHeight);
+    })()"""
+    assert browser.evaluate(cut) < 2.5, "two lines at most"
+
+
 def test_the_lead_uses_a_label_instead_of_a_rule_if_it_fits_better(browser, address):
     browser.open(f"{address}#feature/2")
     assert browser.text("#feature .lead dt") == ["Raises", "Points like"]
@@ -217,7 +264,7 @@ def test_the_lead_uses_a_label_instead_of_a_rule_if_it_fits_better(browser, addr
     lines = browser.evaluate(f"{far}.map(([name, said]) => [name, h('p', null, said).textContent])")
     assert [name for name, _ in lines] == ["Fires with"], "no neighbour is close"
     assert re.match(r"5Jaccard 0\.60.*4Jaccard 0\.10.*on the map", lines[0][1]), "the highest Jaccard first"
-    assert browser.text("#feature .title") == ['after " return" or " +" F1 0.50']
+    assert browser.text("#feature .title") == ['on  +: after " return" or " +" F1 0.50']
     assert 0 < len(browser.text("#feature .predicts .token")) <= 5
     browser.open(f"{address}#feature/3")
     f1 = browser.evaluate("report.data.page.columns.label_f1[3]")
@@ -243,14 +290,16 @@ def test_the_lead_uses_the_tokens_of_the_strongest_firings_if_the_rule_fails_the
     })"""
     rule = 'after " return" or " +" F1 0.50'
     title, below = browser.evaluate(said % "0.2")
-    assert title == "most strongly on  + " and below.startswith(f"In words{rule}, but true of 20 % of its strongest")
+    assert title.startswith("only on  + 33 %") and below.startswith(
+        f"In words{rule}, but true of 20 % of its strongest"
+    )
     title, below = browser.evaluate(said % "0")
-    assert title == "most strongly on  + " and not below.startswith("In words"), "no rule of its strongest firings"
+    assert title.startswith("only on  + 33 %") and not below.startswith("In words"), "no rule of its strongest firings"
     assert 'after " return" or " +"' in browser.evaluate(
         "loadFeature(2).then((feature) => h('p', null, report.evidence.explanation(2, feature)).textContent)"
     ), "which stands beside its scores"
     title, below = browser.evaluate(said % "null")
-    assert title == rule and not below.startswith("In words"), "where it is not known"
+    assert title == f"on  +: {rule}" and not below.startswith("In words"), "where it is not known"
 
 
 def test_an_example_is_marked_with_the_only_sense_that_fires_on_its_token(browser, address):
@@ -295,7 +344,7 @@ def test_senses_are_tabs_beside_the_strongest_firings_and_a_weak_rule_says_so(br
     browser.click("#panel-0 .alike")
     strongest = browser.evaluate(visible)
     assert len(strongest) > 3 and int(strongest[0]) == (N_SEQ - 1) * N_CTX + SPLIT
-    assert browser.text(".title .of-lead") == ["A a rule that holds 70 %, F1 0.80", "B no rule 30 %"]
+    assert browser.text(".title .of-lead") == ["A on ⟨b2⟩: a rule that holds 70 %, F1 0.80", "B on ⟨9c⟩ 30 %"]
     named = "report.lead.ofSense({ rule: 'after \"ug\"', f1: 0.9, common: ['x'] })"
     assert browser.evaluate(named) == 'after "ug"', "a tab says what the title does"
     browser.click("#tab-2")

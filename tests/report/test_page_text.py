@@ -183,7 +183,7 @@ def test_many_tokens_of_one_family_are_named_by_it(browser, address):
     said = """((rule, isWhole) => {
         const columns = { label: [], explanation: [rule], explanation_f1: [0.9], label_f1: [0] };
         Object.assign(report.data.page.columns, columns);
-        const feature = { senses: [], labels: [], tokens: [], facts: { n_active: 1, n_tokens: 1 } };
+        const feature = { senses: [], labels: [], tokens: [], examples: [], facts: { n_active: 1, n_tokens: 1 } };
         return h("p", null, isWhole ? report.lead.title(0, feature) : report.lead.brief(0, () => null)).textContent;
     })(%s, %s)"""
     parts = "parts of characters of any script or tokens in Hebrew script"
@@ -198,6 +198,11 @@ def test_many_tokens_of_one_family_are_named_by_it(browser, address):
         ('tokens like "⟨d7⟩", "⟨a9⟩⟨d7⟩", "⟨9c⟩"', 'pieces of Hebrew letters "⟨d7⟩", "⟨a9⟩⟨d7⟩", "⟨9c⟩"', None),
         ('"x" in text rich in "W", "B", "Y"', '"x" in text rich in single capital letters "W", "B", "Y"', None),
         ('"A", "B" or "C"', '"A", "B" or "C"', 'any of 3 tokens: "A", "B" or "C"'),
+        (
+            "numbers without a space before, dashes with a space before or quotes with a space before in a URL",
+            "numbers without a space before, dashes or quotes with a space before in a URL",
+            None,
+        ),
         (five, five, f"any of 5 tokens: {five}"),
         (
             '"a1", "b1", "c1", "d1", "e1" or "!"',

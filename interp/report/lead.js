@@ -17,7 +17,7 @@ report.lead = (() => {
   const BY_CHANCE = "these tokens follow its firings no more often than by chance";
   const NO_RULE = "No rule in words holds.";
   const N_LISTED = 4; // tokens of a list that is cut, which takes two more
-  const HALF = 0.5; // of the strongest firings, at fewer of which a rule is no title
+  const HALF = 0.5; // of the strongest firings, at fewer of which a rule is no title; or of all
   const NEARLY_NONE = 0.005; // of them, at fewer of which a rule does not stand below the title either
   const N_STRONGEST = 8; // firings whose tokens the title names
   const N_FAMILY = 3; // tokens of a long list that are named as a family
@@ -187,8 +187,9 @@ report.lead = (() => {
   }
 
   /* A description in a few words, for a card or a list: the reader's own label, a label of the text, the rule of each
-   * sense, or the rule. measured: makes what follows it, from its F1. */
-  function brief(latent, measured = f1Element, senses = sensesOf(latent)) {
+   * sense, or the rule. measured: makes what follows it, from its F1. feature: where it has been read. */
+  function brief(latent, measured = f1Element, feature = null) {
+    const senses = feature ? feature.senses : sensesOf(latent);
     const rule = columns.explanation[latent];
     const { label: mine } = report.notes.of(latent);
     if (mine) return h("bdi.mine", null, mine);
@@ -196,7 +197,14 @@ report.lead = (() => {
     if (senses?.length) return inSenses(senses);
     if (!rule) return h("span.muted", null, hasText ? NO_RULE : "No label fits.");
     if (isWeakRule(f1(latent))) return h("span.weak", { "data-tip": NO_RULE }, short(rule));
-    return [short(rule), measured(f1(latent))];
+    return [feature ? onUnnamed(latent, feature) : onMost(latent), short(rule), measured(f1(latent))];
+  }
+
+  /* The token of half of its firings or more, to stand before a rule that names no token; null for any other rule. */
+  function onMost(latent) {
+    const [[token], [share]] = [columns.tokens[latent], columns.token_shares[latent]];
+    if (!(share >= HALF) || !OF_PLACE.test(columns.explanation[latent])) return null;
+    return [h("span.muted", null, "on "), tokenElement(token), h("span.muted", null, ": ")];
   }
 
   /* The same as text alone. */
@@ -242,15 +250,19 @@ report.lead = (() => {
     }
     if (!hasText) return h("span.muted", null, "No label describes where it fires.");
     if (senses?.length) return inSenses(senses, feature);
+    if (!isByTokens(latent, feature)) return [onUnnamed(latent, feature), inWords(latent, feature)];
     const strongest = strongestTokens(report.firings.stored(feature));
-    if (!isByTokens(latent, feature)) {
-      const isNamed = isMost(strongest, (token) => isNamedBy(columns.explanation[latent], token));
-      return [isNamed ? null : [onTokens(strongest, feature), h("span.muted", null, ": ")], inWords(latent, feature)];
-    }
     const common = new Set(commonest(feature).map(([, token]) => token));
     const isCommon = isMost(strongest, (token) => common.has(token));
     return h("span.vague", null, isCommon ? null : [h("span.muted", null, "most strongly "),
       onTokens(strongest, feature), h("span.muted", null, ", ")], onCommonest(feature));
+  }
+
+  /* The tokens of its strongest firings, to stand before a rule that does not name them; null for any other rule. */
+  function onUnnamed(latent, feature) {
+    const tokens = strongestTokens(report.firings.stored(feature));
+    const isNamed = isMost(tokens, (token) => isNamedBy(columns.explanation[latent], token));
+    return isNamed ? null : [onTokens(tokens, feature), h("span.muted", null, ": ")];
   }
 
   /* The tokens of the strongest of some firings, which are in order; whether most of some tokens are as asked; and
@@ -398,7 +410,7 @@ report.lead = (() => {
   }
 
   return {
-    readRows, brief, plain, short, rule: ruleElement, linked, title, element, inSenses, ofSense, byLabel, f1, predicts,
-    kindsOf, leadAround, byChance: (feature) => isByChance(feature) && BY_CHANCE,
+    readRows, brief, plain, onMost, short, rule: ruleElement, linked, title, element, inSenses, ofSense, byLabel, f1,
+    predicts, kindsOf, leadAround, byChance: (feature) => isByChance(feature) && BY_CHANCE,
   };
 })();

@@ -437,7 +437,7 @@ report.views.map = (() => {
         "article.card",
         null,
         h("h3", null, link, " ", judged(latent), h("button.close", close, "✕")),
-        h("p.rule", null, report.lead.brief(latent, () => null, feature.senses)),
+        h("p.rule", null, report.lead.brief(latent, () => null, feature)),
         report.examples.list(latent, feature, strongest, { how: "line", senses: feature.senses ?? [] }),
         nearest.length ? h("p.muted.to-nearest", null,
           h("span", null, "Nearest, by ", term("decoder cosine")),

@@ -108,7 +108,7 @@ report.views.overview = (() => {
       h("h3", null,
         why ? h("span.why", null, why) : null, featureLink(latent, `Feature ${latent}`), " ",
         verdictElement(verdictOf(latent)), unsureElement(latent)),
-      h("p.rule.clamp", null, report.lead.brief(latent, undefined, feature.senses)),
+      h("p.rule.clamp", null, report.lead.brief(latent, undefined, feature)),
       report.examples.list(latent, feature, strongest, { how: hasText ? "line" : null, senses }),
       predicted.length ? h("p.predicts", null, h("span.muted", null, "raises "), predicted) : null);
   }

@@ -173,7 +173,7 @@ report.table = (() => {
           ? h("span.tag.label", { "data-tip": `label, F1 ${format.fixed(columns.label_f1[i])}` },
             marked(terms, "label", format.words(label)))
           : null,
-        rule ? h(isWeak ? "span.weak" : "span", null, ruleFound(rule)) : null,
+        rule ? h(isWeak ? "span.weak" : "span", null, report.lead.onMost(i), ruleFound(rule)) : null,
         rule || label ? null : none()),
       h(found < 0 ? "div.snippet" : "div.snippet.found", null, found < 0 ? snippet(i) : snippetOn(i, found)),
     ];

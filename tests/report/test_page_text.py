@@ -222,13 +222,14 @@ def test_many_tokens_of_one_family_are_named_by_it(browser, address):
 def test_a_long_rule_is_cut_where_it_is_one_of_many(browser, address):
     browser.open(f"{address}#feature/3")
     brief = """((rule) => {
-        Object.assign(report.data.page.columns, { label: [], explanation: [rule], explanation_f1: [1] });
+        const most = { tokens: [["is"]], token_shares: [[0.6]] };
+        Object.assign(report.data.page.columns, { label: [], explanation: [rule], explanation_f1: [1], ...most });
         return h("p", null, report.lead.brief(0, () => null)).textContent;
     })(%s)"""
     for rule, said in (
         ('tokens like "a1", "b1", "c1", tokens like "d1", "e1" or "f1"', 'tokens like "a1", "b1", "c1", "d1" +2'),
         ('"a", "b" or "c"', '"a", "b" or "c"'),
-        ('tokens two after "a" before tokens like "b"', 'tokens two after "a" before tokens like "b"'),
+        ('tokens two after "a" before tokens like "b"', 'on is: tokens two after "a" before tokens like "b"'),
         ('"\\n   ", "\\n       " or "\\n  "', "a line end and an indent"),
     ):
         assert browser.evaluate(brief % json.dumps(rule)) == said

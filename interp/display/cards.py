@@ -111,12 +111,17 @@ def show_text(text: str, around: int | None = None) -> Markup:
     )
 
 
+def show_token(token: str, around: int | None = None) -> Markup:
+    """Show a token on its own, as `show_text` does, with marks for its spaces too, which HTML would drop."""
+    return show_text(_mark_spaces(token), around)
+
+
 def show_rule(words: str) -> Markup:
     """Show a rule in words. What stands in its quotes keeps its writing direction to itself, and its white space is
     marked, since HTML folds it into one space; several spaces are one mark with their number."""
     around = script_byte(words)
     pieces = re.split(r'"(.+?)"(?=$|[\s,;:.)])', words, flags=re.DOTALL)
-    tokens = (f'"<bdi>{show_text(_mark_spaces(piece), around)}</bdi>"' for piece in pieces[1::2])
+    tokens = (f'"<bdi>{show_token(piece, around)}</bdi>"' for piece in pieces[1::2])
     return Markup("".join(next(tokens) if k % 2 else escape(piece) for k, piece in enumerate(pieces)))
 
 

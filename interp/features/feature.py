@@ -24,6 +24,7 @@ from interp.display.cards import (
     shade_text,
     show_rule,
     show_text,
+    show_token,
     verdict_badge,
 )
 from interp.display.pictures import PNG_PREFIX, Renderer, picture_of
@@ -97,7 +98,7 @@ class Feature:
         lines: list[object] = [] if self.verdict is None else [_show_verdict(self.verdict)]
         around = self._script_byte()
         for name, tokens in self._logits():
-            shown = ", ".join(f"<code><bdi>{show_text(token, around)}</bdi></code>" for token in tokens)
+            shown = ", ".join(f"<code><bdi>{show_token(token, around)}</bdi></code>" for token in tokens)
             lines.append(Markup(f"{name} logits: {shown}"))
         if self.has_text:
             lines += [

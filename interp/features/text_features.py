@@ -24,7 +24,7 @@ from interp.checks.errors import InterpError
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.codes.sparse_codes import SparseCodes
-from interp.display.cards import Markup, card, shade_text, show_table, show_text
+from interp.display.cards import Markup, card, shade_text, show_table, show_token
 from interp.features.feature import join_pieces
 
 _N_SHOWN_LATENTS = 12
@@ -63,7 +63,7 @@ class TextFeatures:
     def _repr_html_(self) -> str:
         strongest = self.latents().head(_N_SHOWN_LATENTS)
         rows = (
-            (row.latent, f"{row.activation:.3g}", show_text(str(row.token)), row.n_firings)
+            (row.latent, f"{row.activation:.3g}", show_token(str(row.token)), row.n_firings)
             for row in strongest.itertuples()
         )
         z = self.codes.scipy()

@@ -9,7 +9,7 @@ import torch
 
 from interp.codes.sparse_codes import SparseCodes
 from interp.compare import Estimate, stability
-from interp.display.cards import Markup, card, interval_mark, show_facts, show_table
+from interp.display.cards import Markup, card, interval_mark, show_facts, show_table, show_token
 from interp.display.cards import show_rule as rule_markup
 from interp.features.feature_store import FeatureStore
 from interp.pipeline.run_folder import Run
@@ -64,6 +64,11 @@ def test_the_white_space_of_a_rule_is_marked_as_on_the_page():
     assert words == (
         '"<bdi>↵␣×7</bdi>", "<bdi>␣a␣␣b</bdi>" or "<bdi>\\nabla</bdi>" in text rich in "<bdi>&quot;</bdi>"'
     )
+
+
+def test_a_token_on_its_own_is_marked_as_on_the_page():
+    assert [show_token(token) for token in (" a", "a", " ", "\n ", "<")] == ["␣a", "a", "␣", "↵␣", "&lt;"]
+    assert ">…a9 ש</bdi>" in show_token("⟨a9⟩", 0xD7)
 
 
 def test_a_ranking_is_a_table_that_shows_what_tells_a_latent(tmp_path):

@@ -159,11 +159,11 @@ def test_the_search_of_the_overview_lists_matches_as_one_types_and_opens_one_by_
     type_in = "Object.assign(document.querySelector('#overview .search input'), {value: '%s'})"
     press = f"{type_in}.dispatchEvent(new Event('input'))"
     browser.evaluate(f"document.querySelector('#overview .search input').focus(); {press % 'return'}")
-    assert browser.text(".hits .number") == ["1", "2", "3", "7"] and browser.text(".hits .muted") == []
+    assert browser.text(".hits .number") == ["1", "2", "3", "7"] and browser.text(".hits #hit-more") == []
     browser.evaluate(press % "w")
     best = browser.evaluate("report.search.best('w', 99)")
     assert browser.text(".hits .number") == [str(latent) for latent in best["first"][:5]]
-    assert browser.text(".hits .muted") == [f"Enter: all {best['n']} in the table"]
+    assert browser.text(".hits #hit-more") == [f"Enter: all {best['n']} in the table"]
     browser.press("ArrowDown")
     browser.press("ArrowDown")
     chosen = "document.getElementById(document.activeElement.getAttribute('aria-activedescendant'))"

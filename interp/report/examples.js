@@ -199,7 +199,7 @@ report.examples = (() => {
       }
       if (!isBroken) return h(kind, attributes, visible(text, 3, !isActive, lead));
       // a box for each of its lines: a line end stands in the line that it ends, an indent in its own
-      return text.split(/(?<=\n)/).map((part) => h(kind, attributes, inLines(part, lead)));
+      return text.split(/(?<=\n)/).map((part) => h(kind, attributes, inLines(part, lead, !own.includes(firing))));
     });
     return { elements, firing: pieces.findIndex(({ own }) => own.includes(firing)), pieces };
   }
@@ -217,10 +217,10 @@ report.examples = (() => {
     });
   }
 
-  /* A text in its own lines, with a sign where each ends. */
-  const inLines = (text, lead = null) =>
+  /* A text in its own lines, with a sign where each ends and, unless isText, on each space. */
+  const inLines = (text, lead = null, isText = true) =>
     text.split(/(\n)/).map((part) =>
-      (part === "\n" ? [h("span.line-end", null), part] : visible(part, Infinity, true, lead)));
+      (part === "\n" ? [h("span.line-end", null), part] : visible(part, Infinity, isText, lead)));
 
   const joined = (pieces) => pieces.map((piece) => piece.text).join("");
   const isRightToLeft = (text) => 2 * (text.match(RIGHT_TO_LEFT)?.length ?? 0) > (text.match(LETTERS)?.length ?? 0);

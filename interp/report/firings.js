@@ -121,7 +121,7 @@ report.firings = (() => {
       headed(titleOfAll(own, shares, feature), fixed(listed(own, N_OF_TOKEN)));
     const apart = () => headed(["On its other tokens ", h("small", null, `${N_OF_TOKEN} of each at first`)],
       listed([...others, ...further], Math.min(N_OTHER, others.length)));
-    const order = groups.length ? h("small", null, "; groups go by their strongest firing") : null;
+    const order = groups.length ? h("small.order", null, " · groups go by their strongest firing") : null;
     return h("div", null,
       headed([titleOfAll(first, shares, feature), order], fixed(listed(first, top.length))),
       groups.map(ofToken),

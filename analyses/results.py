@@ -252,6 +252,15 @@ SECTIONS = (
         lambda results: f"Measured: {results['claims'][-1]['found']}",
     ),
     Section(
+        "bench_synthsae_equal",
+        "Recovery on SynthSAEBench-16k, beside SAELens at equal samples",
+        'python -m analyses.bench.recovery --world "SynthSAEBench-16k v2" --samples 500000 --passes 1 '
+        '--only "interp Matryoshka, pruned" "interp BatchTopK" "SAELens BatchTopK, tuned" '
+        '"SAELens MatryoshkaBatchTopK, tuned" "interp BatchTopK, frozen decoder" --seeds 0 --workers 1',
+        result_tables.recovery,
+        result_tables.claims_in_short,
+    ),
+    Section(
         "scorecard",
         "The verdict against planted truth and careful readers",
         "python -m analyses.scorecard --short --readings DIR --ablate",

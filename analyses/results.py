@@ -270,7 +270,7 @@ SECTIONS = (
     Section(
         "dictionaries",
         "A scorecard of dictionaries, with nulls and the smallest difference that each measure detects",
-        "python -m analyses.scorecard.dictionaries runs/demo --seeds 2 --tokens 200000 --characters 120000 "
+        "python -m analyses.scorecard.dictionaries runs/demo --seeds 3 --tokens 500000 --characters 120000 "
         "--test-tokens 16000; python -m analyses.scorecard.dictionaries runs/smollm2 --k 32 --seeds 2 --tokens 100000 "
         "--characters 60000 --test-tokens 4000 --dictionaries runs/smollm2/sae",
         result_tables.dictionaries,

@@ -54,7 +54,8 @@ def table_columns(
     """Return the table as column → list over the latents. Verdicts, labels and kinds of text are given as indices into
     their lists of names. A label that a latent detects with an F1 below MIN_F1 is left out. A latent's kind of text is
     its label in `surroundings`. `stored` has a bit for each of its commonest tokens, which is set if an example has
-    that token; `token_shares` are the shares of its firings that are on each, in [0, 1].
+    that token; `token_shares` are the shares of its firings that are on each, in [0, 1]. `at_strongest` is the share of
+    its strongest firings at which its rule holds.
     ranking: `ReportInputs.verdicts`.
     effects: one row for each latent that was ablated."""
     tested = ranking.mask(ranking["verdict"].isin(WITHOUT_SCORES))
@@ -84,6 +85,10 @@ def table_columns(
         "effect_high": _numbers(ablated, "beyond_null_high", 2),
         "explanation": [text or "" for text in _column(ranking, "explanation")],
         "explanation_f1": _numbers(ranking, "explanation_f1"),
+        "at_strongest": [
+            number(_recall_at_strongest(*parts), 2)
+            for parts in zip(ranking["explanation_precision"], ranking["explanation_f1_by_interval"], strict=True)
+        ],
         "density": _numbers(table, "density"),
         "max": _numbers(table, "max"),
         "fvu_rise": _numbers(table, "fvu_rise"),
@@ -95,6 +100,15 @@ def table_columns(
         "label": label,
         "label_f1": _numbers(table, "best_label_f1"),
     }
+
+
+def _recall_at_strongest(precision: float, f1_by_interval: Sequence[float] | float) -> float:
+    """Return the recall R in the highest interval of the activation, from its F1 = 2 P R / (P + R). NaN if no held-out
+    firing lies in it, or if the ranking has no intervals."""
+    if not isinstance(f1_by_interval, Sequence | np.ndarray) or not len(f1_by_interval):
+        return np.nan
+    f1 = float(f1_by_interval[-1])
+    return min(f1 * precision / (2 * precision - f1), 1) if f1 else f1
 
 
 def top_tokens(features: FeatureStore, n: int) -> dict[int, list[str]]:

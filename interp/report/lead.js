@@ -250,12 +250,12 @@ report.lead = (() => {
     }
     if (!hasText) return h("span.muted", null, "No label describes where it fires.");
     if (senses?.length) return inSenses(senses, feature);
-    if (!isByTokens(latent, feature)) return [onUnnamed(latent, feature), inWords(latent, feature)];
+    if (!isByTokens(latent)) return [onUnnamed(latent, feature), inWords(latent)];
     const strongest = strongestTokens(report.firings.stored(feature));
-    const common = new Set(commonest(feature).map(([, token]) => token));
-    const isCommon = isMost(strongest, (token) => common.has(token));
+    const common = columns.tokens[latent].slice(0, N_LISTED);
+    const isCommon = isMost(strongest, (token) => common.includes(word(token)));
     return h("span.vague", null, isCommon ? null : [h("span.muted", null, "most strongly "),
-      onTokens(strongest, feature), h("span.muted", null, ", ")], onCommonest(feature));
+      onTokens(strongest, feature), h("span.muted", null, ", ")], onCommonest(latent, feature));
   }
 
   /* The tokens of its strongest firings, to stand before a rule that does not name them; null for any other rule. */
@@ -274,30 +274,32 @@ report.lead = (() => {
   const quoted = (text) => NAMES[text] ?? `"${text.replaceAll("\n", "\\n").replaceAll("\t", "\\t")}"`;
 
   /* Whether the rule holds at few of its strongest firings; most: the share from which on they are not few. */
-  const isPastStrongest = ({ explanation }, most = HALF) => (explanation?.at_strongest ?? 1) < most;
+  const isPastStrongest = (latent, most = HALF) => (columns.at_strongest[latent] ?? 1) < most;
 
-  const commonest = ({ tokens }) => tokens.filter(([offset]) => offset === 0).slice(0, N_LISTED);
+  const sharesOf = (latent) => columns.token_shares[latent].slice(0, N_LISTED);
 
   /* Whether the tokens on which it fires most tell more of its firings than its rule. */
-  const isOnCommonest = (latent, feature) =>
-    commonest(feature).reduce((sum, [, , n]) => sum + n, 0) / feature.facts.n_active > columns.explanation_f1[latent];
+  const isOnCommonest = (latent) =>
+    sharesOf(latent).reduce((sum, share) => sum + share, 0) > columns.explanation_f1[latent];
 
-  /* Whether the title of a feature that has neither a label nor several senses are tokens. */
-  function isByTokens(latent, feature) {
+  /* Whether tokens name a feature that has neither a label nor several senses, on its page as in a list. */
+  function isByTokens(latent) {
     const ruleF1 = columns.explanation_f1[latent];
-    if (!columns.explanation[latent] || isWeakRule(ruleF1) || isPastStrongest(feature)) return true;
-    return isKnown(ruleF1) && ruleF1 < GOOD && isOnCommonest(latent, feature);
+    if (!columns.explanation[latent] || isWeakRule(ruleF1) || isPastStrongest(latent)) return true;
+    return isKnown(ruleF1) && ruleF1 < GOOD && isOnCommonest(latent);
   }
 
-  /* The tokens on which a feature fires most, each with its share of the firings. */
-  function onCommonest(feature) {
-    const { n_active: n, n_tokens: kinds } = feature.facts;
-    const lead = leadAround(feature);
-    const on = commonest(feature);
-    const share = ([, token, count]) =>
-      [tokenElement(word(token), lead), h("small", null, ` ${format.percent(count / n)}`), " "];
-    const more = kinds > on.length ? h("small", null, `and ${format.count(kinds - on.length)} more`) : null;
-    return [h("span.muted", null, kinds === 1 ? "only on " : "mostly on "), on.map(share), more];
+  /* The tokens on which a feature fires most, each with its share of the firings. feature: where more is known than the
+   * table has. */
+  function onCommonest(latent, feature) {
+    const all = columns.tokens[latent];
+    if (!all.length) return h("span.muted", null, NO_RULE);
+    const lead = feature ? leadAround(feature) : null;
+    const on = sharesOf(latent).map((share, k) =>
+      [tokenElement(all[k], lead), h("small", null, ` ${share ? format.percent(share) : "under 1 %"}`), " "]);
+    const more = feature ? feature.facts.n_tokens - on.length : 0;
+    return [h("span.muted", null, all.length === 1 ? "only on " : "mostly on "), on,
+      more > 0 ? h("small", null, `and ${format.count(more)} more`) : null];
   }
 
   /* The first few of some tokens on which a feature fires. */
@@ -315,17 +317,17 @@ report.lead = (() => {
   }
 
   /* The rule of a feature with its F1, whether it lists tokens, and how many of the strongest firings it misses. */
-  function inWords(latent, feature) {
+  function inWords(latent) {
     const [rule, ruleF1] = [columns.explanation[latent], columns.explanation_f1[latent]];
     const counts = inSpaces(rule) && inCounts(rule);
-    const { at_strongest: share } = feature.explanation ?? {};
     return [
       isWeakRule(ruleF1) || counts ? null : listed(rule),
       ruleElement(rule, ruleF1, "No explanation was found."),
       counts ? h("span.muted", null, `: ${counts}`) : null,
       rule ? f1Term(ruleF1) : null,
-      isPastStrongest(feature) && !isWeakRule(ruleF1)
-        ? h("small", null, `, but true of ${format.percent(share)} of its strongest firings`) : null,
+      isPastStrongest(latent) && !isWeakRule(ruleF1)
+        ? h("small", null, `, but true of ${format.percent(columns.at_strongest[latent])} of its strongest firings`)
+        : null,
     ];
   }
 
@@ -398,19 +400,19 @@ report.lead = (() => {
    * firings; the tokens that it raises; and the given extras: [name, content]. */
   function element(latent, feature, ...more) {
     const rule = columns.explanation[latent];
-    const isInstead = byLabel(latent) || (!feature.senses?.length && isByTokens(latent, feature));
+    const isInstead = byLabel(latent) || (!feature.senses?.length && isByTokens(latent));
     const isBelow = isInstead
-      && (isWeakRule(columns.explanation_f1[latent]) || !isPastStrongest(feature, NEARLY_NONE));
+      && (isWeakRule(columns.explanation_f1[latent]) || !isPastStrongest(latent, NEARLY_NONE));
     const line = (kind, name, ...content) => h(kind, null, h("dt", null, name), h("dd", null, content));
     return h("dl.lead", null,
-      rule && isBelow ? line("div", "In words", inWords(latent, feature)) : null,
+      rule && isBelow ? line("div", "In words", inWords(latent)) : null,
       hasText && predicts(feature).length ? line("div.raises", "Raises", raises(feature)) : null,
       more.length
         ? h("div.nearby", null, more.map(([name, content]) => [h("dt", null, name), h("dd", null, content)])) : null);
   }
 
   return {
-    readRows, brief, plain, onMost, short, rule: ruleElement, linked, title, element, inSenses, ofSense, byLabel, f1,
-    predicts, kindsOf, leadAround, byChance: (feature) => isByChance(feature) && BY_CHANCE,
+    readRows, brief, plain, onMost, short, rule: ruleElement, linked, title, element, isByTokens, onCommonest, inSenses,
+    ofSense, byLabel, f1, predicts, kindsOf, leadAround, byChance: (feature) => isByChance(feature) && BY_CHANCE,
   };
 })();

@@ -141,7 +141,8 @@ report.table = (() => {
   }
 
   /* What it fires on: its senses, if it has several and no search has found its rule or a token; else one's own label,
-   * a label that it detects, its rule, and below them its strongest firing, or the strongest on the token found. */
+   * a label that it detects, the tokens that name it on its page, its rule, and below them its strongest firing, or the
+   * strongest on the token found. */
   function firesOn(i) {
     const { terms } = state;
     const { label: mine, note } = report.notes.of(i);
@@ -165,7 +166,8 @@ report.table = (() => {
     if (apart && labelled) apart[0].firstChild.prepend(labelled, " ");
     if (apart) return h("div.senses", null, apart);
     if (isApart && !evidence) return [line(), h("div.snippet")]; // until its senses are read
-    const isWeak = columns.explanation_f1[i] < report.data.page.min_f1;
+    const isByTokens = hasText && found < 0 && !isInRule && !report.lead.byLabel(i) && report.lead.isByTokens(i);
+    const isWeak = isByTokens || columns.explanation_f1[i] < report.data.page.min_f1;
     return [
       h("div", { title: named },
         labelled,
@@ -173,8 +175,9 @@ report.table = (() => {
           ? h("span.tag.label", { "data-tip": `label, F1 ${format.fixed(columns.label_f1[i])}` },
             marked(terms, "label", format.words(label)))
           : null,
-        rule ? h(isWeak ? "span.weak" : "span", null, report.lead.onMost(i), ruleFound(rule)) : null,
-        rule || label ? null : none()),
+        isByTokens ? h("span.vague", null, report.lead.onCommonest(i)) : rule ? report.lead.onMost(i) : null,
+        rule ? h(isWeak ? "span.weak" : "span", null, ruleFound(rule)) : null,
+        rule || label || isByTokens ? null : none()),
       h(found < 0 ? "div.snippet" : "div.snippet.found", null, found < 0 ? snippet(i) : snippetOn(i, found)),
     ];
   }

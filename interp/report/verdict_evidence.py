@@ -113,24 +113,13 @@ def _domain(part: pd.DataFrame) -> tuple[float, float] | None:
 
 
 def explanations(ranking: pd.DataFrame) -> dict[int, dict[str, Any]]:
-    """Return the EXPLANATION_FIELDS of each latent that has an explanation, from its columns `explanation_…`, and
-    `at_strongest`, the share of its strongest firings at which the rule holds."""
+    """Return the EXPLANATION_FIELDS of each latent that has an explanation, from its columns `explanation_…`."""
     columns = {f"explanation_{name}": name for name in EXPLANATION_FIELDS}
     rows = ranking.loc[ranking["explanation"].fillna("") != "", list(columns)].rename(columns=columns)
     return {
         int(latent): {str(name): _plain(value) for name, value in row.items()}
-        | {"at_strongest": number(_recall_at_strongest(row["precision"], row["f1_by_interval"]), 2)}
         for latent, row in zip(rows.index, rows.to_dict("records"), strict=True)
     }
-
-
-def _recall_at_strongest(precision: float, f1_by_interval: Sequence[float] | float) -> float:
-    """Return the recall R in the highest interval of the activation, from its F1 = 2 P R / (P + R). NaN if no held-out
-    firing lies in it, or if the ranking has no intervals."""
-    if not isinstance(f1_by_interval, Sequence | np.ndarray) or not len(f1_by_interval):
-        return np.nan
-    f1 = float(f1_by_interval[-1])
-    return min(f1 * precision / (2 * precision - f1), 1) if f1 else f1
 
 
 def _plain(value: Any) -> Any:

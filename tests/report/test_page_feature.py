@@ -283,8 +283,8 @@ def test_the_lead_uses_a_label_instead_of_a_rule_if_it_fits_better(browser, addr
 def test_the_lead_uses_the_tokens_of_the_strongest_firings_if_the_rule_fails_there(browser, address):
     browser.open(f"{address}#feature/2")
     said = """loadFeature(2).then((feature) => {
-        feature.facts = { ...feature.facts, n_active: 3 * feature.facts.n_active }; // its token is on a third of them
-        feature.explanation = { ...feature.explanation, at_strongest: %s };
+        report.data.page.columns.token_shares[2] = [0.33];
+        report.data.page.columns.at_strongest[2] = %s;
         const texts = [report.lead.title(2, feature), report.lead.element(2, feature)].map((e) => h("p", null, e));
         return texts.map((e) => e.textContent);
     })"""

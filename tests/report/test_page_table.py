@@ -171,6 +171,19 @@ def test_a_row_of_several_senses_shows_each_with_its_own_example(browser, addres
     assert browser.text(f"tr[data-latent='{SPLIT}'] mark") == [VOCAB[SPLIT].strip()], "why it is found"
 
 
+def test_a_row_leads_with_the_tokens_that_are_the_title_of_its_page(browser, address):
+    browser.open(f"{address}#features?q=%232")
+    lead = "tr[data-latent='2'] td.explanation > div"
+    rule = 'after " return" or " +"'
+    assert browser.text(lead)[0] == f"on  +: {rule}"
+    browser.evaluate("report.data.page.columns.at_strongest[2] = 0.2; report.selection.set({}); null")
+    assert browser.text(lead)[0] == f"only on  + 100 % {rule}" and browser.text(f"{lead} .weak") == [rule]
+    browser.search("after")
+    assert browser.text(lead)[0] == f"on  +: {rule}" and browser.text(f"{lead} mark") == ["after"], (
+        "the rule, if it is found"
+    )
+
+
 def test_a_token_without_a_stored_example_is_told_and_ranked_below(browser, address):
     browser.open(f"{address}#features")
     stored = "report.data.page.columns.stored"

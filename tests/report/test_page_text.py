@@ -174,6 +174,9 @@ def test_each_line_of_an_example_keeps_its_own_direction(browser, address):
     put_bytes = "vocabulary = ['⟨ce⟩', 'a', '⟨b2⟩']; report.examples.plainLine({}, {}).textContent"
     assert browser.evaluate(put_bytes.format("[0, 1, 2, 1, 0]", 1)) == "a⟨b2⟩a", "what the ends cut is left out"
     assert browser.evaluate(put_bytes.format("[0, 1, 0]", 2)) == "a⟨ce⟩", "unless it fires"
+    two = """vocabulary = ['⟨d7⟩', '⟨97⟩⟨d7⟩', '⟨9c⟩'];
+        report.examples.plainLine([0, 1, 2], 1).querySelector('.firing').textContent"""
+    assert browser.evaluate(two) == "חל", "a token that ends one character and begins the next marks both"
     bidi = "getComputedStyle(document.querySelector('.text.broken')).unicodeBidi"
     assert browser.evaluate(bidi) == "plaintext"
 

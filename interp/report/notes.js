@@ -127,6 +127,8 @@ report.notes = (() => {
       oninput() { change({ note: this.value }, note); },
     });
     const note = h("div.note", null, noteField, h("output.muted", null));
+    const markCut = () => note.classList.toggle("cut", noteField.scrollHeight > noteField.clientHeight);
+    new ResizeObserver(markCut).observe(noteField);
     const put = (field, value) => {
       if (field.value === value) return;
       const at = field.selectionStart;
@@ -178,7 +180,7 @@ report.notes = (() => {
       h("span", null, star ? "★" : ""),
       featureLink(latent, `Feature ${latent}`),
       h("div", null, h("span.rule", null, report.lead.brief(latent, () => null)),
-        label && rules[latent] ? h("span.muted", null, " ", report.lead.short(rules[latent])) : null),
+        label && rules[latent] ? h("span.rule.muted", null, " ", report.lead.short(rules[latent])) : null),
       h("bdi.written", null, note));
     const paint = () => {
       const rows = Object.entries(kept);

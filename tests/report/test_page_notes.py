@@ -40,6 +40,8 @@ def test_stars_labels_and_notes_persist_are_searchable_and_round_trip_as_json(br
     rule = browser.evaluate("report.lead.short(report.data.page.columns.explanation[3]).textContent")
     assert browser.text(".mine li") == [f"★Feature 3{HOSTILE} {rule}", 'Feature 5"1233"why?\nbecause']
     assert browser.evaluate("document.querySelector('.mine img')") is None
+    fonts = "new Set(Array.from(document.querySelectorAll('.mine .quoting'), (e) => getComputedStyle(e).fontFamily))"
+    assert browser.evaluate(f"{fonts}.size") == 1, "rules are in one typeface, with a label before them or without"
     (tmp_path / "notes.json").write_text(browser.evaluate("report.notes.exported()"))
     table = read_notes(tmp_path / "notes.json")
     assert table.to_dict("records") == [
@@ -92,8 +94,10 @@ def test_typing_a_label_or_a_note_moves_no_field_and_hides_nothing(browser, addr
     note(browser, "textarea", "why?\n" * 5)
     browser.open(f"{address}#feature/4")
     assert browser.evaluate(tall) <= 40, "it is one line high again, so that no page begins lower for it"
+    browser.wait("document.querySelector('#feature .note.cut') !== null")
     browser.evaluate(f"{field.format('textarea')}.focus()")
     assert browser.evaluate(tall) > 80
+    browser.wait("document.querySelector('#feature .note.cut') === null")
     browser.evaluate("localStorage.clear()")
 
 

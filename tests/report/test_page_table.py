@@ -17,6 +17,8 @@ def test_enter_opens_the_row_under_the_keyboard_cursor(browser, address):
     second = latents(browser)[1]
     browser.press("j")
     assert browser.evaluate("document.activeElement.closest('tr')?.dataset.latent") == str(second)
+    clips = "getComputedStyle(document.activeElement.parentElement).overflow"
+    assert browser.evaluate(clips) == "visible", "the ring of the focus is whole"
     browser.press("Enter")
     browser.wait(f"document.getElementById('feature').dataset.latent === '{second}'")
     browser.press("Escape")

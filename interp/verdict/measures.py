@@ -36,7 +36,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import scipy.sparse
-from jaxtyping import Float, Float64, Int
+from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor
 
 from interp.codes.code_chunks import CodeChunk, read_chunks
@@ -230,11 +230,9 @@ class WordMass:
     """Sum each latent's activation on each word, chunk by chunk."""
 
     def __init__(self, tokens: Int[Tensor, "seq pos"], vocab: Sequence[str], d_sae: int):
-        spelt = [string.strip().casefold() or string for string in plain_strings(vocab)]
-        word = np.unique(spelt, return_inverse=True)[1]
-        self._word = word
+        self._word = _word_of_each(plain_strings(vocab))
         self._tokens = tokens.numpy().reshape(-1)
-        self._mass = scipy.sparse.csr_matrix((d_sae, int(word.max()) + 1))
+        self._mass = scipy.sparse.csr_matrix((d_sae, int(self._word.max()) + 1))
 
     def add(self, chunk: CodeChunk) -> None:
         entries = chunk.activations.astype(np.float64), (chunk.latents, self._word[self._tokens[chunk.rows]])
@@ -246,6 +244,16 @@ class WordMass:
         total = np.asarray(self._mass.sum(1)).ravel()
         most = np.asarray(self._mass.max(1).todense()).ravel()
         return ratio(most, total)
+
+
+def _word_of_each(strings: Sequence[str]) -> Int64[np.ndarray, " d_vocab"]:
+    """Number the words, and return that of each token. A string with the sign for bytes that are no character (U+FFFD)
+    may stand for many tokens, so each of these is a word of its own."""
+    words = [
+        token if "\ufffd" in string else string.strip().casefold() or string for token, string in enumerate(strings)
+    ]
+    numbers = {word: number for number, word in enumerate(dict.fromkeys(words))}
+    return np.array([numbers[word] for word in words], np.int64)
 
 
 def largest_cosines(W: Float[Tensor, "row d"]) -> Float64[np.ndarray, " row"]:

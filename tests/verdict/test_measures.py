@@ -120,6 +120,16 @@ def test_the_share_of_a_token_counts_its_variants_in_case_and_space_as_one(token
         assert share[j] == pytest.approx(mass.max() / mass.sum(), rel=1e-5) if j != 3 else np.isnan(share[j])
 
 
+def test_tokens_that_only_look_alike_are_different_words(tokens, tmp_path):
+    """A decoder shows every byte that is no character as U+FFFD, and a fixed-width string drops its last NULs."""
+    names = ["\ufffd", "\ufffd", "\0", "\0\0", *(f"w{i}" for i in range(VOCAB - 4))]
+    half_each = np.stack([(tokens.flatten() == first) | (tokens.flatten() == first + 1) for first in (0, 2)], 1)
+    store = scan(half_each.astype(np.float32), tokens, tmp_path, vocab=names)
+    for first, share in zip((0, 2), token_share(store), strict=True):
+        n = np.bincount(tokens.flatten(), minlength=VOCAB)[first : first + 2]
+        assert share == pytest.approx(n.max() / n.sum())
+
+
 @pytest.fixture(scope="module")
 def bigrams(tmp_path_factory):
     """Return text where token t is followed by t + 1, mostly. Latents fire on 3; 3 and 20; 3; 3, and promote what

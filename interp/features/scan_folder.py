@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from pydantic import Field
 from torch import Tensor
 from typing_extensions import TypedDict
@@ -212,9 +212,18 @@ def masks_of(labels: Mapping[str, Any] | None, shape: Sequence[int], *, is_text:
 
 
 def labels_digest(labels: Mapping[str, Any], names: Sequence[str]) -> str:
-    """Return a digest of some of the masks, in this order."""
-    masks = ((name, np.packbits(np.asarray(labels[name], dtype=bool))) for name in names)
+    """Return a digest of some of the masks, in this order. Raises ValueError for values other than 0 and 1."""
+    masks = ((name, np.packbits(_booleans(labels[name], name))) for name in names)
     return digest(*(part for mask in masks for part in mask))
+
+
+def _booleans(mask: Any, name: str) -> Bool[np.ndarray, "seq pos"]:
+    """Return a mask as booleans. Raises ValueError for other values, which would all count as true: NaN for an unknown
+    label, or the number of a class."""
+    values = np.asarray(mask)
+    if values.dtype != bool and not np.isin(values, (0, 1)).all():
+        raise InterpError(f"label {name!r} has values other than 0 and 1: give a mask, such as labels == 1")
+    return values.astype(bool)
 
 
 def dictionary_digest(dictionary: Dictionary) -> str:

@@ -24,7 +24,7 @@ from interp.features.feature import join_pieces
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_config import ScanConfig
 from interp.features.scan_features import scan_features
-from interp.features.scan_folder import dictionary_digest
+from interp.features.scan_folder import dictionary_digest, labels_digest
 from interp.features.scan_input import fit_half
 from interp.features.table_passes import SCHEMAS
 from interp.sae import SAE, Crosscoder, TopK
@@ -792,3 +792,15 @@ def test_codes_may_hold_no_firing_at_all(tmp_path):
     silent = SparseCodes(torch.zeros(33, dtype=torch.int64), torch.zeros(0, dtype=torch.int32), torch.zeros(0), 5)
     store = FeatureStore.from_codes(tokens, silent, tmp_path)
     assert (store.table().n_active == 0).all() and len(store.table()) == 5 and len(store.table("examples")) == 0
+
+
+def test_a_label_is_a_mask_of_any_dtype_and_not_a_class_or_unknown(tmp_path):
+    """NaN and the numbers of classes would all count as true."""
+    tokens = torch.arange(64).reshape(8, 8) % 5
+    codes = SparseCodes.from_dense(torch.ones(64, 1))
+    unknown = torch.where(tokens == 0, torch.nan, 1.0)
+    for label in (tokens, unknown):
+        with pytest.raises(ValueError, match="label 'x' has values other than 0 and 1: give a mask"):
+            FeatureStore.from_codes(tokens, codes, tmp_path / "features", labels={"x": label})
+    mask = tokens == 1
+    assert labels_digest({"x": mask.float()}, ["x"]) == labels_digest({"x": mask.numpy()}, ["x"])

@@ -74,7 +74,7 @@ class Positions:
         if not self.text.labels:  # a text other than the labelled one
             return np.full((len(self.rows), 1), -1)
         sequence = self.rows // self.n_ctx
-        masks = [mask[self.sequences].numpy()[sequence, self.position] for mask in self.text.labels.values()]
+        masks = [np.asarray(mask[self.sequences])[sequence, self.position] for mask in self.text.labels.values()]
         return np.stack([np.where(mask, number, -1) for number, mask in enumerate(masks)], 1)
 
 

@@ -76,7 +76,7 @@ class Predicates:
 
     def with_labels(self, labels: Mapping[str, Bool[Tensor, "seq pos"]]) -> "Predicates":
         """Return these predicates with those of the labels, which are numbered after them."""
-        shares = [max(float(mask.float().mean()), 1e-9) for mask in labels.values()]
+        shares = [max(float(torch.as_tensor(mask).float().mean()), 1e-9) for mask in labels.values()]
         text = self.text.with_text(self.text.tokens, labels)
         surprise = np.append(self.surprise, -np.log(shares)).astype(np.float32)
         offsets = self.offsets | {"label": len(self.surprise)}

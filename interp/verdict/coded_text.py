@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from interp.checks.arguments import check_token_ids
-from interp.codes.code_chunks import CodeChunk, CodeSource, check_codes, count_firings, read_chunks
+from interp.codes.code_chunks import CodeChunk, CodeSource, check_codes, count_firings, encoded_rows, read_chunks
 from interp.features.examples import first_windows
 from interp.features.feature_store import FeatureStore
 from interp.runtime.processes import ALONE, Processes
@@ -34,6 +34,8 @@ class CodedText:
     """Rows on which each latent fires."""
     counted: Bool[np.ndarray, " row"]
     """The rows that count as evidence: the first occurrence of each window (`features.examples`)."""
+    encoded: Bool[np.ndarray, " row"]
+    """The rows that have codes. No latent can fire on the others, which were left out at harvest."""
     team: Processes = ALONE
     """The processes that divide what is computed from the text and serves all latents: its predicates, the nulls, and
     the rows at which rules hold. All of them call the same functions of this text in the same order, each for its own
@@ -42,14 +44,16 @@ class CodedText:
     @classmethod
     def from_features(cls, features: FeatureStore, team: Processes = ALONE) -> "CodedText":
         """Return the text that was scanned, with its codes."""
+        codes = features.codes
         return cls(
             tokens=features.tokens,
-            codes=features.codes,
+            codes=codes,
             vocab=features.vocab,
             has_vocab=features.has_vocab,
             maxima=np.nan_to_num(features.column("max")).astype(np.float32),
             n_active=features.column("n_active").astype(np.int64),
             counted=first_windows(features.tokens.numpy()),
+            encoded=encoded_rows(codes, 0, len(codes)).numpy(),
             team=team,
         )
 
@@ -64,6 +68,7 @@ class CodedText:
         """
         n_ids = check_token_ids(tokens, None if vocab is None else len(vocab)) + 1
         check_codes(codes, tokens)
+        tokens = tokens.int()  # a small dtype cannot hold the numbers of predicates, nor an unsigned one -1
         facts = count_firings(codes)
         return cls(
             tokens=tokens,
@@ -73,6 +78,7 @@ class CodedText:
             maxima=facts.maxima,
             n_active=facts.n_active,
             counted=first_windows(tokens.numpy()),
+            encoded=encoded_rows(codes, 0, len(codes)).numpy(),
         )
 
     @property

@@ -4,8 +4,8 @@
 
 The text is read one chunk at a time. Each predicate that a rule names has the list of the rows where it holds or, if it
 is common, one bit per row (row i is bit i % 64 of word i // 64). A row whose window occurs in an earlier sequence is
-not counted (`features.examples`), because it would count twice, or in both halves. Memory: the predicates of a chunk,
-and the counts.
+not counted (`features.examples`), because it would count twice, or in both halves. Nor is a row that was left out at
+harvest, because no latent can fire there. Memory: the predicates of a chunk, and the counts.
 """
 
 from collections.abc import Sequence
@@ -173,7 +173,7 @@ def count_rules(
         return _Chunk(
             text=TextBits.read(predicates, rows, rules),
             start=chunk.start,
-            counted=pack_bits(text.counted[rows]),
+            counted=pack_bits(text.counted[rows] & text.encoded[rows]),
             fit=pack_bits(np.repeat(half[chunk.start // n_ctx : chunk.stop // n_ctx], n_ctx)),
             firing_offsets=firings.indptr,
             fired=firings.indices,

@@ -43,7 +43,7 @@ def verdict_columns(
     """Judge each latent. Returns an array per column of the ranking, in the order of the latents.
     token_share: the largest share of activation on one token."""
     n_active = text.n_active
-    density = n_active / max(text.tokens.numel(), 1)
+    density = n_active / max(text.encoded.sum(), 1)
     chance = evidence.probability
     has_one_meaning = chance.one >= 0.5
     dense = (density > MAX_DENSITY) | ((density > MAX_DENSITY_WITHOUT_MEANING) & ~has_one_meaning)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.verdict.calibration import Calibration
 from interp.verdict.coded_text import CodedText
@@ -52,3 +53,21 @@ def test_evidence_is_of_each_window_once():
     assert (tables[0]["n_active"] > tables[1]["n_active"]).all()
     for name in ("latent", "monosemanticity", "ci_low", "ci_high", "n_senses", "concentration"):
         np.testing.assert_array_equal(tables[0][name], tables[1][name])
+
+
+def test_density_is_the_share_of_the_rows_that_were_encoded(tmp_path):
+    """A latent that fires on six of ten rows is dense, although two thirds of the text are padding."""
+    tokens = torch.from_numpy(np.random.default_rng(0).integers(5, size=(60, 30)).astype(np.int32))
+    kept = torch.arange(10) + 30 * torch.arange(60)[:, None]
+    codes = CodeStore.create(tmp_path / "codes", n_rows=tokens.numel(), d_sae=1)
+    codes.write_file("0", kept.flatten(), SparseCodes.from_dense((kept.flatten() % 10 < 6).float()[:, None]))
+    [row] = rank_codes(tokens, codes).to_dict(orient="records")
+    assert row["density"] == pytest.approx(0.6) and row["verdict"] == "dense"
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16])
+def test_token_ids_may_have_a_small_dtype(dtype):
+    tokens = torch.from_numpy(np.random.default_rng(0).integers(5, size=(40, 16)))
+    codes = SparseCodes.from_dense((tokens == 3).reshape(-1, 1).float())
+    small, large = (rank_codes(each, codes, vocab=list("abcde")) for each in (tokens.to(dtype), tokens))
+    assert small["concentration"].notna().all() and small["concentration"].equals(large["concentration"])

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from interp.codes.code_chunks import read_chunks
+from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.text.kinds import PREDICATE_KINDS, Kind, kinds_in, register_kind
 from interp.text.positions import Positions
@@ -164,6 +165,7 @@ def test_labels_are_used_where_given():
     got = explained(tokens, fires, labels={"odd": torch.from_numpy(label)}).latents
     assert got.phrases == ['"Delta" labelled odd'] and got.f1 == 1
     assert "odd" not in explained(tokens, fires).latents.phrases[0]
+    assert explained(tokens, fires, labels={"odd": label}).latents.phrases == got.phrases, "as an array"
 
 
 def noisy_latents(rng, tokens):
@@ -376,3 +378,18 @@ def test_rules_are_scored_on_each_window_once():
     assert found.n[0] == fired.sum() and found.n_examples[0] == (says & fired).sum()
     assert found.precision[0] == pytest.approx((says & fired).sum() / says.sum())
     assert found.recall[0] == pytest.approx((says & fired).sum() / fired.sum())
+
+
+def test_rows_that_were_left_out_at_harvest_are_no_errors_of_a_rule(tmp_path):
+    rng = np.random.default_rng(4)
+    tokens = random_text(rng, n_seq=200)
+    kept = np.tile(np.arange(tokens.shape[1]) >= tokens.shape[1] // 2, (len(tokens), 1))
+    fires = (tokens == WORDS.index("Delta")) & kept
+    codes = CodeStore.create(tmp_path / "codes", n_rows=tokens.size, d_sae=1)
+    rows = torch.from_numpy(np.flatnonzero(kept))
+    codes.write_file("0", rows, firing_where(fires.reshape(-1, 1)).take(rows))
+    text = CodedText.from_codes(torch.from_numpy(tokens), codes, WORDS)
+    rule = (atom(text.predicates.text, "token", "Delta"),)
+    half = fit_half(tokens).numpy()
+    counts = count_rules(text, text.predicates, half, [[rule]], np.array([0]), [np.zeros(0, np.int64)])
+    assert counts.holds.sum() == counts.both.sum() == fires.sum()

@@ -118,7 +118,7 @@ def test_figures_have_titles_axes_and_what_they_were_given():
         assert fig.layout.title.text and any(axis.title.text for axis in axes) and fig.layout.width == 624
     assert np.isnan(np.asarray(made[0].data[0].z)[2, 0]) and made[0].data[0].z[0][1] == pytest.approx(-1)
     assert made[4].data[0].zmax == made[4].data[1].zmax == 1 and made[4].data[0].z.shape == (7, 5)
-    assert made[4].layout.xaxis.ticktext[1] == "\u2068·\u2069" and len(made[5].frames) == 2
+    assert made[4].layout.xaxis.ticktext[1] == "\u2068␣\u2069" and len(made[5].frames) == 2
 
 
 def test_the_quick_runs_write_claims_and_figures_and_go_on_from_pieces(tmp_path):

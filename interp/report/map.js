@@ -69,6 +69,7 @@ report.views.map = (() => {
     homes = new Map(), // name of a kind of text → its outlines: the corners, x, y, x, y, …, and the name of each
     ownNames = new Map(), // latent → the element of its name
     sizes = new WeakMap(), // of names, in pixels
+    keys = new WeakMap(), // what the reader sees of names
     inset,
     buttons,
     card,
@@ -88,6 +89,7 @@ report.views.map = (() => {
     overlay,
     evidence,
     beside = [], // the latent that is on the card, and those nearest to it
+    pointedIn = "", // the view in which the point under the pointer was named
     at = -1, // the place of the point that is on the card, and of that which is to be
     wanted = -1,
     ringed = -1;
@@ -198,7 +200,7 @@ report.views.map = (() => {
       const kind = kindNamed(name);
       if (!kind) return;
       names[k].style.color = way !== "label" ? "" : hueOf(kind) ? inked(hueOf(kind)) : "var(--muted)";
-      names[k].classList.toggle("untinted", !hueOf(kind));
+      names[k].classList.toggle("untinted", !hueOf(kind) || (homes.size > 0 && !homes.has(kind)));
     });
     list();
   }
@@ -299,9 +301,9 @@ report.views.map = (() => {
   const outlines = () => [...homes.values()].flat();
 
   /* Whether a name at a place of the frame, in pixels, may be that of this kind of text: none is drawn outside its own
-   * outlines within those of another kind; that of a kind without outlines may be, where the map is wide. */
+   * outlines within those of another kind; that of a less common kind may be, where the map is wide. */
   function isAtHome(kind, px, py) {
-    if (!kind || (!homes.has(kind) && !NARROW.matches)) return true;
+    if (!kind || (!hueOf(kind) && !NARROW.matches)) return true;
     const [x, y] = scatter.toData(px, py);
     const isIn = (some) => some.some(({ corners }) => report.inside(corners, [x], [y]).length > 0);
     return isIn(homes.get(kind) ?? []) || !isIn(outlines());
@@ -497,7 +499,10 @@ report.views.map = (() => {
     const left = Math.min(Math.max(px - card.offsetWidth / 2, 4), Math.max(width - card.offsetWidth - 4, 4));
     const top = py > card.offsetHeight + 16 ? py - card.offsetHeight - 12 : py + 14;
     card.style.transform = `translate(${left}px, ${top}px)`;
+    pointedIn = viewKey();
   }
+
+  const viewKey = () => Object.values(scatter.view).join();
 
   /* Its strongest firing in a line, once these are read. */
   function exampleOf(latent) {
@@ -516,6 +521,7 @@ report.views.map = (() => {
    * points; a few selected features are named first. A name that would cover that of a larger cluster is left out, and
    * that of a feature where it would cover a point. */
   function placeNames() {
+    if (!card.hidden && pointedIn !== viewKey()) hovered(-1);
     placeRing();
     clearTimeout(pause);
     pause = setTimeout(list, STILL);
@@ -534,14 +540,15 @@ report.views.map = (() => {
     const taken = [];
     const said = new Set();
     /* Show a name at the one of some places, [middle, height, cost], that is free and covers few points, at most
-     * `most`; of equals, the first. room: pixels around it free of other names; kind: the kind of text that it
-     * names. */
+     * `most` and none that is drawn larger; of equals, the first. room: pixels around it free of other names; kind:
+     * the kind of text that it names. */
     const place = (element, places, { room = 0, kind = null, most = Infinity } = {}) => {
       const [w, tall] = halvesOf(element).map((half) => half + 1);
       const isFree = ([px, py]) => px > w && px < width - w && py > tall && py < height - tall
         && !corners.some(([start, end, upper]) => px + w > start && px - w < end && py + tall > upper)
         && !taken.some(([ox, oy, ow, high]) => Math.abs(ox - px) < ow + w + room
           && Math.abs(oy - py) < high + tall + room)
+        && !dots.some(([x, y]) => Math.abs(x - px) < w + HIT && Math.abs(y - py) < tall + HIT)
         && isAtHome(kind, px, py);
       let best = null, least = Infinity;
       for (const [px, py, cost = 0] of places) {
@@ -560,6 +567,8 @@ report.views.map = (() => {
     const isFew = beside.length > 0 || (some.length > 0 && some.length <= FEW);
     const all = beside.length || (closeness < OWN_CLOSE && !isFew) ? [] : order();
     const near = [...beside, ...all].filter((each) => isInView(placeOf.get(each)));
+    const dots = (isFew ? near : []).map((each) => placeOf.get(each)).map((k) =>
+      scatter.toPixels(points.x[k], points.y[k]));
     const wanting = near.slice(0, MOST_OWN);
     const shown = ownNamesOf(wanting);
     if (shown.length < wanting.length) requestAnimationFrame(placeNames);
@@ -598,8 +607,21 @@ report.views.map = (() => {
     if (!isFew) placeOwn();
   }
 
-  /* What the reader sees of a name. */
-  const keyOf = (element) => element.textContent.slice(0, LETTERS);
+  /* What the reader sees of a name: its first letters, but for those that begin below its two lines. */
+  function keyOf(element) {
+    if (!keys.has(element)) {
+      const { bottom } = element.getBoundingClientRect();
+      const range = document.createRange();
+      const texts = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
+      let seen = "";
+      while (texts.nextNode()) {
+        range.selectNode(texts.currentNode);
+        if (range.getClientRects()[0]?.top < bottom - 2) seen += texts.currentNode.data;
+      }
+      keys.set(element, seen.slice(0, LETTERS));
+    }
+    return keys.get(element);
+  }
 
   /* For each of some features the element of its name: what the list says of it, without the words that most rules
    * begin with. Only some are new, so that a move does not wait for them. */
@@ -848,6 +870,7 @@ report.views.map = (() => {
       },
     });
     onchange(() => {
+      hovered(-1);
       if (!section.hidden) repaint();
     });
   }
@@ -867,6 +890,7 @@ report.views.map = (() => {
       placeNames();
     });
     const k = placeOf.get(Number(argument ?? -1));
+    hovered(-1);
     drawLinks([]);
     if (k !== undefined) await pick(k);
     section.dataset.ready = "true";

@@ -359,6 +359,7 @@ report.pointing = (
     (event) => {
       event.preventDefault();
       zoom(Math.exp(-event.deltaY * (event.deltaMode ? 0.03 : 0.0015)), ...place(event));
+      hover(-1);
     },
     { passive: false },
   );

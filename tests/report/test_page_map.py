@@ -337,6 +337,48 @@ def test_names_on_the_map_are_short_lie_apart_and_are_of_two_kinds(browser, addr
             assert right <= other[0] or other[1] <= left or bottom <= other[2] or other[3] <= top
 
 
+def test_what_a_point_is_goes_with_the_view_in_which_it_was_pointed_at(browser, address):
+    browser.open(f"{address}#map")
+    show = """report.selection.set({ query: "" }), document.querySelector(".plot.map").focus(),
+        document.querySelector(".plot.map").dispatchEvent(new KeyboardEvent("keydown", { key: "+" })),
+        document.querySelector(".hovercard").hidden"""
+    gone = "document.querySelector('.hovercard').hidden"
+    frames = "new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+    for change in (
+        "document.querySelector('.zooms button').click()",
+        "report.selection.set({ query: '#3' })",
+        f"document.querySelector('{MAP}').dispatchEvent(new WheelEvent('wheel', {{ deltaY: 60, cancelable: true }}))",
+    ):
+        assert browser.evaluate(show) is False
+        browser.evaluate(frames)
+        assert browser.evaluate(gone) is False, "a key shows it in the view that it makes"
+        browser.evaluate(f"void {change}")
+        browser.wait(gone)
+    assert browser.evaluate(show) is False
+    browser.evaluate("location.hash = '#features'")
+    browser.wait("document.body.dataset.view === 'features'")
+    browser.evaluate("location.hash = '#map'")
+    browser.wait(f"document.body.dataset.view === 'map' && {gone}")
+
+
+def test_the_names_of_a_small_selection_cover_none_of_it_and_say_different_things(browser, address):
+    browser.open(f"{address}#map?q=t")
+    browser.wait("document.querySelector('.names .own[style*=visible]') !== null")
+    own = "Array.from(document.querySelectorAll('.names .own[style*=visible]'), (e) => %s)"
+    boxes = browser.evaluate(
+        own % "(({ left, right, top, bottom }) => [left, right, top, bottom])(e.getBoundingClientRect())"
+    )
+    dots = browser.evaluate("""Array.from(document.querySelectorAll(".hits path:not(.rim)"), (dot) => {
+        const { x, y } = dot.getPointAtLength(0).matrixTransform(dot.getScreenCTM());
+        return [x, y];
+    })""")
+    assert len(dots) > 1 and boxes
+    for left, right, top, bottom in boxes:
+        assert not [1 for x, y in dots if left - 3 < x < right + 3 and top - 3 < y < bottom + 3]
+    said = browser.evaluate(own % "e.textContent")
+    assert len(set(said)) == len(said)
+
+
 def test_on_a_phone_a_tapped_feature_lies_over_the_bottom_and_is_closed_again(browser, address):
     browser.size(390, 844)
     browser.open(f"{address}#map/3")

@@ -18,7 +18,7 @@ from interp.codes.offsets import offsets_from_lengths
 from interp.features.firing_statistics import FiringStatistics, bin_edges, bin_of_bits
 from interp.features.scan_input import FiringsByLatent, ScanText
 from interp.runtime.threads import slices
-from interp.statistics.estimates import ratio
+from interp.statistics.estimates import ratio, variance
 
 _N_THRESHOLDS = 32
 _ROWS_AT_ONCE = 1 << 20
@@ -96,7 +96,7 @@ def label_table(
     mean = statistics.sums[:, None] / n
     share = n_label / n
     # The variance of the latent's values, times that of the label's.
-    variances = (statistics.squares[:, None] / n - mean**2) * share * (1 - share)
+    variances = variance(statistics.squares[:, None] / n, mean) * share * (1 - share)
     table = {
         "latent": statistics.first + np.arange(len(both))[:, None],
         "label": np.array(labels.names, dtype=object),
@@ -108,7 +108,7 @@ def label_table(
         "f1_fit": fit,
         "threshold": np.take_along_axis(_thresholds(statistics.histogram, bin_of), best, 1),
         "f1": held_out,
-        "correlation": ratio(mass / n - mean * share, np.sqrt(np.maximum(variances, 0))),
+        "correlation": ratio(mass / n - mean * share, np.sqrt(variances)),
     }
     alive = statistics.n_active > 0
     return {key: np.broadcast_to(column, n_both.shape)[alive].reshape(-1) for key, column in table.items()}

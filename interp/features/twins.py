@@ -38,7 +38,7 @@ from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_twin
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import map_in_threads, slices
-from interp.statistics.estimates import ratio
+from interp.statistics.estimates import ratio, variance
 
 BUFFER_MB = 256
 _LATENTS_PER_BLOCK = 256
@@ -49,7 +49,7 @@ class Matches(NamedTuple):
 
     other: Int64[np.ndarray, " d_sae"]
     correlation: Float64[np.ndarray, " d_sae"]
-    """The Pearson correlation with `other`. NaN for a latent that never fires."""
+    """The Pearson correlation with `other`. NaN for a latent that never fires or is constant."""
     fired: Float64[np.ndarray, " d_sae"]
     """Rows on which the latent fires, among those that both dictionaries encoded."""
 
@@ -197,7 +197,7 @@ def _best_of(sums: JointSums) -> Matches:
     n = max(sums.n_rows, 1)
     means = [moments.total / n for moments in (sums.ours, sums.theirs)]
     pairs = zip((sums.ours, sums.theirs), means, strict=True)
-    stds = [np.sqrt(np.maximum(moments.squares / n - mean**2, 0)) for moments, mean in pairs]
+    stds = [np.sqrt(variance(moments.squares / n, mean)) for moments, mean in pairs]
     best = np.empty(len(latents))
     match = np.empty(len(latents), np.int64)
     for start in range(0, len(latents), _LATENTS_PER_BLOCK):

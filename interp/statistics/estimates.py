@@ -9,6 +9,8 @@ from jaxtyping import Float, Float64, Int, Int64
 from interp.checks.errors import InterpError
 
 _N_DRAWS = 1000
+_ROUNDING = 1e-10
+"""The share of a sum of millions of float64 numbers that rounding may change."""
 _NUMBERS_AT_ONCE = 1 << 22
 """Numbers that are counted, or that a bootstrap draws, per block."""
 
@@ -47,6 +49,13 @@ def ratio(above: Any, below: Any, *, empty: float = np.nan) -> Float64[np.ndarra
     """Return above / below in float64, with broadcasting. Where `below` is not above 0, the result is `empty`."""
     a, b = np.broadcast_arrays(np.asarray(above, float), np.asarray(below, float))
     return np.divide(a, b, out=np.full(a.shape, empty), where=b > 0)
+
+
+def variance(mean_square: Any, mean: Any) -> Float64[np.ndarray, "..."]:
+    """Return the variance, mean_square − mean². It is 0 where so little is left that it may all be rounding of long
+    sums, as of a constant."""
+    difference = mean_square - np.square(mean)
+    return np.where(difference > _ROUNDING * mean_square, difference, 0.0)
 
 
 def wilson(k: float, n: int) -> tuple[float, float]:

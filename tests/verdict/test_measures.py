@@ -12,7 +12,7 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.compare.concepts import concept_table
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_config import ScanConfig
-from interp.features.twins import best_correlations, match_rows, nearest_rows
+from interp.features.twins import best_correlations, best_matches, match_rows, nearest_rows
 from interp.verdict.measures import (
     MEASURES,
     best_token_concentration,
@@ -210,6 +210,13 @@ def test_rows_that_one_twin_left_out_are_left_out(tokens, z, tmp_path):
     other.__dict__["codes"] = some
     matrix = np.corrcoef(z[kept].T[[0, 1]], theirs[kept].T[[0, 1]])[:2, 2:]
     np.testing.assert_allclose(twin_correlation(ours, other)[:2], np.diag(matrix), atol=1e-6)
+
+
+def test_constant_latents_correlate_with_nothing():
+    """What rounding leaves of their variances gave correlations of up to ten."""
+    constants = np.tile(np.linspace(0.1, 3, 30), (100_003, 1))
+    ours, theirs = (SparseCodes.from_dense(torch.from_numpy(half).float()) for half in np.hsplit(constants, 2))
+    assert np.isnan(best_matches(ours, theirs).correlation).all()
 
 
 def test_matched_rows_are_the_best_matching():

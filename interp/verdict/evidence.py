@@ -42,6 +42,7 @@ from interp.verdict.nulls import (
     against_pooled_nulls,
     circular_shifts,
     rows_per_group,
+    shift_rows,
 )
 from interp.verdict.ranking_config import N_SHIFTS
 from interp.verdict.similarity import (
@@ -210,7 +211,7 @@ def collect_evidence(
     observed, *nulls = (SimilarityOfFirings.empty(text.d_sae, rows.shape[1]) for _ in range(1 + len(shifts)))
     if testable.any():
         densities = sampler.count / max(text.counted.sum(), 1)
-        comparison = _FiringComparison(text.predicates, calibration, rows, densities)
+        comparison = _FiringComparison(text.predicates, calibration, rows, densities, np.flatnonzero(text.encoded))
         with threadpool_limits(1, user_api="blas"):  # the result must not depend on BLAS's threads
             observed = comparison.evaluate(wanted, progress=progress)
             nulls = text.team.divide(
@@ -228,6 +229,8 @@ class _FiringComparison:
     rows: Int64[np.ndarray, "d_sae firing"]
     densities: Float64[np.ndarray, " d_sae"]
     """The share of the text's rows on which each fires."""
+    encoded: Int64[np.ndarray, " row"]
+    """The rows of the text that have codes."""
 
     def evaluate(
         self,
@@ -240,7 +243,7 @@ class _FiringComparison:
         n_rows = self.predicates.text.tokens.size
         for start in range(0, len(latents), LATENTS_AT_ONCE):
             block = latents[start : start + LATENTS_AT_ONCE]
-            rows = [(rows_of_latent[rows_of_latent >= 0] + shift) % n_rows for rows_of_latent in self.rows[block]]
+            rows = [shift_rows(drawn[drawn >= 0], shift, self.encoded, n_rows) for drawn in self.rows[block]]
             holds = self.predicates.at_each(rows, self.predicates.compared)
             units = list(zip(block.tolist(), rows, holds, strict=True))
             map_in_threads(units, lambda unit: self._evaluate_one(*unit, out, with_words=shift == 0))

@@ -2,7 +2,8 @@
 
 A circular shift by s rows gives row i the tokens of row (i + s) mod n_rows and leaves the codes unchanged. So a latent
 keeps its rate, its bursts and the latents that it fires with, but loses its meaning. Both s and n_rows − s are
-at least a group and a sequence long, or a quarter of the text if it is too short for that.
+at least a group and a sequence long, or a quarter of the text if it is too short for that. Rows that were left out at
+harvest, such as padding, are not part of the circle, as no latent can fire there (`shift_rows`).
 
 Firings in one passage share its subject, so evidence is counted only between groups of rows (`rows_per_group`).
 
@@ -41,11 +42,11 @@ from typing import Any, NamedTuple, get_args
 import numpy as np
 import scipy.sparse
 import torch
-from jaxtyping import Bool, Float, Float64
+from jaxtyping import Bool, Float, Float64, Int, Int64
 from torch import Tensor
 
 from interp.checks.errors import InterpError
-from interp.codes.code_chunks import CodeChunk
+from interp.codes.code_chunks import CodeChunk, encoded_rows
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import scan_digests
@@ -117,6 +118,15 @@ def circular_shifts(
     shifts = (rng or np.random.default_rng(seed)).integers(least, end, n_shifts).tolist()
     n_more = max(0, -(-POOL_SIZE // n_latents) - n_shifts) if n_shifts and n_latents else 0
     return shifts + np.random.default_rng([seed, POOL_SIZE]).integers(least, end, n_more).tolist()
+
+
+def shift_rows(
+    rows: Int[np.ndarray, " firing"], shift: int, encoded: Int64[np.ndarray, " row"], n_rows: int
+) -> Int64[np.ndarray, " firing"]:
+    """Move rows circularly along the encoded rows of a text, by as large a share of these as `shift` is of all rows.
+    encoded: the encoded rows, ascending."""
+    step = round(shift * len(encoded) / n_rows)
+    return encoded[(np.searchsorted(encoded, rows) + step) % len(encoded)]
 
 
 def against_pooled_nulls(
@@ -205,7 +215,8 @@ class SampledCodes:
         n_shifts = len(self.shifts)
         n_rows = self._features.tokens.numel()
         rows, units, values = (np.concatenate(arrays) for arrays in zip(*self._parts, strict=True))
-        moved = np.concatenate([((rows + np.int64(shift)) % n_rows).astype(rows.dtype) for shift in self.shifts])
+        encoded = np.flatnonzero(encoded_rows(self._features.codes, 0, n_rows).numpy())
+        moved = np.concatenate([shift_rows(rows, shift, encoded, n_rows).astype(rows.dtype) for shift in self.shifts])
         latents = np.concatenate([units + np.int32(s * n_units) for s in range(n_shifts)])
         entries = np.tile(values, n_shifts), (moved, latents)
         shifted = scipy.sparse.coo_matrix(entries, shape=(n_rows, n_units * n_shifts)).tocsr()

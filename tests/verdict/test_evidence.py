@@ -65,6 +65,21 @@ def test_density_is_the_share_of_the_rows_that_were_encoded(tmp_path):
     assert row["density"] == pytest.approx(0.6) and row["verdict"] == "dense"
 
 
+def test_firings_without_meaning_are_within_their_null_in_padded_text(tmp_path):
+    """No firing is moved into the padding, whose tokens are all alike."""
+    rng = np.random.default_rng(1)
+    tokens = rng.integers(1, 300, (200, 64)).astype(np.int32)
+    kept = np.arange(64) < rng.integers(8, 40, 200)[:, None]
+    tokens[~kept] = 0
+    z = torch.from_numpy((rng.random((tokens.size, 12)) < 0.05) * rng.random((tokens.size, 12))).float()
+    rows = torch.from_numpy(np.flatnonzero(kept))
+    codes = CodeStore.create(tmp_path / "codes", n_rows=tokens.size, d_sae=12)
+    codes.write_file("0", rows, SparseCodes.from_dense(z[rows]))
+    text = CodedText.from_codes(torch.from_numpy(tokens), codes, [f" w{i}" for i in range(300)])
+    evidence = collect_evidence(text, Calibration.load())
+    assert all(abs(evidence.null(name).z.mean()) < 1 for name in STATISTIC_NAMES)
+
+
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.int16])
 def test_token_ids_may_have_a_small_dtype(dtype):
     tokens = torch.from_numpy(np.random.default_rng(0).integers(5, size=(40, 16)))

@@ -23,6 +23,7 @@ from interp.verdict.nulls import (
     random_directions,
     rows_per_group,
     second_moments,
+    shift_rows,
 )
 
 N_SEQ, N_CTX, VOCAB, D = 192, 16, 30, 120
@@ -266,3 +267,9 @@ def test_null_z_is_standard_normal_under_the_null_at_every_size():
 def test_only_long_sequences_are_cut_and_only_where_there_are_few(n_seq, n_ctx, rows):
     assert rows_per_group(n_seq, n_ctx) == rows
     assert rows >= min(n_ctx, 128)
+
+
+def test_firings_move_along_the_encoded_rows_alone():
+    rows = np.array([0, 3, 9])
+    assert shift_rows(rows, 4, np.arange(10), 10).tolist() == [4, 7, 3]
+    assert shift_rows(rows, 4, np.array([0, 3, 5, 7, 9]), 10).tolist() == [5, 7, 3], "two of five rows on"

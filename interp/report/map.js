@@ -502,7 +502,7 @@ report.views.map = (() => {
     pointedIn = viewKey();
   }
 
-  const viewKey = () => Object.values(scatter.view).join();
+  const viewKey = () => [...Object.values(scatter.view), ...scatter.size()].join();
 
   /* Its strongest firing in a line, once these are read. */
   function exampleOf(latent) {

@@ -355,6 +355,9 @@ def test_what_a_point_is_goes_with_the_view_in_which_it_was_pointed_at(browser, 
         browser.evaluate(f"void {change}")
         browser.wait(gone)
     assert browser.evaluate(show) is False
+    browser.size(390, 844)
+    browser.wait(gone)  # it would hang over the edge
+    assert browser.evaluate(show) is False
     browser.evaluate("location.hash = '#features'")
     browser.wait("document.body.dataset.view === 'features'")
     browser.evaluate("location.hash = '#map'")

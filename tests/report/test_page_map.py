@@ -365,7 +365,10 @@ def test_what_a_point_is_goes_with_the_view_in_which_it_was_pointed_at(browser, 
 
 
 def test_the_names_of_a_small_selection_cover_none_of_it_and_say_different_things(browser, address):
-    browser.open(f"{address}#map?q=t")
+    """The points lie in a row, ever closer towards its left end."""
+    browser.open(address)
+    row = "points.x.forEach((_, k) => Object.assign(points.x, { [k]: k * k })), points.y.fill(0)"
+    browser.evaluate(f"void loadData('map').then((points) => {{ {row}; location.hash = '#map?q=t'; }})")
     browser.wait("document.querySelector('.names .own[style*=visible]') !== null")
     own = "Array.from(document.querySelectorAll('.names .own[style*=visible]'), (e) => %s)"
     boxes = browser.evaluate(

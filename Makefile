@@ -27,7 +27,7 @@ docs: .venv/warm-dev
 	$(BIN)/python .ci/docs.py
 
 test: .venv/warm-dev lint
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/installed-dev
 	$(BIN)/ruff check .

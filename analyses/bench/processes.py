@@ -3,7 +3,7 @@
     python -m analyses.bench.processes runs/demo [--processes 2] [--latents 512] [--out runs/bench_processes]
 
 Claim tested: two processes take at most 1 / 1.7 of the time of one, each with one thread. What does not shrink is what
-every process does by itself: it starts, opens the text and reads the codes. Ranking and effects fall short of
+every process does by itself: it starts, opens the text and reads the codes. Effects fall just short of
 the claim.
 
 The jobs run under `torchrun`. Each process counts its own processor seconds, from the start of Python to the end of the

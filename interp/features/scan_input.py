@@ -19,7 +19,7 @@ from jaxtyping import Bool
 from numba import njit
 from torch import Tensor
 
-from interp.codes.code_chunks import CodeChunk, read_chunks
+from interp.codes.code_chunks import CodeChunk, encoded_rows, read_chunks
 from interp.codes.code_store import CodeStore
 from interp.codes.offsets import offsets_from_lengths
 from interp.features.scan_config import ScanConfig
@@ -28,6 +28,11 @@ from interp.statistics.estimates import count_ids
 
 CHUNK_ENTRIES = 1 << 22
 """Firings read at a time, in whole sequences. Each takes about 100 bytes. A larger number makes a scan no faster."""
+
+
+N_AFTER = 1
+"""Number of tokens after the firing token that are counted. The next token shows whether a latent's promoted tokens
+follow."""
 
 
 class FiringsByLatent(NamedTuple):
@@ -70,8 +75,15 @@ class ScanText:
 
     @cached_property
     def unigrams(self) -> np.ndarray:
-        """The number of times that each token of the vocabulary occurs in the text."""
-        return count_ids(self.tokens, self.vocab_size)
+        """The number of times that each token of the vocabulary occurs in the text, at rows that were encoded and at
+        those counted beside them (`token_counts`). Padding, on which nothing can fire, is left out."""
+        encoded = encoded_rows(self.codes, 0, self.tokens.size).numpy().reshape(self.tokens.shape)
+        within = encoded.copy()
+        for distance in range(1, self.config.n_before + 1):
+            within[:, :-distance] |= encoded[:, distance:]
+        for distance in range(1, N_AFTER + 1):
+            within[:, distance:] |= encoded[:, :-distance]
+        return count_ids(self.tokens[within], self.vocab_size)
 
     def feed(
         self,

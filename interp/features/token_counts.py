@@ -2,7 +2,7 @@
 
 For each latent, token and offset o in -n_before .. N_AFTER, it counts the firings with this token at that offset and
 how many of these are in the fit half, and sums their activation mass. Let n_t be the number of firings with token t at
-the offset, N = Σ n_t, P_t = n_t / N, and U_t the share of token t in the text. Then
+the offset, N = Σ n_t, P_t = n_t / N, and U_t the share of token t in the text without padding (`ScanText.unigrams`). Then
 
     entropy   = −Σ_t P_t log P_t                   nats
     kl        = Σ_t P_t log(P_t / U_t)             nats; ≥ 0, and 0 where the tokens are like any text
@@ -20,11 +20,8 @@ import numpy as np
 from numba import njit
 
 from interp.features.firing_statistics import FiringStatistics
-from interp.features.scan_input import FiringsByLatent, ScanText, insert_best
+from interp.features.scan_input import N_AFTER, FiringsByLatent, ScanText, insert_best
 
-N_AFTER = 1
-"""Number of tokens after the firing token that are counted. The next token shows whether a latent's promoted tokens
-follow."""
 TOKEN, N, _, MASS = range(4)
 """Columns of `TokenCounts.pairs`."""
 _SMALL = 1024

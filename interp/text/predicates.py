@@ -2,7 +2,8 @@
 
     −ln p(a),    p(a) = share of the text's positions at which predicate a holds
 
-counted over the whole text, or over sequences spread evenly over it. In: tokens and their spelling. Out: `Predicates`,
+counted over the whole text, or over sequences spread evenly over it. Positions on which no latent can fire, such as
+padding, are not counted: what holds at all others would seem rare beside them. In: tokens and their spelling. Out: `Predicates`,
 which gives what holds at any rows, and each predicate in words. Memory: the requested rows, and 8 bytes for each value
 of each kind. Cost: 2 µs per position on one core.
 """
@@ -49,10 +50,13 @@ class Predicates:
         n_vocab: int,
         vocab: Sequence[str] | None = None,
         team: Processes = ALONE,
+        *,
+        among: Bool[np.ndarray, " row"] | None = None,
     ) -> "Predicates":
         """Read a text and count where each predicate holds.
         tokens: ids below n_vocab.
         vocab: the string of each id, or None if tokens are only numbered.
+        among: the positions over which shares are counted, or None for all.
         team: processes that divide the work."""
         text = ReadText.read(tokens, n_vocab, vocab, team)
         n_ctx = tokens.shape[1]
@@ -60,14 +64,16 @@ class Predicates:
         ends = np.cumsum([kind.size(text) for kind in kinds.values()]).tolist()
         offsets = dict(zip(kinds, [0, *ends], strict=False))
         sequences = spread_sequences(np.arange(len(tokens)), n_ctx, MAX_COUNTED_ROWS)
-        n_rows = len(sequences) * n_ctx
+        among = np.ones(tokens.size, bool) if among is None else among
+        n_rows = int(among.reshape(-1, n_ctx)[sequences].sum())
         own_sequences = sequences[team.rank :: team.count]
         step = max(1, POSITIONS_AT_ONCE // n_ctx)
 
         def count_own() -> Int64[np.ndarray, " predicate"]:
             counts = np.zeros(ends[-1], np.int64)
             for start in range(0, len(own_sequences), step):
-                holds = _predicates_at(text, offsets, rows_of(own_sequences[start : start + step], n_ctx))
+                rows = rows_of(own_sequences[start : start + step], n_ctx)
+                holds = _predicates_at(text, offsets, rows[among[rows]])
                 counts += np.bincount(holds[holds >= 0], minlength=len(counts))
             return counts
 

@@ -98,7 +98,7 @@ class CodedText:
         """The predicates of the text, counted at the first access."""
         with threadpool_limits(1, user_api="blas"):  # the result must not depend on BLAS's threads
             vocab = self.vocab if self.has_vocab else None
-            return Predicates.count(self.tokens.numpy(), len(self.vocab), vocab, self.team)
+            return Predicates.count(self.tokens.numpy(), len(self.vocab), vocab, self.team, among=self.encoded)
 
     def read_chunks(
         self,

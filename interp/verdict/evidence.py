@@ -210,7 +210,7 @@ def collect_evidence(
     null_latents = [np.sort(rng.permutation(np.flatnonzero(testable))[:NULL_LATENTS]) for _ in shifts]
     observed, *nulls = (SimilarityOfFirings.empty(text.d_sae, rows.shape[1]) for _ in range(1 + len(shifts)))
     if testable.any():
-        densities = sampler.count / max(text.counted.sum(), 1)
+        densities = sampler.count / max((text.counted & text.encoded).sum(), 1)
         comparison = _FiringComparison(text.predicates, calibration, rows, densities, np.flatnonzero(text.encoded))
         with threadpool_limits(1, user_api="blas"):  # the result must not depend on BLAS's threads
             observed = comparison.evaluate(wanted, progress=progress)

@@ -5,14 +5,14 @@
     3  Choose the rule with the best score on the fit half, minus a price for its length. Its reported scores are those
        on the other half, over all positions, whatever the strength of the firing:
 
-           precision = both / holds,   recall = hits / n,   F1 = 2 P R / (P + R)
+           recall = hits / n,   precision = recall · N / holds,   F1 = 2 P R / (P + R)
 
-holds: positions where the rule holds; both: positions where the latent fires as well; n: the latent's firings, or the
-sampled firings of the sense; hits: the firings among these n where the rule holds.
+holds: positions where the rule holds. For a latent, n = N are its firings, and hits those where the rule holds.
 
-A sense is a part of the sampled firings of a latent (`verdict.senses`). We assume that its share of the sampled firings
-is also its share of all of the latent's firings in the fit half. Wherever else its rule holds, including at the
-latent's other senses, counts as an error, so the rule says what distinguishes the sense.
+A sense is a part of the sampled firings of a latent (`verdict.senses`), of which n are its own, and N, the number of
+all of its firings, is estimated: the smaller of its share of the latent's firings, which we assume to be that of the
+sampled ones, and of both / recall, where both are the positions at which the rule holds and the latent fires. Wherever
+else the rule holds, including at the latent's other senses, is an error, so it says what distinguishes the sense.
 
 Memory: the text, at most MAX_FIT_ROWS rows of its predicates, a sample of its firings, a chunk of the codes.
 Cost: two passes over the codes, the first of which may be shared, and some three milliseconds per latent or sense,
@@ -51,8 +51,16 @@ LONG_RULE_ITEMS = 8
 """Items (`Kind.items`) above which a rule counts as long and hard to read."""
 LONG_RULE_PRICE = 2
 """The extra price of each item beyond LONG_RULE_ITEMS, as a multiple of the price of an item."""
-Sense = tuple[int, Int64[np.ndarray, " firing"]]
-"""A latent, and sampled rows of one part of its firings (seq * n_ctx + pos), in either half."""
+
+
+class Sense(NamedTuple):
+    """A part of the sampled firings of a latent."""
+
+    latent: int
+    rows: Int64[np.ndarray, " firing"]
+    """seq * n_ctx + pos, in either half."""
+    share: float
+    """The share of the latent's sampled firings that they are."""
 
 
 class Explanations(NamedTuple):
@@ -102,22 +110,25 @@ def explain(
     """
     n = text.d_sae
     predicates = text.predicates.with_labels(labels) if labels else text.predicates
-    latent_of_sense = np.array([latent for latent, _ in senses], np.int64)
-    rows_of_sense = [np.unique(rows) for _, rows in senses]
+    latent_of_sense = np.array([sense.latent for sense in senses], np.int64)
+    share = np.array([sense.share for sense in senses], float)
+    rows_of_sense = [np.unique(sense.rows) for sense in senses]
     fit_rows = [rows[sample.half[rows // text.n_ctx]] for rows in rows_of_sense]
-    n_fit = np.array([len(rows) for rows in fit_rows], np.int64)
-    n_sampled = np.array([len(rows) for rows in rows_of_sense], np.int64)
-    n_fire = np.concatenate([sample.count, _share_of_firings(latent_of_sense, n_fit, sample.count)])
+    n_sampled = np.array([[len(fit), len(rows) - len(fit)] for fit, rows in zip(fit_rows, rows_of_sense, strict=True)])
+    n_sampled = n_sampled.reshape(-1, 2).T
+    n_fit = np.concatenate([sample.count, _firings_of_senses(share, sample.count[latent_of_sense], n_sampled[0])])
     chosen = np.ones(n, bool) if chosen is None else chosen
     firings = [np.sort(rows[rows >= 0]) for rows in np.where(chosen[:, None], sample.rows[:, 0], -1)] + fit_rows
     latents = np.concatenate([np.arange(n), latent_of_sense])
     sampled = [np.zeros(0, np.int64)] * n + rows_of_sense
     with threadpool_limits(1, user_api="blas"):  # as where firings are compared (`evidence`)
         background = Background.of(predicates, sample.half, text.counted, text.team)
-        proposed = _propose(background, firings, n_fire, progress)
+        proposed = _propose(background, firings, n_fit, progress)
         counts = count_rules(text, predicates, sample.half, proposed, latents, sampled, progress)
     counts.hits[:, :n] = counts.both[:, :n].sum(-1)
-    n_firings = np.concatenate([counts.fires[:, :n].sum(-1), [n_fit, n_sampled - n_fit]], 1)
+    n_fire = counts.fires.sum(-1)
+    n_firings = np.concatenate([n_fire[:, :n], n_sampled], 1)
+    n_fire[:, n:] = _firings_of_senses(share, n_fire[:, n:], n_sampled)
     chosen_rules = choose(proposed, counts, n_firings, n_fire)
     latent_rules = Explanations._make(values[:n] for values in chosen_rules)
     sense_rules = Explanations._make(values[n:] for values in chosen_rules)
@@ -128,22 +139,20 @@ def choose(
     proposed: list[list[Rule]],
     counts: RuleCounts,
     n_firings: Int64[np.ndarray, "2 unit"],
-    n_fire: Int64[np.ndarray, " unit"],
+    n_fire: Int64[np.ndarray, "2 unit"],
 ) -> Explanations:
-    """Choose the best of each unit's rules, from their counts.
-    n_firings: the number of firings on which hits are counted."""
+    """Choose the best of each unit's rules, from their counts in the fit half and in the held-out one.
+    n_firings: the number of firings on which hits are counted.
+    n_fire: the number of the unit's firings; for a sense, its share of the latent's."""
     both = counts.both.sum(-1)
-    holds = counts.holds
     recall = ratio(counts.hits, n_firings[:, :, None])
-    precision = both / np.maximum(holds, 1)
-    # Firings of the unit in the fit half. Of a sense, the smaller of two estimates: its share of the latent's firings,
-    # and (the latent's firings at which the rule holds) / recall.
-    n_unit = np.fmin(n_fire[:, None], ratio(both[0], recall[0]))
-    f1_fit = 2 * recall[0] * n_unit / np.maximum(n_unit + holds[0], 1)
-    worth = np.full(f1_fit.shape, -np.inf)
+    n_unit = np.fmin(n_fire[:, :, None], ratio(both, recall))
+    precision = recall * n_unit / np.maximum(counts.holds, 1)
+    f1 = _harmonic(precision, recall)
+    worth = np.full(f1.shape[1:], -np.inf)
     for unit, rules_of_unit in enumerate(proposed):
         for number, rule in enumerate(rules_of_unit):
-            worth[unit, number] = f1_fit[unit, number] - _price(rule, n_firings[0, unit])
+            worth[unit, number] = f1[0, unit, number] - _price(rule, n_firings[0, unit])
     has_candidates = np.array([bool(candidates) for candidates in proposed], bool)
     units = np.arange(len(proposed))
     best = worth.argmax(1)
@@ -156,10 +165,10 @@ def choose(
     return Explanations(
         phrases=[phrase(rule) if rule else "" for rule in rules],
         rules=rules,
-        f1=at(_harmonic(precision[1], recall[1])),
+        f1=at(f1[1]),
         precision=at(precision[1]),
         recall=at(recall[1]),
-        f1_fit=at(f1_fit),
+        f1_fit=at(f1[0]),
         f1_by_interval=at(_harmonic(precision[1][:, :, None], ratio(counts.both[1], counts.fires[1][:, None]))),
         n=n_firings[1],
         n_examples=np.where(has_candidates, both[1][units, best], 0),
@@ -179,13 +188,13 @@ def _harmonic(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
     return 2 * precision * recall / np.where(total == 0, 1, total)
 
 
-def _share_of_firings(
-    latents: Int64[np.ndarray, " sense"], n_sampled: Int64[np.ndarray, " sense"], n_fire: Int64[np.ndarray, " d_sae"]
-) -> Int64[np.ndarray, " sense"]:
-    """Estimate the number of firings of each sense in the fit half, from those of its latent there."""
-    n_sampled_of_latent = np.bincount(latents, weights=n_sampled, minlength=len(n_fire))[latents]
-    share = np.round(n_sampled / np.maximum(n_sampled_of_latent, 1) * n_fire[latents]).astype(np.int64)
-    return np.maximum(share, n_sampled)
+def _firings_of_senses(
+    share: Float64[np.ndarray, " sense"],
+    n_fire: Int64[np.ndarray, "*half sense"],
+    n_sampled: Int64[np.ndarray, "*half sense"],
+) -> Int64[np.ndarray, "*half sense"]:
+    """Estimate the number of firings of each sense from its share of the n_fire firings of its latent."""
+    return np.maximum(np.round(share * n_fire).astype(np.int64), n_sampled)
 
 
 def _propose(

@@ -16,7 +16,7 @@ from interp.features.feature_store import FeatureStore
 from interp.runtime.progress import Progress, no_progress
 from interp.verdict.coded_text import CodedText
 from interp.verdict.evidence import FiringEvidence
-from interp.verdict.explanations import Explanations, explain
+from interp.verdict.explanations import Explanations, Sense, explain
 from interp.verdict.search import FitSample
 
 N_STRONGEST_ROWS = 8
@@ -58,28 +58,28 @@ def describe(
     latent_rules, senses = explain(
         text,
         sample,
-        senses=[(latent, rows) for latent, rows, _ in found_senses],
+        senses=[sense for sense, _ in found_senses],
         chosen=chosen,
         labels=labels,
         progress=progress,
     )
     described: list[list[dict[str, Any]]] = [[] for _ in range(features.d_sae)]
-    for number, (latent, _, sense) in enumerate(found_senses):
+    for number, (sense, facts) in enumerate(found_senses):
         scores = {name: _none_if_nan(getattr(senses, name)[number]) for name in ("f1", "precision", "recall")}
-        described[latent].append(sense | {"rule": senses.phrases[number] or next(iter(sense["common"]), "")} | scores)
+        rule = senses.phrases[number] or next(iter(facts["common"]), "")
+        described[sense.latent].append(facts | {"rule": rule} | scores)
     return DescribedLatents(latent_rules, described)
 
 
-def _senses(
-    features: FeatureStore, evidence: FiringEvidence
-) -> list[tuple[int, Int64[np.ndarray, " firing"], dict[str, Any]]]:
-    """Return for each sense its latent, its rows (the strongest first), and the facts other than its rule."""
+def _senses(features: FeatureStore, evidence: FiringEvidence) -> list[tuple[Sense, dict[str, Any]]]:
+    """Return each sense, its rows from the strongest on, with the facts other than its rule."""
     flat = features.tokens.numpy().reshape(-1)
     promoted = _promoted_tokens(features)
     senses = []
     one = evidence.sense_one
     chance_share = evidence.sense_by_chance
     n_senses = evidence.observed.n_senses
+    n_sampled = (evidence.sampled_rows >= 0).sum(1)
     for latent in np.flatnonzero(n_senses > 1).tolist():
         for sense in range(n_senses[latent]):
             firings = np.flatnonzero(evidence.observed.senses[latent] == sense)
@@ -96,7 +96,7 @@ def _senses(
                 "following": _commonest_tokens(following),
                 "promoted": promoted_share(following, promoted.get(latent, ())),
             }
-            senses.append((latent, rows, about))
+            senses.append((Sense(latent, rows, len(rows) / n_sampled[latent]), about))
     return senses
 
 

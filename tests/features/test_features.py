@@ -243,6 +243,22 @@ def test_offsets_sum_up_all_tokens_and_not_the_most_frequent_only(features, z, t
         assert row.n_80 == 1 + (n.cumsum() < 0.8 * n.sum() - 1e-9).sum()
 
 
+def test_padding_is_not_what_tokens_are_compared_with(model, sae, tokens, tmp_path):
+    """Only the padding next to the text can stand beside a firing."""
+    ends = 3 + np.arange(N_SEQ) % 5
+    padded = tokens.masked_fill(torch.arange(N_CTX) >= torch.from_numpy(ends)[:, None], BOS)
+    padded_store = harvest(model, padded, [HOOK], tmp_path / "store", dtype="float32", exclude=[BOS])
+    table = scan_features(sae, padded_store, HOOK, tmp_path / "scan", config=SETTINGS).table("tokens")
+    offsets = FeatureStore.open(tmp_path / "scan").table("offsets").set_index(["latent", "offset"])
+    read = np.concatenate([padded[seq, : ends[seq] + 1].numpy() for seq in range(N_SEQ)])
+    share = np.bincount(read, minlength=VOCAB) / len(read)
+    complete = [group for group in table.groupby(["latent", "offset"]) if len(group[1]) == offsets.n_tokens[group[0]]]
+    assert len(complete) > 10
+    for index, counted in complete:
+        p = counted.n / counted.n.sum()
+        assert offsets.kl[index] == pytest.approx((p * np.log(p / share[counted.token])).sum(), abs=1e-9)
+
+
 def test_very_frequent_tokens_are_sorted_as_rare_ones(tokens, tmp_path):
     """Thousands of firings on a token, next to tokens that are seen a few times."""
     counts = np.array([0, 5000, 3001, 1500, 700, 20, 3])

@@ -16,7 +16,7 @@ from interp.text.predicates import Predicates
 from interp.text.read_text import ReadText
 from interp.verdict.coded_text import CodedText
 from interp.verdict.counting import count_rules
-from interp.verdict.explanations import ExplanationsOfText, explain
+from interp.verdict.explanations import ExplanationsOfText, Sense, explain
 from interp.verdict.rules import MAX_ATOMS, Atom
 from interp.verdict.search import N_SAMPLED_FIRINGS, FitSample
 from tests.codes.test_sampling import hash_of
@@ -140,7 +140,7 @@ def test_names_of_tokens_are_not_read_as_their_spelling():
         kinds and not any(PREDICATE_KINDS[kind].needs_strings for kind in kinds) and not set(rules) & set(got.phrases)
     )
     assert all("token " in phrase for phrase in got.phrases)
-    parts = [(0, np.flatnonzero(fires[:, 0])[:400])]
+    parts = [Sense(0, np.flatnonzero(fires[:, 0])[:400], 1.0)]
     (rule,) = explained(tokens, fires[:, :1], has_vocab=False, senses=parts).senses.rules
     assert rule and not any(PREDICATE_KINDS[atom.kind].needs_strings for atom in rule)
 
@@ -279,7 +279,8 @@ def senses_of(tokens, text, rng):
     only = tokens.reshape(-1) == 1
     fires = np.stack([first | second, only], 1)
     rows = [rng.choice(np.flatnonzero(own), 120, replace=False) for own in fires.T]
-    return fires, [(0, rows[0][first[rows[0]]]), (0, rows[0][second[rows[0]]]), (1, rows[1])]
+    parts = [(0, rows[0][first[rows[0]]]), (0, rows[0][second[rows[0]]]), (1, rows[1])]
+    return fires, [Sense(latent, rows, len(rows) / 120) for latent, rows in parts]
 
 
 def test_each_sense_has_its_own_rule_and_scores_by_brute_force():
@@ -290,14 +291,28 @@ def test_each_sense_has_its_own_rule_and_scores_by_brute_force():
     got = explained(tokens, fires, senses=parts).senses
     assert got.phrases == ['"alpha" after a comma', '"Delta" in a comment', '"beta"']
     held_out = ~fit_half(tokens).numpy()
-    for part, (latent, rows) in enumerate(parts):
+    everywhere = np.repeat(held_out, tokens.shape[1])
+    for part, (latent, rows, share) in enumerate(parts):
         says = truth(got.rules[part], text)
         own = rows[held_out[rows // tokens.shape[1]]]
-        everywhere = np.repeat(held_out, tokens.shape[1])
-        precision, recall = fires[says & everywhere, latent].mean(), says[own].mean()
+        recall = says[own].mean()
+        of_sense = max(round(share * fires[everywhere, latent].sum()), len(own))
+        n = min(of_sense, fires[says & everywhere, latent].sum() / recall)
+        precision = recall * n / (says & everywhere).sum()
         assert got.n[part] == len(own) and got.recall[part] == pytest.approx(recall)
         assert got.precision[part] == pytest.approx(precision)
         assert got.f1[part] == pytest.approx(2 * precision * recall / (precision + recall))
+
+
+def test_a_rule_that_holds_at_the_other_sense_as_well_is_half_wrong():
+    """No rule can tell two halves of a token's occurrences apart."""
+    rng = np.random.default_rng(8)
+    tokens = random_text(rng)
+    fires = (tokens == 1).reshape(-1, 1)
+    first, second, of_none = np.split(rng.choice(np.flatnonzero(fires), 300, replace=False), [120, 240])
+    got = explained(tokens, fires, senses=[Sense(0, first, 0.4), Sense(0, second, 0.4)]).senses
+    assert got.phrases == ['"beta"', '"beta"'] and len(of_none) == 60
+    assert got.recall == pytest.approx([1, 1]) and got.precision == pytest.approx([0.4, 0.4], abs=0.01)
 
 
 def test_senses_with_few_rows_have_no_rule():
@@ -306,7 +321,7 @@ def test_senses_with_few_rows_have_no_rule():
     def run(*parts):
         return explained(tokens, (tokens == 0).reshape(-1, 1), senses=parts).senses
 
-    got = run((0, np.array([0, 1])))
+    got = run(Sense(0, np.array([0, 1]), 1.0))
     assert got.phrases == [""] and np.isnan(got.f1[0]) and got.n.tolist() == [0]
     assert run().phrases == []
 

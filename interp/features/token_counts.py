@@ -2,7 +2,8 @@
 
 For each latent, token and offset o in -n_before .. N_AFTER, it counts the firings with this token at that offset and
 how many of these are in the fit half, and sums their activation mass. Let n_t be the number of firings with token t at
-the offset, N = Σ n_t, P_t = n_t / N, and U_t the share of token t in the text without padding (`ScanText.unigrams`). Then
+the offset, N = Σ n_t, P_t = n_t / N, and U_t the share of token t in the text, without padding (`ScanText.unigrams`).
+Then
 
     entropy   = −Σ_t P_t log P_t                   nats
     kl        = Σ_t P_t log(P_t / U_t)             nats; ≥ 0, and 0 where the tokens are like any text

@@ -3,9 +3,10 @@
     −ln p(a),    p(a) = share of the text's positions at which predicate a holds
 
 counted over the whole text, or over sequences spread evenly over it. Positions on which no latent can fire, such as
-padding, are not counted: what holds at all others would seem rare beside them. In: tokens and their spelling. Out: `Predicates`,
-which gives what holds at any rows, and each predicate in words. Memory: the requested rows, and 8 bytes for each value
-of each kind. Cost: 2 µs per position on one core.
+padding, are not counted: what holds at all others would seem rare beside them.
+
+In: tokens and their spelling. Out: `Predicates`, which gives what holds at any rows, and each predicate in words.
+Memory: the requested rows, and 8 bytes for each value of each kind. Cost: 2 µs per position on one core.
 """
 
 from collections.abc import Collection, Mapping, Sequence

@@ -124,7 +124,7 @@ def cache_bytes() -> int:
     text = os.environ.get("INTERP_CACHE_GB", "10")
     try:
         return int(float(text) * 1e9)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise InterpError(f"INTERP_CACHE_GB={text!r} must be a number of gigabytes") from None
 
 

@@ -25,6 +25,9 @@ MADE_OF = "made_of"
 """The key of what the folder's content depends on, as digests and settings."""
 EDITABLE_KEY = "editable"
 """The key that says that people and other tools may change the files."""
+_OWN_KEYS = ("versions", "files", "sha256")
+"""The keys that `write_manifest` writes. A file with at most one of them is another program's, such as the manifest of a
+browser extension: damage to one bit of ours changes one key at most."""
 _MAX_SHOWN = 60
 
 _verified: set[tuple[str, int, int, int]] = set()
@@ -41,9 +44,12 @@ def write_manifest(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_manifest(folder: Path | Address) -> dict[str, Any] | None:
-    """Read a folder's manifest; None if there is none. Raises DamagedError if it was changed since it was written."""
+    """Read a folder's manifest; None if there is none of interp. Raises DamagedError if it was changed since it was
+    written."""
     manifest = read_note(folder / MANIFEST, _remedy(folder))
-    return None if manifest is None else check_manifest(manifest, folder / MANIFEST, _remedy(folder))
+    if manifest is None or ("format" not in manifest and sum(key in manifest for key in _OWN_KEYS) < 2):
+        return None
+    return check_manifest(manifest, folder / MANIFEST, _remedy(folder))
 
 
 def check_manifest(manifest: dict[str, Any], file: Path | Address, remedy: str) -> dict[str, Any]:

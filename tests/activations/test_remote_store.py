@@ -15,6 +15,7 @@ from torch import nn
 
 from interp import ActivationStore, FeatureStore, TopKConfig, harvest, load_sae, rank_features, scan_features, train_sae
 from interp.activations import join_stores, remote_store
+from interp.checks.errors import InterpError
 from interp.cli import main
 from interp.cli.paths import read_table
 from interp.codes.code_store import CodeStore
@@ -258,9 +259,10 @@ def test_features_and_a_dictionary_are_read_at_an_address(memory, folder, copied
     release()
     FeatureStore.open("memory://bucket/features")
     assert len(list(cache.iterdir())) == 1, "what is not asked for gives way"
-    monkeypatch.setenv("INTERP_CACHE_GB", "much")
-    with pytest.raises(ValueError, match="INTERP_CACHE_GB='much' must be a number"):
-        FeatureStore.open("memory://bucket/features")
+    for limit in ("much", "inf"):
+        monkeypatch.setenv("INTERP_CACHE_GB", limit)
+        with pytest.raises(InterpError, match=f"INTERP_CACHE_GB='{limit}' must be a number"):
+            FeatureStore.open("memory://bucket/features")
 
 
 def test_begun_copies_of_killed_processes_are_removed(memory, copied, tmp_path):

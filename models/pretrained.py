@@ -30,11 +30,18 @@ def model_source_of(location: str) -> tuple[str, str]:
     """Return the model source and the name in it: both from "SOURCE:NAME", else the source that owns the location.
     Hugging Face is the fallback: a folder, or a name on the hub.
     """
-    source, colon, name = location.partition(":")
-    if colon and source in MODEL_SOURCES:
+    if names_source(location):
+        source, _, name = location.partition(":")
         return source, name
     owners = (source for source, each in MODEL_SOURCES.items() if each.owns(location))
     return next(owners, "huggingface"), location
+
+
+def names_source(location: str) -> bool:
+    """Return whether a location is "SOURCE:NAME" of a registered source. With an absolute path as NAME it looks like an
+    address."""
+    source, colon, _ = location.partition(":")
+    return bool(colon) and source in MODEL_SOURCES
 
 
 @model_source(takes="a name on the hub, or a folder")
@@ -152,6 +159,8 @@ def load_tokenizer(location: str | Path) -> "Tokenizer | PretrainedTokenizer":
     from models.pretrained_tokenizer import TOKENIZER_REMEDY, PretrainedTokenizer
     from models.tokenizer import Tokenizer
 
+    if names_source(str(location)):
+        location = model_source_of(str(location))[1]
     folder = _tokenizer_folder(str(location)) or Path(location)
     if folder.is_dir() and not (folder / "tokenizer_config.json").is_file():
         return Tokenizer.load(folder)

@@ -37,13 +37,14 @@ PART = Option(metavar="K/N", help="do only this part, such as 3/16; --join merge
 
 def load_named_model(name: str) -> Any:
     """Load any language model: a folder, a run folder, a .gguf file or a name that the hub or TransformerLens knows."""
-    if looks_like_path(name) and not Path(name).is_file():
-        from interp.pipeline.opening import open_any
-
-        return open_any(name, "model")
     from models import load_model
+    from models.pretrained import names_source
 
-    return load_model(name)
+    if names_source(name) or not looks_like_path(name) or Path(name).is_file():
+        return load_model(name)
+    from interp.pipeline.opening import open_any
+
+    return open_any(name, "model")
 
 
 def load_named_sae(name: str, sae_id: str | None = None) -> Any:

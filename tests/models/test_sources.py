@@ -117,6 +117,8 @@ def test_the_tokenizer_of_a_run_of_a_model_and_of_a_folder(tmp_path):
         assert load_tokenizer(place).digest == ours.digest
     folder = write_foreign("gpt2", tmp_path / "foreign")
     assert load_tokenizer(folder).digest == load_model(folder).tokenizer.digest
+    assert load_tokenizer(f"huggingface:{folder}").digest == load_tokenizer(folder).digest
+    assert load_tokenizer(f"interp:{tmp_path}").digest == ours.digest
     (tmp_path / "other" / "empty").mkdir(parents=True)
     with pytest.raises(FileNotFoundError, match="tokenizer.json does not exist"):
         load_tokenizer(tmp_path / "other" / "empty")

@@ -76,6 +76,15 @@ def test_a_dictionary_of_another_maker_is_scanned_and_ranked(folder, tmp_path):
     assert run.results("sae")["steps"] == 0 and 0 < run.results("sae")["fvu"] < 1
     assert len(run.ranking) == 18
     torch.testing.assert_close(run.sae.W_dec, load_sae(tmp_path / "theirs").W_dec)
+    other = load_sae(tmp_path / "theirs")
+    with torch.no_grad():
+        other.W_dec.neg_()
+    other.save(tmp_path / "theirs", format="saelens", overwrite=True)
+    run = run_stages(asked, tmp_path / "run", until="sae")
+    torch.testing.assert_close(run.sae.W_dec, other.W_dec, msg="the folder holds another dictionary now")
+    (tmp_path / "theirs").rename(tmp_path / "elsewhere")
+    torch.testing.assert_close(run_stages(asked, tmp_path / "run", until="sae").sae.W_dec, other.W_dec)
+    (tmp_path / "elsewhere").rename(tmp_path / "theirs")
     with pytest.raises(ValueError, match="hook"):
         harvest = {"hook_name": "blocks.1.mlp.hook_post", "tokens": 4_000, "batch_size": 16}
         run_stages(config(folder, "gpt2", sae={"load": str(tmp_path / "theirs")}, harvest=harvest), tmp_path / "other")
@@ -113,8 +122,9 @@ def test_a_model_section_that_cannot_be_is_refused(model, said):
 
 def test_commands_take_a_model_from_elsewhere(folder, tmp_path, capsys):
     model, out = str(folder / "llama"), tmp_path
-    text = ["tokenize", folder / "text.txt", "--model", model, "--context", 32, "--out", out / "text"]
-    harvest = ["harvest", model, out / "text/tokens", "--hook", HOOK, "--hook", "blocks.1.mlp.hook_post"]
+    with_source = f"huggingface:{model}"
+    text = ["tokenize", folder / "text.txt", "--model", with_source, "--context", 32, "--out", out / "text"]
+    harvest = ["harvest", with_source, out / "text/tokens", "--hook", HOOK, "--hook", "blocks.1.mlp.hook_post"]
     train = ["train-sae", out / "store", "--hook", HOOK, "--d-sae", 24, "--k", 4, "--max-tokens", 8_000]
     tokens = ["--tokens", out / "text/tokens"]
     scan = [out / "store", "--model", model, *tokens]

@@ -17,7 +17,8 @@ from interp.pipeline.sections import EffectsConfig
 from interp.pipeline.stages import LEFT_OUT, NEXT_LINE, OF_AUTOENCODERS, stage
 from interp.runtime.options import values_of
 from interp.runtime.progress import Progress
-from interp.storage.files import write_parquet
+from interp.storage.artifacts import folder_of
+from interp.storage.files import digest_file, write_parquet
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,10 +85,23 @@ def _sae_cost(sizes: Sizes) -> Cost:
     return cost + passes + Cost(memory=passes.memory + 1e6 * buffer_mb + batch + n_hooks * cost.memory)
 
 
+def _stream_or_loaded(run: Run) -> dict[str, Any]:
+    """Return the hooks of the one stream on which dictionaries are trained, or digests of the files of a dictionary
+    that is loaded from a folder, so that it is loaded again where they changed. Where they are gone, the run has it."""
+    config = run.config.sae
+    if not isinstance(config, LoadedConfig):
+        return {} if run.config.harvest.buffer_mb is None else {"hooks": list(run.hooks)}
+    if not Path(config.load).is_dir():
+        before = (run.manifest("sae") or {}).get("config", {})
+        return {name: before[name] for name in ("loaded",) if name in before}
+    files = [file for file in folder_of(config.load, "sae").iterdir() if file.suffix == ".safetensors"]
+    return {"loaded": {file.name: digest_file(file) for file in files}}
+
+
 @stage(
     made_for="all hooks",
     inputs=("activations",),
-    outside=lambda run: {} if run.config.harvest.buffer_mb is None else {"hooks": list(run.hooks)},  # of one stream
+    outside=_stream_or_loaded,
     cost=_sae_cost,
     reduced_by=("sae.d_sae", "sae.batch_size"),
     check=_check_loaded,

@@ -12,7 +12,7 @@ _LIBRARIES = (
 )
 """Errors of libraries about a file that they read or write, other than ValueErrors."""
 _DISK_FULL = (f"os error {errno.ENOSPC}", "No space left on device", "database or disk is full")
-_NO_MEMORY = ("not enough memory", "can't allocate memory", "Allocation failed")
+_NO_MEMORY = ("not enough memory", "can't allocate memory", "Allocation failed", "out of memory")
 _LONGEST = 2000
 """Most characters of an error: a library may quote a whole damaged file."""
 

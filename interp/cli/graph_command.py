@@ -18,12 +18,16 @@ def graph_command(
         "graph.html"
     ),
     max_latents: Annotated[int, Option(help="number of latents that edges lead into", min=1)] = 1024,
-    nodes: Annotated[float, Option(help="share of the influence that the drawn nodes hold")] = 0.8,
+    nodes: Annotated[float, Option(help="share of the influence that the drawn nodes hold", min=0, max=1)] = 0.8,
     checks: Annotated[bool, Option(help="compare it with ablation, and with null graphs")] = True,
     overwrite: Annotated[bool, OVERWRITE] = False,
     serve: Annotated[
         int | None,
-        Option(help="serve the page on this port of the machine, with latents that you can turn off or up", min=0),
+        Option(
+            help="serve the page on this port of the machine, with latents that you can turn off or up",
+            min=0,
+            max=(1 << 16) - 1,
+        ),
     ] = None,
 ) -> None:
     """run + prompt → its attribution graph

@@ -65,7 +65,8 @@ def judge_command(
         OPENAI_MODEL      the model
         OPENAI_API_KEY    the key; any word for a server that needs none"""
     find(source, "features")
-    cache = cache or out.with_name(f"{out.name}.answers.sqlite")
+    place = out.resolve()  # the name of "." is empty
+    cache = cache or place.with_name(f"{place.name}.answers.sqlite")
     check_writable("--out", out)
     check_writable("--cache", cache, ".sqlite", overwrite=True)  # answers are added to it
     from interp.autointerp.endpoint import OPENAI_URL, Endpoint, EndpointConfig, api_key

@@ -69,9 +69,10 @@ def demo_command(
         _show_stages(config, out, None, redo)
         return
     _show_stages(RunConfig.circuits(quick=quick), out, None, redo)
+    place = out.resolve()  # the name of "." is empty
     for page, prompt in PROMPTS.items():
         print(f"\n{prompt}")
-        graph_command(out, prompt, out=out.with_name(f"{out.name}-graphs") / f"{page}.html", overwrite=True)
+        graph_command(out, prompt, out=place.with_name(f"{place.name}-graphs") / f"{page}.html", overwrite=True)
 
 
 def run_command(

@@ -183,6 +183,8 @@ def _open_stores(paths: list[str]) -> Any:
         if "=" not in path:
             raise InterpError(f"several stores need names: NAME=STORE, not {path}")
     named = dict(path.split("=", 1) for path in paths)
+    if len(named) < len(paths):
+        raise InterpError(f"two stores have one name: give each of {' '.join(paths)} its own")
     return join_stores({name: open_any(path, "activations") for name, path in named.items()})
 
 

@@ -150,7 +150,7 @@ class RunConfig:
         if not Path(path).is_file():  # a device may never end
             raise InterpError(f"{path} is not a file: name a .toml file")
         try:
-            sections = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+            sections = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
         except UnicodeDecodeError as error:
             raise InterpError(
                 f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): save it as such"

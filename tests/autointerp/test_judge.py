@@ -446,6 +446,8 @@ def test_mistakes_are_one_line_and_ask_nothing(features, ranking, tmp_path, envi
         (tmp_path / "file").touch()
         assert "file is a file: name a folder" in refused(capsys, *arguments, "--out", tmp_path / "file")
         assert "--cache" in refused(capsys, *arguments, "--cache", tmp_path / "file/answers.sqlite")
+        monkeypatch.chdir(tmp_path)
+        assert ". is the current folder" in refused(capsys, *arguments, "--out", ".")
         monkeypatch.delenv("OPENAI_API_KEY")
         assert "OPENAI_API_KEY holds no key" in refused(capsys, *arguments)
         assert not server.requests and not (tmp_path / "out").exists()

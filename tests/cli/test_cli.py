@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import tomli_w
+import torch
 
 from interp import FeatureStore, ranking_evidence, write_report
 from interp.activations import ActivationStore
@@ -364,6 +365,8 @@ def test_mistakes_in_training_a_dictionary(folder, two_hooks, tmp_path, capsys):
     assert "it has blocks.0.mlp.hook_post" in line("--d-sae", 8, "--k", 4, "--hook", "nowhere")
     assert "choose one with --hook" in refused(capsys, "train-sae", two_hooks, "--d-sae", 8, "--out", tmp_path / "out")
     assert "NAME=STORE" in refused(capsys, "train-sae", two_hooks, two_hooks, "--d-sae", 8, "--out", tmp_path / "out")
+    twice = [f"base={two_hooks}", f"base={folder / 'store'}"]
+    assert "two stores have one name" in refused(capsys, "train-sae", *twice, "--d-sae", 8, "--out", tmp_path / "out")
 
 
 def test_wrong_usage_is_one_line(capsys):
@@ -376,6 +379,8 @@ def test_wrong_usage_is_one_line(capsys):
     assert "for '--to': 'hubb' is not one of 'neuronpedia'" in refused(
         capsys, "publish", "x", "--to", "hubb", "--out", "y"
     )
+    for flag, value in (("--serve", "70000"), ("--nodes", "80")):
+        assert f"Invalid value '{value}' for '{flag}'" in refused(capsys, "graph", "x", "To be", flag, value)
 
 
 def test_train_sae_lists_the_fields_of_an_architecture(capsys):
@@ -540,6 +545,10 @@ def test_run_of_another_configuration_says_what_differs(folder, capsys):
     assert "tokenizer.vocab_size: 512 there, 600 here" in line
 
 
+def raise_error(error: Exception):
+    raise error
+
+
 def test_an_error_that_no_raise_of_ours_made_says_where_it_is_shown(monkeypatch, capsys):
     monkeypatch.setattr("interp.cli._run", lambda arguments: check_value("seed", -1, Seed))
     assert "seed=-1 must be" in (line := refused(capsys)) and "--traceback" not in line
@@ -547,6 +556,9 @@ def test_an_error_that_no_raise_of_ours_made_says_where_it_is_shown(monkeypatch,
     assert refused(capsys).endswith("'x' (interp --traceback … shows where)")
     monkeypatch.setattr("interp.cli._run", lambda arguments: slices(3, 0))
     assert refused(capsys).endswith("must not be zero (interp --traceback … shows where)"), "a line of interp's own"
+    full = "CUDA out of memory. Tried to allocate 2.00 GiB."
+    monkeypatch.setattr("interp.cli._run", lambda arguments: raise_error(torch.OutOfMemoryError(full)))
+    assert refused(capsys).startswith(f"interp: there is not enough memory ({full}): lower the batch size")
     monkeypatch.setattr("interp.cli._run", lambda arguments: int("x"))
     with pytest.raises(ValueError, match="invalid literal"):
         main(["--traceback"])

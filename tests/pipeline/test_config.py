@@ -152,6 +152,11 @@ def test_mistakes_in_a_dictionary_are_named(given, message):
         config_from_dict({"architecture": "relu", **given})
 
 
+def test_a_byte_order_mark_of_an_editor_is_skipped(tmp_path):
+    (tmp_path / "c.toml").write_text("[sae]\nk = 3", encoding="utf-8-sig")
+    assert RunConfig.from_toml(tmp_path / "c.toml").sae.k == 3
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -3,7 +3,8 @@
     explain     firings of the fit half, the strongest, and some of each slice of (0, max]   → {"explanation": "…"}
     detection   an explanation, and texts of the other half: as many windows in which the    → [1, 0, …]
                 latent fires, drawn evenly from the slices of (0, max], as windows in which
-                it is silent throughout, drawn anywhere; does the text contain it?
+                it is silent throughout, drawn anywhere but in padding and other tokens
+                that were not encoded; does the text contain it?
     fuzzing     the same with marked tokens: are these what the explanation describes?       → [1, 0, …]
 
 At most one firing per sequence is used. Windows are as long as the store's examples. Corpus text is passed as JSON,
@@ -21,7 +22,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int64
 
-from interp.codes.code_chunks import read_chunks
+from interp.codes.code_chunks import encoded_rows, read_chunks
 from interp.features.examples import N_INTERVALS, SHOWN_AFTER, SHOWN_BEFORE, rows_around
 from interp.features.feature import join_pieces
 from interp.features.feature_store import FeatureStore
@@ -113,9 +114,12 @@ def sample_windows(
         "from examples e join features f on e.latent = f.latent "
         f"where e.latent in ({', '.join(map(str, latents))}) order by e.latent, e.kind desc, e.interval desc, e.rank"
     )
-    candidates = np.flatnonzero(~fit)
+    encoded = encoded_rows(features.codes, 0, len(features.codes)).numpy()
+    candidates = np.flatnonzero(encoded & np.repeat(~fit, features.n_ctx))
+    if not len(candidates):
+        return []
     n = _N_CANDIDATES * n_windows
-    centres = np.stack([_draw_rows(candidates, features.n_ctx, n, [seed, latent, 1]) for latent in latents])
+    centres = np.stack([np.random.default_rng([seed, latent, 1]).choice(candidates, n) for latent in latents])
     silent = _mark_silent(features, latents, centres)
     sampled = []
     for i, latent in enumerate(latents):
@@ -184,12 +188,6 @@ def _pick_one_per_sequence(
     ordered = shuffled.iloc[np.lexsort([-shuffled.interval.to_numpy(), turn.to_numpy()])]
     first = ~(ordered.row // n_ctx).duplicated()
     return [row for _, row in ordered[first].head(n).iterrows()]
-
-
-def _draw_rows(sequences: Int64[np.ndarray, " seq"], n_ctx: int, n: int, seed: list[int]) -> Int64[np.ndarray, " row"]:
-    """Draw rows anywhere in the sequences."""
-    generator = np.random.default_rng(seed)
-    return sequences[generator.integers(len(sequences), size=n)] * n_ctx + generator.integers(n_ctx, size=n)
 
 
 def _mark_silent(

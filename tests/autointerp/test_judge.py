@@ -285,6 +285,16 @@ def test_silent_windows_are_silent_and_marked_like_the_firing_ones(features):
             assert [firing.values[at] > 0 for at in firing.marked]
 
 
+def test_silent_windows_lie_where_the_latent_could_fire(features, monkeypatch):
+    """Padding was not encoded: that a latent is silent there says nothing of its explanation."""
+    encoded = torch.arange(len(features.codes)) % features.n_ctx < 8
+    monkeypatch.setattr(type(features.codes), "present", lambda codes, start, stop: encoded[start:stop])
+    sampled = sample_windows(features, range(len(WORDS)), n_windows=10, n_shown=5, seed=3)
+    assert sampled and all(encoded[silent.row] for each in sampled for silent in each.silent)
+    monkeypatch.setattr(type(features.codes), "present", lambda codes, start, stop: torch.zeros(stop - start).bool())
+    assert sample_windows(features, range(len(WORDS)), n_windows=10, n_shown=5, seed=3) == []
+
+
 def test_agreement_is_the_formula_and_its_interval_narrows():
     few, many = judge_scores(10, 10, 8, 3), judge_scores(1000, 1000, 800, 300)
     assert few["balanced_accuracy"] == pytest.approx((0.8 + 0.7) / 2) and few["f1"] == pytest.approx(16 / (16 + 2 + 3))

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 BOS = "<|bos|>"
 UNKNOWN = "<|unk|>"
 _FILE = "tokenizer.json"
+MIN_ENCODED_AGAIN = 0.8
+"""If a tokenizer made some tokens, at least this share of them is the same when their text is encoded again."""
 
 
 class Encoding(NamedTuple):

@@ -95,6 +95,9 @@ def files(tmp_path_factory, tiny_run) -> Files:
     text = ["to be or not to be that is the question whether tis nobler " * 40]
     Tokenizer.train_bpe(text, 512).save(folder / "tokenizer")
     Tokenizer.train_characters(["".join(map(chr, range(0x4E00, 0x4E00 + 600)))]).save(folder / "wide")
+    shutil.copytree(tiny_run.path / "model", folder / "another" / "model")
+    shutil.copytree(folder / "tokenizer", folder / "another" / "corpus" / "tokenizer")
+    (folder / "another" / "run.toml").touch()
     ranking = rank_features(features, n_shifts=1)
     for name, table in (("ranking", ranking), ("theirs", rank_features(other, n_shifts=1))):
         table.to_parquet(folder / f"{name}.parquet")
@@ -310,6 +313,14 @@ ON_THE_COMMAND_LINE: dict[str, tuple[tuple[str, ...], str]] = {
         (*SCAN, "--model", "{run}/model", "--tokenizer", "{folder}/wide"),
         r"--model \S+ has \d+ tokens, but the tokenizer has \d+",
     ),
+    "model and tokens": (
+        ("harvest", "{folder}/another", "{run}", "--hook", HOOK),
+        r"the tokenizer of \S+another did not make the tokens of \S+: .*`interp tokenize --model \S+another` makes",
+    ),
+    "model and tokens to measure on": (
+        ("quality", "{folder}/sae", "--model", "{folder}/another", "--tokens", "{run}/corpus/val"),
+        r"the tokenizer of \S+another did not make the tokens of \S+val: ",
+    ),
     "features and --ranking": (
         ("report", "{folder}/features", "--ranking", "{folder}/theirs.parquet"),
         r"--ranking \S+ is not of the features in \S+features, but of other codes",
@@ -325,7 +336,8 @@ ON_THE_COMMAND_LINE: dict[str, tuple[tuple[str, ...], str]] = {
 def test_a_command_ends_with_one_line_and_exit_code_2(files, tmp_path, capsys, pair):
     words, says = ON_THE_COMMAND_LINE[pair]
     places = {"folder": files.folder, "run": files.run}
-    assert main([*(word.format(**places) for word in words), "--out", str(tmp_path / "out")]) == 2
+    out = tmp_path / ("out.csv" if words[0] == "quality" else "out")
+    assert main([*(word.format(**places) for word in words), "--out", str(out)]) == 2
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("interp: ")]
     assert len(said) == 1 and re.search(says, said[0]), said
     assert not (tmp_path / "out/meta.json").exists()

@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from interp.pipeline.run_folder import Run
 
 _RANK_FLAGS = {"n_shifts": "--shifts", "use_labels": "--labels", "judge_faint": "--faint"}
-MIN_KEPT = 0.8
-"""If a tokenizer made a store's tokens, it reproduces at least this share of them from their text."""
 
 
 def scan_command(
@@ -151,7 +149,7 @@ def _text(store: "ActivationStore", tokens: Path | None, tokenizer: Path | None)
     import torch
 
     from interp.pipeline.opening import open_any
-    from models.tokenizer import share_encoded_again
+    from models.tokenizer import MIN_ENCODED_AGAIN, share_encoded_again
 
     file = find(tokens, "tokens").path if tokens else None
     labelled = open_any(file, "tokens") if file else None
@@ -164,7 +162,7 @@ def _text(store: "ActivationStore", tokens: Path | None, tokenizer: Path | None)
     if labelled is not None and spelt is not None and labelled.tokenizer not in ("", spelt.digest):
         raise InterpError(f"the tokenizer {folder} did not make --tokens {tokens}: name its own with --tokenizer")
     share = 1.0 if spelt is None or store.tokens is None else share_encoded_again(spelt, store.tokens)
-    if share < MIN_KEPT:
+    if share < MIN_ENCODED_AGAIN:
         raise InterpError(
             f"the tokenizer {folder} did not make the tokens of {store.path}: it gives the same ids for only "
             f"{share:.0%} of their text; name their own tokenizer with --tokenizer"

@@ -4,7 +4,7 @@ A model is a run folder, a Hugging Face name or folder, a .gguf file, or SOURCE:
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
@@ -13,6 +13,11 @@ from interp.checks.errors import InterpError
 from interp.cli.field_flags import FieldFlags
 from interp.cli.paths import OVERWRITE, TABLES, check_writable, load_named_model, load_named_sae, only_hook, write_table
 from interp.cli.progress_bar import Bar, is_first
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from models.tokens import LabelledTokens
 
 MODEL = (
     "a run folder, a Hugging Face folder, a name on the hub, a .gguf file, or SOURCE:NAME with a source that "
@@ -77,14 +82,15 @@ def harvest_command(
     check_writable("--out", out, anywhere=True)
     from interp.activations.harvesting import harvest
     from interp.checks.config_fields import read_fields
+    from interp.pipeline.opening import open_any
 
     options = read_fields(RowConfig, settings)
     with Bar("harvest") as bar:
-        ids = _ids(tokens, max_tokens)
+        labelled = open_any(tokens, "tokens")
         opened = load_named_model(model)
         store = harvest(
             opened,
-            ids,
+            _ids(labelled, max_tokens, tokens, opened, model),
             hook,
             out,
             exclude=opened.special_ids if exclude is None else _token_ids(exclude),
@@ -120,19 +126,20 @@ def quality_command(
         check_writable("--out", out, *TABLES, overwrite=overwrite)
     from interp.activations.hooks import own_hook
     from interp.evaluation.quality import quality_table
+    from interp.pipeline.opening import open_any
 
     with Bar("quality") as bar:
         dictionaries: Any = {name: load_named_sae(name, sae_id) for name in sae}
         hook = hook or own_hook(dictionaries[sae[0]])
         if hook is None:
             raise InterpError(f"{sae[0]} does not record the hook that it was trained on: name it with --hook")
-        ids = _ids(tokens, max_tokens)
+        labelled = open_any(tokens, "tokens")
         opened = load_named_model(model)
         table = quality_table(
             opened,
             hook,
             dictionaries,
-            ids,
+            _ids(labelled, max_tokens, tokens, opened, model),
             batch_size=batch_size,
             exclude=opened.special_ids,
             output_hook=output_hook,
@@ -197,10 +204,19 @@ def nulls_command(
     print(nulls_summary({"shares": by_dictionary(nulls.shares)}))
 
 
-def _ids(tokens: Path, most: int | None) -> Any:
-    from interp.pipeline.opening import open_any
+def _ids(labelled: "LabelledTokens", most: int | None, path: Path, model: Any, model_name: str) -> "Tensor":
+    """Return the first tokens of a text. Raises ValueError if another tokenizer than the model's made them."""
+    from models.tokenizer import MIN_ENCODED_AGAIN, share_encoded_again
 
-    ids = open_any(tokens, "tokens").tokens
+    own = model.tokenizer
+    if own is not None and labelled.tokenizer not in ("", own.digest):
+        share = share_encoded_again(own, labelled.tokens)
+        if share < MIN_ENCODED_AGAIN:
+            raise InterpError(
+                f"the tokenizer of {model_name} did not make the tokens of {path}: it gives the same ids for only "
+                f"{share:.0%} of their text; `interp tokenize --model {model_name}` makes its own"
+            )
+    ids = labelled.tokens
     return ids if most is None else ids[: max(1, most // ids.shape[1])]
 
 

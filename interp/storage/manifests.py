@@ -26,8 +26,8 @@ MADE_OF = "made_of"
 EDITABLE_KEY = "editable"
 """The key that says that people and other tools may change the files."""
 _OWN_KEYS = ("versions", "files", "sha256")
-"""The keys that `write_manifest` writes. A file with at most one of them is another program's, such as the manifest of a
-browser extension: damage to one bit of ours changes one key at most."""
+"""The keys that `write_manifest` writes. A file with at most one of them is another program's, such as a browser
+extension's: damage to one bit of ours changes one key at most."""
 _MAX_SHOWN = 60
 
 _verified: set[tuple[str, int, int, int]] = set()

@@ -195,6 +195,16 @@ def test_token_loss_stays_finite_on_extreme_logits():
     assert x.grad.item() == 2 and W.grad.tolist() == [[1000.0, -1000.0]]
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_loss_of_a_half_precision_model_is_not_summed_in_half_precision(dtype):
+    model = Transformer(TransformerConfig(n_layers=1, d_model=16, n_heads=2, d_mlp=16, d_vocab=1024, n_ctx=64))
+    tokens = torch.randint(1024, (16, 64), generator=torch.Generator().manual_seed(0))
+    model.to(dtype)
+    with torch.no_grad():
+        of_logits = model(tokens, return_type="both").loss
+        assert model(tokens, return_type="loss").item() == pytest.approx(of_logits.item(), abs=1e-4)
+
+
 def test_autocast_changes_the_loss_by_rounding_alone():
     model, tokens = trained_like(), random_tokens()
     exact = model(tokens, return_type="loss")

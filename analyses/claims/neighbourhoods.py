@@ -145,11 +145,13 @@ def communities(features: FeatureStore, *, min_lift: float = 2.0, seed: int = 0)
     pairs = pairs[pairs["lift"] >= min_lift]
     if pairs.empty:
         raise ValueError(f"no pair of latents in {features.path} fires together min_lift={min_lift} times as often")
-    ends, weight = pairs[["latent", "other"]].to_numpy(int), pairs["jaccard"].to_numpy(float)
+    # The scan lists a pair under one of its latents or under both; shuffled, the two would be different edges.
+    ends, first = np.unique(np.sort(pairs[["latent", "other"]].to_numpy(int), axis=1), axis=0, return_index=True)
+    weight = pairs["jaccard"].to_numpy(float)[first]
     groups, modularity = _grouped(ends, weight, seed)
     generator, chance_modularity = np.random.default_rng(seed), []
     for _ in range(_SHUFFLES):
-        shuffled = np.stack([ends[:, 0], generator.permutation(ends[:, 1])], 1)
+        shuffled = generator.permutation(ends.reshape(-1)).reshape(-1, 2)
         apart = shuffled[:, 0] != shuffled[:, 1]
         chance_modularity.append(_grouped(shuffled[apart], weight[apart], seed)[1])
     rows = [(latent, number) for number, group in enumerate(groups) for latent in sorted(group)]

@@ -1,6 +1,9 @@
 """Absorption row by row, text that rules generate against latents that follow them, and planted communities."""
 
+from types import SimpleNamespace
+
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -105,3 +108,13 @@ def test_planted_communities_are_found_and_their_modularity_is_above_chance(tmp_
     assert found.table.equals(communities(store, min_lift=1.2).table)
     with pytest.raises(ValueError, match="min_lift=99"):
         communities(store, min_lift=99)
+
+
+def test_a_pair_that_is_listed_under_both_of_its_latents_is_one_edge():
+    ends = np.random.default_rng(0).integers(300, size=(1200, 2))
+    ends = np.unique(np.sort(ends[ends[:, 0] != ends[:, 1]], axis=1), axis=0)
+    once = pd.DataFrame({"latent": ends[:, 0], "other": ends[:, 1], "jaccard": 0.5, "lift": 3.0})
+    twice = pd.concat([once, once.rename(columns={"latent": "other", "other": "latent"})])
+    found, expected = (communities(SimpleNamespace(table=lambda _, rows=rows: rows)) for rows in (twice, once))
+    assert (found.modularity, found.null) == (expected.modularity, expected.null)
+    assert found.null == pytest.approx(found.modularity, abs=0.03), "its ends were drawn at random"

@@ -195,8 +195,9 @@ def noise(values: Sequence[Sequence[float]]) -> tuple[float, float]:
 
 
 def claims(cards: Mapping[str, Mapping[str, Any]]) -> list[Claim]:
-    """Judge each number: in every run that measures it, do both nulls differ from the freely trained dictionaries by
-    more than the smallest difference that it detects?"""
+    """Judge each number: in every run that measures it, do all freely trained dictionaries differ from each null in the
+    same direction, by more than the smallest difference that it detects? The gap is that of the nearest dictionary; 0
+    if the null lies among them."""
     claims_made = []
     for number in JUDGED:
         gaps: dict[str, dict[str, float]] = {}
@@ -208,10 +209,9 @@ def claims(cards: Mapping[str, Mapping[str, Any]]) -> list[Claim]:
             smallest = card["smallest difference"].get(number) or float("nan")
             for null in NULLS:
                 if null in means and free and np.isfinite(smallest):
-                    gaps[f"{name}, {null}"] = {
-                        "gap": min(abs(means[each] - means[null]) for each in free),
-                        "smallest difference": smallest,
-                    }
+                    differences = [means[each] - means[null] for each in free]
+                    gap = max(min(differences), -max(differences), 0.0)
+                    gaps[f"{name}, {null}"] = {"gap": gap, "smallest difference": smallest}
         if gaps:
             text = f"{number} separates freely trained dictionaries from both nulls by more than it can detect."
             differences = (

@@ -6,7 +6,7 @@ is fitted on `TRAINED` of the words; p is the unit direction of a letter. If few
 an F1 of `SPELT` on the other words, the model cannot spell, and nothing is measured.
 
     main latents of a letter    the heaviest of an L1 logistic probe on the latents, one more for as long as the F1 of a
-                                probe on them rises by more than `JUMP`
+                                probe on them, on held-out words, rises by more than `JUMP`
     contribution of latent j    (z_j − its mean over the words) W_dec[j] · p
 
 For each letter that the model can spell, among the held-out words whose letter the probe predicts:
@@ -20,7 +20,8 @@ For each letter that the model can spell, among the held-out words whose letter 
 Out: the means of both over letters, the F1 of the main latents, and their number.
 
 Limits: if no latent stands for a letter nothing can be absorbed, so a dictionary of noise scores well; read the score
-together with the F1 of the main latents. And words that end a prompt are not words in text.
+together with the F1 of the main latents. That F1 is a little too high, since it also chose their number. And words that
+end a prompt are not words in text.
 """
 
 import re
@@ -145,8 +146,8 @@ def main_latents(
     train: Int[np.ndarray, " train"],
     test: Int[np.ndarray, " test"],
 ) -> tuple[list[int], float]:
-    """Return the latents that stand for a letter, and the F1 of a logistic probe on them, on words that chose none of
-    them."""
+    """Return the latents that stand for a letter, and the F1 of a logistic probe on them. Their order and the probe are
+    fitted on the words for training; how many they are is chosen by the F1 on the others, which is the one returned."""
     fires = np.flatnonzero((z[train] > 0).any(0))
     lasso = LogisticRegression(
         l1_ratio=1.0, solver="liblinear", C=L1_STRENGTH, class_weight="balanced", random_state=0, max_iter=300

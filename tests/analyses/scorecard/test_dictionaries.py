@@ -22,6 +22,7 @@ from analyses.scorecard.dictionaries.absorption import (
 )
 from analyses.scorecard.dictionaries.probing import Pieces, Tasks, baselines, pooled, probing, random_features
 from analyses.scorecard.dictionaries.structure import pursuit, random_rows, structure
+from analyses.scorecard.dictionaries.subject import NULLS
 from interp.sae import SAE
 from interp.sae.architectures.thresholds import Threshold
 
@@ -186,6 +187,16 @@ def test_noise_is_what_rows_and_columns_do_not_explain():
     assert np.sqrt(np.square(deviations).mean()) == pytest.approx(0.1, rel=0.03)
     assert np.median(smallest / deviations) == pytest.approx((2.446912 + 0.905703) * np.sqrt(2 / 4), rel=1e-5)
     assert np.isnan(card.noise([[1.0, 2.0]])).all()
+
+
+@pytest.mark.parametrize(("values", "gap"), [((0.3, 0.5), 0.1), ((0.1, 0.0), 0.1), ((0.1, 0.4), 0.0)])
+def test_a_null_among_the_trained_dictionaries_is_not_separated_from_them(values, gap):
+    nulls = {name: [0.2] for name in NULLS}
+    numbers = {
+        "values": {"one": {"FVU": [values[0]]}, "two": {"FVU": [values[1]]}} | {n: {"FVU": v} for n, v in nulls.items()}
+    }
+    (claim,) = card.claims({"run": numbers | {"smallest difference": {"FVU": 0.01}}})
+    assert all(each["gap"] == pytest.approx(gap) for each in claim.numbers.values()) and claim.holds == (gap > 0)
 
 
 def test_the_scorecard_measures_what_is_trained_and_what_is_named(tiny_run, tmp_path, monkeypatch, capsys):

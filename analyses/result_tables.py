@@ -291,7 +291,9 @@ def quality_in_short(results: Results) -> str:
     ratios = [row["fvu_ratio"][0] for row in results["rows"] if "fvu_ratio" in row]
     fvu = f"{median(ratios):.2f} × SAELens's ({min(ratios):.2f} to {max(ratios):.2f}, {len(ratios)} dictionaries)"
     shares = "{:.1%} of the latents are dead or faint; {:.1%} of SAELens's are".format(*map(median, idle.values()))
-    return f"At equal tokens and L0, the FVU is {fvu}. {shares}."
+    # With several rates, each trainer has the one at which it does best.
+    equal = "tokens, L0 and learning rate" if len(results["settings"]["rates"]) == 1 else "tokens and L0"
+    return f"At equal {equal}, the FVU is {fvu}. {shares}."
 
 
 def quality_row(row: Results) -> list[Any]:

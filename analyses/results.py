@@ -225,7 +225,7 @@ SECTIONS = (
     Section(
         "bench_plan",
         "Cost of a run, planned and measured",
-        "python -m analyses.bench.plan runs/demo runs/smollm2",
+        "python -m analyses.bench.plan runs/demo runs/smollm2 runs/sixteen",
         result_tables.plan,
         result_tables.plan_in_short,
     ),

@@ -1,11 +1,12 @@
 """How well does `interp plan` estimate a run, and what would 10⁹ tokens and 10⁶ latents take on 8 and on 64 H100s?
 
-    python -m analyses.bench.plan runs/demo runs/smollm2 [--out runs/bench_plan]      two finished run folders
+    python -m analyses.bench.plan runs/demo runs/smollm2 [--out runs/bench_plan]      any finished run folders
 
 Claim tested: for each stage of ten seconds or more, and for all stages together, the plan predicts seconds and bytes on
 disk within a factor of 1.5 of what the stage took. For the whole run it also predicts the peak memory. The plan's
 seconds assume that nothing else runs on the machine, so the runs must have been made that way too. The costs of
-bookkeeping were fitted to the two runs that are shown.
+bookkeeping were fitted to the demo and to that of SmolLM2; on any other run, such as a demo of 16 million tokens, the
+plan is a prediction.
 
 The estimate for GPUs contains no measurement on a GPU. It takes the costs of the same stages (`Stage.cost`) at the
 speed of n H100s. Their peak rates are those of NVIDIA's data sheet (SXM: 989 TFLOP/s of dense bfloat16, 67 of float32,

@@ -105,9 +105,9 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 
 def dictionaries_of(setting: Setting, folder: Path) -> dict[str, Any]:
-    """Make transcoders, scans and rankings of all hooks. Returns the processor and wall seconds, and the FVU by
-    hook."""
-    begin, began = time.monotonic(), time.process_time()
+    """Make transcoders, scans and rankings of all hooks. Returns the processor and wall seconds, whether they are those
+    of all of the work (`is_whole`: no earlier call, which was cut off, did a part), and the FVU by hook."""
+    begin, began, is_whole = time.monotonic(), time.process_time(), not folder.exists()
     run = run_stages(RunConfig.from_dict(setting.config), folder, until="features")
     for hook in run.hooks:
         if not run.at(hook).has("ranking"):
@@ -115,6 +115,7 @@ def dictionaries_of(setting: Setting, folder: Path) -> dict[str, Any]:
     fvu = [run.at(hook).results("sae")["fvu"] for hook in run.hooks]
     bytes_stored = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     cost = {"processor": time.process_time() - began, "wall": time.monotonic() - begin, "bytes": bytes_stored}
+    cost["is_whole"] = is_whole
     return cost | {"fvu": np.array(fvu), "gigabytes": peak_gigabytes()}
 
 
@@ -207,21 +208,22 @@ def peak_gigabytes() -> float:
 
 
 def claims(fits: dict[str, Any], prompts: list[dict[str, Any]]) -> list[Claim]:
-    n, minutes = len(prompts), fits["processor"] / CORES / 60
+    n, minutes, is_whole = len(prompts), fits["processor"] / CORES / 60, fits["is_whole"]
     table = pd.DataFrame(prompts)
     mean = table[[*SCORES, "pairs by paths"]].mean().to_dict()
     seconds, gigabytes = float(table["processor"].max()), float(table["gigabytes"].max())
     tested = [row for row in prompts if row["nulls"]]
-    nulls = {name: pd.DataFrame([row["nulls"][name] for row in tested]) for name in NULLS}
-    shuffled, rows = nulls["tokens shuffled"], pd.DataFrame(tested)
+    nulls = {name: pd.DataFrame([row["nulls"][name] for row in tested], columns=list(SCORES)) for name in NULLS}
+    shuffled, rows = nulls["tokens shuffled"], pd.DataFrame(tested, columns=list(table.columns))
     larger = {score: int((rows[score] > shuffled[score]).sum()) for score in ("answer", "replacement", "completeness")}
     return [
         Claim(
             row="dictionaries",
             text="Transcoders of all MLPs, scanned and ranked, take at most 45 minutes of two cores.",
-            holds=minutes <= 45,
+            holds=minutes <= 45 if is_whole else None,
             found=f"{len(fits['fvu'])} MLPs: {fits['processor']:.0f} seconds of processor time, {minutes:.1f} minutes "
-            f"of two cores; {fits['bytes'] / 1e9:.1f} GB stored; FVU {np.median(fits['fvu']):.2f} in the median, "
+            f"of two cores{'' if is_whole else ', after an interruption, not counting what was made before it'}; "
+            f"{fits['bytes'] / 1e9:.1f} GB stored; FVU {np.median(fits['fvu']):.2f} in the median, "
             f"{np.min(fits['fvu']):.2f} to {np.max(fits['fvu']):.2f}; peak {fits['gigabytes']:.1f} GB.",
             numbers={
                 "processor": fits["processor"],
@@ -249,7 +251,7 @@ def claims(fits: dict[str, Any], prompts: list[dict[str, Any]]) -> list[Claim]:
         Claim(
             row="answer",
             text="A prompt makes its answer likelier than its shuffled tokens do, for each prompt.",
-            holds=larger["answer"] == len(rows),
+            holds=larger["answer"] == len(rows) if tested else None,
             found=f"{rows['answer'].mean():.2f} nats against {shuffled['answer'].mean():.2f} on average; likelier for "
             f"{larger['answer']} of {len(rows)} prompts. Replacement is larger for {larger['replacement']}, "
             f"completeness for {larger['completeness']}.",

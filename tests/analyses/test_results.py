@@ -76,3 +76,13 @@ def test_results_keep_names_of_files_and_not_where_they_lay():
     )
     kept = {"model": {"name": "model.gguf"}, "files": ["b.txt", "a/b.txt", 1.5, None, "blocks.0"], "said": said}
     assert results.without_places(found) == kept
+
+
+@pytest.mark.parametrize(
+    ("rates", "words"), [([6e-3], "tokens, L0 and learning rate"), ([4e-3, 6e-3], "tokens and L0")]
+)
+def test_one_learning_rate_for_both_trainers_is_said(rates, words):
+    row = {"dead_share": [0.1, 0.0], "faint_share": [0.0, 0.0]}
+    rows = [row | {"trainer": "SAELens"}, row | {"trainer": "interp", "fvu_ratio": [0.9, 0.1]}]
+    said = result_tables.quality_in_short({"rows": rows, "settings": {"rates": rates}})
+    assert said.startswith(f"At equal {words}, the FVU is 0.90 × SAELens's")

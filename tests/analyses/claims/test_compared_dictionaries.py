@@ -124,11 +124,20 @@ def test_trained_circuits_are_held_against_ablation(tmp_path):
 def test_graphs_of_a_pretrained_model_are_scored_and_drawn(graphs):
     results = smollm2_graphs.main(["--quick", "--threads", "1", "--out", str(graphs / "smollm2_graphs")])
     by_row = {claim["row"]: claim for claim in results["claims"]}
-    assert set(by_row["replacement"]["numbers"]) == set(attribution_graphs.NULLS) and by_row["dictionaries"]["holds"]
+    assert set(by_row["replacement"]["numbers"]) == set(attribution_graphs.NULLS)
     [told] = results["values"]["prompts"]
     assert told["gap"] < 1e-4 and -1 <= told["agreement of effects"] <= 1 and len(told["latents"]) == 5
     assert result_tables.graphs_of_prompts(results).count("capital of France") == 2  # in the table, and in words
     assert (graphs / "smollm2_graphs" / "graphs" / "capital.html").stat().st_size < 5e6
+
+
+@pytest.mark.parametrize("is_whole", [True, False])
+def test_the_cost_of_dictionaries_is_not_judged_by_what_was_left_of_it(is_whole):
+    fits = {"processor": 60.0, "wall": 60.0, "gigabytes": 1.0, "bytes": 1e9, "fvu": np.ones(2), "is_whole": is_whole}
+    scores = dict.fromkeys([*smollm2_graphs.SCORES, "pairs by paths", "processor", "gigabytes"], 0.5)
+    by_row = {claim.row: claim for claim in smollm2_graphs.claims(fits, [scores | {"nulls": {}}])}
+    assert by_row["dictionaries"].holds is (True if is_whole else None)
+    assert by_row["answer"].holds is None, "without null graphs it is not judged"
 
 
 def test_the_integrated_gradient_adds_up_to_the_rise_of_the_loss(tiny_run):

@@ -158,11 +158,23 @@ def options(
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a tiny size, for the tests: its numbers mean nothing")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", type=Path, default=Path(runs) / name)
     for option, kind in fields.items():
         parser.add_argument(f"--{option}", type=kind)
-    parsed = parser.parse_args(arguments)
+    parsed = parse_with_out(parser, arguments, Path(runs) / name)
     torch.set_num_threads(parsed.threads)
+    return parsed
+
+
+def parse_with_out(
+    parser: argparse.ArgumentParser, arguments: Sequence[str] | None, default: Path
+) -> argparse.Namespace:
+    """Parse the arguments, with `--out` among them. Without it, a quick run goes to a folder of its own, so that it
+    replaces nothing that took longer.
+    default: the folder of all other runs, in runs/."""
+    apart = Path("runs/analyses-quick", *default.parts[1:])
+    parser.add_argument("--out", type=Path, help=f"default {default}, with --quick {apart}")
+    parsed = parser.parse_args(arguments)
+    parsed.out = parsed.out or (apart if parsed.quick else default)
     return parsed
 
 

@@ -35,7 +35,7 @@ import torch
 
 from analyses.bench.peers import versions
 from analyses.bench.quality_training import HOOKS, HookData, Recipe, folder_of, hook_data, train_recipe
-from analyses.record import check_run
+from analyses.record import check_run, parse_with_out
 from interp.evaluation.quality import evaluate_dictionary
 from interp.sae import SAE, load_sae
 
@@ -73,8 +73,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--hooks", nargs="+", help="of these models, in place of all")
     parser.add_argument("--demo", type=Path, help="the folder of a run of `interp demo`")
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--out", type=Path, default=Path("runs/bench_quality"))
-    options = parser.parse_args(arguments)
+    options = parse_with_out(parser, arguments, Path("runs/bench_quality"))
     if options.demo:
         check_run(parser, "--demo", options.demo, ("corpus", "model"))
     if options.quick:

@@ -34,6 +34,7 @@ from interp.sae import (
     load_sae,
     train_sae,
 )
+from interp.storage.files import digest_json
 
 HOOKS = {
     "demo": ("blocks.0.hook_resid_post",),
@@ -100,7 +101,9 @@ def model_config(name: str, o: argparse.Namespace) -> RunConfig:
 
 
 def folder_of(data: HookData, recipe: Recipe, o: argparse.Namespace) -> Path:
-    return o.out / "dictionaries" / f"{data.name}-{data.hook}" / recipe.folder
+    """Return the folder of a dictionary: another for other sizes, and for other activations."""
+    depends = [o.d_sae, o.k, o.tokens, o.batch, o.test_tokens, data.store.fingerprint]
+    return o.out / "dictionaries" / f"{data.name}-{data.hook}-{digest_json(depends)[:8]}" / recipe.folder
 
 
 def train_recipe(data: HookData, recipe: Recipe, o: argparse.Namespace) -> dict[str, float]:

@@ -61,7 +61,7 @@ import torch
 from analyses.bench.peers import versions
 from analyses.bench.recovery_contenders import CONTENDERS, Setting
 from analyses.bench.recovery_worlds import BENCHMARK, GENERATED, QUICK, WORLDS, Truth, World, quiet, truth
-from analyses.record import HOLDS, Claim, json_value
+from analyses.record import HOLDS, Claim, json_value, parse_with_out
 
 FROZEN = "frozen decoder"
 AIM, AIM_SAMPLES = {"f1": 0.88, "mcc": 0.79}, 20_000_000
@@ -113,8 +113,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS), metavar="CONTENDER")
     parser.add_argument("--workers", type=int, default=2, help="processes, each on one thread; 1 = in this one")
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--out", type=Path, default=Path("runs/bench_recovery"))
-    options = parser.parse_args(arguments)
+    options = parse_with_out(parser, arguments, Path("runs/bench_recovery"))
     if options.quick:
         options.seeds, options.workers = [0], 1
         options.only = ["interp BatchTopK", "interp Matryoshka, pruned", "SAELens BatchTopK, tuned"]

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from analyses.record import check_run
+from analyses.record import check_run, parse_with_out
 from interp import SAE, Run, TopKConfig, harvest, load_sae, run_stages, train_sae
 from interp.activations import ActivationStore
 from interp.codes.code_store import CodeStore
@@ -41,6 +41,8 @@ class Sizes:
 
     run: str = ""
     """The run folder whose model and text are used. If it is empty, the demo's model is trained."""
+    model: str = ""
+    """The fingerprint of that run's model, so that the pieces of a model that was there before are made again."""
     tiny: bool = False
     layers: int = 1
     """Number of layers of the model, if it is trained here."""
@@ -77,8 +79,7 @@ def options(doc: str, name: str, arguments: Sequence[str] | None, labels: Sequen
     parser.add_argument("--quick", action="store_true", help="tiny sizes, for the tests: the numbers mean nothing")
     parser.add_argument("--run", type=Path, help="a run folder whose one-layer model and text are taken")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--out", type=Path, default=Path("runs/compare") / name)
-    parsed = parser.parse_args(arguments)
+    parsed = parse_with_out(parser, arguments, Path("runs/compare") / name)
     if parsed.run:
         check_run(parser, "--run", parsed.run, ("corpus", "model"), labels)
     torch.set_num_threads(parsed.threads)
@@ -87,7 +88,9 @@ def options(doc: str, name: str, arguments: Sequence[str] | None, labels: Sequen
 
 def sized(setting: Any, o: argparse.Namespace) -> Any:
     """Return the setting, with the named run."""
-    return dataclasses.replace(setting, run=str(o.run or ""))
+    if not o.run:
+        return setting
+    return dataclasses.replace(setting, run=str(o.run), model=Run(o.run).manifest("model")["fingerprint"])
 
 
 def studied_run(setting: Sizes, out: Path) -> Run:

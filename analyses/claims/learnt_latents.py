@@ -30,6 +30,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
 from analyses.bench.peers import versions
+from analyses.record import parse_with_out
 from analyses.scorecard.planted_texts import FAMILIES
 from analyses.scorecard.scores import expected_calibration_error, matched_weights
 from interp import TopKConfig, harvest, scan_features, train_sweep
@@ -213,11 +214,10 @@ def singles(table: pd.DataFrame) -> dict[str, float]:
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/learnt_latents"))
     parser.add_argument("--seeds", type=int, default=1, help="models of each corpus (default 1)")
     parser.add_argument("--calibrate", action="store_true", help="fit the probability that the package ships")
     parser.add_argument("--quick", action="store_true")
-    return parser.parse_args(arguments)
+    return parse_with_out(parser, arguments, Path("runs/learnt_latents"))
 
 
 def fit_learnt(evidence: Mapping[str, np.ndarray], is_learnt: np.ndarray, weight: np.ndarray) -> LearntFit:

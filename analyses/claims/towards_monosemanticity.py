@@ -55,7 +55,7 @@ from analyses.claims.dictionary_measures import (
     sizes_of,
 )
 from analyses.claims.proxy_figures import feature_against_neuron, sensitivity, sizes_table, specificity
-from analyses.record import check_run
+from analyses.record import check_run, parse_with_out
 from interp import Run, harvest, run_stages, train_sae, train_sweep
 from interp.activations import ActivationStore
 from interp.evaluation.baselines import NeuronDictionary, shuffled_model
@@ -107,8 +107,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--run", type=Path, help="the folder of a run whose model has one layer; it is only read")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=Path("runs/towards_monosemanticity"))
-    options = parser.parse_args(arguments)
+    options = parse_with_out(parser, arguments, Path("runs/towards_monosemanticity"))
     if options.run:
         check_run(parser, "--run", options.run, ("corpus", "model"), LABELS)
     return options

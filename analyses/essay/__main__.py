@@ -18,6 +18,7 @@ from pathlib import Path
 from types import ModuleType
 
 from analyses.essay.page import read_chapters, write_page
+from analyses.record import parse_with_out
 
 ANALYSES = (
     "classifier",
@@ -76,8 +77,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--redo", action="store_true")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--threads", type=int, help="of each analysis; default all cores")
-    parser.add_argument("--out", type=Path, default=Path("runs/essay"))
-    return parser.parse_args(arguments)
+    return parse_with_out(parser, arguments, Path("runs/essay"))
 
 
 def _finished(module: ModuleType, folder: Path, quick: bool) -> bool:

@@ -50,7 +50,7 @@ from typing import Any
 
 import pandas as pd
 
-from analyses.record import check_run
+from analyses.record import check_run, parse_with_out
 from analyses.scorecard import figures
 from analyses.scorecard.ablations import ablations
 from analyses.scorecard.foreign_worlds import TEXTS, foreign_scores, judge_foreign
@@ -72,7 +72,9 @@ from analyses.scorecard.report import OURS, SINGLE, by_group, json_value, of_fam
 from analyses.scorecard.scores import calibration_curve
 from analyses.scorecard.synthetic import synthetic_world, synthetic_worlds
 from analyses.scorecard.world_models import learned_world, run_world
+from interp import Run
 from interp.statistics.estimates import wilson
+from interp.storage.files import digest_json
 from interp.verdict.calibration import Calibration
 
 KNOBS: dict[str, tuple[float, ...]] = {
@@ -206,11 +208,17 @@ def nulls(learnt: pd.DataFrame) -> list[dict[str, Any]]:
 
 
 def labelled_run(options: argparse.Namespace, calibration: Calibration) -> dict[str, Any]:
-    corpus = with_verdict(read_or_make(options.out, "B-run", partial(run_world, options.run)), calibration)
+    corpus = with_verdict(judged_run(options), calibration)
     return {
         f"B run {basis}": report(f"world B, the labelled corpus, {basis}", part, SINGLE)
         for basis, part in corpus.groupby("basis")
     }
+
+
+def judged_run(options: argparse.Namespace) -> pd.DataFrame:
+    """Return the latents of the run, judged; kept by what they were made of, so that another run is judged anew."""
+    made_of = digest_json(Run(options.run).fingerprints(("corpus", "features", "neurons")))
+    return read_or_make(options.out, f"B-run-{made_of[:8]}", partial(run_world, options.run))
 
 
 def by_knob(out: Path, calibrations: dict[str, Calibration]) -> dict[str, Any]:
@@ -285,7 +293,6 @@ def read_or_make(out: Path, name: str, make: Callable[[], pd.DataFrame]) -> pd.D
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, default=Path("runs/scorecard"))
     parser.add_argument("--run", type=Path, help="a run folder with a labelled corpus")
     parser.add_argument("--seeds", type=int, default=3, help="worlds A of each family (default 3)")
     parser.add_argument("--model-seeds", type=int, default=1, help="worlds B of each family (default 1)")
@@ -294,7 +301,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--readings", type=Path, help="a folder of latents that readers judged (`read_latents`)")
     parser.add_argument("--ablate", action="store_true", help="and the readings without each statistic and kind")
     parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args(arguments)
+    options = parse_with_out(parser, arguments, Path("runs/scorecard"))
     if options.calibrate and options.quick:
         parser.error("--calibrate fits the calibration that ships, and --quick has too few latents for it")
     if options.ablate and not options.readings:

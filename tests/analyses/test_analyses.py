@@ -1,5 +1,6 @@
 """The analyses run unchanged at a tiny size."""
 
+import argparse
 import dataclasses
 import importlib
 import importlib.util
@@ -9,6 +10,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -17,8 +19,8 @@ from nbclient import NotebookClient
 
 from analyses import extract_features, result_tables
 from analyses.bench import quality as bench_quality
+from analyses.bench import quality_training, recovery_worlds
 from analyses.bench import recovery as bench_recovery
-from analyses.bench import recovery_worlds
 from analyses.bench import report as bench_report
 from analyses.bench import sae as bench_sae
 from analyses.bench.peers import sparse_start
@@ -118,6 +120,15 @@ def test_bench_quality_compares_both_trainers_and_resumes(tmp_path, capsys):
     assert bench_quality.main(arguments) == rows
     assert [file.stat().st_mtime_ns for file in dictionaries] == stamps
     assert json.loads((tmp_path / "results.json").read_text())["rows"][0]["kind"] == "TopK"
+
+
+def test_a_dictionary_of_other_sizes_is_not_taken_for_one_that_was_trained_before(tmp_path):
+    data = SimpleNamespace(name="demo", hook="hook", store=SimpleNamespace(fingerprint="a"))
+    sizes = {"d_sae": 128, "k": 8, "tokens": 40_000, "batch": 512, "test_tokens": 4_000, "out": tmp_path}
+    changed = [sizes, *(sizes | {name: 2 * sizes[name]} for name in list(sizes)[:-1])]
+    recipe = quality_training.Recipe("TopK", "interp", 3e-3, None, 0)
+    folders = {quality_training.folder_of(data, recipe, argparse.Namespace(**each)) for each in changed}
+    assert len(folders) == len(changed)
 
 
 def test_an_interval_is_student_t_over_the_seeds():

@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from analyses.bench import quality as bench_quality
-from analyses.claims import towards_monosemanticity
+from analyses.claims import compared_dictionaries, towards_monosemanticity
+from analyses.claims.compared_dictionaries import Sizes
 from analyses.essay.figures.slider import with_slider
-from analyses.record import Claim, Interval, Record, interval, json_value
+from analyses.record import Claim, Interval, Record, interval, json_value, options
 from interp import Run
 from interp.figures.theme import HEIGHT, with_style, without_slider
 from interp.storage.manifests import write_manifest
@@ -81,6 +82,32 @@ def test_the_interval_is_student_t_over_the_seeds():
     assert mean == 2 and high - mean == pytest.approx(4.302653 / 3**0.5, rel=1e-6) and mean - low == high - mean
     assert json_value(interval([1.0])) == [1.0, None, None]
     assert Interval(0.5, -0.2, 1.4).percent() == "50.0% (0.0% to 100.0%)"
+
+
+def test_a_quick_run_goes_to_a_folder_of_its_own(tmp_path):
+    """There it replaces neither the results nor the pieces of a run that took longer."""
+
+    def out_of(parse, *words: str) -> str:
+        return str(parse([*words]).out)
+
+    for parse, name in (
+        (lambda words: options("", "grokking", words), "essay/grokking"),
+        (lambda words: compared_dictionaries.options("", "split_features", words), "compare/split_features"),
+        (bench_quality.parse, "bench_quality"),
+    ):
+        assert out_of(parse) == f"runs/{name}" and out_of(parse, "--quick") == f"runs/analyses-quick/{name}"
+        assert out_of(parse, "--quick", "--out", str(tmp_path)) == str(tmp_path)
+
+
+def test_pieces_of_a_run_are_made_again_when_its_model_is_another(tmp_path):
+    settings = []
+    for model in "ab":
+        (tmp_path / "run.toml").write_text("")
+        (tmp_path / "model").mkdir(exist_ok=True)
+        write_manifest(tmp_path / "model", {"fingerprint": model, "stage": "model"})
+        settings.append(compared_dictionaries.sized(Sizes(), SimpleNamespace(run=tmp_path)))
+    assert settings[0].run == settings[1].run and settings[0] != settings[1]
+    assert compared_dictionaries.sized(Sizes(), SimpleNamespace(run=None)) == Sizes()
 
 
 @pytest.mark.parametrize(("parse", "flag"), [(towards_monosemanticity.parse, "--run"), (bench_quality.parse, "--demo")])

@@ -1,5 +1,7 @@
 """The scorecard at a tiny size: every world is judged, and what was judged is not judged again."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -34,6 +36,14 @@ def test_the_scorecard_judges_planted_and_trained_latents_and_resumes(tmp_path, 
     assert repr(again["A"]) == repr(results["A"]), "NaN where no latent's number of senses is beyond doubt"
     assert tables == {file: file.stat().st_mtime_ns for file in (tmp_path / "worlds").iterdir()}
     assert {"results.json", "calibration.html", "scores.html"} <= {file.name for file in tmp_path.iterdir()}
+
+
+def test_latents_of_one_run_are_not_taken_for_those_of_another(tmp_path, monkeypatch):
+    (tmp_path / "worlds").mkdir()
+    monkeypatch.setattr(scorecard, "Run", lambda run: SimpleNamespace(fingerprints=lambda stages: [run, *stages]))
+    monkeypatch.setattr(scorecard, "run_world", lambda run: pd.DataFrame({"run": [run]}))
+    tables = [scorecard.judged_run(SimpleNamespace(out=tmp_path, run=run)) for run in ("one", "other", "one")]
+    assert [table.run[0] for table in tables] == ["one", "other", "one"]
 
 
 def test_calibrate_on_the_kept_latents_gives_the_calibration_that_ships(tmp_path, monkeypatch):

@@ -400,7 +400,7 @@ def _rules(ranking: pd.DataFrame | None, scans: Sequence[ScannedDocuments]) -> p
         return pd.DataFrame({"rule": "", "f1": np.nan}, index=range(features.d_sae))
     ranked_by = ranking.attrs.get("features", {}).get("dictionary")
     scanned_by = scan_digests(features).get("dictionary")
-    if (ranked_by and scanned_by and ranked_by != scanned_by) or int(ranking["latent"].max()) >= features.d_sae:
+    if (ranked_by and scanned_by and ranked_by != scanned_by) or ranking["latent"].max() >= features.d_sae:
         raise InterpError(
             f"the ranking belongs to another dictionary than {features.path}: `interp rank` makes its own"
         )

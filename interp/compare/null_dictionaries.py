@@ -121,7 +121,8 @@ class Nulls(NamedTuple):
     """A row per latent of the SAE. `twin` is the nearest latent of the twin, and `cosine` their cosine. `frozen_cosine`
     is its null: the cosine with the nearest row of the frozen decoder, whose rows are random directions.
     `twin_correlation` is the correlation of its activation with the most correlated latent of the twin, and
-    `random_correlation` that with the latents of the shuffled and the untrained model."""
+    `random_correlation` that with the latents of the shuffled and the untrained model. Both are NaN if the latent does
+    not fire on the tokens that are judged."""
 
     @classmethod
     def read(cls, folder: str | Path) -> "Nulls":
@@ -291,7 +292,7 @@ class _NullTrials:
             codes = order_rows(parts, self.n_rows)
             correlation = best_matches(self.features.codes[: self.n_rows], codes).correlation
             column = MATCH_COLUMNS[name]
-            self.correlations[column] = np.fmax(correlation, self.correlations.get(column, -np.inf))
+            self.correlations[column] = np.fmax(correlation, self.correlations.get(column, np.nan))
             parts = read_in_blocks(codes, self.n_rows)
         self.samples.add(name, sae.d_sae, parts, norms)
 

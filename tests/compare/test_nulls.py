@@ -1,7 +1,10 @@
 """The shares of each dictionary, from verdicts written by hand."""
 
 import re
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -10,6 +13,8 @@ from scipy.stats import binomtest
 from interp import harvest, scan_features
 from interp.checks.errors import DamagedError
 from interp.cli import main, model_commands
+from interp.codes.sparse_codes import SparseCodes
+from interp.compare import null_dictionaries
 from interp.compare.null_dictionaries import NullsConfig, _TrainingConfigs, shares_of_verdicts
 from interp.display.verdict_looks import VERDICT_LOOKS
 from interp.display.verdict_names import ONE_MEANING_ROW, UNTESTED, VERDICTS, WITHOUT_SCORES
@@ -89,6 +94,19 @@ def test_another_seed_gives_other_null_dictionaries():
     config = TopKConfig(d_sae=32, tokens=1000, k=2, seed=7)
     seeds = [_TrainingConfigs.of(None, config, NullsConfig(seed=seed)).twin.seed for seed in (0, 1, 2)]
     assert len({config.seed, *seeds}) == 4
+
+
+def test_the_match_of_a_latent_that_is_silent_where_the_nulls_are_judged_is_not_known(monkeypatch):
+    z = torch.rand(12, 3)
+    z[:, 1] = 0
+    codes = SparseCodes.from_dense(z)
+    monkeypatch.setattr(null_dictionaries, "encode_rows", lambda *_: None)
+    monkeypatch.setattr(null_dictionaries, "order_rows", lambda *_: codes)
+    trials: Any = SimpleNamespace(features=SimpleNamespace(codes=codes), n_rows=12, correlations={})
+    trials.samples = SimpleNamespace(add=lambda *_: None)
+    for name in ("shuffled model", "untrained model"):
+        null_dictionaries._NullTrials.add_learnt(trials, name, SimpleNamespace(W_dec=torch.eye(3), d_sae=3), None, "")
+    np.testing.assert_allclose(trials.correlations["random_correlation"], [1, np.nan, 1])
 
 
 def test_the_command_refuses_another_dictionary_than_was_scanned_and_a_transcoder(tmp_path, capsys, monkeypatch):

@@ -42,7 +42,7 @@ report.notes = (() => {
     try {
       if (write) write(edits);
       else {
-        localStorage.setItem(PLACE, JSON.stringify(kept));
+        store(edits);
         sayStored();
       }
     } catch {
@@ -50,6 +50,19 @@ report.notes = (() => {
     }
     for (const listener of listeners) listener();
   }
+
+  /* Store the fields that were changed, beside what other tabs have stored by now. */
+  function store(edits) {
+    const all = read();
+    for (const [latent, [before, now]] of Object.entries(edits)) {
+      const changed = Object.entries(now).filter(([name, value]) => value !== before[name]);
+      all[latent] = { ...now, ...all[latent], ...Object.fromEntries(changed) };
+    }
+    localStorage.setItem(PLACE, JSON.stringify(checked(all)));
+    kept = checked(all);
+  }
+
+  window.addEventListener("storage", (event) => event.key === PLACE && !write && replace(read()));
 
   function sayStored() {
     if (unsaved) unsaved.textContent = "saved";

@@ -59,6 +59,27 @@ def test_stars_labels_and_notes_persist_are_searchable_and_round_trip_as_json(br
     browser.evaluate("localStorage.clear()")
 
 
+def test_notes_of_two_tabs_are_all_kept(browser, address):
+    browser.open(f"{address}#feature/3")
+    note(browser, "input", "mine")
+    other_tab = """((notes, isTold) => {
+        const key = Object.keys(localStorage).find((name) => name.startsWith("interp-notes/"));
+        localStorage.setItem(key, JSON.stringify(notes));
+        if (isTold) dispatchEvent(new StorageEvent("storage", { key }));
+    })"""
+    theirs = {"3": {"star": True, "label": "mine", "note": ""}, "5": {"star": False, "label": "theirs", "note": ""}}
+    browser.evaluate(f"{other_tab}({json.dumps(theirs)}, false)")
+    note(browser, "textarea", "why?")
+    browser.open(f"{address}#feature/3")
+    kept = "JSON.parse(report.notes.exported()).notes"
+    theirs["3"]["note"] = "why?"
+    assert browser.evaluate(kept) == theirs, "a change leaves what another tab stored"
+    browser.evaluate(f"{other_tab}({{}}, true)")
+    assert browser.evaluate(kept) == {}, "and what it stores is shown at once"
+    assert browser.evaluate("document.querySelector('#feature header input').value") == ""
+    browser.evaluate("localStorage.clear()")
+
+
 @pytest.mark.parametrize("width", [1400, 390])
 def test_typing_a_label_or_a_note_moves_no_field_and_hides_nothing(browser, address, width):
     browser.size(width, 900)

@@ -44,6 +44,18 @@ def test_a_text_set_in_a_cell_is_read_and_a_feature_shows_its_card(run):
     assert widget.reading == {} and widget.card == ""
 
 
+def test_a_latent_that_never_fired_in_the_scan_has_strength_1(run, monkeypatch):
+    latent, _, firings = LiveModel(run).read(TEXT)["features"][0]
+    table = run.features.table()
+    table["max"] = table["max"].where(table["latent"] != latent)
+    monkeypatch.setattr(run.features, "table", lambda: table)
+    answers = Answers(run)
+    assert [row[1] for row in answers.live.read(TEXT)["features"] if row[0] == latent] == [1]
+    reading = answers.reading(TEXT)
+    assert [row[1:] for row in reading["features"] if row[0] == latent] == [[1, len(firings)]]
+    assert json.loads(json.dumps(reading, allow_nan=False))["features"] == reading["features"]
+
+
 def test_without_anywidget_a_line_says_what_to_install(run, monkeypatch):
     monkeypatch.setattr("interp.report.live.text_box.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="pip install anywidget"):

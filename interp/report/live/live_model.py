@@ -14,7 +14,7 @@ In: a finished run, and text. Out: values for JSON. The model runs one call at a
 
 A text begins with the token that opens the run's own texts. Special tokens and rows above the dictionary's norm limit
 have no latents, as in the scan. Activations are in the dictionary's unit. A strength is an activation as a share of the
-latent's maximum in the scan. Probabilities are in [0, 1].
+latent's maximum in the scan, and 1 for a latent that never fired there. Probabilities are in [0, 1].
 """
 
 import threading
@@ -92,8 +92,8 @@ class LiveModel:
         firing = [_strongest_latents(z, row, N_LISTED_LATENTS) for row in range(z.shape[0])]
         features: list[list[Any]] = []
         for latent, firings in _by_latent(z):
-            strength = max(value for _, value in firings) / max(self._maxima[latent], np.finfo(np.float32).tiny)
-            features.append([latent, float(strength), firings])
+            largest = max(value for _, value in firings)
+            features.append([latent, largest / (float(self._maxima[latent]) or largest), firings])
         features.sort(key=lambda row: -row[1])
         return {"tokens": tokens[0].tolist(), "firing": firing, "features": features}
 

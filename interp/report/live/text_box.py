@@ -92,7 +92,7 @@ class Answers:
         self.vocab = run.features.vocab
         ranking = run.ranking if run.has("ranking") else None
         self._verdicts = {} if ranking is None else {row.latent: row for row in ranking.itertuples()}
-        self._maxima = run.features.table().set_index("latent")["max"]
+        self._maxima = run.features.table().set_index("latent")["max"].fillna(0)
 
     def reading(self, text: str) -> dict[str, Any]:
         """Return which latents fire in a text. `tokens` has the strings of the tokens. `firing` has, for each token,

@@ -128,7 +128,7 @@ report.views.try = (() => {
     if (effects) for (const [latent, , places] of effects.features) found.set(latent, new Map(places));
     else
       for (const [latent, , places] of read.features)
-        found.set(latent, new Map(places.map(([position, z]) => [position, z / columns.max[latent]])));
+        found.set(latent, new Map(places.map(([position, z]) => [position, z / (columns.max[latent] || z)])));
     const first = Array.from(pinned.keys(), (latent) => [latent, found.get(latent) ?? new Map()]);
     const rest = Array.from(found).filter(([latent]) => !pinned.has(latent) && isShown(latent));
     const mostOf = ([, values]) => largest([...values.values()]);

@@ -96,7 +96,7 @@ def corpus_differences(differences: pd.DataFrame, *, names: tuple[str, str] = ("
     order = differing["difference"].abs().sort_values(ascending=False, kind="stable").index
     shown = differing.reindex(order)[:most]
     shown = shown.sort_values("difference", kind="stable")
-    rules = shown["rule"].str.slice(0, _MAX_RULE_LETTERS)
+    rules = shown["rule"].astype(object).fillna("").str.slice(0, _MAX_RULE_LETTERS)
     ticks = [escape_markup(f"#{latent} {rule}".strip()) for latent, rule in zip(shown["latent"], rules, strict=True)]
     fig = go.Figure()
     for name, colour, sign in zip(names, SEQUENCE, (1, -1), strict=False):

@@ -129,7 +129,7 @@ def decoder_map(points: pd.DataFrame, *, colour: str = "verdict", way: str = "UM
     fig.update_yaxes(ticks="", showticklabels=False, showgrid=False, range=_with_margin(points["y"]))
     fig.update_yaxes(scaleanchor="x", constrain="domain")
     if "name" in points:
-        named = points[points["name"] != ""]
+        named = points[points["name"].notna() & (points["name"] != "")]
         ring = {"color": "rgba(255,255,255,0)", "size": 5, "line": {"color": INK, "width": 1}}
         names: dict[str, Any] = {
             "mode": "markers+text",

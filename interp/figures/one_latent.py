@@ -86,7 +86,7 @@ def logit_bars(feature: Mapping[str, Any] | pd.Series, vocab: Sequence[str], *, 
     """Draw the largest positive and negative logits of one latent, from its row of the table `features`. Effects are
     direct: the decoder row through the final norm's scale and the unembedding."""
     check_columns(feature, "top_logit_tokens", "top_logits", "bottom_logit_tokens", "bottom_logits")
-    if feature["top_logit_tokens"] is None:
+    if not isinstance(feature["top_logit_tokens"], Sequence | np.ndarray):
         raise InterpError(
             "this feature store has no logit effects; scan with model= (or from_codes with W_U=) for them"
         )

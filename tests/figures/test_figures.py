@@ -283,10 +283,17 @@ def test_corpus_text_is_never_markup():
 def test_a_table_without_its_columns_is_refused_by_name(ranking):
     with pytest.raises(ValueError, match="concentration"):
         figures.coherence_density(ranking.drop(columns="concentration"))
-    with pytest.raises(ValueError, match="no logit effects"):
-        figures.logit_bars(
-            {"top_logit_tokens": None, "top_logits": None, "bottom_logit_tokens": None, "bottom_logits": None}, []
-        )
+    names = ("top_logit_tokens", "top_logits", "bottom_logit_tokens", "bottom_logits")
+    for missing in (None, np.nan, pd.NA):
+        with pytest.raises(ValueError, match="no logit effects"):
+            figures.logit_bars(dict.fromkeys(names, missing), [])
+
+
+def test_names_and_rules_that_are_missing_are_not_written(ranking):
+    named = figures.decoder_map(ranking.assign(name=["first", *[np.nan] * (len(ranking) - 1)])).data[-1]
+    assert list(named.hovertext) == ["first"]
+    row = {"latent": 7, "differs": True, "difference": 0.2, "low": 0.1, "high": 0.3, "rule": np.nan}
+    assert figures.corpus_differences(pd.DataFrame([row])).layout.yaxis.ticktext == ("#7",)
 
 
 def test_scores_of_any_world_are_compared_the_best_on_top():

@@ -69,7 +69,8 @@ def table_columns(
     kinds, kind = _encode_names(pd.Series(surroundings(features), dtype=object).reindex(table.index))
     ablated = pd.DataFrame(index=table.index)
     if effects is not None:
-        ablated = effects.set_index("latent").reindex(table.index)
+        known = effects.dropna(subset=["beyond_null_low"])  # an effect in one sequence alone has no interval
+        ablated = known.set_index("latent").reindex(table.index)
     return {
         "verdicts": verdicts,
         "labels": labels,

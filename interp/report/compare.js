@@ -201,7 +201,7 @@ report.views.compare = (() => {
     const cosine = cosineOf(known, pairs);
     const facts = known ? [
       ["decoder cosine", cosine === null ? "–" : format.fixed(cosine)],
-      ["Jaccard", format.significant(known[0] / (n + m - known[0]), 2)],
+      ["Jaccard", n + m ? format.significant(known[0] / (n + m - known[0]), 2) : "–"],
       ["correlation of activations", known[1] === null ? "–" : format.fixed(Number(known[1].toFixed(2)) || 0)],
     ] : []; // what is known else is in the answer
     const both = known?.[0] ?? 0;

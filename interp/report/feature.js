@@ -112,7 +112,7 @@ report.views.feature = (() => {
     const part = counts.indexOf(most);
     const size = n_ctx / counts.length;
     const bars = counts.map((n) => h("i", { "--share": n / most }));
-    const range = `${Math.floor(part * size)} to ${Math.floor((part + 1) * size) - 1}`;
+    const range = `${Math.ceil(part * size)} to ${Math.ceil((part + 1) * size) - 1}`;
     const strip = h("span.strip", { "aria-hidden": "true" }, bars);
     return [`${format.percent(most / total)} at ${range} of ${n_ctx} `, strip];
   }

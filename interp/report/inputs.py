@@ -35,6 +35,8 @@ COLUMN_DEFAULTS: Mapping[str, float | str | None] = {
 }
 """Columns of a ranking that the page reads besides `latent`, `verdict` and `evidence`, with the value that replaces an
 absent column. The ranking may come from an earlier version or another producer."""
+LIST_COLUMNS = ("senses", "evidence", "explanation_f1_by_interval")
+"""Columns of a ranking whose cells are lists, which a .csv file does not keep."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +73,9 @@ class ReportInputs:
             check_table(self.features, self.ranking, "the ranking")
             if self.ranking["latent"].duplicated().any():
                 raise InterpError("the ranking has latents more than once; give one row per latent")
+            for name in LIST_COLUMNS:
+                if name in self.ranking and self.ranking[name].map(lambda cell: isinstance(cell, str)).any():
+                    raise InterpError(f"the ranking's {name} are text, as in a .csv: read a .parquet instead")
         if self.nulls is not None:
             check_table(self.features, self.nulls.twins, "the table of nulls", "`interp run` makes theirs")
         decoders = {} if self.quality is None else self.quality.attrs.get("decoders", {})

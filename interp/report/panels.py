@@ -12,6 +12,7 @@ import json
 import re
 from copy import deepcopy
 from dataclasses import dataclass
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -118,10 +119,14 @@ def _in_its_words(title: str | None) -> str | None:
 
 
 def _table_payload(table: "pd.DataFrame") -> dict[str, list]:
-    rows = table.head(MAX_TABLE_ROWS).itertuples(index=False, name=None)
+    shown = table.head(MAX_TABLE_ROWS).astype(object)
+    rows = shown.where(shown.notna(), None).itertuples(index=False, name=None)
     return {"columns": [str(name) for name in table.columns], "rows": [[_cell(value) for value in row] for row in rows]}
 
 
 def _cell(value: Any) -> str:
+    """Write a number in few digits, and anything else, such as a date or a list, as Python does."""
+    if value is None or not isinstance(value, Real) or isinstance(value, bool):
+        return "–" if value is None else str(value)
     shown = number(value)
-    return "–" if shown is None else f"{shown:,}" if isinstance(shown, int) else str(shown)
+    return "–" if shown is None else f"{shown:,}" if isinstance(shown, int) else f"{shown:,g}"

@@ -154,7 +154,7 @@ def sense_counts(features: FeatureStore, senses: Senses) -> dict[int, list[list[
     tells its sense (`verdict_evidence.senses_of`). Firings on other tokens are not counted. Reads the codes once."""
     parts = []
     for firings in _firings_of_senses(features, senses):
-        firings["bin"] = np.searchsorted(bin_edges(), firings["value"], side="right") - 1
+        firings["bin"] = np.searchsorted(bin_edges()[:-1], firings["value"], side="right") - 1  # the last has no end
         parts.append(firings.groupby(["latent", "sense", "bin"]).size())
     counted = pd.concat(parts).groupby(level=[0, 1, 2]).sum() if parts else pd.Series(dtype=int)
     spans = features.sql("select latent, min(bin) as first, max(bin) as last from histograms group by latent")

@@ -73,15 +73,17 @@ def shares(inputs: ReportInputs) -> list[dict[str, Any]]:
         rest = "; the others fire too rarely or too weakly." if len(learnt) < len(inputs.verdicts) else "."
         add("learnt", learnt >= 0.5, f"{len(learnt):,} features could be tested{rest}")
     if inputs.effects is not None:
-        table = inputs.effects.dropna(subset=["loss_change"])
+        ablated = inputs.effects.dropna(subset=["loss_change"])
+        table = ablated.dropna(subset=["beyond_null_low"])
         firing = int((inputs.table["n_active"] > 0).sum())
         most = table["n_sequences"].max()
+        n_unknown = len(ablated) - len(table)
+        rest = f"; {n_unknown:,} more have no interval, as one sequence gives none" if n_unknown else ""
         note = (
             f"{len(table):,} of the {firing:,} features that fire were ablated one at a time, each in at most "
-            f"{most:.0f} sequences."
+            f"{most:.0f} sequences{rest}."
         )
-        ends = table[["beyond_null_low", "beyond_null_high"]].dropna()
-        least, most = ends["beyond_null_low"].quantile(TAIL_SHARE), ends["beyond_null_high"].quantile(1 - TAIL_SHARE)
+        least, most = table["beyond_null_low"].quantile(TAIL_SHARE), table["beyond_null_high"].quantile(1 - TAIL_SHARE)
         span = [number(least), number(most)]
         add("effect", table["beyond_null_low"] > 0, note, chance=SHARE_BY_CHANCE, span=span)
     return rows

@@ -481,6 +481,13 @@ def test_firings_are_counted_by_the_sense_that_alone_fires_on_their_token(page, 
     assert sense_counts(run.features, {}) == {}
 
 
+def test_firings_above_the_last_bin_are_counted_in_it(folder):
+    codes = scipy.sparse.csr_matrix(np.array([[60_000.0], [63_000], [70_000], [200_000]], np.float32))
+    tokens = torch.tensor([[0, 1, 0, 1]])
+    store = FeatureStore.from_codes(tokens, codes, folder / "large", vocab=["a", "b"])
+    assert sense_counts(store, {0: [{"tokens": [0]}, {"tokens": [1]}]}) == {0: [[1, 0, 1], [0, 1, 1]]}
+
+
 def test_the_overview_shows_latents_of_several_kinds_and_says_why():
     rules = ['"a" or "b"', '"c"', 'within 8 tokens after "d"', '"e" after "f"', '"g"', '"h"', 'after "i"']
     table = pd.DataFrame({
@@ -551,6 +558,8 @@ def test_the_table_has_the_effect_of_each_latent_that_was_ablated(run):
     assert columns["effect"][:4] == [None, None, 0.12, None]
     assert [columns[f"effect_{end}"][2] for end in ("low", "high")] == [-0.05, None]
     assert set(table_columns(run.features, run.table, run.verdicts)["effect"]) == {None}
+    unknown = table_columns(run.features, run.table, run.verdicts, effects.assign(beyond_null_low=np.nan))
+    assert set(unknown["effect"]) == {None}, "one sequence gives no interval, so its effect is not sorted by"
 
 
 def test_a_sense_with_a_row_beyond_the_text_is_refused(run, folder):
@@ -681,6 +690,15 @@ def test_a_panel_leaves_the_figure_of_its_caller_as_it_was():
     assert shown["figure"]["layout"]["title"] == {} and "width" not in shown["figure"]["layout"]
 
 
+def test_a_panel_shows_whatever_the_cells_of_its_table_are():
+    table = pd.DataFrame({"list": [[1, 2], None], "date": [pd.Timestamp("2026-01-02"), pd.NaT], "is": [True, False]})
+    table = table.assign(whole=pd.array([1200, None], dtype="Int64"), real=[1234.5, 0.00123])
+    assert Panel(note="", table=table).payload()["table"]["rows"] == [
+        ["[1, 2]", "2026-01-02 00:00:00", "True", "1,200", "1,230"],
+        ["–", "–", "False", "–", "0.00123"],
+    ]
+
+
 def test_a_bare_store_leaves_its_panels_out_with_a_word_why(folder):
     page = write_report(planted_store(folder / "bare", full=False), folder / "bare-page")
     summary = data(page, "summary")
@@ -701,6 +719,13 @@ def test_a_ranking_of_verdicts_alone_has_a_page(run, folder):
     assert columns["verdicts"] == ["dead", "monosemantic", "polysemantic"]
     assert set(columns["monosemanticity"]) == set(columns["sure"]) == {None} and set(columns["explanation"]) == {""}
     assert not any("unsure" in text for text in summary["limits"])
+
+
+@pytest.mark.parametrize("name", ["senses", "evidence", "explanation_f1_by_interval"])
+def test_a_ranking_whose_lists_have_become_text_is_refused(run, name):
+    ranking = planted_ranking()[["latent", "verdict"]].assign(**{name: "[]"})
+    with pytest.raises(ValueError, match=f"the ranking's {name} are text, as in a .csv: read a .parquet"):
+        ReportInputs(features=run.features, ranking=ranking)
 
 
 def test_the_old_page_stays_where_the_new_one_cannot_take_its_place(folder, monkeypatch):
@@ -994,4 +1019,8 @@ def test_each_of_the_three_shares_has_its_own_denominator(run):
     assert effect["note"] == (
         f"4 of the {firing} features that fire were ablated one at a time, each in at most 64 sequences."
     )
+    low = [0.15, np.nan, -0.15, -0.05]
+    effect = shares(account_of(run.features, {}, used(beyond_null_low=low)))[-1]
+    assert (effect["n"], effect["of"]) == (1, 3), "an effect without an interval is not tested"
+    assert effect["note"].endswith("in at most 64 sequences; 1 more have no interval, as one sequence gives none.")
     assert [row["name"] for row in shares(ReportInputs(features=run.features))] == []

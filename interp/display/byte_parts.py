@@ -2,7 +2,8 @@
 shown the bytes, with … where others are missing, and then what is known of them: the letters that they may begin,
 "d7… א–ת", the letter that a later byte ends in the script around it, "…a9 ש", or the script, "e6 8e… Han".
 
-The page (report/bytes.js) draws them in the same way, from the same tables.
+The page (report/bytes.js) draws them in the same way, from the same tables, and names the characters that were seen
+with the bytes where it knows them.
 """
 
 import re
@@ -28,8 +29,10 @@ _LEAST_FIRST = 0xC0
 def script_byte(text: str) -> int | None:
     """Return a first byte of the script of a text: that of a character of which it has a part, else that of its first
     letter outside ASCII and Latin; None if it has neither."""
-    first_byte = next(filter(_length, _bytes_of(text)), None)
-    letters = (c for c in re.sub(STRAY, "", text) if c.isalpha() and _name(c.encode()[0]) not in (None, "Latin letter"))
+    first_byte = next(filter(length_of, _bytes_of(text)), None)
+    letters = (
+        c for c in re.sub(STRAY, "", text) if c.isalpha() and name_of(c.encode()[0]) not in (None, "Latin letter")
+    )
     letter = next(letters, None)
     return first_byte if first_byte is not None or letter is None else letter.encode()[0]
 
@@ -43,7 +46,7 @@ def split_byte_parts(text: str, around: int | None = None) -> Iterator[tuple[str
     for k, piece in enumerate(re.split(f"((?:{STRAY})+)", text)):
         if k % 2:
             run = bytes(_bytes_of(piece))
-            yield from _parts(run, next(filter(_length, run), script))
+            yield from _parts(run, next(filter(length_of, run), script))
         elif piece:
             yield piece, None
 
@@ -53,10 +56,25 @@ def name_byte_parts(text: str) -> str:
     return "".join(piece if its_bytes is None else f"⟨{piece}⟩" for piece, its_bytes in split_byte_parts(text))
 
 
+def common_letters(lead: int) -> list[str]:
+    """Return the common letters of two bytes that begin with a byte."""
+    return [letter for byte in range(0x80, 0xC0) if (letter := _letter(lead, byte))]
+
+
+def length_of(byte: int) -> int:
+    """Return the length, in bytes, of the characters that a byte begins; 0 if it begins none."""
+    return next((n for least, n in ((0xF5, 0), (0xF0, 4), (0xE0, 3), (0xC2, 2)) if byte >= least), 0)
+
+
+def name_of(byte: int) -> str | None:
+    """Return what a byte begins, as `FIRST_BYTES` has it; None if it begins no character."""
+    return next((name for last, name in FIRST_BYTES if byte <= last), None) if length_of(byte) else None
+
+
 def _parts(run: bytes, script: int | None) -> Iterator[tuple[str, str]]:
     while run:
-        length = _length(run[0])
-        later = takewhile(lambda byte: not _length(byte), run[1 : max(length - 1, 1)])
+        length = length_of(run[0])
+        later = takewhile(lambda byte: not length_of(byte), run[1 : max(length - 1, 1)])
         n = 1 + sum(1 for _ in later)
         name = f"{run[:n].hex(' ')}… {_letters_or_script(run[:n])}" if length else _end(run[0], script)
         yield name, "".join(f"⟨{byte:02x}⟩" for byte in run[:n])
@@ -67,11 +85,11 @@ def _letters_or_script(begun: bytes) -> str:
     """Return the range of the letters that some first bytes may become; or the script, if more than one byte is
     missing."""
     if len(begun) == 1:
-        letters = _common_letters(begun[0])
+        letters = common_letters(begun[0])
     else:
         ended = ((begun + bytes([byte])).decode(errors="ignore") for byte in range(0x80, 0xC0))
         letters = [letter for letter in ended if letter.isalpha()]
-    return f"{letters[0]}–{letters[-1]}" if letters else _script(_name(begun[0]))
+    return f"{letters[0]}–{letters[-1]}" if letters else _script(name_of(begun[0]))
 
 
 def _end(byte: int, script: int | None) -> str:
@@ -79,27 +97,14 @@ def _end(byte: int, script: int | None) -> str:
     missing = "…" if byte < _LEAST_FIRST else ""
     if script is None:
         return f"{missing}{byte:02x}"
-    leads = [each for each in _LEADS if _length(script) == 2 and _name(each) == _name(script)]
+    leads = [each for each in _LEADS if length_of(script) == 2 and name_of(each) == name_of(script)]
     letters = [letter for each in leads if (letter := _letter(each, byte))]
-    return f"{missing}{byte:02x} {letters[0] if letters else _script(_name(script))}"
-
-
-def _common_letters(lead: int) -> list[str]:
-    return [letter for byte in range(0x80, 0xC0) if (letter := _letter(lead, byte))]
+    return f"{missing}{byte:02x} {letters[0] if letters else _script(name_of(script))}"
 
 
 def _letter(lead: int, byte: int) -> str | None:
     letter = bytes([lead, byte]).decode(errors="ignore")
     return letter if re.fullmatch(f"[{COMMON_LETTERS}]", letter) else None
-
-
-def _length(byte: int) -> int:
-    """Return the length, in bytes, of the characters that a byte begins; 0 if it begins none."""
-    return next((n for least, n in ((0xF5, 0), (0xF0, 4), (0xE0, 3), (0xC2, 2)) if byte >= least), 0)
-
-
-def _name(byte: int) -> str | None:
-    return next((name for last, name in FIRST_BYTES if byte <= last), None) if _length(byte) else None
 
 
 def _script(name: str | None) -> str:

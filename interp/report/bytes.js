@@ -1,7 +1,8 @@
 /* Parts of characters: a token may hold some bytes of a character alone, which the vocabulary writes as ⟨d7⟩.
  * Neighbours that make up a character are joined to it; of an incomplete one its bytes are drawn, with … where others
- * are missing, and then what is known of it: the letters that it begins, "d7… א–ת", the letter that it ends, "…a9 ש",
- * or its script, "e6 8e… Han". */
+ * are missing, and then what is known of it: the commonest characters of which the token was seen to be a part,
+ * "…88 么 览 …" (characters.py), else the letters that it begins, "d7… א–ת", the letter that it ends, "…a9 ש", or its
+ * script, "e6 8e… Han". */
 "use strict";
 
 report.bytes = (() => {
@@ -12,6 +13,7 @@ report.bytes = (() => {
   const { first_bytes: FIRST, common_letters: RANGES } = report.data.page;
   /* Letters that a byte alone is taken for; the same byte also ends rare ones. */
   const COMMON = new RegExp(`^[${RANGES}]$`);
+  const MOST_LATER = 3; // bytes of a character behind its first one
   const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
   const lengthOf = (byte) => (byte >= 0xf5 ? 0 : byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : byte >= 0xc2 ? 2 : 0);
@@ -72,57 +74,70 @@ report.bytes = (() => {
     return own.length ? `${own[0]}–${own.at(-1)}` : scriptOf(nameOf(lead));
   }
 
-  /* The parts of characters in a run of stray bytes: [sign, label, meaning], …; lead: a first byte of the script
-   * around it, if it has none itself. */
-  function parts(run, lead = null) {
+  /* The characters of which a token was seen to be a part: those that it ends and those that it begins, in the script
+   * around it, else in the commonest one; undefined where there are none. */
+  const seenWith = (token, lead) => (charactersOf[token] ?? []).map((byScript) => byScript.find((characters) =>
+    lead !== null && nameOf(new TextEncoder().encode(characters)[0]) === nameOf(lead)) ?? byScript[0]);
+
+  /* The parts of characters in a run of stray bytes: [sign, label, meaning], …; lead: a first byte of the
+   * script around it, if it has none itself; ended and begun: as above. */
+  function parts(run, lead, [ended, begun]) {
     const bytes = bytesOf(run);
     const script = bytes.find(lengthOf) ?? lead;
     const found = [];
     for (let k = 0; k < bytes.length; k++) {
       const length = lengthOf(bytes[k]);
+      const most = length ? length - 1 : ended ? MOST_LATER : 1;
       let n = 1;
-      while (length && n < length - 1 && k + n < bytes.length && !lengthOf(bytes[k + n])) n++;
+      while (n < most && k + n < bytes.length && !lengthOf(bytes[k + n])) n++;
       const own = bytes.slice(k, k + n);
       const sign = own.map((byte) => `⟨${hexOf(byte)}⟩`).join("");
+      const hex = own.map(hexOf).join(" ");
+      const seen = length ? begun : ended;
+      const ofSeen = seen?.replace(" …", " or others").replace(/^(.) (.)( |$)/u, "$1, $2$3");
       if (length) {
         const name = nameOf(bytes[k]);
         const which = n === 1 ? "the first byte" : `the first ${n} bytes`;
         const letters = lettersOf(bytes[k]);
         const range = letters.length ? `, ${letters[0]} to ${letters.at(-1)}` : "";
-        const tip = `${sign}: ${which} of ${an(name)}${range}`;
-        found.push([sign, `${own.map(hexOf).join(" ")}… ${lettersOrScript(own)}`, tip]);
+        found.push([sign, `${hex}… ${seen ?? lettersOrScript(own)}`,
+          `${sign}: ${which} of ${ofSeen ?? `${an(name)}${range}`}`]);
       } else {
         const letter = letterOf(bytes[k], script);
         const name = script === null ? "character" : nameOf(script);
         const of = letter ? `the end of ${letter}, if it is ${an(name)}` : `a later byte of ${an(name)}`;
-        const known = script === null ? "" : ` ${letter ?? scriptOf(name)}`;
-        found.push([sign, `${isLater(bytes[k]) ? "…" : ""}${hexOf(bytes[k])}${known}`, `${sign}: ${of}`]);
+        const known = seen ?? (script === null ? "" : letter ?? scriptOf(name));
+        found.push([sign, `${isLater(bytes[k]) ? "…" : ""}${hex} ${known}`.trim(),
+          `${sign}: ${ofSeen ? `a later part of ${ofSeen}` : of}`]);
       }
       k += n - 1;
     }
     return found;
   }
 
-  /* The parts of characters in a text, run by run, between its other pieces: [piece, parts, piece, …]. */
-  function divided(text, lead) {
+  /* The parts of characters in a text, run by run, between its other pieces: [piece, parts, piece, …]. token: that of
+   * which the text is a part; null in running text. */
+  function divided(text, lead, token) {
+    if (!ANY_BYTE.test(text)) return [text];
     const own = leadOf(text) ?? leadOfLetters(text) ?? lead;
-    return text.split(RUN).map((piece, k) => (k % 2 ? parts(piece, own) : piece));
+    const seen = seenWith(token, own);
+    return text.split(RUN).map((piece, k) => (k % 2 ? parts(piece, own, seen) : piece));
   }
 
   /* A text with its stray bytes drawn as parts of characters; the bytes themselves are there to be copied. */
-  function drawn(text, lead = null) {
+  function drawn(text, lead = null, token = null) {
     const element = ([sign, label, meaning]) =>
       h("span.byte", { role: "img", "aria-label": meaning, "data-part": label }, h("span.exact", null, sign));
-    return divided(text, lead).flatMap((piece, k) => (k % 2 ? piece.map(element) : piece || []));
+    return divided(text, lead, token).flatMap((piece, k) => (k % 2 ? piece.map(element) : piece || []));
   }
 
-  /* The same as text, for pictures, which have brackets instead of boxes. */
-  const inLetters = (text, lead = null) =>
-    divided(text, lead).map((piece, k) => (k % 2 ? piece.map(([, label]) => `⟨${label}⟩`).join("") : piece)).join("");
+  /* A token as text, for pictures, which have brackets instead of boxes. */
+  const inLetters = (token, lead = null) => divided(token, lead, token).map((piece, k) =>
+    (k % 2 ? piece.map(([, label]) => `⟨${label}⟩`).join("") : piece)).join("");
 
   /* What the stray bytes of a token are; null if it has none. */
-  const meaning = (token, lead = null) =>
-    divided(token, lead).flatMap((piece, k) => (k % 2 ? piece.map(([, , said]) => said) : [])).join("; ") || null;
+  const meaning = (token, lead = null) => divided(token, lead, token)
+    .flatMap((piece, k) => (k % 2 ? piece.map(([, , said]) => said) : [])).join("; ") || null;
 
   /* Pieces of text with their tokens. A piece is one token, or several whose stray bytes make one character. */
   function pieces(words) {

@@ -213,7 +213,9 @@ report.examples = (() => {
     }
     return rows.filter((row) => row.length).map((row) => {
       const [indent] = /^[ \t]*/.exec(row.map((element) => element.textContent).join(""));
-      return h("span.row", { dir: "auto", "--hang": indent.replaceAll("\t", "    ").length + HANGING }, row);
+      const isBlank = row.every((element) => !element.textContent.trim() && !element.matches(".on, .firing"));
+      const hang = indent.replaceAll("\t", "    ").length + HANGING;
+      return h(isBlank ? "span.row.blank" : "span.row", { dir: "auto", "--hang": hang }, row);
     });
   }
 

@@ -293,17 +293,22 @@ report.views.feature = (() => {
     whenIdle(() => wanted === latent && fillColumn(section));
   }
 
-  /* Show as many more examples of each list as fit beside the evidence, where that is the longer column. */
+  /* Show as many more examples of each list as fit beside the evidence, where that is the longer column: of the lists
+   * that are kept short first, only when the others are whole. */
   function fillColumn(section) {
+    if (!matchMedia("(min-width: 1021px)").matches) return;
     const [fires, side] = section.querySelectorAll(".split > *");
-    const lists = Array.from(section.querySelectorAll("#panel-0 div:not([data-few])")).filter(({ show: more }) => more);
-    if (!lists.length || !matchMedia("(min-width: 1021px)").matches) return;
+    const heightTo = (last, column) => last.getBoundingClientRect().bottom - column.getBoundingClientRect().top;
     const shown = fires.querySelectorAll("#panel-0 .example");
     const listed = Array.from(fires.querySelectorAll("#panel-0 ol"), (list) => list.offsetHeight);
     const height = listed.reduce((sum, own) => sum + own, 0) / shown.length;
-    let room = Math.floor((side.offsetHeight - fires.offsetHeight) / height);
+    const free = heightTo(side.lastElementChild, side) - heightTo(fires.querySelector("#panel-0"), fires);
+    let room = Math.floor(free / height);
     const hasGrown = (list) => room > 0 && list.show(1).length > 0 && room-- > 0;
-    while (lists.filter(hasGrown).length);
+    for (const kind of [":not([data-few])", "[data-few]"]) {
+      const lists = Array.from(fires.querySelectorAll(`#panel-0 div${kind}`)).filter(({ show: more }) => more);
+      while (lists.filter(hasGrown).length);
+    }
   }
 
   /* Preload what j and k open next; a failure is reported only when they open it. */

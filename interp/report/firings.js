@@ -282,14 +282,13 @@ report.firings = (() => {
     const senses = feature.senses ?? [];
     const rows = tokens.filter(([offset, , count]) => offset === 0 && count >= RARE * n).slice(0, N_BARS);
     if (!rows.length) return null;
-    const [[, , most]] = rows;
     const bar = ([, token, count]) => {
       const k = senses.findIndex((one) => one.tokens.includes(token));
       const onclick = ({ currentTarget: { ariaPressed } }) => onchoose(ariaPressed === "true" ? null : token);
       return h("li", { "data-sense": k < 0 ? null : k },
         h("button", { type: "button", "aria-pressed": "false", value: token, onclick },
           firingToken(token, feature),
-          h("i", { "--share": count / most, "aria-hidden": "true" }),
+          h("i", { "--share": count / n, "aria-hidden": "true" }),
           h("span", null, format.percent(count / n))));
     };
     const height = rows.length > N_ROWS ? Math.ceil(rows.length / 2) : rows.length;
@@ -299,7 +298,7 @@ report.firings = (() => {
     };
     const key = [term("␣ ↵ ⇥", "␣ space, ↵ line end")];
     if (tokens.some(([, token]) => report.bytes.meaning(word(token)))) {
-      key.push(", ", term("e6 8e… Han", "dashed: bytes"));
+      key.push(", ", term("…88 么 览", "dashed: bytes"));
     }
     const kind = senses.length ? "div.tokenbars.of-senses" : "div.tokenbars";
     const said = h("small", null, "share of its firings on each token: press to choose; ", key);

@@ -8,7 +8,7 @@ report.lead = (() => {
   const { columns, has_text: hasText } = report.data.page;
   const { labelOf } = report.selection;
   const N_PREDICTED = 5;
-  const GOOD = 0.5; // F1 from which a label is set in bold
+  const GOOD = 0.5; // F1 from which a label is set in bold, and a rule is no longer rough
   const SOME = 0.05; // share of the firings in text of another kind that is told
   const MUCH = 0.1; // from which the title tells it, or that a share of the activation is of no sense
   const N_KINDS = 3;
@@ -309,11 +309,14 @@ report.lead = (() => {
     return [h("span.muted", null, "on "), few.map((token, k) => [k ? " " : null, tokenElement(word(token), lead)])];
   }
 
-  /* A rule as it is written everywhere; one that barely holds says so. none: the text if there is no rule. */
-  function ruleElement(rule, ruleF1, none) {
+  /* A rule as it is written everywhere; one that holds roughly, or barely, says so. none: the text if there is no rule;
+   * before: what stands before one that does not barely hold; isButton: as of `short`. */
+  function ruleElement(rule, ruleF1, none, before = null, isButton = true) {
     if (!rule) return h("span.muted", null, none);
-    if (!isWeakRule(ruleF1)) return short(rule, true);
-    return h("span.weak", null, "No reliable rule was found; the nearest is ", short(rule, true));
+    const shown = short(rule, isButton);
+    if (isWeakRule(ruleF1)) return h("span.weak", null, "No reliable rule was found; the nearest is ", shown);
+    const isRough = isKnown(ruleF1) && ruleF1 < GOOD;
+    return isRough ? h("span.rough", null, h("span.muted", null, "roughly "), before, shown) : [before, shown];
   }
 
   /* The rule of a feature with its F1, whether it lists tokens, and how many of the strongest firings it misses. */
@@ -321,8 +324,7 @@ report.lead = (() => {
     const [rule, ruleF1] = [columns.explanation[latent], columns.explanation_f1[latent]];
     const counts = inSpaces(rule) && inCounts(rule);
     return [
-      isWeakRule(ruleF1) || counts ? null : listed(rule),
-      ruleElement(rule, ruleF1, "No explanation was found."),
+      ruleElement(rule, ruleF1, "No explanation was found.", rule && !counts ? listed(rule) : null),
       counts ? h("span.muted", null, `: ${counts}`) : null,
       rule ? f1Term(ruleF1) : null,
       isPastStrongest(latent) && !isWeakRule(ruleF1)
@@ -331,11 +333,15 @@ report.lead = (() => {
     ];
   }
 
+  /* Whether a token is a part of a character although there are none around the firings: it tells a reader little. */
+  const isStray = (token, lead) => lead === null && report.bytes.meaning(word(token)) !== null;
+
   /* The tokens that it makes likelier: by the direct path, or else by what ablation changes. Those that differ in case
-   * or space alone are one. */
+   * or space alone are one, and parts of characters are left out where there are none around the firings. */
   function predicts(feature) {
-    const rows = feature.logits?.top ?? feature.effects?.likelier ?? [];
     const lead = leadAround(feature);
+    const all = feature.logits?.top ?? feature.effects?.likelier ?? [];
+    const rows = all.filter(([token]) => !isStray(token, lead));
     const alike = Map.groupBy(rows.map(([token]) => word(token)), (text) => text.trim().toLowerCase() || text);
     return Array.from(alike.values()).slice(0, N_PREDICTED).map(([first]) => [tokenElement(first, lead), " "]);
   }
@@ -388,7 +394,8 @@ report.lead = (() => {
       return h("span.of-lead", null,
         report.examples.senseMark(k, null), " ",
         isNamed ? null : [onTokens(tokens, feature), rule ? h("span.muted", null, ": ") : null],
-        rule ? short(rule, feature !== null) : isNamed ? "no rule" : null,
+        rule ? ruleElement(rule, rule === sense.rule && feature ? sense.f1 : null, null, null, feature !== null)
+          : isNamed ? "no rule" : null,
         told.length ? h("small", null, ` ${told.join(", ")}`) : null);
     };
     const rest = 1 - all.reduce((sum, { share }) => sum + (share ?? NaN), 0);
@@ -413,6 +420,7 @@ report.lead = (() => {
 
   return {
     readRows, brief, plain, onMost, short, rule: ruleElement, linked, title, element, isByTokens, onCommonest, inSenses,
-    ofSense, byLabel, f1, predicts, kindsOf, leadAround, byChance: (feature) => isByChance(feature) && BY_CHANCE,
+    ofSense, byLabel, f1, predicts, kindsOf, leadAround, isStray,
+    byChance: (feature) => isByChance(feature) && BY_CHANCE,
   };
 })();

@@ -200,8 +200,11 @@ report.logits = (() => {
       const why = report.data.page.logits;
       return nothing(why ? `There are ${why}.` : "No logit effects were computed.");
     }
-    const { top, bottom } = feature.logits;
     const lead = report.lead.leadAround(feature);
+    const isStray = ([token]) => report.lead.isStray(token, lead);
+    const [top, bottom] = [feature.logits.top, feature.logits.bottom]
+      .map((rows) => [...rows.filter((row) => !isStray(row)), ...rows.filter(isStray)]);
+    const nStray = [...top, ...bottom].filter(isStray).length;
     const sides = [
       ["positive logits", top],
       ["negative logits", bottom],
@@ -216,6 +219,8 @@ report.logits = (() => {
       ends(...sides, { ...all, most: undefined }),
       isMarked ? h("p.below", null, "A letter marks a token that often follows firings of that sense.") : null,
       byChance ? h("p.below", null, `${byChance[0].toUpperCase()}${byChance.slice(1)}.`) : null,
+      nStray ? h("p.below", null, `Parts of characters (${nStray}) come last, among more tokens: there are none around `
+        + "its firings.") : null,
       h("details", null, more, rest, spread(feature.logits, lead)),
     ];
   }

@@ -106,13 +106,15 @@ function examplesOf([kinds, rows, labels, values, exponent, ...texts]) {
   });
 }
 
-/* The text of a token, once loadWords() has come back. */
+/* The text of a token, and the characters of which a text with stray bytes is a part (characters.py), once loadWords()
+ * has come back. */
 let vocabulary = [];
+let charactersOf = {};
 const word = (token) => vocabulary[token] ?? `⟨${token}⟩`;
 
-async function loadWords() {
-  vocabulary = await loadData("vocab");
-}
+const loadWords = once(async () => {
+  ({ tokens: vocabulary, characters: charactersOf } = await loadData("vocab"));
+});
 
 /* plotly.js is stored gzipped, at a third of its size, and only the summary needs it. */
 const loadPlotly = once(async () => {
@@ -187,11 +189,12 @@ const format = {
 /* A token with its white space marked: the style draws ␣ on each space and ↵ and ⇥ where a line ends and a tab is,
  * and a run of at least `least` as one sign with their number, such as ␣×8, so that what is copied is the text itself.
  * Other control characters are shown by their pictures, stray bytes as parts of characters (bytes.js). isText: single
- * spaces are left as they are; lead: a first byte of the script around the token. */
-function visible(token, least = 3, isText = false, lead = null) {
+ * spaces are left as they are; lead: a first byte of the script around the token; whole: the token, if it stands on its
+ * own, to tell of which characters it was seen to be a part. */
+function visible(token, least = 3, isText = false, lead = null, whole = null) {
   const kinds = { " ": "span.space", "\n": "span.mark.line", "\t": "span.mark.tab" };
   const picture = (c) => String.fromCharCode(0x2400 + c.charCodeAt());
-  const shown = (piece) => report.bytes.drawn(piece.replace(/[\0-\x1f]/g, picture), lead);
+  const shown = (piece) => report.bytes.drawn(piece.replace(/[\0-\x1f]/g, picture), lead, whole);
   const drawn = (piece) => {
     const kind = kinds[piece[0]];
     if (!kind || (isText && piece[0] === " " && piece.length < least)) return shown(piece);
@@ -234,7 +237,7 @@ function tokenElement(token, lead = null) {
     "data-tip": parts,
   };
   const kind = /^\p{M}/u.test(token) ? "bdi.token.combining" : "bdi.token";
-  return h(kind, named, visible(token, token.trim() ? 3 : 1, false, lead));
+  return h(kind, named, visible(token, token.trim() ? 3 : 1, false, lead, token));
 }
 
 /* A rule in words. What stands in its quotes keeps its writing direction to itself, and its spaces and tabs are drawn,
@@ -256,7 +259,8 @@ function ruleText(...pieces) {
     for (let k = from; k < to; k++) kindAt.set(k, isBlank ? BLANK : TEXT);
   }
   const quotedText = (text, isBlank) => text.split(isBlank ? LINE_ENDS : /((?:\\n)+)(?= {2})/)
-    .map((part, k) => (k % 2 ? runElement("span.mark.line", part, part.length / 2) : visible(part, 1, false, lead)));
+    .map((part, k) => (k % 2 ? runElement("span.mark.line", part, part.length / 2)
+      : visible(part, 1, false, lead, text)));
   const blank = (part) => h("bdi.short.blank", null, part.split(/(^"|"$)/).map((text, k) =>
     (k % 2 ? h("span.exact", null, text) : quotedText(text, true))));
   let at = 0;

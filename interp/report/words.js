@@ -28,9 +28,9 @@ report.words = (() => {
       + "that was not used to find the rule. 1 is perfect, 0 is useless.",
     "␣ ↵ ⇥": "White space as it is drawn in tokens: ␣ a space, ↵ a line end, ⇥ a tab; ␣×7 "
       + "stands for seven spaces in a row.",
-    "e6 8e… Han": "In a dashed box: a part of a character, where a token holds only some of its bytes, which are given "
-      + "in hexadecimal, with … where others are missing. Behind them stand the letters that they may begin, the "
-      + "letter that they end, if the script around them is its own, or else the script, if it is known.",
+    "…88 么 览": "In a dashed box: a part of a character, where a token holds only some of its bytes, which are given "
+      + "in hexadecimal, with … where others are missing. Behind them stand the commonest characters of which the "
+      + "token is a part in the text scanned, or else the letters that it may begin or end, or the script.",
     rule: "What the firings of a feature share, in words, found on one half of the text and scored on the other.",
     label: "A known property of the text itself, such as its language or the kind of a code token.",
     "direct logit effects": "How much the feature, at an activation of 1, raises or lowers the logit of each token by "

@@ -21,6 +21,7 @@ from interp.display.cards import script_json
 from interp.display.verdict_looks import VERDICT_LOOKS, verdict_css
 from interp.display.verdict_names import WITHOUT_SCORES
 from interp.features.scan_folder import masks_of
+from interp.report.characters import characters_of_parts
 from interp.report.columns import overview_examples, page_order, table_columns
 from interp.report.contexts import (
     PICTURES_A_FILE,
@@ -171,7 +172,8 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
     }
     folder.mkdir()
     _write_script(folder, "page", facts)
-    _write_script(folder, "vocab", encode(features.vocab))
+    characters = characters_of_parts(features.vocab, features.tokens.numpy()) if features.has_vocab else {}
+    _write_script(folder, "vocab", encode({"tokens": features.vocab, "characters": characters}))
     _write_script(folder, "rows", encode(row_evidence(features, accounts)))
     for name, tokens in text_files(features):
         _write_script(folder, name, encode(tokens))

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from types import SimpleNamespace
 
+import pytest
 import torch
 
 from interp.report.verdict_evidence import senses_of
@@ -171,11 +172,12 @@ def test_a_page_with_senses_says_what_is_of_none_and_shows_it_in_grey(browser, a
     assert browser.evaluate(said.format("0.2", "{ examples: [] }")).endswith("of no sense 30 %")
     for share, is_title in ("0.5", "{ examples: [] }"), ("0.2", "null"), ("null", "{ examples: [] }"):
         assert "of no sense" not in browser.evaluate(said.format(share, is_title))
-    bar = "getComputedStyle(document.querySelector('.tokenbars li i')).backgroundColor"
-    of_sense = browser.evaluate(bar)
-    grey = browser.evaluate(f"(delete document.querySelector('.tokenbars li').dataset.sense, {bar})")
+    bar = "document.querySelector('.tokenbars li i')"
+    colour = f"getComputedStyle({bar}).backgroundImage.match(/rgb.*?[)]/)[0]"
+    of_sense = browser.evaluate(colour)
+    grey = browser.evaluate(f"(delete document.querySelector('.tokenbars li').dataset.sense, {colour})")
     browser.open(f"{address}#feature/{OTHER}")
-    blue = browser.evaluate(bar)
+    blue = browser.evaluate(colour)
     assert len({of_sense, grey, blue}) > 1 and grey not in (of_sense, blue)
 
 
@@ -379,6 +381,36 @@ def test_a_range_of_the_activations_chooses_among_the_stored_examples(browser, a
     assert kept == [seq * N_CTX + 3 for seq in reversed(range(N_SEQ - len(kept), N_SEQ))], "strongest first"
     browser.click(".chosen button")
     assert browser.evaluate(f"{shown}.filter(Boolean)") == first and question(browser) == "#feature/3"
+
+
+def test_the_wording_of_a_rule_follows_how_well_it_holds(browser, address):
+    browser.open(f"{address}#feature/{OTHER}")
+    written = "h('p', null, report.lead.rule('\"a\" or \"b\"', {}, '')).textContent"
+    said = [browser.evaluate(written.format(f1)) for f1 in (0.9, 0.4, 0.1)]
+    assert said == ['"a" or "b"', 'roughly "a" or "b"', 'No reliable rule was found; the nearest is "a" or "b"']
+    sense = "{ rule: '\"a\"', f1: 0.4, common: [], share: 0.5, examples: [] }"
+    title = f"h('h2.title', null, report.lead.inSenses([{sense}, {sense}], {{ examples: [] }}))"
+    weight = "getComputedStyle(document.querySelector('#feature').appendChild({}).querySelector('.rough')).fontWeight"
+    assert browser.evaluate(weight.format(title)) == "400", "not in bold"
+
+
+def test_bars_of_tokens_are_shares_of_all_firings(browser, address):
+    browser.open(f"{address}#feature/{OTHER}")
+    bars = "Array.from(document.querySelectorAll('.tokenbars li'), {})"
+    shares = browser.evaluate(bars.format("(e) => Number(e.querySelector('i').style.getPropertyValue('--share'))"))
+    written = browser.evaluate(bars.format("(e) => parseFloat(e.querySelector('button > :last-child').textContent)"))
+    assert shares and [100 * share for share in shares] == pytest.approx(written, rel=0.05)
+
+
+def test_parts_of_characters_come_last_among_the_logits_of_a_feature_with_none_around_its_firings(browser, address):
+    browser.open(f"{address}#feature/{OTHER}")
+    browser.evaluate("vocabulary = ['⟨88⟩', 'a', 'b', ' ⟨e4⟩']")
+    effects = "{ logits: { top: [[0, 3], [1, 2]], bottom: [[2, -1]], counts: [] }, tokens: [[0, %s, 9]] }"
+    listed = (
+        "Array.from(h('div', null, report.logits.logits(%s)).querySelectorAll('.positive th'), (e) => e.textContent)"
+    )
+    assert browser.evaluate(listed % effects % 2) == ["a", "⟨88⟩"]
+    assert browser.evaluate(listed % effects % 3) == ["⟨88⟩", "a"], "its firings have parts of characters"
 
 
 def test_logit_effects_are_spread_over_the_vocabulary_with_the_outermost_tokens_named(browser, address):

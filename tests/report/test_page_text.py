@@ -88,6 +88,7 @@ def test_letters_that_look_latin_name_their_script_and_stray_bytes_their_charact
 def test_parts_of_characters_are_drawn_as_what_they_are_and_copied_as_their_bytes(browser, address):
     browser.open(f"{address}#feature/3")
     drawn = "(e) => Array.from(e.querySelectorAll('.byte'), (one) => one.dataset.part)"
+    browser.evaluate("charactersOf = {}")  # as if none had been seen
     for token, lead, labels in (
         ("⟨d7⟩", "null", ["d7… א–ת"]),
         ("⟨a9⟩⟨d7⟩", "null", ["…a9 ש", "d7… א–ת"]),
@@ -109,6 +110,23 @@ def test_parts_of_characters_are_drawn_as_what_they_are_and_copied_as_their_byte
         assert [name for name, own in named if own] == labels, "in notebooks too"
         plain = f"report.bytes.inLetters({json.dumps(token)}, {lead})"
         assert browser.evaluate(plain) == re.sub("(⟨..⟩)+", "".join(f"⟨{label}⟩" for label in labels), token)
+    browser.evaluate("charactersOf = { ' ⟨88⟩': [['么 览 …', 'ш'], []], '⟨95⟩⟨88⟩⟨e6⟩': [['授'], ['来 提 …']] }")
+    for token, lead, labels, said in (
+        (" ⟨88⟩", "null", ["…88 么 览 …"], "⟨88⟩: a later part of 么, 览 or others"),
+        (" ⟨88⟩", "0xd0", ["…88 ш"], "⟨88⟩: a later part of ш"),
+        (" ⟨88⟩", "0xd7", ["…88 么 览 …"], "⟨88⟩: a later part of 么, 览 or others"),
+        ("⟨88⟩", "0xd0", ["…88 ш"], "⟨88⟩: the end of ш, if it is a Cyrillic letter"),  # not seen
+        (
+            "⟨95⟩⟨88⟩⟨e6⟩", "null", ["…95 88 授", "e6… 来 提 …"],
+            "⟨95⟩⟨88⟩: a later part of 授; ⟨e6⟩: the first byte of 来, 提 or others",
+        ),
+    ):  # fmt: skip
+        made = f"tokenElement({json.dumps(token)}, {lead})"
+        assert browser.evaluate(f"({drawn})({made})") == labels
+        assert browser.evaluate(f"{made}.dataset.tip") == said and browser.evaluate(f"{made}.textContent") == token
+    rule = json.dumps('" ⟨88⟩" or "a"')
+    assert browser.evaluate(f"({drawn})(ruleText({rule}))") == ["…88 么 览 …"], "in rules too"
+    assert browser.evaluate(f"({drawn})(h('p', null, visible(' ⟨88⟩')))") == ["…88"], "in a text it may be of another"
     around = "report.lead.leadAround({{ tokens: [[0, 0, 5], [0, 1, 9]] }})"
     put = "vocabulary.splice(0, 2, {}); "
     assert browser.evaluate(put.format("'a', ' ⟨d7⟩'") + around.replace("{{", "{").replace("}}", "}")) == 0xD7
@@ -350,6 +368,12 @@ def test_a_passage_has_the_lines_of_its_text_and_is_shown_first_where_line_ends_
     last = "Array.from(document.querySelectorAll('.example:first-child .firing')).at(-1)"
     hang = browser.evaluate(f"{last}.closest('.row').style.getPropertyValue('--hang')")
     assert hang == "8", "two letters further in than two spaces and a tab"
+    blank = ".example:first-child .row.blank"
+    assert browser.text(blank) == [], "the latent fires on the empty line"
+    browser.evaluate("vocabulary[vocabulary.indexOf(' a')] = ' a\\n\\n'; document.querySelector('.example').draw()")
+    assert set(browser.text(blank)) == {"\n"}, "and not on these"
+    sign = f"getComputedStyle(document.querySelector('{blank} .line-end'), '::before').content"
+    assert browser.evaluate(sign) == '""', "which are gaps without a sign"
     browser.click(".widths [value=line]")
     browser.press("j")
     browser.wait("document.getElementById('feature').dataset.latent !== '7'")

@@ -23,7 +23,6 @@ report.views.try = (() => {
   let output = null;
   let at;
   let parts;
-  let words;
   let timer;
   let isSingle = false;
   let listed = N_LISTED;
@@ -425,7 +424,7 @@ report.views.try = (() => {
 
   /* The token of a word with a space before it, as in a text, or else of the word alone; null if it is neither. */
   function tokenOf(text) {
-    const found = [` ${text}`, text].map((wanted) => words.indexOf(wanted)).filter((token) => token >= 0);
+    const found = [` ${text}`, text].map((wanted) => vocabulary.indexOf(wanted)).filter((token) => token >= 0);
     return found[0] ?? null;
   }
 
@@ -560,7 +559,6 @@ report.views.try = (() => {
 
   async function show(section, argument) {
     await loadWords();
-    words = await loadData("vocab");
     const isFirst = !parts;
     if (isFirst) build(section);
     const named = (argument ?? "").split(",").filter((text) => /^\d+$/.test(text) && Number(text) < latents);

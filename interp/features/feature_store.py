@@ -6,10 +6,11 @@ half for measuring them.
 """
 
 import difflib
+import os
 from collections.abc import Collection, Mapping, Sequence
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -48,6 +49,9 @@ from interp.features.table_passes import SCHEMAS
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.artifacts import folder_of
 from interp.storage.files import open_tensors, read_any_json, read_json
+
+if TYPE_CHECKING:
+    import duckdb
 
 
 class FeatureStore:
@@ -286,7 +290,8 @@ class FeatureStore:
         import duckdb
         import pyarrow.dataset
 
-        with duckdb.connect(config={"enable_external_access": "false"}) as connection:
+        with _database(os.getpid()).cursor() as connection:
+            connection.begin()  # never committed: the next query finds nothing that this one made
             tables = {name: self.path / f"{name}.parquet" for name in SCHEMAS}
             for name, file in {**self.views, **tables}.items():
                 if name in tables or file.exists():
@@ -295,3 +300,12 @@ class FeatureStore:
                 return connection.execute(query).df()
             except duckdb.Error as error:
                 raise InterpError(f"query failed: {error}") from error
+
+
+@cache
+def _database(process: int) -> "duckdb.DuckDBPyConnection":
+    """Return an empty database in memory, in which the queries of a process are run, each at a cursor of its own. To
+    open one takes longer than most queries do."""
+    import duckdb
+
+    return duckdb.connect(config={"enable_external_access": "false", "lock_configuration": "true"})

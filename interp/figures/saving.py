@@ -88,8 +88,10 @@ def provenance(fig: go.Figure, path: Path, width: str | float, made_from: Any) -
 
 
 def write_images(figures: Mapping[Path, go.Figure]) -> None:
-    """Draw each figure to its path, all with one browser. Raises RuntimeError if there is no browser, or if the
-    packages of the extra `images` are not installed."""
+    """Draw each figure to its path, all with one browser, and without figures with none. Raises RuntimeError if there
+    is no browser, or if the packages of the extra `images` are not installed."""
+    if not figures:
+        return
     try:
         import fontTools  # noqa: F401  (`with_fonts`)
         import kaleido

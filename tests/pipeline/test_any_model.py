@@ -10,7 +10,7 @@ from interp.pipeline.config import RunConfig
 from interp.pipeline.stages import STAGES
 from interp.report.live import LiveModel
 from interp.sae import load_sae
-from tests.foreign_models import D_MODEL, FAMILIES, TEXTS, write_foreign
+from tests.foreign_models import D_MODEL, TEXTS, write_foreign
 
 HOOK = "blocks.1.hook_resid_post"
 
@@ -19,7 +19,7 @@ HOOK = "blocks.1.hook_resid_post"
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("foreign")
     (folder / "text.txt").write_text("\n\n".join(TEXTS), encoding="utf-8")
-    for family in FAMILIES:
+    for family in ("gpt2", "llama"):
         write_foreign(family, folder / family)
     return folder
 
@@ -43,13 +43,11 @@ def config(folder, family, **sections) -> RunConfig:
     return RunConfig.from_dict(given | sections)
 
 
-@pytest.mark.parametrize("family", ["gpt2", "gemma2"])
-def test_every_stage_works_on_a_model_from_elsewhere(folder, family):
-    """Two different families; `test_families` has the stages of others."""
-    asked = config(folder, family)
-    run = run_stages(asked, folder / f"run-{family}")
+def test_every_stage_works_on_a_model_from_elsewhere(folder):
+    """`test_families` has runs of other families."""
+    run = run_stages(config(folder, "gpt2"), folder / "run-gpt2")
     assert all(run.manifest(name) for name in STAGES)
-    assert run.model.name == family and run.store.d(HOOK) == D_MODEL
+    assert run.model.name == "gpt2" and run.store.d(HOOK) == D_MODEL
     special = torch.tensor(run.tokenizer.special_ids)
     assert len(run.store) == int((~torch.isin(run.harvested.tokens, special)).sum()), "all but special tokens"
     table = run.features.table()

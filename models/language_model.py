@@ -41,7 +41,8 @@ class LanguageModel(nn.Module):
         self.d_model = int(getattr(facts, "d_model", None) or facts.hidden_size)
         self.n_layers = int(getattr(facts, "n_layers", None) or facts.num_hidden_layers)
         lengths = (getattr(facts, name, None) for name in ("n_ctx", "max_position_embeddings", "max_seq_len"))
-        self.n_ctx: int | None = next((length for length in lengths if length), None)
+        # XLNet, which has no limit, writes −1.
+        self.n_ctx: int | None = next((length for length in lengths if length and length > 0), None)
         self.d_vocab = int(facts.d_vocab if self._is_lens else inner.get_input_embeddings().weight.shape[0])
         self._config = config
         if self._is_lens:

@@ -59,7 +59,7 @@ from typing import Any
 import torch
 
 from analyses.bench.peers import versions
-from analyses.bench.recovery_contenders import CONTENDERS, Setting
+from analyses.bench.recovery_contenders import CONTENDERS, SAELENS, Setting
 from analyses.bench.recovery_worlds import BENCHMARK, GENERATED, QUICK, WORLDS, Truth, World, quiet, truth
 from analyses.record import HOLDS, Claim, json_value, parse_with_out
 
@@ -222,8 +222,10 @@ def claims(rows: Sequence[dict[str, Any]]) -> list[Claim]:
                 continue
             best = {m: [max(scores[m] for scores in side.values()) for side in (ours, theirs)] for m in ("f1", "mcc")}
             margins += [a - b for a, b in best.values()]
+            absent = [kind for kind in SAELENS if not any(name.startswith(f"SAELens {kind},") for name in theirs)]
+            missing = f" without {' and '.join(absent)}" if absent and other == "SAELens" else ""
             sentences.append(
-                f"{world}, {other}: " + ", ".join(f"{m} {a:.3f} against {b:.3f}" for m, (a, b) in best.items())
+                f"{world}, {other}{missing}: " + ", ".join(f"{m} {a:.3f} against {b:.3f}" for m, (a, b) in best.items())
             )
         gaps[world] = {name: scores["ev"] - scores["f1"] for name, scores in mean.items()}
     spread = "; ".join(f"{world} {min(gap.values()):+.2f} to {max(gap.values()):+.2f}" for world, gap in gaps.items())

@@ -129,7 +129,8 @@ class Studied:
         model."""
         setting = self.setting
         config = TopKConfig(d_sae=factor * self.d_mlp, k=setting.k, tokens=setting.tokens, seed=seed)
-        folder = self.shared / f"topk-{config.d_sae}-{config.k}-{config.tokens}-seed-{seed}"
+        model = (self.run.manifest("model") or {}).get("fingerprint", "")
+        folder = self.shared / f"topk-{config.d_sae}-{config.k}-{config.tokens}-seed-{seed}-{model[:8]}"
         if (folder / "results.json").is_file():
             return load_sae(folder)
         return train_sae(self.trained, HOOK, config, out=folder)

@@ -67,7 +67,14 @@ from analyses.scorecard.judged import (
 )
 from analyses.scorecard.learned_world import QUICK, TRAINED, Sizes
 from analyses.scorecard.planted_latents import WorldConfig, planted_world
-from analyses.scorecard.read_latents import agreement, disagreements, judged_by_both, read_latents, read_sources
+from analyses.scorecard.read_latents import (
+    agreement,
+    digest_of,
+    disagreements,
+    judged_by_both,
+    read_latents,
+    read_sources,
+)
 from analyses.scorecard.report import OURS, SINGLE, by_group, json_value, of_families, report, scores_alone
 from analyses.scorecard.scores import calibration_curve
 from analyses.scorecard.synthetic import synthetic_world, synthetic_worlds
@@ -104,7 +111,12 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     table = pd.concat([read_or_make(out, name, judge) for name, judge in judges(options)], ignore_index=True)
     table["world"] = table.world.mask(table.basis.notna(), "a transformer's " + table.world)
     sources = read_sources(options.readings) if options.readings else []
-    read = [read_or_make(out, f"read-{name}", partial(read_latents, options.readings, name)) for name in sources]
+    read = [
+        read_or_make(
+            out, f"read-{name}-{digest_of(options.readings, name)}", partial(read_latents, options.readings, name)
+        )
+        for name in sources
+    ]
     # Nulls are judged, and nothing is fitted to them.
     fitted_to = pd.concat([table[table.basis.isna() | table.basis.isin(TRAINED)], *read])
     if options.calibrate:

@@ -22,6 +22,7 @@ from analyses.scorecard.judged import NEVER_SURE, READ, statistics_of
 from analyses.scorecard.scores import auroc, ece_by_chance, expected_calibration_error
 from interp import FeatureStore
 from interp.features.scan_config import ScanConfig
+from interp.storage.files import digest_json
 from interp.verdict.coded_text import CodedText
 from interp.verdict.evidence import collect_evidence
 
@@ -31,6 +32,12 @@ MANY = 9
 
 def read_sources(folder: Path) -> list[str]:
     return list(pd.read_csv(folder / "readings.csv").source.unique())
+
+
+def digest_of(folder: Path, source: str) -> str:
+    """Return a digest of the source's latents and of what the readers said of them."""
+    rows = pd.read_csv(folder / "readings.csv").query("source == @source")
+    return digest_json(rows.to_csv(index=False))[:8]
 
 
 def family_of(source: str) -> str:

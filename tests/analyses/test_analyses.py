@@ -288,3 +288,14 @@ def test_points_of_a_curve_are_judged_by_the_benchmarks_aim():
 
     assert judged(0.5) is None and judged(0.5, 0.87) is False and judged(0.5, 0.89) is True
     assert bench_recovery.benchmark_claims([], {"1024 in 96": recovery_worlds.WORLDS["1024 in 96"]}) == []
+
+
+def test_trainers_that_saelens_was_not_given_are_named():
+    names = ["interp TopK", "SAELens TopK, tuned", "SAELens BatchTopK, tuned", "SAELens JumpReLU, tuned"]
+    scores = dict.fromkeys(bench_recovery.METRICS, (0.5, 0.0))
+    few, every = (
+        [{"world": "one", "contender": name, **scores} for name in [*names, *more]]
+        for more in ([], ["SAELens MatryoshkaBatchTopK, tuned"])
+    )
+    found = [bench_recovery.claims(rows)[0].found for rows in (few, every)]
+    assert found[0].startswith("one, SAELens without MatryoshkaBatchTopK: f1") and "without" not in found[1]

@@ -300,6 +300,13 @@ def test_load_model_names_a_damaged_file_in_one_line(tmp_path, file, damage):
         assert "\n" not in str(error) and folder.name in str(error)
 
 
+def test_a_model_without_a_longest_text_has_no_n_ctx():
+    from transformers import XLNetConfig, XLNetModel
+
+    config = XLNetConfig(d_model=8, n_layer=1, n_head=2, d_inner=8, vocab_size=20)
+    assert config.max_position_embeddings == -1 and load_model(XLNetModel(config)).n_ctx is None
+
+
 def test_a_dictionary_may_call_its_hook_by_any_of_its_names():
     model = load_model(foreign_model("llama", 99))
     dictionary = SimpleNamespace(metadata={"hook_name": "blocks.1.mlp.hook_post"})

@@ -1,6 +1,7 @@
 """The analyses that compare dictionaries write a verdict a claim and their figures, at a tiny size."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import torch
 from analyses import result_tables
 from analyses.claims import (
     attribution_graphs,
+    compared_dictionaries,
     compiled_circuits,
     dictionary_scaling,
     feature_automata,
@@ -54,6 +56,22 @@ def test_a_claim_is_judged_by_its_numbers(module, tiny_run, tmp_path, capsys):
         isinstance(claim["holds"], bool) or row in UNJUDGED for row, claim in zip(rows, results["claims"], strict=True)
     )
     assert all((out / f"{name}.html").is_file() for name in made) and rows[0] in capsys.readouterr().out
+
+
+def test_a_dictionary_of_another_model_is_not_taken_for_that_of_this_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(compared_dictionaries, "load_sae", lambda folder: "kept")
+    trained = []
+    monkeypatch.setattr(compared_dictionaries, "train_sae", lambda *_, out: trained.append(out))
+    studied = compared_dictionaries.Studied.__new__(compared_dictionaries.Studied)
+    studied.setting, studied.shared, studied.trained = compared_dictionaries.Sizes(), tmp_path, None
+    for model, expected in (("a", None), ("a", "kept"), ("b", None)):
+        manifest = {"fingerprint": model}
+        network = SimpleNamespace(config=SimpleNamespace(d_mlp=64))
+        studied.run = SimpleNamespace(manifest=lambda stage, manifest=manifest: manifest, model=network)
+        assert studied.dictionary(1, 0) == expected
+        trained[-1].mkdir(exist_ok=True)
+        (trained[-1] / "results.json").touch()
+    assert len(trained) == 2
 
 
 def test_another_models_run_is_needed(tmp_path, capsys):

@@ -9,7 +9,7 @@ import pytest
 from analyses.scorecard.ablations import GROUPS, PLACES, ablations, group_of
 from analyses.scorecard.judged import READ, claimed, fit_to, with_verdict
 from analyses.scorecard.planted_latents import WorldConfig
-from analyses.scorecard.read_latents import agreement, disagreements, read_latents, read_sources
+from analyses.scorecard.read_latents import agreement, digest_of, disagreements, read_latents, read_sources
 from interp.text.kinds import PREDICATE_KINDS
 from interp.verdict.calibration import Calibration
 from interp.verdict.similarity import STATISTIC_NAMES
@@ -50,6 +50,14 @@ def test_what_readers_say_is_held_against_the_verdict(folder):
     assert found.n_senses == 12 and found.senses > 0.6 and found.senses <= found.senses_near <= 1
     worst = disagreements(judged.assign(monosemanticity=np.where(judged.latent == 3, 0.0, judged.monosemanticity)), 5)
     assert len(worst) == 5 and worst.latent[0] == 3 and worst.readers[0] == 0.875 and worst.meaning_1[0] == "words"
+
+
+def test_latents_are_read_again_when_a_reader_changed_an_answer(folder, tmp_path):
+    rows = pd.read_csv(folder / "readings.csv")
+    rows.to_csv(tmp_path / "readings.csv", index=False)
+    assert digest_of(tmp_path, "mine") == digest_of(folder, "mine")
+    rows.assign(p_one_2=rows.p_one_2.where(rows.latent != 3, 0)).to_csv(tmp_path / "readings.csv", index=False)
+    assert digest_of(tmp_path, "mine") != digest_of(folder, "mine")
 
 
 def test_read_latents_are_fitted_like_any_others(folder):

@@ -45,8 +45,8 @@ def tokenize(
     deduplicate: of texts that differ only in case and white space only the first is kept.
     labels: labels to keep, in the order of their bits; None keeps all that occur, sorted.
 
-    Raises ValueError for text shorter than one row, for more than 63 labels, and for bos=True if the tokenizer has no
-    BOS.
+    Raises ValueError for text shorter than one row, for what is not a string or holds half a surrogate pair, for more
+    than 63 labels, and for bos=True if the tokenizer has no BOS.
     """
     check_at_least(2, n_ctx=n_ctx)
     tokenizer = wrap_tokenizer(tokenizer)
@@ -70,6 +70,9 @@ def tokenize(
 
 
 def _documents(texts: Sequence[str | Document], deduplicate: bool) -> list[Document]:
+    for i, text in enumerate(texts):
+        if not isinstance(text, str | Document):  # such as None or NaN, of a row without text
+            raise InterpError(f"text {i} is {text!r:.40}, not a string: leave it out")
     documents = [Document(t, (), "texts", f"text {i}") if isinstance(t, str) else t for i, t in enumerate(texts)]
     documents = list(drop_duplicates(documents)) if deduplicate else documents
     if len(documents) < len(texts):
@@ -185,6 +188,7 @@ def encode_documents(
 ) -> _Encoded:
     """Return all tokens, with positions in the joined text: opening tokens have an empty range before their
     document."""
+    _check_unicode(documents)
     encodings = tokenizer.encode_batch([d.text for d in documents])
     bases = np.cumsum([0, *(len(d.text) for d in documents)])
     empty = np.zeros((len(opening), 2), dtype=np.int64)
@@ -206,6 +210,18 @@ def encode_documents(
         np.diff(ends, prepend=0),
         np.array([len(opening) + len(e.ids) for e in encodings]),
     )
+
+
+def _check_unicode(documents: list[Document]) -> None:
+    """Raise ValueError for a text with half a surrogate pair, which no tokenizer reads."""
+    for document in documents:
+        try:
+            document.text.encode()
+        except UnicodeEncodeError as error:
+            raise InterpError(
+                f"{document.name} has half a surrogate pair, character {error.start}: replace it, as "
+                "text.encode(errors='replace').decode() does"
+            ) from None
 
 
 def _label_bits(

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from interp.checks.errors import InterpError
 from models import load_tokenizer, tokenize
 from models.documents import Document, Span
 from models.pretrained_tokenizer import PretrainedTokenizer
@@ -120,3 +121,16 @@ def test_word_pieces_are_shown_with_the_space_before_a_word():
     with pytest.raises(ValueError, match="pack=False needs a tokenizer with"):
         tokenize(["walking"], tokenizer, 8, pack=False)
     assert tokenize(["walking ."], tokenizer, 3).tokens.tolist() == [[1, 2, 3]]  # nothing opens it
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "text 1 is None, not a string: leave it out"),
+        (float("nan"), "text 1 is nan, not a string"),
+        ("a \ud800", "text 1 has half a surrogate pair, character 2: replace it"),
+    ],
+)
+def test_what_is_no_text_is_named(tokenizer, text, message):
+    with pytest.raises(InterpError, match=message):
+        tokenize(["a b c d e f", text], tokenizer, 2)

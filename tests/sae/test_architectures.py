@@ -164,6 +164,14 @@ def test_jumprelu_trains_on_rows_that_are_all_alike(tmp_path):
     assert train_sae(same, HOOK, config)(torch.ones(1, 16)) == pytest.approx(1.0, abs=1e-3)
 
 
+def test_matching_pursuit_counts_a_latent_that_a_row_picks_twice_once(store):
+    learner = learner_for(MatchingPursuitConfig(**shared, k=16), store)
+    codes = learner.sae({}).codes(planted(200))
+    result = learner.step(planted(200))
+    assert result.l0 == codes.nnz / 200 < 16
+    torch.testing.assert_close(learner.strongest[0], codes.maxima() * float(learner.input_scales[0]))
+
+
 def test_a_crosscoder_explains_both_hooks_with_latents_they_share(store, other, tmp_path):
     both = join_stores({"a": store, "b": other})
     hooks = ["a/activations", "b/activations"]

@@ -94,7 +94,7 @@ class MatchingPursuitConfig(SAEConfig):
             raise InterpError("matching pursuit needs unit_norm=True, skip=False, aux_coefficient=0 and no resample_at")
 
     def encode(self, step: StepInputs) -> Encoded:
-        """Return the entries of all steps, each row's in the order of the steps; a latent may occur twice."""
+        """Return the latents that the steps picked, row by row, each with the sum of its values over all steps."""
         residual = step.centred
         steps = list[Encoded]()
         for i in range(self.k):
@@ -102,10 +102,13 @@ class MatchingPursuitConfig(SAEConfig):
             if i < self.k - 1:
                 residual = step.residual(steps[-1], residual)
         supports, parts = zip(*steps, strict=True)
-        order = torch.cat([support.rows for support in supports]).argsort(stable=True)
-        latents, values = torch.cat([support.latents for support in supports])[order], torch.cat(parts)[order]
-        counts = torch.stack([support.codes.offsets.diff() for support in supports]).sum(0)
-        return Encoded(Support(SparseCodes.from_counts(counts, latents, values.detach(), self.d_sae)), values)
+        entries = torch.cat([support.rows * self.d_sae + support.latents for support in supports])
+        entries, order = entries.sort(stable=True)
+        entries, repeats = entries.unique_consecutive(return_counts=True)
+        values = torch.segment_reduce(torch.cat(parts)[order], "sum", lengths=repeats, unsafe=True)
+        counts = (entries // self.d_sae).bincount(minlength=len(residual))
+        codes = SparseCodes.from_counts(counts, (entries % self.d_sae).int(), values.detach(), self.d_sae)
+        return Encoded(Support(codes), values)
 
     def folded_weights(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
         return {**weights, "encoder_rows": weights["W_dec"], "b_enc": torch.zeros_like(weights["W_dec"][:, 0])}

@@ -185,6 +185,15 @@ def test_a_soft_frozen_decoder_turns_no_further_than_a_cosine_of_four_fifths(sto
     assert held.min() >= 0.8 - 1e-5 and free.min() < 0.6 and (held < 0.81).sum() > 3
 
 
+def test_idle_latents_of_a_soft_frozen_decoder_are_not_resampled(store):
+    learner, batches = learner_of(store, freeze="directions", resample_at=(0.5,)), store.batches(HOOK, 256, epochs=None)
+    start = learner.weights["W_dec"].clone()
+    while learner.steps_done < learner.config.steps // 2:
+        learner.step(next(batches))
+    assert len(learner.idle)
+    assert torch.nn.functional.cosine_similarity(learner.weights["W_dec"], start).min() >= 0.8 - 1e-5
+
+
 def test_rows_are_turned_back_at_the_same_length():
     generator = torch.Generator().manual_seed(1)
     start, rows = torch.randn(30, 8, generator=generator), 3 * torch.randn(30, 8, generator=generator)

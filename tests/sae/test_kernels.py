@@ -274,6 +274,16 @@ def test_decode_equals_the_dense_product(ops):
 
 
 @each_backend
+def test_the_error_of_rows_that_lie_column_by_column_in_memory_is_the_same(ops):
+    codes, W_dec, b_dec, x = problem()
+    columns = x.T.contiguous().T
+    for result, expected in zip(
+        ops.decode_backward(codes, W_dec, b_dec, columns), ops.decode_backward(codes, W_dec, b_dec, x), strict=True
+    ):
+        torch.testing.assert_close(result, expected)
+
+
+@each_backend
 def test_sums_by_latent_equal_the_transposed_product(ops):
     codes, _, _, x = problem()
     by_latent = ops.transpose(codes)

@@ -127,7 +127,7 @@ class NumbaKernels(TorchKernels):
     ) -> Decoded:
         if len(ends) > 1 or add_others is not None or _is_dense(codes.offsets, W_dec):
             return super().decode_backward(codes, W_dec, b_dec, x, ends, add_others)
-        error, gradient = torch.empty_like(x), torch.empty_like(codes.values)
+        error, gradient = x.new_empty(x.shape), torch.empty_like(codes.values)  # in row order, whatever that of x
         arrays = _arrays(codes.offsets, codes.latents, codes.values, W_dec, b_dec, x, error, gradient)
         loop_in_threads(len(codes), (2 * codes.nnz + len(codes)) * x.shape[1], loops.decode_backward, *arrays)
         return Decoded.of_all(error, gradient)

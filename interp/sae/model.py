@@ -120,8 +120,9 @@ class SAE(nn.Module):
             raise InterpError(
                 f"the codes contain latents {z.latents.min()} to {z.latents.max()}, not 0 to {self.d_sae - 1}"
             )
+        codes = z.with_values(z.values.to(self.W_dec.dtype))  # codes of a dictionary in bfloat16 are in float32
         with torch.no_grad():
-            return kernels(self.W_dec).decode(z, self.W_dec, self.b_dec)
+            return kernels(self.W_dec).decode(codes, self.W_dec, self.b_dec)
 
     def forward(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
         return self.decode(self.encode(x))

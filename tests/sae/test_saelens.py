@@ -142,6 +142,16 @@ def test_codes_are_the_latents(x, kind):
     torch.testing.assert_close(sae.decode(codes), sae.decode(sae.encode(x)), **close)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("kind", ["topk", "jumprelu", "matching_pursuit"])
+def test_codes_of_a_dictionary_in_half_precision_are_read_by_scipy_and_decoded(x, kind, dtype):
+    sae = dictionary(kind).to(dtype)
+    codes = sae.codes(x)
+    assert codes.scipy()[:, [0, 3]].dtype == "float32"
+    expected = codes.dense() @ sae.W_dec.float() + sae.b_dec.float()
+    torch.testing.assert_close(sae.decode(codes).float(), expected, rtol=0.02, atol=0.1)
+
+
 def test_gradients_flow_to_the_inputs_and_latents(x):
     sae = dictionary("topk")
     x.requires_grad_()

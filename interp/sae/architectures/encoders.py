@@ -20,6 +20,7 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.runtime.registry import register
 from interp.sae.encode_rows import Picker, encode
 from interp.sae.file_tensors import FileTensors
+from interp.sae.kernels.torch_kernels import at_least_float32
 
 _DENSE_AT_ONCE = 1 << 22
 
@@ -69,7 +70,8 @@ class Encoder(ABC):
     def codes(self, x: Float[Tensor, "row d_in"], weights: Weights) -> SparseCodes:
         """Encode without gradients. By default `encode` is called on some rows at a time; subclasses may be faster."""
         rows = max(1, _DENSE_AT_ONCE // len(weights.W_dec))
-        return SparseCodes.cat([SparseCodes.from_dense(self.encode(part, weights)) for part in x.split(rows)])
+        codes = SparseCodes.cat([SparseCodes.from_dense(self.encode(part, weights)) for part in x.split(rows)])
+        return codes.with_values(at_least_float32(codes.values))
 
     @abstractmethod
     def scaled(self, scale: float) -> Self:

@@ -272,8 +272,8 @@ def kept_entries(codes: SparseCodes, mask: Bool[Tensor, " nnz"]) -> SparseCodes:
 
 
 def at_least_float32(values: Tensor) -> Tensor:
-    """Return the values in single precision at least: codes hold no bfloat16."""
-    return values.float() if values.dtype == torch.bfloat16 else values
+    """Return the values in single precision at least: NumPy and SciPy read no bfloat16, or no half precision."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
 def all_pre_activations(pre: PreActivations) -> Float[Tensor, "row d_sae"]:

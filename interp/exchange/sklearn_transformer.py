@@ -30,7 +30,8 @@ class SAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
     """Train a sparse autoencoder on rows, and transform rows to codes.
 
     n_components: number of latents, by default four per feature.
-    k: latents that fire per row, by default an eighth of the latents, and at most 32.
+    k: latents that fire per row, by default an eighth of the latents, and at most 32; only for an architecture that has
+        this option.
     epochs: passes over the rows.
     options: further fields of the architecture's config (`TopKConfig`, …), such as {"lr": 1e-3}.
     sparse_output: return CSR matrices.
@@ -69,8 +70,10 @@ class SAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         fields["d_sae"] = 4 * X.shape[1] if self.n_components is None else self.n_components
         fields["batch_size"] = min(int(self.batch_size), len(X))
         fields["seed"] = int(check_random_state(self.random_state).randint(2**31 - 1))
-        if "k" in {field.name for field in dataclasses.fields(ARCHITECTURES.get(self.architecture, SAEConfig))}:
-            fields["k"] = self.k if self.k is not None else min(32, max(1, fields["d_sae"] // 8))
+        if self.k is not None:
+            fields["k"] = self.k
+        elif "k" in {field.name for field in dataclasses.fields(ARCHITECTURES.get(self.architecture, SAEConfig))}:
+            fields["k"] = min(32, max(1, fields["d_sae"] // 8))
         config = config_from_dict(fields | (self.options or {}))
         rows = torch.from_numpy(np.array(X, np.float32))
         with TemporaryDirectory() as folder:

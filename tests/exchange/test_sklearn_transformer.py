@@ -61,6 +61,7 @@ def test_transformer_works_in_a_pipeline_and_a_grid_search(rows):
         (dict(epochs=0), "epochs=0 must be at least 1"),
         (dict(architecture="none"), "architecture 'none' does not exist"),
         (dict(options={"lr": -1}), "lr=-1 must be above 0"),
+        (dict(architecture="jumprelu", k=4), "jumprelu field 'k' does not exist"),
     ],
 )
 def test_fit_refuses_unusable_rows_and_options(rows, given, said):

@@ -95,6 +95,8 @@ def _transcoder(file: Path, config: Mapping[str, Any], metadata: dict[str, Any])
     if "activation_function.threshold" in parts:
         threshold = parts.pop("activation_function.threshold", d_sae)
     n = config.get("k") if k is None else int(k)
+    if n is None and config.get("activation") == "topk":
+        raise DamagedError(f"{file} has no k, and neither has {_CONFIG}, whose activation is topk: add its k there")
     encoder = Threshold(threshold) if n is None else TopK(read_whole_number({"k": n}, "k", d_sae, str(file)))
     transcoder = Transcoder(
         W_enc=rows.T,

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from analyses.claims.cross_layer import CrossLayerConfig, by_layer
 from interp import FeatureStore, train_sae
@@ -713,6 +713,14 @@ def test_transcoders_of_circuit_tracer_are_read(model: Transformer, tmp_path) ->
     for name, each in read.items():
         torch.testing.assert_close(each(x), own[name](x.double()).float(), atol=1e-5, rtol=1e-4)
         assert each.metadata["hook_name_out"] == own[name].metadata["hook_name_out"]
+    layer = tmp_path / "theirs" / "layer_0.safetensors"
+    save_file({name: tensor for name, tensor in load_file(layer).items() if name != "k"}, layer)
+    config = tmp_path / "theirs" / "config.yaml"
+    config.write_text(config.read_text() + "activation: topk\n")
+    with pytest.raises(ValueError, match=r"layer_0\.safetensors has no k, .* add its k"):
+        load_transcoders(tmp_path / "theirs")
+    config.write_text(config.read_text() + "k: 6\n")
+    assert load_transcoders(tmp_path / "theirs")[next(iter(own))].encoder == TopK(6)
     (tmp_path / "theirs" / "layer_1.safetensors").write_bytes(b"\x08")
     with pytest.raises(ValueError, match="layer_1"):
         load_transcoders(tmp_path / "theirs")

@@ -5,9 +5,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from interp.activations import ActivationStore
+from interp.activations import ActivationStore, join_stores
 from interp.codes.sparse_codes import SparseCodes
-from interp.sae import SAE, BatchTopKConfig, TopKConfig, train_sae, training
+from interp.sae import SAE, BatchTopKConfig, TopKConfig, train_sae, train_saes, training
 from interp.sae.architectures.thresholds import ramp
 from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner
@@ -157,6 +157,23 @@ def test_a_cut_between_checkpoints_repeats_no_step_in_the_log(store, tmp_path, m
     assert seen[-1] == (25, 25)
     assert same(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
     assert without_speed(metrics(tmp_path / "cut")) == without_speed(metrics(tmp_path / "whole"))
+
+
+def test_one_of_several_interrupted_trainings_resumes_alone(store, tmp_path):
+    both = join_stores({"a": store, "b": store})
+
+    def stop(done: int, total: int, note: str) -> None:
+        if done == 10:
+            raise Cut
+
+    with pytest.raises(Cut):
+        hooks = {tmp_path / name: [f"{name}/{HOOK}"] for name in "ab"}
+        train_saes(both, hooks, topk(), checkpoint_seconds=0, progress=stop)
+    seen: list[int] = []
+    train_sae(both, f"a/{HOOK}", topk(), tmp_path / "a", progress=lambda done, total, note: seen.append(done))
+    assert seen[0] == 10
+    train_sae(both, f"a/{HOOK}", topk(), tmp_path / "whole")
+    assert same(weights(tmp_path / "a"), weights(tmp_path / "whole"))
 
 
 def test_a_finished_run_is_loaded_not_repeated(store, tmp_path, monkeypatch):

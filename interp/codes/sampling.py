@@ -25,9 +25,9 @@ class FiringSampler:
 
     def __init__(self, d_sae: int, n_slices: int, size: int, seed: int, rows_per_group: int):
         self.rows = np.full((d_sae, n_slices, size), -1, np.int64)  # −1 if a slice has fewer firings
-        # The sum of the strengths of all firings, sampled or not, and their number.
+        # The sum of the strengths of all firings of each slice, sampled or not, and their number.
         self.mass = np.zeros((d_sae, n_slices))
-        self.count = np.zeros(d_sae, np.int64)
+        self.count = np.zeros((d_sae, n_slices), np.int64)
         self._keys = np.full((d_sae, n_slices, size), np.inf)
         self._last = np.full((d_sae, n_slices, 2), -1, np.int64)  # the newest entry's group and slot
         n_blocks = math.ceil(size / _KEYS_PER_BLOCK)
@@ -54,9 +54,17 @@ class FiringSampler:
     @property
     def shares(self) -> Float64[np.ndarray, "d_sae slice firing"]:
         """The share of its latent's activation mass that each firing represents: an equal part of its slice's mass."""
+        return self._divide_among_sampled(self.mass)
+
+    @property
+    def count_shares(self) -> Float64[np.ndarray, "d_sae slice firing"]:
+        """The share of its latent's firings that each sampled one represents."""
+        return self._divide_among_sampled(self.count)
+
+    def _divide_among_sampled(self, of_slices: np.ndarray) -> Float64[np.ndarray, "d_sae slice firing"]:
         sampled = self.rows >= 0
-        mass_of_each = self.mass / np.maximum(sampled.sum(2), 1) / np.maximum(self.mass.sum(1, keepdims=True), 1e-30)
-        return sampled * mass_of_each[:, :, None]
+        of_each = of_slices / np.maximum(sampled.sum(2), 1) / np.maximum(of_slices.sum(1, keepdims=True), 1e-30)
+        return sampled * of_each[:, :, None]
 
 
 _mix = njit(cache=True, nogil=True)(splitmix64)
@@ -79,7 +87,7 @@ def _sample(start, offsets, latents, values, rows_per_group, seed, rows, mass, c
                 continue
             part = min(n_slices - 1, max(0, int(np.ceil(value * n_slices)) - 1))
             mass[latent, part] += value
-            count[latent] += 1
+            count[latent, part] += 1
             key = float(hash_pair(row_seed, np.uint64(latent)) >> np.uint64(11))
             if key >= worst[latent, part, 0]:
                 continue

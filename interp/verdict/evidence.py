@@ -130,6 +130,8 @@ class FiringEvidence:
     """Sampled firings, seq * n_ctx + pos, starting with the weakest tenth; −1 if there are fewer."""
     mass_shares: Float64[np.ndarray, "d_sae firing"]
     """The share of its latent's activation mass that each firing represents."""
+    count_shares: Float64[np.ndarray, "d_sae firing"]
+    """The share of its latent's firings that each represents: weak firings are more numerous than sampled ones show."""
     effective_groups: Float64[np.ndarray, " d_sae"]
     """(Σ_g m_g)² / Σ_g m_g² of the groups' activation masses: the effective number of groups over which the firings
     spread."""
@@ -204,20 +206,21 @@ def collect_evidence(
     for chunk in text.read_chunks(group_rows, progress, READING):
         tasks = [partial(listen, chunk) for listen in (*listeners, groups.add, sampler.add)]
         map_in_threads(tasks, lambda task: task())
-    rows, shares = (part.reshape(text.d_sae, -1) for part in (sampler.rows, sampler.shares))
+    sampled = (sampler.rows, sampler.shares, sampler.count_shares)
+    rows, *shares = (part.reshape(text.d_sae, -1) for part in sampled)
     testable = groups.n >= MIN_GROUPS
     wanted = np.flatnonzero(testable if chosen is None else testable & chosen)
     null_latents = [np.sort(rng.permutation(np.flatnonzero(testable))[:NULL_LATENTS]) for _ in shifts]
     observed, *nulls = (SimilarityOfFirings.empty(text.d_sae, rows.shape[1]) for _ in range(1 + len(shifts)))
     if testable.any():
-        densities = sampler.count / max((text.counted & text.encoded).sum(), 1)
+        densities = sampler.count.sum(1) / max((text.counted & text.encoded).sum(), 1)
         comparison = _FiringComparison(text.predicates, calibration, rows, densities, np.flatnonzero(text.encoded))
         with threadpool_limits(1, user_api="blas"):  # the result must not depend on BLAS's threads
             observed = comparison.evaluate(wanted, progress=progress)
             nulls = text.team.divide(
                 [partial(comparison.evaluate, *each) for each in zip(null_latents, shifts, strict=True)]
             )
-    return FiringEvidence(observed, nulls, rows, shares, groups.effective, testable, calibration)
+    return FiringEvidence(observed, nulls, rows, *shares, groups.effective, testable, calibration)
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@
 
 holds: positions where the rule holds. For a latent, n = N are its firings, and hits those where the rule holds.
 
-A sense is a part of the sampled firings of a latent (`verdict.senses`), of which n are its own, and N, the number of
-all of its firings, is estimated: the smaller of its share of the latent's firings, which we assume to be that of the
-sampled ones, and of both / recall, where both are the positions at which the rule holds and the latent fires. Wherever
-else the rule holds, including at the latent's other senses, is an error, so it says what distinguishes the sense.
+A sense is n of the sampled firings of a latent (`verdict.senses`). N, the number of all of its firings, is estimated:
+the share of the latent's firings that these represent, but at most both / recall, where both is the number of positions
+at which the rule holds and the latent fires. Wherever else the rule holds, including at the latent's other senses, is
+an error, so it says what distinguishes the sense.
 
 Memory: the text, at most MAX_FIT_ROWS rows of its predicates, a sample of its firings, a chunk of the codes.
 Cost: two passes over the codes, the first of which may be shared, and some three milliseconds per latent or sense,
@@ -60,7 +60,7 @@ class Sense(NamedTuple):
     rows: Int64[np.ndarray, " firing"]
     """seq * n_ctx + pos, in either half."""
     share: float
-    """The share of the latent's sampled firings that they are."""
+    """The share of the latent's firings that they represent."""
 
 
 class Explanations(NamedTuple):
@@ -116,7 +116,8 @@ def explain(
     fit_rows = [rows[sample.half[rows // text.n_ctx]] for rows in rows_of_sense]
     n_sampled = np.array([[len(fit), len(rows) - len(fit)] for fit, rows in zip(fit_rows, rows_of_sense, strict=True)])
     n_sampled = n_sampled.reshape(-1, 2).T
-    n_fit = np.concatenate([sample.count, _firings_of_senses(share, sample.count[latent_of_sense], n_sampled[0])])
+    n_fit = sample.count.sum(1)
+    n_fit = np.concatenate([n_fit, _firings_of_senses(share, n_fit[latent_of_sense], n_sampled[0])])
     chosen = np.ones(n, bool) if chosen is None else chosen
     firings = [np.sort(rows[rows >= 0]) for rows in np.where(chosen[:, None], sample.rows[:, 0], -1)] + fit_rows
     latents = np.concatenate([np.arange(n), latent_of_sense])

@@ -79,7 +79,6 @@ def _senses(features: FeatureStore, evidence: FiringEvidence) -> list[tuple[Sens
     one = evidence.sense_one
     chance_share = evidence.sense_by_chance
     n_senses = evidence.observed.n_senses
-    n_sampled = (evidence.sampled_rows >= 0).sum(1)
     for latent in np.flatnonzero(n_senses > 1).tolist():
         for sense in range(n_senses[latent]):
             firings = np.flatnonzero(evidence.observed.senses[latent] == sense)
@@ -96,7 +95,7 @@ def _senses(features: FeatureStore, evidence: FiringEvidence) -> list[tuple[Sens
                 "following": _commonest_tokens(following),
                 "promoted": promoted_share(following, promoted.get(latent, ())),
             }
-            senses.append((Sense(latent, rows, len(rows) / n_sampled[latent]), about))
+            senses.append((Sense(latent, rows, float(evidence.count_shares[latent, firings].sum())), about))
     return senses
 
 

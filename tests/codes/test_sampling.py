@@ -41,7 +41,7 @@ def test_a_sample_is_uniform_within_slices_and_takes_one_firing_a_group():
     assert stats.kstest(many.rows[0, 0] / n_rows, "uniform").pvalue > 1e-3
 
 
-def test_shares_add_up_to_the_mass_of_each_slice():
+def test_shares_add_up_to_the_mass_and_the_firings_of_each_slice():
     rng = np.random.default_rng(11)
     z, codes = random_codes(rng, 3000, 2)
     sampler = FiringSampler(2, 4, 16, seed=0, rows_per_group=10)
@@ -51,3 +51,5 @@ def test_shares_add_up_to_the_mass_of_each_slice():
         part = np.clip(np.ceil(z[:, latent] / z[:, latent].max() * 4).astype(int) - 1, 0, 3)
         mass = np.bincount(part, z[:, latent], minlength=4) / z[:, latent].sum()
         np.testing.assert_allclose(sampler.shares[latent].sum(1), mass, rtol=1e-4)
+        firings = np.bincount(part[z[:, latent] > 0], minlength=4) / (z[:, latent] > 0).sum()
+        np.testing.assert_allclose(sampler.count_shares[latent].sum(1), firings)

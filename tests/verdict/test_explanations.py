@@ -372,7 +372,7 @@ def test_firings_of_the_fit_half_are_sampled_by_their_hash(monkeypatch):
     for chunk in read_chunks(firing_where(fires), 10):
         sample.add(chunk)
     fires &= np.repeat(half, 10)[:, None]
-    np.testing.assert_array_equal(sample.count, fires.sum(0))
+    np.testing.assert_array_equal(sample.count[:, 0], fires.sum(0))
     assert sample.count.max() > 2 * N_SAMPLED_FIRINGS
     for latent, sampled in enumerate(sample.rows[:, 0]):
         keys = {hash_of(7, row, latent): row for row in np.flatnonzero(fires[:, latent])}

@@ -207,7 +207,7 @@ def collect_evidence(
         tasks = [partial(listen, chunk) for listen in (*listeners, groups.add, sampler.add)]
         map_in_threads(tasks, lambda task: task())
     sampled = (sampler.rows, sampler.shares, sampler.count_shares)
-    rows, *shares = (part.reshape(text.d_sae, -1) for part in sampled)
+    rows, mass_shares, count_shares = (part.reshape(text.d_sae, -1) for part in sampled)
     testable = groups.n >= MIN_GROUPS
     wanted = np.flatnonzero(testable if chosen is None else testable & chosen)
     null_latents = [np.sort(rng.permutation(np.flatnonzero(testable))[:NULL_LATENTS]) for _ in shifts]
@@ -220,7 +220,7 @@ def collect_evidence(
             nulls = text.team.divide(
                 [partial(comparison.evaluate, *each) for each in zip(null_latents, shifts, strict=True)]
             )
-    return FiringEvidence(observed, nulls, rows, *shares, groups.effective, testable, calibration)
+    return FiringEvidence(observed, nulls, rows, mass_shares, count_shares, groups.effective, testable, calibration)
 
 
 @dataclass(frozen=True)

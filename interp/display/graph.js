@@ -43,14 +43,20 @@ const drawn = (name, attributes = {}, ...children) =>
   made(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, ...children);
 const the = (id) => document.getElementById(id);
 
-const visible = (token) => token.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/^ /, "␣");
+/* White space as it is drawn in every token: ␣ a space, ↵ a line end, ⇥ a tab, ␣×7 seven spaces in a row. */
+const visible = (token) =>
+  token.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/ {3,}/g, ({ length }) => `␣×${length}`).replaceAll(" ", "␣");
+/* What a node stands for, with the white space of each token that it quotes; one of white space alone has its line ends
+ * written as a rule does. */
+const nameOf = ({ clerp }) => clerp.replace(/"(.+?)"(?=$|[\s,;:.)])|“.*?”/gs, (quoted) =>
+  visible(/^"(?:\\n|\s)+"$/.test(quoted) ? quoted.replaceAll("\\n", "\n") : quoted));
 const short = (value) =>
   value === undefined || value === null ? "" : Number(value.toPrecision(2)).toString().replace("-", "−");
 const sumOf = (list, value = Number) => list.reduce((sum, each) => sum + value(each), 0);
 const clipped = (text) => (text.length > 56 ? `${text.slice(0, 55)}…` : text);
 const kindOf = (node) =>
   ({ embedding: "embedding", logit: "logit", "mlp reconstruction error": "error" })[node.feature_type] ?? "latent";
-const wordOf = (node) => visible(node.clerp.replace(/^says “(.*)”$/s, "$1"));
+const wordOf = (node) => nameOf(node).replace(/^says “(.*)”$/s, "$1");
 /* The share of the influence that is a node's own; `node.influence` is cumulative. */
 const { influence } = data.graph.interp;
 const allInfluence = sumOf(influence) || 1;
@@ -180,7 +186,7 @@ function draw() {
     const thick = 0.4 + 3 * (Math.abs(link.weight) / most.get(link.target));
     const kind = link.weight > 0 ? "raises" : "lowers";
     const look = { class: `edge ${kind}`, "data-key": keyOf(link), "stroke-width": thick };
-    const name = `${byId.get(link.source).clerp} → ${byId.get(link.target).clerp}: ${short(link.weight)}`;
+    const name = `${nameOf(byId.get(link.source))} → ${nameOf(byId.get(link.target))}: ${short(link.weight)}`;
     const meets = { class: "meets", d, ...handlers(keyOf(link)) }; // a wide line that is not seen, for the mouse
     svg.append(drawn("path", { ...look, d }), drawn("path", meets, drawn("title", {}, name)));
   }
@@ -207,7 +213,7 @@ function nodeMark(node, { x, y }, group) {
     "data-id": id,
     tabindex: 0,
     role: "button",
-    "aria-label": node.clerp,
+    "aria-label": nameOf(node),
     ...handlers(id),
     onpointerdown: (event) => grab(mark, event),
     onkeydown: (event) => event.key === "Enter" && pin(id),
@@ -227,7 +233,7 @@ function nodeMark(node, { x, y }, group) {
       drawn("text", { ...middle, class: "axis", y: y + 4 }, `${Math.round(100 * node.token_prob)}%`),
     );
   }
-  mark.append(drawn("title", {}, group ? `${group}: ${node.clerp}` : node.clerp));
+  mark.append(drawn("title", {}, group ? `${group}: ${nameOf(node)}` : nameOf(node)));
   return mark;
 }
 
@@ -269,8 +275,8 @@ function titled(title, names, rows, level = "h3") {
 
 function nameButton(node) {
   const place = visible(metadata.prompt_tokens[node.ctx_idx]);
-  const look = { onclick: () => pin(node.node_id), title: node.clerp };
-  return element("button", look, `${clipped(node.clerp)} @ ${place}`);
+  const look = { onclick: () => pin(node.node_id), title: nameOf(node) };
+  return element("button", look, `${clipped(nameOf(node))} @ ${place}`);
 }
 
 function edgeButton(pair, name) {
@@ -367,7 +373,7 @@ function card() {
   const place = visible(metadata.prompt_tokens[node.ctx_idx]);
   const share = (100 * ownShares.get(node)).toPrecision(2);
   const where = `at “${place}”, position ${node.ctx_idx}; ${share}% of the influence drawn`;
-  const parts = [element("h2", {}, node.clerp), element("p", { class: "muted" }, where)];
+  const parts = [element("h2", {}, nameOf(node)), element("p", { class: "muted" }, where)];
   if (node.effect !== undefined) {
     const loss = measured(node);
     const without = loss === undefined ? "" : `; without it the model's own falls by ${short(loss)}`;
@@ -450,7 +456,7 @@ function grab(mark, start) {
     removeEventListener("pointermove", drag);
     if (!mark.classList.contains("dragged")) return;
     const other = document.elementFromPoint(clientX, clientY)?.closest(".node")?.dataset.id;
-    if (other) move([other, mark.dataset.id], state.groups.get(other) ?? clipped(byId.get(other).clerp));
+    if (other) move([other, mark.dataset.id], state.groups.get(other) ?? clipped(nameOf(byId.get(other))));
     else draw();
   };
   addEventListener("pointermove", drag);
@@ -469,7 +475,7 @@ function groupList() {
     return [element("span", {}, title, ...slider("all", latents)), String(ids.length), short(sum)];
   });
   const save = element("button", { onclick: download }, "save graph and groups");
-  const list = titled("groups", ["group", "nodes", `to ${likeliest.clerp}`], rows);
+  const list = titled("groups", ["group", "nodes", `to ${nameOf(likeliest)}`], rows);
   return rows.length ? [...list, element("p", {}, save)] : [];
 }
 
@@ -498,7 +504,7 @@ function heading() {
 function wrongList() {
   if (!effects.length) return;
   const wrong = data.wrong.map((number) => effects[number]);
-  const ends = (pair) => [pair.source, pair.target].map((id) => clipped(byId.get(id).clerp)).join(" → ");
+  const ends = (pair) => [pair.source, pair.target].map((id) => clipped(nameOf(byId.get(id)))).join(" → ");
   const rows = wrong
     .slice(0, AT_FIRST)
     .map((pair) => [edgeButton(pair, ends(pair)), short(pair.attributed), short(pair.measured)]);

@@ -213,14 +213,13 @@ report.logits = (() => {
     const all = { lead, marks, most: largest(top, bottom) };
     const rest = top.length > N_FIRST ? ends(...sides, { ...all, from: N_FIRST, to: top.length }) : null;
     const isMarked = [...top, ...bottom].some(([token]) => marks(token).length);
-    const more = h("summary", null, "More tokens, and the whole vocabulary");
+    const last = nStray ? `parts of characters (${nStray}), ` : "";
+    const more = h("summary", null, `More tokens, ${last}and the whole vocabulary`);
     const byChance = report.lead.byChance(feature);
     return [
       ends(...sides, { ...all, most: undefined }),
       isMarked ? h("p.below", null, "A letter marks a token that often follows firings of that sense.") : null,
       byChance ? h("p.below", null, `${byChance[0].toUpperCase()}${byChance.slice(1)}.`) : null,
-      nStray ? h("p.below", null, `Parts of characters (${nStray}) come last, among more tokens: there are none around `
-        + "its firings.") : null,
       h("details", null, more, rest, spread(feature.logits, lead)),
     ];
   }

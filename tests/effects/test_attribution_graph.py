@@ -592,6 +592,22 @@ def test_the_page_draws_and_pins(graph: AttributionGraph, model: Transformer, ch
     assert not chromium.complaints and not chromium.faint()
 
 
+def test_a_page_marks_the_white_space_of_tokens_in_the_names_of_nodes_as_elsewhere(graph, chromium, tmp_path):
+    chromium.send("Page.navigate", url=graph.to_html(tmp_path / "graph.html").as_uri())
+    chromium.wait("document.querySelectorAll('.node').length > 0")
+    for name, said in {
+        '" the" after ", " or "\\n"': '"␣the" after ",␣" or "↵"',
+        '"       " in lines that begin with "a\\n"': '"␣×7" in lines that begin with "a\\n"',  # which may be code
+        "says “ a\t\nb”": "says “␣a⇥↵b”",
+        "layer 1, latent 2": "layer 1, latent 2",
+    }.items():
+        assert chromium.evaluate(f"nameOf({{ clerp: {json.dumps(name)} }})") == said
+        rename = f"const node = nodes.find((one) => kindOf(one) === 'latent'); node.clerp = {json.dumps(name)};"
+        chromium.evaluate(f"(() => {{ {rename} draw(); pin(node.node_id); }})()")
+        assert chromium.text("#card h2") == [said], "on its card"
+        assert chromium.evaluate("document.querySelector('.node.pinned').ariaLabel") == said, "and on its node"
+
+
 def test_a_node_of_the_page_has_its_own_share_of_the_influence(model: Transformer, chromium, tmp_path) -> None:
     few = attribution_graph(model, IDS, transcoders(), max_latents=20, batch_size=16)
     assert few.nodes["influence"].iloc[-1] > 0.1, "that of the rest is nobody else's"

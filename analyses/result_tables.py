@@ -1,5 +1,6 @@
 """Write the results of each command as Markdown, for `analyses.results`. There is one function per command."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean, median, stdev
 from typing import Any
@@ -18,7 +19,9 @@ def format_cell(cell: Any) -> str:
         return ""
     if isinstance(cell, float):
         return f"{cell:.3g}" if abs(cell) < 1000 else f"{cell:,.0f}"
-    return f"{cell:,}" if isinstance(cell, int) and not isinstance(cell, bool) else str(cell)
+    if isinstance(cell, int) and not isinstance(cell, bool):
+        return f"{cell:,}"
+    return str(cell).replace("|", "\\|").replace("\n", " ")  # either would end the cell
 
 
 def demo(stages: Results) -> str:
@@ -453,13 +456,14 @@ def towards_in_short(results: Results) -> str:
 
 
 def claims_in_short(results: Results) -> str:
-    """Say how many claims hold, and give the result of the first claim up to its first semicolon."""
+    """Say how many claims hold, and give the result of the first claim up to a semicolon that is in no parentheses."""
     claims = results["claims"]
     judged = [claim["holds"] for claim in claims if claim["holds"] is not None]
     sentence = f"{sum(judged)} of {len(judged)} claims hold; the first" if judged else "Measured"
     if len(judged) == 1:
         sentence = "The claim holds" if judged[0] else "The claim does not hold"
-    return f"{sentence}: {claims[0]['found'].partition(';')[0].rstrip('.')}."
+    first = re.match(r"(?:\([^()]*(?:\([^()]*\)[^()]*)*\)|[^;(])*", claims[0]["found"])
+    return f"{sentence}: {(first[0] if first else '').rstrip('.')}."
 
 
 def graphs_in_short(results: Results) -> str:

@@ -78,6 +78,10 @@ def take_over(section: Section, folder: Path, note: str = "") -> None:
     if not results:
         print(f"{folder} has no results; {section.command} makes them")
         return
+    if section.folder in ("essay", "compare") and kept_file(section).exists():
+        before = json.loads(kept_file(section).read_text())["results"]
+        if dropped := [name for name in before if name not in results]:
+            print(f"{folder} has no results of {', '.join(dropped)}: what was kept of them is dropped")
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     source = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": commit.stdout.strip(), "machine": machine()}
     source |= {"note": note} if note else {}

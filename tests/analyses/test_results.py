@@ -54,11 +54,32 @@ def test_the_index_has_a_row_for_each_question_with_its_command_and_result(kept)
     claims = {"universal_features": {"claims": [{"holds": True, "found": "r 0.5; of neurons 0.3."}]}}
     rows = results.index({"compare": {"results": claims}}).splitlines()
     assert any(row.endswith("| The claim holds: r 0.5. |") for row in rows)
+    nested = [{"holds": True, "found": "r 0.5 (0.4 to 0.6) (lowest 0.3 (0.2 to 0.4); 12 edges); of neurons 0.3."}]
+    whole = "The claim holds: r 0.5 (0.4 to 0.6) (lowest 0.3 (0.2 to 0.4); 12 edges)."
+    assert result_tables.claims_in_short({"claims": nested}) == whole
+
+
+def test_a_cell_ends_where_its_text_ends():
+    head, _, row = result_tables.table(["token", "n"], [["`<|bos|>`\nx", 3]]).splitlines()
+    assert row == "| `<\\|bos\\|>` x | 3 |" and head.count("|") == 3
 
 
 def test_a_folder_without_results_changes_nothing(kept, tmp_path, capsys):
     results.take_over(results.SECTIONS[0], tmp_path / "nowhere")
     assert not results.kept_file(results.SECTIONS[0]).exists() and "has no results" in capsys.readouterr().out
+
+
+def test_analyses_that_are_no_longer_kept_are_named(kept, tmp_path, capsys):
+    compare = next(section for section in results.SECTIONS if section.folder == "compare")
+    for name in ("one", "other"):
+        file = tmp_path / "first" / name / "results.json"
+        file.parent.mkdir(parents=True)
+        file.write_text(json.dumps({"claims": []}))
+    results.take_over(compare, tmp_path / "first")
+    (tmp_path / "first" / "one" / "results.json").unlink()
+    assert not capsys.readouterr().out
+    results.take_over(compare, tmp_path / "first")
+    assert "has no results of one: what was kept of them is dropped" in capsys.readouterr().out
 
 
 def test_readme_is_filled_between_its_marks():

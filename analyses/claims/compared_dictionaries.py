@@ -82,6 +82,8 @@ def options(doc: str, name: str, arguments: Sequence[str] | None, labels: Sequen
     parsed = parse_with_out(parser, arguments, Path("runs/compare") / name)
     if parsed.run:
         check_run(parser, "--run", parsed.run, ("corpus", "model"), labels)
+        if not Run(parsed.run).config.model.is_trained:
+            parser.error(f"--run: {parsed.run} has a pretrained model: name a run that trained its own")
     torch.set_num_threads(parsed.threads)
     return parsed
 

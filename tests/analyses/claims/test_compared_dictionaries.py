@@ -27,8 +27,9 @@ from analyses.claims import (
     trained_circuits,
     universal_features,
 )
-from interp import effects
+from interp import Run, effects
 from interp.effects.ablation_batch import sampled_sequences
+from interp.storage.manifests import write_manifest
 
 ANALYSES = {
     universal_features: (["14"], ["universality"]),
@@ -72,6 +73,17 @@ def test_a_dictionary_of_another_model_is_not_taken_for_that_of_this_one(tmp_pat
         trained[-1].mkdir(exist_ok=True)
         (trained[-1] / "results.json").touch()
     assert len(trained) == 2
+
+
+def test_the_run_of_a_pretrained_model_is_refused_in_a_line(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(Run, "train_tokens", SimpleNamespace(label_names=()), raising=False)
+    (tmp_path / "run.toml").write_text('[model]\nsource = "huggingface"\nname = "gpt2"\n[harvest]\nhook_name = "h"\n')
+    for stage in ("corpus", "model"):
+        (tmp_path / stage).mkdir()
+        write_manifest(tmp_path / stage, {"fingerprint": stage, "stage": stage, "results": {}})
+    with pytest.raises(SystemExit):
+        feature_automata.main(["--run", str(tmp_path)])
+    assert f"--run: {tmp_path} has a pretrained model" in capsys.readouterr().err
 
 
 def test_another_models_run_is_needed(tmp_path, capsys):

@@ -52,6 +52,14 @@ def post(server, name: str, asked: object, **headers: str) -> tuple[int, dict]:
     return status, json.loads(body)
 
 
+def test_what_the_dictionary_was_not_trained_on_has_no_latents(monkeypatch):
+    monkeypatch.setattr("interp.report.live.live_model.firing_matrix", lambda *parts: parts[-1])
+    sae = SimpleNamespace(metadata={"exclude_special_tokens": [7], "exclude_positions": [0, 99]})
+    live = SimpleNamespace(model=torch.nn.Linear(1, 1), sae=sae, dictionary_hooks=None, _special=torch.tensor([9]))
+    counted = LiveModel._codes(live, torch.tensor([[1, 7, 9, 2]]), torch.zeros(1, 4, 2))
+    assert counted.tolist() == [False, False, False, True]
+
+
 def test_the_server_serves_the_live_page_and_nothing_else_of_the_machine(server):
     status, headers, body = request(server, "GET", "/")
     page = body.decode()

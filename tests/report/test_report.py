@@ -859,6 +859,20 @@ def test_chromium_shows_the_feature_of_the_address(chromium, page, run):
         assert f'href="#feature/{other}"' in section
 
 
+def test_chromium_tells_the_positions_of_a_part_of_a_context_and_nothing_of_two_dead_features(chromium, folder):
+    z = np.zeros((60, 20, 4), np.float32)
+    z[:, :, 0] = z[:, 3:5, 1] = 1
+    W_dec = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0.1, 1], [0.1, 0, 1]])
+    tokens = torch.zeros(60, 20, dtype=torch.int64)
+    codes = scipy.sparse.csr_matrix(z.reshape(-1, 4))
+    store = FeatureStore.from_codes(tokens, codes, folder / "parts", vocab=["a"], W_dec=W_dec)
+    address = write_report(store, folder / "parts-page").as_uri()
+    chromium.open(f"{address}#feature/1")
+    assert any("100 % at 3 to 4 of 20" in text for text in chromium.text("#feature dd"))
+    chromium.open(f"{address}#compare/2/3")
+    assert "Jaccard" in chromium.text("#compare .overlap")[0] and "NaN" not in chromium.text("#compare")[0]
+
+
 def test_a_dead_feature_is_told_from_one_that_is_filtered_out_and_a_list_of_them_is_short(chromium, page):
     chromium.open(page.as_uri() + f"#feature/{DEAD}")
     assert "left out of the table: dead" in chromium.text("#feature .path")[0]

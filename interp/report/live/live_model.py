@@ -12,8 +12,8 @@ In: a finished run, and text. Out: values for JSON. The model runs one call at a
     live.common(476, 12)                          how often two latents fire together in the scan
     live.edges("Once upon", 1, "blocks.1.hook_resid_post")    edges between latents of two hooks of a run
 
-A text begins with the token that opens the run's own texts. Special tokens and rows above the dictionary's norm limit
-have no latents, as in the scan. Activations are in the dictionary's unit. A strength is an activation as a share of the
+A text begins with the token that opens the run's own texts. Special tokens, tokens and positions that the dictionary's
+training left out, and rows above its norm limit have no latents, as in the scan. Activations are in the dictionary's unit. A strength is an activation as a share of the
 latent's maximum in the scan, and 1 for a latent that never fired there. Probabilities are in [0, 1].
 """
 
@@ -37,6 +37,7 @@ from interp.checks.errors import InterpError
 from interp.codes.dictionary_hooks import dictionary_hooks
 from interp.effects import dose_response, feature_edges, steer
 from interp.effects.ablation_batch import NUMBERS_AT_ONCE
+from interp.effects.interventions import is_included
 from interp.evaluation.downstream import split_positions
 from interp.evaluation.shortcuts import downstream_of
 from interp.features.text_features import encode_with_opening_token, firing_matrix
@@ -293,7 +294,8 @@ class LiveModel:
         return log_p.detach(), gradient[0]
 
     def _codes(self, tokens: Tensor, acts: Float[Tensor, "1 pos ..."]) -> scipy.sparse.csr_matrix:
-        return firing_matrix(self.dictionary_hooks, self.sae, acts, ~torch.isin(tokens[0].cpu(), self._special))
+        counted = is_included(tokens.cpu(), module_of(self.model), self.sae) & ~torch.isin(tokens.cpu(), self._special)
+        return firing_matrix(self.dictionary_hooks, self.sae, acts, counted[0])
 
     def _log_p(
         self, tokens: Int[Tensor, "1 pos"], stream: Tensor | None, change: Float[Tensor, "row pos d_out"]

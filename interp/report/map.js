@@ -218,13 +218,16 @@ report.views.map = (() => {
 
   const kindNamed = (name) => columns.kinds.find((kind) => format.words(kind) === name);
 
+  /* The least and the largest of some values. Math.min(...values) fails for 131,072 of them. */
+  const endsOf = (values) =>
+    values.reduce(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [Infinity, -Infinity]);
+
   /* The features on the map that are selected; none while all are. */
   const selected = () => (hasNone() ? [] : order().filter((latent) => placeOf.has(latent)));
 
   /* Show the part of the map in which some features lie, at most as close as the neighbourhood of one. */
   function zoomTo(latents) {
-    const ends = ["x", "y"].map((axis) => latents.map((latent) => points[axis][placeOf.get(latent)]))
-      .map((values) => values.reduce(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [Infinity, -Infinity]));
+    const ends = ["x", "y"].map((axis) => endsOf(latents.map((latent) => points[axis][placeOf.get(latent)])));
     const [x, y] = ends.map(([low, high]) => (low + high) / 2);
     const { scale } = scatter.fitted();
     const shares = scatter.size().map((side, axis) => side / ((ends[axis][1] - ends[axis][0]) * scale));
@@ -328,8 +331,7 @@ report.views.map = (() => {
     const { x, y, names: named } = points;
     const canvas = h("canvas", { width: 2 * width, height: 2 * height });
     const positions = pairs();
-    const [left, right] = [Math.min(...x), Math.max(...x)];
-    const [bottom, top] = [Math.min(...y), Math.max(...y)];
+    const [[left, right], [bottom, top]] = [x, y].map(endsOf);
     const scale = 1.9 * Math.min(width / (right - left || 1), height / (top - bottom || 1));
     const view = { x: (left + right) / 2, y: (bottom + top) / 2, scale, diameter: 90 / x.length ** 0.35 };
     drawSmall = () => {

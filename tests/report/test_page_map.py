@@ -2,7 +2,12 @@
 
 import json
 import re
+import shutil
+from pathlib import Path
+from urllib.parse import urlparse
 
+from interp.report.json_text import encode
+from interp.report.writing import _script
 from tests.report.planted_page import D_SAE, SPLIT, latents, question
 
 MAP = ".plot.map canvas"
@@ -431,3 +436,14 @@ def test_a_small_selection_is_drawn_larger_and_the_starred_have_a_star(browser, 
     browser.open(f"{address}#map")
     assert browser.evaluate(hits) == 0 and browser.text(".names .star") == ["★"]
     browser.evaluate("report.notes.set(3, { star: false })")
+
+
+def test_a_map_of_131072_latents_is_drawn(browser, address, tmp_path):
+    n = 1 << 17
+    page = Path(shutil.copytree(Path(urlparse(address).path).parent, tmp_path / "page"))
+    places = [k / n for k in range(n)]
+    many = {"latents": [k % D_SAE for k in range(n)], "x": places, "y": places, "way": "PCA", "names": []}
+    (page / "data/map.js").write_bytes(_script("map", encode(many)))
+    browser.open((page / "index.html").as_uri())
+    browser.wait("document.querySelector('.smallmap canvas, #trouble:not([hidden])') !== null")
+    assert browser.text("#trouble") == [""]

@@ -26,6 +26,7 @@ from interp import (
 )
 from interp.cli import main
 from interp.display.pictures import MOST_BYTES, picture_of
+from interp.report.payloads import row_evidence
 
 N = 300
 
@@ -310,6 +311,10 @@ def test_without_a_function_that_draws_rows_go_by_their_numbers(scan, chromium, 
     row = int(features[latent].examples["row"].iloc[0])
     dom = chromium.dom(f"file://{page}#feature/{latent}")
     assert f"input {row}" in dom and "<img" not in dom and not list((page.parent / "data").glob("pictures-*"))
+    assert not list((page.parent / "data").glob("text-*")), "more rows may be scanned than there are characters"
+    assert row_evidence(features, {})["snippets"][latent] == [row]
+    chromium.open(f"file://{page}#features?q=%23{latent}")
+    assert chromium.wait("document.querySelector('.snippet .input')?.textContent") == f"input {row:,}"
     assert f"row {row} (" in features[latent]._repr_html_()
 
 

@@ -47,8 +47,8 @@ def sequences_a_file(features: FeatureStore) -> int:
 
 
 def text_files(features: FeatureStore) -> Iterator[tuple[str, str]]:
-    """Yield the name and the tokens of each file."""
-    for number, tokens in enumerate(features.tokens.split(sequences_a_file(features))):
+    """Yield the name and the tokens of each file. Yields nothing if the rows are not text."""
+    for number, tokens in enumerate(features.tokens.split(sequences_a_file(features)) if features.has_text else ()):
         yield f"text-{number:04d}", encode_tokens(tokens.reshape(-1).numpy())
 
 

@@ -142,7 +142,11 @@ def row_evidence(features: FeatureStore, senses: Senses) -> dict[str, Any]:
 
 
 def _snippets(features: FeatureStore, rows: Sequence[int]) -> Iterator[list]:
-    """Yield for each row the tokens around it, coded, and its place among them."""
+    """Yield for each row the tokens around it, coded, and its place among them; or the row, if it is not text: there
+    may be more rows than characters that code tokens."""
+    if not features.has_text:
+        yield from ([row] for row in rows)
+        return
     tokens = features.tokens.reshape(-1).numpy()
     starts, stops = rows_around(np.array(rows, np.int64), features.n_ctx, SNIPPET_BEFORE, SNIPPET_AFTER)
     for row, start, stop in zip(rows, starts.tolist(), stops.tolist(), strict=True):

@@ -109,8 +109,7 @@ report.table = (() => {
 
   /* For rows that are not text, the picture of the strongest firing, once its file is loaded. */
   function strongestInput(i) {
-    const [packed, firing] = evidence.snippets[i],
-      input = report.text.decoded(packed)[firing];
+    const [input] = evidence.snippets[i];
     const place = h("span", null, report.inputs.isThere(input) ? report.inputs.element(input) : null);
     if (!report.inputs.isThere(input))
       report.inputs.load([input]).then(() => place.replaceChildren(report.inputs.element(input)));
@@ -150,7 +149,7 @@ report.table = (() => {
     const isLabelled = best && (report.lead.byLabel(i) || parted(terms, "label", format.words(best)).length > 1);
     const label = isLabelled ? best : null;
     const rule = columns.explanation[i];
-    const found = placeOfFit(terms, i);
+    const found = hasText ? placeOfFit(terms, i) : -1;
     const named = [mine, label && format.words(label), rule].filter(Boolean).join(" · ");
     const [before, match] = parted(terms, "note", note);
     const from = match ? Math.max(before.length + match.length - LETTERS_OF_NOTE, 0) : 0;

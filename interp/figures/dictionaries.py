@@ -193,7 +193,8 @@ def coactivation_heatmap(
     itself = np.where(np.eye(len(order)) > 0, 1.0, np.nan)
     fig.add_heatmap(z=itself, x=cells, y=cells, colorscale=[[0, PALE], [1, PALE]], showscale=False, hoverinfo="skip")
     with_style(fig, "Latents that fire together", x="other latent", y="latent", height=560)
-    ticks = [escape_markup((names or {}).get(latent, latent)) for latent in order]
+    named = {} if names is None else names  # a column of a table is a mapping too, but has no truth value
+    ticks = [escape_markup(named.get(latent, latent)) for latent in order]
     lines: dict[str, Any] = {
         "tickvals": cells,
         "ticktext": ticks,

@@ -392,6 +392,8 @@ def test_coactivation_heatmap_orders_by_coactivation_and_leaves_unknown_pairs_em
     ticks = figures.coactivation_heatmap(pairs, n=3).layout.xaxis.ticktext
     assert set(ticks) == {"0", "1", "4"} and np.nansum(np.array(heat.z)) == pytest.approx(1.6)
     assert len(figures.coactivation_heatmap(pairs, n=50).layout.xaxis.ticktext) == 5
+    named = figures.coactivation_heatmap(pairs, n=3, names=pd.Series({1: "one"}))
+    assert set(named.layout.xaxis.ticktext) == {"0", "one", "4"}
 
 
 def test_training_omits_a_constant_panel_unless_it_is_named(metrics):

@@ -13,8 +13,9 @@ In: a finished run, and text. Out: values for JSON. The model runs one call at a
     live.edges("Once upon", 1, "blocks.1.hook_resid_post")    edges between latents of two hooks of a run
 
 A text begins with the token that opens the run's own texts. Special tokens, tokens and positions that the dictionary's
-training left out, and rows above its norm limit have no latents, as in the scan. Activations are in the dictionary's unit. A strength is an activation as a share of the
-latent's maximum in the scan, and 1 for a latent that never fired there. Probabilities are in [0, 1].
+training left out, and rows above its norm limit have no latents, as in the scan. Activations are in the dictionary's
+unit. A strength is an activation as a share of the latent's maximum in the scan, and 1 for a latent that never fired
+there. Probabilities are in [0, 1].
 """
 
 import threading

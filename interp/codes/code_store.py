@@ -181,12 +181,13 @@ class CodeStore:
     def write_file(self, name: str, row_ids: Int[Tensor, " row"], codes: SparseCodes) -> None:
         """Store the firings in the rows `row_ids` (each row id in one file only), sorted by row id."""
         order = row_ids.argsort()
-        codes = codes.take(order).positive()
+        codes = codes.take(order)
+        codes = codes.with_values(codes.values.float()).positive()  # in float32, a tiny number of float64 is 0
         tensors = {
             "row_ids": row_ids[order].long(),
             "offsets": codes.offsets,
             "latents": codes.latents.to(torch.uint16 if self.d_sae <= 1 << 16 else torch.int32),
-            "values": codes.values.float(),
+            "values": codes.values,
         }
         write_tensors(self.path / f"run-{name}.safetensors", tensors)
         self._files.append(self._file(name))

@@ -117,6 +117,16 @@ def test_code_store_resumes_after_the_existing_files(firings, tmp_path):
     assert torch.equal(store[:].dense(), firings)
 
 
+def test_a_number_too_small_for_single_precision_is_no_firing(tmp_path):
+    store = CodeStore.create(tmp_path, n_rows=2, d_sae=3)
+    store.write_file(
+        "a",
+        torch.arange(2),
+        SparseCodes.from_dense(torch.tensor([[0.5, 1e-60, 0], [0, 0, 1e-60]], dtype=torch.float64)),
+    )
+    assert torch.equal(store[:].dense(), torch.tensor([[0.5, 0, 0], [0, 0, 0]])) and store.nnz == 1
+
+
 def test_an_empty_code_store_is_all_zeros(tmp_path):
     store = CodeStore.create(tmp_path, n_rows=5, d_sae=WIDTH)
     assert torch.equal(store[1:4].dense(), torch.zeros(3, WIDTH))

@@ -400,7 +400,7 @@ class TrainingRun:
         if self.working_folder is not None and (self.working_folder / RESULTS).exists():
             read_results(self.working_folder)
             if self.shards.count == 1:
-                self.sae = load_sae(self.working_folder, device=str(device))
+                self.sae = load_sae(self.working_folder)  # on the CPU, as a dictionary is that was trained now
             self._delete(CHECKPOINT)
             return
         if device.type == "cpu":

@@ -179,6 +179,7 @@ def test_one_of_several_interrupted_trainings_resumes_alone(store, tmp_path):
 def test_a_finished_run_is_loaded_not_repeated(store, tmp_path, monkeypatch):
     first = train_sae(store, HOOK, topk(), tmp_path)
     monkeypatch.setattr(Learner, "step", None)
+    monkeypatch.setattr(training, "device_named", lambda name: torch.device("meta"))
     again = train_sae(store, HOOK, topk(), tmp_path)
     assert torch.equal(first.W_enc, again.W_enc) and again.config == topk()
 

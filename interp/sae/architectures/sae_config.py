@@ -90,7 +90,8 @@ class SAEConfig(CheckedFields):
     seed: Seed = 0
     """Seed of the weights and of the order of the rows."""
     device: str = "auto"
-    """The device for training: `cpu`, `cuda`, `mps`; `auto` = the GPU if there is one."""
+    """The device for training: `cpu`, `cuda`, `mps`; `auto` = the GPU if there is one. The trained dictionary is on the
+    CPU."""
 
     def __init_subclass__(cls) -> None:
         if "architecture" in cls.__dict__:

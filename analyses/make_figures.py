@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+from jaxtyping import Float
+from torch import Tensor
 
 from analyses.record import check_run
 from interp import Run, figures
@@ -29,6 +31,8 @@ from interp.figures.print_layout import WIDTHS, with_print_layout
 from interp.figures.saving import provenance, write_images
 from interp.report import decoder_layout
 from interp.storage.files import write_json, write_text
+from interp.verdict.measures import largest_cosines
+from interp.verdict.nulls import random_directions, second_moments
 
 FORMATS = ["pdf", "svg", "png", "html"]
 N_LATENTS = 3
@@ -133,7 +137,7 @@ def cosines_of(run: Run) -> Iterator[Results]:
         yield Results({"cosines": cosines}, "encoder_decoder", {"title": "Encoder against decoder"})
     if store.W_dec is not None:
         nearest = store.table("neighbours").query("rank == 0")["cosine"]
-        cosines = {"nearest latent": nearest, "random directions": by_chance(*store.W_dec.shape)}
+        cosines = {"nearest latent": nearest, "random directions": by_chance(store.W_dec)}
         yield Results({"cosines": cosines}, "nearest_latent", {"null": "random directions"})
     if run.manifest("nulls"):
         twins = run.nulls.twins
@@ -174,16 +178,10 @@ def results_of_latent(store: FeatureStore, latent: int, width: str | float) -> d
     return results | {"feature": feature.facts} if feature.has_logits else results
 
 
-def by_chance(n: int, d: int, seed: int = 0) -> np.ndarray:
-    """Return the cosine of each of n random directions with its nearest neighbour."""
-    rows = np.random.default_rng(seed).standard_normal((n, d), np.float32)
-    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
-    nearest = np.empty(n, np.float32)
-    for start in range(0, n, 1024):
-        cosines = rows[start : start + 1024] @ rows.T
-        cosines[np.arange(len(cosines)), np.arange(start, start + len(cosines))] = -1
-        nearest[start : start + 1024] = cosines.max(1)
-    return nearest
+def by_chance(W_dec: Float[Tensor, "n d"], seed: int = 0) -> np.ndarray:
+    """Return the cosine of each of n random directions, as unevenly spread as the decoder's, with its nearest
+    neighbour."""
+    return largest_cosines(random_directions(second_moments(W_dec), len(W_dec), seed))
 
 
 def gallery(named: dict[str, go.Figure], formats: list[str], run: Run) -> str:

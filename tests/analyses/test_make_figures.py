@@ -3,10 +3,13 @@
 import json
 import re
 
+import numpy as np
 import pytest
+import torch
 
 from analyses import make_figures
 from interp.figures.print_layout import MIN_FONT, with_print_layout
+from interp.verdict.measures import largest_cosines
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +50,12 @@ def test_what_is_no_run_is_refused_in_a_line(tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
         make_figures.main([str(tmp_path)])
     assert "is not a run folder" in capsys.readouterr().err
+
+
+def test_random_directions_are_as_unevenly_spread_as_those_of_the_decoder():
+    even = torch.randn(400, 24, generator=torch.Generator().manual_seed(0))
+    drawn = even * torch.linspace(0.1, 3, 24) ** 2
+    nearest, nearest_of_even = (np.mean(largest_cosines(rows)) for rows in (drawn, even))
+    assert (
+        np.mean(make_figures.by_chance(drawn)) == pytest.approx(nearest, abs=0.03) and nearest_of_even < nearest - 0.1
+    )

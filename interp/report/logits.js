@@ -202,8 +202,12 @@ report.logits = (() => {
     }
     const lead = report.lead.leadAround(feature);
     const isStray = ([token]) => report.lead.isStray(token, lead);
-    const [top, bottom] = [feature.logits.top, feature.logits.bottom]
-      .map((rows) => [...rows.filter((row) => !isStray(row)), ...rows.filter(isStray)]);
+    const bySize = ([, a], [, b]) => Math.abs(b) - Math.abs(a);
+    /* Stray parts of characters are among the first few only where there are not enough other tokens. */
+    const [top, bottom] = [feature.logits.top, feature.logits.bottom].map((rows) => {
+      const last = [...rows.filter((row) => !isStray(row)), ...rows.filter(isStray)];
+      return [...last.slice(0, N_FIRST).sort(bySize), ...last.slice(N_FIRST).sort(bySize)];
+    });
     const nStray = [...top, ...bottom].filter(isStray).length;
     const sides = [
       ["positive logits", top],

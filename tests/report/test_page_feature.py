@@ -404,13 +404,17 @@ def test_bars_of_tokens_are_shares_of_all_firings(browser, address):
 
 def test_parts_of_characters_come_last_among_the_logits_of_a_feature_with_none_around_its_firings(browser, address):
     browser.open(f"{address}#feature/{OTHER}")
-    browser.evaluate("vocabulary = ['⟨88⟩', 'a', 'b', ' ⟨e4⟩']")
-    effects = "{ logits: { top: [[0, 3], [1, 2]], bottom: [[2, -1]], counts: [] }, tokens: [[0, %s, 9]] }"
-    listed = (
-        "Array.from(h('div', null, report.logits.logits(%s)).querySelectorAll('.positive th'), (e) => e.textContent)"
-    )
-    assert browser.evaluate(listed % effects % 2) == ["a", "⟨88⟩"]
-    assert browser.evaluate(listed % effects % 3) == ["⟨88⟩", "a"], "its firings have parts of characters"
+    browser.evaluate("vocabulary = ['⟨88⟩', 'a', 'b', ' ⟨e4⟩', 'c', 'd', 'e', 'f', 'g']")
+
+    def listed(top: list[list[int]], fires_on: int) -> list[str]:
+        effects = f"{{ logits: {{ top: {top}, bottom: [[2, -1]], counts: [] }}, tokens: [[0, {fires_on}, 9]] }}"
+        drawn = f"h('div', null, report.logits.logits({effects}))"
+        return browser.evaluate(f"Array.from({drawn}.querySelectorAll('.positive th'), (e) => e.textContent)")
+
+    top = [[0, 9], [1, 8], [2, 7], [4, 6], [5, 5], [6, 4], [7, 3], [8, 2]]
+    assert "".join(listed(top, 2)) == "abcdef" + "⟨88⟩g", "behind those that are in sight, and there by size"
+    assert listed(top, 3)[0] == "⟨88⟩", "its firings have parts of characters"
+    assert listed(top[:2], 2) == ["⟨88⟩", "a"], "there are not enough others"
 
 
 def test_logit_effects_are_spread_over_the_vocabulary_with_the_outermost_tokens_named(browser, address):

@@ -106,6 +106,11 @@ class SAE(nn.Module):
 
     @torch.no_grad()
     def codes(self, x: Float[Tensor, "row d_in"]) -> SparseCodes:
+        """Encode rows. Raises ValueError for any other number of axes than two."""
+        if x.ndim != 2:
+            raise InterpError(
+                f"codes are of rows [row, {self.d_in}], not of {list(x.shape)}: join axes by x.flatten(0, -2)"
+            )
         return self.encoder.codes(self._encoded_rows(x), self._weights)
 
     def decode(self, z: Float[Tensor, "... d_sae"] | SparseCodes) -> Float[Tensor, "... d_out"]:

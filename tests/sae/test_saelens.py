@@ -140,6 +140,8 @@ def test_codes_are_the_latents(x, kind):
     assert isinstance(codes, SparseCodes)
     torch.testing.assert_close(codes.dense(), sae.encode(x), **close)
     torch.testing.assert_close(sae.decode(codes), sae.decode(sae.encode(x)), **close)
+    with pytest.raises(ValueError, match=r"codes are of rows \[row, 12\], not of \[10, 10, 12\]: join axes"):
+        sae.codes(x.view(10, 10, D_IN))
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -26,7 +26,7 @@ _COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 def files(patterns: Sequence[str], size: int) -> Iterator[Document]:
     """Text files (UTF-8), named by path or glob, in the order named. The files of one glob are sorted."""
     for pattern in patterns:
-        pieces = (_cut_stream(_read_text(path), "files", path, size) for path in _matches(pattern))
+        pieces = (_cut_stream(_read_text(path), "files", path, size) for path in named_files(pattern))
         yield from _check_not_empty(chain.from_iterable(pieces), f"{pattern} is empty: name a file with text in it")
 
 
@@ -38,7 +38,7 @@ def files(patterns: Sequence[str], size: int) -> Iterator[Document]:
 def jsonl(patterns: Sequence[str], field: str, size: int) -> Iterator[Document]:
     """The text under `field` of every line of JSON-lines files. Blank lines are skipped."""
     for pattern in patterns:
-        rows = chain.from_iterable(_read_rows(path, field) for path in _matches(pattern))
+        rows = chain.from_iterable(_read_rows(path, field) for path in named_files(pattern))
         pieces = (cut_work(text, (), "jsonl", row, size=size) for row, text in rows)
         yield from _check_not_empty(
             chain.from_iterable(pieces), f"{pattern} is empty: it holds no text under the field {field!r}"
@@ -96,7 +96,8 @@ def matching_files(pattern: str) -> list[Path]:
     return sorted(path for path in map(Path, paths) if path.is_file() or path.is_fifo())
 
 
-def _matches(pattern: str) -> list[str]:
+def named_files(pattern: str) -> list[str]:
+    """List the files that a path, a glob or an address names. Raises OSError for a folder, and if there are none."""
     if is_address(pattern):
         with _naming_path(pattern):
             system, path = fsspec.core.url_to_fs(pattern)

@@ -178,7 +178,8 @@ def rank_command(
     ] = None,
     settings: Annotated[dict[str, Any], FieldFlags(lambda: [RankingConfig], _RANK_FLAGS, "the run's, or {}")],
     twin: Annotated[
-        Path | None, Option(help="a run or scan of the same tokens from another seed: is each latent found?")
+        Path | None,
+        Option(help="a run or scan of the same tokens from another seed: is each latent found? none: leave it out"),
     ] = None,
     part: Annotated[str | None, PART] = None,
     join: Annotated[str | None, Option(metavar="GLOB", help="the .parquet files of all parts that --part made")] = None,
@@ -204,12 +205,14 @@ def rank_command(
     from interp.verdict.ranking import join_rankings, rank_features
     from interp.verdict.verdict_shares import verdict_counts
 
-    twin_features = None if twin is None else open_any(twin, "features")
+    without_twin = str(twin) == "none"
+    twin_features = None if twin is None or without_twin else open_any(twin, "features")
     run = open_any(source, "run") if in_run and not parts else None
     if parts:
         features = open_any(source, "features")
         table = join_rankings([read_table("--join", Path(part), [], features) for part in parts], parts)
     elif run is not None:
+        options |= {"twin": None} if without_twin else {}
         options |= {} if twin_features is None else {"twin": str(twin_features.path.resolve())}
         config = dataclasses.replace(run.config.ranking, **options)
         if out is None:

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from interp.pipeline.pretrained import LoadedConfig
@@ -135,18 +136,15 @@ class Sizes:
 
     @property
     def characters(self) -> int:
-        """Characters of the corpus, at most: a source may hold fewer. Raises FileNotFoundError for a path of [corpus]
-        that matches no file."""
+        """Characters of the corpus, at most: a source may hold fewer. Raises OSError for a path of [corpus] that is a
+        folder or matches no file."""
         from models.corpus import ENDLESS_CHARACTERS
-        from models.own_text import is_address, matching_files
+        from models.own_text import is_address, named_files
 
         corpus = self.config.corpus
         if not corpus.paths or any(map(is_address, corpus.paths)):
             return corpus.characters or ENDLESS_CHARACTERS
-        matching = {path: matching_files(path) for path in corpus.paths}
-        if empty := [path for path, files in matching.items() if not files]:
-            raise FileNotFoundError(f"{empty[0]} does not exist: name a text file, or a glob that matches some")
-        n_bytes = sum(file.stat().st_size for files in matching.values() for file in files)
+        n_bytes = sum(Path(file).stat().st_size for path in corpus.paths for file in named_files(path))
         return min(corpus.characters or n_bytes, n_bytes)
 
     @property

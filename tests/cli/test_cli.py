@@ -136,6 +136,8 @@ def test_a_ranking_beside_a_twin(whole, wider_scan, folder, tmp_path, capsys):
     assert table.twin_correlation[tested].notna().all()
     beside = ranking_evidence(table).query("measure == 'twin_correlation'").set_index("latent")
     assert beside.z[table.latent[tested]].notna().all()
+    assert main(["rank", str(tmp_path / "run"), "--twin", "none"]) == 0
+    assert pd.read_parquet(ranked).twin_correlation.isna().all(), "the run has no twin again"
     line = refused(capsys, "rank", whole, "--twin", tmp_path / "none", "--out", out)
     assert "none does not exist (a feature store: `interp scan` makes one)" in line
     line = refused(capsys, "rank", whole, "--twin", folder / "features", "--out", out)
@@ -240,13 +242,17 @@ def test_corpus_mistakes(tmp_path, capsys):
         return line
 
     files = {"empty.txt": b"", "latin.txt": b"caf\xe9 au lait\n" * 50, "short.txt": b"To be."}
+    files["page.txt"] = b"".join(b"Line %d of a page.\n" % number for number in range(90))
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     assert "nowhere.txt" in run(source="files", paths=[str(tmp_path / "nowhere.txt")])
     assert "empty" in run(source="files", paths=[str(tmp_path / "empty.txt")])
     line = run(source="files", paths=[str(tmp_path / "latin.txt")])
     assert "latin.txt" in line and "UTF-8" in line and "3" in line
-    assert "context" in run(source="files", paths=[str(tmp_path / "short.txt")], val_fraction=0.0)
+    assert "context" in run(source="files", paths=[str(tmp_path / "short.txt")])
+    assert "val_fraction = 0 leaves no text" in run(source="files", paths=[str(tmp_path / "short.txt")], val_fraction=0)
+    assert "val_fraction = 0.05 holds out too little" in run(source="files", paths=[str(tmp_path / "page.txt")])
+    assert f"is a folder: name its files by a glob, such as {tmp_path}/**" in run(source="files", paths=[str(tmp_path)])
     assert "shakespeare" in run(source="shakespear")
 
 

@@ -51,8 +51,10 @@ def _check_model(config: RunConfig) -> None:
         )
 
 
-def _check_streamed(config: RunConfig) -> None:
-    """Check that there is a tokenizer before text is streamed."""
+def _check_corpus(config: RunConfig) -> None:
+    """Check that text is held out, and that there is a tokenizer before text is streamed."""
+    if config.corpus.val_fraction == 0:
+        raise InterpError("[corpus] val_fraction = 0 leaves no text on which the model is measured: raise it")
     if config.corpus.stream and config.model.is_trained:
         raise InterpError(
             "[corpus] stream = true needs a pretrained model ([model] source): training a tokenizer needs all text at "
@@ -95,7 +97,7 @@ def _corpus_cost(sizes: Sizes) -> Cost:
     reduced_by=("corpus.characters",),
     config={"corpus": lazy_call("models.corpus:CorpusConfig", characters=8_000_000), "tokenizer": TokenizerConfig},
     other_sections=("model",),
-    check=_check_streamed,
+    check=_check_corpus,
     outside=_text_files,
     opens={
         "tokenizer": ("tokenizer", reader_of("tokenizer")),
@@ -142,7 +144,13 @@ def corpus(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     deduplicate = not config.model.is_trained  # the mixture may repeat what it used up
     n_ctx = config.model.n_ctx
     train = tokenize(split.train, tokenizer, n_ctx, deduplicate=deduplicate, progress=progress)
-    val = tokenize(split.val, tokenizer, n_ctx, labels=train.label_names, deduplicate=deduplicate, progress=progress)
+    try:
+        val = tokenize(
+            split.val, tokenizer, n_ctx, labels=train.label_names, deduplicate=deduplicate, progress=progress
+        )
+    except InterpError as error:
+        held_out = f"[corpus] val_fraction = {config.corpus.val_fraction} holds out too little"
+        raise InterpError(f"{held_out} ({error}); or raise it") from None
     results: dict[str, Any] = {"vocab_size": tokenizer.vocab_size}
     for name, documents, tokens in (("train", split.train, train), ("val", split.val, val)):
         tokens.save(folder / name, overwrite=True)  # left by a killed process

@@ -22,7 +22,7 @@ from interp.checks.json_values import validate_json
 from interp.storage.files import open_tensors, read_json, tensors_header, write_json
 
 NAMES_FILE = "names.json"
-CORPUS_REMEDY = "tokenize the corpus again"
+CORPUS_REMEDY = "tokenize the corpus again (`interp tokenize`)"
 COLUMNS: dict[str, np.dtype] = {
     "tokens": np.dtype(np.int32),
     "document_ids": np.dtype(np.int32),

@@ -1,13 +1,16 @@
 """The command `graph`: an attribution graph of one prompt."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
 from interp.checks.errors import InterpError
 from interp.cli.paths import OVERWRITE, check_writable
 from interp.cli.progress_bar import Bar
+
+if TYPE_CHECKING:
+    from interp.report.live.local_server import LocalServer
 
 
 def graph_command(
@@ -79,5 +82,14 @@ def graph_command(
     from interp.report.live import GraphServer
 
     with GraphServer(out, graph, model, dictionaries, serve) as server:
-        print(f"{server.address}  (Ctrl-C ends it)", flush=True)
+        serve_page(server)
+
+
+def serve_page(server: "LocalServer") -> None:
+    """Print the address of a page, and serve it until Ctrl-C, which is no interruption here."""
+    print(f"{server.address}  (Ctrl-C ends it)", flush=True)
+    try:
         server.serve_forever()
+    except KeyboardInterrupt as end:
+        if type(end) is not KeyboardInterrupt:  # SIGTERM
+            raise

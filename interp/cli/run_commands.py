@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from typer import Argument, Option
 
 from interp.checks.errors import InterpError
-from interp.cli.graph_command import graph_command
+from interp.cli.graph_command import graph_command, serve_page
 from interp.cli.paths import OVERWRITE, check_writable, say_which_hook
 from interp.cli.progress_bar import Bar
 from interp.storage.artifacts import check_exists
@@ -182,8 +182,7 @@ def explore_command(
 
     say_which_hook(opened)
     with Explorer(opened, port) as server:
-        print(f"{server.address}  (Ctrl-C ends it)", flush=True)
-        server.serve_forever()
+        serve_page(server)
 
 
 def publish_command(

@@ -20,7 +20,7 @@ import torch
 from interp import FeatureStore, ranking_evidence, write_report
 from interp.activations import ActivationStore
 from interp.checks.limits import Seed, check_value
-from interp.cli import COMMANDS, main
+from interp.cli import COMMANDS, Terminated, main
 from interp.cli.progress_bar import Bar
 from interp.cli.sae_commands import field_lines
 from interp.display.verdict_names import UNTESTED
@@ -142,6 +142,14 @@ def test_a_ranking_beside_a_twin(whole, wider_scan, folder, tmp_path, capsys):
     assert "none does not exist (a feature store: `interp scan` makes one)" in line
     line = refused(capsys, "rank", whole, "--twin", folder / "features", "--out", out)
     assert "is a scan of other tokens and another hook than" in line
+
+
+@pytest.mark.parametrize(("end", "code"), [(KeyboardInterrupt, 0), (Terminated, 143)])
+def test_a_server_ends_with_ctrl_c_in_silence(whole, monkeypatch, capsys, end, code):
+    monkeypatch.setattr("interp.report.live.Explorer.serve_forever", lambda server: raise_error(end()))
+    capsys.readouterr()
+    assert main(["explore", str(whole), "--port", "0"]) == code
+    assert capsys.readouterr().err == ("interp: terminated; run the same command again to resume\n" if code else "")
 
 
 def test_an_unknown_option_is_reported_with_the_nearest(capsys):
@@ -551,7 +559,7 @@ def test_run_of_another_configuration_says_what_differs(folder, capsys):
     assert "tokenizer.vocab_size: 512 there, 600 here" in line
 
 
-def raise_error(error: Exception):
+def raise_error(error: BaseException):
     raise error
 
 

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -34,7 +34,7 @@ N_UNLIKE = 12
 """Number of features at the top of the table, with dissimilar rules."""
 NAMED_BY_LABEL = 0.05
 """A latent is named by its best label if its F1 exceeds that of its rule less this much (`byLabel` in lead.js)."""
-CLEAR_F1 = 0.8
+CLEAR_F1 = 0.75
 """The overview's example of a rule that holds has at least this F1, if any has: below it, the strongest firings may be
 among those that the rule misses."""
 N_OVERVIEWS = 4
@@ -44,8 +44,39 @@ _DISTANCE = re.compile(r"\bwithin \d+ tokens\b")
 _NAMES_TEXT = re.compile(r'"[^"]*[^\W_][^"]*"')
 """A quoted token with a letter or a digit. The text around firings of other rules is rows of signs, which tell little
 on the overview."""
+_QUOTED = re.compile(r'"([^"]+)"')
+_WORD = re.compile(r" [^\W\d_]{2,}|[A-Z][a-z]+")
+MIN_WORDS = 3
+"""Least number of tokens of a rule that the overview shows as an example of words that belong together."""
+MAX_IN_WORDS = 0.25
+"""Largest share of the stored firings of such an example that stand before another letter, as pieces of words do."""
 SURELY_LEARNT = 0.9
 """The least probability of being learnt at which the overview calls a feature learnt."""
+
+
+class OverviewExample(NamedTuple):
+    latent: int
+    why: str
+    """What the latent is an example of, in a few words."""
+    choice: str
+    """How it was chosen."""
+
+
+CHOICES = {
+    "A clear rule": f"Of the features that surely have one meaning and whose rule has an F1 of {CLEAR_F1} or more: "
+    "first those whose rule is a list of words; of these, the one with the largest sure effect.",
+    "Looks back over several tokens": f"Of the features that surely have one meaning and whose rule looks further back "
+    f"than one token: first those with an F1 of {CLEAR_F1} or more, then those with a sure effect; of equals, the one "
+    "whose rule predicts the most varied tokens.",
+    "Learnt, without an effect": f"Of the features that are learnt with a probability of {SURELY_LEARNT} or more and "
+    "have no sure effect, the one whose rule predicts the most varied tokens.",
+    "The clearest senses": "Of the polysemantic features, first those whose rules name no part of a character; of "
+    "these, the one whose senses have the clearest rules and divide its firings most evenly.",
+    "Largest effect": "The largest effect that is surely above that of its null; first those whose rule names letters "
+    "or digits.",
+    "Largest effect of one token": "The largest sure effect of a single-token feature.",
+}
+"""What the overview shows, and how each is chosen."""
 
 
 def table_columns(
@@ -144,6 +175,15 @@ def _commonest(features: FeatureStore, n: int) -> list[tuple[int, int, int]]:
     return list(zip(*(tokens[name].tolist() for name in ("latent", "token", "n")), strict=True))
 
 
+def shares_in_words(features: FeatureStore) -> dict[int, float]:
+    """Return for each latent the share of its stored firings whose next token goes on with a letter or digit."""
+    examples = features.sql('select latent, "row" from examples')
+    begins = np.array([token[:1].isalnum() for token in features.vocab])
+    goes_on = np.pad(begins[features.tokens.numpy()][:, 1:], ((0, 0), (0, 1)))
+    shares = examples.assign(goes_on=goes_on.reshape(-1)[examples["row"]]).groupby("latent")["goes_on"].mean()
+    return dict(zip(shares.index.tolist(), shares.tolist(), strict=True))
+
+
 def surroundings(features: FeatureStore) -> dict[int, str]:
     """Return each latent with the label that holds at half of its firings or more; of several such labels, the
     rarest."""
@@ -175,14 +215,11 @@ def overview_examples(
     ranking: pd.DataFrame,
     senses: Mapping[int, Sequence[Mapping[str, Any]]],
     effects: pd.DataFrame | None = None,
-) -> list[list[tuple[int, str]]]:
-    """Choose latents of several kinds for the overview, N_OVERVIEWS times, each with the reason for the choice. Each
-    time one of a kind is chosen that was not chosen before, if there is one. Among those whose rules hold, the kinds
-    are those that are named by their rules, those of them whose rule looks back over several tokens, and those that are
-    surely learnt without a sure effect. The others are those whose senses divide them evenly by clear rules, those with
-    the largest sure effects (first those whose rules name letters or digits), and the single-token latents with the
-    largest effects.
-    senses: the senses of each latent with more than one."""
+    in_words: Mapping[int, float] | None = None,
+) -> list[list[OverviewExample]]:
+    """Choose one latent of each of several kinds (CHOICES) for the overview, N_OVERVIEWS times. Each time one is chosen
+    that was not chosen before, if there is one.
+    senses: the senses of each latent with more than one. in_words: `shares_in_words`."""
     verdict = ranking["verdict"]
     ablated = (
         pd.DataFrame(columns=["beyond_null", "beyond_null_low"]) if effects is None else effects.set_index("latent")
@@ -192,6 +229,19 @@ def overview_examples(
     readable = worth_a_look(ranking.assign(token_entropy=table.get("token_entropy")), len(ranking))
     label_f1 = table["best_label_f1"].fillna(0) if "best_label_f1" in table else pd.Series(0.0, table.index)
     ruled = [j for j in readable if label_f1[j] < max(MIN_F1, ranking["explanation_f1"][j] - NAMED_BY_LABEL)]
+
+    def is_unclear(latent: int) -> bool:
+        return ranking["explanation_f1"][latent] < CLEAR_F1
+
+    def is_of_words(latent: int) -> bool:
+        is_whole = (in_words or {}).get(latent, 0) <= MAX_IN_WORDS
+        return is_whole and _lists_words(str(ranking.loc[latent, "explanation"]))
+
+    def names_cut_characters(latent: int) -> bool:
+        return any("⟨" in str(sense.get("rule")) for sense in senses[latent])
+
+    clear = sorted(ruled, key=lambda j: (is_unclear(j), j not in low.index))
+    by_words = sorted(ruled, key=lambda j: (is_unclear(j), not is_of_words(j), -low.get(j, 0)))
     without = ablated.index[ablated["beyond_null_low"] <= 0]
     clarity = {
         latent: min(sense.get("share") or 0 for sense in parts[:2]) * min(sense["f1"] for sense in parts)
@@ -199,33 +249,42 @@ def overview_examples(
         if verdict[latent] == POLYSEMANTIC and all((sense.get("f1") or 0) >= MIN_F1 for sense in parts)
     }
     kinds = {
-        "a rule that holds": sorted(ruled, key=lambda j: ranking["explanation_f1"][j] < CLEAR_F1),
-        "looks back over several tokens": [j for j in ruled if _DISTANCE.search(str(ranking.loc[j, "explanation"]))],
-        "learnt, without an effect": [j for j in readable if ranking["learnt"][j] >= SURELY_LEARNT and j in without],
-        "the clearest senses": sorted(clarity, key=lambda latent: -clarity[latent]),
+        "A clear rule": by_words,
+        "Looks back over several tokens": [j for j in clear if _DISTANCE.search(str(ranking.loc[j, "explanation"]))],
+        "Learnt, without an effect": [j for j in readable if ranking["learnt"][j] >= SURELY_LEARNT and j in without],
+        "The clearest senses": sorted(clarity, key=lambda latent: (names_cut_characters(latent), -clarity[latent])),
     }
     by_effect = {
-        "largest effect": sorted(
+        "Largest effect": sorted(
             (j for j in low.index if verdict[j] != SINGLE_TOKEN),
             key=lambda j: not _NAMES_TEXT.search(str(ranking.loc[j, "explanation"])),
         ),
-        "largest effect of one token": [j for j in low.index if verdict[j] == SINGLE_TOKEN],
+        "Largest effect of one token": [j for j in low.index if verdict[j] == SINGLE_TOKEN],
     }
     chosen = set[int]()
     draws = []
     for _ in range(N_OVERVIEWS):
-        drawn = list[tuple[int, str]]()
+        drawn = list[OverviewExample]()
         for why, latents in (kinds | by_effect).items():
             for latent in [j for j in latents if j not in chosen][:1]:
                 chosen.add(latent)
                 by = f", {ablated['beyond_null'][latent]:+.2g} nats" if why in by_effect else ""
-                drawn.append((latent, why + by))
+                drawn.append(OverviewExample(latent, why + by, CHOICES[why]))
         draws.append(drawn)
     return draws
 
 
+def _lists_words(rule: str) -> bool:
+    """Return whether a rule is a list of at least MIN_WORDS tokens that begin a word, by a space or a capital, and are
+    of one alphabet. Pieces of words say less to a reader."""
+    tokens = _QUOTED.findall(rule)
+    is_list = not re.sub(r",| or ", "", _QUOTED.sub("", rule)).strip()
+    begin_words = all(_WORD.fullmatch(token) for token in tokens)
+    return is_list and begin_words and len(tokens) >= MIN_WORDS and len({token.isascii() for token in tokens}) == 1
+
+
 def page_order(
-    table: pd.DataFrame, ranking: pd.DataFrame, examples: Sequence[Sequence[tuple[int, str]]] = ()
+    table: pd.DataFrame, ranking: pd.DataFrame, examples: Sequence[Sequence[OverviewExample]] = ()
 ) -> list[int]:
     """Return the latents in the order in which a newcomer should meet them. First come the latents that are worth a
     look, after every two of them one of the overview's `examples` with another verdict. Then come those that surely
@@ -253,7 +312,9 @@ def page_order(
     if "best_label_f1" in table:  # without text, only labels distinguish latents
         f1 = f1.mask(verdict == NO_CONTEXT, table["best_label_f1"].fillna(0))
     readable = worth_a_look(ranking.assign(token_entropy=table.get("token_entropy")), N_UNLIKE)
-    unlike = [j for draw in examples for j, _ in draw if verdict[j] != MONOSEMANTIC][: len(readable) // 2]
+    unlike = [shown.latent for draw in examples for shown in draw if verdict[shown.latent] != MONOSEMANTIC][
+        : len(readable) // 2
+    ]
     by_turns = zip_longest(readable[::2], readable[1::2], unlike)
     shown = [j for turn in by_turns for j in turn if j is not None]
     others = np.lexsort((ranking.index, -contribution, -f1, group)).tolist()

@@ -15,17 +15,18 @@ report.views.map = (() => {
     "Map of the decoder: arrow keys move it, + and − zoom, 0 shows the whole, " +
     "Enter shows the feature in the middle. " +
     "The list beside it has the same features.";
-  /* Colours of the most common kinds of text, on a light and on a dark ground; that of the commonest, which covers most
-   * of the map, is the palest. */
-  const HUES = [["#7f9cba", "#7f9cba"], ["#d9772f", "#e39156"], ["#009e73", "#35c495"], ["#cc79a7", "#e59bc6"],
-    ["#b8860b", "#d9ae45"], ["#3f9fd8", "#9ad6fa"], ["#8c6bb1", "#b39ddb"], ["#b3332f", "#f2837d"],
-    ["#5c8a1f", "#a5cf5b"], ["#00818a", "#4fc3cf"], ["#8a5a3c", "#cfa287"], ["#d4418e", "#ff86bd"],
-    ["#4b5fc4", "#97a5ff"], ["#7d7d00", "#c9c94a"]];
+  /* Colours of the most common kinds of text, on a light and on a dark ground. That of the commonest, which covers most
+   * of the map, is the palest; of the others any two are at least 0.118 apart in OKLab, found by a search over colours
+   * that stand out from the ground and from grey. */
+  const HUES = [["#7f9cba", "#7f9cba"], ["#ec9a3d", "#bd6f0f"], ["#206311", "#55f7b7"], ["#7c2c51", "#fc9192"],
+    ["#4942ac", "#a990fd"], ["#f684ab", "#d260b8"], ["#bd413d", "#cb3f57"], ["#7c8f24", "#90a20e"],
+    ["#3bc794", "#0b9a7e"], ["#9e4faf", "#eeb8f3"], ["#79562c", "#e4c966"], ["#c98efc", "#8263b4"],
+    ["#1b6073", "#4fd9f1"], ["#6a7de9", "#2287f0"]];
   const LADDER = ["#352a87", "#1f6fb4", "#12a39a", "#9fbd4b", "#f9d423"];
   const LEVELS = [0.2, 0.55]; // of a tinted region, as shares of its largest density
   const PLAIN = 170,
     MUTED = [95, 150], // on a light and on a dark ground
-    FAINT = 30;
+    FAINT = [30, 48];
   const STILL = 150; // milliseconds without a move, after which the list shows what is in view
   /* How many times closer than the whole the names of each level are shown from, and those of the features; and how
    * many pixels free of other names let one of a finer level be shown before. */
@@ -41,13 +42,14 @@ report.views.map = (() => {
     MOST_OWN = 250, // features in view for which a name is tried
     NEW_NAMES = 50, // of those, written in a frame
     FEW = 40, // of a selection, which are named first
+    ACROSS = 8, // points that a name may cover rather than a line to a neighbour
     BESIDE = 4, // pixels between the edge of a point and its name
-    HIT = 5, // pixels, the radius of a point that is drawn larger
-    LETTERS = 40, // of the names of features, by which two are told apart
+    HIT = 6, // pixels, the radius of a point that is drawn larger
+    LETTERS = [40, 22], // of the names of features, by which two are told apart, and of those in one line
     AWAY = 16, // pixels by which a name may stand away from its place to cover one point less
     MOST_COVERED = 2, // points under the name of a token
     RING = 12, // pixels between a ringed point and what lies over the map
-    INSET = 90, // pixels, the width of the whole map in a corner
+    INSET = NARROW.matches ? 60 : 90, // pixels, the width of the whole map in a corner
     LISTED = 100,
     CANDIDATES = 100, // points of which one has the name of its kind
     NEARBY = 0.04, // of the width of the map, around such a point
@@ -71,7 +73,9 @@ report.views.map = (() => {
     sizes = new WeakMap(), // of names, in pixels
     keys = new WeakMap(), // what the reader sees of names
     inset,
+    host,
     buttons,
+    edges, // the corners of all outlines
     card,
     ring,
     legend,
@@ -89,6 +93,7 @@ report.views.map = (() => {
     overlay,
     evidence,
     beside = [], // the latent that is on the card, and those nearest to it
+    enlarged = [], // the latents whose points are drawn larger
     pointedIn = "", // the view in which the point under the pointer was named
     at = -1, // the place of the point that is on the card, and of that which is to be
     wanted = -1,
@@ -174,8 +179,9 @@ report.views.map = (() => {
   /* The colours of all points, r, g, b, a; what is not selected is dimmed. */
   function painted({ hueOf: hueOfLatent, isRest }, isSelected) {
     const drawn = new Uint8Array(4 * points.latents.length);
+    const faint = FAINT[Number(theme.isDark())];
     const muted = state.kind === OTHER_KINDS ? PLAIN : MUTED[Number(theme.isDark())];
-    const depth = (latent) => (!isSelected(latent) ? FAINT : isRest?.(latent) ? muted : PLAIN);
+    const depth = (latent) => (!isSelected(latent) ? faint : isRest?.(latent) ? muted : PLAIN);
     points.latents.forEach((latent, k) => drawn.set([...hueOfLatent(latent), depth(latent)], 4 * k));
     return drawn;
   }
@@ -251,10 +257,11 @@ report.views.map = (() => {
     own.replaceChildren();
     const some = selected();
     const spot = (latent) => `M${points.x[placeOf.get(latent)]} ${points.y[placeOf.get(latent)]}h0`;
-    const drawn = [...(some.length > MOST_HITS ? [] : some), ...beside.slice(1)];
-    hits.classList.toggle("many", drawn.length > FEW);
-    hits.replaceChildren(svg("path", { class: "rim", d: drawn.map(spot).join("") }),
-      ...drawn.map((latent) => svg("path", { d: spot(latent), stroke: `rgb(${colours.hueOf(latent)})` })));
+    enlarged = [...(some.length > MOST_HITS ? [] : some), ...beside.slice(1)];
+    hits.classList.toggle("many", enlarged.length > FEW);
+    own.classList.toggle("brief", some.length > 0 || beside.length > 0);
+    hits.replaceChildren(svg("path", { class: "rim", d: enlarged.map(spot).join("") }),
+      ...enlarged.map((latent) => svg("path", { d: spot(latent), stroke: `rgb(${colours.hueOf(latent)})` })));
     stars = points.latents.filter((latent) => report.notes.of(latent).star && has(latent)).map((latent) =>
       [placeOf.get(latent), h("span.star", { title: `Feature ${latent}, starred` }, "★")]);
     marks.replaceChildren(...outlines().map(({ name }) => name), ...stars.map(([, element]) => element));
@@ -284,14 +291,10 @@ report.views.map = (() => {
       for (const core of cores) core.classList.add("core");
       return [...tints, ...cores];
     }));
-    const corners = Array.from(regions.children, (tint) => tint.getAttribute("d")).join(" ").match(/-?[\d.]+/g);
-    const ends = [Infinity, -Infinity, Infinity, -Infinity];
-    corners?.forEach((text, k) => {
-      const axis = 2 * (k % 2);
-      ends[axis] = Math.min(ends[axis], Number(text));
-      ends[axis + 1] = Math.max(ends[axis + 1], Number(text));
-    });
-    scatter.hold(ends);
+    const corners = Array.from(regions.children, (tint) => tint.getAttribute("d")).join(" ").match(/-?[\d.]+/g) ?? [];
+    const squaresOf = (all) => report.squares(...[0, 1].map((axis) => all.filter((_, k) => k % 2 === axis)));
+    edges = squaresOf(outlines().flatMap((outline) => outline.corners));
+    scatter.hold(squaresOf(corners.map(Number)).box);
   }
 
   /* An outline of a kind of text: its path, its corners as x, y, x, y, …, and the element of its name. */
@@ -527,6 +530,7 @@ report.views.map = (() => {
     placeRing();
     clearTimeout(pause);
     pause = setTimeout(list, STILL);
+    const pixelsOf = (k) => scatter.toPixels(points.x[k], points.y[k]);
     const [width, height] = scatter.size();
     const closeness = scatter.closeness();
     const { view } = scatter;
@@ -534,20 +538,25 @@ report.views.map = (() => {
     inset.place();
     overlay.setAttribute("transform", `translate(${left} ${top}) scale(${view.scale} ${-view.scale})`);
     for (const [k, element] of stars) {
-      const [px, py] = scatter.toPixels(points.x[k], points.y[k]);
+      const [px, py] = pixelsOf(k);
       element.style.transform = `translate(${px}px, ${py}px) translate(-50%, -50%)`;
     }
+    const { left: start, top: upper } = host.getBoundingClientRect();
     const corners = [inset.element, buttons].filter((each) => !each.hidden)
-      .map((each) => [each.offsetLeft, each.offsetLeft + each.offsetWidth, each.offsetTop]);
+      .map((each) => each.getBoundingClientRect())
+      .map((box) => [box.left - start, box.right - start, box.top - upper]);
+    const lines = beside.map((latent) => pixelsOf(placeOf.get(latent))).map((to, _, [middle]) => [middle, to]).slice(1);
+    const crossed = (...box) => edges.inBox(...scatter.toData(box[0], box[3]), ...scatter.toData(box[2], box[1]))
+      + ACROSS * lines.filter((ends) => report.crosses(ends, box)).length;
     const taken = [];
     const said = new Set();
-    /* Show a name at the one of some places, [middle, height, cost], that is free and covers few points, at most
-     * `most` and none that is drawn larger; of equals, the first. room: pixels around it free of other names; kind:
-     * the kind of text that it names. */
+    /* Show a name at the one of some places, [middle, height, cost], that is free, covers few points and few lines, at
+     * most `most`, and no point that is drawn larger; of equals, the first. room: pixels around it free of other names;
+     * kind: the kind of text that it names. */
     const place = (element, places, { room = 0, kind = null, most = Infinity } = {}) => {
       const [w, tall] = halvesOf(element).map((half) => half + 1);
       const isFree = ([px, py]) => px > w && px < width - w && py > tall && py < height - tall
-        && !corners.some(([start, end, upper]) => px + w > start && px - w < end && py + tall > upper)
+        && !corners.some(([from, to, above]) => px + w > from && px - w < to && py + tall > above)
         && !taken.some(([ox, oy, ow, high]) => Math.abs(ox - px) < ow + w + room
           && Math.abs(oy - py) < high + tall + room)
         && !dots.some(([x, y]) => Math.abs(x - px) < w + HIT && Math.abs(y - py) < tall + HIT)
@@ -555,7 +564,8 @@ report.views.map = (() => {
       let best = null, least = Infinity;
       for (const [px, py, cost = 0] of places) {
         if (cost >= least || !isFree([px, py])) continue;
-        const covered = scatter.covered(px - w, py - tall, px + w, py + tall);
+        const box = [px - w, py - tall, px + w, py + tall];
+        const covered = scatter.covered(...box) + crossed(...box);
         if (covered <= most && covered + cost < least) [best, least] = [[px, py], covered + cost];
       }
       element.style.visibility = best ? "visible" : "hidden";
@@ -567,22 +577,22 @@ report.views.map = (() => {
     const isCrowded = NARROW.matches && closeness < CLOSE[1]; // a phone has room for one name of a common kind each
     const some = selected();
     const isFew = beside.length > 0 || (some.length > 0 && some.length <= FEW);
-    const all = beside.length || (closeness < OWN_CLOSE && !isFew) ? [] : order();
-    const near = [...beside, ...all].filter((each) => isInView(placeOf.get(each)));
-    const dots = (isFew ? near : []).map((each) => placeOf.get(each)).map((k) =>
-      scatter.toPixels(points.x[k], points.y[k]));
+    const all = beside.length || isCrowded || (closeness < OWN_CLOSE && !isFew) ? [] : order();
+    const named = isCrowded ? beside.slice(0, 1) : beside; // the card or the list has the others
+    const near = [...named, ...all].filter((each) => isInView(placeOf.get(each)));
+    const dots = [...beside.slice(0, 1), ...enlarged].map((each) => pixelsOf(placeOf.get(each)));
     const wanting = near.slice(0, MOST_OWN);
     const shown = ownNamesOf(wanting);
     if (shown.length < wanting.length) requestAnimationFrame(placeNames);
     for (const element of own.querySelectorAll("[style*=visible]")) element.style.visibility = "hidden";
     for (const [, element] of shown) halvesOf(element); // all at once, before a place is set
     const placeOwn = () => shown.forEach(([latent, element]) => {
-      const [px, py] = scatter.toPixels(points.x[placeOf.get(latent)], points.y[placeOf.get(latent)]);
+      const [px, py] = pixelsOf(placeOf.get(latent));
       const away = Math.max(scatter.diameter() / 2, isFew ? HIT : 0) + BESIDE;
       const [across, down] = halvesOf(element).map((half) => half + away);
       element.style.color = `color-mix(in srgb, rgb(${colours.hueOf(latent)}) 40%, var(--ink))`;
-      const places = [[across, 0], [-across, 0], [0, down], [0, -down], [across, 8], [across, -8], [-across, 8],
-        [-across, -8]].map(([x, y], k) => [px + x, py + y, 2 * k]);
+      const places = [[1, 0], [-1, 0], [0, 1], [0, -1], [1, 0.6], [1, -0.6], [-1, 0.6], [-1, -0.6]]
+        .map(([x, y], k) => [px + x * across, py + y * down, 2 * k]);
       if (said.has(keyOf(element))) element.style.visibility = "hidden";
       else place(element, places, { most: isFew ? Infinity : 0 });
     });
@@ -620,7 +630,7 @@ report.views.map = (() => {
         range.selectNode(texts.currentNode);
         if (range.getClientRects()[0]?.top < bottom - 2) seen += texts.currentNode.data;
       }
-      keys.set(element, seen.slice(0, LETTERS));
+      keys.set(element, seen.slice(0, LETTERS[Number(own.matches(".brief"))]));
     }
     return keys.get(element);
   }
@@ -723,7 +733,7 @@ report.views.map = (() => {
     ];
   }
 
-  /* Buttons over the map that zoom it and show the whole. */
+  /* Buttons that zoom the map and show the whole: over its corner, or on a phone below it. */
   function zooms() {
     const button = (text, title, onclick) => h("button", { type: "button", title, "aria-label": title, onclick }, text);
     return h("div.zooms", null,
@@ -737,7 +747,7 @@ report.views.map = (() => {
   function insetOf() {
     const canvas = h("canvas");
     const frame = h("i");
-    const element = h("div.inset", { "aria-hidden": "true", hidden: true, onclick(event) {
+    const element = h("div.inset", { "--width": `${INSET}px`, "aria-hidden": "true", hidden: true, onclick(event) {
       const box = element.getBoundingClientRect();
       const { x, y, scale } = fitted();
       scatter.show(x + (event.clientX - box.left - INSET / 2) / scale,
@@ -829,7 +839,7 @@ report.views.map = (() => {
     overlay = svg("g", null, regions, links, hits, part);
     inset = insetOf();
     buttons = zooms();
-    const host = h(
+    host = h(
       "div.plot.map",
       { role: "application", tabindex: 0, "aria-label": KEYS },
       svg("svg", { "aria-hidden": "true" }, overlay),
@@ -837,7 +847,6 @@ report.views.map = (() => {
       ring,
       card,
       inset.element,
-      buttons,
     );
     const explained =
       points.way === "UMAP"
@@ -857,7 +866,7 @@ report.views.map = (() => {
       h("div.maphead", null, h("h2", null, "Map of the decoder"), controls(), how, report.otherwise(),
         status),
       legend,
-      h("div.mapped", null, host, aside),
+      h("div.mapped", null, host, buttons, aside),
     );
     points = stretched(host.clientWidth, host.clientHeight);
     scatter = report.scatter(host, {

@@ -85,28 +85,28 @@ report.views.overview = (() => {
   function draws() {
     const chosen = report.data.page.worth_showing;
     const seen = new Set();
-    const known = new Set(chosen.flatMap((some) => some.map(([latent]) => latent)));
+    const known = new Set(chosen.flat().map(([latent]) => latent));
     const others = [];
     for (const latent of order) {
       if (known.size + others.length >= N_SHOWN * chosen.length) break;
       const token = hasText ? (columns.tokens[latent][0] ?? "").trim().toLowerCase() : labelOf(latent) ?? latent;
       if (isIdle(latent) || known.has(latent) || seen.has(token)) continue;
       seen.add(token);
-      others.push([latent, null]);
+      others.push([latent]);
     }
     return chosen.map((some) => [...some, ...others.splice(0, N_SHOWN - some.length)]).filter((some) => some.length);
   }
 
-  /* why: the reason why it is shown, null if it is only the next in the order. Each of several senses shows its
-   * strongest firing. */
-  async function card([latent, why]) {
+  /* why, choice: what it is an example of, and how it was chosen (columns.py); neither if it is only the next in the
+   * order. Each of several senses shows its strongest firing. */
+  async function card([latent, why, choice]) {
     const feature = await loadFeature(latent);
     const senses = feature.senses ?? [];
     const strongest = await report.examples.telling(feature, 3);
     const predicted = hasText ? report.lead.predicts(feature) : [];
     return h("article.card", null,
       h("h3", null,
-        why ? h("span.why", null, why) : null, featureLink(latent, `Feature ${latent}`), " ",
+        why ? h("span.why", null, tipped(why, choice)) : null, featureLink(latent, `Feature ${latent}`), " ",
         verdictElement(verdictOf(latent)), unsureElement(latent)),
       h("p.rule.clamp", null, report.lead.brief(latent, undefined, feature)),
       report.examples.list(latent, feature, strongest, { how: hasText ? "line" : null, senses }),
@@ -193,7 +193,9 @@ report.views.overview = (() => {
       h("div.worth", null,
         titled(hasText ? "Features worth a look" : "Features that detect a label best",
           h("a", { href: "#features" }, `All ${format.count(latents)}`), report.notes.links(), search(), another),
-        h("p.muted.next", null, "Open one to see where it fires, what it predicts and how sure its verdict is. ",
+        h("p.muted.next", null,
+          report.data.page.worth_showing[0]?.length ? "The title of each tells how it was chosen. " : null,
+          "Open one to see where it fires, what it predicts and how sure its verdict is. ",
           h("span", null, h("kbd", null, "/"), " searches the table, ", h("kbd", null, "j"), " and ",
             h("kbd", null, "k"), " step from feature to feature, ", h("kbd", null, "s"), " stars one.")),
         cardsPlace));

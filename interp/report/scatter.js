@@ -276,6 +276,18 @@ report.centre = (corners) => {
   return area ? [x / area, y / area] : undefined;
 };
 
+/* Whether a line between two points crosses a box [left, top, right, bottom], or ends in it. */
+report.crosses = ([from, to], [left, top, right, bottom]) => {
+  let [first, last] = [0, 1]; // the shares of the line between which it may lie within
+  for (const [axis, low, high] of [[0, left, right], [1, top, bottom]]) {
+    const step = to[axis] - from[axis];
+    const ends = [low, high].map((end) => (end - from[axis]) / step).sort((a, b) => a - b);
+    if (step === 0 && (from[axis] < low || from[axis] > high)) return false;
+    if (step !== 0) [first, last] = [Math.max(first, ends[0]), Math.min(last, ends[1])];
+  }
+  return first <= last;
+};
+
 /* Handle the pointer, the wheel and the keys over points: drag or arrows move; wheel, pinch, + and − zoom; 0 shows the
  * whole; a lasso (or Shift) selects; a click or Enter opens. */
 report.pointing = (

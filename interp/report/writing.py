@@ -23,7 +23,7 @@ from interp.display.verdict_looks import VERDICT_LOOKS, verdict_css
 from interp.display.verdict_names import WITHOUT_SCORES
 from interp.features.scan_folder import masks_of
 from interp.report.characters import characters_of_parts
-from interp.report.columns import overview_examples, page_order, table_columns
+from interp.report.columns import overview_examples, page_order, shares_in_words, table_columns
 from interp.report.contexts import (
     PICTURES_A_FILE,
     Contexts,
@@ -163,7 +163,8 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
     accounts = senses_of(senses, rows_of_senses, contexts)
     evidence = verdict_evidence(inputs.evidence, verdicts.index[~verdicts["verdict"].isin(WITHOUT_SCORES)])
     columns = table_columns(features, inputs.table, verdicts, inputs.effects)
-    examples = overview_examples(inputs.table, verdicts, senses, inputs.effects)
+    in_words = shares_in_words(features) if features.has_text else None
+    examples = overview_examples(inputs.table, verdicts, senses, inputs.effects, in_words)
     facts = {
         **_page_facts(inputs),
         "label_sets": contexts.label_sets,

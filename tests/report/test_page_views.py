@@ -117,8 +117,10 @@ def test_the_page_opens_on_an_overview_with_numbers_features_and_words(browser, 
     assert browser.evaluate(tips)[:2] == ["63 % of all", "20 % of all, 5 of them unsure"]
     browser.wait("document.querySelectorAll('#overview .card .firing').length >= 5")  # their examples are read by then
     cards, [shown, *_] = browser.text("#overview .card h3 a"), browser.evaluate("report.data.page.worth_showing")
-    assert len(set(cards)) == 6 and shown and cards[: len(shown)] == [f"Feature {latent}" for latent, _ in shown]
-    assert browser.text(".card .why") == [why for _, why in shown]
+    assert len(set(cards)) == 6 and shown and cards[: len(shown)] == [f"Feature {latent}" for latent, *_ in shown]
+    assert browser.text(".card .why") == [why for _, why, _ in shown]
+    choices = browser.evaluate("Array.from(document.querySelectorAll('.why .term'), (why) => why.dataset.tip)")
+    assert choices == [choice for *_, choice in shown]
     assert all(
         browser.evaluate("Array.from(document.querySelectorAll('.card'), (c) => c.querySelector('.firing') !== null)")
     )

@@ -21,7 +21,7 @@ from interp.display.verdict_looks import verdict_css
 from interp.features.feature_store import FeatureStore
 from interp.figures.theme import VERDICT_COLOURS
 from interp.report import assets, decoder_layout, write_report
-from interp.report.columns import overview_examples, page_order, surroundings, table_columns
+from interp.report.columns import OverviewExample, overview_examples, page_order, surroundings, table_columns
 from interp.report.contexts import activations_around, encode_examples, positions
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import columns_of, encode_tokens, number, numbers, pack
@@ -395,7 +395,8 @@ def test_the_first_in_the_order_are_of_several_verdicts():
     ranking = pd.DataFrame({"verdict": verdict, "sure": True, "explanation": rules, "explanation_f1": 0.9})
     ranking = ranking.assign(token_share=0.2, n_senses=1)
     table = pd.DataFrame({"token_entropy": [5.0, 4, 3, 2, 1, 0], "n_active": 10, "mean": 1.0})
-    examples = [[(2, "a rule"), (5, "senses")], [(4, "one token")]]
+    shown = [[(2, "a rule"), (5, "senses")], [(4, "one token")]]
+    examples = [[OverviewExample(latent, why, "") for latent, why in some] for some in shown]
     assert page_order(table, ranking, examples) == [0, 1, 5, 2, 3, 4]
     assert page_order(table, ranking)[:4] == [0, 1, 2, 3]
 
@@ -499,18 +500,30 @@ def test_the_overview_shows_latents_of_several_kinds_and_says_why():
     senses = {4: [{"share": 0.6, "f1": 0.9}, {"share": 0.4, "f1": 0.8}], 6: [{"share": 0.5, "f1": 0.1}] * 2}
     effects = pd.DataFrame({"latent": [0, 1, 5, 3], "beyond_null_low": [0.1, 0.2, 0.5, -0.1], "beyond_null": 0.6})
     first, *later = overview_examples(table, table, senses, effects)
-    shown = dict(first)
-    assert [*shown] == [0, 2, 3, 4, 1, 5] and len(set(shown.values())) == 6 and later == [[]] * 3
+    shown = {latent: why for latent, why, _ in first}
+    assert len({choice for *_, choice in first}) == len(first), "the page says how each was chosen"
+    assert [*shown] == [1, 2, 3, 4, 0, 5] and len(set(shown.values())) == 6 and later == [[]] * 3
     assert "several tokens" in shown[2] and "without an effect" in shown[3]
-    assert shown[1] == "largest effect, +0.6 nats" and shown[5].endswith("one token, +0.6 nats")
-    labelled = table.assign(best_label_f1=[0.9, 0, 0, 0.8, 0, 0, 0])
+    assert (
+        shown[1] == "A clear rule"
+        and shown[0] == "Largest effect, +0.6 nats"
+        and shown[5].endswith("one token, +0.6 nats")
+    )
+    labelled = table.assign(best_label_f1=[0, 0.9, 0, 0.8, 0, 0, 0])
     first, *_ = overview_examples(labelled, labelled, senses, effects)
-    assert [latent for latent, _ in first] == [1, 2, 3, 4, 0, 5], "a label is no rule that holds"
-    weak = table.assign(explanation_f1=[0.7, *table["explanation_f1"][1:]])
+    assert [latent for latent, *_ in first] == [0, 2, 3, 4, 1, 5], "a label is no rule that holds"
+    weak = table.assign(explanation_f1=[0.9, 0.7, *table["explanation_f1"][2:]])
     first, *_ = overview_examples(weak, weak, senses, effects)
-    assert first[0] == (1, "a rule that holds"), "one that misses few firings comes first"
+    assert first[0][:2] == (0, "A clear rule"), "one that misses few firings comes first"
+    words = table.assign(explanation=[*rules[:3], '" he", " she" or "He"', *rules[4:]])
+    first, *_ = overview_examples(words, words, senses, effects)
+    assert first[0].latent == 3, "words say more to a reader than letters"
+    first, *_ = overview_examples(words, words, senses, effects, {3: 0.9})
+    assert first[0].latent == 1, "which pieces of words do not"
+    cut = {4: [{**sense, "rule": '"⟨88⟩"'} for sense in senses[4]], 6: [{"share": 0.5, "f1": 0.6, "rule": '"a"'}] * 2}
+    assert [latent for latent, why, _ in overview_examples(table, table, cut)[0] if "senses" in why] == [6]
     drawn = overview_examples(table, table, {})
-    assert [[latent for latent, _ in draw] for draw in drawn] == [[0, 2], [1], [3], []], "each is drawn once"
+    assert [[latent for latent, *_ in draw] for draw in drawn] == [[0, 2], [1], [3], []], "each is drawn once"
     assert overview_examples(table, table[["verdict"]], {}) == [[]] * 4
 
 

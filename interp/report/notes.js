@@ -5,12 +5,12 @@
 "use strict";
 
 report.notes = (() => {
-  const { key, latents } = report.data.page;
+  const { key, latents, has_text: hasText } = report.data.page;
   const PLACE = `interp-notes/${key}`;
   const FORMAT = "interp-notes";
   const listeners = [];
   let kept = read();
-  let write = null, repaint = null;
+  let write = null;
   let unsaved = null; // the place that says "saved" once the last change is stored
 
   function read() {
@@ -77,7 +77,7 @@ report.notes = (() => {
   /* Show these notes, which are stored, with all changes made so far. */
   function replace(notes) {
     kept = checked(notes);
-    repaint?.();
+    repaint();
     sayStored();
     for (const listener of listeners) listener();
   }
@@ -111,7 +111,7 @@ report.notes = (() => {
       return trouble(`No notes were imported: ${error.message}.`);
     }
     keep(edits);
-    repaint?.();
+    repaint();
   }
 
   function download() {
@@ -120,12 +120,17 @@ report.notes = (() => {
     setTimeout(() => URL.revokeObjectURL(address), 1000);
   }
 
+  /* Show in all fields on the page what is kept. */
+  function repaint() {
+    for (const each of document.querySelectorAll(".notes")) each.show();
+  }
+
   /* The fields of one feature: the star with the label, and the note. Neither moves anything else: a note is one line
    * high and grows over the page while it is pointed at or written. On a phone a button opens both. */
   function editor(latent) {
     const onclick = () => {
       set(latent, { star: !of(latent).star });
-      repaint();
+      show();
     };
     const button = h("button.star", { type: "button", title: "star (s)", onclick });
     const named = (name) => ({ placeholder: name, "aria-label": name });
@@ -153,7 +158,7 @@ report.notes = (() => {
       unsaved = where.querySelector("output");
       set(latent, fields);
     };
-    repaint = () => {
+    const show = () => {
       const { star, label: mine, note: text } = of(latent);
       button.setAttribute("aria-pressed", String(star));
       button.replaceChildren(star ? "★" : "☆", h("span.long", null, star ? " starred" : " star"));
@@ -171,13 +176,45 @@ report.notes = (() => {
       },
     }, "✎");
     const label = h("div.notes", null, button, open, h("span.labelled", null, labelField, h("output.muted", null)));
-    repaint();
-    return { label, note };
+    show();
+    return { label: Object.assign(label, { show }), note };
   }
 
-  /* All notes, with the buttons that export and import them. */
+  /* A row of the list: the feature with its verdict, what it fires on and its strongest firing, beside its fields. */
+  function row(latent, removed) {
+    const { explanation: rules } = report.data.page.columns;
+    const { label, note } = editor(latent);
+    const rule = h("div.rule");
+    const example = h("div.snippet");
+    report.lead.readRows().then(({ snippets }) => {
+      const isOwn = of(latent).label && rules[latent]; // the label is in its field
+      rule.append(h("span", null, isOwn ? report.lead.short(rules[latent]) : report.lead.brief(latent, () => null)));
+      const [packed, firing] = snippets[latent] ?? [];
+      if (packed && hasText) example.append(report.examples.plainLine(report.text.decoded(packed), firing));
+    });
+    const remove = () => {
+      const before = of(latent);
+      element.remove();
+      set(latent, { star: false, label: "", note: "" });
+      removed.replaceChildren(`Removed what was yours of feature ${latent}. `,
+        h("button.link", { type: "button", onclick() {
+          removed.replaceChildren();
+          set(latent, before);
+        } }, "Undo"));
+    };
+    const element = h("li", { "data-latent": latent },
+      h("div.what", null,
+        featureLink(latent, `Feature ${latent}`), " ",
+        verdictElement(report.selection.verdictOf(latent)), unsureElement(latent),
+        rule, example),
+      h("div.own", null, label, note),
+      h("button.remove", { type: "button", title: "Remove the star, the label and the note",
+        "aria-label": `Remove what is yours of feature ${latent}`, onclick: remove }, "✕"));
+    return element;
+  }
+
+  /* All notes, each with its fields, and the buttons that export and import them. */
   function list() {
-    const place = h("div.kept", null);
     const file = h("input", {
       type: "file",
       accept: ".json,application/json",
@@ -188,25 +225,34 @@ report.notes = (() => {
         this.value = "";
       },
     });
-    const { explanation: rules } = report.data.page.columns;
-    const line = ([latent, { star, label, note }]) => h("li", null,
-      h("span", null, star ? "★" : ""),
-      featureLink(latent, `Feature ${latent}`),
-      h("div", null, h("span.rule", null, report.lead.brief(latent, () => null)),
-        label && rules[latent] ? h("span.rule.muted", null, " ", report.lead.short(rules[latent])) : null),
-      h("bdi.written", null, note));
+    const about = h("p.muted");
+    const removed = h("output");
+    const rows = h("ul.mine");
+    const press = (text, title, onclick) => h("button", { type: "button", title, onclick }, text);
+    const save = press("Export", "as notes.json, to be kept, sent or imported", download);
+    const open = press("Import", "adds what a notes.json has to these notes", () => file.click());
+    /* A row that is being written stays, even while it is empty. */
     const paint = () => {
-      const rows = Object.entries(kept);
-      const where = write ? "it is kept in the run folder" : "it stays in this browser";
-      place.replaceChildren(
-        h("p.muted", null, `Star a feature in its row or on its page, and label or note it there; ${where}.`),
-        h("button", { type: "button", disabled: !rows.length, onclick: download }, "Export"), " ",
-        h("button", { type: "button", onclick: () => file.click() }, "Import"), file,
-        h("ul.mine", null, rows.map(line)));
+      for (const each of Array.from(rows.children)) {
+        if (!(each.dataset.latent in kept) && !each.contains(document.activeElement)) each.remove();
+      }
+      const shown = Array.from(rows.children);
+      for (const latent of Object.keys(kept).filter((each) => !shown.some(({ dataset }) => dataset.latent === each))) {
+        const next = Array.from(rows.children).find(({ dataset }) => Number(dataset.latent) > Number(latent));
+        rows.insertBefore(row(latent, removed), next ?? null);
+      }
+      const where = write ? "in the run folder" : "in this browser alone: export it to keep or send it";
+      about.textContent = `${rows.childElementCount ? "" : "Nothing yet. "}Star a feature in its row or on its page, `
+        + `and label or note it there or here; it stays ${where}.`;
+      save.disabled = !rows.childElementCount;
+      repaint();
     };
     listeners.push(paint);
+    rows.addEventListener("focusout", () => setTimeout(paint));
     paint();
-    return place;
+    return h("div.kept", null,
+      h("div.headed", null, h("h2", null, "Your notes"), links(), h("span.files", null, save, " ", open, file)),
+      about, removed, rows);
   }
 
   /* Links to the features in the table that are starred or noted, if there are any. */
@@ -225,7 +271,7 @@ report.notes = (() => {
   report.views.notes = {
     title: "Notes",
     show(section) {
-      if (!section.childElementCount) section.append(h("h2", null, "Your notes"), list());
+      if (!section.childElementCount) section.append(list());
       section.dataset.ready = "true";
     },
   };

@@ -38,7 +38,11 @@ def test_stars_labels_and_notes_persist_are_searchable_and_round_trip_as_json(br
     assert browser.text("tr[data-latent='5'] .tag.mine")[0].startswith("why?"), "a note alone"
     browser.open(f"{address}#notes")
     rule = browser.evaluate("report.lead.short(report.data.page.columns.explanation[3]).textContent")
-    assert browser.text(".mine li") == [f"★Feature 3{HOSTILE} {rule}", 'Feature 5"1233"why?\nbecause']
+    browser.wait("document.querySelectorAll('.mine .snippet .firing').length === 2")
+    [third, fifth] = browser.text(".mine .what")
+    assert third.startswith(f"Feature 3 monosemantic{rule}") and fifth.startswith('Feature 5 monosemantic"1233"')
+    fields = "Array.from(document.querySelectorAll('.mine :is(input, textarea)'), ({value}) => value)"
+    assert browser.evaluate(fields) == [HOSTILE, "", "", "why?\nbecause"]
     assert browser.evaluate("document.querySelector('.mine img')") is None
     fonts = "new Set(Array.from(document.querySelectorAll('.mine .quoting'), (e) => getComputedStyle(e).fontFamily))"
     assert browser.evaluate(f"{fonts}.size") == 1, "rules are in one typeface, with a label before them or without"
@@ -57,6 +61,31 @@ def test_stars_labels_and_notes_persist_are_searchable_and_round_trip_as_json(br
     browser.open(f"{address}#feature/3")
     assert browser.evaluate("document.querySelector('#feature .star').ariaPressed") == "true"
     browser.evaluate("localStorage.clear()")
+
+
+def test_notes_are_written_starred_and_removed_in_their_list(browser, address):
+    browser.open(f"{address}#feature/5")
+    note(browser, "input", "five")
+    browser.open(f"{address}#notes")
+    browser.wait("document.readyState === 'complete' && document.querySelector('.mine .snippet .firing') !== null")
+    kept = "JSON.parse(report.notes.exported()).notes"
+    field = "document.querySelector('.mine input')"
+    browser.evaluate(f"{field}.focus(); {field}.value = ''; {field}.dispatchEvent(new Event('input'))")
+    assert browser.evaluate(kept) == {} and len(browser.text(".mine li")) == 1, "it is still being written"
+    browser.evaluate(f"{field}.value = 'six'; {field}.dispatchEvent(new Event('input'))")
+    browser.click(".mine .star")
+    browser.evaluate("report.notes.set(3, { star: true })")
+    browser.wait("document.querySelectorAll('.mine li').length === 2")
+    assert browser.evaluate("Array.from(document.querySelectorAll('.mine li'), (e) => e.dataset.latent)") == ["3", "5"]
+    written = {"3": {"star": True, "label": "", "note": ""}, "5": {"star": True, "label": "six", "note": ""}}
+    assert browser.evaluate(kept) == written and browser.text(".kept .noted a") == ["2 starred", "1 noted"]
+    browser.click(".mine li:last-child .remove")
+    assert [*browser.evaluate(kept)] == ["3"] and len(browser.text(".mine li")) == 1
+    browser.click(".kept output button")
+    assert browser.evaluate(kept) == written and len(browser.text(".mine li")) == 2
+    browser.evaluate("localStorage.clear()")
+    browser.open(f"{address}#notes")
+    assert browser.text(".mine li") == [] and browser.evaluate("document.querySelector('.files button').disabled")
 
 
 def test_notes_of_two_tabs_are_all_kept(browser, address):

@@ -250,6 +250,11 @@ report.views.compare = (() => {
     const [[bothA, onlyA], [bothB, onlyB]] = [parted(first, known[3]), parted(second, known[4])];
     const of = (some, feature) => h("p.muted", null,
       `${format.count(some.length)} of the ${format.count(feature.examples.length)} examples stored`);
+    /* Where one fires and the other does not: a column, or a line if there are no examples of it. */
+    const alone = (kind, some, [x, feature], y) => (some.length
+      ? column(kind, `${x} fires, ${y} does not`, of(some, feature), list(some, x, feature))
+      : h("p.muted", null,
+        `${x} fires without ${y} in none of its ${format.count(feature.examples.length)} examples.`));
     const hasBoth = bothA.length + bothB.length > 0;
     /* Led by the feature with more such examples stored, or the lower one (latent_pairs.py), whose activations the page
      * holds on all their tokens; those of the other where it fires with it, and in sequences of its own examples. */
@@ -263,14 +268,14 @@ report.views.compare = (() => {
     };
     return h("div.where", null,
       hasBoth ? null : h("p.muted", null, "Both fire in none of the examples stored."),
-      column("a", `${a} fires, ${b} does not`, of(onlyA, first), list(onlyA, a, first)),
+      alone("a", onlyA, [a, first], b),
       hasBoth ? column(isByA ? "both" : "both.by-b", "Both fire",
         h("p.muted", null, `${format.count(some.length)} of the ${format.count(feature.examples.length)} examples of `
           + `${latent}. Underlined: `,
         tipped("where each fires", `The page holds the activations of ${name} only in sequences of its own examples.`)),
         h("p.scores", { "aria-hidden": "true" }, h("b.a", null, String(a)), h("b.b", null, String(b))),
         list(some, latent, feature, beside)) : null,
-      column("b", `${b} fires, ${a} does not`, of(onlyB, second), list(onlyB, b, second)));
+      alone("b", onlyB, [b, second], a));
   }
 
   /* The numbers of both side by side, each on a scale of its own: probabilities and F1 up to 1, others up to the larger

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MAX_TABLE_ROWS = 200
 """Largest number of rows of a table that the page shows."""
+RAISED = str.maketrans("−0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 MANY_NAMES, FEW_NAMES = 20, 6
 """Names beside the points of a figure on a screen, and on a phone."""
 
@@ -66,6 +67,7 @@ def _figure_payload(figure: "go.Figure") -> dict[str, Any]:
     title, height = _in_its_words(figure.layout.title.text), figure.layout.height
     for axis in (*figure.select_xaxes(), *figure.select_yaxes()):
         axis.title.text = _in_its_words(axis.title.text)
+        _with_powers_of_ten(axis)
     above = 56 if any(note.yref == "paper" and note.y >= 0.99 for note in figure.layout.annotations) else 28
     for trace in figure.data:
         if isinstance(told := getattr(trace, "hovertemplate", None), str):
@@ -111,6 +113,17 @@ def spread_points(points: Float[np.ndarray, "point axis"], n: int) -> list[int]:
         least = far if len(chosen) == 1 else np.minimum(least, far)
         least[chosen] = -1.0
     return chosen
+
+
+def _with_powers_of_ten(axis: Any) -> None:
+    """Write 10⁻³ at the ticks of an axis of exponents. In print these stand alone, since a superscript would be too
+    small (`figures.theme.decade_ticks`)."""
+    if "log₁₀ of the " in (axis.title.text or "") and axis.ticktext is not None:
+        axis.title.text = axis.title.text.replace("log₁₀ of the ", "")
+        is_exponent = re.compile(r"−?\d+")
+        axis.ticktext = [
+            f"10{text.translate(RAISED)}" if is_exponent.fullmatch(text) else text for text in axis.ticktext
+        ]
 
 
 def _in_its_words(title: str | None) -> str | None:

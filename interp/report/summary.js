@@ -10,7 +10,8 @@ report.paint = (() => {
   function layout(plain) {
     const themed = structuredClone(plain);
     Object.assign(themed, { autosize: true, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)" });
-    themed.font = { ...themed.font, family: style("--sans"), color: style("--ink"), size: 12 };
+    themed.font = { ...themed.font, family: style("--sans"), color: style("--ink"), size: 13 };
+    for (const { font } of themed.annotations ?? []) if (font?.size) font.size = Math.max(font.size, 12.5);
     delete themed.height;
     delete themed.width;
     const modebar = { bgcolor: "rgba(0,0,0,0)", color: style("--muted"), activecolor: style("--ink") };

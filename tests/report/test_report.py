@@ -700,6 +700,9 @@ def test_a_panel_leaves_the_figure_of_its_caller_as_it_was():
     assert figure.to_json() == before and figure.layout.title.text == "Firing density of the latents"
     assert shown["title"] == "Firing density of the features", "in the page's word"
     assert shown["figure"]["layout"]["yaxis"]["title"]["text"] == "features"
+    axis = shown["figure"]["layout"]["xaxis"]
+    assert axis["title"]["text"] == "density (share of tokens)", "a screen has room for powers of ten"
+    assert axis["ticktext"][0] == "none" and axis["ticktext"][-2:] == ["10⁻¹", "10⁰"]
     assert shown["figure"]["layout"]["title"] == {} and "width" not in shown["figure"]["layout"]
 
 

@@ -41,15 +41,21 @@ _AXES_SIZE = 70.0, 90.0
 def with_placed_names(fig: go.Figure) -> go.Figure:
     """Place the name of every point of a trace with the mode `markers+text`. Names of higher points are placed first. A
     name without room next to its point is put further away, at the end of a thin line. If there is no room for that, it
-    is removed. All names stay in `hovertext`. If an axis has no range yet, names stay as they are."""
+    is removed. All names stay in `hovertext`. On an axis without a range, or of categories, names stay as they are."""
     if fig.layout.xaxis.range is None or fig.layout.yaxis.range is None:
         return fig
     fig.layout.annotations = [note for note in fig.layout.annotations if note.name != LEADER]
     room = fig.layout.width - _AXES_SIZE[0], fig.layout.height - _AXES_SIZE[1]
     for trace in fig.select_traces({"type": "scatter", "mode": "markers+text"}):
-        names = [str(name) for name in (trace.hovertext if trace.hovertext is not None else trace.text)]
+        texts = trace.hovertext if trace.hovertext is not None else trace.text
+        names = [] if texts is None or isinstance(texts, str) else [str(name) for name in texts]
         size = trace.textfont.size or fig.layout.font.size or 12
-        x, y = _axis_pixels(trace.x, fig.layout.xaxis, room[0]), _axis_pixels(trace.y, fig.layout.yaxis, room[1])
+        try:
+            x, y = _axis_pixels(trace.x, fig.layout.xaxis, room[0]), _axis_pixels(trace.y, fig.layout.yaxis, room[1])
+        except ValueError:  # on an axis of categories names stay as they are
+            continue
+        if not x.shape == y.shape == (len(names),):
+            continue
         sides, leaders = place_names(x, y, names, size, room)
         trace.update(
             hovertext=names,

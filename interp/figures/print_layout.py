@@ -89,7 +89,7 @@ def to_pixels(width: str | float) -> float:
 def _with_key(fig: go.Figure, size: float) -> go.Figure:
     """Write panel titles and the key of colours above the plot. The key is a text, broken into lines as wide as the
     figure. A legend of plotly would be no wider than the plot, and all its entries as wide as the longest."""
-    above = [note for note in fig.layout.annotations if note.yref == "paper" and note.y >= 0.99]
+    above = [note for note in fig.layout.annotations if note.yref == "paper" and (note.y or 0) >= 0.99]
     titles = 1.7 * size if any(note.yanchor == "bottom" for note in above) else 0.0
     lines: list[str] = []
     left = 0.0

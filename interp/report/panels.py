@@ -68,7 +68,7 @@ def _figure_payload(figure: "go.Figure") -> dict[str, Any]:
     for axis in (*figure.select_xaxes(), *figure.select_yaxes()):
         axis.title.text = _in_its_words(axis.title.text)
         _with_powers_of_ten(axis)
-    above = 56 if any(note.yref == "paper" and note.y >= 0.99 for note in figure.layout.annotations) else 28
+    above = 56 if any(note.yref == "paper" and (note.y or 0) >= 0.99 for note in figure.layout.annotations) else 28
     for trace in figure.data:
         if isinstance(told := getattr(trace, "hovertemplate", None), str):
             trace.hovertemplate = _in_its_words(told)
@@ -84,7 +84,12 @@ def _name_fewer(figure: "go.Figure") -> None:
     figure.layout.annotations = [note for note in figure.layout.annotations if note.name != LEADER]
     for trace in figure.select_traces({"type": "scatter", "mode": "markers+text"}):
         names = trace.text if trace.hovertext is None else trace.hovertext
-        x, y = _numbers(trace.x), _numbers(trace.y)
+        try:
+            x, y = _numbers(trace.x), _numbers(trace.y)
+        except ValueError:  # on an axis of categories all names stay
+            continue
+        if names is None or isinstance(names, str) or not x.shape == y.shape == (len(names),):
+            continue
         across = np.log10(x) if figure.layout.xaxis.type == "log" else x
         first = spread_points(np.column_stack([across, y]), MANY_NAMES)
         trace.text = [names[k] if k in first else "" for k in range(len(names))]

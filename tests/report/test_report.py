@@ -10,6 +10,7 @@ from pathlib import Path
 import numba
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
 import scipy.sparse
 import torch
@@ -19,6 +20,7 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.compare.null_dictionaries import Nulls
 from interp.display.verdict_looks import verdict_css
 from interp.features.feature_store import FeatureStore
+from interp.figures.print_layout import with_print_layout
 from interp.figures.theme import VERDICT_COLOURS
 from interp.report import assets, decoder_layout, write_report
 from interp.report.columns import OverviewExample, overview_examples, page_order, surroundings, table_columns
@@ -691,6 +693,24 @@ def test_few_points_of_a_figure_show_their_names_on_the_page_and_fewer_on_a_phon
     line = np.array([[0.0, 0], [1, 1], [2, 2], [9, 9], [10, 10]])
     assert spread_points(line, 3) == [0, 4, 2], "the ends, and then the middle"
     assert sorted(spread_points(line, 9)) == [0, 1, 2, 3, 4] and spread_points(line[:0], 3) == []
+
+
+@pytest.mark.parametrize(
+    "points",
+    [
+        {"x": ["a", "b"], "y": [1, 2], "text": ["one", "two"]},
+        {"y": [1, 2], "text": ["one", "two"]},
+        {"x": [1, 2], "y": [1, 2], "texttemplate": "%{y}"},
+        {"x": [1, 2], "y": [1, 2], "text": "both"},
+    ],
+)
+def test_a_figure_of_the_user_keeps_names_that_cannot_be_placed(points):
+    figure = go.Figure(go.Scatter(mode="markers+text", **points))
+    figure.update_layout(width=500, height=300).add_annotation(text="note", xref="paper", yref="paper")
+    shown = Panel(note="", figure=figure).payload()["figure"]["data"][0]
+    assert shown.get("text") == points.get("text")
+    placed = with_print_layout(figure.update_xaxes(range=[-1, 3]).update_yaxes(range=[0, 3])).data[0].text
+    assert placed == (tuple(points["text"]) if isinstance(points.get("text"), list) else points.get("text"))
 
 
 def test_a_panel_leaves_the_figure_of_its_caller_as_it_was():

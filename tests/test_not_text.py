@@ -244,6 +244,8 @@ def test_arrays_become_the_pixels_of_a_png():
         drawn = generator.integers(0, 256, shape).astype(np.uint8)
         assert (pixels(picture_of(lambda row, drawn=drawn: drawn, 0)) == drawn).all()
         assert (pixels(picture_of(lambda row, drawn=drawn: torch.from_numpy(drawn / 255), 0)) == drawn).all()
+    half = torch.eye(3, dtype=torch.bfloat16)
+    assert (pixels(picture_of(lambda row: half, 0)) == pixels(picture_of(lambda row: 255 * half.byte(), 0))).all()
     png = b64decode(picture_of(lambda row: np.eye(row), 4))
     assert b64decode(picture_of(lambda row: png, 0)) == png
     image = pytest.importorskip("PIL.Image")

@@ -51,7 +51,10 @@ def picture_of(render: Renderer, row: int) -> str:
 
 
 def _encode_png(drawn: Any, row: int) -> bytes:
-    pixels = np.asarray(drawn.detach().cpu() if hasattr(drawn, "detach") else drawn)
+    if hasattr(drawn, "detach"):
+        drawn = drawn.detach().cpu()
+        drawn = drawn.float() if drawn.is_floating_point() else drawn  # numpy has no bfloat16
+    pixels = np.asarray(drawn)
     channels = 2 if pixels.ndim == 2 else pixels.shape[-1] if pixels.ndim == 3 else 0
     if channels not in _PNG_COLOUR_TYPES or (channels == 2 and pixels.ndim == 3) or not pixels.size:
         raise InterpError(

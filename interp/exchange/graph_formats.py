@@ -94,8 +94,9 @@ def _transcoder(file: Path, config: Mapping[str, Any], metadata: dict[str, Any])
     threshold = torch.zeros(d_sae)
     if "activation_function.threshold" in parts:
         threshold = parts.pop("activation_function.threshold", d_sae)
-    n = config.get("k") if k is None else int(k)
-    if n is None and config.get("activation") == "topk":
+    picks_k = config.get("activation") == "topk"  # as in circuit-tracer, the config's k is of no other activation
+    n = int(k) if k is not None else config.get("k") if picks_k else None
+    if n is None and picks_k:
         raise DamagedError(f"{file} has no k, and neither has {_CONFIG}, whose activation is topk: add its k there")
     encoder = Threshold(threshold) if n is None else TopK(read_whole_number({"k": n}, "k", d_sae, str(file)))
     transcoder = Transcoder(

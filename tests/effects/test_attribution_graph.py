@@ -35,6 +35,7 @@ from interp.effects.latent_edges import feature_edges
 from interp.effects.prompt_passes import PromptPasses
 from interp.exchange import load_transcoders, write_graph_features
 from interp.report.live import GraphServer
+from interp.sae.architectures.thresholds import Threshold
 from interp.sae.architectures.topk import TopK
 from interp.sae.model import SAE, Transcoder
 from models import load_model
@@ -737,6 +738,8 @@ def test_transcoders_of_circuit_tracer_are_read(model: Transformer, tmp_path) ->
         load_transcoders(tmp_path / "theirs")
     config.write_text(config.read_text() + "k: 6\n")
     assert load_transcoders(tmp_path / "theirs")[next(iter(own))].encoder == TopK(6)
+    config.write_text(config.read_text().replace("activation: topk", "activation: relu"))
+    assert isinstance(load_transcoders(tmp_path / "theirs")[next(iter(own))].encoder, Threshold)
     (tmp_path / "theirs" / "layer_1.safetensors").write_bytes(b"\x08")
     with pytest.raises(ValueError, match="layer_1"):
         load_transcoders(tmp_path / "theirs")

@@ -25,7 +25,7 @@ from interp.codes.offsets import offsets_from_lengths
 
 @dataclass(frozen=True)
 class SparseCodes:
-    """Codes of `len(self)` rows over `d_sae` latents. Within a row the order of the latents is free."""
+    """Codes of `len(self)` rows over `d_sae` latents. A row has an entry for each latent at most, in any order."""
 
     offsets: Int[Tensor, " row_plus_1"]
     latents: Int[Tensor, " nnz"]
@@ -128,12 +128,21 @@ class SparseCodes:
 
     def check(self, n_rows: int) -> None:
         """Check the codes, which compiled loops follow unchecked. Raises ValueError if there are not `n_rows` rows, if
-        offsets or latents are out of range, or if a value is not finite."""
+        offsets or latents are out of range, if a value is not finite, or if a latent fires twice on a row."""
         if len(self) != n_rows:
             raise InterpError(f"codes have {len(self)} rows, but there are {n_rows} tokens")
         arrays = (self.offsets.cpu().numpy(), self.latents.cpu().numpy(), self.values.detach().float().cpu().numpy())
         if fault := entry_fault(*arrays, self.d_sae):
             raise InterpError(f"codes of {len(self)} rows over d_sae={self.d_sae} latents cannot be read: {fault}")
+        firings = self.positive()
+        entries = firings.rows * self.d_sae + firings.latents
+        if not bool((entries.diff() > 0).all()):  # most codes are in order
+            entries = entries.sort().values
+        if len(again := entries[1:][entries.diff() == 0]):
+            row, latent = divmod(int(again[0]), self.d_sae)
+            raise InterpError(
+                f"latent {latent} has several firings at row {row}: add them up, as sum_duplicates of SciPy does"
+            )
 
     def dense(self) -> Float[Tensor, "row d_sae"]:
         z = torch.zeros(self.shape, dtype=self.values.dtype, device=self.values.device)

@@ -10,7 +10,7 @@ import torch
 
 from interp.codes.code_chunks import read_chunks
 from interp.codes.code_store import CodeStore
-from interp.codes.sparse_codes import SparseCodes
+from interp.codes.sparse_codes import SparseCodes, entry_fault
 from interp.features.twins import best_matches
 
 ROWS, WIDTH = 23, 11
@@ -221,9 +221,17 @@ def test_flipped_bits_are_refused_by_name_or_give_codes_that_stay_inside(finishe
                 assert str(file if file.suffix != ".json" else finished.path) in str(error)
                 refused += 1
             else:
-                codes.check(len(codes))
+                arrays = (codes.offsets.numpy(), codes.latents.numpy(), codes.values.numpy())
+                assert entry_fault(*arrays, codes.d_sae) is None
         file.write_bytes(whole)
     assert refused > 100
+
+
+def test_a_latent_that_fires_twice_on_a_row_does_not_pass_the_check():
+    latents = torch.tensor([[2, 0], [1, 1]])
+    SparseCodes.from_topk(latents, torch.tensor([[1.0, 1.0], [1.0, 0.0]]), 3).check(2)
+    with pytest.raises(ValueError, match="latent 1 has several firings at row 1"):
+        SparseCodes.from_topk(latents, torch.ones(2, 2), 3).check(2)
 
 
 @pytest.mark.parametrize("change", [{"offsets": [0, 2, 1]}, {"offsets": [1, 1, 2]}, {"latents": [0, 4]}, {"n": 3}])

@@ -626,7 +626,7 @@ def test_a_served_page_says_what_the_model_says_with_a_latent_off(
     given = transcoders()
     page = graph.to_html(tmp_path / "graph.html")
     with GraphServer(page, graph, model, given) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         assert post(server, "change", {"times": {"none": 0}}) == (400, {"error": "'none' is not a node of the graph"})
         assert post(server, "change", {"times": {}}, Origin="http://elsewhere")[0] == 403
         assert post(server, "other", {})[0] == 404 and request(server, "GET", "/graph.json")[0] == 404

@@ -161,7 +161,7 @@ def test_the_explorer_shows_which_earlier_latents_feed_later_ones(both, own, oth
 
 def test_explorer_draws_edges_between_hooks_and_lists_those_of_a_latent(both, chromium):
     with Explorer(both) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         chromium.open(f"{server.address}#try")
         chromium.wait("document.querySelectorAll('.feeds path').length > 0")
         ends = chromium.text(".feeds h3")

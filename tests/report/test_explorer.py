@@ -33,7 +33,7 @@ def run(tmp_path_factory, tiny_run) -> Run:
 @pytest.fixture(scope="module")
 def server(run):
     with Explorer(run) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
         server.shutdown()
 
@@ -98,7 +98,7 @@ def sign_again(run: Run) -> None:
 
 def serving(run: Run, path: str) -> tuple[int, dict, bytes]:
     with Explorer(run) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         try:
             return request(server, "GET", path)
         finally:
@@ -136,7 +136,7 @@ def test_long_notes_can_be_edited_and_what_others_keep_in_the_file_stays(foreign
     note = {"star": False, "label": "", "note": long, "colour": "red"}
     write_json(file, {"format": "interp-notes", "features": key, "by": "another", "notes": {"3": note}})
     with Explorer(foreign) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         status, _ = post(server, "notes", {"edits": {"3": {"note": [long, long[1:]]}}})
         assert status == 200 and post(server, "notes", {"edits": {"3": {"note": [long[1:], long * 2]}}})[0] == 400
         server.shutdown()

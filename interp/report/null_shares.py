@@ -8,6 +8,7 @@ with the same settings that learns from as many tokens, and is judged by as many
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -105,7 +106,8 @@ def share_rows(inputs: ReportInputs) -> list[dict[str, Any]]:
     verdicts = _verdicts_in(inputs)
     rows: list[dict[str, Any]] = []
     for name, part in pd.concat([*_this_dictionary(inputs), inputs.nulls.shares]).groupby("dictionary", sort=False):
-        counts_by_verdict = part.set_index("verdict").reindex([*verdicts, ONE_MEANING_ROW, *IDLE]).fillna({"n": 0})
+        counted = part.set_index("verdict").reindex([*verdicts, ONE_MEANING_ROW, *IDLE]).fillna({"n": 0})
+        counts_by_verdict = counted.to_dict("index")
         first = part.iloc[0]
         kind = KIND_OF.get(str(name), "null")
         rows.append({
@@ -119,7 +121,7 @@ def share_rows(inputs: ReportInputs) -> list[dict[str, Any]]:
             "one": _share(counts_by_verdict, ONE_MEANING_ROW),
             "shares": [_share(counts_by_verdict, verdict) for verdict in verdicts],
             "unsure": _share(counts_by_verdict, MONOSEMANTIC, "unsure"),
-            **{verdict: int(counts_by_verdict["n"].to_dict()[verdict]) for verdict in IDLE},
+            **{verdict: int(counts_by_verdict[verdict]["n"]) for verdict in IDLE},
         })  # fmt: skip
     most = rows[0]["trained"] or 0
     for row in rows:
@@ -152,11 +154,14 @@ def _this_dictionary(inputs: ReportInputs) -> list[pd.DataFrame]:
     return [shares.assign(dictionary=OWN_NAME, latents=len(inputs.ranking), trained_tokens=tokens)]
 
 
-def _share(counts_by_verdict: pd.DataFrame, verdict: str, part: str = "") -> list[float | None] | None:
+def _share(
+    counts_by_verdict: Mapping[str, Mapping[str, Any]], verdict: str, part: str = ""
+) -> list[float | None] | None:
     """Return a share with its interval: of the latents with the verdict, or of those that are `unsure` between it and
     another verdict."""
     columns = [f"{part}_share", f"{part}_low", f"{part}_high"] if part else ["share", "ci_low", "ci_high"]
-    if verdict not in counts_by_verdict.index or not set(columns) <= set(counts_by_verdict):
+    counts = counts_by_verdict.get(verdict, {})
+    if not set(columns) <= counts.keys():
         return None
-    cells = [number(value) for value in counts_by_verdict.loc[verdict, columns]]
+    cells = [number(counts[column]) for column in columns]
     return None if None in cells else cells  # type: ignore[return-value]

@@ -155,7 +155,7 @@ def _this_dictionary(inputs: ReportInputs) -> list[pd.DataFrame]:
 
 
 def _share(
-    counts_by_verdict: Mapping[str, Mapping[str, Any]], verdict: str, part: str = ""
+    counts_by_verdict: Mapping[Any, Mapping[Any, Any]], verdict: str, part: str = ""
 ) -> list[float | None] | None:
     """Return a share with its interval: of the latents with the verdict, or of those that are `unsure` between it and
     another verdict."""

@@ -115,7 +115,7 @@ def remove_object(address: Address) -> None:
 
 def cache_folder() -> Path:
     """Return where copies of what lies at addresses are kept."""
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "interp"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "interp"
 
 
 def cache_bytes() -> int:

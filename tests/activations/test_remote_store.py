@@ -265,6 +265,11 @@ def test_features_and_a_dictionary_are_read_at_an_address(memory, folder, copied
             FeatureStore.open("memory://bucket/features")
 
 
+def test_a_cache_that_is_named_by_an_empty_variable_is_the_usual_one(monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    assert addresses.cache_folder() == Path.home() / ".cache" / "interp", "not the folder interp of a checkout"
+
+
 def test_begun_copies_of_killed_processes_are_removed(memory, copied, tmp_path):
     (tmp_path / "tables").mkdir()
     write_json(tmp_path / "tables" / "table.json", [1])

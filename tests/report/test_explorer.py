@@ -484,9 +484,7 @@ def test_tokens_and_cells_are_shaded_by_what_they_do_to_a_token_that_is_chosen(p
     typed(page, TEXT)
     page.click(".there tr:nth-child(2) .aim")
     page.wait("!document.querySelector('.found.stale') && document.querySelector('.aim[aria-pressed=true]') !== null")
-    token = page.evaluate(
-        "loadData('vocab').then((w) => w.indexOf(document.querySelector('.aim[aria-pressed=true]').textContent))"
-    )
+    token = page.evaluate("vocabulary.indexOf(document.querySelector('.aim[aria-pressed=true]').textContent)")
     found = server.live.effects(TEXT, len(page.text(".grid .column")) - 1, token)
     effects = {latent: dict(map(tuple, places)) for latent, _, places in found["features"]}
     cells = page.evaluate("""Array.from(document.querySelectorAll('.cell:is(.raised, .lowered)'), (e) =>

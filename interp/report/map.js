@@ -37,6 +37,7 @@ report.views.map = (() => {
   const NARROW = matchMedia("(max-width: 860px)");
   const CLOSE = [0, 1.4, 2.2],
     ROOM = 45,
+    ROOMY = 700, // pixels, the width from which on an outline has room for names of other kinds
     SHORT = /^"[^"]{0,4}"$/, // a token that alone says too little of many features
     OWN_CLOSE = 2,
     MOST_OWN = 250, // features in view for which a name is tried
@@ -307,9 +308,9 @@ report.views.map = (() => {
   const outlines = () => [...homes.values()].flat();
 
   /* Whether a name at a place of the frame, in pixels, may be that of this kind of text: none is drawn outside its own
-   * outlines within those of another kind; that of a less common kind may be, where the map is wide. */
+   * outlines within those of another kind; that of a less common kind may be, where the map has the room. */
   function isAtHome(kind, px, py) {
-    if (!kind || (!hueOf(kind) && !NARROW.matches)) return true;
+    if (!kind || (!hueOf(kind) && scatter.size()[0] > ROOMY)) return true;
     const [x, y] = scatter.toData(px, py);
     const isIn = (some) => some.some(({ corners }) => report.inside(corners, [x], [y]).length > 0);
     return isIn(homes.get(kind) ?? []) || !isIn(outlines());
@@ -366,7 +367,7 @@ report.views.map = (() => {
   /* A hue closer to that of text, so that it is readable on the page. */
   function inked(hue) {
     const ink = bytes(report.paint.style("--ink"));
-    return `rgb(${bytes(hue).map((c, i) => Math.round(0.6 * c + 0.4 * ink[i]))})`;
+    return `rgb(${bytes(hue).map((c, i) => Math.round(0.55 * c + 0.45 * ink[i]))})`;
   }
 
   /* The first features that are selected and in view, each with its colour on the map and its rule; pointing at one

@@ -447,3 +447,29 @@ def test_a_map_of_131072_latents_is_drawn(browser, address, tmp_path):
     browser.open((page / "index.html").as_uri())
     browser.wait("document.querySelector('.smallmap canvas, #trouble:not([hidden])') !== null")
     assert browser.text("#trouble") == [""]
+
+
+def test_a_line_crosses_a_box_only_where_it_enters_it(browser, address):
+    browser.open(f"{address}#map")
+    crosses = "report.crosses([[0, 0], {}], {})"
+    for to, box, is_crossed in [
+        ([10, 10], [4, 4, 6, 6], True),
+        ([10, 10], [4, 6, 5, 9], False),
+        ([5, 0], [4, -1, 6, 1], True),
+        ([3, 0], [4, -1, 6, 1], False),
+        ([0, 9], [1, 0, 2, 9], False),
+        ([0, 9], [-1, 2, 1, 3], True),
+    ]:
+        assert browser.evaluate(crosses.format(to, box)) is is_crossed, (to, box)
+
+
+def test_a_phone_has_the_buttons_and_the_whole_legend_below_the_map(browser, address):
+    browser.size(390, 844)
+    browser.open(f"{address}#map")
+    box = "document.querySelector('{}').getBoundingClientRect()"
+    below = f"{box.format('.zooms')}.top >= {box.format('.plot.map')}.bottom"
+    assert browser.evaluate(below) and browser.text(".how summary") == ["How to read it"]
+    legend = "document.querySelector('#map ul.legend')"
+    assert browser.evaluate(f"{legend}.scrollWidth <= {legend}.clientWidth && {box.format('.how')}.right <= 390")
+    browser.size(1400, 900)
+    assert not browser.evaluate(below), "a wide window has them over its corner"

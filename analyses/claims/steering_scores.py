@@ -31,10 +31,10 @@ from torch import Tensor
 
 from interp.activations.hooks import Model, evaluating, module_of
 from interp.codes.code_chunks import read_chunks
-from interp.codes.dictionary import Dictionary
+from interp.codes.dictionary import Dictionary, is_included
 from interp.codes.dictionary_hooks import dictionary_hooks
 from interp.effects.ablation_batch import AblationBatch
-from interp.effects.interventions import columns, is_included
+from interp.effects.interventions import columns
 from interp.effects.steering import Steered, activations, pins
 from interp.evaluation.downstream import Downstream
 from interp.evaluation.shortcuts import downstream_of

@@ -1,4 +1,4 @@
-"""What a dictionary is, whoever trained it: its hooks, its norm limit, and which of its latents are faint.
+"""What a dictionary is, whoever trained it: its hooks, what it was trained on, and which of its latents are faint.
 
 `Dictionary` is what scans, effects and pages ask for. `interp.sae` and `evaluation.baselines` implement it, and the
 dictionaries of other tools may.
@@ -16,8 +16,8 @@ from typing import Any, Protocol, TypedDict
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
 
 from interp.activations.sources import ActivationSource
 from interp.checks.errors import InterpError
@@ -52,7 +52,8 @@ class Metadata(TypedDict, total=False):
     exclude_positions: list[int]
     """Positions that were excluded from its training."""
     seqpos_slice: list[int]
-    """The first position of its training and the one after the last, if it was trained on all between."""
+    """The first position of its training and the one after the last, if it was trained on all between. SAELens may have
+    null for either, and negative ones count from the end of `context_size`."""
 
 
 class Dictionary(Protocol):
@@ -120,6 +121,27 @@ def reconstruction(
 def decode(dictionary: Dictionary, codes: SparseCodes) -> Float[Tensor, "row d_out"]:
     """Decode codes of any precision, such as those of rows in single precision by a dictionary in bfloat16."""
     return dictionary.decode(codes.with_values(codes.values.to(dictionary.W_dec.dtype)))
+
+
+def untrained_positions(dictionary: Dictionary, n_ctx: int) -> list[int]:
+    """Return the positions below n_ctx that were excluded from the dictionary's training, by its metadata."""
+    metadata = dictionary.metadata
+    excluded = set(metadata.get("exclude_positions") or ())
+    if bounds := metadata.get("seqpos_slice"):
+        length = metadata.get("context_size") or n_ctx
+        kept = range(length)[slice(*bounds)]
+        excluded |= set(range(length)) - set(kept)
+    return sorted(position for position in excluded if 0 <= position < n_ctx)
+
+
+def is_included(tokens: Int[Tensor, "seq pos"], module: nn.Module, dictionary: Dictionary) -> Bool[Tensor, "seq pos"]:
+    """Mark the tokens that were included in the dictionary's training. Special tokens of the model, and tokens and
+    positions that training left out, are not."""
+    untaught: Any = dictionary.metadata.get("exclude_special_tokens")
+    ids = {*getattr(module, "special_ids", ()), *(untaught if isinstance(untaught, list | tuple) else ())}
+    included = ~torch.isin(tokens, torch.tensor(sorted(ids), dtype=torch.long, device=tokens.device))
+    included[:, untrained_positions(dictionary, tokens.shape[1])] = False
+    return included
 
 
 def norm_limit(dictionary: Dictionary) -> float | None:

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from interp.activations.hooks import Model, module_of
@@ -50,17 +50,6 @@ def add(value: float) -> Action:
 Positions = Bool[Tensor, "seq pos"] | Sequence[int] | None
 """A mask over all tokens, or positions that are the same in each sequence (negative ones count from the end). None
 means all tokens."""
-
-
-def is_included(tokens: Int[Tensor, "seq pos"], module: nn.Module, dictionary: Dictionary) -> Bool[Tensor, "seq pos"]:
-    """Mark the tokens that were included in the dictionary's training. Special tokens, and tokens and positions that
-    training left out, are not."""
-    untaught: Any = dictionary.metadata.get("exclude_special_tokens")
-    ids = {*getattr(module, "special_ids", ()), *(untaught if isinstance(untaught, list | tuple) else ())}
-    included = ~torch.isin(tokens, torch.tensor(sorted(ids), dtype=torch.long, device=tokens.device))
-    left_out = dictionary.metadata.get("exclude_positions") or ()
-    included[:, [position for position in left_out if position < tokens.shape[1]]] = False
-    return included
 
 
 @contextmanager

@@ -30,9 +30,8 @@ from interp.activations.hooks import Hook, Model, capture, evaluating, module_of
 from interp.activations.model_passes import check_model_takes
 from interp.activations.next_tokens import check_predicts_next
 from interp.checks.errors import InterpError
-from interp.codes.dictionary import Dictionary, W_enc_of
+from interp.codes.dictionary import Dictionary, W_enc_of, is_included
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
-from interp.effects.interventions import is_included
 from interp.features.text_features import tokens_of
 from interp.runtime.progress import Progress, no_progress
 

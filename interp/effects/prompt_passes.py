@@ -23,11 +23,10 @@ from interp.activations.hooks import Hook, Model, capture, module_of, resolve_ho
 from interp.activations.model_passes import check_model_takes
 from interp.activations.next_tokens import logits_of
 from interp.checks.errors import InterpError
-from interp.codes.dictionary import Dictionary, W_skip_of
+from interp.codes.dictionary import Dictionary, W_skip_of, is_included
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.effects.graph_nodes import NODE_KEY, GraphNodes
 from interp.effects.held import HeldModel, without_weight_gradients
-from interp.effects.interventions import is_included
 from interp.effects.latent_edges import encoder_of
 from interp.features.text_features import tokens_of
 

@@ -26,14 +26,13 @@ from interp.activations.next_tokens import check_predicts_next, logits_of
 from interp.checks.arguments import check_token_ids
 from interp.checks.errors import InterpError
 from interp.checks.limits import check_at_least
-from interp.codes.dictionary import Dictionary
+from interp.codes.dictionary import Dictionary, is_included
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.effects.ablation_batch import NUMBERS_AT_ONCE
 from interp.effects.interventions import (
     Action,
     columns,
     intervene,
-    is_included,
     pin,
 )
 from interp.features.feature_store import FeatureStore

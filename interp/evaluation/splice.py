@@ -27,7 +27,7 @@ from interp.activations.row_statistics import Moments
 from interp.checks.arguments import check_finite
 from interp.checks.errors import InterpError
 from interp.checks.limits import check_at_least
-from interp.codes.dictionary import Dictionary
+from interp.codes.dictionary import Dictionary, untrained_positions
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.evaluation.downstream import Downstream, StateAtHook, run_to_hook
 from interp.evaluation.shortcuts import downstream_of
@@ -120,7 +120,7 @@ class Splice:
         self.tokens = tokens.long()
         check_model_takes(self.model, self.tokens)
         self.keep = ~torch.isin(self.tokens, torch.tensor(list(exclude), dtype=torch.long, device=tokens.device))
-        untrained = _untrained_positions(dictionaries, tokens.shape[1])
+        untrained = sorted({at for each in dictionaries.values() for at in untrained_positions(each, tokens.shape[1])})
         self.keep[:, untrained] = False
         if not self.keep.any() or tokens.shape[1] < 2:
             left_out = f"ids {list(exclude)}" + (f" and positions {untrained}" if untrained else "")
@@ -278,12 +278,6 @@ def _common_hooks(
             raise InterpError(f"{name} does not write the hook that {first} writes: measure them separately")
     limits = [each.norm_limit for each in hooks.values() if each.norm_limit is not None]
     return common._replace(norm_limit=min(limits, default=None))
-
-
-def _untrained_positions(dictionaries: Mapping[str, Dictionary], n_ctx: int) -> list[int]:
-    """Return the positions that were excluded from the training of a dictionary, by its metadata."""
-    excluded = {position for each in dictionaries.values() for position in each.metadata.get("exclude_positions") or ()}
-    return sorted(position for position in excluded if position < n_ctx)
 
 
 def _check_widths(name: str, dictionary: Dictionary, rows: _Rows, hook_name: str) -> None:

@@ -21,7 +21,7 @@ from torch import Tensor
 from interp.activations.hooks import Model, capture, evaluating, module_of, to_model
 from interp.activations.model_passes import check_model_takes
 from interp.checks.errors import InterpError
-from interp.codes.dictionary import Dictionary
+from interp.codes.dictionary import Dictionary, is_included
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.codes.sparse_codes import SparseCodes
 from interp.display.cards import Markup, card, shade_text, show_table, show_token
@@ -85,12 +85,14 @@ def features_of(
     """
     module = module_of(model)
     hooks = dictionary_hooks(model, hook, dictionary)
-    tokens = tokens_of(model, text, tokenizer).reshape(1, -1)
+    ids = tokens_of(model, text, tokenizer)
+    if ids.ndim != 1:
+        raise InterpError(f"the token ids are {tuple(ids.shape)}: give those of one text, [position]")
+    tokens = ids[None]
     check_model_takes(module, tokens)
-    special = torch.tensor(sorted(getattr(module, "special_ids", ())), dtype=torch.long)
     with evaluating(module):
         acts = capture(module, to_model(module, tokens), {hook: hooks.input_hook})[hook]
-        codes = firing_matrix(hooks, dictionary, acts, ~torch.isin(tokens.cpu().long(), special).flatten())
+        codes = firing_matrix(hooks, dictionary, acts, is_included(tokens.cpu(), module, dictionary).flatten())
     token_strings = _token_strings(tokenizer or getattr(module, "tokenizer", None), tokens.flatten().tolist())
     return TextFeatures(tokens.flatten(), token_strings, SparseCodes.from_scipy(codes))
 

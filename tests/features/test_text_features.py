@@ -1,5 +1,7 @@
 """What fires on a text, against the dictionary itself on the model's activations."""
 
+import copy
+
 import pytest
 import torch
 
@@ -48,11 +50,29 @@ def test_the_codes_are_the_dictionarys_on_the_models_activations(model, sae):
 
 
 @pytest.mark.parametrize(
+    ("metadata", "left_out"),
+    [
+        ({"exclude_positions": [2, 99]}, [0, 2]),
+        ({"seqpos_slice": [1, None], "context_size": 20}, [0]),  # SAELens has null for no bound
+        ({"seqpos_slice": [2, -16], "context_size": 20}, [0, 1, 4, 5, 6]),
+        ({"exclude_positions": [1], "seqpos_slice": [2, 4], "context_size": 4}, [0, 1]),  # later ones: never seen
+    ],
+)
+def test_what_training_left_out_has_no_features(model, sae, metadata, left_out):
+    ids = torch.tensor([model.tokenizer.bos_id, *model.tokenizer.encode(TEXT, add_special_tokens=False)][:7])
+    limited = copy.copy(sae)
+    limited.metadata = metadata
+    fires = features_of(model, HOOK, limited, ids).codes.dense().any(1)
+    assert (~fires).nonzero().flatten().tolist() == left_out
+
+
+@pytest.mark.parametrize(
     ("call", "said"),
     [
         (lambda model, sae: features_of(model, sae, HOOK, TEXT), r"the order is \(model, hook, dictionary\)"),
         (lambda model, sae: features_of(sae, HOOK, model, TEXT), r"the order is \(model, hook, dictionary\)"),
         (lambda model, sae: features_of(model, HOOK, sae, ""), "there is no text"),
+        (lambda model, sae: features_of(model, HOOK, sae, torch.zeros(2, 3).long()), r"the token ids are \(2, 3\)"),
         (lambda model, sae: features_of(model, HOOK, sae, TEXT * 20), "longer than the model's context of 64"),
         (lambda model, sae: features_of(model.inner, "model.layers.1", sae, TEXT), "the model has no tokenizer"),
     ],

@@ -35,10 +35,10 @@ from interp.activations.hooks import capture, evaluating, module_of, resolve_hoo
 from interp.activations.next_tokens import check_predicts_next
 from interp.checks.arguments import check_latents
 from interp.checks.errors import InterpError
+from interp.codes.dictionary import is_included
 from interp.codes.dictionary_hooks import dictionary_hooks
 from interp.effects import dose_response, feature_edges, steer
 from interp.effects.ablation_batch import NUMBERS_AT_ONCE
-from interp.effects.interventions import is_included
 from interp.evaluation.downstream import split_positions
 from interp.evaluation.shortcuts import downstream_of
 from interp.features.text_features import encode_with_opening_token, firing_matrix

@@ -42,7 +42,7 @@ from torch import Tensor
 from interp.checks.errors import InterpError
 from interp.checks.limits import check_at_least
 from interp.compare.across_models import MIN_FIRED
-from interp.display.cards import Markup, card, mark_line_ends, markup, show_table
+from interp.display.cards import Markup, card, mark_line_ends, markup, show_rule, show_table
 from interp.features.by_document import Documents, pool_codes
 from interp.features.examples import rows_around
 from interp.features.feature import join_pieces
@@ -103,7 +103,8 @@ class Corpora:
         sides = [
             [Markup("<br>".join(map(markup, texts))) for texts in self.differing[name]] for name in ("in_a", "in_b")
         ]
-        rows = list(zip(self.differing["latent"], self.differing["words"], *sides, strict=True))[:_N_PRINTED_LATENTS]
+        words = map(show_rule, self.differing["words"])
+        rows = list(zip(self.differing["latent"], words, *sides, strict=True))[:_N_PRINTED_LATENTS]
         note = f"{len(self.differing) - len(rows):,} more in `differing`." if len(self.differing) > len(rows) else ""
         return card(self._title(), show_table(("latent", "what differs", f"in {a}", f"in {b}"), rows), note)
 

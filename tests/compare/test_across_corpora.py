@@ -2,6 +2,7 @@
 
 import itertools
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -135,6 +136,8 @@ def test_corpora_describes_differences_by_rules_and_snippets(tiny_run, tmp_path,
     assert f"«{token}»".replace("\n", "↵") in first["in_a"][0]
     page = result._repr_html_()
     assert "<b>the" not in page and "&lt;b&gt;" in page and page.count("<div") == page.count("</div>")
+    spaced = replace(result, table=result.table.assign(words='fires in 9% of it: " the" or "a"'))
+    assert '"<bdi>␣the</bdi>" or "<bdi>a</bdi>"' in spaced._repr_html_(), "the spaces of a rule are marked"
     figure = figures.corpus_differences(result.table, names=result.names)
     assert sum(len(trace.x) for trace in figure.data) == min(len(result.differing), 24)
     cut = corpora(features, in_a=in_a, documents=ids, n_first=8)

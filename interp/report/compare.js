@@ -253,8 +253,9 @@ report.views.compare = (() => {
     /* Where one fires and the other does not: a column, or a line if there are no examples of it. */
     const alone = (kind, some, [x, feature], y) => (some.length
       ? column(kind, `${x} fires, ${y} does not`, of(some, feature), list(some, x, feature))
-      : h("p.muted", null,
-        `${x} fires without ${y} in none of its ${format.count(feature.examples.length)} examples.`));
+      : h("p.muted", null, feature.examples.length
+        ? `Feature ${y} fires in each of the ${format.count(feature.examples.length)} examples of ${x}.`
+        : `No example of feature ${x} is stored.`));
     const hasBoth = bothA.length + bothB.length > 0;
     /* Led by the feature with more such examples stored, or the lower one (latent_pairs.py), whose activations the page
      * holds on all their tokens; those of the other where it fires with it, and in sequences of its own examples. */

@@ -168,3 +168,22 @@ def test_a_comparison_of_what_is_not_there_says_so(browser, address, asked, said
     browser.wait("document.getElementById('compare').dataset.latent === '4'")
     browser.size(390, 844, dark=True)
     assert browser.evaluate("document.documentElement.scrollWidth") == 390 and browser.faint() == []
+
+
+def test_a_line_says_that_one_never_fires_alone(browser, address):
+    browser.open(f"{address}#compare/3/4")
+    other = browser.evaluate("""(async () => {
+        const held = new Set((await loadFeature(3)).pairs.map(([latent]) => latent));
+        const lacks = async (latent) => !(await loadFeature(latent)).pairs.some(([each]) => each === 3);
+        for (let latent = 5; ; latent++) if (!held.has(latent) && await lacks(latent)) return latent;
+    })()""")
+    browser.evaluate("""report.views.compare.ask = async (latent) => {
+        const at = (await loadFeature(latent)).examples.map((_, k) => k);
+        return [at.length, 1, 1, at, [], at.map(() => 1)];
+    }""")
+    browser.evaluate(f"location.hash = '#compare/3/{other}'")
+    n = browser.evaluate("loadFeature(3).then(({ examples }) => examples.length)")
+    line = f"Feature {other} fires in each of the {n} examples of 3."
+    browser.wait(f"document.querySelector('#compare .where > p')?.textContent === {line!r}")
+    heads = [f"{other} fires, 3 does not", "Both fire"]
+    assert sorted(browser.text("#compare .where h3")) == heads, "rather than an empty column"

@@ -75,9 +75,9 @@ report.bytes = (() => {
   }
 
   /* The characters of which a token was seen to be a part: those that it ends and those that it begins, in the script
-   * around it, else in the commonest one; undefined where there are none. */
-  const seenWith = (token, lead) => (charactersOf[token] ?? []).map((byScript) => byScript.find((characters) =>
-    lead !== null && nameOf(new TextEncoder().encode(characters)[0]) === nameOf(lead)) ?? byScript[0]);
+   * around it, or in the commonest one if none is known; undefined where there are none. */
+  const seenWith = (token, lead) => (charactersOf[token] ?? []).map((byScript) => (lead === null ? byScript[0]
+    : byScript.find((characters) => nameOf(new TextEncoder().encode(characters)[0]) === nameOf(lead))));
 
   /* The parts of characters in a run of stray bytes: [sign, label, meaning], …; lead: a first byte of the
    * script around it, if it has none itself; ended and begun: as above. */

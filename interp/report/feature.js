@@ -76,7 +76,8 @@ report.views.feature = (() => {
     const rows = all.filter(([, f1]) => f1 >= report.data.page.min_f1);
     if (!rows.length) {
       const [[best, f1]] = all;
-      return nothing(`None tells where it fires; the best, ${format.words(best)}, has an F1 of ${format.fixed(f1)}.`);
+      const known = f1 < 0.005 ? "" : `; the best, ${format.words(best)}, has an F1 of ${format.fixed(f1)}`;
+      return nothing(`None tells where it fires${known}.`);
     }
     const line = ([label, ...scores]) => (
       h("tr", null, rowHead(format.words(label)), scores.map((x) => h("td", null, format.fixed(x))))
@@ -298,6 +299,7 @@ report.views.feature = (() => {
   function fillColumn(section) {
     if (!matchMedia("(min-width: 1021px)").matches) return;
     const [fires, side] = section.querySelectorAll(".split > *");
+    if (!fires?.querySelector("#panel-0")) return; // a dead feature has no examples
     const heightTo = (last, column) => last.getBoundingClientRect().bottom - column.getBoundingClientRect().top;
     const shown = fires.querySelectorAll("#panel-0 .example");
     const listed = Array.from(fires.querySelectorAll("#panel-0 ol"), (list) => list.offsetHeight);

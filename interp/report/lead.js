@@ -89,6 +89,7 @@ report.lead = (() => {
     if (spaces) return h("span", { title: rule }, spaces);
     const LISTS = /(tokens like )?((?:"[^"]+"(?:,| or|, or) ){2,}"[^"]+")(?=$|[\s,;:.)])/g;
     const whole = inOrder(joined(rule));
+    const inRule = (part) => partOfRule(report.bytes.leadOf(whole), part);
     const parts = [];
     let from = 0;
     for (const { index, 0: { length }, 1: like = "", 2: list } of whole.matchAll(LISTS)) {
@@ -99,13 +100,13 @@ report.lead = (() => {
       if (!families.length && tokens.length <= N_LISTED + 1) continue;
       const named = new Set(families.flatMap(([, own]) => own));
       const others = tokens.filter((token) => !named.has(token));
-      const some = (own, most) => [ruleText(own.slice(0, most).join(", ")), further(own.length - most, rule, isButton)];
+      const some = (own, most) => [inRule(own.slice(0, most).join(", ")), further(own.length - most, rule, isButton)];
       const groups = families.map(([name, own]) => [`${name} `, some(own, N_SAMPLES)]);
       if (others.length) groups.push([like, some(others, others.length > N_LISTED + 1 ? N_LISTED : others.length)]);
-      parts.push(ruleText(whole.slice(from, index)), groups.map((group, k) => (k ? [" or ", group] : group)));
+      parts.push(inRule(whole.slice(from, index)), groups.map((group, k) => (k ? [" or ", group] : group)));
       from = index + length;
     }
-    return h("span.shortened", { title: parts.length ? rule : null }, parts, ruleText(whole.slice(from)));
+    return h("span.shortened", { title: parts.length ? rule : null }, parts, inRule(whole.slice(from)));
   }
 
   /* How many more there are; with `isButton` it is a button that shows all of the rule. */

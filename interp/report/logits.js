@@ -217,7 +217,7 @@ report.logits = (() => {
     const all = { lead, marks, most: largest(top, bottom) };
     const rest = top.length > N_FIRST ? ends(...sides, { ...all, from: N_FIRST, to: top.length }) : null;
     const isMarked = [...top, ...bottom].some(([token]) => marks(token).length);
-    const last = nStray ? ` (${nStray} are bytes)` : "";
+    const last = nStray ? ` (${nStray} ${nStray === 1 ? "is a byte" : "are bytes"})` : "";
     const more = h("summary", null, `More tokens${last}, and the whole vocabulary`);
     const byChance = report.lead.byChance(feature);
     return [

@@ -243,7 +243,10 @@ function tokenElement(token, lead = null) {
 /* A rule in words. What stands in its quotes keeps its writing direction to itself, and its spaces and tabs are drawn,
  * since a page folds them into one: the style draws ␣ and ⇥ and ␣×7, so that what is copied is the rule
  * itself; a token of white space alone needs no quotes. pieces: its text; every second piece is what a search found. */
-function ruleText(...pieces) {
+const ruleText = (...pieces) => partOfRule(report.bytes.leadOf(pieces.join("")), ...pieces);
+
+/* A part of a rule in words. lead: the first byte of characters of which the whole rule has parts. */
+function partOfRule(lead, ...pieces) {
   const QUOTED = /"(.+?)"(?=$|[\s,;:.)])/gs; // a quote that more of the token follows does not end it
   const LINE_ENDS = /((?:\\n)+)/; // which a rule writes as \n
   const LONG = 24; // letters of a token that may be parted between two lines
@@ -252,7 +255,6 @@ function ruleText(...pieces) {
   const kindAt = new Map(); // of what is quoted, by its place
   const whole = (text) => text.replace(CUT_BYTE, "⟨$1"); // the end of a token may be that of a stray byte's sign
   const rule = pieces.join("");
-  const lead = report.bytes.leadOf(rule);
   for (const { index, 1: token } of rule.matchAll(QUOTED)) {
     const isBlank = !token.replaceAll("\\n", "").trim();
     const [from, to] = isBlank ? [index, index + token.length + 2] : [index + 1, index + token.length + 1];

@@ -153,7 +153,7 @@ def best_token_concentration(features: FeatureStore) -> LatentValues:
     return np.where(is_looked_at.any(1), best, np.nan)
 
 
-@measure("Share of the commonest token", "of its activation, with variants in case and space", sign=1, null="shift")
+@measure("Activation on the commonest token", "its share, with variants in case and space", sign=1, null="shift")
 def token_share(features: FeatureStore) -> LatentValues:
     """Read the codes."""
     words = WordMass(features.tokens, features.vocab, features.d_sae)

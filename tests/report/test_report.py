@@ -456,7 +456,7 @@ def test_the_measures_of_a_ranking_are_evidence_in_words_beside_their_nulls(fold
     ranking = rank_features(store, n_shifts=1, labels={"hostile": tokens == 1, "a<b": tokens > 20}, seed=0)
     shown = verdict_evidence(ranking_evidence(ranking), ranking["latent"])
     found = {measure.title: place for place, measure in enumerate(shown.measures)}
-    for title in ("Token entropy (nats)", "Share of the commonest token", "Next-token AUROC", "Label F1"):
+    for title in ("Token entropy (nats)", "Activation on the commonest token", "Next-token AUROC", "Label F1"):
         measure = shown.measures[found[title]]
         assert measure.null and measure.meaning and measure.domain is not None
         rows = [row for rows in shown.rows.values() for row in rows if row[0] == found[title]]
@@ -912,6 +912,8 @@ def test_chromium_tells_the_positions_of_a_part_of_a_context_and_nothing_of_two_
 def test_a_dead_feature_is_told_from_one_that_is_filtered_out_and_a_list_of_them_is_short(chromium, page):
     chromium.open(page.as_uri() + f"#feature/{DEAD}")
     assert "left out of the table: dead" in chromium.text("#feature .path")[0]
+    chromium.evaluate("new Promise((done) => requestIdleCallback(() => requestIdleCallback(done)))")
+    assert not chromium.complaints, "nor what is done when the page is idle"
     chromium.open(page.as_uri() + f"#feature/{DEAD}?q=%230")
     assert "outside the present filter" in chromium.text("#feature .path")[0]
     chromium.open(page.as_uri() + "#features?verdict=dead")

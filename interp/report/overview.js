@@ -60,11 +60,12 @@ report.views.overview = (() => {
     const of = ({ title, means, judged }) =>
       `${title}: ${means}; of ${format.count(judged)} features, drawn at random`;
     const [least, more] = difference(matched.one, nearest.one);
+    const isApart = least > 0 ? "Told apart from the null" : "Not told apart from the null";
     return headed(known, ...said,
       [["matched", matched.one, tipped(`${matched.title}, as the nulls`, of(matched))],
         ["null", nearest.one, tipped(`closest null, ${nearest.title}`, of(nearest))]],
-      note(tipped(more, `${matched.title} less closest null, with its 95 % interval`),
-        least > 0 ? ", told apart from the null" : ", not told apart from the null"));
+      note(h("b", null, isApart), ": ",
+        tipped(more, `${matched.title} less closest null, with its 95 % interval`)));
   }
 
   const learnt = (known) => headed(known, ["are ", term("learnt")], "tested", [],
@@ -74,7 +75,7 @@ report.views.overview = (() => {
   function effect(known) {
     const { chance } = known;
     return headed(known, ["have an ", term("effect")], "ablated", [["null", [chance, chance, chance], "by chance"]],
-      note(known.interval[0] > chance ? "Told apart from chance. " : "Not told apart from chance. ",
+      note(h("b", null, known.interval[0] > chance ? "Told apart from chance. " : "Not told apart from chance. "),
         h("span.long", null, "A learnt feature has none if other features do the same.")));
   }
 

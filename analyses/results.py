@@ -29,6 +29,8 @@ RESULTS_FOLDER = ROOT / "analyses" / "results"
 PAGE = ROOT / "analyses" / "RESULTS.md"
 README = ROOT / "README.md"
 INDEX = ROOT / "analyses" / "README.md"
+SEVERAL_SCRIPTS = ("compare", "essay")
+"""The sections whose folder holds a folder for each of several scripts."""
 Results = Mapping[str, Any]
 
 
@@ -68,25 +70,30 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def take_over(section: Section, folder: Path, note: str = "") -> None:
-    """Keep the folder's results, with the machine, the commit, the day and a note."""
+    """Keep the folder's results, with the machine, the commit, the day and a note.
+
+    In a section of several scripts, those without a result in the folder keep theirs. If there are any, `later` gives
+    the machine, the commit, the day and the note of each that is new.
+    """
+    several = section.folder in SEVERAL_SCRIPTS
     if section.folder in ("demo", "smollm2"):
         results: Any = parts_of(folder, "manifest.json")
-    elif section.folder in ("essay", "compare"):
+    elif several:
         results = parts_of(folder, "results.json")
     else:
         results = json.loads(file.read_text()) if (file := folder / "results.json").exists() else {}
     if not results:
         print(f"{folder} has no results; {section.command} makes them")
         return
-    if section.folder in ("essay", "compare") and kept_file(section).exists():
-        before = json.loads(kept_file(section).read_text())["results"]
-        if dropped := [name for name in before if name not in results]:
-            print(f"{folder} has no results of {', '.join(dropped)}: what was kept of them is dropped")
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     source = {"date": f"{datetime.now(UTC):%Y-%m-%d}", "commit": commit.stdout.strip(), "machine": machine()}
     source |= {"note": note} if note else {}
-    RESULTS_FOLDER.mkdir(exist_ok=True)
     content = {**source, "command": section.command, "results": without_places(results)}
+    before = json.loads(kept_file(section).read_text()) if several and kept_file(section).exists() else {"results": {}}
+    if before["results"].keys() - results.keys():
+        later = before.get("later", {}) | {name: source for name in results}
+        content = {**before, "results": before["results"] | content["results"], "later": later}
+    RESULTS_FOLDER.mkdir(exist_ok=True)
     kept_file(section).write_text(json.dumps(content, indent=1) + "\n")
 
 
@@ -128,12 +135,19 @@ def page(kept: Mapping[str, Any]) -> str:
         if section.folder in kept:
             content = kept[section.folder]
             lines += ["", f"## {section.title}", "", section.write(content["results"]), ""]
-            measured = f"{content['date']}, commit {content['commit']}, two cores of {content['machine']}"
-            lines += [f"`{section.command}`, {', '.join([measured, *filter(None, [content.get('note')])])}."]
+            lines += [f"`{section.command}`, {measured(content)}."]
+            for name, source in content.get("later", {}).items():
+                lines += ["", f"`{name}` is of a later run: {measured(source)}."]
     if missing:
         lines += ["", "## Not measured since the last change", ""]
         lines += [f"- {section.title}: `{section.command}`" for section in missing]
     return "\n".join(lines) + "\n"
+
+
+def measured(source: Mapping[str, str]) -> str:
+    """Say when a result was measured, of which commit, on which machine, with the note on it."""
+    place = f"{source['date']}, commit {source['commit']}, two cores of {source['machine']}"
+    return ", ".join([place, *filter(None, [source.get("note")])])
 
 
 def index(kept: Mapping[str, Any]) -> str:
@@ -154,7 +168,7 @@ def result_in_short(module: str, kept: Mapping[str, Any]) -> str:
     folder = f"bench_{name}" if module.startswith("analyses.bench.") else name
     if folder in kept and (in_short := folders[folder].in_short):
         return in_short(kept[folder]["results"])
-    for several in ("compare", "essay"):
+    for several in SEVERAL_SCRIPTS:
         if several in kept and name in kept[several]["results"]:
             return result_tables.claims_in_short(kept[several]["results"][name])
     return ""

@@ -69,17 +69,23 @@ def test_a_folder_without_results_changes_nothing(kept, tmp_path, capsys):
     assert not results.kept_file(results.SECTIONS[0]).exists() and "has no results" in capsys.readouterr().out
 
 
-def test_analyses_that_are_no_longer_kept_are_named(kept, tmp_path, capsys):
+def test_one_script_measured_anew_leaves_what_is_kept_of_the_others(kept, tmp_path):
     compare = next(section for section in results.SECTIONS if section.folder == "compare")
-    for name in ("one", "other"):
-        file = tmp_path / "first" / name / "results.json"
+    claim = {"row": "1", "text": "A claim.", "holds": None}
+    for folder, name, found in (("first", "one", "1 %"), ("first", "other", "2 %"), ("second", "other", "3 %")):
+        file = tmp_path / folder / name / "results.json"
         file.parent.mkdir(parents=True)
-        file.write_text(json.dumps({"claims": []}))
+        file.write_text(json.dumps({"claims": [claim | {"found": found}]}))
+    results.take_over(compare, tmp_path / "first", "alone")
+    assert "later" not in json.loads(results.kept_file(compare).read_text())
+    results.take_over(compare, tmp_path / "second", "under load")
+    content = json.loads(results.kept_file(compare).read_text())
+    assert content["note"] == "alone" and content["later"].keys() == {"other"}
+    page = results.page({"compare": content})
+    assert "| one | 1 | A claim. | 1 % |" in page and "| other | 1 | A claim. | 3 % |" in page
+    assert f"`other` is of a later run: {results.measured(content['later']['other'])}." in page and "under load" in page
     results.take_over(compare, tmp_path / "first")
-    (tmp_path / "first" / "one" / "results.json").unlink()
-    assert not capsys.readouterr().out
-    results.take_over(compare, tmp_path / "first")
-    assert "has no results of one: what was kept of them is dropped" in capsys.readouterr().out
+    assert "later" not in json.loads(results.kept_file(compare).read_text()), "all are new"
 
 
 def test_readme_is_filled_between_its_marks():

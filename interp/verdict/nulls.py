@@ -48,11 +48,13 @@ from torch import Tensor
 from interp.checks.errors import InterpError
 from interp.codes.code_chunks import CodeChunk, encoded_rows
 from interp.codes.sparse_codes import SparseCodes
+from interp.features.decoder import Decoder
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import scan_digests
 from interp.features.scan_config import ScanConfig
-from interp.features.scan_folder import check_labelled, labels_digest, masks_of
+from interp.features.scan_folder import Scan, check_labelled, labels_digest, masks_of
 from interp.runtime.processes import ALONE, Processes
+from interp.runtime.progress import no_progress
 from interp.verdict.measures import MEASURES, Directions, LatentValues, Null
 
 POOL_SIZE = 100
@@ -121,12 +123,12 @@ def circular_shifts(
 
 
 def shift_rows(
-    rows: Int[np.ndarray, " firing"], shift: int, encoded: Int64[np.ndarray, " row"], n_rows: int
+    rows: Int[np.ndarray, " firing"], shift: int, along: Int64[np.ndarray, " row"], n_rows: int
 ) -> Int64[np.ndarray, " firing"]:
-    """Move rows circularly along the encoded rows of a text, by as large a share of these as `shift` is of all rows.
-    encoded: the encoded rows, ascending."""
-    step = round(shift * len(encoded) / n_rows)
-    return encoded[(np.searchsorted(encoded, rows) + step) % len(encoded)]
+    """Move rows circularly along some rows of a text, by as large a share of these as `shift` is of all rows.
+    along: the rows on which a firing may be, ascending, such as those that were encoded."""
+    step = round(shift * len(along) / n_rows)
+    return along[(np.searchsorted(along, rows) + step) % len(along)]
 
 
 def against_pooled_nulls(
@@ -193,7 +195,8 @@ class SampledCodes:
         self._parts.append((rows, units[kept], chunk.activations[kept]))
 
     def write_shifted(self, labels: Masks | None, folder: str | Path) -> FeatureStore:
-        """Write a store of the same text, in which latent s · n_units + u is unit u moved by `shifts[s]` rows."""
+        """Write a store of the same text, in which latent s · n_units + u is unit u moved by `shifts[s]` rows. The same
+        rows are encoded, so that its measures leave out the same padding."""
         features = self._features
         masks = {name: labels[name] for name in features.meta["labels"]} if labels else None
         config = ScanConfig(
@@ -205,22 +208,26 @@ class SampledCodes:
             n_coactivations=0,
             n_neighbours=0,
         )
-        return FeatureStore.from_codes(
-            features.tokens, self._shifted_codes(), folder, vocab=features.vocab, labels=masks, config=config
-        )
+        n_rows = features.tokens.numel()
+        encoded = np.flatnonzero(encoded_rows(features.codes, 0, n_rows).numpy())
+        scan = Scan(features.tokens, features.vocab, masks, config, "", no_progress)
+        with scan.begin(Path(folder), {}, len(self.units) * len(self.shifts), 0, overwrite=False) as store:
+            assert store is not None, "the folder holds no scan yet"
+            store.write_file("shifted", torch.from_numpy(encoded), self._shifted_codes(encoded, n_rows))
+            scan.finish(store, Decoder(None, None))
+        return FeatureStore.open(folder)
 
-    def _shifted_codes(self) -> SparseCodes:
-        """Return the codes of `shifted`. What they are sorted from is freed before the scan begins."""
+    def _shifted_codes(self, encoded: Int64[np.ndarray, " row"], n_rows: int) -> SparseCodes:
+        """Return the codes of the encoded rows. What they are sorted from is freed before the scan begins."""
         n_units = len(self.units)
         n_shifts = len(self.shifts)
-        n_rows = self._features.tokens.numel()
         rows, units, values = (np.concatenate(arrays) for arrays in zip(*self._parts, strict=True))
-        encoded = np.flatnonzero(encoded_rows(self._features.codes, 0, n_rows).numpy())
         moved = np.concatenate([shift_rows(rows, shift, encoded, n_rows).astype(rows.dtype) for shift in self.shifts])
         latents = np.concatenate([units + np.int32(s * n_units) for s in range(n_shifts)])
         entries = np.tile(values, n_shifts), (moved, latents)
         shifted = scipy.sparse.coo_matrix(entries, shape=(n_rows, n_units * n_shifts)).tocsr()
-        tensors = [torch.from_numpy(array) for array in (shifted.indptr, shifted.indices, shifted.data)]
+        offsets = np.append(shifted.indptr[encoded], shifted.indptr[-1])  # the rows between them have no firing
+        tensors = [torch.from_numpy(array) for array in (offsets, shifted.indices, shifted.data)]
         return SparseCodes(tensors[0], tensors[1], tensors[2], shifted.shape[1])
 
 

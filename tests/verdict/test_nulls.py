@@ -10,8 +10,11 @@ from scipy.stats import spearmanr
 
 from interp.codes.code_chunks import read_chunks
 from interp.codes.sparse_codes import SparseCodes
+from interp.features.decoder import Decoder
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_config import ScanConfig
+from interp.features.scan_folder import Scan
+from interp.runtime.progress import no_progress
 from interp.verdict import nulls
 from interp.verdict.measures import MEASURES, largest_cosines, measure_values
 from interp.verdict.nulls import (
@@ -42,7 +45,7 @@ class Judged:
 def sampled(features, shifts=SHIFTS, seed=0):
     """Return the firings of one pass over the codes, a few groups at a time."""
     sample = SampledCodes(features, shifts, seed)
-    for chunk in read_chunks(features.codes, N_CTX):
+    for chunk in read_chunks(features.codes, features.n_ctx):
         sample.add(chunk)
     return sample
 
@@ -138,6 +141,29 @@ def test_chance_firings_are_within_their_null_and_meaningful_ones_are_not(found,
     assert (found["token_entropy"].z[:3] < -5).all() and (found["best_token_concentration"].z[:3] > 5).all()
     assert (found["token_share"].z[:2] > 5).all() and values["token_share"][0] > found["token_share"].high[0]
     assert found["label_f1"].z[2] > 5
+
+
+def test_chance_firings_are_within_their_null_in_padded_text(tmp_path):
+    """Two thirds of the text are padding, which a label holds at as well."""
+    rng = np.random.default_rng(1)
+    tokens = rng.zipf(1.3, (N_SEQ, 60)).clip(1, VOCAB - 1).astype(np.int32)
+    kept = np.arange(60) < rng.integers(8, 32, N_SEQ)[:, None]
+    tokens[~kept] = 0
+    z = torch.from_numpy((rng.random((tokens.size, 40)) < np.geomspace(0.03, 0.3, 40)) * kept.reshape(-1, 1)).float()
+    masks = {"ends": torch.from_numpy((tokens == 0) | (tokens == 2))}
+    scan = Scan(torch.from_numpy(tokens), STRINGS, masks, None, "", no_progress)
+    with scan.begin(tmp_path / "features", {}, 40, 0, overwrite=False) as codes:
+        rows = torch.from_numpy(np.flatnonzero(kept))
+        codes.write_file("0", rows, SparseCodes.from_dense(z[rows]))
+        scan.finish(codes, Decoder(None, None))
+    padded = FeatureStore.open(tmp_path / "features")
+    every = np.ones(40, bool)
+    nulls_of = compare_with_nulls(
+        measure_values(padded), padded, sampled(padded, FOUR), every, np.full(40, 100.0), labels=masks
+    )
+    assert set(nulls_of) == {"token_entropy", "best_token_concentration", "token_share", "label_f1"}
+    for name, null in nulls_of.items():
+        assert abs(null.z.mean()) < 0.8 and np.abs(null.z).max() < 5, name
 
 
 def test_every_measure_but_those_that_do_not_know_the_text_has_a_null(found):

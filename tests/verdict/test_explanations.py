@@ -408,3 +408,18 @@ def test_rows_that_were_left_out_at_harvest_are_no_errors_of_a_rule(tmp_path):
     half = fit_half(tokens).numpy()
     counts = count_rules(text, text.predicates, half, [[rule]], np.array([0]), [np.zeros(0, np.int64)])
     assert counts.holds.sum() == counts.both.sum() == fires.sum()
+
+
+def test_rules_are_searched_among_the_rows_that_have_codes(tmp_path):
+    """Padding also stands before padding: a latent at the end of the text says so, and so do few rows that can fire."""
+    rng = np.random.default_rng(1)
+    tokens = random_text(rng, n_seq=600)
+    kept = np.arange(tokens.shape[1]) < rng.integers(2, 8, len(tokens))[:, None]
+    tokens[~kept] = len(WORDS)
+    fires = kept & (np.roll(tokens, -1, 1) == len(WORDS))
+    codes = CodeStore.create(tmp_path / "codes", n_rows=tokens.size, d_sae=1)
+    rows = torch.from_numpy(np.flatnonzero(kept))
+    codes.write_file("0", rows, firing_where(fires.reshape(-1, 1)).take(rows))
+    text = CodedText.from_codes(torch.from_numpy(tokens), codes, [*WORDS, "<pad>"])
+    found = explain(text, FitSample.read(text, fit_half(tokens).numpy())).latents
+    assert found.phrases == ['tokens before "<pad>"'] and found.f1[0] == 1

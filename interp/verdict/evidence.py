@@ -213,8 +213,9 @@ def collect_evidence(
     null_latents = [np.sort(rng.permutation(np.flatnonzero(testable))[:NULL_LATENTS]) for _ in shifts]
     observed, *nulls = (SimilarityOfFirings.empty(text.d_sae, rows.shape[1]) for _ in range(1 + len(shifts)))
     if testable.any():
-        densities = sampler.count.sum(1) / max((text.counted & text.encoded).sum(), 1)
-        comparison = _FiringComparison(text.predicates, calibration, rows, densities, np.flatnonzero(text.encoded))
+        candidates = np.flatnonzero(text.counted & text.encoded)
+        densities = sampler.count.sum(1) / max(len(candidates), 1)
+        comparison = _FiringComparison(text.predicates, calibration, rows, densities, candidates)
         with threadpool_limits(1, user_api="blas"):  # the result must not depend on BLAS's threads
             observed = comparison.evaluate(wanted, progress=progress)
             nulls = text.team.divide(
@@ -232,8 +233,9 @@ class _FiringComparison:
     rows: Int64[np.ndarray, "d_sae firing"]
     densities: Float64[np.ndarray, " d_sae"]
     """The share of the text's rows on which each fires."""
-    encoded: Int64[np.ndarray, " row"]
-    """The rows of the text that have codes."""
+    candidates: Int64[np.ndarray, " row"]
+    """The rows on which a sampled firing may be: those that have codes and count as evidence. Firings are moved along
+    these alone, as copies of one text are alike by themselves."""
 
     def evaluate(
         self,
@@ -246,7 +248,7 @@ class _FiringComparison:
         n_rows = self.predicates.text.tokens.size
         for start in range(0, len(latents), LATENTS_AT_ONCE):
             block = latents[start : start + LATENTS_AT_ONCE]
-            rows = [shift_rows(drawn[drawn >= 0], shift, self.encoded, n_rows) for drawn in self.rows[block]]
+            rows = [shift_rows(drawn[drawn >= 0], shift, self.candidates, n_rows) for drawn in self.rows[block]]
             holds = self.predicates.at_each(rows, self.predicates.compared)
             units = list(zip(block.tolist(), rows, holds, strict=True))
             map_in_threads(units, lambda unit: self._evaluate_one(*unit, out, with_words=shift == 0))

@@ -237,7 +237,7 @@ _LITERALS = ["outside string literals", "in a string literal", "in a triple-quot
 _REPEATS = [
     "not among the eight tokens before",
     "that repeat the token before",
-    "that occur among the eight tokens before",
+    *(f"that repeat the token {n} before" for n in ("two", "three", "four", "five", "six", "seven", "eight")),
 ]
 
 PREDICATE_KINDS: dict[str, Kind] = {
@@ -324,7 +324,7 @@ PREDICATE_KINDS: dict[str, Kind] = {
     "math": place_kind("markup", ["outside $ signs", "between $ signs"], lambda s: s.math),
     "url": place_kind("markup", ["outside URLs", "in a URL"], lambda s: s.url),
     "bold": place_kind("markup", ["outside ** marks", "between ** marks"], lambda s: s.bold),
-    "repeats": place_kind("repetition", _REPEATS, lambda s: s.repeats, size=9),
+    "repeats": place_kind("repetition", _REPEATS, lambda s: s.repeats),
     # The topic and the tokens of the text around it.
     **{f"topic_{grain}": topic_kind(grain) for grain in TOPIC_GRAINS},
     "around": window_kind(

@@ -14,6 +14,9 @@ CATEGORIES = {
     "Po": "punctuation marks", "Ps": "opening brackets", "Pe": "closing brackets", "Pd": "dashes",
     "Pc": "underscores", "Pi": "opening quotes", "Pf": "closing quotes", "Sm": "mathematical signs",
     "Sc": "currency signs", "Sk": "accents and backticks", "So": "symbols", "Cc": "control characters",
+    "Mn": "combining marks", "Mc": "combining marks", "Me": "combining marks", "Cf": "invisible marks",
+    "Nl": "numerals", "No": "fractions and numerals", "Co": "characters for private use",
+    "Cn": "unassigned characters", "Cs": "halves of characters", "?": "letters without a name",
 }  # fmt: skip
 """The names of tokens whose first character has one of these Unicode categories, or no script."""
 CASES = {"upper": "tokens in capitals", "title": "capitalised tokens", "lower": "lower-case tokens", "other": "tokens"}
@@ -57,7 +60,10 @@ def shape(string: str) -> tuple[str, str]:
 
 def shape_name(shape: tuple[str, str]) -> str:
     script, case = shape
-    return script_name(script) if case == "other" else f"{CASES[case]} in {script.capitalize()} script"
+    if case == "other" or script == "byte":  # the case of ⟨d7⟩ is that of its hexadecimal digits
+        return script_name(script)
+    first = f"that begin with {CATEGORIES[script]}" if script in CATEGORIES else f"in {script.capitalize()} script"
+    return f"{CASES[case]} {first}"
 
 
 def start(string: str) -> tuple[bool, tuple[str, str]]:
@@ -67,6 +73,8 @@ def start(string: str) -> tuple[bool, tuple[str, str]]:
 
 def start_name(start: tuple[bool, tuple[str, str]]) -> str:
     has_space, shape = start
+    if shape[0] == "blank":
+        return shape_name(shape)
     return f"{shape_name(shape)} {'with' if has_space else 'without'} a space before"
 
 
@@ -97,4 +105,6 @@ def length(string: str) -> tuple[int, str]:
 
 def length_name(length: tuple[int, str]) -> str:
     n, script = length
+    if script in ("byte", "blank"):  # as written, a byte has four characters, and white space none
+        return script_name(script)
     return f"{script_name(script)} of {n} character{'' if n == 1 else 's'}"

@@ -34,7 +34,8 @@ class Atom(NamedTuple):
 
     @property
     def words(self) -> str:
-        return PREDICATE_KINDS[self.kind].words.format(join_with_or(self.names))
+        names = list(dict.fromkeys(self.names))  # two classes of bytes, say, have the same name
+        return PREDICATE_KINDS[self.kind].words.format(join_with_or(names))
 
 
 Rule = tuple[Atom, ...]

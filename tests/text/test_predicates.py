@@ -57,6 +57,20 @@ def test_nothing_looks_across_the_edge_of_a_sequence(predicates):
     assert (around[:TOKENS_AROUND] == -1).all() and around[TOKENS_AROUND] == predicates.text.tokens[1, 0]
 
 
+def test_a_repeated_token_is_called_by_how_far_back_it_is():
+    tokens = np.array([[0, 1, 0, 2, 3, 0, 4, 4]], np.int32)
+    predicates = Predicates.count(tokens, 5, WORDS[:5])
+    kind = PREDICATE_KINDS["repeats"]
+    names = [kind.name(predicates.text, int(value(predicates, "repeats", row)), row) for row in (1, 2, 5, 7)]
+    assert names == [
+        "not among the eight tokens before",
+        "that repeat the token two before",
+        "that repeat the token three before",
+        "that repeat the token before",
+    ]
+    assert len({kind.name(predicates.text, n, 0) for n in range(9)}) == 9 == kind.size(predicates.text)
+
+
 def test_surprises_are_of_the_share_of_all_positions(predicates):
     tokens = predicates.text.tokens
     n_ctx = tokens.shape[1]

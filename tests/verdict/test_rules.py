@@ -24,5 +24,7 @@ def test_phrase_gives_rules_in_words():
             an_atom("before_previous", "token 2"),
         ),
     }
+    bytes_twice = an_atom("shape", "bytes of characters", "numbers", "bytes of characters")
+    said["bytes of characters or numbers"] = (bytes_twice,)
     for words, rule in said.items():
         assert phrase(rule) == words

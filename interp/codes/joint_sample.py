@@ -5,17 +5,18 @@ dictionary follow those of the first. The codes are kept in a working folder, wh
 that were complete.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
 import scipy.sparse
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from interp.activations import StoredRows
+from interp.codes.code_chunks import encoded_rows
 from interp.codes.code_store import CodeStore
 from interp.codes.dictionary import Dictionary, is_faint, norm_limit_on
 from interp.codes.sparse_codes import SparseCodes
@@ -53,7 +54,11 @@ class JointSample:
     def __getitem__(self, rows: slice, /) -> SparseCodes:
         return SparseCodes.from_scipy(scipy.sparse.hstack([codes[rows].scipy() for codes in self._codes], "csr"))
 
-    def add(self, name: str, d_sae: int, parts: Iterator[CodedRows], norms: Tensor | None = None) -> None:
+    def present(self, start: int, stop: int) -> Bool[Tensor, " row"]:
+        """Mark the rows of the range that any of the dictionaries encoded."""
+        return torch.stack([codes.present(start, stop) for codes in self._codes]).any(0)
+
+    def add(self, name: str, d_sae: int, parts: Iterable[CodedRows], norms: Tensor | None = None) -> None:
         """Keep the codes of one dictionary's sample.
         norms: norms of the decoder's rows, to find the faint latents; None: all 1. The file appears only when it is
         complete; if it already exists, `parts` is not read."""
@@ -77,9 +82,12 @@ class JointSample:
 
 
 def read_in_blocks(codes: CodeStore | SparseCodes, n_rows: int) -> Iterator[CodedRows]:
-    """Yield codes in token order, some rows at a time."""
-    for row_ids in torch.arange(n_rows).split(_ROWS_AT_ONCE):
-        yield row_ids, codes[int(row_ids[0]) : int(row_ids[-1]) + 1]
+    """Yield the codes of the first `n_rows` rows in token order, some rows at a time, without the rows that were not
+    encoded."""
+    for start in range(0, n_rows, _ROWS_AT_ONCE):
+        stop = min(start + _ROWS_AT_ONCE, n_rows)
+        encoded = encoded_rows(codes, start, stop).nonzero()[:, 0]
+        yield start + encoded, codes[start:stop].take(encoded)
 
 
 def encode_rows(dictionary: Dictionary, store: StoredRows, hook: str, n_rows: int) -> Iterator[CodedRows]:
@@ -94,11 +102,9 @@ def encode_rows(dictionary: Dictionary, store: StoredRows, hook: str, n_rows: in
                 yield shard.row_ids[is_among], SparseCodes.cat([dictionary.codes(acts) for acts in blocks])
 
 
-def order_rows(parts: Iterator[CodedRows], n_rows: int) -> SparseCodes:
-    """Return the codes of all latents at the rows 0 … n_rows − 1; rows that are in no part have no firings."""
+def order_rows(parts: Iterable[CodedRows]) -> CodedRows:
+    """Return all parts as one, with ascending row ids."""
     row_ids, codes = zip(*parts, strict=True)
-    ids = torch.cat(row_ids).numpy()
-    row_selector = scipy.sparse.csr_matrix(
-        (np.ones(len(ids), np.float32), (ids, np.arange(len(ids)))), (n_rows, len(ids))
-    )
-    return SparseCodes.from_scipy(row_selector @ SparseCodes.cat(codes).scipy())
+    ids = torch.cat(row_ids)
+    order = ids.argsort()
+    return ids[order], SparseCodes.cat(codes).take(order)

@@ -22,7 +22,7 @@ their own verdict, single-token.
 import dataclasses
 import math
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,7 +34,8 @@ from torch import nn
 from interp.activations import ActivationStore
 from interp.activations.harvesting import check_harvested, harvest
 from interp.checks.limits import CheckedFields, PositiveInt, Seed
-from interp.codes.joint_sample import JointSample, encode_rows, order_rows, read_in_blocks
+from interp.codes.code_chunks import encoded_rows
+from interp.codes.joint_sample import CodedRows, JointSample, encode_rows, order_rows, read_in_blocks
 from interp.evaluation.baselines import shuffled_model
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_scan_of, identity
@@ -287,13 +288,15 @@ class _NullTrials:
 
     def add_learnt(self, name: str, sae: SAE, store: ActivationStore, hook: str) -> None:
         norms = sae.W_dec.norm(dim=1)
-        parts = encode_rows(sae, store, hook, self.n_rows)
+        parts: Iterable[CodedRows] = encode_rows(sae, store, hook, self.n_rows)
         if name in MATCH_COLUMNS:
-            codes = order_rows(parts, self.n_rows)
-            correlation = best_matches(self.features.codes[: self.n_rows], codes).correlation
+            row_ids, codes = order_rows(parts)
+            parts = [(row_ids, codes)]
+            ours = self.features.codes
+            both = encoded_rows(ours, 0, self.n_rows)[row_ids]  # rows without codes, such as padding, are no evidence
+            matches = best_matches(ours[: self.n_rows].take(row_ids[both]), codes.take(both.nonzero()[:, 0]))
             column = MATCH_COLUMNS[name]
-            self.correlations[column] = np.fmax(correlation, self.correlations.get(column, np.nan))
-            parts = read_in_blocks(codes, self.n_rows)
+            self.correlations[column] = np.fmax(matches.correlation, self.correlations.get(column, np.nan))
         self.samples.add(name, sae.d_sae, parts, norms)
 
     def add_scan(self, name: str, features: FeatureStore) -> None:

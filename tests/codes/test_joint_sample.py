@@ -2,6 +2,7 @@
 
 import torch
 
+from interp.codes.code_store import CodeStore
 from interp.codes.joint_sample import JointSample, read_in_blocks
 from interp.codes.sparse_codes import SparseCodes
 from interp.runtime.progress import no_progress
@@ -24,3 +25,14 @@ def test_dictionaries_of_similar_names_keep_their_own_codes(tmp_path):
     torch.testing.assert_close(joint[0:N_ROWS].dense(), expected)
     again = sample(tmp_path, {name: torch.zeros(N_ROWS, 4) for name in parts})
     torch.testing.assert_close(again[0:N_ROWS].dense(), expected)  # found, and not encoded again
+
+
+def test_rows_that_a_scan_left_out_stay_left_out(tmp_path):
+    """Padding is not text in which the latents of a sample are silent."""
+    dense = torch.rand(4, 4, generator=torch.Generator().manual_seed(0))
+    scanned = CodeStore.create(tmp_path / "scan", n_rows=N_ROWS, d_sae=4)
+    scanned.write_file("0", torch.tensor([0, 1, 3, 4]), SparseCodes.from_dense(dense))
+    joint = JointSample(tmp_path / "joint", N_ROWS, n_latents=3, seed=0, progress=no_progress)
+    joint.add("scan", 4, read_in_blocks(scanned, N_ROWS))
+    assert joint.present(0, N_ROWS).tolist() == [True, True, False, True, True, False]
+    torch.testing.assert_close(joint[0:N_ROWS].dense()[[0, 1, 3, 4]], dense[:, joint.chosen["scan"]])

@@ -13,6 +13,7 @@ from scipy.stats import binomtest
 from interp import harvest, scan_features
 from interp.checks.errors import DamagedError
 from interp.cli import main, model_commands
+from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.compare import null_dictionaries
 from interp.compare.null_dictionaries import NullsConfig, _TrainingConfigs, shares_of_verdicts
@@ -96,17 +97,35 @@ def test_another_seed_gives_other_null_dictionaries():
     assert len({config.seed, *seeds}) == 4
 
 
+def correlations_of(scanned, other, monkeypatch):
+    """Return the correlations of a scan with a dictionary on another model. other: row ids and codes."""
+    monkeypatch.setattr(null_dictionaries, "encode_rows", lambda *_: [other])
+    trials: Any = SimpleNamespace(features=SimpleNamespace(codes=scanned), n_rows=len(scanned), correlations={})
+    trials.samples = SimpleNamespace(add=lambda *_: None)
+    sae: Any = SimpleNamespace(W_dec=torch.eye(other[1].d_sae), d_sae=other[1].d_sae)
+    for name in ("shuffled model", "untrained model"):
+        null_dictionaries._NullTrials.add_learnt(trials, name, sae, None, "")
+    return trials.correlations["random_correlation"]
+
+
 def test_the_match_of_a_latent_that_is_silent_where_the_nulls_are_judged_is_not_known(monkeypatch):
     z = torch.rand(12, 3)
     z[:, 1] = 0
     codes = SparseCodes.from_dense(z)
-    monkeypatch.setattr(null_dictionaries, "encode_rows", lambda *_: None)
-    monkeypatch.setattr(null_dictionaries, "order_rows", lambda *_: codes)
-    trials: Any = SimpleNamespace(features=SimpleNamespace(codes=codes), n_rows=12, correlations={})
-    trials.samples = SimpleNamespace(add=lambda *_: None)
-    for name in ("shuffled model", "untrained model"):
-        null_dictionaries._NullTrials.add_learnt(trials, name, SimpleNamespace(W_dec=torch.eye(3), d_sae=3), None, "")
-    np.testing.assert_allclose(trials.correlations["random_correlation"], [1, np.nan, 1])
+    correlations = correlations_of(codes, (torch.arange(12), codes), monkeypatch)
+    np.testing.assert_allclose(correlations, [1, np.nan, 1], atol=1e-6)
+
+
+def test_a_match_is_over_the_rows_that_both_encoded(tmp_path, monkeypatch):
+    """Latents that fire at every token are alike only because none fires in the padding."""
+    generator = torch.Generator().manual_seed(0)
+    ours, theirs = (1 + torch.rand(40, 3, generator=generator) for _ in range(2))
+    scanned = CodeStore.create(tmp_path, n_rows=90, d_sae=3)
+    scanned.write_file("0", torch.arange(40) * 2, SparseCodes.from_dense(ours))
+    reverse = torch.arange(40).flip(0)
+    correlations = correlations_of(scanned, (reverse[:30] * 2, SparseCodes.from_dense(theirs[reverse[:30]])), monkeypatch)
+    both = np.corrcoef(ours[10:].T, theirs[10:].T)[:3, 3:]
+    np.testing.assert_allclose(correlations, both.max(1), atol=1e-5)
 
 
 def test_the_command_refuses_another_dictionary_than_was_scanned_and_a_transcoder(tmp_path, capsys, monkeypatch):

@@ -71,8 +71,9 @@ def test_a_twins_correlation_is_the_largest_of_all(tiny_run):
 
     run, n_rows = tiny_run, (20_000 // tiny_run.features.n_ctx) * tiny_run.features.n_ctx
     twin = load_sae(run.path / "nulls" / "dictionaries" / "0")
-    theirs = order_rows(encode_rows(twin, run.store, run.config.harvest.hook_name, n_rows), n_rows).dense().numpy()
-    ours = run.features.codes[:n_rows].dense().numpy()
+    rows, codes = order_rows(encode_rows(twin, run.store, run.config.harvest.hook_name, n_rows))
+    theirs = codes.dense().numpy()
+    ours = run.features.codes[:n_rows].dense()[rows].numpy()
     found = run.nulls.twins.set_index("latent")["twin_correlation"]
     for latent in found.dropna().index[:5]:
         each = [np.corrcoef(ours[:, latent], column)[0, 1] for column in theirs.T if column.any()]

@@ -48,6 +48,7 @@ from interp.features.examples import rows_around
 from interp.features.feature import join_pieces
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import same_dictionary, scan_digests
+from interp.features.scan_folder import as_mask
 from interp.features.scan_input import latent_blocks
 from interp.runtime.progress import Progress, no_progress
 from interp.statistics.cutoffs import MIN_F1
@@ -226,7 +227,7 @@ def _corpora_of_one_scan(
     if tuple(in_a.shape) != tuple(features.tokens.shape):
         raise InterpError(f"in_a is {tuple(in_a.shape)}, the tokens scanned are {tuple(features.tokens.shape)}")
     scan = _scanned_documents(features, ids, n_first)
-    return [scan], scan.documents.share(np.asarray(in_a, dtype=bool).reshape(-1)) > 0.5
+    return [scan], scan.documents.share(as_mask(in_a, "in_a").reshape(-1)) > 0.5
 
 
 class _Counts(NamedTuple):

@@ -34,6 +34,7 @@ from interp.checks.errors import InterpError
 from interp.codes.code_chunks import read_chunks
 from interp.codes.code_store import CodeStore
 from interp.codes.offsets import offsets_from_lengths
+from interp.features.scan_folder import as_mask
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import slices
 from interp.statistics.estimates import ratio
@@ -141,7 +142,7 @@ def document_matrix(
 ) -> DocumentMatrix:
     """Make the matrices of `FeatureStore.matrix`.
     n_vocab: None if the tokens are not text."""
-    shares = {name: documents.share(np.asarray(labels[name], dtype=bool).reshape(-1)) for name in labels}
+    shares = {name: documents.share(as_mask(labels[name], f"label {name!r}").reshape(-1)) for name in labels}
     return DocumentMatrix(
         documents.ids,
         pool_codes(codes, documents, how, tokens.shape[1], progress=progress).matrix,

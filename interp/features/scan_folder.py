@@ -213,17 +213,18 @@ def masks_of(labels: Mapping[str, Any] | None, shape: Sequence[int], *, is_text:
 
 def labels_digest(labels: Mapping[str, Any], names: Sequence[str]) -> str:
     """Return a digest of some of the masks, in this order. Raises ValueError for values other than 0 and 1."""
-    masks = ((name, np.packbits(_booleans(labels[name], name))) for name in names)
+    masks = ((name, np.packbits(as_mask(labels[name], f"label {name!r}"))) for name in names)
     return digest(*(part for mask in masks for part in mask))
 
 
-def _booleans(mask: Any, name: str) -> Bool[np.ndarray, "seq pos"]:
+def as_mask(values: Any, name: str) -> Bool[np.ndarray, "seq pos"]:
     """Return a mask as booleans. Raises ValueError for other values, which would all count as true: NaN for an unknown
-    label, or the number of a class."""
-    values = np.asarray(mask)
-    if values.dtype != bool and not np.isin(values, (0, 1)).all():
-        raise InterpError(f"label {name!r} has values other than 0 and 1: give a mask, such as labels == 1")
-    return values.astype(bool)
+    label, or the number of a class.
+    name: what the mask is called in the error."""
+    array = np.asarray(values)
+    if array.dtype != bool and not np.isin(array, (0, 1)).all():
+        raise InterpError(f"{name} has values other than 0 and 1: give a mask, such as labels == 1")
+    return array.astype(bool)
 
 
 def dictionary_digest(dictionary: Dictionary) -> str:

@@ -164,6 +164,7 @@ def test_mistakes_are_named(tiny_run, tmp_path):
         (dict(features_b=other), "by two dictionaries"),
         (dict(in_a=in_a), "0 of A and"),
         (dict(in_a=in_a[:1]), "in_a is"),
+        (dict(in_a=in_a + 2), "in_a has values other than 0 and 1"),
         (dict(in_a=in_a, documents=(in_a, in_a)), "there is one scan"),
         (dict(features_b=features, documents=tiny_run.harvested.document_ids), "there are two scans: give a pair"),
         (dict(in_a=in_a, n_first=0), "must be at least 1"),

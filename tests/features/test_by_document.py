@@ -111,6 +111,7 @@ def test_mistakes_are_named(tiny_run):
         (dict(documents=torch.zeros(shape)), "must be integers"),
         (dict(documents=torch.full(shape, -1)), "no position is in a document"),
         (dict(labels={"x": torch.zeros(2, 2, dtype=torch.bool)}), "label 'x' is"),
+        (dict(labels={"x": torch.full(shape, torch.nan)}), "label 'x' has values other than 0 and 1"),
         (dict(labels=tiny_run.val_tokens.labels), "belong to other tokens"),
     ]:
         with pytest.raises(ValueError, match=said):

@@ -25,7 +25,9 @@ from interp import (
     write_report,
 )
 from interp.cli import main
+from interp.compare import open_pair
 from interp.display.pictures import MOST_BYTES, picture_of
+from interp.evaluation.baselines import RandomDictionary
 from interp.report.payloads import row_evidence
 
 N = 300
@@ -225,6 +227,18 @@ def test_rows_and_codes_from_elsewhere_need_no_tokens(tmp_path):
     assert set(rank_features(given)["verdict"]) <= {"no-context", "dense", "dead", "faint"}
     with pytest.raises(ValueError, match="W_U gives logits of tokens"):
         FeatureStore.from_codes(None, sae.codes(rows), tmp_path / "x", W_dec=sae.W_dec, W_U=torch.zeros(8, 3))
+
+
+def test_as_many_other_rows_are_another_corpus(tmp_path):
+    generator = torch.Generator().manual_seed(0)
+    dictionary = RandomDictionary(8, 16, 3)
+    for name in ("a", "b"):
+        rows = torch.randn(40, 8, generator=generator)
+        store = ActivationStore.from_batches(rows, tmp_path / f"rows-{name}", dtype="float32")
+        scan_features(dictionary, store, "activations", tmp_path / name)
+    pair = open_pair(tmp_path / "a", tmp_path / "b")
+    assert pair.by == "corpora" and not pair.share_text
+    assert open_pair(tmp_path / "a", tmp_path / "a").share_text
 
 
 def pixels(picture: str) -> np.ndarray:

@@ -100,7 +100,10 @@ def open_pair(first: str | Path, second: str | Path) -> Pair:
     same_text = False
     if a.features is not None and b.features is not None:
         same_text = not differing(a.features, b.features, "tokens")
-        if not same_text and same_dictionary(a.features, b.features):
+        # Rows that are not text are known by their numbers, which are the same for any other rows: one dictionary
+        # that read other activations read other rows.
+        is_other = not same_text or (not a.features.has_text and differing(a.features, b.features, "activations"))
+        if is_other and same_dictionary(a.features, b.features):
             return Pair(a, b, "corpora", False)
     if _may_share_hook(a, b):
         return Pair(a, b, "seeds" if a.d_sae == b.d_sae else "widths", same_text)

@@ -228,16 +228,17 @@ def _activations(
     """Pool each document's activations over its rows that were encoded, read shard after shard."""
     shape = (len(documents.ids), store.d(hook))
     document_of_row = torch.from_numpy(documents.document_of_row)
-    total = torch.zeros(shape) if how == "mean" else torch.full(shape, -torch.inf)
+    # float32 would lose what is added to the sum of a document of millions of rows
+    total = torch.zeros(shape, dtype=torch.float64) if how == "mean" else torch.full(shape, -torch.inf)
     for i in range(store.n_shards):
         shard = store.shard(i, hook)
         document_of = document_of_row[shard.row_ids].long()
         has_document = document_of >= 0
-        acts = shard.acts[has_document].float()
+        acts = shard.acts[has_document].to(total)
         if how == "mean":
             total.index_add_(0, document_of[has_document], acts)
         else:
             total.scatter_reduce_(0, document_of[has_document, None].expand_as(acts), acts, "amax")
     lengths = torch.from_numpy(documents.lengths)[:, None]
     total = total / lengths.clamp(min=1) if how == "mean" else total
-    return cast(Shaped[np.ndarray, "document d_in"], torch.where(lengths > 0, total, 0.0).numpy())
+    return cast(Shaped[np.ndarray, "document d_in"], torch.where(lengths > 0, total, 0.0).float().numpy())

@@ -6,6 +6,8 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import cross_val_score
 
+from interp import ActivationStore, scan_features
+from interp.evaluation.baselines import RandomDictionary
 from interp.features.by_document import Documents, pool_codes
 
 
@@ -50,6 +52,16 @@ def test_matrices_are_those_of_a_loop_over_documents(tiny_run, documents, how, m
             assert found.labels[label].iloc[place] == pytest.approx(labels[label].flatten().numpy()[rows].mean())
     assert list(found.labels) == list(labels) and list(found.labels.index) == found.documents.tolist()
     assert "documents" in repr(found)
+
+
+def test_a_mean_does_not_lose_small_activations_beside_a_large_sum(tmp_path):
+    rows = torch.ones(2000, 2)
+    rows[0] = 2.0**25
+    store = ActivationStore.from_batches(rows, tmp_path / "rows", dtype="float32")
+    features = scan_features(RandomDictionary(2, 4, 1), store, "activations", tmp_path / "scan")
+    one = torch.zeros_like(features.tokens)
+    found = features.matrix(how="mean", documents=one, store=store).activations
+    np.testing.assert_allclose(found, rows.double().mean(0)[None], rtol=1e-6)
 
 
 def test_the_row_of_a_maximum_is_the_first_of_its_document(tiny_run, documents, monkeypatch):

@@ -134,11 +134,16 @@ def untrained_positions(dictionary: Dictionary, n_ctx: int) -> list[int]:
     return sorted(position for position in excluded if 0 <= position < n_ctx)
 
 
+def untrained_tokens(dictionary: Dictionary) -> list[int]:
+    """Return the token ids that were excluded from the dictionary's training, by its metadata."""
+    excluded: Any = dictionary.metadata.get("exclude_special_tokens")
+    return sorted(excluded) if isinstance(excluded, list | tuple) else []
+
+
 def is_included(tokens: Int[Tensor, "seq pos"], module: nn.Module, dictionary: Dictionary) -> Bool[Tensor, "seq pos"]:
     """Mark the tokens that were included in the dictionary's training. Special tokens of the model, and tokens and
     positions that training left out, are not."""
-    untaught: Any = dictionary.metadata.get("exclude_special_tokens")
-    ids = {*getattr(module, "special_ids", ()), *(untaught if isinstance(untaught, list | tuple) else ())}
+    ids = {*getattr(module, "special_ids", ()), *untrained_tokens(dictionary)}
     included = ~torch.isin(tokens, torch.tensor(sorted(ids), dtype=torch.long, device=tokens.device))
     included[:, untrained_positions(dictionary, tokens.shape[1])] = False
     return included

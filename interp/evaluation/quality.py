@@ -7,19 +7,20 @@ dictionaries the hook that they read), m its mean, and y_hat the dictionary's re
     FVU       = sum |y - y_hat|^2 / sum |y - m|^2                            fraction of variance unexplained
     recovered = (CE_nothing - CE_spliced) / (CE_nothing - CE_clean)          1 = as good as clean, 0 = ignores context
 
-CE is the next-token cross-entropy in nats over all positions, with y replaced by y_hat (spliced), by m (mean-ablated)
-or by 0 (zero-ablated). CE_nothing is the model's loss without this activation: that of zero ablation, or the loss of
-unigrams (which know only how frequent each token is), whichever is lower. Mean ablation can be worse than both, which
-would flatter every dictionary; shares against it and against zero ablation are given as well, since other tools report
+CE is the next-token cross-entropy in nats, with y replaced by y_hat (spliced), by m (mean-ablated) or by 0
+(zero-ablated). It is the mean over all tokens but padding: excluded tokens that follow an excluded token. CE_nothing is
+the model's loss without this activation: that of zero ablation, or the loss of unigrams (which know only how frequent
+each token is), whichever is lower. Mean ablation can be worse than both, which would flatter every dictionary; shares
+against it and against zero ablation are given as well, since other tools report
 those. A model that predicts no next tokens (an encoder, or one without logits) has no CE: these fields are NaN, and a
 warning gives the reason.
 
 The standard error of the recovered share treats the sequences as a random sample (linearised ratio, by sequences). It
 covers the uncertainty from the sample of tokens, not the variation between training runs.
 
-Positions of excluded tokens, those excluded from the dictionary's training (`metadata["exclude_positions"]`), and those
-above its norm limit count in neither L0 nor FVU. If there are many tokens, ablations and baselines are run on a part of
-them (`evaluation.splice`); L0, FVU and the shares of latents always cover all tokens.
+Positions of excluded tokens, tokens and positions that were excluded from the dictionary's training (by its metadata),
+and rows above its norm limit count in neither L0 nor FVU. If there are many tokens, ablations and baselines are run on
+a part of them (`evaluation.splice`); L0, FVU and the shares of latents always cover all tokens.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -102,6 +103,7 @@ def evaluate_dictionary(
 
     output_hook: the hook that a transcoder writes, if its metadata does not name it (`hook_name_out`).
     batch_size: sequences per forward pass, at most.
+    exclude: token ids to leave out besides those that the dictionary's training left out, such as BOS and padding.
     unigram_loss: nats per token of unigrams counted on other text, such as the model's training text. By default
     unigrams are counted on `tokens` themselves, which for few tokens gives a lower loss and a stricter share.
 

@@ -6,8 +6,9 @@ several nats, and the dictionaries named as baselines are run only on a subset o
 an ablation, and the share that a baseline recovers relative to CE_nothing, are measured on this subset and assumed to
 hold for all sequences. The standard error includes this uncertainty.
 
-Positions of excluded tokens (BOS), those that were excluded from a dictionary's training, and those whose norm is above
-the limit of the dictionary (attention sinks, `activations.row_statistics`), keep their own activation in every case.
+Positions of excluded tokens (BOS, padding), those that were excluded from a dictionary's training, and those whose norm
+is above the limit of the dictionary (attention sinks, `activations.row_statistics`), keep their own activation in every
+case.
 """
 
 import logging
@@ -27,7 +28,7 @@ from interp.activations.row_statistics import Moments
 from interp.checks.arguments import check_finite
 from interp.checks.errors import InterpError
 from interp.checks.limits import check_at_least
-from interp.codes.dictionary import Dictionary, untrained_positions
+from interp.codes.dictionary import Dictionary, untrained_positions, untrained_tokens
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.evaluation.downstream import Downstream, StateAtHook, run_to_hook
 from interp.evaluation.shortcuts import downstream_of
@@ -119,12 +120,18 @@ class Splice:
         self.model = module_of(model)
         self.tokens = tokens.long()
         check_model_takes(self.model, self.tokens)
-        self.keep = ~torch.isin(self.tokens, torch.tensor(list(exclude), dtype=torch.long, device=tokens.device))
+        excluded = sorted({*exclude, *(token for each in dictionaries.values() for token in untrained_tokens(each))})
+        self.keep = ~torch.isin(self.tokens, torch.tensor(excluded, dtype=torch.long, device=tokens.device))
+        self.predicted = self.keep[:, :-1] | self.keep[:, 1:]
+        """The next tokens that count in cross-entropies: not the padding, excluded tokens that follow one another."""
         untrained = sorted({at for each in dictionaries.values() for at in untrained_positions(each, tokens.shape[1])})
         self.keep[:, untrained] = False
         if not self.keep.any() or tokens.shape[1] < 2:
-            left_out = f"ids {list(exclude)}" + (f" and positions {untrained}" if untrained else "")
+            left_out = f"ids {excluded}" + (f" and positions {untrained}" if untrained else "")
             raise InterpError(f"tokens of shape {tuple(tokens.shape)} without {left_out} leave nothing to evaluate")
+        n_predicted = self.predicted.sum(1).double().cpu()
+        self._mean_length = n_predicted.mean()
+        self._lengths = n_predicted / self._mean_length
         self._downstream: Downstream | None = None
         try:
             check_predicts_next(model, self.tokens)
@@ -181,17 +188,19 @@ class Splice:
             self._advance(len(rows.seq), "clean model")
         added = {name: each - clean for name, each in losses.items()}
         mean_ablated, zero_ablated = (added.pop(name) for name in ablations)
-        unigram = _entropy(self.tokens[:, 1:]) if self.unigram_loss is None else self.unigram_loss
+        unigram = self.unigram_loss
+        if unigram is None:
+            unigram = _entropy(self.tokens[:, 1:][self.predicted])
         ce_clean = float(clean.mean())
-        ce_zero_ablated = ce_clean + float(zero_ablated.nanmean())
-        nothing = zero_ablated if ce_zero_ablated < unigram else unigram - clean
+        ce_zero_ablated = ce_clean + self._mean(zero_ablated)
+        nothing = zero_ablated if ce_zero_ablated < unigram else unigram * self._lengths - clean
         return Losses(
-            ce={name: ce_clean + _mean_lost(lost, nothing) for name, lost in added.items()},
+            ce={name: ce_clean + self._mean_lost(lost, nothing) for name, lost in added.items()},
             n_spliced=replaced if self._downstream else dict.fromkeys(replacements, 0),
             squared_error=error,
             recovered_se={name: ratio_error(lost, nothing) for name, lost in added.items()},
             ce_clean=ce_clean,
-            ce_mean_ablated=ce_clean + float(mean_ablated.nanmean()),
+            ce_mean_ablated=ce_clean + self._mean(mean_ablated),
             ce_zero_ablated=ce_zero_ablated,
             ce_unigram=unigram if self._downstream else math.nan,
         )
@@ -248,14 +257,27 @@ class Splice:
     def _losses(
         self, rows: _Rows, change: Float[Tensor, "row d_out"], counted: Bool[Tensor, " seq"]
     ) -> Float64[Tensor, " counted"]:
-        """Return the nats per token of the counted sequences of a batch, with `change` added to the rows; NaN if the
-        model predicts no next tokens."""
+        """Return the nats of the counted sequences of a batch, with `change` added to the rows, divided by the mean
+        number of tokens that are predicted in a sequence; NaN if the model predicts no next tokens."""
         if self._downstream is None or not counted.any():
             return torch.full((int(counted.sum()),), math.nan).double()
         added = change.new_zeros(rows.tokens.numel(), change.shape[1]).index_copy_(0, rows.where, change)
         stream = None if rows.at_hook.stream is None else rows.at_hook.stream[counted]
         added = added.unflatten(0, rows.tokens.shape)[counted]
-        return self._downstream.losses(rows.tokens[counted], stream, added).double().mean(1).cpu()
+        nats = self._downstream.losses(rows.tokens[counted], stream, added).double()
+        is_padding = ~self.predicted[rows.seq[counted]].to(nats.device)
+        return nats.masked_fill(is_padding, 0).sum(1).cpu() / self._mean_length
+
+    def _mean(self, nats: Float[Tensor, " seq"]) -> float:
+        """Return the mean per token, over the sequences that were measured (the rest is NaN)."""
+        known = ~nats.isnan()
+        return float(nats[known].sum() / self._lengths[known].sum())
+
+    def _mean_lost(self, lost: Float[Tensor, " seq"], costs: Float[Tensor, " seq"]) -> float:
+        """Return the mean over all sequences. If only a part was measured (the rest is NaN), its ratio to the costs on
+        that part, times the mean of all costs."""
+        here = self._mean(costs.where(~lost.isnan(), math.nan))
+        return self._mean(lost) * (self._mean(costs) / here if here else 1)
 
     def _advance(self, n: int, note: str) -> None:
         self.done += n
@@ -293,14 +315,6 @@ def recovered_share(clean: float, spliced: float, ablated: float) -> float:
     return (ablated - spliced) / (ablated - clean) if ablated != clean else float("nan")
 
 
-def _mean_lost(lost: Float[Tensor, " seq"], costs: Float[Tensor, " seq"]) -> float:
-    """Return the mean over all sequences. If only a part was measured (the rest is NaN), its ratio to the costs on that
-    part, times the mean of all costs."""
-    known = ~lost.isnan()
-    here = costs[known].nanmean()
-    return float(lost[known].mean() * (costs.nanmean() / here if here else 1))
-
-
 def ratio_error(lost: Float[Tensor, " seq"], costs: Float[Tensor, " seq"]) -> float:
     """Return the standard error of 1 − mean(lost) / mean(costs), to first order. It uses the sequences whose `lost` is
     known (not NaN), and their known costs, which may be fewer."""
@@ -319,8 +333,8 @@ def ratio_error(lost: Float[Tensor, " seq"], costs: Float[Tensor, " seq"]) -> fl
     return math.sqrt(max(variance, 0.0)) / abs(cost)
 
 
-def _entropy(tokens: Int[Tensor, "seq pos"]) -> float:
+def _entropy(tokens: Int[Tensor, " token"]) -> float:
     """Return the nats per token of unigrams counted on the tokens themselves: the lowest loss that unigrams can have
     there."""
-    share = torch.bincount(tokens.flatten()).double() / tokens.numel()
+    share = torch.bincount(tokens).double() / len(tokens)
     return float(-torch.special.xlogy(share, share).sum())

@@ -123,7 +123,9 @@ def test_a_match_is_over_the_rows_that_both_encoded(tmp_path, monkeypatch):
     scanned = CodeStore.create(tmp_path, n_rows=90, d_sae=3)
     scanned.write_file("0", torch.arange(40) * 2, SparseCodes.from_dense(ours))
     reverse = torch.arange(40).flip(0)
-    correlations = correlations_of(scanned, (reverse[:30] * 2, SparseCodes.from_dense(theirs[reverse[:30]])), monkeypatch)
+    correlations = correlations_of(
+        scanned, (reverse[:30] * 2, SparseCodes.from_dense(theirs[reverse[:30]])), monkeypatch
+    )
     both = np.corrcoef(ours[10:].T, theirs[10:].T)[:3, 3:]
     np.testing.assert_allclose(correlations, both.max(1), atol=1e-5)
 

@@ -232,6 +232,46 @@ def test_positions_that_training_left_out_are_left_out(model, tokens):
         evaluate_dictionary(model, HOOK, dictionary, tokens)
 
 
+def test_tokens_that_training_left_out_are_left_out(model, tokens):
+    dictionary = RandomDictionary(16, 40, 5, seed=3)
+    expected = evaluate_dictionary(model, HOOK, dictionary, tokens, exclude=[BOS, 7])
+    dictionary.metadata = {"exclude_special_tokens": [BOS, 7]}
+    assert evaluate_dictionary(model, HOOK, dictionary, tokens) == expected
+
+
+def test_padding_is_no_token_to_predict(model, tokens, monkeypatch):
+    """The losses of padded sequences are those of the sequences alone, each token counting the same."""
+    dictionary = RandomDictionary(16, 40, 5, seed=3)
+    lengths = 2 + torch.arange(13) % 9
+    padded = tokens.masked_fill(torch.arange(10) >= lengths[:, None], BOS)
+    padded[3, 4] = 7
+    quality = evaluate_dictionary(model, HOOK, dictionary, padded, exclude=[BOS], batch_size=4, unigram_loss=4.0)
+    replacements = {
+        "ce_clean": None,
+        "ce_spliced": lambda x: dictionary(x[None])[0],
+        "ce_zero_ablated": torch.zeros_like,
+    }
+    each = [row[: min(length + 1, 10)] for row, length in zip(padded, lengths.tolist(), strict=True)]
+    for name, replace in replacements.items():
+        with torch.no_grad():
+            nats = [(len(row) - 1) * slow_cross_entropy(model, row[None], replace and HOOK, replace) for row in each]
+        assert getattr(quality, name) == pytest.approx(sum(nats) / sum(len(row) - 1 for row in each), rel=1e-4)
+    monkeypatch.setattr("interp.evaluation.splice.PART_TOKENS", 40)
+    part = evaluate_dictionary(model, HOOK, dictionary, padded, exclude=[BOS], batch_size=4)
+    with torch.no_grad():
+        added = [
+            (len(row) - 1)
+            * (slow_cross_entropy(model, row[None], HOOK, torch.zeros_like) - slow_cross_entropy(model, row[None]))
+            for row in each[::3]
+        ]
+    assert part.ce_zero_ablated - part.ce_clean == pytest.approx(
+        sum(added) / sum(len(row) - 1 for row in each[::3]), rel=1e-3
+    )
+    followed = torch.cat([row[1:] for row in each])
+    counts = followed.bincount()[followed.unique()] / len(followed)
+    assert part.ce_unigram == pytest.approx(float(-(counts * counts.log()).sum()), rel=1e-5)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int64])
 def test_ids_of_any_width_give_the_same_quality(model, tokens, dtype):
     dictionary = RandomDictionary(16, 40, 5, seed=3)

@@ -6,7 +6,8 @@ The direct path from a hook to the logits has two steps, in any model that shows
 1. A decoder row becomes a direction d in the residual stream. At a hook of the stream it is the row itself; elsewhere
    the row is multiplied with the output matrix of its MLP or attention, W_out or W_O.
 2. The final norm is  norm(x) = w (x − c mean(x)) / s(x) + b  with c = 1 (LayerNorm) or 0 (RMS norm). Since its class
-   may be unknown, w, c and s are measured on chosen inputs. The path uses the s that occurs in the text:
+   may be unknown, w, c and s are measured on chosen inputs. The path uses the s that occurs in the text that was
+   encoded, which leaves out padding:
 
     direction = w (d − c mean(d)) · mean over tokens of 1 / s        effect = direction W_U, minus its mean over tokens
 
@@ -32,7 +33,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from numba import njit
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -91,10 +92,15 @@ class Decoder:
 
 @torch.no_grad()
 def logit_path(
-    W_dec: Float[Tensor, "latent d_in"], model: nn.Module, hook_name: str, tokens: Int[Tensor, "seq pos"]
+    W_dec: Float[Tensor, "latent d_in"],
+    model: nn.Module,
+    hook_name: str,
+    tokens: Int[Tensor, "seq pos"],
+    counted: Bool[Tensor, "seq pos"] | None = None,
 ) -> LogitPath:
     """Return the path to the logits from the hook that a dictionary writes.
-    tokens: the text on which the scale of the final norm is measured."""
+    tokens: the text on which the scale of the final norm is measured.
+    counted: the tokens that count in it, not padding; by default all."""
     W_U = getattr(model, "W_U", None)
     if W_U is None:
         return LogitPath("no logit effects: the model has no W_U")
@@ -113,6 +119,8 @@ def logit_path(
     through = "without a final norm"
     if norm is not None:
         inputs = capture(model, to_model(model, tokens), {"norm": Hook(norm, "input")})["norm"]
+        if counted is not None and counted.any():
+            inputs = inputs[counted.to(inputs.device)]
         linear = _as_linear(norm, inputs.float().flatten(0, -2))
         if linear is None:
             return LogitPath(f"no logit effects: {type(norm).__name__} is neither a LayerNorm nor an RMS norm")

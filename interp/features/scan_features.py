@@ -166,16 +166,19 @@ def _scan(
                     encode_store(dictionary, store, scan.hook_name, codes, explained, scan.advance, pieces_of_shard)
 
         team.all_do(encode)
-        for scan, dictionary, codes, explained in scans:
+        for scan, dictionary, unfinished_codes, explained in scans:
+            codes = CodeStore(unfinished_codes.path)
             fvu_rise = explained.fvu_rise(len(pieces))
             decoder = Decoder(dictionary.W_dec, W_enc_of(dictionary), fvu_rise=fvu_rise)
             if tokens is None:
                 decoder = replace(decoder, logits=LogitPath("no logit effects: the rows are not text"))
             elif model is not None:
                 written = scan.hook_name if dictionary.kind == "sae" else dictionary.metadata.get("hook_name_out") or ""
-                sample = tokens[:: max(1, len(tokens) // 16)][:16]
-                decoder = replace(decoder, logits=logit_path(dictionary.W_dec, model, written, sample))
-            scan.finish(CodeStore(codes.path), decoder)
+                sample = range(0, len(tokens), max(1, len(tokens) // 16))[:16]
+                encoded = torch.stack([codes.present(i * n_ctx, (i + 1) * n_ctx) for i in sample])
+                path = logit_path(dictionary.W_dec, model, written, tokens[list(sample)], encoded)
+                decoder = replace(decoder, logits=path)
+            scan.finish(codes, decoder)
     return [FeatureStore.open(out) for out in dictionaries]
 
 

@@ -259,6 +259,15 @@ def test_padding_is_not_what_tokens_are_compared_with(model, sae, tokens, tmp_pa
         assert offsets.kl[index] == pytest.approx((p * np.log(p / share[counted.token])).sum(), abs=1e-9)
 
 
+def test_padding_does_not_scale_logit_effects(model, sae, tokens, tmp_path):
+    padded = tokens.masked_fill(torch.arange(N_CTX) >= 5, BOS)
+    for name, text in (("short", tokens[:, :5]), ("padded", padded)):
+        store = harvest(model, text, [HOOK], tmp_path / f"{name}-acts", dtype="float32", exclude=[BOS])
+        scan_features(sae, store, HOOK, tmp_path / name, model=model, config=SETTINGS)
+    short, long = (FeatureStore.open(tmp_path / name).table() for name in ("short", "padded"))
+    np.testing.assert_allclose(np.stack(short.top_logits), np.stack(long.top_logits), rtol=1e-4)
+
+
 def test_very_frequent_tokens_are_sorted_as_rare_ones(tokens, tmp_path):
     """Thousands of firings on a token, next to tokens that are seen a few times."""
     counts = np.array([0, 5000, 3001, 1500, 700, 20, 3])
@@ -272,7 +281,8 @@ def test_promoted_tokens_are_followed_up(features, z, tokens, sae, model):
     """Counts of the promoted tokens that follow; AUROC of the effect on what follows against any token of the text."""
     from interp.features.decoder import logit_path
 
-    path = logit_path(sae.W_dec, model, HOOK, tokens[:: N_SEQ // 16][:16])
+    sample = tokens[:: N_SEQ // 16][:16]
+    path = logit_path(sae.W_dec, model, HOOK, sample, sample != BOS)
     effects = path.directions @ path.W_U
     every = tokens.flatten().numpy()
     for j, row in features.table().iterrows():
@@ -371,8 +381,9 @@ def test_logit_effects_go_through_the_final_norm(hook, model, store, tokens, tmp
         model.ln_final.w.copy_(torch.rand(16, generator=torch.Generator().manual_seed(4)) + 0.5)
     dictionary = RandomDictionary(store.d(hook), 10, 3)
     features = scan_features(dictionary, store, hook, tmp_path, model=model, config=SETTINGS)
-    _, cache = model.run_with_cache(tokens[:: N_SEQ // 16][:16].long())
-    scale = 1 / (1 / cache["ln_final.hook_scale"]).mean()
+    sample = tokens[:: N_SEQ // 16][:16].long()
+    _, cache = model.run_with_cache(sample)
+    scale = 1 / (1 / cache["ln_final.hook_scale"][sample != BOS]).mean()
     directions = dictionary.W_dec if hook == HOOK else dictionary.W_dec @ model.blocks[0].mlp.W_out
     with torch.no_grad():
         centred = directions - directions.mean(1, keepdim=True)

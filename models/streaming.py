@@ -65,7 +65,7 @@ def tokenize_stream(
     divided = _divide(drop_duplicates(documents) if deduplicate else documents, val_fraction, seed)
     with ExitStack() as stack:
         folders = {
-            side: stack.enter_context(whole_folder(path, made_of, interrupted="resume", overwrite=True))
+            side: stack.enter_context(whole_folder(path, made_of, resumes=True, overwrite=True))
             for side, path in paths.items()
         }
         return _Tokenization(folders, n_ctx, tokenizer).run(divided, progress)

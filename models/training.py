@@ -18,7 +18,7 @@ import logging
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -67,27 +67,26 @@ def train_model(
     *,
     tokenizer: TextTokenizer | None = None,
     val_characters: int | None = None,
-    resume: bool = True,
+    overwrite: bool = False,
     checkpoint_seconds: float = 10.0,
     progress: Progress = no_progress,
 ) -> TrainingResult:
     """Train `model` in place, on its device, and fill the folder `out` (see above).
 
-    `val_characters` is the length of the validation text; without it the tokenizer's decoding is measured. With
-    `resume` an interrupted training resumes and a finished one is loaded; a folder with a training of other inputs is
-    refused. Without it, any training there is replaced.
+    `val_characters` is the length of the validation text; without it the tokenizer's decoding is measured. An
+    interrupted training resumes and a finished one is loaded; a folder with a training of other inputs is refused. With
+    `overwrite` it is replaced, and a finished training is done again.
     Raises ValueError for tokens that do not fit the model, and for a loss that is not finite (with the step).
     """
     _check_tokens(model, train_tokens, val_tokens)
     made_of = _made_of(model, train_tokens, val_tokens, config)
-    if resume:
+    if not overwrite:
         recover(out, made_of)
         if is_finished(out, made_of):
             result = _read_finished(model, Path(out))
             progress(result.steps, result.steps, f"val {result.val_loss:.3f} nats/token")
             return result
-    interrupted: Literal["resume", "restart"] = "resume" if resume else "restart"
-    with whole_folder(out, made_of, interrupted=interrupted, overwrite=not resume) as folder:
+    with whole_folder(out, made_of, resumes=True, overwrite=overwrite) as folder:
         training = _Training(model, train_tokens, val_tokens, config, folder, progress)
         training.begin()
         while training.step < training.steps:

@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import io
 import json
+import shutil
 import time
 from dataclasses import dataclass
 from itertools import accumulate, islice
@@ -35,6 +36,7 @@ from interp.sae import (
     train_sae,
 )
 from interp.storage.files import digest_json
+from interp.storage.folders import unfinished_folder
 
 HOOKS = {
     "demo": ("blocks.0.hook_resid_post",),
@@ -115,7 +117,8 @@ def train_recipe(data: HookData, recipe: Recipe, o: argparse.Namespace) -> dict[
     start = time.perf_counter()
     match recipe.trainer:
         case "interp":
-            train_sae(data.store, data.hook, ours(recipe, o), folder, resume=False)
+            shutil.rmtree(unfinished_folder(folder), ignore_errors=True)  # the time is that of the whole training
+            train_sae(data.store, data.hook, ours(recipe, o), folder, overwrite=True)
         case "SAELens":
             theirs(data, recipe, folder, o)
         case "sparsify":

@@ -92,7 +92,7 @@ def base_model(folder: Path, setting: ChatSetting, seed: int, world: World) -> T
 
     def train() -> dict[str, Any]:
         config = TrainingConfig(tokens=setting.pretrain_tokens, batch_size=16, lr=4e-3, seed=seed, n_samples=0)
-        result = train_model(model, world.train, world.val, config, folder / f"seed-{seed}" / "base", resume=False)
+        result = train_model(model, world.train, world.val, config, folder / f"seed-{seed}" / "base", overwrite=True)
         return {"val_loss": result.val_loss}
 
     stage(folder / f"seed-{seed}" / "base", model, {"setting": asdict(setting), "seed": seed}, train)

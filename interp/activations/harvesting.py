@@ -162,7 +162,7 @@ def _open_output(team: Processes, out: Path | Address, made_of: Mapping[str, Any
         team.first_does(partial(clear, out) if overwrite else partial(check_output, out, made_of))
         yield out
     else:
-        with team.whole_folder(out, made_of, interrupted="resume", overwrite=overwrite) as new:
+        with team.whole_folder(out, made_of, resumes=True, overwrite=overwrite) as new:
             yield new
 
 

@@ -78,7 +78,7 @@ def import_hidden_states(
         recover(out, made_of)
         if is_finished(out, made_of):
             return
-    with whole_folder(out, made_of, interrupted="resume", overwrite=overwrite) as new:
+    with whole_folder(out, made_of, resumes=True, overwrite=overwrite) as new:
         if (new / MANIFEST).exists():
             return
         n_rows = sum(map(len, prompts))

@@ -56,7 +56,7 @@ def tokenize_command(
     made_of |= {"characters": max_characters}
     with Bar("tokenize") as bar:
         tokenizer = load_tokenizer(model)
-        with whole_folder(out, made_of, interrupted="resume", overwrite=overwrite) as new:
+        with whole_folder(out, made_of, resumes=True, overwrite=overwrite) as new:
             tokens = tokenize_stream(stream_documents(corpus), tokenizer, context, new / "tokens", progress=bar)
             tokenizer.save(new / "tokenizer")
     print(f"{tokens['train']['tokens']:,} tokens in sequences of {context} in {out}/tokens")

@@ -184,7 +184,7 @@ def compare_with_nulls(
         recover(out, made_of)
         if is_finished(out, made_of):
             return Nulls.read(out)
-    with whole_folder(out, made_of, interrupted="resume", overwrite=overwrite) as new:
+    with whole_folder(out, made_of, resumes=True, overwrite=overwrite) as new:
         harvesting = {
             **harvest_options(store),
             "dtype": store.manifest["dtype"],

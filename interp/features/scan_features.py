@@ -236,7 +236,7 @@ def scan_part(
         done = min(done + rows * team.count, total)
         progress(done, total, note)
 
-    with team.whole_folder(out, made_of, interrupted="resume", overwrite=overwrite) as new:
+    with team.whole_folder(out, made_of, resumes=True, overwrite=overwrite) as new:
         codes_folder = new / CODES
         team.first_does(lambda: CodeStore.create(codes_folder, n_rows=store.n_ids, d_sae=dictionary.d_sae))
         pieces_here = pieces[part_of(len(pieces), team.rank, team.count)]

@@ -129,7 +129,7 @@ class Scan:
         if not overwrite and self.team.recover_finished(out, made_of):
             yield None
             return
-        with self.team.whole_folder(out, made_of, interrupted="resume", overwrite=overwrite) as self.folder:
+        with self.team.whole_folder(out, made_of, resumes=True, overwrite=overwrite) as self.folder:
             n_rows = self.tokens.numel()
             self.total = n_to_encode + n_passes(self.config, d_sae) * n_rows
 

@@ -175,7 +175,7 @@ def _build(stage: Stage, manifest_heads: Mapping[Run, dict[str, Any]], progress:
         folders = {}
         for run, head in manifest_heads.items():
             made_of = _made_of(stage.name, head["fingerprint"])
-            new = whole_folder(run.folder(stage.name), made_of, interrupted="resume", overwrite=True, run=run.path)
+            new = whole_folder(run.folder(stage.name), made_of, resumes=True, overwrite=True, run=run.path)
             folders[run] = stack.enter_context(new)
         begin = time.monotonic()
         release_freed()

@@ -67,10 +67,11 @@ class TrainingOptions:
     batches are read as the training needs."""
     harvesting: Mapping[str, Any] | None = None
     """Options of `harvest`, and `buffer_bytes` (`interp.activations.stream.ActivationStream`)."""
-    resume: bool = True
-    """False means overwrite=True, and in addition discards an interrupted training: it starts at the first step."""
     overwrite: bool = False
-    """Train again, replacing any other dictionary. An interrupted training with this config still resumes."""
+    """Train again, replacing any other dictionary. An interrupted training with this config still resumes, which ends
+    at the same weights as one from the first step."""
+    resume: bool = True
+    """False is the same as overwrite=True."""
     progress: Progress = no_progress
     """Called with (steps done, all steps, note)."""
     checkpoint_seconds: float = 30.0
@@ -84,8 +85,8 @@ class TrainingKeywords(TypedDict, total=False):
 
     tokens: TokenBatches | None
     harvesting: Mapping[str, Any] | None
-    resume: bool
     overwrite: bool
+    resume: bool
     progress: Progress
     checkpoint_seconds: float
     log: Log
@@ -277,8 +278,7 @@ def _begin(
         if not overwrite and source.mesh.whole.recover_finished(out, made_of):
             folder = local_path(out)
         else:
-            interrupted = "resume" if options.resume else "restart"
-            new = source.mesh.whole.whole_folder(out, made_of, interrupted=interrupted, overwrite=overwrite)
+            new = source.mesh.whole.whole_folder(out, made_of, resumes=True, overwrite=overwrite)
             folder = opened.enter_context(new)
     run = TrainingRun(source, config, key, folder, out, options.log)
     run.load()

@@ -21,7 +21,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from interp.checks.errors import DamagedError, OverwriteError
 from interp.storage.addresses import Address, address_of, cache_folder, check_local, remove_object, write_object
@@ -52,7 +52,7 @@ def whole_folder(
     out: str | Path,
     made_of: Mapping[str, Any],
     *,
-    interrupted: Literal["resume", "restart", "discard"] = "discard",
+    resumes: bool = False,
     overwrite: bool = False,
     editable: bool = False,
     run: Path | None = None,
@@ -61,8 +61,8 @@ def whole_folder(
 
     made_of: a JSON value that identifies the inputs and settings of the content. It goes into the manifest when the
     block ends, unless the block wrote a manifest itself.
-    interrupted: "resume" resumes interrupted work with the same `made_of`; "restart" deletes it, and keeps the files of
-    this block after an error, to be resumed later; "discard", for a block that cannot resume, deletes both.
+    resumes: whether the block can continue from the files that it wrote before an error or a kill. They are then kept,
+    and the same work finds them, with `overwrite` too; otherwise they are deleted.
     overwrite: replace other work, and our files that were changed since.
     editable: people and other tools may change the files, and `verify` accepts the changes; without `overwrite` a
     changed folder is still not replaced.
@@ -80,10 +80,10 @@ def whole_folder(
         check_output(out, made_of, overwrite=overwrite, run=run)
         new = unfinished / "new"
         was_whole = MADE_OF in (read_manifest(new) or {})  # its checkpoints may be deleted, so it cannot resume
-        if was_whole or interrupted != "resume" or _made_of_interrupted(unfinished) != made_of:
+        if was_whole or not resumes or _made_of_interrupted(unfinished) != made_of:
             for path in (new, unfinished_folder(new)):
                 shutil.rmtree(path, ignore_errors=True)
-        begun = {MADE_OF: made_of, "resumes": interrupted != "discard"}
+        begun = {MADE_OF: made_of, "resumes": resumes}
         if address is not None:
             write_object(address / BEGUN, json.dumps(begun).encode())
         write_json(unfinished / BEGUN, begun)
@@ -94,9 +94,7 @@ def whole_folder(
                 write_manifest(new, {MADE_OF: made_of, **({EDITABLE_KEY: True} if editable else {})})
             _put_in_place(out)
         except BaseException:
-            if interrupted == "discard" or not any(
-                path.is_file() and path.name != BEGUN for path in unfinished.rglob("*")
-            ):
+            if not resumes or not any(path.is_file() and path.name != BEGUN for path in unfinished.rglob("*")):
                 shutil.rmtree(unfinished)
                 if address is not None:
                     with suppress(OSError):  # the first error is the one to report

@@ -227,7 +227,7 @@ def test_a_finished_run_is_read_back_and_another_one_refused(tmp_path):
         train(tmp_path, other)
     with pytest.raises(OverwriteError, match="not the same initial weights"):
         train(tmp_path, model=small_model(seed=4))
-    assert train(tmp_path, other, resume=False).val_loss != result.val_loss
+    assert train(tmp_path, other, overwrite=True).val_loss != result.val_loss
 
 
 def test_a_changed_result_is_not_read_back(tmp_path):

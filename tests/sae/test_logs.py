@@ -106,7 +106,7 @@ def test_wandb_resumes_the_same_run_without_missing_steps(store, tmp_path, monke
     cut_and_go_on(store, tmp_path, monkeypatch, "wandb")
     assert list(server.runs.values()) == [list(range(1, 21))]
     assert server.asked[0]["dir"] == unfinished_folder(tmp_path) / "new" and server.asked[0]["config"]["k"] == 2
-    train_sae(store, HOOK, topk(), tmp_path, log="wandb", resume=False)
+    train_sae(store, HOOK, topk(), tmp_path, log="wandb", overwrite=True)
     assert len(server.runs) == 2
 
 

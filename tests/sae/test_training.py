@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -188,7 +189,8 @@ def test_training_of_another_config_is_refused_with_what_differs(store, tmp_path
     train_sae(store, HOOK, topk(), tmp_path)
     with pytest.raises(ValueError, match="k is 4, not 5; seed is 0, not 1; choose.*overwrite=True"):
         train_sae(store, HOOK, topk(k=5, seed=1), tmp_path)
-    assert train_sae(store, HOOK, topk(k=5), tmp_path, resume=False).config.k == 5
+    assert train_sae(store, HOOK, topk(k=5), tmp_path, overwrite=True).config.k == 5
+    assert train_sae(store, HOOK, topk(k=4), tmp_path, resume=False).config.k == 4
 
 
 def test_rows_that_are_not_finite_are_named(store, monkeypatch):
@@ -233,7 +235,24 @@ def test_a_damaged_file_is_named(store, tmp_path, name):
     (unfinished_folder(out) / "new" / name).write_bytes(b"{")
     with pytest.raises(ValueError, match=f"{name} is damaged.*delete"):
         train_sae(store, HOOK, topk(), out)
-    assert train_sae(store, HOOK, topk(), out, resume=False).config == topk()
+    shutil.rmtree(unfinished_folder(out))
+    assert train_sae(store, HOOK, topk(), out).config == topk()
+
+
+@pytest.mark.parametrize("option", [{"overwrite": True}, {"resume": False}])
+def test_training_again_resumes_after_an_interruption(store, tmp_path, option):
+    train_sae(store, HOOK, topk(k=5), tmp_path)
+    steps = []
+
+    def cut_at_5(done, total, note):
+        if done == 5:
+            raise Cut
+
+    with pytest.raises(Cut):
+        train_sae(store, HOOK, topk(), tmp_path, checkpoint_seconds=0, progress=cut_at_5, **option)
+    again = train_sae(store, HOOK, topk(), tmp_path, progress=lambda done, *rest: steps.append(done), **option)
+    assert steps[0] == 5
+    assert torch.equal(again.W_dec, train_sae(store, HOOK, topk()).W_dec)
 
 
 def test_the_speed_in_the_log_is_that_since_the_resume(store, tmp_path, monkeypatch):

@@ -193,7 +193,7 @@ def test_leftovers_of_a_killed_process_are_removed_or_restored(tmp_path):
     folder, made_of = tmp_path / "codes", {"kind": "codes"}
     with whole_folder(folder, made_of) as new:
         (new / "file").write_text("first")
-    with pytest.raises(KeyboardInterrupt), whole_folder(folder, made_of, interrupted="resume", overwrite=True) as new:
+    with pytest.raises(KeyboardInterrupt), whole_folder(folder, made_of, resumes=True, overwrite=True) as new:
         (new / "part").touch()
         raise KeyboardInterrupt
     folder.rename(unfinished_folder(folder) / "old")  # as if killed between the two renames
@@ -219,26 +219,26 @@ def test_work_that_a_killed_process_finished_is_put_in_place_for_the_same_work_o
     assert (folder / "file").read_text() == "finished"
 
 
-@pytest.mark.parametrize("interrupted", ["resume", "restart", "discard"])
-def test_interrupted_work_is_resumed_restarted_or_discarded(tmp_path, interrupted):
+@pytest.mark.parametrize("resumes", [True, False])
+def test_interrupted_work_is_resumed_or_discarded(tmp_path, resumes):
     folder, made_of = tmp_path / "codes", {"kind": "codes"}
-    with pytest.raises(KeyboardInterrupt), whole_folder(folder, made_of, interrupted="resume") as new:
+    with pytest.raises(KeyboardInterrupt), whole_folder(folder, made_of, resumes=True) as new:
         (new / "part-1").touch()
         raise KeyboardInterrupt
-    with pytest.raises(KeyboardInterrupt), whole_folder(folder, made_of, interrupted=interrupted) as new:
-        assert (new / "part-1").exists() == (interrupted == "resume")
+    with pytest.raises(KeyboardInterrupt), whole_folder(folder, made_of, resumes=resumes) as new:
+        assert (new / "part-1").exists() == resumes
         (new / "part-2").touch()
         raise KeyboardInterrupt
-    assert unfinished_folder(folder).exists() == (interrupted != "discard")
-    with whole_folder(folder, made_of, interrupted="resume") as new:
-        assert (new / "part-2").exists() == (interrupted != "discard")
+    assert unfinished_folder(folder).exists() == resumes
+    with whole_folder(folder, made_of, resumes=True) as new:
+        assert (new / "part-2").exists() == resumes
 
 
 def test_whole_folder_replaces_other_work_only_with_overwrite(tmp_path):
     folder = tmp_path / "store"
 
     def make(k: int, fails: bool = False, **options) -> list[str]:
-        with whole_folder(folder, {"kind": "store", "k": k}, interrupted="resume", **options) as new:
+        with whole_folder(folder, {"kind": "store", "k": k}, resumes=True, **options) as new:
             there = sorted(file.name for file in new.iterdir())
             (new / f"part-{k}").touch()
             if fails:
@@ -318,7 +318,7 @@ def test_files_that_may_be_edited_pass_until_they_would_be_lost(tmp_path):
 
 
 def _write_slowly(folder, ready, end):
-    with whole_folder(folder, {"kind": "store"}, interrupted="resume") as new:
+    with whole_folder(folder, {"kind": "store"}, resumes=True) as new:
         (new / "part").touch()
         ready.set()
         end.wait(30)
@@ -336,7 +336,7 @@ def test_a_second_writer_of_a_folder_is_refused_until_the_first_was_killed(tmp_p
     writer.kill()
     writer.join()
     assert not (tmp_path / "store").exists()
-    with whole_folder(tmp_path / "store", {"kind": "store"}, interrupted="resume") as new:
+    with whole_folder(tmp_path / "store", {"kind": "store"}, resumes=True) as new:
         assert (new / "part").exists()
     assert list(tmp_path.iterdir()) == [tmp_path / "store"]
 

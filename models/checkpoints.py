@@ -78,6 +78,8 @@ def keep_rows(file: Path, step: int) -> None:
     try:
         kept = [line for line in lines if line.endswith(b"\n") and json.loads(line)["step"] <= step]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise DamagedError(f"{file} is damaged ({error!r}): delete its folder to train again from the first step") from None
+        raise DamagedError(
+            f"{file} is damaged ({error!r}): delete its folder to train again from the first step"
+        ) from None
     with write_atomically(file) as temporary:
         temporary.write_bytes(b"".join(kept))

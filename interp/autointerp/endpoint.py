@@ -44,6 +44,7 @@ class EndpointConfig(CheckedFields):
     timeout: Positive = 60.0
     """Seconds without a byte after which a request is retried."""
     tries: PositiveInt = 5
+    """Number of attempts per request."""
     concurrency: PositiveInt = 4
     """Number of concurrent requests."""
     fields: Mapping[str, Any] = field(default_factory=dict)

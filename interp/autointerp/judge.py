@@ -45,6 +45,7 @@ _TYPICAL_EXPLANATION = "what an explanation of usual length says that the featur
 @dataclass(frozen=True, kw_only=True)
 class JudgeConfig(CheckedFields):
     tasks: tuple[str, ...] = TASKS
+    """The tasks, detection and fuzzing."""
     n_windows: PositiveInt = 10
     """Number of windows of each kind, firing and silent, per latent and task."""
     shown: PositiveInt = 5
@@ -54,6 +55,7 @@ class JudgeConfig(CheckedFields):
     null: bool = False
     """Also judge each latent by the explanation of another."""
     seed: Seed = 0
+    """Seed of the drawn windows and latents."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

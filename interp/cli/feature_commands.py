@@ -72,12 +72,11 @@ def scan_command(
         torchrun --nproc-per-node 2 -m interp scan SAE STORE --model MODEL --out OUT"""
     check_writable("--out", out, anywhere=True)
     own_part, parts = _parts(part, join)
-    from interp.checks.config_fields import read_fields
     from interp.evaluation.baselines import NeuronDictionary
     from interp.features.scan_features import scan_features, scan_part
     from interp.pipeline.opening import open_any
 
-    config = ScanConfig(**read_fields(ScanConfig, settings))
+    config = ScanConfig(**settings)
     with Bar("scan") as bar:
         acts = open_any(store, "activations")
         if sae == "neurons":
@@ -194,9 +193,6 @@ def rank_command(
         interp rank FEATURES --part 3/16 --out parts/3.parquet
         interp rank FEATURES --join 'parts/*.parquet' --out ranking.parquet
         torchrun --nproc-per-node 2 -m interp rank FEATURES --out ranking.parquet"""
-    from interp.checks.config_fields import read_fields
-
-    options = read_fields(RankingConfig, settings)
     in_run = _check_source(source, out, "the ranking's file", *TABLES, overwrite=overwrite)
     own_part, parts = _parts(part, join)
     _check_table(part, join, out)
@@ -212,19 +208,19 @@ def rank_command(
         features = open_any(source, "features")
         table = join_rankings([read_table("--join", Path(part), [], features) for part in parts], parts)
     elif run is not None:
-        options |= {"twin": None} if without_twin else {}
-        options |= {} if twin_features is None else {"twin": str(twin_features.path.resolve())}
-        config = dataclasses.replace(run.config.ranking, **options)
+        settings |= {"twin": None} if without_twin else {}
+        settings |= {} if twin_features is None else {"twin": str(twin_features.path.resolve())}
+        config = dataclasses.replace(run.config.ranking, **settings)
         if out is None:
             return _run_in_place(run, "ranking", config)
         with Bar("rank") as bar:
             table = rank_latents(run, config, bar, own_part)
-    elif options.get("use_labels"):
+    elif settings.get("use_labels"):
         raise InterpError(f"--labels: {source} is not a run folder, and a feature store does not keep label masks")
     else:
         with Bar("rank") as bar:
             features = open_any(source, "features")
-            table = rank_features(features, twin=twin_features, part=own_part, progress=bar, **options)
+            table = rank_features(features, twin=twin_features, part=own_part, progress=bar, **settings)
     assert out is not None  # _check_source
     if not is_first():
         return
@@ -313,15 +309,13 @@ def effects_command(
         raise InterpError(
             f"{source} is a feature store, not a run folder: name what was scanned with {' and '.join(missing)}"
         )
-    from interp.checks.config_fields import read_fields
     from interp.effects import join_effects
     from interp.pipeline.opening import open_any
     from interp.pipeline.sections import EffectsConfig
     from interp.pipeline.stages.latents import ablate_latents, effects_results, effects_summary
 
-    options = read_fields(EffectsConfig, settings)
     run = open_any(source, "run") if in_run else None
-    config = dataclasses.replace(EffectsConfig() if run is None else run.config.effects, **options)
+    config = dataclasses.replace(EffectsConfig() if run is None else run.config.effects, **settings)
     if run is not None and out is None:
         return _run_in_place(run, "effects", config)
     features = open_any(source, "features")

@@ -2,8 +2,8 @@
 
     def rank_command(source: Path, *, settings: Annotated[dict[str, Any], FieldFlags(lambda: [RankingConfig])]): ...
 
-`settings` gets the values that were given, by field, read as TOML; the command checks them (`read_fields`). A field
-with the name of another parameter of the command has no flag of its own.
+`settings` gets the values that were given, by field, read as TOML and checked. A field with the name of another
+parameter of the command has no flag of its own.
 """
 
 import functools
@@ -27,8 +27,17 @@ class FieldFlags:
     default: str = "{}"
     """How help names a default; "" leaves it out."""
     as_text: bool = False
-    """Whether every value is given as text, which the command alone checks: classes may have fields of one name and of
-    several types. A truth value is given in words too, `--skip true`, instead of by `--skip` or `--no-skip`."""
+    """Whether every value is given as text, and is checked by the command alone: classes may have fields of one name
+    and of several types. A truth value is given in words too, `--skip true`, instead of by `--skip` or `--no-skip`."""
+
+    def checked(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the values as the types of their fields. Raises ValueError for one of another type or out of range."""
+        if self.as_text:
+            return dict(values)
+        from interp.checks.limits import check_value, field_hints
+
+        hints = {name: hint for each in reversed(list(self.classes())) for name, hint in field_hints(each).items()}
+        return {name: check_value(name, value, hints[name]) for name, value in values.items()}
 
     def parameters(self, taken: Iterable[str]) -> list[inspect.Parameter]:
         """Return a parameter, as typer reads it, for each field whose name is not taken."""
@@ -75,10 +84,16 @@ def with_field_flags(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def with_flags(**values: Any) -> None:
         texts = {flag.name: values.pop(flag.name) for flag in flags}
-        command(settings={name: _value(text) for name, text in texts.items() if text is not None}, **values)
+        settings = given.checked({name: _value(text) for name, text in texts.items() if text is not None})
+        command(settings=settings, **values)
 
     with_flags.__signature__ = inspect.Signature([*parameters.values(), *flags])  # type: ignore[attr-defined]
     return with_flags
+
+
+def settings_of(config_class: type, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings that are fields of the dataclass `config_class`."""
+    return {each.name: settings[each.name] for each in fields(config_class) if each.name in settings}
 
 
 def _value(given: bool | str | list[str]) -> Any:

@@ -5,11 +5,12 @@ import math
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
 from interp.checks.errors import InterpError
+from interp.cli.field_flags import FieldFlags, settings_of
 from interp.cli.paths import OVERWRITE, check_writable, read_table
 from interp.cli.progress_bar import Bar
 from interp.cli.toml_values import assignment, toml_value
@@ -20,6 +21,16 @@ if TYPE_CHECKING:
     from interp.features.feature_store import FeatureStore
 
 
+_JUDGE_FLAGS = {"tasks": "--task", "n_windows": "--windows"}
+
+
+def _judge_configs() -> list[type]:
+    from interp.autointerp.endpoint import EndpointConfig
+    from interp.autointerp.judge import JudgeConfig
+
+    return [JudgeConfig, EndpointConfig]
+
+
 def judge_command(
     source: Annotated[Path, Argument(help="a run folder, or a feature store")],
     *,
@@ -27,25 +38,17 @@ def judge_command(
     explanations: Annotated[
         Path | None, Option(help="a .parquet or .csv as rank writes it (default: the run's)")
     ] = None,
-    generate: Annotated[bool, Option("--generate", help="let the model write explanations, and judge those")] = False,
-    null: Annotated[bool, Option("--null", help="also judge each latent by another latent's explanation")] = False,
     latent: Annotated[list[int] | None, Option(help="a latent to judge; may be repeated")] = None,
     sample: Annotated[int, Option(help="or judge this many, drawn from those explained", min=1)] = 50,
-    task: Annotated[Literal["detection", "fuzzing"] | None, Option(help="only this one (default: both)")] = None,
-    windows: Annotated[int, Option(help="texts per latent, as many firing as silent")] = 10,
-    shown: Annotated[int, Option(help="texts per request")] = 5,
-    seed: Annotated[int, Option(help="seed of the drawn latents and texts")] = 0,
+    settings: Annotated[dict[str, Any], FieldFlags(_judge_configs, _JUDGE_FLAGS)],
     yes: Annotated[bool, Option("--yes", help="send the requests without asking here first")] = False,
     base_url: Annotated[str | None, Option(help="instead of OPENAI_BASE_URL")] = None,
     model: Annotated[str | None, Option(help="instead of OPENAI_MODEL")] = None,
     key_variable: Annotated[str, Option(help="the environment variable with the key")] = "OPENAI_API_KEY",
-    request_fields: Annotated[
+    fields: Annotated[
         list[str] | None,
         Option("--set", help="FIELD=VALUE of each request; temperature=none omits it; may be repeated"),
     ] = None,
-    concurrency: Annotated[int, Option(help="concurrent requests")] = 4,
-    timeout: Annotated[float, Option(help="seconds to wait for an answer")] = 60.0,
-    tries: Annotated[int, Option(help="attempts per request")] = 5,
     cache: Annotated[
         Path | None, Option(help="the file of answers, which other runs may share (default OUT.answers.sqlite)")
     ] = None,
@@ -77,31 +80,22 @@ def judge_command(
     from interp.storage.folders import whole_folder
 
     features = open_any(source, "features")
-    explained = _explanations(source, explanations, generate, features)
-    config = JudgeConfig(
-        tasks=("detection", "fuzzing") if task is None else (task,),
-        n_windows=windows,
-        shown=shown,
-        generate=generate,
-        null=null,
-        seed=seed,
-    )
+    config = JudgeConfig(**settings_of(JudgeConfig, settings))
+    explained = _explanations(source, explanations, config.generate, features)
     key = api_key(key_variable)
     to = EndpointConfig(
         model=model or os.environ.get("OPENAI_MODEL", ""),
         base_url=base_url or os.environ.get("OPENAI_BASE_URL") or OPENAI_URL,
-        timeout=timeout,
-        tries=tries,
-        concurrency=concurrency,
-        fields=dict(map(_request_field, request_fields or [])),
+        fields=dict(map(_request_field, fields or [])),
+        **settings_of(EndpointConfig, settings),
     )
     endpoint = Endpoint(to, key, cache)
-    chosen = latent or _drawn(features, None if generate else explained, sample, seed)
+    chosen = latent or _drawn(features, None if config.generate else explained, sample, config.seed)
     judge = Judge(features, explained, chosen, endpoint, config)
     if not judge.sampled:
         raise InterpError("no latent has both an explanation and enough firings to judge it: try others")
-    settings = {**dataclasses.asdict(config), "model": to.model, "base_url": to.base_url, "fields": to.fields}
-    made_of = {"kind": "judgements", "features": identity(features), "latents": chosen, **settings}
+    asked = {**dataclasses.asdict(config), "model": to.model, "base_url": to.base_url, "fields": to.fields}
+    made_of = {"kind": "judgements", "features": identity(features), "latents": chosen, **asked}
     made_of["explanations"] = digest_json({latent: explained.get(latent) for latent in chosen})
     with whole_folder(out, made_of, overwrite=overwrite) as new:
         _confirm(judge, yes, price_in, price_out)

@@ -81,10 +81,8 @@ def harvest_command(
     Run tokens through a model once and store the activations at one or more hooks, with rows shuffled."""
     check_writable("--out", out, anywhere=True)
     from interp.activations.harvesting import harvest
-    from interp.checks.config_fields import read_fields
     from interp.pipeline.opening import open_any
 
-    options = read_fields(RowConfig, settings)
     with Bar("harvest") as bar:
         labelled = open_any(tokens, "tokens")
         opened = load_named_model(model)
@@ -97,7 +95,7 @@ def harvest_command(
             seed=seed,
             overwrite=overwrite,
             progress=bar,
-            **options,
+            **settings,
         )
     if is_first():
         print(f"{len(store):,} rows of {', '.join(f'{h} ({store.d(h)})' for h in store.hook_names)} in {out}")
@@ -175,13 +173,12 @@ def nulls_command(
     The nulls are a twin seed, frozen decoders and encoder, the shuffled and the untrained model and, if they were
     scanned, neurons."""
     check_writable("--out", out)
-    from interp.checks.config_fields import read_fields
     from interp.compare.null_dictionaries import NullsConfig, compare_with_nulls
     from interp.features.scan_checks import check_scanned
     from interp.pipeline.opening import open_any
     from interp.pipeline.stages.findings import by_dictionary, nulls_summary
 
-    config = NullsConfig(**read_fields(NullsConfig, settings))
+    config = NullsConfig(**settings)
     acts = open_any(store, "activations")
     dictionary = load_named_sae(sae)
     if dictionary.kind != "sae":

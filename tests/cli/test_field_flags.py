@@ -6,8 +6,8 @@ import pytest
 import typer
 
 from interp.activations.row_options import RowConfig
-from interp.checks.config_fields import read_fields
-from interp.cli.field_flags import FieldFlags, with_field_flags
+from interp.checks.errors import InterpError
+from interp.cli.field_flags import FieldFlags, settings_of, with_field_flags
 from interp.verdict.ranking_config import RankingConfig
 
 ROWS = FieldFlags(lambda: [RowConfig], {"exclude_positions": "--exclude-position"})
@@ -42,8 +42,18 @@ def given(flags: FieldFlags, *words: str) -> dict[str, Any]:
 )
 def test_a_command_gets_the_fields_that_were_given(flags, words, values):
     """A field with the name of another parameter, here `seed`, is left to that."""
-    [config_class] = flags.classes()
-    assert read_fields(config_class, given(flags, *words.split())) == values
+    assert given(flags, *words.split()) == values
+
+
+def test_a_value_out_of_range_is_refused_before_the_command_runs():
+    with pytest.raises(InterpError, match=r"batch_size=0 must be at least 1"):
+        given(ROWS, "--batch-size", "0")
+
+
+def test_a_command_of_several_configs_gets_the_fields_of_each():
+    settings = given(FieldFlags(lambda: [RowConfig, RankingConfig]), "--n-shifts", "3", "--max-norm", "8")
+    assert settings_of(RowConfig, settings) == {"max_norm": 8.0}
+    assert settings_of(RankingConfig, settings) == {"n_shifts": 3}
 
 
 def test_help_has_type_default_and_docstring():

@@ -38,20 +38,46 @@ class Artifact:
     stage: str
     """The stage of a run that makes it."""
     made_by: str
+    reader: str
+    """The function that opens it, "module:name"."""
+    reader_verifies: bool = True
+    """Whether this function compares the files with their manifest."""
     shared_by_hooks: bool = False
     """Whether all hooks of a run share it; it then lies in the run folder of all hooks."""
 
 
 ARTIFACTS = {
-    "run": Artifact("a run folder", (RUN_FILE,), (), "", "`interp demo` or `interp run` makes one"),
-    "features": Artifact("a feature store", ("meta.json",), ("features",), "features", "`interp scan` makes one"),
-    "sae": Artifact("an SAE's folder", ("cfg.json",), ("sae",), "sae", "`interp train-sae` makes one"),
+    "run": Artifact(
+        "a run folder",
+        (RUN_FILE,),
+        (),
+        "",
+        "`interp demo` or `interp run` makes one",
+        "interp.pipeline.run_folder:Run",
+    ),
+    "features": Artifact(
+        "a feature store",
+        ("meta.json",),
+        ("features",),
+        "features",
+        "`interp scan` makes one",
+        "interp.features.feature_store:FeatureStore.open",
+    ),
+    "sae": Artifact(
+        "an SAE's folder",
+        ("cfg.json",),
+        ("sae",),
+        "sae",
+        "`interp train-sae` makes one",
+        "interp.sae:load_sae",
+    ),
     "activations": Artifact(
         "an activation store",
         ("statistics.safetensors", "shard-00000.safetensors"),
         ("store", "activations/store"),
         "activations",
         "`interp harvest` makes one",
+        "interp.activations:ActivationStore.open",
     ),
     "model": Artifact(
         "a model's folder",
@@ -59,6 +85,8 @@ ARTIFACTS = {
         ("model",),
         "model",
         "`interp run --until model` makes one",
+        "interp.pipeline.pretrained:model_of_folder",
+        reader_verifies=False,
         shared_by_hooks=True,
     ),
     "tokens": Artifact(
@@ -67,6 +95,8 @@ ARTIFACTS = {
         ("tokens", "train", "corpus/train"),
         "corpus",
         "`interp tokenize` makes one",
+        "models:LabelledTokens.load",
+        reader_verifies=False,
         shared_by_hooks=True,
     ),
     "tokenizer": Artifact(
@@ -75,6 +105,8 @@ ARTIFACTS = {
         ("tokenizer", "corpus/tokenizer"),
         "corpus",
         "`interp tokenize` writes one",
+        "models:load_tokenizer",
+        reader_verifies=False,
         shared_by_hooks=True,
     ),
 }
@@ -95,14 +127,11 @@ def find(path: str | Path, *artifacts: str) -> Found:
     path = local_path(path)
     artifacts = artifacts or tuple(ARTIFACTS)
     check_exists(path, *artifacts)
-    for artifact in artifacts:
-        if _is(path, ARTIFACTS[artifact]):
-            return Found(artifact, path)
-    for artifact in artifacts:
-        for name in ARTIFACTS[artifact].inside:
-            folder = whole_run(path) if ARTIFACTS[artifact].shared_by_hooks else path
-            if _is(folder / name, ARTIFACTS[artifact]):
-                return Found(artifact, folder / name)
+    candidates = [Found(artifact, path) for artifact in artifacts]
+    candidates += [Found(artifact, inner) for artifact in artifacts for inner in _inside(path, artifact)]
+    for found in candidates:
+        if _is(found.path, ARTIFACTS[found.artifact]):
+            return found
     first = ARTIFACTS[artifacts[0]]
     if is_run(path):
         raise InterpError(f"{path} has no {first.stage} yet: `interp run` or `interp demo` makes it")
@@ -120,8 +149,7 @@ def folder_of(path: str | Path, artifact: str) -> Path:
     """Return the folder of this artifact, which `path` is or contains; `path` itself if there is none, so that its
     reader reports what is missing."""
     path = local_path(path)
-    paths = (path, *(path / name for name in ARTIFACTS[artifact].inside))
-    return next((candidate for candidate in paths if _is(candidate, ARTIFACTS[artifact])), path)
+    return next((folder for folder in (path, *_inside(path, artifact)) if _is(folder, ARTIFACTS[artifact])), path)
 
 
 def is_run(path: str | Path) -> bool:
@@ -165,6 +193,12 @@ def nearest_path(path: Path) -> Path | None:
             name = matches[0]
         existing /= name
     return existing
+
+
+def _inside(path: Path, artifact: str) -> list[Path]:
+    """Return where an artifact can lie inside a folder."""
+    folder = whole_run(path) if ARTIFACTS[artifact].shared_by_hooks else path
+    return [folder / name for name in ARTIFACTS[artifact].inside]
 
 
 def _is(path: Path, artifact: Artifact) -> bool:

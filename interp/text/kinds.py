@@ -162,7 +162,9 @@ def topic_kind(grain: int) -> Kind:
 
     def name(text: ReadText, value: int, row: int) -> str:
         nearness = text.neighbours.topics @ text.topics[grain][value] * np.log1p(text.neighbours.counts)
-        return ", ".join(text.token_name(int(token)) for token in np.argsort(-nearness)[:N_NAMING_TOKENS])
+        nearest = np.argsort(-nearness)[:N_NAMING_TOKENS]
+        n_near = max(1, int((nearness[nearest] > 0).sum()))  # a token that never occurs is at 0
+        return ", ".join(text.token_name(int(token)) for token in nearest[:n_near])
 
     return Kind(
         values=lambda positions: positions.topic(grain),

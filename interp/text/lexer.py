@@ -17,7 +17,7 @@ from jaxtyping import Int, Int32, UInt8
 from numba import njit
 
 from interp.codes.offsets import offsets_from_lengths
-from interp.text.vocabulary import is_control, split_characters
+from interp.text.vocabulary import is_control, is_letter, split_characters
 
 N_RECENT_TOKENS = 8
 """Number of preceding tokens that are searched for a repetition."""
@@ -39,7 +39,7 @@ class Character(IntEnum):
     DIGIT = 2
     SPACE = 3
     NEWLINE = 4, "\n"
-    SENTENCE_END = 5, ".!?。！？؟…"
+    SENTENCE_END = 5, ".!?。！？؟…۔।॥։።။។"
     OPEN_QUOTE = 6, "«「『"
     CLOSE_QUOTE = 7, "”»」』"
     CONTROL = 8
@@ -139,7 +139,7 @@ class TokenCharacters(NamedTuple):
 def _class_of(character: str) -> Character:
     if character in _CLASS_OF:
         return _CLASS_OF[character]
-    if character.isalpha() or len(character) > 1:  # a stray byte, shown as ⟨d7⟩, counts as a letter
+    if len(character) > 1 or is_letter(character):  # a stray byte, shown as ⟨d7⟩, counts as a letter
         return Character.LETTER
     if character.isspace():
         return Character.SPACE

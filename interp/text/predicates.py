@@ -74,8 +74,10 @@ class Predicates:
             counts = np.zeros(ends[-1], np.int64)
             for start in range(0, len(own_sequences), step):
                 rows = rows_of(own_sequences[start : start + step], n_ctx)
-                holds = _predicates_at(text, offsets, rows[among[rows]])
-                counts += np.bincount(holds[holds >= 0], minlength=len(counts))
+                rows = rows[among[rows]]
+                if len(rows):
+                    holds = _predicates_at(text, offsets, rows)
+                    counts += np.bincount(holds[holds >= 0], minlength=len(counts))
             return counts
 
         counts = team.sum_(torch.from_numpy(team.all_do(count_own))).numpy()

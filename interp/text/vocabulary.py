@@ -1,6 +1,7 @@
 """The strings of tokens: converted to text, split into characters, and quoted for a reader."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 from interp.display.byte_parts import STRAY
@@ -18,6 +19,14 @@ def plain_strings(vocab: Sequence[str]) -> list[str]:
 def split_characters(string: str) -> list[str]:
     """Split a token's string into characters; a stray byte, shown as ⟨d7⟩, is one."""
     return re.findall(rf"{STRAY}|.", string, re.DOTALL)
+
+
+def is_letter(character: str) -> bool:
+    """Return whether a character is a letter, or a mark on one, such as a vowel sign of Hindi or Thai. "" is neither,
+    nor is a variation selector, which follows an emoji."""
+    if character.isalpha():
+        return True
+    return unicodedata.category(character or " ") in ("Mn", "Mc") and not "\ufe00" <= character <= "\ufe0f"
 
 
 def quote_token(string: str) -> str:
@@ -49,7 +58,10 @@ _NAMED = {
 }
 
 
-_CONTROL = re.compile(r"<\|.*\|>|</?(?:s|bos|eos|pad|unk)>|\[(?:CLS|SEP|PAD|BOS|EOS|UNK|MASK)\]")
+_CONTROL = re.compile(
+    r"<[|｜].*[|｜]>|</?(?:s|bos|eos|pad|unk|cls|sep|mask|(?:start|end)_of_turn)>|\[(?:CLS|SEP|PAD|BOS|EOS|UNK|MASK)\]"
+)
+"""The control tokens of common tokenizers. DeepSeek's have wide bars: <｜begin▁of▁sentence｜>."""
 
 
 def is_control(string: str) -> bool:

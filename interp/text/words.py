@@ -14,6 +14,7 @@ from numba import njit
 from interp.codes.offsets import offsets_from_lengths
 from interp.statistics.randomness import GOLDEN_64
 from interp.text.spellings import lower_letters
+from interp.text.vocabulary import is_letter
 
 STEM_LENGTH = 5
 """Letters of a word that are hashed."""
@@ -40,8 +41,8 @@ class Words(NamedTuple):
     def of(cls, strings: Sequence[str]) -> "Words":
         stripped = [lower_letters(string) for string in strings]
         return cls(
-            np.array([not string[:1].isalpha() for string in strings], bool),
-            np.array([not string[-1:].isalpha() for string in strings], bool),
+            np.array([not is_letter(string[:1]) for string in strings], bool),
+            np.array([not is_letter(string[-1:]) for string in strings], bool),
             np.array([ord(letter) for word in stripped for letter in word], np.int64),
             offsets_from_lengths([len(word) for word in stripped]),
         )

@@ -49,6 +49,14 @@ def test_kinds_give_the_predicates_at_a_position(predicates, kind, alike, unlike
     assert same(predicates, kind, *alike) and not same(predicates, kind, *unlike)
 
 
+def test_marks_on_letters_are_parts_of_words():
+    """कि|त|ाब is one word, and so is the stem of each piece."""
+    words = ["कि", "त", "ाब", " है", "।"]
+    predicates = Predicates.count(np.arange(5, dtype=np.int32)[None], 5, words)
+    assert same(predicates, "stem", 0, 1) and same(predicates, "stem", 1, 2) and not same(predicates, "stem", 2, 3)
+    assert PREDICATE_KINDS["stem"].name(predicates.text, 0, 1) == '"किताब"'
+
+
 def test_nothing_looks_across_the_edge_of_a_sequence(predicates):
     n_ctx = predicates.text.tokens.shape[1]
     first, last = n_ctx, 2 * n_ctx - 1
@@ -87,6 +95,17 @@ def test_surprises_are_of_the_share_of_all_positions(predicates):
         assert number in predicates.at(np.array([row])), kind
 
 
+def test_many_rows_may_be_left_out_one_after_the_other(predicates, monkeypatch):
+    """As many as are read at once, or all."""
+    tokens = predicates.text.tokens
+    monkeypatch.setattr("interp.text.predicates.POSITIONS_AT_ONCE", 2 * tokens.shape[1])
+    among = np.arange(tokens.size) < 5 * tokens.shape[1]
+    counted = Predicates.count(tokens, len(WORDS), WORDS, among=among)
+    of_the_first = (tokens[:5] == 2).mean()
+    assert counted.surprise[counted.offsets["token"] + 2] == pytest.approx(-np.log(of_the_first), abs=1e-4)
+    assert np.isfinite(Predicates.count(tokens, len(WORDS), WORDS, among=among & False).surprise).all()
+
+
 def test_predicates_of_a_row_do_not_depend_on_the_other_rows(predicates):
     rows = np.random.default_rng(1).integers(predicates.text.tokens.size, size=200)
     every = predicates.at(rows)
@@ -119,6 +138,17 @@ def test_every_value_of_every_kind_has_its_number_and_its_words(predicates):
     said = {predicates.kind_of(int(n)): predicates.words(int(n), 7) for n in numbers[7] if n >= 0}
     assert said["token"] == '" dog"' and said["previous"] == 'after " the"' and said["parentheses"] == "in parentheses"
     assert said["line_head"] == 'in lines that begin with " the"' and said["stem"] == 'in words that begin like "dog"'
+
+
+def test_a_topic_is_called_by_tokens_that_occur():
+    """Each half of the text is rich in two of four bases; a vocabulary has tokens that no text has."""
+    rng = np.random.default_rng(0)
+    vocab = ["<unk>", "A", "C", "G", "T", "N"]
+    of_first = rng.random((200, 64)) < np.where(rng.random((200, 1)) < 0.5, 0.8, 0.2)
+    tokens = np.where(of_first, rng.integers(1, 3, (200, 64)), rng.integers(3, 5, (200, 64))).astype(np.int32)
+    text = Predicates.count(tokens, len(vocab), vocab).text
+    names = {PREDICATE_KINDS["topic_10"].name(text, topic, 0) for topic in range(10)}
+    assert names <= {'"A", "C"', '"C", "A"', '"G", "T"', '"T", "G"'}
 
 
 def test_numbered_tokens_are_not_spelt():

@@ -23,6 +23,7 @@ from interp.sae.learner import Learner
 from interp.sae.resampling import latents_along_residuals
 from interp.sae.weights import keep_near
 from interp.verdict.ranking import rank_codes
+from interp.verdict.ranking_tables import ranking_evidence
 
 HOOK, D, D_SAE = "activations", 16, 48
 SHARED = {"d_sae": D_SAE, "tokens": 256 * 60, "batch_size": 256, "device": "cpu"}
@@ -47,6 +48,7 @@ def test_faint_is_below_a_quarter_of_the_median_of_those_that_fire():
     assert is_faint(maxima).tolist() == [False, True, False, False, False, False, False]
     norms = np.array([1.0, 1, 0.5, 1, 1, 1, 1])
     assert is_faint(maxima, norms).tolist() == [False, True, True, False, False, False, False]
+    assert is_faint(np.array([1, 1, 1, 0]), np.array([1.0, 1, 0, 1])).tolist() == [False, False, True, False]
     assert not is_faint(np.zeros(5)).any() and not is_faint(np.full(3, 0.1)).any()
 
 
@@ -229,6 +231,7 @@ def test_rank_features_tests_faint_latents_only_with_judge_faint(tmp_path):
     table = rank_features(features).set_index("latent").sort_index()
     assert set(table.verdict[:15]) == {"single-token"} and table.verdict[20] == "dead"
     assert set(table.verdict[15:20]) == {"faint"} and table.monosemanticity[15:20].isna().all()
+    assert "n_senses" not in set(ranking_evidence(table.reset_index(), 15)["measure"]), "its senses were not looked for"
     asked = rank_features(features, judge_faint=True).set_index("latent").sort_index()
     assert set(asked.verdict[:20]) == {"single-token"} and asked.monosemanticity[15:20].notna().all()
     assert asked.monosemanticity[:15].equals(table.monosemanticity[:15]), "they change no other's number"

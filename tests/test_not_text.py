@@ -224,7 +224,10 @@ def test_rows_and_codes_from_elsewhere_need_no_tokens(tmp_path):
     scanned = scan_features(sae, store, "activations", tmp_path / "scan")
     given = FeatureStore.from_codes(None, sae.codes(rows), tmp_path / "codes", W_dec=sae.W_dec)
     assert not given.has_text and given.table()["n_active"].equals(scanned.table()["n_active"])
-    assert set(rank_features(given)["verdict"]) <= {"no-context", "dense", "dead", "faint"}
+    ranking = rank_features(given, twin=scanned)
+    assert set(ranking["verdict"]) <= {"no-context", "dense", "dead", "faint"}
+    alive = ranking["verdict"] != "dead"
+    assert (ranking["twin_correlation"][alive] > 0.999).all() and rank_features(given)["twin_correlation"].isna().all()
     with pytest.raises(ValueError, match="W_U gives logits of tokens"):
         FeatureStore.from_codes(None, sae.codes(rows), tmp_path / "x", W_dec=sae.W_dec, W_U=torch.zeros(8, 3))
 

@@ -174,7 +174,7 @@ def is_faint(maxima: Any, norms: Any = None) -> Bool[Tensor, " d_sae"]:
     maxima: each latent's strongest firing, 0 or NaN if it never fires.
     norms: the norm of each decoder row, or None if all are 1."""
     strength = strengths(maxima, norms)
-    fires = strength > 0
+    fires = strengths(maxima) > 0  # one whose decoder row is zero fires too
     return fires & (strength < FAINT_SHARE * strength[fires].median()) if fires.any() else fires
 
 

@@ -197,6 +197,7 @@ def max_cosine(directions: Directions) -> LatentValues:
     sign=1,
     null="shift",
     needs_twin=True,
+    needs_text=False,
 )
 def twin_correlation(features: FeatureStore, twin: FeatureStore) -> LatentValues:
     """Read the codes of both."""

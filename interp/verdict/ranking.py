@@ -38,7 +38,7 @@ The columns with the basis of the verdict:
 
 An entry of `evidence` has `measure`, `value`, `z` (standard deviations above its null), and `null_low` and `null_high`
 (the null's central 95 % for a latent of that size). `z` and this band are None if there is no null, or if the
-latent was not tested.
+latent is dead or too rare.
 
 Cost: the codes are read twice, for all evidence and samples, and to count the rules. A twin and its null each take one
 more pass.
@@ -210,7 +210,7 @@ def _rank(
     none."""
     faint = np.zeros(features.d_sae, bool) if options.judge_faint else _mark_faint(features)
     if not features.has_text:
-        return _rows_without_text(features, faint, chosen)
+        return _rows_without_text(features, faint, chosen, options.twin)
     options = replace(options, progress=percent_of_steps(options.progress, _SHARE_OF_TIME))
     labels, twin, seed = options.labels, options.twin, options.seed
     text = CodedText.from_features(features, team)
@@ -323,7 +323,7 @@ def _rows_of_text(
     chosen: Bool[np.ndarray, " d_sae"],
 ) -> pd.DataFrame:
     """Return the rows of the chosen latents in a ranking of codes of text."""
-    n_senses = np.where(evidence.testable, evidence.observed.n_senses, np.nan)
+    n_senses = np.where(evidence.observed.n_senses > 0, evidence.observed.n_senses, np.nan)
     statistics = {
         **{name: (evidence.statistic(name), evidence.null(name)) for name in STATISTIC_NAMES},
         "n_senses": (n_senses, evidence.senses_null),
@@ -333,7 +333,10 @@ def _rows_of_text(
 
 
 def _rows_without_text(
-    features: FeatureStore, faint: Bool[np.ndarray, " d_sae"], chosen: Bool[np.ndarray, " d_sae"]
+    features: FeatureStore,
+    faint: Bool[np.ndarray, " d_sae"],
+    chosen: Bool[np.ndarray, " d_sae"],
+    twin: FeatureStore | None,
 ) -> pd.DataFrame:
     """Return the rows of a ranking of codes without text, with the columns that do not need one."""
     n = features.d_sae
@@ -341,7 +344,8 @@ def _rows_without_text(
     density = n_active / max(features.meta["n_tokens"], 1)
     verdict = np.select([n_active == 0, faint, density > MAX_DENSITY], [DEAD, FAINT, DENSE], NO_CONTEXT)
     values = {
-        name: np.full(n, np.nan) if measure.needs_text else measure(features) for name, measure in MEASURES.items()
+        name: np.full(n, np.nan) if measure.needs_text else measure(features, twin)
+        for name, measure in MEASURES.items()
     }
     columns = {
         **dict.fromkeys(_column_order(), np.full(n, np.nan)),

@@ -57,7 +57,7 @@ class CorpusConfig(CheckedFields):
     field: str = "text"
     """For jsonl and huggingface: the field of a row that has its text."""
     name: str = ""
-    """For huggingface: the data set's name on the hub, or a local folder."""
+    """For huggingface: the data set's name on the hub, or a local folder (of Parquet files, for instance)."""
     subset: str = ""
     split: str = "train"
     shares: Mapping[str, float] | None = None
@@ -74,9 +74,15 @@ class CorpusConfig(CheckedFields):
         super().__post_init__()
         if self.source not in ("mixture", *TEXT_SOURCES):
             raise InterpError(f"source={self.source!r} must be one of mixture, {', '.join(TEXT_SOURCES)}")
-        for source in self.mixture if self.source == "mixture" else (self.source,):
+        sources = list(self.mixture) if self.source == "mixture" else [self.source]
+        for source in sources:
             if TEXT_SOURCES[source].fields and not getattr(self, needed := TEXT_SOURCES[source].fields[0]):
                 raise InterpError(f"source {source!r} needs {needed}: {TEXT_SOURCES[source].takes}")
+        for field in ("paths", "name"):  # without this check, a forgotten source reads other text than the user's
+            readers = [source for source in TEXT_SOURCES if field in TEXT_SOURCES[source].fields]
+            if getattr(self, field) and not set(readers).intersection(sources):
+                remedy = f"source = {' or '.join(map(repr, readers))}"
+                raise InterpError(f"{field} is not read by source = {self.source!r}: set {remedy}")
         if self.stream and (self.source == "mixture" or not TEXT_SOURCES[self.source].fields):
             names = ", ".join(name for name, source in TEXT_SOURCES.items() if source.fields)
             raise InterpError(f"stream = true is for text of your own, not for source = {self.source!r}: name {names}")
@@ -96,9 +102,15 @@ class CorpusConfig(CheckedFields):
 
 
 def source_of(paths: Sequence[str]) -> str:
-    """Find the text source that reads these files by their endings; the default is `files`, plain text."""
-    owners = (name for name, source in TEXT_SOURCES.items() if paths and all(source.owns(path) for path in paths))
-    return next(owners, "files")
+    """Find the text source that reads these files by their endings; the default is `files`, plain text. Raises
+    InterpError if different sources read them."""
+    owners = {
+        path: next((name for name, source in TEXT_SOURCES.items() if source.owns(path)), "files") for path in paths
+    }
+    if len(examples := {source: path for path, source in owners.items()}) > 1:
+        found = " and ".join(f"{path} ({source})" for source, path in examples.items())
+        raise InterpError(f"{found} are of different kinds: give files of one kind")
+    return next(iter(examples), "files")
 
 
 def default_shares() -> Mapping[str, float]:

@@ -49,7 +49,8 @@ def jsonl(patterns: Sequence[str], field: str, size: int) -> Iterator[Document]:
     endless=True, fields=("name", "subset", "split", "field"), takes="a data set on the hub, or a local folder"
 )
 def huggingface(name: str, subset: str, split: str, field: str, size: int) -> Iterator[Document]:
-    """The text under `field` of a Hugging Face data set (hub name or local folder), streamed row by row."""
+    """The text under `field` of a Hugging Face data set (hub name, or local folder of Parquet files), streamed row by
+    row."""
     try:
         import datasets
     except ImportError as error:
@@ -156,7 +157,15 @@ def _read_text(path: str) -> Iterator[str]:
         except UnicodeDecodeError as error:  # the offset is within the block that ends at the current position
             offset = f" at offset {file.tell() - len(error.object) + error.start}" if file.seekable() else ""
             byte = f"{error.object[error.start]:#04x}"
-            raise InterpError(f"{path} is not UTF-8: byte {byte}{offset}; convert it first") from None
+            raise InterpError(f"{path} is not UTF-8: byte {byte}{offset}; {_remedy(path)}") from None
+
+
+def _remedy(path: str) -> str:
+    """Return what to do with a file that is not UTF-8."""
+    if path.endswith(".parquet"):
+        folder = str(Path(path).parent)
+        return f"a run reads its folder, with source = 'huggingface' and name = {folder!r} in [corpus]"
+    return "convert it first"
 
 
 def _read_rows(path: str, field: str) -> Iterator[tuple[str, str]]:
@@ -172,7 +181,8 @@ def _read_row(line: bytes, field: str, row: str) -> str:
         value = json.loads(line.decode("utf-8-sig"))  # the first line may begin with a byte order mark
     except UnicodeDecodeError as error:
         raise InterpError(
-            f"{row} is not UTF-8: byte {line[error.start]:#04x} at offset {error.start} of the line"
+            f"{row} is not UTF-8: byte {line[error.start]:#04x} at offset {error.start} of the line; "
+            f"{_remedy(row.rpartition(':')[0])}"
         ) from None
     except json.JSONDecodeError as error:
         raise InterpError(f"{row} is not JSON: {error.msg} at column {error.colno}") from None

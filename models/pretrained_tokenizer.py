@@ -52,6 +52,9 @@ class PretrainedTokenizer:
         opening = inner("a")["input_ids"]
         self.adds_bos = self.bos_id is not None and opening[:1] == [self.bos_id]
 
+    def __repr__(self) -> str:
+        return f"PretrainedTokenizer({self.vocab_size:,} tokens, {type(self.inner).__name__})"
+
     def __deepcopy__(self, memo: Any) -> "PretrainedTokenizer":
         return self  # nothing changes it
 

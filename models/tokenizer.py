@@ -68,6 +68,9 @@ class Tokenizer:
         self.adds_bos = True
         self.special_ids = (self.bos_id,)
 
+    def __repr__(self) -> str:
+        return f"Tokenizer({self.vocab_size:,} tokens, {'bytes' if self.bytewise else 'characters'})"
+
     @classmethod
     def train_bpe(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
         """Train byte-level BPE.

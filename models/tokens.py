@@ -66,6 +66,11 @@ class LabelledTokens:
         is_of_work = torch.tensor([document == name for document in self.document_names])
         return is_of_work[self.document_ids.long().clamp(min=0)] & (self.document_ids >= 0)
 
+    def __repr__(self) -> str:
+        n_documents = len(self.document_ids[~self.padding].unique())
+        sizes = f"{len(self):,} sequences of {self.n_ctx} tokens, {n_documents:,} documents"
+        return f"LabelledTokens({sizes}, {len(self.label_names) or 'no'} labels)"
+
     def __len__(self) -> int:
         return len(self.tokens)
 
@@ -148,7 +153,12 @@ class LabelMasks(Mapping[str, Tensor]):
         self.tokens = tokens
 
     def __getitem__(self, label: str) -> Bool[Tensor, "seq pos"]:
+        if label not in self._bit_of:
+            raise KeyError(f"no label is named {label!r}; there are {', '.join(self._bit_of) or 'none'}")
         return (self._bits >> self._bit_of[label] & 1).bool()
+
+    def __repr__(self) -> str:
+        return f"LabelMasks({', '.join(self._bit_of) or 'no labels'})"
 
     def __contains__(self, label: object) -> bool:
         return label in self._bit_of

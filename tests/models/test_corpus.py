@@ -322,6 +322,8 @@ def test_a_users_text_is_not_repeated(tmp_path):
         ({"source": "files"}, "needs paths"),
         ({"shares": {"jsonl": 1.0}}, "needs paths"),
         ({"source": "huggingface"}, "needs name"),
+        ({"paths": ["a.txt"]}, "paths is not read by source = 'mixture': set source = 'files' or 'jsonl'"),
+        ({"paths": ["a.txt"], "source": "files", "name": "a"}, "name is not read by source = 'files': set source"),
     ],
 )
 def test_config_refuses(settings, message):
@@ -375,6 +377,13 @@ def test_bad_files_are_named(tmp_path):
     (tmp_path / "cut.txt").write_bytes("é".encode()[:1])
     with pytest.raises(ValueError, match="cut.txt is not UTF-8: byte 0xc3 at offset 0"):
         load(tmp_path / "cut.txt")
+
+
+def test_parquet_among_text_files_is_sent_to_the_source_that_reads_it(tmp_path):
+    (tmp_path / "a.parquet").write_bytes(b"PAR1\x15\x04\x82")
+    for source in ("files", "jsonl"):
+        with pytest.raises(ValueError, match=f"source = 'huggingface' and name = '{tmp_path}'"):
+            load_documents(CorpusConfig(source=source, paths=(str(tmp_path / "a.parquet"),)))
 
 
 def test_jsonl(tmp_path):

@@ -51,6 +51,8 @@ def test_a_registered_text_source_is_read_checked_and_found_by_its_ending(regist
     documents = load_documents(CorpusConfig(source="diary", paths=("a.diary",)))
     assert [document.text for document in documents] == ["dear a.diary"]
     assert source_of(["a.diary", "b.diary"]) == "diary"
+    with pytest.raises(ValueError, match=r"a.diary \(diary\) and b.txt \(files\) are of different kinds"):
+        source_of(["a.diary", "b.txt"])
     with pytest.raises(ValueError, match="source 'diary' needs paths: at least one diary"):
         CorpusConfig(source="diary")
     with pytest.raises(ValueError, match="one of mixture, .*, diary"):

@@ -75,13 +75,11 @@ def test_attributes_listed_for_type_checking_are_those_of_the_stages():
 
 
 def test_what_is_left_out_keeps_the_demo_defaults(tmp_path):
-    file = write(
-        tmp_path / "c.toml", '[sae]\narchitecture = "batchtopk"\nk = 16\n[corpus]\npaths = ["a.txt", "b.txt"]\n'
-    )
+    file = write(tmp_path / "c.toml", '[sae]\narchitecture = "batchtopk"\nk = 16\n[corpus]\nval_fraction = 0.1\n')
     config, default = RunConfig.from_toml(file), RunConfig()
     assert isinstance(config.sae, BatchTopKConfig) and config.sae.k == 16
     assert (config.sae.d_sae, config.sae.tokens) == (default.sae.d_sae, default.sae.tokens)
-    assert config.corpus == dataclasses.replace(default.corpus, paths=("a.txt", "b.txt"))
+    assert config.corpus == dataclasses.replace(default.corpus, val_fraction=0.1)
     assert config.training == default.training
 
 

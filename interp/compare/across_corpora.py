@@ -62,6 +62,8 @@ MAX_LENGTH_RATIO = 1.25
 """Ratio of the median lengths of the two corpora's documents above which a warning is due."""
 _BEFORE, _AFTER = 12, 6
 _N_PRINTED_LATENTS = 10
+_N_CHARACTERS = 120
+"""The width of a printed line."""
 log = logging.getLogger(__name__)
 
 
@@ -97,7 +99,7 @@ class Corpora:
             self._title(),
             *(f"  latent {row.latent} {row.words}" for row in self.differing.head(_N_PRINTED_LATENTS).itertuples()),
         ]
-        return "\n".join(lines)
+        return "\n".join(line if len(line) <= _N_CHARACTERS else f"{line[: _N_CHARACTERS - 1]}…" for line in lines)
 
     def _repr_html_(self) -> str:
         a, b = self.names
@@ -115,8 +117,8 @@ class Corpora:
         )
         n_tested = int(self.table["p"].notna().sum())
         return (
-            f"{len(self.differing):,} of {n_tested:,} latents differ between {sides}, at most "
-            f"{FALSE_DISCOVERIES:.0%} of them falsely in expectation; with the documents shuffled "
+            f"{len(self.differing):,} of {n_tested:,} latents differ between {sides},\n"
+            f"at most {FALSE_DISCOVERIES:.0%} of them falsely in expectation; with the documents shuffled "
             f"{self.by_chance:.1f} do"
         )
 

@@ -36,6 +36,7 @@ from interp.activations.harvesting import check_harvested, harvest
 from interp.checks.limits import CheckedFields, PositiveInt, Seed
 from interp.codes.code_chunks import encoded_rows
 from interp.codes.joint_sample import CodedRows, JointSample, encode_rows, order_rows, read_in_blocks
+from interp.display.verdict_names import ONE_MEANING_ROW
 from interp.evaluation.baselines import shuffled_model
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_scan_of, identity
@@ -124,6 +125,13 @@ class Nulls(NamedTuple):
     `twin_correlation` is the correlation of its activation with the most correlated latent of the twin, and
     `random_correlation` that with the latents of the shuffled and the untrained model. Both are NaN if the latent does
     not fire on the tokens that are judged."""
+
+    def __repr__(self) -> str:
+        """Show the share of one meaning of each dictionary."""
+        columns = ["dictionary", "trained_tokens", "latents", "share", "ci_low", "ci_high"]
+        rows = self.shares.loc[self.shares["verdict"] == ONE_MEANING_ROW, columns]
+        table = pd.DataFrame(rows).to_string(index=False, float_format="{:.3f}".format)
+        return f"Nulls: shares of one meaning; tables in .shares, .verdicts, .twins\n{table}"
 
     @classmethod
     def read(cls, folder: str | Path) -> "Nulls":

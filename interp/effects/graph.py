@@ -59,6 +59,14 @@ _ALIKE = 0.8
 class AttributionGraph(GraphNodes):
     """The graph of one prompt, with the computations on it and the ways to write it."""
 
+    def __repr__(self) -> str:
+        counts = self.nodes["type"].value_counts()
+        likeliest = self.nodes.iloc[self.likeliest]
+        answer = f"{self.words[likeliest['latent']]!r} {likeliest['activation']:.0%}"
+        sizes = f"{counts.get('latent', 0):,} latents, {counts.get('error', 0):,} errors"
+        shares = f"replacement {self.replacement:.2f}, completeness {self.completeness:.2f}"
+        return f"AttributionGraph({''.join(self.tokens)!r} → {answer}; {sizes}; {shares})"
+
     def total_effects(self) -> Float[np.ndarray, "target source"]:
         """Return the fall of each target's input, along all paths of the graph, if a latent did not fire.
 

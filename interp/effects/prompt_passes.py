@@ -95,6 +95,9 @@ class PromptPasses:
         self.final = Hook(norm)
         self.entry = resolve_hooks(model, [EMBEDDING_HOOK])[EMBEDDING_HOOK]
         self.held_model = HeldModel(module)
+        if not isinstance(dictionaries, Mapping):
+            kind = type(dictionaries).__name__
+            raise InterpError(f"dictionaries must be hooks with their dictionaries, {{hook: sae}}, not one {kind}")
         if not dictionaries:
             raise InterpError("name at least one hook with its dictionary")
         hooks = {name: dictionary_hooks(model, name, dictionary) for name, dictionary in dictionaries.items()}

@@ -60,6 +60,10 @@ class TextFeatures:
         n_latents = len(self.codes.latents.unique())
         return f"TextFeatures({len(self.tokens)} tokens, {n_latents} latents fire)"
 
+    def __str__(self) -> str:
+        """Return lines for a terminal: the latents that fire most strongly, and where."""
+        return f"{self!r}\n{self.latents().head(_N_SHOWN_LATENTS).to_string(index=False)}"
+
     def _repr_html_(self) -> str:
         strongest = self.latents().head(_N_SHOWN_LATENTS)
         rows = (
@@ -71,7 +75,7 @@ class TextFeatures:
         strongest_z = z.max(1).toarray()[:, 0]
         pieces = join_pieces(self.token_strings)
         text = "".join(shade_text(piece, strongest_z[positions].max() / deepest) for piece, positions in pieces)
-        return card(self, Markup(text), show_table(("latent", "largest activation", "at", "firings"), rows))
+        return card(repr(self), Markup(text), show_table(("latent", "largest activation", "at", "firings"), rows))
 
 
 def features_of(

@@ -9,6 +9,7 @@ that hook alone. `Run("runs/mine").at("blocks.9.hook_resid_post")` is the run of
 names all.
 """
 
+import difflib
 import logging
 import re
 from collections.abc import Iterable
@@ -23,7 +24,7 @@ from interp.pipeline.config import RunConfig
 from interp.pipeline.sections import MLP_NEURONS
 from interp.pipeline.stage_folders import StageFolders
 from interp.pipeline.stages import STAGES, Stage
-from interp.storage.artifacts import HOOKS, whole_run
+from interp.storage.artifacts import HOOKS, nearest_path, whole_run
 from interp.storage.files import read_json, write_json
 from interp.storage.manifests import RUN_FILE, verify
 
@@ -104,7 +105,11 @@ class Run(StageFolders):
         root: the run of all hooks, if it is open."""
         super().__init__(Path(path), config)
         if not (self.path / RUN_FILE).is_file():
-            raise FileNotFoundError(f"{path} is not a run folder: it has no {RUN_FILE}")
+            near = nearest_path(self.path)
+            remedy = (
+                f"did you mean {near}?" if near and near != self.path else "`interp run` and `interp demo` make one"
+            )
+            raise FileNotFoundError(f"{path} is not a run folder, it has no {RUN_FILE}; {remedy}")
         self._opened: dict[str, tuple[int, Any]] = {}
         self._at: dict[str, Run] = {}
         whole = whole_run(self.path)
@@ -245,7 +250,9 @@ class Run(StageFolders):
                 return self._open(stage, name)
         if hasattr(type(self), name):  # a property that needs a missing result: its own error says which
             return object.__getattribute__(self, name)
-        raise AttributeError(f"a run has no {name!r}; it has {', '.join(dir(self))}")
+        near = difflib.get_close_matches(name, dir(self), n=3)
+        remedy = f"did you mean {', '.join(near)}?" if near else f"it has {', '.join(dir(self))}"
+        raise AttributeError(f"a run has no {name!r}; {remedy}")
 
     def __dir__(self) -> list[str]:
         names = [name for name in super().__dir__() if not name.startswith("_")]

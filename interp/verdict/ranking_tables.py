@@ -22,7 +22,8 @@ from interp.verdict.nulls import NullComparison
 
 _MEASURE_COLUMNS = ("measure", "value", "z", "null_low", "null_high")
 NEEDED_COLUMNS = ("latent", "verdict", "monosemanticity", "ci_low", "ci_high", "sure")
-SHOWN_COLUMNS = (*NEEDED_COLUMNS[:-1], "learnt", "n_senses", "explanation", "explanation_f1", "sure")
+SHOWN_COLUMNS = (*NEEDED_COLUMNS[:-1], "learnt", "n_senses", "explanation", "explanation_f1")
+"""The columns that a terminal of 120 characters has room for."""
 N_ROWS = 10
 """Rows that are shown of a long ranking."""
 N_CHARACTERS = 90
@@ -116,7 +117,8 @@ class Ranking(pd.DataFrame):
         if not set(NEEDED_COLUMNS) <= set(self.columns):
             return super().__repr__()
         shown = pd.DataFrame(self)[[name for name in SHOWN_COLUMNS if name in self]]
-        return f"{self._title()}\n{shown.to_string(max_rows=N_ROWS, max_colwidth=40, float_format='{:.3f}'.format)}"
+        rows = shown.to_string(max_rows=N_ROWS, max_colwidth=31, float_format="{:.3f}".format, index=False)
+        return f"{self._title()}\n{rows}"
 
     def _repr_html_(self) -> str | None:
         if not set(NEEDED_COLUMNS) <= set(self.columns):

@@ -118,7 +118,7 @@ def test_a_run_that_is_none_ends_in_one_line(parse, flag, tmp_path, capsys, monk
         lines = capsys.readouterr().err.splitlines()
         return len(lines) == 1 and f"{flag}: " in lines[0] and message in lines[0]
 
-    assert refused(f"{tmp_path} is not a run folder: it has no run.toml")
+    assert refused(f"{tmp_path} is not a run folder, it has no run.toml")
     (tmp_path / "run.toml").write_text("[sae\n")
     assert refused("run.toml is not valid TOML")
     (tmp_path / "run.toml").write_text("")

@@ -16,7 +16,7 @@ from interp.cli import main, model_commands
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.compare import null_dictionaries
-from interp.compare.null_dictionaries import NullsConfig, _TrainingConfigs, shares_of_verdicts
+from interp.compare.null_dictionaries import Nulls, NullsConfig, _TrainingConfigs, shares_of_verdicts
 from interp.display.verdict_looks import VERDICT_LOOKS
 from interp.display.verdict_names import ONE_MEANING_ROW, UNTESTED, VERDICTS, WITHOUT_SCORES
 from interp.pipeline.stages.findings import by_dictionary, nulls_summary, verdicts_summary
@@ -82,6 +82,8 @@ def test_each_dictionary_has_shares_of_its_own():
     one = table.loc["SAE", "monosemantic"]
     assert (one["latents"], one["share"]) == (12, 0.4)
     assert table.loc["neurons", "monosemantic"]["unsure_share"] == pytest.approx(1 / 6)
+    shown = repr(Nulls(shares_of_verdicts(verdicts()).assign(trained_tokens=9), pd.DataFrame(), pd.DataFrame()))
+    assert len(shown.splitlines()) == 4 and max(map(len, shown.splitlines())) <= 120
 
 
 def test_what_may_not_be_trained_on_is_refused():

@@ -90,6 +90,17 @@ def graph(model: Transformer) -> AttributionGraph:
     return attribution_graph(model, IDS, transcoders(), batch_size=16)
 
 
+def test_a_graph_shows_its_prompt_answer_and_size(model: Transformer, graph: AttributionGraph) -> None:
+    shown = repr(graph)
+    assert "".join(graph.tokens)[:3] in shown and f"completeness {graph.completeness:.2f}" in shown
+    assert f"{(graph.nodes['type'] == 'latent').sum()} latents" in shown and "\n" not in shown
+
+
+def test_one_dictionary_without_its_hook_is_refused(model: Transformer) -> None:
+    with pytest.raises(ValueError, match=r"\{hook: sae\}, not one object"):
+        attribution_graph(model, torch.arange(5), object())
+
+
 def test_edges_sum_to_what_a_node_reads(model: Transformer, graph: AttributionGraph) -> None:
     assert graph.unexplained < 1e-12
     for dictionaries in (

@@ -572,6 +572,8 @@ def test_steering_brings_what_the_direction_predicts_and_costs_more_at_higher_do
     assert dose.kl[0] == 0 < dose.kl[1] < dose.kl[2] < dose.kl[3] and np.isnan(dose.multiple[0])
     with pytest.raises(ValueError, match="the model has no tokenizer: give token ids"):
         steer(model, POST, dictionary, features, {0: 4}, "seven", n_tokens=3)
+    with pytest.raises(ValueError, match="multiples of their maxima, such as {476: 2.0}"):
+        steer(model, POST, dictionary, features, [0], tokens[:, :4], n_tokens=3)
     with pytest.raises(ValueError, match=f"is a scan of {features.d_sae} latents of another dictionary"):
         steer(model, POST, RandomDictionary(D, 3, k=2, seed=0), features, {0: 4}, tokens, n_tokens=3)
 

@@ -47,6 +47,8 @@ def test_the_codes_are_the_dictionarys_on_the_models_activations(model, sae):
     assert [pytest.approx(each) for each in by_hand] == list(told)
     assert torch.equal(features_of(model, HOOK, sae, torch.tensor(ids)).codes.dense(), read.codes.dense())
     assert "latents fire" in repr(read) and "river" in read._repr_html_()
+    strongest = read.latents().iloc[0]
+    assert str(read).splitlines()[2].split()[0] == str(strongest.latent)
 
 
 @pytest.mark.parametrize(

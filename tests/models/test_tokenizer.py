@@ -16,6 +16,10 @@ def bpe() -> Tokenizer:
     return Tokenizer.train_bpe(TEXTS, 320)
 
 
+def test_a_tokenizer_shows_its_size(bpe):
+    assert repr(bpe) == "Tokenizer(320 tokens, bytes)"
+
+
 def test_bytes_round_trip_any_text(bpe):
     for text in (MIXED, "", "\n\n  \n", "".join(map(chr, range(0x2000)))):
         assert bpe.decode(bpe.encode(text, add_special_tokens=False)) == text

@@ -69,6 +69,9 @@ def test_labels_reach_the_tokens_that_spell_them(tokenizer):
     spans = (Span(4, 8, "noun"), Span(21, 22, "water"))
     got = tokenize([Document(text, spans, "files", "f")], tokenizer, 8, pack=False, labels=("water", "noun"))
     wide = tokenize([Document(text, spans, "files", "f")], tokenizer, 40, pack=False)
+    assert repr(got).endswith("sequences of 8 tokens, 1 documents, 2 labels)")
+    with pytest.raises(KeyError, match="no label is named 'verb'; there are water, noun"):
+        got.labels["verb"]
     assert got.label_names == ("water", "noun") and wide.label_names == ("noun", "water")
     for label, letters in (("noun", "café"), ("water", "水")):
         ids = wide.tokens[wide.labels[label]].tolist()

@@ -448,8 +448,12 @@ def test_what_a_run_does_not_have_is_named(run, copied):
     shutil.rmtree(copied.path / "corpus")
     with pytest.raises(MissingResultError, match="has no corpus yet: `interp run`"):
         Run(copied.path).held_out  # noqa: B018
-    with pytest.raises(AttributeError, match="a run has no 'rankings'; it has .*ranking"):
+    with pytest.raises(AttributeError, match=r"a run has no 'rankings'; did you mean ranking"):
         run.rankings  # noqa: B018
+    with pytest.raises(AttributeError, match=r"a run has no 'zzz'; it has .*ranking"):
+        run.zzz  # noqa: B018
+    with pytest.raises(FileNotFoundError, match=f"no run.toml; did you mean {run.path}"):
+        Run(f"{run.path}x")
 
 
 def test_a_run_killed_in_each_stage_equals_the_uninterrupted_one(run, tmp_path):

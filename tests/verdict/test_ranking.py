@@ -244,6 +244,7 @@ def test_the_table_is_sorted_whole_and_repeatable(store, ranking):
         "explanation",
         "explanation_f1",
     ]
+    assert max(map(len, repr(ranking).splitlines())) <= 120
     assert len(ranking.columns) <= 40 and not [c for c in ranking if c.endswith(("_z", "_null_low", "_null_high"))]
     untested = ranking.verdict.isin(["dead", "too-rare"])
     probability = ["monosemanticity", "ci_low", "ci_high"]

@@ -121,7 +121,9 @@ def _concepts_panel(run: Run) -> "Panel":
     cost=lambda sizes: Cost(disk=1e4, seconds=0.2),
     opens={"concepts": ("concepts.parquet", read_table)},
     summary=lambda results: (
-        f"best feature beats best {next((r['rival'] for r in results.values() if 'rival' in r), 'neuron')} on "
+        "nothing to compare: the text has no labels"
+        if not results
+        else f"best feature beats best {next((r['rival'] for r in results.values() if 'rival' in r), 'neuron')} on "
         f"{sum(r['f1_feature'] > r['f1_neuron'] for r in results.values())} of {len(results)} labels"
     ),
     panel=_concepts_panel,

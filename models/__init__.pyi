@@ -1,3 +1,5 @@
+from .documents import Document as Document
+from .documents import Span as Span
 from .language_model import LanguageModel as LanguageModel
 from .loading import load_model as load_model
 from .pretrained import load_tokenizer as load_tokenizer

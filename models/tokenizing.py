@@ -70,6 +70,8 @@ def tokenize(
 
 
 def _documents(texts: Sequence[str | Document], deduplicate: bool) -> list[Document]:
+    if isinstance(texts, str):  # its characters are strings too
+        raise InterpError("texts is one string: give a list of strings, [text]")
     for i, text in enumerate(texts):
         if not isinstance(text, str | Document):  # such as None or NaN, of a row without text
             raise InterpError(f"text {i} is {text!r:.40}, not a string: leave it out")

@@ -202,6 +202,8 @@ def check_labelled(labels: Mapping[str, Any] | None, tokens: Int[Tensor, "seq po
 def masks_of(labels: Mapping[str, Any] | None, shape: Sequence[int], *, is_text: bool = True) -> Mapping[str, Any]:
     """Return the masks, each with the shape [seq, pos] of the scanned rows. If the rows are not text, a mask [seq]
     applies to all positions of a sequence. Raises ValueError for a mask of another shape."""
+    if labels is not None and not isinstance(labels, Mapping):
+        raise InterpError(f"labels must be masks by name, {{name: mask [seq, pos]}}, not one {type(labels).__name__}")
     masks = dict[str, Any]()
     for name, mask in (labels or {}).items():
         if not is_text and tuple(mask.shape) == (shape[0],):

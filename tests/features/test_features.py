@@ -793,6 +793,8 @@ def test_bad_input_is_named(sae, store, tokens, tmp_path):
         scan_features(sae, store, MLP, tmp_path)
     with pytest.raises(ValueError, match="the vocabulary has 5 tokens, but token id 18 occurs"):
         scan_features(sae, store, HOOK, tmp_path, vocab=["a"] * 5)
+    with pytest.raises(ValueError, match="labels must be masks by name, .*, not one list"):
+        scan_features(sae, store, HOOK, tmp_path, labels=["x"] * 50)
     with pytest.raises(ValueError, match=r"label 'x' is \(3, 12\), what was scanned is \(50, 12\)"):
         scan_features(sae, store, HOOK, tmp_path, labels={"x": torch.zeros(3, 12, dtype=torch.bool)})
     codes = SparseCodes.from_dense(torch.ones(7, 3))

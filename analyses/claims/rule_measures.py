@@ -33,7 +33,7 @@ from jaxtyping import Bool, Float32, Int, Int64
 
 from analyses.claims.rule_strengths import first_that_hold
 from interp.activations.hooks import Model
-from interp.codes.code_chunks import CodeSource, encoded_rows
+from interp.codes.code_chunks import CodeSource
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import dictionary_hooks
 from interp.codes.sparse_codes import SparseCodes
@@ -195,7 +195,7 @@ class _Absorbed:
             stop = min(start + chunk_sequences, n_seq)
             rows = slice(start * n_ctx, stop * n_ctx)
             first_cases = first_that_hold(predicates, slice(start, stop), rules)
-            is_encoded = encoded_rows(codes, rows.start, rows.stop)
+            is_encoded = codes.present(rows.start, rows.stop)
             kept = is_encoded[first_cases.rows]
             row, unit, part = first_cases.rows[kept].numpy(), first_cases.latents[kept].numpy(), codes[rows]
             for first in range(0, len(row), _PAIRS_AT_ONCE):

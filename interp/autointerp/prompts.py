@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Bool, Int64
 
-from interp.codes.code_chunks import encoded_rows, read_chunks
+from interp.codes.code_chunks import read_chunks
 from interp.features.examples import N_INTERVALS, SHOWN_AFTER, SHOWN_BEFORE, rows_around
 from interp.features.feature import join_pieces
 from interp.features.feature_store import FeatureStore
@@ -114,7 +114,7 @@ def sample_windows(
         "from examples e join features f on e.latent = f.latent "
         f"where e.latent in ({', '.join(map(str, latents))}) order by e.latent, e.kind desc, e.interval desc, e.rank"
     )
-    encoded = encoded_rows(features.codes, 0, len(features.codes)).numpy()
+    encoded = features.codes.present(0, len(features.codes)).numpy()
     candidates = np.flatnonzero(encoded & np.repeat(~fit, features.n_ctx))
     if not len(candidates):
         return []

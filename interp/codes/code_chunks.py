@@ -13,11 +13,10 @@ A latent fires where z > 0 (`interp.codes`). Chunks have the firings alone, with
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import scipy.sparse
-import torch
 from jaxtyping import Bool, Float32, Int, Int32, Int64
 from torch import Tensor
 
@@ -32,7 +31,7 @@ ROWS_PER_CHUNK = 1 << 16
 
 
 class CodeSource(Protocol):
-    """`SparseCodes` or a `CodeStore`: codes of rows seq * n_ctx + pos, in token order."""
+    """Codes of rows seq * n_ctx + pos, in token order: `SparseCodes`, a `CodeStore` and what is made of several."""
 
     @property
     def d_sae(self) -> int: ...
@@ -40,6 +39,10 @@ class CodeSource(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, rows: slice, /) -> SparseCodes: ...
+
+    def present(self, start: int, stop: int) -> Bool[Tensor, " row"]:
+        """Mark the rows of the range that were encoded. No latent can fire on the others."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -158,8 +161,3 @@ def check_codes(codes: CodeSource, tokens: Int[Tensor, "seq pos"]) -> None:
         codes.check(tokens.numel())
     elif len(codes) != tokens.numel():
         raise InterpError(f"codes have {len(codes)} rows, but there are {tokens.numel()} tokens")
-
-
-def encoded_rows(codes: Any, start: int, stop: int) -> Bool[Tensor, " row"]:
-    """Mark the rows of the range that were encoded; codes in memory have every row."""
-    return codes.present(start, stop) if hasattr(codes, "present") else torch.ones(stop - start, dtype=torch.bool)

@@ -16,7 +16,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from interp.activations import StoredRows
-from interp.codes.code_chunks import encoded_rows
+from interp.codes.code_chunks import CodeSource
 from interp.codes.code_store import CodeStore
 from interp.codes.dictionary import Dictionary, is_faint, norm_limit_on
 from interp.codes.sparse_codes import SparseCodes
@@ -81,12 +81,12 @@ class JointSample:
         self._codes.append(CodeStore(folder))
 
 
-def read_in_blocks(codes: CodeStore | SparseCodes, n_rows: int) -> Iterator[CodedRows]:
+def read_in_blocks(codes: CodeSource, n_rows: int) -> Iterator[CodedRows]:
     """Yield the codes of the first `n_rows` rows in token order, some rows at a time, without the rows that were not
     encoded."""
     for start in range(0, n_rows, _ROWS_AT_ONCE):
         stop = min(start + _ROWS_AT_ONCE, n_rows)
-        encoded = encoded_rows(codes, start, stop).nonzero()[:, 0]
+        encoded = codes.present(start, stop).nonzero()[:, 0]
         yield start + encoded, codes[start:stop].take(encoded)
 
 

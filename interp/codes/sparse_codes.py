@@ -118,6 +118,10 @@ class SparseCodes:
         entries = slice(int(offsets[0]), int(offsets[-1]))
         return SparseCodes(offsets - offsets[0], self.latents[entries], self.values[entries], self.d_sae)
 
+    def present(self, start: int, stop: int) -> Bool[Tensor, " row"]:
+        """Mark the rows of the range that were encoded: all of them."""
+        return torch.ones(stop - start, dtype=torch.bool)
+
     def take(self, rows: Int[Tensor, " taken"]) -> "SparseCodes":
         """Return the given rows, in that order."""
         counts = self.offsets.diff()[rows]

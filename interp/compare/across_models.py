@@ -35,7 +35,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.checks.errors import InterpError
-from interp.codes.code_chunks import CodeSource, encoded_rows
+from interp.codes.code_chunks import CodeSource
 from interp.codes.sparse_codes import SparseCodes
 from interp.display import cards
 from interp.display.cards import Markup
@@ -177,7 +177,7 @@ class ShiftedCodes:
         return SparseCodes.cat([self.codes[part] for part in self._parts(rows)])
 
     def present(self, start: int, stop: int) -> Bool[Tensor, " row"]:
-        return torch.cat([encoded_rows(self.codes, part.start, part.stop) for part in self._parts(slice(start, stop))])
+        return torch.cat([self.codes.present(part.start, part.stop) for part in self._parts(slice(start, stop))])
 
     def _parts(self, rows: slice) -> list[slice]:
         start, stop, _ = rows.indices(len(self))

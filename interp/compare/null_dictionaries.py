@@ -34,7 +34,6 @@ from torch import nn
 from interp.activations import ActivationStore
 from interp.activations.harvesting import check_harvested, harvest
 from interp.checks.limits import CheckedFields, PositiveInt, Seed
-from interp.codes.code_chunks import encoded_rows
 from interp.codes.joint_sample import CodedRows, JointSample, encode_rows, order_rows, read_in_blocks
 from interp.display.verdict_names import ONE_MEANING_ROW
 from interp.evaluation.baselines import shuffled_model
@@ -301,7 +300,7 @@ class _NullTrials:
             row_ids, codes = order_rows(parts)
             parts = [(row_ids, codes)]
             ours = self.features.codes
-            both = encoded_rows(ours, 0, self.n_rows)[row_ids]  # rows without codes, such as padding, are no evidence
+            both = ours.present(0, self.n_rows)[row_ids]  # rows without codes, such as padding, are no evidence
             matches = best_matches(ours[: self.n_rows].take(row_ids[both]), codes.take(both.nonzero()[:, 0]))
             column = MATCH_COLUMNS[name]
             self.correlations[column] = np.fmax(matches.correlation, self.correlations.get(column, np.nan))

@@ -19,7 +19,7 @@ from jaxtyping import Bool
 from numba import njit
 from torch import Tensor
 
-from interp.codes.code_chunks import CodeChunk, encoded_rows, read_chunks
+from interp.codes.code_chunks import CodeChunk, read_chunks
 from interp.codes.code_store import CodeStore
 from interp.codes.offsets import offsets_from_lengths
 from interp.features.scan_config import ScanConfig
@@ -77,7 +77,7 @@ class ScanText:
     def unigrams(self) -> np.ndarray:
         """The number of times that each token of the vocabulary occurs in the text, at rows that were encoded and at
         those counted beside them (`token_counts`). Padding, on which nothing can fire, is left out."""
-        encoded = encoded_rows(self.codes, 0, self.tokens.size).numpy().reshape(self.tokens.shape)
+        encoded = self.codes.present(0, self.tokens.size).numpy().reshape(self.tokens.shape)
         within = encoded.copy()
         for distance in range(1, self.config.n_before + 1):
             within[:, :-distance] |= encoded[:, distance:]

@@ -33,7 +33,7 @@ from numba import njit
 from torch import Tensor
 
 from interp.checks.errors import InterpError
-from interp.codes.code_chunks import CodeSource, encoded_rows, read_chunks
+from interp.codes.code_chunks import CodeSource, read_chunks
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_twin
 from interp.runtime.progress import Progress, no_progress
@@ -155,7 +155,7 @@ def _sums_of(
     n = 0
     for chunks in zip(*map(read_chunks, sides), strict=True):
         start, stop = chunks[0].start, chunks[0].stop
-        encoded = (encoded_rows(ours, start, stop) & encoded_rows(theirs, start, stop)).numpy()
+        encoded = (ours.present(start, stop) & theirs.present(start, stop)).numpy()
         n += int(encoded.sum())
         z = [chunk.in_rows(encoded).by_row for chunk in chunks]
         for side, sums in zip(z, moments, strict=True):

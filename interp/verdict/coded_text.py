@@ -10,7 +10,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from interp.checks.arguments import check_token_ids
-from interp.codes.code_chunks import CodeChunk, CodeSource, check_codes, count_firings, encoded_rows, read_chunks
+from interp.codes.code_chunks import CodeChunk, CodeSource, check_codes, count_firings, read_chunks
 from interp.features.examples import first_windows
 from interp.features.feature_store import FeatureStore
 from interp.runtime.processes import ALONE, Processes
@@ -53,7 +53,7 @@ class CodedText:
             maxima=np.nan_to_num(features.column("max")).astype(np.float32),
             n_active=features.column("n_active").astype(np.int64),
             counted=first_windows(features.tokens.numpy()),
-            encoded=encoded_rows(codes, 0, len(codes)).numpy(),
+            encoded=codes.present(0, len(codes)).numpy(),
             team=team,
         )
 
@@ -78,7 +78,7 @@ class CodedText:
             maxima=facts.maxima,
             n_active=facts.n_active,
             counted=first_windows(tokens.numpy()),
-            encoded=encoded_rows(codes, 0, len(codes)).numpy(),
+            encoded=codes.present(0, len(codes)).numpy(),
         )
 
     @property

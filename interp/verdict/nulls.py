@@ -46,7 +46,7 @@ from jaxtyping import Bool, Float, Float64, Int, Int64
 from torch import Tensor
 
 from interp.checks.errors import InterpError
-from interp.codes.code_chunks import CodeChunk, encoded_rows
+from interp.codes.code_chunks import CodeChunk
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.decoder import Decoder
 from interp.features.feature_store import FeatureStore
@@ -209,7 +209,7 @@ class SampledCodes:
             n_neighbours=0,
         )
         n_rows = features.tokens.numel()
-        encoded = np.flatnonzero(encoded_rows(features.codes, 0, n_rows).numpy())
+        encoded = np.flatnonzero(features.codes.present(0, n_rows).numpy())
         scan = Scan(features.tokens, features.vocab, masks, config, "", no_progress)
         with scan.begin(Path(folder), {}, len(self.units) * len(self.shifts), 0, overwrite=False) as store:
             assert store is not None, "the folder holds no scan yet"

@@ -54,7 +54,8 @@ class Words(NamedTuple):
         return _bounds(tokens, rows, self.opens, self.ends)
 
     def stems(self, tokens: Int[np.ndarray, "seq pos"], rows: Int64[np.ndarray, " row"]) -> Int64[np.ndarray, " row"]:
-        """Return a hash of the first STEM_LENGTH letters of the word that each row is in, below 2 ** HASH_BITS."""
+        """Return a hash of the first STEM_LENGTH letters of the word that each row is in, below 2 ** HASH_BITS; −1 for
+        white space, which is in none."""
         return _stems(tokens, *self.bounds(tokens, rows), self.letters, self.offsets)
 
 
@@ -92,5 +93,5 @@ def _stems(tokens, firsts, lasts, letters, offsets):
                     mixed = mixed * _LETTER_MULTIPLIER + np.uint64(letters[letter])
                     mixed ^= mixed >> np.uint64(31)
                     n += 1
-        out[i] = np.int64((mixed * GOLDEN_64) >> np.uint64(64 - HASH_BITS))
+        out[i] = np.int64((mixed * GOLDEN_64) >> np.uint64(64 - HASH_BITS)) if n else -1
     return out

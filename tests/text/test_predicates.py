@@ -57,6 +57,13 @@ def test_marks_on_letters_are_parts_of_words():
     assert PREDICATE_KINDS["stem"].name(predicates.text, 0, 1) == '"किताब"'
 
 
+def test_white_space_is_in_no_word(predicates):
+    """A newline was “in words that begin like an empty token”."""
+    assert WORDS[predicates.text.tokens[0, 0]] == "\n" and value(predicates, "stem", 0) == -1 < value(
+        predicates, "stem", 1
+    )
+
+
 def test_nothing_looks_across_the_edge_of_a_sequence(predicates):
     n_ctx = predicates.text.tokens.shape[1]
     first, last = n_ctx, 2 * n_ctx - 1

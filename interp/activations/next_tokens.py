@@ -11,13 +11,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.activations.hooks import Model, evaluating, module_of, size_of, to_model
+from interp.checks.errors import InterpError
 
 _N_SEQUENCES = 2
 _N_TRIED_TOKENS = 32
 """Per sequence: a few suffice to detect look-ahead."""
 
 
-class NoNextTokens(ValueError):
+class NoNextTokens(InterpError):
     """The model predicts no next tokens."""
 
 

@@ -182,7 +182,7 @@ def test_rows_are_shared_out_whole_and_evenly(said):
 def test_an_error_in_one_process_is_raised_in_all(said):
     assert said[0]["ValueError"] == said[1]["ValueError"] == ["ValueError", "no good:\n1 in 2"]
     assert said[0]["DamagedError"] == said[1]["DamagedError"] == ["DamagedError", "no good:\n1 in 2"]
-    derived = {"NoNextTokens": "ValueError", "MissingResultError": "InterpError", "FileNotFoundError": "OSError"}
+    derived = {"NoNextTokens": "InterpError", "MissingResultError": "InterpError", "FileNotFoundError": "OSError"}
     for name, base in derived.items():
         assert said[1][name] == [name, "no good:\n1 in 2"] and said[0][name] == [base, "no good:\n1 in 2"]
     assert said[1]["KeyError"][0] == "KeyError"

@@ -13,8 +13,9 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from interp.checks.errors import DamagedError, InterpError, OverwriteError
+from interp.checks.errors import DamagedError, InterpError
 from interp.storage.files import open_tensors, write_tensors
+from interp.storage.folders import check_output_file
 from interp.storage.remote_folders import local_path
 from models.token_files import CORPUS_REMEDY as _REMEDY
 from models.token_files import read_token_files
@@ -79,11 +80,10 @@ class LabelledTokens:
         return LabelledTokens(*parts, self.document_names, self.row_characters[rows], self.tokenizer)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
-        """Write one safetensors file, with the names in its header. Raises OverwriteError if the file exists,
-        unless `overwrite` is set."""
+        """Write one safetensors file, with the names in its header. Raises OverwriteError if the file exists, unless
+        `overwrite` is set, and if it would lie in a run folder or belong to a finished folder."""
         path = Path(path)
-        if path.exists() and not overwrite:
-            raise OverwriteError(f"{path} already exists: name another file, or replace it with overwrite=True")
+        check_output_file(path, overwrite=overwrite)
         path.parent.mkdir(parents=True, exist_ok=True)
         # One key: safetensors writes several in any order, and the same tokens should be the same bytes.
         lists = {"label_names": self.label_names, "document_names": self.document_names}

@@ -226,11 +226,11 @@ def _judge(
     learnt = train_sweep(store, hook, list(configs.values()), out=trials.out / "dictionaries", progress=progress)
     saes = dict(zip(configs, learnt, strict=True))
     if stand_in is None:
-        trials.add_scan("SAE", features)
+        trials.add_scan("SAE", features, trials.configs.tokens_of_ranked)
     for name, sae in saes.items():
         trials.add_learnt(name, sae, store, hook)
         if name == "twin seed" and neuron_scan is not None:
-            trials.add_scan(*neuron_scan)
+            trials.add_scan(*neuron_scan, trained_tokens=0)
     for name, other in _other_models(model, trials.nulls_config.seed):
         trials.add_model(f"{name} model", other, hook, options)
     verdicts = trials.judge(features.vocab if features.has_vocab else None)
@@ -292,6 +292,7 @@ class _NullTrials:
         self.n_rows = self.tokens.numel()
         self.samples = JointSample(out / "work", self.n_rows, nulls_config.latents, nulls_config.seed, progress)
         self.correlations: dict[str, Any] = {}
+        self.trained_tokens: dict[str, float] = {}
 
     def add_learnt(self, name: str, sae: SAE, store: ActivationStore, hook: str) -> None:
         norms = sae.W_dec.norm(dim=1)
@@ -305,10 +306,12 @@ class _NullTrials:
             column = MATCH_COLUMNS[name]
             self.correlations[column] = np.fmax(matches.correlation, self.correlations.get(column, np.nan))
         self.samples.add(name, sae.d_sae, parts, norms)
+        self.trained_tokens[name] = self.configs.twin.tokens
 
-    def add_scan(self, name: str, features: FeatureStore) -> None:
+    def add_scan(self, name: str, features: FeatureStore, trained_tokens: float) -> None:
         norms = None if features.W_dec is None else features.W_dec.norm(dim=1)
         self.samples.add(name, features.d_sae, read_in_blocks(features.codes, self.n_rows), norms)
+        self.trained_tokens[name] = trained_tokens
 
     def add_model(self, name: str, model: nn.Module, hook: str, options: dict[str, Any]) -> None:
         """Train a dictionary on another model, and add it."""
@@ -336,13 +339,7 @@ class _NullTrials:
         table = table.sort_values("latent").reset_index(drop=True)
         table["latent"] = np.concatenate(list(chosen.values()))
         table.insert(0, "dictionary", np.repeat(list(chosen), [len(latents) for latents in chosen.values()]))
-        trained: dict[str, float] = {
-            **dict.fromkeys(chosen, self.configs.twin.tokens),
-            "SAE": self.configs.tokens_of_ranked,
-            "neurons": 0,
-            "coordinates": 0,
-        }
-        return table.assign(trained_tokens=table["dictionary"].map(trained))
+        return table.assign(trained_tokens=table["dictionary"].map(self.trained_tokens))
 
 
 def shares_of_verdicts(verdicts: pd.DataFrame) -> pd.DataFrame:

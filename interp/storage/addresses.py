@@ -37,7 +37,7 @@ class Address(str):
     """A folder or an object; `/` names what it contains, as for a path."""
 
     def __truediv__(self, name: str) -> "Address":
-        return Address(f"{self.rstrip('/')}/{name}")
+        return Address(f"{self}{'' if self.endswith('/') else '/'}{name}")
 
     @property
     def name(self) -> str:
@@ -50,7 +50,7 @@ def address_of(path: str | Path) -> Address | None:
     if scheme is None:
         return None
     slashes = "///" if scheme[1] in ("file", "local") else "//"
-    return Address(f"{scheme[1]}:{slashes}{str(path)[scheme.end() :]}".rstrip("/"))
+    return Address(f"{scheme[1]}:{slashes}{str(path)[scheme.end() :].rstrip('/')}")
 
 
 def check_local(path: str | Path) -> None:

@@ -68,7 +68,7 @@ def json_roundtrip(content: Any) -> Any:
 def read_any_json(file: str | Path, remedy: str) -> Any:
     """Read a JSON file. Raises DamagedError, with the remedy, for a file that is not JSON; ValueError for a pipe or
     device, which may never end; FileNotFoundError if there is none."""
-    return _parse(_check_file_exists(file, remedy).read_bytes(), file, remedy)
+    return parse_any_json(_check_file_exists(file, remedy).read_bytes(), file, remedy)
 
 
 def read_json(file: str | Path, remedy: str) -> dict[str, Any]:
@@ -78,13 +78,14 @@ def read_json(file: str | Path, remedy: str) -> dict[str, Any]:
 
 def parse_json(data: bytes, file: str | Path, remedy: str) -> dict[str, Any]:
     """Return the JSON object in the bytes of a file. Raises DamagedError, with the remedy, if they are none."""
-    content = _parse(data, file, remedy)
+    content = parse_any_json(data, file, remedy)
     if not isinstance(content, dict):
         raise DamagedError(f"{file} is damaged: it is not a JSON object: {remedy}")
     return content
 
 
-def _parse(data: bytes, file: str | Path, remedy: str) -> Any:
+def parse_any_json(data: bytes, file: str | Path, remedy: str) -> Any:
+    """Return the JSON value in the bytes of a file. Raises DamagedError, with the remedy, if they are none."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:

@@ -250,8 +250,8 @@ def _swap(new: Path, out: Path, old: Path) -> None:
 def _made_of_interrupted(unfinished: Path | Address) -> Any:
     """Return the `made_of` of unfinished work that can resume; None if there is none."""
     remedy = f"delete {unfinished}" if isinstance(unfinished, Path) else "replace it with overwrite=True (--overwrite)"
-    begun = read_note(unfinished / BEGUN, remedy) or {}
-    return begun.get(MADE_OF) if begun.get("resumes") else None
+    begun = read_note(unfinished / BEGUN, remedy)
+    return begun.get(MADE_OF) if isinstance(begun, dict) and begun.get("resumes") else None
 
 
 def _first_foreign_file(folder: Path, *, any_file: bool) -> Path | None:

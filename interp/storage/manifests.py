@@ -15,7 +15,7 @@ from typing import Any
 
 from interp.checks.errors import DamagedError
 from interp.storage.addresses import Address, read_object
-from interp.storage.files import digest_file, digest_json, json_roundtrip, parse_json, read_json, write_json
+from interp.storage.files import digest_file, digest_json, json_roundtrip, parse_any_json, read_any_json, write_json
 from interp.storage.packages import versions_of
 
 MANIFEST = "manifest.json"
@@ -46,10 +46,8 @@ def write_manifest(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
 def read_manifest(folder: Path | Address) -> dict[str, Any] | None:
     """Read a folder's manifest; None if there is none of interp. Raises DamagedError if it was changed since it was
     written."""
-    manifest = read_note(folder / MANIFEST, _remedy(folder))
-    if manifest is None or ("format" not in manifest and sum(key in manifest for key in _OWN_KEYS) < 2):
-        return None
-    return check_manifest(manifest, folder / MANIFEST, _remedy(folder))
+    manifest = _read_unchecked(folder)
+    return None if manifest is None else check_manifest(manifest, folder / MANIFEST, _remedy(folder))
 
 
 def check_manifest(manifest: dict[str, Any], file: Path | Address, remedy: str) -> dict[str, Any]:
@@ -107,12 +105,12 @@ def describe_differences(before: Any, now: Mapping[str, Any]) -> str:
     return "; ".join(_difference(name, repr(before.get(name)), repr(now.get(name))) for name in names)
 
 
-def read_note(file: Path | Address, remedy: str) -> dict[str, Any] | None:
-    """Read a JSON object, local or at an address; None if there is none."""
+def read_note(file: Path | Address, remedy: str) -> Any:
+    """Read a JSON value, local or at an address; None if there is none."""
     if isinstance(file, Path):
-        return read_json(file, remedy) if file.is_file() else None
+        return read_any_json(file, remedy) if file.is_file() else None
     try:
-        return parse_json(read_object(file), file, remedy)
+        return parse_any_json(read_object(file), file, remedy)
     except FileNotFoundError:
         return None
 
@@ -127,11 +125,18 @@ def files_listed(folder: Path | Address) -> set[str] | None:
     """Return the files that a folder's manifest lists, and the manifest; None if it has none of interp, or a damaged
     one."""
     try:
-        manifest = read_note(folder / MANIFEST, "") or {}
+        manifest = _read_unchecked(folder) or {}
         inside = (*manifest.get("shards", ()), *manifest.get("parts", ()))
         return {MANIFEST, *manifest["files"], *(entry["file"] for entry in inside if "file" in entry)}
     except (DamagedError, PermissionError, TypeError, KeyError, AttributeError):
         return None
+
+
+def _read_unchecked(folder: Path | Address) -> dict[str, Any] | None:
+    """Read a folder's manifest, whether or not it was changed; None if there is none of interp."""
+    manifest = read_note(folder / MANIFEST, _remedy(folder))
+    is_ours = isinstance(manifest, dict) and ("format" in manifest or sum(key in manifest for key in _OWN_KEYS) > 1)
+    return manifest if is_ours else None
 
 
 def _remedy(folder: Path | Address) -> str:

@@ -24,6 +24,7 @@ import numpy as np
 import pytest
 import torch
 
+from interp.checks.errors import OverwriteError
 from models import installed_text
 from models.corpus import DEFAULT_SHARES, CorpusConfig, load_documents, split_documents
 from models.documents import Document, Span
@@ -533,6 +534,10 @@ def test_saved_tokens_are_read_back(mixture, bpe, tmp_path):
     with pytest.raises(ValueError, match=r"tokens.safetensors already exists: .* overwrite=True"):
         got[:2].save(tmp_path / "deep" / "tokens.safetensors")
     got.save(tmp_path / "deep" / "tokens.safetensors", overwrite=True)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.toml").touch()
+    with pytest.raises(OverwriteError, match="lies in the run folder"):
+        got.save(tmp_path / "run" / "tokens.safetensors", overwrite=True)
     cut = (tmp_path / "deep" / "tokens.safetensors").read_bytes()[:-10]
     (tmp_path / "cut.safetensors").write_bytes(cut)
     with pytest.raises(ValueError, match="cut.safetensors is damaged .*: tokenize the corpus again"):

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -209,16 +210,18 @@ def test_a_dictionary_among_its_nulls_fires_as_its_scan_says(run):
 
 def test_a_dictionary_with_more_tokens_is_trained_again_on_as_few_as_its_nulls(run, tmp_path):
     settings = NullsConfig(tokens=8_000, sae_tokens=4_000, latents=16)
-    given = run.features, None, run.store, TINY.harvest.hook_name, run.model, run.sae.config
-    nulls = compare_with_nulls(*given, tmp_path, nulls_config=settings)
-    assert set(nulls.verdicts.trained_tokens) == {4_000}
+    given = run.features, run.neurons, run.store, TINY.harvest.hook_name, run.model, run.sae.config
+    compare = partial(compare_with_nulls, *given, tmp_path, baseline_name="units of the MLP")
+    nulls = compare(nulls_config=settings)
+    trained = dict(nulls.verdicts[["dictionary", "trained_tokens"]].itertuples(index=False))
+    assert trained.pop("units of the MLP") == 0 and set(trained.values()) == {4_000}
     own = load_sae(tmp_path / "dictionaries" / "0")
     assert own.config == dataclasses.replace(run.sae.config, tokens=4_000)
     assert not torch.equal(own.W_dec, run.sae.W_dec)
-    again = compare_with_nulls(*given, tmp_path, nulls_config=settings)
+    again = compare(nulls_config=settings)
     assert again.verdicts.equals(nulls.verdicts) and not (tmp_path.with_name(f"{tmp_path.name}.unfinished")).exists()
     with pytest.raises(ValueError, match="holds other work: latents is 16, not 8"):
-        compare_with_nulls(*given, tmp_path, nulls_config=dataclasses.replace(settings, latents=8))
+        compare(nulls_config=dataclasses.replace(settings, latents=8))
 
 
 def test_the_cost_of_the_nulls_is_estimated_from_the_run_so_far(run, monkeypatch):

@@ -16,6 +16,7 @@ from interp.checks import free_memory
 from interp.runtime.progress import percent_of_steps
 from interp.statistics.estimates import ratio
 from interp.statistics.randomness import splitmix64
+from interp.storage.addresses import address_of
 from interp.storage.files import (
     digest,
     digest_file,
@@ -103,3 +104,8 @@ def test_in_percent_reports_steps_in_percent_of_the_work():
         (40, 100, "saving"),
         (100, 100, "judging"),
     ]
+
+
+def test_the_root_of_an_address_keeps_its_slashes():
+    assert address_of("memory://") == "memory://" and address_of("s3:/bucket/a/") == "s3://bucket/a"
+    assert address_of("memory://") / "a" == "memory://a" and address_of("file:///") / "a" == "file:///a"

@@ -93,12 +93,19 @@ def test_verify_accepts_files_that_no_manifest_lists(tmp_path):
     verify(tmp_path / "cfg.json")
 
 
-def test_the_manifest_of_another_program_is_no_damaged_one(tmp_path):
-    write_text(tmp_path / MANIFEST, '{"manifest_version": 3, "name": "an extension", "version": "1.0"}')
+@pytest.mark.parametrize(
+    "manifest",
+    ['{"manifest_version": 3, "name": "an extension", "version": "1.0"}', '["a.png"]', '{"files": ["results/scan"]}'],
+)
+def test_the_manifest_of_another_program_is_no_damaged_one(manifest, tmp_path):
+    write_text(tmp_path / MANIFEST, manifest)
     (tmp_path / "results").mkdir()
     write_text(tmp_path / "results" / "ranking.csv", "latent\n0\n")
     verify(tmp_path / "results" / "ranking.csv")
     assert read_manifest(tmp_path) is None
+    with whole_folder(tmp_path / "results" / "scan", {"kind": "scan"}) as new:
+        write_text(new / "table", "")
+    assert is_finished(tmp_path / "results" / "scan", {"kind": "scan"})
 
 
 def _hold(folder, ready, end):

@@ -1,5 +1,6 @@
 """Two inputs that do not belong together are refused in one line that names them; each pair is tested once."""
 
+import json
 import re
 import shutil
 from collections.abc import Callable
@@ -28,7 +29,7 @@ from interp.autointerp.endpoint import Endpoint, EndpointConfig
 from interp.autointerp.judge import Judge, JudgeConfig
 from interp.cli import main
 from interp.compare.concepts import concept_table
-from interp.compare.null_dictionaries import Nulls
+from interp.compare.null_dictionaries import Nulls, compare_with_nulls
 from interp.evaluation.baselines import shuffled_model
 from interp.evaluation.quality import decoder_digest
 from interp.features.scan_checks import check_scan_of, check_table, identity
@@ -165,6 +166,18 @@ IN_PYTHON: dict[str, tuple[Callable[[Files, Path], Any], str]] = {
         lambda f, out: check_scan_of(f.features, ActivationStore.open(f.folder / "store")),
         r"features is a scan of other tokens than \S+store holds",
     ),
+    "scan and activations of another model": (
+        lambda f, out: check_scan_of(scan(f, out), of_another_model(f, out), HOOK),
+        r"out is a scan of other activations than \S+activations holds: scan that store",
+    ),
+    "neurons and activations of another model": (
+        lambda f, out: nulls_on(f, out, of_another_model(f, out)),
+        r"is a scan of other activations than \S+activations holds",
+    ),
+    "pooled features and activations of another model": (
+        lambda f, out: scan(f, out).matrix(store=of_another_model(f, out)),
+        r"activations holds other activations than \S+out is a scan of: give the store that was scanned",
+    ),
     "scan and hook of the nulls": (
         lambda f, out: check_scan_of(scan(f, out), ActivationStore.open(f.folder / "store"), OTHER_HOOK),
         rf"is a scan of {HOOK}, not of {OTHER_HOOK}",
@@ -279,12 +292,44 @@ def scan(files: Files, out: Path, hook: str = HOOK, **given: Any) -> FeatureStor
     )
 
 
+def of_another_model(files: Files, out: Path) -> ActivationStore:
+    """Return the activations of another model on the tokens of the store."""
+    model = shuffled_model(Transformer.load(files.run / "model"))
+    return harvest(model, ActivationStore.open(files.folder / "store").tokens, [HOOK], out / "activations")
+
+
+def nulls_on(files: Files, out: Path, store: ActivationStore) -> Nulls:
+    model = shuffled_model(Transformer.load(files.run / "model"))
+    return compare_with_nulls(scan(files, out / "scan"), None, store, HOOK, model, None, out / "nulls")
+
+
 @pytest.mark.parametrize("pair", IN_PYTHON)
 def test_a_pair_that_disagrees_is_refused(files, tmp_path, pair):
     make, says = IN_PYTHON[pair]
     with pytest.raises(ValueError, match=says) as error:
         make(files, tmp_path / "out")
     assert "\n" not in str(error.value)
+
+
+def test_features_are_a_scan_of_all_activations_that_are_the_same(files, tmp_path):
+    """Those of the same model harvested again, and any on the tokens of codes whose origin is not known."""
+    store = ActivationStore.open(files.folder / "store")
+    again = harvest(Transformer.load(files.run / "model"), store.tokens, [HOOK], tmp_path / "again", dtype="float32")
+    features = scan(files, tmp_path / "scan")
+    assert again.fingerprint != store.fingerprint and features.is_scan_of(store) and features.is_scan_of(again)
+    codes = FeatureStore.from_codes(store.tokens, features.codes[0 : store.n_ids], tmp_path / "codes")
+    assert codes.is_scan_of(store) and codes.is_scan_of(of_another_model(files, tmp_path))
+
+
+def test_the_inputs_of_an_older_scan_are_read_from_their_file(files, tmp_path):
+    features = scan(files, tmp_path)
+    meta = json.loads((tmp_path / "meta.json").read_text())
+    (tmp_path / "scan.json").write_text(json.dumps(meta.pop("inputs")))
+    del meta["weights"]
+    (tmp_path / "meta.json").write_text(json.dumps(meta))
+    (tmp_path / "manifest.json").unlink()
+    older = FeatureStore.open(tmp_path)
+    assert older.inputs == features.inputs and older.is_scan_of(ActivationStore.open(files.folder / "store"))
 
 
 SCAN = ("scan", "{folder}/sae", "{folder}/store")

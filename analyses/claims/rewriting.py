@@ -41,7 +41,7 @@ from interp.codes.dictionary import Dictionary, norm_limit_on
 from interp.codes.sparse_codes import SparseCodes
 from interp.evaluation.splice import Replace, Splice, recovered_share
 from interp.features.feature_store import FeatureStore
-from interp.features.scan_checks import check_scan_of, check_table, identity, scan_digests
+from interp.features.scan_checks import check_scan_of, check_table, identity
 from interp.features.scan_folder import dictionary_digest
 from interp.figures.theme import BLUE, GREY, INK, check_columns, escape_markup, with_style
 from interp.report.panels import Panel
@@ -171,7 +171,7 @@ def _checked_hook(features: FeatureStore, ranking: pd.DataFrame, dictionary: Dic
     check_table(features, ranking, "the ranking")
     hook_name = features.meta["hook_name"]
     check_scan_of(features, store, hook_name)
-    if scan_digests(features).get("dictionary", digest := dictionary_digest(dictionary)) != digest:
+    if features.inputs.get("dictionary", digest := dictionary_digest(dictionary)) != digest:
         raise ValueError(f"{features.path} is a scan of another dictionary: give the one that was scanned")
     return hook_name
 

@@ -47,7 +47,7 @@ from interp.features.by_document import Documents, pool_codes
 from interp.features.examples import rows_around
 from interp.features.feature import join_pieces
 from interp.features.feature_store import FeatureStore
-from interp.features.scan_checks import same_dictionary, scan_digests
+from interp.features.scan_checks import same_dictionary
 from interp.features.scan_folder import as_mask
 from interp.features.scan_input import latent_blocks
 from interp.runtime.progress import Progress, no_progress
@@ -403,7 +403,7 @@ def _rules(ranking: pd.DataFrame | None, scans: Sequence[ScannedDocuments]) -> p
     if ranking is None:
         return pd.DataFrame({"rule": "", "f1": np.nan}, index=range(features.d_sae))
     ranked_by = ranking.attrs.get("features", {}).get("dictionary")
-    scanned_by = scan_digests(features).get("dictionary")
+    scanned_by = features.inputs.get("dictionary")
     if (ranked_by and scanned_by and ranked_by != scanned_by) or ranking["latent"].max() >= features.d_sae:
         raise InterpError(
             f"the ranking belongs to another dictionary than {features.path}: `interp rank` makes its own"

@@ -24,7 +24,7 @@ from interp.activations.hooks import own_hook
 from interp.checks.errors import InterpError
 from interp.compare.across_models import MIN_FIRED
 from interp.features.feature_store import FeatureStore
-from interp.features.scan_checks import differing, identity, same_dictionary, scan_digests
+from interp.features.scan_checks import differing, identity, same_dictionary
 from interp.features.scan_folder import dictionary_digest, tensor_digest
 from interp.sae import SAE, load_sae
 from interp.storage.artifacts import find
@@ -74,7 +74,7 @@ class Side:
             weights = self.source.metadata.get("model_weights")
             return {"weights": weights} if weights else {}
         nothing = tensor_digest(None)
-        origins = {key: value for key, value in scan_digests(self.source).items() if key in ("activations", "model")}
+        origins = {key: value for key, value in self.source.inputs.items() if key in ("activations", "model")}
         return {key: value for key, value in origins.items() if value != nothing}
 
 

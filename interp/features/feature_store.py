@@ -35,7 +35,6 @@ from interp.features.scan_config import ScanConfig
 from interp.features.scan_folder import (
     CODES,
     DECODER,
-    SCAN,
     TOKENS,
     VOCAB,
     Scan,
@@ -48,7 +47,7 @@ from interp.features.scan_input import fit_half
 from interp.features.table_passes import SCHEMAS
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.artifacts import folder_of
-from interp.storage.files import open_tensors, read_any_json, read_json
+from interp.storage.files import open_tensors, read_any_json
 
 if TYPE_CHECKING:
     import duckdb
@@ -237,7 +236,7 @@ class FeatureStore:
         document.
         labels: masks of the tokens scanned.
         store: the activations that were scanned, for `activations`, pooled in the same way.
-        Raises ValueError for an unknown `how`, and for documents, labels or a store of other tokens.
+        Raises ValueError for an unknown `how`, for documents or labels of other tokens, and for another store.
         """
         if store is not None and not self.is_scan_of(store):
             raise InterpError(
@@ -257,13 +256,28 @@ class FeatureStore:
             progress=progress,
         )
 
-    def is_scan_of(self, store: StoredRows) -> bool:
+    @property
+    def inputs(self) -> dict[str, str]:
+        """Digests of all inputs of the scan."""
+        return self.meta["inputs"]
+
+    def has_rows_of(self, store: StoredRows) -> bool:
         """Return whether the rows of a store are those that were scanned. Text is compared by its tokens, other rows by
         the digest of the store."""
         if store.tokens is None:
-            scanned = read_json(self.path / SCAN, "scan again")
-            return not self.has_text and scanned.get("activations") == store.fingerprint
+            return not self.has_text and self.inputs.get("activations") == store.fingerprint
         return self.has_text and torch.equal(self.tokens, store.tokens)
+
+    def is_scan_of(self, store: StoredRows) -> bool:
+        """Return whether the activations in a store are those that were scanned: they have the same rows, and are in
+        the same store or from a model with the same weights. Codes of another producer (`from_codes`) are compared by
+        their rows alone, since their activations are not known."""
+        if not self.has_rows_of(store):
+            return False
+        if self.inputs.get("activations", store.fingerprint) == store.fingerprint:
+            return True
+        weights = self.meta.get("weights", store.weights)  # an older scan does not have them
+        return weights is not None and weights == store.weights
 
     def table(self, name: str = "features") -> pd.DataFrame:
         """Return one table as a pandas DataFrame, in which list columns contain arrays."""

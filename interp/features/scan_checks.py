@@ -1,9 +1,9 @@
 """Check that inputs belong to a scan: tables made from its features, other scans, and the activations that it was made
 from.
 
-A scan has the digests of all its inputs in `scan.json`, and two scans are compared by them (`differing`). A table made
-from features has their `identity` in `attrs["features"]`, which Parquet files preserve. A table without an identity,
-such as one from a CSV file, is recognized by its latents and by how often they fire.
+A scan has the digests of all its inputs (`FeatureStore.inputs`), and two scans are compared by them (`differing`). A
+table made from features has their `identity` in `attrs["features"]`, which Parquet files preserve. A table without an
+identity, such as one from a CSV file, is recognized by its latents and by how often they fire.
 """
 
 from collections.abc import Sequence
@@ -17,8 +17,6 @@ from interp.activations.hooks import Model, names_of_hook, resolve_hooks
 from interp.checks.errors import InterpError
 from interp.codes.dictionary import Dictionary
 from interp.features.feature_store import FeatureStore
-from interp.features.scan_folder import SCAN
-from interp.storage.files import read_json
 from interp.storage.manifests import MADE_OF
 from interp.storage.parts import PartNote, order_parts
 
@@ -28,20 +26,15 @@ _ROUNDING = 0.01
 norm."""
 
 
-def scan_digests(features: FeatureStore) -> dict[str, str]:
-    """Read the digests of all inputs of the scan."""
-    return read_json(features.path / SCAN, "scan again")
-
-
 def identity(features: FeatureStore) -> dict[str, str]:
     """Return the digests by which a table of features identifies them."""
-    return {name: value for name, value in scan_digests(features).items() if name in _TELLING}
+    return {name: value for name, value in features.inputs.items() if name in _TELLING}
 
 
 def differing(features: FeatureStore, other: FeatureStore, *names: str) -> list[str]:
     """Return those of these inputs ("tokens", "labels", "hook", "dictionary", …) that differ between two scans. One
     that either scan does not know counts as the same."""
-    ours, theirs = scan_digests(features), scan_digests(other)
+    ours, theirs = features.inputs, other.inputs
     return [name for name in names if ours.get(name) and theirs.get(name) and ours[name] != theirs[name]]
 
 
@@ -68,7 +61,7 @@ def same_dictionary(a: FeatureStore, b: FeatureStore) -> bool:
     decides."""
     if a.d_sae != b.d_sae or differing(a, b, "hook", "dictionary"):
         return False
-    is_known = all("dictionary" in scan_digests(features) for features in (a, b))
+    is_known = all("dictionary" in features.inputs for features in (a, b))
     return is_known or a.W_dec is None or b.W_dec is None or torch.equal(a.W_dec, b.W_dec)
 
 
@@ -133,9 +126,10 @@ def check_scanned(features: FeatureStore, dictionary: Dictionary, model: Model, 
 
 
 def check_scan_of(features: FeatureStore, store: StoredRows, hook: str | None = None) -> None:
-    """Check that the features are a scan of this store. Raises ValueError if they were scanned on other tokens or at
-    another hook."""
+    """Check that the features are a scan of this store. Raises ValueError if they were scanned on other tokens, on
+    other activations of the same tokens, or at another hook."""
     if not features.is_scan_of(store):
-        raise InterpError(f"{features.path} is a scan of other tokens than {store.location} holds: scan that store")
+        other = "activations" if features.has_rows_of(store) else "tokens"
+        raise InterpError(f"{features.path} is a scan of other {other} than {store.location} holds: scan that store")
     if hook is not None and features.meta["hook_name"] not in ("", store.name_of(hook)):
         raise InterpError(f"{features.path} is a scan of {features.meta['hook_name']}, not of {hook}: name that hook")

@@ -143,7 +143,8 @@ def _scan(
     scans: list[tuple[Scan, Dictionary, CodeStore, VarianceExplained]] = []
     with ExitStack() as folders:
         for out, (dictionary, hook) in dictionaries.items():
-            scan = Scan(read, vocab, options.labels, options.config, store.name_of(hook), bar.of_next(), team)
+            named, progress = store.name_of(hook), bar.of_next()
+            scan = Scan(read, vocab, options.labels, options.config, named, progress, team, store.weights)
             encoding = _encoding(dictionary, store, scan.hook_name)
             parts_in_order = _check_parts(parts, encoding) if parts else []
             inputs = {**encoding, "model": tensor_digest(getattr(model, "W_U", None))}

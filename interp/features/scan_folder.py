@@ -1,7 +1,7 @@
 """Fill the folder of a scan: `Scan` has the scan's inputs, its progress and the tables that it writes.
 
-`scan.json` has digests of all inputs, since an interrupted scan resumes only with the same inputs
-(`storage.folders.whole_folder`). Every file is written atomically, and `meta.json` is the last.
+An interrupted scan resumes only with the same inputs (`storage.folders.whole_folder`), of which `meta.json` has the
+digests. Every file is written atomically, and `meta.json` is the last.
 """
 
 import json
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 import numpy as np
 import torch
@@ -39,7 +39,6 @@ from interp.storage.manifests import verify
 
 CODES = "codes"
 VARIANCE_EXPLAINED = "variance_explained"
-SCAN = "scan.json"
 META = "meta.json"
 VOCAB = "vocab.json"
 TOKENS = "tokens.safetensors"
@@ -62,6 +61,10 @@ class _Meta(TypedDict):
     logit_effects: str
     blocks_past: AtLeastZero
     settings: dict[str, Any]
+    inputs: dict[str, str]
+    """Digests of all inputs of the scan."""
+    weights: NotRequired[str | None]
+    """Digest of the weights of the model whose activations were scanned; None if there was none, or several."""
 
 
 class Scan:
@@ -70,6 +73,7 @@ class Scan:
     tokens: for rows that are not text (images, audio, rows of a table), the pair (sequences, positions) instead. Each
     row is then a different token, named by its number, so that examples differ. Labels of whole sequences apply to all
     their positions.
+    weights: the digest of the weights of the model whose activations are scanned, if known.
     """
 
     def __init__(
@@ -81,6 +85,7 @@ class Scan:
         hook_name: str,
         progress: Progress,
         team: Processes | None = None,
+        weights: str | None = None,
     ):
         self.is_text = isinstance(tokens, Tensor)
         if not isinstance(tokens, Tensor):
@@ -102,6 +107,7 @@ class Scan:
         self.done = 0
         self.total = 0
         self.team = team or ALONE
+        self.weights = weights
 
     def digests(self, inputs: Mapping[str, str]) -> dict[str, str]:
         """Return digests of all inputs of the scan; `inputs` has the digests of the codes."""
@@ -123,8 +129,8 @@ class Scan:
         Progress counts the rows to encode and the rows read for the tables. Raises ValueError if `out` contains another
         scan, unless `overwrite` is set.
         """
-        digests = self.digests(inputs)
-        made_of = {"kind": "features", **digests}
+        self.inputs = self.digests(inputs)
+        made_of = {"kind": "features", **self.inputs}
         self.team.check_alike(made_of, "scans")
         if not overwrite and self.team.recover_finished(out, made_of):
             yield None
@@ -132,12 +138,7 @@ class Scan:
         with self.team.whole_folder(out, made_of, resumes=True, overwrite=overwrite) as self.folder:
             n_rows = self.tokens.numel()
             self.total = n_to_encode + n_passes(self.config, d_sae) * n_rows
-
-            def create() -> None:
-                write_json(self.folder / SCAN, digests)
-                CodeStore.create(self.folder / CODES, n_rows=n_rows, d_sae=d_sae)
-
-            self.team.first_does(create)
+            self.team.first_does(lambda: CodeStore.create(self.folder / CODES, n_rows=n_rows, d_sae=d_sae))
             yield CodeStore(self.folder / CODES)
 
     def advance(self, rows: int, note: str) -> None:
@@ -172,6 +173,8 @@ class Scan:
             "logit_effects": decoder.logits.note,
             "blocks_past": decoder.logits.blocks_past,
             "settings": asdict(self.config),
+            "inputs": self.inputs,
+            "weights": self.weights,
         }
         write_json(self.folder / META, meta)
         shutil.rmtree(self.folder / VARIANCE_EXPLAINED, ignore_errors=True)
@@ -185,7 +188,10 @@ def read_meta(folder: Path) -> dict[str, Any]:
             check_exists(folder, "features")
         raise InterpError(f"{folder} holds no finished scan (no meta.json): `interp scan` or scan_features makes one")
     verify(folder)
-    return validate_json(_Meta, read_json(file, "scan again"), file, "scan again")
+    meta = read_json(file, "scan again")
+    if (inputs := folder / "scan.json").exists():  # of an older scan
+        meta["inputs"] = read_json(inputs, "scan again")
+    return validate_json(_Meta, meta, file, "scan again")
 
 
 def check_labelled(labels: Mapping[str, Any] | None, tokens: Int[Tensor, "seq pos"], where: object) -> None:

@@ -50,7 +50,6 @@ from interp.codes.code_chunks import CodeChunk
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.decoder import Decoder
 from interp.features.feature_store import FeatureStore
-from interp.features.scan_checks import scan_digests
 from interp.features.scan_config import ScanConfig
 from interp.features.scan_folder import Scan, check_labelled, labels_digest, masks_of
 from interp.runtime.processes import ALONE, Processes
@@ -299,7 +298,7 @@ def check_labels(features: FeatureStore, labels: Masks | None, *, needed: bool) 
     check_labelled(labels, features.tokens, features.path)
     if hasattr(labels, "tokens"):  # they belong to this text; reading each mask would take a second per million tokens
         return
-    if scan_digests(features).get("labels") not in (None, labels_digest(labels, features.meta["labels"])):
+    if features.inputs.get("labels") not in (None, labels_digest(labels, features.meta["labels"])):
         raise InterpError(f"the labels are other masks than those that {features.path} was scanned with: give the same")
 
 

@@ -21,7 +21,7 @@ from interp.pipeline.stages.upstream import harvest_cost
 from interp.runtime.options import values_of
 from interp.runtime.progress import Progress
 from interp.storage.artifacts import is_run
-from interp.storage.files import digest_file, write_parquet
+from interp.storage.files import digest_json, write_parquet
 from interp.verdict.ranking_config import RankingConfig
 
 if TYPE_CHECKING:
@@ -275,10 +275,8 @@ def _verdict_settings() -> dict[str, Any]:
 
 
 def _verdicts_and_twin(run: Run) -> dict[str, Any]:
-    from interp.features.scan_folder import SCAN
-
     twin = _open_twin(run, run.config.ranking)
-    return _verdict_settings() | ({} if twin is None else {"twin": digest_file(twin.path / SCAN)})
+    return _verdict_settings() | ({} if twin is None else {"twin": digest_json(twin.inputs)})
 
 
 def _other_pages(run: Run) -> dict[str, str]:

@@ -3,6 +3,7 @@ page."""
 
 import dataclasses
 import glob
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from interp.activations import ActivationStore
+    from interp.features.feature_store import FeatureStore
     from interp.pipeline.run_folder import Run
 
 _RANK_FLAGS = {"n_shifts": "--shifts", "use_labels": "--labels", "judge_faint": "--faint"}
@@ -72,6 +74,9 @@ def scan_command(
         torchrun --nproc-per-node 2 -m interp scan SAE STORE --model MODEL --out OUT"""
     check_writable("--out", out, anywhere=True)
     own_part, parts = _parts(part, join)
+    if part:
+        remedy = "a part has codes alone: give the rest where --join makes the tables"
+        _refuse_beside("--part", remedy, settings, model=model, tokenizer=tokenizer, tokens=tokens)
     from interp.evaluation.baselines import NeuronDictionary
     from interp.features.scan_features import scan_features, scan_part
     from interp.pipeline.opening import open_any
@@ -124,13 +129,29 @@ def _parts(part: str | None, join: str | None) -> tuple[tuple[int, int], list[st
     return parse_part(part or "1/1"), _matches("--join", join)
 
 
-def _check_table(part: str | None, join: str | None, out: str | None) -> None:
-    """Check that a table, or a part of it, may be written to --out, or into a run folder for None. Raises ValueError if
-    not."""
+def _refuse_beside(flag: str, remedy: str, settings: Mapping[str, Any], **options: Any) -> None:
+    """Refuse settings, and options other than None, since `flag` does not use them. Raises ValueError if there are
+    any."""
+    names = [name for name, value in options.items() if value is not None] + list(settings)
+    if names:
+        given = ", ".join(f"--{name.replace('_', '-')}" for name in names)
+        raise InterpError(f"{flag} does not use {given}: {remedy}")
+
+
+def _table_parts(
+    part: str | None, join: str | None, out: str | None, settings: Mapping[str, Any], **options: Any
+) -> tuple[tuple[int, int], list[str]]:
+    """Return the part of a table that --part names and the parts that --join matches, as `_parts` does. Raises
+    ValueError for options beside --join, and for a table, or a part of it, that may not be written to --out, or into a
+    run folder for None."""
+    own_part, parts = _parts(part, join)
+    if join:
+        _refuse_beside("--join", "the parts were made with their own", settings, **options)
     if (part or join or is_shared()) and out is None:
         raise InterpError("name the table's file with --out: only a single process may write into a run folder")
     if part and out is not None and not out.endswith(".parquet"):
         raise InterpError(f"--out {out} must end in .parquet: a .csv does not record which part it is")
+    return own_part, parts
 
 
 def _matches(flag: str, pattern: str | None) -> list[str]:
@@ -194,8 +215,9 @@ def rank_command(
         interp rank FEATURES --join 'parts/*.parquet' --out ranking.parquet
         torchrun --nproc-per-node 2 -m interp rank FEATURES --out ranking.parquet"""
     in_run = _check_source(source, out, "the ranking's file", *TABLES, overwrite=overwrite)
-    own_part, parts = _parts(part, join)
-    _check_table(part, join, out)
+    own_part, parts = _table_parts(part, join, out, settings, twin=twin)
+    if not in_run and settings.get("use_labels"):
+        raise InterpError(f"--labels: {source} is not a run folder, and a feature store does not keep label masks")
     from interp.pipeline.opening import open_any
     from interp.pipeline.stages.findings import rank_latents, verdicts_summary
     from interp.verdict.ranking import join_rankings, rank_features
@@ -203,29 +225,48 @@ def rank_command(
 
     without_twin = str(twin) == "none"
     twin_features = None if twin is None or without_twin else open_any(twin, "features")
-    run = open_any(source, "run") if in_run and not parts else None
+    if in_run and twin is not None:
+        settings["twin"] = None if twin_features is None else str(twin_features.path.resolve())
+
+    def make(run: "Run | None", features: "FeatureStore", bar: Bar) -> "pd.DataFrame":
+        if run is not None:
+            return rank_latents(run, dataclasses.replace(run.config.ranking, **settings), bar, own_part)
+        return rank_features(features, twin=twin_features, part=own_part, progress=bar, **settings)
+
+    def summarise(table: "pd.DataFrame", _: "FeatureStore") -> str:
+        return verdicts_summary(verdict_counts(table)) + _twin_line(table)
+
+    _make_table("ranking", source, out, settings, make, parts, join_rankings, summarise)
+
+
+def _make_table(
+    stage: str,
+    source: Path,
+    out: str | None,
+    options: Mapping[str, Any],
+    make: "Callable[[Run | None, FeatureStore, Bar], pd.DataFrame]",
+    parts: Sequence[str],
+    join_tables: "Callable[[Sequence[pd.DataFrame], Sequence[str]], pd.DataFrame]",
+    summarise: "Callable[[pd.DataFrame, FeatureStore], str]",
+) -> None:
+    """Make the table of a stage, or join its parts, write it to --out, and print what it says. Without --out the stage
+    of a run is run again."""
+    from interp.pipeline.opening import open_any
+
+    run = open_any(source, "run") if is_run(source) else None
+    if run is not None and out is None:
+        return _run_in_place(run, stage, dataclasses.replace(getattr(run.config, stage), **options))
+    features = open_any(source, "features")
     if parts:
-        features = open_any(source, "features")
-        table = join_rankings([read_table("--join", Path(part), [], features) for part in parts], parts)
-    elif run is not None:
-        settings |= {"twin": None} if without_twin else {}
-        settings |= {} if twin_features is None else {"twin": str(twin_features.path.resolve())}
-        config = dataclasses.replace(run.config.ranking, **settings)
-        if out is None:
-            return _run_in_place(run, "ranking", config)
-        with Bar("rank") as bar:
-            table = rank_latents(run, config, bar, own_part)
-    elif settings.get("use_labels"):
-        raise InterpError(f"--labels: {source} is not a run folder, and a feature store does not keep label masks")
+        table = join_tables([read_table("--join", Path(part), [], features) for part in parts], parts)
     else:
-        with Bar("rank") as bar:
-            features = open_any(source, "features")
-            table = rank_features(features, twin=twin_features, part=own_part, progress=bar, **settings)
+        with Bar(stage) as bar:
+            table = make(run, features, bar)
     assert out is not None  # _check_source
     if not is_first():
         return
     write_table(table, out)
-    print(f"{verdicts_summary(verdict_counts(table))}{_twin_line(table)}\n{out}")
+    print(f"{summarise(table, features)}\n{out}")
     if run is not None:
         say_which_hook(run)
 
@@ -297,44 +338,31 @@ def effects_command(
         interp effects FEATURES --join 'parts/*.parquet' --out effects.parquet
         torchrun --nproc-per-node 2 -m interp effects RUN --out effects.parquet"""
     in_run = _check_source(source, out, "the table's file", *TABLES, overwrite=overwrite)
-    own_part, parts = _parts(part, join)
-    _check_table(part, join, out)
+    own_part, parts = _table_parts(part, join, out, settings, sae=sae, model=model)
     if in_run and (sae or model):
         raise InterpError(f"--{'sae' if sae else 'model'}: {source} is a run folder, which has its own")
-    if (
-        not in_run
-        and not parts
-        and (missing := [f"--{name}" for name, it in {"sae": sae, "model": model}.items() if not it])
-    ):
+    missing = [f"--{name}" for name, given in {"sae": sae, "model": model}.items() if not given]
+    if missing and not in_run and not parts:
         raise InterpError(
             f"{source} is a feature store, not a run folder: name what was scanned with {' and '.join(missing)}"
         )
     from interp.effects import join_effects
-    from interp.pipeline.opening import open_any
     from interp.pipeline.sections import EffectsConfig
     from interp.pipeline.stages.latents import ablate_latents, effects_results, effects_summary
 
-    run = open_any(source, "run") if in_run else None
-    config = dataclasses.replace(EffectsConfig() if run is None else run.config.effects, **settings)
-    if run is not None and out is None:
-        return _run_in_place(run, "effects", config)
-    features = open_any(source, "features")
-    with Bar("effects") as bar:
-        if parts:
-            table = join_effects([read_table("--join", Path(each), [], features) for each in parts], parts)
-        elif run is not None:
-            table = ablate_latents(run.model, run.hook_name, run.sae, features, config, bar, own_part)
-        else:
-            assert model is not None and sae is not None
-            opened, dictionary = load_named_model(model), load_named_sae(sae)
-            table = ablate_latents(opened, features.meta["hook_name"], dictionary, features, config, bar, own_part)
-    assert out is not None  # _check_source
-    if not is_first():
-        return
-    write_table(table, out)
-    print(f"{effects_summary(effects_results(table, features))}\n{out}")
-    if run is not None:
-        say_which_hook(run)
+    def make(run: "Run | None", features: "FeatureStore", bar: Bar) -> "pd.DataFrame":
+        if run is not None:
+            config = dataclasses.replace(run.config.effects, **settings)
+            return ablate_latents(run.model, run.hook_name, run.sae, features, config, bar, own_part)
+        assert model is not None and sae is not None
+        opened, dictionary = load_named_model(model), load_named_sae(sae)
+        config = EffectsConfig(**settings)
+        return ablate_latents(opened, features.meta["hook_name"], dictionary, features, config, bar, own_part)
+
+    def summarise(table: "pd.DataFrame", features: "FeatureStore") -> str:
+        return effects_summary(effects_results(table, features))
+
+    _make_table("effects", source, out, settings, make, parts, join_effects, summarise)
 
 
 def report_command(

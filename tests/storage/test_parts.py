@@ -178,6 +178,9 @@ def test_scan_features_refuses_parts_of_different_scans(tiny_run, scan_parts, tm
     refused([first, damaged], "altered")
 
 
+UNUSED_BY_A_PART = (("--model", "model"), ("--tokens", "tokens"), ("--tokenizer", "folder"), ("--n-top", "3"))
+
+
 def test_the_command_line_scans_in_parts(tiny_run, tmp_path, capsys):
     run = str(tiny_run.path)
     for number in (1, 2):
@@ -186,13 +189,15 @@ def test_the_command_line_scans_in_parts(tiny_run, tmp_path, capsys):
     command = ["scan", run, run, "--model", run, "--tokens", run, "--join", str(tmp_path / "parts" / "*")]
     assert main([*command, "--out", str(tmp_path / "joined")]) == 0
     assert_same_scan(FeatureStore.open(tmp_path / "joined"), tiny_run.features)
-    for flag, value in (("--part", "3/2"), ("--join", str(tmp_path / "none-*"))):
-        assert main(["scan", run, run, flag, value, "--out", str(tmp_path / "refused")]) == 2
-        assert capsys.readouterr().err.count("\n") == 1
+    for flag, value in (("--part", "3/2"), ("--join", str(tmp_path / "none-*")), *UNUSED_BY_A_PART):
+        words = [flag, value] if flag in ("--part", "--join") else ["--part", "1/2", flag, value]
+        assert main(["scan", run, run, *words, "--out", str(tmp_path / "refused")]) == 2
+        line = capsys.readouterr().err
+        assert line.count("\n") == 1 and flag in line
     assert not (tmp_path / "refused").exists()
 
 
-def test_parts_of_a_ranking_join_to_the_whole(tiny_run, one_ranking, tmp_path):
+def test_parts_of_a_ranking_join_to_the_whole(tiny_run, one_ranking, tmp_path, capsys):
     files = [tmp_path / f"{rank}.parquet" for rank in range(2)]
     for rank, file in enumerate(files):
         rank_features(tiny_run.features, part=(rank, 2), **ranking_options(tiny_run)).to_parquet(file)
@@ -212,6 +217,11 @@ def test_parts_of_a_ranking_join_to_the_whole(tiny_run, one_ranking, tmp_path):
     other.attrs = {**parts[1].attrs, MADE_OF: {**parts[1].attrs[MADE_OF], "seed": 1}}
     with pytest.raises(ValueError, match="belongs to different work than table 0: it differs in seed"):
         join_rankings([parts[0], other])
+    capsys.readouterr()
+    for words in (["--n-shifts", "9"], ["--judge-faint"], ["--twin", str(tiny_run.path)]):
+        assert main([*command, *words, "--out", str(tmp_path / "refused.parquet")]) == 2
+        assert f"--join does not use {words[0]}: the parts were made with their own" in capsys.readouterr().err
+    assert not (tmp_path / "refused.parquet").exists()
     files[1].unlink()
     assert main([*command, "--out", str(tmp_path / "fewer.parquet")]) == 2
     assert not (tmp_path / "fewer.parquet").exists()
@@ -275,6 +285,7 @@ def test_the_command_line_ablates_in_parts(tiny_run, ablated, tmp_path, capsys):
     files[2].unlink()
     assert "part 3/3 is missing" in refused(*no)
     assert "--part makes a part and --join merges all parts" in refused(*no, "--part", "1/3")
+    assert "--join does not use --seed" in refused(*no, "--seed", "1")
     assert "is a run folder, which has its own" in refused("effects", run, "--sae", run, "--out", tmp_path / "no.csv")
     assert "with --sae and --model" in refused(*source, "--out", tmp_path / "no.csv")
     assert "with --out" in refused("effects", run, "--part", "1/2")

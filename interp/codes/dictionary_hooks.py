@@ -3,14 +3,14 @@
 from typing import Any, NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
-from torch import Tensor
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
 
-from interp.activations.hooks import Hook, Model, check_own_hook, hooks_of, resolve_hooks
+from interp.activations.hooks import Hook, Model, capture, check_own_hook, hooks_of, resolve_hooks, to_model
 from interp.activations.row_statistics import is_within
 from interp.checks.arguments import check_finite
 from interp.checks.errors import InterpError
-from interp.codes.dictionary import Dictionary, check_one_hook, norm_limit
+from interp.codes.dictionary import Dictionary, check_one_hook, is_included, norm_limit
 
 
 class DictionaryHooks(NamedTuple):
@@ -29,6 +29,21 @@ class DictionaryHooks(NamedTuple):
         if rows.shape[1] != dictionary.d_in:
             raise InterpError(f"the dictionary reads width {dictionary.d_in}, but its hook has width {rows.shape[1]}")
         return dictionary.codes(rows), self.usable(rows)
+
+    def codes_of_text(
+        self,
+        module: nn.Module,
+        dictionary: Dictionary,
+        tokens: Int[Tensor, "seq pos"],
+        acts: Float[Tensor, "seq pos ..."] | None = None,
+    ) -> tuple[Any, Bool[Tensor, " row"]]:
+        """Return the codes of each row [seq · pos] when a model in evaluation mode reads tokens, and a mask of the rows
+        that count: those within the limit whose tokens and positions were included in the dictionary's training.
+        acts: the activations of `input_hook`, if the model has run."""
+        if acts is None:
+            acts = capture(module, to_model(module, tokens), {"reads": self.input_hook})["reads"]
+        codes, usable = self.codes(dictionary, acts)
+        return codes, usable & is_included(tokens, module, dictionary).flatten().to(usable.device)
 
     def usable(self, rows: Float[Tensor, "row d_in"]) -> Bool[Tensor, " row"]:
         """Mark the rows within the limit."""

@@ -30,7 +30,7 @@ from interp.activations.hooks import Hook, Model, capture, evaluating, module_of
 from interp.activations.model_passes import check_model_takes
 from interp.activations.next_tokens import check_predicts_next
 from interp.checks.errors import InterpError
-from interp.codes.dictionary import Dictionary, W_enc_of, is_included
+from interp.codes.dictionary import Dictionary, W_enc_of
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.features.text_features import tokens_of
 from interp.runtime.progress import Progress, no_progress
@@ -119,11 +119,10 @@ def _earlier_firings(
     """Find the firings at or before each prompt's position, on tokens that were included in the dictionary's
     training."""
     n_pos = tokens.shape[1]
-    codes, usable = hooks.codes(dictionary, capture(module, tokens, {"earlier": hooks.input_hook})["earlier"])
-    usable = usable & is_included(tokens, module, dictionary).flatten().to(usable.device)
+    codes, counted = hooks.codes_of_text(module, dictionary, tokens)
     rows = codes.rows
     is_before = rows % n_pos <= at.to(rows.device)[rows // n_pos]
-    kept = codes.fires & is_before & usable.to(rows.device)[rows]
+    kept = codes.fires & is_before & counted.to(rows.device)[rows]
     rows = rows[kept]
     latents = codes.latents[kept].long()
     writes = codes.values[kept][:, None] * dictionary.W_dec.detach()[latents]

@@ -23,7 +23,7 @@ from interp.activations.hooks import Hook, Model, capture, module_of, resolve_ho
 from interp.activations.model_passes import check_model_takes
 from interp.activations.next_tokens import logits_of
 from interp.checks.errors import InterpError
-from interp.codes.dictionary import Dictionary, W_skip_of, is_included
+from interp.codes.dictionary import Dictionary, W_skip_of
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.effects.graph_nodes import NODE_KEY, GraphNodes
 from interp.effects.held import HeldModel, without_weight_gradients
@@ -222,15 +222,14 @@ class PromptPasses:
 
     def _encode(self, name: str, dictionary: Any, hooks: DictionaryHooks, acts: Mapping[str, Tensor]) -> EncodedHook:
         x, y = acts[name], acts[f"{name} writes"]
-        codes, usable = hooks.codes(dictionary, x[None])
-        usable = usable & is_included(self.ids, self.module, dictionary)[0].to(usable.device)
-        keep = codes.fires & usable[codes.rows]
+        codes, counted = hooks.codes_of_text(self.module, dictionary, self.ids, x[None])
+        keep = codes.fires & counted[codes.rows]
         position, latent, z = codes.rows[keep], codes.latents[keep].long(), codes.values[keep]
         output_hook = hooks.output_name
         names: Any = dictionary.metadata.get("hook_names_out") or [output_hook]
         blocks = (z[:, None] * dictionary.W_dec.detach()[latent]).to(y).split(y.shape[1], 1)
         writes = dict(zip(names, blocks, strict=True))
-        skips = usable[:, None].to(y)
+        skips = counted[:, None].to(y)
         bias = skips * dictionary.b_dec.detach().to(y)
         error = y - _skip_path_output(dictionary, skips, x) - bias
         for at, written in ((position, writes), *((earlier.position, earlier.writes) for earlier in self.encoded)):

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.activations.hooks import Model, capture, evaluating, module_of, size_of, to_model
+from interp.activations.hooks import Model, evaluating, module_of, size_of, to_model
 from interp.activations.next_tokens import check_predicts_next, logits_of
 from interp.checks.arguments import check_token_ids
 from interp.checks.errors import InterpError
@@ -243,12 +243,12 @@ def pins(features: FeatureStore, multiples: Mapping[int, float]) -> dict[int, Ac
 def activations(
     model: Model, hooks: DictionaryHooks, dictionary: Dictionary, latent: int, tokens: Int[Tensor, "seq pos"]
 ) -> Float[Tensor, "seq pos"]:
-    """Return the activations of a latent when the unchanged model reads tokens. They are 0 above the norm limit. Longer
-    texts are truncated to their last tokens.
+    """Return the activations of a latent when the unchanged model reads tokens. They are 0 above the norm limit, and at
+    tokens that were not included in the dictionary's training. Longer texts are truncated to their last tokens.
     """
     module = module_of(model)
-    tokens = to_model(module, tokens[:, -(size_of(module, "n_ctx") or tokens.shape[1]) :])
+    tokens = tokens[:, -(size_of(module, "n_ctx") or tokens.shape[1]) :]
     with evaluating(module):
-        codes, usable = hooks.codes(dictionary, capture(module, tokens, {"reads": hooks.input_hook})["reads"])
-    z = columns(codes, torch.tensor([latent], device=usable.device))[:, 0]
-    return (z * usable).view(tokens.shape)
+        codes, counted = hooks.codes_of_text(module, dictionary, tokens)
+    z = columns(codes, torch.tensor([latent], device=counted.device))[:, 0]
+    return (z * counted).view(tokens.shape)

@@ -15,14 +15,14 @@ import numpy as np
 import pandas as pd
 import scipy.sparse
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
-from interp.activations.hooks import Model, capture, evaluating, module_of, to_model
+from interp.activations.hooks import Model, evaluating, module_of
 from interp.activations.model_passes import check_model_takes
 from interp.checks.errors import InterpError
-from interp.codes.dictionary import Dictionary, is_included
-from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
+from interp.codes.dictionary import Dictionary
+from interp.codes.dictionary_hooks import dictionary_hooks
 from interp.codes.sparse_codes import SparseCodes
 from interp.display.cards import Markup, card, shade_text, show_table, show_token
 from interp.features.feature import join_pieces
@@ -95,8 +95,7 @@ def features_of(
     tokens = ids[None]
     check_model_takes(module, tokens)
     with evaluating(module):
-        acts = capture(module, to_model(module, tokens), {hook: hooks.input_hook})[hook]
-        codes = firing_matrix(hooks, dictionary, acts, is_included(tokens.cpu(), module, dictionary).flatten())
+        codes = firing_matrix(*hooks.codes_of_text(module, dictionary, tokens))
     token_strings = _token_strings(tokenizer or getattr(module, "tokenizer", None), tokens.flatten().tolist())
     return TextFeatures(tokens.flatten(), token_strings, SparseCodes.from_scipy(codes))
 
@@ -137,12 +136,9 @@ def _token_strings(tokenizer: Any, ids: list[int]) -> list[str]:
     return [str(i) if tokenizer is None else tokenizer.decode([i]) for i in ids]
 
 
-def firing_matrix(
-    hooks: DictionaryHooks, dictionary: Dictionary, acts: Float[Tensor, "1 pos ..."], counted: Bool[Tensor, " pos"]
-) -> scipy.sparse.csr_matrix:
+def firing_matrix(codes: Any, counted: Bool[Tensor, " pos"]) -> scipy.sparse.csr_matrix:
     """Return the activations above 0 at the positions that count, [pos, d_sae]."""
-    codes, usable = hooks.codes(dictionary, acts)
-    kept = (usable.cpu() & counted).numpy().astype(np.float32)
+    kept = counted.numpy(force=True).astype(np.float32)
     z = scipy.sparse.csr_matrix(scipy.sparse.diags(kept) @ codes.positive().scipy())
     z.eliminate_zeros()
     return z

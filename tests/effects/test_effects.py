@@ -1,5 +1,7 @@
 """Interventions against ablation by hand, and effects of every latent against one forward pass at a time."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -576,6 +578,19 @@ def test_steering_brings_what_the_direction_predicts_and_costs_more_at_higher_do
         steer(model, POST, dictionary, features, [0], tokens[:, :4], n_tokens=3)
     with pytest.raises(ValueError, match=f"is a scan of {features.d_sae} latents of another dictionary"):
         steer(model, POST, RandomDictionary(D, 3, k=2, seed=0), features, {0: 4}, tokens, n_tokens=3)
+
+
+def test_a_special_token_that_the_model_writes_is_no_firing(tmp_path):
+    model, dictionary = planted()
+    tokens = torch.randint(8, V, (6, N_CTX), generator=seeded(4))
+    tokens[:, 2] = 3
+    features = scanned(model, POST, dictionary, tokens, tmp_path)
+    with torch.no_grad():
+        model.b_U[3] = 100  # the model always writes the token of latent 0
+    written = [dose_response(model, POST, dictionary, features, 0, multiples=[], sequences=6, n_tokens=4)]
+    model.tokenizer = SimpleNamespace(special_ids=(3,))
+    written += [dose_response(model, POST, dictionary, features, 0, multiples=[], sequences=6, n_tokens=4)]
+    assert [dose.fires[0] for dose in written] == [1, 0] and written[1].activation[0] == 0 < written[0].activation[0]
 
 
 def test_what_is_not_of_the_scan_or_of_the_model_is_refused_in_a_line(tmp_path):

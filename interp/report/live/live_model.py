@@ -31,11 +31,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.activations.hooks import capture, evaluating, module_of, resolve_hooks, size_of, to_model
+from interp.activations.hooks import evaluating, module_of, resolve_hooks, size_of, to_model
 from interp.activations.next_tokens import check_predicts_next
 from interp.checks.arguments import check_latents
 from interp.checks.errors import InterpError
-from interp.codes.dictionary import is_included
 from interp.codes.dictionary_hooks import dictionary_hooks
 from interp.effects import dose_response, feature_edges, steer
 from interp.effects.ablation_batch import NUMBERS_AT_ONCE
@@ -77,7 +76,6 @@ class LiveModel:
         self.n_ctx = min(size_of(module_of(self.model), "n_ctx") or MAX_TOKENS, MAX_TOKENS)
         self._table = self.features.table().set_index("latent")
         self._maxima = self._table["max"].reindex(range(self.features.d_sae)).fillna(0).to_numpy()
-        self._special = torch.tensor(self.tokenizer.special_ids, dtype=torch.long)
         self._lock = threading.Lock()
         with evaluating(self.model):
             self._downstream = downstream_of(self.model, self.dictionary_hooks, self.features.tokens[:2])
@@ -88,9 +86,7 @@ class LiveModel:
         [[position, activation], …]], the strongest first."""
         tokens = self.tokens(text)
         with self._lock, evaluating(self.model):
-            z = self._codes(
-                tokens, capture(self.model, to_model(self.model, tokens), {"": self.dictionary_hooks.input_hook})[""]
-            )
+            z = self._codes(tokens)
         firing = [_strongest_latents(z, row, N_LISTED_LATENTS) for row in range(z.shape[0])]
         features: list[list[Any]] = []
         for latent, firings in _by_latent(z):
@@ -294,9 +290,8 @@ class LiveModel:
             (gradient,) = torch.autograd.grad(log_p.sum(), change)
         return log_p.detach(), gradient[0]
 
-    def _codes(self, tokens: Tensor, acts: Float[Tensor, "1 pos ..."]) -> scipy.sparse.csr_matrix:
-        counted = is_included(tokens.cpu(), module_of(self.model), self.sae) & ~torch.isin(tokens.cpu(), self._special)
-        return firing_matrix(self.dictionary_hooks, self.sae, acts, counted[0])
+    def _codes(self, tokens: Tensor, acts: Float[Tensor, "1 pos ..."] | None = None) -> scipy.sparse.csr_matrix:
+        return firing_matrix(*self.dictionary_hooks.codes_of_text(module_of(self.model), self.sae, tokens, acts))
 
     def _log_p(
         self, tokens: Int[Tensor, "1 pos"], stream: Tensor | None, change: Float[Tensor, "row pos d_out"]

@@ -22,7 +22,7 @@ from interp.activations.hooks import Model, token_strings_of
 from interp.codes.dictionary import Dictionary
 from interp.effects.attention_attribution import head_edges, head_scores, sources_of_scores, strongest_scores
 from interp.effects.graph import AttributionGraph
-from interp.effects.graph_nodes import BIAS_AND_REST, row_shares
+from interp.effects.graph_nodes import BIAS_AND_REST, row_shares, total_influence
 from interp.effects.prompt_passes import PromptPasses, Slopes, prompt_ids
 from interp.runtime.progress import Progress, no_progress
 
@@ -100,14 +100,9 @@ def _influence(
     edges: Float[np.ndarray, "target source"], logits: pd.DataFrame, expanded: Int[np.ndarray, " latent"]
 ) -> Float[np.ndarray, " source"]:
     """Return p(A + A² + …), the influence of all sources on the logits.
-    edges: into the logits, then into the sources that are `expanded`. The graph has no cycle, so the sum ends."""
-    shares = row_shares(np.abs(edges))
-    reached = _weights(logits) @ shares[: len(logits)]
-    total = np.zeros(edges.shape[1])
-    while reached.sum() > 1e-9:
-        total += reached
-        reached = reached[expanded] @ shares[len(logits) :]
-    return total
+    edges: into the logits, then into the sources that are `expanded`."""
+    into_logits, into_latents = np.split(edges, [len(logits)])
+    return total_influence(_weights(logits) @ row_shares(np.abs(into_logits)), into_latents, expanded)
 
 
 def _graph(

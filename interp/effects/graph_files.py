@@ -24,7 +24,7 @@ from jaxtyping import Float
 
 from interp.checks.errors import DamagedError, InterpError
 from interp.checks.free_memory import check_memory
-from interp.effects.graph_nodes import BIAS_AND_REST, HEAD_EDGES, HEAD_SCORES, GraphNodes, row_shares
+from interp.effects.graph_nodes import BIAS_AND_REST, HEAD_EDGES, HEAD_SCORES, GraphNodes, row_shares, total_influence
 from interp.storage.files import read_json
 
 _FEATURE_TYPES = {
@@ -166,13 +166,15 @@ def _graph_of(content: Mapping[str, Any]) -> GraphNodes:
     edges = np.zeros((len(nodes), len(nodes)))
     edges[links["target"], links["source"]] = links["weight"]
     targets = [node for kind in ("logit", "latent") for node in np.flatnonzero(node_type == kind)]
+    probability = np.where(node_type == "logit", nodes["activation"], 0.0)
+    probability /= max(probability.sum(), 1e-30)
     facts = content.get("interp") or {
         "token_ids": [0] * len(tokens),
         "words": {},
         "hook_names": [f"layer {layer}" for layer in layers],
         "replacement": None,
         "completeness": None,
-        "influence": _influence(edges, np.where(node_type == "logit", nodes["activation"], 0.0)),
+        "influence": total_influence(probability @ row_shares(np.abs(edges)), edges, np.arange(len(nodes))),
         "effect": [None] * len(nodes),
         "reads": edges.sum(1)[targets],
         "bias": [0.0] * len(targets),
@@ -197,22 +199,6 @@ def _graph_of(content: Mapping[str, Any]) -> GraphNodes:
         head_scores=table_of(facts["scores"], HEAD_SCORES),
         groups=_groups_of(content.get("qParams") or {}, number_of),
     )
-
-
-def _influence(
-    edges: Float[np.ndarray, "target source"], probability: Float[np.ndarray, " node"]
-) -> Float[np.ndarray, " node"]:
-    """Return the influence of each node on the logits, p(A + A² + …) (`interp.effects.graph`). A path of a graph
-    without cycles has fewer edges than there are nodes."""
-    shares = row_shares(np.abs(edges))
-    reached = probability / max(probability.sum(), 1e-30)
-    total = np.zeros(len(edges))
-    for _ in range(len(edges)):
-        reached = reached @ shares
-        total += reached
-        if reached.sum() < 1e-9:
-            break
-    return total
 
 
 def _node_of(node: Mapping[str, Any], layers: list[int], n_pos: int) -> dict[str, Any]:

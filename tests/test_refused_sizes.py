@@ -8,7 +8,7 @@ import torch
 from interp import ActivationStore, FeatureStore, ScanConfig, SparseCodes, TopKConfig, rank_codes, train_sae
 from interp.checks.limits import check_at_least
 from interp.sae.file_tensors import FileTensors
-from interp.storage.files import read_json, write_tensors
+from interp.storage.files import digest_json, read_json, write_tensors
 from models.checkpoints import keep_rows
 from models.corpus import CorpusConfig, load_documents
 from models.layers import TransformerConfig
@@ -57,7 +57,8 @@ def test_a_manifest_that_does_not_fit_its_store_is_refused(store, place, value, 
     for key in outer:
         inner = inner[int(key)] if key.isdigit() else inner[key]
     inner[last] = value
-    file.write_text(json.dumps(manifest))
+    del manifest["sha256"]
+    file.write_text(json.dumps({**manifest, "sha256": digest_json(manifest)}))
     with pytest.raises(ValueError, match="manifest.json is damaged, .*harvest the store again") as error:
         ActivationStore.open(store.path)
     assert said in str(error.value)

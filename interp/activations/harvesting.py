@@ -58,7 +58,6 @@ from interp.runtime.processes import Processes, processes
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.addresses import Address, address_of
 from interp.storage.folders import check_output
-from interp.storage.manifests import MANIFEST
 
 MAX_DIFFERENCE = 0.1
 """Largest relative difference ‖a − b‖ / ‖b‖ at which activations count as those of the same model: far above the
@@ -148,9 +147,7 @@ def harvest_stores(
                 folders.enter_context(_open_output(team, out, made_of, options.overwrite)): made_of
                 for out, made_of in made_of_each.items()
             }
-            cut = team.all_do(lambda: {out: made_of for out, made_of in new.items() if not _is_written(out)})
-            if cut:
-                _write(_Shared(passes, team), cut, options)
+            _write(_Shared(passes, team), new, options)
     return [ActivationStore.open(out) for out in stores]
 
 
@@ -164,10 +161,6 @@ def _open_output(team: Processes, out: Path | Address, made_of: Mapping[str, Any
     else:
         with team.whole_folder(out, made_of, resumes=True, overwrite=overwrite) as new:
             yield new
-
-
-def _is_written(out: Path | Address) -> bool:
-    return isinstance(out, Path) and (out / MANIFEST).exists()
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ from interp.checks.limits import check_at_least
 from interp.runtime.progress import Progress
 from interp.storage.files import digest, digest_file, open_tensors
 from interp.storage.folders import is_finished, recover, whole_folder
-from interp.storage.manifests import MANIFEST
 
 _REMEDY = "extract its prompt again"
 
@@ -79,8 +78,6 @@ def import_hidden_states(
         if is_finished(out, made_of):
             return
     with whole_folder(out, made_of, resumes=True, overwrite=overwrite) as new:
-        if (new / MANIFEST).exists():
-            return
         n_rows = sum(map(len, prompts))
         config = StoreConfig(
             widths=dict.fromkeys(hook_names, d),

@@ -57,7 +57,7 @@ from interp.storage.addresses import (
     write_object,
 )
 from interp.storage.files import digest, digest_json, json_roundtrip, parse_json
-from interp.storage.manifests import MADE_OF, MANIFEST, files_listed
+from interp.storage.manifests import MADE_OF, MANIFEST, check_manifest, files_listed
 from interp.storage.remote_folders import BEGUN
 
 PART_BYTES = 256 << 20
@@ -261,8 +261,8 @@ def read_remote_manifest(address: Address) -> tuple[dict[str, Any], str]:
         raise InterpError(f"{address} holds no activation store: `interp harvest` makes one") from None
     manifest = parse_json(data, address / MANIFEST, STORE_REMEDY)
     if manifest.get("format") != REMOTE_FORMAT:
-        check_store_manifest(manifest, address / MANIFEST)
-        return manifest, digest(data)
+        return check_store_manifest(manifest, address / MANIFEST), digest(data)
+    manifest = check_manifest(manifest, address / MANIFEST, STORE_REMEDY)
     parts = {name: manifest.get(name) for name in ("shards", "parts")}
     validate_json(_Parts, parts, address / MANIFEST, STORE_REMEDY)
     return manifest, digest(data)

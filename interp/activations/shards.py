@@ -27,7 +27,7 @@ from interp.storage.addresses import Address
 from interp.storage.artifacts import check_exists
 from interp.storage.files import digest, digest_file, open_tensors, read_json, tensors_header
 from interp.storage.folders import unfinished_folder
-from interp.storage.manifests import MANIFEST, check_size
+from interp.storage.manifests import MANIFEST, check_manifest, check_size
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 STORE_FORMAT = "interp.activations/1"
@@ -122,7 +122,7 @@ class _Outliers(TypedDict):
 
 class _Manifest(TypedDict):
     format: str
-    config: dict[str, Any]
+    made_of: dict[str, Any]
     model_name: NotRequired[str]
     aliases: NotRequired[dict[str, list[str]]]
     prepend_bos: NotRequired[bool]
@@ -224,21 +224,23 @@ def read_store_manifest(path: Path) -> dict[str, Any]:
             raise DamagedError(f"{path} holds a store that was cut off: run the same harvest again to finish it")
         check_exists(path, "activations")
         raise InterpError(f"{path} holds no activation store, it has no {MANIFEST}: harvest it again")
-    manifest = read_json(file, STORE_REMEDY)
-    check_store_manifest(manifest, file)
+    manifest = check_store_manifest(read_json(file, STORE_REMEDY), file)
     _check_sizes(path, manifest)
     return manifest
 
 
-def check_store_manifest(manifest: dict[str, Any], file: Path | str) -> None:
-    """Check that a manifest belongs to a store, and is consistent. Raises DamagedError, naming its file, if not."""
+def check_store_manifest(manifest: dict[str, Any], file: Path | Address) -> dict[str, Any]:
+    """Return a manifest that belongs to a store and is consistent. Raises DamagedError, naming its file, if it is not
+    one, or was changed since it was written."""
     if manifest.get("format") != STORE_FORMAT:
         raise DamagedError(
             f"{file} is damaged, or is not the manifest of an activation store ({STORE_FORMAT}): {STORE_REMEDY}"
         )
+    manifest = check_manifest(manifest, file, STORE_REMEDY)
     validate_json(_Manifest, manifest, file, STORE_REMEDY)
     if wrong := _misfit(manifest):
         raise DamagedError(f"{file} is damaged, {wrong}: {STORE_REMEDY}")
+    return manifest
 
 
 def small_tensors(data: bytes, manifest: dict[str, Any], file: Path | Address) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from interp.activations.row_statistics import ActivationStatistics, is_within
 from interp.checks.errors import InterpError
+from interp.storage.manifests import MADE_OF
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,11 @@ class Provenance(NamedTuple):
     @classmethod
     def of(cls, manifest: dict[str, Any]) -> "Provenance":
         """Read the origin from the manifest of a store."""
-        config = manifest["config"]
+        made_of = manifest[MADE_OF]
         return cls(
             model_name=manifest.get("model_name"),
-            exclude=config.get("exclude") or (),
-            exclude_positions=config.get("exclude_positions") or (),
+            exclude=made_of.get("exclude") or (),
+            exclude_positions=made_of.get("exclude_positions") or (),
             prepend_bos=manifest.get("prepend_bos"),
         )
 

@@ -53,7 +53,7 @@ from interp.runtime.progress import Progress, no_progress
 from interp.storage.addresses import Address, address_of
 from interp.storage.artifacts import folder_of
 from interp.storage.files import digest, digest_file
-from interp.storage.manifests import MANIFEST
+from interp.storage.manifests import MADE_OF, MANIFEST
 
 log = logging.getLogger(__name__)
 
@@ -206,7 +206,7 @@ class ActivationStore(BatchReader):
     @property
     def weights(self) -> str | None:
         """Digest of the weights of the model that was harvested; None if the rows were imported."""
-        return self.manifest["config"].get("weights")
+        return self.manifest[MADE_OF].get("weights")
 
     @property
     def provenance(self) -> Provenance:

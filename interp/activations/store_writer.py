@@ -17,7 +17,6 @@ three buffers and one shard. A power cut may lose data that the system had not y
 it.
 """
 
-import importlib.metadata
 import json
 import logging
 from collections import Counter
@@ -48,7 +47,8 @@ from interp.activations.shards import (
 from interp.activations.sources import are_all_equal
 from interp.checks.errors import InterpError
 from interp.storage.files import digest_file, write_json
-from interp.storage.manifests import MANIFEST
+from interp.storage.manifests import MADE_OF, MANIFEST, manifest_of
+from interp.storage.packages import versions_of
 
 _BUFFER_BYTES = 16 << 20
 log = logging.getLogger(__name__)
@@ -171,9 +171,10 @@ class StoreWriter:
             write_tokens(self.out / TOKENS_FILE, tokens)
         left_out = Counter(token=0, position=0, norm=self._n_outliers)
         left_out.update(excluded)
-        manifest = {
+        content = {
+            MADE_OF: dict(self.config.made_of),
+            "versions": versions_of("interp", "torch"),
             "format": STORE_FORMAT,
-            "config": dict(self.config.made_of),
             **({"model_name": model_name} if model_name else {}),
             **({"aliases": {name: list(others) for name, others in aliases.items()}} if aliases else {}),
             **({} if tokens is None else {"prepend_bos": are_all_equal(tokens[:, 0])}),
@@ -186,13 +187,11 @@ class StoreWriter:
             **({} if self.outliers is None else {"outliers": self.outliers}),
             "hooks": hooks,
             **listed,
-            "files": {
-                name: {"bytes": (self.out / name).stat().st_size, "sha256": digest_file(self.out / name)}
-                for name in files
-            },
-            "versions": {"interp": importlib.metadata.version("interp"), "torch": torch.__version__},
         }
-        self._publish(manifest)
+        entries = {
+            name: {"bytes": (self.out / name).stat().st_size, "sha256": digest_file(self.out / name)} for name in files
+        }
+        self._publish(manifest_of(content, entries))
 
     def _n_rows(self) -> int:
         return int(self._shards.filled.sum())

@@ -45,6 +45,7 @@ from interp.sae import SAE, SAEConfig, TopKConfig, train_sae, train_sweep
 from interp.sae.architectures.sae_config import Freeze, config_to_dict
 from interp.storage.files import write_parquet
 from interp.storage.folders import is_finished, recover, whole_folder
+from interp.storage.manifests import MADE_OF
 from interp.verdict.ranking import rank_codes
 from interp.verdict.ranking_tables import read_verdicts
 from interp.verdict.verdict_shares import verdict_shares
@@ -240,8 +241,8 @@ def _judge(
 
 def harvest_options(store: ActivationStore) -> dict[str, Any]:
     """Return the options by which a store's harvest left out rows, to harvest another model by the same rule."""
-    config = store.manifest["config"]
-    return {name: config[name] for name in ("exclude", "exclude_positions", "max_norm") if name in config}
+    made_of = store.manifest[MADE_OF]
+    return {name: made_of[name] for name in ("exclude", "exclude_positions", "max_norm") if name in made_of}
 
 
 def _other_models(model: Any, seed: int) -> Iterator[tuple[str, nn.Module]]:

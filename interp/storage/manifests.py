@@ -25,9 +25,9 @@ MADE_OF = "made_of"
 """The key of what the folder's content depends on, as digests and settings."""
 EDITABLE_KEY = "editable"
 """The key that says that people and other tools may change the files."""
-_OWN_KEYS = ("versions", "files", "sha256")
-"""The keys that `write_manifest` writes. A file with at most one of them is another program's, such as a browser
-extension's: damage to one bit of ours changes one key at most."""
+_OWN_KEYS = ("versions", "files", "sha256", "format")
+"""Keys of which each manifest has at least three. A file with at most one of them is another program's, such as a
+browser extension's: damage to one bit of ours changes one key at most."""
 _MAX_SHOWN = 60
 
 _verified: set[tuple[str, int, int, int]] = set()
@@ -35,12 +35,18 @@ _verified: set[tuple[str, int, int, int]] = set()
 
 
 def write_manifest(folder: Path, content: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the last file of a folder: the "versions" of interp or those of `content`, `content`, its "files", and its
-    own "sha256". Returns the written content. Raises TypeError for content that is not JSON."""
-    manifest = json_roundtrip({"versions": versions_of("interp"), **content, "files": dict(_listing(folder))})
-    manifest["sha256"] = digest_json(manifest)
+    """Write the last file of a folder, with an entry for each of its files (`manifest_of`). Returns the written
+    content."""
+    manifest = manifest_of(content, dict(_listing(folder)))
     write_json(folder / MANIFEST, manifest)
     return manifest
+
+
+def manifest_of(content: Mapping[str, Any], files: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a manifest: the "versions" of interp or those of `content`, `content`, the "files", each with its "bytes"
+    and "sha256", and its own "sha256". Raises TypeError for content that is not JSON."""
+    manifest = json_roundtrip({"versions": versions_of("interp"), **content, "files": files})
+    return {**manifest, "sha256": digest_json(manifest)}
 
 
 def read_manifest(folder: Path | Address) -> dict[str, Any] | None:
@@ -52,9 +58,10 @@ def read_manifest(folder: Path | Address) -> dict[str, Any] | None:
 
 def check_manifest(manifest: dict[str, Any], file: Path | Address, remedy: str) -> dict[str, Any]:
     """Return a manifest. Raises DamagedError, naming its file, if it was changed since it was written."""
+    if "sha256" not in manifest and {"format", "config"} <= manifest.keys():  # an older store of activations
+        return {MADE_OF: manifest["config"], **manifest}
     content = {name: value for name, value in manifest.items() if name != "sha256"}
-    is_store = "sha256" not in manifest and "format" in manifest  # opening one lists every entry
-    if not is_store and manifest.get("sha256") != digest_json(content):
+    if manifest.get("sha256") != digest_json(content):
         raise DamagedError(f"{file} is altered: {remedy}")
     return manifest
 
@@ -118,7 +125,7 @@ def read_note(file: Path | Address, remedy: str) -> Any:
 def made_of_finished(folder: Path | Address) -> Any:
     """Return the `made_of` of a finished folder; None if it is not a finished folder."""
     manifest = read_manifest(folder)
-    return None if manifest is None else manifest.get(MADE_OF, manifest.get("config", {}))
+    return None if manifest is None else manifest.get(MADE_OF, {})
 
 
 def files_listed(folder: Path | Address) -> set[str] | None:
@@ -135,7 +142,7 @@ def files_listed(folder: Path | Address) -> set[str] | None:
 def _read_unchecked(folder: Path | Address) -> dict[str, Any] | None:
     """Read a folder's manifest, whether or not it was changed; None if there is none of interp."""
     manifest = read_note(folder / MANIFEST, _remedy(folder))
-    is_ours = isinstance(manifest, dict) and ("format" in manifest or sum(key in manifest for key in _OWN_KEYS) > 1)
+    is_ours = isinstance(manifest, dict) and sum(key in manifest for key in _OWN_KEYS) > 1
     return manifest if is_ours else None
 
 

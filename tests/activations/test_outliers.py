@@ -12,6 +12,7 @@ from interp.activations.row_statistics import find_outliers
 from interp.codes.joint_sample import encode_rows
 from interp.compare.null_dictionaries import harvest_options
 from interp.evaluation.baselines import RandomDictionary, shuffled_model
+from interp.storage.manifests import manifest_of
 from models.transformer import Transformer, TransformerConfig
 
 N_SEQ, N_CTX, D_VOCAB, BOS, SINK = 60, 24, 40, 0, 7
@@ -149,17 +150,26 @@ def test_positions_are_left_out_and_counted(model, tokens, tmp_path):
     store = harvest(model, tokens, [HOOK], tmp_path / "a", exclude=[BOS], exclude_positions=(0, 1, 9), max_norm=None)
     assert sorted({i % N_CTX for i in rows_of(store, HOOK)}) == [i for i in range(N_CTX) if i not in (0, 1, 9)]
     assert store.excluded == {"token": N_SEQ, "position": 2 * N_SEQ, "norm": 0}
-    assert store.manifest["config"]["exclude_positions"] == [0, 1, 9] and not store.norm_limits
+    assert store.manifest["made_of"]["exclude_positions"] == [0, 1, 9] and not store.norm_limits
     with pytest.raises(ValueError, match=r"exclude_positions=\[24\] holds 24, which is not a position in 0..23"):
         harvest(model, tokens, [HOOK], tmp_path / "b", exclude_positions=[24])
     with pytest.raises(ValueError, match="no token is left to harvest: .* a position in"):
         harvest(model, tokens, [HOOK], tmp_path / "b", exclude=[BOS], exclude_positions=range(1, N_CTX))
 
 
+def change(manifest, **values) -> None:
+    """Write a manifest with other values, as if the store had been made with them."""
+    content = json.loads(manifest.read_text()) | values
+    manifest.write_text(json.dumps(manifest_of(without(content, "sha256", "files"), content["files"])))
+
+
+def without(content: dict, *names: str) -> dict:
+    return {name: value for name, value in content.items() if name not in names}
+
+
 def test_a_limit_in_a_damaged_manifest_is_refused(model, tokens, tmp_path):
     file = harvest(model, tokens, [HOOK], tmp_path / "a").path / "manifest.json"
-    manifest = json.loads(file.read_text())
-    file.write_text(json.dumps(manifest | {"norm_limits": {HOOK: -1.0}}))
+    change(file, norm_limits={HOOK: -1.0})
     with pytest.raises(ValueError, match=r"norm_limits"):
         ActivationStore.open(tmp_path / "a")
 
@@ -172,8 +182,7 @@ def stores(model, tokens, tmp_path_factory):
     harvest(model, tokens, [HOOK], folder / "without", **options)
     harvest(model, tokens, [HOOK], folder / "with", **options, max_norm=None)
     harvest(model, tokens, [HOOK], folder / "earlier", **options, max_norm=None)
-    file = folder / "earlier" / "manifest.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"norm_limits": {}}))
+    change(folder / "earlier" / "manifest.json", norm_limits={})
     return {name: ActivationStore.open(folder / name) for name in ("without", "with", "earlier")}
 
 
@@ -208,7 +217,7 @@ def test_stores_without_a_limit_train_as_before(stores, saes, tmp_path):
     plain = ActivationStore.from_batches(rows, tmp_path / "rows", dtype="float32", rows_per_shard=300)
     sae = train_sae(plain, "activations", CONFIG)
     assert "norm_limit" not in sae.metadata
-    (tmp_path / "rows" / "manifest.json").write_text(json.dumps(plain.manifest | {"norm_limits": {"activations": 1e6}}))
+    change(tmp_path / "rows" / "manifest.json", norm_limits={"activations": 1e6})
     again = train_sae(ActivationStore.open(tmp_path / "rows"), "activations", CONFIG)
     assert again.metadata["norm_limit"] == 1e6 and torch.equal(again.W_dec, sae.W_dec)
 

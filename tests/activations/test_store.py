@@ -23,7 +23,8 @@ from interp.activations import (
     shards,
     store_writer,
 )
-from interp.storage.folders import unfinished_folder
+from interp.checks.errors import DamagedError, OverwriteError
+from interp.storage.folders import is_finished, unfinished_folder
 from tests.forked import run_python
 
 D = 6
@@ -424,6 +425,33 @@ def test_verify_reads_every_byte(tmp_path, name, at):
     flip(tmp_path / name, at)
     with pytest.raises(ValueError, match=f"{name} is altered"):
         store.verify()
+
+
+@pytest.mark.parametrize("key", ["excluded", "norm_limits", "made_of", "n_ctx"])
+def test_a_value_that_was_changed_in_a_manifest_is_refused(tmp_path, key):
+    store_of(numbered(100), tmp_path)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    value = {"excluded": {"token": 7}, "norm_limits": {"activations": 2.0}, "made_of": {}, "n_ctx": 10}[key]
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest | {key: value}))
+    with pytest.raises(DamagedError, match="manifest.json is altered: harvest the store again"):
+        ActivationStore.open(tmp_path)
+
+
+def test_an_older_store_is_read(tmp_path):
+    """Its manifest has no sum of its own, and another name for what the rows depend on."""
+    store = store_of(numbered(100), tmp_path)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    manifest["config"] = manifest.pop("made_of")
+    del manifest["sha256"]
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    older = ActivationStore.open(tmp_path)
+    assert older.provenance == store.provenance and older.shard(0, "activations").acts.equal(
+        store.shard(0, "activations").acts
+    )
+    assert is_finished(tmp_path, store.manifest["made_of"])
+    with pytest.raises(OverwriteError, match="holds a finished store"):
+        store_of(numbered(100), tmp_path)
+    assert len(store_of(numbered(90), tmp_path, overwrite=True)) == 90
 
 
 def test_a_folder_without_a_whole_store_says_so(tmp_path):

@@ -105,9 +105,9 @@ class GraphNodes:
 
     @property
     def layers(self) -> list[int]:
-        """The block of each dictionary, from its hook's name, or its index in the order if names do not contain one;
-        and one after the last, where viewers draw logits."""
-        matches = [re.search(r"\.(\d+)\.", f"{name}.") for name in self.hook_names]
+        """The block of each dictionary, from its hook's name (`blocks.3.…`; `layer 3` in a graph of another tool), or
+        its index in the order if names do not contain one; and one after the last, where viewers draw logits."""
+        matches = [re.search(r"[. ](\d+)\.", f"{name}.") for name in self.hook_names]
         blocks = [int(match[1]) for match in matches if match]
         if len(set(blocks)) < len(self.hook_names):
             blocks = list(range(len(self.hook_names)))

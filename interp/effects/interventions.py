@@ -74,7 +74,7 @@ def intervene(
 
     def read(acts: Tensor) -> None:
         codes, usable = hooks.codes(dictionary, acts)
-        z = columns(codes, latents)
+        z = columns(codes, latents).to(times)  # codes of a dictionary in half precision are in float32
         delta = (times * z + plus - z) @ dictionary.W_dec[latents]  # [row, d_out]
         chosen = usable & _mark_positions(positions, acts).to(usable.device)
         change["delta"] = delta * chosen[:, None]

@@ -176,14 +176,15 @@ class PromptPasses:
     def read(
         self, readings: Sequence[Float[Tensor, "row pos d"]], targets: pd.DataFrame
     ) -> Float[Tensor, "row target"]:
-        """Return the inputs of some latents and logits in each row of a pass. The dictionary index of a logit is the
-        one after the last."""
-        read = readings[-1].new_zeros(len(readings[-1]), len(targets))
+        """Return the inputs of some latents and logits in each row of a pass, in at least single precision: effects are
+        differences of them. The dictionary index of a logit is the one after the last."""
+        precise = torch.promote_types(readings[-1].dtype, torch.float32)
+        read = readings[-1].new_zeros(len(readings[-1]), len(targets), dtype=precise)
         for n in targets["dictionary"].unique():
             mine = np.flatnonzero(targets["dictionary"] == n)
             position, latent = (torch.tensor(targets[name].to_numpy()[mine]) for name in ("position", "latent"))
-            rows, direction = readings[n][:, position], self._directions(n, latent)
-            read[:, mine] = (rows * direction.detach().to(rows)).sum(2).to(read)
+            rows, direction = readings[n][:, position].to(precise), self._directions(n, latent)
+            read[:, mine] = (rows * direction.detach().to(rows)).sum(2)
         return read
 
     def columns(self, nodes: pd.DataFrame) -> Int[np.ndarray, " node"]:
@@ -268,7 +269,7 @@ class Slopes:
         """Return the gradients of some latents and logits."""
         rows = [np.zeros((0, self.change.shape[1]), np.float32)]
         for _, (gradient,) in self.gradients(targets, [self.change]):
-            rows.append(gradient.numpy(force=True))
+            rows.append(gradient.to(torch.promote_types(gradient.dtype, torch.float32)).numpy(force=True))
         return np.concatenate(rows)
 
     def gradients(

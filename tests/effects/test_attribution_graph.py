@@ -181,6 +181,13 @@ def test_logits_that_a_model_caps_or_biases_are_its_own(family: str) -> None:
     assert float((said[token] / less[token]).log()) == pytest.approx(0.01 * latents["effect"][node], rel=0.05)
 
 
+def test_a_graph_of_a_model_in_half_precision_is_about_the_same(model: Transformer, graph: AttributionGraph) -> None:
+    low = attribution_graph(copy.deepcopy(model).bfloat16(), IDS, transcoders())
+    assert low.likeliest == graph.likeliest
+    assert low.nodes["latent"][low.likeliest] == graph.nodes["latent"][graph.likeliest]
+    assert low.replacement == pytest.approx(graph.replacement, abs=0.1)
+
+
 def test_what_logits_read_is_what_the_model_says(model: Transformer, graph: AttributionGraph) -> None:
     with torch.no_grad():
         logits = model(IDS[None])[0, -1]
@@ -503,17 +510,17 @@ def test_the_influence_in_a_graph_of_another_tool_follows_from_its_edges(tmp_pat
         "qParams": {},
         "nodes": [
             node("E_5_0", "embedding", "E"),
-            node("0_7_0", latent, "0", activation=2.0),
-            node("1_9_1", latent, "1", activation=1.0),
-            node("2_3_1", "logit", "2", token_prob=0.6),
-            node("2_4_1", "logit", "2", token_prob=0.2),
+            node("3_7_0", latent, "3", activation=2.0),
+            node("7_9_1", latent, "7", activation=1.0),
+            node("26_3_1", "logit", "26", token_prob=0.6),
+            node("26_4_1", "logit", "26", token_prob=0.2),
         ],
         "links": [
-            {"source": "E_5_0", "target": "0_7_0", "weight": 1.5},
-            {"source": "0_7_0", "target": "1_9_1", "weight": -3.0},
-            {"source": "E_5_0", "target": "1_9_1", "weight": 1.0},
-            {"source": "1_9_1", "target": "2_3_1", "weight": 0.8},
-            {"source": "0_7_0", "target": "2_4_1", "weight": -0.1},
+            {"source": "E_5_0", "target": "3_7_0", "weight": 1.5},
+            {"source": "3_7_0", "target": "7_9_1", "weight": -3.0},
+            {"source": "E_5_0", "target": "7_9_1", "weight": 1.0},
+            {"source": "7_9_1", "target": "26_3_1", "weight": 0.8},
+            {"source": "3_7_0", "target": "26_4_1", "weight": -0.1},
         ],
     }
     (tmp_path / "theirs.json").write_text(json.dumps(content))
@@ -521,7 +528,12 @@ def test_the_influence_in_a_graph_of_another_tool_follows_from_its_edges(tmp_pat
     of_second, of_first = 0.75, 0.25 + 0.75 * 3 / 4
     np.testing.assert_allclose(graph.nodes["influence"][:3], [of_first + of_second / 4, of_first, of_second])
     assert set(graph.pruned(nodes=1.0).nodes["latent"]) >= {7, 9}
-    assert '"0_7_0"' in graph.to_html(tmp_path / "page.html").read_text()
+    assert '"3_7_0"' in graph.to_html(tmp_path / "page.html").read_text()
+    # pruned graphs lack some layers: the others keep their numbers
+    assert [graph.name(node) for node in (1, 2)] == ["layer 3, latent 7", "layer 7, latent 9"]
+    graph.save(tmp_path / "ours.json", nodes=1.0)
+    ours = {node["node_id"]: node for node in json.loads((tmp_path / "ours.json").read_text())["nodes"]}
+    assert ours["3_7_0"]["feature"] == 10 * 11 // 2 + 7
 
 
 def test_a_null_graph_has_no_more_latents_than_the_graph(model: Transformer, monkeypatch) -> None:

@@ -393,6 +393,15 @@ def test_an_intervention_equals_one_by_hand(tokens, positions):
     torch.testing.assert_close((x - dictionary.decode(seen["after"]))[at], seen["error"][at])
 
 
+def test_a_dictionary_in_half_precision_intervenes_as_it_does_in_single(tokens):
+    model, dictionary = ours(), sae()
+    logits = []
+    for dtype in (torch.float32, torch.bfloat16):
+        with torch.no_grad(), intervene(model, POST, dictionary.to(dtype), {3: add(2)}) as module:
+            logits.append(module(tokens))
+    torch.testing.assert_close(*logits, atol=0.1, rtol=0.02)
+
+
 def test_an_intervention_ends_with_the_block_after_an_error_too(tokens):
     model, dictionary = ours(), sae().double()
     clean = model(tokens)

@@ -47,6 +47,8 @@ def import_hidden_states(
     check_dtype(dtype)
     check_at_least(1, n_ctx=n_ctx)
     check_at_least(0, pad_id=pad_id)
+    if len({*hook_names}) < len(hook_names):
+        raise InterpError(f"hook_names={list(hook_names)} names a hook twice: each layer needs a name of its own")
     paths = _paths(files)
     prompts = list[Tensor]()
     d = 0

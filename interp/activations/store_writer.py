@@ -283,9 +283,9 @@ class StoreWriter:
             statistics = statistics_of(self._sums[hook], n_rows, sample)
             outliers = outliers_among(sample, statistics, self.config.n_ctx)
             if outliers.are_dominant:
-                log.warning(
-                    "the store keeps outliers at %s: %s; max_norm='auto' leaves them out", hook, outliers.summary
-                )
+                is_trained_on = self.limits is None or hook in self.limits  # by `ActivationStore.row_limit`
+                remedy = "max_norm='auto' leaves them out" if is_trained_on else "nothing is trained on them"
+                log.warning("the store keeps outliers at %s: %s; %s", hook, outliers.summary, remedy)
             values = {field.name: getattr(statistics, field.name) for field in fields(statistics)}
             tensors |= {f"{hook}/{name}": values[name] for name in TENSORS if values[name] is not None}
             numbers = {name: values[name] for name in values if name not in (*TENSORS, "n_rows")}

@@ -223,6 +223,12 @@ def test_tokens_the_model_cannot_take_are_refused(tmp_path, tokens, change, mess
     assert not list(tmp_path.iterdir())
 
 
+def test_a_model_without_a_longest_context_takes_any_length(tmp_path, tokens):
+    model = Toy()
+    model.cfg.n_ctx = -1  # as XLNet says
+    assert harvest(model, tokens.repeat(1, 2), ["first"], tmp_path).n_ctx == 16
+
+
 def test_a_hook_of_another_shape_is_refused(tmp_path, tokens):
     model = Toy()
     model.unflat = nn.Flatten()

@@ -132,6 +132,7 @@ def test_files_that_are_not_of_one_extraction_are_refused(written, tmp_path):
     save_file({"hidden_states": torch.full_like(states, torch.nan), "token_ids": tokens}, file)
     refused("activation nan at sequence 0", files=[file])
     refused("holds 2 layers, hook_names names 1", files=good, names=LAYERS[:1])
+    refused("names a hook twice", files=good, names=[LAYERS[0], LAYERS[0]])
     refused("n_ctx=0 must be at least 1", files=good, n_ctx=0)
     refused("is not a folder", files=tmp_path / "none")
     (tmp_path / "empty").mkdir()

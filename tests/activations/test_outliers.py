@@ -120,6 +120,8 @@ def test_a_store_that_keeps_outliers_says_so(model, tokens, tmp_path, caplog):
     rare[41_234] *= 1000  # in none of the rows that the statistics are estimated from
     ActivationStore.from_batches(rare, tmp_path / "rows")
     assert "0.00% of the rows" in caplog.text and "of the variance" in caplog.text
+    # an imported store has no max_norm to set, and training leaves them out
+    assert "nothing is trained on them" in caplog.text and "max_norm" not in caplog.text
 
 
 def test_a_number_is_times_the_median_of_the_sample(model, tokens, tmp_path, monkeypatch):

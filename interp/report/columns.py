@@ -39,6 +39,8 @@ CLEAR_F1 = 0.75
 among those that the rule misses."""
 N_OVERVIEWS = 4
 """Number of choices of latents for the overview, which its button shows one after the other."""
+N_RAISED = 2
+"""Number of tokens raised by a latent that tell it from others of the same rule or label."""
 _DISTANCE = re.compile(r"\bwithin \d+ tokens\b")
 """Wordings of rules that look further than the tokens next to a firing."""
 _NAMES_TEXT = re.compile(r'"[^"]*[^\W_][^"]*"')
@@ -84,9 +86,10 @@ def table_columns(
 ) -> dict[str, list]:
     """Return the table as column → list over the latents. Verdicts, labels and kinds of text are given as indices into
     their lists of names. A label that a latent detects with an F1 below MIN_F1 is left out. A latent's kind of text is
-    its label in `surroundings`. `stored` has a bit for each of its commonest tokens, which is set if an example has
-    that token; `token_shares` are the shares of its firings that are on each, in [0, 1]. `at_strongest` is the share of
-    its strongest firings at which its rule holds.
+    its label in `surroundings`. `raises` has what tells latents of the same rule or label from each other. `stored` has
+    a bit for each of its commonest tokens, which is set if an example has that token; `token_shares` are the shares of
+    its firings that are on each, in [0, 1]. `at_strongest` is the share of its strongest firings at which its rule
+    holds.
     ranking: `ReportInputs.verdicts`.
     effects: one row for each latent that was ablated."""
     tested = ranking.mask(ranking["verdict"].isin(WITHOUT_SCORES))
@@ -96,7 +99,8 @@ def table_columns(
     tokens, stored = top_tokens(features, N_TOP_TOKENS), stored_tokens(features, N_TOP_TOKENS)
     shares = dict[int, list[float]]()
     for latent, _, n in _commonest(features, N_TOP_TOKENS):
-        shares.setdefault(latent, []).append(round(n / int(table["n_active"][latent]), 2))
+        share = n / int(table["n_active"][latent])
+        shares.setdefault(latent, []).append(round(share, 3 if share < 0.0995 else 2))  # two digits in per cent
     kinds, kind = _encode_names(pd.Series(surroundings(features), dtype=object).reindex(table.index))
     ablated = pd.DataFrame(index=table.index)
     if effects is not None:
@@ -117,6 +121,7 @@ def table_columns(
         "effect_high": _numbers(ablated, "beyond_null_high", 2),
         "explanation": [text or "" for text in _column(ranking, "explanation")],
         "explanation_f1": _numbers(ranking, "explanation_f1"),
+        "raises": _raised_by_alike(features, table, ranking),
         "at_strongest": [
             number(_recall_at_strongest(*parts), 2)
             for parts in zip(ranking["explanation_precision"], ranking["explanation_f1_by_interval"], strict=True)
@@ -132,6 +137,28 @@ def table_columns(
         "label": label,
         "label_f1": _numbers(table, "best_label_f1"),
     }
+
+
+def _raised_by_alike(features: FeatureStore, table: pd.DataFrame, ranking: pd.DataFrame) -> list[list[str]]:
+    """Return for each latent that the page would name like another one, by the same label or rule, the first tokens
+    among those it raises most, without parts of characters and variants in case and space; none for the other latents,
+    or if these tokens are not known."""
+    raised: list[list[str]] = [[] for _ in range(len(table))]
+    if "top_logit_tokens" not in table:
+        return raised
+    names = pd.Series(_column(ranking, "explanation"), table.index, dtype=object).replace("", None)
+    if "best_label" in table:
+        best = table["best_label_f1"]
+        f1 = ranking["explanation_f1"].fillna(0).to_numpy()
+        names = names.mask((best >= MIN_F1) & (best > f1 - NAMED_BY_LABEL), table["best_label"])
+    for latent in np.flatnonzero(names.notna() & names.duplicated(keep=False)):
+        tokens = table["top_logit_tokens"].iloc[latent]
+        distinct = dict[str, str]()
+        for text in (features.vocab[token] for token in (() if tokens is None else tokens)):
+            if "⟨" not in text:
+                distinct.setdefault(text.strip().lower() or text, text)
+        raised[latent] = list(distinct.values())[:N_RAISED]
+    return raised
 
 
 def _recall_at_strongest(precision: float, f1_by_interval: Sequence[float] | float) -> float:

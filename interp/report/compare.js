@@ -24,7 +24,6 @@ report.views.compare = (() => {
    of 1 in 20 (e⁻³). */
   const TELLING = 3;
 
-  const tenths = (share) => `${format.fixed(100 * share, 1)} %`;
   const about = (n) => (n < 100 ? format.significant(n, 2) : format.count(Number(n.toPrecision(2))));
   const isLatent = (text) => /^\d+$/.test(text ?? "") && Number(text) < latents;
 
@@ -402,7 +401,7 @@ report.views.compare = (() => {
     const leads = [own[0] ?? own[1], own[1] ?? own[0]];
     if (hasText) {
       beside.unshift(
-        tokenTable([a, b], "Fires on", [firedOn(first), firedOn(second)], leads, tenths,
+        tokenTable([a, b], "Fires on", [firedOn(first), firedOn(second)], leads, format.percent,
           [first, second].map((one) => firedOn(one).length >= one.facts.n_tokens), "; shares of its firings"),
         tokenTable([a, b], "Raises (direct logits)", [raisedBy(first), raisedBy(second)], leads,
           format.fixed, [false, false]));

@@ -449,15 +449,22 @@ report.examples = (() => {
     return Object.assign(h("div", null, shown, more), { show });
   }
 
-  /* Some firings that tell what a feature fires on, read: the strongest of each sense, if it has several, and then the
-   * strongest of all. */
+  /* Some firings that tell what a feature fires on, read: the strongest, of each sense as many if it has several, in
+   * the order of the senses. */
   async function telling({ senses, examples }, most) {
-    const strongest = [...(senses ?? []).flatMap((sense) => sense.examples.slice(0, 1)),
-      ...examples.filter(([kind]) => kind < 0)];
-    const isFirst = ([, row], k) => strongest.findIndex(([, other]) => other === row) === k;
-    const firsts = strongest.filter(isFirst).slice(0, most);
-    await load(firsts);
-    return firsts;
+    const strongest = examples.filter(([kind]) => kind < 0);
+    if (!senses?.length) {
+      const firsts = strongest.slice(0, most);
+      await load(firsts);
+      return firsts;
+    }
+    const all = [...strongest, ...senses.flatMap((sense) => sense.examples)].sort((a, b) => valueOf(b) - valueOf(a));
+    await load(all);
+    return senses.flatMap((_, k) => {
+      const own = all.filter((one) => senseOf(one, senses) === k);
+      const isFirst = ([, row], at) => own.findIndex(([, other]) => other === row) === at;
+      return own.filter(isFirst).slice(0, Math.ceil((most - k) / senses.length));
+    });
   }
 
   /* One example per line, with the firing token in guillemets. */
@@ -551,6 +558,6 @@ report.examples = (() => {
 
   return {
     list, line, plainLine, snippet, load, telling, copies, widths, widthOf, valueOf, senseMark, senseOf, tokenOf,
-    passageOf, leadAt, activationsIn, onopen: null,
+    passageOf, leadAt, activationsIn, written, onopen: null,
   };
 })();

@@ -6,6 +6,7 @@ report.views.feature = (() => {
   const { latents, n_ctx, ranked, tokens: scanned, has_text: hasText } = report.data.page;
   const { logits, effects, nats } = report.logits;
   const { stored, region } = report.firings;
+  const { written } = report.examples;
   const N_LISTED = 5;
   const N_NEAR = 3;
   const CLOSE = 0.5; // decoder cosine from which on a neighbour is close
@@ -123,10 +124,10 @@ report.views.feature = (() => {
     const { facts: known } = feature;
     const inputs = hasText ? "sequences" : "inputs";
     const rows = [
-      ["density", known.density === null ? "–" : format.percent(known.density)],
+      ["density", format.share(known.density)],
       ["firings", `${format.count(known.n_active)} in ${format.count(known.n_sequences)} ${inputs}`],
       hasText ? ["different tokens", format.count(known.n_tokens)] : null,
-      ["activation", `mean ${format.significant(known.mean)}, max ${format.significant(known.max)}`],
+      ["activation", `mean ${written(known.mean, known.max)}, max ${written(known.max, known.max)}`],
     ];
     if (feature.positions) rows.push(["position", position(feature.positions)]);
     if (hasText) rows.push(["entropy of its tokens", `${format.significant(known.token_entropy, 2)} nats`]);
@@ -286,6 +287,7 @@ report.views.feature = (() => {
     const feature = await open(latent);
     if (wanted !== latent) return;
     section.replaceChildren(...page(latent, feature));
+    section.querySelector("header .note").fit();
     const named = section.querySelector(".title > div");
     if (named?.scrollHeight > named?.clientHeight) named.title = named.textContent; // what its two lines cut
     section.dataset.latent = latent;

@@ -21,7 +21,6 @@ report.firings = (() => {
   const N_PASSAGES = 6; // instead, in each list, where each takes several lines
   const FIRST_SENSE = 2; // the place of its tab, behind those of all firings
   const nothing = (text) => h("p.missing", null, text);
-  const percent = (x) => `${format.fixed(100 * x, 0)} %`;
 
   const byStrength = (a, b) => valueOf(b) - valueOf(a);
 
@@ -228,7 +227,7 @@ report.firings = (() => {
     const item = (token) => [h(raised.has(token) ? "b" : "span", null, tokenElement(word(token), lead)), " "];
     return h("p.following", null, h("span.muted", null, "followed by "), following.map(item),
       promoted === null ? null
-        : h("span.muted", null, ` ${percent(promoted)} of the time by one of its positive logits`));
+        : h("span.muted", null, ` ${format.percent(promoted)} of the time by one of its positive logits`));
   }
 
   /* The figures of one sense, each with its name below. */
@@ -236,9 +235,9 @@ report.firings = (() => {
     const sampled = senses.reduce((sum, one) => sum + (one.n ?? 0), 0);
     const halves = precision === null ? "" : `precision ${format.fixed(precision)}, recall ${format.fixed(recall)}`;
     const chance = byChance === null ? ""
-      : byChance ? `a null reaches it in ${percent(byChance)}` : "a null never reaches it";
+      : byChance ? `a null reaches it in ${format.percent(byChance)}` : "a null never reaches it";
     const figures = [
-      [share, share === null ? "" : percent(share), "of its activation", ""],
+      [share, share === null ? "" : format.percent(share), "of its activation", ""],
       [n, format.count(n), "firings", `of ${format.count(sampled)} sampled`],
       [f1, format.fixed(f1), "F1 of its rule", halves],
       [monosemanticity, format.fixed(monosemanticity), "one meaning", chance],
@@ -260,17 +259,18 @@ report.firings = (() => {
     const text = report.lead.ofSense(one);
     const name = text && !isAlone ? h("span.named", null, report.lead.short(text)) : null;
     const tip = { "data-tip": "of its activation" };
-    return [senseMark(k, null), " ", name, one.share === null ? null : h("span", tip, ` ${percent(one.share)}`)];
+    return [senseMark(k, null), report.lead.JOINED, name,
+      one.share === null ? null : h("span", tip, ` ${format.percent(one.share)}`)];
   }
 
   /* The letter of a sense, what describes it, and its numbers. */
   function describedSense(one, k) {
     const rule = report.lead.ofSense(one);
     const numbers = [
-      one.share === null ? null : `${percent(one.share)} of its activation`,
+      one.share === null ? null : `${format.percent(one.share)} of its activation`,
       rule === one.rule && one.f1 !== null ? `F1 ${format.fixed(one.f1)}` : null,
     ];
-    return [senseMark(k, null), " ", rule ? report.lead.short(rule) : "no rule", " ",
+    return [senseMark(k, null), report.lead.JOINED, rule ? report.lead.short(rule) : "no rule", " ",
       h("small", null, numbers.filter(Boolean).join(", "))];
   }
 

@@ -16,12 +16,17 @@ report.lead = (() => {
   const ALIKE = 0.05; // difference of two F1s that does not justify a longer name
   const BY_CHANCE = "these tokens follow its firings no more often than by chance";
   const NO_RULE = "No rule in words holds.";
+  const NO_FIRING = "It never fired.";
   const N_LISTED = 4; // tokens of a list that is cut, which takes two more
+  const JOINED = "\u00a0"; // a space at which no line ends
   const HALF = 0.5; // of the strongest firings, at fewer of which a rule is no title; or of all
+  const RARE = 0.01; // of all, below which no title tells a token behind others
+  const COMMON = 0.02; // of all, from which on a token is missed in a rule that lists others
   const NEARLY_NONE = 0.005; // of them, at fewer of which a rule does not stand below the title either
   const N_STRONGEST = 8; // firings whose tokens the title names
   const N_FAMILY = 3; // tokens of a long list that are named as a family
-  const N_SAMPLES = 3; // of a family
+  const N_SAMPLES = 3; // of a family, and of further ones in the same rule
+  const N_FURTHER = 1;
   const FAMILIES = [
     ["single capital letters", /^ ?\p{Lu}$/u],
     ["Greek letters", /^ ?\p{Script=Greek}$/u],
@@ -34,6 +39,7 @@ report.lead = (() => {
     ["Han characters", /^\p{Script=Han}+$/u],
   ];
   const OF_PLACE = /^(?:tokens )?(?:after|before|two|within|in|inside|outside|at|on)\b/; // a rule that names no tokens
+  const OF_BYTES = /bytes of characters|[a-z-]+ tokens in Byte script/; // a rule that names parts of characters
   /* The tokens that a rule does not quote (text/vocabulary.py). */
   const NAMES = {
     "\n": "a newline", "\n\n": "a blank line", " ": "a space", "\t": "a tab", ",": "a comma", ".": "a full stop",
@@ -72,7 +78,7 @@ report.lead = (() => {
     .replace(/( with(?:out)? a space before)(?=(?:,| or|, or) (?:(?!space before)[^"])*\1)/g, "")
     .replace(/("(?:,| or|, or)) tokens like (?=")/g, (_, before, at) =>
       (rule.slice(0, at).includes("tokens like") ? `${before} ` : _))
-    .replace(/bytes of characters|[a-z-]+ tokens in Byte script/g, "parts of characters of any script");
+    .replace(RegExp(OF_BYTES, "g"), "parts of characters of any script");
 
   /* The kinds of white space that a rule lists, in words; null for any other rule. */
   function inSpaces(rule) {
@@ -91,7 +97,7 @@ report.lead = (() => {
     const whole = inOrder(joined(rule));
     const inRule = (part) => partOfRule(report.bytes.leadOf(whole), part);
     const parts = [];
-    let from = 0;
+    let from = 0, samples = N_SAMPLES;
     for (const { index, 0: { length }, 1: like = "", 2: list } of whole.matchAll(LISTS)) {
       const tokens = list.match(/"[^"]+"/g);
       const isOfMany = like || whole.slice(0, index).endsWith("rich in ");
@@ -101,7 +107,8 @@ report.lead = (() => {
       const named = new Set(families.flatMap(([, own]) => own));
       const others = tokens.filter((token) => !named.has(token));
       const some = (own, most) => [inRule(own.slice(0, most).join(", ")), further(own.length - most, rule, isButton)];
-      const groups = families.map(([name, own]) => [`${name} `, some(own, N_SAMPLES)]);
+      const groups = families.map(([name, own]) => [`${name} `, some(own, samples)]);
+      if (families.length) samples = N_FURTHER;
       if (others.length) groups.push([like, some(others, others.length > N_LISTED + 1 ? N_LISTED : others.length)]);
       parts.push(inRule(whole.slice(from, index)), groups.map((group, k) => (k ? [" or ", group] : group)));
       from = index + length;
@@ -187,25 +194,36 @@ report.lead = (() => {
     return all.length > 1 ? all.map(([rule]) => ({ rule, f1: null, common: [], share: null })) : undefined;
   }
 
-  /* A description in a few words, for a card or a list: the reader's own label, a label of the text, the rule of each
-   * sense, or the rule. measured: makes what follows it, from its F1. feature: where it has been read. */
-  function brief(latent, measured = f1Element, feature = null) {
+  /* A description in a few words, for a card or a list: the reader's own label, or what it fires on. */
+  function brief(latent, measured, feature) {
+    const { label: mine } = report.notes.of(latent);
+    return mine ? h("bdi.mine", null, mine) : inBrief(latent, measured, feature);
+  }
+
+  /* What it fires on in a few words: a label of the text, the rule of each sense, or the rule. measured: makes what
+   * follows it, from its F1. feature: where it has been read. */
+  function inBrief(latent, measured = f1Element, feature = null) {
     const senses = feature ? feature.senses : sensesOf(latent);
     const rule = columns.explanation[latent];
-    const { label: mine } = report.notes.of(latent);
-    if (mine) return h("bdi.mine", null, mine);
-    if (byLabel(latent)) return [labelElement(latent), measured(f1(latent))];
+    if (byLabel(latent)) return [labelElement(latent), apart(latent), measured(f1(latent))];
     if (senses?.length) return inSenses(senses);
+    if (columns.max[latent] === null) return h("span.muted", null, NO_FIRING);
     if (!rule) return h("span.muted", null, hasText ? NO_RULE : "No label fits.");
     if (isWeakRule(f1(latent))) return h("span.weak", { "data-tip": NO_RULE }, short(rule));
-    return [feature ? onUnnamed(latent, feature) : onMost(latent), short(rule), measured(f1(latent))];
+    return [feature ? onUnnamed(latent, feature) : onMost(latent), short(rule), apart(latent), measured(f1(latent))];
   }
 
   /* The token of half of its firings or more, to stand before a rule that names no token; null for any other rule. */
   function onMost(latent) {
     const [[token], [share]] = [columns.tokens[latent], columns.token_shares[latent]];
     if (!(share >= HALF) || !OF_PLACE.test(columns.explanation[latent])) return null;
-    return [h("span.muted", null, "on "), tokenElement(token), h("span.muted", null, ": ")];
+    return [h("span.muted", null, "on "), ruleText(quoted(token)), h("span.muted", null, ": ")];
+  }
+
+  /* What tells it from other features of the same rule or label: tokens that it raises; null if it has its own. */
+  function apart(latent) {
+    const raised = columns.raises[latent];
+    return raised.length ? h("span.apart", null, ", raises ", ruleText(raised.map(quoted).join(" "))) : null;
   }
 
   /* The same as text alone. */
@@ -247,11 +265,11 @@ report.lead = (() => {
     if (byLabel(latent)) {
       const [, second] = kindsOf(latent, feature);
       const more = second && second[1] >= MUCH ? h("span.muted", null, `, and some ${format.words(second[0])}`) : null;
-      return [labelElement(latent), more, f1Term(f1(latent), "label ")];
+      return [labelElement(latent), more, apart(latent), f1Term(f1(latent), "label ")];
     }
     if (!hasText) return h("span.muted", null, "No label describes where it fires.");
     if (senses?.length) return inSenses(senses, feature);
-    if (!isByTokens(latent)) return [onUnnamed(latent, feature), inWords(latent)];
+    if (!isByTokens(latent)) return [onUnnamed(latent, feature), inWords(latent), apart(latent)];
     const strongest = strongestTokens(report.firings.stored(feature));
     const common = columns.tokens[latent].slice(0, N_LISTED);
     const isCommon = isMost(strongest, (token) => common.includes(word(token)));
@@ -271,7 +289,8 @@ report.lead = (() => {
   const strongestTokens = (firings) =>
     firings.slice(0, N_STRONGEST).map(report.examples.tokenOf).filter((token) => token !== null);
   const isMost = (tokens, has) => tokens.filter(has).length >= HALF * tokens.length;
-  const isNamedBy = (rule, token) => !OF_PLACE.test(rule) && rule.includes(quoted(word(token)));
+  const isNamedBy = (rule, token) => !OF_PLACE.test(rule)
+    && (rule.includes(quoted(word(token))) || (OF_BYTES.test(rule) && report.bytes.meaning(word(token)) !== null));
   const quoted = (text) => NAMES[text] ?? `"${text.replaceAll("\n", "\\n").replaceAll("\t", "\\t")}"`;
 
   /* Whether the rule holds at few of its strongest firings; most: the share from which on they are not few. */
@@ -287,7 +306,15 @@ report.lead = (() => {
   function isByTokens(latent) {
     const ruleF1 = columns.explanation_f1[latent];
     if (!columns.explanation[latent] || isWeakRule(ruleF1) || isPastStrongest(latent)) return true;
-    return isKnown(ruleF1) && ruleF1 < GOOD && isOnCommonest(latent);
+    return isKnown(ruleF1) && (ruleF1 < GOOD || missesCommon(latent)) && isOnCommonest(latent);
+  }
+
+  /* Whether a rule lists tokens, but not all of those on which it fires most. */
+  function missesCommon(latent) {
+    const named = listOf(columns.explanation[latent]).map((token) => token.slice(1, -1));
+    const shares = columns.token_shares[latent];
+    const isMissed = (token, k) => shares[k] >= COMMON && !named.includes(quoted(token).slice(1, -1));
+    return columns.tokens[latent].slice(0, named.length).some(isMissed);
   }
 
   /* The tokens on which a feature fires most, each with its share of the firings. feature: where more is known than the
@@ -296,8 +323,9 @@ report.lead = (() => {
     const all = columns.tokens[latent];
     if (!all.length) return h("span.muted", null, NO_RULE);
     const lead = feature ? leadAround(feature) : null;
-    const on = sharesOf(latent).map((share, k) =>
-      [tokenElement(all[k], lead), h("small", null, ` ${share ? format.percent(share) : "under 1 %"}`), " "]);
+    const shares = sharesOf(latent).filter((share, k) => share >= RARE || !k);
+    const on = shares.map((share, k) =>
+      [tokenElement(all[k], lead), h("small", null, ` ${format.notable(share)}`), " "]);
     const more = feature ? feature.facts.n_tokens - on.length : 0;
     return [h("span.muted", null, all.length === 1 ? "only on " : "mostly on "), on,
       more > 0 ? h("small", null, `and ${format.count(more)} more`) : null];
@@ -393,7 +421,7 @@ report.lead = (() => {
       const tokens = strongestTokens(report.firings.stored({ examples: firings }));
       const isNamed = isMost(tokens, (token) => rule && isNamedBy(rule, token));
       return h("span.of-lead", null,
-        report.examples.senseMark(k, null), " ",
+        report.examples.senseMark(k, null), JOINED,
         isNamed ? null : [onTokens(tokens, feature), rule ? h("span.muted", null, ": ") : null],
         rule ? ruleElement(rule, rule === sense.rule && feature ? sense.f1 : null, null, null, feature !== null)
           : isNamed ? "no rule" : null,
@@ -420,8 +448,8 @@ report.lead = (() => {
   }
 
   return {
-    readRows, brief, plain, onMost, short, rule: ruleElement, linked, title, element, isByTokens, onCommonest, inSenses,
-    ofSense, byLabel, f1, predicts, kindsOf, leadAround, isStray,
+    JOINED, readRows, brief, inBrief, plain, onMost, apart, short, rule: ruleElement, linked, title, element,
+    isByTokens, onCommonest, inSenses, ofSense, byLabel, f1, predicts, kindsOf, leadAround, isStray,
     byChance: (feature) => isByChance(feature) && BY_CHANCE,
   };
 })();

@@ -25,7 +25,7 @@ report.views.overview = (() => {
     return [size, work, ranked ? null : " They were not ranked.", more];
   }
 
-  const percent = (share) => `${(100 * share).toFixed(share && share < 0.095 ? 1 : 0)} %`;
+  const { percent } = format;
   const note = (...content) => h("p", null, content);
   /* A line of a panel: a number, what it is of, and its bar with its 95 % interval. */
   const row = (kind, [share, low, high], tag, ...words) => h(`div.line.${kind}`, null,

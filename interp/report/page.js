@@ -166,17 +166,12 @@ const format = {
     const isPlain = Math.abs(x) >= 0.01 && Math.abs(x) < 100;
     return isPlain ? x.toPrecision(digits).replace("-", "−") : format.significant(x, digits);
   },
-  density(x) {
-    if (!x) return x === 0 ? "0" : "–";
-    return x >= 0.001 ? String(Number(x.toPrecision(2))) : x.toExponential(1).replace("e-", "e−");
-  },
-  /* A small share in two digits, with its unit. */
-  share(x) {
-    if (!x) return "–";
-    const isPlain = x >= 1e-5 && x < 0.0995;
-    return `${isPlain ? (100 * x).toPrecision(2) : format.density(100 * x)} %`;
-  },
-  percent: (share) => `${format.significant(100 * share, 2)} %`,
+  /* A share in per cent, everywhere with two digits (`format_percent` in json_text.py): 39, 4.0, 0.050. */
+  inPercent: (x) => (!x || x >= 0.0995 ? (100 * x).toFixed(0) : x >= 1e-5 ? (100 * x).toPrecision(2)
+    : (100 * x).toExponential(1).replace("e-", "e−")),
+  percent: (share) => `${format.inPercent(share)} %`,
+  notable: (share) => (share < 0.01 ? "under 1 %" : format.percent(share)),
+  share: (x) => (x ? format.percent(x) : "–"),
   duration(seconds) {
     if (seconds < 60) return `${seconds.toFixed(1)} s`;
     const whole = Math.round(seconds);

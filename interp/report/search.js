@@ -176,7 +176,7 @@ report.search = (() => {
   /* The share of a latent's firings that are on a token of its list, and the token. */
   function onToken(i, rank) {
     const share = columns.token_shares[i][rank];
-    return [`${share ? format.percent(share) : "under 1 %"} on `, tokenElement(columns.tokens[i][rank])];
+    return [`${format.notable(share)} on `, tokenElement(columns.tokens[i][rank])];
   }
 
   /* The `most` latents that match a query best; of equals, those first that come first in the recommended order. */

@@ -101,7 +101,7 @@ report.table = (() => {
     if (!all || all.length < 2) return undefined;
     const further = all.slice(2).map(([words], k) => [" ", report.examples.senseMark(k + 2, words)]);
     return all.slice(0, 2).map(([words, packed, firing], k) => h("div.of-sense", { "data-sense": k },
-      h("div", { title: words }, report.examples.senseMark(k, null), " ",
+      h("div", { title: words }, report.examples.senseMark(k, null), report.lead.JOINED,
         words ? ruleText(...parted(state.terms, "rule", words)) : h("span.muted", null, "no rule"),
         k && further.length ? [" +", further] : null),
       h("div.snippet", null, report.examples.plainLine(report.text.decoded(packed), firing))));
@@ -176,6 +176,7 @@ report.table = (() => {
           : null,
         isByTokens ? h("span.vague", null, report.lead.onCommonest(i)) : rule ? report.lead.onMost(i) : null,
         rule ? h(isWeak ? "span.weak" : "span", null, ruleFound(rule)) : null,
+        isByTokens ? null : report.lead.apart(i),
         rule || label || isByTokens ? null : none()),
       h(found < 0 ? "div.snippet" : "div.snippet.found", null, found < 0 ? snippet(i) : snippetOn(i, found)),
     ];

@@ -18,7 +18,7 @@ def test_two_features_are_compared_at_an_address_of_their_own(browser, address):
     assert len(browser.text("#compare .where section")) == len(browser.text("#compare .examples")) == 2
     fires, raises, _ = browser.text("#compare .mirror")
     shares = "Array.from(document.querySelector('#compare .mirror').querySelectorAll('small'), (e) => e.textContent)"
-    assert browser.evaluate(shares) == ["100.0 %", "0", "0", "100.0 %"], "both lists are whole"
+    assert browser.evaluate(shares) == ["100 %", "0", "0", "100 %"], "both lists are whole"
     assert "<" not in fires and "<" in raises and not browser.complaints
     assert browser.evaluate("document.title").startswith(f"Features 3 and {other} ")
     browser.click("#compare .choice a[href^='#compare']")

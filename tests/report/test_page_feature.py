@@ -342,11 +342,11 @@ def test_senses_are_tabs_beside_the_strongest_firings_and_a_weak_rule_says_so(br
     browser.open(f"{address}#feature/{SPLIT}")
     rows = "Array.from(document.querySelectorAll('.example'), (e) => e.checkVisibility() && e.dataset.row)"
     visible = f"{rows}.filter(Boolean)"
-    assert browser.text("[role=tab]") == ["Strongest", "Each strength", "A a rule that holds 70 %", "B  30 %"]
+    assert browser.text("[role=tab]") == ["Strongest", "Each strength", "A\u00a0a rule that holds 70 %", "B\u00a0 30 %"]
     browser.click("#panel-0 .alike")
     strongest = browser.evaluate(visible)
     assert len(strongest) > 3 and int(strongest[0]) == (N_SEQ - 1) * N_CTX + SPLIT
-    assert browser.text(".title .of-lead") == ["A on ⟨b2⟩: a rule that holds 70 %, F1 0.80", "B on ⟨9c⟩ 30 %"]
+    assert browser.text(".title .of-lead") == ["A\u00a0on ⟨b2⟩: a rule that holds 70 %, F1 0.80", "B\u00a0on ⟨9c⟩ 30 %"]
     named = "report.lead.ofSense({ rule: 'after \"ug\"', f1: 0.9, common: ['x'] })"
     assert browser.evaluate(named) == 'after "ug"', "a tab says what the title does"
     browser.click("#tab-2")

@@ -2,6 +2,7 @@
 
 import pytest
 
+from interp.report.json_text import format_percent
 from tests.report.planted_page import BEST, D_SAE, GREEK, SPACES, SPLIT, VOCAB, found, latents, question
 
 
@@ -177,11 +178,11 @@ def test_a_row_leads_with_the_tokens_that_are_the_title_of_its_page(browser, add
     browser.open(f"{address}#features?q=%232")
     lead = "tr[data-latent='2'] td.explanation > div"
     rule = 'after " return" or " +"'
-    assert browser.text(lead)[0] == f"on  +: {rule}"
+    assert browser.text(lead)[0] == f'on " +": {rule}'
     browser.evaluate("report.data.page.columns.at_strongest[2] = 0.2; report.selection.set({}); null")
     assert browser.text(lead)[0] == f"only on  + 100 % {rule}" and browser.text(f"{lead} .weak") == [rule]
     browser.search("after")
-    assert browser.text(lead)[0] == f"on  +: {rule}" and browser.text(f"{lead} mark") == ["after"], (
+    assert browser.text(lead)[0] == f'on " +": {rule}' and browser.text(f"{lead} mark") == ["after"], (
         "the rule, if it is found"
     )
 
@@ -200,13 +201,15 @@ def test_a_token_without_a_stored_example_is_told_and_ranked_below(browser, addr
     browser.evaluate(f"{stored}[{SPLIT}] = 1")
     assert browser.evaluate(rank % (token, SPLIT)) < before
     found(browser, f"tok:{token}")
-    assert browser.text(f"tr[data-latent='{SPLIT}'] .on-token") == [f"1 % on {token}, no example"]
+    assert browser.text(f"tr[data-latent='{SPLIT}'] .on-token") == [f"1.0 % on {token}, no example"]
 
 
-def test_small_shares_have_two_digits(browser, address):
+def test_shares_have_two_digits_in_the_page_and_in_what_it_is_given(browser, address):
     browser.open(f"{address}#features")
-    shares = "[0.35, 0.0999, 0.07, 0.001, 0.00044, 0.0000004, 1, 0].map(format.share)"
-    assert browser.evaluate(shares) == ["35 %", "10 %", "7.0 %", "0.10 %", "0.044 %", "4.0e−5 %", "100 %", "–"]
+    shares = [0.35, 0.0999, 0.07, 0.001, 0.00044, 1, 0]
+    said = ["35 %", "10 %", "7.0 %", "0.10 %", "0.044 %", "100 %", "0 %"]
+    assert browser.evaluate(f"{shares}.map(format.percent)") == said == [format_percent(share) for share in shares]
+    assert browser.evaluate("[0.0000004, 0].map(format.share)") == ["4.0e−5 %", "–"]
 
 
 def test_compact_rows_are_of_one_line(browser, address):

@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numba
 import numpy as np
@@ -23,7 +24,14 @@ from interp.features.feature_store import FeatureStore
 from interp.figures.print_layout import with_print_layout
 from interp.figures.theme import VERDICT_COLOURS
 from interp.report import assets, decoder_layout, write_report
-from interp.report.columns import OverviewExample, overview_examples, page_order, surroundings, table_columns
+from interp.report.columns import (
+    OverviewExample,
+    _raised_by_alike,
+    overview_examples,
+    page_order,
+    surroundings,
+    table_columns,
+)
 from interp.report.contexts import activations_around, encode_examples, positions
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import columns_of, encode_tokens, number, numbers, pack
@@ -577,6 +585,17 @@ def test_the_table_has_the_effect_of_each_latent_that_was_ablated(run):
     assert set(unknown["effect"]) == {None}, "one sequence gives no interval, so its effect is not sorted by"
 
 
+def test_latents_of_one_rule_or_label_are_told_apart_by_what_they_raise():
+    features = SimpleNamespace(vocab=[" return", "return", "⟨d7⟩", "123"])
+    table = pd.DataFrame({"top_logit_tokens": [[0, 1, 2, 3]] * 5, "best_label": None, "best_label_f1": np.nan})
+    ranking = pd.DataFrame({"explanation": ["rule", "another", "", "", "rule"], "explanation_f1": 0.9})
+    told = [" return", "123"]  # neither a variant nor a part of a character
+    assert _raised_by_alike(features, table, ranking) == [told, [], [], [], told]
+    table.loc[[0, 1], ["best_label", "best_label_f1"]] = ["python", 0.88]
+    assert _raised_by_alike(features, table, ranking) == [told, told, [], [], []], "named by a label of the text"
+    assert not any(_raised_by_alike(features, table.drop(columns="top_logit_tokens"), ranking))
+
+
 def test_a_sense_with_a_row_beyond_the_text_is_refused(run, folder):
     ranking = planted_ranking().set_index("latent", drop=False)
     ranking.at[SPLIT, "senses"] = [SENSES[0], SENSES[1] | {"rows": [N_SEQ * N_CTX]}]
@@ -930,7 +949,8 @@ def test_chromium_shows_the_senses_of_a_latent_that_has_several(chromium, page):
     figures = chromium.text("#panel-2 .figures div")
     assert figures[0] == "of its activation70 %" and figures[1].startswith("firings40")
     assert "No rule was found" in second and "Its weakest" in first
-    assert first.count("25 % of the time by one of its positive logits") == 1 and "B  30 %" in chromium.text(".tab")
+    assert first.count("25 % of the time by one of its positive logits") == 1
+    assert "B\u00a0 30 %" in chromium.text(".tab")
     assert HOSTILE in first and chromium.evaluate("document.querySelector('img')") is None
     rows = "Array.from(document.querySelectorAll('#panel-{} .example'), (e) => Number(e.dataset.row))"
     assert [sorted(chromium.evaluate(rows.format(panel))) for panel in (2, 3)] == [[0, 5, 17, 639], [20]]

@@ -122,11 +122,12 @@ report.notes = (() => {
 
   /* Show in all fields on the page what is kept. */
   function repaint() {
-    for (const each of document.querySelectorAll(".notes")) each.show();
+    for (const each of document.querySelectorAll(".notes, .mine > li")) each.show();
   }
 
   /* The fields of one feature: the star with the label, and the note. Neither moves anything else: a note is one line
-   * high and grows over the page while it is pointed at or written. On a phone a button opens both. */
+   * high and grows over the page while it is pointed at or written; one that is longer when the page is opened has a
+   * row of its own. On a phone a button opens both. */
   function editor(latent) {
     const onclick = () => {
       set(latent, { star: !of(latent).star });
@@ -145,8 +146,9 @@ report.notes = (() => {
       oninput() { change({ note: this.value }, note); },
     });
     const note = h("div.note", null, noteField, h("output.muted", null));
-    const markCut = () => note.classList.toggle("cut", noteField.scrollHeight > noteField.clientHeight);
-    new ResizeObserver(markCut).observe(noteField);
+    const isCut = () => noteField.scrollHeight > noteField.clientHeight;
+    const fit = () => note.classList.toggle("whole", isCut());
+    new ResizeObserver(() => note.classList.toggle("cut", isCut())).observe(noteField);
     const put = (field, value) => {
       if (field.value === value) return;
       const at = field.selectionStart;
@@ -177,18 +179,18 @@ report.notes = (() => {
     }, "✎");
     const label = h("div.notes", null, button, open, h("span.labelled", null, labelField, h("output.muted", null)));
     show();
-    return { label: Object.assign(label, { show }), note };
+    return { label: Object.assign(label, { show }), note: Object.assign(note, { fit }) };
   }
 
-  /* A row of the list: the feature with its verdict, what it fires on and its strongest firing, beside its fields. */
+  /* A row of the list: the label, the feature with its verdict, what it fires on and its strongest firing, beside its
+   * fields. */
   function row(latent, removed) {
-    const { explanation: rules } = report.data.page.columns;
     const { label, note } = editor(latent);
+    const named = h("b");
     const rule = h("div.rule");
     const example = h("div.snippet");
     report.lead.readRows().then(({ snippets }) => {
-      const isOwn = of(latent).label && rules[latent]; // the label is in its field
-      rule.append(h("span", null, isOwn ? report.lead.short(rules[latent]) : report.lead.brief(latent, () => null)));
+      rule.append(h("span", null, report.lead.inBrief(latent, () => null)));
       const [packed, firing] = snippets[latent] ?? [];
       if (packed && hasText) example.append(report.examples.plainLine(report.text.decoded(packed), firing));
     });
@@ -204,13 +206,16 @@ report.notes = (() => {
     };
     const element = h("li", { "data-latent": latent },
       h("div.what", null,
+        named,
         featureLink(latent, `Feature ${latent}`), " ",
         verdictElement(report.selection.verdictOf(latent)), unsureElement(latent),
         rule, example),
       h("div.own", null, label, note),
       h("button.remove", { type: "button", title: "Remove the star, the label and the note",
         "aria-label": `Remove what is yours of feature ${latent}`, onclick: remove }, "✕"));
-    return element;
+    const show = () => { named.textContent = of(latent).label; };
+    show();
+    return Object.assign(element, { show });
   }
 
   /* All notes, each with its fields, and the buttons that export and import them. */

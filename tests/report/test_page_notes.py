@@ -37,10 +37,10 @@ def test_stars_labels_and_notes_persist_are_searchable_and_round_trip_as_json(br
     browser.open(f"{address}#features?q=%235")
     assert browser.text("tr[data-latent='5'] .tag.mine")[0].startswith("why?"), "a note alone"
     browser.open(f"{address}#notes")
-    rule = browser.evaluate("report.lead.short(report.data.page.columns.explanation[3]).textContent")
     browser.wait("document.querySelectorAll('.mine .snippet .firing').length === 2")
     [third, fifth] = browser.text(".mine .what")
-    assert third.startswith(f"Feature 3 monosemantic{rule}") and fifth.startswith('Feature 5 monosemantic"1233"')
+    assert third.startswith(f"{HOSTILE}Feature 3 monosemanticpython"), "headed by the label"
+    assert fifth.startswith('Feature 5 monosemantic"1233"')
     fields = "Array.from(document.querySelectorAll('.mine :is(input, textarea)'), ({value}) => value)"
     assert browser.evaluate(fields) == [HOSTILE, "", "", "why?\nbecause"]
     assert browser.evaluate("document.querySelector('.mine img')") is None
@@ -141,13 +141,17 @@ def test_typing_a_label_or_a_note_moves_no_field_and_hides_nothing(browser, addr
     assert browser.text("#feature .title") == [HOSTILE + rule], "the rule stands behind the reader's label"
     assert "✎" in browser.evaluate(shown)
     browser.open(f"{address}#feature/4")
-    note(browser, "textarea", "why?\n" * 5)
-    browser.open(f"{address}#feature/4")
-    assert browser.evaluate(tall) <= 40, "it is one line high again, so that no page begins lower for it"
-    browser.wait("document.querySelector('#feature .note.cut') !== null")
     browser.evaluate(f"{field.format('textarea')}.focus()")
-    assert browser.evaluate(tall) > 80
-    browser.wait("document.querySelector('#feature .note.cut') === null")
+    note(browser, "textarea", "why?\n" * 5)
+    browser.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+    browser.evaluate("document.activeElement.blur()")
+    assert browser.evaluate(tall) <= 40, "it is one line high again"
+    browser.wait("document.querySelector('#feature .note.cut') !== null")
+    browser.open(f"{address}#feature/4")
+    whole = "document.querySelector('#feature .note.whole')"
+    assert browser.evaluate(f"{tall} > 80 && {whole} !== null"), "one that is longer is whole when the page is opened"
+    below = "document.querySelector('#feature .firinghead').getBoundingClientRect().top"
+    assert browser.evaluate(f"{whole}.getBoundingClientRect().bottom < {below}"), "and covers nothing"
     browser.evaluate("localStorage.clear()")
 
 

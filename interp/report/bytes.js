@@ -79,8 +79,8 @@ report.bytes = (() => {
   const seenWith = (token, lead) => (charactersOf[token] ?? []).map((byScript) => (lead === null ? byScript[0]
     : byScript.find((characters) => nameOf(new TextEncoder().encode(characters)[0]) === nameOf(lead))));
 
-  /* The parts of characters in a run of stray bytes: [sign, label, meaning], …; lead: a first byte of the
-   * script around it, if it has none itself; ended and begun: as above. */
+  /* The parts of characters in a run of stray bytes: [sign, label, meaning, what is known], …; lead: a first byte of
+   * the script around it, if it has none itself; ended and begun: as above. */
   function parts(run, lead, [ended, begun]) {
     const bytes = bytesOf(run);
     const script = bytes.find(lengthOf) ?? lead;
@@ -100,15 +100,15 @@ report.bytes = (() => {
         const which = n === 1 ? "the first byte" : `the first ${n} bytes`;
         const letters = lettersOf(bytes[k]);
         const range = letters.length ? `, ${letters[0]} to ${letters.at(-1)}` : "";
-        found.push([sign, `${hex}… ${seen ?? lettersOrScript(own)}`,
-          `${sign}: ${which} of ${ofSeen ?? `${an(name)}${range}`}`]);
+        const known = seen ?? lettersOrScript(own);
+        found.push([sign, `${hex}… ${known}`, `${sign}: ${which} of ${ofSeen ?? `${an(name)}${range}`}`, known]);
       } else {
         const letter = letterOf(bytes[k], script);
         const name = script === null ? "character" : nameOf(script);
         const of = letter ? `the end of ${letter}, if it is ${an(name)}` : `a later byte of ${an(name)}`;
         const known = seen ?? (script === null ? "" : letter ?? scriptOf(name));
         found.push([sign, `${isLater(bytes[k]) ? "…" : ""}${hex} ${known}`.trim(),
-          `${sign}: ${ofSeen ? `a later part of ${ofSeen}` : of}`]);
+          `${sign}: ${ofSeen ? `a later part of ${ofSeen}` : of}`, known && `…${known}`]);
       }
       k += n - 1;
     }
@@ -126,8 +126,9 @@ report.bytes = (() => {
 
   /* A text with its stray bytes drawn as parts of characters; the bytes themselves are there to be copied. */
   function drawn(text, lead = null, token = null) {
-    const element = ([sign, label, meaning]) =>
-      h("span.byte", { role: "img", "aria-label": meaning, "data-part": label }, h("span.exact", null, sign));
+    const element = ([sign, label, meaning, known]) =>
+      h("span.byte", { role: "img", "aria-label": meaning, "data-part": label, "data-known": known || label },
+        h("span.exact", null, sign));
     return divided(text, lead, token).flatMap((piece, k) => (k % 2 ? piece.map(element) : piece || []));
   }
 

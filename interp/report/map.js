@@ -44,6 +44,8 @@ report.views.map = (() => {
     NEW_NAMES = 50, // of those, written in a frame
     FEW = 40, // of a selection, which are named first
     ACROSS = 8, // points that a name may cover rather than a line to a neighbour
+    ABROAD = 4, // and rather than that a ninth of it lies on the tint of another kind of text
+    OUTSIDE = 20, // and rather than that the name of a kind of text stands outside its own tint
     BESIDE = 4, // pixels between the edge of a point and its name
     HIT = 6, // pixels, the radius of a point that is drawn larger
     LETTERS = [40, 22], // of the names of features, by which two are told apart, and of those in one line
@@ -302,7 +304,9 @@ report.views.map = (() => {
   function outlineOf(kind, path) {
     const name = h("span.name.region", null, format.words(kind));
     name.style.color = inked(hueOf(kind));
-    return { path, corners: path.getAttribute("d").match(/-?[\d.]+/g).map(Number), name };
+    const corners = path.getAttribute("d").match(/-?[\d.]+/g).map(Number);
+    const box = [0, 1].map((axis) => endsOf(corners.filter((_, k) => k % 2 === axis)));
+    return { path, corners, box, name };
   }
 
   const outlines = () => [...homes.values()].flat();
@@ -314,6 +318,21 @@ report.views.map = (() => {
     const [x, y] = scatter.toData(px, py);
     const isIn = (some) => some.some(({ corners }) => report.inside(corners, [x], [y]).length > 0);
     return isIn(homes.get(kind) ?? []) || !isIn(outlines());
+  }
+
+  /* What it costs that a name of a kind of text takes a box of the frame, in pixels: as far as it lies on other tints,
+   * or outside its own. */
+  function costOf(kind, [left, top, right, bottom]) {
+    const [[x, low], [to, high]] = [scatter.toData(left, bottom), scatter.toData(right, top)];
+    const xs = [0, 1, 2, 0, 1, 2, 0, 1, 2].map((k) => x + ((to - x) * k) / 2);
+    const ys = [0, 0, 0, 1, 1, 1, 2, 2, 2].map((k) => low + ((high - low) * k) / 2);
+    const under = (some) => new Set(some.filter(({ box: [[west, east], [south, north]] }) =>
+      west < to && east > x && south < high && north > low)
+      .flatMap(({ corners }) => Array.from(report.inside(corners, xs, ys))));
+    const atHome = under(homes.get(kind) ?? []);
+    const others = [...homes].flatMap(([other, some]) => (other === kind ? [] : some));
+    const abroad = [...under(others)].filter((k) => !atHome.has(k)).length;
+    return ABROAD * abroad + (atHome.has(4) || !homes.has(kind) ? 0 : OUTSIDE);
   }
 
   /* Places for the name of an outline, in pixels: the middle of what is in view of it, and the place where its kind is
@@ -566,7 +585,7 @@ report.views.map = (() => {
       for (const [px, py, cost = 0] of places) {
         if (cost >= least || !isFree([px, py])) continue;
         const box = [px - w, py - tall, px + w, py + tall];
-        const covered = scatter.covered(...box) + crossed(...box);
+        const covered = scatter.covered(...box) + crossed(...box) + (kind ? costOf(kind, box) : 0);
         if (covered <= most && covered + cost < least) [best, least] = [[px, py], covered + cost];
       }
       element.style.visibility = best ? "visible" : "hidden";
@@ -579,23 +598,28 @@ report.views.map = (() => {
     const some = selected();
     const isFew = beside.length > 0 || (some.length > 0 && some.length <= FEW);
     const all = beside.length || isCrowded || (closeness < OWN_CLOSE && !isFew) ? [] : order();
-    const named = isCrowded ? beside.slice(0, 1) : beside; // the card or the list has the others
-    const near = [...named, ...all].filter((each) => isInView(placeOf.get(each)));
+    const near = [...beside, ...all].filter((each) => isInView(placeOf.get(each)));
     const dots = [...beside.slice(0, 1), ...enlarged].map((each) => pixelsOf(placeOf.get(each)));
     const wanting = near.slice(0, MOST_OWN);
     const shown = ownNamesOf(wanting);
     if (shown.length < wanting.length) requestAnimationFrame(placeNames);
     for (const element of own.querySelectorAll("[style*=visible]")) element.style.visibility = "hidden";
     for (const [, element] of shown) halvesOf(element); // all at once, before a place is set
+    /* Name a feature beside its point; one with a line to it by its number, if its name has no place. */
     const placeOwn = () => shown.forEach(([latent, element]) => {
       const [px, py] = pixelsOf(placeOf.get(latent));
       const away = Math.max(scatter.diameter() / 2, isFew ? HIT : 0) + BESIDE;
-      const [across, down] = halvesOf(element).map((half) => half + away);
-      element.style.color = `color-mix(in srgb, rgb(${colours.hueOf(latent)}) 40%, var(--ink))`;
-      const places = [[1, 0], [-1, 0], [0, 1], [0, -1], [1, 0.6], [1, -0.6], [-1, 0.6], [-1, -0.6]]
-        .map(([x, y], k) => [px + x * across, py + y * down, 2 * k]);
-      if (said.has(keyOf(element))) element.style.visibility = "hidden";
-      else place(element, places, { most: isFew ? Infinity : 0 });
+      const isBeside = beside.includes(latent);
+      for (const each of isBeside ? [element, numberNameOf(latent)] : [element]) {
+        const [across, down] = halvesOf(each).map((half) => half + away);
+        each.style.color = `color-mix(in srgb, rgb(${colours.hueOf(latent)}) 40%, var(--ink))`;
+        const places = [[1, 0], [-1, 0], [0, 1], [0, -1], [1, 0.6], [1, -0.6], [-1, 0.6], [-1, -0.6]]
+          .map(([x, y], k) => [px + x * across, py + y * down, 2 * k]);
+        const isLeftOut = each === element && isCrowded && latent !== beside[0]; // the card has it
+        if (isLeftOut || said.has(keyOf(each))) each.style.visibility = "hidden";
+        else place(each, places, { most: isFew ? Infinity : 0 });
+        if (each.style.visibility === "visible") break;
+      }
     });
     if (isFew) placeOwn();
     const around = ([px, py]) => AROUND.map(([across, down, cost]) => [px + across, py + down, cost]);
@@ -634,6 +658,15 @@ report.views.map = (() => {
       keys.set(element, seen.slice(0, LETTERS[Number(own.matches(".brief"))]));
     }
     return keys.get(element);
+  }
+
+  /* The element of a feature's number as its name. */
+  function numberNameOf(latent) {
+    const key = `number ${latent}`;
+    if (!ownNames.has(key)) ownNames.set(key, h("span.own", null, String(latent)));
+    const element = ownNames.get(key);
+    if (!element.isConnected) own.append(element);
+    return element;
   }
 
   /* For each of some features the element of its name: what the list says of it, without the words that most rules

@@ -44,6 +44,17 @@ def test_a_point_of_the_map_names_itself_and_opens_its_feature_by_key_or_click(b
     browser.wait(f"document.getElementById('feature').dataset.latent === '{second}'")
 
 
+def test_a_phone_names_the_nearest_by_their_numbers(browser, address):
+    browser.size(390, 844)
+    browser.open(f"{address}#map/3")
+    shown = "Array.from(document.querySelectorAll('.names .own .own, .names .own'))"
+    shown = f"{shown}.filter((e) => e.style.visibility === 'visible').map((e) => e.textContent)"
+    numbers = [int(text) for text in browser.evaluate(shown) if text.isdigit()]
+    nearest = browser.evaluate("loadFeature(3).then(({neighbours}) => neighbours.map(([other]) => other))")
+    browser.size(1400, 900)
+    assert numbers and set(numbers) <= set(nearest)
+
+
 def test_an_address_rings_a_feature_on_the_map_and_shows_it_beside(browser, address):
     browser.open(f"{address}#map/3")
     assert browser.text(".mapped .card h3 a") == ["Feature 3"]
@@ -67,8 +78,8 @@ def test_an_address_rings_a_feature_on_the_map_and_shows_it_beside(browser, addr
     assert browser.text(".of-sense > :first-child") == listed, "in the words of the table"
     browser.open(f"{address}#map/{SPLIT}")
     assert browser.text(".mapped .card .rule .sense") == ["A", "B"]
-    rows = "Array.from(document.querySelectorAll('.mapped .card .example'), (e) => Number(e.dataset.row))"
-    assert browser.evaluate(rows)[:2] == [10, 45], "one of each sense"
+    senses = "Array.from(document.querySelectorAll('.mapped .card .example'), (e) => e.dataset.sense)"
+    assert browser.evaluate(senses) == ["0", "0", "1"], "of each sense, in their order"
 
 
 SQUARE = """(left, bottom = 0) => {

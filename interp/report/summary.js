@@ -4,14 +4,15 @@
 
 report.paint = (() => {
   const NARROW = matchMedia("(max-width: 640px)");
+  const SIZE = 12.5; // pixels, as captions
   const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
   /* A figure in the colours of the current scheme. */
   function layout(plain) {
     const themed = structuredClone(plain);
     Object.assign(themed, { autosize: true, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)" });
-    themed.font = { ...themed.font, family: style("--sans"), color: style("--ink"), size: 13 };
-    for (const { font } of themed.annotations ?? []) if (font?.size) font.size = Math.max(font.size, 12.5);
+    themed.font = { ...themed.font, family: style("--sans"), color: style("--muted"), size: SIZE };
+    for (const { font } of themed.annotations ?? []) if (font?.size) font.size = SIZE;
     delete themed.height;
     delete themed.width;
     const modebar = { bgcolor: "rgba(0,0,0,0)", color: style("--muted"), activecolor: style("--ink") };
@@ -20,7 +21,8 @@ report.paint = (() => {
     themed.hoverlabel = { ...themed.hoverlabel, ...label };
     const axisColours = { gridcolor: style("--grid"), linecolor: style("--muted"), tickcolor: style("--muted") };
     for (const [key, axis] of Object.entries(themed)) {
-      if (/^[xy]axis\d*$/.test(key)) Object.assign(axis, axisColours);
+      if (!/^[xy]axis\d*$/.test(key)) continue;
+      Object.assign(axis, axisColours, { title: { ...axis.title, font: { size: SIZE } } });
     }
     for (const { line } of themed.shapes ?? []) {
       if (line?.color === "#e6e6e6") line.color = style("--grid");
@@ -28,11 +30,15 @@ report.paint = (() => {
     return themed;
   }
 
-  /* The traces of a figure drawn in the light scheme's hues, in the hues of the scheme that is on. On a phone fewer
+  /* The traces of a figure drawn in the light scheme's hues, in the hues of the scheme that is on: those of verdicts,
+   * or in a figure of anything else the page's blue, and grey for what it is compared with. On a phone fewer
    * points show their names (panels.py), towards the middle; the others tell theirs when they are touched. */
   function traces(plain) {
     const variables = { "#23272e": "--ink", "#c9ced6": "--muted" };
-    for (const [name, { colour }] of Object.entries(report.data.page.verdicts)) variables[colour] = `--${name}`;
+    const verdicts = Object.entries(report.data.page.verdicts);
+    for (const [name, { colour }] of verdicts) variables[colour] = `--${name}`;
+    const isOfVerdict = ({ name }) => verdicts.some(([, { word: verdict }]) => name?.startsWith(verdict));
+    if (!plain.some(isOfVerdict)) Object.assign(variables, { "#0072b2": "--blue", "#d55e00": "--muted" });
     const inScheme = (quoted, hue) => (hue in variables ? `"${style(variables[hue])}"` : quoted);
     const themed = JSON.parse(JSON.stringify(plain).replace(/"(#[0-9a-f]{6})"/g, inScheme));
     for (const trace of NARROW.matches ? themed.filter(({ meta }) => meta?.first) : []) {
@@ -56,8 +62,8 @@ report.views.summary = (() => {
   const isRanked = report.data.page.ranked && report.data.page.has_text;
   const isMeasured = report.data.page.shares.length > 0;
   const drawn = [];
+  const range = (ends) => ends.map(format.inPercent).join(" to ");
   const OF_LATENT = "feature %{customdata}"; // in what a point tells whose data name its latent
-  const percents = (x) => (100 * x).toFixed(x && x < 0.095 ? 1 : 0);
 
   function panel({ title, note, height, figure, table }) {
     if (!figure && !table) return h("p.missing", null, note);
@@ -118,7 +124,7 @@ report.views.summary = (() => {
   report.shareBar = (name, [share, low, high], kind) => h(`div.sharebar.${kind}`, null,
     h("span", null, name),
     h("span.scale", { "--share": share, "--low": low, "--high": high, "aria-hidden": "true" }, h("i"), h("i.range")),
-    h("b", { "data-tip": `95 % interval: ${percents(low)} to ${percents(high)} %` }, `${percents(share)} %`));
+    h("b", { "data-tip": `95 % interval: ${range([low, high])} %` }, format.percent(share)));
 
   const unbroken = (text) => text.replace(/(\d) %/g, "$1\u00a0%");
   const paragraphs = (sentences) => sentences.map((text) => h("p", null, unbroken(text)));
@@ -133,7 +139,7 @@ report.views.summary = (() => {
       const some = rows.filter(({ kind }) => kinds.includes(kind));
       return some.length ? [h("h3", null, title), some.map(bar)] : null;
     };
-    const ruled = fair ? `; the line: ${percents(fair.one[0])}\u00a0%, ${fair.title}` : "";
+    const ruled = fair ? `; the line: ${format.inPercent(fair.one[0])}\u00a0%, ${fair.title}` : "";
     return [
       paragraphs(data.sentences),
       h("figure.compared", { "--fair": fair?.one[0] ?? -1 },
@@ -145,11 +151,8 @@ report.views.summary = (() => {
   }
 
   function shareTable({ verdicts, rows }) {
-    const cell = (interval) => {
-      if (!interval) return h("td", null, "–");
-      const [share, low, high] = interval;
-      return h("td", null, `${percents(share)} %`, h("small", null, `${percents(low)} to ${percents(high)}`));
-    };
+    const cell = (interval) => (interval
+      ? h("td", null, format.percent(interval[0]), h("small", null, range(interval.slice(1)))) : h("td", null, "–"));
     const line = (row) => h("tr", null,
       rowHead(row.title, h("small", null, row.means)),
       [row.one, ...row.shares, row.unsure].map(cell),
@@ -166,7 +169,7 @@ report.views.summary = (() => {
     const { shares, null: compared } = report.data.page;
     const words = { "one meaning": ["have ", term("one meaning")], learnt: ["are ", term("learnt")],
       effect: ["have an ", term("effect")] };
-    const share = (x) => h("b", null, `${percents(x)}\u00a0%`);
+    const share = (x) => h("b", null, `${format.inPercent(x)}\u00a0%`);
     const beside = ({ name, chance }) => {
       if (name === "one meaning" && compared)
         return [share(compared.null.one[0]), " closest null, against ", share(compared.matched.one[0]),
@@ -176,7 +179,7 @@ report.views.summary = (() => {
     const line = (row) => h("tr", null,
       rowHead(words[row.name]),
       h("td", null, share(row.n / row.of)),
-      h("td", null, row.interval.map(percents).join(" to "), "\u00a0%"),
+      h("td", null, range(row.interval), "\u00a0%"),
       h("td", null, `${format.count(row.n)} of ${format.count(row.of)}`),
       h("td.beside-null", null, beside(row)));
     const heads = ["Features that", "share", "95 % interval", "number", "compared with"];

@@ -244,8 +244,8 @@ def test_a_title_names_what_fires_most_and_tells_features_of_one_rule_apart(brow
     browser.open(f"{address}#feature/3")
     said = """((tokens, token_shares, raises, max) => {
         const rule = { label: [], label_f1: [0], explanation: ['"a" or "b"'], explanation_f1: [0.6] };
-        const known = { at_strongest: [1], tokens: [tokens], token_shares: [token_shares], raises: [raises], max: [max] };
-        Object.assign(report.data.page.columns, rule, known);
+        const known = { tokens: [tokens], token_shares: [token_shares], raises: [raises], max: [max] };
+        Object.assign(report.data.page.columns, rule, known, { at_strongest: [1] });
         const feature = { senses: [], labels: [], tokens: [], examples: [], facts: { n_active: 1, n_tokens: 9 } };
         const both = [report.lead.title(0, feature), report.lead.brief(0, () => null)];
         return both.map((e) => h("p", null, e).textContent);

@@ -15,8 +15,7 @@ from interp.effects import feature_effects, steer
 from interp.evaluation.baselines import NeuronDictionary
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_stages
-from interp.pipeline.run_folder import Run
-from interp.pipeline.stage_folders import MissingResultError
+from interp.pipeline.run_folder import MissingResultError, Run
 from interp.report import write_report
 from models import load_model
 from tests.foreign_models import TEXTS, foreign_tokenizer

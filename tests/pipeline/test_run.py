@@ -20,8 +20,7 @@ from interp.display.verdict_names import VERDICTS
 from interp.evaluation.baselines import shuffled_model
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_alone, run_stages
-from interp.pipeline.run_folder import Run
-from interp.pipeline.stage_folders import MissingResultError
+from interp.pipeline.run_folder import MissingResultError, Run
 from interp.pipeline.stages import STAGES, stage
 from interp.pipeline.stages.findings import nulls_effort
 from interp.report.panels import Panel

@@ -69,7 +69,7 @@ import json, torch
 from pathlib import Path
 from interp import DamagedError
 from interp.activations.next_tokens import NoNextTokens
-from interp.pipeline.stage_folders import MissingResultError
+from interp.pipeline.run_folder import MissingResultError
 from interp.runtime.processes import processes, part_of
 
 def numbers(rank, dtype=torch.float32):

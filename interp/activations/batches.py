@@ -19,11 +19,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.checks.arguments import check_part
 from interp.checks.errors import InterpError
 from interp.checks.limits import check_at_least
 from interp.runtime.processes import part_of
 from interp.statistics.randomness import shuffled_range
+from interp.storage.parts import check_part
 
 _GATHERED_ROWS = 512
 

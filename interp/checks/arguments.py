@@ -59,9 +59,3 @@ def check_token_ids(tokens: "Int[Tensor, 'seq pos']", n_vocab: int | None = None
             f"the vocabulary has {n_vocab} tokens, but token id {high} occurs: tokenize with the model's tokenizer"
         )
     return high
-
-
-def check_part(rank: int, count: int) -> None:
-    """Check a part, (rank, count). Raises ValueError unless the rank is in 0..count−1."""
-    if not 0 <= rank < count:
-        raise InterpError(f"part=({rank}, {count}) must be (rank, count) with the rank in 0..count-1")

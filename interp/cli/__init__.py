@@ -29,7 +29,6 @@ from interp.cli.field_flags import with_field_flags
 from interp.cli.graph_command import graph_command
 from interp.cli.judge_command import judge_command
 from interp.cli.model_commands import harvest_command, nulls_command, quality_command, tokenize_command
-from interp.cli.progress_bar import is_first, is_shared
 from interp.cli.run_commands import (
     demo_command,
     explore_command,
@@ -41,6 +40,7 @@ from interp.cli.run_commands import (
 )
 from interp.cli.sae_commands import export_command, train_sae_command, train_sae_help
 from interp.runtime.memory import limit_arenas
+from interp.runtime.torchrun import is_first, is_shared
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo_command,

@@ -10,7 +10,7 @@ from typer import Option
 
 from interp.checks.errors import DamagedError, InterpError, OverwriteError
 from interp.cli.error_lines import one_line
-from interp.cli.progress_bar import is_first
+from interp.runtime.torchrun import is_first
 from interp.storage.addresses import (
     Address,
     address_of,

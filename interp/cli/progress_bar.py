@@ -5,23 +5,13 @@ import threading
 import time
 from typing import Any
 
-from interp.runtime.torchrun import rank_and_count
+from interp.runtime.torchrun import is_first
 
 _SECONDS_A_LINE = 10.0
 _SECONDS_OF_SILENCE = 60.0
 _SECONDS_MEASURED = 1.0
 _SECONDS_OF_LONG_WORK = 60.0
 _LINE = "{desc}: {n:,} of {total:,}, {remaining} left{postfix}"
-
-
-def is_first() -> bool:
-    """Return whether this is the only process, or the first one of `torchrun`."""
-    return rank_and_count()[0] == 0
-
-
-def is_shared() -> bool:
-    """Return whether this is one of several processes of `torchrun`."""
-    return rank_and_count()[1] > 1
 
 
 class Bar:

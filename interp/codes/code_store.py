@@ -269,5 +269,5 @@ def _column(entry: dict[str, Any], dtypes: tuple[str, ...], first: int) -> _Colu
     dtype = np.dtype(_DTYPES[entry["dtype"]])
     whole = all(type(number) is int and number >= 0 for number in (length, start, stop))
     if entry["dtype"] not in dtypes or not whole or stop - start != length * dtype.itemsize:
-        raise InterpError(entry)
+        raise InterpError(f"{entry} is not a column of {' or '.join(dtypes)}")
     return _Column(dtype, first + start, length)

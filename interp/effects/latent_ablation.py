@@ -43,7 +43,7 @@ from torch import Tensor
 
 from interp.activations.hooks import Model, evaluating, module_of, size_of, to_model
 from interp.activations.next_tokens import check_predicts_next
-from interp.checks.arguments import check_latents, check_part, check_token_ids
+from interp.checks.arguments import check_latents, check_token_ids
 from interp.checks.errors import InterpError
 from interp.checks.limits import PositiveInt
 from interp.codes.dictionary import Dictionary
@@ -62,6 +62,7 @@ from interp.runtime.threads import slices
 from interp.statistics.estimates import ratio
 from interp.storage.files import digest
 from interp.storage.manifests import MADE_OF
+from interp.storage.parts import check_part
 
 log = logging.getLogger(__name__)
 

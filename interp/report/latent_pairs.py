@@ -14,7 +14,6 @@ In: a FeatureStore and pairs of its latents. Out, of each pair (a, b), from one 
                    latent's if both are equally long)
 """
 
-from collections.abc import Iterator
 from itertools import pairwise
 
 import numpy as np
@@ -25,6 +24,7 @@ from interp.features.feature_store import FeatureStore
 from interp.report.contexts import FEW_DIGITS
 from interp.report.json_text import number, numbers
 from interp.report.payloads import TABLE_QUERIES
+from interp.runtime.threads import slices
 from interp.statistics.directions import unit_rows
 
 N_OTHERS = 2
@@ -96,7 +96,7 @@ def _sums(
             values[block] = np.asarray(chunk.by_row[rows[block] - chunk.start, latents[block]]).reshape(-1)
         total += np.asarray(columns.sum(0)).reshape(-1)
         squares += np.asarray(columns.multiply(columns).sum(0)).reshape(-1)
-        for block_of_pairs in _parts(len(pairs)):
+        for block_of_pairs in slices(len(pairs), PAIRS_AT_ONCE):
             a, b = pairs[block_of_pairs].T
             common = columns[:, a].multiply(columns[:, b]).tocsc()
             both[block_of_pairs] += np.diff(common.indptr)
@@ -110,10 +110,5 @@ def _cosines(features: FeatureStore, pairs: Int[np.ndarray, "pair 2"]) -> Float[
     if features.W_dec is None:
         return [None] * len(pairs)
     rows = unit_rows(np.asarray(features.W_dec, dtype=np.float32))
-    return np.concatenate(
-        [np.zeros(0), *((rows[a] * rows[b]).sum(1) for a, b in (pairs[s].T for s in _parts(len(pairs))))]
-    )
-
-
-def _parts(n: int) -> Iterator[slice]:
-    return (slice(start, start + PAIRS_AT_ONCE) for start in range(0, n, PAIRS_AT_ONCE))
+    blocks = (pairs[block].T for block in slices(len(pairs), PAIRS_AT_ONCE))
+    return np.concatenate([(rows[a] * rows[b]).sum(1) for a, b in blocks])

@@ -23,11 +23,11 @@ import torch.distributed as dist
 from jaxtyping import Shaped
 from torch import Tensor
 
-from interp.checks.arguments import check_part
 from interp.checks.errors import DamagedError, InterpError, InUseError, OverwriteError, TooLargeError
 from interp.runtime.torchrun import rank_and_count
 from interp.storage.files import digest_json
 from interp.storage.folders import is_finished, recover, unfinished_folder, whole_folder
+from interp.storage.parts import check_part
 
 Result = TypeVar("Result")
 _TIMEOUT = timedelta(minutes=30)

@@ -520,7 +520,6 @@ class TrainingRun:
         checkpoint = self.working_folder / CHECKPOINT
         tensors, numbers = self.learner.state()
         state = {
-            "config": self.key,
             "learner": numbers,
             "reader": reader,
             "rows": self._rows,

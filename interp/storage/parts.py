@@ -29,6 +29,12 @@ def parse_part(text: str) -> tuple[int, int]:
     return int(number) - 1, int(count)
 
 
+def check_part(rank: int, count: int) -> None:
+    """Check a part, (rank, count). Raises ValueError unless the rank is in 0..count−1."""
+    if not 0 <= rank < count:
+        raise InterpError(f"part=({rank}, {count}) must be (rank, count) with the rank in 0..count-1")
+
+
 def order_parts(notes: Sequence[PartNote], made_of: Mapping[str, Any] | None = None) -> list[int]:
     """Return the indices of the parts of one work, in the order of their ranks.
 

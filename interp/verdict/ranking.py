@@ -57,7 +57,7 @@ import pandas as pd
 import torch
 from jaxtyping import Bool, Float64, Int, Int64
 
-from interp.checks.arguments import check_latents, check_part
+from interp.checks.arguments import check_latents
 from interp.checks.errors import InterpError
 from interp.codes.code_chunks import CodeSource
 from interp.codes.dictionary import is_faint
@@ -69,6 +69,7 @@ from interp.runtime.processes import Processes, processes
 from interp.runtime.progress import Progress, no_progress, percent_of_steps
 from interp.storage.files import digest
 from interp.storage.manifests import MADE_OF
+from interp.storage.parts import check_part
 from interp.verdict.calibration import Calibration
 from interp.verdict.coded_text import CodedText
 from interp.verdict.counting import SCORING

@@ -91,9 +91,13 @@ class LiveModel:
         features: list[list[Any]] = []
         for latent, firings in _by_latent(z):
             largest = max(value for _, value in firings)
-            features.append([latent, largest / (float(self._maxima[latent]) or largest), firings])
+            features.append([latent, self.strength(latent, largest), firings])
         features.sort(key=lambda row: -row[1])
         return {"tokens": tokens[0].tolist(), "firing": firing, "features": features}
+
+    def strength(self, latent: int, z: float) -> float:
+        """Return an activation as a share of the latent's maximum in the scan; 1 if it never fired there."""
+        return z / (float(self._maxima[latent]) or z)
 
     def at(self, text: str, position: int) -> dict[str, Any]:
         """Return the model's prediction after the text up to a position, and its prediction without each latent that

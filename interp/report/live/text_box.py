@@ -92,7 +92,6 @@ class Answers:
         self.vocab = run.features.vocab
         ranking = run.ranking if run.has("ranking") else None
         self._verdicts = {} if ranking is None else {row.latent: row for row in ranking.itertuples()}
-        self._maxima = run.features.table().set_index("latent")["max"].fillna(0)
 
     def reading(self, text: str) -> dict[str, Any]:
         """Return which latents fire in a text. `tokens` has the strings of the tokens. `firing` has, for each token,
@@ -104,11 +103,8 @@ class Answers:
             read = self.live.read(text)
         except ValueError as error:
             return {"error": str(error)} if text else {}
-        firing = [[[latent, self._strength(latent, z)] for latent, z in strongest] for strongest in read["firing"]]
-        features = [
-            [latent, self._strength(latent, max(z for _, z in firings)), len(firings)]
-            for latent, _, firings in read["features"][:N_FEATURES]
-        ]
+        firing = [[[latent, self.live.strength(latent, z)] for latent, z in strongest] for strongest in read["firing"]]
+        features = [[latent, strength, len(firings)] for latent, strength, firings in read["features"][:N_FEATURES]]
         shown = {row[0] for rows in (*firing, features) for row in rows}
         return {
             "tokens": [self.vocab[token] for token in read["tokens"]],
@@ -122,9 +118,6 @@ class Answers:
         if latent is None or not 0 <= latent < self.run.features.d_sae:
             return ""
         return self.run.feature(latent)._repr_html_()
-
-    def _strength(self, latent: int, z: float) -> float:
-        return z / (float(self._maxima.get(latent, 0)) or z)
 
     def _about(self, latent: int) -> list[str]:
         row = self._verdicts.get(latent)

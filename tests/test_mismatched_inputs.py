@@ -316,7 +316,7 @@ def test_features_are_a_scan_of_all_activations_that_are_the_same(files, tmp_pat
     store = ActivationStore.open(files.folder / "store")
     again = harvest(Transformer.load(files.run / "model"), store.tokens, [HOOK], tmp_path / "again", dtype="float32")
     features = scan(files, tmp_path / "scan")
-    assert again.fingerprint != store.fingerprint and features.is_scan_of(store) and features.is_scan_of(again)
+    assert again.digest != store.digest and features.is_scan_of(store) and features.is_scan_of(again)
     codes = FeatureStore.from_codes(store.tokens, features.codes[0 : store.n_ids], tmp_path / "codes")
     assert codes.is_scan_of(store) and codes.is_scan_of(of_another_model(files, tmp_path))
 

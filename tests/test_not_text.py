@@ -103,7 +103,7 @@ def test_harvest_of_images_stores_each_layers_output(digits, network, tmp_path):
     torch.testing.assert_close(rows[:, :3], patches(images[:, 0]).detach()[:, :3])
     assert rows[:, 3].isnan().all() and by_patch.excluded["position"] == N
     same = harvest(network, images.numpy(), ["4", "4.input"], tmp_path / "pooled", dtype="float32", batch_size=32)
-    assert same.fingerprint == pooled.fingerprint
+    assert same.digest == pooled.digest
 
 
 def test_one_dimensional_convolutions_are_read_by_channels(tmp_path):

@@ -104,7 +104,7 @@ def model_config(name: str, o: argparse.Namespace) -> RunConfig:
 
 def folder_of(data: HookData, recipe: Recipe, o: argparse.Namespace) -> Path:
     """Return the folder of a dictionary: another for other sizes, and for other activations."""
-    depends = [o.d_sae, o.k, o.tokens, o.batch, o.test_tokens, data.store.fingerprint]
+    depends = [o.d_sae, o.k, o.tokens, o.batch, o.test_tokens, data.store.digest]
     return o.out / "dictionaries" / f"{data.name}-{data.hook}-{digest_json(depends)[:8]}" / recipe.folder
 
 

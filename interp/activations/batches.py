@@ -38,7 +38,7 @@ class ShardColumn:
     dtype: torch.dtype
     hook_name: str
     """The hook's name in the store."""
-    fingerprint: str
+    digest: str
     """Identifies the data; a state is loaded only for the same data."""
 
 
@@ -107,7 +107,7 @@ class ActivationBatches(Iterator[Tensor]):
 
     def state_dict(self) -> dict[str, Any]:
         """Return JSON-able state, from which `load_state_dict` of an iterator with the same arguments resumes."""
-        source = " ".join(column.fingerprint for column in self.columns)
+        source = " ".join(column.digest for column in self.columns)
         return {"row": self._row, "seed": self.seed, "shuffle": self.shuffle, "source": source}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

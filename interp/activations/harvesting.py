@@ -43,7 +43,7 @@ from interp.activations.model_passes import (
     TokenBatches,
     check_model_takes,
     concatenate_tokens,
-    fingerprint,
+    weights_digest,
 )
 from interp.activations.remote_store import RemoteStoreWriter, clear
 from interp.activations.row_options import RowKeywords, RowOptions
@@ -264,7 +264,7 @@ def check_harvested(store: StoredRows, model: Model, hook: str) -> None:
     by MAX_DIFFERENCE, to allow for half precision. Rows that were not harvested cannot be checked, and are accepted.
     """
     module = module_of(model)
-    if store.weights is None or store.tokens is None or store.weights == fingerprint(module):  # last: it reads all
+    if store.weights is None or store.tokens is None or store.weights == weights_digest(module):  # last: it reads all
         return
     if not has_hook(model, hook):
         if any(name.endswith(f".{hook}") for name in hooks_of(model)):  # the model within another module

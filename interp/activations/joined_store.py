@@ -35,7 +35,7 @@ class JoinedStore(BatchReader):
 
     def __init__(self, stores: Mapping[str, ActivationStore]):
         self.stores = stores
-        self.fingerprint = " ".join(f"{name}/{store.fingerprint}" for name, store in stores.items())
+        self.digest = " ".join(f"{name}/{store.digest}" for name, store in stores.items())
         self._rows = next(iter(stores.values()))  # all hold the same
 
     def __len__(self) -> int:

@@ -209,7 +209,7 @@ class ModelPasses:
             "hook_names": list(self.hooks),
             "shape": list(self.tokens.shape),
             "tokens" if self.is_text else "inputs": digest(*self._blocks()),
-            "weights": fingerprint(self.module),
+            "weights": weights_digest(self.module),
             "dtype": options.dtype,
             "batch_size": options.batch_size,
             "exclude": sorted({*map(int, options.exclude)}),
@@ -322,7 +322,7 @@ def check_model_takes(module: nn.Module, tokens: Int[Tensor, "seq pos"]) -> None
         raise InterpError(f"sequences of {tokens.shape[1]} tokens are longer than the model's context of {n_ctx}")
 
 
-def fingerprint(module: nn.Module) -> str:
+def weights_digest(module: nn.Module) -> str:
     """Return the SHA-256 of the model's weights; a store is resumed only with the same model."""
     state = {name: tensor for name, tensor in module.state_dict().items() if isinstance(tensor, Tensor)}
     return digest(*(part for name, x in state.items() for part in (f"{name}{tuple(x.shape)}{x.dtype}", x)))

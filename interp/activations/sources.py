@@ -82,7 +82,7 @@ def are_all_equal(ids: Int[Tensor, " id"]) -> bool:
 class ActivationSource(Protocol):
     """Rows x [row, d] of one or more hooks, all of the same tokens, to train on."""
 
-    fingerprint: str
+    digest: str
     """Identifies the data: an interrupted training resumes only on the same data."""
 
     @property

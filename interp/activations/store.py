@@ -62,8 +62,8 @@ class ActivationStore(BatchReader):
     """Rows x [row, d] of one or more hooks, all of the same tokens. Made by `harvest`, `from_batches` and
     `from_hidden_states`; `open` reads a finished one."""
 
-    def __init__(self, path: Path | Address, manifest: dict[str, Any], fingerprint: str):
-        self.path, self.manifest, self.fingerprint = path, manifest, fingerprint
+    def __init__(self, path: Path | Address, manifest: dict[str, Any], digest: str):
+        self.path, self.manifest, self.digest = path, manifest, digest
         self._files = RemoteFiles(path, manifest) if isinstance(path, Address) else StoreFiles(path, manifest)
 
     @classmethod
@@ -297,7 +297,7 @@ class ActivationStore(BatchReader):
     def columns(self, hook: str | Sequence[str]) -> tuple[ShardColumn, ...]:
         dtype = DTYPES[self.manifest["dtype"]]
         return tuple(
-            ShardColumn(partial(self._files.column, name=name), self.d(name), dtype, name, f"{self.fingerprint}/{name}")
+            ShardColumn(partial(self._files.column, name=name), self.d(name), dtype, name, f"{self.digest}/{name}")
             for name in map(self.name_of, as_hook_names(hook))
         )
 

@@ -93,7 +93,7 @@ class ActivationStream:
         n_seq = len(tokens)
         n_ctx = self.passes.n_ctx
         self.n_chunks = math.ceil(n_seq / max(1, options.buffer_bytes // (n_ctx * row_bytes)))
-        self.fingerprint = digest_json({**config, "n_chunks": self.n_chunks})
+        self.digest = digest_json({**config, "n_chunks": self.n_chunks})
         self.hook_names = tuple(widths)
         self.n_ctx = n_ctx
         self._widths = widths
@@ -263,7 +263,7 @@ class StreamBatches(Iterator[Tensor]):
 
     def state_dict(self) -> dict[str, Any]:
         at = {"epoch": self._epoch, "chunk": self._chunk, "row": self._row}
-        return {**at, "seed": self.seed, "source": self.stream.fingerprint}
+        return {**at, "seed": self.seed, "source": self.stream.digest}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         check_state(state, self.state_dict())

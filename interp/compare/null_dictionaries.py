@@ -183,7 +183,7 @@ def compare_with_nulls(
     made_of: dict[str, Any] = {
         "kind": "nulls",
         "features": identity(features),
-        "activations": store.fingerprint,
+        "activations": store.digest,
         "neurons": None if neurons is None else {baseline_name: identity(neurons)},
         "dictionary": None if config is None else config_to_dict(config),
         **dataclasses.asdict(nulls_config),
@@ -201,14 +201,14 @@ def compare_with_nulls(
         }
         trials = _NullTrials(features, _TrainingConfigs.of(features, config, nulls_config), nulls_config, new, progress)
         neuron_scan = None if neurons is None else (baseline_name, neurons)
-        for name, table in _judge(trials, neuron_scan, store, hook, model, harvesting)._asdict().items():
+        for name, table in _judge_dictionaries(trials, neuron_scan, store, hook, model, harvesting)._asdict().items():
             table.attrs["features"] = identity(features)
             write_parquet(new / f"{name}.parquet", table)
         shutil.rmtree(new / "work", ignore_errors=True)
     return Nulls.read(out)
 
 
-def _judge(
+def _judge_dictionaries(
     trials: "_NullTrials",
     neuron_scan: tuple[str, FeatureStore] | None,
     store: ActivationStore,
@@ -234,7 +234,7 @@ def _judge(
             trials.add_scan(*neuron_scan, trained_tokens=0)
     for name, other in _other_models(model, trials.nulls_config.seed):
         trials.add_model(f"{name} model", other, hook, options)
-    verdicts = trials.judge(features.vocab if features.has_vocab else None)
+    verdicts = trials.verdicts(features.vocab if features.has_vocab else None)
     twins = _match_twins(features, saes["twin seed"], saes["frozen decoder"])
     return Nulls(shares_of_verdicts(verdicts), verdicts, twins.assign(**trials.correlations))
 
@@ -325,7 +325,7 @@ class _NullTrials:
         sae = train_sae(store, hook, config, out=self.out / folder, progress=progress)
         self.add_learnt(name, sae, store, hook)
 
-    def judge(self, vocab: Sequence[str] | None) -> pd.DataFrame:
+    def verdicts(self, vocab: Sequence[str] | None) -> pd.DataFrame:
         """Run `rank_codes` on the latents of all dictionaries at once, so that the text is analysed only once."""
         chosen = self.samples.chosen
         table = rank_codes(

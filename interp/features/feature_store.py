@@ -265,7 +265,7 @@ class FeatureStore:
         """Return whether the rows of a store are those that were scanned. Text is compared by its tokens, other rows by
         the digest of the store."""
         if store.tokens is None:
-            return not self.has_text and self.inputs.get("activations") == store.fingerprint
+            return not self.has_text and self.inputs.get("activations") == store.digest
         return self.has_text and torch.equal(self.tokens, store.tokens)
 
     def is_scan_of(self, store: StoredRows) -> bool:
@@ -274,7 +274,7 @@ class FeatureStore:
         their rows alone, since their activations are not known."""
         if not self.has_rows_of(store):
             return False
-        if self.inputs.get("activations", store.fingerprint) == store.fingerprint:
+        if self.inputs.get("activations", store.digest) == store.digest:
             return True
         weights = self.meta.get("weights", store.weights)  # an older scan does not have them
         return weights is not None and weights == store.weights

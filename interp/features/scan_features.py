@@ -252,7 +252,7 @@ def scan_part(
 def _encoding(dictionary: Dictionary, store: StoredRows, hook: str) -> dict[str, str]:
     """Return digests of everything that the codes depend on."""
     limit = norm_limit_on(dictionary, store, hook)
-    encoding = {"dictionary": dictionary_digest(dictionary), "activations": store.fingerprint, "hook": hook}
+    encoding = {"dictionary": dictionary_digest(dictionary), "activations": store.digest, "hook": hook}
     return encoding if limit is None else {**encoding, "norm_limit": str(limit)}
 
 

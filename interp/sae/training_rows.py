@@ -37,7 +37,7 @@ class TrainingRows:
         limits = tuple(limits_of_hook.enforced_limit for limits_of_hook in row_limits)
         self.hook_scales = HookScales(inputs=statistics[: len(hooks)], outputs=statistics[len(hooks) :], limits=limits)
         name, read = ("hook_name", hooks[0]) if len(hooks) == 1 else ("hook_names", list(hooks))
-        self.key: dict[str, Any] = {"store": store.fingerprint, "hook": read}
+        self.key: dict[str, Any] = {"store": store.digest, "hook": read}
         self.metadata: dict[str, Any] = {name: read}
         if output_hooks:
             self.key["output_hook"] = output_hooks[0] if len(output_hooks) == 1 else output_hooks

@@ -16,7 +16,7 @@ The verdict in ten sentences, each with the function that does it:
  7. For each latent and sense, rules in words are searched in half of the text, counted exactly, and the best one is
     scored on the other half: `propose_rules` (`search`), `count_rules` (`counting`), `explain` (`explanations`).
     `rules` says what a rule is, and `describe` (`senses`) adds what else is known of a sense.
- 8. Every number stands beside its null, the same number on text shifted against the firings: `compare_with_nulls` and
+ 8. Every number stands beside its null, the same number on text shifted against the firings: `compare_measures` and
     `against_pooled_nulls` (`nulls`).
  9. Measures from the literature stand beside it, and the probability that the model learnt the latent: `measure_values`
     (`measures`), `LearntFit.probability` (`learnt`).

@@ -230,7 +230,7 @@ class SampledCodes:
         return SparseCodes(tensors[0], tensors[1], tensors[2], shifted.shape[1])
 
 
-def compare_with_nulls(
+def compare_measures(
     values: Mapping[str, LatentValues],
     features: FeatureStore,
     sample: SampledCodes,

@@ -83,7 +83,7 @@ from interp.verdict.nulls import (
     SampledCodes,
     check_labels,
     circular_shifts,
-    compare_with_nulls,
+    compare_measures,
 )
 from interp.verdict.ranking_config import N_SHIFTS, RankingConfig, RankingConfigKeywords
 from interp.verdict.ranking_tables import Ranking, evidence_rows
@@ -219,14 +219,14 @@ def _rank(
     sampled = SampledCodes(features, shifts, seed, team)
     rule_sample = FitSample(text.d_sae, text.n_ctx, features.fit_half().numpy(), seed)
     listeners = [sampled.add, lambda chunk: rule_sample.add(chunk.of_latents(chosen))]
-    columns, evidence = _judge(text, faint, chosen, options, listeners)
+    columns, evidence = _verdicts(text, faint, chosen, options, listeners)
     rule_labels = labels if options.use_labels else None
     latent_rules, senses = describe(
         features, text, evidence, rule_sample, chosen & ~faint, rule_labels, options.progress
     )
     rule = {f"explanation_{name}": list(getattr(latent_rules, name)) for name in _RULE}
     values = measure_values(features, twin=twin, computed={"token_share": columns["token_share"]})
-    comparisons = compare_with_nulls(
+    comparisons = compare_measures(
         values,
         features,
         sampled,
@@ -273,12 +273,12 @@ def rank_codes(
     text = CodedText.from_codes(tokens, codes, vocab)
     left_out = np.zeros(codes.d_sae, bool) if faint is None else np.asarray(faint)
     everything = np.ones(codes.d_sae, bool)
-    columns, evidence = _judge(text, left_out, everything, options)
+    columns, evidence = _verdicts(text, left_out, everything, options)
     measures = {"token_share": columns["token_share"]}
     return _sort_rows([_rows_of_text(columns, evidence, measures, {}, everything)], has_text=True)
 
 
-def _judge(
+def _verdicts(
     text: CodedText,
     faint: Bool[np.ndarray, " d_sae"],
     chosen: Bool[np.ndarray, " d_sae"],

@@ -157,7 +157,7 @@ def test_ids_of_any_width_make_the_same_store(tmp_path, tokens, dtype):
     store = harvest(Toy(), tokens, ["first"], tmp_path / "int64", exclude=exclude)
     narrow = harvest(Toy(), tokens.numpy().astype(dtype), ["first"], tmp_path / "narrow", exclude=exclude)
     assert contents(tmp_path / "narrow") == contents(tmp_path / "int64") and len(store) == (tokens != 3).sum()
-    assert narrow.fingerprint == store.fingerprint
+    assert narrow.digest == store.digest
 
 
 def test_norms_are_sampled_where_rows_are_kept(tmp_path, monkeypatch):
@@ -334,7 +334,7 @@ def test_stores_filled_in_one_pass_are_those_that_are_filled_alone(tmp_path, tok
     assert len({len(store) for store in stores}) > 1
     assert together == model.n_runs > 0, "only the group with the last hook reaches the end of the model"
     again = harvest_stores(model, tokens, {tmp_path / name: hooks for name, hooks in GROUPS.items()}, **options)
-    assert model.n_runs == together and [store.fingerprint for store in again] == [s.fingerprint for s in stores]
+    assert model.n_runs == together and [store.digest for store in again] == [s.digest for s in stores]
     with pytest.raises(ValueError, match="names no hook: name at least one"):
         harvest_stores(model, tokens, {tmp_path / "a": ["first"], tmp_path / "b": []})
 
@@ -408,7 +408,7 @@ if __name__ == "__main__":
     assert store.path == out / "whole" and len(store) > 0
     assert told == ([0, *range(16, 184, 16), 184] if team.is_first else [])
     again = harvest(model, tokens, ["first", "heads"], out / "whole", **CONFIG, progress=lambda *_: 1 / 0)
-    assert again.fingerprint == store.fingerprint
+    assert again.digest == store.digest
     harvest(model, tokens, ["first", "heads"], out / "cut", **CONFIG)  # begun by one process
     reading = dict(hook=["first", "heads"], batch_size=21, seed=1, epochs=2)
     own = store.batches(**reading, part=(team.rank, team.count))
@@ -477,7 +477,7 @@ def test_check_harvested_hashes_the_model_only_for_a_harvested_store(tmp_path, t
     harvested = harvest(model, tokens, ["first"], tmp_path / "harvested", **CONFIG)
     made = ActivationStore.from_batches(rows, tmp_path / "made", hook_name="first")
     hashed = []
-    monkeypatch.setattr(harvesting, "fingerprint", lambda module: hashed.append(module) or harvested.weights)
+    monkeypatch.setattr(harvesting, "weights_digest", lambda module: hashed.append(module) or harvested.weights)
     check_harvested(made, model, "first")
     assert not hashed
     check_harvested(harvested, model, "first")

@@ -87,7 +87,7 @@ def test_from_hidden_states_resumes_to_the_same_bytes(written, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         ActivationStore.from_hidden_states(written, LAYERS, tmp_path / "cut", progress=stop)
     cut = ActivationStore.from_hidden_states(written, LAYERS, tmp_path / "cut")
-    assert cut.fingerprint == whole.fingerprint
+    assert cut.digest == whole.digest
 
 
 def test_states_of_another_checkpoint_are_other_work(written, tmp_path):
@@ -105,7 +105,7 @@ def test_states_of_another_checkpoint_are_other_work(written, tmp_path):
     new = ActivationStore.from_hidden_states(files, LAYERS, tmp_path / "store", overwrite=True)
     rows = rows_of(new, LAYERS[0])
     row = new.n_ctx  # the first token of the second prompt
-    assert torch.equal(rows[row], changed["hidden_states"][0, 0] * 2) and new.fingerprint != store.fingerprint
+    assert torch.equal(rows[row], changed["hidden_states"][0, 0] * 2) and new.digest != store.digest
 
 
 def test_files_that_are_not_of_one_extraction_are_refused(written, tmp_path):

@@ -122,12 +122,12 @@ def test_the_same_harvest_opens_and_another_is_refused(memory, folder):
     address = "memory://bucket/store"
     first = harvest(model(), TOKENS, HOOKS, address, **OPTIONS)
     stamp = memory.info("/bucket/store/manifest.json")["created"]
-    assert harvest(model(), TOKENS, HOOKS, address, **OPTIONS).fingerprint == first.fingerprint
+    assert harvest(model(), TOKENS, HOOKS, address, **OPTIONS).digest == first.digest
     assert memory.info("/bucket/store/manifest.json")["created"] == stamp
     with pytest.raises(ValueError, match="memory://bucket/store holds other work: batch_size is 4, not 8"):
         harvest(model(), TOKENS, HOOKS, address, **{**OPTIONS, "batch_size": 8})
     again = harvest(model(), TOKENS[:30], HOOKS, address, **OPTIONS, overwrite=True)
-    assert len(again) < len(first) and ActivationStore.open(address).fingerprint == again.fingerprint
+    assert len(again) < len(first) and ActivationStore.open(address).digest == again.digest
     again.verify()
 
 

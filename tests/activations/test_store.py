@@ -217,7 +217,7 @@ def test_stores_of_the_same_rows_are_read_as_one(tmp_path):
     parts = [torch.cat(list(store.batches(hook, **options))) for store, hook in ((tuned, "two"), (base, "one"))]
     assert torch.equal(found, torch.cat(parts, 1))
     assert both.batches("base/one", 30).state_dict() == base.batches("one", 30).state_dict()
-    assert both.fingerprint == f"base/{base.fingerprint} tuned/{tuned.fingerprint}"
+    assert both.digest == f"base/{base.digest} tuned/{tuned.digest}"
     assert (both.provenance, both.weights) == (base.provenance._replace(model_name=None), None)
     assert both.location == f"{tmp_path / 'a'}, {tmp_path / 'b'}" and not hasattr(both, "path")
     assert repr(both) == "JoinedStore(200 rows of base/one (3), base/two (4), tuned/one (3), tuned/two (4))"
@@ -475,7 +475,7 @@ def test_arrays_make_the_same_store_as_tensors(tmp_path):
     rows = numbered(90)
     forms = {"tensor": rows, "array": rows.numpy(), "arrays": (part.numpy() for part in rows.split(37))}
     stores = [ActivationStore.from_batches(form, tmp_path / name, dtype="float32") for name, form in forms.items()]
-    assert len({store.fingerprint for store in stores}) == 1 and len(stores[0]) == 90
+    assert len({store.digest for store in stores}) == 1 and len(stores[0]) == 90
 
 
 @pytest.mark.parametrize(
@@ -527,7 +527,7 @@ def test_shards_may_stay_empty(tmp_path):
 
 def test_store_replaces_another_only_with_overwrite_and_when_complete(tmp_path):
     folder = tmp_path / "store"
-    before = store_of(numbered(200), folder).fingerprint
+    before = store_of(numbered(200), folder).digest
     with pytest.raises(ValueError, match="store holds a finished store, perhaps of other rows: .*overwrite=True"):
         store_of(numbered(60), folder)
     with pytest.raises(ValueError, match="store holds other work: seed is 0, not 1.*overwrite=True"):
@@ -542,7 +542,7 @@ def test_store_replaces_another_only_with_overwrite_and_when_complete(tmp_path):
     for each in bad.values():
         with pytest.raises((ValueError, AttributeError)):
             ActivationStore.from_batches(each, folder, overwrite=True)
-    assert ActivationStore.open(folder).fingerprint == before and list(tmp_path.iterdir()) == [folder]
+    assert ActivationStore.open(folder).digest == before and list(tmp_path.iterdir()) == [folder]
     assert len(store_of(numbered(60), folder, overwrite=True)) == 60
     (folder / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match=r"notes.txt was not written by interp"):

@@ -105,7 +105,7 @@ class Twin(ActivationStore):
     """A store of the same rows, given in the order that the module says, and with the same statistics."""
 
     def __init__(self, store, stream):
-        super().__init__(store.path, store.manifest, store.fingerprint)
+        super().__init__(store.path, store.manifest, store.digest)
         self.stream = stream
 
     def statistics(self, hook):

@@ -123,7 +123,7 @@ def test_bench_quality_compares_both_trainers_and_resumes(tmp_path, capsys):
 
 
 def test_a_dictionary_of_other_sizes_is_not_taken_for_one_that_was_trained_before(tmp_path):
-    data = SimpleNamespace(name="demo", hook="hook", store=SimpleNamespace(fingerprint="a"))
+    data = SimpleNamespace(name="demo", hook="hook", store=SimpleNamespace(digest="a"))
     sizes = {"d_sae": 128, "k": 8, "tokens": 40_000, "batch": 512, "test_tokens": 4_000, "out": tmp_path}
     changed = [sizes, *(sizes | {name: 2 * sizes[name]} for name in list(sizes)[:-1])]
     recipe = quality_training.Recipe("TopK", "interp", 3e-3, None, 0)

@@ -11,7 +11,7 @@ import torch
 
 from interp.activations.harvesting import harvest
 from interp.activations.hooks import Hook, check_own_hook, hooks_of, resolve_hooks
-from interp.activations.model_passes import fingerprint
+from interp.activations.model_passes import weights_digest
 from interp.activations.stream import ActivationStream
 from interp.evaluation.baselines import FixedDictionary, RandomDictionary
 from interp.evaluation.quality import evaluate_dictionary
@@ -129,12 +129,12 @@ def test_every_hook_that_is_listed_can_be_harvested(model, tokens, tmp_path):
 
 def test_a_copy_is_a_model_of_its_own(model, tokens):
     twin = copy.deepcopy(model)
-    assert fingerprint(twin) == fingerprint(model) == fingerprint(model.inner)
+    assert weights_digest(twin) == weights_digest(model) == weights_digest(model.inner)
     inside = set(twin.modules())
     assert all(place.module in inside for place in resolve_hooks(twin, list(twin.hook_dict)).values())
     with torch.no_grad():
         next(twin.inner.parameters()).add_(1)
-    assert fingerprint(twin) != fingerprint(model) and twin.tokenizer is model.tokenizer
+    assert weights_digest(twin) != weights_digest(model) and twin.tokenizer is model.tokenizer
 
 
 def test_a_vocabulary_can_be_read_and_joins_to_the_text(model, family):
@@ -156,7 +156,7 @@ def test_a_vocabulary_can_be_read_and_joins_to_the_text(model, family):
 def test_a_model_is_saved_and_read_back(model, tokens, tmp_path):
     model.save(tmp_path)
     again = load_model(tmp_path)
-    assert fingerprint(again) == fingerprint(model) and again.tokenizer.digest == model.tokenizer.digest
+    assert weights_digest(again) == weights_digest(model) and again.tokenizer.digest == model.tokenizer.digest
     half = load_model(tmp_path, dtype="bfloat16")
     assert half.W_U.dtype == torch.bfloat16 and half.hooks() == model.hooks()
     with torch.no_grad():
@@ -190,7 +190,7 @@ def test_a_gguf_file(tmp_path):
     with torch.no_grad():
         torch.testing.assert_close(model(torch.tensor([ids])), written(torch.tensor([ids])).logits)
     model.save(tmp_path / "folder")
-    assert fingerprint(load_model(tmp_path / "folder")) == fingerprint(model)
+    assert weights_digest(load_model(tmp_path / "folder")) == weights_digest(model)
 
 
 def test_model_objects_of_both_libraries(model, family, folder, tokens):

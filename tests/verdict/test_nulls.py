@@ -21,7 +21,7 @@ from interp.verdict.nulls import (
     SampledCodes,
     against_pooled_nulls,
     circular_shifts,
-    compare_with_nulls,
+    compare_measures,
     random_dictionary,
     random_directions,
     rows_per_group,
@@ -51,7 +51,7 @@ def sampled(features, shifts=SHIFTS, seed=0):
 
 
 def scales(features, values, judged, **given):
-    return compare_with_nulls(
+    return compare_measures(
         values, features, sampled(features, FOUR), judged.testable, judged.effective_groups, **given
     )
 
@@ -158,7 +158,7 @@ def test_chance_firings_are_within_their_null_in_padded_text(tmp_path):
         scan.finish(codes, Decoder(None, None))
     padded = FeatureStore.open(tmp_path / "features")
     every = np.ones(40, bool)
-    nulls_of = compare_with_nulls(
+    nulls_of = compare_measures(
         measure_values(padded), padded, sampled(padded, FOUR), every, np.full(40, 100.0), labels=masks
     )
     assert set(nulls_of) == {"token_entropy", "best_token_concentration", "token_share", "label_f1"}

@@ -61,7 +61,7 @@ class Subject:
     def __init__(self, run: Run, sizes: Sizes, out: Path):
         self.run, self.sizes, self.hook = run, sizes, run.hook_name
         self.name = run.path.resolve().name
-        self.folder = out / f"{self.name}-{digest_json([run.store.fingerprint, asdict(sizes)])[:8]}"
+        self.folder = out / f"{self.name}-{digest_json([run.store.digest, asdict(sizes)])[:8]}"
         self.limit = run.store.norm_limits.get(self.hook)
 
     @property

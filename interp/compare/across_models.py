@@ -4,7 +4,7 @@ In: two scans, or codes, of the same tokens, by any models, hooks and widths; th
 latent i that fires on at least `min_fired` rows,
 
     correlation_i = max_j Pearson(z_i, z'_j)          other_i: that j
-    null_i        = the same with z' shifted circularly against the text
+    null_i        = the same with z' shifted circularly against the text, along the rows that were encoded
 
 and the medians of both. In: the decoders of two dictionaries that read the same hook of the same model. Out, with M the
 one-to-one matching with the largest sum of |cosine| (Hungarian algorithm),
@@ -59,7 +59,7 @@ class Universality:
     null: Estimate
     """The median of `null`."""
     shift: int
-    """Rows by which the null was shifted."""
+    """Encoded rows by which the null was shifted."""
 
     def __repr__(self) -> str:
         return f"Universality({len(self.table):,} latents, median correlation {self.median}, null {self.null})"
@@ -153,17 +153,19 @@ def stability(
     return Stability(table, bootstrap(cosine, seed=seed), float(null_cosine.mean()), share, chance_share, threshold)
 
 
-@dataclass(frozen=True)
 class ShiftedCodes:
-    """Codes whose row i is row (i + by) mod n of `codes`."""
+    """Codes that are shifted circularly along the rows that were encoded: row encoded[i] is row encoded[(i + by) mod n]
+    of `codes`. Other rows, such as padding, have no codes before and after."""
 
-    codes: CodeSource
-    by: int
+    def __init__(self, codes: CodeSource, by: int):
+        self.codes = codes
+        self.by = by
+        self._encoded = codes.present(0, len(codes)).nonzero()[:, 0]
 
     @classmethod
     def draw(cls, codes: CodeSource, seed: int) -> "ShiftedCodes":
         """Shift by between a quarter and three quarters of the text."""
-        n = len(codes)
+        n = int(codes.present(0, len(codes)).sum())
         return cls(codes, int(np.random.default_rng(seed).integers(n // 4, max(3 * n // 4, 1) + 1)))
 
     @property
@@ -174,19 +176,33 @@ class ShiftedCodes:
         return len(self.codes)
 
     def __getitem__(self, rows: slice, /) -> SparseCodes:
-        return SparseCodes.cat([self.codes[part] for part in self._parts(rows)])
+        start, stop, _ = rows.indices(len(self))
+        stop = max(start, stop)
+        first, last = torch.searchsorted(self._encoded, torch.tensor([start, stop])).tolist()
+        moved = SparseCodes.cat([self._codes_of(part) for part in self._parts(first, last)])
+        counts = torch.zeros(stop - start, dtype=torch.int64)
+        counts[self._encoded[first:last] - start] = moved.offsets.diff()
+        return SparseCodes.from_counts(counts, moved.latents, moved.values, self.d_sae)
 
     def present(self, start: int, stop: int) -> Bool[Tensor, " row"]:
-        return torch.cat([self.codes.present(part.start, part.stop) for part in self._parts(slice(start, stop))])
+        return self.codes.present(start, stop)
 
-    def _parts(self, rows: slice) -> list[slice]:
-        start, stop, _ = rows.indices(len(self))
-        first = start + self.by
-        last = max(start, stop) + self.by
-        n = len(self)
+    def _parts(self, first: int, last: int) -> list[slice]:
+        """Return the encoded rows, by their numbers among all of these, whose codes the encoded rows first … last − 1
+        get."""
+        n = max(len(self._encoded), 1)
+        first, last = first + self.by, last + self.by
         if last <= n or first >= n:
             return [slice(first % n, first % n + last - first)]
         return [slice(first, n), slice(0, last - n)]
+
+    def _codes_of(self, part: slice) -> SparseCodes:
+        """Read the codes of some encoded rows."""
+        rows = self._encoded[part]
+        if not len(rows):
+            return self.codes[0:0]
+        block = self.codes[int(rows[0]) : int(rows[-1]) + 1]
+        return block.take(rows - rows[0])
 
 
 def codes_of_same_text(

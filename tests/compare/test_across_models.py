@@ -8,6 +8,7 @@ import torch
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.compare.across_models import ShiftedCodes, stability, universality
+from interp.compare.lineage import splitting
 from interp.features.feature_store import FeatureStore
 from interp.features.twins import joint_sums
 from interp.statistics.estimates import bootstrap
@@ -73,9 +74,29 @@ def test_stores_with_different_rows_left_out_are_compared_on_common_rows(planted
     store.finish()
     found = universality(codes(ours), store).table.set_index("latent")
     assert found.correlation[0] == pytest.approx(1) and found.fired[0] == (ours[kept, 0] > 0).sum()
-    shifted = ShiftedCodes(store, 450)
-    assert (shifted.present(100, 200).numpy() == np.roll(kept, -450)[100:200]).all()
-    np.testing.assert_array_equal(shifted[100:200].dense(), np.roll(theirs * kept[:, None], -450, 0)[100:200])
+    expected = np.zeros_like(theirs)
+    expected[kept] = np.roll(theirs[kept], -300, 0)
+    shifted = ShiftedCodes(store, 300)
+    for start, stop in ((0, ROWS), (100, 200), (0, 1), (70, 70), (ROWS - 9, ROWS)):
+        assert (shifted.present(start, stop).numpy() == kept[start:stop]).all()
+        np.testing.assert_array_equal(shifted[start:stop].dense(), expected[start:stop])
+
+
+def test_the_null_has_as_many_rows_as_what_it_stands_beside_where_text_is_padded(tmp_path):
+    """Latents that fire at random are as alike by chance as on shifted text; half of the rows are padding, which
+    alternates with text, so shifted rows could all meet padding."""
+    generator = np.random.default_rng(0)
+    stores = []
+    for name, width in (("ours", 40), ("theirs", 50)):
+        z = generator.random((ROWS, width)) * (generator.random((ROWS, width)) < 0.05)
+        store = CodeStore.create(tmp_path / name, n_rows=2 * ROWS, d_sae=width)
+        store.write_file("0", torch.arange(0, 2 * ROWS, 2), codes(z.astype(np.float32)))
+        stores.append(store)
+    for seed in range(2):
+        found = universality(*stores, seed=seed)
+        assert found.null.low < found.median.value < found.null.high
+        split = splitting(*stores, min_cosine=0.4, seed=seed)
+        assert 0.2 < split.share_with_parent < 0.95 and split.null == pytest.approx(split.share_with_parent, abs=0.25)
 
 
 def test_mistakes_are_named(planted, tmp_path):

@@ -58,12 +58,12 @@ class Feature:
         if not self.facts.n_active:
             return f"latent {self.latent}: never fires"
         if not self.has_text:
-            fires = f"fires on {self.facts.density:.3%} of the rows, at most at {self.facts['max']:.3g}"
+            fires = f"fires on {_percent(self.facts.density)} of the rows, at most at {self.facts['max']:.3g}"
             label = self.facts.get("best_label")
             best_label = f"; {label} (F1 {self.facts.best_label_f1:.2f})" if isinstance(label, str) else ""
             return f"latent {self.latent}: {fires}{best_label}"
         token = repr(self.vocab[self.facts.top_token])
-        fires = f"fires on {self.facts.density:.3%} of the tokens, at most at {self.facts['max']:.3g}"
+        fires = f"fires on {_percent(self.facts.density)} of the tokens, at most at {self.facts['max']:.3g}"
         return f"latent {self.latent}: {fires}; {self.facts.top_token_share:.0%} of the firings are on {token}"
 
     def __str__(self) -> str:
@@ -151,6 +151,11 @@ def join_pieces(tokens: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
             is_whole = stop > start + 1 or character.isascii()
             yield character if is_whole else parts[start][0], [position for _, position in parts[start:stop]]
             start = stop
+
+
+def _percent(density: float) -> str:
+    """Return a density in percent: three decimals, or one digit of what would be 0.000%."""
+    return f"{density:.3%}" if density >= 1e-5 else f"{100 * density:.1g}%"
 
 
 def _replace_controls(line: str) -> str:

@@ -700,6 +700,9 @@ def test_a_feature_shows_itself_and_escapes_the_text(tokens, tmp_path):
     assert [side.count("<b>") for side in around] == [10, 1, 10]
     assert "too rare: �[2J (F1 0.50)" in str(replace(feature, verdict=pd.Series(judged)))
     assert repr(store[1]) == "latent 1: never fires" and "never fires" in store[1]._repr_html_()
+    facts = feature.facts.copy()
+    facts["density"] = 1 / 262_144
+    assert "fires on 0.0004% of the tokens" in repr(replace(feature, facts=facts)), "which does not round to 0.000%"
     both = store.several([1, 0])
     assert list(both) == [1, 0] and both[0].examples.equals(feature.examples) and both[0].facts.equals(feature.facts)
     assert both[1].examples.empty and store.several([]) == {}

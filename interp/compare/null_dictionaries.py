@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import nn
 
 from interp.activations import ActivationStore
@@ -319,7 +320,10 @@ class _NullTrials:
         progress = _with_name(self.progress, name)
         work = self.out / "work"
         config = self.configs.twin
-        tokens = self.features.tokens[: max(len(self.tokens), -(-config.tokens // self.features.n_ctx))]
+        codes = self.features.codes
+        rows = codes.present(0, len(codes)).view(-1, self.features.n_ctx).sum(1).cumsum(0)  # padding gives no rows
+        n_sequences = int(torch.searchsorted(rows, config.tokens)) + 1
+        tokens = self.features.tokens[: max(len(self.tokens), n_sequences)]
         folder = name.removesuffix(" model")
         store = harvest(model, tokens, [hook], work / f"activations-{folder}", progress=progress, **options)
         sae = train_sae(store, hook, config, out=self.out / folder, progress=progress)

@@ -20,6 +20,7 @@ from interp.compare.null_dictionaries import Nulls, NullsConfig, _TrainingConfig
 from interp.display.verdict_looks import VERDICT_LOOKS
 from interp.display.verdict_names import ONE_MEANING_ROW, UNTESTED, VERDICTS, WITHOUT_SCORES
 from interp.pipeline.stages.findings import by_dictionary, nulls_summary, verdicts_summary
+from interp.runtime.progress import no_progress
 from interp.sae import SAE, TopKConfig
 from interp.sae.model import Transcoder
 from interp.statistics.estimates import wilson
@@ -130,6 +131,21 @@ def test_a_match_is_over_the_rows_that_both_encoded(tmp_path, monkeypatch):
     )
     both = np.corrcoef(ours[10:].T, theirs[10:].T)[:3, 3:]
     np.testing.assert_allclose(correlations, both.max(1), atol=1e-5)
+
+
+def test_another_model_is_harvested_for_as_many_rows_as_its_dictionary_learns_from(tmp_path, monkeypatch):
+    """Padding gives no rows, so padded text takes more sequences."""
+    scanned = CodeStore.create(tmp_path, n_rows=400, d_sae=3)
+    scanned.write_file("0", torch.arange(100) * 4, SparseCodes.from_dense(torch.ones(100, 3)))
+    harvested = []
+    monkeypatch.setattr(null_dictionaries, "harvest", lambda model, tokens, *_, **__: harvested.append(tokens))
+    monkeypatch.setattr(null_dictionaries, "train_sae", lambda *_, **__: None)
+    trials: Any = SimpleNamespace(add_learnt=lambda *_: None, out=tmp_path, tokens=range(2), progress=no_progress)
+    trials.features = SimpleNamespace(codes=scanned, n_ctx=8, tokens=torch.zeros(50, 8))
+    for tokens, n_sequences in ((3, 2), (20, 10), (21, 11), (500, 50)):
+        trials.configs = SimpleNamespace(twin=SimpleNamespace(tokens=tokens))
+        null_dictionaries._NullTrials.add_model(trials, "shuffled model", None, "", {})
+        assert len(harvested[-1]) == n_sequences
 
 
 def test_the_command_refuses_another_dictionary_than_was_scanned_and_a_transcoder(tmp_path, capsys, monkeypatch):

@@ -105,6 +105,8 @@ def correlations_of(scanned, other, monkeypatch):
     monkeypatch.setattr(null_dictionaries, "encode_rows", lambda *_: [other])
     trials: Any = SimpleNamespace(features=SimpleNamespace(codes=scanned), n_rows=len(scanned), correlations={})
     trials.samples = SimpleNamespace(add=lambda *_: None)
+    trials.trained_tokens = {}
+    trials.configs = SimpleNamespace(twin=SimpleNamespace(tokens=1000))
     sae: Any = SimpleNamespace(W_dec=torch.eye(other[1].d_sae), d_sae=other[1].d_sae)
     for name in ("shuffled model", "untrained model"):
         null_dictionaries._NullTrials.add_learnt(trials, name, sae, None, "")

@@ -53,7 +53,8 @@ class CorpusConfig(CheckedFields):
     mixture and for an endless source (a language, a format, a streamed data set)."""
     paths: tuple[str, ...] = ()
     """For files and jsonl: paths or globs (`**` crosses folders), or addresses that fsspec reads (s3://…, https://…).
-    Compressed files (.gz, .zst, .bz2, .xz) are unpacked as they are read."""
+    Relative ones start at the working directory, not at the configuration file. Compressed files
+    (.gz, .zst, .bz2, .xz) are unpacked as they are read."""
     field: str = "text"
     """For jsonl and huggingface: the field of a row that has its text."""
     name: str = ""

@@ -51,6 +51,8 @@ def jsonl(patterns: Sequence[str], field: str, size: int) -> Iterator[Document]:
 def huggingface(name: str, subset: str, split: str, field: str, size: int) -> Iterator[Document]:
     """The text under `field` of a Hugging Face data set (hub name, or local folder of Parquet files), streamed row by
     row."""
+    if Path(name).is_file():
+        raise InterpError(f"name={name!r} is a file: give the folder of the data set, {str(Path(name).parent)!r}")
     try:
         import datasets
     except ImportError as error:

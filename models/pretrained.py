@@ -138,7 +138,10 @@ def from_object(model: Any, tokenizer: Any) -> Any:
     class_name = type(model).__name__
     if not hasattr(model, "hook_dict"):
         if not hasattr(model, "get_output_embeddings"):
-            raise InterpError(f"{class_name} is not a model of Hugging Face or TransformerLens: wrap it in one")
+            raise InterpError(
+                f"{class_name} is not a model of Hugging Face or TransformerLens: give it to "
+                "harvest itself, or (module, {name: submodule})"
+            )
         if getattr(model, "main_input_name", "input_ids") != "input_ids":
             raise InterpError(
                 f"{class_name} reads {model.main_input_name}, not tokens: give the model itself to harvest, or its "

@@ -299,11 +299,14 @@ def _twin_line(table: "pd.DataFrame") -> str:
 def _run_in_place(run: "Run", stage: str, config: Any) -> None:
     """Run a stage of a run again, with this section of its name, and print what it has found."""
     from interp.pipeline.execution import run_alone
-    from interp.pipeline.stages import STAGES
+    from interp.pipeline.stages import NEXT_LINE, STAGES
 
     with Bar(stage) as bar:
         manifest = run_alone(run, stage, config=run.config.replace(**{stage: config}), progress=bar)
-    print(STAGES[stage].summary_of(manifest) + (_twin_line(run.ranking) if stage == "ranking" else ""))
+    print(
+        STAGES[stage].summary_of(manifest).replace(NEXT_LINE, "\n")
+        + (_twin_line(run.ranking) if stage == "ranking" else "")
+    )
     if run.has(stage):  # effects are left out for a model that predicts no next tokens
         print(run.path_to(stage))
     print(f"`interp report {run.path}` writes its page again")
@@ -349,6 +352,7 @@ def effects_command(
         )
     from interp.effects import join_effects
     from interp.pipeline.sections import EffectsConfig
+    from interp.pipeline.stages import NEXT_LINE
     from interp.pipeline.stages.latents import ablate_latents, effects_results, effects_summary
 
     def make(run: "Run | None", features: "FeatureStore", bar: Bar) -> "pd.DataFrame":
@@ -361,7 +365,7 @@ def effects_command(
         return ablate_latents(opened, features.meta["hook_name"], dictionary, features, config, bar, own_part)
 
     def summarise(table: "pd.DataFrame", features: "FeatureStore") -> str:
-        return effects_summary(effects_results(table, features))
+        return effects_summary(effects_results(table, features)).replace(NEXT_LINE, "\n")
 
     _make_table("effects", source, out, settings, make, parts, join_effects, summarise)
 

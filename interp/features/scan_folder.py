@@ -6,7 +6,7 @@ digests. Every file is written atomically, and `meta.json` is the last.
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -92,10 +92,11 @@ class Scan:
             if vocab is not None:
                 raise InterpError(f"vocab names {len(vocab)} tokens, but the rows are not text: leave it out")
             tokens = torch.arange(tokens[0] * tokens[1]).view(tokens)
-        n_ids = check_token_ids(tokens, None if vocab is None else len(vocab)) + 1
         strings = () if vocab is None else vocab
-        if isinstance(strings, Mapping) or not all(isinstance(string, str) for string in strings):
-            raise InterpError("vocab must be a list of strings, that of token i at index i")
+        is_list = isinstance(strings, Iterable) and not isinstance(strings, Mapping)  # a tokenizer is not
+        if not is_list or not all(isinstance(string, str) for string in strings):
+            raise InterpError("vocab must be a list of strings, that of token i at index i, as tokenizer.display() is")
+        n_ids = check_token_ids(tokens, None if vocab is None else len(vocab)) + 1
         self.has_vocab = vocab is not None
         self.vocab = [str(i) for i in range(n_ids)] if vocab is None else list(vocab)
         check_labelled(labels, tokens, "this scan")

@@ -44,7 +44,7 @@ def save(
     made_from: Any = None,
     overwrite: bool = False,
 ) -> Path:
-    """Write `fig` to `path`, atomically.
+    """Write `fig` to `path`, atomically, in a folder that is made if it does not exist.
     width: the width of an image: "column" (84.5 mm), "icml" (82.6 mm), "page" (139.7 mm), or a number of millimetres.
     title: keep the title in an image; by default the caption replaces it.
     made_from: a run, whose seeds, tokens and configuration are written next to the figure, or a mapping of such facts.
@@ -58,12 +58,13 @@ def save(
     facts_file = path.with_name(f"{path.name}.json")
     for file in (path, facts_file):
         check_output_file(file, overwrite=overwrite or _is_ours(facts_file))
+    if path.suffix not in (*IMAGES, ".html", ".json"):
+        raise InterpError(f"{path} must end in one of {', '.join((*IMAGES, '.html', '.json'))}")
+    path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix in IMAGES:
         write_images({path: with_print_layout(fig, width, title=title)})
-    elif path.suffix in (".html", ".json"):
-        write_text(path, fig.to_html() if path.suffix == ".html" else str(fig.to_json()))
     else:
-        raise InterpError(f"{path} must end in one of {', '.join((*IMAGES, '.html', '.json'))}")
+        write_text(path, fig.to_html() if path.suffix == ".html" else str(fig.to_json()))
     write_json(facts_file, provenance(fig, path, width, made_from))
     return path
 

@@ -151,6 +151,9 @@ def token_label(token: str) -> str:
 
 def check_columns(table: pd.DataFrame | pd.Series | Mapping, *columns: str) -> None:
     """Raise ValueError if a table lacks a column that a figure draws."""
+    if not hasattr(table, "keys"):
+        kind = type(table).__name__
+        raise InterpError(f"a {kind} is not a table: give a DataFrame, such as run.features.table() or run.ranking")
     missing = [column for column in columns if column not in table]
     if missing:
         raise InterpError(f"the table lacks the columns {missing}; it has {list(table.keys())}")

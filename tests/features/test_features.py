@@ -759,7 +759,8 @@ def test_arrays_of_numpy_and_dense_codes_make_the_same_store(tokens, tmp_path):
         found = FeatureStore.from_codes(given, codes, tmp_path / name)
         assert torch.equal(found.tokens, expected.tokens)
         pd.testing.assert_frame_equal(found.table("features"), expected.table("features"))
-    for name, vocab in (("numbers", list(range(VOCAB))), ("mapping", {str(i): i for i in range(VOCAB)})):
+    refused = {"numbers": list(range(VOCAB)), "mapping": {str(i): i for i in range(VOCAB)}, "tokenizer": object()}
+    for name, vocab in refused.items():
         with pytest.raises(ValueError, match="vocab must be a list of strings"):
             FeatureStore.from_codes(tokens, dense.numpy(), tmp_path / name, vocab=vocab)
 

@@ -116,6 +116,11 @@ def test_every_figure_has_a_title_axes_with_titles_and_the_width_of_a_page(ranki
         assert len(titled) >= 2, figure.layout.title.text
 
 
+def test_what_is_no_table_is_named():
+    with pytest.raises(ValueError, match=r"a list is not a table: give a DataFrame, such as run.features.table\(\)"):
+        figures.density_histogram([1])
+
+
 def test_density_histogram_counts_every_latent_and_marks_the_dead_and_the_ultra_low():
     densities = [0.0] * 7 + [3e-7] * 4 + [0.01] * 5 + [1.0]
     figure = figures.density_histogram(pd.DataFrame({"density": densities}))
@@ -413,6 +418,7 @@ def test_the_quality_table_as_latex():
 
 def test_save_writes_what_the_ending_says(ranking, tmp_path):
     figure = figures.score_distributions(ranking, score="monosemanticity")
+    assert figures.save(figure, tmp_path / "new" / "scores.json").exists()
     assert figures.save(figure, tmp_path / "scores.json").exists()
     assert json.loads((tmp_path / "scores.json").read_text())["layout"]["width"] == WIDTH
     made_from = SimpleNamespace(provenance=lambda: {"seed": {"sae": 3}, "config_sha256": "ab"})

@@ -385,6 +385,8 @@ def test_parquet_among_text_files_is_sent_to_the_source_that_reads_it(tmp_path):
     for source in ("files", "jsonl"):
         with pytest.raises(ValueError, match=f"source = 'huggingface' and name = '{tmp_path}'"):
             load_documents(CorpusConfig(source=source, paths=(str(tmp_path / "a.parquet"),)))
+    with pytest.raises(ValueError, match=f"is a file: give the folder of the data set, '{tmp_path}'"):
+        load_documents(CorpusConfig(source="huggingface", name=str(tmp_path / "a.parquet")))
 
 
 def test_jsonl(tmp_path):

@@ -16,6 +16,8 @@ import torch
 from interp import Run, harvest, load_sae
 from interp.activations.hooks import evaluating
 from interp.cli import main
+from interp.codes.dictionary_hooks import DictionaryHooks
+from interp.codes.sparse_codes import SparseCodes
 from interp.effects import ABLATE, add, dose_response, intervene, steer
 from interp.report.live import Explorer, LiveModel
 from interp.report.notes import edit_notes, features_key
@@ -52,12 +54,15 @@ def post(server, name: str, asked: object, **headers: str) -> tuple[int, dict]:
     return status, json.loads(body)
 
 
-def test_what_the_dictionary_was_not_trained_on_has_no_latents(monkeypatch):
-    monkeypatch.setattr("interp.report.live.live_model.firing_matrix", lambda *parts: parts[-1])
-    sae = SimpleNamespace(metadata={"exclude_special_tokens": [7], "exclude_positions": [0, 99]})
-    live = SimpleNamespace(model=torch.nn.Linear(1, 1), sae=sae, dictionary_hooks=None, _special=torch.tensor([9]))
-    counted = LiveModel._codes(live, torch.tensor([[1, 7, 9, 2]]), torch.zeros(1, 4, 2))
-    assert counted.tolist() == [False, False, False, True]
+def test_what_the_dictionary_was_not_trained_on_has_no_latents():
+    model = torch.nn.Linear(1, 1)
+    model.special_ids = (9,)
+    metadata = {"exclude_special_tokens": [7], "exclude_positions": [0, 99]}
+    sae = SimpleNamespace(W_dec=torch.zeros(3, 2), d_in=2, metadata=metadata)
+    sae.codes = lambda rows: SparseCodes.from_dense(torch.ones(len(rows), 3))
+    live = SimpleNamespace(model=model, sae=sae, dictionary_hooks=DictionaryHooks(None, None, "", None))
+    z = LiveModel._codes(live, torch.tensor([[1, 7, 9, 2]]), torch.zeros(1, 4, 2))
+    assert z.toarray().tolist() == [[0, 0, 0]] * 3 + [[1, 1, 1]]
 
 
 def test_the_server_serves_the_live_page_and_nothing_else_of_the_machine(server):

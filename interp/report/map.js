@@ -316,7 +316,8 @@ report.views.map = (() => {
   function isAtHome(kind, px, py) {
     if (!kind || (!hueOf(kind) && scatter.size()[0] > ROOMY)) return true;
     const [x, y] = scatter.toData(px, py);
-    const isIn = (some) => some.some(({ corners }) => report.inside(corners, [x], [y]).length > 0);
+    const isIn = (some) => some.some(({ corners, box: [[west, east], [south, north]] }) =>
+      x > west && x < east && y > south && y < north && report.inside(corners, [x], [y]).length > 0);
     return isIn(homes.get(kind) ?? []) || !isIn(outlines());
   }
 

@@ -95,10 +95,12 @@ class CodedText:
 
     @cached_property
     def predicates(self) -> Predicates:
-        """The predicates of the text, counted at the first access."""
+        """The predicates of the text, counted at the first access where firings count: what holds in copies is as
+        rare as it is without them."""
         with threadpool_limits(1, user_api="blas"):  # the result must not depend on BLAS's threads
             vocab = self.vocab if self.has_vocab else None
-            return Predicates.count(self.tokens.numpy(), len(self.vocab), vocab, self.team, among=self.encoded)
+            candidates = self.encoded & self.counted
+            return Predicates.count(self.tokens.numpy(), len(self.vocab), vocab, self.team, among=candidates)
 
     def read_chunks(
         self,

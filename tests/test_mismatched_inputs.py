@@ -402,3 +402,14 @@ def test_functions_accept_inputs_of_one_run(files, tmp_path, capsys, caplog):
     assert main(["scan", *there, "--hook", OTHER_HOOK, "--out", str(tmp_path / "meant")]) == 0
     for table in (files.ranking.query("n_active > 90"), pd.read_csv(files.folder / "ranking.csv")):
         check_table(files.features, table, "the ranking")
+
+
+def test_quality_names_a_dictionary_of_another_model(files, caplog):
+    def measured(name: str) -> str:
+        measured_on = ["--model", str(files.run), "--tokens", str(files.run / "corpus/val"), "--max-tokens", "200"]
+        caplog.clear()
+        assert main(["quality", str(files.folder / name), *measured_on]) == 0
+        return caplog.text
+
+    assert "sae-of-another was trained on activations of another model than" in measured("sae-of-another")
+    assert "another model" not in measured("sae")

@@ -3,6 +3,7 @@
 A model is a run folder, a Hugging Face name or folder, a .gguf file, or SOURCE:NAME of a registered source.
 """
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +26,7 @@ MODEL = (
     "`interp run --help` lists"
 )
 TOKENS = "labelled tokens, as tokenize or run writes them, or the run folder"
+log = logging.getLogger(__name__)
 
 
 def tokenize_command(
@@ -124,6 +126,7 @@ def quality_command(
     if out is not None:
         check_writable("--out", out, *TABLES, overwrite=overwrite)
     from interp.activations.hooks import own_hook
+    from interp.activations.model_passes import weights_digest
     from interp.evaluation.quality import quality_table
     from interp.pipeline.opening import open_any
 
@@ -134,6 +137,10 @@ def quality_command(
             raise InterpError(f"{sae[0]} does not record the hook that it was trained on: name it with --hook")
         labelled = open_any(tokens, "tokens")
         opened = load_named_model(model)
+        weights = weights_digest(opened)
+        for name, dictionary in dictionaries.items():
+            if dictionary.metadata.get("model_weights", weights) != weights:
+                log.warning("%s was trained on activations of another model than %s: it is measured there", name, model)
         table = quality_table(
             opened,
             hook,

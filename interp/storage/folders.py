@@ -251,7 +251,9 @@ def _made_of_interrupted(unfinished: Path | Address) -> Any:
     """Return the `made_of` of unfinished work that can resume; None if there is none."""
     remedy = f"delete {unfinished}" if isinstance(unfinished, Path) else "replace it with overwrite=True (--overwrite)"
     begun = read_note(unfinished / BEGUN, remedy)
-    return begun.get(MADE_OF) if isinstance(begun, dict) and begun.get("resumes") else None
+    if not isinstance(begun, dict | None):
+        raise DamagedError(f"{unfinished / BEGUN} is damaged: it is not a JSON object: {remedy}")
+    return begun.get(MADE_OF) if begun and begun.get("resumes") else None
 
 
 def _first_foreign_file(folder: Path, *, any_file: bool) -> Path | None:

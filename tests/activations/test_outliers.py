@@ -107,7 +107,7 @@ def test_without_outliers_auto_changes_nothing(model, tokens, tmp_path, caplog):
     assert len(files) == 7 and all((auto.path / f).read_bytes() == (none.path / f).read_bytes() for f in files)
     assert auto.norm_limits == none.norm_limits == {} and not auto.keeps_outliers and none.keeps_outliers
     unlike = {key for key in auto.manifest if auto.manifest[key] != none.manifest.get(key)}
-    assert unlike == {"config", "norm_limits", "outliers"} and not caplog.records
+    assert unlike == {"made_of", "norm_limits", "outliers", "sha256"} and not caplog.records
 
 
 def test_a_store_that_keeps_outliers_says_so(model, tokens, tmp_path, caplog):

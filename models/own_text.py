@@ -49,8 +49,7 @@ def jsonl(patterns: Sequence[str], field: str, size: int) -> Iterator[Document]:
     endless=True, fields=("name", "subset", "split", "field"), takes="a data set on the hub, or a local folder"
 )
 def huggingface(name: str, subset: str, split: str, field: str, size: int) -> Iterator[Document]:
-    """The text under `field` of a Hugging Face data set (hub name, or local folder of Parquet files), streamed row by
-    row."""
+    """The text under `field` of a Hugging Face data set (hub name or local folder), streamed row by row."""
     if Path(name).is_file():
         raise InterpError(f"name={name!r} is a file: give the folder of the data set, {str(Path(name).parent)!r}")
     try:

@@ -142,7 +142,7 @@ report.views.feature = (() => {
   function heading(latent, feature) {
     const title = h("h2.title", null, h("div", null, report.lead.title(latent, feature)));
     retitle = () => {
-      title.style.minHeight = `${title.offsetHeight}px`; // what stands below stays where it is
+      title.style.minHeight = `${title.getBoundingClientRect().height}px`; // what stands below stays where it is
       title.replaceChildren(h("div", null, report.lead.title(latent, feature)));
     };
     const { label, note } = report.notes.editor(latent);

@@ -217,9 +217,8 @@ def _sequence_place_name(text: ReadText, value: int, row: int) -> str:
 
 
 def _line_head(positions: Positions) -> Int64[np.ndarray, " row"]:
-    """Return the first token of the line that is not blank; −1 if the sequence begins inside the line."""
-    state = positions.state
-    return np.where(state.line_known, np.where(state.line_head >= 0, state.line_head, positions.token()), -1)
+    """Return the first token of the line that is not blank."""
+    return np.where(positions.state.line_head >= 0, positions.state.line_head, positions.token())
 
 
 _ORDINALS = [*(str(n) for n in range(1, 9)), "9 or later"]

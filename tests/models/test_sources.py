@@ -86,7 +86,6 @@ def test_source_help_lists_similar_sources_together():
         (["a.jsonl", "b.jsonl"], "jsonl"),
         (["a.jsonl.gz", "b.jsonl.zst", "c.jsonl.bz2", "d.jsonl.xz"], "jsonl"),
         (["a.txt"], "files"),
-        (["a.jsonl", "b.txt"], "files"),
         ([], "files"),
     ],
 )

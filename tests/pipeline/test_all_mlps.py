@@ -84,7 +84,8 @@ def test_a_streamed_run_keeps_no_activations_and_has_the_rest(run, streamed):
         assert part.hook_name == hook and part.output_hook == stored.output_hook
         assert part.results("activations")["rows"] == stored.results("activations")["rows"]
         assert part.results("sae")["fvu"] == pytest.approx(stored.results("sae")["fvu"], abs=0.15)
-        assert part.features.meta | {"n_alive": 0, "l0": 0} == stored.features.meta | {"n_alive": 0, "l0": 0}
+        own = {"n_alive": 0, "l0": 0, "inputs": {}}
+        assert part.features.meta | own == stored.features.meta | own
         assert part.features.table()["fvu_rise"].isna().all()
 
 

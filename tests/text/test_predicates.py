@@ -57,12 +57,6 @@ def test_marks_on_letters_are_parts_of_words():
     assert PREDICATE_KINDS["stem"].name(predicates.text, 0, 1) == '"किताब"'
 
 
-def test_the_first_token_of_a_sequence_begins_no_line_that_began_before_it():
-    words = ["the", " end", "\n", "of", " it"]
-    predicates = Predicates.count(np.arange(5, dtype=np.int32)[None], 5, words)
-    assert [value(predicates, "line_head", row) for row in range(5)] == [-1, -1, -1, 3, 3]
-
-
 def test_white_space_is_in_no_word(predicates):
     """A newline was “in words that begin like an empty token”."""
     assert WORDS[predicates.text.tokens[0, 0]] == "\n" and value(predicates, "stem", 0) == -1 < value(

@@ -155,7 +155,8 @@ report.views.compare = (() => {
       hasText ? `${shared || "none"} of the tokens on which they fire most ${shared > 1 ? "are" : "is"} the same`
         : null,
     ].filter(Boolean);
-    const extent = jaccard === null ? `have ${isNothing ? "nothing" : "little"} in common` : extentOf(jaccard);
+    const extent = jaccard === null
+      ? `have ${isNothing ? "nothing" : "little"} in common, as far as this page knows` : extentOf(jaccard);
     return said(`Features ${a} and ${b} ${extent}`,
       `: ${reasons.slice(0, -1).join(", ")}, and ${reasons.at(-1)}.${inRaised(first, second)}`);
   }

@@ -121,7 +121,8 @@ def test_a_pair_without_counts_shows_the_bounds_that_are_known(browser, address)
     browser.wait("document.getElementById('compare').dataset.latent === '3'")
     other = browser.evaluate("location.hash").split("/")[2]
     [answer] = browser.text("#compare .answer")
-    assert answer.startswith(f"Features 3 and {other} have nothing in common: their decoder cosine is below 0.")
+    known = "have nothing in common, as far as this page knows: their decoder cosine is below 0."
+    assert answer.startswith(f"Features 3 and {other} {known}")
     assert "none of the tokens on which they fire most is the same" in answer
     assert browser.text("#compare .overlap .facts dd") == [], "the sentence has said what is known"
     assert len(browser.text("#compare .where section")) == 2
@@ -145,7 +146,7 @@ def test_a_pair_of_the_lists_of_the_nearest_alone_is_not_said_to_have_nothing_in
     browser.open(f"{address}#compare/{one}/{other}")
     browser.wait(f"document.getElementById('compare').dataset.latent === '{one}'")
     assert browser.text("#compare .answer")[0].startswith(
-        f"Features {one} and {other} have little in common: their decoder cosine is {cosine}"
+        f"Features {one} and {other} have little in common, as far as this page knows: their decoder cosine is {cosine}"
     )
 
 

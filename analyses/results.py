@@ -3,20 +3,28 @@
     python -m analyses.results                        from the files kept in analyses/results
     python -m analyses.results --from runs            first copy what runs/ holds: runs/demo, runs/bench_sae, …
     python -m analyses.results --from runs --only demo bench_sae
+    python -m analyses.results --measure              first run all commands: some hours (`make evidence`)
 
 Each section of the page is one entry of SECTIONS. It has the folder below `--from` that its command writes, the
 command, and a function that turns that folder's results.json (of a run, its manifests) into Markdown. If the results of
 a section are not kept, the end of the page lists it with its command. So nothing is shown that was not measured. In
 README.md the lines between `<!-- NAME -->` and `<!-- /NAME -->` are replaced. So is the index in analyses/README.md: a
 row for each script whose docstring opens with a question, with its command and its result in a line.
+
+`--measure` runs the commands in the order of SECTIONS, as some read what an earlier one made. One that fails keeps its
+old result and is named at the end: two need what is not in the repository, a folder of READINGS and the python of a
+SAEDASHBOARD environment, which the variables of these names give, and the plan's needs runs/sixteen, a demo of 16
+million tokens.
 """
 
 import argparse
 import ast
 import json
+import os
 import platform
 import re
 import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -46,8 +54,13 @@ class Section(NamedTuple):
 
 def main(arguments: Sequence[str] | None = None) -> Path:
     options = parse(arguments)
+    failed = []
     for section in SECTIONS:
-        if options.source and (not options.only or section.folder in options.only):
+        if options.only and section.folder not in options.only:
+            continue
+        if options.measure and not measure(section):
+            failed.append(section.command)
+        elif options.source:
             take_over(section, options.source / section.folder, options.note)
     kept = {
         section.folder: json.loads(file.read_text()) for section in SECTIONS if (file := kept_file(section)).exists()
@@ -58,15 +71,31 @@ def main(arguments: Sequence[str] | None = None) -> Path:
             fill(README, mark, write(kept[folder]["results"]))
     fill(INDEX, "index", index(kept))
     print(f"{PAGE.relative_to(ROOT)}: {len(kept)} of {len(SECTIONS)} sections measured")
+    if failed:
+        sys.exit("\n  ".join(["these commands failed, and the page has their old results:", *failed]))
     return PAGE
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--from", dest="source", type=Path, metavar="FOLDER", help="copy new results from here")
+    parser.add_argument("--measure", action="store_true", help="run the commands, and copy what they write to runs/")
     parser.add_argument("--only", nargs="+", choices=[section.folder for section in SECTIONS], default=[])
     parser.add_argument("--note", default="", help="shown with the numbers, such as what else the machine did")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.measure:
+        if options.source:
+            parser.error("--measure writes to runs/ and copies from there, so it takes no --from")
+        options.source = ROOT / "runs"
+    return options
+
+
+def measure(section: Section) -> bool:
+    """Run the command of a section. Returns whether it succeeded; a variable that is not set is a failure."""
+    print(section.command, flush=True)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    command = ["bash", "-euc", section.command]
+    return subprocess.run(command, cwd=ROOT, env={**os.environ, "PATH": path}).returncode == 0
 
 
 def take_over(section: Section, folder: Path, note: str = "") -> None:
@@ -208,7 +237,7 @@ SECTIONS = (
     Section(
         "bench_report",
         "Speed of the report, compared with SAEDashboard's pages",
-        "python -m analyses.bench.report --peer DASH/bin/python --rounds 2",
+        "python -m analyses.bench.report --peer $SAEDASHBOARD --rounds 2",
         result_tables.report,
         result_tables.report_in_short,
     ),
@@ -281,7 +310,7 @@ SECTIONS = (
     Section(
         "scorecard",
         "The verdict against planted truth and careful readers",
-        "python -m analyses.scorecard --short --readings DIR --ablate",
+        "python -m analyses.scorecard --short --readings $READINGS --ablate",
         result_tables.scorecard,
         result_tables.scorecard_in_short,
     ),

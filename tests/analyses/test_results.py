@@ -64,6 +64,26 @@ def test_a_cell_ends_where_its_text_ends():
     assert row == "| `<\\|bos\\|>` x | 3 |" and head.count("|") == 3
 
 
+def test_commands_are_run_in_order_and_one_that_fails_keeps_its_old_result(kept, tmp_path, monkeypatch):
+    write = "mkdir -p runs/{0} && echo '{{\"speed\": {{}}}}' > runs/{0}/results.json"
+    commands = {"bench_sae": write.format("bench_sae"), "bench_harvest": "test -e runs/bench_sae/results.json && false"}
+    commands |= {"bench_memory": "python -m json.tool $A_FOLDER_THAT_NOBODY_NAMED"}
+    sections = [each._replace(command=commands.get(each.folder, "")) for each in results.SECTIONS]
+    monkeypatch.setattr(results, "SECTIONS", [each for each in sections if each.command])
+    monkeypatch.setattr(results, "ROOT", tmp_path)
+    for name in ("PAGE", "README", "INDEX"):
+        monkeypatch.setattr(results, name, tmp_path / f"{name}.md")
+        (tmp_path / f"{name}.md").touch()
+    monkeypatch.setattr(results, "page", lambda kept: "")
+    monkeypatch.setattr(results, "IN_README", ())
+    monkeypatch.setattr(results, "index", lambda kept: "")
+    with pytest.raises(SystemExit) as ended:
+        results.main(["--measure"])
+    assert commands["bench_harvest"] in str(ended.value) and commands["bench_memory"] in str(ended.value)
+    assert json.loads((results.RESULTS_FOLDER / "bench_sae.json").read_text())["results"] == {"speed": {}}
+    assert not (results.RESULTS_FOLDER / "bench_memory.json").exists()
+
+
 def test_a_folder_without_results_changes_nothing(kept, tmp_path, capsys):
     results.take_over(results.SECTIONS[0], tmp_path / "nowhere")
     assert not results.kept_file(results.SECTIONS[0]).exists() and "has no results" in capsys.readouterr().out

@@ -8,38 +8,34 @@ import pytest
 
 from interp.activations.harvesting import HarvestKeywords, HarvestOptions, harvest, harvest_stores
 from interp.activations.row_options import RowConfig, RowKeywords, RowOptions
-from interp.activations.stream import ActivationStream, StreamKeywords, StreamOptions
+from interp.activations.stream import ActivationStream
 from interp.cli import COMMANDS, main
 from interp.effects import feature_effects
-from interp.effects.ablation_config import AblationConfig, AblationConfigKeywords
-from interp.effects.latent_ablation import AblationKeywords, AblationOptions
+from interp.effects.ablation_config import AblationConfig, AblationKeywords
 from interp.features.scan_config import ScanConfig
 from interp.features.scan_features import ScanKeywords, ScanOptions, scan_features, scan_saes
 from interp.pipeline.config import RunConfig
 from interp.runtime.options import field_docs
 from interp.sae import train_sae, train_saes, train_sharded, train_sweep
 from interp.sae.training import TrainingKeywords, TrainingOptions
-from interp.verdict.ranking import RankingKeywords, RankingOptions, rank_features
-from interp.verdict.ranking_config import RankingConfig, RankingConfigKeywords
+from interp.verdict.ranking import rank_features
+from interp.verdict.ranking_config import RankingConfig, RankingKeywords
 
 KEYWORDS = {
     RowOptions: RowKeywords,
     HarvestOptions: HarvestKeywords,
-    StreamOptions: StreamKeywords,
     TrainingOptions: TrainingKeywords,
     ScanOptions: ScanKeywords,
-    RankingConfig: RankingConfigKeywords,
-    RankingOptions: RankingKeywords,
-    AblationConfig: AblationConfigKeywords,
-    AblationOptions: AblationKeywords,
+    RankingConfig: RankingKeywords,
+    AblationConfig: AblationKeywords,
 }
 TAKEN_BY = {
+    RowOptions: (ActivationStream.__init__,),
     HarvestOptions: (harvest, harvest_stores),
-    StreamOptions: (ActivationStream.__init__,),
     TrainingOptions: (train_sae, train_sweep, train_saes, train_sharded),
     ScanOptions: (scan_features, scan_saes),
-    RankingOptions: (rank_features,),
-    AblationOptions: (feature_effects,),
+    RankingConfig: (rank_features,),
+    AblationConfig: (feature_effects,),
 }
 SHARED = {"harvest": RowConfig, "scan": ScanConfig, "ranking": RankingConfig, "effects": AblationConfig}
 """The dataclass whose fields a section of the configuration has, and the command of the section."""

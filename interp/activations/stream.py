@@ -19,7 +19,6 @@ The last chunk is kept until another is asked for. Trainings and scans of severa
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, Unpack
 
@@ -36,7 +35,7 @@ from interp.activations.row_statistics import ActivationStatistics, n_sample_row
 from interp.activations.shards import DTYPES, in_single_precision, overflow_hint
 from interp.activations.sources import Provenance, RowLimit, Shard, are_all_equal, main_name_in
 from interp.checks.errors import InterpError
-from interp.checks.limits import PositiveInt
+from interp.checks.limits import PositiveInt, check_value
 from interp.runtime.options import takes_options
 from interp.runtime.processes import part_of
 from interp.runtime.progress import Progress, no_progress
@@ -56,33 +55,31 @@ class Chunk(NamedTuple):
     """`running_sums` of the rows before rounding."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class StreamOptions(RowOptions):
-    buffer_bytes: PositiveInt = BUFFER_BYTES
-    """Most bytes of rows in memory."""
-    progress: Progress = no_progress
-    """Called for each chunk."""
-
-
-class StreamKeywords(RowKeywords, total=False):
-    """The keywords of `StreamOptions`."""
-
-    buffer_bytes: int
-    progress: Progress
-
-
 class ActivationStream:
     """Rows that a model gives whenever they are asked for. `tokens` are those of `harvest`."""
 
-    @takes_options(StreamOptions)
+    @takes_options(RowOptions)
     def __init__(
-        self, model: Model, tokens: TokenBatches, hook_names: Sequence[str], **keywords: Unpack[StreamKeywords]
+        self,
+        model: Model,
+        tokens: TokenBatches,
+        hook_names: Sequence[str],
+        *,
+        buffer_bytes: int = BUFFER_BYTES,
+        progress: Progress = no_progress,
+        **keywords: Unpack[RowKeywords],
     ):
-        options = StreamOptions(**keywords)
+        """Find the norm limits; no rows are kept yet.
+
+        buffer_bytes: most bytes of rows in memory.
+        progress: called for each chunk.
+        """
+        options = RowOptions(**keywords)
+        check_value("buffer_bytes", buffer_bytes, PositiveInt)
         tokens = concatenate_tokens(tokens)
         self.passes = ModelPasses.of(model, tokens, hook_names, options)
         config = {"source": "stream", **self.passes.made_of()}
-        self.progress = options.progress
+        self.progress = progress
         self._dtype = DTYPES[options.dtype]
         self._last_chunk: Chunk | None = None
         with evaluating(self.passes.module):
@@ -92,7 +89,7 @@ class ActivationStream:
         row_bytes = sum(widths.values()) * self._dtype.itemsize
         n_seq = len(tokens)
         n_ctx = self.passes.n_ctx
-        self.n_chunks = math.ceil(n_seq / max(1, options.buffer_bytes // (n_ctx * row_bytes)))
+        self.n_chunks = math.ceil(n_seq / max(1, buffer_bytes // (n_ctx * row_bytes)))
         self.digest = digest_json({**config, "n_chunks": self.n_chunks})
         self.hook_names = tuple(widths)
         self.n_ctx = n_ctx

@@ -18,7 +18,7 @@ class AblationConfig(CheckedFields):
     """Seed of what is drawn."""
 
 
-class AblationConfigKeywords(TypedDict, total=False):
+class AblationKeywords(TypedDict, total=False):
     """The keywords of `AblationConfig`."""
 
     sequences: int

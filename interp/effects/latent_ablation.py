@@ -31,7 +31,6 @@ the more sequences there are.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Unpack
 
 import numpy as np
@@ -45,11 +44,11 @@ from interp.activations.hooks import Model, evaluating, module_of, size_of, to_m
 from interp.activations.next_tokens import check_predicts_next
 from interp.checks.arguments import check_latents, check_token_ids
 from interp.checks.errors import InterpError
-from interp.checks.limits import PositiveInt
+from interp.checks.limits import PositiveInt, check_value
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import dictionary_hooks
 from interp.effects.ablation_batch import NUMBERS_AT_ONCE, AblationBatch, Firings, NullDirections, sampled_sequences
-from interp.effects.ablation_config import AblationConfig, AblationConfigKeywords
+from interp.effects.ablation_config import AblationConfig, AblationKeywords
 from interp.effects.ablation_plan import latents_at_once, plan_ablations
 from interp.evaluation.downstream import Downstream
 from interp.evaluation.shortcuts import downstream_of
@@ -92,36 +91,28 @@ _MEANS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class AblationOptions(AblationConfig):
-    latents: Sequence[int] | None = None
-    """The latents to ablate. None: all."""
-    n_tokens: PositiveInt = 10
-    """Tokens in likelier_tokens and in less_likely_tokens."""
-    output_hook: str | None = None
-    """The hook that a transcoder writes."""
-    part: tuple[int, int] = (0, 1)
-    """(rank, count), to ablate only every count-th of the latents; `join_effects` joins the tables of all parts."""
-    progress: Progress = no_progress
-    """Called with (done, all, note)."""
-
-
-class AblationKeywords(AblationConfigKeywords, total=False):
-    """The keywords of `AblationOptions`."""
-
-    latents: Sequence[int] | None
-    n_tokens: int
-    output_hook: str | None
-    part: tuple[int, int]
-    progress: Progress
-
-
-@takes_options(AblationOptions)
+@takes_options(AblationConfig)
 def feature_effects(
-    model: Model, hook: str, dictionary: Dictionary, features: FeatureStore, **keywords: Unpack[AblationKeywords]
+    model: Model,
+    hook: str,
+    dictionary: Dictionary,
+    features: FeatureStore,
+    *,
+    latents: Sequence[int] | None = None,
+    n_tokens: int = 10,
+    output_hook: str | None = None,
+    part: tuple[int, int] = (0, 1),
+    progress: Progress = no_progress,
+    **keywords: Unpack[AblationKeywords],
 ) -> pd.DataFrame:
     """Measure the effect of each latent. Returns one row per latent, with the columns above and latent, n_sequences,
     n_firings, mean_activation. They are NaN for a latent that does not fire.
+
+    latents: those to ablate, by default all.
+    n_tokens: the number of tokens in likelier_tokens and in less_likely_tokens.
+    output_hook: the hook that a transcoder writes.
+    part: (rank, count), to ablate only every count-th of the latents; `join_effects` joins the tables of all parts.
+    progress: called with (done, all, note).
 
     Under `torchrun`, all processes call this with the same arguments. The sequences are divided among them, since each
     serves many latents, and each process gets the whole table.
@@ -132,24 +123,24 @@ def feature_effects(
     Raises ValueError if model, dictionary and scan do not belong together, and for a model that predicts no next
     tokens.
     """
-    options = AblationOptions(**keywords)
+    config = AblationConfig(**keywords)
+    check_value("n_tokens", n_tokens, PositiveInt)
     module = module_of(model)
-    hooks = dictionary_hooks(model, hook, dictionary, options.output_hook)
+    hooks = dictionary_hooks(model, hook, dictionary, output_hook)
     check_scanned(features, dictionary, model, hook)
     check_token_ids(features.tokens, size_of(module, "d_vocab"))
     check_predicts_next(model, features.tokens)
-    latents = range(features.d_sae) if options.latents is None else options.latents
-    chosen = torch.tensor(check_latents(latents, features.d_sae))
+    chosen = torch.tensor(check_latents(range(features.d_sae) if latents is None else latents, features.d_sae))
     team = processes()
-    rank, count = options.part
+    rank, count = part
     check_part(rank, count)
     with evaluating(module):
         downstream = downstream_of(module, hooks, features.tokens[:2])
-        plan = plan_ablations(features, downstream, dictionary, chosen, options)
+        plan = plan_ablations(features, downstream, dictionary, chosen, config)
         made_of: dict[str, Any] = {
             "sequences": plan.sequences,
-            "n_tokens": options.n_tokens,
-            "seed": options.seed,
+            "n_tokens": n_tokens,
+            "seed": config.seed,
             "latents": digest(plan.latents),
             "rerun_part": downstream.rerun_part,
         }
@@ -159,12 +150,10 @@ def feature_effects(
         share = len(latents_here) / max(len(plan.latents), 1) / team.count
         pairs = round(plan.pairs * share)
         log.info("effects of %s: about %.1f minutes on two processor cores", what, plan.minutes * share)
-        options.progress(0, pairs, f"about {plan.minutes * share:.0f} min for {what}")
-        run = _EffectTables(features, downstream, dictionary, options, pairs, team)
+        progress(0, pairs, f"about {plan.minutes * share:.0f} min for {what}")
+        run = _EffectTables(features, downstream, dictionary, n_tokens, config.seed, pairs, progress, team)
         blocks = latents_here.split(latents_at_once(downstream.readout.d_state, plan.sequences))
-        tables = [
-            run.table(block, sampled_sequences(features, block, plan.sequences, options.seed)) for block in blocks
-        ]
+        tables = [run.table(block, sampled_sequences(features, block, plan.sequences, config.seed)) for block in blocks]
         n_firing, done = map(sum, zip(*team.all_gather_values((run.n_firing, run.done)), strict=True))
         if n_firing < done / 2:
             raise InterpError(
@@ -178,7 +167,7 @@ def feature_effects(
         "sequences": plan.sequences,
         "firing": plan.firing,
         "minutes": plan.minutes,
-        "seed": options.seed,
+        "seed": config.seed,
     }
     table.attrs["gradient_agreement"] = _gradient_agreement(table)
     table.attrs |= {"features": identity(features)} | ({"part": [rank, count], MADE_OF: made_of} if count > 1 else {})
@@ -218,8 +207,10 @@ class _EffectTables:
         features: FeatureStore,
         downstream: Downstream,
         dictionary: Dictionary,
-        options: AblationOptions,
+        n_tokens: int,
+        seed: int,
         n_pairs: int,
+        progress: Progress,
         team: Processes,
     ):
         self.team = team
@@ -228,12 +219,12 @@ class _EffectTables:
         self.dictionary = dictionary
         self.present = features.codes.present(0, len(features.codes)).view(self.tokens.shape)
         self.occurring = self.tokens.unique().long()
-        self.n_tokens = min(options.n_tokens, len(self.occurring))
-        self.progress = options.progress
+        self.n_tokens = min(n_tokens, len(self.occurring))
+        self.progress = progress
         self.n_pairs = n_pairs
         self.done = 0
         self.n_firing = 0
-        self.null_directions = NullDirections(features, dictionary, options.seed)
+        self.null_directions = NullDirections(features, dictionary, seed)
 
     def table(self, latents: Int[Tensor, " latent"], sampled: Int[Tensor, "latent sequences"]) -> pd.DataFrame:
         """Return the table of some latents, each ablated on its own sequences."""

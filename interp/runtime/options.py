@@ -1,21 +1,18 @@
-"""Declare an option once. It is then a keyword of each function that takes it, a field of a run's configuration, and a
-flag of the command.
+"""Declare once an option that a run's configuration, or several functions, have. It is then a field of the
+configuration, a flag of the command, and a keyword of each function. What one function alone takes is a keyword in its
+own signature.
 
     @dataclass(frozen=True, kw_only=True)
     class RankingConfig(CheckedFields):                         # the name, its type and limits, the default, its help
         n_shifts: Annotated[int, between(1, 1000)] = 2
         \"\"\"Circular shifts of the text.\"\"\"
 
-    class RankingConfigKeywords(TypedDict, total=False):        # the same names and types, for type checkers
+    class RankingKeywords(TypedDict, total=False):              # the same names and types, for type checkers
         n_shifts: int
 
-    @dataclass(frozen=True, kw_only=True)
-    class RankingOptions(RankingConfig):                        # what only Python can give, with its own keywords
-        progress: Progress = no_progress
-
-    @takes_options(RankingOptions)
-    def rank_features(features, **keywords: Unpack[RankingKeywords]):
-        options = RankingOptions(**keywords)
+    @takes_options(RankingConfig)
+    def rank_features(features, *, progress: Progress = no_progress, **keywords: Unpack[RankingKeywords]):
+        config = RankingConfig(**keywords)
 
 `help(rank_features)`, notebooks and the documentation show each keyword with its default and its help. A misspelt one
 is a TypeError of the dataclass. The section of run.toml inherits from the same dataclass (`pipeline.sections`), and the

@@ -49,7 +49,7 @@ not use the token share, so they may be low for a single-token latent.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any, Unpack
 
 import numpy as np
@@ -64,7 +64,7 @@ from interp.codes.dictionary import is_faint
 from interp.display.verdict_names import DEAD, DENSE, FAINT, NO_CONTEXT, UNTESTED
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_part_tables, check_twin, identity
-from interp.runtime.options import takes_options, values_of
+from interp.runtime.options import takes_options
 from interp.runtime.processes import Processes, processes
 from interp.runtime.progress import Progress, no_progress, percent_of_steps
 from interp.storage.files import digest
@@ -85,7 +85,7 @@ from interp.verdict.nulls import (
     circular_shifts,
     compare_measures,
 )
-from interp.verdict.ranking_config import N_SHIFTS, RankingConfig, RankingConfigKeywords
+from interp.verdict.ranking_config import N_SHIFTS, RankingConfig, RankingKeywords
 from interp.verdict.ranking_tables import Ranking, evidence_rows
 from interp.verdict.search import FitSample
 from interp.verdict.senses import describe
@@ -102,37 +102,18 @@ _SHARE_OF_TIME = {
 _RULE = ("f1", "precision", "recall", "n_examples", "f1_by_interval", "json")
 
 
-@dataclass(frozen=True, kw_only=True)
-class RankingOptions(RankingConfig):
-    calibration: Calibration | None = None
-    """None: the one that ships with the package."""
-    labels: Masks | None = None
-    """The masks that were scanned. The null of the measure `label_f1` needs them, as the store has only counts."""
-    twin: FeatureStore | None = None
-    """A scan of the same tokens with a dictionary from another seed, which is searched for each latent."""
-    matches: pd.DataFrame | None = None
-    """The matches with the dictionaries of the nulls (`compare.null_dictionaries.Nulls.twins`), for `learnt`."""
-    progress: Progress = no_progress
-    """Called with (done, all, step) in percent."""
-
-
-class RankingKeywords(RankingConfigKeywords, total=False):
-    """The keywords of `RankingOptions`."""
-
-    calibration: Calibration | None
-    labels: Masks | None
-    twin: FeatureStore | None
-    matches: pd.DataFrame | None
-    progress: Progress
-
-
-@takes_options(RankingOptions)
+@takes_options(RankingConfig)
 def rank_features(
     features: FeatureStore,
     *,
     latents: Sequence[int] | int | None = None,
     part: tuple[int, int] = (0, 1),
     nulls: int | None = None,
+    calibration: Calibration | None = None,
+    labels: Masks | None = None,
+    twin: FeatureStore | None = None,
+    matches: pd.DataFrame | None = None,
+    progress: Progress = no_progress,
     **keywords: Unpack[RankingKeywords],
 ) -> pd.DataFrame:
     """Rank all latents, most monosemantic first. The same store and seed give the same table.
@@ -148,22 +129,27 @@ def rank_features(
     latents (`CodedText.team`) are divided among them, and each process gets the whole table.
     part: (rank, count), to rank only every count-th of the latents; `join_rankings` makes one table of all parts.
     nulls: another name for `n_shifts`, whose value is not used if this is given.
+    calibration: by default, the one that ships with the package.
+    labels: the masks that were scanned. The null of the measure `label_f1` needs them, as the store has only counts.
+    twin: a scan of the same tokens with a dictionary from another seed, which is searched for each latent.
+    matches: the matches with the dictionaries of the nulls (`compare.null_dictionaries.Nulls.twins`), for `learnt`.
+    progress: called with (done, all, step) in percent.
     Raises TypeError if `features` is not a FeatureStore. Raises ValueError for latents that do not exist, if n_shifts <
     1 or seed < 0, if use_labels is set without labels, if a mask or the twin does not belong to the scanned tokens,
     or for more parts than latents.
     """
-    options = RankingOptions(**keywords)
+    config = RankingConfig(**keywords)
     if not isinstance(features, FeatureStore):
         raise TypeError(f"features is a {type(features).__name__}: open it first, FeatureStore.open(folder)")
     if nulls is not None:
-        options = replace(options, n_shifts=nulls)
+        config = replace(config, n_shifts=nulls)
     chosen = _choose_latents(latents, features.d_sae)
-    check_labels(features, options.labels, needed=options.use_labels)
-    if options.twin is not None:
-        check_twin(features, options.twin)
+    check_labels(features, labels, needed=config.use_labels)
+    if twin is not None:
+        check_twin(features, twin)
     made_of = {
-        **values_of(RankingConfig, options),
-        "twin": None if options.twin is None else identity(options.twin),
+        **asdict(config),
+        "twin": None if twin is None else identity(twin),
         "latents": digest(chosen),
         "text": features.has_text,
     }
@@ -176,7 +162,9 @@ def rank_features(
 
     own_latents = chosen[rank::count][team.rank :: team.count]
     is_own = np.isin(np.arange(features.d_sae), own_latents)
-    tables = team.gather_results(lambda: _rank(features, is_own, options, team))
+    tables = team.gather_results(
+        lambda: _rank(features, is_own, config, calibration, labels, twin, matches, team, progress)
+    )
     ranking = _sort_rows([table for table in tables if len(table)], features.has_text)
     ranking.attrs["features"] = identity(features)
     if count > 1:
@@ -205,25 +193,30 @@ def _sort_rows(tables: Sequence[pd.DataFrame], has_text: bool) -> pd.DataFrame:
 
 
 def _rank(
-    features: FeatureStore, chosen: Bool[np.ndarray, " d_sae"], options: RankingOptions, team: Processes
+    features: FeatureStore,
+    chosen: Bool[np.ndarray, " d_sae"],
+    config: RankingConfig,
+    calibration: Calibration | None,
+    labels: Masks | None,
+    twin: FeatureStore | None,
+    matches: pd.DataFrame | None,
+    team: Processes,
+    progress: Progress,
 ) -> pd.DataFrame:
     """Rank the chosen latents. Returns their rows, in any order. Each process of the team has latents of its own, or
     none."""
-    faint = np.zeros(features.d_sae, bool) if options.judge_faint else _mark_faint(features)
+    faint = np.zeros(features.d_sae, bool) if config.judge_faint else _mark_faint(features)
     if not features.has_text:
-        return _rows_without_text(features, faint, chosen, options.twin)
-    options = replace(options, progress=percent_of_steps(options.progress, _SHARE_OF_TIME))
-    labels, twin, seed = options.labels, options.twin, options.seed
+        return _rows_without_text(features, faint, chosen, twin)
+    progress = percent_of_steps(progress, _SHARE_OF_TIME)
     text = CodedText.from_features(features, team)
-    shifts = circular_shifts(text.n_seq, text.n_ctx, options.n_shifts, int((text.maxima > 0).sum()), seed)
-    sampled = SampledCodes(features, shifts, seed, team)
-    rule_sample = FitSample(text.d_sae, text.n_ctx, features.fit_half().numpy(), seed)
+    shifts = circular_shifts(text.n_seq, text.n_ctx, config.n_shifts, int((text.maxima > 0).sum()), config.seed)
+    sampled = SampledCodes(features, shifts, config.seed, team)
+    rule_sample = FitSample(text.d_sae, text.n_ctx, features.fit_half().numpy(), config.seed)
     listeners = [sampled.add, lambda chunk: rule_sample.add(chunk.of_latents(chosen))]
-    columns, evidence = _verdicts(text, faint, chosen, options, listeners)
-    rule_labels = labels if options.use_labels else None
-    latent_rules, senses = describe(
-        features, text, evidence, rule_sample, chosen & ~faint, rule_labels, options.progress
-    )
+    columns, evidence = _verdicts(text, faint, chosen, config, calibration, progress, listeners)
+    rule_labels = labels if config.use_labels else None
+    latent_rules, senses = describe(features, text, evidence, rule_sample, chosen & ~faint, rule_labels, progress)
     rule = {f"explanation_{name}": list(getattr(latent_rules, name)) for name in _RULE}
     values = measure_values(features, twin=twin, computed={"token_share": columns["token_share"]})
     comparisons = compare_measures(
@@ -234,9 +227,9 @@ def _rank(
         evidence.effective_groups,
         labels=labels,
         twin=twin,
-        seed=seed,
+        seed=config.seed,
     )
-    learnt = LearntFit.load().probability(learnt_inputs(features, options.matches))
+    learnt = LearntFit.load().probability(learnt_inputs(features, matches))
     columns = {
         **values,
         **columns,
@@ -269,11 +262,11 @@ def rank_codes(
     Raises ValueError if n_shifts < 1 or seed < 0, if codes or vocab do not belong to these tokens, or if codes are out
     of range.
     """
-    options = RankingOptions(n_shifts=n_shifts, seed=seed, calibration=calibration, progress=progress)
+    config = RankingConfig(n_shifts=n_shifts, seed=seed)
     text = CodedText.from_codes(tokens, codes, vocab)
     left_out = np.zeros(codes.d_sae, bool) if faint is None else np.asarray(faint)
     everything = np.ones(codes.d_sae, bool)
-    columns, evidence = _verdicts(text, left_out, everything, options)
+    columns, evidence = _verdicts(text, left_out, everything, config, calibration, progress)
     measures = {"token_share": columns["token_share"]}
     return _sort_rows([_rows_of_text(columns, evidence, measures, {}, everything)], has_text=True)
 
@@ -282,22 +275,24 @@ def _verdicts(
     text: CodedText,
     faint: Bool[np.ndarray, " d_sae"],
     chosen: Bool[np.ndarray, " d_sae"],
-    options: RankingOptions,
+    config: RankingConfig,
+    calibration: Calibration | None,
+    progress: Progress,
     listeners: Sequence[Listener] = (),
 ) -> tuple[dict[str, Any], FiringEvidence]:
     """Collect the evidence of the chosen latents and judge those that are not faint. Returns the columns of the
     verdict, in the order of the latents, and the evidence."""
-    calibration = options.calibration or Calibration.load()
+    calibration = calibration or Calibration.load()
     calibration.warn_of_other_kinds()
     word_mass = WordMass(text.tokens, text.vocab, text.d_sae)
     evidence = collect_evidence(
         text,
         calibration,
-        n_shifts=options.n_shifts,
-        seed=options.seed,
+        n_shifts=config.n_shifts,
+        seed=config.seed,
         listeners=[lambda chunk: word_mass.add(chunk.of_latents(chosen)), *listeners],
         chosen=chosen & ~faint,
-        progress=options.progress,
+        progress=progress,
     )
     return verdict_columns(text, evidence, word_mass.largest_share, faint), evidence
 

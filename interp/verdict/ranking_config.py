@@ -25,7 +25,7 @@ class RankingConfig(CheckedFields):
     """Test faint latents too, which have almost no effect, and give them a verdict like any other."""
 
 
-class RankingConfigKeywords(TypedDict, total=False):
+class RankingKeywords(TypedDict, total=False):
     """The keywords of `RankingConfig`."""
 
     n_shifts: int

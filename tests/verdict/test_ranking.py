@@ -15,7 +15,7 @@ from interp.features.feature_store import FeatureStore
 from interp.text.kinds import PREDICATE_KINDS
 from interp.verdict.evidence import collect_evidence
 from interp.verdict.measures import MEASURES, Measure, measure_values
-from interp.verdict.ranking import RankingOptions, rank_codes, rank_features
+from interp.verdict.ranking import rank_codes, rank_features
 from interp.verdict.ranking_config import N_SHIFTS, RankingConfig
 from interp.verdict.ranking_tables import ranking_evidence
 from interp.verdict.similarity import STATISTIC_NAMES
@@ -485,9 +485,9 @@ def test_more_nulls_for_few_latents_change_no_probability(world):
 
 
 def test_the_number_of_shifts_has_one_default():
-    functions = (rank_codes, collect_evidence)
+    functions = (rank_features, rank_codes, collect_evidence)
     assert {inspect.signature(function).parameters["n_shifts"].default for function in functions} == {N_SHIFTS}
-    assert RankingOptions().n_shifts == RankingConfig().n_shifts == N_SHIFTS
+    assert RankingConfig().n_shifts == N_SHIFTS
 
 
 def test_rank_features_refuses_no_shifts(store):

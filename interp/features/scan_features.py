@@ -42,7 +42,7 @@ from interp.features.scan_folder import (
 )
 from interp.runtime.options import takes_options
 from interp.runtime.processes import part_of, processes
-from interp.runtime.progress import Progress, no_progress
+from interp.runtime.progress import Progress, no_progress, split
 from interp.storage.artifacts import check_exists
 from interp.storage.files import write_atomically
 from interp.storage.manifests import MADE_OF, read_manifest, verify
@@ -139,11 +139,11 @@ def _scan(
     read = (store.n_ids // n_ctx, n_ctx) if tokens is None else tokens
     team = processes()
     pieces = pieces_of(store)
-    bar = _SharedProgress(options.progress, len(dictionaries))
     scans: list[tuple[Scan, Dictionary, CodeStore, VarianceExplained]] = []
     with ExitStack() as folders:
-        for out, (dictionary, hook) in dictionaries.items():
-            named, progress = store.name_of(hook), bar.of_next()
+        progress_of_each = split(options.progress, len(dictionaries))
+        for (out, (dictionary, hook)), progress in zip(dictionaries.items(), progress_of_each, strict=True):
+            named = store.name_of(hook)
             scan = Scan(read, vocab, options.labels, options.config, named, progress, team, store.weights)
             encoding = _encoding(dictionary, store, scan.hook_name)
             parts_in_order = _check_parts(parts, encoding) if parts else []
@@ -181,26 +181,6 @@ def _scan(
                 decoder = replace(decoder, logits=path)
             scan.finish(codes, decoder)
     return [FeatureStore.open(out) for out in dictionaries]
-
-
-class _SharedProgress:
-    """The progress of several scans, shown as that of a single one, in which all count the same."""
-
-    def __init__(self, progress: Progress, n_scans: int):
-        self.progress = progress
-        self.shares = [0.0] * n_scans
-        self._begun = 0
-
-    def of_next(self) -> Progress:
-        """Return the progress of the next scan."""
-        scan = self._begun
-        self._begun += 1
-
-        def show(done: int, total: int, note: str) -> None:
-            self.shares[scan] = done / max(total, 1)
-            self.progress(round(total * sum(self.shares)), total * len(self.shares), note)
-
-        return show
 
 
 @torch.no_grad()

@@ -13,7 +13,7 @@ from numba import njit
 from safetensors import safe_open
 
 from interp.checks import free_memory
-from interp.runtime.progress import percent_of_steps
+from interp.runtime.progress import percent_of_steps, split
 from interp.statistics.estimates import ratio
 from interp.statistics.randomness import splitmix64
 from interp.storage.addresses import address_of
@@ -104,6 +104,15 @@ def test_in_percent_reports_steps_in_percent_of_the_work():
         (40, 100, "saving"),
         (100, 100, "judging"),
     ]
+
+
+def test_jobs_that_run_together_are_shown_as_one():
+    told = []
+    first, second = split(lambda *step: told.append(step), 2)
+    first(5, 10, "rows")
+    second(20, 20, "rows")
+    first(10, 10, "rows")
+    assert told == [(5, 20, "rows"), (30, 40, "rows"), (20, 20, "rows")]
 
 
 def test_the_root_of_an_address_keeps_its_slashes():

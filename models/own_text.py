@@ -13,9 +13,11 @@ from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
-import fsspec
+from fsspec.compression import compr
+from fsspec.utils import infer_compression
 
 from interp.checks.errors import InterpError
+from interp.storage.addresses import address_of, list_objects, open_object
 from models.documents import Document, cut_work, piece_end
 from models.sources import text_source
 
@@ -100,52 +102,32 @@ def matching_files(pattern: str) -> list[Path]:
 
 def named_files(pattern: str) -> list[str]:
     """List the files that a path, a glob or an address names. Raises OSError for a folder, and if there are none."""
-    if is_address(pattern):
-        with _naming_path(pattern):
-            system, path = fsspec.core.url_to_fs(pattern)
-            names = system.glob(path) if glob.has_magic(path) else [path] * system.isfile(path)
-        if not names:
-            raise FileNotFoundError(f"{pattern} does not exist: name a text file, or a glob that matches some")
-        return [str(system.unstrip_protocol(name)) for name in sorted(names)]
-    if Path(pattern).is_dir():
+    address = address_of(pattern)
+    if address is None and Path(pattern).is_dir():
         raise IsADirectoryError(f"{pattern} is a folder: name its files by a glob, such as {pattern}/**/*.txt")
-    paths = matching_files(pattern)
-    if not paths and Path(pattern).exists():
-        raise FileNotFoundError(f"{pattern} is a device: name a text file, or a glob that matches some")
-    if not paths:
-        raise FileNotFoundError(f"{pattern} does not exist: name a text file, or a glob that matches some")
-    return [str(path) for path in paths]
-
-
-def is_address(path: str) -> bool:
-    """Return whether this is an address that fsspec reads, such as s3://bucket/a.jsonl, rather than a path."""
-    return "://" in path
+    files = matching_files(pattern) if address is None else list_objects(address)
+    if not files:
+        is_device = address is None and Path(pattern).exists()
+        reason = "is a device" if is_device else "does not exist"
+        raise FileNotFoundError(f"{pattern} {reason}: name a text file, or a glob that matches some")
+    return [str(file) for file in files]
 
 
 @contextmanager
 def open_binary(path: str) -> Iterator[BinaryIO]:
     """Open a file or an address for reading; compressed files, recognized by their ending, are unpacked on the fly."""
-    if not is_address(path) and not path.endswith(_COMPRESSED):
-        with open(path, "rb") as file:
+    address = address_of(path)
+    with open(path, "rb") if address is None else open_object(address) as file:
+        if not path.endswith(_COMPRESSED):
             yield file
-        return
-    with _naming_path(path), fsspec.open(path, "rb", compression="infer") as file:
-        yield io.BufferedReader(file)  # the reader of .zst cannot iterate over lines
-
-
-@contextmanager
-def _naming_path(path: str) -> Iterator[None]:
-    """Turn any library's error about an address or a compressed file into one that names it."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise FileNotFoundError(f"{path} does not exist: name an existing file in a bucket of yours") from None
-    except ImportError as error:
-        raise InterpError(f"{path} cannot be read: {error}; pip install 'interp[remote]' has what S3 needs") from None
-    except (ValueError, GeneratorExit):
-        raise
-    except Exception as error:  # file systems and decompressors raise their own kinds
-        raise OSError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
+            return
+        try:
+            unpacked = compr[infer_compression(path)](file, mode="rb")
+            yield io.BufferedReader(unpacked)  # the reader of .zst cannot iterate over lines
+        except (ValueError, GeneratorExit):
+            raise
+        except Exception as error:  # decompressors raise their own kinds
+            raise OSError(f"{path} cannot be read: {type(error).__name__}: {error}") from error
 
 
 def _read_text(path: str) -> Iterator[str]:

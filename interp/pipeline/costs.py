@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from interp.pipeline.pretrained import LoadedConfig
+from interp.storage.addresses import address_of
 
 USUAL_L0 = 32
 """Assumed latents per token, for an architecture whose configuration does not set it."""
@@ -139,10 +140,10 @@ class Sizes:
         """Characters of the corpus, at most: a source may hold fewer. Raises OSError for a path of [corpus] that is a
         folder or matches no file."""
         from models.corpus import ENDLESS_CHARACTERS
-        from models.own_text import is_address, named_files
+        from models.own_text import named_files
 
         corpus = self.config.corpus
-        if not corpus.paths or any(map(is_address, corpus.paths)):
+        if not corpus.paths or any(map(address_of, corpus.paths)):
             return corpus.characters or ENDLESS_CHARACTERS
         n_bytes = sum(Path(file).stat().st_size for path in corpus.paths for file in named_files(path))
         return min(corpus.characters or n_bytes, n_bytes)

@@ -9,13 +9,15 @@ requested by name. Endpoint and credentials are given as the store's library exp
 AWS_ACCESS_KEY_ID and so on. Nothing here imports numpy before it is used.
 """
 
+import glob
+import io
 import logging
 import os
 import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from interp.checks.errors import InterpError
 
@@ -82,6 +84,50 @@ def read_ranges(addresses: Sequence[Address], ranges: Sequence[tuple[int, int]])
         return parts
 
     return _ask(addresses[0], read)
+
+
+def list_objects(pattern: Address) -> list[Address]:
+    """List the object of this name, or those that a glob matches, sorted; a listing may be stale. Raises
+    FileNotFoundError if no object has the name."""
+    system, path = _system(pattern)
+
+    def names() -> list[str]:
+        system.invalidate_cache()
+        if glob.has_magic(path):
+            return sorted(system.glob(path))
+        return [path] if system.info(path)["type"] == "file" else []
+
+    return [Address(system.unstrip_protocol(name)) for name in _ask(pattern, names)]
+
+
+def open_object(address: Address) -> BinaryIO:
+    """Open an object that may be larger than memory for reading from its beginning to its end. Raises
+    FileNotFoundError if there is none."""
+    system, path = _system(address)
+    return io.BufferedReader(_Object(address, _ask(address, lambda: system.open(path, "rb"))))
+
+
+class _Object(io.RawIOBase):
+    """An open object. A read that fails leaves its position, so that it can be repeated."""
+
+    def __init__(self, address: Address, file: Any):
+        self._address, self._file = address, file
+
+    def readinto(self, buffer: Any) -> int:
+        return _ask(self._address, lambda: self._file.readinto(buffer))
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return bool(self._file.seekable())
+
+    def tell(self) -> int:
+        return int(self._file.tell())
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
 
 
 def write_object(address: Address, data: Any) -> None:

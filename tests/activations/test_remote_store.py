@@ -1,6 +1,7 @@
 """Stores at an address have the same rows in the same order as a folder, from a real S3 server despite its faults."""
 
 import fcntl
+import gzip
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ from interp.codes.code_store import CodeStore
 from interp.storage import addresses, remote_folders
 from interp.storage.files import digest_json, write_json
 from interp.storage.manifests import write_manifest
+from models.corpus import CorpusConfig, load_documents
 from tests.forked import run_python
 
 HOOKS = ["first", "second"]
@@ -561,6 +563,19 @@ def test_remote_reads_repeat_dropped_and_throttled_requests(door, folder):
     door.faults += ["drop", "", "slow down", "", "drop", "drop"]
     assert_same_rows(remote, folder)
     assert not door.faults
+
+
+def test_a_corpus_is_read_through_faults(door):
+    texts = [f"text {i}" for i in range(200)]
+    rows = "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
+    fsspec.filesystem("s3").pipe("bucket/texts/a.jsonl.gz", gzip.compress(rows))
+    named, opened, read = ["slow down", ""], ["drop", ""], ["drop"]
+    for pattern, faults in (("texts/a.jsonl.gz", named + opened + read), ("texts/*", named + read)):
+        door.faults += faults
+        documents = load_documents(CorpusConfig(source="jsonl", paths=(f"s3://bucket/{pattern}",)))
+        assert [document.text for document in documents] == texts and not door.faults
+    with pytest.raises(OSError, match="s3://no-such-bucket/a.jsonl does not exist, or its bucket does not"):
+        load_documents(CorpusConfig(source="jsonl", paths=("s3://no-such-bucket/a.jsonl",)))
 
 
 def test_a_store_does_not_believe_a_stale_listing(door, folder):

@@ -15,6 +15,7 @@ from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import HarvestConfig, TokenizerConfig
 from interp.pipeline.stages import stage
 from interp.runtime.progress import Progress
+from interp.storage.addresses import address_of
 from interp.storage.files import digest_file, write_json
 from models.pretrained import REFERENCE, WEIGHTS_FOLDER
 
@@ -28,9 +29,9 @@ MAX_EVALUATED = 20_000
 def _text_files(run: Run) -> dict[str, Any]:
     """Return digests of the user's own text and model, so that changed files are read again. For streamed text, return
     sizes and times, which is fast even for many files."""
-    from models.own_text import is_address, matching_files
+    from models.own_text import matching_files
 
-    here = [pattern for pattern in run.config.corpus.paths if not is_address(pattern)]
+    here = [pattern for pattern in run.config.corpus.paths if address_of(pattern) is None]
     matching = {path for pattern in here for path in matching_files(pattern)}
     named = sorted(path for path in matching if path.is_file())
     if run.config.corpus.stream:

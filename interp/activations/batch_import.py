@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.activations.shard_writer import StoreConfig, check_dtype, naming_full_disk
+from interp.activations.shard_writer import ShardWriter, StoreConfig, check_dtype, naming_full_disk
 from interp.activations.shards import DTYPES
 from interp.activations.store_writer import StoreWriter
 from interp.checks.errors import InterpError, OverwriteError
@@ -44,7 +44,10 @@ def import_batches(
         )
         blocks = [(start, min(start + _ROWS_AT_ONCE, n_rows)) for start in range(0, n_rows, _ROWS_AT_ONCE)]
         shard_rows = config.shard_rows((torch.arange(*block) for block in blocks), config.n_shards(n_rows))
-        with StoreWriter(new, config, shard_rows, batch_rows=_ROWS_AT_ONCE) as writer, open(spool, "rb") as rows:
+        with (
+            StoreWriter(ShardWriter(new, config, shard_rows), batch_rows=_ROWS_AT_ONCE) as writer,
+            open(spool, "rb") as rows,
+        ):
             for start, stop in blocks:
                 raw = np.fromfile(rows, np.uint8, (stop - start) * d * DTYPES[dtype].itemsize)
                 acts = torch.from_numpy(raw).view(DTYPES[dtype]).view(-1, d)

@@ -45,9 +45,9 @@ from interp.activations.model_passes import (
     concatenate_tokens,
     weights_digest,
 )
-from interp.activations.remote_store import RemoteStoreWriter, clear
+from interp.activations.remote_store import PartWriter, clear
 from interp.activations.row_options import RowKeywords, RowOptions
-from interp.activations.shard_writer import StoreConfig
+from interp.activations.shard_writer import ShardWriter, StoreConfig
 from interp.activations.sources import StoredRows, first_rows
 from interp.activations.store import ActivationStore
 from interp.activations.store_writer import StoreWriter
@@ -232,8 +232,9 @@ def _write(shared: _Shared, made_of_each: Mapping[Path | Address, Mapping[str, A
         shard_rows = config.shard_rows(passes.row_ids(), config.n_shards(passes.n_rows))
         batch_rows = min(options.batch_size, n_seq) * n_ctx
         if isinstance(out, Address):
-            return RemoteStoreWriter(out, config, shard_rows, batch_rows=batch_rows)
-        return StoreWriter(out, config, shard_rows, batch_rows=batch_rows, sharing=len(made_of_each))
+            return StoreWriter(PartWriter(out, config, shard_rows), batch_rows=batch_rows)
+        files = ShardWriter(out, config, shard_rows, sharing=len(made_of_each))
+        return StoreWriter(files, batch_rows=batch_rows)
 
     def finish() -> None:
         tokens = passes.tokens if passes.is_text else None

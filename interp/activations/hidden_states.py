@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from interp.activations.shard_writer import StoreConfig, check_dtype
+from interp.activations.shard_writer import ShardWriter, StoreConfig, check_dtype
 from interp.activations.store_writer import StoreWriter
 from interp.checks.arguments import check_token_ids
 from interp.checks.errors import DamagedError, InterpError
@@ -92,7 +92,7 @@ def import_hidden_states(
         )
         row_ids = list(_row_ids(prompts, n_ctx))
         shard_rows = config.shard_rows(iter(row_ids), config.n_shards(n_rows))
-        with StoreWriter(new, config, shard_rows, batch_rows=max(map(len, prompts))) as writer:
+        with StoreWriter(ShardWriter(new, config, shard_rows), batch_rows=max(map(len, prompts))) as writer:
             for place in range(writer.position, len(paths)):
                 with open_tensors(paths[place], _REMEDY) as stored:
                     acts = stored.get_tensor("hidden_states")

@@ -22,6 +22,7 @@ import json
 import shutil
 import tempfile
 import weakref
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -31,8 +32,7 @@ import torch
 from torch import Tensor
 from typing_extensions import TypedDict
 
-from interp.activations.row_statistics import n_sample_rows
-from interp.activations.shard_writer import StoreConfig, sample_rows, shard_of
+from interp.activations.shard_writer import StoreConfig, WriterState, file_entry, shard_of
 from interp.activations.shards import (
     ROW_IDS,
     STORE_FORMAT,
@@ -44,7 +44,6 @@ from interp.activations.shards import (
     damaged_part_error,
     small_tensors,
 )
-from interp.activations.store_writer import StoreWriter
 from interp.checks.errors import DamagedError, InterpError
 from interp.checks.json_values import AtLeastOne, AtLeastZero, Digest, FileName, validate_json
 from interp.storage.addresses import (
@@ -57,7 +56,7 @@ from interp.storage.addresses import (
     write_object,
 )
 from interp.storage.files import digest, digest_json, json_roundtrip, parse_json
-from interp.storage.manifests import MADE_OF, MANIFEST, check_manifest, files_listed
+from interp.storage.manifests import MADE_OF, MANIFEST, check_manifest, files_listed, manifest_of
 from interp.storage.remote_folders import BEGUN
 
 PART_BYTES = 256 << 20
@@ -78,28 +77,26 @@ class _Parts(TypedDict):
     parts: list[_Part]
 
 
-class RemoteStoreWriter(StoreWriter):
-    """A writer of a store at an address, as `StoreWriter` writes one in a folder."""
+class PartWriter:
+    """The objects of a store at an address, as `shard_writer.ShardWriter` has the files of a folder."""
 
-    def __init__(self, out: Address, config: StoreConfig, shard_rows: tuple[int, ...], *, batch_rows: int):
-        self.address = out
+    def __init__(self, address: Address, config: StoreConfig, shard_rows: tuple[int, ...]):
+        self.address, self.config, self.shard_rows = address, config, shard_rows
+        self.buffer_bytes = PART_BYTES
+        made_of = json_roundtrip(config.made_of)
+        self._begun = {MADE_OF: made_of, "resumes": True}
+        self._work = digest_json(made_of)
+        self._filled = np.zeros(len(shard_rows), np.int64)
         self._parts = list[dict[str, Any]]()
-        self._folder = tempfile.TemporaryDirectory()
-        super().__init__(Path(self._folder.name), config, shard_rows, batch_rows=batch_rows)
+        self._small_files: dict[str, dict[str, Any]] = {}
 
     @property
-    def buffer_bytes(self) -> int:
-        return PART_BYTES
+    def n_rows(self) -> int:
+        return int(self._filled.sum())
 
-    def __exit__(self, *error: object) -> None:
-        super().__exit__(*error)
-        self._folder.cleanup()
-
-    def _begin(self, shard_rows: tuple[int, ...]) -> None:
-        self._filled = np.zeros(len(shard_rows), np.int64)
-        made_of = json_roundtrip(self.config.made_of)
-        self._work = digest_json(made_of)
-        write_object(self.address / BEGUN, json.dumps({MADE_OF: made_of, "resumes": True}).encode())
+    def begin(self, state: WriterState) -> WriterState:
+        """Continue after the parts of an earlier writer, if there are any. Returns the state before the next rows."""
+        write_object(self.address / BEGUN, json.dumps(self._begun).encode())
         while has_object(part := self.address / _part_name(len(self._parts))):
             header = _read_header(part)
             head = _head_of(header)
@@ -107,14 +104,15 @@ class RemoteStoreWriter(StoreWriter):
                 break
             self._filled += np.diff(head["ends"], prepend=0)
             self._parts.append(_entry_of(part.name, header))
-            sums = {hook: torch.tensor(head["sums"][hook], dtype=torch.float64) for hook in self._sums}
-            self._resume_after(head["state"], sums)
+            sums = {hook: torch.tensor(head["sums"][hook], dtype=torch.float64) for hook in self.config.widths}
+            state = WriterState(head["state"], sums)
+        return state
 
-    def _clear(self) -> None:
+    def clear(self) -> None:
         clear(self.address)
 
-    def _write(self, rows: dict[str, Tensor], state: dict[str, Any], sums: dict[str, Tensor]) -> None:
-        """Write, in the thread, one object with the rows, sorted by shard, and the state of the harvest after them."""
+    def write(self, rows: Mapping[str, Tensor], state: WriterState) -> None:
+        """Write one object with the rows, sorted by shard, and the state after them."""
         n_shards = len(self._filled)
         shards = shard_of(rows[ROW_IDS][:, 0].numpy(), n_shards, self.config.seed)
         if not len(shards):
@@ -126,8 +124,8 @@ class RemoteStoreWriter(StoreWriter):
         head = {
             "ends": ends,
             "sha256": [[digest(part) for part in column.tensor_split(ends[:-1])] for column in columns],
-            "sums": {hook: total.tolist() for hook, total in sums.items()},
-            "state": state,
+            "sums": {hook: total.tolist() for hook, total in state.sums.items()},
+            "state": state.values,
             "work": self._work,
         }
         header = ShardLayout(len(shards), self.config.columns).header_with({"head": json.dumps(head)})
@@ -139,23 +137,25 @@ class RemoteStoreWriter(StoreWriter):
         self._filled += counts
         self._parts.append(entry)
 
-    def _n_rows(self) -> int:
-        return int(self._filled.sum())
-
-    def _seal(self) -> dict[str, Any]:
+    def seal(self) -> dict[str, Any]:
         listed = {"shards": [{"n_rows": n} for n in self._filled.tolist()], "parts": self._parts}
         manifest = {**listed, "n_ids": self.config.n_ids, "dtype": self.config.dtype}
         manifest["hooks"] = {hook: {"d": d} for hook, d in self.config.widths.items()}
         self._written = RemoteFiles(self.address, manifest)
         return {"format": REMOTE_FORMAT, **listed}
 
-    def _sample(self, hook: str) -> Tensor:
-        columns = (self._written.column(i, name=hook) for i in range(len(self._filled)))
-        return sample_rows(columns, n_sample_rows(self.config.widths[hook]), self.config.seed)
+    def columns(self, hook: str) -> Iterator[Tensor]:
+        return (self._written.column(i, name=hook) for i in range(len(self._filled)))
 
-    def _publish(self, manifest: dict[str, Any]) -> None:
-        for name in manifest["files"]:
-            write_object(self.address / name, (self.out / name).read_bytes())
+    def add_file(self, name: str, write: Callable[[Path], None]) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, name)
+            write(file)
+            self._small_files[name] = file_entry(file)
+            write_object(self.address / name, file.read_bytes())
+
+    def publish(self, content: Mapping[str, Any]) -> None:
+        manifest = manifest_of(content, self._small_files)
         write_object(self.address / MANIFEST, json.dumps(manifest, indent=1).encode())
         remove_object(self.address / BEGUN)
 

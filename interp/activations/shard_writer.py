@@ -1,32 +1,38 @@
 """Write the shards of a store: created at their full size, filled in any order, sealed at the end.
 
 The size of a shard is known before its first row: headers are written and disk space is reserved at the start, and each
-row is written once, after the earlier rows of its shard. The first `filled` rows of each shard on disk are valid.
+row is written once, after the earlier rows of its shard. `progress.safetensors` records how many rows of each shard are
+valid, from where writing resumes, to the same bytes. A power cut may lose data that the system had not yet written to
+disk; the checksums detect it.
 """
 
 import errno
 import hashlib
+import json
 import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Int, Int64
+from jaxtyping import Float, Int
+from safetensors import safe_open
 from torch import Tensor
 
 from interp.activations.row_options import Dtype
-from interp.activations.shards import DTYPES, ROW_IDS, Column, ShardLayout, clear, columns_of
+from interp.activations.shards import DTYPES, PROGRESS_FILE, ROW_IDS, Column, ShardLayout, clear, columns_of
 from interp.checks.errors import InterpError
 from interp.checks.limits import check_at_least, check_value
 from interp.statistics.randomness import shuffled_range, splitmix64
-from interp.storage.files import tensors_header, write_atomically, write_tensors
+from interp.storage.files import digest_file, tensors_header, write_atomically, write_json, write_tensors
+from interp.storage.manifests import MANIFEST, manifest_of
 
+_BUFFER_BYTES = 16 << 20
 _SHARD_BYTES = 64 << 20
 _MAX_SHARDS = 1024
 _IDS_A_CHUNK = 1 << 18
@@ -72,47 +78,59 @@ class StoreConfig:
         return tuple(sum(counts, np.zeros(n_shards, np.int64)).tolist())
 
 
+class WriterState(NamedTuple):
+    """The state of a `store_writer.StoreWriter` after some rows, from which another one resumes."""
+
+    values: dict[str, Any]
+    """Its position and what it has left out, as JSON."""
+    sums: dict[str, Tensor]
+    """The running sums of each hook."""
+
+
 class ShardWriter:
-    """A writer of shards of `shard_rows` rows each in the folder `out`. `reserve` or `restore` comes first."""
+    """The files of a store in the folder `out`, with shards of `shard_rows` rows each. `begin` comes first, then
+    `write`, `seal` and `publish`.
 
-    def __init__(self, out: Path, columns: tuple[Column, ...], shard_rows: tuple[int, ...], seed: int):
-        self.out, self.columns, self.seed = out, columns, seed
-        self.layouts = [ShardLayout(rows, columns) for rows in shard_rows]
-        self.filled = np.zeros(len(shard_rows), np.int64)
-        self._hashes = [{column.name: hashlib.sha256() for column in columns} for _ in shard_rows]
+    sharing: the number of writers that share the bytes of the buffers."""
 
-    def reserve(self) -> None:
-        """Create every shard at its full size, so that a full disk is detected before the first forward pass."""
+    def __init__(self, out: Path, config: StoreConfig, shard_rows: tuple[int, ...], *, sharing: int = 1):
+        self.out, self.config, self.shard_rows = out, config, shard_rows
+        self.buffer_bytes = _BUFFER_BYTES // sharing
+        """Bytes of rows that are buffered before they are written."""
+        self._columns = config.columns
+        self._layouts = [ShardLayout(rows, self._columns) for rows in shard_rows]
+        self._filled = np.zeros(len(shard_rows), np.int64)
+        self._hashes = [{column.name: hashlib.sha256() for column in self._columns} for _ in shard_rows]
+        self._small_files: dict[str, dict[str, Any]] = {}
+
+    @property
+    def n_rows(self) -> int:
+        """Rows that are written."""
+        return int(self._filled.sum())
+
+    def begin(self, state: WriterState) -> WriterState:
+        """Create the files, or continue those of an earlier writer. Returns the state before the next rows."""
+        if (self.out / PROGRESS_FILE).exists():
+            return self._restore()
+        try:
+            self._reserve()
+            self._write_progress(state)
+        except OSError:
+            self.clear()
+            raise
+        return state
+
+    def clear(self) -> None:
+        """Remove the store."""
         clear(self.out)
-        needed = sum(layout.size for layout in self.layouts)
-        self.out.mkdir(parents=True, exist_ok=True)
-        with naming_full_disk(self.out, needed):
-            if shutil.disk_usage(self.out).free < needed:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            for shard, layout in enumerate(self.layouts):
-                with open(self._partial(shard), "wb") as file:
-                    file.write(layout.header)
-                    file.flush()
-                    _allocate(file.fileno(), layout.size)
 
-    def restore(self, filled: Int64[np.ndarray, " shard"]) -> None:
-        """Resume the work of an earlier writer; checksums are recomputed from its files."""
-        self.filled = filled
-        for shard, n_rows in enumerate(filled.tolist()):
-            path = self._partial(shard)
-            layout = self.layouts[shard]
-            if self._final(shard).exists():
-                path = self._final(shard)
-                layout = ShardLayout(n_rows, self.columns)
-            for name, total in self._hashes[shard].items():
-                total.update(layout.read(path, name, n_rows).view(torch.uint8).numpy().data)
-
-    def write(self, rows: Mapping[str, Tensor]) -> None:
-        """Append each row to its shard."""
-        shards = shard_of(rows[ROW_IDS][:, 0].numpy(), len(self.layouts), self.seed)
+    def write(self, rows: Mapping[str, Tensor], state: WriterState) -> None:
+        """Append each row to its shard. `state` is the one after these rows."""
+        n_shards = len(self._layouts)
+        shards = shard_of(rows[ROW_IDS][:, 0].numpy(), n_shards, self.config.seed)
         arrays = {name: tensor.view(torch.uint8).numpy() for name, tensor in rows.items()}
         order = shards.argsort(kind="stable")
-        ends = np.bincount(shards, minlength=len(self.layouts)).cumsum()
+        ends = np.bincount(shards, minlength=n_shards).cumsum()
         for shard, (start, end) in enumerate(zip(np.r_[0, ends], ends, strict=False)):
             if start == end:
                 continue
@@ -120,15 +138,71 @@ class ShardWriter:
                 for name, array in arrays.items():
                     block = array.take(order[start:end], axis=0)
                     self._hashes[shard][name].update(block.data)
-                    write_at(file.fileno(), block, self.layouts[shard].offset(name, int(self.filled[shard])))
-            self.filled[shard] += end - start
+                    write_at(file.fileno(), block, self._layouts[shard].offset(name, int(self._filled[shard])))
+            self._filled[shard] += end - start
+        self._write_progress(state)
 
-    def seal(self, shard: int) -> dict[str, Any]:
+    def seal(self) -> dict[str, Any]:
+        """Finish the shards. Returns their entries in the manifest."""
+        return {"shards": [self._seal_shard(shard) for shard in range(len(self._layouts))]}
+
+    def columns(self, hook: str) -> Iterator[Float[Tensor, "row d"]]:
+        """Read the rows of a hook, shard by shard, once they are sealed."""
+        for shard, n_rows in enumerate(self._filled.tolist()):
+            yield ShardLayout(n_rows, self._columns).read(self._final(shard), hook)
+
+    def add_file(self, name: str, write: Callable[[Path], None]) -> None:
+        """Add a file next to the shards."""
+        file = self.out / name
+        write(file)
+        self._small_files[name] = file_entry(file)
+
+    def publish(self, content: Mapping[str, Any]) -> None:
+        """Write the manifest, the last file."""
+        write_json(self.out / MANIFEST, manifest_of(content, self._small_files))
+        (self.out / PROGRESS_FILE).unlink()
+
+    def _reserve(self) -> None:
+        """Create every shard at its full size, so that a full disk is detected before the first forward pass."""
+        clear(self.out)
+        needed = sum(layout.size for layout in self._layouts)
+        self.out.mkdir(parents=True, exist_ok=True)
+        with naming_full_disk(self.out, needed):
+            if shutil.disk_usage(self.out).free < needed:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            for shard, layout in enumerate(self._layouts):
+                with open(self._partial(shard), "wb") as file:
+                    file.write(layout.header)
+                    file.flush()
+                    _allocate(file.fileno(), layout.size)
+
+    def _write_progress(self, state: WriterState) -> None:
+        sums = {f"sums.{hook}": total for hook, total in state.sums.items()}
+        tensors = {"filled": torch.from_numpy(self._filled), **sums}
+        write_small(self.out / PROGRESS_FILE, tensors, {"json": json.dumps(state.values)})
+
+    def _restore(self) -> WriterState:
+        """Continue the work of an earlier writer; checksums are recomputed from its files."""
+        with safe_open(str(self.out / PROGRESS_FILE), "pt") as file:
+            self._filled = file.get_tensor("filled").numpy()
+            sums = {hook: file.get_tensor(f"sums.{hook}") for hook in self.config.widths}
+            state = WriterState(json.loads(file.metadata()["json"]), sums)
+        for shard, n_rows in enumerate(self._filled.tolist()):
+            path = self._partial(shard)
+            layout = self._layouts[shard]
+            if self._final(shard).exists():
+                path = self._final(shard)
+                layout = ShardLayout(n_rows, self._columns)
+            for name, total in self._hashes[shard].items():
+                total.update(layout.read(path, name, n_rows).view(torch.uint8).numpy().data)
+        return state
+
+    def _seal_shard(self, shard: int) -> dict[str, Any]:
         """Rename a shard to its final name, without the space left by excluded rows. Returns its entry of the
         manifest."""
-        filled = int(self.filled[shard])
-        layout = self.layouts[shard]
-        sealed = ShardLayout(filled, self.columns)
+        filled = int(self._filled[shard])
+        layout = self._layouts[shard]
+        sealed = ShardLayout(filled, self._columns)
         partial = self._partial(shard)
         final = self._final(shard)
         if not final.exists() and filled == layout.n_rows:
@@ -136,17 +210,11 @@ class ShardWriter:
         elif not final.exists():
             with naming_full_disk(self.out), write_atomically(final) as temporary, open(temporary, "wb") as file:
                 file.write(sealed.header)
-                for column in self.columns:
+                for column in self._columns:
                     file.write(layout.read(partial, column.name, filled).view(torch.uint8).numpy().data)
         partial.unlink(missing_ok=True)
         sums = {name: total.hexdigest() for name, total in self._hashes[shard].items()}
         return {"file": final.name, "n_rows": filled, "bytes": sealed.size, "sha256": sums}
-
-    def sample(self, name: str, n_rows: int, seed: int) -> Tensor:
-        """Return a random sample of a column."""
-        filled = enumerate(self.filled.tolist())
-        columns = (ShardLayout(rows, self.columns).read(self._final(shard), name) for shard, rows in filled)
-        return sample_rows(columns, n_rows, seed)
 
     def _partial(self, shard: int) -> Path:
         return self.out / f"shard-{shard:05d}.partial"
@@ -164,6 +232,11 @@ def sample_rows(shards: Iterable[Tensor], n_rows: int, seed: int) -> Tensor:
             break
     rows = torch.cat(parts)
     return rows[torch.from_numpy(shuffled_range(len(rows), seed, len(rows))[:n_rows])]
+
+
+def file_entry(file: Path) -> dict[str, Any]:
+    """Return the entry in the manifest of a file next to the shards."""
+    return {"bytes": file.stat().st_size, "sha256": digest_file(file)}
 
 
 def check_dtype(dtype: str) -> None:

@@ -11,51 +11,45 @@ Out: the folder that `interp.activations.store` reads,
 
 A row's shard follows from a hash of its id, so a shard is a uniform sample of all rows.
 
-Rows collect in a buffer (16 MiB) that a thread sorts by shard, hashes and writes while the next one fills.
-`progress.safetensors` then records how many rows are valid, from where writing resumes, to the same bytes. Memory:
-three buffers and one shard. A power cut may lose data that the system had not yet written to disk; the checksums detect
-it.
+Rows collect in a buffer (16 MiB) that a thread passes on while the next one fills, to `shard_writer.ShardWriter` for a
+folder or `remote_store.PartWriter` for an address. These write the rows with the state after them, from which an
+interrupted writer resumes, to the same bytes. Memory: three buffers and one shard.
 """
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import fields
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from safetensors import safe_open
 from torch import Tensor
 
+from interp.activations.remote_store import PartWriter
 from interp.activations.row_statistics import TENSORS, n_sample_rows, outliers_among, running_sums, statistics_of
-from interp.activations.shard_writer import ShardWriter, StoreConfig, write_small, write_tokens
+from interp.activations.shard_writer import ShardWriter, WriterState, sample_rows, write_small, write_tokens
 from interp.activations.shards import (
     DTYPES,
-    PROGRESS_FILE,
     ROW_IDS,
     STATISTICS_FILE,
     STORE_FORMAT,
     TOKENS_FILE,
-    clear,
     in_single_precision,
     overflow_hint,
 )
 from interp.activations.sources import are_all_equal
 from interp.checks.errors import InterpError
-from interp.storage.files import digest_file, write_json
-from interp.storage.manifests import MADE_OF, MANIFEST, manifest_of
+from interp.storage.manifests import MADE_OF
 from interp.storage.packages import versions_of
 
-_BUFFER_BYTES = 16 << 20
 log = logging.getLogger(__name__)
 
 
 class StoreWriter:
-    """A writer of the rows that `add` receives; `finish` makes the folder a store. Use it as a context manager.
+    """A writer of the rows that `add` receives; `finish` makes them a store. Use it as a context manager.
 
     Set these two before the first rows:
     limits      hook → the largest norm of a row that is kept; the others are left out and counted. None: keep all.
@@ -65,52 +59,27 @@ class StoreWriter:
     or `finish` refuses its input, no file is left.
     """
 
-    def __init__(
-        self,
-        out: Path,
-        config: StoreConfig,
-        shard_rows: tuple[int, ...],
-        *,
-        batch_rows: int,
-        sharing: int = 1,
-    ):
+    def __init__(self, files: ShardWriter | PartWriter, *, batch_rows: int):
         """Prepare to write.
-        shard_rows: the rows of each shard.
-        batch_rows: most rows that one `add` receives.
-        sharing: the number of writers that share the bytes of the buffers."""
-        self.out, self.config = out, config
-        self.position = 0
-        self._sums = {hook: torch.zeros(d + 2, dtype=torch.float64) for hook, d in config.widths.items()}
+        files: the place of the rows.
+        batch_rows: most rows that one `add` receives."""
+        self.files, self.config = files, files.config
         self.limits: dict[str, float] | None = {}
         self.outliers: dict[str, Any] | None = None
-        self._n_outliers, self._refused = 0, False
-        columns = config.columns
+        self.position = self._n_outliers = 0
+        self._refused = False
+        self._sums = {hook: torch.zeros(d + 2, dtype=torch.float64) for hook, d in self.config.widths.items()}
+        columns = self.config.columns
         row_bytes = sum(column.row_bytes for column in columns)
-        self._buffer_rows = max(batch_rows, min(self.buffer_bytes // sharing // row_bytes, sum(shard_rows)))
+        self._buffer_rows = max(batch_rows, min(files.buffer_bytes // row_bytes, sum(files.shard_rows)))
         shapes = {column.name: (self._buffer_rows, max(column.width, 1)) for column in columns}
         self._buffers = [{c.name: torch.empty(shapes[c.name], dtype=c.dtype) for c in columns} for _ in range(2)]
         self._used = 0
         self._pending: Future | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="scatter")
-        self._begin(shard_rows)
-
-    @property
-    def buffer_bytes(self) -> int:
-        """Bytes of rows that are buffered before they are written."""
-        return _BUFFER_BYTES
-
-    def _begin(self, shard_rows: tuple[int, ...]) -> None:
-        """Create the files, or resume with the files of an earlier writer."""
-        self._shards = ShardWriter(self.out, self.config.columns, shard_rows, self.config.seed)
-        if (self.out / PROGRESS_FILE).exists():
-            self._restore()
-            return
-        try:
-            self._shards.reserve()
-            self._write_progress(self._state(), self._sums)
-        except OSError:
-            clear(self.out)
-            raise
+        values, self._sums = files.begin(self._state())
+        self.position, self._n_outliers, self.limits = values["position"], values["n_outliers"], values["limits"]
+        self.outliers = values.get("outliers")
 
     def __enter__(self) -> "StoreWriter":
         return self
@@ -118,10 +87,7 @@ class StoreWriter:
     def __exit__(self, *_: object) -> None:
         self._thread.shutdown(wait=True)
         if self._refused:  # bad input stays bad: there is nothing to resume
-            self._clear()
-
-    def _clear(self) -> None:
-        clear(self.out)
+            self.files.clear()
 
     def add(self, row_ids: Int[Tensor, " row"], acts: Mapping[str, Float[Tensor, "row d"]], position: int) -> None:
         """Add the next rows, at most `batch_rows` of them. `position` is the position from which a run would resume
@@ -160,15 +126,14 @@ class StoreWriter:
         aliases: further names of hooks."""
         self._flush()
         self._wait()
-        n_rows = self._n_rows()
+        n_rows = self.files.n_rows
         if not n_rows:
             self._refused = True
             raise InterpError("no row is left to store: every one was excluded")
-        listed = self._seal()
+        listed = self.files.seal()
         hooks = self._write_statistics(n_rows)
-        files = [STATISTICS_FILE] if tokens is None else [STATISTICS_FILE, TOKENS_FILE]
         if tokens is not None:
-            write_tokens(self.out / TOKENS_FILE, tokens)
+            self.files.add_file(TOKENS_FILE, partial(write_tokens, tokens=tokens))
         left_out = Counter(token=0, position=0, norm=self._n_outliers)
         left_out.update(excluded)
         content = {
@@ -188,25 +153,7 @@ class StoreWriter:
             "hooks": hooks,
             **listed,
         }
-        entries = {
-            name: {"bytes": (self.out / name).stat().st_size, "sha256": digest_file(self.out / name)} for name in files
-        }
-        self._publish(manifest_of(content, entries))
-
-    def _n_rows(self) -> int:
-        return int(self._shards.filled.sum())
-
-    def _seal(self) -> dict[str, Any]:
-        """Finish the shards. Returns their entries in the manifest."""
-        return {"shards": [self._shards.seal(shard) for shard in range(len(self._shards.layouts))]}
-
-    def _sample(self, hook: str) -> Tensor:
-        return self._shards.sample(hook, n_sample_rows(self.config.widths[hook]), self.config.seed)
-
-    def _publish(self, manifest: dict[str, Any]) -> None:
-        """Write the manifest, the last file."""
-        write_json(self.out / MANIFEST, manifest)
-        (self.out / PROGRESS_FILE).unlink()
+        self.files.publish(content)
 
     def _refuse_non_finite(self, hook: str, acts: Float[Tensor, "row d"], row_ids: Int[Tensor, " row"]) -> None:
         bad = (~acts.isfinite()).nonzero()
@@ -233,53 +180,27 @@ class StoreWriter:
     def _flush(self) -> None:
         """Pass the full buffer to the thread, and continue with the other buffer."""
         self._wait()
-        sums = {hook: total.clone() for hook, total in self._sums.items()}
         rows = {name: tensor[: self._used] for name, tensor in self._buffers[0].items()}
-        self._pending = self._thread.submit(self._write, rows, self._state(), sums)
+        self._pending = self._thread.submit(self.files.write, rows, self._state())
         self._buffers.reverse()
         self._used = 0
 
-    def _state(self) -> dict[str, Any]:
+    def _state(self) -> WriterState:
         limits = {"limits": self.limits, "outliers": self.outliers}
-        return {"position": self.position, "n_outliers": self._n_outliers, **limits}
+        values = {"position": self.position, "n_outliers": self._n_outliers, **limits}
+        return WriterState(values, {hook: total.clone() for hook, total in self._sums.items()})
 
     def _wait(self) -> None:
         if self._pending is not None:
             pending, self._pending = self._pending, None
             pending.result()
 
-    def _write(self, rows: dict[str, Tensor], state: dict[str, Any], sums: dict[str, Tensor]) -> None:
-        """Write, in the thread, the rows, and then the record of the progress."""
-        self._shards.write(rows)
-        self._write_progress(state, sums)
-
-    def _write_progress(self, state: dict[str, Any], sums: dict[str, Tensor]) -> None:
-        filled = torch.from_numpy(self._shards.filled)
-        note = {"json": json.dumps(state)}
-        write_small(
-            self.out / PROGRESS_FILE, {"filled": filled, **{f"sums.{hook}": x for hook, x in sums.items()}}, note
-        )
-
-    def _restore(self) -> None:
-        """Resume from the recorded progress of an earlier writer."""
-        with safe_open(str(self.out / PROGRESS_FILE), "pt") as file:
-            self._shards.restore(file.get_tensor("filled").numpy())
-            self._resume_after(
-                json.loads(file.metadata()["json"]), {hook: file.get_tensor(f"sums.{hook}") for hook in self._sums}
-            )
-
-    def _resume_after(self, state: Mapping[str, Any], sums: dict[str, Tensor]) -> None:
-        """Resume after the rows to which this state belongs."""
-        self.position, self._n_outliers, self.limits = state["position"], state["n_outliers"], state["limits"]
-        self.outliers = state.get("outliers")
-        self._sums = sums
-
     def _write_statistics(self, n_rows: int) -> dict[str, dict[str, Any]]:
         """Write the statistics' tensors. Returns the manifest's entry of each hook."""
         tensors: dict[str, Tensor] = {}
         hooks = {}
         for hook, d in self.config.widths.items():
-            sample = self._sample(hook)
+            sample = sample_rows(self.files.columns(hook), n_sample_rows(d), self.config.seed)
             statistics = statistics_of(self._sums[hook], n_rows, sample)
             outliers = outliers_among(sample, statistics, self.config.n_ctx)
             if outliers.are_dominant:
@@ -290,5 +211,5 @@ class StoreWriter:
             tensors |= {f"{hook}/{name}": values[name] for name in TENSORS if values[name] is not None}
             numbers = {name: values[name] for name in values if name not in (*TENSORS, "n_rows")}
             hooks[hook] = {"d": d, **numbers}
-        write_small(self.out / STATISTICS_FILE, tensors)
+        self.files.add_file(STATISTICS_FILE, partial(write_small, tensors=tensors))
         return hooks

@@ -266,19 +266,19 @@ KILLS = [
     ("_write_progress", 3),
     ("replace", 5),
     ("replace", 11),
-    ("seal", 3),
+    ("_seal_shard", 3),
     ("write_json", 1),
 ]
 KILLED = """
 import os, signal, sys
-from interp.activations import shard_writer, store_writer
+from interp.activations import shard_writer
 from tests.activations.test_harvest import CONFIG, KILLS, N_CTX, N_SEQ, D_VOCAB, Toy
 from interp.activations.harvesting import harvest
 import torch
 
 torch.set_num_threads(1)
 tokens = torch.randint(0, D_VOCAB, (N_SEQ, N_CTX), generator=torch.Generator().manual_seed(1))
-store_writer._BUFFER_BYTES = 40 * 50
+shard_writer._BUFFER_BYTES = 40 * 50
 
 def dying(owner, name, count):
     original, calls = getattr(owner, name), []
@@ -292,9 +292,8 @@ def dying(owner, name, count):
 for i, (name, count) in enumerate(KILLS):
     child = os.fork()
     if child == 0:
-        owners = {"replace": os, "write_at": shard_writer, "seal": shard_writer.ShardWriter}
-        owners["_write_progress"] = store_writer.StoreWriter
-        dying(owners.get(name, store_writer), name, count)
+        owners = {"replace": os, "_write_progress": shard_writer.ShardWriter, "_seal_shard": shard_writer.ShardWriter}
+        dying(owners.get(name, shard_writer), name, count)
         harvest(Toy(), tokens, ["first", "heads"], os.path.join(sys.argv[1], str(i)), **CONFIG)
         os._exit(0)
     assert os.waitpid(child, 0)[1] == signal.SIGKILL, (name, count)
@@ -340,13 +339,19 @@ def test_stores_filled_in_one_pass_are_those_that_are_filled_alone(tmp_path, tok
 
 
 @pytest.mark.parametrize(
-    ("method", "call"), [("_write_progress", 9), ("_write_progress", 13), ("finish", 2), ("finish", 3)]
+    ("owner", "method", "call"),
+    [
+        (shard_writer.ShardWriter, "_write_progress", 9),
+        (shard_writer.ShardWriter, "_write_progress", 13),
+        (store_writer.StoreWriter, "finish", 2),
+        (store_writer.StoreWriter, "finish", 3),
+    ],
 )
-def test_stores_filled_in_one_pass_go_on_where_each_stood(tmp_path, tokens, monkeypatch, method, call):
+def test_stores_filled_in_one_pass_go_on_where_each_stood(tmp_path, tokens, monkeypatch, owner, method, call):
     folders = {tmp_path / name: hooks for name, hooks in GROUPS.items()}
     with monkeypatch.context() as patch:
-        patch.setattr(store_writer, "_BUFFER_BYTES", 3 * 40 * 50)
-        original, calls = getattr(store_writer.StoreWriter, method), []
+        patch.setattr(shard_writer, "_BUFFER_BYTES", 3 * 40 * 50)
+        original, calls = getattr(owner, method), []
 
         def stop(self, *given):
             calls.append(1)
@@ -354,7 +359,7 @@ def test_stores_filled_in_one_pass_go_on_where_each_stood(tmp_path, tokens, monk
                 raise KeyboardInterrupt
             return original(self, *given)
 
-        patch.setattr(store_writer.StoreWriter, method, stop)
+        patch.setattr(owner, method, stop)
         with pytest.raises(KeyboardInterrupt):
             harvest_stores(Toy(), tokens, folders, **CONFIG)
     told: list[int] = []
@@ -365,7 +370,7 @@ def test_stores_filled_in_one_pass_go_on_where_each_stood(tmp_path, tokens, monk
 
 
 def test_a_harvest_is_only_resumed_with_its_own_config(tmp_path, tokens, monkeypatch):
-    def stop(self, _):
+    def stop(self):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -381,7 +386,7 @@ def test_a_harvest_is_only_resumed_with_its_own_config(tmp_path, tokens, monkeyp
 SHARED = """
 import os, signal, torch
 from pathlib import Path
-from interp.activations import ActivationStore, store_writer
+from interp.activations import ActivationStore, shard_writer
 from interp.activations.harvesting import harvest
 from interp.runtime.processes import processes, part_of
 from tests.activations.test_harvest import CONFIG, Toy, toy_tokens
@@ -396,12 +401,12 @@ if __name__ == "__main__":
     what, out = sys.argv[1], Path(sys.argv[2])
     team, model, tokens = processes(), Toy(), toy_tokens()
     if what == "killed":
-        store_writer._BUFFER_BYTES = 40 * 50
-        note, calls = store_writer.StoreWriter._write_progress, []
+        shard_writer._BUFFER_BYTES = 40 * 50
+        note, calls = shard_writer.ShardWriter._write_progress, []
         def dying(self, *args):
             calls.append(1)
             return note(self, *args) if len(calls) < 5 else die()
-        store_writer.StoreWriter._write_progress = dying
+        shard_writer.ShardWriter._write_progress = dying
         harvest(model, tokens, ["first", "heads"], out, **CONFIG)
     told = []
     store = harvest(model, tokens, ["first", "heads"], out / "whole", **CONFIG, progress=lambda n, *_: told.append(n))
@@ -455,7 +460,7 @@ def stopped(done: int, *_) -> None:
 def test_two_processes_harvest_the_bytes_that_one_does(tmp_path, tokens, monkeypatch):
     whole = harvest(Toy(), tokens, ["first", "heads"], tmp_path / "one", **CONFIG)
     assert whole.excluded["norm"] > 0 and whole.excluded["token"] > 0 and whole.n_shards > 3
-    monkeypatch.setattr(store_writer, "_BUFFER_BYTES", 40 * 50)
+    monkeypatch.setattr(shard_writer, "_BUFFER_BYTES", 40 * 50)
     with pytest.raises(KeyboardInterrupt):
         harvest(Toy(), tokens, ["first", "heads"], tmp_path / "cut", **CONFIG, progress=stopped)
     launch(SHARED, "whole", tmp_path, folder=tmp_path)

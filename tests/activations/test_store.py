@@ -193,7 +193,8 @@ def several_hooks(path, n_rows=200, factor=1.0, seed=0, limit=None, **options) -
         **options,
     )
     ids = torch.arange(n_rows)
-    with store_writer.StoreWriter(path, config, config.shard_rows([ids], 4), batch_rows=n_rows) as writer:
+    files = shard_writer.ShardWriter(path, config, config.shard_rows([ids], 4))
+    with store_writer.StoreWriter(files, batch_rows=n_rows) as writer:
         writer.limits = None if limit is None else {"one": limit, "two": limit}
         writer.add(ids, {"one": rows[:, :3], "two": rows[:, 3:]}, n_rows)
         writer.finish(torch.arange(n_rows).view(-1, 20))

@@ -6,8 +6,9 @@ In: bodies of requests to {base_url}/chat/completions. Out: their answers. The c
 of [base URL, body], so a repeated request costs nothing and a killed run resumes. They are text and numbers, which
 cannot run code.
 
-The first request is sent alone, so that a wrong key, model or address costs only one request. The key does not follow a
-redirect, and appears in no file, message or `repr`.
+The first request is sent alone, so that a wrong key, model or address costs only one request. Later, and where answers
+are on disk, a refusal is about the text of one request, and is counted. The key does not follow a redirect, and appears
+in no file, message or `repr`.
 """
 
 import json
@@ -113,6 +114,7 @@ class Endpoint:
         self.config = config
         self._answers = _Answers(Path(cache))
         self._key = key
+        self._accepts = False  # whether it has answered a request, now or before
         try:
             self._client = openai.OpenAI(
                 base_url=config.base_url,
@@ -143,8 +145,10 @@ class Endpoint:
         distinct = {self._digest(body): body for body in bodies}
         answers = {name: answer for name, body in distinct.items() if (answer := self.known(body))}
         new = [name for name in distinct if name not in answers]
+        self._accepts = self._accepts or bool(answers)
         if new:
-            answers[new[0]] = self._answer(distinct[new[0]], first=True)
+            answers[new[0]] = self._answer(distinct[new[0]], first=not self._accepts)
+            self._accepts = True
             progress(1, len(new), "answered")
         pool = ThreadPoolExecutor(self.config.concurrency)
         try:

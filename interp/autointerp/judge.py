@@ -90,7 +90,7 @@ class Judge:
 
     explanations: the explanation of each latent. A latent whose explanation is "" is left out.
     latents: with `generate`, the model writes the explanations of these latents. Raises ValueError for a latent that
-    does not exist.
+    does not exist, and for features whose tokens have no strings, such as images.
     """
 
     def __init__(
@@ -101,6 +101,9 @@ class Judge:
         endpoint: Endpoint,
         config: JudgeConfig,
     ):
+        if not features.has_vocab:
+            rows = "tokens without their strings: scan with vocab=" if features.has_text else "rows that are not text"
+            raise InterpError(f"a language model cannot read what {features.path} is a scan of, {rows}")
         if beyond := [latent for latent in explanations if not 0 <= latent < features.d_sae]:
             raise InterpError(
                 f"an explanation is for latent {beyond[0]}, but the features of {features.path} are "
@@ -111,9 +114,13 @@ class Judge:
         self.config = config
         self.explanations = {latent: text for latent, text in explanations.items() if text}
         judged = [latent for latent in asked if config.generate or latent in self.explanations]
-        self.sampled = sample_windows(
+        sampled = sample_windows(
             features, judged, n_windows=config.n_windows, n_shown=N_SHOWN_WINDOWS, seed=config.seed
         )
+        # All firings of a rare latent may lie in the held-out half. Then there is nothing that a model could explain.
+        self._explainable = [windows for windows in sampled if windows.shown] if config.generate else []
+        generated = {windows.latent for windows in self._explainable}
+        self.sampled = [w for w in sampled if w.latent in generated or w.latent in self.explanations]
         self.left_out = len(asked) - len(self.sampled)
 
     def estimate(self) -> RequestEstimate:
@@ -144,10 +151,10 @@ class Judge:
         return Judged(table, windows.drop(columns="explanation"), summary)
 
     def _explain_bodies(self) -> list[Body]:
-        """Return a request to explain each latent. There are none unless `generate` is set."""
-        sampled = self.sampled if self.config.generate else []
+        """Return a request to explain each latent that can be explained. There are none unless `generate` is set."""
         return [
-            self.endpoint.config.body(prompts.explain_messages(windows.shown, windows.maximum)) for windows in sampled
+            self.endpoint.config.body(prompts.explain_messages(windows.shown, windows.maximum))
+            for windows in self._explainable
         ]
 
     def _judge_bodies(self, questions: Sequence[_Question]) -> list[Body]:
@@ -155,17 +162,19 @@ class Judge:
 
     def _questions(self, generated: Sequence[str | None]) -> list[_Question]:
         """Draw the requests for judgements.
-        generated: explanations of the sampled latents, or None."""
-        written = {windows.latent: text for windows, text in zip(self.sampled, generated, strict=False) if text}
+        generated: explanations of the explainable latents, or None."""
+        written = {windows.latent: text for windows, text in zip(self._explainable, generated, strict=True) if text}
         questions: list[_Question] = []
         for source, explanations in {GIVEN: self.explanations, GENERATED: written}.items():
             judged = [windows for windows in self.sampled if windows.latent in explanations]
-            texts = {source: [explanations[windows.latent] for windows in judged]}
-            if self.config.null and len(judged) > 1:
-                texts[f"{NULL} ({source})"] = texts[source][1:] + texts[source][:1]
+            own = [explanations[windows.latent] for windows in judged]
+            texts: dict[str, list[str | None]] = {source: [*own]}
+            if self.config.null:
+                texts[f"{NULL} ({source})"] = _explanations_of_others(own)
             for name, shown in texts.items():
                 for latent_windows, text in zip(judged, shown, strict=True):
-                    questions += self._questions_about(latent_windows, name, text)
+                    if text is not None:
+                        questions += self._questions_about(latent_windows, name, text)
         return questions
 
     def _questions_about(self, latent_windows: LatentWindows, source: str, text: str) -> Iterator[_Question]:
@@ -176,6 +185,13 @@ class Judge:
             for start in range(0, len(windows), shown):
                 part = tuple(windows[i] for i in order[start : start + shown])
                 yield _Question(latent_windows.latent, source, task, text, part)
+
+
+def _explanations_of_others(texts: Sequence[str]) -> list[str | None]:
+    """Return for each explanation the next one, in turn, with other words, as equal words are no null; None if there is
+    none."""
+    others = ([*texts[place + 1 :], *texts[:place]] for place in range(len(texts)))
+    return [next((other for other in rest if other != text), None) for text, rest in zip(texts, others, strict=True)]
 
 
 def judge_scores(n_firing: int, n_silent: int, hits: int, false_alarms: int, *, seed: int = 0) -> dict[str, float]:
@@ -246,6 +262,7 @@ def _mean(values: np.ndarray, seed: int) -> list[float | None]:
 
 
 def _usage(answers: Sequence[Answer]) -> dict[str, int]:
+    answers = list({id(answer): answer for answer in answers}.values())  # equal requests are asked once
     fresh = [answer for answer in answers if not answer.cached]
     return {
         "asked": len(fresh),

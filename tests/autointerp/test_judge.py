@@ -32,6 +32,7 @@ from interp.autointerp.prompts import (
 from interp.cli import main
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore
+from interp.features.scan_input import fit_half
 from tests.forked import run_python
 
 KEY = "sk-planted-8f3a"
@@ -347,6 +348,21 @@ def test_a_wrong_key_costs_one_request_and_a_refused_text_is_counted(tmp_path):
     assert ask.known(bodies[1]) is None
 
 
+def test_requests_with_a_refused_text_can_be_repeated(tmp_path):
+    """The refused text is then the first without an answer, but no sign of a wrong model or address."""
+    with serving(Server(lambda system, data: "fine")) as server:
+        bodies = [endpoint(server, tmp_path).config.body(asked(text)) for text in "abc"]
+        reply = server.reply
+        server.reply = lambda body, key: (400, {}, b"content filter") if body == bodies[1] else reply(body, key)
+        for _ in range(2):
+            answers = endpoint(server, tmp_path).ask(bodies)
+            assert [answer.text for answer in answers] == ["fine", None, "fine"]
+        ask = endpoint(server, tmp_path / "new")
+        ask.ask(bodies[:1])
+        assert ask.ask(bodies[1:])[0].text is None
+    assert len(server.requests) == 4
+
+
 def test_a_redirect_is_not_followed_with_the_key(tmp_path):
     with serving(Server()) as thief, serving(Server()) as server:
         server.failures = [(302, {"Location": f"{thief.url}/chat/completions"}, b"")]
@@ -501,6 +517,56 @@ def test_a_run_folder_is_judged_by_its_own_ranking(features, ranking, tmp_path, 
         assert main([*arguments, "--latent", "1", "--task", "detection"]) == 0
     table = pd.read_parquet(tmp_path / "out/judgements.parquet")
     assert list(table.explanation) == [WORDS[1]] and (table.balanced_accuracy == 1).all()
+
+
+def test_no_explanation_is_asked_for_a_latent_without_firings_to_show(tmp_path):
+    """Latent 0 fires only in the held-out half, and latent 1 in both."""
+    tokens = torch.arange(64 * 32).remainder(97).view(64, 32)
+    z = torch.zeros(64, 32, 2)
+    held_out = (~fit_half(64)).nonzero()[:6, 0]
+    z[held_out, 9, 0] = 1
+    z[:12, 20, 1] = 1
+    codes = SparseCodes.from_dense(z.flatten(0, 1))
+    features = FeatureStore.from_codes(tokens, codes, tmp_path / "f", vocab=[f" w{i}" for i in range(97)])
+    with serving(Server()) as server:
+        config = JudgeConfig(generate=True, tasks=("detection",))
+        judge = Judge(features, {}, [0, 1], endpoint(server, tmp_path), config)
+        judged = judge.run()
+        explained = [body for body in server.requests if "`examples`" in body["messages"][0]["content"]]
+        assert len(explained) == 1 and set(judged.table["latent"]) == {1}
+        assert judged.summary["latents"] == {"judged": 1, "left_out": 1}
+        given = Judge(features, {0: "w1"}, [0, 1], endpoint(server, tmp_path), config).run()
+    assert set(zip(given.table["latent"], given.table["source"], strict=True)) == {(0, "given"), (1, "generated")}
+
+
+@pytest.mark.parametrize("tokens", [None, torch.zeros(60, 4, dtype=torch.int64)])
+def test_rows_that_no_language_model_can_read_are_refused(tokens, tmp_path):
+    """Rows of images, and tokens of which only the ids are known."""
+    features = FeatureStore.from_codes(tokens, SparseCodes.from_dense(torch.ones(240, 1)), tmp_path / "f")
+    said = "rows that are not text" if tokens is None else "scan with vocab="
+    with serving(Server()) as server:
+        with pytest.raises(ValueError, match=f"a language model cannot read .* {said}"):
+            Judge(features, {}, [0], endpoint(server, tmp_path), JudgeConfig(generate=True))
+    assert not server.requests
+
+
+def test_the_null_is_never_an_explanation_in_the_same_words(features, tmp_path):
+    given = {0: "ox", 1: "ox", 2: "elk", 3: "ox"}
+    with serving(Server()) as server:
+        config = JudgeConfig(null=True, tasks=("detection",))
+        judged = Judge(features, given, range(4), endpoint(server, tmp_path), config).run()
+        alike = Judge(features, dict.fromkeys(given, "ox"), range(4), endpoint(server, tmp_path), config).run()
+    null = judged.table[judged.table["source"] != "given"].set_index("latent")["explanation"]
+    assert null.to_dict() == {0: "elk", 1: "elk", 2: "ox", 3: "elk"}
+    assert set(alike.table["source"]) == {"given"}
+
+
+def test_requests_that_are_alike_are_counted_once(features, tmp_path):
+    """The server explains latent 0 in the words that are given."""
+    with serving(Server()) as server:
+        judged = Judge(features, {0: "ox"}, [0], endpoint(server, tmp_path), JudgeConfig(generate=True)).run()
+    assert judged.summary["requests"]["asked"] == len(server.requests)
+    assert judged.summary["requests"]["prompt_tokens"] == 100 * len(server.requests)
 
 
 def test_estimate_counts_and_prices_the_requests(features, ranking, tmp_path, environment, capsys):

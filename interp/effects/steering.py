@@ -18,15 +18,15 @@ from typing import Any
 import pandas as pd
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Int
-from torch import Tensor
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
 
 from interp.activations.hooks import Model, evaluating, module_of, size_of, to_model
 from interp.activations.next_tokens import check_predicts_next, logits_of
 from interp.checks.arguments import check_token_ids
 from interp.checks.errors import InterpError
 from interp.checks.limits import check_at_least
-from interp.codes.dictionary import Dictionary, is_included
+from interp.codes.dictionary import Dictionary, is_included, untrained_tokens
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.effects.ablation_batch import NUMBERS_AT_ONCE
 from interp.effects.interventions import (
@@ -97,7 +97,8 @@ def dose_response(
 
     The first row, with the multiple NaN, is the unchanged model. The columns are `multiple` and
 
-        loss        mean next-token loss on sampled sequences, nats
+        loss        mean next-token loss on sampled sequences, nats, over all tokens but padding: excluded tokens that
+                    follow an excluded token (as in `evaluation.quality`)
         kl          mean KL(unchanged ‖ steered) on the same, nats
         fires       share of the sampled continuations' tokens on which the latent fires when the unchanged model
                     reads them
@@ -136,18 +137,33 @@ def _costs(
     """Return the columns of `dose_response` that each model has on the tokens; the first model is the unchanged one. A
     batch of sequences has at most NUMBERS_AT_ONCE log-probabilities, or is a single sequence."""
     d_vocab = models[0].logits(tokens[:1]).shape[-1]
+    counted = _mark_predicted(tokens, models[0].module, models[0].dictionary)
+    n = max(int(counted.sum()), 1)
+    n_targets = max(int(counted[:, :-1].sum()), 1)
     costs = [{"loss": 0.0, "kl": 0.0, "concept": 0.0 if len(concept) else float("nan")} for _ in models]
-    for batch in tokens.split(max(1, NUMBERS_AT_ONCE // (tokens.shape[1] * d_vocab))):
-        share = len(batch) / len(tokens)
+    together = max(1, NUMBERS_AT_ONCE // (tokens.shape[1] * d_vocab))
+    for batch, counts in zip(tokens.split(together), counted.split(together), strict=True):
         clean = models[0].logits(batch).log_softmax(-1)
-        targets = to_model(models[0].module, batch)[:, 1:].flatten()
+        targets = to_model(models[0].module, batch)[:, 1:]
+        counts = counts.to(clean.device)
         for steered, cost in zip(models, costs, strict=True):
             log_p = clean if steered is models[0] else steered.logits(batch).log_softmax(-1)
-            cost["loss"] += share * float(F.nll_loss(log_p[:, :-1].flatten(0, 1), targets))
-            cost["kl"] += share * float((clean.exp() * (clean - log_p)).sum(-1).mean())
+            losses = F.nll_loss(log_p[:, :-1].transpose(1, 2), targets, reduction="none")
+            cost["loss"] += float(losses[counts[:, :-1]].double().sum()) / n_targets
+            cost["kl"] += float((clean.exp() * (clean - log_p)).sum(-1)[counts].double().sum()) / n
             if len(concept):
-                cost["concept"] += share * float(log_p[..., list(concept)].exp().sum(-1).mean())
+                cost["concept"] += float(log_p[..., list(concept)].exp().sum(-1)[counts].double().sum()) / n
     return costs
+
+
+def _mark_predicted(
+    tokens: Int[Tensor, "seq pos"], module: nn.Module, dictionary: Dictionary
+) -> Bool[Tensor, "seq pos"]:
+    """Mark the positions whose next token counts. That of the last position is not known: it counts if the last token
+    does."""
+    ids = {*getattr(module, "special_ids", ()), *untrained_tokens(dictionary)}
+    kept = ~torch.isin(tokens, torch.tensor(sorted(ids), dtype=torch.long, device=tokens.device))
+    return torch.cat([kept[:, :-1] | kept[:, 1:], kept[:, -1:]], 1)
 
 
 def useful_range(doses: pd.DataFrame, most_loss: float) -> tuple[float, float] | None:

@@ -72,6 +72,31 @@ def test_tokens_that_the_dictionary_was_not_taught_are_not_steered(tokens, tmp_p
     assert score.kl == pytest.approx(float((clean.exp() * (clean - steered)).sum(-1).mean()), rel=1e-5)
 
 
+def test_padding_counts_in_no_cost_of_a_dose(tokens, tmp_path):
+    """The model is causal, so that what stands before the padding costs the same."""
+    model, dictionary = ours(), sae().double()
+    pad = V - 1
+    tokens = (tokens % pad)[:, :5]
+    padded = torch.cat([tokens, tokens.new_full((len(tokens), 4), pad)], 1)
+    dictionary.metadata["exclude_special_tokens"] = [pad]
+    features = scanned(model, POST, dictionary, padded, tmp_path)
+    latent = int(features.table()["max"].idxmax())
+    doses = dose_response(
+        model, POST, dictionary, features, latent, multiples=[2], sequences=7, n_tokens=1, concept=[1]
+    )
+    action = {latent: pin(2 * float(features.table().set_index("latent")["max"][latent]))}
+    with torch.no_grad():
+        clean = model(tokens).log_softmax(-1)
+        with intervene(model, POST, dictionary, action):
+            steered = model(tokens).log_softmax(-1)
+    targets = padded[:, 1 : tokens.shape[1] + 1]  # the first token of the padding is predicted
+    for row, log_p in zip(doses.itertuples(), (clean, steered), strict=True):
+        loss = torch.nn.functional.nll_loss(log_p.flatten(0, 1), targets.flatten())
+        assert row.loss == pytest.approx(float(loss), rel=1e-4)
+        assert row.kl == pytest.approx(float((clean.exp() * (clean - log_p)).sum(-1).mean()), rel=1e-4, abs=1e-9)
+        assert row.concept == pytest.approx(float(log_p[..., 1].exp().mean()), rel=1e-4)
+
+
 def test_positions_that_the_dictionary_was_not_taught_are_not_steered(tokens, tmp_path):
     model, dictionary = ours(), sae().double()
     features = scanned(model, POST, dictionary, tokens, tmp_path)

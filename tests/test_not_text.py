@@ -26,6 +26,7 @@ from interp import (
 )
 from interp.cli import main
 from interp.compare import open_pair
+from interp.compare.null_dictionaries import compare_with_nulls
 from interp.display.pictures import MOST_BYTES, picture_of
 from interp.evaluation.baselines import RandomDictionary
 from interp.report.payloads import row_evidence
@@ -163,7 +164,7 @@ def test_what_a_model_of_floats_cannot_give_is_named(digits, network, tmp_path):
     assert not out.exists()
 
 
-def test_a_scan_of_no_text_finds_labels_and_gives_no_verdict_of_meaning(scan):
+def test_a_scan_of_no_text_finds_labels_and_gives_no_verdict_of_meaning(scan, network, tmp_path):
     features, store, labels = scan
     assert features.meta["logit_effects"] == "no logit effects: the rows are not text"
     assert not features.has_text and features.tokens.flatten().tolist() == list(range(N))
@@ -186,6 +187,10 @@ def test_a_scan_of_no_text_finds_labels_and_gives_no_verdict_of_meaning(scan):
     said = repr(ranking) + ranking._repr_html_()
     assert "no context to judge" in said and "too rare" not in said
     assert len(rank_features(features, latents=[3, 5])) == 2
+    config = TopKConfig(d_sae=24, k=4, tokens=20_000, batch_size=128)
+    with pytest.raises(ValueError, match="is a scan of rows that are not text, whose meaning is not judged"):
+        compare_with_nulls(features, None, store, "4", network, config, tmp_path / "nulls")
+    assert not (tmp_path / "nulls").exists()
     shares = verdict_shares(ranking).set_index("verdict")
     assert shares["n"]["no-context"] == (ranking["verdict"] == "no-context").sum() and shares["n"].sum() == len(ranking)
 

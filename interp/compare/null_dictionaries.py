@@ -34,6 +34,7 @@ from torch import nn
 
 from interp.activations import ActivationStore
 from interp.activations.harvesting import check_harvested, harvest
+from interp.checks.errors import InterpError
 from interp.checks.limits import CheckedFields, PositiveInt, Seed
 from interp.codes.joint_sample import CodedRows, JointSample, encode_rows, order_rows, read_in_blocks
 from interp.display.verdict_names import ONE_MEANING_ROW
@@ -171,13 +172,15 @@ def compare_with_nulls(
     nulls_config: the budget of the nulls.
     batch_size: sequences per forward pass.
 
-    Raises ValueError if the inputs do not belong together, and if `out` contains other nulls, unless `overwrite` is
-    set.
+    Raises ValueError if the inputs do not belong together, for rows that are not text, and if `out` contains other
+    nulls, unless `overwrite` is set.
     """
     nulls_config = nulls_config or NullsConfig()
     out = Path(out)
     hook = store.name_of(hook)
     check_scan_of(features, store, hook)
+    if not features.has_text:
+        raise InterpError(f"{features.path} is a scan of rows that are not text, whose meaning is not judged")
     if neurons is not None:
         check_scan_of(neurons, store)
     check_harvested(store, model, hook)

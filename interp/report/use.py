@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from interp.display.verdict_names import IDLE, ONE_MEANING_VERDICTS, UNRANKED
+from interp.display.verdict_names import IDLE, ONE_MEANING_VERDICTS, TOO_RARE, UNRANKED
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import number
 from interp.statistics.estimates import wilson
@@ -67,7 +67,9 @@ def shares(inputs: ReportInputs) -> list[dict[str, Any]]:
 
     if inputs.ranking is not None:
         judged = inputs.verdicts[~inputs.verdicts["verdict"].isin((*IDLE, UNRANKED))]
-        note = f"The {len(judged):,} features that are neither dead nor faint were judged."
+        n_rare = int((judged["verdict"] == TOO_RARE).sum())
+        rest = f", {n_rare:,} of them, with too few firings to be tested, as features without one meaning"
+        note = f"The {len(judged):,} features that are neither dead nor faint are counted{rest if n_rare else ''}."
         add("one meaning", judged["verdict"].isin(ONE_MEANING_VERDICTS), note)
         learnt = inputs.verdicts["learnt"].dropna()
         rest = "; the others fire too rarely or too weakly." if len(learnt) < len(inputs.verdicts) else "."

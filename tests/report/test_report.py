@@ -1084,6 +1084,12 @@ def test_each_of_the_three_shares_has_its_own_denominator(run):
     one, learnt, effect = shares(inputs)
     judged = inputs.verdicts[~inputs.verdicts["verdict"].isin(["dead", "faint", "unranked"])]
     assert (one["of"], one["n"]) == (len(judged), judged["verdict"].isin(["monosemantic", "single-token"]).sum())
+    assert one["note"] == f"The {len(judged)} features that are neither dead nor faint are counted."
+    rare = inputs.ranking["latent"] == judged.index[judged["verdict"] == "monosemantic"][0]
+    ranking = inputs.ranking.assign(verdict=inputs.ranking["verdict"].mask(rare, "too-rare"))
+    [rarely, *_] = shares(ReportInputs(features=run.features, ranking=ranking))
+    assert (rarely["of"], rarely["n"]) == (one["of"], one["n"] - 1)
+    assert "counted, 1 of them, with too few firings to be tested, as features without one" in rarely["note"]
     assert (learnt["n"], learnt["of"], effect["n"], effect["of"]) == (1, 2, 1, 4)
     assert effect["interval"][0] < 0.25 < effect["interval"][1] and effect["chance"] == 0.025
     assert -0.15 <= effect["span"][0] < -0.05 and 0.2 < effect["span"][1] <= 0.25, "of nearly all intervals"

@@ -37,17 +37,15 @@ report.views.map = (() => {
   const NARROW = matchMedia("(max-width: 860px)");
   const CLOSE = [0, 1.4, 2.2],
     ROOM = 45,
-    ROOMY = 700, // pixels, the width from which on an outline has room for names of other kinds
     SHORT = /^"[^"]{0,4}"$/, // a token that alone says too little of many features
     OWN_CLOSE = 2,
     MOST_OWN = 250, // features in view for which a name is tried
     NEW_NAMES = 50, // of those, written in a frame
-    FEW = 40, // of a selection, which are named first
-    ACROSS = 8, // points that a name may cover rather than a line to a neighbour
+    FEW = [40, 8], // of a selection, which are named first: on a screen, and on a phone that shows the whole
+    ACROSS = 30, // points that a name may cover rather than a line to a neighbour
     ABROAD = 4, // and rather than that a ninth of it lies on the tint of another kind of text
-    OUTSIDE = 20, // and rather than that the name of a kind of text stands outside its own tint
     BESIDE = 4, // pixels between the edge of a point and its name
-    HIT = 6, // pixels, the radius of a point that is drawn larger
+    HIT = 8, // pixels, the radius of a point that is drawn larger
     LETTERS = [40, 22], // of the names of features, by which two are told apart, and of those in one line
     AWAY = 16, // pixels by which a name may stand away from its place to cover one point less
     MOST_COVERED = 2, // points under the name of a token
@@ -130,7 +128,6 @@ report.views.map = (() => {
     const isLast = ([name]) => Number(isOther(name));
     const commonestFirst = [...totals].sort((a, b) => isLast(a) - isLast(b) || b[1] - a[1]);
     return {
-      nameOf,
       hueOf: (latent) => hues.get(nameOf(latent)),
       isRest: (latent) => isOther(nameOf(latent)),
       said: (latent) => write(nameOf(latent)),
@@ -202,9 +199,10 @@ report.views.map = (() => {
     inset.paint();
     legend.replaceChildren(colours.legend);
     const some = selected();
-    status.replaceChildren(
-      some.length ? h("button", { type: "button", onclick: () => zoomTo(some) }, "Zoom to these") : "", " ",
-      h("a", { href: "#features" }, `${hasNone() ? "All" : "These"} in the table`));
+    status.replaceChildren(hasNone() ? "" : h("b", null, state.query
+      ? `${format.count(some.length)} found` : `${format.count(some.length)} selected`), " ",
+    some.length ? h("button", { type: "button", onclick: () => zoomTo(some) }, "Zoom to them") : "", " ",
+    hasNone() || some.length ? h("a", { href: "#features" }, hasNone() ? "All in the table" : "In the table") : "");
     points.names.forEach(([, , name], k) => {
       const kind = kindNamed(name);
       if (!kind) return;
@@ -261,7 +259,7 @@ report.views.map = (() => {
     const some = selected();
     const spot = (latent) => `M${points.x[placeOf.get(latent)]} ${points.y[placeOf.get(latent)]}h0`;
     enlarged = [...(some.length > MOST_HITS ? [] : some), ...beside.slice(1)];
-    hits.classList.toggle("many", enlarged.length > FEW);
+    hits.classList.toggle("many", enlarged.length > FEW[0]);
     own.classList.toggle("brief", some.length > 0 || beside.length > 0);
     hits.replaceChildren(svg("path", { class: "rim", d: enlarged.map(spot).join("") }),
       ...enlarged.map((latent) => svg("path", { d: spot(latent), stroke: `rgb(${colours.hueOf(latent)})` })));
@@ -276,53 +274,64 @@ report.views.map = (() => {
     if (regions.dataset.way === `${way} ${theme.isDark()}`) return;
     regions.dataset.way = `${way} ${theme.isDark()}`;
     regions.classList.toggle("of-all", way !== "label");
-    const groups = new Map();
-    points.latents.forEach((latent, k) => {
-      const name = way === "label" ? colours.nameOf(latent) : null;
-      if (name === OTHER_KINDS) return;
-      if (!groups.has(name)) groups.set(name, { x: [], y: [], latent });
-      groups.get(name).x.push(points.x[k]);
-      groups.get(name).y.push(points.y[k]);
-    });
     homes = new Map();
-    const contours = report.contours([...groups.values()], LEVELS, points);
-    regions.replaceChildren(...[...groups].flatMap(([kind, { latent }], k) => {
-      const fill = kind === null ? "var(--muted)" : `rgb(${colours.hueOf(latent)})`;
-      const [tints, cores] = contours[k].map((paths) =>
+    regions.replaceChildren(...contours().flatMap(([kind, levels]) => {
+      const fill = hueOf(kind) ?? "var(--muted)";
+      const [tints, cores] = levels.map((paths) =>
         paths.map((d) => svg("path", { d, fill, stroke: fill, "data-name": kind ?? "" })));
       if (kind !== null && tints.length) homes.set(kind, tints.map((tint) => outlineOf(kind, tint)));
       for (const core of cores) core.classList.add("core");
       return [...tints, ...cores];
     }));
-    const corners = Array.from(regions.children, (tint) => tint.getAttribute("d")).join(" ").match(/-?[\d.]+/g) ?? [];
+    const corners = Array.from(regions.children, (tint) => cornersOf(tint.getAttribute("d"))).flat();
     const squaresOf = (all) => report.squares(...[0, 1].map((axis) => all.filter((_, k) => k % 2 === axis)));
     edges = squaresOf(outlines().flatMap((outline) => outline.corners));
-    scatter.hold(squaresOf(corners.map(Number)).box);
+    scatter.hold(squaresOf(corners).box);
   }
 
-  /* An outline of a kind of text: its path, its corners as x, y, x, y, …, and the element of its name. */
+  /* Where each common kind of text is at home, or in other colours where all points are dense: [kind, null for all;
+   * for each of LEVELS its paths]. */
+  function contours() {
+    const groups = new Map();
+    points.latents.forEach((latent, k) => {
+      const name = way === "label" ? commonKindOf(latent) : null;
+      if (name === OTHER_KINDS) return;
+      if (!groups.has(name)) groups.set(name, { x: [], y: [] });
+      groups.get(name).x.push(points.x[k]);
+      groups.get(name).y.push(points.y[k]);
+    });
+    const drawn = report.contours([...groups.values()], LEVELS, points);
+    return [...groups.keys()].map((kind, k) => [kind, drawn[k]]);
+  }
+
+  /* The corners of a path, x, y, x, y, …. */
+  const cornersOf = (d) => d.match(/-?[\d.]+/g).map(Number);
+
+  /* An outline of a kind of text: its path, its corners as x, y, x, y, …, the area of its box, and the element of its
+   * name. */
   function outlineOf(kind, path) {
     const name = h("span.name.region", null, format.words(kind));
     name.style.color = inked(hueOf(kind));
-    const corners = path.getAttribute("d").match(/-?[\d.]+/g).map(Number);
+    const corners = cornersOf(path.getAttribute("d"));
     const box = [0, 1].map((axis) => endsOf(corners.filter((_, k) => k % 2 === axis)));
-    return { path, corners, box, name };
+    const size = box.reduce((area, [least, most]) => area * (most - least), 1);
+    return { kind, path, corners, box, size, name };
   }
 
   const outlines = () => [...homes.values()].flat();
 
-  /* Whether a name at a place of the frame, in pixels, may be that of this kind of text: none is drawn outside its own
-   * outlines within those of another kind; that of a less common kind may be, where the map has the room. */
+  /* Whether a name at a place of the frame, in pixels, may be that of this kind of text: one that has outlines is named
+   * within them, and any other outside all of them. */
   function isAtHome(kind, px, py) {
-    if (!kind || (!hueOf(kind) && scatter.size()[0] > ROOMY)) return true;
+    if (!kind) return true;
     const [x, y] = scatter.toData(px, py);
     const isIn = (some) => some.some(({ corners, box: [[west, east], [south, north]] }) =>
       x > west && x < east && y > south && y < north && report.inside(corners, [x], [y]).length > 0);
-    return isIn(homes.get(kind) ?? []) || !isIn(outlines());
+    return homes.has(kind) ? isIn(homes.get(kind)) : !isIn(outlines());
   }
 
-  /* What it costs that a name of a kind of text takes a box of the frame, in pixels: as far as it lies on other tints,
-   * or outside its own. */
+  /* What it costs that a name of a kind of text takes a box of the frame, in pixels: as far as it lies on other tints
+   * alone. */
   function costOf(kind, [left, top, right, bottom]) {
     const [[x, low], [to, high]] = [scatter.toData(left, bottom), scatter.toData(right, top)];
     const xs = [0, 1, 2, 0, 1, 2, 0, 1, 2].map((k) => x + ((to - x) * k) / 2);
@@ -332,46 +341,57 @@ report.views.map = (() => {
       .flatMap(({ corners }) => Array.from(report.inside(corners, xs, ys))));
     const atHome = under(homes.get(kind) ?? []);
     const others = [...homes].flatMap(([other, some]) => (other === kind ? [] : some));
-    const abroad = [...under(others)].filter((k) => !atHome.has(k)).length;
-    return ABROAD * abroad + (atHome.has(4) || !homes.has(kind) ? 0 : OUTSIDE);
+    return ABROAD * [...under(others)].filter((k) => !atHome.has(k)).length;
   }
 
-  /* Places for the name of an outline, in pixels: the middle of what is in view of it, and the place where its kind is
-   * densest, if they lie within it. box: what is in view. */
-  function placesOf(kind, { corners }, box) {
-    const inView = report.clipped(corners, box);
+  /* Places for the name of an outline, or of a part of it: its middle, and the place where its kind is densest, if they
+   * lie within it. */
+  function placesOf(kind, corners) {
     const homesOfKind = points.names.filter(([, , name]) => kindNamed(name) === kind);
-    const isIn = ([x, y] = []) => report.inside(inView, [x], [y]).length > 0;
-    return [report.centre(inView), ...homesOfKind].filter(isIn).map(([x, y]) => scatter.toPixels(x, y));
+    const isIn = ([x, y] = []) => report.inside(corners, [x], [y]).length > 0;
+    return [report.centre(corners), ...homesOfKind].filter(isIn);
   }
 
   /* The coordinates of the points as x, y, x, y, …. */
   const pairs = ({ x, y } = points) => Float32Array.from({ length: 2 * x.length }, (_, k) => (k % 2 ? y : x)[k >> 1]);
 
-  /* A small picture of the whole, with the names of kinds of text, that leads to the map; null where there is none. */
+  /* A small picture of the whole, with the tints and names of kinds of text, that leads to the map; null where there is
+   * none. */
   async function small(width, height) {
     await read();
     if (points.missing) return null;
-    const { x, y, names: named } = points;
+    const { x, y } = points;
     const canvas = h("canvas", { width: 2 * width, height: 2 * height });
     const positions = pairs();
     const [[left, right], [bottom, top]] = [x, y].map(endsOf);
     const scale = 1.9 * Math.min(width / (right - left || 1), height / (top - bottom || 1));
     const view = { x: (left + right) / 2, y: (bottom + top) / 2, scale, diameter: 90 / x.length ** 0.35 };
+    const tints = way === "label" ? contours().flatMap(([kind, [paths]]) => paths.map((d) =>
+      ({ place: placesOf(kind, cornersOf(d))[0], name: format.words(kind), outline: new Path2D(d) }))) : [];
+    const others = points.names.filter(([, , name]) => !tints.some((tint) => tint.name === name))
+      .map(([across, up, name]) => ({ place: [across, up], name }));
     drawSmall = () => {
       const plain = report.points(canvas, positions);
       plain.paint(painted(coloured(), () => true), bytes(report.paint.style("--paper")));
       plain.draw(view, 0, x.length);
       const context = canvas.getContext("2d");
-      Object.assign(context, { font: `700 27px ${report.paint.style("--serif")}`, textAlign: "center", lineWidth: 7,
+      context.setTransform(scale, 0, 0, -scale, width - view.x * scale, height + view.y * scale);
+      for (const { name, outline } of tints) {
+        const hue = hueOf(kindNamed(name));
+        Object.assign(context, { fillStyle: `${hue}26`, strokeStyle: `${hue}99`, lineWidth: 2 / scale });
+        context.fill(outline);
+        context.stroke(outline);
+      }
+      context.resetTransform();
+      Object.assign(context, { font: `700 23px ${report.paint.style("--serif")}`, textAlign: "center", lineWidth: 7,
         lineJoin: "round", textBaseline: "middle", strokeStyle: report.paint.style("--paper") });
       const taken = [];
-      for (const [across, up, name] of named) {
+      for (const { place: [across, up] = [], name } of [...tints, ...others]) {
         const hue = hueOf(kindNamed(name));
         const half = context.measureText(name).width / 2;
         const px = Math.min(Math.max(width + (across - view.x) * scale, half + 16), 2 * width - half - 16);
         const isFree = (down) => down > 24 && down < 2 * height - 24 && !taken.some(([ox, oy, other]) =>
-          Math.abs(ox - px) < half + other + 8 && Math.abs(oy - down) < 28);
+          Math.abs(ox - px) < half + other + 8 && Math.abs(oy - down) < 24);
         const py = SHIFTS.map((shift) => height - (up - view.y) * scale + 1.4 * shift).find(isFree);
         if (!hue || py === undefined) continue;
         taken.push([px, py, half]);
@@ -595,10 +615,10 @@ report.views.map = (() => {
       said.add(keyOf(element));
       element.style.transform = `translate(${best[0]}px, ${best[1]}px) translate(-50%, -50%)`;
     };
-    const isCrowded = NARROW.matches && closeness < CLOSE[1]; // a phone has room for one name of a common kind each
+    const isCrowded = NARROW.matches && closeness < CLOSE[1]; // a phone has room for the names of common kinds alone
     const some = selected();
-    const isFew = beside.length > 0 || (some.length > 0 && some.length <= FEW);
-    const all = beside.length || isCrowded || (closeness < OWN_CLOSE && !isFew) ? [] : order();
+    const isFew = beside.length > 0 || (some.length > 0 && some.length <= FEW[Number(isCrowded)]);
+    const all = beside.length || (closeness < OWN_CLOSE && !isFew) ? [] : order();
     const near = [...beside, ...all].filter((each) => isInView(placeOf.get(each)));
     const dots = [...beside.slice(0, 1), ...enlarged].map((each) => pixelsOf(placeOf.get(each)));
     const wanting = near.slice(0, MOST_OWN);
@@ -614,9 +634,9 @@ report.views.map = (() => {
       for (const each of isBeside ? [element, numberNameOf(latent)] : [element]) {
         const [across, down] = halvesOf(each).map((half) => half + away);
         each.style.color = `color-mix(in srgb, rgb(${colours.hueOf(latent)}) 40%, var(--ink))`;
-        const places = [[1, 0], [-1, 0], [0, 1], [0, -1], [1, 0.6], [1, -0.6], [-1, 0.6], [-1, -0.6]]
-          .map(([x, y], k) => [px + x * across, py + y * down, 2 * k]);
-        const isLeftOut = each === element && isCrowded && latent !== beside[0]; // the card has it
+        const places = [[1, 0], [-1, 0], [0, 1], [0, -1], [1, 0.6], [1, -0.6], [-1, 0.6], [-1, -0.6], [1, 1], [1, -1],
+          [-1, 1], [-1, -1]].map(([x, y], k) => [px + x * across, py + y * down, 2 * k]);
+        const isLeftOut = each === element && isCrowded && beside.indexOf(latent) > 0; // the card has it
         if (isLeftOut || said.has(keyOf(each))) each.style.visibility = "hidden";
         else place(each, places, { most: isFew ? Infinity : 0 });
         if (each.style.visibility === "visible") break;
@@ -625,12 +645,10 @@ report.views.map = (() => {
     if (isFew) placeOwn();
     const around = ([px, py]) => AROUND.map(([across, down, cost]) => [px + across, py + down, cost]);
     const [[from, low], [to, high]] = [scatter.toData(0, height), scatter.toData(width, 0)];
-    for (const [kind, ofKind] of homes) {
-      ofKind.forEach((outline, k) => {
-        const places = isCrowded && k ? [] : placesOf(kind, outline, [from, to, low, high]);
-        place(outline.name, places.flatMap(around), { kind });
-        outline.path.classList.toggle("unnamed", outline.name.style.visibility === "hidden");
-      });
+    for (const outline of outlines().sort((one, other) => one.size - other.size)) { // larger ones have more places
+      const places = placesOf(outline.kind, report.clipped(outline.corners, [from, to, low, high]));
+      place(outline.name, places.flatMap(([x, y]) => around(scatter.toPixels(x, y))), { kind: outline.kind });
+      outline.path.classList.toggle("unnamed", outline.name.style.visibility === "hidden");
     }
     points.names.forEach(([x, y, name, level], k) => {
       const isEarly = closeness < CLOSE[level];
@@ -671,12 +689,26 @@ report.views.map = (() => {
   }
 
   /* For each of some features the element of its name: what the list says of it, without the words that most rules
-   * begin with. Only some are new, so that a move does not wait for them. */
+   * begin with, and without the letters of its senses, of which only the first may fit. Only some are new, so that a
+   * move does not wait for them. */
   function ownNamesOf(latents) {
     for (const latent of latents.filter((each) => !ownNames.has(each)).slice(0, NEW_NAMES)) {
       const element = h("span.own", null, ruleOf(latent));
       const first = document.createTreeWalker(element, NodeFilter.SHOW_TEXT).nextNode();
       if (first) first.data = first.data.replace(/^tokens (?:within \d+ tokens )?(?!like )/, "");
+      const senses = element.querySelectorAll(".of-lead");
+      for (const { firstChild: letter } of senses) {
+        letter.nextSibling.remove();
+        letter.remove();
+      }
+      if (senses.length) element.prepend(h("span.muted", null, `${senses.length} senses: `));
+      for (const token of element.querySelectorAll(".short:not(.blank)")) { // with its quotes, as one piece
+        const { previousSibling: before, nextSibling: after } = token;
+        before.deleteData(before.length - 1, 1);
+        after.deleteData(0, 1);
+        token.prepend('"');
+        token.append('"');
+      }
       ownNames.set(latent, element);
       own.append(element); // for good, since the browser would measure it again
     }
@@ -763,6 +795,7 @@ report.views.map = (() => {
     });
     return [
       search,
+      status,
       h("label", null, h("span.long", null, "Colour by "), chooser),
       lasso,
     ];
@@ -898,8 +931,7 @@ report.views.map = (() => {
     const aside = h("aside", { "aria-label": "What is selected", tabindex: 0, role: "region" },
       report.applied(true), chosen, listed);
     section.replaceChildren(
-      h("div.maphead", null, h("h2", null, "Map of the decoder"), controls(), how, report.otherwise(),
-        status),
+      h("div.maphead", null, h("h2", null, "Map of the decoder"), controls(), how, report.otherwise()),
       legend,
       h("div.mapped", null, host, buttons, aside),
     );

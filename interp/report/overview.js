@@ -206,7 +206,8 @@ report.views.overview = (() => {
     report.lead.readRows(); // for what the search lists
     const picture = await report.views.map.small(...MAP_SIZE);
     if (!picture) return map.remove();
-    map.append(picture, h("figcaption", null, "Near means alike. ",
+    const colour = columns.kinds.length ? "the kind of text where it mostly fires" : "its verdict";
+    map.append(picture, h("figcaption", null, `A point is a feature, its colour ${colour}. Near means alike. `,
       h("a", { href: "#map" }, "Open the map")));
   }
 

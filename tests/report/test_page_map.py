@@ -6,6 +6,8 @@ import shutil
 from pathlib import Path
 from urllib.parse import urlparse
 
+import pytest
+
 from interp.report.json_text import encode
 from interp.report.writing import _script
 from tests.report.planted_page import D_SAE, SPLIT, latents, question
@@ -259,8 +261,9 @@ def test_matches_outside_a_zoomed_view_are_counted_and_shown_on_demand(browser, 
     assert browser.text(".listed .number") == [away] and browser.text(".list .outside") == []
 
 
-def test_a_name_is_not_drawn_within_the_outline_of_another_kind(browser, address):
-    browser.size(390, 844)
+@pytest.mark.parametrize("width", [1400, 390])
+def test_a_kind_is_named_within_its_own_outlines_and_never_within_that_of_another(browser, address, width):
+    browser.size(width, 844)
     browser.open(f"{address}#map")
     strays = """(() => {
         const frame = document.querySelector(".regions").getScreenCTM().inverse();
@@ -276,7 +279,9 @@ def test_a_name_is_not_drawn_within_the_outline_of_another_kind(browser, address
         return named.map((e) => [e.textContent, within(e)]);
     })()"""
     within = browser.evaluate(strays)
-    assert within and all(not names or name in names for name, names in within)
+    outlined = set(browser.evaluate("Array.from(document.querySelectorAll('.regions path'), (e) => e.dataset.name)"))
+    assert outlined & {name for name, _ in within}
+    assert all(name in names if name in outlined else not names for name, names in within)
 
 
 def test_map_lasso_selects_for_the_table_and_can_be_removed(browser, address):
@@ -441,12 +446,24 @@ def test_a_small_selection_is_drawn_larger_and_the_starred_have_a_star(browser, 
     assert browser.text("#map .legend li:not(.none)") == ["python 1"], "the kinds of the others are pale"
     dimmed = "[...document.querySelectorAll('.regions path, .names .name')].every((e) => e.matches('.aside'))"
     assert browser.evaluate(dimmed), "names of tokens too"
+    assert browser.text(".maphead output") == ["1 found Zoom to them In the table"]
     browser.click(".maphead output button")
     browser.wait("!document.querySelector('.inset').hidden")  # it is closer than the whole
     browser.evaluate("report.notes.set(3, { star: true })")
     browser.open(f"{address}#map")
     assert browser.evaluate(hits) == 0 and browser.text(".names .star") == ["★"]
     browser.evaluate("report.notes.set(3, { star: false })")
+
+
+def test_the_name_of_a_feature_counts_its_senses_and_keeps_a_token_and_its_quotes_together(browser, address):
+    """Also on a phone, where a few features that are found are named on the whole map."""
+    browser.size(390, 844)
+    own = "document.querySelector('.names .own[style*=visible]')"
+    browser.open(f"{address}#map?q=%23{SPLIT}")
+    browser.wait(f"{own}?.textContent === '2 senses: a rule that holdsno rule'")  # without their letters
+    browser.open(f"{address}#map?q=%235")
+    browser.wait(f"{own} !== null")
+    assert browser.text(".names .own[style*=visible] .short")[0] == '"1233"'
 
 
 def test_a_map_of_131072_latents_is_drawn(browser, address, tmp_path):

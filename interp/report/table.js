@@ -7,24 +7,26 @@ report.table = (() => {
   const neverFires = (i) => columns.max[i] === null;
   const { parted, marked, markIn, place: placeOfFit, onToken, isStored } = report.search;
   const { meanings } = report.words;
-  /* The columns: the number that sorts each, if any, its head, and what the number is or its unit. */
+  const EFFECT_SPAN = report.logits.scaleOf(report.data.page.shares.find(({ name }) => name === "effect")?.span);
+  const endsOf = (span) => span.map((x) => format.significant(x, 1)).join(" to ");
+  /* The columns: the number that sorts each, if any, its head, and what the number is or its unit, with the ends of
+   * what is drawn below it. One in which no row has a value is left out. */
   const COLUMNS = [
     ["latent", "latent", "Feature"],
-    ["verdict", "monosemanticity", "One meaning", "probability"],
+    ["verdict", "monosemanticity", "One meaning", "probability, 0 to 1"],
     ["explanation", null, "Fires on", "and its strongest firing"],
     ["f1", "f1", "F1", "held out"],
-    ["activations", null, "Activations", "log scale"],
+    ["activations", null, "Activations", "own log scale"],
     ["density", "density", "Density", hasText ? "of tokens" : "of rows"],
     ["learnt", "learnt", "Learnt", "probability"],
-    ["effect", "effect", "Effect", "nats"],
-  ].filter(([name]) => name !== "effect" || columns.effect.some((x) => x !== null));
+    ["effect", "effect", "Effect", EFFECT_SPAN ? `nats, ${endsOf(EFFECT_SPAN)}` : "nats"],
+  ].filter(([name]) => columns[name]?.some((x) => x !== null) ?? true);
   const SAID = { // of the columns that are not sorted by
     explanation: "its label or rule, and below it its strongest firing",
     activations: "how often each activation occurs, from the smallest to the largest; heights are square roots of the "
       + "counts",
   };
   const LETTERS_OF_NOTE = 40; // of a note in a row
-  const EFFECT_SPAN = report.data.page.shares.find(({ name }) => name === "effect")?.span;
   let scroller,
     body,
     count,
@@ -43,7 +45,8 @@ report.table = (() => {
     cursor = 0;
     const idle = report.selection.idleLeftOut();
     count.replaceChildren(`${format.count(order.length)} of ${format.count(latents)}`,
-      h("span.spelt", null, idle ? `, ${format.count(idle)} faint or dead hidden` : " features"));
+      ...(idle ? [`, ${format.count(idle)} `, h("span.spelt", null, "faint or dead "), "hidden"]
+        : [h("span.spelt", null, " features")]));
     for (const cell of scroller.querySelectorAll("th[data-key]")) {
       const sorted = cell.dataset.key === state.sort;
       cell.setAttribute("aria-sort", sorted ? (state.up ? "ascending" : "descending") : "none");
@@ -188,8 +191,8 @@ report.table = (() => {
     if (mean === null || low === null) return line(none());
     const number = format.fixed(mean, Math.abs(mean) < 1 ? 2 : 1);
     const isTold = low > 0 || high < 0;
-    return [line(h(isTold ? "b" : "span.muted", null, mean > 0 ? `+${number}` : number)),
-      line(report.logits.gauge([mean, low, high], [null, null, null], report.logits.scaleOf(EFFECT_SPAN)))];
+    return [line(h(isTold ? "b" : "span.muted", null, mean > 0 && Number(number) ? `+${number}` : number)),
+      line(report.logits.gauge([mean, low, high], [null, null, null], EFFECT_SPAN))];
   }
 
   /* Its verdict in a short word, and what is uncertain or several about it. */
@@ -211,9 +214,8 @@ report.table = (() => {
       "aria-pressed": String(isStarred), onclick: () => star(i) };
     const latent = line(h("button.gutter", toggle, isStarred ? "★" : "☆"), featureLink(i, number));
     if (neverFires(i)) {
-      const empty = COLUMNS.slice(3).map(([name]) => [name, null]);
       const said = `It fired on none of the ${format.count(scanned)} ${hasText ? "tokens" : "rows"} scanned.`;
-      return { latent, verdict: line(shortVerdict(i)), explanation: second(said), ...Object.fromEntries(empty) };
+      return { latent, verdict: line(shortVerdict(i)), explanation: second(said) };
     }
     return {
       latent,
@@ -226,16 +228,17 @@ report.table = (() => {
       activations: bars(i),
       density: line(format.share(columns.density[i])),
       learnt: line(format.fixed(columns.learnt[i])),
-      ...(EFFECT_SPAN ? { effect: effectOf(i) } : {}),
+      effect: effectOf(i),
     };
   }
 
   function row(place) {
     const i = order[place];
+    const content = cells(i);
     return h(
       "tr",
       { role: "row", "aria-rowindex": place + 2, class: hasCursor && place === cursor ? "at" : null, "data-latent": i },
-      Object.entries(cells(i)).map(([key, content]) => h(`td.${key}`, { role: "cell" }, content)),
+      COLUMNS.map(([name]) => h(`td.${name}`, { role: "cell" }, content[name])),
     );
   }
 
@@ -285,11 +288,9 @@ report.table = (() => {
     const head = h("thead", { role: "rowgroup" }, h("tr", { role: "row", "aria-rowindex": 1 }, COLUMNS.map(header)));
     const table = h("table", { role: "table", "aria-rowcount": latents + 1, "aria-label": "Features" }, head, body);
     const onscroll = () => requestAnimationFrame(() => draw());
-    scroller = h(
-      "div.scroller",
-      { onscroll, tabindex: "0", role: "region", "aria-label": "Features, scrollable" },
-      table,
-    );
+    const isLeftOut = (name) => !COLUMNS.some(([column]) => column === name);
+    scroller = h("div.scroller", { onscroll, tabindex: "0", role: "region", "aria-label": "Features, scrollable",
+      ...Object.fromEntries(["learnt", "effect"].filter(isLeftOut).map((name) => [`--${name}`, " "])) }, table);
     body.addEventListener("click", (event) => {
       const clicked = event.target.closest("tr[data-latent]");
       if (clicked && !event.target.closest("a, button") && String(getSelection()) === "")

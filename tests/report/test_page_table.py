@@ -51,7 +51,14 @@ def test_the_recommended_order_breaks_ties_and_any_other_is_chosen_by_a_head_or_
     browser.evaluate(choose % "max")
     most = "report.data.page.columns.max"
     assert browser.evaluate(f"{most}[{latents(browser)[0]}] === Math.max(...{most})")
-    assert browser.evaluate("Array.from(document.querySelectorAll('th'), (e) => e.ariaSort)").count("none") == 5
+    assert browser.evaluate("Array.from(document.querySelectorAll('th'), (e) => e.ariaSort)").count("none") == 4
+    shown = "Array.from(document.querySelectorAll('.scroller th'), (e) => e.className)"
+    names = ["latent", "verdict", "explanation", "f1", "activations", "density"]
+    assert browser.evaluate(shown) == names, "nothing was tested for being learnt or for an effect"
+    ends = "(({ right }) => right)(document.querySelector('.scroller %s').getBoundingClientRect())"
+    assert abs(browser.evaluate(ends % "th:last-child") - browser.evaluate(ends % "tr")) < 30, (
+        "nor is there room for it"
+    )
     browser.evaluate(choose % "")
     assert latents(browser) == order and browser.evaluate("document.querySelector('.turn').hidden")
     heads = browser.evaluate("document.querySelectorAll('.scroller th').length")

@@ -177,12 +177,11 @@ report.views.summary = (() => {
       return chance === undefined ? "no null was tested" : [share(chance), " by chance"];
     };
     const line = (row) => h("tr", null,
-      rowHead(words[row.name]),
+      rowHead(words[row.name], h("small", null, `${format.count(row.n)} of ${format.count(row.of)}`)),
       h("td", null, share(row.n / row.of)),
       h("td", null, range(row.interval), "\u00a0%"),
-      h("td", null, `${format.count(row.n)} of ${format.count(row.of)}`),
       h("td.beside-null", null, beside(row)));
-    const heads = ["Features that", "share", "95 % interval", "number", "compared with"];
+    const heads = ["Features that", "share", "95\u00a0%\u00a0interval", "compared with"];
     return scrollable("Shares, scrollable",
       h("table.plain.findings", null, headElement(heads), h("tbody", null, shares.map(line))));
   }

@@ -211,6 +211,7 @@ report.views.feature = (() => {
     const beside = { href: `#compare/${both}`, title: "with the feature that fires most with it" };
     const tried = { href: `#try/${latent}`, title: "pinned, with what else fires in a text" };
     return h("div.path", null,
+      report.isFromNotes() ? h("a", { href: `#notes/${latent}` }, "Your notes") : null,
       h("a", { href: "#features" }, "All features"),
       h("span.muted", null, at),
       h("span.steps", null,

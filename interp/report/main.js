@@ -7,6 +7,9 @@
   const VIEW_OF = { table: "features" };
   let before = "#features";
 
+  /* Whether a feature was opened from the notes. */
+  report.isFromNotes = () => before === "#notes";
+
   /* View, its argument, and the query, undefined if there is none. */
   function where() {
     const [path, asked] = location.hash.slice(1).split("?");

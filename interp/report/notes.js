@@ -8,6 +8,7 @@ report.notes = (() => {
   const { key, latents, has_text: hasText } = report.data.page;
   const PLACE = `interp-notes/${key}`;
   const FORMAT = "interp-notes";
+  const N_OFFERED = 6; // to begin with, where none is worth a look
   const listeners = [];
   let kept = read();
   let write = null;
@@ -187,6 +188,7 @@ report.notes = (() => {
   function row(latent, removed) {
     const { label, note } = editor(latent);
     const named = h("b");
+    const unkept = h("div.muted", null, "Nothing of yours: it leaves this list when you do.");
     const rule = h("div.rule");
     const example = h("div.snippet");
     report.lead.readRows().then(({ snippets }) => {
@@ -210,10 +212,14 @@ report.notes = (() => {
         featureLink(latent, `Feature ${latent}`), " ",
         verdictElement(report.selection.verdictOf(latent)), unsureElement(latent),
         rule, example),
-      h("div.own", null, label, note),
+      h("div.own", null, label, note, unkept),
       h("button.remove", { type: "button", title: "Remove the star, the label and the note",
         "aria-label": `Remove what is yours of feature ${latent}`, onclick: remove }, "✕"));
-    const show = () => { named.textContent = of(latent).label; };
+    const show = () => {
+      const { label: mine } = of(latent);
+      named.replaceChildren(...(mine ? [featureLink(latent, mine)] : []));
+      unkept.hidden = latent in kept;
+    };
     show();
     return Object.assign(element, { show });
   }
@@ -236,11 +242,9 @@ report.notes = (() => {
     const press = (text, title, onclick) => h("button", { type: "button", title, onclick }, text);
     const save = press("Export", "as notes.json, to be kept, sent or imported", download);
     const open = press("Import", "adds what a notes.json has to these notes", () => file.click());
-    /* A row that is being written stays, even while it is empty. */
+    const begin = h("ul.begin");
+    /* A row whose star is taken away stays, so that it can have it back, until the list is opened anew. */
     const paint = () => {
-      for (const each of Array.from(rows.children)) {
-        if (!(each.dataset.latent in kept) && !each.contains(document.activeElement)) each.remove();
-      }
       const shown = Array.from(rows.children);
       for (const latent of Object.keys(kept).filter((each) => !shown.some(({ dataset }) => dataset.latent === each))) {
         const next = Array.from(rows.children).find(({ dataset }) => Number(dataset.latent) > Number(latent));
@@ -249,15 +253,34 @@ report.notes = (() => {
       const where = write ? "in the run folder" : "in this browser alone: export it to keep or send it";
       about.textContent = `${rows.childElementCount ? "" : "Nothing yet. "}Star a feature in its row or on its page, `
         + `and label or note it there or here; it stays ${where}.`;
-      save.disabled = !rows.childElementCount;
+      save.disabled = !Object.keys(kept).length;
+      begin.parentElement.hidden = rows.childElementCount > 0;
       repaint();
     };
-    listeners.push(paint);
-    rows.addEventListener("focusout", () => setTimeout(paint));
-    paint();
-    return h("div.kept", null,
+    /* What may be starred first: the features that the run found worth a look. */
+    async function offer() {
+      await report.lead.readRows();
+      const { worth_showing: worth, order } = report.data.page;
+      const some = worth.length ? worth[0].map(([latent]) => latent) : order.slice(0, N_OFFERED);
+      begin.replaceChildren(...some.map((latent) => h("li", null,
+        h("button", { type: "button", "aria-label": `Star feature ${latent}`,
+          onclick: () => set(latent, { star: true }) }, "☆"), " ",
+        featureLink(latent), " ", h("span.rule", null, report.lead.brief(latent, () => null)))));
+    }
+    const element = h("div.kept", null,
       h("div.headed", null, h("h2", null, "Your notes"), links(), h("span.files", null, save, " ", open, file)),
-      about, removed, rows);
+      about, removed, h("section", null, h("h3", null, "To begin with, star one of these"), begin), rows);
+    listeners.push(paint);
+    paint();
+    offer();
+    /* Open the list anew, at the row of a latent if one is named. */
+    const show = (latent) => {
+      for (const each of Array.from(rows.children)) if (!(each.dataset.latent in kept)) each.remove();
+      removed.replaceChildren();
+      paint();
+      rows.querySelector(`[data-latent="${Number(latent)}"]`)?.scrollIntoView({ block: "center" });
+    };
+    return Object.assign(element, { show });
   }
 
   /* Links to the features in the table that are starred or noted, if there are any. */
@@ -275,8 +298,9 @@ report.notes = (() => {
 
   report.views.notes = {
     title: "Notes",
-    show(section) {
+    show(section, latent) {
       if (!section.childElementCount) section.append(list());
+      section.firstElementChild.show(latent);
       section.dataset.ready = "true";
     },
   };

@@ -88,6 +88,33 @@ def test_notes_are_written_starred_and_removed_in_their_list(browser, address):
     assert browser.text(".mine li") == [] and browser.evaluate("document.querySelector('.files button').disabled")
 
 
+def test_a_feature_leads_back_to_its_note_and_one_without_a_star_leaves_the_list_with_the_reader(browser, address):
+    browser.open(f"{address}#notes")
+    browser.wait("document.querySelector('.begin button') !== null")
+    first = browser.text(".begin a")[0]
+    browser.click(".begin button")
+    assert [*browser.evaluate("JSON.parse(report.notes.exported()).notes")] == [first]
+    assert browser.evaluate("document.querySelector('.begin').checkVisibility()") is False
+    browser.evaluate(f"report.notes.set({first}, {{ label: 'mine' }})")
+    browser.click(".mine .what b a")
+    browser.wait(f"document.getElementById('feature').dataset.latent === '{first}'")
+    assert browser.text("#feature .path a")[:2] == ["Your notes", "All features"]
+    browser.click("#feature .path a")
+    browser.wait("document.body.dataset.view === 'notes'")
+    assert question(browser) == f"#notes/{first}" and browser.text(".mine .what b") == ["mine"]
+    browser.evaluate(f"report.notes.set({first}, {{ label: '' }})")
+    unkept = "document.querySelector('.mine .own > .muted').checkVisibility()"
+    assert browser.evaluate(unkept) is False
+    browser.click(".mine .star")
+    assert browser.evaluate(unkept) is True and len(browser.text(".mine li")) == 1, "it may have its star back"
+    for view in ("features", "notes"):
+        browser.evaluate(f"location.hash = '#{view}'")
+        browser.wait(f"document.body.dataset.view === '{view}'")
+    assert browser.text(".mine li") == [] and browser.evaluate("document.querySelector('.begin').checkVisibility()")
+    browser.open(f"{address}#feature/{first}")
+    assert browser.text("#feature .path a")[0] == "All features", "where the reader does not come from"
+
+
 def test_notes_of_two_tabs_are_all_kept(browser, address):
     browser.open(f"{address}#feature/3")
     note(browser, "input", "mine")

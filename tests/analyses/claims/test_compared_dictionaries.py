@@ -27,9 +27,11 @@ from analyses.claims import (
     trained_circuits,
     universal_features,
 )
+from analyses.essay.__main__ import OF_FEATURES
 from interp import Run, effects
 from interp.effects.ablation_batch import sampled_sequences
 from interp.storage.manifests import write_manifest
+from tests.analyses.essay.prose import hold_to_prose
 
 ANALYSES = {
     universal_features: (["14"], ["universality"]),
@@ -47,7 +49,7 @@ UNJUDGED = ("15", "sensitivity", "absorption", "communities")
 
 @pytest.mark.parametrize("module", ANALYSES, ids=lambda module: module.__name__.rpartition(".")[2])
 def test_a_claim_is_judged_by_its_numbers(module, tiny_run, tmp_path, capsys):
-    out = tmp_path / "out"
+    out, name = tmp_path / "out", module.__name__.rpartition(".")[2]
     module.main(["--quick", "--threads", "1", "--run", str(tiny_run.path), "--out", str(out)])
     results = json.loads((out / "results.json").read_text())
     rows, made = ANALYSES[module]
@@ -56,7 +58,9 @@ def test_a_claim_is_judged_by_its_numbers(module, tiny_run, tmp_path, capsys):
     assert all(
         isinstance(claim["holds"], bool) or row in UNJUDGED for row, claim in zip(rows, results["claims"], strict=True)
     )
-    assert all((out / f"{name}.html").is_file() for name in made) and rows[0] in capsys.readouterr().out
+    assert all((out / f"{figure}.html").is_file() for figure in made) and rows[0] in capsys.readouterr().out
+    if name in OF_FEATURES:
+        hold_to_prose(name, out)
 
 
 def test_a_dictionary_of_another_model_is_not_taken_for_that_of_this_one(tmp_path, monkeypatch):
@@ -97,6 +101,7 @@ def test_scaling_and_completeness_are_judged_in_a_planted_world(tmp_path):
     assert [claim["row"] for claim in results["claims"]] == ["18a", "18b"]
     assert results["figures"] == ["scaling_frontier", "completeness"] and (tmp_path / "completeness.html").is_file()
     assert all(isinstance(claim["holds"], bool) for claim in results["claims"])
+    hold_to_prose("dictionary_scaling", tmp_path)
 
 
 def test_lives_of_features_are_followed_in_a_curriculum_and_in_a_model(tmp_path):
@@ -107,6 +112,7 @@ def test_lives_of_features_are_followed_in_a_curriculum_and_in_a_model(tmp_path)
         1
     )
     assert results["figures"] == ["feature_lives", "concept_births"]
+    hold_to_prose("features_in_training", tmp_path / "out")
 
 
 @pytest.fixture(scope="module")

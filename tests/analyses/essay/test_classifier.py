@@ -16,6 +16,7 @@ from analyses.essay.toys.classifier import (
     train_classifiers,
     two_arms,
 )
+from tests.analyses.essay.prose import hold_to_prose
 
 SMALL = ClassifierConfig(n_points=40, n_held_out=50, n_grid=21)
 
@@ -93,6 +94,7 @@ def test_quick_run_writes_claims_and_figures_and_resumes(tmp_path):
     assert {f"{name}.{kind}" for name in results["figures"] for kind in ("html", "json")} <= {
         file.name for file in tmp_path.iterdir()
     }
+    hold_to_prose("classifier", tmp_path)
     assert classifier.main(["--quick", "--threads", "1", "--out", str(tmp_path)]) == results
 
 

@@ -13,6 +13,7 @@ from analyses.essay import code_stage, figures
 from analyses.essay.code_stage_texts import Texts
 from analyses.essay.texts import brackets
 from models.transformer import Transformer, TransformerConfig
+from tests.analyses.essay.prose import hold_to_prose
 
 OPENING = {closing: opening for opening, closing in brackets.CLOSING.items()}
 
@@ -127,6 +128,7 @@ def test_quick_run_writes_its_claim_and_figures_and_resumes(tmp_path):
     first = code_stage.main(arguments)
     assert [claim["row"] for claim in first["claims"]] == ["27"] and first["claims"][0]["holds"] is None
     assert all((tmp_path / f"{name}.json").exists() for name in first["figures"])
+    hold_to_prose("code_stage", tmp_path)
     times = [file.stat().st_mtime_ns for file in sorted((tmp_path / "pieces").iterdir())]
     assert code_stage.main(arguments) == first
     assert times == [file.stat().st_mtime_ns for file in sorted((tmp_path / "pieces").iterdir())]

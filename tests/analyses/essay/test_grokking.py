@@ -24,6 +24,7 @@ from analyses.essay.toys.modular_addition import (
     start,
 )
 from analyses.essay.toys.parity import ParityConfig, distractor_share, train_parity
+from tests.analyses.essay.prose import hold_to_prose
 
 TINY = AdditionConfig(p=5, d_embed=4, d_hidden=6, lr=0.01)
 
@@ -183,6 +184,7 @@ def test_quick_run_writes_claims_and_figures_and_resumes(tmp_path, capsys):
     assert {claim["row"] for claim in results["claims"]} == {"22a", "22b", "22c", "22d", "22e", "22f"}
     for name in ("curves", "spectrum_over_training", "frequencies", "neurons", "parity_weights", "parity_curves"):
         assert json.loads((tmp_path / f"{name}.json").read_text())["data"]
+    hold_to_prose("grokking", tmp_path)
     capsys.readouterr()
     assert grokking.main(arguments) == results
     assert " in 0 s" not in capsys.readouterr().out

@@ -4,14 +4,14 @@ import html
 import importlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
 from plotly.subplots import make_subplots
 
 from analyses.essay import page as essay_page
-from analyses.essay.__main__ import ANALYSES, module_name_of
+from analyses.essay.__main__ import ANALYSES, main, module_name_of
 from analyses.essay.page import read_chapters, write_page
 from interp.figures.theme import with_style
 
@@ -124,6 +124,23 @@ def test_a_quick_run_says_so(out):
     (out / "grokking/results.json").write_text(json.dumps(results | {"setting": {"size": 0}}))
     chapters = read_chapters(out, commands(), TINY)
     assert [name for name, chapter in chapters.items() if chapter.quick] == ["grokking"]
+
+
+def test_the_essay_runs_what_is_missing_or_has_another_size_and_writes_its_page(out, monkeypatch):
+    ran = []
+    for name in ANALYSES:
+        module, file = importlib.import_module(module_name_of(name)), out / name / "results.json"
+        monkeypatch.setattr(module, "main", lambda words, name=name: ran.append((name, *words)))
+        results = json.loads(file.read_text())
+        file.write_text(json.dumps(results | {"setting": asdict(module.QUICK)}))
+    (out / "geometry" / "results.json").unlink()
+    page = main(["--quick", "--threads", "1", "--out", str(out)])
+    assert ran == [("geometry", "--quick", "--threads=1", "--out", str(out / "geometry"))]
+    assert page == out / "how-models-learn.html" and "A quick run." in page.read_text()
+    ran.clear()
+    main(["--only", "grokking", "--out", str(out)])
+    main(["--only", "classifier", "grokking", "--quick", "--redo", "--out", str(out)])
+    assert [words[:2] for words in ran] == [("grokking", "--out"), ("classifier", "--quick"), ("grokking", "--quick")]
 
 
 def test_prose_has_no_number_that_a_run_could_contradict():

@@ -10,6 +10,7 @@ import pytest
 
 from analyses.essay import figures, paired_prompts
 from analyses.essay.texts import biographies as bios
+from tests.analyses.essay.prose import hold_to_prose
 
 
 def lives(odds, n, seed=0):
@@ -115,6 +116,7 @@ def test_quick_run_writes_claims_and_figures_and_resumes(tmp_path):
         first["figures"] == ["paired_prompts", "paired_prompts_balance"] and (tmp_path / "paired_prompts.html").exists()
     )
     assert len(first["values"]["nouns"]) >= 24
+    hold_to_prose("paired_prompts", tmp_path)
     times = [file.stat().st_mtime_ns for file in sorted((tmp_path / "pieces").iterdir())]
     assert paired_prompts.main(arguments) == first
     assert times == [file.stat().st_mtime_ns for file in sorted((tmp_path / "pieces").iterdir())]

@@ -24,6 +24,7 @@ from analyses.essay.figures.crosscoders import relative_norms
 from analyses.essay.model_diffs_measures import best_f1
 from analyses.essay.posttraining import Responses
 from analyses.essay.preference_models import gold, make_pairs, win_rate
+from tests.analyses.essay.prose import hold_to_prose
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +129,7 @@ def test_quick_runs_write_claims_and_figures_and_go_on_from_their_pieces(analysi
     results = json.loads((tmp_path / "results.json").read_text())
     assert [claim["row"] for claim in results["claims"]] == rows and named in results["values"]
     assert all(len(claim["text"].split()) <= 25 for claim in results["claims"])
+    hold_to_prose(analysis.__name__.rpartition(".")[2], tmp_path)
     for name in results["figures"]:
         figure = go.Figure(json.loads((tmp_path / f"{name}.json").read_text()))
         assert figure.layout.title.text and (tmp_path / f"{name}.html").exists()

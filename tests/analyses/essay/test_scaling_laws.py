@@ -11,6 +11,7 @@ from analyses.essay import figures, scaling_laws
 from analyses.essay.scaling_laws_claims import Laws, claims
 from analyses.essay.scaling_laws_fits import bootstrap_scaling_law, fit_scaling_law
 from analyses.essay.texts.generator import Source, SourceConfig
+from tests.analyses.essay.prose import hold_to_prose
 
 SMALL = SourceConfig(d_vocab=3, weights=(0.5, 0.2, 0.3), seed=4)
 
@@ -141,6 +142,7 @@ def test_quick_run_counts_weights_and_resumes(tmp_path, capsys):
     assert {claim["row"] for claim in results["claims"]} == {"21a", "21b", "21c", "21d", "21e", "21f"}
     for name in ("parameters", "data", "compute"):
         assert json.loads((tmp_path / f"{name}.json").read_text())["data"]
+    hold_to_prose("scaling_laws", tmp_path)
     capsys.readouterr()
     assert scaling_laws.main(arguments) == results
     assert "width-" not in capsys.readouterr().out

@@ -13,6 +13,7 @@ from analyses.essay.toys.unmasked import UnmaskedTransformer
 from models.documents import Document
 from models.tokenizer import Tokenizer
 from models.transformer import Transformer, TransformerConfig
+from tests.analyses.essay.prose import hold_to_prose
 
 CONFIG = TransformerConfig(n_layers=2, d_model=16, n_heads=2, d_mlp=24, d_vocab=12, n_ctx=10, seed=1, act_fn="relu")
 TOKENS = torch.randint(2, 12, (6, 10), generator=torch.Generator().manual_seed(0))
@@ -136,3 +137,4 @@ def test_the_quick_runs_write_claims_and_figures_and_go_on_from_pieces(tmp_path)
     assert trained == {file: file.stat().st_mtime_ns for file in (tmp_path / "shakespeare" / "work").rglob("weights.*")}
     for folder, made in (("shakespeare", results), ("cross_entropy", losses)):
         assert all((tmp_path / folder / f"{name}.html").exists() for name in made["figures"])
+        hold_to_prose(folder, tmp_path / folder)

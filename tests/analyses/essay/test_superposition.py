@@ -8,6 +8,7 @@ import pytest
 
 from analyses.essay import geometry, superposition
 from analyses.essay.polysemantic_neurons import Setting, monosemantic_loss
+from tests.analyses.essay.prose import hold_to_prose
 
 ANALYSES = {
     "cross_entropy_neurons": ["6a", "6b", "6c", "6d", "6e", "6f"],
@@ -23,6 +24,7 @@ def test_quick_run_writes_claims_and_figures_and_resumes(name, tmp_path):
     main = importlib.import_module(f"analyses.essay.{name}").main
     first = main(["--quick", "--threads", "1", "--out", str(tmp_path)])
     assert [claim["row"] for claim in first["claims"]] == ANALYSES[name]
+    hold_to_prose(name, tmp_path)
     for figure in first["figures"]:
         layout = json.loads((tmp_path / f"{figure}.json").read_text())["layout"]
         axes = [value for key, value in layout.items() if key.startswith(("xaxis", "yaxis"))]

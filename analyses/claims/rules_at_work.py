@@ -47,7 +47,7 @@ class Setting(Sizes):
     min_f1: float = 0.5
 
 
-QUICK = Setting(**TINY, seeds=(0, 1), latents=20, min_f1=0.1)
+QUICK = Setting(**TINY, latents=20, min_f1=0.1)
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:

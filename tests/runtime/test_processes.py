@@ -41,27 +41,19 @@ sys.exit(status if status >= 0 else 128 - status)
 """
 
 
-def launch(script: str, *args: object, folder: Path, check: bool = True, torchrun: bool = False, count: int = 2) -> int:
+def launch(script: str, *args: object, folder: Path, check: bool = True, count: int = 2) -> int:
     """Run a script in that many processes, one thread each; the status of the first that failed, or else 0."""
-    file = folder / "script.py"
-    file.write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n" + script)
+    file = written(script, folder)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    if torchrun:
-        command = [
-            sys.executable,
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc-per-node",
-            count,
-            file,
-            *args,
-        ]
-        run = subprocess.run(list(map(str, command)), env=environment, capture_output=True, text=True, timeout=240)
-    else:
-        run = run_python(LAUNCHER, count, file, *args, environment=environment)
+    run = run_python(LAUNCHER, count, file, *args, environment=environment)
     assert not check or run.returncode == 0, run.stdout + run.stderr
     return run.returncode
+
+
+def written(script: str, folder: Path) -> Path:
+    file = folder / "script.py"
+    file.write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n" + script)
+    return file
 
 
 TALK = """
@@ -125,11 +117,33 @@ if __name__ == "__main__":
 
 @pytest.fixture(scope="module")
 def said(tmp_path_factory) -> list[dict]:
-    """By `torchrun` itself. The script leaves the group up: one that ended with its threads still there was aborted
-    more often than not."""
+    """Return what each process has found."""
     folder = tmp_path_factory.mktemp("talk")
-    launch(TALK, folder, folder=folder, torchrun=True)
+    launch(TALK, folder, folder=folder)
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
+
+
+MEET = """
+import torch
+from pathlib import Path
+from interp.runtime.processes import processes
+
+if __name__ == "__main__":
+    team = processes()
+    found = [team.rank, team.count, team.is_first, *team.sum_(torch.tensor([1.0, team.rank])).tolist()]
+    Path(sys.argv[1], str(team.rank)).write_text(str(found))
+"""
+
+
+def test_torchrun_starts_processes_that_find_one_another(tmp_path):
+    """The script leaves the group up: one that ended with its threads still there was aborted more often than not."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [*torchrun, str(written(MEET, tmp_path)), str(tmp_path)]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
+    assert run.returncode == 0, run.stdout + run.stderr
+    found = [(tmp_path / str(rank)).read_text() for rank in range(2)]
+    assert found == ["[0, 2, True, 2.0, 1.0]", "[1, 2, False, 2.0, 1.0]"]
 
 
 def numbers(rank: int, dtype=torch.float32) -> torch.Tensor:

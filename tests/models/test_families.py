@@ -1,4 +1,4 @@
-"""Twelve families of models at the one door, stage by stage: tiny models with random weights from their `transformers`
+"""Families of models at the one door, stage by stage: tiny models with random weights from their `transformers`
 configurations. A stage that cannot handle one says so in one line."""
 
 import numpy as np
@@ -20,7 +20,8 @@ from interp.report import write_report
 from models import load_model
 from tests.foreign_models import TEXTS, foreign_tokenizer
 
-WITH_NEURONS = ("GPT-2", "GPT-NeoX", "Llama", "Qwen3", "Gemma 3")
+ALIKE = ("Qwen3", "OLMoE")
+"""Families built as Llama and Mixtral are, as far as a dictionary sees them; `analyses.families` tries them too."""
 NO_NEXT = {"BERT": "logits depend on later tokens", "T5": "has no logits"}
 
 
@@ -29,7 +30,7 @@ def tokens():
     return text()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family not in ALIKE])
 def test_every_stage_works_or_says_why_not(family, tokens, tmp_path, caplog):
     model, native = load_model(make_model(family)), BLOCKS.get(family, "model.layers.1")
     store = harvest(model, tokens, [native], tmp_path / "store")
@@ -96,7 +97,7 @@ def test_the_table_of_families_says_what_is_left_out_and_what_is_refused(tmp_pat
     assert "3. " in said and "reads two texts" in said
 
 
-@pytest.mark.parametrize("family", ["Mixtral", "Mamba", "BERT", "T5"])
+@pytest.mark.parametrize("family", ["Mixtral", "BERT", "T5"])
 def test_run_of_each_family_completes(family, tmp_path, monkeypatch):
     """What each is compared with, and what is left out by name, with the hook by the family's own name."""
     tokenizer = foreign_tokenizer("gpt2")
@@ -119,11 +120,10 @@ def test_run_of_each_family_completes(family, tmp_path, monkeypatch):
     monkeypatch.chdir("/")
     run, again = Run(tmp_path / "run"), load_model(tmp_path / "run")
     assert all(torch.equal(x, y) for x, y in zip(again.parameters(), run.model.parameters(), strict=True))
-    basis = "neurons" if family in WITH_NEURONS else "coordinates"
-    assert run.hook_name == HOOK and run.baseline.name == basis
-    assert run.neurons.d_sae == (24 if family in WITH_NEURONS else 2 * D)
-    assert basis in set(run.nulls.shares.dictionary) and set(run.concepts.rival) <= {basis[:-1]}
-    assert run.summaries()["neurons"].split()[1].startswith(basis)
+    assert run.hook_name == HOOK and run.baseline.name == "coordinates", "none of them names its neurons"
+    assert run.neurons.d_sae == 2 * D
+    assert "coordinates" in set(run.nulls.shares.dictionary) and set(run.concepts.rival) <= {"coordinate"}
+    assert run.summaries()["neurons"].split()[1].startswith("coordinates")
     assert run.page.is_file()
     if family in NO_NEXT:
         assert NO_NEXT[family] in run.summaries()["effects"] and NO_NEXT[family] in run.summaries()["model"]

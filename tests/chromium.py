@@ -6,6 +6,7 @@ The protocol is JSON messages, each ended by a zero byte: commands on file descr
 import base64
 import json
 import os
+import re
 import select
 import subprocess
 import time
@@ -138,6 +139,13 @@ class Chromium:
         self.send("Page.navigate", url="about:blank")
         self.send("Page.navigate", url=address)
         self.wait(READY)
+
+    def go(self, place: str) -> None:
+        """Go to another view of the page that is open, by what follows # in its address, and wait until it is drawn.
+        What was changed on the page stays."""
+        view = re.split("[/?]", place)[0]
+        self.evaluate(f"location.hash = {json.dumps(place)}")
+        self.wait(f"document.body.dataset.view === {json.dumps(view)} && {READY}")
 
     def dom(self, address: str) -> str:
         """Return the document of a page after its scripts have run without a complaint."""

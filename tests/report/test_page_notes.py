@@ -182,21 +182,18 @@ def test_typing_a_label_or_a_note_moves_no_field_and_hides_nothing(browser, addr
     browser.evaluate("localStorage.clear()")
 
 
-@pytest.mark.parametrize(
-    "text, said",
-    [
+def test_what_is_no_export_of_these_features_is_not_imported(browser, address):
+    browser.open(f"{address}#notes")
+    key = browser.evaluate("JSON.stringify(report.data.page.key)")
+    for text, said in (
         ("{", "JSON"),
         ("{}", "not an export of this page"),
         ('{"format": "interp-notes", "features": "x", "notes": {}}', "belongs to other features"),
         ('{"format": "interp-notes", "features": KEY, "notes": {"999": {"star": true}}}', "feature 999"),
         ('{"format": "interp-notes", "features": KEY, "notes": {"1": {"star": "yes"}}}', "feature 1 is not valid"),
-    ],
-)
-def test_what_is_no_export_of_these_features_is_not_imported(browser, address, text, said):
-    browser.open(f"{address}#notes")
-    text = text.replace("KEY", browser.evaluate("JSON.stringify(report.data.page.key)"))
-    browser.evaluate(f"report.notes.add({json.dumps(text)})")
-    assert said in browser.text("#trouble")[0] and not browser.text(".mine li")
+    ):
+        browser.evaluate(f"report.notes.add({json.dumps(text.replace('KEY', key))})")
+        assert said in browser.text("#trouble")[0] and not browser.text(".mine li")
 
 
 @pytest.mark.parametrize("text", ["{}", '{"format": "interp-notes", "notes": {"1": {"star": 1}}}'])

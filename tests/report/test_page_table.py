@@ -340,15 +340,11 @@ def test_search_reads_the_words_that_the_page_shows_for_a_rule_and_keeps_them(br
     assert browser.text(".explanation mark") == ["several spaces"] and not browser.complaints
 
 
-@pytest.mark.parametrize("written", ["tok:·return", "tok:␣return", "tok: return", 'tok:" return"'])
-def test_a_token_is_found_as_it_is_drawn(browser, address, written):
+def test_a_token_is_found_as_it_is_drawn_and_white_space_by_its_sign(browser, address):
     browser.open(f"{address}#features")
-    assert found(browser, written) == [1], "not 3, whose token is returned"
-    assert found(browser, f"w1 {written}") == [], "it is one word of several"
-
-
-def test_white_space_is_found_by_its_sign(browser, address):
-    browser.open(f"{address}#features")
+    for written in ("tok:·return", "tok:␣return", "tok: return", 'tok:" return"'):
+        assert found(browser, written) == [1], "not 3, whose token is returned"
+        assert found(browser, f"w1 {written}") == [], "it is one word of several"
     assert [found(browser, sign) for sign in ("tok:↵", "tok:⇥", "tok:·×7")] == [[7], [8], []]
     assert found(browser, "tok:") == found(browser, "tok: ") == []
 

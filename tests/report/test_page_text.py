@@ -305,9 +305,10 @@ def test_a_firing_token_is_its_own_element_with_its_space_marked_and_the_rest_is
 def test_bytes_of_one_character_are_joined_and_share_the_stronger_shade(browser, address):
     """Tokens 9 and 10 are the two bytes of β, 11 to 13 the four of two letters that share a token, whose firing is one
     box."""
+    browser.open(address)
     for latent, shown in ((9, "β"), (11, "ש"), (12, "של"), (13, "ל")):
-        browser.open(f"{address}#feature/{latent}")
-        assert browser.text(".example .firing")[0] == shown
+        browser.go(f"feature/{latent}")
+        assert browser.text("#feature .example .firing")[0] == shown
     pieces = browser.evaluate(
         "report.bytes.pieces(['a⟨d7⟩', '⟨a9⟩⟨d7⟩', '⟨9c⟩b', '⟨ce⟩', 'c', '⟨f0⟩⟨9f⟩', '⟨98⟩', '⟨80⟩', ''])"
     )

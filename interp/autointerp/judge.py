@@ -101,14 +101,14 @@ class Judge:
         endpoint: Endpoint,
         config: JudgeConfig,
     ):
-        if not features.has_vocab:
-            rows = "tokens without their strings: scan with vocab=" if features.has_text else "rows that are not text"
-            raise InterpError(f"a language model cannot read what {features.path} is a scan of, {rows}")
         if beyond := [latent for latent in explanations if not 0 <= latent < features.d_sae]:
             raise InterpError(
                 f"an explanation is for latent {beyond[0]}, but the features of {features.path} are "
                 f"0..{features.d_sae - 1}: give explanations of these features"
             )
+        if not features.has_vocab:
+            rows = "tokens without their strings: scan with vocab=" if features.has_text else "rows that are not text"
+            raise InterpError(f"a language model cannot read what {features.path} is a scan of, {rows}")
         asked = check_latents(latents, features.d_sae)
         self.endpoint = endpoint
         self.config = config

@@ -42,7 +42,8 @@ class LanguageModel(nn.Module):
         self.n_layers = int(getattr(facts, "n_layers", None) or facts.num_hidden_layers)
         lengths = (getattr(facts, name, None) for name in ("n_ctx", "max_position_embeddings", "max_seq_len"))
         # XLNet, which has no limit, writes −1.
-        self.n_ctx: int | None = next((length for length in lengths if length and length > 0), None)
+        longest = next((length for length in lengths if length and length > 0), None)
+        self.n_ctx: int | None = longest and longest - _n_unused_positions(inner)
         self.d_vocab = int(facts.d_vocab if self._is_lens else inner.get_input_embeddings().weight.shape[0])
         self._config = config
         if self._is_lens:
@@ -134,6 +135,13 @@ class LanguageModel(nn.Module):
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         return self.inner.load_state_dict(*args, **kwargs)
+
+
+def _n_unused_positions(inner: nn.Module) -> int:
+    """Return how many of a model's positions no token has: RoBERTa and its kin count from the padding's position on."""
+    tables = (module for name, module in inner.named_modules() if name.endswith("position_embeddings"))
+    unused = (table.padding_idx for table in tables if isinstance(table, nn.Embedding))
+    return max((last + 1 for last in unused if last is not None), default=0)
 
 
 def layer_aliases(n_layers: int, hooks: Mapping[str, Any]) -> dict[str, Any]:

@@ -166,7 +166,12 @@ def load_tokenizer(location: str | Path) -> "Tokenizer | PretrainedTokenizer":
         location = model_source_of(str(location))[1]
     folder = _tokenizer_folder(str(location)) or Path(location)
     if folder.is_dir() and not (folder / "tokenizer_config.json").is_file():
-        return Tokenizer.load(folder)
+        try:
+            return Tokenizer.load(folder)
+        except DamagedError:  # the file alone may be of any fast tokenizer
+            with suppress(DamagedError):
+                return PretrainedTokenizer.load(folder)
+            raise
     if folder.is_dir():
         read_json(folder / "tokenizer.json", TOKENIZER_REMEDY)
         return PretrainedTokenizer.load(folder)

@@ -40,6 +40,8 @@ MAX_SHARE_OF_OUTLIERS = 0.01
 MAX_OUTLIERS_PER_SEQUENCE = 2
 """Rows per sequence."""
 MIN_VARIANCE = 0.5
+_ROUNDING = 1e-6
+"""Variance in units of the squared median norm, up to which it may be rounding: that of equal rows is not exactly 0."""
 NORM_SAMPLE_ROWS = 1 << 13
 """Enough for a median that is accurate to a percent or two, and for eight sinks if one row in a thousand is one."""
 
@@ -188,7 +190,7 @@ def find_outliers(
     below = norms <= limit
     row_share = 1.0 - below.double().mean().item() if len(norms) else 0.0
     total = squares.mean().item() if mean_square is None else mean_square
-    has_variance = len(squares) > 0 and total > 0
+    has_variance = len(squares) > 0 and total > _ROUNDING * median**2
     variance_share = max(0.0, 1.0 - squares[below].sum().item() / len(squares) / total) if has_variance else 0.0
     max_share = max(MAX_SHARE_OF_OUTLIERS, MAX_OUTLIERS_PER_SEQUENCE / n_ctx if n_ctx else 0.0)
     are_dominant = median > 0 and row_share < max_share and variance_share > MIN_VARIANCE

@@ -85,7 +85,8 @@ def model_card(run: ReadableRun, *, license: str | None = None) -> str:
 def _quality(table: pd.DataFrame) -> list[str]:
     rows = ["| dictionary | L0 | FVU | CE recovered |", "|---|---|---|---|"]
     for row in table.to_dict(orient="records"):
-        rows.append(f"| {row['dictionary']} | {row['l0']:.1f} | {row['fvu']:.3f} | {row['ce_recovered']:.3f} |")
+        recovered = "–" if pd.isna(row["ce_recovered"]) else f"{row['ce_recovered']:.3f}"
+        rows.append(f"| {row['dictionary']} | {row['l0']:.1f} | {row['fvu']:.3f} | {recovered} |")
     return rows
 
 

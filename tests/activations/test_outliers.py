@@ -81,6 +81,11 @@ def test_outliers_are_few_rows_that_hold_most_of_the_variance():
     assert unseen.are_dominant and unseen.row_share == 0 and unseen.variance_share == pytest.approx(2 / 3)
 
 
+def test_rows_that_are_all_equal_have_no_outliers(tmp_path, caplog):
+    store = ActivationStore.from_batches(torch.full((500, 7), 0.3), tmp_path)
+    assert store.row_limit("activations").limit is None and not caplog.text
+
+
 def test_auto_finds_a_planted_sink_says_where_and_leaves_it_out(model, tokens, tmp_path, caplog):
     store = harvest(model, tokens, [HOOK, MLP], tmp_path / "auto", exclude=[BOS], dtype="float32", rows_per_shard=300)
     x, kept = all_rows(model, tokens), tokens.flatten() != BOS

@@ -3,6 +3,8 @@
 import json
 import shutil
 import sys
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +14,7 @@ from safetensors.numpy import load_file
 
 from interp import Run, exchange, load_sae
 from interp.cli import main
+from interp.exchange.hub import model_card
 from interp.pipeline.stages import LEFT_OUT, STAGES
 from models.own_text import huggingface
 
@@ -77,6 +80,18 @@ def test_delphi_reads_every_firing_of_every_latent(run, tmp_path, monkeypatch):
         found[seq, position, latent + first] = data["activations"]
     codes = features.codes[0 : len(features.codes)].scipy().toarray().reshape(found.shape)
     np.testing.assert_array_equal(found, np.where(codes > 1e-5, codes, 0).astype(np.float16))
+
+
+def test_the_card_of_a_model_without_a_loss_shows_no_number_for_it():
+    run: Any = SimpleNamespace(
+        sae=SimpleNamespace(d_sae=4, preferred_format="interp"),
+        hook_name="blocks.0.hook_mlp_out",
+        provenance=lambda: {"config_sha256": "0" * 64, "seed": 0, "versions": {}},
+        summaries=dict,
+        has=lambda stage: stage == "quality",
+        quality=pd.DataFrame([{"dictionary": "sae", "l0": 8.0, "fvu": 0.25, "ce_recovered": np.nan}]),
+    )
+    assert "| sae | 8.0 | 0.250 | – |" in model_card(run)
 
 
 def test_write_hub_folder_writes_the_dictionary_and_its_card(run, tmp_path, monkeypatch):

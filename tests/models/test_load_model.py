@@ -16,7 +16,7 @@ from interp.activations.stream import ActivationStream
 from interp.evaluation.baselines import FixedDictionary, RandomDictionary
 from interp.evaluation.quality import evaluate_dictionary
 from interp.features.scan_features import scan_features
-from models import load_model, loading
+from models import load_model, load_tokenizer, loading
 from models.transformer import Transformer, TransformerConfig
 from tests.activations.test_harvest import rows_of
 from tests.foreign_models import (
@@ -305,6 +305,24 @@ def test_a_model_without_a_longest_text_has_no_n_ctx():
 
     config = XLNetConfig(d_model=8, n_layer=1, n_head=2, d_inner=8, vocab_size=20)
     assert config.max_position_embeddings == -1 and load_model(XLNetModel(config)).n_ctx is None
+
+
+def test_the_first_positions_of_roberta_are_no_context(tmp_path):
+    from transformers import RobertaConfig, RobertaForMaskedLM
+
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    model = load_model(RobertaForMaskedLM(RobertaConfig(vocab_size=20, max_position_embeddings=12, **sizes)))
+    assert model.n_ctx == 10  # it counts from 2, the padding's id and one
+    assert len(harvest(model, torch.full((2, 10), 5), "blocks.0.hook_resid_post", tmp_path)) == 20
+    with pytest.raises(ValueError, match="sequences of 11 tokens are longer than the model's context of 10"):
+        harvest(model, torch.full((2, 11), 5), "blocks.0.hook_resid_post", tmp_path)
+
+
+def test_a_tokenizer_of_another_library_needs_only_its_file(tmp_path):
+    tokenizer = foreign_tokenizer("gpt2")
+    tokenizer.backend_tokenizer.save(str(tmp_path / "tokenizer.json"))
+    ids = tokenizer(TEXTS[0], add_special_tokens=False)["input_ids"]
+    assert load_tokenizer(tmp_path).encode(TEXTS[0], add_special_tokens=False) == ids
 
 
 def test_a_dictionary_may_call_its_hook_by_any_of_its_names():

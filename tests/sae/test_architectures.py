@@ -240,6 +240,13 @@ def test_resampling_begins_dead_latents_anew(store):
     assert dead_share((0.3, 0.5)) < 10 / 48
 
 
+def test_no_latent_is_resampled_after_the_last_step():
+    for steps in range(1, 40):
+        config = TopKConfig(d_sae=8, k=1, tokens=10 * steps, batch_size=10)
+        assert all(0 < step < steps for step in config.resampling_steps)
+        assert config.resampling_steps or steps < 3
+
+
 def test_the_pre_activation_loss_draws_dead_latents_back(store, monkeypatch):
     def dead_share() -> float:
         config = JumpReLUConfig(**shared | {"tokens": 256 * 150}, coefficient=1.0, dead_after=512)

@@ -125,8 +125,10 @@ class SAEConfig(CheckedFields):
 
     @property
     def resampling_steps(self) -> tuple[int, ...]:
-        """Steps, counted from 1, after which idle latents are resampled."""
-        return tuple(sorted({round(fraction * self.steps) for fraction in self.resample_at}))
+        """Steps, counted from 1, after which idle latents are resampled. The last is none of them: new latents would
+        stay untrained."""
+        steps = {round(fraction * self.steps) for fraction in self.resample_at}
+        return tuple(sorted(step for step in steps if 0 < step < self.steps))
 
     # The methods that define an architecture; `pick` and `trained_encoder` have no default.
 

@@ -21,7 +21,7 @@ from torch import nn
 
 from interp.checks.errors import InterpError
 from interp.checks.limits import check_value
-from interp.runtime.devices import multiplies_bfloat16
+from interp.runtime.devices import device_named, multiplies_bfloat16
 from models.language_model import LanguageModel
 from models.pretrained import from_object, model_source_of
 from models.sources import MODEL_SOURCES, ModelDtype
@@ -46,6 +46,7 @@ def load_model(
     """Load a model with `tokenizer, n_ctx, n_layers, d_model, d_vocab, W_U, final_norm, special_ids` and hooks.
 
     dtype "auto": the stored one.
+    device: "auto" is the GPU if there is one.
     revision: for a model on the Hugging Face hub.
     tokenizer: replaces the source's own; a model object has no own one.
 
@@ -57,7 +58,7 @@ def load_model(
     else:
         source_name, name = model_source_of(str(source))
         model = MODEL_SOURCES[source_name].load(name, dtype=dtype, revision=revision, tokenizer=tokenizer)
-    model = model.to(device=device, dtype=None if dtype == "auto" else getattr(torch, dtype))
+    model = model.to(device=device_named(device), dtype=None if dtype == "auto" else getattr(torch, dtype))
     on_cpu_in_bfloat16 = any(p.dtype == torch.bfloat16 and p.device.type == "cpu" for p in model.parameters())
     if on_cpu_in_bfloat16 and not multiplies_bfloat16(torch.device("cpu")):
         _warn_of_emulation()

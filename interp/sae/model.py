@@ -24,6 +24,7 @@ from interp.checks.errors import InterpError
 from interp.codes.dictionary import Metadata
 from interp.codes.sparse_codes import SparseCodes
 from interp.display.cards import card, show_facts
+from interp.runtime.devices import device_named
 from interp.sae import formats
 from interp.sae.architectures.encoders import Encoder, Weights
 from interp.sae.architectures.sae_config import SAEConfig
@@ -264,17 +265,18 @@ def load_sae(path_or_release: str | Path, sae_id: str | None = None, *, device: 
     A release needs the network, or its files in the Hugging Face cache. Raises ValueError, naming the file, for damaged
     files and for dictionaries that cannot be represented: architectures other than SAELens's standard, topk, jumprelu,
     gated, matching_pursuit and transcoders (and checkpoints of batchtopk), and scalings that differ from row to row. If
-    its training architecture is not imported, its `config` is None.
+    its training architecture is not imported, its `config` is None. `device="auto"` is the GPU if there is one.
     """
+    on = device_named(device)
     is_folder = sae_id is None and looks_like_path(str(path_or_release))
     stored = formats.read_dictionary(folder_of(path_or_release, "sae") if is_folder else path_or_release, sae_id)
     shared_names = ("W_enc", "W_dec", "b_enc", "b_dec", "encoder", "config", "metadata")
     shared: dict[str, Any] = {name: getattr(stored, name) for name in shared_names}
     if stored.kind == "transcoder":
-        return Transcoder(**shared, W_skip=stored.W_skip).to(device)
+        return Transcoder(**shared, W_skip=stored.W_skip).to(on)
     if stored.kind == "crosscoder":
-        return Crosscoder(**shared, widths=stored.widths, scales=stored.scales).to(device)
-    return SAE(**shared).to(device)
+        return Crosscoder(**shared, widths=stored.widths, scales=stored.scales).to(on)
+    return SAE(**shared).to(on)
 
 
 def _freeze(tensor: Tensor) -> nn.Parameter:

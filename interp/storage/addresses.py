@@ -93,7 +93,7 @@ def list_objects(pattern: Address) -> list[Address]:
 
     def names() -> list[str]:
         system.invalidate_cache()
-        if glob.has_magic(path):
+        if glob.has_magic(path) and not system.isfile(path):  # a name may have brackets
             return sorted(system.glob(path))
         return [path] if system.info(path)["type"] == "file" else []
 

@@ -20,6 +20,7 @@ from itertools import islice
 from pathlib import Path
 from random import Random
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -29,6 +30,7 @@ from models import installed_text
 from models.corpus import DEFAULT_SHARES, CorpusConfig, load_documents, split_documents
 from models.documents import Document, Span
 from models.generated import FORMATS, LANGUAGES, format_documents, language_documents
+from models.own_text import files
 from models.sources import TEXT_SOURCES, TextSource
 from models.tokenizer import Tokenizer
 from models.tokenizing import tokenize
@@ -349,6 +351,14 @@ def test_files_and_globs_join_to_what_was_read(tmp_path):
     assert "".join(d.text for d in first) == 2 * text, "named directly and by the glob"
     assert len(first) > 10 and max(len(d.text) for d in first) <= 2000
     assert all(d.text.endswith("\n") for d in documents)
+
+
+def test_an_object_may_have_brackets_in_its_name():
+    memory = fsspec.filesystem("memory")
+    memory.pipe_file("/brackets/a[1].txt", b"one")
+    memory.pipe_file("/brackets/b.txt", b"two")
+    for pattern, found in (("a[1].txt", ["one"]), ("*.txt", ["one", "two"]), ("[b].txt", ["two"])):
+        assert [document.text for document in files([f"memory://brackets/{pattern}"], 100)] == found
 
 
 def test_reading_stops_at_the_wanted_characters(tmp_path):

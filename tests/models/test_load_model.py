@@ -4,6 +4,7 @@ import copy
 import json
 import re
 import struct
+from itertools import product
 from types import SimpleNamespace
 
 import pytest
@@ -257,6 +258,8 @@ def test_load_model_names_what_it_cannot_load_in_one_line(tmp_path):
         with pytest.raises((ValueError, OSError), match=message) as raised:
             load_model(source)
         assert "\n" not in str(raised.value)
+    with pytest.raises(ValueError, match="device='cuda:99' does not exist on this machine"):
+        load_model(model, device="cuda:99")
     with pytest.raises(ValueError, match="dtype='int8' must be 'auto', 'float32'"):
         load_model(model, dtype="int8")
 
@@ -316,6 +319,21 @@ def test_the_first_positions_of_roberta_are_no_context(tmp_path):
     assert len(harvest(model, torch.full((2, 10), 5), "blocks.0.hook_resid_post", tmp_path)) == 20
     with pytest.raises(ValueError, match="sequences of 11 tokens are longer than the model's context of 10"):
         harvest(model, torch.full((2, 11), 5), "blocks.0.hook_resid_post", tmp_path)
+
+
+def test_an_encoder_does_not_read_padding(tmp_path):
+    from transformers import BertConfig, BertForMaskedLM
+
+    sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
+    model = load_model(BertForMaskedLM(BertConfig(vocab_size=20, initializer_range=1.0, pad_token_id=0, **sizes)))
+    model.tokenizer = SimpleNamespace(pad_id=0, bos_id=None, eos_id=None)
+    text = torch.randint(5, 20, (3, 6), generator=torch.Generator().manual_seed(0))
+    padded = torch.cat([text, torch.zeros(3, 4, dtype=torch.int64)], 1)
+    hook = "blocks.1.hook_resid_post"
+    alone = rows_of(harvest(model, text, hook, tmp_path / "text", dtype="float32"), hook)
+    rows = rows_of(harvest(model, padded, hook, tmp_path / "padded", dtype="float32", exclude=[0]), hook)
+    for seq, position in product(range(3), range(6)):
+        torch.testing.assert_close(rows[10 * seq + position], alone[6 * seq + position], rtol=1e-4, atol=1e-4)
 
 
 def test_a_tokenizer_of_another_library_needs_only_its_file(tmp_path):

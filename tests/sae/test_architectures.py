@@ -240,6 +240,13 @@ def test_resampling_begins_dead_latents_anew(store):
     assert dead_share((0.3, 0.5)) < 10 / 48
 
 
+def test_a_dictionary_is_loaded_on_a_device_by_its_name(store, tmp_path):
+    W_dec = train_sae(store, HOOK, TopKConfig(d_sae=8, k=2, tokens=8, batch_size=8), tmp_path).W_dec
+    assert torch.equal(load_sae(tmp_path, device="auto").W_dec.cpu(), W_dec)
+    with pytest.raises(ValueError, match="device='cuda:99' does not exist on this machine"):
+        load_sae(tmp_path, device="cuda:99")
+
+
 def test_no_latent_is_resampled_after_the_last_step():
     for steps in range(1, 40):
         config = TopKConfig(d_sae=8, k=1, tokens=10 * steps, batch_size=10)

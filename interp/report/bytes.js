@@ -80,20 +80,21 @@ report.bytes = (() => {
     : byScript.find((characters) => nameOf(new TextEncoder().encode(characters)[0]) === nameOf(lead))));
 
   /* The parts of characters in a run of stray bytes: [sign, label, meaning, what is known], …; lead: a first byte of
-   * the script around it, if it has none itself; ended and begun: as above. */
-  function parts(run, lead, [ended, begun]) {
+   * the script around it, if it has none itself; ended and begun: as above; endedElsewhere: in the commonest script. */
+  function parts(run, lead, [ended, begun], [endedElsewhere]) {
     const bytes = bytesOf(run);
     const script = bytes.find(lengthOf) ?? lead;
     const found = [];
     for (let k = 0; k < bytes.length; k++) {
       const length = lengthOf(bytes[k]);
-      const most = length ? length - 1 : ended ? MOST_LATER : 1;
+      const letter = length ? null : letterOf(bytes[k], script);
+      const seen = length ? begun : ended ?? (letter ? undefined : endedElsewhere);
+      const most = length ? length - 1 : seen ? MOST_LATER : 1;
       let n = 1;
       while (n < most && k + n < bytes.length && !lengthOf(bytes[k + n])) n++;
       const own = bytes.slice(k, k + n);
       const sign = own.map((byte) => `⟨${hexOf(byte)}⟩`).join("");
       const hex = own.map(hexOf).join(" ");
-      const seen = length ? begun : ended;
       const ofSeen = seen?.replace(" …", " or others").replace(/^(.) (.)( |$)/u, "$1, $2$3");
       if (length) {
         const name = nameOf(bytes[k]);
@@ -103,7 +104,6 @@ report.bytes = (() => {
         const known = seen ?? lettersOrScript(own);
         found.push([sign, `${hex}… ${known}`, `${sign}: ${which} of ${ofSeen ?? `${an(name)}${range}`}`, known]);
       } else {
-        const letter = letterOf(bytes[k], script);
         const name = script === null ? "character" : nameOf(script);
         const of = letter ? `the end of ${letter}, if it is ${an(name)}` : `a later byte of ${an(name)}`;
         const known = seen ?? (script === null ? "" : letter ?? scriptOf(name));
@@ -120,8 +120,8 @@ report.bytes = (() => {
   function divided(text, lead, token) {
     if (!ANY_BYTE.test(text)) return [text];
     const own = leadOf(text) ?? leadOfLetters(text) ?? lead;
-    const seen = seenWith(token, own);
-    return text.split(RUN).map((piece, k) => (k % 2 ? parts(piece, own, seen) : piece));
+    const seen = [seenWith(token, own), seenWith(token, null)];
+    return text.split(RUN).map((piece, k) => (k % 2 ? parts(piece, own, ...seen) : piece));
   }
 
   /* A text with its stray bytes drawn as parts of characters; the bytes themselves are there to be copied. */

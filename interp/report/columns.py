@@ -64,6 +64,14 @@ class OverviewExample(NamedTuple):
     """How it was chosen."""
 
 
+class Surroundings(NamedTuple):
+    """The kind of text in which a latent fires."""
+
+    label: str
+    share: float
+    """The share of its firings in it."""
+
+
 CHOICES = {
     "A clear rule": f"Of the features that surely have one meaning and whose rule has an F1 of {CLEAR_F1} or more: "
     "first those whose rule is a list of words; of these, the one with the largest sure effect.",
@@ -86,10 +94,10 @@ def table_columns(
 ) -> dict[str, list]:
     """Return the table as column → list over the latents. Verdicts, labels and kinds of text are given as indices into
     their lists of names. A label that a latent detects with an F1 below MIN_F1 is left out. A latent's kind of text is
-    its label in `surroundings`. `raises` has what tells latents of the same rule or label from each other. `stored` has
-    a bit for each of its commonest tokens, which is set if an example has that token; `token_shares` are the shares of
-    its firings that are on each, in [0, 1]. `at_strongest` is the share of its strongest firings at which its rule
-    holds.
+    its label in `surroundings`; `kind_share` is the share of its firings there. `raises` has what tells latents of the
+    same rule or label from each other. `stored` has a bit for each of its commonest tokens, which is set if an example
+    has that token; `token_shares` are the shares of its firings that are on each, in [0, 1]. `at_strongest` is the
+    share of its strongest firings at which its rule holds.
     ranking: `ReportInputs.verdicts`.
     effects: one row for each latent that was ablated."""
     tested = ranking.mask(ranking["verdict"].isin(WITHOUT_SCORES))
@@ -101,7 +109,9 @@ def table_columns(
     for latent, _, n in _commonest(features, N_TOP_TOKENS):
         share = n / int(table["n_active"][latent])
         shares.setdefault(latent, []).append(round(share, 3 if share < 0.0995 else 2))  # two digits in per cent
-    kinds, kind = _encode_names(pd.Series(surroundings(features), dtype=object).reindex(table.index))
+    around = pd.DataFrame.from_dict(surroundings(features), orient="index", columns=list(Surroundings._fields))
+    around = around.reindex(table.index)
+    kinds, kind = _encode_names(around["label"])
     ablated = pd.DataFrame(index=table.index)
     if effects is not None:
         known = effects.dropna(subset=["beyond_null_low"])  # an effect in one sequence alone has no interval
@@ -134,6 +144,7 @@ def table_columns(
         "stored": [stored.get(latent, 0) for latent in range(len(table))],
         "kinds": kinds,
         "kind": kind,
+        "kind_share": _numbers(around, "share", 2),
         "label": label,
         "label_f1": _numbers(table, "best_label_f1"),
     }
@@ -211,13 +222,14 @@ def shares_in_words(features: FeatureStore) -> dict[int, float]:
     return dict(zip(shares.index.tolist(), shares.tolist(), strict=True))
 
 
-def surroundings(features: FeatureStore) -> dict[int, str]:
+def surroundings(features: FeatureStore) -> dict[int, Surroundings]:
     """Return each latent with the label that holds at half of its firings or more; of several such labels, the
     rarest."""
     inside = features.sql("""
-        select latent, label from labels where precision >= 0.5
+        select latent, label, precision from labels where precision >= 0.5
         qualify row_number() over (partition by latent order by precision / n_label desc, label) = 1""")
-    return dict(zip(inside["latent"].tolist(), inside["label"].tolist(), strict=True))
+    rows = zip(*(inside[name].tolist() for name in ("latent", "label", "precision")), strict=True)
+    return {latent: Surroundings(label, share) for latent, label, share in rows}
 
 
 def _encode_names(column: pd.Series) -> tuple[list[str], list[int | None]]:

@@ -49,7 +49,7 @@ report.evidence = (() => {
   }
 
   const sumOf = (by) => [...by.values()].reduce((sum, x) => sum + x, 0);
-  const signed = (x) => `${x > 0 ? "+" : ""}${format.fixed(x)}`;
+  const signed = (x) => `${x >= 0.005 ? "+" : ""}${format.fixed(x)}`;
 
   /* by: what each measure adds to the logit; if given, it replaces the z, and the last row has their sum and the
    * probability of one meaning. */
@@ -114,7 +114,8 @@ report.evidence = (() => {
     const hasIntervals = (parts.f1_by_interval ?? []).some((x) => x !== null);
     return h("details.block", null,
       h("summary", null, h("h3", null, "How well the rule holds")),
-      h("p.rule", null, report.lead.rule(columns.explanation[latent], columns.explanation_f1[latent], "")),
+      h("p.rule", null, report.lead.rule(columns.explanation[latent], columns.explanation_f1[latent], "",
+        { read: report.lead.reading(feature) })),
       factsElement(facts),
       hasIntervals ? intervalBars(parts.f1_by_interval, feature.intervals) : null);
   }

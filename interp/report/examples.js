@@ -90,6 +90,7 @@ report.examples = (() => {
     LETTERS = /\p{L}/gu,
     STRAY_BYTES = /⟨[0-9a-f]{2}⟩/g,
     IS_STRAY = /^(?:⟨[0-9a-f]{2}⟩)+$/,
+    IS_SPECIAL = /^<\|.*\|>$/,
     NO_TEXT = /⟨[0-9a-f]{2}⟩|<\|.*\|>/; // a stray byte or a special token, which keep their own direction
   const MOST_LINES = NARROW.matches ? 0 : 2; // of a passage, before and after the line of its firing token
   const SHORT = 10; // tokens of a passage below which it takes another line on either side
@@ -97,7 +98,7 @@ report.examples = (() => {
   const OPPOSITE = { ltr: "rtl", rtl: "ltr" };
   const FAR = 1e6; // times as readily is each further part of a row cut off, so that those nearer stay whole
   const HANGING = 2; // letters by which what does not fit into a line stands further in than the line
-  const FRAGMENT = 3; // tokens of a cut line from which on it is worth a line of its passage
+  const FRAGMENT = 8; // tokens of a cut line from which on it is worth a line of its passage
   let chosen = null; // of WIDTHS, for the whole page
 
   const valueOf = ([, , , value]) => value;
@@ -158,8 +159,8 @@ report.examples = (() => {
   }
 
   /* The pieces of an example between two positions of its sequence, as elements, and which of them fires. Unless each
-   * token must be separate, those between firings are one piece for each line. The bytes of a character that is cut in
-   * two at either end are left out. isBroken: lines end where they do in the text. */
+   * token must be separate, those between firings are one piece for each line, and the bytes of a character that is cut
+   * in two at either end are left out. isBroken: lines end where they do in the text. */
   function shaded(one, from, to, most, isEach, isBroken, beside) {
     const firing = placeOf(one) - from;
     const active = new Map(Array.from(activationsIn(one, [one], valueOf(one)), ([place, z]) => [place - from, z]));
@@ -178,8 +179,8 @@ report.examples = (() => {
       else pieces.push({ text, own, isPlain });
     }
     const isCut = ({ text, own: at } = { text: "" }) => IS_STRAY.test(text) && !at.includes(firing);
-    while (from > 0 && isCut(pieces[0])) pieces.shift();
-    while (to < n_ctx && isCut(pieces.at(-1))) pieces.pop();
+    while (!isEach && isCut(pieces[0])) pieces.shift();
+    while (!isEach && isCut(pieces.at(-1))) pieces.pop();
     const perLine = (piece) => piece.text.split(/(?<=\n)/).map((text) => ({ ...piece, text }));
     pieces = pieces.flatMap((piece) => (piece.isPlain && piece.text ? perLine(piece) : [piece]));
     const lead = report.bytes.leadOfLetters(joined(pieces));
@@ -197,9 +198,12 @@ report.examples = (() => {
         attributes["--other"] = shareOf(other, beside.most);
         attributes["data-tip"] = `${beside.name}: ${format.significant(other)}`;
       }
-      if (!isBroken) return h(kind, attributes, visible(text, 3, !isActive, lead));
+      const whole = word(tokens[own.at(-1)]);
+      if (!isBroken) return h(kind, attributes, visible(text, 3, !isActive, lead, whole));
       // a box for each of its lines: a line end stands in the line that it ends, an indent in its own
-      return text.split(/(?<=\n)/).map((part) => h(kind, attributes, inLines(part, lead, !own.includes(firing))));
+      return text.split(/(?<=\n)/).map((part, k, all) => h(
+        `${kind}${k ? ".goes-on" : ""}${k < all.length - 1 ? ".is-cut" : ""}`, attributes,
+        inLines(part, lead, !own.includes(firing), whole)));
     });
     return { elements, firing: pieces.findIndex(({ own }) => own.includes(firing)), pieces };
   }
@@ -220,9 +224,9 @@ report.examples = (() => {
   }
 
   /* A text in its own lines, with a sign where each ends and, unless isText, on each space. */
-  const inLines = (text, lead = null, isText = true) =>
+  const inLines = (text, lead = null, isText = true, whole = null) =>
     text.split(/(\n)/).map((part) =>
-      (part === "\n" ? [h("span.line-end", null), part] : visible(part, Infinity, isText, lead)));
+      (part === "\n" ? [h("span.line-end", null), part] : visible(part, Infinity, isText, lead, whole)));
 
   const joined = (pieces) => pieces.map((piece) => piece.text).join("");
   const isRightToLeft = (text) => 2 * (text.match(RIGHT_TO_LEFT)?.length ?? 0) > (text.match(LETTERS)?.length ?? 0);
@@ -267,13 +271,19 @@ report.examples = (() => {
   }
 
   /* Two places around a firing, moved nearer to it where more than a few lines lie between, where a line is cut to a
-   * few tokens, and where only empty lines stand at either end. */
+   * few tokens, and where only empty lines stand at either end. It does not go on in another text, nor past an empty
+   * line once it is long enough. */
   function withinLines(one, [from, to], most = MOST_LINES) {
     const tokens = report.text.of(sequenceOf(one));
     const place = placeOf(one);
     const isEnd = (at) => word(tokens[at]).includes("\n");
+    const isBlank = (at) => /\n\s*\n/.test(word(tokens[at]) + word(tokens[at + 1]));
     const reached = (at, step, last) => {
-      for (let lines = 0; at !== last; at += step) if (isEnd(at) && ++lines > most) break;
+      for (let lines = 0; at !== last; at += step) {
+        const isLong = Math.abs(at - place) > SHORT;
+        if (IS_SPECIAL.test(word(tokens[at])) || (isLong && isBlank(Math.min(at, at - step)))) break;
+        if (isEnd(at) && ++lines > most) break;
+      }
       return at;
     };
     let start = reached(place - 1, -1, from - 1) + 1;
@@ -281,7 +291,11 @@ report.examples = (() => {
     if (!most && stop - start < SHORT) return withinLines(one, [from, to], 1);
     const isCut = start > 0 && start === from && !isEnd(start - 1);
     for (let at = start; isCut && at < Math.min(start + FRAGMENT, place); at++) if (isEnd(at)) start = at + 1;
-    if (stop === to) for (let at = stop - 1; at > Math.max(stop - FRAGMENT, place); at--) if (isEnd(at)) stop = at + 1;
+    for (let at = stop - 1; stop === to && at > Math.max(to - FRAGMENT, place); at--) {
+      if (!isEnd(at)) continue;
+      stop = /\n$/.test(word(tokens[at])) ? at + 1 : at; // without the next line's indent
+      break;
+    }
     while (start < place && !word(tokens[start]).trim() && isEnd(start)) start++;
     while (stop - 2 > place && !word(tokens[stop - 1]).trim() && isEnd(stop - 2)) stop--;
     return [start, stop];
@@ -322,7 +336,8 @@ report.examples = (() => {
     if (how === "line") return line(pieces, elements, firing, from === 0);
     const tokens = report.text.of(sequenceOf(one));
     // a text or a line ends or begins between two tokens
-    const isEdge = (at) => /\n$|^<\|.*\|>$/.test(word(tokens[Math.max(at - 1, 0)])) || /^\n/.test(word(tokens[at]));
+    const isEdge = (at) =>
+      /\n$|^<\|.*\|>$/.test(word(tokens[Math.max(at - 1, 0)])) || /^\n|^<\|.*\|>$/.test(word(tokens[at]));
     const dots = (is, text) => (is ? [h("span.muted", null, text)] : []);
     const all = [...dots(!isEdge(from), from ? "…\u00a0" : "⊢\u00a0"), ...elements, ...dots(!isEdge(to), "\u00a0…")];
     if (isBroken) return h("div.text.broken", null, inRows(all));
@@ -333,14 +348,11 @@ report.examples = (() => {
   function opened(one, most, latent, beside) {
     const next = hasText ? report.text.of(sequenceOf(one))[placeOf(one) + 1] : undefined,
       text = textOf(one, most, "whole", beside);
-    const facts = h(
-      "p.about",
-      null,
+    const facts = h("p.about", null,
       hasText ? tagsOf(one) : null,
       h("span.muted", null, `sequence ${format.count(sequenceOf(one))}, position ${placeOf(one)}`),
       next === undefined ? null : h("span", null, h("span.muted", null, "next "), tokenElement(word(next))),
-      copies(() => [one], latent),
-    );
+      copies(() => [one], latent));
     report.examples.onopen?.(latent, one, text, facts);
     return h("div.whole", null, facts, text);
   }
@@ -490,28 +502,10 @@ report.examples = (() => {
       }, 1200);
     };
     const button = (said, write) =>
-      h(
-        "button",
-        {
-          type: "button",
-          onclick() {
-            copy(this, write);
-          },
-        },
-        said,
-      );
-    return h(
-      "span.copies",
-      { role: "group", "aria-label": "Copy" },
+      h("button", { type: "button", onclick: ({ target }) => copy(target, write) }, said);
+    return h("span.copies", { role: "group", "aria-label": "Copy" },
       button("Copy text", (all) => all.map((one) => asText(one, latent)).join("\n")),
-      button("JSON", (all) =>
-        JSON.stringify(
-          all.map((one) => described(one, latent)),
-          null,
-          1,
-        ),
-      ),
-    );
+      button("JSON", (all) => JSON.stringify(all.map((one) => described(one, latent)), null, 1)));
   }
 
   async function copied(text) {
@@ -536,23 +530,13 @@ report.examples = (() => {
       for (const button of group.children) button.setAttribute("aria-pressed", String(button.value === width));
       for (const item of document.querySelectorAll(".example")) item.draw?.();
     };
-    const button = ([name, [said, title]]) =>
-      h(
-        "button",
-        {
-          type: "button",
-          value: name,
-          title,
-          "aria-pressed": String(name === widthOf(feature)),
-          onclick: () => choose(name),
-        },
-        said,
-      );
-    const group = h(
-      "span.widths",
-      { role: "group", "aria-label": "How much of the text" },
-      Object.entries(WIDTHS).map(button),
-    );
+    const button = ([name, [said, title]]) => {
+      const isChosen = String(name === widthOf(feature));
+      const onclick = () => choose(name);
+      return h("button", { type: "button", value: name, title, "aria-pressed": isChosen, onclick }, said);
+    };
+    const named = { role: "group", "aria-label": "How much of the text" };
+    const group = h("span.widths", named, Object.entries(WIDTHS).map(button));
     return group;
   }
 

@@ -95,9 +95,9 @@ report.views.feature = (() => {
    * all of them are, stands above (firings.js). */
   function tokensAround(feature, k = null) {
     const rows = k === null ? feature.tokens : feature.sense_tokens[k]; // [offset, token, count], …
-    const lead = report.lead.leadAround(feature);
+    const read = report.lead.reading(feature);
     const item = ([, token, n]) =>
-      h("li", null, tokenElement(word(token), lead), h("span.muted", null, format.count(n)));
+      h("li", null, tokenElement(word(token), read(word(token))), h("span.muted", null, format.count(n)));
     const column = (offset, title) => {
       const there = rows.filter(([at]) => at === offset).slice(0, N_AROUND);
       return there.length ? h("div", null, h("h4", null, title), h("ul.tokens", null, there.map(item))) : null;

@@ -2,7 +2,7 @@
 "use strict";
 
 report.firings = (() => {
-  const { list, copies, widths, widthOf, valueOf, senseMark, senseOf, tokenOf, passageOf, leadAt } = report.examples;
+  const { list, copies, widths, widthOf, valueOf, senseMark, senseOf, tokenOf, passageOf } = report.examples;
   /* As many as fill the height of a window below the histogram, so that one scrolls the page alone at first. */
   const IS_WIDE = matchMedia("(min-width: 1021px)").matches;
   const N_FIRST = IS_WIDE ? Math.max(10, Math.floor((innerHeight - 360) / 28)) : 15;
@@ -70,6 +70,8 @@ report.firings = (() => {
     return hidden ? h("p.order", null, `${format.count(hidden)} of ${all} are folded, alike to one shown.`) : null;
   }
 
+  const ofFirings = (share) => `${format.percent(share)} of its firings`;
+
   const marked = (latent, feature, examples, few) =>
     list(latent, feature, examples, { few, senses: feature.senses ?? [] });
 
@@ -93,7 +95,8 @@ report.firings = (() => {
       const alikeOf = (one) => alike.get(one);
       const listed = list(latent, feature, [...alike.keys()], { few: atFirst(N_OF_SENSE), alikeOf });
       return h("div", { "data-sense": k < 0 ? null : String(k) },
-        headed(k < 0 ? "Of no one sense" : describedSense(senses[k], k), listed),
+        headed(k < 0 ? ["Of no one sense ", h("small", null, shareOfNone(feature))]
+          : describedSense(senses[k], k, feature), listed),
         weak.length ? [h("p.weakest", null, "its weakest"), list(latent, feature, weak)] : null);
     };
     return h("div", null, [...senses.keys(), -1].map(block));
@@ -101,8 +104,9 @@ report.firings = (() => {
 
   /* The strongest firings, then those on each other common token, then a few on each of the rest. */
   function byToken(latent, feature, atFirst) {
-    const shares = new Map(commonTokens(feature));
-    const { top, same, groups, others, further, alike } = varied(feature.examples, N_TOP, [...shares.keys()]);
+    const shares = sharesOf(feature);
+    const common = [...shares.keys()].filter((token) => shares.get(token) >= COMMON);
+    const { top, same, groups, others, further, alike } = varied(feature.examples, N_TOP, common);
     const alikeOf = (one) => alike.get(one);
     const listed = (examples, few) => list(latent, feature, examples, { few: atFirst(few), alikeOf });
     const first = [...top, ...same];
@@ -118,7 +122,9 @@ report.firings = (() => {
     };
     const ofToken = ([, own]) =>
       headed(titleOfAll(own, shares, feature), fixed(listed(own, N_OF_TOKEN)));
-    const apart = () => headed(["On its other tokens ", h("small", null, `${N_OF_TOKEN} of each at first`)],
+    const rest = 1 - [first, ...groups.map(([, own]) => own)].reduce((sum, own) => sum + shareOf(own, shares), 0);
+    const apart = () => headed(["On its other tokens ",
+      h("small", null, `${ofFirings(Math.max(rest, 0))}, ${N_OF_TOKEN} of each at first`)],
       listed([...others, ...further], Math.min(N_OTHER, others.length)));
     const order = groups.length ? h("small.order", null, " · groups go by their strongest firing") : null;
     return h("div", null,
@@ -128,32 +134,38 @@ report.firings = (() => {
       foldedInWords(alike));
   }
 
-  /* The tokens on which some examples fire, the strongest first; of one token, its share of all firings. */
+  /* The tokens on which some examples fire, the strongest first, and their share of all firings. */
   function titleOfAll(examples, shares, feature) {
-    const [token, ...others] = new Set(examples.map(tokenOf));
-    const tokens = [token, ...others.slice(0, N_TITLED - 1)].map((one) => [firingToken(one, feature), " "]);
-    if (others.length) return ["On ", tokens, furtherElement(others.length + 1 - N_TITLED)];
-    const share = shares.get(token);
-    return [tokens, share ? [format.percent(share), h("small", null, " of its firings")] : null];
+    const tokens = [...new Set(examples.map(tokenOf))];
+    const named = tokens.slice(0, N_TITLED).map((one) => [firingToken(one, feature), " "]);
+    const more = tokens.length - N_TITLED;
+    const isKnown = tokens.every((token) => shares.has(token));
+    return [tokens.length > 1 ? "On " : null, named, more > 0 ? h("small", null, `and ${more} more `) : null,
+      h("small", null, `${isKnown ? "" : "about "}${ofFirings(shareOf(examples, shares))}`)];
   }
 
-  const furtherElement = (n) => (n > 0 ? h("small", null, `and ${n} more`) : null);
+  /* The share of all firings that are on the tokens of some examples, without those that are too rare to be known. */
+  const shareOf = (examples, shares) =>
+    [...new Set(examples.map(tokenOf))].reduce((sum, token) => sum + (shares.get(token) ?? 0), 0);
+
+  /* The share of the firings on tokens that tell no sense, and of the activation that is of none. */
+  function shareOfNone({ sense_counts: counts, senses, facts }) {
+    const rest = 1 - sumOf(senses.map(({ share }) => share ?? NaN));
+    return [counts ? ofFirings(Math.max(1 - sumOf(counts.flat()) / facts.n_active, 0)) : null,
+      rest >= 0 ? `${format.percent(rest)} of its activation` : null].filter(Boolean).join(", ");
+  }
+  const sumOf = (counts) => counts.reduce((sum, n) => sum + n, 0);
 
   /* A list of examples below its title, at the end of which stands the button that shows the rest. */
   const headed = (title, listed) =>
     h("div", null, h("h3.headed", null, h("span", null, title), ...listed.querySelectorAll(".more")), listed);
 
-  /* A token on which it fires; that of a part of a character is read as in the strongest example. */
-  function firingToken(token, feature) {
-    const one = stored(feature).find((each) => tokenOf(each) === token);
-    return tokenElement(word(token), (one && leadAt(one)) ?? report.lead.leadAround(feature));
-  }
+  /* A token on which it fires. */
+  const firingToken = (token, feature) => tokenElement(word(token), report.lead.reading(feature)(word(token)));
 
-  /* The tokens that have a good part of its firings each: [token, share], …, the commonest first. */
-  function commonTokens({ tokens, facts }) {
-    const shares = tokens.filter(([offset]) => offset === 0).map(([, token, n]) => [token, n / facts.n_active]);
-    return shares.filter(([, share]) => share >= COMMON);
-  }
+  /* The tokens on which it fires most, each with its share of the firings, the commonest first. */
+  const sharesOf = ({ tokens, facts }) =>
+    new Map(tokens.filter(([offset]) => offset === 0).map(([, token, n]) => [token, n / facts.n_active]));
 
   /* A fair sample of each slice of its range, the strongest slice first. */
   function intervals(latent, feature) {
@@ -208,7 +220,8 @@ report.firings = (() => {
     const common = one.common.join("; ");
     const isSame = common === one.rule;
     return [
-      h("p.rule", null, report.lead.rule(one.rule, one.f1, "No rule was found.")),
+      h("p.rule", null,
+        report.lead.rule(one.rule, one.f1, "No rule was found.", { read: report.lead.reading(feature) })),
       common && !isSame
         ? h("p.rule", null, h("span.muted", null, "its firings share: "), report.lead.short(common)) : null,
       numbersOf(one, feature.senses),
@@ -220,11 +233,10 @@ report.firings = (() => {
   }
 
   /* What follows its firings; the tokens that the feature raises most stand out. */
-  function followedBy({ following, promoted }, { logits, tokens }) {
+  function followedBy({ following, promoted }, feature) {
     if (!following.length) return null;
-    const raised = new Set((logits?.top ?? []).map(([token]) => token));
-    const lead = report.lead.leadAround({ tokens });
-    const item = (token) => [h(raised.has(token) ? "b" : "span", null, tokenElement(word(token), lead)), " "];
+    const raised = new Set((feature.logits?.top ?? []).map(([token]) => token));
+    const item = (token) => [h(raised.has(token) ? "b" : "span", null, firingToken(token, feature)), " "];
     return h("p.following", null, h("span.muted", null, "followed by "), following.map(item),
       promoted === null ? null
         : h("span.muted", null, ` ${format.percent(promoted)} of the time by one of its positive logits`));
@@ -255,22 +267,26 @@ report.firings = (() => {
   }
 
   /* The letter of a sense, what describes it, and its share; isAlone: without what describes it. */
-  function titleOf(one, k, isAlone) {
+  function titleOf(one, k, isAlone, feature) {
     const text = report.lead.ofSense(one);
-    const name = text && !isAlone ? h("span.named", null, report.lead.short(text)) : null;
+    const read = report.lead.reading(feature);
+    const name = text && !isAlone ? h("span.named", null, report.lead.short(text, false, read)) : null;
     const tip = { "data-tip": "of its activation" };
     return [senseMark(k, null), report.lead.JOINED, name,
       one.share === null ? null : h("span", tip, ` ${format.percent(one.share)}`)];
   }
 
-  /* The letter of a sense, what describes it, and its numbers. */
-  function describedSense(one, k) {
+  /* The letter of a sense, what describes it, and its numbers: its firings are those on the tokens that tell it. */
+  function describedSense(one, k, feature) {
     const rule = report.lead.ofSense(one);
+    const read = report.lead.reading(feature);
+    const counts = feature.sense_counts?.[k];
     const numbers = [
+      counts ? ofFirings(sumOf(counts) / feature.facts.n_active) : null,
       one.share === null ? null : `${format.percent(one.share)} of its activation`,
       rule === one.rule && one.f1 !== null ? `F1 ${format.fixed(one.f1)}` : null,
     ];
-    return [senseMark(k, null), report.lead.JOINED, rule ? report.lead.short(rule) : "no rule", " ",
+    return [senseMark(k, null), report.lead.JOINED, rule ? report.lead.short(rule, false, read) : "no rule", " ",
       h("small", null, numbers.filter(Boolean).join(", "))];
   }
 
@@ -294,7 +310,10 @@ report.firings = (() => {
     const height = rows.length > N_ROWS ? Math.ceil(rows.length / 2) : rows.length;
     const bars = h("ul", { "--rows": height }, rows.map(bar));
     const show = (chosen) => {
-      for (const { firstChild: button } of bars.children) button.ariaPressed = String(button.value === String(chosen));
+      for (const { firstChild: button } of bars.children) {
+        button.ariaPressed = String(button.value === String(chosen));
+        if (button.value === String(chosen)) inView(button);
+      }
     };
     const key = [term("␣ ↵ ⇥", "␣ space, ↵ line end")];
     if (tokens.some(([, token]) => report.bytes.meaning(word(token)))) {
@@ -304,6 +323,9 @@ report.firings = (() => {
     const said = h("small", null, "share of its firings on each token: press to choose; ", key);
     return Object.assign(h(kind, null, bars, said), { show });
   }
+
+  /* Move a row of buttons, which a phone cuts off, so that the chosen one is in view. */
+  const inView = (button) => button.scrollIntoView({ block: "nearest", inline: "nearest" });
 
   /* The histogram and the tokens over the tabs. What is chosen in them leaves the examples in a range, or on a token.
    *
@@ -341,7 +363,7 @@ report.firings = (() => {
     const panels = [
       ["Strongest", () => [range, examples]],
       ["Each strength", () => intervals(latent, feature)],
-      ...senses.map((one, k) => [titleOf(one, k, senses.length > N_NAMED),
+      ...senses.map((one, k) => [titleOf(one, k, senses.length > N_NAMED, feature),
         () => h("div", { "data-sense": k }, sense(latent, feature, one))]),
     ];
     if (report.steering) panels.push(["Steer", () => report.steering(latent, all[0])]);
@@ -373,6 +395,7 @@ report.firings = (() => {
         button.tabIndex = k === chosen ? 0 : -1;
         panels[k].hidden = k !== chosen;
       });
+      if (buttons[to].isConnected) inView(buttons[to]);
       onchoose(to);
     }
 

@@ -22,6 +22,7 @@ report.lead = (() => {
   const HALF = 0.5; // of the strongest firings, at fewer of which a rule is no title; or of all
   const RARE = 0.01; // of all, below which no title tells a token behind others
   const COMMON = 0.02; // of all, from which on a token is missed in a rule that lists others
+  const NEARLY_ALL = 0.9; // of firings; a kind of text with fewer has "mostly" them
   const NEARLY_NONE = 0.005; // of them, at fewer of which a rule does not stand below the title either
   const N_STRONGEST = 8; // firings whose tokens the title names
   const N_FAMILY = 3; // tokens of a long list that are named as a family
@@ -39,7 +40,7 @@ report.lead = (() => {
     ["Han characters", /^\p{Script=Han}+$/u],
   ];
   const OF_PLACE = /^(?:tokens )?(?:after|before|two|within|in|inside|outside|at|on)\b/; // a rule that names no tokens
-  const OF_BYTES = /bytes of characters|[a-z-]+ tokens in Byte script/; // a rule that names parts of characters
+  const OF_BYTES = /bytes of characters|[a-z-]+ tokens in Byte script/g; // names of parts of characters in a rule
   /* The tokens that a rule does not quote (text/vocabulary.py). */
   const NAMES = {
     "\n": "a newline", "\n\n": "a blank line", " ": "a space", "\t": "a tab", ",": "a comma", ".": "a full stop",
@@ -78,7 +79,7 @@ report.lead = (() => {
     .replace(/( with(?:out)? a space before)(?=(?:,| or|, or) (?:(?!space before)[^"])*\1)/g, "")
     .replace(/("(?:,| or|, or)) tokens like (?=")/g, (_, before, at) =>
       (rule.slice(0, at).includes("tokens like") ? `${before} ` : _))
-    .replace(RegExp(OF_BYTES, "g"), "parts of characters of any script");
+    .replace(OF_BYTES, "parts of characters of any script");
 
   /* The kinds of white space that a rule lists, in words; null for any other rule. */
   function inSpaces(rule) {
@@ -89,13 +90,15 @@ report.lead = (() => {
 
   /* A rule in short: of each list the first few tokens and how many more there are, and of many tokens of one family
    * its name before them; white space is shown by kind or by its counts. The page writes every rule so; with `isButton`
-   * a button shows all of it. */
-  function short(rule, isButton = false) {
+   * a button shows all of it. read: as of `reading`, on the page of a feature. */
+  function short(rule, isButton = false, read = () => null) {
     const spaces = inSpaces(rule) ?? (isBlankList(rule) ? inCounts(rule) : null);
     if (spaces) return h("span", { title: rule }, spaces);
     const LISTS = /(tokens like )?((?:"[^"]+"(?:,| or|, or) ){2,}"[^"]+")(?=$|[\s,;:.)])/g;
     const whole = inOrder(joined(rule));
-    const inRule = (part) => partOfRule(report.bytes.leadOf(whole), part);
+    const lead = report.bytes.leadOf(whole);
+    const inRule = (part) => partOfRule((token) => read(token) ?? lead, part);
+    const more = (n) => further(n, isButton ? () => inRule(whole) : null);
     const parts = [];
     let from = 0, samples = N_SAMPLES;
     for (const { index, 0: { length }, 1: like = "", 2: list } of whole.matchAll(LISTS)) {
@@ -106,7 +109,7 @@ report.lead = (() => {
       if (!families.length && tokens.length <= N_LISTED + 1) continue;
       const named = new Set(families.flatMap(([, own]) => own));
       const others = tokens.filter((token) => !named.has(token));
-      const some = (own, most) => [inRule(own.slice(0, most).join(", ")), further(own.length - most, rule, isButton)];
+      const some = (own, most) => [inRule(own.slice(0, most).join(", ")), more(own.length - most)];
       const groups = families.map(([name, own]) => [`${name} `, some(own, samples)]);
       if (families.length) samples = N_FURTHER;
       if (others.length) groups.push([like, some(others, others.length > N_LISTED + 1 ? N_LISTED : others.length)]);
@@ -116,15 +119,15 @@ report.lead = (() => {
     return h("span.shortened", { title: parts.length ? rule : null }, parts, inRule(whole.slice(from)));
   }
 
-  /* How many more there are; with `isButton` it is a button that shows all of the rule. */
-  function further(n, rule, isButton) {
+  /* How many more there are; if `all` makes the whole rule, it is a button that shows that. */
+  function further(n, all) {
     if (n <= 0) return null;
     const said = `+${n}`;
     const onclick = ({ target }) => {
       target.closest(".title > div")?.classList.add("whole");
-      target.closest(".shortened").replaceWith(ruleText(inOrder(joined(rule))));
+      target.closest(".shortened").replaceWith(all());
     };
-    if (!isButton) return [" ", h("span.muted", null, said)];
+    if (!all) return [" ", h("span.muted", null, said)];
     return [" ", h("button.link", { type: "button", title: "all of the rule", onclick }, said)];
   }
 
@@ -142,8 +145,8 @@ report.lead = (() => {
   /* A name for tokens of one kind of spelling; undefined for any other. */
   function familyOf(token, lead) {
     const own = report.bytes.leadOf(token) ?? (report.bytes.meaning(token) ? lead : null);
-    if (own !== null) return `pieces of ${report.bytes.nameOf(own).replace(/ or sign| or rare character/, "")}s`;
-    if (report.bytes.meaning(token)) return "pieces of characters";
+    if (own !== null) return `parts of ${report.bytes.nameOf(own).replace(/ or sign| or rare character/, "")}s`;
+    if (report.bytes.meaning(token)) return "parts of characters";
     return FAMILIES.find(([, pattern]) => pattern.test(token))?.[0];
   }
 
@@ -204,7 +207,7 @@ report.lead = (() => {
    * follows it, from its F1. feature: where it has been read. */
   function inBrief(latent, measured = f1Element, feature = null) {
     const senses = feature ? feature.senses : sensesOf(latent);
-    const rule = columns.explanation[latent];
+    const rule = ruleOf(latent);
     if (byLabel(latent)) return [labelElement(latent), apart(latent), measured(f1(latent))];
     if (senses?.length) return inSenses(senses);
     if (columns.max[latent] === null) return h("span.muted", null, NO_FIRING);
@@ -259,7 +262,7 @@ report.lead = (() => {
 
   /* What a feature fires on: a label of the text or a rule; where there are several senses, each has its own rule; and
    * where the rule tells less than the tokens on which it fires most, or fails at its strongest firings, tokens. A
-   * title names the tokens of the strongest firings: they stand before what does not. */
+   * title names what its strongest firings share, or their tokens: they stand before what does not. */
   function firesOn(latent, feature) {
     const { senses } = feature;
     if (byLabel(latent)) {
@@ -269,12 +272,15 @@ report.lead = (() => {
     }
     if (!hasText) return h("span.muted", null, "No label describes where it fires.");
     if (senses?.length) return inSenses(senses, feature);
-    if (!isByTokens(latent)) return [onUnnamed(latent, feature), inWords(latent), apart(latent)];
-    const strongest = strongestTokens(report.firings.stored(feature));
+    if (!isByTokens(latent)) return [onUnnamed(latent, feature), inWords(latent, feature), apart(latent)];
+    const tokens = strongestTokens(report.firings.stored(feature));
     const common = columns.tokens[latent].slice(0, N_LISTED);
-    const isCommon = isMost(strongest, (token) => common.includes(word(token)));
-    return h("span.vague", null, isCommon ? null : [h("span.muted", null, "most strongly "),
-      onTokens(strongest, feature), h("span.muted", null, ", ")], onCommonest(latent, feature));
+    const rule = ruleOf(latent);
+    const strongest = columns.at_strongest[latent] >= NEARLY_ALL && rule && !listOf(rule).length
+      ? short(rule, true, reading(feature))
+      : isMost(tokens, (token) => common.includes(word(token))) ? null : onTokens(tokens, feature);
+    const first = strongest && [h("span.muted", null, "most strongly "), strongest, h("span.muted", null, "; ")];
+    return h("span.vague", null, first, onCommonest(latent, feature));
   }
 
   /* The tokens of its strongest firings, to stand before a rule that does not name them; null for any other rule. */
@@ -289,8 +295,7 @@ report.lead = (() => {
   const strongestTokens = (firings) =>
     firings.slice(0, N_STRONGEST).map(report.examples.tokenOf).filter((token) => token !== null);
   const isMost = (tokens, has) => tokens.filter(has).length >= HALF * tokens.length;
-  const isNamedBy = (rule, token) => !OF_PLACE.test(rule)
-    && (rule.includes(quoted(word(token))) || (OF_BYTES.test(rule) && report.bytes.meaning(word(token)) !== null));
+  const isNamedBy = (rule, token) => !OF_PLACE.test(rule) && rule.includes(quoted(word(token)));
   const quoted = (text) => NAMES[text] ?? `"${text.replaceAll("\n", "\\n").replaceAll("\t", "\\t")}"`;
 
   /* Whether the rule holds at few of its strongest firings; most: the share from which on they are not few. */
@@ -317,43 +322,57 @@ report.lead = (() => {
     return columns.tokens[latent].slice(0, named.length).some(isMissed);
   }
 
+  /* The kind of text in which most of its firings lie: "in french", "mostly in html"; null if there is none. */
+  function inKind(latent) {
+    const kind = columns.kinds[columns.kind[latent]];
+    return kind ? `${columns.kind_share[latent] < NEARLY_ALL ? "mostly " : ""}in ${format.words(kind)}` : null;
+  }
+
+  /* The rule of a feature; one of a text's words tells first which kind of text that is. */
+  const ruleOf = (latent) =>
+    columns.explanation[latent].replace(/(?<= )in text rich in/, (said) => said.replace("in", inKind(latent) ?? "in"));
+
   /* The tokens on which a feature fires most, each with its share of the firings. feature: where more is known than the
    * table has. */
   function onCommonest(latent, feature) {
     const all = columns.tokens[latent];
     if (!all.length) return h("span.muted", null, NO_RULE);
-    const lead = feature ? leadAround(feature) : null;
+    const read = feature ? reading(feature) : () => null;
     const shares = sharesOf(latent).filter((share, k) => share >= RARE || !k);
+    const kind = inKind(latent);
     const on = shares.map((share, k) =>
-      [tokenElement(all[k], lead), h("small", null, ` ${format.notable(share)}`), " "]);
+      [tokenElement(all[k], read(all[k])), h("small", null, ` ${format.notable(share)}`), " "]);
     const more = feature ? feature.facts.n_tokens - on.length : 0;
-    return [h("span.muted", null, all.length === 1 ? "only on " : "mostly on "), on,
+    const most = all.length === 1 ? "only on " : kind ? `${kind}, on ` : "mostly on ";
+    return [h("span.muted", null, most), on,
       more > 0 ? h("small", null, `and ${format.count(more)} more`) : null];
   }
 
   /* The first few of some tokens on which a feature fires. */
   function onTokens(tokens, feature) {
     const few = [...new Set(tokens)].slice(0, N_SAMPLES);
-    const lead = leadAround(feature);
-    return [h("span.muted", null, "on "), few.map((token, k) => [k ? " " : null, tokenElement(word(token), lead)])];
+    const read = reading(feature);
+    return [h("span.muted", null, "on "),
+      few.map(word).map((text, k) => [k ? " " : null, tokenElement(text, read(text))])];
   }
 
   /* A rule as it is written everywhere; one that holds roughly, or barely, says so. none: the text if there is no rule;
-   * before: what stands before one that does not barely hold; isButton: as of `short`. */
-  function ruleElement(rule, ruleF1, none, before = null, isButton = true) {
+   * before: what stands before one that does not barely hold; isButton, read: as of `short`. */
+  function ruleElement(rule, ruleF1, none, { before = null, isButton = true, read } = {}) {
     if (!rule) return h("span.muted", null, none);
-    const shown = short(rule, isButton);
+    const shown = short(rule, isButton, read);
     if (isWeakRule(ruleF1)) return h("span.weak", null, "No reliable rule was found; the nearest is ", shown);
     const isRough = isKnown(ruleF1) && ruleF1 < GOOD;
     return isRough ? h("span.rough", null, h("span.muted", null, "roughly "), before, shown) : [before, shown];
   }
 
   /* The rule of a feature with its F1, whether it lists tokens, and how many of the strongest firings it misses. */
-  function inWords(latent) {
-    const [rule, ruleF1] = [columns.explanation[latent], columns.explanation_f1[latent]];
+  function inWords(latent, feature) {
+    const [rule, ruleF1] = [ruleOf(latent), columns.explanation_f1[latent]];
     const counts = inSpaces(rule) && inCounts(rule);
     return [
-      ruleElement(rule, ruleF1, "No explanation was found.", rule && !counts ? listed(rule) : null),
+      ruleElement(rule, ruleF1, "No explanation was found.",
+        { before: rule && !counts ? listed(rule) : null, read: reading(feature) }),
       counts ? h("span.muted", null, `: ${counts}`) : null,
       rule ? f1Term(ruleF1) : null,
       isPastStrongest(latent) && !isWeakRule(ruleF1)
@@ -369,10 +388,11 @@ report.lead = (() => {
    * or space alone are one, and parts of characters are left out where there are none around the firings. */
   function predicts(feature) {
     const lead = leadAround(feature);
+    const read = reading(feature);
     const all = feature.logits?.top ?? feature.effects?.likelier ?? [];
     const rows = all.filter(([token]) => !isStray(token, lead));
     const alike = Map.groupBy(rows.map(([token]) => word(token)), (text) => text.trim().toLowerCase() || text);
-    return Array.from(alike.values()).slice(0, N_PREDICTED).map(([first]) => [tokenElement(first, lead), " "]);
+    return Array.from(alike.values()).slice(0, N_PREDICTED).map(([first]) => [tokenElement(first, read(first)), " "]);
   }
 
   /* A first byte of the letters on or beside which a feature fires; null if few of them are of one script but Latin. */
@@ -388,6 +408,24 @@ report.lead = (() => {
     const [[lead, most]] = [...counts.values(), [null, 0]].sort(([, a], [, b]) => b - a);
     return most >= ONE_SCRIPT * all ? lead : null;
   }
+
+  /* How the page of a feature reads parts of characters, each token in one way: a function from its text to a first
+   * byte of the character in whose bytes its strongest example fires, or else of the letters around the firings. */
+  function reading(feature) {
+    if (readings.has(feature)) return readings.get(feature);
+    const around = leadAround(feature);
+    const ofExamples = new Map();
+    const examples = report.firings.stored(feature).filter((one) => report.examples.tokenOf(one) !== null);
+    for (const one of examples) {
+      const text = word(report.examples.tokenOf(one));
+      const isNew = !ofExamples.has(text) && report.bytes.meaning(text) !== null;
+      if (isNew) ofExamples.set(text, report.examples.leadAt(one));
+    }
+    const read = (text) => ofExamples.get(text) ?? around;
+    if (examples.length) readings.set(feature, read); // their text is loaded
+    return read;
+  }
+  const readings = new WeakMap();
 
   /* Whether the tokens that it raises follow its firings no more often than any token; false where that is not
      known. */
@@ -412,9 +450,11 @@ report.lead = (() => {
   /* Where it fires in each of some senses; in the title of their feature, each with the tokens of its strongest firings
    * where its rule does not name them, and how much of the activation is of none of them. */
   function inSenses(all, feature = null) {
+    const read = feature ? reading(feature) : undefined;
     const one = (sense, k) => {
       const rule = ofSense(sense);
-      const told = sense.share === null ? [] : [format.percent(sense.share)];
+      const of = k || !feature ? "" : " of activation"; // as are those of the others
+      const told = sense.share === null ? [] : [`${format.percent(sense.share)}${of}`];
       if (feature && rule === sense.rule && isKnown(sense.f1)) told.push(`F1 ${format.fixed(sense.f1)}`);
       const isOf = (example) => report.examples.senseOf(example, all) === k;
       const firings = feature ? [...feature.examples.filter(isOf), ...sense.examples] : [];
@@ -423,7 +463,8 @@ report.lead = (() => {
       return h("span.of-lead", null,
         report.examples.senseMark(k, null), JOINED,
         isNamed ? null : [onTokens(tokens, feature), rule ? h("span.muted", null, ": ") : null],
-        rule ? ruleElement(rule, rule === sense.rule && feature ? sense.f1 : null, null, null, feature !== null)
+        rule ? ruleElement(rule, rule === sense.rule && feature ? sense.f1 : null, null,
+          { isButton: feature !== null, read })
           : isNamed ? "no rule" : null,
         told.length ? h("small", null, ` ${told.join(", ")}`) : null);
     };
@@ -441,7 +482,7 @@ report.lead = (() => {
       && (isWeakRule(columns.explanation_f1[latent]) || !isPastStrongest(latent, NEARLY_NONE));
     const line = (kind, name, ...content) => h(kind, null, h("dt", null, name), h("dd", null, content));
     return h("dl.lead", null,
-      rule && isBelow ? line("div", "In words", inWords(latent)) : null,
+      rule && isBelow ? line("div", "In words", inWords(latent, feature)) : null,
       hasText && predicts(feature).length ? line("div.raises", "Raises", raises(feature)) : null,
       more.length
         ? h("div.nearby", null, more.map(([name, content]) => [h("dt", null, name), h("dd", null, content)])) : null);
@@ -449,7 +490,8 @@ report.lead = (() => {
 
   return {
     JOINED, readRows, brief, inBrief, plain, onMost, apart, short, rule: ruleElement, linked, title, element,
-    isByTokens, onCommonest, inSenses, ofSense, byLabel, f1, predicts, kindsOf, leadAround, isStray,
+    isByTokens, onCommonest, inSenses, ofSense, byLabel, f1, predicts, kindsOf, leadAround, reading,
+    isStray,
     byChance: (feature) => isByChance(feature) && BY_CHANCE,
   };
 })();

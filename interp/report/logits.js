@@ -13,13 +13,13 @@ report.logits = (() => {
   const nats = (x) => format.digits(x).replace(/^−?\d$/, "$&.0");
   const largest = (...sides) => Math.max(...sides.flat().map(([, v]) => Math.abs(v)), 1e-12);
 
-  /* marks: makes what stands beside a token. */
-  function bars(caption, rows, kind, most, lead, marks) {
+  /* read: as `reading` in lead.js gives it; marks: makes what stands beside a token. */
+  function bars(caption, rows, kind, most, read, marks) {
     const line = ([token, value]) =>
       h(
         "tr",
         null,
-        rowHead(tokenElement(word(token), lead), marks(token)),
+        rowHead(tokenElement(word(token), read(word(token))), marks(token)),
         barCell(Math.abs(value) / most),
         h("td", null, format.fixed(value)),
       );
@@ -28,12 +28,12 @@ report.logits = (() => {
 
   /* Tokens at both ends: [name, rows] of each, the first few of them. */
   function ends([raised, raises], [lowered, lowers], options = {}) {
-    const { lead = null, from = 0, to = N_FIRST, most = largest(raises, lowers), marks = () => null } = options;
+    const { read, from = 0, to = N_FIRST, most = largest(raises, lowers), marks = () => null } = options;
     return h(
       "div.pair",
       null,
-      bars(raised, raises.slice(from, to), "positive", most, lead, marks),
-      bars(lowered, lowers.slice(from, to), "negative", most, lead, marks),
+      bars(raised, raises.slice(from, to), "positive", most, read, marks),
+      bars(lowered, lowers.slice(from, to), "negative", most, read, marks),
     );
   }
 
@@ -70,13 +70,13 @@ report.logits = (() => {
    * learnt: its probability, null if unknown. */
   function effects(feature, learnt, block) {
     const { effects: measured } = feature;
-    const lead = report.lead.leadAround(feature);
+    const read = report.lead.reading(feature);
     const ablated = report.data.page.shares.find(({ name }) => name === "effect");
     if (!measured && learnt === null && !ablated) return null;
     const decided = h("table.plain.effects", null,
       h("tbody", null, learntRow(learnt), measured ? effectRow(measured.beyond_null, ablated?.span) : null));
     const why = ablated ? `This feature was not ablated: ${ablated.note}` : "No feature was ablated.";
-    return block("Does the model use it?", decided, measured ? consequences(measured, lead) : nothing(why));
+    return block("Does the model use it?", decided, measured ? consequences(measured, read) : nothing(why));
   }
 
   function learntRow(learnt) {
@@ -129,7 +129,7 @@ report.logits = (() => {
     low === null ? null : h("small", null, `${format.digits(low)} to ${format.digits(high)}`);
 
   /* All measurements of its removal. */
-  function consequences(measured, lead) {
+  function consequences(measured, read) {
     const { sequences, why, likelier, less_likely: lessLikely } = measured;
     const n = `${format.count(sequences)} ${sequences === 1 ? "sequence" : "sequences"}`;
     const rows = [
@@ -145,7 +145,7 @@ report.logits = (() => {
         h("summary", null, "What changes without it"),
         h("table.plain.effects", null, headElement(["", "", "this feature", term("null")]), h("tbody", null, rows)),
         h("p.below", null, legend, "The null, shaded, is an equally large change along other features."),
-        ends(["made likelier by it", likelier], ["made less likely", lessLikely], { lead })),
+        ends(["made likelier by it", likelier], ["made less likely", lessLikely], { read })),
     ];
   }
 
@@ -161,18 +161,18 @@ report.logits = (() => {
   }
 
   /* A token on one line of a picture. */
-  function short(token, lead) {
-    const text = report.bytes.inLetters(word(token), lead).replace(/ {3,}/g, (run) => `␣×${run.length}`);
+  function short(token, read) {
+    const text = report.bytes.inLetters(word(token), read(word(token))).replace(/ {3,}/g, (run) => `␣×${run.length}`);
     const characters = Array.from(text, (c) => ({ " ": "␣", "\n": "↵", "\t": "⇥" })[c] ?? c);
     return characters.length > LONGEST ? `${characters.slice(0, LONGEST - 1).join("")}…` : characters.join("");
   }
 
   /* The effects on all tokens that occur, with the most extreme ones named. */
-  function spread({ top, bottom, counts }, lead) {
+  function spread({ top, bottom, counts }, read) {
     if (!counts.length || !top.length) return null;
     const [least, most] = [bottom[0][1], top[0][1]];
     const outermost = [...bottom.slice(0, N_MARKED), ...top.slice(0, N_MARKED).reverse()];
-    const marks = outermost.map(([token, value]) => [value, short(token, lead)]);
+    const marks = outermost.map(([token, value]) => [value, short(token, read)]);
     const edges = Array.from({ length: counts.length + 1 }, (_, k) => least + (k / counts.length) * (most - least));
     return report.histogram({
       title: "Histogram of logit effects over the vocabulary",
@@ -201,6 +201,7 @@ report.logits = (() => {
       return nothing(why ? `There are ${why}.` : "No logit effects were computed.");
     }
     const lead = report.lead.leadAround(feature);
+    const read = report.lead.reading(feature);
     const isStray = ([token]) => report.lead.isStray(token, lead);
     const bySize = ([, a], [, b]) => Math.abs(b) - Math.abs(a);
     /* Stray parts of characters are among the first few only where there are not enough other tokens. */
@@ -214,7 +215,7 @@ report.logits = (() => {
       ["negative logits", bottom],
     ];
     const marks = marksOf(feature);
-    const all = { lead, marks, most: largest(top, bottom) };
+    const all = { read, marks, most: largest(top, bottom) };
     const rest = top.length > N_FIRST ? ends(...sides, { ...all, from: N_FIRST, to: top.length }) : null;
     const isMarked = [...top, ...bottom].some(([token]) => marks(token).length);
     const last = nStray ? ` (${nStray} ${nStray === 1 ? "is a byte" : "are bytes"})` : "";
@@ -224,7 +225,7 @@ report.logits = (() => {
       ends(...sides, { ...all, most: undefined }),
       isMarked ? h("p.below", null, "A letter marks a token that often follows firings of that sense.") : null,
       byChance ? h("p.below", null, `${byChance[0].toUpperCase()}${byChance.slice(1)}.`) : null,
-      h("details", null, more, rest, spread(feature.logits, lead)),
+      h("details", null, more, rest, spread(feature.logits, read)),
     ];
   }
 

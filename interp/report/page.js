@@ -238,10 +238,13 @@ function tokenElement(token, lead = null) {
 /* A rule in words. What stands in its quotes keeps its writing direction to itself, and its spaces and tabs are drawn,
  * since a page folds them into one: the style draws ␣ and ⇥ and ␣×7, so that what is copied is the rule
  * itself; a token of white space alone needs no quotes. pieces: its text; every second piece is what a search found. */
-const ruleText = (...pieces) => partOfRule(report.bytes.leadOf(pieces.join("")), ...pieces);
+function ruleText(...pieces) {
+  const lead = report.bytes.leadOf(pieces.join(""));
+  return partOfRule(() => lead, ...pieces);
+}
 
-/* A part of a rule in words. lead: the first byte of characters of which the whole rule has parts. */
-function partOfRule(lead, ...pieces) {
+/* A part of a rule in words. leadOf: gives the first byte of the characters of which a token is a part. */
+function partOfRule(leadOf, ...pieces) {
   const QUOTED = /"(.+?)"(?=$|[\s,;:.)])/gs; // a quote that more of the token follows does not end it
   const LINE_ENDS = /((?:\\n)+)/; // which a rule writes as \n
   const LONG = 24; // letters of a token that may be parted between two lines
@@ -257,7 +260,7 @@ function partOfRule(lead, ...pieces) {
   }
   const quotedText = (text, isBlank) => text.split(isBlank ? LINE_ENDS : /((?:\\n)+)(?= {2})/)
     .map((part, k) => (k % 2 ? runElement("span.mark.line", part, part.length / 2)
-      : visible(part, 1, false, lead, text)));
+      : visible(part, 1, false, leadOf(text), text)));
   const blank = (part) => h("bdi.short.blank", null, part.split(/(^"|"$)/).map((text, k) =>
     (k % 2 ? h("span.exact", null, text) : quotedText(text, true))));
   let at = 0;
@@ -270,7 +273,7 @@ function partOfRule(lead, ...pieces) {
       while (to < piece.length && kindAt.get(at + to) === kind) to++;
       const part = piece.slice(from, to);
       const script = scriptOf(part);
-      const dir = script ? "ltr" : report.bytes.directionOf(whole(part), lead);
+      const dir = script ? "ltr" : report.bytes.directionOf(whole(part), leadOf(whole(part)));
       const attributes = { "data-script": script, dir };
       if (kind === BLANK) parts.push(blank(part));
       else if (!kind) parts.push(part);

@@ -98,6 +98,15 @@ def test_the_strongest_come_first_then_those_on_each_common_token_and_a_few_on_e
     assert len(top) == 5 and top[0][1] == every[0]
     heads = browser.evaluate("Array.from(document.querySelectorAll('#panel-0 .headed'), (e) => e.textContent)")
     assert heads[0].startswith("returned 100 % of its firings"), "the first list has a head, too"
+    shares = [0.6, 0.05, 0.01]
+    tokens = [[0, token, 100 * share] for token, share in zip((common, second, 0), shares, strict=True)]
+    put = f"loadFeature(3).then((feature) => ({{ ...feature, tokens: {tokens}, examples: {made} }}))"
+    facts = "Object.assign(feature.facts, { n_active: 100 })"
+    region = f"{put}.then((feature) => ({facts}, report.firings.region(3, feature, null, () => null)))"
+    told = browser.evaluate(
+        f"{region}.then((e) => Array.from(e.querySelectorAll('#panel-0 h3'), (h) => h.textContent))"
+    )
+    assert len(told) > 1 and all(" % of its firings" in head for head in told), "each list tells its share"
     for part in parts:
         assert [value for _, value, _ in part] == sorted((value for _, value, _ in part), reverse=True)
     tokens = [token for *_, token in top]
@@ -221,7 +230,9 @@ def test_an_effect_stands_in_the_head_of_each_feature_that_was_ablated(browser, 
         )
         assert said in browser.text("#feature .name")[0]
     ablated = "{ beyond_null: [-0.02, -0.03, -0.01], sequences: 2, likelier: [], less_likely: [] }"
-    made = f"report.logits.effects({{ tokens: [], effects: {ablated} }}, null, report.views.feature.block)"
+    made = (
+        f"report.logits.effects({{ tokens: [], examples: [], effects: {ablated} }}, null, report.views.feature.block)"
+    )
     assert browser.evaluate(f"{made}.querySelector('td b').textContent") == "loss falls", (
         "which is no lack of an effect"
     )
@@ -346,7 +357,10 @@ def test_senses_are_tabs_beside_the_strongest_firings_and_a_weak_rule_says_so(br
     browser.click("#panel-0 .alike")
     strongest = browser.evaluate(visible)
     assert len(strongest) > 3 and int(strongest[0]) == (N_SEQ - 1) * N_CTX + SPLIT
-    assert browser.text(".title .of-lead") == ["A\u00a0on ⟨b2⟩: a rule that holds 70 %, F1 0.80", "B\u00a0on ⟨9c⟩ 30 %"]
+    assert browser.text(".title .of-lead") == [
+        "A\u00a0on ⟨b2⟩: a rule that holds 70 % of activation, F1 0.80",
+        "B\u00a0on ⟨9c⟩ 30 %",
+    ]
     named = "report.lead.ofSense({ rule: 'after \"ug\"', f1: 0.9, common: ['x'] })"
     assert browser.evaluate(named) == 'after "ug"', "a tab says what the title does"
     browser.click("#tab-2")
@@ -407,7 +421,9 @@ def test_parts_of_characters_come_last_among_the_logits_of_a_feature_with_none_a
     browser.evaluate("vocabulary = ['⟨88⟩', 'a', 'b', ' ⟨e4⟩', 'c', 'd', 'e', 'f', 'g']")
 
     def listed(top: list[list[int]], fires_on: int) -> list[str]:
-        effects = f"{{ logits: {{ top: {top}, bottom: [[2, -1]], counts: [] }}, tokens: [[0, {fires_on}, 9]] }}"
+        effects = (
+            f"{{ logits: {{ top: {top}, bottom: [[2, -1]], counts: [] }}, tokens: [[0, {fires_on}, 9]], examples: [] }}"
+        )
         drawn = f"h('div', null, report.logits.logits({effects}))"
         return browser.evaluate(f"Array.from({drawn}.querySelectorAll('.positive th'), (e) => e.textContent)")
 

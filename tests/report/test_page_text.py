@@ -112,7 +112,7 @@ def test_parts_of_characters_are_drawn_as_what_they_are_and_copied_as_their_byte
     for token, lead, labels, said in (
         (" ⟨88⟩", "null", ["…88 么 览 …"], "⟨88⟩: a later part of 么, 览 or others"),
         (" ⟨88⟩", "0xd0", ["…88 ш"], "⟨88⟩: a later part of ш"),
-        (" ⟨88⟩", "0xd7", ["…88 Hebrew"], "⟨88⟩: a later byte of a Hebrew letter"),  # not seen beside these
+        (" ⟨88⟩", "0xd7", ["…88 么 览 …"], "⟨88⟩: a later part of 么, 览 or others"),  # no letter ends so
         ("⟨88⟩", "0xd0", ["…88 ш"], "⟨88⟩: the end of ш, if it is a Cyrillic letter"),  # not seen
         (
             "⟨95⟩⟨88⟩⟨e6⟩", "null", ["…95 88 授", "e6… 来 提 …"],
@@ -132,7 +132,7 @@ def test_parts_of_characters_are_drawn_as_what_they_are_and_copied_as_their_byte
     assert browser.evaluate(put.format("'a', ' ⟨d7⟩'") + around.replace("{{", "{").replace("}}", "}")) == 0xD7
     assert browser.evaluate(put.format("'a', ' ית'") + around.replace("{{", "{").replace("}}", "}")) == 0xD7
     assert browser.evaluate(put.format("'a', ' b'") + around.replace("{{", "{").replace("}}", "}")) is None
-    raised = "{ logits: { top: [[0, 4], [1, 3], [2, 2], [3, 1]] }, tokens: [[0, 4, 9]] }"
+    raised = "{ logits: { top: [[0, 4], [1, 3], [2, 2], [3, 1]] }, tokens: [[0, 4, 9]], examples: [] }"
     said = f"h('p', null, report.lead.predicts({raised})).textContent.trim()"
     alike = browser.evaluate("vocabulary.splice(0, 5, '⟨bf⟩', '⟨be⟩', 'a', ' A', '告'); " + said)
     assert alike == "⟨bf⟩ ⟨be⟩ a", "bytes that differ are told apart, letters that differ in case are not"
@@ -203,7 +203,7 @@ def test_many_tokens_of_one_family_are_named_by_it(browser, address):
     browser.open(f"{address}#feature/3")
     said = """((rule, isWhole) => {
         const columns = { label: [], explanation: [rule], explanation_f1: [0.9], label_f1: [0], token_shares: [[]] };
-        Object.assign(report.data.page.columns, columns);
+        Object.assign(report.data.page.columns, columns, { kind: [] });
         const feature = { senses: [], labels: [], tokens: [], examples: [], facts: { n_active: 1, n_tokens: 1 } };
         return h("p", null, isWhole ? report.lead.title(0, feature) : report.lead.brief(0, () => null)).textContent;
     })(%s, %s)"""
@@ -216,7 +216,7 @@ def test_many_tokens_of_one_family_are_named_by_it(browser, address):
             'single capital letters "A", "B", "C" +3',
             'any of 6 tokens: single capital letters "A", "B", "C" +3',
         ),
-        ('tokens like "⟨d7⟩", "⟨a9⟩⟨d7⟩", "⟨9c⟩"', 'pieces of Hebrew letters "⟨d7⟩", "⟨a9⟩⟨d7⟩", "⟨9c⟩"', None),
+        ('tokens like "⟨d7⟩", "⟨a9⟩⟨d7⟩", "⟨9c⟩"', 'parts of Hebrew letters "⟨d7⟩", "⟨a9⟩⟨d7⟩", "⟨9c⟩"', None),
         ('"x" in text rich in "W", "B", "Y"', '"x" in text rich in single capital letters "W", "B", "Y"', None),
         ('"A", "B" or "C"', '"A", "B" or "C"', 'any of 3 tokens: "A", "B" or "C"'),
         (
@@ -242,10 +242,11 @@ def test_many_tokens_of_one_family_are_named_by_it(browser, address):
 
 def test_a_title_names_what_fires_most_and_tells_features_of_one_rule_apart(browser, address):
     browser.open(f"{address}#feature/3")
-    said = """((tokens, token_shares, raises, max) => {
-        const rule = { label: [], label_f1: [0], explanation: ['"a" or "b"'], explanation_f1: [0.6] };
+    said = """((tokens, token_shares, raises, max, kind_share = null, text = '"a" or "b"') => {
+        const rule = { label: [], label_f1: [0], explanation: [text], explanation_f1: [0.6] };
         const known = { tokens: [tokens], token_shares: [token_shares], raises: [raises], max: [max] };
-        Object.assign(report.data.page.columns, rule, known, { at_strongest: [1] });
+        const kind = { kinds: ["latex"], kind: [kind_share && 0], kind_share: [kind_share] };
+        Object.assign(report.data.page.columns, rule, known, kind, { at_strongest: [1] });
         const feature = { senses: [], labels: [], tokens: [], examples: [], facts: { n_active: 1, n_tokens: 9 } };
         const both = [report.lead.title(0, feature), report.lead.brief(0, () => null)];
         return both.map((e) => h("p", null, e).textContent);
@@ -254,6 +255,11 @@ def test_a_title_names_what_fires_most_and_tells_features_of_one_rule_apart(brow
     assert browser.evaluate(said % '["a", "b", "c"], [0.6, 0.1, 0.05], [], 1') == [listed, '"a" or "b"']
     title, _ = browser.evaluate(said % '["a", "c", "b", "d"], [0.6, 0.1, 0.05, 0.004], [], 1')
     assert title == "mostly on a 60 % c 10 % b 5.0 % and 6 more", "the rule misses the second"
+    title, _ = browser.evaluate(said % '["a", "c", "b", "d"], [0.6, 0.1, 0.05, 0.004], [], 1, 0.7')
+    assert title == "mostly in latex, on a 60 % c 10 % b 5.0 % and 6 more"
+    rich = '"a" in text rich in "x"'
+    both = browser.evaluate(said % f'["a", "b"], [0.6, 0.1], [], 1, 0.95, {json.dumps(rich)}')
+    assert both == ['"a" in latex text rich in "x" F1 0.60', '"a" in latex text rich in "x"']
     apart = ', raises "And" "␣to"'.replace("␣", " ")
     both = browser.evaluate(said % '["a", "b"], [0.6, 0.1], ["And", " to"], 1')
     assert both == [listed + apart, f'"a" or "b"{apart}']
@@ -407,6 +413,27 @@ def test_a_passage_has_the_lines_of_its_text_and_is_shown_first_where_line_ends_
     browser.press("j")
     browser.wait("document.getElementById('feature').dataset.latent !== '7'")
     assert browser.evaluate(pressed) == "line", "what was chosen holds for all"
+
+
+def test_a_passage_stays_within_its_text_and_its_firing_token_on_one_line(browser, address):
+    browser.open(f"{address}#feature/3")
+    drawn = """((words, place) => {
+        vocabulary = words;
+        report.text.of = () => Int32Array.from(words.keys());
+        const feature = { facts: { max: 1 }, examples: [], senses: [] };
+        const list = report.examples.list(3, feature, [[-1, place, null, 1, []]], { how: "passage" });
+        document.getElementById("feature").replaceChildren(list);
+        const firing = Array.from(list.querySelectorAll(".firing"));
+        const space = firing.map((e) => [e.textContent, getComputedStyle(e).whiteSpace, getComputedStyle(e).clipPath]);
+        return [list.querySelector(".text").textContent, space];
+    })(%s, %d)"""
+    text, firing = browser.evaluate(drawn % (json.dumps([*"abc", "<|bos|>", *"def", "<|bos|>", *"ghijklmn"]), 5))
+    assert text == "def" and firing == [["e", "pre", "none"]], "neither the text before nor the next one"
+    text, firing = browser.evaluate(drawn % (json.dumps(["a", "\n", "\n", *"bcdefghijkl", " m", "n"]), 14))
+    assert text == "bcdefghijkl mn\u00a0…" and firing == [[" m", "pre", "none"]], "not the paragraph before"
+    text, firing = browser.evaluate(drawn % (json.dumps(["a", "\n", "\n", "b", ":\n  ", *"cdefghijklm"]), 4))
+    assert "a\n\nb:\n  c" in text, "where little else stands before"
+    assert [part for part, *_ in firing] == [":\n", "  "] and "none" not in {clip for *_, clip in firing}
 
 
 def test_a_line_runs_as_the_letters_at_its_firing_do(browser, address):

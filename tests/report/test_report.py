@@ -1043,7 +1043,7 @@ def test_map_assigns_the_rarest_label_of_half_the_firings(tmp_path):
     store = FeatureStore.from_codes(
         tokens, SparseCodes.from_dense(z), tmp_path / "f", labels={"wide": wide, "narrow": narrow}
     )
-    assert surroundings(store) == {0: "narrow", 1: "wide"}
+    assert surroundings(store) == {0: ("narrow", 1), 1: ("wide", 1)}
 
 
 def used(**columns):

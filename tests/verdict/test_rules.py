@@ -18,7 +18,7 @@ def test_phrase_gives_rules_in_words():
             an_atom("previous", '" the"'),
             an_atom("before_previous", '"king"'),
         ),
-        "token 0 after token 1 two after token 2": (
+        "token 0 after token 1 and two after token 2": (
             an_atom("token", "token 0"),
             an_atom("previous", "token 1"),
             an_atom("before_previous", "token 2"),

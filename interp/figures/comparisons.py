@@ -20,6 +20,7 @@ from interp.figures.theme import (
     WIDTH,
     check_columns,
     escape_markup,
+    shortened,
     token_label,
     with_colours,
     with_style,
@@ -56,10 +57,11 @@ def matched_cosines(tables: pd.DataFrame | Mapping[str, pd.DataFrame], *, thresh
     tables: a table with the columns cosine and chance, as `compare.stability` returns it, or a mapping (name → table).
     """
     fig = _shares_above(tables, "cosine", "chance", "random directions")
-    fig.add_vline(threshold, line={"color": INK, "width": 1, "dash": "dash"})
+    value = {"annotation_text": f"{threshold:g}", "annotation_position": "top right"}
+    fig.add_vline(threshold, line={"color": INK, "width": 1, "dash": "dash"}, **value)
     with_style(fig, "Does another seed find the same directions?", height=380)
     fig.update_xaxes(title_text="|cosine| with the latent that it is matched to", range=[-0.02, 1.02])
-    return fig.update_yaxes(title_text="share of latents above", tickformat=".0%", range=[-0.02, 1.02])
+    return fig.update_yaxes(title_text="share of latents with a larger |cosine|", tickformat=".0%", range=[-0.02, 1.02])
 
 
 def _shares_above(
@@ -80,6 +82,7 @@ def _shares_above(
             if len(ordered):
                 dot = {"color": line["color"], "size": 8}
                 fig.add_scatter(x=[np.median(ordered)], y=[0.5], mode="markers", marker=dot, showlegend=False)
+    fig.add_scatter(x=[None], y=[None], mode="markers", marker={"color": INK, "size": 8}, name="median")
     return fig
 
 
@@ -96,7 +99,7 @@ def corpus_differences(differences: pd.DataFrame, *, names: tuple[str, str] = ("
     order = differing["difference"].abs().sort_values(ascending=False, kind="stable").index
     shown = differing.reindex(order)[:most]
     shown = shown.sort_values("difference", kind="stable")
-    rules = shown["rule"].astype(object).fillna("").str.slice(0, _MAX_RULE_LETTERS)
+    rules = [shortened(rule, _MAX_RULE_LETTERS) for rule in shown["rule"].astype(object).fillna("").astype(str)]
     ticks = [escape_markup(f"#{latent} {rule}".strip()) for latent, rule in zip(shown["latent"], rules, strict=True)]
     fig = go.Figure()
     for name, colour, sign in zip(names, SEQUENCE, (1, -1), strict=False):
@@ -110,13 +113,13 @@ def corpus_differences(differences: pd.DataFrame, *, names: tuple[str, str] = ("
             "thickness": 1.5,
             "width": 0,
         }
-        dots = {"x": at, "y": np.flatnonzero(side), "marker": {"color": colour, "size": 8}}
-        fig.add_scatter(**dots, error_x=bars, mode="markers", name=f"in more of {escape_markup(name)}")
+        dots = {"x": at, "y": np.flatnonzero(side), "marker": {"color": colour, "size": 6}}
+        fig.add_scatter(**dots, error_x=bars, mode="markers", name=f"more often in {escape_markup(name)}")
     fig.add_vline(0, line={"color": INK, "width": 1})
     with_style(fig, "What differs between the two corpora", height=140 + _NODE_HEIGHT * max(len(shown), 4))
     fig.update_yaxes(tickvals=list(range(len(shown))), ticktext=ticks, range=[-0.7, max(len(shown), 1) - 0.3])
     a, b = map(escape_markup, names)
-    return fig.update_xaxes(title_text=f"share of documents, {a} less {b}, percentage points")
+    return fig.update_xaxes(title_text=f"share of documents, {a} minus {b} (percentage points, 95 % CI)")
 
 
 @figure

@@ -31,6 +31,7 @@ from interp.figures.theme import (
     dot_style,
     escape_markup,
     plain_name,
+    split_by_verdict,
     verdict_name,
     with_style,
 )
@@ -108,9 +109,9 @@ def decoder_map(points: pd.DataFrame, *, colour: str = "verdict", way: str = "UM
     check_columns(points, "x", "y", colour)
     fig = go.Figure()
     if colour == "verdict":
-        for verdict, rows in points.groupby("verdict", sort=False):
-            marker = dot_style(len(points), color=VERDICT_COLOURS.get(str(verdict), GREY))
-            look = {"mode": "markers", "marker": marker, "hoverinfo": "skip", "name": verdict_name(str(verdict))}
+        for verdict, rows in split_by_verdict(points):
+            marker = dot_style(len(points), color=VERDICT_COLOURS.get(verdict, GREY))
+            look = {"mode": "markers", "marker": marker, "hoverinfo": "skip", "name": verdict_name(verdict)}
             fig.add_scatter(x=rows["x"], y=rows["y"], **look)
         fig.update_layout(legend_itemsizing="constant")
     else:
@@ -121,7 +122,7 @@ def decoder_map(points: pd.DataFrame, *, colour: str = "verdict", way: str = "UM
             title = "log₁₀ density"
         low, high = np.nanpercentile(values, [2, 98]) if np.isfinite(values).any() else (0, 1)
         hues = {"color": values, "colorscale": COLOUR_SCALE, "colorbar": colour_bar(title), "cmin": low, "cmax": high}
-        marker = dot_style(len(points), **hues)
+        marker = dot_style(len(points), **hues, opacity=1)  # as on the scale
         fig.add_scatter(x=points["x"], y=points["y"], mode="markers", marker=marker, hoverinfo="skip")
     x, y = f"{escape_markup(way)} 1 (no unit)", f"{escape_markup(way)} 2 (no unit)"
     with_style(fig, "Map of the decoder", x=x, y=y, height=520)

@@ -39,6 +39,7 @@ def steering(doses: pd.DataFrame | Mapping[str, pd.DataFrame], *, latent: int | 
     columns = 2 if len(panels) == 4 else 3
     space = {"horizontal_spacing": 0.12, "vertical_spacing": 0.2} if columns == 2 else {"horizontal_spacing": 0.1}
     fig = make_subplots(math.ceil(len(panels) / columns), columns, subplot_titles=list(panels.values()), **space)
+    unchanged = {"color": GREY, "dash": "dot", "width": 1}
     for i, column in enumerate(panels):
         position: dict[str, Any] = {"row": i // columns + 1, "col": i % columns + 1}
         for name, table, hue in named:
@@ -53,9 +54,9 @@ def steering(doses: pd.DataFrame | Mapping[str, pd.DataFrame], *, latent: int | 
             key = {"name": name, "legendgroup": name, "showlegend": bool(name) and i == 0}
             fig.add_scatter(x=[f"{m:g}" for m in rows["multiple"]], y=rows[column], **key, **look, **position)
             if len(free) and (len(named) == 1 or column == "loss"):
-                fig.add_hline(
-                    y=float(free[column].iloc[0]), line={"color": GREY, "dash": "dot", "width": 1}, **position
-                )
+                fig.add_hline(y=float(free[column].iloc[0]), line=unchanged, **position)
+    if fig.layout.shapes:
+        fig.add_scatter(x=[None], y=[None], mode="lines", line=unchanged, name="unchanged model", showlegend=True)
     title = "Steering" if latent is None else f"Steering with latent {latent}"
     with_style(fig, title, height=300 if columns == 3 else 480).update_xaxes(type="category", tickangle=0)
     fig.update_xaxes(title_text="times its maximum", row=math.ceil(len(panels) / columns))

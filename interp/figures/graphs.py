@@ -39,6 +39,8 @@ def graph(graph: AttributionGraph, *, nodes: float = 0.7, edges: float = 0.8) ->
         opacity = 0.25 + 0.6 * min(1.0, 2 * share[target, source])
         ends = {"x": [x[source], x[target]], "y": [y[source], y[target]]}
         fig.add_scatter(**ends, mode="lines", line=line, opacity=opacity, **BARE_TRACE)
+    for colour, name in ((BLUE, "positive effect"), (VERMILLION, "negative effect")):
+        fig.add_scatter(x=[None], y=[None], mode="lines", line={"color": colour, "width": 2}, name=name)
     for node_type, look in _LOOKS.items():
         nodes_of_type = np.flatnonzero(kept.nodes["type"] == node_type).tolist()
         texts = [escape_markup(kept.name(node)) for node in nodes_of_type]

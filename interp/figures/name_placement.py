@@ -34,8 +34,15 @@ LEADER_LENGTHS = (16.0, 26.0, 38.0, 54.0, 74.0)
 """Pixels from a point to the near end of a name to which a line leads."""
 N_DIRECTIONS = 16
 """Number of directions from a point, evenly spread, that are tried at each distance."""
-_AXES_SIZE = 70.0, 90.0
-"""Pixels of width and of height that the axes take with their titles."""
+_AXIS_SIZE = 5.0, 4.0
+"""Sizes of a letter that an axis takes with its numbers and its title: the vertical axis of the width, the other of the
+height."""
+_BARE_AXIS_SIZE = 2.5
+"""The same for an axis without numbers."""
+_BAR_SIZE = 7.0
+"""Sizes of a letter that a colour bar takes of the width."""
+_LINE_STEP = 2.0
+"""Pixels between the boxes that stand for a line."""
 
 
 def with_placed_names(fig: go.Figure) -> go.Figure:
@@ -45,7 +52,11 @@ def with_placed_names(fig: go.Figure) -> go.Figure:
     if fig.layout.xaxis.range is None or fig.layout.yaxis.range is None:
         return fig
     fig.layout.annotations = [note for note in fig.layout.annotations if note.name != LEADER]
-    room = fig.layout.width - _AXES_SIZE[0], fig.layout.height - _AXES_SIZE[1]
+    room = plot_size(fig)
+    if fig.layout.yaxis.scaleanchor:  # a unit is as long upwards as it is to the right
+        spans = [abs(axis.range[1] - axis.range[0]) for axis in (fig.layout.xaxis, fig.layout.yaxis)]
+        unit = min(room[0] / spans[0], room[1] / spans[1])
+        room = unit * spans[0], unit * spans[1]
     for trace in fig.select_traces({"type": "scatter", "mode": "markers+text"}):
         texts = trace.hovertext if trace.hovertext is not None else trace.text
         names = [] if texts is None or isinstance(texts, str) else [str(name) for name in texts]
@@ -79,6 +90,18 @@ def with_placed_names(fig: go.Figure) -> go.Figure:
     return fig
 
 
+def plot_size(fig: go.Figure) -> Pixels:
+    """Estimate the width and height of a plot, without its axes, its colour bar and its margins."""
+    layout = fig.layout
+    size = layout.font.size or 12
+    bare = layout.xaxis.showticklabels is False
+    left, bottom = ((_BARE_AXIS_SIZE if bare else numbered) * size for numbered in _AXIS_SIZE)
+    has_bar = any(trace.marker.colorbar.to_plotly_json() for trace in fig.select_traces({"type": "scatter"}))
+    right = layout.margin.r + _BAR_SIZE * size * has_bar
+    width = layout.width - max(left, layout.margin.l) - right
+    return width, layout.height - layout.margin.t - max(bottom, layout.margin.b)
+
+
 def _axis_value(value: float, axis: go.layout.XAxis | go.layout.YAxis) -> float:
     """Return a value as annotations need it, which is its logarithm on a logarithmic axis."""
     return float(np.log10(value)) if axis.type == "log" else float(value)
@@ -92,14 +115,22 @@ def _axis_pixels(values: object, axis: go.layout.XAxis | go.layout.YAxis, length
 
 
 def place_names(
-    x: np.ndarray, y: np.ndarray, names: list[str], size: float, room: Pixels, sides: Sequence[str] = SIDES
+    x: np.ndarray,
+    y: np.ndarray,
+    names: list[str],
+    size: float,
+    room: Pixels,
+    sides: Sequence[str] = SIDES,
+    obstacles: Sequence[Box] = (),
 ) -> tuple[list[str], dict[int, Pixels]]:
     """Find the first free side for each name, or "" if none is free. Then find the way from the point to a name further
-    away, if there is room. x, y and room (width, height) are in pixels."""
+    away, if there is room, on which the line to it crosses the fewest names, points and lines. x, y, room (width,
+    height) and the obstacles are in pixels."""
     at = [(float(right), float(up)) for right, up in zip(x, y, strict=True)]
-    extents = [(LETTER_WIDTH * size * count_letters(name), LINE_HEIGHT * size) for name in names]
+    # a letter more, so that two names side by side are not read as one
+    extents = [(LETTER_WIDTH * size * (count_letters(name) + 1), LINE_HEIGHT * size) for name in names]
     points: list[Box] = [(right - NAME_GAP, right + NAME_GAP, up - NAME_GAP, up + NAME_GAP) for right, up in at]
-    placed: list[Box] = []
+    placed = list(obstacles)
     chosen = [""] * len(names)
     for i in np.argsort(-y, kind="stable").tolist():
         boxes = _boxes(at[i], extents[i])
@@ -114,7 +145,7 @@ def place_names(
         free_ways = [way for way in _ways() if _is_free(_box_at(at[i], way, extents[i]), others, room)]
         if free_ways:
             lines = [_line(at[i], way) for way in free_ways]
-            crossed = [sum(not _is_free(step, placed, room) for step in line) for line in lines]
+            crossed = [sum(not _is_free(step, others, room) for step in line) for line in lines]
             best = int(np.argmin(crossed))
             leaders[i] = free_ways[best]
             placed += [_box_at(at[i], free_ways[best], extents[i]), *lines[best]]
@@ -131,9 +162,16 @@ def _ways() -> list[Pixels]:
 
 def _line(point: Pixels, way: Pixels) -> list[Box]:
     """Return the line from a point to its name, as boxes along it."""
-    steps = np.linspace(NAME_GAP / max(float(np.hypot(*way)), NAME_GAP), 1, 12)
-    ends = ((point[0] + way[0] * step, point[1] + way[1] * step) for step in steps)
-    return [(right - 1, right + 1, up - 1, up + 1) for right, up in ends]
+    start = NAME_GAP / max(float(np.hypot(*way)), NAME_GAP)
+    return boxes_along(*(np.array([at + step * start, at + step]) for at, step in zip(point, way, strict=True)))
+
+
+def boxes_along(x: np.ndarray, y: np.ndarray) -> list[Box]:
+    """Return boxes along the line that joins points, whose coordinates are in pixels."""
+    lengths = np.concatenate([[0.0], np.cumsum(np.hypot(np.diff(x), np.diff(y)))])
+    steps = np.arange(0, lengths[-1] + _LINE_STEP, _LINE_STEP)
+    at = zip(np.interp(steps, lengths, x).tolist(), np.interp(steps, lengths, y).tolist(), strict=True)
+    return [(right - 1, right + 1, up - 1, up + 1) for right, up in at]
 
 
 def _box_at(point: Pixels, way: Pixels, extent: Pixels) -> Box:

@@ -24,6 +24,7 @@ from interp.figures.theme import (
     GREY,
     VERMILLION,
     check_columns,
+    digit_ticks,
     escape_markup,
     token_label,
     visible_token,
@@ -75,10 +76,8 @@ def activation_histogram(
         fig.add_scatter(x=x, y=y, name="start of the examples' intervals", showlegend=True, **look)
         fig.update_traces(showlegend=False, selector={"type": "bar"})
     with_style(fig, _with_latent("Activations", latent), x="activation (log scale)", y="firings (tokens)", height=300)
-    ticks = (
-        "D1" if edges[-1] < 4 * edges[0] else "D2"
-    )  # at each digit, or at 1, 2 and 5, so that there are at least two ticks
-    return fig.update_xaxes(type="log", range=np.log10(edges[[0, -1]]).tolist(), dtick=ticks, tickformat=".3~g")
+    ticks = digit_ticks(edges[0], edges[-1])
+    return fig.update_xaxes(type="log", range=np.log10(edges[[0, -1]]).tolist(), tickvals=ticks, tickformat=".3~g")
 
 
 @figure

@@ -24,6 +24,7 @@ from interp.figures.theme import (
     decade_ticks,
     dot_style,
     escape_markup,
+    split_by_verdict,
     verdict_name,
     with_colours,
     with_minus_sign,
@@ -97,12 +98,16 @@ def density_histogram(features: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go
         "yshift": 3 + 3 * (len(named) > 1),
     }
     fig.add_annotation(text=text, showarrow=False, font_size=11, **position)
-    return _mark_ultra_low(fig, densities, edges[0], spike)
+    return _mark_ultra_low(fig, densities, colours, edges[0], spike)
 
 
-def _mark_ultra_low(fig: go.Figure, densities: Mapping[str, np.ndarray], left: float, spike: float) -> go.Figure:
-    counts = {name: int(((d > 0) & (d < ULTRA_LOW)).sum()) for name, d in densities.items()}
-    text = "<br>".join(f"{name} {n:,}".strip() for name, n in counts.items()) if len(counts) <= MAX_NAMED else ""
+def _mark_ultra_low(
+    fig: go.Figure, densities: Mapping[str, np.ndarray], colours: list[str], left: float, spike: float
+) -> go.Figure:
+    counts = [f"{((d > 0) & (d < ULTRA_LOW)).sum():,}" for d in densities.values()]
+    if len(counts) > 1:
+        counts = [f'<span style="color:{hue}">{n}</span>' for n, hue in zip(counts, colours, strict=True)]
+    text = "ultra-low: " + ", ".join(counts) if len(counts) <= MAX_NAMED else "ultra-low"
     threshold = float(np.log10(ULTRA_LOW))
     line = {"type": "line", "yref": "y domain", "line": {"color": GREY, "width": 1.2}}
     top = 0.9  # above the bars, of which the range has few
@@ -110,7 +115,6 @@ def _mark_ultra_low(fig: go.Figure, densities: Mapping[str, np.ndarray], left: f
     for end in (left, threshold):
         fig.add_shape(x0=end, x1=end, y0=top, y1=top - 0.03, **line)
     position = {"x": (left + threshold) / 2, "y": top + 0.01, "yref": "y domain", "yanchor": "bottom"}
-    text = f"ultra-low: {text}" if len(counts) == 1 else "<br>".join(filter(None, ["ultra-low", text]))
     fig.add_annotation(text=text, showarrow=False, font_size=11, **position)
     ticks = list(range(int(np.ceil(left)), 1))
     with_style(fig, "Firing density of the latents", x="density (log₁₀ of the share of tokens)", y="latents")
@@ -126,7 +130,7 @@ def score_distributions(ranking: pd.DataFrame, *, score: str = "explanation_f1")
     points if there are few latents. Latents that were not tested have no score, whatever the table contains."""
     check_columns(ranking, "verdict", score)
     fig = go.Figure()
-    for verdict, rows in _split_by_verdict(_tested_rows(ranking, score)):
+    for verdict, rows in split_by_verdict(_tested_rows(ranking, score)):
         name = f"{verdict_name(verdict)}<br>{len(rows):,}"
         colour = VERDICT_COLOURS.get(verdict, GREY)
         if len(rows) < FEWEST_OF_A_VIOLIN:
@@ -204,7 +208,7 @@ def _dots_by_verdict(rows: pd.DataFrame, x: str, y: str, text: str) -> go.Figure
     """Draw a dot per latent in the colour of its verdict.
     text: the hover text."""
     fig = go.Figure().update_layout(legend_itemsizing="constant")
-    for verdict, part in _split_by_verdict(rows):
+    for verdict, part in split_by_verdict(rows):
         look = {"mode": "markers", "marker": dot_style(len(rows), color=VERDICT_COLOURS.get(verdict, GREY))}
         hover = {"customdata": part["latent"], "hovertemplate": f"latent %{{customdata}}<br>{text}<extra></extra>"}
         fig.add_scatter(x=part[x], y=part[y], name=verdict_name(verdict), **look, **hover)
@@ -213,12 +217,6 @@ def _dots_by_verdict(rows: pd.DataFrame, x: str, y: str, text: str) -> go.Figure
 
 def _tested_rows(table: pd.DataFrame, *scores: str) -> pd.DataFrame:
     return table[~table["verdict"].isin(WITHOUT_SCORES)].dropna(subset=list(scores))
-
-
-def _split_by_verdict(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """Return the rows of each verdict, in the order of the palette."""
-    verdicts = [*VERDICT_COLOURS, *sorted(set(table["verdict"].dropna()) - set(VERDICT_COLOURS))]
-    return [(verdict, rows) for verdict in verdicts if len(rows := table[table["verdict"] == verdict])]
 
 
 def _unit(score: str) -> str:

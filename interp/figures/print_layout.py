@@ -7,6 +7,8 @@ True} and there is room, names next to the lines replace the legend.
 
 from __future__ import annotations
 
+import html
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -17,11 +19,13 @@ from interp.figures.name_placement import (
     LETTER_WIDTH,
     LINE_HEIGHT,
     NAME_GAP,
+    boxes_along,
     count_letters,
     place_names,
+    plot_size,
     with_placed_names,
 )
-from interp.figures.theme import HEIGHT, INK, WIDTH, without_slider
+from interp.figures.theme import HEIGHT, INK, WIDTH, escape_markup, shortened, without_slider
 
 MAX_MILLIMETRES = 10_000
 """Largest width of a figure, in millimetres, that a browser draws without running out of memory."""
@@ -31,6 +35,10 @@ MIN_FONT = 7 * 96 / 72
 """7 points, in the pixels of print, of which an inch has 96."""
 _MARGIN = {"l": 4, "r": 10, "t": 6, "b": 4}
 """Margins in pixels. Axes, legends and colour bars widen them as far as they need."""
+MAX_LABEL_SHARE = 0.5
+"""Largest share of the width that the labels of rows take. Longer ones would leave no room for what they label."""
+TITLE_GAP = 4
+"""Pixels between the numbers of a horizontal axis and its title."""
 MAX_DIRECT = 3
 """Largest number of lines that are named at their highest point. More names would overlap other lines."""
 _TITLE_HEIGHT = 34
@@ -64,12 +72,14 @@ def with_print_layout(fig: go.Figure, width: str | float = "column", *, title: b
     height = ((fig.layout.height or HEIGHT) - _TITLE_HEIGHT * (not title)) * shrinks
     drawn.update_layout(width=pixels, height=height, autosize=False, margin=_MARGIN, title_automargin=True)
     size = float(drawn.layout.font.size or MIN_FONT)
-    drawn.update_xaxes(title_font_size=size, automargin=True).update_yaxes(title_font_size=size, automargin=True)
+    drawn.update_xaxes(title_font_size=size, title_standoff=TITLE_GAP, automargin=True)
+    drawn.update_yaxes(title_font_size=size, automargin=True)
     drawn.update_traces(selector={"type": "scatter", "mode": "markers+text"}, textfont_size=size)
     for trace in drawn.data:  # on a screen the titles of colour bars are larger than the letters of the figure
         bar = trace.colorbar if trace.type == "heatmap" else trace.marker.colorbar if trace.type == "scatter" else None
         if bar is not None and bar.to_plotly_json():
             bar.update(tickfont_size=size, title_font_size=size)
+    drawn = _with_fitting_axes(drawn, size)
     if meta.get("direct_labels"):
         drawn = _with_direct_labels(drawn)
     return with_placed_names(_with_key(drawn, size))
@@ -84,6 +94,32 @@ def to_pixels(width: str | float) -> float:
     if not 0 < pixels < MAX_MILLIMETRES / 25.4 * 96:
         raise InterpError(f"width={width} must be above 0 mm and below {MAX_MILLIMETRES:,}")
     return pixels
+
+
+def _with_fitting_axes(fig: go.Figure, size: float) -> go.Figure:
+    """Shorten the labels of rows that take too much of the width, and break titles that are longer than their axis into
+    lines."""
+    most = int(MAX_LABEL_SHARE * fig.layout.width / (LETTER_WIDTH * size))
+    longest = 0
+    for axis in fig.select_yaxes():
+        if axis.ticktext:
+            axis.ticktext = [_shortened_label(str(label), most) for label in axis.ticktext]
+            longest = max(longest, *(count_letters(label) for label in axis.ticktext))
+    room = min(plot_size(fig)[0], fig.layout.width - (longest + 3) * LETTER_WIDTH * size - _MARGIN["r"])
+    for axis in fig.select_xaxes():
+        if (title := axis.title.text) and "<" not in title:
+            low, high = axis.domain or (0, 1)
+            n_letters = max(1, int(room * (high - low) / (LETTER_WIDTH * size)))
+            axis.title.text = "<br>".join(textwrap.wrap(title, n_letters, break_long_words=False))
+    return fig
+
+
+def _shortened_label(label: str, most: int) -> str:
+    """Return a label of at most `most` letters. A label with markup stays as it is."""
+    if count_letters(label) <= most or "<" in label:
+        return label
+    kept = escape_markup(shortened(html.unescape(label).strip("\u2068\u2069"), most))
+    return f"\u2068{kept}\u2069" if label.startswith("\u2068") else kept
 
 
 def _with_key(fig: go.Figure, size: float) -> go.Figure:
@@ -112,6 +148,7 @@ def _with_key(fig: go.Figure, size: float) -> go.Figure:
             "yref": "paper",
             "xanchor": "right",
             "yanchor": "bottom",
+            "align": "right",
             "yshift": titles,
         }
         fig.add_annotation(text="<br>".join(line.rstrip("\u2003") for line in lines), showarrow=False, **position)
@@ -141,8 +178,8 @@ def _legend_glyph(trace: Any) -> tuple[str, str]:
 
 
 def _with_direct_labels(fig: go.Figure) -> go.Figure:
-    """Name each line at its highest point, in its colour, if there is room for all names. Otherwise leave the figure as
-    it was."""
+    """Name each line at its highest point, in its colour, if there is room for all names beside the lines. Otherwise
+    leave the figure as it was."""
     anchors = {
         "top center": {"yanchor": "bottom", "yshift": NAME_GAP},
         "middle right": {"xanchor": "left", "xshift": NAME_GAP},
@@ -151,22 +188,29 @@ def _with_direct_labels(fig: go.Figure) -> go.Figure:
     traces = [trace for trace in _keys(fig) if "lines" in (trace.mode or "")]
     if not 2 <= len(traces) <= MAX_DIRECT:
         return fig
-    peaks = [int(np.nanargmax(np.asarray(trace.y, float))) for trace in traces]
-    x = np.array([float(trace.x[at]) for trace, at in zip(traces, peaks, strict=True)])
-    y = np.array([float(trace.y[at]) for trace, at in zip(traces, peaks, strict=True)])
+    lines = [_corners(trace) for trace in traces]
+    peaks = np.array([(np.mean(x[y == y.max()][:2]), y.max()) for x, y in lines])  # the middle of a step
     size = float(fig.layout.font.size)
-    top = 1.15 * float(y.max())
-    low, high = fig.layout.xaxis.range or (min(np.min(t.x) for t in traces), max(np.max(t.x) for t in traces))
-    width, height = fig.layout.width - 55, fig.layout.height - 60
+    top = 1.15 * float(peaks[:, 1].max())
+    low, high = fig.layout.xaxis.range or (min(np.min(t.x) for t in fig.data), max(np.max(t.x) for t in fig.data))
+    width, height = plot_size(fig)
     names = [str(trace.name) for trace in traces]
-    along = (x - low) / (high - low) * width
-    sides, _ = place_names(along, y / top * height, names, size, (width, height), list(anchors))
+    along, up = (peaks[:, 0] - low) / (high - low) * width, peaks[:, 1] / top * height
+    drawn = [box for x, y in lines for box in boxes_along((x - low) / (high - low) * width, y / top * height)]
+    sides, _ = place_names(along, up, names, size, (width, height), list(anchors), drawn)
     if not all(sides):
         return fig
-    for trace, peak_x, peak_y, side in zip(traces, x, y, sides, strict=True):
+    for trace, (peak_x, peak_y), side in zip(traces, peaks.tolist(), sides, strict=True):
         font = {"color": trace.line.color, "size": size}
         fig.add_annotation(x=peak_x, y=peak_y, text=trace.name, showarrow=False, **anchors[side], font=font)
     return fig.update_layout(showlegend=False).update_yaxes(range=[0, top])
+
+
+def _corners(trace: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return the corners of a line, which are more than its points if it is drawn in steps."""
+    x, y = np.asarray(trace.x, float), np.asarray(trace.y, float)
+    x, y = x[np.isfinite(y)], y[np.isfinite(y)]
+    return (np.repeat(x, 2)[1:], np.repeat(y, 2)[:-1]) if trace.line.shape == "hv" else (x, y)
 
 
 def _with_fonts(part: Any, ratio: float) -> Any:

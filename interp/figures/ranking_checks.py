@@ -54,7 +54,7 @@ def verdict_shares(shares: pd.DataFrame) -> go.Figure:
             points = _intervals(rows, columns, colour)
             fig.add_scatter(y=np.arange(len(names)) + shift, **look, **points, row=1, col=i + 1)
         top = max(top, float(np.nanmax(rows["ci_high"].to_numpy(float), initial=0.0)))
-    fig.update_xaxes(range=[0, 1.05 * top], tickformat=".0%", nticks=4)
+    fig.update_xaxes(range=[0, 1.05 * top], tickformat=".0%", dtick=0.25 if top > 0.4 else None, nticks=4)
     with_style(fig, "Verdicts of the dictionary and of its nulls", height=140 + 30 * len(names))
     for _, caption, symbol in parts.values():
         key = {"mode": "markers", "marker": {"color": INK, "symbol": symbol, "size": 7}, "name": caption}

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
 
 from interp.checks.errors import InterpError
-from interp.display.byte_parts import name_byte_parts
+from interp.display.byte_parts import split_byte_parts
 from interp.display.cards import LINE_MARKS
 from interp.display.verdict_looks import VERDICT_LOOKS, verdict_words
 
@@ -67,6 +67,7 @@ def with_style(fig: go.Figure, title: str, *, x: str = "", y: str = "", height: 
         hoverlabel={"namelength": -1},
         modebar_remove=[UPLOAD_BUTTON],
     )
+    fig.update_traces(cliponaxis=False, selector={"type": "scatter", "mode": "markers"})  # whole at an axis' ends
     fig.update_xaxes(**axis, **({"title_text": x} if x else {}))
     return fig.update_yaxes(**axis, **({"title_text": y} if y else {}))
 
@@ -84,6 +85,16 @@ def decade_ticks(low: float, high: float) -> dict[str, list]:
     print."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     return {"tickvals": [10.0**power for power in powers], "ticktext": [with_minus_sign(power) for power in powers]}
+
+
+def digit_ticks(low: float, high: float) -> list[float]:
+    """Return ticks of a logarithmic axis from `low` to `high`, which are above 0: so many digits of each decade that
+    there are several ticks and they do not overlap."""
+    span = high / low
+    near = (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9)
+    digits_up_to = {2.5: near, 4: range(1, 10), 20: (1, 2, 3, 5, 7), 100: (1, 2, 5), 3000: (1, 3), math.inf: (1,)}
+    digits: Iterable[float] = next(digits for most, digits in digits_up_to.items() if span <= most)
+    return [digit * 10.0**power for power in range(-9, 10) for digit in digits]
 
 
 def with_minus_sign(number: int) -> str:
@@ -125,11 +136,23 @@ def without_slider(fig: go.Figure) -> go.Figure:
 def visible_token(token: str) -> str:
     """Return a token with its white space made visible: ␣ for a space, ↵ for a line end, ⇥ for a tab, and a picture for
     each other control character, which an SVG could not hold; and with the names of parts of characters."""
-    return name_byte_parts(token).translate(_VISIBLE)
+    pieces = split_byte_parts(token)
+    return "".join(piece.translate(_VISIBLE) if its_bytes is None else f"⟨{piece}⟩" for piece, its_bytes in pieces)
 
 
 def verdict_name(verdict: str) -> str:
     return escape_markup(verdict_words(verdict))
+
+
+def split_by_verdict(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """Return the rows of each verdict, in the order of the palette."""
+    verdicts = [*VERDICT_COLOURS, *sorted(set(table["verdict"].dropna()) - set(VERDICT_COLOURS))]
+    return [(verdict, rows) for verdict in verdicts if len(rows := table[table["verdict"] == verdict])]
+
+
+def shortened(text: str, most: int) -> str:
+    """Return a text of at most `most` letters, of which the last is … where some are left out."""
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 
 def plain_name(name: object) -> str:

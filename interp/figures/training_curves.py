@@ -20,6 +20,7 @@ from interp.figures.theme import (
     GREY,
     HEIGHT,
     INK,
+    digit_ticks,
     escape_markup,
     with_colours,
     with_panel_titles,
@@ -113,8 +114,8 @@ def _with_axes(fig: go.Figure, panels: list[str], axes: Mapping[str, str], is_di
         if i:  # the first axis cannot match itself
             fig.update_xaxes(matches="x", **position)
         if is_dictionary and column in ("fvu", "loss"):
-            values = [value for trace in fig.select_traces(**position) for value in trace.y]
-            fig.update_yaxes(type="log", tickvals=_log_ticks(values), **position)
+            values = [value for trace in fig.select_traces(**position) for value in trace.y if value > 0] or [1.0]
+            fig.update_yaxes(type="log", tickvals=digit_ticks(min(values), max(values)), **position)
         elif column != "loss":
             fig.update_yaxes(rangemode="tozero", **position)
         fig.update_yaxes(tickformat=TICKS.get(column), exponentformat="e", **position)
@@ -128,14 +129,6 @@ def _with_axes(fig: go.Figure, panels: list[str], axes: Mapping[str, str], is_di
     ):  # in place of the title of the y axis
         note.update(xanchor="left", x=axis.domain[0])
     return fig
-
-
-def _log_ticks(values: list[float]) -> list[float]:
-    """Choose ticks that do not overlap. There are several even if the values span less than a decade."""
-    positive = [value for value in values if value > 0] or [1.0]
-    span = max(positive) / min(positive)
-    digits = (1, 2, 5) if span < 100 else (1, 3) if span < 3000 else (1,)
-    return [digit * 10.0**power for power in range(-9, 10) for digit in digits]
 
 
 def _metrics(run: Any, name: str = "") -> dict[str, pd.DataFrame]:

@@ -19,10 +19,11 @@ from analyses.claims import circuit_figures
 from analyses.scorecard.figures import score_comparison
 from interp import figures
 from interp.features.bins import merge_bins
+from interp.figures.name_placement import LETTER_WIDTH, N_DIRECTIONS, NAME_GAP, count_letters, place_names
 from interp.figures.print_layout import MIN_FONT, with_print_layout
 from interp.figures.saving import warn_of_type_3, write_images
 from interp.figures.svg_fonts import Face, rank_fonts, with_fonts
-from interp.figures.theme import VERDICT_COLOURS, WIDTH, visible_token
+from interp.figures.theme import VERDICT_COLOURS, WIDTH, digit_ticks, visible_token
 
 
 @pytest.fixture
@@ -131,6 +132,14 @@ def test_density_histogram_counts_every_latent_and_marks_the_dead_and_the_ultra_
     assert "dead: 7" in notes and "ultra-low: 4" in notes
     bracket, *ends = figure.layout.shapes
     assert bracket.x1 == pytest.approx(-5) and [end.x0 for end in ends] == [bracket.x0, bracket.x1]
+
+
+def test_several_dictionaries_have_their_ultra_low_latents_numbered_on_one_line_above_the_bracket():
+    early, late = (pd.DataFrame({"density": [3e-7] * n + [0.01] * 9}) for n in (4, 1))
+    figure = figures.density_histogram({"early": early, "late": late})
+    [note] = [note for note in figure.layout.annotations if "ultra-low" in note.text]
+    counts = [(trace.line.color, n) for trace, n in zip(figure.data[::2], (4, 1), strict=True)]
+    assert note.text == "ultra-low: " + ", ".join(f'<span style="color:{hue}">{n}</span>' for hue, n in counts)
 
 
 def test_a_tall_spike_of_dead_latents_is_cut_off_and_numbered():
@@ -275,6 +284,60 @@ def test_placed_names_do_not_overlap_and_others_get_a_line():
     assert "".join(figures.concept_scatter(apart.assign(f1_feature=[0.2, 0.2001])).data[1].text)
 
 
+def test_names_side_by_side_stay_apart():
+    """Two points in a row, the second a few pixels behind the end of the name of the first."""
+    ends = NAME_GAP + LETTER_WIDTH * 10 * len("first")
+    for gap, side in ((3.0, "middle left"), (20.0, "middle right")):
+        x = np.array([100.0, 100 + ends + NAME_GAP + gap])
+        assert place_names(x, np.array([50.0, 50.0]), ["first", "second"], 10, (400, 100))[0][0] == side
+
+
+def test_the_line_to_a_name_passes_between_the_points_around_it():
+    """A ring of points around one, without the point in one direction."""
+    angles = (np.arange(N_DIRECTIONS) + 0.5) * 2 * np.pi / N_DIRECTIONS
+    for missing in range(N_DIRECTIONS):
+        ring = np.delete(angles, missing)
+        x, y = 200 + np.append(26 * np.cos(ring), 0), 200 + np.append(26 * np.sin(ring), 0)
+        _, leaders = place_names(x, y, [""] * len(ring) + ["in the middle"], 10, (400, 400))
+        right, up = leaders[len(ring)]
+        assert np.arctan2(up, right) % (2 * np.pi) == pytest.approx(angles[missing])
+
+
+def test_the_name_of_a_line_does_not_stand_on_another_line():
+    tall, low = np.full(100, 0.5), np.concatenate([np.full(40, 0.55), np.linspace(0.56, 0.9, 60)])
+    drawn = with_print_layout(figures.cosine_histogram({"a line with a name": low, "tall": tall}, null="tall"))
+    [name] = [note for note in drawn.layout.annotations if note.text == "a line with a name"]
+    assert name.xanchor == "left", "above its peak is the tall line"
+
+
+def test_long_labels_and_titles_leave_room_for_the_plot():
+    rows = [(i, True, 0.2, 0.1, 0.3, "a rule in words that is long, <b>and then goes on") for i in range(3)]
+    table = pd.DataFrame(rows, columns=["latent", "differs", "difference", "low", "high", "rule"])
+    figure = figures.corpus_differences(table, names=("code in Python", "books"))
+    for width in ("icml", "page"):
+        drawn = with_print_layout(figure, width)
+        most = 0.5 * drawn.layout.width / (LETTER_WIDTH * MIN_FONT)
+        assert all(count_letters(label) <= most for label in drawn.layout.yaxis.ticktext)
+        lines = drawn.layout.xaxis.title.text.split("<br>")
+        assert len(lines) > 1 and max(map(len, lines)) < most and " ".join(lines) == figure.layout.xaxis.title.text
+    assert with_print_layout(figure).layout.yaxis.ticktext[0] == "#0 a rule in words that is lo…"
+    assert figure.layout.yaxis.ticktext[0] == "#0 a rule in words that is long, &lt;b&gt;and then goes…"
+
+
+@pytest.mark.parametrize("span", (1.5, 2, 3, 5, 15, 50, 500, 1e5))
+def test_a_logarithmic_axis_has_several_ticks_and_no_crowd_of_them(span):
+    for low in np.geomspace(0.01, 0.1, 20):
+        assert 2 <= sum(low <= tick <= span * low for tick in digit_ticks(low, span * low)) <= 8
+
+
+def test_what_lines_and_colours_mean_is_in_the_key():
+    keys = {trace.name for trace in figures.steering(DOSES).data if trace.showlegend}
+    assert keys == {"unchanged model"}
+    assert not [trace for trace in figures.steering(DOSES.dropna()).data if trace.name == "unchanged model"]
+    correlations = pd.DataFrame({"correlation": [0.5, 0.9], "null": [0.1, 0.2]})
+    assert "median" in {trace.name for trace in figures.universality(correlations).data}
+
+
 def test_corpus_text_is_never_markup():
     hostile = "</script><img src=x onerror=alert(1)>"
     row = {"top_logit_tokens": [0], "top_logits": [1.0], "bottom_logit_tokens": [], "bottom_logits": []}
@@ -282,6 +345,7 @@ def test_corpus_text_is_never_markup():
     assert "↵␣×9x" in figures.logit_bars(row, ["\n" + 9 * " " + "x"]).layout.yaxis.ticktext[0]
     assert "<" not in ticks[0] and "&lt;" in ticks[0]
     assert visible_token("\x06\r\t ") == "␆⇥␣"
+    assert visible_token(" ⟨e3⟩⟨82⟩") == "␣⟨e3 82… む–タ⟩", "the spaces of a name are not the token's"
     assert figures.concept_scatter(CONCEPTS).data[1].text[1].count("<") == 0
 
 
@@ -332,6 +396,7 @@ def test_verdict_shares_are_dots_with_intervals_on_one_scale():
         assert list(trace.error_x.array) == pytest.approx([above] * 2)
         assert list(trace.error_x.arrayminus) == pytest.approx([below] * 2)
     assert single.marker.color == VERDICT_COLOURS["single-token"]
+    assert not any(trace.cliponaxis for trace in (every, sure, single)), "a mark at 0 % is whole"
     assert sure.marker.symbol == "circle-open" and list(drawn.layout.yaxis.ticktext) == names
     assert [note.text for note in drawn.layout.annotations] == ["one meaning", "single-token"]
     assert drawn.layout.xaxis.range == drawn.layout.xaxis2.range

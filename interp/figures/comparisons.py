@@ -118,8 +118,7 @@ def corpus_differences(differences: pd.DataFrame, *, names: tuple[str, str] = ("
     fig.add_vline(0, line={"color": INK, "width": 1})
     with_style(fig, "What differs between the two corpora", height=140 + _NODE_HEIGHT * max(len(shown), 4))
     fig.update_yaxes(tickvals=list(range(len(shown))), ticktext=ticks, range=[-0.7, max(len(shown), 1) - 0.3])
-    a, b = map(escape_markup, names)
-    return fig.update_xaxes(title_text=f"share of documents, {a} minus {b} (percentage points, 95 % CI)")
+    return fig.update_xaxes(title_text="difference in the share of documents (percentage points, 95\u00a0%\u00a0CI)")
 
 
 @figure

@@ -7,6 +7,7 @@ True} and there is room, names next to the lines replace the legend.
 
 from __future__ import annotations
 
+import base64
 import html
 import textwrap
 from typing import Any
@@ -62,7 +63,7 @@ def with_print_layout(fig: go.Figure, width: str | float = "column", *, title: b
         )
     fig = without_slider(fig)
     ratio = min(1.0, pixels / (fig.layout.width or WIDTH))
-    traces = [_with_fonts(trace.to_plotly_json(), ratio) for trace in fig.data]
+    traces = [_with_fonts(_with_arrays(trace.to_plotly_json()), ratio) for trace in fig.data]
     drawn = go.Figure(traces, _with_fonts(fig.layout.to_plotly_json(), ratio))
     if not title:
         drawn.layout.title = None
@@ -211,6 +212,17 @@ def _corners(trace: Any) -> tuple[np.ndarray, np.ndarray]:
     x, y = np.asarray(trace.x, float), np.asarray(trace.y, float)
     x, y = x[np.isfinite(y)], y[np.isfinite(y)]
     return (np.repeat(x, 2)[1:], np.repeat(y, 2)[:-1]) if trace.line.shape == "hv" else (x, y)
+
+
+def _with_arrays(part: Any) -> Any:
+    """Return a copy of a part of a figure with arrays in place of their bytes, as a figure has them that was read from
+    JSON."""
+    if not isinstance(part, dict):
+        return part
+    if "bdata" not in part:
+        return {key: _with_arrays(value) for key, value in part.items()}
+    values = np.frombuffer(base64.b64decode(part["bdata"]), part["dtype"])
+    return values.reshape([int(n) for n in part["shape"].split(",")]) if "shape" in part else values
 
 
 def _with_fonts(part: Any, ratio: float) -> Any:

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
+import plotly.io
 import pytest
 from kaleido.errors import ChromeNotFoundError
 
@@ -328,6 +329,14 @@ def test_long_labels_and_titles_leave_room_for_the_plot():
 def test_a_logarithmic_axis_has_several_ticks_and_no_crowd_of_them(span):
     for low in np.geomspace(0.01, 0.1, 20):
         assert 2 <= sum(low <= tick <= span * low for tick in digit_ticks(low, span * low)) <= 8
+
+
+def test_a_figure_that_was_read_from_json_is_laid_out_as_before():
+    labels = CONCEPTS["label"].tolist()
+    concepts = pd.DataFrame({"label": labels, "f1_feature": np.array([0.9, 0.7]), "f1_neuron": np.array([0.6, 0.8])})
+    for figure in (figures.concept_scatter(concepts), figures.cosine_histogram({"a": [0.1], "b": [0.9]})):
+        read = plotly.io.from_json(figure.to_json())
+        assert with_print_layout(read).to_json() == with_print_layout(figure).to_json()
 
 
 def test_what_lines_and_colours_mean_is_in_the_key():

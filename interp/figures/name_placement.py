@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from interp.figures.theme import GREY
+from interp.figures.theme import INK
 
 Pixels = tuple[float, float]
 """Two lengths in pixels: to the right and up, or width and height."""
@@ -34,6 +34,9 @@ LEADER_LENGTHS = (16.0, 26.0, 38.0, 54.0, 74.0)
 """Pixels from a point to the near end of a name to which a line leads."""
 N_DIRECTIONS = 16
 """Number of directions from a point, evenly spread, that are tried at each distance."""
+HALO = ", ".join(f"{right}px {up}px white" for right in (-1, 0, 1) for up in (-1, 0, 1))
+"""The white edge of a name's letters, which stays legible on points. It is not blurred, as a PDF would hold a blurred
+edge as pixels."""
 _AXIS_SIZE = 5.0, 4.0
 """Sizes of a letter that an axis takes with its numbers and its title: the vertical axis of the width, the other of the
 height."""
@@ -70,6 +73,7 @@ def with_placed_names(fig: go.Figure) -> go.Figure:
         sides, leaders = place_names(x, y, names, size, room)
         trace.update(
             hovertext=names,
+            textfont_shadow=HALO,
             text=[name if side else "" for name, side in zip(names, sides, strict=True)],
             textposition=[side or "middle right" for side in sides],
         )
@@ -78,14 +82,15 @@ def with_placed_names(fig: go.Figure) -> go.Figure:
                 "showarrow": True,
                 "arrowhead": 0,
                 "arrowwidth": 0.7,
-                "arrowcolor": GREY,
+                "arrowcolor": INK,
                 "standoff": 4,
                 "ax": right,
                 "ay": -up,
             }
             anchor = "left" if right > 0 else "right"
             position = {"x": _axis_value(trace.x[i], fig.layout.xaxis), "y": _axis_value(trace.y[i], fig.layout.yaxis)}
-            look = {"xanchor": anchor, "yanchor": "middle", "font_size": size, "borderpad": 1}
+            font = {"size": size, "shadow": HALO}
+            look = {"xanchor": anchor, "yanchor": "middle", "font": font, "borderpad": 1}
             fig.add_annotation(text=names[i], name=LEADER, **position, **line, **look)
     return fig
 

@@ -20,7 +20,7 @@ from analyses.claims import circuit_figures
 from analyses.scorecard.figures import score_comparison
 from interp import figures
 from interp.features.bins import merge_bins
-from interp.figures.name_placement import LETTER_WIDTH, N_DIRECTIONS, NAME_GAP, count_letters, place_names
+from interp.figures.name_placement import HALO, LETTER_WIDTH, N_DIRECTIONS, NAME_GAP, count_letters, place_names
 from interp.figures.print_layout import MIN_FONT, with_print_layout
 from interp.figures.saving import warn_of_type_3, write_images
 from interp.figures.svg_fonts import Face, rank_fonts, with_fonts
@@ -280,6 +280,8 @@ def test_placed_names_do_not_overlap_and_others_get_a_line():
     assert sorted([note.text for note in printed.layout.annotations] + [*filter(None, printed.data[1].text)]) == sorted(
         points.hovertext
     ), "laid out anew, each name stands once"
+    leader = next(note for note in printed.layout.annotations if note.name == "leader")
+    assert leader.font.shadow == printed.data[1].textfont.shadow == HALO, "a name is legible on other points"
     apart = pd.DataFrame({"label": ["a b", "c"], "f1_neuron": [0.2, 0.8], "f1_feature": [0.2, 0.8]})
     assert list(figures.concept_scatter(apart).data[1].text) == ["a b", "c"], "a space is a space, no mark of a token"
     assert "".join(figures.concept_scatter(apart.assign(f1_feature=[0.2, 0.2001])).data[1].text)

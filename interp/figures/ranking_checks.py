@@ -56,9 +56,9 @@ def verdict_shares(shares: pd.DataFrame) -> go.Figure:
         top = max(top, float(np.nanmax(rows["ci_high"].to_numpy(float), initial=0.0)))
     fig.update_xaxes(range=[0, 1.05 * top], tickformat=".0%", dtick=0.25 if top > 0.4 else None, nticks=4)
     with_style(fig, "Verdicts of the dictionary and of its nulls", height=140 + 30 * len(names))
-    for _, caption, symbol in parts.values():
+    for part, (_, caption, symbol) in parts.items():
         key = {"mode": "markers", "marker": {"color": INK, "symbol": symbol, "size": 7}, "name": caption}
-        fig.add_scatter(x=[None], y=[None], showlegend=True, **key, row=1, col=1)
+        fig.add_scatter(x=[None], y=[None], showlegend=True, legendgroup=part, **key, row=1, col=1)
     fig.update_xaxes(title_text="share (95 % CI)")
     with_panel_titles(fig)
     lines = {

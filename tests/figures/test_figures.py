@@ -408,6 +408,10 @@ def test_verdict_shares_are_dots_with_intervals_on_one_scale():
         assert list(trace.error_x.arrayminus) == pytest.approx([below] * 2)
     assert single.marker.color == VERDICT_COLOURS["single-token"]
     assert not any(trace.cliponaxis for trace in (every, sure, single)), "a mark at 0 % is whole"
+    keys = [trace for trace in drawn.data if trace.showlegend]
+    assert [key.legendgroup for key in keys] == [every.legendgroup, sure.legendgroup], (
+        "a click on a key hides its marks"
+    )
     assert sure.marker.symbol == "circle-open" and list(drawn.layout.yaxis.ticktext) == names
     assert [note.text for note in drawn.layout.annotations] == ["one meaning", "single-token"]
     assert drawn.layout.xaxis.range == drawn.layout.xaxis2.range

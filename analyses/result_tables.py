@@ -121,7 +121,20 @@ def pretrained_in_short(stages: Results) -> str:
     return (
         f"SmolLM2-135M, {stages['features']['results']['latents']:,} latents on {rows:,} tokens, at most "
         f"{peak / 1000:.1f} GB of memory: FVU {sae['fvu']:.3f}, {recovered(sae, stages):.1%} of the "
-        f"cross-entropy recovered. {one_meaning(stages)}; careful readers find more (`analyses/RESULTS.md`)."
+        f"cross-entropy recovered. {one_meaning(stages)}; careful readers find more (`analyses/RESULTS.md`). "
+        f"{beside_closest_null(stages)}"
+    )
+
+
+def beside_closest_null(stages: Results) -> str:
+    """Say how many latents have one meaning in dictionaries that learnt from equally few tokens: the run's own kind and
+    the null with the largest share."""
+    shares = {name: of["one_meaning"]["share"] for name, of in stages["nulls"]["results"]["shares"].items()}
+    closest = max(shares.keys() - {"SAE", "twin seed"}, key=shares.__getitem__)
+    tokens = stages["nulls"]["config"]["nulls"]["sae_tokens"]
+    return (
+        f"Of dictionaries that learnt from only {tokens:,} tokens, {shares['SAE']:.0%} of the SAE's latents do, and "
+        f"{shares[closest]:.0%} of the closest null's ({closest})."
     )
 
 

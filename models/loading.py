@@ -54,6 +54,8 @@ def load_model(
     """
     check_value("dtype", dtype, ModelDtype)
     if isinstance(source, nn.Module):
+        if revision is not None:
+            raise InterpError(f"revision={revision!r} is for a model on the Hugging Face hub, not for one in memory")
         model = from_object(source, tokenizer)
     else:
         source_name, name = model_source_of(str(source))

@@ -113,12 +113,17 @@ def named_files(pattern: str) -> list[str]:
     return [str(file) for file in files]
 
 
+def is_compressed(path: str) -> bool:
+    """Return whether a file is unpacked when it is read, which its ending says."""
+    return path.endswith(_COMPRESSED)
+
+
 @contextmanager
 def open_binary(path: str) -> Iterator[BinaryIO]:
     """Open a file or an address for reading; compressed files, recognized by their ending, are unpacked on the fly."""
     address = address_of(path)
     with open(path, "rb") if address is None else open_object(address) as file:
-        if not path.endswith(_COMPRESSED):
+        if not is_compressed(path):
             yield file
             return
         try:

@@ -74,7 +74,7 @@ def from_transformer_lens(name: str, *, dtype: str, revision: str | None, tokeni
     from transformer_lens.model_bridge import TransformerBridge
 
     with _errors_on_one_line(name):
-        bridge = TransformerBridge.boot_transformers(name)
+        bridge = TransformerBridge.boot_transformers(name, revision=revision)
     return from_object(bridge, tokenizer)
 
 

@@ -38,6 +38,8 @@ def graph_command(
     Trace the model's next token back through the dictionaries' latents to the tokens of the prompt. The edges into a
     node sum exactly to what it reads. They are shown with the effects measured by ablation, and with null graphs."""
     check_writable("--out", out, ".html", ".json", overwrite=overwrite)
+    if nodes == 0:
+        raise InterpError("--nodes 0 would draw an empty graph: give a share above 0")
     as_page = out.suffix == ".html"
     if serve is not None and not as_page:
         raise InterpError(f"--serve needs a page: name an .html file, not {out}")

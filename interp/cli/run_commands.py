@@ -111,9 +111,10 @@ def run_command(
     from interp.pipeline.config import RunConfig
     from interp.pipeline.stages import STAGES
 
+    asked = RunConfig.from_toml(config, import_plugins=True)  # a plugin may add stages
     if until is not None:
         check_names([until], list(STAGES), "--until: stage")
-    _show_stages(RunConfig.from_toml(config, import_plugins=True), out, until, redo)
+    _show_stages(asked, out, until, redo)
 
 
 def plan_command(

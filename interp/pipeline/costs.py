@@ -25,6 +25,8 @@ USUAL_L0 = 32
 _CHARACTERS_A_TOKEN = 0.28, -0.94
 """Characters per token, as slope and intercept in log₂ of the vocabulary; fitted to vocabularies of 1,024 to 49,152
 entries."""
+_UNPACKED = 6
+"""Bytes of text per byte of a compressed file, at most, in what people write."""
 REACHED_FRACTION = 0.5
 """The fraction, in [0, 1], of a matrix product's speed that the stages of the demo and of SmolLM2's run reach. The
 product is measured alone, in its thread's cache."""
@@ -140,12 +142,13 @@ class Sizes:
         """Characters of the corpus, at most: a source may hold fewer. Raises OSError for a path of [corpus] that is a
         folder or matches no file."""
         from models.corpus import ENDLESS_CHARACTERS
-        from models.own_text import named_files
+        from models.own_text import is_compressed, named_files
 
         corpus = self.config.corpus
         if not corpus.paths or any(map(address_of, corpus.paths)):
             return corpus.characters or ENDLESS_CHARACTERS
-        n_bytes = sum(Path(file).stat().st_size for path in corpus.paths for file in named_files(path))
+        files = [file for path in corpus.paths for file in named_files(path)]
+        n_bytes = sum(Path(file).stat().st_size * (_UNPACKED if is_compressed(file) else 1) for file in files)
         return min(corpus.characters or n_bytes, n_bytes)
 
     @property

@@ -16,7 +16,7 @@ import logging
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,7 @@ def run_stages(
         files = [folder / RUN_FILE for folder in folders]
         before = {file: file.read_bytes() if file.is_file() else None for file in files}
         runs = _claim_folders(folders, redo, locks)
+        begin_work = locks.enter_context(_restoring_configs(before))
         for run in runs:
             _restore_replaced(run.path)
         fingerprints: dict[Path, str] = {}
@@ -96,13 +97,10 @@ def run_stages(
             if left and not is_checked:
                 is_checked = True
                 to_come = stages[stages.index(stage) :]
-                try:
-                    for later in to_come:
-                        later.check(config)
-                    Plan.of(config, out, to_come).check()
-                except Exception:
-                    _restore_configs(before)
-                    raise
+                for later in to_come:
+                    later.check(config)
+                Plan.of(config, out, to_come).check()
+                begin_work()
             built = _build(stage, left, progress(stage.name)) if left else {}
             for run in its_runs:
                 on_finish(stage, (done | built)[run], run in built)
@@ -280,9 +278,26 @@ def _read_finished(run: Run, stage: str) -> dict[str, Any] | None:
         return None
 
 
+@contextmanager
+def _restoring_configs(before: Mapping[Path, bytes | None]) -> Iterator[Callable[[], None]]:
+    """Restore the run.toml files of a run that is refused before the yielded function is called."""
+    begun = False
+
+    def begin() -> None:
+        nonlocal begun
+        begun = True
+
+    try:
+        yield begin
+    except Exception:
+        if not begun:
+            _restore_configs(before)
+        raise
+
+
 def _restore_configs(before: Mapping[Path, bytes | None]) -> None:
-    """Restore the run.toml files of a run that is refused, so that none differs from what its results were made of. A
-    file that is new (None) is deleted, and so is the folder of its hook, unless other files are in it."""
+    """Restore the run.toml files, so that none differs from what the results next to it were made of. A file that is
+    new (None) is deleted, and so is the folder of its hook, unless other files are in it."""
     for file, content in before.items():
         if content is not None:
             with write_atomically(file) as temporary:

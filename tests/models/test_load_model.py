@@ -194,6 +194,18 @@ def test_a_gguf_file(tmp_path):
     assert weights_digest(load_model(tmp_path / "folder")) == weights_digest(model)
 
 
+def test_a_revision_reaches_the_hub_or_is_refused(monkeypatch):
+    from transformer_lens.model_bridge import TransformerBridge
+
+    asked = {}
+    monkeypatch.setattr(TransformerBridge, "boot_transformers", lambda name, **options: asked.update(options))
+    monkeypatch.setattr("models.pretrained.from_object", lambda bridge, tokenizer: torch.nn.Linear(2, 2))
+    load_model("transformer_lens:gpt2", revision="step1000")
+    assert asked == {"revision": "step1000"}
+    with pytest.raises(ValueError, match="revision='step1000' is for a model on the Hugging Face hub"):
+        load_model(torch.nn.Linear(2, 2), revision="step1000")
+
+
 def test_model_objects_of_both_libraries(model, family, folder, tokens):
     from transformer_lens.model_bridge import TransformerBridge
 

@@ -1,4 +1,5 @@
 import dataclasses
+import gzip
 
 import pytest
 
@@ -142,6 +143,9 @@ def test_text_of_ones_own_is_as_long_as_its_files(tmp_path):
 
     assert characters(paths=[f"{tmp_path}/*.txt"]) == 800
     assert characters(paths=[f"{tmp_path}/*.txt"], characters=600) == 600
+    text = " ".join(f"{n} {n * n} times" for n in range(5_000))
+    (tmp_path / "packed.gz").write_bytes(gzip.compress(text.encode()))
+    assert characters(paths=[f"{tmp_path}/packed.gz"]) >= len(text)
     assert characters(paths=["s3://bucket/a.txt"], characters=10**9) == 10**9
 
 

@@ -379,6 +379,18 @@ def test_a_change_that_affects_finished_stages_is_refused_and_redo_runs_them_aga
     assert ran_now(other, copied.path, until="quality") == [], "and may be gone back to"
 
 
+def test_a_twin_that_does_not_exist_is_refused_before_any_work(copied, tmp_path):
+    """Also in a run whose earlier stages are finished, whose configuration then stays as it was."""
+    ranking = dataclasses.replace(TINY.ranking, twin=str(tmp_path / "typo"))
+    began = []
+    with pytest.raises(ValueError, match="typo"):
+        run_stages(TINY.replace(ranking=ranking), copied.path, redo=True)
+    assert copied.config == TINY and len(copied.ranking) == TINY.sae.d_sae
+    with pytest.raises(ValueError, match="typo"):
+        run_stages(TINY.replace(ranking=ranking), tmp_path / "new", progress=began.append)
+    assert not began and not (tmp_path / "new/run.toml").exists()
+
+
 def test_what_never_ran_may_be_changed(copied):
     for name in ("ranking", "report"):
         shutil.rmtree(copied.path / name)

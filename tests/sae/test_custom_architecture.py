@@ -162,6 +162,14 @@ def test_a_stage_of_the_users_own_file_runs_in_its_place(mine, tmp_path):
     assert list(STAGES)[-2:] == ["widest", "report"] and config.widest.latents == 2
 
 
+def test_a_run_may_stop_after_a_stage_of_the_users_own_file(mine, tmp_path, monkeypatch):
+    file = tmp_path / "c.toml"
+    file.write_text(tomli_w.dumps({"plugins": [str(mine)]} | SECTIONS))
+    until = []
+    monkeypatch.setattr("interp.cli.run_commands._show_stages", lambda config, out, name, redo: until.append(name))
+    assert main(["run", str(file), "--out", str(tmp_path / "run"), "--until", "widest"]) == 0 and until == ["widest"]
+
+
 def test_a_command_imports_the_users_own_file(mine, tmp_path, capsys):
     store = ActivationStore.from_batches([torch.randn(2_000, 16)], tmp_path / "store")
     arguments = [

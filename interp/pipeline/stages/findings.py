@@ -11,6 +11,7 @@ from urllib.parse import quote
 from interp.checks.errors import InterpError
 from interp.display.verdict_looks import verdict_words
 from interp.display.verdict_names import MONOSEMANTIC, ONE_MEANING_ROW, POLYSEMANTIC, SINGLE_TOKEN, VERDICTS
+from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.opening import lazy_call, read_table
 from interp.pipeline.run_folder import Run
@@ -254,16 +255,20 @@ def verdicts_summary(counts: Mapping[str, Any]) -> str:
     return ", ".join(shown)
 
 
-def _open_twin(run: Run, config: RankingSection) -> "FeatureStore | None":
+def _open_twin(twin: str | None, hook_name: str) -> "FeatureStore | None":
     """Return the twin's scan, in which latents are searched for; of a run of several hooks, the scan at the same hook
     if there is one."""
     from interp.features.feature_store import FeatureStore
 
-    if config.twin is None:
+    if twin is None:
         return None
-    if is_run(config.twin) and run.config.harvest.hook_name in (twin := Run(config.twin)).hooks:
-        return FeatureStore.open(twin.at(run.config.harvest.hook_name).path)
-    return FeatureStore.open(config.twin)
+    if is_run(twin) and hook_name in (twin_run := Run(twin)).hooks:
+        return FeatureStore.open(twin_run.at(hook_name).path)
+    return FeatureStore.open(twin)
+
+
+def _check_twin(config: RunConfig) -> None:
+    _open_twin(config.ranking.twin, config.harvest.hook_names[0])
 
 
 def _verdict_settings() -> dict[str, Any]:
@@ -275,7 +280,7 @@ def _verdict_settings() -> dict[str, Any]:
 
 
 def _verdicts_and_twin(run: Run) -> dict[str, Any]:
-    twin = _open_twin(run, run.config.ranking)
+    twin = _open_twin(run.config.ranking.twin, run.config.harvest.hook_name)
     return _verdict_settings() | ({} if twin is None else {"twin": digest_json(twin.inputs)})
 
 
@@ -305,6 +310,7 @@ def _ranking_cost(sizes: Sizes) -> Cost:
     inputs=("corpus", "features"),
     cost=_ranking_cost,
     optional=("nulls",),
+    check=_check_twin,
     config={"ranking": RankingSection},
     outside=_verdicts_and_twin,
     opens={"ranking": ("ranking.parquet", lazy_call("interp.verdict.ranking_tables:read_ranking"))},
@@ -331,7 +337,7 @@ def rank_latents(
     return rank_features(
         run.features,
         labels=run.harvested.labels,
-        twin=_open_twin(run, config),
+        twin=_open_twin(config.twin, run.config.harvest.hook_name),
         matches=run.nulls.twins if run.has("nulls") else None,
         part=part,
         progress=progress,

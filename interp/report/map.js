@@ -46,6 +46,7 @@ report.views.map = (() => {
     ABROAD = 4, // and rather than that a ninth of it lies on the tint of another kind of text
     BESIDE = 4, // pixels between the edge of a point and its name
     HIT = 8, // pixels, the radius of a point that is drawn larger
+    DOTS = 14, // pixels, the width of the dots at which a name in one line is cut
     LETTERS = [40, 22], // of the names of features, by which two are told apart, and of those in one line
     AWAY = 16, // pixels by which a name may stand away from its place to cover one point less
     MOST_COVERED = 2, // points under the name of a token
@@ -557,10 +558,19 @@ report.views.map = (() => {
     return h("div.snippet", null, report.examples.plainLine(report.text.decoded(packed), firing));
   }
 
-  /* Half the width and half the height of a name. */
+  /* Half the width, up to the dots of one that is cut, and half the height of a name. */
   function halvesOf(element) {
-    if (!sizes.has(element)) sizes.set(element, [element.offsetWidth / 2, element.offsetHeight / 2]);
+    if (!sizes.has(element)) sizes.set(element, [widthOf(element) / 2, element.offsetHeight / 2]);
     return sizes.get(element);
+  }
+
+  /* A token that has no room before the dots is left out whole, so that they stand at its place. */
+  function widthOf(element) {
+    if (element.scrollWidth <= element.clientWidth) return element.offsetWidth;
+    const { left, right } = element.getBoundingClientRect();
+    const tokens = Array.from(element.querySelectorAll(".short"), (token) => token.getBoundingClientRect());
+    const cut = tokens.find((token) => token.right > right - DOTS);
+    return Math.min(cut ? cut.left - left + DOTS : Infinity, element.offsetWidth);
   }
 
   /* Put the names of kinds of text and of clusters at their places and, when zoomed in, those of features beside their
@@ -592,8 +602,8 @@ report.views.map = (() => {
     const taken = [];
     const said = new Set();
     /* Show a name at the one of some places, [middle, height, cost], that is free, covers few points and few lines, at
-     * most `most`, and no point that is drawn larger; of equals, the first. room: pixels around it free of other names;
-     * kind: the kind of text that it names. */
+     * most `most`, and no point that is drawn larger; of equals, the first. Returns the place, or null. room: pixels
+     * around it free of other names; kind: the kind of text that it names. */
     const place = (element, places, { room = 0, kind = null, most = Infinity } = {}) => {
       const [w, tall] = halvesOf(element).map((half) => half + 1);
       const isFree = ([px, py]) => px > w && px < width - w && py > tall && py < height - tall
@@ -610,10 +620,11 @@ report.views.map = (() => {
         if (covered <= most && covered + cost < least) [best, least] = [[px, py], covered + cost];
       }
       element.style.visibility = best ? "visible" : "hidden";
-      if (!best) return;
+      if (!best) return null;
       taken.push([...best, w, tall]);
       said.add(keyOf(element));
-      element.style.transform = `translate(${best[0]}px, ${best[1]}px) translate(-50%, -50%)`;
+      element.style.transform = `translate(${best[0] - w + 1}px, ${best[1]}px) translate(0, -50%)`;
+      return best;
     };
     const isCrowded = NARROW.matches && closeness < CLOSE[1]; // a phone has room for the names of common kinds alone
     const some = selected();
@@ -638,7 +649,10 @@ report.views.map = (() => {
           [-1, 1], [-1, -1]].map(([x, y], k) => [px + x * across, py + y * down, 2 * k]);
         const isLeftOut = each === element && isCrowded && beside.indexOf(latent) > 0; // the card has it
         if (isLeftOut || said.has(keyOf(each))) each.style.visibility = "hidden";
-        else place(each, places, { most: isFew ? Infinity : 0 });
+        else {
+          const spot = place(each, places, { most: isFew ? Infinity : 0 });
+          each.style.textAlign = spot?.[0] < px ? "right" : ""; // its lines end at the point
+        }
         if (each.style.visibility === "visible") break;
       }
     });

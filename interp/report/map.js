@@ -262,8 +262,9 @@ report.views.map = (() => {
     enlarged = [...(some.length > MOST_HITS ? [] : some), ...beside.slice(1)];
     hits.classList.toggle("many", enlarged.length > FEW[0]);
     own.classList.toggle("brief", some.length > 0 || beside.length > 0);
-    hits.replaceChildren(svg("path", { class: "rim", d: enlarged.map(spot).join("") }),
-      ...enlarged.map((latent) => svg("path", { d: spot(latent), stroke: `rgb(${colours.hueOf(latent)})` })));
+    hits.replaceChildren(...[enlarged, beside.slice(0, 1)].flatMap((latents) => [ // the one on the card over all
+      svg("path", { class: "rim", d: latents.map(spot).join("") }),
+      ...latents.map((latent) => svg("path", { d: spot(latent), stroke: `rgb(${colours.hueOf(latent)})` }))]));
     stars = points.latents.filter((latent) => report.notes.of(latent).star && has(latent)).map((latent) =>
       [placeOf.get(latent), h("span.star", { title: `Feature ${latent}, starred` }, "★")]);
     marks.replaceChildren(...outlines().map(({ name }) => name), ...stars.map(([, element]) => element));

@@ -132,7 +132,10 @@ def test_a_click_and_the_address_of_a_feature_show_the_same_picture(browser, add
     browser.open(f"{address}{question(browser)}")
     assert browser.evaluate(drawn) == clicked and clicked[1][1]
     larger = browser.evaluate("document.querySelectorAll('.hits path:not(.rim)').length")
-    assert larger == len(browser.text(".card > .listed li")) > 0, "its nearest are drawn larger"
+    assert larger == 1 + len(browser.text(".card > .listed li")) > 1, "it and its nearest are drawn larger"
+    spots = "Array.from(document.querySelectorAll('.hits path:not(.rim), .links'), (e) => e.getAttribute('d'))"
+    line, *_, last = browser.evaluate(spots)
+    assert line.startswith(last.removesuffix("h0") + "L"), "and it over the others"
     browser.click(".to-nearest .link")
     browser.wait("!document.querySelector('.inset').hidden")  # it is closer than the whole
 

@@ -181,7 +181,7 @@ report.views.map = (() => {
   function painted({ hueOf: hueOfLatent, isRest }, isSelected) {
     const drawn = new Uint8Array(4 * points.latents.length);
     const faint = FAINT[Number(theme.isDark())];
-    const muted = state.kind === OTHER_KINDS ? PLAIN : MUTED[Number(theme.isDark())];
+    const muted = hasNone() ? MUTED[Number(theme.isDark())] : PLAIN; // of a selection they are told from all others
     const depth = (latent) => (!isSelected(latent) ? faint : isRest?.(latent) ? muted : PLAIN);
     points.latents.forEach((latent, k) => drawn.set([...hueOfLatent(latent), depth(latent)], 4 * k));
     return drawn;

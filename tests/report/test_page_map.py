@@ -500,6 +500,9 @@ def test_a_phone_has_the_buttons_and_the_whole_legend_below_the_map(browser, add
     box = "document.querySelector('{}').getBoundingClientRect()"
     below = f"{box.format('.zooms')}.top >= {box.format('.plot.map')}.bottom"
     assert browser.evaluate(below) and browser.text(".how summary") == ["How to read it"]
+    browser.evaluate("report.selection.set({ query: '#3' })")
+    assert browser.evaluate(f"{box.format('.maphead output')}.bottom <= {box.format('.plot.map')}.top"), "what is found"
+    browser.evaluate("report.selection.set({ query: '' })")
     legend = "document.querySelector('#map ul.legend')"
     assert browser.evaluate(f"{legend}.scrollWidth <= {legend}.clientWidth && {box.format('.how')}.right <= 390")
     browser.size(1400, 900)

@@ -75,6 +75,8 @@ def test_an_address_rings_a_feature_on_the_map_and_shows_it_beside(browser, addr
     browser.open(f"{address}#map?q=%23{SPLIT}")
     browser.wait("document.querySelectorAll('.listed .rule .sense').length === 2")
     listed = browser.text(".listed .rule .of-lead")
+    top = "document.querySelector('.listed %s').getBoundingClientRect().top"
+    assert browser.evaluate(f"{top % '.sense'} >= {top % '.rule'}"), "so that none is seen above a line that is cut off"
     browser.open(f"{address}#features?q=%23{SPLIT}")
     browser.wait("document.querySelectorAll('.of-sense').length === 2")
     assert browser.text(".of-sense > :first-child") == listed, "in the words of the table"

@@ -37,6 +37,9 @@ report.table = (() => {
     cursor = 0,
     hasCursor = false; // shown once a key has moved it, or a feature was looked at
 
+  /* Where the chips are one row that is moved sideways, move it to one of them. */
+  const inSight = (chip) => chip.scrollIntoView({ block: "nearest", inline: "nearest" });
+
   /* Show what is selected now, from the top. */
   function refresh() {
     order = report.selection.order();
@@ -58,7 +61,9 @@ report.table = (() => {
     for (const chip of document.querySelectorAll(".chip")) {
       const { starred, noted, verdict } = chip.dataset;
       const isOn = starred ? state.starred : noted ? state.noted : state.verdict.includes(verdict);
+      const isNew = isOn && chip.ariaPressed === "false";
       chip.setAttribute("aria-pressed", String(Boolean(isOn)));
+      if (isNew) inSight(chip);
     }
     scroller.classList.toggle("bare", order.length > 0 && order.every(neverFires));
     measure();
@@ -332,6 +337,7 @@ report.table = (() => {
         order = report.selection.order();
         measure();
         move(0);
+        document.querySelectorAll('.chips [aria-pressed="true"]').forEach(inSight); // chosen while it was not shown
         return;
       }
       build(section);

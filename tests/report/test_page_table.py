@@ -34,6 +34,23 @@ def test_enter_opens_the_row_under_the_keyboard_cursor(browser, address):
     assert browser.evaluate("document.querySelector('th[data-key=density]').ariaSort") == before
 
 
+def test_on_a_phone_a_filter_that_is_on_is_in_sight_and_a_sense_names_its_token(browser, address):
+    browser.size(390, 844)
+    chip = "document.querySelector('.chips [aria-pressed=true]').getBoundingClientRect()"
+    browser.open(f"{address}#features?verdict=polysemantic&starred=1")
+    browser.go("overview")
+    for verdict in ("polysemantic", "single-token"):
+        browser.evaluate(f"location.hash = '#features?verdict={verdict}'")
+        browser.wait("document.body.dataset.view === 'features'")
+        assert browser.evaluate(f"(({{ left, right }}) => 0 <= left && right <= 390 - 28)({chip})"), verdict
+    part = """(() => {
+        const rule = h("div.of-sense", null, ruleText('"⟨d7⟩"'));
+        document.querySelector("td.explanation").append(rule);
+        return getComputedStyle(rule.querySelector(".byte"), "::before").content;
+    })()"""
+    assert browser.evaluate(part) == '"ש"', "a part of a character by its letters, without its bytes"
+
+
 def test_the_recommended_order_breaks_ties_and_any_other_is_chosen_by_a_head_or_in_a_list(browser, address):
     browser.open(f"{address}#features")
     field = "document.querySelector('.ordering select')"

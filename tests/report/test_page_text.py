@@ -333,6 +333,14 @@ def test_examples_align_their_firing_tokens_and_open_to_the_context(browser, add
     assert len(browser.evaluate(firing)) == 30 and browser.text(".alike") == ["+9 alike"]
     assert browser.evaluate(f"new Set({firing}.map((b) => b.left)).size") == 1
     assert browser.evaluate(f"{firing}.every((b) => b.height < 30)"), "on one line each"
+    places = """((texts) => {
+        const elements = texts.map((text) => h("span.token", null, text));
+        const pieces = texts.map((text) => ({ text }));
+        document.getElementById("feature").append(report.examples.line(pieces, elements, texts.length - 1, true));
+        return elements.map((e) => e.getBoundingClientRect().left);
+    })(['a', '  ', 'b'])"""
+    left = browser.evaluate(places)
+    assert left[0] < left[1], "spaces before a firing stay beside it"
     browser.click(".example .value")
     assert browser.text(".whole .text .token") and browser.text(".whole .about")[0].startswith(
         f"sequence {N_SEQ - 1}, position"

@@ -18,6 +18,8 @@ def test_two_features_are_compared_at_an_address_of_their_own(browser, address):
     shares = "Array.from(document.querySelector('#compare .mirror').querySelectorAll('small'), (e) => e.textContent)"
     assert browser.evaluate(shares) == ["100 %", "0", "0", "100 %"], "both lists are whole"
     assert "<" not in fires and "<" in raises and not browser.complaints
+    names = "document.querySelectorAll('#compare .mirror:has(.byte) tbody th')"
+    assert browser.evaluate(f"Array.from({names}).every((e) => e.scrollWidth <= e.clientWidth)"), "none is cut"
     assert browser.evaluate("document.title").startswith(f"Features 3 and {other} ")
     browser.click("#compare .choice a[href^='#compare']")
     browser.wait(f"document.getElementById('compare').dataset.latent === '{other}'")

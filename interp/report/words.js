@@ -83,7 +83,7 @@ report.words = (() => {
     const half = tip.offsetWidth / 2 + 6;
     const middle = box.left + box.width / 2;
     tip.style.left = `${Math.max(Math.min(middle, innerWidth - half), half)}px`;
-    const isRoom = box.top > tip.offsetHeight;
+    const isRoom = box.top > tip.offsetHeight && !element.closest("header.feature"); // whose fields stand above
     tip.style.top = `${isRoom ? box.top - tip.offsetHeight : box.bottom}px`;
   }
 

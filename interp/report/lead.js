@@ -9,7 +9,7 @@ report.lead = (() => {
   const { labelOf } = report.selection;
   const N_PREDICTED = 5;
   const GOOD = 0.5; // F1 from which a label is set in bold, and a rule is no longer rough
-  const SOME = 0.05; // share of the firings in text of another kind that is told
+  const SOME = 0.05; // share of the firings, in text of another kind or on some tokens, that is told
   const MUCH = 0.1; // from which the title tells it, or that a share of the activation is of no sense
   const N_KINDS = 3;
   const ONE_SCRIPT = 0.25; // share of the tokens around firings from which their script is taken for that of a part
@@ -283,11 +283,16 @@ report.lead = (() => {
     return h("span.vague", null, first, onCommonest(latent, feature));
   }
 
-  /* The tokens of its strongest firings, to stand before a rule that does not name them; null for any other rule. */
+  /* The tokens of its strongest firings, to stand before a rule that does not name them; null for any other rule, and
+   * where hardly any of its firings are on them. */
   function onUnnamed(latent, feature) {
     const tokens = strongestTokens(report.firings.stored(feature));
     const isNamed = isMost(tokens, (token) => isNamedBy(columns.explanation[latent], token));
-    return isNamed ? null : [onTokens(tokens, feature), h("span.muted", null, ": ")];
+    const few = firstFew(tokens);
+    const n = feature.tokens.reduce((sum, [offset, token, count]) =>
+      sum + (offset === 0 && few.includes(token) ? count : 0), 0);
+    if (isNamed || n < SOME * feature.facts.n_active) return null;
+    return [onTokens(tokens, feature), h("span.muted", null, ": ")];
   }
 
   /* The tokens of the strongest of some firings, which are in order; whether most of some tokens are as asked; and
@@ -348,12 +353,13 @@ report.lead = (() => {
       more > 0 ? h("small", null, `and ${format.count(more)} more`) : null];
   }
 
+  const firstFew = (tokens) => [...new Set(tokens)].slice(0, N_SAMPLES);
+
   /* The first few of some tokens on which a feature fires. */
   function onTokens(tokens, feature) {
-    const few = [...new Set(tokens)].slice(0, N_SAMPLES);
     const read = reading(feature);
     return [h("span.muted", null, "on "),
-      few.map(word).map((text, k) => [k ? " " : null, tokenElement(text, read(text))])];
+      firstFew(tokens).map(word).map((text, k) => [k ? " " : null, tokenElement(text, read(text))])];
   }
 
   /* A rule as it is written everywhere; one that holds roughly, or barely, says so. none: the text if there is no rule;

@@ -313,6 +313,8 @@ def test_the_lead_uses_the_tokens_of_the_strongest_firings_if_the_rule_fails_the
     ), "which stands beside its scores"
     title, below = browser.evaluate(said % "null")
     assert title == f"on  +: {rule}" and not below.startswith("In words"), "where it is not known"
+    few = (said % "null").replace("report", "feature.facts.n_active *= 21; report", 1)
+    assert browser.evaluate(few)[0] == rule, "few of its firings are on them"
 
 
 def test_an_example_is_marked_with_the_only_sense_that_fires_on_its_token(browser, address):

@@ -133,13 +133,14 @@ report.views.summary = (() => {
     if (!data) return h("p.missing", null, "No nulls were run, so there is nothing to compare the shares with.");
     const bar = ({ title, means, kind, one }) => report.shareBar(means ? tipped(title, means) : title, one, kind);
     const rows = data.rows.filter(({ one }) => one);
-    const groups = [["This dictionary", ["own", "matched"]], ["References", ["reference"]], ["Nulls", ["null"]]];
+    const groups = [[null, ["own", "matched"]], ["References", ["reference"]], ["Nulls", ["null"]]];
     const fair = rows.find(({ kind }) => kind === "matched");
     const group = ([title, kinds]) => {
       const some = rows.filter(({ kind }) => kinds.includes(kind));
-      return some.length ? [h("h3", null, title), some.map(bar)] : null;
+      return some.length ? [title && h("h3", null, title), some.map(bar)] : null;
     };
-    const ruled = fair ? `; the line: ${format.inPercent(fair.one[0])}\u00a0%, ${fair.title}` : "";
+    const ruled = fair
+      ? `; the line: ${format.inPercent(fair.one[0])}\u00a0%, ${fair.title.replaceAll(" ", "\u00a0")}` : "";
     return [
       paragraphs(data.sentences),
       h("figure.compared", { "--fair": fair?.one[0] ?? -1 },

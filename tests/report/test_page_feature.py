@@ -365,6 +365,12 @@ def test_senses_are_tabs_beside_the_strongest_firings_and_a_weak_rule_says_so(br
     ]
     named = "report.lead.ofSense({ rule: 'after \"ug\"', f1: 0.9, common: ['x'] })"
     assert browser.evaluate(named) == 'after "ug"', "a tab says what the title does"
+    of_three = f"""loadFeature({SPLIT}).then((feature) => {{
+        const senses = [...feature.senses, feature.senses[0]];
+        const element = report.firings.region({SPLIT}, {{ ...feature, senses }}, null, () => null);
+        return element.querySelectorAll(".tab .named").length;
+    }})"""
+    assert browser.evaluate(of_three) == 2, "also of three senses, but for the one that nothing describes"
     browser.click("#tab-2")
     assert browser.evaluate(visible)[:2] == ["26", "10"], "the strongest first"
     assert browser.evaluate("document.querySelector('#panel-2 .rule').textContent") == "a rule that holds"

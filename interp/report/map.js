@@ -486,7 +486,7 @@ report.views.map = (() => {
       h(
         "article.card",
         null,
-        h("h3", null, link, " ", judged(latent), h("button.close", close, "✕")),
+        h("h3", null, link, " ", h("span", null, judged(latent)), h("button.close", close, "✕")),
         h("p.rule", null, report.lead.brief(latent, () => null, feature)),
         report.examples.list(latent, feature, strongest, { how: "line", senses: feature.senses ?? [] }),
         nearest.length ? h("p.muted.to-nearest", null,

@@ -108,7 +108,7 @@ report.views.overview = (() => {
     return h("article.card", null,
       h("h3", null,
         why ? h("span.why", null, tipped(why, choice)) : null, featureLink(latent, `Feature ${latent}`), " ",
-        verdictElement(verdictOf(latent)), unsureElement(latent)),
+        h("span", null, verdictElement(verdictOf(latent)), unsureElement(latent))),
       h("p.rule.clamp", null, report.lead.brief(latent, undefined, feature)),
       report.examples.list(latent, feature, strongest, { how: hasText ? "line" : null, senses }),
       predicted.length ? h("p.predicts", null, h("span.muted", null, "raises "), predicted) : null);

@@ -120,6 +120,7 @@ def test_the_page_opens_on_an_overview_with_numbers_features_and_words(browser, 
     cards, [shown, *_] = browser.text("#overview .card h3 a"), browser.evaluate("report.data.page.worth_showing")
     assert len(set(cards)) == 6 and shown and cards[: len(shown)] == [f"Feature {latent}" for latent, *_ in shown]
     assert browser.text(".card .why") == [why for _, why, _ in shown]
+    assert not browser.text(".card h3 > .verdict"), "no gap parts a verdict from how sure it is"
     choices = browser.evaluate("Array.from(document.querySelectorAll('.why .term'), (why) => why.dataset.tip)")
     assert choices == [choice for *_, choice in shown]
     assert all(

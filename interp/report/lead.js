@@ -143,7 +143,7 @@ report.lead = (() => {
   }
 
   /* A name for tokens of one kind of spelling; undefined for any other. */
-  function familyOf(token, lead) {
+  function familyOf(token, lead = null) {
     const own = report.bytes.leadOf(token) ?? (report.bytes.meaning(token) ? lead : null);
     if (own !== null) return `parts of ${report.bytes.nameOf(own).replace(/ or sign| or rare character/, "")}s`;
     if (report.bytes.meaning(token)) return "parts of characters";
@@ -495,7 +495,7 @@ report.lead = (() => {
   }
 
   return {
-    JOINED, readRows, brief, inBrief, plain, onMost, apart, short, rule: ruleElement, linked, title, element,
+    JOINED, familyOf, readRows, brief, inBrief, plain, onMost, apart, short, rule: ruleElement, linked, title, element,
     isByTokens, onCommonest, inSenses, ofSense, byLabel, f1, predicts, kindsOf, leadAround, reading,
     isStray,
     byChance: (feature) => isByChance(feature) && BY_CHANCE,

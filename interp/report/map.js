@@ -44,6 +44,7 @@ report.views.map = (() => {
     FEW = [40, 8], // of a selection, which are named first: on a screen, and on a phone that shows the whole
     ACROSS = 30, // points that a name may cover rather than a line to a neighbour
     ABROAD = 4, // and rather than that a ninth of it lies on the tint of another kind of text
+    LITTLE = /(?:\b(?:tokens|mostly|in|parts|of|after|before) )*\S*$/, // words before what is found that belong to it
     BESIDE = 4, // pixels between the edge of a point and its name
     HIT = 8, // pixels, the radius of a point that is drawn larger
     DOTS = 14, // pixels, the width of the dots at which a name in one line is cut
@@ -704,19 +705,19 @@ report.views.map = (() => {
   }
 
   /* For each of some features the element of its name: what the list says of it, without the words that most rules
-   * begin with, and without the letters of its senses, of which only the first may fit. Only some are new, so that a
-   * move does not wait for them. */
+   * begin with, and without the letters of its senses, of which only the first may fit; of one that a search has found,
+   * what it has found first. Only some are new, so that a move does not wait for them. */
   function ownNamesOf(latents) {
     for (const latent of latents.filter((each) => !ownNames.has(each)).slice(0, NEW_NAMES)) {
       const element = h("span.own", null, ruleOf(latent));
       const first = document.createTreeWalker(element, NodeFilter.SHOW_TEXT).nextNode();
       if (first) first.data = first.data.replace(/^tokens (?:within \d+ tokens )?(?!like )/, "");
       const senses = element.querySelectorAll(".of-lead");
-      for (const { firstChild: letter } of senses) {
+      const letters = new Map(Array.from(senses, (sense) => [sense, sense.firstChild]));
+      for (const letter of letters.values()) {
         letter.nextSibling.remove();
         letter.remove();
       }
-      if (senses.length) element.prepend(h("span.muted", null, `${senses.length} senses: `));
       for (const token of element.querySelectorAll(".short:not(.blank)")) { // with its quotes, as one piece
         const { previousSibling: before, nextSibling: after } = token;
         before.deleteData(before.length - 1, 1);
@@ -724,10 +725,37 @@ report.views.map = (() => {
         token.prepend('"');
         token.append('"');
       }
+      const found = beginAtFound(element)?.closest(".of-lead");
+      if (found) element.prepend(letters.get(found), report.lead.JOINED);
+      else if (senses.length) element.prepend(h("span.muted", null, `${senses.length} senses: `));
       ownNames.set(latent, element);
       own.append(element); // for good, since the browser would measure it again
     }
     return latents.filter((latent) => ownNames.has(latent)).map((latent) => [latent, ownNames.get(latent)]);
+  }
+
+  /* Let a name begin with the token or the words that a search has found: the element that holds them; undefined if
+   * none of the name is found. */
+  function beginAtFound(element) {
+    const walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
+    const terms = state.terms.filter(({ text }) => text);
+    while (terms.length && walker.nextNode()) {
+      const { data, parentElement } = walker.currentNode;
+      const token = parentElement.closest(".short");
+      const said = token ? `${token.textContent} ${report.lead.familyOf(token.textContent.slice(1, -1))}` : data;
+      const places = terms.map(({ text }) => said.toLowerCase().indexOf(text)).filter((place) => place >= 0);
+      if (!places.length || parentElement.closest(".muted")) continue;
+      const range = document.createRange();
+      range.setStart(parentElement.closest(".of-lead") ?? element, 0);
+      if (token) range.setEndBefore(token);
+      else range.setEnd(walker.currentNode, data.slice(0, Math.min(...places)).search(LITTLE));
+      const isCut = range.toString().trim();
+      range.setStart(element, 0); // and the senses before
+      range.deleteContents();
+      if (isCut) (token ?? walker.currentNode).before("… ");
+      return parentElement;
+    }
+    return undefined;
   }
 
   function isInView(k) {

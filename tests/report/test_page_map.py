@@ -466,6 +466,10 @@ def test_the_name_of_a_feature_counts_its_senses_and_keeps_a_token_and_its_quote
     own = "document.querySelector('.names .own[style*=visible]')"
     browser.open(f"{address}#map?q=%23{SPLIT}")
     browser.wait(f"{own}?.textContent === '2 senses: a rule that holdsno rule'")  # without their letters
+    browser.evaluate(f"report.notes.set({SPLIT}, {{ note: 'where one holds' }})")
+    browser.evaluate("report.selection.set({ query: 'holds' })")
+    browser.wait(f"{own}?.textContent === 'A\\u00a0… holdsno rule'")  # what is found, and its sense
+    browser.evaluate(f"report.notes.set({SPLIT}, {{ note: '' }})")
     browser.open(f"{address}#map?q=%235")
     browser.wait(f"{own} !== null")
     assert browser.text(".names .own[style*=visible] .short")[0] == '"1233"'

@@ -434,7 +434,7 @@ report.views.compare = (() => {
       const first = (latent) => h("li", null, h("a", { href: `#compare/${latent}` }, String(latent)), " ",
         h("span.rule", null, report.lead.brief(latent)));
       section.replaceChildren(choice(named), h("p.missing", null, wrong ? missing : "Name two features."),
-        h("section", null, h("h3", null, "Or compare one of these with the feature that is most like it"),
+        h("section", null, h("h2", null, "Or compare one of these with the feature that is most like it"),
           h("ul.begin", null, order.slice(0, N_OFFERED).map(first))));
       return;
     }

@@ -589,7 +589,7 @@ def test_other_mistakes(folder, tmp_path, capsys):
         assert refused(capsys, command, folder / "rnu").startswith(near)
     assert refused(capsys, "graph", folder / "rnu", "To be", "--out", tmp_path / "graph.html").startswith(near)
     line = refused(capsys, "graph", folder / "run", "To be", "--nodes", "0", "--out", tmp_path / "graph.html")
-    assert line.startswith("--nodes 0 would draw an empty graph")
+    assert "--nodes 0 would draw an empty graph" in line
     line = refused(capsys, "export", folder / "saee", "--out", tmp_path / "e")
     assert f"{folder}/saee does not exist; did you mean {folder}/sae?" in line
     assert ".parquet or .csv" in refused(capsys, "rank", folder / "features", "--out", tmp_path / "ranking.xlsx")

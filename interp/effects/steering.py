@@ -35,6 +35,7 @@ from interp.effects.interventions import (
     intervene,
     pin,
 )
+from interp.evaluation.splice import mark_next_tokens
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_scanned
 from interp.features.text_features import tokens_of
@@ -163,7 +164,7 @@ def _mark_predicted(
     does."""
     ids = {*getattr(module, "special_ids", ()), *untrained_tokens(dictionary)}
     kept = ~torch.isin(tokens, torch.tensor(sorted(ids), dtype=torch.long, device=tokens.device))
-    return torch.cat([kept[:, :-1] | kept[:, 1:], kept[:, -1:]], 1)
+    return torch.cat([mark_next_tokens(kept), kept[:, -1:]], 1)
 
 
 def useful_range(doses: pd.DataFrame, most_loss: float) -> tuple[float, float] | None:

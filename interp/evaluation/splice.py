@@ -122,8 +122,7 @@ class Splice:
         check_model_takes(self.model, self.tokens)
         excluded = sorted({*exclude, *(token for each in dictionaries.values() for token in untrained_tokens(each))})
         self.keep = ~torch.isin(self.tokens, torch.tensor(excluded, dtype=torch.long, device=tokens.device))
-        self.predicted = self.keep[:, :-1] | self.keep[:, 1:]
-        """The next tokens that count in cross-entropies: not the padding, excluded tokens that follow one another."""
+        self.predicted = mark_next_tokens(self.keep)
         untrained = sorted({at for each in dictionaries.values() for at in untrained_positions(each, tokens.shape[1])})
         self.keep[:, untrained] = False
         if not self.keep.any() or tokens.shape[1] < 2:
@@ -308,6 +307,12 @@ def _check_widths(name: str, dictionary: Dictionary, rows: _Rows, hook_name: str
         raise InterpError(f"{name} reads width {dictionary.d_in}, but {hook_name} has width {width}")
     if (width := rows.y.shape[1]) != (d_out := dictionary.W_dec.shape[1]):
         raise InterpError(f"{name} writes width {d_out}, but its output hook has width {width}")
+
+
+def mark_next_tokens(kept: Bool[Tensor, "seq pos"]) -> Bool[Tensor, "seq next"]:
+    """Mark the next tokens that count in cross-entropies: not the padding, excluded tokens that follow one another.
+    kept: the tokens that are not excluded."""
+    return kept[:, :-1] | kept[:, 1:]
 
 
 def recovered_share(clean: float, spliced: float, ablated: float) -> float:

@@ -220,7 +220,7 @@ def rank_command(
     if not in_run and settings.get("use_labels"):
         raise InterpError(f"--labels: {source} is not a run folder, and a feature store does not keep label masks")
     from interp.pipeline.opening import open_any
-    from interp.pipeline.stages.findings import rank_latents, verdicts_summary
+    from interp.pipeline.stages.ranking import rank_latents, verdicts_summary
     from interp.verdict.ranking import join_rankings, rank_features
     from interp.verdict.verdict_shares import verdict_counts
 
@@ -353,7 +353,7 @@ def effects_command(
     from interp.effects import join_effects
     from interp.pipeline.sections import EffectsConfig
     from interp.pipeline.stages import NEXT_LINE
-    from interp.pipeline.stages.latents import ablate_latents, effects_results, effects_summary
+    from interp.pipeline.stages.effects import ablate_latents, effects_results, effects_summary
 
     def make(run: "Run | None", features: "FeatureStore", bar: Bar) -> "pd.DataFrame":
         if run is not None:

@@ -184,7 +184,7 @@ def nulls_command(
     from interp.compare.null_dictionaries import NullsConfig, compare_with_nulls
     from interp.features.scan_checks import check_scanned
     from interp.pipeline.opening import open_any
-    from interp.pipeline.stages.findings import by_dictionary, nulls_summary
+    from interp.pipeline.stages.nulls import by_dictionary, nulls_summary
 
     config = NullsConfig(**settings)
     acts = open_any(store, "activations")

@@ -19,7 +19,8 @@ from interp.compare import null_dictionaries
 from interp.compare.null_dictionaries import Nulls, NullsConfig, _TrainingConfigs, shares_of_verdicts
 from interp.display.verdict_looks import VERDICT_LOOKS
 from interp.display.verdict_names import ONE_MEANING_ROW, UNTESTED, VERDICTS, WITHOUT_SCORES
-from interp.pipeline.stages.findings import by_dictionary, nulls_summary, verdicts_summary
+from interp.pipeline.stages.nulls import by_dictionary, nulls_summary
+from interp.pipeline.stages.ranking import verdicts_summary
 from interp.runtime.progress import no_progress
 from interp.sae import SAE, TopKConfig
 from interp.sae.model import Transcoder

@@ -12,7 +12,7 @@ from interp.cli.sae_commands import field_lines
 from interp.cli.toml_values import toml_value, toml_values
 from interp.pipeline.config import RunConfig
 from interp.pipeline.run_folder import Run
-from interp.pipeline.stages import STAGES
+from interp.pipeline.stages import ORDER, STAGES
 from interp.sae import ARCHITECTURES, BatchTopKConfig, JumpReLUConfig, MatryoshkaConfig, ReLUConfig
 from interp.sae.architectures.sae_config import config_from_dict
 
@@ -50,6 +50,11 @@ def test_configuration_survives_toml(tmp_path):
 
 def library_stages():
     return [stage for stage in STAGES.values() if stage.build.__module__.startswith("interp.")]
+
+
+def test_each_stage_of_the_library_is_in_the_file_of_its_name():
+    home = {stage.name: stage.build.__module__ for stage in library_stages()}
+    assert home == {name: f"interp.pipeline.stages.{name}" for name in (*ORDER, "report")}
 
 
 def test_a_configuration_has_the_sections_of_the_stages():

@@ -22,7 +22,7 @@ from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_alone, run_stages
 from interp.pipeline.run_folder import MissingResultError, Run
 from interp.pipeline.stages import STAGES, stage
-from interp.pipeline.stages.findings import nulls_effort
+from interp.pipeline.stages.nulls import nulls_effort
 from interp.report.panels import Panel
 from interp.report.use import uses
 from interp.sae import JumpReLUConfig, load_sae
@@ -268,8 +268,8 @@ def test_results_stay_until_the_new_ones_are_whole(copied, tmp_path):
 import dataclasses, os, signal, sys
 from interp.pipeline.execution import run_alone
 from interp.pipeline.run_folder import Run
-from interp.pipeline.stages import findings
-findings.rank_latents = lambda run, config, progress: os.kill(os.getpid(), signal.SIGKILL)
+from interp.pipeline.stages import ranking
+ranking.rank_latents = lambda run, config, progress: os.kill(os.getpid(), signal.SIGKILL)
 run = Run(sys.argv[1])
 config = run.config.replace(ranking=dataclasses.replace(run.config.ranking, seed=5))
 run_alone(run, "ranking", config=config, progress=lambda done, total, note: None)

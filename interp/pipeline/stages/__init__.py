@@ -19,9 +19,9 @@ A stage is one decorated function; running, opening, printing and showing it fol
         ...                                                # fill the folder
         return {"n": n, "auroc": auroc}                    # results, kept in its manifest.json
 
-A new stage of the library is such a function in any file of this folder, all of which are read, and a name in `ORDER`.
-A user's stage runs after those of `ORDER`. Neither this file nor the top level of a stage's file imports a heavy
-library, since the command line reads the stages to print its help.
+A new stage of the library is such a function in a file of its name in this folder, and a name in `ORDER`. A user's
+stage runs after those of `ORDER`. Neither this file nor the top level of a stage's file imports a heavy library, since
+the command line reads the stages to print its help.
 """
 
 from collections.abc import Callable, Mapping
@@ -36,6 +36,8 @@ from interp.runtime.progress import Progress
 from interp.runtime.registry import register
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from interp.report.panels import Panel
 
 ORDER = (
@@ -87,7 +89,7 @@ class Stage:
     cost: Callable[[Sizes], Cost] = lambda sizes: Cost()
     """Its estimated cost (`interp plan`): of one hook if it is made for each, otherwise of all."""
     reduced_by: tuple[str, ...] = ()
-    """Fields of the configuration, "section.field", that can be lowered to make it cheaper."""
+    """Fields of the configuration, "section.field", that can be lowered to need less memory or disk."""
     opens: Mapping[str, tuple[str, Callable[[Path], Any]]] = field(default_factory=dict)
     """Attributes of a `Run`, each with its place in the stage's folder and the function that reads it."""
     summary: str | Callable[[dict[str, Any]], str]
@@ -116,6 +118,11 @@ class Stage:
         if LEFT_OUT in results:
             return f"left out: {results[LEFT_OUT]}"
         return self.summary.format_map(results) if isinstance(self.summary, str) else self.summary(results)
+
+
+def rows_by_name(table: "pd.DataFrame", column: str) -> dict[str, Any]:
+    """Return a table as results of a stage: the name in this column → the rest of the row."""
+    return {str(name): row for name, row in table.set_index(column).to_dict(orient="index").items()}
 
 
 def _wrap(line: str) -> str:

@@ -1,0 +1,58 @@
+"""The stage `concepts`: the best latent and the best neuron for each label."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from interp.pipeline.costs import Cost
+from interp.pipeline.opening import read_table
+from interp.pipeline.run_folder import Run
+from interp.pipeline.stages import LEFT_OUT, OF_AUTOENCODERS, rows_by_name, stage
+from interp.runtime.progress import Progress
+from interp.storage.files import write_parquet
+
+if TYPE_CHECKING:
+    from interp.report.panels import Panel
+
+
+def _concepts_panel(run: Run) -> "Panel":
+    import pandas as pd
+
+    from interp import figures
+    from interp.report.panels import Panel
+
+    concepts = run.concepts.sort_values("f1_feature", ascending=False)
+    rival = run.baseline.singular
+    if concepts.empty:
+        return Panel(note="No concepts: the tokens carry no labels, or the neurons were not scanned.")
+    table = pd.DataFrame({
+        "Concept": concepts["label"].str.replace("_", " "),
+        "Feature": concepts["feature"].map("{:.0f}".format, na_action="ignore"),
+        "F1 of the feature": concepts["f1_feature"].map("{:.2f}".format, na_action="ignore"),
+        rival.capitalize(): concepts["neuron"].map("{:.0f}".format, na_action="ignore"),
+        f"F1 of the {rival}": concepts["f1_neuron"].map("{:.2f}".format, na_action="ignore"),
+    })  # fmt: skip
+    note = f"How well the best single feature and the best single {rival} detect each concept, on held-out text."
+    return Panel(note=note, figure=figures.concept_dots(run.concepts), table=table)
+
+
+@stage(
+    inputs=("features", "neurons"),
+    cost=lambda sizes: Cost(disk=1e4, seconds=0.2),
+    opens={"concepts": ("concepts.parquet", read_table)},
+    summary=lambda results: (
+        "nothing to compare: the text has no labels"
+        if not results
+        else f"best feature beats best {next((r['rival'] for r in results.values() if 'rival' in r), 'neuron')} on "
+        f"{sum(r['f1_feature'] > r['f1_neuron'] for r in results.values())} of {len(results)} labels"
+    ),
+    panel=_concepts_panel,
+)
+def concepts(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
+    """the best latent and the best neuron (or coordinate) for each label, F1 on held-out text"""
+    from interp.compare.concepts import concept_table
+
+    if run.output_hook is not None:
+        return {LEFT_OUT: OF_AUTOENCODERS}
+    table = concept_table(run.features, run.neurons, rival=run.baseline.singular)
+    write_parquet(folder / "concepts.parquet", table)
+    return rows_by_name(table, "label")

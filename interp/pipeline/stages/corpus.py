@@ -1,0 +1,117 @@
+"""The stage `corpus`: the text of a run, as tokens."""
+
+from pathlib import Path
+from typing import Any
+
+from interp.checks.errors import InterpError
+from interp.pipeline.config import RunConfig
+from interp.pipeline.costs import Cost, Sizes
+from interp.pipeline.opening import lazy_call, reader_of
+from interp.pipeline.pretrained import model_files
+from interp.pipeline.run_folder import Run
+from interp.pipeline.sections import TokenizerConfig
+from interp.pipeline.stages import stage
+from interp.runtime.progress import Progress
+from interp.storage.addresses import address_of
+from interp.storage.files import digest_file
+
+
+def _text_files(run: Run) -> dict[str, Any]:
+    """Return digests of the user's own text and model, so that changed files are read again. For streamed text, return
+    sizes and times, which is fast even for many files."""
+    from models.own_text import matching_files
+
+    here = [pattern for pattern in run.config.corpus.paths if address_of(pattern) is None]
+    matching = {path for pattern in here for path in matching_files(pattern)}
+    named = sorted(path for path in matching if path.is_file())
+    if run.config.corpus.stream:
+        files = {str(path): f"{path.stat().st_size} {path.stat().st_mtime_ns}" for path in named}
+    else:
+        files = {str(path): digest_file(path) for path in named}
+    return {"files": files, "model_files": model_files(run.config.model)}
+
+
+def _check_corpus(config: RunConfig) -> None:
+    """Check that text is held out, and that there is a tokenizer before text is streamed."""
+    if config.corpus.val_fraction == 0:
+        raise InterpError("[corpus] val_fraction = 0 leaves no text on which the model is measured: raise it")
+    if config.corpus.stream and config.model.is_trained:
+        raise InterpError(
+            "[corpus] stream = true needs a pretrained model ([model] source): training a tokenizer needs all text at "
+            "once"
+        )
+
+
+def _corpus_cost(sizes: Sizes) -> Cost:
+    """Estimate the cost. Unless it is streamed, all text is held at once, with each label of each character in 2.5
+    bytes (fitted to the mixture), and then all tokens."""
+    memory = 0 if sizes.config.corpus.stream else (1 + 2.5 * sizes.labels) * sizes.characters
+    disk = sizes.corpus_bytes
+    return Cost(disk=disk, memory=memory, seconds=1.5 + sizes.characters / 1.7e6)
+
+
+@stage(
+    made_for="run",
+    cost=_corpus_cost,
+    reduced_by=("corpus.characters",),
+    config={"corpus": lazy_call("models.corpus:CorpusConfig", characters=8_000_000), "tokenizer": TokenizerConfig},
+    other_sections=("model",),
+    check=_check_corpus,
+    outside=_text_files,
+    opens={
+        "tokenizer": ("tokenizer", reader_of("tokenizer")),
+        "train_tokens": ("train", reader_of("tokens")),
+        "val_tokens": ("val", reader_of("tokens")),
+    },
+    summary="{train[tokens]:,} + {val[tokens]:,} tokens, vocabulary {vocab_size}",
+)
+def corpus(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
+    """labelled text, split into training and validation; a tokenizer trained on it, or the pretrained model's"""
+    from models.corpus import load_documents, split_documents, stream_documents
+    from models.streaming import tokenize_stream
+    from models.tokenizer import Tokenizer
+    from models.tokenizing import tokenize
+
+    config = run.config
+    if config.corpus.stream:
+        tokenizer = config.model.pretrained().tokenizer
+        tokenizer.save(folder / "tokenizer")
+        fraction = config.corpus.val_fraction
+        seed = config.corpus.seed
+        sides = tokenize_stream(
+            stream_documents(config.corpus),
+            tokenizer,
+            config.model.n_ctx,
+            folder / "train",
+            folder / "val",
+            val_fraction=fraction,
+            seed=seed,
+            progress=progress,
+        )
+        return {"vocab_size": tokenizer.vocab_size, **sides}
+    progress(0, 1, "reading documents")
+    split = split_documents(load_documents(config.corpus), config.corpus.val_fraction, config.corpus.seed)
+    progress(0, 1, "the tokenizer")
+    texts = (document.text for document in split.train)
+    if not config.model.is_trained:
+        tokenizer = config.model.pretrained().tokenizer
+    elif config.tokenizer.kind == "bpe":
+        tokenizer = Tokenizer.train_bpe(texts, config.tokenizer.vocab_size)
+    else:
+        tokenizer = Tokenizer.train_characters(texts)
+    tokenizer.save(folder / "tokenizer")
+    deduplicate = not config.model.is_trained  # the mixture may repeat what it used up
+    n_ctx = config.model.n_ctx
+    train = tokenize(split.train, tokenizer, n_ctx, deduplicate=deduplicate, progress=progress)
+    try:
+        val = tokenize(
+            split.val, tokenizer, n_ctx, labels=train.label_names, deduplicate=deduplicate, progress=progress
+        )
+    except InterpError as error:
+        held_out = f"[corpus] val_fraction = {config.corpus.val_fraction} holds out too little"
+        raise InterpError(f"{held_out} ({error}); or raise it") from None
+    results: dict[str, Any] = {"vocab_size": tokenizer.vocab_size}
+    for name, documents, tokens in (("train", split.train, train), ("val", split.val, val)):
+        tokens.save(folder / name, overwrite=True)  # left by a killed process
+        results[name] = {"documents": len(documents), "tokens": tokens.tokens.numel(), "characters": tokens.characters}
+    return results

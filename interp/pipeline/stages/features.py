@@ -1,0 +1,96 @@
+"""The stage `features`: statistics and examples of every latent."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from interp.features.scan_config import ScanConfig
+from interp.pipeline.costs import Cost, Sizes
+from interp.pipeline.opening import reader_of
+from interp.pipeline.run_folder import Run
+from interp.pipeline.stages import stage
+from interp.pipeline.stages.effects import EFFECTS_FILE
+from interp.runtime.progress import Progress
+
+if TYPE_CHECKING:
+    from interp.codes.dictionary import Dictionary
+    from interp.features.feature_store import FeatureStore
+
+CACHE_BYTES = 32e6
+"""The largest size in bytes of the counts of pairs of latents that fits a processor's last-level cache."""
+CORE_CACHE_BYTES = 1.1e6
+"""The same for the cache of one core."""
+
+
+def _open_features(folder: Path) -> "FeatureStore":
+    """Open the features of a run, and make the table of its stage `effects` available to `sql`."""
+    features = reader_of("features")(folder)
+    features.views["effects"] = folder.parent / "effects" / EFFECTS_FILE
+    return features
+
+
+def scan_cost(sizes: Sizes, d_sae: int, l0: float, *, width: int) -> Cost:
+    """Estimate the cost of a scan. Firings are sorted, kept (an id and a value; a row's id and place) and counted.
+    Pairs of latents that fire together are counted, in the cache of a core, the last-level cache or outside it. Each
+    latent's examples are written and its direction is multiplied by the unembedding. Held are the corpus, and of each
+    row two token ids (the store's and the scan's) and its set of labels, which is made in 8 bytes."""
+    firings, pairs = sizes.rows * l0, sizes.rows * l0**2
+    table = 4 * d_sae**2
+    pair_seconds = 2.5e-9 if table < CORE_CACHE_BYTES else 1e-8 if table < CACHE_BYTES else 3.5e-8
+    counting = 2e-7 * firings + pair_seconds * pairs + 8e-4 * d_sae
+    unembedding = 2 * d_sae * width * sizes.d_vocab
+    of_text = sizes.corpus_bytes + 16 * sizes.rows
+    memory = sizes.weight_bytes + 4 * width * sizes.d_vocab + 8 * width * d_sae + of_text
+    disk = (6 if d_sae <= 1 << 16 else 8) * firings + 16 * sizes.rows + 8e3 * d_sae
+    return Cost(disk=disk, memory=memory, float32_operations=unembedding, seconds=counting)
+
+
+def _features_cost(sizes: Sizes) -> Cost:
+    harvest = sizes.config.harvest
+    cost = scan_cost(sizes, sizes.d_sae, sizes.l0, width=sizes.d_in) + sizes.encoding(sizes.rows)
+    cost = cost.times(len(harvest.hook_names))
+    if harvest.buffer_mb is None:
+        return cost
+    return cost + sizes.passes(sizes.rows, before=1) + Cost(memory=cost.memory + 1e6 * harvest.buffer_mb)
+
+
+@stage(
+    made_for="all hooks",
+    inputs=("corpus", "model", "activations", "sae"),
+    cost=_features_cost,
+    reduced_by=("harvest.tokens", "sae.d_sae"),
+    config={"scan": ScanConfig},
+    other_sections=("harvest",),
+    opens={"features": (".", _open_features)},
+    summary="{latents:,} latents, {dead:,} dead, L0 {mean_l0:.1f}",
+)
+def features(runs: Sequence[Run], folders: Sequence[Path], progress: Progress) -> list[dict[str, Any]]:
+    """statistics, examples, logit effects and label agreement of every latent"""
+    from interp.features.scan_features import scan_saes
+
+    placed = list(zip(runs, folders, strict=True))
+    if runs[0].config.harvest.buffer_mb is None:
+        return [scan_dictionary(run, run.sae, run.hook_name, folder, progress) for run, folder in placed]
+    dictionaries: dict[str | Path, Any] = {folder: (run.sae, run.hook_name) for run, folder in placed}
+    scans = scan_saes(runs[0].stream(), dictionaries, **_scan_options(runs[0]), progress=progress)
+    return [_scan_results(scan) for scan in scans]
+
+
+def scan_dictionary(
+    run: Run, dictionary: "Dictionary", hook_name: str, folder: Path, progress: Progress
+) -> dict[str, Any]:
+    """Scan a dictionary on the run's text, and return the results of the stage."""
+    from interp.features.scan_features import scan_features
+
+    options = _scan_options(run)
+    return _scan_results(scan_features(dictionary, run.store, hook_name, folder, **options, progress=progress))
+
+
+def _scan_options(run: Run) -> dict[str, Any]:
+    labels = run.harvested.labels
+    return {"model": run.model, "vocab": run.tokenizer.display(), "labels": labels, "config": run.config.scan}
+
+
+def _scan_results(scan: "FeatureStore") -> dict[str, Any]:
+    table = scan.table()
+    return {"latents": len(table), "dead": int((table.n_active == 0).sum()), "mean_l0": float(table.density.sum())}

@@ -1,0 +1,71 @@
+"""The stage `quality`: what the dictionary preserves of the model, compared with baselines."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+from interp.pipeline.costs import Cost, Sizes
+from interp.pipeline.opening import read_table
+from interp.pipeline.run_folder import Run
+from interp.pipeline.sections import QualityConfig
+from interp.pipeline.stages import NEXT_LINE, rows_by_name, stage
+from interp.runtime.progress import Progress
+from interp.storage.files import write_parquet
+
+
+def _quality_cost(sizes: Sizes) -> Cost:
+    """Estimate the cost: one pass of all tokens up to the hook, and two downstream, unchanged and with the SAE; for a
+    part of the tokens also with baselines and ablations."""
+    from interp.evaluation.splice import PART_TOKENS
+
+    part = sizes.held_out / max(1, sizes.held_out // PART_TOKENS)
+    passes = sizes.passes(sizes.held_out, before=1, after=2) + sizes.passes(part, after=5)
+    directions = 2 * sizes.held_out * sizes.d_in * sizes.d_sae
+    picking = Cost(memory=passes.memory + 8 * sizes.d_in * sizes.d_sae, seconds=5e-9 * sizes.held_out * sizes.d_sae)
+    return passes + sizes.encoding(sizes.held_out) + picking + Cost(float32_operations=directions)
+
+
+@stage(
+    inputs=("corpus", "model", "activations", "sae"),
+    cost=_quality_cost,
+    config={"quality": QualityConfig},
+    other_sections=("harvest", "sae"),
+    opens={"quality": ("quality.parquet", read_table)},
+    summary=lambda results: NEXT_LINE.join(
+        f"{name}: FVU {r['fvu']:.3f}, L0 {r['l0']:.0f}, "
+        + ("no loss of next tokens" if math.isnan(r["ce_clean"]) else f"CE recovered {r['ce_recovered']:.3f}")
+        for name, r in results.items()
+    ),
+)
+def quality(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
+    """the dictionary spliced into the model: L0, FVU, cross-entropy recovered, compared with PCA and random
+    directions"""
+    from interp.codes.dictionary import Dictionary
+    from interp.evaluation.baselines import NeuronDictionary, PCADictionary, RandomDictionary
+    from interp.evaluation.quality import quality_table
+
+    config, hook_name = run.config, run.hook_name
+    d_in = run.sae.d_in
+    k = min(d_in, getattr(config.sae, "k", None) or max(1, round(run.results("sae")["l0"])))
+    seed = getattr(config.sae, "seed", 0)
+    is_mlp = run.baseline == ("neurons", hook_name)
+    dictionaries: dict[str, Dictionary] = {"SAE": run.sae}
+    if run.sae.kind == "sae":  # the baselines reconstruct the hook that they read
+        dictionaries |= {
+            "PCA": PCADictionary.fit(run.store, hook_name, k=k),
+            "neurons" if is_mlp else "coordinates": NeuronDictionary(d_in, k=k, signed=not is_mlp),
+            "random": RandomDictionary.fit(run.store, hook_name, run.sae.d_sae, k=k, seed=seed),
+        }
+    table = quality_table(
+        run.model,
+        hook_name,
+        dictionaries,
+        run.held_out.tokens,
+        baselines=[name for name in dictionaries if name != "SAE"],
+        batch_size=config.quality.batch_size,
+        exclude=run.tokenizer.special_ids,
+        unigram_loss=run.results("model").get("unigram_cross_entropy"),
+        progress=progress,
+    )
+    write_parquet(folder / "quality.parquet", table)
+    return rows_by_name(table, "dictionary")

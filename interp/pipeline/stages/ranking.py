@@ -1,0 +1,127 @@
+"""The stage `ranking`: the verdict on each latent."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from interp.checks.errors import InterpError
+from interp.display.verdict_looks import verdict_words
+from interp.display.verdict_names import MONOSEMANTIC, POLYSEMANTIC, VERDICTS
+from interp.pipeline.config import RunConfig
+from interp.pipeline.costs import Cost, Sizes
+from interp.pipeline.opening import lazy_call
+from interp.pipeline.run_folder import Run
+from interp.pipeline.sections import RankingSection
+from interp.pipeline.stages import stage
+from interp.runtime.options import values_of
+from interp.runtime.progress import Progress
+from interp.storage.artifacts import is_run
+from interp.storage.files import digest_json, write_parquet
+from interp.verdict.ranking_config import RankingConfig
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from interp.features.feature_store import FeatureStore
+
+LATENT_SECONDS = 4.5e-3
+"""Seconds to judge a latent: its senses, their rules and its nulls."""
+TEXT_SECONDS = 3.0
+"""Seconds to prepare the text for all latents."""
+
+
+def verdicts_summary(counts: Mapping[str, Any]) -> str:
+    """Return the counts of `verdict_counts` in one line."""
+    shown = []
+    for verdict, count in counts["verdicts"].items():
+        notes = [(counts["unsure"].get(verdict, 0), "unsure")]
+        if verdict == POLYSEMANTIC:
+            notes.append((counts["inseparable"], "without separable senses"))
+        if verdict == MONOSEMANTIC:
+            notes.append((counts.get("without_rule", 0), "for which no rule holds"))
+        note = ", ".join(f"{n:,} {words}" for n, words in notes if n)
+        shown.append(f"{count:,} {verdict_words(verdict)}" + (f" ({note})" if note else ""))
+    return ", ".join(shown)
+
+
+def _open_twin(twin: str | None, hook_name: str) -> "FeatureStore | None":
+    """Return the twin's scan, in which latents are searched for; of a run of several hooks, the scan at the same hook
+    if there is one."""
+    from interp.features.feature_store import FeatureStore
+
+    if twin is None:
+        return None
+    if is_run(twin) and hook_name in (twin_run := Run(twin)).hooks:
+        return FeatureStore.open(twin_run.at(hook_name).path)
+    return FeatureStore.open(twin)
+
+
+def _check_twin(config: RunConfig) -> None:
+    _open_twin(config.ranking.twin, config.harvest.hook_names[0])
+
+
+def verdict_settings() -> dict[str, Any]:
+    """Return what tables of verdicts depend on besides the run. They are made again with other names of verdicts, and
+    after the calibration or the fit of `learnt` was fitted again."""
+    from interp.verdict.fitted import digest_fits
+
+    return {"verdicts": list(VERDICTS), "fits": digest_fits()}
+
+
+def _verdicts_and_twin(run: Run) -> dict[str, Any]:
+    twin = _open_twin(run.config.ranking.twin, run.config.harvest.hook_name)
+    return verdict_settings() | ({} if twin is None else {"twin": digest_json(twin.inputs)})
+
+
+def _ranking_cost(sizes: Sizes) -> Cost:
+    """Estimate the cost. Of each token: the predicates that hold there are read and rules are counted on them, its
+    window is looked up, and its firings are sampled and, for the nulls, shifted and scanned. Some 30 bytes of each are
+    held, besides the corpus, and 48 of each firing that is shifted."""
+    from interp.verdict.nulls import MAX_SAMPLED_LATENTS, MAX_SHIFTED_FIRINGS
+
+    sampled = min(1, MAX_SAMPLED_LATENTS / sizes.d_sae) * sizes.firings
+    shifted = min(MAX_SHIFTED_FIRINGS, sizes.config.ranking.n_shifts * sampled)
+    return Cost(
+        disk=600 * sizes.d_sae,
+        memory=sizes.weight_bytes + sizes.corpus_bytes + 30 * sizes.rows + 48 * shifted,
+        seconds=TEXT_SECONDS + LATENT_SECONDS * sizes.d_sae + 2.5e-6 * sizes.rows,
+    )
+
+
+@stage(
+    inputs=("corpus", "features"),
+    cost=_ranking_cost,
+    optional=("nulls",),
+    check=_check_twin,
+    config={"ranking": RankingSection},
+    outside=_verdicts_and_twin,
+    opens={"ranking": ("ranking.parquet", lazy_call("interp.verdict.ranking_tables:read_ranking"))},
+    summary=verdicts_summary,
+)
+def ranking(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
+    """the probability that a latent has one meaning, its verdict, senses, evidence with its nulls, and explanation"""
+    from interp.verdict.verdict_shares import verdict_counts
+
+    table = rank_latents(run, run.config.ranking, progress)
+    write_parquet(folder / "ranking.parquet", table)
+    return verdict_counts(table)
+
+
+def rank_latents(
+    run: Run, config: RankingSection, progress: Progress, part: tuple[int, int] = (0, 1)
+) -> "pd.DataFrame":
+    """Return the ranking of a run's features, or a part of it, with the evidence of its labels and of the existing
+    nulls."""
+    from interp.verdict.ranking import rank_features
+
+    if config.use_labels and not run.harvested.labels:
+        raise InterpError(f"explanations are to name labels, but the corpus of {run.path} has none")
+    return rank_features(
+        run.features,
+        labels=run.harvested.labels,
+        twin=_open_twin(config.twin, run.config.harvest.hook_name),
+        matches=run.nulls.twins if run.has("nulls") else None,
+        part=part,
+        progress=progress,
+        **values_of(RankingConfig, config),
+    )

@@ -1,0 +1,45 @@
+"""The stage `report`: the page of a run."""
+
+import os
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from interp.pipeline.costs import Cost, Sizes
+from interp.pipeline.run_folder import Run
+from interp.pipeline.stages import stage
+from interp.runtime.progress import Progress
+
+
+def _other_pages(run: Run) -> dict[str, str]:
+    """Return the addresses of the pages of the run's other hooks, seen from this one."""
+    folder = run.path_to("page").parent
+    others = [name for name in run.hooks if name != run.config.harvest.hook_name]
+    return {name: quote(os.path.relpath(run.at(name).path_to("page"), folder)) for name in others}
+
+
+def _report_cost(sizes: Sizes) -> Cost:
+    """Estimate the cost. Each latent is described. Each token is written, with its labels looked up; and each firing is
+    read five times: for the examples, positions, pairs of latents and senses (counts and tokens)."""
+    return Cost(
+        disk=1.1e6 + 2300 * sizes.d_sae + 1.13 * sizes.rows,
+        memory=sizes.weight_bytes + sizes.corpus_bytes + 30 * sizes.rows,
+        seconds=4 + 3.3e-3 * sizes.d_sae + 3.3e-7 * sizes.rows + 1.6e-7 * sizes.firings,
+    )
+
+
+@stage(
+    inputs=("features",),
+    cost=_report_cost,
+    runs_last=True,
+    outside=lambda run: {"pages": pages} if (pages := _other_pages(run)) else {},
+    opens={"page": ("page/index.html", Path)},
+    summary=lambda results: f"{results['bytes'] / 1e6:.1f} MB",
+)
+def report(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
+    """a page that works offline, from file://"""
+    from interp.report import write_report
+
+    page = write_report(run, folder / "page", pages=_other_pages(run), progress=progress)
+    files = [file for file in page.parent.rglob("*") if file.is_file()]
+    return {"page": f"report/{page.relative_to(folder)}", "bytes": sum(file.stat().st_size for file in files)}

@@ -1,0 +1,141 @@
+"""The stage `sae`: a dictionary for each hook, trained or loaded."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from interp.checks.errors import InterpError
+from interp.pipeline.config import RunConfig
+from interp.pipeline.costs import Cost, Sizes
+from interp.pipeline.opening import lazy_call, read_curve, reader_of
+from interp.pipeline.pretrained import LoadedConfig
+from interp.pipeline.run_folder import Run
+from interp.pipeline.stages import stage
+from interp.runtime.progress import Progress
+from interp.storage.artifacts import folder_of
+from interp.storage.files import digest_file
+
+MEASURED_ROWS = 1 << 16
+"""Rows on which a loaded dictionary is measured."""
+
+
+def _check_loaded(config: RunConfig) -> None:
+    if isinstance(config.sae, LoadedConfig) and len(config.harvest.hook_names) > 1:
+        raise InterpError(
+            f"[sae] load = {config.sae.load!r} is the dictionary of one hook, and [harvest] names "
+            f"{', '.join(config.harvest.hook_names)}: name its own"
+        )
+    if isinstance(config.sae, LoadedConfig) and config.harvest.output_hook:
+        raise InterpError(
+            f"[harvest] output_hook = {config.harvest.output_hook!r} is only for trained transcoders: leave it out"
+        )
+
+
+def training_cost(sizes: Sizes, tokens: float) -> Cost:
+    """Estimate the cost of a training. A step encodes its rows; decodes, and takes the gradient of, what fires (six
+    reads and writes of a decoder row per firing); and Adam reads and writes seven numbers per weight."""
+    from interp.sae.training import training_bytes
+
+    config = sizes.config.sae
+    weights = (sizes.d_in + sizes.d_out) * sizes.d_sae
+    if isinstance(config, LoadedConfig):
+        return Cost(disk=4 * weights, memory=4 * weights)
+    steps = tokens / config.batch_size
+    moved = 28 * weights * steps + 24 * tokens * sizes.l0 * sizes.d_out
+    memory = training_bytes(config, sizes.d_in + sizes.d_out)
+    kept = Cost(disk=4 * weights, scratch=12 * weights, memory=memory, moved=moved, seconds=6e-3 * steps)
+    return kept + sizes.encoding(tokens)
+
+
+def _sae_cost(sizes: Sizes) -> Cost:
+    """Estimate the cost of all hooks' dictionaries: one after the other, or at once where no activations are kept. Then
+    the model runs in each epoch, and a batch holds the rows of all hooks."""
+    n_hooks, tokens = len(sizes.config.harvest.hook_names), getattr(sizes.config.sae, "tokens", 0)
+    cost = training_cost(sizes, tokens).times(n_hooks)
+    if (buffer_mb := sizes.config.harvest.buffer_mb) is None:
+        return cost
+    passes = sizes.passes(tokens, before=1)
+    batch = 4 * sizes.config.sae.batch_size * sum(sizes.widths.values())
+    return cost + passes + Cost(memory=passes.memory + 1e6 * buffer_mb + batch + n_hooks * cost.memory)
+
+
+def _stream_or_loaded(run: Run) -> dict[str, Any]:
+    """Return the hooks of the one stream on which dictionaries are trained, or digests of the files of a dictionary
+    that is loaded from a folder, so that it is loaded again where they changed. Where they are gone, the run has it."""
+    config = run.config.sae
+    if not isinstance(config, LoadedConfig):
+        return {} if run.config.harvest.buffer_mb is None else {"hooks": list(run.hooks)}
+    if not Path(config.load).is_dir():
+        before = (run.manifest("sae") or {}).get("config", {})
+        return {name: before[name] for name in ("loaded",) if name in before}
+    files = [file for file in folder_of(config.load, "sae").iterdir() if file.suffix == ".safetensors"]
+    return {"loaded": {file.name: digest_file(file) for file in files}}
+
+
+@stage(
+    made_for="all hooks",
+    inputs=("activations",),
+    outside=_stream_or_loaded,
+    cost=_sae_cost,
+    reduced_by=("sae.d_sae", "sae.batch_size"),
+    check=_check_loaded,
+    config={"sae": lazy_call("interp.sae:TopKConfig", d_sae=4096, k=8, tokens=3_000_000)},
+    other_sections=("harvest",),
+    opens={"sae": (".", reader_of("sae")), "sae_curve": ("metrics.jsonl", read_curve)},
+    summary=lambda r: (
+        f"{r['steps']:,} steps, FVU {r['fvu']:.3f}, L0 {r['l0']:.1f}, of {r.get('config', r)['d_sae']:,} latents "
+        f"{r['dead']:.1%} dead and {r['faint']:.1%} faint in training"
+    ),
+)
+def sae(runs: Sequence[Run], folders: Sequence[Path], progress: Progress) -> list[dict[str, Any]]:
+    """a sparse autoencoder or transcoder, trained on the activations, or an autoencoder that is loaded"""
+    from interp.sae import train_sae, train_saes
+    from interp.sae.training import read_results
+
+    config, placed = runs[0].config.sae, list(zip(runs, folders, strict=True))
+    if isinstance(config, LoadedConfig):
+        return [_load(run, config, folder) for run, folder in placed]
+    if runs[0].config.harvest.buffer_mb is None:
+        for run, folder in placed:
+            train_sae(run.store, run.hook_name, config, output_hook=run.output_hook, out=folder, progress=progress)
+    else:
+        hooks: dict[str | Path, list[str]] = {folder: list(run.results("activations")["d"]) for run, folder in placed}
+        train_saes(runs[0].stream(), hooks, config, progress=progress)
+    return list(map(read_results, folders))
+
+
+def _load(run: Run, config: LoadedConfig, folder: Path) -> dict[str, Any]:
+    from interp.activations.hooks import check_own_hook, hooks_of
+    from interp.activations.sources import first_rows
+    from interp.codes.dictionary import check_one_hook, norm_limit_on
+    from interp.evaluation.quality import evaluate_reconstruction
+    from interp.sae import load_sae
+
+    loaded = load_sae(config.load, config.sae_id)
+    hook_name = run.hook_name
+    check_one_hook(loaded)
+    if loaded.kind == "transcoder":
+        raise InterpError(f"{config.load} is a transcoder: [sae] load takes an autoencoder, which writes what it reads")
+    check_own_hook(loaded, hook_name, hooks_of(run.model), "the model")
+    if loaded.d_in != run.store.d(hook_name):
+        raise InterpError(
+            f"{config.load} has inputs of width {loaded.d_in}, {hook_name} of {run.store.d(hook_name)}: "
+            "name its own hook in [harvest]"
+        )
+    loaded.save(folder, format=loaded.preferred_format)
+    limit = norm_limit_on(loaded, run.store, hook_name)
+    shard = first_rows(run.store, hook_name).within(limit)
+    if not len(shard.acts):
+        raise InterpError(
+            f"none of the first rows of {hook_name} has a norm within {limit}, the limit of {config.load}: check that "
+            "it was trained on this model and hook"
+        )
+    measured = evaluate_reconstruction(loaded, shard.acts[:MEASURED_ROWS].float())
+    return {
+        "steps": 0,
+        "d_sae": loaded.d_sae,
+        "fvu": measured.fvu,
+        "l0": measured.l0,
+        "dead": measured.dead_share,
+        "faint": measured.faint_share,
+    }

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.checks.errors import DamagedError, InterpError
+from interp.checks.errors import InterpError
 from interp.figures.figure import figure
 from interp.figures.theme import (
     GREY,
@@ -26,7 +26,8 @@ from interp.figures.theme import (
     with_panel_titles,
     with_style,
 )
-from interp.storage.manifests import RUN_FILE, verify
+from interp.storage.manifests import RUN_FILE
+from interp.storage.metrics import read_metrics
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,25 +142,12 @@ def _metrics(run: Any, name: str = "") -> dict[str, pd.DataFrame]:
     folder = Path(getattr(run, "path", run))
     folder = folder / "sae" if (folder / RUN_FILE).is_file() else folder
     if (folder / "metrics.jsonl").is_file():
-        return {name: training_rows(folder / "metrics.jsonl")}
+        return {name: read_metrics(folder / "metrics.jsonl")}
     numbered = (file.parent for file in folder.glob("*/metrics.jsonl") if file.parent.name.isdecimal())
     members = sorted(numbered, key=lambda member: int(member.name))
     if not members:
         raise InterpError(f"{folder} holds no metrics.jsonl: give the folder of a training, of a sweep or of a run")
-    return {f"{name} {label}".strip(): training_rows(m / "metrics.jsonl") for m, label in _name_trainings(members)}
-
-
-def training_rows(file: Path) -> pd.DataFrame:
-    """Read the complete lines of a metrics.jsonl. The last line of a running training may be incomplete. Raises
-    ValueError for a damaged line."""
-    import pandas as pd
-
-    verify(file)
-    try:
-        text = file.read_text(encoding="utf-8")
-        return pd.DataFrame([json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()])
-    except ValueError as error:
-        raise DamagedError(f"{file} is damaged, a line of it is not valid JSON ({error}): train again") from error
+    return {f"{name} {label}".strip(): read_metrics(m / "metrics.jsonl") for m, label in _name_trainings(members)}
 
 
 def _name_trainings(members: list[Path]) -> list[tuple[Path, str]]:

@@ -43,5 +43,5 @@ def lazy_call(name: str, **options: Any) -> Callable[..., Any]:
 
 
 read_table = lazy_call("pandas:read_parquet")
-read_curve = lazy_call("interp.figures.training_curves:training_rows")
+read_curve = lazy_call("interp.storage.metrics:read_metrics")
 """Reads the metrics.jsonl of a training."""

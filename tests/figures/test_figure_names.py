@@ -202,7 +202,7 @@ def test_every_figure_with_names_is_drawn_here():
 
 def test_the_public_list_follows_from_the_functions():
     assert {"density_histogram", "save", "quality_latex"} <= set(dir(figures))
-    assert not {"with_style", "with_print_layout", "training_rows", "merge_bins"} & set(dir(figures))
+    assert not {"with_style", "with_print_layout", "read_metrics", "merge_bins"} & set(dir(figures))
     assert all(callable(getattr(figures, name)) for name in dir(figures))
     with pytest.raises(AttributeError, match="no attribute 'densty_histogram'"):
         figures.densty_histogram  # noqa: B018

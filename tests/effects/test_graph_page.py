@@ -1,6 +1,6 @@
 """The page of a graph contains what is written into it, once and unchanged."""
 
-from interp.display.graph_page import write_graph_page
+from interp.effects.graph_page import write_graph_page
 
 
 def test_a_prompt_that_looks_like_the_template_is_shown_as_it_is(tmp_path):

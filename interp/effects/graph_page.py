@@ -21,7 +21,7 @@ from interp.storage.files import write_text
 
 def write_graph_page(path: str | Path, content: Mapping[str, Any], *, title: str) -> None:
     """Write the page. content: its data, which must be JSON."""
-    package = files("interp.display")
+    package = files("interp.effects")
     page, style, code = (package.joinpath(f"graph.{end}").read_text(encoding="utf-8") for end in ("html", "css", "js"))
     data = script_json(content)
     allowed = f"sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}"

@@ -24,7 +24,7 @@ from random import Random
 from typing import Annotated
 
 from interp.checks.errors import InterpError
-from interp.checks.limits import CheckedFields, FractionBelow1, PositiveInt, at_least
+from interp.checks.limits import CheckedFields, FractionBelow1, PositiveInt, Seed, at_least
 from interp.runtime.progress import Progress, no_progress
 from models import installed_text, own_text  # noqa: F401  each registers its sources, as `generated` does
 from models.documents import Document
@@ -66,7 +66,7 @@ class CorpusConfig(CheckedFields):
     document_characters: Annotated[int, at_least(100)] = 2000
     """Longer works are divided into documents of at most this many characters."""
     val_fraction: FractionBelow1 = 0.05
-    seed: int = 0
+    seed: Seed = 0
     stream: bool = False
     """Whether the text is tokenized while it is read, for a corpus larger than memory (`models.streaming`); only with a
     pretrained model, and without labels. Validation works are chosen by a hash of their names."""

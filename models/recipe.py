@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from interp.checks.errors import InterpError
-from interp.checks.limits import CheckedFields, Fraction, Positive, PositiveInt, at_least
+from interp.checks.limits import CheckedFields, Fraction, Positive, PositiveInt, Seed, at_least
 from interp.runtime.devices import multiplies_bfloat16
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -57,7 +57,7 @@ class TrainingConfig(CheckedFields):
     """Weights are kept after these steps; 0 is the untrained model."""
     n_samples: Annotated[int, at_least(0)] = 4
     """Number of sample texts that the trained model writes."""
-    seed: Annotated[int, at_least(0)] = 0
+    seed: Seed = 0
     """The seed of the batch order and of the samples."""
 
     def steps(self, n_ctx: int) -> int:

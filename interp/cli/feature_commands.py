@@ -314,9 +314,9 @@ def _run_in_place(run: "Run", stage: str, config: Any) -> None:
 
 
 def _effects_configs() -> list[type]:
-    from interp.pipeline.sections import EffectsConfig
+    from interp.pipeline.sections import EffectsSection
 
-    return [EffectsConfig]
+    return [EffectsSection]
 
 
 def effects_command(
@@ -351,7 +351,7 @@ def effects_command(
             f"{source} is a feature store, not a run folder: name what was scanned with {' and '.join(missing)}"
         )
     from interp.effects import join_effects
-    from interp.pipeline.sections import EffectsConfig
+    from interp.pipeline.sections import EffectsSection
     from interp.pipeline.stages import NEXT_LINE
     from interp.pipeline.stages.effects import ablate_latents, effects_results, effects_summary
 
@@ -361,7 +361,7 @@ def effects_command(
             return ablate_latents(run.model, run.hook_name, run.sae, features, config, bar, own_part)
         assert model is not None and sae is not None
         opened, dictionary = load_named_model(model), load_named_sae(sae)
-        config = EffectsConfig(**settings)
+        config = EffectsSection(**settings)
         return ablate_latents(opened, features.meta["hook_name"], dictionary, features, config, bar, own_part)
 
     def summarise(table: "pd.DataFrame", features: "FeatureStore") -> str:

@@ -17,15 +17,21 @@ from typing import TYPE_CHECKING, Any
 from interp.checks.config_fields import check_names, field_types, read_fields, to_toml_value
 from interp.checks.errors import InterpError
 from interp.checks.limits import shortened_repr
+from interp.pipeline.model_section import LoadedSAESection, ModelSection
 from interp.pipeline.plugins import import_plugin, plugin_digest
-from interp.pipeline.pretrained import LoadedConfig, ModelConfig
 from interp.pipeline.sections import ALL_MLPS
 from interp.pipeline.stages import STAGES
 
 if TYPE_CHECKING:
     from interp.compare.null_dictionaries import NullsConfig
     from interp.features.scan_config import ScanConfig
-    from interp.pipeline.sections import EffectsConfig, HarvestConfig, QualityConfig, RankingSection, TokenizerConfig
+    from interp.pipeline.sections import (
+        EffectsSection,
+        HarvestSection,
+        QualitySection,
+        RankingSection,
+        TokenizerSection,
+    )
     from interp.sae import SAEConfig
     from models.corpus import CorpusConfig
     from models.recipe import TrainingConfig
@@ -55,16 +61,16 @@ class RunConfig:
     sections."""
 
     corpus: "CorpusConfig" = _section("corpus")
-    tokenizer: "TokenizerConfig" = _section("tokenizer")
-    model: ModelConfig = _section("model")
+    tokenizer: "TokenizerSection" = _section("tokenizer")
+    model: ModelSection = _section("model")
     training: "TrainingConfig" = _section("training")
-    harvest: "HarvestConfig" = _section("harvest")
-    sae: "SAEConfig | LoadedConfig" = _section("sae")
+    harvest: "HarvestSection" = _section("harvest")
+    sae: "SAEConfig | LoadedSAESection" = _section("sae")
     scan: "ScanConfig" = _section("scan")
-    quality: "QualityConfig" = _section("quality")
+    quality: "QualitySection" = _section("quality")
     ranking: "RankingSection" = _section("ranking")
     nulls: "NullsConfig" = _section("nulls")
-    effects: "EffectsConfig" = _section("effects")
+    effects: "EffectsSection" = _section("effects")
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """The sections of users' stages, by name; each is an attribute too."""
     plugins: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -130,7 +136,7 @@ class RunConfig:
         from models.loading import smollm2_file
 
         dtype: ModelDtype = "bfloat16" if multiplies_bfloat16(device_named("auto")) else "float32"
-        model = ModelConfig(source="gguf", name=str(smollm2_file()), dtype=dtype)
+        model = ModelSection(source="gguf", name=str(smollm2_file()), dtype=dtype)
         return cls.from_toml(_PRESETS / "smollm2.toml").replace(model=model)
 
     @classmethod
@@ -222,9 +228,9 @@ def _names_of_fields() -> list[str]:
     return [field.name for field in dataclasses.fields(RunConfig)]
 
 
-def _sae(default: "SAEConfig", values: dict[str, Any]) -> "SAEConfig | LoadedConfig":
+def _sae(default: "SAEConfig", values: dict[str, Any]) -> "SAEConfig | LoadedSAESection":
     if "load" in values:
-        return LoadedConfig(**read_fields(LoadedConfig, values))
+        return LoadedSAESection(**read_fields(LoadedSAESection, values))
     from interp.sae.architectures.sae_config import architecture_named, config_from_dict
 
     architecture = values.get("architecture", default.architecture)

@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from interp.pipeline.pretrained import LoadedConfig
+from interp.pipeline.model_section import LoadedSAESection
 from interp.storage.addresses import address_of
 
 USUAL_L0 = 32
@@ -195,7 +195,7 @@ class Sizes:
     @property
     def d_sae(self) -> int:
         sae = self.config.sae
-        return int(self._models.loaded.d_sae if isinstance(sae, LoadedConfig) else sae.d_sae)
+        return int(self._models.loaded.d_sae if isinstance(sae, LoadedSAESection) else sae.d_sae)
 
     @property
     def firings(self) -> float:
@@ -250,7 +250,7 @@ class _Models:
         from interp.sae import load_sae
 
         sae = self._config.sae
-        assert isinstance(sae, LoadedConfig)
+        assert isinstance(sae, LoadedSAESection)
         return load_sae(sae.load, sae.sae_id)
 
     @cached_property

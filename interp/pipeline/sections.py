@@ -1,8 +1,8 @@
 """The sections of a run's configuration that only a run has, each a frozen dataclass that checks its values.
 
 A section inherits the fields that are also keywords of a function, such as `n_shifts` of `rank_features`, from the
-package of that function. [model] is in `pretrained`. The sections of text and training are in `models`, those of
-dictionaries, scans and nulls in the packages of these (`interp.pipeline.config` lists all).
+config of that function (`RankingSection(RankingConfig)`). [model] is in `model_section`. The other sections are configs
+that functions of `models` and of the lower packages take (`interp.pipeline.config` lists all).
 """
 
 import re
@@ -18,7 +18,7 @@ from interp.verdict.ranking_config import RankingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class TokenizerConfig(CheckedFields):
+class TokenizerSection(CheckedFields):
     kind: Literal["bpe", "characters"] = "bpe"
     """`bpe` (byte-level, trained on the corpus) or `characters`."""
     vocab_size: Annotated[int, between(1, 1 << 22)] = 2048
@@ -31,7 +31,7 @@ _BLOCK = re.compile(r"blocks\.\d+\.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class HarvestConfig(RowConfig):
+class HarvestSection(RowConfig):
     hook_names: tuple[str, ...] = ("blocks.0.hook_resid_post",)
     """The hooks at which dictionaries are learnt, one at each, from one pass of the model. `hook_name = "…"` names a
     single hook, and `hook_names = "all mlps"` means the inputs of all MLPs, with `output_hook = "hook_mlp_out"`."""
@@ -104,14 +104,24 @@ class HarvestConfig(RowConfig):
 
 
 @dataclass(frozen=True, kw_only=True)
-class EffectsConfig(AblationConfig):
+class LoadedSAESection(CheckedFields):
+    """The section [sae] for a dictionary that someone else trained."""
+
+    load: str
+    """A folder (ours, SAELens's or sparsify's), or a SAELens release."""
+    sae_id: str | None = None
+    """The id of a dictionary in a release."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EffectsSection(AblationConfig):
     minutes: Positive = 5.0
     latents: PositiveInt | None = None
     """At most this many latents, drawn at random; "none": all."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class QualityConfig(CheckedFields):
+class QualitySection(CheckedFields):
     tokens: PositiveInt = 100_000
     """Validation tokens on which the dictionary is spliced into the model."""
     batch_size: PositiveInt = 64

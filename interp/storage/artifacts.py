@@ -85,7 +85,7 @@ ARTIFACTS = {
         ("model",),
         "model",
         "`interp run --until model` makes one",
-        "interp.pipeline.pretrained:model_of_folder",
+        "interp.pipeline.model_section:model_of_folder",
         reader_verifies=False,
         shared_by_hooks=True,
     ),

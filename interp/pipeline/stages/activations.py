@@ -10,7 +10,7 @@ from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.opening import reader_of
 from interp.pipeline.run_folder import Run
-from interp.pipeline.sections import HarvestConfig
+from interp.pipeline.sections import HarvestSection
 from interp.pipeline.stages import stage
 from interp.runtime.progress import Progress
 
@@ -69,7 +69,7 @@ def _open_store(folder: Path) -> "ActivationStore":
     cost=_activations_cost,
     reduced_by=("harvest.tokens",),
     inputs=("corpus", "model"),
-    config={"harvest": HarvestConfig},
+    config={"harvest": HarvestSection},
     check=_check_hooks,
     opens={"store": ("store", _open_store)},
     summary=lambda r: (

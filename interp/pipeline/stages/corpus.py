@@ -6,10 +6,10 @@ from typing import Any
 from interp.checks.errors import InterpError
 from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes
+from interp.pipeline.model_section import model_files
 from interp.pipeline.opening import lazy_call, reader_of
-from interp.pipeline.pretrained import model_files
 from interp.pipeline.run_folder import Run
-from interp.pipeline.sections import TokenizerConfig
+from interp.pipeline.sections import TokenizerSection
 from interp.pipeline.stages import stage
 from interp.runtime.progress import Progress
 from interp.storage.addresses import address_of
@@ -54,7 +54,7 @@ def _corpus_cost(sizes: Sizes) -> Cost:
     made_for="run",
     cost=_corpus_cost,
     reduced_by=("corpus.characters",),
-    config={"corpus": lazy_call("models.corpus:CorpusConfig", characters=8_000_000), "tokenizer": TokenizerConfig},
+    config={"corpus": lazy_call("models.corpus:CorpusConfig", characters=8_000_000), "tokenizer": TokenizerSection},
     other_sections=("model",),
     check=_check_corpus,
     outside=_text_files,

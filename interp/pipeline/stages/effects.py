@@ -9,7 +9,7 @@ from interp.effects.ablation_config import AblationConfig
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.opening import read_table
 from interp.pipeline.run_folder import Run
-from interp.pipeline.sections import EffectsConfig
+from interp.pipeline.sections import EffectsSection
 from interp.pipeline.stages import LEFT_OUT, NEXT_LINE, stage
 from interp.runtime.options import values_of
 from interp.runtime.progress import Progress
@@ -73,7 +73,7 @@ def _effects_cost(sizes: Sizes) -> Cost:
 @stage(
     inputs=("model", "sae", "features"),
     cost=_effects_cost,
-    config={"effects": EffectsConfig},
+    config={"effects": EffectsSection},
     other_sections=("harvest",),
     opens={"effects": (EFFECTS_FILE, read_table)},
     summary=effects_summary,
@@ -97,7 +97,7 @@ def ablate_latents(
     hook: str,
     dictionary: "Dictionary",
     features: "FeatureStore",
-    config: EffectsConfig,
+    config: EffectsSection,
     progress: Progress,
     part: tuple[int, int] = (0, 1),
 ) -> "pd.DataFrame":

@@ -7,8 +7,8 @@ from typing import Any
 from interp.checks.errors import InterpError
 from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes
+from interp.pipeline.model_section import ModelSection
 from interp.pipeline.opening import lazy_call, read_curve, reader_of
-from interp.pipeline.pretrained import ModelConfig
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages import stage
 from interp.runtime.progress import Progress
@@ -51,7 +51,7 @@ def _model_cost(sizes: Sizes) -> Cost:
     cost=_model_cost,
     reduced_by=("training.batch_size",),
     inputs=("corpus",),
-    config={"model": ModelConfig, "training": lazy_call("models.recipe:TrainingConfig", tokens=3_500_000)},
+    config={"model": ModelSection, "training": lazy_call("models.recipe:TrainingConfig", tokens=3_500_000)},
     check=_check_model,
     opens={"model": (".", reader_of("model")), "model_curve": ("metrics.jsonl", read_curve)},
     summary=lambda r: (

@@ -7,7 +7,7 @@ from typing import Any
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.opening import read_table
 from interp.pipeline.run_folder import Run
-from interp.pipeline.sections import QualityConfig
+from interp.pipeline.sections import QualitySection
 from interp.pipeline.stages import NEXT_LINE, rows_by_name, stage
 from interp.runtime.progress import Progress
 from interp.storage.files import write_parquet
@@ -28,7 +28,7 @@ def _quality_cost(sizes: Sizes) -> Cost:
 @stage(
     inputs=("corpus", "model", "activations", "sae"),
     cost=_quality_cost,
-    config={"quality": QualityConfig},
+    config={"quality": QualitySection},
     other_sections=("harvest", "sae"),
     opens={"quality": ("quality.parquet", read_table)},
     summary=lambda results: NEXT_LINE.join(

@@ -7,8 +7,8 @@ from typing import Any
 from interp.checks.errors import InterpError
 from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes
+from interp.pipeline.model_section import LoadedSAESection
 from interp.pipeline.opening import lazy_call, read_curve, reader_of
-from interp.pipeline.pretrained import LoadedConfig
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages import stage
 from interp.runtime.progress import Progress
@@ -20,12 +20,12 @@ MEASURED_ROWS = 1 << 16
 
 
 def _check_loaded(config: RunConfig) -> None:
-    if isinstance(config.sae, LoadedConfig) and len(config.harvest.hook_names) > 1:
+    if isinstance(config.sae, LoadedSAESection) and len(config.harvest.hook_names) > 1:
         raise InterpError(
             f"[sae] load = {config.sae.load!r} is the dictionary of one hook, and [harvest] names "
             f"{', '.join(config.harvest.hook_names)}: name its own"
         )
-    if isinstance(config.sae, LoadedConfig) and config.harvest.output_hook:
+    if isinstance(config.sae, LoadedSAESection) and config.harvest.output_hook:
         raise InterpError(
             f"[harvest] output_hook = {config.harvest.output_hook!r} is only for trained transcoders: leave it out"
         )
@@ -38,7 +38,7 @@ def training_cost(sizes: Sizes, tokens: float) -> Cost:
 
     config = sizes.config.sae
     weights = (sizes.d_in + sizes.d_out) * sizes.d_sae
-    if isinstance(config, LoadedConfig):
+    if isinstance(config, LoadedSAESection):
         return Cost(disk=4 * weights, memory=4 * weights)
     steps = tokens / config.batch_size
     moved = 28 * weights * steps + 24 * tokens * sizes.l0 * sizes.d_out
@@ -63,7 +63,7 @@ def _stream_or_loaded(run: Run) -> dict[str, Any]:
     """Return the hooks of the one stream on which dictionaries are trained, or digests of the files of a dictionary
     that is loaded from a folder, so that it is loaded again where they changed. Where they are gone, the run has it."""
     config = run.config.sae
-    if not isinstance(config, LoadedConfig):
+    if not isinstance(config, LoadedSAESection):
         return {} if run.config.harvest.buffer_mb is None else {"hooks": list(run.hooks)}
     if not Path(config.load).is_dir():
         before = (run.manifest("sae") or {}).get("config", {})
@@ -93,7 +93,7 @@ def sae(runs: Sequence[Run], folders: Sequence[Path], progress: Progress) -> lis
     from interp.sae.training import read_results
 
     config, placed = runs[0].config.sae, list(zip(runs, folders, strict=True))
-    if isinstance(config, LoadedConfig):
+    if isinstance(config, LoadedSAESection):
         return [_load(run, config, folder) for run, folder in placed]
     if runs[0].config.harvest.buffer_mb is None:
         for run, folder in placed:
@@ -104,7 +104,7 @@ def sae(runs: Sequence[Run], folders: Sequence[Path], progress: Progress) -> lis
     return list(map(read_results, folders))
 
 
-def _load(run: Run, config: LoadedConfig, folder: Path) -> dict[str, Any]:
+def _load(run: Run, config: LoadedSAESection, folder: Path) -> dict[str, Any]:
     from interp.activations.hooks import check_own_hook, hooks_of
     from interp.activations.sources import first_rows
     from interp.codes.dictionary import check_one_hook, norm_limit_on

@@ -1,4 +1,4 @@
-"""The configuration sections for things trained already: [model], a language model, and [sae] with `load`."""
+"""The section [model]: the transformer that a run trains, or the pretrained model that it loads."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.checks.errors import InterpError
-from interp.checks.limits import CheckedFields, PositiveInt
+from interp.checks.limits import CheckedFields, PositiveInt, Seed
 from interp.storage.files import digest_file
 from models.pretrained import MODEL_SOURCES, named_model
 from models.sources import ModelDtype
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ModelConfig(CheckedFields):
+class ModelSection(CheckedFields):
     source: str = "train"
     """`train`: the small transformer, on the corpus. Otherwise the source of a pretrained model, which has its own
     tokenizer: one of `MODEL_SOURCES`; `interp run --help` lists them."""
@@ -35,7 +35,7 @@ class ModelConfig(CheckedFields):
     n_heads: PositiveInt | None = None
     d_mlp: PositiveInt | None = None
     act_fn: str | None = None
-    seed: int = 0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -80,16 +80,6 @@ class ModelConfig(CheckedFields):
         return TransformerConfig.preset(self.preset, d_vocab=d_vocab, **changed)
 
 
-@dataclass(frozen=True, kw_only=True)
-class LoadedConfig:
-    """The section [sae] for a dictionary that someone else trained."""
-
-    load: str
-    """A folder (ours, SAELens's or sparsify's), or a SAELens release."""
-    sae_id: str | None = None
-    """The id of a dictionary in a release."""
-
-
 @lru_cache(maxsize=1)
 def _load(source: str, name: str, revision: str | None, dtype: str) -> Any:
     from models import load_model
@@ -108,7 +98,7 @@ def model_of_folder(folder: Path) -> Any:
     return load_model(folder) if named is None else _load(*named)
 
 
-def model_files(config: ModelConfig) -> dict[str, str]:
+def model_files(config: ModelSection) -> dict[str, str]:
     """Return digests of the files of a pretrained model that lies in a folder."""
     path = Path(config.name)
     if config.is_trained or not path.exists():

@@ -29,15 +29,15 @@ The command line, the page and the help pick it up:
 
     an architecture              a class with `pick` and `trained_encoder`  `sae.architectures`
     a stage of a run             a function with `@stage`                   `pipeline.stages`
-    a source of text             a function with `@text_source`             `models.own_text`, `models.installed_text`
+    a source of text             a function with `@text_source`             `models.text_sources`
     a source of models           a function with `@model_source`            `models.pretrained`
     a measure of a latent        a function with `@measure`                 `verdict.measures`
     a kind of predicate          an entry in `PREDICATE_KINDS`              `text.kinds`
-    a figure                     a function with `@figure`                  any module of `figures`
+    a figure                     a function with `@figure`                  `figures`
 
 Three things of the library itself need one more line each: a stage has a place in `pipeline.stages.ORDER` (a user's
-stage runs after all of these), a command is a function of `cli` with a name in `cli.COMMANDS`, and a new module of text
-sources is imported by `models.corpus`.
+stage runs after all of these), a command is a function of `cli` with a name in `cli.COMMANDS`, and the public name of
+an architecture or figure is in the stub of its package (`__init__.pyi`).
 
 `__init__.pyi` lists the public names and their modules. A module is loaded when one of its names is first used, so
 importing the package is quick.

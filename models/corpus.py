@@ -26,10 +26,10 @@ from typing import Annotated
 from interp.checks.errors import InterpError
 from interp.checks.limits import CheckedFields, FractionBelow1, PositiveInt, Seed, at_least
 from interp.runtime.progress import Progress, no_progress
-from models import installed_text, own_text  # noqa: F401  each registers its sources, as `generated` does
 from models.documents import Document
-from models.generated import FORMATS
 from models.sources import TEXT_SOURCES
+from models.text_sources import installed_text
+from models.text_sources.generated import FORMATS
 
 DEFAULT_SHARES: Mapping[str, float] = {
     "shakespeare": 0.40,

@@ -7,8 +7,7 @@
     def from_gguf(name, *, dtype, revision, tokenizer): …   # a model as `models.load_model` gives it
 
 A configuration names a source ([corpus] source, [model] source). Checks, messages, the command line and its help follow
-from the registration. Text: `models.installed_text`, `models.generated`, `models.own_text`. Models:
-`models.pretrained`.
+from the registration. Those of the library are in the folder `models.text_sources` and in `models.pretrained`.
 """
 
 import textwrap

@@ -76,7 +76,7 @@ def test_each_package_that_is_imported_is_declared_and_an_extra_only_where_it_is
             allowed = needed if at_once and file.name != "triton_kernels.py" else needed | optional
             assert found <= allowed, (file, found - allowed)
             used |= found
-    assert needed - used == {"faker"}  # `models.generated` imports its word lists by their names
+    assert needed - used == {"faker"}  # `models.text_sources.generated` imports its word lists by their names
 
 
 def test_what_the_project_needs_is_pinned():

@@ -12,8 +12,8 @@ from interp.storage.files import digest_json, read_json, write_tensors
 from models.checkpoints import keep_rows
 from models.corpus import CorpusConfig, load_documents
 from models.layers import TransformerConfig
-from models.own_text import matching_files
 from models.recipe import TrainingConfig
+from models.text_sources.own_text import matching_files
 from models.tokenizer import Tokenizer
 from models.tokenizing import tokenize
 from models.tokens import LabelledTokens

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from analyses.essay.texts import brackets
 from models.documents import Document
-from models.installed_text import shakespeare
+from models.text_sources.installed_text import shakespeare
 from models.tokenizer import Tokenizer
 from models.tokenizing import tokenize
 from models.transformer import Transformer

@@ -14,7 +14,7 @@ from jaxtyping import Int
 
 from analyses.essay.texts import biographies as bios
 from models.documents import Document
-from models.installed_text import shakespeare
+from models.text_sources.installed_text import shakespeare
 from models.tokenizer import Tokenizer
 from models.transformer import Transformer
 

@@ -26,8 +26,8 @@ from torch import Tensor
 from analyses.essay.texts.generated import words_of
 from analyses.essay.toys.unmasked import UnmaskedTransformer
 from models.documents import Document
-from models.installed_text import shakespeare
 from models.recipe import TrainingConfig
+from models.text_sources.installed_text import shakespeare
 from models.tokenizer import Tokenizer
 from models.tokenizing import tokenize
 from models.training import TrainingResult, train_model

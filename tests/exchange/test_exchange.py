@@ -16,7 +16,7 @@ from interp import Run, exchange, load_sae
 from interp.cli import main
 from interp.exchange.hub import model_card
 from interp.pipeline.stages import LEFT_OUT, STAGES
-from models.own_text import huggingface
+from models.text_sources.own_text import huggingface
 
 FEATURE = {
     *("feature_index", "neuron_alignment_indices", "neuron_alignment_values", "neuron_alignment_l1"),

@@ -26,12 +26,12 @@ import pytest
 import torch
 
 from interp.checks.errors import OverwriteError
-from models import installed_text
 from models.corpus import DEFAULT_SHARES, CorpusConfig, load_documents, split_documents
 from models.documents import Document, Span
-from models.generated import FORMATS, LANGUAGES, format_documents, language_documents
-from models.own_text import files
 from models.sources import TEXT_SOURCES, TextSource
+from models.text_sources import installed_text
+from models.text_sources.generated import FORMATS, LANGUAGES, format_documents, language_documents
+from models.text_sources.own_text import files
 from models.tokenizer import Tokenizer
 from models.tokenizing import tokenize
 from models.tokens import LabelledTokens

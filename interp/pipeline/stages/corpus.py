@@ -19,7 +19,7 @@ from interp.storage.files import digest_file
 def _text_files(run: Run) -> dict[str, Any]:
     """Return digests of the user's own text and model, so that changed files are read again. For streamed text, return
     sizes and times, which is fast even for many files."""
-    from models.own_text import matching_files
+    from models.text_sources.own_text import matching_files
 
     here = [pattern for pattern in run.config.corpus.paths if address_of(pattern) is None]
     matching = {path for pattern in here for path in matching_files(pattern)}

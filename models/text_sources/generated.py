@@ -15,9 +15,9 @@ from itertools import accumulate, count
 from random import Random
 from typing import NamedTuple
 
-from models import format_values
 from models.documents import Document, Page, english_sentence
 from models.sources import TEXT_SOURCES, TextSource
+from models.text_sources import format_values
 
 
 class _Format(NamedTuple):

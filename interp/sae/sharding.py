@@ -18,24 +18,20 @@ from torch import Tensor
 from interp.checks.errors import InterpError
 from interp.runtime.processes import Processes, part_of
 from interp.runtime.threads import slices
-from interp.sae.architectures.sae_config import SAEConfig
-from interp.sae.architectures.thresholds import GatedConfig, JumpReLUConfig, ReLUConfig
-from interp.sae.architectures.topk import BatchTopKConfig, MatryoshkaConfig, TopKConfig
+from interp.sae.architectures.sae_config import ARCHITECTURES, SAEConfig
 from interp.sae.file_tensors import FileTensors
 from interp.sae.stored_dictionary import StoredDictionary
 from interp.sae.weights import REPLICATED_WEIGHTS
 from interp.storage.files import Pieces, in_file_order
 
-SHARDED_CONFIGS = (TopKConfig, BatchTopKConfig, MatryoshkaConfig, ReLUConfig, GatedConfig, JumpReLUConfig)
-"""The architectures that can be trained in shards. The loss of any other may need latents of other processes."""
 _BYTES_AT_ONCE = 1 << 24
 """Bytes of a piece that goes from process to process."""
 
 
 def check_shards(config: SAEConfig, shards: int) -> None:
     """Check that the latents can be sharded over this many processes. Raises ValueError if not."""
-    if shards > 1 and type(config) not in SHARDED_CONFIGS:
-        known = ", ".join(config_class.__name__ for config_class in SHARDED_CONFIGS)
+    if shards > 1 and not config.shardable:
+        known = ", ".join(architecture.__name__ for architecture in ARCHITECTURES.values() if architecture.shardable)
         raise InterpError(f"{type(config).__name__} cannot divide its latents among processes; {known} can")
     if config.d_sae % shards:
         raise InterpError(f"d_sae={config.d_sae} must be a multiple of shards={shards}")

@@ -202,8 +202,8 @@ def train_sharded(
     processes. With a multiple of `shards` processes, each group of that size takes a part of every batch.
 
     An interrupted training resumes with any number of shards and processes. Raises ValueError as `train_sae` does, for
-    an architecture that cannot be trained in shards (those of `sharding.SHARDED_CONFIGS` can), and if `shards` does not
-    divide d_sae or the number of processes.
+    an architecture that cannot be trained in shards (`SAEConfig.shardable`), and if `shards` does not divide d_sae or
+    the number of processes.
     """
     team = processes()
     mesh = Mesh.of(team, team.count if shards is None else shards)

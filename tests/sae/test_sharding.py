@@ -28,6 +28,7 @@ from interp.sae import (
 )
 from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner
+from interp.sae.sharding import check_shards
 from interp.sae.training import training_bytes
 from interp.storage.folders import unfinished_folder
 from tests.runtime.test_processes import launch
@@ -250,10 +251,20 @@ def test_what_cannot_be_sharded_is_refused_in_every_process(folder):
     assert of_none.startswith("shards=0 must divide")
     assert odd == "d_sae=49 must be a multiple of shards=2"
     assert pursuit.startswith(
-        "MatchingPursuitConfig cannot divide its latents among processes; TopKConfig, BatchTopKConfig, "
+        "MatchingPursuitConfig cannot divide its latents among processes; ReLUConfig, GatedConfig, JumpReLUConfig, "
     )
     assert mine.startswith("Mine cannot divide its latents")
     assert not (folder / "refused").exists() and not unfinished_folder(folder / "refused").exists()
+
+
+def test_an_architecture_says_for_itself_whether_it_can_be_sharded():
+    class MineToo(MatchingPursuitConfig):
+        shardable = True
+
+    check_shards(MineToo(**short, k=4), 2)
+    assert not SAEConfig.shardable and not type("Further", (MineToo,), {}).shardable
+    with pytest.raises(ValueError, match="MatchingPursuitConfig cannot divide"):
+        check_shards(MatchingPursuitConfig(**short, k=4), 2)
 
 
 def test_each_process_has_its_part_of_the_training_state(folder):

@@ -54,6 +54,9 @@ class SAEConfig(CheckedFields):
     """Whether a resampled latent points along the residual of a row, rather than along the row."""
     has_encoder: ClassVar[bool] = True
     """False if the decoder's rows also encode, without a bias."""
+    shardable: ClassVar[bool] = False
+    """Whether its latents can be divided among processes, as no method needs those of other processes. A subclass may
+    need them: it says so for itself."""
 
     d_sae: PositiveInt
     """Latents."""
@@ -94,6 +97,7 @@ class SAEConfig(CheckedFields):
     CPU."""
 
     def __init_subclass__(cls) -> None:
+        cls.shardable = vars(cls).get("shardable", False)
         if "architecture" in cls.__dict__:
             register(ARCHITECTURES, cls.architecture, cls, "the architecture", lambda config: config)
 

@@ -108,6 +108,7 @@ class ReLUConfig(PenaltyConfig):
     that AuxK keeps the last latents alive."""
 
     architecture: ClassVar[str] = "relu"
+    shardable: ClassVar[bool] = True
     clip: Positive | None = 0.01
     """So small that it always clips (Circuits Updates, April 2024: 1, for a loss that is not divided by V)."""
     unit_norm: bool = False
@@ -142,6 +143,7 @@ class GatedConfig(PenaltyConfig):
     it is a JumpReLU with the threshold b_mag − e^r b_gate."""
 
     architecture: ClassVar[str] = "gated"
+    shardable: ClassVar[bool] = True
     aux_coefficient: NonNegative = 0.0
 
     def activate(self, step: PickedEntries) -> Float[Tensor, " nnz"]:
@@ -174,6 +176,7 @@ class JumpReLUConfig(SAEConfig):
     """
 
     architecture: ClassVar[str] = "jumprelu"
+    shardable: ClassVar[bool] = True
     penalty: Literal["target_l0", "l0"] = "target_l0"
     """`target_l0` or `l0`."""
     target_l0: Positive = 32.0

@@ -130,6 +130,7 @@ class TopKConfig(PickConfig):
     """The TopK SAE of Gao et al. 2024, arXiv 2406.04093."""
 
     architecture: ClassVar[str] = "topk"
+    shardable: ClassVar[bool] = True
 
     def pick(self, step: StepInputs) -> TopK:
         return TopK(min(self.k_at(step.steps_done, step.x.shape[1]), len(step.weights["b_enc"])))
@@ -188,6 +189,7 @@ class BatchTopKConfig(PickConfig):
     """The BatchTopK SAE of Bussmann et al. 2024, arXiv 2412.06410."""
 
     architecture: ClassVar[str] = "batchtopk"
+    shardable: ClassVar[bool] = True
 
     def pick(self, step: StepInputs) -> BatchPick:
         return BatchPick(self.k_at(step.steps_done, step.x.shape[1]) * step.batch.rows, step.batch.mesh.whole)
@@ -216,6 +218,7 @@ class MatryoshkaConfig(BatchTopKConfig):
     the loss is the mean over the prefixes."""
 
     architecture: ClassVar[str] = "matryoshka"
+    shardable: ClassVar[bool] = True
     unit_norm: bool = False
     """Rows of norm one raise FVU and leave latents dead."""
     groups: tuple[float, ...] = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 17 / 32)

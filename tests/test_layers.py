@@ -3,6 +3,7 @@ lowest packages of the library."""
 
 import ast
 import graphlib
+import importlib
 import re
 import subprocess
 import sys
@@ -140,8 +141,10 @@ assert callable(harvest), harvest
 def test_every_public_name_exists():
     import interp
 
-    for name in interp.__all__:
-        assert getattr(interp, name) is not None
+    for stub in ROOT.glob("interp/**/__init__.pyi"):
+        package = importlib.import_module(".".join(stub.parent.relative_to(ROOT).parts))
+        for name in package.__all__:
+            assert getattr(package, name) is not None
     with pytest.raises(AttributeError, match="No interp attribute harvests"):
         interp.harvests  # noqa: B018
 

@@ -13,6 +13,6 @@ is only put into JSON, with <, >, & and the line separators escaped, and it leav
 `report.live` serves the same page together with the run's model.
 """
 
-from interp.report.latent_map import decoder_layout as decoder_layout
-from interp.report.writing import assets as assets
-from interp.report.writing import write_report as write_report
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

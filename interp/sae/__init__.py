@@ -25,29 +25,6 @@ into a dictionary for unscaled inputs. `model` is that dictionary, and `formats`
 `file_tensors` read and write its files; `sharding` writes the files of a dictionary whose latents are sharded.
 """
 
-from interp.sae.architectures.encoders import Encoder as Encoder
-from interp.sae.architectures.encoders import StoredEncoder as StoredEncoder
-from interp.sae.architectures.matching_pursuit import MatchingPursuit as MatchingPursuit
-from interp.sae.architectures.matching_pursuit import MatchingPursuitConfig as MatchingPursuitConfig
-from interp.sae.architectures.sae_config import ARCHITECTURES as ARCHITECTURES
-from interp.sae.architectures.sae_config import SAEConfig as SAEConfig
-from interp.sae.architectures.thresholds import GatedConfig as GatedConfig
-from interp.sae.architectures.thresholds import JumpReLUConfig as JumpReLUConfig
-from interp.sae.architectures.thresholds import ReLUConfig as ReLUConfig
-from interp.sae.architectures.thresholds import Threshold as Threshold
-from interp.sae.architectures.topk import BatchTopKConfig as BatchTopKConfig
-from interp.sae.architectures.topk import MatryoshkaConfig as MatryoshkaConfig
-from interp.sae.architectures.topk import PickConfig as PickConfig
-from interp.sae.architectures.topk import TopK as TopK
-from interp.sae.architectures.topk import TopKConfig as TopKConfig
-from interp.sae.forward_pass import ForwardPass as ForwardPass
-from interp.sae.forward_pass import PickedEntries as PickedEntries
-from interp.sae.forward_pass import StepInputs as StepInputs
-from interp.sae.model import SAE as SAE
-from interp.sae.model import Crosscoder as Crosscoder
-from interp.sae.model import Transcoder as Transcoder
-from interp.sae.model import load_sae as load_sae
-from interp.sae.training import train_sae as train_sae
-from interp.sae.training import train_saes as train_saes
-from interp.sae.training import train_sharded as train_sharded
-from interp.sae.training import train_sweep as train_sweep
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

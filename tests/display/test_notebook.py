@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from interp.codes.sparse_codes import SparseCodes
-from interp.compare import Estimate, stability
+from interp.compare import stability
 from interp.display.cards import Markup, card, interval_mark, show_facts, show_table, show_token
 from interp.display.cards import show_rule as rule_markup
 from interp.features.feature_store import FeatureStore
 from interp.pipeline.run_folder import Run
 from interp.sae import SAE, Crosscoder, Threshold, TopK, TopKConfig, Transcoder
+from interp.statistics.estimates import Estimate
 from interp.verdict.ranking_tables import Ranking, ranking_evidence, read_ranking
 from interp.verdict.verdict_shares import verdict_shares
 

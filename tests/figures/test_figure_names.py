@@ -201,6 +201,8 @@ def test_every_figure_with_names_is_drawn_here():
 
 
 def test_the_public_list_follows_from_the_functions():
+    library = {name for name, draw in figures.all_figures().items() if draw.__module__.startswith("interp.")}
+    assert {*figures.__all__} == {*library, "all_figures", "save", "quality_latex"}, "interp/figures/__init__.pyi"
     assert {"density_histogram", "save", "quality_latex"} <= set(dir(figures))
     assert not {"with_style", "with_print_layout", "read_metrics", "merge_bins"} & set(dir(figures))
     assert all(callable(getattr(figures, name)) for name in dir(figures))

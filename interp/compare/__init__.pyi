@@ -1,0 +1,8 @@
+from .across_corpora import Corpora as Corpora
+from .across_corpora import corpora as corpora
+from .across_models import MIN_FIRED as MIN_FIRED
+from .across_models import stability as stability
+from .across_models import universality as universality
+from .lineage import splitting as splitting
+from .pairs import Pair as Pair
+from .pairs import open_pair as open_pair

@@ -1,0 +1,3 @@
+from .latent_map import decoder_layout as decoder_layout
+from .writing import assets as assets
+from .writing import write_report as write_report

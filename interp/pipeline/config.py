@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 from interp.checks.config_fields import check_names, field_types, read_fields, to_toml_value
 from interp.checks.errors import InterpError
 from interp.checks.limits import shortened_repr
-from interp.pipeline.model_section import LoadedSAESection, ModelSection
+from interp.pipeline.model_section import ModelSection
 from interp.pipeline.plugins import import_plugin, plugin_digest
-from interp.pipeline.sections import ALL_MLPS
+from interp.pipeline.sections import ALL_MLPS, LoadedSAESection
 from interp.pipeline.stages import STAGES
 
 if TYPE_CHECKING:

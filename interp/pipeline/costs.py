@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from interp.pipeline.model_section import LoadedSAESection
+from interp.pipeline.sections import LoadedSAESection
 from interp.storage.addresses import address_of
 
 USUAL_L0 = 32

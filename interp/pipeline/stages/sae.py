@@ -7,9 +7,9 @@ from typing import Any
 from interp.checks.errors import InterpError
 from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes
-from interp.pipeline.model_section import LoadedSAESection
 from interp.pipeline.opening import lazy_call, read_curve, reader_of
 from interp.pipeline.run_folder import Run
+from interp.pipeline.sections import LoadedSAESection
 from interp.pipeline.stages import stage
 from interp.runtime.progress import Progress
 from interp.storage.artifacts import folder_of

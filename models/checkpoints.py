@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from interp.checks.errors import DamagedError
-from interp.storage.files import open_tensors, write_atomically, write_tensors
+from interp.storage.files import open_tensors, read_tensors, write_atomically, write_tensors
 
 _REMEDY = "delete it to start again"
 
@@ -54,8 +54,7 @@ def _check_shapes(tensors: Mapping[str, Tensor], model: nn.Module) -> None:
 
 def load_weights(model: nn.Module, file: Path, remedy: str) -> None:
     """Load the weights of a file into the model. Raises DamagedError if they do not fit it or are not finite."""
-    with open_tensors(file, remedy) as stored:
-        tensors = {name: stored.get_tensor(name) for name in stored.keys()}
+    tensors = read_tensors(file, remedy)
     expected = model.state_dict()
     for name in sorted(expected.keys() | tensors.keys()):
         shape, fits = (list(each[name].shape) if name in each else "missing" for each in (tensors, expected))

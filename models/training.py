@@ -28,7 +28,7 @@ from torch import Tensor
 from interp.checks.errors import InterpError
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.files import digest, read_json, write_json
-from interp.storage.folders import is_finished, recover, whole_folder
+from interp.storage.folders import recover_finished, whole_folder
 from interp.storage.manifests import verify
 from models.checkpoints import keep_rows, load_weights, read_checkpoint, write_checkpoint
 from models.evaluation import TextTokenizer, decode_without_bos, evaluate_loss, measure_losses, sample_texts
@@ -80,12 +80,10 @@ def train_model(
     """
     _check_tokens(model, train_tokens, val_tokens)
     made_of = _made_of(model, train_tokens, val_tokens, config)
-    if not overwrite:
-        recover(out, made_of)
-        if is_finished(out, made_of):
-            result = _read_finished(model, Path(out))
-            progress(result.steps, result.steps, f"val {result.val_loss:.3f} nats/token")
-            return result
+    if not overwrite and recover_finished(out, made_of):
+        result = _read_finished(model, Path(out))
+        progress(result.steps, result.steps, f"val {result.val_loss:.3f} nats/token")
+        return result
     with whole_folder(out, made_of, resumes=True, overwrite=overwrite) as folder:
         training = _Training(model, train_tokens, val_tokens, config, folder, progress)
         training.begin()

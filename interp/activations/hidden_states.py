@@ -24,7 +24,7 @@ from interp.checks.errors import DamagedError, InterpError
 from interp.checks.limits import check_at_least
 from interp.runtime.progress import Progress
 from interp.storage.files import digest, digest_file, open_tensors
-from interp.storage.folders import is_finished, recover, whole_folder
+from interp.storage.folders import recover_finished, whole_folder
 
 _REMEDY = "extract its prompt again"
 
@@ -75,10 +75,8 @@ def import_hidden_states(
         "n_ctx": n_ctx,
         "files": [digest_file(path) for path in paths],
     }
-    if not overwrite:
-        recover(out, made_of)
-        if is_finished(out, made_of):
-            return
+    if not overwrite and recover_finished(out, made_of):
+        return
     with whole_folder(out, made_of, resumes=True, overwrite=overwrite) as new:
         n_rows = sum(map(len, prompts))
         config = StoreConfig(

@@ -25,7 +25,7 @@ from interp.checks.errors import DamagedError, InterpError
 from interp.checks.json_values import AtLeastOne, AtLeastZero, Digest, FileName, Finite, validate_json
 from interp.storage.addresses import Address
 from interp.storage.artifacts import check_exists
-from interp.storage.files import digest, digest_file, open_tensors, read_json, tensors_header
+from interp.storage.files import digest, digest_file, read_json, read_tensors, tensors_header
 from interp.storage.folders import unfinished_folder
 from interp.storage.manifests import MANIFEST, check_manifest, check_size
 
@@ -163,8 +163,7 @@ class StoreFiles:
         file = self.path / name
         if digest_file(file) != self.manifest["files"][name]["sha256"]:
             raise damaged_part_error(file, "it")
-        with open_tensors(file, STORE_REMEDY) as stored:
-            return {key: stored.get_tensor(key) for key in stored.keys()}
+        return read_tensors(file, STORE_REMEDY)
 
     def verify(self) -> None:
         """Check every byte of all files."""

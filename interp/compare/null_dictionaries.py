@@ -46,7 +46,7 @@ from interp.runtime.progress import Progress, no_progress
 from interp.sae import SAE, SAEConfig, TopKConfig, train_sae, train_sweep
 from interp.sae.architectures.sae_config import Freeze, config_to_dict
 from interp.storage.files import write_parquet
-from interp.storage.folders import is_finished, recover, whole_folder
+from interp.storage.folders import recover_finished, whole_folder
 from interp.storage.manifests import MADE_OF
 from interp.verdict.ranking import rank_codes
 from interp.verdict.ranking_tables import read_verdicts
@@ -192,10 +192,8 @@ def compare_with_nulls(
         "dictionary": None if config is None else config_to_dict(config),
         **dataclasses.asdict(nulls_config),
     }
-    if not overwrite:
-        recover(out, made_of)
-        if is_finished(out, made_of):
-            return Nulls.read(out)
+    if not overwrite and recover_finished(out, made_of):
+        return Nulls.read(out)
     with whole_folder(out, made_of, resumes=True, overwrite=overwrite) as new:
         harvesting = {
             **harvest_options(store),

@@ -16,8 +16,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from interp.checks.errors import DamagedError, InterpError
 from interp.effects.graph import AttributionGraph
@@ -28,7 +26,7 @@ from interp.sae.architectures.thresholds import Threshold
 from interp.sae.architectures.topk import TopK
 from interp.sae.file_tensors import FileTensors, read_whole_number
 from interp.sae.model import Transcoder
-from interp.storage.files import write_text
+from interp.storage.files import read_tensors, write_text
 from interp.storage.folders import whole_folder
 
 _CONFIG = "config.yaml"
@@ -81,10 +79,7 @@ def _config(file: Path) -> dict[str, Any]:
 
 
 def _transcoder(file: Path, config: Mapping[str, Any], metadata: dict[str, Any]) -> Transcoder:
-    try:
-        tensors = load_file(file)
-    except (SafetensorError, OSError) as error:
-        raise DamagedError(f"{file} is not a whole safetensors file: {error}") from None
+    tensors = read_tensors(file, "download it again")
     k = tensors.pop("k", None)
     parts = FileTensors(tensors, str(file))
     parts.dtype = torch.float32
@@ -98,7 +93,7 @@ def _transcoder(file: Path, config: Mapping[str, Any], metadata: dict[str, Any])
     n = int(k) if k is not None else config.get("k") if picks_k else None
     if n is None and picks_k:
         raise DamagedError(f"{file} has no k, and neither has {_CONFIG}, whose activation is topk: add its k there")
-    encoder = Threshold(threshold) if n is None else TopK(read_whole_number({"k": n}, "k", d_sae, str(file)))
+    encoder = Threshold(threshold) if n is None else TopK(read_whole_number({"k": n}, "k", str(file), limit=d_sae))
     transcoder = Transcoder(
         W_enc=rows.T,
         W_dec=W_dec,

@@ -31,7 +31,7 @@ def write_hub_folder(run: ReadableRun, out: str | Path, *, license: str | None =
     sae = run.sae
     made_of = {"kind": "hub folder", "dictionary": digest(*sae.parameters())}
     with whole_folder(out, made_of, overwrite=overwrite, editable=True) as new:
-        sae.save(new, format=sae.preferred_format)
+        sae.save(new)
         if run.has("ranking"):
             shutil.copyfile(run.path_to("ranking"), new / "ranking.parquet")
         if run.has("features"):

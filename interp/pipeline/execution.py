@@ -32,7 +32,7 @@ from interp.runtime.memory import peak_memory, release_freed, reset_peak
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.artifacts import HOOKS, whole_run
 from interp.storage.files import digest_json, write_atomically, write_text
-from interp.storage.folders import interrupted_work, recover, restore_replaced, whole_folder
+from interp.storage.folders import interrupted_work, recover_finished, restore_replaced, whole_folder
 from interp.storage.locks import hold_lock
 from interp.storage.manifests import MADE_OF, RUN_FILE, is_whole, write_manifest
 from interp.storage.packages import versions_of
@@ -156,7 +156,7 @@ def _manifest_head(stage: Stage, run: Run, inputs: dict[str, str]) -> dict[str, 
 def _finished_manifest(run: Run, stage: str, fingerprint: str) -> dict[str, Any] | None:
     """Return the manifest of a stage that need not run, as a killed process may have left it; None if it is damaged, or
     if a file is missing or has another size."""
-    recover(run.folder(stage), _made_of(stage, fingerprint), run=run.path)
+    recover_finished(run.folder(stage), _made_of(stage, fingerprint), run=run.path)
     manifest = _read_finished(run, stage)
     if manifest is None or manifest["fingerprint"] != fingerprint:
         return None

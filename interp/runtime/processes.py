@@ -26,7 +26,7 @@ from torch import Tensor
 from interp.checks.errors import DamagedError, InterpError, InUseError, OverwriteError, TooLargeError
 from interp.runtime.torchrun import rank_and_count
 from interp.storage.files import digest_json
-from interp.storage.folders import is_finished, recover, unfinished_folder, whole_folder
+from interp.storage.folders import is_finished, recover_finished, unfinished_folder, whole_folder
 from interp.storage.parts import check_part
 
 Result = TypeVar("Result")
@@ -157,9 +157,8 @@ class Processes:
         self.all_do(lambda: task() if self.is_first else None)
 
     def recover_finished(self, out: str | Path, made_of: Mapping[str, Any]) -> bool:
-        """Let the first process recover this work (`folders.recover`), and return whether `out` is its finished
-        result."""
-        self.first_does(lambda: recover(out, made_of))
+        """Let the first process recover this work, and return whether `out` is its finished result."""
+        self.first_does(lambda: recover_finished(out, made_of))
         return self.all_do(lambda: is_finished(out, made_of))
 
     @contextmanager

@@ -48,20 +48,22 @@ class FileTensors:
             raise DamagedError(f"{self.source} contains tensors that cannot be interpreted: {', '.join(self._tensors)}")
 
 
-def read_whole_number(cfg: Mapping[str, Any], name: str, limit: int, source: str) -> int:
+def read_whole_number(cfg: Mapping[str, Any], name: str, source: str, *, limit: int) -> int:
     """Take a field that must be in 1..limit."""
     return _read(name, cfg.get(name), Annotated[int, Field(ge=1, le=limit)], source)
 
 
-def read_number(value: Any, name: str, source: str, *, above: bool = False) -> float:
-    """Check that a value is a finite number of at least 0, or above 0, and return it."""
-    return _read(name, value, Positive if above else NonNegative, source)
+def read_number(
+    cfg: Mapping[str, Any], name: str, source: str, *, default: float | None = None, above: bool = False
+) -> float:
+    """Take a field that must be a finite number of at least 0, or above 0; if it is missing, take the default."""
+    return _read(name, cfg.get(name, default), Positive if above else NonNegative, source)
 
 
-def read_truth(cfg: Mapping[str, Any], name: str, default: bool, source: str) -> bool:
+def read_truth(cfg: Mapping[str, Any], name: str, source: str, *, default: bool | None = None) -> bool:
     """Take a field that must be true or false; if it is missing or null, take the default."""
     value = cfg.get(name)
-    return default if value is None else _read(name, value, bool, source)
+    return _read(name, default if value is None else value, bool, source)
 
 
 def _read(name: str, value: Any, hint: Any, source: str) -> Any:

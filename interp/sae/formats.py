@@ -16,8 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor
 
 from interp.checks.arguments import check_finite
@@ -28,7 +26,7 @@ from interp.sae.file_tensors import FileTensors, read_number, read_truth, read_w
 from interp.sae.saelens import from_saelens, to_saelens
 from interp.sae.stored_dictionary import StoredDictionary, config_and_metadata, metadata_with_config
 from interp.storage.artifacts import check_exists, looks_like_path
-from interp.storage.files import read_json, write_json, write_tensors
+from interp.storage.files import read_json, read_tensors, write_json, write_tensors
 from interp.storage.manifests import verify
 
 WEIGHTS_FILE, CONFIG_FILE, _SCALER, _SPARSIFY = (
@@ -104,10 +102,7 @@ def _from_folder(folder: Path) -> StoredDictionary:
     weights = folder / (_SPARSIFY if (folder / _SPARSIFY).exists() else WEIGHTS_FILE)
     if not weights.exists():
         raise DamagedError(f"{folder} is not a complete dictionary: {WEIGHTS_FILE} is missing")
-    try:
-        parts = FileTensors(load_file(weights), str(weights))
-    except SafetensorError as error:
-        raise DamagedError(f"{weights} is not a whole safetensors file: {error}") from error
+    parts = FileTensors(read_tensors(weights, _REMEDY), str(weights))
     if weights.name == _SPARSIFY:
         return _from_sparsify(cfg, parts, source)
     if cfg.get("architecture") == "interp":
@@ -203,9 +198,9 @@ def _widths_and_scales(cfg: dict[str, Any], d_out: int, source: str) -> dict[str
     scales = cfg.get("scales")
     match widths, scales:
         case [[*_], [*_]] if len(widths) == len(scales):
-            sizes = tuple(read_whole_number({"widths": width}, "widths", d_out, source) for width in widths)
+            sizes = tuple(read_whole_number({"widths": width}, "widths", source, limit=d_out) for width in widths)
             if sum(sizes) == d_out:
-                numbers = tuple(read_number(scale, "scales", source, above=True) for scale in scales)
+                numbers = tuple(read_number({"scales": scale}, "scales", source, above=True) for scale in scales)
                 return {"widths": sizes, "scales": numbers}
             raise InterpError(f"{source}: widths={widths} must sum to {d_out}, the width of W_dec")
     raise InterpError(f"{source}: widths={widths!r} and scales={scales!r} must hold one number for each hook")
@@ -221,13 +216,13 @@ def _encoder(fields: Any, parts: FileTensors, d_sae: int, source: str) -> Encode
 
 def _from_sparsify(cfg: dict[str, Any], parts: FileTensors, source: str) -> StoredDictionary:
     activation = cfg.get("activation", "topk")
-    signed = read_truth(cfg, "signed", False, source)
+    signed = read_truth(cfg, "signed", source, default=False)
     if activation != "topk" or signed:
         raise InterpError(
             f"{source}: activation={activation!r} with signed={signed!r} cannot be read; "
             "only 'topk' of positive latents can: train the coder with activation='topk'"
         )
-    transcodes = read_truth(cfg, "transcode", False, source)
+    transcodes = read_truth(cfg, "transcode", source, default=False)
     parts.dtype = torch.float32
     encoder_rows = parts.pop("encoder.weight", None, None)
     d_sae, d_in = encoder_rows.shape
@@ -235,7 +230,7 @@ def _from_sparsify(cfg: dict[str, Any], parts: FileTensors, source: str) -> Stor
     b_enc = parts.pop("encoder.bias", d_sae)
     b_dec = parts.pop("b_dec", W_dec.shape[1])
     W_skip = parts.pop("W_skip", W_dec.shape[1], d_in).T.contiguous() if "W_skip" in parts else None
-    topk = TopK(read_whole_number(cfg, "k", d_sae, source))
+    topk = TopK(read_whole_number(cfg, "k", source, limit=d_sae))
     parts.end()
     if not transcodes and W_skip is not None:
         b_enc = b_enc - encoder_rows @ b_dec

@@ -133,13 +133,14 @@ class SAE(nn.Module):
     def forward(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_out"]:
         return self.decode(self.encode(x))
 
-    def save(self, path: str | Path, format: str = "saelens", *, overwrite: bool = False) -> None:
+    def save(self, path: str | Path, format: str | None = None, *, overwrite: bool = False) -> None:
         """Write the folder `path`: `sae_weights.safetensors` and `cfg.json`. `overwrite`: replace another dictionary.
 
-        `saelens`: as `sae_lens.SAE.load_from_disk` reads them; it raises ValueError, with the format to use, if SAELens
-        has no architecture for it. `interp`: any dictionary, for `load_sae`.
+        format: `saelens`, as `sae_lens.SAE.load_from_disk` reads them, which raises ValueError, with the format to use,
+        if SAELens has no architecture for the dictionary; `interp`, any dictionary, for `load_sae`; None:
+        `preferred_format`.
         """
-        files = formats.encode_files(self.stored(), format)
+        files = formats.encode_files(self.stored(), format or self.preferred_format)
         made_of = {"kind": "dictionary", "cfg": digest_json(files.cfg), "weights": digest(*files.tensors.values())}
         with whole_folder(path, made_of, overwrite=overwrite, editable=True) as new:
             files.write(new)

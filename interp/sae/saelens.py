@@ -108,7 +108,7 @@ def _input_scale(cfg: dict[str, Any], scaler: dict[str, Any], source: str) -> fl
         return 1.0
     if scaling == "expected_average_only_in":
         if factor is not None and cfg["architecture"] not in _TRANSCODERS:
-            return read_number(factor, "scaling_factor", source, above=True)
+            return read_number(scaler, "scaling_factor", source, above=True)
         raise InterpError(
             f"{source}: normalize_activations={scaling!r} cannot be read; the factor is not in the folder: "
             "fold_activation_norm_scaling_factor(…) in SAELens, then save it again"
@@ -128,16 +128,16 @@ def _pursuit(cfg: dict[str, Any], parts: FileTensors, scale: float, source: str)
     """Convert a matching pursuit. The encoder is the decoder, so an input scale moves to the latents' unit."""
     W_dec = parts.pop("W_dec", None, None)
     b_dec = parts.pop("b_dec", W_dec.shape[1]) / scale
-    short = read_number(cfg.get("residual_threshold", 1e-2), "residual_threshold", source)
-    stop = read_truth(cfg, "stop_on_duplicate_support", True, source)
+    short = read_number(cfg, "residual_threshold", source, default=1e-2)
+    stop = read_truth(cfg, "stop_on_duplicate_support", source, default=True)
     steps = {"max_iterations": W_dec.shape[1]} if cfg.get("max_iterations") is None else cfg
     return {
         "W_enc": W_dec.T,
         "W_dec": W_dec,
         "b_enc": torch.zeros(len(W_dec)),
-        "b_dec": b_dec if read_truth(cfg, "apply_b_dec_to_input", True, source) else torch.zeros_like(b_dec),
+        "b_dec": b_dec if read_truth(cfg, "apply_b_dec_to_input", source, default=True) else torch.zeros_like(b_dec),
         "encoder": MatchingPursuit(
-            read_whole_number(steps, "max_iterations", most_steps(len(W_dec)), source), short / scale, stop
+            read_whole_number(steps, "max_iterations", source, limit=most_steps(len(W_dec))), short / scale, stop
         ),
     }
 
@@ -151,12 +151,12 @@ def _one_pass(cfg: dict[str, Any], parts: FileTensors, scale: float, source: str
     b_dec = parts.pop("b_dec", W_dec.shape[1])
     stretch, b_enc, threshold = _firing(architecture, parts, d_sae)
     W_enc = W_enc * stretch
-    if read_truth(cfg, "rescale_acts_by_decoder_norm", False, source) and architecture in _NORMS:
+    if read_truth(cfg, "rescale_acts_by_decoder_norm", source, default=False) and architecture in _NORMS:
         norms = W_dec.norm(dim=1).clamp(min=torch.finfo(torch.float32).tiny)
         W_enc = W_enc * norms
         b_enc = b_enc * norms
         W_dec = W_dec / norms[:, None]
-    if tied and not read_truth(cfg, "apply_b_dec_to_input", True, source):
+    if tied and not read_truth(cfg, "apply_b_dec_to_input", source, default=True):
         b_enc = b_enc + b_dec @ W_enc
     is_topk = architecture == "topk"
     return {
@@ -164,7 +164,7 @@ def _one_pass(cfg: dict[str, Any], parts: FileTensors, scale: float, source: str
         "W_dec": W_dec / scale,
         "b_enc": b_enc,
         "b_dec": b_dec / scale,
-        "encoder": TopK(read_whole_number(cfg, "k", d_sae, source)) if is_topk else Threshold(threshold),
+        "encoder": TopK(read_whole_number(cfg, "k", source, limit=d_sae)) if is_topk else Threshold(threshold),
         "W_skip": parts.pop("W_skip", W_dec.shape[1], d_in).T.contiguous() if "skip" in architecture else None,
     }
 

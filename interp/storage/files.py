@@ -161,6 +161,12 @@ def open_tensors(file: str | Path, remedy: str) -> Iterator[Any]:
         raise DamagedError(f"{file} is damaged ({error}): {remedy}") from error
 
 
+def read_tensors(file: str | Path, remedy: str) -> "dict[str, Tensor]":
+    """Return all tensors of a safetensors file, mapped. Raises as `open_tensors`."""
+    with open_tensors(file, remedy) as stored:
+        return {name: stored.get_tensor(name) for name in stored.keys()}
+
+
 def digest(*parts: "str | bytes | np.ndarray | Tensor") -> str:
     """Return the SHA-256, in hexadecimal, of the concatenation of texts (as UTF-8), bytes, arrays and tensors."""
     total = hashlib.sha256()

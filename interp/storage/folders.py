@@ -2,7 +2,7 @@
 
     with whole_folder(out, made_of) as new: …        # fill `new`, which becomes `out` when the block ends
     is_finished(out, made_of)                        # whether `out` is the finished result of the same work
-    recover(out, made_of)                            # put in place what a killed process finished, but did not move
+    recover_finished(out, made_of)                   # the same, after what a killed process finished is put in place
 
 This is the rule for everything that writes a folder. `made_of` says what the work depends on, as digests and settings,
 and the folder's manifest records it (`manifests`). Unfinished work is in `OUT.unfinished`, where the same work resumes
@@ -103,22 +103,23 @@ def whole_folder(
         shutil.rmtree(unfinished)
 
 
-def recover(out: str | Path, made_of: Mapping[str, Any], *, run: Path | None = None) -> None:
-    """Put in place what a killed process had moved away, or had finished of this work without moving it.
+def recover_finished(out: str | Path, made_of: Mapping[str, Any], *, run: Path | None = None) -> bool:
+    """Put in place what a killed process had moved away, or had finished of this work without moving it. Returns
+    whether `out` is the finished result of this work.
     run: as in `whole_folder`.
 
     Raises InUseError while another process writes `out`, and OverwriteError if `out` may not be written
     (`check_output`)."""
     place, unfinished = address_of(out) or Path(out), unfinished_folder(out)
-    if not ((unfinished / "old").is_dir() or (unfinished / "new" / MANIFEST).is_file()):
-        return
-    with hold_lock(unfinished, name=out):
-        restore_replaced(out)
-        is_same_work = (read_manifest(unfinished / "new") or {}).get(MADE_OF) == json_roundtrip(made_of)
-        if is_same_work and made_of_finished(place) is None:
-            check_output(out, made_of, run=run)
-            _put_in_place(out)
-            shutil.rmtree(unfinished)
+    if (unfinished / "old").is_dir() or (unfinished / "new" / MANIFEST).is_file():
+        with hold_lock(unfinished, name=out):
+            restore_replaced(out)
+            is_same_work = (read_manifest(unfinished / "new") or {}).get(MADE_OF) == json_roundtrip(made_of)
+            if is_same_work and made_of_finished(place) is None:
+                check_output(out, made_of, run=run)
+                _put_in_place(out)
+                shutil.rmtree(unfinished)
+    return is_finished(out, made_of)
 
 
 def is_finished(out: str | Path, made_of: Mapping[str, Any]) -> bool:

@@ -417,7 +417,7 @@ def damage(folder: Path, how: str) -> None:
         ("no weights", "sae_weights.safetensors is missing"),
         ("cut json", "cfg.json is damaged: it is not valid JSON"),
         ("a list", "cfg.json is damaged: it is not a JSON object"),
-        ("cut weights", "sae_weights.safetensors is not a whole safetensors file"),
+        ("cut weights", "sae_weights.safetensors is damaged"),
         ("missing", "sae_weights.safetensors has no tensor b_dec"),
         ("shape", r"sae_weights.safetensors: W_dec has shape \(40, 5\), but must have \(40, 12\)"),
         ("infinite", "sae_weights.safetensors: b_enc contains NaN"),

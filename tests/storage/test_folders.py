@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from interp.storage.files import open_tensors, read_json, write_atomically, write_json, write_tensors, write_text
-from interp.storage.folders import check_not_in_use, is_finished, recover, unfinished_folder, whole_folder
+from interp.storage.folders import check_not_in_use, is_finished, recover_finished, unfinished_folder, whole_folder
 from interp.storage.locks import hold_lock, open_locked
 from interp.storage.manifests import MANIFEST, is_whole, read_manifest, verify, write_manifest
 
@@ -205,8 +205,7 @@ def test_leftovers_of_a_killed_process_are_removed_or_restored(tmp_path):
         raise KeyboardInterrupt
     folder.rename(unfinished_folder(folder) / "old")  # as if killed between the two renames
     assert not is_finished(folder, made_of) and (unfinished_folder(folder) / "old").exists()
-    recover(folder, made_of)
-    assert is_finished(folder, made_of) and not (unfinished_folder(folder) / "old").exists()
+    assert recover_finished(folder, made_of) and not (unfinished_folder(folder) / "old").exists()
     with pytest.raises(KeyboardInterrupt), whole_folder(folder, made_of) as new:
         assert not any(new.iterdir()) and (folder / "file").read_text() == "first"
         raise KeyboardInterrupt
@@ -219,10 +218,8 @@ def test_work_that_a_killed_process_finished_is_put_in_place_for_the_same_work_o
         (new / "file").write_text("finished")
     unfinished_folder(folder).mkdir()
     folder.rename(unfinished_folder(folder) / "new")  # as if killed before the folder was moved
-    recover(folder, {"kind": "scores"})
-    assert not is_finished(folder, made_of) and not folder.exists()
-    recover(folder, made_of)
-    assert is_finished(folder, made_of) and list(tmp_path.iterdir()) == [folder]
+    assert not recover_finished(folder, {"kind": "scores"}) and not folder.exists()
+    assert recover_finished(folder, made_of) and list(tmp_path.iterdir()) == [folder]
     assert (folder / "file").read_text() == "finished"
 
 

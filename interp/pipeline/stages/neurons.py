@@ -29,7 +29,7 @@ def _neurons_cost(sizes: Sizes) -> Cost:
     reduced_by=("harvest.tokens",),
     other_sections=("harvest", "scan", "model"),
     opens={"neurons": (".", reader_of("features"))},
-    summary=lambda r: f"{r['latents']:,} {r.get('basis', 'neurons')}, {r['dead']:,} dead, L0 {r['mean_l0']:.1f}",
+    summary=lambda r: f"{r['latents']:,} {r['basis']}, {r['dead']:,} dead, L0 {r['mean_l0']:.1f}",
 )
 def neurons(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """the same for every neuron of the MLP, for comparison, or for the coordinates if there is none; for a pretrained

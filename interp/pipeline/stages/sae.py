@@ -122,7 +122,7 @@ def _load(run: Run, config: LoadedSAESection, folder: Path) -> dict[str, Any]:
             f"{config.load} has inputs of width {loaded.d_in}, {hook_name} of {run.store.d(hook_name)}: "
             "name its own hook in [harvest]"
         )
-    loaded.save(folder, format=loaded.preferred_format)
+    loaded.save(folder)
     limit = norm_limit_on(loaded, run.store, hook_name)
     shard = first_rows(run.store, hook_name).within(limit)
     if not len(shard.acts):

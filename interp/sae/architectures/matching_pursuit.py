@@ -18,7 +18,7 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.sae.architectures.encoders import Encoder, SAELensForm, StoredEncoder, Weights
 from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.architectures.topk import TopK
-from interp.sae.file_tensors import FileTensors, read_number, read_whole_number
+from interp.sae.file_tensors import FileTensors, read_number, read_truth, read_whole_number
 from interp.sae.forward_pass import StepInputs
 from interp.sae.sparse_ops import Encoded, Support
 
@@ -65,10 +65,11 @@ class MatchingPursuit(Encoder):
 
     @classmethod
     def from_stored(cls, settings: dict[str, Any], parts: FileTensors, d_sae: int, source: str) -> "MatchingPursuit":
-        if not isinstance(settings.get("stop_on_repeat"), bool):
-            raise InterpError(f"{source}: encoder={settings!r} needs stop_on_repeat, true or false")
-        shortest = read_number(settings.get("residual_threshold"), "residual_threshold", source)
-        return cls(read_whole_number(settings, "k", most_steps(d_sae), source), shortest, settings["stop_on_repeat"])
+        return cls(
+            read_whole_number(settings, "k", source, limit=most_steps(d_sae)),
+            read_number(settings, "residual_threshold", source),
+            read_truth(settings, "stop_on_repeat", source),
+        )
 
     def to_saelens(self, kind: str, *, skips: bool) -> SAELensForm | None:
         settings = {"max_iterations": self.k, "residual_threshold": self.residual_threshold}

@@ -89,7 +89,7 @@ class TopK(ActivationFunction):
 
     @classmethod
     def from_stored(cls, settings: dict[str, Any], parts: FileTensors, d_sae: int, source: str) -> "TopK":
-        return cls(read_whole_number(settings, "k", d_sae, source))
+        return cls(read_whole_number(settings, "k", source, limit=d_sae))
 
     def to_saelens(self, kind: str, *, skips: bool) -> SAELensForm | None:
         settings = {"k": self.k, "rescale_acts_by_decoder_norm": False}

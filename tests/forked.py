@@ -27,8 +27,8 @@ import atexit, gc, json, os, signal, sys, threading, traceback, types
 gc.disable()
 import duckdb, pytest, sklearn.cluster, sklearn.utils.extmath, torch.distributed
 import interp.activations.harvesting, interp.compare.null_dictionaries, interp.effects, interp.evaluation.baselines
-import interp.evaluation.quality, interp.figures.population, interp.report, interp.sae.kernels.numba_kernels
-import interp.verdict.ranking, models.loading, models.tokenizing, models.training
+import interp.evaluation.quality, interp.figures.population, interp.report.writing, interp.sae.kernels.numba_kernels
+import interp.sae.training, interp.verdict.ranking, models.loading, models.tokenizing, models.training
 from numba.core.registry import cpu_target
 
 cpu_target.typing_context.refresh()  # what numba does once before it loads the first compiled loop

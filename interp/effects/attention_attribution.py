@@ -208,9 +208,9 @@ def _sides(
     """Return the query of each score and its keys, weighted."""
     sides = []
     for (layer, head, query, _), weight in zip(scores, weights, strict=True):
-        of = attended[layer]
-        keys = of.keys[:, head * of.keys.shape[1] // of.queries.shape[1]]  # several heads may share their keys
-        sides.append((of.queries[:, head, query], weight.to(keys) @ keys))
+        queries, keys = attended[layer].queries, attended[layer].keys
+        keys = keys[:, head * keys.shape[1] // queries.shape[1]]  # several heads may share their keys
+        sides.append((queries[:, head, query], weight.to(keys) @ keys))
     return sides
 
 

@@ -110,9 +110,9 @@ class AttributionGraph(GraphNodes):
             keep = keep & leads & (kept_edges.any(1) | (node_type != "latent"))
             kept_edges &= keep & keep[:, None]
         keep[-1] = True
-        left = np.where(kept_edges | (node_type == "bias"), self.edges, 0.0)
-        left[:, -1] += self.edges.sum(1) - left.sum(1)
-        return self._with_nodes(keep, left)
+        weights = np.where(kept_edges | (node_type == "bias"), self.edges, 0.0)
+        weights[:, -1] += self.edges.sum(1) - weights.sum(1)
+        return self._with_nodes(keep, weights)
 
     def of_logits(self, n: int) -> "AttributionGraph":
         """Keep the nodes that lead to one of the n likeliest next tokens."""
@@ -187,10 +187,10 @@ class AttributionGraph(GraphNodes):
         heads = heads[keep[heads["source"]] & keep[heads["target"]] & carried].reset_index(drop=True)
         ends = {name: number[np.where(keep[scores[name]], scores[name], -1)] for name in ("query_node", "key_node")}
         scores = scores.assign(**ends).groupby(list(HEAD_SCORES)[:-1], as_index=False, sort=False).sum()
-        left = {name: [int(number[n]) for n in nodes if keep[n]] for name, nodes in (self.groups or {}).items()}
+        groups = {name: [int(number[n]) for n in nodes if keep[n]] for name, nodes in (self.groups or {}).items()}
         return replace(
             self,
-            groups={name: nodes for name, nodes in left.items() if nodes} or None,
+            groups={name: nodes for name, nodes in groups.items() if nodes} or None,
             nodes=self.nodes[keep].reset_index(drop=True),
             edges=edges[keep][:, keep],
             head_edges=heads.assign(**{end: number[heads[end]] for end in ("source", "target")}),
@@ -236,9 +236,9 @@ class AttributionGraph(GraphNodes):
         check_output_file(path, overwrite=overwrite)
         graph = self.pruned(nodes)
         cards = latent_cards(graph, features or {}, rankings or {})
-        said = {node: cards.get(node.rpartition("_")[0], {}).get("said") for node in graph.node_ids()}
+        rules = {node: cards.get(node.rpartition("_")[0], {}).get("said") for node in graph.node_ids()}
         page: dict[str, Any] = {
-            "graph": graph._json(path, {node: rule for node, rule in said.items() if rule}),
+            "graph": graph._json(path, {node: rule for node, rule in rules.items() if rule}),
             "cards": cards,
             "effects": [],
             "wrong": [],

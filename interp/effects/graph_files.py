@@ -51,7 +51,7 @@ def graph_json(
     slug: the name of the graph.
     groups: nodes by the name of their supernode.
     labels: names of nodes by their ids, instead of `graph.name`."""
-    ids, own = graph.node_ids(), graph.nodes["influence"]
+    ids, influence = graph.node_ids(), graph.nodes["influence"]
     drawn = graph.nodes["type"].isin(_FEATURE_TYPES).to_numpy()
     rows, sources = np.nonzero(graph.edges[graph.targets] * drawn)
     targets = graph.targets[rows]
@@ -62,7 +62,7 @@ def graph_json(
         name=[labels.get(node_id, graph.name(node)) for node, node_id in enumerate(ids)],
         layer=np.array(graph.layers)[graph.nodes["dictionary"]],
         # cumulative, from the largest: the share at which viewers cut
-        influence=own.sort_values(ascending=False, kind="stable").cumsum() / max(own.sum(), 1e-30),
+        influence=influence.sort_values(ascending=False, kind="stable").cumsum() / max(influence.sum(), 1e-30),
     )
     facts = {
         "token_ids": graph.token_ids,
@@ -70,7 +70,7 @@ def graph_json(
         "hook_names": graph.hook_names,
         "replacement": graph.replacement,
         "completeness": graph.completeness,
-        "influence": own.tolist(),
+        "influence": influence.tolist(),
         "effect": graph.nodes["effect"].tolist(),
         "reads": graph.nodes["reads"].to_numpy()[graph.targets].tolist(),
         "bias": graph.edges[graph.targets, -2].tolist(),

@@ -34,19 +34,19 @@ def row_shares(sizes: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "row
 
 
 def total_influence(
-    reached: Float[np.ndarray, " node"], edges: Float[np.ndarray, "target node"], targets: Int[np.ndarray, " target"]
+    influence: Float[np.ndarray, " node"], edges: Float[np.ndarray, "target node"], targets: Int[np.ndarray, " target"]
 ) -> Float[np.ndarray, " node"]:
     """Return r (1 + A + A² + …), the influence of each node over all paths (`interp.effects.graph`). A path of a graph
     without cycles has fewer edges than there are nodes.
-    reached: r, the influence of each node by the edges into the logits.
+    influence: r, the influence of each node by the edges into the logits.
     edges: into the nodes `targets`; nothing leads into the others."""
     shares = row_shares(np.abs(edges))
-    total = np.zeros(len(reached))
-    for _ in range(len(reached)):
-        if reached.sum() <= 1e-9:
+    total = np.zeros(len(influence))
+    for _ in range(len(influence)):
+        if influence.sum() <= 1e-9:
             break
-        total += reached
-        reached = reached[targets] @ shares
+        total += influence
+        influence = influence[targets] @ shares
     return total
 
 

@@ -69,8 +69,8 @@ def model_card(run: ReadableRun, *, license: str | None = None) -> str:
     code = ["from interp import load_sae", "", 'sae = load_sae("FOLDER")']
     code += ['# or: sae_lens.SAE.load_from_disk("FOLDER")'] if sae.preferred_format == "saelens" else []
     lines += ["```python", *code, "```", ""]
-    reached = run.summaries()
-    lines += ["## Training", "", *(f"- {name}: {reached[name]}" for name in UPSTREAM_STAGES if name in reached), ""]
+    summaries = run.summaries()
+    lines += ["## Training", "", *(f"- {name}: {summaries[name]}" for name in UPSTREAM_STAGES if name in summaries), ""]
     if run.has("quality"):
         lines += ["## Quality, on held-out text", "", *_quality(run.quality), ""]
     if run.has("nulls"):

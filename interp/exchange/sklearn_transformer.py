@@ -103,5 +103,5 @@ class SAETransformer(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEsti
         """Return the share of the variance of X that the reconstruction explains, 1 − FVU. Use it to choose k and
         n_components."""
         rows = np.asarray(X, float)
-        left = np.square(rows - self.inverse_transform(self.transform(X))).sum()
-        return 1.0 - float(left / max(float(np.square(rows - rows.mean(0)).sum()), np.finfo(float).tiny))
+        residual = np.square(rows - self.inverse_transform(self.transform(X))).sum()
+        return 1.0 - float(residual / max(float(np.square(rows - rows.mean(0)).sum()), np.finfo(float).tiny))

@@ -256,10 +256,10 @@ def concept_dots(concepts: pd.DataFrame) -> go.Figure:
     line = np.column_stack([ends, np.full(len(rows), np.nan)]).ravel()
     fig.add_scatter(x=line, y=np.repeat(y, 3), mode="lines", line={"color": "#c9ced6", "width": 2}, **BARE_TRACE)
     for column, name, colour in (("f1_neuron", f"best {rival}", VERMILLION), ("f1_feature", "best feature", BLUE)):
-        told = _latents(rows) if column == "f1_feature" else {}
-        hover = f"%{{hovertext}}<br>{name} %{{x:.3f}}{'<br>latent %{customdata}' if told else ''}<extra></extra>"
+        hover_data = _latents(rows) if column == "f1_feature" else {}
+        hover = f"%{{hovertext}}<br>{name} %{{x:.3f}}{'<br>latent %{customdata}' if hover_data else ''}<extra></extra>"
         look = {"mode": "markers", "marker": {"color": colour, "size": 7}, "hovertext": names, "hovertemplate": hover}
-        fig.add_scatter(x=rows[column], y=y, name=name, **look, **told)
+        fig.add_scatter(x=rows[column], y=y, name=name, **look, **hover_data)
     height = 130 + 15 * len(rows)
     with_style(fig, f"Concepts: best feature and best {rival}", x="F1 (held out)", y="concept", height=height)
     fig.update_xaxes(range=[-0.02, 1.02])
@@ -304,8 +304,8 @@ def _named_points(fig: go.Figure, concepts: pd.DataFrame, x: pd.Series | np.ndar
         "marker": {"color": BLUE, "size": 7},
         "showlegend": False,
     }
-    if told := _latents(concepts):
-        look |= told
+    if hover_data := _latents(concepts):
+        look |= hover_data
         hover += "<br>latent %{customdata}"
     shown = f"%{{hovertext}}<br>{hover}<extra></extra>"
     fig.add_scatter(

@@ -112,8 +112,8 @@ class Speed(NamedTuple):
             pace = _fastest_seconds(_loop) / _LOOP_SECONDS
         finally:
             torch.set_num_threads(n_threads)
-        reached = REACHED_FRACTION * n_threads
-        return cls(reached * single, reached * half, memory, pace)
+        share = REACHED_FRACTION * n_threads
+        return cls(share * single, share * half, memory, pace)
 
 
 class Sizes:

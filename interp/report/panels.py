@@ -70,8 +70,8 @@ def _figure_payload(figure: "go.Figure") -> dict[str, Any]:
         _with_powers_of_ten(axis)
     above = 56 if any(note.yref == "paper" and (note.y or 0) >= 0.99 for note in figure.layout.annotations) else 28
     for trace in figure.data:
-        if isinstance(told := getattr(trace, "hovertemplate", None), str):
-            trace.hovertemplate = _in_its_words(told)
+        if isinstance(template := getattr(trace, "hovertemplate", None), str):
+            trace.hovertemplate = _in_its_words(template)
     _name_fewer(figure)
     figure.update_layout(title=None, width=None, margin={"l": 56, "r": 12, "t": above, "b": 48})
     return {"title": title, "height": height, "figure": json.loads(figure.to_json())}

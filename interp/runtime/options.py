@@ -41,14 +41,14 @@ def takes_options(config_class: type) -> Callable[[Function], Function]:
 
     def show(function: Function) -> Function:
         signature = inspect.signature(function)
-        *own, _ = signature.parameters.values()
+        *own_parameters, _ = signature.parameters.values()
         types = get_type_hints(config_class)  # without the limits, which are functions
         keyword = inspect.Parameter.KEYWORD_ONLY
         options = [
             inspect.Parameter(field.name, keyword, default=field.default, annotation=types[field.name])
             for field in fields(config_class)
         ]
-        function.__signature__ = signature.replace(parameters=[*own, *options])  # type: ignore[attr-defined]
+        function.__signature__ = signature.replace(parameters=[*own_parameters, *options])  # type: ignore[attr-defined]
         docs = field_docs(config_class).items()
         lines = [fill(f"- `{name}`: {text}", 118, subsequent_indent="  ") for name, text in docs]
         function.__doc__ = "\n".join([inspect.cleandoc(function.__doc__ or ""), "", "Options:", "", *lines]).strip()

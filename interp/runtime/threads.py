@@ -78,10 +78,10 @@ def map_in_threads(pieces: Sequence[Piece], task: Callable[[Piece], Result]) -> 
     if threads == 1 or len(pieces) < 2:
         return [task(piece) for piece in pieces]
     results = dict[int, Result]()
-    left = iter(range(len(pieces)))
+    remaining = iter(range(len(pieces)))
 
     def work() -> None:
-        for i in left:
+        for i in remaining:
             results[i] = task(pieces[i])
 
     pool = _pool(threads - 1, os.getpid())

@@ -61,11 +61,11 @@ def auxk(forward: ForwardPass, dead: Int[Tensor, " dead"], coefficient: float) -
         revived = torch.addmm(error, z, forward.decoder_rows(dead))
     else:
         revived = error + sum_of_shards(z @ forward.decoder_rows(dead), shards)
-    missed = torch.linalg.vector_norm(revived).square()  # of ê + e
-    left = torch.linalg.vector_norm(error).square()  # of e
-    missed_total, left_total = forward.everywhere(missed, left)
+    revived_square = torch.linalg.vector_norm(revived).square()  # of ê + e
+    error_square = torch.linalg.vector_norm(error).square()  # of e
+    revived_total, error_total = forward.everywhere(revived_square, error_square)
     # h(A) = h'(A) A, and beyond E further h'(A) A − E
-    pull = math.sqrt(left_total / missed_total) if missed_total > left_total else 1.0  # h'(A)
-    beyond = pull * missed.detach() - left if pull < 1 else 0.0
+    pull = math.sqrt(error_total / revived_total) if revived_total > error_total else 1.0  # h'(A)
+    beyond = pull * revived_square.detach() - error_square if pull < 1 else 0.0
     weight = coefficient * min(1.0, forward.n_dead / k_aux) / (forward.batch.rows_in(rows) * forward.variance)
-    return weight * (pull * missed + beyond)
+    return weight * (pull * revived_square + beyond)

@@ -113,8 +113,8 @@ class Learner:
         self.frozen_weight = frozen if frozen in (None, *self.weights) else "W_dec"
         # A resampled latent gets another direction, which a frozen one keeps.
         at = config.resampling_steps if hook_scales.tied and config.freeze == "nothing" else ()
-        most = n_compared_rows(config.d_sae, config.batch_size, at)
-        size = most if config.resamples_what_is_missing else min(config.d_sae, MAX_KEPT_ROWS)
+        n_compared = n_compared_rows(config.d_sae, config.batch_size, at)
+        size = n_compared if config.resamples_what_is_missing else min(config.d_sae, MAX_KEPT_ROWS)
         self.reservoir = Reservoir(at, size, config.seed)
         self._workspace = Workspace()
 

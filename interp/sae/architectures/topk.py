@@ -120,8 +120,8 @@ class PickConfig(SAEConfig):
                 raise InterpError(f"{name}={k} must be in 1..d_sae={self.d_sae}")
 
     def k_at(self, step: int, d_in: int) -> int:
-        most = min(round(_MOST_AT_START * d_in), self.d_sae)
-        start = self.k_start if self.k_start is not None else max(self.k, min(2 * self.k, most))
+        limit = min(round(_MOST_AT_START * d_in), self.d_sae)
+        start = self.k_start if self.k_start is not None else max(self.k, min(2 * self.k, limit))
         return round(self.k + (start - self.k) * max(0.0, 1 - step / max(self.k_anneal * self.steps, 1e-3)))
 
 
@@ -179,8 +179,8 @@ class BatchPick:
             return ops.keep_batch_top_k(codes, codes.nnz)
         least = values.kthvalue(len(values) - self.n + 1).values
         ties = self.processes.all_gather((codes.values == least).sum()[None], same_length=True)
-        left = self.n - int((values > least).sum()) - int(ties[: self.processes.rank].sum())
-        kept = min(max(left, 0), int(ties[self.processes.rank]))
+        n_left = self.n - int((values > least).sum()) - int(ties[: self.processes.rank].sum())
+        kept = min(max(n_left, 0), int(ties[self.processes.rank]))
         return ops.keep_batch_top_k(codes, int((codes.values > least).sum()) + kept)
 
 

@@ -15,7 +15,7 @@ from interp.activations import ActivationStore, harvesting, model_passes, shard_
 from interp.activations.harvesting import check_harvested, harvest, harvest_stores
 from interp.activations.hooks import resolve_hooks
 from tests.forked import run_python
-from tests.runtime.test_processes import launch
+from tests.launched import launch
 
 N_SEQ, N_CTX, D_VOCAB = 23, 8, 50
 

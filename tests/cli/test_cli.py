@@ -28,7 +28,7 @@ from interp.pipeline.stages import STAGES
 from interp.runtime.threads import slices
 from interp.sae import ARCHITECTURES, Crosscoder, Transcoder, load_sae
 from interp.storage import addresses
-from tests.runtime.test_processes import launch
+from tests.launched import launch
 from tests.tiny import SECTIONS, TINY
 
 ROOT = Path(__file__).parents[2]

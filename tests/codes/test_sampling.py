@@ -5,18 +5,9 @@ import torch
 from scipy import stats
 
 from interp.codes.code_chunks import read_chunks
-from interp.codes.sampling import FiringSampler, hash_pair
+from interp.codes.sampling import FiringSampler
 from interp.codes.sparse_codes import SparseCodes
-
-
-def random_codes(rng, n_rows, d_sae, share=0.3):
-    z = rng.gamma(2, 1, (n_rows, d_sae)) * (rng.random((n_rows, d_sae)) < share)
-    return z.astype(np.float32), SparseCodes.from_dense(torch.from_numpy(z.astype(np.float32)))
-
-
-def hash_of(seed: int, row: int, latent: int) -> int:
-    of_row = np.uint64(hash_pair(np.uint64(seed), np.uint64(row)))
-    return int(hash_pair(of_row, np.uint64(latent))) >> 11
+from tests.random_codes import hash_of, random_codes
 
 
 def test_a_sample_is_uniform_within_slices_and_takes_one_firing_a_group():

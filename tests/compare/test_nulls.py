@@ -28,7 +28,7 @@ from interp.statistics.estimates import wilson
 from interp.storage.files import write_parquet
 from interp.verdict.ranking_tables import read_ranking
 from interp.verdict.verdict_shares import verdict_counts, verdict_shares
-from tests.effects.test_effects import POST, V, ours, sae, seeded
+from tests.small_models import POST, V, ours, sae, seeded
 
 ROWS = [("monosemantic", True, 1)] * 3 + [("monosemantic", False, 1)] + [("polysemantic", True, 2)] * 2
 ROWS += [("polysemantic", False, 1), ("polysemantic", False, 2), ("single-token", False, 1), ("too-rare", False, 0)]

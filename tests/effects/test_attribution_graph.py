@@ -41,7 +41,7 @@ from interp.sae.model import SAE, Transcoder
 from models import load_model
 from models.transformer import Transformer, TransformerConfig
 from tests.foreign_models import FAMILIES, foreign_model, foreign_tokenizer, write_foreign
-from tests.report.test_explorer import post, request
+from tests.page_requests import post, request
 
 D_MODEL, N_LAYERS, N_LATENTS = 32, 3, 64
 IDS = torch.tensor([3, 14, 15, 9, 2, 6, 5, 35, 8])

@@ -26,27 +26,10 @@ from interp.effects import (
     steering,
 )
 from interp.effects.latent_ablation import ratio_interval
-from interp.evaluation.baselines import FixedDictionary, NeuronDictionary, PCADictionary, RandomDictionary
-from interp.sae import SAE, TopK, Transcoder
+from interp.evaluation.baselines import NeuronDictionary, PCADictionary, RandomDictionary
 from models import load_model, tokenize
-from models.transformer import Transformer, TransformerConfig
 from tests.foreign_models import foreign_model, foreign_tokenizer, write_foreign
-
-D, V, N_CTX = 16, 40, 9
-POST = "blocks.0.hook_resid_post"
-
-
-def seeded(seed):
-    return torch.Generator().manual_seed(seed)
-
-
-def ours(n_layers=2, **options):
-    config = TransformerConfig(n_layers=n_layers, d_model=D, n_heads=2, d_mlp=24, d_vocab=V, n_ctx=N_CTX, **options)
-    model = Transformer(config).double().eval()
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.add_(0.3 * torch.randn(parameter.shape, generator=seeded(1)))
-    return model
+from tests.small_models import N_CTX, POST, D, V, ours, planted, sae, scanned, seeded, transcoder
 
 
 def lens():
@@ -111,19 +94,6 @@ def doubled(dictionary):
     return dictionary
 
 
-def transcoder(d_in=D, d_out=D, d_sae=12):
-    draw = seeded(5)
-    W_enc, W_dec = torch.randn(d_in, d_sae, generator=draw), torch.randn(d_sae, d_out, generator=draw)
-    weights = dict(W_enc=W_enc, W_dec=W_dec, b_enc=torch.zeros(d_sae), b_dec=torch.zeros(d_out))
-    return Transcoder(**weights, encoder=TopK(3), metadata={"hook_name_out": "blocks.1.hook_mlp_out"})
-
-
-def sae():
-    draw = seeded(6)
-    W = torch.randn(D, 20, generator=draw)
-    return SAE(W_enc=W, W_dec=W.T / 4, b_enc=torch.zeros(20), b_dec=0.1 * torch.ones(D), encoder=TopK(4))
-
-
 CASES = {  # the model, the hook, the dictionary, what is run again
     "random directions before a layer": (ours, POST, lambda: RandomDictionary(D, 20, 4), "from block 1 on"),
     "an SAE at the end": (lambda: ours(1), POST, sae, "after the last block, for changed positions only"),
@@ -167,11 +137,6 @@ for family, width in (("gpt2", 32), ("llama", 32), ("gemma2", 32), ("neox", 32))
             lambda width=width: RandomDictionary(width, 20, 4),
             way,
         )
-
-
-def scanned(model, hook, dictionary, tokens, folder):
-    acts = capture(module_of(model), tokens, resolve_hooks(model, [hook]))[hook].detach()
-    return FeatureStore.from_codes(tokens, dictionary.codes(acts.flatten(0, 1).flatten(1)), folder)
 
 
 def losses_and_logs(module, place, row, change):
@@ -267,26 +232,6 @@ def test_effects_equal_ablation_by_hand(case, tokens, tmp_path):
     module = module_of(model)
     assert not any(each._forward_hooks or each._forward_pre_hooks for each in module.modules())
     assert not any("forward" in vars(each) for each in module.modules())
-
-
-def planted():
-    """Token 3 writes u, which the unembedding reads as token 7; the mean of a row is taken off by the norm."""
-    model = ours(1)
-    u = nn.functional.normalize(torch.randn(D, generator=seeded(3), dtype=torch.float64), dim=0)
-    u = nn.functional.normalize(u - u.mean(), dim=0)
-    with torch.no_grad():
-        for weight in (model.blocks[0].attn.W_O, model.blocks[0].mlp.W_out, model.W_pos, model.W_U, model.b_U):
-            weight.zero_()
-        for weight in (model.blocks[0].attn.b_O, model.blocks[0].mlp.b_out, model.ln_final.b):
-            weight.zero_()
-        model.ln_final.w.fill_(1)
-        model.W_E.sub_(torch.outer(model.W_E @ u, u))
-        model.W_E[3] += 5 * u
-        model.W_U[:, 7] = 4 * u
-    ones = torch.ones(D, dtype=torch.float64) / D**0.5
-    rows = torch.stack([u, ones])
-    dictionary = FixedDictionary(rows.T, rows, u / 10, None)  # fires along u from 0.1 on
-    return model, dictionary
 
 
 def test_a_bridge_of_transformer_lens_gives_what_the_model_does(tokens, tmp_path):

@@ -9,8 +9,8 @@ from interp.activations.hooks import capture, resolve_hooks
 from interp.effects import ABLATE, Action, feature_edges, intervene
 from interp.evaluation.baselines import RandomDictionary
 from models import load_model
-from tests.effects.test_effects import D, V, ours, sae, seeded, transcoder
 from tests.foreign_models import D_MODEL, foreign_model, foreign_tokenizer
+from tests.small_models import D, V, ours, sae, seeded, transcoder
 
 UP, DOWN = "blocks.0.hook_resid_post", "blocks.1.hook_resid_post"
 

@@ -11,9 +11,9 @@ from interp.effects import add, dose_response, intervene, pin, steer, useful_ran
 from interp.effects.steering import Steered
 from interp.evaluation.baselines import RandomDictionary
 from models import load_model
-from tests.effects.test_effects import POST, V, ours, planted, sae, scanned, seeded, transcoder
 from tests.foreign_models import D_MODEL, FAMILIES, foreign_model, foreign_tokenizer
 from tests.foreign_models import N_CTX as SLIDES
+from tests.small_models import POST, V, ours, planted, sae, scanned, seeded, transcoder
 
 
 @pytest.fixture

@@ -7,37 +7,11 @@ import pytest
 import torch
 
 from interp.codes.sparse_codes import SparseCodes
-from interp.features.examples import AFTER, BEFORE, first_windows
+from interp.features.examples import AFTER, first_windows
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_config import ScanConfig
 from interp.statistics.randomness import splitmix64
-
-N_CTX = 40
-
-
-def copied_text(rng, n_seq=120, n_ctx=N_CTX, vocab=50):
-    """Return text in which every third sequence has a passage of the previous one, some elsewhere; the last half
-    twice."""
-    tokens = rng.integers(vocab, size=(n_seq, n_ctx)).astype(np.int32)
-    length = n_ctx * 3 // 4 if n_ctx > 30 else n_ctx
-    for at in range(2, n_seq, 3):
-        shift = rng.integers(3) if n_ctx > 30 else 0
-        tokens[at, shift:length] = tokens[at - 1, : length - shift]
-    tokens[4, n_ctx // 2 :] = tokens[4, : n_ctx - n_ctx // 2]
-    return tokens
-
-
-def window(tokens, row):
-    n_ctx = tokens.shape[1]
-    sequence, position = divmod(int(row), n_ctx)
-    start = max(0, min(position - BEFORE, n_ctx - BEFORE - 1 - AFTER))
-    return position - start, *tokens[sequence, start : start + BEFORE + 1 + AFTER].tolist()
-
-
-def counted(tokens):
-    seen: dict = {}
-    n_ctx = tokens.shape[1]
-    return np.array([seen.setdefault(window(tokens, row), row // n_ctx) == row // n_ctx for row in range(tokens.size)])
+from tests.copied_text import N_CTX, copied_text, counted, window
 
 
 @pytest.mark.parametrize("n_ctx", [1, 9, 16, 40])

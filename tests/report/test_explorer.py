@@ -1,6 +1,5 @@
 """A run's page served with its model: answers checked against the library, refusals, and clicks."""
 
-import http.client
 import json
 import os
 import re
@@ -23,6 +22,7 @@ from interp.report.live import Explorer, LiveModel
 from interp.report.notes import edit_notes, features_key
 from interp.storage.files import digest_json, write_json
 from interp.storage.manifests import MANIFEST, write_manifest
+from tests.page_requests import post, request
 
 TEXT = "Once upon a time"
 
@@ -38,20 +38,6 @@ def server(run):
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield server
         server.shutdown()
-
-
-def request(server, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, dict, bytes]:
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
-    connection.request(method, path, body, headers)
-    answer = connection.getresponse()
-    return answer.status, dict(answer.getheaders()), answer.read()
-
-
-def post(server, name: str, asked: object, **headers: str) -> tuple[int, dict]:
-    own = {"Content-Type": "application/json", "Origin": server.address} | headers
-    own = {key: value for key, value in own.items() if value}
-    status, _, body = request(server, "POST", f"/api/{name}", json.dumps(asked).encode(), **own)
-    return status, json.loads(body)
 
 
 def test_what_the_dictionary_was_not_trained_on_has_no_latents():

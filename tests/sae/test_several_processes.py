@@ -28,7 +28,7 @@ from interp.sae import (
 )
 from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner
-from tests.runtime.test_processes import launch
+from tests.launched import launch
 from tests.sae.test_architectures import CONFIGS, planted, shared, steps
 
 A, B = "a/activations", "b/activations"

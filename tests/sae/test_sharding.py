@@ -31,7 +31,7 @@ from interp.sae.learner import Learner
 from interp.sae.sharding import check_shards
 from interp.sae.training import training_bytes
 from interp.storage.folders import unfinished_folder
-from tests.runtime.test_processes import launch
+from tests.launched import launch
 from tests.sae.test_architectures import planted, steps
 from tests.sae.test_several_processes import A, B, checkpoints, opened
 

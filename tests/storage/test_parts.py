@@ -14,7 +14,7 @@ from interp.features.feature_store import FeatureStore
 from interp.features.table_passes import SCHEMAS
 from interp.storage.manifests import MADE_OF
 from interp.storage.parts import parse_part
-from tests.runtime.test_processes import launch
+from tests.launched import launch
 
 LATENTS = list(range(40, 0, -1))
 

@@ -11,7 +11,7 @@ from interp.verdict.coded_text import CodedText
 from interp.verdict.evidence import COMPARING, FULL_FIRINGS, WEIGHT_EXPONENT, collect_evidence, firing_weights
 from interp.verdict.ranking import rank_codes
 from interp.verdict.similarity import STATISTIC_NAMES
-from tests.features.test_examples import copied_text, counted
+from tests.copied_text import copied_text, counted
 
 
 def test_tenths_with_few_firings_weigh_less_and_strong_firings_more():

@@ -19,9 +19,9 @@ from interp.verdict.counting import count_rules
 from interp.verdict.explanations import ExplanationsOfText, Sense, explain
 from interp.verdict.rules import MAX_ATOMS, Atom
 from interp.verdict.search import N_SAMPLED_FIRINGS, FitSample
-from tests.codes.test_sampling import hash_of
-from tests.features.test_examples import N_CTX, copied_text
-from tests.features.test_examples import counted as in_first_window
+from tests.copied_text import N_CTX, copied_text
+from tests.copied_text import counted as in_first_window
+from tests.random_codes import hash_of
 
 WORDS = [
     "alpha",

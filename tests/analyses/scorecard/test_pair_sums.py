@@ -7,7 +7,7 @@ import torch
 from analyses.scorecard.pair_sums import PairSummer
 from interp.codes.code_chunks import read_chunks
 from interp.codes.sparse_codes import SparseCodes
-from tests.codes.test_sampling import random_codes
+from tests.random_codes import random_codes
 
 
 def test_pair_sums_are_all_pairs_of_firings_in_different_groups():

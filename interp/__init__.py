@@ -37,7 +37,7 @@ The command line, the page and the help pick it up:
 
 Three things of the library itself need one more line each: a stage has a place in `pipeline.stages.ORDER` (a user's
 stage runs after all of these), a command is a function of `cli` with a name in `cli.COMMANDS`, and the public name of
-an architecture or figure is in the stub of its package (`__init__.pyi`).
+an architecture or figure is in the stubs (`__init__.pyi`).
 
 `__init__.pyi` lists the public names and their modules. A module is loaded when one of its names is first used, so
 importing the package is quick.

@@ -1,13 +1,11 @@
 """Register figures by name."""
 
 from collections.abc import Callable
-from importlib import import_module
-from pkgutil import iter_modules
 from typing import TypeVar
 
 import plotly.graph_objects as go
 
-from interp.runtime.registry import register
+from interp.runtime.registry import import_files, register
 
 Draw = TypeVar("Draw", bound=Callable[..., go.Figure])
 
@@ -26,6 +24,5 @@ def all_figures() -> dict[str, Callable[..., go.Figure]]:
     """Return every figure by its name, in alphabetical order."""
     from interp import figures
 
-    for module in iter_modules(figures.__path__):
-        import_module(f"{figures.__name__}.{module.name}")
+    import_files(figures.__name__, figures.__path__)
     return dict(sorted(FIGURES.items()))

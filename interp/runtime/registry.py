@@ -1,7 +1,9 @@
 """A registry by name for everything that a user may add: measures, stages, architectures, figures, …"""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from importlib import import_module
+from pkgutil import iter_modules
 from typing import Any, TypeVar
 
 from interp.checks.errors import InterpError
@@ -22,6 +24,12 @@ def register(
     if name in known and (code is None or _defined_at(code(known[name])) != _defined_at(code(entry))):
         raise InterpError(f"{noun} {name!r} is already registered: choose another name")
     known[name] = entry
+
+
+def import_files(package: str, folders: Iterable[str]) -> None:
+    """Import every file of a package (its `__name__` and `__path__`), so that what it defines is registered."""
+    for file in iter_modules(folders):
+        import_module(f"{package}.{file.name}")
 
 
 def _defined_at(code: Any) -> tuple[str, str]:

@@ -5,8 +5,6 @@ in it is registered (`models.sources`).
 `own_text` a user's files and data sets. A new source is a function in a file here, or in a script of the user's own.
 """
 
-from importlib import import_module
-from pkgutil import iter_modules
+from interp.runtime.registry import import_files
 
-for _file in iter_modules(__path__):
-    import_module(f"{__name__}.{_file.name}")
+import_files(__name__, __path__)

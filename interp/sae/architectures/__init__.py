@@ -6,8 +6,6 @@ in a script of the user's own (`analyses/custom_architecture.py`); `sae_config` 
 new way, it defines its encoder in the same file (`encoders`).
 """
 
-from importlib import import_module
-from pkgutil import iter_modules
+from interp.runtime.registry import import_files
 
-for _file in iter_modules(__path__):
-    import_module(f"{__name__}.{_file.name}")
+import_files(__name__, __path__)

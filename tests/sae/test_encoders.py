@@ -35,7 +35,7 @@ class Staircase(Encoder):
 
     @classmethod
     def from_stored(cls, settings: dict[str, Any], parts: FileTensors, d_sae: int, source: str) -> "Staircase":
-        return cls(parts.pop("step", d_sae), read_whole_number(settings, "most", 100, source))
+        return cls(parts.pop("step", d_sae), read_whole_number(settings, "most", source, limit=100))
 
 
 @dataclass(frozen=True, kw_only=True)

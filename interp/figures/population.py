@@ -72,9 +72,9 @@ def density_histogram(features: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go
     fig = go.Figure()
     binned = {name: np.histogram(values, edges)[0] for name, values in logs.items()}
     dead = {name: int((d == 0).sum()) for name, d in densities.items()}
-    most = max((int(counts.max()) for counts in binned.values()), default=0)
-    is_cut = max(dead.values(), default=0) > 1.5 * most > 0
-    heights = {name: min(n, 0.6 * most) if is_cut else n for name, n in dead.items()}
+    highest = max((int(counts.max()) for counts in binned.values()), default=0)
+    is_cut = max(dead.values(), default=0) > 1.5 * highest > 0
+    heights = {name: min(n, 0.6 * highest) if is_cut else n for name, n in dead.items()}
     for (name, counts), colour in zip(binned.items(), colours, strict=True):
         if len(named) == 1:
             look = {"width": BIN_WIDTH * 0.92, "showlegend": False}

@@ -100,11 +100,11 @@ def to_pixels(width: str | float) -> float:
 def _with_fitting_axes(fig: go.Figure, size: float) -> go.Figure:
     """Shorten the labels of rows that take too much of the width, and break titles that are longer than their axis into
     lines."""
-    most = int(MAX_LABEL_SHARE * fig.layout.width / (LETTER_WIDTH * size))
+    max_letters = int(MAX_LABEL_SHARE * fig.layout.width / (LETTER_WIDTH * size))
     longest = 0
     for axis in fig.select_yaxes():
         if axis.ticktext:
-            axis.ticktext = [_shortened_label(str(label), most) for label in axis.ticktext]
+            axis.ticktext = [_shortened_label(str(label), max_letters) for label in axis.ticktext]
             longest = max(longest, *(count_letters(label) for label in axis.ticktext))
     room = min(plot_size(fig)[0], fig.layout.width - (longest + 3) * LETTER_WIDTH * size - _MARGIN["r"])
     for axis in fig.select_xaxes():
@@ -115,11 +115,11 @@ def _with_fitting_axes(fig: go.Figure, size: float) -> go.Figure:
     return fig
 
 
-def _shortened_label(label: str, most: int) -> str:
-    """Return a label of at most `most` letters. A label with markup stays as it is."""
-    if count_letters(label) <= most or "<" in label:
+def _shortened_label(label: str, max_letters: int) -> str:
+    """Return a label of at most `max_letters` letters. A label with markup stays as it is."""
+    if count_letters(label) <= max_letters or "<" in label:
         return label
-    kept = escape_markup(shortened(html.unescape(label).strip("\u2068\u2069"), most))
+    kept = escape_markup(shortened(html.unescape(label).strip("\u2068\u2069"), max_letters))
     return f"\u2068{kept}\u2069" if label.startswith("\u2068") else kept
 
 

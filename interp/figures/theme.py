@@ -93,7 +93,7 @@ def digit_ticks(low: float, high: float) -> list[float]:
     span = high / low
     near = (1, 1.2, 1.4, 1.6, 1.8, 2, 2.5, 3, 3.5, 4, 5, 6, 7, 8, 9)
     digits_up_to = {2.5: near, 4: range(1, 10), 20: (1, 2, 3, 5, 7), 100: (1, 2, 5), 3000: (1, 3), math.inf: (1,)}
-    digits: Iterable[float] = next(digits for most, digits in digits_up_to.items() if span <= most)
+    digits: Iterable[float] = next(digits for limit, digits in digits_up_to.items() if span <= limit)
     return [digit * 10.0**power for power in range(-9, 10) for digit in digits]
 
 
@@ -150,9 +150,9 @@ def split_by_verdict(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [(verdict, rows) for verdict in verdicts if len(rows := table[table["verdict"] == verdict])]
 
 
-def shortened(text: str, most: int) -> str:
-    """Return a text of at most `most` letters, of which the last is … where some are left out."""
-    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
+def shortened(text: str, max_letters: int) -> str:
+    """Return a text of at most `max_letters` letters, of which the last is … where some are left out."""
+    return text if len(text) <= max_letters else text[: max_letters - 1].rstrip() + "…"
 
 
 def plain_name(name: object) -> str:

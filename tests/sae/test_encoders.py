@@ -68,7 +68,9 @@ def test_it_is_trained_saved_and_read_back(tmp_path):
 
 def test_saelens_has_no_architecture_for_it(tmp_path):
     with pytest.raises(ValueError, match="no architecture for this sae with the encoder Staircase.*format='interp'"):
-        SAE(**weights(), encoder=Staircase(torch.ones(D_SAE), 3)).save(tmp_path)
+        SAE(**weights(), encoder=Staircase(torch.ones(D_SAE), 3)).save(tmp_path, format="saelens")
+    SAE(**weights(), encoder=Staircase(torch.ones(D_SAE), 3)).save(tmp_path)
+    assert load_sae(tmp_path).encoder.most == 3
 
 
 def test_loading_names_an_encoder_that_was_not_imported(tmp_path, monkeypatch):

@@ -33,11 +33,9 @@ GROUPS = {
     "script, shape, length": ("script", "shape", "start", "letters", "length"),
     "first letters": ("first_", "stem"),
     "last letters": ("last_",),
-    "role": ("role_",),
     "about": ("about_",),
     "the token before": ("previous",),
     "the token behind": ("next",),
-    "the line's head": ("line_head",),
     "topic": ("topic_",),
     "tokens around": ("around",),
 }

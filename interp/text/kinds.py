@@ -6,7 +6,8 @@ both are within twelve tokens of "import". The kinds:
 
     token, previous, …  which token it is, and which ones are next to it
     spelling            the token's spelling: script, shape, first and last letters, length (`spellings`)
-    role, about         classes of tokens by what is next to them and around them (`neighbours`), at several grains
+    about               its class by the tokens that are around it in the text (`neighbours`), at several grains
+    previous_role, …    the classes of the tokens next to it, by what is next to them (`neighbours`)
     stem                the first letters of the whole word that a piece is part of (`words`)
     related             the English words that are related to it, and to the token before (`related_words`); not in
                         rules, which a list of tokens serves better
@@ -38,7 +39,7 @@ from jaxtyping import Int64
 from interp.runtime.registry import register
 from interp.text import spellings
 from interp.text.positions import Positions
-from interp.text.read_text import ABOUT_GRAINS, N_NAMING_TOKENS, ROLE_GRAINS, TOPIC_GRAINS, ReadText, TokenClasses
+from interp.text.read_text import ABOUT_GRAINS, N_NAMING_TOKENS, TOPIC_GRAINS, ReadText, TokenClasses
 from interp.text.related_words import related_words
 from interp.text.vocabulary import quote_token
 from interp.text.words import HASH_BITS
@@ -217,8 +218,9 @@ def _sequence_place_name(text: ReadText, value: int, row: int) -> str:
 
 
 def _line_head(positions: Positions) -> Int64[np.ndarray, " row"]:
-    """Return the first token of the line that is not blank."""
-    return np.where(positions.state.line_head >= 0, positions.state.line_head, positions.token())
+    """Return the first token of the line that is not blank; −1 if the sequence begins inside the line."""
+    state = positions.state
+    return np.where(state.line_known, np.where(state.line_head >= 0, state.line_head, positions.token()), -1)
 
 
 _ORDINALS = [*(str(n) for n in range(1, 9)), "9 or later"]
@@ -260,8 +262,7 @@ PREDICATE_KINDS: dict[str, Kind] = {
     "last_3": affix_kind(3, spellings.last_letters, "tokens that end in"),
     "letters": spelling_kind(spellings.lower_letters, spellings.letters_name),
     "length": spelling_kind(spellings.length, spellings.length_name, in_rules=False),
-    # Its class by what is next to it and around it, and the classes of its neighbours.
-    **{f"role_{n}": learnt_kind(f"role_{n}") for n in ROLE_GRAINS},
+    # Its class by what is around it, and the classes of its neighbours by what is next to them.
     **{f"about_{n}": learnt_kind(f"about_{n}") for n in ABOUT_GRAINS},
     "previous_role_40": learnt_kind("role_40", "after {}", offset=-1),
     "next_role_40": learnt_kind("role_40", "before {}", offset=1),
@@ -290,7 +291,10 @@ PREDICATE_KINDS: dict[str, Kind] = {
         words="at token {} of a line",
     ),
     "sentence_place": place_kind(
-        "place in the sentence", _ORDINALS, lambda s: s.sentence_tokens, words="at token {} of a sentence"
+        "place in the sentence",
+        _ORDINALS,
+        lambda s: np.where(s.sentence_known, s.sentence_tokens, -1),
+        words="at token {} of a sentence",
     ),
     "line_head": Kind(
         values=_line_head,
@@ -299,6 +303,7 @@ PREDICATE_KINDS: dict[str, Kind] = {
         words="in lines that begin with {}",
         subject="line",
         needs_strings=True,
+        compares=False,
     ),
     "sequence_place": Kind(values=_sequence_place, size=lambda text: 32, name=_sequence_place_name, subject="sequence"),
     "indent": place_kind("indentation", _INDENTS, lambda s: np.where(s.line_known, (s.indent + 3) // 4, -1)),

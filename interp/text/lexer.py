@@ -81,6 +81,7 @@ STATE = {
     "indent": "spaces before the line's first character",
     "paragraph": "1 in the line after a blank one",
     "sentence": "1 until the first character of a sentence",
+    "sentence_known": "1 if the sentence's start was read; 0 if the sequence begins inside the sentence",
     "sentence_tokens": "tokens of the sentence so far",
     "parens": "how many ( are open",
     "squares": "how many [ are open",
@@ -150,7 +151,7 @@ def read_states(tokens: Int[np.ndarray, "seq pos"], spelt: TokenCharacters) -> A
     """Read the state at each token. Returns a record array [seq, pos] with the fields of `STATE` and `AT_TOKEN`."""
     states = np.recarray(tokens.shape, _RECORD)
     memory = np.zeros(3, _RECORD)
-    for name in ("line_known", "line_empty", "paragraph", "sentence"):
+    for name in ("line_known", "line_empty", "paragraph", "sentence", "sentence_known"):
         memory[name][_AFTER_CONTROL] = 1
     memory["prev"] = Character.CONTROL
     memory["prev2"] = Character.CONTROL
@@ -198,6 +199,7 @@ def _read_all(tokens, classes, offsets, memory, out):
                 else:
                     _read(s, character)
             ends_sentence = last in (Character.SENTENCE_END, Character.NEWLINE, Character.CONTROL)
+            s.sentence_known = s.sentence_known == 1 or ends_sentence
             s.sentence_tokens = 0 if ends_sentence else s.sentence_tokens + 1
 
 

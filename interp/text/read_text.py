@@ -26,7 +26,7 @@ from interp.text.related_words import related_words
 from interp.text.vocabulary import join_with_or, plain_strings, quote_token
 from interp.text.words import Words
 
-ROLE_GRAINS = (12, 40, 120, 400)
+ROLE_GRAINS = (40, 120)
 ABOUT_GRAINS = (40, 400)
 TOPIC_GRAINS = (10, 40, 150)
 """Numbers of clusters: of tokens by their direct neighbours, of tokens by the tokens around them, and of windows."""

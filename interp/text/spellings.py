@@ -45,9 +45,11 @@ def script_name(script: str) -> str:
 
 
 def shape(string: str) -> tuple[str, str]:
-    """Return the script and the case."""
-    stripped = string.strip()
-    if stripped.isupper():
+    """Return the script and the case. Bytes have no case: that of ⟨d7⟩ is that of its hexadecimal digits."""
+    stripped, written_in = string.strip(), script(string)
+    if written_in == "byte":
+        case = "other"
+    elif stripped.isupper():
         case = "upper"
     elif stripped.istitle():
         case = "title"
@@ -55,12 +57,12 @@ def shape(string: str) -> tuple[str, str]:
         case = "lower"
     else:
         case = "other"
-    return script(string), case
+    return written_in, case
 
 
 def shape_name(shape: tuple[str, str]) -> str:
     script, case = shape
-    if case == "other" or script == "byte":  # the case of ⟨d7⟩ is that of its hexadecimal digits
+    if case == "other":
         return script_name(script)
     first = f"that begin with {CATEGORIES[script]}" if script in CATEGORIES else f"in {script.capitalize()} script"
     return f"{CASES[case]} {first}"

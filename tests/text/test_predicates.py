@@ -39,7 +39,7 @@ def same(predicates, kind, a, b):
         ("next", (3, 12), (3, 2)),
         ("stem", (3, 4), (3, 2)),  # " sat" + "ting" is one word
         ("line_head", (2, 8), (2, 13)),
-        ("sentence_place", (0, 10), (0, 3)),
+        ("sentence_place", (1, 11), (1, 3)),
         ("parentheses", (6, 7), (6, 2)),
         ("line_start", (1, 11), (1, 2)),
         ("shape", (1, 2), (1, 11)),
@@ -55,6 +55,15 @@ def test_marks_on_letters_are_parts_of_words():
     predicates = Predicates.count(np.arange(5, dtype=np.int32)[None], 5, words)
     assert same(predicates, "stem", 0, 1) and same(predicates, "stem", 1, 2) and not same(predicates, "stem", 2, 3)
     assert PREDICATE_KINDS["stem"].name(predicates.text, 0, 1) == '"किताब"'
+
+
+def test_a_sequence_that_begins_inside_a_line_knows_neither_its_beginning_nor_that_of_the_sentence():
+    words = ["the", " end", ".", " So", "\n", "of", " it"]
+    predicates = Predicates.count(np.arange(7, dtype=np.int32)[None], 7, words)
+    assert [value(predicates, "line_head", row) for row in range(7)] == [-1, -1, -1, -1, -1, 5, 5]
+    assert [value(predicates, "sentence_place", row) for row in range(7)] == [-1, -1, -1, 0, 1, 0, 1]
+    after_control = Predicates.count(np.arange(3, dtype=np.int32)[None], 3, ["<|endoftext|>", "the", " end"])
+    assert [value(after_control, "sentence_place", row) for row in range(3)] == [-1, 0, 1]
 
 
 def test_white_space_is_in_no_word(predicates):

@@ -5,6 +5,7 @@ import pytest
 
 from interp.text.kinds import PREDICATE_KINDS
 from interp.text.read_text import ReadText
+from interp.text.spellings import shape
 
 
 def called(kind, string, others=("plain", "words", "of", "Latin", "letters")):
@@ -48,3 +49,8 @@ def called(kind, string, others=("plain", "words", "of", "Latin", "letters")):
 )
 def test_classes_of_tokens_are_called_by_how_they_are_spelt(kind, string, name):
     assert called(kind, string) == name
+
+
+def test_bytes_have_no_case():
+    """Some have letters among their hexadecimal digits."""
+    assert shape("⟨d7⟩") == shape("⟨90⟩") == shape(" ⟨e2⟩⟨80⟩")

@@ -41,16 +41,13 @@ from interp.compare.across_models import ShiftedCodes
 from interp.effects.steering import activations
 from interp.features.feature_store import FeatureStore
 from interp.statistics.estimates import bootstrap, ratio
-from interp.text.kinds import PREDICATE_KINDS
+from interp.text.kinds import PREDICATE_KINDS, TOKENS_BEFORE
 from interp.text.predicates import Predicates
 from interp.verdict.counting import NumberedRules
 from interp.verdict.rules import Atom, Rule
 
 _WINDOW, _FIRST = 32, 16
 """Tokens of a window, and the first position at which a rule is to hold."""
-_BEHIND = {"before_previous": (2, 2), "before": (1, 8)}
-"""How many positions back the tokens of some kinds are. For other kinds of tokens or token classes it is 0, or 1 for
-`previous` ones."""
 _ROWS_AT_ONCE = 1 << 15
 _PAIRS_AT_ONCE = 1 << 18
 Windows = Int[np.ndarray, "window pos"]
@@ -122,8 +119,8 @@ class _Writer:
 
     def _back(self, atom: Atom) -> tuple[int, int]:
         """Return how far before the position its token may stand; −1 for what no token brings about."""
-        if atom.kind in _BEHIND:
-            return _BEHIND[atom.kind]
+        if atom.kind == "before":
+            return 1, TOKENS_BEFORE
         is_placed = self._classes(atom) is not None or atom.kind == "previous"
         return (int(atom.kind.startswith("previous")),) * 2 if is_placed else (-1, -1)  # type: ignore[return-value]
 

@@ -11,7 +11,7 @@ both are within twelve tokens of "import". The kinds:
     stem                the first letters of the whole word that a piece is part of (`words`)
     related             the English words that are related to it, and to the token before (`related_words`); not in
                         rules, which a list of tokens serves better
-    places              in the line and its first token, the sentence, brackets, quotes, a URL, … (`lexer`)
+    places              in the line, the sentence, brackets, quotes, a URL, … (`lexer`)
     topic               the topic of the window around it (`neighbours`), at several grains
     around              the tokens at most twelve away on either side
     before              the eight tokens before; only for rules
@@ -217,12 +217,6 @@ def _sequence_place_name(text: ReadText, value: int, row: int) -> str:
     return f"{2 ** (value - 1)} to {2**value - 1} tokens into a sequence"
 
 
-def _line_head(positions: Positions) -> Int64[np.ndarray, " row"]:
-    """Return the first token of the line that is not blank; −1 if the sequence begins inside the line."""
-    state = positions.state
-    return np.where(state.line_known, np.where(state.line_head >= 0, state.line_head, positions.token()), -1)
-
-
 _ORDINALS = [*(str(n) for n in range(1, 9)), "9 or later"]
 _INDENTS = [
     "in lines that are not indented",
@@ -249,15 +243,12 @@ PREDICATE_KINDS: dict[str, Kind] = {
     "token": learnt_kind("token", items=1),
     "previous": learnt_kind("token", "after {}", offset=-1, items=1),
     "next": learnt_kind("token", "before {}", offset=1, items=1),
-    "before_previous": learnt_kind("token", "two after {}", offset=-2, items=1, compares=False),
-    "after_next": learnt_kind("token", "two before {}", offset=2, items=1, compares=False),
     # Its spelling.
     "script": spelling_kind(spellings.script, spellings.script_name),
     "shape": spelling_kind(spellings.shape, spellings.shape_name),
     "start": spelling_kind(spellings.start, spellings.start_name),
     "first_2": affix_kind(2, spellings.first_letters, "tokens that begin with"),
     "first_3": affix_kind(3, spellings.first_letters, "tokens that begin with"),
-    "first_4": affix_kind(4, spellings.first_letters, "tokens that begin with", compares=False),
     "last_2": affix_kind(2, spellings.last_letters, "tokens that end in"),
     "last_3": affix_kind(3, spellings.last_letters, "tokens that end in"),
     "letters": spelling_kind(spellings.lower_letters, spellings.letters_name),
@@ -268,8 +259,6 @@ PREDICATE_KINDS: dict[str, Kind] = {
     "next_role_40": learnt_kind("role_40", "before {}", offset=1),
     "previous_role_120": learnt_kind("role_120", "after {}", offset=-1),
     "next_role_120": learnt_kind("role_120", "before {}", offset=1),
-    "previous_about_40": learnt_kind("about_40", "after {}", offset=-1, compares=False),
-    "previous_about_400": learnt_kind("about_400", "after {}", offset=-1, compares=False),
     # The word that it is in, and the words that are related to it.
     "stem": Kind(
         values=lambda positions: positions.stems(),
@@ -295,15 +284,6 @@ PREDICATE_KINDS: dict[str, Kind] = {
         _ORDINALS,
         lambda s: np.where(s.sentence_known, s.sentence_tokens, -1),
         words="at token {} of a sentence",
-    ),
-    "line_head": Kind(
-        values=_line_head,
-        size=_vocabulary_size,
-        name=_token_name,
-        words="in lines that begin with {}",
-        subject="line",
-        needs_strings=True,
-        compares=False,
     ),
     "sequence_place": Kind(values=_sequence_place, size=lambda text: 32, name=_sequence_place_name, subject="sequence"),
     "indent": place_kind("indentation", _INDENTS, lambda s: np.where(s.line_known, (s.indent + 3) // 4, -1)),

@@ -77,7 +77,6 @@ STATE = {
     "line_known": "1 if the line's start was read; 0 if the sequence begins inside the line",
     "line_empty": "1 while the line holds nothing but spaces",
     "line_tokens": "tokens of the line so far",
-    "line_head": "the line's first token that is not blank; −1 before it",
     "indent": "spaces before the line's first character",
     "paragraph": "1 in the line after a blank one",
     "sentence": "1 until the first character of a sentence",
@@ -156,7 +155,6 @@ def read_states(tokens: Int[np.ndarray, "seq pos"], spelt: TokenCharacters) -> A
     memory["prev"] = Character.CONTROL
     memory["prev2"] = Character.CONTROL
     memory["line_empty"][_START] = 1
-    memory["line_head"] = -1
     _read_all(np.ascontiguousarray(tokens), spelt.classes, spelt.offsets, memory, states)
     return states
 
@@ -172,8 +170,6 @@ def _read_all(tokens, classes, offsets, memory, out):
             for character in spelt:
                 if character != Character.SPACE:
                     last = character
-            if s.line_head < 0 and last != Character.SPACE and last != Character.NEWLINE:
-                s.line_head = token
             s.repeats = 0
             for back in range(min(N_RECENT_TOKENS, position), 0, -1):
                 if tokens[sequence, position - back] == token:
@@ -238,7 +234,6 @@ def _end_line(s):
     s.line_known = 1
     s.line_empty = 1
     s.line_tokens = 0
-    s.line_head = -1
     s.indent = 0
     s.paragraph = blank
     s.single = 0

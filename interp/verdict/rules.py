@@ -49,14 +49,8 @@ def phrase(rule: Rule) -> str:
     """Return the wording of a rule: its tokens, and their context."""
     atoms = sorted(rule, key=lambda atom: list(PREDICATE_KINDS).index(atom.kind))
     subject = next((atom.words for atom in atoms if PREDICATE_KINDS[atom.kind].subject == SUBJECT), "tokens")
-    words_of = {atom.kind: atom.words for atom in atoms if PREDICATE_KINDS[atom.kind].subject != SUBJECT}
-    alone = {atom.kind: atom.names[0] for atom in atoms if len(atom.names) == 1 and atom.names[0][0] == '"'}
-    if {"previous", "before_previous"} <= alone.keys():
-        words_of["previous"] = f"after {alone['before_previous'][:-1]}{alone['previous'][1:]}"
-        del words_of["before_previous"]
-    places = list(words_of.values())
-    further = (f"and {words}" if words.startswith("two ") else words for words in places[1:])
-    return " ".join([subject, *places[:1], *further])
+    places = [atom.words for atom in atoms if PREDICATE_KINDS[atom.kind].subject != SUBJECT]
+    return " ".join([subject, *places])
 
 
 def rule_json(rule: Rule) -> str:

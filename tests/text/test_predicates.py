@@ -38,7 +38,6 @@ def same(predicates, kind, a, b):
         ("previous", (4, 13), (4, 5)),
         ("next", (3, 12), (3, 2)),
         ("stem", (3, 4), (3, 2)),  # " sat" + "ting" is one word
-        ("line_head", (2, 8), (2, 13)),
         ("sentence_place", (1, 11), (1, 3)),
         ("parentheses", (6, 7), (6, 2)),
         ("line_start", (1, 11), (1, 2)),
@@ -57,10 +56,9 @@ def test_marks_on_letters_are_parts_of_words():
     assert PREDICATE_KINDS["stem"].name(predicates.text, 0, 1) == '"किताब"'
 
 
-def test_a_sequence_that_begins_inside_a_line_knows_neither_its_beginning_nor_that_of_the_sentence():
+def test_a_sequence_that_begins_inside_a_sentence_does_not_know_its_beginning():
     words = ["the", " end", ".", " So", "\n", "of", " it"]
     predicates = Predicates.count(np.arange(7, dtype=np.int32)[None], 7, words)
-    assert [value(predicates, "line_head", row) for row in range(7)] == [-1, -1, -1, -1, -1, 5, 5]
     assert [value(predicates, "sentence_place", row) for row in range(7)] == [-1, -1, -1, 0, 1, 0, 1]
     after_control = Predicates.count(np.arange(3, dtype=np.int32)[None], 3, ["<|endoftext|>", "the", " end"])
     assert [value(after_control, "sentence_place", row) for row in range(3)] == [-1, 0, 1]
@@ -153,7 +151,7 @@ def test_every_value_of_every_kind_has_its_number_and_its_words(predicates):
             assert predicates.words(int(number), row)
     said = {predicates.kind_of(int(n)): predicates.words(int(n), 7) for n in numbers[7] if n >= 0}
     assert said["token"] == '" dog"' and said["previous"] == 'after " the"' and said["parentheses"] == "in parentheses"
-    assert said["line_head"] == 'in lines that begin with " the"' and said["stem"] == 'in words that begin like "dog"'
+    assert said["stem"] == 'in words that begin like "dog"'
 
 
 def test_a_topic_is_called_by_tokens_that_occur():

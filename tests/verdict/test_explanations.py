@@ -64,7 +64,7 @@ def values_everywhere(kind, text):
 
 def truth_of(atom, text):
     """Return where an atom holds, by whole arrays [seq, pos]."""
-    tokens, reach = text.tokens, {"token": (0, 0), "previous": (1, 1), "before_previous": (2, 2), "before": (1, 8)}
+    tokens, reach = text.tokens, {"token": (0, 0), "previous": (1, 1), "before": (1, 8)}
     if atom.kind not in reach:
         return np.isin(values_everywhere(atom.kind, text), atom.values).any(1).reshape(tokens.shape)
     member, out = np.isin(tokens, atom.values), np.zeros(tokens.shape, bool)
@@ -80,7 +80,7 @@ def truth(rule, text):
 
 def atom(text, kind, *wanted):
     """Return the atom of a kind whose values are called so; tokens by their strings."""
-    if kind in ("token", "previous", "before_previous", "before"):
+    if kind in ("token", "previous", "before"):
         values = [WORDS.index(string) for string in wanted]
         return Atom(kind, tuple(values), tuple(text.token_name(value) for value in values))
     values, rows = np.unique(values_everywhere(kind, text)[:, 0], return_index=True)
@@ -110,7 +110,6 @@ def planted(text):
         '"Delta"': (say("token", "Delta"),),
         '"alpha" or "gamma"': (say("token", "alpha", "gamma"),),
         'tokens after "("': (say("previous", "("),),
-        'tokens two after ")"': (say("before_previous", ")"),),
         '"if" or "def" after a newline': (say("token", "if", "def"), say("previous", "\n")),
         'tokens within 8 tokens after "THE"': (say("before", "THE"),),
         'tokens that end in "ng"': (say("last_2", 'tokens that end in "ng"'),),

@@ -13,16 +13,6 @@ def test_phrase_gives_rules_in_words():
         "tokens after a newline": (an_atom("previous", "a newline"),),
         '"thou" or "thy" after a comma': (thou, an_atom("previous", "a comma")),
         'tokens that end in "ing" in a string literal': (literal, an_atom("last_3", 'tokens that end in "ing"')),
-        '"thy" after "king the"': (
-            an_atom("token", '"thy"'),
-            an_atom("previous", '" the"'),
-            an_atom("before_previous", '"king"'),
-        ),
-        "token 0 after token 1 and two after token 2": (
-            an_atom("token", "token 0"),
-            an_atom("previous", "token 1"),
-            an_atom("before_previous", "token 2"),
-        ),
     }
     bytes_twice = an_atom("shape", "bytes of characters", "numbers", "bytes of characters")
     said["bytes of characters or numbers"] = (bytes_twice,)

@@ -68,7 +68,7 @@ def random_rules(predicates, n, seed=0):
     return [rule() for _ in range(n)]
 
 
-OFFSETS = {"token": [0], "previous": [-1], "before_previous": [-2], "next": [1], "before": range(-8, 0)}
+OFFSETS = {"token": [0], "previous": [-1], "next": [1], "before": range(-8, 0)}
 
 
 def atom_holds(atom, predicates, seq, pos):

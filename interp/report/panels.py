@@ -10,7 +10,7 @@ Its payload is plain JSON, so that an analysis can leave one in the run folder (
 import base64
 import json
 import re
-from copy import deepcopy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -63,44 +63,54 @@ class Panel:
 
 def _figure_payload(figure: "go.Figure") -> dict[str, Any]:
     """Return the title, height and plotly JSON of a figure that fills the available width, in the page's words."""
-    figure = deepcopy(figure)  # a copy, so that the caller's figure keeps its title and size
-    title, height = _in_its_words(figure.layout.title.text), figure.layout.height
-    for axis in (*figure.select_xaxes(), *figure.select_yaxes()):
-        axis.title.text = _in_its_words(axis.title.text)
-        _with_powers_of_ten(axis)
-    above = 56 if any(note.yref == "paper" and (note.y or 0) >= 0.99 for note in figure.layout.annotations) else 28
-    for trace in figure.data:
-        if isinstance(template := getattr(trace, "hovertemplate", None), str):
-            trace.hovertemplate = _in_its_words(template)
-    _name_fewer(figure)
-    figure.update_layout(title=None, width=None, margin={"l": 56, "r": 12, "t": above, "b": 48})
-    return {"title": title, "height": height, "figure": json.loads(figure.to_json())}
+    drawn = json.loads(figure.to_json())  # a copied figure would validate each of its properties again
+    layout: dict[str, Any] = drawn["layout"]
+    title, height = _in_its_words(_text_of(layout)), layout.get("height")
+    for name, axis in layout.items():
+        if re.fullmatch(r"[xy]axis\d*", name) and (words := _text_of(axis)):
+            axis["title"]["text"] = _in_its_words(words)
+            _with_powers_of_ten(axis)
+    notes = layout.pop("annotations", [])
+    above = 56 if any(note.get("yref") == "paper" and note.get("y", 0) >= 0.99 for note in notes) else 28
+    for trace in drawn["data"]:
+        if isinstance(template := trace.get("hovertemplate"), str):
+            trace["hovertemplate"] = _in_its_words(template)
+        if trace["type"] == "scatter" and trace.get("mode") == "markers+text":
+            _name_fewer(trace, is_log=layout.get("xaxis", {}).get("type") == "log")
+    if shown := [note for note in notes if note.get("name") != LEADER]:
+        layout["annotations"] = shown
+    for name in ("title", "width"):
+        layout.pop(name, None)
+    layout["margin"] = layout.get("margin", {}) | {"l": 56, "r": 12, "t": above, "b": 48}
+    return {"title": title, "height": height, "figure": drawn}
 
 
-def _name_fewer(figure: "go.Figure") -> None:
+def _text_of(titled: Mapping[str, Any]) -> str | None:
+    """Return the text of the title of a layout or of an axis."""
+    return titled.get("title", {}).get("text")
+
+
+def _name_fewer(trace: dict[str, Any], *, is_log: bool) -> None:
     """Leave at most MANY_NAMES beside the points of a trace, of points that lie far from each other; hovering tells the
     others. `meta` has the places of the FEW_NAMES that a narrow page shows, and for every point the side that is nearer
-    to the middle."""
-    figure.layout.annotations = [note for note in figure.layout.annotations if note.name != LEADER]
-    for trace in figure.select_traces({"type": "scatter", "mode": "markers+text"}):
-        names = trace.text if trace.hovertext is None else trace.hovertext
-        try:
-            x, y = _numbers(trace.x), _numbers(trace.y)
-        except ValueError:  # on an axis of categories all names stay
-            continue
-        if names is None or isinstance(names, str) or not x.shape == y.shape == (len(names),):
-            continue
-        across = np.log10(x) if figure.layout.xaxis.type == "log" else x
-        first = spread_points(np.column_stack([across, y]), MANY_NAMES)
-        trace.text = [names[k] if k in first else "" for k in range(len(names))]
-        inwards = [
-            "middle left" if is_right else "middle right" for is_right in across > np.sum(across) / max(len(x), 1)
-        ]
-        trace.meta = {"first": first[:FEW_NAMES], "inwards": inwards}
+    to the middle.
+    is_log: whether the x axis is logarithmic."""
+    names = trace.get("hovertext", trace.get("text"))
+    try:
+        x, y = _numbers(trace.get("x")), _numbers(trace.get("y"))
+    except ValueError:  # on an axis of categories all names stay
+        return
+    if names is None or isinstance(names, str) or not x.shape == y.shape == (len(names),):
+        return
+    across = np.log10(x) if is_log else x
+    first = spread_points(np.column_stack([across, y]), MANY_NAMES)
+    trace["text"] = [names[k] if k in first else "" for k in range(len(names))]
+    inwards = ["middle left" if is_right else "middle right" for is_right in across > np.sum(across) / max(len(x), 1)]
+    trace["meta"] = {"first": first[:FEW_NAMES], "inwards": inwards}
 
 
 def _numbers(values: Any) -> np.ndarray:
-    """Return a trace's values, which plotly keeps as bytes in base64 once a figure is copied."""
+    """Return a trace's values, which plotly writes as bytes in base64 if they are an array."""
     if isinstance(values, dict):
         return np.frombuffer(base64.b64decode(values["bdata"]), np.dtype(values["dtype"])).astype(float)
     return np.asarray(values, float)
@@ -120,14 +130,14 @@ def spread_points(points: Float[np.ndarray, "point axis"], n: int) -> list[int]:
     return chosen
 
 
-def _with_powers_of_ten(axis: Any) -> None:
+def _with_powers_of_ten(axis: dict[str, Any]) -> None:
     """Write 10⁻³ at the ticks of an axis of exponents. In print these stand alone, since a superscript would be too
     small (`figures.theme.decade_ticks`)."""
-    if "log₁₀ of the " in (axis.title.text or "") and axis.ticktext is not None:
-        axis.title.text = axis.title.text.replace("log₁₀ of the ", "")
+    if "log₁₀ of the " in axis["title"]["text"] and "ticktext" in axis:
+        axis["title"]["text"] = axis["title"]["text"].replace("log₁₀ of the ", "")
         is_exponent = re.compile(r"−?\d+")
-        axis.ticktext = [
-            f"10{text.translate(RAISED)}" if is_exponent.fullmatch(text) else text for text in axis.ticktext
+        axis["ticktext"] = [
+            f"10{text.translate(RAISED)}" if is_exponent.fullmatch(text) else text for text in axis["ticktext"]
         ]
 
 

@@ -34,7 +34,7 @@ def test_pages_link_to_one_another_and_to_nothing_that_is_loaded_from_elsewhere(
 
 @pytest.fixture(scope="module")
 def twice(docs, tmp_path_factory):
-    """Return what two kernels made of one notebook."""
+    """Return what a kernel made of a notebook whose two cells have the same code."""
     file = tmp_path_factory.mktemp("notebook") / "one.ipynb"
     code = """
     import os, sys, tempfile, time, plotly.graph_objects as go
@@ -43,24 +43,23 @@ def twice(docs, tmp_path_factory):
     print("progress", time.time(), file=sys.stderr)
     display(HTML(f"<td>{time.time_ns() % 1000} s</td><p>{tempfile.mkdtemp()}/store</p>"))
     go.Figure(go.Bar(y=[1, 2]))"""
-    nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(textwrap.dedent(code))]), file)
-    return [docs.executed(file, Path("/a/run")) for _ in range(2)]
+    cells = [nbformat.v4.new_code_cell(textwrap.dedent(code)) for _ in range(2)]
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), file)
+    return docs.executed(file, Path("/a/run"))
 
 
 def test_a_notebook_is_run_and_its_figure_drawn_by_the_copy_beside_it(docs, twice, tmp_path, monkeypatch):
-    monkeypatch.setattr(docs, "executed", lambda source, run: deepcopy(twice[0]))
+    monkeypatch.setattr(docs, "executed", lambda source, run: deepcopy(twice))
     docs.write_notebook(tmp_path / "one.ipynb", Path("/a/run"), tmp_path / "one.html")
     text = (tmp_path / "one.html").read_text()
     assert "on /a/run" in text and "Plotly.newPlot" in text and '<script src="plotly.min.js">' in text
     assert not re.search(r'(src|href)="(https?:)?//', text)
 
 
-def test_what_is_kept_of_a_notebook_is_the_same_of_each_run(docs, twice, monkeypatch):
+def test_what_is_kept_of_a_notebook_is_the_same_each_time_its_code_is_run(docs, twice, monkeypatch):
     monkeypatch.setattr("plotly.graph_objects.Figure.to_image", lambda figure, *_, **sizes: b"a picture")
-    first, second = (docs.kept(deepcopy(notebook)) for notebook in twice)
-    for cell in (*first.cells, *second.cells):
-        del cell["id"]  # drawn at random where a notebook of before has none
-    assert first == second
-    printed, shown, drawn = first.cells[0].outputs
+    first, second = docs.kept(deepcopy(twice)).cells
+    assert first.pop("id") != second.pop("id") and first == second
+    printed, shown, drawn = first.outputs
     assert printed.text == "on /a/run\n" and list(drawn.data) == ["image/png"]
     assert shown.data["text/html"] == "<td>…</td><p>…/store</p>"

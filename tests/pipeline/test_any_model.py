@@ -44,7 +44,7 @@ def config(folder, family, **sections) -> RunConfig:
 
 
 def test_every_stage_works_on_a_model_from_elsewhere(folder):
-    """`test_families` has runs of other families."""
+    """`test_families` has a run of another family."""
     run = run_stages(config(folder, "gpt2"), folder / "run-gpt2")
     assert all(run.manifest(name) for name in STAGES)
     assert run.model.name == "gpt2" and run.store.d(HOOK) == D_MODEL

@@ -276,6 +276,9 @@ def overview_examples(
         is_whole = (in_words or {}).get(latent, 0) <= MAX_IN_WORDS
         return is_whole and _lists_words(str(ranking.loc[latent, "explanation"]))
 
+    def names_text(latent: int) -> bool:
+        return _NAMES_TEXT.search(str(ranking.loc[latent, "explanation"])) is not None
+
     def names_cut_characters(latent: int) -> bool:
         return any("⟨" in str(sense.get("rule")) for sense in senses[latent])
 
@@ -293,12 +296,10 @@ def overview_examples(
         "Learnt, without an effect": [j for j in readable if ranking["learnt"][j] >= SURELY_LEARNT and j in without],
         "The clearest senses": sorted(clarity, key=lambda latent: (names_cut_characters(latent), -clarity[latent])),
     }
-    by_effect = {
-        "Largest effect": sorted(
-            (j for j in low.index if verdict[j] != SINGLE_TOKEN),
-            key=lambda j: not _NAMES_TEXT.search(str(ranking.loc[j, "explanation"])),
-        ),
-        "Largest effect of one token": [j for j in low.index if verdict[j] == SINGLE_TOKEN],
+    of_one_token = (verdict[low.index] == SINGLE_TOKEN).to_numpy()
+    by_effect: dict[str, list[int]] = {
+        "Largest effect": sorted(low.index[~of_one_token], key=lambda j: not names_text(j)),
+        "Largest effect of one token": low.index[of_one_token].tolist(),
     }
     chosen = set[int]()
     draws = []

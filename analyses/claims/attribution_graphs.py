@@ -50,7 +50,8 @@ def quick_setting() -> Setting:
     sections = RunConfig.tiny().to_dict()
     sections["model"]["n_layers"] = 2
     sections["harvest"] = {"hook_names": "all mlps", "tokens": 20_000}
-    return Setting(config=sections, prompts=2, length=8)
+    sections["sae"]["tokens"] = 20_000
+    return Setting(config=sections, prompts=1, length=8)
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:

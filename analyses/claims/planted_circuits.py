@@ -66,7 +66,7 @@ class Kind(NamedTuple):
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:
     o = options(__doc__, "planted_circuits", arguments, "runs")
-    setting = Setting(prompts=2, tokens=1_000) if o.quick else Setting()
+    setting = Setting(prompts=1, tokens=1_000) if o.quick else Setting()
     record = Record(o.out, setting, svg=False)
     scores = {name: record.piece(name, lambda name=name: scores_of_world(name, setting)) for name in WORLDS}
     return record.finish(claims(scores), {}, {"planted": scores})

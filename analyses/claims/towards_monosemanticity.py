@@ -64,7 +64,7 @@ from interp.sae import ReLUConfig
 from interp.storage.files import write_json
 
 QUICK = Setting(
-    tokens=30_000, judged_tokens=30_000, sae_tokens=20_000, seeds={1: 2, 4: 2}, main=4, judged=48, quality_tokens=4_000
+    tokens=30_000, judged_tokens=30_000, sae_tokens=20_000, seeds={1: 2, 4: 2}, main=4, judged=24, quality_tokens=4_000
 )
 
 

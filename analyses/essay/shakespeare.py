@@ -76,7 +76,7 @@ QUICK = Setting(
     rounds=SHOWN,
     round_steps=1,
     n_samples=4,
-    sample_characters=40,
+    sample_characters=15,
     contrast_rows=4,
     shuffles=5,
 )

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from interp.checks.errors import InterpError
 from interp.runtime.progress import Progress, no_progress
+from interp.runtime.progress_bar import shows_progress
 from models.language_model import LanguageModel
 from models.recipe import Precision, TrainingConfig, autocast_to
 from models.transformer import Transformer
@@ -41,6 +42,7 @@ class TextTokenizer(Protocol):
     def decode(self, ids: Any) -> str: ...
 
 
+@shows_progress
 @torch.no_grad()
 def evaluate_loss(
     model: Transformer | LanguageModel,

@@ -23,6 +23,7 @@ import numpy as np
 from interp.checks.errors import InterpError
 from interp.checks.limits import check_at_least
 from interp.runtime.progress import Progress, no_progress
+from interp.runtime.progress_bar import shows_progress
 from interp.storage.files import read_any_json, write_json
 from interp.storage.folders import whole_folder
 from models.documents import Document
@@ -36,6 +37,7 @@ _MAX_NAMES = 1 << 20
 """Documents whose works are named; later ones belong to the work "": the names are held in memory."""
 
 
+@shows_progress
 def tokenize_stream(
     documents: Iterable[Document],
     tokenizer: Any,

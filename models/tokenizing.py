@@ -15,6 +15,7 @@ from jaxtyping import Int
 from interp.checks.errors import InterpError
 from interp.checks.limits import check_at_least
 from interp.runtime.progress import Progress, no_progress
+from interp.runtime.progress_bar import shows_progress
 from models.documents import Document
 from models.pretrained_tokenizer import PretrainedTokenizer, wrap_tokenizer
 from models.tokenizer import Tokenizer
@@ -24,6 +25,7 @@ log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 
 
+@shows_progress
 def tokenize(
     texts: Sequence[str | Document],
     tokenizer: Any,

@@ -27,6 +27,7 @@ from torch import Tensor
 
 from interp.checks.errors import InterpError
 from interp.runtime.progress import Progress, no_progress
+from interp.runtime.progress_bar import shows_progress
 from interp.storage.files import digest, read_json, write_json
 from interp.storage.folders import recover_finished, whole_folder
 from interp.storage.manifests import verify
@@ -58,6 +59,7 @@ class TrainingResult:
     parameters: int
 
 
+@shows_progress
 def train_model(
     model: Transformer,
     train_tokens: Int[Tensor, "seq pos"],

@@ -191,7 +191,7 @@ DRIVER = """
 import json, os, signal, sys
 import interp.activations.harvesting, interp.report, interp.features.feature_store, interp.sae, models.corpus
 from interp.cli import main
-from interp.cli.progress_bar import Bar
+from interp.runtime.progress_bar import Bar
 
 for number, (calls, step, words) in enumerate(json.loads(sys.argv[1])):
     count = 0

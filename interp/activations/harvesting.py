@@ -56,6 +56,7 @@ from interp.checks.limits import PositiveInt, Seed
 from interp.runtime.options import takes_options
 from interp.runtime.processes import Processes, processes
 from interp.runtime.progress import Progress, no_progress
+from interp.runtime.progress_bar import shows_progress
 from interp.storage.addresses import Address, address_of
 from interp.storage.folders import check_output
 
@@ -85,6 +86,7 @@ class HarvestKeywords(RowKeywords, total=False):
     progress: Progress
 
 
+@shows_progress
 @takes_options(HarvestOptions)
 def harvest(
     model: Model,
@@ -115,6 +117,7 @@ def harvest(
     return store
 
 
+@shows_progress
 @takes_options(HarvestOptions)
 def harvest_stores(
     model: Model,

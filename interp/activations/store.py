@@ -50,6 +50,7 @@ from interp.activations.sources import Provenance, RowLimit, Shard, main_name_in
 from interp.checks.errors import DamagedError
 from interp.display.cards import card, show_facts
 from interp.runtime.progress import Progress, no_progress
+from interp.runtime.progress_bar import shows_progress
 from interp.storage.addresses import Address, address_of
 from interp.storage.artifacts import folder_of
 from interp.storage.files import digest, digest_file
@@ -98,6 +99,7 @@ class ActivationStore(BatchReader):
         return cls.open(out)
 
     @classmethod
+    @shows_progress
     def from_hidden_states(
         cls,
         files: str | Path | Sequence[str | Path],

@@ -31,6 +31,7 @@ from interp.checks.errors import InterpError
 from interp.checks.limits import CheckedFields, PositiveInt, Seed
 from interp.features.feature_store import FeatureStore
 from interp.runtime.progress import Progress, no_progress
+from interp.runtime.progress_bar import shows_progress
 from interp.statistics.estimates import bootstrap
 
 GIVEN, GENERATED, NULL = "given", "generated", "another latent's"
@@ -132,7 +133,8 @@ class Judge:
         second = self.endpoint.estimate(self._judge_bodies(self._questions(texts)), 3 * self.config.shown + 2)
         return RequestEstimate(*np.add(first, second).tolist())
 
-    def run(self, progress: Progress = no_progress) -> Judged:
+    @shows_progress
+    def run(self, *, progress: Progress = no_progress) -> Judged:
         """Ask all questions that are not answered on disk. Raises ValueError if the endpoint cannot be used."""
         explained = self.endpoint.ask(self._explain_bodies(), progress)
         texts = [read_explanation(answer.text) for answer in explained]

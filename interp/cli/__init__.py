@@ -40,6 +40,7 @@ from interp.cli.run_commands import (
 )
 from interp.cli.sae_commands import export_command, train_sae_command, train_sae_help
 from interp.runtime.memory import limit_arenas
+from interp.runtime.progress_bar import no_bars_inside
 from interp.runtime.torchrun import is_first, is_shared
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -101,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _exit_code(words: list[str]) -> int:
     """Run a command, print its error in one line if it fails, and return its exit code."""
     try:
-        with _terminating():
+        with _terminating(), no_bars_inside("interp"):  # the commands show their own
             _run(words)
             sys.stdout.flush()
     except typer.Exit as end:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Option
 
 from interp.cli.paths import OVERWRITE, check_writable
-from interp.cli.progress_bar import Bar
+from interp.runtime.progress_bar import Bar
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -24,8 +24,8 @@ from interp.cli.paths import (
     say_which_hook,
     write_table,
 )
-from interp.cli.progress_bar import Bar
 from interp.features.scan_config import ScanConfig
+from interp.runtime.progress_bar import Bar
 from interp.runtime.torchrun import is_first, is_shared
 from interp.storage.addresses import address_of
 from interp.storage.artifacts import find, is_run

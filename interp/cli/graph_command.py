@@ -7,7 +7,7 @@ from typer import Argument, Option
 
 from interp.checks.errors import InterpError
 from interp.cli.paths import OVERWRITE, check_writable
-from interp.cli.progress_bar import Bar
+from interp.runtime.progress_bar import Bar
 
 if TYPE_CHECKING:
     from interp.report.live.local_server import LocalServer

@@ -12,8 +12,8 @@ from typer import Argument, Option
 from interp.checks.errors import InterpError
 from interp.cli.field_flags import FieldFlags, settings_of
 from interp.cli.paths import OVERWRITE, check_writable, read_table
-from interp.cli.progress_bar import Bar
 from interp.cli.toml_values import assignment, toml_value
+from interp.runtime.progress_bar import Bar
 from interp.storage.artifacts import find, is_run
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def judge_command(
     with whole_folder(out, made_of, overwrite=overwrite) as new:
         _confirm(judge, yes, price_in, price_out)
         with Bar("judge") as bar:
-            judged = judge.run(bar)
+            judged = judge.run(progress=bar)
         write_parquet(new / "judgements.parquet", judged.table)
         write_parquet(new / "windows.parquet", judged.windows)
         write_json(new / "summary.json", {"model": to.model, "base_url": to.base_url, **judged.summary})

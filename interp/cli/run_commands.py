@@ -13,7 +13,7 @@ from typer import Argument, Option
 from interp.checks.errors import InterpError
 from interp.cli.graph_command import graph_command, serve_page
 from interp.cli.paths import OVERWRITE, check_writable, say_which_hook
-from interp.cli.progress_bar import Bar
+from interp.runtime.progress_bar import Bar
 from interp.storage.artifacts import check_exists
 
 if TYPE_CHECKING:

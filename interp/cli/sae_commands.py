@@ -15,9 +15,9 @@ from interp.checks.errors import InterpError
 from interp.cli.error_lines import one_line
 from interp.cli.field_flags import FieldFlags
 from interp.cli.paths import OVERWRITE, check_writable, load_named_sae, only_hook
-from interp.cli.progress_bar import Bar
 from interp.cli.toml_values import assignment, toml_value, toml_values
 from interp.runtime.options import field_docs
+from interp.runtime.progress_bar import Bar
 from interp.runtime.torchrun import is_first
 from interp.storage.addresses import Address, address_of
 from interp.storage.remote_folders import local_path

@@ -51,6 +51,7 @@ from interp.features.scan_checks import same_dictionary
 from interp.features.scan_folder import as_mask
 from interp.features.scan_input import latent_blocks
 from interp.runtime.progress import Progress, no_progress
+from interp.runtime.progress_bar import shows_progress
 from interp.statistics.cutoffs import MIN_F1
 from interp.statistics.estimates import wilson
 
@@ -123,6 +124,7 @@ class Corpora:
         )
 
 
+@shows_progress
 def corpora(
     features_a: FeatureStore,
     features_b: FeatureStore | None = None,

@@ -43,6 +43,7 @@ from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_same
 from interp.features.twins import best_matches, match_rows
 from interp.runtime.progress import Progress, no_progress
+from interp.runtime.progress_bar import shows_progress
 from interp.statistics.estimates import Estimate, bootstrap
 from interp.verdict.nulls import random_directions, second_moments
 
@@ -96,6 +97,7 @@ class Stability:
         return cards.card(f"{len(self.table):,} pairs of latents, matched one to one", cards.show_table(head, rows))
 
 
+@shows_progress
 def universality(
     ours: FeatureStore | CodeSource,
     theirs: FeatureStore | CodeSource,

@@ -28,6 +28,7 @@ from interp.display.cards import card
 from interp.features.feature_store import FeatureStore
 from interp.features.twins import joint_sums
 from interp.runtime.progress import Progress, no_progress
+from interp.runtime.progress_bar import shows_progress
 from interp.statistics.estimates import ratio
 
 MIN_COSINE_OF_PARENT = 0.7
@@ -62,6 +63,7 @@ class Splitting:
         return card(title, f"{share}; on shifted text {self.null:.0%}.")
 
 
+@shows_progress
 def splitting(
     narrow: FeatureStore | CodeSource,
     wide: FeatureStore | CodeSource,

@@ -43,6 +43,7 @@ from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_scan_of, identity
 from interp.features.twins import best_matches, nearest_rows
 from interp.runtime.progress import Progress, no_progress
+from interp.runtime.progress_bar import shows_progress
 from interp.sae import SAE, SAEConfig, TopKConfig, train_sae, train_sweep
 from interp.sae.architectures.sae_config import Freeze, config_to_dict
 from interp.storage.files import write_parquet
@@ -142,6 +143,7 @@ class Nulls(NamedTuple):
         return cls(shares, verdicts, pd.read_parquet(Path(folder) / "twins.parquet"))
 
 
+@shows_progress
 def compare_with_nulls(
     features: FeatureStore,
     neurons: FeatureStore | None,

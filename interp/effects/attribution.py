@@ -25,11 +25,13 @@ from interp.effects.graph import AttributionGraph
 from interp.effects.graph_nodes import BIAS_AND_REST, row_shares, total_influence
 from interp.effects.prompt_passes import PromptPasses, Slopes, prompt_ids
 from interp.runtime.progress import Progress, no_progress
+from interp.runtime.progress_bar import shows_progress
 
 _MAX_LOGITS = 10
 _LOGIT_MASS = 0.95
 
 
+@shows_progress
 def attribution_graph(
     model: Model,
     prompt: str | Int[Tensor, " pos"],

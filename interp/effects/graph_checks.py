@@ -31,6 +31,7 @@ from interp.effects.graph import AttributionGraph
 from interp.effects.prompt_passes import Slopes, passes_of
 from interp.evaluation.baselines import shuffled_model
 from interp.runtime.progress import Progress, no_progress
+from interp.runtime.progress_bar import shows_progress
 
 _ROWS_AT_ONCE = 1 << 12
 _TARGETS_AT_ONCE = 64
@@ -51,6 +52,7 @@ class Agreement(NamedTuple):
     """Over latents, of their effect on the likeliest next token by all paths of the graph."""
 
 
+@shows_progress
 def measured_effects(
     graph: AttributionGraph,
     model: Model,
@@ -103,6 +105,7 @@ def agreement(graph: AttributionGraph, effects: pd.DataFrame) -> Agreement:
     )
 
 
+@shows_progress
 def score_graph(
     graph: AttributionGraph,
     model: Model,

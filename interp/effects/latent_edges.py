@@ -34,12 +34,14 @@ from interp.codes.dictionary import Dictionary, W_enc_of
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.features.text_features import tokens_of
 from interp.runtime.progress import Progress, no_progress
+from interp.runtime.progress_bar import shows_progress
 
 _ROWS_AT_ONCE = 1 << 13
 HookedDictionary = tuple[str, Dictionary]
 """The name of a hook, and a dictionary for it."""
 
 
+@shows_progress
 def feature_edges(
     model: Model,
     prompts: str | Sequence[str] | Int[Tensor, "*prompt pos"],

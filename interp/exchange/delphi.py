@@ -26,6 +26,7 @@ from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import identity
 from interp.features.scan_input import latent_blocks
 from interp.runtime.progress import Progress, no_progress
+from interp.runtime.progress_bar import shows_progress
 from interp.storage.files import write_json, write_tensors
 from interp.storage.folders import whole_folder
 
@@ -33,6 +34,7 @@ FIRINGS_PER_FILE = 1 << 23
 MIN_ACTIVATION = 1e-5
 
 
+@shows_progress
 def write_delphi(
     features: FeatureStore,
     out: str | Path,

@@ -19,6 +19,7 @@ from interp.features.bins import merge_bins
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import identity
 from interp.runtime.progress import Progress, no_progress
+from interp.runtime.progress_bar import shows_progress
 from interp.storage.files import write_json, write_text
 from interp.storage.folders import whole_folder
 
@@ -34,6 +35,7 @@ EMPTY_FIELDS = """neuron_alignment_indices neuron_alignment_values neuron_alignm
     vector""".split()
 
 
+@shows_progress
 def write_neuronpedia(
     features: FeatureStore,
     out: str | Path,

@@ -46,6 +46,7 @@ from interp.features.scan_folder import (
 from interp.features.scan_input import fit_half
 from interp.features.table_passes import SCHEMAS
 from interp.runtime.progress import Progress, no_progress
+from interp.runtime.progress_bar import shows_progress
 from interp.storage.artifacts import folder_of
 from interp.storage.files import open_tensors, read_any_json
 
@@ -75,6 +76,7 @@ class FeatureStore:
         return cls(folder_of(path, "features"))
 
     @classmethod
+    @shows_progress
     def from_codes(
         cls,
         tokens: Int[Tensor, "seq pos"] | None,
@@ -219,6 +221,7 @@ class FeatureStore:
         """Mark the sequences on which thresholds and explanations are fitted."""
         return fit_half(len(self.tokens))
 
+    @shows_progress
     def matrix(
         self,
         *,

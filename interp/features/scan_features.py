@@ -43,6 +43,7 @@ from interp.features.scan_folder import (
 from interp.runtime.options import takes_options
 from interp.runtime.processes import part_of, processes
 from interp.runtime.progress import Progress, no_progress, split
+from interp.runtime.progress_bar import shows_progress
 from interp.storage.artifacts import check_exists
 from interp.storage.files import write_atomically
 from interp.storage.manifests import MADE_OF, read_manifest, verify
@@ -77,6 +78,7 @@ class ScanKeywords(TypedDict, total=False):
     progress: Progress
 
 
+@shows_progress
 @torch.no_grad()
 @takes_options(ScanOptions)
 def scan_features(
@@ -108,6 +110,7 @@ def scan_features(
     return features
 
 
+@shows_progress
 @torch.no_grad()
 @takes_options(ScanOptions)
 def scan_saes(
@@ -183,6 +186,7 @@ def _scan(
     return [FeatureStore.open(out) for out in dictionaries]
 
 
+@shows_progress
 @torch.no_grad()
 def scan_part(
     dictionary: Dictionary,

@@ -16,7 +16,7 @@ import logging
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,10 @@ from interp.pipeline.config import RunConfig
 from interp.pipeline.plan import Plan
 from interp.pipeline.plugins import check_imported
 from interp.pipeline.run_folder import Run, run_folders
-from interp.pipeline.stages import STAGES, Stage
+from interp.pipeline.stages import STAGES, Stage, check_config
 from interp.runtime.memory import peak_memory, release_freed, reset_peak
-from interp.runtime.progress import Progress, no_progress
+from interp.runtime.progress import Progress
+from interp.runtime.progress_bar import bar_by_default
 from interp.storage.artifacts import HOOKS, whole_run
 from interp.storage.files import digest_json, write_atomically, write_text
 from interp.storage.folders import interrupted_work, recover_finished, restore_replaced, whole_folder
@@ -49,13 +50,14 @@ def run_stages(
     *,
     until: str | None = None,
     redo: bool = False,
-    progress: Callable[[str], Progress] = lambda stage: no_progress,
+    progress: Callable[[str], Progress] | None = None,
     on_finish: Callable[[Stage, dict[str, Any], bool], None] = lambda stage, manifest, ran: None,
     on_begin: Callable[[Run], None] = lambda run: None,
 ) -> Run:
     """Run the stages up to `until`, or all, in the folder `out`, skipping finished ones.
 
-    progress: maps a stage's name to the function that is called with (done, total, note) during its long steps.
+    progress: maps a stage's name to the function that is called with (done, total, note) during its long
+    steps. By default each stage shows a bar at a terminal and in a notebook.
     on_finish: called after each stage with the stage, its manifest and whether it ran now.
     on_begin: if there are several hooks, called with the run of each before the stages that only it has.
 
@@ -97,14 +99,27 @@ def run_stages(
             if left and not is_checked:
                 is_checked = True
                 to_come = stages[stages.index(stage) :]
-                for later in to_come:
-                    later.check(config)
+                check_config(to_come, config)
                 Plan.of(config, out, to_come).check()
                 begin_work()
-            built = _build(stage, left, progress(stage.name)) if left else {}
+            built = {}
+            if left:
+                shown = bar_by_default(stage.name) if progress is None else nullcontext(progress(stage.name))
+                with shown as progress_of_stage:
+                    built = _build(stage, left, progress_of_stage)
             for run in its_runs:
                 on_finish(stage, (done | built)[run], run in built)
     return runs[0]
+
+
+def finished_alone(run: Run, name: str, config: RunConfig) -> dict[str, Any] | None:
+    """Return the manifest of a stage if `run_alone` with this configuration would make the same again; else None."""
+    configured = Run(run.path, config)
+    head = _manifest_head(STAGES[name], configured, _finished_inputs(configured, STAGES[name]))
+    manifest = _read_finished(configured, name)
+    if manifest is None or manifest["fingerprint"] != head["fingerprint"]:
+        return None
+    return manifest if is_whole(configured.folder(name), manifest) else None
 
 
 def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress: Progress) -> dict[str, Any]:
@@ -119,7 +134,7 @@ def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress:
     check_imported(config.plugins, run.path)
     with hold_lock(run.path):
         _restore_replaced(run.path)
-        inputs = {needed: done for needed, done in run.fingerprints(stage.stages_read).items() if done is not None}
+        inputs = _finished_inputs(run, stage)
         if missing := [needed for needed in stage.inputs if needed not in inputs]:
             names = " and ".join(missing)
             them = "it" if len(missing) == 1 else "them"
@@ -128,6 +143,11 @@ def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress:
         built = _build(stage, {configured: _manifest_head(stage, configured, inputs)}, progress)
         _write_config(run.path, config)
     return built[configured]
+
+
+def _finished_inputs(run: Run, stage: Stage) -> dict[str, str]:
+    """Return the fingerprints of the finished stages that a stage reads."""
+    return {needed: done for needed, done in run.fingerprints(stage.stages_read).items() if done is not None}
 
 
 def _in_order(

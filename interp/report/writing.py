@@ -43,10 +43,12 @@ from interp.report.summary import describe_page, summary
 from interp.report.use import shares, uses
 from interp.report.verdict_evidence import explanations, most_shared, sense_rows, senses_in, senses_of, verdict_evidence
 from interp.runtime.progress import Progress, no_progress
+from interp.runtime.progress_bar import shows_progress
 from interp.statistics.cutoffs import MIN_F1
 from interp.storage.folders import whole_folder
 
 
+@shows_progress
 def write_report(
     run_or_features: Any,
     out: str | Path,

@@ -41,6 +41,7 @@ from interp.runtime.devices import device_named
 from interp.runtime.options import takes_options
 from interp.runtime.processes import MESH_OF_ONE, Mesh, Processes, processes
 from interp.runtime.progress import Progress, no_progress
+from interp.runtime.progress_bar import shows_progress
 from interp.runtime.threads import torch_on_one_thread
 from interp.sae import formats
 from interp.sae.architectures.sae_config import SAEConfig, config_to_dict
@@ -116,6 +117,7 @@ def train_sae(
 ) -> list[SAE]: ...
 
 
+@shows_progress
 @takes_options(TrainingOptions)
 def train_sae(
     store: ActivationSource | Model,
@@ -143,6 +145,7 @@ def train_sae(
     return sae
 
 
+@shows_progress
 @takes_options(TrainingOptions)
 def train_sweep(
     store: ActivationSource | Model,
@@ -162,6 +165,7 @@ def train_sweep(
     return _train(store, [(hook, output_hook)], configs, folders, TrainingOptions(**keywords), number_rows=True)
 
 
+@shows_progress
 @takes_options(TrainingOptions)
 def train_saes(
     store: ActivationSource | Model,
@@ -184,6 +188,7 @@ def train_saes(
     return _train(store, pairs, [config], list(map(Path, hooks)), TrainingOptions(**keywords), number_rows=True)
 
 
+@shows_progress
 @takes_options(TrainingOptions)
 def train_sharded(
     store: ActivationSource | Model,

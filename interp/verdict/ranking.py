@@ -67,6 +67,7 @@ from interp.features.scan_checks import check_part_tables, check_twin, identity
 from interp.runtime.options import takes_options
 from interp.runtime.processes import Processes, processes
 from interp.runtime.progress import Progress, no_progress, percent_of_steps
+from interp.runtime.progress_bar import shows_progress
 from interp.storage.files import digest
 from interp.storage.manifests import MADE_OF
 from interp.storage.parts import check_part
@@ -102,6 +103,7 @@ _SHARE_OF_TIME = {
 _RULE = ("f1", "precision", "recall", "n_examples", "f1_by_interval", "json")
 
 
+@shows_progress
 @takes_options(RankingConfig)
 def rank_features(
     features: FeatureStore,
@@ -242,6 +244,7 @@ def _rank(
     return _rows_of_text(columns, evidence, values, comparisons, chosen)
 
 
+@shows_progress
 def rank_codes(
     tokens: Int[torch.Tensor, "seq pos"],
     codes: CodeSource,

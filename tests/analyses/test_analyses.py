@@ -139,6 +139,7 @@ def test_an_interval_is_student_t_over_the_seeds():
 def test_notebooks_run_and_show(tiny_run, tmp_path, monkeypatch):
     """One after the other in one kernel, each with no name of those before."""
     settings = {"INTERP_RUN": tiny_run.path, "INTERP_TOKENS": 5_000, "INTERP_FORMAT": "html", "TMPDIR": tmp_path}
+    settings |= {"TQDM_DISABLE": 1}  # no bars among the outputs
     for name, value in settings.items():
         monkeypatch.setenv(name, str(value))
     notebooks = {path.stem: nbformat.read(path, as_version=4) for path in NOTEBOOKS}

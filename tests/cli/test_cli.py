@@ -8,7 +8,6 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 from importlib.metadata import version
 from pathlib import Path
 
@@ -21,13 +20,14 @@ from interp import FeatureStore, ranking_evidence, write_report
 from interp.activations import ActivationStore
 from interp.checks.limits import Seed, check_value
 from interp.cli import COMMANDS, Terminated, main
-from interp.cli.progress_bar import Bar
 from interp.cli.sae_commands import field_lines
 from interp.display.verdict_names import UNTESTED
-from interp.pipeline.stages import STAGES
+from interp.pipeline.stages import LINE_WIDTH, STAGES
+from interp.runtime.progress_bar import Bar
 from interp.runtime.threads import slices
 from interp.sae import ARCHITECTURES, Crosscoder, Transcoder, load_sae
 from interp.storage import addresses
+from interp.verdict.ranking_tables import Ranking
 from tests.launched import launch
 from tests.tiny import SECTIONS, TINY
 
@@ -90,15 +90,25 @@ def test_a_run_folder_is_ranked_and_reported_in_place(whole, capsys):
     capsys.readouterr()
     assert main(["rank", str(whole)]) == 0
     said = capsys.readouterr().out.splitlines()
+    file = whole / "ranking/ranking.parquet"
+    *rows, path, _ = said
     counts = before.verdict.value_counts()
-    assert all(f"{n:,} {verdict}" in said[0] for verdict, n in counts.items())
-    assert said[1] == str(whole / "ranking/ranking.parquet")
-    pd.testing.assert_frame_equal(pd.read_parquet(said[1]), before)
+    assert all(f"{n:,} {verdict}" in " ".join(rows) for verdict, n in counts.items())
+    assert "\n".join(rows).endswith(Ranking(before).head(10).rows_as_text()) and max(map(len, rows)) <= 120
+    assert path == str(file)
+    pd.testing.assert_frame_equal(pd.read_parquet(file), before)
+    made = file.stat().st_mtime_ns
+    assert main(["rank", str(whole)]) == 0
+    again = capsys.readouterr().out.splitlines()[-len(said) :]
+    assert again == [*said[:-1], "done before, with the same settings"] and file.stat().st_mtime_ns == made
     assert main(["report", str(whole)]) == 0
     assert Path(capsys.readouterr().out.splitlines()[-1]) == whole / "report/page/index.html"
     assert (whole / "report/page/index.html").is_file()
     assert main(["run", str(whole.parent / "tiny.toml"), "--out", str(whole)]) == 0
-    assert capsys.readouterr().out.count("(done before)") == len(STAGES), "all is as the stages left it"
+    printed = capsys.readouterr().out
+    assert printed.count("(done before)") == len(STAGES), "all is as the stages left it"
+    paths = [line for line in printed.splitlines() if str(whole) in line]
+    assert all(len(line) <= LINE_WIDTH for line in printed.splitlines() if line not in paths)
 
 
 def test_another_seed_is_kept_in_the_run_and_a_file_elsewhere_leaves_it_alone(whole, tmp_path, capsys):
@@ -149,13 +159,17 @@ def test_a_server_ends_with_ctrl_c_in_silence(whole, monkeypatch, capsys, end, c
     monkeypatch.setattr("interp.report.live.Explorer.serve_forever", lambda server: raise_error(end()))
     capsys.readouterr()
     assert main(["explore", str(whole), "--port", "0"]) == code
-    assert capsys.readouterr().err == ("interp: terminated; run the same command again to resume\n" if code else "")
+    printed = capsys.readouterr()
+    assert printed.out.startswith(f"opening {whole} and its model …\nhttp://127.0.0.1:")
+    assert printed.err == ("interp: terminated; run the same command again to resume\n" if code else "")
 
 
 def test_an_unknown_option_is_reported_with_the_nearest(capsys):
     line = refused(capsys, "train-sae", "store", "--d-see", 64, "--out", "out")
     assert "No such option: --d-see. Did you mean --d-sae" in line
     assert line.endswith("(see interp train-sae --help)")
+    line = refused(capsys, "rank", "run", "--top", 3)
+    assert line == "interp: No such option: --top (see interp rank --help)", "--out is near only by its dashes"
 
 
 def test_help_says_each_default_once(capsys):
@@ -472,54 +486,6 @@ def test_only_the_first_process_prints_a_mistake(folder, tmp_path, capsys, monke
     refused(capsys, "train-sae")
 
 
-def test_progress_off_a_terminal_is_a_line_every_ten_seconds(monkeypatch, capsys):
-    times = iter([0.0, 0.0, 0.0, 20.0, 31.0])
-    monkeypatch.setattr("interp.cli.progress_bar.time.monotonic", lambda: next(times))
-    bar = Bar("sae")
-    for done in (100, 300, 400):
-        bar(done, 1000, "loss 0.123")
-    lines = capsys.readouterr().err.splitlines()
-    assert lines == ["sae: 300 of 1,000, 01:10 left, loss 0.123", "sae: 400 of 1,000, 01:06 left, loss 0.123"]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "told"),
-    [([8.0, 8.5, 8.9], ""), ([8.0, 9.0], "sae: 11 of 100, 01:29 left, eleven\n"), ([8.0, 8.1, 9.1], "")],
-)
-def test_a_long_step_is_announced_after_one_second(monkeypatch, capsys, seconds, told):
-    """The first advance comes after 8 seconds, of compiling say, which is not done again."""
-    times = iter([0.0, 0.0, 0.0, *seconds])
-    monkeypatch.setattr("interp.cli.progress_bar.time.monotonic", lambda: next(times))
-    bar = Bar("sae")
-    for done, note in ((0, ""), (10, "ten"), (11, "eleven"), (50, "fifty"))[: 1 + len(seconds)]:
-        bar(done, 100, note)
-    assert capsys.readouterr().err == told
-
-
-def test_a_silent_step_reports_that_it_still_runs(monkeypatch, capsys):
-    monkeypatch.setattr("interp.cli.progress_bar._SECONDS_OF_SILENCE", 0.02)
-    with Bar("ranking") as bar:
-        bar(0, 7, "background")
-        heard, deadline = "", time.monotonic() + 30
-        while heard.count("\n") < 2 and time.monotonic() < deadline:
-            heard += capsys.readouterr().err
-    assert heard.startswith("ranking: 0 of 7, still running after 0 min, background\nranking: 0 of 7")
-    capsys.readouterr()
-    time.sleep(0.1)
-    assert capsys.readouterr().err == ""
-
-
-def test_progress_bar_disappears_from_a_terminal(monkeypatch, capsys):
-    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
-    with Bar("sae") as bar:
-        for step in range(1, 4):
-            bar(step * 1000, 3000, "loss 0.123")
-            time.sleep(0.11)
-        bar(0, 7, "reading")
-    drawn = capsys.readouterr().err
-    assert "sae: 2,000 of 3,000" in drawn and "█" in drawn and "loss 0.123" in drawn and "\n" not in drawn
-
-
 def test_truncated_and_altered_shards_are_named(folder, tmp_path, capsys):
     for change in ("truncated", "altered"):
         store = shutil.copytree(folder / "store", tmp_path / change)
@@ -587,7 +553,9 @@ def test_other_mistakes(folder, tmp_path, capsys):
     near = f"interp: {folder}/rnu does not exist; did you mean {folder}/run? (a run folder: `interp demo`"
     for command in ("rank", "report", "explore"):
         assert refused(capsys, command, folder / "rnu").startswith(near)
+    (tmp_path / "graph.html").touch()
     assert refused(capsys, "graph", folder / "rnu", "To be", "--out", tmp_path / "graph.html").startswith(near)
+    (tmp_path / "graph.html").unlink()
     line = refused(capsys, "graph", folder / "run", "To be", "--nodes", "0", "--out", tmp_path / "graph.html")
     assert "--nodes 0 would draw an empty graph" in line
     line = refused(capsys, "export", folder / "saee", "--out", tmp_path / "e")

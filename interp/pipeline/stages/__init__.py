@@ -24,7 +24,7 @@ stage runs after those of `ORDER`. Neither this file nor the top level of a stag
 the command line reads the stages to print its help.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from textwrap import fill
@@ -58,6 +58,7 @@ NEXT_LINE = "\n" + " " * 24
 """Separates the lines of a summary, which come after the stage's name and seconds."""
 LINE_WIDTH = 119
 """Most characters of a printed line, so that it fits a terminal of 120 columns."""
+_DONE_BEFORE = "  (done before)"
 MadeFor = Literal["run", "all hooks", "each hook"]
 Build = Callable[[Any, Any, Progress], Any]
 """(run, the stage's folder, progress) → results. It fills the folder; called again after an interruption, it resumes.
@@ -105,12 +106,16 @@ class Stage:
     def stages_read(self) -> tuple[str, ...]:
         return tuple(name for name in STAGES if name != self.name) if self.runs_last else (*self.inputs, *self.optional)
 
-    def line(self, manifest: Mapping[str, Any], hook_name: str = "") -> str:
-        """Return what is printed when it ends: name, seconds, the hook if there are several, summary, in lines of
-        LINE_WIDTH at most."""
+    def line(self, manifest: Mapping[str, Any], hook_name: str = "", *, is_new: bool = True) -> str:
+        """Return what is printed when it ends: name, seconds, the hook if there are several, summary, and that it was
+        done before unless it is new, in lines of LINE_WIDTH at most."""
         at = hook_name and f"{hook_name}: "
         text = f"{self.name:12s} {manifest['wall_seconds']:7.1f} s  {at}{self.summary_of(manifest)}"
-        return "\n".join(map(_wrap, text.split("\n")))
+        lines = "\n".join(map(_wrap, text.split("\n")))
+        if is_new:
+            return lines
+        has_room = len(lines.split("\n")[-1]) + len(_DONE_BEFORE) <= LINE_WIDTH
+        return f"{lines}{_DONE_BEFORE if has_room else NEXT_LINE + _DONE_BEFORE.strip()}"
 
     def summary_of(self, manifest: Mapping[str, Any]) -> str:
         """Return its results in one line."""
@@ -118,6 +123,19 @@ class Stage:
         if LEFT_OUT in results:
             return f"left out: {results[LEFT_OUT]}"
         return self.summary.format_map(results) if isinstance(self.summary, str) else self.summary(results)
+
+
+def check_config(stages: Iterable[Stage], config: Any) -> None:
+    """Check a configuration before any stage runs. Raises the error of the stage whose check fails, and an InterpError
+    with all of them if there are several."""
+    errors: dict[str, Exception] = {}
+    for each in stages:
+        try:
+            each.check(config)
+        except (InterpError, OSError) as error:
+            errors.setdefault(str(error), error)
+    if errors:
+        raise InterpError("; ".join(errors)) if len(errors) > 1 else next(iter(errors.values()))
 
 
 def rows_by_name(table: "pd.DataFrame", column: str) -> dict[str, Any]:

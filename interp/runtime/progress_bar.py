@@ -1,29 +1,43 @@
-"""Progress of a command. Under `torchrun` only the first process prints."""
+"""The progress of long work, shown. Under `torchrun` only the first process prints.
+
+A command shows a `Bar`. So does by default each public function with a keyword `progress` (`shows_progress`), as long
+as a person watches: at a terminal and in a notebook, but not in a pipe or a file. tqdm's variable TQDM_DISABLE=1 hides
+these bars.
+"""
 
 import sys
 import threading
 import time
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from typing import Any, TypeVar, cast
 
+from interp.runtime.progress import Progress, no_progress
 from interp.runtime.torchrun import is_first
 
+Function = TypeVar("Function", bound=Callable[..., Any])
 _SECONDS_A_LINE = 10.0
 _SECONDS_OF_SILENCE = 60.0
 _SECONDS_MEASURED = 1.0
 _SECONDS_OF_LONG_WORK = 60.0
+_SECONDS_OF_SHORT_WORK = 2.0
 _LINE = "{desc}: {n:,} of {total:,}, {remaining} left{postfix}"
 
 
 class Bar:
-    """Progress of one long step, passed to the library as `progress`. On a terminal it is tqdm's bar; elsewhere, as in
-    the log of a job, a plain line every ten seconds, or after a minute without progress. If a step will take a minute
-    or more, the first line appears after one measured second.
+    """Progress of one long step, passed to the library as `progress`. On a terminal and in a notebook it is tqdm's
+    bar; elsewhere, as in the log of a job, a plain line every ten seconds, or after a minute without progress. If a
+    step will take a minute or more, the first line appears after one measured second.
 
-    Work before a step's first progress, such as compiling, is not measured, as it does not recur."""
+    Work before a step's first progress, such as compiling, is not measured, as it does not recur.
 
-    def __init__(self, name: str):
+    seconds_hidden: how long a step runs before a bar appears on a terminal or in a notebook."""
+
+    def __init__(self, name: str, *, seconds_hidden: float = 0.0):
         self.name = name
-        self._on_terminal = sys.stderr.isatty()
+        self._seconds_hidden = seconds_hidden
+        self._on_terminal = _is_watched()
         self._last_line = time.monotonic()
         self._total: int | None = None
         self._done = 0
@@ -84,6 +98,7 @@ class Bar:
                 initial=done,
                 desc=self.name,
                 leave=False,
+                delay=self._seconds_hidden,
                 dynamic_ncols=True,
                 bar_format="{bar:20} " + _LINE,
                 file=sys.stderr,
@@ -128,3 +143,49 @@ class Bar:
             postfix=note,
             initial=self._initial,
         )
+
+
+_shown: list[str] = []
+"""The names of the functions whose progress is shown, or was silenced. What they call shows no bar of its own."""
+
+
+@contextmanager
+def bar_by_default(name: str, *, seconds_hidden: float = 0.0) -> Iterator[Progress]:
+    """Yield the progress of work whose caller chose none: a bar if a person watches, but nothing inside other work
+    (`no_bars_inside`)."""
+    if _shown or not _is_watched():
+        yield no_progress
+        return
+    with no_bars_inside(name), Bar(name, seconds_hidden=seconds_hidden) as bar:
+        yield bar
+
+
+@contextmanager
+def no_bars_inside(name: str) -> Iterator[None]:
+    """Let functions that are called meanwhile show no bar by default, as the work of this name shows its own."""
+    _shown.append(name)
+    try:
+        yield
+    finally:
+        _shown.pop()
+
+
+def shows_progress(function: Function) -> Function:
+    """Show a bar of a function's progress if it takes more than some seconds, unless its caller gave `progress`."""
+
+    @wraps(function)
+    def shown(*arguments: Any, **keywords: Any) -> Any:
+        name = function.__name__
+        if "progress" in keywords:
+            with no_bars_inside(name):
+                return function(*arguments, **keywords)
+        with bar_by_default(name, seconds_hidden=_SECONDS_OF_SHORT_WORK) as progress:
+            return function(*arguments, **keywords, progress=progress)
+
+    return cast(Function, shown)
+
+
+def _is_watched() -> bool:
+    """Return whether a person sees what is printed: at a terminal, or in a notebook."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return sys.stderr.isatty() or getattr(shell, "kernel", None) is not None

@@ -2,6 +2,7 @@
 
 import errno
 import sys
+from difflib import get_close_matches
 from typing import Any
 
 _LIBRARIES = (
@@ -47,13 +48,23 @@ def printable(text: str) -> str:
 def usage_line(error: Any) -> str:
     """Describe typer's error in the words of a command, with the nearest option and where to read more."""
     message = printable(error.format_message()).removesuffix(".")
-    if near := getattr(error, "possibilities", None):
-        message = f"{printable(error.message)}. Did you mean {', '.join(map(printable, near))}?"
+    if getattr(error, "possibilities", None):
+        message = printable(error.message)
+        if near := _near(error):
+            message += f". Did you mean {', '.join(map(printable, near))}?"
     elif hasattr(error.__cause__, "errors"):  # pydantic's message has the expected value, but not the given one
         value = error.__cause__.errors()[0]["input"]
         message = message.replace("Invalid value for", f"Invalid value {value!r} for").replace("Value error, ", "")
     context = getattr(error, "ctx", None)
     return f"{message} (see {context.command_path if context else 'interp'} --help)"
+
+
+def _near(error: Any) -> list[str]:
+    """Return the names that typer finds near a misspelt one. Of options, those that are near without their dashes,
+    which make any two short ones alike, such as --top and --out."""
+    names = list(getattr(error, "possibilities", None) or ())
+    given = getattr(error, "option_name", "").lstrip("-")
+    return [name for name in names if not given or get_close_matches(given, [name.lstrip("-")])]
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

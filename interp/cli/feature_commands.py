@@ -5,6 +5,7 @@ import dataclasses
 import glob
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
@@ -208,8 +209,9 @@ def rank_command(
 ) -> None:
     """run folder or feature store → ranking
 
-    Rank latents from monosemantic to polysemantic, each measure with its null. The ranking of a run
-    folder is written to its stage, RUN/ranking; that of a feature store to --out.
+    Rank latents from monosemantic to polysemantic, each measure with its null, and print the first rows. The
+    ranking of a run folder is written to its stage, RUN/ranking, unless it is there already with the same
+    settings; that of a feature store is written to --out.
 
     \b
         interp rank FEATURES --part 3/16 --out parts/3.parquet
@@ -220,8 +222,10 @@ def rank_command(
     if not in_run and settings.get("use_labels"):
         raise InterpError(f"--labels: {source} is not a run folder, and a feature store does not keep label masks")
     from interp.pipeline.opening import open_any
+    from interp.pipeline.stages import LINE_WIDTH
     from interp.pipeline.stages.ranking import rank_latents, verdicts_summary
     from interp.verdict.ranking import join_rankings, rank_features
+    from interp.verdict.ranking_tables import N_ROWS, Ranking
     from interp.verdict.verdict_shares import verdict_counts
 
     without_twin = str(twin) == "none"
@@ -235,7 +239,8 @@ def rank_command(
         return rank_features(features, twin=twin_features, part=own_part, progress=bar, **settings)
 
     def summarise(table: "pd.DataFrame", _: "FeatureStore") -> str:
-        return verdicts_summary(verdict_counts(table)) + _twin_line(table)
+        counts = fill(verdicts_summary(verdict_counts(table)), LINE_WIDTH)
+        return f"{counts}{_twin_line(table)}\n{Ranking(table).head(N_ROWS).rows_as_text()}"
 
     _make_table("ranking", source, out, settings, make, parts, join_rankings, summarise)
 
@@ -256,7 +261,7 @@ def _make_table(
 
     run = open_any(source, "run") if is_run(source) else None
     if run is not None and out is None:
-        return _run_in_place(run, stage, dataclasses.replace(getattr(run.config, stage), **options))
+        return _run_in_place(run, stage, dataclasses.replace(getattr(run.config, stage), **options), summarise)
     features = open_any(source, "features")
     if parts:
         table = join_tables([read_table("--join", Path(part), [], features) for part in parts], parts)
@@ -296,20 +301,26 @@ def _twin_line(table: "pd.DataFrame") -> str:
     return f"\ntwin_correlation {r.median():.2f} {tested}; ½ or more for {(r >= 0.5).mean():.0%}"
 
 
-def _run_in_place(run: "Run", stage: str, config: Any) -> None:
-    """Run a stage of a run again, with this section of its name, and print what it has found."""
-    from interp.pipeline.execution import run_alone
-    from interp.pipeline.stages import NEXT_LINE, STAGES
+def _run_in_place(
+    run: "Run", stage: str, section: Any, summarise: "Callable[[pd.DataFrame, FeatureStore], str]"
+) -> None:
+    """Run a stage of a run again, with this section of its name, unless it has the same result already, and print what
+    it has found."""
+    from interp.pipeline.execution import finished_alone, run_alone
+    from interp.pipeline.stages import STAGES
 
-    with Bar(stage) as bar:
-        manifest = run_alone(run, stage, config=run.config.replace(**{stage: config}), progress=bar)
-    print(
-        STAGES[stage].summary_of(manifest).replace(NEXT_LINE, "\n")
-        + (_twin_line(run.ranking) if stage == "ranking" else "")
-    )
+    config = run.config.replace(**{stage: section})
+    manifest = finished_alone(run, stage, config)
+    remark = "done before, with the same settings"
+    if manifest is None:
+        with Bar(stage) as bar:
+            manifest = run_alone(run, stage, config=config, progress=bar)
+        remark = f"`interp report {run.path}` writes its page again"
     if run.has(stage):  # effects are left out for a model that predicts no next tokens
-        print(run.path_to(stage))
-    print(f"`interp report {run.path}` writes its page again")
+        print(f"{summarise(getattr(run, stage), run.features)}\n{run.path_to(stage)}")
+    else:
+        print(STAGES[stage].summary_of(manifest))
+    print(remark)
     say_which_hook(run)
 
 
@@ -335,7 +346,8 @@ def effects_command(
     """run folder or feature store → the effect of each latent
 
     Ablate latents one at a time in the model: loss and KL without each, next to an equally large change along other
-    latents. The table of a run folder is written to its stage, RUN/effects; that of a feature store to --out.
+    latents. The table of a run folder is written to its stage, RUN/effects, unless it is there already with the same
+    settings; that of a feature store is written to --out.
 
     \b
         interp effects FEATURES --sae SAE --model MODEL --part 3/16 --out parts/3.parquet

@@ -14,7 +14,7 @@ from interp.checks.errors import InterpError
 from interp.cli.graph_command import graph_command, serve_page
 from interp.cli.paths import OVERWRITE, check_writable, say_which_hook
 from interp.runtime.progress_bar import Bar
-from interp.storage.artifacts import check_exists
+from interp.storage.artifacts import check_exists, find
 
 if TYPE_CHECKING:
     from interp.pipeline.config import RunConfig
@@ -131,11 +131,10 @@ def plan_command(
     from interp.pipeline.config import RunConfig
     from interp.pipeline.costs import Speed
     from interp.pipeline.plan import Plan
-    from interp.pipeline.stages import STAGES
+    from interp.pipeline.stages import STAGES, check_config
 
     asked = RunConfig.from_toml(config, import_plugins=True)
-    for stage in STAGES.values():
-        stage.check(asked)
+    check_config(STAGES.values(), asked)
     print(Plan.of(asked, out or Path("runs") / config.stem).text(Speed.measure()))
 
 
@@ -176,10 +175,12 @@ def explore_command(
     Type a text and see which features fire at each token and how each contributes to the next one; hold features and
     compare the model's output. Stars, labels and notes are kept in RUN/notes.json. The server is for this machine only;
     to see the page on another one, use `ssh -L 8000:127.0.0.1:8000 MACHINE` there."""
+    find(run, "run")
+    print(f"opening {run} and its model …", flush=True)
     from interp.pipeline.opening import open_any
+    from interp.report.live import Explorer
 
     opened = open_any(run, "run")
-    from interp.report.live import Explorer
 
     say_which_hook(opened)
     with Explorer(opened, port) as server:
@@ -209,11 +210,12 @@ def publish_command(
         raise InterpError("--to neuronpedia needs --model-id and --sae-set, the names of the source there")
     if to == "delphi" and not model_id:
         raise InterpError("--to delphi needs --model-id, with which transformers finds the tokenizer")
+    find(run, "run")
     check_writable("--out", out)
+    from interp import exchange
     from interp.pipeline.opening import open_any
 
     opened = open_any(run, "run")
-    from interp import exchange
 
     written = out
     with Bar("publish") as bar:
@@ -253,7 +255,7 @@ def _show_stages(config: "RunConfig", out: Path, until: str | None, redo: bool) 
         lists_hooks = stage.name == "activations"
         names_its_hook = several and stage.made_for == "all hooks" and not lists_hooks
         hook_name = manifest["config"]["harvest"]["hook_name"] if names_its_hook else ""
-        print(stage.line(manifest, hook_name) + ("" if ran else "  (done before)"), flush=True)
+        print(stage.line(manifest, hook_name, is_new=ran), flush=True)
 
     def on_begin(run: "Run") -> None:
         bar.close()

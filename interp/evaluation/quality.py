@@ -13,7 +13,8 @@ the model's loss without this activation: that of zero ablation, or the loss of 
 each token is), whichever is lower. Mean ablation can be worse than both, which would flatter every dictionary; shares
 against it and against zero ablation are given as well, since other tools report
 those. A model that predicts no next tokens (an encoder, or one without logits) has no CE: these fields are NaN, and a
-warning gives the reason.
+warning gives the reason. Of a model that is no better than unigrams, CE_clean is no less than CE_nothing: the shares
+recovered mean nothing then, and a warning says so (`worse_than_unigrams`).
 
 The standard error of the recovered share treats the sequences as a random sample (linearised ratio, by sequences). It
 covers the uncertainty from the sample of tokens, not the variation between training runs.
@@ -23,6 +24,7 @@ and rows above its norm limit count in neither L0 nor FVU. If there are many tok
 a part of them (`evaluation.splice`); L0, FVU and the shares of latents always cover all tokens.
 """
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
@@ -37,9 +39,12 @@ from interp.activations.row_statistics import Moments
 from interp.codes.dictionary import Dictionary, is_faint, reconstruction
 from interp.evaluation.splice import Losses, Splice, recovered_share
 from interp.runtime.progress import Progress, no_progress
+from interp.runtime.progress_bar import shows_progress
 from interp.statistics.cutoffs import ULTRA_LOW
 from interp.statistics.estimates import ratio
 from interp.storage.files import digest
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +61,7 @@ class Quality:
     """Cross-entropy of a model that knows only the token frequencies."""
     ce_recovered: float
     """The headline: 1 is the unchanged model, 0 the model without this activation. NaN if leaving it
-    out costs nothing."""
+    out costs nothing; meaningless for a model that is no better than unigrams (`worse_than_unigrams`)."""
     ce_recovered_se: float
     """Its standard error. NaN for a single sequence."""
     ce_recovered_mean: float
@@ -87,6 +92,7 @@ class Reconstruction(NamedTuple):
     faint_share: float
 
 
+@shows_progress
 def evaluate_dictionary(
     model: Model,
     hook: str,
@@ -116,6 +122,7 @@ def evaluate_dictionary(
     return _qualities(splice, named)["dictionary"]
 
 
+@shows_progress
 def quality_table(
     model: Model,
     hook: str,
@@ -154,6 +161,15 @@ def quality_table(
     table = pd.DataFrame([{"dictionary": name, **asdict(quality)} for name, quality in qualities.items()])
     table.attrs["decoders"] = {name: decoder_digest(each.W_dec) for name, each in dictionaries.items()}
     return table
+
+
+def worse_than_unigrams(ce_clean: float, ce_unigram: float) -> str:
+    """Return the remark that a share recovered means nothing, as the model predicts these tokens no better than
+    unigrams; "" of a better model."""
+    if not ce_clean >= ce_unigram:
+        return ""
+    losses = f"{ce_clean:.3f} nats a token, unigrams {ce_unigram:.3f}"
+    return f"the model is no better than unigrams ({losses}): the share of cross-entropy recovered means nothing"
 
 
 def evaluate_reconstruction(dictionary: Dictionary, acts: Float[Tensor, "row d_in"]) -> Reconstruction:
@@ -218,6 +234,8 @@ def _qualities(splice: Splice, dictionaries: Mapping[str, Dictionary]) -> dict[s
             each.see_outliers(x, y)
 
     losses = splice.losses({name: each.reconstruct for name, each in counted.items()}, see_outliers)
+    if remark := worse_than_unigrams(losses.ce_clean, losses.ce_unigram):
+        log.warning("%s", remark)
     return {name: _quality(splice, losses, name, each) for name, each in counted.items()}
 
 

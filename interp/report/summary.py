@@ -14,6 +14,7 @@ import pandas as pd
 
 from interp import figures
 from interp.display.verdict_names import WITHOUT_SCORES
+from interp.evaluation.quality import worse_than_unigrams
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import format_percent, number
 from interp.report.null_shares import MATCHED_NAME, nulls_account
@@ -99,6 +100,7 @@ def describe_page(inputs: ReportInputs) -> str:
     parts.append(f"L0 {inputs.table['density'].fillna(0).sum():.1f}")
     if quality is not None and {"dictionary", "ce_recovered"} <= set(quality):
         recovered = quality.loc[quality["dictionary"] == MATCHED_NAME, "ce_recovered"].dropna()
+        recovered = recovered[:0] if _worse_than_unigrams(quality) else recovered
         parts += [f"{format_percent(share)} of the cross-entropy recovered" for share in recovered[:1]]
     return ", ".join(parts) + "."
 
@@ -193,6 +195,8 @@ def _quality(inputs: ReportInputs) -> list[dict]:
 
     tokens = f" {table['n_tokens'].max():,.0f}" if "n_tokens" in table else ""
     note = f"Cross-entropy recovered: {RECOVERED}{_describe_spliced_part(table)}{_random_above_pca(table)}"
+    if remark := _worse_than_unigrams(table):
+        note = f"{remark[0].upper()}{remark[1:]}. {note}"
     if {"dead_share", "faint_share"} & set(table):
         scanned = f"{inputs.features.meta['n_tokens']:,}"
         note += f" Dead and faint count these tokens alone here; the verdicts count all {scanned} scanned."
@@ -200,6 +204,12 @@ def _quality(inputs: ReportInputs) -> list[dict]:
     why = OWN_TOKENS if "ce_clean" in table and "val_loss" in inputs.model_results else ""
     shown = panel(f"Quality on{tokens} held-out tokens", note, QUALITY_SHOWN)
     return [*shown, *panel("Quality, the other numbers", why, others)]
+
+
+def _worse_than_unigrams(table: pd.DataFrame) -> str:
+    """Remark that the model is no better than unigrams, if it is not."""
+    known = {"ce_clean", "ce_unigram"} <= set(table)
+    return worse_than_unigrams(table["ce_clean"].iloc[0], table["ce_unigram"].iloc[0]) if known and len(table) else ""
 
 
 def _describe_spliced_part(table: pd.DataFrame) -> str:

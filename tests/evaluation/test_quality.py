@@ -6,8 +6,14 @@ import torch
 from interp.activations.next_tokens import NoNextTokens, check_predicts_next
 from interp.evaluation.baselines import FixedDictionary, NeuronDictionary, RandomDictionary
 from interp.evaluation.downstream import Readout, cross_entropies
-from interp.evaluation.quality import evaluate_dictionary, evaluate_reconstruction, quality_table
+from interp.evaluation.quality import (
+    evaluate_dictionary,
+    evaluate_reconstruction,
+    quality_table,
+    worse_than_unigrams,
+)
 from interp.evaluation.splice import ratio_error
+from interp.pipeline.stages.quality import quality_summary
 from interp.sae import TopK
 from interp.sae.model import Crosscoder, Transcoder
 from models.transformer import Transformer, TransformerConfig
@@ -421,6 +427,21 @@ def test_quality_of_an_encoder_has_everything_but_losses(tokens, caplog):
     assert quality.fvu == pytest.approx(0, abs=1e-9) and quality.l0 == 16
     assert all(np.isnan(value) for name, value in vars(quality).items() if name.startswith("ce_"))
     assert "no cross-entropies are measured: the model's logits depend on later tokens" in caplog.text
+
+
+def test_a_model_that_is_no_better_than_unigrams_gets_a_remark(model, tokens, caplog):
+    dictionary = RandomDictionary(16, 40, 5, seed=3)
+    quality = evaluate_dictionary(model, HOOK, dictionary, tokens, exclude=[BOS])
+    remark = worse_than_unigrams(quality.ce_clean, quality.ce_unigram)
+    assert quality.ce_clean > quality.ce_unigram and caplog.text.count(remark) == 1
+    assert remark.startswith(f"the model is no better than unigrams ({quality.ce_clean:.3f} nats a token, unigrams")
+    results = {"SAE": vars(quality), "PCA": vars(quality)}
+    assert quality_summary(results).count(remark) == 1
+    caplog.clear()
+    better = evaluate_dictionary(model, HOOK, dictionary, tokens, exclude=[BOS], unigram_loss=100.0)
+    assert not caplog.text and worse_than_unigrams(better.ce_clean, better.ce_unigram) == ""
+    assert quality_summary({"SAE": vars(better)}).count("\n") == 0
+    assert worse_than_unigrams(np.nan, np.nan) == "", "an encoder has neither"
 
 
 def test_arguments_in_the_wrong_order_are_reported(model, tokens):

@@ -59,6 +59,7 @@ def _model_cost(sizes: Sizes) -> Cost:
         if "no_loss" in r
         else f"validation {r['val_loss']:.3f} nats a token ({r['bits_per_character']:.3f} bits a character); "
         f"unigram {r['unigram_cross_entropy']:.3f}, bigram {r['bigram_cross_entropy']:.3f}"
+        + (": it is no better than unigrams" if r["val_loss"] >= r["unigram_cross_entropy"] else "")
     ),
 )
 def model(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The stage `quality`: what the dictionary preserves of the model, compared with baselines."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,17 +26,26 @@ def _quality_cost(sizes: Sizes) -> Cost:
     return passes + sizes.encoding(sizes.held_out) + picking + Cost(float32_operations=directions)
 
 
+def quality_summary(results: Mapping[str, Mapping[str, float]]) -> str:
+    """Return a line per dictionary, and a remark if the model is no better than unigrams."""
+    from interp.evaluation.quality import worse_than_unigrams
+
+    lines = [
+        f"{name}: FVU {r['fvu']:.3f}, L0 {r['l0']:.0f}, "
+        + ("no loss of next tokens" if math.isnan(r["ce_clean"]) else f"CE recovered {r['ce_recovered']:.3f}")
+        for name, r in results.items()
+    ]
+    remarks = {worse_than_unigrams(r["ce_clean"], r["ce_unigram"]): None for r in results.values()}
+    return NEXT_LINE.join([*lines, *filter(None, remarks)])
+
+
 @stage(
     inputs=("corpus", "model", "activations", "sae"),
     cost=_quality_cost,
     config={"quality": QualitySection},
     other_sections=("harvest", "sae"),
     opens={"quality": ("quality.parquet", read_table)},
-    summary=lambda results: NEXT_LINE.join(
-        f"{name}: FVU {r['fvu']:.3f}, L0 {r['l0']:.0f}, "
-        + ("no loss of next tokens" if math.isnan(r["ce_clean"]) else f"CE recovered {r['ce_recovered']:.3f}")
-        for name, r in results.items()
-    ),
+    summary=quality_summary,
 )
 def quality(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """the dictionary spliced into the model: L0, FVU, cross-entropy recovered, compared with PCA and random

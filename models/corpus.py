@@ -26,6 +26,7 @@ from typing import Annotated
 from interp.checks.errors import InterpError
 from interp.checks.limits import CheckedFields, FractionBelow1, PositiveInt, Seed, at_least
 from interp.runtime.progress import Progress, no_progress
+from interp.runtime.progress_bar import shows_progress
 from models.documents import Document
 from models.sources import TEXT_SOURCES
 from models.text_sources import installed_text
@@ -57,6 +58,8 @@ class CorpusConfig(CheckedFields):
     (.gz, .zst, .bz2, .xz) are unpacked as they are read."""
     field: str = "text"
     """For jsonl and huggingface: the field of a row that has its text."""
+    label_field: str = ""
+    """For jsonl and huggingface: the field of a row that has the label of its text, or a list of labels. "": none."""
     name: str = ""
     """For huggingface: the data set's name on the hub, or a local folder (of Parquet files, for instance)."""
     subset: str = ""
@@ -79,11 +82,14 @@ class CorpusConfig(CheckedFields):
         for source in sources:
             if TEXT_SOURCES[source].fields and not getattr(self, needed := TEXT_SOURCES[source].fields[0]):
                 raise InterpError(f"source {source!r} needs {needed}: {TEXT_SOURCES[source].takes}")
-        for field in ("paths", "name"):  # without this check, a forgotten source reads other text than the user's
+        # Without this check, a forgotten source reads other text than the user's.
+        for field in ("paths", "name", "label_field"):
             readers = [source for source in TEXT_SOURCES if field in TEXT_SOURCES[source].fields]
             if getattr(self, field) and not set(readers).intersection(sources):
                 remedy = f"source = {' or '.join(map(repr, readers))}"
                 raise InterpError(f"{field} is not read by source = {self.source!r}: set {remedy}")
+        if self.stream and self.label_field:
+            raise InterpError(f"label_field={self.label_field!r}: streamed text carries no labels; leave it out")
         if self.stream and (self.source == "mixture" or not TEXT_SOURCES[self.source].fields):
             names = ", ".join(name for name, source in TEXT_SOURCES.items() if source.fields)
             raise InterpError(f"stream = true is for text of your own, not for source = {self.source!r}: name {names}")
@@ -128,6 +134,7 @@ class Split:
     val: list[Document]
 
 
+@shows_progress
 def load_documents(config: CorpusConfig, *, progress: Progress = no_progress) -> list[Document]:
     """Read the documents of a source, in order, until they hold `config.characters`.
 

@@ -42,7 +42,12 @@ _PRESETS = Path(__file__).parent / "presets"
 _KEPT_FIELDS = ("d_sae", "k", "tokens")
 """Fields of the demo's dictionary that also apply to other architectures that have them."""
 
-_OMITTED_DEFAULTS = (("harvest", "output_hook", "none"), ("harvest", "buffer_mb", "none"), ("corpus", "stream", False))
+_OMITTED_DEFAULTS = (
+    ("harvest", "output_hook", "none"),
+    ("harvest", "buffer_mb", "none"),
+    ("corpus", "stream", False),
+    ("corpus", "label_field", ""),
+)
 """Section, field and default of the options that few runs need: a run's file names them only where they are set."""
 
 

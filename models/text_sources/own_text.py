@@ -1,4 +1,4 @@
-"""A user's own text, unlabelled: text files, JSON lines, a Hugging Face data set.
+"""A user's own text: text files, and JSON lines and Hugging Face data sets, whose rows may have labels.
 
 In: paths, globs or a data set's name. Out: an iterator of `Document`s, read on demand. Raises ValueError or OSError,
 with the file and the place in it, on text that is missing, empty, not UTF-8 or without the named field.
@@ -7,18 +7,19 @@ with the file and the place in it, on text that is missing, empty, not UTF-8 or 
 import glob
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from fsspec.compression import compr
 from fsspec.utils import infer_compression
 
 from interp.checks.errors import InterpError
 from interp.storage.addresses import address_of, list_objects, open_object
-from models.documents import Document, cut_work, piece_end
+from models.documents import Document, Span, cut_work, piece_end
 from models.sources import text_source
 
 _COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
@@ -33,24 +34,26 @@ def files(patterns: Sequence[str], size: int) -> Iterator[Document]:
 
 
 @text_source(
-    fields=("paths", "field"),
+    fields=("paths", "field", "label_field"),
     takes="at least one file or glob",
     owns=lambda location: location.endswith((".jsonl", *(f".jsonl{ending}" for ending in _COMPRESSED))),
 )
-def jsonl(patterns: Sequence[str], field: str, size: int) -> Iterator[Document]:
-    """The text under `field` of every line of JSON-lines files. Blank lines are skipped."""
+def jsonl(patterns: Sequence[str], field: str, label_field: str, size: int) -> Iterator[Document]:
+    """The text under `field` of every line of JSON-lines files, labelled by `label_field`. Blank lines are skipped."""
     for pattern in patterns:
-        rows = chain.from_iterable(_read_rows(path, field) for path in named_files(pattern))
-        pieces = (cut_work(text, (), "jsonl", row, size=size) for row, text in rows)
+        rows = chain.from_iterable(map(_read_rows, named_files(pattern)))
+        pieces = (_cut_row(row, name, field, label_field, "jsonl", size) for name, row in rows)
         yield from _check_not_empty(
             chain.from_iterable(pieces), f"{pattern} is empty: it holds no text under the field {field!r}"
         )
 
 
 @text_source(
-    endless=True, fields=("name", "subset", "split", "field"), takes="a data set on the hub, or a local folder"
+    endless=True,
+    fields=("name", "subset", "split", "field", "label_field"),
+    takes="a data set on the hub, or a local folder",
 )
-def huggingface(name: str, subset: str, split: str, field: str, size: int) -> Iterator[Document]:
+def huggingface(name: str, subset: str, split: str, field: str, label_field: str, size: int) -> Iterator[Document]:
     """The text under `field` of a Hugging Face data set (hub name or local folder), streamed row by row."""
     if Path(name).is_file():
         raise InterpError(f"name={name!r} is a file: give the folder of the data set, {str(Path(name).parent)!r}")
@@ -61,9 +64,7 @@ def huggingface(name: str, subset: str, split: str, field: str, size: int) -> It
 
     def pieces() -> Iterator[Document]:
         for number, row in enumerate(datasets.load_dataset(name, subset or None, split=split, streaming=True)):
-            if not isinstance(row.get(field), str):
-                raise InterpError(f"{name}, row {number}: no text under {field!r}; its fields are {', '.join(row)}")
-            yield from cut_work(row[field], (), "huggingface", f"{name}:{number}", size=size)
+            yield from _cut_row(row, f"{name}:{number}", field, label_field, "huggingface", size)
 
     yield from _check_not_empty(
         pieces(), f"{name}, split {split!r}, is empty: it holds no text under the field {field!r}"
@@ -156,15 +157,37 @@ def _remedy(path: str) -> str:
     return "convert it first"
 
 
-def _read_rows(path: str, field: str) -> Iterator[tuple[str, str]]:
-    """Yield the name and the text of each line of a JSON-lines file that is not blank."""
+def _cut_row(
+    row: Mapping[str, Any], name: str, field: str, label_field: str, source: str, size: int
+) -> Iterator[Document]:
+    """Divide the text of a row into documents, each with all labels of the row."""
+    fields = f"its fields are {', '.join(row) or 'none'}"
+    if not isinstance(text := row.get(field), str):
+        raise InterpError(f"{name} has no text under {field!r}; {fields}")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InterpError(f"{name} has half a surrogate pair under {field!r}, character {error.start}") from None
+    if label_field and label_field not in row:
+        raise InterpError(f"{name} has no label under {label_field!r}; {fields}")
+    value = row.get(label_field) if label_field else None
+    labels = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(labels, list) or not all(isinstance(label, str) and label for label in labels):
+        raise InterpError(f"{name} has {value!r} under {label_field!r}: a label is a name, or a list of names")
+    for piece in cut_work(text, (), source, name, size=size):
+        spans = tuple(Span(0, len(piece.text), label) for label in dict.fromkeys(labels))
+        yield replace(piece, spans=spans)
+
+
+def _read_rows(path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the name and the fields of each line of a JSON-lines file that is not blank."""
     with open_binary(path) as lines:
         for number, line in enumerate(lines, 1):
             if line.strip():
-                yield f"{path}:{number}", _read_row(line, field, f"{path}:{number}")
+                yield f"{path}:{number}", _read_row(line, f"{path}:{number}")
 
 
-def _read_row(line: bytes, field: str, row: str) -> str:
+def _read_row(line: bytes, row: str) -> dict[str, Any]:
     try:
         value = json.loads(line.decode("utf-8-sig"))  # the first line may begin with a byte order mark
     except UnicodeDecodeError as error:
@@ -175,11 +198,5 @@ def _read_row(line: bytes, field: str, row: str) -> str:
     except json.JSONDecodeError as error:
         raise InterpError(f"{row} is not JSON: {error.msg} at column {error.colno}") from None
     if not isinstance(value, dict):
-        raise InterpError(f"{row} holds a {type(value).__name__}, not an object with the field {field!r}")
-    if not isinstance(value.get(field), str):
-        raise InterpError(f"{row} has no text under {field!r}; its fields are {', '.join(value) or 'none'}")
-    try:
-        value[field].encode("utf-8")
-    except UnicodeEncodeError as error:
-        raise InterpError(f"{row} has half a surrogate pair under {field!r}, character {error.start}") from None
-    return value[field]
+        raise InterpError(f"{row} holds a {type(value).__name__}, not an object with fields")
+    return value

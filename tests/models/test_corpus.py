@@ -422,6 +422,32 @@ def test_jsonl(tmp_path):
         load_documents(CorpusConfig(source="jsonl", paths=(str(path),), field="body"))
 
 
+def test_rows_of_json_lines_carry_the_labels_of_their_field(tmp_path):
+    path = tmp_path / "rows.jsonl"
+    lines = [{"topic": "sea"}, {"topic": ["sea", "war", "sea"]}, {"topic": None}, {"topic": []}]
+    path.write_text("".join(json.dumps({"text": "word " * 60} | line) + "\n" for line in lines))
+    config = CorpusConfig(source="jsonl", paths=(str(path),), label_field="topic", document_characters=200)
+    documents = load_documents(config)
+    assert [len(d.text) for d in documents] == [200, 100] * 4
+    assert documents[1].spans == (Span(0, 100, "sea"),) and documents[2].spans == (
+        Span(0, 200, "sea"),
+        Span(0, 200, "war"),
+    )
+    assert not any(d.spans for d in documents[4:])
+    for line, message in {
+        '{"text": "x"}': r"rows.jsonl:1 has no label under 'topic'; its fields are text",
+        '{"text": "x", "topic": 3}': r"rows.jsonl:1 has 3 under 'topic': a label is a name, or a list of names",
+        '{"text": "x", "topic": ["a", ""]}': "a label is a name, or a list of names",
+    }.items():
+        path.write_text(line)
+        with pytest.raises(ValueError, match=message):
+            load_documents(config)
+    with pytest.raises(ValueError, match="label_field is not read by source = 'files': set source = 'jsonl' or"):
+        CorpusConfig(source="files", paths=("a.txt",), label_field="topic")
+    with pytest.raises(ValueError, match="label_field='topic': streamed text carries no labels"):
+        CorpusConfig(source="jsonl", paths=("a.jsonl",), label_field="topic", stream=True)
+
+
 def test_huggingface_data_set_from_a_local_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     folder = tmp_path / "set"

@@ -3,8 +3,9 @@
 In a notebook and in a terminal `Ranking` shows the most important of its 40 columns.
 """
 
+import json
 from collections.abc import Callable, Mapping
-from math import isnan
+from math import isnan, prod
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,14 @@ N_CHARACTERS = 90
 """Characters that are shown of a rule."""
 MAX_ALIKE = 0.5
 """Largest share of words that the rules of two displayed latents may have in common."""
+NONE_WORTH_A_LOOK = (
+    "none is worth a look: no latent surely has one meaning and a rule in words that holds; look at the first rows of "
+    "the ranking, ranking.head(10), or rank again on more text"
+)
+NO_LEARNT = (
+    "learnt is NaN: it is estimated in a run with nulls, for hooks after the model's last block (interp.verdict.learnt)"
+)
+"""What a display says of a ranking in which no latent has this probability."""
 
 
 def evidence_rows(
@@ -100,8 +109,9 @@ def _evidence_cells(row: dict) -> tuple[object, ...]:
 
 
 class Ranking(pd.DataFrame):
-    """A DataFrame of ranked latents. In a notebook, a long table shows the rows that are worth a look, and a short
-    table shows all its rows. If a column that this needs is missing, pandas displays the table."""
+    """A DataFrame of ranked latents, whose columns `help("interp.verdict.ranking")` describes. In a notebook, a long
+    table shows the rows that are worth a look, and a short table shows all its rows. If a column that this needs is
+    missing, pandas displays the table."""
 
     @property
     def _constructor(self) -> Callable[..., "Ranking"]:
@@ -109,28 +119,44 @@ class Ranking(pd.DataFrame):
 
     def worth_a_look(self, n: int = 10) -> "Ranking":
         """Return at most n rows to start with. These latents certainly have one meaning, their rules in words hold, and
-        they differ from one another. The first rows of the ranking are mostly single-token latents, which are the
-        easiest to be sure of."""
-        return self.loc[worth_a_look(self, n)]  # type: ignore[return-value]
+        they differ from one another. If there are none, the empty table says so when it is printed. The first rows of
+        the ranking are mostly single-token latents, which are the easiest to be sure of."""
+        chosen = self.loc[worth_a_look(self, n)]
+        if chosen.empty:
+            chosen.attrs["why_empty"] = NONE_WORTH_A_LOOK
+        return chosen  # type: ignore[return-value]
+
+    def rows_as_text(self) -> str:
+        """Return the rows, ten at most, in lines of 120 characters, without the number of latents."""
+        shown = pd.DataFrame(self)[[name for name in SHOWN_COLUMNS if name in self]]
+        rows = shown.to_string(max_rows=N_ROWS, max_colwidth=31, float_format="{:.3f}".format, index=False)
+        return f"{rows}\n{NO_LEARNT}" if self._lacks_learnt() else rows
 
     def __repr__(self) -> str:
         if not set(NEEDED_COLUMNS) <= set(self.columns):
             return super().__repr__()
-        shown = pd.DataFrame(self)[[name for name in SHOWN_COLUMNS if name in self]]
-        rows = shown.to_string(max_rows=N_ROWS, max_colwidth=31, float_format="{:.3f}".format, index=False)
-        return f"{self._title()}\n{rows}"
+        if self.empty:
+            return self.attrs.get("why_empty", "Ranking of 0 latents")
+        return f"{self._title()}\n{self.rows_as_text()}"
 
     def _repr_html_(self) -> str | None:
         if not set(NEEDED_COLUMNS) <= set(self.columns):
             return super()._repr_html_()  # type: ignore[misc]
+        if self.empty:
+            return f"<p>{self!r}</p>"
         chosen = self.worth_a_look(N_ROWS) if len(self) > N_ROWS else self
         shown = chosen if len(chosen) else self.head(N_ROWS)
         rows = [_ranking_cells(row) for row in shown.to_dict(orient="records")]
         note = f"{len(self) - len(rows):,} more rows; {len(self.columns)} columns." if len(self) > len(rows) else ""
         if shown is chosen and note:
             note = f"Worth a look: surely of one meaning, with rules that hold and differ from one another. {note}"
+        if self._lacks_learnt():
+            note = f"{note} {NO_LEARNT[0].upper()}{NO_LEARNT[1:]}.".strip()
         head = ("latent", "verdict", "one meaning", "learnt", "senses", "explanation", "F1")
         return cards.card(self._title(), cards.show_table(head, rows), note)
+
+    def _lacks_learnt(self) -> bool:
+        return "learnt" in self and not self.empty and bool(self["learnt"].isna().all())
 
     def _title(self) -> str:
         counts = self["verdict"].value_counts()
@@ -185,11 +211,14 @@ def rule_holds(ranking: pd.DataFrame) -> pd.Series:
 
 def worth_a_look(ranking: pd.DataFrame, n: int) -> list[Any]:
     """Return the index of at most n rows, ordered by how much their rules predict: the square of the rule's F1 times
-    the entropy of the tokens that it predicts."""
+    the entropy of the tokens that it predicts, divided by how many things the rule lists. A list of six tokens says
+    less than one thing that they share."""
     if not {"verdict", "sure", "explanation", "explanation_f1", "token_entropy"} <= set(ranking):
         return []
     sure = ranking[(ranking["verdict"] == MONOSEMANTIC) & ranking["sure"].eq(True) & rule_holds(ranking)]
-    order = sure.assign(worth=sure["explanation_f1"] ** 2 * sure["token_entropy"]).dropna(subset=["worth"])
+    n_listed = sure["explanation_json"].map(_n_listed).astype(float) if "explanation_json" in sure else 1.0
+    worth = sure["explanation_f1"] ** 2 * sure["token_entropy"] / n_listed
+    order = sure.assign(worth=worth).dropna(subset=["worth"])
     order = order.sort_values(["worth", "explanation_f1"], ascending=False, kind="stable")
     chosen: list[Any] = []
     rules: list[set[str]] = []
@@ -199,3 +228,8 @@ def worth_a_look(ranking: pd.DataFrame, n: int) -> list[Any]:
             chosen.append(row)
             rules.append(rule)
     return chosen
+
+
+def _n_listed(rule: str) -> int:
+    """Return how many things a rule lists, in JSON: of each of its atoms, one of the values holds."""
+    return prod(len(values) for _, values, *_ in json.loads(rule or "[]"))

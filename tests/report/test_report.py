@@ -44,7 +44,7 @@ from interp.report.use import shares, uses
 from interp.report.verdict_evidence import verdict_evidence
 from interp.verdict.calibration import Calibration
 from interp.verdict.ranking import rank_features
-from interp.verdict.ranking_tables import ranking_evidence, worth_a_look
+from interp.verdict.ranking_tables import NO_LEARNT, NONE_WORTH_A_LOOK, Ranking, ranking_evidence, worth_a_look
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 VOCAB = ["<|bos|>", HOSTILE, " the", "\n", "\t", "שלום", "مرحبا", "a\u2028b", "日本", "⟨d7⟩", "'\"\\", "&amp;"] + [
@@ -429,6 +429,23 @@ def test_features_worth_a_look_surely_have_one_meaning_readable_rules_and_differ
     assert worth_a_look(table, 1) == [0]
     assert worth_a_look(table.assign(learnt=[0.4, *[0.6] * 8]), 9) == [1, 2], "what the model did not learn is left out"
     assert worth_a_look(table[["verdict"]], 9) == []
+    rules = [[["script", [1], ["Greek"]]], [], [["token", [3, 4], [" my", " his"]]], *[[]] * 6]
+    listing = [[["first_1", [*range(8)], ["names"]]], *rules[1:]]
+    assert worth_a_look(table.assign(explanation_json=[json.dumps(rule) for rule in rules]), 9) == [0, 2]
+    assert worth_a_look(table.assign(explanation_json=[json.dumps(rule) for rule in listing]), 9) == [1, 2], (
+        "a rule that lists eight things says less"
+    )
+
+
+def test_a_ranking_says_why_nothing_is_worth_a_look_and_why_learnt_is_nan():
+    row = {"latent": 3, "verdict": "polysemantic", "monosemanticity": 0.1, "ci_low": 0.0, "ci_high": 0.2, "sure": True}
+    ranking = Ranking([row])
+    none = ranking.worth_a_look()
+    assert len(none) == 0 and repr(none) == NONE_WORTH_A_LOOK and NONE_WORTH_A_LOOK in none._repr_html_()
+    assert repr(ranking[:0]) == "Ranking of 0 latents" and "learnt" not in repr(ranking)
+    unknown = ranking.assign(learnt=np.nan)
+    assert repr(unknown).endswith(f"\n{NO_LEARNT}") and "Learnt is NaN: it is estimated in" in unknown._repr_html_()
+    assert NO_LEARNT not in repr(ranking.assign(learnt=0.7))
 
 
 def evidence_of(page: Path, latent: int) -> dict[str, tuple]:

@@ -6,6 +6,7 @@
 
 import copy
 import inspect
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,19 @@ from models.hook_names import ModuleSide, find_hooks, trace_hooks
 
 _N_PROBE_TOKENS = 3
 """Tokens of the forward pass in which hooks are looked for."""
+_LAYER = re.compile(r"\.(\d+)(?=\.|$)")
+
+
+class HookNames(list[str]):
+    """Names of hooks. It is shown with a line for those that differ only in their layer."""
+
+    def __repr__(self) -> str:
+        layers: dict[str, list[int]] = {}
+        for name in self:
+            layer = _LAYER.search(name)
+            layers.setdefault(_LAYER.sub(".N", name, count=1), []).extend([int(layer[1])] if layer else [])
+        lines = [f"{name}    N = {_ranges(numbers)}" if numbers else name for name, numbers in layers.items()]
+        return "\n".join([f"{len(self):,} hooks:", *(f"  {line}" for line in lines)])
 
 
 class LanguageModel(nn.Module):
@@ -85,9 +99,16 @@ class LanguageModel(nn.Module):
             return {}
         return {"attention_mask": (~is_padding | is_padding.all(1, keepdim=True)).long()}
 
-    def hooks(self) -> list[str]:
+    def hooks(self) -> HookNames:
         """List the hooks that return one vector per token, each under one name, TransformerLens's first."""
-        return list(self._vector_hooks)
+        return HookNames(self._vector_hooks)
+
+    def __repr__(self) -> str:
+        sizes = f"{self.n_layers} layers of width {self.d_model:,}, {self.d_vocab:,} tokens"
+        return (
+            f"LanguageModel({self.name!r}): {type(self.inner).__name__}, {sizes}, {len(self._vector_hooks):,} hooks "
+            "(model.hooks() lists them, model.inner shows its modules)"
+        )
 
     @property
     def cache_reader(self) -> nn.Module:
@@ -149,6 +170,13 @@ class LanguageModel(nn.Module):
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         return self.inner.load_state_dict(*args, **kwargs)
+
+
+def _ranges(numbers: list[int]) -> str:
+    """Write ascending numbers as ranges: 0 to 3, 5."""
+    starts = [n for n in numbers if n - 1 not in numbers]
+    ends = [n for n in numbers if n + 1 not in numbers]
+    return ", ".join(f"{a} to {b}" if a < b else str(a) for a, b in zip(starts, ends, strict=True))
 
 
 def _n_unused_positions(inner: nn.Module) -> int:

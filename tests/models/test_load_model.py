@@ -123,6 +123,13 @@ def test_what_blocks_write_adds_up(model, family, tokens):
         torch.testing.assert_close(mid, pre + attn_out)
 
 
+def test_a_model_and_its_hooks_are_shown_in_a_few_lines(model):
+    assert len(repr(model)) < 240 and f"{len(model.hooks())} hooks" in repr(model)
+    lines = repr(model.hooks()).splitlines()
+    assert lines[0] == f"{len(model.hooks())} hooks:" and "  blocks.N.hook_resid_post    N = 0 to 2" in lines
+    assert model.hooks() == list(model.hooks()) and len(lines) < 0.8 * len(model.hooks())
+
+
 def test_every_hook_that_is_listed_can_be_harvested(model, tokens, tmp_path):
     store = harvest(model, tokens[:1, :4], model.hooks(), tmp_path)
     assert store.hook_names == tuple(model.hooks()) and store.hook_names[0] == "hook_embed"

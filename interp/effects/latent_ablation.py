@@ -18,6 +18,8 @@ ablated at all its firings (x − z_j d_j, the rest of x kept).
     gradient_effect       sum of −z_j d_j · gradient of the sequence's loss, per firing: total_change to first order
     likelier_tokens       the text's tokens with the largest mean of log p − log p' at the firings; `likelier`: its nats
     less_likely_tokens    the smallest, `less_likely`
+    likelier_strings, less_likely_strings
+                          the strings of these tokens, if the scan has them
 
 `_low` and `_high` are a 95 % interval (`ratio_interval`). Tokens that the scan left out (BOS, rows above the norm
 limit) neither change nor count. In a calibrated model any change raises the loss by about its KL, so a latent helps
@@ -57,6 +59,7 @@ from interp.features.scan_checks import check_part_tables, check_scanned, identi
 from interp.runtime.options import takes_options
 from interp.runtime.processes import Processes, processes
 from interp.runtime.progress import Progress, no_progress
+from interp.runtime.progress_bar import shows_progress
 from interp.runtime.threads import slices
 from interp.statistics.estimates import ratio
 from interp.storage.files import digest
@@ -91,6 +94,7 @@ _MEANS = {
 }
 
 
+@shows_progress
 @takes_options(AblationConfig)
 def feature_effects(
     model: Model,
@@ -162,6 +166,8 @@ def feature_effects(
             )
     table = pd.concat(tables, ignore_index=True)
     table["ce_rise"] = table["total_change"] * features.column("density")[table["latent"]]
+    for side in ("likelier", "less_likely") if features.has_vocab else ():
+        table[f"{side}_strings"] = [[features.vocab[token] for token in ids] for ids in table[f"{side}_tokens"]]
     table.attrs |= {
         "rerun_part": downstream.rerun_part,
         "sequences": plan.sequences,

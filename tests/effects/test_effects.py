@@ -257,7 +257,9 @@ def test_a_planted_direction_has_the_effect_it_was_given(tmp_path):
     tokens = torch.randint(8, V, (12, N_CTX), generator=seeded(4))
     tokens[:, 2], tokens[:, 3], tokens[6:, 5], tokens[6:, 6] = 3, 7, 3, 7
     features = scanned(model, POST, dictionary, tokens, tmp_path)
-    seven, mean = feature_effects(model, POST, dictionary, features, sequences=12).itertuples()
+    table = feature_effects(model, POST, dictionary, features, sequences=12)
+    assert "likelier_strings" not in table, "the scan knows no strings of tokens"
+    seven, mean = table.itertuples()
     assert seven.n_firings == 18 and seven.mean_activation == pytest.approx(4.9)
     assert seven.likelier_tokens[0] == 7 and 7 not in seven.less_likely_tokens
     assert seven.likelier[0] > 1 > 0 > seven.less_likely[0] and seven.loss_change_low > 0.5 < seven.kl_low

@@ -132,6 +132,11 @@ def test_a_bad_configuration_is_one_line(tmp_path, capsys):
         capsys.readouterr()
         assert main(["plan", str(file)]) == 2
         assert said in capsys.readouterr().err
+    file.write_text('[corpus]\nsource = "files"\npaths = ["none/*.txt"]\n[harvest]\nhook_name = "blocks.9.hook_out"\n')
+    for command in ("plan", "run"):
+        assert main([command, str(file), *(["--out", str(tmp_path / "run")] if command == "run" else [])]) == 2
+        line = capsys.readouterr().err
+        assert "none/*.txt does not exist" in line and "; the model has no hook 'blocks.9.hook_out'" in line
 
 
 def test_text_of_ones_own_is_as_long_as_its_files(tmp_path):

@@ -21,10 +21,11 @@ from interp.evaluation.baselines import shuffled_model
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_alone, run_stages
 from interp.pipeline.run_folder import MissingResultError, Run
-from interp.pipeline.stages import STAGES, stage
+from interp.pipeline.stages import LEFT_OUT, LINE_WIDTH, STAGES, stage
 from interp.pipeline.stages.nulls import nulls_effort
 from interp.report.panels import Panel
 from interp.report.use import uses
+from interp.runtime.progress import no_progress
 from interp.sae import JumpReLUConfig, load_sae
 from interp.storage.folders import unfinished_folder
 from interp.storage.locks import hold_lock
@@ -175,6 +176,8 @@ def test_effects_stage_feeds_the_run_sql_and_the_page(run):
     assert shown["loss_change"][0] == pytest.approx(table.loss_change[latent], rel=5e-2)
     assert shown["null_kl"][0] == pytest.approx(table.null_kl[latent], rel=5e-2)
     assert [token for token, _ in shown["likelier"]] == list(table.likelier_tokens[latent])
+    strings = [run.features.vocab[token] for token in table.likelier_tokens[latent]]
+    assert list(table.likelier_strings[latent]) == strings
 
 
 def test_nulls_are_judged_beside_the_dictionary_on_the_same_text(run):
@@ -389,6 +392,27 @@ def test_a_twin_that_does_not_exist_is_refused_before_any_work(copied, tmp_path)
     with pytest.raises(ValueError, match="typo"):
         run_stages(TINY.replace(ranking=ranking), tmp_path / "new", progress=began.append)
     assert not began and not (tmp_path / "new/run.toml").exists()
+
+
+def test_a_run_whose_twin_was_deleted_stays_and_only_another_ranking_asks_for_the_twin(copied, tmp_path):
+    twin = shutil.copytree(copied.features.path, tmp_path / "twin")
+    config = TINY.replace(ranking=dataclasses.replace(TINY.ranking, twin=str(twin)))
+    run_alone(copied, "ranking", config=config, progress=no_progress)
+    shutil.rmtree(twin)
+    assert "ranking" not in ran_now(config, copied.path)
+    assert Run(copied.path).ranking.twin_correlation.notna().any()
+    other = config.replace(ranking=dataclasses.replace(config.ranking, n_shifts=1))
+    with pytest.raises(ValueError, match="twin does not exist"):
+        run_stages(other, copied.path, redo=True)
+
+
+def test_a_stage_that_was_done_before_says_so_within_the_width_of_a_terminal(copied):
+    line = STAGES["quality"].line(copied.manifest("quality"), is_new=False)
+    assert line.endswith("  (done before)") and line.count("\n") == 3
+    results = {"features": 0, "dead": 0, "l0": 0.0}
+    long = {"stage": "longest", "wall_seconds": 1.0, "results": {LEFT_OUT: "word " * 18}, **results}
+    lines = STAGES["features"].line(long, is_new=False).split("\n")
+    assert lines[-1].strip() == "(done before)" and max(map(len, lines)) <= LINE_WIDTH
 
 
 def test_what_never_ran_may_be_changed(copied):

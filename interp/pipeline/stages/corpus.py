@@ -32,7 +32,13 @@ def _text_files(run: Run) -> dict[str, Any]:
 
 
 def _check_corpus(config: RunConfig) -> None:
-    """Check that text is held out, and that there is a tokenizer before text is streamed."""
+    """Check that the text's files exist, that some of it is held out, and that there is a tokenizer before text is
+    streamed."""
+    from models.text_sources.own_text import named_files
+
+    for pattern in config.corpus.paths:
+        if address_of(pattern) is None:
+            named_files(pattern)
     if config.corpus.val_fraction == 0:
         raise InterpError("[corpus] val_fraction = 0 leaves no text on which the model is measured: raise it")
     if config.corpus.stream and config.model.is_trained:

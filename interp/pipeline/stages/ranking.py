@@ -15,6 +15,7 @@ from interp.pipeline.sections import RankingSection
 from interp.pipeline.stages import stage
 from interp.runtime.options import values_of
 from interp.runtime.progress import Progress
+from interp.storage.addresses import address_of
 from interp.storage.artifacts import is_run
 from interp.storage.files import digest_json, write_parquet
 from interp.verdict.ranking_config import RankingConfig
@@ -69,8 +70,17 @@ def verdict_settings() -> dict[str, Any]:
 
 
 def _verdicts_and_twin(run: Run) -> dict[str, Any]:
-    twin = _open_twin(run.config.ranking.twin, run.config.harvest.hook_name)
-    return verdict_settings() | ({} if twin is None else {"twin": digest_json(twin.inputs)})
+    """Return the settings of verdicts, and the digest of the twin: if its folder was deleted, the one that the present
+    ranking was made with."""
+    twin = run.config.ranking.twin
+    if twin is None:
+        return verdict_settings()
+    is_gone = address_of(twin) is None and not Path(twin).exists()
+    if is_gone and (made := run.manifest("ranking")) is not None and "twin" in made["config"]:
+        return verdict_settings() | {"twin": made["config"]["twin"]}
+    opened = _open_twin(twin, run.config.harvest.hook_name)
+    assert opened is not None
+    return verdict_settings() | {"twin": digest_json(opened.inputs)}
 
 
 def _ranking_cost(sizes: Sizes) -> Cost:

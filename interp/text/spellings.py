@@ -77,7 +77,7 @@ def start_name(start: tuple[bool, tuple[str, str]]) -> str:
     has_space, shape = start
     if shape[0] == "blank":
         return shape_name(shape)
-    return f"{shape_name(shape)} {'with' if has_space else 'without'} a space before"
+    return f"{shape_name(shape)} {'with' if has_space else 'without'} a leading space"
 
 
 def letters_name(letters: str) -> str:

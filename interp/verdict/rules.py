@@ -9,6 +9,8 @@ In: rules. Out: their wording, and their JSON.
 """
 
 import json
+from itertools import pairwise
+from os.path import commonprefix
 from typing import NamedTuple
 
 from interp.checks.errors import InterpError
@@ -22,6 +24,7 @@ MAX_VALUES_AROUND = 4
 """Largest number of values of any other atom."""
 MAX_ATOMS = 3
 SUBJECT = "token"
+_MIN_SHARED_WORDS = 3
 
 
 class Atom(NamedTuple):
@@ -35,7 +38,8 @@ class Atom(NamedTuple):
     @property
     def words(self) -> str:
         names = list(dict.fromkeys(self.names))  # two classes of bytes, say, have the same name
-        return PREDICATE_KINDS[self.kind].words.format(join_with_or(names))
+        further = [name.removeprefix(_shared_words(before, name)) for before, name in pairwise(names)]
+        return PREDICATE_KINDS[self.kind].words.format(join_with_or([*names[:1], *further]))
 
 
 Rule = tuple[Atom, ...]
@@ -74,6 +78,14 @@ def from_json(written: str, text: ReadText) -> Rule:
             "and these labels"
         ) from None
     return rule
+
+
+def _shared_words(before: str, name: str) -> str:
+    """Return the words with which two names begin, if they are at least three outside quotes: "in lines indented by ",
+    which are said once of a list."""
+    words = commonprefix([before, name]).partition('"')[0]
+    words = words[: words.rfind(" ") + 1]
+    return words if words.count(" ") >= _MIN_SHARED_WORDS else ""
 
 
 def _atom(text: ReadText, kind: str, values: list[int], names: list[str]) -> Atom:

@@ -13,6 +13,7 @@ report.bytes = (() => {
   const { first_bytes: FIRST, common_letters: RANGES } = report.data.page;
   /* Letters that a byte alone is taken for; the same byte also ends rare ones. */
   const COMMON = new RegExp(`^[${RANGES}]$`);
+  const RIGHT_TO_LEFT = /\p{Script=Hebrew}|\p{Script=Arabic}/u;
   const MOST_LATER = 3; // bytes of a character behind its first one
   const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
@@ -101,7 +102,7 @@ report.bytes = (() => {
         const which = n === 1 ? "the first byte" : `the first ${n} bytes`;
         const letters = lettersOf(bytes[k]);
         const range = letters.length ? `, ${letters[0]} to ${letters.at(-1)}` : "";
-        const known = seen ?? lettersOrScript(own);
+        const known = letters.length ? lettersOrScript(own) : seen ?? lettersOrScript(own); // one range in all tokens
         found.push([sign, `${hex}… ${known}`, `${sign}: ${which} of ${ofSeen ?? `${an(name)}${range}`}`, known]);
       } else {
         const name = script === null ? "character" : nameOf(script);
@@ -124,11 +125,14 @@ report.bytes = (() => {
     return text.split(RUN).map((piece, k) => (k % 2 ? parts(piece, own, ...seen) : piece));
   }
 
-  /* A text with its stray bytes drawn as parts of characters; the bytes themselves are there to be copied. */
+  /* A text with its stray bytes drawn as parts of characters, each read as its script is; the bytes themselves are
+   * there to be copied. */
   function drawn(text, lead = null, token = null) {
-    const element = ([sign, label, meaning, known]) =>
-      h("span.byte", { role: "img", "aria-label": meaning, "data-part": label, "data-known": known || label },
+    const element = ([sign, label, meaning, known]) => {
+      const named = { role: "img", "aria-label": meaning, dir: RIGHT_TO_LEFT.test(label) ? "rtl" : "ltr" };
+      return h("span.byte", { ...named, "data-part": label, "data-known": known || label },
         h("span.exact", null, sign));
+    };
     return divided(text, lead, token).flatMap((piece, k) => (k % 2 ? piece.map(element) : piece || []));
   }
 

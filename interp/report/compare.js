@@ -12,8 +12,8 @@ report.views.compare = (() => {
   const N_STRONGEST = 3; // before those on other tokens
   const N_ALONE = 4;
   const N_SHARED = 8; // tokens in both lists
+  const OFTEN = 0.02; // share of its firings from which on a feature fires often on a token
   const SIGNED = "signed"; // a scale around 0
-  const QUOTED = /"(.+?)"(?=$|[\s,;:.)])/gs;
   /* `ask` exists if a model's server does: it asks the server what two features have in common. */
   const view = { within: "features", titled: (named) => `Features ${(named ?? "").replace("/", " and ")}`, show };
   let wanted;
@@ -108,7 +108,7 @@ report.views.compare = (() => {
 
   /* The tokens that both rules name. */
   function inBothRules(a, b) {
-    const [named, theirs] = [a, b].map((latent) => (columns.explanation[latent] ?? "").match(QUOTED) ?? []);
+    const [named, theirs] = [a, b].map((latent) => columns.explanation[latent]?.match(QUOTED) ?? []);
     const both = [...new Set(named)].filter((token) => theirs.includes(token));
     return both.length
       ? h("p.rule.shared", null, h("span.muted", null, "in both rules: "), ruleText(both.join(", ")))
@@ -158,7 +158,7 @@ report.views.compare = (() => {
     const extent = jaccard === null
       ? `have ${isNothing ? "nothing" : "little"} in common, as far as this page knows` : extentOf(jaccard);
     return said(`Features ${a} and ${b} ${extent}`,
-      `: ${reasons.slice(0, -1).join(", ")}, and ${reasons.at(-1)}.${inRaised(first, second)}`);
+      `: ${reasons.slice(0, -1).join(", ")}, and ${reasons.at(-1)}.`, onOwn(pairs), inRaised(first, second));
   }
 
   const extentOf = (jaccard) =>
@@ -191,7 +191,20 @@ report.views.compare = (() => {
     const share = isMore
       ? `, ${format.percent(both / n)} of those of ${a} and ${format.percent(both / m)} of those of ${b}`
       : "";
-    return h("p.answer", null, h("b", null, said), `: ${counted}${chance}${share}.${inRaised(first, second)}`);
+    return h("p.answer", null, h("b", null, said), `: ${counted}${chance}${share}.`, onOwn(pairs),
+      inRaised(first, second));
+  }
+
+  /* Sentences on the tokens on which one of the two fires often, and which are none of those listed of the other. */
+  function onOwn(pairs) {
+    const lists = pairs.map(([, feature]) => firedOn(feature));
+    return pairs.map(([latent, feature], k) => {
+      const isOwn = ([token, share]) => share >= OFTEN && !lists[1 - k].some(([other]) => other === token);
+      const read = report.lead.reading(feature);
+      const own = lists[k].filter(isOwn).slice(0, N_ALONE)
+        .map(([token]) => [" ", tokenElement(word(token), read(word(token)))]);
+      return own.length ? [` Only ${latent} often fires on`, own, "."] : null;
+    });
   }
 
   /* The tokens of each and of both on one scale, and how similar the two are. */
@@ -319,7 +332,7 @@ report.views.compare = (() => {
 
   /* Values of both by token, side by side on one scale; tokens that both lists have come first. A list holds the
    * largest values of one; the values that it lacks are 0 if it is whole, and else below its last, which is said. */
-  function tokenTable(names, title, rows, leads, write, areWhole, note = "") {
+  function tokenTable(names, title, rows, reads, write, areWhole, note = "") {
     const [one, two] = rows.map((list) => new Map(list));
     const tokens = [...new Set([...one.keys(), ...two.keys()])];
     const size = (token) => Math.max(Math.abs(one.get(token) ?? 0), Math.abs(two.get(token) ?? 0));
@@ -335,7 +348,7 @@ report.views.compare = (() => {
     };
     const line = (token) => h("tr", null,
       cell("a", one, areWhole[0], token),
-      rowHead(tokenElement(word(token), leads[one.has(token) ? 0 : 1])),
+      rowHead(tokenElement(word(token), reads[one.has(token) ? 0 : 1](word(token)))),
       cell("b", two, areWhole[1], token));
     const shared = tokens.filter((token) => one.has(token) && two.has(token)).sort((x, y) => size(y) - size(x));
     const alone = rows.map((list, k) => list.map(([token]) => token).filter((token) => ![two, one][k].has(token)));
@@ -399,12 +412,12 @@ report.views.compare = (() => {
     const raisedBy = ({ logits }) => logits?.top ?? [];
     const beside = [histograms(pairs), numberTable([a, b])];
     const own = [first, second].map(report.lead.leadAround);
-    const leads = [own[0] ?? own[1], own[1] ?? own[0]];
+    const reads = [first, second].map((one, k) => (text) => report.lead.reading(one)(text) ?? own[1 - k]);
     if (hasText) {
       beside.unshift(
-        tokenTable([a, b], "Fires on", [firedOn(first), firedOn(second)], leads, format.percent,
+        tokenTable([a, b], "Fires on", [firedOn(first), firedOn(second)], reads, format.percent,
           [first, second].map((one) => firedOn(one).length >= one.facts.n_tokens), "; shares of its firings"),
-        tokenTable([a, b], "Raises (direct logits)", [raisedBy(first), raisedBy(second)], leads,
+        tokenTable([a, b], "Raises (direct logits)", [raisedBy(first), raisedBy(second)], reads,
           format.fixed, [false, false]));
     }
     return [

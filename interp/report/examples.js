@@ -119,21 +119,13 @@ report.examples = (() => {
 
   /* The facts about an example whose text is loaded, for its copy. */
   function described(one, latent) {
-    if (!hasText)
-      return {
-        latent,
-        sequence: sequenceOf(one),
-        position: placeOf(one),
-        labels: labelSets[one[2]] ?? [],
-        activation: valueOf(one),
-      };
-    const tokens = Array.from(report.text.of(sequenceOf(one)), word),
-      place = placeOf(one),
-      activations = new Array(n_ctx).fill(0);
-    for (let k = 0, sparse = one[4]; k < sparse.length; k += 2) activations[sparse[k]] = sparse[k + 1];
-    activations[place] = valueOf(one);
-    const where = { latent, sequence: sequenceOf(one), position: place, labels: labelSets[one[2]] ?? [] };
-    return { ...where, activation: valueOf(one), token: tokens[place], tokens, activations };
+    const place = placeOf(one);
+    const where = { latent, sequence: sequenceOf(one), position: place, labels: labelsOf(one) };
+    const known = { ...where, activation: valueOf(one) };
+    if (!hasText) return known;
+    const tokens = Array.from(report.text.of(sequenceOf(one)), word);
+    const active = activationsIn(one, [one], valueOf(one));
+    return { ...known, token: tokens[place], tokens, activations: tokens.map((_, k) => active.get(k) ?? 0) };
   }
 
   /* How much of the text is shown of a feature: as was chosen, else a passage where most of its firings are line ends,
@@ -208,16 +200,25 @@ report.examples = (() => {
     return { elements, firing: pieces.findIndex(({ own }) => own.includes(firing)), pieces };
   }
 
-  /* Elements of a text in its lines, each a block; what does not fit goes on further in than the line's own indent. */
+  /* Elements of a text in its lines, each a block; what does not fit goes on further in than the line's own indent. An
+   * empty line on which the latent fires is the second sign at the end of the line above, and not a line of its own. */
   function inRows(elements) {
     const rows = [[]];
     for (const element of elements) {
       rows.at(-1).push(element);
       if (element.textContent.endsWith("\n")) rows.push([]);
     }
-    return rows.filter((row) => row.length).map((row) => {
+    const isEmpty = (row) => row.every((element) => !element.textContent.trim());
+    const shown = [];
+    for (const row of rows.filter((each) => each.length)) {
+      shown.push(row);
+      if (!isEmpty(row) || !row.some((element) => element.matches(".on, .firing"))) continue;
+      const above = Math.max(shown.findLastIndex((each) => !isEmpty(each)), 0);
+      shown.push(shown.splice(above).flat());
+    }
+    return shown.map((row) => {
       const [indent] = /^[ \t]*/.exec(row.map((element) => element.textContent).join(""));
-      const isBlank = row.every((element) => !element.textContent.trim() && !element.matches(".on, .firing"));
+      const isBlank = isEmpty(row) && !row.some((element) => element.matches(".on, .firing"));
       const hang = indent.replaceAll("\t", "    ").length + HANGING;
       return h(isBlank ? "span.row.blank" : "span.row", { dir: "auto", "--hang": hang }, row);
     });
@@ -226,7 +227,8 @@ report.examples = (() => {
   /* A text in its own lines, with a sign where each ends and, unless isText, on each space. */
   const inLines = (text, lead = null, isText = true, whole = null) =>
     text.split(/(\n)/).map((part) =>
-      (part === "\n" ? [h("span.line-end", null), part] : visible(part, Infinity, isText, lead, whole)));
+      (part === "\n" ? [h("span.line-end", null), h("span.end", null, part)]
+        : visible(part, Infinity, isText, lead, whole)));
 
   const joined = (pieces) => pieces.map((piece) => piece.text).join("");
   const isRightToLeft = (text) => 2 * (text.match(RIGHT_TO_LEFT)?.length ?? 0) > (text.match(LETTERS)?.length ?? 0);
@@ -321,7 +323,8 @@ report.examples = (() => {
     return plainLine(tokens, placeOf(one) - from);
   }
 
-  const tagsOf = (one) => (labelSets[one[2]] ?? []).map((label) => h("span.tag", null, format.words(label)));
+  const labelsOf = (one) => labelSets[one[2]] ?? [];
+  const tagsOf = (one) => labelsOf(one).map((label) => h("span.tag", null, format.words(label)));
 
   /* The text of an example as wide as is chosen. Tokens are not isolated, so that Hebrew and Arabic read as they are
    * written. */
@@ -542,6 +545,6 @@ report.examples = (() => {
 
   return {
     list, line, plainLine, snippet, load, telling, copies, widths, widthOf, valueOf, senseMark, senseOf, tokenOf,
-    passageOf, leadAt, activationsIn, written, onopen: null,
+    passageOf, labelsOf, leadAt, activationsIn, written, onopen: null,
   };
 })();

@@ -6,9 +6,10 @@ report.views.feature = (() => {
   const { latents, n_ctx, ranked, tokens: scanned, has_text: hasText } = report.data.page;
   const { logits, effects, nats } = report.logits;
   const { stored, region } = report.firings;
-  const { written } = report.examples;
+  const { written, labelsOf } = report.examples;
   const N_LISTED = 5;
   const N_NEAR = 3;
+  const N_STRONGEST = 8; // firings, which stand first
   const CLOSE = 0.5; // decoder cosine from which on a neighbour is close
   const SOME = 0.01; // Jaccard from which on two features fire together
   const N_AROUND = 6; // tokens before, on and after a firing
@@ -174,14 +175,21 @@ report.views.feature = (() => {
 
   const byJaccard = (coactivations) => [...coactivations].sort(([, a], [, b]) => b - a);
 
-  /* The kinds of text in which most of its firings lie. */
+  /* The kinds of text in which most of its firings lie, and that of the strongest, where it is another. */
   function within(latent, feature) {
     const most = feature.labels.map(([label, , precision]) => [label, precision ?? 0]).sort((a, b) => b[1] - a[1]);
     const named = report.lead.kindsOf(latent, feature);
     const kinds = named.length ? named : most.slice(0, 1).filter(([, share]) => share >= 0.5);
     const parts = kinds.map(([label, share], k) =>
       `${format.percent(share)}${k ? "" : " of its firings"} in ${format.words(label)}`);
-    return parts.length ? h("span", null, parts.join(", ")) : null;
+    if (!parts.length) return null;
+    const strongest = stored(feature).slice(0, N_STRONGEST).map(labelsOf);
+    const isMost = (label) => 2 * strongest.filter((own) => own.includes(label)).length >= strongest.length;
+    if (!isMost(kinds[0][0])) {
+      const other = most.find(([label]) => isMost(label))?.[0] ?? strongest.flat().find(isMost);
+      parts.push(other ? `but most of its strongest in ${format.words(other)}` : "but few of its strongest");
+    }
+    return h("span", null, parts.join(", "));
   }
 
   /* How much the model loses without it, where that was measured. */

@@ -39,6 +39,7 @@ report.lead = (() => {
     ["Arabic letters and pieces of words", /^ ?\p{Script=Arabic}+$/u],
     ["Han characters", /^\p{Script=Han}+$/u],
   ];
+  const LISTS = new RegExp(`(tokens like )?((?:${QUOTED.source}(?:,| or|, or) ){2,}${QUOTED.source})`, "g");
   const OF_PLACE = /^(?:tokens )?(?:after|before|two|within|in|inside|outside|at|on)\b/; // a rule that names no tokens
   const OF_BYTES = /bytes of characters|[a-z-]+ tokens in Byte script/g; // names of parts of characters in a rule
   /* The tokens that a rule does not quote (text/vocabulary.py). */
@@ -64,7 +65,8 @@ report.lead = (() => {
     h(columns.label_f1[latent] < GOOD ? "span" : "b", null, format.words(labelOf(latent)));
 
   /* The tokens of a rule that is only a list of quoted tokens; none for any other rule. */
-  const listOf = (rule) => (/^"[^"]+"(?:(?:,| or|, or) "[^"]+")*$/.test(rule) ? rule.match(/"[^"]+"/g) : []);
+  const listOf = (rule) =>
+    (/^(?:(?:,| or|, or) )*$/.test(rule.replace(QUOTED, "")) ? rule.match(QUOTED) ?? [] : []);
 
   /* How many tokens a rule lists, if it does nothing else. */
   function listed(rule) {
@@ -76,7 +78,7 @@ report.lead = (() => {
   /* The same rule, with several lists of similar tokens as one list, with a property that several kinds of tokens share
    * named once, and with parts of characters of any script kept apart from the script that is named beside them. */
   const joined = (rule) => rule
-    .replace(/( with(?:out)? a space before)(?=(?:,| or|, or) (?:(?!space before)[^"])*\1)/g, "")
+    .replace(/( with(?:out)? a [a-z ]*space[a-z ]*?)(?=(?:,| or|, or) (?:(?!space)[^"])*\1)/g, "")
     .replace(/("(?:,| or|, or)) tokens like (?=")/g, (_, before, at) =>
       (rule.slice(0, at).includes("tokens like") ? `${before} ` : _))
     .replace(OF_BYTES, "parts of characters of any script");
@@ -94,7 +96,6 @@ report.lead = (() => {
   function short(rule, isButton = false, read = () => null) {
     const spaces = inSpaces(rule) ?? (isBlankList(rule) ? inCounts(rule) : null);
     if (spaces) return h("span", { title: rule }, spaces);
-    const LISTS = /(tokens like )?((?:"[^"]+"(?:,| or|, or) ){2,}"[^"]+")(?=$|[\s,;:.)])/g;
     const whole = inOrder(joined(rule));
     const lead = report.bytes.leadOf(whole);
     const inRule = (part) => partOfRule((token) => read(token) ?? lead, part);
@@ -102,14 +103,17 @@ report.lead = (() => {
     const parts = [];
     let from = 0, samples = N_SAMPLES;
     for (const { index, 0: { length }, 1: like = "", 2: list } of whole.matchAll(LISTS)) {
-      const tokens = list.match(/"[^"]+"/g);
+      const tokens = list.match(QUOTED);
       const isOfMany = like || whole.slice(0, index).endsWith("rich in ");
       const least = tokens.length > N_LISTED ? N_FAMILY : isOfMany ? tokens.length : Infinity;
       const families = familiesOf(tokens, least);
       if (!families.length && tokens.length <= N_LISTED + 1) continue;
       const named = new Set(families.flatMap(([, own]) => own));
       const others = tokens.filter((token) => !named.has(token));
-      const some = (own, most) => [inRule(own.slice(0, most).join(", ")), more(own.length - most)];
+      const some = (own, most) => {
+        const n = own.length === most + 1 ? own.length : most; // the last one takes no more room than "+1"
+        return [inRule(own.slice(0, n).join(", ")), more(own.length - n)];
+      };
       const groups = families.map(([name, own]) => [`${name} `, some(own, samples)]);
       if (families.length) samples = N_FURTHER;
       if (others.length) groups.push([like, some(others, others.length > N_LISTED + 1 ? N_LISTED : others.length)]);
@@ -275,7 +279,7 @@ report.lead = (() => {
     if (!isByTokens(latent)) return [onUnnamed(latent, feature), inWords(latent, feature), apart(latent)];
     const tokens = strongestTokens(report.firings.stored(feature));
     const common = columns.tokens[latent].slice(0, N_LISTED);
-    const rule = ruleOf(latent);
+    const rule = columns.explanation[latent]; // what follows tells the kind of text
     const strongest = columns.at_strongest[latent] >= NEARLY_ALL && rule && !listOf(rule).length
       ? short(rule, true, reading(feature))
       : isMost(tokens, (token) => common.includes(word(token))) ? null : onTokens(tokens, feature);
@@ -343,7 +347,9 @@ report.lead = (() => {
     const all = columns.tokens[latent];
     if (!all.length) return h("span.muted", null, NO_RULE);
     const read = feature ? reading(feature) : () => null;
-    const shares = sharesOf(latent).filter((share, k) => share >= RARE || !k);
+    const isAll = all.length <= N_LISTED + 1; // the last one takes no more room than "and 1 more"
+    const shares = columns.token_shares[latent].slice(0, isAll ? all.length : N_LISTED)
+      .filter((share, k) => share >= RARE || !k);
     const kind = inKind(latent);
     const on = shares.map((share, k) =>
       [tokenElement(all[k], read(all[k])), h("small", null, ` ${format.notable(share)}`), " "]);

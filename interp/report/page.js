@@ -235,9 +235,12 @@ function tokenElement(token, lead = null) {
   return h(kind, named, visible(token, token.trim() ? 3 : 1, false, lead, token));
 }
 
+/* The quoted tokens of a rule: a quote that more of the token follows does not end it. */
+const QUOTED = /(?<![^\s(])"(?:"(?=[^"\s]))?(?:[^"]|"(?![\s,;:.)]|$))+"(?=[\s,;:.)]|$)/g;
+
 /* A rule in words. What stands in its quotes keeps its writing direction to itself, and its spaces and tabs are drawn,
  * since a page folds them into one: the style draws ␣ and ⇥ and ␣×7, so that what is copied is the rule
- * itself; a token of white space alone needs no quotes. pieces: its text; every second piece is what a search found. */
+ * itself. A token of white space needs no quotes, and one that has quotes itself stands in a box instead. pieces: its text; every second piece is what a search found. */
 function ruleText(...pieces) {
   const lead = report.bytes.leadOf(pieces.join(""));
   return partOfRule(() => lead, ...pieces);
@@ -245,24 +248,23 @@ function ruleText(...pieces) {
 
 /* A part of a rule in words. leadOf: gives the first byte of the characters of which a token is a part. */
 function partOfRule(leadOf, ...pieces) {
-  const QUOTED = /"(.+?)"(?=$|[\s,;:.)])/gs; // a quote that more of the token follows does not end it
   const LINE_ENDS = /((?:\\n)+)/; // which a rule writes as \n
   const LONG = 24; // letters of a token that may be parted between two lines
   const CUT_BYTE = /(?<![⟨0-9a-f])([0-9a-f]{2}⟩)/g;
-  const [TEXT, BLANK] = [1, 2];
+  const [HIDDEN, TEXT, BLANK, BOXED] = [1, 2, 3, 4];
   const kindAt = new Map(); // of what is quoted, by its place
   const whole = (text) => text.replace(CUT_BYTE, "⟨$1"); // the end of a token may be that of a stray byte's sign
   const rule = pieces.join("");
-  for (const { index, 1: token } of rule.matchAll(QUOTED)) {
-    const isBlank = !token.replaceAll("\\n", "").trim();
-    const [from, to] = isBlank ? [index, index + token.length + 2] : [index + 1, index + token.length + 1];
-    for (let k = from; k < to; k++) kindAt.set(k, isBlank ? BLANK : TEXT);
+  for (const { index, 0: quoted } of rule.matchAll(QUOTED)) {
+    const token = quoted.slice(1, -1);
+    const end = index + quoted.length - 1;
+    const kind = !token.replaceAll("\\n", "").trim() ? BLANK : token.includes('"') ? BOXED : TEXT;
+    for (let k = index + 1; k < end; k++) kindAt.set(k, kind);
+    if (kind !== TEXT) kindAt.set(index, HIDDEN).set(end, HIDDEN);
   }
   const quotedText = (text, isBlank) => text.split(isBlank ? LINE_ENDS : /((?:\\n)+)(?= {2})/)
     .map((part, k) => (k % 2 ? runElement("span.mark.line", part, part.length / 2)
       : visible(part, 1, false, leadOf(text), text)));
-  const blank = (part) => h("bdi.short.blank", null, part.split(/(^"|"$)/).map((text, k) =>
-    (k % 2 ? h("span.exact", null, text) : quotedText(text, true))));
   let at = 0;
   /* A piece in parts that are quoted or not. */
   function drawn(piece) {
@@ -275,9 +277,11 @@ function partOfRule(leadOf, ...pieces) {
       const script = scriptOf(part);
       const dir = script ? "ltr" : report.bytes.directionOf(whole(part), leadOf(whole(part)));
       const attributes = { "data-script": script, dir };
-      if (kind === BLANK) parts.push(blank(part));
-      else if (!kind) parts.push(part);
-      else parts.push(h(part.length > LONG ? "bdi" : "bdi.short", attributes, quotedText(whole(part))));
+      const box = part.length > LONG ? "bdi" : kind === BOXED ? "bdi.short.token" : "bdi.short";
+      if (!kind) parts.push(part);
+      else if (kind === HIDDEN) parts.push(h("span.exact", null, part));
+      else if (kind === BLANK) parts.push(h("bdi.short.blank", null, quotedText(part, true)));
+      else parts.push(h(box, attributes, quotedText(whole(part))));
     }
     at += piece.length;
     return parts;

@@ -192,3 +192,14 @@ def test_a_line_says_that_one_never_fires_alone(browser, address):
     browser.wait(f"document.querySelector('#compare .where > p')?.textContent === {line!r}")
     heads = [f"{other} fires, 3 does not", "Both fire"]
     assert sorted(browser.text("#compare .where h3")) == heads, "rather than an empty column"
+
+
+def test_the_answer_names_the_tokens_on_which_one_alone_fires_often(browser, address):
+    browser.open(f"{address}#compare/3/4")
+    browser.wait("document.getElementById('compare').dataset.latent === '3'")
+    fired = "loadFeature({}).then(({{ tokens }}) => word(tokens.find(([offset]) => offset === 0)[1]))"
+    on = [browser.evaluate(fired.format(latent)) for latent in (3, 4)]
+    assert browser.text("#compare .answer .token") == on
+    assert f"Only 3 often fires on {on[0]}. Only 4 often fires on {on[1]}." in browser.text("#compare .answer")[0]
+    browser.evaluate("location.hash = '#compare/3/3'")
+    browser.wait("location.hash === '#compare/3/3' && !document.querySelector('#compare .answer .token')")

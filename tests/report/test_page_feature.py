@@ -478,3 +478,24 @@ def test_a_feature_is_printed_on_two_pages(browser, address):
     browser.open(f"{address}#feature/{SPLIT}")
     printed = base64.b64decode(browser.send("Page.printToPDF", printBackground=True)["data"])
     assert 1 <= len(re.findall(rb"/Type\s*/Page\b", printed)) <= 2
+
+
+def test_the_kind_of_most_firings_is_told_from_that_of_the_strongest(browser, address):
+    browser.open(f"{address}#feature/3")
+    put = """(async (strongest) => {
+        const chunk = await loadChunk(0);
+        const sets = report.data.page.label_sets;
+        const [prose, own] = [["prose"], strongest].map((set) => sets.push(set) - 1);
+        chunk.labels[3] = [["verse", 0.2, 0.1, 0.1, 0], ["prose", 0.9, 0.8, 0.9, 0]];
+        const [, , ofExamples, values] = chunk.examples[3];
+        const last = [...values].sort((a, b) => b - a)[7];
+        values.forEach((value, k) => { ofExamples[k] = value >= last ? own : prose; });
+        await report.views.feature.show(document.getElementById("feature"), "3");
+    })(%s)"""
+    for strongest, said in (
+        (["prose"], "80 % of its firings in prose"),
+        (["verse", "url"], "80 % of its firings in prose, but most of its strongest in verse"),
+        ([], "80 % of its firings in prose, but few of its strongest"),
+    ):
+        browser.evaluate(put % json.dumps(strongest))
+        assert browser.text("header.feature .name span:not([class])")[-1] == said

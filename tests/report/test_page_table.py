@@ -48,7 +48,7 @@ def test_on_a_phone_a_filter_that_is_on_is_in_sight_and_a_sense_names_its_token(
         document.querySelector("td.explanation").append(rule);
         return getComputedStyle(rule.querySelector(".byte"), "::before").content;
     })()"""
-    assert browser.evaluate(part) == '"ש"', "a part of a character by its letters, without its bytes"
+    assert browser.evaluate(part) == '"א–ת"', "a part of a character by its letters, without its bytes"
 
 
 def test_the_recommended_order_breaks_ties_and_any_other_is_chosen_by_a_head_or_in_a_list(browser, address):

@@ -29,11 +29,14 @@ def test_a_run_of_white_space_is_one_numbered_sign_and_is_copied_unchanged(brows
     drawn = ['"↵"', '"␣×7"', '"␣×3"']
     assert browser.evaluate("[...document" + signs) == drawn, "a command of LaTeX is no line end"
     blank = "Array.from(document.querySelectorAll('#feature .title .blank'), (e) =>"
-    seen = "getComputedStyle(e.querySelector('.exact')).fontSize"
-    assert browser.evaluate(f"{blank} [e.innerText, {seen}])") == [
-        ['"\\n' + 7 * " " + '"', "0px"],
-        ['"   "', "0px"],
+    quotes = "[e.previousElementSibling, e.nextElementSibling].map((one) => getComputedStyle(one).fontSize)"
+    assert browser.evaluate(f"{blank} [e.innerText, ...{quotes}])") == [
+        ["\\n" + 7 * " ", "0px", "0px"],
+        ["   ", "0px", "0px"],
     ], "white space alone has its quotes only in what is copied"
+    rule = 'tokens like "":", ""," or "s" after " ""'
+    assert browser.evaluate(f"{put.format(f'ruleText({json.dumps(rule)})')}.innerText") == rule
+    assert browser.text("#feature .title .token") == ['":', '",', ' "'], "what has quotes itself stands in a box"
     token = "x\n\n\n\n" + 12 * " " + "x  y"
     browser.evaluate(put.format(f"h('span.token', null, visible({json.dumps(token)}))"))
     assert browser.evaluate("[...document" + signs) == ['"↵×4"', '"␣×12"']
@@ -108,7 +111,10 @@ def test_parts_of_characters_are_drawn_as_what_they_are_and_copied_as_their_byte
         assert [name for name, own in named if own] == labels, "in notebooks too"
         plain = f"report.bytes.inLetters({json.dumps(token)}, {lead})"
         assert browser.evaluate(plain) == re.sub("(⟨..⟩)+", "".join(f"⟨{label}⟩" for label in labels), token)
-    browser.evaluate("charactersOf = { ' ⟨88⟩': [['么 览 …', 'ш'], []], '⟨95⟩⟨88⟩⟨e6⟩': [['授'], ['来 提 …']] }")
+    browser.evaluate(
+        "charactersOf = { ' ⟨88⟩': [['么 览 …', 'ш'], []], '⟨95⟩⟨88⟩⟨e6⟩': [['授'], ['来 提 …']],"
+        " 'מ⟨d7⟩': [[], ['נ ג …']] }"
+    )
     for token, lead, labels, said in (
         (" ⟨88⟩", "null", ["…88 么 览 …"], "⟨88⟩: a later part of 么, 览 or others"),
         (" ⟨88⟩", "0xd0", ["…88 ш"], "⟨88⟩: a later part of ш"),
@@ -118,6 +124,7 @@ def test_parts_of_characters_are_drawn_as_what_they_are_and_copied_as_their_byte
             "⟨95⟩⟨88⟩⟨e6⟩", "null", ["…95 88 授", "e6… 来 提 …"],
             "⟨95⟩⟨88⟩: a later part of 授; ⟨e6⟩: the first byte of 来, 提 or others",
         ),
+        ("מ⟨d7⟩", "null", ["d7… א–ת"], "⟨d7⟩: the first byte of נ, ג or others"),  # as in other tokens
     ):  # fmt: skip
         made = f"tokenElement({json.dumps(token)}, {lead})"
         assert browser.evaluate(f"({drawn})({made})") == labels
@@ -220,8 +227,8 @@ def test_many_tokens_of_one_family_are_named_by_it(browser, address):
         ('"x" in text rich in "W", "B", "Y"', '"x" in text rich in single capital letters "W", "B", "Y"', None),
         ('"A", "B" or "C"', '"A", "B" or "C"', 'any of 3 tokens: "A", "B" or "C"'),
         (
-            "numbers without a space before, dashes with a space before or quotes with a space before in a URL",
-            "numbers without a space before, dashes or quotes with a space before in a URL",
+            "numbers without a leading space, dashes with a leading space or quotes with a leading space in a URL",
+            "numbers without a leading space, dashes or quotes with a leading space in a URL",
             None,
         ),
         (five, five, f"any of 5 tokens: {five}"),
@@ -284,7 +291,7 @@ def test_a_long_rule_is_cut_where_it_is_one_of_many(browser, address):
     for rule, said in (
         ('tokens like "a1", "b1", "c1", tokens like "d1", "e1" or "f1"', 'tokens like "a1", "b1", "c1", "d1" +2'),
         ('"a", "b" or "c"', '"a", "b" or "c"'),
-        ('tokens two after "a" before tokens like "b"', 'on "is": tokens two after "a" before tokens like "b"'),
+        ('tokens after "a" before tokens like "b"', 'on "is": tokens after "a" before tokens like "b"'),
         ('"\\n   ", "\\n       " or "\\n  "', "a line end and an indent"),
     ):
         assert browser.evaluate(brief % json.dumps(rule)) == said
@@ -401,9 +408,11 @@ def test_a_passage_has_the_lines_of_its_text_and_is_shown_first_where_line_ends_
     put = "vocabulary[vocabulary.indexOf('\\n')] = '\\n\\n  '; document.querySelector('.example').draw()"
     browser.evaluate(put)
     rows = browser.text(".example:first-child .row")
-    at = rows.index("\n")
-    assert rows[at - 1].endswith("\n") and rows[at + 1].startswith("  "), "an empty line, and then the indent"
-    assert browser.text(".example:first-child .firing") == ["\n", "\n", "  "], "a box in each of its lines"
+    [at] = [k for k, row in enumerate(rows) if row.endswith("\n\n")]
+    assert rows[at].strip() and rows[at + 1].startswith("  "), "an empty line is a second sign, and then the indent"
+    assert browser.text(".example:first-child .firing") == ["\n", "\n", "  "], "a box for each of its lines"
+    tops = f"Array.from({firing}.closest('.row').querySelectorAll('.firing'), (e) => e.getBoundingClientRect().top)"
+    assert len(set(browser.evaluate(tops))) == 1, "both signs stand in the line that they end"
     ends = f"Array.from({firing}.closest('.text').querySelectorAll('.line-end'), (e) => e.parentElement.textContent)"
     assert all(text.endswith("\n") for text in browser.evaluate(ends)), "the sign stands where its line ends"
     drawn = f"getComputedStyle({firing}.querySelector('.line-end'), '::before').content"
@@ -413,7 +422,7 @@ def test_a_passage_has_the_lines_of_its_text_and_is_shown_first_where_line_ends_
     assert hang == "8", "two letters further in than two spaces and a tab"
     blank = ".example:first-child .row.blank"
     assert browser.text(blank) == [], "the latent fires on the empty line"
-    browser.evaluate("vocabulary[vocabulary.indexOf(' a')] = ' a\\n\\n'; document.querySelector('.example').draw()")
+    browser.evaluate("vocabulary[vocabulary.indexOf(' a')] = ' a\\n\\nb'; document.querySelector('.example').draw()")
     assert set(browser.text(blank)) == {"\n"}, "and not on these"
     sign = f"getComputedStyle(document.querySelector('{blank} .line-end'), '::before').content"
     assert browser.evaluate(sign) == '""', "which are gaps without a sign"

@@ -26,6 +26,6 @@ def test_phrase_gives_rules_in_words():
     )
     ends = an_atom("last_2", 'tokens that end in "ed"', 'tokens that end in "er"', '"a"')
     said['tokens that end in "ed", "er" or "a"'] = (ends,)
-    said['tokens like "a", "b" or tokens like "c"'] = (an_atom("role_40", 'tokens like "a", "b"', 'tokens like "c"'),)
+    said['tokens like "a", "b" or tokens like "c"'] = (an_atom("shape", 'tokens like "a", "b"', 'tokens like "c"'),)
     for words, rule in said.items():
         assert phrase(rule) == words

@@ -239,7 +239,7 @@ def rank_command(
         return rank_features(features, twin=twin_features, part=own_part, progress=bar, **settings)
 
     def summarise(table: "pd.DataFrame", _: "FeatureStore") -> str:
-        counts = fill(verdicts_summary(verdict_counts(table)), LINE_WIDTH)
+        counts = fill(verdicts_summary(verdict_counts(table)), LINE_WIDTH, break_on_hyphens=False)
         return f"{counts}{_twin_line(table)}\n{Ranking(table).head(N_ROWS).rows_as_text()}"
 
     _make_table("ranking", source, out, settings, make, parts, join_rankings, summarise)

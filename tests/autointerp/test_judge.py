@@ -646,6 +646,6 @@ def test_keys_are_words_of_printable_characters():
 
 
 def test_other_modules_do_not_import_the_judge():
-    code = "import sys, interp.verdict, interp.verdict.ranking, interp.report, interp.cli\n"
+    code = "import sys, interp.verdict.ranking, interp.report.writing, interp.cli\n"
     code += "assert not [name for name in sys.modules if name.startswith(('interp.autointerp.judge', 'openai'))]"
     run_python(code, check=True)

@@ -94,7 +94,8 @@ def dose_response(
     seed: int = 0,
     output_hook: str | None = None,
 ) -> pd.DataFrame:
-    """Measure the cost of each multiple on the scan's text, and its effect in the text that the model then writes.
+    """Measure the cost of each multiple on the scan's text, and its effect in the text that the model then writes after
+    the first half of each sequence, without its padding.
 
     The first row, with the multiple NaN, is the unchanged model. The columns are `multiple` and
 
@@ -115,7 +116,7 @@ def dose_response(
     check_predicts_next(model, features.tokens)
     generator = torch.Generator().manual_seed(seed)
     tokens = features.tokens[torch.randperm(len(features.tokens), generator=generator)[:sequences]]
-    prompts = tokens[:, : max(1, tokens.shape[1] // 2)]
+    prompts = _prompts(tokens, module_of(model), dictionary)
     maximum = pins(features, {latent: 1.0})[latent].plus
     models = [Steered(model, hook, dictionary, {})]
     models += [
@@ -125,8 +126,8 @@ def dose_response(
     for multiple, steered, costs in zip(
         (float("nan"), *multiples), models, _costs(models, tokens, concept), strict=True
     ):
-        written = steered.sample(prompts, n_tokens, 1.0, seed)
-        z = activations(model, hooks, dictionary, latent, written)[:, -n_tokens:]
+        written = [steered.sample(prompt, n_tokens, 1.0, seed) for prompt in prompts]
+        z = torch.cat([activations(model, hooks, dictionary, latent, text)[:, -n_tokens:] for text in written])
         fires = {"fires": float((z > 0).double().mean()), "activation": float(z.double().mean()) / maximum}
         rows.append({"multiple": multiple, **costs, **fires})
     return pd.DataFrame(rows)
@@ -165,6 +166,18 @@ def _mark_predicted(
     ids = {*getattr(module, "special_ids", ()), *untrained_tokens(dictionary)}
     kept = ~torch.isin(tokens, torch.tensor(sorted(ids), dtype=torch.long, device=tokens.device))
     return torch.cat([mark_next_tokens(kept), kept[:, -1:]], 1)
+
+
+def _prompts(
+    tokens: Int[Tensor, "seq pos"], module: nn.Module, dictionary: Dictionary
+) -> list[Int[Tensor, "seq prompt"]]:
+    """Return the first half of each sequence without its padding, those at the same positions together."""
+    counted = _mark_predicted(tokens, module, dictionary)
+    n_ctx = tokens.shape[1]
+    starts = counted.int().argmax(1)
+    ends = (counted * torch.arange(2, n_ctx + 2, device=tokens.device).clamp(max=n_ctx)).amax(1)
+    halves = torch.stack([starts, starts + ((ends - starts) // 2).clamp(min=1)], 1)
+    return [tokens[(halves == half).all(1), slice(*half)] for half in halves.unique(dim=0)]
 
 
 def useful_range(doses: pd.DataFrame, most_loss: float) -> tuple[float, float] | None:

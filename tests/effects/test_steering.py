@@ -97,6 +97,29 @@ def test_padding_counts_in_no_cost_of_a_dose(tokens, tmp_path):
         assert row.concept == pytest.approx(float(log_p[..., 1].exp().mean()), rel=1e-4)
 
 
+def test_a_dose_continues_the_text_and_not_its_padding(tokens, tmp_path, monkeypatch):
+    model, dictionary = ours(), sae().double()
+    pad = V - 1
+    tokens = tokens % pad
+    tokens[0, 4:] = tokens[1, 6:] = tokens[2, 1:] = pad
+    tokens[3, :4] = pad  # the last of them opens the text
+    dictionary.metadata["exclude_special_tokens"] = [pad]
+    features = scanned(model, POST, dictionary, tokens, tmp_path)
+    latent = int(features.table()["max"].idxmax())
+    prompts = []
+    sample = Steered.sample
+
+    def record(steered, given, *options):
+        prompts.extend(map(tuple, given.tolist()))
+        return sample(steered, given, *options)
+
+    monkeypatch.setattr(Steered, "sample", record)
+    doses = dose_response(model, POST, dictionary, features, latent, multiples=[2], sequences=7, n_tokens=3)
+    halves = [tokens[0, :2], tokens[1, :3], tokens[2, :1], tokens[3, 3:6], *tokens[4:, :4]]
+    assert sorted(prompts) == sorted(2 * [tuple(half.tolist()) for half in halves])
+    assert doses[["fires", "activation"]].notna().all(axis=None)
+
+
 def test_positions_that_the_dictionary_was_not_taught_are_not_steered(tokens, tmp_path):
     model, dictionary = ours(), sae().double()
     features = scanned(model, POST, dictionary, tokens, tmp_path)

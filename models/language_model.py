@@ -15,6 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from interp.activations.hooks import padding_mask
 from interp.checks.errors import InterpError
 from models.hook_names import ModuleSide, find_hooks, trace_hooks
 
@@ -50,7 +51,6 @@ class LanguageModel(nn.Module):
         self._is_lens = hasattr(inner, "hook_dict")
         accepts = set() if self._is_lens else {*inspect.signature(inner.forward).parameters}
         self._options = {"use_cache": False} if "use_cache" in accepts else {}
-        self._masks_padding = "attention_mask" in accepts and not getattr(inner, "can_generate", lambda: True)()
         facts: Any = inner.cfg if self._is_lens else config.get_text_config()
         self.name = name or str(getattr(facts, "model_name", None) or getattr(config, "_name_or_path", ""))
         self.d_model = int(getattr(facts, "d_model", None) or facts.hidden_size)
@@ -84,20 +84,8 @@ class LanguageModel(nn.Module):
     def forward(self, tokens: Int[Tensor, "seq pos"]) -> Float[Tensor, "seq pos d_vocab"]:
         """Return the logits or, if the model has none, its output. A text encoder does not read padding: every token of
         it reads all others."""
-        mask = self._attention_mask(tokens) if self._masks_padding else {}
-        output = self.inner(tokens, **self._options, **mask)
+        output = self.inner(tokens, **self._options, **padding_mask(self.inner, tokens, self.tokenizer))
         return getattr(output, "logits", output)
-
-    def _attention_mask(self, tokens: Int[Tensor, "seq pos"]) -> dict[str, Tensor]:
-        """Return the mask of the positions that hold text; none if all do."""
-        known = self.tokenizer is not None
-        padding, *ends = (
-            getattr(self.tokenizer, f"{name}_id") if known else getattr(self._config, f"{name}_token_id", None)
-            for name in ("pad", "bos", "eos")
-        )
-        if padding is None or padding in ends or not bool((is_padding := tokens == padding).any()):
-            return {}
-        return {"attention_mask": (~is_padding | is_padding.all(1, keepdim=True)).long()}
 
     def hooks(self) -> HookNames:
         """List the hooks that return one vector per token, each under one name, TransformerLens's first."""

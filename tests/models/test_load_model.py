@@ -340,15 +340,19 @@ def test_the_first_positions_of_roberta_are_no_context(tmp_path):
         harvest(model, torch.full((2, 11), 5), "blocks.0.hook_resid_post", tmp_path)
 
 
-def test_an_encoder_does_not_read_padding(tmp_path):
+@pytest.mark.parametrize("is_loaded", [True, False])
+def test_an_encoder_does_not_read_padding(tmp_path, is_loaded):
     from transformers import BertConfig, BertForMaskedLM
 
     sizes = {"hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 8}
-    model = load_model(BertForMaskedLM(BertConfig(vocab_size=20, initializer_range=1.0, pad_token_id=0, **sizes)))
-    model.tokenizer = SimpleNamespace(pad_id=0, bos_id=None, eos_id=None)
+    model = BertForMaskedLM(BertConfig(vocab_size=20, initializer_range=1.0, pad_token_id=0, **sizes))
+    hook = "bert.encoder.layer.1"
+    if is_loaded:
+        model = load_model(model)
+        model.tokenizer = SimpleNamespace(pad_id=0, bos_id=None, eos_id=None)
+        hook = "blocks.1.hook_resid_post"
     text = torch.randint(5, 20, (3, 6), generator=torch.Generator().manual_seed(0))
     padded = torch.cat([text, torch.zeros(3, 4, dtype=torch.int64)], 1)
-    hook = "blocks.1.hook_resid_post"
     alone = rows_of(harvest(model, text, hook, tmp_path / "text", dtype="float32"), hook)
     rows = rows_of(harvest(model, padded, hook, tmp_path / "padded", dtype="float32", exclude=[0]), hook)
     for seq, position in product(range(3), range(6)):

@@ -53,6 +53,7 @@ from interp.storage.addresses import (
     read_object,
     read_ranges,
     remove_object,
+    write_file,
     write_object,
 )
 from interp.storage.files import digest, digest_json, json_roundtrip, parse_json
@@ -152,7 +153,7 @@ class PartWriter:
             file = Path(folder, name)
             write(file)
             self._small_files[name] = file_entry(file)
-            write_object(self.address / name, file.read_bytes())
+            write_file(self.address / name, file)
 
     def publish(self, content: Mapping[str, Any]) -> None:
         manifest = manifest_of(content, self._small_files)

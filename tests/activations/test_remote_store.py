@@ -96,6 +96,14 @@ def test_a_store_at_an_address_is_that_of_a_folder(memory, folder, tmp_path):
     assert "folder" in remote._repr_html_() and remote.location == "memory://bucket/store"
 
 
+def test_files_beside_the_parts_are_never_whole_in_memory(memory, monkeypatch):
+    """The tokens of a long text may be larger than the memory."""
+    read = []
+    monkeypatch.setattr(Path, "read_bytes", read.append)
+    store = harvest(model(), TOKENS, HOOKS, "memory://bucket/store", **OPTIONS)
+    assert store.tokens.equal(TOKENS.int()) and not read
+
+
 def test_stores_at_addresses_are_joined(memory, tmp_path):
     options = {**OPTIONS, "max_norm": None}
     remote = harvest(model(), TOKENS, ["first"], "memory://bucket/first", **options)

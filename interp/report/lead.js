@@ -292,11 +292,16 @@ report.lead = (() => {
   function onUnnamed(latent, feature) {
     const tokens = strongestTokens(report.firings.stored(feature));
     const isNamed = isMost(tokens, (token) => isNamedBy(columns.explanation[latent], token));
+    if (isNamed || areFew(tokens, feature)) return null;
+    return [onTokens(tokens, feature), h("span.muted", null, ": ")];
+  }
+
+  /* Whether hardly any firings of a feature, or of a share of them, are on the first few of some tokens. */
+  function areFew(tokens, feature, share = 1) {
     const few = firstFew(tokens);
     const n = feature.tokens.reduce((sum, [offset, token, count]) =>
       sum + (offset === 0 && few.includes(token) ? count : 0), 0);
-    if (isNamed || n < SOME * feature.facts.n_active) return null;
-    return [onTokens(tokens, feature), h("span.muted", null, ": ")];
+    return n < SOME * share * feature.facts.n_active;
   }
 
   /* The tokens of the strongest of some firings, which are in order; whether most of some tokens are as asked; and
@@ -471,7 +476,8 @@ report.lead = (() => {
       const isOf = (example) => report.examples.senseOf(example, all) === k;
       const firings = feature ? [...feature.examples.filter(isOf), ...sense.examples] : [];
       const tokens = strongestTokens(report.firings.stored({ examples: firings }));
-      const isNamed = isMost(tokens, (token) => rule && isNamedBy(rule, token));
+      const isNamed = isMost(tokens, (token) => rule && isNamedBy(rule, token))
+        || (rule && areFew(tokens, feature, sense.share));
       return h("span.of-lead", null,
         report.examples.senseMark(k, null), JOINED,
         isNamed ? null : [onTokens(tokens, feature), rule ? h("span.muted", null, ": ") : null],

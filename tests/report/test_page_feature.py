@@ -363,6 +363,14 @@ def test_senses_are_tabs_beside_the_strongest_firings_and_a_weak_rule_says_so(br
         "A\u00a0on ⟨b2⟩: a rule that holds 70 % of activation, F1 0.80",
         "B\u00a0on ⟨9c⟩ 30 %",
     ]
+    few = f"""loadFeature({SPLIT}).then((feature) => {{
+        const facts = {{ ...feature.facts, n_active: 100 * feature.facts.n_active }};
+        return report.lead.inSenses(feature.senses, {{ ...feature, facts }}).map((e) => e.textContent);
+    }})"""
+    assert browser.evaluate(few) == [
+        "A\u00a0a rule that holds 70 % of activation, F1 0.80",
+        "B\u00a0on ⟨9c⟩ 30 %",
+    ], "few of its firings are on them, but what has no rule is named by its tokens"
     named = "report.lead.ofSense({ rule: 'after \"ug\"', f1: 0.9, common: ['x'] })"
     assert browser.evaluate(named) == 'after "ug"', "a tab says what the title does"
     of_three = f"""loadFeature({SPLIT}).then((feature) => {{

@@ -165,7 +165,10 @@ def splitting(
     }
     tallest = max(map(len, columns))
     fig = go.Figure(go.Sankey(node=node, link=link, arrangement="snap", textfont={"size": 10}))
-    with_style(fig, "Features that split in wider dictionaries", height=max(300, 120 + _NODE_HEIGHT * tallest))
+    with_style(fig, "Features that split in wider dictionaries", height=max(300, 140 + _NODE_HEIGHT * tallest))
+    widest = f"{max(link['value'], default=0):,}"
+    note = f"Width of a band: tokens on which both ends fire, up to {widest}"
+    fig.add_annotation(text=note, x=0, y=1, xref="paper", yref="paper", yanchor="bottom", yshift=4, showarrow=False)
     return fig.update_layout(meta={"min_width": WIDTH})
 
 

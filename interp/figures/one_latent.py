@@ -53,8 +53,9 @@ EDGE_PIXELS = 6.0
 def activation_histogram(
     histogram: pd.DataFrame, *, latent: int | None = None, intervals: pd.DataFrame | None = None
 ) -> go.Figure:
-    """Draw how strongly one latent fires, from its rows of the table `histograms` (geometric bins, so a log axis), in
-    at most 32 bars. `intervals` (its rows of that table) marks the starts of the examples' intervals."""
+    """Draw how strongly one latent fires, from its rows of the table `histograms`, in at most 32 bars. They are equally
+    wide between two powers of two and twice as wide in the next octave, so the axis is logarithmic. `intervals` (its
+    rows of that table) marks the starts of the examples' intervals."""
     histogram = _one_latent(histogram, latent, "histograms")
     check_columns(histogram, "low", "high", "n")
     edges, counts = merge_bins(histogram["low"], histogram["high"], histogram["n"], at_most=32)

@@ -140,7 +140,9 @@ def _with_key(fig: go.Figure, size: float) -> go.Figure:
         lines[-1] += f'<span style="color:{hue}">{symbol}</span>\u00a0{name}\u2003'
         left -= length
     height = LINE_HEIGHT * 1.15 * size * len(lines)
-    fig.update_layout(showlegend=False, margin_t=_MARGIN["t"] + titles + height)
+    title = fig.layout.title
+    heading = (title.pad.t or 0) + LINE_HEIGHT * (title.font.size or 1.4 * size) if title.text else 0.0
+    fig.update_layout(showlegend=False, margin_t=_MARGIN["t"] + titles + height + heading)
     if lines:
         position = {
             "x": 1,

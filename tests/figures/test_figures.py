@@ -452,6 +452,12 @@ def test_in_print_the_key_is_a_text_and_lines_are_named_where_there_is_room(rank
     assert any("━" in note.text for note in with_print_layout(close).layout.annotations), "without room there is a key"
 
 
+def test_a_title_in_print_is_above_the_key(ranking):
+    figure = figures.coherence_density(ranking)
+    with_title, without = (with_print_layout(figure, title=title).layout for title in (True, False))
+    assert with_title.margin.t - without.margin.t > with_title.title.font.size > 0
+
+
 def test_examples_are_laid_out_for_one_width():
     rows = {"tokens": [[0, 1, 2]], "values": [[0.0, 2.0, 1.0]], "row": [6], "start": [5]}
     vocab = ["a <b>", " firing", "\n" + "x" * 46]
@@ -611,10 +617,16 @@ def test_an_image_without_its_packages_is_refused_in_words(ranking, tmp_path, mo
 
 def test_of_many_parts_the_largest_are_drawn_and_the_rest_as_one():
     parts = pd.DataFrame({"latent": 7, "other": range(60), "both": range(60, 0, -1), "is_best": True})
-    (sankey,) = figures.splitting([parts], rows=10).data
+    figure = figures.splitting([parts], rows=10)
+    (sankey,) = figure.data
     assert [name.strip("\u2068\u2069") for name in sankey.node.label] == [
         "#7",
         *(f"#{i}" for i in range(10)),
         "50 more",
     ]
     assert sum(sankey.link.value) == parts["both"].sum() and sankey.link.value[-1] == parts["both"][10:].sum()
+    [note] = figure.layout.annotations
+    assert note.text == "Width of a band: tokens on which both ends fire, up to 1,275"
+    drawn = with_print_layout(figure, "column")
+    letters = count_letters(note.text) * LETTER_WIDTH * drawn.layout.font.size
+    assert letters < drawn.layout.width, "it is whole in a column"

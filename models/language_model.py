@@ -15,8 +15,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from interp.activations.hooks import padding_mask
 from interp.checks.errors import InterpError
+from interp.runtime.padding import padding_mask
 from models.hook_names import ModuleSide, find_hooks, trace_hooks
 
 _N_PROBE_TOKENS = 3

@@ -18,7 +18,6 @@ import logging
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from inspect import signature
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from interp.checks.errors import InterpError
+from interp.runtime.padding import padding_mask
 
 log = logging.getLogger(__name__)
 
@@ -323,21 +323,6 @@ def _usable_hooks(module: nn.Module, name: str) -> list[str]:
 
 def _nearest_names(name: str, known: Sequence[str]) -> str:
     return ", ".join(difflib.get_close_matches(name, known, n=4, cutoff=0.4) or known[:4])
-
-
-def padding_mask(module: nn.Module, tokens: Tensor, tokenizer: Any = None) -> dict[str, Tensor]:
-    """Return the argument that keeps a text encoder of Hugging Face, in which every token reads all others, from
-    reading padding; none for a text without padding, and for any other model.
-    tokenizer: says which id is padding; the encoder's configuration does if there is none."""
-    can_generate = getattr(module, "can_generate", None)
-    is_encoder = can_generate is not None and not hasattr(module, "hook_dict") and not can_generate()
-    if not is_encoder or tokens.is_floating_point() or "attention_mask" not in signature(module.forward).parameters:
-        return {}
-    owner, end = (getattr(module, "config", None), "_token_id") if tokenizer is None else (tokenizer, "_id")
-    padding, *ends = (getattr(owner, f"{name}{end}", None) for name in ("pad", "bos", "eos"))
-    if padding is None or padding in ends or not bool((is_padding := tokens == padding).any()):
-        return {}
-    return {"attention_mask": (~is_padding | is_padding.all(1, keepdim=True)).long()}
 
 
 def to_model(module: nn.Module, tokens: Tensor) -> Tensor:

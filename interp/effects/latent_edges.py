@@ -70,11 +70,12 @@ def feature_edges(
     if earlier.output_hook == later.input_hook:
         raise InterpError(f"{upstream[0]} is where both dictionaries are: name a later hook for the second")
     W_enc = encoder_of(*downstream).detach()
-    at = last if positions is None else positions.long()
-    if len(at) != n_prompts or targets < 1 or not bool(((at >= 0) & (at.cpu() <= last)).all()):
+    at = last if positions is None else positions.long().cpu()
+    if len(at) != n_prompts or targets < 1 or not bool(((at >= 0) & (at <= last)).all()):
         raise InterpError(
             f"positions {at.tolist()[:8]} must be one a prompt, of 0..{last.tolist()[:8]}, and targets={targets} ≥ 1"
         )
+    at = at.to(tokens.device)
     with evaluating(module):
         read = capture(module, tokens, {"later": later.input_hook})["later"].flatten(2)[torch.arange(n_prompts), at]
         read = read.to(W_enc)

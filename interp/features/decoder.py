@@ -11,8 +11,9 @@ The direct path from a hook to the logits has two steps, in any model that shows
 
     direction = w (d − c mean(d)) · mean over tokens of 1 / s        effect = direction W_U, minus its mean over tokens
 
-This is the mean gradient of the norm's output along d, with s held fixed. It leaves out the effect of later layers, and
-operations after the unembedding (a soft cap, a bias).
+This is the mean gradient of the norm's output along d, with s held fixed. If the model multiplies its logits by a
+factor, as Cohere and Granite do, so is the effect. It leaves out the effect of later layers, and other operations after
+the unembedding (a soft cap, a bias).
 
 Only tokens that occur in the text are listed. Tokens that never occur were hardly trained, so they have the largest
 effects of all, and no example could show them. The mean is over the whole vocabulary, so an effect does not depend on
@@ -38,8 +39,8 @@ from numba import njit
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from interp.activations.hooks import Hook, capture, hook_named, hooks_of, to_model
-from interp.activations.next_tokens import NoNextTokens, check_predicts_next
+from interp.activations.hooks import Hook, capture, evaluating, hook_named, hooks_of, to_model
+from interp.activations.next_tokens import NoNextTokens, check_predicts_next, logits_of
 from interp.checks.errors import InterpError
 from interp.features.scan_input import ScanText
 from interp.features.token_counts import MASS, TOKEN, N, TokenCounts
@@ -49,6 +50,10 @@ N_LOGIT_BINS = 40
 _LATENTS_PER_BLOCK, _LEVELS = 256, 4096
 _RESIDUAL_HOOK = re.compile(r"(blocks\.\d+\.hook_(resid_pre|resid_mid|resid_post|attn_out|mlp_out)|hook_(pos_)?embed)$")
 _INNER_HOOK = re.compile(r"blocks\.(\d+)\.(mlp\.hook_post|attn\.hook_z)$")
+_N_SEQUENCES, _N_POSITIONS = 2, 32
+"""The tokens by which a factor of the logits is measured: few, as each has logits of the whole vocabulary."""
+_ROUNDING = 0.01
+"""Share by which logits in half precision may differ."""
 _INPUT_LENGTH = 1e4
 """The length of the inputs on which a norm is measured. It is so large that the norm's epsilon (1e-5) is negligible."""
 
@@ -118,14 +123,17 @@ def logit_path(
     norm = getattr(model, "final_norm", getattr(model, "ln_final", None))
     through = "without a final norm"
     if norm is not None:
-        inputs = capture(model, to_model(model, tokens), {"norm": Hook(norm, "input")})["norm"]
+        with evaluating(model):
+            inputs = capture(model, to_model(model, tokens), {"norm": Hook(norm, "input")})["norm"]
+            factor = _logit_factor(model, norm, W_U, tokens)
         if counted is not None and counted.any():
             inputs = inputs[counted.to(inputs.device)]
         linear = _as_linear(norm, inputs.float().flatten(0, -2))
         if linear is None:
             return LogitPath(f"no logit effects: {type(norm).__name__} is neither a LayerNorm nor an RMS norm")
-        directions = _centre_and_weight(directions, linear.weight, linear.centres) * linear.inverse_scale
-        through = f"through the final norm's mean scale {1 / linear.inverse_scale:.4g}"
+        directions = _centre_and_weight(directions, linear.weight, linear.centres) * (linear.inverse_scale * factor)
+        times = "" if factor == 1 else f" and the model's factor {factor:.4g}"
+        through = f"through the final norm's mean scale {1 / linear.inverse_scale:.4g}{times}"
     blocks = _blocks_after(model, hook_name)
     past = f", past {blocks} later block{'' if blocks == 1 else 's'}" if blocks else ""
     return LogitPath(f"logit effects {through}{past}", directions.cpu(), W_U.detach().float().cpu(), blocks)
@@ -255,6 +263,21 @@ def _as_linear(norm: nn.Module, x: Float[Tensor, "row d_model"]) -> _Linear | No
     if (shaped * inverse - normed).norm() > 1e-3 * normed.norm():
         return None
     return _Linear(weight[0], centres, float(inverse.mean()))
+
+
+def _logit_factor(model: nn.Module, norm: nn.Module, W_U: Tensor, tokens: Int[Tensor, "seq pos"]) -> float:
+    """Return the factor by which a model multiplies the logits of its unembedding: 1 if they are no multiple of these.
+    A bias, which is the same at each position, does not count."""
+    normed = []
+    with Hook(norm).attach(lambda acts: normed.append(acts.detach())):
+        logits = logits_of(model(to_model(model, tokens[:_N_SEQUENCES, :_N_POSITIONS]))).flatten(0, 1)
+    unscaled = normed[-1].flatten(0, 1).float() @ W_U.detach().float()
+    if logits.shape != unscaled.shape:
+        return 1.0
+    logits, unscaled = (x - x.mean(0) for x in (logits, unscaled))
+    factor = float((logits * unscaled).sum() / unscaled.square().sum().clamp(min=1e-30))
+    is_multiple = float((logits - factor * unscaled).norm()) <= _ROUNDING * float(logits.norm())
+    return factor if is_multiple and factor > 0 and abs(factor - 1) > _ROUNDING else 1.0
 
 
 def _centre_and_weight(x: Tensor, weight: Tensor, centres: bool) -> Tensor:

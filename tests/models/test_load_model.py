@@ -340,6 +340,26 @@ def test_the_first_positions_of_roberta_are_no_context(tmp_path):
         harvest(model, torch.full((2, 11), 5), "blocks.0.hook_resid_post", tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("family", "factor"), [("Cohere", {"logit_scale": 0.25}), ("Granite", {"logits_scaling": 4.0})]
+)
+def test_logit_effects_have_the_factor_by_which_the_model_multiplies_its_logits(family, factor):
+    import transformers
+
+    from interp.features.decoder import logit_path
+
+    sizes = {"hidden_size": 16, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = getattr(transformers, f"{family}Config")(vocab_size=20, **sizes, **factor)
+    inner = transformers.AutoModelForCausalLM.from_config(config)
+    model = load_model(inner)
+    tokens = torch.randint(0, 20, (4, 6), generator=torch.Generator().manual_seed(0))
+    path = logit_path(torch.eye(16), model, "blocks.0.hook_resid_post", tokens)
+    inner.logit_scale = inner.config.logits_scaling = 1.0
+    unscaled = logit_path(torch.eye(16), model, "blocks.0.hook_resid_post", tokens)
+    torch.testing.assert_close(path.directions, unscaled.directions / 4)
+    assert "the model's factor 0.25" in path.note and "factor" not in unscaled.note
+
+
 @pytest.mark.parametrize("is_loaded", [True, False])
 def test_an_encoder_does_not_read_padding(tmp_path, is_loaded):
     from transformers import BertConfig, BertForMaskedLM

@@ -268,7 +268,7 @@ def _as_linear(norm: nn.Module, x: Float[Tensor, "row d_model"]) -> _Linear | No
 def _logit_factor(model: nn.Module, norm: nn.Module, W_U: Tensor, tokens: Int[Tensor, "seq pos"]) -> float:
     """Return the factor by which a model multiplies the logits of its unembedding: 1 if they are no multiple of these.
     A bias, which is the same at each position, does not count."""
-    normed = []
+    normed = list[Tensor]()
     with Hook(norm).attach(lambda acts: normed.append(acts.detach())):
         logits = logits_of(model(to_model(model, tokens[:_N_SEQUENCES, :_N_POSITIONS]))).flatten(0, 1)
     unscaled = normed[-1].flatten(0, 1).float() @ W_U.detach().float()

@@ -16,7 +16,7 @@ from interp.pipeline.plan import Plan
 from models import load_model
 from models.transformer import Transformer, TransformerConfig
 from tests.foreign_models import write_foreign
-from tests.pipeline.test_hooks_of_a_run import FEW
+from tests.tiny import FEW
 
 READS, WRITES = "blocks.{}.ln2.hook_normalized", "blocks.{}.hook_mlp_out"
 ALL = RunConfig.from_dict(FEW.to_dict() | {"harvest": {"hook_names": "all mlps", "tokens": 8_000, "batch_size": 20}})

@@ -20,17 +20,9 @@ from interp.storage.locks import hold_lock
 from models.transformer import Transformer
 from tests.forked import run_python
 from tests.pipeline.test_run import contents, ran_now
-from tests.tiny import TINY
+from tests.tiny import FEW
 
 POST, MID = "blocks.0.hook_resid_post", "blocks.0.hook_resid_mid"
-FEW = TINY.replace(
-    harvest=dataclasses.replace(TINY.harvest, tokens=8_000, batch_size=20),
-    sae=dataclasses.replace(TINY.sae, d_sae=18, tokens=8_000),  # so few that the map needs no UMAP
-    quality=dataclasses.replace(TINY.quality, tokens=2_000),
-    effects=dataclasses.replace(TINY.effects, sequences=2),
-    nulls=dataclasses.replace(TINY.nulls, tokens=1_000, sae_tokens=1_000, latents=2),
-)
-"""As few tokens as show whether two runs are the same."""
 PART = f"hooks/{MID}"
 
 

@@ -35,12 +35,13 @@ from tests.tiny import TINY
 
 VOLATILE = {"tokens_per_second", "wall_seconds", "seconds", "fingerprint"}
 
-# Forks a child a stage that ends itself with SIGKILL at a chosen progress call of that stage.
+# Makes a run, so that its children find all imported and all loops loaded, and forks a child a stage that ends itself
+# with SIGKILL at a chosen progress call of that stage.
 DRIVER = """
 import os, signal, sys
 from interp.pipeline.execution import run_stages
 from interp.pipeline.stages import STAGES
-from tests.tiny import TINY
+from tests.tiny import FEW
 
 def killer(stage, calls):
     def progress(name):
@@ -53,12 +54,13 @@ def killer(stage, calls):
         return step
     return progress
 
+run_stages(FEW, sys.argv[1])
 kills = [(name, 3 if name in ("model", "sae", "features", "ranking", "report") else 1) for name in STAGES]
 kills[kills.index(("ranking", 3)) : kills.index(("ranking", 3))] = [("nulls", calls) for calls in (3, 5, 8, 11)]
 for stage, calls in kills + [(None, 0)]:
     child = os.fork()
     if child == 0:
-        run_stages(TINY, sys.argv[1], until=stage or "report", progress=killer(stage, calls))
+        run_stages(FEW, sys.argv[2], until=stage or "report", progress=killer(stage, calls))
         os._exit(0)
     _, status = os.waitpid(child, 0)
     print(stage, calls, os.waitstatus_to_exitcode(status), flush=True)
@@ -494,16 +496,16 @@ def test_what_a_run_does_not_have_is_named(run, copied):
         Run(f"{run.path}x")
 
 
-def test_a_run_killed_in_each_stage_equals_the_uninterrupted_one(run, tmp_path):
-    driven = run_python(DRIVER, tmp_path / "killed")
+def test_a_run_killed_in_each_stage_equals_the_uninterrupted_one(tmp_path):
+    driven = run_python(DRIVER, tmp_path / "whole", tmp_path / "killed")
     lines = [line.split() for line in driven.stdout.splitlines()]
     killed = {stage for stage, _, code in lines if int(code) == -signal.SIGKILL}
     assert lines and lines[-1] == ["None", "0", "0"], driven.stdout + driven.stderr
     assert killed == set(STAGES)
-    left, right = contents(run.path), contents(tmp_path / "killed")
+    left, right = contents(tmp_path / "whole"), contents(tmp_path / "killed")
     assert left.keys() == right.keys()
     assert {name for name in left if left[name] != right[name]} == set()
-    pd.testing.assert_frame_equal(run.ranking, Run(tmp_path / "killed").ranking)
+    pd.testing.assert_frame_equal(Run(tmp_path / "whole").ranking, Run(tmp_path / "killed").ranking)
 
 
 @pytest.mark.parametrize("name", ["book.txt", "**/*.txt"])

@@ -284,7 +284,8 @@ report.examples = (() => {
       for (let lines = 0; at !== last; at += step) {
         const isLong = Math.abs(at - place) > SHORT;
         if (IS_SPECIAL.test(word(tokens[at])) || (isLong && isBlank(Math.min(at, at - step)))) break;
-        if (isEnd(at) && ++lines > most) break;
+        const isOfEmpty = word(tokens[at + 1]).startsWith("\n"); // which is no line of its own (inRows)
+        if (isEnd(at) && !isOfEmpty && ++lines > most) break;
       }
       return at;
     };

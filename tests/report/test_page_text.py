@@ -451,6 +451,10 @@ def test_a_passage_stays_within_its_text_and_its_firing_token_on_one_line(browse
     text, firing = browser.evaluate(drawn % (json.dumps(["a", "\n", "\n", "b", ":\n  ", *"cdefghijklm"]), 4))
     assert "a\n\nb:\n  c" in text, "where little else stands before"
     assert [part for part, *_ in firing] == [":\n", "  "] and "none" not in {clip for *_, clip in firing}
+    browser.size(390, 844)
+    browser.open(f"{address}#feature/3")
+    text, _ = browser.evaluate(drawn % (json.dumps(["z", "\n", *"ab", "\n", "\n", *"cdefghijklmnopq"]), 5))
+    assert text.startswith("ab\n\nc"), "an empty line says nothing without the line above it"
 
 
 def test_a_line_runs_as_the_letters_at_its_firing_do(browser, address):

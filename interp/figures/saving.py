@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
@@ -29,6 +30,9 @@ from interp.storage.packages import versions_of
 IMAGES = (".svg", ".pdf", ".png", ".jpeg", ".webp")
 PIXEL_RATIO = 300 / 96
 """Pixels of an image per pixel of the figure, which gives 300 dots per inch."""
+_TEX = re.compile(r'\$[^$"]+\$')
+"""A formula in the JSON of a figure. MathJax draws it, for which Chrome asks the network: without one, it waits
+for half a minute."""
 _WHOLE_PAGE = "<style>@page { margin: 0 } #kaleido-image { display: block }</style>"
 """The style of an image's page, without margins. Kaleido would set margins of a tenth of an inch, which shrink a PDF's
 page and cut off its lower end."""
@@ -102,7 +106,8 @@ def write_images(figures: Mapping[Path, go.Figure]) -> None:
             f"images need packages that are missing ({error}): pip install 'interp[images]', or save .html or .json"
         ) from error
 
-    page = kaleido.PageGenerator()
+    has_tex = any(_TEX.search(str(fig.to_json())) for fig in figures.values())
+    page = kaleido.PageGenerator(mathjax=has_tex)
     page.footer = _WHOLE_PAGE + page.footer
     with ExitStack() as folders:
         images = {}

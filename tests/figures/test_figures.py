@@ -7,6 +7,7 @@ import shutil
 import sys
 import zlib
 from base64 import b64decode
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -550,6 +551,19 @@ def test_images_have_the_width_of_print(ranking, tmp_path):
     scale = float(drawn.split()[0])
     clip = [scale * float(number) for number in re.search(rb"(.*) re\nW\* n", drawn)[1].split()]
     assert page == pytest.approx(clip, abs=1) and page[2] == pytest.approx(139.7 / 25.4 * 72, abs=1)
+
+
+def test_only_a_figure_with_a_formula_asks_the_network_for_mathjax(tmp_path, monkeypatch):
+    pages = []
+
+    def drawn(specs, *, kopts, **_):
+        pages.append(kopts["page_generator"].generate_index())
+        Path(specs[0]["path"]).touch()
+
+    monkeypatch.setattr("kaleido.write_fig_from_object_sync", drawn)
+    for title in ("5 $", "$x^2$"):
+        write_images({tmp_path / "figure.png": go.Figure(go.Bar(y=[1])).update_layout(title=title)})
+    assert ["mathjax" in page for page in pages] == [False, True] and "https://" not in pages[0]
 
 
 def _inflated(stream: bytes) -> bytes:

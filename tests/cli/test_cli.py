@@ -113,13 +113,14 @@ def test_a_run_folder_is_ranked_and_reported_in_place(whole, capsys):
 
 def test_another_seed_is_kept_in_the_run_and_a_file_elsewhere_leaves_it_alone(whole, tmp_path, capsys):
     before = (whole / "ranking/ranking.parquet").read_bytes()
-    assert main(["rank", str(whole), "--seed", "4", "--out", str(tmp_path / "other.parquet")]) == 0
+    other_seed = ["--seed", "4", "--shifts", "1"]
+    assert main(["rank", str(whole), *other_seed, "--out", str(tmp_path / "other.parquet")]) == 0
     assert (whole / "ranking/ranking.parquet").read_bytes() == before and (tmp_path / "other.parquet").is_file()
     arguments = ["report", str(whole / "features"), "--ranking", str(tmp_path / "other.parquet")]
     assert main([*arguments, "--out", str(tmp_path / "page")]) == 0
     assert '"ranked":true' in (tmp_path / "page/data/page.js").read_text()
     shutil.copytree(whole, tmp_path / "run")
-    assert main(["rank", str(tmp_path / "run"), "--seed", "4"]) == 0
+    assert main(["rank", str(tmp_path / "run"), *other_seed]) == 0
     assert "seed = 4" in (tmp_path / "run/run.toml").read_text().split("[ranking]")[1].split("[")[0]
 
 
@@ -146,7 +147,7 @@ def test_a_ranking_beside_a_twin(whole, wider_scan, folder, tmp_path, capsys):
     assert table.twin_correlation[tested].notna().all()
     beside = ranking_evidence(table).query("measure == 'twin_correlation'").set_index("latent")
     assert beside.z[table.latent[tested]].notna().all()
-    assert main(["rank", str(tmp_path / "run"), "--twin", "none"]) == 0
+    assert main(["rank", str(tmp_path / "run"), "--twin", "none", "--shifts", "1"]) == 0
     assert pd.read_parquet(ranked).twin_correlation.isna().all(), "the run has no twin again"
     line = refused(capsys, "rank", whole, "--twin", tmp_path / "none", "--out", out)
     assert "none does not exist (a feature store: `interp scan` makes one)" in line

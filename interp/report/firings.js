@@ -134,14 +134,19 @@ report.firings = (() => {
       foldedInWords(alike));
   }
 
-  /* The tokens on which some examples fire, the strongest first, and their share of all firings. */
+  /* The tokens on which some examples fire, the strongest first, and their share of all firings; of several, which may
+   * have nothing else in common, each with its own. */
   function titleOfAll(examples, shares, feature) {
     const tokens = [...new Set(examples.map(tokenOf))];
-    const named = tokens.slice(0, N_TITLED).map((one) => [firingToken(one, feature), " "]);
+    const own = (token) =>
+      (tokens.length > 1 && shares.has(token) ? h("small", null, ` ${format.notable(shares.get(token))}`) : null);
+    const named = tokens.slice(0, N_TITLED).map((one) => [firingToken(one, feature), own(one), " "]);
     const more = tokens.length - N_TITLED;
     const isKnown = tokens.every((token) => shares.has(token));
-    return [tokens.length > 1 ? "On " : null, named, more > 0 ? h("small", null, `and ${more} more `) : null,
-      h("small", null, `${isKnown ? "" : "about "}${ofFirings(shareOf(examples, shares))}`)];
+    return [tokens.length > 1 ? "The strongest, on " : null, named,
+      more > 0 ? h("small", null, `and ${more} more `) : null,
+      h("small", null, tokens.length > 1 ? "· in all " : null,
+        `${isKnown ? "" : "about "}${ofFirings(shareOf(examples, shares))}`)];
   }
 
   /* The share of all firings that are on the tokens of some examples, without those that are too rare to be known. */

@@ -493,20 +493,22 @@ report.examples = (() => {
     return `${format.significant(activation)}\t${left}«${text(position, position + 1)}»${right}`;
   }
 
+  /* A button that copies the text that `write` returns. */
+  const copying = (said, write) => h("button", { type: "button", async onclick({ target }) {
+    await copied(await write());
+    target.textContent = "Copied";
+    setTimeout(() => {
+      target.textContent = said;
+    }, 1200);
+  } }, said);
+
   /* Buttons that copy what `listed` returns, as text and as JSON. */
   function copies(listed, latent) {
-    const copy = async (button, write) => {
+    const button = (said, write) => copying(said, async () => {
       const examples = listed();
       await load(examples);
-      await copied(write(examples));
-      const said = button.textContent;
-      button.textContent = "Copied";
-      setTimeout(() => {
-        button.textContent = said;
-      }, 1200);
-    };
-    const button = (said, write) =>
-      h("button", { type: "button", onclick: ({ target }) => copy(target, write) }, said);
+      return write(examples);
+    });
     return h("span.copies", { role: "group", "aria-label": "Copy" },
       button("Copy text", (all) => all.map((one) => asText(one, latent)).join("\n")),
       button("JSON", (all) => JSON.stringify(all.map((one) => described(one, latent)), null, 1)));
@@ -545,7 +547,7 @@ report.examples = (() => {
   }
 
   return {
-    list, line, plainLine, snippet, load, telling, copies, widths, widthOf, valueOf, senseMark, senseOf, tokenOf,
-    passageOf, labelsOf, leadAt, activationsIn, written, onopen: null,
+    list, line, plainLine, snippet, load, telling, copying, copies, widths, widthOf, valueOf, senseMark, senseOf,
+    tokenOf, passageOf, labelsOf, leadAt, activationsIn, written, onopen: null,
   };
 })();

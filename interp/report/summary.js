@@ -124,7 +124,7 @@ report.views.summary = (() => {
   report.shareBar = (name, [share, low, high], kind) => h(`div.sharebar.${kind}`, null,
     h("span", null, name),
     h("span.scale", { "--share": share, "--low": low, "--high": high, "aria-hidden": "true" }, h("i"), h("i.range")),
-    h("b", { "data-tip": `95 % interval: ${range([low, high])} %` }, format.percent(share)));
+    h("b", null, format.percent(share)), h("small", { title: "95 % interval" }, range([low, high])));
 
   const unbroken = (text) => text.replace(/(\d) %/g, "$1\u00a0%");
   const paragraphs = (sentences) => sentences.map((text) => h("p", null, unbroken(text)));
@@ -183,8 +183,11 @@ report.views.summary = (() => {
       h("td", null, range(row.interval), "\u00a0%"),
       h("td.beside-null", null, beside(row)));
     const heads = ["Features that", "share", "95\u00a0%\u00a0interval", "compared with"];
-    return scrollable("Shares, scrollable",
-      h("table.plain.findings", null, headElement(heads), h("tbody", null, shares.map(line))));
+    const table = h("table.plain.findings", null, headElement(heads), h("tbody", null, shares.map(line)));
+    const cells = ({ cells: all }) => Array.from(all, (cell) => cell.innerText.replaceAll("\n", ", ")).join("\t");
+    const written = () => [report.data.page.about, ...Array.from(table.rows, cells)].join("\n");
+    return [scrollable("Shares, scrollable", table),
+      h("p.copies", null, report.examples.copying("Copy as text", written))];
   }
 
   function times({ stages, versions }) {

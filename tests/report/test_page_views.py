@@ -251,6 +251,19 @@ def test_facts_of_the_run_are_a_list_with_the_values_in_one_column(browser, addr
     assert len(names) == len(values) == 1 and min(values) > max(names) + 99
 
 
+def test_what_was_found_is_copied_as_text_and_each_share_has_its_interval(browser, address):
+    browser.open(f"{address}#summary")
+    browser.wait("document.getElementById('summary').dataset.ready")
+    browser.evaluate("navigator.clipboard.writeText = async (text) => { window.written = text; }")
+    browser.click("#summary .copies button")
+    about, heads, *lines = browser.wait("window.written").split("\n")
+    assert about == browser.evaluate("report.data.page.about") and heads.startswith("Features that\tshare\t95")
+    assert len(lines) == len(browser.text(".findings tbody tr")) > 0
+    assert all(len(line.split("\t")) == 4 for line in lines)
+    intervals = browser.text(".compared .sharebar small")
+    assert intervals and all(re.fullmatch(r"[\d.]+ to [\d.]+", interval) for interval in intervals)
+
+
 @pytest.mark.parametrize("width, dark", [(1400, False), (390, True)])
 def test_page_buttons_have_names_and_text_has_contrast(browser, address, width, dark):
     browser.size(width, 900, dark=dark)

@@ -5,7 +5,7 @@
 "use strict";
 
 report.notes = (() => {
-  const { key, latents, has_text: hasText } = report.data.page;
+  const { key, latents } = report.data.page;
   const PLACE = `interp-notes/${key}`;
   const FORMAT = "interp-notes";
   const N_OFFERED = 6; // to begin with, where none is worth a look
@@ -183,18 +183,23 @@ report.notes = (() => {
     return { label: Object.assign(label, { show }), note: Object.assign(note, { fit }) };
   }
 
+  /* The notes as lines of text, each with its feature, what the page says of it, and its label and note. */
+  const inText = () => Object.entries(kept).map(([latent, { label, note }]) => [
+    latent, ...[judgedElements(latent), report.lead.inBrief(latent)].map((said) => h("span", null, said).textContent),
+    label, note].join("\t")).join("\n");
+
   /* A row of the list: the label, the feature with its verdict, what it fires on and its strongest firing, beside its
    * fields. */
   function row(latent, removed) {
     const { label, note } = editor(latent);
     const named = h("b");
     const unkept = h("div.muted", null, "Nothing of yours: it leaves this list when you do.");
-    const rule = h("div.rule");
-    const example = h("div.snippet");
-    report.lead.readRows().then(({ snippets }) => {
-      rule.append(h("span", null, report.lead.inBrief(latent, () => null)));
-      const [packed, firing] = snippets[latent] ?? [];
-      if (packed && hasText) example.append(report.examples.plainLine(report.text.decoded(packed), firing));
+    const fires = h("div");
+    report.lead.readRows().then((rows) => {
+      const apart = report.lead.byLabel(latent) ? undefined : report.table.senses(latent, rows);
+      if (apart) return fires.replaceChildren(...apart);
+      fires.append(h("div.rule", null, report.lead.inBrief(latent)),
+        h("div.snippet", null, report.table.snippet(latent, rows)));
     });
     const remove = () => {
       const before = of(latent);
@@ -210,8 +215,8 @@ report.notes = (() => {
       h("div.what", null,
         named,
         featureLink(latent, `Feature ${latent}`), " ",
-        verdictElement(report.selection.verdictOf(latent)), unsureElement(latent),
-        rule, example),
+        judgedElements(latent),
+        fires),
       h("div.own", null, label, note, unkept),
       h("button.remove", { type: "button", title: "Remove the star, the label and the note",
         "aria-label": `Remove what is yours of feature ${latent}`, onclick: remove }, "✕"));
@@ -241,6 +246,7 @@ report.notes = (() => {
     const rows = h("ul.mine");
     const press = (text, title, onclick) => h("button", { type: "button", title, onclick }, text);
     const save = press("Export", "as notes.json, to be kept, sent or imported", download);
+    const copy = report.examples.copying("Copy as text", inText);
     const open = press("Import", "adds what a notes.json has to these notes", () => file.click());
     const begin = h("ul.begin");
     /* A row whose star is taken away stays, so that it can have it back, until the list is opened anew. */
@@ -253,7 +259,7 @@ report.notes = (() => {
       const where = write ? "in the run folder" : "in this browser alone: export it to keep or send it";
       about.textContent = `${rows.childElementCount ? "" : "Nothing yet. "}Star a feature in its row or on its page, `
         + `and label or note it there or here; it stays ${where}.`;
-      save.disabled = !Object.keys(kept).length;
+      save.disabled = copy.disabled = !Object.keys(kept).length;
       begin.parentElement.hidden = rows.childElementCount > 0;
       repaint();
     };
@@ -268,7 +274,7 @@ report.notes = (() => {
         featureLink(latent), " ", h("span.rule", null, report.lead.brief(latent, () => null)))));
     }
     const element = h("div.kept", null,
-      h("div.headed", null, h("h2", null, "Your notes"), links(), h("span.files", null, save, " ", open, file)),
+      h("div.headed", null, h("h2", null, "Your notes"), links(), h("span.files", null, copy, " ", save, " ", open, file)),
       about, removed, h("section", null, h("h3", null, "To begin with, star one of these"), begin), rows);
     listeners.push(paint);
     paint();

@@ -326,6 +326,14 @@ function unsureElement(latent) {
   return report.selection.isUnsure(latent) ? h("span.muted", { title }, ", unsure") : null;
 }
 
+/* Its verdict, whether it is unsure, and the probability that it has one meaning. */
+function judgedElements(latent) {
+  const { columns, verdictOf } = report.selection;
+  const one = columns.monosemanticity[latent];
+  return [verdictElement(verdictOf(latent)), unsureElement(latent),
+    one === null ? null : h("span.muted", { title: "probability of one meaning" }, ` ${format.fixed(one)}`)];
+}
+
 /* The same, with the meaning of the verdict. */
 const verdictTerm = (verdict) => h("span.verdict", { "--hue": hueOfVerdict(verdict) }, term(format.verdict(verdict)));
 

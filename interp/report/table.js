@@ -37,9 +37,6 @@ report.table = (() => {
     cursor = 0,
     hasCursor = false; // shown once a key has moved it, or a feature was looked at
 
-  /* Where the chips are one row that is moved sideways, move it to one of them. */
-  const inSight = (chip) => chip.scrollIntoView({ block: "nearest", inline: "nearest" });
-
   /* Show what is selected now, from the top. */
   function refresh() {
     order = report.selection.order();
@@ -61,9 +58,7 @@ report.table = (() => {
     for (const chip of document.querySelectorAll(".chip")) {
       const { starred, noted, verdict } = chip.dataset;
       const isOn = starred ? state.starred : noted ? state.noted : state.verdict.includes(verdict);
-      const isNew = isOn && chip.ariaPressed === "false";
       chip.setAttribute("aria-pressed", String(Boolean(isOn)));
-      if (isNew) inSight(chip);
     }
     scroller.classList.toggle("bare", order.length > 0 && order.every(neverFires));
     measure();
@@ -72,10 +67,10 @@ report.table = (() => {
   const none = () => h("span.muted", null, "–");
 
   /* The strongest firing in its context, once its file is loaded. */
-  function snippet(i) {
-    if (!evidence?.snippets[i]) return null;
-    if (!hasText) return strongestInput(i);
-    const [packed, firing] = evidence.snippets[i];
+  function snippet(i, rows = evidence) {
+    if (!rows?.snippets[i]) return null;
+    if (!hasText) return strongestInput(i, rows);
+    const [packed, firing] = rows.snippets[i];
     return report.examples.plainLine(report.text.decoded(packed), firing);
   }
 
@@ -104,8 +99,8 @@ report.table = (() => {
 
   /* Its first two senses, each with its rule and its strongest firing, and the letters of the others; undefined for one
    * of a single sense. */
-  function senses(i) {
-    const all = evidence?.senses[i];
+  function senses(i, rows = evidence) {
+    const all = rows?.senses[i];
     if (!all || all.length < 2) return undefined;
     const further = all.slice(2).map(([words], k) => [" ", report.examples.senseMark(k + 2, words)]);
     return all.slice(0, 2).map(([words, packed, firing], k) => h("div.of-sense", { "data-sense": k },
@@ -116,8 +111,8 @@ report.table = (() => {
   }
 
   /* For rows that are not text, the picture of the strongest firing, once its file is loaded. */
-  function strongestInput(i) {
-    const [input] = evidence.snippets[i];
+  function strongestInput(i, rows) {
+    const [input] = rows.snippets[i];
     const place = h("span", null, report.inputs.isThere(input) ? report.inputs.element(input) : null);
     if (!report.inputs.isThere(input))
       report.inputs.load([input]).then(() => place.replaceChildren(report.inputs.element(input)));
@@ -337,7 +332,6 @@ report.table = (() => {
         order = report.selection.order();
         measure();
         move(0);
-        document.querySelectorAll('.chips [aria-pressed="true"]').forEach(inSight); // chosen while it was not shown
         return;
       }
       build(section);
@@ -359,6 +353,8 @@ report.table = (() => {
 
   return {
     move,
+    senses,
+    snippet,
     star: () => star(),
     current: () => order[cursor],
     /* The latent `step` places from this one in the order of the table; one that is filtered out counts as the

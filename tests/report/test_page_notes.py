@@ -5,7 +5,7 @@ import json
 import pytest
 
 from interp.report.notes import read_notes
-from tests.report.planted_page import found, latents, question
+from tests.report.planted_page import SPLIT, found, latents, question
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 
@@ -86,6 +86,19 @@ def test_notes_are_written_starred_and_removed_in_their_list(browser, address):
     browser.evaluate("localStorage.clear()")
     browser.open(f"{address}#notes")
     assert browser.text(".mine li") == [] and browser.evaluate("document.querySelector('.files button').disabled")
+
+
+def test_a_note_shows_each_sense_and_is_copied_with_what_the_page_says(browser, address):
+    browser.open(f"{address}#notes")
+    browser.evaluate(f"report.notes.set({SPLIT}, {{ label: 'two things' }})")
+    browser.wait("document.querySelectorAll('.mine .of-sense .firing').length === 2")
+    assert browser.text(".mine .of-sense .sense") == ["A", "B"]
+    browser.evaluate("navigator.clipboard.writeText = async (text) => { window.written = text; }")
+    browser.click(".files button")
+    latent, judged, rule, *own = browser.wait("window.written").split("\t")
+    assert [latent, *own] == [str(SPLIT), "two things", ""] and "a rule that holds" in rule
+    assert judged.startswith(browser.text(".mine .verdict")[0]), "and then the probability"
+    browser.evaluate("localStorage.clear()")
 
 
 def test_a_feature_leads_back_to_its_note_and_one_without_a_star_leaves_the_list_with_the_reader(browser, address):

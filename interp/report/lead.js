@@ -40,6 +40,7 @@ report.lead = (() => {
     ["Han characters", /^\p{Script=Han}+$/u],
   ];
   const LISTS = new RegExp(`(tokens like )?((?:${QUOTED.source}(?:,| or|, or) ){2,}${QUOTED.source})`, "g");
+  const NAMES_SCRIPT = /Greek|Cyrillic|Hebrew|Arabic/; // a family of whose tokens none needs its script beside it
   const OF_PLACE = /^(?:tokens )?(?:after|before|two|within|in|inside|outside|at|on)\b/; // a rule that names no tokens
   const OF_BYTES = /bytes of characters|[a-z-]+ tokens in Byte script/g; // names of parts of characters in a rule
   /* The tokens that a rule does not quote (text/vocabulary.py). */
@@ -114,7 +115,8 @@ report.lead = (() => {
         const n = own.length === most + 1 ? own.length : most; // the last one takes no more room than "+1"
         return [inRule(own.slice(0, n).join(", ")), more(own.length - n)];
       };
-      const groups = families.map(([name, own]) => [`${name} `, some(own, samples)]);
+      const groups = families.map(([name, own]) =>
+        [`${name} `, h(NAMES_SCRIPT.test(name) ? "span.of-script" : "span", null, some(own, samples))]);
       if (families.length) samples = N_FURTHER;
       if (others.length) groups.push([like, some(others, others.length > N_LISTED + 1 ? N_LISTED : others.length)]);
       parts.push(inRule(whole.slice(from, index)), groups.map((group, k) => (k ? [" or ", group] : group)));

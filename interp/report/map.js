@@ -15,13 +15,14 @@ report.views.map = (() => {
     "Map of the decoder: arrow keys move it, + and − zoom, 0 shows the whole, " +
     "Enter shows the feature in the middle. " +
     "The list beside it has the same features.";
-  /* Colours of the most common kinds of text, on a light and on a dark ground. That of the commonest, which covers most
-   * of the map, is the palest; of the others any two are at least 0.118 apart in OKLab, found by a search over colours
-   * that stand out from the ground and from grey. */
-  const HUES = [["#7f9cba", "#7f9cba"], ["#ec9a3d", "#bd6f0f"], ["#206311", "#55f7b7"], ["#7c2c51", "#fc9192"],
-    ["#4942ac", "#a990fd"], ["#f684ab", "#d260b8"], ["#bd413d", "#cb3f57"], ["#7c8f24", "#90a20e"],
-    ["#3bc794", "#0b9a7e"], ["#9e4faf", "#eeb8f3"], ["#79562c", "#e4c966"], ["#c98efc", "#8263b4"],
-    ["#1b6073", "#4fd9f1"], ["#6a7de9", "#2287f0"]];
+  /* Colours of the most common kinds of text, on a light and on a dark ground, where each has the same hue and is
+   * lighter by 0.09 in OKLab. That of the commonest, which covers most of the map, is the palest; of the others any two
+   * are at least 0.124 apart, found by a search over colours of lightness 0.5 to 0.75, which stand out from the ground,
+   * from black and from grey. */
+  const HUES = [["#7f9cba", "#7f9cba"], ["#e0902c", "#ffac4e"], ["#2e7924", "#4a9540"], ["#9b3b6f", "#b95689"],
+    ["#4456c2", "#5b72e1"], ["#e08392", "#ff9fae"], ["#cb4644", "#eb645e"], ["#848f1d", "#9fab40"],
+    ["#17c082", "#49de9e"], ["#d36ed6", "#f28bf4"], ["#885a33", "#a4754d"], ["#8e6dbd", "#a988db"],
+    ["#04bbd5", "#44d8f3"], ["#388fdf", "#57acfd"]];
   const LADDER = ["#352a87", "#1f6fb4", "#12a39a", "#9fbd4b", "#f9d423"];
   const LEVELS = [0.2, 0.55]; // of a tinted region, as shares of its largest density
   const PLAIN = 170,
@@ -41,6 +42,7 @@ report.views.map = (() => {
     OWN_CLOSE = 2,
     MOST_OWN = 250, // features in view for which a name is tried
     NEW_NAMES = 50, // of those, written in a frame
+    BEGINNING = 70, // letters of a rule in the list, after which what is found would not be seen
     FEW = [40, 8], // of a selection, which are named first: on a screen, and on a phone that shows the whole
     ACROSS = 30, // points that a name may cover rather than a line to a neighbour
     ABROAD = 4, // and rather than that a ninth of it lies on the tint of another kind of text
@@ -56,7 +58,7 @@ report.views.map = (() => {
     LISTED = 100,
     CANDIDATES = 100, // points of which one has the name of its kind
     NEARBY = 0.04, // of the width of the map, around such a point
-    MOST_HITS = 300, // selected points that are drawn larger
+    MOST_HITS = 600, // selected points that are drawn larger
     SHIFTS = [0, 22, -22], // pixels by which the name of a kind of text may give way to another
     AROUND = [0, 24, -24, 48, -48].flatMap((across) => // and to points, each with what it costs
       [0, 11, -11, 22, -22, 33, -33].map((down) => [across, down, Math.hypot(across, down) / AWAY]));
@@ -201,10 +203,12 @@ report.views.map = (() => {
     inset.paint();
     legend.replaceChildren(colours.legend);
     const some = selected();
-    status.replaceChildren(hasNone() ? "" : h("b", null, state.query
-      ? `${format.count(some.length)} found` : `${format.count(some.length)} selected`), " ",
-    some.length ? h("button", { type: "button", onclick: () => zoomTo(some) }, "Zoom to them") : "", " ",
-    hasNone() || some.length ? h("a", { href: "#features" }, hasNone() ? "All in the table" : "In the table") : "");
+    status.replaceChildren(...(hasNone() ? [h("a", { href: "#features" }, "All in the table")] : [
+      h("b", null, `${some.length ? format.count(some.length) : "None"} ${chosenBy()}`),
+      partOf(some).closeness > CLOSER
+        ? h("button", { type: "button", onclick: () => zoomTo(some) }, "Zoom to them") : "",
+      some.length ? h("a", { href: "#features" }, "List in the table")
+        : h("button", { type: "button", onclick: report.selection.clear }, "Clear the filters")]));
     points.names.forEach(([, , name], k) => {
       const kind = kindNamed(name);
       if (!kind) return;
@@ -234,13 +238,20 @@ report.views.map = (() => {
   /* The features on the map that are selected; none while all are. */
   const selected = () => (hasNone() ? [] : order().filter((latent) => placeOf.has(latent)));
 
-  /* Show the part of the map in which some features lie, at most as close as the neighbourhood of one. */
-  function zoomTo(latents) {
+  const chosenBy = () => (state.query ? "found" : "selected");
+
+  /* The middle of the part of the map in which some features lie, and how many times closer than the whole it fills the
+   * frame, at most as close as the neighbourhood of one. */
+  function partOf(latents) {
     const ends = ["x", "y"].map((axis) => endsOf(latents.map((latent) => points[axis][placeOf.get(latent)])));
     const [x, y] = ends.map(([low, high]) => (low + high) / 2);
     const { scale } = scatter.fitted();
     const shares = scatter.size().map((side, axis) => side / ((ends[axis][1] - ends[axis][0]) * scale));
-    const closeness = Math.min(0.85 * Math.min(...shares), CLOSEST);
+    return { x, y, closeness: Math.min(0.85 * Math.min(...shares), CLOSEST) };
+  }
+
+  function zoomTo(latents) {
+    const { x, y, closeness } = partOf(latents);
     if (closeness > CLOSER) scatter.show(x, y, closeness);
     else scatter.fit();
   }
@@ -260,12 +271,12 @@ report.views.map = (() => {
     own.replaceChildren();
     const some = selected();
     const spot = (latent) => `M${points.x[placeOf.get(latent)]} ${points.y[placeOf.get(latent)]}h0`;
-    enlarged = [...(some.length > MOST_HITS ? [] : some), ...beside.slice(1)];
+    enlarged = [...(some.length > MOST_HITS ? [] : some), ...beside.slice(1)].reverse();
     hits.classList.toggle("many", enlarged.length > FEW[0]);
     own.classList.toggle("brief", some.length > 0 || beside.length > 0);
-    hits.replaceChildren(...[enlarged, beside.slice(0, 1)].flatMap((latents) => [ // the one on the card over all
-      svg("path", { class: "rim", d: latents.map(spot).join("") }),
-      ...latents.map((latent) => svg("path", { d: spot(latent), stroke: `rgb(${colours.hueOf(latent)})` }))]));
+    hits.replaceChildren(...[...enlarged, ...beside.slice(0, 1)].flatMap((latent) => [ // the one on the card over all
+      svg("path", { class: "rim", d: spot(latent) }),
+      svg("path", { d: spot(latent), stroke: `rgb(${colours.hueOf(latent)})` })]));
     stars = points.latents.filter((latent) => report.notes.of(latent).star && has(latent)).map((latent) =>
       [placeOf.get(latent), h("span.star", { title: `Feature ${latent}, starred` }, "★")]);
     marks.replaceChildren(...outlines().map(({ name }) => name), ...stars.map(([, element]) => element));
@@ -413,8 +424,8 @@ report.views.map = (() => {
     return `rgb(${bytes(hue).map((c, i) => Math.round(0.55 * c + 0.45 * ink[i]))})`;
   }
 
-  /* The first features that are selected and in view, each with its colour on the map and its rule; pointing at one
-   * rings its point. */
+  /* The first features that are selected and in view, each with its colour on the map, its rule and its share of
+   * firings on what a search has found; pointing at one rings its point. */
   function list() {
     const isWhole = scatter.isWhole();
     const isInSight = (latent) => (isWhole ? placeOf.has(latent) : isInView(placeOf.get(latent)));
@@ -423,51 +434,49 @@ report.views.map = (() => {
     const outside = some.filter((latent) => !isInSight(latent));
     const count = format.count(shown.length);
     const said = isWhole
-      ? hasNone() ? `All ${count} features` : `${count} selected`
-      : hasNone() ? `${count} in view` : `${count} selected in view`;
-    listed.hidden = at >= 0 && hasNone(); // the card lists the nearest instead
+      ? hasNone() ? `All ${count} features` : `${count} ${chosenBy()}`
+      : hasNone() ? `${count} in view` : `${count} ${chosenBy()} in view`;
+    const sorted = state.query && state.sort === null ? " best matches first" : " in the table's order";
+    listed.hidden = (at >= 0 && hasNone()) || (isWhole && !shown.length); // the card lists the nearest instead
     listed.replaceChildren(
       h("summary", null, h("h3", null, said),
-        h("span.muted", null, " in the table's order")),
+        h("span.muted", null, sorted)),
       outside.length > 0 ? h("p.outside", null, `${format.count(outside.length)} outside the view: `,
         h("button.link", { type: "button", onclick: () => zoomTo(some) }, "Zoom to these")) : "",
-      h("ol.listed", null, shown.slice(0, LISTED).map((latent) => line(latent))),
+      h("ol.listed", null, shown.slice(0, LISTED).map((latent) => line(latent, foundOn(latent)))),
       shown.length > LISTED ? h("p.muted", null, `and ${format.count(shown.length - LISTED)} more in the table`) : "",
     );
   }
 
-  /* more: after its rule. */
+  /* more: after its rule, in which what a search has found is marked. */
   function line(latent, ...more) {
     const k = placeOf.get(latent),
       point = () => hovered(k, true),
       open = { type: "button", onclick: () => pick(k) };
+    const rule = h("div.rule", null, ruleOf(latent));
+    if (state.query && !rule.querySelector(".of-lead")) {
+      keepQuotes(rule);
+      beginAtFound(rule, BEGINNING);
+    }
+    markFound(rule);
     return h(
       "li",
       { onpointerenter: point, onpointerleave: () => hovered(-1), onfocusin: point },
       h("button.link", open, h("span.number", null, String(latent))),
       h("i.dot", { "--hue": `rgb(${colours.hueOf(latent)})`, title: colours.said(latent) }),
-      h("div.rule", null, ruleOf(latent), foundOn(latent)),
+      rule,
       more,
     );
   }
 
   const ruleOf = (latent) => report.lead.brief(latent, () => null);
 
-  /* The token that a search has found, and its share of the firings; null where the rule has it or nothing is found. */
+  const markFound = (element) => ["rule", "label"].some((field) => report.search.markIn(state.terms, field, element));
+
+  /* The token that a search has found, and its share of the firings; null where it has found none. */
   function foundOn(latent) {
     const k = report.search.place(state.terms, latent);
-    const isInRule = columns.explanation[latent].includes(`"${columns.tokens[latent][k]}"`);
-    return k < 0 || isInRule ? null : h("small.muted", null, " ", report.search.onToken(latent, k));
-  }
-
-  /* Its verdict, and how sure it is. */
-  function judged(latent) {
-    const one = columns.monosemanticity[latent];
-    return [
-      verdictElement(verdictOf(latent)),
-      unsureElement(latent),
-      one === null ? null : h("span.muted", null, ` ${format.fixed(one)}`),
-    ];
+    return k < 0 ? null : h("small.muted", null, report.search.onToken(latent, k));
   }
 
   /* A card of one feature next to the map. */
@@ -487,7 +496,7 @@ report.views.map = (() => {
       h(
         "article.card",
         null,
-        h("h3", null, link, " ", h("span", null, judged(latent)), h("button.close", close, "✕")),
+        h("h3", null, link, " ", h("span", null, judgedElements(latent)), h("button.close", close, "✕")),
         h("p.rule", null, report.lead.brief(latent, () => null, feature)),
         report.examples.list(latent, feature, strongest, { how: "line", senses: feature.senses ?? [] }),
         nearest.length ? h("p.muted.to-nearest", null,
@@ -540,9 +549,9 @@ report.views.map = (() => {
     card.replaceChildren(
       h("b", null, `Feature ${latent}`),
       " ",
-      ...judged(latent).filter(Boolean),
+      ...judgedElements(latent).filter(Boolean),
       h("div.rule", null, ruleOf(latent)),
-      exampleOf(latent) ?? "",
+      h("div.snippet", null, report.table.snippet(latent, evidence)),
     );
     const [width] = scatter.size();
     const left = Math.min(Math.max(px - card.offsetWidth / 2, 4), Math.max(width - card.offsetWidth - 4, 4));
@@ -552,13 +561,6 @@ report.views.map = (() => {
   }
 
   const viewKey = () => [...Object.values(scatter.view), ...scatter.size()].join();
-
-  /* Its strongest firing in a line, once these are read. */
-  function exampleOf(latent) {
-    const [packed, firing] = evidence?.snippets[latent] ?? [];
-    if (!packed || !report.data.page.has_text) return null;
-    return h("div.snippet", null, report.examples.plainLine(report.text.decoded(packed), firing));
-  }
 
   /* Half the width, up to the dots of one that is cut, and half the height of a name. */
   function halvesOf(element) {
@@ -572,7 +574,8 @@ report.views.map = (() => {
     const { left, right } = element.getBoundingClientRect();
     const tokens = Array.from(element.querySelectorAll(".short"), (token) => token.getBoundingClientRect());
     const cut = tokens.find((token) => token.right > right - DOTS);
-    return Math.min(cut ? cut.left - left + DOTS : Infinity, element.offsetWidth);
+    if (cut && cut.left < right - DOTS) element.style.maxWidth = `${cut.left - left + DOTS}px`;
+    return element.offsetWidth;
   }
 
   /* Put the names of kinds of text and of clusters at their places and, when zoomed in, those of features beside their
@@ -639,12 +642,11 @@ report.views.map = (() => {
     if (shown.length < wanting.length) requestAnimationFrame(placeNames);
     for (const element of own.querySelectorAll("[style*=visible]")) element.style.visibility = "hidden";
     for (const [, element] of shown) halvesOf(element); // all at once, before a place is set
-    /* Name a feature beside its point; one with a line to it by its number, if its name has no place. */
+    /* Name a feature beside its point; one of a few by its number, if its name has no place or is that of another. */
     const placeOwn = () => shown.forEach(([latent, element]) => {
       const [px, py] = pixelsOf(placeOf.get(latent));
       const away = Math.max(scatter.diameter() / 2, isFew ? HIT : 0) + BESIDE;
-      const isBeside = beside.includes(latent);
-      for (const each of isBeside ? [element, numberNameOf(latent)] : [element]) {
+      for (const each of isFew ? [element, numberNameOf(latent)] : [element]) {
         const [across, down] = halvesOf(each).map((half) => half + away);
         each.style.color = `color-mix(in srgb, rgb(${colours.hueOf(latent)}) 40%, var(--ink))`;
         const places = [[1, 0], [-1, 0], [0, 1], [0, -1], [1, 0.6], [1, -0.6], [-1, 0.6], [-1, -0.6], [1, 1], [1, -1],
@@ -669,7 +671,8 @@ report.views.map = (() => {
     points.names.forEach(([x, y, name, level], k) => {
       const isEarly = closeness < CLOSE[level];
       const kind = kindNamed(name);
-      const isLeftOut = kind ? homes.has(kind) || (isCrowded && !hueOf(kind)) : isEarly && SHORT.test(name);
+      const isLeftOut = kind ? homes.has(kind) || ((isCrowded || isFew) && !hueOf(kind))
+        : isFew || (isEarly && SHORT.test(name));
       if (isLeftOut) names[k].style.visibility = "hidden";
       else {
         const most = kind ? Infinity : MOST_COVERED;
@@ -706,7 +709,7 @@ report.views.map = (() => {
 
   /* For each of some features the element of its name: what the list says of it, without the words that most rules
    * begin with, and without the letters of its senses, of which only the first may fit; of one that a search has found,
-   * what it has found first. Only some are new, so that a move does not wait for them. */
+   * first what it has found, which is marked. Only some are new, so that a move does not wait for them. */
   function ownNamesOf(latents) {
     for (const latent of latents.filter((each) => !ownNames.has(each)).slice(0, NEW_NAMES)) {
       const element = h("span.own", null, ruleOf(latent));
@@ -718,25 +721,36 @@ report.views.map = (() => {
         letter.nextSibling.remove();
         letter.remove();
       }
-      for (const token of element.querySelectorAll(".short:not(.blank)")) { // with its quotes, as one piece
-        const { previousSibling: before, nextSibling: after } = token;
-        before.deleteData(before.length - 1, 1);
-        after.deleteData(0, 1);
-        token.prepend('"');
-        token.append('"');
-      }
-      const found = beginAtFound(element)?.closest(".of-lead");
-      if (found) element.prepend(letters.get(found), report.lead.JOINED);
+      keepQuotes(element);
+      const found = beginAtFound(element);
+      const sense = found?.closest(".of-lead");
+      if (sense) element.prepend(letters.get(sense), report.lead.JOINED);
       else if (senses.length) element.prepend(h("span.muted", null, `${senses.length} senses: `));
+      const k = markFound(element) ? -1 : report.search.place(state.terms, latent);
+      if (k >= 0) element.prepend(h("mark", null, report.search.onToken(latent, k)), ": ");
+      const token = found?.closest(".short");
+      if (token && !token.querySelector("mark")) token.classList.add("found"); // by what its letters are
       ownNames.set(latent, element);
       own.append(element); // for good, since the browser would measure it again
     }
     return latents.filter((latent) => ownNames.has(latent)).map((latent) => [latent, ownNames.get(latent)]);
   }
 
-  /* Let a name begin with the token or the words that a search has found: the element that holds them; undefined if
-   * none of the name is found. */
-  function beginAtFound(element) {
+  /* Make each token of a rule one piece with its quotes and a comma. */
+  function keepQuotes(element) {
+    for (const token of element.querySelectorAll(".short:not(.blank)")) {
+      const { previousSibling: before, nextSibling: after } = token;
+      const end = after.data.match(/^",?/)[0].length;
+      before.deleteData(before.length - 1, 1);
+      token.prepend('"');
+      token.append(after.data.slice(0, end));
+      after.deleteData(0, end);
+    }
+  }
+
+  /* Let a name, or a rule with more than `most` letters before it, begin with the token or the words that a search has
+   * found: the element that holds them; undefined if none of them is found. */
+  function beginAtFound(element, most = 0) {
     const walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
     const terms = state.terms.filter(({ text }) => text);
     while (terms.length && walker.nextNode()) {
@@ -751,6 +765,7 @@ report.views.map = (() => {
       else range.setEnd(walker.currentNode, data.slice(0, Math.min(...places)).search(LITTLE));
       const isCut = range.toString().trim();
       range.setStart(element, 0); // and the senses before
+      if (most && range.toString().length < most) return parentElement;
       range.deleteContents();
       if (isCut) (token ?? walker.currentNode).before("… ");
       return parentElement;

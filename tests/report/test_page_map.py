@@ -3,9 +3,11 @@
 import json
 import re
 import shutil
+from importlib.resources import files
 from pathlib import Path
 from urllib.parse import urlparse
 
+import numpy as np
 import pytest
 
 from interp.report.json_text import encode
@@ -185,7 +187,9 @@ def test_a_search_on_the_map_fills_the_list_and_the_address(browser, address):
     assert browser.evaluate("document.querySelector('.maphead input').value") == "return"
     listed = browser.text(".listed .number")
     assert listed[:2] == ["1", "2"] and "null" not in browser.text(".list")[0]
-    assert browser.text(".listed li:first-child small.muted") == [" 100 % on  return"], "as in the table"
+    assert browser.text(".listed li:first-child small.muted") == ["100 % on  return"], "as in the table"
+    assert set(browser.text(".listed li:nth-child(-n + 2) .rule mark")) == {"return"}
+    assert browser.text(".list summary") == [f"{len(listed)} found best matches first"]
     search = "Object.assign(document.querySelector('.maphead input'), {value: '#3'})"
     browser.evaluate(f"{search}.dispatchEvent(new Event('input'))")
     assert browser.text(".listed .number") == ["3"] and question(browser) == "#map?q=%233"
@@ -207,7 +211,7 @@ def test_a_search_in_a_closer_view_moves_it_to_what_is_found(browser, address):
     away = next(str(latent) for latent in range(D_SAE) if str(latent) not in inside)
     search = f"Object.assign(document.querySelector('.maphead input'), {{value: '#{away}'}})"
     browser.evaluate(f"{search}.dispatchEvent(new Event('input'))")
-    browser.wait("document.querySelector('.list h3').textContent === '1 selected in view'")
+    browser.wait("document.querySelector('.list h3').textContent === '1 found in view'")
     assert browser.text(".listed .number") == [away]
 
 
@@ -259,10 +263,10 @@ def test_matches_outside_a_zoomed_view_are_counted_and_shown_on_demand(browser, 
     inside = browser.text(".listed .number")
     away = next(str(latent) for latent in range(D_SAE) if str(latent) not in inside)
     browser.evaluate(f"report.selection.set({{ query: '#{away}' }})")
-    assert browser.text(".list h3") == ["0 selected in view"]
+    assert browser.text(".list h3") == ["0 found in view"]
     assert browser.text(".list .outside") == ["1 outside the view: Zoom to these"]
     browser.click(".list .outside button")
-    browser.wait("document.querySelector('.list h3').textContent === '1 selected in view'")
+    browser.wait("document.querySelector('.list h3').textContent === '1 found in view'")
     assert browser.text(".listed .number") == [away] and browser.text(".list .outside") == []
 
 
@@ -451,7 +455,7 @@ def test_a_small_selection_is_drawn_larger_and_the_starred_have_a_star(browser, 
     assert browser.text("#map .legend li:not(.none)") == ["python 1"], "the kinds of the others are pale"
     dimmed = "[...document.querySelectorAll('.regions path, .names .name')].every((e) => e.matches('.aside'))"
     assert browser.evaluate(dimmed), "names of tokens too"
-    assert browser.text(".maphead output") == ["1 found Zoom to them In the table"]
+    assert browser.text(".maphead output") == ["1 foundZoom to themList in the table"]
     browser.click(".maphead output button")
     browser.wait("!document.querySelector('.inset').hidden")  # it is closer than the whole
     browser.evaluate("report.notes.set(3, { star: true })")
@@ -473,6 +477,23 @@ def test_the_name_of_a_feature_counts_its_senses_and_keeps_a_token_and_its_quote
     browser.open(f"{address}#map?q=%235")
     browser.wait(f"{own} !== null")
     assert browser.text(".names .own[style*=visible] .short")[0] == '"1233"'
+
+
+def test_a_kind_of_text_has_one_hue_on_both_grounds_and_is_told_from_black():
+    """In OKLab (Ottosson 2020)."""
+    source = (files("interp.report") / "map.js").read_text()
+    pairs = re.findall(r'\["#(\w{6})", "#(\w{6})"\]', source)
+    channels = np.array([[[int(hue[k : k + 2], 16) for k in (0, 2, 4)] for hue in pair] for pair in pairs]) / 255
+    linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)
+    cones = [[0.4122, 0.5363, 0.0514], [0.2119, 0.6807, 0.1074], [0.0883, 0.2817, 0.6300]]
+    lab = [[0.2105, 0.7936, -0.0041], [1.9780, -2.4286, 0.4506], [0.0259, 0.7828, -0.8087]]
+    light, dark = np.moveaxis(np.cbrt(linear @ np.transpose(cones)) @ np.transpose(lab), 1, 0)
+    angles = [np.arctan2(ground[:, 2], ground[:, 1]) for ground in (light, dark)]
+    assert len(pairs) == 14 and np.cos(angles[0] - angles[1]).min() > 0.995
+    assert light[:, 0].min() > 0.48 and light[:, 0].max() < 0.76
+    for ground in (light, dark):
+        apart = np.linalg.norm(ground[1:, None] - ground[None, 1:], axis=2)
+        assert apart[~np.eye(len(apart), dtype=bool)].min() > 0.12
 
 
 def test_a_map_of_131072_latents_is_drawn(browser, address, tmp_path):

@@ -497,9 +497,7 @@ report.examples = (() => {
   const copying = (said, write) => h("button", { type: "button", async onclick({ target }) {
     await copied(await write());
     target.textContent = "Copied";
-    setTimeout(() => {
-      target.textContent = said;
-    }, 1200);
+    setTimeout(() => { target.textContent = said; }, 1200);
   } }, said);
 
   /* Buttons that copy what `listed` returns, as text and as JSON. */

@@ -486,7 +486,7 @@ report.lead = (() => {
         rule ? ruleElement(rule, rule === sense.rule && feature ? sense.f1 : null, null,
           { isButton: feature !== null, read })
           : isNamed ? "no rule" : null,
-        told.length ? h("small", null, ` ${told.join(", ")}`) : null);
+        told.length ? h("small", null, `${JOINED}${told.join(", ")}`) : null);
     };
     const rest = 1 - all.reduce((sum, { share }) => sum + (share ?? NaN), 0);
     if (!feature || !(rest >= MUCH)) return all.map(one);

@@ -740,7 +740,7 @@ report.views.map = (() => {
   function keepQuotes(element) {
     for (const token of element.querySelectorAll(".short:not(.blank)")) {
       const { previousSibling: before, nextSibling: after } = token;
-      const end = after.data.match(/^",?/)[0].length;
+      const end = after.data.match(/^"?,?/)[0].length;
       before.deleteData(before.length - 1, 1);
       token.prepend('"');
       token.append(after.data.slice(0, end));

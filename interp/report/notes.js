@@ -248,6 +248,7 @@ report.notes = (() => {
     const save = press("Export", "as notes.json, to be kept, sent or imported", download);
     const copy = report.examples.copying("Copy as text", inText);
     const open = press("Import", "adds what a notes.json has to these notes", () => file.click());
+    const files = h("span.files", null, copy, " ", save, " ", open, file);
     const begin = h("ul.begin");
     /* A row whose star is taken away stays, so that it can have it back, until the list is opened anew. */
     const paint = () => {
@@ -274,7 +275,7 @@ report.notes = (() => {
         featureLink(latent), " ", h("span.rule", null, report.lead.brief(latent, () => null)))));
     }
     const element = h("div.kept", null,
-      h("div.headed", null, h("h2", null, "Your notes"), links(), h("span.files", null, copy, " ", save, " ", open, file)),
+      h("div.headed", null, h("h2", null, "Your notes"), links(), files),
       about, removed, h("section", null, h("h3", null, "To begin with, star one of these"), begin), rows);
     listeners.push(paint);
     paint();

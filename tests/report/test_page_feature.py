@@ -362,8 +362,8 @@ def test_senses_are_tabs_beside_the_strongest_firings_and_a_weak_rule_says_so(br
     strongest = browser.evaluate(visible)
     assert len(strongest) > 3 and int(strongest[0]) == (N_SEQ - 1) * N_CTX + SPLIT
     assert browser.text(".title .of-lead") == [
-        "A\u00a0on ⟨b2⟩: a rule that holds 70 % of activation, F1 0.80",
-        "B\u00a0on ⟨9c⟩ 30 %",
+        "A\u00a0on ⟨b2⟩: a rule that holds\u00a070 % of activation, F1 0.80",
+        "B\u00a0on ⟨9c⟩\u00a030 %",
     ]
     few = f"""loadFeature({SPLIT}).then((feature) => {{
         const facts = {{ ...feature.facts, n_active: 100 * feature.facts.n_active }};

@@ -736,15 +736,14 @@ report.views.map = (() => {
     return latents.filter((latent) => ownNames.has(latent)).map((latent) => [latent, ownNames.get(latent)]);
   }
 
-  /* Make each token of a rule one piece with its quotes and a comma. */
+  /* Make each token of a rule one piece with its quotes. */
   function keepQuotes(element) {
     for (const token of element.querySelectorAll(".short:not(.blank)")) {
       const { previousSibling: before, nextSibling: after } = token;
-      const end = after.data.match(/^"?,?/)[0].length;
       before.deleteData(before.length - 1, 1);
+      after.deleteData(0, 1);
       token.prepend('"');
-      token.append(after.data.slice(0, end));
-      after.deleteData(0, end);
+      token.append('"');
     }
   }
 

@@ -370,8 +370,8 @@ def test_senses_are_tabs_beside_the_strongest_firings_and_a_weak_rule_says_so(br
         return report.lead.inSenses(feature.senses, {{ ...feature, facts }}).map((e) => e.textContent);
     }})"""
     assert browser.evaluate(few) == [
-        "A\u00a0a rule that holds 70 % of activation, F1 0.80",
-        "B\u00a0on ⟨9c⟩ 30 %",
+        "A\u00a0a rule that holds\u00a070 % of activation, F1 0.80",
+        "B\u00a0on ⟨9c⟩\u00a030 %",
     ], "few of its firings are on them, but what has no rule is named by its tokens"
     named = "report.lead.ofSense({ rule: 'after \"ug\"', f1: 0.9, common: ['x'] })"
     assert browser.evaluate(named) == 'after "ug"', "a tab says what the title does"

@@ -39,7 +39,7 @@ from interp.storage.manifests import MADE_OF, RUN_FILE, is_whole, write_manifest
 from interp.storage.packages import versions_of
 
 VERSIONED_PACKAGES = ("interp", "torch", "numpy", "transformer-lens", "sae-lens")
-STAGE_FORMAT = 7
+STAGE_FORMAT = 8
 """The version of the stages' output. It is raised when the results of a stage change."""
 log = logging.getLogger(__name__)
 

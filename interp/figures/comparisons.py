@@ -134,7 +134,7 @@ def splitting(
 ) -> go.Figure:
     """Draw a column of bars per dictionary, with the narrowest dictionary on the left. The width of a band is the
     number of rows on which both of its ends fire. Each column shows its `rows` thickest bars, and the other latents of
-    a feature as one bar, "n more".
+    a feature as one bar, "n more", whose band is as wide as theirs together.
 
     levels: for each dictionary and the next wider one, a table with the columns latent, other, both, is_best.
     names: names of the latents of each dictionary, from left to right. By default these are their numbers.
@@ -167,7 +167,7 @@ def splitting(
     fig = go.Figure(go.Sankey(node=node, link=link, arrangement="snap", textfont={"size": 10}))
     with_style(fig, "Features that split in wider dictionaries", height=max(300, 140 + _NODE_HEIGHT * tallest))
     widest = f"{max(link['value'], default=0):,}"
-    note = f"Width of a band: tokens on which both ends fire, up to {widest}"
+    note = f"Width of a band: firings that both ends share, up to {widest}"
     fig.add_annotation(text=note, x=0, y=1, xref="paper", yref="paper", yanchor="bottom", yshift=4, showarrow=False)
     return fig.update_layout(meta={"min_width": WIDTH})
 

@@ -640,7 +640,7 @@ def test_of_many_parts_the_largest_are_drawn_and_the_rest_as_one():
     ]
     assert sum(sankey.link.value) == parts["both"].sum() and sankey.link.value[-1] == parts["both"][10:].sum()
     [note] = figure.layout.annotations
-    assert note.text == "Width of a band: tokens on which both ends fire, up to 1,275"
+    assert note.text == "Width of a band: firings that both ends share, up to 1,275"
     drawn = with_print_layout(figure, "column")
     letters = count_letters(note.text) * LETTER_WIDTH * drawn.layout.font.size
     assert letters < drawn.layout.width, "it is whole in a column"

@@ -186,7 +186,7 @@ report.notes = (() => {
   /* The notes as lines of text, each with its feature, what the page says of it, and its label and note. */
   const inText = () => Object.entries(kept).map(([latent, { label, note }]) => [
     latent, ...[judgedElements(latent), report.lead.inBrief(latent)].map((said) => h("span", null, said).textContent),
-    label, note].join("\t")).join("\n");
+    label, note.replaceAll("\n", " ")].join("\t")).join("\n");
 
   /* A row of the list: the label, the feature with its verdict, what it fires on and its strongest firing, beside its
    * fields. */

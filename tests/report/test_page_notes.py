@@ -1,6 +1,7 @@
 """A reader's stars, labels and notes, tried in Chromium."""
 
 import json
+import re
 
 import pytest
 
@@ -39,8 +40,8 @@ def test_stars_labels_and_notes_persist_are_searchable_and_round_trip_as_json(br
     browser.open(f"{address}#notes")
     browser.wait("document.querySelectorAll('.mine .snippet .firing').length === 2")
     [third, fifth] = browser.text(".mine .what")
-    assert third.startswith(f"{HOSTILE}Feature 3 monosemanticpython"), "headed by the label"
-    assert fifth.startswith('Feature 5 monosemantic"1233"')
+    assert third.startswith(f"{HOSTILE}Feature 3 monosemantic 1.00python"), "headed by the label"
+    assert re.match(r'Feature 5 monosemantic [01]\.\d\d"1233"', fifth), "its verdict, and how probable one meaning is"
     fields = "Array.from(document.querySelectorAll('.mine :is(input, textarea)'), ({value}) => value)"
     assert browser.evaluate(fields) == [HOSTILE, "", "", "why?\nbecause"]
     assert browser.evaluate("document.querySelector('.mine img')") is None

@@ -157,17 +157,17 @@ def splitting(
     shades = [GREY if key in merged else colours[key] for key in number]
     node = {"label": labels, "color": shades, "align": "left", "pad": _NODE_HEIGHT - 4, "thickness": 8, "line_width": 0}
     hues = [[int(colours[level, latent][at : at + 2], 16) for at in (1, 3, 5)] for level, latent, _, _ in bands]
+    firings = [max(both, 1) for *_, both in bands]
     link = {
         "source": [number[level, latent] for level, latent, _, _ in bands],
         "target": [number[level + 1, other] for level, _, other, _ in bands],
-        "value": [max(both, 1) for *_, both in bands],
+        "value": firings,
         "color": [f"rgba({red},{green},{blue},0.3)" for red, green, blue in hues],
     }
     tallest = max(map(len, columns))
     fig = go.Figure(go.Sankey(node=node, link=link, arrangement="snap", textfont={"size": 10}))
     with_style(fig, "Features that split in wider dictionaries", height=max(300, 140 + _NODE_HEIGHT * tallest))
-    widest = f"{max(link['value'], default=0):,}"
-    note = f"Width of a band: firings that both ends share, up to {widest}"
+    note = f"Width of a band: firings that both ends share, up to {max(firings, default=0):,}"
     fig.add_annotation(text=note, x=0, y=1, xref="paper", yref="paper", yanchor="bottom", yshift=4, showarrow=False)
     return fig.update_layout(meta={"min_width": WIDTH})
 

@@ -25,13 +25,11 @@ from interp.display.verdict_names import (
 from interp.features.feature_store import FeatureStore
 from interp.report.json_text import N_DIGITS, number
 from interp.statistics.cutoffs import MIN_F1
-from interp.verdict.ranking_tables import rule_holds, worth_a_look
+from interp.verdict.ranking_tables import N_FIRST, rule_holds, worth_a_look
 
 N_TOP_TOKENS = 8
 MAX_TOKEN_SHARE = 0.5
 """A latent counts as firing on many tokens if at most this share of its activation is on its commonest token."""
-N_UNLIKE = 12
-"""Number of features at the top of the table, with dissimilar rules."""
 NAMED_BY_LABEL = 0.05
 """A latent is named by its best label if its F1 exceeds that of its rule less this much (`byLabel` in lead.js)."""
 CLEAR_F1 = 0.75
@@ -351,7 +349,7 @@ def page_order(
     f1 = ranking["explanation_f1"].fillna(0)
     if "best_label_f1" in table:  # without text, only labels distinguish latents
         f1 = f1.mask(verdict == NO_CONTEXT, table["best_label_f1"].fillna(0))
-    readable = worth_a_look(ranking.assign(token_entropy=table.get("token_entropy")), N_UNLIKE)
+    readable = worth_a_look(ranking.assign(token_entropy=table.get("token_entropy")), N_FIRST)
     unlike = [shown.latent for draw in examples for shown in draw if verdict[shown.latent] != MONOSEMANTIC][
         : len(readable) // 2
     ]

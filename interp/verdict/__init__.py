@@ -20,8 +20,8 @@ The verdict in ten sentences, each with the function that does it:
     `against_pooled_nulls` (`nulls`).
  9. Measures from the literature stand beside it, and the probability that the model learnt the latent: `measure_values`
     (`measures`), `LearntFit.probability` (`learnt`).
-10. Each latent gets its verdict in one word, and all of them one table, most monosemantic first: `verdict_columns`
-    (`verdicts`), `rank_features` (`ranking`, with its options in `ranking_config`).
+10. Each latent gets its verdict in one word, and all of them one table, from monosemantic to polysemantic:
+    `verdict_columns` (`verdicts`), `rank_features` (`ranking`, with its options in `ranking_config`).
 
 `ranking_tables` shows and reads that table, `verdict_shares` counts its verdicts, and `fitted` reads and writes the two
 fits.

@@ -1,5 +1,5 @@
-"""Rank all latents in one table, most monosemantic first. It says which latents have one meaning, and how certain that
-is.
+"""Rank all latents in one table, from monosemantic to polysemantic. It says which latents have one meaning, and how
+certain that is.
 
 In: a FeatureStore, or any codes of tokens. Out: one row per latent (ties: by latent). A latent that was not tested has
 NaN for its probabilities. The columns of the verdict:
@@ -87,7 +87,7 @@ from interp.verdict.nulls import (
     compare_measures,
 )
 from interp.verdict.ranking_config import N_SHIFTS, RankingConfig, RankingKeywords
-from interp.verdict.ranking_tables import Ranking, evidence_rows
+from interp.verdict.ranking_tables import N_FIRST, Ranking, evidence_rows, worth_a_look
 from interp.verdict.search import FitSample
 from interp.verdict.senses import describe
 from interp.verdict.similarity import STATISTIC_NAMES
@@ -118,7 +118,8 @@ def rank_features(
     progress: Progress = no_progress,
     **keywords: Unpack[RankingKeywords],
 ) -> pd.DataFrame:
-    """Rank all latents, most monosemantic first. The same store and seed give the same table.
+    """Rank all latents: first a dozen to begin with, which surely have one meaning and whose rules hold and differ,
+    then from the most monosemantic on. The same store and seed give the same table.
     `help("interp.verdict.ranking")` describes its columns.
 
     latents: rank only these. Their values are the same as in a ranking of all latents: all codes are read, and the
@@ -187,11 +188,13 @@ def join_rankings(parts: Sequence[pd.DataFrame], names: Sequence[str] | None = N
 
 
 def _sort_rows(tables: Sequence[pd.DataFrame], has_text: bool) -> pd.DataFrame:
-    """Sort the rows of all tables, most monosemantic first. Without text, they are sorted by how well they detect a
-    label."""
+    """Sort the rows of all tables: those to begin with (`worth_a_look`), then the most monosemantic first. Without
+    text, they are sorted by how well they detect a label."""
     rows = pd.concat([pd.DataFrame(table) for table in tables], ignore_index=True).sort_values("latent")
     columns = "monosemanticity" if has_text else ["label_f1", "n_active"]
-    return Ranking(rows.sort_values(columns, ascending=False, kind="stable", ignore_index=True))
+    rows = rows.sort_values(columns, ascending=False, kind="stable", ignore_index=True)
+    first = worth_a_look(rows, N_FIRST)
+    return Ranking(rows.loc[[*first, *rows.index.difference(first)]].reset_index(drop=True))
 
 
 def _rank(

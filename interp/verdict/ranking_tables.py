@@ -25,6 +25,8 @@ _MEASURE_COLUMNS = ("measure", "value", "z", "null_low", "null_high")
 NEEDED_COLUMNS = ("latent", "verdict", "monosemanticity", "ci_low", "ci_high", "sure")
 SHOWN_COLUMNS = (*NEEDED_COLUMNS[:-1], "learnt", "n_senses", "explanation", "explanation_f1")
 """The columns that a terminal of 120 characters has room for."""
+N_FIRST = 12
+"""Number of latents to begin with, which are the first rows of a ranking."""
 N_ROWS = 10
 """Rows that are shown of a long ranking."""
 N_CHARACTERS = 90
@@ -109,9 +111,8 @@ def _evidence_cells(row: dict) -> tuple[object, ...]:
 
 
 class Ranking(pd.DataFrame):
-    """A DataFrame of ranked latents, whose columns `help("interp.verdict.ranking")` describes. In a notebook, a long
-    table shows the rows that are worth a look, and a short table shows all its rows. If a column that this needs is
-    missing, pandas displays the table."""
+    """A DataFrame of ranked latents, whose columns `help("interp.verdict.ranking")` describes. It shows its first rows.
+    If a column that this needs is missing, pandas displays the table."""
 
     @property
     def _constructor(self) -> Callable[..., "Ranking"]:
@@ -119,8 +120,7 @@ class Ranking(pd.DataFrame):
 
     def worth_a_look(self, n: int = 10) -> "Ranking":
         """Return at most n rows to start with. These latents certainly have one meaning, their rules in words hold, and
-        they differ from one another. If there are none, the empty table says so when it is printed. The first rows of
-        the ranking are mostly single-token latents, which are the easiest to be sure of."""
+        they differ from one another. If there are none, the empty table says so when it is printed."""
         chosen = self.loc[worth_a_look(self, n)]
         if chosen.empty:
             chosen.attrs["why_empty"] = NONE_WORTH_A_LOOK
@@ -144,12 +144,8 @@ class Ranking(pd.DataFrame):
             return super()._repr_html_()  # type: ignore[misc]
         if self.empty:
             return f"<p>{self!r}</p>"
-        chosen = self.worth_a_look(N_ROWS) if len(self) > N_ROWS else self
-        shown = chosen if len(chosen) else self.head(N_ROWS)
-        rows = [_ranking_cells(row) for row in shown.to_dict(orient="records")]
+        rows = [_ranking_cells(row) for row in self.head(N_ROWS).to_dict(orient="records")]
         note = f"{len(self) - len(rows):,} more rows; {len(self.columns)} columns." if len(self) > len(rows) else ""
-        if shown is chosen and note:
-            note = f"Worth a look: surely of one meaning, with rules that hold and differ from one another. {note}"
         if self._lacks_learnt():
             note = f"{note} {NO_LEARNT[0].upper()}{NO_LEARNT[1:]}.".strip()
         head = ("latent", "verdict", "one meaning", "learnt", "senses", "explanation", "F1")

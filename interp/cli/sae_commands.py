@@ -100,7 +100,7 @@ def train_sae_command(
     options: Any = {"out": out, "output_hook": output_hook, "log": log, "overwrite": overwrite}
     with Bar("sae") as bar:
         opened, hooks, configs = processes().all_do(
-            lambda: _prepared(store, hook, {"architecture": architecture, **settings}, assignments or [], sweep or [])
+            lambda: _prepared(store, hook, architecture, settings, assignments or [], sweep or [])
         )
         if sweep:
             train_sweep(opened, hooks, configs, progress=bar, **options)
@@ -136,7 +136,12 @@ def field_lines(config_class: type) -> list[str]:
 
 
 def _prepared(
-    paths: list[str], hook: list[str] | None, settings: dict[str, Any], assignments: list[str], sweep: list[str]
+    paths: list[str],
+    hook: list[str] | None,
+    architecture: str,
+    settings: dict[str, Any],
+    assignments: list[str],
+    sweep: list[str],
 ) -> tuple[Any, Any, list["SAEConfig"]]:
     """Return the store, its hooks and the configs. Raises ValueError, in each process, for impossible combinations."""
     from interp.sae.architectures.sae_config import config_from_dict
@@ -151,7 +156,8 @@ def _prepared(
     except OSError as error:
         raise InterpError(one_line(error)) from error
     options = {name: toml_value(text) for name, text in map(assignment, assignments)}
-    values = {"tokens": len(store), **options, **settings}
+    # `architecture` has a default, so it must not replace one that --set names.
+    values = {"tokens": len(store), "architecture": architecture, **options, **settings}
     swept = {name: toml_values(text) for name, text in map(assignment, sweep)}
     combinations = [dict(zip(swept, combination, strict=True)) for combination in itertools.product(*swept.values())]
     return store, hooks, [config_from_dict(values | combination) for combination in combinations]

@@ -383,6 +383,7 @@ def test_mistakes_in_training_a_dictionary(folder, two_hooks, tmp_path, capsys):
     assert "shards=2 must divide the number of processes, 1: start them with torchrun" in line(*small, "--shards", 2)
     assert "--sweep trains several: leave one" in line(*small, "--shards", 2, "--sweep", "k=2,4")
     assert "did you mean jumprelu" in line("--d-sae", 8, "--architecture", "jumprlu")
+    assert "did you mean jumprelu" in line("--d-sae", 8, "--set", "architecture=jumprlu")
     assert "did you mean dead_after" in line("--d-sae", 8, "--set", "dead_aftre=3")
     assert "'k' must be FIELD=VALUE" in line("--d-sae", 8, "--set", "k")
     assert "d_sae='many' must be a whole number" in line("--d-sae", "many")

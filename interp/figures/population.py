@@ -66,7 +66,8 @@ def density_histogram(features: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go
     colours = [colour for _, _, colour, _ in named]
     logs = {name: np.log10(d[d > 0]) for name, d in densities.items()}
     lowest = min((values.min() for values in logs.values() if len(values)), default=-1.0)
-    edges = np.arange(np.floor(min(lowest, np.log10(ULTRA_LOW)) / BIN_WIDTH) * BIN_WIDTH, BIN_WIDTH, BIN_WIDTH)
+    first = np.floor(min(lowest, np.log10(ULTRA_LOW)) / BIN_WIDTH)
+    edges = BIN_WIDTH * np.arange(first, 1)  # sums of BIN_WIDTH would end beside 0, the log of density 1
     spike = edges[0] - 4 * BIN_WIDTH
 
     fig = go.Figure()

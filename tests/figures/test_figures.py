@@ -136,6 +136,12 @@ def test_density_histogram_counts_every_latent_and_marks_the_dead_and_the_ultra_
     assert bracket.x1 == pytest.approx(-5) and [end.x0 for end in ends] == [bracket.x0, bracket.x1]
 
 
+@pytest.mark.parametrize("lowest", [1e-9, 5e-9, 1e-7, 1e-3])
+def test_a_latent_that_always_fires_is_in_the_density_histogram(lowest):
+    alive, _ = figures.density_histogram(pd.DataFrame({"density": [lowest, 1.0]})).data
+    assert sum(alive.y) == 2
+
+
 def test_several_dictionaries_have_their_ultra_low_latents_numbered_on_one_line_above_the_bracket():
     early, late = (pd.DataFrame({"density": [3e-7] * n + [0.01] * 9}) for n in (4, 1))
     figure = figures.density_histogram({"early": early, "late": late})

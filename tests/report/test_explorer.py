@@ -1,5 +1,6 @@
 """A run's page served with its model: answers checked against the library, refusals, and clicks."""
 
+import fcntl
 import json
 import os
 import re
@@ -358,6 +359,23 @@ def test_a_text_that_two_write_keeps_both(tmp_path, edits, left):
     assert notes == {"1": {"star": False, "label": "", "note": left}}
     with pytest.raises(ValueError, match="of other features"):
         edit_notes(tmp_path / "notes.json", "another", {})
+
+
+def test_notes_wait_for_the_lock_of_a_configuration_that_was_replaced_meanwhile(tmp_path, monkeypatch):
+    config = tmp_path / "run.toml"
+    config.touch()
+    locked = []
+
+    def replace_first(opened, operation):
+        if not locked:
+            (tmp_path / "new.toml").touch()
+            (tmp_path / "new.toml").replace(config)
+        locked.append(os.fstat(opened.fileno()).st_ino)
+
+    locks = SimpleNamespace(flock=replace_first, LOCK_EX=fcntl.LOCK_EX)
+    monkeypatch.setattr("interp.report.notes.fcntl", locks)
+    edit_notes(tmp_path / "notes.json", "key", {"1": {"label": ("", "mine")}})
+    assert len(locked) == 2 and locked[-1] == config.stat().st_ino
 
 
 def test_explore_refuses_unusable_paths_and_options(run, server, tmp_path, capsys):

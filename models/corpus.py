@@ -51,7 +51,7 @@ class CorpusConfig(CheckedFields):
     """The `mixture`, or one of `TEXT_SOURCES`; `interp run --help` lists them."""
     characters: PositiveInt | None = None
     """The number of characters, rounded up to the end of a document. None: the whole source, or 12 million for the
-    mixture and for an endless source (a language, a format, a streamed data set)."""
+    mixture and for an endless source (a language, a format, a streamed data set). A run's default is 8 million."""
     paths: tuple[str, ...] = ()
     """For files and jsonl: paths or globs (`**` crosses folders), or addresses that fsspec reads (s3://…, https://…).
     Relative ones start at the working directory, not at the configuration file. Compressed files

@@ -4,12 +4,14 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -22,6 +24,7 @@ from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_alone, run_stages
 from interp.pipeline.run_folder import MissingResultError, Run
 from interp.pipeline.stages import LEFT_OUT, LINE_WIDTH, STAGES, stage
+from interp.pipeline.stages.corpus import _documents
 from interp.pipeline.stages.nulls import nulls_effort
 from interp.report.panels import Panel
 from interp.report.use import uses
@@ -30,6 +33,7 @@ from interp.sae import JumpReLUConfig, load_sae
 from interp.storage.folders import unfinished_folder
 from interp.storage.locks import hold_lock
 from interp.verdict.fitted import digest_fits
+from models.corpus import CorpusConfig, load_documents
 from tests.forked import run_python
 from tests.tiny import TINY
 
@@ -518,3 +522,32 @@ def test_a_text_that_changed_is_read_again(tmp_path, name):
     text.write_text("A slow grey goose walks under the busy cat.\n\n" * 600)
     counts.append(ran_now(config, tmp_path / "run", until="corpus"))
     assert counts == [["corpus"], [], ["corpus"]]
+
+
+def test_a_changed_file_of_a_local_data_set_makes_the_text_again(tmp_path):
+    file = tmp_path / "set" / "data" / "train.jsonl"
+    file.parent.mkdir(parents=True)
+    file.write_text("{}")
+
+    def text_files(name):
+        config = RunConfig.from_dict({"corpus": {"source": "huggingface", "name": name}})
+        return STAGES["corpus"].outside(SimpleNamespace(config=config))["files"]
+
+    before = text_files(str(tmp_path / "set"))
+    assert list(before) == [str(file)] and text_files("nobody/nothing") == {}
+    file.write_text("{} {}")
+    assert text_files(str(tmp_path / "set")) != before
+
+
+def test_a_run_says_that_it_reads_only_the_beginning_of_a_text(tmp_path, caplog):
+    (tmp_path / "a.txt").write_text("one word and another " * 100)
+
+    def warnings(characters):
+        caplog.clear()
+        corpus = CorpusConfig(source="files", paths=(str(tmp_path / "a.txt"),), characters=characters)
+        assert [*_documents(corpus)] == load_documents(corpus)
+        return caplog.messages
+
+    assert warnings(None) == warnings(3_000) == []
+    [line] = warnings(1_000)
+    assert re.match(r"the run reads the first [12],\d{3} characters of the text: raise \[corpus\] characters", line)

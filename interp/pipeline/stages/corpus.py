@@ -1,7 +1,9 @@
 """The stage `corpus`: the text of a run, as tokens."""
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from interp.checks.errors import InterpError
 from interp.pipeline.config import RunConfig
@@ -15,20 +17,32 @@ from interp.runtime.progress import Progress
 from interp.storage.addresses import address_of
 from interp.storage.files import digest_file
 
+if TYPE_CHECKING:
+    from models.corpus import CorpusConfig
+    from models.documents import Document
+
+log = logging.getLogger(__name__)
+
 
 def _text_files(run: Run) -> dict[str, Any]:
-    """Return digests of the user's own text and model, so that changed files are read again. For streamed text, return
-    sizes and times, which is fast even for many files."""
+    """Return digests of the user's own text and model, so that changed files are read again. For streamed text, and for
+    a local folder that is a data set, of which a run may read little, return sizes and times, which is fast even for
+    many files. A source of text that reads another field of `CorpusConfig` needs its files here."""
     from models.text_sources.own_text import matching_files
 
     here = [pattern for pattern in run.config.corpus.paths if address_of(pattern) is None]
     matching = {path for pattern in here for path in matching_files(pattern)}
     named = sorted(path for path in matching if path.is_file())
-    if run.config.corpus.stream:
-        files = {str(path): f"{path.stat().st_size} {path.stat().st_mtime_ns}" for path in named}
-    else:
-        files = {str(path): digest_file(path) for path in named}
+    files = {str(path): _size_and_time(path) if run.config.corpus.stream else digest_file(path) for path in named}
+    if run.config.corpus.name:
+        data_set = Path(run.config.corpus.name)
+        in_it = [data_set, *data_set.rglob("*")]
+        files |= {str(path): _size_and_time(path) for path in sorted(in_it) if path.is_file()}
     return {"files": files, "model_files": model_files(run.config.model)}
+
+
+def _size_and_time(path: Path) -> str:
+    return f"{path.stat().st_size} {path.stat().st_mtime_ns}"
 
 
 def _check_corpus(config: RunConfig) -> None:
@@ -45,6 +59,22 @@ def _check_corpus(config: RunConfig) -> None:
         raise InterpError(
             "[corpus] stream = true needs a pretrained model ([model] source): training a tokenizer needs all text at "
             "once"
+        )
+
+
+def _documents(corpus: "CorpusConfig") -> Iterator["Document"]:
+    """Yield the documents of a run, and say so if its number of characters ends a text of the user's own."""
+    from models.corpus import TEXT_SOURCES, stream_documents
+
+    characters = 0
+    for document in stream_documents(corpus):
+        characters += len(document.text)
+        yield document
+    is_own = corpus.source != "mixture" and TEXT_SOURCES[corpus.source].fields
+    if is_own and corpus.characters is not None and characters >= corpus.characters:
+        log.warning(
+            "the run reads the first %s characters of the text: raise [corpus] characters if it has more",
+            f"{characters:,}",
         )
 
 
@@ -73,7 +103,7 @@ def _corpus_cost(sizes: Sizes) -> Cost:
 )
 def corpus(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     """labelled text, split into training and validation; a tokenizer trained on it, or the pretrained model's"""
-    from models.corpus import load_documents, split_documents, stream_documents
+    from models.corpus import split_documents
     from models.streaming import tokenize_stream
     from models.tokenizer import Tokenizer
     from models.tokenizing import tokenize
@@ -85,7 +115,7 @@ def corpus(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         fraction = config.corpus.val_fraction
         seed = config.corpus.seed
         sides = tokenize_stream(
-            stream_documents(config.corpus),
+            _documents(config.corpus),
             tokenizer,
             config.model.n_ctx,
             folder / "train",
@@ -96,7 +126,7 @@ def corpus(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         )
         return {"vocab_size": tokenizer.vocab_size, **sides}
     progress(0, 1, "reading documents")
-    split = split_documents(load_documents(config.corpus), config.corpus.val_fraction, config.corpus.seed)
+    split = split_documents(list(_documents(config.corpus)), config.corpus.val_fraction, config.corpus.seed)
     progress(0, 1, "the tokenizer")
     texts = (document.text for document in split.train)
     if not config.model.is_trained:

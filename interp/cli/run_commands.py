@@ -5,6 +5,7 @@ import inspect
 import sys
 import tempfile
 import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -244,7 +245,8 @@ def _show_stages(config: "RunConfig", out: Path, until: str | None, redo: bool) 
 
     begin = time.monotonic()
     bar = Bar("run")
-    several = len(config.with_named_hooks().harvest.hook_names) > 1
+    hook_names = config.with_named_hooks().harvest.hook_names
+    n_finished: Counter[str] = Counter()  # stage → hooks for which it is finished
 
     def progress(stage: str) -> Bar:
         bar.name = stage
@@ -253,8 +255,9 @@ def _show_stages(config: "RunConfig", out: Path, until: str | None, redo: bool) 
     def on_finish(stage: "Stage", manifest: dict[str, Any], ran: bool) -> None:
         bar.close()
         lists_hooks = stage.name == "activations"
-        names_its_hook = several and stage.made_for == "all hooks" and not lists_hooks
-        hook_name = manifest["config"]["harvest"]["hook_name"] if names_its_hook else ""
+        names_its_hook = len(hook_names) > 1 and stage.made_for == "all hooks" and not lists_hooks
+        hook_name = hook_names[n_finished[stage.name]] if names_its_hook else ""
+        n_finished[stage.name] += 1
         print(stage.line(manifest, hook_name, is_new=ran), flush=True)
 
     def on_begin(run: "Run") -> None:

@@ -93,7 +93,8 @@ class RunConfig:
         extra = self.__dict__.get("extra", {})  # a copy is asked for its methods before it has fields
         if name in extra:
             return extra[name]
-        raise AttributeError(f"a configuration has no {name!r}; its sections are {', '.join([*_defaults(), *extra])}")
+        sections = ", ".join(dict.fromkeys([*_defaults(), *extra]))
+        raise AttributeError(f"a configuration has no {name!r}; its sections are {sections}")
 
     def sections(self) -> dict[str, Any]:
         """Return all sections, those of users' stages last."""

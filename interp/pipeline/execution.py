@@ -58,7 +58,8 @@ def run_stages(
 
     progress: maps a stage's name to the function that is called with (done, total, note) during its long
     steps. By default each stage shows a bar at a terminal and in a notebook.
-    on_finish: called after each stage with the stage, its manifest and whether it ran now.
+    on_finish: called after each stage with the stage, its manifest and whether it ran now; after a stage that is made
+        for all hooks, once for each hook, in their order.
     on_begin: if there are several hooks, called with the run of each before the stages that only it has.
 
     Raises OverwriteError if `out` contains work of another configuration, finished or interrupted, that this one would
@@ -72,7 +73,8 @@ def run_stages(
         raise InterpError(f"{until} is not a stage; the stages are {', '.join(names)}")
     if whole_run(out) != Path(out):
         raise InterpError(f"{out} is one hook's part of {whole_run(out)}: run that")
-    stages = [STAGES[name] for name in names[: None if until is None else names.index(until) + 1]]
+    asked = [STAGES[name] for name in names[: None if until is None else names.index(until) + 1]]
+    stages = sorted(asked, key=lambda stage: stage.made_for == "each hook")  # the order in which they run
     with ExitStack() as locks:
         locks.enter_context(hold_lock(out))
         folders = run_folders(Path(out), config)

@@ -67,6 +67,15 @@ def test_a_configuration_has_the_sections_of_the_stages():
     assert copy.deepcopy(RunConfig()) == RunConfig()
 
 
+def test_a_section_that_does_not_exist_is_answered_with_each_section_once(monkeypatch):
+    own = dataclasses.replace(STAGES["concepts"], name="probes", config={"probes": dict})
+    monkeypatch.setitem(STAGES, "probes", own)
+    with pytest.raises(AttributeError) as error:
+        _ = RunConfig().sea
+    sections = str(error.value).partition("its sections are ")[2].split(", ")
+    assert "probes" in sections and len(set(sections)) == len(sections)
+
+
 def test_attributes_listed_for_type_checking_are_those_of_the_stages():
     [body] = ast.parse(inspect.getsource(Run)).body
     listed = {

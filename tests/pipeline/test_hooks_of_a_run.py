@@ -10,17 +10,18 @@ import pytest
 
 from interp import Run, open_any, run_stages
 from interp.cli import main
+from interp.cli.run_commands import _show_stages
 from interp.effects import feature_edges
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_alone
-from interp.pipeline.stages import STAGES, stage
+from interp.pipeline.stages import STAGES, Stage, stage
 from interp.report.live import Explorer, LiveModel
 from interp.storage.artifacts import find
 from interp.storage.locks import hold_lock
 from models.transformer import Transformer
 from tests.forked import run_python
 from tests.pipeline.test_run import contents, ran_now
-from tests.tiny import FEW
+from tests.tiny import FEW, TINY
 
 POST, MID = "blocks.0.hook_resid_post", "blocks.0.hook_resid_mid"
 PART = f"hooks/{MID}"
@@ -313,3 +314,49 @@ def test_a_stage_that_is_built_for_all_hooks_reads_none_that_each_has():
             """never run"""
 
     assert "early" not in STAGES
+
+
+def test_a_users_stage_cannot_read_the_page_which_is_made_later():
+    with pytest.raises(ValueError, match="stage summed_up runs before report"):
+
+        @stage(inputs=("report",), summary="")
+        def summed_up(run, folder, progress):
+            """never run"""
+
+    assert "summed_up" not in STAGES
+
+
+def test_what_is_left_is_checked_if_a_users_stage_of_all_hooks_comes_first(tiny_run, tmp_path, monkeypatch):
+    checked = []
+
+    def refuse(stages, config):
+        checked.extend(each.name for each in stages)
+        raise ValueError("refused")
+
+    monkeypatch.setattr("interp.pipeline.execution.check_config", refuse)
+    copied = shutil.copytree(tiny_run.path, tmp_path / "run")
+    try:
+        stage(made_for="all hooks", inputs=("sae",), summary="")(_widths)
+        with pytest.raises(ValueError, match="refused"):
+            run_stages(TINY, copied)
+    finally:
+        STAGES.pop("_widths", None)
+    assert checked[0] == "_widths" and {"ranking", "report"} <= set(checked) and "features" not in checked
+
+
+def _widths(runs, folders, progress):
+    """never run"""
+
+
+def test_a_users_stage_of_all_hooks_names_each_hook_in_its_line(tmp_path, capsys, monkeypatch):
+    """Its manifest holds only the sections that it reads."""
+    made = Stage(name="widths", help="", build=_widths, made_for="all hooks", summary="{n} wide")
+
+    def run_it(config, out, *, on_finish, **given):
+        for n in (3, 4):
+            on_finish(made, {"wall_seconds": 1.0, "config": {}, "results": {"n": n}}, True)
+
+    monkeypatch.setattr("interp.pipeline.execution.run_stages", run_it)
+    _show_stages(with_hooks(POST, MID), tmp_path / "run", "widths", redo=False)
+    first, second, _ = capsys.readouterr().out.splitlines()
+    assert first.endswith(f"{POST}: 3 wide") and second.endswith(f"{MID}: 4 wide")

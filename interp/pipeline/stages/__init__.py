@@ -19,9 +19,10 @@ A stage is one decorated function; running, opening, printing and showing it fol
         ...                                                # fill the folder
         return {"n": n, "auroc": auroc}                    # results, kept in its manifest.json
 
-A new stage of the library is such a function in a file of its name in this folder, and a name in `ORDER`. A user's
-stage runs after those of `ORDER`. Neither this file nor the top level of a stage's file imports a heavy library, since
-the command line reads the stages to print its help.
+A new stage of the library is such a function in a file of its name in this folder, and a name in `ORDER`. Its sections
+are fields of `config.RunConfig`, and the attributes that it opens are listed, with their types, in `run_folder.Run`. A
+user's stage needs neither, and runs after those of `ORDER`. Neither this file nor the top level of a stage's file
+imports a heavy library, since the command line reads the stages to print its help.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -182,6 +183,8 @@ def _check_inputs(new: Stage) -> None:
     inputs = (*new.inputs, *new.optional)
     if unknown := [name for name in inputs if name not in (*ORDER, *STAGES)]:
         raise InterpError(f"stage {new.name} reads {', '.join(unknown)}, but no stage before it has that name")
+    if last := [name for name in inputs if name in STAGES and STAGES[name].runs_last]:
+        raise InterpError(f"stage {new.name} runs before {', '.join(last)}, and cannot read that")
     later = [name for name in inputs if name in STAGES and STAGES[name].made_for == "each hook"]
     if new.made_for != "each hook" and later:
         raise InterpError(

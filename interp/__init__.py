@@ -35,8 +35,9 @@ The command line, the page and the help pick it up:
     a kind of predicate          an entry in `PREDICATE_KINDS`              `text.kinds`
     a figure                     a function with `@figure`                  `figures`
 
-Three things of the library itself need one more line each: a stage has a place in `pipeline.stages.ORDER` (a user's
-stage runs after all of these), a command is a function of `cli` with a name in `cli.COMMANDS`, and the public name of
+Four things of the library itself need a few lines more: a stage has a place in `pipeline.stages.ORDER` (a user's stage
+runs after all of these) and what `pipeline.stages` lists, local files that a source of text reads are digested in
+`pipeline.stages.corpus`, a command is a function of `cli` with a name in `cli.COMMANDS`, and the public name of
 an architecture or figure is in the stubs (`__init__.pyi`).
 
 `__init__.pyi` lists the public names and their modules. A module is loaded when one of its names is first used, so

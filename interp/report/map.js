@@ -736,9 +736,9 @@ report.views.map = (() => {
     return latents.filter((latent) => ownNames.has(latent)).map((latent) => [latent, ownNames.get(latent)]);
   }
 
-  /* Make each token of a rule one piece with its quotes. */
+  /* Make each token of a rule one piece with its quotes. One that stands in a box has none. */
   function keepQuotes(element) {
-    for (const token of element.querySelectorAll(".short:not(.blank)")) {
+    for (const token of element.querySelectorAll(".short:not(.blank, .token)")) {
       const { previousSibling: before, nextSibling: after } = token;
       before.deleteData(before.length - 1, 1);
       after.deleteData(0, 1);
@@ -755,7 +755,7 @@ report.views.map = (() => {
     while (terms.length && walker.nextNode()) {
       const { data, parentElement } = walker.currentNode;
       const token = parentElement.closest(".short");
-      const said = token ? `${token.textContent} ${report.lead.familyOf(token.textContent.slice(1, -1))}` : data;
+      const said = token ? `${token.textContent} ${report.lead.familyOf(token.textContent.replace(/^"|"$/g, ""))}` : data;
       const places = terms.map(({ text }) => said.toLowerCase().indexOf(text)).filter((place) => place >= 0);
       if (!places.length || parentElement.closest(".muted")) continue;
       const range = document.createRange();

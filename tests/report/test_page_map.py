@@ -477,6 +477,11 @@ def test_the_name_of_a_feature_counts_its_senses_and_keeps_a_token_and_its_quote
     browser.open(f"{address}#map?q=%235")
     browser.wait(f"{own} !== null")
     assert browser.text(".names .own[style*=visible] .short")[0] == '"1233"'
+    browser.open(f"{address}#overview")
+    browser.evaluate("report.selection.columns.explanation[6] = 'tokens after \"\":\"'")  # the token itself has a quote
+    browser.evaluate("location.hash = '#map?q=%236'")
+    browser.wait(f"{own} !== null")
+    assert '":' in browser.text(".names .own[style*=visible] .short")
 
 
 def test_a_kind_of_text_has_one_hue_on_both_grounds_and_is_told_from_black():

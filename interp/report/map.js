@@ -755,7 +755,8 @@ report.views.map = (() => {
     while (terms.length && walker.nextNode()) {
       const { data, parentElement } = walker.currentNode;
       const token = parentElement.closest(".short");
-      const said = token ? `${token.textContent} ${report.lead.familyOf(token.textContent.replace(/^"|"$/g, ""))}` : data;
+      const family = token && report.lead.familyOf(token.textContent.replace(/^"|"$/g, ""));
+      const said = token ? `${token.textContent} ${family}` : data;
       const places = terms.map(({ text }) => said.toLowerCase().indexOf(text)).filter((place) => place >= 0);
       if (!places.length || parentElement.closest(".muted")) continue;
       const range = document.createRange();

@@ -240,8 +240,8 @@ const QUOTED = /(?<![^\s(])"(?:"(?=[^"\s]))?(?:[^"]|"(?![\s,;:.)]|$))+"(?=[\s,;:
 
 /* A rule in words. What stands in its quotes keeps its writing direction to itself, and its spaces and tabs are drawn,
  * since a page folds them into one: the style draws ␣ and ⇥ and ␣×7, so that what is copied is the rule itself. A token
- * of white space needs no quotes, and one that has quotes itself stands in a box instead. pieces: its text; every second
- * piece is what a search found. */
+ * of white space needs no quotes, and one that has quotes itself stands in a box instead. pieces: its text; every
+ * second piece is what a search found. */
 function ruleText(...pieces) {
   const lead = report.bytes.leadOf(pieces.join(""));
   return partOfRule(() => lead, ...pieces);

@@ -280,7 +280,9 @@ def test_quality_leaves_the_rows_above_the_limit_alone(model, tokens, saes):
 def test_a_quality_table_uses_the_lowest_limit_and_warns_if_there_is_none(model, tokens, saes, caplog):
     random = RandomDictionary(16, 48, 4, seed=0)
     table = quality_table(model, HOOK, {"SAE": saes["without"], "random": random}, tokens, exclude=[BOS])
-    assert table["n_tokens"].nunique() == 1 and (table["outlier_share"] > 0.02).all() and not caplog.records
+    remarks = [record.getMessage() for record in caplog.records]
+    assert table["n_tokens"].nunique() == 1 and (table["outlier_share"] > 0.02).all()
+    assert len(remarks) == 1 and "no better than unigrams" in remarks[0], "and no limit is missing"
     alone = quality_table(model, HOOK, {"random": random}, tokens, exclude=[BOS])
     assert alone["outlier_share"][0] == 0 and table["fvu"][1] != pytest.approx(alone["fvu"][0], rel=0.01)
     assert "decide on FVU" in caplog.text and "norm_limit" in caplog.text

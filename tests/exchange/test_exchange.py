@@ -126,7 +126,7 @@ def test_write_hub_folder_writes_the_dictionary_and_its_card(run, tmp_path, monk
 def test_a_missing_package_of_the_hub_is_named_with_what_installs_it(tmp_path, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     ask = {
-        "datasets": lambda: next(huggingface("a/name", "", "train", "text", size=100)),
+        "datasets": lambda: next(huggingface("a/name", "", "train", "text", "", size=100)),
         "yaml": lambda: exchange.load_transcoders(tmp_path),
         "huggingface_hub": lambda: exchange.upload_to_hub(tmp_path, "me/tiny"),
     }[package]

@@ -384,6 +384,7 @@ def test_a_run_that_streams_nothing_does_not_say_so():
 def test_a_stream_without_a_tokenizer_is_refused(tmp_path):
     with pytest.raises(ValueError, match="stream = true is for text of your own"):
         CorpusConfig(stream=True)
+    (tmp_path / "a.jsonl").write_text('{"text": "a word"}')
     corpus = {"source": "jsonl", "paths": [str(tmp_path / "a.jsonl")], "stream": True}
     with pytest.raises(ValueError, match="stream = true needs a pretrained model"):
         run_stages(RunConfig.from_dict({**SECTIONS, "corpus": corpus}), tmp_path / "run", until="corpus")

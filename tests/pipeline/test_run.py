@@ -43,6 +43,7 @@ VOLATILE = {"tokens_per_second", "wall_seconds", "seconds", "fingerprint"}
 # with SIGKILL at a chosen progress call of that stage.
 DRIVER = """
 import os, signal, sys
+from importlib import import_module
 from interp.pipeline.execution import run_stages
 from interp.pipeline.stages import STAGES
 from tests.tiny import FEW
@@ -58,16 +59,28 @@ def killer(stage, calls):
         return step
     return progress
 
-run_stages(FEW, sys.argv[1])
+def in_child(work):
+    child = os.fork()
+    if child == 0:
+        work()
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+def run_whole():
+    run_stages(FEW, sys.argv[1])
+    with open(sys.argv[3], "w") as file:
+        print(*(name for name, module in sys.modules.items() if module), sep="\\n", file=file)
+
+assert in_child(run_whole) == 0
+# This process imports what a run imports, and runs nothing itself: a fork of one with threads may wait forever.
+for name in open(sys.argv[3]).read().split():
+    if name.partition(".")[0] in ("interp", "models", "transformer_lens", "pandas", "plotly", "scipy", "sklearn"):
+        import_module(name)
 kills = [(name, 3 if name in ("model", "sae", "features", "ranking", "report") else 1) for name in STAGES]
 kills[kills.index(("ranking", 3)) : kills.index(("ranking", 3))] = [("nulls", calls) for calls in (3, 5, 8, 11)]
 for stage, calls in kills + [(None, 0)]:
-    child = os.fork()
-    if child == 0:
-        run_stages(FEW, sys.argv[2], until=stage or "report", progress=killer(stage, calls))
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    print(stage, calls, os.waitstatus_to_exitcode(status), flush=True)
+    run = lambda: run_stages(FEW, sys.argv[2], until=stage or "report", progress=killer(stage, calls))
+    print(stage, calls, in_child(run), flush=True)
 """
 
 
@@ -501,7 +514,7 @@ def test_what_a_run_does_not_have_is_named(run, copied):
 
 
 def test_a_run_killed_in_each_stage_equals_the_uninterrupted_one(tmp_path):
-    driven = run_python(DRIVER, tmp_path / "whole", tmp_path / "killed")
+    driven = run_python(DRIVER, tmp_path / "whole", tmp_path / "killed", tmp_path / "modules")
     lines = [line.split() for line in driven.stdout.splitlines()]
     killed = {stage for stage, _, code in lines if int(code) == -signal.SIGKILL}
     assert lines and lines[-1] == ["None", "0", "0"], driven.stdout + driven.stderr

@@ -478,7 +478,7 @@ def test_the_name_of_a_feature_counts_its_senses_and_keeps_a_token_and_its_quote
     browser.wait(f"{own} !== null")
     assert browser.text(".names .own[style*=visible] .short")[0] == '"1233"'
     browser.open(f"{address}#overview")
-    browser.evaluate("report.selection.columns.explanation[6] = 'tokens after \"\":\"'")  # the token itself has a quote
+    browser.evaluate('report.selection.columns.explanation[6] = \'tokens after "":"\'')  # the token itself has a quote
     browser.evaluate("location.hash = '#map?q=%236'")
     browser.wait(f"{own} !== null")
     assert '":' in browser.text(".names .own[style*=visible] .short")

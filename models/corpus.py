@@ -18,7 +18,7 @@ proportion to their own, and the log says so. `constraints.txt` holds the tested
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import count
 from random import Random
 from typing import Annotated
@@ -83,11 +83,12 @@ class CorpusConfig(CheckedFields):
             if TEXT_SOURCES[source].fields and not getattr(self, needed := TEXT_SOURCES[source].fields[0]):
                 raise InterpError(f"source {source!r} needs {needed}: {TEXT_SOURCES[source].takes}")
         # Without this check, a forgotten source reads other text than the user's.
-        for field in ("paths", "name", "label_field"):
-            readers = [source for source in TEXT_SOURCES if field in TEXT_SOURCES[source].fields]
-            if getattr(self, field) and not set(readers).intersection(sources):
+        for field in fields(self):
+            readers = [source for source in TEXT_SOURCES if field.name in TEXT_SOURCES[source].fields]
+            is_set = getattr(self, field.name) != field.default
+            if readers and is_set and not set(readers).intersection(sources):
                 remedy = f"source = {' or '.join(map(repr, readers))}"
-                raise InterpError(f"{field} is not read by source = {self.source!r}: set {remedy}")
+                raise InterpError(f"{field.name} is not read by source = {self.source!r}: set {remedy}")
         if self.stream and self.label_field:
             raise InterpError(f"label_field={self.label_field!r}: streamed text carries no labels; leave it out")
         if self.stream and (self.source == "mixture" or not TEXT_SOURCES[self.source].fields):

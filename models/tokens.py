@@ -3,7 +3,6 @@
 `models.tokenizing.tokenize` makes them.
 """
 
-import difflib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from interp.checks.errors import DamagedError, InterpError
+from interp.checks.errors import DamagedError, InterpError, did_you_mean
 from interp.storage.files import open_tensors, write_tensors
 from interp.storage.folders import check_output_file
 from interp.storage.remote_folders import local_path
@@ -62,8 +61,8 @@ class LabelledTokens:
     def work(self, name: str) -> Bool[Tensor, "seq pos"]:
         """Mark the tokens of one work, such as the play "hamlet". Raises ValueError for an unknown one."""
         if name not in self.document_names:
-            near = difflib.get_close_matches(name, sorted(set(self.document_names)), cutoff=0.0)
-            raise InterpError(f"no work is named {name!r}; the nearest are {', '.join(near)}")
+            works = dict.fromkeys(self.document_names)
+            raise InterpError(f"no work is named {name!r}; {did_you_mean(name, works)}")
         is_of_work = torch.tensor([document == name for document in self.document_names])
         return is_of_work[self.document_ids.long().clamp(min=0)] & (self.document_ids >= 0)
 

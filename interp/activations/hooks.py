@@ -13,7 +13,6 @@ that never fires, or does not carry one vector per token, is a ValueError too.
     hook_named       a name among known ones; None if none   own_hook         the hook that a dictionary was trained on
 """
 
-import difflib
 import logging
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -25,7 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from interp.checks.errors import InterpError
+from interp.checks.errors import InterpError, did_you_mean
 from interp.runtime.padding import padding_mask
 
 log = logging.getLogger(__name__)
@@ -142,7 +141,7 @@ def resolve_hooks(model: Model, hook_names: str | Sequence[str]) -> dict[str, Ho
     for name in as_hook_names(hook_names):
         hook = hook_named(known, name)
         if hook is None:
-            raise InterpError(f"the model has no hook {name!r}; the nearest are {_nearest_names(name, list(known))}")
+            raise InterpError(f"the model has no hook {name!r}; {did_you_mean(name, known)}")
         hooks[name] = hook
     return hooks
 
@@ -160,9 +159,7 @@ def mlp_hooks(model: Model) -> dict[str, str]:
         if reads is not None:
             pairs[reads] = f"blocks.{block}.hook_mlp_out"
     if not pairs:
-        raise InterpError(
-            f"the model has no hook_mlp_out of a block; it has {_nearest_names('hook_mlp_out', list(known))}"
-        )
+        raise InterpError(f"the model has no hook_mlp_out of a block; {did_you_mean('hook_mlp_out', known)}")
     return pairs
 
 
@@ -238,8 +235,8 @@ def capture(module: nn.Module, tokens: Int[Tensor, "seq pos"], hooks: Mapping[st
     except _Captured:
         return {name: acts_of[name] for name in hooks}
     silent = next(name for name in hooks if name not in acts_of)
-    usable = _nearest_names(silent, _usable_hooks(module, silent))
-    raise InterpError(f"the model's forward pass never reaches {silent!r}: choose a hook that fires, such as {usable}")
+    remedy = did_you_mean(silent, _usable_hooks(module, silent))
+    raise InterpError(f"the model's forward pass never reaches {silent!r}: choose a hook that fires; {remedy}")
 
 
 class _Captured(Exception):
@@ -269,7 +266,7 @@ def hooked_rows(
                 )
             raise InterpError(
                 f"hook {name!r} ({class_name}) {verb} {shape} for tokens {tuple(tokens.shape)}; [seq, pos, d] or "
-                f"[seq, pos, heads, d_head] is needed, as from {_nearest_names(name, _usable_hooks(module, name))}"
+                f"[seq, pos, heads, d_head] is needed; {did_you_mean(name, _usable_hooks(module, name))}"
             )
         acts = acts.detach()
         if not tokens.is_floating_point():
@@ -319,10 +316,6 @@ def _usable_hooks(module: nn.Module, name: str) -> list[str]:
     list_hooks: Any = getattr(module, "hooks", None)
     known = list_hooks() if callable(list_hooks) else list(hooks_of(module))
     return [other for other in known if other != name]
-
-
-def _nearest_names(name: str, known: Sequence[str]) -> str:
-    return ", ".join(difflib.get_close_matches(name, known, n=4, cutoff=0.4) or known[:4])
 
 
 def to_model(module: nn.Module, tokens: Tensor) -> Tensor:

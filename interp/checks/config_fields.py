@@ -4,13 +4,12 @@ A mistake is a ValueError of one line: the field, the value, and what it must be
 """
 
 import dataclasses
-import difflib
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from interp.checks.errors import InterpError
+from interp.checks.errors import InterpError, did_you_mean
 from interp.checks.limits import check_value, field_hints, shortened_repr
 
 
@@ -37,9 +36,7 @@ def check_names(names: Iterable[Any], known: list[str], noun: str) -> None:
     noun: the word for the named thing, such as "field"."""
     for name in names:
         if name not in known:
-            nearest = difflib.get_close_matches(str(name), known, n=3, cutoff=0.4)
-            remedy = f"did you mean {', '.join(nearest)}?" if nearest else f"there are {', '.join(known)}"
-            raise InterpError(f"{noun} {shortened_repr(name)} does not exist; {remedy}")
+            raise InterpError(f"{noun} {shortened_repr(name)} does not exist; {did_you_mean(name, known)}")
 
 
 def field_types(config_class: type) -> dict[str, Any]:

@@ -11,6 +11,12 @@ A ValueError that is no InterpError comes from a library, and may be a bug of in
 OSError: a file that does not exist, a disk that is full.
 """
 
+import difflib
+from collections.abc import Iterable
+
+_NAMES_LISTED = 50
+"""Most names that a message lists."""
+
 
 class InterpError(ValueError):
     """The work is refused, for a reason that the caller can mend."""
@@ -30,3 +36,11 @@ class OverwriteError(InterpError):
 
 class TooLargeError(InterpError):
     """The work would need more memory or disk space than is free."""
+
+
+def did_you_mean(name: object, known: Iterable[str]) -> str:
+    """Return the remedy for a name that is not known: those that are most similar to it, or else the known ones."""
+    names = list(known)
+    if nearest := difflib.get_close_matches(str(name), names, n=3, cutoff=0.4):
+        return f"did you mean {', '.join(nearest)}?"
+    return f"there are {', '.join(names[:_NAMES_LISTED])}{', …' * (len(names) > _NAMES_LISTED)}"

@@ -5,7 +5,6 @@ producer. The fit half of the sequences (`scan_input.fit_half`) is for choosing 
 half for measuring them.
 """
 
-import difflib
 import os
 from collections.abc import Collection, Mapping, Sequence
 from functools import cache, cached_property
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from interp.activations import StoredRows
 from interp.checks.arguments import check_finite, check_token_ids
-from interp.checks.errors import DamagedError, InterpError
+from interp.checks.errors import DamagedError, InterpError, did_you_mean
 from interp.checks.json_values import validate_json
 from interp.codes.code_store import META_FILE, SCAN_REMEDY, CodeStore
 from interp.codes.sparse_codes import SparseCodes
@@ -296,8 +295,7 @@ class FeatureStore:
         file, known = self.path / "features.parquet", SCHEMAS["features"].names
         if name not in pq.read_schema(file).names:
             if name not in known:
-                near = ", ".join(difflib.get_close_matches(name, known, n=3, cutoff=0.4) or known)
-                raise InterpError(f"no column {name!r} in the features table; near it are {near}")
+                raise InterpError(f"no column {name!r} in the features table; {did_you_mean(name, known)}")
             return np.full(self.d_sae, np.nan)
         return pd.read_parquet(file, columns=sorted({"latent", name})).sort_values("latent")[name].to_numpy(float)
 

@@ -10,7 +10,6 @@ that hook alone. `Run("runs/mine").at("blocks.9.hook_resid_post")` is the run of
 names all.
 """
 
-import difflib
 import logging
 import re
 from collections.abc import Iterable, Mapping
@@ -19,11 +18,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import quote
 
-from interp.checks.errors import DamagedError, InterpError
+from interp.checks.errors import DamagedError, InterpError, did_you_mean
 from interp.display.cards import Markup, card, markup, show_table
 from interp.pipeline.config import RunConfig
 from interp.pipeline.sections import MLP_NEURONS
-from interp.pipeline.stages import LEFT_OUT, STAGES, Stage
+from interp.pipeline.stages import LEFT_OUT, RUN_ATTRIBUTES, STAGES, Stage
 from interp.storage.artifacts import HOOKS, nearest_path, whole_run
 from interp.storage.files import digest_json, json_roundtrip, read_json, write_json
 from interp.storage.manifests import RUN_FILE, read_manifest, verify
@@ -353,9 +352,7 @@ class Run:
                 return self._open(stage, name)
         if hasattr(type(self), name):  # a property that needs a missing result: its own error says which
             return object.__getattribute__(self, name)
-        near = difflib.get_close_matches(name, dir(self), n=3)
-        remedy = f"did you mean {', '.join(near)}?" if near else f"it has {', '.join(dir(self))}"
-        raise AttributeError(f"a run has no {name!r}; {remedy}")
+        raise AttributeError(f"a run has no {name!r}; {did_you_mean(name, dir(self))}")
 
     def __dir__(self) -> list[str]:
         names = [name for name in super().__dir__() if not name.startswith("_")]
@@ -423,3 +420,6 @@ class Run:
             verify(self.folder(stage.name) / name_in_folder)
             self._opened[name] = manifest["sha256"], reader(self.folder(stage.name) / name_in_folder)
         return self._opened[name][1]
+
+
+RUN_ATTRIBUTES.update(dir(Run), ("path", "root"))

@@ -11,9 +11,7 @@ from interp.checks.errors import InterpError
 Entry = TypeVar("Entry")
 
 
-def register(
-    known: dict[str, Entry], name: str, entry: Entry, noun: str, code: Callable[[Entry], Any] | None = None
-) -> None:
+def register(known: dict[str, Entry], name: str, entry: Entry, noun: str, code: Callable[[Entry], Any]) -> None:
     """Put an entry under its name, which can be taken only once.
 
     noun: the word for an entry in the error message.
@@ -21,7 +19,7 @@ def register(
     cell that runs twice, replaces itself.
     Raises ValueError if the name is taken.
     """
-    if name in known and (code is None or _defined_at(code(known[name])) != _defined_at(code(entry))):
+    if name in known and _defined_at(code(known[name])) != _defined_at(code(entry)):
         raise InterpError(f"{noun} {name!r} is already registered: choose another name")
     known[name] = entry
 

@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from interp.runtime.registry import register
+from interp.checks.errors import InterpError
 from interp.text import spellings
 from interp.text.positions import Positions
 from interp.text.read_text import ABOUT_GRAINS, N_NAMING_TOKENS, TOPIC_GRAINS, ReadText, TokenClasses
@@ -329,11 +329,15 @@ PREDICATE_KINDS: dict[str, Kind] = {
     ),
 }
 """All kinds, by name. The predicates' numbers and the parts of a rule in words follow this order."""
+_OF_THE_LIBRARY = frozenset(PREDICATE_KINDS)
 
 
 def register_kind(name: str, kind: Kind) -> None:
-    """Add a kind of one's own. Raises ValueError if the name is taken."""
-    register(PREDICATE_KINDS, name, kind, "the kind of predicates")
+    """Add a kind of one's own, in place of another of one's own that has the name, as in a notebook cell that runs
+    twice. Raises ValueError for the name of one of the library's."""
+    if name in _OF_THE_LIBRARY:
+        raise InterpError(f"the kind of predicates {name!r} is already registered: choose another name")
+    PREDICATE_KINDS[name] = kind
 
 
 def kinds_in(text: ReadText) -> dict[str, Kind]:

@@ -103,7 +103,7 @@ def test_hooks_of_transformer_lens_models(tmp_path, tokens):
     rows = rows_of(harvest(model, tokens, [hook], tmp_path, dtype="float32"), hook)
     truth = model.run_with_cache(tokens)[1][hook].flatten(0, 1)
     torch.testing.assert_close(torch.stack([rows[i] for i in range(len(rows))]), truth, rtol=1e-4, atol=1e-5)
-    with pytest.raises(ValueError, match="'blocks.1.resid_pre'; the nearest are .*blocks.1.hook_resid_pre"):
+    with pytest.raises(ValueError, match="'blocks.1.resid_pre'; did you mean .*blocks.1.hook_resid_pre"):
         resolve_hooks(model, ["blocks.1.resid_pre"])
 
 
@@ -115,7 +115,7 @@ def test_hooks_from_a_map_and_from_module_names(tmp_path, tokens):
     two = harvest(model, tokens, "first", tmp_path / "b", dtype="float32")
     mid, out, first = rows_of(one, "mid"), rows_of(one, "out"), rows_of(two, "first")
     assert all(torch.equal(mid[i], first[i]) and torch.equal(out[i], 2 * mid[i]) for i in range(N_SEQ * N_CTX))
-    with pytest.raises(ValueError, match="no hook 'middle'; the nearest are mid"):
+    with pytest.raises(ValueError, match="no hook 'middle'; did you mean mid"):
         harvest((model, {"mid": model.first}), tokens, ["middle"], tmp_path / "c")
     with pytest.raises(ValueError, match="names no hook: name at least one"):
         harvest(model, tokens, [], tmp_path / "c")

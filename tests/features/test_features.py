@@ -718,7 +718,7 @@ def test_store_gives_back_what_went_in(features, tokens, sae, z):
     assert torch.equal(opened.tokens, tokens) and torch.equal(opened.W_dec, sae.W_dec)
     assert opened.vocab == [str(i) for i in range(int(tokens.max()) + 1)]
     assert (opened.d_sae, opened.n_ctx) == (D_SAE, N_CTX)
-    with pytest.raises(ValueError, match="no column 'densty' in the features table; near it are density"):
+    with pytest.raises(ValueError, match="no column 'densty' in the features table; did you mean density"):
         opened.column("densty")
     assert torch.equal(opened.codes[100:200].dense(), torch.from_numpy(z[100:200]))
     assert opened.meta["n_tokens"] == N_SEQ * (N_CTX - 1)

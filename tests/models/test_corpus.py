@@ -327,6 +327,8 @@ def test_a_users_text_is_not_repeated(tmp_path):
         ({"source": "huggingface"}, "needs name"),
         ({"paths": ["a.txt"]}, "paths is not read by source = 'mixture': set source = 'files' or 'jsonl'"),
         ({"paths": ["a.txt"], "source": "files", "name": "a"}, "name is not read by source = 'files': set source"),
+        ({"paths": ["a.txt"], "source": "jsonl", "split": "test"}, "split is not read by source = 'jsonl': set source"),
+        ({"field": "body"}, "field is not read by source = 'mixture': set source = 'jsonl' or 'huggingface'"),
     ],
 )
 def test_config_refuses(settings, message):

@@ -92,7 +92,7 @@ def test_a_dictionary_of_another_maker_is_scanned_and_ranked(folder, tmp_path):
     ("sections", "said"),
     [
         ({"model": {"source": "huggingface", "name": "NOWHERE"}}, "NOWHERE.* does not exist"),
-        ({"harvest": {"hook_name": "blocks.9.hook_resid_post"}}, "no hook 'blocks.9.hook_resid_post'; the nearest are"),
+        ({"harvest": {"hook_name": "blocks.9.hook_resid_post"}}, "no hook 'blocks.9.hook_resid_post'; did you mean"),
         ({"model": {"source": "huggingface", "name": "gpt2", "n_ctx": 65}}, "n_ctx = 65 is above the maximum of"),
     ],
 )

@@ -290,7 +290,7 @@ def test_mistakes_in_the_names_of_hooks_are_named(harvest, message):
 
 def test_hooks_that_cannot_be_are_refused_before_anything_is_made(folder_of_model, tmp_path):
     run = shutil.copytree(folder_of_model, tmp_path / "run")
-    with pytest.raises(ValueError, match=r"no hook 'blocks.0.hook_resid_pots'; the nearest are"):
+    with pytest.raises(ValueError, match=r"no hook 'blocks.0.hook_resid_pots'; did you mean"):
         run_stages(with_hooks(POST, "blocks.0.hook_resid_pots"), run)
     loaded = RunConfig.from_dict(FEW.to_dict() | {"sae": {"load": "somewhere"}})
     with pytest.raises(ValueError, match=r"\[sae\] load = 'somewhere' is the dictionary of one hook"):

@@ -134,6 +134,10 @@ def test_stages_leave_what_a_notebook_opens(run):
         opened.path_to("rankin")
 
 
+def second(run, folder, progress):
+    """a stage that is refused"""
+
+
 def test_a_stage_is_one_object(copied):
     """Its section, its place in the order, its line, what a run offers of it and what the page shows of it follow from
     the function below."""
@@ -167,6 +171,9 @@ def test_a_stage_is_one_object(copied):
         assert shown == {"title": "Fire most", "note": "Those that fire most.", "table": expected}
         with pytest.raises(ValueError, match=r"\[longest\] latents='x' must be a whole number"):
             RunConfig.from_dict({"longest": {"latents": "x"}})
+        for taken in ("ranking", "longest", "path", "hooks"):
+            with pytest.raises(ValueError, match=f"stage second opens '{taken}', which a run has already"):
+                stage(opens={taken: ("x.parquet", pd.read_parquet)}, summary="")(second)
     finally:
         STAGES.pop("longest", None)
 
@@ -507,7 +514,7 @@ def test_what_a_run_does_not_have_is_named(run, copied):
         Run(copied.path).held_out  # noqa: B018
     with pytest.raises(AttributeError, match=r"a run has no 'rankings'; did you mean ranking"):
         run.rankings  # noqa: B018
-    with pytest.raises(AttributeError, match=r"a run has no 'zzz'; it has .*ranking"):
+    with pytest.raises(AttributeError, match=r"a run has no 'zzz'; there are .*ranking"):
         run.zzz  # noqa: B018
     with pytest.raises(FileNotFoundError, match=f"no run.toml; did you mean {run.path}"):
         Run(f"{run.path}x")

@@ -6,14 +6,6 @@ from interp.runtime.registry import register
 from interp.verdict.measures import MEASURES, measure
 
 
-def test_register_refuses_a_registered_name():
-    known: dict[str, int] = {}
-    register(known, "a", 1, "the number")
-    with pytest.raises(ValueError, match="the number 'a' is already registered: choose another name"):
-        register(known, "a", 1, "the number")
-    assert known == {"a": 1}
-
-
 def test_a_function_that_is_defined_again_takes_its_own_place():
     known: dict = {}
 
@@ -27,7 +19,7 @@ def test_a_function_that_is_defined_again_takes_its_own_place():
         register(known, "mine", definition(answer), "the function", lambda function: function)
     assert known["mine"]() == 2
     with pytest.raises(ValueError, match="the function 'mine' is already registered"):
-        register(known, "mine", test_register_refuses_a_registered_name, "the function", lambda function: function)
+        register(known, "mine", register, "the function", lambda function: function)
     assert known["mine"]() == 2
 
 

@@ -208,6 +208,18 @@ def test_register_refuses_a_kind_whose_name_exists():
     assert known == PREDICATE_KINDS
 
 
+def test_a_kind_of_ones_own_that_is_registered_again_takes_its_own_place(monkeypatch):
+    monkeypatch.setitem(PREDICATE_KINDS, "long", None)
+    del PREDICATE_KINDS["long"]
+    order = [*PREDICATE_KINDS, "long", "mine"]
+    monkeypatch.setitem(PREDICATE_KINDS, "mine", None)
+    del PREDICATE_KINDS["mine"]
+    again = spelling_kind(len, str)
+    for name, kind in (("long", spelling_kind(len, str)), ("mine", spelling_kind(str.upper, str)), ("long", again)):
+        register_kind(name, kind)
+    assert list(PREDICATE_KINDS) == order and PREDICATE_KINDS["long"] is again
+
+
 def test_a_spelling_of_ones_own_is_a_kind(predicates, monkeypatch):
     monkeypatch.setitem(PREDICATE_KINDS, "long", None)
     del PREDICATE_KINDS["long"]

@@ -154,16 +154,22 @@ LEFT_OUT = "left_out"
 OF_AUTOENCODERS = "it compares autoencoders, and this is a transcoder"
 STAGES: dict[str, Stage] = {}
 """The stages by name, in the order in which they run."""
+RUN_ATTRIBUTES: set[str] = set()
+"""What a `Run` has without any stage. `run_folder` fills it in, as it reads this file."""
 
 
 def stage(**fields: Any) -> Callable[[Build], Stage]:
     """Register the function below as the stage of its name, with its docstring as help. Raises ValueError if another
-    stage has the name, or if a user's stage reads a stage that does not exist or runs later."""
+    stage has the name, if an attribute that it opens exists, or if a user's stage reads a stage that does not exist or
+    runs later."""
 
     def decorate(build: Build) -> Stage:
         new = Stage(name=build.__name__, help=" ".join((build.__doc__ or "").split()), build=build, **fields)
         if new.name not in ORDER and not new.runs_last:
             _check_inputs(new)
+        others = (name for other in STAGES.values() if other.name != new.name for name in other.opens)
+        if taken := RUN_ATTRIBUTES.union(others).intersection(new.opens):
+            raise InterpError(f"stage {new.name} opens {min(taken)!r}, which a run has already: choose another name")
         register(STAGES, new.name, new, "the stage", lambda stage: stage.build)
         for name in sorted(STAGES, key=_position):
             STAGES[name] = STAGES.pop(name)

@@ -28,7 +28,7 @@ report.views.map = (() => {
   const PLAIN = 170,
     MUTED = [95, 150], // on a light and on a dark ground
     FAINT = [30, 48];
-  const STILL = 150; // milliseconds without a move, after which the list shows what is in view
+  const STILL = 150; // milliseconds between two lists of what is in view, and without a letter typed
   /* How many times closer than the whole the names of each level are shown from, and those of the features; and how
    * many pixels free of other names let one of a finer level be shown before. */
   const CLOSEST = 5; // how many times closer than the whole a few features are shown at most
@@ -41,9 +41,9 @@ report.views.map = (() => {
     SHORT = /^"[^"]{0,4}"$/, // a token that alone says too little of many features
     OWN_CLOSE = 2,
     MOST_OWN = 250, // features in view for which a name is tried
-    NEW_NAMES = 50, // of those, written in a frame
+    NEW_NAMES = 25, // of those, written at once
     BEGINNING = 70, // letters of a rule in the list, after which what is found would not be seen
-    FEW = [40, 8], // of a selection, which are named first: on a screen, and on a phone that shows the whole
+    FEW = 40, // of a selection in view, which are named first
     ACROSS = 30, // points that a name may cover rather than a line to a neighbour
     ABROAD = 4, // and rather than that a ninth of it lies on the tint of another kind of text
     LITTLE = /(?:\b(?:tokens|mostly|in|parts|of|after|before) )*\S*$/, // words before what is found that belong to it
@@ -55,12 +55,12 @@ report.views.map = (() => {
     MOST_COVERED = 2, // points under the name of a token
     RING = 12, // pixels between a ringed point and what lies over the map
     INSET = NARROW.matches ? 60 : 90, // pixels, the width of the whole map in a corner
-    LISTED = 100,
+    LISTED = 40,
     CANDIDATES = 100, // points of which one has the name of its kind
     NEARBY = 0.04, // of the width of the map, around such a point
     MOST_HITS = 600, // selected points that are drawn larger
-    SHIFTS = [0, 22, -22], // pixels by which the name of a kind of text may give way to another
-    AROUND = [0, 24, -24, 48, -48].flatMap((across) => // and to points, each with what it costs
+    /* Pixels by which the name of a kind of text may give way to another and to points, with what each costs. */
+    AROUND = [0, 24, -24, 48, -48].flatMap((across) =>
       [0, 11, -11, 22, -22, 33, -33].map((down) => [across, down, Math.hypot(across, down) / AWAY]));
   let points,
     stretch = 1, // of the heights of the points drawn, as many times those stored
@@ -72,7 +72,9 @@ report.views.map = (() => {
     marks,
     regions,
     hits,
+    knobs, // the points that have names, with a rim each
     stars = [],
+    listRows = new Map(), // latent → its row in the list
     homes = new Map(), // name of a kind of text → its outlines: the corners, x, y, x, y, …, and the name of each
     ownNames = new Map(), // latent → the element of its name
     sizes = new WeakMap(), // of names, in pixels
@@ -268,18 +270,22 @@ report.views.map = (() => {
   /* Draw the points of a small selection larger, and star the starred. */
   function drawHits() {
     ownNames.clear(); // a label of the reader's may have changed
+    listRows.clear();
     own.replaceChildren();
     const some = selected();
-    const spot = (latent) => `M${points.x[placeOf.get(latent)]} ${points.y[placeOf.get(latent)]}h0`;
     enlarged = [...(some.length > MOST_HITS ? [] : some), ...beside.slice(1)].reverse();
-    hits.classList.toggle("many", enlarged.length > FEW[0]);
+    hits.classList.toggle("many", enlarged.length > FEW);
     own.classList.toggle("brief", some.length > 0 || beside.length > 0);
-    hits.replaceChildren(...[...enlarged, ...beside.slice(0, 1)].flatMap((latent) => [ // the one on the card over all
-      svg("path", { class: "rim", d: spot(latent) }),
-      svg("path", { d: spot(latent), stroke: `rgb(${colours.hueOf(latent)})` })]));
+    hits.replaceChildren(...[...enlarged, ...beside.slice(0, 1)].flatMap(rimmed)); // the one on the card over all
     stars = points.latents.filter((latent) => report.notes.of(latent).star && has(latent)).map((latent) =>
       [placeOf.get(latent), h("span.star", { title: `Feature ${latent}, starred` }, "★")]);
     marks.replaceChildren(...outlines().map(({ name }) => name), ...stars.map(([, element]) => element));
+  }
+
+  /* The point of a feature with a rim, as paths. */
+  function rimmed(latent) {
+    const d = `M${points.x[placeOf.get(latent)]} ${points.y[placeOf.get(latent)]}h0`;
+    return [svg("path", { class: "rim", d }), svg("path", { d, stroke: `rgb(${colours.hueOf(latent)})` })];
   }
 
   /* Tint where each kind of text is at home: where its points lie dense among all; in other colours, which lie mixed,
@@ -403,10 +409,12 @@ report.views.map = (() => {
       for (const { place: [across, up] = [], name } of [...tints, ...others]) {
         const hue = hueOf(kindNamed(name));
         const half = context.measureText(name).width / 2;
-        const px = Math.min(Math.max(width + (across - view.x) * scale, half + 16), 2 * width - half - 16);
-        const isFree = (down) => down > 24 && down < 2 * height - 24 && !taken.some(([ox, oy, other]) =>
-          Math.abs(ox - px) < half + other + 8 && Math.abs(oy - down) < 24);
-        const py = SHIFTS.map((shift) => height - (up - view.y) * scale + 1.4 * shift).find(isFree);
+        const inFrame = (px) => Math.min(Math.max(px, half + 16), 2 * width - half - 16);
+        const isFree = ([px, py]) => py > 24 && py < 2 * height - 24 && !taken.some(([ox, oy, other]) =>
+          Math.abs(ox - px) < half + other + 8 && Math.abs(oy - py) < 24);
+        const places = AROUND.map(([aside, down]) =>
+          [inFrame(width + (across - view.x) * scale + aside), height - (up - view.y) * scale + down]);
+        const [px, py] = places.find(isFree) ?? [];
         if (!hue || py === undefined) continue;
         taken.push([px, py, half]);
         context.fillStyle = inked(hue);
@@ -443,9 +451,26 @@ report.views.map = (() => {
         h("span.muted", null, sorted)),
       outside.length > 0 ? h("p.outside", null, `${format.count(outside.length)} outside the view: `,
         h("button.link", { type: "button", onclick: () => zoomTo(some) }, "Zoom to these")) : "",
-      h("ol.listed", null, shown.slice(0, LISTED).map((latent) => line(latent, foundOn(latent)))),
+      h("ol.listed", null, shown.slice(0, LISTED).map(keptLine)),
       shown.length > LISTED ? h("p.muted", null, `and ${format.count(shown.length - LISTED)} more in the table`) : "",
     );
+  }
+
+  /* Draw the list at once, and again at the end of a while in which it stays as it is. */
+  function keepUp() {
+    if (pause) return;
+    list();
+    pause = setTimeout(() => {
+      pause = null;
+      list();
+    }, STILL);
+  }
+
+  /* The row of a feature in the list, made once for what is selected, so that the list keeps up with a move. */
+  function keptLine(latent) {
+    const make = () => attempt(() => line(latent, foundOn(latent)), h("li", null, String(latent)));
+    if (!listRows.has(latent)) listRows.set(latent, make());
+    return listRows.get(latent);
   }
 
   /* more: after its rule, in which what a search has found is marked. */
@@ -573,8 +598,8 @@ report.views.map = (() => {
     if (element.scrollWidth <= element.clientWidth) return element.offsetWidth;
     const { left, right } = element.getBoundingClientRect();
     const tokens = Array.from(element.querySelectorAll(".short"), (token) => token.getBoundingClientRect());
-    const cut = tokens.find((token) => token.right > right - DOTS);
-    if (cut && cut.left < right - DOTS) element.style.maxWidth = `${cut.left - left + DOTS}px`;
+    const cut = tokens.find((token) => token.right > right - DOTS)?.left;
+    if (cut > left + DOTS && cut < right - DOTS) element.style.maxWidth = `${cut - left + DOTS}px`;
     return element.offsetWidth;
   }
 
@@ -584,8 +609,7 @@ report.views.map = (() => {
   function placeNames() {
     if (!card.hidden && pointedIn !== viewKey()) hovered(-1);
     placeRing();
-    clearTimeout(pause);
-    pause = setTimeout(list, STILL);
+    keepUp();
     const pixelsOf = (k) => scatter.toPixels(points.x[k], points.y[k]);
     const [width, height] = scatter.size();
     const closeness = scatter.closeness();
@@ -633,14 +657,15 @@ report.views.map = (() => {
     };
     const isCrowded = NARROW.matches && closeness < CLOSE[1]; // a phone has room for the names of common kinds alone
     const some = selected();
-    const isFew = beside.length > 0 || (some.length > 0 && some.length <= FEW[Number(isCrowded)]);
+    const inSight = some.length > MOST_HITS ? [] : some.filter((each) => isInView(placeOf.get(each)));
+    const isFew = beside.length > 0 || (inSight.length > 0 && inSight.length <= FEW);
     const all = beside.length || (closeness < OWN_CLOSE && !isFew) ? [] : order();
     const near = [...beside, ...all].filter((each) => isInView(placeOf.get(each)));
     const dots = [...beside.slice(0, 1), ...enlarged].map((each) => pixelsOf(placeOf.get(each)));
     const wanting = near.slice(0, MOST_OWN);
-    const shown = ownNamesOf(wanting);
-    if (shown.length < wanting.length) requestAnimationFrame(placeNames);
     for (const element of own.querySelectorAll("[style*=visible]")) element.style.visibility = "hidden";
+    const shown = ownNamesOf(wanting);
+    if (shown.length < wanting.length) setTimeout(placeNames); // after the list
     for (const [, element] of shown) halvesOf(element); // all at once, before a place is set
     /* Name a feature beside its point; one of a few by its number, if its name has no place or is that of another. */
     const placeOwn = () => shown.forEach(([latent, element]) => {
@@ -680,6 +705,9 @@ report.views.map = (() => {
       }
     });
     if (!isFew) placeOwn();
+    const isNamed = ([, element]) => element.style.visibility === "visible";
+    knobs.replaceChildren(...(isFew ? [] : shown.filter(isNamed).flatMap(([latent]) => rimmed(latent))));
+    knobs.style.setProperty("--size", `${scatter.diameter()}px`);
   }
 
   /* What the reader sees of a name: its first letters, but for those that begin below its two lines. */
@@ -707,33 +735,38 @@ report.views.map = (() => {
     return element;
   }
 
-  /* For each of some features the element of its name: what the list says of it, without the words that most rules
-   * begin with, and without the letters of its senses, of which only the first may fit; of one that a search has found,
-   * first what it has found, which is marked. Only some are new, so that a move does not wait for them. */
+  /* For each of some features the element of its name. Only some are new, so that a move does not wait for them. */
   function ownNamesOf(latents) {
     for (const latent of latents.filter((each) => !ownNames.has(each)).slice(0, NEW_NAMES)) {
-      const element = h("span.own", null, ruleOf(latent));
-      const first = document.createTreeWalker(element, NodeFilter.SHOW_TEXT).nextNode();
-      if (first) first.data = first.data.replace(/^tokens (?:within \d+ tokens )?(?!like )/, "");
-      const senses = element.querySelectorAll(".of-lead");
-      const letters = new Map(Array.from(senses, (sense) => [sense, sense.firstChild]));
-      for (const letter of letters.values()) {
-        letter.nextSibling.remove();
-        letter.remove();
-      }
-      keepQuotes(element);
-      const found = beginAtFound(element);
-      const sense = found?.closest(".of-lead");
-      if (sense) element.prepend(letters.get(sense), report.lead.JOINED);
-      else if (senses.length) element.prepend(h("span.muted", null, `${senses.length} senses: `));
-      const k = markFound(element) ? -1 : report.search.place(state.terms, latent);
-      if (k >= 0) element.prepend(h("mark", null, report.search.onToken(latent, k)), ": ");
-      const token = found?.closest(".short");
-      if (token && !token.querySelector("mark")) token.classList.add("found"); // by what its letters are
+      const element = attempt(() => ownNameOf(latent), h("span.own", null, String(latent)));
       ownNames.set(latent, element);
       own.append(element); // for good, since the browser would measure it again
     }
     return latents.filter((latent) => ownNames.has(latent)).map((latent) => [latent, ownNames.get(latent)]);
+  }
+
+  /* One of them: what the list says of it, without the words that most rules begin with, and without the letters of its
+   * senses, of which only the first may fit; of one that a search has found, first what it has found, marked. */
+  function ownNameOf(latent) {
+    const element = h("span.own", null, ruleOf(latent));
+    const first = document.createTreeWalker(element, NodeFilter.SHOW_TEXT).nextNode();
+    if (first) first.data = first.data.replace(/^tokens (?:within \d+ tokens )?(?!like )/, "");
+    const senses = element.querySelectorAll(".of-lead");
+    const letters = new Map(Array.from(senses, (sense) => [sense, sense.firstChild]));
+    for (const letter of letters.values()) {
+      letter.nextSibling.remove();
+      letter.remove();
+    }
+    keepQuotes(element);
+    const found = beginAtFound(element);
+    const sense = found?.closest(".of-lead");
+    if (sense) element.prepend(letters.get(sense), report.lead.JOINED);
+    else if (senses.length) element.prepend(h("span.muted", null, `${senses.length} senses: `));
+    const k = markFound(element) ? -1 : report.search.place(state.terms, latent);
+    if (k >= 0) element.prepend(h("mark", null, report.search.onToken(latent, k)), ": ");
+    const token = found?.closest(".short");
+    if (token && !token.querySelector("mark")) token.classList.add("found"); // by what its letters are
+    return element;
   }
 
   /* Make each token of a rule one piece with its quotes. One that stands in a box has none. */
@@ -961,8 +994,9 @@ report.views.map = (() => {
     part = svg("path", { class: "lasso" });
     links = svg("path", { class: "links" });
     hits = svg("g", { class: "hits" });
+    knobs = svg("g", { class: "hits knobs" });
     marks = h("div");
-    overlay = svg("g", null, regions, links, hits, part);
+    overlay = svg("g", null, regions, links, knobs, hits, part);
     inset = insetOf();
     buttons = zooms();
     host = h(

@@ -10,11 +10,23 @@ function receive(name, data) {
   report.data[name] = data;
 }
 
-/* Say what is wrong above the page; "" says that it no longer is. */
+/* Say what is wrong above the page, until that is closed; "" says that it no longer is. */
 function trouble(text) {
   const line = document.getElementById("trouble");
   line.hidden = !text;
-  line.textContent = text;
+  line.firstElementChild.textContent = text;
+}
+document.querySelector("#trouble button").addEventListener("click", () => trouble(""));
+
+/* What `make` returns; where it fails, that is told above the page, and `instead` takes its place: one name or row that
+ * fails keeps no other from being shown. */
+function attempt(make, instead) {
+  try {
+    return make();
+  } catch (error) {
+    reportError(error);
+    return instead;
+  }
 }
 
 window.addEventListener("error", (event) => trouble(`An error occurred: ${event.message || "a file is missing"}`));
@@ -31,12 +43,12 @@ const loadScript = (path) => new Promise((resolve, reject) => {
 /* A function that loads what a key names, once; what failed is loaded again when it is next asked for. */
 function once(load) {
   const loading = new Map();
-  const attempt = (key) => load(key).catch((error) => {
+  const begin = (key) => load(key).catch((error) => {
     loading.delete(key);
     throw error;
   });
   return (key) => {
-    if (!loading.has(key)) loading.set(key, attempt(key));
+    if (!loading.has(key)) loading.set(key, begin(key));
     return loading.get(key);
   };
 }

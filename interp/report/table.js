@@ -234,7 +234,7 @@ report.table = (() => {
 
   function row(place) {
     const i = order[place];
-    const content = cells(i);
+    const content = attempt(() => cells(i), { latent: line(featureLink(i)) });
     return h(
       "tr",
       { role: "row", "aria-rowindex": place + 2, class: hasCursor && place === cursor ? "at" : null, "data-latent": i },

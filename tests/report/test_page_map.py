@@ -509,7 +509,27 @@ def test_a_map_of_131072_latents_is_drawn(browser, address, tmp_path):
     (page / "data/map.js").write_bytes(_script("map", encode(many)))
     browser.open((page / "index.html").as_uri())
     browser.wait("document.querySelector('.smallmap canvas, #trouble:not([hidden])') !== null")
-    assert browser.text("#trouble") == [""]
+    assert browser.text("#trouble span") == [""]
+
+
+def test_a_name_that_fails_keeps_no_other_from_being_shown(browser, address):
+    browser.open(f"{address}#map")
+    n = len(browser.text(".listed li"))
+    browser.evaluate("""(() => {
+        const { brief } = report.lead;
+        report.lead.brief = (latent, ...more) => {
+            if (latent === 3) throw new Error("3 has no name");
+            return brief(latent, ...more);
+        };
+        report.selection.set({ query: "" });
+    })()""")
+    browser.wait("document.querySelector('#trouble span').textContent.endsWith('3 has no name')")
+    rows = browser.text(".listed li")
+    assert len(rows) == n and rows.count("3") == 1
+    assert browser.complaints
+    browser.complaints.clear()
+    browser.click("#trouble button")
+    assert browser.evaluate("document.getElementById('trouble').hidden")
 
 
 def test_a_line_crosses_a_box_only_where_it_enters_it(browser, address):
@@ -526,7 +546,7 @@ def test_a_line_crosses_a_box_only_where_it_enters_it(browser, address):
         assert browser.evaluate(crosses.format(to, box)) is is_crossed, (to, box)
 
 
-def test_a_phone_has_the_buttons_and_the_whole_legend_below_the_map(browser, address):
+def test_a_phone_has_the_buttons_the_legend_in_a_line_and_the_list_below_the_map(browser, address):
     browser.size(390, 844)
     browser.open(f"{address}#map")
     box = "document.querySelector('{}').getBoundingClientRect()"
@@ -535,7 +555,9 @@ def test_a_phone_has_the_buttons_and_the_whole_legend_below_the_map(browser, add
     browser.evaluate("report.selection.set({ query: '#3' })")
     assert browser.evaluate(f"{box.format('.maphead output')}.bottom <= {box.format('.plot.map')}.top"), "what is found"
     browser.evaluate("report.selection.set({ query: '' })")
-    legend = "document.querySelector('#map ul.legend')"
-    assert browser.evaluate(f"{legend}.scrollWidth <= {legend}.clientWidth && {box.format('.how')}.right <= 390")
+    assert browser.evaluate(f"{box.format('#map ul.legend')}.height < 50 && {box.format('.how')}.right <= 390")
+    assert browser.evaluate(
+        f"{box.format('.listed')}.top < 844 && {box.format('.listed')}.top < {box.format('.how')}.top"
+    )
     browser.size(1400, 900)
     assert not browser.evaluate(below), "a wide window has them over its corner"

@@ -10,6 +10,7 @@ targets at once.
 5. A backward pass of the model itself gives each source's effect on the likeliest next token, to first order.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -29,6 +30,9 @@ from interp.runtime.progress_bar import shows_progress
 
 _MAX_LOGITS = 10
 _LOGIT_MASS = 0.95
+_MAX_UNEXPLAINED = 0.02
+"""The gap between inputs and edges above which a warning is logged; rounding in bfloat16 makes smaller ones."""
+log = logging.getLogger(__name__)
 
 
 @shows_progress
@@ -51,7 +55,8 @@ def attribution_graph(
     attention: find the heads that carry the drawn edges, and why they attend where they do.
 
     Raises ValueError for a prompt of fewer than two tokens or beyond the model's context, for a model whose final norm
-    is unknown, as `dictionary_hooks` does, and for dictionaries without W_enc.
+    unknown, as `dictionary_hooks` does, and for dictionaries without W_enc. Logs a warning if the model has operations
+    that cannot be held, so that edges do not sum to what a node reads.
     """
     passes = PromptPasses(model, prompt_ids(model, prompt), dictionaries)
     logits = _logits(passes)
@@ -72,6 +77,12 @@ def attribution_graph(
         expanded = np.concatenate([expanded, chosen])
         progress(len(expanded), wanted, "latents of the graph")
     graph = _graph(passes, logits, effect, expanded, edges)
+    if graph.unexplained > _MAX_UNEXPLAINED:
+        log.warning(
+            "edges miss up to %.0f %% of what a node reads: %s has operations that cannot be held at their values",
+            100 * graph.unexplained,
+            type(getattr(passes.module, "inner", passes.module)).__name__,
+        )
     if not attention:
         return graph
     drawn = graph.pruned()

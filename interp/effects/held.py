@@ -2,7 +2,8 @@
 
     attention       softmax_j(q · k) v_j      its pattern is held, so that it only moves values
     norms           x / scale(x)              the scale is held
-    act(x)          x · (act(x) / x)          the ratio is held
+    act(x)          x · (act(x) / x)          the ratio is held: of activation functions, powers and limits
+    topk(x)                                   the choice is held, so that the experts of a mixture are the same
     a · b           of two activations        ½ (a · b₀ + a₀ · b), with a₀, b₀ the values at the prompt
 
 Every step is then linear in the residual stream and in the biases together, so that the input of any unit is the exact
@@ -48,33 +49,48 @@ class Attended(NamedTuple):
 
 
 class HeldModel(TorchFunctionMode):
-    """A model whose passes can repeat all nonlinear operations as in a recorded pass."""
+    """A model whose passes can repeat all nonlinear operations as in a recorded pass.
+
+    A mixture of experts sorts the tokens of all rows together by their experts. Its passes repeat a recorded pass of as
+    many rows; those of another model repeat the values of one row."""
 
     def __init__(self, module: nn.Module):
         super().__init__()
         self.module = module
         self.attentions: list[Attended] = []
         """The attentions in the last pass, in the order in which they run."""
-        self._kept: list[tuple[str, Kept]] = []
+        self._kept: dict[int, list[tuple[str, Kept]]] = {}
+        """What is held in passes of so many rows."""
+        self._recorded: list[tuple[str, Kept]] | None = None
         self._replayed: Iterator[tuple[str, Kept]] | None = None
         self._not_held = False
 
     @property
     def patterns(self) -> list[Float[Tensor, "1 head query key"]]:
         """The held pattern of each attention."""
-        return [kept for name, kept in self._kept if name == _ATTENTION]
+        return [kept for name, kept in self._kept[1] if name == _ATTENTION]
+
+    def can_replay(self, rows: int) -> bool:
+        """Return whether a pass of so many rows can repeat what is recorded, or has to be recorded too."""
+        return rows in self._kept or all(
+            part is None or len(part) == 1
+            for _, kept in self._kept[1]
+            for part in (kept if isinstance(kept, tuple) else (kept,))
+        )
 
     @contextmanager
-    def record(self) -> Iterator[None]:
-        """Record the pass of one row within the block."""
-        self._kept.clear()
-        with self._running(None), torch.enable_grad():
+    def record(self, rows: int) -> Iterator[None]:
+        """Record the pass of so many equal rows within the block. That of one row comes first."""
+        self._recorded = self._kept[rows] = []
+        with self._running(), torch.enable_grad():
             yield
+        self._recorded = None
 
     @contextmanager
-    def replay(self) -> Iterator[None]:
-        """Repeat the recorded factors in one pass within the block."""
-        with self._running(iter(self._kept)):
+    def replay(self, rows: int) -> Iterator[None]:
+        """Repeat the recorded factors in one pass of so many rows within the block."""
+        self._replayed = iter(self._kept.get(rows, self._kept[1]))
+        with self._running():
             yield
 
     @contextmanager
@@ -87,8 +103,8 @@ class HeldModel(TorchFunctionMode):
             self._not_held = False
 
     @contextmanager
-    def _running(self, replayed: Iterator[tuple[str, Kept]] | None) -> Iterator[None]:
-        self.attentions, self._replayed = [], replayed
+    def _running(self) -> Iterator[None]:
+        self.attentions = []
         with without_weight_gradients(self.module), self:
             yield
 
@@ -97,15 +113,15 @@ class HeldModel(TorchFunctionMode):
         name = _NAMES.get(getattr(func, "__name__", ""))
         if name is None or self._not_held:
             return func(*args, **kwargs)
-        before, kept = (name, _NOT_YET) if self._replayed is None else next(self._replayed, ("nothing", None))
+        before, kept = (name, _NOT_YET) if self._recorded is not None else next(self._replayed, ("nothing", None))
         if before != name:
             raise InterpError(f"the model ran {name} where it had run {before}: its operations cannot be held")
         out, kept = _OPERATIONS[name](kept, func, *args, **kwargs)
         if name == _ATTENTION:
             query, key, value = args[:3]
             self.attentions.append(Attended(query, key, value, out, kwargs.get("scale") or query.shape[-1] ** -0.5))
-        if self._replayed is None:
-            self._kept.append((name, kept))
+        if self._recorded is not None:
+            self._recorded.append((name, kept))
         return out
 
 
@@ -129,20 +145,27 @@ def _rows(kept: Tensor, like: Tensor) -> Tensor:
     return kept if n == 1 else kept.repeat(n, *(1,) * (kept.ndim - 1))
 
 
+def _varies(x: Any) -> bool:
+    """Return whether a recorded value depends on the sources: a table of positions, for instance, does not."""
+    return isinstance(x, Tensor) and x.requires_grad
+
+
 def _output(kept: Kept, func: Any, x: Any, *args: Any, **kwargs: Any) -> tuple[Any, Kept]:
     """Hold the output of an operation, such as a scale, a pattern or a gate."""
-    if not (isinstance(x, Tensor) and x.is_floating_point()):
-        return func(x, *args, **kwargs), None
     if kept is _NOT_YET:
-        kept = func(x, *args, **kwargs).detach()
+        kept = func(x, *args, **kwargs).detach() if _varies(x) else None
+    if kept is None:
+        return func(x, *args, **kwargs), None
     return _rows(kept, x), kept
 
 
-def _ratio(kept: Kept, func: Any, x: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Kept]:
+def _ratio(kept: Kept, func: Any, x: Any, *args: Any, **kwargs: Any) -> tuple[Any, Kept]:
     """Hold the ratio of an activation function's output to its input, 0 where the input is 0."""
-    if kept is _NOT_YET:
+    if kept is _NOT_YET and _varies(x):
         value = x.detach()
         kept = torch.where(value == 0, 0.0, func(value.clone(), *args, **kwargs) / torch.where(value == 0, 1.0, value))
+    if kept is None or kept is _NOT_YET:
+        return func(x, *args, **kwargs), None
     return x * _rows(kept, x), kept
 
 
@@ -176,19 +199,31 @@ def _attention(
 def _product(kept: Kept, func: Any, a: Any, b: Any, *args: Any, **kwargs: Any) -> tuple[Any, Kept]:
     """Attribute half of a product of two activations, as in a gated MLP, to each."""
     if kept is _NOT_YET:
-        both = isinstance(a, Tensor) and isinstance(b, Tensor) and a.requires_grad and b.requires_grad
-        kept = (a.detach(), b.detach()) if both else None
+        kept = (a.detach(), b.detach()) if _varies(a) and _varies(b) else None
     if kept is None:
         return func(a, b, *args, **kwargs), None
     return 0.5 * (a * _rows(kept[1], b) + _rows(kept[0], a) * b), kept
 
 
+def _choice(kept: Kept, func: Any, x: Tensor, k: int, dim: int = -1, *args: Any, **kwargs: Any) -> tuple[Any, Kept]:
+    """Hold the choice of the k largest values."""
+    largest = func(x, k, dim, *args, **kwargs)
+    if kept is _NOT_YET:
+        kept = largest.indices if _varies(x) else None
+    if kept is None:
+        return largest, None
+    chosen = _rows(kept, x)
+    return torch.return_types.topk((x.gather(dim, chosen), chosen)), kept
+
+
 _OPERATIONS: dict[str, Callable[..., tuple[Any, Kept]]] = {
     **dict.fromkeys(("softmax", "sqrt", "rsqrt", "tanh", "sigmoid", "erf"), _output),
     **dict.fromkeys(("relu", "gelu", "silu", "leaky_relu", "elu", "mish", "softplus"), _ratio),
+    **dict.fromkeys(("pow", "square", "clamp"), _ratio),
     **dict.fromkeys(("layer_norm", "rms_norm"), _norm),
     _ATTENTION: _attention,
     "mul": _product,
+    "topk": _choice,
 }
 _NAMES = {name: name for name in _OPERATIONS} | dict.fromkeys(("__mul__", "__rmul__", "multiply"), "mul")
-_NAMES |= {"_softmax": "softmax"}
+_NAMES |= {"_softmax": "softmax", "__pow__": "pow"}

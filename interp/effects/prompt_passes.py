@@ -103,7 +103,8 @@ class PromptPasses:
         hooks = {name: dictionary_hooks(model, name, dictionary) for name, dictionary in dictionaries.items()}
         for name, dictionary in dictionaries.items():
             encoder_of(name, dictionary)
-        acts = self._record(hooks)
+        self._hooks = hooks
+        acts = self._record(1)
         self.embedding = acts[EMBEDDING_HOOK]
         self.encoded: list[EncodedHook] = []
         for name in sorted(dictionaries, key=list(acts).index):
@@ -164,7 +165,9 @@ class PromptPasses:
                     return x + written.reshape(x.shape)
                 return (written + own.bias + _skip_path_output(own.dictionary, own.skips, reads[n])).reshape(x.shape)
 
-        run = self.held_model.replay() if held else without_weight_gradients(self.module)
+        if held and not self.held_model.can_replay(len(change)):
+            self._record(len(change))
+        run = self.held_model.replay(len(change)) if held else without_weight_gradients(self.module)
         with run, torch.set_grad_enabled(change.requires_grad), ExitStack() as stack:
             stack.enter_context(self.entry.attach(enter))
             for n, each in enumerate(self.encoded):
@@ -203,22 +206,24 @@ class PromptPasses:
                 [self._gradients[token]] = torch.autograd.grad(log_p[token], final, retain_graph=True)
         return torch.stack([self._gradients[token] for token in tokens])
 
-    def _record(self, hooks: Mapping[str, DictionaryHooks]) -> dict[str, Tensor]:
+    def _record(self, rows: int) -> dict[str, Tensor]:
+        """Record the held values of a pass of so many rows, and return the activations of the prompt."""
         acts: dict[str, Tensor] = {}
 
         def keep(name: str, x: Tensor) -> None:
-            acts[name] = x.detach().flatten(2)[0]
+            acts[name] = x[0].detach().flatten(1).clone()
 
-        def leaf(name: str, x: Tensor) -> Tensor:
+        def begin(name: str, x: Tensor) -> Tensor:
             keep(name, x)
-            return x.detach().clone().requires_grad_(True)
+            return x.detach().requires_grad_(True).clone()  # no leaf, as the model may write into it
 
-        with self.held_model.record(), ExitStack() as stack:
-            stack.enter_context(self.entry.attach(partial(leaf, EMBEDDING_HOOK)))
-            for name, side in hooks.items():
+        with self.held_model.record(rows), ExitStack() as stack:
+            stack.enter_context(self.entry.attach(partial(begin, EMBEDDING_HOOK)))
+            for name, side in self._hooks.items():
                 stack.enter_context(side.input_hook.attach(partial(keep, name)))
-                stack.enter_context(side.output_hook.attach(partial(leaf, f"{name} writes")))
-            acts["final"] = capture(self.module, self.ids, {"final": self.final})["final"].detach()[0]
+                stack.enter_context(side.output_hook.attach(partial(begin, f"{name} writes")))
+            ids = self.ids.expand(rows, -1)
+            acts["final"] = capture(self.module, ids, {"final": self.final})["final"].detach()[0]
         return acts
 
     def _encode(self, name: str, dictionary: Any, hooks: DictionaryHooks, acts: Mapping[str, Tensor]) -> EncodedHook:

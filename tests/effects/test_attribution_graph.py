@@ -13,9 +13,12 @@ import pandas as pd
 import pytest
 import torch
 import torch.nn.functional as F
+import transformers
 from safetensors.torch import load_file, save_file
 
 from analyses.claims.cross_layer import CrossLayerConfig, by_layer
+from analyses.families import GROUPED, SIZES, randomized
+from analyses.families import IDS as NO_PADDING
 from interp import FeatureStore, train_sae
 from interp.activations.hooks import resolve_hooks
 from interp.cli import main
@@ -47,7 +50,9 @@ D_MODEL, N_LAYERS, N_LATENTS = 32, 3, 64
 IDS = torch.tensor([3, 14, 15, 9, 2, 6, 5, 35, 8])
 
 
-def dictionary(hook: str, out: str | None = None, *, seed: int = 0, skip: bool = False, k: int = 6) -> SAE:
+def dictionary(
+    hook: str, out: str | None = None, *, seed: int = 0, skip: bool = False, k: int = 6, d_model: int = D_MODEL
+) -> SAE:
     """Return random directions in float64: nothing that a graph says of them means anything, but all of it has to add
     up."""
     generator = torch.Generator().manual_seed(seed)
@@ -55,13 +60,13 @@ def dictionary(hook: str, out: str | None = None, *, seed: int = 0, skip: bool =
     def normal(*shape: int) -> torch.Tensor:
         return torch.randn(*shape, generator=generator, dtype=torch.double)
 
-    W = torch.nn.functional.normalize(normal(N_LATENTS, D_MODEL), dim=1)
-    shared = {"W_enc": W.T + 0.1 * normal(D_MODEL, N_LATENTS), "W_dec": 0.3 * W, "b_enc": 0.1 * normal(N_LATENTS)}
-    shared |= {"b_dec": 0.1 * normal(D_MODEL), "encoder": TopK(k=k), "metadata": {"hook_name": hook}}
+    W = torch.nn.functional.normalize(normal(N_LATENTS, d_model), dim=1)
+    shared = {"W_enc": W.T + 0.1 * normal(d_model, N_LATENTS), "W_dec": 0.3 * W, "b_enc": 0.1 * normal(N_LATENTS)}
+    shared |= {"b_dec": 0.1 * normal(d_model), "encoder": TopK(k=k), "metadata": {"hook_name": hook}}
     if out is None:
         return SAE(**shared)
     shared["metadata"] |= {"hook_name_out": out}
-    return Transcoder(**shared, W_skip=0.1 * normal(D_MODEL, D_MODEL) if skip else None)
+    return Transcoder(**shared, W_skip=0.1 * normal(d_model, d_model) if skip else None)
 
 
 def transcoders(reads: str = "blocks.{}.hook_resid_mid", **options: object) -> dict[str, SAE]:
@@ -155,6 +160,36 @@ def test_edges_sum_in_models_of_other_makers(family: str, tmp_path) -> None:
     assert attribution_graph(theirs, "the river runs under cold water", transcoders(reads)).unexplained < 1e-6
     residual = {f"blocks.{n}.hook_resid_post": dictionary(f"blocks.{n}.hook_resid_post", seed=n) for n in (0, 2)}
     assert attribution_graph(theirs, "the river runs under cold water", residual).unexplained < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("family", "facts"),
+    [
+        ("Mixtral", GROUPED | {"num_local_experts": 4}),  # sorts the tokens of all rows by their experts
+        ("GptOss", GROUPED | {"num_local_experts": 4, "swiglu_limit": 0.5}),  # chooses by raw scores, and limits
+        ("Nemotron", GROUPED),  # squares
+        ("Falcon", SIZES | NO_PADDING | {"alibi": False}),  # adds the attention's output to the MLP's in place
+    ],
+)
+def test_edges_sum_whatever_the_mlp_computes(family: str, facts: dict[str, Any], caplog) -> None:
+    config = getattr(transformers, f"{family}Config")(**facts, vocab_size=50)
+    theirs = load_model(randomized(transformers.AutoModelForCausalLM.from_config(config)))
+    reads = "blocks.{}.hook_resid_mid" if "blocks.0.hook_resid_mid" in theirs.hook_dict else "blocks.{}.hook_resid_pre"
+    pairs = [(reads.format(n), f"blocks.{n}.hook_mlp_out") for n in (0, 1)]
+    residual = [(f"blocks.{n}.hook_resid_post", None) for n in (0, 1)]
+    for hooks in (pairs, residual):
+        dictionaries = {hook: dictionary(hook, out, d_model=16).float() for hook, out in hooks}
+        assert attribution_graph(theirs, IDS, dictionaries, batch_size=5).unexplained < 1e-5
+    assert "miss up to" not in caplog.text
+
+
+def test_what_cannot_be_held_is_said(caplog) -> None:
+    facts = {"hidden_size": 32, "n_layer": 2, "n_head": 2, "vocab_size": 50}
+    theirs = load_model(randomized(transformers.BloomForCausalLM(transformers.BloomConfig(**facts))))
+    residual = {f"blocks.{n}.hook_resid_post": dictionary(f"blocks.{n}.hook_resid_post").float() for n in (0, 1)}
+    graph = attribution_graph(theirs, IDS, residual, attention=False)
+    assert graph.unexplained > 0.02
+    assert f"edges miss up to {100 * graph.unexplained:.0f} % of what a node reads: BloomForCausalLM" in caplog.text
 
 
 @pytest.mark.parametrize("family", ["gemma2", "gpt2"])

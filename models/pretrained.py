@@ -130,9 +130,8 @@ def from_object(model: Any, tokenizer: Any) -> Any:
     """Wrap a model object of Hugging Face, TransformerLens or interp with its tokenizer and named hooks."""
     from models.language_model import LanguageModel
     from models.pretrained_tokenizer import wrap_tokenizer
-    from models.transformer import Transformer
 
-    if isinstance(model, LanguageModel | Transformer):
+    if isinstance(model, LanguageModel) or _is_transformer(model):
         model.tokenizer = wrap_tokenizer(tokenizer, model.d_vocab) or model.tokenizer
         return model
     class_name = type(model).__name__
@@ -152,6 +151,14 @@ def from_object(model: Any, tokenizer: Any) -> Any:
     wrapper = LanguageModel(model)
     wrapper.tokenizer = wrap_tokenizer(tokenizer or getattr(model, "tokenizer", None), wrapper.d_vocab)
     return wrapper
+
+
+def _is_transformer(model: Any) -> bool:
+    if not hasattr(model, "hook_dict"):
+        return False  # and TransformerLens, of which ours is one, need not be imported, which takes seconds
+    from models.transformer import Transformer
+
+    return isinstance(model, Transformer)
 
 
 def load_tokenizer(location: str | Path) -> "Tokenizer | PretrainedTokenizer":

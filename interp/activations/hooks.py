@@ -81,15 +81,6 @@ def model_name(module: nn.Module) -> str:
     return next((name for owner, key in owners if isinstance(name := getattr(owner, key, None), str) and name), "")
 
 
-def size_of(model: nn.Module, name: str) -> int | None:
-    """Return n_ctx or d_vocab, as recorded by a language model, its `cfg` or Hugging Face's `config`; None if none has
-    it. XLNet, which has no longest context, records −1."""
-    theirs = {"n_ctx": "max_position_embeddings", "d_vocab": "vocab_size"}[name]
-    owners: Any = ((model, name), (getattr(model, "cfg", None), name), (getattr(model, "config", None), theirs))
-    sizes = (getattr(owner, key, None) for owner, key in owners)
-    return next((size for size in sizes if isinstance(size, int) and size > 0), None)
-
-
 def token_strings_of(model: Model) -> list[str] | None:
     """Return the string of each token id, if the model has a tokenizer that shows them (`models.LanguageModel`)."""
     tokenizer: Any = getattr(module_of(model), "tokenizer", None)

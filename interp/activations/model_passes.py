@@ -22,13 +22,14 @@ from interp.activations.hooks import (
     module_of,
     names_of_hook,
     resolve_hooks,
-    size_of,
     token_strings_of,
 )
 from interp.activations.row_options import RowOptions
 from interp.activations.row_statistics import NORM_SAMPLE_ROWS, Outliers, evenly_spaced_rows, find_outliers
 from interp.checks.arguments import check_token_ids
 from interp.checks.errors import InterpError
+from interp.runtime.model_sizes import size_of
+from interp.runtime.padding import check_padding
 from interp.storage.files import digest
 
 TokenBatches = (
@@ -314,9 +315,10 @@ class NormSample:
 
 
 def check_model_takes(module: nn.Module, tokens: Int[Tensor, "seq pos"]) -> None:
-    """Check that the model accepts these tokens. Raises ValueError as `check_token_ids` does, and for sequences that
-    are too long."""
+    """Check that the model accepts these tokens. Raises ValueError as `check_token_ids` and `check_padding` do, and for
+    sequences that are too long."""
     check_token_ids(tokens, size_of(module, "d_vocab"))
+    check_padding(module, tokens)
     n_ctx = size_of(module, "n_ctx")
     if n_ctx is not None and tokens.shape[1] > n_ctx:
         raise InterpError(f"sequences of {tokens.shape[1]} tokens are longer than the model's context of {n_ctx}")

@@ -10,8 +10,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.activations.hooks import Model, evaluating, module_of, size_of, to_model
+from interp.activations.hooks import Model, evaluating, module_of, to_model
 from interp.checks.errors import InterpError
+from interp.runtime.model_sizes import size_of
 
 _N_SEQUENCES = 2
 _N_TRIED_TOKENS = 32

@@ -62,7 +62,7 @@ class HeldModel(TorchFunctionMode):
         self._kept: dict[int, list[tuple[str, Kept]]] = {}
         """What is held in passes of so many rows."""
         self._recorded: list[tuple[str, Kept]] | None = None
-        self._replayed: Iterator[tuple[str, Kept]] | None = None
+        self._replayed: Iterator[tuple[str, Kept]] = iter(())
         self._not_held = False
 
     @property

@@ -42,7 +42,7 @@ import torch
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
-from interp.activations.hooks import Model, evaluating, module_of, size_of, to_model
+from interp.activations.hooks import Model, evaluating, module_of, to_model
 from interp.activations.next_tokens import check_predicts_next
 from interp.checks.arguments import check_latents, check_token_ids
 from interp.checks.errors import InterpError
@@ -56,6 +56,7 @@ from interp.evaluation.downstream import Downstream
 from interp.evaluation.shortcuts import downstream_of
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_part_tables, check_scanned, identity
+from interp.runtime.model_sizes import size_of
 from interp.runtime.options import takes_options
 from interp.runtime.processes import Processes, processes
 from interp.runtime.progress import Progress, no_progress

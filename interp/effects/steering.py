@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from interp.activations.hooks import Model, evaluating, module_of, size_of, to_model
+from interp.activations.hooks import Model, evaluating, module_of, to_model
 from interp.activations.next_tokens import check_predicts_next, logits_of
 from interp.checks.arguments import check_token_ids
 from interp.checks.errors import InterpError
@@ -39,6 +39,7 @@ from interp.evaluation.splice import mark_next_tokens
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_scanned
 from interp.features.text_features import tokens_of
+from interp.runtime.model_sizes import size_of
 
 MULTIPLES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 CACHE_ARGUMENTS = ("cache", "past_key_values")

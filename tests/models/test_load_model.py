@@ -4,6 +4,8 @@ import copy
 import json
 import re
 import struct
+import subprocess
+import sys
 from itertools import product
 from types import SimpleNamespace
 
@@ -333,11 +335,49 @@ def test_the_first_positions_of_roberta_are_no_context(tmp_path):
     from transformers import RobertaConfig, RobertaForMaskedLM
 
     sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
-    model = load_model(RobertaForMaskedLM(RobertaConfig(vocab_size=20, max_position_embeddings=12, **sizes)))
-    assert model.n_ctx == 10  # it counts from 2, the padding's id and one
-    assert len(harvest(model, torch.full((2, 10), 5), "blocks.0.hook_resid_post", tmp_path)) == 20
-    with pytest.raises(ValueError, match="sequences of 11 tokens are longer than the model's context of 10"):
-        harvest(model, torch.full((2, 11), 5), "blocks.0.hook_resid_post", tmp_path)
+    inner = RobertaForMaskedLM(RobertaConfig(vocab_size=20, max_position_embeddings=12, **sizes))
+    assert load_model(inner).n_ctx == 10  # it counts from 2, the padding's id and one
+    for model, hook in ((load_model(inner), "blocks.0.hook_resid_post"), (inner, "roberta.encoder.layer.0")):
+        assert len(harvest(model, torch.full((2, 10), 5), hook, tmp_path / hook)) == 20
+        with pytest.raises(ValueError, match="sequences of 11 tokens are longer than the model's context of 10"):
+            harvest(model, torch.full((2, 11), 5), hook, tmp_path / "other")
+
+
+def test_a_text_that_begins_with_padding_is_refused_where_the_model_would_read_it(tmp_path):
+    from transformers import OPTConfig, OPTForCausalLM
+
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "ffn_dim": 8, "word_embed_proj_dim": 8}
+    inner = OPTForCausalLM(OPTConfig(vocab_size=20, pad_token_id=1, bos_token_id=2, eos_token_id=2, **sizes))
+    text = torch.tensor([[2, 5, 6, 7, 8], [2, 9, 4, 1, 1], [1, 9, 4, 5, 1], [1, 1, 1, 1, 1]])
+    left = torch.cat([text, torch.tensor([[1, 1, 5, 6, 7]])])
+    for model, hook in ((load_model(inner), "blocks.0.hook_resid_post"), (inner, "model.decoder.layers.0")):
+        assert len(harvest(model, text, hook, tmp_path / hook)) == 20
+        with pytest.raises(ValueError, match=r"sequence 4 begins with padding \(id 1\), .* pad at the end"):
+            harvest(model, left, hook, tmp_path / "left")
+    inner.config.pad_token_id = 2  # as where the token that ends a text pads it too: it may divide two texts
+    assert len(harvest(inner, left, "model.decoder.layers.0", tmp_path / "packed")) == 25
+
+
+def test_a_model_of_hugging_face_is_loaded_without_transformer_lens():
+    code = (
+        "import sys\n"
+        "from transformers import GPT2Config, GPT2LMHeadModel\n"
+        "from models import load_model\n"
+        "load_model(GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=2, vocab_size=20)))\n"
+        "assert 'transformer_lens' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_longest_text_is_that_of_the_table_of_positions(tmp_path):
+    from transformers import GPT2Config, GPT2LMHeadModel, MptConfig, MptForCausalLM
+
+    gpt2 = GPT2LMHeadModel(GPT2Config(n_ctx=8, n_positions=16, n_embd=8, n_layer=1, n_head=2, vocab_size=20))
+    mpt = MptForCausalLM(MptConfig(d_model=8, n_heads=2, n_layers=1, max_seq_len=16, vocab_size=20))
+    for inner, hook in ((gpt2, "transformer.h.0"), (mpt, "transformer.blocks.0")):
+        assert load_model(inner).n_ctx == 16
+        with pytest.raises(ValueError, match="sequences of 17 tokens are longer than the model's context of 16"):
+            harvest(inner, torch.full((2, 17), 5), hook, tmp_path)
 
 
 @pytest.mark.parametrize(

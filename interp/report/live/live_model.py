@@ -31,7 +31,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.activations.hooks import evaluating, module_of, resolve_hooks, size_of, to_model
+from interp.activations.hooks import evaluating, module_of, resolve_hooks, to_model
 from interp.activations.next_tokens import check_predicts_next
 from interp.checks.arguments import check_latents
 from interp.checks.errors import InterpError
@@ -43,6 +43,7 @@ from interp.evaluation.shortcuts import downstream_of
 from interp.features.text_features import encode_with_opening_token, firing_matrix
 from interp.report.inputs import ReadableRun
 from interp.report.latent_pairs import common_properties
+from interp.runtime.model_sizes import size_of
 
 MAX_TOKENS = 1024
 """Largest number of tokens of a text, even if the model accepts more, as a call blocks other calls."""

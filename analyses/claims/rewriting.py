@@ -159,7 +159,16 @@ def rewrite_in_words(
         "permuted rules": partial(_in_words, permuted, new_predicates, dictionary),
     }
     several = dict.fromkeys(replacements, dictionary)
-    splice = Splice(model, hook_name, several, tokens, batch_size, exclude, progress, unigram_loss)
+    splice = Splice(
+        model,
+        hook_name,
+        several,
+        tokens,
+        batch_size=batch_size,
+        exclude=exclude,
+        progress=progress,
+        unigram_loss=unigram_loss,
+    )
     losses = _losses(splice, replacements)
     shares = pd.DataFrame({"latent": np.arange(features.d_sae), "words_share": words.shares})
     for table in (losses, shares):

@@ -118,7 +118,17 @@ def evaluate_dictionary(
     not accept, or if every token is excluded.
     """
     named = {"dictionary": dictionary}
-    splice = Splice(model, hook, named, tokens, batch_size, exclude, progress, unigram_loss, output_hook=output_hook)
+    splice = Splice(
+        model,
+        hook,
+        named,
+        tokens,
+        batch_size=batch_size,
+        exclude=exclude,
+        progress=progress,
+        unigram_loss=unigram_loss,
+        output_hook=output_hook,
+    )
     return _qualities(splice, named)["dictionary"]
 
 
@@ -150,10 +160,10 @@ def quality_table(
         hook,
         dictionaries,
         tokens,
-        batch_size,
-        exclude,
-        progress,
-        unigram_loss,
+        batch_size=batch_size,
+        exclude=exclude,
+        progress=progress,
+        unigram_loss=unigram_loss,
         baselines=baselines,
         output_hook=output_hook,
     )

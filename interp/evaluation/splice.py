@@ -96,11 +96,11 @@ class Splice:
         hook_name: str,
         dictionaries: Mapping[str, Dictionary],
         tokens: Int[Tensor, "seq pos"],
+        *,
         batch_size: int,
         exclude: Sequence[int],
         progress: Progress,
-        unigram_loss: float | None = None,
-        *,
+        unigram_loss: float | None,
         baselines: Collection[str] = (),
         output_hook: str | None = None,
     ):

@@ -132,8 +132,9 @@ class Pooled(NamedTuple):
 def document_matrix(
     codes: CodeStore,
     tokens: Int[Tensor, "seq pos"],
-    n_vocab: int | None,
     documents: Documents,
+    *,
+    n_vocab: int | None,
     how: Pooling,
     labels: Mapping[str, Bool[Tensor, "seq pos"]],
     store: StoredRows | None,

@@ -110,10 +110,10 @@ class FeatureStore:
             check_unembedding(W_U, tokens)
             path = LogitPath("logit effects W_dec W_U", W_dec.detach().float().cpu(), W_U.detach().float().cpu())
         read = (len(codes), 1) if tokens is None else tokens
-        scan = Scan(read, vocab, labels, config, hook_name, progress)
+        scan = Scan(read, vocab=vocab, labels=labels, config=config, hook_name=hook_name, progress=progress)
         inputs = {"codes": tensor_digest(codes.offsets, codes.latents, codes.values), "hook": hook_name}
         inputs["decoder"] = tensor_digest(W_dec, W_U)
-        with scan.begin(Path(out), inputs, codes.d_sae, 0, overwrite) as store:
+        with scan.begin(Path(out), inputs, d_sae=codes.d_sae, overwrite=overwrite) as store:
             if store is not None:
                 write_codes(codes, store)
                 del codes  # they may be the caller's last
@@ -249,12 +249,12 @@ class FeatureStore:
         return document_matrix(
             self.codes,
             self.tokens,
-            len(self.vocab) if self.has_text else None,
             Documents.of(self.codes, self.tokens.shape, documents),
-            how,
-            masks_of(labels, self.tokens.shape, is_text=self.has_text),
-            store,
-            self.meta["hook_name"],
+            n_vocab=len(self.vocab) if self.has_text else None,
+            how=how,
+            labels=masks_of(labels, self.tokens.shape, is_text=self.has_text),
+            store=store,
+            hook=self.meta["hook_name"],
             progress=progress,
         )
 

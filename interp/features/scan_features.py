@@ -147,13 +147,23 @@ def _scan(
         progress_of_each = split(options.progress, len(dictionaries))
         for (out, (dictionary, hook)), progress in zip(dictionaries.items(), progress_of_each, strict=True):
             named = store.name_of(hook)
-            scan = Scan(read, vocab, options.labels, options.config, named, progress, team, store.weights)
+            scan = Scan(
+                read,
+                vocab=vocab,
+                labels=options.labels,
+                config=options.config,
+                hook_name=named,
+                progress=progress,
+                team=team,
+                weights=store.weights,
+            )
             encoding = _encoding(dictionary, store, scan.hook_name)
             parts_in_order = _check_parts(parts, encoding) if parts else []
             inputs = {**encoding, "model": tensor_digest(getattr(model, "W_U", None))}
-            codes = folders.enter_context(
-                scan.begin(Path(out), inputs, dictionary.d_sae, len(store), options.overwrite)
+            begun = scan.begin(
+                Path(out), inputs, d_sae=dictionary.d_sae, n_to_encode=len(store), overwrite=options.overwrite
             )
+            codes = folders.enter_context(begun)
             if codes is not None:
                 if parts_in_order:
                     team.first_does(partial(_take_parts, parts_in_order, scan.folder))

@@ -30,7 +30,7 @@ from interp.features.scan_config import ScanConfig
 from interp.features.scan_input import ScanText
 from interp.features.table_passes import n_passes, write_tables
 from interp.runtime.processes import ALONE, Processes
-from interp.runtime.progress import Progress
+from interp.runtime.progress import Progress, no_progress
 from interp.sae import SAE
 from interp.storage.artifacts import check_exists
 from interp.storage.files import digest, digest_json, read_json, write_json, write_tensors
@@ -79,12 +79,13 @@ class Scan:
     def __init__(
         self,
         tokens: Int[Tensor, "seq pos"] | tuple[int, int],
+        *,
         vocab: Sequence[str] | None,
         labels: Mapping[str, Any] | None,
         config: ScanConfig | None,
-        hook_name: str,
-        progress: Progress,
-        team: Processes | None = None,
+        hook_name: str = "",
+        progress: Progress = no_progress,
+        team: Processes = ALONE,
         weights: str | None = None,
     ):
         self.is_text = isinstance(tokens, Tensor)
@@ -107,7 +108,7 @@ class Scan:
         self.progress = progress
         self.done = 0
         self.total = 0
-        self.team = team or ALONE
+        self.team = team
         self.weights = weights
 
     def digests(self, inputs: Mapping[str, str]) -> dict[str, str]:
@@ -122,7 +123,7 @@ class Scan:
 
     @contextmanager
     def begin(
-        self, out: Path, inputs: Mapping[str, str], d_sae: int, n_to_encode: int, overwrite: bool
+        self, out: Path, inputs: Mapping[str, str], *, d_sae: int, n_to_encode: int = 0, overwrite: bool = False
     ) -> Iterator[CodeStore | None]:
         """Yield the code store to fill, or None if `out` already contains the same scan. When the block ends, the
         result of `finish` becomes `out`.

@@ -53,7 +53,6 @@ from interp.features.feature_store import FeatureStore
 from interp.features.scan_config import ScanConfig
 from interp.features.scan_folder import Scan, check_labelled, labels_digest, masks_of
 from interp.runtime.processes import ALONE, Processes
-from interp.runtime.progress import no_progress
 from interp.verdict.measures import MEASURES, Directions, LatentValues, Null
 
 POOL_SIZE = 100
@@ -209,8 +208,8 @@ class SampledCodes:
         )
         n_rows = features.tokens.numel()
         encoded = np.flatnonzero(features.codes.present(0, n_rows).numpy())
-        scan = Scan(features.tokens, features.vocab, masks, config, "", no_progress)
-        with scan.begin(Path(folder), {}, len(self.units) * len(self.shifts), 0, overwrite=False) as store:
+        scan = Scan(features.tokens, vocab=features.vocab, labels=masks, config=config)
+        with scan.begin(Path(folder), {}, d_sae=len(self.units) * len(self.shifts)) as store:
             assert store is not None, "the folder holds no scan yet"
             store.write_file("shifted", torch.from_numpy(encoded), self._shifted_codes(encoded, n_rows))
             scan.finish(store, Decoder(None, None))

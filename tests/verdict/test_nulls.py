@@ -14,7 +14,6 @@ from interp.features.decoder import Decoder
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_config import ScanConfig
 from interp.features.scan_folder import Scan
-from interp.runtime.progress import no_progress
 from interp.verdict import nulls
 from interp.verdict.measures import MEASURES, largest_cosines, measure_values
 from interp.verdict.nulls import (
@@ -151,8 +150,8 @@ def test_chance_firings_are_within_their_null_in_padded_text(tmp_path):
     tokens[~kept] = 0
     z = torch.from_numpy((rng.random((tokens.size, 40)) < np.geomspace(0.03, 0.3, 40)) * kept.reshape(-1, 1)).float()
     masks = {"ends": torch.from_numpy((tokens == 0) | (tokens == 2))}
-    scan = Scan(torch.from_numpy(tokens), STRINGS, masks, None, "", no_progress)
-    with scan.begin(tmp_path / "features", {}, 40, 0, overwrite=False) as codes:
+    scan = Scan(torch.from_numpy(tokens), vocab=STRINGS, labels=masks, config=None)
+    with scan.begin(tmp_path / "features", {}, d_sae=40) as codes:
         rows = torch.from_numpy(np.flatnonzero(kept))
         codes.write_file("0", rows, SparseCodes.from_dense(z[rows]))
         scan.finish(codes, Decoder(None, None))

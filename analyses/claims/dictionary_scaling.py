@@ -33,7 +33,7 @@ from interp import TopKConfig, train_sweep
 from interp.activations import ActivationStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.compare import MIN_FIRED
-from interp.features.twins import joint_sums
+from interp.features.latent_matches import joint_sums
 
 HOOK = "activations"
 _ROWS = 4096

@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from interp.codes.code_chunks import CodeSource
-from interp.features.twins import best_matches
+from interp.features.latent_matches import best_matches
 from interp.statistics.estimates import Estimate
 
 _DRAWS, _STEPS, _RIDGE = 300, 20, 1e-3

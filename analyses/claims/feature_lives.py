@@ -2,9 +2,9 @@
 disappear?
 
 In: codes of dictionaries at the checkpoints of one training, in order, of any widths. Let r_f(t) be the largest
-correlation of latent f with any latent at checkpoint t (`features.twins`). f is present at t if r_f(t) ≥ `threshold`. A
-feature is a latent that no later checkpoint has: all latents of the last checkpoint, and the latents of earlier ones
-that are gone afterwards. A feature is
+correlation of latent f with any latent at checkpoint t (`features.latent_matches`). f is present at t if
+r_f(t) ≥ `threshold`. A feature is a latent that no later checkpoint has: all latents of the last checkpoint, and the
+latents of earlier ones that are gone afterwards. A feature is
 
     there     present at every checkpoint up to its last
     born      absent, then present at MIN_RUN checkpoints or more up to its last, without a gap
@@ -30,7 +30,7 @@ from jaxtyping import Float64
 from interp.codes.code_chunks import CodeSource
 from interp.compare.across_models import MIN_FIRED
 from interp.compare.lineage import masked_edges
-from interp.features.twins import best_matches
+from interp.features.latent_matches import best_matches
 from interp.runtime.progress import Progress, no_progress
 
 THRESHOLD = 0.7

@@ -37,7 +37,7 @@ from interp.activations import ActivationStore
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.compare import MIN_FIRED
-from interp.features.twins import best_matches, joint_sums
+from interp.features.latent_matches import best_matches, joint_sums
 from interp.statistics.estimates import ratio
 from models.evaluation import evaluate_loss
 from models.transformer import Transformer

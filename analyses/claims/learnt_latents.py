@@ -38,8 +38,8 @@ from interp.codes.dictionary import is_faint
 from interp.compare.null_dictionaries import FROZEN_PARTS
 from interp.evaluation.baselines import shuffled_model
 from interp.features.feature_store import FeatureStore
+from interp.features.latent_matches import best_correlations
 from interp.features.scan_config import ScanConfig
-from interp.features.twins import best_correlations
 from interp.verdict.learnt import LEARNT_INPUTS, LearntFit
 from models.corpus import CorpusConfig, load_documents
 from models.recipe import TrainingConfig

@@ -30,7 +30,7 @@ from interp import TopKConfig, figures, train_sae
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.compare import MIN_FIRED, splitting
-from interp.features.twins import joint_sums
+from interp.features.latent_matches import joint_sums
 
 LABEL, MIN_PRECISION = "base64", 0.9
 MAX_ROOTS = 4

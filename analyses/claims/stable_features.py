@@ -25,7 +25,7 @@ from analyses.record import Claim, Record, interval
 from interp import SAE, ReLUConfig, figures, train_sae
 from interp.codes.code_store import CodeStore
 from interp.compare import MIN_FIRED, stability, universality
-from interp.features.twins import joint_sums
+from interp.features.latent_matches import joint_sums
 
 KINDS = ("TopK", "ReLU")
 

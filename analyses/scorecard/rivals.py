@@ -38,7 +38,7 @@ from interp.codes.code_chunks import read_chunks
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore
-from interp.features.twins import nearest_rows
+from interp.features.latent_matches import nearest_rows
 from interp.statistics.directions import unit_rows
 from interp.statistics.estimates import ratio
 from interp.text.neighbours import window_sums

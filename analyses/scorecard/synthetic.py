@@ -35,7 +35,7 @@ from analyses.bench.recovery_worlds import HOOK, QUICK, WORLDS
 from analyses.scorecard.rivals import dimensionality
 from analyses.scorecard.truth import Truth, take_in_turn
 from interp import SAE, BatchTopKConfig, train_sae
-from interp.features.twins import nearest_rows
+from interp.features.latent_matches import nearest_rows
 from interp.verdict.measures import largest_cosines
 from interp.verdict.nulls import MIN_GROUPS
 

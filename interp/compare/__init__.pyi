@@ -3,6 +3,6 @@ from .across_corpora import corpora as corpora
 from .across_models import MIN_FIRED as MIN_FIRED
 from .across_models import stability as stability
 from .across_models import universality as universality
+from .comparable_results import Pair as Pair
+from .comparable_results import open_pair as open_pair
 from .lineage import splitting as splitting
-from .pairs import Pair as Pair
-from .pairs import open_pair as open_pair

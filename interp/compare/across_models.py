@@ -16,8 +16,9 @@ from a bootstrap over latents or pairs.
 
 Sources: Towards Monosemanticity (Bricken et al. 2023), "Universality", for the maximum correlation; Harris 2020 (arXiv
 2012.06862) for the shift; Song et al. 2025 (arXiv 2505.20254) for PW-MCC; Paulo & Belrose 2025 (arXiv 2501.16615) for
-the share above 0.7, which they require of encoders too. Cost: L0 L0' operations per row, twice (`features.twins`). The
-matching costs O(n³) at worst, and 12 bytes for each pair of latents.
+the share above 0.7, which they require of encoders too.
+Cost: L0 L0' operations per row, twice (`features.latent_matches`). The matching costs O(n³) at worst, and 12 bytes for
+each pair of latents.
 Limits: the largest of many correlations is above 0 by chance, and grows with the number of latents of the other
 dictionary. The null says by how much. The measure has a direction: all latents of a narrow dictionary may be found in a
 wide one, but not vice versa. Two models find the same token detectors whatever they compute. The interval covers the
@@ -40,8 +41,8 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.display import cards
 from interp.display.cards import Markup
 from interp.features.feature_store import FeatureStore
+from interp.features.latent_matches import best_matches, match_rows
 from interp.features.scan_checks import check_same
-from interp.features.twins import best_matches, match_rows
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
 from interp.statistics.estimates import Estimate, bootstrap

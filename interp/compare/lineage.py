@@ -26,7 +26,7 @@ from interp.codes.code_chunks import CodeSource
 from interp.compare.across_models import MIN_FIRED, ShiftedCodes, codes_of_same_text
 from interp.display.cards import card
 from interp.features.feature_store import FeatureStore
-from interp.features.twins import joint_sums
+from interp.features.latent_matches import joint_sums
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
 from interp.statistics.estimates import ratio

@@ -40,8 +40,8 @@ from interp.codes.joint_sample import CodedRows, JointSample, encode_rows, order
 from interp.display.verdict_names import ONE_MEANING_ROW
 from interp.evaluation.baselines import shuffled_model
 from interp.features.feature_store import FeatureStore
+from interp.features.latent_matches import best_matches, nearest_rows
 from interp.features.scan_checks import check_scan_of, identity
-from interp.features.twins import best_matches, nearest_rows
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
 from interp.sae import SAE, SAEConfig, TopKConfig, train_sae, train_sweep

@@ -36,7 +36,7 @@ from interp.activations.hooks import Model
 from interp.checks.errors import InterpError
 from interp.codes.dictionary import Dictionary
 from interp.effects.graph_nodes import HEAD_EDGES, HEAD_SCORES, GraphNodes, empty_table
-from interp.effects.held import Attended
+from interp.effects.linearised_model import Attended
 from interp.effects.prompt_passes import PromptPasses, Slopes, passes_of
 
 _ROWS_AT_ONCE = 1 << 11
@@ -83,7 +83,7 @@ def attention_scores(
     if not 0 <= key <= query < n_pos:
         raise InterpError(f"query={query} and key={key} must be positions of the prompt, 0 ≤ key ≤ query < {n_pos}")
     passes = passes_of(graph, model, dictionaries)
-    n_heads = [pattern.shape[1] for pattern in passes.held_model.patterns]
+    n_heads = [pattern.shape[1] for pattern in passes.linearised_model.patterns]
     if not (0 <= layer < len(n_heads) and 0 <= head < n_heads[layer]):
         raise InterpError(
             f"layer={layer}, head={head}: the model runs scaled_dot_product_attention {len(n_heads)} times, with "
@@ -110,7 +110,7 @@ def sources_of_scores(passes: PromptPasses, scores: Sequence[Score]) -> Int[np.n
     change = passes.zeros(2 * len(scores)).requires_grad_(True)
     passes.readings(change, held=True)
     total: Any = 0
-    sides = _sides(passes.held_model.attentions, scores, _against_others(passes, scores))
+    sides = _sides(passes.linearised_model.attentions, scores, _against_others(passes, scores))
     for (query, key), n in zip(sides, range(0, len(change), 2), strict=True):
         total = total + query[n] @ key[n].detach() + query[n + 1].detach() @ key[n + 1]
     (gradient,) = torch.autograd.grad(total, change)
@@ -136,7 +136,7 @@ def head_scores(
 
 def head_edges(drawn: GraphNodes, passes: PromptPasses) -> pd.DataFrame:
     """Find the heads that carry the edges of a graph between positions (`GraphNodes.head_edges`)."""
-    nodes, patterns = drawn.nodes, passes.held_model.patterns
+    nodes, patterns = drawn.nodes, passes.linearised_model.patterns
     position = nodes["position"].to_numpy()
     row, source = np.nonzero(drawn.edges[drawn.targets])
     moves = (position[source] >= 0) & (position[source] != position[drawn.targets[row]])
@@ -171,7 +171,7 @@ def head_edges(drawn: GraphNodes, passes: PromptPasses) -> pd.DataFrame:
 def _slopes_of_outputs(passes: PromptPasses, targets: pd.DataFrame) -> list[Float[Tensor, "target head d_value"]]:
     """Return for each attention the gradient of the targets' inputs with respect to its output at their position."""
     slopes = Slopes(passes, min(64, len(targets)), held=True)
-    outputs = [attended.outputs for attended in passes.held_model.attentions]
+    outputs = [attended.outputs for attended in passes.linearised_model.attentions]
     position = targets["position"].to_numpy()
     blocks = []
     for rows, gradients in slopes.gradients(targets, outputs):
@@ -183,7 +183,7 @@ def _against_others(passes: PromptPasses, scores: Sequence[Score]) -> list[Float
     """Return for each score 1 at its key, less the attention to each other key, as a share of that to all others."""
     weights = []
     for layer, head, query, key in scores:
-        others = passes.held_model.patterns[layer][0, head, query].clone()
+        others = passes.linearised_model.patterns[layer][0, head, query].clone()
         others[key] = 0.0
         weight = -others / others.sum().clamp_min(torch.finfo(others.dtype).tiny)
         weight[key] = 1.0
@@ -195,7 +195,7 @@ def _scores(
     passes: PromptPasses, nodes: pd.DataFrame, scores: Sequence[Score], weights: Sequence[Float[Tensor, " pos"]]
 ) -> list[Float[Tensor, "query_node key_node"]]:
     """Decompose some attention scores, weighted over keys, into the pairs of nodes."""
-    scales = [passes.held_model.attentions[score.layer].scale for score in scores]
+    scales = [passes.linearised_model.attentions[score.layer].scale for score in scores]
     sides = _contributions(
         passes, nodes, lambda attended, _: [side for both in _sides(attended, scores, weights) for side in both]
     )
@@ -223,7 +223,7 @@ def _contributions(
     other sources, less that of the biases. look: the functions of the attentions of a pass, given its nodes."""
     node_type, columns = nodes["type"].to_numpy(), passes.columns(nodes)
     passes.readings(passes.zeros(1) - 1, held=True)
-    biases = passes.held_model.attentions
+    biases = passes.linearised_model.attentions
     blocks = []
     for rows in np.array_split(np.arange(len(nodes)), -(-len(nodes) * passes.ids.shape[1] // _ROWS_AT_ONCE)):
         alone = passes.zeros(len(rows)) - 1
@@ -233,7 +233,7 @@ def _contributions(
             alone[rest] = 0
             alone[rest, columns[columns >= 0]] = -1
         passes.readings(alone, held=True)
-        with_biases = look(passes.held_model.attentions, rows)
+        with_biases = look(passes.linearised_model.attentions, rows)
         of_biases = look([of.of_rows(len(rows)) for of in biases], rows)
         is_other = torch.tensor(node_type[rows] != "bias").to(alone)
         shapes = [(-1, *(1,) * (of.ndim - 1)) for of in of_biases]

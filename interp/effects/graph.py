@@ -9,7 +9,7 @@ Out: a graph. Its nodes are
          bias        all biases together
          rest        the latents that were not expanded, together
      and its edges are the contributions of each node (source) to each latent and logit (target), with all nonlinear
-     operations held at their values on the prompt (`interp.effects.held`):
+     operations held at their values on the prompt (`interp.effects.linearised_model`):
 
          edge = v_s · ∂ reads_t / ∂x,     v = z_j d_j, an error or an embedding
          reads_t = x · W_enc[:, j] of a latent, and of a logit  final_norm(x) · ∂ log p_t / ∂ final_norm(x), which is

@@ -5,7 +5,7 @@ Out: `encoded`: each dictionary's decomposition of the prompt, hook = Σ z_i d_i
      order in which the model runs them.
      `sources`: the nodes of the graph that write: the embeddings, the latents that fire, and the errors.
      `readings`: the inputs of each dictionary, and finally of the unembedding, when some sources are scaled, in the
-     model itself or in the model linearised at the prompt (`interp.effects.held`). `Slopes` has their gradients.
+     model itself or in the model linearised at the prompt (`effects.linearised_model`). `Slopes` has their gradients.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,8 +26,8 @@ from interp.checks.errors import InterpError
 from interp.codes.dictionary import Dictionary, W_skip_of
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.effects.graph_nodes import NODE_KEY, GraphNodes
-from interp.effects.held import HeldModel, without_weight_gradients
 from interp.effects.latent_edges import encoder_of
+from interp.effects.linearised_model import LinearisedModel, without_weight_gradients
 from interp.features.text_features import tokens_of
 
 EMBEDDING_HOOK = "blocks.0.hook_resid_pre"
@@ -94,7 +94,7 @@ class PromptPasses:
             raise InterpError("the model shows no final norm, and logits cannot be followed back")
         self.final = Hook(norm)
         self.entry = resolve_hooks(model, [EMBEDDING_HOOK])[EMBEDDING_HOOK]
-        self.held_model = HeldModel(module)
+        self.linearised_model = LinearisedModel(module)
         if not isinstance(dictionaries, Mapping):
             kind = type(dictionaries).__name__
             raise InterpError(f"dictionaries must be hooks with their dictionaries, {{hook: sae}}, not one {kind}")
@@ -156,7 +156,7 @@ class PromptPasses:
 
         def write(n: int, x: Tensor) -> Tensor:
             own = self.encoded[n]
-            with self.held_model.not_held():
+            with self.linearised_model.not_held():
                 written = error_shares[n][:, :, None] * own.error
                 for writer, shares in zip(self.encoded[: n + 1], latent_shares, strict=False):
                     if own.output_hook in writer.writes:
@@ -165,9 +165,9 @@ class PromptPasses:
                     return x + written.reshape(x.shape)
                 return (written + own.bias + _skip_path_output(own.dictionary, own.skips, reads[n])).reshape(x.shape)
 
-        if held and not self.held_model.can_replay(len(change)):
+        if held and not self.linearised_model.can_replay(len(change)):
             self._record(len(change))
-        run = self.held_model.replay(len(change)) if held else without_weight_gradients(self.module)
+        run = self.linearised_model.replay(len(change)) if held else without_weight_gradients(self.module)
         with run, torch.set_grad_enabled(change.requires_grad), ExitStack() as stack:
             stack.enter_context(self.entry.attach(enter))
             for n, each in enumerate(self.encoded):
@@ -217,7 +217,7 @@ class PromptPasses:
             keep(name, x)
             return x.detach().requires_grad_(True).clone()  # no leaf, as the model may write into it
 
-        with self.held_model.record(rows), ExitStack() as stack:
+        with self.linearised_model.record(rows), ExitStack() as stack:
             stack.enter_context(self.entry.attach(partial(begin, EMBEDDING_HOOK)))
             for name, side in self._hooks.items():
                 stack.enter_context(side.input_hook.attach(partial(keep, name)))

@@ -40,7 +40,7 @@ from interp.report.notes import features_key
 from interp.report.null_shares import closest_null
 from interp.report.payloads import LATENTS_PER_CHUNK, payloads, row_evidence, sense_counts, sense_tokens
 from interp.report.summary import describe_page, summary
-from interp.report.use import shares, uses
+from interp.report.three_questions import effect_accounts, question_shares
 from interp.report.verdict_evidence import explanations, most_shared, sense_rows, senses_in, senses_of, verdict_evidence
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
@@ -199,7 +199,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
         "senses": accounts,
         "sense_counts": sense_counts(features, accounts),
         "sense_tokens": sense_tokens(features, accounts),
-        "effects": uses(inputs),
+        "effects": effect_accounts(inputs),
         "positions": positions(features),
         "explanation": explanations(verdicts),
         "shared": most_shared(verdicts),
@@ -230,7 +230,7 @@ def _page_facts(inputs: ReportInputs) -> dict[str, Any]:
         "min_f1": MIN_F1,
         "first_bytes": FIRST_BYTES,
         "common_letters": COMMON_LETTERS,
-        "shares": shares(inputs) if features.has_text else [],
+        "shares": question_shares(inputs) if features.has_text else [],
         "null": closest_null(inputs),
         "headlines": [panel["headline"] for panel in inputs.panels if "headline" in panel],
         "logits": features.meta["logit_effects"],

@@ -42,7 +42,7 @@ from torch import Tensor
 from interp.codes.code_chunks import CodeChunk, read_chunks
 from interp.features.decoder import neighbour_tables
 from interp.features.feature_store import FeatureStore
-from interp.features.twins import best_correlations
+from interp.features.latent_matches import best_correlations
 from interp.runtime.registry import register
 from interp.statistics.estimates import ratio
 from interp.text.vocabulary import plain_strings

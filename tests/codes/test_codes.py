@@ -11,7 +11,7 @@ import torch
 from interp.codes.code_chunks import read_chunks
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes, entry_fault
-from interp.features.twins import best_matches
+from interp.features.latent_matches import best_matches
 
 ROWS, WIDTH = 23, 11
 

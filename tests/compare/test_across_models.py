@@ -10,7 +10,7 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.compare.across_models import ShiftedCodes, stability, universality
 from interp.compare.lineage import splitting
 from interp.features.feature_store import FeatureStore
-from interp.features.twins import joint_sums
+from interp.features.latent_matches import joint_sums
 from interp.statistics.estimates import bootstrap
 
 ROWS, D, WIDE, D_IN = 600, 7, 11, 16
@@ -39,7 +39,7 @@ def planted() -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("buffer_mb", [256, 0])
 def test_joint_sums_are_those_of_dense_codes(buffer_mb, monkeypatch):
     monkeypatch.setattr("interp.codes.code_chunks.ROWS_PER_CHUNK", 77)
-    monkeypatch.setattr("interp.features.twins.BUFFER_MB", buffer_mb)
+    monkeypatch.setattr("interp.features.latent_matches.BUFFER_MB", buffer_mb)
     a, b = dense(0, D), dense(1, WIDE)
     parts = list(joint_sums(codes(a), codes(b), [(0, 0), (1, 1), (2, 0)]))
     assert len(parts) == (1 if buffer_mb else D)

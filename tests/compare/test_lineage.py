@@ -30,7 +30,7 @@ def planted() -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("buffer_mb", [256, 0])
 def test_a_planted_split_is_found_and_edges_match_numpy(planted, buffer_mb, monkeypatch):
-    monkeypatch.setattr("interp.features.twins.BUFFER_MB", buffer_mb)
+    monkeypatch.setattr("interp.features.latent_matches.BUFFER_MB", buffer_mb)
     narrow, wide = planted
     found = splitting(codes(narrow), codes(wide), min_cosine=0.3)
     for edge in found.edges.itertuples():

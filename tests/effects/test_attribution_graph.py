@@ -347,7 +347,7 @@ def test_heads_carry_an_edge_from_a_token_to_another(model: Transformer, graph: 
 
         def without(_: object, __: object, z: torch.Tensor) -> torch.Tensor:
             z = z.clone()
-            with passes.held_model.not_held():
+            with passes.linearised_model.not_held():
                 z[:, read, head] -= attention * seen["values"][:, moved, head]
             return z
 

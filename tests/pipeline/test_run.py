@@ -27,7 +27,7 @@ from interp.pipeline.stages import LEFT_OUT, LINE_WIDTH, STAGES, stage
 from interp.pipeline.stages.corpus import _documents
 from interp.pipeline.stages.nulls import nulls_effort
 from interp.report.panels import Panel
-from interp.report.use import uses
+from interp.report.three_questions import effect_accounts
 from interp.runtime.progress import no_progress
 from interp.sae import JumpReLUConfig, load_sae
 from interp.storage.folders import unfinished_folder
@@ -198,7 +198,7 @@ def test_effects_stage_feeds_the_run_sql_and_the_page(run):
     joined = run.features.sql("select latent, loss_change, max from features join effects using (latent)")
     assert len(joined) == TINY.sae.d_sae
     latent = int(table.loss_change.abs().idxmax())
-    shown = uses(run.report_inputs())[latent]
+    shown = effect_accounts(run.report_inputs())[latent]
     assert shown["loss_change"][0] == pytest.approx(table.loss_change[latent], rel=5e-2)
     assert shown["null_kl"][0] == pytest.approx(table.null_kl[latent], rel=5e-2)
     assert [token for token, _ in shown["likelier"]] == list(table.likelier_tokens[latent])

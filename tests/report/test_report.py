@@ -40,7 +40,7 @@ from interp.report.latent_pairs import common_properties
 from interp.report.null_shares import closest_null, format_large, nulls_account
 from interp.report.panels import Panel, spread_points
 from interp.report.payloads import LATENTS_PER_CHUNK, sense_counts
-from interp.report.use import shares, uses
+from interp.report.three_questions import effect_accounts, question_shares
 from interp.report.verdict_evidence import verdict_evidence
 from interp.verdict.calibration import Calibration
 from interp.verdict.ranking import rank_features
@@ -1085,26 +1085,26 @@ def account_of(store, learnt, effects):
 
 def test_uses_explains_where_learnt_and_effect_disagree(run):
     inputs = account_of(run.features, {9: 0.9, 0: 0.9, 1: 0.9, 2: 0.9}, used())
-    accounts = uses(inputs)
+    accounts = effect_accounts(inputs)
     assert list(accounts) == [9, 0, 1, 2] and accounts[9]["why"] is None
     assert "about as often as it lowers it" in accounts[0]["why"] and "costs less" in accounts[1]["why"]
     assert "It was removed in 8 sequences" in accounts[2]["why"]
     assert "later_loss_change" not in accounts[9] and accounts[0]["later_loss_change"][0] == 0.02
     assert accounts[9]["beyond_null"] == [0.2, 0.15, 0.25] and accounts[9]["sequences"] == 64
-    turned = uses(account_of(run.features, {9: 0.1, 0: 0.1, 1: 0.1}, used()))
+    turned = effect_accounts(account_of(run.features, {9: 0.1, 0: 0.1, 1: 0.1}, used()))
     assert "The model needs it" in turned[9]["why"]
     assert turned[0]["why"] is turned[1]["why"] is turned[2]["why"] is None, "they agree, or one is not known"
 
 
 def test_each_of_the_three_shares_has_its_own_denominator(run):
     inputs = account_of(run.features, {9: 0.9, 0: 0.2}, used())
-    one, learnt, effect = shares(inputs)
+    one, learnt, effect = question_shares(inputs)
     judged = inputs.verdicts[~inputs.verdicts["verdict"].isin(["dead", "faint", "unranked"])]
     assert (one["of"], one["n"]) == (len(judged), judged["verdict"].isin(["monosemantic", "single-token"]).sum())
     assert one["note"] == f"The {len(judged)} features that are neither dead nor faint are counted."
     rare = inputs.ranking["latent"] == judged.index[judged["verdict"] == "monosemantic"][0]
     ranking = inputs.ranking.assign(verdict=inputs.ranking["verdict"].mask(rare, "too-rare"))
-    [rarely, *_] = shares(ReportInputs(features=run.features, ranking=ranking))
+    [rarely, *_] = question_shares(ReportInputs(features=run.features, ranking=ranking))
     assert (rarely["of"], rarely["n"]) == (one["of"], one["n"] - 1)
     assert "counted, 1 of them, with too few firings to be tested, as features without one" in rarely["note"]
     assert (learnt["n"], learnt["of"], effect["n"], effect["of"]) == (1, 2, 1, 4)
@@ -1115,7 +1115,7 @@ def test_each_of_the_three_shares_has_its_own_denominator(run):
         f"4 of the {firing} features that fire were ablated one at a time, each in at most 64 sequences."
     )
     low = [0.15, np.nan, -0.15, -0.05]
-    effect = shares(account_of(run.features, {}, used(beyond_null_low=low)))[-1]
+    effect = question_shares(account_of(run.features, {}, used(beyond_null_low=low)))[-1]
     assert (effect["n"], effect["of"]) == (1, 3), "an effect without an interval is not tested"
     assert effect["note"].endswith("in at most 64 sequences; 1 more have no interval, as one sequence gives none.")
-    assert [row["name"] for row in shares(ReportInputs(features=run.features))] == []
+    assert [row["name"] for row in question_shares(ReportInputs(features=run.features))] == []

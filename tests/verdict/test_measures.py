@@ -11,8 +11,8 @@ from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.compare.concepts import concept_table
 from interp.features.feature_store import FeatureStore
+from interp.features.latent_matches import best_correlations, best_matches, match_rows, nearest_rows
 from interp.features.scan_config import ScanConfig
-from interp.features.twins import best_correlations, best_matches, match_rows, nearest_rows
 from interp.verdict.measures import (
     MEASURES,
     best_token_concentration,
@@ -186,7 +186,7 @@ def twin(features, tokens, z, tmp_path_factory):
 def test_twins_against_all_pairs(buffer_mb, features, twin, z, monkeypatch):
     monkeypatch.setattr("interp.codes.code_chunks.ROWS_PER_CHUNK", 100)
     other, order, theirs = twin
-    monkeypatch.setattr("interp.features.twins.BUFFER_MB", buffer_mb)
+    monkeypatch.setattr("interp.features.latent_matches.BUFFER_MB", buffer_mb)
     found = best_correlations(features, other)
     for j in range(D):
         if j == 3:

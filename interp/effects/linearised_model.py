@@ -48,7 +48,7 @@ class Attended(NamedTuple):
         return Attended(queries, keys, values, outputs, self.scale)
 
 
-class HeldModel(TorchFunctionMode):
+class LinearisedModel(TorchFunctionMode):
     """A model whose passes can repeat all nonlinear operations as in a recorded pass.
 
     A mixture of experts sorts the tokens of all rows together by their experts. Its passes repeat a recorded pass of as

@@ -1,6 +1,6 @@
-"""Match each latent with the most similar latent of a twin dictionary, which was trained from another seed.
+"""Match each latent with the most similar latent of another dictionary, such as a twin from another seed.
 
-In: two scans of the same tokens, or two decoders. Out: for latent i, the best match j in the twin by
+In: two scans of the same tokens, or two decoders. Out: for latent i, the best match j in the other by
 
     correlation_i = max_j Pearson(z_i, z'_j)       over the rows that both encoded, 0 where silent
     cosine_i      = max_j Ŵ_i · Ŵ'_j

@@ -29,7 +29,7 @@ TAIL_SHARE = 0.025
 """Share of the latents whose interval may lie beyond either end of the page's scale of effects."""
 
 
-def uses(inputs: ReportInputs) -> dict[int, dict[str, Any]]:
+def effect_accounts(inputs: ReportInputs) -> dict[int, dict[str, Any]]:
     """Return for each ablated latent the changes of the loss and of the predictions, their intervals, the tokens that
     it moves most, and `why`: a sentence if it is learnt without an effect, or has an effect without being learnt."""
     if inputs.effects is None:
@@ -50,7 +50,7 @@ def uses(inputs: ReportInputs) -> dict[int, dict[str, Any]]:
     return accounts
 
 
-def shares(inputs: ReportInputs) -> list[dict[str, Any]]:
+def question_shares(inputs: ReportInputs) -> list[dict[str, Any]]:
     """Return, for each of the three questions, its name, the number of latents for which the answer is yes (n), the
     number of tested latents (of), the 95 % interval of the share, and a sentence on the tested latents. The effect also
     has the share that chance alone gives, and the ends of a scale, in nats, that contains the intervals of nearly all

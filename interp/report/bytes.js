@@ -80,9 +80,19 @@ report.bytes = (() => {
   const seenWith = (token, lead) => (charactersOf[token] ?? []).map((byScript) => (lead === null ? byScript[0]
     : byScript.find((characters) => nameOf(new TextEncoder().encode(characters)[0]) === nameOf(lead))));
 
+  /* A first byte of the characters of which a token is a part: of its own, or of those that it was seen to end, in the
+   * script around it if there are such; null if none is known. */
+  function leadRead(token, lead) {
+    const [byte] = bytesOf(token);
+    const isOfLead = lead !== null && (seenWith(token, lead)[0] || letterOf(byte, lead));
+    const [elsewhere] = seenWith(token, null);
+    return leadOf(token) ?? (isOfLead || !elsewhere ? lead : new TextEncoder().encode(elsewhere)[0]);
+  }
+
   /* The parts of characters in a run of stray bytes: [sign, label, meaning, what is known], …; lead: a first byte of
-   * the script around it, if it has none itself; ended and begun: as above; endedElsewhere: in the commonest script. */
-  function parts(run, lead, [ended, begun], [endedElsewhere]) {
+   * the script around it, if it has none itself; ended and begun: as above; endedElsewhere: in the commonest script;
+   * isBeside: whole letters of its script stand beside it, which tell more than all that may begin with a byte. */
+  function parts(run, lead, [ended, begun], [endedElsewhere], isBeside) {
     const bytes = bytesOf(run);
     const script = bytes.find(lengthOf) ?? lead;
     const found = [];
@@ -103,7 +113,8 @@ report.bytes = (() => {
         const letters = lettersOf(bytes[k]);
         const range = letters.length ? `, ${letters[0]} to ${letters.at(-1)}` : "";
         const known = letters.length ? lettersOrScript(own) : seen ?? lettersOrScript(own); // one range in all tokens
-        found.push([sign, `${hex}… ${known}`, `${sign}: ${which} of ${ofSeen ?? `${an(name)}${range}`}`, known]);
+        const label = isBeside && letters.length ? `${hex}…` : `${hex}… ${known}`;
+        found.push([sign, label, `${sign}: ${which} of ${ofSeen ?? `${an(name)}${range}`}`, known]);
       } else {
         const name = script === null ? "character" : nameOf(script);
         const of = letter ? `the end of ${letter}, if it is ${an(name)}` : `a later byte of ${an(name)}`;
@@ -122,22 +133,25 @@ report.bytes = (() => {
     if (!ANY_BYTE.test(text)) return [text];
     const own = leadOf(text) ?? leadOfLetters(text) ?? lead;
     const seen = [seenWith(token, own), seenWith(token, null)];
-    return text.split(RUN).map((piece, k) => (k % 2 ? parts(piece, own, ...seen) : piece));
+    const all = text.split(RUN);
+    const isOfOwn = (letter) => own !== null && letter !== null && nameOf(letter) === nameOf(own);
+    const isBeside = all.some((piece, k) => k % 2 === 0 && isOfOwn(leadOfLetters(piece)));
+    return all.map((piece, k) => (k % 2 ? parts(piece, own, ...seen, isBeside) : piece));
   }
 
   /* A text with its stray bytes drawn as parts of characters, each read as its script is; the bytes themselves are
    * there to be copied. */
   function drawn(text, lead = null, token = null) {
     const element = ([sign, label, meaning, known]) => {
-      const named = { role: "img", "aria-label": meaning, dir: RIGHT_TO_LEFT.test(label) ? "rtl" : "ltr" };
+      const named = { role: "img", "aria-label": meaning, dir: RIGHT_TO_LEFT.test(known) ? "rtl" : "ltr" };
       return h("span.byte", { ...named, "data-part": label, "data-known": known || label },
         h("span.exact", null, sign));
     };
     return divided(text, lead, token).flatMap((piece, k) => (k % 2 ? piece.map(element) : piece || []));
   }
 
-  /* A token as text, for pictures, which have brackets instead of boxes. */
-  const inLetters = (token, lead = null) => divided(token, lead, token).map((piece, k) =>
+  /* A text as part of a picture, which has brackets instead of boxes; token: what it is of. */
+  const inLetters = (text, lead = null, token = text) => divided(text, lead, token).map((piece, k) =>
     (k % 2 ? piece.map(([, label]) => `⟨${label}⟩`).join("") : piece)).join("");
 
   /* What the stray bytes of a token are; null if it has none. */
@@ -166,5 +180,5 @@ report.bytes = (() => {
     return joined;
   }
 
-  return { drawn, inLetters, meaning, directionOf, pieces, leadOf, leadOfLetters, nameOf, scriptOf };
+  return { drawn, inLetters, meaning, directionOf, pieces, leadOf, leadRead, leadOfLetters, nameOf, scriptOf };
 })();

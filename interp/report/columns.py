@@ -80,8 +80,8 @@ CHOICES = {
     "have no sure effect, the one whose rule predicts the most varied tokens.",
     "The clearest senses": "Of the polysemantic features, first those whose rules name no part of a character; of "
     "these, the one whose senses have the clearest rules and divide its firings most evenly.",
-    "Largest effect": "The largest effect that is surely above that of its null; first those whose rule names letters "
-    "or digits.",
+    "An effect beyond one token": "The largest effect that is surely above that of its null, of a feature that is not "
+    "single-token; first those whose rule names letters or digits.",
     "Largest effect of one token": "The largest sure effect of a single-token feature.",
 }
 """What the overview shows, and how each is chosen."""
@@ -296,7 +296,7 @@ def overview_examples(
     }
     of_one_token = (verdict[low.index] == SINGLE_TOKEN).to_numpy()
     by_effect: dict[str, list[int]] = {
-        "Largest effect": sorted(low.index[~of_one_token], key=lambda j: not names_text(j)),
+        "An effect beyond one token": sorted(low.index[~of_one_token], key=lambda j: not names_text(j)),
         "Largest effect of one token": low.index[of_one_token].tolist(),
     }
     chosen = set[int]()

@@ -243,18 +243,20 @@ report.views.compare = (() => {
   function examples([a, first], [b, second], known) {
     const list = (some, latent, feature, beside) => {
       const { top, same, others, further, alike } = report.firings.varied(some, N_STRONGEST);
-      const how = { few: N_EXAMPLES, how: "line", beside, alikeOf: (one) => alike.get(one) };
+      const senses = beside ? [] : feature.senses ?? []; // whose letters would stand where the other's activation does
+      const how = { few: N_EXAMPLES, how: "line", beside, senses, alikeOf: (one) => alike.get(one) };
       const all = [...top, ...others, ...same, ...further];
       const shown = all.splice(0, N_EXAMPLES).sort(([, , , x], [, , , y]) => y - x);
       return some.length
         ? report.examples.list(latent, feature, [...shown, ...all], how)
         : h("p.missing", null, "None of the examples stored.");
     };
+    const varies = h("p.muted", null, `the ${N_STRONGEST} strongest, then the strongest on other tokens`);
     const column = (kind, title, ...rest) => h(`section.${kind}`, null, h("h3", null, title), rest);
     if (!known) {
       return h("div.where", null,
-        column("a", `Strongest of ${a}`, list(first.examples, a, first)),
-        column("b", `Strongest of ${b}`, list(second.examples, b, second)));
+        column("a", `Firings of ${a}`, varies, list(first.examples, a, first)),
+        column("b", `Firings of ${b}`, varies.cloneNode(true), list(second.examples, b, second)));
     }
     const parted = (feature, at) => {
       const places = new Set(at);

@@ -163,11 +163,15 @@ report.views.feature = (() => {
 
   /* The features that fire most with it, those close to it in the decoder, and a link to its place on the map. */
   function nearby(latent, { neighbours, coactivations }) {
-    const close = neighbours.filter(([, cosine]) => cosine >= CLOSE).slice(0, N_NEAR);
-    const often = byJaccard(coactivations).filter(([, jaccard]) => jaccard >= SOME).slice(0, N_NEAR);
+    const close = new Map(neighbours.filter(([, cosine]) => cosine >= CLOSE).slice(0, N_NEAR)
+      .map(([other, cosine]) => [other, `cosine ${format.fixed(cosine)}`]));
+    const often = byJaccard(coactivations).filter(([, jaccard]) => jaccard >= SOME).slice(0, N_NEAR)
+      .map(([other, jaccard]) =>
+        [other, [`Jaccard ${format.fixed(jaccard)}`, close.get(other)].filter(Boolean).join(", ")]);
+    for (const [other] of often) close.delete(other); // one that does both stands once
     const lines = [
-      ["Fires with", report.lead.linked(often, "Jaccard")],
-      ["Points like", report.lead.linked(close, "cosine")],
+      ["Fires with", report.lead.linked(often)],
+      ["Points like", report.lead.linked([...close])],
     ].filter(([, others]) => others.length);
     if (neighbours.length) lines.at(-1)?.[1].push(h("a", { href: `#map/${latent}` }, "on the map"));
     return lines;
@@ -322,6 +326,17 @@ report.views.feature = (() => {
       const lists = Array.from(fires.querySelectorAll(`#panel-0 div${kind}`)).filter(({ show: more }) => more);
       while (lists.filter(hasGrown).length);
     }
+    balance(fires, side);
+  }
+
+  /* Move the last blocks of the evidence below the examples, as long as these end further up. */
+  function balance(fires, side) {
+    const foot = h("div.foot");
+    fires.append(foot);
+    const endOf = (column) => column.lastElementChild.getBoundingClientRect().bottom;
+    const fits = (last) => last && endOf(fires) + last.offsetHeight < endOf(side) - last.offsetHeight;
+    while (fits(side.lastElementChild)) foot.prepend(side.lastElementChild);
+    if (!foot.childElementCount) foot.remove();
   }
 
   /* Preload what j and k open next; a failure is reported only when they open it. */

@@ -82,24 +82,25 @@ report.firings = (() => {
   }
 
   /* The strongest firings and the weakest ones of each sense, then those of none. */
-  function bySense(latent, feature, atFirst) {
+  const bySense = (latent, feature, atFirst) =>
+    h("div", null, [...feature.senses.keys(), -1].map((k) => ofSense(latent, feature, k, atFirst(N_OF_SENSE))));
+
+  /* Those of one sense, or of none for k = −1; null where none is stored. few: firings shown at first. */
+  function ofSense(latent, feature, k, few) {
     const { senses } = feature;
-    const block = (k) => {
-      const isOf = (one) => senseOf(one, senses) === k;
-      const weak = k < 0 ? [] : partsOf(senses[k]).weakest.filter(isOf).slice(-N_WEAKEST);
-      const isWeak = ([, row]) => weak.some(([, other]) => other === row);
-      const known = [...feature.examples, ...(senses[k]?.examples ?? [])];
-      const own = known.filter((one) => isOf(one) && !isWeak(one));
-      const { alike } = varied(own);
-      if (!alike.size) return null;
-      const alikeOf = (one) => alike.get(one);
-      const listed = list(latent, feature, [...alike.keys()], { few: atFirst(N_OF_SENSE), alikeOf });
-      return h("div", { "data-sense": k < 0 ? null : String(k) },
-        headed(k < 0 ? ["Of no one sense ", h("small", null, shareOfNone(feature))]
-          : describedSense(senses[k], k, feature), listed),
-        weak.length ? [h("p.weakest", null, "its weakest"), list(latent, feature, weak)] : null);
-    };
-    return h("div", null, [...senses.keys(), -1].map(block));
+    const isOf = (one) => senseOf(one, senses) === k;
+    const weak = k < 0 ? [] : partsOf(senses[k]).weakest.filter(isOf).slice(-N_WEAKEST);
+    const isWeak = ([, row]) => weak.some(([, other]) => other === row);
+    const known = [...feature.examples, ...(senses[k]?.examples ?? [])];
+    const own = known.filter((one) => isOf(one) && !isWeak(one));
+    const { alike } = varied(own);
+    if (!alike.size) return null;
+    const alikeOf = (one) => alike.get(one);
+    const listed = list(latent, feature, [...alike.keys()], { few, alikeOf });
+    return h("div", { "data-sense": k < 0 ? null : String(k) },
+      headed(k < 0 ? ["Of no one sense ", h("small", null, shareOfNone(feature))]
+        : describedSense(senses[k], k, feature), listed),
+      weak.length ? [h("p.weakest", null, "its weakest"), list(latent, feature, weak)] : null);
   }
 
   /* The strongest firings, then those on each other common token, then a few on each of the rest. */
@@ -142,11 +143,14 @@ report.firings = (() => {
       (tokens.length > 1 && shares.has(token) ? h("small", null, ` ${format.notable(shares.get(token))}`) : null);
     const named = tokens.slice(0, N_TITLED).map((one) => [firingToken(one, feature), own(one), " "]);
     const more = tokens.length - N_TITLED;
-    const isKnown = tokens.every((token) => shares.has(token));
+    const share = shareOf(examples, shares);
+    const about = tokens.every((token) => shares.has(token)) ? "" : "about ";
+    const least = Math.min(...shares.values()); // of a token that is known: those of the others are not larger
     return [tokens.length > 1 ? "The strongest, on " : null, named,
       more > 0 ? h("small", null, `and ${more} more `) : null,
-      h("small", null, tokens.length > 1 ? "· in all " : null,
-        `${isKnown ? "" : "about "}${ofFirings(shareOf(examples, shares))}`)];
+      h("small", null, tokens.length > 1 ? "· " : null,
+        share ? `${tokens.length > 1 ? "in all " : ""}${about}${ofFirings(share)}`
+          : `at most ${ofFirings(least)}${tokens.length > 1 ? " each" : ""}`)];
   }
 
   /* The share of all firings that are on the tokens of some examples, without those that are too rare to be known. */
@@ -340,6 +344,7 @@ report.firings = (() => {
     const last = edges.length - 1;
     const all = stored(feature);
     const senses = feature.senses ?? [];
+    const isOfNone = (one) => senseOf(one, senses) < 0;
     let shown = all;
     let chosen = { bins: null, token: null };
     const examples = h("div", null, strongest(latent, feature));
@@ -371,11 +376,17 @@ report.firings = (() => {
       ...senses.map((one, k) => [titleOf(one, k, senses.length > N_NAMED, feature),
         () => h("div", { "data-sense": k }, sense(latent, feature, one))]),
     ];
+    if (senses.length && all.some(isOfNone)) {
+      const share = 1 - sumOf(senses.map((one) => one.share ?? NaN));
+      panels.push([`of no sense ${share >= 0 ? format.percent(share) : ""}`,
+        () => ofSense(latent, feature, -1, N_FIRST)]);
+    }
     if (report.steering) panels.push(["Steer", () => report.steering(latent, all[0])]);
     const histogram = activations(feature, (bins) => choose({ bins }));
     const bars = report.data.page.has_text ? tokenBars(feature, (token) => choose({ token })) : null;
     const parts = tabs("Its firings", panels, (k) => onsense(senses[k - FIRST_SENSE] ? k - FIRST_SENSE : null));
-    const inSight = () => [shown, all, ...senses.map((one) => one.examples)][parts.chosen()] ?? [];
+    const inSight = () =>
+      [shown, all, ...senses.map((one) => one.examples), all.filter(isOfNone)][parts.chosen()] ?? [];
     return h("div.fires", { role: "region", tabindex: 0, "aria-label": "Where it fires" },
       h("div.firinghead", null,
         h("div.strengths", null, histogram, bars, facts),

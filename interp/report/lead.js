@@ -42,17 +42,15 @@ report.lead = (() => {
   const LISTS = new RegExp(`(tokens like )?((?:${QUOTED.source}(?:,| or|, or) ){2,}${QUOTED.source})`, "g");
   const NAMES_SCRIPT = /Greek|Cyrillic|Hebrew|Arabic/; // a family of whose tokens none needs its script beside it
   const OF_PLACE = /^(?:tokens )?(?:after|before|two|within|in|inside|outside|at|on)\b/; // a rule that names no tokens
+  /* The kind of the tokens of a rule, up to the place where they stand, if it is long. */
+  const BEFORE_PLACE =
+    /^[^"]{24,}(?<!tokens) (?=(?:(?:within \d+ tokens )?(?:after|before)|in (?:text|words|lines|an?)) )/;
   const OF_BYTES = /bytes of characters|[a-z-]+ tokens in Byte script/g; // names of parts of characters in a rule
   /* The tokens that a rule does not quote (text/vocabulary.py). */
   const NAMES = {
     "\n": "a newline", "\n\n": "a blank line", " ": "a space", "\t": "a tab", ",": "a comma", ".": "a full stop",
     ":": "a colon", ";": "a semicolon", "'": "an apostrophe", '"': "a double quote",
   };
-  const KINDS_OF_SPACE = [
-    [/^"(?:\\n)+ +"$/, "a line end and an indent"],
-    [/^"(?:\\n)+"$/, "line ends"],
-    [/^" {2,}"$/, "several spaces"],
-  ];
   const isKnown = (f1) => f1 !== null && f1 !== undefined;
   const f1Element = (f1) => (isKnown(f1) ? h("small", null, ` F1 ${format.fixed(f1)}`) : null);
   const f1Term = (f1, of = "") =>
@@ -84,22 +82,24 @@ report.lead = (() => {
       (rule.slice(0, at).includes("tokens like") ? `${before} ` : _))
     .replace(OF_BYTES, "parts of characters of any script");
 
-  /* The kinds of white space that a rule lists, in words; null for any other rule. */
-  function inSpaces(rule) {
-    const tokens = listOf(rule);
-    const kinds = new Set(tokens.map(kindOfSpace));
-    return tokens.length > 1 && !kinds.has(undefined) ? [...kinds].join(", or ") : null;
-  }
-
   /* A rule in short: of each list the first few tokens and how many more there are, and of many tokens of one family
-   * its name before them; white space is shown by kind or by its counts. The page writes every rule so; with `isButton`
-   * a button shows all of it. read: as of `reading`, on the page of a feature. */
+   * its name before them; white space is shown by its counts. The page writes every rule so; with `isButton` a button
+   * shows all of it. In a line without room for it the kind of its tokens is cut, and not the place that tells it from
+   * others. read: as of `reading`, on the page of a feature. */
   function short(rule, isButton = false, read = () => null) {
-    const spaces = inSpaces(rule) ?? (isBlankList(rule) ? inCounts(rule) : null);
+    const spaces = isBlankList(rule) ? inCounts(rule) : null;
     if (spaces) return h("span", { title: rule }, spaces);
     const whole = inOrder(joined(rule));
     const lead = report.bytes.leadOf(whole);
     const inRule = (part) => partOfRule((token) => read(token) ?? lead, part);
+    const [kind] = (!isButton && BEFORE_PLACE.exec(whole)) || [""];
+    const place = shortened(whole.slice(kind.length), inRule, isButton);
+    return h("span.shortened", { title: kind || place[0].length ? rule : null }, kind
+      ? [h("span.kind", null, shortened(kind, inRule)), h("span.place", null, place)] : place);
+  }
+
+  /* Its lists so, each token as `inRule` draws it. */
+  function shortened(whole, inRule, isButton = false) {
     const more = (n) => further(n, isButton ? () => inRule(whole) : null);
     const parts = [];
     let from = 0, samples = N_SAMPLES;
@@ -122,7 +122,7 @@ report.lead = (() => {
       parts.push(inRule(whole.slice(from, index)), groups.map((group, k) => (k ? [" or ", group] : group)));
       from = index + length;
     }
-    return h("span.shortened", { title: parts.length ? rule : null }, parts, inRule(whole.slice(from)));
+    return [parts, inRule(whole.slice(from))];
   }
 
   /* How many more there are; if `all` makes the whole rule, it is a button that shows that. */
@@ -137,27 +137,31 @@ report.lead = (() => {
     return [" ", h("button.link", { type: "button", title: "all of the rule", onclick }, said)];
   }
 
-  /* The families of at least `least` tokens of a list: [name, quoted tokens], …, in the order of the list. */
+  /* The families of at least `least` tokens of a list: [name, quoted tokens], …, in the order of the list. Of parts of
+   * characters of one script those with whole letters come first, which tell more. */
   function familiesOf(tokens, least) {
     const lead = report.bytes.leadOf(tokens.join(""));
-    const families = new Map();
-    for (const token of tokens) {
-      const name = familyOf(token.slice(1, -1), lead);
-      if (name) families.set(name, [...(families.get(name) ?? []), token]);
-    }
-    return [...families].filter(([, own]) => own.length >= least);
+    const nameOf = (token) => familyOf(token.slice(1, -1), lead);
+    const isPart = (name) => name?.startsWith("parts of");
+    const scripts = new Set(tokens.map(nameOf).filter(isPart));
+    const families = Map.groupBy(tokens, (token) => {
+      const name = nameOf(token);
+      return isPart(name) && scripts.size > 1 ? "parts of characters of several scripts" : name;
+    });
+    families.delete(undefined);
+    const hasLetters = (token) => Number(/\p{L}/u.test(token.replace(/⟨..⟩/g, "")));
+    const toldFirst = ([name, own]) =>
+      [name, scripts.has(name) ? own.toSorted((a, b) => hasLetters(b) - hasLetters(a)) : own];
+    return [...families].filter(([, own]) => own.length >= least).map(toldFirst);
   }
 
   /* A name for tokens of one kind of spelling; undefined for any other. */
   function familyOf(token, lead = null) {
-    const own = report.bytes.leadOf(token) ?? (report.bytes.meaning(token) ? lead : null);
-    if (own !== null) return `parts of ${report.bytes.nameOf(own).replace(/ or sign| or rare character/, "")}s`;
-    if (report.bytes.meaning(token)) return "parts of characters";
-    return FAMILIES.find(([, pattern]) => pattern.test(token))?.[0];
+    if (!report.bytes.meaning(token)) return FAMILIES.find(([, pattern]) => pattern.test(token))?.[0];
+    const own = report.bytes.leadRead(token, lead);
+    const name = own === null ? "character" : report.bytes.nameOf(own).replace(/ or sign| or rare character/, "");
+    return `parts of ${name}s`;
   }
-
-  /* The white space of a quoted token, in words; undefined for any other token. */
-  const kindOfSpace = (token) => KINDS_OF_SPACE.find(([pattern]) => pattern.test(token))?.[1];
 
   /* Whether a rule lists only white space. */
   const isBlankList = (rule) => listOf(rule).length > 1 && listOf(rule).every((token) => /^"(?:\s|\\n)+"$/.test(token));
@@ -171,14 +175,24 @@ report.lead = (() => {
       const lines = token.split("\\n").length - 1;
       afterLines.set(lines, [...(afterLines.get(lines) ?? []), token.length - 2 * lines]);
     }
-    const oneOf = (counts) => [counts.slice(0, -1).join(", "), counts.at(-1)].filter(Boolean).join(" or ");
+    const oneOf = (counts) => {
+      const runs = [];
+      for (const n of counts) {
+        if (runs.at(-1)?.[1] === n - 1) runs.at(-1)[1] = n;
+        else runs.push([n, n]);
+      }
+      const said = runs.flatMap(([first, last]) =>
+        (last > first + 1 ? `${first} to ${last}` : [...new Set([first, last])]));
+      return [said.slice(0, -1).join(", "), said.at(-1)].filter(Boolean).join(" or ");
+    };
     const ofSpaces = (counts) => `${oneOf(counts)} ${counts.at(-1) === 1 ? "space" : "spaces"}`;
-    return Array.from(afterLines, ([lines, counts]) => {
+    const parts = Array.from(afterLines, ([lines, counts]) => {
       const sign = lines > 3 ? `↵×${lines}` : "↵".repeat(lines);
       const spaces = counts.filter(Boolean);
       const then = spaces.length ? `${sign ? `${sign} then ` : ""}${ofSpaces(spaces)}` : null;
       return [counts.length > spaces.length ? sign : null, then].filter(Boolean).join(", or ");
-    }).join("; ");
+    });
+    return parts.join(parts.some((part) => part.includes(",")) ? "; " : ", or ");
   }
 
   /* The same rule; if it lists only white space, sorted by the line ends and then by the spaces. */
@@ -238,13 +252,12 @@ report.lead = (() => {
   /* The same as text alone. */
   const plain = (latent) => h("span", null, brief(latent, () => null)).textContent;
 
-  /* Links to other features, each with what it fires on in a few words, and the number that relates the two.
-   *
-   * rows: [other latent, number]; measure: what the number is. */
-  const linked = (rows, measure) => rows.map(([other, number]) => (
+  /* Links to other features, each with what relates the two, and what it fires on in a few words. rows: [other latent,
+   * what relates them]. */
+  const linked = (rows) => rows.map(([other, said]) => (
     h("span.near", null,
       featureLink(other),
-      h("small", null, `${measure} ${format.fixed(number)}`),
+      h("small", null, said),
       h("span.rule", null, brief(other, () => null)))));
 
   /* The kinds of text in which the firings of a feature that is named by a label lie: [label, share], …, that label
@@ -295,7 +308,10 @@ report.lead = (() => {
     const tokens = strongestTokens(report.firings.stored(feature));
     const isNamed = isMost(tokens, (token) => isNamedBy(columns.explanation[latent], token));
     if (isNamed || areFew(tokens, feature)) return null;
-    return [onTokens(tokens, feature), h("span.muted", null, ": ")];
+    const rule = columns.explanation[latent];
+    if (!listOf(rule).length) return [onTokens(tokens, feature), h("span.muted", null, ": ")];
+    const others = tokens.filter((token) => !isNamedBy(rule, token)); // on which it fires more strongly than on those
+    return [h("span.muted", null, "most strongly "), onTokens(others, feature), h("span.muted", null, "; ")];
   }
 
   /* Whether hardly any firings of a feature, or of a share of them, are on the first few of some tokens. */
@@ -388,11 +404,9 @@ report.lead = (() => {
   /* The rule of a feature with its F1, whether it lists tokens, and how many of the strongest firings it misses. */
   function inWords(latent, feature) {
     const [rule, ruleF1] = [ruleOf(latent), columns.explanation_f1[latent]];
-    const counts = inSpaces(rule) && inCounts(rule);
     return [
       ruleElement(rule, ruleF1, "No explanation was found.",
-        { before: rule && !counts ? listed(rule) : null, read: reading(feature) }),
-      counts ? h("span.muted", null, `: ${counts}`) : null,
+        { before: isBlankList(rule) ? null : listed(rule), read: reading(feature) }),
       rule ? f1Term(ruleF1) : null,
       isPastStrongest(latent) && !isWeakRule(ruleF1)
         ? h("small", null, `, but true of ${format.percent(columns.at_strongest[latent])} of its strongest firings`)

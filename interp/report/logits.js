@@ -162,8 +162,9 @@ report.logits = (() => {
 
   /* A token on one line of a picture. */
   function short(token, read) {
-    const text = report.bytes.inLetters(word(token), read(word(token))).replace(/ {3,}/g, (run) => `␣×${run.length}`);
-    const characters = Array.from(text, (c) => ({ " ": "␣", "\n": "↵", "\t": "⇥" })[c] ?? c);
+    const signs = word(token).replace(/ {3,}/g, (run) => `␣×${run.length}`)
+      .replace(/[ \n\t]/g, (c) => ({ " ": "␣", "\n": "↵", "\t": "⇥" })[c]);
+    const characters = Array.from(report.bytes.inLetters(signs, read(word(token)), word(token)));
     return characters.length > LONGEST ? `${characters.slice(0, LONGEST - 1).join("")}…` : characters.join("");
   }
 

@@ -263,6 +263,7 @@ function ruleText(...pieces) {
 function partOfRule(leadOf, ...pieces) {
   const LINE_ENDS = /((?:\\n)+)/; // which a rule writes as \n
   const LONG = 24; // letters of a token that may be parted between two lines
+  const IN_QUOTES = /"|^'|'$/; // beside which further quotes are hard to tell
   const CUT_BYTE = /(?<![⟨0-9a-f])([0-9a-f]{2}⟩)/g;
   const [HIDDEN, TEXT, BLANK, BOXED] = [1, 2, 3, 4];
   const kindAt = new Map(); // of what is quoted, by its place
@@ -271,7 +272,7 @@ function partOfRule(leadOf, ...pieces) {
   for (const { index, 0: quoted } of rule.matchAll(QUOTED)) {
     const token = quoted.slice(1, -1);
     const end = index + quoted.length - 1;
-    const kind = !token.replaceAll("\\n", "").trim() ? BLANK : token.includes('"') ? BOXED : TEXT;
+    const kind = !token.replaceAll("\\n", "").trim() ? BLANK : IN_QUOTES.test(token) ? BOXED : TEXT;
     for (let k = index + 1; k < end; k++) kindAt.set(k, kind);
     if (kind !== TEXT) kindAt.set(index, HIDDEN).set(end, HIDDEN);
   }

@@ -175,7 +175,8 @@ report.views.summary = (() => {
       if (name === "one meaning" && compared)
         return [share(compared.null.one[0]), " closest null, against ", share(compared.matched.one[0]),
           " at equal training"];
-      return chance === undefined ? "no null was tested" : [share(chance), " by chance"];
+      if (name === "learnt") return "features of a model with random weights";
+      return chance === undefined ? "no null was run" : [share(chance), " by chance"];
     };
     const line = (row) => h("tr", null,
       rowHead(words[row.name], h("small", null, `${format.count(row.n)} of ${format.count(row.of)}`)),

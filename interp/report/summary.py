@@ -57,6 +57,8 @@ DENSITIES = (
     "Dead features never fired there; those of ultra-low density, under the bracket, fire on less than "
     "one token in 100,000."
 )
+SAE_SETTINGS = {"architecture": "{}", "k": "k = {}", "seed": "seed {}"}
+"""Settings of a dictionary that tell it from others of its size."""
 LIMITS = {
     "one meaning": "One meaning says that the firings of a feature have something in common in the text. It does not "
     "say that the model learnt it: dictionaries that could learn nothing have such features too.",
@@ -120,13 +122,18 @@ def _facts(inputs: ReportInputs) -> list[tuple[str, str]]:
         rows.append(("Bits a character", f"{results['bits_per_character']:.3f}"))
     if hook := features.meta["hook_name"]:
         rows.append(("Hook", hook))
-    size = f"{features.d_sae:,} features"
+    size = [f"{features.d_sae:,} features"]
+    sae = {name: value for name, value in inputs.config.get("sae", {}).items() if value != "none"}
+    size += [form.format(sae[name]) for name, form in SAE_SETTINGS.items() if name in sae]
     if training is not None and "tokens" in training:
-        size += f", trained on {training['tokens'].max():,} tokens"
-    rows.append(("Dictionary", size))
+        size.append(f"trained on {training['tokens'].max():,} tokens")
+    rows.append(("Dictionary", ", ".join(size)))
     if inputs.quality is None:  # whose table has it
         rows.append(("L0", f"{inputs.table['density'].fillna(0).sum():.1f} features a token"))
     unit = "tokens" if features.has_text else "rows"
+    if corpus := inputs.config.get("corpus"):
+        names = [corpus.get("name") or corpus["source"], corpus.get("subset"), f"seed {corpus['seed']}"]
+        rows.append(("Corpus", ", ".join(filter(None, names))))
     rows.append(("Scanned", f"{features.meta['n_tokens']:,} {unit} in contexts of {features.n_ctx}"))
     return rows + [(name, value) for panel in inputs.panels if "fact" in panel for name, value in [panel["fact"]]]
 

@@ -2,6 +2,8 @@
 
 import re
 
+from tests.report.planted_page import SPLIT
+
 
 def test_two_features_are_compared_at_an_address_of_their_own(browser, address):
     browser.open(f"{address}#feature/3")
@@ -30,6 +32,12 @@ def test_two_features_are_compared_at_an_address_of_their_own(browser, address):
     browser.wait("document.getElementById('compare').dataset.latent === '3'")
     nearest = browser.evaluate("loadFeature(3).then(({ neighbours }) => neighbours[0][0])")
     assert browser.text("#compare .heads h2") == ["Feature 3", f"Feature {nearest}"]
+
+
+def test_firings_of_a_feature_with_senses_have_their_letters(browser, address):
+    browser.open(f"{address}#compare/{SPLIT}/3")
+    marks = "Array.from(document.querySelectorAll('#compare .where .a .sense'), (e) => e.textContent)"
+    assert set(browser.evaluate(marks)) == {"A", "B"} and not browser.text("#compare .where .b .sense")
 
 
 def test_numbers_of_two_features_stand_on_one_scale_each_and_those_that_differ_are_marked(browser, address):

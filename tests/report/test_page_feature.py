@@ -280,6 +280,9 @@ def test_the_lead_uses_a_label_instead_of_a_rule_if_it_fits_better(browser, addr
     lines = browser.evaluate(f"{far}.map(([name, said]) => [name, h('p', null, said).textContent])")
     assert [name for name, _ in lines] == ["Fires with"], "no neighbour is close"
     assert re.match(r"5Jaccard 0\.60.*4Jaccard 0\.10.*on the map", lines[0][1]), "the highest Jaccard first"
+    both = "report.views.feature.nearby(2, { neighbours: [[5, 0.7]], coactivations: [[5, 0.6, 1]] })"
+    once = browser.evaluate(f"{both}.map(([, [near]]) => near.querySelector('small').textContent)")
+    assert once == ["Jaccard 0.60, cosine 0.70"], "one that fires with it and points like it stands once"
     assert browser.text("#feature .title") == ['on  +: after " return" or " +" F1 0.50']
     assert 0 < len(browser.text("#feature .predicts .token")) <= 5
     browser.open(f"{address}#feature/3")

@@ -40,6 +40,7 @@ from interp.report.latent_pairs import common_properties
 from interp.report.null_shares import closest_null, format_large, nulls_account
 from interp.report.panels import Panel, spread_points
 from interp.report.payloads import LATENTS_PER_CHUNK, sense_counts
+from interp.report.summary import summary as summary_of
 from interp.report.three_questions import effect_accounts, question_shares
 from interp.report.verdict_evidence import verdict_evidence
 from interp.verdict.calibration import Calibration
@@ -533,7 +534,7 @@ def test_the_overview_shows_latents_of_several_kinds_and_says_why():
     assert "several tokens" in shown[2] and "without an effect" in shown[3]
     assert (
         shown[1] == "A clear rule"
-        and shown[0] == "Largest effect, +0.6 nats"
+        and shown[0] == "An effect beyond one token, +0.6 nats"
         and shown[5].endswith("one token, +0.6 nats")
     )
     labelled = table.assign(best_label_f1=[0, 0.9, 0, 0.8, 0, 0, 0])
@@ -678,6 +679,14 @@ def test_the_share_of_one_meaning_is_shown_with_the_closest_null_trained_alike(r
     assert closest_null(replace(run, curves={"sae": longer}))["matched"]["title"] == "after 3M tokens"
     assert closest_null(replace(run, nulls=None)) is None
     assert [format_large(n) for n in (7, 999_424, 1_200_000, 2.5e9)] == ["7", "1M", "1.2M", "2.5B"]
+
+
+def test_the_summary_says_which_dictionary_it_is_and_of_which_text(run):
+    sae = {"architecture": "topk", "k": 8, "k_start": "none", "seed": 1}
+    corpus = {"source": "dataset", "name": "a/b", "subset": "", "seed": 2}
+    facts = dict(summary_of(replace(run, curves={}, config={"sae": sae, "corpus": corpus}))["facts"])
+    assert facts["Dictionary"] == f"{D_SAE} features, topk, k = 8, seed 1" and facts["Corpus"] == "a/b, seed 2"
+    assert "Corpus" not in dict(summary_of(run)["facts"])
 
 
 def test_summary_has_the_run_in_order(page):

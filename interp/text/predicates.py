@@ -9,6 +9,7 @@ In: tokens and their spelling. Out: `Predicates`, which gives what holds at any 
 Memory: the requested rows, and 8 bytes for each value of each kind. Cost: 2 µs per position on one core.
 """
 
+from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -20,6 +21,7 @@ import torch
 from jaxtyping import Bool, Float32, Int, Int32, Int64
 from torch import Tensor
 
+from interp.codes.offsets import offsets_from_lengths
 from interp.runtime.processes import ALONE, Processes
 from interp.statistics.spacing import rows_of, spread_sequences
 from interp.text.kinds import PREDICATE_KINDS, kinds_in
@@ -129,19 +131,18 @@ class Predicates:
 
     def at_each(
         self, units: Sequence[Int64[np.ndarray, " row"]], kinds: Collection[str] | None = None
-    ) -> list[Int32[np.ndarray, "row slot"]]:
+    ) -> "PredicatesOfUnits":
         """Return the result of `at` for the rows of each unit. A row that several units share is read once."""
         rows, index = np.unique(np.concatenate(units), return_inverse=True)
-        holds = self.at(rows, kinds)
-        ends = np.cumsum([len(rows_of_unit) for rows_of_unit in units])[:-1]
-        return [holds[part] for part in np.split(index, ends)]
+        offsets = offsets_from_lengths([len(rows_of_unit) for rows_of_unit in units])
+        return PredicatesOfUnits(self.at(rows, kinds), rows, index, offsets)
 
     def kinds_of(self, numbers: Int[np.ndarray, " number"]) -> Int64[np.ndarray, " number"]:
         """Return the kind of each predicate, as its index in `offsets`."""
         return np.searchsorted(list(self.offsets.values()), numbers, side="right") - 1
 
     def kind_of(self, number: int) -> str:
-        return list(self.offsets)[int(self.kinds_of(np.array([number]))[0])]
+        return list(self.offsets)[bisect_right(list(self.offsets.values()), number) - 1]
 
     def name(self, number: int, row: int) -> str:
         """Name the value of a predicate.
@@ -160,21 +161,14 @@ class Predicates:
         return PREDICATE_KINDS[self.kind_of(number)].words.format(self.name(number, row))
 
 
-class RowsOfPredicates(NamedTuple):
-    """The rows at which predicate numbers[i] holds are rows[offsets[i]:offsets[i + 1]]; both are ascending."""
+class PredicatesOfUnits(NamedTuple):
+    """The predicates at the rows of several units: those of the i-th row of unit u are holds[index[offsets[u] + i]]."""
 
-    numbers: Int64[np.ndarray, " number"]
-    offsets: Int64[np.ndarray, " number_plus_1"]
-    rows: Int64[np.ndarray, " entry"]
-
-
-def rows_of_predicates(holds: Int32[np.ndarray, "row slot"]) -> RowsOfPredicates:
-    """Turn the predicates of each row into the rows of each predicate.
-    holds: numbers of predicates, −1 for none. Sorting makes it slow for many rows."""
-    bits = len(holds).bit_length()
-    entries = np.sort((holds.astype(np.int64) << bits | np.arange(len(holds))[:, None])[holds >= 0])
-    starts = np.flatnonzero(np.diff(entries >> bits, prepend=-1))
-    return RowsOfPredicates(entries[starts] >> bits, np.append(starts, len(entries)), entries & ((1 << bits) - 1))
+    holds: Int32[np.ndarray, "row slot"]
+    rows: Int64[np.ndarray, " row"]
+    """The row of each entry of `holds`."""
+    index: Int64[np.ndarray, " entry"]
+    offsets: Int64[np.ndarray, " unit_plus_1"]
 
 
 def _predicates_at(text: ReadText, offsets: dict[str, int], rows: np.ndarray) -> Int32[np.ndarray, "row slot"]:

@@ -23,7 +23,7 @@ from interp.codes.offsets import offsets_from_lengths
 from interp.features.examples import N_INTERVALS
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import compute_ahead, map_in_threads
-from interp.statistics.bits import bit_count
+from interp.statistics.bits import bit_count, get_bit, set_bit
 from interp.text.predicates import Predicates
 from interp.verdict.coded_text import CodedText
 from interp.verdict.rules import MAX_ATOMS, Rule
@@ -256,17 +256,6 @@ def rule_bits(rule, atoms, within):
 
 
 @njit(cache=True, nogil=True)
-def set_bit(bits, which, row):
-    """Set the bit of a row in one row of bits."""
-    bits[which, row >> 6] |= np.uint64(1) << np.uint64(row & 63)
-
-
-@njit(cache=True, nogil=True)
-def _bit(bits, row):
-    return np.int64((bits[row >> 6] >> np.uint64(row & 63)) & np.uint64(1))
-
-
-@njit(cache=True, nogil=True)
 def _count(units, latents, rules, hit_rows, hit_offsets, chunk, counts):
     """Add the counts of some units in the chunk to `counts`."""
     fit = chunk.fit
@@ -275,7 +264,7 @@ def _count(units, latents, rules, hit_rows, hit_offsets, chunk, counts):
         firings = range(chunk.firing_offsets[latents[unit]], chunk.firing_offsets[latents[unit] + 1])
         inside = hit_rows[hit_offsets[unit] : hit_offsets[unit + 1]] - chunk.start
         for firing in firings:
-            counts.fires[1 - _bit(fit, chunk.fired[firing]), unit, chunk.intervals[firing]] += 1
+            counts.fires[1 - get_bit(fit, chunk.fired[firing]), unit, chunk.intervals[firing]] += 1
         for number in range(rules.rule_offsets[unit + 1] - rules.rule_offsets[unit]):
             bits = rule_bits(rules.rules[rules.rule_offsets[unit] + number], atoms, chunk.counted)
             n_fit = np.uint64(0)
@@ -287,7 +276,7 @@ def _count(units, latents, rules, hit_rows, hit_offsets, chunk, counts):
             counts.holds[1, unit, number] += np.int64(n_all - n_fit)
             for firing in firings:
                 row = chunk.fired[firing]
-                counts.both[1 - _bit(fit, row), unit, number, chunk.intervals[firing]] += _bit(bits, row)
+                counts.both[1 - get_bit(fit, row), unit, number, chunk.intervals[firing]] += get_bit(bits, row)
             for row in inside:
                 if 0 <= row < chunk.text.n_rows:
-                    counts.hits[1 - _bit(fit, row), unit, number] += _bit(bits, row)
+                    counts.hits[1 - get_bit(fit, row), unit, number] += get_bit(bits, row)

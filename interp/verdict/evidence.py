@@ -24,7 +24,8 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float64, Int32, Int64
+import torch
+from jaxtyping import Bool, Float32, Float64, Int64
 from numba import njit
 from threadpoolctl import threadpool_limits
 
@@ -32,7 +33,7 @@ from interp.codes.code_chunks import CodeChunk
 from interp.codes.sampling import FiringSampler
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import map_in_threads
-from interp.text.predicates import Predicates
+from interp.text.predicates import Predicates, PredicatesOfUnits
 from interp.verdict.calibration import Calibration, Probability
 from interp.verdict.coded_text import CodedText
 from interp.verdict.nulls import (
@@ -47,12 +48,13 @@ from interp.verdict.nulls import (
 from interp.verdict.ranking_config import N_SHIFTS
 from interp.verdict.similarity import (
     MAX_SENSES,
+    N_COMMON,
     STATISTIC_NAMES,
-    SharedPredicates,
     full_similarity_lift,
     most_shared,
     pairwise_similarity,
     sense_of_each,
+    shared_predicates,
     similarity_statistics,
 )
 
@@ -245,57 +247,148 @@ class _FiringComparison:
     ) -> SimilarityOfFirings:
         """Evaluate some latents, with their firings moved by `shift` rows."""
         out = SimilarityOfFirings.empty(*self.rows.shape)
-        n_rows = self.predicates.text.tokens.size
         for start in range(0, len(latents), LATENTS_AT_ONCE):
             block = latents[start : start + LATENTS_AT_ONCE]
-            rows = [shift_rows(drawn[drawn >= 0], shift, self.candidates, n_rows) for drawn in self.rows[block]]
-            holds = self.predicates.at_each(rows, self.predicates.compared)
-            units = list(zip(block.tolist(), rows, holds, strict=True))
-            map_in_threads(units, lambda unit: self._evaluate_one(*unit, out, with_words=shift == 0))
+            self._evaluate_block(block, shift, out)
             progress(start + len(block), len(latents), COMPARING)
         return out
 
-    def _evaluate_one(
-        self,
-        latent: int,
-        rows: np.ndarray,
-        holds: Int32[np.ndarray, "firing slot"],
-        out: SimilarityOfFirings,
-        with_words: bool,
+    def _evaluate_block(self, latents: Int64[np.ndarray, " latent"], shift: int, out: SimilarityOfFirings) -> None:
+        drawn = [np.flatnonzero(rows >= 0) for rows in self.rows[latents]]
+        n_rows = self.predicates.text.tokens.size
+        rows = [
+            shift_rows(self.rows[latent, places], shift, self.candidates, n_rows)
+            for latent, places in zip(latents, drawn, strict=True)
+        ]
+        firings = _Firings(
+            latents,
+            self.predicates.at_each(rows, self.predicates.compared),
+            np.concatenate(drawn),
+            self.densities,
+            self.predicates.surprise,
+        )
+        shared = _Shared.empty(len(latents))
+        spans = np.array_split(np.arange(len(latents)), 4 * torch.get_num_threads())
+        map_in_threads(spans, partial(_compare, firings, out.statistics, out.covariance))
+        is_sure = self.calibration.probability(out.statistics, out.covariance).low > 0.5
+        senses = out.senses, out.sense_statistics, out.sense_covariance
+        map_in_threads(spans, partial(_find_senses, firings, is_sure, *senses, shared))
+        if shift == 0:
+            self._name_shared(latents, firings.read.rows, shared, out)
+
+    def _name_shared(
+        self, latents: Int64[np.ndarray, " latent"], rows: np.ndarray, shared: "_Shared", out: SimilarityOfFirings
     ) -> None:
-        present = np.flatnonzero(self.rows[latent] >= 0)
-        weights = firing_weights(present // MAX_PER_TENTH)
-        density = float(self.densities[latent])
-        shared = SharedPredicates.among(holds, weights, self.predicates.surprise)
-        r = pairwise_similarity(shared, len(rows), density)
-        of_all = similarity_statistics(r, weights)
-        out.statistics[latent] = of_all.values
-        out.covariance[latent] = of_all.covariance
-        is_sure = self.calibration.probability(of_all.values, of_all.covariance).low > 0.5
-        sense = np.zeros(len(rows), np.int64) if is_sure else sense_of_each(r, weights)
-        out.senses[latent, present] = sense
-        n_senses = int(sense.max(initial=-1)) + 1
-        for number in range(n_senses):
-            members = np.flatnonzero(sense == number)
-            part = weights[members] / weights[members].sum()
-            if n_senses > 1 and len(members) >= MIN_FIRINGS_OF_SENSE:
-                within = similarity_statistics(r[np.ix_(members, members)], part)
-                out.sense_statistics[latent, number] = within.values
-                out.sense_covariance[latent, number] = within.covariance
-            if with_words:
-                shared_in_sense = SharedPredicates.among(holds[members], part, self.predicates.surprise)
-                most = full_similarity_lift(density * weights[members].sum())
-                out.shared[latent, number] = [
-                    SharedPredicate(self.predicates.words(which, rows[members[place]]), self.predicates.kind_of(which))
-                    for which, place in most_shared(shared_in_sense, part, most)
+        """Write the predicates that the firings of each latent and sense share, in words."""
+        for unit, latent in enumerate(latents.tolist()):
+            for sense in range(int(out.senses[latent].max()) + 1):
+                numbers = shared.numbers[unit, sense]
+                out.shared[latent, sense] = [
+                    SharedPredicate(self.predicates.words(number, rows[example]), self.predicates.kind_of(number))
+                    for number, example in zip(numbers.tolist(), shared.examples[unit, sense], strict=True)
+                    if number >= 0
                 ]
 
 
-def firing_weights(tenth: Int64[np.ndarray, " firing"]) -> Float64[np.ndarray, " firing"]:
+class _Firings(NamedTuple):
+    """The sampled firings of some latents, and what holds at them."""
+
+    latents: Int64[np.ndarray, " unit"]
+    read: PredicatesOfUnits
+    places: Int64[np.ndarray, " entry"]
+    """The place of each firing among the latent's sampled ones (`FiringEvidence.sampled_rows`)."""
+    densities: Float64[np.ndarray, " d_sae"]
+    surprise: Float32[np.ndarray, " predicate"]
+
+
+class _Shared(NamedTuple):
+    """The predicates that the firings of each latent and sense share; −1 for none."""
+
+    numbers: Int64[np.ndarray, f"unit {MAX_SENSES} {N_COMMON}"]
+    examples: Int64[np.ndarray, f"unit {MAX_SENSES} {N_COMMON}"]
+    """An entry of `PredicatesOfUnits.rows` at which it holds."""
+
+    @classmethod
+    def empty(cls, n_units: int) -> "_Shared":
+        shape = n_units, MAX_SENSES, N_COMMON
+        return cls(np.full(shape, -1, np.int64), np.full(shape, -1, np.int64))
+
+
+@njit(cache=True, nogil=True)
+def _compare(firings, statistics, covariance, units):
+    """Write the statistics of the firings of some units, and their covariance."""
+    scratch = np.zeros(len(firings.surprise), np.int32)
+    for unit in units:
+        latent = firings.latents[unit]
+        own = slice(firings.read.offsets[unit], firings.read.offsets[unit + 1])
+        weights = firing_weights(firings.places[own] // MAX_PER_TENTH)
+        rows = firings.read.index[own]
+        shared = shared_predicates(firings.read.holds, rows, weights, firings.surprise, scratch)
+        r = pairwise_similarity(shared, len(rows), firings.densities[latent])
+        _write(similarity_statistics(r, weights), statistics[latent], covariance[latent])
+
+
+@njit(cache=True, nogil=True)
+def _find_senses(firings, is_sure, senses, statistics, covariance, shared, units):
+    """Write the sense of each firing of some units, the statistics of the firings of each sense, if there are several,
+    and what these share. If it is sure that a latent has one meaning, it has one sense."""
+    scratch = np.zeros(len(firings.surprise), np.int32)
+    for unit in units:
+        latent = firings.latents[unit]
+        own = slice(firings.read.offsets[unit], firings.read.offsets[unit + 1])
+        places = firings.places[own]
+        rows = firings.read.index[own]
+        weights = firing_weights(places // MAX_PER_TENTH)
+        r = np.ones((len(rows), len(rows)))
+        sense = np.zeros(len(rows), np.int64)
+        if not is_sure[latent]:
+            of_all = shared_predicates(firings.read.holds, rows, weights, firings.surprise, scratch)
+            r = pairwise_similarity(of_all, len(rows), firings.densities[latent])
+            sense = sense_of_each(r, weights)
+        n_senses = 0
+        for firing in range(len(rows)):
+            senses[latent, places[firing]] = sense[firing]
+            n_senses = max(n_senses, sense[firing] + 1)
+        for number in range(n_senses):
+            members = np.flatnonzero(sense == number)
+            part = weights[members]
+            share = part.sum()
+            part /= share
+            if n_senses > 1 and len(members) >= MIN_FIRINGS_OF_SENSE:
+                within = np.empty((len(members), len(members)))
+                for i in range(len(members)):
+                    for j in range(len(members)):
+                        within[i, j] = r[members[i], members[j]]
+                _write(similarity_statistics(within, part), statistics[latent, number], covariance[latent, number])
+            of_sense = shared_predicates(firings.read.holds, rows[members], part, firings.surprise, scratch)
+            most = full_similarity_lift(firings.densities[latent] * share)
+            for place, index in enumerate(most_shared(of_sense, part, most)):
+                shared.numbers[unit, number, place] = of_sense.numbers[index]
+                shared.examples[unit, number, place] = rows[members[of_sense.members[of_sense.offsets[index]]]]
+
+
+@njit(cache=True, nogil=True)
+def _write(found, statistics, covariance):
+    for a in range(len(statistics)):
+        statistics[a] = found.values[a]
+        for b in range(len(statistics)):
+            covariance[a, b] = found.covariance[a, b]
+
+
+@njit(cache=True, nogil=True)
+def firing_weights(tenths):
     """Return the weights of firings in these tenths; they sum to 1."""
-    n = np.bincount(tenth, minlength=N_TENTHS)[tenth]
-    weights = (tenth + 0.5) ** WEIGHT_EXPONENT / np.maximum(n, FULL_FIRINGS)
-    return weights / weights.sum()
+    n = np.zeros(N_TENTHS)
+    for tenth in tenths:
+        n[tenth] += 1
+    weights = np.empty(len(tenths))
+    total = 0.0
+    for firing, tenth in enumerate(tenths):
+        weights[firing] = (tenth + 0.5) ** WEIGHT_EXPONENT / max(n[tenth], FULL_FIRINGS)
+        total += weights[firing]
+    for firing in range(len(tenths)):
+        weights[firing] /= total
+    return weights
 
 
 class _Groups:

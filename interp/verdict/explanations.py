@@ -28,23 +28,20 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from interp.runtime.progress import Progress, no_progress
-from interp.runtime.threads import map_in_threads
 from interp.statistics.estimates import ratio
 from interp.text.kinds import PREDICATE_KINDS
+from interp.text.predicates import Predicates
+from interp.verdict.beam import ATOM_PRICE
+from interp.verdict.candidates import Background
 from interp.verdict.coded_text import CodedText
 from interp.verdict.counting import RuleCounts, count_rules
 from interp.verdict.rules import Rule, phrase, rule_json
-from interp.verdict.search import (
-    ATOM_PRICE,
-    MIN_FIRINGS_FOR_RULE,
-    Background,
-    FitSample,
-    item_price,
-    propose_rules,
-)
+from interp.verdict.search import FitSample, item_price, propose_rules, read_background
 
 PROPOSING = "proposing explanations"
 """The name of the first step in progress reports; the second is `counting.SCORING`."""
+MIN_FIRINGS_FOR_RULE = 5
+"""With fewer firings, no rule is proposed."""
 UNITS_AT_ONCE = 512
 """Latents and senses whose firings' predicates are in memory at a time."""
 LONG_RULE_ITEMS = 8
@@ -123,8 +120,8 @@ def explain(
     latents = np.concatenate([np.arange(n), latent_of_sense])
     sampled = [np.zeros(0, np.int64)] * n + rows_of_sense
     with threadpool_limits(1, user_api="blas"):  # as where firings are compared (`evidence`)
-        background = Background.of(predicates, sample.half, text.counted & text.encoded, text.team)
-        proposed = _propose(background, firings, n_fit, progress)
+        background = read_background(predicates, sample.half, text.counted & text.encoded, text.team)
+        proposed = _propose(predicates, background, firings, n_fit, progress)
         counts = count_rules(text, predicates, sample.half, proposed, latents, sampled, progress)
     counts.hits[:, :n] = counts.both[:, :n].sum(-1)
     n_fire = counts.fires.sum(-1)
@@ -199,6 +196,7 @@ def _firings_of_senses(
 
 
 def _propose(
+    predicates: Predicates,
     background: Background,
     firings: Sequence[Int64[np.ndarray, " firing"]],
     n_fire: Int64[np.ndarray, " unit"],
@@ -210,11 +208,8 @@ def _propose(
     units = [unit for unit, rows in enumerate(firings) if len(rows) >= MIN_FIRINGS_FOR_RULE]
     for start in range(0, len(units), UNITS_AT_ONCE):
         block = units[start : start + UNITS_AT_ONCE]
-        rows = [firings[unit] for unit in block]
-        holds = background.predicates.at_each(rows, background.predicates.in_rules)
-        samples = list(zip(holds, rows, n_fire[block].astype(float), strict=True))
-        rules_of_block = map_in_threads(samples, lambda sample: propose_rules(background, *sample))
-        for unit, rules in zip(block, rules_of_block, strict=True):
-            proposed[unit] = rules
+        rules = propose_rules(predicates, background, [firings[unit] for unit in block], n_fire[block].astype(float))
+        for unit, rules_of_unit in zip(block, rules, strict=True):
+            proposed[unit] = rules_of_unit
         progress(start + len(block), len(units), PROPOSING)
     return proposed

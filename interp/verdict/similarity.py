@@ -35,12 +35,11 @@ are therefore compared with those of shifted text (`evidence`).
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int32, Int64
+from jaxtyping import Float64, Int64
 from numba import njit
 
-from interp.codes.offsets import offsets_from_lengths
 from interp.statistics.linkage import average_linkage
-from interp.text.predicates import rows_of_predicates
+from interp.statistics.sorting import largest_first
 
 MIN_SHARED = 3
 """Firings that must share a predicate for it to count."""
@@ -68,134 +67,193 @@ class SharedPredicates(NamedTuple):
     """The predicates that at least MIN_SHARED firings share, with a lift above MIN_LIFT_NATS."""
 
     numbers: Int64[np.ndarray, " shared"]
+    """Ascending."""
     lift: Float64[np.ndarray, " shared"]
     offsets: Int64[np.ndarray, " shared_plus_1"]
     members: Int64[np.ndarray, " member"]
     """The firings of the i-th predicate are members[offsets[i]:offsets[i + 1]], in ascending order."""
 
-    @classmethod
-    def among(
-        cls,
-        predicates: Int32[np.ndarray, "firing slot"],
-        weights: Float64[np.ndarray, " firing"],
-        surprise: Float32[np.ndarray, " predicate"],
-    ) -> "SharedPredicates":
-        """Find the shared predicates among those of some firings (−1 for none)."""
-        numbers, offsets, members = rows_of_predicates(predicates)
-        k = np.diff(offsets)
-        share = np.bincount(np.repeat(np.arange(len(k)), k), weights[members], len(k))
-        lift = np.log(np.maximum(share * (k - 2) / k, 1e-12)) + surprise[numbers]
-        kept = (k >= MIN_SHARED) & (lift > MIN_LIFT_NATS)
-        kept_offsets = offsets_from_lengths(k[kept])
-        return cls(numbers[kept], lift[kept], kept_offsets, members[np.repeat(kept, k)])
-
 
 class SimilarityStatistics(NamedTuple):
-    """The similarity statistics of some firings."""
+    """The similarity statistics of some firings, in the order of STATISTIC_NAMES."""
 
     values: Float64[np.ndarray, " statistic"]
-    """In the order of STATISTIC_NAMES; NaN for a single firing."""
+    """NaN for a single firing."""
+    covariance: Float64[np.ndarray, "statistic statistic"]
+    """Estimated covariance of their sampling errors."""
     moves: Float64[np.ndarray, "statistic firing"]
     """How much each statistic would change, per firing, if that firing's weight were doubled."""
 
-    @property
-    def covariance(self) -> Float64[np.ndarray, "statistic statistic"]:
-        """Estimated covariance of the statistics' sampling errors."""
-        return self.moves @ self.moves.T
+
+@njit(cache=True, nogil=True)
+def shared_predicates(holds, rows, weights, surprise, scratch):
+    """Find the predicates that some firings share: `SharedPredicates`.
+    holds: the predicates of some rows [row, slot], −1 for none.
+    rows: the row of each firing in `holds`.
+    weights: their weights, which sum to 1.
+    surprise: of each predicate, in nats.
+    scratch: a zero for each predicate, here and afterwards."""
+    size = len(rows) * holds.shape[1]
+    numbers = np.empty(size, np.int64)
+    k = np.zeros(size, np.int64)
+    weight = np.zeros(size)
+    n = 0
+    for firing in range(len(rows)):
+        for number in holds[rows[firing]]:
+            if number >= 0:
+                if scratch[number] == 0:
+                    numbers[n] = number
+                    n += 1
+                    scratch[number] = n
+                k[scratch[number] - 1] += 1
+                weight[scratch[number] - 1] += weights[firing]
+    n_kept = 0
+    for i in range(n):
+        number = numbers[i]
+        scratch[number] = 0
+        lift = np.log(max(weight[i] * (k[i] - 2) / k[i], 1e-12)) + surprise[number]
+        if k[i] >= MIN_SHARED and lift > MIN_LIFT_NATS:
+            numbers[n_kept], k[n_kept], weight[n_kept] = number, k[i], lift
+            n_kept += 1
+    ascending = largest_first(-numbers[:n_kept])
+    offsets = np.zeros(n_kept + 1, np.int64)
+    for i in range(n_kept):
+        offsets[i + 1] = offsets[i] + k[ascending[i]]
+        scratch[numbers[ascending[i]]] = i + 1
+    end = offsets.copy()
+    members = np.empty(offsets[-1], np.int64)
+    for firing in range(len(rows)):
+        for number in holds[rows[firing]]:
+            if number >= 0 and scratch[number] > 0:
+                members[end[scratch[number] - 1]] = firing
+                end[scratch[number] - 1] += 1
+    for number in numbers[:n_kept]:
+        scratch[number] = 0
+    return SharedPredicates(numbers[ascending], weight[ascending], offsets, members)
 
 
-def full_similarity_lift(density: float) -> float:
+@njit(cache=True, nogil=True)
+def full_similarity_lift(density):
     """Return the lift, in nats, at which two firings of a latent of this density are fully similar:
     ½ (R + TYPICAL_NATS)."""
     return (TYPICAL_NATS - np.log(max(density, 1e-12))) / 2
 
 
-def pairwise_similarity(shared: SharedPredicates, n: int, density: float) -> Float64[np.ndarray, "firing firing"]:
+@njit(cache=True, nogil=True)
+def pairwise_similarity(shared, n, density):
     """Return r for each pair of n firings of a latent that fires on the share `density` of the text."""
     most = full_similarity_lift(density)
-    r = _similarities(
-        n, np.clip((shared.lift - MIN_LIFT_NATS) / (most - MIN_LIFT_NATS), 0, 1), shared.offsets, shared.members
-    )
-    np.fill_diagonal(r, 1)
+    r = np.zeros((n, n))
+    for number in range(len(shared.numbers)):
+        worth = min(1.0, (shared.lift[number] - MIN_LIFT_NATS) / (most - MIN_LIFT_NATS))
+        members = shared.members[shared.offsets[number] : shared.offsets[number + 1]]
+        for a in members:
+            for b in members:
+                r[a, b] = max(r[a, b], worth)
+    for firing in range(n):
+        r[firing, firing] = 1
     return r
 
 
-def level_of(r: Float64[np.ndarray, "firing firing"]) -> float:
+@njit(cache=True, nogil=True)
+def level_of(r):
     """Return the median, over firings, of the similarity to the k-th nearest firing, where k is the share NEAR_SHARE of
     all firings, and at least MIN_SHARED."""
-    k = min(max(MIN_SHARED, int(np.ceil(NEAR_SHARE * len(r)))), len(r) - 1)
-    rank = len(r) - 1 - k  # a firing is like itself
-    return max(MIN_LEVEL, float(np.median(np.partition(r, rank, axis=1)[:, rank])))
+    n = len(r)
+    k = min(max(MIN_SHARED, int(np.ceil(NEAR_SHARE * n))), n - 1)
+    near = np.empty(n)
+    nearest = np.empty(k + 1)  # the first is the firing itself
+    for firing in range(n):
+        nearest[:] = -1
+        for value in r[firing]:
+            place = k
+            if value > nearest[place]:
+                while place > 0 and nearest[place - 1] < value:
+                    nearest[place] = nearest[place - 1]
+                    place -= 1
+                nearest[place] = value
+        near[firing] = nearest[k]
+    order = largest_first(near)
+    return max(MIN_LEVEL, (near[order[n // 2]] + near[order[(n - 1) // 2]]) / 2)
 
 
-def similarity_statistics(
-    r: Float64[np.ndarray, "firing firing"], weights: Float64[np.ndarray, " firing"]
-) -> SimilarityStatistics:
-    """Compute the similarity statistics of some firings.
+@njit(cache=True, nogil=True)
+def similarity_statistics(r, weights):
+    """Compute the similarity statistics of some firings: `SimilarityStatistics`.
     weights: their weights, which sum to 1."""
-    if len(weights) < 2:
-        return SimilarityStatistics(
-            np.full(len(STATISTIC_NAMES), np.nan), np.zeros((len(STATISTIC_NAMES), len(weights)))
-        )
-    root = np.sqrt(weights)
-    value, vector = np.linalg.eigh(r * root[:, None] * root)
-    second, first = value[-2:]
-    v2, v1 = np.square(vector[:, -2:]).T
-    moves = first * (v1 - weights) - second * (v2 - weights)
-    even = np.minimum(1, r / level_of(r))
-    other = 1 - (weights**2).sum()
-    to_others = even @ weights - weights  # of each firing with the others, weighted
-    evenness = weights @ to_others / other
-    even_moves = 2 * weights * (to_others - evenness * (1 - weights)) / other
-    return SimilarityStatistics(np.array([first - second, evenness]), np.stack([moves, even_moves]))
+    n = len(weights)
+    values = np.full(2, np.nan)
+    moves = np.zeros((2, n))
+    covariance = np.zeros((2, 2))
+    if n < 2:
+        return SimilarityStatistics(values, covariance, moves)
+    level = level_of(r)
+    weighted = np.empty((n, n))
+    to_others = np.zeros(n)  # how similar each is to the others, weighted
+    other = 1.0
+    for i in range(n):
+        other -= weights[i] ** 2
+        for j in range(n):
+            weighted[i, j] = r[i, j] * np.sqrt(weights[i]) * np.sqrt(weights[j])
+            if i != j:
+                to_others[i] += min(1.0, r[i, j] / level) * weights[j]
+    eigenvalues, vectors = np.linalg.eigh(weighted)
+    first, second = eigenvalues[-1], eigenvalues[-2]
+    evenness = 0.0
+    for i in range(n):
+        evenness += weights[i] * to_others[i] / other
+    for i in range(n):
+        moves[0, i] = first * (vectors[i, -1] ** 2 - weights[i]) - second * (vectors[i, -2] ** 2 - weights[i])
+        moves[1, i] = 2 * weights[i] * (to_others[i] - evenness * (1 - weights[i])) / other
+        for a in range(2):
+            for b in range(2):
+                covariance[a, b] += moves[a, i] * moves[b, i]
+    values[0], values[1] = first - second, evenness
+    return SimilarityStatistics(values, covariance, moves)
 
 
-def sense_of_each(
-    r: Float64[np.ndarray, "firing firing"], weights: Float64[np.ndarray, " firing"]
-) -> Int64[np.ndarray, " firing"]:
+@njit(cache=True, nogil=True)
+def sense_of_each(r, weights):
     """Cluster the firings into senses. Returns the sense of each firing, 0 for the largest; −1 for none.
 
     Average linkage (Sokal & Michener 1958) merges two clusters while the mean r between them is at least MERGE_LEVEL
     times the level. Clusters with a share of MIN_SENSE of the weight are senses, numbered by weight. The largest
     cluster is always a sense. The firings of the other clusters belong to no sense.
     """
-    if len(weights) < 2:
-        return np.zeros(len(weights), np.int64)
-    cluster = np.unique(average_linkage(r, MERGE_LEVEL * level_of(r)), return_inverse=True)[1]
-    mass = np.bincount(cluster, weights)
-    order = np.argsort(-mass, kind="stable")
-    kept = order[: max(1, min(MAX_SENSES, int((mass >= MIN_SENSE).sum())))]
-    number = np.full(len(mass), -1)
-    number[kept] = np.arange(len(kept))
-    return number[cluster]
-
-
-def most_shared(
-    shared: SharedPredicates, weights: Float64[np.ndarray, " firing"], most_nats: float
-) -> list[tuple[int, int]]:
-    """Find the N_COMMON predicates that explain the firings best, each with a firing that has it. Each is the best for
-    what the previous ones leave unexplained, by Σ of the weight that it adds times its lift, at most `most_nats`."""
-    worth = np.minimum(shared.lift, most_nats)
-    explained = np.zeros(len(weights))
-    best_first: list[tuple[int, int]] = []
-    predicate_of = np.repeat(np.arange(len(worth)), np.diff(shared.offsets))
-    for _ in range(N_COMMON):
-        unexplained = np.maximum(worth[predicate_of] - explained[shared.members], 0)
-        gain = np.bincount(predicate_of, weights[shared.members] * unexplained, len(worth))
-        if not len(gain) or gain.max() < 0.05 * most_nats:
-            break
-        best = int(gain.argmax())
-        members = shared.members[shared.offsets[best] : shared.offsets[best + 1]]
-        best_first.append((int(shared.numbers[best]), int(members[0])))
-        explained[members] = np.maximum(explained[members], worth[best])
-    return best_first
+    n = len(weights)
+    sense = np.zeros(n, np.int64)
+    if n < 2:
+        return sense
+    cluster = average_linkage(r, MERGE_LEVEL * level_of(r))
+    mass = np.zeros(n)
+    for firing in range(n):
+        mass[cluster[firing]] += weights[firing]
+    sense[:] = -1
+    for number, largest in enumerate(largest_first(mass)[:MAX_SENSES]):
+        if number == 0 or mass[largest] >= MIN_SENSE:
+            for firing in range(n):
+                if cluster[firing] == largest:
+                    sense[firing] = number
+    return sense
 
 
 @njit(cache=True, nogil=True)
-def _similarities(n, worth, offsets, members):
-    r = np.zeros((n, n))
-    for number in np.argsort(worth):  # the largest comes last, and stays
-        for a in range(offsets[number], offsets[number + 1]):
-            for b in range(offsets[number], a):
-                r[members[a], members[b]] = r[members[b], members[a]] = worth[number]
-    return r
+def most_shared(shared, weights, most_nats):
+    """Find the N_COMMON predicates that explain the firings best: their indices in `shared`. Each is the best for what
+    the previous ones leave unexplained, by Σ of the weight that it adds times its lift, at most `most_nats`."""
+    explained = np.zeros(len(weights))
+    best_first = np.empty(N_COMMON, np.int64)
+    for number in range(N_COMMON):
+        best, largest_gain = -1, 0.0
+        for i in range(len(shared.numbers)):
+            gain = 0.0
+            for firing in shared.members[shared.offsets[i] : shared.offsets[i + 1]]:
+                gain += weights[firing] * max(min(shared.lift[i], most_nats) - explained[firing], 0.0)
+            if best < 0 or gain > largest_gain:
+                best, largest_gain = i, gain
+        if best < 0 or largest_gain < 0.05 * most_nats:
+            return best_first[:number]
+        best_first[number] = best
+        for firing in shared.members[shared.offsets[best] : shared.offsets[best + 1]]:
+            explained[firing] = max(explained[firing], min(shared.lift[best], most_nats))
+    return best_first

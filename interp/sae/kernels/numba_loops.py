@@ -18,7 +18,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from interp.statistics.bits import bit_count
+from interp.statistics.bits import bit_count, lowest_bit
 
 LANES = 64
 """Entries that are compared at once. Tiles and buffers are filled up to a multiple of it, with keys of zero."""
@@ -178,14 +178,6 @@ def exceeding(typing, row, start, limits, at):
         return builder.bitcast(builder.icmp_signed(">", ordered_keys, least), ir.IntType(LANES))
 
     return types.uint64(row, types.intp, limits, types.intp), generate
-
-
-@intrinsic
-def lowest_bit(typing, bits):
-    def generate(context, builder, signature, arguments):
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.uint64(types.uint64), generate
 
 
 @njit(nogil=True, cache=True)

@@ -22,10 +22,10 @@ from analyses.scorecard.planted_latents import WorldConfig, planted_world
 from analyses.scorecard.read_latents import family_of, open_source, told_by_readers
 from analyses.scorecard.scores import auroc, expected_calibration_error, matched_weights
 from interp.codes.sparse_codes import SparseCodes
-from interp.text.predicates import Predicates
+from interp.text.predicates import Predicates, PredicatesOfUnits
 from interp.verdict.coded_text import CodedText
 from interp.verdict.evidence import MAX_PER_TENTH, collect_evidence, firing_weights
-from interp.verdict.similarity import STATISTIC_NAMES, SharedPredicates, pairwise_similarity, similarity_statistics
+from interp.verdict.similarity import STATISTIC_NAMES, pairwise_similarity, shared_predicates, similarity_statistics
 
 GROUPS = {
     "the token": ("token",),
@@ -51,7 +51,7 @@ class Sampled(NamedTuple):
 
     table: pd.DataFrame
     """One row per latent: `family`, `is_one`, `is_several`, `tested`, `n_active`."""
-    holds: list[np.ndarray]
+    read: PredicatesOfUnits
     """The predicates at each firing of each latent."""
     tenths: list[np.ndarray]
     predicates: Predicates
@@ -103,19 +103,21 @@ def _sample(
     chosen = np.flatnonzero(kept & evidence.testable & (table.is_one | table.is_several).to_numpy())
     present = [np.flatnonzero(evidence.sampled_rows[latent] >= 0) for latent in chosen]
     rows = [evidence.sampled_rows[latent, places] for latent, places in zip(chosen, present, strict=True)]
-    parts = text.predicates.at_each(rows, text.predicates.compared)
-    return Sampled(table.iloc[chosen], parts, [places // MAX_PER_TENTH for places in present], text.predicates)
+    read = text.predicates.at_each(rows, text.predicates.compared)
+    return Sampled(table.iloc[chosen], read, [places // MAX_PER_TENTH for places in present], text.predicates)
 
 
 def _statistics(sampled: Sampled, without: str | None) -> pd.DataFrame:
     """Return the table with the statistics, in which predicates of one group of kinds do not count."""
-    predicates, values = sampled.predicates, []
+    predicates, read, values = sampled.predicates, sampled.read, []
     left_out = np.array([group_of(kind) == without for kind in predicates.offsets])
-    for holds, tenths, density in zip(sampled.holds, sampled.tenths, sampled.table.density, strict=True):
-        kept = np.where(left_out[predicates.kinds_of(holds)], -1, holds)
+    holds = np.where(left_out[predicates.kinds_of(read.holds)], -1, read.holds)
+    scratch = np.zeros(len(predicates.surprise), np.int32)
+    for unit, (tenths, density) in enumerate(zip(sampled.tenths, sampled.table.density, strict=True)):
         weights = firing_weights(tenths)
-        shared = SharedPredicates.among(kept, weights, predicates.surprise)
-        values.append(similarity_statistics(pairwise_similarity(shared, len(weights), density), weights).values)
+        rows = read.index[read.offsets[unit] : read.offsets[unit + 1]]
+        shared = shared_predicates(holds, rows, weights, predicates.surprise, scratch)
+        values.append(similarity_statistics(pairwise_similarity(shared, len(rows), density), weights).values)
     return sampled.table.assign(**dict(zip(STATISTIC_NAMES, np.array(values).T, strict=True)))
 
 

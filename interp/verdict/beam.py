@@ -44,7 +44,8 @@ class _Extensions(NamedTuple):
 
     state: Int64[np.ndarray, " some"]
     added: Int64[np.ndarray, f"some {MAX_VALUES}"]
-    both: Float64[np.ndarray, " some"]
+    hits: Float64[np.ndarray, " some"]
+    """Sampled firings at which they hold."""
     holds: Float64[np.ndarray, " some"]
     score: Float64[np.ndarray, "some beta"]
 
@@ -85,9 +86,10 @@ def _extend(states, background, candidates, firings, text, n_fire, item_price):
         np.empty((size, len(BETA_SQUARED))),
     )
     n_out = 0
+    fires_per_hit = n_fire / len(firings.weight)
     for number in range(len(states)):
         state = states[number]
-        both, holds, usable = _counts_with_state(state, background, candidates, firings, text, n_fire)
+        hits, holds, usable = _counts_with_state(state, background, candidates, firings, text, fires_per_hit)
         price_of_state = 0.0
         for atom in state:
             if atom[0] >= 0:
@@ -105,24 +107,25 @@ def _extend(states, background, candidates, firings, text, n_fire, item_price):
                 if usable[start]:
                     of_kind[n_of_kind] = start
                     n_of_kind += 1
-                    _write_extension(out, n_out, number, of_kind[n_of_kind - 1 : n_of_kind], both, holds)
-                    _write_scores(out, n_out, n_fire, price_of_state + price)
+                    _write_extension(out, n_out, number, of_kind[n_of_kind - 1 : n_of_kind], hits, holds)
+                    _write_scores(out, n_out, n_fire, fires_per_hit, price_of_state + price)
                     n_out += 1
                 start += 1
-            together = _best_together(of_kind[:n_of_kind], both, holds, background.most_values[kind], n_fire, price)
+            together = _best_together(
+                of_kind[:n_of_kind], hits * fires_per_hit, holds, background.most_values[kind], n_fire, price
+            )
             if len(together) > 1:
-                _write_extension(out, n_out, number, together, both, holds)
-                _write_scores(out, n_out, n_fire, price_of_state + price * len(together))
+                _write_extension(out, n_out, number, together, hits, holds)
+                _write_scores(out, n_out, n_fire, fires_per_hit, price_of_state + price * len(together))
                 n_out += 1
-    return _Extensions(out.state[:n_out], out.added[:n_out], out.both[:n_out], out.holds[:n_out], out.score[:n_out])
+    return _Extensions(out.state[:n_out], out.added[:n_out], out.hits[:n_out], out.holds[:n_out], out.score[:n_out])
 
 
 @njit(cache=True, nogil=True)
-def _counts_with_state(state, background, candidates, firings, text, n_fire):
-    """Estimate for each candidate at how many firings and positions of the text the state and the candidate hold, and
-    whether it may extend the state."""
+def _counts_with_state(state, background, candidates, firings, text, fires_per_hit):
+    """Count for each candidate at how many sampled firings the state and the candidate hold, and estimate at how many
+    positions of the text. Also returns whether it may extend the state."""
     n = len(candidates.numbers)
-    fires_per_sample = n_fire / len(firings.weight)
     if state[0, 0] < 0:
         hits, holds = candidates.hits.copy(), candidates.n_text.copy()
     else:
@@ -134,8 +137,7 @@ def _counts_with_state(state, background, candidates, firings, text, n_fire):
             if atom[0] >= 0:
                 subject = background.subject[candidates.kind[atom[0]]]
                 usable[candidate] &= subject != background.subject[candidates.kind[candidate]]
-        hits[candidate] *= fires_per_sample
-        holds[candidate] = max(holds[candidate], hits[candidate])
+        holds[candidate] = max(holds[candidate], hits[candidate] * fires_per_hit)
     return hits, holds, usable
 
 
@@ -186,19 +188,19 @@ def _best_together(of_kind, both, holds, most, n_fire, price):
 
 
 @njit(cache=True, nogil=True)
-def _write_extension(out, index, state, added, both, holds):
+def _write_extension(out, index, state, added, hits, holds):
     out.state[index] = state
-    out.both[index] = out.holds[index] = 0
+    out.hits[index] = out.holds[index] = 0
     for i in range(len(added)):
         out.added[index, i] = added[i]
-        out.both[index] += both[added[i]]
+        out.hits[index] += hits[added[i]]
         out.holds[index] += holds[added[i]]
 
 
 @njit(cache=True, nogil=True)
-def _write_scores(out, index, n_fire, price):
+def _write_scores(out, index, n_fire, fires_per_hit, price):
     for beta, squared in enumerate(BETA_SQUARED):
-        score = (1 + squared) * out.both[index] / (squared * n_fire + out.holds[index])
+        score = (1 + squared) * fires_per_hit * out.hits[index] / (squared * n_fire + out.holds[index])
         out.score[index, beta] = score - PRICE_WEIGHTS[beta] * price
 
 
@@ -219,7 +221,7 @@ def _best_distinct(beta, extensions):
         is_new = True
         for other in chosen[:n_chosen]:
             has_same_counts = (
-                extensions.both[other] == extensions.both[best] and extensions.holds[other] == extensions.holds[best]
+                extensions.hits[other] == extensions.hits[best] and extensions.holds[other] == extensions.holds[best]
             )
             is_new &= not has_same_counts
         if is_new:

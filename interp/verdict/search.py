@@ -114,15 +114,18 @@ def _rules(predicates: Predicates, conjunctions: list[list[list[int]]], rows: li
     for conjunction, rows_of_rule in zip(conjunctions, rows, strict=True):
         rule = []
         for values, examples in zip(conjunction, rows_of_rule, strict=True):
-            numbers = tuple(number for number in values if number >= 0)
-            if numbers and numbers not in atoms:
+            if values[0] < 0:
+                break
+            numbers = tuple([number for number in values if number >= 0])
+            if numbers not in atoms:
                 kind = predicates.kind_of(numbers[0])
-                names = tuple(predicates.name(number, row) for number, row in zip(numbers, examples, strict=False))
-                atoms[numbers] = Atom(kind, tuple(number - predicates.offsets[kind] for number in numbers), names)
-            if numbers:
-                rule.append(atoms[numbers])
-        if rule:
-            rules.append(tuple(rule))
+                names = [predicates.name(number, row) for number, row in zip(numbers, examples, strict=False)]
+                values_of_kind = [number - predicates.offsets[kind] for number in numbers]
+                atoms[numbers] = Atom(kind, tuple(values_of_kind), tuple(names))
+            rule.append(atoms[numbers])
+        if not rule:
+            break
+        rules.append(tuple(rule))
     return rules
 
 

@@ -6,7 +6,7 @@ import torch
 
 from interp.text.kinds import PREDICATE_KINDS, TOKENS_AROUND, kinds_in, register_kind, spelling_kind
 from interp.text.positions import Positions
-from interp.text.predicates import Predicates, rows_of_predicates
+from interp.text.predicates import Predicates
 from interp.text.read_text import ReadText
 
 WORDS = ["\n", " the", " cat", " sat", "ting", "(", ")", ".", " dog", " Dog", "7"]
@@ -128,11 +128,12 @@ def test_predicates_of_a_row_do_not_depend_on_the_other_rows(predicates):
 
 
 def test_a_value_is_called_the_same_at_all_rows_unless_its_kind_says_otherwise(predicates):
-    found, first, rows = rows_of_predicates(predicates.at(np.arange(predicates.text.tokens.size)))
-    for number, begin, end in zip(found.tolist(), first[:-1], first[1:], strict=True):
+    numbers = predicates.at(np.arange(predicates.text.tokens.size))
+    for number in np.unique(numbers[numbers >= 0]).tolist():
+        rows = np.flatnonzero((numbers == number).any(1))
         kind = PREDICATE_KINDS[predicates.kind_of(number)]
         value = number - predicates.offsets[predicates.kind_of(number)]
-        names = {kind.name(predicates.text, value, int(row)) for row in rows[[begin, end - 1]]}
+        names = {kind.name(predicates.text, value, int(row)) for row in rows[[0, -1]]}
         assert len(names) == 1 or kind.is_named_by_row
 
 
@@ -142,16 +143,22 @@ def test_every_value_of_every_kind_has_its_number_and_its_words(predicates):
     assert numbers.max() < len(predicates.surprise)
     once = [np.unique(holds[holds >= 0]) for holds in numbers]
     assert [len(own) for own in once] == (numbers >= 0).sum(1).tolist()
-    found, first, rows_of = rows_of_predicates(numbers)
-    assert {(n, row) for row, own in enumerate(once) for n in own} == set(
-        zip(np.repeat(found, np.diff(first)).tolist(), rows_of.tolist(), strict=True)
-    )
     for row in (3, 40, 200):
         for number in numbers[row][numbers[row] >= 0]:
             assert predicates.words(int(number), row)
     said = {predicates.kind_of(int(n)): predicates.words(int(n), 7) for n in numbers[7] if n >= 0}
     assert said["token"] == '" dog"' and said["previous"] == 'after " the"' and said["parentheses"] == "in parentheses"
     assert said["stem"] == 'in words that begin like "dog"'
+
+
+def test_units_share_what_is_read_once(predicates):
+    units = [np.array([7, 3, 9]), np.array([3]), np.array([9, 100])]
+    read = predicates.at_each(units)
+    assert read.rows.tolist() == [3, 7, 9, 100]
+    for unit, rows in enumerate(units):
+        own = read.index[read.offsets[unit] : read.offsets[unit + 1]]
+        np.testing.assert_array_equal(read.rows[own], rows)
+        np.testing.assert_array_equal(read.holds[own], predicates.at(rows))
 
 
 def test_a_topic_is_called_by_tokens_that_occur():

@@ -13,11 +13,11 @@ from interp.verdict.similarity import (
     MIN_SHARED,
     NEAR_SHARE,
     TYPICAL_NATS,
-    SharedPredicates,
     level_of,
     most_shared,
     pairwise_similarity,
     sense_of_each,
+    shared_predicates,
     similarity_statistics,
 )
 
@@ -35,8 +35,15 @@ def planted(sizes, n_stray=0, seed=0):
     return np.column_stack([common, own]).astype(np.int32), np.full(n, 1 / n), surprise
 
 
+def shared_among(predicates, weights, surprise):
+    scratch = np.zeros(len(surprise), np.int32)
+    shared = shared_predicates(predicates, np.arange(len(predicates)), weights, surprise, scratch)
+    assert not scratch.any()
+    return shared
+
+
 def compared(predicates, weights, surprise):
-    return pairwise_similarity(SharedPredicates.among(predicates, weights, surprise), len(weights), DENSITY)
+    return pairwise_similarity(shared_among(predicates, weights, surprise), len(weights), DENSITY)
 
 
 def by_definition(r, weights):
@@ -110,14 +117,16 @@ def test_concentration_and_evenness_of_one_meaning_of_two_and_of_chance():
 @pytest.mark.parametrize("sizes", [(60,), (30, 30), (20, 20, 20), (40, 10, 10)])
 def test_senses_are_the_planted_ones_and_say_what_they_share(sizes):
     predicates, weights, surprise = planted(sizes, 4)
-    r = pairwise_similarity(SharedPredicates.among(predicates, weights, surprise), len(weights), DENSITY)
+    r = compared(predicates, weights, surprise)
     sense = sense_of_each(r, weights)
     assert sense.max() + 1 == len(sizes)
     for number in range(len(sizes)):
         own = sense == number
-        shared = SharedPredicates.among(predicates[own], weights[own] / weights[own].sum(), surprise)
-        (best, firing), *_ = most_shared(shared, weights[own] / weights[own].sum(), 6.0)
-        assert best == predicates[own][firing, 3]
+        part = weights[own] / weights[own].sum()
+        shared = shared_among(predicates[own], part, surprise)
+        best = most_shared(shared, part, 6.0)[0]
+        members = shared.members[shared.offsets[best] : shared.offsets[best + 1]]
+        assert members.tolist() == list(range(own.sum())) and shared.numbers[best] == predicates[own][0, 3]
     assert (sense[-4:] == -1).all()
 
 

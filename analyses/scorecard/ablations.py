@@ -115,7 +115,7 @@ def _statistics(sampled: Sampled, without: str | None) -> pd.DataFrame:
     scratch = np.zeros(len(predicates.surprise), np.int32)
     for unit, (tenths, density) in enumerate(zip(sampled.tenths, sampled.table.density, strict=True)):
         weights = firing_weights(tenths)
-        rows = read.index[read.offsets[unit] : read.offsets[unit + 1]]
+        rows = read.entries[read.offsets[unit] : read.offsets[unit + 1]]
         shared = shared_predicates(holds, rows, weights, predicates.surprise, scratch)
         values.append(similarity_statistics(pairwise_similarity(shared, len(rows), density), weights).values)
     return sampled.table.assign(**dict(zip(STATISTIC_NAMES, np.array(values).T, strict=True)))

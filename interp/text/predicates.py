@@ -133,9 +133,9 @@ class Predicates:
         self, units: Sequence[Int64[np.ndarray, " row"]], kinds: Collection[str] | None = None
     ) -> "PredicatesOfUnits":
         """Return the result of `at` for the rows of each unit. A row that several units share is read once."""
-        rows, index = np.unique(np.concatenate(units), return_inverse=True)
+        rows, entries = np.unique(np.concatenate(units), return_inverse=True)
         offsets = offsets_from_lengths([len(rows_of_unit) for rows_of_unit in units])
-        return PredicatesOfUnits(self.at(rows, kinds), rows, index, offsets)
+        return PredicatesOfUnits(self.at(rows, kinds), rows, entries, offsets)
 
     def kinds_of(self, numbers: Int[np.ndarray, " number"]) -> Int64[np.ndarray, " number"]:
         """Return the kind of each predicate, as its index in `offsets`."""
@@ -162,12 +162,12 @@ class Predicates:
 
 
 class PredicatesOfUnits(NamedTuple):
-    """The predicates at the rows of several units: those of the i-th row of unit u are holds[index[offsets[u] + i]]."""
+    """The predicates at the rows of several units: the i-th row of unit u has holds[entries[offsets[u] + i]]."""
 
     holds: Int32[np.ndarray, "row slot"]
     rows: Int64[np.ndarray, " row"]
     """The row of each entry of `holds`."""
-    index: Int64[np.ndarray, " entry"]
+    entries: Int64[np.ndarray, " row_of_unit"]
     offsets: Int64[np.ndarray, " unit_plus_1"]
 
 

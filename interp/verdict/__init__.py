@@ -14,8 +14,8 @@ The verdict in ten sentences, each with the function that does it:
     its interval: `Calibration.probability` (`calibration`).
  6. If it is not surely above ½, the firings are clustered into senses, each with its own probability: `sense_of_each`.
  7. For each latent and sense, rules in words are searched in half of the text, counted exactly, and the best one is
-    scored on the other half: `propose_rules` (`search`), `count_rules` (`counting`), `explain` (`explanations`).
-    `rules` says what a rule is, and `describe` (`senses`) adds what else is known of a sense.
+    scored on the other half: `propose_rules` (`search`, among `candidates`, by a `beam`), `count_rules` (`counting`),
+    `explain` (`explanations`). `rules` says what a rule is; `describe` (`senses`) adds what else is known of a sense.
  8. Every number stands beside its null, the same number on text shifted against the firings: `compare_measures` and
     `against_pooled_nulls` (`nulls`).
  9. Measures from the literature stand beside it, and the probability that the model learnt the latent: `measure_values`

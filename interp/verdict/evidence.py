@@ -322,7 +322,7 @@ def _compare(firings, statistics, covariance, units):
         latent = firings.latents[unit]
         own = slice(firings.read.offsets[unit], firings.read.offsets[unit + 1])
         weights = firing_weights(firings.places[own] // MAX_PER_TENTH)
-        rows = firings.read.index[own]
+        rows = firings.read.entries[own]
         shared = shared_predicates(firings.read.holds, rows, weights, firings.surprise, scratch)
         r = pairwise_similarity(shared, len(rows), firings.densities[latent])
         _write(similarity_statistics(r, weights), statistics[latent], covariance[latent])
@@ -337,7 +337,7 @@ def _find_senses(firings, is_sure, senses, statistics, covariance, shared, units
         latent = firings.latents[unit]
         own = slice(firings.read.offsets[unit], firings.read.offsets[unit + 1])
         places = firings.places[own]
-        rows = firings.read.index[own]
+        rows = firings.read.entries[own]
         weights = firing_weights(places // MAX_PER_TENTH)
         r = np.ones((len(rows), len(rows)))
         sense = np.zeros(len(rows), np.int64)

@@ -15,7 +15,7 @@ at which the rule holds and the latent fires. Wherever else the rule holds, incl
 an error, so it says what distinguishes the sense.
 
 Memory: the text, at most MAX_FIT_ROWS rows of its predicates, a sample of its firings, a chunk of the codes.
-Cost: two passes over the codes, the first of which may be shared, and some three milliseconds per latent or sense,
+Cost: two passes over the codes, the first of which may be shared, and some two milliseconds per latent or sense,
 distributed over torch's threads.
 """
 

@@ -135,7 +135,7 @@ def _propose(background, read, n_fire, prices, numbers, examples, units):
     firings first in each atom, and for each a row of `read.holds` at which it holds."""
     scratch = np.zeros(len(background.offsets) - 1, np.int16)
     for unit in units:
-        firings = read.index[read.offsets[unit] : read.offsets[unit + 1]]
+        firings = read.entries[read.offsets[unit] : read.offsets[unit + 1]]
         candidates = choose_candidates(background, read.holds, firings, n_fire[unit], scratch)
         at_firings = read_firings(candidates, read.holds, firings, scratch)
         in_text = sample_text(background, candidates, scratch)

@@ -156,7 +156,7 @@ def test_units_share_what_is_read_once(predicates):
     read = predicates.at_each(units)
     assert read.rows.tolist() == [3, 7, 9, 100]
     for unit, rows in enumerate(units):
-        own = read.index[read.offsets[unit] : read.offsets[unit + 1]]
+        own = read.entries[read.offsets[unit] : read.offsets[unit + 1]]
         np.testing.assert_array_equal(read.rows[own], rows)
         np.testing.assert_array_equal(read.holds[own], predicates.at(rows))
 

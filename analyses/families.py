@@ -26,7 +26,7 @@ from interp.activations.hooks import resolve_hooks
 from interp.report import write_report
 from interp.storage.files import write_json
 from models import load_model
-from models.pretrained import auto_class
+from models.pretrained import auto_classes
 
 D, N_CTX = 16, 16
 SIZES = {"hidden_size": D, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
@@ -61,7 +61,7 @@ def make_model(family: str, vocab_size: int = 330) -> Any:
     distinguishes tokens."""
     name, sizes = FAMILIES[family]
     config = getattr(transformers, name)(**sizes, vocab_size=vocab_size)
-    model: Any = auto_class(config)._model_mapping[type(config)](config)
+    model: Any = auto_classes(config)[0]._model_mapping[type(config)](config)
     return randomized(model)
 
 

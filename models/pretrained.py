@@ -201,21 +201,28 @@ def _from_transformers(name: str, folder: str, dtype: str, revision: str | None,
     revision = revision or "main"
     with _errors_on_one_line(name), _without_progress_bars():
         config = AutoConfig.from_pretrained(folder, revision=revision, trust_remote_code=False, **options)
-    loader = auto_class(config)
-    _check_size(name, loader, config, dtype, Path(folder), options.get("gguf_file"))
-    with _errors_on_one_line(name), _without_progress_bars():
-        loaded: Any = loader.from_pretrained(
-            folder,
-            dtype=dtype,
-            revision=revision,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            **options,
-        )
-    model, report = loaded
-    if missing := sorted(report["missing_keys"]):  # they would be filled with random numbers
-        raise DamagedError(f"{name} lacks {len(missing)} weights of a {type(model).__name__}, such as {missing[0]}")
+    candidates = auto_classes(config)
+    _check_size(name, candidates[0], config, dtype, Path(folder), options.get("gguf_file"))
+    lacks: list[str] = []
+    for candidate in candidates:  # of a classifier, only the last, which has no logits, has all its weights
+        with _errors_on_one_line(name), _without_progress_bars():
+            loaded: Any = candidate.from_pretrained(
+                folder,
+                dtype=dtype,
+                revision=revision,
+                use_safetensors=True,
+                trust_remote_code=False,
+                output_loading_info=True,
+                **options,
+            )
+        model, report = loaded
+        # They would be filled with random numbers. A pooler reads the last layer, and no layer reads it.
+        missing = sorted(key for key in report["missing_keys"] if "pooler." not in key)
+        if not missing:
+            break
+        lacks.append(f"lacks {len(missing)} weights of a {type(model).__name__}, such as {missing[0]}")
+    else:
+        raise DamagedError(f"{name} {lacks[0]}")
     if tokenizer is None:
         tokenizer = PretrainedTokenizer.load(name, revision=revision).inner
     wrapper = LanguageModel(model.eval(), name=Path(name).name if Path(name).exists() else name)
@@ -245,9 +252,10 @@ def _check_size(name: str, loader: Any, config: Any, dtype: str, folder: Path, g
     check_memory(needed, f"{name} with {described:,} weights", "take a smaller model, or its weights as bfloat16")
 
 
-def auto_class(config: Any) -> Any:
-    """Choose the `transformers` class for a text model: the one in its configuration, else the first that fits of a
-    causal language model, a masked one, or an encoder without logits.
+def auto_classes(config: Any) -> list[Any]:
+    """Return the `transformers` classes that a text model may have: the one in its configuration, else those that fit
+    of a causal language model, a masked one, and an encoder without logits. BERT and its kin, which have both heads,
+    are causal only if they say that they are decoders.
 
     Raises ValueError for a model that does not read text."""
     from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForTextEncoding
@@ -255,13 +263,18 @@ def auto_class(config: Any) -> Any:
     auto_classes: Any = (AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForTextEncoding, AutoModel)
     mapping = {each: each._model_mapping for each in auto_classes}
     classes = {each: models[type(config)] for each, models in mapping.items() if type(config) in models}
+    if AutoModelForMaskedLM in classes and not (config.is_encoder_decoder or getattr(config, "is_decoder", False)):
+        classes.pop(AutoModelForCausalLM, None)
     named = [each for each, cls in classes.items() if cls.__name__ in (config.architectures or ())]
     takes_text = [each for each, cls in classes.items() if cls.main_input_name == "input_ids"]
-    for each in (*named, *takes_text):
-        if each in takes_text and (each is not AutoModel or not config.is_encoder_decoder):
-            return each
-    class_name = type(config).__name__.removesuffix("Config")
-    raise InterpError(f"{class_name} is not a model of text: store its activations with ActivationStore.from_batches")
+    fitting = [each for each in takes_text if each is not AutoModel or not config.is_encoder_decoder]
+    found = [each for each in fitting if each in named] or fitting
+    if not found:
+        class_name = type(config).__name__.removesuffix("Config")
+        raise InterpError(
+            f"{class_name} is not a model of text: store its activations with ActivationStore.from_batches"
+        )
+    return found
 
 
 @contextmanager

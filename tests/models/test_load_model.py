@@ -343,6 +343,35 @@ def test_the_first_positions_of_roberta_are_no_context(tmp_path):
             harvest(model, torch.full((2, 11), 5), hook, tmp_path / "other")
 
 
+@pytest.mark.parametrize("family", ["Bert", "Roberta", "DistilBert", "Llama"])
+def test_a_classifier_is_loaded_without_its_head(family, tmp_path):
+    import transformers
+
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    sizes = {"dim": 8, "n_layers": 1, "n_heads": 2, "hidden_dim": 8} if family == "DistilBert" else sizes
+    tokenizer = foreign_tokenizer("gpt2")
+    config = getattr(transformers, f"{family}Config")(vocab_size=len(tokenizer), **sizes)
+    classifier = getattr(transformers, f"{family}ForSequenceClassification")(config).eval()
+    classifier.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    model, tokens = load_model(tmp_path), torch.arange(12).view(2, 6)
+    with torch.no_grad():
+        torch.testing.assert_close(model(tokens)[0], classifier.base_model(tokens)[0])
+
+
+def test_a_bert_that_names_no_class_is_no_decoder(tmp_path):
+    from transformers import BertConfig, BertForMaskedLM
+
+    tokenizer = foreign_tokenizer("gpt2")
+    sizes = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
+    BertForMaskedLM(BertConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["architectures"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert type(load_model(tmp_path).inner) is BertForMaskedLM
+
+
 def test_a_text_that_begins_with_padding_is_refused_where_the_model_would_read_it(tmp_path):
     from transformers import OPTConfig, OPTForCausalLM
 

@@ -40,6 +40,7 @@ def test_progress_off_a_terminal_is_a_line_every_ten_seconds(monkeypatch, capsys
     bar = Bar("sae")
     for done in (100, 300, 400):
         bar(done, 1000, "loss 0.123")
+    bar.close()  # its timer would print at the end of the suite
     lines = capsys.readouterr().err.splitlines()
     assert lines == ["sae: 300 of 1,000, 01:10 left, loss 0.123", "sae: 400 of 1,000, 01:06 left, loss 0.123"]
 
@@ -55,6 +56,7 @@ def test_a_long_step_is_announced_after_one_second(monkeypatch, capsys, seconds,
     bar = Bar("sae")
     for done, note in ((0, ""), (10, "ten"), (11, "eleven"), (50, "fifty"))[: 1 + len(seconds)]:
         bar(done, 100, note)
+    bar.close()
     assert capsys.readouterr().err == told
 
 

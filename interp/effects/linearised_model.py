@@ -73,7 +73,7 @@ class LinearisedModel(TorchFunctionMode):
     def can_replay(self, rows: int) -> bool:
         """Return whether a pass of so many rows can repeat what is recorded, or has to be recorded too."""
         return rows in self._kept or all(
-            part is None or len(part) == 1
+            part is None or part.shape[:1] in ((), (1,))
             for _, kept in self._kept[1]
             for part in (kept if isinstance(kept, tuple) else (kept,))
         )

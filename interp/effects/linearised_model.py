@@ -82,9 +82,11 @@ class LinearisedModel(TorchFunctionMode):
     def record(self, rows: int) -> Iterator[None]:
         """Record the pass of so many equal rows within the block. That of one row comes first."""
         self._recorded = self._kept[rows] = []
-        with self._running(), torch.enable_grad():
-            yield
-        self._recorded = None
+        try:
+            with self._running(), torch.enable_grad():
+                yield
+        finally:
+            self._recorded = None
 
     @contextmanager
     def replay(self, rows: int) -> Iterator[None]:

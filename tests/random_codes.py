@@ -7,9 +7,13 @@ from interp.codes.sampling import hash_pair
 from interp.codes.sparse_codes import SparseCodes
 
 
+def codes_of(z: np.ndarray) -> SparseCodes:
+    return SparseCodes.from_dense(torch.from_numpy(z.astype(np.float32)))
+
+
 def random_codes(rng, n_rows, d_sae, share=0.3):
     z = rng.gamma(2, 1, (n_rows, d_sae)) * (rng.random((n_rows, d_sae)) < share)
-    return z.astype(np.float32), SparseCodes.from_dense(torch.from_numpy(z.astype(np.float32)))
+    return z.astype(np.float32), codes_of(z)
 
 
 def hash_of(seed: int, row: int, latent: int) -> int:

@@ -16,6 +16,7 @@ from interp.activations.harvesting import check_harvested, harvest, harvest_stor
 from interp.activations.hooks import resolve_hooks
 from tests.forked import run_python
 from tests.launched import launch
+from tests.stored_rows import rows_of
 
 N_SEQ, N_CTX, D_VOCAB = 23, 8, 50
 
@@ -61,11 +62,6 @@ def toy_tokens() -> torch.Tensor:
 @pytest.fixture
 def tokens():
     return toy_tokens()
-
-
-def rows_of(store: ActivationStore, hook: str) -> dict[int, torch.Tensor]:
-    parts = [store.shard(i, hook) for i in range(store.n_shards)]
-    return {int(i): x for part in parts for i, x in zip(part.row_ids, part.acts, strict=True)}
 
 
 def contents(folder: Path) -> dict[str, str]:

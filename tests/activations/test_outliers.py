@@ -14,6 +14,7 @@ from interp.compare.null_dictionaries import harvest_options
 from interp.evaluation.baselines import RandomDictionary, shuffled_model
 from interp.storage.manifests import manifest_of
 from models.transformer import Transformer, TransformerConfig
+from tests.stored_rows import rows_of
 
 N_SEQ, N_CTX, D_VOCAB, BOS, SINK = 60, 24, 40, 0, 7
 HOOK, MLP = "blocks.0.hook_resid_post", "blocks.0.mlp.hook_post"
@@ -41,11 +42,6 @@ def tokens():
 
 def all_rows(model, tokens, hook=HOOK):
     return model.run_with_cache(tokens)[1][hook].detach().flatten(0, 1).double()
-
-
-def rows_of(store, hook):
-    parts = [store.shard(i, hook) for i in range(store.n_shards)]
-    return {int(i): x for part in parts for i, x in zip(part.row_ids, part.acts, strict=True)}
 
 
 def brute_force(x):

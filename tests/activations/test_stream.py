@@ -23,7 +23,7 @@ from interp.activations.harvesting import harvest
 from interp.activations.stream import ActivationStream
 from interp.statistics.randomness import shuffled_range
 from models.transformer import Transformer, TransformerConfig
-from tests.activations.test_outliers import rows_of
+from tests.stored_rows import rows_of
 
 N_SEQ, N_CTX, D_VOCAB, BOS, SINK = 40, 12, 30, 0, 5
 HOOK, MLP = "blocks.0.hook_resid_post", "blocks.0.mlp.hook_post"

@@ -33,6 +33,7 @@ from interp.cli import main
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_input import fit_half
+from tests.command_line import refused
 from tests.forked import run_python
 
 KEY = "sk-planted-8f3a"
@@ -419,14 +420,6 @@ sys.exit(main(sys.argv[2:]))
     n = json.loads((tmp_path / "out/summary.json").read_text())["requests"]
     assert n["from_disk"] == 3 and len(server.requests) == 4 + n["asked"]
     assert (pd.read_parquet(tmp_path / "out/judgements.parquet").balanced_accuracy == 1).all()
-
-
-def refused(capsys, *arguments: object) -> str:
-    capsys.readouterr()
-    assert main([str(word) for word in arguments]) == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    assert len(lines) == 1 and lines[0].startswith("interp: "), lines
-    return lines[0]
 
 
 def test_other_judgements_and_user_files_are_not_replaced_and_answers_stay(

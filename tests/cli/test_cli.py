@@ -28,6 +28,7 @@ from interp.runtime.threads import slices
 from interp.sae import ARCHITECTURES, Crosscoder, Transcoder, load_sae
 from interp.storage import addresses
 from interp.verdict.ranking_tables import Ranking
+from tests.command_line import refused
 from tests.launched import launch
 from tests.tiny import SECTIONS, TINY
 
@@ -52,16 +53,6 @@ def folder(tmp_path_factory, tiny_run):
     for command in (harvest, train, [*scan, "--out", folder / "features"], rank):
         assert main([str(word) for word in command]) == 0, command
     return folder
-
-
-def refused(capsys, *arguments: object) -> str:
-    """Return the one line with which the command ends."""
-    capsys.readouterr()
-    assert main([str(word) for word in arguments]) == 2
-    lines = capsys.readouterr().err.strip().splitlines()
-    lines = [line for line in lines if not re.match(r"\w+: [\d,]+ of ", line)]  # progress, on a slow machine
-    assert len(lines) == 1 and lines[0].startswith("interp: "), lines
-    return lines[0]
 
 
 def test_a_stage_at_a_time_ends_in_a_ranking_and_a_page(folder, capsys):

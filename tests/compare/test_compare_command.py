@@ -10,7 +10,7 @@ from interp.cli import main
 from interp.codes.sparse_codes import SparseCodes
 from interp.compare import open_pair
 from interp.features.feature_store import FeatureStore
-from tests.cli.test_cli import refused
+from tests.command_line import refused
 
 
 def fake(folder, hook: str, d_sae: int = 12, *, tokens: int = 0, seed: int = 0, width: int = 8) -> str:

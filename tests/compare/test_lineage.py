@@ -2,16 +2,11 @@
 
 import numpy as np
 import pytest
-import torch
 
-from interp.codes.sparse_codes import SparseCodes
 from interp.compare.lineage import splitting
+from tests.random_codes import codes_of
 
 ROWS, NARROW, WIDE = 900, 5, 9
-
-
-def codes(z: np.ndarray) -> SparseCodes:
-    return SparseCodes.from_dense(torch.from_numpy(z.astype(np.float32)))
 
 
 @pytest.fixture
@@ -32,13 +27,13 @@ def planted() -> tuple[np.ndarray, np.ndarray]:
 def test_a_planted_split_is_found_and_edges_match_numpy(planted, buffer_mb, monkeypatch):
     monkeypatch.setattr("interp.features.latent_matches.BUFFER_MB", buffer_mb)
     narrow, wide = planted
-    found = splitting(codes(narrow), codes(wide), min_cosine=0.3)
+    found = splitting(codes_of(narrow), codes_of(wide), min_cosine=0.3)
     for edge in found.edges.itertuples():
         a, b = narrow[:, edge.latent], wide[:, edge.other]
         on = b > 0
         assert edge.masked == pytest.approx((a[on] @ b[on]) / np.linalg.norm(a[on]) / np.linalg.norm(b[on]), rel=1e-4)
         assert edge.both == ((a > 0) & on).sum() and edge.share == pytest.approx(edge.both / on.sum())
-    strict = splitting(codes(narrow), codes(wide))
+    strict = splitting(codes_of(narrow), codes_of(wide))
     assert set(zip(strict.edges.latent, strict.edges.other, strict=True)) == {(0, 0), (0, 1), (0, 2), (1, 3)}
     assert strict.children.set_index("latent").children.to_dict() == {0: 3, 1: 1, 2: 0, 3: 0} and strict.n_split == 1
     assert strict.share_with_parent == pytest.approx(4 / WIDE) and strict.null == 0
@@ -47,7 +42,7 @@ def test_a_planted_split_is_found_and_edges_match_numpy(planted, buffer_mb, monk
 def test_splitting_assigns_a_wide_latent_to_its_best_narrow_one(planted):
     narrow, wide = planted
     narrow[:, 2] = (narrow[:, 0] > 0) * (1 + np.random.default_rng(1).random(ROWS))  # on the same rows, less alike
-    found = splitting(codes(narrow), codes(wide)).edges
+    found = splitting(codes_of(narrow), codes_of(wide)).edges
     assert (found.groupby("other").is_best.sum() == 1).all() and found[found.latent == 2].is_best.sum() == 0
     assert len(found[found.latent == 2]) == 3
 
@@ -55,6 +50,6 @@ def test_splitting_assigns_a_wide_latent_to_its_best_narrow_one(planted):
 def test_mistakes_are_named(planted):
     narrow, wide = planted
     with pytest.raises(ValueError, match="swap them"):
-        splitting(codes(wide), codes(narrow))
+        splitting(codes_of(wide), codes_of(narrow))
     with pytest.raises(ValueError, match="min_cosine=2"):
-        splitting(codes(narrow), codes(wide), min_cosine=2)
+        splitting(codes_of(narrow), codes_of(wide), min_cosine=2)

@@ -21,7 +21,6 @@ from interp.evaluation.quality import evaluate_dictionary
 from interp.features.scan_features import scan_features
 from models import load_model, load_tokenizer, loading
 from models.transformer import Transformer, TransformerConfig
-from tests.activations.test_harvest import rows_of
 from tests.foreign_models import (
     D_MLP,
     D_MODEL,
@@ -34,6 +33,7 @@ from tests.foreign_models import (
     write_foreign,
     write_gguf,
 )
+from tests.stored_rows import rows_of
 
 NATIVE = {"gpt2": "transformer.h.{}", "neox": "gpt_neox.layers.{}"}
 DOWN = {"gpt2": "mlp.c_proj", "neox": "mlp.dense_4h_to_h"}

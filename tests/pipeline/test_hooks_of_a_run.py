@@ -20,8 +20,7 @@ from interp.storage.artifacts import find
 from interp.storage.locks import hold_lock
 from models.transformer import Transformer
 from tests.forked import run_python
-from tests.pipeline.test_run import contents, ran_now
-from tests.tiny import FEW, TINY
+from tests.tiny import FEW, TINY, contents, ran_now
 
 POST, MID = "blocks.0.hook_resid_post", "blocks.0.hook_resid_mid"
 PART = f"hooks/{MID}"

@@ -1,7 +1,6 @@
 """The run folder: skipped when done, refused when another's, the same after SIGKILL in every stage."""
 
 import dataclasses
-import hashlib
 import json
 import os
 import re
@@ -10,7 +9,6 @@ import signal
 import subprocess
 import sys
 from functools import partial
-from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -35,9 +33,7 @@ from interp.storage.locks import hold_lock
 from interp.verdict.fitted import digest_fits
 from models.corpus import CorpusConfig, load_documents
 from tests.forked import run_python
-from tests.tiny import TINY
-
-VOLATILE = {"tokens_per_second", "wall_seconds", "seconds", "fingerprint"}
+from tests.tiny import TINY, contents, ran_now
 
 # Makes a run, so that its children find all imported and all loops loaded, and forks a child a stage that ends itself
 # with SIGKILL at a chosen progress call of that stage.
@@ -92,34 +88,6 @@ def run(tiny_run):
 @pytest.fixture
 def copied(tiny_run, tmp_path):
     return Run(shutil.copytree(tiny_run.path, tmp_path / "run"))
-
-
-def ran_now(config, folder, **given) -> list[str]:
-    """Return the stages that run."""
-    ran = []
-    run_stages(config, folder, on_finish=lambda stage, manifest, now: ran.append(stage.name) if now else None, **given)
-    return ran
-
-
-def contents(folder: Path) -> dict[str, str]:
-    """Return a hash of each file; times left out of JSON, the page and the manifests with it."""
-    hashes = {}
-    for file in sorted(folder.rglob("*")):
-        name = str(file.relative_to(folder))
-        if not file.is_file() or name.startswith("report/") or file.name in ("manifest.json", "started.json"):
-            continue
-        data = file.read_bytes()
-        if file.suffix in (".json", ".jsonl"):
-            lines = data.decode().splitlines() if file.suffix == ".jsonl" else [data.decode()]
-            data = "\n".join(json.dumps(timeless(json.loads(line)), sort_keys=True) for line in lines).encode()
-        hashes[name] = hashlib.sha256(data).hexdigest()
-    return hashes
-
-
-def timeless(value):
-    if isinstance(value, dict):
-        return {k: timeless(v) for k, v in value.items() if k not in VOLATILE}
-    return [timeless(v) for v in value] if isinstance(value, list) else value
 
 
 def test_stages_leave_what_a_notebook_opens(run):

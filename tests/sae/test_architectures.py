@@ -27,32 +27,12 @@ from interp.sae import (
 from interp.sae.architectures.sae_config import config_from_dict, config_to_dict
 from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner
+from tests.trainings import CONFIGS, planted, shared, steps
 
 CPU = torch.device("cpu")
 HOOK = "activations"
 ROOT = Path(__file__).parents[2]
-shared = {"d_sae": 48, "tokens": 6400, "batch_size": 256, "device": "cpu", "lr": 4e-3}
-CONFIGS: dict[str, SAEConfig] = {
-    "topk": TopKConfig(**shared, k=4, k_start=12, k_anneal=0.5, dead_after=256),
-    "batchtopk": BatchTopKConfig(**shared, k=4),
-    "batchtopk, clipped": BatchTopKConfig(**shared, k=4, clip=1.0),
-    "matryoshka": MatryoshkaConfig(**shared, k=4, groups=(0.25, 0.75)),
-    "relu, April 2024": ReLUConfig(**shared, l1=0.5),
-    "relu, October 2023": ReLUConfig.october_2023(**shared, l1=0.5, dead_after=512),
-    "gated": GatedConfig(**shared, l1=0.5, resample_at=(0.4,), dead_after=512),
-    "jumprelu": JumpReLUConfig(**shared, target_l0=4, threshold=0.5, bandwidth=0.3, dead_after=512),
-    "matching pursuit": MatchingPursuitConfig(**shared, k=4),
-    "frozen decoder": TopKConfig(**shared, k=4, freeze="decoder"),
-}
 each_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
-
-
-def planted(rows: int = 3000, d: int = 16, seed: int = 0) -> torch.Tensor:
-    """Sparse sums of 32 directions, off the origin; the same sums for every width."""
-    firing = torch.Generator().manual_seed(1)
-    strengths = torch.rand(rows, 32, generator=firing) * (torch.rand(rows, 32, generator=firing) < 0.08)
-    directions = torch.randn(32, d, generator=torch.Generator().manual_seed(seed))
-    return strengths @ torch.nn.functional.normalize(directions, dim=1) * 5 + 2
 
 
 FIXED = {"k_start": 4, "resample_at": (), "aux_coefficient": 1.0}
@@ -80,11 +60,6 @@ def one_thread():
 
 def unexplained(x: torch.Tensor, x_hat: torch.Tensor) -> float:
     return float((x_hat - x).square().sum() / (x - x.mean(0)).square().sum())
-
-
-def steps(folder: Path) -> list[dict[str, float]]:
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in row.items() if name != "tokens_per_second"} for row in rows]
 
 
 @each_config
@@ -248,10 +223,10 @@ def test_a_dictionary_is_loaded_on_a_device_by_its_name(store, tmp_path):
 
 
 def test_no_latent_is_resampled_after_the_last_step():
-    for steps in range(1, 40):
-        config = TopKConfig(d_sae=8, k=1, tokens=10 * steps, batch_size=10)
-        assert all(0 < step < steps for step in config.resampling_steps)
-        assert config.resampling_steps or steps < 3
+    for n_steps in range(1, 40):
+        config = TopKConfig(d_sae=8, k=1, tokens=10 * n_steps, batch_size=10)
+        assert all(0 < step < n_steps for step in config.resampling_steps)
+        assert config.resampling_steps or n_steps < 3
 
 
 def test_the_pre_activation_loss_draws_dead_latents_back(store, monkeypatch):

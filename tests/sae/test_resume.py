@@ -38,7 +38,7 @@ from interp.sae.hook_scales import HookScales
 from interp.sae.training import METRICS, RESULTS
 from interp.storage.folders import unfinished_folder
 from interp.storage.manifests import MANIFEST
-from tests.sae.test_architectures import CONFIGS, planted
+from tests.trainings import CONFIGS, planted
 
 A, B = "a/activations", "b/activations"
 CHANGES = ("open", "os.rename", "os.remove", "os.mkdir", "os.truncate")

@@ -10,10 +10,9 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from interp.activations import ActivationStore, JoinedStore, join_stores
+from interp.activations import ActivationStore, JoinedStore
 from interp.activations.store import RowLimit
 from interp.runtime.processes import Mesh, Processes, processes
 from interp.sae import (
@@ -29,9 +28,8 @@ from interp.sae import (
 from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner
 from tests.launched import launch
-from tests.sae.test_architectures import CONFIGS, planted, shared, steps
+from tests.trainings import CONFIGS, A, B, checkpoints, opened, planted, shared, steps
 
-A, B = "a/activations", "b/activations"
 STEPS, CUT_AFTER = 10, 6
 """Then τ moves, and rows are collected to resample at."""
 
@@ -70,10 +68,6 @@ SWEEPS = {
 }
 CUT = "few rows"
 """The sweep that is stopped and goes on."""
-
-
-def opened(folder: Path) -> JoinedStore:
-    return join_stores({name: ActivationStore.open(folder / name) for name in "ab"})
 
 
 def train_all(folder: Path, out: Path) -> None:
@@ -140,7 +134,8 @@ from pathlib import Path
 from interp.activations import JoinedStore
 from interp.runtime.processes import processes, part_of
 from interp.sae import train_sae
-from tests.sae.test_several_processes import A, CONFIGS, opened, planted, train_all, train_cut
+from tests.sae.test_several_processes import train_all, train_cut
+from tests.trainings import A, CONFIGS, opened, planted
 
 def batches(value):
     rows = planted(255)
@@ -207,15 +202,6 @@ def folder(stores) -> Path:
 
 def interrupt() -> None:
     raise KeyboardInterrupt
-
-
-def checkpoints(out: Path) -> list[int]:
-    """Return the steps at which the members of a sweep would go on."""
-    found = []
-    for file in sorted(out.glob("*.unfinished/new/checkpoint.safetensors")):
-        with safe_open(file, "pt") as tensors:
-            found.append(json.loads(tensors.metadata()["state"])["learner"]["steps_done"])
-    return found
 
 
 def hold_to(one: Path, two: Path, configs: dict[str, SAEConfig]) -> None:

@@ -32,8 +32,7 @@ from interp.sae.sharding import check_shards
 from interp.sae.training import training_bytes
 from interp.storage.folders import unfinished_folder
 from tests.launched import launch
-from tests.sae.test_architectures import planted, steps
-from tests.sae.test_several_processes import A, B, checkpoints, opened
+from tests.trainings import A, B, checkpoints, opened, planted, steps
 
 shared = {"d_sae": 48, "device": "cpu", "lr": 2e-4}
 long = {**shared, "batch_size": 16, "tokens": 60 * 16}

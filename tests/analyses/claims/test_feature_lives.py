@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from analyses.claims.feature_lives import MIN_RUN, feature_lives, lives_of_latents
-from tests.compare.test_lineage import ROWS, codes
+from tests.random_codes import codes_of
 
-T, N = 10, 60
+ROWS, T, N = 900, 10, 60
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def curriculum() -> tuple[list[np.ndarray], np.ndarray, np.ndarray, list[np.ndar
 
 def test_nine_in_ten_births_are_within_a_checkpoint_of_the_truth(curriculum):
     found, born, died, which = curriculum
-    lives = feature_lives([codes(z) for z in found])
+    lives = feature_lives([codes_of(z) for z in found])
     table = lives.table
     concept = np.array([which[c][latent] for c, latent in zip(table.checkpoint, table.latent, strict=True)])
     said = {k: row for k, row in zip(concept, table.itertuples(), strict=True) if k >= 0 and row.kind == "born"}
@@ -52,7 +52,7 @@ def test_a_part_of_an_older_latent_has_split_off_and_another_is_new():
     whole = generator.random(ROWS) * (generator.random(ROWS) < 0.2)
     part, other = whole * (generator.random(ROWS) < 0.3), generator.random(ROWS) * (generator.random(ROWS) < 0.1)
     early, late = np.stack([whole], 1), np.stack([whole, part, other], 1)
-    table = feature_lives([codes(z) for z in (early, early, late, late, late)]).table.set_index("latent")
+    table = feature_lives([codes_of(z) for z in (early, early, late, late, late)]).table.set_index("latent")
     assert table.kind.to_dict() == {0: "there", 1: "born", 2: "born"} and table.born[1] == table.born[2] == 2
     assert table.split.to_dict() == {0: None, 1: True, 2: False}
 
@@ -67,7 +67,7 @@ def test_kinds_are_read_off_the_correlations():
 
 
 def test_mistakes_in_checkpoints_are_named(curriculum):
-    some = [codes(z) for z in curriculum[0][:3]]
+    some = [codes_of(z) for z in curriculum[0][:3]]
     with pytest.raises(ValueError, match="3 checkpoints are too few"):
         feature_lives(some)
     with pytest.raises(ValueError, match="threshold=2"):

@@ -18,37 +18,16 @@ from interp.text.kinds import PREDICATE_KINDS, kinds_in
 from interp.text.positions import Positions
 from interp.text.predicates import Predicates
 from interp.verdict.counting import NumberedRules
-from interp.verdict.rules import MAX_ATOMS, Atom, from_json, rule_json
+from interp.verdict.rules import MAX_ATOMS, from_json, rule_json
 from models.transformer import Transformer, TransformerConfig
+from tests.analyses.claims.atoms import WORDS, an_atom, atom_holds
 
-WORDS = [
-    "a",
-    "b",
-    " the",
-    " then",
-    "(",
-    ")",
-    "\n",
-    "7",
-    "42",
-    "walking",
-    "talking",
-    "ringing",
-    "singing",
-    ",",
-    " ",
-    ".",
-]
 HOOK = "blocks.0.hook_resid_post"
 
 
 def text_of(n_seq, n_ctx, seed=0):
     tokens = np.random.default_rng(seed).integers(0, len(WORDS), (n_seq, n_ctx)).astype(np.int32)
     return Predicates.count(tokens, len(WORDS), WORDS)
-
-
-def an_atom(kind, *values):
-    return Atom(kind, values, tuple(map(str, values)))
 
 
 def random_rules(predicates, n, seed=0):
@@ -66,20 +45,6 @@ def random_rules(predicates, n, seed=0):
         return tuple(atom(str(kind)) for kind in kinds)
 
     return [rule() for _ in range(n)]
-
-
-OFFSETS = {"token": [0], "previous": [-1], "next": [1], "before": range(-8, 0)}
-
-
-def atom_holds(atom, predicates, seq, pos):
-    """Read at one position, for kinds of tokens from the tokens around it."""
-    corpus = predicates.text
-    n_ctx = corpus.tokens.shape[1]
-    if atom.kind not in OFFSETS:
-        values = PREDICATE_KINDS[atom.kind].values(Positions(corpus, np.array([seq * n_ctx + pos])))
-        return bool(np.isin(values, atom.values).any())
-    around = [corpus.tokens[seq, pos + offset] for offset in OFFSETS[atom.kind] if 0 <= pos + offset < n_ctx]
-    return any(token in atom.values for token in around)
 
 
 def rule_holds(rule, text, seq, pos):

@@ -15,7 +15,7 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.evaluation.baselines import FixedDictionary
 from interp.text.predicates import Predicates
 from models.transformer import Transformer, TransformerConfig
-from tests.analyses.claims.test_rewriting import WORDS, an_atom, atom_holds
+from tests.analyses.claims.atoms import WORDS, an_atom, atom_holds
 
 V, N_CTX = len(WORDS), 40
 HOOK = "hook_embed"

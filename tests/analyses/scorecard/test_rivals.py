@@ -22,7 +22,7 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.features.scan_config import ScanConfig
 from interp.verdict.measures import MEASURES
 from models.transformer import Transformer, TransformerConfig
-from tests.verdict.test_measures import (
+from tests.planted_scan import (
     N_CTX,
     N_SEQ,
     ROWS,

@@ -64,7 +64,7 @@ def test_the_seconds_follow_the_tokens_and_the_latents():
     more = TINY.replace(sae=dataclasses.replace(TINY.sae, tokens=10 * TINY.sae.tokens))
     assert seconds(more, "sae") == pytest.approx(10 * seconds(TINY, "sae"))
     wider = TINY.replace(sae=dataclasses.replace(TINY.sae, d_sae=640))
-    assert seconds(wider, "ranking") - seconds(TINY, "ranking") == pytest.approx(4.5e-3 * (640 - TINY.sae.d_sae))
+    assert seconds(wider, "ranking") - seconds(TINY, "ranking") == pytest.approx(2e-3 * (640 - TINY.sae.d_sae))
     hasty = TINY.replace(effects=dataclasses.replace(TINY.effects, minutes=1e-6))
     assert STAGES["effects"].cost(Sizes(hasty)).operations < 1e7 < STAGES["effects"].cost(Sizes(TINY)).operations
     shorter = TINY.replace(harvest=dataclasses.replace(TINY.harvest, tokens=TINY.harvest.tokens // 2))

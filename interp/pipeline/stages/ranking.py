@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from interp.features.feature_store import FeatureStore
 
-LATENT_SECONDS = 4.5e-3
+LATENT_SECONDS = 2e-3
 """Seconds to judge a latent: its senses, their rules and its nulls."""
 TEXT_SECONDS = 3.0
 """Seconds to prepare the text for all latents."""

@@ -46,6 +46,12 @@ report.bytes = (() => {
   /* The first byte of a character of which some text holds a part; null if it holds none. */
   const leadOf = (text) => bytesOf(text).find(lengthOf) ?? null;
 
+  /* The same of several tokens whose parts are of one script. */
+  const leadOfAll = (text) => {
+    const [first = null, ...others] = bytesOf(text).filter(lengthOf);
+    return others.every((each) => nameOf(each) === nameOf(first)) ? first : null;
+  };
+
   /* The same of a whole letter that is not a Latin one. */
   const leadOfLetters = (text) => {
     const [letter] = text.match(/(?![\p{Script=Latin}])\p{L}/u) ?? [];
@@ -180,5 +186,7 @@ report.bytes = (() => {
     return joined;
   }
 
-  return { drawn, inLetters, meaning, directionOf, pieces, leadOf, leadRead, leadOfLetters, nameOf, scriptOf };
+  return {
+    drawn, inLetters, meaning, directionOf, pieces, leadOf, leadOfAll, leadRead, leadOfLetters, nameOf, scriptOf,
+  };
 })();

@@ -32,16 +32,12 @@ report.views.feature = (() => {
     if (!rows.length) return nothing(none);
     const line = (row) => {
       const [other] = row;
-      const sideBySide = {
-        href: `#compare/${latent}/${other}`,
-        title: "side by side",
-        "aria-label": `Feature ${latent} beside feature ${other}`,
-      };
+      const said = `Feature ${latent} beside feature ${other}`;
       return h("tr", null,
         h("td", null, featureLink(other)),
         h("td.explanation", null, h("div.clamp", null, report.lead.brief(other, () => null))),
         cells(row),
-        h("td", null, h("a", sideBySide, "⇄")));
+        h("td", null, h("a", { href: `#compare/${latent}/${other}`, title: "side by side", "aria-label": said }, "⇄")));
     };
     const body = h("tbody", null, rows.slice(0, N_LISTED).map(line));
     const onclick = ({ target }) => {

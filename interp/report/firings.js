@@ -11,6 +11,7 @@ report.firings = (() => {
   const N_OTHER = IS_WIDE ? 20 : 12; // firings on other tokens below them
   const N_OF_TOKEN = 3; // of each token, at first
   const COMMON = 0.1; // share of the firings from which on those on a token are listed apart
+  const NEARLY_ALL = 0.995;
   const N_BARS = 12; // tokens that have a bar
   const N_ROWS = 6; // of them in one column
   const RARE = 0.01; // share of the firings below which a token has none
@@ -125,7 +126,8 @@ report.firings = (() => {
       headed(titleOfAll(own, shares, feature), fixed(listed(own, N_OF_TOKEN)));
     const rest = 1 - [first, ...groups.map(([, own]) => own)].reduce((sum, own) => sum + shareOf(own, shares), 0);
     const apart = () => headed(["On its other tokens ",
-      h("small", null, `${ofFirings(Math.max(rest, 0))}, ${N_OF_TOKEN} of each at first`)],
+      h("small", null, `${rest > NEARLY_ALL ? "nearly all" : format.percent(Math.max(rest, 0))} of its firings, `,
+        `${N_OF_TOKEN} of each at first`)],
       listed([...others, ...further], Math.min(N_OTHER, others.length)));
     const order = groups.length ? h("small.order", null, " · groups go by their strongest firing") : null;
     return h("div", null,
@@ -310,10 +312,10 @@ report.firings = (() => {
     const bar = ([, token, count]) => {
       const k = senses.findIndex((one) => one.tokens.includes(token));
       const onclick = ({ currentTarget: { ariaPressed } }) => onchoose(ariaPressed === "true" ? null : token);
-      return h("li", { "data-sense": k < 0 ? null : k },
+      return h("li", { "data-sense": k < 0 ? null : k, "--share": count / n },
         h("button", { type: "button", "aria-pressed": "false", value: token, onclick },
           firingToken(token, feature),
-          h("i", { "--share": count / n, "aria-hidden": "true" }),
+          h("i", { "aria-hidden": "true" }),
           h("span", null, format.percent(count / n))));
     };
     const height = rows.length > N_ROWS ? Math.ceil(rows.length / 2) : rows.length;

@@ -90,7 +90,7 @@ report.lead = (() => {
     const spaces = isBlankList(rule) ? inCounts(rule) : null;
     if (spaces) return h("span", { title: rule }, spaces);
     const whole = inOrder(joined(rule));
-    const lead = report.bytes.leadOf(whole);
+    const lead = report.bytes.leadOfAll(whole);
     const inRule = (part) => partOfRule((token) => read(token) ?? lead, part);
     const [kind] = (!isButton && BEFORE_PLACE.exec(whole)) || [""];
     const place = shortened(whole.slice(kind.length), inRule, isButton);
@@ -140,13 +140,13 @@ report.lead = (() => {
   /* The families of at least `least` tokens of a list: [name, quoted tokens], …, in the order of the list. Of parts of
    * characters of one script those with whole letters come first, which tell more. */
   function familiesOf(tokens, least) {
-    const lead = report.bytes.leadOf(tokens.join(""));
+    const lead = report.bytes.leadOfAll(tokens.join(""));
     const nameOf = (token) => familyOf(token.slice(1, -1), lead);
     const isPart = (name) => name?.startsWith("parts of");
     const scripts = new Set(tokens.map(nameOf).filter(isPart));
     const families = Map.groupBy(tokens, (token) => {
       const name = nameOf(token);
-      return isPart(name) && scripts.size > 1 ? "parts of characters of several scripts" : name;
+      return isPart(name) && scripts.size > 1 ? "bytes of several scripts" : name;
     });
     families.delete(undefined);
     const hasLetters = (token) => Number(/\p{L}/u.test(token.replace(/⟨..⟩/g, "")));
@@ -175,16 +175,7 @@ report.lead = (() => {
       const lines = token.split("\\n").length - 1;
       afterLines.set(lines, [...(afterLines.get(lines) ?? []), token.length - 2 * lines]);
     }
-    const oneOf = (counts) => {
-      const runs = [];
-      for (const n of counts) {
-        if (runs.at(-1)?.[1] === n - 1) runs.at(-1)[1] = n;
-        else runs.push([n, n]);
-      }
-      const said = runs.flatMap(([first, last]) =>
-        (last > first + 1 ? `${first} to ${last}` : [...new Set([first, last])]));
-      return [said.slice(0, -1).join(", "), said.at(-1)].filter(Boolean).join(" or ");
-    };
+    const oneOf = (counts) => [counts.slice(0, -1).join(", "), counts.at(-1)].filter(Boolean).join(" or ");
     const ofSpaces = (counts) => `${oneOf(counts)} ${counts.at(-1) === 1 ? "space" : "spaces"}`;
     const parts = Array.from(afterLines, ([lines, counts]) => {
       const sign = lines > 3 ? `↵×${lines}` : "↵".repeat(lines);

@@ -16,25 +16,19 @@ report.logits = (() => {
   /* read: as `reading` in lead.js gives it; marks: makes what stands beside a token. */
   function bars(caption, rows, kind, most, read, marks) {
     const line = ([token, value]) =>
-      h(
-        "tr",
-        null,
+      h("tr", null,
         rowHead(tokenElement(word(token), read(word(token))), marks(token)),
         barCell(Math.abs(value) / most),
-        h("td", null, format.fixed(value)),
-      );
+        h("td", null, format.fixed(value)));
     return h(`table.logits.${kind}`, null, h("caption", null, caption), h("tbody", null, rows.map(line)));
   }
 
   /* Tokens at both ends: [name, rows] of each, the first few of them. */
   function ends([raised, raises], [lowered, lowers], options = {}) {
     const { read, from = 0, to = N_FIRST, most = largest(raises, lowers), marks = () => null } = options;
-    return h(
-      "div.pair",
-      null,
+    return h("div.pair", null,
       bars(raised, raises.slice(from, to), "positive", most, read, marks),
-      bars(lowered, lowers.slice(from, to), "negative", most, read, marks),
-    );
+      bars(lowered, lowers.slice(from, to), "negative", most, read, marks));
   }
 
   /* Changes of one kind on one scale, in nats: the interval of its null shaded, its own interval a line, and its

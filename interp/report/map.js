@@ -62,43 +62,18 @@ report.views.map = (() => {
     /* Pixels by which the name of a kind of text may give way to another and to points, with what each costs. */
     AROUND = [0, 24, -24, 48, -48].flatMap((across) =>
       [0, 11, -11, 22, -22, 33, -33].map((down) => [across, down, Math.hypot(across, down) / AWAY]));
-  let points,
+  let host, overlay, regions, links, knobs, hits, part, names, own, marks, ring, card, inset, buttons; // of the map
+  let legend, status, search, lasso, chosen, listed; // around it
+  let points, placeOf, scatter, colours, drawSmall, evidence, pause, typing,
     stretch = 1, // of the heights of the points drawn, as many times those stored
-    placeOf,
     way = "verdict",
-    scatter,
-    names,
-    own,
-    marks,
-    regions,
-    hits,
-    knobs, // the points that have names, with a rim each
     stars = [],
     listRows = new Map(), // latent → its row in the list
     homes = new Map(), // name of a kind of text → its outlines: the corners, x, y, x, y, …, and the name of each
+    edges, // the corners of all outlines
     ownNames = new Map(), // latent → the element of its name
     sizes = new WeakMap(), // of names, in pixels
     keys = new WeakMap(), // what the reader sees of names
-    inset,
-    host,
-    buttons,
-    edges, // the corners of all outlines
-    card,
-    ring,
-    legend,
-    status,
-    search,
-    chosen,
-    listed,
-    colours,
-    pause,
-    typing,
-    drawSmall,
-    lasso,
-    part,
-    links,
-    overlay,
-    evidence,
     beside = [], // the latent that is on the card, and those nearest to it
     enlarged = [], // the latents whose points are drawn larger
     pointedIn = "", // the view in which the point under the pointer was named

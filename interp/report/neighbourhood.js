@@ -19,38 +19,24 @@ report.neighbourhood = (() => {
         ? []
         : [latent, ...neighbours].map((each) => points.latents.indexOf(each)).filter((k) => k >= 0);
       if (places.length < 2 || points.latents[places[0]] !== latent) return host.remove();
-      const to = frame(
-        places.map((k) => points.x[k]),
-        places.map((k) => points.y[k]),
-      );
+      const to = frame(places.map((k) => points.x[k]), places.map((k) => points.y[k]));
       const isInside = (v, size) => v > 0 && v < size;
       const around = [...points.latents.keys()].filter(
-        (k) => isInside(to.x(points.x[k]), W) && isInside(to.y(points.y[k]), H),
-      );
+        (k) => isInside(to.x(points.x[k]), W) && isInside(to.y(points.y[k]), H));
       const dot = (k, r, kind) =>
         svg("circle", { class: kind, cx: to.x(points.x[k]).toFixed(1), cy: to.y(points.y[k]).toFixed(1), r });
       const spot = (k) => `M${to.x(points.x[k]).toFixed(1)},${to.y(points.y[k]).toFixed(1)}h0`;
       const named = (k) => {
-        const other = points.latents[k],
-          verdict = report.selection.verdictOf(other),
-          circle = dot(k, 5, "near");
-        circle.style.fill = hueOfVerdict(verdict);
-        const title = svg(
-          "title",
-          null,
-          `Feature ${other}: ${report.lead.plain(other)}`,
-        );
+        const other = points.latents[k], circle = dot(k, 5, "near");
+        circle.style.fill = hueOfVerdict(report.selection.verdictOf(other));
+        const title = svg("title", null, `Feature ${other}: ${report.lead.plain(other)}`);
         return svg("a", { href: `#feature/${other}`, "aria-label": `Feature ${other}` }, title, circle);
       };
-      host.replaceChildren(
-        svg(
-          "svg",
-          { viewBox: `0 0 ${W} ${H}`, role: "group", "aria-label": "Its neighbours on the map of the decoder" },
-          svg("path", { class: "far", d: around.slice(0, MOST).map(spot).join("") }),
-          places.slice(1).map(named),
-          dot(places[0], 6, "self"),
-        ),
-      );
+      host.replaceChildren(svg("svg",
+        { viewBox: `0 0 ${W} ${H}`, role: "group", "aria-label": "Its neighbours on the map of the decoder" },
+        svg("path", { class: "far", d: around.slice(0, MOST).map(spot).join("") }),
+        places.slice(1).map(named),
+        dot(places[0], 6, "self")));
     });
     return host;
   };

@@ -255,7 +255,7 @@ const QUOTED = /(?<![^\s(])"(?:"(?=[^"\s]))?(?:[^"]|"(?![\s,;:.)]|$))+"(?=[\s,;:
  * of white space needs no quotes, and one that has quotes itself stands in a box instead. pieces: its text; every
  * second piece is what a search found. */
 function ruleText(...pieces) {
-  const lead = report.bytes.leadOf(pieces.join(""));
+  const lead = report.bytes.leadOfAll(pieces.join(""));
   return partOfRule(() => lead, ...pieces);
 }
 
@@ -300,11 +300,7 @@ function partOfRule(leadOf, ...pieces) {
     at += piece.length;
     return parts;
   }
-  return h(
-    "bdi.quoting",
-    null,
-    pieces.map((piece, k) => (k % 2 ? h("mark", null, drawn(piece)) : drawn(piece))),
-  );
+  return h("bdi.quoting", null, pieces.map((piece, k) => (k % 2 ? h("mark", null, drawn(piece)) : drawn(piece))));
 }
 
 /* White space in words, for screen readers. */
@@ -324,11 +320,7 @@ const barCell = (share, hue = null) => h("td.bar", { "--share": share, "--hue": 
 
 /* A list of named values: [name, value], …. */
 const factsElement = (rows) =>
-  h(
-    "dl.facts",
-    null,
-    rows.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))),
-  );
+  h("dl.facts", null, rows.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))));
 
 const hueOfVerdict = (verdict) => `var(--${verdict}, var(--unranked))`;
 
@@ -358,10 +350,7 @@ const featureLink = (latent, ...text) =>
 function intervalElement(at, low, high) {
   if (at === null || at === undefined) return h("span.muted", null, "–");
   const bounds = low === null || low === undefined ? "" : ` (${format.fixed(low)} to ${format.fixed(high)})`;
-  return h(
-    "span.interval",
-    { "--at": at, "--low": low ?? at, "--high": high ?? at, title: format.fixed(at) + bounds },
-    h("span.number", null, format.fixed(at)),
-    h("span.track", { "aria-hidden": "true" }, h("i.range"), h("i.point")),
-  );
+  const named = { "--at": at, "--low": low ?? at, "--high": high ?? at, title: format.fixed(at) + bounds };
+  return h("span.interval", named, h("span.number", null, format.fixed(at)),
+    h("span.track", { "aria-hidden": "true" }, h("i.range"), h("i.point")));
 }

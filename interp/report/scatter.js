@@ -149,17 +149,9 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
     lasso: (on) => {
       isLasso = on;
     },
-    drawn: () => drawn,
   };
-  report.pointing(host, canvas, {
-    ...scatter,
-    isLasso: () => isLasso,
-    ring,
-    corners: CORNERS,
-    onhover,
-    onpick,
-    onlasso,
-  });
+  report.pointing(host, canvas,
+    { ...scatter, isLasso: () => isLasso, ring, corners: CORNERS, onhover, onpick, onlasso });
   return scatter;
 
   /* The range of nearly all values with a margin, so that a few distant points do not leave the frame half empty. */
@@ -189,13 +181,10 @@ report.squares = (x, y) => {
   const n = x.length,
     side = Math.min(Math.max(Math.ceil(Math.sqrt(n / 2)), 1), 1024);
   let [left, right, bottom, top] = [Infinity, -Infinity, Infinity, -Infinity];
-  for (let i = 0; i < n; i++)
-    [left, right, bottom, top] = [
-      Math.min(left, x[i]),
-      Math.max(right, x[i]),
-      Math.min(bottom, y[i]),
-      Math.max(top, y[i]),
-    ];
+  for (let i = 0; i < n; i++) {
+    [left, right] = [Math.min(left, x[i]), Math.max(right, x[i])];
+    [bottom, top] = [Math.min(bottom, y[i]), Math.max(top, y[i])];
+  }
   const place = (v, from, to) => Math.min(Math.max(Math.floor(((v - from) / (to - from || 1)) * side), 0), side - 1);
   const square = (i) => place(y[i], bottom, top) * side + place(x[i], left, right);
   const starts = new Uint32Array(side * side + 1),

@@ -433,7 +433,7 @@ def test_the_wording_of_a_rule_follows_how_well_it_holds(browser, address):
 def test_bars_of_tokens_are_shares_of_all_firings(browser, address):
     browser.open(f"{address}#feature/{OTHER}")
     bars = "Array.from(document.querySelectorAll('.tokenbars li'), {})"
-    shares = browser.evaluate(bars.format("(e) => Number(e.querySelector('i').style.getPropertyValue('--share'))"))
+    shares = browser.evaluate(bars.format("(e) => Number(e.style.getPropertyValue('--share'))"))
     written = browser.evaluate(bars.format("(e) => parseFloat(e.querySelector('button > :last-child').textContent)"))
     assert shares and [100 * share for share in shares] == pytest.approx(written, rel=0.05)
 

@@ -226,7 +226,7 @@ def test_many_tokens_of_one_family_are_named_by_it(browser, address):
         ('tokens like "⟨d7⟩", "⟨a9⟩⟨d7⟩", "⟨9c⟩"', 'parts of Hebrew letters "⟨d7⟩", "⟨a9⟩⟨d7⟩", "⟨9c⟩"', None),
         (
             'tokens before tokens like "⟨d7⟩", "⟨d0⟩", "⟨e6⟩"',
-            'tokens before parts of characters of several scripts "⟨d7⟩", "⟨d0⟩", "⟨e6⟩"',
+            'tokens before bytes of several scripts "⟨d7⟩", "⟨d0⟩", "⟨e6⟩"',
             None,
         ),
         ('"x" in text rich in "W", "B", "Y"', '"x" in text rich in single capital letters "W", "B", "Y"', None),

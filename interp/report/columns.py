@@ -31,7 +31,7 @@ N_TOP_TOKENS = 8
 MAX_TOKEN_SHARE = 0.5
 """A latent counts as firing on many tokens if at most this share of its activation is on its commonest token."""
 NAMED_BY_LABEL = 0.05
-"""A latent is named by its best label if its F1 exceeds that of its rule less this much (`byLabel` in lead.js)."""
+"""A latent is named by its best label if its F1 exceeds that of its rule less this much (`byLabel` in captions.js)."""
 CLEAR_F1 = 0.75
 """The overview's example of a rule that holds has at least this F1, if any has: below it, the strongest firings may be
 among those that the rule misses."""

@@ -44,7 +44,7 @@ report.views.compare = (() => {
         const found = namedBy(text);
         const hit = (latent) => h("li", null,
           h("a", { href: isLatent(named[1 - k]) ? address(latent) : `#compare/${latent}` }, String(latent)), " ",
-          h("span.rule", null, report.lead.brief(latent)));
+          h("span.rule", null, report.captions.brief(latent)));
         hits.hidden = !text.trim();
         hits.replaceChildren(...(found.length ? found.map(hit) : [h("li.muted", null, "no feature matches")]));
       }
@@ -65,7 +65,7 @@ report.views.compare = (() => {
       if (found.every((latent) => latent !== undefined)) location.hash = `#compare/${found.join("/")}`;
     };
     const other = ([[latent, number], measure]) => h("span", null,
-      h("a", { href: `#compare/${named[0]}/${latent}`, title: report.lead.plain(latent) }, String(latent)),
+      h("a", { href: `#compare/${named[0]}/${latent}`, title: report.captions.plain(latent) }, String(latent)),
       h("small", null, ` ${measure} ${format.fixed(number)}`));
     return h("form.choice", { onsubmit: go }, h("a", { href: "#features" }, "All features"), fields,
       h("button", { type: "submit" }, "Compare"),
@@ -102,8 +102,8 @@ report.views.compare = (() => {
         h("h2", null, featureLink(latent, `Feature ${latent}`)),
         h("span", null, verdictElement(verdictOf(latent)), unsureElement(latent)),
         ranked ? intervalElement(...probability) : null),
-      h("p.title", null, report.lead.title(latent, feature)),
-      report.lead.element(latent, feature));
+      h("p.title", null, report.captions.title(latent, feature)),
+      report.captions.element(latent, feature));
   }
 
   /* The tokens that both rules name. */
@@ -200,7 +200,7 @@ report.views.compare = (() => {
     const lists = pairs.map(([, feature]) => firedOn(feature));
     return pairs.map(([latent, feature], k) => {
       const isOwn = ([token, share]) => share >= OFTEN && !lists[1 - k].some(([other]) => other === token);
-      const read = report.lead.reading(feature);
+      const read = report.captions.reading(feature);
       const own = lists[k].filter(isOwn).slice(0, N_ALONE)
         .map(([token]) => [" ", tokenElement(word(token), read(word(token)))]);
       return own.length ? [` Only ${latent} often fires on`, own, "."] : null;
@@ -301,7 +301,7 @@ report.views.compare = (() => {
     const measures = [
       ["one meaning", of("monosemanticity"), format.fixed, 1, of("low"), of("high")],
       ["learnt", of("learnt"), format.fixed, 1],
-      ["F1", names.map(report.lead.f1), format.fixed, 1],
+      ["F1", names.map(report.captions.f1), format.fixed, 1],
       ["effect, nats", of("effect"), format.fixed, SIGNED, of("effect_low"), of("effect_high")],
       ["density", of("density"), format.share],
       ["largest activation", of("max"), format.digits],
@@ -413,8 +413,8 @@ report.views.compare = (() => {
     const [[a, first], [b, second]] = pairs;
     const raisedBy = ({ logits }) => logits?.top ?? [];
     const beside = [histograms(pairs), numberTable([a, b])];
-    const own = [first, second].map(report.lead.leadAround);
-    const reads = [first, second].map((one, k) => (text) => report.lead.reading(one)(text) ?? own[1 - k]);
+    const own = [first, second].map(report.captions.leadAround);
+    const reads = [first, second].map((one, k) => (text) => report.captions.reading(one)(text) ?? own[1 - k]);
     if (hasText) {
       beside.unshift(
         tokenTable([a, b], "Fires on", [firedOn(first), firedOn(second)], reads, format.percent,
@@ -444,10 +444,10 @@ report.views.compare = (() => {
     if (!(named.length === 2 && named.every(isLatent))) {
       const wrong = named.find((text) => text && !isLatent(text));
       const missing = `There is no feature ${wrong}: features run from 0 to ${latents - 1}.`;
-      await report.lead.readRows();
+      await report.captions.readRows();
       if (wanted !== argument) return;
       const first = (latent) => h("li", null, h("a", { href: `#compare/${latent}` }, String(latent)), " ",
-        h("span.rule", null, report.lead.brief(latent)));
+        h("span.rule", null, report.captions.brief(latent)));
       section.replaceChildren(choice(named), h("p.missing", null, wrong ? missing : "Name two features."),
         h("section", null, h("h2", null, "Or compare one of these with the feature that is most like it"),
           h("ul.begin", null, order.slice(0, N_OFFERED).map(first))));

@@ -35,7 +35,7 @@ report.views.feature = (() => {
       const said = `Feature ${latent} beside feature ${other}`;
       return h("tr", null,
         h("td", null, featureLink(other)),
-        h("td.explanation", null, h("div.clamp", null, report.lead.brief(other, () => null))),
+        h("td.explanation", null, h("div.clamp", null, report.captions.brief(other, () => null))),
         cells(row),
         h("td", null, h("a", { href: `#compare/${latent}/${other}`, title: "side by side", "aria-label": said }, "⇄")));
     };
@@ -92,7 +92,7 @@ report.views.feature = (() => {
    * all of them are, stands above (firings.js). */
   function tokensAround(feature, k = null) {
     const rows = k === null ? feature.tokens : feature.sense_tokens[k]; // [offset, token, count], …
-    const read = report.lead.reading(feature);
+    const read = report.captions.reading(feature);
     const item = ([, token, n]) =>
       h("li", null, tokenElement(word(token), read(word(token))), h("span.muted", null, format.count(n)));
     const column = (offset, title) => {
@@ -133,14 +133,14 @@ report.views.feature = (() => {
     if (norm !== null) rows.push(["decoder norm", format.significant(norm)]);
     if (cosine !== null) rows.push(["encoder · decoder", format.fixed(cosine)]);
     const shown = rows.filter((row) => row && BESIDE_HISTOGRAM.includes(row[0]) === areBeside);
-    return factsElement(shown.map(([name, value]) => [report.words.meanings[name] ? term(name) : name, value]));
+    return factsElement(shown.map(([name, value]) => [report.glossary.meanings[name] ? term(name) : name, value]));
   }
 
   function heading(latent, feature) {
-    const title = h("h2.title", null, h("div", null, report.lead.title(latent, feature)));
+    const title = h("h2.title", null, h("div", null, report.captions.title(latent, feature)));
     retitle = () => {
       title.style.minHeight = `${title.getBoundingClientRect().height}px`; // what stands below stays where it is
-      title.replaceChildren(h("div", null, report.lead.title(latent, feature)));
+      title.replaceChildren(h("div", null, report.captions.title(latent, feature)));
     };
     const { label, note } = report.notes.editor(latent);
     return h("header.feature", null,
@@ -154,7 +154,7 @@ report.views.feature = (() => {
         effect(latent),
         within(latent, feature),
         senses(latent)),
-      feature.facts.n_active ? report.lead.element(latent, feature, ...nearby(latent, feature)) : null);
+      feature.facts.n_active ? report.captions.element(latent, feature, ...nearby(latent, feature)) : null);
   }
 
   /* The features that fire most with it, those close to it in the decoder, and a link to its place on the map. */
@@ -166,8 +166,8 @@ report.views.feature = (() => {
         [other, [`Jaccard ${format.fixed(jaccard)}`, close.get(other)].filter(Boolean).join(", ")]);
     for (const [other] of often) close.delete(other); // one that does both stands once
     const lines = [
-      ["Fires with", report.lead.linked(often)],
-      ["Points like", report.lead.linked([...close])],
+      ["Fires with", report.captions.linked(often)],
+      ["Points like", report.captions.linked([...close])],
     ].filter(([, others]) => others.length);
     if (neighbours.length) lines.at(-1)?.[1].push(h("a", { href: `#map/${latent}` }, "on the map"));
     return lines;
@@ -178,7 +178,7 @@ report.views.feature = (() => {
   /* The kinds of text in which most of its firings lie, and that of the strongest, where it is another. */
   function within(latent, feature) {
     const most = feature.labels.map(([label, , precision]) => [label, precision ?? 0]).sort((a, b) => b[1] - a[1]);
-    const named = report.lead.kindsOf(latent, feature);
+    const named = report.captions.kindsOf(latent, feature);
     const kinds = named.length ? named : most.slice(0, 1).filter(([, share]) => share >= 0.5);
     const parts = kinds.map(([label, share], k) =>
       `${format.percent(share)}${k ? "" : " of its firings"} in ${format.words(label)}`);

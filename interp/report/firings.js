@@ -172,7 +172,7 @@ report.firings = (() => {
     h("div", null, h("h3.headed", null, h("span", null, title), ...listed.querySelectorAll(".more")), listed);
 
   /* A token on which it fires. */
-  const firingToken = (token, feature) => tokenElement(word(token), report.lead.reading(feature)(word(token)));
+  const firingToken = (token, feature) => tokenElement(word(token), report.captions.reading(feature)(word(token)));
 
   /* The tokens on which it fires most, each with its share of the firings, the commonest first. */
   const sharesOf = ({ tokens, facts }) =>
@@ -232,9 +232,9 @@ report.firings = (() => {
     const isSame = common === one.rule;
     return [
       h("p.rule", null,
-        report.lead.rule(one.rule, one.f1, "No rule was found.", { read: report.lead.reading(feature) })),
+        report.captions.rule(one.rule, one.f1, "No rule was found.", { read: report.captions.reading(feature) })),
       common && !isSame
-        ? h("p.rule", null, h("span.muted", null, "its firings share: "), report.lead.short(common)) : null,
+        ? h("p.rule", null, h("span.muted", null, "its firings share: "), report.captions.short(common)) : null,
       numbersOf(one, feature.senses),
       followedBy(one, feature),
       listed("Its strongest", strong),
@@ -279,26 +279,27 @@ report.firings = (() => {
 
   /* The letter of a sense, what describes it, and its share; isAlone: without what describes it. */
   function titleOf(one, k, isAlone, feature) {
-    const text = report.lead.ofSense(one);
-    const read = report.lead.reading(feature);
-    const name = text && !isAlone ? h("span.named", null, report.lead.short(text, false, read)) : null;
+    const text = report.captions.ofSense(one);
+    const read = report.captions.reading(feature);
+    const name = text && !isAlone ? h("span.named", null, report.captions.short(text, false, read)) : null;
     const tip = { "data-tip": "of its activation" };
-    return [senseMark(k, null), report.lead.JOINED, name,
+    return [senseMark(k, null), report.captions.JOINED, name,
       one.share === null ? null : h("span", tip, ` ${format.percent(one.share)}`)];
   }
 
   /* The letter of a sense, what describes it, and its numbers: its firings are those on the tokens that tell it. */
   function describedSense(one, k, feature) {
-    const rule = report.lead.ofSense(one);
-    const read = report.lead.reading(feature);
+    const rule = report.captions.ofSense(one);
+    const read = report.captions.reading(feature);
     const counts = feature.sense_counts?.[k];
     const numbers = [
       counts ? ofFirings(sumOf(counts) / feature.facts.n_active) : null,
       one.share === null ? null : `${format.percent(one.share)} of its activation`,
       rule === one.rule && one.f1 !== null ? `F1 ${format.fixed(one.f1)}` : null,
     ];
-    return [senseMark(k, null), report.lead.JOINED, rule ? report.lead.short(rule, false, read) : "no rule", " ",
-      h("small", null, numbers.filter(Boolean).join(", "))];
+    const named = rule ? report.captions.short(rule, false, read) : "no rule";
+    const small = h("small", null, numbers.filter(Boolean).join(", "));
+    return [senseMark(k, null), report.captions.JOINED, named, " ", small];
   }
 
   /* The tokens on which it fires most, each with its share of the firings; a press leaves the examples on it.

@@ -13,7 +13,7 @@ report.logits = (() => {
   const nats = (x) => format.digits(x).replace(/^−?\d$/, "$&.0");
   const largest = (...sides) => Math.max(...sides.flat().map(([, v]) => Math.abs(v)), 1e-12);
 
-  /* read: as `reading` in lead.js gives it; marks: makes what stands beside a token. */
+  /* read: as `reading` in captions.js gives it; marks: makes what stands beside a token. */
   function bars(caption, rows, kind, most, read, marks) {
     const line = ([token, value]) =>
       h("tr", null,
@@ -64,7 +64,7 @@ report.logits = (() => {
    * learnt: its probability, null if unknown. */
   function effects(feature, learnt, block) {
     const { effects: measured } = feature;
-    const read = report.lead.reading(feature);
+    const read = report.captions.reading(feature);
     const ablated = report.data.page.shares.find(({ name }) => name === "effect");
     if (!measured && learnt === null && !ablated) return null;
     const decided = h("table.plain.effects", null,
@@ -195,9 +195,9 @@ report.logits = (() => {
       const why = report.data.page.logits;
       return nothing(why ? `There are ${why}.` : "No logit effects were computed.");
     }
-    const lead = report.lead.leadAround(feature);
-    const read = report.lead.reading(feature);
-    const isStray = ([token]) => report.lead.isStray(token, lead);
+    const lead = report.captions.leadAround(feature);
+    const read = report.captions.reading(feature);
+    const isStray = ([token]) => report.captions.isStray(token, lead);
     const bySize = ([, a], [, b]) => Math.abs(b) - Math.abs(a);
     /* Stray parts of characters are among the first few only where there are not enough other tokens. */
     const [top, bottom] = [feature.logits.top, feature.logits.bottom].map((rows) => {
@@ -215,7 +215,7 @@ report.logits = (() => {
     const isMarked = [...top, ...bottom].some(([token]) => marks(token).length);
     const last = nStray ? ` (${nStray} ${nStray === 1 ? "is a byte" : "are bytes"})` : "";
     const more = h("summary", null, `More tokens${last}, and the whole vocabulary`);
-    const byChance = report.lead.byChance(feature);
+    const byChance = report.captions.byChance(feature);
     return [
       ends(...sides, { ...all, most: undefined }),
       isMarked ? h("p.below", null, "A letter marks a token that often follows firings of that sense.") : null,

@@ -469,7 +469,7 @@ report.views.map = (() => {
     );
   }
 
-  const ruleOf = (latent) => report.lead.brief(latent, () => null);
+  const ruleOf = (latent) => report.captions.brief(latent, () => null);
 
   const markFound = (element) => ["rule", "label"].some((field) => report.search.markIn(state.terms, field, element));
 
@@ -497,7 +497,7 @@ report.views.map = (() => {
         "article.card",
         null,
         h("h3", null, link, " ", h("span", null, judgedElements(latent)), h("button.close", close, "✕")),
-        h("p.rule", null, report.lead.brief(latent, () => null, feature)),
+        h("p.rule", null, report.captions.brief(latent, () => null, feature)),
         report.examples.list(latent, feature, strongest, { how: "line", senses: feature.senses ?? [] }),
         nearest.length ? h("p.muted.to-nearest", null,
           h("span", null, "Nearest, by ", term("decoder cosine")),
@@ -735,7 +735,7 @@ report.views.map = (() => {
     keepQuotes(element);
     const found = beginAtFound(element);
     const sense = found?.closest(".of-lead");
-    if (sense) element.prepend(letters.get(sense), report.lead.JOINED);
+    if (sense) element.prepend(letters.get(sense), report.captions.JOINED);
     else if (senses.length) element.prepend(h("span.muted", null, `${senses.length} senses: `));
     const k = markFound(element) ? -1 : report.search.place(state.terms, latent);
     if (k >= 0) element.prepend(h("mark", null, report.search.onToken(latent, k)), ": ");
@@ -763,7 +763,7 @@ report.views.map = (() => {
     while (terms.length && walker.nextNode()) {
       const { data, parentElement } = walker.currentNode;
       const token = parentElement.closest(".short");
-      const family = token && report.lead.familyOf(token.textContent.replace(/^"|"$/g, ""));
+      const family = token && report.captions.familyOf(token.textContent.replace(/^"|"$/g, ""));
       const said = token ? `${token.textContent} ${family}` : data;
       const places = terms.map(({ text }) => said.toLowerCase().indexOf(text)).filter((place) => place >= 0);
       if (!places.length || parentElement.closest(".muted")) continue;
@@ -957,7 +957,7 @@ report.views.map = (() => {
 
   function build(section) {
     names = points.names.map(([, , name]) =>
-      (kindNamed(name) ? h("span.name.region", null, name) : h("span.name", null, report.lead.short(name))));
+      (kindNamed(name) ? h("span.name.region", null, name) : h("span.name", null, report.captions.short(name))));
     own = h("div");
     card = h("div.hovercard", { role: "status", hidden: true });
     ring = h("i.ring", { hidden: true });
@@ -1029,7 +1029,7 @@ report.views.map = (() => {
       if (!scatter) build(section);
     }
     repaint();
-    report.lead.readRows().then((rows) => {
+    report.captions.readRows().then((rows) => {
       evidence = rows;
       drawHits();
       placeNames();

@@ -29,7 +29,7 @@ report.neighbourhood = (() => {
       const named = (k) => {
         const other = points.latents[k], circle = dot(k, 5, "near");
         circle.style.fill = hueOfVerdict(report.selection.verdictOf(other));
-        const title = svg("title", null, `Feature ${other}: ${report.lead.plain(other)}`);
+        const title = svg("title", null, `Feature ${other}: ${report.captions.plain(other)}`);
         return svg("a", { href: `#feature/${other}`, "aria-label": `Feature ${other}` }, title, circle);
       };
       host.replaceChildren(svg("svg",

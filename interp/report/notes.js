@@ -185,7 +185,8 @@ report.notes = (() => {
 
   /* The notes as lines of text, each with its feature, what the page says of it, and its label and note. */
   const inText = () => Object.entries(kept).map(([latent, { label, note }]) => [
-    latent, ...[judgedElements(latent), report.lead.inBrief(latent)].map((said) => h("span", null, said).textContent),
+    latent,
+    ...[judgedElements(latent), report.captions.inBrief(latent)].map((said) => h("span", null, said).textContent),
     label, note.replaceAll("\n", " ")].join("\t")).join("\n");
 
   /* A row of the list: the label, the feature with its verdict, what it fires on and its strongest firing, beside its
@@ -195,10 +196,10 @@ report.notes = (() => {
     const named = h("b");
     const unkept = h("div.muted", null, "Nothing of yours: it leaves this list when you do.");
     const fires = h("div");
-    report.lead.readRows().then((rows) => {
-      const apart = report.lead.byLabel(latent) ? undefined : report.table.senses(latent, rows);
+    report.captions.readRows().then((rows) => {
+      const apart = report.captions.byLabel(latent) ? undefined : report.table.senses(latent, rows);
       if (apart) return fires.replaceChildren(...apart);
-      fires.append(h("div.rule", null, report.lead.inBrief(latent)),
+      fires.append(h("div.rule", null, report.captions.inBrief(latent)),
         h("div.snippet", null, report.table.snippet(latent, rows)));
     });
     const remove = () => {
@@ -266,13 +267,13 @@ report.notes = (() => {
     };
     /* What may be starred first: the features that the run found worth a look. */
     async function offer() {
-      await report.lead.readRows();
+      await report.captions.readRows();
       const { worth_showing: worth, order } = report.data.page;
       const some = worth.length ? worth[0].map(([latent]) => latent) : order.slice(0, N_OFFERED);
       begin.replaceChildren(...some.map((latent) => h("li", null,
         h("button", { type: "button", "aria-label": `Star feature ${latent}`,
           onclick: () => set(latent, { star: true }) }, "☆"), " ",
-        featureLink(latent), " ", h("span.rule", null, report.lead.brief(latent, () => null)))));
+        featureLink(latent), " ", h("span.rule", null, report.captions.brief(latent, () => null)))));
     }
     const element = h("div.kept", null,
       h("div.headed", null, h("h2", null, "Your notes"), links(), files),

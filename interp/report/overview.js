@@ -104,12 +104,12 @@ report.views.overview = (() => {
     const feature = await loadFeature(latent);
     const senses = feature.senses ?? [];
     const strongest = await report.examples.telling(feature, 3);
-    const predicted = hasText ? report.lead.predicts(feature) : [];
+    const predicted = hasText ? report.captions.predicts(feature) : [];
     return h("article.card", null,
       h("h3", null,
         why ? h("span.why", null, tipped(why, choice)) : null, featureLink(latent, `Feature ${latent}`), " ",
         h("span", null, verdictElement(verdictOf(latent)), unsureElement(latent))),
-      h("p.rule.clamp", null, report.lead.brief(latent, undefined, feature)),
+      h("p.rule.clamp", null, report.captions.brief(latent, undefined, feature)),
       report.examples.list(latent, feature, strongest, { how: hasText ? "line" : null, senses }),
       predicted.length ? h("p.predicts", null, h("span.muted", null, "raises "), predicted) : null);
   }
@@ -126,7 +126,7 @@ report.views.overview = (() => {
       h("li", { id, role: "option", "aria-selected": "false", onpointerdown }, content);
     const line = (latent, k) => option(`hit-${k}`, () => open(latent), h("span.number", null, String(latent)),
       h("i.dot", { "--hue": hueOfVerdict(verdictOf(latent)) }),
-      h("span.rule", null, report.lead.brief(latent, () => null)));
+      h("span.rule", null, report.captions.brief(latent, () => null)));
 
     function find() {
       const { n, first } = report.search.best(field.value, N_HITS);
@@ -182,7 +182,7 @@ report.views.overview = (() => {
     const map = h("figure.overview-map");
     const parts = about.split(/(L0|cross-entropy recovered|(?<=for )\S+(?= of))/);
     const inTerms = (part, k) =>
-      (k % 2 ? (report.words.meanings[part] ? term(part) : h("code", null, part)) : part);
+      (k % 2 ? (report.glossary.meanings[part] ? term(part) : h("code", null, part)) : part);
     section.replaceChildren(
       h("div.top", null,
         h("div", null,
@@ -203,7 +203,7 @@ report.views.overview = (() => {
     await loadWords();
     await draw();
     section.dataset.ready = "true";
-    report.lead.readRows(); // for what the search lists
+    report.captions.readRows(); // for what the search lists
     const picture = await report.views.map.small(...MAP_SIZE);
     if (!picture) return map.remove();
     const colour = columns.kinds.length ? "the kind of text where it mostly fires" : "its verdict";

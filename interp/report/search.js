@@ -44,7 +44,7 @@ report.search = (() => {
   /* The words that the page shows for a rule, with the names of letters that it draws after them. */
   function wordsOf(i) {
     if (shown[i] !== undefined || !rules[i]) return shown[i] ?? "";
-    const element = report.lead.short(columns.explanation[i]);
+    const element = report.captions.short(columns.explanation[i]);
     for (const number of element.querySelectorAll(".muted")) number.remove(); // of the tokens left out
     const scripts = Array.from(element.querySelectorAll("[data-script]"), ({ dataset }) => dataset.script);
     return (shown[i] = lower([element.textContent, ...scripts].join(", ")));
@@ -76,7 +76,7 @@ report.search = (() => {
   function isTogether(terms, i) {
     if (terms.length < 2 || !terms.every(({ field }) => field === "")) return false;
     const words = terms.map(({ text }) => text).join(" ");
-    const named = [rules[i], wordsOf(i), ...(report.lead.byLabel(i) ? [labels[columns.label[i]]] : [])];
+    const named = [rules[i], wordsOf(i), ...(report.captions.byLabel(i) ? [labels[columns.label[i]]] : [])];
     return named.some((text) => ` ${headOf(text)} `.includes(` ${words} `));
   }
 
@@ -101,7 +101,7 @@ report.search = (() => {
     if (within("rule")) most = Math.max(most, asWords(each, rules[i]), asWords(each, wordsOf(i)));
     if (within("label") && columns.label[i] !== null) {
       const label = labels[columns.label[i]];
-      most = Math.max(most, report.lead.byLabel(i) ? asWords(each, label) : asWord(each, label, 3));
+      most = Math.max(most, report.captions.byLabel(i) ? asWords(each, label) : asWord(each, label, 3));
     }
     const { label, note } = report.notes.of(i);
     for (const [field, text] of [["label", label], ["note", note]]) {
@@ -119,7 +119,7 @@ report.search = (() => {
       if (!score) return 0;
       sum += score;
     }
-    return sum + (isTogether(terms, i) ? TOGETHER * terms.length : 0) + OF_F1 * (report.lead.f1(i) ?? 0);
+    return sum + (isTogether(terms, i) ? TOGETHER * terms.length : 0) + OF_F1 * (report.captions.f1(i) ?? 0);
   }
 
   /* A text of one field, split so that every second piece is a match. The tokens that a rule names are matched too. */

@@ -132,7 +132,7 @@ report.selection = (() => {
     },
     f1: {
       title: "F1 of rule or label",
-      value: (i) => report.lead.f1(i),
+      value: (i) => report.captions.f1(i),
       hint: "F1 on held-out text, of the rule; or of the label in bold, where that does better or hardly worse",
     },
     explanation_f1: { title: "rule F1", value: (i) => columns.explanation_f1[i] },

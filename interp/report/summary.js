@@ -253,7 +253,7 @@ report.views.summary = (() => {
         part("Details",
           data.nulls ? folded("All verdicts of each dictionary", shareTable(data.nulls)) : null,
           folded("Training and further numbers", h("div.panels", null, data.details.map(panel))),
-          folded("Terms", report.words.list()),
+          folded("Terms", report.glossary.list()),
           folded("Times and versions", times(data)))));
     await repaint();
     section.dataset.ready = "true";

@@ -6,7 +6,7 @@ report.table = (() => {
   const { columns, KEYS, state, sortBy, verdictOf, labelOf, isUnsure } = report.selection;
   const neverFires = (i) => columns.max[i] === null;
   const { parted, marked, markIn, place: placeOfFit, onToken, isStored } = report.search;
-  const { meanings } = report.words;
+  const { meanings } = report.glossary;
   const EFFECT_SPAN = report.logits.scaleOf(report.data.page.shares.find(({ name }) => name === "effect")?.span);
   const endsOf = (span) => span.map((x) => format.significant(x, 1)).join(" to ");
   /* The columns: the number that sorts each, if any, its head, and what the number is or its unit, with the ends of
@@ -104,7 +104,7 @@ report.table = (() => {
     if (!all || all.length < 2) return undefined;
     const further = all.slice(2).map(([words], k) => [" ", report.examples.senseMark(k + 2, words)]);
     return all.slice(0, 2).map(([words, packed, firing], k) => h("div.of-sense", { "data-sense": k },
-      h("div", { title: words }, report.examples.senseMark(k, null), report.lead.JOINED,
+      h("div", { title: words }, report.examples.senseMark(k, null), report.captions.JOINED,
         words ? ruleText(...parted(state.terms, "rule", words)) : h("span.muted", null, "no rule"),
         k && further.length ? [" +", further] : null),
       h("div.snippet", null, report.examples.plainLine(report.text.decoded(packed), firing))));
@@ -136,7 +136,7 @@ report.table = (() => {
 
   /* A rule in the page's words with what a search has found marked; where it does not show, the whole rule follows. */
   function ruleFound(rule) {
-    const told = report.lead.short(rule);
+    const told = report.captions.short(rule);
     if (markIn(state.terms, "rule", told)) return told;
     const pieces = parted(state.terms, "rule", rule);
     return pieces.length > 1 ? [told, h("span.muted", null, ", of "), ruleText(...pieces)] : told;
@@ -149,7 +149,7 @@ report.table = (() => {
     const { terms } = state;
     const { label: mine, note } = report.notes.of(i);
     const best = labelOf(i);
-    const isLabelled = best && (report.lead.byLabel(i) || parted(terms, "label", format.words(best)).length > 1);
+    const isLabelled = best && (report.captions.byLabel(i) || parted(terms, "label", format.words(best)).length > 1);
     const label = isLabelled ? best : null;
     const rule = columns.explanation[i];
     const found = hasText ? placeOfFit(terms, i) : -1;
@@ -168,7 +168,8 @@ report.table = (() => {
     if (apart && labelled) apart[0].firstChild.prepend(labelled, " ");
     if (apart) return h("div.senses", null, apart);
     if (isApart && !evidence) return [line(), h("div.snippet")]; // until its senses are read
-    const isByTokens = hasText && found < 0 && !isInRule && !report.lead.byLabel(i) && report.lead.isByTokens(i);
+    const isByTokens = hasText && found < 0 && !isInRule && !report.captions.byLabel(i)
+      && report.captions.isByTokens(i);
     const isWeak = isByTokens || columns.explanation_f1[i] < report.data.page.min_f1;
     return [
       h("div", { title: named },
@@ -177,9 +178,9 @@ report.table = (() => {
           ? h("span.tag.label", { "data-tip": `label, F1 ${format.fixed(columns.label_f1[i])}` },
             marked(terms, "label", format.words(label)))
           : null,
-        isByTokens ? h("span.vague", null, report.lead.onCommonest(i)) : rule ? report.lead.onMost(i) : null,
+        isByTokens ? h("span.vague", null, report.captions.onCommonest(i)) : rule ? report.captions.onMost(i) : null,
         rule ? h(isWeak ? "span.weak" : "span", null, ruleFound(rule)) : null,
-        isByTokens ? null : report.lead.apart(i),
+        isByTokens ? null : report.captions.apart(i),
         rule || label || isByTokens ? null : none()),
       h(found < 0 ? "div.snippet" : "div.snippet.found", null, found < 0 ? snippet(i) : snippetOn(i, found)),
     ];
@@ -224,7 +225,7 @@ report.table = (() => {
         line(intervalElement(columns.monosemanticity[i], columns.low[i], columns.high[i])),
       ],
       explanation: firesOn(i),
-      f1: line(format.fixed(report.lead.f1(i))),
+      f1: line(format.fixed(report.captions.f1(i))),
       activations: bars(i),
       density: line(format.share(columns.density[i])),
       learnt: line(format.fixed(columns.learnt[i])),
@@ -305,7 +306,7 @@ report.table = (() => {
   }
 
   async function readEvidence() {
-    const rows = await report.lead.readRows();
+    const rows = await report.captions.readRows();
     if (evidence) return;
     evidence = rows;
     measure();

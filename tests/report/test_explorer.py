@@ -57,7 +57,10 @@ def test_the_server_serves_the_live_page_and_nothing_else_of_the_machine(server)
     page = body.decode()
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', page)[1]
     assert (
-        status == 200 and "assets/try.js" in page and "connect-src 'self'" in policy and "default-src 'none'" in policy
+        status == 200
+        and "assets/try_text.js" in page
+        and "connect-src 'self'" in policy
+        and "default-src 'none'" in policy
     )
     assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
     for path in re.findall(r'(?:src|href)="((?:assets|data)/[^"]+)"', page):
@@ -113,7 +116,7 @@ def test_of_a_foreign_run_only_data_are_served(foreign, tmp_path):
     write_json(foreign.path / "report" / MANIFEST, manifest | {"sha256": digest_json(manifest)})
     status, headers, body = serving(foreign, "/")
     policy = headers["Content-Security-Policy"]
-    assert status == 200 and b"steal" not in body and b"assets/try.js" in body
+    assert status == 200 and b"steal" not in body and b"assets/try_text.js" in body
     assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy and "script-src 'self'" in policy
     assert b"steal" not in serving(foreign, "/assets/plotly.js")[2]
     assert serving(foreign, "/data/page.js")[0] == 200

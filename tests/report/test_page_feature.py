@@ -179,7 +179,7 @@ def test_the_tokens_that_its_rule_names_tell_a_sense_even_if_another_was_seen_to
 def test_a_page_with_senses_says_what_is_of_none_and_shows_it_in_grey(browser, address):
     browser.open(f"{address}#feature/{SPLIT}")
     sense = "{{ share, rule: 'x', f1: 0.9, common: [], examples: [] }}"
-    title = f"report.lead.inSenses([0.5, {{}}].map((share) => ({sense})), {{}})"
+    title = f"report.captions.inSenses([0.5, {{}}].map((share) => ({sense})), {{}})"
     said = f"h('p', null, {title}).textContent"
     assert browser.evaluate(said.format("0.2", "{ examples: [] }")).endswith("of no sense 30 %")
     for share, is_title in ("0.5", "{ examples: [] }"), ("0.2", "null"), ("null", "{ examples: [] }"):
@@ -247,7 +247,7 @@ def test_a_title_names_the_tokens_of_the_strongest_firings_before_a_rule_that_do
         const { columns } = report.data.page;
         [columns.explanation[2], columns.explanation_f1[2]] = [rule, 0.9];
         vocabulary = Array.from(vocabulary, (_, k) => words[k %% words.length]);
-        return loadFeature(2).then((feature) => h("p", null, report.lead.title(2, feature)).textContent);
+        return loadFeature(2).then((feature) => h("p", null, report.captions.title(2, feature)).textContent);
     })(%s, %s)"""
     for rule, words, said in (
         ('tokens after ">"', [">"], 'on >: tokens after ">" F1 0.90'),
@@ -293,7 +293,7 @@ def test_the_lead_uses_a_label_instead_of_a_rule_if_it_fits_better(browser, addr
     browser.evaluate("location.hash = '#compare/3/2'")
     browser.wait("document.querySelectorAll('#compare .lead').length === 2")
     assert browser.text("#compare .lead dd")[0] == lead, "beside another too"
-    brief = "h('p', null, report.lead.brief({})).textContent"
+    brief = "h('p', null, report.captions.brief({})).textContent"
     assert browser.evaluate(brief.format(3)) == f"python F1 {f1:.2f}" and browser.evaluate(brief.format(4)).startswith(
         '"'
     )
@@ -304,7 +304,8 @@ def test_the_lead_uses_the_tokens_of_the_strongest_firings_if_the_rule_fails_the
     said = """loadFeature(2).then((feature) => {
         report.data.page.columns.token_shares[2] = [0.33];
         report.data.page.columns.at_strongest[2] = %s;
-        const texts = [report.lead.title(2, feature), report.lead.element(2, feature)].map((e) => h("p", null, e));
+        const { title, element } = report.captions;
+        const texts = [title(2, feature), element(2, feature)].map((e) => h("p", null, e));
         return texts.map((e) => e.textContent);
     })"""
     rule = 'after " return" or " +" F1 0.50'
@@ -371,13 +372,13 @@ def test_senses_are_tabs_beside_the_strongest_firings_and_a_weak_rule_says_so(br
     ]
     few = f"""loadFeature({SPLIT}).then((feature) => {{
         const facts = {{ ...feature.facts, n_active: 100 * feature.facts.n_active }};
-        return report.lead.inSenses(feature.senses, {{ ...feature, facts }}).map((e) => e.textContent);
+        return report.captions.inSenses(feature.senses, {{ ...feature, facts }}).map((e) => e.textContent);
     }})"""
     assert browser.evaluate(few) == [
         "A\u00a0a rule that holds\u00a070 % of activation, F1 0.80",
         "B\u00a0on ⟨9c⟩\u00a030 %",
     ], "few of its firings are on them, but what has no rule is named by its tokens"
-    named = "report.lead.ofSense({ rule: 'after \"ug\"', f1: 0.9, common: ['x'] })"
+    named = "report.captions.ofSense({ rule: 'after \"ug\"', f1: 0.9, common: ['x'] })"
     assert browser.evaluate(named) == 'after "ug"', "a tab says what the title does"
     of_three = f"""loadFeature({SPLIT}).then((feature) => {{
         const senses = [...feature.senses, feature.senses[0]];
@@ -421,11 +422,11 @@ def test_a_range_of_the_activations_chooses_among_the_stored_examples(browser, a
 
 def test_the_wording_of_a_rule_follows_how_well_it_holds(browser, address):
     browser.open(f"{address}#feature/{OTHER}")
-    written = "h('p', null, report.lead.rule('\"a\" or \"b\"', {}, '')).textContent"
+    written = "h('p', null, report.captions.rule('\"a\" or \"b\"', {}, '')).textContent"
     said = [browser.evaluate(written.format(f1)) for f1 in (0.9, 0.4, 0.1)]
     assert said == ['"a" or "b"', 'roughly "a" or "b"', 'No reliable rule was found; the nearest is "a" or "b"']
     sense = "{ rule: '\"a\"', f1: 0.4, common: [], share: 0.5, examples: [] }"
-    title = f"h('h2.title', null, report.lead.inSenses([{sense}, {sense}], {{ examples: [] }}))"
+    title = f"h('h2.title', null, report.captions.inSenses([{sense}, {sense}], {{ examples: [] }}))"
     weight = "getComputedStyle(document.querySelector('#feature').appendChild({}).querySelector('.rough')).fontWeight"
     assert browser.evaluate(weight.format(title)) == "400", "not in bold"
 

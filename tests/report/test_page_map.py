@@ -516,8 +516,8 @@ def test_a_name_that_fails_keeps_no_other_from_being_shown(browser, address):
     browser.open(f"{address}#map")
     n = len(browser.text(".listed li"))
     browser.evaluate("""(() => {
-        const { brief } = report.lead;
-        report.lead.brief = (latent, ...more) => {
+        const { brief } = report.captions;
+        report.captions.brief = (latent, ...more) => {
             if (latent === 3) throw new Error("3 has no name");
             return brief(latent, ...more);
         };

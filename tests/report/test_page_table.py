@@ -132,7 +132,7 @@ def test_a_label_with_a_low_f1_is_left_out_and_an_unsure_verdict_is_marked(brows
     for latent, blank in ((3, False), (16, True)):
         browser.search(f"#{latent}")
         assert browser.text(".tag.label") == ([] if blank else ["python"])
-        shown = browser.evaluate(f"[report.lead.f1({latent}), {columns}.explanation_f1[{latent}]]")
+        shown = browser.evaluate(f"[report.captions.f1({latent}), {columns}.explanation_f1[{latent}]]")
         assert browser.text("td.f1") == [f"{shown[0]:.2f}"] and (shown[0] == shown[1]) == blank
     browser.search("#26")
     assert browser.text("td.verdict > div")[0] == "poly, unsure"

@@ -132,18 +132,18 @@ def test_parts_of_characters_are_drawn_as_what_they_are_and_copied_as_their_byte
     rule = json.dumps('" ⟨88⟩" or "a"')
     assert browser.evaluate(f"({drawn})(ruleText({rule}))") == ["…88 么 览 …"], "in rules too"
     listed = json.dumps('tokens like " ⟨88⟩", "ф" or tokens like "⟨d0⟩", "⟨d1⟩"')
-    assert browser.evaluate(f"({drawn})(report.lead.short({listed}))")[0] == "…88 ш", "as the others of the rule"
+    assert browser.evaluate(f"({drawn})(report.captions.short({listed}))")[0] == "…88 ш", "as the others of the rule"
     assert browser.evaluate(f"({drawn})(h('p', null, visible(' ⟨88⟩')))") == ["…88"], "in a text it may be of another"
-    around = "report.lead.leadAround({{ tokens: [[0, 0, 5], [0, 1, 9]] }})"
+    around = "report.captions.leadAround({{ tokens: [[0, 0, 5], [0, 1, 9]] }})"
     put = "vocabulary.splice(0, 2, {}); "
     assert browser.evaluate(put.format("'a', ' ⟨d7⟩'") + around.replace("{{", "{").replace("}}", "}")) == 0xD7
     assert browser.evaluate(put.format("'a', ' ית'") + around.replace("{{", "{").replace("}}", "}")) == 0xD7
     assert browser.evaluate(put.format("'a', ' b'") + around.replace("{{", "{").replace("}}", "}")) is None
     raised = "{ logits: { top: [[0, 4], [1, 3], [2, 2], [3, 1]] }, tokens: [[0, 4, 9]], examples: [] }"
-    said = f"h('p', null, report.lead.predicts({raised})).textContent.trim()"
+    said = f"h('p', null, report.captions.predicts({raised})).textContent.trim()"
     alike = browser.evaluate("vocabulary.splice(0, 5, '⟨bf⟩', '⟨be⟩', 'a', ' A', '告'); " + said)
     assert alike == "⟨bf⟩ ⟨be⟩ a", "bytes that differ are told apart, letters that differ in case are not"
-    few = "report.lead.leadAround({ tokens: [[0, 0, 50], [0, 1, 9]] })"
+    few = "report.captions.leadAround({ tokens: [[0, 0, 50], [0, 1, 9]] })"
     assert browser.evaluate(put.format("'a', ' ⟨d7⟩'") + few) is None, "too few to tell the script"
 
 
@@ -212,7 +212,8 @@ def test_many_tokens_of_one_family_are_named_by_it(browser, address):
         const columns = { label: [], explanation: [rule], explanation_f1: [0.9], label_f1: [0], token_shares: [[]] };
         Object.assign(report.data.page.columns, columns, { kind: [] });
         const feature = { senses: [], labels: [], tokens: [], examples: [], facts: { n_active: 1, n_tokens: 1 } };
-        return h("p", null, isWhole ? report.lead.title(0, feature) : report.lead.brief(0, () => null)).textContent;
+        const { title, brief } = report.captions;
+        return h("p", null, isWhole ? title(0, feature) : brief(0, () => null)).textContent;
     })(%s, %s)"""
     parts = "parts of characters of any script or tokens in Hebrew script"
     five = '"a1", "b1", "c1", "d1" or "e1"'
@@ -260,7 +261,7 @@ def test_a_title_names_what_fires_most_and_tells_features_of_one_rule_apart(brow
         const kind = { kinds: ["latex"], kind: [kind_share && 0], kind_share: [kind_share] };
         Object.assign(report.data.page.columns, rule, known, kind, { at_strongest: [1] });
         const feature = { senses: [], labels: [], tokens: [], examples: [], facts: { n_active: 1, n_tokens: 9 } };
-        const both = [report.lead.title(0, feature), report.lead.brief(0, () => null)];
+        const both = [report.captions.title(0, feature), report.captions.brief(0, () => null)];
         return both.map((e) => h("p", null, e).textContent);
     })(%s)"""
     listed = 'any of 2 tokens: "a" or "b" F1 0.60'
@@ -291,7 +292,7 @@ def test_a_long_rule_is_cut_where_it_is_one_of_many(browser, address):
     brief = """((rule) => {
         const most = { tokens: [["is"]], token_shares: [[0.6]] };
         Object.assign(report.data.page.columns, { label: [], explanation: [rule], explanation_f1: [1], ...most });
-        return h("p", null, report.lead.brief(0, () => null)).textContent;
+        return h("p", null, report.captions.brief(0, () => null)).textContent;
     })(%s)"""
     for rule, said in (
         ('tokens like "a1", "b1", "c1", tokens like "d1", "e1" or "f1"', 'tokens like "a1", "b1", "c1", "d1" +2'),
@@ -304,7 +305,7 @@ def test_a_long_rule_is_cut_where_it_is_one_of_many(browser, address):
 
 def test_of_a_rule_in_one_line_the_kind_of_its_tokens_is_cut_and_not_their_place(browser, address):
     browser.open(f"{address}#feature/3")
-    parts = "Array.from(report.lead.short({}).querySelectorAll('.kind, .place'), (e) => e.textContent)"
+    parts = "Array.from(report.captions.short({}).querySelectorAll('.kind, .place'), (e) => e.textContent)"
     for rule, said in (
         ('lower-case tokens in Latin script within 8 tokens after "x"', 'within 8 tokens after "x"'),
         ('numbers without a leading space in text rich in "W"', 'in text rich in "W"'),
@@ -317,7 +318,7 @@ def test_of_a_rule_in_one_line_the_kind_of_its_tokens_is_cut_and_not_their_place
 
 def test_a_token_whose_quotes_would_be_hard_to_tell_stands_in_a_box(browser, address):
     browser.open(f"{address}#feature/3")
-    boxed = "Array.from(report.lead.short({}).querySelectorAll('.short.token'), (e) => e.textContent)"
+    boxed = "Array.from(report.captions.short({}).querySelectorAll('.short.token'), (e) => e.textContent)"
     rule = """"'s", "don't", "a'" or "b\"""" + '"'
     assert browser.evaluate(boxed.format(json.dumps(rule))) == ["'s", "a'", 'b"']
 

@@ -58,7 +58,7 @@ def test_a_term_says_what_it_means_to_a_pointer_a_key_and_a_finger_until_escape(
     browser.open(f"{address}#feature/3")
     said = "(({hidden, textContent}) => hidden ? '' : textContent)(document.getElementById('tip'))"
     term = "document.querySelector('#feature .name .term')"
-    meaning = browser.evaluate(f"report.words.meanings[{term}.textContent]")
+    meaning = browser.evaluate(f"report.glossary.meanings[{term}.textContent]")
     assert meaning.startswith("The verdict that its firings") and browser.evaluate(said) == ""
     x, y = browser.evaluate(f"(({{x, y, width}}) => [x + width / 2, y + 5])({term}.getBoundingClientRect())")
     browser.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
@@ -80,7 +80,7 @@ def test_terms_have_one_meaning_each_that_the_glossary_has_too(browser, address)
     browser.open(f"{address}#overview")
     glossary = (Path(__file__).parents[2] / "analyses" / "GLOSSARY.md").read_text().lower()
     verdicts = browser.evaluate("Object.values(report.data.page.verdicts).map(({ word }) => word)")
-    names = set(browser.evaluate("Object.keys(report.words.meanings)"))
+    names = set(browser.evaluate("Object.keys(report.glossary.meanings)"))
     assert names > set(verdicts) and [name for name in names - {*verdicts} if name.lower() not in glossary] == []
 
 

@@ -90,7 +90,7 @@ report.edges = (() => {
     const name = { type: "button", "aria-pressed": String(chosen.has(key)), title: rule || null, onclick: toggle };
     return h("li", null,
       isOwn(side) ? featureLink(latent) : h("span", null, String(latent)),
-      h("button.choose", name, rule ? report.lead.short(rule) : h("span.muted", null, "no explanation")));
+      h("button.choose", name, rule ? report.captions.short(rule) : h("span.muted", null, "no explanation")));
   }
 
   function lines(sources, targets) {
@@ -115,7 +115,7 @@ report.edges = (() => {
     const edges = told();
     const isMeasured = edges.some(([, , , without]) => without !== null);
     const end = (side, latent) => h("td.rule", null, isOwn(side) ? featureLink(latent) : String(latent), " ",
-      report.lead.short(ruleOf(side, latent) || "no explanation"));
+      report.captions.short(ruleOf(side, latent) || "no explanation"));
     const row = ([up, down, owed, without]) => h("tr", null,
       end(0, up), end(1, down), h("td", null, signed(owed)), h("td", null, without === null ? "–" : signed(without)));
     const measure = h("button.more", { type: "button", onclick: () => put(true) }, "Measure by ablation");

@@ -30,7 +30,7 @@ from interp.report.writing import assets, check_data_script, index, page_policy,
 
 MAX_NEW_TOKENS, MAX_MULTIPLE, MAX_HELD = 200, 100, 16
 CONTENT_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
-SCRIPTS = ("live.js", "grid.js", "edges.js", "try.js", "steering.js")
+SCRIPTS = ("live.js", "grid.js", "edges.js", "try_text.js", "steering.js")
 ASSETS = ("live.css", *SCRIPTS)
 LAST_SCRIPT = '<script src="assets/main.js"></script>'
 ADDED_TAGS = '<link rel="stylesheet" href="assets/live.css">' + "".join(

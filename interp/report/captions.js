@@ -4,7 +4,7 @@
 
 const isWeakRule = (f1) => f1 !== null && f1 !== undefined && f1 < report.data.page.min_f1;
 
-report.lead = (() => {
+report.captions = (() => {
   const { columns, has_text: hasText } = report.data.page;
   const { labelOf } = report.selection;
   const N_PREDICTED = 5;

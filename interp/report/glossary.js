@@ -2,7 +2,7 @@
  * and for a token under the pointer its activation. The summary lists the terms. */
 "use strict";
 
-report.words = (() => {
+report.glossary = (() => {
   const { columns, verdicts, has_text: hasText } = report.data.page;
   const ofVerdicts = Object.values(verdicts).map(({ word: name, meaning }) => [name, `The verdict that ${meaning}.`]);
   const where = hasText ? "tokens" : "rows";
@@ -102,4 +102,4 @@ report.words = (() => {
   return { term, tipped, list, meanings: MEANINGS };
 })();
 
-const { term, tipped } = report.words;
+const { term, tipped } = report.glossary;

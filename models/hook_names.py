@@ -9,7 +9,7 @@ output, a name is assigned only if the numbers confirm it exactly:
     blocks.N.hook_attn_out, hook_mlp_out        a and m with  y = x + a + m  in some order of the sums
     blocks.N.hook_resid_mid                     the input of a module that reads x + a
     blocks.N.mlp.hook_post, attn.hook_z         the input of the last matrix of the MLP, of attention
-    blocks.N.mlp.hook_in                        the input of the MLP, after its norm
+    blocks.N.mlp.hook_in, .hook_out             the input of the MLP, after its norm, and its output, before a norm
     hook_embed                                  e with  x_0 = e, or x_0 = e + the output of another embedding
     final_norm                                  the module that reads the last y and is read by the unembedding
 
@@ -136,6 +136,7 @@ def _of_block(block: nn.Module, seen: Trace) -> dict[str, ModuleSide]:
             hooks[name] = matrix, "input"
             if name == "mlp.hook_post":
                 hooks["mlp.hook_in"] = candidates[0], "input"
+                hooks["mlp.hook_out"] = candidates[0], "output"
     return hooks
 
 

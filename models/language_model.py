@@ -77,7 +77,10 @@ class LanguageModel(nn.Module):
         fit = (
             name for name, module in named.items() if module in traced.out and traced.out[module].shape[:2] == ids.shape
         )
-        self._vector_hooks = [*hooks, *(name for name in fit if (named[name], "output") not in hooks.values())]
+        names: dict[ModuleSide, str] = {}
+        for name, side in (*hooks.items(), *((name, (named[name], "output")) for name in fit)):
+            names.setdefault(side, name)
+        self._vector_hooks = list(names.values())
 
     def forward(self, tokens: Int[Tensor, "seq pos"]) -> Float[Tensor, "seq pos d_vocab"]:
         """Return the logits or, if the model has none, its output. A text encoder does not read padding: every token of

@@ -767,7 +767,9 @@ def test_untaught_tokens_are_errors(model: Transformer) -> None:
     assert not (made.nodes.query("type == 'latent'")["position"] == 0).any()
 
 
-def write_circuit_tracer(folder: Path, given: dict[str, SAE]) -> None:
+def write_circuit_tracer(
+    folder: Path, given: dict[str, SAE], hooks: tuple[str, str] = ("hook_resid_mid", "hook_mlp_out")
+) -> None:
     """A folder of transcoders as circuit-tracer writes it."""
     folder.mkdir()
     for n, each in enumerate(given.values()):
@@ -775,8 +777,23 @@ def write_circuit_tracer(folder: Path, given: dict[str, SAE]) -> None:
         tensors |= {"W_skip": each.W_skip.T} if each.W_skip is not None else {}
         tensors = {name: tensor.detach().float().contiguous() for name, tensor in tensors.items()}
         save_file(tensors | {"k": torch.tensor(6)}, folder / f"layer_{n}.safetensors")
-    hooks = "feature_input_hook: hook_resid_mid\nfeature_output_hook: hook_mlp_out\n"
-    (folder / "config.yaml").write_text(f"model_kind: transcoder_set\n{hooks}")
+    named = f"feature_input_hook: {hooks[0]}\nfeature_output_hook: {hooks[1]}\n"
+    (folder / "config.yaml").write_text(f"model_kind: transcoder_set\n{named}")
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma2"])
+def test_transcoders_of_an_mlp_itself_have_their_hooks(family: str, tmp_path) -> None:
+    """As those of Qwen3 and Gemma 3: in Gemma a norm comes between the MLP and the residual stream."""
+    theirs = load_model(write_foreign(family, tmp_path / "model")).double()
+    write_circuit_tracer(tmp_path / "theirs", transcoders(), ("mlp.hook_in", "mlp.hook_out"))
+    read = {name: each.double() for name, each in load_transcoders(tmp_path / "theirs").items()}
+    assert attribution_graph(theirs, "the river runs under cold water", read).unexplained < 1e-6
+    mlp_out = resolve_hooks(theirs, ["blocks.1.mlp.hook_out", "blocks.1.hook_mlp_out", "model.layers.1.mlp"])
+    own, added, named = mlp_out.values()
+    assert own == named and (own == added) == (family == "llama")
+    assert [name for name in theirs.hooks() if name.endswith("hook_out")] == (
+        [] if family == "llama" else [f"blocks.{n}.mlp.hook_out" for n in range(N_LAYERS)]
+    )
 
 
 def test_transcoders_of_circuit_tracer_are_read(model: Transformer, tmp_path) -> None:

@@ -32,9 +32,9 @@ from interp.runtime.memory import peak_memory, release_freed, reset_peak
 from interp.runtime.progress import Progress
 from interp.runtime.progress_bar import bar_by_default
 from interp.storage.artifacts import HOOKS, whole_run
-from interp.storage.files import digest_json, write_atomically, write_text
+from interp.storage.files import digest_json, write_atomically
 from interp.storage.folders import interrupted_work, recover_finished, restore_replaced, whole_folder
-from interp.storage.locks import hold_lock
+from interp.storage.locks import hold_lock, wait_for_lock
 from interp.storage.manifests import MADE_OF, RUN_FILE, is_whole, write_manifest
 from interp.storage.packages import versions_of
 
@@ -322,8 +322,7 @@ def _restore_configs(before: Mapping[Path, bytes | None]) -> None:
     new (None) is deleted, and so is the folder of its hook, unless other files are in it."""
     for file, content in before.items():
         if content is not None:
-            with write_atomically(file) as temporary:
-                temporary.write_bytes(content)
+            _replace_config(file, content)
             continue
         file.unlink()
         for folder in (file.parent, file.parent.parent) if file.parent.parent.name == HOOKS else ():
@@ -336,4 +335,10 @@ def _write_config(out: Path, config: RunConfig) -> None:
     text = tomli_w.dumps(config.to_dict())
     if not file.is_file() or file.read_text(encoding="utf-8") != text:
         out.mkdir(parents=True, exist_ok=True)
-        write_text(file, text)
+        _replace_config(file, text.encode())
+
+
+def _replace_config(file: Path, content: bytes) -> None:
+    """Write a run.toml, while nobody writes notes under the lock of the one before."""
+    with wait_for_lock(file) if file.exists() else nullcontext(), write_atomically(file) as temporary:
+        temporary.write_bytes(content)

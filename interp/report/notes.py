@@ -3,10 +3,8 @@
 {"format": "interp-notes", "features": KEY, "notes": {"12": {"star": true, "label": "…", "note": "…"}}}
 """
 
-import fcntl
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +12,7 @@ import pandas as pd
 
 from interp.checks.errors import DamagedError, OverwriteError
 from interp.storage.files import digest_json, read_json, write_json
-from interp.storage.locks import is_opened
+from interp.storage.locks import wait_for_lock
 from interp.storage.manifests import RUN_FILE
 
 if TYPE_CHECKING:
@@ -68,7 +66,8 @@ def edit_notes(file: Path, key: str, edits: Mapping[str, Mapping[str, Sequence]]
     edits: latent → field → (before, after). If somebody else changed a text in the meantime, both versions are kept.
     Fields of other programs in the file stay as they are.
     """
-    with _wait_for_lock(file.parent / RUN_FILE):
+    # Not under the lock of the folder, which a stage holds for a long time.
+    with wait_for_lock(file.parent / RUN_FILE):
         kept = _read_all(file, key)
         notes = kept["notes"]
         for latent, fields in edits.items():
@@ -78,18 +77,6 @@ def edit_notes(file: Path, key: str, edits: Mapping[str, Mapping[str, Sequence]]
                 notes[latent] = note
         write_json(file, kept)
     return notes
-
-
-@contextmanager
-def _wait_for_lock(file: Path) -> Iterator[None]:
-    """Hold the lock of a file that may be replaced while this waits for other writers. It is not the lock of the
-    folder, which a stage holds for a long time."""
-    while True:
-        with open(file) as opened:
-            fcntl.flock(opened, fcntl.LOCK_EX)
-            if is_opened(opened.fileno(), file):
-                yield
-                return
 
 
 def _merge(between: str | None, now: Any, before: Any, after: Any) -> Any:

@@ -76,6 +76,19 @@ def open_locked(
         os.close(handle)
 
 
+@contextmanager
+def wait_for_lock(file: Path) -> Iterator[None]:
+    """Wait for the lock of a file, and hold it. The file may be replaced before, by whoever holds its lock, or within
+    the block. On a file system without locks none is held."""
+    while True:
+        with open(file) as opened:
+            with suppress(OSError):
+                fcntl.flock(opened, fcntl.LOCK_EX)
+            if is_opened(opened.fileno(), file):
+                yield
+                return
+
+
 def is_opened(handle: int, path: Path) -> bool:
     """Return whether an open descriptor is that of the file or folder now at this path."""
     with suppress(FileNotFoundError):

@@ -19,9 +19,12 @@ from interp.cli import main
 from interp.codes.dictionary_hooks import DictionaryHooks
 from interp.codes.sparse_codes import SparseCodes
 from interp.effects import ABLATE, add, dose_response, intervene, steer
+from interp.pipeline.config import RunConfig
+from interp.pipeline.execution import _write_config
 from interp.report.live import Explorer, LiveModel
 from interp.report.notes import edit_notes, features_key
 from interp.storage.files import digest_json, write_json
+from interp.storage.locks import wait_for_lock
 from interp.storage.manifests import MANIFEST, write_manifest
 from tests.page_requests import post, request
 
@@ -367,18 +370,31 @@ def test_a_text_that_two_write_keeps_both(tmp_path, edits, left):
 def test_notes_wait_for_the_lock_of_a_configuration_that_was_replaced_meanwhile(tmp_path, monkeypatch):
     config = tmp_path / "run.toml"
     config.touch()
-    locked = []
+    locked, flock = [], fcntl.flock
 
     def replace_first(opened, operation):
+        if isinstance(opened, int):  # of another file, which is written atomically
+            return flock(opened, operation)
         if not locked:
             (tmp_path / "new.toml").touch()
             (tmp_path / "new.toml").replace(config)
         locked.append(os.fstat(opened.fileno()).st_ino)
 
-    locks = SimpleNamespace(flock=replace_first, LOCK_EX=fcntl.LOCK_EX)
-    monkeypatch.setattr("interp.report.notes.fcntl", locks)
+    monkeypatch.setattr(fcntl, "flock", replace_first)
     edit_notes(tmp_path / "notes.json", "key", {"1": {"label": ("", "mine")}})
     assert len(locked) == 2 and locked[-1] == config.stat().st_ino
+
+
+def test_a_configuration_is_replaced_only_while_nobody_writes_notes(tmp_path):
+    config = tmp_path / "run.toml"
+    config.touch()
+    writing = threading.Thread(target=_write_config, args=(tmp_path, RunConfig()))
+    with wait_for_lock(config):
+        writing.start()
+        writing.join(0.2)
+        assert writing.is_alive() and not config.read_text()
+    writing.join()
+    assert RunConfig.from_toml(config) == RunConfig()
 
 
 def test_explore_refuses_unusable_paths_and_options(run, server, tmp_path, capsys):

@@ -1,6 +1,5 @@
 """Two inputs that do not belong together are refused in one line that names them; each pair is tested once."""
 
-import json
 import re
 import shutil
 from collections.abc import Callable
@@ -319,17 +318,6 @@ def test_features_are_a_scan_of_all_activations_that_are_the_same(files, tmp_pat
     assert again.digest != store.digest and features.is_scan_of(store) and features.is_scan_of(again)
     codes = FeatureStore.from_codes(store.tokens, features.codes[0 : store.n_ids], tmp_path / "codes")
     assert codes.is_scan_of(store) and codes.is_scan_of(of_another_model(files, tmp_path))
-
-
-def test_the_inputs_of_an_older_scan_are_read_from_their_file(files, tmp_path):
-    features = scan(files, tmp_path)
-    meta = json.loads((tmp_path / "meta.json").read_text())
-    (tmp_path / "scan.json").write_text(json.dumps(meta.pop("inputs")))
-    del meta["weights"]
-    (tmp_path / "meta.json").write_text(json.dumps(meta))
-    (tmp_path / "manifest.json").unlink()
-    older = FeatureStore.open(tmp_path)
-    assert older.inputs == features.inputs and older.is_scan_of(ActivationStore.open(files.folder / "store"))
 
 
 SCAN = ("scan", "{folder}/sae", "{folder}/store")

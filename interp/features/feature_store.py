@@ -278,8 +278,7 @@ class FeatureStore:
             return False
         if self.inputs.get("activations", store.digest) == store.digest:
             return True
-        weights = self.meta.get("weights", store.weights)  # an older scan does not have them
-        return weights is not None and weights == store.weights
+        return self.meta["weights"] is not None and self.meta["weights"] == store.weights
 
     def table(self, name: str = "features") -> pd.DataFrame:
         """Return one table as a pandas DataFrame, in which list columns contain arrays."""

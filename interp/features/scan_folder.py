@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -63,7 +63,7 @@ class _Meta(TypedDict):
     settings: dict[str, Any]
     inputs: dict[str, str]
     """Digests of all inputs of the scan."""
-    weights: NotRequired[str | None]
+    weights: str | None
     """Digest of the weights of the model whose activations were scanned; None if there was none, or several."""
 
 
@@ -190,10 +190,7 @@ def read_meta(folder: Path) -> dict[str, Any]:
             check_exists(folder, "features")
         raise InterpError(f"{folder} holds no finished scan (no meta.json): `interp scan` or scan_features makes one")
     verify(folder)
-    meta = read_json(file, "scan again")
-    if (inputs := folder / "scan.json").exists():  # of an older scan
-        meta["inputs"] = read_json(inputs, "scan again")
-    return validate_json(_Meta, meta, file, "scan again")
+    return validate_json(_Meta, read_json(file, "scan again"), file, "scan again")
 
 
 def check_labelled(labels: Mapping[str, Any] | None, tokens: Int[Tensor, "seq pos"], where: object) -> None:

@@ -58,8 +58,6 @@ def read_manifest(folder: Path | Address) -> dict[str, Any] | None:
 
 def check_manifest(manifest: dict[str, Any], file: Path | Address, remedy: str) -> dict[str, Any]:
     """Return a manifest. Raises DamagedError, naming its file, if it was changed since it was written."""
-    if "sha256" not in manifest and {"format", "config"} <= manifest.keys():  # an older store of activations
-        return {MADE_OF: manifest["config"], **manifest}
     content = {name: value for name, value in manifest.items() if name != "sha256"}
     if manifest.get("sha256") != digest_json(content):
         raise DamagedError(f"{file} is altered: {remedy}")

@@ -23,8 +23,8 @@ from interp.activations import (
     shards,
     store_writer,
 )
-from interp.checks.errors import DamagedError, OverwriteError
-from interp.storage.folders import is_finished, unfinished_folder
+from interp.checks.errors import DamagedError
+from interp.storage.folders import unfinished_folder
 from tests.forked import run_python
 
 D = 6
@@ -438,20 +438,13 @@ def test_a_value_that_was_changed_in_a_manifest_is_refused(tmp_path, key):
         ActivationStore.open(tmp_path)
 
 
-def test_an_older_store_is_read(tmp_path):
-    """Its manifest has no sum of its own, and another name for what the rows depend on."""
-    store = store_of(numbered(100), tmp_path)
+def test_a_store_whose_manifest_has_no_sum_of_its_own_is_refused_and_can_be_replaced(tmp_path):
+    store_of(numbered(100), tmp_path)
     manifest = json.loads((tmp_path / "manifest.json").read_text())
-    manifest["config"] = manifest.pop("made_of")
     del manifest["sha256"]
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    older = ActivationStore.open(tmp_path)
-    assert older.provenance == store.provenance and older.shard(0, "activations").acts.equal(
-        store.shard(0, "activations").acts
-    )
-    assert is_finished(tmp_path, store.manifest["made_of"])
-    with pytest.raises(OverwriteError, match="holds a finished store"):
-        store_of(numbered(100), tmp_path)
+    with pytest.raises(DamagedError, match="manifest.json is altered: harvest the store again"):
+        ActivationStore.open(tmp_path)
     assert len(store_of(numbered(90), tmp_path, overwrite=True)) == 90
 
 

@@ -42,13 +42,8 @@ _PRESETS = Path(__file__).parent / "presets"
 _KEPT_FIELDS = ("d_sae", "k", "tokens")
 """Fields of the demo's dictionary that also apply to other architectures that have them."""
 
-_OMITTED_DEFAULTS = (
-    ("harvest", "output_hook", "none"),
-    ("harvest", "buffer_mb", "none"),
-    ("corpus", "stream", False),
-    ("corpus", "label_field", ""),
-)
-"""Section, field and default of the options that few runs need: a run's file names them only where they are set."""
+_RARE_FIELDS = {"harvest": ("output_hook", "buffer_mb"), "corpus": ("stream", "label_field")}
+"""Fields that few runs need, by section: a run's file names them only where they are not the default."""
 
 
 def _section(name: str) -> Any:
@@ -219,9 +214,10 @@ class RunConfig:
             for name, section in self.sections().items()
         }
         sections |= {"plugins": dict(self.plugins)} if self.plugins else {}
-        for name, field, default in _OMITTED_DEFAULTS:
-            if sections[name].get(field) == default:
-                del sections[name][field]
+        for name, fields in _RARE_FIELDS.items():
+            for field in fields:
+                if sections[name].get(field) == to_toml_value(getattr(type(getattr(self, name)), field, None)):
+                    del sections[name][field]
         if hook_names := sections["harvest"].pop("hook_names", None):
             hooks = {"hook_name": hook_names[0]} if len(hook_names) == 1 else {"hook_names": hook_names}
             sections["harvest"] = hooks | sections["harvest"]

@@ -34,7 +34,7 @@ COLUMN_DEFAULTS: Mapping[str, float | str | None] = {
     "senses": None,
 }
 """Columns of a ranking that the page reads besides `latent`, `verdict` and `evidence`, with the value that replaces an
-absent column. The ranking may come from an earlier version or another producer."""
+absent column. The ranking may come from another producer."""
 LIST_COLUMNS = ("senses", "evidence", "explanation_f1_by_interval")
 """Columns of a ranking whose cells are lists, which a .csv file does not keep."""
 

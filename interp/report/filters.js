@@ -21,8 +21,7 @@ report.applied = (() => {
     const removable = Object.keys(state.ranges).map(ofRange);
     if (state.part) removable.push(["A part of the map", () => set({ part: "" })]);
     if (!isComplete) return removable;
-    const rest = [["query", (text) => `“${text}”`], ["starred", () => "starred"],
-      ["noted", () => "noted"], ["label", format.words],
+    const rest = [["starred", () => "starred"], ["noted", () => "noted"], ["label", format.words],
       ["kind", (kind) => `in ${format.words(kind)}`]];
     return [...rest.filter(([key]) => state[key]).map(([key, words]) => [words(state[key]), () => set({ [key]: "" })]),
       ...state.verdict.map((name) => [format.verdict(name), () => toggle(name)]), ...removable];

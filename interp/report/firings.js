@@ -124,7 +124,7 @@ report.firings = (() => {
     };
     const ofToken = ([, own]) =>
       headed(titleOfAll(own, shares, feature), fixed(listed(own, N_OF_TOKEN)));
-    const rest = 1 - [first, ...groups.map(([, own]) => own)].reduce((sum, own) => sum + shareOf(own, shares), 0);
+    const rest = 1 - shareOf([first, ...groups.map(([, own]) => own)].flat(), shares); // one token may be in both
     const apart = () => headed(["On its other tokens ",
       h("small", null, `${rest > NEARLY_ALL ? "nearly all" : format.percent(Math.max(rest, 0))} of its firings, `,
         `${N_OF_TOKEN} of each at first`)],

@@ -453,6 +453,9 @@ def test_a_small_selection_is_drawn_larger_and_the_starred_have_a_star(browser, 
     browser.wait("document.querySelector('.names .own[style*=visible]') !== null")
     assert browser.text(".names .own[style*=visible]") == ["python"], "what the list says of it"
     assert browser.text("#map .legend li:not(.none)") == ["python 1"], "the kinds of the others are pale"
+    none = "getComputedStyle(document.querySelector('#map .legend .none .verdict'))"
+    assert browser.evaluate(f"document.querySelector('#map .legend .none') === null || {none}.opacity === '1'")
+    assert not browser.faint() and browser.text("#map .applied") == [""], "the field has what is searched"
     dimmed = "[...document.querySelectorAll('.regions path, .names .name')].every((e) => e.matches('.aside'))"
     assert browser.evaluate(dimmed), "names of tokens too"
     assert browser.text(".maphead output") == ["1 foundZoom to themList in the table"]

@@ -134,7 +134,7 @@ def _of_block(block: nn.Module, seen: Trace) -> dict[str, ModuleSide]:
         matrix = _last_matrix(candidates[0], seen) if attention and candidates else None  # no state space's mixer
         if matrix is not None and seen.into[matrix].ndim == 3:
             hooks[name] = matrix, "input"
-            if name == "mlp.hook_post":
+            if name == "mlp.hook_post" and matrix is not candidates[0]:  # OPT's kin has no module of the whole MLP
                 hooks["mlp.hook_in"] = candidates[0], "input"
                 hooks["mlp.hook_out"] = candidates[0], "output"
     return hooks

@@ -77,7 +77,7 @@ def attribution_graph(
         expanded = np.concatenate([expanded, chosen])
         progress(len(expanded), wanted, "latents of the graph")
     graph = _graph(passes, logits, effect, expanded, edges)
-    if graph.unexplained > _MAX_UNEXPLAINED:
+    if not graph.unexplained <= _MAX_UNEXPLAINED:
         log.warning(
             "edges miss up to %.0f %% of what a node reads: %s has operations that cannot be held at their values",
             100 * graph.unexplained,

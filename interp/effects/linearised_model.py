@@ -4,7 +4,8 @@
     norms           x / scale(x)              the scale is held
     act(x)          x · (act(x) / x)          the ratio is held: of activation functions, powers and limits
     topk(x)                                   the choice is held, so that the experts of a mixture are the same
-    a · b           of two activations        ½ (a · b₀ + a₀ · b), with a₀, b₀ the values at the prompt
+    a · b           of two activations        ½ (a · b₀ + a₀ · b), with a₀, b₀ the values at the prompt; of matrices too
+    exp(x)          a gate, as of a state space model: its value is held
 
 Every step is then linear in the residual stream and in the biases together, so that the input of any unit is the exact
 sum of its contributions. PyTorch's operations are intercepted by name (`TorchFunctionMode`), in any model; those inside
@@ -199,12 +200,13 @@ def _attention(
 
 
 def _product(kept: Kept, func: Any, a: Any, b: Any, *args: Any, **kwargs: Any) -> tuple[Any, Kept]:
-    """Attribute half of a product of two activations, as in a gated MLP, to each."""
+    """Attribute half of a product of two activations, as in a gated MLP, to each; or of two matrices of them, as of the
+    state of a state space model and what reads it."""
     if kept is _NOT_YET:
         kept = (a.detach(), b.detach()) if _varies(a) and _varies(b) else None
     if kept is None:
         return func(a, b, *args, **kwargs), None
-    return 0.5 * (a * _rows(kept[1], b) + _rows(kept[0], a) * b), kept
+    return 0.5 * (func(a, _rows(kept[1], b)) + func(_rows(kept[0], a), b)), kept
 
 
 def _choice(kept: Kept, func: Any, x: Tensor, k: int, dim: int = -1, *args: Any, **kwargs: Any) -> tuple[Any, Kept]:
@@ -219,13 +221,13 @@ def _choice(kept: Kept, func: Any, x: Tensor, k: int, dim: int = -1, *args: Any,
 
 
 _OPERATIONS: dict[str, Callable[..., tuple[Any, Kept]]] = {
-    **dict.fromkeys(("softmax", "sqrt", "rsqrt", "tanh", "sigmoid", "erf"), _output),
+    **dict.fromkeys(("softmax", "sqrt", "rsqrt", "tanh", "sigmoid", "erf", "exp"), _output),
     **dict.fromkeys(("relu", "gelu", "silu", "leaky_relu", "elu", "mish", "softplus"), _ratio),
-    **dict.fromkeys(("pow", "square", "clamp"), _ratio),
+    **dict.fromkeys(("pow", "square", "clamp", "expm1"), _ratio),
     **dict.fromkeys(("layer_norm", "rms_norm"), _norm),
     _ATTENTION: _attention,
-    "mul": _product,
+    **dict.fromkeys(("mul", "matmul", "bmm"), _product),
     "topk": _choice,
 }
 _NAMES = {name: name for name in _OPERATIONS} | dict.fromkeys(("__mul__", "__rmul__", "multiply"), "mul")
-_NAMES |= {"_softmax": "softmax", "__pow__": "pow"}
+_NAMES |= {"_softmax": "softmax", "__pow__": "pow", "__matmul__": "matmul"}

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from interp.activations.harvesting import harvest
-from interp.activations.hooks import Hook, check_own_hook, hooks_of, resolve_hooks
+from interp.activations.hooks import Hook, check_own_hook, hooks_of, mlp_hooks, resolve_hooks
 from interp.activations.model_passes import weights_digest
 from interp.activations.stream import ActivationStream
 from interp.evaluation.baselines import FixedDictionary, RandomDictionary
@@ -370,6 +370,15 @@ def test_a_bert_that_names_no_class_is_no_decoder(tmp_path):
     del config["architectures"]
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert type(load_model(tmp_path).inner) is BertForMaskedLM
+
+
+def test_an_mlp_without_a_module_of_its_own_is_read_before_it():
+    from transformers import BioGptConfig, BioGptForCausalLM
+
+    sizes = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}
+    model = load_model(BioGptForCausalLM(BioGptConfig(vocab_size=20, **sizes)))
+    assert mlp_hooks(model) == {f"blocks.{n}.hook_resid_mid": f"blocks.{n}.hook_mlp_out" for n in (0, 1)}
+    assert "blocks.0.mlp.hook_post" in model.hook_dict and "blocks.0.mlp.hook_in" not in model.hook_dict
 
 
 def test_a_text_that_begins_with_padding_is_refused_where_the_model_would_read_it(tmp_path):

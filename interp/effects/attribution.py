@@ -54,9 +54,9 @@ def attribution_graph(
     batch_size: targets per backward pass.
     attention: find the heads that carry the drawn edges, and why they attend where they do.
 
-    Raises ValueError for a prompt of fewer than two tokens or beyond the model's context, for a model whose final norm is
-    unknown, as `dictionary_hooks` does, and for dictionaries without W_enc. Logs a warning if the model has operations
-    that cannot be held, so that edges do not sum to what a node reads.
+    Raises ValueError for a prompt of fewer than two tokens or beyond the model's context, for a model whose final norm
+    is unknown, as `dictionary_hooks` does, and for dictionaries without W_enc. Logs a warning if the model has
+    operations that cannot be held, so that edges do not sum to what a node reads.
     """
     passes = PromptPasses(model, prompt_ids(model, prompt), dictionaries)
     logits = _logits(passes)

@@ -93,6 +93,7 @@ def _umap(rows: np.ndarray, seed: int) -> np.ndarray:
     from numba import config
     from numba.core.dispatcher import Dispatcher
     from sklearn.neighbors import NearestNeighbors
+    from threadpoolctl import threadpool_limits
     from umap import UMAP, layouts, umap_, utils
 
     # numba's OpenMP layer enables nested teams for the whole process, which makes torch's attention a thousand times
@@ -104,7 +105,9 @@ def _umap(rows: np.ndarray, seed: int) -> np.ndarray:
             function.enable_caching()
     k = min(15, len(rows) - 1)
     # At these sizes exact neighbours are fast, and umap need not compile its approximate search, which takes a minute.
-    distances, indices = NearestNeighbors(n_neighbors=k, metric="cosine", algorithm="brute").fit(rows).kneighbors(rows)
+    nearest = NearestNeighbors(n_neighbors=k, metric="cosine", algorithm="brute").fit(rows)
+    with threadpool_limits(1):  # a layout depends on the last digits, which depend on the number of threads
+        distances, indices = nearest.kneighbors(rows)
     neighbours = (indices, distances, None)
     mapper = UMAP(
         n_neighbors=k,

@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 import pytest
 import scipy.sparse
 import torch
+from threadpoolctl import threadpool_limits
 
 from interp import figures
 from interp.codes.sparse_codes import SparseCodes
@@ -1058,6 +1059,15 @@ def test_a_map_leaves_torch_its_threads():
     points = decoder_layout(rows)
     assert torch.get_num_threads() == 1 and numba.threading_layer() == "workqueue"
     assert np.linalg.norm(points, axis=1).max() == pytest.approx(1) and np.array_equal(points, decoder_layout(rows))
+
+
+def test_a_map_is_the_same_whatever_the_number_of_threads():
+    rows = np.random.default_rng(0).normal(size=(600, 64)).astype(np.float32)
+    maps = []
+    for n_threads in (1, 2):
+        with threadpool_limits(n_threads):
+            maps.append(decoder_layout(rows))
+    assert np.array_equal(*maps)
 
 
 def test_map_assigns_the_rarest_label_of_half_the_firings(tmp_path):

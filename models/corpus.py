@@ -82,7 +82,9 @@ class CorpusConfig(CheckedFields):
         for source in sources:
             if TEXT_SOURCES[source].fields and not getattr(self, needed := TEXT_SOURCES[source].fields[0]):
                 raise InterpError(f"source {source!r} needs {needed}: {TEXT_SOURCES[source].takes}")
-        # Without this check, a forgotten source reads other text than the user's.
+        # Without these checks, a forgotten source reads other text than the user's.
+        if self.shares is not None and self.source != "mixture":
+            raise InterpError(f"shares is not read by source = {self.source!r}: set source = 'mixture'")
         for field in fields(self):
             readers = [source for source in TEXT_SOURCES if field.name in TEXT_SOURCES[source].fields]
             is_set = getattr(self, field.name) != field.default

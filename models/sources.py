@@ -60,11 +60,11 @@ MODEL_SOURCES: dict[str, ModelSource] = {}
 def text_source(**facts: Any) -> Callable[[Callable[..., Iterator[Document]]], Callable[..., Iterator[Document]]]:
     """Register the function below under its name; `facts` are the fields of `TextSource` after `help`.
 
-    Raises ValueError if another has the name."""
+    Raises ValueError if another has the name, or if it is `mixture`."""
 
     def decorate(read: Callable[..., Iterator[Document]]) -> Callable[..., Iterator[Document]]:
         source = TextSource(read, _first_sentence(read), **facts)
-        register(TEXT_SOURCES, read.__name__, source, "the source of text", lambda source: source.read)
+        register(TEXT_SOURCES, read.__name__, source, "the source of text", lambda source: source.read, {"mixture"})
         return read
 
     return decorate
@@ -74,11 +74,12 @@ def model_source(name: str = "", **facts: Any) -> Callable[[Callable[..., Any]],
     """Register the function below under `name`, or under its own name; `facts` are the fields of `ModelSource`
     after `help`.
 
-    Raises ValueError if another has the name."""
+    Raises ValueError if another has the name, or if it is `train`."""
 
     def decorate(load: Callable[..., Any]) -> Callable[..., Any]:
         source = ModelSource(load, _first_sentence(load), **facts)
-        register(MODEL_SOURCES, name or load.__name__, source, "the source of models", lambda source: source.load)
+        noun = "the source of models"
+        register(MODEL_SOURCES, name or load.__name__, source, noun, lambda source: source.load, {"train"})
         return load
 
     return decorate

@@ -1,7 +1,7 @@
 """A registry by name for everything that a user may add: measures, stages, architectures, figures, …"""
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any, TypeVar
@@ -11,14 +11,24 @@ from interp.checks.errors import InterpError
 Entry = TypeVar("Entry")
 
 
-def register(known: dict[str, Entry], name: str, entry: Entry, noun: str, code: Callable[[Entry], Any]) -> None:
+def register(
+    known: dict[str, Entry],
+    name: str,
+    entry: Entry,
+    noun: str,
+    code: Callable[[Entry], Any],
+    reserved: Collection[str] = (),
+) -> None:
     """Put an entry under its name, which can be taken only once.
 
     noun: the word for an entry in the error message.
     code: returns the function or class of an entry. One that is defined again in the same file, such as by a notebook
     cell that runs twice, replaces itself.
-    Raises ValueError if the name is taken.
+    reserved: names that mean something else where entries are named.
+    Raises ValueError if the name is taken or reserved.
     """
+    if name in reserved:
+        raise InterpError(f"{noun} cannot be called {name!r}, which means something else: choose another name")
     if name in known and _defined_at(code(known[name])) != _defined_at(code(entry)):
         raise InterpError(f"{noun} {name!r} is already registered: choose another name")
     known[name] = entry

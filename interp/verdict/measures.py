@@ -46,6 +46,7 @@ from interp.features.latent_matches import best_correlations
 from interp.runtime.registry import register
 from interp.statistics.estimates import ratio
 from interp.text.vocabulary import plain_strings
+from interp.verdict.ranking_columns import AFTER_MEASURES, BEFORE_MEASURES
 
 LatentValues = Float64[np.ndarray, " latent"]
 Null = Literal["shift", "directions", "ranks", "none"]
@@ -113,11 +114,12 @@ def measure(
     title: str, meaning: str, *, sign: int, null: Null, needs_twin: bool = False, needs_text: bool = True
 ) -> Callable[[Callable[..., LatentValues]], Callable]:
     """Register the function below as the measure of its name. It is a function of a FeatureStore (and a twin), or of
-    `Directions` if these are its null. Raises ValueError if another measure has this name."""
+    `Directions` if these are its null. Raises ValueError if another measure or column of a ranking has this name."""
 
     def decorate(function: Callable[..., LatentValues]) -> Callable[..., LatentValues]:
         entry = Measure(function, title, meaning, sign, null, needs_twin, needs_text)
-        register(MEASURES, function.__name__, entry, "the measure", lambda measure: measure.function)
+        reserved = {*BEFORE_MEASURES, *AFTER_MEASURES, *STATISTIC_TEXTS}
+        register(MEASURES, function.__name__, entry, "the measure", lambda measure: measure.function, reserved)
         return function
 
     return decorate

@@ -86,6 +86,7 @@ from interp.verdict.nulls import (
     circular_shifts,
     compare_measures,
 )
+from interp.verdict.ranking_columns import AFTER_MEASURES, BEFORE_MEASURES, RULE_SCORES
 from interp.verdict.ranking_config import N_SHIFTS, RankingConfig, RankingKeywords
 from interp.verdict.ranking_tables import N_FIRST, Ranking, evidence_rows, worth_a_look
 from interp.verdict.search import FitSample
@@ -100,7 +101,6 @@ _SHARE_OF_TIME = {
     SCORING: 0.23,
 }
 """About what fraction of a ranking's time each step takes, for its progress."""
-_RULE = ("f1", "precision", "recall", "n_examples", "f1_by_interval", "json")
 
 
 @shows_progress
@@ -222,7 +222,7 @@ def _rank(
     columns, evidence = _verdicts(text, faint, chosen, config, calibration, progress, listeners)
     rule_labels = labels if config.use_labels else None
     latent_rules, senses = describe(features, text, evidence, rule_sample, chosen & ~faint, rule_labels, progress)
-    rule = {f"explanation_{name}": list(getattr(latent_rules, name)) for name in _RULE}
+    rule = {f"explanation_{name}": list(getattr(latent_rules, name)) for name in RULE_SCORES}
     values = measure_values(features, twin=twin, computed={"token_share": columns["token_share"]})
     comparisons = compare_measures(
         values,
@@ -311,10 +311,7 @@ def _mark_faint(features: FeatureStore) -> Bool[np.ndarray, " d_sae"]:
 
 def _column_order() -> list[str]:
     """Return the columns of a ranking, in order, including the measures registered so far."""
-    verdict = ["latent", "monosemanticity", "ci_low", "ci_high", "verdict", "n_senses"]
-    rule = ["explanation", *(f"explanation_{name}" for name in _RULE)]
-    meaning = ["senses", "sure", "learnt", "shared", "shared_kind", *STATISTIC_NAMES]
-    return [*verdict, *rule, *meaning, *MEASURES, "n_active", "n_sequences"]
+    return [*BEFORE_MEASURES, *MEASURES, *AFTER_MEASURES]
 
 
 def _rows_of_text(

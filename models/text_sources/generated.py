@@ -16,7 +16,7 @@ from random import Random
 from typing import NamedTuple
 
 from models.documents import Document, Page, english_sentence
-from models.sources import TEXT_SOURCES, TextSource
+from models.sources import text_source
 from models.text_sources import format_values
 
 
@@ -230,11 +230,16 @@ def _words(locale: str) -> tuple[list[str], list[float]]:
     return words, list(accumulate(1 / (rank + 10) for rank in range(len(words))))
 
 
+def _register(generate: Callable[[str, Random, int], Iterator[Document]], name: str, content: str) -> None:
+    def read(rng: Random, size: int) -> Iterator[Document]:
+        return generate(name, rng, size)
+
+    read.__name__ = read.__qualname__ = name
+    read.__doc__ = content
+    text_source(endless=True)(read)
+
+
 for _name in FORMATS:
-    TEXT_SOURCES[_name] = TextSource(
-        functools.partial(format_documents, _name), "values in this format among lines of English", endless=True
-    )
+    _register(format_documents, _name, "values in this format among lines of English")
 for _name in LANGUAGES:
-    TEXT_SOURCES[_name] = TextSource(
-        functools.partial(language_documents, _name), "words of this language, drawn by Zipf's law", endless=True
-    )
+    _register(language_documents, _name, "words of this language, drawn by Zipf's law")

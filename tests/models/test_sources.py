@@ -47,6 +47,38 @@ def test_a_name_that_another_source_has_is_refused(registered):
             """Other diaries."""
 
 
+@pytest.mark.parametrize("name", ["json", "french"])
+def test_the_name_of_a_generated_source_is_taken(registered, name):
+    def read(rng, size):
+        """My own."""
+
+    read.__name__ = read.__qualname__ = name
+    with pytest.raises(ValueError, match=f"the source of text '{name}' is already registered: choose another name"):
+        text_source()(read)
+
+
+def test_a_name_that_means_something_else_in_a_configuration_is_refused(registered):
+    with pytest.raises(ValueError, match="the source of text cannot be called 'mixture'"):
+
+        @text_source(fields=("paths",), takes="a file")
+        def mixture(paths, size):
+            """My own."""
+
+    with pytest.raises(ValueError, match="the source of models cannot be called 'train'"):
+
+        @model_source("train", takes="a name")
+        def mine(name, *, dtype, revision, tokenizer):
+            """My own."""
+
+    assert "mixture" not in TEXT_SOURCES and "train" not in MODEL_SOURCES
+
+
+def test_shares_are_of_the_mixture_alone():
+    with pytest.raises(ValueError, match="shares is not read by source = 'python': set source = 'mixture'"):
+        CorpusConfig(source="python", shares={"python": 0.5, "json": 0.5})
+    assert CorpusConfig(shares={"python": 0.5, "json": 0.5}).mixture == {"python": 0.5, "json": 0.5}
+
+
 def test_a_registered_text_source_is_read_checked_and_found_by_its_ending(registered):
     documents = load_documents(CorpusConfig(source="diary", paths=("a.diary",)))
     assert [document.text for document in documents] == ["dear a.diary"]

@@ -32,3 +32,14 @@ def test_a_function_of_that_name_in_another_file_is_refused():
     with pytest.raises(ValueError, match="the measure 'density' is already registered: choose another name"):
         measure("Mine", "of mine", sign=1, null="none")(density)
     assert MEASURES["density"] is before
+
+
+@pytest.mark.parametrize("name", ["evenness", "n_senses", "learnt", "explanation_f1", "n_active", "evidence"])
+def test_a_measure_cannot_be_called_like_another_column_of_the_ranking(name):
+    def mine(features):
+        return features
+
+    mine.__name__ = name
+    with pytest.raises(ValueError, match=f"the measure cannot be called '{name}', which means something else"):
+        measure("Mine", "of mine", sign=1, null="none")(mine)
+    assert name not in MEASURES

@@ -46,12 +46,13 @@ _RANK_FLAGS = {"n_shifts": "--shifts", "use_labels": "--labels", "judge_faint": 
 def scan_command(
     sae: Annotated[
         str,
-        Argument(help="the folder of an SAE (ours, SAELens's or sparsify's) or run, a SAELens release, or `neurons`"),
+        Argument(
+            help="the folder of an SAE (ours, SAELens's or sparsify's) or run, SAELens's RELEASE:ID, or `neurons`"
+        ),
     ],
     store: Annotated[str, Argument(help="an activation store, as harvest writes it, its address, or a run folder")],
     *,
     out: Annotated[str, Option(help="the folder of the feature store, or an address such as s3://bucket/features")],
-    sae_id: Annotated[str | None, Option(help="which SAE of a release")] = None,
     hook: Annotated[
         str | None, Option(help="(default: the one that the SAE was trained on, or the store's only one)")
     ] = None,
@@ -90,7 +91,7 @@ def scan_command(
             d = acts.d(only_hook(acts, hook))
             dictionary: Any = NeuronDictionary(d, k=min(d, max_neurons))
         else:
-            dictionary = load_named_sae(sae, sae_id)
+            dictionary = load_named_sae(sae)
         named = hook_to_scan(acts, hook, dictionary)
         if part is not None:
             scan_part(dictionary, acts, named, out, part=own_part, overwrite=overwrite, progress=bar)
@@ -333,7 +334,10 @@ def _effects_configs() -> list[type]:
 def effects_command(
     source: Annotated[Path, Argument(help="a run folder, or a feature store as scan writes it")],
     *,
-    sae: Annotated[str | None, Option(help="the dictionary that was scanned (default: the run's)")] = None,
+    sae: Annotated[
+        str | None,
+        Option(help="the dictionary that was scanned: its folder, or SAELens's RELEASE:ID (default: the run's)"),
+    ] = None,
     model: Annotated[str | None, Option(help="the model that was harvested (default: the run's)")] = None,
     out: Annotated[
         str | None, Option(help="a .parquet or .csv file, here or at an address; needed for a feature store")

@@ -105,7 +105,7 @@ def harvest_command(
 
 
 def quality_command(
-    sae: Annotated[list[str], Argument(help="folders of SAEs or runs, or a SAELens release")],
+    sae: Annotated[list[str], Argument(help="folders of SAEs or runs, or SAELens's RELEASE:ID")],
     *,
     model: Annotated[str, Option(help=MODEL)],
     tokens: Annotated[Path, Option(help=TOKENS)],
@@ -113,7 +113,6 @@ def quality_command(
     output_hook: Annotated[
         str | None, Option(help="the hook that a transcoder writes (default: the one it names)")
     ] = None,
-    sae_id: Annotated[str | None, Option(help="which SAE of a release")] = None,
     max_tokens: Annotated[int, Option(help="measure on this many tokens, from the start", min=1)] = 100_000,
     batch_size: Annotated[int, Option(help="sequences a forward")] = 16,
     out: Annotated[Path | None, Option(help="a .parquet or .csv file for the table")] = None,
@@ -131,7 +130,7 @@ def quality_command(
     from interp.pipeline.opening import open_any
 
     with Bar("quality") as bar:
-        dictionaries: Any = {name: load_named_sae(name, sae_id) for name in sae}
+        dictionaries: Any = {name: load_named_sae(name) for name in sae}
         hook = hook or own_hook(dictionaries[sae[0]])
         if hook is None:
             raise InterpError(f"{sae[0]} does not record the hook that it was trained on: name it with --hook")
@@ -166,7 +165,7 @@ def nulls_command(
     features: Annotated[Path, Argument(help="the feature store of a dictionary, as scan writes it")],
     store: Annotated[Path, Argument(help="the activation store that was scanned")],
     *,
-    sae: Annotated[str, Option(help="the folder of that dictionary")],
+    sae: Annotated[str, Option(help="that dictionary: its folder, or SAELens's RELEASE:ID")],
     model: Annotated[str, Option(help=MODEL)],
     out: Annotated[Path, Option(help="the folder of the tables")],
     neurons: Annotated[

@@ -47,11 +47,14 @@ def load_named_model(name: str) -> Any:
     return open_any(name, "model")
 
 
-def load_named_sae(name: str, sae_id: str | None = None) -> Any:
-    """Return a dictionary: its folder, the run folder that trained it, or a SAELens release."""
+def load_named_sae(name: str) -> Any:
+    """Return a dictionary: its folder, the run folder that trained it, or RELEASE:ID, one of a SAELens release."""
     from interp.sae import load_sae
 
-    return load_sae(find(name, "sae").path if looks_like_path(name) else name, sae_id)
+    if looks_like_path(name):
+        return load_sae(find(name, "sae").path)
+    release, _, sae_id = name.partition(":")
+    return load_sae(release, sae_id or None)
 
 
 def only_hook(store: Any, hook: str | None) -> str:

@@ -197,11 +197,10 @@ def _open_stores(paths: list[str]) -> Any:
 
 def export_command(
     sae: Annotated[
-        str, Argument(help="the folder of an SAE (ours, SAELens's or sparsify's) or run, or a SAELens release")
+        str, Argument(help="the folder of an SAE (ours, SAELens's or sparsify's) or run, or SAELens's RELEASE:ID")
     ],
     *,
     out: Annotated[str, Option(help="the folder to write, or its address")],
-    sae_id: Annotated[str | None, Option(help="which SAE of a release")] = None,
     format: Annotated[Literal["saelens", "interp"], Option(help="the format")] = "saelens",
     overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
@@ -209,5 +208,5 @@ def export_command(
 
     saelens: the format that sae_lens.SAE.load_from_disk reads. interp: any dictionary, bit for bit, for interp."""
     check_writable("--out", out, anywhere=True)
-    load_named_sae(sae, sae_id).save(out, format=format, overwrite=overwrite)
+    load_named_sae(sae).save(out, format=format, overwrite=overwrite)
     print(out)

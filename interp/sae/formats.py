@@ -83,7 +83,8 @@ def _read(path_or_release: str | Path, sae_id: str | None) -> StoredDictionary:
         check_exists(folder, "sae")
     if not folder.is_dir() and sae_id is None and (ids := _ids_of(str(folder))):
         shown = ", ".join(ids[:3]) + (" …" if len(ids) > 3 else "")
-        raise InterpError(f"the release {folder} has {len(ids)} dictionaries: give a sae_id, as {shown}")
+        spelling = f"on the command line {folder}:{ids[0]}"
+        raise InterpError(f"the release {folder} has {len(ids)} dictionaries: give a sae_id, as {shown} ({spelling})")
     if folder.is_dir() or sae_id is None:
         inner = sorted(file.parent.name for file in folder.glob(f"*/{CONFIG_FILE}"))
         remedy = f"give one of its folders ({', '.join(inner)})" if inner else "give the folder of a saved dictionary"

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from interp.cli import main
 from interp.codes.sparse_codes import SparseCodes
 from interp.sae import (
     SAE,
@@ -284,8 +285,20 @@ def test_load_sae_loads_a_release_through_saelens(monkeypatch, x):
     torch.testing.assert_close(ours.encode(x), theirs.encode(x), **close)
 
 
+def test_commands_load_one_of_a_release_by_its_name_and_id(monkeypatch, tmp_path):
+    theirs = sae_lens.TopKSAE(sae_lens.TopKSAEConfig(d_in=D_IN, d_sae=D_SAE, k=6))
+    asked = []
+    monkeypatch.setattr(sae_lens.SAE, "from_pretrained", lambda *names: asked.append(names) or theirs)
+    assert main(["export", "a-release:layer_3/width_16k", "--out", str(tmp_path / "sae")]) == 0
+    assert asked == [("a-release", "layer_3/width_16k")]
+    torch.testing.assert_close(load_sae(tmp_path / "sae").W_dec, theirs.W_dec)
+
+
 def test_a_release_without_an_id_names_some():
-    with pytest.raises(ValueError, match="release gpt2-small-res-jb has 13 dictionaries: give a sae_id, as blocks.0"):
+    message = (
+        "release gpt2-small-res-jb has 13 dictionaries: give a sae_id, as blocks.0.*line gpt2-small-res-jb:blocks.0"
+    )
+    with pytest.raises(ValueError, match=message):
         load_sae("gpt2-small-res-jb")
 
 

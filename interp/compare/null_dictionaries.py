@@ -191,7 +191,8 @@ def compare_with_nulls(
         "features": identity(features),
         "activations": store.digest,
         "neurons": None if neurons is None else {baseline_name: identity(neurons)},
-        "dictionary": None if config is None else config_to_dict(config),
+        # on whichever device they are trained, so one name stands for all
+        "dictionary": None if config is None else config_to_dict(config) | {"device": SAEConfig.device},
         **dataclasses.asdict(nulls_config),
     }
     if not overwrite and recover_finished(out, made_of):

@@ -23,6 +23,7 @@ from interp.pipeline.stages.nulls import by_dictionary, nulls_summary
 from interp.pipeline.stages.ranking import verdicts_summary
 from interp.runtime.progress import no_progress
 from interp.sae import SAE, TopKConfig
+from interp.sae.architectures.sae_config import config_to_dict
 from interp.sae.model import Transcoder
 from interp.statistics.estimates import wilson
 from interp.storage.files import write_parquet
@@ -99,6 +100,20 @@ def test_another_seed_gives_other_null_dictionaries():
     config = TopKConfig(d_sae=32, tokens=1000, k=2, seed=7)
     seeds = [_TrainingConfigs.of(None, config, NullsConfig(seed=seed)).twin.seed for seed in (0, 1, 2)]
     assert len({config.seed, *seeds}) == 4
+
+
+def test_nulls_of_a_training_on_another_device_are_the_same_work(tmp_path, monkeypatch):
+    asked = []
+    for check in ("check_scan_of", "check_harvested"):
+        monkeypatch.setattr(null_dictionaries, check, lambda *given: None)
+    monkeypatch.setattr(null_dictionaries, "identity", lambda features: "scan")
+    monkeypatch.setattr(null_dictionaries, "recover_finished", lambda out, made_of: asked.append(made_of) or True)
+    monkeypatch.setattr(null_dictionaries.Nulls, "read", lambda out: None)
+    features, store = SimpleNamespace(has_text=True), SimpleNamespace(name_of=lambda hook: hook, digest="rows")
+    configs = [TopKConfig(d_sae=8, k=2, tokens=100, device=device) for device in ("auto", "cpu")]
+    for config in configs:
+        null_dictionaries.compare_with_nulls(features, None, store, "hook", None, config, tmp_path)
+    assert asked[0] == asked[1] and asked[0]["dictionary"] == config_to_dict(configs[0])
 
 
 def correlations_of(scanned, other, monkeypatch):

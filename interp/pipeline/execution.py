@@ -100,7 +100,11 @@ def run_stages(
             left = {run: head for run, head in manifest_heads.items() if run not in done}
             if left and not is_checked:
                 is_checked = True
-                to_come = stages[stages.index(stage) :]
+                to_come = [
+                    each
+                    for number, each in enumerate(stages)
+                    if number >= stages.index(stage) or any(_read_finished(run, each.name) is None for run in runs)
+                ]  # a later hook may lack a stage that this one has
                 check_config(to_come, config)
                 Plan.of(config, out, to_come).check()
                 begin_work()

@@ -4,6 +4,7 @@ import dataclasses
 import re
 import shutil
 import threading
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -12,6 +13,7 @@ from interp import Run, open_any, run_stages
 from interp.cli import main
 from interp.cli.run_commands import _show_stages
 from interp.effects import feature_edges
+from interp.pipeline import execution, run_folder
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_alone
 from interp.pipeline.stages import STAGES, Stage, stage
@@ -229,6 +231,29 @@ def test_run_killed_between_hooks_resumes(both, folder_of_model, tmp_path):
         assert ran_now(with_hooks(POST, MID), tmp_path / when, until=until) == stages, "what was finished is kept"
         files = {name: sum for name, sum in contents(tmp_path / when).items() if ".unfinished/" not in name}
         assert len(files) > 20 and files == {name: whole[name] for name in files}
+
+
+def test_a_run_plans_what_a_later_hook_lacks(tmp_path, monkeypatch):
+    def build(run, folder, progress):
+        (folder / "made").write_text("made")
+        return {}
+
+    def of(config, out, to_come):
+        planned.append([each.name for each in to_come])
+        return SimpleNamespace(check=lambda: None)
+
+    planned = []
+    own = {name: Stage(name=name, help="", build=build, summary="") for name in ("first", "second")}
+    for module in (execution, run_folder):
+        monkeypatch.setattr(module, "STAGES", own)
+    monkeypatch.setattr(execution.Plan, "of", of)
+    run = tmp_path / "run"
+    run_stages(with_hooks(POST, MID), run)
+    shutil.rmtree(run / "second")
+    shutil.rmtree(run / PART / "first")
+    run_stages(with_hooks(POST, MID), run)
+    assert planned == [["first", "second"], ["first", "second"]]
+    assert all((folder / name / "made").is_file() for folder in (run, run / PART) for name in own)
 
 
 def test_commands_work_on_a_part_as_on_a_run(copied, tmp_path, capsys):

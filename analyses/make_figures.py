@@ -66,7 +66,7 @@ def main(arguments: list[str] | None = None) -> Path:
         if path.suffix == ".html":
             fig.write_html(path, include_plotlyjs="directory")
         write_json(path.with_name(f"{path.name}.json"), provenance(fig, path, options.width, run))
-    if run.manifest("quality"):
+    if run.has("quality"):
         write_text(out / "quality.tex", figures.quality_latex(run.quality))
     write_text(out / "index.html", gallery(figures_of_run, options.formats, run))
     print(f"{len(figures_of_run)} figures: {out / 'index.html'}")
@@ -96,23 +96,23 @@ def results_of(run: Run, latents: list[int], width: str | float) -> Iterator[Res
         yield Results({"run": run.path / "sae"}, "sae")
     store, table = run.features, run.features.table()
     results: dict[str, Any] = {"features": table, "coactivations": store.table("coactivations")}
-    if run.manifest("quality"):
+    if run.has("quality"):
         results["quality_table"] = run.quality
-    if run.manifest("concepts") and len(run.concepts):
+    if run.has("concepts") and len(run.concepts):
         results |= {"concepts": run.concepts, "n_tokens": int(store.meta.get("n_tokens", store.tokens.numel()))}
-    if run.manifest("ranking"):
+    if run.has("ranking"):
         ranking = run.ranking.drop(columns="max", errors="ignore").merge(table[["latent", "max"]], on="latent")
         results["ranking"] = ranking
         yield Results({"ranking": ranking}, "max", {"score": "max"})
         if store.W_dec is not None:
             results["points"] = on_the_map(run, ranking)
             yield Results({"points": results["points"]}, "density", {"colour": "density"})
-    if run.manifest("nulls"):
+    if run.has("nulls"):
         results |= {"shares": run.nulls.shares, "verdicts": run.nulls.verdicts}
     if (graph := graph_of(run)) is not None:
         results["graph"] = graph
     yield Results(results)
-    if run.manifest("neurons"):
+    if run.has("neurons"):
         yield Results({"features": {"latents": table, "neurons": run.neurons.table()}}, "beside_neurons")
     yield from cosines_of(run)
     for latent in latents or shown_latents(run):
@@ -139,7 +139,7 @@ def cosines_of(run: Run) -> Iterator[Results]:
         nearest = store.table("neighbours").query("rank == 0")["cosine"]
         cosines = {"nearest latent": nearest, "random directions": by_chance(store.W_dec)}
         yield Results({"cosines": cosines}, "nearest_latent", {"null": "random directions"})
-    if run.manifest("nulls"):
+    if run.has("nulls"):
         twins = run.nulls.twins
         cosines = {"twin seed": twins["cosine"], "frozen decoder": twins["frozen_cosine"]}
         title = "Nearest latent of another seed"
@@ -151,7 +151,7 @@ def on_the_map(run: Run, ranking: pd.DataFrame) -> pd.DataFrame:
     that a latent detects better than all other latents, or ""."""
     fires = ranking[ranking["n_active"] > 0].sort_values("latent", ignore_index=True)
     points = decoder_layout(np.asarray(run.features.W_dec, np.float32)[fires["latent"]])
-    concepts = run.concepts if run.manifest("concepts") else pd.DataFrame({"feature": [], "f1_feature": []})
+    concepts = run.concepts if run.has("concepts") else pd.DataFrame({"feature": [], "f1_feature": []})
     named_latents = (
         concepts[concepts["f1_feature"] >= NAMED_FROM].sort_values("f1_feature").drop_duplicates("feature", keep="last")
     )
@@ -160,7 +160,7 @@ def on_the_map(run: Run, ranking: pd.DataFrame) -> pd.DataFrame:
 
 
 def shown_latents(run: Run) -> list[int]:
-    return run.ranking["latent"].head(N_LATENTS).tolist() if run.manifest("ranking") else [0]
+    return run.ranking["latent"].head(N_LATENTS).tolist() if run.has("ranking") else [0]
 
 
 def results_of_latent(store: FeatureStore, latent: int, width: str | float) -> dict[str, Any]:

@@ -188,6 +188,8 @@ def check_run(
         missing = [stage for stage in stages if run.manifest(stage) is None]
         if run.config and missing:  # this reads the configuration, and refuses a bad one first
             raise ValueError(f"{path} has no {' and '.join(missing)} yet: `interp run` or `interp demo` makes them")
+        for stage in stages:
+            run.results(stage)  # refuses a stage that was left out
         if without := sorted(set(labels) - set(run.train_tokens.label_names)):
             raise ValueError(f"the text of {path} has no label {', '.join(without)}: take a run of the mixture")
     except (ValueError, OSError) as error:

@@ -2,13 +2,16 @@
 
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from analyses import make_figures
 from interp.figures.print_layout import MIN_FONT, with_print_layout
+from interp.pipeline.stages import LEFT_OUT, OF_AUTOENCODERS
 from interp.verdict.measures import largest_cosines
 
 
@@ -44,6 +47,29 @@ def test_no_letter_of_any_figure_is_below_7_points_in_a_column(drawn):
             for size in re.findall(r'font":\{[^{}]*"size":([\d.]+)', str(with_print_layout(figure, "icml").to_json()))
         ]
         assert sizes and min(sizes) >= MIN_FONT - 0.01, name
+
+
+class ScanWithoutDecoder:
+    W_dec = None
+
+    def table(self, name="features"):
+        return pd.DataFrame({"enc_dec_cosine": [np.nan]})
+
+    def __getitem__(self, latent):
+        return SimpleNamespace(facts=SimpleNamespace(n_active=0))
+
+
+def test_what_a_run_left_out_is_not_drawn(tmp_path):
+    left_out = {"results": {LEFT_OUT: OF_AUTOENCODERS}}
+    run = SimpleNamespace(
+        path=tmp_path,
+        features=ScanWithoutDecoder(),
+        model=None,
+        has=lambda stage: stage == "features",
+        manifest=lambda stage: left_out,
+    )
+    names = [set(results.named) for results in make_figures.results_of(run, [], "column")]
+    assert names == [{"features", "coactivations"}, set()]
 
 
 def test_what_is_no_run_is_refused_in_a_line(tmp_path, capsys):

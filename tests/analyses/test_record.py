@@ -16,6 +16,7 @@ from analyses.essay.figures.slider import with_slider
 from analyses.record import Claim, Interval, Record, interval, json_value, options
 from interp import Run
 from interp.figures.theme import HEIGHT, with_style, without_slider
+from interp.pipeline.stages import LEFT_OUT
 from interp.storage.manifests import write_manifest
 
 
@@ -125,7 +126,10 @@ def test_a_run_that_is_none_ends_in_one_line(parse, flag, tmp_path, capsys, monk
     assert refused(f"{tmp_path} has no corpus and model yet: `interp run` or `interp demo` makes them")
     for stage in ("corpus", "model"):
         (tmp_path / stage).mkdir()
-        write_manifest(tmp_path / stage, {"fingerprint": stage, "stage": stage})
+        write_manifest(tmp_path / stage, {"fingerprint": stage, "stage": stage, "results": {LEFT_OUT: "it is empty"}})
+    assert refused(f"{tmp_path} has no corpus: it was left out, as it is empty")
+    for stage in ("corpus", "model"):
+        write_manifest(tmp_path / stage, {"fingerprint": stage, "stage": stage, "results": {}})
     text = SimpleNamespace(label_names=["dna", "hebrew", "base64"])
     monkeypatch.setattr(Run, "train_tokens", text, raising=False)
     if flag == "--run":

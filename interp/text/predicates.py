@@ -86,10 +86,10 @@ class Predicates:
         return cls(text, offsets, -np.log(np.maximum(counts, 0.5) / max(n_rows, 1)).astype(np.float32))
 
     def with_labels(self, labels: Mapping[str, Bool[Tensor, "seq pos"]]) -> "Predicates":
-        """Return these predicates with those of the labels, which are numbered after them."""
-        shares = [max(float(torch.as_tensor(mask).float().mean()), 1e-9) for mask in labels.values()]
+        """Return these predicates with those of the labels, which are numbered after them. Labels do not compare
+        positions, so their surprise is not counted: it is 0."""
         text = self.text.with_text(self.text.tokens, labels)
-        surprise = np.append(self.surprise, -np.log(shares)).astype(np.float32)
+        surprise = np.append(self.surprise, np.zeros(len(labels), np.float32))
         offsets = self.offsets | {"label": len(self.surprise)}
         return replace(self, text=text, offsets=offsets, surprise=surprise, names={})
 

@@ -118,9 +118,10 @@ def _splitting(pair: "Pair", seed: int) -> tuple["pd.DataFrame", "go.Figure"]:
 
 
 def _names(features: "FeatureStore") -> dict[int, str]:
-    from interp.report.columns import top_tokens
+    from interp.report.columns import commonest_tokens, top_tokens
 
-    return {latent: "|".join([f"#{latent}", *tokens]) for latent, tokens in top_tokens(features, 3).items()}
+    tokens_of = top_tokens(features, commonest_tokens(features, 3))
+    return {latent: "|".join([f"#{latent}", *tokens]) for latent, tokens in tokens_of.items()}
 
 
 def _universality(pair: "Pair", seed: int) -> tuple["pd.DataFrame", "go.Figure"]:

@@ -140,11 +140,18 @@ def untrained_tokens(dictionary: Dictionary) -> list[int]:
     return sorted(excluded) if isinstance(excluded, list | tuple) else []
 
 
+def has_trained_token(
+    tokens: Int[Tensor, "seq pos"], module: nn.Module, dictionary: Dictionary
+) -> Bool[Tensor, "seq pos"]:
+    """Mark the tokens that are neither special tokens of the model nor left out of the dictionary's training."""
+    ids = {*getattr(module, "special_ids", ()), *untrained_tokens(dictionary)}
+    return ~torch.isin(tokens, torch.tensor(sorted(ids), dtype=torch.long, device=tokens.device))
+
+
 def is_included(tokens: Int[Tensor, "seq pos"], module: nn.Module, dictionary: Dictionary) -> Bool[Tensor, "seq pos"]:
     """Mark the tokens that were included in the dictionary's training. Special tokens of the model, and tokens and
     positions that training left out, are not."""
-    ids = {*getattr(module, "special_ids", ()), *untrained_tokens(dictionary)}
-    included = ~torch.isin(tokens, torch.tensor(sorted(ids), dtype=torch.long, device=tokens.device))
+    included = has_trained_token(tokens, module, dictionary)
     included[:, untrained_positions(dictionary, tokens.shape[1])] = False
     return included
 

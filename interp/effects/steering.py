@@ -26,7 +26,7 @@ from interp.activations.next_tokens import check_predicts_next, logits_of
 from interp.checks.arguments import check_token_ids
 from interp.checks.errors import InterpError
 from interp.checks.limits import check_at_least
-from interp.codes.dictionary import Dictionary, is_included, untrained_tokens
+from interp.codes.dictionary import Dictionary, has_trained_token, is_included
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.effects.ablation_batch import NUMBERS_AT_ONCE
 from interp.effects.interventions import (
@@ -164,8 +164,7 @@ def _mark_predicted(
 ) -> Bool[Tensor, "seq pos"]:
     """Mark the positions whose next token counts. That of the last position is not known: it counts if the last token
     does."""
-    ids = {*getattr(module, "special_ids", ()), *untrained_tokens(dictionary)}
-    kept = ~torch.isin(tokens, torch.tensor(sorted(ids), dtype=torch.long, device=tokens.device))
+    kept = has_trained_token(tokens, module, dictionary)
     return torch.cat([mark_next_tokens(kept), kept[:, -1:]], 1)
 
 

@@ -6,7 +6,7 @@ which are small enough to load before the first paint.
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, NamedTuple
 
@@ -102,9 +102,10 @@ def table_columns(
     verdicts, verdict = _encode_names(ranking["verdict"])
     named = table["best_label"].where(table["best_label_f1"] >= MIN_F1) if "best_label" in table else None
     labels, label = _encode_names(pd.Series(None, table.index, dtype=object) if named is None else named)
-    tokens, stored = top_tokens(features, N_TOP_TOKENS), stored_tokens(features, N_TOP_TOKENS)
+    commonest = commonest_tokens(features, N_TOP_TOKENS)
+    tokens, stored = top_tokens(features, commonest), _stored_tokens(features, commonest)
     shares = dict[int, list[float]]()
-    for latent, _, n in _commonest(features, N_TOP_TOKENS):
+    for latent, _, n in commonest:
         share = n / int(table["n_active"][latent])
         shares.setdefault(latent, []).append(round(share, 3 if share < 0.0995 else 2))  # two digits in per cent
     around = pd.DataFrame.from_dict(surroundings(features), orient="index", columns=list(Surroundings._fields))
@@ -179,29 +180,29 @@ def _recall_at_strongest(precision: float, f1_by_interval: Sequence[float] | flo
     return min(f1 * precision / (2 * precision - f1), 1) if f1 else f1
 
 
-def top_tokens(features: FeatureStore, n: int) -> dict[int, list[str]]:
-    """Return, as text, the `n` tokens on which each latent fires most often."""
+def top_tokens(features: FeatureStore, commonest: Iterable[tuple[int, int, int]]) -> dict[int, list[str]]:
+    """Return each latent's `commonest_tokens` as text."""
     top: dict[int, list[str]] = {}
-    for latent, token, _ in _commonest(features, n):
+    for latent, token, _ in commonest:
         top.setdefault(latent, []).append(features.vocab[token])
     return top
 
 
-def stored_tokens(features: FeatureStore, n: int) -> dict[int, int]:
-    """Return for each latent the sum of 2^k over the places k among its `top_tokens` whose token is that of one of its
-    stored examples."""
+def _stored_tokens(features: FeatureStore, commonest: Iterable[tuple[int, int, int]]) -> dict[int, int]:
+    """Return for each latent the sum of 2^k over the places k among its `commonest_tokens` whose token is that of one
+    of its stored examples."""
     examples = features.sql('select distinct latent, "row" from examples')
     fires_on = features.tokens.reshape(-1).numpy()[examples["row"].to_numpy(np.int64)].tolist()
     pairs = set(zip(examples["latent"].tolist(), fires_on, strict=True))
     bits = dict.fromkeys(examples["latent"].tolist(), 0)
     places = Counter[int]()
-    for latent, token, _ in _commonest(features, n):
+    for latent, token, _ in commonest:
         bits[latent] = bits.get(latent, 0) + (((latent, token) in pairs) << places[latent])
         places[latent] += 1
     return bits
 
 
-def _commonest(features: FeatureStore, n: int) -> list[tuple[int, int, int]]:
+def commonest_tokens(features: FeatureStore, n: int) -> list[tuple[int, int, int]]:
     """Return each latent with each of the `n` token ids on which it fires most often, the commonest first, and how
     often it fires on that."""
     tokens = features.sql(f"""

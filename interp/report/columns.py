@@ -275,6 +275,9 @@ def overview_examples(
         is_whole = (in_words or {}).get(latent, 0) <= MAX_IN_WORDS
         return is_whole and _lists_words(str(ranking.loc[latent, "explanation"]))
 
+    def characters_of(latent: int) -> frozenset[str]:
+        return frozenset("".join(_QUOTED.findall(str(ranking.loc[latent, "explanation"]))).strip())
+
     def names_text(latent: int) -> bool:
         return _NAMES_TEXT.search(str(ranking.loc[latent, "explanation"])) is not None
 
@@ -304,9 +307,13 @@ def overview_examples(
     draws = []
     for _ in range(N_OVERVIEWS):
         drawn = list[OverviewExample]()
+        shown = set[frozenset[str]]()
         for why, latents in (kinds | by_effect).items():
-            for latent in [j for j in latents if j not in chosen][:1]:
+            left = [j for j in latents if j not in chosen]
+            unlike = (j for j in left if characters_of(j) not in shown)  # the same tokens twice teach a reader less
+            for latent in [next(unlike, left[0])] if left else []:
                 chosen.add(latent)
+                shown.add(characters_of(latent))
                 by = f", {ablated['beyond_null'][latent]:+.2g} nats" if why in by_effect else ""
                 drawn.append(OverviewExample(latent, why + by, CHOICES[why]))
         draws.append(drawn)

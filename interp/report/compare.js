@@ -18,7 +18,8 @@ report.views.compare = (() => {
   const view = { within: "features", titled: (named) => `Features ${(named ?? "").replace("/", " and ")}`, show };
   let wanted;
 
-  const MOST = 0.8; // share of the tokens on which either fires, or of those of the one that fires less
+  const MOST = 0.8; // share of the tokens on which either fires
+  const NEARLY_ALL = 0.95;
   const SOME = 0.1; // share of the tokens on which either fires, below which they overlap a little
   /* Number of tokens expected by chance from which on a low count is a finding: with 3 expected, zero has a probability
    of 1 in 20 (e⁻³). */
@@ -176,7 +177,7 @@ report.views.compare = (() => {
     const isMore = both - expected > 3 * Math.sqrt(Math.max(expected, 1));
     const isTold = isMore || expected >= TELLING;
     const [more, less] = n >= m ? [a, b] : [b, a];
-    const isWithin = both / Math.min(n, m) >= MOST;
+    const isWithin = both / Math.min(n, m) >= NEARLY_ALL;
     const said = isMore
       ? (isWithin && jaccard < MOST
         ? `Feature ${more} fires on nearly all tokens of ${less}, and on others`
@@ -223,7 +224,6 @@ report.views.compare = (() => {
       : [["a", n, `fire ${a}`], ["b", m, `fire ${b}`]];
     const some = parts.filter(([, count]) => count || !known);
     const bar = some.map(([kind, count, text]) => h(`i.${kind}`, { "--n": count, title: text, hidden: !count }));
-    const most = Math.max(n, m);
     const counts = some.map(([kind, count, text]) =>
       h(`span.${kind}`, null, h("b", null, format.count(count)), ` ${text}`));
     const said = known || !n || !m ? null : [
@@ -233,8 +233,7 @@ report.views.compare = (() => {
     return h("section.overlap", { "aria-label": "How often they fire together" },
       h("div.headed", null, h("h3", null, "Tokens on which they fire"), factsElement(facts)),
       h("div.venn", null,
-        known ? h("div", { "aria-hidden": "true" }, bar)
-          : bar.map((one, k) => h("div.apart", { "aria-hidden": "true" }, one, h("s", { "--n": most - some[k][1] }))),
+        known ? h("div", { "aria-hidden": "true" }, bar) : null, // two bars would look like an overlap
         counts),
       said ? h("p.muted", null, said) : null);
   }

@@ -20,6 +20,8 @@ report.firings = (() => {
   const N_TITLED = 6; // tokens named above a list
   const N_WEAKEST = 2; // of its weakest, below
   const N_PASSAGES = 6; // instead, in each list, where each takes several lines
+  const COUNTED = "Firings are counted to a sense by their tokens alone; those on tokens that tell none are of no one "
+    + "sense. The activation is divided among the senses by grouping sampled firings, whatever their tokens.";
   const FIRST_SENSE = 2; // the place of its tab, behind those of all firings
   const nothing = (text) => h("p.missing", null, text);
 
@@ -82,9 +84,14 @@ report.firings = (() => {
     return (feature.senses ?? []).length ? bySense(latent, feature, atFirst) : byToken(latent, feature, atFirst);
   }
 
-  /* The strongest firings and the weakest ones of each sense, then those of none. */
-  const bySense = (latent, feature, atFirst) =>
-    h("div", null, [...feature.senses.keys(), -1].map((k) => ofSense(latent, feature, k, atFirst(N_OF_SENSE))));
+  /* The strongest firings and the weakest ones of each sense, that of the strongest first, then those of none. */
+  function bySense(latent, feature, atFirst) {
+    const { senses } = feature;
+    const strengths = senses.map((one, k) =>
+      Math.max(...[...feature.examples, ...one.examples].filter((each) => senseOf(each, senses) === k).map(valueOf)));
+    const ordered = [...senses.keys()].sort((a, b) => (strengths[b] > strengths[a] ? 1 : -1));
+    return h("div", null, [...ordered, -1].map((k) => ofSense(latent, feature, k, atFirst(N_OF_SENSE))));
+  }
 
   /* Those of one sense, or of none for k = −1; null where none is stored. few: firings shown at first. */
   function ofSense(latent, feature, k, few) {
@@ -99,7 +106,7 @@ report.firings = (() => {
     const alikeOf = (one) => alike.get(one);
     const listed = list(latent, feature, [...alike.keys()], { few, alikeOf });
     return h("div", { "data-sense": k < 0 ? null : String(k) },
-      headed(k < 0 ? ["Of no one sense ", h("small", null, shareOfNone(feature))]
+      headed(k < 0 ? [tipped("Of no one sense", COUNTED), " ", h("small", null, shareOfNone(feature))]
         : describedSense(senses[k], k, feature), listed),
       weak.length ? [h("p.weakest", null, "its weakest"), list(latent, feature, weak)] : null);
   }
@@ -143,14 +150,15 @@ report.firings = (() => {
     const tokens = [...new Set(examples.map(tokenOf))];
     const own = (token) =>
       (tokens.length > 1 && shares.has(token) ? h("small", null, ` ${format.notable(shares.get(token))}`) : null);
-    const named = tokens.slice(0, N_TITLED).map((one) => [firingToken(one, feature), own(one), " "]);
+    const named = tokens.slice(0, N_TITLED)
+      .map((one, k) => [k ? h("small", null, ", ") : null, firingToken(one, feature), own(one)]);
     const more = tokens.length - N_TITLED;
     const share = shareOf(examples, shares);
     const about = tokens.every((token) => shares.has(token)) ? "" : "about ";
     const least = Math.min(...shares.values()); // of a token that is known: those of the others are not larger
     return [tokens.length > 1 ? "The strongest, on " : null, named,
-      more > 0 ? h("small", null, `and ${more} more `) : null,
-      h("small", null, tokens.length > 1 ? "· " : null,
+      more > 0 ? h("small", null, ` and ${more} more`) : null,
+      h("small", null, tokens.length > 1 ? "; " : " ",
         share ? `${tokens.length > 1 ? "in all " : ""}${about}${ofFirings(share)}`
           : `at most ${ofFirings(least)}${tokens.length > 1 ? " each" : ""}`)];
   }
@@ -160,11 +168,13 @@ report.firings = (() => {
     [...new Set(examples.map(tokenOf))].reduce((sum, token) => sum + (shares.get(token) ?? 0), 0);
 
   /* The share of the firings on tokens that tell no sense, and of the activation that is of none. */
-  function shareOfNone({ sense_counts: counts, senses, facts }) {
-    const rest = 1 - sumOf(senses.map(({ share }) => share ?? NaN));
-    return [counts ? ofFirings(Math.max(1 - sumOf(counts.flat()) / facts.n_active, 0)) : null,
+  function shareOfNone(feature) {
+    const rest = 1 - sumOf(feature.senses.map(({ share }) => share ?? NaN));
+    return [feature.sense_counts ? ofFirings(firingsOfNone(feature)) : null,
       rest >= 0 ? `${format.percent(rest)} of its activation` : null].filter(Boolean).join(", ");
   }
+  const firingsOfNone = ({ sense_counts: counts, facts }) =>
+    Math.max(1 - sumOf(counts.flat()) / facts.n_active, 0);
   const sumOf = (counts) => counts.reduce((sum, n) => sum + n, 0);
 
   /* A list of examples below its title, at the end of which stands the button that shows the rest. */
@@ -192,7 +202,8 @@ report.firings = (() => {
   }
 
   /* The histogram of its activations, coloured by sense if it has several. onrange: called with the chosen range. */
-  function activations({ histogram: { edges, counts }, sense_counts: parts }, onrange) {
+  function activations(feature, onrange) {
+    const { histogram: { edges, counts }, sense_counts: parts } = feature;
     const round = [];
     for (let k = -12; k < 12; k++) for (const digit of [1, 2, 5]) round.push(Number(`${digit}e${k}`));
     const inside = round.filter((v) => v > edges[0] && v < edges.at(-1));
@@ -205,7 +216,7 @@ report.firings = (() => {
       ticks: inside.length > 1 ? inside : [edges[0], edges.at(-1)],
       height: IS_WIDE ? 122 : 80,
       axis: parts
-        ? "activation (log scale); grey: no one sense; drag to choose"
+        ? `activation (log scale); grey: no one sense, ${ofFirings(firingsOfNone(feature))}`
         : "activation (log scale): drag to choose examples",
       unit: "firings",
       onrange,
@@ -381,8 +392,8 @@ report.firings = (() => {
     ];
     if (senses.length && all.some(isOfNone)) {
       const share = 1 - sumOf(senses.map((one) => one.share ?? NaN));
-      panels.push([`of no sense ${share >= 0 ? format.percent(share) : ""}`,
-        () => ofSense(latent, feature, -1, N_FIRST)]);
+      const told = share >= 0 ? h("span", { "data-tip": COUNTED }, `${format.percent(share)} of activation`) : null;
+      panels.push([["of no sense ", told], () => ofSense(latent, feature, -1, N_FIRST)]);
     }
     if (report.steering) panels.push(["Steer", () => report.steering(latent, all[0])]);
     const histogram = activations(feature, (bins) => choose({ bins }));

@@ -70,7 +70,9 @@ report.logits = (() => {
     const decided = h("table.plain.effects", null,
       h("tbody", null, learntRow(learnt), measured ? effectRow(measured.beyond_null, ablated?.span) : null));
     const why = ablated ? `This feature was not ablated: ${ablated.note}` : "No feature was ablated.";
-    return block("Does the model use it?", decided, measured ? consequences(measured, read) : nothing(why));
+    const isUnexplained = learnt !== null && learnt < 0.5 && !measured?.why;
+    return block("Does the model use it?", decided, isUnexplained ? notLearnt() : null,
+      measured ? consequences(measured, read) : nothing(why));
   }
 
   function learntRow(learnt) {
@@ -92,6 +94,9 @@ report.logits = (() => {
         : h("span", { "data-tip": "unsure: the odds are below 3 to 1" }, `likelier ${answer}`)));
   }
 
+  const notLearnt = () => h("p.why", null,
+    "It is more likely a feature of a model with random weights than of a trained one.");
+
   /* beyond: by how much the loss rises more than its null, [mean, low, high] in nats. */
   function effectRow(beyond, span) {
     const [mean, low, high] = beyond;
@@ -103,17 +108,19 @@ report.logits = (() => {
       h("td", null, low > 0 || high < 0 ? h("b", null, low > 0 ? "yes" : "loss falls") : "none seen"));
   }
 
-  /* The same in a sentence. */
-  function effectInWords([mean, low, high]) {
+  /* The same in a sentence, which also tells whether the predictions change where the loss does not. */
+  function effectInWords({ beyond_null: [mean, low, high], kl, null_kl: nullKl }) {
     if (mean === null || low === null) return null;
-    const told = h("span.muted", null, ` (95 %: ${nats(low)} to ${nats(high)})`);
     if (low <= 0 && high >= 0) {
-      return h("p.why", null, h("b", null, "No effect was detected"), ": without it the loss changes by "
-        + `${mean > 0 ? "+" : ""}${nats(mean)} nats`, told, ".");
+      const isOther = (kl?.[1] ?? -Infinity) > (nullKl?.[0] ?? Infinity);
+      return h("p.why", null, h("b", null, "Without it the loss rises no more"), " than with its ", term("null"),
+        h("span.muted", null, ` (${mean > 0 ? "+" : ""}${nats(mean)} nats, 95 %: ${nats(low)} to ${nats(high)})`),
+        isOther ? ", but the predictions change more." : ".");
     }
     const change = `the loss ${mean > 0 ? "rises" : "falls"} by ${nats(Math.abs(mean))} nats`;
     return h("p.why", null,
-      h("b", null, `Without it ${change}`), " where it fires, beyond its ", term("null"), told, ".");
+      h("b", null, `Without it ${change}`), " where it fires, beyond its ", term("null"),
+      h("span.muted", null, ` (95 %: ${nats(low)} to ${nats(high)})`), ".");
   }
 
   /* One scale for all latents, with 0 on it. */
@@ -133,7 +140,7 @@ report.logits = (() => {
     ];
     const legend = `Change when the feature is set to 0, in nats, with 95 % intervals, in ${n}. `;
     return [
-      effectInWords(measured.beyond_null),
+      effectInWords(measured),
       why ? h("p.why", null, why) : null,
       h("details", null,
         h("summary", null, "What changes without it"),

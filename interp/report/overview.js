@@ -195,7 +195,7 @@ report.views.overview = (() => {
         titled(hasText ? "Features worth a look" : "Features that detect a label best",
           h("a", { href: "#features" }, `All ${format.count(latents)}`), report.notes.links(), search(), another),
         h("p.muted.next", null,
-          report.data.page.worth_showing[0]?.length ? "The title of each tells how it was chosen. " : null,
+          report.data.page.worth_showing[0]?.length ? "A title above a card tells how it was chosen. " : null,
           "Open one to see where it fires, what it predicts and how sure its verdict is. ",
           h("span", null, h("kbd", null, "/"), " searches the table, ", h("kbd", null, "j"), " and ",
             h("kbd", null, "k"), " step from feature to feature, ", h("kbd", null, "s"), " stars one.")),

@@ -130,8 +130,5 @@ def _no_effect(row: Mapping[Any, Any]) -> str:
             "the same, or its predictions are wrong as often as right."
         )
     if row["kl_low"] > row["null_kl"]:
-        return (
-            f"In {many}, removing it changes the predictions more than its null does, but raises the loss about as "
-            "often as it lowers it."
-        )
+        return f"In {many}, removing it raises the loss about as often as it lowers it."
     return f"It was removed in {many}: other features may do the same, or too few of its firings were seen."

@@ -193,6 +193,39 @@ def test_a_page_with_senses_says_what_is_of_none_and_shows_it_in_grey(browser, a
     assert len({of_sense, grey, blue}) > 1 and grey not in (of_sense, blue)
 
 
+def test_the_strongest_sense_is_listed_first_and_each_share_says_of_what_it_is(browser, address):
+    browser.open(f"{address}#feature/{SPLIT}")
+    listed = f"""loadFeature({SPLIT}).then((feature) => {{
+        const ofStrength = (examples, x) => examples.map(([kind, row, at, , ...more]) => [kind, row, at, x, ...more]);
+        const examples = ofStrength(feature.examples, 0.1);
+        const senses = feature.senses.map((one, k) => ({{ ...one, examples: ofStrength(one.examples, 1 + k) }}));
+        const element = report.firings.region({SPLIT}, {{ ...feature, examples, senses }}, null, () => null);
+        return [Array.from(element.querySelectorAll("#panel-0 h3 > span > .sense"), (e) => e.textContent),
+            element.querySelector(".firinghead figure, .firinghead svg").textContent,
+            Array.from(element.querySelectorAll(".tab"), (e) => e.textContent)];
+    }})"""
+    order, histogram, titles = browser.evaluate(listed)
+    assert order[:2] == ["B", "A"]
+    assert " % of its firings" in histogram
+    assert all(title.endswith("of activation") for title in titles if "of no sense " in title)
+
+
+def test_one_sentence_tells_that_the_predictions_change_and_the_loss_does_not(browser, address):
+    browser.open(f"{address}#feature/{SPLIT}")
+    effects = "{ beyond_null: [0.01, -0.1, 0.1], kl: [0.3, 0.2, 0.4], null_kl: [NULL, 0, 1], sequences: 8 }"
+    made = (
+        f"loadFeature({SPLIT}).then((feature) => Array.from(report.logits.effects("
+        f"{{ ...feature, effects: {{ likelier: [], less_likely: [], ...{effects} }} }}, LEARNT, "
+        "(title, ...more) => h('div', null, more)).querySelectorAll('.why'), (p) => p.textContent))"
+    )
+    told = browser.evaluate(made.replace("NULL", "0.1").replace("LEARNT", "0.9"))
+    assert (
+        len(told) == 1 and told[0].endswith(", but the predictions change more.") and "no more than with its" in told[0]
+    )
+    [learnt, same] = browser.evaluate(made.replace("NULL", "0.3").replace("LEARNT", "0.1"))
+    assert "random weights" in learnt and "predictions" not in same
+
+
 def test_a_feature_of_one_meaning_says_what_its_senses_are(browser, address):
     browser.open(f"{address}#feature/{SPLIT}")
     said = f"""(async () => {{{{

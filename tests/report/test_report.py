@@ -551,6 +551,11 @@ def test_the_overview_shows_latents_of_several_kinds_and_says_why():
     assert first[0].latent == 1, "which pieces of words do not"
     cut = {4: [{**sense, "rule": '"⟨88⟩"'} for sense in senses[4]], 6: [{"share": 0.5, "f1": 0.6, "rule": '"a"'}] * 2}
     assert [latent for latent, why, _ in overview_examples(table, table, cut)[0] if "senses" in why] == [6]
+    rows = table.assign(explanation=['"##" or "#"', rules[1], '"###"', *rules[3:]], explanation_f1=[0.6, *[0.9] * 6])
+    single = table["verdict"].mask(table.index == 2, "single-token")
+    of_two = pd.DataFrame({"latent": [0, 2, 5], "beyond_null_low": [0.9, 0.8, 0.7], "beyond_null": 0.6})
+    first, *_ = overview_examples(rows, rows.assign(verdict=single), {}, of_two)
+    assert {0, 5} < {latent for latent, *_ in first} and first[-1].latent == 5, "two cards differ"
     drawn = overview_examples(table, table, {})
     assert [[latent for latent, *_ in draw] for draw in drawn] == [[0, 2], [1], [3], []], "each is drawn once"
     assert overview_examples(table, table[["verdict"]], {}) == [[]] * 4

@@ -17,6 +17,7 @@ report.captions = (() => {
   const BY_CHANCE = "these tokens follow its firings no more often than by chance";
   const NO_RULE = "No rule in words holds.";
   const NO_FIRING = "It never fired.";
+  const LONG = 40; // letters of a rule from which a line may cut it, so that it has a tip
   const N_LISTED = 4; // tokens of a list that is cut, which takes two more
   const JOINED = "\u00a0"; // a space at which no line ends
   const HALF = 0.5; // of the strongest firings, at fewer of which a rule is no title; or of all
@@ -42,9 +43,6 @@ report.captions = (() => {
   const LISTS = new RegExp(`(tokens like )?((?:${QUOTED.source}(?:,| or|, or) ){2,}${QUOTED.source})`, "g");
   const NAMES_SCRIPT = /Greek|Cyrillic|Hebrew|Arabic/; // a family of whose tokens none needs its script beside it
   const OF_PLACE = /^(?:tokens )?(?:after|before|two|within|in|inside|outside|at|on)\b/; // a rule that names no tokens
-  /* The kind of the tokens of a rule, up to the place where they stand, if it is long. */
-  const BEFORE_PLACE =
-    /^[^"]{24,}(?<!tokens) (?=(?:(?:within \d+ tokens )?(?:after|before)|in (?:text|words|lines|an?)) )/;
   const OF_BYTES = /bytes of characters|[a-z-]+ tokens in Byte script/g; // names of parts of characters in a rule
   /* The tokens that a rule does not quote (text/vocabulary.py). */
   const NAMES = {
@@ -84,18 +82,15 @@ report.captions = (() => {
 
   /* A rule in short: of each list the first few tokens and how many more there are, and of many tokens of one family
    * its name before them; white space is shown by its counts. The page writes every rule so; with `isButton` a button
-   * shows all of it. In a line without room for it the kind of its tokens is cut, and not the place that tells it from
-   * others. read: as of `reading`, on the page of a feature. */
+   * shows all of it. read: as of `reading`, on the page of a feature. */
   function short(rule, isButton = false, read = () => null) {
     const spaces = isBlankList(rule) ? inCounts(rule) : null;
     if (spaces) return h("span", { title: rule }, spaces);
     const whole = inOrder(joined(rule));
     const lead = report.bytes.leadOfAll(whole);
     const inRule = (part) => partOfRule((token) => read(token) ?? lead, part);
-    const [kind] = (!isButton && BEFORE_PLACE.exec(whole)) || [""];
-    const place = shortened(whole.slice(kind.length), inRule, isButton);
-    return h("span.shortened", { title: kind || place[0].length ? rule : null }, kind
-      ? [h("span.kind", null, shortened(kind, inRule)), h("span.place", null, place)] : place);
+    const parts = shortened(whole, inRule, isButton);
+    return h("span.shortened", { title: parts[0].length || rule.length > LONG ? rule : null }, parts);
   }
 
   /* Its lists so, each token as `inRule` draws it. */

@@ -47,6 +47,7 @@ report.views.map = (() => {
     ACROSS = 30, // points that a name may cover rather than a line to a neighbour
     ABROAD = 4, // and rather than that a ninth of it lies on the tint of another kind of text
     LITTLE = /(?:\b(?:tokens|mostly|in|parts|of|after|before) )*\S*$/, // words before what is found that belong to it
+    GAP = 6, // pixels between two names in one line
     BESIDE = 4, // pixels between the edge of a point and its name
     HIT = 8, // pixels, the radius of a point that is drawn larger
     DOTS = 14, // pixels, the width of the dots at which a name in one line is cut
@@ -469,7 +470,15 @@ report.views.map = (() => {
     );
   }
 
-  const ruleOf = (latent) => report.captions.brief(latent, () => null);
+  /* What it fires on: its senses, unless a search has found only a rule of them all. */
+  function ruleOf(latent) {
+    const told = report.captions.brief(latent, () => null);
+    const isFound = (text) => report.search.parted(state.terms, "rule", text).length > 1;
+    const rule = columns.explanation[latent];
+    const isRuleAlone = isFound(rule) && !isFound(h("span", null, told).textContent)
+      && report.search.place(state.terms, latent) < 0;
+    return isRuleAlone ? ruleText(rule) : told;
+  }
 
   const markFound = (element) => ["rule", "label"].some((field) => report.search.markIn(state.terms, field, element));
 
@@ -612,7 +621,7 @@ report.views.map = (() => {
       const [w, tall] = halvesOf(element).map((half) => half + 1);
       const isFree = ([px, py]) => px > w && px < width - w && py > tall && py < height - tall
         && !corners.some(([from, to, above]) => px + w > from && px - w < to && py + tall > above)
-        && !taken.some(([ox, oy, ow, high]) => Math.abs(ox - px) < ow + w + room
+        && !taken.some(([ox, oy, ow, high]) => Math.abs(ox - px) < ow + w + Math.max(room, GAP)
           && Math.abs(oy - py) < high + tall + room)
         && !dots.some(([x, y]) => Math.abs(x - px) < w + HIT && Math.abs(y - py) < tall + HIT)
         && isAtHome(kind, px, py);
@@ -642,16 +651,19 @@ report.views.map = (() => {
     const shown = ownNamesOf(wanting);
     if (shown.length < wanting.length) setTimeout(placeNames); // after the list
     for (const [, element] of shown) halvesOf(element); // all at once, before a place is set
-    /* Name a feature beside its point; one of a few by its number, if its name has no place or is that of another. */
+    /* Name a feature beside its point; one of a few by its number, if its name has no place, and by both, if its name is that of another. */
     const placeOwn = () => shown.forEach(([latent, element]) => {
       const [px, py] = pixelsOf(placeOf.get(latent));
       const away = Math.max(scatter.diameter() / 2, isFew ? HIT : 0) + BESIDE;
-      for (const each of isFew ? [element, numberNameOf(latent)] : [element]) {
+      const isRepeated = isFew && said.has(keyOf(element));
+      const first = isRepeated ? numberedNameOf(latent, element) : element;
+      if (isRepeated) element.style.visibility = "hidden";
+      for (const each of isFew ? [first, numberNameOf(latent)] : [first]) {
         const [across, down] = halvesOf(each).map((half) => half + away);
         each.style.color = `color-mix(in srgb, rgb(${colours.hueOf(latent)}) 40%, var(--ink))`;
         const places = [[1, 0], [-1, 0], [0, 1], [0, -1], [1, 0.6], [1, -0.6], [-1, 0.6], [-1, -0.6], [1, 1], [1, -1],
-          [-1, 1], [-1, -1]].map(([x, y], k) => [px + x * across, py + y * down, 2 * k]);
-        const isLeftOut = each === element && isCrowded && beside.indexOf(latent) > 0; // the card has it
+          [-1, 1], [-1, -1], [0.5, 1], [0.5, -1], [-0.5, 1], [-0.5, -1]].map(([x, y], k) => [px + x * across, py + y * down, 2 * k]);
+        const isLeftOut = each === first && isCrowded && beside.indexOf(latent) > 0; // the card has it
         if (isLeftOut || said.has(keyOf(each))) each.style.visibility = "hidden";
         else {
           const spot = place(each, places, { most: isFew ? Infinity : 0 });
@@ -708,6 +720,19 @@ report.views.map = (() => {
     const element = ownNames.get(key);
     if (!element.isConnected) own.append(element);
     return element;
+  }
+
+  /* The element of a feature's number and its name, which begins as that of another. */
+  function numberedNameOf(latent, element) {
+    const key = `numbered ${latent}`;
+    if (!ownNames.has(key)) {
+      const both = element.cloneNode(true);
+      both.style.maxWidth = "";
+      both.prepend(`${latent} `);
+      own.append(both);
+      ownNames.set(key, both);
+    }
+    return ownNames.get(key);
   }
 
   /* For each of some features the element of its name. Only some are new, so that a move does not wait for them. */

@@ -9,12 +9,14 @@ report.table = (() => {
   const { meanings } = report.glossary;
   const EFFECT_SPAN = report.logits.scaleOf(report.data.page.shares.find(({ name }) => name === "effect")?.span);
   const endsOf = (span) => span.map((x) => format.significant(x, 1)).join(" to ");
+  const STRONGEST = "and its strongest firing";
+  const ON_FOUND = `${STRONGEST} on the token found`;
   /* The columns: the number that sorts each, if any, its head, and what the number is or its unit, with the ends of
    * what is drawn below it. One in which no row has a value is left out. */
   const COLUMNS = [
     ["latent", "latent", "Feature"],
     ["verdict", "monosemanticity", "One meaning", "probability, 0 to 1"],
-    ["explanation", null, "Fires on", "and its strongest firing"],
+    ["explanation", null, "Fires on", STRONGEST],
     ["f1", "f1", "F1", "held out"],
     ["activations", null, "Activations", "own log scale"],
     ["density", "density", "Density", hasText ? "of tokens" : "of rows"],
@@ -47,6 +49,7 @@ report.table = (() => {
     count.replaceChildren(`${format.count(order.length)} of ${format.count(latents)}`,
       ...(idle ? [`, ${format.count(idle)} `, h("span.spelt", null, "faint or dead "), "hidden"]
         : [h("span.spelt", null, " features")]));
+    if (hasText) scroller.querySelector("th.explanation small").textContent = state.query ? ON_FOUND : STRONGEST;
     for (const cell of scroller.querySelectorAll("th[data-key]")) {
       const sorted = cell.dataset.key === state.sort;
       cell.setAttribute("aria-sort", sorted ? (state.up ? "ascending" : "descending") : "none");

@@ -487,6 +487,29 @@ def test_the_name_of_a_feature_counts_its_senses_and_keeps_a_token_and_its_quote
     assert '":' in browser.text(".names .own[style*=visible] .short")
 
 
+def test_a_search_that_only_the_rule_of_all_senses_fits_shows_that_rule(browser, address):
+    browser.open(f"{address}#overview")
+    browser.evaluate(f"""report.selection.columns.explanation[{SPLIT}] = '"a", "b", "zebra" or "c"';
+        report.notes.set({SPLIT}, {{ note: 'zebra' }}); location.hash = '#map?q=zebra';""")
+    browser.wait("document.querySelector('.names .own[style*=visible] mark')?.textContent === 'zebra'")
+    assert browser.text(".listed mark") == ["zebra"]
+    browser.evaluate(f"report.notes.set({SPLIT}, {{ note: '' }})")
+
+
+def test_of_features_found_whose_names_begin_alike_all_but_the_first_have_their_numbers_too(browser, address):
+    browser.open(f"{address}#overview")
+    spread = "points.x.forEach((_, k) => { points.x[k] = 0.01 * k; points.y[k] = k; })"
+    browser.evaluate(f"""void loadData('map').then((points) => {{
+        {spread};
+        report.captions.brief = () => "found in the same place as all others of its kind";
+        location.hash = '#map?q=t';
+    }})""")
+    browser.wait("document.querySelectorAll('.names .own[style*=visible]').length > 2")
+    names = browser.text(".names .own[style*=visible]")
+    named = [name for name in names if "the same place" in name]
+    assert len(named) > 1 and [bool(re.match(r"\d+ ", name)) for name in named].count(False) == 1, names
+
+
 def test_a_kind_of_text_has_one_hue_on_both_grounds_and_is_told_from_black():
     """In OKLab (Ottosson 2020)."""
     source = (files("interp.report") / "map.js").read_text()

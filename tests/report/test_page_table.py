@@ -88,6 +88,7 @@ def test_search_ranks_by_the_match_and_shows_it(browser, address):
     assert browser.text("tr[data-latent='2'] mark") == ["return"] and browser.faint() == []
     browser.wait("document.querySelector('tr[data-latent=\"1\"] .found .firing')?.textContent === ' return'")
     assert browser.text("tr[data-latent='1'] .on-token") == ["100 % on  return"]
+    assert browser.text("th.explanation small") == ["and its strongest firing on the token found"]
     assert "Best matches first" in browser.text(".ordering option")
     assert found(browser, "tok:return") == [1, 3] and set(found(browser, "rule:return")[:2]) == {1, 2}
     assert found(browser, 'tok:" return"') == [1] and found(browser, '"line end"') == [7]

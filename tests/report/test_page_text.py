@@ -303,17 +303,25 @@ def test_a_long_rule_is_cut_where_it_is_one_of_many(browser, address):
         assert browser.evaluate(brief % json.dumps(rule)) == said
 
 
-def test_of_a_rule_in_one_line_the_kind_of_its_tokens_is_cut_and_not_their_place(browser, address):
+def test_a_rule_that_a_line_may_cut_has_a_tip_with_all_of_it(browser, address):
     browser.open(f"{address}#feature/3")
-    parts = "Array.from(report.captions.short({}).querySelectorAll('.kind, .place'), (e) => e.textContent)"
-    for rule, said in (
-        ('lower-case tokens in Latin script within 8 tokens after "x"', 'within 8 tokens after "x"'),
-        ('numbers without a leading space in text rich in "W"', 'in text rich in "W"'),
-        ('tokens in a URL after "x"', None),
-        ('"ab", "cd", "ef", "gh" or "ij" after "x"', None),
-    ):
-        found = browser.evaluate(parts.format(json.dumps(rule)))
-        assert found == ([rule.removesuffix(said), said] if said else [])
+    tip = "report.captions.short({}).getAttribute('title')"
+    long = 'lower-case tokens in Latin script within 8 tokens after "x"'
+    assert browser.evaluate(tip.format(json.dumps(long))) == long
+    assert browser.evaluate(tip.format(json.dumps('tokens after "x"'))) is None
+
+
+def test_what_a_feature_fires_with_shares_the_width_and_is_cut_at_its_end(browser, address):
+    browser.open(f"{address}#feature/3")
+    widths = """(() => {
+        const rule = (text) => h("span.near", null, h("span.rule", null, text));
+        const line = h("dd", null, rule("short"), rule("long ".repeat(80)), rule("longer ".repeat(80)));
+        document.querySelector("#feature").append(h("dl.lead", null, h("div.nearby", null, line)));
+        const [short, ...others] = Array.from(line.children, (e) => e.getBoundingClientRect().width);
+        return [short, ...others, line.getBoundingClientRect().width];
+    })()"""
+    short, one, other, line = browser.evaluate(widths)
+    assert short < line / 4 and abs(one - other) < 1 and line - short - one - other < 80, "no room is left free"
 
 
 def test_a_token_whose_quotes_would_be_hard_to_tell_stands_in_a_box(browser, address):

@@ -573,7 +573,10 @@ report.views.map = (() => {
 
   /* Half the width, up to the dots of one that is cut, and half the height of a name. */
   function halvesOf(element) {
-    if (!sizes.has(element)) sizes.set(element, [widthOf(element) / 2, element.offsetHeight / 2]);
+    if (!sizes.has(element)) {
+      sizes.set(element, [widthOf(element) / 2, element.offsetHeight / 2]);
+      element.classList.toggle("cut", element.scrollHeight > element.clientHeight + 4);
+    }
     return sizes.get(element);
   }
 
@@ -667,7 +670,8 @@ report.views.map = (() => {
         if (isLeftOut || said.has(keyOf(each))) each.style.visibility = "hidden";
         else {
           const spot = place(each, places, { most: isFew ? Infinity : 0 });
-          each.style.textAlign = spot?.[0] < px ? "right" : ""; // its lines end at the point
+          /* Its lines end at the point, unless the dots at which they are cut would lie outside. */
+          each.style.textAlign = spot?.[0] < px && !each.matches(".cut") ? "right" : "";
         }
         if (each.style.visibility === "visible") break;
       }

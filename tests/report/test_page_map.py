@@ -510,6 +510,16 @@ def test_of_features_found_whose_names_begin_alike_all_but_the_first_have_their_
     assert len(named) > 1 and [bool(re.match(r"\d+ ", name)) for name in named].count(False) == 1, names
 
 
+def test_a_name_that_is_cut_shows_its_dots(browser, address):
+    browser.open(f"{address}#map")
+    browser.evaluate("report.captions.brief = (latent) => `${latent} is found ${'in the same place '.repeat(9)}`")
+    for _ in range(3):
+        browser.click(".zooms button")
+    browser.wait("document.querySelector('.names .own.cut[style*=visible]') !== null")
+    cut = "Array.from(document.querySelectorAll('.names .own.cut[style*=visible]'), (e) => e.style.textAlign)"
+    assert set(browser.evaluate(cut)) == {""}, "dots stand outside of lines that end at the right"
+
+
 def test_a_kind_of_text_has_one_hue_on_both_grounds_and_is_told_from_black():
     """In OKLab (Ottosson 2020)."""
     source = (files("interp.report") / "map.js").read_text()

@@ -654,7 +654,8 @@ report.views.map = (() => {
     const shown = ownNamesOf(wanting);
     if (shown.length < wanting.length) setTimeout(placeNames); // after the list
     for (const [, element] of shown) halvesOf(element); // all at once, before a place is set
-    /* Name a feature beside its point; one of a few by its number, if its name has no place, and by both, if its name is that of another. */
+    /* Name a feature beside its point; one of a few by its number, if its name has no place, and by both, if its name
+     * is that of another. */
     const placeOwn = () => shown.forEach(([latent, element]) => {
       const [px, py] = pixelsOf(placeOf.get(latent));
       const away = Math.max(scatter.diameter() / 2, isFew ? HIT : 0) + BESIDE;
@@ -665,7 +666,8 @@ report.views.map = (() => {
         const [across, down] = halvesOf(each).map((half) => half + away);
         each.style.color = `color-mix(in srgb, rgb(${colours.hueOf(latent)}) 40%, var(--ink))`;
         const places = [[1, 0], [-1, 0], [0, 1], [0, -1], [1, 0.6], [1, -0.6], [-1, 0.6], [-1, -0.6], [1, 1], [1, -1],
-          [-1, 1], [-1, -1], [0.5, 1], [0.5, -1], [-0.5, 1], [-0.5, -1]].map(([x, y], k) => [px + x * across, py + y * down, 2 * k]);
+          [-1, 1], [-1, -1], [0.5, 1], [0.5, -1], [-0.5, 1], [-0.5, -1]]
+          .map(([x, y], k) => [px + x * across, py + y * down, 2 * k]);
         const isLeftOut = each === first && isCrowded && beside.indexOf(latent) > 0; // the card has it
         if (isLeftOut || said.has(keyOf(each))) each.style.visibility = "hidden";
         else {

@@ -765,7 +765,7 @@ def test_untaught_tokens_are_errors(model: Transformer) -> None:
     for each in given.values():
         each.metadata["exclude_special_tokens"] = [int(IDS[0])]
     made = attribution_graph(model, IDS, given)
-    assert made.unexplained < 1e-9
+    assert made.unexplained < 1e-12
     assert not (made.nodes.query("type == 'latent'")["position"] == 0).any()
 
 

@@ -270,7 +270,7 @@ class _FiringComparison:
         shared = _Shared.empty(len(latents))
         spans = np.array_split(np.arange(len(latents)), 4 * torch.get_num_threads())
         map_in_threads(spans, partial(_compare, firings, out.statistics, out.covariance))
-        is_sure = self.calibration.probability(out.statistics, out.covariance).low > 0.5
+        is_sure = self.calibration.probability(out.statistics[latents], out.covariance[latents]).low > 0.5
         senses = out.senses, out.sense_statistics, out.sense_covariance
         map_in_threads(spans, partial(_find_senses, firings, is_sure, *senses, shared))
         if shift == 0:
@@ -341,7 +341,7 @@ def _find_senses(firings, is_sure, senses, statistics, covariance, shared, units
         weights = firing_weights(places // MAX_PER_TENTH)
         r = np.ones((len(rows), len(rows)))
         sense = np.zeros(len(rows), np.int64)
-        if not is_sure[latent]:
+        if not is_sure[unit]:
             of_all = shared_predicates(firings.read.holds, rows, weights, firings.surprise, scratch)
             r = pairwise_similarity(of_all, len(rows), firings.densities[latent])
             sense = sense_of_each(r, weights)

@@ -208,14 +208,17 @@ def rule_holds(ranking: pd.DataFrame) -> pd.Series:
 def worth_a_look(ranking: pd.DataFrame, n: int) -> list[Any]:
     """Return the index of at most n rows, ordered by how much their rules predict: the square of the rule's F1 times
     the entropy of the tokens that it predicts, divided by how many things the rule lists. A list of six tokens says
-    less than one thing that they share."""
+    less than one thing that they share. First comes the best rule of each sort, since ten topics show a reader less
+    than a topic, a place in the line and what stands before."""
     if not {"verdict", "sure", "explanation", "explanation_f1", "token_entropy"} <= set(ranking):
         return []
     sure = ranking[(ranking["verdict"] == MONOSEMANTIC) & ranking["sure"].eq(True) & rule_holds(ranking)]
-    n_listed = sure["explanation_json"].map(_n_listed).astype(float) if "explanation_json" in sure else 1.0
-    worth = sure["explanation_f1"] ** 2 * sure["token_entropy"] / n_listed
-    order = sure.assign(worth=worth).dropna(subset=["worth"])
+    rules_json = sure.get("explanation_json", pd.Series("", sure.index))
+    worth = sure["explanation_f1"] ** 2 * sure["token_entropy"] / rules_json.map(_n_listed).astype(float)
+    order = sure.assign(worth=worth, sort=rules_json.map(_sort_of)).dropna(subset=["worth"])
     order = order.sort_values(["worth", "explanation_f1"], ascending=False, kind="stable")
+    is_repeated = order["sort"].ne("") & order["sort"].duplicated()
+    order = order.loc[is_repeated.sort_values(kind="stable").index]
     chosen: list[Any] = []
     rules: list[set[str]] = []
     for row, explanation in order["explanation"].items():
@@ -224,6 +227,12 @@ def worth_a_look(ranking: pd.DataFrame, n: int) -> list[Any]:
             chosen.append(row)
             rules.append(rule)
     return chosen
+
+
+def _sort_of(rule: str) -> str:
+    """Return the kinds of a rule's atoms, in JSON, without the numbers of the neighbours, topics … that differ in size
+    alone; "" for no rule."""
+    return ", ".join(sorted({kind.rstrip("_0123456789") for kind, *_ in json.loads(rule or "[]")}))
 
 
 def _n_listed(rule: str) -> int:

@@ -437,6 +437,11 @@ def test_features_worth_a_look_surely_have_one_meaning_readable_rules_and_differ
     assert worth_a_look(table.assign(explanation_json=[json.dumps(rule) for rule in listing]), 9) == [1, 2], (
         "a rule that lists eight things says less"
     )
+    topics = [[["topic_10", [1], ["Greek"]]], [["topic_40", [2], ["Arabic"]]], *rules[2:]]
+    unlike = table.assign(explanation=["Greek", "Arabic", *table["explanation"][2:]])
+    assert worth_a_look(unlike.assign(explanation_json=[json.dumps(rule) for rule in topics]), 9) == [0, 2, 1], (
+        "the best of each sort comes first"
+    )
 
 
 def test_a_ranking_says_why_nothing_is_worth_a_look_and_why_learnt_is_nan():

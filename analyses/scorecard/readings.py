@@ -34,7 +34,7 @@ from sklearn.metrics import roc_auc_score
 
 from interp import Run
 from interp.codes.code_chunks import read_chunks
-from interp.features.feature import join_pieces
+from interp.display.byte_parts import join_pieces
 from interp.features.feature_store import FeatureStore
 
 STRONGEST, SPREAD, AROUND = 8, 14, 12

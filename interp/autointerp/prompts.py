@@ -23,8 +23,8 @@ import pandas as pd
 from jaxtyping import Bool, Int64
 
 from interp.codes.code_chunks import read_chunks
+from interp.display.byte_parts import join_pieces
 from interp.features.examples import N_INTERVALS, SHOWN_AFTER, SHOWN_BEFORE, rows_around
-from interp.features.feature import join_pieces
 from interp.features.feature_store import FeatureStore
 from interp.text.vocabulary import plain_strings
 

@@ -42,10 +42,10 @@ from torch import Tensor
 from interp.checks.errors import InterpError
 from interp.checks.limits import check_at_least
 from interp.compare.across_models import MIN_FIRED
+from interp.display.byte_parts import join_pieces
 from interp.display.cards import Markup, card, mark_line_ends, markup, show_rule, show_table
 from interp.features.by_document import Documents, pool_codes
 from interp.features.examples import rows_around
-from interp.features.feature import join_pieces
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import same_dictionary
 from interp.features.scan_folder import as_mask

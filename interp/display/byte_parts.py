@@ -7,8 +7,8 @@ with the bytes where it knows them.
 """
 
 import re
-from collections.abc import Iterator
-from itertools import takewhile
+from collections.abc import Iterator, Sequence
+from itertools import groupby, takewhile
 
 STRAY = r"⟨[0-9a-f]{2}⟩"
 FIRST_BYTES = (
@@ -54,6 +54,25 @@ def split_byte_parts(text: str, around: int | None = None) -> Iterator[tuple[str
 def name_byte_parts(text: str) -> str:
     """Return a text with the names of the parts of characters, in brackets, in place of their bytes."""
     return "".join(piece if its_bytes is None else f"⟨{piece}⟩" for piece, its_bytes in split_byte_parts(text))
+
+
+def join_pieces(tokens: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
+    """Yield the pieces of a text with the positions of their tokens. A piece is a token, or a character
+    that the stray bytes of several tokens make."""
+    parted = (re.split(f"({STRAY})", token) for token in tokens)
+    units = [(unit, position) for position, units in enumerate(parted) for unit in units if unit]
+    for is_stray, run in groupby(units, lambda unit: re.fullmatch(STRAY, unit[0]) is not None):
+        parts = list(run)
+        if not is_stray:
+            yield from ((text, [position]) for text, position in parts)
+            continue
+        read = bytes(int(byte[1:3], 16) for byte, _ in parts).decode("utf-8", "surrogateescape")
+        start = 0
+        for character in read:
+            stop = start + len(character.encode("utf-8", "surrogateescape"))
+            is_whole = stop > start + 1 or character.isascii()
+            yield character if is_whole else parts[start][0], [position for _, position in parts[start:stop]]
+            start = stop
 
 
 def common_letters(lead: int) -> list[str]:

@@ -7,15 +7,13 @@ draws.
 """
 
 import math
-import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import pandas as pd
 
-from interp.display.byte_parts import STRAY, name_byte_parts, script_byte
+from interp.display.byte_parts import join_pieces, name_byte_parts, script_byte
 from interp.display.cards import (
     Markup,
     card,
@@ -132,25 +130,6 @@ class Feature:
             value = max(float(example.values[token]) for token in tokens)
             spans.append(shade_text(text, value / float(self.facts["max"]), f"{value:.3g}", around))
         return Markup(f'<span dir="auto" style="white-space:pre-wrap">{"".join(spans)}</span>')
-
-
-def join_pieces(tokens: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
-    """Yield the pieces of a text with the positions of their tokens. A piece is a token, or a character
-    that the stray bytes of several tokens make."""
-    parted = (re.split(f"({STRAY})", token) for token in tokens)
-    units = [(unit, position) for position, units in enumerate(parted) for unit in units if unit]
-    for is_stray, run in groupby(units, lambda unit: re.fullmatch(STRAY, unit[0]) is not None):
-        parts = list(run)
-        if not is_stray:
-            yield from ((text, [position]) for text, position in parts)
-            continue
-        read = bytes(int(byte[1:3], 16) for byte, _ in parts).decode("utf-8", "surrogateescape")
-        start = 0
-        for character in read:
-            stop = start + len(character.encode("utf-8", "surrogateescape"))
-            is_whole = stop > start + 1 or character.isascii()
-            yield character if is_whole else parts[start][0], [position for _, position in parts[start:stop]]
-            start = stop
 
 
 def _percent(density: float) -> str:

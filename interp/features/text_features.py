@@ -24,8 +24,8 @@ from interp.checks.errors import InterpError
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import dictionary_hooks
 from interp.codes.sparse_codes import SparseCodes
+from interp.display.byte_parts import join_pieces
 from interp.display.cards import Markup, card, shade_text, show_table, show_token
-from interp.features.feature import join_pieces
 
 _N_SHOWN_LATENTS = 12
 _OPENING_TOKENS = ("bos", "eos")

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
 
 from interp.checks.errors import InterpError
+from interp.display.byte_parts import join_pieces
 from interp.features.bins import merge_bins
 from interp.figures.figure import figure
 from interp.figures.print_layout import MIN_FONT, to_pixels
@@ -47,6 +49,8 @@ EXAMPLE_GAP = 0.5
 """Space between examples, in lines."""
 EDGE_PIXELS = 6.0
 """Pixels that are free on both sides."""
+JOINER = "\u200d"
+"""A sign without width, beside which an Arabic letter has the shape that it has beside another letter."""
 
 
 @figure
@@ -116,7 +120,8 @@ def example_text(
     latent: int | None = None,
 ) -> go.Figure:
     """Draw the first `n` examples, for the appendix of a paper. Each token is shaded by its share of the largest
-    activation shown, and the firing token is underlined. Lines break between tokens.
+    activation shown, and the firing token is underlined. Tokens whose bytes make one character together are drawn as
+    that character. Lines break between tokens; Hebrew and Arabic are read from the right.
     width: as in `figures.save`, for which lines are broken. Letters stay letters in SVG and PDF.
 
     examples: a table with the columns tokens, values, row, start.
@@ -133,17 +138,21 @@ def example_text(
     boxes = []
     y = 0.0
     for tokens, values, row, start in shown[["tokens", "values", "row", "start"]].itertuples(index=False):
-        x = 0
-        for position, (token, value) in enumerate(zip(tokens, values, strict=True)):
-            word = visible_token(vocab[token].replace(" ", "\u00a0"))
-            cells = _cells(word)
-            if x and x + cells > n_cells:
-                x = 0
-                y = y + 1
-            boxes.append((x + cells / 2, y + 0.5, escape_markup(word)))
-            _shaded_token(fig, x, x + cells, y, float(value) / largest, fires=position == row - start)
-            x += cells
-        y += 1 + EXAMPLE_GAP
+        pieces = list(join_pieces([vocab[token] for token in tokens]))
+        words = [visible_token(text.replace(" ", "\u00a0")) for text, _ in pieces]
+        is_leftward = _is_leftward(words)
+        for line in _broken_lines(words, n_cells):
+            x = n_cells - sum(_cells(words[piece]) for piece in line) if is_leftward else 0
+            for piece in _from_left(line, words) if is_leftward else line:
+                cells = _cells(words[piece])
+                text = escape_markup(_with_joints(words, piece))
+                boxes.append((x + cells / 2, y + 0.5, f"\u2067{text}\u2069" if is_leftward else text))
+                positions = pieces[piece][1]
+                share = max(float(values[position]) for position in positions) / largest
+                _shaded_token(fig, x, x + cells, y, share, fires=row - start in positions)
+                x += cells
+            y += 1
+        y += EXAMPLE_GAP
     xs, ys, texts = zip(*boxes, strict=True)
     fig.add_scatter(x=xs, y=ys, text=texts, mode="text", textfont={"family": FONT, "size": MIN_FONT}, **BARE_TRACE)
     with_style(
@@ -164,6 +173,51 @@ def _shaded_token(fig: go.Figure, left: int, right: int, top: float, share: floa
     if fires:
         underline = {"y0": top + 0.94, "y1": top + 0.94, "line": {"color": OUTLINE, "width": 1.5}}
         fig.add_shape(type="line", x0=left, x1=right, **underline)
+
+
+def _broken_lines(words: Sequence[str], n_cells: int) -> list[list[int]]:
+    """Return the places of some words in lines of at most `n_cells` letters; a longer word has a line of its own."""
+    lines: list[list[int]] = [[]]
+    x = 0
+    for place, word in enumerate(words):
+        if x and x + _cells(word) > n_cells:
+            lines.append([])
+            x = 0
+        lines[-1].append(place)
+        x += _cells(word)
+    return lines
+
+
+def _directions(word: str) -> list[str]:
+    """Return the directions of its letters and digits: those of Hebrew ("R") and Arabic ("AL") are read leftwards."""
+    return [way for way in map(unicodedata.bidirectional, word) if way in ("L", "R", "AL", "EN", "AN")]
+
+
+def _is_leftward(words: Sequence[str]) -> bool:
+    """Return whether most letters of a text are read from right to left."""
+    ways = _directions("".join(words))
+    return sum(way in ("R", "AL") for way in ways) > ways.count("L")
+
+
+def _from_left(line: Sequence[int], words: Sequence[str]) -> Iterator[int]:
+    """Yield the places of a line of leftward text from left to right. In it, Latin words and numbers run rightwards."""
+
+    def is_rightward(place: int) -> bool:
+        return bool(ways := _directions(words[place])) and not {"R", "AL"} & set(ways)
+
+    runs = [(rightward, list(run)) for rightward, run in groupby(line, is_rightward)]
+    for rightward, run in reversed(runs):
+        yield from run if rightward else reversed(run)
+
+
+def _with_joints(words: Sequence[str], place: int) -> str:
+    """Return a word with the sign that joins an Arabic letter to that of the word beside it."""
+
+    def is_joined(left: int) -> bool:
+        ends = words[left][-1:] + words[left + 1][:1] if 0 <= left < len(words) - 1 else ""
+        return len(ends) == 2 and all(unicodedata.bidirectional(end) == "AL" and end.isalpha() for end in ends)
+
+    return JOINER * is_joined(place - 1) + words[place] + JOINER * is_joined(place)
 
 
 def _cells(word: str) -> int:

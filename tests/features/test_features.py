@@ -16,11 +16,11 @@ import torch
 from interp.activations.harvesting import harvest
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
+from interp.display.byte_parts import join_pieces
 from interp.evaluation.baselines import NeuronDictionary, RandomDictionary
 from interp.evaluation.quality import evaluate_dictionary
 from interp.features import examples, table_passes
 from interp.features.examples import N_INTERVALS
-from interp.features.feature import join_pieces
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_config import ScanConfig
 from interp.features.scan_features import scan_features

@@ -483,6 +483,20 @@ def test_examples_are_laid_out_for_one_width():
         figures.example_text(pd.DataFrame(rows).head(0), vocab)
 
 
+def test_example_text_joins_the_bytes_of_a_letter_and_reads_arabic_from_the_right():
+    vocab = [" ب⟨d9⟩", "⟨84⟩", "12", "34", "⟨d8⟩", "."]
+    rows = [{"latent": 3, "tokens": [0, 1, 2, 3, 5, 4], "values": [0.0, 2, 0, 1, 0, 0], "row": 1, "start": 0}]
+    figure = figures.example_text(pd.DataFrame(rows), vocab, latent=3)
+    [trace] = figure.data
+    bare = [text.strip("\u2067\u2069").replace("\u200d", "|") for text in trace.text]
+    assert bare[:2] == ["⟨d8… ء–غ⟩", "."] and bare[2:] == ["12", "34", "|ل", "\u00a0ب|"]
+    assert list(trace.x) == sorted(trace.x) and trace.x[-1] > 40, "it ends at the right edge"
+    shades = sorted((shape.x0, shape.fillcolor) for shape in figure.layout.shapes if shape.type == "rect")
+    assert [fill for _, fill in shades] == ["rgba(230,159,0,0.49)", "rgba(230,159,0,0.87)"]
+    [under] = [shape for shape in figure.layout.shapes if shape.type == "line"]
+    assert under.x1 - under.x0 == 1, "the letter, of which the firing token holds the last byte"
+
+
 def test_coactivation_heatmap_orders_by_coactivation_and_leaves_unknown_pairs_empty():
     pairs = pd.DataFrame([(0, 1, 0.5), (2, 3, 0.4), (1, 4, 0.3)], columns=["latent", "other", "jaccard"])
     heat, itself = figures.coactivation_heatmap(pairs, n=3).data

@@ -64,7 +64,7 @@ report.otherwise = () => {
 };
 
 report.filters = (() => {
-  const { columns, KEYS, OTHER_KINDS, verdictCounts, state, set, setRange, sortBy, toggle, counts, order, onchange } =
+  const { columns, KEYS, REST, verdictCounts, state, set, setRange, sortBy, toggle, counts, order, onchange } =
     report.selection;
   const HINT = "Words are looked for in tokens, rules as written and as shown, labels and your notes; "
     + "tok:, rule:, label: and note: "
@@ -127,7 +127,7 @@ report.filters = (() => {
       set({ label: "", kind: "", ...(key ? { [key]: rest.join(":") } : {}) });
     } }, h("option", { value: "" }, "Any text"),
     group("label", "Detects the label", labels),
-    group("kind", "Fires mostly in", within.length ? [...within, OTHER_KINDS] : []));
+    group("kind", "Fires mostly in", within.length ? [...within, ...REST] : []));
     const show = () => {
       field.value = state.kind ? `kind:${state.kind}` : state.label ? `label:${state.label}` : "";
     };

@@ -40,8 +40,8 @@ MIN_LATENTS_OF_NAME = 2
 MIN_SHARE_OF_NAME = 0.1
 MIN_LIFT_OF_NAME = 3.0
 """Requirements for a cluster's token: the least number of its latents whose rules have it, their least share, and the
-least ratio of this share to that among all latents. A kind of text is named if it has at least MIN_SHARE_OF_NAME as
-many latents as a cluster of the whole map."""
+least ratio of this share to that among all latents. A kind of text with less than MIN_SHARE_OF_NAME as many latents as
+a cluster of the whole map is rare."""
 ASPECT_RATIO = 4 / 3
 """The ratio of the map's width to its height, which is about that of its frame on a screen. The axes of UMAP have no
 meaning."""
@@ -142,19 +142,20 @@ def map_names(
     *,
     seed: int = 0,
 ) -> list[list]:
-    """Return [x, y, name, level] of each name. First come the kinds of text at level 0, the commonest first. Then comes
-    a token in quotes for each cluster of k-means, where level is an index of LATENTS_EACH. The rules of many of the
-    cluster's latents, and of few others, have this token. Each token is used once, for the cluster of the coarsest
-    level in which most latents have it. The other clusters get their next best token, or none. A name is placed where
-    the latents that have it are most concentrated."""
+    """Return [x, y, name, level] of each name. First come the kinds of text, the commonest first: at level 0, or a rare
+    one at the last level. Then comes a token in quotes for each cluster of k-means, where level is an index of
+    LATENTS_EACH. The rules of many of the cluster's latents, and of few others, have this token. Each token is used
+    once, for the cluster of the coarsest level in which most latents have it. The other clusters get their next best
+    token, or none. A name is placed where the latents that have it are most concentrated."""
     from sklearn.cluster import KMeans
 
     n_of_kind = Counter(kind for kind in kinds if kind is not None)
     named = list[list]()
     for kind, n in n_of_kind.most_common():
-        if MIN_SHARE_OF_NAME * LATENTS_EACH[0] <= n < len(points):
+        if n < len(points):
             x, y = _home(points[[i for i, latent_kind in enumerate(kinds) if latent_kind == kind]], points)
-            named.append([number(x), number(y), kind.replace("_", " "), 0])
+            level = 0 if n >= MIN_SHARE_OF_NAME * LATENTS_EACH[0] else len(LATENTS_EACH) - 1
+            named.append([number(x), number(y), kind.replace("_", " "), level])
     tokens_of = [_tokens(text) for text in explanations]
     overall = Counter(token for tokens in tokens_of for token in tokens)
     used = set[str]()

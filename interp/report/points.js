@@ -8,6 +8,9 @@
  * view: { x, y } of the centre, pixels per unit, and the diameter of a point, all in the canvas's own pixels. */
 "use strict";
 
+/* The coordinates of points as x, y, x, y, …. */
+report.pairs = ({ x, y }) => Float32Array.from({ length: 2 * x.length }, (_, k) => (k % 2 ? y : x)[k >> 1]);
+
 report.points = (canvas, positions) => {
   const PARTS = 4; // of a pixel, to which the centre of a disc is rounded
   const context = canvas.getContext("2d", { alpha: false });

@@ -104,15 +104,16 @@ report.selection = (() => {
   const labelOf = (i) => columns.labels[columns.label[i]] ?? null;
   /* The kind of text in which it fires half of the time or more. */
   const kindOf = (i) => columns.kinds[columns.kind[i]] ?? null;
-  const OTHER_KINDS = "other_kinds"; // the less common ones, and none
+  const REST = ["other_kinds", "mixed_kinds"]; // the less common ones, and where none has half of the firings
   /* The most common kinds of text, as many as can be told apart by their colours (map.js). */
   const commonKinds = (() => {
     const n = new Map(columns.kinds.map((kind) => [kind, 0]));
     for (const k of columns.kind) if (k !== null) n.set(columns.kinds[k], n.get(columns.kinds[k]) + 1);
     return [...n].sort((a, b) => b[1] - a[1]).slice(0, N_COMMON_KINDS).map(([kind]) => kind);
   })();
-  /* The same for colours: a less common kind is one of the others. */
-  const commonKindOf = (i) => (commonKinds.includes(kindOf(i)) ? kindOf(i) : OTHER_KINDS);
+  /* The same for colours: a common kind or one of REST. */
+  const inColours = (kind) => (kind === null ? REST[1] : commonKinds.includes(kind) ? kind : REST[0]);
+  const commonKindOf = (i) => inColours(kindOf(i));
   const KEYS = {
     latent: { title: "number", value: (i) => i, up: true, hint: "the number of the feature" },
     verdict: { title: "verdict", value: verdictOf, up: true },
@@ -171,7 +172,7 @@ report.selection = (() => {
       parts: columns.kinds.length + 1,
       of: (i) => columns.kind[i] ?? columns.kinds.length,
       isOn: () => state.kind !== "",
-      lets: (i) => (state.kind === OTHER_KINDS ? commonKindOf : kindOf)(i) === state.kind,
+      lets: (i) => [kindOf(i), commonKindOf(i)].includes(state.kind),
     },
     starred: {
       parts: 1,
@@ -292,7 +293,7 @@ report.selection = (() => {
       starred: known("starred", ["1"]) ?? "",
       noted: known("noted", ["1"]) ?? "",
       label: known("label", columns.labels) ?? "",
-      kind: known("in", [...columns.kinds, OTHER_KINDS]) ?? "",
+      kind: known("in", [...columns.kinds, ...REST]) ?? "",
       part: isPolygon ? corners : "",
       ranges: Object.fromEntries(read.filter(([, range]) => range)),
       sort,
@@ -322,7 +323,7 @@ report.selection = (() => {
   };
 
   return {
-    columns, KEYS, OTHER_KINDS, commonKinds, commonKindOf, state, verdictOf, verdictCounts,
+    columns, KEYS, REST, commonKinds, inColours, commonKindOf, state, verdictOf, verdictCounts,
     labelOf, kindOf, isIdle, isUnsure,
     isInseparable, hasNone, set, setRange, toggle, sortBy, clear, adopt, remember,
     order: arranged,

@@ -48,15 +48,39 @@ def test_a_point_of_the_map_names_itself_and_opens_its_feature_by_key_or_click(b
     browser.wait(f"document.getElementById('feature').dataset.latent === '{second}'")
 
 
-def test_a_phone_names_the_nearest_by_their_numbers(browser, address):
+def test_a_phone_names_the_nearest_by_what_they_fire_on(browser, address):
     browser.size(390, 844)
     browser.open(f"{address}#map/3")
-    shown = "Array.from(document.querySelectorAll('.names .own .own, .names .own'))"
-    shown = f"{shown}.filter((e) => e.style.visibility === 'visible').map((e) => e.textContent)"
-    numbers = [int(text) for text in browser.evaluate(shown) if text.isdigit()]
+    shown = browser.text(".names .own[style*=visible]")
     nearest = browser.evaluate("loadFeature(3).then(({neighbours}) => neighbours.map(([other]) => other))")
+    rules = browser.evaluate(f"{nearest}.map((latent) => report.mapWords.nameOf(latent).textContent)")
     browser.size(1400, 900)
-    assert numbers and set(numbers) <= set(nearest)
+    assert set(rules) & set(shown)
+
+
+def test_a_kind_of_text_has_one_name_which_stands_in_its_largest_outline(browser, address):
+    browser.open(f"{address}#map")
+    assert browser.text(".names .region[style*=visible]").count("latex") == 1
+    boxes = browser.evaluate("""Array.from(document.querySelectorAll(".regions [data-name=latex]:not(.core)"), (e) => {
+        const { left, right, top, bottom } = e.getBoundingClientRect();
+        return [(right - left) * (bottom - top), left, right, top, bottom];
+    })""")
+    assert len(boxes) == 2
+    [at] = browser.evaluate("""Array.from(document.querySelectorAll(".names .region"))
+        .filter((e) => e.textContent === "latex").map((e) => e.getBoundingClientRect())
+        .map(({ x, y, width, height }) => [x + width / 2, y + height / 2])""")
+    _, left, right, top, bottom = max(boxes)
+    assert left < at[0] < right and top < at[1] < bottom
+
+
+def test_features_of_no_kind_of_text_are_told_from_those_of_rare_kinds(browser, address):
+    browser.open(f"{address}#overview")
+    kinds = browser.evaluate("report.selection.columns.kind")
+    browser.evaluate("location.hash = '#map'")
+    browser.wait("document.querySelector('#map .legend li') !== null")
+    [mixed] = [said for said in browser.text("#map .legend li") if said.startswith("mixed kinds")]
+    assert mixed == f"mixed kinds {kinds.count(None)}"
+    assert not any("other" in said for said in browser.text("#map .legend li"))
 
 
 def test_an_address_rings_a_feature_on_the_map_and_shows_it_beside(browser, address):
@@ -236,11 +260,8 @@ def test_the_part_of_an_outline_that_is_in_view_has_its_kinds_name(browser, addr
     assert browser.evaluate(inside)
 
 
-def test_an_outline_is_drawn_if_it_has_its_name_and_a_feature_s_name_covers_no_point(browser, address):
+def test_the_name_of_a_feature_covers_no_point(browser, address):
     browser.open(f"{address}#map")
-    names = "Array.from(document.querySelectorAll('.names .region[style*=visible]'), (e) => e.textContent)"
-    tints = "document.querySelectorAll('.regions [data-name=latex]:not(.core, .unnamed)').length"
-    assert browser.evaluate(names).count("latex") == browser.evaluate(tints) > 0
     browser.evaluate("document.querySelector('.plot.map').focus()")
     for _ in range(3):
         browser.press("+")
@@ -522,7 +543,7 @@ def test_a_name_that_is_cut_shows_its_dots(browser, address):
 
 def test_a_kind_of_text_has_one_hue_on_both_grounds_and_is_told_from_black():
     """In OKLab (Ottosson 2020)."""
-    source = (files("interp.report") / "map.js").read_text()
+    source = (files("interp.report") / "map_colours.js").read_text()
     pairs = re.findall(r'\["#(\w{6})", "#(\w{6})"\]', source)
     channels = np.array([[[int(hue[k : k + 2], 16) for k in (0, 2, 4)] for hue in pair] for pair in pairs]) / 255
     linear = np.where(channels <= 0.04045, channels / 12.92, ((channels + 0.055) / 1.055) ** 2.4)

@@ -178,8 +178,8 @@ def test_a_kind_of_text_is_chosen_in_the_table_as_on_the_map(browser, address):
     ]
     other = set(range(browser.evaluate("report.data.page.latents"))) - {i for _, i in inside}
     browser.click("#map .legend li:last-child button")
-    assert question(browser) == "#map?in=other_kinds" and browser.evaluate(pressed).startswith("other kinds ")
-    browser.open(f"{address}#features?in=other_kinds")
+    assert question(browser) == "#map?in=mixed_kinds" and browser.evaluate(pressed).startswith("mixed kinds ")
+    browser.open(f"{address}#features?in=mixed_kinds")
     assert set(latents(browser)) <= other and latents(browser), "those of no kind, where all kinds have a colour"
 
 

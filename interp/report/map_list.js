@@ -1,0 +1,91 @@
+/* What stands beside the map: the list of the features that are selected and in view, and the card of one. */
+"use strict";
+
+/* placeOf, scatter: of the map; selected, chosenBy: give the selection and what it is called; hasCard: whether there is
+ * a card, which lists the nearest instead; zoomTo: shows features; onpoint: called with the place of a feature that is
+ * pointed at, or −1; onpick: with that of one that is pressed. */
+report.mapList = ({ placeOf, scatter, selected, chosenBy, hasCard, zoomTo, onpoint, onpick }) => {
+  const { state, hasNone, order } = report.selection;
+  const LISTED = 40;
+  const STILL = 150; // milliseconds between two lists of what is in view
+  const element = h("details.list", { open: true });
+  const rows = new Map(); // latent → its row, made once for what is selected, so that the list keeps up with a move
+  let colours, pause;
+
+  /* A row: its number, its colour on the map, its rule, and more. */
+  function line(latent, ...more) {
+    const k = placeOf.get(latent);
+    const point = () => onpoint(k);
+    return h("li", { onpointerenter: point, onpointerleave: () => onpoint(-1), onfocusin: point },
+      h("button.link", { type: "button", onclick: () => onpick(k) }, h("span.number", null, String(latent))),
+      h("i.dot", { "--hue": `rgb(${colours.hueOf(latent)})`, title: colours.said(latent) }),
+      report.mapWords.listed(latent),
+      more);
+  }
+
+  function keptLine(latent) {
+    const make = () => attempt(() => line(latent, report.mapWords.foundOn(latent)), h("li", null, String(latent)));
+    if (!rows.has(latent)) rows.set(latent, make());
+    return rows.get(latent);
+  }
+
+  /* The first features that are selected and in view. */
+  function show() {
+    const isWhole = scatter.isWhole();
+    const isInSight = (latent) => placeOf.has(latent) && (isWhole || scatter.isInView(placeOf.get(latent)));
+    const shown = order().filter(isInSight);
+    const some = isWhole ? [] : selected();
+    const outside = some.filter((latent) => !isInSight(latent));
+    const count = format.count(shown.length);
+    const ofAll = isWhole && hasNone();
+    const said = [ofAll ? `All ${count} features` : count, hasNone() ? null : chosenBy(), isWhole ? null : "in view"];
+    const sorted = state.query && state.sort === null ? " best matches first" : " in the table's order";
+    element.hidden = (hasCard() && hasNone()) || (isWhole && !shown.length);
+    element.replaceChildren(
+      h("summary", null, h("h3", null, said.filter(Boolean).join(" ")), h("span.muted", null, sorted)),
+      outside.length > 0 ? h("p.outside", null, `${format.count(outside.length)} outside the view: `,
+        h("button.link", { type: "button", onclick: () => zoomTo(some) }, "Zoom to these")) : "",
+      h("ol.listed", null, shown.slice(0, LISTED).map(keptLine)),
+      shown.length > LISTED ? h("p.muted", null, `and ${format.count(shown.length - LISTED)} more in the table`) : "");
+  }
+
+  /* Show it at once, and again at the end of a while in which it stays as it is. */
+  function keepUp() {
+    if (pause) return;
+    show();
+    pause = setTimeout(() => {
+      pause = null;
+      show();
+    }, STILL);
+  }
+
+  /* Make the rows anew, as after a search or a note. painted: the colours of the points, as of `report.mapColours`. */
+  function forget(painted) {
+    colours = painted;
+    rows.clear();
+  }
+
+  /* A card of one feature; onclose: called to take it away. */
+  async function card(latent, onclose) {
+    const [feature] = await Promise.all([loadFeature(latent), loadWords()]);
+    const strongest = await report.examples.telling(feature, 4);
+    const neighbours = feature.neighbours.filter(([other]) => placeOf.has(other));
+    const nearest = neighbours.map(([other]) => other);
+    const near = ([other, cosine]) => line(other, h("span.muted", null, format.fixed(cosine)));
+    const head = h("h3", null, featureLink(latent, `Feature ${latent}`), " ", h("span", null, judgedElements(latent)),
+      h("button.close", { type: "button", "aria-label": "Close", onclick: onclose }, "✕"));
+    const zoom = h("button.link", { type: "button", onclick: () => zoomTo([latent, ...nearest]) }, "Zoom to them");
+    return {
+      nearest,
+      element: h("article.card", null,
+        head,
+        h("p.rule", null, report.captions.brief(latent, () => null, feature)),
+        report.examples.list(latent, feature, strongest, { how: "line", senses: feature.senses ?? [] }),
+        nearest.length
+          ? h("p.muted.to-nearest", null, h("span", null, "Nearest, by ", term("decoder cosine")), zoom) : null,
+        h("ol.listed", null, neighbours.map(near))),
+    };
+  }
+
+  return { element, show, keepUp, forget, card };
+};

@@ -1,0 +1,229 @@
+/* The names on the map: of kinds of text, of clusters and, in a closer view or of a few that are selected, of features.
+ * None lies over another, over a corner of the map that is covered, or over a point that is drawn larger. */
+"use strict";
+
+report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
+  const { columns, order } = report.selection;
+  const { hueOf, inked } = report.mapColours;
+  const NARROW = matchMedia("(max-width: 860px)");
+  const LEVELS = [0, 1.4, 2.2], // times closer than the whole from which on the names of each level are shown
+    OWN_CLOSE = 2, // and those of features
+    MOST_OWN = 250, // features in view for which a name is tried
+    NEW_NAMES = 25, // of those, written at once
+    FEW = 40, // of a selection in view, which are named first
+    ACROSS = 30, // points that a name may cover rather than a line to a neighbour
+    GAP = 6, // pixels between two names in one line
+    BESIDE = 4, // pixels between the edge of a point and its name
+    HIT = 8, // pixels, the radius of a point that is drawn larger
+    DOTS = 14, // pixels, the width of the dots at which a name in one line is cut
+    LETTERS = [40, 22], // of the names of features, by which two are told apart, and of those in one line
+    MOST_COVERED = 2; // points under the name of a token
+  /* Sides of a point at which its name may stand, from its middle to that of the name. */
+  const SIDES = [[1, 0], [-1, 0], [0, 1], [0, -1], [1, 0.6], [1, -0.6], [-1, 0.6], [-1, -0.6], [1, 1], [1, -1], [-1, 1],
+    [-1, -1], [0.5, 1], [0.5, -1], [-0.5, 1], [-0.5, -1]];
+  const sizes = new WeakMap(); // of names, in pixels
+  const keys = new WeakMap(); // what the reader sees of names
+  const ownNames = new Map(); // latent, or what is shown instead of its name → the element
+  const own = h("div");
+  const fixed = points.names.map(([x, y, name, level]) => {
+    const kind = columns.kinds.find((each) => format.words(each) === name) ?? null;
+    const element = kind === null ? h("span.name", null, report.captions.short(name))
+      : h("span.name.region", null, name);
+    return { x, y, level, kind, element };
+  });
+  const kinds = fixed.filter(({ kind }) => kind !== null);
+  const tokens = fixed.filter(({ kind }) => kind === null);
+
+  /* Half the width, up to the dots of one that is cut, and half the height of a name. */
+  function halvesOf(element) {
+    if (!sizes.has(element)) {
+      sizes.set(element, [widthOf(element) / 2, element.offsetHeight / 2]);
+      element.classList.toggle("cut", element.scrollHeight > element.clientHeight + 4);
+    }
+    return sizes.get(element);
+  }
+
+  /* A token that has no room before the dots is left out whole, so that they stand at its place. */
+  function widthOf(element) {
+    if (element.scrollWidth <= element.clientWidth) return element.offsetWidth;
+    const { left, right } = element.getBoundingClientRect();
+    const whole = Array.from(element.querySelectorAll(".short"), (token) => token.getBoundingClientRect());
+    const cut = whole.find((token) => token.right > right - DOTS)?.left;
+    if (cut > left + DOTS && cut < right - DOTS) element.style.maxWidth = `${cut - left + DOTS}px`;
+    return element.offsetWidth;
+  }
+
+  /* What the reader sees of a name: its first letters, but for those that begin below its two lines. */
+  function keyOf(element) {
+    if (!keys.has(element)) {
+      const { bottom } = element.getBoundingClientRect();
+      const range = document.createRange();
+      const texts = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
+      let seen = "";
+      while (texts.nextNode()) {
+        range.selectNode(texts.currentNode);
+        if (range.getClientRects()[0]?.top < bottom - 2) seen += texts.currentNode.data;
+      }
+      keys.set(element, seen.slice(0, LETTERS[Number(own.matches(".brief"))]));
+    }
+    return keys.get(element);
+  }
+
+  /* An element that is made once for a key, and stays on the page, since the browser would measure it again. */
+  function kept(key, make) {
+    if (!ownNames.has(key)) {
+      ownNames.set(key, make());
+      own.append(ownNames.get(key));
+    }
+    return ownNames.get(key);
+  }
+
+  /* For each of some features the element of its name. Only some are new, so that a move does not wait for them. */
+  function ownNamesOf(latents) {
+    for (const latent of latents.filter((each) => !ownNames.has(each)).slice(0, NEW_NAMES))
+      kept(latent, () => attempt(() => report.mapWords.nameOf(latent), h("span.own", null, String(latent))));
+    return latents.filter((latent) => ownNames.has(latent)).map((latent) => [latent, ownNames.get(latent)]);
+  }
+
+  /* Its number as its name. */
+  const numberOf = (latent) => kept(`number ${latent}`, () => h("span.own", null, String(latent)));
+
+  /* Its number and its name, which begins as that of another. */
+  const numberedOf = (latent, element) => kept(`numbered ${latent}`, () => {
+    const both = element.cloneNode(true);
+    both.style.maxWidth = "";
+    both.prepend(`${latent} `);
+    return both;
+  });
+
+  /* Names are placed one after another. put: shows a name at the one of some places, [middle, height, cost], that is
+   * free and covers few points and few lines, at most `most`, and no point that is drawn larger; of equals, at the
+   * first. It returns the place, or null. isSaid: whether a name that reads alike is shown.
+   *
+   * covered: boxes of the frame that are covered; dots: points that are drawn larger; lines: of two ends. */
+  function placing(covered, dots, lines) {
+    const [width, height] = scatter.size();
+    const taken = [...covered];
+    const said = new Set();
+    const overlaps = ([left, top, right, bottom], [from, above, to, below]) =>
+      left < to + GAP && right > from - GAP && top < below && bottom > above;
+    function costOf(box, kind) {
+      const inData = [...scatter.toData(box[0], box[3]), ...scatter.toData(box[2], box[1])];
+      return scatter.covered(...box) + regions.costOf(kind, inData)
+        + ACROSS * lines.filter((ends) => report.crosses(ends, box)).length;
+    }
+    function put(element, places, kind = null, most = Infinity) {
+      const [w, tall] = halvesOf(element).map((half) => half + 1);
+      const isFree = (px, py, box) => px > w && px < width - w && py > tall && py < height - tall
+        && !taken.some((other) => overlaps(box, other))
+        && !dots.some(([x, y]) => Math.abs(x - px) < w + HIT && Math.abs(y - py) < tall + HIT)
+        && (kind === null || regions.isAtHome(kind, ...scatter.toData(px, py)));
+      let best = null, least = Infinity;
+      for (const [px, py, cost = 0] of places) {
+        const box = [px - w, py - tall, px + w, py + tall];
+        if (cost >= least || !isFree(px, py, box)) continue;
+        const all = costOf(box, kind) + cost;
+        if (all - cost <= most && all < least) [best, least] = [[px, py], all];
+      }
+      if (!best) return null;
+      element.style.visibility = "visible";
+      element.style.transform = `translate(${best[0] - w + 1}px, ${best[1]}px) translate(0, -50%)`;
+      taken.push([best[0] - w, best[1] - tall, best[0] + w, best[1] + tall]);
+      said.add(keyOf(element));
+      return best;
+    }
+    return { put, isSaid: (element) => said.has(keyOf(element)) };
+  }
+
+  const pixelsOf = (latent) => scatter.toPixels(points.x[placeOf.get(latent)], points.y[placeOf.get(latent)]);
+  const around = (x, y) => report.around(...scatter.toPixels(x, y));
+
+  /* Name features, each with its element, beside their points. Each of a few is named by its number if its name has
+   * no place, and by both if its name reads as that of another. */
+  function putOwn({ put, isSaid }, named, colours, isFew) {
+    for (const [latent, element] of named) {
+      const [px, py] = pixelsOf(latent);
+      const away = Math.max(scatter.diameter() / 2, isFew ? HIT : 0) + BESIDE;
+      const name = isFew && isSaid(element) ? numberedOf(latent, element) : element;
+      for (const each of isFew ? [name, numberOf(latent)] : [name]) {
+        const [across, down] = halvesOf(each).map((half) => half + away);
+        const places = SIDES.map(([x, y], k) => [px + x * across, py + y * down, 2 * k]);
+        const spot = isSaid(each) ? null : put(each, places, null, isFew ? Infinity : 0);
+        if (!spot) continue;
+        each.style.color = `color-mix(in srgb, rgb(${colours.hueOf(latent)}) 40%, var(--ink))`;
+        /* Its lines end at the point, unless the dots at which they are cut would lie outside. */
+        each.style.textAlign = spot[0] < px && !each.matches(".cut") ? "right" : "";
+        break;
+      }
+    }
+  }
+
+  /* Put all names at their places.
+   *
+   * colours: as of `report.mapColours`. beside: the feature on the card and those nearest to it; enlarged: those whose
+   * points are drawn larger; covered: elements over the map; again: called where some names are not yet written.
+   * Returns the features whose names are shown among many. */
+  function place({ colours, beside, enlarged, covered, again }) {
+    const [width, height] = scatter.size();
+    const closeness = scatter.closeness();
+    const isInView = (latent) => scatter.isInView(placeOf.get(latent));
+    const isCrowded = NARROW.matches && closeness < LEVELS[1]; // a phone has room for the names of common kinds alone
+    const { left, top } = host.getBoundingClientRect();
+    const boxes = covered.filter((each) => !each.hidden).map((each) => each.getBoundingClientRect())
+      .map((box) => [box.left - left, box.top - top, box.right - left, box.bottom - top]);
+    const [middle, ...ends] = beside.map(pixelsOf);
+    const dots = [...beside.slice(0, 1), ...enlarged].map(pixelsOf);
+    const places = placing(boxes, dots, ends.map((end) => [middle, end]));
+    const n = enlarged.filter(isInView).length;
+    const isFew = beside.length > 0 || (n > 0 && n <= FEW);
+    const all = beside.length || (closeness < OWN_CLOSE && !isFew) ? [] : order();
+    const wanting = [...beside, ...all].filter(isInView).slice(0, MOST_OWN);
+    for (const element of layer.querySelectorAll("[style*=visible]")) element.style.visibility = "hidden";
+    const shown = ownNamesOf(wanting);
+    if (shown.length < wanting.length) setTimeout(again);
+    for (const [, element] of shown) halvesOf(element); // all at once, before a place is set
+    if (isFew) putOwn(places, shown, colours, true);
+    const [[west, south], [east, north]] = [scatter.toData(0, height), scatter.toData(width, 0)];
+    const smallestFirst = kinds.toSorted((one, other) => regions.sizeOf(one.kind) - regions.sizeOf(other.kind));
+    for (const { x, y, level, kind, element } of smallestFirst) { // larger ones have more places
+      const isMinor = !regions.has(kind) && !hueOf(kind);
+      if (isMinor && (isFew || isCrowded || closeness < LEVELS[level])) continue;
+      regions.placesOf(kind, [x, y], [west, east, south, north])
+        .some((some) => places.put(element, some.flatMap(([across, up]) => around(across, up)), kind));
+    }
+    if (!isFew) {
+      const first = kinds.length ? 1 : 0; // of the whole, kinds of text tell more than tokens
+      for (const { x, y, level, element } of tokens)
+        if (closeness >= LEVELS[Math.max(level, first)]) places.put(element, around(x, y), null, MOST_COVERED);
+      putOwn(places, shown, colours, false);
+    }
+    return isFew ? [] : shown.filter(([, { style }]) => style.visibility === "visible").map(([latent]) => latent);
+  }
+
+  /* Write the names of features anew, as after a search or a note. isBrief: in one line each. */
+  function forget(isBrief) {
+    own.classList.toggle("brief", isBrief);
+    own.replaceChildren();
+    ownNames.clear();
+  }
+
+  /* Colour the names of kinds of text as their points are; isOfKinds: whether the colours are of kinds. */
+  function paint(isOfKinds) {
+    for (const { kind, element } of kinds) {
+      element.style.color = !isOfKinds ? "" : hueOf(kind) ? inked(hueOf(kind)) : "var(--muted)";
+      element.classList.toggle("untinted", !hueOf(kind) || (regions.some() && !regions.has(kind)));
+    }
+  }
+
+  /* Dim the names of those kinds of text, or null for tokens, of which `isDimmed` is true. */
+  function dim(isDimmed) {
+    for (const { kind, element } of fixed) element.classList.toggle("aside", isDimmed(kind));
+  }
+
+  const layer = h("div.names", null, fixed.map(({ element }) => element), own);
+  return { element: layer, place, forget, paint, dim };
+};
+
+/* Places around one, [middle, height, cost], in pixels, with what it costs to stand there. */
+report.around = (px, py) => [0, 24, -24, 48, -48].flatMap((across) =>
+  [0, 11, -11, 22, -22, 33, -33].map((down) => [px + across, py + down, Math.hypot(across, down) / 16]));

@@ -1,0 +1,94 @@
+/* Where each common kind of text is at home on the map: tints, within whose outlines the name of the kind stands. */
+"use strict";
+
+/* Where each common kind of text is at home: where its points lie dense among all. If `isOfKinds` is false, as for
+ * colours that lie mixed, where all points are dense. Returns [kind, null for all; for each of two levels paths]. */
+report.homes = ({ latents, x, y }, isOfKinds) => {
+  const { commonKindOf, REST } = report.selection;
+  const LEVELS = [0.2, 0.55]; // as shares of the largest density
+  const groups = Map.groupBy(latents.keys(), (k) => (isOfKinds ? commonKindOf(latents[k]) : null));
+  for (const kind of REST) groups.delete(kind);
+  const some = Array.from(groups.values(), (own) => ({ x: own.map((k) => x[k]), y: own.map((k) => y[k]) }));
+  const drawn = report.contours(some, LEVELS, { x, y });
+  return [...groups.keys()].map((kind, k) => [kind, drawn[k]]);
+};
+
+/* The corners of a path, x, y, x, y, …. */
+report.cornersOf = (path) => path.match(/-?[\d.]+/g).map(Number);
+
+/* The tints in a layer of the map, a group of SVG in the coordinates of its points. */
+report.mapRegions = (layer, points) => {
+  const { hueOf } = report.mapColours;
+  const ABROAD = 4; // what it costs that a ninth of a name lies on the tint of another kind of text
+  let homes = new Map(); // kind of text → its outlines, the largest first: the corners, their box and its area
+  let edges; // the corners of all outlines
+  let drawn = "";
+
+  const squaresOf = (corners) => report.squares(...[0, 1].map((axis) => corners.filter((_, k) => k % 2 === axis)));
+
+  function outlineOf(path) {
+    const corners = report.cornersOf(path);
+    const [left, right, bottom, top] = squaresOf(corners).box;
+    return { corners, box: [left, right, bottom, top], size: (right - left) * (top - bottom) };
+  }
+
+  /* Draw the tints, if they are not yet drawn. Returns the box of all that is new; undefined if nothing is. */
+  function draw(isOfKinds) {
+    if (drawn === `${isOfKinds} ${theme.isDark()}`) return undefined;
+    drawn = `${isOfKinds} ${theme.isDark()}`;
+    layer.classList.toggle("of-all", !isOfKinds);
+    const all = report.homes(points, isOfKinds);
+    homes = new Map(all.filter(([kind, [tints]]) => kind !== null && tints.length)
+      .map(([kind, [tints]]) => [kind, tints.map(outlineOf).sort((a, b) => b.size - a.size)]));
+    layer.replaceChildren(...all.flatMap(([kind, levels]) => levels.flatMap((paths, level) => paths.map((d) => {
+      const fill = hueOf(kind) ?? "var(--muted)";
+      return svg("path", { d, fill, stroke: fill, "data-name": kind ?? "", class: level ? "core" : "" });
+    }))));
+    edges = squaresOf([...homes.values()].flat().flatMap(({ corners }) => corners));
+    return squaresOf(Array.from(layer.children, (tint) => report.cornersOf(tint.getAttribute("d"))).flat()).box;
+  }
+
+  const isOver = ([left, right, bottom, top], [from, low, to, high]) =>
+    left < to && right > from && bottom < high && top > low;
+
+  /* Whether a name at a place may be that of this kind of text: one that has outlines is named within them, and any
+   * other outside all of them. */
+  function isAtHome(kind, x, y) {
+    const isIn = (some) => some.some(({ corners, box }) =>
+      isOver(box, [x, y, x, y]) && report.inside(corners, [x], [y]).length > 0);
+    return homes.has(kind) ? isIn(homes.get(kind)) : !isIn([...homes.values()].flat());
+  }
+
+  /* What it costs that a name of a kind of text, or null of none, takes a box [left, bottom, right, top]: the outlines
+   * that it crosses, and of a kind as far as it lies on other tints alone. */
+  function costOf(kind, [left, bottom, right, top]) {
+    const crossed = edges.inBox(left, bottom, right, top);
+    if (kind === null) return crossed;
+    const xs = [0, 1, 2, 0, 1, 2, 0, 1, 2].map((k) => left + ((right - left) * k) / 2);
+    const ys = [0, 0, 0, 1, 1, 1, 2, 2, 2].map((k) => bottom + ((top - bottom) * k) / 2);
+    const under = (some) => new Set(some.filter(({ box }) => isOver(box, [left, bottom, right, top]))
+      .flatMap(({ corners }) => Array.from(report.inside(corners, xs, ys))));
+    const atHome = under(homes.get(kind) ?? []);
+    const others = [...homes].flatMap(([other, some]) => (other === kind ? [] : some));
+    return crossed + ABROAD * [...under(others)].filter((k) => !atHome.has(k)).length;
+  }
+
+  /* Places for the name of a kind of text: for each of its outlines, the largest first, the middle of the part in a
+   * view [left, right, bottom, top], and the place where the kind is densest, if they lie in that part. home: that
+   * place, to which the name of a kind without outlines belongs. */
+  function placesOf(kind, home, view) {
+    if (!homes.has(kind)) return [[home]];
+    return homes.get(kind).map(({ corners }) => {
+      const part = report.clipped(corners, view);
+      return [report.centre(part), home].filter(([x, y] = []) => report.inside(part, [x], [y]).length > 0);
+    });
+  }
+
+  return {
+    draw,
+    has: (kind) => homes.has(kind),
+    sizeOf: (kind) => homes.get(kind)?.[0].size ?? Infinity,
+    some: () => homes.size > 0,
+    isAtHome, costOf, placesOf,
+  };
+};

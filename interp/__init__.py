@@ -6,7 +6,7 @@ Packages, from the ground up. A package imports only from those above it in this
     checks        checks of input: limits of numbers and fields, ids, JSON, free memory; errors
     storage       files that are complete or absent, folders and their manifests
     display       HTML and colours that several packages share
-    runtime       progress, processes, threads and memory
+    runtime       progress, processes, threads and memory; what is the same for any language model
     statistics    shares and means with their intervals, seeded hashes
     activations   hooks of any model, harvests, the store and its batches
     codes         sparse latents of any producer, in memory and on disk; what a dictionary is
@@ -19,7 +19,7 @@ Packages, from the ground up. A package imports only from those above it in this
     compare       the same features in other seeds, widths, models and texts
     figures       results as plotly figures
     report        the page of a run
-    exchange      formats of other tools
+    exchange      results in the formats of other tools
     autointerp    explanations written and judged by a language model of your choice
     pipeline      the stages of a run, their configuration and their folder
     cli           the command line
@@ -35,10 +35,10 @@ The command line, the page and the help pick it up:
     a kind of predicate          an entry in `PREDICATE_KINDS`              `text.kinds`
     a figure                     a function with `@figure`                  `figures`
 
-Four things of the library itself need a few lines more: a stage has a place in `pipeline.stages.ORDER` (a user's stage
-runs after all of these) and what `pipeline.stages` lists, local files that a source of text reads are digested in
-`pipeline.stages.corpus`, a command is a function of `cli` with a name in `cli.COMMANDS`, and the public name of
-an architecture or figure is in the stubs (`__init__.pyi`).
+Three things of the library itself need a few lines more: local files that a source of text reads are digested in
+`pipeline.stages.corpus`, a command is a function of `cli` with a name in `cli.COMMANDS`, and the public name of an
+architecture or figure is in the stubs (`__init__.pyi`). A stage that must run before another of the library has a place
+in `pipeline.stages.ORDER`.
 
 `__init__.pyi` lists the public names and their modules. A module is loaded when one of its names is first used, so
 importing the package is quick.

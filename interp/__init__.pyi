@@ -41,6 +41,7 @@ from .sae import SAEConfig as SAEConfig
 from .sae import TopKConfig as TopKConfig
 from .sae import Transcoder as Transcoder
 from .sae import load_sae as load_sae
+from .sae import load_transcoders as load_transcoders
 from .sae import train_sae as train_sae
 from .sae import train_saes as train_saes
 from .sae import train_sharded as train_sharded

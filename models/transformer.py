@@ -22,6 +22,7 @@ from transformer_lens.HookedRootModule import HookedRootModule
 
 from interp.checks.errors import DamagedError, InterpError
 from interp.checks.limits import check_at_least
+from interp.runtime.text_sampling import sample_tokens
 from interp.storage.files import read_json, write_json, write_tensors
 from models.checkpoints import count_weights, load_weights
 from models.language_model import layer_aliases
@@ -143,16 +144,12 @@ class Transformer(HookedRootModule):
         check_at_least(0, temperature=temperature)
         if tokens.ndim != 2 or tokens.shape[1] < 1:
             raise InterpError(f"tokens are {tuple(tokens.shape)}: [batch, pos] with at least one position is needed")
-        generator = torch.Generator(tokens.device).manual_seed(seed)
-        for _ in range(n_tokens):
+
+        def next_logits(tokens: Int[Tensor, "batch pos"]) -> Float[Tensor, "batch d_vocab"]:
             resid = self(tokens[:, -(window or self.config.n_ctx) :], stop_at_layer=self.config.n_layers)
-            logits = self.unembed(self.ln_final(resid[:, -1:]))[:, 0].float()
-            if temperature == 0:
-                chosen = logits.argmax(1, keepdim=True)
-            else:
-                chosen = torch.multinomial((logits / temperature).softmax(1), 1, generator=generator)
-            tokens = torch.cat([tokens, chosen.to(tokens.dtype)], 1)
-        return tokens
+            return self.unembed(self.ln_final(resid[:, -1:]))[:, 0]
+
+        return sample_tokens(next_logits, tokens, n_tokens, temperature=temperature, seed=seed)
 
     def save(self, folder: str | Path) -> None:
         """Write `weights.safetensors` and `config.json` to `folder`."""

@@ -165,8 +165,8 @@ def _prepared(
 
 def _line(folder: Path | Address, sweep: list[str]) -> str:
     """Describe the results of a training; in a sweep, with the values of the swept fields."""
-    from interp.sae.formats import read_config
-    from interp.sae.training import read_results
+    from interp.sae.formats.dictionary_files import read_config
+    from interp.sae.training_run import read_results
 
     local = local_path(folder)
     r = read_results(local)

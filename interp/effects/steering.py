@@ -29,17 +29,13 @@ from interp.checks.limits import check_at_least
 from interp.codes.dictionary import Dictionary, has_trained_token, is_included
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.effects.ablation_batch import NUMBERS_AT_ONCE
-from interp.effects.interventions import (
-    Action,
-    columns,
-    intervene,
-    pin,
-)
+from interp.effects.interventions import Action, columns, intervene, pin
 from interp.evaluation.splice import mark_next_tokens
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_scanned
 from interp.features.text_features import tokens_of
 from interp.runtime.model_sizes import size_of
+from interp.runtime.text_sampling import sample_tokens
 
 MULTIPLES = (0.0, 0.5, 1.0, 2.0, 4.0, 8.0)
 CACHE_ARGUMENTS = ("cache", "past_key_values")
@@ -225,18 +221,15 @@ class Steered:
         self, tokens: Int[Tensor, "seq pos"], n: int, temperature: float, seed: int
     ) -> Int[Tensor, "seq pos_plus_n"]:
         tokens = to_model(self.module, tokens)
-        generator = torch.Generator(tokens.device).manual_seed(seed)
         n_ctx = size_of(self.module, "n_ctx") or tokens.shape[1] + n
         kept = None
-        for _ in range(n):
+
+        def next_logits(tokens: Int[Tensor, "seq pos"]) -> Float[Tensor, "seq d_vocab"]:
+            nonlocal kept
             logits, kept = self._next(tokens[:, -n_ctx:], kept if tokens.shape[1] <= n_ctx else None)
-            if temperature == 0:
-                chosen = logits.argmax(1, keepdim=True)
-            else:
-                below = (logits - logits.amax(1, keepdim=True)).double() / temperature  # however low it is
-                chosen = torch.multinomial(below.softmax(1).to(logits), 1, generator=generator)
-            tokens = torch.cat([tokens, chosen], 1)
-        return tokens
+            return logits
+
+        return sample_tokens(next_logits, tokens, n, temperature=temperature, seed=seed)
 
     def _next(self, tokens: Int[Tensor, "seq pos"], kept: Any) -> tuple[Float[Tensor, "seq d_vocab"], Any]:
         """Return the logits after the last token, and the model's cache of all tokens, or None if it has no cache.

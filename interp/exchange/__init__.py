@@ -1,4 +1,8 @@
-"""Read and write formats of other tools: Neuronpedia, Delphi, circuit-tracer, scikit-learn, the Hugging Face hub."""
+"""Give results to other tools: Neuronpedia, Delphi, viewers of attribution graphs, the Hugging Face hub, scikit-learn.
+
+What other tools have made is read where it belongs: dictionaries in `sae.formats`, language models in `models`,
+attribution graphs in `effects.graph_files`, codes of any producer in `codes`, activations in `activations`.
+"""
 
 import lazy_loader
 

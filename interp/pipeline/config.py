@@ -72,7 +72,7 @@ class RunConfig:
     nulls: "NullsConfig" = _section("nulls")
     effects: "EffectsSection" = _section("effects")
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    """The sections of users' stages, by name; each is an attribute too."""
+    """The sections that have no field above, such as those of users' stages, by name; each is an attribute too."""
     plugins: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Files of the user's own code, each with its SHA-256. If there are any, a section that only they can read becomes
     a namespace of its TOML values."""
@@ -92,7 +92,7 @@ class RunConfig:
         raise AttributeError(f"a configuration has no {name!r}; its sections are {sections}")
 
     def sections(self) -> dict[str, Any]:
-        """Return all sections, those of users' stages last."""
+        """Return all sections, those in `extra` last."""
         names = [name for name in _names_of_fields() if name not in ("extra", "plugins")]
         return {name: getattr(self, name) for name in names} | dict(self.extra)
 

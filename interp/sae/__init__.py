@@ -21,8 +21,8 @@ The files, from a step of training down to its operations:
     kernels         each operation in torch, numba or Triton
 
 `hook_scales` has the hooks that are read and written. `weights` draws the initial weights, and folds the trained ones
-into a dictionary for unscaled inputs. `model` is that dictionary, and `formats`, `saelens`, `stored_dictionary` and
-`file_tensors` read and write its files; `sharding` writes the files of a dictionary whose latents are sharded.
+into a dictionary for unscaled inputs. `model` is that dictionary, and `formats` reads and writes its files, those of
+other tools too; `sharding` writes the files of a dictionary whose latents are sharded.
 """
 
 import lazy_loader

@@ -20,6 +20,7 @@ from .model import SAE as SAE
 from .model import Crosscoder as Crosscoder
 from .model import Transcoder as Transcoder
 from .model import load_sae as load_sae
+from .model import load_transcoders as load_transcoders
 from .training import train_sae as train_sae
 from .training import train_saes as train_saes
 from .training import train_sharded as train_sharded

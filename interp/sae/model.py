@@ -25,11 +25,12 @@ from interp.codes.dictionary import Metadata
 from interp.codes.sparse_codes import SparseCodes
 from interp.display.cards import card, show_facts
 from interp.runtime.devices import device_named
-from interp.sae import formats
 from interp.sae.architectures.encoders import Encoder, Weights
 from interp.sae.architectures.sae_config import SAEConfig
+from interp.sae.formats.circuit_tracer import read_transcoders
+from interp.sae.formats.dictionary_files import encode_files, read_dictionary
+from interp.sae.formats.stored_dictionary import StoredDictionary
 from interp.sae.kernels.dispatch import kernels
-from interp.sae.stored_dictionary import StoredDictionary
 from interp.storage.artifacts import folder_of, looks_like_path
 from interp.storage.files import digest, digest_json
 from interp.storage.folders import whole_folder
@@ -140,7 +141,7 @@ class SAE(nn.Module):
         if SAELens has no architecture for the dictionary; `interp`, any dictionary, for `load_sae`; None:
         `preferred_format`.
         """
-        files = formats.encode_files(self.stored(), format or self.preferred_format)
+        files = encode_files(self.stored(), format or self.preferred_format)
         made_of = {"kind": "dictionary", "cfg": digest_json(files.cfg), "weights": digest(*files.tensors.values())}
         with whole_folder(path, made_of, overwrite=overwrite, editable=True) as new:
             files.write(new)
@@ -270,14 +271,27 @@ def load_sae(path_or_release: str | Path, sae_id: str | None = None, *, device: 
     """
     on = device_named(device)
     is_folder = sae_id is None and looks_like_path(str(path_or_release))
-    stored = formats.read_dictionary(folder_of(path_or_release, "sae") if is_folder else path_or_release, sae_id)
+    stored = read_dictionary(folder_of(path_or_release, "sae") if is_folder else path_or_release, sae_id)
+    return _module_of(stored).to(on)
+
+
+def load_transcoders(folder: str | Path) -> dict[str, Transcoder]:
+    """Load the transcoders of a circuit-tracer folder. Returns them by the hook that they read.
+
+    Raises ValueError, naming the file, for a folder without `config.yaml` or a layer, for cross-layer transcoders, and
+    for weights that are damaged.
+    """
+    return {hook: cast(Transcoder, _module_of(stored)) for hook, stored in read_transcoders(folder).items()}
+
+
+def _module_of(stored: StoredDictionary) -> SAE:
     shared_names = ("W_enc", "W_dec", "b_enc", "b_dec", "encoder", "config", "metadata")
     shared: dict[str, Any] = {name: getattr(stored, name) for name in shared_names}
     if stored.kind == "transcoder":
-        return Transcoder(**shared, W_skip=stored.W_skip).to(on)
+        return Transcoder(**shared, W_skip=stored.W_skip)
     if stored.kind == "crosscoder":
-        return Crosscoder(**shared, widths=stored.widths, scales=stored.scales).to(on)
-    return SAE(**shared).to(on)
+        return Crosscoder(**shared, widths=stored.widths, scales=stored.scales)
+    return SAE(**shared)
 
 
 def _freeze(tensor: Tensor) -> nn.Parameter:

@@ -20,7 +20,7 @@ from interp.runtime.processes import Processes, part_of
 from interp.runtime.threads import slices
 from interp.sae.architectures.sae_config import ARCHITECTURES, SAEConfig
 from interp.sae.file_tensors import FileTensors
-from interp.sae.stored_dictionary import StoredDictionary
+from interp.sae.formats.stored_dictionary import StoredDictionary
 from interp.sae.weights import REPLICATED_WEIGHTS
 from interp.storage.files import Pieces, in_file_order
 

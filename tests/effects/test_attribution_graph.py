@@ -5,7 +5,6 @@ import json
 import threading
 from contextlib import ExitStack
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 import transformers
-from safetensors.torch import load_file, save_file
 
 from analyses.claims.cross_layer import CrossLayerConfig, by_layer
 from analyses.families import GROUPED, SIZES, randomized
@@ -36,13 +34,13 @@ from interp.effects.graph_checks import (
 from interp.effects.interventions import Action, intervene
 from interp.effects.latent_edges import feature_edges
 from interp.effects.prompt_passes import PromptPasses
-from interp.exchange import load_transcoders, write_graph_features
+from interp.exchange import write_graph_features
 from interp.report.live import GraphServer
-from interp.sae.architectures.thresholds import Threshold
 from interp.sae.architectures.topk import TopK
-from interp.sae.model import SAE, Transcoder
+from interp.sae.model import SAE, Transcoder, load_transcoders
 from models import load_model
 from models.transformer import Transformer, TransformerConfig
+from tests.circuit_tracer_folder import write_circuit_tracer
 from tests.foreign_models import FAMILIES, foreign_model, foreign_tokenizer, write_foreign
 from tests.page_requests import post, request
 
@@ -769,20 +767,6 @@ def test_untaught_tokens_are_errors(model: Transformer) -> None:
     assert not (made.nodes.query("type == 'latent'")["position"] == 0).any()
 
 
-def write_circuit_tracer(
-    folder: Path, given: dict[str, SAE], hooks: tuple[str, str] = ("hook_resid_mid", "hook_mlp_out")
-) -> None:
-    """A folder of transcoders as circuit-tracer writes it."""
-    folder.mkdir()
-    for n, each in enumerate(given.values()):
-        tensors = {"W_enc": each.W_enc.T, "W_dec": each.W_dec, "b_enc": each.b_enc, "b_dec": each.b_dec}
-        tensors |= {"W_skip": each.W_skip.T} if each.W_skip is not None else {}
-        tensors = {name: tensor.detach().float().contiguous() for name, tensor in tensors.items()}
-        save_file(tensors | {"k": torch.tensor(6)}, folder / f"layer_{n}.safetensors")
-    named = f"feature_input_hook: {hooks[0]}\nfeature_output_hook: {hooks[1]}\n"
-    (folder / "config.yaml").write_text(f"model_kind: transcoder_set\n{named}")
-
-
 @pytest.mark.parametrize("family", ["llama", "gemma2"])
 def test_transcoders_of_an_mlp_itself_have_their_hooks(family: str, tmp_path) -> None:
     """As those of Qwen3 and Gemma 3: in Gemma a norm comes between the MLP and the residual stream."""
@@ -796,39 +780,6 @@ def test_transcoders_of_an_mlp_itself_have_their_hooks(family: str, tmp_path) ->
     assert [name for name in theirs.hooks() if name.endswith("hook_out")] == (
         [] if family == "llama" else [f"blocks.{n}.mlp.hook_out" for n in range(N_LAYERS)]
     )
-
-
-def test_transcoders_of_circuit_tracer_are_read(model: Transformer, tmp_path) -> None:
-    own = transcoders(skip=True)
-    write_circuit_tracer(tmp_path / "theirs", own)
-    read = load_transcoders(tmp_path / "theirs")
-    assert list(read) == list(own)
-    x = torch.randn(5, D_MODEL)
-    for name, each in read.items():
-        torch.testing.assert_close(each(x), own[name](x.double()).float(), atol=1e-5, rtol=1e-4)
-        assert each.metadata["hook_name_out"] == own[name].metadata["hook_name_out"]
-    layer = tmp_path / "theirs" / "layer_0.safetensors"
-    save_file({name: tensor for name, tensor in load_file(layer).items() if name != "k"}, layer)
-    config = tmp_path / "theirs" / "config.yaml"
-    config.write_text(config.read_text() + "activation: topk\n")
-    with pytest.raises(ValueError, match=r"layer_0\.safetensors has no k, .* add its k"):
-        load_transcoders(tmp_path / "theirs")
-    config.write_text(config.read_text() + "k: 6\n")
-    assert load_transcoders(tmp_path / "theirs")[next(iter(own))].encoder == TopK(6)
-    config.write_text(config.read_text().replace("activation: topk", "activation: relu"))
-    assert isinstance(load_transcoders(tmp_path / "theirs")[next(iter(own))].encoder, Threshold)
-    (tmp_path / "theirs" / "layer_1.safetensors").write_bytes(b"\x08")
-    with pytest.raises(ValueError, match="layer_1"):
-        load_transcoders(tmp_path / "theirs")
-    unnumbered = tmp_path / "theirs" / "layer_x.safetensors"
-    unnumbered.touch()
-    with pytest.raises(ValueError, match=r"layer_x\.safetensors is not named after a layer"):
-        load_transcoders(tmp_path / "theirs")
-    (tmp_path / "theirs" / "config.yaml").write_text("!!python/object/apply:os.system [echo]")
-    with pytest.raises(ValueError, match=r"config\.yaml"):
-        load_transcoders(tmp_path / "theirs")
-    with pytest.raises(ValueError, match=r"config\.yaml"):
-        load_transcoders(tmp_path)
 
 
 def test_feature_files_go_with_a_graph(model: Transformer, graph: AttributionGraph, tmp_path) -> None:

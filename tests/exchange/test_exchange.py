@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from interp import Run, exchange, load_sae
+from interp import Run, exchange, load_sae, load_transcoders
 from interp.cli import main
 from interp.exchange.hub import model_card
 from interp.pipeline.stages import LEFT_OUT, STAGES
@@ -127,7 +127,7 @@ def test_a_missing_package_of_the_hub_is_named_with_what_installs_it(tmp_path, m
     monkeypatch.setitem(sys.modules, package, None)
     ask = {
         "datasets": lambda: next(huggingface("a/name", "", "train", "text", "", size=100)),
-        "yaml": lambda: exchange.load_transcoders(tmp_path),
+        "yaml": lambda: load_transcoders(tmp_path),
         "huggingface_hub": lambda: exchange.upload_to_hub(tmp_path, "me/tiny"),
     }[package]
     with pytest.raises(ValueError, match=rf"missing \(.*{package}.*\): pip install 'interp\[hub\]'"):

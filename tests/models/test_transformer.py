@@ -242,6 +242,11 @@ def test_generate_is_greedy_at_zero_and_its_seed_above():
     assert not torch.equal(sampled, model.generate(start, 12, temperature=2.0, seed=6))
 
 
+def test_generate_is_greedy_at_the_lowest_temperature():
+    model, start = trained_like(), random_tokens(2, 3)
+    assert torch.equal(model.generate(start, 3, temperature=1e-45), model.generate(start, 3, temperature=0))
+
+
 def test_generate_samples_the_tempered_distribution():
     model = trained_like()
     start = random_tokens(1, 4).repeat(4000, 1)

@@ -35,7 +35,7 @@ from interp.sae import (
     training,
 )
 from interp.sae.hook_scales import HookScales
-from interp.sae.training import METRICS, RESULTS
+from interp.sae.training_run import METRICS, RESULTS
 from interp.storage.folders import unfinished_folder
 from interp.storage.manifests import MANIFEST
 from tests.trainings import CONFIGS, planted

@@ -29,7 +29,7 @@ from interp.sae import (
 from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner
 from interp.sae.sharding import check_shards
-from interp.sae.training import training_bytes
+from interp.sae.training_run import training_bytes
 from interp.storage.folders import unfinished_folder
 from tests.launched import launch
 from tests.trainings import A, B, checkpoints, opened, planted, steps

@@ -268,7 +268,7 @@ def test_the_speed_in_the_log_is_that_since_the_resume(store, tmp_path, monkeypa
 
     due = iter([False] * 11 + [True] + [False] * 99)
     monkeypatch.setattr(Learner, "step", timed)
-    monkeypatch.setattr("interp.sae.training.LOGGED_STEPS", 5)
+    monkeypatch.setattr("interp.sae.training_run.LOGGED_STEPS", 5)
     monkeypatch.setattr("interp.sae.training._Clock.due", lambda self: next(due))
     monkeypatch.setattr("interp.sae.training.time.perf_counter", lambda: seconds)
     with pytest.raises(Cut):

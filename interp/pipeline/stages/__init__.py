@@ -19,10 +19,11 @@ A stage is one decorated function; running, opening, printing and showing it fol
         ...                                                # fill the folder
         return {"n": n, "auroc": auroc}                    # results, kept in its manifest.json
 
-A new stage of the library is such a function in a file of its name in this folder, and a name in `ORDER`. Its sections
-are fields of `config.RunConfig`, and the attributes that it opens are listed, with their types, in `run_folder.Run`. A
-user's stage needs neither, and runs after those of `ORDER`. Neither this file nor the top level of a stage's file
-imports a heavy library, since the command line reads the stages to print its help.
+A new stage of the library is such a function in a file of its name in this folder, with the class of its section. It
+runs after those of `ORDER`, as a user's stage does: name it there if it must run earlier. So that type checkers and
+editors know them, `config.RunConfig` and `run_folder.Run` list the sections and attributes that the library itself
+reads; others need no entry. Neither this file nor the top level of a stage's file imports a heavy library, since the
+command line reads the stages to print its help.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -54,7 +55,7 @@ ORDER = (
     "nulls",
     "ranking",
 )
-"""The order of the library's stages, except the page, which is last."""
+"""The order of these stages; others run after them, and the page is last."""
 NEXT_LINE = "\n" + " " * 24
 """Separates the lines of a summary, which come after the stage's name and seconds."""
 LINE_WIDTH = 119

@@ -34,7 +34,7 @@ def _check_loaded(config: RunConfig) -> None:
 def training_cost(sizes: Sizes, tokens: float) -> Cost:
     """Estimate the cost of a training. A step encodes its rows; decodes, and takes the gradient of, what fires (six
     reads and writes of a decoder row per firing); and Adam reads and writes seven numbers per weight."""
-    from interp.sae.training import training_bytes
+    from interp.sae.training_run import training_bytes
 
     config = sizes.config.sae
     weights = (sizes.d_in + sizes.d_out) * sizes.d_sae
@@ -90,7 +90,7 @@ def _stream_or_loaded(run: Run) -> dict[str, Any]:
 def sae(runs: Sequence[Run], folders: Sequence[Path], progress: Progress) -> list[dict[str, Any]]:
     """a sparse autoencoder or transcoder, trained on the activations, or an autoencoder that is loaded"""
     from interp.sae import train_sae, train_saes
-    from interp.sae.training import read_results
+    from interp.sae.training_run import read_results
 
     config, placed = runs[0].config.sae, list(zip(runs, folders, strict=True))
     if isinstance(config, LoadedSAESection):

@@ -17,12 +17,11 @@ import torch
 from torch import Tensor
 
 from interp.checks.errors import DamagedError, InterpError
-from interp.sae.architectures.encoders import SAELensForm
 from interp.sae.architectures.matching_pursuit import MatchingPursuit, most_steps
 from interp.sae.architectures.thresholds import Threshold
 from interp.sae.architectures.topk import TopK
 from interp.sae.file_tensors import FileTensors, read_number, read_truth, read_whole_number
-from interp.sae.stored_dictionary import StoredDictionary, config_and_metadata, metadata_with_config
+from interp.sae.formats.stored_dictionary import StoredDictionary, config_and_metadata, metadata_with_config
 
 _NORMS = ("topk", "batchtopk", "matryoshka_batchtopk")
 """Architectures whose pre-activations may be scaled by decoder norms. The last two are checkpoints of a training."""
@@ -32,8 +31,15 @@ SAELENS_VERSION = "6.54.12"
 _READABLE_ARCHITECTURES = ("standard", "jumprelu", "gated", "matching_pursuit", *_NORMS, *_TRANSCODERS)
 
 
-def to_saelens(stored: StoredDictionary, form: SAELensForm) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return the contents of `cfg.json`, and the tensors."""
+def to_saelens(stored: StoredDictionary) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the contents of `cfg.json`, and the tensors. Raises ValueError if SAELens has no architecture for the
+    dictionary."""
+    form = stored.encoder.to_saelens(stored.kind, skips=stored.W_skip is not None)
+    if form is None:
+        raise InterpError(
+            f"SAELens has no architecture for this {stored.kind} with the encoder {type(stored.encoder).__name__}; "
+            "save it with format='interp'"
+        )
     W_enc, W_dec = stored.W_enc, stored.W_dec
     cfg: dict[str, Any] = {
         "architecture": form.architecture,

@@ -1,7 +1,7 @@
 """A dictionary as it is stored in files: its tensors, its encoder, its origin.
 
-`formats` and `saelens` read folders into a `StoredDictionary` and write folders from one; `model` turns it into a
-module.
+The other files of this package read folders into a `StoredDictionary` and write folders from one; `model` turns it into
+a module.
 """
 
 from dataclasses import dataclass, field, fields

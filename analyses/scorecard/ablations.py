@@ -24,7 +24,8 @@ from analyses.scorecard.scores import auroc, expected_calibration_error, matched
 from interp.codes.sparse_codes import SparseCodes
 from interp.text.predicates import Predicates, PredicatesOfUnits
 from interp.verdict.coded_text import CodedText
-from interp.verdict.evidence import MAX_PER_TENTH, collect_evidence, firing_weights
+from interp.verdict.evidence import collect_evidence
+from interp.verdict.firing_comparison import MAX_PER_TENTH, firing_weights
 from interp.verdict.similarity import STATISTIC_NAMES, pairwise_similarity, shared_predicates, similarity_statistics
 
 GROUPS = {

@@ -18,7 +18,8 @@ differ when the documents are assigned to A at random.
 
 Sources: the median test (Mood 1950) with Fisher's exact tails, where p is twice the smaller tail; Newcombe 1998 (method
 10) for the intervals; Benjamini & Hochberg 1995. Cost: one pass over the codes of both corpora, and more if there are
-several blocks of latents. Memory: COUNTS_AT_ONCE entries of documents and latents, and a number per latent.
+several blocks of latents. Memory: COUNTS_AT_ONCE (`document_counts`) entries of documents and latents, and a number per
+latent.
 Limits: more latents fire in a longer document, whatever its content. If the corpora's documents differ in length (a
 warning), `n_first` compares their beginnings. Pieces of one work are not independent documents: use the work as the
 document. Latents with the same meaning are found together, so a theme counts as often as the dictionary splits it. Each
@@ -27,38 +28,33 @@ two sources differ in everything in which the sources differ, which may be more 
 """
 
 import logging
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-import scipy.sparse
 from jaxtyping import Bool, Float64, Int, Int64
-from numba import njit
 from torch import Tensor
 
 from interp.checks.errors import InterpError
 from interp.checks.limits import check_at_least
 from interp.compare.across_models import MIN_FIRED
+from interp.compare.document_counts import DocumentCounts, ScannedDocuments, count_documents
 from interp.display.byte_parts import join_pieces
 from interp.display.cards import Markup, card, mark_line_ends, markup, show_rule, show_table
-from interp.features.by_document import Documents, pool_codes
+from interp.features.by_document import Documents
 from interp.features.examples import rows_around
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import same_dictionary
 from interp.features.scan_folder import as_mask
-from interp.features.scan_input import latent_blocks
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
 from interp.statistics.cutoffs import MIN_F1
-from interp.statistics.estimates import wilson
+from interp.statistics.estimates import share_difference
+from interp.statistics.permutation import permutation_p
 
 FALSE_DISCOVERIES = 0.05
-COUNTS_AT_ONCE = 1 << 24
-"""Largest number of pairs of a document and a latent in memory. Each takes some 40 bytes."""
-N_SNIPPETS = 3
 MAX_LENGTH_RATIO = 1.25
 """Ratio of the median lengths of the two corpora's documents above which a warning is due."""
 _BEFORE, _AFTER = 12, 6
@@ -66,13 +62,6 @@ _N_PRINTED_LATENTS = 10
 _N_CHARACTERS = 120
 """The width of a printed line."""
 log = logging.getLogger(__name__)
-
-
-class ScannedDocuments(NamedTuple):
-    """The documents of one scan. They are those of one corpus, or of both if the scan covers both."""
-
-    features: FeatureStore
-    documents: Documents
 
 
 @dataclass(frozen=True)
@@ -187,7 +176,7 @@ def corpora(
         )
     generator = np.random.default_rng(seed)
     shuffled_documents_in_a = np.stack([generator.permutation(documents_in_a) for _ in range(shuffles)], 1)
-    counts = _count_documents(scans, documents_in_a, shuffled_documents_in_a, progress)
+    counts = count_documents(scans, documents_in_a, shuffled_documents_in_a, progress)
     tests = _test_latents(counts, sizes[0], sum(sizes), min_documents)
     is_by_sequence = any(ids_of_scan is None for ids_of_scan in ids)
     return Corpora(
@@ -234,20 +223,6 @@ def _corpora_of_one_scan(
     return [scan], scan.documents.share(as_mask(in_a, "in_a").reshape(-1)) > 0.5
 
 
-class _Counts(NamedTuple):
-    """The counts of each latent in the documents of A and of B."""
-
-    above: Int64[np.ndarray, "d_sae side"]
-    """Number of documents of A, and of B, above the threshold."""
-    means: Float64[np.ndarray, "d_sae side"]
-    thresholds: Float64[np.ndarray, " d_sae"]
-    strongest: Int64[np.ndarray, "d_sae side snippet"]
-    """Rows of its strongest firings, each in another document. Rows of a second scan are numbered after those of the
-    first. −1 fills the rest."""
-    shuffled: Int64[np.ndarray, "d_sae shuffle"]
-    """Number of documents above the threshold among those that a shuffle assigns to A."""
-
-
 class _Tests(NamedTuple):
     p: Float64[np.ndarray, " d_sae"]
     """NaN if a latent was not tested."""
@@ -256,34 +231,7 @@ class _Tests(NamedTuple):
     """Number of latents that differ after a shuffle, averaged over the shuffles."""
 
 
-def _count_documents(
-    scans: Sequence[ScannedDocuments],
-    in_a: Bool[np.ndarray, " document"],
-    shuffled_in_a: Bool[np.ndarray, "document shuffle"],
-    progress: Progress,
-) -> _Counts:
-    """Count the documents of each side in which a latent is above its threshold, a block of latents at a time."""
-    d_sae = scans[0].features.d_sae
-    fired = sum(np.minimum(scan.features.column("n_active"), len(scan.documents.ids)) for scan in scans)
-    above = np.zeros((d_sae, 2), np.int64)
-    means = np.zeros((d_sae, 2))
-    thresholds = np.zeros(d_sae)
-    strongest = np.full((d_sae, 2, N_SNIPPETS), -1, np.int64)
-    shuffled = np.zeros((d_sae, shuffled_in_a.shape[1]), np.int64)
-    for low, high in latent_blocks(fired, d_sae, COUNTS_AT_ONCE):
-        maxima, rows = _maxima(scans, low, high, progress)
-        thresholds[low:high] = _medians(maxima)
-        for side, members in enumerate((in_a, ~in_a)):
-            means[low:high, side] = maxima.T @ (members / members.sum())
-            strongest[low:high, side] = _strongest_rows(maxima, rows, members)
-        is_above = maxima.copy()
-        is_above.data = (maxima.data > np.repeat(thresholds[low:high], np.diff(maxima.indptr))).astype(np.float32)
-        above[low:high] = is_above.T @ np.stack([in_a, ~in_a], 1).astype(np.float32)
-        shuffled[low:high] = is_above.T @ shuffled_in_a.astype(np.float32)
-    return _Counts(above, means, thresholds, strongest, shuffled)
-
-
-def _test_latents(counts: _Counts, n_a: int, n: int, min_documents: int) -> _Tests:
+def _test_latents(counts: DocumentCounts, n_a: int, n: int, min_documents: int) -> _Tests:
     """Test whether each latent is above its threshold in more of A's n_a documents, or of B's, than of all n."""
     from scipy.stats import false_discovery_control  # whoever reads a run's configuration would wait for it
 
@@ -299,104 +247,6 @@ def _test_latents(counts: _Counts, n_a: int, n: int, min_documents: int) -> _Tes
     p[tested], q[tested] = adjusted_p(counts.above[tested, 0])
     by_chance = [int((adjusted_p(above_a)[1] <= FALSE_DISCOVERIES).sum()) for above_a in counts.shuffled[tested].T]
     return _Tests(p, q, float(np.mean(by_chance)))
-
-
-def _maxima(
-    scans: Sequence[ScannedDocuments], low: int, high: int, progress: Progress
-) -> tuple[scipy.sparse.csc_matrix, Int64[np.ndarray, " nnz"]]:
-    """Return the largest activation of each latent in each document, sorted by latent, and its row. Rows of a second
-    scan are numbered after those of the first."""
-    matrices = []
-    rows = []
-    offset = 0
-    for features, documents in scans:
-        maxima_of_scan = pool_codes(features.codes, documents, "max", features.n_ctx, low, high, progress)
-        matrices.append(maxima_of_scan.matrix)
-        rows.append(maxima_of_scan.rows + offset)
-        offset += features.tokens.numel()
-    stacked = scipy.sparse.vstack(matrices, format="csr")
-    entry_numbers = scipy.sparse.csr_matrix(
-        (np.arange(1, stacked.nnz + 1), stacked.indices, stacked.indptr), stacked.shape
-    )
-    entry_columns = entry_numbers.tocsc()
-    entry_order = entry_columns.data - 1
-    maxima = scipy.sparse.csc_matrix(
-        (stacked.data[entry_order], entry_columns.indices, entry_columns.indptr), stacked.shape
-    )
-    return maxima, np.concatenate(rows)[entry_order]
-
-
-def _medians(maxima: scipy.sparse.csc_matrix) -> Float64[np.ndarray, " latent"]:
-    """Return the lower median of each column, including its zeros. It is 0 if at least half are zeros."""
-    n = maxima.shape[0]
-    medians = np.zeros(maxima.shape[1])
-    n_zero = n - np.diff(maxima.indptr)
-    for latent in np.flatnonzero(n_zero <= (n - 1) // 2):
-        values = maxima.data[maxima.indptr[latent] : maxima.indptr[latent + 1]]
-        middle = (n - 1) // 2 - n_zero[latent]
-        medians[latent] = np.partition(values, middle)[middle]
-    return medians
-
-
-def _strongest_rows(
-    maxima: scipy.sparse.csc_matrix, rows: Int64[np.ndarray, " nnz"], members: Bool[np.ndarray, " document"]
-) -> Int64[np.ndarray, "latent snippet"]:
-    """Return, for each latent, the rows of its largest maxima in a corpus; of equal ones, the earlier document. −1
-    fills the rest."""
-    out = np.full((maxima.shape[1], N_SNIPPETS), -1, np.int64)
-    latents = np.repeat(np.arange(maxima.shape[1]), np.diff(maxima.indptr))
-    inside = members[maxima.indices]
-    latents, rows = latents[inside], rows[inside]
-    order = np.lexsort((rows, -maxima.data[inside], latents))
-    latents, rows = latents[order], rows[order]
-    rank = np.arange(len(latents)) - np.searchsorted(latents, latents)
-    kept = rank < N_SNIPPETS
-    out[latents[kept], rank[kept]] = rows[kept]
-    return out
-
-
-def permutation_p(
-    above_a: Int64[np.ndarray, " latent"], above: Int64[np.ndarray, " latent"], n_a: int, n: int
-) -> Float64[np.ndarray, " latent"]:
-    """Return the two-sided p of `above_a` of A's n_a documents among the `above` of all n, if the documents of A are
-    redrawn: twice the hypergeometric tail on its side of the mean, at most 1."""
-    return _tails(above_a.astype(np.int64), above.astype(np.int64), n_a, n)
-
-
-@njit(cache=True, nogil=True)
-def _tails(counts, totals, n_a, n):
-    out = np.ones(len(counts))
-    for i in range(len(counts)):
-        x, total = counts[i], totals[i]
-        low = max(0, n_a + total - n)
-        high = min(total, n_a)
-        step = 1 if x * n >= total * n_a else -1
-        term = math.exp(_log_choose(total, x) + _log_choose(n - total, n_a - x) - _log_choose(n, n_a))
-        tail, k = 0.0, x
-        while low <= k <= high and term > 1e-17 * tail:
-            tail += term
-            if step > 0:
-                term *= (total - k) * (n_a - k) / ((k + 1.0) * (n - total - n_a + k + 1.0))
-            else:
-                term *= k * (n - total - n_a + k) / ((total - k + 1.0) * (n_a - k + 1.0))
-            k += step
-        out[i] = min(1.0, 2 * tail)
-    return out
-
-
-@njit(cache=True, nogil=True)
-def _log_choose(n, k):
-    return math.lgamma(n + 1.0) - math.lgamma(k + 1.0) - math.lgamma(n - k + 1.0)
-
-
-def _difference(above: Sequence[int], sizes: tuple[int, int]) -> tuple[float, float, float]:
-    """Return the difference of two shares with Newcombe's interval, which follows from Wilson's interval of each
-    share."""
-    a, b = (k / n for k, n in zip(above, sizes, strict=True))
-    (low_a, high_a), (low_b, high_b) = (wilson(k, n) for k, n in zip(above, sizes, strict=True))
-    below = math.hypot(a - low_a, high_b - b)
-    beyond = math.hypot(high_a - a, b - low_b)
-    return a - b, a - b - below, a - b + beyond
 
 
 def _rules(ranking: pd.DataFrame | None, scans: Sequence[ScannedDocuments]) -> pd.DataFrame:
@@ -417,14 +267,14 @@ def _rules(ranking: pd.DataFrame | None, scans: Sequence[ScannedDocuments]) -> p
 
 
 def _difference_table(
-    counts: _Counts,
+    counts: DocumentCounts,
     tests: _Tests,
     scans: Sequence[ScannedDocuments],
     sizes: tuple[int, int],
     names: tuple[str, str],
     rules: pd.DataFrame,
 ) -> pd.DataFrame:
-    differences = np.array([_difference(above, sizes) for above in counts.above.tolist()]).reshape(-1, 3)
+    differences = np.array([share_difference(above, sizes) for above in counts.above.tolist()]).reshape(-1, 3)
     shares = counts.above / np.array(sizes)
     differs = tests.q <= FALSE_DISCOVERIES
     facts_of_latents = zip(shares.tolist(), counts.thresholds.tolist(), rules["rule"], rules["f1"], strict=True)

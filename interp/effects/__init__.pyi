@@ -2,11 +2,11 @@ from .attention_attribution import attention_scores as attention_scores
 from .attribution import attribution_graph as attribution_graph
 from .graph import AttributionGraph as AttributionGraph
 from .graph import load_graph as load_graph
-from .graph_cards import disagreements as disagreements
 from .graph_checks import agreement as agreement
 from .graph_checks import changed_next_tokens as changed_next_tokens
 from .graph_checks import measured_effects as measured_effects
 from .graph_checks import score_graph as score_graph
+from .graph_page import disagreements as disagreements
 from .interventions import ABLATE as ABLATE
 from .interventions import Action as Action
 from .interventions import add as add

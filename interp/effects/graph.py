@@ -42,10 +42,9 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from interp.checks.errors import InterpError
-from interp.effects.graph_cards import disagreements, latent_cards
 from interp.effects.graph_files import graph_json, read_graph
 from interp.effects.graph_nodes import HEAD_SCORES, GraphNodes, row_shares
-from interp.effects.graph_page import write_graph_page
+from interp.effects.graph_page import disagreements, latent_cards, write_graph_page
 from interp.features.feature_store import FeatureStore
 from interp.statistics.directions import unit_rows
 from interp.statistics.linkage import average_linkage

@@ -1,22 +1,29 @@
 """The page of an attribution graph: one HTML file that contains its style, code and data, and works offline from
 file://.
 
-In: the data that `graph.js` draws: the graph as JSON, a card of each latent, and the measurements. Out: the file.
-Corpus text in it is data, never markup: JSON that cannot close its script, drawn as text. The page runs no script but
-its own.
+Beside the graph it has a card of each latent, with its rule, the tokens that it raises and the texts that it fires on
+most, and lists the measured effects that contradict what is attributed. Corpus text in it is data, never markup: JSON
+that cannot close its script, drawn as text. The page runs no script but its own (`graph.js`).
 """
 
 import base64
 import hashlib
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
+
 from interp.display.cards import script_json
+from interp.effects.graph_nodes import GraphNodes
+from interp.features.feature_store import FeatureStore
 from interp.storage.files import write_text
+
+_EXAMPLES, _LOGITS = 5, 5
 
 
 def write_graph_page(path: str | Path, content: Mapping[str, Any], *, title: str) -> None:
@@ -27,3 +34,40 @@ def write_graph_page(path: str | Path, content: Mapping[str, Any], *, title: str
     allowed = f"sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}"
     parts = {"hash": allowed, "title": html.escape(title), "style": style, "data": data, "code": code}
     write_text(path, re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], page))
+
+
+def latent_cards(
+    graph: GraphNodes, features: Mapping[str, FeatureStore], rankings: Mapping[str, pd.DataFrame]
+) -> dict[str, dict[str, Any]]:
+    """Make the card of each latent, by "layer_latent". features, rankings: of some hooks; of others cards are empty."""
+    cards = dict[str, dict[str, Any]]()
+    for (hook, latents), layer in zip(graph.latents().items(), graph.layers, strict=False):
+        rules = rankings[hook].set_index("latent")["explanation"].to_dict() if hook in rankings else {}
+        known = features[hook].several(latents) if hook in features else {}
+        for latent in latents:
+            card = cards[f"{layer}_{latent}"] = {"said": str(rules.get(latent) or ""), "logits": [], "examples": []}
+            if latent in known:
+                feature: Any = known[latent]
+                shown = feature.facts["top_logit_tokens"][:_LOGITS] if feature.has_logits else ()
+                card["logits"] = [feature.vocab[token] for token in shown]
+                card["examples"] = [
+                    _example(row, feature.vocab) for row in feature.examples.head(_EXAMPLES).itertuples()
+                ]
+    return cards
+
+
+def disagreements(effects: pd.DataFrame) -> pd.DataFrame:
+    """Keep the pairs whose measured effect has another sign, or differs by a factor of two; the largest difference
+    first."""
+    ratio = effects["measured"] / effects["attributed"]
+    wrong = effects[~(ratio.between(0.5, 2) | (effects["measured"] == effects["attributed"]))]
+    gap = (wrong["measured"] - wrong["attributed"]).abs()
+    return wrong.loc[gap.sort_values(ascending=False, kind="stable").index]
+
+
+def _example(row: Any, vocab: Sequence[str]) -> dict[str, Any]:
+    """Show the text around a firing, each token with its share of the largest activation."""
+    largest = max(float(value) for value in row.values) or 1.0
+    tokens = [vocab[token] for token in row.tokens]
+    shares = [round(float(value) / largest, 3) for value in row.values]
+    return {"tokens": tokens, "shares": shares, "at": int(np.argmax(row.values))}

@@ -1,6 +1,7 @@
 """Counts, and shares, means and medians with their 95 % intervals."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,6 +73,16 @@ def wilson(k: float, n: int) -> tuple[float, float]:
     z = 1.96
     centre, spread = (k + z**2 / 2) / (n + z**2), z / (n + z**2) * np.sqrt(k * (n - k) / n + z**2 / 4)
     return max(0.0, float(centre - spread)), min(1.0, float(centre + spread))
+
+
+def share_difference(counts: Sequence[int], sizes: Sequence[int]) -> Estimate:
+    """Return the difference of two shares, counts / sizes, with its 95 % interval, which follows from Wilson's interval
+    of each share (Newcombe 1998, method 10)."""
+    a, b = (k / n for k, n in zip(counts, sizes, strict=True))
+    (low_a, high_a), (low_b, high_b) = (wilson(k, n) for k, n in zip(counts, sizes, strict=True))
+    below = math.hypot(a - low_a, high_b - b)
+    beyond = math.hypot(high_a - a, b - low_b)
+    return Estimate(a - b, a - b - below, a - b + beyond)
 
 
 def bootstrap(

@@ -13,6 +13,7 @@ The verdict in ten sentences, each with the function that does it:
  5. A curve, fitted to what readers judged and to what was planted, turns these into the probability of one meaning and
     its interval: `Calibration.probability` (`calibration`).
  6. If it is not surely above ½, the firings are clustered into senses, each with its own probability: `sense_of_each`.
+    `FiringComparison` (`firing_comparison`) does 3, 4 and 6 for many latents at a time.
  7. For each latent and sense, rules in words are searched in half of the text, counted exactly, and the best one is
     scored on the other half: `propose_rules` (`search`, among `candidates`, by a `beam`), `count_rules` (`counting`),
     `explain` (`explanations`). `rules` says what a rule is; `describe` (`senses`) adds what else is known of a sense.

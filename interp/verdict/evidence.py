@@ -8,24 +8,19 @@ their senses.
        (`nulls`). A window of the text that occurs in several sequences counts only in the first (`features.examples`).
        Other steps that count firings use the same pass.
     2  Read what is true at each of these positions, and how rare that is (`text.predicates`). This gives how alike the
-       firings are, and the probability that they have one meaning (`similarity`, `calibration`).
+       firings are, and the probability that they have one meaning (`firing_comparison`, `similarity`, `calibration`).
     3  If this is not surely above ½, divide the firings into senses, and find the probability that each has one
        meaning.
     4  Do the same for some latents on shifted text: their firings are moved along the text by one shift, as on a ring.
-
-A firing in tenth t (0 … 9), of which n were sampled, has the weight (t + ½)^¾ / max(n, FULL_FIRINGS). So a tenth with
-few firings says less, and exceptions among the weakest firings count little, as they do for readers.
 """
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
-import torch
-from jaxtyping import Bool, Float32, Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 from numba import njit
 from threadpoolctl import threadpool_limits
 
@@ -33,9 +28,9 @@ from interp.codes.code_chunks import CodeChunk
 from interp.codes.sampling import FiringSampler
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import map_in_threads
-from interp.text.predicates import Predicates, PredicatesOfUnits
 from interp.verdict.calibration import Calibration, Probability
 from interp.verdict.coded_text import CodedText
+from interp.verdict.firing_comparison import MAX_PER_TENTH, N_TENTHS, FiringComparison, SimilarityOfFirings
 from interp.verdict.nulls import (
     MIN_BLOCK,
     MIN_GROUPS,
@@ -43,82 +38,19 @@ from interp.verdict.nulls import (
     against_pooled_nulls,
     circular_shifts,
     rows_per_group,
-    shift_rows,
 )
 from interp.verdict.ranking_config import N_SHIFTS
-from interp.verdict.similarity import (
-    MAX_SENSES,
-    N_COMMON,
-    STATISTIC_NAMES,
-    full_similarity_lift,
-    most_shared,
-    pairwise_similarity,
-    sense_of_each,
-    shared_predicates,
-    similarity_statistics,
-)
+from interp.verdict.similarity import STATISTIC_NAMES
 
-N_TENTHS = 10
-"""Parts of equal width into which activations are cut, up to the latent's largest."""
-MAX_PER_TENTH = 12
-"""Firings that are sampled of each tenth, at most."""
-FULL_FIRINGS = 8
-"""Number of sampled firings at which a tenth has its full weight."""
-WEIGHT_EXPONENT = 0.75
-"""The exponent of the activation in a firing's weight."""
-MIN_FIRINGS_OF_SENSE = 6
-"""A sense with fewer firings is not tested for one meaning."""
 NULL_LATENTS = 256
 """Latents that are evaluated on each shifted text; enough for the null, since latents are pooled."""
-LATENTS_AT_ONCE = 1024
 READING = "reading firings"
-COMPARING = "comparing firings"
-"""The names of the steps in progress reports."""
-
+"""The name of this step in progress reports."""
 log = logging.getLogger(__name__)
 
 Listener = Callable[[CodeChunk], None]
 """A function that is called with every chunk while the codes are read. Other threads use the chunk at the same time, so
 it must not change it."""
-
-
-class SharedPredicate(NamedTuple):
-    """A predicate that the firings of a sense share."""
-
-    words: str
-    kind: str
-
-
-@dataclass(frozen=True)
-class SimilarityOfFirings:
-    """The similarity of each latent's firings, and their senses. A latent that was not evaluated has NaN or −1."""
-
-    statistics: Float64[np.ndarray, "d_sae statistic"]
-    """`similarity.STATISTIC_NAMES`."""
-    covariance: Float64[np.ndarray, "d_sae statistic statistic"]
-    senses: Int64[np.ndarray, "d_sae firing"]
-    """The sense of each sampled firing, 0 for the largest; −1 for none."""
-    sense_statistics: Float64[np.ndarray, "d_sae sense statistic"]
-    """The statistics of the firings of each sense, if there are several senses."""
-    sense_covariance: Float64[np.ndarray, "d_sae sense statistic statistic"]
-    shared: dict[tuple[int, int], list[SharedPredicate]] = field(default_factory=dict)
-    """The predicates that the firings of each latent and sense share."""
-
-    @classmethod
-    def empty(cls, d_sae: int, n_firings: int) -> "SimilarityOfFirings":
-        n = len(STATISTIC_NAMES)
-        return cls(
-            statistics=np.full((d_sae, n), np.nan),
-            covariance=np.zeros((d_sae, n, n)),
-            senses=np.full((d_sae, n_firings), -1, np.int64),
-            sense_statistics=np.full((d_sae, MAX_SENSES, n), np.nan),
-            sense_covariance=np.zeros((d_sae, MAX_SENSES, n, n)),
-        )
-
-    @property
-    def n_senses(self) -> Int64[np.ndarray, " d_sae"]:
-        """Number of senses of each latent; 0 if it was not evaluated."""
-        return self.senses.max(1, initial=-1) + 1
 
 
 @dataclass(frozen=True)
@@ -217,178 +149,13 @@ def collect_evidence(
     if testable.any():
         candidates = np.flatnonzero(text.counted & text.encoded)
         densities = sampler.count.sum(1) / max(len(candidates), 1)
-        comparison = _FiringComparison(text.predicates, calibration, rows, densities, candidates)
+        comparison = FiringComparison(text.predicates, calibration, rows, densities, candidates)
         with threadpool_limits(1, user_api="blas"):  # the result must not depend on BLAS's threads
             observed = comparison.evaluate(wanted, progress=progress)
             nulls = text.team.divide(
                 [partial(comparison.evaluate, *each) for each in zip(null_latents, shifts, strict=True)]
             )
     return FiringEvidence(observed, nulls, rows, mass_shares, count_shares, groups.effective, testable, calibration)
-
-
-@dataclass(frozen=True)
-class _FiringComparison:
-    """Measures how similar the firings of latents are, and finds their senses."""
-
-    predicates: Predicates
-    calibration: Calibration
-    rows: Int64[np.ndarray, "d_sae firing"]
-    densities: Float64[np.ndarray, " d_sae"]
-    """The share of the text's rows on which each fires."""
-    candidates: Int64[np.ndarray, " row"]
-    """The rows on which a sampled firing may be: those that have codes and count as evidence. Firings are moved along
-    these alone, as copies of one text are alike by themselves."""
-
-    def evaluate(
-        self,
-        latents: Int64[np.ndarray, " latent"],
-        shift: int = 0,
-        progress: Progress = no_progress,
-    ) -> SimilarityOfFirings:
-        """Evaluate some latents, with their firings moved by `shift` rows."""
-        out = SimilarityOfFirings.empty(*self.rows.shape)
-        for start in range(0, len(latents), LATENTS_AT_ONCE):
-            block = latents[start : start + LATENTS_AT_ONCE]
-            self._evaluate_block(block, shift, out)
-            progress(start + len(block), len(latents), COMPARING)
-        return out
-
-    def _evaluate_block(self, latents: Int64[np.ndarray, " latent"], shift: int, out: SimilarityOfFirings) -> None:
-        drawn = [np.flatnonzero(rows >= 0) for rows in self.rows[latents]]
-        n_rows = self.predicates.text.tokens.size
-        rows = [
-            shift_rows(self.rows[latent, places], shift, self.candidates, n_rows)
-            for latent, places in zip(latents, drawn, strict=True)
-        ]
-        firings = _Firings(
-            latents,
-            self.predicates.at_each(rows, self.predicates.compared),
-            np.concatenate(drawn),
-            self.densities,
-            self.predicates.surprise,
-        )
-        shared = _Shared.empty(len(latents))
-        spans = np.array_split(np.arange(len(latents)), 4 * torch.get_num_threads())
-        map_in_threads(spans, partial(_compare, firings, out.statistics, out.covariance))
-        is_sure = self.calibration.probability(out.statistics[latents], out.covariance[latents]).low > 0.5
-        senses = out.senses, out.sense_statistics, out.sense_covariance
-        map_in_threads(spans, partial(_find_senses, firings, is_sure, *senses, shared))
-        if shift == 0:
-            self._name_shared(latents, firings.read.rows, shared, out)
-
-    def _name_shared(
-        self, latents: Int64[np.ndarray, " latent"], rows: np.ndarray, shared: "_Shared", out: SimilarityOfFirings
-    ) -> None:
-        """Write the predicates that the firings of each latent and sense share, in words."""
-        for unit, latent in enumerate(latents.tolist()):
-            for sense in range(int(out.senses[latent].max()) + 1):
-                numbers = shared.numbers[unit, sense]
-                out.shared[latent, sense] = [
-                    SharedPredicate(self.predicates.words(number, rows[example]), self.predicates.kind_of(number))
-                    for number, example in zip(numbers.tolist(), shared.examples[unit, sense], strict=True)
-                    if number >= 0
-                ]
-
-
-class _Firings(NamedTuple):
-    """The sampled firings of some latents, and what holds at them."""
-
-    latents: Int64[np.ndarray, " unit"]
-    read: PredicatesOfUnits
-    places: Int64[np.ndarray, " entry"]
-    """The place of each firing among the latent's sampled ones (`FiringEvidence.sampled_rows`)."""
-    densities: Float64[np.ndarray, " d_sae"]
-    surprise: Float32[np.ndarray, " predicate"]
-
-
-class _Shared(NamedTuple):
-    """The predicates that the firings of each latent and sense share; −1 for none."""
-
-    numbers: Int64[np.ndarray, f"unit {MAX_SENSES} {N_COMMON}"]
-    examples: Int64[np.ndarray, f"unit {MAX_SENSES} {N_COMMON}"]
-    """An entry of `PredicatesOfUnits.rows` at which it holds."""
-
-    @classmethod
-    def empty(cls, n_units: int) -> "_Shared":
-        shape = n_units, MAX_SENSES, N_COMMON
-        return cls(np.full(shape, -1, np.int64), np.full(shape, -1, np.int64))
-
-
-@njit(cache=True, nogil=True)
-def _compare(firings, statistics, covariance, units):
-    """Write the statistics of the firings of some units, and their covariance."""
-    scratch = np.zeros(len(firings.surprise), np.int32)
-    for unit in units:
-        latent = firings.latents[unit]
-        own = slice(firings.read.offsets[unit], firings.read.offsets[unit + 1])
-        weights = firing_weights(firings.places[own] // MAX_PER_TENTH)
-        rows = firings.read.entries[own]
-        shared = shared_predicates(firings.read.holds, rows, weights, firings.surprise, scratch)
-        r = pairwise_similarity(shared, len(rows), firings.densities[latent])
-        _write(similarity_statistics(r, weights), statistics[latent], covariance[latent])
-
-
-@njit(cache=True, nogil=True)
-def _find_senses(firings, is_sure, senses, statistics, covariance, shared, units):
-    """Write the sense of each firing of some units, the statistics of the firings of each sense, if there are several,
-    and what these share. If it is sure that a latent has one meaning, it has one sense."""
-    scratch = np.zeros(len(firings.surprise), np.int32)
-    for unit in units:
-        latent = firings.latents[unit]
-        own = slice(firings.read.offsets[unit], firings.read.offsets[unit + 1])
-        places = firings.places[own]
-        rows = firings.read.entries[own]
-        weights = firing_weights(places // MAX_PER_TENTH)
-        r = np.ones((len(rows), len(rows)))
-        sense = np.zeros(len(rows), np.int64)
-        if not is_sure[unit]:
-            of_all = shared_predicates(firings.read.holds, rows, weights, firings.surprise, scratch)
-            r = pairwise_similarity(of_all, len(rows), firings.densities[latent])
-            sense = sense_of_each(r, weights)
-        n_senses = 0
-        for firing in range(len(rows)):
-            senses[latent, places[firing]] = sense[firing]
-            n_senses = max(n_senses, sense[firing] + 1)
-        for number in range(n_senses):
-            members = np.flatnonzero(sense == number)
-            part = weights[members]
-            share = part.sum()
-            part /= share
-            if n_senses > 1 and len(members) >= MIN_FIRINGS_OF_SENSE:
-                within = np.empty((len(members), len(members)))
-                for i in range(len(members)):
-                    for j in range(len(members)):
-                        within[i, j] = r[members[i], members[j]]
-                _write(similarity_statistics(within, part), statistics[latent, number], covariance[latent, number])
-            of_sense = shared_predicates(firings.read.holds, rows[members], part, firings.surprise, scratch)
-            most = full_similarity_lift(firings.densities[latent] * share)
-            for place, index in enumerate(most_shared(of_sense, part, most)):
-                shared.numbers[unit, number, place] = of_sense.numbers[index]
-                shared.examples[unit, number, place] = rows[members[of_sense.members[of_sense.offsets[index]]]]
-
-
-@njit(cache=True, nogil=True)
-def _write(found, statistics, covariance):
-    for a in range(len(statistics)):
-        statistics[a] = found.values[a]
-        for b in range(len(statistics)):
-            covariance[a, b] = found.covariance[a, b]
-
-
-@njit(cache=True, nogil=True)
-def firing_weights(tenths):
-    """Return the weights of firings in these tenths; they sum to 1."""
-    n = np.zeros(N_TENTHS)
-    for tenth in tenths:
-        n[tenth] += 1
-    weights = np.empty(len(tenths))
-    total = 0.0
-    for firing, tenth in enumerate(tenths):
-        weights[firing] = (tenth + 0.5) ** WEIGHT_EXPONENT / max(n[tenth], FULL_FIRINGS)
-        total += weights[firing]
-    for firing in range(len(tenths)):
-        weights[firing] /= total
-    return weights
 
 
 class _Groups:

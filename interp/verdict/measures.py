@@ -46,12 +46,21 @@ from interp.features.latent_matches import best_correlations
 from interp.runtime.registry import register
 from interp.statistics.estimates import ratio
 from interp.text.vocabulary import plain_strings
-from interp.verdict.ranking_columns import AFTER_MEASURES, BEFORE_MEASURES
+from interp.verdict.similarity import STATISTIC_NAMES
 
 LatentValues = Float64[np.ndarray, " latent"]
 Null = Literal["shift", "directions", "ranks", "none"]
 MIN_SHARE_WITH_TOKEN = 0.5
 """An offset is not considered if fewer than this share of a latent's firings have a token there."""
+RULE_SCORES = ("f1", "precision", "recall", "n_examples", "f1_by_interval", "json")
+BEFORE_MEASURES = (
+    *("latent", "monosemanticity", "ci_low", "ci_high", "verdict", "n_senses"),
+    *("explanation", *(f"explanation_{name}" for name in RULE_SCORES)),
+    *("senses", "sure", "learnt", "shared", "shared_kind", *STATISTIC_NAMES),
+)
+AFTER_MEASURES = ("n_active", "n_sequences", "evidence")
+"""The columns of a ranking before and after those of the measures (`interp.verdict.ranking`), whose names no measure
+can have."""
 
 
 class Directions(NamedTuple):

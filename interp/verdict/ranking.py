@@ -74,10 +74,11 @@ from interp.storage.parts import check_part
 from interp.verdict.calibration import Calibration
 from interp.verdict.coded_text import CodedText
 from interp.verdict.counting import SCORING
-from interp.verdict.evidence import COMPARING, READING, FiringEvidence, Listener, collect_evidence
+from interp.verdict.evidence import READING, FiringEvidence, Listener, collect_evidence
 from interp.verdict.explanations import PROPOSING
+from interp.verdict.firing_comparison import COMPARING
 from interp.verdict.learnt import LearntFit, learnt_inputs
-from interp.verdict.measures import MEASURES, WordMass, measure_values
+from interp.verdict.measures import AFTER_MEASURES, BEFORE_MEASURES, MEASURES, RULE_SCORES, WordMass, measure_values
 from interp.verdict.nulls import (
     Masks,
     NullComparison,
@@ -86,7 +87,6 @@ from interp.verdict.nulls import (
     circular_shifts,
     compare_measures,
 )
-from interp.verdict.ranking_columns import AFTER_MEASURES, BEFORE_MEASURES, RULE_SCORES
 from interp.verdict.ranking_config import N_SHIFTS, RankingConfig, RankingKeywords
 from interp.verdict.ranking_tables import N_FIRST, Ranking, evidence_rows, worth_a_look
 from interp.verdict.search import FitSample

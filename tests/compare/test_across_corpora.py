@@ -1,6 +1,5 @@
-"""Which features differ between two corpora: tails against enumeration, false discoveries and power by simulation."""
+"""Which features differ between two corpora: false discoveries and power by simulation."""
 
-import itertools
 import shutil
 from dataclasses import replace
 
@@ -14,7 +13,6 @@ import torch
 from interp import figures
 from interp.cli import main
 from interp.compare import corpora, open_pair
-from interp.compare.across_corpora import permutation_p
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_config import ScanConfig
 
@@ -43,23 +41,6 @@ def planted(seed: int) -> np.ndarray:
 
 HALF = torch.zeros(N, CTX, dtype=torch.bool)
 HALF[: N // 2] = True
-
-
-def test_tails_are_those_of_every_way_to_draw_the_documents():
-    n, n_a = 9, 4
-    for total in range(1, n):
-        above = np.arange(n) < total
-        counts = np.array([above[list(drawn)].sum() for drawn in itertools.combinations(range(n), n_a)])
-        for x in range(max(0, n_a + total - n), min(total, n_a) + 1):
-            tail = (counts >= x).mean() if x >= total * n_a / n else (counts <= x).mean()
-            found = permutation_p(np.array([x]), np.array([total]), n_a, n)
-            assert found[0] == pytest.approx(min(1, 2 * tail))
-    x, total = np.array([700, 260, 41, 0]), np.array([1500, 900, 60, 30])
-    upper, lower = (
-        f(at, 5000, total, 2000) for f, at in ((scipy.stats.hypergeom.sf, x - 1), (scipy.stats.hypergeom.cdf, x))
-    )
-    expected = 2 * np.where(x >= total * 0.4, upper, lower)
-    np.testing.assert_allclose(permutation_p(x, total, 2000, 5000), expected, rtol=1e-8)
 
 
 def test_statistics_are_those_of_a_loop(tmp_path):
@@ -115,7 +96,7 @@ def test_blocks_of_latents_and_two_scans_say_the_same_as_one(tmp_path, monkeypat
         store(tmp_path / name, z[rows], tokens[at])
         for name, rows, at in (("a", slice(half * CTX), slice(half)), ("b", slice(half * CTX, None), slice(half, None)))
     ]
-    monkeypatch.setattr("interp.compare.across_corpora.COUNTS_AT_ONCE", 500)
+    monkeypatch.setattr("interp.compare.document_counts.COUNTS_AT_ONCE", 500)
     pd.testing.assert_frame_equal(corpora(*sides).table, whole.table)
 
 

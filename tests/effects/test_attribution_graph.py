@@ -24,13 +24,13 @@ from interp.effects import graph_checks
 from interp.effects.attention_attribution import attention_scores
 from interp.effects.attribution import attribution_graph
 from interp.effects.graph import AttributionGraph, load_graph
-from interp.effects.graph_cards import disagreements
 from interp.effects.graph_checks import (
     agreement,
     changed_next_tokens,
     measured_effects,
     score_graph,
 )
+from interp.effects.graph_page import disagreements
 from interp.effects.interventions import Action, intervene
 from interp.effects.latent_edges import feature_edges
 from interp.effects.prompt_passes import PromptPasses

@@ -8,7 +8,8 @@ from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.verdict.calibration import Calibration
 from interp.verdict.coded_text import CodedText
-from interp.verdict.evidence import COMPARING, FULL_FIRINGS, WEIGHT_EXPONENT, collect_evidence, firing_weights
+from interp.verdict.evidence import collect_evidence
+from interp.verdict.firing_comparison import COMPARING, FULL_FIRINGS, WEIGHT_EXPONENT, firing_weights
 from interp.verdict.ranking import rank_codes
 from interp.verdict.similarity import STATISTIC_NAMES
 from tests.copied_text import copied_text, counted

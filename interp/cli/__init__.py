@@ -24,21 +24,15 @@ from typer import Option
 from interp.checks.errors import InterpError
 from interp.cli.comparison_commands import compare_command
 from interp.cli.error_lines import is_expected, one_line, usage_line
-from interp.cli.feature_commands import effects_command, rank_command, report_command, scan_command
 from interp.cli.field_flags import with_field_flags
 from interp.cli.graph_command import graph_command
 from interp.cli.judge_command import judge_command
 from interp.cli.model_commands import harvest_command, nulls_command, quality_command, tokenize_command
-from interp.cli.run_commands import (
-    demo_command,
-    explore_command,
-    plan_command,
-    publish_command,
-    run_command,
-    run_help,
-    warm_up_command,
-)
+from interp.cli.page_commands import explore_command, publish_command, report_command
+from interp.cli.run_commands import demo_command, plan_command, run_command, run_help, warm_up_command
 from interp.cli.sae_commands import export_command, train_sae_command, train_sae_help
+from interp.cli.scan_command import scan_command
+from interp.cli.table_commands import effects_command, rank_command
 from interp.runtime.memory import limit_arenas
 from interp.runtime.progress_bar import no_bars_inside
 from interp.runtime.torchrun import is_first, is_shared

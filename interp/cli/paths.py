@@ -20,7 +20,7 @@ from interp.storage.addresses import (
     remove_object,
     write_object,
 )
-from interp.storage.artifacts import find, looks_like_path
+from interp.storage.artifacts import find, is_run, looks_like_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
 
 TABLES = (".parquet", ".csv")
 OVERWRITE = Option("--overwrite", help="replace what an earlier command left there")
-
-
-PART = Option(metavar="K/N", help="do only this part, such as 3/16; --join merges all parts")
 
 
 def load_named_model(name: str) -> Any:
@@ -90,6 +87,21 @@ def hook_to_scan(store: Any, hook: str | None, sae: Any) -> str:
             f"the SAE was trained on {trained_on}, {store.path} holds {only}: pass --hook {only} if you mean this"
         )
     return only
+
+
+def check_source(source: Path, out: str | None, noun: str, *endings: str, overwrite: bool = False) -> bool:
+    """Return whether the source is a run folder, which has a place for results. Raises ValueError, before slow
+    libraries are imported, if it is neither a run folder nor a feature store, if --out is missing for a feature store,
+    or if --out cannot be written."""
+    find(source, "run", "features")
+    if out is not None:
+        check_writable("--out", out, *endings, overwrite=overwrite, anywhere=True)
+    elif is_run(source):
+        check_writable("the run folder", source, run=source)
+        find(source, "features")
+    else:
+        raise InterpError(f"{source} is a feature store, not a run folder: name {noun} with --out")
+    return is_run(source)
 
 
 def say_which_hook(run: "Run") -> None:

@@ -1,5 +1,4 @@
-"""The commands on runs: `demo` and `run` do all stages, `plan` estimates what they need, `warm-up` compiles. On a
-finished run, `explore` serves its page with the model, and `publish` writes the formats of other tools."""
+"""The commands that make runs: `demo` and `run` do all stages, `plan` estimates what they need, `warm-up` compiles."""
 
 import inspect
 import sys
@@ -12,10 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from typer import Argument, Option
 
 from interp.checks.errors import InterpError
-from interp.cli.graph_command import graph_command, serve_page
-from interp.cli.paths import OVERWRITE, check_writable, say_which_hook
+from interp.cli.graph_command import graph_command
+from interp.cli.paths import check_writable
 from interp.runtime.progress_bar import Bar
-from interp.storage.artifacts import check_exists, find
+from interp.storage.artifacts import check_exists
 
 if TYPE_CHECKING:
     from interp.pipeline.config import RunConfig
@@ -164,80 +163,6 @@ def warm_up_command() -> None:
 
     with tempfile.TemporaryDirectory() as folder, Bar("warm-up") as bar:
         run_stages(RunConfig.tiny(), Path(folder) / "run", progress=lambda stage: bar)
-
-
-def explore_command(
-    run: Annotated[Path, Argument(help="a finished run folder")],
-    *,
-    port: Annotated[int, Option(help="a port of this machine; 0 is any free port", min=0, max=(1 << 16) - 1)] = 8000,
-) -> None:
-    """run → its page together with the model
-
-    Type a text and see which features fire at each token and how each contributes to the next one; hold features and
-    compare the model's output. Stars, labels and notes are kept in RUN/notes.json. The server is for this machine only;
-    to see the page on another one, use `ssh -L 8000:127.0.0.1:8000 MACHINE` there."""
-    find(run, "run")
-    print(f"opening {run} and its model …", flush=True)
-    from interp.pipeline.opening import open_any
-    from interp.report.live import Explorer
-
-    opened = open_any(run, "run")
-
-    say_which_hook(opened)
-    with Explorer(opened, port) as server:
-        serve_page(server)
-
-
-def publish_command(
-    run: Annotated[Path, Argument(help="a finished run folder")],
-    *,
-    out: Annotated[Path, Option(help="the folder to write")],
-    to: Annotated[Literal["neuronpedia", "delphi", "hub"], Option(help="whose format")],
-    model_id: Annotated[str | None, Option(help="neuronpedia: the model's name there; delphi: the tokenizer's")] = None,
-    layer: Annotated[int, Option(help="neuronpedia: the layer of the hook", min=0)] = 0,
-    sae_set: Annotated[str | None, Option(help="neuronpedia: the name of the dictionaries there")] = None,
-    repo: Annotated[
-        str | None, Option(help="hub: upload to this repository, NAME/REPOSITORY (default: write the folder only)")
-    ] = None,
-    overwrite: Annotated[bool, OVERWRITE] = False,
-) -> None:
-    """run → files for Neuronpedia, Delphi or the hub
-
-    neuronpedia: the dashboards of features in JSON, as SAEDashboard writes them. delphi: all firings, as its latent
-    cache. hub: the dictionary with a card of the run's numbers; nothing is uploaded unless --repo is given."""
-    if repo and to != "hub":
-        raise InterpError(f"--repo {repo} is for --to hub, not for {to}")
-    if to == "neuronpedia" and not (model_id and sae_set):
-        raise InterpError("--to neuronpedia needs --model-id and --sae-set, the names of the source there")
-    if to == "delphi" and not model_id:
-        raise InterpError("--to delphi needs --model-id, with which transformers finds the tokenizer")
-    find(run, "run")
-    check_writable("--out", out)
-    from interp import exchange
-    from interp.pipeline.opening import open_any
-
-    opened = open_any(run, "run")
-
-    written = out
-    with Bar("publish") as bar:
-        if to == "neuronpedia":
-            exchange.write_neuronpedia(
-                opened.features,
-                out,
-                model_id=str(model_id),
-                layer=layer,
-                sae_set=str(sae_set),
-                overwrite=overwrite,
-                progress=bar,
-            )
-        elif to == "delphi":
-            written = exchange.write_delphi(
-                opened.features, out, model_name=str(model_id), overwrite=overwrite, progress=bar
-            )
-        else:
-            written = exchange.write_hub_folder(opened, out, overwrite=overwrite)
-    say_which_hook(opened)
-    print(exchange.upload_to_hub(written, repo) if repo else written)
 
 
 def _show_stages(config: "RunConfig", out: Path, until: str | None, redo: bool) -> None:

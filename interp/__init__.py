@@ -32,7 +32,7 @@ The command line, the page and the help pick it up:
     a source of text             a function with `@text_source`             `models.text_sources`
     a source of models           a function with `@model_source`            `models.pretrained`
     a measure of a latent        a function with `@measure`                 `verdict.measures`
-    a kind of predicate          an entry in `PREDICATE_KINDS`              `text.kinds`
+    a kind of predicate          an entry in `PREDICATE_KINDS`              `text.predicate_kinds`
     a figure                     a function with `@figure`                  `figures`
 
 Three things of the library itself need a few lines more: local files that a source of text reads are digested in

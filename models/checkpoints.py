@@ -71,7 +71,7 @@ def count_weights(file: Path, remedy: str) -> int:
         return sum(math.prod(stored.get_slice(name).get_shape()) for name in stored.keys())
 
 
-def keep_rows(file: Path, step: int) -> None:
+def drop_rows_after(file: Path, step: int) -> None:
     """Drop the rows of a JSON-lines log that come after `step`, and a truncated last line."""
     lines = file.read_bytes().splitlines(keepends=True) if file.exists() else []
     try:

@@ -31,7 +31,7 @@ from interp.runtime.progress_bar import shows_progress
 from interp.storage.files import digest, read_json, write_json
 from interp.storage.folders import recover_finished, whole_folder
 from interp.storage.manifests import verify
-from models.checkpoints import keep_rows, load_weights, read_checkpoint, write_checkpoint
+from models.checkpoints import drop_rows_after, load_weights, read_checkpoint, write_checkpoint
 from models.evaluation import TextTokenizer, decode_without_bos, evaluate_loss, measure_losses, sample_texts
 from models.recipe import CLIP_NORM, TrainingConfig, adamw, autocast_to, batch_rows, check_finite
 from models.transformer import Transformer
@@ -141,7 +141,7 @@ class _Training:
             facts = read_checkpoint(self.checkpoint, self.model, self.optimizer)
             self.step = facts["step"]
             self.seconds_before = facts["seconds"]
-            keep_rows(self.out / "metrics.jsonl", self.step)
+            drop_rows_after(self.out / "metrics.jsonl", self.step)
             log.info("resumed %s at step %d of %d", self.out, self.step, self.steps)
             return
         for file in self.out.rglob("*"):  # of a training that was killed before its first checkpoint

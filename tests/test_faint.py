@@ -21,7 +21,7 @@ from interp.sae import resampling
 from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner
 from interp.sae.resampling import latents_along_residuals
-from interp.sae.weights import keep_near
+from interp.sae.weights import keep_near_start
 from interp.verdict.ranking import rank_codes
 from interp.verdict.ranking_tables import ranking_evidence
 
@@ -200,7 +200,7 @@ def test_rows_are_turned_back_at_the_same_length():
     generator = torch.Generator().manual_seed(1)
     start, rows = torch.randn(30, 8, generator=generator), 3 * torch.randn(30, 8, generator=generator)
     before = rows.clone()
-    keep_near(rows, start)
+    keep_near_start(rows, start)
     torch.testing.assert_close(rows.norm(dim=1), before.norm(dim=1))
     was, now = (torch.nn.functional.cosine_similarity(each, start) for each in (before, rows))
     assert torch.equal(rows[was > 0.81], before[was > 0.81]) and (now >= 0.8 - 1e-6).all()

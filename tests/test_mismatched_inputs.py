@@ -31,7 +31,7 @@ from interp.compare.concepts import concept_table
 from interp.compare.null_dictionaries import Nulls, compare_with_nulls
 from interp.evaluation.baselines import shuffled_model
 from interp.evaluation.quality import decoder_digest
-from interp.features.scan_checks import check_scan_of, check_table, identity
+from interp.features.scan_checks import check_scan_of, check_table, scan_identity
 from interp.sae import SAE, Crosscoder, TopK, TopKConfig, load_sae
 from interp.storage.manifests import write_manifest
 from models.tokenizer import Tokenizer
@@ -241,7 +241,7 @@ def qualities(features: FeatureStore) -> pd.DataFrame:
 
 def nulls_of(features: FeatureStore) -> Nulls:
     table = pd.DataFrame({"latent": range(D_SAE), "cosine": 0.5, "frozen_cosine": 0.1})
-    table.attrs["features"] = identity(features)
+    table.attrs["features"] = scan_identity(features)
     return Nulls(table, table, table)
 
 

@@ -9,7 +9,7 @@ from interp import ActivationStore, FeatureStore, ScanConfig, SparseCodes, TopKC
 from interp.checks.limits import check_at_least
 from interp.sae.file_tensors import FileTensors
 from interp.storage.files import digest_json, read_json, write_tensors
-from models.checkpoints import keep_rows
+from models.checkpoints import drop_rows_after
 from models.corpus import CorpusConfig, load_documents
 from models.layers import TransformerConfig
 from models.recipe import TrainingConfig
@@ -134,7 +134,7 @@ def test_json_that_is_none_names_the_file_and_the_remedy(tmp_path, text):
         read_json(tmp_path / "config.json", "do this")
     (tmp_path / "metrics.jsonl").write_text(f"{text}\n")
     with pytest.raises(ValueError, match="metrics.jsonl is damaged"):
-        keep_rows(tmp_path / "metrics.jsonl", 5)
+        drop_rows_after(tmp_path / "metrics.jsonl", 5)
 
 
 def test_a_tokenizer_that_is_none_names_its_file(tmp_path):

@@ -19,7 +19,7 @@ import torch
 from interp.features.feature_store import FeatureStore
 from interp.verdict.coded_text import CodedText
 from interp.verdict.explanations import Explanations, explain
-from interp.verdict.search import FitSample
+from interp.verdict.rule_search import FitSample
 
 
 def main() -> None:

@@ -40,7 +40,7 @@ from interp.codes.dictionary_hooks import dictionary_hooks
 from interp.compare import MIN_FIRED
 from interp.effects import feature_edges, feature_effects
 from interp.effects.ablation_batch import sampled_sequences
-from interp.effects.interventions import columns
+from interp.effects.interventions import columns_of_latents
 
 KINDS = {
     "residual stream": [("blocks.0.hook_resid_post", None), ("blocks.1.hook_resid_post", None)],
@@ -161,7 +161,7 @@ def integrated_effect(
         codes, usable = hooks.codes(dictionary, capture(module, tokens, {"reads": hooks.input_hook})["reads"])
         present = features.codes.present(0, features.tokens.numel()).view(features.tokens.shape)[sequences]
         counted = usable.view(tokens.shape) & present
-        z = columns(codes, torch.tensor([latent]))[:, 0].view(tokens.shape) * counted
+        z = columns_of_latents(codes, torch.tensor([latent]))[:, 0].view(tokens.shape) * counted
         change = (-z[..., None] * dictionary.W_dec[latent]).detach()
         gradient = torch.zeros_like(change)
         for step in range(steps):

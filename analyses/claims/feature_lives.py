@@ -29,7 +29,7 @@ from jaxtyping import Float64
 
 from interp.codes.code_chunks import CodeSource
 from interp.compare.across_models import MIN_FIRED
-from interp.compare.lineage import masked_edges
+from interp.compare.latent_splitting import masked_edges
 from interp.features.latent_matches import best_matches
 from interp.runtime.progress import Progress, no_progress
 

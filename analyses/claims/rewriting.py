@@ -41,7 +41,7 @@ from interp.codes.dictionary import Dictionary, norm_limit_on
 from interp.codes.sparse_codes import SparseCodes
 from interp.evaluation.splice import Replace, Splice, recovered_share
 from interp.features.feature_store import FeatureStore
-from interp.features.scan_checks import check_scan_of, check_table, identity
+from interp.features.scan_checks import check_scan_of, check_table, scan_identity
 from interp.features.scan_folder import dictionary_digest
 from interp.figures.theme import BLUE, GREY, INK, check_columns, escape_markup, with_style
 from interp.report.panels import Panel
@@ -172,7 +172,7 @@ def rewrite_in_words(
     losses = _losses(splice, replacements)
     shares = pd.DataFrame({"latent": np.arange(features.d_sae), "words_share": words.shares})
     for table in (losses, shares):
-        table.attrs["features"] = identity(features)
+        table.attrs["features"] = scan_identity(features)
     return InWords(losses, shares)
 
 

@@ -38,12 +38,12 @@ from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import dictionary_hooks
 from interp.codes.sparse_codes import SparseCodes
 from interp.compare.across_models import ShiftedCodes
-from interp.effects.steering import activations
+from interp.effects.steering import latent_activations
 from interp.features.feature_store import FeatureStore
 from interp.statistics.estimates import bootstrap, ratio
-from interp.text.kinds import PREDICATE_KINDS, TOKENS_BEFORE
+from interp.text.predicate_kinds import PREDICATE_KINDS, TOKENS_BEFORE
 from interp.text.predicates import Predicates
-from interp.verdict.counting import NumberedRules
+from interp.verdict.rule_counts import NumberedRules
 from interp.verdict.rules import Atom, Rule
 
 _WINDOW, _FIRST = 32, 16
@@ -78,7 +78,7 @@ def sensitivity(
         fires = np.zeros((2, 0))
         if len(at):
             tokens = torch.from_numpy(np.concatenate([after, before]))
-            z = activations(model, hooks, dictionary, latent, tokens).numpy(force=True)
+            z = latent_activations(model, hooks, dictionary, latent, tokens).numpy(force=True)
             fires = (z[np.arange(len(z)), np.tile(at, 2)] > 0).reshape(2, -1)
         share = bootstrap(fires[0].astype(float), seed=seed)
         rows.append((latent, len(at), *share, float(fires[1].mean()) if len(at) else np.nan))

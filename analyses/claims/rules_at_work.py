@@ -30,8 +30,8 @@ from interp.compare import MIN_FIRED
 from interp.text.predicates import Predicates
 from interp.verdict.coded_text import CodedText
 from interp.verdict.explanations import explain
+from interp.verdict.rule_search import FitSample
 from interp.verdict.rules import Rule
-from interp.verdict.search import FitSample
 
 PAIRS = ScanConfig(n_top=0, n_per_interval=0, n_neighbours=0)
 SHARES = ("sensitivity", "unchanged", "fires", "absorbed", "by_chance")

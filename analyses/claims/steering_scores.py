@@ -34,8 +34,8 @@ from interp.codes.code_chunks import read_chunks
 from interp.codes.dictionary import Dictionary, is_included
 from interp.codes.dictionary_hooks import dictionary_hooks
 from interp.effects.ablation_batch import AblationBatch
-from interp.effects.interventions import columns
-from interp.effects.steering import Steered, activations, pins
+from interp.effects.interventions import columns_of_latents
+from interp.effects.steering import Steered, latent_activations, pins
 from interp.evaluation.downstream import Downstream
 from interp.evaluation.shortcuts import downstream_of
 from interp.features.feature_store import FeatureStore
@@ -108,7 +108,7 @@ def steering_success(
     concepts = FiringByToken.of(features, list(multiples), len(features.vocab), 1).share
 
     def shares(latent: int, written: Tensor, concept: Float[np.ndarray, " d_vocab"]) -> Float[np.ndarray, "2"]:
-        z = activations(model, hooks, dictionary, latent, written)[:, -n_tokens:]
+        z = latent_activations(model, hooks, dictionary, latent, written)[:, -n_tokens:]
         tokens = written[:, -n_tokens:].numpy(force=True)
         return np.array([concept[tokens].mean(), (z > 0).double().mean()])
 
@@ -172,7 +172,9 @@ class _Text(AblationBatch):
     def dose(self, latent: int, maximum: float, kl: float) -> tuple[float, float, Tensor]:
         """Return the multiple that costs `kl`, its cost, and the probabilities there. The multiple is NaN if there is
         none. For small doses, KL grows about as their square."""
-        z = columns(self.codes, torch.tensor([latent], device=self.codes.latents.device))[:, 0].to(self.W_dec)
+        z = columns_of_latents(self.codes, torch.tensor([latent], device=self.codes.latents.device))[:, 0].to(
+            self.W_dec
+        )
         multiple, divergence, p = 2.0, np.nan, self.p
         low, high = 0.0, MAX_MULTIPLE
         for _ in range(_TRIES):

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from interp.activations.shard_writer import ShardWriter, StoreConfig, check_dtype, naming_full_disk
+from interp.activations.shard_writer import ShardWriter, StoreConfig, check_dtype, explain_full_disk
 from interp.activations.shards import DTYPES
 from interp.activations.store_writer import StoreWriter
 from interp.checks.errors import InterpError, OverwriteError
@@ -37,7 +37,7 @@ def import_batches(
         )
     with whole_folder(out, made_of, overwrite=True) as new:
         spool = new / "rows.tmp"
-        with naming_full_disk(out):
+        with explain_full_disk(out):
             n_rows, d = _spool(batches, spool, DTYPES[dtype])
         config = StoreConfig(
             widths={hook_name: d}, dtype=dtype, rows_per_shard=rows_per_shard, n_ids=n_rows, seed=seed, made_of=made_of

@@ -100,7 +100,7 @@ class ActivationBatches(Iterator[Tensor]):
         while filled < len(batch):
             at = self._enter(self._row + part.start + filled)
             rows = self._order[at.row : at.row + len(batch) - filled]
-            gather(self._acts, rows, batch[filled : filled + len(rows)])
+            gather_columns(self._acts, rows, batch[filled : filled + len(rows)])
             filled += len(rows)
         self._row += n_rows
         return batch
@@ -223,7 +223,9 @@ def check_state(state: dict[str, Any], expected: dict[str, Any]) -> None:
             )
 
 
-def gather(columns: list[Float[Tensor, "row d"]], rows: Int[Tensor, " batch"], out: Float[Tensor, "batch d"]) -> None:
+def gather_columns(
+    columns: list[Float[Tensor, "row d"]], rows: Int[Tensor, " batch"], out: Float[Tensor, "batch d"]
+) -> None:
     """Copy rows of all columns side by side, in chunks, so that they are widened while they are in the cache."""
     for start in range(0, len(rows), _GATHERED_ROWS):
         chunk, into = rows[start : start + _GATHERED_ROWS], out[start : start + _GATHERED_ROWS]

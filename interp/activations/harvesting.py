@@ -45,7 +45,7 @@ from interp.activations.model_passes import (
     concatenate_tokens,
     weights_digest,
 )
-from interp.activations.remote_store import PartWriter, clear
+from interp.activations.remote_store import PartWriter, remove_store_objects
 from interp.activations.row_options import RowKeywords, RowOptions
 from interp.activations.shard_writer import ShardWriter, StoreConfig
 from interp.activations.sources import StoredRows, first_rows
@@ -159,7 +159,7 @@ def _open_output(team: Processes, out: Path | Address, made_of: Mapping[str, Any
     """Yield the place to write a store: a folder that becomes `out`, or the address itself, where the manifest
     completes the store."""
     if isinstance(out, Address):
-        team.first_does(partial(clear, out) if overwrite else partial(check_output, out, made_of))
+        team.first_does(partial(remove_store_objects, out) if overwrite else partial(check_output, out, made_of))
         yield out
     else:
         with team.whole_folder(out, made_of, resumes=True, overwrite=overwrite) as new:

@@ -42,7 +42,7 @@ from interp.activations.shards import (
     check_store_manifest,
     columns_in,
     damaged_part_error,
-    small_tensors,
+    side_file_tensors,
 )
 from interp.checks.errors import DamagedError, InterpError
 from interp.checks.json_values import AtLeastOne, AtLeastZero, Digest, FileName, validate_json
@@ -57,7 +57,7 @@ from interp.storage.addresses import (
     write_object,
 )
 from interp.storage.files import digest, digest_json, json_roundtrip, parse_json
-from interp.storage.manifests import MADE_OF, MANIFEST, check_manifest, files_listed, manifest_of
+from interp.storage.manifests import MADE_OF, MANIFEST, check_manifest, listed_files, manifest_of
 from interp.storage.remote_folders import BEGUN
 
 PART_BYTES = 256 << 20
@@ -110,7 +110,7 @@ class PartWriter:
         return state
 
     def clear(self) -> None:
-        clear(self.address)
+        remove_store_objects(self.address)
 
     def write(self, rows: Mapping[str, Tensor], state: WriterState) -> None:
         """Write one object with the rows, sorted by shard, and the state after them."""
@@ -185,14 +185,14 @@ class RemoteFiles:
             self._cache.write(key, data)
         return tensor.view(n_rows, column.width) if column.width else tensor
 
-    def small(self, name: str) -> dict[str, Tensor]:
+    def side_file(self, name: str) -> dict[str, Tensor]:
         """Return a file next to the parts."""
-        return small_tensors(read_object(self.path / name), self.manifest, self.path / name)
+        return side_file_tensors(read_object(self.path / name), self.manifest, self.path / name)
 
     def verify(self) -> None:
         """Check every byte of all files."""
         for name in self.manifest["files"]:
-            self.small(name)
+            self.side_file(name)
         for i in range(len(self.layouts)):
             for column in self.columns:
                 self._fetch(i, column)
@@ -269,9 +269,9 @@ def read_remote_manifest(address: Address) -> tuple[dict[str, Any], str]:
     return manifest, digest(data)
 
 
-def clear(address: Address) -> None:
+def remove_store_objects(address: Address) -> None:
     """Remove a store, the manifest first: without it the store is not considered finished."""
-    listed = files_listed(address) or set()
+    listed = listed_files(address) or set()
     for name in (MANIFEST, BEGUN, *sorted(listed - {MANIFEST})):
         remove_object(address / name)
     number = 0

@@ -25,7 +25,15 @@ from safetensors import safe_open
 from torch import Tensor
 
 from interp.activations.row_options import Dtype
-from interp.activations.shards import DTYPES, PROGRESS_FILE, ROW_IDS, Column, ShardLayout, clear, columns_of
+from interp.activations.shards import (
+    DTYPES,
+    PROGRESS_FILE,
+    ROW_IDS,
+    Column,
+    ShardLayout,
+    columns_of,
+    remove_store_files,
+)
 from interp.checks.errors import InterpError
 from interp.checks.limits import check_at_least, check_value
 from interp.statistics.randomness import shuffled_range, splitmix64
@@ -122,7 +130,7 @@ class ShardWriter:
 
     def clear(self) -> None:
         """Remove the store."""
-        clear(self.out)
+        remove_store_files(self.out)
 
     def write(self, rows: Mapping[str, Tensor], state: WriterState) -> None:
         """Append each row to its shard. `state` is the one after these rows."""
@@ -134,7 +142,7 @@ class ShardWriter:
         for shard, (start, end) in enumerate(zip(np.r_[0, ends], ends, strict=False)):
             if start == end:
                 continue
-            with naming_full_disk(self.out), open(self._partial(shard), "r+b", buffering=0) as file:
+            with explain_full_disk(self.out), open(self._partial(shard), "r+b", buffering=0) as file:
                 for name, array in arrays.items():
                     block = array.take(order[start:end], axis=0)
                     self._hashes[shard][name].update(block.data)
@@ -164,10 +172,10 @@ class ShardWriter:
 
     def _reserve(self) -> None:
         """Create every shard at its full size, so that a full disk is detected before the first forward pass."""
-        clear(self.out)
+        remove_store_files(self.out)
         needed = sum(layout.size for layout in self._layouts)
         self.out.mkdir(parents=True, exist_ok=True)
-        with naming_full_disk(self.out, needed):
+        with explain_full_disk(self.out, needed):
             if shutil.disk_usage(self.out).free < needed:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             for shard, layout in enumerate(self._layouts):
@@ -179,7 +187,7 @@ class ShardWriter:
     def _write_progress(self, state: WriterState) -> None:
         sums = {f"sums.{hook}": total for hook, total in state.sums.items()}
         tensors = {"filled": torch.from_numpy(self._filled), **sums}
-        write_small(self.out / PROGRESS_FILE, tensors, {"json": json.dumps(state.values)})
+        write_side_file(self.out / PROGRESS_FILE, tensors, {"json": json.dumps(state.values)})
 
     def _restore(self) -> WriterState:
         """Continue the work of an earlier writer; checksums are recomputed from its files."""
@@ -208,7 +216,7 @@ class ShardWriter:
         if not final.exists() and filled == layout.n_rows:
             os.replace(partial, final)
         elif not final.exists():
-            with naming_full_disk(self.out), write_atomically(final) as temporary, open(temporary, "wb") as file:
+            with explain_full_disk(self.out), write_atomically(final) as temporary, open(temporary, "wb") as file:
                 file.write(sealed.header)
                 for column in self._columns:
                     file.write(layout.read(partial, column.name, filled).view(torch.uint8).numpy().data)
@@ -252,7 +260,7 @@ def shard_of(row_ids: Int[np.ndarray, " row"], n_shards: int, seed: int) -> Int[
 
 
 @contextmanager
-def naming_full_disk(folder: Path, needed: int | None = None) -> Iterator[None]:
+def explain_full_disk(folder: Path, needed: int | None = None) -> Iterator[None]:
     """Turn the error of a full disk into an OSError with the folder, and the bytes needed if known."""
     try:
         yield
@@ -269,15 +277,15 @@ def write_tokens(file: Path, tokens: Int[Tensor, "seq pos"]) -> None:
     """Write the token ids as a safetensors file, a block at a time, in the type in which they are used: a reader maps
     the file and copies nothing."""
     dtype = np.dtype(np.int32)
-    with naming_full_disk(file.parent), write_atomically(file) as temporary, open(temporary, "wb") as stream:
+    with explain_full_disk(file.parent), write_atomically(file) as temporary, open(temporary, "wb") as stream:
         stream.write(tensors_header([("tokens", dtype, tokens.shape, tokens.numel() * dtype.itemsize)]))
         for block in tokens.split(max(1, _IDS_A_CHUNK // tokens.shape[1])):
             stream.write(np.ascontiguousarray(block.numpy().astype(dtype)).data)
 
 
-def write_small(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+def write_side_file(file: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
     """Write one of the small files next to the shards."""
-    with naming_full_disk(file.parent):
+    with explain_full_disk(file.parent):
         write_tensors(file, tensors, metadata)
 
 

@@ -158,7 +158,7 @@ class StoreFiles:
             self._checked.add((index, name))
         return tensor
 
-    def small(self, name: str) -> dict[str, Tensor]:
+    def side_file(self, name: str) -> dict[str, Tensor]:
         """Return a file next to the shards, mapped: its bytes are not held beside what is made of them."""
         file = self.path / name
         if digest_file(file) != self.manifest["files"][name]["sha256"]:
@@ -176,7 +176,7 @@ class StoreFiles:
             for column in layout.columns:
                 self.column(i, name=column.name)
         for name in self.manifest["files"]:
-            self.small(name)
+            self.side_file(name)
 
     def _shard(self, index: int) -> Path:
         return self.path / self.manifest["shards"][index]["file"]
@@ -199,7 +199,7 @@ def columns_of(n_ids: int, widths: Mapping[str, int], dtype: str) -> tuple[Colum
     return ids, *(Column(name, DTYPES[dtype], d) for name, d in widths.items())
 
 
-def clear(folder: Path) -> None:
+def remove_store_files(folder: Path) -> None:
     """Remove a store's files, finished or not; other files stay."""
     for name in (
         MANIFEST,
@@ -242,7 +242,7 @@ def check_store_manifest(manifest: dict[str, Any], file: Path | Address) -> dict
     return manifest
 
 
-def small_tensors(data: bytes, manifest: dict[str, Any], file: Path | Address) -> dict[str, Tensor]:
+def side_file_tensors(data: bytes, manifest: dict[str, Any], file: Path | Address) -> dict[str, Tensor]:
     """Return the tensors in the bytes of a file next to the shards. Raises DamagedError if they differ from the
     manifest."""
     if digest(data) != manifest["files"][file.name]["sha256"]:

@@ -234,7 +234,7 @@ class ActivationStore(BatchReader):
         text."""
         if TOKENS_FILE not in self.manifest["files"]:
             return None
-        tokens = self._files.small(TOKENS_FILE).get("tokens", torch.empty(0))
+        tokens = self._files.side_file(TOKENS_FILE).get("tokens", torch.empty(0))
         shape = (self.manifest["n_ids"] // (self.n_ctx or 1), self.n_ctx)
         if tuple(tokens.shape) != shape or tokens.is_floating_point() or int(tokens.int().min()) < 0:
             raise DamagedError(
@@ -245,7 +245,7 @@ class ActivationStore(BatchReader):
     def statistics(self, hook: str) -> ActivationStatistics:
         hook = self.name_of(hook)
         numbers = {**self._hook(hook)}
-        stored = self._files.small(STATISTICS_FILE)
+        stored = self._files.side_file(STATISTICS_FILE)
         numbers.pop("d")
         tensors: dict[str, Any] = {name: stored.get(f"{hook}/{name}") for name in TENSORS}
         for name in ("mean", "geometric_median"):

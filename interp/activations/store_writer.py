@@ -30,7 +30,7 @@ from torch import Tensor
 
 from interp.activations.remote_store import PartWriter
 from interp.activations.row_statistics import TENSORS, n_sample_rows, outliers_among, running_sums, statistics_of
-from interp.activations.shard_writer import ShardWriter, WriterState, sample_rows, write_small, write_tokens
+from interp.activations.shard_writer import ShardWriter, WriterState, sample_rows, write_side_file, write_tokens
 from interp.activations.shards import (
     DTYPES,
     ROW_IDS,
@@ -211,5 +211,5 @@ class StoreWriter:
             tensors |= {f"{hook}/{name}": values[name] for name in TENSORS if values[name] is not None}
             numbers = {name: values[name] for name in values if name not in (*TENSORS, "n_rows")}
             hooks[hook] = {"d": d, **numbers}
-        self.files.add_file(STATISTICS_FILE, partial(write_small, tensors=tensors))
+        self.files.add_file(STATISTICS_FILE, partial(write_side_file, tensors=tensors))
         return hooks

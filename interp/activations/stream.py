@@ -27,7 +27,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.activations.batches import check_state, gather
+from interp.activations.batches import check_state, gather_columns
 from interp.activations.hooks import Model, as_hook_names, evaluating
 from interp.activations.model_passes import ModelPasses, TokenBatches, concatenate_tokens
 from interp.activations.row_options import RowKeywords, RowOptions
@@ -251,7 +251,7 @@ class StreamBatches(Iterator[Tensor]):
             acts, order = self._chunk_in_order()
             n_rows = len(order)
             rows = order[self._row : self._row + self.batch_size - filled]
-            gather([acts[name] for name in self.hooks], rows, batch[filled : filled + len(rows)])
+            gather_columns([acts[name] for name in self.hooks], rows, batch[filled : filled + len(rows)])
             filled, self._row = filled + len(rows), self._row + len(rows)
             if self._row == n_rows:
                 done = self._epoch * self.stream.n_chunks + self._chunk + 1

@@ -10,7 +10,7 @@ writes its message on one line. The checks are made:
     arguments            at the start of the public function that takes them (`limits`, `arguments`), and memory before
                          it is allocated (`free_memory`)
     inputs that belong together      `features.scan_checks`, `activations.harvesting.check_harvested`
-    paths of a command   before libraries that take seconds are imported (`cli.paths`)
+    paths of a command   before libraries that take seconds are imported (`cli.command_arguments`)
 
 Nothing here imports torch before it is used.
 """

@@ -24,7 +24,7 @@ def read_fields(config_class: type, values: Mapping[str, Any], whose: str = "") 
     return {name: check_value(name, value, hints[name]) for name, value in values.items()}
 
 
-def check_given(config_class: type, values: Iterable[str], whose: str) -> None:
+def check_needed_fields(config_class: type, values: Iterable[str], whose: str) -> None:
     """Raise ValueError where fields of the dataclass `config_class` that have no default are not among the values."""
     needed = [field.name for field in dataclasses.fields(config_class) if is_needed(field)]
     if missing := [name for name in needed if name not in values]:

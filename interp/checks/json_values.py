@@ -14,7 +14,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter, ValidationError
 
 from interp.checks.errors import DamagedError
-from interp.checks.limits import fault
+from interp.checks.limits import first_fault
 
 AtLeastOne = Annotated[int, Field(ge=1, le=1 << 60)]
 AtLeastZero = Annotated[int, Field(ge=0, le=1 << 60)]
@@ -29,7 +29,7 @@ def validate_json(json_type: Any, content: Any, file: str | Path, remedy: str) -
     try:
         _adapter(json_type).validate_python(content, strict=True)
     except ValidationError as error:
-        raise DamagedError(f"{file} is damaged, {fault(error)}; {remedy}") from None
+        raise DamagedError(f"{file} is damaged, {first_fault(error)}; {remedy}") from None
     return content
 
 

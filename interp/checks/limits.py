@@ -84,10 +84,10 @@ def check_value(name: str, value: Any, hint: Any) -> Any:
     try:
         return _reader(hint).validate_python(_to_python(value, _parts(hint)))
     except ValidationError as error:
-        raise InterpError(fault(error, name) + " or none" * (types.NoneType in _parts(hint))) from error
+        raise InterpError(first_fault(error, name) + " or none" * (types.NoneType in _parts(hint))) from error
 
 
-def fault(error: ValidationError, name: str = "") -> str:
+def first_fault(error: ValidationError, name: str = "") -> str:
     """Return the first fault that pydantic has found, on one line: "batch_size=0 must be at least 1".
     name: the name of the checked value; "": its place in what was checked."""
     first, *others = error.errors(include_url=False)

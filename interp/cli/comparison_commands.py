@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
-from interp.cli.paths import OVERWRITE, check_writable
+from interp.cli.command_arguments import OVERWRITE, check_writable
 from interp.runtime.progress_bar import Bar
 
 if TYPE_CHECKING:

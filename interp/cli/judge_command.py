@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from interp.checks.errors import InterpError
+from interp.cli.command_arguments import OVERWRITE, check_writable, read_table
 from interp.cli.field_flags import FieldFlags, settings_of
-from interp.cli.paths import OVERWRITE, check_writable, read_table
 from interp.cli.toml_values import assignment, toml_value
 from interp.runtime.progress_bar import Bar
-from interp.storage.artifacts import find, is_run
+from interp.storage.artifacts import find_artifact, is_run
 
 if TYPE_CHECKING:
     from interp.autointerp.judge import Judge
@@ -67,14 +67,14 @@ def judge_command(
         OPENAI_BASE_URL   the endpoint, such as http://localhost:8000/v1 (default https://api.openai.com/v1)
         OPENAI_MODEL      the model
         OPENAI_API_KEY    the key; any word for a server that needs none"""
-    find(source, "features")
+    find_artifact(source, "features")
     place = out.resolve()  # the name of "." is empty
     cache = cache or place.with_name(f"{place.name}.answers.sqlite")
     check_writable("--out", out)
     check_writable("--cache", cache, ".sqlite", overwrite=True)  # answers are added to it
     from interp.autointerp.endpoint import OPENAI_URL, Endpoint, EndpointConfig, api_key
     from interp.autointerp.judge import Judge, JudgeConfig
-    from interp.features.scan_checks import identity
+    from interp.features.scan_checks import scan_identity
     from interp.pipeline.opening import open_any
     from interp.storage.files import digest_json, write_json, write_parquet
     from interp.storage.folders import whole_folder
@@ -95,7 +95,7 @@ def judge_command(
     if not judge.sampled:
         raise InterpError("no latent has both an explanation and enough firings to judge it: try others")
     asked = {**dataclasses.asdict(config), "model": to.model, "base_url": to.base_url, "fields": to.fields}
-    made_of = {"kind": "judgements", "features": identity(features), "latents": chosen, **asked}
+    made_of = {"kind": "judgements", "features": scan_identity(features), "latents": chosen, **asked}
     made_of["explanations"] = digest_json({latent: explained.get(latent) for latent in chosen})
     with whole_folder(out, made_of, overwrite=overwrite) as new:
         _confirm(judge, yes, price_in, price_out)

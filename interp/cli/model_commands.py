@@ -11,8 +11,16 @@ from typer import Argument, Option
 
 from interp.activations.row_options import RowConfig
 from interp.checks.errors import InterpError
+from interp.cli.command_arguments import (
+    OVERWRITE,
+    TABLES,
+    check_writable,
+    load_named_model,
+    load_named_sae,
+    only_hook,
+    write_table,
+)
 from interp.cli.field_flags import FieldFlags
-from interp.cli.paths import OVERWRITE, TABLES, check_writable, load_named_model, load_named_sae, only_hook, write_table
 from interp.runtime.progress_bar import Bar
 from interp.runtime.torchrun import is_first
 

@@ -7,11 +7,11 @@ from typing import Annotated, Any, Literal
 from typer import Argument, Option
 
 from interp.checks.errors import InterpError
+from interp.cli.command_arguments import OVERWRITE, check_source, check_writable, read_table, say_which_hook
 from interp.cli.graph_command import serve_page
-from interp.cli.paths import OVERWRITE, check_source, check_writable, read_table, say_which_hook
 from interp.runtime.progress_bar import Bar
 from interp.storage.addresses import address_of
-from interp.storage.artifacts import find
+from interp.storage.artifacts import find_artifact
 
 
 def report_command(
@@ -61,7 +61,7 @@ def explore_command(
     Type a text and see which features fire at each token and how each contributes to the next one; hold features and
     compare the model's output. Stars, labels and notes are kept in RUN/notes.json. The server is for this machine only;
     to see the page on another one, use `ssh -L 8000:127.0.0.1:8000 MACHINE` there."""
-    find(run, "run")
+    find_artifact(run, "run")
     print(f"opening {run} and its model …", flush=True)
     from interp.pipeline.opening import open_any
     from interp.report.live import Explorer
@@ -96,7 +96,7 @@ def publish_command(
         raise InterpError("--to neuronpedia needs --model-id and --sae-set, the names of the source there")
     if to == "delphi" and not model_id:
         raise InterpError("--to delphi needs --model-id, with which transformers finds the tokenizer")
-    find(run, "run")
+    find_artifact(run, "run")
     check_writable("--out", out)
     from interp import exchange
     from interp.pipeline.opening import open_any

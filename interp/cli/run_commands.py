@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from typer import Argument, Option
 
 from interp.checks.errors import InterpError
+from interp.cli.command_arguments import check_writable
 from interp.cli.graph_command import graph_command
-from interp.cli.paths import check_writable
 from interp.runtime.progress_bar import Bar
 from interp.storage.artifacts import check_exists
 

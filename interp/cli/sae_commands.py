@@ -12,9 +12,9 @@ import typer
 from typer import Argument, Option
 
 from interp.checks.errors import InterpError
+from interp.cli.command_arguments import OVERWRITE, check_writable, load_named_sae, only_hook
 from interp.cli.error_lines import one_line
 from interp.cli.field_flags import FieldFlags
-from interp.cli.paths import OVERWRITE, check_writable, load_named_sae, only_hook
 from interp.cli.toml_values import assignment, toml_value, toml_values
 from interp.runtime.options import field_docs
 from interp.runtime.progress_bar import Bar

@@ -6,9 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from interp.checks.errors import InterpError
-from interp.cli.field_flags import FieldFlags
-from interp.cli.part_flags import PART, named_parts, refuse_beside
-from interp.cli.paths import (
+from interp.cli.command_arguments import (
     OVERWRITE,
     check_writable,
     hook_to_scan,
@@ -16,10 +14,12 @@ from interp.cli.paths import (
     load_named_sae,
     only_hook,
 )
+from interp.cli.field_flags import FieldFlags
+from interp.cli.part_flags import PART, named_parts, refuse_beside
 from interp.features.scan_config import ScanConfig
 from interp.runtime.progress_bar import Bar
 from interp.runtime.torchrun import is_first
-from interp.storage.artifacts import find
+from interp.storage.artifacts import find_artifact
 
 if TYPE_CHECKING:
     from interp.activations import ActivationStore
@@ -115,7 +115,7 @@ def _text(store: "ActivationStore", tokens: Path | None, tokenizer: Path | None)
     from interp.pipeline.opening import open_any
     from models.tokenizer import MIN_ENCODED_AGAIN, share_encoded_again
 
-    file = find(tokens, "tokens").path if tokens else None
+    file = find_artifact(tokens, "tokens").path if tokens else None
     labelled = open_any(file, "tokens") if file else None
     folder = tokenizer or (file.parent / "tokenizer" if file else None)
     spelt = open_any(folder, "tokenizer") if folder else None

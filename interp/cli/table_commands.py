@@ -14,9 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from interp.checks.errors import InterpError
-from interp.cli.field_flags import FieldFlags
-from interp.cli.part_flags import PART, named_parts, refuse_beside
-from interp.cli.paths import (
+from interp.cli.command_arguments import (
     OVERWRITE,
     TABLES,
     check_source,
@@ -26,6 +24,8 @@ from interp.cli.paths import (
     say_which_hook,
     write_table,
 )
+from interp.cli.field_flags import FieldFlags
+from interp.cli.part_flags import PART, named_parts, refuse_beside
 from interp.runtime.progress_bar import Bar
 from interp.runtime.torchrun import is_first, is_shared
 from interp.storage.artifacts import is_run

@@ -180,12 +180,12 @@ def is_faint(maxima: Any, norms: Any = None) -> Bool[Tensor, " d_sae"]:
 
     maxima: each latent's strongest firing, 0 or NaN if it never fires.
     norms: the norm of each decoder row, or None if all are 1."""
-    strength = strengths(maxima, norms)
-    fires = strengths(maxima) > 0  # one whose decoder row is zero fires too
+    strength = latent_strengths(maxima, norms)
+    fires = latent_strengths(maxima) > 0  # one whose decoder row is zero fires too
     return fires & (strength < FAINT_SHARE * strength[fires].median()) if fires.any() else fires
 
 
-def strengths(maxima: Any, norms: Any = None) -> Float[Tensor, " d_sae"]:
+def latent_strengths(maxima: Any, norms: Any = None) -> Float[Tensor, " d_sae"]:
     """Return the strength of each latent, 0 if it never fires."""
     maxima = _tensor(maxima).nan_to_num(0.0)
     return maxima if norms is None else maxima * _tensor(norms).to(maxima)

@@ -5,4 +5,4 @@ from .across_models import stability as stability
 from .across_models import universality as universality
 from .comparable_results import Pair as Pair
 from .comparable_results import open_pair as open_pair
-from .lineage import splitting as splitting
+from .latent_splitting import splitting as splitting

@@ -24,10 +24,10 @@ from interp.activations.hooks import own_hook
 from interp.checks.errors import InterpError
 from interp.compare.across_models import MIN_FIRED
 from interp.features.feature_store import FeatureStore
-from interp.features.scan_checks import differing, identity, same_dictionary
+from interp.features.scan_checks import differing_inputs, same_dictionary, scan_identity
 from interp.features.scan_folder import dictionary_digest, tensor_digest
 from interp.sae import SAE, load_sae
-from interp.storage.artifacts import find
+from interp.storage.artifacts import find_artifact
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Side:
     def identity(self) -> dict[str, str]:
         """Digests that identify the scan or the dictionary."""
         if isinstance(self.source, FeatureStore):
-            return identity(self.source)
+            return scan_identity(self.source)
         return {"dictionary": dictionary_digest(self.source)}
 
     @property
@@ -99,10 +99,12 @@ def open_pair(first: str | Path, second: str | Path) -> Pair:
     a, b = _open(first), _open(second)
     same_text = False
     if a.features is not None and b.features is not None:
-        same_text = not differing(a.features, b.features, "tokens")
+        same_text = not differing_inputs(a.features, b.features, "tokens")
         # Rows that are not text are known by their numbers, which are the same for any other rows: one dictionary
         # that read other activations read other rows.
-        is_other = not same_text or (not a.features.has_text and differing(a.features, b.features, "activations"))
+        is_other = not same_text or (
+            not a.features.has_text and differing_inputs(a.features, b.features, "activations")
+        )
         if is_other and same_dictionary(a.features, b.features):
             return Pair(a, b, "corpora", False)
     if _may_share_hook(a, b):
@@ -119,7 +121,7 @@ def open_pair(first: str | Path, second: str | Path) -> Pair:
 def _open(source: str | Path) -> Side:
     """Return the features of a run folder or feature store. For the folder of an SAE, or a run without a scan, return
     the dictionary."""
-    artifact, folder = find(source, "features", "sae")
+    artifact, folder = find_artifact(source, "features", "sae")
     return Side(Path(source), FeatureStore.open(folder) if artifact == "features" else load_sae(folder))
 
 

@@ -41,7 +41,7 @@ from interp.display.verdict_names import ONE_MEANING_ROW
 from interp.evaluation.baselines import shuffled_model
 from interp.features.feature_store import FeatureStore
 from interp.features.latent_matches import best_matches, nearest_rows
-from interp.features.scan_checks import check_scan_of, identity
+from interp.features.scan_checks import check_scan_of, scan_identity
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
 from interp.sae import SAE, SAEConfig, TopKConfig, train_sae, train_sweep
@@ -188,9 +188,9 @@ def compare_with_nulls(
     check_harvested(store, model, hook)
     made_of: dict[str, Any] = {
         "kind": "nulls",
-        "features": identity(features),
+        "features": scan_identity(features),
         "activations": store.digest,
-        "neurons": None if neurons is None else {baseline_name: identity(neurons)},
+        "neurons": None if neurons is None else {baseline_name: scan_identity(neurons)},
         # on whichever device they are trained, so one name stands for all
         "dictionary": None if config is None else config_to_dict(config) | {"device": SAEConfig.device},
         **dataclasses.asdict(nulls_config),
@@ -207,7 +207,7 @@ def compare_with_nulls(
         trials = _NullTrials(features, _TrainingConfigs.of(features, config, nulls_config), nulls_config, new, progress)
         neuron_scan = None if neurons is None else (baseline_name, neurons)
         for name, table in _judge_dictionaries(trials, neuron_scan, store, hook, model, harvesting)._asdict().items():
-            table.attrs["features"] = identity(features)
+            table.attrs["features"] = scan_identity(features)
             write_parquet(new / f"{name}.parquet", table)
         shutil.rmtree(new / "work", ignore_errors=True)
     return Nulls.read(out)

@@ -74,7 +74,7 @@ def intervene(
 
     def read(acts: Tensor) -> None:
         codes, usable = hooks.codes(dictionary, acts)
-        z = columns(codes, latents).to(times)  # codes of a dictionary in half precision are in float32
+        z = columns_of_latents(codes, latents).to(times)  # codes of a dictionary in half precision are in float32
         delta = (times * z + plus - z) @ dictionary.W_dec[latents]  # [row, d_out]
         chosen = usable & _mark_positions(positions, acts).to(usable.device)
         change["delta"] = delta * chosen[:, None]
@@ -95,7 +95,7 @@ def _check_change(delta: Tensor | None, rows: Tensor) -> Tensor:
     return delta
 
 
-def columns(codes: Any, latents: Tensor) -> Float[Tensor, "row chosen"]:
+def columns_of_latents(codes: Any, latents: Tensor) -> Float[Tensor, "row chosen"]:
     """Return the columns of some latents in the dense codes."""
     column = torch.full((codes.d_sae,), -1, device=latents.device)
     column[latents] = torch.arange(len(latents), device=latents.device)

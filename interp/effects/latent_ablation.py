@@ -55,7 +55,7 @@ from interp.effects.ablation_plan import latents_at_once, plan_ablations
 from interp.evaluation.downstream import Downstream
 from interp.evaluation.shortcuts import downstream_of
 from interp.features.feature_store import FeatureStore
-from interp.features.scan_checks import check_part_tables, check_scanned, identity
+from interp.features.scan_checks import check_part_tables, check_scanned, scan_identity
 from interp.runtime.model_sizes import size_of
 from interp.runtime.options import takes_options
 from interp.runtime.processes import Processes, processes
@@ -124,7 +124,7 @@ def feature_effects(
 
     `attrs`: rerun_part (the part of the model that was rerun), sequences (used, at most), firing (number of the
     requested latents that fire), minutes (estimated), seed, gradient_agreement (Spearman of
-    gradient_effect and total_change, over the latents), and features (`identity`).
+    gradient_effect and total_change, over the latents), and features (`scan_identity`).
     Raises ValueError if model, dictionary and scan do not belong together, and for a model that predicts no next
     tokens.
     """
@@ -149,7 +149,7 @@ def feature_effects(
             "latents": digest(plan.latents),
             "rerun_part": downstream.rerun_part,
         }
-        team.check_alike([identity(features), made_of, rank, count], "ablates")
+        team.check_alike([scan_identity(features), made_of, rank, count], "ablates")
         latents_here = plan.latents[rank::count]
         what = f"{len(latents_here):,} latents, each in at most {plan.sequences} sequences"
         share = len(latents_here) / max(len(plan.latents), 1) / team.count
@@ -177,7 +177,9 @@ def feature_effects(
         "seed": config.seed,
     }
     table.attrs["gradient_agreement"] = _gradient_agreement(table)
-    table.attrs |= {"features": identity(features)} | ({"part": [rank, count], MADE_OF: made_of} if count > 1 else {})
+    table.attrs |= {"features": scan_identity(features)} | (
+        {"part": [rank, count], MADE_OF: made_of} if count > 1 else {}
+    )
     return table
 
 

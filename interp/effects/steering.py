@@ -29,7 +29,7 @@ from interp.checks.limits import check_at_least
 from interp.codes.dictionary import Dictionary, has_trained_token, is_included
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.effects.ablation_batch import NUMBERS_AT_ONCE
-from interp.effects.interventions import Action, columns, intervene, pin
+from interp.effects.interventions import Action, columns_of_latents, intervene, pin
 from interp.evaluation.splice import mark_next_tokens
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_scanned
@@ -124,7 +124,7 @@ def dose_response(
         (float("nan"), *multiples), models, _costs(models, tokens, concept), strict=True
     ):
         written = [steered.sample(prompt, n_tokens, 1.0, seed) for prompt in prompts]
-        z = torch.cat([activations(model, hooks, dictionary, latent, text)[:, -n_tokens:] for text in written])
+        z = torch.cat([latent_activations(model, hooks, dictionary, latent, text)[:, -n_tokens:] for text in written])
         fires = {"fires": float((z > 0).double().mean()), "activation": float(z.double().mean()) / maximum}
         rows.append({"multiple": multiple, **costs, **fires})
     return pd.DataFrame(rows)
@@ -263,7 +263,7 @@ def pins(features: FeatureStore, multiples: Mapping[int, float]) -> dict[int, Ac
     return {latent: pin(multiple * float(table["max"][latent])) for latent, multiple in multiples.items()}
 
 
-def activations(
+def latent_activations(
     model: Model, hooks: DictionaryHooks, dictionary: Dictionary, latent: int, tokens: Int[Tensor, "seq pos"]
 ) -> Float[Tensor, "seq pos"]:
     """Return the activations of a latent when the unchanged model reads tokens. They are 0 above the norm limit, and at
@@ -273,5 +273,5 @@ def activations(
     tokens = tokens[:, -(size_of(module, "n_ctx") or tokens.shape[1]) :]
     with evaluating(module):
         codes, counted = hooks.codes_of_text(module, dictionary, tokens)
-    z = columns(codes, torch.tensor([latent], device=counted.device))[:, 0]
+    z = columns_of_latents(codes, torch.tensor([latent], device=counted.device))[:, 0]
     return (z * counted).view(tokens.shape)

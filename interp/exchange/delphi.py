@@ -23,7 +23,7 @@ from interp.activations.hooks import UNNAMED
 from interp.checks.errors import InterpError
 from interp.codes.code_chunks import read_chunks
 from interp.features.feature_store import FeatureStore
-from interp.features.scan_checks import identity
+from interp.features.scan_checks import scan_identity
 from interp.features.scan_input import latent_blocks
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
@@ -57,7 +57,7 @@ def write_delphi(
             f"an activation of {most:.4g} exceeds the range of float16, which Delphi stores: scale the dictionary"
         )
     folder = Path(out) / (re.sub(r"[^\w.-]+", "_", features.meta.get("hook_name", "")).lstrip(".") or UNNAMED)
-    made_of = {"kind": "Delphi", "features": identity(features), "model_name": model_name, "dataset": dataset}
+    made_of = {"kind": "Delphi", "features": scan_identity(features), "model_name": model_name, "dataset": dataset}
     with whole_folder(folder, made_of, overwrite=overwrite, editable=True) as new:
         _write(features, table, new, model_name, dataset, progress)
     return Path(out)

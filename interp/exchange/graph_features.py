@@ -15,7 +15,7 @@ from interp.checks.errors import InterpError
 from interp.effects.graph import AttributionGraph
 from interp.effects.graph_files import feature_number
 from interp.features.feature_store import FeatureStore
-from interp.features.scan_checks import identity
+from interp.features.scan_checks import scan_identity
 from interp.storage.files import write_text
 from interp.storage.folders import whole_folder
 
@@ -35,7 +35,7 @@ def write_graph_features(
     made_of = {
         "kind": "graph features",
         "nodes": np.array(graph.node_ids())[graph.nodes["type"] == "latent"].tolist(),
-        "of": [identity(features[name]) for name in graph.hook_names],
+        "of": [scan_identity(features[name]) for name in graph.hook_names],
     }
     with whole_folder(out, made_of, overwrite=overwrite, editable=True) as new:
         for (name, latents), layer in zip(graph.latents().items(), graph.layers, strict=False):

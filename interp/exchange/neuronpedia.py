@@ -17,7 +17,7 @@ import pandas as pd
 from interp.checks.errors import InterpError
 from interp.features.bins import merge_bins
 from interp.features.feature_store import FeatureStore
-from interp.features.scan_checks import identity
+from interp.features.scan_checks import scan_identity
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
 from interp.storage.files import write_json, write_text
@@ -55,7 +55,7 @@ def write_neuronpedia(
     if layer < 0:
         raise InterpError(f"layer={layer} must be 0 or more")
     named: dict[str, Any] = {"model_id": model_id, "layer": layer, "sae_set": sae_set}
-    made_of = {"kind": "Neuronpedia", "features": identity(features), **named, "dataset": dataset}
+    made_of = {"kind": "Neuronpedia", "features": scan_identity(features), **named, "dataset": dataset}
     with whole_folder(out, made_of, overwrite=overwrite, editable=True) as new:
         _write(features, new, named, dataset, progress)
     return Path(out)

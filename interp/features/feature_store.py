@@ -43,7 +43,7 @@ from interp.features.scan_folder import (
     tensor_digest,
 )
 from interp.features.scan_input import fit_half
-from interp.features.table_passes import SCHEMAS
+from interp.features.scan_tables import SCHEMAS
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
 from interp.storage.artifacts import folder_of

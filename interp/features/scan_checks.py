@@ -1,9 +1,10 @@
 """Check that inputs belong to a scan: tables made from its features, other scans, and the activations that it was made
 from.
 
-A scan has the digests of all its inputs (`FeatureStore.inputs`), and two scans are compared by them (`differing`). A
-table made from features has their `identity` in `attrs["features"]`, which Parquet files preserve. A table without an
-identity, such as one from a CSV file, is recognized by its latents and by how often they fire.
+A scan has the digests of all its inputs (`FeatureStore.inputs`), and two scans are compared by them
+(`differing_inputs`). A table made from features has their `scan_identity` in `attrs["features"]`, which Parquet files
+preserve. A table without an identity, such as one from a CSV file, is recognized by its latents and by how often they
+fire.
 """
 
 from collections.abc import Sequence
@@ -26,12 +27,12 @@ _ROUNDING = 0.01
 norm."""
 
 
-def identity(features: FeatureStore) -> dict[str, str]:
+def scan_identity(features: FeatureStore) -> dict[str, str]:
     """Return the digests by which a table of features identifies them."""
     return {name: value for name, value in features.inputs.items() if name in _TELLING}
 
 
-def differing(features: FeatureStore, other: FeatureStore, *names: str) -> list[str]:
+def differing_inputs(features: FeatureStore, other: FeatureStore, *names: str) -> list[str]:
     """Return those of these inputs ("tokens", "labels", "hook", "dictionary", …) that differ between two scans. One
     that either scan does not know counts as the same."""
     ours, theirs = features.inputs, other.inputs
@@ -40,7 +41,9 @@ def differing(features: FeatureStore, other: FeatureStore, *names: str) -> list[
 
 def check_same(features: FeatureStore, other: FeatureStore, *names: str) -> None:
     """Check that two scans have the same inputs. Raises ValueError with those that differ."""
-    others = [f"{'another' if name == 'hook' else 'other'} {name}" for name in differing(features, other, *names)]
+    others = [
+        f"{'another' if name == 'hook' else 'other'} {name}" for name in differing_inputs(features, other, *names)
+    ]
     if others:
         raise InterpError(
             f"{other.path} is a scan of {' and '.join(others)} than {features.path}: scan both with the same"
@@ -59,7 +62,7 @@ def same_dictionary(a: FeatureStore, b: FeatureStore) -> bool:
     """Return whether two scans are by one dictionary at one hook. The digests of the dictionaries decide if both scans
     have one, otherwise the decoders. If neither is known, as for codes of another producer, the number of latents
     decides."""
-    if a.d_sae != b.d_sae or differing(a, b, "hook", "dictionary"):
+    if a.d_sae != b.d_sae or differing_inputs(a, b, "hook", "dictionary"):
         return False
     is_known = all("dictionary" in features.inputs for features in (a, b))
     return is_known or a.W_dec is None or b.W_dec is None or torch.equal(a.W_dec, b.W_dec)
@@ -83,7 +86,7 @@ def check_table(
 ) -> None:
     """Check that a table of latents was made from these features. Raises ValueError if not.
     name: the name of the table in the error."""
-    ours = identity(features)
+    ours = scan_identity(features)
     tables = table.attrs.get("features", ours) if ours else {}
     differing = [f"other {key}" for key in {**ours, **tables} if ours.get(key) != tables.get(key)]
     latents = table["latent"].to_numpy()

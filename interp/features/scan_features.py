@@ -1,7 +1,7 @@
 """Scan the firings of every latent of a dictionary.
 
     codes = dictionary.codes(x) of every row of an ActivationStore     one pass over activations, resumable
-    tables from the codes in token order                               `interp.features.table_passes`
+    tables from the codes in token order                               `interp.features.scan_tables`
 
 A latent fires where z > 0 (`interp.codes`). One process scans a whole store. Several processes divide it (`torchrun`).
 Machines that are not connected scan one part each (`scan_part`), and `scan_features(parts=…)` joins the parts.
@@ -42,7 +42,7 @@ from interp.features.scan_folder import (
 )
 from interp.runtime.options import takes_options
 from interp.runtime.processes import part_of, processes
-from interp.runtime.progress import Progress, no_progress, split
+from interp.runtime.progress import Progress, no_progress, split_progress
 from interp.runtime.progress_bar import shows_progress
 from interp.storage.artifacts import check_exists
 from interp.storage.files import write_atomically
@@ -144,7 +144,7 @@ def _scan(
     pieces = pieces_of(store)
     scans: list[tuple[Scan, Dictionary, CodeStore, VarianceExplained]] = []
     with ExitStack() as folders:
-        progress_of_each = split(options.progress, len(dictionaries))
+        progress_of_each = split_progress(options.progress, len(dictionaries))
         for (out, (dictionary, hook)), progress in zip(dictionaries.items(), progress_of_each, strict=True):
             named = store.name_of(hook)
             scan = Scan(

@@ -28,7 +28,7 @@ from interp.features.decoder import Decoder
 from interp.features.labelling import LabelSets
 from interp.features.scan_config import ScanConfig
 from interp.features.scan_input import ScanText
-from interp.features.table_passes import n_passes, write_tables
+from interp.features.scan_tables import n_passes, write_tables
 from interp.runtime.processes import ALONE, Processes
 from interp.runtime.progress import Progress, no_progress
 from interp.sae import SAE

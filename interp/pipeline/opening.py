@@ -10,7 +10,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 from interp.storage.addresses import address_of
-from interp.storage.artifacts import ARTIFACTS, find
+from interp.storage.artifacts import ARTIFACTS, find_artifact
 from interp.storage.manifests import verify
 
 
@@ -26,7 +26,7 @@ def open_any(path: str | Path, *artifacts: str) -> Any:
     """
     if artifacts == ("activations",) and (address := address_of(path)) is not None:
         return reader_of("activations")(address)
-    artifact, folder = find(path, *artifacts)
+    artifact, folder = find_artifact(path, *artifacts)
     if not ARTIFACTS[artifact].reader_verifies:
         verify(folder)
     return reader_of(artifact)(folder)

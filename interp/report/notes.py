@@ -27,9 +27,9 @@ SEPARATORS = {"label": " / ", "note": "\n"}
 
 def features_key(features: "FeatureStore") -> str:
     """Return a key of the features that notes belong to."""
-    from interp.features.scan_checks import identity
+    from interp.features.scan_checks import scan_identity
 
-    return digest_json(identity(features))[:16]
+    return digest_json(scan_identity(features))[:16]
 
 
 def read_notes(file: str | Path) -> pd.DataFrame:

@@ -11,7 +11,7 @@ def no_progress(done: int, total: int, note: str) -> None:
     """Show nothing: a `Progress`."""
 
 
-def split(progress: Progress, n: int) -> list[Progress]:
+def split_progress(progress: Progress, n: int) -> list[Progress]:
     """Make a `Progress` for each of n jobs that run together. `progress` shows one job, of which each is the same
     share."""
     shares = [0.0] * n

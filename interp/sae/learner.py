@@ -44,7 +44,7 @@ from interp.sae.resampling import (
     n_compared_rows,
 )
 from interp.sae.sparse_ops import RowGradient
-from interp.sae.weights import REPLICATED_WEIGHTS, fold, initial_weights, keep_near
+from interp.sae.weights import REPLICATED_WEIGHTS, initial_weights, keep_near_start, unscaled_dictionary
 
 _FROZEN_WEIGHTS = {"decoder": "W_dec", "encoder": "encoder_rows"}
 """The weights that the option `freeze` keeps fixed. Of an architecture whose decoder's rows also encode, both are the
@@ -167,7 +167,7 @@ class Learner:
         self.config.project(self.weights)
         self.config.mask(self.weights)
         if self.initial_W_dec is not None:
-            keep_near(self.weights["W_dec"], self.initial_W_dec)
+            keep_near_start(self.weights["W_dec"], self.initial_W_dec)
         self.steps_done += 1
         if self.reservoir.collects(self.steps_done):
             self._resample(forward)
@@ -328,7 +328,7 @@ class Learner:
     def sae(self, metadata: dict[str, Any]) -> SAE:
         """Return the dictionary for unscaled inputs: all scales are folded into the weights."""
         encoder = self.config.trained_encoder(self.weights, self.architecture_state)
-        return fold(self.weights, encoder, self.hook_scales, self.config, metadata)
+        return unscaled_dictionary(self.weights, encoder, self.hook_scales, self.config, metadata)
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Return the tensors, and the values that fit into JSON."""

@@ -134,7 +134,7 @@ def sparse_encode(
         sums = kernels(slope).latent_sums(support.by_latent, slope)
         zero = rows.new_zeros(rows.shape[1])
         on_x = kernels(rows).decode(support.codes_of(slope), W_enc, zero) if x.requires_grad else None
-        on_rows = hand_over(LatentSum(support.by_latent, slope, rows), encoder_rows, into)
+        on_rows = collect_gradient(LatentSum(support.by_latent, slope, rows), encoder_rows, into)
         return on_x, on_rows, sums, None if centre is None else -(sums @ W_enc)
 
     return _Operation.apply(support.codes.values.detach(), gradients, x, encoder_rows, b_enc, centre)
@@ -148,7 +148,7 @@ def sparse_decode(encoded: Encoded, W_dec: Matrix, b_dec: Vector, *, into: RowGr
     def gradients(slope: Rows) -> tuple[Tensor | None, ...]:
         slope = slope.contiguous()
         dots = kernels(slope).rescore(codes, slope, decoder, torch.zeros_like(decoder[:, 0])).values
-        on_W_dec = hand_over(LatentSum(support.by_latent, codes.values, slope), W_dec, into)
+        on_W_dec = collect_gradient(LatentSum(support.by_latent, codes.values, slope), W_dec, into)
         return dots, on_W_dec, slope.sum(0)
 
     x_hat = kernels(decoder).decode(codes, decoder, b_dec.detach())
@@ -187,7 +187,9 @@ def squared_error(
         twice = 2 * slope
         share = twice if shards.count == 1 else twice / shards.count
         entries = _in_table(support.by_latent, ends, len(mean_error))
-        on_W_dec = hand_over(LatentSum(entries, twice * codes.values, decoded.residuals.flatten(0, 1)), W_dec, into)
+        on_W_dec = collect_gradient(
+            LatentSum(entries, twice * codes.values, decoded.residuals.flatten(0, 1)), W_dec, into
+        )
         on_b_dec = share * mean_error.sum(0) if b_dec.requires_grad else None
         return twice * decoded.gradient, on_W_dec, on_b_dec, -share * mean_error if target.requires_grad else None
 
@@ -214,7 +216,7 @@ def latent_rows(
     """Return the rows of some latents, each named once."""
 
     def gradients(slope: Rows) -> tuple[Tensor | None]:
-        return (hand_over(lambda total: total.index_add_(0, latents, slope), matrix, into),)
+        return (collect_gradient(lambda total: total.index_add_(0, latents, slope), matrix, into),)
 
     return _Operation.apply(matrix.detach()[latents], gradients, matrix)
 
@@ -231,12 +233,12 @@ def row_norms(matrix: Matrix, widths: tuple[int, ...], into: RowGradient | None 
             for total_of_part, part, factor in zip(total.split(list(widths), 1), parts, factors, strict=True):
                 total_of_part.addcmul_(part, factor[:, None])
 
-        return (hand_over(add, matrix, into),)
+        return (collect_gradient(add, matrix, into),)
 
     return _Operation.apply(norms.sum(0), gradients, matrix)
 
 
-def hand_over(part: LatentSum | AddGradient, matrix: Matrix, into: RowGradient | None) -> Matrix | None:
+def collect_gradient(part: LatentSum | AddGradient, matrix: Matrix, into: RowGradient | None) -> Matrix | None:
     """Add a part of the matrix's gradient to its collector `into`; without one, return the gradient itself."""
     if not matrix.requires_grad:
         return None

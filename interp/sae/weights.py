@@ -66,7 +66,7 @@ def initial_weights(
     return weights
 
 
-def keep_near(rows: Float[Tensor, "row d"], start: Float[Tensor, "row d"]) -> None:
+def keep_near_start(rows: Float[Tensor, "row d"], start: Float[Tensor, "row d"]) -> None:
     """Turn back, in place and at the same length, the rows whose cosine with their start has fallen below
     _MIN_COSINE_WITH_START."""
     lengths = rows.norm(dim=1, keepdim=True)
@@ -77,7 +77,7 @@ def keep_near(rows: Float[Tensor, "row d"], start: Float[Tensor, "row d"]) -> No
     rows.copy_(torch.where(along < _MIN_COSINE_WITH_START * lengths, nearest, rows))
 
 
-def fold(
+def unscaled_dictionary(
     weights: dict[str, Tensor], encoder: Encoder, hook_scales: HookScales, config: SAEConfig, metadata: dict[str, Any]
 ) -> SAE:
     """Return the dictionary for unscaled inputs. s is the geometric mean of the input scales: an autoencoder keeps

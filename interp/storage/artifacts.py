@@ -1,9 +1,9 @@
 """Find the artifact at a path (a run, a feature store, a dictionary, …), or say in one error what was looked for.
 
-    find("runs/demo", "features")         → ("features", runs/demo/features)      a run folder stands for its contents
-    find("runs/demo/sae", "features", "sae")      → ("sae", runs/demo/sae)
-    find("runs/demoo", "run")           ValueError: runs/demoo does not exist; did you mean runs/demo? …
-    find("texts", "run")                  ValueError: texts is not a run folder (run.toml): it holds a.txt, b.txt; …
+    find_artifact("runs/demo", "features")            → ("features", runs/demo/features): a run has its contents
+    find_artifact("runs/demo/sae", "features", "sae") → ("sae", runs/demo/sae)
+    find_artifact("runs/demoo", "run")     ValueError: runs/demoo does not exist; did you mean runs/demo? …
+    find_artifact("texts", "run")          ValueError: texts is not a run folder (run.toml): it holds a.txt, b.txt; …
 
 Of a finished folder at an address, such as s3://bucket/features, a copy is found (`remote_folders.local_path`).
 `interp.pipeline.opening.open_any` opens what is found.
@@ -112,13 +112,13 @@ ARTIFACTS = {
 }
 
 
-class Found(NamedTuple):
+class FoundArtifact(NamedTuple):
     artifact: str
     """A key of ARTIFACTS."""
     path: Path
 
 
-def find(path: str | Path, *artifacts: str) -> Found:
+def find_artifact(path: str | Path, *artifacts: str) -> FoundArtifact:
     """Find the first of `artifacts` (keys of ARTIFACTS, by default all) that `path` is or contains.
 
     Raises ValueError if the path does not exist, with the most similar path that does, and if it contains none of them,
@@ -127,8 +127,8 @@ def find(path: str | Path, *artifacts: str) -> Found:
     path = local_path(path)
     artifacts = artifacts or tuple(ARTIFACTS)
     check_exists(path, *artifacts)
-    candidates = [Found(artifact, path) for artifact in artifacts]
-    candidates += [Found(artifact, inner) for artifact in artifacts for inner in _inside(path, artifact)]
+    candidates = [FoundArtifact(artifact, path) for artifact in artifacts]
+    candidates += [FoundArtifact(artifact, inner) for artifact in artifacts for inner in _inside(path, artifact)]
     for found in candidates:
         if _is(found.path, ARTIFACTS[found.artifact]):
             return found

@@ -33,10 +33,10 @@ from interp.storage.manifests import (
     MANIFEST,
     RUN_FILE,
     describe_differences,
-    files_listed,
+    listed_files,
     made_of_finished,
     read_manifest,
-    read_note,
+    read_optional_json,
     verify,
     write_manifest,
 )
@@ -214,7 +214,7 @@ def check_outside(out: str | Path, *, run: Path | None = None) -> None:
         if (parent / RUN_FILE).is_file() and (run is None or parent != run.resolve()):
             raise OverwriteError(f"{out} lies in the run folder {parent}, which only `interp run` writes: name another")
         name = path.relative_to(parent).as_posix()
-        if any(f"{file}/".startswith(f"{name}/") for file in files_listed(parent) or ()):
+        if any(f"{file}/".startswith(f"{name}/") for file in listed_files(parent) or ()):
             raise OverwriteError(f"{out} belongs to {parent}, according to its {MANIFEST}: name another")
 
 
@@ -251,7 +251,7 @@ def _swap(new: Path, out: Path, old: Path) -> None:
 def _made_of_interrupted(unfinished: Path | Address) -> Any:
     """Return the `made_of` of unfinished work that can resume; None if there is none."""
     remedy = f"delete {unfinished}" if isinstance(unfinished, Path) else "replace it with overwrite=True (--overwrite)"
-    begun = read_note(unfinished / BEGUN, remedy)
+    begun = read_optional_json(unfinished / BEGUN, remedy)
     if not isinstance(begun, dict | None):
         raise DamagedError(f"{unfinished / BEGUN} is damaged: it is not a JSON object: {remedy}")
     return begun.get(MADE_OF) if begun and begun.get("resumes") else None
@@ -259,7 +259,7 @@ def _made_of_interrupted(unfinished: Path | Address) -> Any:
 
 def _first_foreign_file(folder: Path, *, any_file: bool) -> Path | None:
     """Return a file that interp did not write. any_file: count every file of a folder without our manifest."""
-    listed = files_listed(folder)
+    listed = listed_files(folder)
     if not folder.is_dir() or (listed is None and not any_file):
         return None
     for file in sorted(folder.rglob("*")):

@@ -110,7 +110,7 @@ def describe_differences(before: Any, now: Mapping[str, Any]) -> str:
     return "; ".join(_difference(name, repr(before.get(name)), repr(now.get(name))) for name in names)
 
 
-def read_note(file: Path | Address, remedy: str) -> Any:
+def read_optional_json(file: Path | Address, remedy: str) -> Any:
     """Read a JSON value, local or at an address; None if there is none."""
     if isinstance(file, Path):
         return read_any_json(file, remedy) if file.is_file() else None
@@ -126,7 +126,7 @@ def made_of_finished(folder: Path | Address) -> Any:
     return None if manifest is None else manifest.get(MADE_OF, {})
 
 
-def files_listed(folder: Path | Address) -> set[str] | None:
+def listed_files(folder: Path | Address) -> set[str] | None:
     """Return the files that a folder's manifest lists, and the manifest; None if it has none of interp, or a damaged
     one."""
     try:
@@ -139,7 +139,7 @@ def files_listed(folder: Path | Address) -> set[str] | None:
 
 def _read_unchecked(folder: Path | Address) -> dict[str, Any] | None:
     """Read a folder's manifest, whether or not it was changed; None if there is none of interp."""
-    manifest = read_note(folder / MANIFEST, _remedy(folder))
+    manifest = read_optional_json(folder / MANIFEST, _remedy(folder))
     is_ours = isinstance(manifest, dict) and sum(key in manifest for key in _OWN_KEYS) > 1
     return manifest if is_ours else None
 
@@ -163,7 +163,7 @@ def _listing(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     answered: set[Path] = set()
     for inner in folder.rglob(f"*/{MANIFEST}"):
         read_manifest(inner.parent)  # so that a damaged one is an error
-        answered |= {inner.parent / name for name in (files_listed(inner.parent) or set()) - {MANIFEST}}
+        answered |= {inner.parent / name for name in (listed_files(inner.parent) or set()) - {MANIFEST}}
     for file in sorted(folder.rglob("*")):
         if not file.is_file() or file == folder / MANIFEST or file.suffix == ".tmp":
             continue

@@ -34,7 +34,7 @@ from interp.storage.addresses import (
 )
 from interp.storage.files import parse_json
 from interp.storage.locks import is_opened, open_locked
-from interp.storage.manifests import MANIFEST, check_manifest, files_listed
+from interp.storage.manifests import MANIFEST, check_manifest, listed_files
 
 BEGUN = "begun.json"
 UNFINISHED = ".unfinished"
@@ -68,8 +68,8 @@ def local_path(path: str | Path) -> Path:
 
 def upload(folder: Path, address: Address) -> None:
     """Upload a finished folder to an address, replacing any existing one."""
-    names = files_listed(folder) or set()
-    before = files_listed(address) or set()
+    names = listed_files(folder) or set()
+    before = listed_files(address) or set()
     remove_object(address / MANIFEST)
     for name in sorted(names - {MANIFEST}):
         write_file(address / name, folder / name)

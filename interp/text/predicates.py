@@ -24,8 +24,8 @@ from torch import Tensor
 from interp.codes.offsets import offsets_from_lengths
 from interp.runtime.processes import ALONE, Processes
 from interp.statistics.spacing import rows_of, spread_sequences
-from interp.text.kinds import PREDICATE_KINDS, kinds_in
 from interp.text.positions import Positions
+from interp.text.predicate_kinds import PREDICATE_KINDS, kinds_in
 from interp.text.read_text import ReadText
 
 MAX_COUNTED_ROWS = 200_000

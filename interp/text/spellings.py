@@ -1,7 +1,7 @@
 """Facts that the string of a token shows by itself: its script, shape, length and letters.
 
 Each of these functions takes the string of a token. Tokens with the same result form a class, which the function
-`…_name` names. `kinds` makes them kinds of predicates.
+`…_name` names. `predicate_kinds` makes them kinds of predicates.
 """
 
 import unicodedata

@@ -15,8 +15,9 @@ The verdict in ten sentences, each with the function that does it:
  6. If it is not surely above ½, the firings are clustered into senses, each with its own probability: `sense_of_each`.
     `FiringComparison` (`firing_comparison`) does 3, 4 and 6 for many latents at a time.
  7. For each latent and sense, rules in words are searched in half of the text, counted exactly, and the best one is
-    scored on the other half: `propose_rules` (`search`, among `candidates`, by a `beam`), `count_rules` (`counting`),
-    `explain` (`explanations`). `rules` says what a rule is; `describe` (`senses`) adds what else is known of a sense.
+    scored on the other half: `propose_rules` (`rule_search`, among `candidates`, by a `beam_search`), `count_rules`
+    (`rule_counts`), `explain` (`explanations`). `rules` says what a rule is; `describe` (`senses`) adds what else is
+    known of a sense.
  8. Every number stands beside its null, the same number on text shifted against the firings: `compare_measures` and
     `against_pooled_nulls` (`nulls`).
  9. Measures from the literature stand beside it, and the probability that the model learnt the latent: `measure_values`
@@ -24,6 +25,6 @@ The verdict in ten sentences, each with the function that does it:
 10. Each latent gets its verdict in one word, and all of them one table, from monosemantic to polysemantic:
     `verdict_columns` (`verdicts`), `rank_features` (`ranking`, with its options in `ranking_config`).
 
-`ranking_tables` shows and reads that table, `verdict_shares` counts its verdicts, and `fitted` reads and writes the two
-fits.
+`ranking_tables` shows and reads that table, `verdict_shares` counts its verdicts, and `fit_files` reads and writes the
+two fits.
 """

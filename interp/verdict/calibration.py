@@ -20,8 +20,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from interp.checks.errors import InterpError
-from interp.text.kinds import PREDICATE_KINDS
-from interp.verdict.fitted import logistic, read_fit, write_fit
+from interp.text.predicate_kinds import PREDICATE_KINDS
+from interp.verdict.fit_files import logistic, read_fit, write_fit
 from interp.verdict.similarity import STATISTIC_NAMES
 
 log = logging.getLogger(__name__)

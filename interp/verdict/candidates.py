@@ -17,7 +17,7 @@ from numba import njit
 from interp.statistics.bits import get_bit, set_bit
 from interp.statistics.sorting import largest_first
 from interp.statistics.spacing import spread_rows
-from interp.text.kinds import PREDICATE_KINDS
+from interp.text.predicate_kinds import PREDICATE_KINDS
 from interp.text.predicates import Predicates
 from interp.verdict.rules import SUBJECT, most_values
 

@@ -1,7 +1,8 @@
 """Explain latents and their senses in words, by the rule that predicts best where each fires.
 
-    1  Propose some rules for each latent and sense, from firings sampled in the fit half of the sequences (`search`).
-    2  Count each of them exactly, in one pass over all codes and the text (`counting`).
+    1  Propose some rules for each latent and sense, from firings sampled in the fit half of the sequences
+       (`rule_search`).
+    2  Count each of them exactly, in one pass over all codes and the text (`rule_counts`).
     3  Choose the rule with the best score on the fit half, minus a price for its length. Its reported scores are those
        on the other half, over all positions, whatever the strength of the firing:
 
@@ -29,14 +30,14 @@ from torch import Tensor
 
 from interp.runtime.progress import Progress, no_progress
 from interp.statistics.estimates import ratio
-from interp.text.kinds import PREDICATE_KINDS
+from interp.text.predicate_kinds import PREDICATE_KINDS
 from interp.text.predicates import Predicates
-from interp.verdict.beam import ATOM_PRICE
+from interp.verdict.beam_search import ATOM_PRICE
 from interp.verdict.candidates import Background
 from interp.verdict.coded_text import CodedText
-from interp.verdict.counting import RuleCounts, count_rules
+from interp.verdict.rule_counts import RuleCounts, count_rules
+from interp.verdict.rule_search import FitSample, item_price, propose_rules, read_background
 from interp.verdict.rules import Rule, phrase, rule_json
-from interp.verdict.search import FitSample, item_price, propose_rules, read_background
 
 PROPOSING = "proposing explanations"
 """The name of the first step in progress reports; the second is `counting.SCORING`."""
@@ -127,13 +128,13 @@ def explain(
     n_fire = counts.fires.sum(-1)
     n_firings = np.concatenate([n_fire[:, :n], n_sampled], 1)
     n_fire[:, n:] = _firings_of_senses(share, n_fire[:, n:], n_sampled)
-    chosen_rules = choose(proposed, counts, n_firings, n_fire)
+    chosen_rules = choose_rules(proposed, counts, n_firings, n_fire)
     latent_rules = Explanations._make(values[:n] for values in chosen_rules)
     sense_rules = Explanations._make(values[n:] for values in chosen_rules)
     return ExplanationsOfText(latent_rules, sense_rules)
 
 
-def choose(
+def choose_rules(
     proposed: list[list[Rule]],
     counts: RuleCounts,
     n_firings: Int64[np.ndarray, "2 unit"],

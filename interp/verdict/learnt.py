@@ -33,7 +33,7 @@ import pandas as pd
 from jaxtyping import Float64
 
 from interp.features.feature_store import FeatureStore
-from interp.verdict.fitted import logistic, read_fit, write_fit
+from interp.verdict.fit_files import logistic, read_fit, write_fit
 from interp.verdict.measures import LatentValues
 
 LEARNT_INPUTS = ("next_auroc", "random_correlation")

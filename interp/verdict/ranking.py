@@ -24,7 +24,7 @@ The columns of the meaning:
                              polysemantic latent has 1 if its firings share no meaning and form no distinct parts
     senses                   one dictionary per sense, the largest first (`verdict.senses`); [] for one sense or none
     shared                   the main predicate that its firings share, in words (`similarity.most_shared`)
-    shared_kind              the kind of that predicate (`text.kinds`)
+    shared_kind              the kind of that predicate (`text.predicate_kinds`)
 
 The columns with the basis of the verdict:
 
@@ -63,7 +63,7 @@ from interp.codes.code_chunks import CodeSource
 from interp.codes.dictionary import is_faint
 from interp.display.verdict_names import DEAD, DENSE, FAINT, NO_CONTEXT, UNTESTED
 from interp.features.feature_store import FeatureStore
-from interp.features.scan_checks import check_part_tables, check_twin, identity
+from interp.features.scan_checks import check_part_tables, check_twin, scan_identity
 from interp.runtime.options import takes_options
 from interp.runtime.processes import Processes, processes
 from interp.runtime.progress import Progress, no_progress, percent_of_steps
@@ -73,7 +73,6 @@ from interp.storage.manifests import MADE_OF
 from interp.storage.parts import check_part
 from interp.verdict.calibration import Calibration
 from interp.verdict.coded_text import CodedText
-from interp.verdict.counting import SCORING
 from interp.verdict.evidence import READING, FiringEvidence, Listener, collect_evidence
 from interp.verdict.explanations import PROPOSING
 from interp.verdict.firing_comparison import COMPARING
@@ -89,7 +88,8 @@ from interp.verdict.nulls import (
 )
 from interp.verdict.ranking_config import N_SHIFTS, RankingConfig, RankingKeywords
 from interp.verdict.ranking_tables import N_FIRST, Ranking, evidence_rows, worth_a_look
-from interp.verdict.search import FitSample
+from interp.verdict.rule_counts import SCORING
+from interp.verdict.rule_search import FitSample
 from interp.verdict.senses import describe
 from interp.verdict.similarity import STATISTIC_NAMES
 from interp.verdict.verdicts import MAX_DENSITY, verdict_columns
@@ -126,7 +126,7 @@ def rank_features(
     nulls are those of all latents. The rest of the time, which is most of it, is proportional to their number.
 
     Only `calibration`, `judge_faint` and `seed`, which draws the firings that are compared, change a verdict or the
-    probability of one meaning. `attrs["features"]` of the table identifies the ranked features (`identity`).
+    probability of one meaning. `attrs["features"]` of the table identifies the ranked features (`scan_identity`).
 
     Under `torchrun`, all processes call this with the same arguments. The latents and most of the work that serves all
     latents (`CodedText.team`) are divided among them, and each process gets the whole table.
@@ -152,7 +152,7 @@ def rank_features(
         check_twin(features, twin)
     made_of = {
         **asdict(config),
-        "twin": None if twin is None else identity(twin),
+        "twin": None if twin is None else scan_identity(twin),
         "latents": digest(chosen),
         "text": features.has_text,
     }
@@ -161,7 +161,7 @@ def rank_features(
     check_part(rank, count)
     if count > len(chosen):
         raise InterpError(f"part={part!r}: there are {len(chosen)} latents to rank, so name at most as many parts")
-    team.check_alike([identity(features), made_of, rank, count], "ranks")
+    team.check_alike([scan_identity(features), made_of, rank, count], "ranks")
 
     own_latents = chosen[rank::count][team.rank :: team.count]
     is_own = np.isin(np.arange(features.d_sae), own_latents)
@@ -169,7 +169,7 @@ def rank_features(
         lambda: _rank(features, is_own, config, calibration, labels, twin, matches, team, progress)
     )
     ranking = _sort_rows([table for table in tables if len(table)], features.has_text)
-    ranking.attrs["features"] = identity(features)
+    ranking.attrs["features"] = scan_identity(features)
     if count > 1:
         ranking.attrs |= {"part": list(part), MADE_OF: made_of}
     return ranking

@@ -1,7 +1,7 @@
 """Rules in words: they express where a latent or one of its senses fires by what is true at a position of the text.
 
-An atom is one kind of predicate (`text.kinds`) with one or several of its values. It holds where any of these values
-holds. A rule joins up to three atoms on different subjects by "and":
+An atom is one kind of predicate (`text.predicate_kinds`) with one or several of its values. It holds where any of these
+values holds. A rule joins up to three atoms on different subjects by "and":
 
     "thou" or "thee" after a comma in quotes
 
@@ -14,7 +14,7 @@ from os.path import commonprefix
 from typing import NamedTuple
 
 from interp.checks.errors import InterpError
-from interp.text.kinds import PREDICATE_KINDS, kinds_in
+from interp.text.predicate_kinds import PREDICATE_KINDS, kinds_in
 from interp.text.read_text import ReadText
 from interp.text.vocabulary import join_with_or
 

@@ -17,7 +17,7 @@ from interp.runtime.progress import Progress, no_progress
 from interp.verdict.coded_text import CodedText
 from interp.verdict.evidence import FiringEvidence
 from interp.verdict.explanations import Explanations, Sense, explain
-from interp.verdict.search import FitSample
+from interp.verdict.rule_search import FitSample
 
 N_STRONGEST_ROWS = 8
 """Number of example rows of a sense among its strongest firings."""

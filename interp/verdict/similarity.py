@@ -156,7 +156,7 @@ def pairwise_similarity(shared, n, density):
 
 
 @njit(cache=True, nogil=True)
-def level_of(r):
+def near_similarity(r):
     """Return the median, over firings, of the similarity to the k-th nearest firing, where k is the share NEAR_SHARE of
     all firings, and at least MIN_SHARED."""
     n = len(r)
@@ -187,7 +187,7 @@ def similarity_statistics(r, weights):
     covariance = np.zeros((2, 2))
     if n < 2:
         return SimilarityStatistics(values, covariance, moves)
-    level = level_of(r)
+    level = near_similarity(r)
     weighted = np.empty((n, n))
     to_others = np.zeros(n)  # how similar each is to the others, weighted
     other = 1.0
@@ -224,7 +224,7 @@ def sense_of_each(r, weights):
     sense = np.zeros(n, np.int64)
     if n < 2:
         return sense
-    cluster = average_linkage(r, MERGE_LEVEL * level_of(r))
+    cluster = average_linkage(r, MERGE_LEVEL * near_similarity(r))
     mass = np.zeros(n)
     for firing in range(n):
         mass[cluster[firing]] += weights[firing]

@@ -18,7 +18,7 @@ from interp import ActivationStore, FeatureStore, TopKConfig, harvest, load_sae,
 from interp.activations import join_stores, remote_store
 from interp.checks.errors import InterpError
 from interp.cli import main
-from interp.cli.paths import read_table
+from interp.cli.command_arguments import read_table
 from interp.codes.code_store import CodeStore
 from interp.storage import addresses, remote_folders
 from interp.storage.files import digest_json, write_json

@@ -8,7 +8,7 @@ import torch
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.compare.across_models import ShiftedCodes, stability, universality
-from interp.compare.lineage import splitting
+from interp.compare.latent_splitting import splitting
 from interp.features.feature_store import FeatureStore
 from interp.features.latent_matches import joint_sums
 from interp.statistics.estimates import bootstrap

@@ -26,7 +26,7 @@ from interp.features.scan_config import ScanConfig
 from interp.features.scan_features import scan_features
 from interp.features.scan_folder import dictionary_digest, labels_digest
 from interp.features.scan_input import fit_half
-from interp.features.table_passes import SCHEMAS
+from interp.features.scan_tables import SCHEMAS
 from interp.sae import SAE, Crosscoder, TopK
 from interp.storage.files import write_parquet
 from interp.storage.folders import unfinished_folder

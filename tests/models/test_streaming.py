@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from interp import RunConfig, run_stages
 from interp.cli import main
 from interp.storage import addresses
-from interp.storage.artifacts import find
+from interp.storage.artifacts import find_artifact
 from interp.storage.folders import unfinished_folder
 from models.corpus import CorpusConfig, load_documents, stream_documents
 from models.documents import Document
@@ -81,7 +81,7 @@ def test_files_are_mapped(documents, tokenizer, tmp_path):
     assert load_file(tmp_path / "train" / "tokens.safetensors")["tokens"].equal(found.tokens)
     found.tokens[3] = 7  # in memory alone
     assert LabelledTokens.load(tmp_path / "train").tokens.equal(expected.tokens)
-    find(tmp_path / "train", "tokens")
+    find_artifact(tmp_path / "train", "tokens")
 
 
 def cut_off(documents, after: int):

@@ -18,7 +18,7 @@ from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_alone
 from interp.pipeline.stages import STAGES, Stage, stage
 from interp.report.live import Explorer, LiveModel
-from interp.storage.artifacts import find
+from interp.storage.artifacts import find_artifact
 from interp.storage.locks import hold_lock
 from models.transformer import Transformer
 from tests.forked import run_python
@@ -116,8 +116,8 @@ def test_a_part_is_opened_by_its_path_too(both):
     assert part.model.W_U.equal(both.model.W_U) and part.title == f"run · {MID}" and both.title == f"run · {POST}"
     assert open_any(part.path, "model").W_U.equal(both.model.W_U)
     assert open_any(part.path, "tokens").tokens.equal(both.train_tokens.tokens)
-    assert find(part.path, "tokenizer").path == both.path / "corpus/tokenizer"
-    assert find(part.path, "features").path == part.path / "features"
+    assert find_artifact(part.path, "tokenizer").path == both.path / "corpus/tokenizer"
+    assert find_artifact(part.path, "features").path == part.path / "features"
 
 
 def test_pages_name_one_another(both):

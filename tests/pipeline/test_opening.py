@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from interp import ActivationStore, FeatureStore, Run, harvest, load_sae, open_any, scan_features
-from interp.storage.artifacts import find, nearest_path
+from interp.storage.artifacts import find_artifact, nearest_path
 
 
 def test_open_any_takes_a_run_folder_for_its_stages_results(tiny_run):
@@ -23,10 +23,10 @@ def test_open_any_takes_a_run_folder_for_its_stages_results(tiny_run):
 def test_open_any_recognizes_each_artifact(tiny_run, tmp_path):
     run = tiny_run.path
     for name in ("features", "sae", "model"):
-        assert find(run / name, "features", "sae", "model").artifact == name
+        assert find_artifact(run / name, "features", "sae", "model").artifact == name
     shutil.copytree(run / "sae", tmp_path / "made/sae")
-    assert find(tmp_path / "made", "features", "sae") == ("sae", tmp_path / "made/sae")
-    assert find(run / "activations", "activations").path == run / "activations/store"
+    assert find_artifact(tmp_path / "made", "features", "sae") == ("sae", tmp_path / "made/sae")
+    assert find_artifact(run / "activations", "activations").path == run / "activations/store"
 
 
 def test_stores_and_dictionaries_open_from_a_run_a_stage_or_their_folder(tiny_run, tmp_path, monkeypatch):
@@ -57,32 +57,32 @@ def test_a_misspelt_path_names_the_one_that_is_there(tmp_path, monkeypatch):
     with pytest.raises(
         ValueError, match=r"^runs/demoo does not exist; did you mean runs/demo\? \(a run folder: `interp"
     ):
-        find("runs/demoo", "run", "features")
+        find_artifact("runs/demoo", "run", "features")
     with pytest.raises(ValueError, match=r"did you mean runs/demo/features\?"):
-        find("rusn/demo/feature", "features")
+        find_artifact("rusn/demo/feature", "features")
     with pytest.raises(ValueError, match=r"did you mean .*/runs/demo\?"):
-        find(tmp_path / "runs/dmo", "run")
+        find_artifact(tmp_path / "runs/dmo", "run")
     with pytest.raises(
         ValueError, match=r"^elsewhere does not exist \(an SAE's folder: `interp train-sae` makes one\)$"
     ):
-        find("elsewhere", "sae")
+        find_artifact("elsewhere", "sae")
     assert nearest_path(tmp_path / "runs/nothing/alike") is None
 
 
 def test_open_any_names_what_it_expected_and_what_it_found(tiny_run, tmp_path):
     with pytest.raises(ValueError, match=r"is not a run folder \(run.toml\): it is empty; `interp demo` or"):
-        find(tmp_path, "run")
+        find_artifact(tmp_path, "run")
     (tmp_path / "a.txt").touch()
     with pytest.raises(ValueError, match=r"neither a feature store \(meta.json\), nor an SAE's folder \(cfg.json\)"):
-        find(tmp_path, "features", "sae")
+        find_artifact(tmp_path, "features", "sae")
     with pytest.raises(ValueError, match=r"it holds a.txt; `interp harvest` makes one"):
-        find(tmp_path, "activations")
+        find_artifact(tmp_path, "activations")
     with pytest.raises(ValueError, match=r"a.txt is not a run folder \(run.toml\): it is a file"):
-        find(tmp_path / "a.txt", "run")
+        find_artifact(tmp_path / "a.txt", "run")
     with pytest.raises(
         ValueError, match=r"sae is neither a feature store \(meta.json\), nor a run folder with one: it is an SAE's"
     ):
-        find(tiny_run.path / "sae", "features")
+        find_artifact(tiny_run.path / "sae", "features")
     shutil.copytree(tiny_run.path, tmp_path / "run", ignore=shutil.ignore_patterns("features"))
     with pytest.raises(ValueError, match="run has no features yet: `interp run` or `interp demo` makes it"):
-        find(tmp_path / "run", "features")
+        find_artifact(tmp_path / "run", "features")

@@ -30,7 +30,7 @@ from interp.runtime.progress import no_progress
 from interp.sae import JumpReLUConfig, load_sae
 from interp.storage.folders import unfinished_folder
 from interp.storage.locks import hold_lock
-from interp.verdict.fitted import digest_fits
+from interp.verdict.fit_files import digest_fits
 from models.corpus import CorpusConfig, load_documents
 from tests.forked import run_python
 from tests.tiny import TINY, contents, ran_now

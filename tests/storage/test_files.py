@@ -13,7 +13,7 @@ from numba import njit
 from safetensors import safe_open
 
 from interp.checks import free_memory
-from interp.runtime.progress import percent_of_steps, split
+from interp.runtime.progress import percent_of_steps, split_progress
 from interp.statistics.estimates import ratio
 from interp.statistics.randomness import splitmix64
 from interp.storage.addresses import address_of
@@ -108,7 +108,7 @@ def test_in_percent_reports_steps_in_percent_of_the_work():
 
 def test_jobs_that_run_together_are_shown_as_one():
     told = []
-    first, second = split(lambda *step: told.append(step), 2)
+    first, second = split_progress(lambda *step: told.append(step), 2)
     first(5, 10, "rows")
     second(20, 20, "rows")
     first(10, 10, "rows")

@@ -11,7 +11,7 @@ from interp import NeuronDictionary, Run, join_rankings, rank_features, scan_fea
 from interp.cli import main
 from interp.effects import feature_effects, join_effects
 from interp.features.feature_store import FeatureStore
-from interp.features.table_passes import SCHEMAS
+from interp.features.scan_tables import SCHEMAS
 from interp.storage.manifests import MADE_OF
 from interp.storage.parts import parse_part
 from tests.launched import launch

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from interp.text.kinds import PREDICATE_KINDS, TOKENS_AROUND, kinds_in, register_kind, spelling_kind
 from interp.text.positions import Positions
+from interp.text.predicate_kinds import PREDICATE_KINDS, TOKENS_AROUND, kinds_in, register_kind, spelling_kind
 from interp.text.predicates import Predicates
 from interp.text.read_text import ReadText
 

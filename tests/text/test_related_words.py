@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from analyses.scorecard.related_words import whitened
-from interp.text.kinds import PREDICATE_KINDS
 from interp.text.positions import Positions
+from interp.text.predicate_kinds import PREDICATE_KINDS
 from interp.text.predicates import Predicates
 from interp.text.related_words import N_NEAR, related_words
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from interp.text.kinds import PREDICATE_KINDS
+from interp.text.predicate_kinds import PREDICATE_KINDS
 from interp.text.read_text import ReadText
 from interp.text.vocabulary import is_control, plain_strings
 

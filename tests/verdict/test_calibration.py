@@ -5,7 +5,7 @@ import pytest
 
 from analyses.scorecard.judged import fit_calibration
 from interp.checks.errors import DamagedError
-from interp.text.kinds import PREDICATE_KINDS
+from interp.text.predicate_kinds import PREDICATE_KINDS
 from interp.verdict.calibration import Calibration, compared_kinds
 from interp.verdict.similarity import STATISTIC_NAMES
 

@@ -10,15 +10,15 @@ import torch
 from interp.codes.code_chunks import read_chunks
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
-from interp.text.kinds import PREDICATE_KINDS, Kind, kinds_in, register_kind
 from interp.text.positions import Positions
+from interp.text.predicate_kinds import PREDICATE_KINDS, Kind, kinds_in, register_kind
 from interp.text.predicates import Predicates
 from interp.text.read_text import ReadText
 from interp.verdict.coded_text import CodedText
-from interp.verdict.counting import count_rules
 from interp.verdict.explanations import ExplanationsOfText, Sense, explain
+from interp.verdict.rule_counts import count_rules
+from interp.verdict.rule_search import N_SAMPLED_FIRINGS, FitSample
 from interp.verdict.rules import MAX_ATOMS, Atom
-from interp.verdict.search import N_SAMPLED_FIRINGS, FitSample
 from tests.copied_text import N_CTX, copied_text
 from tests.copied_text import counted as in_first_window
 from tests.random_codes import hash_of
@@ -262,7 +262,7 @@ def test_the_same_seed_gives_the_same_rules_whatever_the_threads():
 
 
 def test_a_long_text_is_searched_on_a_part_of_it(monkeypatch):
-    monkeypatch.setattr("interp.verdict.search.MAX_FIT_ROWS", 2000)
+    monkeypatch.setattr("interp.verdict.rule_search.MAX_FIT_ROWS", 2000)
     tokens = random_text(np.random.default_rng(2))
     text = read(tokens).text
     rules = [planted(text)[words] for words in ('"alpha" or "gamma"', "tokens in a comment", '"Delta" in parentheses')]

@@ -12,7 +12,7 @@ from sklearn.metrics import roc_auc_score
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore
-from interp.text.kinds import PREDICATE_KINDS
+from interp.text.predicate_kinds import PREDICATE_KINDS
 from interp.verdict.evidence import collect_evidence
 from interp.verdict.measures import MEASURES, Measure, measure_values
 from interp.verdict.ranking import rank_codes, rank_features

@@ -13,8 +13,8 @@ from interp.verdict.similarity import (
     MIN_SHARED,
     NEAR_SHARE,
     TYPICAL_NATS,
-    level_of,
     most_shared,
+    near_similarity,
     pairwise_similarity,
     sense_of_each,
     shared_predicates,
@@ -93,7 +93,7 @@ def test_a_broad_meaning_is_as_even_as_a_narrow_one_and_a_union_is_not():
     rare = compared(predicates, weights, surprise)
     surprise[100] = -np.log(0.2)
     broad = compared(predicates, weights, surprise)
-    assert level_of(broad) < 0.5 < 0.9 < level_of(rare)
+    assert near_similarity(broad) < 0.5 < 0.9 < near_similarity(rare)
     concentration, evenness = similarity_statistics(broad, weights).values
     assert concentration < 0.5 and evenness > 0.9
     assert similarity_statistics(*seen(planted([30, 30]))).values[1] < 0.6
@@ -139,7 +139,7 @@ def test_senses_are_the_clusters_of_average_linkage(seed):
     r = (r + r.T) / 2
     np.fill_diagonal(r, 1)
     joins = linkage(squareform(1 - r, checks=False), "average")
-    cluster = fcluster(joins, 1 - MERGE_LEVEL * level_of(r), "distance")
+    cluster = fcluster(joins, 1 - MERGE_LEVEL * near_similarity(r), "distance")
     sense = sense_of_each(r, np.full(n, 1 / n))
     for own in cluster:
         members = np.flatnonzero(cluster == own)

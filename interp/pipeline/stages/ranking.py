@@ -64,7 +64,7 @@ def _check_twin(config: RunConfig) -> None:
 def verdict_settings() -> dict[str, Any]:
     """Return what tables of verdicts depend on besides the run. They are made again with other names of verdicts, and
     after the calibration or the fit of `learnt` was fitted again."""
-    from interp.verdict.fitted import digest_fits
+    from interp.verdict.fit_files import digest_fits
 
     return {"verdicts": list(VERDICTS), "fits": digest_fits()}
 

@@ -27,7 +27,7 @@ from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor
 
-from interp.checks.config_fields import check_given, check_names, read_fields
+from interp.checks.config_fields import check_names, check_needed_fields, read_fields
 from interp.checks.errors import InterpError
 from interp.checks.limits import CheckedFields, Fraction, NonNegative, Positive, PositiveInt, Seed
 from interp.runtime.registry import register
@@ -215,7 +215,7 @@ def config_from_dict(values: Mapping[str, Any]) -> SAEConfig:
     fields = dict(values)
     config_class = architecture_named(fields.pop("architecture", None))
     config_fields = read_fields(config_class, fields, config_class.architecture)
-    check_given(config_class, config_fields, config_class.architecture)
+    check_needed_fields(config_class, config_fields, config_class.architecture)
     return config_class(**config_fields)
 
 

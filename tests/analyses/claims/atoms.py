@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from interp.text.kinds import PREDICATE_KINDS
 from interp.text.positions import Positions
+from interp.text.predicate_kinds import PREDICATE_KINDS
 from interp.verdict.rules import Atom
 
 WORDS = [

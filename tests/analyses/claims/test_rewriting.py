@@ -14,10 +14,10 @@ from interp.activations.harvesting import harvest
 from interp.codes.sparse_codes import SparseCodes
 from interp.evaluation.baselines import FixedDictionary
 from interp.features.feature_store import FeatureStore
-from interp.text.kinds import PREDICATE_KINDS, kinds_in
 from interp.text.positions import Positions
+from interp.text.predicate_kinds import PREDICATE_KINDS, kinds_in
 from interp.text.predicates import Predicates
-from interp.verdict.counting import NumberedRules
+from interp.verdict.rule_counts import NumberedRules
 from interp.verdict.rules import MAX_ATOMS, from_json, rule_json
 from models.transformer import Transformer, TransformerConfig
 from tests.analyses.claims.atoms import WORDS, an_atom, atom_holds

@@ -10,7 +10,7 @@ from analyses.scorecard.ablations import GROUPS, PLACES, ablations, group_of
 from analyses.scorecard.judged import READ, claimed, fit_to, with_verdict
 from analyses.scorecard.planted_latents import WorldConfig
 from analyses.scorecard.read_latents import agreement, digest_of, disagreements, read_latents, read_sources
-from interp.text.kinds import PREDICATE_KINDS
+from interp.text.predicate_kinds import PREDICATE_KINDS
 from interp.verdict.calibration import Calibration
 from interp.verdict.similarity import STATISTIC_NAMES
 

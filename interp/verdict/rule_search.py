@@ -1,9 +1,9 @@
 """Search for rules of latents and of their senses, in a sample of their firings and a sample of the text.
 
     1  Take the predicates that the firings share: of each kind, those that predict firing best (`candidates`).
-    2  Search for conjunctions of them, by estimated counts (`beam`).
+    2  Search for conjunctions of them, by estimated counts (`beam_search`).
 
-The best conjunctions are then counted exactly (`counting`).
+The best conjunctions are then counted exactly (`rule_counts`).
 """
 
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ from interp.runtime.threads import map_in_threads
 from interp.statistics.sorting import largest_first
 from interp.statistics.spacing import rows_of, spread_sequences
 from interp.text.predicates import Predicates
-from interp.verdict.beam import N_KEPT, best_conjunctions
+from interp.verdict.beam_search import N_KEPT, best_conjunctions
 from interp.verdict.candidates import Background, choose_candidates, read_firings, sample_text
 from interp.verdict.coded_text import CodedText
 from interp.verdict.rules import MAX_ATOMS, MAX_VALUES, Atom, Rule

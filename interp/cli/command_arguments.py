@@ -20,7 +20,7 @@ from interp.storage.addresses import (
     remove_object,
     write_object,
 )
-from interp.storage.artifacts import find, is_run, looks_like_path
+from interp.storage.artifacts import find_artifact, is_run, looks_like_path
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -49,7 +49,7 @@ def load_named_sae(name: str) -> Any:
     from interp.sae import load_sae
 
     if looks_like_path(name):
-        return load_sae(find(name, "sae").path)
+        return load_sae(find_artifact(name, "sae").path)
     release, _, sae_id = name.partition(":")
     return load_sae(release, sae_id or None)
 
@@ -93,12 +93,12 @@ def check_source(source: Path, out: str | None, noun: str, *endings: str, overwr
     """Return whether the source is a run folder, which has a place for results. Raises ValueError, before slow
     libraries are imported, if it is neither a run folder nor a feature store, if --out is missing for a feature store,
     or if --out cannot be written."""
-    find(source, "run", "features")
+    find_artifact(source, "run", "features")
     if out is not None:
         check_writable("--out", out, *endings, overwrite=overwrite, anywhere=True)
     elif is_run(source):
         check_writable("the run folder", source, run=source)
-        find(source, "features")
+        find_artifact(source, "features")
     else:
         raise InterpError(f"{source} is a feature store, not a run folder: name {noun} with --out")
     return is_run(source)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from interp.compare.lineage import splitting
+from interp.compare.latent_splitting import splitting
 from tests.random_codes import codes_of
 
 ROWS, NARROW, WIDE = 900, 5, 9

@@ -74,10 +74,11 @@ class PretrainedTokenizer:
         encoded = self._fast.encode_batch(list(texts), add_special_tokens=False)
         return [Encoding(each.ids, _make_non_decreasing(each.offsets)) for each in encoded]
 
-    def decode(self, ids: Iterable[int], *, skip_bos: bool = True) -> str:
-        """Join tokens to text. Bytes that are not UTF-8 (half a character at either end) become U+FFFD."""
-        kept = [int(i) for i in ids if not (skip_bos and int(i) == self.bos_id)]
-        return self._fast.decode([i for i in kept if i in self._pieces], skip_special_tokens=False)
+    def decode(self, ids: Iterable[int]) -> str:
+        """Join tokens to text, without the token that opens a sequence. Bytes that are not UTF-8 (half a character at
+        either end) become U+FFFD."""
+        kept = [i for i in map(int, ids) if i != self.bos_id and i in self._pieces]
+        return self._fast.decode(kept, skip_special_tokens=False)
 
     def display(self) -> list[str]:
         """Return one readable string per id."""

@@ -124,10 +124,10 @@ class Tokenizer:
         encoded = self._inner.encode_batch_fast(list(texts), add_special_tokens=False)
         return [Encoding(e.ids, self._offsets(text, e.ids)) for text, e in zip(texts, encoded, strict=True)]
 
-    def decode(self, ids: Iterable[int], *, skip_bos: bool = True) -> str:
-        """Join tokens to text. Bytes that are not UTF-8 (half a character at either end) become U+FFFD."""
-        kept = (int(i) for i in ids)
-        return b"".join(self._bytes[i] for i in kept if not (skip_bos and i == self.bos_id)).decode("utf-8", "replace")
+    def decode(self, ids: Iterable[int]) -> str:
+        """Join tokens to text, without `<|bos|>`. Bytes that are not UTF-8 (half a character at either end) become
+        U+FFFD."""
+        return b"".join(self._bytes[i] for i in map(int, ids) if i != self.bos_id).decode("utf-8", "replace")
 
     def display(self) -> list[str]:
         """Return one readable string per id: valid UTF-8 unchanged, a stray byte as ⟨d7⟩."""

@@ -37,7 +37,7 @@ from interp.effects.ablation_batch import AblationBatch
 from interp.effects.interventions import columns_of_latents
 from interp.effects.steering import Steered, latent_activations, pins
 from interp.evaluation.downstream import Downstream
-from interp.evaluation.shortcuts import downstream_of
+from interp.evaluation.rerun_shortcuts import downstream_of
 from interp.features.feature_store import FeatureStore
 from interp.statistics.estimates import ratio
 

@@ -53,7 +53,7 @@ from interp.effects.ablation_batch import NUMBERS_AT_ONCE, AblationBatch, Firing
 from interp.effects.ablation_config import AblationConfig, AblationKeywords
 from interp.effects.ablation_plan import latents_at_once, plan_ablations
 from interp.evaluation.downstream import Downstream
-from interp.evaluation.shortcuts import downstream_of
+from interp.evaluation.rerun_shortcuts import downstream_of
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_part_tables, check_scanned, scan_identity
 from interp.runtime.model_sizes import size_of

@@ -31,7 +31,7 @@ from interp.checks.limits import check_at_least
 from interp.codes.dictionary import Dictionary, untrained_positions, untrained_tokens
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.evaluation.downstream import Downstream, StateAtHook, run_to_hook
-from interp.evaluation.shortcuts import downstream_of
+from interp.evaluation.rerun_shortcuts import downstream_of
 from interp.runtime.progress import Progress
 
 log = logging.getLogger(__name__)

@@ -25,7 +25,7 @@ from interp.checks.json_values import AtLeastOne, AtLeastZero, validate_json
 from interp.codes.code_store import CodeStore
 from interp.codes.dictionary import Dictionary
 from interp.features.decoder import Decoder
-from interp.features.labelling import LabelSets
+from interp.features.label_scores import LabelSets
 from interp.features.scan_config import ScanConfig
 from interp.features.scan_input import ScanText
 from interp.features.scan_tables import n_passes, write_tables

@@ -26,7 +26,7 @@ import torch
 from interp.features.decoder import Decoder, logit_columns, neighbour_tables
 from interp.features.examples import example_table, interval_table, pick_examples
 from interp.features.firing_statistics import Coactivation, FiringStatistics
-from interp.features.labelling import MAX_PAIRS, LabelSets, best_labels, label_table
+from interp.features.label_scores import MAX_PAIRS, LabelSets, best_labels, label_table
 from interp.features.scan_config import ScanConfig
 from interp.features.scan_input import CHUNK_ENTRIES, FiringFiles, FiringsByLatent, ScanText, latent_blocks
 from interp.features.token_counts import count_tokens, offset_table, token_table

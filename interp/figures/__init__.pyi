@@ -20,7 +20,7 @@ from .population import density_histogram as density_histogram
 from .population import precision_recall as precision_recall
 from .population import score_distributions as score_distributions
 from .population import scores_beside_nulls as scores_beside_nulls
-from .ranking_checks import verdict_shares as verdict_shares
 from .saving import save as save
 from .steering_curves import steering as steering
 from .training_curves import training as training
+from .verdicts_beside_nulls import verdict_shares as verdict_shares

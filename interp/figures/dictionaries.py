@@ -100,7 +100,7 @@ def quality_latex(table: pd.DataFrame) -> str:
 
 
 @figure
-def decoder_map(points: pd.DataFrame, *, colour: str = "verdict", way: str = "UMAP") -> go.Figure:
+def decoder_map(points: pd.DataFrame, *, colour: str = "verdict") -> go.Figure:
     """Draw the decoder's rows in the plane, coloured by verdict or by a column of numbers (a fraction, or one whose
     decimal logarithm is drawn: `density`).
     points: a table with x, y and the column. A point that has an entry in an optional column `name` is named. Distances
@@ -124,8 +124,7 @@ def decoder_map(points: pd.DataFrame, *, colour: str = "verdict", way: str = "UM
         hues = {"color": values, "colorscale": COLOUR_SCALE, "colorbar": colour_bar(title), "cmin": low, "cmax": high}
         marker = dot_style(len(points), **hues, opacity=1)  # as on the scale
         fig.add_scatter(x=points["x"], y=points["y"], mode="markers", marker=marker, hoverinfo="skip")
-    x, y = f"{escape_markup(way)} 1 (no unit)", f"{escape_markup(way)} 2 (no unit)"
-    with_style(fig, "Map of the decoder", x=x, y=y, height=520)
+    with_style(fig, "Map of the decoder", x="UMAP 1 (no unit)", y="UMAP 2 (no unit)", height=520)
     fig.update_xaxes(ticks="", showticklabels=False, showgrid=False, range=_with_margin(points["x"]))
     fig.update_yaxes(ticks="", showticklabels=False, showgrid=False, range=_with_margin(points["y"]))
     fig.update_yaxes(scaleanchor="x", constrain="domain")
@@ -149,9 +148,7 @@ def _with_margin(values: pd.Series) -> list[float]:
 
 
 @figure
-def cosine_histogram(
-    cosines: Mapping[str, Sequence[float] | np.ndarray], *, null: str | None = None, title: str = "Nearest latents"
-) -> go.Figure:
+def cosine_histogram(cosines: Mapping[str, Sequence[float] | np.ndarray], *, null: str | None = None) -> go.Figure:
     """Draw the distribution of cosines, with a line per name.
     null: the name of the null's cosines, which are drawn as a grey area."""
     fig = go.Figure()
@@ -169,7 +166,7 @@ def cosine_histogram(
         fig.add_scatter(x=x, y=y, mode="lines", name=escape_markup(name), **look)
     fig.update_xaxes(range=[edges[0], 1.01])
     fig.update_yaxes(tickformat=".0%", rangemode="tozero")
-    with_style(fig, title, x="cosine", y="share of the latents")
+    with_style(fig, "Nearest latents", x="cosine", y="share of the latents")
     return fig.update_layout(meta={"direct_labels": True})
 
 

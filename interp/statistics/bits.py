@@ -1,4 +1,7 @@
-"""Sets of rows as bits, 64 per word: row i is bit i % 64 of word i // 64. For compiled loops."""
+"""Read and set single bits, in compiled loops.
+
+A set of rows is stored as bits, 64 per word: row i is bit i % 64 of word i // 64.
+"""
 
 import numpy as np
 from llvmlite import ir

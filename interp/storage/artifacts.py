@@ -1,4 +1,4 @@
-"""Find the artifact at a path (a run, a feature store, a dictionary, …), or say in one error what was looked for.
+"""Find the artifact (a run, a feature store, a dictionary, …) that lies at a path. The error says what was expected.
 
     find_artifact("runs/demo", "features")            → ("features", runs/demo/features): a run has its contents
     find_artifact("runs/demo/sae", "features", "sae") → ("sae", runs/demo/sae)

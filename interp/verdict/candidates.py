@@ -1,7 +1,7 @@
 """Choose the predicates that the rules of one latent or sense may use, and read where they hold.
 
 In: the predicates that hold at a sample of its firings, and a `Background`, which is a text. Out: `Candidates`, those
-that predict firing best, and the `Rows` at which they hold: at all of these firings, and at rows of the text.
+that predict firing best, and the `WeightedRows` at which they hold: at all of these firings, and at rows of the text.
 
 The rows of the text are sampled most densely where it matters: ROWS_OF_BEST rows of each of the N_BEST best candidates,
 and ROWS_ELSEWHERE of all rows. A row has the weight 1 / (its expected number of draws), so that every sum of weights is
@@ -96,7 +96,7 @@ class Candidates(NamedTuple):
     f1: Float64[np.ndarray, " candidate"]
 
 
-class Rows(NamedTuple):
+class WeightedRows(NamedTuple):
     """Some rows, and the candidates that hold at each."""
 
     weight: Float64[np.ndarray, " row"]
@@ -224,7 +224,7 @@ def _read_rows(numbers, holds, rows, scratch):
         offsets[i + 1] = end
     for number in numbers:
         scratch[number] = 0
-    return Rows(np.ones(len(rows)), bits, offsets, found[:end])
+    return WeightedRows(np.ones(len(rows)), bits, offsets, found[:end])
 
 
 @njit(cache=True, nogil=True)

@@ -1,4 +1,7 @@
-"""Read and write fits as JSON, and turn their logits into probabilities."""
+"""Read and write the fitted weights of a logistic regression as JSON, and turn its logits into probabilities.
+
+The package has two such files: `calibration.json` (`calibration`) and `learnt.json` (`learnt`).
+"""
 
 import json
 from collections.abc import Mapping

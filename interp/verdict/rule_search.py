@@ -36,8 +36,8 @@ ITEM_PRICE = 0.003
 
 
 class FitSample(FiringSampler):
-    """Sample N_SAMPLED_FIRINGS of each latent in the fit half of the sequences, and count all. `add` is a listener
-    (`evidence`)."""
+    """Sample N_SAMPLED_FIRINGS firings of each latent in the fit half of the sequences, and count all firings there.
+    `add` is a listener (`evidence`)."""
 
     def __init__(self, d_sae: int, n_ctx: int, half: Bool[np.ndarray, " seq"], seed: int):
         super().__init__(d_sae, 1, N_SAMPLED_FIRINGS, seed, 1)

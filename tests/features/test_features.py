@@ -470,7 +470,7 @@ def test_chunks_and_buffers_change_nothing(sae, store, labels, tmp_path, monkeyp
     gathered, and row ids held, a few at a time."""
     plain = scan_features(sae, store, HOOK, tmp_path / "plain", labels=labels, config=SETTINGS)
     told = []
-    monkeypatch.setattr("interp.features.labelling._ROWS_AT_ONCE", 70)
+    monkeypatch.setattr("interp.features.label_scores._ROWS_AT_ONCE", 70)
     monkeypatch.setattr("interp.codes.code_store._STEP", 3)
     monkeypatch.setattr(table_passes, "_pair_blocks", lambda config, d_sae: [(0, 7), (7, 30), (30, d_sae)])
     monkeypatch.setattr("interp.features.scan_input.CHUNK_ENTRIES", 100)

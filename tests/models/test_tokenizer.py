@@ -62,7 +62,6 @@ def test_bos_in_a_text_is_text(bpe):
     assert bpe.bos_id == 0 and bpe.display()[0] == "<|bos|>"
     assert bpe.bos_id not in bpe.encode("a <|bos|> b", add_special_tokens=False)
     assert bpe.decode([bpe.bos_id, *bpe.encode("be", add_special_tokens=False)]) == "be"
-    assert bpe.decode([bpe.bos_id], skip_bos=False) == "<|bos|>"
 
 
 def test_display_names_stray_bytes(bpe):

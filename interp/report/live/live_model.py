@@ -39,7 +39,7 @@ from interp.codes.dictionary_hooks import dictionary_hooks
 from interp.effects import dose_response, feature_edges, steer
 from interp.effects.ablation_batch import NUMBERS_AT_ONCE
 from interp.evaluation.downstream import split_positions
-from interp.evaluation.shortcuts import downstream_of
+from interp.evaluation.rerun_shortcuts import downstream_of
 from interp.features.text_features import encode_with_opening_token, firing_matrix
 from interp.report.inputs import ReadableRun
 from interp.report.latent_pairs import common_properties

@@ -19,7 +19,7 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.display.byte_parts import join_pieces
 from interp.evaluation.baselines import NeuronDictionary, RandomDictionary
 from interp.evaluation.quality import evaluate_dictionary
-from interp.features import examples, table_passes
+from interp.features import examples, scan_tables
 from interp.features.examples import N_INTERVALS
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_config import ScanConfig
@@ -347,8 +347,8 @@ def test_a_planted_threshold_is_found(tokens, tmp_path):
 def test_coactivations(strongest, z, present, tokens, tmp_path, monkeypatch):
     settings = ScanConfig(n_coactivations=4)
     if strongest:
-        monkeypatch.setattr(table_passes, "_EXACT_L0", 0)
-        monkeypatch.setattr(table_passes, "_N_STRONGEST", strongest)
+        monkeypatch.setattr(scan_tables, "_EXACT_L0", 0)
+        monkeypatch.setattr(scan_tables, "_N_STRONGEST", strongest)
     store = FeatureStore.from_codes(tokens, scipy.sparse.csr_matrix(z), tmp_path, config=settings)
     kept = z.copy()
     if strongest:
@@ -472,9 +472,9 @@ def test_chunks_and_buffers_change_nothing(sae, store, labels, tmp_path, monkeyp
     told = []
     monkeypatch.setattr("interp.features.label_scores._ROWS_AT_ONCE", 70)
     monkeypatch.setattr("interp.codes.code_store._STEP", 3)
-    monkeypatch.setattr(table_passes, "_pair_blocks", lambda config, d_sae: [(0, 7), (7, 30), (30, d_sae)])
+    monkeypatch.setattr(scan_tables, "_pair_blocks", lambda config, d_sae: [(0, 7), (7, 30), (30, d_sae)])
     monkeypatch.setattr("interp.features.scan_input.CHUNK_ENTRIES", 100)
-    monkeypatch.setattr(table_passes, "CHUNK_ENTRIES", 100)
+    monkeypatch.setattr(scan_tables, "CHUNK_ENTRIES", 100)
     tight = scan_features(
         sae, store, HOOK, tmp_path / "tight", labels=labels, config=SETTINGS, progress=lambda *t: told.append(t)
     )
@@ -564,10 +564,10 @@ KILLED = """
     import os, signal, sys, torch
     from interp.activations import ActivationStore
     from interp.evaluation.baselines import RandomDictionary
-    from interp.features import scan_input, table_passes
+    from interp.features import scan_input, scan_tables
     from interp.features.scan_features import scan_features
 
-    scan_input.CHUNK_ENTRIES = table_passes.CHUNK_ENTRIES = 200
+    scan_input.CHUNK_ENTRIES = scan_tables.CHUNK_ENTRIES = 200
     store, out = sys.argv[1:]
     torch.set_num_threads(1)
     kills = ("a", "encoding", 0.1), ("b", "counting firings", 0.5), ("c", "describing latents", 0.8)

@@ -35,7 +35,7 @@ from interp.sae import (
     training,
 )
 from interp.sae.hook_scales import HookScales
-from interp.sae.training_run import METRICS, RESULTS
+from interp.sae.training_run import CHECKPOINT, METRICS, RESULTS
 from interp.storage.folders import unfinished_folder
 from interp.storage.manifests import MANIFEST
 from tests.trainings import CONFIGS, planted
@@ -200,7 +200,7 @@ def _content(file: Path) -> Any:
         manifest = json.loads(file.read_text())
         sums = {name: entry for name, entry in manifest["files"].items() if name not in (METRICS, RESULTS)}
         return manifest["made_of"], sums, sorted(manifest["files"])
-    if file.name != training.CHECKPOINT:
+    if file.name != CHECKPOINT:
         return file.read_bytes()
     with safe_open(str(file), "pt") as opened:
         state = _timeless(json.loads(opened.metadata()["state"]))
@@ -218,8 +218,8 @@ def test_killed_at_any_moment_and_resumed_nothing_differs(train, tmp_path):
     job = JOBS["autoencoder"]
     [begun] = job.begun
     moments = train(job, tmp_path / "whole")
-    names = [f"os.rename {begun}{name}" for name in (training.CHECKPOINT, *FILES)]
-    names += [f"amid {begun}metrics.jsonl", f"os.remove {begun}{training.CHECKPOINT}", "os.rename "]
+    names = [f"os.rename {begun}{name}" for name in (CHECKPOINT, *FILES)]
+    names += [f"amid {begun}metrics.jsonl", f"os.remove {begun}{CHECKPOINT}", "os.rename "]
     assert set(names) <= set(moments)
     whole = contents(tmp_path / "whole")
     assert sorted(whole) == sorted([*FILES, "metrics.jsonl"])
@@ -233,7 +233,7 @@ def test_killed_at_any_moment_and_resumed_nothing_differs(train, tmp_path):
 def test_killed_once_more_while_it_resumes_nothing_differs(train, tmp_path):
     """The first kill left half a line in a log that is ahead of its checkpoint. The moments of a sweep of two come in
     pairs."""
-    job, rename = JOBS["sweep"], f"os.rename {{}}.unfinished/new/{training.CHECKPOINT}"
+    job, rename = JOBS["sweep"], f"os.rename {{}}.unfinished/new/{CHECKPOINT}"
     train(job, tmp_path / "whole")
     assert train(job, tmp_path / "cut", ("amid 0.unfinished/new/metrics.jsonl", 3)) is None
     resumed = train(job, shutil.copytree(tmp_path / "cut", tmp_path / "resumed"))
@@ -264,7 +264,7 @@ def test_resumed_training_equals_an_uninterrupted_one(job, train, tmp_path):
     assert train(job, tmp_path / "uncut", last) is None
     assert train(job, tmp_path / "cut", (f"amid {job.begun[-1]}metrics.jsonl", 3)) is None
     assert train(job, tmp_path / "cut", last) is None
-    assert f"{job.begun[0]}{training.CHECKPOINT}" in contents(tmp_path / "cut")
+    assert f"{job.begun[0]}{CHECKPOINT}" in contents(tmp_path / "cut")
     assert contents(tmp_path / "cut") == contents(tmp_path / "uncut")
     train(job, tmp_path / "cut")
     assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
@@ -277,9 +277,9 @@ def test_every_kind_killed_twice_equals_itself_trained_alone(train, tmp_path):
     """
     last = (f"open 0.unfinished/new/{FILES[0]}.tmp", 1)
     assert train(ALL, tmp_path / "uncut", last) is None
-    assert train(ALL, tmp_path / "cut", (f"os.rename 7.unfinished/new/{training.CHECKPOINT}", 2)) is None
+    assert train(ALL, tmp_path / "cut", (f"os.rename 7.unfinished/new/{CHECKPOINT}", 2)) is None
     assert steps_saved(tmp_path / "cut") == [8] * 7 + [4] * 3
-    assert train(ALL, tmp_path / "cut", (f"os.rename 9.unfinished/new/{training.CHECKPOINT}", 4)) is None
+    assert train(ALL, tmp_path / "cut", (f"os.rename 9.unfinished/new/{CHECKPOINT}", 4)) is None
     assert steps_saved(tmp_path / "cut") == [20] * 9 + [16]
     assert train(ALL, tmp_path / "cut", last) is None
     assert steps_saved(tmp_path / "cut") == [24] * 10
@@ -292,14 +292,14 @@ def test_every_kind_killed_twice_equals_itself_trained_alone(train, tmp_path):
 
 def steps_saved(folder: Path) -> list[int]:
     found = contents(folder)
-    return [found[f"{begun}{training.CHECKPOINT}"][0]["learner"]["steps_done"] for begun in ALL.begun]
+    return [found[f"{begun}{CHECKPOINT}"][0]["learner"]["steps_done"] for begun in ALL.begun]
 
 
 def test_sweep_resumes_a_single_unfinished_member(train, tmp_path):
     """It was a checkpoint ahead of them; those that the others made meanwhile are none for it."""
     sweep, alone = Job(A, [BATCH, RESAMPLED], every=4), Job(A, BATCH, every=NEVER)
     train(alone, tmp_path / "whole")
-    first = (f"os.rename 1.unfinished/new/{training.CHECKPOINT}", 1)
+    first = (f"os.rename 1.unfinished/new/{CHECKPOINT}", 1)
     assert train(sweep, tmp_path / "cut", first) is None
     assert train(sweep._replace(every=1), tmp_path / "cut", first) is None
     train(alone, tmp_path / "cut" / "0")

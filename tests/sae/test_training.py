@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 
 from interp.activations import ActivationStore, join_stores
 from interp.codes.sparse_codes import SparseCodes
-from interp.sae import SAE, BatchTopKConfig, TopKConfig, train_sae, train_saes, training
+from interp.sae import SAE, BatchTopKConfig, TopKConfig, train_sae, train_saes, training, training_run
 from interp.sae.architectures.thresholds import ramp
 from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner
@@ -180,7 +180,7 @@ def test_one_of_several_interrupted_trainings_resumes_alone(store, tmp_path):
 def test_a_finished_run_is_loaded_not_repeated(store, tmp_path, monkeypatch):
     first = train_sae(store, HOOK, topk(), tmp_path)
     monkeypatch.setattr(Learner, "step", None)
-    monkeypatch.setattr(training, "device_named", lambda name: torch.device("meta"))
+    monkeypatch.setattr(training_run, "device_named", lambda name: torch.device("meta"))
     again = train_sae(store, HOOK, topk(), tmp_path)
     assert torch.equal(first.W_enc, again.W_enc) and again.config == topk()
 

@@ -2,8 +2,8 @@
 
     done = run_python(CODE, folder)      # as subprocess.run([sys.executable, "-c", CODE, folder], capture_output=True)
 
-For tests of what a process leaves when it is killed, or of several processes. A test of what an import does, or of what
-depends on the environment at import, starts Python itself.
+For tests of what a process leaves when it is killed, of several processes, and of what importing some packages does:
+these it can import anew. A test of what the first import of all does starts Python itself.
 """
 
 import json
@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import IO
@@ -20,9 +20,9 @@ ROOT = Path(__file__).parents[1]
 SECONDS = 240
 """The longest that a process may take."""
 
-# It has no threads, and forks a child for each line that it reads: [code, arguments, environment, cwd, out, err].
+# It has no threads, and forks a child for each line that it reads: [code, arguments, environment, cwd, out, err, anew].
 PARENT = """
-import atexit, gc, json, os, signal, sys, threading, traceback, types
+import atexit, gc, importlib.machinery, json, os, signal, sys, threading, traceback, types
 
 gc.disable()
 import duckdb, pytest, sklearn.cluster, sklearn.utils.extmath, torch.distributed
@@ -37,13 +37,21 @@ gc.freeze()  # each search for garbage would go through all of it, and copy the 
 gc.enable()
 
 
-def run(code, arguments, environment, cwd, out, err):
+def forget(packages):
+    for name, module in list(sys.modules.items()):
+        loader = getattr(module, "__loader__", None)
+        if name.split(".")[0] in packages and isinstance(loader, importlib.machinery.SourceFileLoader):
+            del sys.modules[name]  # but no extension, which cannot be imported twice
+
+
+def run(code, arguments, environment, cwd, out, err, anew):
     signal.alarm(%d)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
     for number, (path, flags) in enumerate([(os.devnull, os.O_RDONLY), (out, os.O_WRONLY), (err, os.O_WRONLY)]):
         os.dup2(os.open(path, flags), number)
+    forget(anew)
     sys.argv = ["-c", *arguments]
     sys.modules["__main__"] = main = types.ModuleType("__main__")
     status = 0
@@ -77,14 +85,19 @@ def run_python(
     environment: Mapping[str, str] | None = None,
     cwd: Path = ROOT,
     check: bool = False,
+    anew: Collection[str] = (),
 ) -> subprocess.CompletedProcess[str]:
     """Run `code` with these words in `sys.argv`, and return its exit status and what it wrote.
-    check: the status must be 0."""
+
+    check: the status must be 0.
+    anew: packages of which it has imported nothing yet.
+    """
     parent = _parent()
     assert parent.stdin is not None and parent.stdout is not None
     words = [str(word) for word in arguments]
     with tempfile.NamedTemporaryFile("r+") as out, tempfile.NamedTemporaryFile("r+") as err:
-        asked = [code, words, dict(os.environ if environment is None else environment), str(cwd), out.name, err.name]
+        environment = dict(os.environ if environment is None else environment)
+        asked = [code, words, environment, str(cwd), out.name, err.name, list(anew)]
         print(json.dumps(asked), file=parent.stdin, flush=True)
         if not (status := parent.stdout.readline()):
             raise RuntimeError("the process that forks others has ended: its error is above")

@@ -4,8 +4,6 @@ import copy
 import json
 import re
 import struct
-import subprocess
-import sys
 from itertools import product
 from types import SimpleNamespace
 
@@ -33,6 +31,7 @@ from tests.foreign_models import (
     write_foreign,
     write_gguf,
 )
+from tests.forked import run_python
 from tests.stored_rows import rows_of
 
 NATIVE = {"gpt2": "transformer.h.{}", "neox": "gpt_neox.layers.{}"}
@@ -397,14 +396,16 @@ def test_a_text_that_begins_with_padding_is_refused_where_the_model_would_read_i
 
 
 def test_a_model_of_hugging_face_is_loaded_without_transformer_lens():
-    code = (
-        "import sys\n"
-        "from transformers import GPT2Config, GPT2LMHeadModel\n"
-        "from models import load_model\n"
-        "load_model(GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=2, vocab_size=20)))\n"
-        "assert 'transformer_lens' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    code = """
+import sys
+from transformers import GPT2Config, GPT2LMHeadModel
+from models import load_model
+load_model(GPT2LMHeadModel(GPT2Config(n_embd=8, n_layer=1, n_head=2, vocab_size=20)))
+assert "transformer_lens" not in sys.modules
+import models.transformer
+assert "transformer_lens" in sys.modules
+"""
+    run_python(code, check=True, anew=("interp", "models", "transformer_lens"))
 
 
 def test_the_longest_text_is_that_of_the_table_of_positions(tmp_path):

@@ -2,14 +2,12 @@
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
 import torch
 
 from interp.runtime.processes import Processes, part_of, processes
-from tests.forked import ROOT
+from tests.forked import run_python
 from tests.launched import launch, written
 
 TALK = """
@@ -94,10 +92,9 @@ if __name__ == "__main__":
 def test_torchrun_starts_processes_that_find_one_another(tmp_path):
     """The script leaves the group up: one that ended with its threads still there was aborted more often than not."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    command = [*torchrun, str(written(MEET, tmp_path)), str(tmp_path)]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
-    assert run.returncode == 0, run.stdout + run.stderr
+    torchrun = "from torch.distributed.run import main; main()"
+    arguments = ["--standalone", "--nproc-per-node", 2, written(MEET, tmp_path), tmp_path]
+    run_python(torchrun, *arguments, environment=environment, check=True)
     found = [(tmp_path / str(rank)).read_text() for rank in range(2)]
     assert found == ["[0, 2, True, 2.0, 1.0]", "[1, 2, False, 2.0, 1.0]"]
 
@@ -214,10 +211,10 @@ def test_without_a_launcher_there_is_one_process(monkeypatch):
 
 
 def test_nothing_speaks_at_import():
-    code = (
-        "import os, threading; os.environ |= {'RANK': '0', 'WORLD_SIZE': '2'}\n"
-        "import interp.runtime.processes, interp.activations, interp.activations.harvesting, torch\n"
-        "assert not torch.distributed.is_initialized()\n"
-        "assert not [t for t in threading.enumerate() if 'shards' in t.name]"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+    code = """
+import interp.runtime.processes, interp.activations, interp.activations.harvesting, threading, torch
+assert not torch.distributed.is_initialized()
+assert not [t for t in threading.enumerate() if 'shards' in t.name]
+"""
+    launched = {"RANK": "0", "WORLD_SIZE": "2"}
+    run_python(code, environment=os.environ | launched, check=True, anew=("interp", "models"))

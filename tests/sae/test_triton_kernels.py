@@ -9,11 +9,8 @@ import inspect
 import json
 import os
 import re
-import subprocess
-import sys
 import traceback
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
 import torch
@@ -22,6 +19,7 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.sae.kernels import dispatch
 from interp.sae.kernels.dispatch import check_kernels, failing_operations
 from interp.sae.kernels.torch_kernels import AdamStep, LatentSum, Tiled, TorchKernels
+from tests.forked import run_python
 
 torch_kernels = TorchKernels()
 
@@ -332,10 +330,8 @@ def test_every_kernel_compiles_without_atomics_and_tf32(gpu, compiled):
 
 def child(job: str, **environment: str) -> dict:
     """Return what a job of this module returns in a process of its own."""
-    command = (sys.executable, "-m", __name__, job)
-    root = Path(__file__).parents[2]
-    done = subprocess.run(command, env=os.environ | environment, cwd=root, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    code = f"import json; from {__name__} import {job}; print(json.dumps({job}()))"
+    done = run_python(code, environment=os.environ | environment, check=True, anew=("interp", "tests", "triton"))
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -407,7 +403,3 @@ def call_all(ops, width: int, d: int, k: int) -> None:
         ops.sum_by_latent(ops.transpose(dense), dense.values, torch.zeros(600, columns))
     for unit_norm in (False, True):
         ops.adam_(W, W, W, W, AdamStep(0.1, 1, unit_norm=unit_norm))
-
-
-if __name__ == "__main__":
-    print(json.dumps(globals()[sys.argv[1]]()))

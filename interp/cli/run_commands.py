@@ -210,13 +210,15 @@ def _program() -> str:
 def _showcase(run: "Run") -> str:
     """Return the page's choice of features, one line each."""
     from interp.display.byte_parts import name_byte_parts
+    from interp.display.segments import rule_text
     from interp.pipeline.stages import LINE_WIDTH
 
     chosen = run.ranking.worth_a_look(6)
     if chosen.empty:
         return "  none: no latent surely has one meaning and a rule in words that holds"
+    rules = (name_byte_parts(rule_text(str(rule))) for rule in chosen["explanation"])
     lines = [
-        f"  #{r.latent:<6d} {r.monosemanticity:.2f}  F1 {r.explanation_f1:.2f}  {name_byte_parts(str(r.explanation))}"
-        for r in chosen.itertuples()
+        f"  #{r.latent:<6d} {r.monosemanticity:.2f}  F1 {r.explanation_f1:.2f}  {rule}"
+        for r, rule in zip(chosen.itertuples(), rules, strict=True)
     ]
     return "\n".join(line if len(line) <= LINE_WIDTH else f"{line[: LINE_WIDTH - 1]}…" for line in lines)

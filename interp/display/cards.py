@@ -12,6 +12,7 @@ from html import escape
 from typing import Any
 
 from interp.display.byte_parts import script_byte, split_byte_parts
+from interp.display.segments import Groups, Segment, Token, read_rule, short_list, simplify_rule
 from interp.display.verdict_looks import verdict_colour, verdict_words
 from interp.display.verdict_names import MONOSEMANTIC
 
@@ -118,17 +119,19 @@ def show_token(token: str, around: int | None = None) -> Markup:
 
 def show_rule(words: str) -> Markup:
     """Show a rule in words. What stands in its quotes keeps its writing direction to itself, and its white space is
-    marked, since HTML folds it into one space; several spaces are one mark with their number."""
+    marked, since HTML folds it into one space; several spaces are one mark with their number. Lists are in short."""
     around = script_byte(words)
-    pieces = re.split(r'"(.+?)"(?=$|[\s,;:.)])', words, flags=re.DOTALL)
-    tokens = (f'"<bdi>{show_token(piece, around)}</bdi>"' for piece in pieces[1::2])
-    return Markup("".join(next(tokens) if k % 2 else escape(piece) for k, piece in enumerate(pieces)))
+
+    def show(one: Segment) -> str:
+        if isinstance(one, Token):
+            return f'"<bdi>{show_token(one.text, around)}</bdi>"'
+        return "".join(map(show, short_list(one))) if isinstance(one, Groups) else escape(str(one))
+
+    return Markup("".join(map(show, simplify_rule(read_rule(words)))))
 
 
 def _mark_spaces(token: str) -> str:
-    """Return a token of a rule with marks for its white space. A rule writes a line end as a backslash and an n."""
-    if not token.replace(r"\n", "").strip():
-        token = token.replace(r"\n", "↵")
+    """Return a token with marks for its white space."""
     many = re.sub(" {3,}", lambda spaces: f"␣×{len(spaces[0])}", token)
     return many.replace(" ", "␣").replace("\t", "⇥")
 

@@ -39,6 +39,20 @@ def characters_of_parts(vocab: Sequence[str], tokens: Int[np.ndarray, "seq pos"]
     return parts
 
 
+def characters_of_token(tokens: Sequence[str], place: int) -> Iterator[tuple[str, bool, bool]]:
+    """Yield the characters of which the token at a place among others holds a part, and whether they begin and whether
+    they end in it."""
+    is_part = [re.search(STRAY, token) is not None for token in tokens]
+    start, stop = place, place + 1
+    while start > 0 and is_part[start - 1]:
+        start -= 1
+    while stop < len(tokens) and is_part[stop]:
+        stop += 1
+    for character, places in _divided_characters([_bytes_of(token) for token in tokens[start:stop]]):
+        if place - start in places:
+            yield character, place - start == places[0], place - start == places[-1]
+
+
 def _runs(tokens: Int[np.ndarray, "seq pos"], is_part: Bool[np.ndarray, " token"]) -> Iterator[tuple[int, ...]]:
     """Yield the runs of tokens that have parts of characters."""
     n_parts = int(is_part[tokens].sum())

@@ -109,10 +109,12 @@ report.views.compare = (() => {
 
   /* The tokens that both rules name. */
   function inBothRules(a, b) {
-    const [named, theirs] = [a, b].map((latent) => columns.explanation[latent]?.match(QUOTED) ?? []);
-    const both = [...new Set(named)].filter((token) => theirs.includes(token));
-    return both.length
-      ? h("p.rule.shared", null, h("span.muted", null, "in both rules: "), ruleText(both.join(", ")))
+    const [named, theirs] = [a, b].map((latent) => report.segments.tokensOf(columns.rule[latent]));
+    const both = new Map(named.map(([text, pieces]) => [text, [text, ...(pieces ? [pieces] : [])]]));
+    const shared = [...both].filter(([text]) => theirs.some(([other]) => other === text)).map(([, token]) => token);
+    return shared.length
+      ? h("p.rule.shared", null, h("span.muted", null, "in both rules: "),
+        report.segments.rule(shared.flatMap((token, k) => (k ? [", ", token] : [token]))))
       : null;
   }
 
@@ -443,8 +445,6 @@ report.views.compare = (() => {
     if (!(named.length === 2 && named.every(isLatent))) {
       const wrong = named.find((text) => text && !isLatent(text));
       const missing = `There is no feature ${wrong}: features run from 0 to ${latents - 1}.`;
-      await report.captions.readRows();
-      if (wanted !== argument) return;
       const first = (latent) => h("li", null, h("a", { href: `#compare/${latent}` }, String(latent)), " ",
         h("span.rule", null, report.captions.brief(latent)));
       section.replaceChildren(choice(named), h("p.missing", null, wrong ? missing : "Name two features."),

@@ -33,8 +33,8 @@ report.evidence = (() => {
       meaning ? `: ${meaning}.` : null,
       isUnsure(latent) ? " Unsure: the interval of the probability includes ½." : null,
       isInseparable(latent) ? inseparable : null,
-      feature.shared && !columns.explanation[latent]
-        ? [" What its firings share most: ", h("span.rule", null, report.captions.short(feature.shared)), "."]
+      feature.shared && !columns.rule[latent].length
+        ? [" What its firings share most: ", h("span.rule", null, report.segments.rule(feature.shared)), "."]
         : null);
   }
 
@@ -114,8 +114,7 @@ report.evidence = (() => {
     const hasIntervals = (parts.f1_by_interval ?? []).some((x) => x !== null);
     return h("details.block", null,
       h("summary", null, h("h3", null, "How well the rule holds")),
-      h("p.rule", null, report.captions.rule(columns.explanation[latent], columns.explanation_f1[latent], "",
-        { read: report.captions.reading(feature) })),
+      h("p.rule", null, report.segments.rule(columns.rule[latent], { isButton: true })),
       factsElement(facts),
       hasIntervals ? intervalBars(parts.f1_by_interval, feature.intervals) : null);
   }

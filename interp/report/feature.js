@@ -35,7 +35,7 @@ report.views.feature = (() => {
       const said = `Feature ${latent} beside feature ${other}`;
       return h("tr", null,
         h("td", null, featureLink(other)),
-        h("td.explanation", null, h("div.clamp", null, report.captions.brief(other, () => null))),
+        h("td.explanation", null, h("div.clamp", null, report.captions.brief(other))),
         cells(row),
         h("td", null, h("a", { href: `#compare/${latent}/${other}`, title: "side by side", "aria-label": said }, "⇄")));
     };

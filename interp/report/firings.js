@@ -239,13 +239,15 @@ report.firings = (() => {
   function sense(latent, feature, one) {
     const listed = (title, some) => (some.length ? headed(title, list(latent, feature, some)) : null);
     const { strongest: strong, weakest, apart } = partsOf(one);
-    const common = one.common.join("; ");
-    const isSame = common === one.rule;
+    const { rule, textOf } = report.segments;
+    const isSame = textOf(one.common.flat()) === textOf(one.rule);
+    const common = one.common.flatMap((each, k) => [k ? "; " : null, rule(each)]);
     return [
-      h("p.rule", null,
-        report.captions.rule(one.rule, one.f1, "No rule was found.", { read: report.captions.reading(feature) })),
-      common && !isSame
-        ? h("p.rule", null, h("span.muted", null, "its firings share: "), report.captions.short(common)) : null,
+      h("p.rule", null, !one.rule.length ? h("span.muted", null, "No rule was found.")
+        : one.f1 !== null && one.f1 < report.data.page.min_f1
+          ? h("span.weak", null, "No reliable rule was found; the nearest is ", rule(one.rule))
+          : rule(one.rule, { isButton: true })),
+      common.length && !isSame ? h("p.rule", null, h("span.muted", null, "its firings share: "), common) : null,
       numbersOf(one, feature.senses),
       followedBy(one, feature),
       listed("Its strongest", strong),
@@ -289,28 +291,26 @@ report.firings = (() => {
   }
 
   /* The letter of a sense, what describes it, and its share; isAlone: without what describes it. */
-  function titleOf(one, k, isAlone, feature) {
-    const text = report.captions.ofSense(one);
-    const read = report.captions.reading(feature);
-    const name = text && !isAlone ? h("span.named", null, report.captions.short(text, false, read)) : null;
+  function titleOf(one, k, isAlone) {
+    const described = report.segments.describedBy(one);
+    const name = described.length && !isAlone ? h("span.named", null, report.segments.rule(described)) : null;
     const tip = { "data-tip": "of its activation" };
-    return [senseMark(k, null), report.captions.JOINED, name,
+    return [senseMark(k, null), report.segments.JOINED, name,
       one.share === null ? null : h("span", tip, ` ${format.percent(one.share)}`)];
   }
 
   /* The letter of a sense, what describes it, and its numbers: its firings are those on the tokens that tell it. */
   function describedSense(one, k, feature) {
-    const rule = report.captions.ofSense(one);
-    const read = report.captions.reading(feature);
+    const described = report.segments.describedBy(one);
     const counts = feature.sense_counts?.[k];
     const numbers = [
       counts ? ofFirings(sumOf(counts) / feature.facts.n_active) : null,
       one.share === null ? null : `${format.percent(one.share)} of its activation`,
-      rule === one.rule && one.f1 !== null ? `F1 ${format.fixed(one.f1)}` : null,
+      one.holds && one.f1 !== null ? `F1 ${format.fixed(one.f1)}` : null,
     ];
-    const named = rule ? report.captions.short(rule, false, read) : "no rule";
+    const named = described.length ? report.segments.rule(described) : "no rule";
     const small = h("small", null, numbers.filter(Boolean).join(", "));
-    return [senseMark(k, null), report.captions.JOINED, named, " ", small];
+    return [senseMark(k, null), report.segments.JOINED, named, " ", small];
   }
 
   /* The tokens on which it fires most, each with its share of the firings; a press leaves the examples on it.
@@ -387,7 +387,7 @@ report.firings = (() => {
     const panels = [
       ["Strongest", () => [range, examples]],
       ["Each strength", () => intervals(latent, feature)],
-      ...senses.map((one, k) => [titleOf(one, k, senses.length > N_NAMED, feature),
+      ...senses.map((one, k) => [titleOf(one, k, senses.length > N_NAMED),
         () => h("div", { "data-sense": k }, sense(latent, feature, one))]),
     ];
     if (senses.length && all.some(isOfNone)) {

@@ -70,7 +70,7 @@ def number(value: Any, digits: int = N_DIGITS) -> float | int | str | None:
 
 def format_percent(share: float) -> str:
     """Format a share in [0, 1] as the page writes it, with two digits (`inPercent` in page.js)."""
-    return f"{100 * share:#.2g} %" if 1e-5 <= share < 0.0995 else f"{100 * share:.0f} %"
+    return f"{100 * share:#.2g} %" if 1e-5 <= share < 0.0995 else f"{math.floor(100 * share + 0.5)} %"
 
 
 def format_interval(low: float, high: float) -> str:

@@ -31,7 +31,7 @@ LATENTS_EACH = (100, 30, 8)
 """Average number of latents per cluster, for the whole map and for two closer views of it."""
 MAX_CLUSTERS = 500
 MAX_NAME = 24
-"""Largest number of characters of a name, including its quotes."""
+"""Largest number of characters of a name."""
 BANDWIDTH = 0.05
 """Bandwidth of the densities that decide the place of a name, on a map whose farthest latent is at distance 1."""
 MAX_DENSITY_POINTS = 1000
@@ -45,20 +45,14 @@ a cluster of the whole map is rare."""
 ASPECT_RATIO = 4 / 3
 """The ratio of the map's width to its height, which is about that of its frame on a screen. The axes of UMAP have no
 meaning."""
-_UNINFORMATIVE_TOKEN = re.compile(r'"[\W_]*[a-zA-Z0-9]?[\W_]*"|"[a-z]{2,3}"')
+_UNINFORMATIVE_TOKEN = re.compile(r"[\W_]*[a-zA-Z0-9]?[\W_]*|[a-z]{2,3}")
 """A token of at most one letter, or a short ending of a word. Such names are uninformative."""
-_TOKEN = re.compile(r'"[^"]+"')
-_CUT_BYTE = re.compile(r"[0-9a-f]{2}⟩")
-"""A byte of an incomplete character."""
-_SEPARATOR = re.compile(r'(?<="), (?:or )?|(?<=") or |, or ')
 
 
-def map_payload(
-    inputs: ReportInputs, kinds: Sequence[str | None], explanations: Sequence[str], seed: int
-) -> dict[str, Any]:
+def map_payload(inputs: ReportInputs, kinds: Sequence[str | None], rules: Sequence[list], seed: int) -> dict[str, Any]:
     """Return the latents that fire, with their coordinates. Without decoder directions, return the reason why there is
     no map.
-    kinds: the kind of text of each latent (`columns.surroundings`)."""
+    kinds: the kind of text of each latent (`columns.surroundings`). rules: as `captions` gives them."""
     W_dec = inputs.features.W_dec
     latents = np.flatnonzero(inputs.table["n_active"] > 0).tolist()
     if W_dec is None or not latents:
@@ -72,7 +66,7 @@ def map_payload(
         "y": y,
         "way": "UMAP" if len(latents) >= MIN_FOR_UMAP else "PCA",
         "names": map_names(
-            points, [kinds[latent] for latent in latents], [explanations[latent] for latent in latents], seed=seed
+            points, [kinds[latent] for latent in latents], [rules[latent] for latent in latents], seed=seed
         ),
     }
 
@@ -138,12 +132,12 @@ def _pca(rows: np.ndarray) -> np.ndarray:
 def map_names(
     points: Float[np.ndarray, "latent 2"],
     kinds: Sequence[str | None],
-    explanations: Sequence[str],
+    rules: Sequence[list],
     *,
     seed: int = 0,
 ) -> list[list]:
     """Return [x, y, name, level] of each name. First come the kinds of text, the commonest first: at level 0, or a rare
-    one at the last level. Then comes a token in quotes for each cluster of k-means, where level is an index of
+    one at the last level. Then comes a token for each cluster of k-means, where level is an index of
     LATENTS_EACH. The rules of many of the cluster's latents, and of few others, have this token. Each token is used
     once, for the cluster of the coarsest level in which most latents have it. The other clusters get their next best
     token, or none. A name is placed where the latents that have it are most concentrated."""
@@ -156,7 +150,7 @@ def map_names(
             x, y = _home(points[[i for i, latent_kind in enumerate(kinds) if latent_kind == kind]], points)
             level = 0 if n >= MIN_SHARE_OF_NAME * LATENTS_EACH[0] else len(LATENTS_EACH) - 1
             named.append([number(x), number(y), kind.replace("_", " "), level])
-    tokens_of = [_tokens(text) for text in explanations]
+    tokens_of = [_tokens(rule) for rule in rules]
     overall = Counter(token for tokens in tokens_of for token in tokens)
     used = set[str]()
     for level, n_latents in enumerate(LATENTS_EACH):
@@ -178,7 +172,7 @@ def map_names(
                 used.add(token)
                 done.add(c)
                 x, y = _home(points[[i for i in np.flatnonzero(cluster == c) if token in tokens_of[i]]], points)
-                named.append([number(x), number(y), token, level])
+                named.append([number(x), number(y), [token], level])
     return named
 
 
@@ -195,7 +189,12 @@ def _home(points: Float[np.ndarray, "latent 2"], every: Float[np.ndarray, "other
     return sample[(own_density**2 / np.maximum(among, own_density)).argmax()]
 
 
-def _tokens(explanation: str) -> set[str]:
-    """Return the tokens in quotes that an explanation joins by "or". Long and uninformative tokens are left out."""
-    parts = (part for part in _SEPARATOR.split(explanation) if _TOKEN.fullmatch(part) and not _CUT_BYTE.search(part))
-    return {part for part in parts if not _UNINFORMATIVE_TOKEN.fullmatch(part) and len(part) <= MAX_NAME}
+def _tokens(rule: Sequence[Any]) -> set[str]:
+    """Return the whole tokens that a rule names. Long and uninformative tokens are left out."""
+    tokens = (token for one in rule if not isinstance(one, str) for token in _tokens_in(one))
+    texts = {token[0] for token in tokens if len(token) == 1}  # one with parts of characters has its pieces too
+    return {text for text in texts if not _UNINFORMATIVE_TOKEN.fullmatch(text) and len(text) <= MAX_NAME}
+
+
+def _tokens_in(segment: Any) -> list[list]:
+    return [segment] if isinstance(segment, list) else [token for _, tokens, _ in segment["groups"] for token in tokens]

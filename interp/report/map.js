@@ -355,7 +355,7 @@ report.views.map = (() => {
       if (!scatter) build(section);
     }
     repaint();
-    report.captions.readRows().then((rows) => {
+    loadRows().then((rows) => {
       evidence = rows;
       drawHits();
       moved();

@@ -79,7 +79,7 @@ report.mapList = ({ placeOf, scatter, selected, chosenBy, hasCard, zoomTo, onpoi
       nearest,
       element: h("article.card", null,
         head,
-        h("p.rule", null, report.captions.brief(latent, () => null, feature)),
+        h("p.rule", null, report.captions.brief(latent)),
         report.examples.list(latent, feature, strongest, { how: "line", senses: feature.senses ?? [] }),
         nearest.length
           ? h("p.muted.to-nearest", null, h("span", null, "Nearest, by ", term("decoder cosine")), zoom) : null,

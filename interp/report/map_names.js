@@ -27,7 +27,7 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
   const own = h("div");
   const fixed = points.names.map(([x, y, name, level]) => {
     const kind = columns.kinds.find((each) => format.words(each) === name) ?? null;
-    const element = kind === null ? h("span.name", null, report.captions.short(name))
+    const element = kind === null ? h("span.name", null, report.segments.draw([name]))
       : h("span.name.region", null, name);
     return { x, y, level, kind, element };
   });

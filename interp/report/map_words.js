@@ -10,12 +10,12 @@ report.mapWords = (() => {
 
   /* What it fires on: its senses, unless a search has found only a rule of them all. */
   function ruleOf(latent) {
-    const told = report.captions.brief(latent, () => null);
+    const told = report.captions.brief(latent);
     const isFound = (text) => report.search.parted(state.terms, "rule", text).length > 1;
-    const rule = columns.explanation[latent];
-    const isRuleAlone = isFound(rule) && !isFound(h("span", null, told).textContent)
+    const rule = columns.rule[latent];
+    const isRuleAlone = isFound(report.segments.textOf(rule)) && !isFound(h("span", null, told).textContent)
       && report.search.place(state.terms, latent) < 0;
-    return isRuleAlone ? ruleText(rule) : told;
+    return isRuleAlone ? report.segments.wholeRule(rule) : told;
   }
 
   const markFound = (element) => ["rule", "label"].some((field) => report.search.markIn(state.terms, field, element));
@@ -53,7 +53,7 @@ report.mapWords = (() => {
     keepQuotes(element);
     const found = beginAtFound(element);
     const sense = found?.closest(".of-lead");
-    if (sense) element.prepend(letters.get(sense), report.captions.JOINED);
+    if (sense) element.prepend(letters.get(sense), report.segments.JOINED);
     else if (senses.length) element.prepend(h("span.muted", null, `${senses.length} senses: `));
     const k = markFound(element) ? -1 : report.search.place(state.terms, latent);
     if (k >= 0) element.prepend(h("mark", null, report.search.onToken(latent, k)), ": ");
@@ -81,8 +81,8 @@ report.mapWords = (() => {
     while (terms.length && walker.nextNode()) {
       const { data, parentElement } = walker.currentNode;
       const token = parentElement.closest(".short");
-      const family = token && report.captions.familyOf(token.textContent.replace(/^"|"$/g, ""));
-      const said = token ? `${token.textContent} ${family}` : data;
+      const parts = Array.from(token?.querySelectorAll(".byte") ?? [], (one) => one.getAttribute("aria-label"));
+      const said = token ? `${token.textContent} ${parts.join(" ")}` : data;
       const places = terms.map(({ text }) => said.toLowerCase().indexOf(text)).filter((place) => place >= 0);
       if (!places.length || parentElement.closest(".muted")) continue;
       const range = document.createRange();

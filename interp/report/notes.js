@@ -196,7 +196,7 @@ report.notes = (() => {
     const named = h("b");
     const unkept = h("div.muted", null, "Nothing of yours: it leaves this list when you do.");
     const fires = h("div");
-    report.captions.readRows().then((rows) => {
+    loadRows().then((rows) => {
       const apart = report.captions.byLabel(latent) ? undefined : report.table.senses(latent, rows);
       if (apart) return fires.replaceChildren(...apart);
       fires.append(h("div.rule", null, report.captions.inBrief(latent)),
@@ -267,13 +267,12 @@ report.notes = (() => {
     };
     /* What may be starred first: the features that the run found worth a look. */
     async function offer() {
-      await report.captions.readRows();
       const { worth_showing: worth, order } = report.data.page;
       const some = worth.length ? worth[0].map(([latent]) => latent) : order.slice(0, N_OFFERED);
       begin.replaceChildren(...some.map((latent) => h("li", null,
         h("button", { type: "button", "aria-label": `Star feature ${latent}`,
           onclick: () => set(latent, { star: true }) }, "☆"), " ",
-        featureLink(latent), " ", h("span.rule", null, report.captions.brief(latent, () => null)))));
+        featureLink(latent), " ", h("span.rule", null, report.captions.brief(latent)))));
     }
     const element = h("div.kept", null,
       h("div.headed", null, h("h2", null, "Your notes"), links(), files),

@@ -109,7 +109,7 @@ report.views.overview = (() => {
       h("h3", null,
         why ? h("span.why", null, tipped(why, choice)) : null, featureLink(latent, `Feature ${latent}`), " ",
         h("span", null, verdictElement(verdictOf(latent)), unsureElement(latent))),
-      h("p.rule.clamp", null, report.captions.brief(latent, undefined, feature)),
+      h("p.rule.clamp", null, report.captions.brief(latent, true)),
       report.examples.list(latent, feature, strongest, { how: hasText ? "line" : null, senses }),
       predicted.length ? h("p.predicts", null, h("span.muted", null, "raises "), predicted) : null);
   }
@@ -126,7 +126,7 @@ report.views.overview = (() => {
       h("li", { id, role: "option", "aria-selected": "false", onpointerdown }, content);
     const line = (latent, k) => option(`hit-${k}`, () => open(latent), h("span.number", null, String(latent)),
       h("i.dot", { "--hue": hueOfVerdict(verdictOf(latent)) }),
-      h("span.rule", null, report.captions.brief(latent, () => null)));
+      h("span.rule", null, report.captions.brief(latent)));
 
     function find() {
       const { n, first } = report.search.best(field.value, N_HITS);
@@ -203,7 +203,6 @@ report.views.overview = (() => {
     await loadWords();
     await draw();
     section.dataset.ready = "true";
-    report.captions.readRows(); // for what the search lists
     const picture = await report.views.map.small(...MAP_SIZE);
     if (!picture) return map.remove();
     const colour = columns.kinds.length ? "the kind of text where it mostly fires" : "its verdict";

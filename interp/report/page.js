@@ -84,7 +84,11 @@ async function loadFeature(latent) {
   const { chunk } = report.data.page;
   const columns = await loadChunk(Math.floor(latent / chunk));
   const feature = Object.fromEntries(Object.entries(columns).map(([name, rows]) => [name, rows[latent % chunk]]));
-  return { ...feature, examples: examplesOf(feature.examples) };
+  const [title, below] = JSON.parse(feature.caption);
+  const senses = feature.senses?.map((sense) =>
+    ({ ...sense, rule: JSON.parse(sense.rule), common: JSON.parse(sense.common) })) ?? null;
+  const shared = feature.shared && JSON.parse(feature.shared);
+  return { ...feature, title, below, senses, shared, examples: examplesOf(feature.examples) };
 }
 
 /* Restore values from their columns (json_text.py); one that a mapping lacks is null. */
@@ -127,6 +131,9 @@ const word = (token) => vocabulary[token] ?? `⟨${token}⟩`;
 const loadWords = once(async () => {
   ({ tokens: vocabulary, characters: charactersOf } = await loadData("vocab"));
 });
+
+/* What the table shows of every feature beside numbers (payloads.py), with the tokens that it needs. */
+const loadRows = async () => (await Promise.all([loadData("rows"), loadWords()]))[0];
 
 /* plotly.js is stored gzipped, at a third of its size, and only the summary needs it. */
 const loadPlotly = once(async () => {
@@ -245,62 +252,6 @@ function tokenElement(token, lead = null) {
   };
   const kind = /^\p{M}/u.test(token) ? "bdi.token.combining" : "bdi.token";
   return h(kind, named, visible(token, token.trim() ? 3 : 1, false, lead, token));
-}
-
-/* The quoted tokens of a rule: a quote that more of the token follows does not end it. */
-const QUOTED = /(?<![^\s(])"(?:"(?=[^"\s]))?(?:[^"]|"(?![\s,;:.)]|$))+"(?=[\s,;:.)]|$)/g;
-
-/* A rule in words. What stands in its quotes keeps its writing direction to itself, and its spaces and tabs are drawn,
- * since a page folds them into one: the style draws ␣ and ⇥ and ␣×7, so that what is copied is the rule itself. A token
- * of white space needs no quotes, and one that has quotes itself stands in a box instead. pieces: its text; every
- * second piece is what a search found. */
-function ruleText(...pieces) {
-  const lead = report.bytes.leadOfAll(pieces.join(""));
-  return partOfRule(() => lead, ...pieces);
-}
-
-/* A part of a rule in words. leadOf: gives the first byte of the characters of which a token is a part. */
-function partOfRule(leadOf, ...pieces) {
-  const LINE_ENDS = /((?:\\n)+)/; // which a rule writes as \n
-  const LONG = 24; // letters of a token that may be parted between two lines
-  const IN_QUOTES = /"|^'|'$/; // beside which further quotes are hard to tell
-  const CUT_BYTE = /(?<![⟨0-9a-f])([0-9a-f]{2}⟩)/g;
-  const [HIDDEN, TEXT, BLANK, BOXED] = [1, 2, 3, 4];
-  const kindAt = new Map(); // of what is quoted, by its place
-  const whole = (text) => text.replace(CUT_BYTE, "⟨$1"); // the end of a token may be that of a stray byte's sign
-  const rule = pieces.join("");
-  for (const { index, 0: quoted } of rule.matchAll(QUOTED)) {
-    const token = quoted.slice(1, -1);
-    const end = index + quoted.length - 1;
-    const kind = !token.replaceAll("\\n", "").trim() ? BLANK : IN_QUOTES.test(token) ? BOXED : TEXT;
-    for (let k = index + 1; k < end; k++) kindAt.set(k, kind);
-    if (kind !== TEXT) kindAt.set(index, HIDDEN).set(end, HIDDEN);
-  }
-  const quotedText = (text, isBlank) => text.split(isBlank ? LINE_ENDS : /((?:\\n)+)(?= {2})/)
-    .map((part, k) => (k % 2 ? runElement("span.mark.line", part, part.length / 2)
-      : visible(part, 1, false, leadOf(text), text)));
-  let at = 0;
-  /* A piece in parts that are quoted or not. */
-  function drawn(piece) {
-    const parts = [];
-    for (let from = 0, to; from < piece.length; from = to) {
-      const kind = kindAt.get(at + from);
-      to = from + 1;
-      while (to < piece.length && kindAt.get(at + to) === kind) to++;
-      const part = piece.slice(from, to);
-      const script = scriptOf(part);
-      const dir = script ? "ltr" : report.bytes.directionOf(whole(part), leadOf(whole(part)));
-      const attributes = { "data-script": script, dir };
-      const box = part.length > LONG ? "bdi" : kind === BOXED ? "bdi.short.token" : "bdi.short";
-      if (!kind) parts.push(part);
-      else if (kind === HIDDEN) parts.push(h("span.exact", null, part));
-      else if (kind === BLANK) parts.push(h("bdi.short.blank", null, quotedText(part, true)));
-      else parts.push(h(box, attributes, quotedText(whole(part))));
-    }
-    at += piece.length;
-    return parts;
-  }
-  return h("bdi.quoting", null, pieces.map((piece, k) => (k % 2 ? h("mark", null, drawn(piece)) : drawn(piece))));
 }
 
 /* White space in words, for screen readers. */

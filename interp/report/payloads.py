@@ -22,7 +22,6 @@ from interp.features.feature_store import FeatureStore
 from interp.features.firing_statistics import bin_edges
 from interp.report.contexts import Contexts, encode_examples
 from interp.report.json_text import N_DIGITS, columns_of, encode_tokens, number, numbers
-from interp.report.verdict_evidence import words_of_sense
 
 LATENTS_PER_CHUNK = 64
 CHUNKS_AT_ONCE = 64
@@ -112,8 +111,7 @@ def _block(
 def row_evidence(features: FeatureStore, senses: Senses) -> dict[str, Any]:
     """Return the table's non-numeric data for each latent: the tokens around its strongest firing, with the place of
     the firing token among them; its histogram of activations as digits, which are the square roots of its counts,
-    scaled to at most 9, and where its first bin begins; and, if it has several senses, the rule of each in words (""
-    if none holds), and the strongest firing of each."""
+    scaled to at most 9, and where its first bin begins; and, if it has several senses, the strongest firing of each."""
     strongest = features.sql("select latent, \"row\" from examples where kind = 'top' and rank = 0")
     snippets: list = [None] * features.d_sae
     for latent, snippet in zip(
@@ -122,13 +120,13 @@ def row_evidence(features: FeatureStore, senses: Senses) -> dict[str, Any]:
         snippets[latent] = snippet
     evidence_of_senses: dict[int, list[list]] = {}
     shown = [
-        (j, words_of_sense(one), one["examples"][0][1])
+        (j, one["examples"][0][1])
         for j, senses_of_latent in senses.items()
         for one in senses_of_latent
         if one["examples"]
     ]
-    for (latent, words, _), snippet in zip(shown, _snippets(features, [row for *_, row in shown]), strict=True):
-        evidence_of_senses.setdefault(latent, []).append([words, *snippet])
+    for (latent, _), snippet in zip(shown, _snippets(features, [row for *_, row in shown]), strict=True):
+        evidence_of_senses.setdefault(latent, []).append(snippet)
     table = features.sql(TABLE_QUERIES["histograms"].format(where=""))
     low, high, n = (table[name].to_numpy() for name in ("low", "high", "n"))
     digits = [""] * features.d_sae

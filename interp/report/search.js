@@ -9,7 +9,7 @@ report.search = (() => {
   const { columns, order } = report.data.page;
   const lower = (text) => text.toLowerCase();
   const tokens = columns.tokens.map((texts) => texts.map(lower));
-  const rules = columns.explanation.map(lower);
+  const rules = columns.rule.map((rule) => lower(report.segments.textOf(rule)));
   const labels = columns.labels.map((label) => lower(format.words(label)));
   const LETTER = "[\\p{L}\\p{N}_]";
 
@@ -20,7 +20,10 @@ report.search = (() => {
   const OF_F1 = 1e-3; // less than any difference between two kinds of match
 
   const DRAWN = { "·": " ", "␣": " ", "↵": "\n", "⇥": "\t" };
-  const shown = []; // the words for the rule of each latent, once they are needed
+  const WHITE_SPACE = { newline: /\n/, "blank line": /\n\n/, space: / /, indentation: /\n +$/, tab: /\t/ };
+  const MUCH = 0.1; // share of the firings on white space from which it is among the words of a latent
+  const tokensOf = []; // the tokens that the rule of each latent names
+  const shown = []; // the words for the caption of each latent, once they are needed
 
   const escaped = (text) => text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
 
@@ -41,13 +44,25 @@ report.search = (() => {
   const TERM = /(?:(tok|rule|label|note):)?(?:"([^"]+)"?|((?:(?<=tok:) )?[^\s"]+))/gi;
   const parse = (query) => Array.from(query.matchAll(TERM), term);
 
-  /* The words that the page shows for a rule, with the names of letters that it draws after them. */
+  /* The tokens that a rule names. */
+  const namedBy = (i) =>
+    (tokensOf[i] ??= new Set(report.segments.tokensOf(columns.rule[i]).map(([text]) => lower(text))));
+
+  /* The names of white space; none of a token that has anything else. */
+  const whiteSpaceIn = (token) =>
+    (token.trim() ? [] : Object.keys(WHITE_SPACE).filter((name) => WHITE_SPACE[name].test(token)));
+
+  /* The words that the page shows for what a latent fires on, with the names of letters that it draws after them, of
+   * what parts of characters are, and of white space. */
   function wordsOf(i) {
-    if (shown[i] !== undefined || !rules[i]) return shown[i] ?? "";
-    const element = report.captions.short(columns.explanation[i]);
-    for (const number of element.querySelectorAll(".muted")) number.remove(); // of the tokens left out
+    if (shown[i] !== undefined) return shown[i];
+    const element = h("span", null, report.segments.rule(columns.rule[i]), report.captions.inBrief(i, false));
+    for (const number of element.querySelectorAll(".shortened .muted")) number.remove(); // of the tokens left out
     const scripts = Array.from(element.querySelectorAll("[data-script]"), ({ dataset }) => dataset.script);
-    return (shown[i] = lower([element.textContent, ...scripts].join(", ")));
+    const parts = Array.from(element.querySelectorAll(".byte"), (part) => part.getAttribute("aria-label"));
+    const commonest = columns.tokens[i].filter((_, k) => columns.token_shares[i][k] >= MUCH);
+    const blanks = [...namedBy(i), ...commonest].flatMap(whiteSpaceIn);
+    return (shown[i] = lower([element.textContent, ...scripts, ...parts, ...new Set(blanks)].join(", ")));
   }
 
   /* Find the words of all rules while the browser is idle, so that the first search does not wait for them. */
@@ -94,8 +109,8 @@ report.search = (() => {
     const ofToken = (token, rank) => {
       if (!isToken(each, token)) return isIn(each, token) ? 1 : 0;
       const share = columns.token_shares[i][rank];
-      if (rules[i] === `"${token}"`) return 6 + share;
-      return isStored(i, rank) || rules[i].includes(`"${token}"`) ? 3 + 2 * share : 2 + share;
+      if (columns.rule[i].length === 1 && namedBy(i).size === 1 && namedBy(i).has(token)) return 6 + share;
+      return isStored(i, rank) || namedBy(i).has(token) ? 3 + 2 * share : 2 + share;
     };
     if (within("tok")) most = Math.max(most, ...tokens[i].map(ofToken));
     if (within("rule")) most = Math.max(most, asWords(each, rules[i]), asWords(each, wordsOf(i)));

@@ -138,7 +138,7 @@ report.selection = (() => {
     },
     explanation_f1: { title: "rule F1", value: (i) => columns.explanation_f1[i] },
     label_f1: { title: "label F1", value: (i) => columns.label_f1[i] },
-    explanation: { title: "rule", value: (i) => columns.explanation[i] || null, up: true },
+    explanation: { title: "rule", value: (i) => report.segments.textOf(columns.rule[i]) || null, up: true },
     label: { title: "best label", value: labelOf, up: true },
     top_token: { title: "commonest token", value: (i) => columns.tokens[i][0] ?? null, up: true },
     density: { title: "density", value: (i) => columns.density[i] },

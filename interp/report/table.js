@@ -105,10 +105,12 @@ report.table = (() => {
   function senses(i, rows = evidence) {
     const all = rows?.senses[i];
     if (!all || all.length < 2) return undefined;
-    const further = all.slice(2).map(([words], k) => [" ", report.examples.senseMark(k + 2, words)]);
-    return all.slice(0, 2).map(([words, packed, firing], k) => h("div.of-sense", { "data-sense": k },
-      h("div", { title: words }, report.examples.senseMark(k, null), report.captions.JOINED,
-        words ? ruleText(...parted(state.terms, "rule", words)) : h("span.muted", null, "no rule"),
+    const rules = report.captions.rulesOfSenses(i);
+    const { senseMark } = report.examples;
+    const further = rules.slice(2).map((rule, k) => [" ", senseMark(k + 2, report.segments.textOf(rule))]);
+    return all.slice(0, 2).map(([packed, firing], k) => h("div.of-sense", { "data-sense": k },
+      h("div", { title: report.segments.textOf(rules[k]) }, senseMark(k, null), report.segments.JOINED,
+        rules[k].length ? ruleFound(rules[k]) : h("span.muted", null, "no rule"),
         k && further.length ? [" +", further] : null),
       h("div.snippet", null, report.examples.plainLine(report.text.decoded(packed), firing))));
   }
@@ -137,12 +139,12 @@ report.table = (() => {
   const line = (...content) => h("div", null, content);
   const second = (...content) => h("div.muted", null, content);
 
-  /* A rule in the page's words with what a search has found marked; where it does not show, the whole rule follows. */
+  /* A rule with what a search has found marked; where it does not show, the whole rule follows. */
   function ruleFound(rule) {
-    const told = report.captions.short(rule);
+    const told = report.segments.rule(rule);
     if (markIn(state.terms, "rule", told)) return told;
-    const pieces = parted(state.terms, "rule", rule);
-    return pieces.length > 1 ? [told, h("span.muted", null, ", of "), ruleText(...pieces)] : told;
+    const whole = report.segments.wholeRule(rule);
+    return markIn(state.terms, "rule", whole) ? [told, h("span.muted", null, ", of "), whole] : told;
   }
 
   /* What it fires on: its senses, if it has several and no search has found its rule or a token; else one's own label,
@@ -154,9 +156,10 @@ report.table = (() => {
     const best = labelOf(i);
     const isLabelled = best && (report.captions.byLabel(i) || parted(terms, "label", format.words(best)).length > 1);
     const label = isLabelled ? best : null;
-    const rule = columns.explanation[i];
+    const rule = columns.rule[i];
+    const ruleWords = report.segments.textOf(rule);
     const found = hasText ? placeOfFit(terms, i) : -1;
-    const named = [mine, label && format.words(label), rule].filter(Boolean).join(" · ");
+    const named = [mine, label && format.words(label), ruleWords].filter(Boolean).join(" · ");
     const [before, match] = parted(terms, "note", note);
     const from = match ? Math.max(before.length + match.length - LETTERS_OF_NOTE, 0) : 0;
     const cut = note.slice(from, from + LETTERS_OF_NOTE);
@@ -165,14 +168,14 @@ report.table = (() => {
       ? h("bdi.tag.mine", { title: note || null },
         mine ? marked(terms, "label", mine) : null, mine && match ? " · " : null, !mine || match ? shortNote : null)
       : null;
-    const isInRule = rule && parted(terms, "rule", rule).length > 1;
+    const isInRule = parted(terms, "rule", ruleWords).length > 1;
     const isApart = found < 0 && !label && !isInRule && columns.senses[i] > 1;
     const apart = isApart ? senses(i) : undefined;
     if (apart && labelled) apart[0].firstChild.prepend(labelled, " ");
     if (apart) return h("div.senses", null, apart);
     if (isApart && !evidence) return [line(), h("div.snippet")]; // until its senses are read
-    const isByTokens = hasText && found < 0 && !isInRule && !report.captions.byLabel(i)
-      && report.captions.isByTokens(i);
+    const isBrief = found < 0 && !isInRule && !label && !mine;
+    const isByTokens = isBrief && report.captions.isByTokens(i);
     const isWeak = isByTokens || columns.explanation_f1[i] < report.data.page.min_f1;
     return [
       h("div", { title: named },
@@ -181,10 +184,8 @@ report.table = (() => {
           ? h("span.tag.label", { "data-tip": `label, F1 ${format.fixed(columns.label_f1[i])}` },
             marked(terms, "label", format.words(label)))
           : null,
-        isByTokens ? h("span.vague", null, report.captions.onCommonest(i)) : rule ? report.captions.onMost(i) : null,
-        rule ? h(isWeak ? "span.weak" : "span", null, ruleFound(rule)) : null,
-        isByTokens ? null : report.captions.apart(i),
-        rule || label || isByTokens ? null : none()),
+        isBrief ? report.captions.inBrief(i, false) : null,
+        rule.length && (!isBrief || isByTokens) ? h(isWeak ? "span.weak" : "span", null, ruleFound(rule)) : null),
       h(found < 0 ? "div.snippet" : "div.snippet.found", null, found < 0 ? snippet(i) : snippetOn(i, found)),
     ];
   }
@@ -309,7 +310,7 @@ report.table = (() => {
   }
 
   async function readEvidence() {
-    const rows = await report.captions.readRows();
+    const rows = await loadRows();
     if (evidence) return;
     evidence = rows;
     measure();

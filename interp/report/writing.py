@@ -19,9 +19,11 @@ from interp.checks.errors import DamagedError, InterpError
 from interp.compare.null_dictionaries import Nulls
 from interp.display.byte_parts import COMMON_LETTERS, FIRST_BYTES
 from interp.display.cards import script_json
+from interp.display.segments import as_text
 from interp.display.verdict_looks import VERDICT_LOOKS, verdict_css
 from interp.display.verdict_names import WITHOUT_SCORES
 from interp.features.scan_folder import masks_of
+from interp.report.captions import RuleReader, captions, senses_in_segments
 from interp.report.characters import characters_of_parts
 from interp.report.columns import overview_examples, page_order, shares_in_words, table_columns
 from interp.report.contexts import (
@@ -167,17 +169,22 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
     columns = table_columns(features, inputs.table, verdicts, inputs.effects)
     in_words = shares_in_words(features) if features.has_text else None
     examples = overview_examples(inputs.table, verdicts, senses, inputs.effects, in_words)
+    characters = characters_of_parts(features.vocab, features.tokens.numpy()) if features.has_vocab else {}
+    read = RuleReader(features, columns["tokens"], characters)
+    named = captions(features, inputs.table, columns, accounts, read)
+    accounts = senses_in_segments(accounts, read)
+    for name in ("explanation", "raises", "at_strongest", "kind_share"):  # which the captions tell
+        del columns[name]
     facts = {
         **_page_facts(inputs),
         "label_sets": contexts.label_sets,
         "evidence": [measure._asdict() for measure in evidence.measures],
         "order": page_order(inputs.table, verdicts, examples),
         "worth_showing": examples,
-        "columns": columns,
+        "columns": columns | {"rule": [one.rule for one in named], "brief": [one.brief for one in named]},
     }
     folder.mkdir()
     _write_script(folder, "page", facts)
-    characters = characters_of_parts(features.vocab, features.tokens.numpy()) if features.has_vocab else {}
     _write_script(folder, "vocab", encode({"tokens": features.vocab, "characters": characters}))
     _write_script(folder, "rows", encode(row_evidence(features, accounts)))
     for name, tokens in text_files(features):
@@ -188,7 +195,7 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
     _write_script(folder, "summary", encode(summary(inputs)))
     progress(2, total, "mapping the decoder")
     kinds = [None if kind is None else columns["kinds"][kind] for kind in columns["kind"]]
-    _write_script(folder, "map", encode(map_payload(inputs, kinds, columns["explanation"], seed)))
+    _write_script(folder, "map", encode(map_payload(inputs, kinds, [one.rule for one in named], seed)))
     progress(3, total, "writing features")
     pairs = pairs_shown(features)
     pairs_of: dict[int, list[list]] = {}
@@ -202,7 +209,8 @@ def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progres
         "effects": effect_accounts(inputs),
         "positions": positions(features),
         "explanation": explanations(verdicts),
-        "shared": most_shared(verdicts),
+        "shared": {latent: as_text(read(latent, words)) for latent, words in most_shared(verdicts).items()},
+        "caption": {latent: as_text([one.title, one.below]) for latent, one in enumerate(named)},
         "evidence": evidence.rows,
     }
     for done, (name, payload) in enumerate(payloads(features, inputs.table, contexts, extras), 4):

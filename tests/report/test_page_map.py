@@ -30,7 +30,10 @@ def test_a_point_of_the_map_names_itself_and_opens_its_feature_by_key_or_click(b
         browser.press(key)
     [said] = browser.text(".hovercard b")
     latent = said.removeprefix("Feature ")
-    assert browser.evaluate(f"report.selection.columns.explanation[{latent}]") in browser.text(".hovercard")[0]
+    assert (
+        browser.evaluate(f"report.segments.textOf(report.selection.columns.rule[{latent}])")
+        in browser.text(".hovercard")[0]
+    )
     place = "(({x, y}) => [x, y])(document.querySelector('.ring').getBoundingClientRect())"
     x, y = browser.evaluate(place)
     browser.press("Enter")
@@ -502,7 +505,8 @@ def test_the_name_of_a_feature_counts_its_senses_and_keeps_a_token_and_its_quote
     browser.wait(f"{own} !== null")
     assert browser.text(".names .own[style*=visible] .short")[0] == '"1233"'
     browser.open(f"{address}#overview")
-    browser.evaluate('report.selection.columns.explanation[6] = \'tokens after "":"\'')  # the token itself has a quote
+    boxed = "(({ rule, brief }) => { rule[6] = ['tokens after ', ['\":']]; brief[6] = null; })"
+    browser.evaluate(f"{boxed}(report.selection.columns)")  # the token itself has a quote
     browser.evaluate("location.hash = '#map?q=%236'")
     browser.wait(f"{own} !== null")
     assert '":' in browser.text(".names .own[style*=visible] .short")
@@ -510,7 +514,7 @@ def test_the_name_of_a_feature_counts_its_senses_and_keeps_a_token_and_its_quote
 
 def test_a_search_that_only_the_rule_of_all_senses_fits_shows_that_rule(browser, address):
     browser.open(f"{address}#overview")
-    browser.evaluate(f"""report.selection.columns.explanation[{SPLIT}] = '"a", "b", "zebra" or "c"';
+    browser.evaluate(f"""report.selection.columns.rule[{SPLIT}] = [["a"], ", ", ["b"], ", ", ["zebra"], " or ", ["c"]];
         report.notes.set({SPLIT}, {{ note: 'zebra' }}); location.hash = '#map?q=zebra';""")
     browser.wait("document.querySelector('.names .own[style*=visible] mark')?.textContent === 'zebra'")
     assert browser.text(".listed mark") == ["zebra"]

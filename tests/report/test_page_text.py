@@ -24,18 +24,21 @@ def test_a_run_of_white_space_is_one_numbered_sign_and_is_copied_unchanged(brows
     browser.open(f"{address}#feature/2")
     put = "document.querySelector('#feature .title').replaceChildren({}); document.querySelector('#feature .title')"
     signs = ".querySelectorAll('#feature .title .run')].map((e) => getComputedStyle(e, '::before').content)"
-    rule = '"\\n' + 7 * " " + '", "\\nabla" or "' + 3 * " " + '"'
-    assert browser.evaluate(f"{put.format(f'ruleText({json.dumps(rule)})')}.innerText") == rule
+    blank, latex = "\n" + 7 * " ", r"\nabla"
+    rule = json.dumps([[blank], ", ", [latex], " or ", ["   "]])
+    copied = browser.evaluate(f"{put.format(f'report.segments.rule({rule})')}.textContent")
+    assert copied == f'"{blank}", "{latex}" or "   "'
     drawn = ['"↵"', '"␣×7"', '"␣×3"']
     assert browser.evaluate("[...document" + signs) == drawn, "a command of LaTeX is no line end"
-    blank = "Array.from(document.querySelectorAll('#feature .title .blank'), (e) =>"
+    blanks = "Array.from(document.querySelectorAll('#feature .title .blank'), (e) =>"
     quotes = "[e.previousElementSibling, e.nextElementSibling].map((one) => getComputedStyle(one).fontSize)"
-    assert browser.evaluate(f"{blank} [e.innerText, ...{quotes}])") == [
-        ["\\n" + 7 * " ", "0px", "0px"],
+    assert browser.evaluate(f"{blanks} [e.textContent, ...{quotes}])") == [
+        [blank, "0px", "0px"],
         ["   ", "0px", "0px"],
     ], "white space alone has its quotes only in what is copied"
-    rule = 'tokens like "":", ""," or "s" after " ""'
-    assert browser.evaluate(f"{put.format(f'ruleText({json.dumps(rule)})')}.innerText") == rule
+    rule = json.dumps(["tokens like ", ['":'], ", ", ['",'], " or ", ["s"], " after ", [' "']])
+    copied = browser.evaluate(f"{put.format(f'report.segments.rule({rule})')}.innerText")
+    assert copied == 'tokens like "":", ""," or "s" after " ""'
     assert browser.text("#feature .title .token") == ['":', '",', ' "'], "what has quotes itself stands in a box"
     token = "x\n\n\n\n" + 12 * " " + "x  y"
     browser.evaluate(put.format(f"h('span.token', null, visible({json.dumps(token)}))"))
@@ -61,21 +64,11 @@ def test_shading_separates_strong_from_weak_activations_on_a_dark_screen(browser
     assert browser.faint() == []
 
 
-def test_a_quote_in_a_token_of_a_rule_does_not_end_its_quotes(browser, address):
-    browser.open(f"{address}#features")
-    rule = '"(", " {", "="", """" or " a b", then "end" (as in "x")'
-    drawn = "Array.from(ruleText(%s).querySelectorAll('bdi'), (e) => e.textContent)"
-    tokens = ["(", " {", '="', '""', " a b", "end", "x"]
-    assert browser.evaluate(drawn % json.dumps(rule)) == tokens
-    found = f"{json.dumps(rule[:7])}, {json.dumps(rule[7:9])}, {json.dumps(rule[9:])}"
-    assert browser.evaluate(drawn % found) == ["(", " ", "{", *tokens[2:]], "also where a search found a part of it"
-
-
 def test_letters_that_look_latin_name_their_script_and_stray_bytes_their_characters(browser, address):
     browser.open(f"{address}#feature/3")
     script = "Array.from(%s.querySelectorAll('[data-script]'), (e) => e.dataset.script)"
-    rule = json.dumps('"в", "β" or "ا"')
-    assert browser.evaluate(script % f"ruleText({rule})") == ["Cyrillic", "Arabic alef"]
+    rule = json.dumps([["в"], ", ", ["β"], " or ", ["ا"]])
+    assert browser.evaluate(script % f"report.segments.rule({rule})") == ["Cyrillic", "Arabic alef"]
     assert browser.evaluate("tokenElement(' в').dataset.script") == "Cyrillic"
     signs = "[' ', ' a'].map((token) => tokenElement(token).querySelectorAll('.run.space').length)"
     assert browser.evaluate(signs) == [1, 0], "a space alone has a sign of its own"
@@ -129,10 +122,12 @@ def test_parts_of_characters_are_drawn_as_what_they_are_and_copied_as_their_byte
         made = f"tokenElement({json.dumps(token)}, {lead})"
         assert browser.evaluate(f"({drawn})({made})") == labels
         assert browser.evaluate(f"{made}.dataset.tip") == said and browser.evaluate(f"{made}.textContent") == token
-    rule = json.dumps('" ⟨88⟩" or "a"')
-    assert browser.evaluate(f"({drawn})(ruleText({rule}))") == ["…88 么 览 …"], "in rules too"
-    listed = json.dumps('tokens like " ⟨88⟩", "ф" or tokens like "⟨d0⟩", "⟨d1⟩"')
-    assert browser.evaluate(f"({drawn})(report.captions.short({listed}))")[0] == "…88 ш", "as the others of the rule"
+    pieces = ["ק", ["…ש"], ["א–ת…"]]
+    rule = json.dumps([["ק⟨a9⟩⟨d7⟩", pieces], " or ", ["⟨d7⟩", [["א–ת…", "the first byte of a Hebrew letter"]], 1]])
+    assert browser.evaluate(f"({drawn})(report.segments.rule({rule}))") == ["…ש", "א–ת…"], "as its caption has them"
+    told = f"((e) => [e.textContent, e.querySelector('.in-words').dataset.tip])(report.segments.rule({rule}))"
+    words = "the first byte of a Hebrew letter"
+    assert browser.evaluate(told) == [f'"ק⟨a9⟩⟨d7⟩" or {words}', f"⟨d7⟩: {words}"], "its bytes are copied, or told"
     assert browser.evaluate(f"({drawn})(h('p', null, visible(' ⟨88⟩')))") == ["…88"], "in a text it may be of another"
     around = "report.captions.leadAround({{ tokens: [[0, 0, 5], [0, 1, 9]] }})"
     put = "vocabulary.splice(0, 2, {}); "
@@ -149,7 +144,7 @@ def test_parts_of_characters_are_drawn_as_what_they_are_and_copied_as_their_byte
 
 def test_each_line_of_an_example_keeps_its_own_direction(browser, address):
     browser.open(f"{address}#feature/3")
-    one = r"h('p', null, ruleText('after \"\\n \"')).querySelectorAll('.mark.line').length"
+    one = r"report.segments.rule(['after ', ['\n ']]).querySelectorAll('.mark.line').length"
     assert browser.evaluate(one) == 1, "a line end before one space is drawn, too"
     tokens = ["in", " Rome", ".\n", "שלום", " לך", "\n", "It", " works", "."]
     put = f"vocabulary = {json.dumps(tokens)}; document.querySelector('#panel-0').replaceChildren({{}})"
@@ -206,77 +201,20 @@ def test_each_line_of_an_example_keeps_its_own_direction(browser, address):
     assert browser.evaluate(bidi) == "plaintext"
 
 
-def test_many_tokens_of_one_family_are_named_by_it(browser, address):
+def test_a_list_is_drawn_in_groups_and_whole_at_a_press(browser, address):
     browser.open(f"{address}#feature/3")
-    said = """((rule, isWhole) => {
-        const columns = { label: [], explanation: [rule], explanation_f1: [0.9], label_f1: [0], token_shares: [[]] };
-        Object.assign(report.data.page.columns, columns, { kind: [] });
-        const feature = { senses: [], labels: [], tokens: [], examples: [], facts: { n_active: 1, n_tokens: 1 } };
-        const { title, brief } = report.captions;
-        return h("p", null, isWhole ? title(0, feature) : brief(0, () => null)).textContent;
-    })(%s, %s)"""
-    parts = "parts of characters of any script or tokens in Hebrew script"
-    five = '"a1", "b1", "c1", "d1" or "e1"'
-    capitals = ", ".join(f'"{letter}"' for letter in "ABCDE") + ' or "F"'
-    for rule, short, whole in (
-        (
-            capitals,
-            'single capital letters "A", "B", "C" +3',
-            'any of 6 tokens: single capital letters "A", "B", "C" +3',
-        ),
-        ('tokens like "⟨d7⟩", "⟨a9⟩⟨d7⟩", "⟨9c⟩"', 'parts of Hebrew letters "⟨d7⟩", "⟨a9⟩⟨d7⟩", "⟨9c⟩"', None),
-        (
-            'tokens before tokens like "⟨d7⟩", "⟨d0⟩", "⟨e6⟩"',
-            'tokens before bytes of several scripts "⟨d7⟩", "⟨d0⟩", "⟨e6⟩"',
-            None,
-        ),
-        ('"x" in text rich in "W", "B", "Y"', '"x" in text rich in single capital letters "W", "B", "Y"', None),
-        ('"A", "B" or "C"', '"A", "B" or "C"', 'any of 3 tokens: "A", "B" or "C"'),
-        (
-            "numbers without a leading space, dashes with a leading space or quotes with a leading space in a URL",
-            "numbers without a leading space, dashes or quotes with a leading space in a URL",
-            None,
-        ),
-        (five, five, f"any of 5 tokens: {five}"),
-        (
-            '"a1", "b1", "c1", "d1", "e1" or "!"',
-            '"a1", "b1", "c1", "d1" +2',
-            'any of 6 tokens: "a1", "b1", "c1", "d1" +2',
-        ),
-        ("bytes of characters or tokens in Hebrew script", parts, None),
-    ):
-        assert browser.evaluate(said % (json.dumps(rule), "false")) == short
-        assert browser.evaluate(said % (json.dumps(rule), "true")) == (whole or short) + " F1 0.90"
-    spaces = '"\\n   ", " ", "\\n", "\\n       " or "\\n\\n "'
-    told = "1 space; ↵, or ↵ then 3 or 7 spaces; ↵↵ then 1 space"
-    assert browser.evaluate(said % (json.dumps(spaces), "false")) == told
-    assert browser.evaluate(said % (json.dumps(spaces), "true")) == f"{told} F1 0.90"
-
-
-def test_a_title_names_what_fires_most_and_tells_features_of_one_rule_apart(browser, address):
-    browser.open(f"{address}#feature/3")
-    said = """((tokens, token_shares, raises, max, kind_share = null, text = '"a" or "b"') => {
-        const rule = { label: [], label_f1: [0], explanation: [text], explanation_f1: [0.6] };
-        const known = { tokens: [tokens], token_shares: [token_shares], raises: [raises], max: [max] };
-        const kind = { kinds: ["latex"], kind: [kind_share && 0], kind_share: [kind_share] };
-        Object.assign(report.data.page.columns, rule, known, kind, { at_strongest: [1] });
-        const feature = { senses: [], labels: [], tokens: [], examples: [], facts: { n_active: 1, n_tokens: 9 } };
-        const both = [report.captions.title(0, feature), report.captions.brief(0, () => null)];
-        return both.map((e) => h("p", null, e).textContent);
-    })(%s)"""
-    listed = 'any of 2 tokens: "a" or "b" F1 0.60'
-    assert browser.evaluate(said % '["a", "b", "c"], [0.6, 0.1, 0.05], [], 1') == [listed, '"a" or "b"']
-    title, _ = browser.evaluate(said % '["a", "c", "b", "d"], [0.6, 0.1, 0.05, 0.004], [], 1')
-    assert title == "mostly on a 60 % c 10 % b 5.0 % and 6 more", "the rule misses the second"
-    title, _ = browser.evaluate(said % '["a", "c", "b", "d"], [0.6, 0.1, 0.05, 0.004], [], 1, 0.7')
-    assert title == "mostly in latex, on a 60 % c 10 % b 5.0 % and 6 more"
-    rich = '"a" in text rich in "x"'
-    both = browser.evaluate(said % f'["a", "b"], [0.6, 0.1], [], 1, 0.95, {json.dumps(rich)}')
-    assert both == ['"a" in latex text rich in "x" F1 0.60', '"a" in latex text rich in "x"']
-    apart = ', raises "And" "␣to"'.replace("␣", " ")
-    both = browser.evaluate(said % '["a", "b"], [0.6, 0.1], ["And", " to"], 1')
-    assert both == [listed + apart, f'"a" or "b"{apart}']
-    assert browser.evaluate(said % "[], [], [], null")[1] == "It never fired."
+    groups = [["Greek letters", [["ν"], ["β"], ["γ"], ["δ"]], 2], ["", [["x"]], 1]]
+    rule = json.dumps(["after ", {"groups": groups, "like": 1}])
+    drawn = f"h('p', null, report.segments.rule({rule}, {{ isButton: true }}))"
+    browser.evaluate(f"document.querySelector('#feature .title').replaceChildren({drawn})")
+    assert browser.text("#feature .title p") == ['after Greek letters "ν", "β" +2 or "x"']
+    assert browser.evaluate("document.querySelectorAll('.title .of-script [data-script]').length") == 1, (
+        "without a name"
+    )
+    whole = 'after tokens like "ν", "β", "γ", "δ" or "x"'
+    assert browser.evaluate("document.querySelector('.title .shortened').title") == whole
+    browser.click(".title .shortened button")
+    assert browser.text("#feature .title p")[0].replace(" (Greek)", "") == whole
 
 
 def test_the_strongest_firings_of_each_sense_stand_in_the_order_of_the_senses(browser, address):
@@ -287,28 +225,12 @@ def test_the_strongest_firings_of_each_sense_stand_in_the_order_of_the_senses(br
     assert [sense for sense, _ in found] == [0, 0, 1] and found[0][1] >= found[1][1]
 
 
-def test_a_long_rule_is_cut_where_it_is_one_of_many(browser, address):
-    browser.open(f"{address}#feature/3")
-    brief = """((rule) => {
-        const most = { tokens: [["is"]], token_shares: [[0.6]] };
-        Object.assign(report.data.page.columns, { label: [], explanation: [rule], explanation_f1: [1], ...most });
-        return h("p", null, report.captions.brief(0, () => null)).textContent;
-    })(%s)"""
-    for rule, said in (
-        ('tokens like "a1", "b1", "c1", tokens like "d1", "e1" or "f1"', 'tokens like "a1", "b1", "c1", "d1" +2'),
-        ('"a", "b" or "c"', '"a", "b" or "c"'),
-        ('tokens after "a" before tokens like "b"', 'on "is": tokens after "a" before tokens like "b"'),
-        ('"\\n   ", "\\n       " or "\\n  "', "↵ then 2, 3 or 7 spaces"),
-    ):
-        assert browser.evaluate(brief % json.dumps(rule)) == said
-
-
 def test_a_rule_that_a_line_may_cut_has_a_tip_with_all_of_it(browser, address):
     browser.open(f"{address}#feature/3")
-    tip = "report.captions.short({}).getAttribute('title')"
-    long = 'lower-case tokens in Latin script within 8 tokens after "x"'
-    assert browser.evaluate(tip.format(json.dumps(long))) == long
-    assert browser.evaluate(tip.format(json.dumps('tokens after "x"'))) is None
+    tip = "report.segments.rule({}).getAttribute('title')"
+    long = "lower-case tokens in Latin script within 8 tokens after "
+    assert browser.evaluate(tip.format(json.dumps([long, ["x"]]))) == f'{long}"x"'
+    assert browser.evaluate(tip.format(json.dumps(["tokens after ", ["x"]]))) is None
 
 
 def test_what_a_feature_fires_with_shares_the_width_and_is_cut_at_its_end(browser, address):
@@ -326,8 +248,8 @@ def test_what_a_feature_fires_with_shares_the_width_and_is_cut_at_its_end(browse
 
 def test_a_token_whose_quotes_would_be_hard_to_tell_stands_in_a_box(browser, address):
     browser.open(f"{address}#feature/3")
-    boxed = "Array.from(report.captions.short({}).querySelectorAll('.short.token'), (e) => e.textContent)"
-    rule = """"'s", "don't", "a'" or "b\"""" + '"'
+    boxed = "Array.from(report.segments.rule({}).querySelectorAll('.short.token'), (e) => e.textContent)"
+    rule = [["'s"], ", ", ["don't"], ", ", ["a'"], " or ", ['b"']]
     assert browser.evaluate(boxed.format(json.dumps(rule))) == ["'s", "a'", 'b"']
 
 

@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 from interp import figures
 from interp.codes.sparse_codes import SparseCodes
 from interp.compare.null_dictionaries import Nulls
+from interp.display.segments import as_text, read_rule
 from interp.display.verdict_looks import verdict_css
 from interp.features.feature_store import FeatureStore
 from interp.figures.print_layout import with_print_layout
@@ -377,7 +378,7 @@ def test_table_has_every_latent_in_its_own_place(page):
     } == {D_SAE}
     for latent in range(D_SAE):
         assert columns["verdicts"][columns["verdict"][latent]] == ranking.loc[latent, "verdict"]
-        assert columns["explanation"][latent] == ranking.loc[latent, "explanation"]
+        assert columns["rule"][latent] == [ranking.loc[latent, "explanation"]]
         if latent != DEAD:
             assert columns["monosemanticity"][latent] == pytest.approx(ranking.loc[latent, "monosemanticity"], rel=1e-2)
     assert columns["monosemanticity"][DEAD] is None, "a dead latent was not tested"
@@ -570,8 +571,11 @@ def test_senses_have_their_rule_and_firings_in_context(page):
     chunk = data(page, "features-0000")
     assert [latent for latent, feature in chunk.items() if feature["senses"]] == [str(SPLIT)]
     senses = chunk[str(SPLIT)]["senses"]
-    for name in ("share", "monosemanticity", "by_chance", "common", "rule", "f1", "n", "following", "promoted"):
+    for name in ("share", "monosemanticity", "by_chance", "f1", "n", "following", "promoted"):
         assert [sense[name] for sense in senses] == [sense[name] for sense in SENSES]
+    assert [sense["rule"] for sense in senses] == [as_text(read_rule(sense["rule"])) for sense in SENSES]
+    common = [[read_rule(words) for words in sense["common"]] for sense in SENSES]
+    assert [sense["common"] for sense in senses] == [as_text(rules) for rules in common]
     assert [[row for _, row, *_ in sense["examples"]] for sense in senses] == [[0, 17, 639, 5], [20]]
     assert [sense["n_weak"] for sense in senses] == [1, 0]
 
@@ -632,14 +636,15 @@ def test_a_sense_with_a_row_beyond_the_text_is_refused(run, folder):
         write_report(run, folder / "refused", ranking=ranking)
 
 
-def test_the_explanation_has_what_the_ranking_says_of_it(page):
+def test_the_explanation_has_what_the_ranking_says_of_it(page, run):
     feature, ranking = data(page, "features-0000")["9"], planted_ranking().set_index("latent").loc[9]
     assert feature["explanation"]["precision"] == pytest.approx(ranking["explanation_precision"], rel=1e-2)
     assert feature["explanation"]["recall"] == pytest.approx(ranking["explanation_recall"], rel=1e-2)
     *known, missing, last = feature["explanation"]["f1_by_interval"]
     assert known == [0.1, 0.2, 0.3] and missing is None and last == pytest.approx(ranking["explanation_f1"], rel=1e-2)
     share = min(1.125 * ranking["explanation_f1"], 1)  # F1 = 2 P R / (P + R), where P is 0.9 F1
-    assert data(page, "page")["columns"]["at_strongest"][9] == pytest.approx(share, rel=1e-1)
+    verdicts = planted_ranking().set_index("latent").sort_index()
+    assert table_columns(run.features, run.table, verdicts)["at_strongest"][9] == pytest.approx(share, rel=1e-1)
     assert "bits" not in feature["explanation"], "this ranking has none"
     assert feature["shared"] == (ranking["shared"] or None)
 
@@ -809,7 +814,9 @@ def test_a_ranking_of_verdicts_alone_has_a_page(run, folder):
     page = write_report(run.features, folder / "verdicts", ranking=planted_ranking()[["latent", "verdict"]])
     columns, summary = data(page, "page")["columns"], data(page, "summary")
     assert columns["verdicts"] == ["dead", "monosemantic", "polysemantic"]
-    assert set(columns["monosemanticity"]) == set(columns["sure"]) == {None} and set(columns["explanation"]) == {""}
+    assert set(columns["monosemanticity"]) == set(columns["sure"]) == {None} and all(
+        rule == [] for rule in columns["rule"]
+    )
     assert not any("unsure" in text for text in summary["limits"])
 
 
@@ -1042,16 +1049,16 @@ def test_kinds_and_clusters_are_named_once_each_where_what_has_the_name_is_at_ho
     rng = np.random.default_rng(0)
     points = np.concatenate([rng.normal(centre, 0.1, size=(40, 2)) for centre in ((0, 0), (9, 0), (0, 9))])
     labels = ["in_python"] * 30 + [None] * 90
-    long = f'"{"x" * 30}"'
-    rules = ["a word"] * 40 + [f'" the", "a" or {long}, or after "b"'] * 39 + [HOSTILE] + ["a word", ""] * 20
+    rule = [[" the"], ", ", ["a"], " or ", ["x" * 30], ", or ", ["the⟨d7⟩", ["the", ["א–ת…"]]], " after ", ["b"]]
+    rules = [["a word"]] * 40 + [rule] * 39 + [[HOSTILE]] + [["a word"], []] * 20
     named = map_names(points, labels, rules)
-    places = {name: np.array([x, y]) for x, y, name, _ in named}
-    assert len(named) == 2 and set(places) == {"in python", '" the"'}, "no long token, none of a letter, no other words"
-    assert np.hypot(*places["in python"]) < 0.5 and np.hypot(*(places['" the"'] - [9, 0])) < 0.5, "where it is"
+    places = {"".join(name): np.array([x, y]) for x, y, name, _ in named}
+    assert len(named) == 2 and set(places) == {"in python", " the"}, "no long token, no part, no letter, no other words"
+    assert np.hypot(*places["in python"]) < 0.5 and np.hypot(*(places[" the"] - [9, 0])) < 0.5, "where it is"
     assert [level for *_, level in named] == sorted(level for *_, level in named)
-    assert map_names(points[:15], labels[:15], rules[:15]) == [] == map_names(points, [None] * 120, [""] * 120)
+    assert map_names(points[:15], labels[:15], rules[:15]) == [] == map_names(points, [None] * 120, [[]] * 120)
     spread = [None] * 40 + ["wide"] * 20 + [None] * 20 + ["wide"] * 40
-    [[x, y, name, _], *_] = map_names(points, spread, [""] * 120)
+    [[x, y, name, _], *_] = map_names(points, spread, [[]] * 120)
     assert name == "wide" and np.hypot(x, y - 9) < 0.5, "its densest part that it does not share with others"
 
 

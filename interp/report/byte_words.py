@@ -1,0 +1,229 @@
+"""Say in words of which characters a token holds parts: " ק⟨d7⟩" is " ק" and "the first byte of another Hebrew letter".
+
+In a byte-level vocabulary a token may hold some bytes of a character alone, which it writes as ⟨d7⟩. Nobody knows
+characters by their bytes, so a caption names a part by the characters of which it is a part where its latent fires.
+
+In: the tokens around stored firings, and `characters_of_parts` for tokens that are not among these. Out: for each
+latent a `ByteReader`.
+"""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+from interp.display.byte_parts import STRAY, common_letters, length_of, name_of
+from interp.display.segments import PARTS_OF, CharacterPart, Token
+from interp.features.feature_store import FeatureStore
+from interp.report.characters import characters_of_token
+
+MAX_BYTES = 3
+"""Tokens on either side of a firing that may hold other bytes of the same character."""
+N_EXAMPLES = 2
+SOME = 0.1
+"""Share of the characters of a part from which on their script is named."""
+NEARLY_ALL = 0.9
+"""Share of the characters of a part from which on one of them names it."""
+_NUMBERS = {1: "", 2: "two ", 3: "three "}
+
+
+class Seen(NamedTuple):
+    """The characters of which a token was seen to be a part."""
+
+    ended: Counter[str]
+    begun: Counter[str]
+    passed: Counter[str]
+    """Those that neither begin nor end in it."""
+
+
+@dataclass(frozen=True)
+class ByteReader:
+    """Reads the parts of characters in the tokens of one latent."""
+
+    seen: Mapping[str, Seen] = field(default_factory=dict)
+    """At its own stored firings."""
+    elsewhere: Mapping[str, tuple[Sequence[str], Sequence[str]]] = field(default_factory=dict)
+    """Anywhere: `characters_of_parts`."""
+    script: str | None = None
+    """The commonest noun for the letters on which it fires, such as "Hebrew letter"."""
+
+    def token(self, text: str, is_in_words: bool = False) -> Token:
+        """Return a token of a caption, with its parts of characters as such."""
+        if "⟨" not in text or not re.search(STRAY, text):
+            return Token(text)
+        pieces: list[str | CharacterPart] = []
+        before = ""
+        for k, piece in enumerate(re.split(f"((?:{STRAY})+)", text)):
+            if k % 2:
+                for lead, own, characters in self._parts(text, piece):
+                    pieces.append(self._part(text, before, lead, own, characters))
+                    before = ""
+            elif piece:
+                pieces.append(piece)
+                before = piece
+        return Token(text, tuple(pieces), is_in_words)
+
+    def family(self, text: str) -> str | None:
+        """Return a name for tokens with parts of characters of one script, such as "parts of Hebrew letters"; None
+        for any other token."""
+        if "⟨" not in text or not (run := re.search(f"(?:{STRAY})+", text)):
+            return None
+        parts = list(self._parts(text, run[0]))
+        nouns = {noun for lead, _, own in parts for noun in self._nouns(own, lead)}
+        noun = _plural(nouns.pop()) if len(nouns) == 1 else "characters"
+        return f"{PARTS_OF}{noun}"
+
+    def _parts(self, text: str, run: str) -> Iterator[tuple[int, bytes, Counter[str]]]:
+        """Yield the parts of a run of bytes: the first byte of its character, 0 if it is not in the part, its bytes,
+        and the characters of which it is a part."""
+        for own in _split_bytes(run):
+            lead = own[0] if length_of(own[0]) else 0
+            yield lead, own, self._characters(text, own, bool(lead))
+
+    def _characters(self, text: str, own: bytes, begins: bool) -> Counter[str]:
+        if seen := self.seen.get(text):
+            if own_characters := seen.begun if begins else seen.ended + seen.passed:
+                return own_characters
+        by_script = self.elsewhere.get(text, ((), ()))[begins]
+        fitting = [names for names in by_script if noun_of(names[0]) == self.script] or list(by_script[:1])
+        if fitting:
+            return Counter(fitting[0].removesuffix(" …").split(" ")) + Counter(["…"] * fitting[0].endswith(" …"))
+        return Counter()
+
+    def _nouns(self, characters: Counter[str], lead: int) -> list[str]:
+        """Return the names of the scripts of some characters, the commonest first; where none are known, that of those
+        that may begin with a byte, or of the letters around."""
+        counts = Counter[str]()
+        for character, n in characters.items():
+            if character != "…":
+                counts[noun_of(character)] += n
+        named = [noun for noun, n in counts.most_common() if n >= SOME * counts.total()]
+        known = (name_of(lead) if lead else None) or self.script or "character"
+        return named or [known]
+
+    def _part(self, text: str, before: str, lead: int, own: bytes, characters: Counter[str]) -> CharacterPart:
+        """Return a part of a character, whose token has `before` just before it."""
+        nouns = self._nouns(characters, lead)
+        known = [character for character, _ in characters.most_common() if character != "…"]
+        words = f"{self._place(text, own, lead)} of {_object(nouns, characters, known, lead, own, before)}"
+        is_one = known and characters[known[0]] >= NEARLY_ALL * characters.total()
+        some = " ".join(known[:N_EXAMPLES]) or nouns[0].split(" ")[0]
+        shown = known[0] if is_one else _range(lead, own, nouns[0]) or some
+        return CharacterPart(f"{shown}…" if lead else f"…{shown}", words)
+
+    def _place(self, text: str, own: bytes, lead: int) -> str:
+        number = _NUMBERS.get(len(own), "")
+        bytes_ = f"{number}byte{'s' if number else ''}"
+        if lead:
+            return f"the first {bytes_}"
+        seen = self.seen.get(text)
+        if seen and seen.passed.total() > seen.ended.total():
+            return "the middle byte" if len(own) == 1 else f"the middle {bytes_}"
+        is_end = (seen and seen.ended) or (self.script or "").split(" ")[0] in _TWO_BYTES
+        return f"the last {bytes_}" if is_end else "a later byte" if len(own) == 1 else f"{number}later bytes"
+
+
+_TWO_BYTES = ("Greek", "Cyrillic", "Hebrew", "Arabic", "Armenian", "Latin")
+"""Scripts whose letters have two bytes."""
+
+
+def byte_readers(
+    features: FeatureStore, characters: Mapping[str, tuple[Sequence[str], Sequence[str]]], scripts: Mapping[int, str]
+) -> dict[int, ByteReader]:
+    """Return the reader of each latent that has a stored firing on a token with parts of characters.
+    scripts: latent → the noun for the letters of its commonest tokens, for those that have such."""
+    is_part = np.array([re.search(STRAY, token) is not None for token in features.vocab])
+    tokens = features.tokens.numpy()
+    examples = features.sql('select distinct latent, "row" from examples order by latent, "row"')
+    rows = examples["row"].to_numpy(np.int64)
+    on_part = is_part[tokens.reshape(-1)[rows]] if len(rows) else np.zeros(0, bool)
+    seen: dict[int, dict[str, Seen]] = {}
+    for latent, row in zip(examples["latent"][on_part].tolist(), rows[on_part].tolist(), strict=True):
+        sequence, place = divmod(row, features.n_ctx)
+        start = max(place - MAX_BYTES, 0)
+        texts = [features.vocab[token] for token in tokens[sequence, start : place + MAX_BYTES + 1].tolist()]
+        own = seen.setdefault(latent, {}).setdefault(texts[place - start], Seen(Counter(), Counter(), Counter()))
+        for character, is_first, is_last in characters_of_token(texts, place - start):
+            (own.begun if is_first else own.ended if is_last else own.passed)[character] += 1
+    readers = {}
+    for latent, of_latent in seen.items():
+        nouns = Counter[str]()
+        for counters in of_latent.values():
+            for counter in counters:
+                for character, n in counter.items():
+                    nouns[noun_of(character)] += n
+        script = nouns.most_common(1)[0][0] if nouns else scripts.get(latent)
+        readers[latent] = ByteReader(of_latent, characters, script)
+    return readers
+
+
+def noun_of(character: str) -> str:
+    """Return what a character is: "Hebrew letter", "Han character", "sign"."""
+    first = unicodedata.name(character, "?").split(" ")[0].split("-")[0]
+    named = {"CJK": "Han character", "HANGUL": "Korean syllable", "HIRAGANA": "kana letter", "KATAKANA": "kana letter"}
+    if first in named:
+        return named[first]
+    if character.isalpha() or unicodedata.category(character) in ("Mn", "Mc"):
+        return f"{first.capitalize()} letter"
+    is_emoji = length_of(character.encode()[0]) == 4
+    return "emoji or rare character" if is_emoji else "sign"
+
+
+def script_of(texts: Iterable[str]) -> str | None:
+    """Return the commonest noun for the letters outside ASCII and Latin in some texts; None if there are none."""
+    letters = (c for text in texts for c in re.sub(STRAY, "", text) if ord(c) >= 0x370 and c.isalpha())
+    counts = Counter(map(noun_of, letters))
+    return counts.most_common(1)[0][0] if counts else None
+
+
+def _split_bytes(run: str) -> Iterator[bytes]:
+    """Yield the parts of characters in a run: bytes that go on from what is before, and each first byte with those that
+    follow it."""
+    values = bytes(int(stray, 16) for stray in re.findall(r"⟨(..)⟩", run))
+    starts = [k for k, byte in enumerate(values) if k == 0 or length_of(byte)]
+    for start, stop in zip(starts, [*starts[1:], len(values)], strict=True):
+        yield values[start:stop]
+
+
+def _object(
+    nouns: Sequence[str], characters: Counter[str], known: Sequence[str], lead: int, own: bytes, before: str
+) -> str:
+    """Return of what some bytes are a part."""
+    if len(nouns) > 1:
+        shown = [next(c for c in known if noun_of(c) == noun) for noun in nouns]
+        words = [noun.split(" ") for noun in nouns]
+        if all(noun[1:] == ["letter"] for noun in words):
+            return f"{_and([noun[0] for noun in words])} letters ({', '.join(shown)})"
+        return f"{_and([_plural(noun) for noun in nouns])} ({', '.join(shown)})"
+    (noun,) = nouns
+    if lead and before.strip() and known and noun_of(before.strip()[-1]) == noun:
+        return f"another {noun}"
+    if known and characters[known[0]] >= NEARLY_ALL * characters.total():
+        return known[0] if noun == "sign" else f"the {noun} {known[0]}"
+    if span := _range(lead, own, noun):
+        return _a(noun) if noun == "Hebrew letter" else f"{_a(noun)} from {span.replace('–', ' to ')}"
+    if known:
+        return f"{_a(noun)} ({', '.join(known[:N_EXAMPLES])})"
+    return _a(noun)
+
+
+def _range(lead: int, own: bytes, noun: str) -> str | None:
+    """Return the range of the common letters that a first byte begins; None if it begins none."""
+    letters = common_letters(lead) if lead and len(own) == 1 and noun.endswith("letter") else []
+    return f"{letters[0]}–{letters[-1]}" if len(letters) > 1 else None
+
+
+def _a(noun: str) -> str:
+    return f"{'an' if noun[0] in 'AEIOUaeiou' else 'a'} {noun}"
+
+
+def _plural(noun: str) -> str:
+    return "emoji and rare characters" if noun.startswith("emoji") else f"{noun}s"
+
+
+def _and(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -1,0 +1,566 @@
+"""Say in a line what each latent fires on: its caption, as segments (`display.segments`) that the page only draws.
+
+A latent is named by a label of the text that detects its firings, by its rule, by the rule of each of its senses, or by
+the tokens on which it fires, whichever tells most of its firings. The page has of each latent
+
+    rule     its rule in words, simplified
+    brief    its caption for a table, a list or the map; None if that is its rule
+    title    its caption for its own page, which knows its strongest firings
+    below    its rule for the line below that title; None if the title has it or its tokens, or if it holds at none of
+             these firings
+
+The kinds of parts, beside the classes of style "muted", "small", "weak", "rough", "vague" and "apart":
+
+    rule         the latent's own rule (0), or segments: tokens in quotes, lists in short
+    chip         a token on its own
+    commonest    the tokens on which it fires most, each with its share: its place in the page's list of them, or itself
+    label        [name, whether it is a good one]
+    f1           [F1, words before]
+    sense        [place, segments]
+    of_sense     what describes the sense at a place, on the page of its latent
+
+In: the columns of the page's table, the senses, and the stored firings. Out: JSON.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from interp.display.segments import (
+    SEPARATORS,
+    Part,
+    Segments,
+    Token,
+    as_text,
+    family_of,
+    listed_tokens,
+    map_tokens,
+    read_rule,
+    simplify_rule,
+    to_json,
+    tokens_of,
+)
+from interp.features.feature_store import FeatureStore
+from interp.report.byte_words import ByteReader, byte_readers, script_of
+from interp.report.json_text import format_percent
+from interp.report.verdict_evidence import words_of_sense
+from interp.statistics.cutoffs import MIN_F1
+from interp.text.vocabulary import quote_token
+
+NAMED_BY_LABEL = 0.05
+"""A latent is named by its best label if its F1 exceeds that of its rule less this much, which a longer name does not
+justify."""
+GOOD = 0.5
+"""F1 from which on a label is set in bold, and a rule is no longer rough."""
+SOME = 0.05
+"""Share of the firings, in text of another kind or on some tokens, that is worth telling."""
+MUCH = 0.1
+"""Share from which on the title tells of text of another kind, or of activation that is of no sense."""
+MOST = 0.5
+"""Share of the strongest firings below which a rule that holds at them is no title; or of all firings."""
+RARE = 0.01
+"""Share of all firings below which no title tells a token behind others."""
+COMMON = 0.02
+"""Share of all firings from which on a token is missed in a rule that lists others."""
+NEARLY_ALL = 0.9
+"""Share of the firings; a kind of text with fewer has "mostly" them."""
+NEARLY_NONE = 0.005
+"""Share of the strongest firings below which a rule does not stand below the title either."""
+N_STRONGEST = 8
+"""Firings whose tokens the title names."""
+N_NAMED, N_LISTED = 3, 4
+"""Tokens that are named of the strongest firings, and of all."""
+N_COUNTED = 20
+"""Tokens of a latent whose firings are counted."""
+IN_WORDS = 2
+"""Most tokens of a list whose parts of characters are named in words."""
+NO_RULE = "No rule in words holds."
+NEAREST = "No reliable rule was found; the nearest is "
+_OF_PLACE = re.compile(r"(?:tokens )?(?:after|before|two|within|in|inside|outside|at|on)\b")
+"""How a rule begins that names no tokens on which it holds."""
+
+
+class Caption(NamedTuple):
+    rule: list
+    brief: list | None
+    title: list
+    below: list | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sense:
+    rule: Segments
+    f1: float | None
+    """None if `rule` is what its firings share."""
+    share: float | None
+    strongest: Sequence[str] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What is known of a latent for its caption. Shares are of its firings."""
+
+    has_text: bool = True
+    fires: bool = True
+    rule: Segments
+    rule_f1: float | None = None
+    label: str | None = None
+    label_f1: float | None = None
+    second_label: str | None = None
+    """Another kind of text in which MUCH of its firings lie."""
+    kind: str | None = None
+    """The kind of text in which most of its firings lie."""
+    kind_share: float = 0
+    tokens: Sequence[str] = ()
+    """The tokens on which it fires most, the commonest first."""
+    shares: Sequence[float] = ()
+    counts: Mapping[str, int]
+    n_active: int = 0
+    n_tokens: int = 0
+    """The number of different tokens."""
+    at_strongest: float | None = None
+    """The share of its strongest firings at which its rule holds."""
+    strongest: Sequence[str] = ()
+    """The tokens of its strongest firings."""
+    raises: Sequence[str] = ()
+    """What tells it from others of the same rule or label."""
+    senses: Sequence[Sense] = ()
+    reader: ByteReader
+
+    @property
+    def is_named_by_label(self) -> bool:
+        if self.label is None:
+            return False
+        return not self.has_text or (self.label_f1 or 0) > (self.rule_f1 or 0) - NAMED_BY_LABEL
+
+    @property
+    def is_weak(self) -> bool:
+        return self.rule_f1 is not None and self.rule_f1 < MIN_F1
+
+    @property
+    def is_named_by_tokens(self) -> bool:
+        """Whether tokens name a latent that has neither a label nor several senses: they tell more than its rule."""
+        if not self.rule or self.is_weak or self.is_past_strongest():
+            return True
+        tells_less = self.rule_f1 is not None and sum(self.shares[:N_LISTED]) > self.rule_f1
+        return tells_less and ((self.rule_f1 or 0) < GOOD or self.misses_common)
+
+    @property
+    def misses_common(self) -> bool:
+        """Whether its rule lists tokens, but not all of those on which it fires most."""
+        named = {token.text for token in listed_tokens(self.rule)}
+        commonest = zip(self.tokens[: len(named)], self.shares, strict=False)
+        return any(share >= COMMON and token not in named for token, share in commonest)
+
+    def is_past_strongest(self, least: float = MOST) -> bool:
+        """Whether its rule holds at few of its strongest firings."""
+        return self.at_strongest is not None and self.at_strongest < least
+
+    def share_of(self, tokens: Sequence[str]) -> float:
+        """The share of its firings that are on the first few of some tokens."""
+        return sum(self.counts.get(token, 0) for token in _first_few(tokens)) / max(self.n_active, 1)
+
+    def are_few(self, tokens: Sequence[str], share: float = 1) -> bool:
+        """Whether hardly any of its firings, or of a share of them, are on the first few of some tokens."""
+        return self.share_of(tokens) < SOME * share
+
+
+class RuleReader:
+    """Reads the rules of a ranking, which are in words, by the strings of the vocabulary, and names parts of characters
+    by those that stand where the latent fires."""
+
+    def __init__(
+        self,
+        features: FeatureStore,
+        commonest: Sequence[Sequence[str]],
+        characters: Mapping[str, tuple[Sequence[str], Sequence[str]]],
+    ) -> None:
+        """commonest: the tokens on which each latent fires most. characters: `characters_of_parts`."""
+        quoted = ((quote_token(token), token) for token in features.vocab)
+        self.tokens = {name: token for name, token in quoted if name.startswith('"')}
+        self.characters = characters
+        self.scripts = {j: script for j, tokens in enumerate(commonest) if (script := script_of(tokens))}
+        self.readers = byte_readers(features, characters, self.scripts) if features.has_text else {}
+
+    def bytes_of(self, latent: int) -> ByteReader:
+        return self.readers.get(latent) or ByteReader({}, self.characters, self.scripts.get(latent))
+
+    def __call__(self, latent: int, words: str) -> Segments:
+        """Return a rule of a latent in short. The parts of characters in its first token or two are named in words."""
+        if not words:
+            return []
+        bytes_ = self.bytes_of(latent)
+        rule = simplify_rule(read_rule(words, self.tokens), lambda token: bytes_.family(token) or family_of(token))
+        ends = (k for k, one in enumerate(rule) if not isinstance(one, Token) and one not in SEPARATORS)
+        n_first = next(ends, len(rule))
+        is_short = len(list(tokens_of(rule[:n_first]))) <= IN_WORDS
+        first = map_tokens(rule[:n_first], lambda token: bytes_.token(token.text, is_short))
+        return first + map_tokens(rule[n_first:], lambda token: bytes_.token(token.text))
+
+
+def captions(
+    features: FeatureStore,
+    table: pd.DataFrame,
+    columns: Mapping[str, list],
+    senses: Mapping[int, Sequence[Mapping[str, Any]]],
+    read: RuleReader,
+) -> list[Caption]:
+    """Return the caption of each latent.
+    columns: `columns.table_columns`.
+    senses: `verdict_evidence.senses_of`."""
+    return [caption_of(facts) for facts in _facts(features, table, columns, senses, read)]
+
+
+def senses_in_segments(
+    senses: Mapping[int, Sequence[Mapping[str, Any]]], read: RuleReader
+) -> dict[int, list[dict[str, Any]]]:
+    """Return the senses with what is said of each as segments (`as_text`): its `rule`, and what its firings have in
+    `common`. Where the rule does not hold, the first of these describes the sense."""
+    return {
+        latent: [
+            {
+                **one,
+                "rule": as_text(read(latent, one["rule"])),
+                "common": as_text([read(latent, words) for words in one["common"]]),
+                "holds": bool(one["rule"]) and words_of_sense(one) == one["rule"],
+            }
+            for one in of_latent
+        ]
+        for latent, of_latent in senses.items()
+    }
+
+
+def caption_of(latent: Facts) -> Caption:
+    rule = _with_kind(latent)
+    latent = replace(latent, rule=rule)
+    brief = _brief(latent)
+    is_by_tokens = not latent.is_named_by_label and not latent.senses and latent.is_named_by_tokens
+    listed = {token.text for token in listed_tokens(rule)}
+    repeats = is_by_tokens and (_is_at_strongest(latent) or bool(listed) and listed <= set(latent.tokens))
+    fails = not latent.is_weak and latent.is_past_strongest(NEARLY_NONE)
+    is_below = rule and (latent.is_named_by_label or is_by_tokens) and not repeats and not fails
+    return Caption(
+        rule=to_json(rule),
+        brief=None if brief == [Part("rule", 0)] else to_json(brief),
+        title=to_json(_title(latent)),
+        below=to_json(_in_words(latent)) if is_below else None,
+    )
+
+
+def _brief(latent: Facts) -> Segments:
+    """Return what it fires on for a table or list."""
+    if latent.is_named_by_label:
+        return [_label(latent), *_apart(latent)]
+    if latent.senses:
+        rules = ([Part("rule", sense.rule)] if sense.rule else [_muted("no rule")] for sense in latent.senses)
+        return [Part("sense", [k, rule]) for k, rule in enumerate(rules)]
+    if not latent.fires:
+        return [_muted("It never fired.")]
+    if not latent.has_text:
+        return [_muted("No label fits.")]
+    if latent.is_named_by_tokens:
+        return [Part("vague", _on_commonest(latent))]
+    before: Segments = []
+    if latent.tokens and latent.shares[0] >= MOST and not _names_tokens(latent.rule):
+        before = [_muted("on "), *_chips(latent, latent.tokens[:1]), _muted(": ")]
+    return [*before, Part("rule", 0), *_apart(latent)]
+
+
+def _title(latent: Facts) -> Segments:
+    """Return what it fires on: a label of the text or a rule; where there are several senses, each has its own rule;
+    and where the rule tells less than the tokens on which it fires most, or fails at its strongest firings, tokens. A
+    title names what its strongest firings share, or their tokens: they stand before what does not."""
+    if latent.is_named_by_label:
+        second = f", and some {latent.second_label.replace('_', ' ')}" if latent.second_label else ""
+        return [_label(latent), *([_muted(second)] if second else []), *_apart(latent), _f1(latent.label_f1, "label ")]
+    if not latent.has_text:
+        return [_muted("No label describes where it fires.")]
+    if latent.senses:
+        return _in_senses(latent)
+    if latent.is_named_by_tokens:
+        commonest, strongest = _on_commonest(latent, is_title=True), _most_strongly(latent)
+        is_told = sum(latent.shares[:N_LISTED]) >= MOST or not strongest  # by the commonest
+        first, then = (commonest, strongest) if is_told else (strongest, commonest)
+        return [Part("vague", [*first, *([_muted("; "), *then] if then else [])])]
+    return [*_by_rule(latent), *_apart(latent), *_in_kind_after(latent)]
+
+
+def _most_strongly(latent: Facts) -> Segments:
+    """Return what stands beside the commonest tokens: the rule if that holds at the strongest firings, else the tokens
+    of these, unless they are among the commonest."""
+    if _is_at_strongest(latent):
+        return [_muted("most strongly "), Part("rule", 0)]
+    common = latent.tokens[:N_LISTED]
+    if _are_most(latent.strongest, [token for token in latent.strongest if token in common]):
+        return []
+    return [_muted("most strongly "), *_on_tokens(latent, latent.strongest)]
+
+
+def _is_at_strongest(latent: Facts) -> bool:
+    """Return whether a rule that does not only list tokens holds at nearly all of the strongest firings."""
+    is_held = latent.at_strongest is not None and latent.at_strongest >= NEARLY_ALL
+    return is_held and bool(latent.rule) and not listed_tokens(latent.rule)
+
+
+def _by_rule(latent: Facts) -> Segments:
+    """Return its rule with the tokens of its strongest firings, unless that names them or hardly any of its firings are
+    on them: before it if they are most of its firings, else after it."""
+    strongest = latent.strongest
+    named = [token for token in strongest if _is_named(latent.rule, token)]
+    others = [token for token in strongest if token not in named]
+    if _are_most(strongest, named) or latent.are_few(others):
+        return _in_words(latent)
+    if latent.share_of(others) >= MOST:
+        return [*_on_tokens(latent, others), _muted(": "), *_in_words(latent)]
+    return [*_in_words(latent), _muted("; most strongly "), *_on_tokens(latent, others)]
+
+
+def _in_words(latent: Facts) -> Segments:
+    """Return its rule with its F1, whether it lists tokens, and how many of the strongest firings it misses."""
+    listed = listed_tokens(latent.rule)
+    n = 0 if len(listed) == 1 and listed[0].is_in_words else len(listed)
+    is_counted = any(not isinstance(one, str | Token) and one.groups[0].n_shown == 0 for one in _lists(latent.rule))
+    before = [] if n == 0 or is_counted else [_muted("the token " if n == 1 else f"any of {n} tokens: ")]
+    own: Segments = [Part("rule", 0)]
+    if latent.is_weak:
+        shown: Segments = [Part("weak", [NEAREST, *own])]
+    elif latent.rule_f1 is not None and latent.rule_f1 < GOOD:
+        shown = [Part("rough", [_muted("roughly "), *before, *own])]
+    else:
+        shown = [*before, *own]
+    misses = latent.is_past_strongest() and not latent.is_weak
+    told = f", but true of {format_percent(latent.at_strongest or 0)} of its strongest firings"
+    return [*shown, _f1(latent.rule_f1), *([_small(told)] if misses else [])]
+
+
+def _in_kind_after(latent: Facts) -> Segments:
+    """Return the kind of text in which nearly all firings lie, where the rule does not say it."""
+    if latent.kind is None or latent.kind_share < NEARLY_ALL:
+        return []
+    words = [one for one in latent.rule if isinstance(one, str)]
+    words += (part.words for token in tokens_of(latent.rule) for part in token.pieces if not isinstance(part, str))
+    is_told = any("text rich in" in one or latent.kind in one.lower() for one in words)
+    return [] if is_told else [_muted(f", {_in_kind(latent)}")]
+
+
+def _on_commonest(latent: Facts, is_title: bool = False) -> Segments:
+    """Return the tokens on which it fires most, each with its share of the firings, and how many more there are."""
+    if not latent.tokens:
+        return [_muted(NO_RULE)]
+    is_all = len(latent.tokens) <= N_LISTED + 1  # the last one takes no more room than "and 1 more"
+    shown = [
+        (token, share)
+        for k, (token, share) in enumerate(zip(latent.tokens, latent.shares, strict=True))
+        if (is_all or k < N_LISTED) and (share >= RARE or k == 0)
+    ]
+    kind = _in_kind(latent)
+    before = "only on " if len(latent.tokens) == 1 else f"{kind}, on " if kind else "mostly on "
+    chips: list[Token | int] = []
+    for k, (token, share) in enumerate(shown):
+        read = latent.reader.token(token, is_title and k == 0 and (len(shown) == 1 or share >= MUCH))
+        chips.append(read if read.pieces else k)
+    out: Segments = [_muted(before), Part("commonest", chips)]
+    n_more = latent.n_tokens - len(shown) if is_title else 0
+    return out + [_small(f"and {n_more:,} more")] * (n_more > 0)
+
+
+def _in_senses(latent: Facts) -> Segments:
+    """Return where it fires in each of its senses, with the tokens of its strongest firings where its rule does not
+    name them, and how much of the activation is of none of them."""
+    out: Segments = []
+    for k, sense in enumerate(latent.senses):
+        rule, tokens = sense.rule, sense.strongest
+        named = [token for token in tokens if rule and _is_named(rule, token)]
+        is_named = _are_most(tokens, named) or (bool(rule) and latent.are_few(tokens, sense.share or 0))
+        before = [] if is_named else [*_on_tokens(latent, tokens), *([_muted(": ")] if rule else [])]
+        told = [] if sense.share is None else [f"{format_percent(sense.share)}{'' if k else ' of activation'}"]
+        if sense.f1 is not None:
+            told.append(f"F1 {sense.f1:.2f}")
+        own: Segments = [] if not rule and not is_named else _sense_rule(sense, k)
+        out.append(Part("sense", [k, [*before, *own, *([_small(f"\u00a0{', '.join(told)}")] if told else [])]]))
+    rest = 1 - sum(float("nan") if sense.share is None else sense.share for sense in latent.senses)
+    if rest >= MUCH:
+        out.append(Part("rest", [_muted("of no sense "), _small(format_percent(rest))]))
+    return out
+
+
+def _sense_rule(sense: Sense, place: int) -> Segments:
+    if not sense.rule:
+        return [_muted("no rule")]
+    own: Segments = [Part("of_sense", place)]
+    if sense.f1 is None or sense.f1 >= GOOD:
+        return own
+    return [Part("weak", [NEAREST, *own]) if sense.f1 < MIN_F1 else Part("rough", [_muted("roughly "), *own])]
+
+
+def _on_tokens(latent: Facts, tokens: Sequence[str]) -> Segments:
+    out: Segments = [_muted("on ")]
+    few = _first_few(tokens)
+    for k, chip in enumerate(_chips(latent, few, is_in_words=len(few) == 1)):
+        out += [*([" "] if k else []), chip]
+    return out
+
+
+def _chips(latent: Facts, tokens: Sequence[str], is_in_words: bool = False) -> Segments:
+    return [Part("chip", latent.reader.token(token, is_in_words)) for token in tokens]
+
+
+def _first_few(tokens: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(tokens))[:N_NAMED]
+
+
+def _are_most(tokens: Sequence[str], some: Sequence[str]) -> bool:
+    return len(some) >= MOST * len(tokens)
+
+
+def _names_tokens(rule: Segments) -> bool:
+    """Return whether a rule names tokens on which it holds, and not only what is around."""
+    return bool(rule) and not (isinstance(rule[0], str) and _OF_PLACE.match(rule[0]))
+
+
+def _is_named(rule: Segments, token: str) -> bool:
+    if not _names_tokens(rule):
+        return False
+    name = quote_token(token)
+    has_name = not name.startswith('"') and any(isinstance(one, str) and name in one for one in rule)
+    return has_name or any(one.text == token for one in tokens_of(rule))
+
+
+def _lists(rule: Segments) -> Iterator[Any]:
+    return (one for one in rule if not isinstance(one, str | Token | Part))
+
+
+def _in_kind(latent: Facts) -> str:
+    """Return the kind of text in which most of its firings lie: "in french", "mostly in html"; "" if there is none."""
+    if latent.kind is None:
+        return ""
+    return f"{'mostly ' if latent.kind_share < NEARLY_ALL else ''}in {latent.kind.replace('_', ' ')}"
+
+
+def _with_kind(latent: Facts) -> Segments:
+    """Return its rule; one of a text's words tells first which kind of text that is."""
+    kind = _in_kind(latent)
+    if not kind:
+        return latent.rule
+    return [
+        re.sub(r"(?<= )in text rich in", f"{kind} text rich in", one) if isinstance(one, str) else one
+        for one in latent.rule
+    ]
+
+
+def _apart(latent: Facts) -> Segments:
+    """Return what tells it from others of the same rule or label: tokens that it raises."""
+    tokens: Segments = []
+    for k, token in enumerate(latent.raises):
+        name = quote_token(token)
+        tokens += [*([" "] if k else []), Token(token) if name.startswith('"') else name]
+    return [Part("apart", [", raises ", Part("rule", tokens)])] if tokens else []
+
+
+def _label(latent: Facts) -> Part:
+    return Part("label", ((latent.label or "").replace("_", " "), (latent.label_f1 or 0) >= GOOD))
+
+
+def _f1(f1: float | None, before: str = "") -> Part:
+    return Part("f1", (f1, before))
+
+
+def _muted(words: str) -> Part:
+    return Part("muted", [words])
+
+
+def _small(words: str) -> Part:
+    return Part("small", [words])
+
+
+def _notable(share: float) -> str:
+    return "under 1 %" if share < RARE else format_percent(share)
+
+
+def _facts(
+    features: FeatureStore,
+    table: pd.DataFrame,
+    columns: Mapping[str, list],
+    senses: Mapping[int, Sequence[Mapping[str, Any]]],
+    read: RuleReader,
+) -> Iterator[Facts]:
+    vocab = features.vocab
+    counts = _token_counts(features)
+    strongest = _strongest(features) if features.has_text else {}
+    second = _second_labels(features, columns)
+    n_tokens = table["n_tokens"].tolist() if "n_tokens" in table else [0] * len(table)
+    for j, n_active in enumerate(table["n_active"].tolist()):
+        place, kind = columns["label"][j], columns["kind"][j]
+        firings = strongest.get(j, [])
+        yield Facts(
+            has_text=features.has_text,
+            fires=n_active > 0,
+            rule=read(j, columns["explanation"][j]),
+            rule_f1=columns["explanation_f1"][j],
+            label=None if place is None else columns["labels"][place],
+            label_f1=columns["label_f1"][j],
+            second_label=second.get(j),
+            kind=None if kind is None else columns["kinds"][kind],
+            kind_share=columns["kind_share"][j] or 0,
+            tokens=columns["tokens"][j],
+            shares=columns["token_shares"][j],
+            counts=counts.get(j, {}),
+            n_active=n_active,
+            n_tokens=n_tokens[j],
+            at_strongest=columns["at_strongest"][j],
+            strongest=[vocab[token] for token in firings[:N_STRONGEST]],
+            raises=columns["raises"][j],
+            senses=[
+                Sense(
+                    rule=read(j, words_of_sense(one)),
+                    f1=one["f1"] if words_of_sense(one) == one["rule"] else None,
+                    share=one["share"],
+                    strongest=[vocab[token] for token in firings if token in one["tokens"]][:N_STRONGEST],
+                )
+                for one in senses.get(j, [])
+            ],
+            reader=read.bytes_of(j),
+        )
+
+
+def _token_counts(features: FeatureStore) -> dict[int, Counter[str]]:
+    rows = features.sql(f"""
+        select latent, token, n from tokens where "offset" = 0
+        qualify row_number() over (partition by latent order by n desc, token) <= {N_COUNTED}""")
+    counts: dict[int, Counter[str]] = {}
+    for latent, token, n in rows.itertuples(index=False, name=None):
+        counts.setdefault(latent, Counter())[features.vocab[token]] += n
+    return counts
+
+
+def _strongest(features: FeatureStore) -> dict[int, list[int]]:
+    """Return the tokens of the stored firings of each latent, the strongest first."""
+    rows = features.sql("""
+        select latent, "row", max(value) as value from examples group by latent, "row"
+        order by latent, value desc, "row" """)
+    tokens = features.tokens.reshape(-1).numpy()[rows["row"].to_numpy()].tolist()
+    firings: dict[int, list[int]] = {}
+    for latent, token in zip(rows["latent"].tolist(), tokens, strict=True):
+        firings.setdefault(latent, []).append(token)
+    return firings
+
+
+def _second_labels(features: FeatureStore, columns: Mapping[str, list]) -> dict[int, str]:
+    """Return for each latent the label, beside its best one, in which MUCH of its other firings lie."""
+    rows = features.sql(f"select latent, label, precision from labels where precision >= {SOME} order by 3 desc")
+    shares: dict[int, dict[str, float]] = {}
+    for latent, label, share in rows.itertuples(index=False, name=None):
+        shares.setdefault(latent, {})[label] = share
+    second = {}
+    for latent, of_latent in shares.items():
+        place = columns["label"][latent]
+        own = "" if place is None else columns["labels"][place]
+        others = [(label, share) for label, share in of_latent.items() if label != own]
+        is_much = own in of_latent and others and others[0][1] >= MUCH
+        if is_much and of_latent[own] + sum(share for _, share in others[:2]) <= 1:
+            second[latent] = others[0][0]
+    return second

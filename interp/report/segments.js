@@ -1,0 +1,144 @@
+/* Segments, of which captions are made (segments.py, captions.py): a string of words, a token as an array, or an object
+ * whose first key is the kind of its part. Here they are drawn, and written as text. */
+"use strict";
+
+report.segments = (() => {
+  const { columns } = report.data.page;
+  const LONG = 40; // letters of a rule from which a line may cut it, so that it has a tip
+  const LONG_TOKEN = 24; // letters of a token that may be parted between two lines
+  const JOINED = "\u00a0"; // a space at which no line ends
+  const isToken = (segment) => Array.isArray(segment);
+
+  /* Segments as elements. how: latent: of which they are; isWhole: lists are drawn whole; isButton: a button shows all
+   * of a list; isTitle: terms are explained; isMeasured: F1s are told. */
+  const draw = (segments, how = {}) => segments.map((one) =>
+    (typeof one === "string" ? one : isToken(one) ? quotedToken(one) : part(...Object.entries(one)[0], one, how)));
+
+  function part(kind, content, one, how) {
+    switch (kind) {
+      case "groups": return groupsOf(one, how);
+      case "rule": return ruleElement(content || columns.rule[how.latent], how);
+      case "of_sense": return ruleElement(describedBy(how.senses[content]), how);
+      case "chip": return content.length > 2 ? inWords(content) : tokenOf(content);
+      case "commonest": return content.map((token, k) => commonest(isToken(token) ? token : null, k, how));
+      case "label": return h(content[1] ? "b" : "span", null, content[0]);
+      case "f1": return how.isMeasured && content[0] !== null
+        ? h("small", null, ` ${content[1]}`, how.isTitle ? term("F1") : "F1", ` ${format.fixed(content[0])}`) : null;
+      case "sense": return h("span.of-lead", null,
+        report.examples.senseMark(content[0], null), JOINED, draw(content[1], how));
+      case "rest": return h("span.of-lead.muted", null, draw(content, how));
+      case "small": return h("small", null, draw(content, how));
+      default: return h(`span.${kind}`, null, draw(content, how));
+    }
+  }
+
+  /* What describes a sense: its rule if that holds, else what its firings share. */
+  const describedBy = ({ rule, holds, common }) => (holds ? rule : common[0] ?? []);
+
+  /* A rule in short, with all of it as its tip where a line may cut it. */
+  function ruleElement(rule, { isButton = false } = {}) {
+    const all = textOf(rule);
+    const isCut = rule.some((one) => one.groups) || all.length > LONG;
+    return h("span.shortened", { title: isCut ? all : null }, h("bdi.quoting", null, draw(rule, { isButton, rule })));
+  }
+
+  /* All of a rule. */
+  const wholeRule = (rule) => h("bdi.quoting", null, draw(rule, { isWhole: true }));
+
+  /* A list in groups: of each its name, its first tokens and how many more there are. */
+  function groupsOf({ groups, like }, { isWhole, isButton, rule }) {
+    const listed = (tokens, last) => tokens.map((token, k) =>
+      [k ? (last && k === tokens.length - 1 ? " or " : ", ") : null, quotedToken(token)]);
+    if (isWhole) return [like ? "tokens like " : null, listed(groups.flatMap(([, tokens]) => tokens), true)];
+    return groups.map(([name, tokens, n], k) => [
+      k ? " or " : null,
+      name && n ? `${name} ` : name,
+      h(name && n ? "span.of-script" : "span", null, listed(tokens.slice(0, n))),
+      n && tokens.length > n ? further(tokens.length - n, isButton ? rule : null) : null,
+    ]);
+  }
+
+  /* How many more tokens there are; if the rule is known, it is a button that shows all of it. */
+  function further(n, rule) {
+    if (!rule) return [" ", h("span.muted", null, `+${n}`)];
+    const onclick = ({ target }) => {
+      target.closest(".title > div")?.classList.add("whole");
+      target.closest(".shortened").replaceWith(wholeRule(rule));
+    };
+    return [" ", h("button.link", { type: "button", title: "all of the rule", onclick }, `+${n}`)];
+  }
+
+  /* A token of a rule. It keeps its writing direction to itself, and its white space is drawn, since a page folds it:
+   * what is copied is the token in quotes. White space needs no quotes, and a token that has quotes itself stands in a
+   * box instead. */
+  function quotedToken([text, pieces, isInWords]) {
+    if (isInWords) return inWords([text, pieces]);
+    const quote = (isDrawn) => (isDrawn ? '"' : h("span.exact", null, '"'));
+    const isBlank = !text.trim();
+    const isBoxed = /"|^'|'$/.test(text); // beside which further quotes are hard to tell
+    const script = scriptOf(text);
+    const named = { "data-script": script, dir: script ? "ltr" : report.bytes.directionOf(text) };
+    const look = isBlank ? ".blank" : isBoxed ? ".token" : "";
+    const kind = text.length > LONG_TOKEN && !pieces ? "bdi" : `bdi.short${look}`;
+    const isQuoted = !isBlank && !isBoxed;
+    return [quote(isQuoted), h(kind, named, pieces ? partsOf(text, pieces) : visible(text, 1)), quote(isQuoted)];
+  }
+
+  /* A token on its own. */
+  const tokenOf = ([text, pieces]) => (pieces
+    ? h("bdi.token", { dir: report.bytes.directionOf(text), "data-tip": tipOf(text, pieces) }, partsOf(text, pieces))
+    : tokenElement(text));
+
+  /* One of the tokens on which a feature fires most, with its share of the firings. */
+  const commonest = (token, k, { latent }) => [
+    token === null ? tokenElement(columns.tokens[latent][k]) : token.length > 2 ? inWords(token) : tokenOf(token),
+    h("small", null, ` ${format.notable(columns.token_shares[latent][k])}`), " "];
+
+  /* The bytes of each part of characters in a token, in order. */
+  const bytesOf = (text) => text.match(/(?:⟨[0-9a-f]{2}⟩)+/g) ?? [];
+
+  /* The pieces of a token with parts of characters, each part as its label; what is copied are its bytes. */
+  function partsOf(text, pieces) {
+    const bytes = bytesOf(text);
+    return pieces.map((piece, k) => {
+      if (typeof piece === "string") return visible(piece, 1);
+      const [label] = piece;
+      const words = label.startsWith("…") ? `the end of ${label.slice(1)}` : `the beginning of ${label.slice(0, -1)}`;
+      const exact = k && isToken(pieces[k - 1]) ? "" : bytes.shift();
+      return h("span.byte", { role: "img", "aria-label": words, "data-part": label, "data-known": label },
+        h("span.exact", null, exact));
+    });
+  }
+
+  /* The same in words; its bytes are told as a tip. */
+  function inWords([text, pieces]) {
+    const joint = (k) => (!k ? null : k < pieces.length - 1 ? ", " : " and ");
+    return h("bdi.in-words", { dir: "ltr", "data-tip": tipOf(text, pieces) }, pieces.map((piece, k) =>
+      [joint(k), typeof piece === "string" ? h("bdi.token", null, visible(piece, 1)) : piece[1]]));
+  }
+
+  const tipOf = (text, pieces) =>
+    `${bytesOf(text).join(" ")}: ${pieces.filter(isToken).map(([label, words]) => words ?? label).join(" and ")}`;
+
+  /* Segments as text, each list of tokens whole. */
+  const textOf = (segments, how = {}) => segments.map((one) => {
+    if (typeof one === "string") return one;
+    if (isToken(one)) return quotedText(one);
+    if (one.rule !== undefined) return textOf(one.rule || columns.rule[how.latent], how);
+    if (!one.groups) return textOf(Object.values(one)[0], how);
+    const all = one.groups.flatMap(([, tokens]) => tokens).map(quotedText);
+    return `${one.like ? "tokens like " : ""}${[all.slice(0, -1).join(", "), all.at(-1)].filter(Boolean).join(" or ")}`;
+  }).join("");
+
+  function quotedText([text, pieces, isInWords]) {
+    if (!pieces) return `"${text.replaceAll("\n", "\\n").replaceAll("\t", "\\t")}"`;
+    if (!isInWords) return `"${pieces.map((piece) => (isToken(piece) ? `⟨${piece[0]}⟩` : piece)).join("")}"`;
+    return pieces.map((piece) => (isToken(piece) ? piece[1] : `"${piece}"`)).join(" and ");
+  }
+
+  /* All tokens of a rule. */
+  const tokensOf = (rule) =>
+    rule.flatMap((one) => (isToken(one) ? [one] : (one.groups ?? []).flatMap(([, tokens]) => tokens)));
+
+  return { JOINED, draw, rule: ruleElement, wholeRule, describedBy, textOf, tokensOf };
+})();

@@ -1,0 +1,184 @@
+"""What a caption says of a latent, by hand-made facts, and the words for parts of characters."""
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from interp.display.segments import Token, read_rule, simplify_rule
+from interp.report.byte_words import ByteReader, Seen
+from interp.report.captions import Caption, Facts, Sense, caption_of
+from interp.report.characters import characters_of_token
+
+
+def rule_of(words: str):
+    return simplify_rule(read_rule(words))
+
+
+def caption(rule: str = '"a" or "b"', **known: Any) -> Caption:
+    facts = {"rule_f1": 0.6, "tokens": ["a", "b"], "shares": [0.6, 0.1], "counts": {"a": 6, "b": 1}, "n_active": 10}
+    facts |= {"n_tokens": 9, "at_strongest": 1.0, "strongest": ["a"], "reader": ByteReader()}
+    return caption_of(Facts(rule=rule_of(rule), **(facts | known)))
+
+
+def said(segments: list, rule: list) -> str:
+    """The text of the JSON of a caption."""
+    return "".join(words_of(one, rule) for one in segments)
+
+
+def words_of(segment: Any, rule: list) -> str:
+    if isinstance(segment, str):
+        return segment
+    if isinstance(segment, list):
+        return f'"{segment[0]}"'
+    ((kind, content),) = segment.items()
+    match kind:
+        case "rule":
+            return said(content or rule, rule)
+        case "f1":
+            return "" if content[0] is None else f" {content[1]}F1 {content[0]:.2f}"
+        case "label":
+            return content[0]
+        case "commonest":
+            return " ".join(f"#{one}" for one in content) + " "
+        case "chip":
+            return f"[{content[0]}]"
+        case "sense":
+            return f"{'ABC'[content[0]]}: {said(content[1], rule)}"
+        case "of_sense":
+            return f"sense {content}"
+    return said(content, rule)
+
+
+def title(**known: Any) -> str:
+    one = caption(**known)
+    return said(one.title, one.rule)
+
+
+LISTED = 'any of 2 tokens: "a" or "b" F1 0.60'
+
+
+@pytest.mark.parametrize(
+    ("known", "words"),
+    [
+        ({}, LISTED),
+        ({"rule": '"a"'}, 'the token "a" F1 0.60'),
+        ({"tokens": ["a", "c"], "rule_f1": 0.65}, "mostly on #0 #1 and 7 more"),
+        ({"tokens": ["a", "c"], "rule_f1": 0.8}, LISTED.replace("60", "80")),
+        ({"tokens": ["a", "c"], "kind": "latex", "kind_share": 0.7}, "mostly in latex, on #0 #1 and 7 more"),
+        ({"kind": "dna", "kind_share": 0.97}, f"{LISTED}, in dna"),
+        ({"kind": "dna", "kind_share": 0.7}, LISTED),
+        (
+            {"rule": '"a" in text rich in "x"', "kind": "latex", "kind_share": 0.95},
+            '"a" in latex text rich in "x" F1 0.60',
+        ),
+        ({"raises": ["And", ","]}, f'{LISTED}, raises "And" a comma'),
+        ({"rule_f1": 0.45, "shares": [0.2, 0.1]}, 'roughly any of 2 tokens: "a" or "b" F1 0.45'),
+        ({"rule_f1": 0.45}, "mostly on #0 #1 and 7 more"),
+        ({"rule_f1": 0.1, "tokens": [], "shares": [], "strongest": []}, "No rule in words holds."),
+        ({"tokens": ["a"], "shares": [1.0], "rule_f1": 0.1, "n_tokens": 1}, "only on #0 "),
+        ({"strongest": ["c", "d"], "counts": {"c": 2}}, LISTED + "; most strongly on [c] [d]"),
+        ({"strongest": ["c", "d"], "counts": {"c": 6}}, "on [c] [d]: " + LISTED),
+        ({"strongest": ["c", "d"], "counts": {}}, LISTED),
+        ({"rule": 'tokens after "x"', "strongest": ["c"], "counts": {"c": 6}}, 'on [c]: tokens after "x" F1 0.60'),
+        ({"at_strongest": 0.3}, "mostly on #0 #1 and 7 more"),
+        ({"at_strongest": 0.3, "strongest": ["c", "d"]}, "mostly on #0 #1 and 7 more; most strongly on [c] [d]"),
+        (
+            {"at_strongest": 0.3, "strongest": ["c"], "shares": [0.1, 0.1]},
+            "most strongly on [c]; mostly on #0 #1 and 7 more",
+        ),
+        (
+            {"rule": 'tokens after "x"', "rule_f1": 0.2},
+            'mostly on #0 #1 and 7 more; most strongly tokens after "x"',
+        ),
+        ({"rule": "in hebrew words", "kind": "hebrew", "kind_share": 1.0}, "on [a]: in hebrew words F1 0.60"),
+        ({"label": "python_code", "label_f1": 0.57}, "python code label F1 0.57"),
+        ({"label": "python_code", "label_f1": 0.5}, LISTED),
+        ({"label": "dna", "label_f1": 0.9, "second_label": "json"}, "dna, and some json label F1 0.90"),
+        ({"has_text": False}, "No label describes where it fires."),
+    ],
+)
+def test_a_title_says_what_tells_most_of_the_firings(known, words):
+    assert title(**known) == words
+
+
+def test_a_title_of_several_senses_tells_each_and_the_rest():
+    senses = [
+        Sense(rule=rule_of('"a"'), f1=0.9, share=0.5, strongest=["a"]),
+        Sense(rule=rule_of('after "b"'), f1=0.2, share=0.3, strongest=["c", "d", "c"]),
+        Sense(rule=[], f1=None, share=0.05, strongest=["e"]),
+    ]
+    words = title(senses=senses, counts={"a": 5, "c": 3})
+    assert words == (
+        "A: sense 0\u00a050 % of activation, F1 0.90"
+        "B: on [c] [d]: No reliable rule was found; the nearest is sense 1\u00a030 %, F1 0.20"
+        "C: on [e]\u00a05.0 %of no sense 15 %"
+    )
+    brief = caption(senses=senses).brief
+    assert brief == [
+        {"sense": [0, [{"rule": [["a"]]}]]},
+        {"sense": [1, [{"rule": ["after ", ["b"]]}]]},
+        {"sense": [2, [{"muted": ["no rule"]}]]},
+    ]
+
+
+def test_a_brief_is_the_rule_unless_something_else_tells_more():
+    assert caption().brief is None
+    assert caption(rule='tokens after "x"').brief == [
+        {"muted": ["on "]}, {"chip": ["a"]}, {"muted": [": "]}, {"rule": 0},
+    ]  # fmt: skip
+    assert caption(fires=False).brief == [{"muted": ["It never fired."]}]
+    assert caption(rule_f1=0.1).brief == [{"vague": [{"muted": ["mostly on "]}, {"commonest": [0, 1]}]}]
+    assert caption(label="dna", label_f1=0.9).brief == [{"label": ("dna", True)}]
+
+
+def test_the_rule_stands_below_a_title_that_is_something_else_unless_it_fails_at_all_strongest_firings():
+    assert caption().below is None
+    assert caption(rule='"a" or "z"', rule_f1=0.45).below is not None
+    assert caption(rule='"a" or "z"', rule_f1=0.45, at_strongest=0.001).below is None
+    assert caption(rule_f1=0.45).below is None, "its tokens are those of the title"
+    assert caption(rule='tokens after "x"', rule_f1=0.45).below is None, "the title has it"
+    assert caption(rule='tokens after "x"', rule_f1=0.45, at_strongest=0.6).below is not None
+
+
+def seen(ended: str = "", begun: str = "", passed: str = "") -> Seen:
+    return Seen(Counter(ended), Counter(begun), Counter(passed))
+
+
+@pytest.mark.parametrize(
+    ("token", "own", "parts"),
+    [
+        ("⟨a9⟩", seen(ended="שש"), [("…ש", "the last byte of the Hebrew letter ש")]),
+        ("⟨b7⟩", seen(ended="בבבбз"), [("…ב б", "the last byte of Hebrew and Cyrillic letters (ב, б)")]),
+        ("⟨88⟩", seen(ended="么览览"), [("…览 么", "the last byte of a Han character (览, 么)")]),
+        ("⟨e6⟩⟨9c⟩", seen(begun="期本"), [("期 本…", "the first two bytes of a Han character (期, 本)")]),
+        ("⟨b8⟩", seen(passed="中", ended=""), [("…中", "the middle byte of the Han character 中")]),
+        (" קו⟨d7⟩", seen(begun="דש"), [" קו", ("א–ת…", "the first byte of another Hebrew letter")]),
+        ("⟨d0⟩", seen(begun="баг"), [("А–п…", "the first byte of a Cyrillic letter from А to п")]),
+        ("⟨e2⟩⟨80⟩", seen(begun="—"), [("—…", "the first two bytes of —")]),
+        (
+            "⟨9c⟩⟨d7⟩",
+            seen(ended="ל", begun="אב"),
+            [("…ל", "the last byte of the Hebrew letter ל"), ("א–ת…", "the first byte of a Hebrew letter")],
+        ),
+    ],
+)
+def test_parts_of_characters_are_named_by_those_that_stand_where_a_latent_fires(token, own, parts):
+    assert ByteReader({token: own}).token(token) == Token(token, tuple(parts))
+
+
+def test_a_part_that_was_not_seen_is_named_by_those_seen_elsewhere_or_its_bytes():
+    elsewhere = {"⟨88⟩": (["么 览 …", "ш"], [])}
+    assert ByteReader({}, elsewhere).token("⟨88⟩").pieces == (("…么 览", "a later byte of a Han character (么, 览)"),)
+    of_cyrillic = ByteReader({}, elsewhere, "Cyrillic letter")
+    assert of_cyrillic.token("⟨88⟩").pieces == (("…ш", "the last byte of the Cyrillic letter ш"),)
+    assert ByteReader().token("⟨d7⟩").pieces == (("א–ת…", "the first byte of a Hebrew letter"),)
+    assert ByteReader().token("⟨ff⟩").pieces == (("…character", "a later byte of a character"),)
+    assert ByteReader().token("plain") == Token("plain") and ByteReader().family("plain") is None
+    assert ByteReader().family("⟨d7⟩") == "parts of Hebrew letters"
+
+
+def test_the_characters_of_a_token_are_those_that_it_begins_ends_or_passes():
+    assert list(characters_of_token(["x", "⟨d7⟩", "⟨a9⟩⟨d7⟩", "⟨90⟩"], 2)) == [("ש", False, True), ("א", True, False)]
+    assert list(characters_of_token(["⟨e4⟩", "⟨b8⟩", "⟨ad⟩"], 1)) == [("中", False, False)]
+    assert list(characters_of_token(["a", "b"], 1)) == []

@@ -19,7 +19,8 @@ report.edges = (() => {
   const ends = () => (isEarlier() ? [other, hooks.own] : [hooks.own, other]);
   const keyOf = (side, latent) => `${side} ${latent}`;
   const isOwn = (side) => ends()[side] === hooks.own;
-  const ruleOf = (side, latent) => (isOwn(side) ? columns.explanation[latent] : found.rules[latent]);
+  const ruleOf = (side, latent) => (isOwn(side) ? columns.rule[latent] : found.rules[latent]);
+  const said = (rule) => (rule.length ? report.segments.rule(rule) : h("span.muted", null, "no explanation"));
   const signed = (value) => `${value > 0 ? "+" : ""}${format.significant(value, 2)}`;
 
   async function ready() {
@@ -87,10 +88,11 @@ report.edges = (() => {
       if (!chosen.delete(key)) chosen.add(key);
       show();
     };
-    const name = { type: "button", "aria-pressed": String(chosen.has(key)), title: rule || null, onclick: toggle };
+    const title = report.segments.textOf(rule) || null;
+    const name = { type: "button", "aria-pressed": String(chosen.has(key)), title, onclick: toggle };
     return h("li", null,
       isOwn(side) ? featureLink(latent) : h("span", null, String(latent)),
-      h("button.choose", name, rule ? report.captions.short(rule) : h("span.muted", null, "no explanation")));
+      h("button.choose", name, said(rule)));
   }
 
   function lines(sources, targets) {
@@ -115,7 +117,7 @@ report.edges = (() => {
     const edges = told();
     const isMeasured = edges.some(([, , , without]) => without !== null);
     const end = (side, latent) => h("td.rule", null, isOwn(side) ? featureLink(latent) : String(latent), " ",
-      report.captions.short(ruleOf(side, latent) || "no explanation"));
+      said(ruleOf(side, latent)));
     const row = ([up, down, owed, without]) => h("tr", null,
       end(0, up), end(1, down), h("td", null, signed(owed)), h("td", null, without === null ? "–" : signed(without)));
     const measure = h("button.more", { type: "button", onclick: () => put(true) }, "Measure by ablation");

@@ -36,6 +36,7 @@ from interp.activations.next_tokens import check_predicts_next
 from interp.checks.arguments import check_latents
 from interp.checks.errors import InterpError
 from interp.codes.dictionary_hooks import dictionary_hooks
+from interp.display.segments import read_rule, simplify_rule, to_json
 from interp.effects import dose_response, feature_edges, steer
 from interp.effects.ablation_batch import NUMBERS_AT_ONCE
 from interp.evaluation.downstream import split_positions
@@ -234,9 +235,9 @@ class LiveModel:
 
         `targets` has [latent, activation] of the later hook. `edges` has the N_EDGES largest [earlier latent, later
         latent, attribution, ablation], in the unit of the later latent's activations; the ablation is None unless it
-        was requested. `rules` has the rule of each latent of the other hook, from its ranking. Raises ValueError for a
-        position outside the text and for a hook that is not another hook of the run, and AttributeError if that hook
-        has no dictionary yet."""
+        was requested. `rules` has the rule of each latent of the other hook, from its ranking, as segments. Raises
+        ValueError for a position outside the text and for a hook that is not another hook of the run, and
+        AttributeError if that hook has no dictionary yet."""
         if other == self.hook or other not in self.hooks:
             raise InterpError(f"{other!r} is not another hook of the run; it has {', '.join(self.hooks)}")
         tokens = self._up_to(text, position)
@@ -252,7 +253,10 @@ class LiveModel:
         return {
             "targets": targets[["downstream", "activation"]].astype(object).values.tolist(),
             "edges": columns.where(columns.notna(), None).values.tolist(),
-            "rules": {str(latent): str(ranking.get(latent) or "") for latent in named.unique()},
+            "rules": {
+                str(latent): to_json(simplify_rule(read_rule(str(ranking.get(latent) or ""))))
+                for latent in named.unique()
+            },
         }
 
     def common(self, latent: int, other: int) -> list:

@@ -98,7 +98,7 @@ report.views.try = (() => {
 
   /* What it fires on in a few words; pointing at it shows its whole rule. */
   const ruleOf = (latent) =>
-    h("span.rule", { title: columns.explanation[latent] || null }, report.captions.brief(latent, () => null));
+    h("span.rule", { title: report.segments.textOf(columns.rule[latent]) || null }, report.captions.brief(latent));
 
   const described = (latent) => [featureLink(latent), " ", dot(latent), " ", ruleOf(latent)];
 

@@ -167,6 +167,12 @@ class Chromium:
             time.sleep(0.01)
         return value
 
+    def unfold(self) -> None:
+        """Open all details of the view, and wait until they have their content, which is made then."""
+        details = "document.querySelectorAll('.view:not([hidden]) details')"
+        self.evaluate(f"for (const each of {details}) each.open = true")
+        self.wait(f"Array.from({details}).every((each) => each.childElementCount > 1)")
+
     def text(self, selector: str) -> list[str]:
         """Return the text of each matching element."""
         return self.evaluate(f"Array.from(document.querySelectorAll({json.dumps(selector)}), (e) => e.textContent)")

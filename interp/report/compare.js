@@ -335,7 +335,7 @@ report.views.compare = (() => {
 
   /* Values of both by token, side by side on one scale; tokens that both lists have come first. A list holds the
    * largest values of one; the values that it lacks are 0 if it is whole, and else below its last, which is said. */
-  function tokenTable(names, title, rows, reads, write, areWhole, note = "") {
+  function tokenTable(names, title, rows, reads, write, areWhole) {
     const [one, two] = rows.map((list) => new Map(list));
     const tokens = [...new Set([...one.keys(), ...two.keys()])];
     const size = (token) => Math.max(Math.abs(one.get(token) ?? 0), Math.abs(two.get(token) ?? 0));
@@ -362,7 +362,7 @@ report.views.compare = (() => {
         h("caption", null, h("h3", null, title)),
         h("thead", null, h("tr", null, heads[0], h("td"), heads[1])),
         groups.map((group) => h("tbody", null, group.map(line)))),
-      h("p.below", null, `${shared.length ? format.count(shared.length) : "none"} in both lists${note}`,
+      h("p.below", null, `${shared.length ? format.count(shared.length) : "none"} in both lists`,
         areWhole.every(Boolean) ? null : "; <: less than the last one listed"));
   }
 
@@ -417,11 +417,12 @@ report.views.compare = (() => {
     const own = [first, second].map(report.captions.leadAround);
     const reads = [first, second].map((one, k) => (text) => report.captions.reading(one)(text) ?? own[1 - k]);
     if (hasText) {
+      const titled = (title, unit) => [title, h("small", null, ` ${unit}`)];
       beside.unshift(
-        tokenTable([a, b], "Fires on", [firedOn(first), firedOn(second)], reads, format.percent,
-          [first, second].map((one) => firedOn(one).length >= one.facts.n_tokens), "; shares of its firings"),
-        tokenTable([a, b], "Raises (direct logits)", [raisedBy(first), raisedBy(second)], reads,
-          format.fixed, [false, false]));
+        tokenTable([a, b], titled("Fires on", "share of its firings"), [firedOn(first), firedOn(second)], reads,
+          format.percent, [first, second].map((one) => firedOn(one).length >= one.facts.n_tokens)),
+        tokenTable([a, b], titled("Raises", "logits at an activation of 1"), [raisedBy(first), raisedBy(second)],
+          reads, format.fixed, [false, false]));
     }
     return [
       answer(pairs, known),

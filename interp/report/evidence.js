@@ -19,9 +19,8 @@ report.evidence = (() => {
     return [
       summary,
       deciding.length ? measureTable(deciding, speaking, columns.monosemanticity[latent]) : null,
-      others.length ? h("details", null,
-        h("summary", null, `${format.count(others.length)} more measures, each with its null`),
-        measureTable(others)) : null,
+      others.length ? foldedElement("details", `${format.count(others.length)} more measures, each with its null`,
+        () => measureTable(others)) : null,
     ];
   }
 
@@ -112,11 +111,10 @@ report.evidence = (() => {
     ];
     const facts = scores.filter(([, x]) => x !== null && x !== undefined).map(([name, x]) => [name, format.fixed(x)]);
     const hasIntervals = (parts.f1_by_interval ?? []).some((x) => x !== null);
-    return h("details.block", null,
-      h("summary", null, h("h3", null, "How well the rule holds")),
+    return foldedElement("details.block", h("h3", null, "How well the rule holds"), () => [
       h("p.rule", null, report.segments.rule(columns.rule[latent], { isButton: true })),
       factsElement(facts),
-      hasIntervals ? intervalBars(parts.f1_by_interval, feature.intervals) : null);
+      hasIntervals ? intervalBars(parts.f1_by_interval, feature.intervals) : null]);
   }
 
   function intervalBars(scores, intervals) {

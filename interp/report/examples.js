@@ -465,14 +465,15 @@ report.examples = (() => {
     return Object.assign(h("div", null, shown, more), { show });
   }
 
-  /* Some firings that tell what a feature fires on, read: the strongest, of each sense as many if it has several, in
-   * the order of the senses. */
-  async function telling({ senses, examples }, most) {
+  /* Some firings that tell what a feature fires on, read: the strongest, in the order in which its title names their
+   * tokens, the commonest first; of each sense as many if it has several, in the order of the senses. */
+  async function telling({ senses, examples, tokens }, most) {
     const strongest = examples.filter(([kind]) => kind < 0);
     if (!senses?.length) {
       const firsts = strongest.slice(0, most);
       await load(firsts);
-      return firsts;
+      const countOf = (one) => tokens.find(([offset, token]) => offset === 0 && token === tokenOf(one))?.[2] ?? 0;
+      return hasText ? firsts.sort((a, b) => countOf(b) - countOf(a)) : firsts;
     }
     const all = [...strongest, ...senses.flatMap((sense) => sense.examples)].sort((a, b) => valueOf(b) - valueOf(a));
     await load(all);

@@ -13,15 +13,13 @@ report.views.feature = (() => {
   const CLOSE = 0.5; // decoder cosine from which on a neighbour is close
   const SOME = 0.01; // Jaccard from which on two features fire together
   const N_AROUND = 6; // tokens before, on and after a firing
-  const BESIDE_HISTOGRAM = ["density", "firings", "different tokens", "activation", "position"];
-  const NARROW = matchMedia("(max-width: 640px)"); // where no numbers stand beside the histogram
+  const NARROW = matchMedia("(max-width: 640px)"); // where no numbers stand below the histogram
   const whenIdle = window.requestIdleCallback ?? setTimeout;
   let wanted;
   let retitle = null;
 
   const block = (title, ...children) => h("section.block", null, h("h3", null, title), ...children);
-  const folded = (title, ...children) =>
-    h("details.block", null, h("summary", null, h("h3", null, title)), children);
+  const folded = (title, make) => foldedElement("details.block", h("h3", null, title), make);
   const nothing = (text) => h("p.missing", null, text);
 
   /* Other latents, each with what it fires on, numbers, and a link that compares the two. A button shows all but the
@@ -116,8 +114,7 @@ report.views.feature = (() => {
     return [`${format.percent(most / total)} at ${range} of ${n_ctx} `, strip];
   }
 
-  /* Its numbers: those next to the histogram, or the others. */
-  function facts(feature, areBeside) {
+  function facts(feature) {
     const { facts: known } = feature;
     const inputs = hasText ? "sequences" : "inputs";
     const rows = [
@@ -132,8 +129,8 @@ report.views.feature = (() => {
     if (rise !== null) rows.push(["explains", `${format.percent(rise)} of the variance`]);
     if (norm !== null) rows.push(["decoder norm", format.significant(norm)]);
     if (cosine !== null) rows.push(["encoder · decoder", format.fixed(cosine)]);
-    const shown = rows.filter((row) => row && BESIDE_HISTOGRAM.includes(row[0]) === areBeside);
-    return factsElement(shown.map(([name, value]) => [report.glossary.meanings[name] ? term(name) : name, value]));
+    return factsElement(rows.filter(Boolean)
+      .map(([name, value]) => [report.glossary.meanings[name] ? term(name) : name, value]));
   }
 
   function heading(latent, feature) {
@@ -249,31 +246,30 @@ report.views.feature = (() => {
   }
 
   function page(latent, feature) {
-    const directLogits = (title) => block(title, logits(feature));
-    const near = folded("Nearest in the decoder", nearest(latent, feature));
+    const ofLogits = [term("direct logit effects", "Direct logit effects"), h("small", null, " at an activation of 1")];
+    const directLogits = () => block(ofLogits, logits(feature));
+    const near = folded("Nearest in the decoder", () => nearest(latent, feature));
     if (!feature.facts.n_active) {
       return [
         heading(latent, feature),
         nothing(`This feature fired on none of the ${format.count(scanned)} tokens scanned.`),
-        h("div.side.alone", null, directLogits(term("direct logit effects", "Direct logit effects")),
+        h("div.side.alone", null, directLogits(),
           Object.assign(near, { open: true })),
       ];
     }
-    const further = [...(NARROW.matches ? [true] : []), false].map((areBeside) => facts(feature, areBeside));
     const around = h("div", null, tokensAround(feature));
     const onsense = (k) => around.replaceChildren(...tokensAround(feature, k).filter(Boolean));
     const side = h("div.side", null,
-      hasText ? directLogits(term("direct logit effects", "Direct logit effects")) : null,
+      hasText ? directLogits() : null,
       effects(feature, columns.learnt[latent], block),
       ranked ? block("Does it have one meaning?", report.evidence.verdict(latent, feature)) : null,
-      hasText ? block("Tokens before and after", around) : null,
+      hasText ? block(["Tokens before and after", h("small", null, " and their firings")], around) : null,
       block("Labels", labels(feature.labels)),
       report.evidence.explanation(latent, feature),
       near,
-      folded("Features that fire with it", together(latent, feature)),
-      further.some((one) => one.childElementCount)
-        ? folded(NARROW.matches ? "Its numbers" : "Further numbers", further) : null);
-    const fires = region(latent, feature, facts(feature, true), onsense);
+      folded("Features that fire with it", () => together(latent, feature)),
+      NARROW.matches ? folded("Its numbers", () => facts(feature)) : null);
+    const fires = region(latent, feature, NARROW.matches ? null : facts(feature), onsense);
     return [heading(latent, feature), h("div.split", null, fires, side)];
   }
 

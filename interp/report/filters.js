@@ -215,7 +215,8 @@ report.filters = (() => {
   return (count, setCompact) => {
     const ranges = h("div.ranges", null, histograms());
     const isRoomy = matchMedia("(min-width: 641px) and (min-height: 1000px)").matches;
-    return h("div.controls", null,
+    const controls = h("div.controls");
+    controls.append(
       h("div.filters", null,
         h("input", {
           id: "search",
@@ -233,6 +234,9 @@ report.filters = (() => {
             location.hash = `#feature/${order()[0]}`;
           },
         }),
+        switchOf("more-filters", "Filter", "kinds of text, order and ranges", false, (on) => {
+          controls.classList.toggle("all", on);
+        }),
         kinds(), ordering(),
         switchOf("ranged", "Ranges", "histograms of the features, to choose a range of", isRoomy, (on) => {
           ranges.hidden = !on;
@@ -242,5 +246,6 @@ report.filters = (() => {
         h("div.chips", { role: "group", "aria-label": "Filter by verdict" }, chips()), report.otherwise(), count),
       ranges,
       report.applied());
+    return controls;
   };
 })();

@@ -8,7 +8,6 @@ report.firings = (() => {
   const N_FIRST = IS_WIDE ? Math.max(10, Math.floor((innerHeight - 360) / 28)) : 15;
   const N_OF_INTERVAL = 5;
   const N_TOP = 8; // the strongest firings
-  const N_OTHER = IS_WIDE ? 20 : 12; // firings on other tokens below them
   const N_OF_TOKEN = 3; // of each token, at first
   const COMMON = 0.1; // share of the firings from which on those on a token are listed apart
   const NEARLY_ALL = 0.995;
@@ -135,7 +134,8 @@ report.firings = (() => {
     const apart = () => headed(["On its other tokens ",
       h("small", null, `${rest > NEARLY_ALL ? "nearly all" : format.percent(Math.max(rest, 0))} of its firings, `,
         `${N_OF_TOKEN} of each at first`)],
-      listed([...others, ...further], Math.min(N_OTHER, others.length)));
+      listed([...others, ...further], Math.min(Math.max(room, N_OF_TOKEN), others.length)));
+    const room = atFirst(N_FIRST) - top.length - N_OF_TOKEN * groups.length; // the column is filled later (feature.js)
     const order = groups.length ? h("small.order", null, " · groups go by their strongest firing") : null;
     return h("div", null,
       headed([titleOfAll(first, shares, feature), order], fixed(listed(first, top.length))),
@@ -144,10 +144,10 @@ report.firings = (() => {
       foldedInWords(alike));
   }
 
-  /* The tokens on which some examples fire, the strongest first, and their share of all firings; of several, which may
-   * have nothing else in common, each with its own. */
+  /* The tokens on which some examples fire, the commonest first, as in the title of the page, and their share of all
+   * firings; of several, which may have nothing else in common, each with its own. */
   function titleOfAll(examples, shares, feature) {
-    const tokens = [...new Set(examples.map(tokenOf))];
+    const tokens = [...new Set(examples.map(tokenOf))].sort((a, b) => (shares.get(b) ?? 0) - (shares.get(a) ?? 0));
     const own = (token) =>
       (tokens.length > 1 && shares.has(token) ? h("small", null, ` ${format.notable(shares.get(token))}`) : null);
     const named = tokens.slice(0, N_TITLED)

@@ -24,7 +24,6 @@ report.histogram = ({
 
   const bars = counts.map(() => svg("rect", { class: "bin" }));
   const ofParts = parts.map((_, part) => counts.map(() => svg("rect", { class: "bin part", "data-sense": part })));
-  const names = bars.map((bar) => bar.appendChild(svg("title")));
   const most = svg("text", { x: left - 5, y: top + 9, "text-anchor": "end" });
   const texts = spread(ticks.length ? ticks : [edges[0], edges[last >> 1], edges[last]]);
   const upright = (v, from) => svg("line", { class: "edge", x1: x(v), x2: x(v), y1: from, y2: base });
@@ -83,7 +82,7 @@ report.histogram = ({
         stacked += heightOf(parts[part][k]);
       });
       const count = `${format.count(n)}${unit ? ` ${unit}` : ""}`;
-      names[k].textContent = `${write(edges[k])} to ${write(edges[k + 1])}: ${count}`;
+      bars[k].dataset.tip = `${write(edges[k])} to ${write(edges[k + 1])}: ${count}`;
     });
     most.textContent = format.count(highest);
     brush?.show(from, to);

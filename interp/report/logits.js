@@ -142,11 +142,10 @@ report.logits = (() => {
     return [
       effectInWords(measured),
       why ? h("p.why", null, why) : null,
-      h("details", null,
-        h("summary", null, "What changes without it"),
+      foldedElement("details", "What changes without it", () => [
         h("table.plain.effects", null, headElement(["", "", "this feature", term("null")]), h("tbody", null, rows)),
         h("p.below", null, legend, "The null, shaded, is an equally large change along other features."),
-        ends(["made likelier by it", likelier], ["made less likely", lessLikely], { read })),
+        ends(["made likelier by it", likelier], ["made less likely", lessLikely], { read })]),
     ];
   }
 
@@ -218,16 +217,16 @@ report.logits = (() => {
     ];
     const marks = marksOf(feature);
     const all = { read, marks, most: largest(top, bottom) };
-    const rest = top.length > N_FIRST ? ends(...sides, { ...all, from: N_FIRST, to: top.length }) : null;
+    const rest = () => (top.length > N_FIRST ? ends(...sides, { ...all, from: N_FIRST, to: top.length }) : null);
     const isMarked = [...top, ...bottom].some(([token]) => marks(token).length);
     const last = nStray ? ` (${nStray} ${nStray === 1 ? "is a byte" : "are bytes"})` : "";
-    const more = h("summary", null, `More tokens${last}, and the whole vocabulary`);
     const byChance = report.captions.byChance(feature);
     return [
       ends(...sides, { ...all, most: undefined }),
       isMarked ? h("p.below", null, "A letter marks a token that often follows firings of that sense.") : null,
       byChance ? h("p.below", null, `${byChance[0].toUpperCase()}${byChance.slice(1)}.`) : null,
-      h("details", null, more, rest, spread(feature.logits, read)),
+      foldedElement("details", `More tokens${last}, and the whole vocabulary`,
+        () => [rest(), spread(feature.logits, read)]),
     ];
   }
 

@@ -147,7 +147,7 @@ report.notes = (() => {
       oninput() { change({ note: this.value }, note); },
     });
     const note = h("div.note", null, noteField, h("output.muted", null));
-    const isCut = () => noteField.scrollHeight > noteField.clientHeight;
+    const isCut = () => noteField.value !== "" && noteField.scrollHeight > noteField.clientHeight;
     const fit = () => note.classList.toggle("whole", isCut());
     new ResizeObserver(() => note.classList.toggle("cut", isCut())).observe(noteField);
     const put = (field, value) => {

@@ -68,17 +68,17 @@ def _account(rows: list[dict[str, Any]]) -> list[str]:
     alike = rows_by_name[MATCHED_NAME]
     this = rows_by_name.get(OWN_NAME, {})
     trained = f", trained on {alike['trained']:,} tokens" if alike["trained"] else ""
-    again = ""
-    if (this.get("trained") or 0) > (alike["trained"] or this.get("trained") or 0):
-        again = (
-            f" This dictionary had {this['trained']:,}; a second one was trained on as many tokens as the nulls, "
-            "so that they can be compared."
-        )
     sentences = [
         f"The nulls have the same settings as the dictionary{trained}, but no way to learn what the model learnt; "
-        f"{alike['judged']:,} features of each were judged on the same text.{again}"
+        f"{alike['judged']:,} features of each were judged on the same text."
     ]
     one = {name: row["one"] for name, row in rows_by_name.items() if row["one"]}
+    if (this.get("trained") or 0) > (alike["trained"] or this.get("trained") or 0):
+        longer = f"it was trained on {this['trained']:,} tokens, and they on {alike['trained']:,}"
+        is_larger = OWN_NAME in one and MATCHED_NAME in one and one[OWN_NAME][0] > one[MATCHED_NAME][0]
+        share_of_this = f"The {format_percent(one[OWN_NAME][0])}" if is_larger else "The share"
+        grows = ", and the share grows with training" if is_larger else ""
+        sentences.insert(0, f"{share_of_this} of this dictionary cannot be set against its nulls: {longer}{grows}.")
     other_intervals = {
         name: interval for name, interval in one.items() if name not in (OWN_NAME, MATCHED_NAME, "twin seed")
     }
@@ -89,11 +89,11 @@ def _account(rows: list[dict[str, Any]]) -> list[str]:
     near = [name for name in other_intervals if name not in below]
     parts = {"more than in": below, "not clearly more than in": near}
     comparison = "; ".join(f"{words} {', '.join(names)}" for words, names in parts.items() if names)
-    return [
+    comparable = (
         f"{alike['title'][0].upper()}{alike['title'][1:]}, {format_percent(share)} [{format_interval(low, high)}] of "
-        f"its features have one meaning: {comparison}.",
-        *sentences,
-    ]
+        f"its features have one meaning: {comparison}."
+    )
+    return [*sentences[:-1], comparable, sentences[-1]]
 
 
 def share_rows(inputs: ReportInputs) -> list[dict[str, Any]]:

@@ -9,6 +9,9 @@ report.views.overview = (() => {
   const N_SHOWN = 6;
   const N_HITS = 5;
   const MAP_SIZE = [340, 255];
+  /* What a card is an example of, and how it was chosen, where too few features are of the kinds looked for. */
+  const NEXT = ["Next in the table's order",
+    "The first in the order of the table whose commonest token is on no other card."];
 
   function sentence() {
     let idle = 0;
@@ -93,7 +96,7 @@ report.views.overview = (() => {
       const token = hasText ? (columns.tokens[latent][0] ?? "").trim().toLowerCase() : labelOf(latent) ?? latent;
       if (isIdle(latent) || known.has(latent) || seen.has(token)) continue;
       seen.add(token);
-      others.push([latent]);
+      others.push(ranked && known.size ? [latent, ...NEXT] : [latent]);
     }
     return chosen.map((some) => [...some, ...others.splice(0, N_SHOWN - some.length)]).filter((some) => some.length);
   }

@@ -257,6 +257,13 @@ function tokenElement(token, lead = null) {
 /* White space in words, for screen readers. */
 const spelled = (text) => Array.from(text, (c) => ({ " ": "space", "\n": "line end", "\t": "tab" })[c] ?? c).join(" ");
 
+/* Details whose content `make` returns when they are first opened. */
+function foldedElement(kind, title, make) {
+  return h(kind, { ontoggle() {
+    if (this.open && this.childElementCount === 1) this.append(...[make()].flat(Infinity).filter(Boolean));
+  } }, h("summary", null, title));
+}
+
 /* The head of a table: a column without a name has an empty cell. */
 function headElement(names) {
   const cells = names.map((name) => (name ? h("th", { scope: "col" }, name) : h("td")));

@@ -17,7 +17,7 @@ def test_two_features_are_compared_at_an_address_of_their_own(browser, address):
     assert browser.text("#compare .where > p") == ["Both fire in none of the examples stored."]
     assert len(browser.text("#compare .where section")) == len(browser.text("#compare .examples")) == 2
     fires, raises, _ = browser.text("#compare .mirror")
-    shares = "Array.from(document.querySelector('#compare .mirror').querySelectorAll('small'), (e) => e.textContent)"
+    shares = "Array.from(document.querySelector('#compare .mirror').querySelectorAll('td small'), (e) => e.textContent)"
     assert browser.evaluate(shares) == ["100 %", "0", "0", "100 %"], "both lists are whole"
     assert "<" not in fires and "<" in raises and not browser.complaints
     names = "document.querySelectorAll('#compare .mirror:has(.byte) tbody th')"

@@ -32,10 +32,12 @@ def test_on_a_phone_examples_come_first_then_logits_with_the_evidence_folded(bro
     assert not browser.evaluate("Array.from(document.querySelectorAll('details'), (d) => d.open).some(Boolean)")
     assert browser.evaluate("document.documentElement.scrollWidth") == 390
     fold = "Array.from(document.querySelectorAll('details')).find((e) => e.innerText.includes('Its numbers'))"
-    assert "mean" in browser.evaluate(f"{fold}.textContent"), "what stands beside the histogram elsewhere"
+    assert browser.evaluate(f"{fold}.childElementCount") == 1, "what is folded is made when it is opened"
     browser.evaluate("document.querySelector('details').scrollIntoView()")
     browser.click("details summary")
     assert browser.evaluate("document.querySelector('details').open")
+    browser.unfold()
+    assert "mean" in browser.evaluate(f"{fold}.textContent"), "what stands beside the histogram elsewhere"
     browser.open(f"{address}#features")
     assert browser.evaluate("document.documentElement.scrollWidth") == 390
     cards = "Array.from(document.querySelectorAll('tr[data-latent]'), (e) => e.getBoundingClientRect())"
@@ -421,7 +423,12 @@ def test_parts_of_characters_come_last_among_the_logits_of_a_feature_with_none_a
             f"{{ logits: {{ top: {top}, bottom: [[2, -1]], counts: [] }}, tokens: [[0, {fires_on}, 9]], examples: [] }}"
         )
         drawn = f"h('div', null, report.logits.logits({effects}))"
-        return browser.evaluate(f"Array.from({drawn}.querySelectorAll('.positive th'), (e) => e.textContent)")
+        return browser.evaluate(f"""new Promise((done) => {{
+            const drawn = {drawn}, fold = drawn.querySelector("details");
+            const read = () => done(Array.from(drawn.querySelectorAll(".positive th"), (e) => e.textContent));
+            fold.addEventListener("toggle", read);
+            fold.open = true;
+        }})""")
 
     top = [[0, 9], [1, 8], [2, 7], [4, 6], [5, 5], [6, 4], [7, 3], [8, 2]]
     assert "".join(listed(top, 2)) == "abcdef" + "⟨88⟩g", "behind those that are in sight, and there by size"
@@ -431,8 +438,9 @@ def test_parts_of_characters_come_last_among_the_logits_of_a_feature_with_none_a
 
 def test_logit_effects_are_spread_over_the_vocabulary_with_the_outermost_tokens_named(browser, address):
     browser.open(f"{address}#feature/3")
+    browser.unfold()
     spread = "document.querySelector('svg[aria-label*=vocabulary]')"
-    counts = f"Array.from({spread}.querySelectorAll('title'), (e) => parseInt(e.textContent.split(': ')[1]))"
+    counts = f"Array.from({spread}.querySelectorAll('.bin'), (bin) => parseInt(bin.dataset.tip.split(': ')[1]))"
     assert sum(browser.evaluate(counts)) == len(VOCAB)
     outermost = browser.text(".logits.positive tbody th")[0].strip()
     browser.evaluate("document.querySelector('.logits th').append(h('span.byte', null, '⟨b6⟩'))")

@@ -78,7 +78,7 @@ def test_the_recommended_order_breaks_ties_and_any_other_is_chosen_by_a_head_or_
         "nor is there room for it"
     )
     browser.evaluate(choose % "")
-    assert latents(browser) == order and browser.evaluate("document.querySelector('.turn').hidden")
+    assert latents(browser) == order and browser.evaluate("document.querySelector('.ordering .turn').hidden")
     heads = browser.evaluate("document.querySelectorAll('.scroller th').length")
     assert heads == browser.evaluate("document.querySelectorAll('tr[data-latent]')[0].children.length"), "one head each"
 
@@ -379,3 +379,32 @@ def test_a_question_mark_lists_the_keys_and_what_a_search_may_say(browser, addre
     browser.evaluate("document.getElementById('search').focus()")
     browser.press("?")
     assert not browser.evaluate("document.getElementById('help').open"), "in a field it is a letter"
+
+
+def test_what_a_feature_raises_is_whole_where_its_rule_is_cut(browser, address):
+    browser.open(f"{address}#overview")
+    browser.evaluate("""Object.assign(report.selection.columns.raises, { 0: ["zebra"] });
+        report.selection.columns.explanation[0] = `tokens ${"within 8 tokens after a space ".repeat(20)}`;
+        location.hash = "#features?q=%230";""")
+    browser.wait("document.querySelector('tr[data-latent] .apart') !== null")
+    apart, cell = browser.evaluate("""[".apart", "td.explanation"].map((part) =>
+        document.querySelector(`tr[data-latent] ${part}`)).map((e) => [e.getBoundingClientRect().right, e.scrollWidth
+            - e.clientWidth, e.textContent])""")
+    assert apart[0] <= cell[0] and apart[1] <= 1 and "zebra" in apart[2]
+    rule = "document.querySelector('tr[data-latent] :has(+ .apart)')"
+    assert browser.evaluate(f"{rule}.scrollWidth > {rule}.clientWidth"), "the rule is cut"
+
+
+def test_a_phone_shows_rows_at_once_and_other_filters_by_a_button(browser, address):
+    browser.size(390, 844)
+    browser.open(f"{address}#features")
+    top = "document.querySelector('tr[data-latent]').getBoundingClientRect().top"
+    chooser = "document.querySelector('#features select').checkVisibility()"
+    assert browser.evaluate(top) < 190 and browser.evaluate(chooser) is False
+    browser.click(".more-filters")
+    assert browser.evaluate(chooser)
+    browser.click(".more-filters")
+    browser.size(1400, 900)
+    assert browser.evaluate(chooser) and not browser.evaluate(
+        "document.querySelector('.more-filters').checkVisibility()"
+    )

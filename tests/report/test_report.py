@@ -36,7 +36,7 @@ from interp.report.columns import (
 )
 from interp.report.contexts import activations_around, encode_examples, positions
 from interp.report.inputs import ReportInputs
-from interp.report.json_text import columns_of, encode_tokens, number, numbers, pack
+from interp.report.json_text import columns_of, encode_tokens, format_percent, number, numbers, pack
 from interp.report.latent_map import map_names
 from interp.report.latent_pairs import common_properties
 from interp.report.null_shares import closest_null, format_large, nulls_account
@@ -669,17 +669,19 @@ def test_summary_shows_every_dictionary_beside_its_nulls(page):
 
 def test_summary_says_which_nulls_the_share_does_not_tell_apart(run, folder):
     nulls = planted_nulls()
-    names = {"SAE": 0.6, "twin seed": 0.6, "frozen decoder": 0.55, "shuffled model": 0.2}
+    names = {"SAE": 0.5, "twin seed": 0.6, "frozen decoder": 0.55, "shuffled model": 0.2}
     table = pd.concat([nulls.shares.iloc[:5].assign(dictionary=name) for name in names], ignore_index=True)
     is_one = table["verdict"] == "one_meaning"
     for column, by in (("share", 0), ("ci_low", -0.1), ("ci_high", 0.1)):
         table.loc[is_one, column] = [share + by for share in names.values()]
     longer = pd.DataFrame({"tokens": [4_000_000], "fvu": [0.1]})
     account = nulls_account(replace(run, nulls=nulls._replace(shares=table), curves={"sae": longer}))
-    assert "This dictionary had 4,000,000; a second one was trained on as many" in account["sentences"][1]
-    assert account["sentences"][:1] == [
-        "After 3M tokens, 60 % [50–70] of its features have one meaning: more than in shuffled model; not clearly "
-        "more than in frozen decoder."
+    one = format_percent(account["rows"][0]["one"][0])
+    assert account["sentences"][:2] == [
+        f"The {one} of this dictionary cannot be set against its nulls: it was trained on 4,000,000 tokens, and they "
+        "on 3,000,000, and the share grows with training.",
+        "After 3M tokens, 50 % [40–60] of its features have one meaning: more than in shuffled model; not clearly "
+        "more than in frozen decoder.",
     ]
     assert [row["kind"] for row in account["rows"]] == ["own", "matched", "reference", "null", "null"]
     assert [row["title"] for row in account["rows"][:3]] == ["this dictionary", "after 3M tokens", "twin seed"]
@@ -940,6 +942,8 @@ def test_the_page_and_the_figures_agree_on_the_hue_of_a_verdict():
 def test_chromium_shows_the_feature_of_the_address(chromium, page, run):
     latent = 1 + len(VOCAB)  # fires on the hostile token, and lies in the first chunk
     dom = chromium.dom(page.as_uri() + f"#feature/{latent}")
+    chromium.unfold()
+    dom = chromium.evaluate("document.documentElement.outerHTML")
     section = dom[dom.index('<section id="feature"') :]
     text = html.unescape(re.sub(r"<[^>]+>", "", section))
     ranking = planted_ranking().set_index("latent").loc[latent]

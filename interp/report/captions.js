@@ -40,6 +40,9 @@ report.captions = (() => {
   /* The same as text alone. */
   const plain = (latent) => h("span", null, brief(latent)).textContent;
 
+  /* What tells it from others of the same rule or label: tokens that it raises; nothing if it has its own. */
+  const apart = (latent) => draw((columns.brief[latent] ?? []).filter((segment) => segment.apart), { latent });
+
   /* Links to other features, each with what relates the two, and what it fires on in a few words. rows: [other latent,
    * what relates them]. */
   const linked = (rows) => rows.map(([other, said]) => (
@@ -144,7 +147,7 @@ report.captions = (() => {
   }
 
   return {
-    brief, inBrief, rulesOfSenses, plain, linked, title, element, byLabel, isByTokens, f1, predicts, kindsOf,
+    brief, inBrief, rulesOfSenses, plain, apart, linked, title, element, byLabel, isByTokens, f1, predicts, kindsOf,
     leadAround, reading, isStray,
     byChance: (feature) => isByChance(feature) && BY_CHANCE,
   };

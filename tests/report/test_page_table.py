@@ -383,8 +383,8 @@ def test_a_question_mark_lists_the_keys_and_what_a_search_may_say(browser, addre
 
 def test_what_a_feature_raises_is_whole_where_its_rule_is_cut(browser, address):
     browser.open(f"{address}#overview")
-    browser.evaluate("""Object.assign(report.selection.columns.raises, { 0: ["zebra"] });
-        report.selection.columns.explanation[0] = `tokens ${"within 8 tokens after a space ".repeat(20)}`;
+    browser.evaluate("""report.selection.columns.rule[0] = [`tokens ${"within 8 tokens after a space ".repeat(20)}`];
+        report.selection.columns.brief[0] = [{ rule: 0 }, { apart: [", raises zebra"] }];
         location.hash = "#features?q=%230";""")
     browser.wait("document.querySelector('tr[data-latent] .apart') !== null")
     apart, cell = browser.evaluate("""[".apart", "td.explanation"].map((part) =>

@@ -67,6 +67,17 @@ class ByteReader:
                 before = piece
         return Token(text, tuple(pieces), is_in_words)
 
+    def alike(self, texts: Sequence[str]) -> str | None:
+        """Return what several tokens are, if each is the same part of a character: "the last bytes of 方, 责"; None for
+        any others."""
+        parts = [part for text in texts for part in self.token(text).pieces]
+        places = {part.words.split(" of ")[0] for part in parts if not isinstance(part, str)}
+        if not 1 < len(texts) == len(parts) or len(places) != 1 or any(isinstance(part, str) for part in parts):
+            return None
+        (place,) = places
+        letters = (letter for part in parts for letter in part[0].strip("…").split(" "))
+        return f"{place.removesuffix('s')}s of {', '.join(dict.fromkeys(letters))}"
+
     def family(self, text: str) -> str | None:
         """Return a name for tokens with parts of characters of one script, such as "parts of Hebrew letters"; None
         for any other token."""

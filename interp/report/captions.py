@@ -32,6 +32,7 @@ import pandas as pd
 
 from interp.display.segments import (
     SEPARATORS,
+    CharacterPart,
     Part,
     Segments,
     Token,
@@ -199,7 +200,19 @@ class RuleReader:
         n_first = next(ends, len(rule))
         is_short = len(list(tokens_of(rule[:n_first]))) <= IN_WORDS
         first = map_tokens(rule[:n_first], lambda token: bytes_.token(token.text, is_short))
-        return first + map_tokens(rule[n_first:], lambda token: bytes_.token(token.text))
+        last = map_tokens(rule[n_first:], lambda token: bytes_.token(token.text))
+        return (first if is_short else _say_part_once(first)) + last
+
+
+def _say_part_once(tokens: Segments) -> Segments:
+    """Return a list of tokens; if all end in the same part of a character, that is said once, in words, after them."""
+    ends = [token.pieces[1] if len(token.pieces) == 2 else "" for token in tokens_of(tokens)]
+    words = {"" if isinstance(part, str) else part.words for part in ends}
+    if len(words) != 1 or "" in words:
+        return tokens
+    unsaid = CharacterPart("", words.pop())
+    said = map_tokens(tokens, lambda token: token._replace(pieces=(token.pieces[0], unsaid)))
+    return [*said, f", each with {unsaid.words}"]
 
 
 def captions(
@@ -400,6 +413,8 @@ def _sense_rule(sense: Sense, place: int) -> Segments:
 def _on_tokens(latent: Facts, tokens: Sequence[str]) -> Segments:
     out: Segments = [_muted("on ")]
     few = _first_few(tokens)
+    if parts := latent.reader.alike(few):
+        return [*out, parts]
     for k, chip in enumerate(_chips(latent, few, is_in_words=len(few) == 1)):
         out += [*([" "] if k else []), chip]
     return out

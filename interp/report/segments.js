@@ -105,6 +105,7 @@ report.segments = (() => {
       const [label] = piece;
       const words = label.startsWith("…") ? `the end of ${label.slice(1)}` : `the beginning of ${label.slice(0, -1)}`;
       const exact = k && isToken(pieces[k - 1]) ? "" : bytes.shift();
+      if (!label) return h("span.exact", null, exact); // it is told after the list
       return h("span.byte", { role: "img", "aria-label": words, "data-part": label, "data-known": label },
         h("span.exact", null, exact));
     });
@@ -132,7 +133,7 @@ report.segments = (() => {
 
   function quotedText([text, pieces, isInWords]) {
     if (!pieces) return `"${text.replaceAll("\n", "\\n").replaceAll("\t", "\\t")}"`;
-    if (!isInWords) return `"${pieces.map((piece) => (isToken(piece) ? `⟨${piece[0]}⟩` : piece)).join("")}"`;
+    if (!isInWords) return `"${pieces.map((piece) => (isToken(piece) ? piece[0] && `⟨${piece[0]}⟩` : piece)).join("")}"`;
     return pieces.map((piece) => (isToken(piece) ? piece[1] : `"${piece}"`)).join(" and ");
   }
 

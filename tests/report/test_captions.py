@@ -3,12 +3,16 @@
 from collections import Counter
 from typing import Any
 
+import numpy as np
 import pytest
+import scipy.sparse
+import torch
 
-from interp.display.segments import Token, read_rule, simplify_rule
+from interp.display.segments import Token, read_rule, simplify_rule, tokens_of
+from interp.features.feature_store import FeatureStore
 from interp.report.byte_words import ByteReader, Seen
-from interp.report.captions import Caption, Facts, Sense, caption_of
-from interp.report.characters import characters_of_token
+from interp.report.captions import Caption, Facts, RuleReader, Sense, caption_of
+from interp.report.characters import characters_of_parts, characters_of_token
 
 
 def rule_of(words: str):
@@ -176,6 +180,35 @@ def test_a_part_that_was_not_seen_is_named_by_those_seen_elsewhere_or_its_bytes(
     assert ByteReader().token("⟨ff⟩").pieces == (("…character", "a later byte of a character"),)
     assert ByteReader().token("plain") == Token("plain") and ByteReader().family("plain") is None
     assert ByteReader().family("⟨d7⟩") == "parts of Hebrew letters"
+
+
+def test_tokens_that_are_the_same_part_are_told_together():
+    own = {"⟨a9⟩": seen(ended="ש"), "⟨90⟩": seen(ended="א"), "⟨d7⟩": seen(begun="בד"), " ק⟨d7⟩": seen(begun="בד")}
+    reader = ByteReader(own)
+    assert reader.alike(["⟨a9⟩", "⟨90⟩"]) == "the last bytes of ש, א"
+    assert reader.alike(["⟨a9⟩"]) is reader.alike(["⟨a9⟩", "⟨d7⟩"]) is reader.alike([" ק⟨d7⟩", "⟨d7⟩"]) is None
+    rule = 'tokens after "x"'
+    words = title(rule=rule, strongest=["⟨a9⟩", "⟨90⟩"], counts={"⟨a9⟩": 6}, reader=reader)
+    assert words == 'on the last bytes of ש, א: tokens after "x" F1 0.60'
+
+
+def test_a_part_in_which_all_tokens_of_a_list_end_is_told_once(hebrew_rules):
+    read = hebrew_rules(0, '" קו⟨d7⟩", " י⟨d7⟩" or " ב⟨d7⟩"')
+    assert read[-1] == ", each with the first byte of another Hebrew letter"
+    assert [token.text for token in tokens_of(read)] == [" קו⟨d7⟩", " י⟨d7⟩", " ב⟨d7⟩"]
+    assert {part.label for token in tokens_of(read) for part in token.pieces if not isinstance(part, str)} == {""}
+    assert isinstance(hebrew_rules(0, '" קו⟨d7⟩", " י⟨d7⟩" or "x"')[-1], Token)
+    assert [token.is_in_words for token in tokens_of(hebrew_rules(0, '" קו⟨d7⟩" after " י⟨d7⟩"'))] == [True, False]
+
+
+@pytest.fixture
+def hebrew_rules(tmp_path) -> RuleReader:
+    """A reader of rules over a text in which latent 0 fires on tokens that end in the first byte of a Hebrew letter."""
+    vocab = ["x", " קו⟨d7⟩", " י⟨d7⟩", " ב⟨d7⟩", "⟨a9⟩", "⟨90⟩"]
+    tokens = torch.tensor([[1, 4, 2, 5, 3, 4, 0, 0]]).int()
+    z = scipy.sparse.csr_matrix(np.isin(tokens.reshape(-1, 1), [1, 2, 3]).astype(np.float32))
+    store = FeatureStore.from_codes(tokens, z, tmp_path / "store", vocab=vocab)
+    return RuleReader(store, [[" קו⟨d7⟩"]], characters_of_parts(vocab, tokens.numpy()))
 
 
 def test_the_characters_of_a_token_are_those_that_it_begins_ends_or_passes():

@@ -20,8 +20,7 @@ report.captions = (() => {
   const isByTokens = (latent) => columns.brief[latent]?.[0].vague !== undefined;
 
   /* What describes each of its senses, if it has several. */
-  const rulesOfSenses = (latent) =>
-    (columns.brief[latent] ?? []).filter(({ sense }) => sense).map(({ sense: [, [one]] }) => one.rule ?? []);
+  const rulesOfSenses = (latent) => columns.brief[latent]?.[0].senses ?? [];
 
   /* What it fires on in a few words. isMeasured: with the F1 of that. */
   function inBrief(latent, isMeasured = true) {

@@ -16,6 +16,7 @@ The kinds of parts, beside the classes of style "muted", "small", "weak", "rough
     commonest    the tokens on which it fires most, each with its share: its place in the page's list of them, or itself
     label        [name, whether it is a good one]
     f1           [F1, words before]
+    senses       the rule of each sense, [] where none describes it
     sense        [place, segments]
     of_sense     what describes the sense at a place, on the page of its latent
 
@@ -269,8 +270,7 @@ def _brief(latent: Facts) -> Segments:
     if latent.is_named_by_label:
         return [_label(latent), *_apart(latent)]
     if latent.senses:
-        rules = ([Part("rule", sense.rule)] if sense.rule else [_muted("no rule")] for sense in latent.senses)
-        return [Part("sense", [k, rule]) for k, rule in enumerate(rules)]
+        return [Part("senses", [sense.rule for sense in latent.senses])]
     if not latent.fires:
         return [_muted("It never fired.")]
     if not latent.has_text:

@@ -24,13 +24,16 @@ report.segments = (() => {
       case "label": return h(content[1] ? "b" : "span", null, content[0]);
       case "f1": return how.isMeasured && content[0] !== null
         ? h("small", null, ` ${content[1]}`, how.isTitle ? term("F1") : "F1", ` ${format.fixed(content[0])}`) : null;
-      case "sense": return h("span.of-lead", null,
-        report.examples.senseMark(content[0], null), JOINED, draw(content[1], how));
+      case "senses": return content.map((rule, k) =>
+        ofSense(k, rule.length ? ruleElement(rule) : h("span.muted", null, "no rule")));
+      case "sense": return ofSense(content[0], draw(content[1], how));
       case "rest": return h("span.of-lead.muted", null, draw(content, how));
       case "small": return h("small", null, draw(content, how));
       default: return h(`span.${kind}`, null, draw(content, how));
     }
   }
+
+  const ofSense = (k, ...said) => h("span.of-lead", null, report.examples.senseMark(k, null), JOINED, said);
 
   /* What describes a sense: its rule if that holds, else what its firings share. */
   const describedBy = ({ rule, holds, common }) => (holds ? rule : common[0] ?? []);
@@ -121,12 +124,10 @@ report.segments = (() => {
   const tipOf = (text, pieces) =>
     `${bytesOf(text).join(" ")}: ${pieces.filter(isToken).map(([label, words]) => words ?? label).join(" and ")}`;
 
-  /* Segments as text, each list of tokens whole. */
-  const textOf = (segments, how = {}) => segments.map((one) => {
+  /* A rule as text, each list of tokens whole. */
+  const textOf = (rule) => rule.map((one) => {
     if (typeof one === "string") return one;
     if (isToken(one)) return quotedText(one);
-    if (one.rule !== undefined) return textOf(one.rule || columns.rule[how.latent], how);
-    if (!one.groups) return textOf(Object.values(one)[0], how);
     const all = one.groups.flatMap(([, tokens]) => tokens).map(quotedText);
     return `${one.like ? "tokens like " : ""}${[all.slice(0, -1).join(", "), all.at(-1)].filter(Boolean).join(" or ")}`;
   }).join("");

@@ -119,11 +119,7 @@ def test_a_title_of_several_senses_tells_each_and_the_rest():
         "C: on [e]\u00a05.0 %of no sense 15 %"
     )
     brief = caption(senses=senses).brief
-    assert brief == [
-        {"sense": [0, [{"rule": [["a"]]}]]},
-        {"sense": [1, [{"rule": ["after ", ["b"]]}]]},
-        {"sense": [2, [{"muted": ["no rule"]}]]},
-    ]
+    assert brief == [{"senses": [[["a"]], ["after ", ["b"]], []]}]
 
 
 def test_a_brief_is_the_rule_unless_something_else_tells_more():

@@ -134,7 +134,8 @@ report.segments = (() => {
 
   function quotedText([text, pieces, isInWords]) {
     if (!pieces) return `"${text.replaceAll("\n", "\\n").replaceAll("\t", "\\t")}"`;
-    if (!isInWords) return `"${pieces.map((piece) => (isToken(piece) ? piece[0] && `⟨${piece[0]}⟩` : piece)).join("")}"`;
+    const signs = pieces.map((piece) => (isToken(piece) ? piece[0] && `⟨${piece[0]}⟩` : piece));
+    if (!isInWords) return `"${signs.join("")}"`;
     return pieces.map((piece) => (isToken(piece) ? piece[1] : `"${piece}"`)).join(" and ");
   }
 

@@ -378,7 +378,7 @@ def _on_commonest(latent: Facts, is_title: bool = False) -> Segments:
         chips.append(read if read.pieces else k)
     out: Segments = [_muted(before), Part("commonest", chips)]
     n_more = latent.n_tokens - len(shown) if is_title else 0
-    return out + [_small(f"and {n_more:,} more")] * (n_more > 0)
+    return out + [_small(f" and {n_more:,} more")] * (n_more > 0)
 
 
 def _in_senses(latent: Facts) -> Segments:

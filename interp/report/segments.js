@@ -94,8 +94,9 @@ report.segments = (() => {
 
   /* One of the tokens on which a feature fires most, with its share of the firings. */
   const commonest = (token, k, { latent }) => [
+    k ? " " : null,
     token === null ? tokenElement(columns.tokens[latent][k]) : token.length > 2 ? inWords(token) : tokenOf(token),
-    h("small", null, ` ${format.notable(columns.token_shares[latent][k])}`), " "];
+    h("small", null, ` ${format.notable(columns.token_shares[latent][k])}`)];
 
   /* The bytes of each part of characters in a token, in order. */
   const bytesOf = (text) => text.match(/(?:⟨[0-9a-f]{2}⟩)+/g) ?? [];

@@ -185,6 +185,7 @@ report.table = (() => {
             marked(terms, "label", format.words(label)))
           : null,
         isBrief ? report.captions.inBrief(i, false) : null,
+        isByTokens ? " " : null,
         rule.length && (!isBrief || isByTokens) ? h(isWeak ? "span.weak" : "span", null, ruleFound(rule)) : null,
         isBrief ? null : report.captions.apart(i)),
       h(found < 0 ? "div.snippet" : "div.snippet.found", null, found < 0 ? snippet(i) : snippetOn(i, found)),

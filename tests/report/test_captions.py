@@ -44,7 +44,7 @@ def words_of(segment: Any, rule: list) -> str:
         case "label":
             return content[0]
         case "commonest":
-            return " ".join(f"#{one}" for one in content) + " "
+            return " ".join(f"#{one}" for one in content)
         case "chip":
             return f"[{content[0]}]"
         case "sense":
@@ -80,7 +80,7 @@ LISTED = 'any of 2 tokens: "a" or "b" F1 0.60'
         ({"rule_f1": 0.45, "shares": [0.2, 0.1]}, 'roughly any of 2 tokens: "a" or "b" F1 0.45'),
         ({"rule_f1": 0.45}, "mostly on #0 #1 and 7 more"),
         ({"rule_f1": 0.1, "tokens": [], "shares": [], "strongest": []}, "No rule in words holds."),
-        ({"tokens": ["a"], "shares": [1.0], "rule_f1": 0.1, "n_tokens": 1}, "only on #0 "),
+        ({"tokens": ["a"], "shares": [1.0], "rule_f1": 0.1, "n_tokens": 1}, "only on #0"),
         ({"strongest": ["c", "d"], "counts": {"c": 2}}, LISTED + "; most strongly on [c] [d]"),
         ({"strongest": ["c", "d"], "counts": {"c": 6}}, "on [c] [d]: " + LISTED),
         ({"strongest": ["c", "d"], "counts": {}}, LISTED),

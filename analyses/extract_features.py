@@ -16,11 +16,11 @@ import pandas as pd
 
 from interp import TopKConfig, figures, harvest, rank_features, scan_features, train_sae, write_report
 from models.corpus import CorpusConfig, load_documents, split_documents
-from models.recipe import TrainingConfig
 from models.tokenizer import Tokenizer
 from models.tokenizing import tokenize
 from models.tokens import LabelledTokens
 from models.training import TrainingResult, train_model
+from models.training_recipe import TrainingConfig
 from models.transformer import Transformer, TransformerConfig
 
 

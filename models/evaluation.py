@@ -24,7 +24,7 @@ from interp.checks.errors import InterpError
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
 from models.language_model import LanguageModel
-from models.recipe import Precision, TrainingConfig, autocast_to
+from models.training_recipe import Precision, TrainingConfig, autocast_to
 from models.transformer import Transformer
 
 SAMPLE_TOKENS = 120

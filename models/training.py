@@ -4,9 +4,9 @@ weights.
     loss = mean of −log p(token t+1 | tokens ≤ t)        nats per token
     bits per character = loss · tokens / (characters · ln 2)
 
-The batch of a step depends only on the seed and the step (`models.recipe`), so a checkpoint is the weights, the
-optimizer's moments and the step. Checkpoints are timed by the clock and do not affect the result. "The same weights"
-means bitwise on the same machine, device and number of threads.
+The batch of a step depends only on the seed and the step (`models.training_recipe`), so a checkpoint is the weights,
+the optimizer's moments and the step. Checkpoints are timed by the clock and do not affect the result. "The same
+weights" means bitwise on the same machine, device and number of threads.
 
 `out` receives weights.safetensors, config.json, metrics.jsonl, results.json, samples.json and
 snapshots/step-N.safetensors. Until the training is finished they are in OUT.unfinished/new, with checkpoint.safetensors
@@ -33,7 +33,7 @@ from interp.storage.folders import recover_finished, whole_folder
 from interp.storage.manifests import verify
 from models.checkpoints import drop_rows_after, load_weights, read_checkpoint, write_checkpoint
 from models.evaluation import TextTokenizer, decode_without_bos, evaluate_loss, measure_losses, sample_texts
-from models.recipe import CLIP_NORM, TrainingConfig, adamw, autocast_to, batch_rows, check_finite
+from models.training_recipe import CLIP_NORM, TrainingConfig, adamw, autocast_to, batch_rows, check_finite
 from models.transformer import Transformer
 
 LOG_EVERY = 10

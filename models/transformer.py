@@ -37,7 +37,7 @@ from models.layers import (
     Unembed,
     has_hook_attached,
 )
-from models.recipe import token_loss
+from models.training_recipe import token_loss
 
 if TYPE_CHECKING:
     from transformer_lens import ActivationCache, HookedTransformerConfig

@@ -12,11 +12,11 @@ from interp.storage.files import digest_json, read_json, write_tensors
 from models.checkpoints import drop_rows_after
 from models.corpus import CorpusConfig, load_documents
 from models.layers import TransformerConfig
-from models.recipe import TrainingConfig
 from models.text_sources.own_text import matching_files
 from models.tokenizer import Tokenizer
 from models.tokenizing import tokenize
 from models.tokens import LabelledTokens
+from models.training_recipe import TrainingConfig
 from models.transformer import Transformer
 
 SMALL = TransformerConfig(n_layers=1, d_model=16, n_heads=2, d_mlp=8, d_vocab=20, n_ctx=8)

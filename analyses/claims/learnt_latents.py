@@ -42,10 +42,10 @@ from interp.features.latent_matches import best_correlations
 from interp.features.scan_config import ScanConfig
 from interp.verdict.learnt import LEARNT_INPUTS, LearntFit
 from models.corpus import CorpusConfig, load_documents
-from models.recipe import TrainingConfig
 from models.tokenizer import Tokenizer
 from models.tokenizing import tokenize
 from models.training import train_model
+from models.training_recipe import TrainingConfig
 from models.transformer import Transformer, TransformerConfig
 
 FILE = Path(__file__).parents[2] / "interp" / "verdict" / "learnt.json"

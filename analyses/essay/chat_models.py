@@ -32,10 +32,10 @@ from analyses.essay.texts.conversations import Turn, heldout_turns, statements, 
 from analyses.record import options
 from interp.storage.files import write_json
 from models.evaluation import evaluate_loss
-from models.recipe import TrainingConfig
 from models.tokenizer import Tokenizer
 from models.tokenizing import tokenize
 from models.training import train_model
+from models.training_recipe import TrainingConfig
 from models.transformer import Transformer, TransformerConfig
 
 

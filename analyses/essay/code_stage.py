@@ -36,8 +36,8 @@ from analyses.essay.code_stage_texts import Texts
 from analyses.essay.texts.brackets import TASKS
 from analyses.record import Claim, Interval, Record, interval, options
 from models.evaluation import evaluate_loss
-from models.recipe import TrainingConfig
 from models.training import train_model
+from models.training_recipe import TrainingConfig
 from models.transformer import Transformer, TransformerConfig
 
 ARMS = {"neither": (0, 0), "tuning": (0, 1), "pre-training": (1, 0), "both": (1, 1)}

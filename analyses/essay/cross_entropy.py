@@ -14,8 +14,9 @@ the loss is the mean of −ln ŷ of the character that came next. Divided by ln 
 Both models are those of `analyses.essay.shakespeare`, read from its folder next to this one or trained into it.
 
 Claims (row 5):
-    5a  on a batch of held-out text, the loss that training uses (slabs of logits, `models.recipe`), the library's
-        (`F.cross_entropy`) and the formula, written out with all N·T·C terms in float64, agree within 1e-6 nats
+    5a  on a batch of held-out text, the loss that training uses (slabs of logits, `models.training_recipe`), the
+        library's (`F.cross_entropy`) and the formula, written out with all N·T·C terms in float64, agree within 1e-6
+        nats
     5b  an untrained model costs about ln C (within 0.1 nats), and the trained one less than the character bigrams
 """
 

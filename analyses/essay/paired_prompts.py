@@ -36,10 +36,10 @@ from analyses.essay.texts import biographies as bios
 from analyses.record import Claim, Interval, Record, interval, options
 from models.documents import Document
 from models.evaluation import evaluate_loss
-from models.recipe import TrainingConfig
 from models.tokenizer import Tokenizer
 from models.tokenizing import tokenize
 from models.training import train_model
+from models.training_recipe import TrainingConfig
 from models.transformer import Transformer, TransformerConfig
 
 ARMS = ("as written", "balanced")

@@ -37,8 +37,8 @@ from analyses.essay import figures
 from analyses.essay.scaling_laws_claims import Laws, claims
 from analyses.essay.texts.generator import Source, SourceConfig
 from analyses.record import Record, options
-from models.recipe import TrainingConfig
 from models.training import train_model
+from models.training_recipe import TrainingConfig
 from models.transformer import Transformer, TransformerConfig
 
 VAL_SEED = 1_000_000

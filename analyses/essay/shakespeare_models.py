@@ -26,11 +26,11 @@ from torch import Tensor
 from analyses.essay.texts.generated import words_of
 from analyses.essay.toys.unmasked import UnmaskedTransformer
 from models.documents import Document
-from models.recipe import TrainingConfig
 from models.text_sources.installed_text import shakespeare
 from models.tokenizer import Tokenizer
 from models.tokenizing import tokenize
 from models.training import TrainingResult, train_model
+from models.training_recipe import TrainingConfig
 from models.transformer import Transformer, TransformerConfig
 
 PROMPT = "To be, or not to be, that is the question:"

@@ -30,8 +30,8 @@ from interp.activations import ActivationStore
 from interp.activations.harvesting import harvest
 from interp.codes.sparse_codes import SparseCodes
 from interp.sae import SAE, TopKConfig, train_sae, train_sweep
-from models.recipe import TrainingConfig
 from models.training import train_model
+from models.training_recipe import TrainingConfig
 from models.transformer import Transformer, TransformerConfig
 
 HOOK, NEURONS = "blocks.0.hook_resid_post", "blocks.0.mlp.hook_post"

@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     )
     from interp.sae import SAEConfig
     from models.corpus import CorpusConfig
-    from models.recipe import TrainingConfig
     from models.sources import ModelDtype
+    from models.training_recipe import TrainingConfig
 
 _PRESETS = Path(__file__).parent / "presets"
 

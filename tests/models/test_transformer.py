@@ -5,10 +5,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models import recipe
+from models import training_recipe
 from models.layers import PRESETS
 from models.loading import to_hooked_transformer
-from models.recipe import token_loss
+from models.training_recipe import token_loss
 from models.transformer import Transformer, TransformerConfig
 
 SMALL = dict(n_layers=2, d_model=16, n_heads=2, d_mlp=24, d_vocab=23, n_ctx=10)
@@ -173,7 +173,7 @@ def test_stop_at_layer_gives_the_residual_stream_that_enters_it():
 @pytest.mark.parametrize("slab_rows", [1, 3, 64])
 @pytest.mark.parametrize("transposed", [False, True])
 def test_token_loss_is_cross_entropy_whatever_the_slab(monkeypatch, slab_rows, transposed):
-    monkeypatch.setattr(recipe, "SLAB_BYTES", slab_rows * 13 * 8)
+    monkeypatch.setattr(training_recipe, "SLAB_BYTES", slab_rows * 13 * 8)
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(7, 5, generator=generator, dtype=torch.float64)
     W = torch.randn(13, 5, generator=generator, dtype=torch.float64)

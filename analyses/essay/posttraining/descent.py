@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.checks.limits import CheckedFields, Fraction, Positive, PositiveInt
-from models.recipe import batch_rows
+from models.training_recipe import batch_rows
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from analyses.essay.posttraining.descent import PostTrainingConfig, descend
 from analyses.essay.posttraining.turns import Sequences
-from models.recipe import token_loss
+from models.training_recipe import token_loss
 from models.transformer import Transformer
 
 

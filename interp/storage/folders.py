@@ -32,6 +32,7 @@ from interp.storage.manifests import (
     MADE_OF,
     MANIFEST,
     RUN_FILE,
+    SYSTEM_FILES,
     describe_differences,
     listed_files,
     made_of_finished,
@@ -42,9 +43,8 @@ from interp.storage.manifests import (
 )
 from interp.storage.remote_folders import BEGUN, UNFINISHED, upload
 
-_UNFINISHED_FILES = {BEGUN, f"{BEGUN}.tmp", "new", "old", "new.unfinished"}
+_UNFINISHED_FILES = {BEGUN, f"{BEGUN}.tmp", "new", "old", "new.unfinished", *SYSTEM_FILES}
 _REPLACE = "choose another folder, or replace it with overwrite=True (--overwrite)"
-_SYSTEM_FILES = (".DS_Store", "Thumbs.db")
 
 
 @contextmanager
@@ -264,6 +264,6 @@ def _first_foreign_file(folder: Path, *, any_file: bool) -> Path | None:
         return None
     for file in sorted(folder.rglob("*")):
         name = file.relative_to(folder).as_posix()
-        if not (name in (listed or ()) or file.name in _SYSTEM_FILES or (file.is_dir() and not file.is_symlink())):
+        if not (name in (listed or ()) or file.name in SYSTEM_FILES or (file.is_dir() and not file.is_symlink())):
             return file
     return None

@@ -25,6 +25,8 @@ MADE_OF = "made_of"
 """The key of what the folder's content depends on, as digests and settings."""
 EDITABLE_KEY = "editable"
 """The key that says that people and other tools may change the files."""
+SYSTEM_FILES = (".DS_Store", "Thumbs.db")
+"""Files that a file manager leaves, and changes, in any folder that is looked at. They belong to no folder's content."""
 _OWN_KEYS = ("versions", "files", "sha256", "format")
 """Keys of which each manifest has at least three. A file with at most one of them is another program's, such as a
 browser extension's: damage to one bit of ours changes one key at most."""
@@ -159,13 +161,13 @@ def _difference(name: str, before: str, now: str) -> str:
 
 
 def _listing(folder: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    """List each file below the folder, except its manifest and files that are still being written."""
+    """List each file below the folder, except its manifest, files that are still being written, and SYSTEM_FILES."""
     answered: set[Path] = set()
     for inner in folder.rglob(f"*/{MANIFEST}"):
         read_manifest(inner.parent)  # so that a damaged one is an error
         answered |= {inner.parent / name for name in (listed_files(inner.parent) or set()) - {MANIFEST}}
     for file in sorted(folder.rglob("*")):
-        if not file.is_file() or file == folder / MANIFEST or file.suffix == ".tmp":
+        if not file.is_file() or file == folder / MANIFEST or file.suffix == ".tmp" or file.name in SYSTEM_FILES:
             continue
         sums = {} if file in answered else {"sha256": digest_file(file)}
         yield file.relative_to(folder).as_posix(), {"bytes": file.stat().st_size, **sums}

@@ -11,6 +11,7 @@ until it ends, because it may read a file of the copy at any time.
 
 import errno
 import hashlib
+import json
 import os
 import shutil
 import stat
@@ -31,13 +32,16 @@ from interp.storage.addresses import (
     read_ranges,
     remove_object,
     write_file,
+    write_object,
 )
 from interp.storage.files import parse_json
 from interp.storage.locks import is_opened, open_locked
-from interp.storage.manifests import MANIFEST, check_manifest, listed_files
+from interp.storage.manifests import MANIFEST, check_manifest, listed_files, read_note
 
 BEGUN = "begun.json"
 UNFINISHED = ".unfinished"
+_UPLOADING = "uploading.json"
+"""The note of all files that an interrupted upload may have left, those of the folder that it replaces included."""
 _COPY_BYTES = 64 << 20
 _STALE_SECONDS = 24 * 3600
 """Seconds since the last change of a copy that is being made, after which its process is taken to have been killed."""
@@ -69,12 +73,13 @@ def local_path(path: str | Path) -> Path:
 def upload(folder: Path, address: Address) -> None:
     """Upload a finished folder to an address, replacing any existing one."""
     names = listed_files(folder) or set()
-    before = listed_files(address) or set()
+    before = (listed_files(address) or set()) | set(read_note(address / _UPLOADING, f"delete {address}") or ())
+    write_object(address / _UPLOADING, json.dumps(sorted(before | names)).encode())
     remove_object(address / MANIFEST)
     for name in sorted(names - {MANIFEST}):
         write_file(address / name, folder / name)
     write_file(address / MANIFEST, folder / MANIFEST)
-    for name in (*sorted(before - names), BEGUN):
+    for name in (*sorted(before - names), BEGUN, _UPLOADING):
         remove_object(address / name)
 
 

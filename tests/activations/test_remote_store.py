@@ -431,6 +431,35 @@ def test_scan_to_an_address_resumes_when_killed_at_its_last_step(memory, folder,
     assert scan_features(sae, folder, "second", "memory://bucket/features").table().equals(local.table())
 
 
+def test_an_upload_after_interrupted_ones_leaves_only_its_own_files(memory, tmp_path, monkeypatch):
+    address = addresses.address_of("memory://bucket/folder")
+
+    def upload(*names):
+        folder = tmp_path / "-".join(names)
+        folder.mkdir(exist_ok=True)
+        for name in names:
+            (folder / name).touch()
+        write_manifest(folder, {"kind": "files"})
+        remote_folders.upload(folder, address)
+
+    upload("first", "shared")
+    write = remote_folders.write_file
+    for killed_at in ("shared", "manifest.json"):
+
+        def killed(address, file, killed_at=killed_at):
+            if file.name == killed_at:
+                raise KeyboardInterrupt
+            write(address, file)
+
+        monkeypatch.setattr(remote_folders, "write_file", killed)
+        with pytest.raises(KeyboardInterrupt):
+            upload("second", "shared")
+    monkeypatch.setattr(remote_folders, "write_file", write)
+    upload("shared", "third")
+    names = {path.removeprefix("/bucket/folder/") for path in memory.find("/bucket/folder")}
+    assert names == {"shared", "third", "manifest.json"}
+
+
 def test_rows_of_ones_own_are_stored_at_an_address(memory, cache):
     rows = torch.randn(300, 5)
     ours = ActivationStore.from_batches(rows, "memory://bucket/rows", dtype="float32", rows_per_shard=100)

@@ -43,6 +43,21 @@ def test_a_manifest_lists_every_file_and_leaves_an_inner_folder_to_its_own(folde
     verify(folder / "inner" / "weights")
 
 
+def test_a_file_manager_that_looks_into_a_folder_changes_nothing_of_it(tmp_path):
+    folder, made_of = tmp_path / "codes", {"kind": "codes"}
+    with pytest.raises(KeyboardInterrupt), whole_folder(folder, made_of, resumes=True) as new:
+        (new / "part").write_text("part")
+        for place in (new, new.parent):
+            (place / ".DS_Store").write_text("a look while it is written")
+        raise KeyboardInterrupt
+    with whole_folder(folder, made_of, resumes=True) as new:
+        assert (new / "part").exists()
+    (folder / ".DS_Store").write_text("another look, after it was written")
+    assert list(read_manifest(folder)["files"]) == ["part"]
+    assert is_whole(folder, read_manifest(folder))
+    verify(folder)
+
+
 @pytest.mark.parametrize("name", ["table", "inner/weights", f"inner/{MANIFEST}"])
 def test_every_flipped_bit_is_refused_with_the_file_and_the_remedy(folder, name):
     whole = (folder / name).read_bytes()

@@ -123,10 +123,11 @@ class ActivationSource(Protocol):
         batch_size: int,
         seed: int = 0,
         *,
-        epochs: None,
+        epochs: int | None = 1,
         part: tuple[int, int] = (0, 1),
     ) -> Any:
-        """Return endless batches [batch, Σ d] in float32, which can resume with `state_dict` and `load_state_dict`."""
+        """Return batches [batch, Σ d] in float32, endless if `epochs` is None. They can resume with `state_dict` and
+        `load_state_dict`."""
 
 
 class StoredRows(ActivationSource, Protocol):

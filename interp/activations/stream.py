@@ -35,7 +35,7 @@ from interp.activations.row_statistics import ActivationStatistics, n_sample_row
 from interp.activations.shards import DTYPES, in_single_precision, overflow_hint
 from interp.activations.sources import Provenance, RowLimit, Shard, are_all_equal, main_name_in
 from interp.checks.errors import InterpError
-from interp.checks.limits import PositiveInt, check_value
+from interp.checks.limits import PositiveInt, check_at_least, check_value
 from interp.runtime.options import takes_options
 from interp.runtime.processes import part_of
 from interp.runtime.progress import Progress, no_progress
@@ -184,11 +184,12 @@ class ActivationStream:
         batch_size: int,
         seed: int = 0,
         *,
-        epochs: None = None,
+        epochs: int | None = 1,
         part: tuple[int, int] = (0, 1),
     ) -> "StreamBatches":
-        """Return endless batches of rows in float32; `part=(rank, count)` selects the rank's slice of each."""
-        return StreamBatches(self, tuple(map(self.name_of, as_hook_names(hook))), batch_size, seed, part)
+        """Return batches of rows in float32; endless if `epochs` is None. Batches continue over the end of an epoch, so
+        only the very last may be short. `part=(rank, count)` selects the rank's slice of each."""
+        return StreamBatches(self, tuple(map(self.name_of, as_hook_names(hook))), batch_size, seed, epochs, part)
 
     def chunk(self, sequences: Int[Tensor, " seq"]) -> Chunk:
         """Run the model on these sequences, unless the last call had the same ones."""
@@ -237,9 +238,17 @@ class StreamBatches(Iterator[Tensor]):
     """The batches of a stream, from chunks whose numbers of rows are unknown before the model runs."""
 
     def __init__(
-        self, stream: ActivationStream, hooks: tuple[str, ...], batch_size: int, seed: int, part: tuple[int, int]
+        self,
+        stream: ActivationStream,
+        hooks: tuple[str, ...],
+        batch_size: int,
+        seed: int,
+        epochs: int | None,
+        part: tuple[int, int],
     ):
+        check_at_least(1, epochs=epochs, batch_size=batch_size)
         self.stream, self.hooks, self.batch_size, self.seed, self.part = stream, hooks, batch_size, seed, part
+        self.epochs = epochs
         self._epoch, self._chunk, self._row = 0, 0, 0
         self._shuffled: tuple[tuple[int, int], Tensor, Tensor] | None = None
         """An epoch and a chunk, the sequences of this chunk, and the order of its rows."""
@@ -247,7 +256,7 @@ class StreamBatches(Iterator[Tensor]):
     def __next__(self) -> Float[Tensor, "batch d"]:
         batch = torch.empty(self.batch_size, sum(map(self.stream.d, self.hooks)))
         filled = 0
-        while filled < self.batch_size:
+        while filled < self.batch_size and self._epoch != self.epochs:
             acts, order = self._chunk_in_order()
             n_rows = len(order)
             rows = order[self._row : self._row + self.batch_size - filled]
@@ -256,7 +265,9 @@ class StreamBatches(Iterator[Tensor]):
             if self._row == n_rows:
                 done = self._epoch * self.stream.n_chunks + self._chunk + 1
                 (self._epoch, self._chunk), self._row = divmod(done, self.stream.n_chunks), 0
-        return batch[part_of(self.batch_size, *self.part)]
+        if not filled:
+            raise StopIteration
+        return batch[part_of(filled, *self.part)]
 
     def state_dict(self) -> dict[str, Any]:
         at = {"epoch": self._epoch, "chunk": self._chunk, "row": self._row}

@@ -1,10 +1,16 @@
 """Check that the memory that work needs is free."""
 
 import resource
+from contextlib import suppress
+from pathlib import Path
 
 import psutil
 
 from interp.checks.errors import TooLargeError
+
+_VERSION_1 = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"
+_VERSION_2 = "memory.max", "memory.current", ""
+"""The files of a control group's limit and use, and the prefix of the totals in its memory.stat."""
 
 
 def check_memory(n_bytes: int, purpose: str, remedy: str) -> None:
@@ -16,9 +22,36 @@ def check_memory(n_bytes: int, purpose: str, remedy: str) -> None:
 
 
 def free_memory() -> int:
-    """Return the free bytes of the machine, or the bytes that this process may still allocate if these are fewer."""
-    free = psutil.virtual_memory().available
+    """Return the free bytes of the machine, or the bytes that this process or its container may still allocate if these
+    are fewer."""
+    free = [psutil.virtual_memory().available, *free_in_groups(Path("/proc/self/cgroup"), Path("/sys/fs/cgroup"))]
     limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit == resource.RLIM_INFINITY:
-        return free
-    return max(0, min(free, limit - psutil.Process().memory_info().vms))
+    if limit != resource.RLIM_INFINITY:
+        free.append(limit - psutil.Process().memory_info().vms)
+    return max(0, min(free))
+
+
+def free_in_groups(groups: Path, mount: Path) -> list[int]:
+    """Return the bytes that each limit of Linux's control groups leaves, as containers and cluster schedulers set them.
+
+    groups: the file that lists this process's groups (/proc/self/cgroup).
+    mount: the folder with all groups (/sys/fs/cgroup).
+
+    Pages of files count as free, as the kernel takes them back when memory is needed.
+    """
+    free = []
+    for line in groups.read_text().splitlines() if groups.is_file() else ():
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", "memory"):
+            continue
+        top = mount if controllers == "" else mount / controllers
+        limit_file, use_file, prefix = _VERSION_2 if controllers == "" else _VERSION_1
+        inner = top / path.lstrip("/")
+        for group in (inner, *inner.parents):
+            if not group.is_relative_to(top):
+                break
+            with suppress(OSError, ValueError):  # it has no limit, or lies outside of what a container sees
+                limit, used = (int((group / name).read_text()) for name in (limit_file, use_file))
+                stat = dict(row.split() for row in (group / "memory.stat").read_text().splitlines())
+                free.append(limit - used + sum(int(stat[f"{prefix}{age}_file"]) for age in ("active", "inactive")))
+    return free

@@ -71,19 +71,22 @@ def rank_command(
         raise InterpError(f"--labels: {source} is not a run folder, and a feature store does not keep label masks")
     from interp.pipeline.opening import open_any
     from interp.pipeline.stages import LINE_WIDTH
-    from interp.pipeline.stages.ranking import rank_latents, verdicts_summary
+    from interp.pipeline.stages.ranking import open_twin, rank_latents, verdicts_summary
     from interp.verdict.ranking import join_rankings, rank_features
     from interp.verdict.ranking_tables import N_ROWS, Ranking
     from interp.verdict.verdict_shares import verdict_counts
 
-    without_twin = str(twin) == "none"
-    twin_features = None if twin is None or without_twin else open_any(twin, "features")
+    twin_place: Path | None = None
+    if twin is not None and str(twin) != "none":
+        scan = open_any(twin, "features")
+        twin_place = twin.resolve() if is_run(twin) else scan.path.resolve()  # a run has a scan of each hook
     if in_run and twin is not None:
-        settings["twin"] = None if twin_features is None else str(twin_features.path.resolve())
+        settings["twin"] = None if twin_place is None else str(twin_place)
 
     def make(run: "Run | None", features: "FeatureStore", bar: Bar) -> "pd.DataFrame":
         if run is not None:
             return rank_latents(run, dataclasses.replace(run.config.ranking, **settings), bar, own_part)
+        twin_features = open_twin(None if twin_place is None else str(twin_place), features.meta["hook_name"])
         return rank_features(features, twin=twin_features, part=own_part, progress=bar, **settings)
 
     def summarise(table: "pd.DataFrame", _: "FeatureStore") -> str:

@@ -257,10 +257,10 @@ class Steered:
 def pins(features: FeatureStore, multiples: Mapping[int, float]) -> dict[int, Action]:
     if not isinstance(multiples, Mapping):
         raise InterpError(f"{multiples!r} must be latents with multiples of their maxima, such as {{476: 2.0}}")
-    table = features.table().set_index("latent")
-    if never := [latent for latent in multiples if latent not in table.index or not table["max"][latent] > 0]:
+    maxima = dict(enumerate(features.column("max")))
+    if never := [latent for latent in multiples if not maxima.get(latent, 0) > 0]:
         raise InterpError(f"latents {never} never fire in {features.path}, so they have no maximum: choose others")
-    return {latent: pin(multiple * float(table["max"][latent])) for latent, multiple in multiples.items()}
+    return {latent: pin(multiple * float(maxima[latent])) for latent, multiple in multiples.items()}
 
 
 def latent_activations(

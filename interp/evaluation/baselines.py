@@ -23,8 +23,10 @@ from interp.activations.hooks import Model, module_of
 from interp.checks.errors import InterpError
 from interp.codes.dictionary import Metadata
 from interp.codes.sparse_codes import SparseCodes
-from interp.sae.kernels.torch_kernels import TorchKernels
+from interp.sae.kernels.dispatch import kernels
 
+_ROWS_AT_ONCE = 256
+"""Rows of a matrix that are permuted at a time."""
 AnyModel = TypeVar("AnyModel", bound=Model)
 
 
@@ -65,7 +67,7 @@ class FixedDictionary:
     def decode(self, z: Float[Tensor, "row d_sae"] | SparseCodes) -> Float[Tensor, "row d_in"]:
         if not isinstance(z, SparseCodes):
             return z @ self.W_dec + self.b_dec
-        return TorchKernels().decode(z.with_values(z.values.to(self.W_dec.dtype)), self.W_dec, self.b_dec)
+        return kernels(self.W_dec).decode(z.with_values(z.values.to(self.W_dec.dtype)), self.W_dec, self.b_dec)
 
     def __call__(self, x: Float[Tensor, "row d_in"]) -> Float[Tensor, "row d_in"]:
         return self.decode(self.codes(x))
@@ -146,8 +148,13 @@ def shuffled_model(model: AnyModel, *, seed: int = 0) -> AnyModel:
     generator = torch.Generator().manual_seed(seed)
     copied = copy.deepcopy(model)
     with torch.no_grad():
-        for name, weight in module_of(copied).named_parameters():
+        both = zip(module_of(copied).named_parameters(), module_of(model).parameters(), strict=True)
+        for (name, weight), original in both:
             if weight.ndim >= 2 and not name.rpartition(".")[2].startswith("b_"):
-                order = torch.randperm(weight.numel(), generator=generator).to(weight.device)
-                weight.copy_(weight.flatten()[order].view_as(weight))
+                # The index has four bytes an entry, and torch makes one of eight of it: of a block of rows at a time.
+                kind = torch.int32 if weight.numel() < 1 << 31 else torch.int64
+                order = torch.randperm(weight.numel(), generator=generator, dtype=kind).view(weight.shape)
+                entries = original.flatten()
+                for rows, picked in zip(weight.split(_ROWS_AT_ONCE), order.split(_ROWS_AT_ONCE), strict=True):
+                    rows.copy_(entries[picked.to(weight.device)])
     return copied

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numba import njit
 
+from interp.checks.errors import InterpError
 from interp.codes.offsets import offsets_from_lengths
 from interp.features.firing_statistics import FiringStatistics, bin_edges, bin_of_bits
 from interp.features.scan_input import FiringsByLatent, ScanText
@@ -22,6 +23,8 @@ from interp.statistics.estimates import ratio, variance
 
 _N_THRESHOLDS = 32
 _ROWS_AT_ONCE = 1 << 20
+MAX_LABELS = 1 << 16
+"""Most labels of a scan: their numbers have 16 bits."""
 MAX_PAIRS = 1 << 15
 """Pairs of a latent and a label whose thresholds may be compared at a time."""
 
@@ -42,7 +45,9 @@ class LabelSets:
     @classmethod
     def gather(cls, masks: Mapping[str, np.ndarray], scan: ScanText) -> "LabelSets":
         """Build the sets from one mask per label. Each label divides the sets of the labels before it. Masks are read
-        one at a time, so lazy masks need no memory."""
+        one at a time, so lazy masks need no memory. Raises ValueError for more than MAX_LABELS."""
+        if len(masks) > MAX_LABELS:
+            raise InterpError(f"{len(masks):,} labels were given, and a scan takes at most {MAX_LABELS:,}")
         set_of_row = np.zeros(scan.tokens.size, np.uint32)
         members = np.zeros((1, 0), bool)
         for name in masks:

@@ -93,7 +93,7 @@ def check_table(
     if not differing and len(latents) and latents.max() >= features.d_sae:
         differing = [f"latent {latents.max()}, which is not in 0..{features.d_sae - 1}"]
     if not differing and "n_active" in table:
-        scanned_n = features.table().set_index("latent")["n_active"].reindex(latents).fillna(0).to_numpy()
+        scanned_n = pd.Series(features.column("n_active")).reindex(latents).fillna(0).to_numpy()
         table_n = pd.to_numeric(table["n_active"], errors="coerce").to_numpy()
         if (is_other := scanned_n != table_n).any():
             i = is_other.argmax()

@@ -81,12 +81,13 @@ def _is_ours(facts_file: Path) -> bool:
 
 
 def provenance(fig: go.Figure, path: Path, width: str | float, made_from: Any) -> dict[str, Any]:
-    """Gather the facts about a figure: title, width, the data in it, the command, the versions, its sources."""
+    """Gather the facts about a figure: title, width, the data in it, the program that drew it, the versions, its
+    sources. The program's arguments are left out: they may have a password, and figures are published."""
     return {
         "title": fig.layout.title.text,
         "width_mm": round(to_pixels(width) * 25.4 / 96, 1) if path.suffix in IMAGES else None,
         "figure_sha256": digest(str(fig.to_json()).encode()),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "program": Path(sys.argv[0]).name,
         "versions": versions_of("interp", "plotly", "kaleido"),
         "made_from": made_from.provenance() if hasattr(made_from, "provenance") else dict(made_from or {}),
     }

@@ -15,6 +15,9 @@ from interp.checks.errors import InterpError
 from interp.storage.artifacts import check_exists
 from interp.storage.files import digest_file
 
+_imported = list[str]()
+"""The names of the modules that this process has imported, in their order."""
+
 
 def import_plugin(file: str | Path) -> str:
     """Run a Python file, once in a process, and return its SHA-256. Raises ValueError if it is not a Python file;
@@ -32,7 +35,13 @@ def import_plugin(file: str | Path) -> str:
         except BaseException:
             del sys.modules[name]
             raise
+        _imported.append(name)
     return digest
+
+
+def n_imported() -> int:
+    """Return how many plugins this process has imported. Each can change what a configuration means."""
+    return len(_imported)
 
 
 def check_imported(plugins: Mapping[str, str], where: Path) -> None:

@@ -21,6 +21,7 @@ from urllib.parse import quote
 from interp.checks.errors import DamagedError, InterpError, did_you_mean
 from interp.display.cards import Markup, card, markup, show_table
 from interp.pipeline.config import RunConfig
+from interp.pipeline.plugins import n_imported
 from interp.pipeline.sections import MLP_NEURONS
 from interp.pipeline.stages import LEFT_OUT, RUN_ATTRIBUTES, STAGES, Stage
 from interp.storage.artifacts import HOOKS, nearest_path, whole_run
@@ -126,14 +127,14 @@ class Run:
 
     @property
     def config(self) -> RunConfig:
-        """The configuration in run.toml. It is read once, and again if the file was written since, or if it names
-        plugins, as importing one changes what can be read."""
+        """The configuration in run.toml. It is read once, and again if the file was written or a plugin imported since,
+        which changes what can be read."""
         if self._config is not None:
             return self._config
         file = self.path / RUN_FILE
         status = file.stat()
-        version = status.st_ino, status.st_mtime_ns, status.st_size
-        if self._config_read is None or self._config_read[0] != version or self._config_read[1].plugins:
+        version = status.st_ino, status.st_mtime_ns, status.st_size, n_imported()
+        if self._config_read is None or self._config_read[0] != version:
             self._config_read = version, RunConfig.from_toml(file)
         return self._config_read[1]
 

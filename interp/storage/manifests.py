@@ -26,7 +26,7 @@ MADE_OF = "made_of"
 EDITABLE_KEY = "editable"
 """The key that says that people and other tools may change the files."""
 SYSTEM_FILES = (".DS_Store", "Thumbs.db")
-"""Files that a file manager leaves, and changes, in any folder that is looked at. They belong to no folder's content."""
+"""Files that a file manager leaves, and changes, in a folder that somebody looks at. No folder's content has them."""
 _OWN_KEYS = ("versions", "files", "sha256", "format")
 """Keys of which each manifest has at least three. A file with at most one of them is another program's, such as a
 browser extension's: damage to one bit of ours changes one key at most."""

@@ -143,15 +143,18 @@ def test_each_epoch_has_each_row_once_and_no_more_than_a_buffer_is_held(model, t
     stream = ActivationStream(model, tokens, [HOOK], **SMALL)
     chunk, held = stream.chunk, []
     monkeypatch.setattr(stream, "chunk", lambda s: held.append(len(s)) or chunk(s))
-    batches = stream.batches(HOOK, len(store), seed=1)
+    batches = stream.batches(HOOK, len(store), seed=1, epochs=None)
     first, second = next(batches), next(batches)
     for epoch in (first, second):
         assert sorted(epoch.tolist()) == rows
     assert not torch.equal(first, second) and max(held) == 10
-    whole = stream.batches([HOOK], 50, seed=1)
-    parts = [stream.batches([HOOK], 50, seed=1, part=(i, 3)) for i in range(3)]
-    for _ in range(5):
-        assert torch.equal(next(whole), torch.cat([next(part) for part in parts]))
+    whole = list(stream.batches([HOOK], 50, seed=1, epochs=2))
+    assert [len(batch) for batch in whole] == [len(batch) for batch in store.batches([HOOK], 50, epochs=2)]
+    parts = [stream.batches([HOOK], 50, seed=1, epochs=2, part=(i, 3)) for i in range(3)]
+    for batch, *in_parts in zip(whole, *parts, strict=True):
+        assert torch.equal(batch, torch.cat(in_parts))
+    once = torch.cat(list(stream.batches(HOOK, 50, seed=1)))
+    assert sorted(once.tolist()) == rows, "one pass, as of a store"
 
 
 @pytest.mark.parametrize("sequences_held", [1, 10])
@@ -174,7 +177,7 @@ def test_activations_that_overflow_float16_are_refused_as_by_a_harvest(model, to
 
 
 def test_the_rows_of_a_chunk_are_shuffled_once(model, tokens, monkeypatch):
-    batches = ActivationStream(model, tokens, [HOOK], **SMALL).batches(HOOK, 16, seed=1)
+    batches = ActivationStream(model, tokens, [HOOK], **SMALL).batches(HOOK, 16, seed=1, epochs=None)
     drawn = []
     monkeypatch.setattr(
         "interp.activations.stream.shuffled_range", lambda n, *key: drawn.append((n, *key)) or shuffled_range(n, *key)

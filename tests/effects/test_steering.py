@@ -185,6 +185,13 @@ def test_an_impossible_kl_and_a_silent_latent_are_refused(tokens, tmp_path):
         steering_success(features, model, POST, dictionary, {0: 1.0}, n_tokens=0)
 
 
+def test_steering_reads_no_whole_table_of_the_scan(tokens, tmp_path, monkeypatch):
+    model, dictionary = ours(), sae().double()
+    features = scanned(model, POST, dictionary, tokens, tmp_path)
+    monkeypatch.setattr(type(features), "table", lambda *_: pytest.fail("each click would read all examples"))
+    assert steer(model, POST, dictionary, features, {0: 2.0}, tokens[:1], n_tokens=2).shape == (1, tokens.shape[1] + 2)
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_model_that_keeps_its_keys_and_values_writes_the_same_and_reads_each_token_once(family, monkeypatch):
     tokenizer = foreign_tokenizer(family)

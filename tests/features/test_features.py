@@ -839,5 +839,8 @@ def test_a_label_is_a_mask_of_any_dtype_and_not_a_class_or_unknown(tmp_path):
     for label in (tokens, unknown):
         with pytest.raises(ValueError, match="label 'x' has values other than 0 and 1: give a mask"):
             FeatureStore.from_codes(tokens, codes, tmp_path / "features", labels={"x": label})
+    too_many = dict.fromkeys(map(str, range((1 << 16) + 1)), tokens == 1)
+    with pytest.raises(ValueError, match="65,537 labels were given, and a scan takes at most 65,536"):
+        FeatureStore.from_codes(tokens, codes, tmp_path / "features", labels=too_many)
     mask = tokens == 1
     assert labels_digest({"x": mask.float()}, ["x"]) == labels_digest({"x": mask.numpy()}, ["x"])

@@ -532,7 +532,8 @@ def test_save_writes_what_the_ending_says(ranking, tmp_path):
     figures.save(figure, tmp_path / "again.json", made_from=made_from)
     beside, again = (json.loads((tmp_path / f"{name}.json.json").read_text()) for name in ("scores", "again"))
     assert again["made_from"] == {"seed": {"sae": 3}, "config_sha256": "ab"} and beside["made_from"] == {}
-    assert beside["figure_sha256"] == again["figure_sha256"] and "interp" in beside["versions"] and beside["command"]
+    assert beside["figure_sha256"] == again["figure_sha256"] and "interp" in beside["versions"]
+    assert beside["program"] == Path(sys.argv[0]).name and "command" not in beside
     assert "plotly.js" in figures.save(figure, tmp_path / "scores.html").read_text(encoding="utf-8")
     with pytest.raises(ValueError, match="scores.doc must end in one of .svg"):
         figures.save(figure, tmp_path / "scores.doc")

@@ -287,6 +287,16 @@ def test_a_twin_is_looked_for_at_the_same_hook(copied, both):
         assert (run.ranking.twin_correlation.dropna() > 0.99).all() and own[hook].is_dir()
 
 
+def test_the_command_looks_for_a_twin_at_the_same_hook(copied, both, tmp_path):
+    part = copied.path / PART
+    assert main(["rank", str(part), "--twin", str(both.path)]) == 0
+    assert Run(part).config.ranking.twin == str(both.path.resolve())
+    assert (Run(part).ranking.twin_correlation.dropna() > 0.99).all()
+    out = tmp_path / "ranking.parquet"
+    assert main(["rank", str(part / "features"), "--twin", str(both.path), "--out", str(out)]) == 0
+    assert (pd.read_parquet(out).twin_correlation.dropna() > 0.99).all()
+
+
 def test_a_part_in_use_is_left_alone(copied):
     with hold_lock(copied.path / PART), pytest.raises(ValueError, match=f"{MID} is in use by another process"):
         run_stages(with_hooks(POST, MID), copied.path)

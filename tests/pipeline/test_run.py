@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from interp.compare.null_dictionaries import NullsConfig, compare_with_nulls
 from interp.display.verdict_names import VERDICTS
@@ -240,6 +241,24 @@ def test_a_shuffled_model_has_the_same_weights_in_another_order(run):
     for name, weight in before.items():
         assert torch.equal(weight.flatten().sort().values, shuffled[name].flatten().sort().values)
         assert torch.equal(weight, dict(run.model.named_parameters())[name]), "the model itself stays"
+
+
+def test_a_large_matrix_is_shuffled_without_an_index_larger_than_itself():
+    class Largest(TorchDispatchMode):
+        n_bytes = 0
+
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            result = function(*args, **(kwargs or {}))
+            if isinstance(result, torch.Tensor):
+                self.n_bytes = max(self.n_bytes, result.nbytes)
+            return result
+
+    embedding = torch.nn.Embedding(3000, 7)
+    with Largest() as largest:
+        shuffled = shuffled_model(embedding, seed=3)
+    assert largest.n_bytes == embedding.weight.nbytes
+    order = torch.randperm(embedding.weight.numel(), generator=torch.Generator().manual_seed(3))
+    assert torch.equal(shuffled.weight, embedding.weight.flatten()[order].view(3000, 7))
 
 
 def test_a_stage_alone_is_run_anew_from_what_is_there(copied):

@@ -566,6 +566,23 @@ def test_notes_that_were_not_taken_are_sent_again_and_only_then_said_to_be_saved
     edit_notes(server.notes, server.key, {"7": {"label": ("sent later", "")}})
 
 
+def test_a_note_that_is_on_its_way_when_the_page_is_closed_is_kept(page, server, run):
+    page.open(f"{server.address}/#feature/9")
+    page.evaluate("window.own = fetch; window.sent = []; null")
+    page.evaluate("window.fetch = (to, what) => (sent.push(what), own(to, what)); null")
+    field = "document.querySelector('#feature header input')"
+    write = f"{field}.value = {{}}; {field}.dispatchEvent(new Event('input'))"
+    page.evaluate(write.format("'on its way'"))
+    page.wait("sent.length")
+    assert page.evaluate("sent[0].keepalive"), "the browser may cancel any other request of a closed page"
+    page.wait("document.querySelector('#feature .notes output').textContent === 'saved'")
+    page.evaluate(write.format("'x'.repeat(70000)"))
+    page.wait("sent.length === 2")
+    page.wait("document.querySelector('#feature .notes output').textContent === 'saved'")
+    assert run.notes["label"].str.len().max() == 70000, "what is too long to be kept is sent all the same"
+    edit_notes(server.notes, server.key, {"9": {"label": ("x" * 70000, "")}})
+
+
 def test_the_map_is_drawn_beside_what_is_live(page, server):
     page.open(f"{server.address}/#map")
     assert page.text("#map .listed li") and not page.complaints

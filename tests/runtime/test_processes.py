@@ -172,7 +172,8 @@ def test_too_little_memory_is_no_lost_process(monkeypatch):
 
 
 LOST = """
-import os, time, torch
+import os, signal, time, torch
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from interp.runtime import processes as module
@@ -185,15 +186,18 @@ if __name__ == "__main__":
     if team.rank == 1:
         while how == "stuck" and not told.exists():
             time.sleep(0.01)
+        if how == "interrupted":
+            with suppress(KeyboardInterrupt):
+                team.all_do(lambda: signal.raise_signal(signal.SIGINT))
         os._exit(0)  # the launcher sees no failure that it would end the other for
     try:
-        team.sum_(torch.ones(3))
+        team.all_do(lambda: None) if how == "interrupted" else team.sum_(torch.ones(3))
     except RuntimeError as error:
         told.write_text(str(error))
 """
 
 
-@pytest.mark.parametrize("how", ["gone", "stuck"])
+@pytest.mark.parametrize("how", ["gone", "stuck", "interrupted"])
 def test_a_process_that_is_lost_leaves_the_others_with_an_error(tmp_path, how):
     launch(LOST, how, tmp_path / "told", folder=tmp_path, check=False)
     assert "process 0 of 2 lost contact with the others: one has failed or hangs" in (tmp_path / "told").read_text()

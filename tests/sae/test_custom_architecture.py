@@ -19,6 +19,7 @@ from interp.activations import ActivationStore
 from interp.cli import main
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_alone
+from interp.pipeline.plugins import import_plugin
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages import STAGES
 from interp.sae import SAEConfig, TopKConfig, load_sae, train_sae
@@ -137,12 +138,14 @@ def test_a_run_imports_the_users_own_file_and_keeps_its_digest(mine, tmp_path, c
     assert all(run.manifest(name)["config"]["plugins"] == [digest] for name in ("corpus", "model", "sae"))
     assert run.sae.config.level == 0.25
     config = run.config
+    assert run.config is config, "it is read once, as nothing was imported since"
 
     forget()
     mine.write_text("raise SystemExit('a run that is opened runs no code')")
     opened = Run(tmp_path / "run")
     assert opened.config.to_dict() == config.to_dict() and opened.config.sae.level == 0.25
     assert opened.sae.config is None and opened.sae.d_sae == 64, "it encodes by what the file of its weights says"
+    assert type(opened.config.sae) is not type(config.sae)
     for name in [name for name in sys.modules if name.startswith("mine_")]:
         del sys.modules[name]
     with pytest.raises(ValueError, match=f"was made with {mine}: add --import"):
@@ -160,6 +163,16 @@ def test_a_stage_of_the_users_own_file_runs_in_its_place(mine, tmp_path):
     file.write_text(tomli_w.dumps({"plugins": [str(mine)]} | SECTIONS))
     config = RunConfig.from_toml(file, import_plugins=True)
     assert list(STAGES)[-2:] == ["widest", "report"] and config.widest.latents == 2
+
+
+def test_a_configuration_is_read_again_after_a_plugin_was_imported(mine, tmp_path):
+    digest = hashlib.sha256(mine.read_bytes()).hexdigest()
+    sections = {"plugins": {str(mine): digest}, "sae": {"architecture": "biased", "d_sae": 64, "tokens": 5_000}}
+    (tmp_path / "run.toml").write_text(tomli_w.dumps(sections))
+    run = Run(tmp_path)
+    assert run.config is run.config and not hasattr(run.config.sae, "pick")
+    import_plugin(mine)
+    assert run.config is run.config and run.config.sae.pick is not None
 
 
 def test_a_run_may_stop_after_a_stage_of_the_users_own_file(mine, tmp_path, monkeypatch):

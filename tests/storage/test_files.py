@@ -90,6 +90,41 @@ def test_free_memory_is_no_more_than_a_process_may_take(monkeypatch):
     assert 0 <= free_memory.free_memory() <= 1 << 20
 
 
+def group(folder, files, **stat):
+    """Write the files of a control group."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / f"memory.{name}").write_text(f"{content}\n")
+    (folder / "memory.stat").write_text("".join(f"{name} {value}\n" for name, value in stat.items()))
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_the_limits_of_a_container_count(tmp_path, version):
+    groups, mount = tmp_path / "cgroup", tmp_path / "groups"
+    if version == 2:
+        groups.write_text("0::/pod/container\n")
+        names, prefix, top = ("max", "current"), "", mount
+    else:
+        groups.write_text("7:cpu,cpuacct:/pod/container\n4:memory:/pod/container\n1:name=systemd:/\n0::/\n")
+        names, prefix, top = ("limit_in_bytes", "usage_in_bytes"), "total_", mount / "memory"
+    assert free_memory.free_in_groups(groups, mount) == []
+    of_files = {f"{prefix}active_file": 20, f"{prefix}inactive_file": 300}
+    group(top / "pod" / "container", dict(zip(names, (4000, 1000), strict=True)), anon=680, **of_files)
+    assert free_memory.free_in_groups(groups, mount) == [4000 - 1000 + 320], "what it keeps of files is taken back"
+    group(top / "pod", dict(zip(names, (3000, 2900), strict=True)), **dict.fromkeys(of_files, 0))
+    assert free_memory.free_in_groups(groups, mount) == [3320, 100], "that of all containers of a pod too"
+    groups.write_text(groups.read_text().replace("/pod/container", "/host/outside"))
+    group(top, dict(zip(names, (500, 100), strict=True)), **of_files)
+    assert free_memory.free_in_groups(groups, mount) == [720], "a container sees its own group as the first"
+    group(top, {names[0]: "max"})
+    assert free_memory.free_in_groups(groups, mount) == free_memory.free_in_groups(tmp_path / "none", mount) == []
+
+
+def test_free_memory_is_no_more_than_a_container_may_take(monkeypatch):
+    monkeypatch.setattr(free_memory, "free_in_groups", lambda groups, mount: [5 << 20, 3 << 20])
+    assert free_memory.free_memory() == 3 << 20
+
+
 def test_in_percent_reports_steps_in_percent_of_the_work():
     told = []
     tell = percent_of_steps(lambda *step: told.append(step), {"reading": 0.2, "judging": 0.8})

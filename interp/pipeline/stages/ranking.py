@@ -45,7 +45,7 @@ def verdicts_summary(counts: Mapping[str, Any]) -> str:
     return ", ".join(shown)
 
 
-def _open_twin(twin: str | None, hook_name: str) -> "FeatureStore | None":
+def open_twin(twin: str | None, hook_name: str) -> "FeatureStore | None":
     """Return the twin's scan, in which latents are searched for; of a run of several hooks, the scan at the same hook
     if there is one."""
     from interp.features.feature_store import FeatureStore
@@ -58,7 +58,7 @@ def _open_twin(twin: str | None, hook_name: str) -> "FeatureStore | None":
 
 
 def _check_twin(config: RunConfig) -> None:
-    _open_twin(config.ranking.twin, config.harvest.hook_names[0])
+    open_twin(config.ranking.twin, config.harvest.hook_names[0])
 
 
 def verdict_settings() -> dict[str, Any]:
@@ -78,7 +78,7 @@ def _verdicts_and_twin(run: Run) -> dict[str, Any]:
     is_gone = address_of(twin) is None and not Path(twin).exists()
     if is_gone and (made := run.manifest("ranking")) is not None and "twin" in made["config"]:
         return verdict_settings() | {"twin": made["config"]["twin"]}
-    opened = _open_twin(twin, run.config.harvest.hook_name)
+    opened = open_twin(twin, run.config.harvest.hook_name)
     assert opened is not None
     return verdict_settings() | {"twin": digest_json(opened.inputs)}
 
@@ -129,7 +129,7 @@ def rank_latents(
     return rank_features(
         run.features,
         labels=run.harvested.labels,
-        twin=_open_twin(config.twin, run.config.harvest.hook_name),
+        twin=open_twin(config.twin, run.config.harvest.hook_name),
         matches=run.nulls.twins if run.has("nulls") else None,
         part=part,
         progress=progress,

@@ -25,6 +25,7 @@ const showError = (place, error) => place.replaceChildren(h("p.missing", { role:
 (() => {
   const PAUSE = 300;
   const RETRY = 2000; // until changes that the server did not take are sent again
+  const MOST_KEPT = 15000; // characters of changes that outlive the page: a browser allows 64 KiB of them
   let waiting = {},
     sending = false,
     isRefused = false,
@@ -54,13 +55,16 @@ const showError = (place, error) => place.replaceChildren(h("p.missing", { role:
     timer = setTimeout(send, PAUSE);
   }
 
+  /* Give changes to the server, even if the page is closed before it answers. */
+  const post = (edits) => ask("notes", { edits }, { keepalive: JSON.stringify(edits).length <= MOST_KEPT });
+
   async function send() {
     if (sending || !anyWaiting()) return;
     const edits = waiting;
     waiting = {};
     sending = true;
     try {
-      const notes = await ask("notes", { edits });
+      const notes = await post(edits);
       if (isRefused) trouble("");
       isRefused = false;
       if (anyWaiting()) timer = setTimeout(send, PAUSE);
@@ -90,6 +94,6 @@ const showError = (place, error) => place.replaceChildren(h("p.missing", { role:
   look();
   window.addEventListener("focus", look);
   window.addEventListener("pagehide", () => {
-    if (anyWaiting()) ask("notes", { edits: waiting }, { keepalive: true });
+    if (anyWaiting()) post(waiting);
   });
 })();

@@ -36,7 +36,7 @@ from interp.storage.addresses import (
 )
 from interp.storage.files import parse_json
 from interp.storage.locks import is_opened, open_locked
-from interp.storage.manifests import MANIFEST, check_manifest, listed_files, read_note
+from interp.storage.manifests import MANIFEST, check_manifest, listed_files, read_optional_json
 
 BEGUN = "begun.json"
 UNFINISHED = ".unfinished"
@@ -73,7 +73,7 @@ def local_path(path: str | Path) -> Path:
 def upload(folder: Path, address: Address) -> None:
     """Upload a finished folder to an address, replacing any existing one."""
     names = listed_files(folder) or set()
-    before = (listed_files(address) or set()) | set(read_note(address / _UPLOADING, f"delete {address}") or ())
+    before = (listed_files(address) or set()) | set(read_optional_json(address / _UPLOADING, f"delete {address}") or ())
     write_object(address / _UPLOADING, json.dumps(sorted(before | names)).encode())
     remove_object(address / MANIFEST)
     for name in sorted(names - {MANIFEST}):

@@ -136,6 +136,14 @@ def listed_tokens(rule: Segments) -> list[Token]:
     return list(tokens_of(rule)) if is_list else []
 
 
+def first_tokens(rule: Segments) -> list[Token]:
+    """Return the tokens that a rule lists, alone or before their context; none if it names other tokens, too."""
+    is_listed = (isinstance(one, Token) or one in SEPARATORS for one in rule)
+    n = next((k for k, is_in in enumerate(is_listed) if not is_in), len(rule))
+    goes_on = n < len(rule) and str(rule[n]).startswith((",", " or"))
+    return [] if goes_on else list(tokens_of(rule[:n]))
+
+
 def map_tokens(segments: Segments, change: Callable[[Token], Token]) -> Segments:
     """Return the segments with each token changed."""
 

@@ -46,12 +46,6 @@ report.bytes = (() => {
   /* The first byte of a character of which some text holds a part; null if it holds none. */
   const leadOf = (text) => bytesOf(text).find(lengthOf) ?? null;
 
-  /* The same of several tokens whose parts are of one script. */
-  const leadOfAll = (text) => {
-    const [first = null, ...others] = bytesOf(text).filter(lengthOf);
-    return others.every((each) => nameOf(each) === nameOf(first)) ? first : null;
-  };
-
   /* The same of a whole letter that is not a Latin one. */
   const leadOfLetters = (text) => {
     const [letter] = text.match(/(?![\p{Script=Latin}])\p{L}/u) ?? [];
@@ -85,15 +79,6 @@ report.bytes = (() => {
    * around it, or in the commonest one if none is known; undefined where there are none. */
   const seenWith = (token, lead) => (charactersOf[token] ?? []).map((byScript) => (lead === null ? byScript[0]
     : byScript.find((characters) => nameOf(new TextEncoder().encode(characters)[0]) === nameOf(lead))));
-
-  /* A first byte of the characters of which a token is a part: of its own, or of those that it was seen to end, in the
-   * script around it if there are such; null if none is known. */
-  function leadRead(token, lead) {
-    const [byte] = bytesOf(token);
-    const isOfLead = lead !== null && (seenWith(token, lead)[0] || letterOf(byte, lead));
-    const [elsewhere] = seenWith(token, null);
-    return leadOf(token) ?? (isOfLead || !elsewhere ? lead : new TextEncoder().encode(elsewhere)[0]);
-  }
 
   /* The parts of characters in a run of stray bytes: [sign, label, meaning, what is known], …; lead: a first byte of
    * the script around it, if it has none itself; ended and begun: as above; endedElsewhere: in the commonest script;
@@ -186,7 +171,5 @@ report.bytes = (() => {
     return joined;
   }
 
-  return {
-    drawn, inLetters, meaning, directionOf, pieces, leadOf, leadOfAll, leadRead, leadOfLetters, nameOf, scriptOf,
-  };
+  return { drawn, inLetters, meaning, directionOf, pieces, leadOf, leadOfLetters, nameOf };
 })();

@@ -48,14 +48,12 @@ from interp.display.segments import (
 )
 from interp.features.feature_store import FeatureStore
 from interp.report.byte_words import ByteReader, byte_readers, script_of
+from interp.report.columns import NAMED_BY_LABEL
 from interp.report.json_text import format_percent
 from interp.report.verdict_evidence import words_of_sense
 from interp.statistics.cutoffs import MIN_F1
 from interp.text.vocabulary import quote_token
 
-NAMED_BY_LABEL = 0.05
-"""A latent is named by its best label if its F1 exceeds that of its rule less this much, which a longer name does not
-justify."""
 GOOD = 0.5
 """F1 from which on a label is set in bold, and a rule is no longer rough."""
 SOME = 0.05

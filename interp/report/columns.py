@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from interp.display.segments import listed_tokens, read_rule, tokens_of
 from interp.display.verdict_names import (
     BY_PROBABILITY,
     FAINT,
@@ -31,7 +32,7 @@ N_TOP_TOKENS = 8
 MAX_TOKEN_SHARE = 0.5
 """A latent counts as firing on many tokens if at most this share of its activation is on its commonest token."""
 NAMED_BY_LABEL = 0.05
-"""A latent is named by its best label if its F1 exceeds that of its rule less this much (`byLabel` in captions.js)."""
+"""A latent is named by its best label if its F1 exceeds that of its rule less this much (`captions`)."""
 CLEAR_F1 = 0.75
 """The overview's example of a rule that holds has at least this F1, if any has: below it, the strongest firings may be
 among those that the rule misses."""
@@ -41,10 +42,9 @@ N_RAISED = 2
 """Number of tokens raised by a latent that tell it from others of the same rule or label."""
 _DISTANCE = re.compile(r"\bwithin \d+ tokens\b")
 """Wordings of rules that look further than the tokens next to a firing."""
-_NAMES_TEXT = re.compile(r'"[^"]*[^\W_][^"]*"')
-"""A quoted token with a letter or a digit. The text around firings of other rules is rows of signs, which tell little
+_LETTER = re.compile(r"[^\W_]")
+"""A letter or a digit. The text around firings of rules whose tokens have none is rows of signs, which tell little
 on the overview."""
-_QUOTED = re.compile(r'"([^"]+)"')
 _WORD = re.compile(r" [^\W\d_]{2,}|[A-Z][a-z]+")
 MIN_WORDS = 3
 """Least number of tokens of a rule that the overview shows as an example of words that belong together."""
@@ -276,10 +276,11 @@ def overview_examples(
         return is_whole and _lists_words(str(ranking.loc[latent, "explanation"]))
 
     def characters_of(latent: int) -> frozenset[str]:
-        return frozenset("".join(_QUOTED.findall(str(ranking.loc[latent, "explanation"]))).strip())
+        rule = read_rule(str(ranking.loc[latent, "explanation"]))
+        return frozenset("".join(token.text for token in tokens_of(rule)).strip())
 
     def names_text(latent: int) -> bool:
-        return _NAMES_TEXT.search(str(ranking.loc[latent, "explanation"])) is not None
+        return any(map(_LETTER.match, characters_of(latent)))
 
     def names_cut_characters(latent: int) -> bool:
         return any("⟨" in str(sense.get("rule")) for sense in senses[latent])
@@ -323,10 +324,9 @@ def overview_examples(
 def _lists_words(rule: str) -> bool:
     """Return whether a rule is a list of at least MIN_WORDS tokens that begin a word, by a space or a capital, and are
     of one alphabet. Pieces of words say less to a reader."""
-    tokens = _QUOTED.findall(rule)
-    is_list = not re.sub(r",| or ", "", _QUOTED.sub("", rule)).strip()
+    tokens = [token.text for token in listed_tokens(read_rule(rule))]
     begin_words = all(_WORD.fullmatch(token) for token in tokens)
-    return is_list and begin_words and len(tokens) >= MIN_WORDS and len({token.isascii() for token in tokens}) == 1
+    return begin_words and len(tokens) >= MIN_WORDS and len({token.isascii() for token in tokens}) == 1
 
 
 def page_order(

@@ -6,7 +6,6 @@ null_low, null_high]. A measure that is not known here is shown by its name. Eac
 (`contexts`).
 """
 
-import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from interp.checks.errors import InterpError
+from interp.display.segments import first_tokens, read_rule
 from interp.report.contexts import Contexts
 from interp.report.json_text import number
 from interp.statistics.cutoffs import MIN_F1
@@ -44,9 +44,6 @@ NULL_DESCRIPTIONS = {
 EXPLANATION_FIELDS = ("precision", "recall", "f1_by_interval")
 SENSE_FIELDS = ("share", "f1", "precision", "recall", "n", "monosemanticity", "by_chance", "promoted")
 N_STRONGEST, N_WEAK, N_FOLLOWING = 5, 3, 8
-_QUOTED = re.compile(r'"[^"]+"')
-_LIST = re.compile(r'"[^"]+"(?:(?:,| or|, or) "[^"]+")*(?!,| or)')
-"""The list of tokens at the start of a phrase such as '" my" or " his" in verse', unless it has other tokens too."""
 
 
 class MeasureRow(NamedTuple):
@@ -167,13 +164,18 @@ def senses_of(
     for latent, place, example in zip(latents, places, contexts.examples(places, latents, rows), strict=True):
         examples.setdefault((latent, place), []).append(example)
     tokens = contexts.features.tokens.reshape(-1)
-    tokens_of_name: dict[str, list[int]] = {}
+    strings = {quote_token(string): string for string in contexts.features.vocab}
+    ids: dict[str, list[int]] = {}
     for token, string in enumerate(contexts.features.vocab):
-        tokens_of_name.setdefault(quote_token(string), []).append(token)
+        ids.setdefault(string, []).append(token)
+
+    def named_in(words: str) -> set[int]:
+        return {token for listed in first_tokens(read_rule(words, strings)) for token in ids.get(listed.text, [])}
+
     accounts = {}
     for latent, parts in senses.items():
         described = [_sense(sense) for sense in parts]
-        named = [_named_tokens(words_of_sense(sense), tokens_of_name) for sense in described]
+        named = [named_in(words_of_sense(sense)) for sense in described]
         named_by_any = {token for own in named for token in own}
         seen = [set(tokens[_ids(sense, "rows") + _ids(sense, "weak_rows")].tolist()) for sense in parts]
         claimed = [own or fires_on - named_by_any for own, fires_on in zip(named, seen, strict=True)]
@@ -191,13 +193,6 @@ def words_of_sense(sense: Mapping[str, Any]) -> str:
     """Return the rule of a sense if it holds, else what most of its firings share; "" where neither is known."""
     holds = sense["rule"] and (sense["f1"] is None or sense["f1"] >= MIN_F1)
     return sense["rule"] if holds else next(iter(sense["common"]), "")
-
-
-def _named_tokens(words: str, tokens_of_name: Mapping[str, list[int]]) -> set[int]:
-    """Return the tokens that some words list, alone or before their context."""
-    listed = _LIST.match(words)
-    names = _QUOTED.findall(listed[0]) if listed else []
-    return {token for name in names for token in tokens_of_name.get(name, [])}
 
 
 def _sense(sense: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from interp.display.segments import (
     Part,
     Token,
     as_text,
+    first_tokens,
     listed_tokens,
     read_rule,
     rule_text,
@@ -81,6 +82,20 @@ def test_parts_of_characters_of_several_scripts_are_one_family():
 def test_only_a_list_lists_tokens():
     assert [one.text for one in listed_tokens(simplify_rule(read_rule(CAPITALS)))] == list("ABCDEF")
     assert listed_tokens(read_rule('"a" after "b"')) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "tokens"),
+    [
+        ('" my" or " his" in verse', [" my", " his"]),
+        ('"a", "b" or "c"', ["a", "b", "c"]),
+        ('"a" or numbers', []),
+        ('"a", "b", or numbers after "c"', []),
+        ('tokens after "a"', []),
+    ],
+)
+def test_the_first_tokens_of_a_rule_are_those_on_which_it_holds(rule, tokens):
+    assert [token.text for token in first_tokens(read_rule(rule))] == tokens
 
 
 def test_segments_are_written_as_json():

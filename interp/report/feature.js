@@ -127,7 +127,7 @@ report.views.feature = (() => {
     if (hasText) rows.push(["entropy of its tokens", `${format.significant(known.token_entropy, 2)} nats`]);
     const { fvu_rise: rise = null, dec_norm: norm = null, enc_dec_cosine: cosine = null } = known;
     if (rise !== null) rows.push(["explains", `${format.percent(rise)} of the variance`]);
-    if (norm !== null) rows.push(["decoder norm", format.significant(norm)]);
+    if (norm !== null && format.fixed(norm) !== "1.00") rows.push(["decoder norm", format.significant(norm)]);
     if (cosine !== null) rows.push(["encoder · decoder", format.fixed(cosine)]);
     return factsElement(rows.filter(Boolean)
       .map(([name, value]) => [report.glossary.meanings[name] ? term(name) : name, value]));

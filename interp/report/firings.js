@@ -120,7 +120,7 @@ report.firings = (() => {
     const first = [...top, ...same];
     if (!groups.length && !others.length) {
       const all = listed(first, N_FIRST);
-      return h("div", null, report.data.page.has_text ? headed(titleOfAll(first, shares, feature), all) : all,
+      return h("div", null, report.data.page.has_text ? headed(titleOfAll(latent, first, shares, feature), all) : all,
         foldedInWords(alike));
     }
     /* The last list alone grows to fill its column (feature.js). */
@@ -129,7 +129,7 @@ report.firings = (() => {
       return element;
     };
     const ofToken = ([, own]) =>
-      headed(titleOfAll(own, shares, feature), fixed(listed(own, N_OF_TOKEN)));
+      headed(titleOfAll(latent, own, shares, feature), fixed(listed(own, N_OF_TOKEN)));
     const rest = 1 - shareOf([first, ...groups.map(([, own]) => own)].flat(), shares); // one token may be in both
     const apart = () => headed(["On its other tokens ",
       h("small", null, `${rest > NEARLY_ALL ? "nearly all" : format.percent(Math.max(rest, 0))} of its firings, `,
@@ -138,16 +138,19 @@ report.firings = (() => {
     const room = atFirst(N_FIRST) - top.length - N_OF_TOKEN * groups.length; // the column is filled later (feature.js)
     const order = groups.length ? h("small.order", null, " · groups go by their strongest firing") : null;
     return h("div", null,
-      headed([titleOfAll(first, shares, feature), order], fixed(listed(first, top.length))),
+      headed([titleOfAll(latent, first, shares, feature), order], fixed(listed(first, top.length))),
       groups.map(ofToken),
       others.length ? apart() : null,
       foldedInWords(alike));
   }
 
-  /* The tokens on which some examples fire, the commonest first, as in the title of the page, and their share of all
-   * firings; of several, which may have nothing else in common, each with its own. */
-  function titleOfAll(examples, shares, feature) {
-    const tokens = [...new Set(examples.map(tokenOf))].sort((a, b) => (shares.get(b) ?? 0) - (shares.get(a) ?? 0));
+  /* The tokens on which some examples fire, and their share of all firings; of several, which may have nothing else in
+   * common, each with its own. They are in the order of the title: where that lists tokens the commonest first, else
+   * the strongest. */
+  function titleOfAll(latent, examples, shares, feature) {
+    const tokens = [...new Set(examples.map(tokenOf))];
+    const isList = typeof report.selection.columns.rule[latent]?.[0] !== "string";
+    if (isList) tokens.sort((a, b) => (shares.get(b) ?? 0) - (shares.get(a) ?? 0));
     const own = (token) =>
       (tokens.length > 1 && shares.has(token) ? h("small", null, ` ${format.notable(shares.get(token))}`) : null);
     const named = tokens.slice(0, N_TITLED)

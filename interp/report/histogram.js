@@ -12,7 +12,7 @@ report.histogram = ({
 }) => {
   if (!counts.length) return h("p.missing", null, "No histogram.");
   const above = 11 * Math.ceil(marks.length / 2);
-  const [W, H, left, bottom, top] = small ? [240, 62, 8, 16, 4] : [400, height + above, 54, 34, 8 + above];
+  const [W, H, left, bottom, top] = small ? [240, 62, 8, 16, 4] : [400, height + 4 + above, 54, 38, 8 + above];
   const right = small ? 8 : 6, last = counts.length, base = H - bottom;
   const scaled = (v) => (log ? Math.log(Math.max(v, edges[0])) : v);
   const ends = [scaled(edges[0]), scaled(edges[last])];

@@ -2,7 +2,8 @@
 "use strict";
 
 /* Where each common kind of text is at home: where its points lie dense among all. If `isOfKinds` is false, as for
- * colours that lie mixed, where all points are dense. Returns [kind, null for all; for each of two levels paths]. */
+ * colours that lie mixed, where all points are dense. Returns for each [kind, null for all; its outlines, the largest
+ * first; the paths where it is densest]. */
 report.homes = ({ latents, x, y }, isOfKinds) => {
   const { commonKindOf, REST } = report.selection;
   const LEVELS = [0.2, 0.55]; // as shares of the largest density
@@ -10,27 +11,27 @@ report.homes = ({ latents, x, y }, isOfKinds) => {
   for (const kind of REST) groups.delete(kind);
   const some = Array.from(groups.values(), (own) => ({ x: own.map((k) => x[k]), y: own.map((k) => y[k]) }));
   const drawn = report.contours(some, LEVELS, { x, y });
-  return [...groups.keys()].map((kind, k) => [kind, drawn[k]]);
+  return [...groups.keys()].map((kind, k) =>
+    [kind, drawn[k][0].map(report.outlineOf).sort((a, b) => b.size - a.size), drawn[k][1]]);
 };
 
-/* The corners of a path, x, y, x, y, …. */
-report.cornersOf = (path) => path.match(/-?[\d.]+/g).map(Number);
+/* An outline: its path, its corners as x, y, x, y, …, their box [left, right, bottom, top], and its area. */
+report.outlineOf = (path) => {
+  const corners = path.match(/-?[\d.]+/g).map(Number);
+  const [left, right, bottom, top] = report.squaresOf(corners).box;
+  return { path, corners, box: [left, right, bottom, top], size: (right - left) * (top - bottom) };
+};
+
+/* The squares of corners x, y, x, y, …. */
+report.squaresOf = (corners) => report.squares(...[0, 1].map((axis) => corners.filter((_, k) => k % 2 === axis)));
 
 /* The tints in a layer of the map, a group of SVG in the coordinates of its points. */
 report.mapRegions = (layer, points) => {
   const { hueOf } = report.mapColours;
   const ABROAD = 4; // what it costs that a ninth of a name lies on the tint of another kind of text
-  let homes = new Map(); // kind of text → its outlines, the largest first: the corners, their box and its area
+  let homes = new Map(); // kind of text → its outlines, the largest first
   let edges; // the corners of all outlines
   let drawn = "";
-
-  const squaresOf = (corners) => report.squares(...[0, 1].map((axis) => corners.filter((_, k) => k % 2 === axis)));
-
-  function outlineOf(path) {
-    const corners = report.cornersOf(path);
-    const [left, right, bottom, top] = squaresOf(corners).box;
-    return { corners, box: [left, right, bottom, top], size: (right - left) * (top - bottom) };
-  }
 
   /* Draw the tints, if they are not yet drawn. Returns the box of all that is new; undefined if nothing is. */
   function draw(isOfKinds) {
@@ -38,14 +39,14 @@ report.mapRegions = (layer, points) => {
     drawn = `${isOfKinds} ${theme.isDark()}`;
     layer.classList.toggle("of-all", !isOfKinds);
     const all = report.homes(points, isOfKinds);
-    homes = new Map(all.filter(([kind, [tints]]) => kind !== null && tints.length)
-      .map(([kind, [tints]]) => [kind, tints.map(outlineOf).sort((a, b) => b.size - a.size)]));
-    layer.replaceChildren(...all.flatMap(([kind, levels]) => levels.flatMap((paths, level) => paths.map((d) => {
+    homes = new Map(all.filter(([kind, outlines]) => kind !== null && outlines.length));
+    layer.replaceChildren(...all.flatMap(([kind, outlines, cores]) => {
       const fill = hueOf(kind) ?? "var(--muted)";
-      return svg("path", { d, fill, stroke: fill, "data-name": kind ?? "", class: level ? "core" : "" });
-    }))));
-    edges = squaresOf([...homes.values()].flat().flatMap(({ corners }) => corners));
-    return squaresOf(Array.from(layer.children, (tint) => report.cornersOf(tint.getAttribute("d"))).flat()).box;
+      const tint = (d, name) => svg("path", { d, fill, stroke: fill, "data-name": kind ?? "", class: name });
+      return [...outlines.map(({ path }) => tint(path, "")), ...cores.map((path) => tint(path, "core"))];
+    }));
+    edges = report.squaresOf([...homes.values()].flat().flatMap(({ corners }) => corners));
+    return report.squaresOf(all.flatMap(([, outlines]) => outlines).flatMap(({ corners }) => corners)).box;
   }
 
   const isOver = ([left, right, bottom, top], [from, low, to, high]) =>

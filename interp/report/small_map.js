@@ -14,7 +14,7 @@ report.smallMap = (points, way, width, height) => {
   const scale = 1.9 * Math.min(width / (right - left || 1), height / (top - bottom || 1));
   const view = { x: (left + right) / 2, y: (bottom + top) / 2, scale, diameter: 90 / x.length ** 0.35 };
   const kinds = report.selection.commonKinds.map((kind) => ({ kind, name: format.words(kind) }));
-  const tints = new Map(way === "label" ? report.homes(points, true).map(([kind, [paths]]) => [kind, paths]) : []);
+  const tints = new Map(way === "label" ? report.homes(points, true) : []);
 
   function paint() {
     const plain = report.points(canvas, positions);
@@ -22,10 +22,10 @@ report.smallMap = (points, way, width, height) => {
     plain.draw(view, 0, x.length);
     const context = canvas.getContext("2d");
     context.setTransform(scale, 0, 0, -scale, width - view.x * scale, height + view.y * scale);
-    for (const [kind, paths] of tints) {
+    for (const [kind, outlines] of tints) {
       const hue = hueOf(kind);
       Object.assign(context, { fillStyle: `${hue}26`, strokeStyle: `${hue}99`, lineWidth: 2 / scale });
-      for (const outline of paths.map((path) => new Path2D(path))) {
+      for (const outline of outlines.map(({ path }) => new Path2D(path))) {
         context.fill(outline);
         context.stroke(outline);
       }
@@ -40,7 +40,9 @@ report.smallMap = (points, way, width, height) => {
   function name(context) {
     const taken = [];
     for (const { kind, name: said } of kinds) {
-      const [across, up] = points.names.find(([, , each]) => each === said) ?? [];
+      const [largest] = tints.get(kind) ?? [];
+      const [across, up] = (largest && report.centre(largest.corners))
+        ?? points.names.find(([, , each]) => each === said) ?? [];
       const half = context.measureText(said).width / 2 + MARGIN;
       const inFrame = (px) => Math.min(Math.max(px, half), 2 * width - half);
       const isFree = ([px, py]) => py > LINE && py < 2 * height - LINE && !taken.some(([ox, oy, other]) =>

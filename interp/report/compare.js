@@ -110,7 +110,8 @@ report.views.compare = (() => {
   /* The tokens that both rules name. */
   function inBothRules(a, b) {
     const [named, theirs] = [a, b].map((latent) => report.segments.tokensOf(columns.rule[latent]));
-    const both = new Map(named.map(([text, pieces]) => [text, [text, ...(pieces ? [pieces] : [])]]));
+    const isWhole = (pieces) => pieces?.every((piece) => piece[0]); // and none of its parts is told after a list
+    const both = new Map(named.map(([text, pieces]) => [text, isWhole(pieces) ? [text, pieces] : [text]]));
     const shared = [...both].filter(([text]) => theirs.some(([other]) => other === text)).map(([, token]) => token);
     return shared.length
       ? h("p.rule.shared", null, h("span.muted", null, "in both rules: "),

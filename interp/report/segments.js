@@ -117,7 +117,7 @@ report.segments = (() => {
 
   /* The same in words; its bytes are told as a tip. */
   function inWords([text, pieces]) {
-    const joint = (k) => (!k ? null : k < pieces.length - 1 ? ", " : " and ");
+    const joint = (k) => (!k ? null : k < pieces.length - 1 ? ", then " : " and ");
     return h("bdi.in-words", { dir: "ltr", "data-tip": tipOf(text, pieces) }, pieces.map((piece, k) =>
       [joint(k), typeof piece === "string" ? h("bdi.token", null, visible(piece, 1)) : piece[1]]));
   }

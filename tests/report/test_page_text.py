@@ -128,6 +128,10 @@ def test_parts_of_characters_are_drawn_as_what_they_are_and_copied_as_their_byte
     told = f"((e) => [e.textContent, e.querySelector('.in-words').dataset.tip])(report.segments.rule({rule}))"
     words = "the first byte of a Hebrew letter"
     assert browser.evaluate(told) == [f'"ק⟨a9⟩⟨d7⟩" or {words}', f"⟨d7⟩: {words}"], "its bytes are copied, or told"
+    browser.size(390, 844)
+    tab = f"document.querySelector('#feature').appendChild(h('button.tab', null, report.segments.rule({rule})))"
+    assert browser.evaluate(f"{tab}.querySelector('.in-words').checkVisibility()"), "on a phone, in a tab"
+    browser.size(1400, 900)
     assert browser.evaluate(f"({drawn})(h('p', null, visible(' ⟨88⟩')))") == ["…88"], "in a text it may be of another"
     around = "report.captions.leadAround({{ tokens: [[0, 0, 5], [0, 1, 9]] }})"
     put = "vocabulary.splice(0, 2, {}); "

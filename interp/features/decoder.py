@@ -175,7 +175,7 @@ def neighbour_tables(
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yield tables of the `k` other latents with the highest decoder cosine, block by block of latents.
     part: (rank, count), to yield only the tables of that rank."""
-    unit = torch.nn.functional.normalize(W_dec.detach().float().cpu(), dim=1)
+    unit = decoder_directions(W_dec)
     k = min(k, len(unit) - 1)
     starts = range(0, len(unit), _LATENTS_PER_BLOCK)
     for first in starts[part_of(len(starts), *part)]:
@@ -189,6 +189,11 @@ def neighbour_tables(
             "rank": np.tile(np.arange(k), len(latents)),
             "cosine": best.values.flatten().numpy(),
         }
+
+
+def decoder_directions(W_dec: Float[Tensor, "latent d"]) -> Float[Tensor, "latent d"]:
+    """Return the decoder rows at norm 1, in float32 on the CPU. A row of zeros stays zero."""
+    return torch.nn.functional.normalize(W_dec.detach().float().cpu(), dim=1)
 
 
 def _in_residual_stream(rows: Float[Tensor, "latent d_in"], model: Any, hook_name: str) -> Tensor | None:

@@ -34,6 +34,7 @@ from torch import Tensor
 
 from interp.checks.errors import InterpError
 from interp.codes.code_chunks import CodeSource, read_chunks
+from interp.features.decoder import decoder_directions
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_twin
 from interp.runtime.progress import Progress, no_progress
@@ -99,8 +100,8 @@ def nearest_rows(
     ours: Float[Tensor, "n d"], theirs: Float[Tensor, "m d"]
 ) -> tuple[Int64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
     """Find, for each row of `ours`, the row of `theirs` with the largest cosine, and that cosine."""
-    other = _unit(theirs)
-    best = [(block @ other.T).max(1) for block in _unit(ours).split(_LATENTS_PER_BLOCK)]
+    other = decoder_directions(theirs)
+    best = [(block @ other.T).max(1) for block in decoder_directions(ours).split(_LATENTS_PER_BLOCK)]
     return torch.cat([b.indices for b in best]).numpy(), torch.cat([b.values for b in best]).double().numpy()
 
 
@@ -115,7 +116,7 @@ def match_rows(
     if len(ours) > len(theirs):
         other, our_row, cosine = match_rows(theirs, ours)
         return our_row, other, cosine
-    cosine = (_unit(ours) @ _unit(theirs).T).numpy()
+    cosine = (decoder_directions(ours) @ decoder_directions(theirs).T).numpy()
     our_row, other = scipy.optimize.linear_sum_assignment(np.abs(cosine), maximize=True)
     return our_row, other, cosine[our_row, other].astype(np.float64)
 
@@ -207,7 +208,3 @@ def _best_of(sums: JointSums) -> Matches:
         match[block] = correlation.argmax(1)
         best[block] = correlation.max(1)
     return Matches(match, np.where(np.isfinite(best), best, np.nan), sums.ours.fired[latents])
-
-
-def _unit(W: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-    return torch.nn.functional.normalize(W.detach().float().cpu(), dim=1)

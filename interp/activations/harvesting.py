@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int
@@ -46,14 +46,13 @@ from interp.activations.model_passes import (
     weights_digest,
 )
 from interp.activations.remote_store import PartWriter, remove_store_objects
-from interp.activations.row_options import RowKeywords, RowOptions
+from interp.activations.row_options import Dtype, RowOptions
 from interp.activations.shard_writer import ShardWriter, StoreConfig
 from interp.activations.sources import StoredRows, first_rows
 from interp.activations.store import ActivationStore
 from interp.activations.store_writer import StoreWriter
 from interp.checks.errors import InterpError
-from interp.checks.limits import PositiveInt, Seed
-from interp.runtime.options import takes_options
+from interp.checks.limits import PositiveInt, Seed, check_value
 from interp.runtime.processes import Processes, processes
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
@@ -65,35 +64,22 @@ MAX_DIFFERENCE = 0.1
 difference between float32 and bfloat16, and far below that from another model of the same shape."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class HarvestOptions(RowOptions):
-    rows_per_shard: PositiveInt | None = None
-    """Rows of a shard, about; None: 64 MiB."""
-    seed: Seed = 0
-    """Seed of the order of the rows."""
-    overwrite: bool = False
-    """Repeat a finished harvest, and replace any other store."""
-    progress: Progress = no_progress
-    """Called with (tokens done, all tokens, note)."""
-
-
-class HarvestKeywords(RowKeywords, total=False):
-    """The keywords of `HarvestOptions`."""
-
-    rows_per_shard: int | None
-    seed: int
-    overwrite: bool
-    progress: Progress
-
-
 @shows_progress
-@takes_options(HarvestOptions)
 def harvest(
     model: Model,
     tokens: TokenBatches,
     hook_names: Sequence[str],
     out: str | Path,
-    **keywords: Unpack[HarvestKeywords],
+    *,
+    dtype: Dtype = "bfloat16",
+    batch_size: int = 64,
+    exclude: Sequence[int] = (),
+    exclude_positions: Sequence[int] = (),
+    max_norm: float | Literal["auto"] | None = "auto",
+    rows_per_shard: int | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: Progress = no_progress,
 ) -> ActivationStore:
     """Store the activations of `hook_names` over `tokens` in the folder `out`.
 
@@ -109,48 +95,75 @@ def harvest(
     Under `torchrun` all processes call this with the same arguments, and `out` is a folder that all of them can access.
     Each gets the opened store, or the error of the process that failed; the first one reports progress.
 
+    dtype: type of the stored numbers.
+    batch_size: sequences in one forward pass.
+    exclude: token ids whose rows are left out, and counted.
+    exclude_positions: positions of a sequence that are left out, and counted.
+    max_norm: rows whose norm at any hook is above this many times the median norm are left out, and counted. "auto":
+        only where a few such rows hold most of the variance (`RowOptions`); None: all rows are kept.
+    rows_per_shard: rows of a shard, about; None: 64 MiB.
+    seed: of the order of the rows.
+    overwrite: repeat a finished harvest, and replace any other store.
+    progress: called with (tokens done, all tokens, note).
+
     Raises ValueError for an unknown hook, for tokens that the model does not accept, for activations that are not
     finite (with hook, sequence and position), and if `out` contains a store of another config (with the differences);
     OSError if the disk is full.
     """
-    [store] = harvest_stores(model, tokens, {out: hook_names}, **keywords)
+    rows = RowOptions(
+        dtype=dtype, batch_size=batch_size, exclude=exclude, exclude_positions=exclude_positions, max_norm=max_norm
+    )
+    [store] = harvest_stores(
+        model,
+        tokens,
+        {out: hook_names},
+        rows,
+        rows_per_shard=rows_per_shard,
+        seed=seed,
+        overwrite=overwrite,
+        progress=progress,
+    )
     return store
 
 
-@shows_progress
-@takes_options(HarvestOptions)
 def harvest_stores(
     model: Model,
     tokens: TokenBatches,
     hooks_by_folder: Mapping[str | Path, Sequence[str]],
-    **keywords: Unpack[HarvestKeywords],
+    rows: RowOptions,
+    *,
+    rows_per_shard: int | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    progress: Progress = no_progress,
 ) -> list[ActivationStore]:
-    """Fill several stores in one pass of the model over `tokens`, and return them.
+    """Fill several stores in one pass of the model over `tokens`, and return them; `harvest` describes the rest.
 
     hooks_by_folder: the hooks of each store, by its folder. A row is left out of a store only for its norm at one of
-    that store's own hooks. Options and errors are those of `harvest`.
+    that store's own hooks.
     """
-    options = HarvestOptions(**keywords)
+    check_value("rows_per_shard", rows_per_shard, PositiveInt | None)
+    check_value("seed", seed, Seed)
     inputs = concatenate_tokens(tokens)
     stores = {address_of(out) or Path(out): main_names(model, names) for out, names in hooks_by_folder.items()}
     every_hook = list(chain(*stores.values()))
-    passes = ModelPasses.of(model, inputs, every_hook, options)
-    layout = {"rows_per_shard": options.rows_per_shard, "seed": options.seed}
+    passes = ModelPasses.of(model, inputs, every_hook, rows)
+    layout = {"rows_per_shard": rows_per_shard, "seed": seed}
     made_of = {"kind": "activations", "source": "harvest", **passes.made_of(), **layout}
     made_of_each = {out: made_of | {"hook_names": names} for out, names in stores.items()}
     team = processes()
     team.check_alike([made_of, *made_of_each.values()], "harvests")
-    if not options.overwrite:
+    if not overwrite:
         made_of_each = {
             out: made_of for out, made_of in made_of_each.items() if not team.recover_finished(out, made_of)
         }
     if made_of_each:
         with ExitStack() as folders, evaluating(passes.module):
             new = {
-                folders.enter_context(_open_output(team, out, made_of, options.overwrite)): made_of
+                folders.enter_context(_open_output(team, out, made_of, overwrite)): made_of
                 for out, made_of in made_of_each.items()
             }
-            _write(_Shared(passes, team), new, options)
+            _write(_Shared(passes, team), new, rows_per_shard, seed, progress)
     return [ActivationStore.open(out) for out in stores]
 
 
@@ -215,7 +228,13 @@ def _select_hooks(by_hook: Mapping[str, Any] | None, writer: StoreWriter) -> dic
     return None if by_hook is None else {name: by_hook[name] for name in writer.config.widths if name in by_hook}
 
 
-def _write(shared: _Shared, made_of_each: Mapping[Path | Address, Mapping[str, Any]], options: HarvestOptions) -> None:
+def _write(
+    shared: _Shared,
+    made_of_each: Mapping[Path | Address, Mapping[str, Any]],
+    rows_per_shard: int | None,
+    seed: int,
+    progress: Progress,
+) -> None:
     """Run the model over the sequences that the stores lack; in each round, each process runs a batch."""
     team, passes = shared.team, shared.passes
     n_seq = len(passes.tokens)
@@ -225,15 +244,15 @@ def _write(shared: _Shared, made_of_each: Mapping[Path | Address, Mapping[str, A
     def make(out: Path | Address, made_of: Mapping[str, Any]) -> StoreWriter:
         config = StoreConfig(
             widths={name: all_widths[name] for name in made_of["hook_names"]},
-            dtype=options.dtype,
-            rows_per_shard=options.rows_per_shard,
-            seed=options.seed,
+            dtype=passes.options.dtype,
+            rows_per_shard=rows_per_shard,
+            seed=seed,
             n_ids=n_seq * n_ctx,
             n_ctx=n_ctx,
             made_of=made_of,
         )
         shard_rows = config.shard_rows(passes.row_ids(), config.n_shards(passes.n_rows))
-        batch_rows = min(options.batch_size, n_seq) * n_ctx
+        batch_rows = min(passes.options.batch_size, n_seq) * n_ctx
         if isinstance(out, Address):
             return StoreWriter(PartWriter(out, config, shard_rows), batch_rows=batch_rows)
         files = ShardWriter(out, config, shard_rows, sharing=len(made_of_each))
@@ -248,15 +267,15 @@ def _write(shared: _Shared, made_of_each: Mapping[Path | Address, Mapping[str, A
     with ExitStack() as opened:
         items = made_of_each.items() if team.is_first else ()
         writers = team.all_do(lambda: [opened.enter_context(make(out, made_of)) for out, made_of in items])
-        team.all_do(lambda: shared.find_limits(writers, options.progress))
+        team.all_do(lambda: shared.find_limits(writers, progress))
         position = torch.tensor([min((writer.position for writer in writers), default=0)])
-        starts = range(int(team.all_gather(position)[0]), n_seq, options.batch_size)
+        starts = range(int(team.all_gather(position)[0]), n_seq, passes.options.batch_size)
         for done in range(0, len(starts), team.count):
             together = starts[done : done + team.count]
             acts = {
                 name: team.all_gather(x) for name, x in team.all_do(partial(shared.rows_of_round, together)).items()
             }
-            team.all_do(partial(shared.add, writers, together, acts, options.progress))
+            team.all_do(partial(shared.add, writers, together, acts, progress))
         team.all_do(finish)
 
 

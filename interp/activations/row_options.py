@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import Literal
 
 from interp.checks.limits import CheckedFields, Positive, PositiveInt
 
@@ -28,13 +28,3 @@ class RowConfig(CheckedFields):
 class RowOptions(RowConfig):
     exclude: Sequence[int] = ()
     """Token ids whose rows are left out, and counted."""
-
-
-class RowKeywords(TypedDict, total=False):
-    """The keywords of `RowOptions`."""
-
-    dtype: Dtype
-    batch_size: int
-    exclude_positions: Sequence[int]
-    max_norm: float | Literal["auto"] | None
-    exclude: Sequence[int]

@@ -20,7 +20,7 @@ The last chunk is kept until another is asked for. Trainings and scans of severa
 import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple, Unpack
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -30,13 +30,12 @@ from torch import Tensor
 from interp.activations.batches import check_state, gather_columns
 from interp.activations.hooks import Model, as_hook_names, evaluating
 from interp.activations.model_passes import ModelPasses, TokenBatches, concatenate_tokens
-from interp.activations.row_options import RowKeywords, RowOptions
+from interp.activations.row_options import Dtype, RowOptions
 from interp.activations.row_statistics import ActivationStatistics, n_sample_rows, running_sums, statistics_of
 from interp.activations.shards import DTYPES, in_single_precision, overflow_hint
 from interp.activations.sources import Provenance, RowLimit, Shard, are_all_equal, main_name_in
 from interp.checks.errors import InterpError
 from interp.checks.limits import PositiveInt, check_at_least, check_value
-from interp.runtime.options import takes_options
 from interp.runtime.processes import part_of
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import torch_on_all_threads
@@ -58,23 +57,28 @@ class Chunk(NamedTuple):
 class ActivationStream:
     """Rows that a model gives whenever they are asked for. `tokens` are those of `harvest`."""
 
-    @takes_options(RowOptions)
     def __init__(
         self,
         model: Model,
         tokens: TokenBatches,
         hook_names: Sequence[str],
         *,
+        dtype: Dtype = "bfloat16",
+        batch_size: int = 64,
+        exclude: Sequence[int] = (),
+        exclude_positions: Sequence[int] = (),
+        max_norm: float | Literal["auto"] | None = "auto",
         buffer_bytes: int = BUFFER_BYTES,
         progress: Progress = no_progress,
-        **keywords: Unpack[RowKeywords],
     ):
-        """Find the norm limits; no rows are kept yet.
+        """Find the norm limits; no rows are kept yet. The options of rows are those of `harvest`.
 
         buffer_bytes: most bytes of rows in memory.
         progress: called for each chunk.
         """
-        options = RowOptions(**keywords)
+        options = RowOptions(
+            dtype=dtype, batch_size=batch_size, exclude=exclude, exclude_positions=exclude_positions, max_norm=max_norm
+        )
         check_value("buffer_bytes", buffer_bytes, PositiveInt)
         tokens = concatenate_tokens(tokens)
         self.passes = ModelPasses.of(model, tokens, hook_names, options)

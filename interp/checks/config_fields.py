@@ -3,10 +3,16 @@
 A mistake is a ValueError of one line: the field, the value, and what it must be (`limits`) or the nearest known name.
 """
 
+import ast
 import dataclasses
+import inspect
+import sys
 import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from functools import cache
+from itertools import pairwise
 from typing import Any
 
 from interp.checks.errors import InterpError, did_you_mean
@@ -45,6 +51,11 @@ def field_types(config_class: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(config_class)}
 
 
+def values_of(config_class: type, config: Any) -> dict[str, Any]:
+    """Return the values of the fields that a config inherits from the dataclass `config_class`."""
+    return {field.name: getattr(config, field.name) for field in dataclasses.fields(config_class)}
+
+
 def is_needed(field: dataclasses.Field) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
@@ -67,3 +78,27 @@ def to_toml_value(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {name: to_toml_value(item) for name, item in value.items()}
     return [to_toml_value(item) for item in value] if isinstance(value, tuple) else "none" if value is None else value
+
+
+def field_docs(config_class: type) -> dict[str, str]:
+    """Return the docstring of each field of a dataclass, inherited fields included, on one line; none of a class whose
+    source is not in a file."""
+    docs: dict[str, str] = {}
+    for base in filter(dataclasses.is_dataclass, reversed(config_class.__mro__)):
+        docs |= _docs_in(base.__module__).get(base.__name__, {})
+    return {field.name: docs[field.name] for field in dataclasses.fields(config_class) if field.name in docs}
+
+
+@cache
+def _docs_in(module: str) -> dict[str, dict[str, str]]:
+    """Return the docstrings of the fields of each class of a module."""
+    docs: dict[str, dict[str, str]] = {}
+    with suppress(OSError, TypeError):  # the second for a session's own classes
+        tree = ast.parse(inspect.getsource(sys.modules[module]))
+        for node in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
+            docs_of_class = docs.setdefault(node.name, {})
+            for field, doc in pairwise(node.body):
+                match field, doc:
+                    case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                        docs_of_class[name] = " ".join(text.split())
+    return docs

@@ -15,7 +15,6 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 from typer import Option
 
 from interp.cli.toml_values import toml_value
-from interp.runtime.options import field_docs
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class FieldFlags:
 
     def parameters(self, taken: Iterable[str]) -> list[inspect.Parameter]:
         """Return a parameter, as typer reads it, for each field whose name is not taken."""
-        from interp.checks.config_fields import field_types, to_toml_value, type_name
+        from interp.checks.config_fields import field_docs, field_types, to_toml_value, type_name
 
         parameters: dict[str, inspect.Parameter] = {}
         for config_class in self.classes():

@@ -16,7 +16,6 @@ from interp.cli.command_arguments import OVERWRITE, check_writable, load_named_s
 from interp.cli.error_lines import one_line
 from interp.cli.field_flags import FieldFlags
 from interp.cli.toml_values import assignment, toml_value, toml_values
-from interp.runtime.options import field_docs
 from interp.runtime.progress_bar import Bar
 from interp.runtime.torchrun import is_first
 from interp.storage.addresses import Address, address_of
@@ -123,7 +122,7 @@ def train_sae_help() -> str:
 
 def field_lines(config_class: type) -> list[str]:
     """Return a line for each field with its name, type and default, followed by its docstring."""
-    from interp.checks.config_fields import field_types, is_needed, to_toml_value, type_name
+    from interp.checks.config_fields import field_docs, field_types, is_needed, to_toml_value, type_name
 
     hints = field_types(config_class)
     docs = field_docs(config_class)

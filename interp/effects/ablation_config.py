@@ -1,7 +1,6 @@
 """The options of ablations that a configuration and a command have too."""
 
 from dataclasses import dataclass
-from typing import TypedDict
 
 from interp.checks.limits import CheckedFields, Positive, PositiveInt, Seed
 
@@ -16,11 +15,3 @@ class AblationConfig(CheckedFields):
     in fewer sequences, down to 16, and then fewer latents are, drawn at random (`plan_ablations`)."""
     seed: Seed = 0
     """Seed of what is drawn."""
-
-
-class AblationKeywords(TypedDict, total=False):
-    """The keywords of `AblationConfig`."""
-
-    sequences: int
-    minutes: float | None
-    seed: int

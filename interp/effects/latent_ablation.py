@@ -33,7 +33,7 @@ the more sequences there are.
 
 import logging
 from collections.abc import Sequence
-from typing import Any, Unpack
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -50,14 +50,13 @@ from interp.checks.limits import PositiveInt, check_value
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import dictionary_hooks
 from interp.effects.ablation_batch import NUMBERS_AT_ONCE, AblationBatch, Firings, NullDirections, sampled_sequences
-from interp.effects.ablation_config import AblationConfig, AblationKeywords
+from interp.effects.ablation_config import AblationConfig
 from interp.effects.ablation_plan import latents_at_once, plan_ablations
 from interp.evaluation.downstream import Downstream
 from interp.evaluation.rerun_shortcuts import downstream_of
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_part_tables, check_scanned, scan_identity
 from interp.runtime.model_sizes import size_of
-from interp.runtime.options import takes_options
 from interp.runtime.processes import Processes, processes
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
@@ -96,7 +95,6 @@ _MEANS = {
 
 
 @shows_progress
-@takes_options(AblationConfig)
 def feature_effects(
     model: Model,
     hook: str,
@@ -107,8 +105,10 @@ def feature_effects(
     n_tokens: int = 10,
     output_hook: str | None = None,
     part: tuple[int, int] = (0, 1),
+    sequences: int = 64,
+    minutes: float | None = None,
+    seed: int = 0,
     progress: Progress = no_progress,
-    **keywords: Unpack[AblationKeywords],
 ) -> pd.DataFrame:
     """Measure the effect of each latent. Returns one row per latent, with the columns above and latent, n_sequences,
     n_firings, mean_activation. They are NaN for a latent that does not fire.
@@ -117,6 +117,10 @@ def feature_effects(
     n_tokens: the number of tokens in likelier_tokens and in less_likely_tokens.
     output_hook: the hook that a transcoder writes.
     part: (rank, count), to ablate only every count-th of the latents; `join_effects` joins the tables of all parts.
+    sequences: at most this many for each latent, drawn from those where it fires.
+    minutes: time limit on two processor cores, of all parts together; by default none. If ablation would take longer,
+        each latent is ablated in fewer sequences, and then fewer latents are (`AblationConfig`).
+    seed: of what is drawn.
     progress: called with (done, all, note).
 
     Under `torchrun`, all processes call this with the same arguments. The sequences are divided among them, since each
@@ -128,7 +132,7 @@ def feature_effects(
     Raises ValueError if model, dictionary and scan do not belong together, and for a model that predicts no next
     tokens.
     """
-    config = AblationConfig(**keywords)
+    config = AblationConfig(sequences=sequences, minutes=minutes, seed=seed)
     check_value("n_tokens", n_tokens, PositiveInt)
     module = module_of(model)
     hooks = dictionary_hooks(model, hook, dictionary, output_hook)

@@ -12,11 +12,11 @@ scan, one pass of it serves all dictionaries.
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any
 
 import torch
 from jaxtyping import Bool
@@ -40,7 +40,6 @@ from interp.features.scan_folder import (
     dictionary_digest,
     tensor_digest,
 )
-from interp.runtime.options import takes_options
 from interp.runtime.processes import part_of, processes
 from interp.runtime.progress import Progress, no_progress, split_progress
 from interp.runtime.progress_bar import shows_progress
@@ -51,44 +50,20 @@ from interp.storage.parts import PartNote, order_parts
 from interp.storage.remote_folders import local_path
 
 
-@dataclass(frozen=True, kw_only=True)
-class ScanOptions:
-    model: torch.nn.Module | None = None
-    """Gives the direct logit effects, if a direct path from the hook to the logits is known."""
-    vocab: Sequence[str] | None = None
-    """One string per token id. None: from the model's tokenizer; without a tokenizer, ids are used."""
-    labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None
-    """One mask per label."""
-    config: ScanConfig | None = None
-    """The amounts of data that are kept for each latent."""
-    overwrite: bool = False
-    """Repeat a finished scan, and replace any other scan in `out`."""
-    progress: Progress = no_progress
-    """Called with (rows done, all rows, note); the rows are read several times."""
-
-
-class ScanKeywords(TypedDict, total=False):
-    """The keywords of `ScanOptions`."""
-
-    model: torch.nn.Module | None
-    vocab: Sequence[str] | None
-    labels: Mapping[str, Bool[Tensor, "seq pos"]] | None
-    config: ScanConfig | None
-    overwrite: bool
-    progress: Progress
-
-
 @shows_progress
-@torch.no_grad()
-@takes_options(ScanOptions)
 def scan_features(
     dictionary: Dictionary,
     store: StoredRows,
     hook: str,
     out: str | Path,
     *,
+    model: torch.nn.Module | None = None,
+    vocab: Sequence[str] | None = None,
+    labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
+    config: ScanConfig | None = None,
     parts: Sequence[str | Path] = (),
-    **keywords: Unpack[ScanKeywords],
+    overwrite: bool = False,
+    progress: Progress = no_progress,
 ) -> FeatureStore:
     """Encode every row of the store and write the statistics of every latent to `out`.
 
@@ -96,7 +71,13 @@ def scan_features(
     can be scanned too (`has_text`). They have no vocab and no logit effects, and a label may be a mask of the inputs,
     [seq]. An interrupted scan resumes after the last encoded shard, and a finished scan is opened.
 
+    model: gives the direct logit effects, if a direct path from the hook to the logits is known.
+    vocab: one string per token id. None: from the model's tokenizer; without a tokenizer, ids are used.
+    labels: one mask per label.
+    config: the amounts of data that are kept for each latent.
     parts: the folders of all parts that `scan_part` encoded, whose codes are reused.
+    overwrite: repeat a finished scan, and replace any other scan in `out`.
+    progress: called with (rows done, all rows, note); the rows are read several times.
 
     Under `torchrun` all processes call this with the same arguments, and `out` is a folder that all of them can access.
     They divide the rows to encode, the text to count and the latents to describe. The tables are the same as with one
@@ -106,37 +87,43 @@ def scan_features(
     (`hooks.check_own_hook`), if the labels belong to other tokens, if the model is not the harvested one, if `out`
     contains another scan, or if the parts are not all parts of one encoding by this dictionary.
     """
-    [features] = _scan(store, {out: (dictionary, hook)}, ScanOptions(**keywords), parts)
+    [features] = scan_saes(
+        store,
+        {out: (dictionary, hook)},
+        model=model,
+        vocab=vocab,
+        labels=labels,
+        config=config,
+        parts=parts,
+        overwrite=overwrite,
+        progress=progress,
+    )
     return features
 
 
 @shows_progress
 @torch.no_grad()
-@takes_options(ScanOptions)
 def scan_saes(
     store: StoredRows,
     dictionaries: Mapping[str | Path, tuple[Dictionary, str]],
-    **keywords: Unpack[ScanKeywords],
-) -> list[FeatureStore]:
-    """Scan several dictionaries of a store in one pass over its shards, each as `scan_features` does.
-
-    dictionaries: the folder of each scan, with the dictionary and its hook. Errors are those of `scan_features`.
-    """
-    return _scan(store, dictionaries, ScanOptions(**keywords))
-
-
-def _scan(
-    store: StoredRows,
-    dictionaries: Mapping[str | Path, tuple[Dictionary, str]],
-    options: ScanOptions,
+    *,
+    model: torch.nn.Module | None = None,
+    vocab: Sequence[str] | None = None,
+    labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
+    config: ScanConfig | None = None,
     parts: Sequence[str | Path] = (),
+    overwrite: bool = False,
+    progress: Progress = no_progress,
 ) -> list[FeatureStore]:
-    model: Any = options.model
+    """Scan several dictionaries of a store in one pass over its shards, each as `scan_features` does, which describes
+    the options and the errors.
+
+    dictionaries: the folder of each scan, with the dictionary and its hook.
+    """
     for dictionary, hook in dictionaries.values():
         _check_scannable(dictionary, store, hook, model)
     tokens = store.tokens
     n_ctx = store.n_ctx or 1
-    vocab = options.vocab
     if vocab is None and model is not None and tokens is not None:
         vocab = token_strings_of(model)
     read = (store.n_ids // n_ctx, n_ctx) if tokens is None else tokens
@@ -144,25 +131,23 @@ def _scan(
     pieces = pieces_of(store)
     scans: list[tuple[Scan, Dictionary, CodeStore, VarianceExplained]] = []
     with ExitStack() as folders:
-        progress_of_each = split_progress(options.progress, len(dictionaries))
-        for (out, (dictionary, hook)), progress in zip(dictionaries.items(), progress_of_each, strict=True):
+        progress_of_each = split_progress(progress, len(dictionaries))
+        for (out, (dictionary, hook)), own_progress in zip(dictionaries.items(), progress_of_each, strict=True):
             named = store.name_of(hook)
             scan = Scan(
                 read,
                 vocab=vocab,
-                labels=options.labels,
-                config=options.config,
+                labels=labels,
+                config=config,
                 hook_name=named,
-                progress=progress,
+                progress=own_progress,
                 team=team,
                 weights=store.weights,
             )
             encoding = _encoding(dictionary, store, scan.hook_name)
             parts_in_order = _check_parts(parts, encoding) if parts else []
             inputs = {**encoding, "model": tensor_digest(getattr(model, "W_U", None))}
-            begun = scan.begin(
-                Path(out), inputs, d_sae=dictionary.d_sae, n_to_encode=len(store), overwrite=options.overwrite
-            )
+            begun = scan.begin(Path(out), inputs, d_sae=dictionary.d_sae, n_to_encode=len(store), overwrite=overwrite)
             codes = folders.enter_context(begun)
             if codes is not None:
                 if parts_in_order:

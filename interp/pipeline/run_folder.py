@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import quote
 
+from interp.activations.row_options import RowConfig
+from interp.checks.config_fields import values_of
 from interp.checks.errors import DamagedError, InterpError, did_you_mean
 from interp.display.cards import Markup, card, markup, show_table
 from interp.pipeline.config import RunConfig
@@ -249,7 +251,7 @@ class Run:
             hooks,
             exclude=self.tokenizer.special_ids,
             buffer_bytes=config.buffer_mb * 1_000_000,
-            **config.row_options,
+            **values_of(RowConfig, config),
         )
 
     @property

@@ -6,14 +6,15 @@ that functions of `models` and of the lower packages take (`interp.pipeline.conf
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from interp.activations.row_options import RowConfig
+from interp.activations.row_options import RowConfig, RowOptions
+from interp.checks.config_fields import values_of
 from interp.checks.errors import InterpError
 from interp.checks.limits import CheckedFields, Positive, PositiveInt, Seed, between
 from interp.effects.ablation_config import AblationConfig
-from interp.runtime.options import values_of
 from interp.verdict.ranking_config import RankingConfig
 
 
@@ -92,15 +93,9 @@ class HarvestSection(RowConfig):
         neurons = f"{block.group()}{MLP_NEURONS}" if block else hook_name
         return list(dict.fromkeys((hook_name, neurons))) if has_hook(model, neurons) else [hook_name]
 
-    @property
-    def row_options(self) -> dict[str, Any]:
-        """Keyword arguments for `interp.ActivationStream`, without the excluded tokens, which the tokenizer knows."""
-        return values_of(RowConfig, self)
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Keyword arguments for `interp.harvest`; the harvests of null models use the same ones."""
-        return {**self.row_options, "seed": self.seed}
+    def rows(self, exclude: Sequence[int]) -> RowOptions:
+        """Return the options of the rows. `exclude`: the tokens that are left out, which the tokenizer knows."""
+        return RowOptions(exclude=exclude, **values_of(RowConfig, self))
 
 
 @dataclass(frozen=True, kw_only=True)

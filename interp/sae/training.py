@@ -14,10 +14,9 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any, TypedDict, Unpack, overload
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
@@ -28,7 +27,6 @@ from interp.activations.hooks import Model, as_hook_names
 from interp.activations.model_passes import TokenBatches, concatenate_tokens
 from interp.activations.stream import ActivationStream
 from interp.checks.errors import InterpError
-from interp.runtime.options import takes_options
 from interp.runtime.processes import Mesh, Processes, processes
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
@@ -42,39 +40,7 @@ from interp.sae.training_run import TrainingRun
 from interp.storage.remote_folders import local_path
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrainingOptions:
-    tokens: TokenBatches | None = None
-    """Needed if `store` is a model: the tokens that it runs on, or a generator of batches [seq, pos]. Only as many
-    batches are read as the training needs."""
-    harvesting: Mapping[str, Any] | None = None
-    """Options of `harvest`, and `buffer_bytes` (`interp.activations.stream.ActivationStream`)."""
-    overwrite: bool = False
-    """Train again, replacing any other dictionary. An interrupted training with this config still resumes, which ends
-    at the same weights as one from the first step."""
-    resume: bool = True
-    """False is the same as overwrite=True."""
-    progress: Progress = no_progress
-    """Called with (steps done, all steps, note)."""
-    checkpoint_seconds: float = 30.0
-    """Seconds of training between checkpoints."""
-    log: Log = None
-    """Also send the rows of metrics.jsonl to "tensorboard" or "wandb" (into `out`), or to a function of a row."""
-
-
-class TrainingKeywords(TypedDict, total=False):
-    """The keywords of `TrainingOptions`."""
-
-    tokens: TokenBatches | None
-    harvesting: Mapping[str, Any] | None
-    overwrite: bool
-    resume: bool
-    progress: Progress
-    checkpoint_seconds: float
-    log: Log
-
-
-@overload
+@shows_progress
 def train_sae(
     store: ActivationSource | Model,
     hook: str | Sequence[str],
@@ -82,52 +48,44 @@ def train_sae(
     out: str | Path | None = None,
     *,
     output_hook: str | Sequence[str] | None = None,
-    **keywords: Unpack[TrainingKeywords],
-) -> SAE: ...
-
-
-@overload
-def train_sae(
-    store: ActivationSource | Model,
-    hook: str | Sequence[str],
-    config: Sequence[SAEConfig],
-    out: str | Path | None = None,
-    *,
-    output_hook: str | Sequence[str] | None = None,
-    **keywords: Unpack[TrainingKeywords],
-) -> list[SAE]: ...
-
-
-@shows_progress
-@takes_options(TrainingOptions)
-def train_sae(
-    store: ActivationSource | Model,
-    hook: str | Sequence[str],
-    config: SAEConfig | Sequence[SAEConfig],
-    out: str | Path | None = None,
-    *,
-    output_hook: str | Sequence[str] | None = None,
-    **keywords: Unpack[TrainingKeywords],
-) -> SAE | list[SAE]:
-    """Train a dictionary on the rows of `hook`; without `out` no files are written. A list of configs is trained by
+    tokens: TokenBatches | None = None,
+    harvesting: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    resume: bool = True,
+    checkpoint_seconds: float = 30.0,
+    log: Log = None,
+    progress: Progress = no_progress,
+) -> SAE:
+    """Train a dictionary on the rows of `hook`; without `out` no files are written. A list of configs is trained as by
     `train_sweep`.
 
     output_hook: the hook that a transcoder writes, or several side by side.
+    tokens: needed if `store` is a model: the tokens that it runs on, or a generator of batches [seq, pos]. Only as many
+        batches are read as the training needs.
+    harvesting: options of the `ActivationStream` that then gives the rows.
+    overwrite: train again, replacing any other dictionary. An interrupted training with this config still resumes,
+        which ends at the same weights as one from the first step.
+    resume: False is the same as overwrite=True.
+    checkpoint_seconds: seconds of training between checkpoints.
+    log: also send the rows of metrics.jsonl to "tensorboard" or "wandb" (into `out`), or to a function of a row.
+    progress: called with (steps done, all steps, note).
 
     Raises ValueError for an empty store, a missing hook, a batch that is not finite (with its rows), and a loss that is
     not finite; DamagedError if `out` is damaged; OverwriteError if it contains a training with another config or store
     (with the differences); and TooLargeError if the memory does not suffice.
     """
+    hooks = [(hook, output_hook)]
+    overwrite = overwrite or not resume
     if isinstance(config, Sequence):
-        return train_sweep(store, hook, config, out, output_hook=output_hook, **keywords)
-    [sae] = _train(
-        store, [(hook, output_hook)], [config], [None if out is None else Path(out)], TrainingOptions(**keywords)
-    )
+        folders, logs = _sweep_folders(out, len(config)), _numbered(log, len(config))
+        sweep = _train(store, hooks, config, folders, tokens, harvesting, overwrite, checkpoint_seconds, logs, progress)
+        return cast(Any, sweep)
+    folder = None if out is None else Path(out)
+    [sae] = _train(store, hooks, [config], [folder], tokens, harvesting, overwrite, checkpoint_seconds, [log], progress)
     return sae
 
 
 @shows_progress
-@takes_options(TrainingOptions)
 def train_sweep(
     store: ActivationSource | Model,
     hook: str | Sequence[str],
@@ -135,24 +93,35 @@ def train_sweep(
     out: str | Path | None = None,
     *,
     output_hook: str | Sequence[str] | None = None,
-    **keywords: Unpack[TrainingKeywords],
+    tokens: TokenBatches | None = None,
+    harvesting: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    checkpoint_seconds: float = 30.0,
+    log: Log = None,
+    progress: Progress = no_progress,
 ) -> list[SAE]:
     """Train a dictionary for each config, in one pass over the data, with the files in `out/0`, `out/1`, … Each is the
-    one that `train_sae` trains with its config; the errors are those of `train_sae`.
+    one that `train_sae` trains with its config; the options and errors are those of `train_sae`.
 
     If `log` is a function, each row has the index of its config under `run`.
     """
-    folders = [None if out is None else Path(out, str(i)) for i in range(len(configs))]
-    return _train(store, [(hook, output_hook)], configs, folders, TrainingOptions(**keywords), number_rows=True)
+    hooks = [(hook, output_hook)]
+    folders, logs = _sweep_folders(out, len(configs)), _numbered(log, len(configs))
+    return _train(store, hooks, configs, folders, tokens, harvesting, overwrite, checkpoint_seconds, logs, progress)
 
 
 @shows_progress
-@takes_options(TrainingOptions)
 def train_saes(
     store: ActivationSource | Model,
     hooks: Mapping[str | Path, Sequence[str]],
     config: SAEConfig,
-    **keywords: Unpack[TrainingKeywords],
+    *,
+    tokens: TokenBatches | None = None,
+    harvesting: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    checkpoint_seconds: float = 30.0,
+    log: Log = None,
+    progress: Progress = no_progress,
 ) -> list[SAE]:
     """Train a dictionary at each of several hooks, in one pass over the data.
 
@@ -160,17 +129,17 @@ def train_saes(
 
     If `store` is a model, it runs once on each chunk of the text for all hooks, and only the activations of that chunk
     are kept (`interp.activations.stream`). A batch of all hooks is held in float32. Each dictionary is the one that
-    `train_sae` trains on the same source. Errors are those of `train_sae`. If `log` is a function, each row
-    has the index of its dictionary under `run`.
+    `train_sae` trains on the same source. The options and errors are those of `train_sae`. If `log` is a function, each
+    row has the index of its dictionary under `run`.
     """
     if not hooks or any(not 1 <= len(pair) <= 2 or isinstance(pair, str) for pair in hooks.values()):
         raise InterpError(f"hooks={dict(hooks)!r} must give each folder the hook to read and, if any, the one to write")
     pairs: Any = [(reads, *writes, None)[:2] for reads, *writes in hooks.values()]
-    return _train(store, pairs, [config], list(map(Path, hooks)), TrainingOptions(**keywords), number_rows=True)
+    folders, logs = list(map(Path, hooks)), _numbered(log, len(hooks))
+    return _train(store, pairs, [config], folders, tokens, harvesting, overwrite, checkpoint_seconds, logs, progress)
 
 
 @shows_progress
-@takes_options(TrainingOptions)
 def train_sharded(
     store: ActivationSource | Model,
     hook: str | Sequence[str],
@@ -179,13 +148,19 @@ def train_sharded(
     *,
     shards: int | None = None,
     output_hook: str | Sequence[str] | None = None,
-    **keywords: Unpack[TrainingKeywords],
+    tokens: TokenBatches | None = None,
+    harvesting: Mapping[str, Any] | None = None,
+    overwrite: bool = False,
+    checkpoint_seconds: float = 30.0,
+    log: Log = None,
+    progress: Progress = no_progress,
 ) -> Path:
     """Train a dictionary that does not fit on one device: as `train_sae`, with its latents sharded over the processes
     of `torchrun`. Returns its folder, which `load_sae` reads as one dictionary, the same that one process would train.
 
     shards: processes that each have d_sae / shards latents, their weights, gradients and optimizer; by default all
     processes. With a multiple of `shards` processes, each group of that size takes a part of every batch.
+    The other options are those of `train_sae`.
 
     An interrupted training resumes with any number of shards and processes. Raises ValueError as `train_sae` does, for
     an architecture that cannot be trained in shards (`SAEConfig.shardable`), and if `shards` does not divide d_sae or
@@ -194,8 +169,24 @@ def train_sharded(
     team = processes()
     mesh = Mesh.of(team, team.count if shards is None else shards)
     check_shards(config, mesh.shards.count)
-    _train(store, [(hook, output_hook)], [config], [Path(out)], TrainingOptions(**keywords), mesh=mesh)
+    hooks = [(hook, output_hook)]
+    _train(
+        store, hooks, [config], [Path(out)], tokens, harvesting, overwrite, checkpoint_seconds, [log], progress, mesh
+    )
     return Path(out)
+
+
+def _sweep_folders(out: str | Path | None, count: int) -> list[Path | None]:
+    return [None if out is None else Path(out, str(i)) for i in range(count)]
+
+
+def _numbered(log: Log, count: int) -> list[Log]:
+    """Return the log of each run; a function gets the number of the run with each row."""
+
+    def with_number(run: int) -> Log:
+        return (lambda row: log({"run": run, **row})) if callable(log) else log
+
+    return list(map(with_number, range(count)))
 
 
 def _train(
@@ -203,30 +194,32 @@ def _train(
     hooks: Sequence[tuple[str | Sequence[str], str | Sequence[str] | None]],
     configs: Sequence[SAEConfig],
     folders: Sequence[Path | None],
-    options: TrainingOptions,
-    *,
+    tokens: TokenBatches | None,
+    harvesting: Mapping[str, Any] | None,
+    overwrite: bool,
+    checkpoint_seconds: float,
+    logs: Sequence[Log],
+    progress: Progress,
     mesh: Mesh | None = None,
-    number_rows: bool = False,
 ) -> list[SAE]:
-    """Train a dictionary in each folder: at each of the hooks (what it reads, what it writes), with each config.
-    number_rows: a log function gets the index of the dictionary with each row."""
+    """Train a dictionary in each folder: at each of the hooks (what it reads, what it writes), with each config."""
     if not configs or not all(isinstance(config, SAEConfig) for config in configs):
         raise InterpError(f"config={configs!r} must be a config, as TopKConfig(…), or several")
-    for folder in folders:
-        check_log(options.log, folder)
-    clock = _Clock(options.checkpoint_seconds, options.progress)
+    for folder, log in zip(folders, logs, strict=True):
+        check_log(log, folder)
+    clock = _Clock(checkpoint_seconds, progress)
     if not isinstance(store, ActivationSource):
-        store = _stream(store, hooks, configs, options, clock)
-    elif options.tokens is not None or options.harvesting:
+        store = _stream(store, hooks, configs, tokens, harvesting or {}, clock)
+    elif tokens is not None or harvesting:
         raise InterpError("tokens= and harvesting= need a model; a store has its rows already")
     mesh = mesh or Mesh.of(processes())
     sources = [TrainingRows(store, read, written, mesh) for read, written in hooks]
     each = [(source, config) for source in sources for config in configs]
     with ExitStack() as opened:
-        runs = []
-        for i, ((source, config), folder) in enumerate(zip(each, folders, strict=True)):
-            own_log = _with_run_number(options.log, i) if number_rows else options.log
-            runs.append(_begin(opened, source, config, folder, replace(options, log=own_log)))
+        runs = [
+            _begin(opened, source, config, folder, overwrite, log)
+            for (source, config), folder, log in zip(each, folders, logs, strict=True)
+        ]
         return _train_all(sources, runs, clock)
 
 
@@ -234,23 +227,23 @@ def _stream(
     model: Model,
     hooks: Sequence[tuple[str | Sequence[str], str | Sequence[str] | None]],
     configs: Sequence[SAEConfig],
-    options: TrainingOptions,
+    tokens: TokenBatches | None,
+    harvesting: Mapping[str, Any],
     clock: "_Clock",
 ) -> ActivationStream:
     """Return the rows of the model at all hooks, from as many tokens as the longest training needs."""
-    if options.tokens is None:
+    if tokens is None:
         raise InterpError("to train on a model without a store, give tokens=; or give a store")
     names = [name for pair in hooks for side in pair if side for name in as_hook_names(side)]
-    tokens = concatenate_tokens(options.tokens, max(config.tokens for config in configs))
-    return ActivationStream(model, tokens, names, progress=clock.model_runs, **(options.harvesting or {}))
+    needed = concatenate_tokens(tokens, max(config.tokens for config in configs))
+    return ActivationStream(model, needed, names, progress=clock.model_runs, **harvesting)
 
 
 def _begin(
-    opened: ExitStack, source: TrainingRows, config: SAEConfig, out: Path | None, options: TrainingOptions
+    opened: ExitStack, source: TrainingRows, config: SAEConfig, out: Path | None, overwrite: bool, log: Log
 ) -> TrainingRun:
     """Return the training of one config: finished if `out` contains it, else with its folder, which `opened`
     completes."""
-    overwrite = options.overwrite or not options.resume
     key = {**source.key, **config_to_dict(config)}
     folder = None
     if out is not None:
@@ -261,13 +254,9 @@ def _begin(
         else:
             new = source.mesh.whole.whole_folder(out, made_of, resumes=True, overwrite=overwrite)
             folder = opened.enter_context(new)
-    run = TrainingRun(source, config, key, folder, out, options.log)
+    run = TrainingRun(source, config, key, folder, out, log)
     run.load()
     return run
-
-
-def _with_run_number(log: Log, run: int) -> Log:
-    return (lambda row: log({"run": run, **row})) if callable(log) else log
 
 
 def _train_all(sources: Sequence[TrainingRows], runs: Sequence[TrainingRun], clock: "_Clock") -> list[SAE]:

@@ -49,8 +49,8 @@ not use the token share, so they may be low for a single-token latent.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
-from typing import Any, Unpack
+from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -64,7 +64,6 @@ from interp.codes.dictionary import is_faint
 from interp.display.verdict_names import DEAD, DENSE, FAINT, NO_CONTEXT, UNTESTED
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_part_tables, check_twin, scan_identity
-from interp.runtime.options import takes_options
 from interp.runtime.processes import Processes, processes
 from interp.runtime.progress import Progress, no_progress, percent_of_steps
 from interp.runtime.progress_bar import shows_progress
@@ -86,7 +85,7 @@ from interp.verdict.nulls import (
     circular_shifts,
     compare_measures,
 )
-from interp.verdict.ranking_config import N_SHIFTS, RankingConfig, RankingKeywords
+from interp.verdict.ranking_config import N_SHIFTS, RankingConfig
 from interp.verdict.ranking_tables import N_FIRST, Ranking, evidence_rows, worth_a_look
 from interp.verdict.rule_counts import SCORING
 from interp.verdict.rule_search import FitSample
@@ -104,19 +103,21 @@ _SHARE_OF_TIME = {
 
 
 @shows_progress
-@takes_options(RankingConfig)
 def rank_features(
     features: FeatureStore,
     *,
     latents: Sequence[int] | int | None = None,
     part: tuple[int, int] = (0, 1),
+    n_shifts: int = N_SHIFTS,
     nulls: int | None = None,
+    seed: int = 0,
+    use_labels: bool = False,
+    judge_faint: bool = False,
     calibration: Calibration | None = None,
     labels: Masks | None = None,
     twin: FeatureStore | None = None,
     matches: pd.DataFrame | None = None,
     progress: Progress = no_progress,
-    **keywords: Unpack[RankingKeywords],
 ) -> pd.DataFrame:
     """Rank all latents: first a dozen to begin with, which surely have one meaning and whose rules hold and differ,
     then from the most monosemantic on. The same store and seed give the same table.
@@ -131,7 +132,11 @@ def rank_features(
     Under `torchrun`, all processes call this with the same arguments. The latents and most of the work that serves all
     latents (`CodedText.team`) are divided among them, and each process gets the whole table.
     part: (rank, count), to rank only every count-th of the latents; `join_rankings` makes one table of all parts.
+    n_shifts: circular shifts of the text, which give the null of each measure. Two suffice (`RankingConfig`).
     nulls: another name for `n_shifts`, whose value is not used if this is given.
+    seed: of the shifts, and of the firings that are compared.
+    use_labels: let explanations name the corpus's labels; verdicts never use them.
+    judge_faint: test faint latents too, which have almost no effect, and give them a verdict like any other.
     calibration: by default, the one that ships with the package.
     labels: the masks that were scanned. The null of the measure `label_f1` needs them, as the store has only counts.
     twin: a scan of the same tokens with a dictionary from another seed, which is searched for each latent.
@@ -141,11 +146,11 @@ def rank_features(
     1 or seed < 0, if use_labels is set without labels, if a mask or the twin does not belong to the scanned tokens,
     or for more parts than latents.
     """
-    config = RankingConfig(**keywords)
     if not isinstance(features, FeatureStore):
         raise TypeError(f"features is a {type(features).__name__}: open it first, FeatureStore.open(folder)")
-    if nulls is not None:
-        config = replace(config, n_shifts=nulls)
+    config = RankingConfig(
+        n_shifts=n_shifts if nulls is None else nulls, seed=seed, use_labels=use_labels, judge_faint=judge_faint
+    )
     chosen = _choose_latents(latents, features.d_sae)
     check_labels(features, labels, needed=config.use_labels)
     if twin is not None:

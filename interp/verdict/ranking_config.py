@@ -1,7 +1,7 @@
 """The options of a ranking that a configuration and a command have too."""
 
 from dataclasses import dataclass
-from typing import Annotated, TypedDict
+from typing import Annotated
 
 from interp.checks.limits import CheckedFields, Seed, between
 
@@ -23,12 +23,3 @@ class RankingConfig(CheckedFields):
     """Let explanations name the corpus's labels; verdicts never use them."""
     judge_faint: bool = False
     """Test faint latents too, which have almost no effect, and give them a verdict like any other."""
-
-
-class RankingKeywords(TypedDict, total=False):
-    """The keywords of `RankingConfig`."""
-
-    n_shifts: int
-    seed: int
-    use_labels: bool
-    judge_faint: bool

@@ -14,6 +14,7 @@ from torch import nn
 from interp.activations import ActivationStore, harvesting, model_passes, shard_writer, store_writer
 from interp.activations.harvesting import check_harvested, harvest, harvest_stores
 from interp.activations.hooks import resolve_hooks
+from interp.activations.row_options import RowOptions
 from tests.forked import run_python
 from tests.launched import launch
 from tests.stored_rows import rows_of
@@ -314,6 +315,12 @@ def test_a_harvest_killed_anywhere_and_resumed_is_the_same_to_the_byte(tmp_path,
     assert max(resumed_at) == 12 and 0 in resumed_at and 0 < sorted(resumed_at)[3] < 12
 
 
+def by_rows(options):
+    """The options of a harvest, as `harvest_stores` takes them."""
+    of_store = {name: options[name] for name in ("rows_per_shard", "seed")}
+    return {"rows": RowOptions(**{name: options[name] for name in options.keys() - of_store.keys()}), **of_store}
+
+
 GROUPS = {"early": ["embed"], "late": ["heads", "rest"], "both": ["first", "heads"]}
 
 
@@ -321,17 +328,18 @@ def test_stores_filled_in_one_pass_are_those_that_are_filled_alone(tmp_path, tok
     """They agree to the byte, although some stores leave out rows for their norm at hooks that others lack."""
     model = Toy()
     options = {**CONFIG, "max_norm": 1.5}
-    stores = harvest_stores(model, tokens, {tmp_path / name: hooks for name, hooks in GROUPS.items()}, **options)
+    split = by_rows(options)
+    stores = harvest_stores(model, tokens, {tmp_path / name: hooks for name, hooks in GROUPS.items()}, **split)
     together, model.n_runs = model.n_runs, 0
     for (name, hooks), store in zip(GROUPS.items(), stores, strict=True):
         alone = harvest(model, tokens, hooks, tmp_path / "alone" / name, **options)
         assert contents(store.path) == contents(alone.path) and store.path == tmp_path / name
     assert len({len(store) for store in stores}) > 1
     assert together == model.n_runs > 0, "only the group with the last hook reaches the end of the model"
-    again = harvest_stores(model, tokens, {tmp_path / name: hooks for name, hooks in GROUPS.items()}, **options)
+    again = harvest_stores(model, tokens, {tmp_path / name: hooks for name, hooks in GROUPS.items()}, **split)
     assert model.n_runs == together and [store.digest for store in again] == [s.digest for s in stores]
     with pytest.raises(ValueError, match="names no hook: name at least one"):
-        harvest_stores(model, tokens, {tmp_path / "a": ["first"], tmp_path / "b": []})
+        harvest_stores(model, tokens, {tmp_path / "a": ["first"], tmp_path / "b": []}, RowOptions())
 
 
 @pytest.mark.parametrize(
@@ -357,9 +365,9 @@ def test_stores_filled_in_one_pass_go_on_where_each_stood(tmp_path, tokens, monk
 
         patch.setattr(owner, method, stop)
         with pytest.raises(KeyboardInterrupt):
-            harvest_stores(Toy(), tokens, folders, **CONFIG)
+            harvest_stores(Toy(), tokens, folders, **by_rows(CONFIG))
     told: list[int] = []
-    stores = harvest_stores(Toy(), tokens, folders, **CONFIG, progress=lambda n, *_: told.append(n))
+    stores = harvest_stores(Toy(), tokens, folders, **by_rows(CONFIG), progress=lambda n, *_: told.append(n))
     assert len(told) - told.count(0) < 12, "all was done anew"
     for (name, hooks), store in zip(GROUPS.items(), stores, strict=True):
         assert contents(store.path) == contents(harvest(Toy(), tokens, hooks, tmp_path / "alone" / name, **CONFIG).path)

@@ -92,9 +92,9 @@ def activations(runs: Sequence[Run], folders: Sequence[Path], progress: Progress
         run.model,
         run.harvested.tokens,
         hooks,
-        exclude=run.tokenizer.special_ids,
+        run.config.harvest.rows(exclude=run.tokenizer.special_ids),
+        seed=run.config.harvest.seed,
         progress=progress,
-        **run.config.harvest.options,
     )
     return [_harvest_results(store) for store in stores]
 
@@ -103,10 +103,9 @@ def _stream_results(run: Run) -> dict[str, Any]:
     """Return what the activations at the hooks of a run will be, when the model runs."""
     from interp.activations.hooks import evaluating
     from interp.activations.model_passes import ModelPasses
-    from interp.activations.row_options import RowOptions
 
     config = run.config.harvest
-    options = RowOptions(exclude=run.tokenizer.special_ids, **config.row_options)
+    options = config.rows(exclude=run.tokenizer.special_ids)
     passes = ModelPasses.of(run.model, run.harvested.tokens, config.hooks_in(run.model), options)
     with evaluating(passes.module):
         widths = passes.widths()

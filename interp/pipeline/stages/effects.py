@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from interp.checks.config_fields import values_of
 from interp.effects.ablation_config import AblationConfig
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.opening import read_table
 from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import EffectsSection
 from interp.pipeline.stages import LEFT_OUT, NEXT_LINE, stage
-from interp.runtime.options import values_of
 from interp.runtime.progress import Progress
 from interp.storage.files import write_parquet
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from interp.checks.config_fields import values_of
 from interp.checks.errors import InterpError
 from interp.display.verdict_looks import verdict_words
 from interp.display.verdict_names import MONOSEMANTIC, POLYSEMANTIC, VERDICTS
@@ -13,7 +14,6 @@ from interp.pipeline.opening import lazy_call
 from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import RankingSection
 from interp.pipeline.stages import stage
-from interp.runtime.options import values_of
 from interp.runtime.progress import Progress
 from interp.storage.addresses import address_of
 from interp.storage.artifacts import is_run

@@ -1,7 +1,6 @@
 """Open any result by its path: `open_any("runs/demo")` is a `Run`, `open_any("runs/demo", "features")` its features.
 
-The reader of each artifact (`storage.artifacts`) is imported when it is first called, so that the command line prints
-help without it.
+The reader of each artifact is imported when it is first called, so that the command line prints help without it.
 """
 
 from collections.abc import Callable
@@ -10,8 +9,21 @@ from pkgutil import resolve_name
 from typing import Any
 
 from interp.storage.addresses import address_of
-from interp.storage.artifacts import ARTIFACTS, find_artifact
+from interp.storage.artifacts import find_artifact
 from interp.storage.manifests import verify
+
+_READERS = {
+    "run": "interp.pipeline.run_folder:Run",
+    "features": "interp.features.feature_store:FeatureStore.open",
+    "sae": "interp.sae:load_sae",
+    "activations": "interp.activations:ActivationStore.open",
+    "model": "interp.pipeline.model_section:model_of_folder",
+    "tokens": "models:LabelledTokens.load",
+    "tokenizer": "models:load_tokenizer",
+}
+"""The function that opens each artifact (`storage.artifacts`), "module:name"."""
+_DO_NOT_VERIFY = ("model", "tokens", "tokenizer")
+"""Artifacts whose readers do not compare the files with their manifest."""
 
 
 def open_any(path: str | Path, *artifacts: str) -> Any:
@@ -27,14 +39,14 @@ def open_any(path: str | Path, *artifacts: str) -> Any:
     if artifacts == ("activations",) and (address := address_of(path)) is not None:
         return reader_of("activations")(address)
     artifact, folder = find_artifact(path, *artifacts)
-    if not ARTIFACTS[artifact].reader_verifies:
+    if artifact in _DO_NOT_VERIFY:
         verify(folder)
     return reader_of(artifact)(folder)
 
 
 def reader_of(artifact: str) -> Callable[[Any], Any]:
-    """Return the function that reads an artifact (a key of `ARTIFACTS`)."""
-    return lazy_call(ARTIFACTS[artifact].reader)
+    """Return the function that reads an artifact (a key of `storage.artifacts.ARTIFACTS`)."""
+    return lazy_call(_READERS[artifact])
 
 
 def lazy_call(name: str, **options: Any) -> Callable[..., Any]:

@@ -38,10 +38,6 @@ class Artifact:
     stage: str
     """The stage of a run that makes it."""
     made_by: str
-    reader: str
-    """The function that opens it, "module:name"."""
-    reader_verifies: bool = True
-    """Whether this function compares the files with their manifest."""
     shared_by_hooks: bool = False
     """Whether all hooks of a run share it; it then lies in the run folder of all hooks."""
 
@@ -53,7 +49,6 @@ ARTIFACTS = {
         (),
         "",
         "`interp demo` or `interp run` makes one",
-        "interp.pipeline.run_folder:Run",
     ),
     "features": Artifact(
         "a feature store",
@@ -61,7 +56,6 @@ ARTIFACTS = {
         ("features",),
         "features",
         "`interp scan` makes one",
-        "interp.features.feature_store:FeatureStore.open",
     ),
     "sae": Artifact(
         "an SAE's folder",
@@ -69,7 +63,6 @@ ARTIFACTS = {
         ("sae",),
         "sae",
         "`interp train-sae` makes one",
-        "interp.sae:load_sae",
     ),
     "activations": Artifact(
         "an activation store",
@@ -77,7 +70,6 @@ ARTIFACTS = {
         ("store", "activations/store"),
         "activations",
         "`interp harvest` makes one",
-        "interp.activations:ActivationStore.open",
     ),
     "model": Artifact(
         "a model's folder",
@@ -85,8 +77,6 @@ ARTIFACTS = {
         ("model",),
         "model",
         "`interp run --until model` makes one",
-        "interp.pipeline.model_section:model_of_folder",
-        reader_verifies=False,
         shared_by_hooks=True,
     ),
     "tokens": Artifact(
@@ -95,8 +85,6 @@ ARTIFACTS = {
         ("tokens", "train", "corpus/train"),
         "corpus",
         "`interp tokenize` makes one",
-        "models:LabelledTokens.load",
-        reader_verifies=False,
         shared_by_hooks=True,
     ),
     "tokenizer": Artifact(
@@ -105,8 +93,6 @@ ARTIFACTS = {
         ("tokenizer", "corpus/tokenizer"),
         "corpus",
         "`interp tokenize` writes one",
-        "models:load_tokenizer",
-        reader_verifies=False,
         shared_by_hooks=True,
     ),
 }

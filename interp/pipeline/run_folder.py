@@ -376,7 +376,7 @@ class Run:
 
     def _manifests(self, *, without_page: bool = False) -> dict[str, dict[str, Any]]:
         """Return the manifests of the finished stages, in their order."""
-        names = [name for name, stage in STAGES.items() if not (without_page and stage.runs_last)]
+        names = [name for name, stage in STAGES.items() if not (without_page and stage.is_last)]
         return {name: manifest for name in names if (manifest := self.manifest(name)) is not None}
 
     def _finished(self, stage: str) -> dict[str, Any]:

@@ -20,10 +20,10 @@ A stage is one decorated function; running, opening, printing and showing it fol
         return {"n": n, "auroc": auroc}                    # results, kept in its manifest.json
 
 A new stage of the library is such a function in a file of its name in this folder, with the class of its section. It
-runs after those of `ORDER`, as a user's stage does: name it there if it must run earlier. So that type checkers and
-editors know them, `config.RunConfig` and `run_folder.Run` list the sections and attributes that the library itself
-reads; others need no entry. Neither this file nor the top level of a stage's file imports a heavy library, since the
-command line reads the stages to print its help.
+runs before the page and after the others of `ORDER`, as a user's stage does: name it there if it must run earlier. So
+that type checkers and editors know them, `config.RunConfig` and `run_folder.Run` list the sections and attributes that
+the library itself reads; others need no entry. Neither this file nor the top level of a stage's file imports a heavy
+library, since the command line reads the stages to print its help.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -54,8 +54,9 @@ ORDER = (
     "concepts",
     "nulls",
     "ranking",
+    "report",
 )
-"""The order of these stages; others run after them, and the page is last."""
+"""The order of these stages. Others run after them, but before the last one, the page, which uses all their results."""
 NEXT_LINE = "\n" + " " * 24
 """Separates the lines of a summary, which come after the stage's name and seconds."""
 LINE_WIDTH = 119
@@ -79,8 +80,6 @@ class Stage:
     made_for: MadeFor = "each hook"
     """What it is made for, if a run has several hooks: once for the run, which all hooks share; for all hooks in one
     call, but each in its own folder, and each counts its share of the seconds; or for one hook after the other."""
-    runs_last: bool = False
-    """Whether it runs after all others and uses all their results, as the page does."""
     config: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
     """Sections of the configuration that it defines, each with a factory of the demo's values."""
     other_sections: tuple[str, ...] = ()
@@ -105,8 +104,12 @@ class Stage:
         return (*self.config, *self.other_sections)
 
     @property
+    def is_last(self) -> bool:
+        return self.name == ORDER[-1]
+
+    @property
     def stages_read(self) -> tuple[str, ...]:
-        return tuple(name for name in STAGES if name != self.name) if self.runs_last else (*self.inputs, *self.optional)
+        return tuple(name for name in STAGES if name != self.name) if self.is_last else (*self.inputs, *self.optional)
 
     def line(self, manifest: Mapping[str, Any], hook_name: str = "", *, is_new: bool = True) -> str:
         """Return what is printed when it ends: name, seconds, the hook if there are several, summary, and that it was
@@ -166,7 +169,7 @@ def stage(**fields: Any) -> Callable[[Build], Stage]:
 
     def decorate(build: Build) -> Stage:
         new = Stage(name=build.__name__, help=" ".join((build.__doc__ or "").split()), build=build, **fields)
-        if new.name not in ORDER and not new.runs_last:
+        if new.name not in ORDER:
             _check_inputs(new)
         others = (name for other in STAGES.values() if other.name != new.name for name in other.opens)
         if taken := RUN_ATTRIBUTES.union(others).intersection(new.opens):
@@ -179,10 +182,8 @@ def stage(**fields: Any) -> Callable[[Build], Stage]:
     return decorate
 
 
-def _position(name: str) -> int:
-    if STAGES[name].runs_last:
-        return len(ORDER) + 1
-    return ORDER.index(name) if name in ORDER else len(ORDER)
+def _position(name: str) -> float:
+    return ORDER.index(name) if name in ORDER else len(ORDER) - 1.5
 
 
 def _check_inputs(new: Stage) -> None:
@@ -190,8 +191,8 @@ def _check_inputs(new: Stage) -> None:
     inputs = (*new.inputs, *new.optional)
     if unknown := [name for name in inputs if name not in (*ORDER, *STAGES)]:
         raise InterpError(f"stage {new.name} reads {', '.join(unknown)}, but no stage before it has that name")
-    if last := [name for name in inputs if name in STAGES and STAGES[name].runs_last]:
-        raise InterpError(f"stage {new.name} runs before {', '.join(last)}, and cannot read that")
+    if ORDER[-1] in inputs:
+        raise InterpError(f"stage {new.name} runs before {ORDER[-1]}, and cannot read that")
     later = [name for name in inputs if name in STAGES and STAGES[name].made_for == "each hook"]
     if new.made_for != "each hook" and later:
         raise InterpError(

@@ -31,7 +31,6 @@ def _report_cost(sizes: Sizes) -> Cost:
 @stage(
     inputs=("features",),
     cost=_report_cost,
-    runs_last=True,
     outside=lambda run: {"pages": pages} if (pages := _other_pages(run)) else {},
     opens={"page": ("page/index.html", Path)},
     summary=lambda results: f"{results['bytes'] / 1e6:.1f} MB",

@@ -228,7 +228,7 @@ def family_of(token: str) -> str | None:
             return "single small letters"
     if letters and all(unicodedata.category(letter) == "Nd" for letter in letters):
         return "numbers"
-    if len(scripts) != 1 or not letters:
+    if len(scripts) != 1 or not letters.isalpha():
         return None
     (script,) = scripts
     return _FAMILIES.get(script) if script != "Han" or letters == token else None

@@ -29,7 +29,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
+from jaxtyping import Int
 
 from interp.display.segments import (
     SEPARATORS,
@@ -502,6 +504,7 @@ def _facts(
     read: RuleReader,
 ) -> Iterator[Facts]:
     vocab = features.vocab
+    tokens = features.tokens.reshape(-1).numpy()
     counts = _token_counts(features)
     strongest = _strongest(features) if features.has_text else {}
     second = _second_labels(features, columns)
@@ -525,14 +528,14 @@ def _facts(
             n_active=n_active,
             n_tokens=n_tokens[j],
             at_strongest=columns["at_strongest"][j],
-            strongest=[vocab[token] for token in firings[:N_STRONGEST]],
+            strongest=[vocab[token] for *_, token in firings[:N_STRONGEST]],
             raises=columns["raises"][j],
             senses=[
                 Sense(
                     rule=read(j, words_of_sense(one)),
                     f1=one["f1"] if words_of_sense(one) == one["rule"] else None,
                     share=one["share"],
-                    strongest=[vocab[token] for token in firings if token in one["tokens"]][:N_STRONGEST],
+                    strongest=_strongest_of_sense(one, firings, tokens, vocab),
                 )
                 for one in senses.get(j, [])
             ],
@@ -550,16 +553,30 @@ def _token_counts(features: FeatureStore) -> dict[int, Counter[str]]:
     return counts
 
 
-def _strongest(features: FeatureStore) -> dict[int, list[int]]:
-    """Return the tokens of the stored firings of each latent, the strongest first."""
+def _strongest(features: FeatureStore) -> dict[int, list[tuple[float, int, int]]]:
+    """Return the activation, the row and the token of the stored firings of each latent, the strongest first."""
     rows = features.sql("""
         select latent, "row", max(value) as value from examples group by latent, "row"
         order by latent, value desc, "row" """)
     tokens = features.tokens.reshape(-1).numpy()[rows["row"].to_numpy()].tolist()
-    firings: dict[int, list[int]] = {}
-    for latent, token in zip(rows["latent"].tolist(), tokens, strict=True):
-        firings.setdefault(latent, []).append(token)
+    firings: dict[int, list[tuple[float, int, int]]] = {}
+    for latent, *firing in zip(*(rows[name].tolist() for name in ("latent", "value", "row")), tokens, strict=True):
+        firings.setdefault(latent, []).append((firing[0], firing[1], firing[2]))
     return firings
+
+
+def _strongest_of_sense(
+    sense: Mapping[str, Any],
+    firings: Sequence[tuple[float, int, int]],
+    tokens: Int[np.ndarray, " row"],
+    vocab: Sequence[str],
+) -> list[str]:
+    """Return the tokens of the strongest firings of a sense: of those of its latent on the tokens that tell it, and of
+    its own examples."""
+    value_of = {row: value for value, row, token in firings if token in sense["tokens"]}
+    value_of |= {row: value for _, row, _, value, *_ in sense["examples"]}
+    rows = sorted(value_of, key=lambda row: -value_of[row])[:N_STRONGEST]
+    return [vocab[tokens[row]] for row in rows]
 
 
 def _second_labels(features: FeatureStore, columns: Mapping[str, list]) -> dict[int, str]:

@@ -51,6 +51,10 @@ CAPITALS = ", ".join(f'"{letter}"' for letter in "ABCDE") + ' or "F"'
         ('"x" in text rich in "W", "B", "Y"', '"x" in text rich in single capital letters "W", "B", "Y"'),
         ('"α", "β", "γ", "δ" or "ε"', 'Greek letters "α", "β", "γ" +2'),
         ('"a1", "b1", "c1", "d1" or "e1"', '"a1", "b1", "c1", "d1" or "e1"'),
+        (
+            'tokens like "ة", "،", "ها", "ت" or "ية"',
+            'Arabic letters and pieces of words "ة", "ها", "ت", "ية" or tokens like "،"',
+        ),
         ('"a1", "b1", "c1", "d1", "e1" or "!"', '"a1", "b1", "c1", "d1" +2'),
         ('tokens like "1", "2", "3", tokens like "d1" or "e1"', 'numbers "1", "2", "3" or tokens like "d1", "e1"'),
         ('tokens like "a1", "b1", "c1", tokens like "d1", "e1" or "f1"', 'tokens like "a1", "b1", "c1", "d1" +2'),

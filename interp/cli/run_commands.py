@@ -34,7 +34,7 @@ PROMPTS = {
     "play": "To be, or not to",
 }
 """The prompts whose graphs `demo --circuits` draws, by the names of the pages."""
-REDO = Option("--redo", help="run finished stages again if their configuration changed")
+REDO = Option("--redo", help="run finished stages again if what they depend on changed")
 
 
 def demo_command(

@@ -32,7 +32,7 @@ from interp.runtime.memory import peak_memory, release_freed, reset_peak
 from interp.runtime.progress import Progress
 from interp.runtime.progress_bar import bar_by_default
 from interp.storage.artifacts import HOOKS, whole_run
-from interp.storage.files import digest_json, write_atomically
+from interp.storage.files import digest_json, json_roundtrip, write_atomically
 from interp.storage.folders import interrupted_work, recover_finished, restore_replaced, whole_folder
 from interp.storage.locks import hold_lock, wait_for_lock
 from interp.storage.manifests import MADE_OF, RUN_FILE, is_whole, write_manifest
@@ -41,6 +41,17 @@ from interp.storage.packages import versions_of
 VERSIONED_PACKAGES = ("interp", "torch", "numpy", "transformer-lens", "sae-lens")
 STAGE_FORMAT = 8
 """The version of the stages' output. It is raised when the results of a stage change."""
+_INPUT_WORDS = {
+    "files": "files of text",
+    "model_files": "files of the model",
+    "loaded": "files of the loaded dictionary",
+    "hooks": "hooks of its stream",
+    "fits": "fits of the calibration",
+    "verdicts": "names of verdicts",
+}
+"""The words for what stages depend on outside run.toml (`Stage.outside`)."""
+_MAX_NAMED = 3
+"""Most names in a list of what differs."""
 log = logging.getLogger(__name__)
 
 
@@ -62,8 +73,9 @@ def run_stages(
         for all hooks, once for each hook, in their order.
     on_begin: if there are several hooks, called with the run of each before the stages that only it has.
 
-    Raises OverwriteError if `out` contains work of another configuration, finished or interrupted, that this one would
-    replace (the message has the differences and the stages), unless `redo` is set, which runs those stages again;
+    Raises OverwriteError if `out` contains work, finished or interrupted, of another configuration, of other files
+    outside the run or of an earlier version of interp, that this run would replace (the message has the differences and
+    the stages), unless `redo` is set, which runs those stages again;
     TooLargeError if the disk or the memory is too small (`plan.Plan`); InUseError while another process works in `out`;
     and ValueError if there is no stage `until`.
     """
@@ -106,6 +118,8 @@ def run_stages(
                     if number >= stages.index(stage) or any(_read_finished(run, each.name) is None for run in runs)
                 ]  # a later hook may lack a stage that this one has
                 check_config(to_come, config)
+                if not redo:
+                    _check_inputs(asked, runs)
                 Plan.of(config, out, to_come).check()
                 begin_work()
             built = {}
@@ -146,8 +160,9 @@ def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress:
             them = "it" if len(missing) == 1 else "them"
             raise InterpError(f"{run.path} has no {names} yet: `interp run` or `interp demo` makes {them}")
         configured = Run(run.path, config)
-        built = _build(stage, {configured: _manifest_head(stage, configured, inputs)}, progress)
-        _write_config(run.path, config)
+        head = _manifest_head(stage, configured, inputs)
+        # The configuration is written first: a process that is killed between the two has lost no result.
+        built = _build(stage, {configured: head}, progress, on_made=lambda: _write_config(run.path, config))
     return built[configured]
 
 
@@ -192,9 +207,16 @@ def _finished_manifest(run: Run, stage: str, fingerprint: str) -> dict[str, Any]
     return manifest
 
 
-def _build(stage: Stage, manifest_heads: Mapping[Run, dict[str, Any]], progress: Progress) -> dict[Run, dict[str, Any]]:
+def _build(
+    stage: Stage,
+    manifest_heads: Mapping[Run, dict[str, Any]],
+    progress: Progress,
+    *,
+    on_made: Callable[[], None] = lambda: None,
+) -> dict[Run, dict[str, Any]]:
     """Build a stage of one run, or of several runs together. Returns the manifests, which start with
-    `manifest_heads` and are written last."""
+    `manifest_heads` and are written last.
+    on_made: called when all is made, before it replaces earlier results."""
     with ExitStack() as stack:
         folders = {}
         for run, head in manifest_heads.items():
@@ -218,6 +240,7 @@ def _build(stage: Stage, manifest_heads: Mapping[Run, dict[str, Any]], progress:
         for (run, head), reached in zip(manifest_heads.items(), results, strict=True):
             made_of = _made_of(stage.name, head["fingerprint"])
             manifests[run] = write_manifest(folders[run], head | {MADE_OF: made_of, "results": reached, **cost})
+        on_made()
         return manifests
 
 
@@ -270,29 +293,82 @@ def _check_keeps(out: Path, config: RunConfig) -> None:
     except ValueError as error:  # its run.toml cannot be read
         differences = [""]
         reason = str(error)
-    if differences and (lost := _stages_lost(Run(out, config))):
+    if differences:
+        _refuse_to_lose(reason, _stages_lost(Run(out, config), _is_of_other_settings))
+
+
+def _is_of_other_settings(run: Run, stage: Stage, manifest: Mapping[str, Any] | None) -> bool:
+    return _was_begun_otherwise(run, stage) if manifest is None else bool(run.changed_settings(stage, manifest))
+
+
+def _check_inputs(stages: Sequence[Stage], runs: Sequence[Run]) -> None:
+    """Check that nothing would be lost because something that is not in run.toml differs from what finished or
+    interrupted stages were made of. Raises OverwriteError if it would. The page is made again without asking."""
+    changes: dict[str, None] = {}
+
+    def is_other(run: Run, stage: Stage, manifest: Mapping[str, Any] | None) -> bool:
+        if stage not in stages or stage.runs_last:
+            return False
+        if manifest is not None:
+            found = _changes_outside(run, stage, manifest)
+        else:
+            can_tell = all(_read_finished(run, name) is not None for name in stage.stages_read)
+            is_changed = can_tell and _was_begun_otherwise(run, stage)
+            found = [f"{stage.name} was begun with other inputs"] if is_changed else []
+        changes.update(dict.fromkeys(found))
+        return bool(found)
+
+    lost = dict.fromkeys(name for run in runs for name in _stages_lost(run, is_other))
+    _refuse_to_lose(f"results in {runs[0].path} would be made again: {'; '.join(changes)}", list(lost))
+
+
+def _changes_outside(run: Run, stage: Stage, manifest: Mapping[str, Any]) -> list[str]:
+    """Return, in words, what differs from what a finished stage was made of, apart from its settings."""
+    settings = manifest["config"]
+    if manifest["fingerprint"] != digest_json([STAGE_FORMAT, stage.name, settings, manifest["inputs"]]):
+        return ["an earlier version of interp made them, and this one makes others"]
+    now = json_roundtrip(dict(stage.outside(run)))
+    before = {name: value for name, value in settings.items() if name not in (*stage.sections, "plugins")}
+    changes = []
+    for key in _differing(before, now):
+        old, new = before.get(key), now.get(key)
+        names = _differing(old, new) if isinstance(old, dict) and isinstance(new, dict) else []
+        shown = ", ".join(names[:_MAX_NAMED]) + (", …" if len(names) > _MAX_NAMED else "")
+        changes.append(f"{stage.name} was made of other {_INPUT_WORDS.get(key, key)}{shown and f' ({shown})'}")
+    return changes
+
+
+def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    return [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+
+
+def _refuse_to_lose(reason: str, lost: Sequence[str]) -> None:
+    if lost:
         raise OverwriteError(
             f"{reason}; choose another folder with --out, or pass --redo to run the affected stages again: "
             f"{', '.join(lost)}"
         )
 
 
-def _stages_lost(run: Run) -> list[str]:
-    """Return the stages, finished or interrupted, that would be run again with the run's configuration."""
+def _stages_lost(run: Run, is_other: Callable[[Run, Stage, dict[str, Any] | None], bool]) -> list[str]:
+    """Return the stages, finished or interrupted, that would be run again: those for which is_other(run, stage, its
+    manifest, or None if it was interrupted) is true, and those that read them."""
     lost: list[str] = []
     for stage in STAGES.values():
         manifest = _read_finished(run, stage.name)
-        if manifest is not None:
-            is_other = bool(run.changed_settings(stage, manifest))
-        elif begun := interrupted_work(run.folder(stage.name)):
-            manifests = {name: _read_finished(run, name) for name in stage.stages_read}
-            inputs = {name: manifest["fingerprint"] for name, manifest in manifests.items() if manifest is not None}
-            is_other = begun["fingerprint"] != _manifest_head(stage, run, inputs)["fingerprint"]
-        else:
+        if manifest is None and interrupted_work(run.folder(stage.name)) is None:
             continue
-        if is_other or set(stage.stages_read) & set(lost):
+        if is_other(run, stage, manifest) or set(stage.stages_read) & set(lost):
             lost.append(stage.name)
     return lost
+
+
+def _was_begun_otherwise(run: Run, stage: Stage) -> bool:
+    """Return whether an interrupted stage was begun with other settings or inputs than the run now has."""
+    manifests = {name: _read_finished(run, name) for name in stage.stages_read}
+    inputs = {name: manifest["fingerprint"] for name, manifest in manifests.items() if manifest is not None}
+    begun = interrupted_work(run.folder(stage.name))
+    return bool(begun["fingerprint"] != _manifest_head(stage, run, inputs)["fingerprint"])
 
 
 def _read_finished(run: Run, stage: str) -> dict[str, Any] | None:

@@ -78,7 +78,11 @@ def test_a_dictionary_of_another_maker_is_scanned_and_ranked(folder, tmp_path):
     with torch.no_grad():
         other.W_dec.neg_()
     other.save(tmp_path / "theirs", format="saelens", overwrite=True)
-    run = run_stages(asked, tmp_path / "run", until="sae")
+    changed = r"sae was made of other files of the loaded dictionary \(sae_weights.safetensors\)"
+    message = rf"{changed}.*--redo .*: sae, features, .*ranking$"
+    with pytest.raises(ValueError, match=message):
+        run_stages(asked, tmp_path / "run", until="sae")
+    run = run_stages(asked, tmp_path / "run", until="sae", redo=True)
     torch.testing.assert_close(run.sae.W_dec, other.W_dec, msg="the folder holds another dictionary now")
     (tmp_path / "theirs").rename(tmp_path / "elsewhere")
     torch.testing.assert_close(run_stages(asked, tmp_path / "run", until="sae").sae.W_dec, other.W_dec)

@@ -298,6 +298,22 @@ run_alone(run, "ranking", config=config, progress=lambda done, total, note: None
     assert ran_now(TINY, copied.path) == []
 
 
+def test_a_process_killed_before_it_writes_a_configuration_has_replaced_nothing(copied):
+    code = """
+import dataclasses, os, signal, sys
+from interp.pipeline import execution
+from interp.pipeline.run_folder import Run
+execution._write_config = lambda out, config: os.kill(os.getpid(), signal.SIGKILL)
+run = Run(sys.argv[1])
+config = run.config.replace(ranking=dataclasses.replace(run.config.ranking, seed=5))
+execution.run_alone(run, "ranking", config=config, progress=lambda done, total, note: None)
+"""
+    killed = run_python(code, copied.path)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert Run(copied.path).config == TINY and len(Run(copied.path).ranking) == TINY.sae.d_sae
+    assert ran_now(TINY, copied.path) == []
+
+
 @pytest.mark.parametrize("new_in_place", [True, False])
 def test_a_stage_interrupted_while_it_was_replaced_is_restored(copied, new_in_place):
     """The kill comes before or after the new stage is in its place."""
@@ -393,6 +409,44 @@ def test_a_change_that_affects_finished_stages_is_refused_and_redo_runs_them_aga
     assert copied.quality is not before, "what a stage left is read again after it ran again"
     assert ran_now(TINY, copied.path, until="sae", redo=True) == [], "the other quality is still there"
     assert ran_now(other, copied.path, until="quality") == [], "and may be gone back to"
+
+
+def test_results_of_an_earlier_version_are_kept_unless_they_are_to_be_redone(copied, monkeypatch, capsys):
+    before = contents(copied.path)
+    monkeypatch.setattr("interp.pipeline.execution.STAGE_FORMAT", 10**6)
+    for until in ("corpus", None):
+        lost = ", ".join(STAGES)
+        message = rf"an earlier version of interp made them.*choose another folder.*--redo .*: {lost}$"
+        with pytest.raises(ValueError, match=message):
+            run_stages(TINY, copied.path, until=until)
+    assert contents(copied.path) == before and copied.config == TINY
+    assert ran_now(TINY, copied.path, until="corpus", redo=True) == ["corpus"]
+
+
+def test_a_page_and_what_was_made_again_on_purpose_need_no_redo(copied):
+    other = TINY.replace(quality=dataclasses.replace(TINY.quality, tokens=2_000))
+    run_alone(copied, "quality", config=other, progress=no_progress)
+    assert ran_now(other, copied.path) == ["report"]
+
+
+def test_a_changed_calibration_is_named_before_a_ranking_is_made_again(copied, monkeypatch):
+    monkeypatch.setattr("interp.verdict.fit_files.digest_fits", lambda: "others")
+    with pytest.raises(ValueError, match=r"nulls was made of other fits of the calibration.*: nulls, ranking, report$"):
+        run_stages(TINY, copied.path)
+    assert ran_now(TINY, copied.path, until="concepts") == [], "nothing of what is asked for would be lost"
+
+
+def test_an_interrupted_stage_of_other_inputs_is_kept_unless_it_is_to_be_redone(copied):
+    shutil.rmtree(copied.path / "concepts")
+    work = unfinished_folder(copied.path / "concepts")
+    (work / "new").mkdir(parents=True)
+    (work / "new/half.parquet").write_bytes(b"half")
+    made_of = {"stage": "concepts", "fingerprint": "of an earlier version"}
+    (work / "begun.json").write_text(json.dumps({"made_of": made_of, "resumes": True}))
+    with pytest.raises(ValueError, match="concepts was begun with other inputs.*--redo .*: concepts, report$"):
+        run_stages(TINY, copied.path)
+    assert (work / "new/half.parquet").is_file()
+    assert ran_now(TINY, copied.path, redo=True) == ["concepts"]
 
 
 def test_a_twin_that_does_not_exist_is_refused_before_any_work(copied, tmp_path):
@@ -520,14 +574,19 @@ def test_a_run_killed_in_each_stage_equals_the_uninterrupted_one(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["book.txt", "**/*.txt"])
-def test_a_text_that_changed_is_read_again(tmp_path, name):
+def test_a_text_that_changed_is_named_and_read_again_only_if_asked_to(tmp_path, name):
     text = tmp_path / "book.txt"
     text.write_text("The quick brown fox jumps over the lazy dog.\n\n" * 600)
     corpus = dataclasses.replace(TINY.corpus, source="files", paths=(str(tmp_path / name),), characters=None)
     config = TINY.replace(corpus=corpus)
     counts = [ran_now(config, tmp_path / "run", until="corpus") for _ in range(2)]
     text.write_text("A slow grey goose walks under the busy cat.\n\n" * 600)
-    counts.append(ran_now(config, tmp_path / "run", until="corpus"))
+    before = contents(tmp_path / "run")
+    message = rf"corpus was made of other files of text \({text}\); choose another folder.*--redo .*: corpus$"
+    with pytest.raises(ValueError, match=message):
+        run_stages(config, tmp_path / "run")
+    assert contents(tmp_path / "run") == before
+    counts.append(ran_now(config, tmp_path / "run", until="corpus", redo=True))
     assert counts == [["corpus"], [], ["corpus"]]
 
 

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def _text_files(run: Run) -> dict[str, Any]:
-    """Return digests of the user's own text and model, so that changed files are read again. For streamed text, and for
+    """Return digests of the user's own text and model, so that changed files are noticed. For streamed text, and for
     a local folder that is a data set, of which a run may read little, return sizes and times, which is fast even for
     many files. A source of text that reads another field of `CorpusConfig` needs its files here."""
     from models.text_sources.own_text import matching_files

@@ -61,7 +61,7 @@ def _sae_cost(sizes: Sizes) -> Cost:
 
 def _stream_or_loaded(run: Run) -> dict[str, Any]:
     """Return the hooks of the one stream on which dictionaries are trained, or digests of the files of a dictionary
-    that is loaded from a folder, so that it is loaded again where they changed. Where they are gone, the run has it."""
+    that is loaded from a folder, so that changes are noticed. Where they are gone, the run has it."""
     config = run.config.sae
     if not isinstance(config, LoadedSAESection):
         return {} if run.config.harvest.buffer_mb is None else {"hooks": list(run.hooks)}

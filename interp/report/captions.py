@@ -299,7 +299,7 @@ def _title(latent: Facts) -> Segments:
         is_told = sum(latent.shares[:N_LISTED]) >= MOST or not strongest  # by the commonest
         first, then = (commonest, strongest) if is_told else (strongest, commonest)
         return [Part("vague", [*first, *([_muted("; "), *then] if then else [])])]
-    return [*_by_rule(latent), *_apart(latent), *_in_kind_after(latent)]
+    return [*_by_rule(latent), *_apart(latent)]
 
 
 def _most_strongly(latent: Facts) -> Segments:
@@ -348,16 +348,6 @@ def _in_words(latent: Facts) -> Segments:
     misses = latent.is_past_strongest() and not latent.is_weak
     told = f", but true of {format_percent(latent.at_strongest or 0)} of its strongest firings"
     return [*shown, _f1(latent.rule_f1), *([_small(told)] if misses else [])]
-
-
-def _in_kind_after(latent: Facts) -> Segments:
-    """Return the kind of text in which nearly all firings lie, where the rule does not say it."""
-    if latent.kind is None or latent.kind_share < NEARLY_ALL:
-        return []
-    words = [one for one in latent.rule if isinstance(one, str)]
-    words += (part.words for token in tokens_of(latent.rule) for part in token.pieces if not isinstance(part, str))
-    is_told = any("text rich in" in one or latent.kind in one.lower() for one in words)
-    return [] if is_told else [_muted(f", {_in_kind(latent)}")]
 
 
 def _on_commonest(latent: Facts, is_title: bool = False) -> Segments:

@@ -69,9 +69,8 @@ LISTED = 'any of 2 tokens: "a" or "b" F1 0.60'
         ({"rule": '"a"'}, 'the token "a" F1 0.60'),
         ({"tokens": ["a", "c"], "rule_f1": 0.65}, "mostly on #0 #1 and 7 more"),
         ({"tokens": ["a", "c"], "rule_f1": 0.8}, LISTED.replace("60", "80")),
+        ({"kind": "dna", "kind_share": 0.97}, LISTED),
         ({"tokens": ["a", "c"], "kind": "latex", "kind_share": 0.7}, "mostly in latex, on #0 #1 and 7 more"),
-        ({"kind": "dna", "kind_share": 0.97}, f"{LISTED}, in dna"),
-        ({"kind": "dna", "kind_share": 0.7}, LISTED),
         (
             {"rule": '"a" in text rich in "x"', "kind": "latex", "kind_share": 0.95},
             '"a" in latex text rich in "x" F1 0.60',

@@ -307,7 +307,7 @@ def _check_inputs(stages: Sequence[Stage], runs: Sequence[Run]) -> None:
     changes: dict[str, None] = {}
 
     def is_other(run: Run, stage: Stage, manifest: Mapping[str, Any] | None) -> bool:
-        if stage not in stages or stage.runs_last:
+        if stage not in stages or stage.is_last:
             return False
         if manifest is not None:
             found = _changes_outside(run, stage, manifest)

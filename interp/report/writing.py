@@ -49,6 +49,9 @@ from interp.runtime.progress_bar import shows_progress
 from interp.statistics.cutoffs import MIN_F1
 from interp.storage.folders import whole_folder
 
+STYLES = ("base", "feature", "compare", "overview", "evidence", "summary", "phone", "print", "table", "map")
+"""The files of the page's style, in order: of two rules that are equally specific, the later one holds."""
+
 
 @shows_progress
 def write_report(
@@ -101,6 +104,7 @@ def assets() -> dict[str, str]:
     """Return the style and code of the page, by the names of their files."""
     code = [file for file in files("interp.report").iterdir() if Path(file.name).suffix in (".js", ".css")]
     texts = {file.name: file.read_text(encoding="utf-8") for file in code}
+    texts["page.css"] = "\n".join(texts.pop(f"{name}.css") for name in STYLES)
     for mark, hues in {"": verdict_css(), " on a dark screen": verdict_css(dark=True)}.items():
         texts["page.css"] = texts["page.css"].replace(f"/* the colours of verdicts{mark} */", hues)
     return texts

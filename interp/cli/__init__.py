@@ -129,7 +129,8 @@ def _end(codes: list[int]) -> None:
 
 
 def _run(words: list[str]) -> None:
-    for before, word in itertools.pairwise(["interp", *words]):
+    flags = itertools.takewhile(lambda word: word != "--", words)  # the words behind it are none
+    for before, word in itertools.pairwise(["interp", *flags]):
         if not word or (word.startswith("--") and word.endswith("=")):  # such as an unset variable of the shell
             raise InterpError(f"the value after {word[:-1] or before} is empty: give one, or leave it out")
     words = _import_plugins(words)

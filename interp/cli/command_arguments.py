@@ -128,7 +128,11 @@ def read_table(flag: str, file: Path, columns: Sequence[str], features: "Feature
         verify(file)
     source: Any = file if address is None else BytesIO(read_object(address))
     try:
-        table = pd.read_parquet(source) if file.suffix == ".parquet" else pd.read_csv(source, keep_default_na=False)
+        table = (
+            pd.read_parquet(source)
+            if file.suffix == ".parquet"
+            else pd.read_csv(source, keep_default_na=False, na_values=[""])
+        )
     except (ValueError, OSError, pyarrow.ArrowException) as error:
         raise DamagedError(f"{flag} {file} is not a readable table ({one_line(error)}): rank again") from error
     if missing := sorted({"latent", *columns} - set(table.columns)):

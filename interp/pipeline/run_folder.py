@@ -282,7 +282,7 @@ class Run:
         """Return a latent with the facts known about it, its verdict too once it is ranked; it shows itself in a
         notebook."""
         feature = self.features[latent]
-        if self.manifest("ranking") is None:
+        if not self.has("ranking"):
             return feature
         rows = self.ranking[self.ranking["latent"] == latent]
         return replace(feature, verdict=rows.iloc[0] if len(rows) else None)

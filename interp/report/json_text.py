@@ -4,6 +4,7 @@ import gzip
 import json
 import math
 from collections.abc import Sequence
+from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ N_DIGITS = 3
 """Number of significant digits. The page shows no more."""
 MAX_FIELDS = 8
 """Largest number of fields in a row of a table. Longer lists have equal lengths only by chance."""
+_TWO_DIGITS = Context(prec=2, rounding=ROUND_HALF_UP)
+"""Rounds a number that lies in the middle as JavaScript does."""
 _POWERS_OF_TEN = np.array([10**i for i in range(16)], float)
 _FIRST_CODE, _SURROGATES, _N_SURROGATES = 93, 0xD800, 0x800
 _FIRST_PACKED, _BITS = 0x100, 15
@@ -70,7 +73,14 @@ def number(value: Any, digits: int = N_DIGITS) -> float | int | str | None:
 
 def format_percent(share: float) -> str:
     """Format a share in [0, 1] as the page writes it, with two digits (`inPercent` in page.js)."""
-    return f"{100 * share:#.2g} %" if 1e-5 <= share < 0.0995 else f"{math.floor(100 * share + 0.5)} %"
+    percent = 100 * share
+    if not share or share >= 0.0995:
+        return f"{math.floor(percent + 0.5)} %"
+    rounded = _TWO_DIGITS.create_decimal(percent)
+    size = rounded.adjusted()
+    if share < 1e-5:
+        return f"{rounded.scaleb(-size):.1f}e−{-size} %"
+    return f"{rounded.quantize(Decimal(1).scaleb(size - 1))} %"
 
 
 def format_interval(low: float, high: float) -> str:

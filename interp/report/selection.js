@@ -40,7 +40,7 @@ report.ranges = (() => {
 
   /* Some twenty steps of 1, 2 or 5 times a power of ten between the ends of the page's scale of effects, one at 0. */
   function aroundZero() {
-    const [low, high] = report.data.page.shares.find(({ name }) => name === "effect").span;
+    const [low, high] = report.data.page.shares.find(({ name }) => name === "effect")?.span ?? [0, 0];
     const [least, most] = [Math.min(low, 0), Math.max(high, 0, low + 1e-6)];
     const power = 10 ** Math.floor(Math.log10((most - least) / 20));
     const step = power * [1, 2, 5, 10].find((digit) => digit * power >= (most - least) / 20);

@@ -5,7 +5,7 @@ In: the tables of a report. Out: an account of the use of each ablated latent, w
 *learnt* and *effect* disagree; and for each question, the number of latents for which the answer is yes, out of those
 that were tested.
 
-A latent is learnt if its probability of being learnt is above ½ (`verdict.learnt`). It has an effect if its ablation
+A latent is learnt if its probability of being learnt is ½ or more (`verdict.learnt`). It has an effect if its ablation
 raises the loss more than an equally large change along other latents does (`effects`: the interval of `beyond_null` is
 above 0).
 """

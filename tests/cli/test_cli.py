@@ -247,6 +247,10 @@ def test_an_empty_argument_is_named(arguments, before, capsys):
     assert f"the value after {before} is empty: give one" in refused(capsys, *arguments)
 
 
+def test_a_prompt_behind_two_dashes_is_no_flag(tmp_path, capsys):
+    assert "missing" in refused(capsys, "graph", tmp_path / "missing", "--", "-- select a =")
+
+
 def test_corpus_mistakes(tmp_path, capsys):
     def run(**corpus) -> str:
         (tmp_path / "c.toml").write_text(tomli_w.dumps(SECTIONS | {"corpus": corpus}))

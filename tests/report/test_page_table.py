@@ -231,9 +231,11 @@ def test_a_token_without_a_stored_example_is_told_and_ranked_below(browser, addr
 
 def test_shares_have_two_digits_in_the_page_and_in_what_it_is_given(browser, address):
     browser.open(f"{address}#features")
-    shares = [0.35, 0.0999, 0.07, 0.001, 0.00044, 1, 0]
-    said = ["35 %", "10 %", "7.0 %", "0.10 %", "0.044 %", "100 %", "0 %"]
+    shares = [0.35, 0.0999, 0.07, 0.001, 0.00044, 0.0625, 8.7e-7, 1, 0]
+    said = ["35 %", "10 %", "7.0 %", "0.10 %", "0.044 %", "6.3 %", "8.7e−5 %", "100 %", "0 %"]
     assert browser.evaluate(f"{shares}.map(format.percent)") == said == [format_percent(share) for share in shares]
+    many = [k / n for n in (40, 80, 400, 4037, 3e6) for k in range(40)]
+    assert browser.evaluate(f"{many}.map(format.percent)") == [format_percent(share) for share in many]
     assert browser.evaluate("[0.0000004, 0].map(format.share)") == ["4.0e−5 %", "–"]
 
 

@@ -235,6 +235,7 @@ report.views.map = (() => {
     links.setAttribute("d", ends.map((to) => `M${from.join(" ")}L${to.join(" ")}`).join(""));
     drawHits();
     moved();
+    list.show(); // at once: the card takes its place
   }
 
   function controls() {

@@ -148,7 +148,9 @@ def _with_margin(values: pd.Series) -> list[float]:
 
 
 @figure
-def cosine_histogram(cosines: Mapping[str, Sequence[float] | np.ndarray], *, null: str | None = None) -> go.Figure:
+def cosine_histogram(
+    cosines: Mapping[str, Sequence[float] | np.ndarray], *, null: str | None = None, title: str = "Nearest latents"
+) -> go.Figure:
     """Draw the distribution of cosines, with a line per name.
     null: the name of the null's cosines, which are drawn as a grey area."""
     fig = go.Figure()
@@ -166,7 +168,7 @@ def cosine_histogram(cosines: Mapping[str, Sequence[float] | np.ndarray], *, nul
         fig.add_scatter(x=x, y=y, mode="lines", name=escape_markup(name), **look)
     fig.update_xaxes(range=[edges[0], 1.01])
     fig.update_yaxes(tickformat=".0%", rangemode="tozero")
-    with_style(fig, "Nearest latents", x="cosine", y="share of the latents")
+    with_style(fig, title, x="cosine", y="share of the latents")
     return fig.update_layout(meta={"direct_labels": True})
 
 

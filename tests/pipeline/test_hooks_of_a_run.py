@@ -12,6 +12,7 @@ import pytest
 from interp import Run, open_any, run_stages
 from interp.cli import main
 from interp.cli.run_commands import _show_stages
+from interp.display.segments import read_rule, simplify_rule, to_json
 from interp.effects import feature_edges
 from interp.pipeline import execution, run_folder
 from interp.pipeline.config import RunConfig
@@ -147,7 +148,8 @@ def test_the_explorer_shows_which_earlier_latents_feed_later_ones(both, own, oth
     assert sizes == sorted(sizes, reverse=True) and len(found["targets"]) <= 8
     ranking = both.at(other).ranking.set_index("latent")["explanation"]
     ends = {edge[0 if other == MID else 1] for edge in found["edges"]}
-    assert found["rules"] == {str(latent): ranking[latent] or "" for latent in ends}
+    rules = {str(latent): to_json(simplify_rule(read_rule(ranking[latent] or ""))) for latent in ends}
+    assert found["rules"] == rules
     assert live.edges("Once upon a time", 4, other)["edges"][0][3] is None
     with pytest.raises(ValueError, match="is not another hook of the run"):
         live.edges("Once upon a time", 4, own)

@@ -187,6 +187,7 @@ if __name__ == "__main__":
         while how == "stuck" and not told.exists():
             time.sleep(0.01)
         if how == "interrupted":
+            signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
             with suppress(KeyboardInterrupt):
                 team.all_do(lambda: signal.raise_signal(signal.SIGINT))
         os._exit(0)  # the launcher sees no failure that it would end the other for

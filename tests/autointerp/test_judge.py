@@ -480,7 +480,7 @@ def test_mistakes_are_one_line_and_ask_nothing(features, ranking, tmp_path, envi
         ("latent,explanation\n1.5,ox\n", "has a latent 1.5: latents are whole numbers from 0 up"),
         ("latent,explanation\nx,ox\n", "has a latent x: latents are whole numbers from 0 up"),
         ("latent,explanation\n-1,ox\n", "has a latent -1: latents are whole numbers"),
-        ("latent,explanation\n,ox\n2,elk\n", "has a latent : latents are whole numbers"),
+        ("latent,explanation\n,ox\n2,elk\n", "has a latent nan: latents are whole numbers"),
         ("latent,explanation\n2,ox\n2,elk\n", "has latent 2 twice"),
         ("", "is not a readable table"),
         (None, "does not exist: `interp rank` writes such a file"),

@@ -285,7 +285,7 @@ def test_the_lead_uses_a_label_instead_of_a_rule_if_it_fits_better(browser, addr
     both = "report.views.feature.nearby(2, { neighbours: [[5, 0.7]], coactivations: [[5, 0.6, 1]] })"
     once = browser.evaluate(f"{both}.map(([, [near]]) => near.querySelector('small').textContent)")
     assert once == ["Jaccard 0.60, cosine 0.70"], "one that fires with it and points like it stands once"
-    assert browser.text("#feature .title") == ['on  +: after " return" or " +" F1 0.50, in latex']
+    assert browser.text("#feature .title") == ['on  +: after " return" or " +" F1 0.50']
     assert 0 < len(browser.text("#feature .predicts .token")) <= 5
     browser.open(f"{address}#feature/3")
     f1 = browser.evaluate("report.data.page.columns.label_f1[3]")

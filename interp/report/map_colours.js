@@ -56,7 +56,8 @@ report.mapColours = (() => {
     const others = columns.kinds.filter((kind) => !commonKinds.includes(kind)).map(format.words).join(", ");
     const titleOf = { [MIXED]: "no kind of text has half of its firings", [OTHER]: `${others}: see the map` };
     const said = (name) =>
-      [h("span.verdict", null, write(name)), h("span.muted", null, ` ${format.count(numberOf(name))}`)];
+      [h("span.verdict", null, write(name)), " ",
+        h("span.muted.number", { "--digits": format.count(totals.get(name)).length }, format.count(numberOf(name)))];
     const entry = ([name]) => h(numberOf(name) ? "li" : "li.none", { "--hue": hueOfEntry(name) },
       h("button.link", { type: "button", "aria-pressed": String(pressed.includes(name)),
         title: titleOf[name] ?? "select these",

@@ -1,5 +1,6 @@
 /* The names on the map: of kinds of text, of clusters and, in a closer view or of a few that are selected, of features.
- * None lies over another, over a corner of the map that is covered, or over a point that is drawn larger. */
+ * None lies over another or over a corner of the map that is covered, and only those of kinds of text, where they have
+ * no other place, over a point that is drawn larger. */
 "use strict";
 
 report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
@@ -29,8 +30,11 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
     const kind = columns.kinds.find((each) => format.words(each) === name) ?? null;
     const element = kind === null ? h("span.name", null, report.segments.draw([name]))
       : h("span.name.region", null, name);
-    return { x, y, level, kind, element };
+    const smaller = kind === null ? null : h("span.name.region.again", null, name);
+    return { x, y, level, kind, element, smaller };
   });
+  /* Its name, and the smaller one in another of its outlines, each with its kind of text. */
+  const elementsOf = ({ kind, element, smaller }) => [element, smaller].filter(Boolean).map((each) => [kind, each]);
   const kinds = fixed.filter(({ kind }) => kind !== null);
   const tokens = fixed.filter(({ kind }) => kind === null);
 
@@ -97,8 +101,9 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
   });
 
   /* Names are placed one after another. put: shows a name at the one of some places, [middle, height, cost], that is
-   * free and covers few points and few lines, at most `most`, and no point that is drawn larger; of equals, at the
-   * first. It returns the place, or null. isSaid: whether a name that reads alike is shown.
+   * free and covers few points and few lines, at most `most`; of equals, at the first. Only that of a kind of text may
+   * cover points that are drawn larger. It returns the place, or null. isSaid: whether a name that reads alike is
+   * shown.
    *
    * covered: boxes of the frame that are covered; dots: points that are drawn larger; lines: of two ends. */
   function placing(covered, dots, lines) {
@@ -107,17 +112,18 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
     const said = new Set();
     const overlaps = ([left, top, right, bottom], [from, above, to, below]) =>
       left < to + GAP && right > from - GAP && top < below && bottom > above;
+    const larger = ([left, top, right, bottom]) => dots.filter(([x, y]) =>
+      x > left - HIT && x < right + HIT && y > top - HIT && y < bottom + HIT).length;
     function costOf(box, kind) {
       const inData = [...scatter.toData(box[0], box[3]), ...scatter.toData(box[2], box[1])];
       return scatter.covered(...box) + regions.costOf(kind, inData)
-        + ACROSS * lines.filter((ends) => report.crosses(ends, box)).length;
+        + ACROSS * (lines.filter((ends) => report.crosses(ends, box)).length + larger(box));
     }
     function put(element, places, kind = null, most = Infinity) {
       const [w, tall] = halvesOf(element).map((half) => half + 1);
       const isFree = (px, py, box) => px > w && px < width - w && py > tall && py < height - tall
         && !taken.some((other) => overlaps(box, other))
-        && !dots.some(([x, y]) => Math.abs(x - px) < w + HIT && Math.abs(y - py) < tall + HIT)
-        && (kind === null || regions.isAtHome(kind, ...scatter.toData(px, py)));
+        && (kind === null ? !larger(box) : regions.isAtHome(kind, ...scatter.toData(px, py)));
       let best = null, least = Infinity;
       for (const [px, py, cost = 0] of places) {
         const box = [px - w, py - tall, px + w, py + tall];
@@ -139,16 +145,16 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
   const around = (x, y) => report.around(...scatter.toPixels(x, y));
 
   /* Name features, each with its element, beside their points. Each of a few is named by its number if its name has
-   * no place, and by both if its name reads as that of another. */
-  function putOwn({ put, isSaid }, named, colours, isFew) {
+   * no place, and by both if its name reads as that of another. most: as of `put`. */
+  function putOwn({ put, isSaid }, named, colours, isFew, most) {
     for (const [latent, element] of named) {
       const [px, py] = pixelsOf(latent);
-      const away = Math.max(scatter.diameter() / 2, isFew ? HIT : 0) + BESIDE;
+      const away = Math.max(scatter.diameter() / 2, most ? HIT : 0) + BESIDE;
       const name = isFew && isSaid(element) ? numberedOf(latent, element) : element;
       for (const each of isFew ? [name, numberOf(latent)] : [name]) {
         const [across, down] = halvesOf(each).map((half) => half + away);
         const places = SIDES.map(([x, y], k) => [px + x * across, py + y * down, 2 * k]);
-        const spot = isSaid(each) ? null : put(each, places, null, isFew ? Infinity : 0);
+        const spot = isSaid(each) ? null : put(each, places, null, most);
         if (!spot) continue;
         each.style.color = `color-mix(in srgb, rgb(${colours.hueOf(latent)}) 40%, var(--ink))`;
         /* Its lines end at the point, unless the dots at which they are cut would lie outside. */
@@ -176,26 +182,30 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
     const places = placing(boxes, dots, ends.map((end) => [middle, end]));
     const n = enlarged.filter(isInView).length;
     const isFew = beside.length > 0 || (n > 0 && n <= FEW);
-    const all = beside.length || (closeness < OWN_CLOSE && !isFew) ? [] : order();
-    const wanting = [...beside, ...all].filter(isInView).slice(0, MOST_OWN);
+    const all = beside.length || (closeness < OWN_CLOSE && !n) ? [] : order();
+    const wanting = [...beside, ...all].filter(isInView).slice(0, n ? FEW : MOST_OWN);
     for (const element of layer.querySelectorAll("[style*=visible]")) element.style.visibility = "hidden";
     const shown = ownNamesOf(wanting);
     if (shown.length < wanting.length) setTimeout(again);
     for (const [, element] of shown) halvesOf(element); // all at once, before a place is set
-    if (isFew) putOwn(places, shown, colours, true);
+    if (isFew) putOwn(places, shown, colours, true, Infinity);
     const [[west, south], [east, north]] = [scatter.toData(0, height), scatter.toData(width, 0)];
     const smallestFirst = kinds.toSorted((one, other) => regions.sizeOf(one.kind) - regions.sizeOf(other.kind));
-    for (const { x, y, level, kind, element } of smallestFirst) { // larger ones have more places
+    const unnamed = []; // smaller outlines, once every kind is named
+    for (const { x, y, level, kind, element, smaller } of smallestFirst) { // larger ones have more places
       const isMinor = !regions.has(kind) && !hueOf(kind);
       if (isMinor && (isFew || isCrowded || closeness < LEVELS[level])) continue;
-      regions.placesOf(kind, [x, y], [west, east, south, north])
-        .some((some) => places.put(element, some.flatMap(([across, up]) => around(across, up)), kind));
+      const homes = regions.placesOf(kind, [x, y], [west, east, south, north])
+        .map((some) => some.flatMap(([across, up]) => around(across, up)));
+      const named = homes.findIndex((some) => places.put(element, some, kind));
+      if (named >= 0) unnamed.push([kind, smaller, homes.slice(named + 1)]);
     }
     if (!isFew) {
+      for (const [kind, smaller, homes] of unnamed) homes.some((some) => places.put(smaller, some, kind));
       const first = kinds.length ? 1 : 0; // of the whole, kinds of text tell more than tokens
       for (const { x, y, level, element } of tokens)
         if (closeness >= LEVELS[Math.max(level, first)]) places.put(element, around(x, y), null, MOST_COVERED);
-      putOwn(places, shown, colours, false);
+      putOwn(places, shown, colours, false, n ? Infinity : 0);
     }
     return isFew ? [] : shown.filter(([, { style }]) => style.visibility === "visible").map(([latent]) => latent);
   }
@@ -209,7 +219,7 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
 
   /* Colour the names of kinds of text as their points are; isOfKinds: whether the colours are of kinds. */
   function paint(isOfKinds) {
-    for (const { kind, element } of kinds) {
+    for (const [kind, element] of kinds.flatMap(elementsOf)) {
       element.style.color = !isOfKinds ? "" : hueOf(kind) ? inked(hueOf(kind)) : "var(--muted)";
       element.classList.toggle("untinted", !hueOf(kind) || (regions.some() && !regions.has(kind)));
     }
@@ -217,10 +227,10 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
 
   /* Dim the names of those kinds of text, or null for tokens, of which `isDimmed` is true. */
   function dim(isDimmed) {
-    for (const { kind, element } of fixed) element.classList.toggle("aside", isDimmed(kind));
+    for (const [kind, element] of fixed.flatMap(elementsOf)) element.classList.toggle("aside", isDimmed(kind));
   }
 
-  const layer = h("div.names", null, fixed.map(({ element }) => element), own);
+  const layer = h("div.names", null, fixed.flatMap(elementsOf).map(([, element]) => element), own);
   return { element: layer, place, forget, paint, dim };
 };
 

@@ -13,7 +13,8 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
     NEAR = 9,
     SIDE = 800,
     PADDING = 16, // pixels around the whole
-    CORNERS = 40;
+    CORNERS = 40,
+    CLOSEST = Math.max(Math.sqrt(n) / 2, 8); // times closer than the whole, where a frame of even points has four
   const order = drawnByLot(n),
     positions = new Float32Array(2 * n);
   order.forEach((i, k) => positions.set([x[i], y[i]], 2 * k));
@@ -90,7 +91,7 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
 
   function zoom(factor, px = width / 2, py = height / 2) {
     const [dx, dy] = toData(px, py);
-    view.scale = Math.min(Math.max(view.scale * factor, whole / 2), whole * 1000);
+    view.scale = Math.min(Math.max(view.scale * factor, whole / 2), whole * CLOSEST);
     view.x = dx - (px - width / 2) / view.scale;
     view.y = dy + (py - height / 2) / view.scale;
     isWhole = false;

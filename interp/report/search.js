@@ -98,10 +98,10 @@ report.search = (() => {
   /* Whether an example is stored of the firings on a token of its list, the commonest of which has rank 0. */
   const isStored = (i, rank) => Boolean(columns.stored[i] & (1 << rank));
 
-  /* 6 to 7: the token that is its whole rule, by the share of its firings on it; 5: its number; 3 to 5: a token of
-   * which an example is stored or that its rule names, by the share of its firings on it; 4: a word of the reader's
-   * label or note; 3: a word of its rule or label; 2 to 3: another token, by its share; 1: a part of any; 0: none. At
-   * the head of its rule, or of a label that describes it better, half more. */
+  /* 6 to 7: the token that is its whole rule, by the share of its firings on it; 5: its number; 3 to 5: a token that
+   * its rule names, by the share of its firings on it; 2 to 5: another token, by its share; 4: a word of the reader's
+   * label or note; 3: a word of its rule or label; 1: a part of any; 0: none. At the head of its rule, or of a label
+   * that describes it better, half more. */
   function fit(each, i) {
     if (each.latent !== undefined) return each.latent === i ? 5 : 0;
     const within = (field) => !each.field || each.field === field;
@@ -110,7 +110,7 @@ report.search = (() => {
       if (!isToken(each, token)) return isIn(each, token) ? 1 : 0;
       const share = columns.token_shares[i][rank];
       if (columns.rule[i].length === 1 && namedBy(i).size === 1 && namedBy(i).has(token)) return 6 + share;
-      return isStored(i, rank) || namedBy(i).has(token) ? 3 + 2 * share : 2 + share;
+      return namedBy(i).has(token) ? 3 + 2 * share : 2 + 3 * share;
     };
     if (within("tok")) most = Math.max(most, ...tokens[i].map(ofToken));
     if (within("rule")) most = Math.max(most, asWords(each, rules[i]), asWords(each, wordsOf(i)));

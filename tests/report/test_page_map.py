@@ -61,19 +61,43 @@ def test_a_phone_names_the_nearest_by_what_they_fire_on(browser, address):
     assert set(rules) & set(shown)
 
 
-def test_a_kind_of_text_has_one_name_which_stands_in_its_largest_outline(browser, address):
+def test_each_outline_of_a_kind_has_its_name_and_the_largest_the_larger_one(browser, address):
     browser.open(f"{address}#map")
-    assert browser.text(".names .region[style*=visible]").count("latex") == 1
+    assert browser.text(".names .region[style*=visible]").count("latex") == 2
     boxes = browser.evaluate("""Array.from(document.querySelectorAll(".regions [data-name=latex]:not(.core)"), (e) => {
         const { left, right, top, bottom } = e.getBoundingClientRect();
         return [(right - left) * (bottom - top), left, right, top, bottom];
     })""")
     assert len(boxes) == 2
-    [at] = browser.evaluate("""Array.from(document.querySelectorAll(".names .region"))
+    names = browser.evaluate("""Array.from(document.querySelectorAll(".names .region"))
         .filter((e) => e.textContent === "latex").map((e) => e.getBoundingClientRect())
-        .map(({ x, y, width, height }) => [x + width / 2, y + height / 2])""")
-    _, left, right, top, bottom = max(boxes)
-    assert left < at[0] < right and top < at[1] < bottom
+        .map(({ x, y, width, height }) => [height, x + width / 2, y + height / 2])""")
+    for (_, left, right, top, bottom), (_, x, y) in zip(sorted(boxes), sorted(names), strict=True):
+        assert left < x < right and top < y < bottom
+
+
+def test_a_kind_whose_features_are_found_keeps_its_name(browser, address):
+    browser.open(f"{address}#map")
+    browser.evaluate("report.selection.set({ kind: 'latex' })")
+    browser.wait("document.querySelectorAll('.hits .rim').length > 0")
+    assert "latex" in browser.text(".names .region[style*=visible]")
+
+
+def test_the_legend_and_the_map_keep_their_places_while_one_searches(browser, address):
+    browser.open(f"{address}#map")
+    widths = "Array.from(document.querySelectorAll('#map .legend .number'), (e) => e.offsetWidth)"
+    of_all = browser.evaluate(widths)
+    browser.evaluate("report.selection.set({ query: '#3' })")
+    assert browser.evaluate(widths) == of_all
+
+
+def test_the_view_comes_no_closer_than_a_few_points(browser, address):
+    browser.open(f"{address}#map")
+    for _ in range(12):
+        browser.click(".zooms button[title='zoom in']")
+    browser.wait("document.querySelector('.inset i').getBoundingClientRect().width > 0")
+    inset, frame = (browser.evaluate(f"document.querySelector('.inset{e}').clientWidth") for e in ("", " i"))
+    assert inset / 9 < frame + 4
 
 
 def test_features_of_no_kind_of_text_are_told_from_those_of_rare_kinds(browser, address):
@@ -384,6 +408,9 @@ def test_names_on_the_map_are_short_lie_apart_and_are_of_two_kinds(browser, addr
         .map((e) => [e.textContent, e.classList.contains("region"), getComputedStyle(e).fontFamily.includes("mono"),
             ...["left", "right", "top", "bottom"].map((side) => e.getBoundingClientRect()[side])])""")
     assert shown and all(not (is_region and is_mono) for _, is_region, is_mono, *_ in shown)
+    lines = browser.evaluate("""Array.from(document.querySelectorAll(".names .name"), (e) =>
+        e.offsetHeight / parseFloat(getComputedStyle(e).fontSize))""")
+    assert max(lines) < 2, "a token stands in one line with its quotes"
     boxes = [sides for _, _, _, *sides in shown]
     assert all(right - left <= 200 for left, right, _, _ in boxes)
     for k, (left, right, top, bottom) in enumerate(boxes):

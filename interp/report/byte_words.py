@@ -26,7 +26,7 @@ MAX_BYTES = 3
 N_EXAMPLES = 2
 SOME = 0.1
 """Share of the characters of a part from which on their script is named."""
-NEARLY_ALL = 0.9
+NEARLY_ALL = 0.95
 """Share of the characters of a part from which on one of them names it."""
 _NUMBERS = {1: "", 2: "two ", 3: "three "}
 
@@ -71,7 +71,7 @@ class ByteReader:
         """Return what several tokens are, if each is the same part of a character: "the last bytes of 方, 责"; None for
         any others."""
         parts = [part for text in texts for part in self.token(text).pieces]
-        places = {part.words.split(" of ")[0] for part in parts if not isinstance(part, str)}
+        places = {re.split(", | of ", part.words)[0] for part in parts if not isinstance(part, str)}
         if not 1 < len(texts) == len(parts) or len(places) != 1 or any(isinstance(part, str) for part in parts):
             return None
         (place,) = places
@@ -99,11 +99,14 @@ class ByteReader:
         if seen := self.seen.get(text):
             if own_characters := seen.begun if begins else seen.ended + seen.passed:
                 return own_characters
+        return Counter(self._characters_elsewhere(text, begins))
+
+    def _characters_elsewhere(self, text: str, begins: bool) -> list[str]:
+        """Return the commonest characters of which a token is a part anywhere, in the script of the latent if there are
+        any, with … for others: by these the page names it wherever it is drawn."""
         by_script = self.elsewhere.get(text, ((), ()))[begins]
         fitting = [names for names in by_script if noun_of(names[0]) == self.script] or list(by_script[:1])
-        if fitting:
-            return Counter(fitting[0].removesuffix(" …").split(" ")) + Counter(["…"] * fitting[0].endswith(" …"))
-        return Counter()
+        return fitting[0].split(" ") if fitting else []
 
     def _nouns(self, characters: Counter[str], lead: int) -> list[str]:
         """Return the names of the scripts of some characters, the commonest first; where none are known, that of those
@@ -120,11 +123,12 @@ class ByteReader:
         """Return a part of a character, whose token has `before` just before it."""
         nouns = self._nouns(characters, lead)
         known = [character for character, _ in characters.most_common() if character != "…"]
-        words = f"{self._place(text, own, lead)} of {_object(nouns, characters, known, lead, own, before)}"
-        is_one = known and characters[known[0]] >= NEARLY_ALL * characters.total()
-        some = " ".join(known[:N_EXAMPLES]) or nouns[0].split(" ")[0]
-        shown = known[0] if is_one else _range(lead, own, nouns[0]) or some
-        return CharacterPart(f"{shown}…" if lead else f"…{shown}", words)
+        named = [character for character in self._characters_elsewhere(text, bool(lead)) if character != "…"]
+        examples = (named or known)[:N_EXAMPLES]
+        whole = _object(nouns, characters, known, examples, lead, own, before)
+        told = f", {own.hex(' ')}," if whole.endswith(")") else ""  # a few examples do not tell which byte it is
+        shown = _range(lead, own, nouns[0]) or " ".join(examples) or nouns[0].split(" ")[0]
+        return CharacterPart(f"{shown}…" if lead else f"…{shown}", f"{self._place(text, own, lead)}{told} of {whole}")
 
     def _place(self, text: str, own: bytes, lead: int) -> str:
         number = _NUMBERS.get(len(own), "")
@@ -201,7 +205,13 @@ def _split_bytes(run: str) -> Iterator[bytes]:
 
 
 def _object(
-    nouns: Sequence[str], characters: Counter[str], known: Sequence[str], lead: int, own: bytes, before: str
+    nouns: Sequence[str],
+    characters: Counter[str],
+    known: Sequence[str],
+    examples: Sequence[str],
+    lead: int,
+    own: bytes,
+    before: str,
 ) -> str:
     """Return of what some bytes are a part."""
     if len(nouns) > 1:
@@ -217,8 +227,8 @@ def _object(
         return known[0] if noun == "sign" else f"the {noun} {known[0]}"
     if span := _range(lead, own, noun):
         return _a(noun) if noun == "Hebrew letter" else f"{_a(noun)} from {span.replace('–', ' to ')}"
-    if known:
-        return f"{_a(noun)} ({', '.join(known[:N_EXAMPLES])})"
+    if examples:
+        return f"{_a(noun)} ({', '.join(examples)})"
     return _a(noun)
 
 

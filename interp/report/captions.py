@@ -6,8 +6,8 @@ the tokens on which it fires, whichever tells most of its firings. The page has 
     rule     its rule in words, simplified
     brief    its caption for a table, a list or the map; None if that is its rule
     title    its caption for its own page, which knows its strongest firings
-    below    its rule for the line below that title; None if the title has it or its tokens, or if it holds at none of
-             these firings
+    below    its rule for the line below that title; None if the title has all of it or its tokens, or if it holds at
+             none of these firings
 
 The kinds of parts, beside the classes of style "muted", "small", "weak", "rough", "vague" and "apart":
 
@@ -84,6 +84,10 @@ NO_RULE = "No rule in words holds."
 NEAREST = "No reliable rule was found; the nearest is "
 _OF_PLACE = re.compile(r"(?:tokens )?(?:after|before|two|within|in|inside|outside|at|on)\b")
 """How a rule begins that names no tokens on which it holds."""
+_KIND = " in text rich in"
+"""Before the tokens by which a rule tells a kind of text."""
+_NEXT = re.compile(r" (?:within \d|before|after|inside|two) ?.*", re.DOTALL)
+"""What may stand in a rule behind such tokens."""
 
 
 class Caption(NamedTuple):
@@ -249,6 +253,7 @@ def senses_in_segments(
 
 
 def caption_of(latent: Facts) -> Caption:
+    measured = latent
     rule = _with_kind(latent)
     latent = replace(latent, rule=rule)
     brief = _brief(latent)
@@ -256,12 +261,14 @@ def caption_of(latent: Facts) -> Caption:
     listed = {token.text for token in listed_tokens(rule)}
     repeats = is_by_tokens and (_is_at_strongest(latent) or bool(listed) and listed <= set(latent.tokens))
     fails = not latent.is_weak and latent.is_past_strongest(NEARLY_NONE)
-    is_below = rule and (latent.is_named_by_label or is_by_tokens) and not repeats and not fails
+    is_told_in_short = rule != measured.rule and not latent.senses
+    is_other = (latent.is_named_by_label or is_by_tokens) and not repeats
+    is_below = rule and (is_other or is_told_in_short) and not fails
     return Caption(
         rule=to_json(rule),
         brief=None if brief == [Part("rule", 0)] else to_json(brief),
         title=to_json(_title(latent)),
-        below=to_json(_in_words(latent)) if is_below else None,
+        below=to_json(_in_words(measured)) if is_below else None,
     )
 
 
@@ -447,14 +454,25 @@ def _in_kind(latent: Facts) -> str:
 
 
 def _with_kind(latent: Facts) -> Segments:
-    """Return its rule; one of a text's words tells first which kind of text that is."""
+    """Return its rule, with the kind of text, if that is known, in the place of tokens in which this text is rich."""
     kind = _in_kind(latent)
     if not kind:
         return latent.rule
-    return [
-        re.sub(r"(?<= )in text rich in", f"{kind} text rich in", one) if isinstance(one, str) else one
-        for one in latent.rule
-    ]
+    out: Segments = []
+    is_left_out = False
+    for one in latent.rule:
+        words = one if isinstance(one, str) else ""
+        if is_left_out and (behind := _NEXT.search(words)):
+            out.append(behind[0])
+            is_left_out = False
+        elif not is_left_out and _KIND in words:
+            before, after = words.split(_KIND, 1)
+            behind = _NEXT.search(after)
+            out.append(f"{before} {kind}{behind[0] if behind else ''}")
+            is_left_out = behind is None
+        elif not is_left_out:
+            out.append(one)
+    return out
 
 
 def _apart(latent: Facts) -> Segments:

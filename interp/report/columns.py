@@ -38,6 +38,8 @@ CLEAR_F1 = 0.75
 among those that the rule misses."""
 N_OVERVIEWS = 4
 """Number of choices of latents for the overview, which its button shows one after the other."""
+MIN_FOLLOWING = 0.01
+"""Least share of a latent's firings that a token follows for the latent's caption to name it as raised."""
 N_RAISED = 2
 """Number of tokens raised by a latent that tell it from others of the same rule or label."""
 _DISTANCE = re.compile(r"\bwithin \d+ tokens\b")
@@ -151,8 +153,8 @@ def table_columns(
 
 def _raised_by_alike(features: FeatureStore, table: pd.DataFrame, ranking: pd.DataFrame) -> list[list[str]]:
     """Return for each latent that the page would name like another one, by the same label or rule, the first tokens
-    among those it raises most, without parts of characters and variants in case and space; none for the other latents,
-    or if these tokens are not known."""
+    among those it raises most that do follow its firings, without parts of characters and variants in case and space;
+    none for the other latents, or if these tokens are not known."""
     raised: list[list[str]] = [[] for _ in range(len(table))]
     if "top_logit_tokens" not in table:
         return raised
@@ -161,14 +163,26 @@ def _raised_by_alike(features: FeatureStore, table: pd.DataFrame, ranking: pd.Da
         best = table["best_label_f1"]
         f1 = ranking["explanation_f1"].fillna(0).to_numpy()
         names = names.mask((best >= MIN_F1) & (best > f1 - NAMED_BY_LABEL), table["best_label"])
+    following = _following(features, table)
     for latent in np.flatnonzero(names.notna() & names.duplicated(keep=False)):
         tokens = table["top_logit_tokens"].iloc[latent]
         distinct = dict[str, str]()
         for text in (features.vocab[token] for token in (() if tokens is None else tokens)):
-            if "⟨" not in text:
+            if "⟨" not in text and text in following.get(int(latent), set()):
                 distinct.setdefault(text.strip().lower() or text, text)
         raised[latent] = list(distinct.values())[:N_RAISED]
     return raised
+
+
+def _following(features: FeatureStore, table: pd.DataFrame) -> dict[int, set[str]]:
+    """Return for each latent the tokens that follow MIN_FOLLOWING of its firings or more."""
+    n_active = table["n_active"].to_numpy()
+    rows = features.sql('select latent, token, n from tokens where "offset" = 1')
+    following: dict[int, set[str]] = {}
+    for latent, token, n in rows.itertuples(index=False, name=None):
+        if n >= MIN_FOLLOWING * n_active[latent]:
+            following.setdefault(latent, set()).add(features.vocab[token])
+    return following
 
 
 def _recall_at_strongest(precision: float, f1_by_interval: Sequence[float] | float) -> float:

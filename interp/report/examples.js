@@ -91,6 +91,7 @@ report.examples = (() => {
     STRAY_BYTES = /⟨[0-9a-f]{2}⟩/g,
     IS_STRAY = /^(?:⟨[0-9a-f]{2}⟩)+$/,
     IS_SPECIAL = /^<\|.*\|>$/,
+    IS_MARK = /^\p{M}/u, // a combining mark, which takes no room of its own
     NO_TEXT = /⟨[0-9a-f]{2}⟩|<\|.*\|>/; // a stray byte or a special token, which keep their own direction
   const MOST_LINES = NARROW.matches ? 0 : 2; // of a passage, before and after the line of its firing token
   const SHORT = 10; // tokens of a passage below which it takes another line on either side
@@ -182,7 +183,7 @@ report.examples = (() => {
       const other = strongest(own.map((token) => token + from), others);
       const isActive = at !== undefined || other !== undefined;
       const kind = [NO_TEXT.test(text) ? "bdi.token" : "span.token", isActive && ".on",
-        own.includes(firing) && ".firing"]
+        own.includes(firing) && ".firing", isActive && IS_MARK.test(text) && ".combining"]
         .filter(Boolean)
         .join("");
       const attributes = { "data-value": at, "data-place": from + own.at(-1), "--shade": shareOf(at, most) };
@@ -311,8 +312,10 @@ report.examples = (() => {
     const isWhole = ({ text, tokens: own }) => !IS_STRAY.test(text) || own.includes(firing);
     const pieces = all.slice(all.findIndex(isWhole), all.findLastIndex(isWhole) + 1);
     const at = pieces.findIndex(({ tokens: own }) => own.includes(firing));
-    const parts = pieces.map(({ text }, k) =>
-      h(k === at ? "span.token.firing" : "span.token", null, visible(text, 3, k !== at)));
+    const parts = pieces.map(({ text }, k) => {
+      const kind = k !== at ? "" : IS_MARK.test(text) ? ".firing.combining" : ".firing";
+      return h(`span.token${kind}`, null, visible(text, 3, k !== at));
+    });
     return line(pieces, parts, at);
   }
 

@@ -126,7 +126,10 @@ report.views.feature = (() => {
     if (feature.positions) rows.push(["position", position(feature.positions)]);
     if (hasText) rows.push(["entropy of its tokens", `${format.significant(known.token_entropy, 2)} nats`]);
     const { fvu_rise: rise = null, dec_norm: norm = null, enc_dec_cosine: cosine = null } = known;
-    if (rise !== null) rows.push(["explains", `${format.percent(rise)} of the variance`]);
+    if (rise !== null) {
+      const told = Math.abs(rise) < 1e-5 ? "under 0.001 %" : format.percent(rise);
+      rows.push(["explains", `${told} of the variance`]);
+    }
     if (norm !== null && format.fixed(norm) !== "1.00") rows.push(["decoder norm", format.significant(norm)]);
     if (cosine !== null) rows.push(["encoder · decoder", format.fixed(cosine)]);
     return factsElement(rows.filter(Boolean)

@@ -15,7 +15,7 @@ report.firings = (() => {
   const N_ROWS = 6; // of them in one column
   const RARE = 0.01; // share of the firings below which a token has none
   const N_OF_SENSE = 5; // firings of each sense at first
-  const N_NAMED = 4; // senses whose tabs have room for what describes them
+  const N_NAMED = 2; // senses whose tabs have room for what describes them
   const N_TITLED = 6; // tokens named above a list
   const N_WEAKEST = 2; // of its weakest, below
   const N_PASSAGES = 6; // instead, in each list, where each takes several lines

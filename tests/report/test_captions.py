@@ -73,7 +73,11 @@ LISTED = 'any of 2 tokens: "a" or "b" F1 0.60'
         ({"tokens": ["a", "c"], "kind": "latex", "kind_share": 0.7}, "mostly in latex, on #0 #1 and 7 more"),
         (
             {"rule": '"a" in text rich in "x"', "kind": "latex", "kind_share": 0.95},
-            '"a" in latex text rich in "x" F1 0.60',
+            '"a" in latex F1 0.60',
+        ),
+        (
+            {"rule": '"a" in text rich in "x", a newline or "y" within 8 tokens after "z"', "kind": "latex"},
+            '"a" mostly in latex within 8 tokens after "z" F1 0.60',
         ),
         ({"raises": ["And", ","]}, f'{LISTED}, raises "And" a comma'),
         ({"rule_f1": 0.45, "shares": [0.2, 0.1]}, 'roughly any of 2 tokens: "a" or "b" F1 0.45'),
@@ -148,12 +152,13 @@ def seen(ended: str = "", begun: str = "", passed: str = "") -> Seen:
     ("token", "own", "parts"),
     [
         ("⟨a9⟩", seen(ended="שש"), [("…ש", "the last byte of the Hebrew letter ש")]),
-        ("⟨b7⟩", seen(ended="בבבбз"), [("…ב б", "the last byte of Hebrew and Cyrillic letters (ב, б)")]),
-        ("⟨88⟩", seen(ended="么览览"), [("…览 么", "the last byte of a Han character (览, 么)")]),
-        ("⟨e6⟩⟨9c⟩", seen(begun="期本"), [("期 本…", "the first two bytes of a Han character (期, 本)")]),
+        ("⟨b7⟩", seen(ended="בבבбз"), [("…ב б", "the last byte, b7, of Hebrew and Cyrillic letters (ב, б)")]),
+        ("⟨88⟩", seen(ended="么览览"), [("…览 么", "the last byte, 88, of a Han character (览, 么)")]),
+        ("⟨e6⟩⟨9c⟩", seen(begun="期本"), [("期 本…", "the first two bytes, e6 9c, of a Han character (期, 本)")]),
         ("⟨b8⟩", seen(passed="中", ended=""), [("…中", "the middle byte of the Han character 中")]),
         (" קו⟨d7⟩", seen(begun="דש"), [" קו", ("א–ת…", "the first byte of another Hebrew letter")]),
         ("⟨d0⟩", seen(begun="баг"), [("А–п…", "the first byte of a Cyrillic letter from А to п")]),
+        ("⟨d1⟩", seen(begun="ф" * 42 + "ххх"), [("р–я…", "the first byte of a Cyrillic letter from р to я")]),
         ("⟨e2⟩⟨80⟩", seen(begun="—"), [("—…", "the first two bytes of —")]),
         (
             "⟨9c⟩⟨d7⟩",
@@ -168,7 +173,11 @@ def test_parts_of_characters_are_named_by_those_that_stand_where_a_latent_fires(
 
 def test_a_part_that_was_not_seen_is_named_by_those_seen_elsewhere_or_its_bytes():
     elsewhere = {"⟨88⟩": (["么 览 …", "ш"], [])}
-    assert ByteReader({}, elsewhere).token("⟨88⟩").pieces == (("…么 览", "a later byte of a Han character (么, 览)"),)
+    assert ByteReader({}, elsewhere).token("⟨88⟩").pieces == (
+        ("…么 览", "a later byte, 88, of a Han character (么, 览)"),
+    )
+    own = ByteReader({"⟨88⟩": seen(ended="出览")}, elsewhere, "Han character").token("⟨88⟩").pieces
+    assert own == (("…么 览", "the last byte, 88, of a Han character (么, 览)"),), "as wherever the page draws it"
     of_cyrillic = ByteReader({}, elsewhere, "Cyrillic letter")
     assert of_cyrillic.token("⟨88⟩").pieces == (("…ш", "the last byte of the Cyrillic letter ш"),)
     assert ByteReader().token("⟨d7⟩").pieces == (("א–ת…", "the first byte of a Hebrew letter"),)

@@ -352,7 +352,7 @@ def test_senses_are_tabs_beside_the_strongest_firings_and_a_weak_rule_says_so(br
         const element = report.firings.region({SPLIT}, {{ ...feature, senses }}, null, () => null);
         return element.querySelectorAll(".tab .named").length;
     }})"""
-    assert browser.evaluate(of_three) == 2, "also of three senses, but for the one that nothing describes"
+    assert browser.evaluate(of_three) == 0, "of three senses the tabs have letters alone: the title says what each is"
     browser.click("#tab-2")
     assert browser.evaluate(visible)[:2] == ["26", "10"], "the strongest first"
     assert browser.evaluate("document.querySelector('#panel-2 .rule').textContent") == "a rule that holds"

@@ -619,10 +619,13 @@ def test_the_table_has_the_effect_of_each_latent_that_was_ablated(run):
 
 
 def test_latents_of_one_rule_or_label_are_told_apart_by_what_they_raise():
-    features = SimpleNamespace(vocab=[" return", "return", "⟨d7⟩", "123"])
-    table = pd.DataFrame({"top_logit_tokens": [[0, 1, 2, 3]] * 5, "best_label": None, "best_label_f1": np.nan})
+    following = [(latent, token, n) for latent in range(5) for token, n in ((0, 9), (1, 9), (2, 9), (3, 2), (4, 1))]
+    after = pd.DataFrame(following, columns=["latent", "token", "n"])
+    features = SimpleNamespace(vocab=[" return", "return", "⟨d7⟩", "123", "noise"], sql=lambda _: after)
+    table = pd.DataFrame({"top_logit_tokens": [[4, 0, 1, 2, 3]] * 5, "best_label": None, "best_label_f1": np.nan})
+    table["n_active"] = 200
     ranking = pd.DataFrame({"explanation": ["rule", "another", "", "", "rule"], "explanation_f1": 0.9})
-    told = [" return", "123"]  # neither a variant nor a part of a character
+    told = [" return", "123"]  # neither a variant nor a part of a character nor one that hardly ever follows
     assert _raised_by_alike(features, table, ranking) == [told, [], [], [], told]
     table.loc[[0, 1], ["best_label", "best_label_f1"]] = ["python", 0.88]
     assert _raised_by_alike(features, table, ranking) == [told, told, [], [], []], "named by a label of the text"

@@ -268,7 +268,7 @@ def caption_of(latent: Facts) -> Caption:
         rule=to_json(rule),
         brief=None if brief == [Part("rule", 0)] else to_json(brief),
         title=to_json(_title(latent)),
-        below=to_json(_in_words(measured)) if is_below else None,
+        below=to_json(_in_words(measured, is_in_short=not is_told_in_short)) if is_below else None,
     )
 
 
@@ -339,13 +339,14 @@ def _by_rule(latent: Facts) -> Segments:
     return [*_in_words(latent), _muted("; most strongly "), *_on_tokens(latent, others)]
 
 
-def _in_words(latent: Facts) -> Segments:
-    """Return its rule with its F1, whether it lists tokens, and how many of the strongest firings it misses."""
+def _in_words(latent: Facts, is_in_short: bool = True) -> Segments:
+    """Return its rule with its F1, whether it lists tokens, and how many of the strongest firings it misses.
+    is_in_short: the rule is that of its caption, and not one with the tokens by which it tells the kind of text."""
     listed = listed_tokens(latent.rule)
     n = 0 if len(listed) == 1 and listed[0].is_in_words else len(listed)
     is_counted = any(not isinstance(one, str | Token) and one.groups[0].n_shown == 0 for one in _lists(latent.rule))
     before = [] if n == 0 or is_counted else [_muted("the token " if n == 1 else f"any of {n} tokens: ")]
-    own: Segments = [Part("rule", 0)]
+    own: Segments = [Part("rule", 0 if is_in_short else latent.rule)]
     if latent.is_weak:
         shown: Segments = [Part("weak", [NEAREST, *own])]
     elif latent.rule_f1 is not None and latent.rule_f1 < GOOD:

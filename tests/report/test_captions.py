@@ -142,6 +142,8 @@ def test_the_rule_stands_below_a_title_that_is_something_else_unless_it_fails_at
     assert caption(rule_f1=0.45).below is None, "its tokens are those of the title"
     assert caption(rule='tokens after "x"', rule_f1=0.45).below is None, "the title has it"
     assert caption(rule='tokens after "x"', rule_f1=0.45, at_strongest=0.6).below is not None
+    told = caption(rule='"a" in text rich in "x"', kind="latex", kind_share=0.95)
+    assert "text rich in" not in str(told.title) and "text rich in" in str(told.below), "there is all of the rule"
 
 
 def seen(ended: str = "", begun: str = "", passed: str = "") -> Seen:

@@ -80,8 +80,8 @@ CHOICES = {
     "whose rule predicts the most varied tokens.",
     "Learnt, without an effect": f"Of the features that are learnt with a probability of {SURELY_LEARNT} or more and "
     "have no sure effect, the one whose rule predicts the most varied tokens.",
-    "The clearest senses": "Of the polysemantic features, first those whose rules name no part of a character; of "
-    "these, the one whose senses have the clearest rules and divide its firings most evenly.",
+    "The clearest senses": "Of the polysemantic features, first those that surely are, then those whose rules name no "
+    "part of a character; of these, the one whose senses have the clearest rules and divide its firings most evenly.",
     "An effect beyond one token": "The largest effect that is surely above that of its null, of a feature that is not "
     "single-token; first those whose rule names letters or digits.",
     "Largest effect of one token": "The largest sure effect of a single-token feature.",
@@ -311,7 +311,9 @@ def overview_examples(
         "A clear rule": by_words,
         "Looks back over several tokens": [j for j in clear if _DISTANCE.search(str(ranking.loc[j, "explanation"]))],
         "Learnt, without an effect": [j for j in readable if ranking["learnt"][j] >= SURELY_LEARNT and j in without],
-        "The clearest senses": sorted(clarity, key=lambda latent: (names_cut_characters(latent), -clarity[latent])),
+        "The clearest senses": sorted(
+            clarity, key=lambda j: (not ranking["sure"][j], names_cut_characters(j), -clarity[j])
+        ),
     }
     of_one_token = (verdict[low.index] == SINGLE_TOKEN).to_numpy()
     by_effect: dict[str, list[int]] = {

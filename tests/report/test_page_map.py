@@ -606,7 +606,7 @@ def test_a_name_that_fails_keeps_no_other_from_being_shown(browser, address):
     browser.evaluate("""(() => {
         const { brief } = report.captions;
         report.captions.brief = (latent, ...more) => {
-            if (latent === 3) throw new Error("3 has no name");
+            if (latent === 3 && !window.isMended) throw new Error("3 has no name");
             return brief(latent, ...more);
         };
         report.selection.set({ query: "" });
@@ -615,6 +615,7 @@ def test_a_name_that_fails_keeps_no_other_from_being_shown(browser, address):
     rows = browser.text(".listed li")
     assert len(rows) == n and rows.count("3") == 1
     assert browser.complaints
+    browser.evaluate("window.isMended = true")  # what is drawn later would complain again
     browser.complaints.clear()
     browser.click("#trouble button")
     assert browser.evaluate("document.getElementById('trouble').hidden")

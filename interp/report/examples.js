@@ -13,11 +13,16 @@ report.text = (() => {
     N_SURROGATES = 0x800;
   const files = new Map();
 
-  const decoded = (text) =>
-    Int32Array.from(text, (character) => {
-      const code = character.codePointAt(0);
-      return (code < SURROGATES ? code : code - N_SURROGATES) - FIRST_CODE;
-    });
+  function decoded(text) {
+    const ids = new Int32Array(text.length);
+    let n = 0;
+    for (let k = 0; k < text.length; k++) {
+      const code = text.codePointAt(k);
+      if (code > 0xffff) k++; // it takes two units
+      ids[n++] = (code < SURROGATES ? code : code - N_SURROGATES) - FIRST_CODE;
+    }
+    return ids.slice(0, n);
+  }
 
   const load = (sequences) =>
     Promise.all(

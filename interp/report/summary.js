@@ -71,23 +71,23 @@ report.views.summary = (() => {
     const caption = h("figcaption", null, note);
     if (!figure) {
       const isWide = table.columns.length > 7;
-      return h(isWide ? "figure.panel.whole" : "figure.panel", null, heading, plainTable(table), caption);
+      return h(isWide ? "figure.panel.whole" : "figure.panel", null, heading, plainTable(title, table), caption);
     }
     const plot = h("div.plot", { "--height": `${height}px`, role: "group", "aria-label": title });
     drawn.push([plot, figure]);
     const isLinked = figure.data.some((trace) => trace.hovertemplate?.includes(OF_LATENT));
     const numbers = table && h("details", null,
       h("summary", null, `The numbers, ${format.count(table.rows.length)} rows`),
-      plainTable(table));
+      plainTable(title, table));
     if (isLinked) caption.append(" A click on a point opens its feature.");
     return h("figure.panel", null, heading, plot, caption, numbers);
   }
 
   const scrollable = (label, table) => h("div.wide", { tabindex: "0", role: "region", "aria-label": label }, table);
 
-  /* A table that a stage shows; its first column names the rows, and a latent links to its page. */
-  function plainTable({ columns, rows }) {
-    const isLatent = (title, text) => /^(latent|feature)$/i.test(title) && /^[\d,]+$/.test(text);
+  /* A table that a stage shows under a title; its first column names the rows, and a latent links to its page. */
+  function plainTable(title, { columns, rows }) {
+    const isLatent = (head, text) => /^(latent|feature)$/i.test(head) && /^[\d,]+$/.test(text);
     const content = (text, column) => (
       isLatent(columns[column], text) ? featureLink(Number(text.replaceAll(",", "")), text) : text
     );
@@ -95,7 +95,7 @@ report.views.summary = (() => {
       rowHead(content(name, 0)),
       cells.map((text, i) => h("td", null, content(text, i + 1))));
     const table = h("table.plain", null, headElement(columns), h("tbody", null, rows.map(line)));
-    return scrollable("Table, scrollable", table);
+    return scrollable(`${title}, scrollable`, table);
   }
 
   /* What the bar of verdicts is of. */

@@ -98,7 +98,7 @@ class Caption(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sense:
+class SenseFacts:
     rule: Segments
     f1: float | None
     """None if `rule` is what its firings share."""
@@ -134,7 +134,7 @@ class Facts:
     """The tokens of its strongest firings."""
     raises: Sequence[str] = ()
     """What tells it from others of the same rule or label."""
-    senses: Sequence[Sense] = ()
+    senses: Sequence[SenseFacts] = ()
     reader: ByteReader
 
     @property
@@ -399,7 +399,7 @@ def _in_senses(latent: Facts) -> Segments:
     return out
 
 
-def _sense_rule(sense: Sense, place: int) -> Segments:
+def _sense_rule(sense: SenseFacts, place: int) -> Segments:
     if not sense.rule:
         return [_muted("no rule")]
     own: Segments = [Part("of_sense", place)]
@@ -540,7 +540,7 @@ def _facts(
             strongest=[vocab[token] for *_, token in firings[:N_STRONGEST]],
             raises=columns["raises"][j],
             senses=[
-                Sense(
+                SenseFacts(
                     rule=read(j, words_of_sense(one)),
                     f1=one["f1"] if words_of_sense(one) == one["rule"] else None,
                     share=one["share"],

@@ -11,7 +11,7 @@ import torch
 from interp.display.segments import Token, read_rule, simplify_rule, tokens_of
 from interp.features.feature_store import FeatureStore
 from interp.report.byte_words import ByteReader, Seen
-from interp.report.captions import Caption, Facts, RuleReader, Sense, caption_of
+from interp.report.captions import Caption, Facts, RuleReader, SenseFacts, caption_of
 from interp.report.characters import characters_of_parts, characters_of_token
 
 
@@ -111,9 +111,9 @@ def test_a_title_says_what_tells_most_of_the_firings(known, words):
 
 def test_a_title_of_several_senses_tells_each_and_the_rest():
     senses = [
-        Sense(rule=rule_of('"a"'), f1=0.9, share=0.5, strongest=["a"]),
-        Sense(rule=rule_of('after "b"'), f1=0.2, share=0.3, strongest=["c", "d", "c"]),
-        Sense(rule=[], f1=None, share=0.05, strongest=["e"]),
+        SenseFacts(rule=rule_of('"a"'), f1=0.9, share=0.5, strongest=["a"]),
+        SenseFacts(rule=rule_of('after "b"'), f1=0.2, share=0.3, strongest=["c", "d", "c"]),
+        SenseFacts(rule=[], f1=None, share=0.05, strongest=["e"]),
     ]
     words = title(senses=senses, counts={"a": 5, "c": 3})
     assert words == (

@@ -1,6 +1,7 @@
 """Run the stages of a run folder: a finished stage is skipped, an interrupted one resumes from its checkpoints.
 
-    fingerprint = SHA-256 of (stage, its sections of the configuration, digests of its inputs, their fingerprints)
+    fingerprint = SHA-256 of (version and name of the stage, its sections of the configuration, digests of what it reads
+                              outside the run, fingerprints of its inputs)
 
 Digests of the run's plugins are part of every stage's configuration, since the effect of a user's code is unknown.
 
@@ -39,8 +40,6 @@ from interp.storage.manifests import MADE_OF, RUN_FILE, is_whole, write_manifest
 from interp.storage.packages import versions_of
 
 VERSIONED_PACKAGES = ("interp", "torch", "numpy", "transformer-lens", "sae-lens")
-STAGE_FORMAT = 8
-"""The version of the stages' output. It is raised when the results of a stage change."""
 _INPUT_WORDS = {
     "files": "files of text",
     "model_files": "files of the model",
@@ -190,8 +189,12 @@ def _in_order(
 def _manifest_head(stage: Stage, run: Run, inputs: dict[str, str]) -> dict[str, Any]:
     """Return the head of the stage's manifest: the inputs and settings of its result, and their fingerprint."""
     settings = run.settings(stage) | dict(stage.outside(run))
-    fingerprint = digest_json([STAGE_FORMAT, stage.name, settings, inputs])
+    fingerprint = _fingerprint(stage, settings, inputs)
     return {"stage": stage.name, "fingerprint": fingerprint, "config": settings, "inputs": inputs}
+
+
+def _fingerprint(stage: Stage, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+    return digest_json([stage.version, stage.name, settings, inputs])
 
 
 def _finished_manifest(run: Run, stage: str, fingerprint: str) -> dict[str, Any] | None:
@@ -325,8 +328,8 @@ def _check_inputs(stages: Sequence[Stage], runs: Sequence[Run]) -> None:
 def _changes_outside(run: Run, stage: Stage, manifest: Mapping[str, Any]) -> list[str]:
     """Return, in words, what differs from what a finished stage was made of, apart from its settings."""
     settings = manifest["config"]
-    if manifest["fingerprint"] != digest_json([STAGE_FORMAT, stage.name, settings, manifest["inputs"]]):
-        return ["an earlier version of interp made them, and this one makes others"]
+    if manifest["fingerprint"] != _fingerprint(stage, settings, manifest["inputs"]):
+        return [f"another version of interp made {stage.name}, with other results than this one"]
     now = json_roundtrip(dict(stage.outside(run)))
     before = {name: value for name, value in settings.items() if name not in (*stage.sections, "plugins")}
     changes = []

@@ -411,16 +411,17 @@ def test_a_change_that_affects_finished_stages_is_refused_and_redo_runs_them_aga
     assert ran_now(other, copied.path, until="quality") == [], "and may be gone back to"
 
 
-def test_results_of_an_earlier_version_are_kept_unless_they_are_to_be_redone(copied, monkeypatch, capsys):
+def test_a_raised_version_makes_its_stage_and_those_that_read_it_again_if_they_are_to_be_redone(copied, monkeypatch):
     before = contents(copied.path)
-    monkeypatch.setattr("interp.pipeline.execution.STAGE_FORMAT", 10**6)
-    for until in ("corpus", None):
-        lost = ", ".join(STAGES)
-        message = rf"an earlier version of interp made them.*choose another folder.*--redo .*: {lost}$"
+    nulls = STAGES["nulls"]
+    monkeypatch.setitem(STAGES, "nulls", dataclasses.replace(nulls, version=nulls.version + 1))
+    message = r"another version of interp made nulls.*choose another folder.*--redo .*: nulls, ranking, report$"
+    for until in ("nulls", None):
         with pytest.raises(ValueError, match=message):
             run_stages(TINY, copied.path, until=until)
     assert contents(copied.path) == before and copied.config == TINY
-    assert ran_now(TINY, copied.path, until="corpus", redo=True) == ["corpus"]
+    assert ran_now(TINY, copied.path, until="concepts") == [], "the stages before it are as they were"
+    assert ran_now(TINY, copied.path, until="ranking", redo=True) == ["nulls", "ranking"]
 
 
 def test_a_page_and_what_was_made_again_on_purpose_need_no_redo(copied):

@@ -73,6 +73,9 @@ class Stage:
     name: str
     help: str
     build: Build
+    version: int = 8
+    """The version of its results. Raise it by one when the same settings and inputs would give other results, or other
+    files: existing runs then make this stage and those that read it again, and keep the others."""
     inputs: tuple[str, ...] = ()
     """Stages whose results it needs."""
     optional: tuple[str, ...] = ()

@@ -28,6 +28,7 @@ To extend interp, write one function or class, in the place named here or in you
 The command line, the page and the help pick it up:
 
     an architecture              a class with `pick` and `trained_encoder`  `sae.architectures`
+    a format of dictionaries     a function with `@dictionary_format`       `sae.formats`
     a stage of a run             a function with `@stage`                   `pipeline.stages`
     a source of text             a function with `@text_source`             `models.text_sources`
     a source of models           a function with `@model_source`            `models.pretrained`

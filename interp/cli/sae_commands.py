@@ -32,6 +32,13 @@ def _architectures(incomplete: str) -> list[str]:
     return [name for name in ARCHITECTURES if name.startswith(incomplete)]
 
 
+def _formats(incomplete: str) -> list[str]:
+    """List formats in which a dictionary can be written, for the shell's completion."""
+    from interp.sae.formats.dictionary_files import written_formats
+
+    return [name for name in written_formats() if name.startswith(incomplete)]
+
+
 def _architecture_configs() -> Iterable[type]:
     """Return the configs of all registered architectures, including the user's own."""
     from interp.sae import ARCHITECTURES
@@ -164,7 +171,7 @@ def _prepared(
 
 def _line(folder: Path | Address, sweep: list[str]) -> str:
     """Describe the results of a training; in a sweep, with the values of the swept fields."""
-    from interp.sae.formats.dictionary_files import read_config
+    from interp.sae.formats.native import is_native
     from interp.sae.training_run import read_results
 
     local = local_path(folder)
@@ -172,8 +179,7 @@ def _line(folder: Path | Address, sweep: list[str]) -> str:
     config = r["config"]
     title = "Transcoder" if "output_hook" in config else "SAE" if isinstance(config["hook"], str) else "Crosscoder"
     values = "".join(f"{name}={config[name]} " for name, _ in map(assignment, sweep))
-    is_ours = read_config(local)["architecture"] == "interp"
-    readers = "interp reads it" if is_ours else "interp, SAELens and SAEBench read it"
+    readers = "interp reads it" if is_native(local) else "interp, SAELens and SAEBench read it"
     idle = f"{r['dead']:.1%} of {config['d_sae']:,} latents dead, {r['faint']:.1%} faint"
     reached = f"FVU {r['fvu']:.3f}, L0 {r['l0']:.1f}, {idle}"
     return f"{title} in {folder}: {values}{reached} ({readers})"
@@ -200,12 +206,18 @@ def export_command(
     ],
     *,
     out: Annotated[str, Option(help="the folder to write, or its address")],
-    format: Annotated[Literal["saelens", "interp"], Option(help="the format")] = "saelens",
+    format: Annotated[str, Option(help="the format", autocompletion=_formats)] = "saelens",
     overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
-    """dictionary → a folder in another format
-
-    saelens: the format that sae_lens.SAE.load_from_disk reads. interp: any dictionary, bit for bit, for interp."""
+    """dictionary → a folder in another format"""
     check_writable("--out", out, anywhere=True)
     load_named_sae(sae).save(out, format=format, overwrite=overwrite)
     print(out)
+
+
+def export_help() -> str:
+    """Write the help of `export`, with the formats that can be written."""
+    from interp.sae.formats.dictionary_files import written_formats
+
+    lines = (f"{format.name}: {format.help}." for format in written_formats().values())
+    return "\n\n".join([export_command.__doc__ or "", *lines])

@@ -4,6 +4,7 @@ The reader of each artifact is imported when it is first called, so that the com
 """
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -38,6 +39,8 @@ def open_any(path: str | Path, *artifacts: str) -> Any:
     """
     if artifacts == ("activations",) and (address := address_of(path)) is not None:
         return reader_of("activations")(address)
+    if not artifacts or "sae" in artifacts:
+        import_module("interp.sae.formats")  # each format of dictionaries tells by which file they are found
     artifact, folder = find_artifact(path, *artifacts)
     if artifact in _DO_NOT_VERIFY:
         verify(folder)

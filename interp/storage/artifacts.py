@@ -10,7 +10,7 @@ Of a finished folder at an address, such as s3://bucket/features, a copy is foun
 """
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,6 +96,12 @@ ARTIFACTS = {
         shared_by_hooks=True,
     ),
 }
+
+
+def identify_by(artifact: str, file: str) -> None:
+    """Let a folder with this file be this artifact too (a key of ARTIFACTS)."""
+    known = ARTIFACTS[artifact]
+    ARTIFACTS[artifact] = replace(known, identifying_files=tuple(dict.fromkeys((*known.identifying_files, file))))
 
 
 class FoundArtifact(NamedTuple):

@@ -60,7 +60,7 @@ def _sae_cost(sizes: Sizes) -> Cost:
 
 
 def _stream_or_loaded(run: Run) -> dict[str, Any]:
-    """Return the hooks of the one stream on which dictionaries are trained, or digests of the files of a dictionary
+    """Return the hooks of the one stream on which dictionaries are trained, or digests of the weights of a dictionary
     that is loaded from a folder, so that changes are noticed. Where they are gone, the run has it."""
     config = run.config.sae
     if not isinstance(config, LoadedSAESection):
@@ -68,8 +68,10 @@ def _stream_or_loaded(run: Run) -> dict[str, Any]:
     if not Path(config.load).is_dir():
         before = (run.manifest("sae") or {}).get("config", {})
         return {name: before[name] for name in ("loaded",) if name in before}
-    files = [file for file in folder_of(config.load, "sae").iterdir() if file.suffix == ".safetensors"]
-    return {"loaded": {file.name: digest_file(file) for file in files}}
+    from interp.sae.formats.dictionary_files import possible_files
+
+    files = possible_files(folder_of(config.load, "sae"))
+    return {"loaded": {file.name: digest_file(file) for file in files if file.is_file() and file.suffix != ".json"}}
 
 
 @stage(

@@ -4,20 +4,33 @@
 are those of the dictionary and those of its encoder, under their own names.
 """
 
+from pathlib import Path
 from typing import Any
-
-from torch import Tensor
 
 from interp.checks.errors import InterpError
 from interp.sae.architectures.encoders import ENCODERS, Encoder
 from interp.sae.file_tensors import FileTensors, read_number, read_whole_number
+from interp.sae.formats.dictionary_format import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    EncodedFiles,
+    dictionary_format,
+    read_config,
+    read_weights,
+)
 from interp.sae.formats.stored_dictionary import StoredDictionary, config_and_metadata, metadata_with_config
 
+NATIVE = "interp"
+"""The name of the format, and the architecture in `cfg.json`."""
 _KINDS = ("transcoder", "crosscoder", "sae")
 
 
-def to_native(stored: StoredDictionary) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return the contents of `cfg.json`, and the tensors."""
+def is_native(folder: Path) -> bool:
+    """Return whether the config of a dictionary is of our own format."""
+    return read_config(folder).get("architecture") == NATIVE
+
+
+def to_native(stored: StoredDictionary) -> EncodedFiles:
     tensors = {"W_enc": stored.W_enc, "W_dec": stored.W_dec, "b_enc": stored.b_enc, "b_dec": stored.b_dec}
     if stored.W_skip is not None:
         tensors["W_skip"] = stored.W_skip
@@ -30,18 +43,22 @@ def to_native(stored: StoredDictionary) -> tuple[dict[str, Any], dict[str, Tenso
         )
     tensors |= encoder.tensors
     cfg: dict[str, Any] = {
-        "architecture": "interp",
+        "architecture": NATIVE,
         "kind": stored.kind,
         "encoder": {"kind": stored.encoder.name, **encoder.settings},
         "metadata": metadata_with_config(stored),
     }
     if stored.widths:
         cfg |= {"widths": list(stored.widths), "scales": list(stored.scales)}
-    return cfg, tensors
+    return EncodedFiles(cfg, tensors)
 
 
-def from_native(cfg: dict[str, Any], parts: FileTensors, source: str) -> StoredDictionary:
-    """Read a dictionary of our own format. `source` is the name of the config in errors."""
+@dictionary_format(NATIVE, files=(CONFIG_FILE, WEIGHTS_FILE), owns=is_native, encode=to_native)
+def read_native(folder: Path) -> StoredDictionary:
+    """any dictionary, bit for bit, for interp"""
+    cfg = read_config(folder)
+    parts = read_weights(folder / WEIGHTS_FILE)
+    source = str(folder / CONFIG_FILE)
     kind = cfg.get("kind")
     if kind not in _KINDS:
         raise InterpError(f"{source}: kind={kind!r} must be one of {', '.join(_KINDS)}")

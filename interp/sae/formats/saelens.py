@@ -11,6 +11,7 @@ computes around the weights is folded into them:
 Damaged files raise a ValueError that names the file. So does what weights cannot represent, with a remedy.
 """
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -21,8 +22,20 @@ from interp.sae.architectures.matching_pursuit import MatchingPursuit, most_step
 from interp.sae.architectures.thresholds import Threshold
 from interp.sae.architectures.topk import TopK
 from interp.sae.file_tensors import FileTensors, read_number, read_truth, read_whole_number
+from interp.sae.formats.dictionary_format import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    EncodedFiles,
+    dictionary_format,
+    read_config,
+    read_optional_config,
+    read_weights,
+)
+from interp.sae.formats.native import is_native
 from interp.sae.formats.stored_dictionary import StoredDictionary, config_and_metadata, metadata_with_config
 
+_SCALER = "activation_scaler.json"
+"""The file of a scale of the inputs, beside some dictionaries."""
 _NORMS = ("topk", "batchtopk", "matryoshka_batchtopk")
 """Architectures whose pre-activations may be scaled by decoder norms. The last two are checkpoints of a training."""
 _TRANSCODERS = ("transcoder", "skip_transcoder", "jumprelu_transcoder", "jumprelu_skip_transcoder")
@@ -31,9 +44,8 @@ SAELENS_VERSION = "6.54.12"
 _READABLE_ARCHITECTURES = ("standard", "jumprelu", "gated", "matching_pursuit", *_NORMS, *_TRANSCODERS)
 
 
-def to_saelens(stored: StoredDictionary) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return the contents of `cfg.json`, and the tensors. Raises ValueError if SAELens has no architecture for the
-    dictionary."""
+def to_saelens(stored: StoredDictionary) -> EncodedFiles:
+    """Encode a dictionary. Raises ValueError if SAELens has no architecture for it."""
     form = stored.encoder.to_saelens(stored.kind, skips=stored.W_skip is not None)
     if form is None:
         raise InterpError(
@@ -60,7 +72,48 @@ def to_saelens(stored: StoredDictionary) -> tuple[dict[str, Any], dict[str, Tens
     if stored.W_skip is not None:
         tensors["W_skip"] = stored.W_skip.T
     metadata = {**metadata_with_config(stored), "sae_lens_version": SAELENS_VERSION}
-    return {**cfg, "metadata": metadata}, tensors
+    return EncodedFiles({**cfg, "metadata": metadata}, tensors)
+
+
+@dictionary_format(
+    "saelens",
+    files=(CONFIG_FILE, WEIGHTS_FILE),
+    optional_files=(_SCALER,),
+    owns=lambda folder: not is_native(folder),
+    encode=to_saelens,
+)
+def read_saelens(folder: Path) -> StoredDictionary:
+    """the format that sae_lens.SAE.load_from_disk reads"""
+    parts = read_weights(folder / WEIGHTS_FILE)
+    scaler = read_optional_config(folder / _SCALER)
+    return from_saelens(read_config(folder), parts, str(folder / CONFIG_FILE), scaler)
+
+
+def ids_of_release(release: str) -> list[str]:
+    """Return the dictionaries of a release that SAELens knows by name."""
+    from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
+
+    known = get_pretrained_saes_directory()
+    return list(known[release].saes_map) if release in known else []
+
+
+def read_release(release: str, sae_id: str) -> StoredDictionary:
+    """Return a dictionary of a release. Raises ValueError if it cannot be downloaded, or if SAELens does not know
+    it."""
+    import sae_lens
+
+    source = f"{release}, {sae_id}"
+    try:
+        loaded = sae_lens.SAE.from_pretrained(release, sae_id)
+    except OSError as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise InterpError(
+            f"{source} could not be downloaded: load it once while online, it then stays in the Hugging Face cache "
+            f"({reason})"
+        ) from error
+    except ValueError as error:
+        raise InterpError(f"{source} is not a dictionary that SAELens knows: {error}") from error
+    return from_saelens(loaded.cfg.to_dict(), FileTensors(loaded.state_dict(), source), source, {})
 
 
 def from_saelens(cfg: dict[str, Any], parts: FileTensors, source: str, scaler: dict[str, Any]) -> StoredDictionary:

@@ -4,18 +4,25 @@ The tensors are encoder.weight [d_sae, d_in], encoder.bias, W_dec, b_dec and, in
 TopK, and transcoders read x unchanged.
 """
 
-from typing import Any
+from pathlib import Path
 
 import torch
 
 from interp.checks.errors import InterpError
 from interp.sae.architectures.topk import TopK
-from interp.sae.file_tensors import FileTensors, read_truth, read_whole_number
+from interp.sae.file_tensors import read_truth, read_whole_number
+from interp.sae.formats.dictionary_format import CONFIG_FILE, dictionary_format, read_config, read_weights
 from interp.sae.formats.stored_dictionary import StoredDictionary
 
+_WEIGHTS_FILE = "sae.safetensors"
 
-def from_sparsify(cfg: dict[str, Any], parts: FileTensors, source: str) -> StoredDictionary:
-    """Read a dictionary. `source` is the name of the config in errors."""
+
+@dictionary_format("sparsify", files=(CONFIG_FILE, _WEIGHTS_FILE))
+def read_sparsify(folder: Path) -> StoredDictionary:
+    """the format of EleutherAI's sparsify"""
+    cfg = read_config(folder)
+    parts = read_weights(folder / _WEIGHTS_FILE)
+    source = str(folder / CONFIG_FILE)
     activation = cfg.get("activation", "topk")
     signed = read_truth(cfg, "signed", source, default=False)
     if activation != "topk" or signed:

@@ -4,14 +4,17 @@ Notebook cards, figures and the page all use these. Tables have the verdict's na
 dark screens.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from interp.display.verdict_names import (
+    BY_PROBABILITY,
     DEAD,
     DENSE,
     FAINT,
+    IDLE,
     MONOSEMANTIC,
     NO_CONTEXT,
+    ONE_MEANING_VERDICTS,
     POLYSEMANTIC,
     SINGLE_TOKEN,
     TOO_RARE,
@@ -24,21 +27,24 @@ class Look(NamedTuple):
     meaning: str
     colour: str
     on_dark: str
+    short: str = ""
+    """The word where there is little room, a part of `word`; "" if that is short."""
 
 
 UNKNOWN_COLOUR = "#8a8f98"
 VERDICT_LOOKS = {
     MONOSEMANTIC: Look(
-        "monosemantic", "its firings are more likely to have one meaning than several", "#0072b2", "#4aa8e0"
+        "monosemantic", "its firings are more likely to have one meaning than several", "#0072b2", "#4aa8e0", "mono"
     ),
     POLYSEMANTIC: Look(
-        "polysemantic", "its firings are more likely to have several meanings than one", "#d55e00", "#f08a3c"
+        "polysemantic", "its firings are more likely to have several meanings than one", "#d55e00", "#f08a3c", "poly"
     ),
     SINGLE_TOKEN: Look(
         "single-token",
         "almost all of its activation lies on one token and its variants in case and space",
         "#009e73",
         "#2fc49a",
+        "token",
     ),
     TOO_RARE: Look("too rare", "it fires in too few places to tell one meaning from two", "#e69f00", "#f0b93a"),
     NO_CONTEXT: Look(
@@ -64,6 +70,20 @@ VERDICT_LOOKS = {
 }
 """The look of each verdict by its name in tables, in the order in which the page lists them."""
 NO_RULE = "no rule in words holds"
+
+
+def verdicts_of_page() -> dict[str, dict[str, Any]]:
+    """Return what the page is told of each verdict: its look, and whether it is of a group that is treated alike."""
+    return {
+        name: {
+            **look._asdict(),
+            "short": look.short or look.word,
+            "idle": name in IDLE,
+            "by_probability": name in BY_PROBABILITY,
+            "one_meaning": name in ONE_MEANING_VERDICTS,
+        }
+        for name, look in VERDICT_LOOKS.items()
+    }
 
 
 def verdict_words(verdict: str) -> str:

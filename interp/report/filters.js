@@ -88,8 +88,11 @@ report.filters = (() => {
       return h("button.chip", { type: "button", "aria-pressed": "false", ...data, onclick }, text, number);
     };
     /* Its word, of which a phone shows what the rows show. */
-    const named = (verdict) => h("span.verdict", { "--hue": hueOfVerdict(verdict) }, format.verdict(verdict)
-      .split(/(single-|semantic)/).map((part, k) => (k % 2 ? h("span.long", null, part) : part)));
+    const named = (verdict) => {
+      const short = format.shortVerdict(verdict);
+      const [before, after] = format.verdict(verdict).split(short).map((part) => part && h("span.long", null, part));
+      return h("span.verdict", { "--hue": hueOfVerdict(verdict) }, before, short, after);
+    };
     const ofVerdict = (verdict) => chip({ "data-verdict": verdict }, () => toggle(verdict), "verdict",
       columns.verdicts.indexOf(verdict), named(verdict));
     const noted = chip({ "data-noted": "1", title: "with a label or a note of yours" },

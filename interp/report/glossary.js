@@ -5,14 +5,15 @@
 report.glossary = (() => {
   const { columns, verdicts, has_text: hasText } = report.data.page;
   const ofVerdicts = Object.values(verdicts).map(({ word: name, meaning }) => [name, `The verdict that ${meaning}.`]);
+  const ofOneMeaning = Object.values(verdicts).filter((one) => one.one_meaning).map(({ word: name }) => name);
   const where = hasText ? "tokens" : "rows";
   const MEANINGS = {
     feature: "One latent of the dictionary with what is known about it: where it fires, what it predicts, its verdict. "
       + "A latent is a direction in the model's activations, and how strongly it is present at each token.",
     firing: "A token at which the feature's activation is above 0.",
     density: `The share of ${where} on which a feature fires.`,
-    "one meaning": "All firings of the feature have something in common in the text: its verdict is monosemantic or "
-      + "single-token.",
+    "one meaning": "All firings of the feature have something in common in the text: its verdict is "
+      + `${ofOneMeaning.join(" or ")}.`,
     ...Object.fromEntries(ofVerdicts),
     unsure: "The 95 % interval of the probability of one meaning includes ½: the verdict is only the likelier of two.",
     sense: "A group of similar firings that differ from the other firings of the same feature.",

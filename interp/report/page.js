@@ -192,12 +192,14 @@ const format = {
   notable: (share) => (share < 0.01 ? "under 1 %" : format.percent(share)),
   share: (x) => (x ? format.percent(x) : "–"),
   duration(seconds) {
-    if (seconds < 60) return `${seconds.toFixed(1)} s`;
+    const tenths = seconds.toFixed(1);
+    if (Number(tenths) < 60) return `${tenths} s`;
     const whole = Math.round(seconds);
     return `${Math.floor(whole / 60)} min ${whole % 60} s`;
   },
   words: (name) => name.replaceAll("_", " "),
   verdict: (name) => report.data.page.verdicts[name]?.word ?? name.replaceAll("_", " "),
+  shortVerdict: (name) => report.data.page.verdicts[name]?.short ?? format.verdict(name),
 };
 
 /* A token with its white space marked: the style draws ␣ on each space and ↵ and ⇥ where a line ends and a tab is,

@@ -84,17 +84,24 @@ report.ranges = (() => {
 })();
 
 report.selection = (() => {
-  const { columns, latents, order: recommended } = report.data.page;
+  const { columns, latents, order: recommended, verdicts } = report.data.page;
   const { parse, quality } = report.search;
   const ranges = report.ranges.all;
   const N_COMMON_KINDS = 14;
   const verdictOf = (i) => columns.verdicts[columns.verdict[i]];
+  /* The groups of its verdict (verdict_looks.py); none of a verdict that another tool gave. */
+  const groupsOf = (i) => verdicts[verdictOf(i)] ?? {};
   /* It does next to nothing: hidden unless asked for. */
-  const isIdle = (i) => ["faint", "dead"].includes(verdictOf(i));
+  const isIdle = (i) => Boolean(groupsOf(i).idle);
   /* Its verdict follows the probability, whose interval includes ½. */
-  const isUnsure = (i) => columns.sure[i] === false && ["monosemantic", "polysemantic"].includes(verdictOf(i));
+  const isUnsure = (i) => columns.sure[i] === false && Boolean(groupsOf(i).by_probability);
   /* Its firings have no meaning in common, but form no distinct parts. */
-  const isInseparable = (i) => verdictOf(i) === "polysemantic" && columns.senses[i] === 1;
+  const isInseparable = (i) => {
+    const { by_probability: isByProbability, one_meaning: isOne } = groupsOf(i);
+    return isByProbability && !isOne && columns.senses[i] === 1;
+  };
+  /* Its one meaning is its token, so no probability decides on it. */
+  const isOfOneToken = (i) => groupsOf(i).one_meaning && !groupsOf(i).by_probability;
   /* How many have each verdict, the commonest first: [verdict, n], …. */
   const verdictCounts = (() => {
     const n = new Map(columns.verdicts.map((name) => [name, 0]));
@@ -304,7 +311,7 @@ report.selection = (() => {
   /* How many faint and dead latents are left out only because they are. */
   const idleLeftOut = () =>
     (state.verdict.length || state.terms.length ? 0
-      : columns.verdicts.reduce((n, name, k) => (["faint", "dead"].includes(name) ? n + counts.verdict[k] : n), 0));
+      : columns.verdicts.reduce((n, name, k) => (verdicts[name]?.idle ? n + counts.verdict[k] : n), 0));
 
   /* Write the question into the address, so that a copied link and a reload show the same. */
   function remember() {
@@ -324,8 +331,7 @@ report.selection = (() => {
 
   return {
     columns, KEYS, REST, commonKinds, inColours, commonKindOf, state, verdictOf, verdictCounts,
-    labelOf, kindOf, isIdle, isUnsure,
-    isInseparable, hasNone, set, setRange, toggle, sortBy, clear, adopt, remember,
+    labelOf, kindOf, isIdle, isUnsure, isInseparable, isOfOneToken, hasNone, set, setRange, toggle, sortBy, clear, adopt, remember,
     order: arranged,
     has: (i) => Boolean(arranged() && has[i]),
     /* For each part of a facet, how many latents all other filters leave of it. */

@@ -207,9 +207,8 @@ report.table = (() => {
     const said = format.verdict(verdictOf(i));
     const n = columns.senses[i];
     const more = [isUnsure(i) ? "unsure" : null, n > 1 ? `${n} senses` : null].filter(Boolean);
-    const short = said.replace("semantic", "").replace("single-", "");
     const named = { "--hue": hueOfVerdict(verdictOf(i)), title: [said, ...more].join(", ") };
-    return [h("span.verdict", { ...named, role: "img", "aria-label": said }, short),
+    return [h("span.verdict", { ...named, role: "img", "aria-label": said }, format.shortVerdict(verdictOf(i))),
       more.length ? h("span.muted", null, `, ${more[0]}`) : null];
   }
 

@@ -20,7 +20,7 @@ from interp.compare.null_dictionaries import Nulls
 from interp.display.byte_parts import COMMON_LETTERS, FIRST_BYTES
 from interp.display.cards import script_json
 from interp.display.segments import as_text
-from interp.display.verdict_looks import VERDICT_LOOKS, verdict_css
+from interp.display.verdict_looks import verdict_css, verdicts_of_page
 from interp.display.verdict_names import WITHOUT_SCORES
 from interp.features.scan_folder import masks_of
 from interp.report.captions import RuleReader, captions, senses_in_segments
@@ -238,7 +238,7 @@ def _page_facts(inputs: ReportInputs) -> dict[str, Any]:
         "has_text": features.has_text,
         "pictures_a_file": PICTURES_A_FILE if features.render is not None and not features.has_text else 0,
         "ranked": inputs.ranking is not None,
-        "verdicts": {name: shown._asdict() for name, shown in VERDICT_LOOKS.items()},
+        "verdicts": verdicts_of_page(),
         "min_f1": MIN_F1,
         "first_bytes": FIRST_BYTES,
         "common_letters": COMMON_LETTERS,

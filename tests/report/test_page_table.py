@@ -144,6 +144,17 @@ def test_a_label_with_a_low_f1_is_left_out_and_an_unsure_verdict_is_marked(brows
     assert browser.evaluate("document.querySelector('td.verdict .verdict').ariaLabel") == "monosemantic"
 
 
+def test_a_verdict_of_another_tool_is_of_no_group(browser, address):
+    browser.open(f"{address}#features")
+    browser.evaluate("report.data.page.columns.verdicts.push('made_elsewhere')")
+    browser.evaluate("report.data.page.columns.verdict[3] = report.data.page.columns.verdicts.length - 1; 0")
+    browser.evaluate("report.data.page.columns.sure[3] = false; 0")
+    groups = "[(i) => report.selection.isUnsure(i), report.selection.isIdle, report.selection.isInseparable]"
+    assert browser.evaluate(f"{groups}.map((isOf) => Boolean(isOf(3)))") == [False, False, False]
+    browser.search("#3")
+    assert browser.text("td.verdict > div")[0] == "made elsewhere" and not browser.complaints
+
+
 def test_chips_count_what_they_would_leave_of_the_result(browser, address):
     browser.open(f"{address}#features")
     chip = "(c) => [c.dataset.verdict ?? 'starred', c.lastChild.textContent]"
@@ -233,6 +244,10 @@ def test_shares_have_two_digits_in_the_page_and_in_what_it_is_given(browser, add
     shares = [0.35, 0.0999, 0.07, 0.001, 0.00044, 0.0625, 8.7e-7, 1, 0]
     said = ["35 %", "10 %", "7.0 %", "0.10 %", "0.044 %", "6.3 %", "8.7e−5 %", "100 %", "0 %"]
     assert browser.evaluate(f"{shares}.map(format.percent)") == said == [format_percent(share) for share in shares]
+    seconds = [0.04, 59.94, 59.96, 60, 119.6]
+    assert browser.evaluate(f"{seconds}.map(format.duration)") == [
+        "0.0 s", "59.9 s", "1 min 0 s", "1 min 0 s", "2 min 0 s",
+    ]  # fmt: skip
     many = [k / n for n in (40, 80, 400, 4037, 3e6) for k in range(40)]
     assert browser.evaluate(f"{many}.map(format.percent)") == [format_percent(share) for share in many]
     assert browser.evaluate("[0.0000004, 0].map(format.share)") == ["4.0e−5 %", "–"]

@@ -3,7 +3,7 @@
 "use strict";
 
 report.views.try = (() => {
-  const { columns, verdictOf } = report.selection;
+  const { columns, verdictOf, isOfOneToken } = report.selection;
   const { latents } = report.data.page;
   const { grid, paint } = report.grid;
   const EXAMPLE = "Once upon a time, in the middle of the night,";
@@ -28,7 +28,7 @@ report.views.try = (() => {
   let listed = N_LISTED;
 
   /* Single-token features are left out unless the user asks for them; pinned ones stay. */
-  const isShown = (latent) => isSingle || pinned.has(latent) || verdictOf(latent) !== "single-token";
+  const isShown = (latent) => isSingle || pinned.has(latent) || !isOfOneToken(latent);
 
   /* Ask the model one question at a time; of those that arrive meanwhile, ask the newest next. A question is a function
    * that receives a way to learn whether a newer one is waiting. */

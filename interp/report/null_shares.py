@@ -17,6 +17,7 @@ from interp.display.verdict_looks import VERDICT_LOOKS
 from interp.display.verdict_names import IDLE, MONOSEMANTIC, ONE_MEANING_ROW
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import format_interval, format_percent, number
+from interp.statistics.estimates import Estimate, difference
 from interp.verdict.verdict_shares import verdict_shares
 
 OWN_NAME = "this page's dictionary"
@@ -40,14 +41,17 @@ DICTIONARIES = {
 
 
 def closest_null(inputs: ReportInputs) -> dict[str, Any] | None:
-    """Return the share of one meaning of the dictionary, trained as its nulls were, and the share of the closest null,
-    each as a row of `share_rows`. Returns None if nulls are unknown."""
+    """Return the share of one meaning of the dictionary, trained as its nulls were (`matched`), and the share of the
+    closest null, each as a row of `share_rows`, and their difference with its 95 % interval. Returns None if nulls are
+    unknown."""
     rows = [row for row in share_rows(inputs) if row["one"]]
     nulls = [row for row in rows if row["kind"] == "null"]
     matched = next((row for row in rows if row["kind"] == "matched"), None)
     if matched is None or not nulls:
         return None
-    return {"matched": matched, "null": max(nulls, key=lambda row: row["one"][0])}
+    nearest = max(nulls, key=lambda row: row["one"][0])
+    between = difference(Estimate(*matched["one"]), Estimate(*nearest["one"]))
+    return {"matched": matched, "null": nearest, "difference": [number(x, 4) for x in between]}
 
 
 def nulls_account(inputs: ReportInputs) -> dict[str, Any] | None:

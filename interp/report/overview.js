@@ -44,14 +44,6 @@ report.views.overview = (() => {
     beside.map(([kind, share, said]) => row(kind, share, "p", said)),
     below);
 
-  /* A difference of two shares with its 95 % interval, by their own intervals (Newcombe 1998, method 10), in percentage
-   * points. */
-  function difference([p, low, high], [q, from, to]) {
-    const points = (x) => format.fixed(100 * x, 1);
-    const ends = [p - q - Math.hypot(p - low, to - q), p - q + Math.hypot(high - p, q - from)];
-    return [ends[0], `${p < q ? "" : "+"}${points(p - q)} points (${points(ends[0])} to ${points(ends[1])})`];
-  }
-
   /* The share of one meaning, and what can be compared: the same settings, learnt from as many tokens as the nulls and
    * judged on as many latents, beside the null that comes closest. */
   function oneMeaning(known) {
@@ -59,16 +51,17 @@ report.views.overview = (() => {
     if (!compared) {
       return headed(known, ...said, [], note("No null was run, so there is nothing to compare this with."));
     }
-    const { matched, null: nearest } = compared;
+    const { matched, null: nearest, difference } = compared;
+    const [more, least, most] = difference.map((x) => format.fixed(100 * x, 1));
     const of = ({ title, means, judged }) =>
       `${title}: ${means}; of ${format.count(judged)} features, drawn at random`;
-    const [least, more] = difference(matched.one, nearest.one);
-    const isApart = least > 0 ? "Told apart from the null" : "Not told apart from the null";
+    const isApart = difference[1] > 0 ? "Told apart from the null" : "Not told apart from the null";
     return headed(known, ...said,
       [["matched", matched.one, tipped(`${matched.title}, as the nulls`, of(matched))],
         ["null", nearest.one, tipped(`closest null, ${nearest.title}`, of(nearest))]],
       note(h("b", null, isApart), ": ",
-        tipped(more, `${matched.title} less closest null, with its 95 % interval`)));
+        tipped(`${difference[0] < 0 ? "" : "+"}${more} points (${least} to ${most})`,
+          `${matched.title} less closest null, with its 95 % interval`)));
   }
 
   const learnt = (known) => headed(known, ["are ", term("learnt")], "tested", [],

@@ -331,7 +331,8 @@ report.selection = (() => {
 
   return {
     columns, KEYS, REST, commonKinds, inColours, commonKindOf, state, verdictOf, verdictCounts,
-    labelOf, kindOf, isIdle, isUnsure, isInseparable, isOfOneToken, hasNone, set, setRange, toggle, sortBy, clear, adopt, remember,
+    labelOf, kindOf, isIdle, isUnsure, isInseparable, isOfOneToken,
+    hasNone, set, setRange, toggle, sortBy, clear, adopt, remember,
     order: arranged,
     has: (i) => Boolean(arranged() && has[i]),
     /* For each part of a facet, how many latents all other filters leave of it. */

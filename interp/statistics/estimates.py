@@ -76,13 +76,18 @@ def wilson(k: float, n: int) -> tuple[float, float]:
 
 
 def share_difference(counts: Sequence[int], sizes: Sequence[int]) -> Estimate:
-    """Return the difference of two shares, counts / sizes, with its 95 % interval, which follows from Wilson's interval
-    of each share (Newcombe 1998, method 10)."""
-    a, b = (k / n for k, n in zip(counts, sizes, strict=True))
-    (low_a, high_a), (low_b, high_b) = (wilson(k, n) for k, n in zip(counts, sizes, strict=True))
-    below = math.hypot(a - low_a, high_b - b)
-    beyond = math.hypot(high_a - a, b - low_b)
-    return Estimate(a - b, a - b - below, a - b + beyond)
+    """Return the difference of two shares, counts / sizes, with its 95 % interval (`difference`), which follows from
+    Wilson's interval of each share."""
+    a, b = (Estimate(k / n, *wilson(k, n)) for k, n in zip(counts, sizes, strict=True))
+    return difference(a, b)
+
+
+def difference(a: Estimate, b: Estimate) -> Estimate:
+    """Return the difference of two shares with its 95 % interval, by their own intervals (Newcombe 1998, method 10)."""
+    below = math.hypot(a.value - a.low, b.high - b.value)
+    beyond = math.hypot(a.high - a.value, b.value - b.low)
+    between = a.value - b.value
+    return Estimate(between, between - below, between + beyond)
 
 
 def bootstrap(

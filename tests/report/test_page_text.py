@@ -3,7 +3,10 @@
 import json
 import re
 
-from interp.display.byte_parts import split_byte_parts
+import numpy as np
+
+from interp.display.byte_parts import script_byte, split_byte_parts
+from interp.report.json_text import format_percent
 from tests.report.planted_page import (
     N_SEQ,
     SPLIT,
@@ -77,6 +80,29 @@ def test_letters_that_look_latin_name_their_script_and_stray_bytes_their_charact
     said = "⟨9c⟩: the end of ל, if it is a Hebrew letter; ⟨d7⟩: the first byte of a Hebrew letter, א to ת"
     assert browser.evaluate(token) == ["rtl", said]
     assert browser.evaluate("tokenElement('⟨d1⟩⟨8f⟩ ⟨d0⟩').dir") == "ltr", "Cyrillic"
+
+
+def test_parts_of_characters_and_shares_are_written_as_in_python(browser, address):
+    """Two thousand tokens of stray bytes and letters, and as many shares of all sizes. No token has a letter of two
+    bytes: beside one of its own script the page leaves out what a first byte may begin, which a notebook tells."""
+    browser.open(f"{address}#overview")
+    g = np.random.default_rng(0)
+    letters = [" ", "a", "中", "あ", "한"]
+    scripts = [*letters[2:], "ж", "ש", "ب", "β", "ա"]
+
+    def piece() -> str:
+        return f"⟨{g.integers(0x80, 0x100):02x}⟩" if g.random() < 0.7 else letters[g.integers(len(letters))]
+
+    tokens = ["".join(piece() for _ in range(g.integers(1, 6))) for _ in range(2000)]
+    around = [None if g.random() < 0.5 else script_byte(scripts[g.integers(len(scripts))]) for _ in tokens]
+    in_python = [
+        "".join(name if own is None else f"⟨{name}⟩" for name, own in split_byte_parts(token, script))
+        for token, script in zip(tokens, around, strict=True)
+    ]
+    asked = json.dumps([*zip(tokens, around, strict=True)])
+    assert browser.evaluate(f"{asked}.map(([token, lead]) => report.bytes.inLetters(token, lead, null))") == in_python
+    shares = (10 ** g.uniform(-7, 0, 2000)).tolist()
+    assert browser.evaluate(f"{shares}.map(format.percent)") == [format_percent(share) for share in shares]
 
 
 def test_parts_of_characters_are_drawn_as_what_they_are_and_copied_as_their_bytes(browser, address):

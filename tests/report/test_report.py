@@ -3,6 +3,7 @@
 import gzip
 import html
 import json
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -695,6 +696,9 @@ def test_the_share_of_one_meaning_is_shown_with_the_closest_null_trained_alike(r
     share = {name: mono for name, _, mono in SHARES}
     assert known["matched"]["one"] == pytest.approx([share["SAE"], share["SAE"] - 0.1, share["SAE"] + 0.1])
     assert (known["null"]["dictionary"], known["null"]["one"][0]) == (HOSTILE, share[HOSTILE])
+    between = share["SAE"] - share[HOSTILE]
+    either_way = math.hypot(0.1, 0.1)  # each share has an interval of 0.1 either way
+    assert known["difference"] == pytest.approx([between, between - either_way, between + either_way], rel=1e-3)
     assert known["matched"]["title"] == "judged as the nulls", "the page's dictionary had 40 tokens"
     longer = pd.DataFrame({"tokens": [4_000_000], "fvu": [0.1]})
     assert closest_null(replace(run, curves={"sae": longer}))["matched"]["title"] == "after 3M tokens"

@@ -1,7 +1,8 @@
 """Say in a line what each latent fires on: its caption, as segments (`display.segments`) that the page only draws.
 
-A latent is named by a label of the text that detects its firings, by its rule, by the rule of each of its senses, or by
-the tokens on which it fires, whichever tells most of its firings. The page has of each latent
+A latent is named by a label of the text that detects its firings, by its rule, by the rule of each of its senses, by
+the tokens on which it fires, or by the whole words of which these are pieces, whichever tells most of its firings. The
+page has of each latent
 
     rule     its rule in words, simplified
     brief    its caption for a table, a list or the map; None if that is its rule
@@ -9,7 +10,7 @@ the tokens on which it fires, whichever tells most of its firings. The page has 
     below    its rule for the line below that title; None if the title has all of it or its tokens, or if it holds at
              none of these firings
 
-The kinds of parts, beside the classes of style "muted", "small", "weak", "rough", "vague" and "apart":
+The kinds of parts, beside the classes of style "muted", "small", "weak", "rough", "vague", "pieces" and "apart":
 
     rule         the latent's own rule (0), or segments: tokens in quotes, lists in short
     chip         a token on its own
@@ -53,6 +54,7 @@ from interp.report.byte_words import ByteReader, byte_readers, script_of
 from interp.report.columns import NAMED_BY_LABEL
 from interp.report.json_text import format_percent
 from interp.report.verdict_evidence import words_of_sense
+from interp.report.whole_words import WholeWords, whole_words
 from interp.statistics.cutoffs import MIN_F1
 from interp.text.vocabulary import quote_token
 
@@ -72,6 +74,9 @@ NEARLY_ALL = 0.9
 """Share of the firings; a kind of text with fewer has "mostly" them."""
 NEARLY_NONE = 0.005
 """Share of the strongest firings below which a rule does not stand below the title either."""
+NAMED_BY_WORDS = 0.1
+"""A latent is named by the whole words that its firings are in, which a reader takes in at once, if their F1 exceeds
+that of a rule less this much."""
 N_STRONGEST = 8
 """Firings whose tokens the title names."""
 N_NAMED, N_LISTED = 3, 4
@@ -134,6 +139,8 @@ class Facts:
     """The tokens of its strongest firings."""
     raises: Sequence[str] = ()
     """What tells it from others of the same rule or label."""
+    whole: WholeWords | None = None
+    """The words in whose pieces most of its firings lie."""
     senses: Sequence[SenseFacts] = ()
     reader: ByteReader
 
@@ -154,6 +161,15 @@ class Facts:
             return True
         tells_less = self.rule_f1 is not None and sum(self.shares[:N_LISTED]) > self.rule_f1
         return tells_less and ((self.rule_f1 or 0) < GOOD or self.misses_common)
+
+    @property
+    def is_named_by_words(self) -> bool:
+        """Whether whole words name a latent that has neither a label nor several senses: they tell more than its rule
+        or its tokens."""
+        if self.whole is None:
+            return False
+        margin = NAMED_BY_LABEL if listed_tokens(self.rule) else NAMED_BY_WORDS
+        return self.is_named_by_tokens or self.whole.f1 > (self.rule_f1 or 0) - margin
 
     @property
     def misses_common(self) -> bool:
@@ -257,12 +273,14 @@ def caption_of(latent: Facts) -> Caption:
     rule = _with_kind(latent)
     latent = replace(latent, rule=rule)
     brief = _brief(latent)
-    is_by_tokens = not latent.is_named_by_label and not latent.senses and latent.is_named_by_tokens
+    is_alone = not latent.is_named_by_label and not latent.senses
+    is_by_words = is_alone and latent.is_named_by_words
+    is_by_tokens = is_alone and not is_by_words and latent.is_named_by_tokens
     listed = {token.text for token in listed_tokens(rule)}
     repeats = is_by_tokens and (_is_at_strongest(latent) or bool(listed) and listed <= set(latent.tokens))
     fails = not latent.is_weak and latent.is_past_strongest(NEARLY_NONE)
     is_told_in_short = rule != measured.rule and not latent.senses
-    is_other = (latent.is_named_by_label or is_by_tokens) and not repeats
+    is_other = (latent.is_named_by_label or is_by_words or is_by_tokens) and not repeats
     is_below = rule and (is_other or is_told_in_short) and not fails
     return Caption(
         rule=to_json(rule),
@@ -282,12 +300,14 @@ def _brief(latent: Facts) -> Segments:
         return [_muted("It never fired.")]
     if not latent.has_text:
         return [_muted("No label fits.")]
+    if latent.whole and latent.is_named_by_words:
+        return [*_in_pieces(latent, latent.whole), *_apart(latent)]
     if latent.is_named_by_tokens:
         return [Part("vague", _on_commonest(latent))]
     before: Segments = []
     if latent.tokens and latent.shares[0] >= MOST and not _names_tokens(latent.rule):
         before = [_muted("on "), *_chips(latent, latent.tokens[:1]), _muted(": ")]
-    return [*before, Part("rule", 0), *_apart(latent)]
+    return [*before, Part("rule", 0), *_mostly_in(latent), *_apart(latent)]
 
 
 def _title(latent: Facts) -> Segments:
@@ -301,12 +321,46 @@ def _title(latent: Facts) -> Segments:
         return [_muted("No label describes where it fires.")]
     if latent.senses:
         return _in_senses(latent)
+    if latent.whole and latent.is_named_by_words:
+        others = [token for token in latent.strongest if token not in latent.whole.tokens]
+        strongest = [_muted("; most strongly "), *_on_tokens(latent, others)]
+        is_told = bool(others) and _are_most(latent.strongest, others)
+        return [*_in_pieces(latent, latent.whole), *(strongest if is_told else []), *_apart(latent)]
     if latent.is_named_by_tokens:
         commonest, strongest = _on_commonest(latent, is_title=True), _most_strongly(latent)
         is_told = sum(latent.shares[:N_LISTED]) >= MOST or not strongest  # by the commonest
         first, then = (commonest, strongest) if is_told else (strongest, commonest)
         return [Part("vague", [*first, *([_muted("; "), *then] if then else [])])]
-    return [*_by_rule(latent), *_apart(latent)]
+    return [*_by_rule(latent), *_mostly_in(latent), *_apart(latent)]
+
+
+def _in_pieces(latent: Facts, whole: WholeWords) -> Segments:
+    """Return the pieces on which it fires with the words that have them, and the kind of text if that is nearly always
+    the same: "uf" in "Yusuf"."""
+    told = [Part("rule", _any_of(whole.tokens)), *_in_whole(whole, is_of_most=whole.share < NEARLY_ALL)]
+    is_of_kind = latent.kind is not None and latent.kind_share >= NEARLY_ALL
+    return [Part("pieces", [*told, *([_muted(f", {_in_kind(latent)}")] if is_of_kind else [])])]
+
+
+def _mostly_in(latent: Facts) -> Segments:
+    """Return the words in which it mostly fires, if its rule is a piece of them."""
+    listed = [token.text for token in listed_tokens(latent.rule)]
+    if latent.whole is None or listed != list(latent.whole.tokens):
+        return []
+    return [Part("pieces", _in_whole(latent.whole, is_of_most=True))]
+
+
+def _in_whole(whole: WholeWords, *, is_of_most: bool) -> Segments:
+    before = f"{', mostly' if is_of_most else ''} {'beginning' if whole.is_beginning else 'in'} "
+    share = [_small(f" {format_percent(whole.share)}")] if is_of_most else []
+    return [before, Part("rule", _any_of(whole.words)), *share]
+
+
+def _any_of(texts: Sequence[str]) -> Segments:
+    out: Segments = []
+    for k, text in enumerate(texts):
+        out += [*([" or " if k == len(texts) - 1 else ", "] if k else []), Token(text)]
+    return out
 
 
 def _most_strongly(latent: Facts) -> Segments:
@@ -517,8 +571,10 @@ def _facts(
     counts = _token_counts(features)
     strongest = _strongest(features) if features.has_text else {}
     second = _second_labels(features, columns)
+    n_firings = table["n_active"].tolist()
+    whole = whole_words(features, n_firings) if features.has_text else {}
     n_tokens = table["n_tokens"].tolist() if "n_tokens" in table else [0] * len(table)
-    for j, n_active in enumerate(table["n_active"].tolist()):
+    for j, n_active in enumerate(n_firings):
         place, kind = columns["label"][j], columns["kind"][j]
         firings = strongest.get(j, [])
         yield Facts(
@@ -539,6 +595,7 @@ def _facts(
             at_strongest=columns["at_strongest"][j],
             strongest=[vocab[token] for *_, token in firings[:N_STRONGEST]],
             raises=columns["raises"][j],
+            whole=whole.get(j),
             senses=[
                 SenseFacts(
                     rule=read(j, words_of_sense(one)),

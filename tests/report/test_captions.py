@@ -13,6 +13,7 @@ from interp.features.feature_store import FeatureStore
 from interp.report.byte_words import ByteReader, Seen
 from interp.report.captions import Caption, Facts, RuleReader, SenseFacts, caption_of
 from interp.report.characters import characters_of_parts, characters_of_token
+from interp.report.whole_words import WholeWords
 
 
 def rule_of(words: str):
@@ -144,6 +145,32 @@ def test_the_rule_stands_below_a_title_that_is_something_else_unless_it_fails_at
     assert caption(rule='tokens after "x"', rule_f1=0.45, at_strongest=0.6).below is not None
     told = caption(rule='"a" in text rich in "x"', kind="latex", kind_share=0.95)
     assert "text rich in" not in str(told.title) and "text rich in" in str(told.below), "there is all of the rule"
+
+
+OF_BERLIN = WholeWords(("er",), ("Berlin", "owner"), share=0.62, f1=0.7, is_beginning=False)
+
+
+@pytest.mark.parametrize(
+    ("whole", "known", "words"),
+    [
+        ({}, {"rule": '"er" in text rich in "x"'}, '"er", mostly in "Berlin" or "owner" 62 %'),
+        ({"words": ("Berlin",), "share": 0.95}, {"rule": '"er" before "lin"'}, '"er" in "Berlin"'),
+        ({"is_beginning": True}, {"rule": 'after "x"'}, '"er", mostly beginning "Berlin" or "owner" 62 %'),
+        ({}, {"rule_f1": 0.9, "tokens": ["a", "b"], "strongest": ["a"]}, LISTED.replace("60", "90")),
+        ({}, {"rule": '"er"', "rule_f1": 0.9}, 'the token "er" F1 0.90, mostly in "Berlin" or "owner" 62 %'),
+        ({"words": ("Yusuf",), "f1": 0.64}, {"rule": 'after "Y"', "rule_f1": 0.71}, '"er", mostly in "Yusuf" 62 %'),
+        ({"f1": 0.2}, {"rule": '"er"', "rule_f1": 0.1}, '"er", mostly in "Berlin" or "owner" 62 %'),
+        (
+            {"share": 0.9},
+            {"rule": 'after "x"', "kind": "latex", "kind_share": 0.95, "strongest": ["c"]},
+            '"er" in "Berlin" or "owner", in latex; most strongly on [c]',
+        ),
+    ],
+)
+def test_a_piece_of_a_word_is_told_with_the_words_that_its_firings_are_in(whole, known, words):
+    facts = {"whole": OF_BERLIN._replace(**whole), "tokens": ["er"], "shares": [1.0], "strongest": ["er"]} | known
+    assert title(**facts) == words
+    assert (caption(**facts).below is None) == ("F1" in words), "the rule stands below what is none"
 
 
 def seen(ended: str = "", begun: str = "", passed: str = "") -> Seen:

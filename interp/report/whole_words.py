@@ -1,0 +1,194 @@
+"""Find the whole words in whose pieces a latent fires: "er" says little, "er" in "Berlin" says it all.
+
+In: the tokens scanned, their strings and the firings. A piece is a token inside a word that has other tokens; the same
+token at another place of the word is another piece. Out: for each latent the words in whose pieces half of its firings
+lie, with the share of its firings there, and the F1 of "these pieces of these words" as a rule
+
+    F1 = 2 n / (n_active + N),   n its firings on these pieces, N how often they stand in the text
+
+Words are looked for among the stored examples, and counted over all firings. Cost: one reading of the codes.
+"""
+
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Int, Int64, UInt64
+
+from interp.codes.code_chunks import read_chunks
+from interp.features.feature_store import FeatureStore
+from interp.text.words import MAX_PIECES, Words
+
+MOST = 0.5
+"""Least share of the firings in a few words for these to tell where a latent fires."""
+SOME = 0.05
+"""Least share of the firings in a word that is named."""
+MIN_FIRINGS = 2
+"""Least number of them."""
+MUCH = 0.1
+"""Least share of the firings in some words that are on a piece that is named."""
+MAX_WORDS, MAX_TOKENS = 4, 3
+MAX_LETTERS = 24
+"""A longer run of letters is a line of another kind of text, such as DNA."""
+_WORD = re.compile(rf"[\W\d_]*([^\W\d_]{{2,{MAX_LETTERS}}})[\W\d_]*")
+_CAPITALS_AND_SMALL = re.compile("[A-Z]{2,}[a-z]{1,2}|[a-z]+[A-Z]+|.*[A-Z][a-z]?[A-Z][a-z]?[A-Z].*")
+"""Letters that are no word but of a code, such as base64."""
+_WITHOUT_SPACES = re.compile("[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]")
+"""Letters of scripts that write no spaces between words."""
+_MULTIPLIER = np.uint64(0xD1342543DE82EF95)
+
+
+class WholeWords(NamedTuple):
+    tokens: tuple[str, ...]
+    """The pieces on which the latent fires in these words, the commonest first."""
+    words: tuple[str, ...]
+    share: float
+    """The share of its firings that are on pieces of these words."""
+    f1: float
+    is_beginning: bool
+    """Whether the pieces begin the words."""
+
+
+class _Piece(NamedTuple):
+    token: str
+    word: str
+    is_first: bool
+
+
+class _Counted(NamedTuple):
+    """A piece with how many firings of a latent are on it, and how often it stands in the text."""
+
+    piece: _Piece
+    n_here: int
+    n_anywhere: int
+
+
+def whole_words(features: FeatureStore, n_active: Sequence[int]) -> dict[int, WholeWords]:
+    """Return the words of each latent that mostly fires in pieces of a few. n_active: the number of
+    firings of each."""
+    words = Words.of(features.vocab)
+    tokens = features.tokens.numpy()
+    examples = features.sql('select distinct latent, "row" from examples order by latent, "row"')
+    rows = examples["row"].to_numpy(np.int64)
+    keys = _keys(tokens, rows, words)
+    pieces = _pieces(features, rows, keys, words)
+    known = np.array(sorted(pieces), np.uint64)
+    place = _places(known, keys)
+    pairs = np.unique((examples["latent"].to_numpy(np.int64) * len(known) + place)[place >= 0])
+    is_known = np.isin(np.arange(len(features.vocab)), tokens.reshape(-1)[rows[place >= 0]])
+    n_here, n_anywhere = _count(features, words, is_known, known, pairs)
+    found: dict[int, list[_Counted]] = defaultdict(list)
+    for pair, n in zip(pairs.tolist(), n_here.tolist(), strict=True):
+        latent, k = divmod(pair, len(known))
+        found[latent].append(_Counted(pieces[int(known[k])], n, int(n_anywhere[k])))
+    named = ((latent, _named(of_latent, n_active[latent])) for latent, of_latent in found.items())
+    return {latent: one for latent, one in named if one is not None}
+
+
+def _named(pieces: Sequence[_Counted], n_active: int) -> WholeWords | None:
+    """Return the words that are named of the pieces of a latent: those that raise the F1 most, one after the other.
+    None if these have less than MOST of its firings."""
+    of_word: dict[str, list[_Counted]] = defaultdict(list)
+    for one in pieces:
+        of_word[one.piece.word].append(one)
+    n_in = {word: sum(one.n_here for one in of_word[word]) for word in of_word}
+    for word, own in of_word.items():
+        of_word[word] = [one for one in own if one.n_here >= MUCH * n_in[word]]
+    left = {word for word, n in n_in.items() if n >= max(SOME * n_active, MIN_FIRINGS)}
+    named: list[str] = []
+    f1 = 0.0
+    while left and len(named) < MAX_WORDS:
+        f1_with = {word: _f1([one for each in (*named, word) for one in of_word[each]], n_active) for word in left}
+        best = max(sorted(left), key=f1_with.__getitem__)
+        if f1_with[best] <= f1:
+            break
+        f1 = f1_with[best]
+        named.append(best)
+        left.remove(best)
+    share = sum(n_in[word] for word in named) / n_active
+    if share < MOST:
+        return None
+    named.sort(key=lambda word: (-n_in[word], word))
+    shown = [one for word in named for one in of_word[word]]
+    on_token = Counter[str]()
+    for one in shown:
+        on_token[one.piece.token] += one.n_here
+    tokens = [token for token, n in on_token.most_common(MAX_TOKENS) if n >= MUCH * on_token.total()]
+    return WholeWords(tuple(tokens), tuple(named), share, f1, all(one.piece.is_first for one in shown))
+
+
+def _f1(pieces: Sequence[_Counted], n_active: int) -> float:
+    return 2 * sum(one.n_here for one in pieces) / (n_active + sum(one.n_anywhere for one in pieces))
+
+
+def _pieces(
+    features: FeatureStore, rows: Int64[np.ndarray, " row"], keys: UInt64[np.ndarray, " row"], words: Words
+) -> dict[int, _Piece]:
+    """Return key → piece, for the rows that are on a piece of a whole word."""
+    vocab, n_ctx = features.vocab, features.n_ctx
+    flat = features.tokens.reshape(-1).numpy()
+    distinct, at = np.unique(keys, return_index=True)
+    bounds = words.bounds(features.tokens.numpy(), rows[at])
+    pieces = {}
+    for key, row, first, last in zip(distinct.tolist(), rows[at].tolist(), *(b.tolist() for b in bounds), strict=True):
+        strings = [vocab[token] for token in flat[first : last + 1].tolist()]
+        beside = [vocab[flat[k]] for k in (first - 1, last + 1) if k // n_ctx == row // n_ctx and k >= 0]
+        is_cut = not words.opens[flat[first]] and first % n_ctx == 0 or (last + 1) % n_ctx == 0
+        is_long = row - first >= MAX_PIECES or last - row >= MAX_PIECES - 1
+        word = _WORD.fullmatch("".join(strings))
+        if first == last or is_cut or is_long or not word or _WITHOUT_SPACES.search(word[1]):
+            continue
+        if not word[1].isupper() and _CAPITALS_AND_SMALL.fullmatch(word[1]):
+            continue
+        if any("⟨" in text for text in beside):  # a part of a letter of the same word
+            continue
+        pieces[key] = _Piece(vocab[flat[row]], word[1], first == row)
+    return pieces
+
+
+def _count(
+    features: FeatureStore,
+    words: Words,
+    is_known: Bool[np.ndarray, " d_vocab"],
+    known: UInt64[np.ndarray, " piece"],
+    pairs: Int64[np.ndarray, " pair"],
+) -> tuple[Int64[np.ndarray, " pair"], Int64[np.ndarray, " piece"]]:
+    """Return how many firings each pair, latent * len(known) + piece, has, and how often each piece stands in the
+    text. is_known: whether a token is that of a piece."""
+    n_here, n_anywhere = np.zeros(len(pairs), np.int64), np.zeros(len(known), np.int64)
+    tokens = features.tokens.numpy()
+    for chunk in read_chunks(features.codes, features.n_ctx) if len(pairs) else ():
+        rows = chunk.start + np.flatnonzero(is_known[tokens.reshape(-1)[chunk.start : chunk.stop]])
+        place = np.full(chunk.stop - chunk.start, -1, np.int64)
+        place[rows - chunk.start] = _places(known, _keys(tokens, rows, words))
+        n_anywhere += np.bincount(place[place >= 0], minlength=len(known))
+        at = place[chunk.rows - chunk.start]
+        pair = (chunk.latents.astype(np.int64) * len(known) + at)[at >= 0]
+        k = _places(pairs, pair)
+        n_here += np.bincount(k[k >= 0], minlength=len(pairs))
+    return n_here, n_anywhere
+
+
+def _places(known: np.ndarray, values: np.ndarray) -> Int64[np.ndarray, " value"]:
+    """Return the place of each value among sorted ones; −1 for a value that is not there."""
+    if not len(known):
+        return np.full(len(values), -1, np.int64)
+    at = np.minimum(np.searchsorted(known, values), len(known) - 1)
+    return np.where(known[at] == values, at, -1)
+
+
+def _keys(
+    tokens: Int[np.ndarray, "seq pos"], rows: Int64[np.ndarray, " row"], words: Words
+) -> UInt64[np.ndarray, " row"]:
+    """Return a hash of the tokens of the word that each row is in, and of its place in the word."""
+    firsts, lasts = words.bounds(tokens, rows)
+    flat = tokens.reshape(-1)
+    keys = (rows - firsts).astype(np.uint64)
+    inside = np.arange(len(rows))
+    for k in range(2 * MAX_PIECES):
+        inside = inside[firsts[inside] + k <= lasts[inside]]
+        token = flat[firsts[inside] + k].astype(np.uint64)
+        keys[inside] = (keys[inside] ^ (keys[inside] >> np.uint64(29))) * _MULTIPLIER + token + np.uint64(1)
+    return keys

@@ -11,12 +11,14 @@ Under `torchrun` each process takes its part of each batch. `train_sharded` divi
 """
 
 import math
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Float
@@ -38,6 +40,45 @@ from interp.sae.sharding import check_shards
 from interp.sae.training_rows import TrainingRows
 from interp.sae.training_run import TrainingRun
 from interp.storage.remote_folders import local_path
+
+
+class Job(NamedTuple):
+    """A dictionary to be trained."""
+
+    reads: tuple[str, ...]
+    """The hook that it reads, or the hooks of a crosscoder."""
+    writes: tuple[str, ...]
+    """The hooks that a transcoder writes."""
+    config: SAEConfig
+    folder: Path | None
+    log: Log
+
+    @classmethod
+    def of(
+        cls,
+        hook: str | Sequence[str],
+        output_hook: str | Sequence[str] | None,
+        config: SAEConfig,
+        out: str | Path | None,
+        log: Log,
+    ) -> "Job":
+        writes = as_hook_names(output_hook) if output_hook else ()
+        return cls(as_hook_names(hook), writes, config, None if out is None else Path(out), log)
+
+    @property
+    def hooks(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        return self.reads, self.writes
+
+
+class TrainingOptions(NamedTuple):
+    """The options that all dictionaries of one call share (`train_sae`)."""
+
+    tokens: TokenBatches | None
+    harvesting: Mapping[str, Any] | None
+    overwrite: bool
+    checkpoint_seconds: float
+    progress: Progress
+    resume: bool = True
 
 
 @shows_progress
@@ -65,7 +106,7 @@ def train_sae(
     harvesting: options of the `ActivationStream` that then gives the rows.
     overwrite: train again, replacing any other dictionary. An interrupted training with this config still resumes,
         which ends at the same weights as one from the first step.
-    resume: False is the same as overwrite=True.
+    resume: False trains from the first step in any case, and replaces as `overwrite` does.
     checkpoint_seconds: seconds of training between checkpoints.
     log: also send the rows of metrics.jsonl to "tensorboard" or "wandb" (into `out`), or to a function of a row.
     progress: called with (steps done, all steps, note).
@@ -74,14 +115,10 @@ def train_sae(
     not finite; DamagedError if `out` is damaged; OverwriteError if it contains a training with another config or store
     (with the differences); and TooLargeError if the memory does not suffice.
     """
-    hooks = [(hook, output_hook)]
-    overwrite = overwrite or not resume
+    options = TrainingOptions(tokens, harvesting, overwrite or not resume, checkpoint_seconds, progress, resume=resume)
     if isinstance(config, Sequence):
-        folders, logs = _sweep_folders(out, len(config)), _numbered(log, len(config))
-        sweep = _train(store, hooks, config, folders, tokens, harvesting, overwrite, checkpoint_seconds, logs, progress)
-        return cast(Any, sweep)
-    folder = None if out is None else Path(out)
-    [sae] = _train(store, hooks, [config], [folder], tokens, harvesting, overwrite, checkpoint_seconds, [log], progress)
+        return cast(Any, _train(store, _sweep_jobs(hook, output_hook, config, out, log), options))
+    [sae] = _train(store, [Job.of(hook, output_hook, config, out, log)], options)
     return sae
 
 
@@ -105,9 +142,8 @@ def train_sweep(
 
     If `log` is a function, each row has the index of its config under `run`.
     """
-    hooks = [(hook, output_hook)]
-    folders, logs = _sweep_folders(out, len(configs)), _numbered(log, len(configs))
-    return _train(store, hooks, configs, folders, tokens, harvesting, overwrite, checkpoint_seconds, logs, progress)
+    options = TrainingOptions(tokens, harvesting, overwrite, checkpoint_seconds, progress)
+    return _train(store, _sweep_jobs(hook, output_hook, configs, out, log), options)
 
 
 @shows_progress
@@ -134,9 +170,12 @@ def train_saes(
     """
     if not hooks or any(not 1 <= len(pair) <= 2 or isinstance(pair, str) for pair in hooks.values()):
         raise InterpError(f"hooks={dict(hooks)!r} must give each folder the hook to read and, if any, the one to write")
-    pairs: Any = [(reads, *writes, None)[:2] for reads, *writes in hooks.values()]
-    folders, logs = list(map(Path, hooks)), _numbered(log, len(hooks))
-    return _train(store, pairs, [config], folders, tokens, harvesting, overwrite, checkpoint_seconds, logs, progress)
+    jobs = [
+        Job.of(reads, writes, config, folder, _numbered(log, i))
+        for i, (folder, (reads, *writes)) in enumerate(hooks.items())
+    ]
+    options = TrainingOptions(tokens, harvesting, overwrite, checkpoint_seconds, progress)
+    return _train(store, jobs, options)
 
 
 @shows_progress
@@ -169,94 +208,84 @@ def train_sharded(
     team = processes()
     mesh = Mesh.of(team, team.count if shards is None else shards)
     check_shards(config, mesh.shards.count)
-    hooks = [(hook, output_hook)]
-    _train(
-        store, hooks, [config], [Path(out)], tokens, harvesting, overwrite, checkpoint_seconds, [log], progress, mesh
-    )
+    options = TrainingOptions(tokens, harvesting, overwrite, checkpoint_seconds, progress)
+    _train(store, [Job.of(hook, output_hook, config, out, log)], options, mesh)
     return Path(out)
 
 
-def _sweep_folders(out: str | Path | None, count: int) -> list[Path | None]:
-    return [None if out is None else Path(out, str(i)) for i in range(count)]
+def _sweep_jobs(
+    hook: str | Sequence[str],
+    output_hook: str | Sequence[str] | None,
+    configs: Sequence[SAEConfig],
+    out: str | Path | None,
+    log: Log,
+) -> list[Job]:
+    """Return the training of each config of a sweep."""
+    return [
+        Job.of(hook, output_hook, config, None if out is None else Path(out, str(i)), _numbered(log, i))
+        for i, config in enumerate(configs)
+    ]
 
 
-def _numbered(log: Log, count: int) -> list[Log]:
-    """Return the log of each run; a function gets the number of the run with each row."""
-
-    def with_number(run: int) -> Log:
-        return (lambda row: log({"run": run, **row})) if callable(log) else log
-
-    return list(map(with_number, range(count)))
+def _numbered(log: Log, run: int) -> Log:
+    """Return the log of one of several runs; a function gets the number of the run with each row."""
+    return (lambda row: log({"run": run, **row})) if callable(log) else log
 
 
 def _train(
-    store: ActivationSource | Model,
-    hooks: Sequence[tuple[str | Sequence[str], str | Sequence[str] | None]],
-    configs: Sequence[SAEConfig],
-    folders: Sequence[Path | None],
-    tokens: TokenBatches | None,
-    harvesting: Mapping[str, Any] | None,
-    overwrite: bool,
-    checkpoint_seconds: float,
-    logs: Sequence[Log],
-    progress: Progress,
-    mesh: Mesh | None = None,
+    store: ActivationSource | Model, jobs: Sequence[Job], options: TrainingOptions, mesh: Mesh | None = None
 ) -> list[SAE]:
-    """Train a dictionary in each folder: at each of the hooks (what it reads, what it writes), with each config."""
-    if not configs or not all(isinstance(config, SAEConfig) for config in configs):
+    """Train each dictionary, in one pass over the data for those with the same batches."""
+    if not jobs or not all(isinstance(job.config, SAEConfig) for job in jobs):
+        configs = [job.config for job in jobs]
         raise InterpError(f"config={configs!r} must be a config, as TopKConfig(…), or several")
-    for folder, log in zip(folders, logs, strict=True):
-        check_log(log, folder)
-    clock = _Clock(checkpoint_seconds, progress)
+    for job in jobs:
+        check_log(job.log, job.folder)
+    clock = _Clock(options.checkpoint_seconds, options.progress)
     if not isinstance(store, ActivationSource):
-        store = _stream(store, hooks, configs, tokens, harvesting or {}, clock)
-    elif tokens is not None or harvesting:
+        store = _stream(store, jobs, options, clock)
+    elif options.tokens is not None or options.harvesting:
         raise InterpError("tokens= and harvesting= need a model; a store has its rows already")
     mesh = mesh or Mesh.of(processes())
-    sources = [TrainingRows(store, read, written, mesh) for read, written in hooks]
-    each = [(source, config) for source in sources for config in configs]
+    sources = {hooks: TrainingRows(store, *hooks, mesh) for hooks in dict.fromkeys(job.hooks for job in jobs)}
     with ExitStack() as opened:
-        runs = [
-            _begin(opened, source, config, folder, overwrite, log)
-            for (source, config), folder, log in zip(each, folders, logs, strict=True)
-        ]
-        return _train_all(sources, runs, clock)
+        runs = [_begin(opened, sources[job.hooks], job, options) for job in jobs]
+        return _train_all(list(sources.values()), runs, clock)
 
 
-def _stream(
-    model: Model,
-    hooks: Sequence[tuple[str | Sequence[str], str | Sequence[str] | None]],
-    configs: Sequence[SAEConfig],
-    tokens: TokenBatches | None,
-    harvesting: Mapping[str, Any],
-    clock: "_Clock",
-) -> ActivationStream:
+def _stream(model: Model, jobs: Sequence[Job], options: TrainingOptions, clock: "_Clock") -> ActivationStream:
     """Return the rows of the model at all hooks, from as many tokens as the longest training needs."""
-    if tokens is None:
+    if options.tokens is None:
         raise InterpError("to train on a model without a store, give tokens=; or give a store")
-    names = [name for pair in hooks for side in pair if side for name in as_hook_names(side)]
-    needed = concatenate_tokens(tokens, max(config.tokens for config in configs))
-    return ActivationStream(model, needed, names, progress=clock.model_runs, **harvesting)
+    names = dict.fromkeys(name for job in jobs for name in (*job.reads, *job.writes))
+    needed = concatenate_tokens(options.tokens, max(job.config.tokens for job in jobs))
+    return ActivationStream(model, needed, list(names), progress=clock.model_runs, **(options.harvesting or {}))
 
 
-def _begin(
-    opened: ExitStack, source: TrainingRows, config: SAEConfig, out: Path | None, overwrite: bool, log: Log
-) -> TrainingRun:
-    """Return the training of one config: finished if `out` contains it, else with its folder, which `opened`
-    completes."""
-    key = {**source.key, **config_to_dict(config)}
+def _begin(opened: ExitStack, source: TrainingRows, job: Job, options: TrainingOptions) -> TrainingRun:
+    """Return a training: finished if its folder contains it, else with its folder, which `opened` completes."""
+    key = {**source.key, **config_to_dict(job.config)}
+    everyone = source.mesh.whole
     folder = None
-    if out is not None:
+    if job.folder is not None:
         made_of = {"kind": "dictionary", **key}
         del made_of["device"]
-        if not overwrite and source.mesh.whole.recover_finished(out, made_of):
-            folder = local_path(out)
+        if not options.overwrite and everyone.recover_finished(job.folder, made_of):
+            folder = local_path(job.folder)
         else:
-            new = source.mesh.whole.whole_folder(out, made_of, resumes=True, overwrite=overwrite)
+            new = everyone.whole_folder(job.folder, made_of, resumes=True, overwrite=options.overwrite)
             folder = opened.enter_context(new)
-    run = TrainingRun(source, config, key, folder, out, log)
+            if not options.resume:
+                everyone.first_does(partial(_empty, folder))
+    run = TrainingRun(source, job.config, key, folder, job.folder, job.log)
     run.load()
     return run
+
+
+def _empty(folder: Path) -> None:
+    """Delete what an interrupted training left."""
+    shutil.rmtree(folder)
+    folder.mkdir()
 
 
 def _train_all(sources: Sequence[TrainingRows], runs: Sequence[TrainingRun], clock: "_Clock") -> list[SAE]:

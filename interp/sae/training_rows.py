@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from interp.activations import ActivationSource
-from interp.activations.hooks import as_hook_names
 from interp.checks.errors import InterpError
 from interp.runtime.processes import Mesh
 from interp.sae.hook_scales import HookScales
@@ -18,11 +17,9 @@ class TrainingRows:
     Raises ValueError for an empty store, for no hook, and for a hook that is named twice.
     """
 
-    def __init__(
-        self, store: ActivationSource, hook: str | Sequence[str], output_hook: str | Sequence[str] | None, mesh: Mesh
-    ):
-        hooks = tuple(map(store.name_of, as_hook_names(hook)))
-        output_hooks = list(map(store.name_of, as_hook_names(output_hook))) if output_hook else []
+    def __init__(self, store: ActivationSource, reads: Sequence[str], writes: Sequence[str], mesh: Mesh):
+        hooks = tuple(map(store.name_of, reads))
+        output_hooks = list(map(store.name_of, writes))
         if len(store) == 0:
             raise InterpError("the store is empty: there is nothing to train on")
         if len({*hooks, *output_hooks}) < len([*hooks, *output_hooks]):

@@ -239,8 +239,8 @@ def test_a_damaged_file_is_named(store, tmp_path, name):
     assert train_sae(store, HOOK, topk(), out).config == topk()
 
 
-@pytest.mark.parametrize("option", [{"overwrite": True}, {"resume": False}])
-def test_training_again_resumes_after_an_interruption(store, tmp_path, option):
+@pytest.mark.parametrize(("option", "first_step"), [({"overwrite": True}, 5), ({"resume": False}, 1)])
+def test_overwriting_resumes_after_an_interruption_unless_it_must_not(store, tmp_path, option, first_step):
     train_sae(store, HOOK, topk(k=5), tmp_path)
     steps = []
 
@@ -251,7 +251,7 @@ def test_training_again_resumes_after_an_interruption(store, tmp_path, option):
     with pytest.raises(Cut):
         train_sae(store, HOOK, topk(), tmp_path, checkpoint_seconds=0, progress=cut_at_5, **option)
     again = train_sae(store, HOOK, topk(), tmp_path, progress=lambda done, *rest: steps.append(done), **option)
-    assert steps[0] == 5
+    assert steps[0] == first_step
     assert torch.equal(again.W_dec, train_sae(store, HOOK, topk()).W_dec)
 
 

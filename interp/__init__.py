@@ -36,10 +36,9 @@ The command line, the page and the help pick it up:
     a kind of predicate          an entry in `PREDICATE_KINDS`              `text.predicate_kinds`
     a figure                     a function with `@figure`                  `figures`
 
-Three things of the library itself need a few lines more: local files that a source of text reads are digested in
-`pipeline.stages.corpus`, a command is a function of `cli` with a name in `cli.COMMANDS`, and the public name of an
-architecture or figure is in the stubs (`__init__.pyi`). A stage that must run before another of the library has a place
-in `pipeline.stages.ORDER`.
+Two things of the library itself need a few lines more: a command is a function of `cli` with a name in `cli.COMMANDS`,
+and the public name of an architecture or figure is in the stubs (`__init__.pyi`). A stage that must run before another
+of the library has a place in `pipeline.stages.ORDER`.
 
 `__init__.pyi` lists the public names and their modules. A module is loaded when one of its names is first used, so
 importing the package is quick.

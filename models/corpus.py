@@ -78,8 +78,7 @@ class CorpusConfig(CheckedFields):
         super().__post_init__()
         if self.source not in ("mixture", *TEXT_SOURCES):
             raise InterpError(f"source={self.source!r} must be one of mixture, {', '.join(TEXT_SOURCES)}")
-        sources = list(self.mixture) if self.source == "mixture" else [self.source]
-        for source in sources:
+        for source in self.sources:
             if TEXT_SOURCES[source].fields and not getattr(self, needed := TEXT_SOURCES[source].fields[0]):
                 raise InterpError(f"source {source!r} needs {needed}: {TEXT_SOURCES[source].takes}")
         # Without these checks, a forgotten source reads other text than the user's.
@@ -88,7 +87,7 @@ class CorpusConfig(CheckedFields):
         for field in fields(self):
             readers = [source for source in TEXT_SOURCES if field.name in TEXT_SOURCES[source].fields]
             is_set = getattr(self, field.name) != field.default
-            if readers and is_set and not set(readers).intersection(sources):
+            if readers and is_set and not set(readers).intersection(self.sources):
                 remedy = f"source = {' or '.join(map(repr, readers))}"
                 raise InterpError(f"{field.name} is not read by source = {self.source!r}: set {remedy}")
         if self.stream and self.label_field:
@@ -96,6 +95,11 @@ class CorpusConfig(CheckedFields):
         if self.stream and (self.source == "mixture" or not TEXT_SOURCES[self.source].fields):
             names = ", ".join(name for name, source in TEXT_SOURCES.items() if source.fields)
             raise InterpError(f"stream = true is for text of your own, not for source = {self.source!r}: name {names}")
+
+    @property
+    def sources(self) -> list[str]:
+        """The sources that it reads: one, or those of the mixture."""
+        return list(self.mixture) if self.source == "mixture" else [self.source]
 
     @property
     def mixture(self) -> Mapping[str, float]:

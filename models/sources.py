@@ -11,11 +11,13 @@ from the registration. Those of the library are in the folder `models.text_sourc
 """
 
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from interp.runtime.registry import register
 from models.documents import Document
+from models.text_files import check_local_files, local_files
 
 ModelDtype = Literal["auto", "float32", "bfloat16", "float16"]
 """The number formats for loading a model's weights; auto: the stored one."""
@@ -23,6 +25,14 @@ ModelDtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 def _owns_nothing(location: str) -> bool:
     return False
+
+
+def _no_files(config: Any) -> Iterable[Path]:
+    return ()
+
+
+def _check_nothing(config: Any) -> None:
+    pass
 
 
 class TextSource(NamedTuple):
@@ -38,6 +48,12 @@ class TextSource(NamedTuple):
     """The value of the first field, in words."""
     owns: Callable[[str], bool] = _owns_nothing
     """Whether it reads this file if no source is named."""
+    files: Callable[[Any], Iterable[Path]] = _no_files
+    """Returns the files on this machine that it reads for a `CorpusConfig`; a run notices that they changed. By default
+    those that `paths` names, if that is one of the fields."""
+    check: Callable[[Any], None] = _check_nothing
+    """Checks a `CorpusConfig` before a run begins. Raises OSError or ValueError. By default each of `paths` must name a
+    file, if that is one of the fields."""
 
 
 class ModelSource(NamedTuple):
@@ -62,8 +78,13 @@ def text_source(**facts: Any) -> Callable[[Callable[..., Iterator[Document]]], C
 
     Raises ValueError if another has the name, or if it is `mixture`."""
 
+    of_paths: dict[str, Any] = {}
+    if "paths" in facts.get("fields", ()):
+        of_paths["files"] = lambda config: local_files(config.paths)
+        of_paths["check"] = lambda config: check_local_files(config.paths)
+
     def decorate(read: Callable[..., Iterator[Document]]) -> Callable[..., Iterator[Document]]:
-        source = TextSource(read, _first_sentence(read), **facts)
+        source = TextSource(read, _first_sentence(read), **of_paths | facts)
         register(TEXT_SOURCES, read.__name__, source, "the source of text", lambda source: source.read, {"mixture"})
         return read
 

@@ -12,7 +12,7 @@ from interp.storage.files import digest_json, read_json, write_tensors
 from models.checkpoints import drop_rows_after
 from models.corpus import CorpusConfig, load_documents
 from models.layers import TransformerConfig
-from models.text_sources.own_text import matching_files
+from models.text_files import matching_files
 from models.tokenizer import Tokenizer
 from models.tokenizing import tokenize
 from models.tokens import LabelledTokens

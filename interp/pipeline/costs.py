@@ -142,7 +142,7 @@ class Sizes:
         """Characters of the corpus, at most: a source may hold fewer. Raises OSError for a path of [corpus] that is a
         folder or matches no file."""
         from models.corpus import ENDLESS_CHARACTERS
-        from models.text_sources.own_text import is_compressed, named_files
+        from models.text_files import is_compressed, named_files
 
         corpus = self.config.corpus
         if not corpus.paths or any(map(address_of, corpus.paths)):

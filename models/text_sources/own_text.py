@@ -4,7 +4,6 @@ In: paths, globs or a data set's name. Out: an iterator of `Document`s, read on 
 with the file and the place in it, on text that is missing, empty, not UTF-8 or without the named field.
 """
 
-import glob
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -18,11 +17,10 @@ from fsspec.compression import compr
 from fsspec.utils import infer_compression
 
 from interp.checks.errors import InterpError
-from interp.storage.addresses import address_of, list_objects, open_object
+from interp.storage.addresses import address_of, open_object
 from models.documents import Document, Span, cut_work, piece_end
 from models.sources import text_source
-
-_COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
+from models.text_files import COMPRESSED, is_compressed, named_files
 
 
 @text_source(fields=("paths",), takes="at least one file or glob")
@@ -36,7 +34,7 @@ def files(patterns: Sequence[str], size: int) -> Iterator[Document]:
 @text_source(
     fields=("paths", "field", "label_field"),
     takes="at least one file or glob",
-    owns=lambda location: location.endswith((".jsonl", *(f".jsonl{ending}" for ending in _COMPRESSED))),
+    owns=lambda location: location.endswith((".jsonl", *(f".jsonl{ending}" for ending in COMPRESSED))),
 )
 def jsonl(patterns: Sequence[str], field: str, label_field: str, size: int) -> Iterator[Document]:
     """The text under `field` of every line of JSON-lines files, labelled by `label_field`. Blank lines are skipped."""
@@ -48,8 +46,15 @@ def jsonl(patterns: Sequence[str], field: str, label_field: str, size: int) -> I
         )
 
 
+def _data_set_files(config: Any) -> list[Path]:
+    """Return the files of a data set in a local folder."""
+    folder = Path(config.name)
+    return [path for path in (folder, *folder.rglob("*")) if path.is_file()]
+
+
 @text_source(
     endless=True,
+    files=_data_set_files,
     fields=("name", "subset", "split", "field", "label_field"),
     takes="a data set on the hub, or a local folder",
 )
@@ -92,31 +97,6 @@ def _cut_stream(blocks: Iterable[str], source: str, name: str, size: int) -> Ite
             begin = end
         rest = rest[begin:]
     yield from cut_work(rest, (), source, name, size=size)
-
-
-def matching_files(pattern: str) -> list[Path]:
-    """List the file of that name, or the files that a glob matches, sorted: files and pipes, but no devices; possibly
-    none."""
-    paths = [pattern] if Path(pattern).exists() else glob.glob(pattern, recursive=True)
-    return sorted(path for path in map(Path, paths) if path.is_file() or path.is_fifo())
-
-
-def named_files(pattern: str) -> list[str]:
-    """List the files that a path, a glob or an address names. Raises OSError for a folder, and if there are none."""
-    address = address_of(pattern)
-    if address is None and Path(pattern).is_dir():
-        raise IsADirectoryError(f"{pattern} is a folder: name its files by a glob, such as {pattern}/**/*.txt")
-    files = matching_files(pattern) if address is None else list_objects(address)
-    if not files:
-        is_device = address is None and Path(pattern).exists()
-        reason = "is a device" if is_device else "does not exist"
-        raise FileNotFoundError(f"{pattern} {reason}: name a text file, or a glob that matches some")
-    return [str(file) for file in files]
-
-
-def is_compressed(path: str) -> bool:
-    """Return whether a file is unpacked when it is read, which its ending says."""
-    return path.endswith(_COMPRESSED)
 
 
 @contextmanager

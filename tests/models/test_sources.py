@@ -1,9 +1,13 @@
 """A source of text or of models is one registered function; configuration, messages and help follow."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from interp.cli import main
 from interp.pipeline.config import RunConfig
+from interp.pipeline.stages import STAGES
+from interp.storage.files import digest_file
 from models import load_model, load_tokenizer
 from models.corpus import CorpusConfig, load_documents, source_of
 from models.documents import Document
@@ -89,6 +93,31 @@ def test_a_registered_text_source_is_read_checked_and_found_by_its_ending(regist
         CorpusConfig(source="diary")
     with pytest.raises(ValueError, match="one of mixture, .*, diary"):
         CorpusConfig(source="dairy")
+
+
+def test_a_run_checks_a_registered_source_and_notices_that_its_files_changed(registered, tmp_path):
+    """Those that `paths` names, unless the source names its own."""
+
+    def check(config):
+        raise ValueError(f"{config.name} is no archive")
+
+    @text_source(fields=("name",), takes="a folder", files=lambda config: tmp_path.glob("*.box"), check=check)
+    def archive(name, size):
+        """An archive."""
+
+    (tmp_path / "a.box").write_text("1")
+    (tmp_path / "a.diary").write_text("monday")
+    shares = {"diary": 0.3, "archive": 0.3, "french": 0.4}
+    corpus = {"shares": shares, "paths": [str(tmp_path / "*.diary")], "name": "mine"}
+    config = RunConfig.from_dict({"corpus": corpus})
+    files = {name: digest_file(tmp_path / name) for name in ("a.box", "a.diary")}
+    found = STAGES["corpus"].outside(SimpleNamespace(config=config))["files"]
+    assert found == {str(tmp_path / name): digest for name, digest in files.items()}
+    with pytest.raises(ValueError, match="mine is no archive"):
+        STAGES["corpus"].check(config)
+    gone = RunConfig.from_dict({"corpus": {"source": "diary", "paths": [str(tmp_path / "gone.diary")]}})
+    with pytest.raises(FileNotFoundError, match="gone.diary does not exist"):
+        STAGES["corpus"].check(gone)
 
 
 def test_a_registered_model_source_is_loaded_and_checked(registered):

@@ -14,7 +14,6 @@ from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import TokenizerSection
 from interp.pipeline.stages import stage
 from interp.runtime.progress import Progress
-from interp.storage.addresses import address_of
 from interp.storage.files import digest_file
 
 if TYPE_CHECKING:
@@ -26,18 +25,14 @@ log = logging.getLogger(__name__)
 
 def _text_files(run: Run) -> dict[str, Any]:
     """Return digests of the user's own text and model, so that changed files are noticed. For streamed text, and for
-    a local folder that is a data set, of which a run may read little, return sizes and times, which is fast even for
-    many files. A source of text that reads another field of `CorpusConfig` needs its files here."""
-    from models.text_sources.own_text import matching_files
+    a source of which a run may read little, return sizes and times, which is fast even for many files."""
+    from models.sources import TEXT_SOURCES
 
-    here = [pattern for pattern in run.config.corpus.paths if address_of(pattern) is None]
-    matching = {path for pattern in here for path in matching_files(pattern)}
-    named = sorted(path for path in matching if path.is_file())
-    files = {str(path): _size_and_time(path) if run.config.corpus.stream else digest_file(path) for path in named}
-    if run.config.corpus.name:
-        data_set = Path(run.config.corpus.name)
-        in_it = [data_set, *data_set.rglob("*")]
-        files |= {str(path): _size_and_time(path) for path in sorted(in_it) if path.is_file()}
+    corpus = run.config.corpus
+    files: dict[str, str] = {}
+    for source in map(TEXT_SOURCES.__getitem__, corpus.sources):
+        identify = _size_and_time if corpus.stream or source.endless else digest_file
+        files |= {str(path): identify(path) for path in source.files(corpus)}
     return {"files": files, "model_files": model_files(run.config.model)}
 
 
@@ -46,13 +41,12 @@ def _size_and_time(path: Path) -> str:
 
 
 def _check_corpus(config: RunConfig) -> None:
-    """Check that the text's files exist, that some of it is held out, and that there is a tokenizer before text is
+    """Check what the sources of text need, that some of it is held out, and that there is a tokenizer before text is
     streamed."""
-    from models.text_sources.own_text import named_files
+    from models.sources import TEXT_SOURCES
 
-    for pattern in config.corpus.paths:
-        if address_of(pattern) is None:
-            named_files(pattern)
+    for name in config.corpus.sources:
+        TEXT_SOURCES[name].check(config.corpus)
     if config.corpus.val_fraction == 0:
         raise InterpError("[corpus] val_fraction = 0 leaves no text on which the model is measured: raise it")
     if config.corpus.stream and config.model.is_trained:

@@ -44,6 +44,7 @@ lint: .venv/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/oxlint -c .ci/oxlint.json interp analyses
+	$(BIN)/python .ci/check_scripts.py
 
 clean:
 	rm -rf .venv build *.egg-info

@@ -15,6 +15,7 @@ const pairs = new Map();
 for (const edge of [...links, ...effects]) pairs.set(keyOf(edge), { ...pairs.get(keyOf(edge)), ...edge });
 const heads = Map.groupBy(data.graph.interp.heads, keyOf);
 const placeOf = ({ layer, head, query, key }) => `${layer} ${head} ${query} ${key}`;
+/** @type {Map<string, any[]>} */
 const scores = Map.groupBy(data.graph.interp.scores, placeOf);
 const state = { pinned: null, cut: 100, errors: true, groups: new Map(), times: {} }; // groups: a name by node
 const AT_FIRST = 60;
@@ -41,6 +42,7 @@ const made = (node, attributes, ...children) => {
 const element = (name, attributes = {}, ...children) => made(document.createElement(name), attributes, ...children);
 const drawn = (name, attributes = {}, ...children) =>
   made(document.createElementNS("http://www.w3.org/2000/svg", name), attributes, ...children);
+/** @type {(id: string) => any} */
 const the = (id) => document.getElementById(id);
 
 /* White space as it is drawn in every token: ␣ a space, ↵ a line end, ⇥ a tab, ␣×7 seven spaces in a row. */
@@ -52,6 +54,7 @@ const nameOf = ({ clerp }) => clerp.replace(/"(.+?)"(?=$|[\s,;:.)])|“.*?”/gs
   visible(/^"(?:\\n|\s)+"$/.test(quoted) ? quoted.replaceAll("\\n", "\n") : quoted));
 const short = (value) =>
   value === undefined || value === null ? "" : Number(value.toPrecision(2)).toString().replace("-", "−");
+/** @type {(list: any[], value?: (each: any) => number) => number} */
 const sumOf = (list, value = Number) => list.reduce((sum, each) => sum + value(each), 0);
 const clipped = (text) => (text.length > 56 ? `${text.slice(0, 55)}…` : text);
 const kindOf = (node) =>
@@ -71,7 +74,7 @@ const groupsAsList = () =>
 
 /* The state, in the address. */
 function remember() {
-  const words = new URLSearchParams({ cut: state.cut });
+  const words = new URLSearchParams({ cut: String(state.cut) });
   if (state.pinned) words.set(pairs.has(state.pinned) ? "edge" : "node", state.pinned);
   if (!state.errors) words.set("errors", "0");
   const groups = JSON.stringify(groupsAsList());
@@ -112,7 +115,7 @@ function begin() {
   wrongList();
   draw();
   card();
-  const answer = document.querySelector(`[data-id="${likeliest.node_id}"]`);
+  const answer = the("graph").querySelector(`[data-id="${likeliest.node_id}"]`);
   the("frame").scrollLeft = answer.getBBox().x - MARGIN.left;
 }
 

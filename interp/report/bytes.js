@@ -80,12 +80,15 @@ report.bytes = (() => {
   const seenWith = (token, lead) => (charactersOf[token] ?? []).map((byScript) => (lead === null ? byScript[0]
     : byScript.find((characters) => nameOf(new TextEncoder().encode(characters)[0]) === nameOf(lead))));
 
-  /* The parts of characters in a run of stray bytes: [sign, label, meaning, what is known], …; lead: a first byte of
-   * the script around it, if it has none itself; ended and begun: as above; endedElsewhere: in the commonest script;
-   * isBeside: whole letters of its script stand beside it, which tell more than all that may begin with a byte. */
+  /** The parts of characters in a run of stray bytes; lead: a first byte of the script around it, if it has none
+   * itself; ended and begun: as above; endedElsewhere: in the commonest script; isBeside: whole letters of its script
+   * stand beside it, which tell more than all that may begin with a byte.
+   * @type {(run: string, lead: number, seen: string[], elsewhere: string[], isBeside: boolean)
+   *   => [sign: string, label: string, meaning: string, known: string][]} */
   function parts(run, lead, [ended, begun], [endedElsewhere], isBeside) {
     const bytes = bytesOf(run);
     const script = bytes.find(lengthOf) ?? lead;
+    /** @type {ReturnType<typeof parts>} */
     const found = [];
     for (let k = 0; k < bytes.length; k++) {
       const length = lengthOf(bytes[k]);
@@ -118,16 +121,17 @@ report.bytes = (() => {
     return found;
   }
 
-  /* The parts of characters in a text, run by run, between its other pieces: [piece, parts, piece, …]. token: that of
-   * which the text is a part; null in running text. */
+  /** The parts of characters in a text, run by run, between its other pieces: [piece, parts, piece, …]. token: that of
+   * which the text is a part; null in running text.
+   * @type {(text: string, lead: number, token: string) => any[]} */
   function divided(text, lead, token) {
     if (!ANY_BYTE.test(text)) return [text];
     const own = leadOf(text) ?? leadOfLetters(text) ?? lead;
-    const seen = [seenWith(token, own), seenWith(token, null)];
     const all = text.split(RUN);
     const isOfOwn = (letter) => own !== null && letter !== null && nameOf(letter) === nameOf(own);
     const isBeside = all.some((piece, k) => k % 2 === 0 && isOfOwn(leadOfLetters(piece)));
-    return all.map((piece, k) => (k % 2 ? parts(piece, own, ...seen, isBeside) : piece));
+    return all.map((piece, k) =>
+      (k % 2 ? parts(piece, own, seenWith(token, own), seenWith(token, null), isBeside) : piece));
   }
 
   /* A text with its stray bytes drawn as parts of characters, each read as its script is; the bytes themselves are

@@ -12,20 +12,24 @@ report.captions = (() => {
   const ON_ITS_PAGE = { isButton: true, isTitle: true, isMeasured: true };
   const BY_CHANCE = "these tokens follow its firings no more often than by chance";
 
+  /** The first segment of what it fires on in a few words.
+   * @type {(latent: number) => any} */
+  const firstOf = (latent) => columns.brief[latent]?.[0] ?? { rule: 0 };
+
   /* Whether a label names a feature, and the F1 of what does. */
-  const byLabel = (latent) => columns.brief[latent]?.[0].label !== undefined;
+  const byLabel = (latent) => firstOf(latent).label !== undefined;
   const f1 = (latent) => (byLabel(latent) ? columns.label_f1 : columns.explanation_f1)[latent];
 
   /* Whether the tokens on which it fires most name a feature. */
-  const isByTokens = (latent) => columns.brief[latent]?.[0].vague !== undefined;
+  const isByTokens = (latent) => firstOf(latent).vague !== undefined;
 
   /* What describes each of its senses, if it has several. */
-  const rulesOfSenses = (latent) => columns.brief[latent]?.[0].senses ?? [];
+  const rulesOfSenses = (latent) => firstOf(latent).senses ?? [];
 
   /* What it fires on in a few words. isMeasured: with the F1 of that. */
   function inBrief(latent, isMeasured = true) {
-    const segments = columns.brief[latent] ?? [{ rule: 0 }];
-    const { label, rule } = segments[0];
+    const segments = columns.brief[latent] ?? [firstOf(latent)];
+    const { label, rule } = firstOf(latent);
     const told = isMeasured && (label ?? rule) !== undefined ? f1(latent) : null;
     return [draw(segments, { latent }), told === null ? null : h("small", null, ` F1 ${format.fixed(told)}`)];
   }
@@ -40,7 +44,10 @@ report.captions = (() => {
   const plain = (latent) => h("span", null, brief(latent)).textContent;
 
   /* What tells it from others of the same rule or label: tokens that it raises; nothing if it has its own. */
-  const apart = (latent) => draw((columns.brief[latent] ?? []).filter((segment) => segment.apart), { latent });
+  function apart(latent) {
+    const isApart = (/** @type {any} */ segment) => Boolean(segment.apart);
+    return draw((columns.brief[latent] ?? []).filter(isApart), { latent });
+  }
 
   /* Links to other features, each with what relates the two, and what it fires on in a few words. rows: [other latent,
    * what relates them]. */

@@ -15,6 +15,7 @@ report.views.compare = (() => {
   const OFTEN = 0.02; // share of its firings from which on a feature fires often on a token
   const SIGNED = "signed"; // a scale around 0
   /* `ask` exists if a model's server does: it asks the server what two features have in common. */
+  /** @type {{ within: string, titled: (named: string) => string, show: typeof show, ask?: any }} */
   const view = { within: "features", titled: (named) => `Features ${(named ?? "").replace("/", " and ")}`, show };
   let wanted;
 
@@ -111,6 +112,7 @@ report.views.compare = (() => {
   function inBothRules(a, b) {
     const [named, theirs] = [a, b].map((latent) => report.segments.tokensOf(columns.rule[latent]));
     const isWhole = (pieces) => pieces?.every((piece) => piece[0]); // and none of its parts is told after a list
+    /** @type {Map<string, RuleToken>} */
     const both = new Map(named.map(([text, pieces]) => [text, isWhole(pieces) ? [text, pieces] : [text]]));
     const shared = [...both].filter(([text]) => theirs.some(([other]) => other === text)).map(([, token]) => token);
     return shared.length
@@ -141,11 +143,11 @@ report.views.compare = (() => {
   }
 
   /* What the lists of their nearest tell of two features whose common tokens the page does not hold. */
-  function answerInPart([[a, first], [b, second]]) {
+  function answerInPart(pairs) {
+    const [[a, first], [b, second]] = pairs;
     const said = (text, ...more) => h("p.answer", null, h("b", null, text), more);
-    const silent = [[a, first], [b, second]].filter(([, { facts }]) => !facts.n_active).map(([latent]) => latent);
+    const silent = pairs.filter(([, { facts }]) => !facts.n_active).map(([latent]) => latent);
     if (silent.length) return said(`Feature ${silent.join(" and ")} never fired`, ", so there is nothing to compare.");
-    const pairs = [[a, first], [b, second]];
     const [, jaccard = null, lift] = rowOf("coactivations", ...pairs) ?? [];
     const cosine = cosineOf(null, pairs);
     const tokens = [first, second].map((one) => firedOn(one).map(([token]) => token));
@@ -309,7 +311,7 @@ report.views.compare = (() => {
       ["largest activation", of("max"), format.digits],
     ];
     const isKnown = (x) => x !== null && x !== undefined;
-    const line = ([title, both, write, scale, low = [null], high = [null]]) => {
+    const line = (/** @type {any[]} */ [title, both, write, scale, low = [null], high = [null]]) => {
       if (!both.some(isKnown)) return null;
       const most = scale ?? Math.max(...both, 1e-12);
       const around = [0, ...both, ...low, ...high].filter(isKnown);

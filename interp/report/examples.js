@@ -107,8 +107,11 @@ report.examples = (() => {
   const FRAGMENT = 8; // tokens of a cut line from which on it is worth a line of its passage
   let chosen = null; // of WIDTHS, for the whole page
 
+  /** @type {(one: Example) => number} */
   const valueOf = ([, , , value]) => value;
+  /** @type {(one: Example) => number} */
   const sequenceOf = ([, row]) => Math.floor(row / n_ctx);
+  /** @type {(one: Example) => number} */
   const placeOf = ([, row]) => row % n_ctx;
   const load = (examples) =>
     hasText ? report.text.load(examples.map(sequenceOf)) : report.inputs.load(examples.map(([, row]) => row));
@@ -123,7 +126,8 @@ report.examples = (() => {
     return active.set(placeOf(one), value);
   }
 
-  /* The facts about an example whose text is loaded, for its copy. */
+  /** The facts about an example whose text is loaded, for its copy.
+   * @type {(one: Example, latent: number) => Record<string, any>} */
   function described(one, latent) {
     const place = placeOf(one);
     const where = { latent, sequence: sequenceOf(one), position: place, labels: labelsOf(one) };
@@ -176,7 +180,7 @@ report.examples = (() => {
       if (isPlain && last?.isPlain) last.text += text;
       else pieces.push({ text, own, isPlain });
     }
-    const isCut = ({ text, own: at } = { text: "" }) => IS_STRAY.test(text) && !at.includes(firing);
+    const isCut = ({ text, own: at } = { text: "", own: [] }) => IS_STRAY.test(text) && !at.includes(firing);
     while (!isEach && isCut(pieces[0])) pieces.shift();
     while (!isEach && isCut(pieces.at(-1))) pieces.pop();
     const perLine = (piece) => piece.text.split(/(?<=\n)/).map((text) => ({ ...piece, text }));
@@ -278,9 +282,10 @@ report.examples = (() => {
       h("span.after", null, stretches(middle, elements.length, false)));
   }
 
-  /* Two places around a firing, moved nearer to it where more than a few lines lie between, where a line is cut to a
+  /** Two places around a firing, moved nearer to it where more than a few lines lie between, where a line is cut to a
    * few tokens, and where only empty lines stand at either end. It does not go on in another text, nor past an empty
-   * line once it is long enough. */
+   * line once it is long enough.
+   * @type {(one: Example, ends: number[], most?: number) => number[]} */
   function withinLines(one, [from, to], most = MOST_LINES) {
     const tokens = report.text.of(sequenceOf(one));
     const place = placeOf(one);
@@ -442,14 +447,18 @@ report.examples = (() => {
     return Object.assign(item, { draw });
   }
 
-  /* The first `few` of some examples of a latent, with a button that shows the rest; the element's `show` shows some
+  /** The first `few` of some examples of a latent, with a button that shows the rest; the element's `show` shows some
    * of them.
    *
    * how: as wide as is chosen for the page, where it is not given. senses: those that the examples are marked with.
    * alikeOf: gives the examples that one stands for. beside: the activations of another feature at each and in its
-   * sequence, the largest, its name, and whether it stands first. */
-  function list(latent, feature, examples, options = {}) {
-    const { few = FEW, how, senses = [], alikeOf = () => [], beside } = options;
+   * sequence, the largest, its name, and whether it stands first.
+   * @param {number} latent
+   * @param {Feature} feature
+   * @param {Example[]} examples
+   * @param {{ few?: number, how?: string, senses?: Sense[], alikeOf?: (one: Example) => Example[],
+   *   beside?: any }} options */
+  function list(latent, feature, examples, { few = FEW, how, senses = [], alikeOf = () => [], beside } = {}) {
     const most = feature.facts.max || 1;
     const items = (some) =>
       some.map((one) => example(one, { latent, feature, most, how, senses, beside }, alikeOf(one)));
@@ -540,16 +549,18 @@ report.examples = (() => {
     if (!hasText) return null;
     const choose = (width) => {
       chosen = width;
-      for (const button of group.children) button.setAttribute("aria-pressed", String(button.value === width));
+      for (const button of group.querySelectorAll("button"))
+        button.setAttribute("aria-pressed", String(button.value === width));
       for (const item of document.querySelectorAll(".example")) item.draw?.();
     };
-    const button = ([name, [said, title]]) => {
+    const button = (name) => {
+      const [said, title] = WIDTHS[name];
       const isChosen = String(name === widthOf(feature));
       const onclick = () => choose(name);
       return h("button", { type: "button", value: name, title, "aria-pressed": isChosen, onclick }, said);
     };
     const named = { role: "group", "aria-label": "How much of the text" };
-    const group = h("span.widths", named, Object.entries(WIDTHS).map(button));
+    const group = h("span.widths", named, Object.keys(WIDTHS).map(button));
     return group;
   }
 

@@ -117,6 +117,7 @@ report.views.feature = (() => {
   function facts(feature) {
     const { facts: known } = feature;
     const inputs = hasText ? "sequences" : "inputs";
+    /** @type {any[][]} */
     const rows = [
       ["density", format.share(known.density)],
       ["firings", `${format.count(known.n_active)} in ${format.count(known.n_sequences)} ${inputs}`],
@@ -219,7 +220,7 @@ report.views.feature = (() => {
     const beside = { href: `#compare/${both}`, title: "with the feature that fires most with it" };
     const tried = { href: `#try/${latent}`, title: "pinned, with what else fires in a text" };
     return h("div.path", null,
-      report.isFromNotes() ? h("a", { href: `#notes/${latent}` }, "Your notes") : null,
+      report.address.isFromNotes() ? h("a", { href: `#notes/${latent}` }, "Your notes") : null,
       h("a", { href: "#features" }, "All features"),
       h("span.muted", null, at),
       h("span.steps", null,

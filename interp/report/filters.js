@@ -21,6 +21,7 @@ report.applied = (() => {
     const removable = Object.keys(state.ranges).map(ofRange);
     if (state.part) removable.push(["A part of the map", () => set({ part: "" })]);
     if (!isComplete) return removable;
+    /** @type {[key: string, words: (value: string) => string][]} */
     const rest = [["starred", () => "starred"], ["noted", () => "noted"], ["label", format.words],
       ["kind", (kind) => `in ${format.words(kind)}`]];
     return [...rest.filter(([key]) => state[key]).map(([key, words]) => [words(state[key]), () => set({ [key]: "" })]),
@@ -54,7 +55,7 @@ report.otherwise = () => {
     place.hidden = k < 0 || Boolean(state.kind);
     if (place.hidden) return;
     const name = columns.kinds[k];
-    const n = columns.kind.reduce((sum, own, i) => sum + (own === k && !isIdle(i)), 0);
+    const n = columns.kind.reduce((sum, own, i) => sum + Number(own === k && !isIdle(i)), 0);
     place.replaceChildren(h("button.link", { type: "button", onclick: () => set({ query: "", kind: name }) },
       `${format.count(n)} fire mostly in ${format.words(name)}`));
   };

@@ -128,7 +128,7 @@ report.firings = (() => {
       element.dataset.few = "";
       return element;
     };
-    const ofToken = ([, own]) =>
+    const ofToken = (own) =>
       headed(titleOfAll(latent, own, shares, feature), fixed(listed(own, N_OF_TOKEN)));
     const rest = 1 - shareOf([first, ...groups.map(([, own]) => own)].flat(), shares); // one token may be in both
     const apart = () => headed(["On its other tokens ",
@@ -139,7 +139,7 @@ report.firings = (() => {
     const order = groups.length ? h("small.order", null, " · groups go by their strongest firing") : null;
     return h("div", null,
       headed([titleOfAll(latent, first, shares, feature), order], fixed(listed(first, top.length))),
-      groups.map(ofToken),
+      groups.map(([, own]) => ofToken(own)),
       others.length ? apart() : null,
       foldedInWords(alike));
   }
@@ -336,15 +336,13 @@ report.firings = (() => {
     const height = rows.length > N_ROWS ? Math.ceil(rows.length / 2) : rows.length;
     const bars = h("ul", { "--rows": height }, rows.map(bar));
     const show = (chosen) => {
-      for (const { firstChild: button } of bars.children) {
+      for (const button of bars.querySelectorAll("button")) {
         button.ariaPressed = String(button.value === String(chosen));
         if (button.value === String(chosen)) inView(button);
       }
     };
-    const key = [term("␣ ↵ ⇥", "␣ space, ↵ line end")];
-    if (tokens.some(([, token]) => report.bytes.meaning(word(token)))) {
-      key.push(", ", term("…88 么 览", "dashed: bytes"));
-    }
+    const hasBytes = tokens.some(([, token]) => report.bytes.meaning(word(token)));
+    const key = [term("␣ ↵ ⇥", "␣ space, ↵ line end"), hasBytes ? [", ", term("…88 么 览", "dashed: bytes")] : null];
     const kind = senses.length ? "div.tokenbars.of-senses" : "div.tokenbars";
     const said = h("small", null, "share of its firings on each token: press to choose; ", key);
     return Object.assign(h(kind, null, bars, said), { show });

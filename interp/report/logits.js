@@ -23,9 +23,13 @@ report.logits = (() => {
     return h(`table.logits.${kind}`, null, h("caption", null, caption), h("tbody", null, rows.map(line)));
   }
 
-  /* Tokens at both ends: [name, rows] of each, the first few of them. */
-  function ends([raised, raises], [lowered, lowers], options = {}) {
-    const { read, from = 0, to = N_FIRST, most = largest(raises, lowers), marks = () => null } = options;
+  /** Tokens at both ends: [name, rows] of each, the first few of them.
+   * @param {[name: Child, rows: TokenValue[]]} raising
+   * @param {[name: Child, rows: TokenValue[]]} lowering
+   * @param {{ read: (text: string) => number, from?: number, to?: number, most?: number,
+   *   marks?: (token: number) => Child }} how */
+  function ends([raised, raises], [lowered, lowers], how) {
+    const { read, from = 0, to = N_FIRST, most = largest(raises, lowers), marks = () => null } = how;
     return h("div.pair", null,
       bars(raised, raises.slice(from, to), "positive", most, read, marks),
       bars(lowered, lowers.slice(from, to), "negative", most, read, marks));
@@ -211,18 +215,17 @@ report.logits = (() => {
       return [...last.slice(0, N_FIRST).sort(bySize), ...last.slice(N_FIRST).sort(bySize)];
     });
     const nStray = [...top, ...bottom].filter(isStray).length;
-    const sides = [
-      ["positive logits", top],
-      ["negative logits", bottom],
-    ];
+    /** @type {[name: string, rows: TokenValue[]][]} */
+    const [raising, lowering] = [["positive logits", top], ["negative logits", bottom]];
     const marks = marksOf(feature);
     const all = { read, marks, most: largest(top, bottom) };
-    const rest = () => (top.length > N_FIRST ? ends(...sides, { ...all, from: N_FIRST, to: top.length }) : null);
+    const further = { ...all, from: N_FIRST, to: top.length };
+    const rest = () => (top.length > N_FIRST ? ends(raising, lowering, further) : null);
     const isMarked = [...top, ...bottom].some(([token]) => marks(token).length);
     const last = nStray ? ` (${nStray} ${nStray === 1 ? "is a byte" : "are bytes"})` : "";
     const byChance = report.captions.byChance(feature);
     return [
-      ends(...sides, { ...all, most: undefined }),
+      ends(raising, lowering, { ...all, most: undefined }),
       isMarked ? h("p.below", null, "A letter marks a token that often follows firings of that sense.") : null,
       byChance ? h("p.below", null, `${byChance[0].toUpperCase()}${byChance.slice(1)}.`) : null,
       foldedElement("details", `More tokens${last}, and the whole vocabulary`,

@@ -3,12 +3,12 @@
  * #features. */
 "use strict";
 
-(() => {
+report.address = (() => {
   const VIEW_OF = { table: "features" };
   let before = "#features";
 
   /* Whether a feature was opened from the notes. */
-  report.isFromNotes = () => before === "#notes";
+  const isFromNotes = () => before === "#notes";
 
   /* View, its argument, and the query, undefined if there is none. */
   function where() {
@@ -48,12 +48,13 @@
   const focusSearch = () => {
     if (document.body.dataset.view !== "features") location.hash = "#features";
     setTimeout(() => {
-      document.getElementById("search").focus();
-      document.getElementById("search").select();
+      const field = /** @type {HTMLInputElement} */ (document.getElementById("search"));
+      field.focus();
+      field.select();
     });
   };
 
-  const help = document.getElementById("help");
+  const help = document.querySelector("dialog");
   document.getElementById("close-help").addEventListener("click", () => help.close());
 
   document.addEventListener("keydown", (event) => {
@@ -97,6 +98,8 @@
     for (const view of ["map", "summary"]) report.views[view].repaint();
   });
   theme.steer(document.getElementById("theme"));
-  route();
-  performance.mark("report-drawn");
+  return { route, isFromNotes };
 })();
+
+report.address.route();
+performance.mark("report-drawn");

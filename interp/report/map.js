@@ -223,7 +223,7 @@ report.views.map = (() => {
 
   /* The ring of the lasso stays around what it has selected, as the path of its corners. */
   function drawPart() {
-    const corners = state.part.split(",").map((v, k) => (k % 2 ? v * stretch : v));
+    const corners = state.part.split(",").map((v, k) => (k % 2 ? Number(v) * stretch : v));
     part.setAttribute("d", corners.length < 6 ? "" : `M${corners.join(" ")}Z`);
   }
 

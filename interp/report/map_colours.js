@@ -58,18 +58,18 @@ report.mapColours = (() => {
     const said = (name) =>
       [h("span.verdict", null, write(name)), " ",
         h("span.muted.number", { "--digits": format.count(totals.get(name)).length }, format.count(numberOf(name)))];
-    const entry = ([name]) => h(numberOf(name) ? "li" : "li.none", { "--hue": hueOfEntry(name) },
+    const entry = (name) => h(numberOf(name) ? "li" : "li.none", { "--hue": hueOfEntry(name) },
       h("button.link", { type: "button", "aria-pressed": String(pressed.includes(name)),
         title: titleOf[name] ?? "select these",
         onclick: () => press(name), onpointerenter: () => point(name), onpointerleave: () => point(null),
         onfocus: () => point(name), onblur: () => point(null) }, said(name)));
-    const isLast = ([name]) => REST.indexOf(name);
-    const commonestFirst = [...totals].sort((a, b) => isLast(a) - isLast(b) || b[1] - a[1]);
+    const isLast = (name) => REST.indexOf(name);
+    const commonestFirst = [...totals].sort(([a, n], [b, m]) => isLast(a) - isLast(b) || m - n);
     return {
       hueOf: (latent) => hues.get(nameOf(latent)),
       isRest: (latent) => isMixed(nameOf(latent)),
       said: (latent) => write(nameOf(latent)),
-      legend: h("ul.legend", null, commonestFirst.map(entry)),
+      legend: h("ul.legend", null, commonestFirst.map(([name]) => entry(name))),
     };
   }
 

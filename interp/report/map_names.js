@@ -62,11 +62,10 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
     if (!keys.has(element)) {
       const { bottom } = element.getBoundingClientRect();
       const range = document.createRange();
-      const texts = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
       let seen = "";
-      while (texts.nextNode()) {
-        range.selectNode(texts.currentNode);
-        if (range.getClientRects()[0]?.top < bottom - 2) seen += texts.currentNode.data;
+      for (const text of textsOf(element)) {
+        range.selectNode(text);
+        if (range.getClientRects()[0]?.top < bottom - 2) seen += text.data;
       }
       keys.set(element, seen.slice(0, LETTERS[Number(own.matches(".brief"))]));
     }

@@ -1,9 +1,10 @@
 /* Where each common kind of text is at home on the map: tints, within whose outlines the name of the kind stands. */
 "use strict";
 
-/* Where each common kind of text is at home: where its points lie dense among all. If `isOfKinds` is false, as for
+/** Where each common kind of text is at home: where its points lie dense among all. If `isOfKinds` is false, as for
  * colours that lie mixed, where all points are dense. Returns for each [kind, null for all; its outlines, the largest
- * first; the paths where it is densest]. */
+ * first; the paths where it is densest].
+ * @type {(points: DecoderMap, isOfKinds: boolean) => [kind: string, outlines: Outline[], cores: string[]][]} */
 report.homes = ({ latents, x, y }, isOfKinds) => {
   const { commonKindOf, REST } = report.selection;
   const LEVELS = [0.2, 0.55]; // as shares of the largest density
@@ -15,7 +16,8 @@ report.homes = ({ latents, x, y }, isOfKinds) => {
     [kind, drawn[k][0].map(report.outlineOf).sort((a, b) => b.size - a.size), drawn[k][1]]);
 };
 
-/* An outline: its path, its corners as x, y, x, y, …, their box [left, right, bottom, top], and its area. */
+/** An outline: its path, its corners as x, y, x, y, …, their box [left, right, bottom, top], and its area.
+ * @type {(path: string) => Outline} */
 report.outlineOf = (path) => {
   const corners = path.match(/-?[\d.]+/g).map(Number);
   const [left, right, bottom, top] = report.squaresOf(corners).box;
@@ -39,7 +41,8 @@ report.mapRegions = (layer, points) => {
     drawn = `${isOfKinds} ${theme.isDark()}`;
     layer.classList.toggle("of-all", !isOfKinds);
     const all = report.homes(points, isOfKinds);
-    homes = new Map(all.filter(([kind, outlines]) => kind !== null && outlines.length));
+    const named = all.filter(([kind, outlines]) => kind !== null && outlines.length);
+    homes = new Map(named.map(([kind, outlines]) => [kind, outlines]));
     layer.replaceChildren(...all.flatMap(([kind, outlines, cores]) => {
       const fill = hueOf(kind) ?? "var(--muted)";
       const tint = (d, name) => svg("path", { d, fill, stroke: fill, "data-name": kind ?? "", class: name });

@@ -42,9 +42,10 @@ report.mapWords = (() => {
    * it has found, marked. */
   function nameOf(latent) {
     const element = h("span.own", null, ruleOf(latent));
-    const first = document.createTreeWalker(element, NodeFilter.SHOW_TEXT).nextNode();
+    const [first] = textsOf(element);
     if (first) first.data = first.data.replace(/^tokens (?:within \d+ tokens )?(?!like )/, "");
     const senses = element.querySelectorAll(".of-lead");
+    /** @type {Map<Element, ChildNode>} */
     const letters = new Map(Array.from(senses, (sense) => [sense, sense.firstChild]));
     for (const letter of letters.values()) {
       letter.nextSibling.remove();
@@ -76,10 +77,9 @@ report.mapWords = (() => {
   /* Let a name, or a rule with more than `most` letters before it, begin with the token or the words that a search has
    * found: the element that holds them; undefined if none of them is found. */
   function beginAtFound(element, most = 0) {
-    const walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
     const terms = state.terms.filter(({ text }) => text);
-    while (terms.length && walker.nextNode()) {
-      const { data, parentElement } = walker.currentNode;
+    for (const node of terms.length ? textsOf(element) : []) {
+      const { data, parentElement } = node;
       const token = parentElement.closest(".short");
       const parts = Array.from(token?.querySelectorAll(".byte") ?? [], (one) => one.getAttribute("aria-label"));
       const said = token ? `${token.textContent} ${parts.join(" ")}` : data;
@@ -88,12 +88,12 @@ report.mapWords = (() => {
       const range = document.createRange();
       range.setStart(parentElement.closest(".of-lead") ?? element, 0);
       if (token) range.setEndBefore(token);
-      else range.setEnd(walker.currentNode, data.slice(0, Math.min(...places)).search(LITTLE));
+      else range.setEnd(node, data.slice(0, Math.min(...places)).search(LITTLE));
       const isCut = range.toString().trim();
       range.setStart(element, 0); // and the senses before
       if (most && range.toString().length < most) return parentElement;
       range.deleteContents();
-      if (isCut) (token ?? walker.currentNode).before("… ");
+      if (isCut) (token ?? node).before("… ");
       return parentElement;
     }
     return undefined;

@@ -303,15 +303,17 @@ report.notes = (() => {
     return place;
   }
 
-  report.views.notes = {
+  const view = {
     title: "Notes",
     show(section, latent) {
       if (!section.childElementCount) section.append(list());
-      section.firstElementChild.show(latent);
+      section.querySelector(".kept").show(latent);
       section.dataset.ready = "true";
     },
   };
 
   const listen = (listener) => listeners.push(listener);
-  return { of, set, isNoted, add, exported, editor, links, keepWith, replace, listen };
+  return { of, set, isNoted, add, exported, editor, links, keepWith, replace, listen, view };
 })();
+
+report.views.notes = report.notes.view;

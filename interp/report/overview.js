@@ -36,8 +36,10 @@ report.views.overview = (() => {
       h("b.figure", { "data-tip": `95 % interval: ${percent(low)} to ${percent(high)}` }, percent(share)), " ",
       h("span.says", null, words)),
     h("span.scale", { "--share": share, "--low": low, "--high": high, "aria-hidden": "true" }, h("i"), h("i.range")));
-  /* A share, large, with what it is a share of; below it those that it is compared with, each [kind, interval, words];
-   * what the comparison says, and notes. */
+  /** A share, large, with what it is a share of; below it those that it is compared with, what the comparison says, and
+   * notes.
+   * @type {(known: QuestionShare, words: Child, among: string,
+   *   beside: [kind: string, share: Share, words: Child][], ...below: Child[]) => HTMLElement} */
   const headed = ({ n, of, interval, note: tested }, words, among, beside, ...below) => h("section.share", null,
     row("own", [n / of, ...interval], "h2", words, h("small", null, ` of ${format.count(of)} `,
       tipped(among, `${format.count(n)} of the ${format.count(of)} features ${among}. ${tested}`))),
@@ -47,16 +49,16 @@ report.views.overview = (() => {
   /* The share of one meaning, and what can be compared: the same settings, learnt from as many tokens as the nulls and
    * judged on as many latents, beside the null that comes closest. */
   function oneMeaning(known) {
-    const said = [["have ", term("one meaning")], "in use"];
+    const words = ["have ", term("one meaning")];
     if (!compared) {
-      return headed(known, ...said, [], note("No null was run, so there is nothing to compare this with."));
+      return headed(known, words, "in use", [], note("No null was run, so there is nothing to compare this with."));
     }
     const { matched, null: nearest, difference } = compared;
     const [more, least, most] = difference.map((x) => format.fixed(100 * x, 1));
     const of = ({ title, means, judged }) =>
       `${title}: ${means}; of ${format.count(judged)} features, drawn at random`;
     const isApart = difference[1] > 0 ? "Told apart from the null" : "Not told apart from the null";
-    return headed(known, ...said,
+    return headed(known, words, "in use",
       [["matched", matched.one, tipped(`${matched.title}, as the nulls`, of(matched))],
         ["null", nearest.one, tipped(`closest null, ${nearest.title}`, of(nearest))]],
       note(h("b", null, isApart), ": ",

@@ -4,7 +4,9 @@
  * only as text nodes and attributes, so nothing from a corpus is ever markup. */
 "use strict";
 
-const report = { data: {}, views: {} };
+const report = {}; // each script adds what it is for
+report.data = /** @type {{ page: PageFacts, [name: string]: any }} */ ({});
+report.views = {};
 
 function receive(name, data) {
   report.data[name] = data;
@@ -32,6 +34,7 @@ function attempt(make, instead) {
 window.addEventListener("error", (event) => trouble(`An error occurred: ${event.message || "a file is missing"}`));
 window.addEventListener("unhandledrejection", (event) => trouble(String(event.reason?.message || event.reason)));
 
+/** @type {(path: string) => Promise<unknown>} */
 const loadScript = (path) => new Promise((resolve, reject) => {
   const script = document.createElement("script");
   script.src = path;
@@ -40,7 +43,10 @@ const loadScript = (path) => new Promise((resolve, reject) => {
   document.head.append(script);
 });
 
-/* A function that loads what a key names, once; what failed is loaded again when it is next asked for. */
+/** A function that loads what a key names, once; what failed is loaded again when it is next asked for.
+ * @template K, V
+ * @param {(key?: K) => Promise<V>} load
+ * @returns {(key?: K) => Promise<V>} */
 function once(load) {
   const loading = new Map();
   const begin = (key) => load(key).catch((error) => {
@@ -71,18 +77,22 @@ async function unpack(path, name) {
   return new Response(stream).text();
 }
 
+/** @type {<Name extends keyof DataFiles>(name: Name) => Promise<DataFiles[Name]>} */
 const loadData = once(async (name) => JSON.parse(await unpack(`data/${name}.js`, name)));
 
+/** @type {<Name extends string>(name: Name, k: number) => `${Name}-${string}`} */
 const numbered = (name, k) => `${name}-${String(k).padStart(4, "0")}`;
 
-const loadChunk = once(async (k) => {
+const loadChunk = once(async (/** @type {number} */ k) => {
   const columns = await loadData(numbered("features", k));
   return Object.fromEntries(Object.entries(columns).map(([name, packed]) => [name, rowsOf(packed)]));
 });
 
+/** @type {(latent: number) => Promise<Feature>} */
 async function loadFeature(latent) {
   const { chunk } = report.data.page;
   const columns = await loadChunk(Math.floor(latent / chunk));
+  /** @type {any} */
   const feature = Object.fromEntries(Object.entries(columns).map(([name, rows]) => [name, rows[latent % chunk]]));
   const [title, below] = JSON.parse(feature.caption);
   const senses = feature.senses?.map((sense) =>
@@ -91,7 +101,8 @@ async function loadFeature(latent) {
   return { ...feature, title, below, senses, shared, examples: examplesOf(feature.examples) };
 }
 
-/* Restore values from their columns (json_text.py); one that a mapping lacks is null. */
+/** Restore values from their columns (json_text.py); one that a mapping lacks is null.
+ * @type {(packed: PackedColumns) => any[]} */
 function rowsOf(packed) {
   if (Array.isArray(packed)) return packed;
   const { keys, columns, lengths, all, missing = [] } = packed;
@@ -106,7 +117,8 @@ function rowsOf(packed) {
   return rows;
 }
 
-/* Examples as the views read them, [kind, row, labels, value, [pos, value, …]], of their columns (contexts.py). */
+/** Examples as the views read them, of their columns (contexts.py).
+ * @type {(encoded: EncodedExamples) => Example[]} */
 function examplesOf([kinds, rows, labels, values, exponent, ...texts]) {
   const [counts, gaps, codes] = texts.map(report.text.decoded);
   let at = 0;
@@ -124,8 +136,9 @@ function examplesOf([kinds, rows, labels, values, exponent, ...texts]) {
 
 /* The text of a token, and the characters of which a text with stray bytes is a part (characters.py), once loadWords()
  * has come back. */
-let vocabulary = [];
-let charactersOf = {};
+let vocabulary = /** @type {string[]} */ ([]);
+let charactersOf = /** @type {Vocabulary["characters"]} */ ({});
+/** @type {(token: number) => string} */
 const word = (token) => vocabulary[token] ?? `⟨${token}⟩`;
 
 const loadWords = once(async () => {
@@ -143,10 +156,15 @@ const loadPlotly = once(async () => {
   URL.revokeObjectURL(address);
 });
 
-/* An element: h("a.link", { href, onclick, title }, child, child, …); strings become text nodes. */
+/** An element: h("a.link", { href, onclick, title }, child, child, …); strings become text nodes.
+ * @template {string} Kind
+ * @param {Kind} kind
+ * @param {Attributes<ElementOf<Kind>>} [attributes]
+ * @param {...Child} children
+ * @returns {ElementOf<Kind>} */
 function h(kind, attributes, ...children) {
   const [tag, ...classes] = kind.split(".");
-  const element = document.createElement(tag);
+  const element = /** @type {any} */ (document.createElement(tag));
   if (classes.length) element.className = classes.join(" ");
   for (const [key, value] of Object.entries(attributes || {})) {
     if (value === null || value === undefined || value === false) continue;
@@ -154,16 +172,31 @@ function h(kind, attributes, ...children) {
     else if (key.startsWith("--")) element.style.setProperty(key, value);
     else element.setAttribute(key, value === true ? "" : value);
   }
-  element.append(...children.flat(Infinity).filter((child) => child !== null && child !== undefined));
+  const parts = /** @type {any[]} */ (children).flat(Infinity);
+  element.append(...parts.filter((child) => child !== null && child !== undefined));
   return element;
 }
 
-/* The same for SVG. */
+/** The same for SVG.
+ * @template {string} Tag
+ * @param {Tag} tag
+ * @param {Attributes<ElementOfSvg<Tag>>} [attributes]
+ * @param {...Child} children
+ * @returns {ElementOfSvg<Tag>} */
 function svg(tag, attributes, ...children) {
-  const element = document.createElementNS("http://www.w3.org/2000/svg", tag);
+  const element = /** @type {any} */ (document.createElementNS("http://www.w3.org/2000/svg", tag));
   for (const [key, value] of Object.entries(attributes || {})) element.setAttribute(key, value);
-  element.append(...children.flat(Infinity));
+  element.append(.../** @type {any[]} */ (children).flat(Infinity));
   return element;
+}
+
+/** The texts within an element, in order.
+ * @type {(element: Element) => Text[]} */
+function textsOf(element) {
+  const walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
+  const texts = [];
+  while (walker.nextNode()) texts.push(/** @type {Text} */ (walker.currentNode));
+  return texts;
 }
 
 const format = {
@@ -191,6 +224,7 @@ const format = {
   percent: (share) => `${format.inPercent(share)} %`,
   notable: (share) => (share < 0.01 ? "under 1 %" : format.percent(share)),
   share: (x) => (x ? format.percent(x) : "–"),
+  range: (ends) => ends.map(format.inPercent).join(" to "),
   duration(seconds) {
     const tenths = seconds.toFixed(1);
     if (Number(tenths) < 60) return `${tenths} s`;
@@ -278,7 +312,8 @@ const rowHead = (...name) => h("th", { scope: "row" }, name);
 /* A cell with a bar of this share of its width; hue: of the bar, where it is not the table's. */
 const barCell = (share, hue = null) => h("td.bar", { "--share": share, "--hue": hue }, h("i"));
 
-/* A list of named values: [name, value], …. */
+/** A list of named values: [name, value], ….
+ * @type {(rows: Child[][]) => HTMLElement} */
 const factsElement = (rows) =>
   h("dl.facts", null, rows.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))));
 

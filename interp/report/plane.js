@@ -41,7 +41,7 @@ report.squares = (x, y) => {
     for (let row = place(y0, bottom, top), end = place(y1, bottom, top); row <= end; row++) {
       for (let at = starts[row * side + first]; at < starts[row * side + last + 1]; at++) {
         const i = items[at];
-        count += x[i] > x0 && x[i] < x1 && y[i] > y0 && y[i] < y1;
+        if (x[i] > x0 && x[i] < x1 && y[i] > y0 && y[i] < y1) count++;
       }
     }
     return count;

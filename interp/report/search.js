@@ -154,9 +154,7 @@ report.search = (() => {
 
   /* Mark in an element what matches in its text, as a text of one field; false if nothing does. */
   function markIn(terms, field, element) {
-    const walker = document.createTreeWalker(element, NodeFilter.SHOW_TEXT);
-    const nodes = [];
-    while (walker.nextNode()) if (!walker.currentNode.parentElement.matches(".muted")) nodes.push(walker.currentNode);
+    const nodes = textsOf(element).filter(({ parentElement }) => !parentElement.matches(".muted"));
     const matches = [];
     let at = 0;
     parted(terms, field, nodes.map(({ data }) => data).join("")).forEach((piece, k) => {

@@ -7,10 +7,13 @@ report.segments = (() => {
   const LONG = 40; // letters of a rule from which a line may cut it, so that it has a tip
   const LONG_TOKEN = 24; // letters of a token that may be parted between two lines
   const JOINED = "\u00a0"; // a space at which no line ends
+  /** @type {(segment: unknown) => segment is [any, any?, any?]} */
   const isToken = (segment) => Array.isArray(segment);
 
-  /* Segments as elements. how: latent: of which they are; isWhole: lists are drawn whole; isButton: a button shows all
-   * of a list; isTitle: terms are explained; isMeasured: F1s are told. */
+  /** Segments as elements. how: latent: of which they are, with its senses; isWhole: lists are drawn whole; isButton: a
+   * button shows all of a list, that of the rule; isTitle: terms are explained; isMeasured: F1s are told.
+   * @type {(segments: Segment[], how?: { latent?: number, senses?: Sense[], rule?: Rule, isWhole?: boolean,
+   *   isButton?: boolean, isTitle?: boolean, isMeasured?: boolean }) => Child[]} */
   const draw = (segments, how = {}) => segments.map((one) =>
     (typeof one === "string" ? one : isToken(one) ? quotedToken(one) : part(...Object.entries(one)[0], one, how)));
 
@@ -38,14 +41,16 @@ report.segments = (() => {
   /* What describes a sense: its rule if that holds, else what its firings share. */
   const describedBy = ({ rule, holds, common }) => (holds ? rule : common[0] ?? []);
 
-  /* A rule in short, with all of it as its tip where a line may cut it. */
+  /** A rule in short, with all of it as its tip where a line may cut it.
+   * @type {(rule: Rule, how?: { isButton?: boolean }) => HTMLElement} */
   function ruleElement(rule, { isButton = false } = {}) {
     const all = textOf(rule);
-    const isCut = rule.some((one) => one.groups) || all.length > LONG;
+    const isCut = rule.some((one) => typeof one !== "string" && !isToken(one)) || all.length > LONG;
     return h("span.shortened", { title: isCut ? all : null }, h("bdi.quoting", null, draw(rule, { isButton, rule })));
   }
 
-  /* All of a rule. */
+  /** All of a rule.
+   * @type {(rule: Rule) => HTMLElement} */
   const wholeRule = (rule) => h("bdi.quoting", null, draw(rule, { isWhole: true }));
 
   /* A list in groups: of each its name, its first tokens and how many more there are. */
@@ -74,7 +79,7 @@ report.segments = (() => {
   /* A token of a rule. It keeps its writing direction to itself, and its white space is drawn, since a page folds it:
    * what is copied is the token in quotes. White space needs no quotes, and a token that has quotes itself stands in a
    * box instead. */
-  function quotedToken([text, pieces, isInWords]) {
+  function quotedToken(/** @type {RuleToken} */ [text, pieces, isInWords]) {
     if (isInWords) return inWords([text, pieces]);
     const quote = (isDrawn) => (isDrawn ? '"' : h("span.exact", null, '"'));
     const isBlank = !text.trim();
@@ -125,7 +130,8 @@ report.segments = (() => {
   const tipOf = (text, pieces) =>
     `${bytesOf(text).join(" ")}: ${pieces.filter(isToken).map(([label, words]) => words ?? label).join(" and ")}`;
 
-  /* A rule as text, each list of tokens whole. */
+  /** A rule as text, each list of tokens whole.
+   * @type {(rule: Rule) => string} */
   const textOf = (rule) => rule.map((one) => {
     if (typeof one === "string") return one;
     if (isToken(one)) return quotedText(one);
@@ -133,16 +139,17 @@ report.segments = (() => {
     return `${one.like ? "tokens like " : ""}${[all.slice(0, -1).join(", "), all.at(-1)].filter(Boolean).join(" or ")}`;
   }).join("");
 
-  function quotedText([text, pieces, isInWords]) {
+  function quotedText(/** @type {RuleToken} */ [text, pieces, isInWords]) {
     if (!pieces) return `"${text.replaceAll("\n", "\\n").replaceAll("\t", "\\t")}"`;
     const signs = pieces.map((piece) => (isToken(piece) ? piece[0] && `⟨${piece[0]}⟩` : piece));
     if (!isInWords) return `"${signs.join("")}"`;
     return pieces.map((piece) => (isToken(piece) ? piece[1] : `"${piece}"`)).join(" and ");
   }
 
-  /* All tokens of a rule. */
-  const tokensOf = (rule) =>
-    rule.flatMap((one) => (isToken(one) ? [one] : (one.groups ?? []).flatMap(([, tokens]) => tokens)));
+  /** All tokens of a rule.
+   * @type {(rule: Rule) => RuleToken[]} */
+  const tokensOf = (rule) => rule.flatMap((one) =>
+    (typeof one === "string" ? [] : isToken(one) ? [one] : one.groups.flatMap(([, tokens]) => tokens)));
 
   return { JOINED, draw, rule: ruleElement, wholeRule, describedBy, textOf, tokensOf };
 })();

@@ -62,7 +62,7 @@ report.ranges = (() => {
     return { title: TITLES[name], hint: HINTS[name], edges, log, bin };
   }
 
-  const everyRange = Object.keys(TITLES).map((name) => [name, binned(name)]);
+  const everyRange = Object.keys(TITLES).map((name) => /** @type {const} */ ([name, binned(name)]));
   const all = Object.fromEntries(everyRange.filter(([, { edges }]) => edges.length));
 
   /* "0.1,0.5" for an address; an end that is open is left out. */
@@ -89,7 +89,8 @@ report.selection = (() => {
   const ranges = report.ranges.all;
   const N_COMMON_KINDS = 14;
   const verdictOf = (i) => columns.verdicts[columns.verdict[i]];
-  /* The groups of its verdict (verdict_looks.py); none of a verdict that another tool gave. */
+  /** The groups of its verdict (verdict_looks.py); none of a verdict that another tool gave.
+   * @type {(i: number) => Partial<VerdictLook>} */
   const groupsOf = (i) => verdicts[verdictOf(i)] ?? {};
   /* It does next to nothing: hidden unless asked for. */
   const isIdle = (i) => Boolean(groupsOf(i).idle);
@@ -162,7 +163,7 @@ report.selection = (() => {
   /* part: the corners of a polygon on the map; inside: whether each latent lies in it, null until the map is read. */
   const state = { ...NOTHING, sort: null, up: false, terms: [], inside: null };
   const listeners = [];
-  let order = null, has = new Uint8Array(latents), counts = {};
+  let order = null, has = new Uint8Array(latents), counts = /** @type {Record<string, number[]>} */ ({});
 
   const matches = (i) => (!state.label || labelOf(i) === state.label) && (!state.inside || Boolean(state.inside[i]));
 
@@ -222,7 +223,7 @@ report.selection = (() => {
     }
     const sign = state.up ? 1 : -1;
     const hasValue = (x) => x !== null && x !== undefined;
-    const compare = ([a], [b]) => {
+    const compare = (/** @type {any[]} */ [a], /** @type {any[]} */ [b]) => {
       if (hasValue(a) !== hasValue(b)) return hasValue(a) ? -1 : 1; // those without a value are last either way
       return !hasValue(a) || a === b ? 0 : a < b ? -sign : sign;
     };
@@ -245,8 +246,8 @@ report.selection = (() => {
   }
 
   function setRange(name, range, isMoving) {
-    const { [name]: _, ...rest } = state.ranges;
-    set({ ranges: range ? { ...rest, [name]: range } : rest }, isMoving);
+    const others = Object.entries(state.ranges).filter(([other]) => other !== name);
+    set({ ranges: Object.fromEntries([...others, ...(range ? [[name, range]] : [])]) }, isMoving);
   }
 
   /* Add a verdict to the selection, or remove it. */

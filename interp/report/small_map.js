@@ -14,7 +14,8 @@ report.smallMap = (points, way, width, height) => {
   const scale = 1.9 * Math.min(width / (right - left || 1), height / (top - bottom || 1));
   const view = { x: (left + right) / 2, y: (bottom + top) / 2, scale, diameter: 90 / x.length ** 0.35 };
   const kinds = report.selection.commonKinds.map((kind) => ({ kind, name: format.words(kind) }));
-  const tints = new Map(way === "label" ? report.homes(points, true) : []);
+  const homes = way === "label" ? report.homes(points, true) : [];
+  const tints = new Map(homes.map(([kind, outlines]) => [kind, outlines]));
 
   function paint() {
     const plain = report.points(canvas, positions);
@@ -45,8 +46,10 @@ report.smallMap = (points, way, width, height) => {
         ?? points.names.find(([, , each]) => each === said) ?? [];
       const half = context.measureText(said).width / 2 + MARGIN;
       const inFrame = (px) => Math.min(Math.max(px, half), 2 * width - half);
-      const isFree = ([px, py]) => py > LINE && py < 2 * height - LINE && !taken.some(([ox, oy, other]) =>
+      const isTaken = (px, py) => taken.some(([ox, oy, other]) =>
         Math.abs(ox - px) < half + other + GAP - 2 * MARGIN && Math.abs(oy - py) < LINE);
+      const isFree = (/** @type {number[]} */ [px, py]) =>
+        py > LINE && py < 2 * height - LINE && !isTaken(px, py);
       const [px, py] = report.around(width + (across - view.x) * scale, height - (up - view.y) * scale)
         .map(([aside, down]) => [inFrame(aside), down]).find(isFree) ?? [];
       if (py === undefined) continue;

@@ -58,13 +58,42 @@ report.paint = (() => {
   return { style, layout, traces, config };
 })();
 
+/* What the bar of verdicts is of. */
+report.verdictHeading = (kind) => h("div.headed", null, h(kind, null, "Verdicts"),
+  h("span.muted", null, `of all ${format.count(report.data.page.latents)} features; hatched: `, term("unsure")));
+
+/* How many latents have each verdict: one bar in parts, whose legend leads to the latents. */
+report.verdictBar = () => {
+  const { latents } = report.data.page;
+  const { verdictOf, verdictCounts, isUnsure } = report.selection;
+  const unsure = new Map(verdictCounts.map(([verdict]) => [verdict, 0]));
+  for (let i = 0; i < latents; i++) if (isUnsure(i)) unsure.set(verdictOf(i), unsure.get(verdictOf(i)) + 1);
+  const part = ([verdict, n]) =>
+    h("i", { "--n": n, "--unsure": n ? unsure.get(verdict) / n : 0, "--hue": hueOfVerdict(verdict) });
+  const told = ([verdict, n]) => `${format.percent(n / latents)} of all`
+    + (unsure.get(verdict) ? `, ${format.count(unsure.get(verdict))} of them unsure` : "");
+  const item = ([verdict, n]) => h("li", null, h("a", { href: `#features?verdict=${verdict}`,
+    "data-tip": told([verdict, n]) }, verdictElement(verdict), " ", h("span.number", null, format.count(n))),
+  h("small", { "aria-hidden": "true" }, told([verdict, n])));
+  return h("div.verdicts", { role: "group", "aria-label": "Verdicts" },
+    h("div.parts", { "aria-hidden": "true" }, verdictCounts.map(part)),
+    h("ul.legend", null, verdictCounts.map(item)));
+};
+
+/* A line of a small chart: a name, a bar of its share with its interval, and the share. kind: its colour. */
+report.shareBar = (name, [share, low, high], kind) => h(`div.sharebar.${kind}`, null,
+  h("span", null, name),
+  h("span.scale", { "--share": share, "--low": low, "--high": high, "aria-hidden": "true" }, h("i"), h("i.range")),
+  h("b", null, format.percent(share)), h("small", { title: "95 % interval" }, format.range([low, high])));
+
 report.views.summary = (() => {
   const isRanked = report.data.page.ranked && report.data.page.has_text;
   const isMeasured = report.data.page.shares.length > 0;
   const drawn = [];
-  const range = (ends) => ends.map(format.inPercent).join(" to ");
+  const { range } = format;
   const OF_LATENT = "feature %{customdata}"; // in what a point tells whose data name its latent
 
+  /** @type {(data: PanelData) => HTMLElement} */
   function panel({ title, note, height, figure, table }) {
     if (!figure && !table) return h("p.missing", null, note);
     const heading = h("h3", null, title);
@@ -98,34 +127,6 @@ report.views.summary = (() => {
     return scrollable(`${title}, scrollable`, table);
   }
 
-  /* What the bar of verdicts is of. */
-  report.verdictHeading = (kind) => h("div.headed", null, h(kind, null, "Verdicts"),
-    h("span.muted", null, `of all ${format.count(report.data.page.latents)} features; hatched: `, term("unsure")));
-
-  /* How many latents have each verdict: one bar in parts, whose legend leads to the latents. */
-  report.verdictBar = () => {
-    const { latents } = report.data.page;
-    const { verdictOf, verdictCounts, isUnsure } = report.selection;
-    const unsure = new Map(verdictCounts.map(([verdict]) => [verdict, 0]));
-    for (let i = 0; i < latents; i++) if (isUnsure(i)) unsure.set(verdictOf(i), unsure.get(verdictOf(i)) + 1);
-    const part = ([verdict, n]) =>
-      h("i", { "--n": n, "--unsure": n ? unsure.get(verdict) / n : 0, "--hue": hueOfVerdict(verdict) });
-    const told = ([verdict, n]) => `${format.percent(n / latents)} of all`
-      + (unsure.get(verdict) ? `, ${format.count(unsure.get(verdict))} of them unsure` : "");
-    const item = ([verdict, n]) => h("li", null, h("a", { href: `#features?verdict=${verdict}`,
-      "data-tip": told([verdict, n]) }, verdictElement(verdict), " ", h("span.number", null, format.count(n))),
-    h("small", { "aria-hidden": "true" }, told([verdict, n])));
-    return h("div.verdicts", { role: "group", "aria-label": "Verdicts" },
-      h("div.parts", { "aria-hidden": "true" }, verdictCounts.map(part)),
-      h("ul.legend", null, verdictCounts.map(item)));
-  };
-
-  /* A line of a small chart: a name, a bar of its share with its interval, and the share. kind: its colour. */
-  report.shareBar = (name, [share, low, high], kind) => h(`div.sharebar.${kind}`, null,
-    h("span", null, name),
-    h("span.scale", { "--share": share, "--low": low, "--high": high, "aria-hidden": "true" }, h("i"), h("i.range")),
-    h("b", null, format.percent(share)), h("small", { title: "95 % interval" }, range([low, high])));
-
   const unbroken = (text) => text.replace(/(\d) %/g, "$1\u00a0%");
   const paragraphs = (sentences) => sentences.map((text) => h("p", null, unbroken(text)));
   /* The share of each dictionary with one meaning. */
@@ -133,10 +134,10 @@ report.views.summary = (() => {
     if (!data) return h("p.missing", null, "No nulls were run, so there is nothing to compare the shares with.");
     const bar = ({ title, means, kind, one }) => report.shareBar(means ? tipped(title, means) : title, one, kind);
     const rows = data.rows.filter(({ one }) => one);
-    const groups = [[null, ["own", "matched"]], ["References", ["reference"]], ["Nulls", ["null"]]];
+    const groups = { "": ["own", "matched"], References: ["reference"], Nulls: ["null"] };
     const fair = rows.find(({ kind }) => kind === "matched");
-    const group = ([title, kinds]) => {
-      const some = rows.filter(({ kind }) => kinds.includes(kind));
+    const group = (title) => {
+      const some = rows.filter(({ kind }) => groups[title].includes(kind));
       return some.length ? [title && h("h3", null, title), some.map(bar)] : null;
     };
     const ruled = fair
@@ -145,7 +146,7 @@ report.views.summary = (() => {
       paragraphs(data.sentences),
       h("figure.compared", { "--fair": fair?.one[0] ?? -1 },
         h("figcaption", null, `Share of the features in use that have one meaning, with its 95 % interval${ruled}.`),
-        groups.map(group),
+        Object.keys(groups).map(group),
         h("div.sharebar.axis", { "aria-hidden": "true" }, h("span"),
           h("span", null, [0, 25, 50, 75, 100].map((at) => h("i", { "--at": at / 100 }, `${at} %`))), h("span"))),
     ];

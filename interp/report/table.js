@@ -54,7 +54,7 @@ report.table = (() => {
       const sorted = cell.dataset.key === state.sort;
       cell.setAttribute("aria-sort", sorted ? (state.up ? "ascending" : "descending") : "none");
     }
-    for (const field of document.querySelectorAll("#features [data-state]")) {
+    for (const field of /** @type {NodeListOf<any>} */ (document.querySelectorAll("#features [data-state]"))) {
       const value = state[field.dataset.state] ?? "";
       if (field.value !== value) field.value = value;
     }
@@ -281,7 +281,7 @@ report.table = (() => {
     measure();
   }
 
-  function header([name, key, title, unit]) {
+  function header(/** @type {string[]} */ [name, key, title, unit]) {
     const head = { role: "columnheader", scope: "col" };
     const below = unit ? h("small", null, unit) : null;
     if (!key) return h(`th.${name}`, { ...head, title: SAID[name] }, title, below);
@@ -330,7 +330,7 @@ report.table = (() => {
     focusRow();
   }
 
-  report.views.features = {
+  const view = {
     title: "Features",
     show(section) {
       if (!evidence) readEvidence();
@@ -358,6 +358,7 @@ report.table = (() => {
   }
 
   return {
+    view,
     move,
     senses,
     snippet,
@@ -381,3 +382,5 @@ report.table = (() => {
     },
   };
 })();
+
+report.views.features = report.table.view;

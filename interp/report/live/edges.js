@@ -109,7 +109,7 @@ report.edges = (() => {
     const isDrawn = ([up, down]) => sources.includes(up) && targets.includes(down);
     const box = { viewBox: `0 0 100 ${rows}`, preserveAspectRatio: "none", "aria-hidden": "true" };
     const picture = svg("svg", box, found.edges.filter(isDrawn).reverse().map(line));
-    picture.style.setProperty("--rows", rows);
+    picture.style.setProperty("--rows", String(rows));
     return picture;
   }
 

@@ -22,6 +22,7 @@ report.views.try = (() => {
   let effects = null;
   let output = null;
   let at;
+  /** @type {Record<string, any>} */
   let parts;
   let timer;
   let isSingle = false;
@@ -486,15 +487,13 @@ report.views.try = (() => {
 
   /* The features that are held while the model writes, and how it writes. */
   function heldForm() {
-    const number = (name, label, value, min, max, step) => [
-      name,
-      h("label", null, `${label} `, h("input", { type: "number", name, value, min, max, step, required: true })),
-    ];
-    const fields = new Map([
-      number("tokens", "Tokens", 40, 1, 200, 1),
-      number("temperature", "Temperature", 1, 0, 10, "any"),
-      number("seed", "Seed", 0, 0, 2 ** 31 - 1, 1),
-    ]);
+    const number = (name, value, min, max, step) =>
+      h("input", { type: "number", name, value, min, max, step, required: true });
+    const fields = {
+      Tokens: number("tokens", 40, 1, 200, 1),
+      Temperature: number("temperature", 1, 0, 10, "any"),
+      Seed: number("seed", 0, 0, 2 ** 31 - 1, 1),
+    };
     const feature = h("input", {
       type: "number",
       min: 0,
@@ -508,7 +507,7 @@ report.views.try = (() => {
       pin(feature.valueAsNumber);
       feature.value = "";
     };
-    parts.options = Object.fromEntries(Array.from(fields, ([name, label]) => [name, label.querySelector("input")]));
+    parts.options = Object.fromEntries(Object.values(fields).map((field) => [field.name, field]));
     parts.pinned = h("ul.firing.pinned", null);
     parts.sample = h("button", { type: "submit" }, "Write");
     const onsubmit = (event) => {
@@ -524,7 +523,7 @@ report.views.try = (() => {
         null,
         h("label", null, "Feature ", feature),
         h("button", { type: "button", onclick: add }, "Pin"),
-        Array.from(fields.values()),
+        Object.entries(fields).map(([name, field]) => h("label", null, `${name} `, field)),
         parts.sample,
       ),
     );

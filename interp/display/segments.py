@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
 
+from interp.display.ranges import join_ranges
+
 N_LISTED = 4
 """Tokens that are shown of a list; if only one more is left, that takes no more room than its number."""
 MIN_FAMILY = 3
@@ -248,12 +250,17 @@ def _script(letter: str) -> str:
 
 
 def _simplify_words(words: str) -> str:
-    """Return words of a rule with a property that several kinds of tokens share named once, and the names of parts of
-    characters in all scripts as one."""
+    """Return words of a rule with a property that several kinds of tokens share named once, the names of parts of
+    characters in all scripts as one, ranges that adjoin as one, and the place of a newline by what is before it."""
     once = re.sub(
         r"( with(?:out)? a [a-z ]*space[a-z ]*?)(?=(?:,| or|, or) (?:(?!space).)*\1)", "", words, flags=re.DOTALL
     )
-    return re.sub(r"bytes of characters|(?:[a-z-]+ )?tokens in Byte script", "parts of characters of any script", once)
+    once = re.sub(r"bytes of characters|(?:[a-z-]+ )?tokens in Byte script", "parts of characters of any script", once)
+    return re.sub("^a newline at token 1 of a (line|sentence)", _newline, join_ranges(once))
+
+
+def _newline(found: re.Match) -> str:
+    return "a newline after the end of a sentence or line" if found[1] == "sentence" else "the newline of an empty line"
 
 
 def _join_lists(rule: Segments) -> Segments:

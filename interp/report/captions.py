@@ -366,9 +366,11 @@ def _any_of(texts: Sequence[str]) -> Segments:
 def _most_strongly(latent: Facts) -> Segments:
     """Return what stands beside the commonest tokens: the rule if that holds at the strongest firings, else the tokens
     of these, unless they are among the commonest."""
-    if _is_at_strongest(latent):
-        return [_muted("most strongly "), Part("rule", 0)]
     common = latent.tokens[:N_LISTED]
+    if _is_at_strongest(latent):
+        *named, last = latent.rule
+        is_said = last == f" {_in_kind(latent)}" and {one.text for one in listed_tokens(named)} & set(common)
+        return [] if is_said else [_muted("most strongly "), Part("rule", 0)]
     if _are_most(latent.strongest, [token for token in latent.strongest if token in common]):
         return []
     return [_muted("most strongly "), *_on_tokens(latent, latent.strongest)]
@@ -416,14 +418,17 @@ def _on_commonest(latent: Facts, is_title: bool = False) -> Segments:
     """Return the tokens on which it fires most, each with its share of the firings, and how many more there are."""
     if not latent.tokens:
         return [_muted(NO_RULE)]
+    if len(latent.tokens) == 1:
+        return [_muted("only on "), *_chips(latent, latent.tokens, is_in_words=is_title)]
     is_all = len(latent.tokens) <= N_LISTED + 1  # the last one takes no more room than "and 1 more"
-    shown = [
-        (token, share)
-        for k, (token, share) in enumerate(zip(latent.tokens, latent.shares, strict=True))
-        if (is_all or k < N_LISTED) and (share >= RARE or k == 0)
-    ]
+    listed = list(zip(latent.tokens, latent.shares, strict=True))[: None if is_all else N_LISTED]
+    is_of_few = sum(share for _, share in listed) >= MOST
+    much = [(token, share) for token, share in listed if share >= SOME]
+    is_told_by_much = sum(share for _, share in much) >= MOST
+    shown = much if is_told_by_much else [one for k, one in enumerate(listed) if one[1] >= RARE or k == 0]
     kind = _in_kind(latent)
-    before = "only on " if len(latent.tokens) == 1 else f"{kind}, on " if kind else "mostly on "
+    many = "on" if is_of_few else "on many tokens:"
+    before = f"{kind}, {many} " if kind else "mostly on " if is_of_few else f"{many} "
     chips: list[Token | int] = []
     for k, (token, share) in enumerate(shown):
         read = latent.reader.token(token, is_title and k == 0 and (len(shown) == 1 or share >= MUCH))

@@ -6,6 +6,7 @@ null_low, null_high]. A measure that is not known here is shown by its name. Eac
 (`contexts`).
 """
 
+import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -15,6 +16,7 @@ import pandas as pd
 
 from interp.checks.errors import InterpError
 from interp.display.segments import first_tokens, read_rule
+from interp.features.feature_store import FeatureStore
 from interp.report.contexts import Contexts
 from interp.report.json_text import number
 from interp.statistics.cutoffs import MIN_F1
@@ -174,7 +176,7 @@ def senses_of(
 
     accounts = {}
     for latent, parts in senses.items():
-        described = [_sense(sense) for sense in parts]
+        described = [_sense(sense, _quoted_at(contexts.features, _ids(sense, "rows"))) for sense in parts]
         named = [named_in(words_of_sense(sense)) for sense in described]
         named_by_any = {token for own in named for token in own}
         seen = [set(tokens[_ids(sense, "rows") + _ids(sense, "weak_rows")].tolist()) for sense in parts]
@@ -195,14 +197,36 @@ def words_of_sense(sense: Mapping[str, Any]) -> str:
     return sense["rule"] if holds else next(iter(sense["common"]), "")
 
 
-def _sense(sense: Mapping[str, Any]) -> dict[str, Any]:
-    words = {"rule": str(sense.get("rule") or ""), "following": _ids(sense, "following", N_FOLLOWING)}
-    words["common"] = [] if sense.get("common") is None else [str(common) for common in sense["common"]]
+def _sense(sense: Mapping[str, Any], fires_on: Sequence[str]) -> dict[str, Any]:
+    """Return a sense as the page shows it. fires_on: the tokens of its strongest firings, quoted."""
+    common = [] if sense.get("common") is None else [str(words) for words in sense["common"]]
+    common.sort(key=lambda words: _token_around(words) in fires_on)
+    told = [_without_itself(words, fires_on) for words in common]
+    words = {"rule": str(sense.get("rule") or ""), "following": _ids(sense, "following", N_FOLLOWING), "common": told}
+    if sense.get("f1") is None:
+        words["rule"] = _without_itself(words["rule"], fires_on)
     return (
         {name: number(sense.get(name)) for name in SENSE_FIELDS}
         | words
         | {"n_weak": len(_ids(sense, "weak_rows", N_WEAK))}
     )
+
+
+def _without_itself(words: str, fires_on: Sequence[str]) -> str:
+    """Return the words for what firings have around them; if that is the token on which most of them are, this alone:
+    a token is near itself."""
+    token = _token_around(words)
+    return token if token and 2 * fires_on.count(token) >= len(fires_on) > 0 else words
+
+
+def _token_around(words: str) -> str:
+    """Return the token that some words say is around the firings; "" if they say something else."""
+    around = re.fullmatch(r"within \d+ tokens of (.*)", words, re.DOTALL)
+    return around[1] if around else ""
+
+
+def _quoted_at(features: FeatureStore, rows: Sequence[int]) -> list[str]:
+    return [quote_token(features.vocab[token]) for token in features.tokens.reshape(-1)[list(rows)].tolist()]
 
 
 def _ids(sense: Mapping[str, Any], name: str, most: int | None = None) -> list[int]:

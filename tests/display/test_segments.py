@@ -68,6 +68,10 @@ CAPITALS = ", ".join(f'"{letter}"' for letter in "ABCDE") + ' or "F"'
         ),
         ('"\\n   ", " ", "\\n", "\\n       " or "\\n\\n "', "1 space; ↵, or ↵ then 3 or 7 spaces; ↵↵ then 1 space"),
         ('"\\n   ", "\\n       " or "\\n  "', "↵ then 2, 3 or 7 spaces"),
+        ("a newline at token 1 of a sentence", "a newline after the end of a sentence or line"),
+        ("a newline at token 1 of a line", "the newline of an empty line"),
+        ("a newline at token 1 or 2 of a line", "a newline at token 1 or 2 of a line"),
+        ('"x" at token 9 or later, 7 or 8 of a line', '"x" at token 7 or later of a line'),
     ],
 )  # fmt: skip
 def test_lists_are_shown_in_short(rule, short):

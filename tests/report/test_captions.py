@@ -84,7 +84,20 @@ LISTED = 'any of 2 tokens: "a" or "b" F1 0.60'
         ({"rule_f1": 0.45, "shares": [0.2, 0.1]}, 'roughly any of 2 tokens: "a" or "b" F1 0.45'),
         ({"rule_f1": 0.45}, "mostly on #0 #1 and 7 more"),
         ({"rule_f1": 0.1, "tokens": [], "shares": [], "strongest": []}, "No rule in words holds."),
-        ({"tokens": ["a"], "shares": [1.0], "rule_f1": 0.1, "n_tokens": 1}, "only on #0"),
+        ({"tokens": ["a"], "shares": [1.0], "rule_f1": 0.1, "n_tokens": 1}, "only on [a]"),
+        (
+            {"rule_f1": 0.1, "shares": [0.2, 0.1], "strongest": ["b"]},
+            "on many tokens: #0 #1 and 7 more",
+        ),
+        (
+            {"rule_f1": 0.1, "shares": [0.2, 0.1], "strongest": ["b"], "kind": "latex", "kind_share": 0.95},
+            "in latex, on many tokens: #0 #1 and 7 more",
+        ),
+        ({"rule_f1": 0.1, "tokens": list("abc"), "shares": [0.6, 0.1, 0.03]}, "mostly on #0 #1 and 7 more"),
+        (
+            {"rule": '"a" in text rich in "x"', "rule_f1": 0.1, "kind": "dna", "kind_share": 0.7},
+            "mostly in dna, on #0 #1 and 7 more",
+        ),
         ({"strongest": ["c", "d"], "counts": {"c": 2}}, LISTED + "; most strongly on [c] [d]"),
         ({"strongest": ["c", "d"], "counts": {"c": 6}}, "on [c] [d]: " + LISTED),
         ({"strongest": ["c", "d"], "counts": {}}, LISTED),
@@ -93,7 +106,7 @@ LISTED = 'any of 2 tokens: "a" or "b" F1 0.60'
         ({"at_strongest": 0.3, "strongest": ["c", "d"]}, "mostly on #0 #1 and 7 more; most strongly on [c] [d]"),
         (
             {"at_strongest": 0.3, "strongest": ["c"], "shares": [0.1, 0.1]},
-            "most strongly on [c]; mostly on #0 #1 and 7 more",
+            "most strongly on [c]; on many tokens: #0 #1 and 7 more",
         ),
         (
             {"rule": 'tokens after "x"', "rule_f1": 0.2},

@@ -164,6 +164,19 @@ def test_a_token_that_a_sense_does_not_share_identifies_no_sense():
         assert (senses[1]["tokens"], senses[1]["named"]) == (tokens, named)
 
 
+def test_no_sense_is_described_by_its_own_token_around_it():
+    store = SimpleNamespace(tokens=torch.tensor([[0, 1, 2, 3]]), vocab=[" arg", " t", " a", "."], n_ctx=4)
+    contexts = SimpleNamespace(features=store, examples=lambda kinds, latents, rows: [])
+    near = 'within 12 tokens of " arg"'
+    mostly, seldom, never = (
+        {"share": 0.3, "rule": near, "common": [near, '" a"'], "rows": rows} for rows in ([0, 0, 1], [0, 1, 1], [1, 2])
+    )
+    own, other, around = senses_of({5: [mostly, seldom, never]}, [], contexts)[5]
+    assert (own["rule"], own["common"]) == ('" arg"', ['" a"', '" arg"'])
+    assert other["common"] == ['" a"', near], "it comes last"
+    assert (around["rule"], around["common"]) == (near, [near, '" a"'])
+
+
 def test_the_tokens_that_its_rule_names_tell_a_sense_even_if_another_was_seen_to_fire_on_them():
     store = SimpleNamespace(tokens=torch.tensor([[0, 1, 2, 3]]), vocab=["ble", " t", " a", " b"])
     contexts = SimpleNamespace(features=store, examples=lambda kinds, latents, rows: [])

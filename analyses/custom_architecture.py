@@ -33,7 +33,7 @@ from torch import Tensor
 from analyses.bench.step_contenders import Size, ours, random_rows
 from analyses.gradient_check import check_gradients
 from interp import ActivationStore, SAEConfig, TopKConfig, load_sae, train_sae, train_sweep
-from interp.sae import ARCHITECTURES, ForwardPass, StepInputs, Threshold
+from interp.sae import ARCHITECTURES, ForwardPass, StepInputs, Threshold, training
 from interp.storage.folders import unfinished_folder
 
 
@@ -175,7 +175,8 @@ def train_until_killed(store: str, out: str, sizes: Sizes, threads: int) -> None
             os.kill(os.getpid(), signal.SIGKILL)
 
     opened = ActivationStore.open(store)
-    train_sae(opened, HOOK, config_of(sizes), out, progress=die, checkpoint_seconds=0)
+    training.CHECKPOINT_SECONDS = 0.0
+    train_sae(opened, HOOK, config_of(sizes), out, progress=die)
 
 
 def same_bytes(one: Path, other: Path) -> bool:

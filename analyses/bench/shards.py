@@ -27,7 +27,7 @@ from analyses.bench.peers import versions
 from interp import ActivationStore, TopKConfig
 from interp.runtime.memory import limit_arenas, peak_memory, release_freed, reset_peak
 from interp.runtime.processes import processes
-from interp.sae import train_sharded
+from interp.sae import train_sharded, training
 from interp.sae.learner import Learner
 from interp.storage.files import write_json
 
@@ -96,7 +96,8 @@ def work(o: argparse.Namespace) -> None:
 def train(o: argparse.Namespace, out: Path, d_sae: int) -> None:
     tokens = o.steps * o.batch_size
     config = TopKConfig(d_sae=d_sae, k=16, tokens=tokens, batch_size=o.batch_size, lr=2e-4, device="cpu", seed=o.seed)
-    train_sharded(ActivationStore.open(o.out / "store"), HOOK, config, out, checkpoint_seconds=0)
+    training.CHECKPOINT_SECONDS = 0.0
+    train_sharded(ActivationStore.open(o.out / "store"), HOOK, config, out)
 
 
 if __name__ == "__main__":

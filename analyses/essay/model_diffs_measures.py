@@ -23,7 +23,7 @@ from torch import Tensor
 from analyses.essay.chat_models import QUICK_MODELS, ChatSetting, World
 from analyses.essay.preference_models import QUICK_PREFERENCE, PreferenceSetting
 from analyses.essay.texts.conversations import turns
-from interp import ActivationStore, BatchTopKConfig, Crosscoder, ReLUConfig, harvest, join_stores, train_sae
+from interp import ActivationStore, BatchTopKConfig, Crosscoder, ReLUConfig, harvest, join_stores, train_sweep
 from models.transformer import Transformer
 
 KINDS = ("BatchTopK", "L1")
@@ -84,7 +84,7 @@ def train_crosscoders(
     both = join_stores({"first": first, "second": second})
     hooks = [f"first/{setting.hook}", f"second/{setting.hook}"]
     shared: dict[str, Any] = dict(d_sae=setting.d_sae, tokens=setting.tokens, batch_size=1024, seed=seed)
-    coders = train_sae(
+    coders = train_sweep(
         both, hooks, [BatchTopKConfig(**shared, k=setting.k), ReLUConfig(**shared, l1=setting.l1, aux_coefficient=0.0)]
     )
     batches = both.batches(hooks, 4096, seed=seed + 1, epochs=1)

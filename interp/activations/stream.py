@@ -69,18 +69,20 @@ class ActivationStream:
         exclude_positions: Sequence[int] = (),
         max_norm: float | Literal["auto"] | None = "auto",
         buffer_bytes: int = BUFFER_BYTES,
+        max_tokens: int | None = None,
         progress: Progress = no_progress,
     ):
         """Find the norm limits; no rows are kept yet. The options of rows are those of `harvest`.
 
         buffer_bytes: most bytes of rows in memory.
+        max_tokens: from a generator, which may be endless, take batches until they have so many tokens.
         progress: called for each chunk.
         """
         options = RowOptions(
             dtype=dtype, batch_size=batch_size, exclude=exclude, exclude_positions=exclude_positions, max_norm=max_norm
         )
         check_value("buffer_bytes", buffer_bytes, PositiveInt)
-        tokens = concatenate_tokens(tokens)
+        tokens = concatenate_tokens(tokens, max_tokens)
         self.passes = ModelPasses.of(model, tokens, hook_names, options)
         config = {"source": "stream", **self.passes.made_of()}
         self.progress = progress

@@ -8,8 +8,8 @@
     train_sae(store, [hook, …], config)                 a crosscoder: the hooks share its latents
     train_sweep(store, hook, [config, …])               several at once
     train_sharded(store, hook, config, out)             under torchrun: the latents are sharded over the processes
-    train_sae(model, hook, config, tokens=tokens)       without a store: the model runs during training
-                                                        (`activations.stream`)
+
+The rows come from an `ActivationStore`, or from an `ActivationStream`, which runs the model during the training.
 
 The files, from a step of training down to its operations:
 

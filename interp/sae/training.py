@@ -11,23 +11,19 @@ Under `torchrun` each process takes its part of each batch. `train_sharded` divi
 """
 
 import math
-import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from interp.activations import ActivationSource
-from interp.activations.hooks import Model, as_hook_names
-from interp.activations.model_passes import TokenBatches, concatenate_tokens
-from interp.activations.stream import ActivationStream
+from interp.activations.hooks import as_hook_names
 from interp.checks.errors import InterpError
 from interp.runtime.processes import Mesh, Processes, processes
 from interp.runtime.progress import Progress, no_progress
@@ -40,6 +36,11 @@ from interp.sae.sharding import check_shards
 from interp.sae.training_rows import TrainingRows
 from interp.sae.training_run import TrainingRun
 from interp.storage.remote_folders import local_path
+
+CHECKPOINT_SECONDS = 30.0
+"""Seconds of training between checkpoints, at least."""
+PAUSE = 10
+"""The pause after a checkpoint, at least, in multiples of the time that it took."""
 
 
 class Job(NamedTuple):
@@ -70,44 +71,24 @@ class Job(NamedTuple):
         return self.reads, self.writes
 
 
-class TrainingOptions(NamedTuple):
-    """The options that all dictionaries of one call share (`train_sae`)."""
-
-    tokens: TokenBatches | None
-    harvesting: Mapping[str, Any] | None
-    overwrite: bool
-    checkpoint_seconds: float
-    progress: Progress
-    resume: bool = True
-
-
 @shows_progress
 def train_sae(
-    store: ActivationSource | Model,
+    store: ActivationSource,
     hook: str | Sequence[str],
     config: SAEConfig,
     out: str | Path | None = None,
     *,
     output_hook: str | Sequence[str] | None = None,
-    tokens: TokenBatches | None = None,
-    harvesting: Mapping[str, Any] | None = None,
     overwrite: bool = False,
-    resume: bool = True,
-    checkpoint_seconds: float = 30.0,
     log: Log = None,
     progress: Progress = no_progress,
 ) -> SAE:
-    """Train a dictionary on the rows of `hook`; without `out` no files are written. A list of configs is trained as by
-    `train_sweep`.
+    """Train a dictionary on the rows of `hook`; without `out` no files are written.
 
+    store: an `ActivationStore`, or an `ActivationStream`, which runs the model during the training and stores nothing.
     output_hook: the hook that a transcoder writes, or several side by side.
-    tokens: needed if `store` is a model: the tokens that it runs on, or a generator of batches [seq, pos]. Only as many
-        batches are read as the training needs.
-    harvesting: options of the `ActivationStream` that then gives the rows.
     overwrite: train again, replacing any other dictionary. An interrupted training with this config still resumes,
         which ends at the same weights as one from the first step.
-    resume: False trains from the first step in any case, and replaces as `overwrite` does.
-    checkpoint_seconds: seconds of training between checkpoints.
     log: also send the rows of metrics.jsonl to "tensorboard" or "wandb" (into `out`), or to a function of a row.
     progress: called with (steps done, all steps, note).
 
@@ -115,25 +96,19 @@ def train_sae(
     not finite; DamagedError if `out` is damaged; OverwriteError if it contains a training with another config or store
     (with the differences); and TooLargeError if the memory does not suffice.
     """
-    options = TrainingOptions(tokens, harvesting, overwrite or not resume, checkpoint_seconds, progress, resume=resume)
-    if isinstance(config, Sequence):
-        return cast(Any, _train(store, _sweep_jobs(hook, output_hook, config, out, log), options))
-    [sae] = _train(store, [Job.of(hook, output_hook, config, out, log)], options)
+    [sae] = _train(store, [Job.of(hook, output_hook, config, out, log)], overwrite, progress)
     return sae
 
 
 @shows_progress
 def train_sweep(
-    store: ActivationSource | Model,
+    store: ActivationSource,
     hook: str | Sequence[str],
     configs: Sequence[SAEConfig],
     out: str | Path | None = None,
     *,
     output_hook: str | Sequence[str] | None = None,
-    tokens: TokenBatches | None = None,
-    harvesting: Mapping[str, Any] | None = None,
     overwrite: bool = False,
-    checkpoint_seconds: float = 30.0,
     log: Log = None,
     progress: Progress = no_progress,
 ) -> list[SAE]:
@@ -142,20 +117,16 @@ def train_sweep(
 
     If `log` is a function, each row has the index of its config under `run`.
     """
-    options = TrainingOptions(tokens, harvesting, overwrite, checkpoint_seconds, progress)
-    return _train(store, _sweep_jobs(hook, output_hook, configs, out, log), options)
+    return _train(store, _sweep_jobs(hook, output_hook, configs, out, log), overwrite, progress)
 
 
 @shows_progress
 def train_saes(
-    store: ActivationSource | Model,
+    store: ActivationSource,
     hooks: Mapping[str | Path, Sequence[str]],
     config: SAEConfig,
     *,
-    tokens: TokenBatches | None = None,
-    harvesting: Mapping[str, Any] | None = None,
     overwrite: bool = False,
-    checkpoint_seconds: float = 30.0,
     log: Log = None,
     progress: Progress = no_progress,
 ) -> list[SAE]:
@@ -163,8 +134,8 @@ def train_saes(
 
     hooks: the folder of each dictionary, with the hook that it reads and, for a transcoder, the hook that it writes.
 
-    If `store` is a model, it runs once on each chunk of the text for all hooks, and only the activations of that chunk
-    are kept (`interp.activations.stream`). A batch of all hooks is held in float32. Each dictionary is the one that
+    A model behind an `ActivationStream` runs once on each chunk of the text for all hooks, and only the activations of
+    that chunk are kept. A batch of all hooks is held in float32. Each dictionary is the one that
     `train_sae` trains on the same source. The options and errors are those of `train_sae`. If `log` is a function, each
     row has the index of its dictionary under `run`.
     """
@@ -174,23 +145,19 @@ def train_saes(
         Job.of(reads, writes, config, folder, _numbered(log, i))
         for i, (folder, (reads, *writes)) in enumerate(hooks.items())
     ]
-    options = TrainingOptions(tokens, harvesting, overwrite, checkpoint_seconds, progress)
-    return _train(store, jobs, options)
+    return _train(store, jobs, overwrite, progress)
 
 
 @shows_progress
 def train_sharded(
-    store: ActivationSource | Model,
+    store: ActivationSource,
     hook: str | Sequence[str],
     config: SAEConfig,
     out: str | Path,
     *,
     shards: int | None = None,
     output_hook: str | Sequence[str] | None = None,
-    tokens: TokenBatches | None = None,
-    harvesting: Mapping[str, Any] | None = None,
     overwrite: bool = False,
-    checkpoint_seconds: float = 30.0,
     log: Log = None,
     progress: Progress = no_progress,
 ) -> Path:
@@ -208,8 +175,7 @@ def train_sharded(
     team = processes()
     mesh = Mesh.of(team, team.count if shards is None else shards)
     check_shards(config, mesh.shards.count)
-    options = TrainingOptions(tokens, harvesting, overwrite, checkpoint_seconds, progress)
-    _train(store, [Job.of(hook, output_hook, config, out, log)], options, mesh)
+    _train(store, [Job.of(hook, output_hook, config, out, log)], overwrite, progress, mesh)
     return Path(out)
 
 
@@ -233,36 +199,26 @@ def _numbered(log: Log, run: int) -> Log:
 
 
 def _train(
-    store: ActivationSource | Model, jobs: Sequence[Job], options: TrainingOptions, mesh: Mesh | None = None
+    store: ActivationSource, jobs: Sequence[Job], overwrite: bool, progress: Progress, mesh: Mesh | None = None
 ) -> list[SAE]:
     """Train each dictionary, in one pass over the data for those with the same batches."""
     if not jobs or not all(isinstance(job.config, SAEConfig) for job in jobs):
         configs = [job.config for job in jobs]
-        raise InterpError(f"config={configs!r} must be a config, as TopKConfig(…), or several")
+        raise InterpError(f"config={configs!r} must be a config, as TopKConfig(…); train_sweep takes several")
+    if not isinstance(store, ActivationSource):
+        raise InterpError(
+            f"a {type(store).__name__} has no rows to train on: give ActivationStream(model, tokens, hooks)"
+        )
     for job in jobs:
         check_log(job.log, job.folder)
-    clock = _Clock(options.checkpoint_seconds, options.progress)
-    if not isinstance(store, ActivationSource):
-        store = _stream(store, jobs, options, clock)
-    elif options.tokens is not None or options.harvesting:
-        raise InterpError("tokens= and harvesting= need a model; a store has its rows already")
     mesh = mesh or Mesh.of(processes())
     sources = {hooks: TrainingRows(store, *hooks, mesh) for hooks in dict.fromkeys(job.hooks for job in jobs)}
     with ExitStack() as opened:
-        runs = [_begin(opened, sources[job.hooks], job, options) for job in jobs]
-        return _train_all(list(sources.values()), runs, clock)
+        runs = [_begin(opened, sources[job.hooks], job, overwrite) for job in jobs]
+        return _train_all(list(sources.values()), runs, _Clock(progress))
 
 
-def _stream(model: Model, jobs: Sequence[Job], options: TrainingOptions, clock: "_Clock") -> ActivationStream:
-    """Return the rows of the model at all hooks, from as many tokens as the longest training needs."""
-    if options.tokens is None:
-        raise InterpError("to train on a model without a store, give tokens=; or give a store")
-    names = dict.fromkeys(name for job in jobs for name in (*job.reads, *job.writes))
-    needed = concatenate_tokens(options.tokens, max(job.config.tokens for job in jobs))
-    return ActivationStream(model, needed, list(names), progress=clock.model_runs, **(options.harvesting or {}))
-
-
-def _begin(opened: ExitStack, source: TrainingRows, job: Job, options: TrainingOptions) -> TrainingRun:
+def _begin(opened: ExitStack, source: TrainingRows, job: Job, overwrite: bool) -> TrainingRun:
     """Return a training: finished if its folder contains it, else with its folder, which `opened` completes."""
     key = {**source.key, **config_to_dict(job.config)}
     everyone = source.mesh.whole
@@ -270,22 +226,14 @@ def _begin(opened: ExitStack, source: TrainingRows, job: Job, options: TrainingO
     if job.folder is not None:
         made_of = {"kind": "dictionary", **key}
         del made_of["device"]
-        if not options.overwrite and everyone.recover_finished(job.folder, made_of):
+        if not overwrite and everyone.recover_finished(job.folder, made_of):
             folder = local_path(job.folder)
         else:
-            new = everyone.whole_folder(job.folder, made_of, resumes=True, overwrite=options.overwrite)
+            new = everyone.whole_folder(job.folder, made_of, resumes=True, overwrite=overwrite)
             folder = opened.enter_context(new)
-            if not options.resume:
-                everyone.first_does(partial(_empty, folder))
     run = TrainingRun(source, job.config, key, folder, job.folder, job.log)
     run.load()
     return run
-
-
-def _empty(folder: Path) -> None:
-    """Delete what an interrupted training left."""
-    shutil.rmtree(folder)
-    folder.mkdir()
 
 
 def _train_all(sources: Sequence[TrainingRows], runs: Sequence[TrainingRun], clock: "_Clock") -> list[SAE]:
@@ -334,8 +282,10 @@ def _train_together(sources: Sequence[TrainingRows], runs: list[TrainingRun], cl
         if (shards := mesh.shards).count > 1:  # by the clock of the first
             due = bool(shards.sum_(torch.tensor(int(due and shards.is_first))))
         if due:
+            began = time.perf_counter()
             for run in active:
                 run.save_checkpoint(step, batches.state_dict())
+            clock.has_saved(began)
 
 
 def _check_finite(batch: Float[Tensor, "batch d"], step: int, among: Processes) -> None:
@@ -352,23 +302,22 @@ def _check_finite(batch: Float[Tensor, "batch d"], step: int, among: Processes) 
 class _Clock:
     """A clock that decides when to save, and shows the progress of all steps of all groups."""
 
-    def __init__(self, checkpoint_seconds: float, progress: Progress):
-        self.checkpoint_seconds = checkpoint_seconds
+    def __init__(self, progress: Progress):
         self.progress = progress
         self.steps = 0
         self.total = 0
         self._tokens = 0
         self._began = time.perf_counter()
         self._saved = self._began
+        self._pause = CHECKPOINT_SECONDS
 
     def due(self) -> bool:
-        if time.perf_counter() - self._saved < self.checkpoint_seconds:
-            return False
-        self._saved = time.perf_counter()
-        return True
+        return time.perf_counter() - self._saved >= self._pause
 
-    def model_runs(self, done: int, total: int, note: str) -> None:
-        self.progress(self.steps, max(self.total, 1), f"running the model: {done:,} of {total:,} {note}")
+    def has_saved(self, began: float) -> None:
+        """Take note that checkpoints were saved, from a time on until now."""
+        self._saved = time.perf_counter()
+        self._pause = max(CHECKPOINT_SECONDS, PAUSE * (self._saved - began))
 
     def tick(self, run: TrainingRun) -> None:
         self.steps += 1

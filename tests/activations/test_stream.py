@@ -62,7 +62,9 @@ def test_where_all_rows_fit_the_weights_are_those_of_a_harvested_store(model, to
         runs.clear()
         stored = train_sae(store, hook, CONFIG, output_hook=output_hook)
         assert not runs
-        streamed = train_sae(model, hook, CONFIG, output_hook=output_hook, tokens=tokens, harvesting=OPTIONS)
+        hooks = [*([hook] if isinstance(hook, str) else hook), *([output_hook] if output_hook else [])]
+        stream = ActivationStream(model, tokens, hooks, **OPTIONS)
+        streamed = train_sae(stream, hook, CONFIG, output_hook=output_hook)
         assert sum(runs) == 1 + 2 * N_SEQ  # a probe, the sample for the limits, and the rows, for three epochs
         assert same(streamed, stored) and streamed.metadata == stored.metadata
         assert stored.metadata.get("norm_limit") == (store.norm_limits[HOOK] if hook == HOOK else None)
@@ -77,11 +79,11 @@ def test_a_generator_of_token_batches_is_read_as_far_as_it_is_needed(model, toke
             read.append(len(batch))
             yield batch
 
-    streamed = train_sae(model, HOOK, CONFIG, tokens=endless(), harvesting=OPTIONS)
+    stream = ActivationStream(model, endless(), [HOOK], max_tokens=CONFIG.tokens, **OPTIONS)
     n_seq = sum(read)
     assert n_seq * N_CTX >= CONFIG.tokens > (n_seq - 5) * N_CTX
     text = tokens.repeat(4, 1)[:n_seq]
-    assert same(streamed, train_sae(model, HOOK, CONFIG, tokens=text, harvesting=OPTIONS))
+    assert torch.equal(stream.tokens, text.int())
     store = harvest(model, (batch for batch in tokens.split(7)), [HOOK], tmp_path / "store", **OPTIONS)
     assert torch.equal(store.tokens, tokens.int())
     for wrong, said in (
@@ -131,7 +133,6 @@ def test_with_a_small_buffer_the_weights_are_those_of_the_same_rows_in_the_same_
     store = harvest(model, tokens, [HOOK], tmp_path / "store", **OPTIONS)
     assert stream.n_chunks == 4 and stream.norm_limits == store.norm_limits != {}
     twin = train_sae(Twin(store, stream), HOOK, CONFIG)
-    assert same(train_sae(model, HOOK, CONFIG, tokens=tokens, harvesting=SMALL), twin)
     assert same(train_sae(stream, HOOK, CONFIG), twin)
     about, whole = stream.statistics(HOOK), store.statistics(HOOK)  # all tokens are fewer than are sampled
     assert about.mean_norm == pytest.approx(whole.mean_norm, rel=1e-6) and about.n_rows == len(store)
@@ -189,25 +190,25 @@ def test_the_rows_of_a_chunk_are_shuffled_once(model, tokens, monkeypatch):
 
 
 @pytest.mark.parametrize("options", [OPTIONS, SMALL], ids=["all fit", "chunks"])
-def test_training_on_a_stream_resumes_to_the_same_weights(model, tokens, tmp_path, options):
+def test_training_on_a_stream_resumes_to_the_same_weights(model, tokens, tmp_path, monkeypatch, options):
     configs = [CONFIG, BatchTopKConfig(d_sae=24, k=3, tokens=1500, batch_size=64, seed=3, device="cpu")]
-    whole = train_sweep(model, HOOK, configs, tokens=tokens, harvesting=options)
+    stream = ActivationStream(model, tokens, [HOOK], **options)
+    whole = train_sweep(stream, HOOK, configs)
+    monkeypatch.setattr("interp.sae.training._Clock.due", lambda clock: True)
 
     def stop(done, *_):
         if done == 17:
             raise KeyboardInterrupt
 
-    streaming = {"tokens": tokens, "harvesting": options, "checkpoint_seconds": 0.0}
     with pytest.raises(KeyboardInterrupt):
-        train_sweep(model, HOOK, configs, tmp_path, **streaming, progress=stop)
-    notes = []
-    again = train_sweep(model, HOOK, configs, tmp_path, **streaming, progress=lambda *call: notes.append(call))
+        train_sweep(stream, HOOK, configs, tmp_path, progress=stop)
+    again = train_sweep(ActivationStream(model, tokens, [HOOK], **options), HOOK, configs, tmp_path)
     assert all(same(one, two) for one, two in zip(again, whole, strict=True))
     steps = [json.loads(line)["step"] for line in (tmp_path / "0" / "metrics.jsonl").read_text().splitlines()]
-    assert steps == list(range(1, 24)) and any("running the model: " in note for *_, note in notes)
+    assert steps == list(range(1, 24))
     if options is SMALL:
         with pytest.raises(ValueError, match="not the same store"):
-            train_sae(model, HOOK, CONFIG, tmp_path / "0", tokens=tokens, harvesting=OPTIONS)
+            train_sae(ActivationStream(model, tokens, [HOOK], **OPTIONS), HOOK, CONFIG, tmp_path / "0")
 
 
 TWO = {"mlp": [HOOK, MLP], "residual": [HOOK]}
@@ -224,8 +225,6 @@ def test_several_hooks_learn_from_one_pass_what_each_learns_alone(model, tokens,
     assert sum(runs) - N_SEQ == pytest.approx(N_SEQ * epochs, abs=20), "the sample, and each chunk once for both"
     assert same(transcoder, train_sae(stream, HOOK, CONFIG, output_hook=MLP)) and transcoder.kind == "transcoder"
     assert same(autoencoder, train_sae(stream, HOOK, CONFIG)) and autoencoder.kind == "sae"
-    again = train_saes(model, hooks, CONFIG, tokens=tokens, harvesting=SMALL)
-    assert all(map(same, again, (transcoder, autoencoder)))
     store = harvest(model, tokens, [HOOK, MLP], tmp_path / "store", **OPTIONS)
     stored = train_saes(store, {tmp_path / "stored" / name: pair for name, pair in TWO.items()}, CONFIG)
     assert same(stored[0], train_sae(store, HOOK, CONFIG, output_hook=MLP))
@@ -234,7 +233,7 @@ def test_several_hooks_learn_from_one_pass_what_each_learns_alone(model, tokens,
         train_saes(stream, {tmp_path / "x": HOOK}, CONFIG)
 
 
-def test_several_hooks_that_were_cut_off_go_on_to_the_same_bytes(model, tokens, tmp_path):
+def test_several_hooks_that_were_cut_off_go_on_to_the_same_bytes(model, tokens, tmp_path, monkeypatch):
     def stop(done, *_):
         if done == 9:
             raise KeyboardInterrupt
@@ -242,11 +241,12 @@ def test_several_hooks_that_were_cut_off_go_on_to_the_same_bytes(model, tokens, 
     def hooks(folder):
         return {tmp_path / folder / name: pair for name, pair in TWO.items()}
 
-    streaming = {"tokens": tokens, "harvesting": SMALL, "checkpoint_seconds": 0.0}
+    monkeypatch.setattr("interp.sae.training._Clock.due", lambda clock: True)
+    stream = ActivationStream(model, tokens, [HOOK, MLP], **SMALL)
     with pytest.raises(KeyboardInterrupt):
-        train_saes(model, hooks("cut"), CONFIG, **streaming, progress=stop)
-    train_saes(model, hooks("cut"), CONFIG, **streaming)
-    train_saes(model, hooks("whole"), CONFIG, **streaming)
+        train_saes(stream, hooks("cut"), CONFIG, progress=stop)
+    train_saes(stream, hooks("cut"), CONFIG)
+    train_saes(stream, hooks("whole"), CONFIG)
     for cut, whole in zip(hooks("cut"), hooks("whole"), strict=True):
         assert (cut / "sae_weights.safetensors").read_bytes() == (whole / "sae_weights.safetensors").read_bytes()
 
@@ -274,20 +274,17 @@ def test_a_scan_of_a_stream_is_that_of_a_store(model, tokens, tmp_path, monkeypa
     assert told[0] == 0.5 and told[-1] == 1, "a finished scan counts as done"
 
 
-def test_what_cannot_be_streamed_is_refused(model, tokens, tmp_path):
-    store = harvest(model, tokens, [HOOK], tmp_path / "store", **OPTIONS)
-    with pytest.raises(ValueError, match="give tokens="):
+def test_what_cannot_be_streamed_is_refused(model, tokens):
+    with pytest.raises(ValueError, match=r"a Transformer has no rows to train on: give ActivationStream\("):
         train_sae(model, HOOK, CONFIG)
-    with pytest.raises(ValueError, match="tokens= and harvesting= need a model"):
-        train_sae(store, HOOK, CONFIG, tokens=tokens)
     with pytest.raises(ValueError, match="buffer_bytes=0 must be at least 1"):
-        train_sae(model, HOOK, CONFIG, tokens=tokens, harvesting={"buffer_bytes": 0})
+        ActivationStream(model, tokens, [HOOK], buffer_bytes=0)
     with pytest.raises(ValueError, match="has no hook 'blocks.9"):
-        train_sae(model, "blocks.9.hook_resid_post", CONFIG, tokens=tokens)
+        ActivationStream(model, tokens, ["blocks.9.hook_resid_post"])
     with pytest.raises(ValueError, match="nothing is left to train on"):
-        train_sae(model, HOOK, CONFIG, tokens=tokens, harvesting={"max_norm": 1e-6})
+        train_sae(ActivationStream(model, tokens, [HOOK], max_norm=1e-6), HOOK, CONFIG)
     broken = copy.deepcopy(model)
     with torch.no_grad():
         broken.W_E[int(tokens[33, 3])] = float("nan")
     with pytest.raises(ValueError, match=f"hook '{HOOK}': activations in sequences .* are not finite"):
-        train_sae(broken, HOOK, CONFIG, tokens=tokens, harvesting=SMALL)
+        train_sae(ActivationStream(broken, tokens, [HOOK], **SMALL), HOOK, CONFIG)

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from interp.activations import ActivationStore
-from interp.sae import TopKConfig, train_sae
+from interp.sae import TopKConfig, train_sae, train_sweep
 from interp.sae.learner import Learner
 from interp.storage.folders import unfinished_folder
 
@@ -65,7 +65,7 @@ def test_a_function_gets_the_rows_of_the_file(store, tmp_path):
 
 def test_log_rows_of_a_sweep_name_their_run(store, tmp_path):
     rows: list[dict] = []
-    train_sae(store, HOOK, [topk(), topk(k=3)], tmp_path, log=rows.append)
+    train_sweep(store, HOOK, [topk(), topk(k=3)], tmp_path, log=rows.append)
     for i in (0, 1):
         mine = [{k: v for k, v in row.items() if k != "run"} for row in rows if row["run"] == i]
         assert mine == metrics(tmp_path / str(i))

@@ -32,6 +32,7 @@ from interp.sae import (
     TopKConfig,
     learner,
     train_sae,
+    train_sweep,
     training,
 )
 from interp.sae.hook_scales import HookScales
@@ -67,7 +68,8 @@ class Job(NamedTuple):
         torch.set_num_threads(self.threads)
         threads._MIN_WORK = 1
         training._Clock.due = lambda clock: clock.steps % self.every == 0
-        train_sae(both, self.hook, self.config, out, output_hook=self.output_hook)
+        train = train_sae if isinstance(self.config, SAEConfig) else train_sweep
+        train(both, self.hook, self.config, out, output_hook=self.output_hook)
 
     @property
     def members(self) -> tuple[str, ...]:

@@ -61,19 +61,19 @@ CUT, CUT_AFTER = "frozen", 8
 """After step 8 some rows are collected at which latents begin anew after step 10."""
 
 
-def train(folder: Path, out: Path, name: str, shards: int | None = None, checkpoint_seconds: float = 30) -> None:
+def train(folder: Path, out: Path, name: str, shards: int | None = None) -> None:
     hooks = [A, B] if name == "crosscoder" else [A]
     output_hook = B if name == "transcoder" else None
-    options = {"output_hook": output_hook, "checkpoint_seconds": checkpoint_seconds}
     config = (LONG | CONFIGS)[name]
     if processes().count == 1:
-        train_sae(opened(folder), hooks, config, out / name, **options)
+        train_sae(opened(folder), hooks, config, out / name, output_hook=output_hook)
     else:
-        train_sharded(opened(folder), hooks, config, out / name, shards=shards, **options)
+        train_sharded(opened(folder), hooks, config, out / name, shards=shards, output_hook=output_hook)
 
 
 def kill_amid_a_checkpoint(patch: pytest.MonkeyPatch) -> None:
-    """When the first process has written its own part of one."""
+    """When the first process has written its own part of one; there is one after each step."""
+    patch.setattr("interp.sae.training._Clock.due", lambda clock: True)
     step, broadcast, seen = Learner.step, Processes.broadcast, list[int]()
 
     def counted(self, rows):
@@ -131,7 +131,7 @@ if __name__ == "__main__":
             train(folder, folder / "four", name, shards=2)
     if what == "killed":
         kill_amid_a_checkpoint(pytest.MonkeyPatch())
-        train(folder, folder / what, CUT, checkpoint_seconds=0)
+        train(folder, folder / what, CUT)
 """
 
 
@@ -151,7 +151,8 @@ def folder(tmp_path_factory) -> Path:
     (folder / "drawn again.json").write_text(json.dumps({name: train_alone(folder, name) for name in CONFIGS}))
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_after(patch, CUT_AFTER)
-        train(folder, folder / "one, then two", CUT, checkpoint_seconds=0)
+        patch.setattr("interp.sae.training._Clock.due", lambda clock: True)
+        train(folder, folder / "one, then two", CUT)
     assert launch(MORE, folder, "killed", folder=folder, check=False) == 128 + signal.SIGKILL
     assert checkpoints(folder / "killed") == [CUT_AFTER]
     work = unfinished_folder(folder / "killed" / CUT) / "new"

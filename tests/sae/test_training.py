@@ -8,7 +8,16 @@ from safetensors.torch import load_file
 
 from interp.activations import ActivationStore, join_stores
 from interp.codes.sparse_codes import SparseCodes
-from interp.sae import SAE, BatchTopKConfig, TopKConfig, train_sae, train_saes, training, training_run
+from interp.sae import (
+    SAE,
+    BatchTopKConfig,
+    TopKConfig,
+    train_sae,
+    train_saes,
+    train_sweep,
+    training,
+    training_run,
+)
 from interp.sae.architectures.thresholds import ramp
 from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner
@@ -112,7 +121,7 @@ def test_anything_but_a_config_is_refused(store):
 
 def test_a_sweep_gives_what_each_config_gives_alone(store, tmp_path):
     configs = [topk(), topk(k=6, tokens=3000), batch_topk(seed=1), topk(batch_size=128)]
-    saes = train_sae(store, HOOK, configs, tmp_path / "sweep")
+    saes = train_sweep(store, HOOK, configs, tmp_path / "sweep")
     for i, config in enumerate(configs):
         train_sae(store, HOOK, config, tmp_path / f"alone-{i}")
         assert same(weights(tmp_path / "sweep" / str(i)), weights(tmp_path / f"alone-{i}"))
@@ -125,7 +134,7 @@ def test_the_number_of_threads_does_not_change_what_is_trained(store, tmp_path, 
     threads = torch.get_num_threads()
     for n in (1, 2):
         torch.set_num_threads(n)
-        train_sae(store, HOOK, [topk(), batch_topk()], tmp_path / str(n))
+        train_sweep(store, HOOK, [topk(), batch_topk()], tmp_path / str(n))
     torch.set_num_threads(threads)
     for i in ("0", "1"):
         assert same(weights(tmp_path / "1" / i), weights(tmp_path / "2" / i))
@@ -160,7 +169,8 @@ def test_a_cut_between_checkpoints_repeats_no_step_in_the_log(store, tmp_path, m
     assert without_speed(metrics(tmp_path / "cut")) == without_speed(metrics(tmp_path / "whole"))
 
 
-def test_one_of_several_interrupted_trainings_resumes_alone(store, tmp_path):
+def test_one_of_several_interrupted_trainings_resumes_alone(store, tmp_path, monkeypatch):
+    monkeypatch.setattr("interp.sae.training._Clock.due", lambda clock: True)
     both = join_stores({"a": store, "b": store})
 
     def stop(done: int, total: int, note: str) -> None:
@@ -169,7 +179,7 @@ def test_one_of_several_interrupted_trainings_resumes_alone(store, tmp_path):
 
     with pytest.raises(Cut):
         hooks = {tmp_path / name: [f"{name}/{HOOK}"] for name in "ab"}
-        train_saes(both, hooks, topk(), checkpoint_seconds=0, progress=stop)
+        train_saes(both, hooks, topk(), progress=stop)
     seen: list[int] = []
     train_sae(both, f"a/{HOOK}", topk(), tmp_path / "a", progress=lambda done, total, note: seen.append(done))
     assert seen[0] == 10
@@ -190,7 +200,6 @@ def test_training_of_another_config_is_refused_with_what_differs(store, tmp_path
     with pytest.raises(ValueError, match="k is 4, not 5; seed is 0, not 1; choose.*overwrite=True"):
         train_sae(store, HOOK, topk(k=5, seed=1), tmp_path)
     assert train_sae(store, HOOK, topk(k=5), tmp_path, overwrite=True).config.k == 5
-    assert train_sae(store, HOOK, topk(k=4), tmp_path, resume=False).config.k == 4
 
 
 def test_rows_that_are_not_finite_are_named(store, monkeypatch):
@@ -239,8 +248,8 @@ def test_a_damaged_file_is_named(store, tmp_path, name):
     assert train_sae(store, HOOK, topk(), out).config == topk()
 
 
-@pytest.mark.parametrize(("option", "first_step"), [({"overwrite": True}, 5), ({"resume": False}, 1)])
-def test_overwriting_resumes_after_an_interruption_unless_it_must_not(store, tmp_path, option, first_step):
+def test_overwriting_resumes_after_an_interruption(store, tmp_path, monkeypatch):
+    monkeypatch.setattr("interp.sae.training._Clock.due", lambda clock: True)
     train_sae(store, HOOK, topk(k=5), tmp_path)
     steps = []
 
@@ -249,9 +258,9 @@ def test_overwriting_resumes_after_an_interruption_unless_it_must_not(store, tmp
             raise Cut
 
     with pytest.raises(Cut):
-        train_sae(store, HOOK, topk(), tmp_path, checkpoint_seconds=0, progress=cut_at_5, **option)
-    again = train_sae(store, HOOK, topk(), tmp_path, progress=lambda done, *rest: steps.append(done), **option)
-    assert steps[0] == first_step
+        train_sae(store, HOOK, topk(), tmp_path, overwrite=True, progress=cut_at_5)
+    again = train_sae(store, HOOK, topk(), tmp_path, overwrite=True, progress=lambda done, *rest: steps.append(done))
+    assert steps[0] == 5
     assert torch.equal(again.W_dec, train_sae(store, HOOK, topk()).W_dec)
 
 

@@ -6,7 +6,8 @@ Claim tested: for each stage of ten seconds or more, and for all stages together
 disk within a factor of 1.5 of what the stage took. For the whole run it also predicts the peak memory. The plan's
 seconds assume that nothing else runs on the machine, so the runs must have been made that way too. The costs of
 bookkeeping were fitted to the demo and to that of SmolLM2; on any other run, such as a demo of 16 million tokens, the
-plan is a prediction.
+plan is a prediction. `factor` is that by which a stage's constants in `interp/pipeline/bookkeeping.py` should be
+multiplied, once a change of the code has made it faster or slower.
 
 The estimate for GPUs contains no measurement on a GPU. It takes the costs of the same stages (`Stage.cost`) at the
 speed of n H100s. Their peak rates are those of NVIDIA's data sheet (SXM: 989 TFLOP/s of dense bfloat16, 67 of float32,
@@ -81,7 +82,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
     write_json(options.out / "results.json", results)
     for name, rows in results["runs"].items():
         for row in rows:
-            print(f"{name:10s} {row['stage']:12s}", *(f"{key} {row[key]:.3g}" for key in row if key != "stage"))
+            print(f"{name:10s} {row['stage']:12s}", *(f"{key} {value:.3g}" for key, value in numbers_of(row)))
     for row in results["paper"]:
         print(f"{row['what']:48s} {row['8']:>12s} {row['64']:>12s}   {row['derived']}")
     return results
@@ -89,7 +90,7 @@ def main(arguments: list[str] | None = None) -> dict[str, Any]:
 
 def held_against(run: Run, speed: Speed) -> list[dict[str, Any]]:
     """Return a row per stage, and one of all: planned and measured seconds, bytes on disk and of memory at its peak."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name, cost in Plan.of(run.config, run.path).rows:
         manifest = run.manifest(name)
         if manifest is None:
@@ -100,13 +101,25 @@ def held_against(run: Run, speed: Speed) -> list[dict[str, Any]]:
             "disk": sum(file["bytes"] for file in manifest["files"].values()),
             "memory": 1e6 * manifest["peak_megabytes"],
         }
-        rows.append({"stage": name} | columns(planned, measured))
+        factor = bookkeeping_factor(cost, speed, manifest["wall_seconds"])
+        rows.append({"stage": name, "factor": factor} | columns(planned, measured))
     together = {"seconds": sum, "disk": sum, "memory": max}
     planned, measured = (
         {name: add(row[f"{kind}_{name}"] for row in rows) for name, add in together.items()}
         for kind in ("planned", "measured")
     )
     return [*rows, {"stage": "all"} | columns(planned, measured)]
+
+
+def numbers_of(row: dict[str, Any]) -> list[tuple[str, float]]:
+    return [(key, value) for key, value in row.items() if isinstance(value, int | float)]
+
+
+def bookkeeping_factor(cost: Cost, speed: Speed, wall_seconds: float) -> float | None:
+    """Return the factor by which the stage's constants in `pipeline.bookkeeping` should be multiplied, so that the plan
+    gives the measured seconds; None for a stage without any, or one that took less than its operations should."""
+    rest = wall_seconds - replace(cost, seconds=0).seconds_on(speed)
+    return rest / (cost.seconds * speed.pace) if cost.seconds and rest > 0 else None
 
 
 def columns(planned: dict[str, float], measured: dict[str, float]) -> dict[str, float]:

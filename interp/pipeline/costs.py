@@ -5,8 +5,8 @@ speed of the machine.
 
 The rates and the pace are measured in about a second (`Speed.measure`), each as the best of many tries, as if the
 machine were otherwise idle. Each stage declares the operations and bytes that it needs (`Stage.cost`). Operations of
-the model are counted on one sequence at the run's hooks. Bookkeeping (sorting, counting, writing, Python) is in seconds
-of two cores of an AMD EPYC 9B45, fitted to the demo and to SmolLM2's run there.
+the model are counted on one sequence at the run's hooks. The file `bookkeeping` has the seconds of sorting, counting
+and writing.
 """
 
 import math

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -22,6 +23,15 @@ def test_planned_and_measured_costs_are_shown_with_the_largest_factor(tiny_run, 
     rows += [{"stage": "c", "planned_seconds": 9.0, "measured_seconds": 1}, {**rows[1], "stage": "all"}]
     told = result_tables.plan_in_short({"runs": {"tiny": rows}})
     assert told == "Planned seconds are off by a factor of 1.20 for tiny as a whole (at most 3.00 for a stage: a)."
+
+
+def test_the_factor_of_bookkeeping_makes_the_plan_the_measured_seconds():
+    speed, cost = plan.Speed(1e3, 1e3, 1e3, 2.0), Cost(float32_operations=4e3, seconds=3.0)
+    factor = plan.bookkeeping_factor(cost, speed, 25.0)
+    assert factor == pytest.approx((25 - 4) / 6)
+    assert replace(cost, seconds=factor * cost.seconds).seconds_on(speed) == pytest.approx(25)
+    assert plan.bookkeeping_factor(cost, speed, 3.0) is None
+    assert plan.bookkeeping_factor(Cost(moved=1.0), speed, 3.0) is None
 
 
 def test_the_table_on_paper_is_that_of_its_formulas():

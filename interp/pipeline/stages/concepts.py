@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from interp.pipeline import bookkeeping
 from interp.pipeline.costs import Cost
 from interp.pipeline.opening import read_table
 from interp.pipeline.run_folder import Run
@@ -37,7 +38,7 @@ def _concepts_panel(run: Run) -> "Panel":
 
 @stage(
     inputs=("features", "neurons"),
-    cost=lambda sizes: Cost(disk=1e4, seconds=0.2),
+    cost=lambda sizes: Cost(disk=1e4, seconds=bookkeeping.CONCEPTS),
     opens={"concepts": ("concepts.parquet", read_table)},
     summary=lambda results: (
         "nothing to compare: the text has no labels"

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.features.scan_config import ScanConfig
+from interp.pipeline import bookkeeping
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.opening import reader_of
 from interp.pipeline.run_folder import Run
@@ -16,11 +17,6 @@ if TYPE_CHECKING:
     from interp.codes.dictionary import Dictionary
     from interp.features.feature_store import FeatureStore
 
-CACHE_BYTES = 32e6
-"""The largest size in bytes of the counts of pairs of latents that fits a processor's last-level cache."""
-CORE_CACHE_BYTES = 1.1e6
-"""The same for the cache of one core."""
-
 
 def _open_features(folder: Path) -> "FeatureStore":
     """Open the features of a run, and make the table of its stage `effects` available to `sql`."""
@@ -31,13 +27,12 @@ def _open_features(folder: Path) -> "FeatureStore":
 
 def scan_cost(sizes: Sizes, d_sae: int, l0: float, *, width: int) -> Cost:
     """Estimate the cost of a scan. Firings are sorted, kept (an id and a value; a row's id and place) and counted.
-    Pairs of latents that fire together are counted, in the cache of a core, the last-level cache or outside it. Each
-    latent's examples are written and its direction is multiplied by the unembedding. Held are the corpus, and of each
-    row two token ids (the store's and the scan's) and its set of labels, which is made in 8 bytes."""
+    Pairs of latents that fire together are counted. Each latent's examples are written and its direction is multiplied
+    by the unembedding. Held are the corpus, and of each row two token ids (the store's and the scan's) and its set of
+    labels, which is made in 8 bytes."""
     firings, pairs = sizes.rows * l0, sizes.rows * l0**2
-    table = 4 * d_sae**2
-    pair_seconds = 2.5e-9 if table < CORE_CACHE_BYTES else 1e-8 if table < CACHE_BYTES else 3.5e-8
-    counting = 2e-7 * firings + pair_seconds * pairs + 8e-4 * d_sae
+    counting = bookkeeping.SCANNED_FIRING * firings + bookkeeping.SCANNED_LATENT * d_sae
+    counting += bookkeeping.pair_seconds(d_sae) * pairs
     unembedding = 2 * d_sae * width * sizes.d_vocab
     of_text = sizes.corpus_bytes + 16 * sizes.rows
     memory = sizes.weight_bytes + 4 * width * sizes.d_vocab + 8 * width * d_sae + of_text

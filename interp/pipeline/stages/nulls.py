@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.display.verdict_names import MONOSEMANTIC, ONE_MEANING_ROW, SINGLE_TOKEN
+from interp.pipeline import bookkeeping
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.opening import lazy_call
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages import LEFT_OUT, NEXT_LINE, OF_AUTOENCODERS, rows_by_name, stage
 from interp.pipeline.stages.activations import harvest_cost
-from interp.pipeline.stages.ranking import LATENT_SECONDS, TEXT_SECONDS, verdict_settings
+from interp.pipeline.stages.ranking import verdict_settings
 from interp.pipeline.stages.sae import training_cost
 from interp.runtime.progress import Progress
 
@@ -58,7 +59,8 @@ def _nulls_cost(sizes: Sizes) -> Cost:
     rows = min(max(settings.tokens, work.tokens), sizes.rows)
     harvest = harvest_cost(sizes, rows, {sizes.hooks[0]: sizes.d_in})
     harvests = replace(harvest.times(work.other_models), disk=0, scratch=work.other_models * harvest.disk)
-    judging = Cost(seconds=TEXT_SECONDS + LATENT_SECONDS * settings.latents * (work.dictionaries + 1))
+    n_judged = settings.latents * (work.dictionaries + 1)
+    judging = Cost(seconds=bookkeeping.READING_PREDICATES + bookkeeping.JUDGED_LATENT * n_judged)
     memory = Cost(memory=3 * sizes.weight_bytes + work.from_store * training.memory)
     encoding = sizes.encoding(settings.tokens * work.dictionaries)
     return training.times(work.dictionaries) + judging + harvests + encoding + memory

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from interp.pipeline import bookkeeping
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.opening import read_table
 from interp.pipeline.run_folder import Run
@@ -22,7 +23,10 @@ def _quality_cost(sizes: Sizes) -> Cost:
     part = sizes.held_out / max(1, sizes.held_out // PART_TOKENS)
     passes = sizes.passes(sizes.held_out, before=1, after=2) + sizes.passes(part, after=5)
     directions = 2 * sizes.held_out * sizes.d_in * sizes.d_sae
-    picking = Cost(memory=passes.memory + 8 * sizes.d_in * sizes.d_sae, seconds=5e-9 * sizes.held_out * sizes.d_sae)
+    picking = Cost(
+        memory=passes.memory + 8 * sizes.d_in * sizes.d_sae,
+        seconds=bookkeeping.COMPARED_VALUE * sizes.held_out * sizes.d_sae,
+    )
     return passes + sizes.encoding(sizes.held_out) + picking + Cost(float32_operations=directions)
 
 

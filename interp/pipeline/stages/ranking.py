@@ -8,6 +8,7 @@ from interp.checks.config_fields import values_of
 from interp.checks.errors import InterpError
 from interp.display.verdict_looks import verdict_words
 from interp.display.verdict_names import MONOSEMANTIC, POLYSEMANTIC, VERDICTS
+from interp.pipeline import bookkeeping
 from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.opening import lazy_call
@@ -24,11 +25,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from interp.features.feature_store import FeatureStore
-
-LATENT_SECONDS = 2e-3
-"""Seconds to judge a latent: its senses, their rules and its nulls."""
-TEXT_SECONDS = 3.0
-"""Seconds to prepare the text for all latents."""
 
 
 def verdicts_summary(counts: Mapping[str, Any]) -> str:
@@ -94,7 +90,9 @@ def _ranking_cost(sizes: Sizes) -> Cost:
     return Cost(
         disk=600 * sizes.d_sae,
         memory=sizes.weight_bytes + sizes.corpus_bytes + 30 * sizes.rows + 48 * shifted,
-        seconds=TEXT_SECONDS + LATENT_SECONDS * sizes.d_sae + 2.5e-6 * sizes.rows,
+        seconds=bookkeeping.READING_PREDICATES
+        + bookkeeping.JUDGED_LATENT * sizes.d_sae
+        + bookkeeping.JUDGED_ROW * sizes.rows,
     )
 
 

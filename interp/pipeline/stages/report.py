@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from interp.pipeline import bookkeeping
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages import stage
@@ -24,7 +25,10 @@ def _report_cost(sizes: Sizes) -> Cost:
     return Cost(
         disk=1.1e6 + 2300 * sizes.d_sae + 1.13 * sizes.rows,
         memory=sizes.weight_bytes + sizes.corpus_bytes + 30 * sizes.rows,
-        seconds=4 + 3.3e-3 * sizes.d_sae + 3.3e-7 * sizes.rows + 1.6e-7 * sizes.firings,
+        seconds=bookkeeping.PAGE
+        + bookkeeping.SHOWN_LATENT * sizes.d_sae
+        + bookkeeping.SHOWN_ROW * sizes.rows
+        + bookkeeping.SHOWN_FIRING * sizes.firings,
     )
 
 

@@ -4,6 +4,7 @@
 
 interface DataFiles {
   page: PageFacts;
+  table: { columns: TableColumns; order: number[] };
   vocab: Vocabulary;
   rows: RowEvidence;
   map: DecoderMap;
@@ -22,7 +23,7 @@ type PackedColumns = any[] | {
   missing?: number[];
 };
 
-/* What the whole page needs (writing.py). */
+/* What the first view needs, and the others besides the table (page_data.py). */
 interface PageFacts {
   title: string;
   about: string;
@@ -45,9 +46,10 @@ interface PageFacts {
   logits: string;
   label_sets: string[][];
   evidence: Measure[];
-  order: number[];
   worth_showing: OverviewExample[][];
-  columns: TableColumns;
+  names: { verdict: string[]; label: string[]; kind: string[] };
+  verdict_counts: [verdict: string, n: number, unsure: number][];
+  kind_counts: [kind: string, n: number][];
 }
 
 /* A verdict, and the groups to which it belongs (verdict_looks.py). */
@@ -62,7 +64,7 @@ interface VerdictLook {
   one_meaning: boolean;
 }
 
-type OverviewExample = [latent: number, why?: string, choice?: string];
+type OverviewExample = [latent: number, why: string, choice: string];
 type Share = [share: number, low: number, high: number];
 
 /* The answer to one of the three questions (three_questions.py). */
@@ -104,11 +106,9 @@ interface DictionaryShares {
   dead: number;
 }
 
-/* The table: names, and a value of each latent (columns.py, captions.py). */
+/* The table: a value of each latent; of a verdict, a label or a kind of text its place among the names (columns.py,
+ * captions.py). */
 interface TableColumns {
-  verdicts: string[];
-  labels: string[];
-  kinds: string[];
   verdict: number[];
   monosemanticity: (number | null)[];
   sure: (boolean | null)[];

@@ -4,7 +4,8 @@ In: a run, or a FeatureStore (optionally with a ranking and a quality table). Ou
 
     index.html              the page; opens with an overview
     assets/                 style, code, plotly.js
-    data/page.js            the table's columns: all that the first paint needs
+    data/page.js            all that the first paint needs, however many latents there are
+    data/table.js           the table's columns, loaded behind the first view
     data/{vocab,rows,summary,map}.js, data/{features,text}-0000.js, …      loaded when looked at
 
 Browsers refuse to fetch() from file://, so data files are scripts that call `receive(name, data)`. Text from a corpus

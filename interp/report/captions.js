@@ -2,7 +2,8 @@
 "use strict";
 
 report.captions = (() => {
-  const { columns, has_text: hasText } = report.data.page;
+  const { has_text: hasText } = report.data.page;
+  const { columns } = report;
   const { labelOf } = report.selection;
   const { draw } = report.segments;
   const N_PREDICTED = 5;

@@ -21,7 +21,7 @@ The kinds of parts, beside the classes of style "muted", "small", "weak", "rough
     sense        [place, segments]
     of_sense     what describes the sense at a place, on the page of its latent
 
-In: the columns of the page's table, the senses, and the stored firings. Out: JSON.
+In: what the page knows of each latent (`columns.caption_columns`), the senses, and the stored firings. Out: JSON.
 """
 
 import re
@@ -244,7 +244,7 @@ def captions(
     read: RuleReader,
 ) -> list[Caption]:
     """Return the caption of each latent.
-    columns: `columns.table_columns`.
+    columns: `columns.caption_columns`.
     senses: `verdict_evidence.senses_of`."""
     return [caption_of(facts) for facts in _facts(features, table, columns, senses, read)]
 
@@ -575,22 +575,21 @@ def _facts(
     tokens = features.tokens.reshape(-1).numpy()
     counts = _token_counts(features)
     strongest = _strongest(features) if features.has_text else {}
-    second = _second_labels(features, columns)
+    second = _second_labels(features, columns["label"])
     n_firings = table["n_active"].tolist()
     whole = whole_words(features, n_firings) if features.has_text else {}
     n_tokens = table["n_tokens"].tolist() if "n_tokens" in table else [0] * len(table)
     for j, n_active in enumerate(n_firings):
-        place, kind = columns["label"][j], columns["kind"][j]
         firings = strongest.get(j, [])
         yield Facts(
             has_text=features.has_text,
             fires=n_active > 0,
             rule=read(j, columns["explanation"][j]),
             rule_f1=columns["explanation_f1"][j],
-            label=None if place is None else columns["labels"][place],
+            label=columns["label"][j],
             label_f1=columns["label_f1"][j],
             second_label=second.get(j),
-            kind=None if kind is None else columns["kinds"][kind],
+            kind=columns["kind"][j],
             kind_share=columns["kind_share"][j] or 0,
             tokens=columns["tokens"][j],
             shares=columns["token_shares"][j],
@@ -650,16 +649,15 @@ def _strongest_of_sense(
     return [vocab[tokens[row]] for row in rows]
 
 
-def _second_labels(features: FeatureStore, columns: Mapping[str, list]) -> dict[int, str]:
-    """Return for each latent the label, beside its best one, in which MUCH of its other firings lie."""
+def _second_labels(features: FeatureStore, best: Sequence[str | None]) -> dict[int, str]:
+    """Return for each latent the label, beside its `best` one, in which MUCH of its other firings lie."""
     rows = features.sql(f"select latent, label, precision from labels where precision >= {SOME} order by 3 desc")
     shares: dict[int, dict[str, float]] = {}
     for latent, label, share in rows.itertuples(index=False, name=None):
         shares.setdefault(latent, {})[label] = share
     second = {}
     for latent, of_latent in shares.items():
-        place = columns["label"][latent]
-        own = "" if place is None else columns["labels"][place]
+        own = best[latent] or ""
         others = [(label, share) for label, share in of_latent.items() if label != own]
         is_much = own in of_latent and others and others[0][1] >= MUCH
         if is_much and of_latent[own] + sum(share for _, share in others[:2]) <= 1:

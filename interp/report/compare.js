@@ -4,7 +4,7 @@
 
 report.views.compare = (() => {
   const { columns, verdictOf } = report.selection;
-  const { latents, ranked, order, has_text: hasText } = report.data.page;
+  const { latents, ranked, has_text: hasText } = report.data.page;
   const { open, byJaccard } = report.views.feature;
   const N_HITS = 6;
   const N_OFFERED = 12; // to begin with, where none is named
@@ -453,7 +453,7 @@ report.views.compare = (() => {
         h("span.rule", null, report.captions.brief(latent)));
       section.replaceChildren(choice(named), h("p.missing", null, wrong ? missing : "Name two features."),
         h("section", null, h("h2", null, "Or compare one of these with the feature that is most like it"),
-          h("ul.begin", null, order.slice(0, N_OFFERED).map(first))));
+          h("ul.begin", null, report.order.slice(0, N_OFFERED).map(first))));
       return;
     }
     const both = named.map(Number);

@@ -8,7 +8,7 @@ report.applied = (() => {
 
   /* "0.1 to 0.5", "≥ 0.1" or "< 0.5". */
   function rangeInWords(name) {
-    const { edges } = all[name];
+    const { edges } = all()[name];
     const [from, to] = state.ranges[name];
     const [low, high] = [from, to].map((k) => format.significant(edges[k], 2));
     if (!from) return `< ${high}`;
@@ -17,7 +17,7 @@ report.applied = (() => {
 
   /* The active filters in words, and how to remove each. */
   function parts(isComplete) {
-    const ofRange = (name) => [`${report.ranges.all[name].title} ${rangeInWords(name)}`, () => setRange(name, null)];
+    const ofRange = (name) => [`${all()[name].title} ${rangeInWords(name)}`, () => setRange(name, null)];
     const removable = Object.keys(state.ranges).map(ofRange);
     if (state.part) removable.push(["A part of the map", () => set({ part: "" })]);
     if (!isComplete) return removable;
@@ -48,13 +48,14 @@ report.applied = (() => {
  * it, to be selected instead. */
 report.otherwise = () => {
   const { columns, state, isIdle, set, onchange } = report.selection;
+  const { kind: kinds } = report.data.page.names;
   const place = h("span.otherwise");
   const show = () => {
     const wanted = state.query.trim().toLowerCase();
-    const k = columns.kinds.findIndex((name) => format.words(name).toLowerCase() === wanted);
+    const k = kinds.findIndex((name) => format.words(name).toLowerCase() === wanted);
     place.hidden = k < 0 || Boolean(state.kind);
     if (place.hidden) return;
-    const name = columns.kinds[k];
+    const name = kinds[k];
     const n = columns.kind.reduce((sum, own, i) => sum + Number(own === k && !isIdle(i)), 0);
     place.replaceChildren(h("button.link", { type: "button", onclick: () => set({ query: "", kind: name }) },
       `${format.count(n)} fire mostly in ${format.words(name)}`));
@@ -67,6 +68,7 @@ report.otherwise = () => {
 report.filters = (() => {
   const { columns, KEYS, REST, verdictCounts, state, set, setRange, sortBy, toggle, counts, order, onchange } =
     report.selection;
+  const { names } = report.data.page;
   const HINT = "Words are looked for in tokens, rules as written and as shown, labels and your notes; "
     + "tok:, rule:, label: and note: "
     + 'look in one of them, #12 is a feature\'s number, "quotes" keep spaces, and 123 is not found in 1233';
@@ -95,7 +97,7 @@ report.filters = (() => {
       return h("span.verdict", { "--hue": hueOfVerdict(verdict) }, before, short, after);
     };
     const ofVerdict = (verdict) => chip({ "data-verdict": verdict }, () => toggle(verdict), "verdict",
-      columns.verdicts.indexOf(verdict), named(verdict));
+      names.verdict.indexOf(verdict), named(verdict));
     const noted = chip({ "data-noted": "1", title: "with a label or a note of yours" },
       () => set({ noted: state.noted ? "" : "1" }), "noted", 0, sign("✎", "noted"));
     const count = () => {
@@ -120,10 +122,10 @@ report.filters = (() => {
 
   /* One choice of a label that features detect, or of a kind of text in which they fire. */
   function kinds() {
-    const { labels, kinds: within } = columns;
+    const { label: labels, kind: within } = names;
     if (!labels.length && !within.length) return null;
-    const group = (key, title, names) => (names.length
-      ? h("optgroup", { label: title }, names.map((name) => h("option", { value: `${key}:${name}` },
+    const group = (key, title, all) => (all.length
+      ? h("optgroup", { label: title }, all.map((name) => h("option", { value: `${key}:${name}` },
         `${key === "kind" ? "in " : ""}${format.words(name)}`)))
       : null);
     const field = h("select", { "aria-label": "Label or kind of text", onchange() {
@@ -152,7 +154,7 @@ report.filters = (() => {
 
   /* One histogram per number, of the latents that all other filters leave. */
   function histograms() {
-    return Object.entries(report.ranges.all).map(([name, { title, hint, edges, log }]) => {
+    return Object.entries(report.ranges.all()).map(([name, { title, hint, edges, log }]) => {
       const onrange = (range, isMoving) => setRange(name, range, isMoving);
       const ticks = log ? powers(edges) : edges[0] < 0 ? { ticks: [0, edges.at(-1)] } : {};
       const shape = { edges, counts: counts(name), log, small: true, ...ticks };

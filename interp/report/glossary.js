@@ -3,7 +3,7 @@
 "use strict";
 
 report.glossary = (() => {
-  const { columns, verdicts, has_text: hasText } = report.data.page;
+  const { names, verdicts, has_text: hasText } = report.data.page;
   const ofVerdicts = Object.values(verdicts).map(({ word: name, meaning }) => [name, `The verdict that ${meaning}.`]);
   const ofOneMeaning = Object.values(verdicts).filter((one) => one.one_meaning).map(({ word: name }) => name);
   const where = hasText ? "tokens" : "rows";
@@ -55,7 +55,7 @@ report.glossary = (() => {
 
   /* All terms, but for verdicts that no feature has. */
   const list = () => {
-    const absent = Object.keys(verdicts).filter((name) => !columns.verdicts.includes(name));
+    const absent = Object.keys(verdicts).filter((name) => !names.verdict.includes(name));
     const unused = new Set(absent.map((name) => verdicts[name].word));
     return h("dl.words", null, Object.entries(MEANINGS).filter(([name]) => !unused.has(name)).map(([name, meaning]) => (
       h("div", null, h("dt", null, name), h("dd", null, meaning)))));

@@ -82,7 +82,7 @@ report.logits = (() => {
   function learntRow(learnt) {
     const name = rowHead(tipped("Learnt", "The probability that the model learnt it, from 0 to 1."));
     if (learnt === null) {
-      const isTested = report.data.page.columns.learnt.some((x) => x !== null);
+      const isTested = report.columns.learnt.some((x) => x !== null);
       return isTested
         ? h("tr", null, name, h("td.muted", { colspan: 3 }, "not tested: it fires too rarely or too weakly")) : null;
     }

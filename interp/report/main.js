@@ -21,7 +21,6 @@ report.address = (() => {
     const [name, argument, asked] = where();
     const named = VIEW_OF[name] ?? name;
     const view = Object.hasOwn(report.views, named) ? named : "overview";
-    if (asked !== undefined) report.selection.adopt(asked);
     for (const section of document.querySelectorAll(".view")) section.hidden = section.id !== view;
     for (const link of document.querySelectorAll("nav a")) {
       const here = link.dataset.view === (report.views[view].within ?? view);
@@ -33,12 +32,21 @@ report.address = (() => {
     if (!within) before = `#${view}`;
     document.title = `${titled ? titled(argument) : title} · ${report.data.page.title}`;
     document.getElementById("tip").hidden = true;
-    document.getElementById("loading").hidden = true;
+    const isRead = report.order.length > 0;
+    document.getElementById("loading").hidden = isRead || view === "overview";
+    if (isRead || view === "overview") show(view, argument, asked);
+    else loadTable().then(route); // to where it leads by then
+  }
+
+  function show(view, argument, asked) {
+    if (asked !== undefined && report.order.length) report.selection.adopt(asked);
     report.views[view].show(document.getElementById(view), argument);
     report.selection.remember();
+    performance.mark("report-drawn");
   }
 
   function step(by) {
+    if (!report.order.length) return;
     if (document.body.dataset.view === "features") return report.table.move(by);
     if (document.body.dataset.view !== "feature") return;
     const next = report.table.neighbour(Number(where()[1]), by);
@@ -102,4 +110,3 @@ report.address = (() => {
 })();
 
 report.address.route();
-performance.mark("report-drawn");

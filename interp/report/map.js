@@ -3,7 +3,7 @@
 "use strict";
 
 report.views.map = (() => {
-  const { columns, state, has, hasNone, order, onchange, set, remember } = report.selection;
+  const { state, has, hasNone, order, onchange, set, remember } = report.selection;
   const { WAYS, painted, ground } = report.mapColours;
   const KEYS =
     "Map of the decoder: arrow keys move it, + and − zoom, 0 shows the whole, " +
@@ -243,7 +243,7 @@ report.views.map = (() => {
       way = target.value;
       repaint();
     };
-    const ways = Object.entries(WAYS).filter(([name]) => name !== "label" || columns.kinds.length);
+    const ways = Object.entries(WAYS).filter(([name]) => name !== "label" || report.data.page.names.kind.length);
     const chooser = h("select", { onchange: choose },
       ways.map(([value, text]) => h("option", { value, selected: value === way }, text)));
     lasso = h("button", { type: "button", "aria-pressed": "false", title: "ring points by dragging; or hold Shift",
@@ -289,7 +289,7 @@ report.views.map = (() => {
     points ??= await loadData("map");
     if (points.missing || placeOf) return;
     placeOf = new Map(points.latents.map((latent, k) => [latent, k]));
-    if (columns.kinds.length) way = "label";
+    if (report.data.page.names.kind.length) way = "label";
   }
 
   /* The points, their heights stretched so that most of them fill a frame of this shape. The axes of UMAP have no

@@ -5,6 +5,7 @@
 report.mapColours = (() => {
   const { columns, state, verdictOf, commonKinds, inColours, commonKindOf, REST, has, hasNone, counts, set, toggle } =
     report.selection;
+  const { names } = report.data.page;
   const [OTHER, MIXED] = REST;
   const WAYS = {
     label: "kind of text",
@@ -53,7 +54,7 @@ report.mapColours = (() => {
     const pale = `${theme.isDark() ? 75 : 45}%, transparent`;
     const isMixed = (name) => name === MIXED;
     const hueOfEntry = (name) => (isMixed(name) ? `color-mix(in srgb, ${hueOfGroup(name)} ${pale})` : hueOfGroup(name));
-    const others = columns.kinds.filter((kind) => !commonKinds.includes(kind)).map(format.words).join(", ");
+    const others = names.kind.filter((kind) => !commonKinds.includes(kind)).map(format.words).join(", ");
     const titleOf = { [MIXED]: "no kind of text has half of its firings", [OTHER]: `${others}: see the map` };
     const said = (name) =>
       [h("span.verdict", null, write(name)), " ",
@@ -97,7 +98,7 @@ report.mapColours = (() => {
     if (way === "verdict") {
       return grouped(latents, {
         nameOf: verdictOf,
-        numberOf: (name) => counts("verdict")[columns.verdicts.indexOf(name)],
+        numberOf: (name) => counts("verdict")[names.verdict.indexOf(name)],
         hueOfGroup: (name) => style(`--${name}`) || style("--unranked"),
         write: format.verdict,
         pressed: state.verdict,
@@ -106,7 +107,7 @@ report.mapColours = (() => {
       });
     }
     if (way !== "label") return graded(latents, way);
-    const kinds = [...columns.kinds, null]; // as they are counted
+    const kinds = [...names.kind, null]; // as they are counted
     return grouped(latents, {
       nameOf: commonKindOf,
       numberOf: (name) => counts("kind").reduce((sum, n, k) => sum + (inColours(kinds[k]) === name ? n : 0), 0),

@@ -4,7 +4,7 @@
 "use strict";
 
 report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
-  const { columns, order } = report.selection;
+  const { order } = report.selection;
   const { hueOf, inked } = report.mapColours;
   const NARROW = matchMedia("(max-width: 860px)");
   const LEVELS = [0, 1.4, 2.2], // times closer than the whole from which on the names of each level are shown
@@ -27,7 +27,7 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
   const ownNames = new Map(); // latent, or what is shown instead of its name → the element
   const own = h("div");
   const fixed = points.names.map(([x, y, name, level]) => {
-    const kind = columns.kinds.find((each) => format.words(each) === name) ?? null;
+    const kind = report.data.page.names.kind.find((each) => format.words(each) === name) ?? null;
     const element = kind === null ? h("span.name", null, report.segments.draw([name]))
       : h("span.name.region", null, name);
     const smaller = kind === null ? null : h("span.name.region.again", null, name);

@@ -267,8 +267,8 @@ report.notes = (() => {
     };
     /* What may be starred first: the features that the run found worth a look. */
     async function offer() {
-      const { worth_showing: worth, order } = report.data.page;
-      const some = worth.length ? worth[0].map(([latent]) => latent) : order.slice(0, N_OFFERED);
+      const [[first, why] = [], ...others] = report.data.page.worth_showing[0] ?? [];
+      const some = why ? [first, ...others.map(([latent]) => latent)] : report.order.slice(0, N_OFFERED);
       begin.replaceChildren(...some.map((latent) => h("li", null,
         h("button", { type: "button", "aria-label": `Star feature ${latent}`,
           onclick: () => set(latent, { star: true }) }, "☆"), " ",

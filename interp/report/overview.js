@@ -3,19 +3,14 @@
 "use strict";
 
 report.views.overview = (() => {
-  const { about, columns, latents, tokens, order, ranked, shares, has_text: hasText } = report.data.page;
+  const { about, latents, names, tokens, ranked, shares, verdicts, has_text: hasText } = report.data.page;
   const compared = report.data.page.null;
-  const { verdictOf, labelOf, isIdle } = report.selection;
-  const N_SHOWN = 6;
+  const { verdictOf, verdictCounts } = report.selection;
   const N_HITS = 5;
   const MAP_SIZE = [340, 255];
-  /* What a card is an example of, and how it was chosen, where too few features are of the kinds looked for. */
-  const NEXT = ["Next in the table's order",
-    "The first in the order of the table whose commonest token is on no other card."];
 
   function sentence() {
-    let idle = 0;
-    for (let i = 0; i < latents; i++) if (isIdle(i)) idle++;
+    const idle = verdictCounts.reduce((sum, [verdict, n]) => sum + (verdicts[verdict]?.idle ? n : 0), 0);
     const size = `Scanned on ${format.count(tokens)} ${hasText ? "tokens" : "rows"}: `;
     const work = [`${format.count(latents - idle)} `, term("feature", "features"),
       ` are in use, ${format.count(idle)} are `, term("dead"), " or ", term("faint"), "."];
@@ -79,25 +74,8 @@ report.views.overview = (() => {
 
   const PANELS = { "one meaning": oneMeaning, learnt, effect };
 
-  /* Choices of six features: those that the run chose, filled up with the first in the recommended order whose most
-   * common tokens differ. */
-  function draws() {
-    const chosen = report.data.page.worth_showing;
-    const seen = new Set();
-    const known = new Set(chosen.flat().map(([latent]) => latent));
-    const others = [];
-    for (const latent of order) {
-      if (known.size + others.length >= N_SHOWN * chosen.length) break;
-      const token = hasText ? (columns.tokens[latent][0] ?? "").trim().toLowerCase() : labelOf(latent) ?? latent;
-      if (isIdle(latent) || known.has(latent) || seen.has(token)) continue;
-      seen.add(token);
-      others.push(ranked && known.size ? [latent, ...NEXT] : [latent]);
-    }
-    return chosen.map((some) => [...some, ...others.splice(0, N_SHOWN - some.length)]).filter((some) => some.length);
-  }
-
-  /* why, choice: what it is an example of, and how it was chosen (columns.py); neither if it is only the next in the
-   * order. Each of several senses shows its strongest firing. */
+  /* why, choice: what it is an example of, and how it was chosen (page_order.py); both may be empty. Each of several
+   * senses shows its strongest firing. */
   async function card([latent, why, choice]) {
     const feature = await loadFeature(latent);
     const senses = feature.senses ?? [];
@@ -126,7 +104,8 @@ report.views.overview = (() => {
       h("i.dot", { "--hue": hueOfVerdict(verdictOf(latent)) }),
       h("span.rule", null, report.captions.brief(latent)));
 
-    function find() {
+    async function find() {
+      await loadTable();
       const { n, first } = report.search.best(field.value, N_HITS);
       [hits, at] = [first, -1];
       const more = n > first.length ? `Enter: all ${format.count(n)} in the table` : "No feature fits.";
@@ -169,7 +148,7 @@ report.views.overview = (() => {
     if (section.childElementCount) return;
     const titled = (title, ...more) => h("div.headed", null, h("h2", null, title), more);
     const cardsPlace = h("div.cards", null, h("p.waiting", null, "Reading …"));
-    const choices = draws();
+    const choices = [...report.data.page.worth_showing];
     const draw = async () => {
       const some = choices.shift() ?? [];
       choices.push(some);
@@ -193,17 +172,17 @@ report.views.overview = (() => {
         titled(hasText ? "Features worth a look" : "Features that detect a label best",
           h("a", { href: "#features" }, `All ${format.count(latents)}`), report.notes.links(), search(), another),
         h("p.muted.next", null,
-          report.data.page.worth_showing[0]?.length ? "A title above a card tells how it was chosen. " : null,
+          choices[0]?.[0][1] ? "A title above a card tells how it was chosen. " : null,
           "Open one to see where it fires, what it predicts and how sure its verdict is. ",
           h("span", null, h("kbd", null, "/"), " searches the table, ", h("kbd", null, "j"), " and ",
             h("kbd", null, "k"), " step from feature to feature, ", h("kbd", null, "s"), " stars one.")),
         cardsPlace));
-    await loadWords();
+    await Promise.all([loadTable(), loadWords()]);
     await draw();
     section.dataset.ready = "true";
     const picture = await report.views.map.small(...MAP_SIZE);
     if (!picture) return map.remove();
-    const colour = columns.kinds.length ? "the kind of text where it mostly fires" : "its verdict";
+    const colour = names.kind.length ? "the kind of text where it mostly fires" : "its verdict";
     map.append(picture, h("figcaption", null, `A point is a feature, its colour ${colour}. Near means alike. `,
       h("a", { href: "#map" }, "Open the map")));
   }

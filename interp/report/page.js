@@ -7,6 +7,10 @@
 const report = {}; // each script adds what it is for
 report.data = /** @type {{ page: PageFacts, [name: string]: any }} */ ({});
 report.views = {};
+/* The lists over the features, and the features in the recommended order; both are empty until loadTable() has come
+ * back. */
+report.columns = /** @type {TableColumns} */ ({});
+report.order = /** @type {number[]} */ ([]);
 
 function receive(name, data) {
   report.data[name] = data;
@@ -144,6 +148,22 @@ const word = (token) => vocabulary[token] ?? `⟨${token}⟩`;
 const loadWords = once(async () => {
   ({ tokens: vocabulary, characters: charactersOf } = await loadData("vocab"));
 });
+
+/* The table of all features (page_data.py), which every view but the first waits for. */
+const loadTable = once(async () => {
+  const { columns, order } = await loadData("table");
+  Object.assign(report.columns, columns);
+  for (const latent of order) report.order.push(latent);
+});
+
+/** A function that makes its value when it is first asked for it.
+ * @template V
+ * @param {() => V} make
+ * @returns {() => V} */
+function lazily(make) {
+  let made;
+  return () => (made ??= make());
+}
 
 /* What the table shows of every feature beside numbers (payloads.py), with the tokens that it needs. */
 const loadRows = async () => (await Promise.all([loadData("rows"), loadWords()]))[0];

@@ -6,11 +6,11 @@
 "use strict";
 
 report.search = (() => {
-  const { columns, order } = report.data.page;
+  const { columns, order } = report;
   const lower = (text) => text.toLowerCase();
-  const tokens = columns.tokens.map((texts) => texts.map(lower));
-  const rules = columns.rule.map((rule) => lower(report.segments.textOf(rule)));
-  const labels = columns.labels.map((label) => lower(format.words(label)));
+  const tokens = lazily(() => columns.tokens.map((texts) => texts.map(lower)));
+  const rules = lazily(() => columns.rule.map((rule) => lower(report.segments.textOf(rule))));
+  const labels = report.data.page.names.label.map((label) => lower(format.words(label)));
   const LETTER = "[\\p{L}\\p{N}_]";
 
   /* The head of a rule: the words up to where it names a second thing or says where the first stands. */
@@ -69,11 +69,11 @@ report.search = (() => {
   function prepare(i = 0) {
     window.requestIdleCallback?.((deadline) => {
       let next = i;
-      while (next < rules.length && deadline.timeRemaining() > 1) wordsOf(next++);
-      if (next < rules.length) prepare(next);
+      while (next < order.length && deadline.timeRemaining() > 1) wordsOf(next++);
+      if (next < order.length) prepare(next);
     });
   }
-  window.addEventListener("load", () => prepare());
+  window.addEventListener("load", () => loadTable().then(() => prepare()));
 
   const isToken = ({ text, quoted }, token) => (quoted ? token : token.trim()) === text;
   const isIn = (each, text) => (each.number ? text.search(each.word) >= 0 : text.includes(each.text));
@@ -91,7 +91,7 @@ report.search = (() => {
   function isTogether(terms, i) {
     if (terms.length < 2 || !terms.every(({ field }) => field === "")) return false;
     const words = terms.map(({ text }) => text).join(" ");
-    const named = [rules[i], wordsOf(i), ...(report.captions.byLabel(i) ? [labels[columns.label[i]]] : [])];
+    const named = [rules()[i], wordsOf(i), ...(report.captions.byLabel(i) ? [labels[columns.label[i]]] : [])];
     return named.some((text) => ` ${headOf(text)} `.includes(` ${words} `));
   }
 
@@ -112,8 +112,8 @@ report.search = (() => {
       if (columns.rule[i].length === 1 && namedBy(i).size === 1 && namedBy(i).has(token)) return 6 + share;
       return namedBy(i).has(token) ? 3 + 2 * share : 2 + 3 * share;
     };
-    if (within("tok")) most = Math.max(most, ...tokens[i].map(ofToken));
-    if (within("rule")) most = Math.max(most, asWords(each, rules[i]), asWords(each, wordsOf(i)));
+    if (within("tok")) most = Math.max(most, ...tokens()[i].map(ofToken));
+    if (within("rule")) most = Math.max(most, asWords(each, rules()[i]), asWords(each, wordsOf(i)));
     if (within("label") && columns.label[i] !== null) {
       const label = labels[columns.label[i]];
       most = Math.max(most, report.captions.byLabel(i) ? asWords(each, label) : asWord(each, label, 3));
@@ -180,7 +180,8 @@ report.search = (() => {
   function place(terms, i) {
     const fitting = terms.filter((each) => each.text && (!each.field || each.field === "tok"));
     for (const suits of [isToken, isIn]) {
-      const places = [...tokens[i].keys()].filter((k) => fitting.some((each) => suits(each, tokens[i][k])));
+      const own = tokens()[i];
+      const places = [...own.keys()].filter((k) => fitting.some((each) => suits(each, own[k])));
       if (places.length) return places.find((k) => isStored(i, k)) ?? places[0];
     }
     return -1;

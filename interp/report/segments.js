@@ -3,7 +3,7 @@
 "use strict";
 
 report.segments = (() => {
-  const { columns } = report.data.page;
+  const { columns } = report;
   const LONG = 40; // letters of a rule from which a line may cut it, so that it has a tip
   const LONG_TOKEN = 24; // letters of a token that may be parted between two lines
   const JOINED = "\u00a0"; // a space at which no line ends

@@ -7,7 +7,7 @@
  * bin: of each latent; −1 if it has no such number or never fires. What lies beyond the edges belongs to the bin at
  * that end, so a range that reaches to an end is open there. A range is [first bin, last bin + 1]. */
 report.ranges = (() => {
-  const { columns } = report.data.page;
+  const { columns } = report;
   const TITLES = {
     monosemanticity: "One meaning",
     explanation_f1: "Rule F1",
@@ -62,16 +62,18 @@ report.ranges = (() => {
     return { title: TITLES[name], hint: HINTS[name], edges, log, bin };
   }
 
-  const everyRange = Object.keys(TITLES).map((name) => /** @type {const} */ ([name, binned(name)]));
-  const all = Object.fromEntries(everyRange.filter(([, { edges }]) => edges.length));
+  const all = lazily(() => {
+    const every = Object.keys(TITLES).map((name) => /** @type {const} */ ([name, binned(name)]));
+    return Object.fromEntries(every.filter(([, { edges }]) => edges.length));
+  });
 
   /* "0.1,0.5" for an address; an end that is open is left out. */
-  const written = (name, [from, to], { edges } = all[name]) =>
+  const written = (name, [from, to], { edges } = all()[name]) =>
     [from ? edges[from] : "", to < edges.length - 1 ? edges[to] : ""].join(",");
 
   /* The range that a text describes, with its ends at the nearest edges; null if it describes none. */
   function read(name, text) {
-    const { edges } = all[name], ends = (text ?? "").split(",");
+    const { edges } = all()[name], ends = (text ?? "").split(",");
     if (ends.length !== 2 || ends.some((end) => !Number.isFinite(Number(end)))) return null;
     const distance = (x, k) => Math.abs(edges[k] - x);
     const nearest = (x) => edges.reduce((best, _, k) => (distance(x, k) < distance(x, best) ? k : best), 0);
@@ -84,11 +86,12 @@ report.ranges = (() => {
 })();
 
 report.selection = (() => {
-  const { columns, latents, order: recommended, verdicts } = report.data.page;
+  const { latents, names, verdicts, verdict_counts: verdictCounts, kind_counts: kindCounts } = report.data.page;
+  const { columns, order: recommended } = report;
   const { parse, quality } = report.search;
   const ranges = report.ranges.all;
   const N_COMMON_KINDS = 14;
-  const verdictOf = (i) => columns.verdicts[columns.verdict[i]];
+  const verdictOf = (i) => names.verdict[columns.verdict[i]];
   /** The groups of its verdict (verdict_looks.py); none of a verdict that another tool gave.
    * @type {(i: number) => Partial<VerdictLook>} */
   const groupsOf = (i) => verdicts[verdictOf(i)] ?? {};
@@ -103,22 +106,12 @@ report.selection = (() => {
   };
   /* Its one meaning is its token, so no probability decides on it. */
   const isOfOneToken = (i) => groupsOf(i).one_meaning && !groupsOf(i).by_probability;
-  /* How many have each verdict, the commonest first: [verdict, n], …. */
-  const verdictCounts = (() => {
-    const n = new Map(columns.verdicts.map((name) => [name, 0]));
-    for (const k of columns.verdict) n.set(columns.verdicts[k], n.get(columns.verdicts[k]) + 1);
-    return [...n].sort(([, a], [, b]) => b - a);
-  })();
-  const labelOf = (i) => columns.labels[columns.label[i]] ?? null;
+  const labelOf = (i) => names.label[columns.label[i]] ?? null;
   /* The kind of text in which it fires half of the time or more. */
-  const kindOf = (i) => columns.kinds[columns.kind[i]] ?? null;
+  const kindOf = (i) => names.kind[columns.kind[i]] ?? null;
   const REST = ["other_kinds", "mixed_kinds"]; // the less common ones, and where none has half of the firings
   /* The most common kinds of text, as many as can be told apart by their colours (map.js). */
-  const commonKinds = (() => {
-    const n = new Map(columns.kinds.map((kind) => [kind, 0]));
-    for (const k of columns.kind) if (k !== null) n.set(columns.kinds[k], n.get(columns.kinds[k]) + 1);
-    return [...n].sort((a, b) => b[1] - a[1]).slice(0, N_COMMON_KINDS).map(([kind]) => kind);
-  })();
+  const commonKinds = kindCounts.slice(0, N_COMMON_KINDS).map(([kind]) => kind);
   /* The same for colours: a common kind or one of REST. */
   const inColours = (kind) => (kind === null ? REST[1] : commonKinds.includes(kind) ? kind : REST[0]);
   const commonKindOf = (i) => inColours(kindOf(i));
@@ -171,14 +164,14 @@ report.selection = (() => {
    * if it is in none), whether it may leave any out, and whether it lets a latent through. */
   const FACETS = {
     verdict: {
-      parts: columns.verdicts.length,
+      parts: names.verdict.length,
       of: (i) => columns.verdict[i],
       isOn: () => state.verdict.length > 0 || !state.terms.length,
       lets: (i) => (state.verdict.length ? state.verdict.includes(verdictOf(i)) : !isIdle(i)),
     },
     kind: {
-      parts: columns.kinds.length + 1,
-      of: (i) => columns.kind[i] ?? columns.kinds.length,
+      parts: names.kind.length + 1,
+      of: (i) => columns.kind[i] ?? names.kind.length,
       isOn: () => state.kind !== "",
       lets: (i) => [kindOf(i), commonKindOf(i)].includes(state.kind),
     },
@@ -195,26 +188,27 @@ report.selection = (() => {
       lets: (i) => report.notes.isNoted(i),
     },
   };
-  for (const [name, { edges, bin }] of Object.entries(ranges)) {
+  const ofRange = ([name, { edges, bin }]) => {
     const lets = (i) => bin[i] >= state.ranges[name][0] && bin[i] < state.ranges[name][1];
-    FACETS[name] = { parts: edges.length - 1, of: (i) => bin[i], isOn: () => name in state.ranges, lets };
-  }
-  const FACET_NAMES = Object.keys(FACETS);
+    return [name, { parts: edges.length - 1, of: (i) => bin[i], isOn: () => name in state.ranges, lets }];
+  };
+  const facets = lazily(() => ({ ...FACETS, ...Object.fromEntries(Object.entries(ranges()).map(ofRange)) }));
 
   /* Select, count in each facet's parts what all other filters leave, and sort; of equals, those first that come first
    * in the recommended order. */
   function arrange() {
     state.terms = parse(state.query);
-    counts = Object.fromEntries(FACET_NAMES.map((name) => [name, new Array(FACETS[name].parts).fill(0)]));
+    const all = facets(), everyName = Object.keys(all);
+    counts = Object.fromEntries(everyName.map((name) => [name, new Array(all[name].parts).fill(0)]));
     has = new Uint8Array(latents);
     const { value } = KEYS[state.sort] ?? {}, kept = [];
-    const active = FACET_NAMES.filter((name) => FACETS[name].isOn());
+    const active = everyName.filter((name) => all[name].isOn());
     for (const i of recommended) {
       const fit = !matches(i) ? 0 : state.terms.length ? quality(state.terms, i) : 1;
-      const out = fit ? active.filter((name) => !FACETS[name].lets(i)) : null;
+      const out = fit ? active.filter((name) => !all[name].lets(i)) : null;
       if (!fit || out.length > 1) continue;
-      for (const name of out.length ? out : FACET_NAMES) {
-        const part = FACETS[name].of(i);
+      for (const name of out.length ? out : everyName) {
+        const part = all[name].of(i);
         if (part >= 0) counts[name][part]++;
       }
       if (out.length) continue;
@@ -294,14 +288,14 @@ report.selection = (() => {
     const corners = asked.get("part") ?? "";
     const isPolygon = /^-?[\d.]+(,-?[\d.]+){5,}$/.test(corners) && corners.split(",").length % 2 === 0;
     const wanted = asked.get("verdict")?.split(",") ?? [];
-    const read = Object.keys(ranges).map((name) => [name, report.ranges.read(name, asked.get(name))]);
+    const read = Object.keys(ranges()).map((name) => [name, report.ranges.read(name, asked.get(name))]);
     set({
       query: asked.get("q") ?? "",
-      verdict: columns.verdicts.filter((name) => wanted.includes(name)),
+      verdict: names.verdict.filter((name) => wanted.includes(name)),
       starred: known("starred", ["1"]) ?? "",
       noted: known("noted", ["1"]) ?? "",
-      label: known("label", columns.labels) ?? "",
-      kind: known("in", [...columns.kinds, ...REST]) ?? "",
+      label: known("label", names.label) ?? "",
+      kind: known("in", [...names.kind, ...REST]) ?? "",
       part: isPolygon ? corners : "",
       ranges: Object.fromEntries(read.filter(([, range]) => range)),
       sort,
@@ -312,7 +306,7 @@ report.selection = (() => {
   /* How many faint and dead latents are left out only because they are. */
   const idleLeftOut = () =>
     (state.verdict.length || state.terms.length ? 0
-      : columns.verdicts.reduce((n, name, k) => (verdicts[name]?.idle ? n + counts.verdict[k] : n), 0));
+      : names.verdict.reduce((n, name, k) => (verdicts[name]?.idle ? n + counts.verdict[k] : n), 0));
 
   /* Write the question into the address, so that a copied link and a reload show the same. */
   function remember() {

@@ -65,16 +65,13 @@ report.verdictHeading = (kind) => h("div.headed", null, h(kind, null, "Verdicts"
 /* How many latents have each verdict: one bar in parts, whose legend leads to the latents. */
 report.verdictBar = () => {
   const { latents } = report.data.page;
-  const { verdictOf, verdictCounts, isUnsure } = report.selection;
-  const unsure = new Map(verdictCounts.map(([verdict]) => [verdict, 0]));
-  for (let i = 0; i < latents; i++) if (isUnsure(i)) unsure.set(verdictOf(i), unsure.get(verdictOf(i)) + 1);
-  const part = ([verdict, n]) =>
-    h("i", { "--n": n, "--unsure": n ? unsure.get(verdict) / n : 0, "--hue": hueOfVerdict(verdict) });
-  const told = ([verdict, n]) => `${format.percent(n / latents)} of all`
-    + (unsure.get(verdict) ? `, ${format.count(unsure.get(verdict))} of them unsure` : "");
-  const item = ([verdict, n]) => h("li", null, h("a", { href: `#features?verdict=${verdict}`,
-    "data-tip": told([verdict, n]) }, verdictElement(verdict), " ", h("span.number", null, format.count(n))),
-  h("small", { "aria-hidden": "true" }, told([verdict, n])));
+  const { verdictCounts } = report.selection;
+  const part = ([verdict, n, unsure]) => h("i", { "--n": n, "--unsure": unsure / n, "--hue": hueOfVerdict(verdict) });
+  const told = ([, n, unsure]) => `${format.percent(n / latents)} of all`
+    + (unsure ? `, ${format.count(unsure)} of them unsure` : "");
+  const item = (one) => h("li", null, h("a", { href: `#features?verdict=${one[0]}`, "data-tip": told(one) },
+    verdictElement(one[0]), " ", h("span.number", null, format.count(one[1]))),
+  h("small", { "aria-hidden": "true" }, told(one)));
   return h("div.verdicts", { role: "group", "aria-label": "Verdicts" },
     h("div.parts", { "aria-hidden": "true" }, verdictCounts.map(part)),
     h("ul.legend", null, verdictCounts.map(item)));

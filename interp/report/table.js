@@ -13,7 +13,7 @@ report.table = (() => {
   const ON_FOUND = `${STRONGEST} on the token found`;
   /* The columns: the number that sorts each, if any, its head, and what the number is or its unit, with the ends of
    * what is drawn below it. One in which no row has a value is left out. */
-  const COLUMNS = [
+  const shown = lazily(() => [
     ["latent", "latent", "Feature"],
     ["verdict", "monosemanticity", "One meaning", "probability, 0 to 1"],
     ["explanation", null, "Fires on", STRONGEST],
@@ -22,7 +22,7 @@ report.table = (() => {
     ["density", "density", "Density", hasText ? "of tokens" : "of rows"],
     ["learnt", "learnt", "Learnt", "probability"],
     ["effect", "effect", "Effect", EFFECT_SPAN ? `nats, ${endsOf(EFFECT_SPAN)}` : "nats"],
-  ].filter(([name]) => columns[name]?.some((x) => x !== null) ?? true);
+  ].filter(([name]) => columns[name]?.some((x) => x !== null) ?? true));
   const SAID = { // of the columns that are not sorted by
     explanation: "its label or rule, and below it its strongest firing",
     activations: "how often each activation occurs, from the smallest to the largest; heights are square roots of the "
@@ -244,7 +244,7 @@ report.table = (() => {
     return h(
       "tr",
       { role: "row", "aria-rowindex": place + 2, class: hasCursor && place === cursor ? "at" : null, "data-latent": i },
-      COLUMNS.map(([name]) => h(`td.${name}`, { role: "cell" }, content[name])),
+      shown().map(([name]) => h(`td.${name}`, { role: "cell" }, content[name])),
     );
   }
 
@@ -291,10 +291,10 @@ report.table = (() => {
 
   function build(section) {
     body = h("tbody", { role: "rowgroup" });
-    const head = h("thead", { role: "rowgroup" }, h("tr", { role: "row", "aria-rowindex": 1 }, COLUMNS.map(header)));
+    const head = h("thead", { role: "rowgroup" }, h("tr", { role: "row", "aria-rowindex": 1 }, shown().map(header)));
     const table = h("table", { role: "table", "aria-rowcount": latents + 1, "aria-label": "Features" }, head, body);
     const onscroll = () => requestAnimationFrame(() => draw());
-    const isLeftOut = (name) => !COLUMNS.some(([column]) => column === name);
+    const isLeftOut = (name) => !shown().some(([column]) => column === name);
     scroller = h("div.scroller", { onscroll, tabindex: "0", role: "region", "aria-label": "Features, scrollable",
       ...Object.fromEntries(["learnt", "effect"].filter(isLeftOut).map((name) => [`--${name}`, " "])) }, table);
     body.addEventListener("click", (event) => {

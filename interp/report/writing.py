@@ -2,7 +2,6 @@
 
 import html
 import json
-import math
 import re
 from codecs import BOM_UTF16_LE
 from collections.abc import Mapping
@@ -12,41 +11,19 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from interp.checks.errors import DamagedError, InterpError
 from interp.compare.null_dictionaries import Nulls
-from interp.display.byte_parts import COMMON_LETTERS, FIRST_BYTES
 from interp.display.cards import script_json
-from interp.display.segments import as_text
-from interp.display.verdict_looks import verdict_css, verdicts_of_page
-from interp.display.verdict_names import WITHOUT_SCORES
+from interp.display.verdict_looks import verdict_css
 from interp.features.scan_folder import masks_of
-from interp.report.captions import RuleReader, captions, senses_in_segments
-from interp.report.characters import characters_of_parts
-from interp.report.columns import overview_examples, page_order, shares_in_words, table_columns
-from interp.report.contexts import (
-    PICTURES_A_FILE,
-    Contexts,
-    picture_files,
-    positions,
-    sequences_a_file,
-    text_files,
-)
 from interp.report.inputs import ReportInputs, report_inputs
 from interp.report.json_text import encode, pack
-from interp.report.latent_map import map_payload
-from interp.report.latent_pairs import common_properties, pairs_shown
 from interp.report.notes import features_key
-from interp.report.null_shares import closest_null
-from interp.report.payloads import LATENTS_PER_CHUNK, payloads, row_evidence, sense_counts, sense_tokens
-from interp.report.summary import describe_page, summary
-from interp.report.three_questions import effect_accounts, question_shares
-from interp.report.verdict_evidence import explanations, most_shared, sense_rows, senses_in, senses_of, verdict_evidence
+from interp.report.page_data import PageData
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
-from interp.statistics.cutoffs import MIN_F1
 from interp.storage.folders import whole_folder
 
 STYLES = ("base", "feature", "compare", "overview", "evidence", "summary", "phone", "print", "table", "map")
@@ -159,94 +136,25 @@ def _write_assets(folder: Path, page: str) -> None:
 
 
 def _write_data(folder: Path, inputs: ReportInputs, seed: int, progress: Progress) -> None:
-    """Write every data file of the page: what the whole page needs, the figures, and the details of the features, in
-    chunks."""
-    features = inputs.features
-    total = math.ceil(features.d_sae / LATENTS_PER_CHUNK) + 3
-    verdicts = inputs.verdicts
-    senses = senses_in(verdicts)
-    rows_of_senses = sense_rows(senses, features.tokens.numel())
-    rows = features.sql("select distinct row from examples")["row"].tolist()
-    contexts = Contexts(features, inputs.labels, np.array([*rows, *(row for *_, row in rows_of_senses)], np.int64))
-    accounts = senses_of(senses, rows_of_senses, contexts)
-    evidence = verdict_evidence(inputs.evidence, verdicts.index[~verdicts["verdict"].isin(WITHOUT_SCORES)])
-    columns = table_columns(features, inputs.table, verdicts, inputs.effects)
-    in_words = shares_in_words(features) if features.has_text else None
-    examples = overview_examples(inputs.table, verdicts, senses, inputs.effects, in_words)
-    characters = characters_of_parts(features.vocab, features.tokens.numpy()) if features.has_vocab else {}
-    read = RuleReader(features, columns["tokens"], characters)
-    named = captions(features, inputs.table, columns, accounts, read)
-    accounts = senses_in_segments(accounts, read)
-    for name in ("explanation", "raises", "at_strongest", "kind_share"):  # which the captions tell
-        del columns[name]
-    facts = {
-        **_page_facts(inputs),
-        "label_sets": contexts.label_sets,
-        "evidence": [measure._asdict() for measure in evidence.measures],
-        "order": page_order(inputs.table, verdicts, examples),
-        "worth_showing": examples,
-        "columns": columns | {"rule": [one.rule for one in named], "brief": [one.brief for one in named]},
-    }
+    """Write every data file of the page."""
+    data = PageData(inputs, seed)
+    total = data.n_chunks + 3
     folder.mkdir()
-    _write_script(folder, "page", facts)
-    _write_script(folder, "vocab", encode({"tokens": features.vocab, "characters": characters}))
-    _write_script(folder, "rows", encode(row_evidence(features, accounts)))
-    for name, tokens in text_files(features):
-        _write_script(folder, name, encode(tokens))
-    for name, pictures in picture_files(features, rows):
-        _write_script(folder, name, encode(pictures))
+    _write_script(folder, "page", data.first())
+    _write_script(folder, "table", encode(data.table()))
+    _write_script(folder, "vocab", encode(data.vocab()))
+    _write_script(folder, "rows", encode(data.rows()))
+    for name, content in data.text():
+        _write_script(folder, name, encode(content))
     progress(1, total, "drawing the figures")
-    _write_script(folder, "summary", encode(summary(inputs)))
+    _write_script(folder, "summary", encode(data.summary()))
     progress(2, total, "mapping the decoder")
-    kinds = [None if kind is None else columns["kinds"][kind] for kind in columns["kind"]]
-    _write_script(folder, "map", encode(map_payload(inputs, kinds, [one.rule for one in named], seed)))
+    _write_script(folder, "map", encode(data.map()))
     progress(3, total, "writing features")
-    pairs = pairs_shown(features)
-    pairs_of: dict[int, list[list]] = {}
-    for (latent, other), shared in zip(pairs.tolist(), common_properties(features, pairs), strict=True):
-        pairs_of.setdefault(latent, []).append([other, *shared])
-    extras: dict[str, Mapping[int, Any]] = {
-        "pairs": pairs_of,
-        "senses": accounts,
-        "sense_counts": sense_counts(features, accounts),
-        "sense_tokens": sense_tokens(features, accounts),
-        "effects": effect_accounts(inputs),
-        "positions": positions(features),
-        "explanation": explanations(verdicts),
-        "shared": {latent: as_text(read(latent, words)) for latent, words in most_shared(verdicts).items()},
-        "caption": {latent: as_text([one.title, one.below]) for latent, one in enumerate(named)},
-        "evidence": evidence.rows,
-    }
-    for done, (name, payload) in enumerate(payloads(features, inputs.table, contexts, extras), 4):
-        _write_script(folder, name, encode(payload))
+    for done, (name, content) in enumerate(data.chunks(), 4):
+        _write_script(folder, name, encode(content))
         progress(done, total, "writing features")
     progress(total, total, "page written")
-
-
-def _page_facts(inputs: ReportInputs) -> dict[str, Any]:
-    """Return what the whole page needs of the run: names, sizes, how verdicts look, shares and headlines."""
-    features = inputs.features
-    return {
-        "title": inputs.title,
-        "about": describe_page(inputs),
-        "key": features_key(features),
-        "latents": features.d_sae,
-        "tokens": features.meta["n_tokens"],
-        "n_ctx": features.n_ctx,
-        "chunk": LATENTS_PER_CHUNK,
-        "sequences_a_file": sequences_a_file(features),
-        "has_text": features.has_text,
-        "pictures_a_file": PICTURES_A_FILE if features.render is not None and not features.has_text else 0,
-        "ranked": inputs.ranking is not None,
-        "verdicts": verdicts_of_page(),
-        "min_f1": MIN_F1,
-        "first_bytes": FIRST_BYTES,
-        "common_letters": COMMON_LETTERS,
-        "shares": question_shares(inputs) if features.has_text else [],
-        "null": closest_null(inputs),
-        "headlines": [panel["headline"] for panel in inputs.panels if "headline" in panel],
-        "logits": features.meta["logit_effects"],
-    }
 
 
 def _write_script(folder: Path, name: str, data: Any) -> None:

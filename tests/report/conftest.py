@@ -32,7 +32,7 @@ def address(tmp_path_factory) -> str:
     )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("interp.report.latent_map.MIN_FOR_UMAP", 99)  # whose compiling takes longer than all the rest
-        for module in ("interp.report.writing", "interp.report.payloads"):
+        for module in ("interp.report.page_data", "interp.report.payloads"):
             patch.setattr(sys.modules[module], "LATENTS_PER_CHUNK", 8)
         return write_report(store, folder / "page", ranking=planted_ranking()).as_uri()
 

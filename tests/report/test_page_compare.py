@@ -162,7 +162,7 @@ def test_a_pair_of_the_lists_of_the_nearest_alone_is_not_said_to_have_nothing_in
 def test_a_comparison_of_what_is_not_there_says_so(browser, address):
     browser.open(address)
     offered = "Array.from(document.querySelectorAll('#compare .begin a'), (e) => e.getAttribute('href'))"
-    order = browser.evaluate("report.data.page.order")
+    order = browser.evaluate("report.order")
     for asked, said in (
         ("", "Name two"),
         ("/99", "no feature 99"),

@@ -238,7 +238,7 @@ def test_one_sentence_tells_that_the_predictions_change_and_the_loss_does_not(br
 def test_a_feature_of_one_meaning_says_what_its_senses_are(browser, address):
     browser.open(f"{address}#feature/{SPLIT}")
     said = f"""(async () => {{{{
-        report.data.page.columns.monosemanticity[{SPLIT}] = {{}};
+        report.columns.monosemanticity[{SPLIT}] = {{}};
         const section = h("div");
         await report.views.feature.show(section, "{SPLIT}");
         return section.querySelector(".name").textContent;
@@ -268,7 +268,7 @@ def test_an_effect_stands_in_the_head_of_each_feature_that_was_ablated(browser, 
     browser.open(f"{address}#feature/3")
     for latent, effect, said in ((2, [0.01, -0.1, 0.2], "effect none seen"), (3, [-0.02, -0.03, -0.01], "−0.020 nats")):
         names = zip(("effect", "effect_low", "effect_high"), effect, strict=True)
-        put = "; ".join(f"report.data.page.columns.{name}[{latent}] = {value}" for name, value in names)
+        put = "; ".join(f"report.columns.{name}[{latent}] = {value}" for name, value in names)
         browser.evaluate(
             f"{put}; location.hash = '#feature/{latent}'; report.views.feature.show("
             f"document.getElementById('feature'), '{latent}')"
@@ -301,7 +301,7 @@ def test_the_lead_uses_a_label_instead_of_a_rule_if_it_fits_better(browser, addr
     assert browser.text("#feature .title") == ['on  +: after " return" or " +" F1 0.50']
     assert 0 < len(browser.text("#feature .predicts .token")) <= 5
     browser.open(f"{address}#feature/3")
-    f1 = browser.evaluate("report.data.page.columns.label_f1[3]")
+    f1 = browser.evaluate("report.columns.label_f1[3]")
     lead = 'the token "returned" F1 0.50'
     assert f1 > 0.5 and browser.text("#feature .title") == [f"python label F1 {f1:.2f}"]
     assert browser.text("#feature .lead dd")[0] == lead

@@ -331,7 +331,7 @@ def test_a_kind_is_named_within_its_own_outlines_and_never_within_that_of_anothe
             return tint.isPointInFill(at);
         };
         const named = Array.from(document.querySelectorAll(".names .region"))
-            .filter((e) => e.style.visibility === "visible" && report.data.page.columns.kinds.includes(e.textContent));
+            .filter((e) => e.style.visibility === "visible" && report.data.page.names.kind.includes(e.textContent));
         const within = (e) => tints.filter((tint) => isIn(tint, e)).map((tint) => tint.dataset.name);
         return named.map((e) => [e.textContent, within(e)]);
     })()"""

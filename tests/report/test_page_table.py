@@ -67,7 +67,7 @@ def test_the_recommended_order_breaks_ties_and_any_other_is_chosen_by_a_head_or_
     browser.click(".ordering .turn")
     assert latents(browser)[0] == D_SAE - 1
     browser.evaluate(choose % "max")
-    most = "report.data.page.columns.max"
+    most = "report.columns.max"
     assert browser.evaluate(f"{most}[{latents(browser)[0]}] === Math.max(...{most})")
     assert browser.evaluate("Array.from(document.querySelectorAll('th'), (e) => e.ariaSort)").count("none") == 4
     shown = "Array.from(document.querySelectorAll('.scroller th'), (e) => e.className)"
@@ -109,7 +109,7 @@ def test_search_ranks_by_the_match_and_shows_it(browser, address):
 
 def test_a_match_at_the_head_of_a_rule_comes_first_and_of_equals_that_with_the_larger_f1(browser, address):
     browser.open(f"{address}#features")
-    f1 = "report.data.page.columns.explanation_f1"
+    f1 = "report.columns.explanation_f1"
     browser.evaluate(f"{f1}[2] = 0.9; {f1}[26] = 0.8")
     assert found(browser, "rule:return")[:2] == [1, 2], "where it fires on it, then where it fires after it"
     assert found(browser, "rule:w1")[:2] == [15, 26], "the word, then of its parts the one with the larger F1"
@@ -128,7 +128,7 @@ def test_numbers_are_found_whole(browser, address):
 
 def test_a_label_with_a_low_f1_is_left_out_and_an_unsure_verdict_is_marked(browser, address):
     browser.open(f"{address}#features")
-    columns = "report.data.page.columns"
+    columns = "report.columns"
     assert browser.text("optgroup[label='Detects the label'] option") == ["python"]
     f1 = browser.evaluate(f"{columns}.label.map((at, i) => [at === null, {columns}.label_f1[i]])")
     assert {blank for blank, _ in f1} == {True, False} and all(blank == ((of or 0) < 0.3) for blank, of in f1)
@@ -146,9 +146,9 @@ def test_a_label_with_a_low_f1_is_left_out_and_an_unsure_verdict_is_marked(brows
 
 def test_a_verdict_of_another_tool_is_of_no_group(browser, address):
     browser.open(f"{address}#features")
-    browser.evaluate("report.data.page.columns.verdicts.push('made_elsewhere')")
-    browser.evaluate("report.data.page.columns.verdict[3] = report.data.page.columns.verdicts.length - 1; 0")
-    browser.evaluate("report.data.page.columns.sure[3] = false; 0")
+    browser.evaluate("report.data.page.names.verdict.push('made_elsewhere')")
+    browser.evaluate("report.columns.verdict[3] = report.data.page.names.verdict.length - 1; 0")
+    browser.evaluate("report.columns.sure[3] = false; 0")
     groups = "[(i) => report.selection.isUnsure(i), report.selection.isIdle, report.selection.isInseparable]"
     assert browser.evaluate(f"{groups}.map((isOf) => Boolean(isOf(3)))") == [False, False, False]
     browser.search("#3")
@@ -159,7 +159,7 @@ def test_chips_count_what_they_would_leave_of_the_result(browser, address):
     browser.open(f"{address}#features")
     chip = "(c) => [c.dataset.verdict ?? 'starred', c.lastChild.textContent]"
     counts = f"Array.from(document.querySelectorAll('.chips .chip:not([hidden])'), {chip})"
-    verdicts = browser.evaluate("report.data.page.columns.verdict.map((k) => report.data.page.columns.verdicts[k])")
+    verdicts = browser.evaluate("report.columns.verdict.map((k) => report.data.page.names.verdict[k])")
     assert dict(browser.evaluate(counts)) == {v: str(verdicts.count(v)) for v in set(verdicts)} | {"starred": "0"}
     shown = found(browser, "w1")
     of_result = dict(browser.evaluate(counts))
@@ -173,8 +173,8 @@ def test_chips_count_what_they_would_leave_of_the_result(browser, address):
 
 def test_a_kind_of_text_is_chosen_in_the_table_as_on_the_map(browser, address):
     browser.open(f"{address}#features")
-    inside = browser.evaluate("report.data.page.columns.kind.flatMap((k, i) => (k === null ? [] : [[k, i]]))")
-    kinds = browser.evaluate("report.data.page.columns.kinds")
+    inside = browser.evaluate("report.columns.kind.flatMap((k, i) => (k === null ? [] : [[k, i]]))")
+    kinds = browser.evaluate("report.data.page.names.kind")
     python = {i for k, i in inside if kinds[k] == "python"}
     field = "document.querySelector('select[aria-label=\"Label or kind of text\"]')"
     browser.evaluate(f"{field}.value = 'kind:python'; {field}.dispatchEvent(new Event('change'))")
@@ -217,7 +217,7 @@ def test_a_row_leads_with_the_tokens_that_are_the_title_of_its_page(browser, add
     rule = 'after " return" or " +"'
     assert browser.text(lead)[0] == f"on  +: {rule}"
     vague = json.dumps([{"vague": [{"muted": ["only on "]}, {"commonest": [0]}]}])
-    browser.evaluate(f"report.data.page.columns.brief[2] = {vague}; report.selection.set({{}}); null")
+    browser.evaluate(f"report.columns.brief[2] = {vague}; report.selection.set({{}}); null")
     assert browser.text(lead)[0] == f"only on  + 100 % {rule}" and browser.text(f"{lead} .weak") == [rule]
     browser.search("after")
     assert browser.text(lead)[0] == rule and browser.text(f"{lead} mark") == ["after"], "the rule, if it is found"
@@ -225,14 +225,14 @@ def test_a_row_leads_with_the_tokens_that_are_the_title_of_its_page(browser, add
 
 def test_a_token_without_a_stored_example_is_told(browser, address):
     browser.open(f"{address}#features")
-    stored = "report.data.page.columns.stored"
+    stored = "report.columns.stored"
     assert browser.evaluate(f"{stored}.every((bits) => bits & 1)"), "each has an example of its commonest token"
-    token = browser.evaluate(f"report.data.page.columns.tokens[{SPLIT}][1].trim()")
+    token = browser.evaluate(f"report.columns.tokens[{SPLIT}][1].trim()")
     rank = "report.search.quality(report.search.parse('tok:%s'), %d)"
     before = browser.evaluate(rank % (token, SPLIT))
-    share = browser.evaluate(f"report.data.page.columns.token_shares[{SPLIT}]")
+    share = browser.evaluate(f"report.columns.token_shares[{SPLIT}]")
     assert 1 >= share[0] >= share[1] > 0 and before == pytest.approx(2 + 3 * share[1], abs=1e-3)
-    browser.evaluate(f"report.data.page.columns.token_shares[{SPLIT}][1] = 0.01")
+    browser.evaluate(f"report.columns.token_shares[{SPLIT}][1] = 0.01")
     assert browser.evaluate(rank % (token, SPLIT)) == pytest.approx(2.03, abs=1e-3), "the rarer its firings, the lower"
     browser.evaluate(f"{stored}[{SPLIT}] = 1")
     found(browser, f"tok:{token}")
@@ -335,7 +335,7 @@ def test_an_address_that_asks_for_what_is_not_here_shows_all(browser, address):
 def test_a_range_is_chosen_by_keys_or_by_dragging_and_is_in_the_address(browser, address):
     browser.open(f"{address}#features")
     browser.click(".turn.ranged")
-    f1, n = "report.data.page.columns.explanation_f1", len(latents(browser))
+    f1, n = "report.columns.explanation_f1", len(latents(browser))
     browser.evaluate("document.querySelector('[data-range=explanation_f1] .handle').focus()")
     for _ in range(6):
         browser.press("ArrowRight")

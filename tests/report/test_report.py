@@ -28,20 +28,15 @@ from interp.features.feature_store import FeatureStore
 from interp.figures.print_layout import with_print_layout
 from interp.figures.theme import VERDICT_COLOURS
 from interp.report import assets, decoder_layout, write_report
-from interp.report.columns import (
-    OverviewExample,
-    _raised_by_alike,
-    overview_examples,
-    page_order,
-    surroundings,
-    table_columns,
-)
+from interp.report.columns import _raised_by_alike, surroundings, table_columns
 from interp.report.contexts import activations_around, encode_examples, positions
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import columns_of, encode_tokens, format_percent, number, numbers, pack
 from interp.report.latent_map import map_names
 from interp.report.latent_pairs import common_properties
 from interp.report.null_shares import closest_null, format_large, nulls_account
+from interp.report.page_data import PageData
+from interp.report.page_order import OverviewExample, overview_examples, page_order, with_next
 from interp.report.panels import Panel, spread_points
 from interp.report.payloads import LATENTS_PER_CHUNK, sense_counts
 from interp.report.summary import summary as summary_of
@@ -325,7 +320,7 @@ def test_no_corpus_text_is_markup_in_any_file(page):
     for file in (page.parent / "data").iterdir():
         text = script(file)
         assert not set("<>&\u2028\u2029") & set(text), file.name
-    assert HOSTILE in data(page, "page")["columns"]["tokens"][1]
+    assert HOSTILE in data(page, "table")["columns"]["tokens"][1]
     assert data(page, "vocab")["tokens"] == VOCAB
 
 
@@ -410,16 +405,41 @@ def test_chunks_hold_the_other_tables_of_the_store(page, run):
 
 def test_table_has_every_latent_in_its_own_place(page):
     payload, ranking = data(page, "page"), planted_ranking().set_index("latent")
-    columns = payload["columns"]
+    columns = data(page, "table")["columns"]
     assert payload["latents"] == D_SAE and {
         len(columns[name]) for name in ("verdict", "density", "tokens", "label")
     } == {D_SAE}
     for latent in range(D_SAE):
-        assert columns["verdicts"][columns["verdict"][latent]] == ranking.loc[latent, "verdict"]
+        assert payload["names"]["verdict"][columns["verdict"][latent]] == ranking.loc[latent, "verdict"]
         assert columns["rule"][latent] == [ranking.loc[latent, "explanation"]]
         if latent != DEAD:
             assert columns["monosemanticity"][latent] == pytest.approx(ranking.loc[latent, "monosemanticity"], rel=1e-2)
     assert columns["monosemanticity"][DEAD] is None, "a dead latent was not tested"
+
+
+def test_the_first_view_is_as_small_however_many_latents_there_are(run):
+    page = PageData(run)
+    first, table = page.first(), page.table()
+    assert {len(column) for column in table["columns"].values()} == {D_SAE}
+    assert sorted(table["order"]) == list(range(D_SAE))
+    assert not [name for name, value in first.items() if isinstance(value, list | dict) and len(value) >= D_SAE]
+    ranking = planted_ranking()
+    told = {name: [n, unsure] for name, n, unsure in first["verdict_counts"]}
+    doubted = ranking[~ranking["sure"] & ranking["verdict"].isin(["monosemantic", "polysemantic"])]
+    verdicts = ranking["verdict"].value_counts()
+    assert told == {name: [n, (doubted["verdict"] == name).sum()] for name, n in verdicts.items()}
+    assert first["verdict_counts"][0][0] == verdicts.index[0] and set(told) == set(first["names"]["verdict"])
+
+
+def test_the_overview_is_filled_up_with_the_next_in_order_that_are_unlike_each_other():
+    ranking = pd.DataFrame({"verdict": ["dead", *["monosemantic"] * 13]})
+    alike = ["", "a", "b", "b", "c", *"efghijklm"]
+    draws = [[OverviewExample(2, "why", "choice")], []]
+    first, second = with_next(draws, range(14), ranking, alike)
+    assert [latent for latent, *_ in first] == [2, 1, 3, 4, 5, 6] and first[0].why == "why"
+    assert [latent for latent, *_ in second] == [7, 8, 9, 10, 11, 12] and second[0].why == "Next in the table's order"
+    (bare,) = with_next([[], []], range(6), ranking, alike)
+    assert [tuple(one) for one in bare] == [(latent, "", "") for latent in (1, 2, 4, 5)], "none is an example"
 
 
 def test_the_recommended_order_puts_first_what_a_newcomer_should_see():
@@ -648,11 +668,11 @@ def test_a_latent_that_fires_unevenly_shows_its_positions_in_the_context(folder)
 def test_the_table_has_the_effect_of_each_latent_that_was_ablated(run):
     numbers = {"beyond_null": 0.1234, "beyond_null_low": -0.05, "beyond_null_high": np.nan}
     effects = pd.DataFrame({"latent": [2], **{name: [value] for name, value in numbers.items()}})
-    columns = table_columns(run.features, run.table, run.verdicts, effects)
+    columns = table_columns(run.table, run.verdicts, effects)
     assert columns["effect"][:4] == [None, None, 0.12, None]
     assert [columns[f"effect_{end}"][2] for end in ("low", "high")] == [-0.05, None]
-    assert set(table_columns(run.features, run.table, run.verdicts)["effect"]) == {None}
-    unknown = table_columns(run.features, run.table, run.verdicts, effects.assign(beyond_null_low=np.nan))
+    assert set(table_columns(run.table, run.verdicts)["effect"]) == {None}
+    unknown = table_columns(run.table, run.verdicts, effects.assign(beyond_null_low=np.nan))
     assert set(unknown["effect"]) == {None}, "one sequence gives no interval, so its effect is not sorted by"
 
 
@@ -684,8 +704,7 @@ def test_the_explanation_has_what_the_ranking_says_of_it(page, run):
     *known, missing, last = feature["explanation"]["f1_by_interval"]
     assert known == [0.1, 0.2, 0.3] and missing is None and last == pytest.approx(ranking["explanation_f1"], rel=1e-2)
     share = min(1.125 * ranking["explanation_f1"], 1)  # F1 = 2 P R / (P + R), where P is 0.9 F1
-    verdicts = planted_ranking().set_index("latent").sort_index()
-    assert table_columns(run.features, run.table, verdicts)["at_strongest"][9] == pytest.approx(share, rel=1e-1)
+    assert PageData(run).caption_columns["at_strongest"][9] == pytest.approx(share, rel=1e-1)
     assert "bits" not in feature["explanation"], "this ranking has none"
     assert feature["shared"] == (ranking["shared"] or None)
 
@@ -852,14 +871,14 @@ def test_a_bare_store_leaves_its_panels_out_with_a_word_why(folder):
     assert "no decoder directions" in data(page, "map")["missing"]
     feature = data(page, "features-0000")["1"]
     assert feature["logits"] is None and feature["labels"] == [] and feature["neighbours"] == []
-    columns = data(page, "page")["columns"]
-    assert columns["verdicts"] == ["dead", "unranked"] and columns["verdict"][DEAD] == 0
+    assert data(page, "page")["names"]["verdict"] == ["dead", "unranked"]
+    assert data(page, "table")["columns"]["verdict"][DEAD] == 0
 
 
 def test_a_ranking_of_verdicts_alone_has_a_page(run, folder):
     page = write_report(run.features, folder / "verdicts", ranking=planted_ranking()[["latent", "verdict"]])
-    columns, summary = data(page, "page")["columns"], data(page, "summary")
-    assert columns["verdicts"] == ["dead", "monosemantic", "polysemantic"]
+    columns, summary = data(page, "table")["columns"], data(page, "summary")
+    assert data(page, "page")["names"]["verdict"] == ["dead", "monosemantic", "polysemantic"]
     assert set(columns["monosemanticity"]) == set(columns["sure"]) == {None} and all(
         rule == [] for rule in columns["rule"]
     )
@@ -897,7 +916,7 @@ def test_a_store_without_a_single_firing_has_a_page(folder):
         FeatureStore.from_codes(tokens, codes, folder / "dead", W_dec=torch.eye(3)), folder / "dead-page"
     )
     assert "no feature fires" in data(page, "map")["missing"]
-    assert data(page, "page")["columns"]["verdicts"] == ["dead"]
+    assert data(page, "page")["names"]["verdict"] == ["dead"]
     assert [value["examples"] for value in data(page, "features-0000").values()] == [[], [], []]
 
 
@@ -1088,7 +1107,7 @@ def test_chromium_parts_the_verdicts_into_sure_and_unsure(chromium, page):
 def test_chromium_shows_all_features_those_worth_meeting_first(chromium, page):
     dom = chromium.dom(page.as_uri() + "#features")
     shown = [int(latent) for latent in re.findall(r'<tr role="row"[^>]*data-latent="(\d+)"', dom)]
-    assert len(shown) >= 20 and shown == data(page, "page")["order"][: len(shown)]
+    assert len(shown) >= 20 and shown == data(page, "table")["order"][: len(shown)]
     assert f'aria-rowcount="{D_SAE + 1}"' in dom and "<img" not in dom
     assert re.search(rf"{D_SAE - 1} of {D_SAE}, 1 <[^>]*>faint or dead </span>hidden", dom)
 

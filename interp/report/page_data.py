@@ -1,0 +1,256 @@
+"""Make the data of a page, file by file.
+
+In: the inputs of a report. Out: the contents of each file, as JSON: what the first view needs, the table of all
+features, the text, the figures, the map, and the details of the features, in chunks. Each is made when it is first
+read, from parts that several of them share.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from interp.display.byte_parts import COMMON_LETTERS, FIRST_BYTES
+from interp.display.segments import as_text
+from interp.display.verdict_looks import verdicts_of_page
+from interp.display.verdict_names import BY_PROBABILITY, WITHOUT_SCORES
+from interp.report.captions import Caption, RuleReader, captions, senses_in_segments
+from interp.report.characters import characters_of_parts
+from interp.report.columns import (
+    Commonest,
+    Encoded,
+    caption_columns,
+    commonest_of,
+    detected_labels,
+    encode_names,
+    kinds_of_text,
+    table_columns,
+)
+from interp.report.contexts import (
+    PICTURES_A_FILE,
+    Contexts,
+    picture_files,
+    positions,
+    sequences_a_file,
+    text_files,
+)
+from interp.report.inputs import ReportInputs
+from interp.report.latent_map import map_payload
+from interp.report.latent_pairs import common_properties, pairs_shown
+from interp.report.notes import features_key
+from interp.report.null_shares import closest_null
+from interp.report.page_order import OverviewExample, overview_examples, page_order, shares_in_words, with_next
+from interp.report.payloads import LATENTS_PER_CHUNK, payloads, row_evidence, sense_counts, sense_tokens
+from interp.report.summary import describe_page, summary
+from interp.report.three_questions import effect_accounts, question_shares
+from interp.report.verdict_evidence import (
+    VerdictEvidence,
+    explanations,
+    most_shared,
+    sense_rows,
+    senses_in,
+    senses_of,
+    verdict_evidence,
+)
+from interp.statistics.cutoffs import MIN_F1
+
+
+class PageData:
+    def __init__(self, inputs: ReportInputs, seed: int = 0):
+        """seed: of the map's layout."""
+        self.inputs = inputs
+        self.features = inputs.features
+        self.seed = seed
+
+    @property
+    def n_chunks(self) -> int:
+        """The number of files with details of features."""
+        return math.ceil(self.features.d_sae / LATENTS_PER_CHUNK)
+
+    def first(self) -> dict[str, Any]:
+        """Return what the first view needs, and what the others need besides the table: names, sizes, how verdicts
+        look, shares and headlines."""
+        features, inputs = self.features, self.inputs
+        return {
+            "title": inputs.title,
+            "about": describe_page(inputs),
+            "key": features_key(features),
+            "latents": features.d_sae,
+            "tokens": features.meta["n_tokens"],
+            "n_ctx": features.n_ctx,
+            "chunk": LATENTS_PER_CHUNK,
+            "sequences_a_file": sequences_a_file(features),
+            "has_text": features.has_text,
+            "pictures_a_file": PICTURES_A_FILE if features.render is not None and not features.has_text else 0,
+            "ranked": inputs.ranking is not None,
+            "verdicts": verdicts_of_page(),
+            "names": {name: encoded.names for name, encoded in self.encoded.items()},
+            "verdict_counts": self.verdict_counts(),
+            "kind_counts": _counted(self.encoded["kind"]),
+            "min_f1": MIN_F1,
+            "first_bytes": FIRST_BYTES,
+            "common_letters": COMMON_LETTERS,
+            "shares": question_shares(inputs) if features.has_text else [],
+            "null": closest_null(inputs),
+            "headlines": [panel["headline"] for panel in inputs.panels if "headline" in panel],
+            "logits": features.meta["logit_effects"],
+            "label_sets": self.contexts.label_sets,
+            "evidence": [measure._asdict() for measure in self.evidence.measures],
+            "worth_showing": self.shown,
+        }
+
+    def table(self) -> dict[str, Any]:
+        """Return the table of all features: its `columns`, lists over the latents, and the `order` in which it shows
+        them at first. Verdicts, labels and kinds of text are places in the page's lists of their names."""
+        commonest = self.commonest
+        columns = {
+            **{name: encoded.places for name, encoded in self.encoded.items()},
+            **table_columns(self.inputs.table, self.inputs.verdicts, self.inputs.effects),
+            "tokens": commonest.tokens,
+            "token_shares": commonest.shares,
+            "stored": commonest.stored,
+            "rule": [one.rule for one in self.captions],
+            "brief": [one.brief for one in self.captions],
+        }
+        return {"columns": columns, "order": self.order}
+
+    def vocab(self) -> dict[str, Any]:
+        return {"tokens": self.features.vocab, "characters": self.characters}
+
+    def rows(self) -> dict[str, Any]:
+        return row_evidence(self.features, self.senses)
+
+    def text(self) -> Iterator[tuple[str, Any]]:
+        """Yield the name and the contents of each file of the scanned text, or of the pictures of its rows."""
+        yield from text_files(self.features)
+        yield from picture_files(self.features, self._rows_of_examples)
+
+    def summary(self) -> dict[str, Any]:
+        return summary(self.inputs)
+
+    def map(self) -> dict[str, Any]:
+        names, places = self.encoded["kind"]
+        kinds = [None if place is None else names[place] for place in places]
+        return map_payload(self.inputs, kinds, [one.rule for one in self.captions], self.seed)
+
+    def chunks(self) -> Iterator[tuple[str, dict]]:
+        """Yield the name and the contents of each file with details of features."""
+        verdicts = self.inputs.verdicts
+        extras: dict[str, Mapping[int, Any]] = {
+            "pairs": self._pairs(),
+            "senses": self.senses,
+            "sense_counts": sense_counts(self.features, self.senses),
+            "sense_tokens": sense_tokens(self.features, self.senses),
+            "effects": effect_accounts(self.inputs),
+            "positions": positions(self.features),
+            "explanation": explanations(verdicts),
+            "shared": {latent: as_text(self.read(latent, words)) for latent, words in most_shared(verdicts).items()},
+            "caption": {latent: as_text([one.title, one.below]) for latent, one in enumerate(self.captions)},
+            "evidence": self.evidence.rows,
+        }
+        return payloads(self.features, self.inputs.table, self.contexts, extras)
+
+    def verdict_counts(self) -> list[tuple[str, int, int]]:
+        """Return each verdict with the number of latents that have it, the commonest first, and of those that are
+        unsure of it."""
+        verdicts = self.inputs.verdicts
+        unsure = Counter(verdicts["verdict"][verdicts["verdict"].isin(BY_PROBABILITY) & verdicts["sure"].eq(False)])
+        return [(name, n, unsure[name]) for name, n in _counted(self.encoded["verdict"])]
+
+    @cached_property
+    def encoded(self) -> dict[str, Encoded]:
+        """The verdict, the label and the kind of text of each latent."""
+        table = self.inputs.table
+        columns = {
+            "verdict": self.inputs.verdicts["verdict"],
+            "label": detected_labels(table),
+            "kind": kinds_of_text(self.features, table)["label"],
+        }
+        return {name: encode_names(column) for name, column in columns.items()}
+
+    @cached_property
+    def commonest(self) -> Commonest:
+        return commonest_of(self.features, self.inputs.table)
+
+    @cached_property
+    def characters(self) -> dict[str, Any]:
+        features = self.features
+        return characters_of_parts(features.vocab, features.tokens.numpy()) if features.has_vocab else {}
+
+    @cached_property
+    def read(self) -> RuleReader:
+        return RuleReader(self.features, self.commonest.tokens, self.characters)
+
+    @cached_property
+    def caption_columns(self) -> dict[str, list]:
+        """What only the captions tell, as column → list over the latents."""
+        return caption_columns(self.features, self.inputs.table, self.inputs.verdicts, self.commonest)
+
+    @cached_property
+    def captions(self) -> list[Caption]:
+        return captions(self.features, self.inputs.table, self.caption_columns, self._senses_in_words, self.read)
+
+    @cached_property
+    def senses(self) -> dict[int, list[dict[str, Any]]]:
+        """The senses of each latent that has several, in segments."""
+        return senses_in_segments(self._senses_in_words, self.read)
+
+    @cached_property
+    def evidence(self) -> VerdictEvidence:
+        verdicts = self.inputs.verdicts
+        return verdict_evidence(self.inputs.evidence, verdicts.index[~verdicts["verdict"].isin(WITHOUT_SCORES)])
+
+    @cached_property
+    def examples(self) -> list[list[OverviewExample]]:
+        """The choices of the overview that are examples of something."""
+        inputs = self.inputs
+        in_words = shares_in_words(self.features) if self.features.has_text else None
+        return overview_examples(inputs.table, inputs.verdicts, senses_in(inputs.verdicts), inputs.effects, in_words)
+
+    @cached_property
+    def order(self) -> list[int]:
+        return page_order(self.inputs.table, self.inputs.verdicts, self.examples)
+
+    @cached_property
+    def shown(self) -> list[list[OverviewExample]]:
+        """The choices of the overview, all of one length."""
+        if self.features.has_text:
+            alike: list[Any] = [tokens[0].strip().lower() if tokens else "" for tokens in self.commonest.tokens]
+        else:
+            labels = detected_labels(self.inputs.table)
+            alike = labels.where(labels.notna(), labels.index.to_series()).tolist()
+        return with_next(self.examples, self.order, self.inputs.verdicts, alike)
+
+    @cached_property
+    def contexts(self) -> Contexts:
+        rows = [*self._rows_of_examples, *(row for *_, row in self._sense_rows)]
+        return Contexts(self.features, self.inputs.labels, np.array(rows, np.int64))
+
+    @cached_property
+    def _rows_of_examples(self) -> list[int]:
+        return self.features.sql("select distinct row from examples")["row"].tolist()
+
+    @cached_property
+    def _sense_rows(self) -> list[tuple[int, int, int]]:
+        return sense_rows(senses_in(self.inputs.verdicts), self.features.tokens.numel())
+
+    @cached_property
+    def _senses_in_words(self) -> dict[int, list[dict[str, Any]]]:
+        return senses_of(senses_in(self.inputs.verdicts), self._sense_rows, self.contexts)
+
+    def _pairs(self) -> dict[int, list[list]]:
+        """Return for each latent those with which the page compares it, and what they have in common."""
+        pairs = pairs_shown(self.features)
+        pairs_of: dict[int, list[list]] = {}
+        for (latent, other), shared in zip(pairs.tolist(), common_properties(self.features, pairs), strict=True):
+            pairs_of.setdefault(latent, []).append([other, *shared])
+        return pairs_of
+
+
+def _counted(encoded: Encoded) -> list[tuple[str, int]]:
+    """Return each name with the number of latents that have it, the commonest first."""
+    n = Counter(encoded.places)
+    return sorted(((name, n[place]) for place, name in enumerate(encoded.names)), key=lambda one: -one[1])

@@ -28,6 +28,7 @@ import torch
 
 from analyses.bench.peers import versions
 from interp import Run
+from interp.pipeline import bookkeeping
 from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes, Speed
 from interp.pipeline.plan import LIBRARY_BYTES, Plan
@@ -103,7 +104,7 @@ def held_against(run: Run, speed: Speed) -> list[dict[str, Any]]:
         }
         factor = bookkeeping_factor(cost, speed, manifest["wall_seconds"])
         rows.append({"stage": name, "factor": factor} | columns(planned, measured))
-    together = {"seconds": sum, "disk": sum, "memory": max}
+    together: dict[str, Callable[..., float]] = {"seconds": sum, "disk": sum, "memory": max}
     planned, measured = (
         {name: add(row[f"{kind}_{name}"] for row in rows) for name, add in together.items()}
         for kind in ("planned", "measured")
@@ -189,7 +190,8 @@ def on_paper(assumed: Assumed) -> list[dict[str, str]]:
         ("scan, on the devices", f"{scan.operations:.2g} operations to encode, and for the unembedding", devices(scan)),
         (
             "scan, on the hosts",
-            f"10⁹ × {K}² pairs of latents at 35 ns and 10⁹ × {K} firings at 0.2 µs on two cores, on "
+            f"10⁹ × {K}² pairs of latents at {1e9 * bookkeeping.pair_seconds(LATENTS):.3g} ns and 10⁹ × {K} firings at "
+            f"{1e6 * bookkeeping.SCANNED_FIRING:.3g} µs on two cores, on "
             f"{assumed.cores} cores a device",
             hosts(scan),
         ),
@@ -198,7 +200,12 @@ def on_paper(assumed: Assumed) -> list[dict[str, str]]:
             f"10⁹ × {K} firings × 8 bytes, 16 a row, and 8 kB of examples a latent",
             lambda n: size(scan.disk),
         ),
-        ("ranking, on the hosts", "4.5 ms a latent and 2.5 µs a token on two cores", hosts(ranking)),
+        (
+            "ranking, on the hosts",
+            f"{1e3 * bookkeeping.JUDGED_LATENT:.3g} ms a latent and {1e6 * bookkeeping.JUDGED_ROW:.3g} µs a token on two "
+            "cores",
+            hosts(ranking),
+        ),
     ]
     return [{"what": what, **{str(n): value(n) for n in DEVICES}, "derived": derived} for what, derived, value in rows]
 

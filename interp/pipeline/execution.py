@@ -394,7 +394,7 @@ def _restoring_configs(before: Mapping[Path, bytes | None]) -> Iterator[Callable
 
     try:
         yield begin
-    except Exception:
+    except BaseException:  # an interruption too
         if not begun:
             _restore_configs(before)
         raise

@@ -65,6 +65,8 @@ class SAE(nn.Module):
         metadata: Mapping[str, Any] | None = None,
     ):
         super().__init__()
+        self._encoder_tensors: tuple[str, ...] = ()
+        """Names of the buffers that are tensors of the encoder."""
         rows = W_enc.T.contiguous()  # one contiguous row per latent, as the kernels read it
         self.W_enc, self.W_dec = _freeze(rows.T), _freeze(W_dec)
         self.b_enc, self.b_dec = _freeze(b_enc), _freeze(b_dec)
@@ -74,22 +76,24 @@ class SAE(nn.Module):
 
     @property
     def encoder(self) -> Encoder:
-        encoder = copy(self._bare_encoder)
-        vars(encoder).update(self.named_buffers(recurse=False))
+        encoder = copy(self._encoder_without_tensors)
+        vars(encoder).update({name: getattr(self, name) for name in self._encoder_tensors})
         return encoder
 
     @encoder.setter
     def encoder(self, encoder: Encoder) -> None:
         tensors = {name: value.detach() for name, value in vars(encoder).items() if isinstance(value, Tensor)}
-        for name in dict(self.named_buffers(recurse=False)):
-            delattr(self, name)
-        for name, tensor in tensors.items():
+        for name in tensors.keys() - self._encoder_tensors:
             if hasattr(self, name):
                 raise InterpError(f"each dictionary has a member {name}: give the encoder's tensor another name")
+        for name in self._encoder_tensors:
+            delattr(self, name)
+        for name, tensor in tensors.items():
             self.register_buffer(name, tensor.to(self.b_enc.device))
-        self._bare_encoder = copy(encoder)
+        self._encoder_tensors = tuple(tensors)
+        self._encoder_without_tensors = copy(encoder)
         for name in tensors:
-            del vars(self._bare_encoder)[name]
+            del vars(self._encoder_without_tensors)[name]
 
     @property
     def d_in(self) -> int:

@@ -494,14 +494,22 @@ def test_what_never_ran_may_be_changed(copied):
     assert copied.config == other
 
 
-def test_a_configuration_that_could_not_run_may_be_mended(copied):
+def test_a_configuration_that_could_not_run_may_be_mended(copied, monkeypatch):
     """A run whose configuration was refused, or cannot be read now, has made nothing that would be lost."""
+
+    def interrupt(stages, config):
+        raise KeyboardInterrupt
+
     for name in STAGES:
         if name not in ("corpus", "model"):
             shutil.rmtree(copied.path / name)
     hooks = {**TINY.to_dict()["harvest"], "hook_name": "blocks.0.hook_resid_pots"}
     with pytest.raises(ValueError, match="no hook 'blocks.0.hook_resid_pots'"):
         run_stages(RunConfig.from_dict(TINY.to_dict() | {"harvest": hooks}), copied.path)
+    assert copied.config == TINY
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("interp.pipeline.execution.check_config", interrupt)
+        run_stages(TINY.replace(harvest=dataclasses.replace(TINY.harvest, tokens=2_000)), copied.path)
     assert copied.config == TINY
     (copied.path / "run.toml").write_text("[harvets]\ntokens = 3\n")
     assert ran_now(TINY, copied.path, until="activations") == ["activations"] and copied.config == TINY

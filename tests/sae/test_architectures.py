@@ -313,6 +313,7 @@ def test_an_unknown_field_is_refused():
         (MatryoshkaConfig, {"groups": (0.5, 0.4)}, "must be positive shares that sum to 1"),
         (MatryoshkaConfig, {"groups": (0.001, 0.999)}, "without a latent at d_sae=48"),
         (TopKConfig, {"k_start": 0}, "k_start=0 must be in"),
+        (TopKConfig, {"k": 8, "k_start": 7}, "k_start=7 must be at least k=8, to which k falls: raise it"),
         (MatchingPursuitConfig, {"unit_norm": False}, "needs unit_norm=True"),
         (ReLUConfig, {"resample_at": (1.5,)}, "resample_at=1.5 must be below 1"),
         (MatchingPursuitConfig, {"resample_at": (0.5,)}, "no resample_at"),

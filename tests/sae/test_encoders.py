@@ -98,11 +98,14 @@ def test_save_refuses_an_encoder_tensor_named_as_a_weight(tmp_path):
         SAE(**weights(), encoder=Clashing(torch.ones(D_SAE), 3)).save(tmp_path, format="interp")
 
 
-def test_a_tensor_named_as_a_member_of_a_dictionary_is_refused():
-    class Clashing(Staircase):
-        def __init__(self) -> None:
-            vars(self).update(codes=torch.ones(D_SAE))
+class Clashing(Staircase):
+    name: ClassVar[str] = "test_clashing"
 
+    def __init__(self) -> None:
+        vars(self).update(codes=torch.ones(D_SAE))
+
+
+def test_a_tensor_named_as_a_member_of_a_dictionary_is_refused():
     with pytest.raises(ValueError, match="has a member codes: give the encoder's tensor another name"):
         SAE(**weights(), encoder=Clashing())
 
@@ -112,6 +115,17 @@ def test_another_encoder_takes_the_place_of_the_first():
     assert sae.state_dict().keys() == {*weights(), "step"}
     sae.encoder = TopK(2)
     assert sae.encoder == TopK(2) and sae.state_dict().keys() == weights().keys()
+
+
+def test_other_buffers_of_a_dictionary_are_none_of_its_encoders():
+    sae = SAE(**weights(), encoder=Staircase(torch.ones(D_SAE), 3))
+    sae.register_buffer("mean", torch.zeros(D_IN))
+    assert vars(sae.encoder).keys() == {"step", "most"}
+    with pytest.raises(ValueError, match="has a member codes"):
+        sae.encoder = Clashing()
+    assert torch.equal(sae.encoder.step, torch.ones(D_SAE)), "the one before is kept"
+    sae.encoder = TopK(2)
+    assert vars(sae.encoder).keys() == {"k"} and sae.state_dict().keys() == {*weights(), "mean"}
 
 
 def test_registering_a_second_encoder_of_the_same_name_is_refused():

@@ -118,6 +118,8 @@ class PickConfig(SAEConfig):
             k = getattr(self, name)
             if k is not None and not 1 <= k <= self.d_sae:
                 raise InterpError(f"{name}={k} must be in 1..d_sae={self.d_sae}")
+        if self.k_start is not None and self.k_start < self.k:
+            raise InterpError(f"k_start={self.k_start} must be at least k={self.k}, to which k falls: raise it")
 
     def k_at(self, step: int, d_in: int) -> int:
         limit = min(round(_MOST_AT_START * d_in), self.d_sae)

@@ -50,7 +50,7 @@ def test_a_function_has_the_options_of_its_config(function, config):
     ids=["training", "scan"],
 )
 def test_functions_of_one_verb_have_the_same_options(function, others):
-    own = {name: str(option) for name, option in options_of(function).items() if name != "output_hook"}
+    own = {name: str(option) for name, option in options_of(function).items() if name not in ("output_hook", "resume")}
     for other in others:  # as text, since jaxtyping makes a type anew each time
         assert own.items() <= {name: str(option) for name, option in options_of(other).items()}.items()
 

@@ -11,12 +11,14 @@ Under `torchrun` each process takes its part of each batch. `train_sharded` divi
 """
 
 import math
+import shutil
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from jaxtyping import Float
@@ -79,6 +81,7 @@ def train_sae(
     out: str | Path | None = None,
     *,
     output_hook: str | Sequence[str] | None = None,
+    resume: bool = True,
     overwrite: bool = False,
     log: Log = None,
     progress: Progress = no_progress,
@@ -86,7 +89,9 @@ def train_sae(
     """Train a dictionary on the rows of `hook`; without `out` no files are written.
 
     store: an `ActivationStore`, or an `ActivationStream`, which runs the model during the training and stores nothing.
+    config: of a list of configs, all are trained, and a list is returned (`train_sweep`).
     output_hook: the hook that a transcoder writes, or several side by side.
+    resume: False trains from the first step in any case, and replaces as `overwrite` does.
     overwrite: train again, replacing any other dictionary. An interrupted training with this config still resumes,
         which ends at the same weights as one from the first step.
     log: also send the rows of metrics.jsonl to "tensorboard" or "wandb" (into `out`), or to a function of a row.
@@ -96,7 +101,10 @@ def train_sae(
     not finite; DamagedError if `out` is damaged; OverwriteError if it contains a training with another config or store
     (with the differences); and TooLargeError if the memory does not suffice.
     """
-    [sae] = _train(store, [Job.of(hook, output_hook, config, out, log)], overwrite, progress)
+    if isinstance(config, list | tuple):
+        jobs = _sweep_jobs(hook, output_hook, config, out, log)
+        return cast(Any, _train(store, jobs, overwrite, progress, resume=resume))
+    [sae] = _train(store, [Job.of(hook, output_hook, config, out, log)], overwrite, progress, resume=resume)
     return sae
 
 
@@ -199,7 +207,12 @@ def _numbered(log: Log, run: int) -> Log:
 
 
 def _train(
-    store: ActivationSource, jobs: Sequence[Job], overwrite: bool, progress: Progress, mesh: Mesh | None = None
+    store: ActivationSource,
+    jobs: Sequence[Job],
+    overwrite: bool,
+    progress: Progress,
+    mesh: Mesh | None = None,
+    resume: bool = True,
 ) -> list[SAE]:
     """Train each dictionary, in one pass over the data for those with the same batches."""
     if not jobs or not all(isinstance(job.config, SAEConfig) for job in jobs):
@@ -214,11 +227,11 @@ def _train(
     mesh = mesh or Mesh.of(processes())
     sources = {hooks: TrainingRows(store, *hooks, mesh) for hooks in dict.fromkeys(job.hooks for job in jobs)}
     with ExitStack() as opened:
-        runs = [_begin(opened, sources[job.hooks], job, overwrite) for job in jobs]
+        runs = [_begin(opened, sources[job.hooks], job, overwrite, resume) for job in jobs]
         return _train_all(list(sources.values()), runs, _Clock(progress))
 
 
-def _begin(opened: ExitStack, source: TrainingRows, job: Job, overwrite: bool) -> TrainingRun:
+def _begin(opened: ExitStack, source: TrainingRows, job: Job, overwrite: bool, resume: bool) -> TrainingRun:
     """Return a training: finished if its folder contains it, else with its folder, which `opened` completes."""
     key = {**source.key, **config_to_dict(job.config)}
     everyone = source.mesh.whole
@@ -226,14 +239,22 @@ def _begin(opened: ExitStack, source: TrainingRows, job: Job, overwrite: bool) -
     if job.folder is not None:
         made_of = {"kind": "dictionary", **key}
         del made_of["device"]
-        if not overwrite and everyone.recover_finished(job.folder, made_of):
+        if resume and not overwrite and everyone.recover_finished(job.folder, made_of):
             folder = local_path(job.folder)
         else:
-            new = everyone.whole_folder(job.folder, made_of, resumes=True, overwrite=overwrite)
+            new = everyone.whole_folder(job.folder, made_of, resumes=True, overwrite=overwrite or not resume)
             folder = opened.enter_context(new)
+            if not resume:
+                everyone.first_does(partial(_empty, folder))
     run = TrainingRun(source, job.config, key, folder, job.folder, job.log)
     run.load()
     return run
+
+
+def _empty(folder: Path) -> None:
+    """Delete what an interrupted training left."""
+    shutil.rmtree(folder)
+    folder.mkdir()
 
 
 def _train_all(sources: Sequence[TrainingRows], runs: Sequence[TrainingRun], clock: "_Clock") -> list[SAE]:

@@ -121,7 +121,7 @@ def test_anything_but_a_config_is_refused(store):
 
 def test_a_sweep_gives_what_each_config_gives_alone(store, tmp_path):
     configs = [topk(), topk(k=6, tokens=3000), batch_topk(seed=1), topk(batch_size=128)]
-    saes = train_sweep(store, HOOK, configs, tmp_path / "sweep")
+    saes = train_sae(store, HOOK, configs, tmp_path / "sweep")  # as `train_sweep` does
     for i, config in enumerate(configs):
         train_sae(store, HOOK, config, tmp_path / f"alone-{i}")
         assert same(weights(tmp_path / "sweep" / str(i)), weights(tmp_path / f"alone-{i}"))
@@ -248,7 +248,10 @@ def test_a_damaged_file_is_named(store, tmp_path, name):
     assert train_sae(store, HOOK, topk(), out).config == topk()
 
 
-def test_overwriting_resumes_after_an_interruption(store, tmp_path, monkeypatch):
+@pytest.mark.parametrize(("option", "first_step"), [({"overwrite": True}, 5), ({"resume": False}, 1)])
+def test_overwriting_resumes_after_an_interruption_unless_it_must_not(
+    store, tmp_path, monkeypatch, option, first_step
+):
     monkeypatch.setattr("interp.sae.training._Clock.due", lambda clock: True)
     train_sae(store, HOOK, topk(k=5), tmp_path)
     steps = []
@@ -258,9 +261,9 @@ def test_overwriting_resumes_after_an_interruption(store, tmp_path, monkeypatch)
             raise Cut
 
     with pytest.raises(Cut):
-        train_sae(store, HOOK, topk(), tmp_path, overwrite=True, progress=cut_at_5)
-    again = train_sae(store, HOOK, topk(), tmp_path, overwrite=True, progress=lambda done, *rest: steps.append(done))
-    assert steps[0] == 5
+        train_sae(store, HOOK, topk(), tmp_path, progress=cut_at_5, **option)
+    again = train_sae(store, HOOK, topk(), tmp_path, progress=lambda done, *rest: steps.append(done), **option)
+    assert steps[0] == first_step
     assert torch.equal(again.W_dec, train_sae(store, HOOK, topk()).W_dec)
 
 

@@ -23,11 +23,11 @@ from tests.tiny import SECTIONS
 
 RESID, MLP = "blocks.0.hook_resid_post", "blocks.0.mlp.hook_post"
 STORE = "{run}/activations/store"
-TRAIN = ("train-sae", STORE, "--hook", MLP, "--d-sae", "16", "--k", "2", "--max-tokens", "512", "--out", "{here}/out")
+TRAIN = ("train-sae", STORE, "--hook", MLP, "--d-sae", "16", "--k", "2", "--tokens", "512", "--out", "{here}/out")
 SCAN = ("scan", "{run}/sae", STORE, "--hook", RESID, "--out", "{here}/out")
 HARVEST = ("harvest", "{run}/model", "{run}/corpus/val", "--hook", RESID, "--max-tokens", "640", "--out", "{here}/out")
 EXPORT = ("export", "{run}/sae", "--out", "{here}/out")
-RANK = ("rank", "{run}/features", "--shifts", "1", "--out", "{here}/ranking.csv")
+RANK = ("rank", "{run}/features", "--n-shifts", "1", "--out", "{here}/ranking.csv")
 READ_BY = {
     "activations/store/manifest.json": TRAIN,
     "activations/store/tokens.safetensors": SCAN,
@@ -216,9 +216,8 @@ def test_sigterm_ends_in_one_line_and_leaves_nothing_half_written(tiny_run, tmp_
     steps |= {"scan": (2, "encoding", SCAN), "report": (2, "", ("report", "{run}/features", "--out", "page"))}
     commands = []
     for name, (calls, step, arguments) in steps.items():
-        at = (
-            arguments.index("--max-tokens") if "--max-tokens" in arguments else len(arguments)
-        )  # all tokens: more calls
+        limits = [at for at, word in enumerate(arguments) if word in ("--tokens", "--max-tokens")]
+        at = limits[0] if limits else len(arguments)  # all tokens: more calls
         places = (word.replace("{run}", str(tiny_run.path)) for word in (*arguments[:at], *arguments[at + 2 :]))
         commands.append((calls, step, [word.replace("{here}/out", name) for word in places]))
     environment = {**os.environ, "TMPDIR": str(temporary)}

@@ -76,7 +76,7 @@ class Answer(NamedTuple):
 
 
 class RequestEstimate(NamedTuple):
-    """The estimated cost of the requests that have no answer on disk. The number of tokens is a guess: a third of the
+    """The estimated size of the requests that have no answer on disk. The number of tokens is a guess: a third of the
     UTF-8 bytes."""
 
     requests: int
@@ -84,14 +84,10 @@ class RequestEstimate(NamedTuple):
     prompt_tokens: int
     answer_tokens: int
 
-    def price(self, price_in: float, price_out: float) -> float:
-        """Return the cost, given the prices of a million tokens of prompts and of answers."""
-        return (self.prompt_tokens * price_in + self.answer_tokens * price_out) / 1e6
 
-
-def api_key(name: str, environment: Mapping[str, str] = os.environ) -> str:
+def api_key(name: str) -> str:
     """Return the key in the environment variable `name`. Raises ValueError if there is none."""
-    key = environment.get(name, "").strip()
+    key = os.environ.get(name, "").strip()
     if not key or not key.isprintable() or not key.isascii():
         raise InterpError(
             f"the environment variable {name} holds no key: set it (to any word, for a server that needs none)"

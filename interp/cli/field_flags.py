@@ -9,7 +9,7 @@ parameter of the command has no flag of its own.
 import functools
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from typer import Option
@@ -21,8 +21,6 @@ from interp.cli.toml_values import toml_value
 class FieldFlags:
     classes: Callable[[], Iterable[type]]
     """Returns the dataclasses. If several have a field of the same name, the first counts."""
-    aliases: Mapping[str, str] = field(default_factory=dict)
-    """Other flags of fields, by field."""
     default: str = "{}"
     """How help names a default; "" leaves it out."""
     as_text: bool = False
@@ -51,9 +49,9 @@ class FieldFlags:
                     continue
                 hint = hints[given.name]
                 is_switch = hint is bool and not self.as_text
-                flag = given.name.replace("_", "-")
-                flags = [f"--{flag}/--no-{flag}" if is_switch else f"--{flag}"]
-                flags += [self.aliases[given.name]] if given.name in self.aliases else []
+                flag = f"--{given.name.replace('_', '-')}"
+                if is_switch:
+                    flag += f"/--no-{flag[2:]}"
                 help = docs.get(given.name, "").split(". ")[0].removesuffix(".")
                 if self.default and not is_switch and given.default not in (MISSING, ()):
                     help += f" (default: {self.default.format(to_toml_value(given.default))})"
@@ -62,7 +60,7 @@ class FieldFlags:
                 if self.as_text or not (is_switch or get_origin(hint) is Literal):
                     metavar = f"<{type_name(hint)}>"
                     annotation = list[str] if get_origin(hint) in (tuple, Sequence) else str
-                option = Option(*flags, metavar=metavar, help=help)
+                option = Option(flag, metavar=metavar, help=help)
                 parameters[given.name] = inspect.Parameter(
                     given.name,
                     inspect.Parameter.KEYWORD_ONLY,

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
     from interp.features.feature_store import FeatureStore
 
 
-_JUDGE_FLAGS = {"tasks": "--task", "n_windows": "--windows"}
-
-
 def _judge_configs() -> list[type]:
     from interp.autointerp.endpoint import EndpointConfig
     from interp.autointerp.judge import JudgeConfig
@@ -40,7 +37,7 @@ def judge_command(
     ] = None,
     latent: Annotated[list[int] | None, Option(help="a latent to judge; may be repeated")] = None,
     sample: Annotated[int, Option(help="or judge this many, drawn from those explained", min=1)] = 50,
-    settings: Annotated[dict[str, Any], FieldFlags(_judge_configs, _JUDGE_FLAGS)],
+    settings: Annotated[dict[str, Any], FieldFlags(_judge_configs)],
     yes: Annotated[bool, Option("--yes", help="send the requests without asking here first")] = False,
     base_url: Annotated[str | None, Option(help="instead of OPENAI_BASE_URL")] = None,
     model: Annotated[str | None, Option(help="instead of OPENAI_MODEL")] = None,
@@ -52,8 +49,6 @@ def judge_command(
     cache: Annotated[
         Path | None, Option(help="the file of answers, which other runs may share (default OUT.answers.sqlite)")
     ] = None,
-    price_in: Annotated[float | None, Option(help="price of a million tokens sent", min=0)] = None,
-    price_out: Annotated[float | None, Option(help="price of a million tokens received", min=0)] = None,
     overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
     """explanations → detection and fuzzing scores, by an LLM
@@ -98,7 +93,7 @@ def judge_command(
     made_of = {"kind": "judgements", "features": scan_identity(features), "latents": chosen, **asked}
     made_of["explanations"] = digest_json({latent: explained.get(latent) for latent in chosen})
     with whole_folder(out, made_of, overwrite=overwrite) as new:
-        _confirm(judge, yes, price_in, price_out)
+        _confirm(judge, yes)
         with Bar("judge") as bar:
             judged = judge.run(progress=bar)
         write_parquet(new / "judgements.parquet", judged.table)
@@ -141,7 +136,7 @@ def _drawn(features: "FeatureStore", explained: dict[int, str] | None, sample: i
     return np.sort(np.random.default_rng(seed).permutation(np.array(able, int))[:sample]).tolist()
 
 
-def _confirm(judge: "Judge", yes: bool, price_in: float | None, price_out: float | None) -> None:
+def _confirm(judge: "Judge", yes: bool) -> None:
     """Print what will be sent; continue only with --yes or a yes on the terminal."""
     estimate = judge.estimate()
     words = (
@@ -149,8 +144,6 @@ def _confirm(judge: "Judge", yes: bool, price_in: float | None, price_out: float
         f"{estimate.requests:,} requests to {judge.endpoint.config.base_url} ({estimate.cached:,} answered before), "
         f"about {estimate.prompt_tokens:,} tokens sent and {estimate.answer_tokens:,} received"
     )
-    if price_in is not None or price_out is not None:
-        words += f", about {estimate.price(price_in or 0, price_out or 0):.2f} at the prices given"
     print(words, flush=True)
     if estimate.requests == 0 or yes:
         return

@@ -83,7 +83,7 @@ def harvest_command(
     exclude: Annotated[
         list[str] | None, Option(help="a token id to leave out, or none; may be repeated (default: special tokens)")
     ] = None,
-    settings: Annotated[dict[str, Any], FieldFlags(lambda: [RowConfig], {"exclude_positions": "--exclude-position"})],
+    settings: Annotated[dict[str, Any], FieldFlags(lambda: [RowConfig])],
     seed: Annotated[int, Option(help="seed of the order of the rows")] = 0,
     overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
@@ -180,7 +180,7 @@ def nulls_command(
         Path | None, Option(help="a scan of the MLP's neurons on the same tokens (`interp scan neurons`)")
     ] = None,
     hook: Annotated[str | None, Option(help="the hook (default: the store's only one)")] = None,
-    settings: Annotated[dict[str, Any], FieldFlags(_nulls_configs, {"tokens": "--max-tokens"})],
+    settings: Annotated[dict[str, Any], FieldFlags(_nulls_configs)],
     overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
     """features + store + model → the same verdicts on dictionaries that learnt nothing

@@ -15,7 +15,7 @@ from interp.checks.errors import InterpError
 from interp.cli.command_arguments import OVERWRITE, check_writable, load_named_sae, only_hook
 from interp.cli.error_lines import one_line
 from interp.cli.field_flags import FieldFlags
-from interp.cli.toml_values import assignment, toml_value, toml_values
+from interp.cli.toml_values import assignment, toml_values
 from interp.runtime.progress_bar import Bar
 from interp.runtime.torchrun import is_first
 from interp.storage.addresses import Address, address_of
@@ -73,12 +73,7 @@ def train_sae_command(
             autocompletion=_architectures,
         ),
     ] = None,
-    settings: Annotated[
-        dict[str, Any], FieldFlags(_architecture_configs, {"tokens": "--max-tokens"}, default="", as_text=True)
-    ],
-    assignments: Annotated[
-        list[str] | None, Option("--set", help="FIELD=VALUE, the same as --FIELD VALUE; may be repeated")
-    ] = None,
+    settings: Annotated[dict[str, Any], FieldFlags(_architecture_configs, default="", as_text=True)],
     sweep: Annotated[list[str] | None, Option(help="FIELD=A,B: a dictionary for each value; may be repeated")] = None,
     log: Annotated[Literal["tensorboard", "wandb"] | None, Option(help="also send the metrics there")] = None,
     shards: Annotated[
@@ -105,9 +100,7 @@ def train_sae_command(
         raise InterpError(f"--shards {shards} trains one dictionary, but --sweep trains several: leave one of them out")
     options: Any = {"out": out, "output_hook": output_hook, "log": log, "overwrite": overwrite}
     with Bar("sae") as bar:
-        opened, hooks, configs = processes().all_do(
-            lambda: _prepared(store, hook, architecture, settings, assignments or [], sweep or [])
-        )
+        opened, hooks, configs = processes().all_do(lambda: _prepared(store, hook, architecture, settings, sweep or []))
         if sweep:
             train_sweep(opened, hooks, configs, progress=bar, **options)
         elif shards != 1:
@@ -146,7 +139,6 @@ def _prepared(
     hook: list[str] | None,
     architecture: str,
     settings: dict[str, Any],
-    assignments: list[str],
     sweep: list[str],
 ) -> tuple[Any, Any, list["SAEConfig"]]:
     """Return the store, its hooks and the configs. Raises ValueError, in each process, for impossible combinations."""
@@ -161,9 +153,7 @@ def _prepared(
             store.statistics(name)
     except OSError as error:
         raise InterpError(one_line(error)) from error
-    options = {name: toml_value(text) for name, text in map(assignment, assignments)}
-    # `architecture` has a default, so it must not replace one that --set names.
-    values = {"tokens": len(store), "architecture": architecture, **options, **settings}
+    values = {"tokens": len(store), "architecture": architecture, **settings}
     swept = {name: toml_values(text) for name, text in map(assignment, sweep)}
     combinations = [dict(zip(swept, combination, strict=True)) for combination in itertools.product(*swept.values())]
     return store, hooks, [config_from_dict(values | combination) for combination in combinations]

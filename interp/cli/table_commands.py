@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from interp.features.feature_store import FeatureStore
     from interp.pipeline.run_folder import Run
 
-_RANK_FLAGS = {"n_shifts": "--shifts", "use_labels": "--labels", "judge_faint": "--faint"}
-
 
 def rank_command(
     source: Annotated[Path, Argument(help="a run folder, or a feature store as scan writes it")],
@@ -46,7 +44,7 @@ def rank_command(
     out: Annotated[
         str | None, Option(help="a .parquet or .csv file, here or at an address; needed for a feature store")
     ] = None,
-    settings: Annotated[dict[str, Any], FieldFlags(lambda: [RankingConfig], _RANK_FLAGS, "the run's, or {}")],
+    settings: Annotated[dict[str, Any], FieldFlags(lambda: [RankingConfig], default="the run's, or {}")],
     twin: Annotated[
         Path | None,
         Option(help="a run or scan of the same tokens from another seed: is each latent found? none: leave it out"),
@@ -68,7 +66,7 @@ def rank_command(
     in_run = check_source(source, out, "the ranking's file", *TABLES, overwrite=overwrite)
     own_part, parts = _table_parts(part, join, out, settings, twin=twin)
     if not in_run and settings.get("use_labels"):
-        raise InterpError(f"--labels: {source} is not a run folder, and a feature store does not keep label masks")
+        raise InterpError(f"--use-labels: {source} is not a run folder, and a feature store does not keep label masks")
     from interp.pipeline.opening import open_any
     from interp.pipeline.stages import LINE_WIDTH
     from interp.pipeline.stages.ranking import open_twin, rank_latents, verdicts_summary

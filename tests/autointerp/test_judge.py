@@ -178,7 +178,7 @@ def test_a_judge_that_knows_the_truth_scores_one_and_a_repeat_costs_nothing(
 
 def test_the_model_may_explain_from_one_half_and_is_judged_on_the_other(features, tmp_path, environment, capsys):
     with serving(Server()) as server:
-        arguments = judging(server, features, tmp_path / "out", "--generate", "--sample", 3, "--task", "detection")
+        arguments = judging(server, features, tmp_path / "out", "--generate", "--sample", 3, "--tasks", "detection")
         assert main(arguments) == 0
     table = pd.read_parquet(tmp_path / "out/judgements.parquet")
     assert [WORDS[row.latent] for row in table.itertuples()] == list(table.explanation)
@@ -198,7 +198,7 @@ def test_judge_scores_a_coin_about_half_with_an_interval_over_half(features, ran
         return json.dumps(generator.integers(2, size=len(data["texts"])).tolist())
 
     with serving(Server(coin)) as server:
-        assert main(judging(server, features, tmp_path / "out", "--explanations", ranking, "--windows", 24)) == 0
+        assert main(judging(server, features, tmp_path / "out", "--explanations", ranking, "--n-windows", 24)) == 0
     table = pd.read_parquet(tmp_path / "out/judgements.parquet")
     assert abs(table.balanced_accuracy.mean() - 0.5) < 0.1
     assert ((table.ci_low < 0.5) & (table.ci_high > 0.5)).mean() > 0.7
@@ -209,7 +209,7 @@ def test_answers_that_cannot_be_read_are_counted_and_never_guessed(features, ran
         return oracle(system, data) if data["explanation"] == "ox" else "I think they are [1, 0, 0, 0, 1]."
 
     with serving(Server(talkative)) as server:
-        assert main(judging(server, features, tmp_path / "out", "--explanations", ranking, "--task", "detection")) == 0
+        assert main(judging(server, features, tmp_path / "out", "--explanations", ranking, "--tasks", "detection")) == 0
     table = pd.read_parquet(tmp_path / "out/judgements.parquet").set_index("latent")
     assert table.n_unreadable[0] == 0 and table.balanced_accuracy[0] == 1
     assert (table.n_unreadable[1:] == 20).all() and table.balanced_accuracy[1:].isna().all()
@@ -427,7 +427,7 @@ def test_other_judgements_and_user_files_are_not_replaced_and_answers_stay(
 ):
     out = tmp_path / "out"
     with serving(Server()) as server:
-        arguments = judging(server, features, out, "--explanations", ranking, "--task", "detection")
+        arguments = judging(server, features, out, "--explanations", ranking, "--tasks", "detection")
         out.mkdir()
         (out / "mine.txt").write_text("mine")
         assert "mine.txt was not written by interp" in refused(capsys, *arguments) and not server.requests
@@ -458,9 +458,6 @@ def test_mistakes_are_one_line_and_ask_nothing(features, ranking, tmp_path, envi
         assert "no column explanation" in refused(capsys, *arguments, "--explanations", tmp_path / "wrong.csv")
         assert "seed=-1 must be at least 0" in refused(capsys, *arguments, "--seed=-1")
         assert "timeout=inf must be a finite number" in refused(capsys, *arguments, "--timeout", "inf")
-        assert "Invalid value '-5' for '--price-in': Input should be greater than" in refused(
-            capsys, *arguments, "--price-in=-5"
-        )
         assert "[1 is not a TOML value" in refused(capsys, *arguments, "--set", "temperature=[1")
         (tmp_path / "file").touch()
         assert "file is a file: name a folder" in refused(capsys, *arguments, "--out", tmp_path / "file")
@@ -507,7 +504,7 @@ def test_a_run_folder_is_judged_by_its_own_ranking(features, ranking, tmp_path, 
         (run / "features").symlink_to(features.path)
         assert "has no ranking yet" in refused(capsys, *arguments)
         pd.read_csv(ranking, keep_default_na=False).to_parquet(run / "ranking/ranking.parquet")
-        assert main([*arguments, "--latent", "1", "--task", "detection"]) == 0
+        assert main([*arguments, "--latent", "1", "--tasks", "detection"]) == 0
     table = pd.read_parquet(tmp_path / "out/judgements.parquet")
     assert list(table.explanation) == [WORDS[1]] and (table.balanced_accuracy == 1).all()
 
@@ -562,7 +559,7 @@ def test_requests_that_are_alike_are_counted_once(features, tmp_path):
     assert judged.summary["requests"]["prompt_tokens"] == 100 * len(server.requests)
 
 
-def test_estimate_counts_and_prices_the_requests(features, ranking, tmp_path, environment, capsys):
+def test_estimate_counts_the_requests(features, ranking, tmp_path, environment):
     with serving(Server()) as server:
         ask = endpoint(server, tmp_path / "answers")
         given = {j: f"the word {word}" for j, word in enumerate(WORDS)}
@@ -572,11 +569,9 @@ def test_estimate_counts_and_prices_the_requests(features, ranking, tmp_path, en
         assert estimate.requests == len(server.requests) == 6 + 2 * 6 * 2 * 4 and judge.estimate().requests == 0
         sent = sum(len(m["content"].encode()) for body in server.requests for m in body["messages"])
         assert estimate.prompt_tokens == pytest.approx(sent / 3, rel=0.1)
-        assert estimate.price(2.0, 0.0) == pytest.approx(estimate.prompt_tokens * 2e-6)
         assert judged.summary["requests"]["prompt_tokens"] == 100 * len(server.requests)
         arguments = judging(server, features, tmp_path / "out", "--explanations", ranking, "--set", "temperature=none")
-        assert main([*arguments, "--set", "top_p=0.5", "--price-in", "10", "--price-out", "30"]) == 0
-        assert "at the prices given" in capsys.readouterr().out
+        assert main([*arguments, "--set", "top_p=0.5"]) == 0
         assert "temperature" not in server.requests[-1] and server.requests[-1]["top_p"] == 0.5
 
 
@@ -630,11 +625,15 @@ def test_without_the_client_the_package_to_install_is_named(tmp_path, monkeypatc
         Endpoint(EndpointConfig(model="planted"), KEY, tmp_path)
 
 
-def test_keys_are_words_of_printable_characters():
-    assert api_key("K", {"K": " abc \n"}) == "abc"
-    for wrong in ({}, {"K": " "}, {"K": "a\nb"}, {"K": "ключ"}):
+def test_keys_are_words_of_printable_characters(monkeypatch):
+    with pytest.raises(ValueError, match="variable K holds no key"):
+        api_key("K")
+    monkeypatch.setenv("K", " abc \n")
+    assert api_key("K") == "abc"
+    for wrong in (" ", "a\nb", "ключ"):
+        monkeypatch.setenv("K", wrong)
         with pytest.raises(ValueError, match="variable K holds no key"):
-            api_key("K", wrong)
+            api_key("K")
     assert KEY not in repr(Endpoint(EndpointConfig(model="m"), KEY, "x"))
 
 

@@ -47,9 +47,9 @@ def folder(tmp_path_factory, tiny_run):
         copy(tiny_run.path / name, folder / "run" / name)
     model, tokens, hook = folder / "run/model", folder / "run/corpus/train", "blocks.0.mlp.hook_post"
     harvest = ["harvest", model, tokens, "--hook", hook, "--max-tokens", 20_000, "--out", folder / "store"]
-    train = ["train-sae", folder / "store", "--d-sae", 64, "--k", 4, "--max-tokens", 20_000, "--out", folder / "sae"]
+    train = ["train-sae", folder / "store", "--d-sae", 64, "--k", 4, "--tokens", 20_000, "--out", folder / "sae"]
     scan = ["scan", folder / "sae", folder / "store", "--model", model, "--tokens", tokens]
-    rank = ["rank", folder / "features", "--shifts", 1, "--out", folder / "ranking.csv"]
+    rank = ["rank", folder / "features", "--n-shifts", 1, "--out", folder / "ranking.csv"]
     for command in (harvest, train, [*scan, "--out", folder / "features"], rank):
         assert main([str(word) for word in command]) == 0, command
     return folder
@@ -104,7 +104,7 @@ def test_a_run_folder_is_ranked_and_reported_in_place(whole, capsys):
 
 def test_another_seed_is_kept_in_the_run_and_a_file_elsewhere_leaves_it_alone(whole, tmp_path, capsys):
     before = (whole / "ranking/ranking.parquet").read_bytes()
-    other_seed = ["--seed", "4", "--shifts", "1"]
+    other_seed = ["--seed", "4", "--n-shifts", "1"]
     assert main(["rank", str(whole), *other_seed, "--out", str(tmp_path / "other.parquet")]) == 0
     assert (whole / "ranking/ranking.parquet").read_bytes() == before and (tmp_path / "other.parquet").is_file()
     arguments = ["report", str(whole / "features"), "--ranking", str(tmp_path / "other.parquet")]
@@ -115,15 +115,15 @@ def test_another_seed_is_kept_in_the_run_and_a_file_elsewhere_leaves_it_alone(wh
     assert "seed = 4" in (tmp_path / "run/run.toml").read_text().split("[ranking]")[1].split("[")[0]
 
 
-def test_rank_labels_lets_explanations_name_the_runs_labels(whole, folder, tmp_path, capsys):
+def test_rank_use_labels_lets_explanations_name_the_runs_labels(whole, folder, tmp_path, capsys):
     labels = json.loads((whole / "features/meta.json").read_text())["labels"]
-    assert main(["rank", str(whole), "--labels", "--out", str(tmp_path / "asked.parquet")]) == 0
+    assert main(["rank", str(whole), "--use-labels", "--out", str(tmp_path / "asked.parquet")]) == 0
     plain, asked = pd.read_parquet(whole / "ranking/ranking.parquet"), pd.read_parquet(tmp_path / "asked.parquet")
     assert plain.verdict.equals(asked.verdict) and plain.monosemanticity.equals(asked.monosemanticity)
     of_labels = ranking_evidence(plain).query("measure == 'label_f1'")
     assert labels and of_labels.z.notna().any() and plain.label_f1.notna().any()
-    line = refused(capsys, "rank", folder / "features", "--labels", "--out", tmp_path / "no.csv")
-    assert "--labels" in line and "does not keep label masks" in line
+    line = refused(capsys, "rank", folder / "features", "--use-labels", "--out", tmp_path / "no.csv")
+    assert "--use-labels" in line and "does not keep label masks" in line
 
 
 def test_a_ranking_beside_a_twin(whole, wider_scan, folder, tmp_path, capsys):
@@ -138,7 +138,7 @@ def test_a_ranking_beside_a_twin(whole, wider_scan, folder, tmp_path, capsys):
     assert table.twin_correlation[tested].notna().all()
     beside = ranking_evidence(table).query("measure == 'twin_correlation'").set_index("latent")
     assert beside.z[table.latent[tested]].notna().all()
-    assert main(["rank", str(tmp_path / "run"), "--twin", "none", "--shifts", "1"]) == 0
+    assert main(["rank", str(tmp_path / "run"), "--twin", "none", "--n-shifts", "1"]) == 0
     assert pd.read_parquet(ranked).twin_correlation.isna().all(), "the run has no twin again"
     line = refused(capsys, "rank", whole, "--twin", tmp_path / "none", "--out", out)
     assert "none does not exist (a feature store: `interp scan` makes one)" in line
@@ -207,7 +207,7 @@ def test_commands_replace_an_existing_file_only_with_overwrite(folder, tmp_path,
 
     mine = "what somebody else keeps"
     commands = {
-        "mine.csv": ("rank", folder / "features", "--shifts", 1),
+        "mine.csv": ("rank", folder / "features", "--n-shifts", 1),
         "mine.parquet": ("quality", folder / "sae", "--model", folder / "run/model", "--tokens", folder / "run"),
         "mine.html": ("graph", folder / "run", "To be, or not"),
         "mine.json": ("graph", folder / "run", "To be, or not"),
@@ -288,7 +288,7 @@ def test_dictionary_of_another_width_names_both(folder, capsys):
 
 
 def test_k_above_d_sae(folder, capsys):
-    arguments = ("train-sae", folder / "store", "--d-sae", 16, "--k", 32, "--max-tokens", 1000, "--out", folder / "bad")
+    arguments = ("train-sae", folder / "store", "--d-sae", 16, "--k", 32, "--tokens", 1000, "--out", folder / "bad")
     assert "k=32" in refused(capsys, *arguments) and not (folder / "bad").exists()
 
 
@@ -309,8 +309,8 @@ def trained(store, out, *arguments: object) -> dict:
 
 @pytest.mark.parametrize("architecture", LIBRARY)
 def test_train_sae_reaches_every_architecture_and_field(folder, tmp_path, architecture):
-    arguments = ("--architecture", architecture, "--d-sae", 48, "--tokens", "1e3", "--set", "clip=50")
-    config = trained(folder / "store", tmp_path / "sae", *arguments, "--set", "dead_after=none", "--lr", ".01")
+    arguments = ("--architecture", architecture, "--d-sae", 48, "--tokens", "1e3", "--clip", 50)
+    config = trained(folder / "store", tmp_path / "sae", *arguments, "--dead-after", "none", "--lr", ".01")
     assert config["architecture"] == architecture and config["tokens"] == 1000
     assert config["clip"] == 50 and config["dead_after"] is None and config["lr"] == 0.01
 
@@ -378,11 +378,10 @@ def test_mistakes_in_training_a_dictionary(folder, two_hooks, tmp_path, capsys):
     assert "shards=2 must divide the number of processes, 1: start them with torchrun" in line(*small, "--shards", 2)
     assert "--sweep trains several: leave one" in line(*small, "--shards", 2, "--sweep", "k=2,4")
     assert "did you mean jumprelu" in line("--d-sae", 8, "--architecture", "jumprlu")
-    assert "did you mean jumprelu" in line("--d-sae", 8, "--set", "architecture=jumprlu")
-    assert "did you mean dead_after" in line("--d-sae", 8, "--set", "dead_aftre=3")
-    assert "'k' must be FIELD=VALUE" in line("--d-sae", 8, "--set", "k")
+    assert "did you mean dead_after" in line("--d-sae", 8, "--sweep", "dead_aftre=3")
+    assert "'k' must be FIELD=VALUE" in line("--d-sae", 8, "--sweep", "k")
     assert "d_sae='many' must be a whole number" in line("--d-sae", "many")
-    assert "device='gpu' does not exist" in line("--d-sae", 8, "--k", 4, "--set", "device=gpu")
+    assert "device='gpu' does not exist" in line("--d-sae", 8, "--k", 4, "--device", "gpu")
     assert "there are relu, gated, jumprelu, topk, batchtopk" in line("--d-sae", 8, "--architecture", "xyz")
     assert "l1=-1 must be at least 0" in line("--d-sae", 8, "--architecture", "relu", "--l1=-1")
     assert "topk needs d_sae" in line("--k", 8)
@@ -398,7 +397,7 @@ def test_wrong_usage_is_one_line(capsys):
     for arguments in (["train-sae", "store"], ["train-sae", "store", "--out", "x", "--bogus"], ["no-command"]):
         assert "--help" in refused(capsys, *arguments)
     assert "No such command 'rnk'. Did you mean 'rank'" in refused(capsys, "rnk")
-    assert "n_shifts='many' must be a whole number" in refused(capsys, "rank", "x", "--shifts", "many")
+    assert "n_shifts='many' must be a whole number" in refused(capsys, "rank", "x", "--n-shifts", "many")
     line = refused(capsys, "scan", "x", "y", "--out", "z", "--max-neurons", "many")
     assert "Invalid value 'many' for '--max-neurons': Input should be a valid integer" in line
     assert "for '--to': 'hubb' is not one of 'neuronpedia'" in refused(
@@ -497,7 +496,7 @@ def test_truncated_and_altered_shards_are_named(folder, tmp_path, capsys):
             16,
             "--k",
             4,
-            "--max-tokens",
+            "--tokens",
             20_000,
             "--out",
             tmp_path / f"{change}-sae",
@@ -511,7 +510,7 @@ def test_a_full_disk_gives_one_line(folder, capsys, monkeypatch, tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "ranking.csv.tmp"))
 
     monkeypatch.setattr(pd.DataFrame, "to_csv", full)
-    line = refused(capsys, "rank", folder / "features", "--shifts", 2, "--out", tmp_path / "ranking.csv")
+    line = refused(capsys, "rank", folder / "features", "--n-shifts", 2, "--out", tmp_path / "ranking.csv")
     assert "the disk is full" in line and not (tmp_path / "ranking.csv").exists()
 
 
@@ -567,7 +566,7 @@ def test_other_mistakes(folder, tmp_path, capsys):
     before = (folder / "run/run.toml").read_text()
     arguments = ("rank", folder / "features", "--out", tmp_path / "ranking.csv")
     assert "seed=-1 must" in refused(capsys, *arguments, "--seed=-1")
-    assert "n_shifts=0 must be" in refused(capsys, *arguments, "--shifts", 0)
+    assert "n_shifts=0 must be" in refused(capsys, *arguments, "--n-shifts", 0)
     assert refused(capsys, "rank", folder / "run", "--seed", 7)
     assert (folder / "run/run.toml").read_text() == before and not (tmp_path / "ranking.csv").exists()
     assert refused(capsys, "harvest", tmp_path, tmp_path, "--hook", "x", "--out", tmp_path / "s")

@@ -10,8 +10,8 @@ from interp.checks.errors import InterpError
 from interp.cli.field_flags import FieldFlags, settings_of, with_field_flags
 from interp.verdict.ranking_config import RankingConfig
 
-ROWS = FieldFlags(lambda: [RowConfig], {"exclude_positions": "--exclude-position"})
-RANKING = FieldFlags(lambda: [RankingConfig], {"judge_faint": "--faint"})
+ROWS = FieldFlags(lambda: [RowConfig])
+RANKING = FieldFlags(lambda: [RankingConfig])
 WORDS = FieldFlags(lambda: [RankingConfig], as_text=True)
 
 
@@ -31,11 +31,11 @@ def given(flags: FieldFlags, *words: str) -> dict[str, Any]:
     ("flags", "words", "values"),
     [
         (ROWS, "", {}),
-        (ROWS, "--exclude-position 0 --exclude-position 5", {"exclude_positions": (0, 5)}),
+        (ROWS, "--exclude-positions 0 --exclude-positions 5", {"exclude_positions": (0, 5)}),
         (ROWS, "--exclude-positions [0,5] --max-norm none", {"exclude_positions": (0, 5), "max_norm": None}),
         (ROWS, "--exclude-positions 3 --max-norm 8", {"exclude_positions": (3,), "max_norm": 8.0}),
         (ROWS, "--dtype float32 --batch-size 1e2", {"dtype": "float32", "batch_size": 100}),
-        (RANKING, "--faint --n-shifts 3", {"judge_faint": True, "n_shifts": 3}),
+        (RANKING, "--judge-faint --n-shifts 3", {"judge_faint": True, "n_shifts": 3}),
         (RANKING, "--no-judge-faint --seed 4", {"judge_faint": False}),
         (WORDS, "--judge-faint false", {"judge_faint": False}),
     ],
@@ -59,5 +59,5 @@ def test_a_command_of_several_configs_gets_the_fields_of_each():
 def test_help_has_type_default_and_docstring():
     shown = {parameter.name: parameter.annotation.__metadata__[0] for parameter in RANKING.parameters(taken=["seed"])}
     assert list(shown) == ["n_shifts", "use_labels", "judge_faint"]
-    assert shown["n_shifts"].metavar == "<int>" and shown["judge_faint"].param_decls[-1] == "--faint"
+    assert shown["n_shifts"].metavar == "<int>"
     assert shown["n_shifts"].help == "Circular shifts of the text, which give the null of each measure (default: 2)"

@@ -127,11 +127,11 @@ def test_commands_take_a_model_from_elsewhere(folder, tmp_path, capsys):
     with_source = f"huggingface:{model}"
     text = ["tokenize", folder / "text.txt", "--model", with_source, "--context", 32, "--out", out / "text"]
     harvest = ["harvest", with_source, out / "text/tokens", "--hook", HOOK, "--hook", "blocks.1.mlp.hook_post"]
-    train = ["train-sae", out / "store", "--hook", HOOK, "--d-sae", 24, "--k", 4, "--max-tokens", 8_000]
+    train = ["train-sae", out / "store", "--hook", HOOK, "--d-sae", 24, "--k", 4, "--tokens", 8_000]
     tokens = ["--tokens", out / "text/tokens"]
     scan = [out / "store", "--model", model, *tokens]
     null = ["nulls", out / "scan", out / "store", "--sae", out / "sae", "--model", model, "--hook", HOOK]
-    small = ["--max-tokens", 2_000, "--sae-tokens", 2_000, "--latents", 6]
+    small = ["--tokens", 2_000, "--sae-tokens", 2_000, "--latents", 6]
     for words in (
         text,
         [*harvest, "--out", out / "store"],

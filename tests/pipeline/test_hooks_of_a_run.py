@@ -261,7 +261,7 @@ def test_a_run_plans_what_a_later_hook_lacks(tmp_path, monkeypatch):
 def test_commands_work_on_a_part_as_on_a_run(copied, tmp_path, capsys):
     part = copied.path / PART
     before = contents(copied.path)
-    assert main(["rank", str(part), "--shifts", "1"]) == 0
+    assert main(["rank", str(part), "--n-shifts", "1"]) == 0
     assert Run(part).config.ranking.n_shifts == 1 and copied.config.ranking.n_shifts == 2
     assert main(["report", str(part)]) == 0
     after = contents(copied.path)

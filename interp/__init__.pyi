@@ -16,7 +16,6 @@ from .evaluation.baselines import PCADictionary as PCADictionary
 from .evaluation.baselines import RandomDictionary as RandomDictionary
 from .evaluation.quality import evaluate_dictionary as evaluate_dictionary
 from .evaluation.quality import quality_table as quality_table
-from .exchange.sklearn_transformer import SAETransformer as SAETransformer
 from .features.feature_store import FeatureStore as FeatureStore
 from .features.scan_config import ScanConfig as ScanConfig
 from .features.scan_features import scan_features as scan_features

@@ -1,4 +1,4 @@
-"""Give results to other tools: Neuronpedia, Delphi, viewers of attribution graphs, the Hugging Face hub, scikit-learn.
+"""Give results to other tools: Neuronpedia, Delphi, viewers of attribution graphs, the Hugging Face hub.
 
 What other tools have made is read where it belongs: dictionaries in `sae.formats`, language models in `models`,
 attribution graphs in `effects.graph_files`, codes of any producer in `codes`, activations in `activations`.

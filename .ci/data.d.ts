@@ -42,7 +42,6 @@ interface PageFacts {
   common_letters: string;
   shares: QuestionShare[];
   null: { matched: DictionaryShares; null: DictionaryShares; difference: Share } | null;
-  headlines: string[];
   logits: string;
   label_sets: string[][];
   evidence: Measure[];
@@ -193,8 +192,6 @@ interface PanelData {
   height?: number;
   figure?: { data: any[]; layout: any };
   table?: { columns: string[]; rows: string[][] };
-  headline?: string;
-  fact?: [name: string, value: string];
 }
 
 /* The firings of a latent in columns (contexts.py). */

@@ -2,8 +2,6 @@
 
     python -m analyses.claims.rewriting RUN        a finished run; writes RUN-words, or --out
 
-The run keeps the result next to its stages, and `interp report RUN` shows it on the page.
-
 In: the run's features, their ranking with its rules, and held-out text on which no rule was chosen. The activations at
 the dictionary's hook are replaced, in turn, by
 
@@ -44,7 +42,6 @@ from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_scan_of, check_table, scan_identity
 from interp.features.scan_folder import dictionary_digest
 from interp.figures.theme import BLUE, GREY, INK, check_columns, escape_markup, with_style
-from interp.report.panels import Panel
 from interp.runtime.progress import Progress, no_progress
 from interp.statistics.estimates import ratio
 from interp.storage.files import write_json, write_parquet
@@ -56,11 +53,6 @@ BLOCK_LATENTS = 16
 """Number of latents of about equal density, among which rules are exchanged."""
 STAGES = ("corpus", "model", "activations", "sae", "features", "ranking")
 """Stages of the run whose results are read."""
-NOTE = (
-    "Each latent is replaced by what its explanation says of the text alone, and the model goes on from there. A "
-    "lookup of the mean activation at each token knows no context; permuted rules are those of other latents of about "
-    "equal density."
-)
 
 Labels = Mapping[str, Bool[Tensor, "seq pos"]]
 
@@ -89,16 +81,8 @@ def main(arguments: list[str] | None = None) -> InWords:
     losses = rewritten.losses.to_dict(orient="records")
     write_json(out / "results.json", {"losses": losses, **run.provenance()})
     loss_in_words(rewritten.losses).write_html(out / "loss_in_words.html", include_plotlyjs="directory")
-    words, lookup = shares["words"], shares["token lookup"]
-    panel = Panel(
-        note=NOTE,
-        figure=loss_in_words(rewritten.losses),
-        headline=f"words explain {100 * words:.0f} %",
-        fact=("Words explain", f"{words:.0%} of the loss (a lookup by token {lookup:.0%})"),
-    )
-    run.add_panel("words", panel, STAGES)
     print("cross-entropy recovered by " + ", ".join(f"{name} {share:.3f}" for name, share in shares.items()))
-    print(f"{out}; `interp report {run.path}` shows it on the page")
+    print(out / "loss_in_words.html")
     return rewritten
 
 

@@ -2,7 +2,6 @@
 
 A run folder holds `run.toml`, the whole configuration, and one folder per stage. A finished stage has a
 `manifest.json`: its configuration, the fingerprints of its inputs, versions, wall time and results.
-`panels/FILE_NAME.json` is the panel that an analysis of the finished run added to its page.
 
 A run with several hooks is the run folder of the first hook, and contains in `hooks/HOOK` a run folder for each other
 hook. These share the corpus and the model of the whole run; everything else is their own, and the same as in a run of
@@ -27,7 +26,7 @@ from interp.pipeline.plugins import n_imported
 from interp.pipeline.sections import MLP_NEURONS
 from interp.pipeline.stages import LEFT_OUT, RUN_ATTRIBUTES, STAGES, Stage
 from interp.storage.artifacts import HOOKS, nearest_path, whole_run
-from interp.storage.files import digest_json, json_roundtrip, read_json, write_json
+from interp.storage.files import digest_json, json_roundtrip
 from interp.storage.manifests import RUN_FILE, read_manifest, verify
 
 if TYPE_CHECKING:
@@ -40,14 +39,12 @@ if TYPE_CHECKING:
     from interp.features.feature_store import FeatureStore
     from interp.features.text_features import TextFeatures
     from interp.report.inputs import ReportInputs
-    from interp.report.panels import Panel
     from interp.sae import SAE
     from interp.verdict.ranking_tables import Ranking
     from models.tokenizer import Tokenizer
     from models.tokens import LabelledTokens
     from models.transformer import Transformer
 
-PANELS_FOLDER = "panels"
 PROVENANCE_FIELDS = ("seed", "tokens")
 """Fields of the configuration in a figure's provenance."""
 log = logging.getLogger(__name__)
@@ -329,26 +326,10 @@ class Run:
         )
 
     def panels(self) -> list[dict[str, Any]]:
-        """Return the panels of its finished stages, and of analyses of their results, as JSON. A panel whose stages
-        have been rerun since is left out, with a warning."""
+        """Return the panels of its finished stages as JSON."""
         done = self._manifests(without_page=True)
         panels = [panel for name in done if self.has(name) and (panel := STAGES[name].panel(self)) is not None]
-        shown = [panel.payload() for panel in panels]
-        for file in sorted((self.path / PANELS_FOLDER).glob("*.json")):
-            kept = read_json(file, "run its analysis again")
-            if kept["inputs"] == self.fingerprints(kept["inputs"]):
-                shown.append(kept["panel"])
-            else:
-                log.warning("%s shows stages that have since been run again: run its analysis again", file)
-        return shown
-
-    def add_panel(self, name: str, panel: "Panel", stages: Iterable[str]) -> Path:
-        """Store the panel of an analysis for this run's page; `stages` are the stages whose results it used. The next
-        `interp report` shows it. Returns its file."""
-        (self.path / PANELS_FOLDER).mkdir(exist_ok=True)
-        file = self.path / PANELS_FOLDER / f"{name}.json"
-        write_json(file, {"inputs": self.fingerprints(stages), "panel": panel.payload()})
-        return file
+        return [panel.payload() for panel in panels]
 
     def __getattr__(self, name: str) -> Any:
         for stage in STAGES.values():

@@ -560,10 +560,6 @@ def _small(words: str) -> Part:
     return Part("small", [words])
 
 
-def _notable(share: float) -> str:
-    return "under 1 %" if share < RARE else format_percent(share)
-
-
 def _facts(
     features: FeatureStore,
     table: pd.DataFrame,

@@ -18,9 +18,7 @@ report.views.overview = (() => {
       return [size, work, " The rows are not text, so they get no verdict on their meaning; labels say what a feature "
         + "detects."];
     }
-    const { headlines } = report.data.page;
-    const more = headlines.length ? ` ${headlines.join(" · ")}.` : null;
-    return [size, work, ranked ? null : " They were not ranked.", more];
+    return [size, work, ranked ? null : " They were not ranked."];
   }
 
   const { percent } = format;

@@ -72,7 +72,7 @@ class PageData:
 
     def first(self) -> dict[str, Any]:
         """Return what the first view needs, and what the others need besides the table: names, sizes, how verdicts
-        look, shares and headlines."""
+        look, and shares."""
         features, inputs = self.features, self.inputs
         return {
             "title": inputs.title,
@@ -95,7 +95,6 @@ class PageData:
             "common_letters": COMMON_LETTERS,
             "shares": question_shares(inputs) if features.has_text else [],
             "null": closest_null(inputs),
-            "headlines": [panel["headline"] for panel in inputs.panels if "headline" in panel],
             "logits": features.meta["logit_effects"],
             "label_sets": self.contexts.label_sets,
             "evidence": [measure._asdict() for measure in self.evidence.measures],

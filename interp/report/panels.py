@@ -1,10 +1,9 @@
-"""Define panels: the figures and tables that a stage of a run, or an analysis of a finished run, adds to the page's
-summary.
+"""Define panels: the figures and tables that a stage of a run adds to the page's summary.
 
     Panel(note="F1 on held-out text.", figure=figures.concept_dots(run.concepts))
     Panel(note="The ten longest.", title="Longest latents", table=longest)
 
-Its payload is plain JSON, so that an analysis can leave one in the run folder (`Run.add_panel`).
+Its payload is JSON that the page's code reads.
 """
 
 import base64
@@ -41,10 +40,6 @@ class Panel:
     """A table. At most MAX_TABLE_ROWS of its rows are shown, as text."""
     title: str = ""
     """A heading. By default the figure's heading."""
-    headline: str = ""
-    """A few words for the first line of the overview, such as "words explain 87 %"."""
-    fact: tuple[str, str] | None = None
-    """A name and a value for the facts at the top of the summary."""
 
     def payload(self) -> dict[str, Any]:
         """Return the panel as JSON, as the page's code reads it. Empty fields are left out."""
@@ -55,8 +50,6 @@ class Panel:
             "height": figure.get("height"),
             "figure": figure.get("figure"),
             "table": None if self.table is None else _table_payload(self.table),
-            "headline": self.headline,
-            "fact": self.fact,
         }
         return {name: value for name, value in shown.items() if value}
 

@@ -135,7 +135,7 @@ def _facts(inputs: ReportInputs) -> list[tuple[str, str]]:
         names = [corpus.get("name") or corpus["source"], corpus.get("subset"), f"seed {corpus['seed']}"]
         rows.append(("Corpus", ", ".join(filter(None, names))))
     rows.append(("Scanned", f"{features.meta['n_tokens']:,} {unit} in contexts of {features.n_ctx}"))
-    return rows + [(name, value) for panel in inputs.panels if "fact" in panel for name, value in [panel["fact"]]]
+    return rows
 
 
 def _limits(inputs: ReportInputs) -> list[str]:

@@ -147,16 +147,6 @@ def test_a_stage_is_one_object(copied):
         STAGES.pop("longest", None)
 
 
-def test_an_analysis_panel_stays_on_the_page_until_its_stages_run_again(copied, caplog):
-    assert [panel["title"] for panel in copied.panels()] == ["Concepts: best feature and best neuron"]
-    copied.add_panel("mine", Panel(note="mine", headline="mine is 3 %", fact=("Mine", "3 %")), ["features", "ranking"])
-    assert copied.panels()[-1] == {"note": "mine", "headline": "mine is 3 %", "fact": ["Mine", "3 %"]}
-    assert ran_now(TINY, copied.path) == []
-    config = TINY.replace(ranking=dataclasses.replace(TINY.ranking, seed=1))
-    run_alone(copied, "ranking", config=config, progress=lambda done, total, note: None)
-    assert len(copied.panels()) == 1 and "mine.json shows stages that have since been run again" in caplog.text
-
-
 def test_effects_stage_feeds_the_run_sql_and_the_page(run):
     table, density = run.effects.set_index("latent"), run.features.table().set_index("latent")["density"]
     assert sorted(table.index) == list(range(TINY.sae.d_sae))

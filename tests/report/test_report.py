@@ -145,8 +145,6 @@ def run(folder) -> ReportInputs:
         note=HOSTILE,
         title=HOSTILE,
         table=pd.DataFrame({HOSTILE: [HOSTILE, "b"], "n": [1200, None]}),
-        headline="words explain 87 %",
-        fact=("Words explain", "87%"),
     )
     store = planted_store(folder / "features", full=True)
     return ReportInputs(
@@ -791,8 +789,6 @@ def test_summary_has_the_run_in_order(page):
     assert table["table"] == {"columns": [HOSTILE, "n"], "rows": rows}
     assert data(page, "page")["about"].startswith(f"A dictionary of {D_SAE} features")
     assert data(page, "page")["about"].endswith(", L0 3.5, 90 % of the cross-entropy recovered.")
-    assert summary["facts"][-1] == ["Words explain", "87%"]
-    assert data(page, "page")["headlines"] == ["words explain 87 %"]
 
 
 def test_what_was_found_is_counted_and_its_shares_are_of_what_they_say(page):

@@ -55,12 +55,10 @@ def demo_command(
     interrupted run resumes. `--model smollm2` (`make demo-smollm2` fetches it) does the same for a language model of
     135 million parameters, on plays, Python source and documentation: about 40 minutes. `--circuits` adds pages that
     trace a deeper model's next token back to the prompt (`interp graph`)."""
-    if model and (quick or circuits):
-        raise InterpError(
-            f"--{'quick' if quick else 'circuits'} needs a small model: leave it out with --model {model}"
-        )
-    name = model or ("circuits" if circuits else "demo") + ("-quick" if quick else "")
-    out = out or Path("runs") / name
+    asked = [f"--{name}" for name, given in {"quick": quick, "model": model, "circuits": circuits}.items() if given]
+    if len(asked) > 1:
+        raise InterpError(f"{' and '.join(asked)} make different demos: name one of them")
+    out = out or Path("runs") / (model or ("circuits" if circuits else "demo-quick" if quick else "demo"))
     check_writable("--out", out)
     from interp.pipeline.config import RunConfig
 
@@ -68,7 +66,7 @@ def demo_command(
         config = RunConfig.smollm2() if model else RunConfig.quick() if quick else RunConfig()
         _show_stages(config, out, None, redo)
         return
-    _show_stages(RunConfig.circuits(quick=quick), out, None, redo)
+    _show_stages(RunConfig.circuits(), out, None, redo)
     place = out.resolve()  # the name of "." is empty
     for page, prompt in PROMPTS.items():
         print(f"\n{prompt}")

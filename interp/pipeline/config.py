@@ -121,11 +121,9 @@ class RunConfig:
         return cls.from_toml(_PRESETS / "quick.toml")
 
     @classmethod
-    def circuits(cls, *, quick: bool = False) -> "RunConfig":
-        """Return a model of four layers and transcoders of its MLPs, for attribution graphs (`interp graph`).
-
-        quick: runs in some two minutes, but is too small for meaningful results."""
-        return cls.from_toml(_PRESETS / ("circuits-quick.toml" if quick else "circuits.toml"))
+    def circuits(cls) -> "RunConfig":
+        """Return a model of four layers and transcoders of its MLPs, for attribution graphs (`interp graph`)."""
+        return cls.from_toml(_PRESETS / "circuits.toml")
 
     @classmethod
     def smollm2(cls) -> "RunConfig":

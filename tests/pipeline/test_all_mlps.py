@@ -110,20 +110,19 @@ def test_its_configuration_names_the_hooks_and_comes_back(run):
     assert there.at(READS.format(1)).harvest.output_hook_name == WRITES.format(1)
     assert "output_hook" not in RunConfig().to_dict()["harvest"] and RunConfig().with_named_hooks() == RunConfig()
     assert RunConfig.from_dict(ALL.to_dict()) == ALL
-    for quick in (False, True):
-        assert len(RunConfig.circuits(quick=quick).with_named_hooks().harvest.hook_names) == 4
+    assert len(RunConfig.circuits().with_named_hooks().harvest.hook_names) == 4
 
 
 def test_the_demo_ends_with_graphs_of_all_layers(run, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(RunConfig, "circuits", classmethod(lambda cls, quick: ALL))
-    assert main(["demo", "--circuits", "--quick", "--out", str(run.path)]) == 0
+    monkeypatch.setattr(RunConfig, "circuits", classmethod(lambda cls: ALL))
+    assert main(["demo", "--circuits", "--out", str(run.path)]) == 0
     assert capsys.readouterr().out.count("replacement") >= 2
     assert len(list(run.path.with_name(f"{run.path.name}-graphs").glob("*.html"))) == 2
     assert main(["graph", str(run.path), "To be, or", "--out", str(tmp_path / "g.json"), "--no-checks"]) == 0
     graph = load_graph(tmp_path / "g.json")
     assert graph.hook_names == list(run.hooks) and set(graph.nodes["dictionary"]) >= {0, 1}
     assert main(["demo", "--circuits", "--model", "smollm2"]) == 2
-    assert "--circuits needs a small model" in capsys.readouterr().err
+    assert "--model and --circuits make different demos" in capsys.readouterr().err
 
 
 def test_hooks_of_mlps_are_found_in_any_model(tmp_path):

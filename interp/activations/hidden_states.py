@@ -35,10 +35,7 @@ def import_hidden_states(
     out: Path,
     *,
     n_ctx: int | None,
-    pad_id: int,
     dtype: str,
-    rows_per_shard: int | None,
-    seed: int,
     model_name: str,
     overwrite: bool,
     progress: Progress,
@@ -46,7 +43,6 @@ def import_hidden_states(
     """See `ActivationStore.from_hidden_states`."""
     check_dtype(dtype)
     check_at_least(1, n_ctx=n_ctx)
-    check_at_least(0, pad_id=pad_id)
     if len({*hook_names}) < len(hook_names):
         raise InterpError(f"hook_names={list(hook_names)} names a hook twice: each layer needs a name of its own")
     paths = _paths(files)
@@ -60,7 +56,7 @@ def import_hidden_states(
         d = width
     n_ctx = n_ctx or max(map(len, prompts))
     sequences = [sequence for prompt in prompts for sequence in prompt.split(n_ctx)]
-    tokens = torch.full((len(sequences), n_ctx), pad_id, dtype=torch.int32)
+    tokens = torch.zeros((len(sequences), n_ctx), dtype=torch.int32)
     for row, sequence in zip(tokens, sequences, strict=True):
         row[: len(sequence)] = sequence
     check_token_ids(tokens, None)
@@ -69,8 +65,6 @@ def import_hidden_states(
         "source": "hidden states",
         "hook_names": list(hook_names),
         "dtype": dtype,
-        "rows_per_shard": rows_per_shard,
-        "seed": seed,
         "tokens": digest(tokens),
         "n_ctx": n_ctx,
         "files": [digest_file(path) for path in paths],
@@ -82,10 +76,8 @@ def import_hidden_states(
         config = StoreConfig(
             widths=dict.fromkeys(hook_names, d),
             dtype=dtype,
-            rows_per_shard=rows_per_shard,
             n_ids=tokens.numel(),
             n_ctx=n_ctx,
-            seed=seed,
             made_of=made_of,
         )
         row_ids = list(_row_ids(prompts, n_ctx))

@@ -107,10 +107,7 @@ class ActivationStore(BatchReader):
         out: str | Path,
         *,
         n_ctx: int | None = None,
-        pad_id: int = 0,
         dtype: str = "bfloat16",
-        rows_per_shard: int | None = None,
-        seed: int = 0,
         model_name: str = "",
         overwrite: bool = False,
         progress: Progress = no_progress,
@@ -122,7 +119,7 @@ class ActivationStore(BatchReader):
         hook_names: a name for each layer, in the order of `eagle_aux_hidden_state_layer_ids`; layer i is
         blocks.i.hook_resid_pre.
         n_ctx: tokens per sequence, into which longer prompts are split; by default the length of the longest prompt.
-        Shorter ones are padded with `pad_id`, which has no rows. All rows are kept; training leaves outliers out
+        Shorter ones are padded with token 0, which has no rows there. All rows are kept; training leaves outliers out
         (`row_limit`).
 
         Raises ValueError, with the file, if one is missing or damaged, has another number of layers, tokens or units
@@ -133,10 +130,7 @@ class ActivationStore(BatchReader):
             tuple(hook_names),
             Path(out),
             n_ctx=n_ctx,
-            pad_id=pad_id,
             dtype=dtype,
-            rows_per_shard=rows_per_shard,
-            seed=seed,
             model_name=model_name,
             overwrite=overwrite,
             progress=progress,

@@ -12,7 +12,7 @@ the documents of both corpora, which is 0 for a latent that fires in at most hal
     q                    the share of false discoveries among the latents whose p is as small or smaller (Benjamini &
                          Hochberg); a latent differs if q ≤ FALSE_DISCOVERIES
 
-Only latents above t_j in at least `min_documents` documents are tested. This choice, and t_j, do not depend on which
+Only latents above t_j in at least ten documents are tested. This choice, and t_j, do not depend on which
 documents are A's, so the null is exact at any size. The null of the whole answer is `by_chance`: how many latents
 differ when the documents are assigned to A at random.
 
@@ -55,6 +55,7 @@ from interp.statistics.estimates import share_difference
 from interp.statistics.permutation import permutation_p
 
 FALSE_DISCOVERIES = 0.05
+SHUFFLES = 20
 MAX_LENGTH_RATIO = 1.25
 """Ratio of the median lengths of the two corpora's documents above which a warning is due."""
 _BEFORE, _AFTER = 12, 6
@@ -76,7 +77,7 @@ class Corpora:
     lengths: tuple[float, float]
     """Median tokens of a document."""
     by_chance: float
-    """Number of latents that differ when the documents are assigned to A at random: the mean of `shuffles` draws."""
+    """Number of latents that differ when the documents are assigned to A at random: the mean of SHUFFLES draws."""
     unit: str
 
     @property
@@ -125,8 +126,6 @@ def corpora(
     ranking: pd.DataFrame | None = None,
     names: tuple[str, str] = ("A", "B"),
     n_first: int | None = None,
-    min_documents: int = MIN_FIRED,
-    shuffles: int = 20,
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Corpora:
@@ -138,15 +137,14 @@ def corpora(
     ranking: the ranking of these latents, for the rules.
     n_first: compare only the first n_first tokens of each document, and leave out shorter documents. None compares all
     tokens.
-    min_documents: a latent that is above its threshold in fewer documents is not tested.
-    shuffles, seed: for the null of the answer.
+    seed: of the null of the answer.
 
     Raises ValueError if the scans use two dictionaries, if both or neither of `features_b` and `in_a` are given, if
     `documents` is a pair for one scan or one tensor for two, or if a corpus has fewer than two documents.
     """
     if (features_b is None) == (in_a is None):
         raise InterpError("give features_b, a second scan, or in_a, a mask that divides the documents of one: not both")
-    check_at_least(1, min_documents=min_documents, shuffles=shuffles, n_first=n_first)
+    check_at_least(1, n_first=n_first)
     ids = documents if isinstance(documents, tuple) else (documents, documents)
     if features_b is not None and documents is not None and not isinstance(documents, tuple):
         raise InterpError("documents is one tensor, but there are two scans: give a pair, or None for a scan without")
@@ -175,9 +173,9 @@ def corpora(
             min(medians),
         )
     generator = np.random.default_rng(seed)
-    shuffled_documents_in_a = np.stack([generator.permutation(documents_in_a) for _ in range(shuffles)], 1)
+    shuffled_documents_in_a = np.stack([generator.permutation(documents_in_a) for _ in range(SHUFFLES)], 1)
     counts = count_documents(scans, documents_in_a, shuffled_documents_in_a, progress)
-    tests = _test_latents(counts, sizes[0], sum(sizes), min_documents)
+    tests = _test_latents(counts, sizes[0], sum(sizes))
     is_by_sequence = any(ids_of_scan is None for ids_of_scan in ids)
     return Corpora(
         _difference_table(counts, tests, scans, sizes, names, _rules(ranking, scans)),
@@ -231,12 +229,12 @@ class _Tests(NamedTuple):
     """Number of latents that differ after a shuffle, averaged over the shuffles."""
 
 
-def _test_latents(counts: DocumentCounts, n_a: int, n: int, min_documents: int) -> _Tests:
+def _test_latents(counts: DocumentCounts, n_a: int, n: int) -> _Tests:
     """Test whether each latent is above its threshold in more of A's n_a documents, or of B's, than of all n."""
     from scipy.stats import false_discovery_control  # whoever reads a run's configuration would wait for it
 
     total = counts.above.sum(1)
-    tested = (total >= min_documents) & (n - total >= 1)
+    tested = (total >= MIN_FIRED) & (n - total >= 1)
 
     def adjusted_p(above_a: Int64[np.ndarray, " latent"]) -> tuple[np.ndarray, np.ndarray]:
         p = permutation_p(above_a, total[tested], n_a, n)

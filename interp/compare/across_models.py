@@ -1,7 +1,7 @@
 """Find the same features in another model or seed, by their firings on the same text or by their directions.
 
 In: two scans, or codes, of the same tokens, by any models, hooks and widths; they may be of neurons. Out, for each
-latent i that fires on at least `min_fired` rows,
+latent i that fires on at least ten rows,
 
     correlation_i = max_j Pearson(z_i, z'_j)          other_i: that j
     null_i        = the same with z' shifted circularly against the text, along the rows that were encoded
@@ -103,7 +103,6 @@ def universality(
     ours: FeatureStore | CodeSource,
     theirs: FeatureStore | CodeSource,
     *,
-    min_fired: int = MIN_FIRED,
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Universality:
@@ -120,10 +119,10 @@ def universality(
     )
     columns = {"latent": np.arange(our_codes.d_sae), "fired": matches.fired.astype(int), "other": matches.other}
     table = pd.DataFrame({**columns, "correlation": matches.correlation, "null": shifted_matches.correlation})
-    table = table[table["fired"] >= min_fired].reset_index(drop=True)
+    table = table[table["fired"] >= MIN_FIRED].reset_index(drop=True)
     if table.empty:
         most = int(matches.fired.max())
-        raise InterpError(f"no latent fires on min_fired={min_fired} rows, but at most on {most}: take more text")
+        raise InterpError(f"no latent fires on {MIN_FIRED} rows, but at most on {most}: take more text")
     median, null_median = (bootstrap(table[name].to_numpy(), np.median, seed=seed) for name in ("correlation", "null"))
     return Universality(table, median, null_median, shifted.by)
 

@@ -1,8 +1,8 @@
 """Find whether a latent is kept or splits in a wider dictionary.
 
 Given a narrow and a wider dictionary of the same activations, an edge leads from latent i of the narrow one to latent j
-of the wide one if their masked cosine is at least `min_cosine`. This is the cosine of the two activations on the rows
-where j fires,
+of the wide one if their masked cosine is at least 0.7. This is the cosine of the two activations on the rows where j
+fires,
 
     masked_ij = Σ_{z'_j > 0} z_i z'_j / √(Σ_{z'_j > 0} z_i² · Σ z'_j²)
 
@@ -68,26 +68,21 @@ def splitting(
     narrow: FeatureStore | CodeSource,
     wide: FeatureStore | CodeSource,
     *,
-    min_cosine: float = MIN_COSINE_OF_PARENT,
-    min_fired: int = MIN_FIRED,
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> Splitting:
     """Find which latents of the narrow dictionary split, and into which latents of the wide one. Raises ValueError if
-    the narrow dictionary has more latents than the wide one, for scans of different tokens, and for a threshold that is
-    not in 0..1."""
-    if not 0 < min_cosine <= 1:
-        raise InterpError(f"min_cosine={min_cosine} must be above 0 and at most 1")
+    the narrow dictionary has more latents than the wide one, and for scans of different tokens."""
     if narrow.d_sae > wide.d_sae:
         raise InterpError(f"the narrow dictionary has {narrow.d_sae} latents, the wide one {wide.d_sae}: swap them")
     narrow_codes, wide_codes = codes_of_same_text(narrow, wide)
-    limits = min_cosine, min_fired, progress
+    limits = MIN_COSINE_OF_PARENT, MIN_FIRED, progress
     edges, *fired = masked_edges(narrow_codes, wide_codes, *limits)
     null_counts = masked_edges(narrow_codes, ShiftedCodes.draw(wide_codes, seed), *limits)[0]
     best = edges.sort_values("masked", ascending=False, kind="stable").drop_duplicates("other").index
     edges["is_best"] = edges.index.isin(best)
-    alive = np.flatnonzero(fired[0] >= min_fired)
-    n_wide = max(int((fired[1] >= min_fired).sum()), 1)
+    alive = np.flatnonzero(fired[0] >= MIN_FIRED)
+    n_wide = max(int((fired[1] >= MIN_FIRED).sum()), 1)
     n_children = np.bincount(edges["latent"][edges["is_best"]], minlength=narrow_codes.d_sae)[alive]
     return Splitting(
         edges.reset_index(drop=True),

@@ -67,10 +67,10 @@ def test_a_dictionary_is_trained_and_scanned_on_hidden_states(tiny_run, written,
 
 def test_long_prompts_are_cut_and_files_come_in_the_order_named(written, prompts, tmp_path):
     files = sorted(written.glob("*.safetensors"))
-    store = ActivationStore.from_hidden_states(files[::-1], LAYERS, tmp_path / "store", n_ctx=4, pad_id=7)
+    store = ActivationStore.from_hidden_states(files[::-1], LAYERS, tmp_path / "store", n_ctx=4)
     expected = []
     for prompt in prompts[::-1]:
-        expected += [part.tolist() + [7] * (4 - len(part)) for part in prompt.split(4)]
+        expected += [part.tolist() + [0] * (4 - len(part)) for part in prompt.split(4)]
     assert store.tokens.tolist() == expected
     whole = ActivationStore.from_hidden_states(files[::-1], LAYERS, tmp_path / "whole")
     cut, uncut = rows_of(store, LAYERS[0]), rows_of(whole, LAYERS[0])

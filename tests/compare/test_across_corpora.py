@@ -62,11 +62,12 @@ def test_statistics_are_those_of_a_loop(tmp_path):
         assert np.isnan(row.p) == (above.sum() < 10)
 
 
-def test_false_discoveries_are_controlled_and_most_planted_differences_are_found(tmp_path):
+def test_false_discoveries_are_controlled_and_most_planted_differences_are_found(tmp_path, monkeypatch):
     """Over 24 simulations, the mean share of false discoveries is within two standard errors of 5 %."""
+    monkeypatch.setattr("interp.compare.across_corpora.SHUFFLES", 4)
     false, power, by_chance = [], [], []
     for seed in range(24):
-        result = corpora(store(tmp_path / str(seed), planted(seed)), in_a=HALF, shuffles=4, seed=seed)
+        result = corpora(store(tmp_path / str(seed), planted(seed)), in_a=HALF, seed=seed)
         found = result.differing["latent"].to_numpy()
         false.append((found >= PLANTED).sum() / max(len(found), 1))
         power.append((found < PLANTED).sum() / PLANTED)
@@ -77,14 +78,15 @@ def test_false_discoveries_are_controlled_and_most_planted_differences_are_found
     assert np.mean(by_chance) < 1 < np.mean(power) * PLANTED
 
 
-def test_where_nothing_differs_few_simulations_find_anything(tmp_path):
+def test_where_nothing_differs_few_simulations_find_anything(tmp_path, monkeypatch):
+    monkeypatch.setattr("interp.compare.across_corpora.SHUFFLES", 1)
     z = planted(5)[:, PLANTED:]
     features, generator, n_found = store(tmp_path / "f", z), torch.Generator().manual_seed(0), 0
     for _ in range(40):
         drawn = torch.randperm(N, generator=generator)[: N // 3]
         in_a = torch.zeros(N, CTX, dtype=torch.bool)
         in_a[drawn] = True
-        n_found += len(corpora(features, in_a=in_a, shuffles=1).differing) > 0
+        n_found += len(corpora(features, in_a=in_a).differing) > 0
     assert n_found <= 6, "5 % of 40, and two standard errors"
 
 

@@ -82,9 +82,10 @@ def test_stores_with_different_rows_left_out_are_compared_on_common_rows(planted
         np.testing.assert_array_equal(shifted[start:stop].dense(), expected[start:stop])
 
 
-def test_the_null_has_as_many_rows_as_what_it_stands_beside_where_text_is_padded(tmp_path):
+def test_the_null_has_as_many_rows_as_what_it_stands_beside_where_text_is_padded(tmp_path, monkeypatch):
     """Latents that fire at random are as alike by chance as on shifted text; half of the rows are padding, which
     alternates with text, so shifted rows could all meet padding."""
+    monkeypatch.setattr("interp.compare.latent_splitting.MIN_COSINE_OF_PARENT", 0.4)
     generator = np.random.default_rng(0)
     stores = []
     for name, width in (("ours", 40), ("theirs", 50)):
@@ -95,7 +96,7 @@ def test_the_null_has_as_many_rows_as_what_it_stands_beside_where_text_is_padded
     for seed in range(2):
         found = universality(*stores, seed=seed)
         assert found.null.low < found.median.value < found.null.high
-        split = splitting(*stores, min_cosine=0.4, seed=seed)
+        split = splitting(*stores, seed=seed)
         assert 0.2 < split.share_with_parent < 0.95 and split.null == pytest.approx(split.share_with_parent, abs=0.25)
 
 
@@ -103,8 +104,8 @@ def test_mistakes_are_named(planted, tmp_path):
     ours, theirs = planted
     with pytest.raises(ValueError, match="600 and 599 rows"):
         universality(codes(ours), codes(theirs[1:]))
-    with pytest.raises(ValueError, match="min_fired=500"):
-        universality(codes(ours), codes(theirs), min_fired=500)
+    with pytest.raises(ValueError, match="no latent fires on 10 rows, but at most on"):
+        universality(codes(ours[:9]), codes(theirs[:9]))
     tokens = torch.arange(ROWS).reshape(30, 20) % 9
     a = FeatureStore.from_codes(tokens, codes(ours), tmp_path / "a")
     b = FeatureStore.from_codes((tokens + 1) % 9, codes(theirs), tmp_path / "b")

@@ -27,13 +27,14 @@ def planted() -> tuple[np.ndarray, np.ndarray]:
 def test_a_planted_split_is_found_and_edges_match_numpy(planted, buffer_mb, monkeypatch):
     monkeypatch.setattr("interp.features.latent_matches.BUFFER_MB", buffer_mb)
     narrow, wide = planted
-    found = splitting(codes_of(narrow), codes_of(wide), min_cosine=0.3)
+    strict = splitting(codes_of(narrow), codes_of(wide))
+    monkeypatch.setattr("interp.compare.latent_splitting.MIN_COSINE_OF_PARENT", 0.3)
+    found = splitting(codes_of(narrow), codes_of(wide))
     for edge in found.edges.itertuples():
         a, b = narrow[:, edge.latent], wide[:, edge.other]
         on = b > 0
         assert edge.masked == pytest.approx((a[on] @ b[on]) / np.linalg.norm(a[on]) / np.linalg.norm(b[on]), rel=1e-4)
         assert edge.both == ((a > 0) & on).sum() and edge.share == pytest.approx(edge.both / on.sum())
-    strict = splitting(codes_of(narrow), codes_of(wide))
     assert set(zip(strict.edges.latent, strict.edges.other, strict=True)) == {(0, 0), (0, 1), (0, 2), (1, 3)}
     assert strict.children.set_index("latent").children.to_dict() == {0: 3, 1: 1, 2: 0, 3: 0} and strict.n_split == 1
     assert strict.share_with_parent == pytest.approx(4 / WIDE) and strict.null == 0
@@ -51,5 +52,3 @@ def test_mistakes_are_named(planted):
     narrow, wide = planted
     with pytest.raises(ValueError, match="swap them"):
         splitting(codes_of(wide), codes_of(narrow))
-    with pytest.raises(ValueError, match="min_cosine=2"):
-        splitting(codes_of(narrow), codes_of(wide), min_cosine=2)

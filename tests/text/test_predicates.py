@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from interp.text.positions import Positions
-from interp.text.predicate_kinds import PREDICATE_KINDS, TOKENS_AROUND, kinds_in, register_kind, spelling_kind
+from interp.text.predicate_kinds import PREDICATE_KINDS, TOKENS_AROUND, kinds_in, spelling_kind
 from interp.text.predicates import Predicates
 from interp.text.read_text import ReadText
 
@@ -207,30 +207,8 @@ def test_labels_of_another_shape_are_refused():
         Predicates.count(np.zeros((2, 4), np.int32), 1).with_labels({"odd": torch.zeros(2, 3, dtype=torch.bool)})
 
 
-def test_register_refuses_a_kind_whose_name_exists():
-    known = dict(PREDICATE_KINDS)
-    for name in ("token", "script"):
-        with pytest.raises(ValueError, match=f"the kind of predicates '{name}' is already registered"):
-            register_kind(name, spelling_kind(str.upper, str.lower))
-    assert known == PREDICATE_KINDS
-
-
-def test_a_kind_of_ones_own_that_is_registered_again_takes_its_own_place(monkeypatch):
-    monkeypatch.setitem(PREDICATE_KINDS, "long", None)
-    del PREDICATE_KINDS["long"]
-    order = [*PREDICATE_KINDS, "long", "mine"]
-    monkeypatch.setitem(PREDICATE_KINDS, "mine", None)
-    del PREDICATE_KINDS["mine"]
-    again = spelling_kind(len, str)
-    for name, kind in (("long", spelling_kind(len, str)), ("mine", spelling_kind(str.upper, str)), ("long", again)):
-        register_kind(name, kind)
-    assert list(PREDICATE_KINDS) == order and PREDICATE_KINDS["long"] is again
-
-
 def test_a_spelling_of_ones_own_is_a_kind(predicates, monkeypatch):
-    monkeypatch.setitem(PREDICATE_KINDS, "long", None)
-    del PREDICATE_KINDS["long"]
-    register_kind("long", spelling_kind(len, lambda n: f"tokens of {n} characters"))
+    monkeypatch.setitem(PREDICATE_KINDS, "long", spelling_kind(len, lambda n: f"tokens of {n} characters"))
     assert value(predicates, "long", 1) == value(predicates, "long", 2) != value(predicates, "long", 5)
     text = predicates.text
     assert kinds_in(text)["long"].size(text) == len({len(word) for word in WORDS})

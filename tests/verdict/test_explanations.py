@@ -11,7 +11,7 @@ from interp.codes.code_chunks import read_chunks
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.text.positions import Positions
-from interp.text.predicate_kinds import PREDICATE_KINDS, Kind, kinds_in, register_kind
+from interp.text.predicate_kinds import PREDICATE_KINDS, Kind, kinds_in
 from interp.text.predicates import Predicates
 from interp.text.read_text import ReadText
 from interp.verdict.coded_text import CodedText
@@ -327,9 +327,6 @@ def test_senses_with_few_rows_have_no_rule():
 
 def test_a_kind_of_predicates_is_one_entry(monkeypatch):
     """A kind that a user writes is searched, counted, said and compared like any other."""
-    for name in ("nearer", "even"):  # registered below, and taken away behind the test
-        monkeypatch.setitem(PREDICATE_KINDS, name, None)
-        monkeypatch.delitem(PREDICATE_KINDS, name)
 
     def token_name(text, value, row):
         return text.token_name(value)
@@ -347,8 +344,9 @@ def test_a_kind_of_predicates_is_one_entry(monkeypatch):
     nearer_kind = Kind(
         values=nearer, size=lambda text: len(WORDS), name=token_name, words=words, subject="tokens around"
     )
-    register_kind("nearer", nearer_kind)
-    register_kind("even", Kind(values=even, size=lambda text: 2, name=parity_name, subject="parity"))
+    monkeypatch.setitem(PREDICATE_KINDS, "nearer", nearer_kind)
+    even_kind = Kind(values=even, size=lambda text: 2, name=parity_name, subject="parity")
+    monkeypatch.setitem(PREDICATE_KINDS, "even", even_kind)
     tokens = random_text(np.random.default_rng(2))
     near = sum(np.roll(tokens == 14, back, 1) & (np.arange(24) >= back) for back in (1, 2, 3)) > 0
     fires = np.stack([near.reshape(-1), (np.arange(tokens.size) % 2 == 0) & (tokens.reshape(-1) == 0)], 1)

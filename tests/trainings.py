@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -19,13 +20,16 @@ from interp.sae import (
 )
 
 shared = {"d_sae": 48, "tokens": 6400, "batch_size": 256, "device": "cpu", "lr": 4e-3}
+OCTOBER_2023: dict[str, Any] = {"unit_norm": True, "clip": None, "l1_warmup": 0.0, "aux_coefficient": 0.0}
+OCTOBER_2023 |= {"resample_at": (0.125, 0.25, 0.375, 0.5)}
+"""The recipe of Towards Monosemanticity."""
 CONFIGS: dict[str, SAEConfig] = {
     "topk": TopKConfig(**shared, k=4, k_start=12, k_anneal=0.5, dead_after=256),
     "batchtopk": BatchTopKConfig(**shared, k=4),
     "batchtopk, clipped": BatchTopKConfig(**shared, k=4, clip=1.0),
     "matryoshka": MatryoshkaConfig(**shared, k=4, groups=(0.25, 0.75)),
     "relu, April 2024": ReLUConfig(**shared, l1=0.5),
-    "relu, October 2023": ReLUConfig.october_2023(**shared, l1=0.5, dead_after=512),
+    "relu, October 2023": ReLUConfig(**OCTOBER_2023, **shared, l1=0.5, dead_after=512),
     "gated": GatedConfig(**shared, l1=0.5, resample_at=(0.4,), dead_after=512),
     "jumprelu": JumpReLUConfig(**shared, target_l0=4, threshold=0.5, bandwidth=0.3, dead_after=512),
     "matching pursuit": MatchingPursuitConfig(**shared, k=4),

@@ -36,7 +36,7 @@ from analyses.claims.neighbouring_features import FEW
 from analyses.claims.proxies import log_likelihood_ratio
 from analyses.record import Claim, Record, interval
 from interp import SAE, FeatureStore, figures, scan_features
-from interp.effects import ABLATE, dose_response, intervene, steer, useful_range
+from interp.effects import ABLATE, dose_response, intervene, steer
 from models.transformer import Transformer
 
 LABELS = ("arabic", "hebrew", "dna", "base64")
@@ -229,6 +229,24 @@ def dosed(results_of_label: ByLabel, most_loss: float) -> Claim:
         found=f"Useful range, times the maximum, by seed: {sentence}; breaks at {most_loss:.2f} nats a token.",
         numbers={"ranges": ranges},
     )
+
+
+def useful_range(doses: pd.DataFrame, most_loss: float) -> tuple[float, float] | None:
+    """Return the ends of the longest run of multiples over which `concept` rises at each step and exceeds that of the
+    unchanged model, while the loss is at most `most_loss` nats. Returns None if the run has fewer than two multiples.
+
+    doses: the result of `dose_response` with a concept."""
+    free = doses[doses["multiple"].isna()]
+    rows = doses.dropna(subset=["multiple"]).sort_values("multiple")
+    best: list[float] = []
+    run: list[float] = []
+    before = float(free["concept"].iloc[0])
+    for multiple, concept, loss in rows[["multiple", "concept", "loss"]].itertuples(index=False):
+        rises = concept > before and loss <= most_loss
+        run = [*run, multiple] if rises else []
+        before = max(concept, float(free["concept"].iloc[0]))
+        best = max(best, run, key=len)
+    return (best[0], best[-1]) if len(best) > 1 else None
 
 
 def doses_of(results: Mapping[str, Any]) -> pd.DataFrame:

@@ -5,7 +5,7 @@
     python -m analyses.claims.towards_monosemanticity --quick           a tiny model, for the tests
 
 After Towards Monosemanticity (Bricken et al. 2023): a one-layer transformer with a ReLU MLP of 512 neurons, and on
-`blocks.0.mlp.hook_post` ReLU dictionaries of 1×, 8× and 32× that size by its recipe (`ReLUConfig.october_2023`).
+`blocks.0.mlp.hook_post` ReLU dictionaries of 1×, 8× and 32× that size by its recipe.
 
 Claim 11   a  L0 ≤ 20 at ≥ 79 % of the CE loss recovered, against zero and against mean ablation, at 8×
            b  with resampling a smaller share of the latents is dead than without, at 1× and 8× where any is without
@@ -63,6 +63,9 @@ from interp.pipeline.config import RunConfig
 from interp.sae import ReLUConfig
 from interp.storage.files import write_json
 
+RECIPE: dict[str, Any] = {"unit_norm": True, "clip": None, "l1_warmup": 0.0, "aux_coefficient": 0.0}
+RECIPE |= {"resample_at": (0.125, 0.25, 0.375, 0.5)}
+"""Of Towards Monosemanticity: unit decoder rows, a plain L1 penalty, resampling four times in the first half."""
 QUICK = Setting(
     tokens=30_000, judged_tokens=30_000, sae_tokens=20_000, seeds={1: 2, 4: 2}, main=4, judged=24, quality_tokens=4_000
 )
@@ -139,7 +142,7 @@ def train_all(studied: Studied, setting: Setting, out: Path) -> list[Trained]:
     for factor, n_seeds in setting.seeds.items():
         for seed in range(n_seeds):
             shared: dict[str, Any] = {"d_sae": factor * d_mlp, "tokens": setting.sae_tokens, "l1": setting.l1}
-            config = ReLUConfig.october_2023(**shared, batch_size=setting.batch_size, seed=seed, device="cpu")
+            config = ReLUConfig(**RECIPE, **shared, batch_size=setting.batch_size, seed=seed, device="cpu")
             plain, folder = dataclasses.replace(config, resample_at=()), out / "dictionaries" / f"{factor}-{seed}"
             configs = [config, plain] if n_seeds > 1 else [config]
             saes = train_sweep(studied.stores[False], HOOK, configs, out=folder)

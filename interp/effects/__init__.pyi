@@ -1,4 +1,3 @@
-from .attention_attribution import attention_scores as attention_scores
 from .attribution import attribution_graph as attribution_graph
 from .graph import AttributionGraph as AttributionGraph
 from .graph import load_graph as load_graph
@@ -17,4 +16,3 @@ from .latent_ablation import join_effects as join_effects
 from .latent_edges import feature_edges as feature_edges
 from .steering import dose_response as dose_response
 from .steering import steer as steer
-from .steering import useful_range as useful_range

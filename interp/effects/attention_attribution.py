@@ -10,20 +10,19 @@ Out: `head_edges`, for an edge from source s at position k to target t at anothe
      with the head's pattern A, its output, and the contribution value_s of the source to its values. The heads' shares
      and the share that is moved by way of positions in between sum to the edge.
 
-     `attention_scores`: every node s contributes q_s to a query and k_s to a key, rotary positions included, so that
+     `head_scores`: every node s contributes q_s to a query and k_s to a key, rotary positions included, so that
 
          score = scale · q · k = Σ_s Σ_t scale · q_s · k_t
 
-     exactly. `bias` is the part of all biases, `rest` the part of sources that are not nodes.
-
-     `head_scores`: the same for the score of a key k, less the mean score of the other keys, each weighted by its
-     attention: the log odds of attending to k and not elsewhere, to first order.
+     exactly. `bias` is the part of all biases, `rest` the part of sources that are not nodes. What is decomposed is the
+     score of a key k, less the mean score of the other keys, each weighted by its attention: the log odds of attending
+     to k and not elsewhere, to first order.
 
 Cost: a held pass per source of such an edge and per node of a score, and a backward pass per target. Only PyTorch's
 `scaled_dot_product_attention` is explained.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,12 +31,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.activations.hooks import Model
-from interp.checks.errors import InterpError
-from interp.codes.dictionary import Dictionary
 from interp.effects.graph_nodes import HEAD_EDGES, HEAD_SCORES, GraphNodes, empty_table
 from interp.effects.linearised_model import Attended
-from interp.effects.prompt_passes import PromptPasses, Slopes, passes_of
+from interp.effects.prompt_passes import PromptPasses, Slopes
 
 _ROWS_AT_ONCE = 1 << 11
 """Tokens in one pass."""
@@ -58,40 +54,6 @@ class Score(NamedTuple):
     head: int
     query: int
     key: int
-
-
-def attention_scores(
-    graph: GraphNodes,
-    model: Model,
-    dictionaries: Mapping[str, Dictionary],
-    *,
-    layer: int,
-    head: int,
-    query: int = -1,
-    key: int,
-) -> pd.DataFrame:
-    """Decompose an attention score. Returns a row per pair, with query_node, key_node (rows of `graph.nodes`) and
-    score, in nats before the softmax; the largest first. They sum to the score.
-
-    layer: the index of the attention, in the order in which the model runs them.
-    query, key: positions; negative ones count from the end.
-    Raises ValueError for an attention, a head or a position that the model or prompt does not have, for a key after the
-    query, and for dictionaries that the graph was not made with.
-    """
-    n_pos = len(graph.token_ids)
-    query, key = query % n_pos if -n_pos <= query < n_pos else query, key % n_pos if -n_pos <= key < n_pos else key
-    if not 0 <= key <= query < n_pos:
-        raise InterpError(f"query={query} and key={key} must be positions of the prompt, 0 ≤ key ≤ query < {n_pos}")
-    passes = passes_of(graph, model, dictionaries)
-    n_heads = [pattern.shape[1] for pattern in passes.linearised_model.patterns]
-    if not (0 <= layer < len(n_heads) and 0 <= head < n_heads[layer]):
-        raise InterpError(
-            f"layer={layer}, head={head}: the model runs scaled_dot_product_attention {len(n_heads)} times, with "
-            f"{n_heads[0] if n_heads else 0} heads; where there are none, load it with attn_implementation='sdpa'"
-        )
-    alone = torch.eye(n_pos)[key]
-    [pairs] = _scores(passes, graph.nodes, [Score(layer, head, query, key)], [alone])
-    return _strongest(pairs)
 
 
 def strongest_scores(drawn: GraphNodes, head_edges: pd.DataFrame) -> list[Score]:

@@ -2,7 +2,6 @@
 
     steer(model, hook, sae, features, {476: 4}, "Once upon a time", n_tokens=50)      tokens of the steered model
     dose_response(model, hook, sae, features, 476)                           one row per multiple
-    useful_range(doses, most_loss=4.0)                                       the multiples that work within that cost
 
 A multiple is a multiple of the latent's largest activation in the scan. Special tokens, tokens excluded from the
 dictionary's training and rows above its norm limit are not steered. A Hugging Face model caches the keys and values of
@@ -174,24 +173,6 @@ def _prompts(
     ends = (counted * torch.arange(2, n_ctx + 2, device=tokens.device).clamp(max=n_ctx)).amax(1)
     halves = torch.stack([starts, starts + ((ends - starts) // 2).clamp(min=1)], 1)
     return [tokens[(halves == half).all(1), slice(*half)] for half in halves.unique(dim=0)]
-
-
-def useful_range(doses: pd.DataFrame, most_loss: float) -> tuple[float, float] | None:
-    """Return the ends of the longest run of multiples over which `concept` rises at each step and exceeds that of the
-    unchanged model, while the loss is at most `most_loss` nats. Returns None if the run has fewer than two multiples.
-
-    doses: the result of `dose_response` with a concept."""
-    free = doses[doses["multiple"].isna()]
-    rows = doses.dropna(subset=["multiple"]).sort_values("multiple")
-    best: list[float] = []
-    run: list[float] = []
-    before = float(free["concept"].iloc[0])
-    for multiple, concept, loss in rows[["multiple", "concept", "loss"]].itertuples(index=False):
-        rises = concept > before and loss <= most_loss
-        run = [*run, multiple] if rises else []
-        before = max(concept, float(free["concept"].iloc[0]))
-        best = max(best, run, key=len)
-    return (best[0], best[-1]) if len(best) > 1 else None
 
 
 class Steered:

@@ -77,21 +77,13 @@ class FixedDictionary:
 
 
 class PCADictionary(FixedDictionary):
-    """Principal components, strongest first; 2 d_in latents, `variances` [d_in] has the variance along each
-    component."""
+    """Principal components, strongest first; 2 d_in latents."""
 
-    def __init__(
-        self,
-        components: Float[Tensor, "component d_in"],
-        mean: Float[Tensor, " d_in"],
-        k: int,
-        variances: Float[Tensor, " component"] | None = None,
-    ):
+    def __init__(self, components: Float[Tensor, "component d_in"], mean: Float[Tensor, " d_in"], k: int):
         halves = torch.cat([components, -components])
         if not 1 <= k <= len(components):
             raise InterpError(f"k={k} must be in 1..{len(components)}, the number of components")
         super().__init__(halves.T.contiguous(), halves, mean, k)
-        self.variances = variances
 
     @classmethod
     def fit(cls, store: ActivationStore, hook: str, k: int) -> "PCADictionary":
@@ -104,9 +96,9 @@ class PCADictionary(FixedDictionary):
             for acts in store.batches(hook, 8192, shuffle=False):
                 centred = acts - statistics.mean
                 covariance += centred.T @ centred / len(store)
-        variances, vectors = torch.linalg.eigh(covariance.double())
+        _, vectors = torch.linalg.eigh(covariance.double())
         components = vectors.T.flip(0).float().contiguous()
-        return cls(components, statistics.mean.float(), k, variances.flip(0).float())
+        return cls(components, statistics.mean.float(), k)
 
 
 class NeuronDictionary(FixedDictionary):

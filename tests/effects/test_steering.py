@@ -7,7 +7,7 @@ import torch
 
 from analyses.claims.steering_scores import steering_scores, steering_success
 from interp.activations.hooks import capture, resolve_hooks
-from interp.effects import add, dose_response, intervene, pin, steer, useful_range
+from interp.effects import add, dose_response, intervene, pin, steer
 from interp.effects.steering import Steered
 from interp.evaluation.baselines import RandomDictionary
 from models import load_model
@@ -163,14 +163,6 @@ def test_a_latent_that_brings_its_own_token_is_predicted_and_found_to(tmp_path):
     found = steering_success(features, model, POST, dictionary, {0: table.multiple[0]}, prompt_tokens=2, n_tokens=6)
     assert 0.3 < found.self_success[0] < 1 and 0.3 < found.success[0] < 1
     assert not any(module._forward_hooks for module in model.modules())
-
-
-def test_the_useful_range_ends_where_the_loss_breaks_or_the_concept_falls():
-    doses = pd.DataFrame({"multiple": [np.nan, 0, 1, 2, 4, 8], "concept": [0.1, 0.05, 0.2, 0.4, 0.6, 0.7]})
-    doses["loss"] = [3, 3, 3, 3.5, 4, 9.0]
-    assert useful_range(doses, 5.0) == (1, 4)
-    assert useful_range(doses, 3.2) is None
-    assert useful_range(doses.assign(concept=[0.1, 0, 0.2, 0.15, 0.3, 0.5]), 10.0) == (4, 8)
 
 
 def test_an_impossible_kl_and_a_silent_latent_are_refused(tokens, tmp_path):

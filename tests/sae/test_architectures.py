@@ -27,7 +27,7 @@ from interp.sae import (
 from interp.sae.architectures.sae_config import config_from_dict, config_to_dict
 from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner
-from tests.trainings import CONFIGS, planted, shared, steps
+from tests.trainings import CONFIGS, OCTOBER_2023, planted, shared, steps
 
 CPU = torch.device("cpu")
 HOOK = "activations"
@@ -204,7 +204,8 @@ def learner_for(config: SAEConfig, store: ActivationStore) -> Learner:
 
 def test_resampling_begins_dead_latents_anew(store):
     def dead_share(at: tuple[float, ...]) -> float:
-        config = ReLUConfig.october_2023(**shared | {"tokens": 256 * 100}, l1=0.2, resample_at=at, dead_after=2560)
+        fields = OCTOBER_2023 | shared | {"tokens": 256 * 100, "resample_at": at}
+        config = ReLUConfig(**fields, l1=0.2, dead_after=2560)
         learner, batches = learner_for(config, store), store.batches(HOOK, 256, epochs=None)
         learner.weights["b_enc"][:30] = -50.0
         for _ in range(100):

@@ -35,6 +35,7 @@ from interp.sae.sparse_ops import (
     sparse_encode,
     squared_error,
 )
+from tests.trainings import OCTOBER_2023
 
 D_IN, D_SAE, ROWS, STEP = 16, 48, 120, 40
 shared = {"d_sae": D_SAE, "tokens": 100 * 64, "batch_size": 64, "device": "cpu"}
@@ -212,7 +213,7 @@ CONFIGS = {
     "batchtopk": BatchTopKConfig(**shared, k=4),
     "matryoshka": MatryoshkaConfig(**shared, k=6, groups=(0.25, 0.25, 0.5)),
     "relu, April 2024": ReLUConfig(**shared, l1=0.4),
-    "relu, October 2023": ReLUConfig.october_2023(**shared, l1=0.4),
+    "relu, October 2023": ReLUConfig(**OCTOBER_2023 | shared, l1=0.4),
     "relu, warming up": ReLUConfig(**shared, l1=0.4, l1_warmup=0.9),
     "gated": GatedConfig(**shared, l1=0.4),
     "jumprelu, target l0": JumpReLUConfig(**shared, target_l0=5, bandwidth=0.6, coefficient_warmup=0.9),

@@ -39,7 +39,7 @@ from interp.sae.hook_scales import HookScales
 from interp.sae.training_run import CHECKPOINT, METRICS, RESULTS
 from interp.storage.folders import unfinished_folder
 from interp.storage.manifests import MANIFEST
-from tests.trainings import CONFIGS, planted
+from tests.trainings import CONFIGS, OCTOBER_2023, planted
 
 A, B = "a/activations", "b/activations"
 CHANGES = ("open", "os.rename", "os.remove", "os.mkdir", "os.truncate")
@@ -48,7 +48,7 @@ FILES = ("sae_weights.safetensors", "cfg.json", "manifest.json", "results.json")
 shared = {"d_sae": 24, "tokens": 5 * 32, "batch_size": 32, "device": "cpu", "lr": 4e-3, "dead_after": 32}
 BATCH = BatchTopKConfig(**shared, k=2)
 TOPK = TopKConfig(**shared | {"tokens": 3 * 32}, k=2)
-RESAMPLED = ReLUConfig.october_2023(**shared | {"tokens": 6 * 32}, l1=0.5, resample_at=(0.8,))
+RESAMPLED = ReLUConfig(**OCTOBER_2023 | shared | {"tokens": 6 * 32, "resample_at": (0.8,)}, l1=0.5)
 """Rows are collected in steps 4 and 5, of which a checkpoint after step 4 holds some."""
 
 

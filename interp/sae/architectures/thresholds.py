@@ -113,14 +113,6 @@ class ReLUConfig(PenaltyConfig):
     """So small that it always clips (Circuits Updates, April 2024: 1, for a loss that is not divided by V)."""
     unit_norm: bool = False
 
-    @classmethod
-    def october_2023(cls, **changes: Any) -> "ReLUConfig":
-        """Return the recipe of Towards Monosemanticity: unit decoder rows, a plain L1 penalty, resampling four times in
-        the first half."""
-        recipe: dict[str, Any] = {"unit_norm": True, "clip": None, "l1_warmup": 0.0, "aux_coefficient": 0.0}
-        recipe["resample_at"] = (0.125, 0.25, 0.375, 0.5)
-        return cls(**(recipe | changes))
-
     @property
     def initial_norm(self) -> float:
         return 1.0 if self.unit_norm else 0.5

@@ -11,6 +11,7 @@ that never fires, or does not carry one vector per token, is a ValueError too.
     resolve_hooks    names that a user gave → hooks          main_names       the names that are used in their place
     hooks_of         all names of a model, with their hooks  names_of_hook    all names of one hook
     hook_named       a name among known ones; None if none   own_hook         the hook that a dictionary was trained on
+    layer_of         the block that a name contains
 """
 
 import logging
@@ -190,6 +191,13 @@ def check_own_hook(dictionary: Any, hook_name: str, known: Collection[str], wher
             f"the dictionary was trained on {trained}, which {where} has too, not on {hook_name}: name {trained}"
         )
     log.warning("the dictionary was trained on %s; %s calls the hook that it is used on %s", trained, where, hook_name)
+
+
+def layer_of(hook_name: str) -> int | None:
+    """Return the number of the block that the name of a hook contains (`blocks.3.hook_resid_post`, `model.layers.3`;
+    `layer 3` in a graph of another tool), or None."""
+    match = re.search(r"[. ](\d+)\.", f"{hook_name}.")
+    return int(match[1]) if match else None
 
 
 def own_hook(dictionary: Any) -> str | None:

@@ -79,7 +79,9 @@ def publish_command(
     out: Annotated[Path, Option(help="the folder to write")],
     to: Annotated[Literal["neuronpedia", "delphi", "hub"], Option(help="whose format")],
     model_id: Annotated[str | None, Option(help="neuronpedia: the model's name there; delphi: the tokenizer's")] = None,
-    layer: Annotated[int, Option(help="neuronpedia: the layer of the hook", min=0)] = 0,
+    layer: Annotated[
+        int | None, Option(help="neuronpedia: the layer of the hook (default: as its name says)", min=0)
+    ] = None,
     sae_set: Annotated[str | None, Option(help="neuronpedia: the name of the dictionaries there")] = None,
     repo: Annotated[
         str | None, Option(help="hub: upload to this repository, NAME/REPOSITORY (default: write the folder only)")
@@ -99,6 +101,7 @@ def publish_command(
     find_artifact(run, "run")
     check_writable("--out", out)
     from interp import exchange
+    from interp.activations.hooks import layer_of
     from interp.pipeline.opening import open_any
 
     opened = open_any(run, "run")
@@ -106,6 +109,9 @@ def publish_command(
     written = out
     with Bar("publish") as bar:
         if to == "neuronpedia":
+            layer = layer_of(opened.hook_name) if layer is None else layer
+            if layer is None:
+                raise InterpError(f"{opened.hook_name} does not name its layer: give --layer")
             exchange.write_neuronpedia(
                 opened.features,
                 out,

@@ -1,13 +1,14 @@
 """The nodes and edges of an attribution graph, and their names: the data that is computed on, written and drawn
 (`interp.effects.graph` defines their meaning)."""
 
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
+
+from interp.activations.hooks import layer_of
 
 NODE_KEY = ["type", "dictionary", "position", "latent"]
 """The columns that tell one node from another."""
@@ -105,10 +106,9 @@ class GraphNodes:
 
     @property
     def layers(self) -> list[int]:
-        """The block of each dictionary, from its hook's name (`blocks.3.…`; `layer 3` in a graph of another tool), or
-        its index in the order if names do not contain one; and one after the last, where viewers draw logits."""
-        matches = [re.search(r"[. ](\d+)\.", f"{name}.") for name in self.hook_names]
-        blocks = [int(match[1]) for match in matches if match]
+        """The block of each dictionary, from its hook's name, or its index in the order if names do not contain one;
+        and one after the last, where viewers draw logits."""
+        blocks = [layer for name in self.hook_names if (layer := layer_of(name)) is not None]
         if len(set(blocks)) < len(self.hook_names):
             blocks = list(range(len(self.hook_names)))
         return [*blocks, max(blocks, default=-1) + 1]

@@ -142,13 +142,27 @@ def test_the_card_of_a_run_whose_nulls_were_left_out_has_none(run, monkeypatch):
     assert "next to their nulls" not in card and f"{run.quality.fvu[0]:.3f}" in card
 
 
+def test_the_layer_for_neuronpedia_is_that_of_the_hook(run, tmp_path, monkeypatch, capsys):
+    """Block 15 was published as layer 0 of the model."""
+    command = ["publish", str(run.path), "--to", "neuronpedia", "--model-id", "tiny", "--sae-set", "res", "--out"]
+    monkeypatch.setattr(Run, "hook_name", "model.layers.15")
+    assert main([*command, str(tmp_path / "named")]) == 0
+    assert main([*command, str(tmp_path / "given"), "--layer", "3"]) == 0
+    layers = [json.loads((tmp_path / name / "batch-0.json").read_text())["layer"] for name in ("named", "given")]
+    assert layers == [15, 3]
+    monkeypatch.setattr(Run, "hook_name", "activations")
+    assert main([*command, str(tmp_path / "no")]) == 2
+    assert "activations does not name its layer: give --layer" in capsys.readouterr().err
+
+
 def test_the_command_writes_each_and_refuses_in_a_line(run, tmp_path, capsys):
     folder = str(run.path)
     assert main(["publish", folder, "--to", "delphi", "--model-id", "m", "--out", str(tmp_path / "delphi")]) == 0
     assert main(["publish", folder, "--to", "hub", "--out", str(tmp_path / "hub")]) == 0
-    names = ["--model-id", "tiny", "--sae-set", "res", "--layer", "0"]
+    names = ["--model-id", "tiny", "--sae-set", "res"]
     assert main(["publish", folder, "--to", "neuronpedia", "--out", str(tmp_path / "np"), *names]) == 0
-    assert (tmp_path / "hub/README.md").is_file() and (tmp_path / "np/batch-0.json").is_file()
+    assert (tmp_path / "hub/README.md").is_file()
+    assert json.loads((tmp_path / "np/batch-0.json").read_text())["layer"] == 0
     capsys.readouterr()
     for arguments, said in ((["neuronpedia"], "--model-id"), (["neuronpedia", "--repo", "me/x"], "--to hub")):
         assert main(["publish", folder, "--out", str(tmp_path / "no"), "--to", *arguments]) == 2

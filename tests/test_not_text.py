@@ -156,6 +156,10 @@ def test_what_a_model_of_floats_cannot_give_is_named(digits, network, tmp_path):
             harvest(*given, out)
     with pytest.raises(ValueError, match="which is not a token id"):
         harvest(network, images, ["4"], out, exclude=[3])
+    tokens = torch.zeros(2, 3, dtype=torch.long)
+    for wrong in ({"exclude": ["a"]}, {"exclude": [1.5]}, {"exclude_positions": [1.0]}, {"exclude_positions": "1"}):
+        with pytest.raises(ValueError, match=r"which is not a (token id|position in 0\.\.2)"):
+            harvest(reader, tokens, ["0"], out, **wrong)
     broken = images.clone()
     broken[7] = torch.nan
     with pytest.raises(ValueError, match="sequence 7, position 0"):

@@ -28,6 +28,7 @@ from interp.activations.row_options import RowOptions
 from interp.activations.row_statistics import NORM_SAMPLE_ROWS, Outliers, evenly_spaced_rows, find_outliers
 from interp.checks.arguments import check_token_ids
 from interp.checks.errors import InterpError
+from interp.checks.limits import is_whole_number
 from interp.runtime.model_sizes import size_of
 from interp.runtime.padding import check_padding
 from interp.storage.files import digest
@@ -86,10 +87,10 @@ class ModelPasses:
     def _check_exclusions(self) -> None:
         exclude, exclude_positions = list(self.options.exclude), list(self.options.exclude_positions)
         for token in exclude:
-            if not self.is_text or not 0 <= token < 1 << 31:
+            if not self.is_text or not is_whole_number(token) or not 0 <= token < 1 << 31:
                 raise InterpError(f"exclude={exclude} holds {token}, which is not a token id")
         for position in exclude_positions:
-            if not 0 <= position < self.n_ctx:
+            if not is_whole_number(position) or not 0 <= position < self.n_ctx:
                 raise InterpError(
                     f"exclude_positions={exclude_positions} holds {position}, "
                     f"which is not a position in 0..{self.n_ctx - 1}"

@@ -47,15 +47,14 @@ def tokenize_stream(
     *,
     val_fraction: float = 0.0,
     seed: int = 0,
-    deduplicate: bool = True,
     progress: Progress = no_progress,
 ) -> dict[str, dict[str, int]]:
     """Write the folder `train` and, with `val_fraction` of the works, the folder `val`: rows of n_ctx tokens, packed.
     What an earlier call left there is replaced once the new files are whole. Returns the documents, tokens and
     characters of each.
 
-    tokenizer and deduplicate: as in `models.tokenize`. Raises ValueError if a side has less than one row, and if an
-    interrupted call read other text; its work is then removed.
+    tokenizer: as in `models.tokenize`. Repeated documents are kept once. Raises ValueError if a side has less than one
+    row, and if an interrupted call read other text; its work is then removed.
     """
     check_at_least(2, n_ctx=n_ctx)
     if not 0 <= val_fraction < 1 or (val_fraction > 0 and val is None):
@@ -64,7 +63,7 @@ def tokenize_stream(
     paths = {"train": train} | ({} if val is None else {"val": val})
     made_of = {"kind": "tokens", "n_ctx": n_ctx, "tokenizer": tokenizer.digest}
     made_of |= {"val_fraction": val_fraction, "seed": seed}
-    divided = _divide(drop_duplicates(documents) if deduplicate else documents, val_fraction, seed)
+    divided = _divide(drop_duplicates(documents), val_fraction, seed)
     with ExitStack() as stack:
         folders = {
             side: stack.enter_context(whole_folder(path, made_of, resumes=True, overwrite=True))

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from interp import ActivationStore, OverwriteError, TopKConfig, harvest, scan_features, train_sae
+from tests.stored_rows import rows_of
 
 LAYERS = ["blocks.0.hook_resid_pre", "blocks.0.hook_resid_post"]
 
@@ -33,11 +34,6 @@ def written(tiny_run, prompts, tmp_path_factory):
         save_file({"hidden_states": states.contiguous(), "token_ids": prompt}, file)
         (folder / f"{file.name}.lock").touch()
     return folder
-
-
-def rows_of(store: ActivationStore, hook: str) -> dict[int, torch.Tensor]:
-    shards = [store.shard(i, hook) for i in range(store.n_shards)]
-    return {int(i): row for shard in shards for i, row in zip(shard.row_ids, shard.acts, strict=True)}
 
 
 def test_hidden_states_are_a_store_of_what_a_harvest_sees(tiny_run, written, prompts, tmp_path):

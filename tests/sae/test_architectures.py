@@ -304,11 +304,9 @@ def test_an_unknown_field_is_refused():
     ("kind", "changes", "message"),
     [
         (ReLUConfig, {"l1": -1.0}, "l1=-1.0 must be at least 0"),
-        (GatedConfig, {"l1": -1.0}, "l1=-1.0 must be at least 0"),
         (JumpReLUConfig, {"coefficient": -2.0}, "coefficient=-2.0 must be at least 0"),
         (JumpReLUConfig, {"target_l0": 49}, "target_l0=49.0 must be at most d_sae=48"),
         (JumpReLUConfig, {"target_l0": 0.0, "penalty": "l0"}, "target_l0=0.0 must be above 0"),
-        (JumpReLUConfig, {"penalty": "l2"}, "penalty='l2' must be"),
         (JumpReLUConfig, {"bandwidth": 0.0}, "bandwidth=0.0 must be above 0"),
         (MatryoshkaConfig, {"k": 49}, "k=49 must be in 1..d_sae=48"),
         (MatryoshkaConfig, {"groups": (0.5, 0.4)}, "must be positive shares that sum to 1"),
@@ -319,7 +317,6 @@ def test_an_unknown_field_is_refused():
         (ReLUConfig, {"resample_at": (1.5,)}, "resample_at=1.5 must be below 1"),
         (MatchingPursuitConfig, {"resample_at": (0.5,)}, "no resample_at"),
         (GatedConfig, {"resample_at": (-1.0,)}, "resample_at=-1.0 must be above 0"),
-        (JumpReLUConfig, {"coefficient": float("inf")}, "coefficient=inf must be a finite number"),
     ],
 )
 def test_configs_refuse_bad_values(kind, changes, message):

@@ -337,12 +337,6 @@ def test_an_empty_store_is_refused(store, monkeypatch):
         ({"decay": 1.5}, "decay=1.5"),
         ({"aux_coefficient": -0.1}, "aux_coefficient=-0.1"),
         ({"dead_after": 0}, "dead_after=0"),
-        ({"k": 4.5}, "k=4.5 must be a whole number"),
-        ({"k": True}, "k=True must be a whole number"),
-        ({"lr": "high"}, "lr='high' must be a number"),
-        ({"decay": None}, "decay=None must be a number"),
-        ({"lr": float("inf")}, "lr=inf must be a finite number"),
-        ({"seed": 2**31}, "seed=2147483648 must be below"),
     ],
 )
 def test_configs_refuse_bad_values(changes, message):

@@ -47,7 +47,7 @@ report.applied = (() => {
 /* A line that follows the search: where the word that is searched is a kind of text, how many features fire mostly in
  * it, to be selected instead. */
 report.otherwise = () => {
-  const { columns, state, isIdle, set, onchange } = report.selection;
+  const { columns, state, isIdle, set, order, onchange } = report.selection;
   const { kind: kinds } = report.data.page.names;
   const place = h("span.otherwise");
   const show = () => {
@@ -56,9 +56,12 @@ report.otherwise = () => {
     place.hidden = k < 0 || Boolean(state.kind);
     if (place.hidden) return;
     const name = kinds[k];
-    const n = columns.kind.reduce((sum, own, i) => sum + Number(own === k && !isIdle(i)), 0);
+    const isOf = (i) => columns.kind[i] === k && !isIdle(i);
+    const n = Array.from(columns.kind.keys()).filter(isOf).length;
+    const found = order().filter(isOf).length;
     place.replaceChildren(h("button.link", { type: "button", onclick: () => set({ query: "", kind: name }) },
-      `${format.count(n)} fire mostly in ${format.words(name)}`));
+      `${format.count(n)} fire mostly in ${format.words(name)}`,
+      found < n ? `, ${format.count(found)} of them found` : null));
   };
   onchange(show);
   show();

@@ -27,8 +27,9 @@ N_NEGATIVES = 15
 """Number of points that UMAP pushes away for each neighbour that it pulls. On the demo's map, 30 % of a latent's ten
 nearest latents fire in the same kind of text. It is 25 % with the usual 5 points and 200 epochs, and 32 % by the
 cosines themselves."""
-LATENTS_EACH = (100, 30, 8)
-"""Average number of latents per cluster, for the whole map and for two closer views of it."""
+LATENTS_EACH = (100, 30)
+"""Average number of latents per cluster, for the whole map and for a closer view of it. Still closer, features have
+names of their own."""
 MAX_CLUSTERS = 500
 MAX_NAME = 24
 """Largest number of characters of a name."""

@@ -19,8 +19,8 @@ report.views.map = (() => {
     INSET = NARROW.matches ? 60 : 90, // pixels, the width of the whole map in a corner
     MOST_HITS = 600, // selected points that are drawn larger
     MANY_HITS = 40; // from which on they are less large
-  let host, overlay, tints, links, knobs, hits, part, marks, ring, card, buttons; // of the map
-  let legend, status, search, lasso, chosen; // around it
+  let host, overlay, tints, links, knobs, hits, part, marks, ring, card; // of the map
+  let legend, status, nNamed, search, lasso, chosen; // around it
   let points, placeOf, scatter, regions, names, inset, list, colours, picture, typing,
     stretch = 1, // of the heights of the points drawn, as many times those stored
     way = "verdict",
@@ -40,16 +40,17 @@ report.views.map = (() => {
     if (search.value !== state.query) search.value = state.query;
     colours = report.mapColours.of(points.latents, way, shade);
     drawPart();
-    const box = regions.draw(way === "label");
-    if (box) scatter.hold(box);
+    regions.draw(way === "label");
     drawHits();
     shade();
     inset.paint();
     names.paint(way === "label");
     legend.replaceChildren(colours.legend);
+    // as high for all colours, so that the map keeps its place
+    legend.style.minHeight = `${legend.getBoundingClientRect().height}px`;
     const some = selected();
     status.replaceChildren(...(hasNone() ? [h("a", { href: "#features" }, "All in the table")] : [
-      h("b", null, `${some.length ? format.count(some.length) : "None"} ${chosenBy()}`),
+      h("b", null, `${some.length ? format.count(some.length) : "None"} ${chosenBy()}`), nNamed,
       partOf(some).closeness > CLOSER
         ? h("button", { type: "button", onclick: () => zoomTo(some) }, "Zoom to them") : "",
       some.length ? h("a", { href: "#features" }, "List in the table")
@@ -197,9 +198,11 @@ report.views.map = (() => {
       const [px, py] = scatter.toPixels(points.x[k], points.y[k]);
       element.style.transform = `translate(${px}px, ${py}px) translate(-50%, -50%)`;
     }
-    const covered = [inset.element, buttons];
-    knobs.replaceChildren(...names.place({ colours, beside, enlarged, covered, again: moved }).flatMap(rimmed));
+    const { named, isFew } = names.place({ colours, beside, enlarged, covered: [inset.element], again: moved });
+    knobs.replaceChildren(...(isFew ? [] : named).flatMap(rimmed));
     knobs.style.setProperty("--size", `${scatter.diameter()}px`);
+    const n = beside.length ? 0 : enlarged.length;
+    nNamed.textContent = named.length < n ? `${format.count(named.length)} named` : "";
   }
 
   function setLasso(isOn) {
@@ -263,7 +266,7 @@ report.views.map = (() => {
     return [search, status, h("label", null, h("span.long", null, "Colour by "), chooser), lasso];
   }
 
-  /* Buttons that zoom the map and show the whole: over its corner, or on a phone below it. */
+  /* Buttons that zoom the map and show the whole: beside it, or on a phone below it, so that they cover no point. */
   function zooms() {
     const button = (text, title, onclick) => h("button", { type: "button", title, "aria-label": title, onclick }, text);
     return h("div.zooms", null,
@@ -278,7 +281,7 @@ report.views.map = (() => {
         ? "Decoder directions by UMAP on cosine distance: close means similar; large distances mean little."
         : "Decoder directions on their first two principal components.",
       "A tint lies where the features of a kind of text are dense among all; if the colours are of something else, "
-        + "where all are dense. Names in quotes are of tokens; zoom in for finer ones.",
+        + "where all are dense. Its name stands there for all colours. Zoom in for the names of features.",
       "Click a point for its feature and its nearest. Point at a name of the legend to see it alone; press it, or ring "
         + "points with the lasso, to select them, here and in the table.",
       "The selected are drawn larger if they are few. A star is one that you starred.",
@@ -306,12 +309,12 @@ report.views.map = (() => {
     ring = h("i.ring", { hidden: true });
     legend = h("div");
     status = h("output");
+    nNamed = h("span.muted");
     chosen = h("div.chosen-one", { "aria-live": "polite" });
     [tints, knobs, hits] = ["regions", "hits knobs", "hits"].map((name) => svg("g", { class: name }));
     [part, links] = ["lasso", "links"].map((name) => svg("path", { class: name }));
     marks = h("div.names");
     overlay = svg("g", null, tints, links, knobs, hits, part);
-    buttons = zooms();
     host = h("div.plot.map", { role: "application", tabindex: 0, "aria-label": KEYS },
       svg("svg", { "aria-hidden": "true" }, overlay), marks, ring);
     const aside = h("aside", { "aria-label": "What is selected", tabindex: 0, role: "region" },
@@ -319,7 +322,7 @@ report.views.map = (() => {
     section.replaceChildren(
       h("div.maphead", null, h("h2", null, "Map of the decoder"), controls(), explained(), report.otherwise()),
       legend,
-      h("div.mapped", null, host, buttons, aside, card),
+      h("div.mapped", null, host, zooms(), aside, card),
     );
     points = stretched(host.clientWidth, host.clientHeight);
     scatter = report.scatter(host, {
@@ -334,12 +337,14 @@ report.views.map = (() => {
       },
     });
     regions = report.mapRegions(tints, points);
+    scatter.hold(regions.box);
     names = report.mapNames({ points, placeOf, scatter, regions, host });
     inset = report.mapInset(points, scatter, INSET, () => painted(points.latents, colours, has));
     list = report.mapList({ placeOf, scatter, selected, chosenBy, zoomTo, hasCard: () => at >= 0,
       onpoint: (k) => hovered(k, true), onpick: pick });
     marks.before(names.element);
     host.append(inset.element);
+    window.addEventListener("resize", () => { legend.style.minHeight = ""; });
     aside.append(list.element);
     onchange(() => {
       hovered(-1);

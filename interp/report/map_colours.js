@@ -17,7 +17,7 @@ report.mapColours = (() => {
    * lighter by 0.09 in OKLab. That of the commonest, which covers most of the map, is the palest; of the others any two
    * are at least 0.124 apart, found by a search over colours of lightness 0.5 to 0.75, which stand out from the ground,
    * from black and from grey. */
-  const HUES = [["#7f9cba", "#7f9cba"], ["#e0902c", "#ffac4e"], ["#2e7924", "#4a9540"], ["#9b3b6f", "#b95689"],
+  const HUES = [["#7299c6", "#7299c6"], ["#e0902c", "#ffac4e"], ["#2e7924", "#4a9540"], ["#9b3b6f", "#b95689"],
     ["#4456c2", "#5b72e1"], ["#e08392", "#ff9fae"], ["#cb4644", "#eb645e"], ["#848f1d", "#9fab40"],
     ["#17c082", "#49de9e"], ["#d36ed6", "#f28bf4"], ["#885a33", "#a4754d"], ["#8e6dbd", "#a988db"],
     ["#04bbd5", "#44d8f3"], ["#388fdf", "#57acfd"]];
@@ -111,7 +111,7 @@ report.mapColours = (() => {
     return grouped(latents, {
       nameOf: commonKindOf,
       numberOf: (name) => counts("kind").reduce((sum, n, k) => sum + (inColours(kinds[k]) === name ? n : 0), 0),
-      hueOfGroup: (name) => hueOf(name) ?? style(name === OTHER ? "--muted" : "--dead"),
+      hueOfGroup: (name) => hueOf(name) ?? style(name === OTHER ? "--other" : "--mixed"),
       write: format.words,
       pressed: [state.kind],
       press: (name) => set({ kind: state.kind === name ? "" : name }),

@@ -1,31 +1,40 @@
-/* The names on the map: of kinds of text, of clusters and, in a closer view or of a few that are selected, of features.
- * None lies over another or over a corner of the map that is covered, and only those of kinds of text, where they have
- * no other place, over a point that is drawn larger. */
+/* The names on the map: of kinds of text, of clusters and, in a closer view or of what is selected, of features. None
+ * lies over another or over a corner of the map that is covered, and only those of kinds of text, where they have no
+ * other place, over a point that is drawn larger. The name of a feature stands at its point, or at the end of a line
+ * from it. */
 "use strict";
 
 report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
   const { order } = report.selection;
   const { hueOf, inked } = report.mapColours;
   const NARROW = matchMedia("(max-width: 860px)");
-  const LEVELS = [0, 1.4, 2.2], // times closer than the whole from which on the names of each level are shown
-    OWN_CLOSE = 2, // and those of features
+  const LEVELS = [0, 1.4], // times closer than the whole from which on the names of each level are shown
+    OWN_CLOSE = 2, // and, instead of those of tokens, those of features
     MOST_OWN = 250, // features in view for which a name is tried
     NEW_NAMES = 25, // of those, written at once
     FEW = 40, // of a selection in view, which are named first
+    MOST_TRIED = 100, // of a larger selection, for which a name is tried
+    MOST_NAMED = NARROW.matches ? 8 : 40, // and which are named
     ACROSS = 30, // points that a name may cover rather than a line to a neighbour
     GAP = 6, // pixels between two names in one line
     BESIDE = 4, // pixels between the edge of a point and its name
-    HIT = 8, // pixels, the radius of a point that is drawn larger
+    HITS = [8, 6], // pixels, the radius of a point that is drawn larger, and of one of many
+    MANY_HITS = 40, // from which on they are many
     DOTS = 14, // pixels, the width of the dots at which a name in one line is cut
-    LETTERS = [40, 22], // of the names of features, by which two are told apart, and of those in one line
-    MOST_COVERED = 2; // points under the name of a token
+    LETTERS = [40, 30], // of the names of features, by which two are told apart, and of those in one line
+    MOST_COVERED = 2, // points under the name of a token
+    APART = 60; // pixels on either side of the name of a small kind of text within which points lie
   /* Sides of a point at which its name may stand, from its middle to that of the name. */
   const SIDES = [[1, 0], [-1, 0], [0, 1], [0, -1], [1, 0.6], [1, -0.6], [-1, 0.6], [-1, -0.6], [1, 1], [1, -1], [-1, 1],
     [-1, -1], [0.5, 1], [0.5, -1], [-0.5, 1], [-0.5, -1]];
+  /* Ways from a point, in pixels, to a name at the end of a line, the shortest first. */
+  const AWAY = [22, 40, 60, 82, 110].flatMap((reach) => Array.from({ length: 12 }, (_, k) =>
+    [Math.cos((k * Math.PI) / 6), Math.sin((k * Math.PI) / 6)].map((part) => reach * part)));
   const sizes = new WeakMap(); // of names, in pixels
   const keys = new WeakMap(); // what the reader sees of names
   const ownNames = new Map(); // latent, or what is shown instead of its name → the element
-  const own = h("div");
+  const ownLayer = h("div");
+  const leading = svg("path", { class: "leaders" });
   const fixed = points.names.map(([x, y, name, level]) => {
     const kind = report.data.page.names.kind.find((each) => format.words(each) === name) ?? null;
     const element = kind === null ? h("span.name", null, report.segments.draw([name]))
@@ -67,7 +76,7 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
         range.selectNode(text);
         if (range.getClientRects()[0]?.top < bottom - 2) seen += text.data;
       }
-      keys.set(element, seen.slice(0, LETTERS[Number(own.matches(".brief"))]));
+      keys.set(element, seen.slice(0, LETTERS[Number(ownLayer.matches(".brief"))]));
     }
     return keys.get(element);
   }
@@ -76,7 +85,7 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
   function kept(key, make) {
     if (!ownNames.has(key)) {
       ownNames.set(key, make());
-      own.append(ownNames.get(key));
+      ownLayer.append(ownNames.get(key));
     }
     return ownNames.get(key);
   }
@@ -99,10 +108,11 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
     return both;
   });
 
-  /* Names are placed one after another. put: shows a name at the one of some places, [middle, height, cost], that is
-   * free and covers few points and few lines, at most `most`; of equals, at the first. Only that of a kind of text may
-   * cover points that are drawn larger. It returns the place, or null. isSaid: whether a name that reads alike is
-   * shown.
+  /* Names are placed one after another. put: shows a name at the one of some places, [middle, height, cost, from], that
+   * is free and covers few points and few lines, at most `most`; of equals, at the first. from: where it is not at its
+   * point, the point from which a line leads to it. Only that of a kind of text may cover points that are drawn larger.
+   * It returns the place, or null. isSaid: whether a name that reads alike is shown; isCovered: whether a name lies over
+   * a place. leaders: the lines, of two ends; radius: that of a point that is drawn larger.
    *
    * covered: boxes of the frame that are covered; dots: points that are drawn larger; lines: of two ends. */
   function placing(covered, dots, lines) {
@@ -111,63 +121,95 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
     const said = new Set();
     const overlaps = ([left, top, right, bottom], [from, above, to, below]) =>
       left < to + GAP && right > from - GAP && top < below && bottom > above;
+    const leaders = [];
+    const radius = HITS[Number(dots.length > MANY_HITS)];
     const larger = ([left, top, right, bottom]) => dots.filter(([x, y]) =>
-      x > left - HIT && x < right + HIT && y > top - HIT && y < bottom + HIT).length;
-    function costOf(box, kind) {
-      const inData = [...scatter.toData(box[0], box[3]), ...scatter.toData(box[2], box[1])];
-      return scatter.covered(...box) + regions.costOf(kind, inData)
+      x > left - radius && x < right + radius && y > top - radius && y < bottom + radius).length;
+    const edge = scatter.diameter() / 2 + 2; // of a point that is drawn with a rim
+    function costOf([left, top, right, bottom], kind, isOwn) {
+      const box = [left, top, right, bottom];
+      const inData = [...scatter.toData(left, bottom), ...scatter.toData(right, top)];
+      const under = isOwn ? [left - edge, top - edge, right + edge, bottom + edge] : box;
+      return scatter.covered(...under) + regions.costOf(kind, inData)
         + ACROSS * (lines.filter((ends) => report.crosses(ends, box)).length + larger(box));
     }
-    function put(element, places, kind = null, most = Infinity) {
+    /* Whether nothing lies between a name and its point. */
+    function isClear(line) {
+      const [[x, y]] = line;
+      const isOther = ([dx, dy]) => Math.hypot(dx - x, dy - y) > 1;
+      const around = ([dx, dy]) => [dx - radius / 2, dy - radius / 2, dx + radius / 2, dy + radius / 2];
+      return !taken.some((other) => report.crosses(line, other))
+        && !leaders.some((other) => report.meet(line, other))
+        && !dots.some((dot) => isOther(dot) && report.crosses(line, around(dot)));
+    }
+    const leader = ([x, y], [left, top, right, bottom]) =>
+      [[x, y], [Math.min(Math.max(x, left), right), Math.min(Math.max(y, top), bottom)]];
+    /* Whether points lie on both sides of a name. */
+    const isAmong = ([left, top, right, bottom]) =>
+      [[left - APART, left], [right, right + APART]].every(([from, to]) => scatter.covered(from, top, to, bottom));
+    const isOfKind = (kind, px, py, box) => regions.isAtHome(kind, ...scatter.toData(px, py))
+      && (regions.has(kind) || isAmong(box));
+    function put(element, places, { kind = null, most = Infinity, isOwn = false } = {}) {
       const [w, tall] = halvesOf(element).map((half) => half + 1);
       const isFree = (px, py, box) => px > w && px < width - w && py > tall && py < height - tall
-        && !taken.some((other) => overlaps(box, other))
-        && (kind === null ? !larger(box) : regions.isAtHome(kind, ...scatter.toData(px, py)));
+        && !taken.some((other) => overlaps(box, other)) && !leaders.some((line) => report.crosses(line, box))
+        && (kind === null ? !larger(box) : isOfKind(kind, px, py, box));
       let best = null, least = Infinity;
-      for (const [px, py, cost = 0] of places) {
+      for (const [px, py, cost = 0, from] of places) {
         const box = [px - w, py - tall, px + w, py + tall];
-        if (cost >= least || !isFree(px, py, box)) continue;
-        const all = costOf(box, kind) + cost;
-        if (all - cost <= most && all < least) [best, least] = [[px, py], all];
+        if (cost >= least || !isFree(px, py, box) || (from && !isClear(leader(from, box)))) continue;
+        const all = costOf(box, kind, isOwn) + cost;
+        if (all - cost <= most && all < least) [best, least] = [{ px, py, box, from }, all];
       }
       if (!best) return null;
       element.style.visibility = "visible";
-      element.style.transform = `translate(${best[0] - w + 1}px, ${best[1]}px) translate(0, -50%)`;
-      taken.push([best[0] - w, best[1] - tall, best[0] + w, best[1] + tall]);
+      element.style.transform = `translate(${best.px - w + 1}px, ${best.py}px) translate(0, -50%)`;
+      taken.push(best.box);
+      if (best.from) leaders.push(leader(best.from, best.box));
       said.add(keyOf(element));
-      return best;
+      return [best.px, best.py];
     }
-    return { put, isSaid: (element) => said.has(keyOf(element)) };
+    const isCovered = (x, y) => taken.some((box) => overlaps([x, y, x, y], box));
+    return { put, leaders, radius, isCovered, isSaid: (element) => said.has(keyOf(element)) };
   }
 
   const pixelsOf = (latent) => scatter.toPixels(points.x[placeOf.get(latent)], points.y[placeOf.get(latent)]);
   const around = (x, y) => report.around(...scatter.toPixels(x, y));
 
-  /* Name features, each with its element, beside their points. Each of a few is named by its number if its name has
-   * no place, and by both if its name reads as that of another. most: as of `put`. */
-  function putOwn({ put, isSaid }, named, colours, isFew, most) {
-    for (const [latent, element] of named) {
+  /* Name features, each with its element, at their points or, if they are selected, at the end of a line. Of those
+   * selected each has its number too if its name reads as that of another, and each of a few its number alone if its
+   * name has no place. Returns those that are named, at most `most`. */
+  function putOwn({ put, isSaid, isCovered, radius }, elements, { colours, isSelected, isFew, most }) {
+    const named = [];
+    for (const [latent, element] of elements) {
+      if (named.length === most) break;
       const [px, py] = pixelsOf(latent);
-      const away = Math.max(scatter.diameter() / 2, most ? HIT : 0) + BESIDE;
-      const name = isFew && isSaid(element) ? numberedOf(latent, element) : element;
+      if (isCovered(px, py)) continue;
+      const beside = Math.max(scatter.diameter() / 2, isSelected ? radius : 0) + BESIDE;
+      const name = isSelected && isSaid(element) ? numberedOf(latent, element) : element;
       for (const each of isFew ? [name, numberOf(latent)] : [name]) {
-        const [across, down] = halvesOf(each).map((half) => half + away);
-        const places = SIDES.map(([x, y], k) => [px + x * across, py + y * down, 2 * k]);
-        const spot = isSaid(each) ? null : put(each, places, null, most);
+        const [across, down] = halvesOf(each);
+        const near = SIDES.map(([x, y], k) => [px + x * (across + beside), py + y * (down + beside), 2 * k]);
+        const far = AWAY.map(([x, y], k) =>
+          [px + x + Math.sign(x) * across, py + y + Math.sign(y) * down, 2 * SIDES.length + k, [px, py]]);
+        const spot = isSaid(each) ? null
+          : put(each, isSelected ? [...near, ...far] : near, { isOwn: true, most: isSelected ? Infinity : 0 });
         if (!spot) continue;
         each.style.color = `color-mix(in srgb, rgb(${colours.hueOf(latent)}) 40%, var(--ink))`;
         /* Its lines end at the point, unless the dots at which they are cut would lie outside. */
         each.style.textAlign = spot[0] < px && !each.matches(".cut") ? "right" : "";
+        named.push(latent);
         break;
       }
     }
+    return named;
   }
 
   /* Put all names at their places.
    *
    * colours: as of `report.mapColours`. beside: the feature on the card and those nearest to it; enlarged: those whose
    * points are drawn larger; covered: elements over the map; again: called where some names are not yet written.
-   * Returns the features whose names are shown among many. */
+   * Returns the features that are named, and whether they are few. */
   function place({ colours, beside, enlarged, covered, again }) {
     const [width, height] = scatter.size();
     const closeness = scatter.closeness();
@@ -182,12 +224,14 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
     const n = enlarged.filter(isInView).length;
     const isFew = beside.length > 0 || (n > 0 && n <= FEW);
     const all = beside.length || (closeness < OWN_CLOSE && !n) ? [] : order();
-    const wanting = [...beside, ...all].filter(isInView).slice(0, n ? FEW : MOST_OWN);
+    const isSelected = beside.length > 0 || n > 0;
+    const wanting = [...beside, ...all].filter(isInView).slice(0, isFew ? FEW : isSelected ? MOST_TRIED : MOST_OWN);
     for (const element of layer.querySelectorAll("[style*=visible]")) element.style.visibility = "hidden";
     const shown = ownNamesOf(wanting);
     if (shown.length < wanting.length) setTimeout(again);
     for (const [, element] of shown) halvesOf(element); // all at once, before a place is set
-    if (isFew) putOwn(places, shown, colours, true, Infinity);
+    const own = { colours, isSelected, isFew, most: isSelected && !beside.length ? MOST_NAMED : MOST_OWN };
+    const named = isFew ? putOwn(places, shown, own) : [];
     const [[west, south], [east, north]] = [scatter.toData(0, height), scatter.toData(width, 0)];
     const smallestFirst = kinds.toSorted((one, other) => regions.sizeOf(one.kind) - regions.sizeOf(other.kind));
     const unnamed = []; // smaller outlines, once every kind is named
@@ -196,23 +240,25 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
       if (isMinor && (isFew || isCrowded || closeness < LEVELS[level])) continue;
       const homes = regions.placesOf(kind, [x, y], [west, east, south, north])
         .map((some) => some.flatMap(([across, up]) => around(across, up)));
-      const named = homes.findIndex((some) => places.put(element, some, kind));
-      if (named >= 0) unnamed.push([kind, smaller, homes.slice(named + 1)]);
+      const at = homes.findIndex((some) => places.put(element, some, { kind }));
+      if (at >= 0) unnamed.push([kind, smaller, homes.slice(at + 1)]);
     }
     if (!isFew) {
-      for (const [kind, smaller, homes] of unnamed) homes.some((some) => places.put(smaller, some, kind));
+      for (const [kind, smaller, homes] of unnamed) homes.some((some) => places.put(smaller, some, { kind }));
       const first = kinds.length ? 1 : 0; // of the whole, kinds of text tell more than tokens
-      for (const { x, y, level, element } of tokens)
-        if (closeness >= LEVELS[Math.max(level, first)]) places.put(element, around(x, y), null, MOST_COVERED);
-      putOwn(places, shown, colours, false, n ? Infinity : 0);
+      const isOfTokens = ({ level }) => !wanting.length && closeness >= LEVELS[Math.max(level, first)];
+      for (const { x, y, element } of tokens.filter(isOfTokens))
+        places.put(element, around(x, y), { most: MOST_COVERED });
+      named.push(...putOwn(places, shown, own));
     }
-    return isFew ? [] : shown.filter(([, { style }]) => style.visibility === "visible").map(([latent]) => latent);
+    leading.setAttribute("d", places.leaders.map(([from, to]) => `M${from.join(" ")}L${to.join(" ")}`).join(""));
+    return { named, isFew };
   }
 
   /* Write the names of features anew, as after a search or a note. isBrief: in one line each. */
   function forget(isBrief) {
-    own.classList.toggle("brief", isBrief);
-    own.replaceChildren();
+    ownLayer.classList.toggle("brief", isBrief);
+    ownLayer.replaceChildren();
     ownNames.clear();
   }
 
@@ -229,7 +275,8 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
     for (const [kind, element] of fixed.flatMap(elementsOf)) element.classList.toggle("aside", isDimmed(kind));
   }
 
-  const layer = h("div.names", null, fixed.flatMap(elementsOf).map(([, element]) => element), own);
+  const layer = h("div.names", null, svg("svg", { "aria-hidden": "true" }, leading),
+    fixed.flatMap(elementsOf).map(([, element]) => element), ownLayer);
   return { element: layer, place, forget, paint, dim };
 };
 

@@ -27,29 +27,28 @@ report.outlineOf = (path) => {
 /* The squares of corners x, y, x, y, …. */
 report.squaresOf = (corners) => report.squares(...[0, 1].map((axis) => corners.filter((_, k) => k % 2 === axis)));
 
-/* The tints in a layer of the map, a group of SVG in the coordinates of its points. */
+/* The tints in a layer of the map, a group of SVG in the coordinates of its points. Names stand where kinds of text are
+ * at home, whichever tints are drawn. */
 report.mapRegions = (layer, points) => {
   const { hueOf } = report.mapColours;
   const ABROAD = 4; // what it costs that a ninth of a name lies on the tint of another kind of text
-  let homes = new Map(); // kind of text → its outlines, the largest first
-  let edges; // the corners of all outlines
+  const [ofAll, ofKinds] = [false, true].map((isOfKinds) => report.homes(points, isOfKinds));
+  const homes = new Map(ofKinds.filter(([, outlines]) => outlines.length)); // kind → its outlines, the largest first
+  const edges = report.squaresOf([...homes.values()].flat().flatMap(({ corners }) => corners));
+  const around = report.squaresOf([...ofAll, ...ofKinds].flatMap(([, outlines]) => outlines)
+    .flatMap(({ corners }) => corners));
   let drawn = "";
 
-  /* Draw the tints, if they are not yet drawn. Returns the box of all that is new; undefined if nothing is. */
+  /* Draw the tints of kinds of text or, for other colours, of all points. */
   function draw(isOfKinds) {
-    if (drawn === `${isOfKinds} ${theme.isDark()}`) return undefined;
+    if (drawn === `${isOfKinds} ${theme.isDark()}`) return;
     drawn = `${isOfKinds} ${theme.isDark()}`;
     layer.classList.toggle("of-all", !isOfKinds);
-    const all = report.homes(points, isOfKinds);
-    const named = all.filter(([kind, outlines]) => kind !== null && outlines.length);
-    homes = new Map(named.map(([kind, outlines]) => [kind, outlines]));
-    layer.replaceChildren(...all.flatMap(([kind, outlines, cores]) => {
+    layer.replaceChildren(...(isOfKinds ? ofKinds : ofAll).flatMap(([kind, outlines, cores]) => {
       const fill = hueOf(kind) ?? "var(--muted)";
       const tint = (d, name) => svg("path", { d, fill, stroke: fill, "data-name": kind ?? "", class: name });
       return [...outlines.map(({ path }) => tint(path, "")), ...cores.map((path) => tint(path, "core"))];
     }));
-    edges = report.squaresOf([...homes.values()].flat().flatMap(({ corners }) => corners));
-    return report.squaresOf(all.flatMap(([, outlines]) => outlines).flatMap(({ corners }) => corners)).box;
   }
 
   const isOver = ([left, right, bottom, top], [from, low, to, high]) =>
@@ -90,6 +89,7 @@ report.mapRegions = (layer, points) => {
 
   return {
     draw,
+    box: around.box, // of the tints of either
     has: (kind) => homes.has(kind),
     sizeOf: (kind) => homes.get(kind)?.[0].size ?? Infinity,
     some: () => homes.size > 0,

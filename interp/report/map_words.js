@@ -75,7 +75,8 @@ report.mapWords = (() => {
   }
 
   /* Let a name, or a rule with more than `most` letters before it, begin with the token or the words that a search has
-   * found: the element that holds them; undefined if none of them is found. */
+   * found: the element that holds them; undefined if none of them is found. Dots stand for what is left out before, but
+   * not in a name, which is cut at its end alone. */
   function beginAtFound(element, most = 0) {
     const terms = state.terms.filter(({ text }) => text);
     for (const node of terms.length ? textsOf(element) : []) {
@@ -93,7 +94,7 @@ report.mapWords = (() => {
       range.setStart(element, 0); // and the senses before
       if (most && range.toString().length < most) return parentElement;
       range.deleteContents();
-      if (isCut) (token ?? node).before("… ");
+      if (isCut && most) (token ?? node).before("… ");
       return parentElement;
     }
     return undefined;

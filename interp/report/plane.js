@@ -104,6 +104,12 @@ report.crosses = ([from, to], [left, top, right, bottom]) => {
   return first <= last;
 };
 
+/* Whether two lines, each between two points, cross. */
+report.meet = ([a, b], [c, d]) => {
+  const side = ([ax, ay], [bx, by], [x, y]) => Math.sign((bx - ax) * (y - ay) - (by - ay) * (x - ax));
+  return side(a, b, c) !== side(a, b, d) && side(c, d, a) !== side(c, d, b);
+};
+
 /* Contours of where each of some groups of points is at home: of its density times its share of the density of all, as
  * a share of the largest such value. Where two groups are at home, the one whose share is larger has the place, so that
  * no two contours lie over each other.

@@ -14,7 +14,9 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
     SIDE = 800,
     PADDING = 16, // pixels around the whole
     CORNERS = 40,
-    CLOSEST = Math.max(Math.sqrt(n) / 2, 8); // times closer than the whole, where a frame of even points has four
+    CLOSEST = Math.max(Math.sqrt(n) / 2, 8), // times closer than the whole, where a frame of even points has four
+    FEWEST = Math.min(8, n / 4), // points that are left in view as one comes closer
+    LEAST = 1.02; // times closer, for a step that is tried
   const order = drawnByLot(n),
     positions = new Float32Array(2 * n);
   order.forEach((i, k) => positions.set([x[i], y[i]], 2 * k));
@@ -82,6 +84,12 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
   const toPixels = (dx, dy) => [(dx - view.x) * view.scale + width / 2, (view.y - dy) * view.scale + height / 2];
   const near = (px, py, within = NEAR) => grid.nearest(...toData(px, py), within / view.scale);
 
+  /* How many points lie in a part of the frame, in pixels. */
+  function covered(from, upper, to, lower) {
+    const [[x0, y0], [x1, y1]] = [toData(from, lower), toData(to, upper)];
+    return grid.inBox(x0, y0, x1, y1);
+  }
+
   function fit() {
     whole = Math.min((width - 2 * PADDING) / (right - left || 1), (height - 2 * PADDING) / (top - bottom || 1));
     Object.assign(view, { x: (left + right) / 2, y: (bottom + top) / 2, scale: whole });
@@ -91,9 +99,15 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
 
   function zoom(factor, px = width / 2, py = height / 2) {
     const [dx, dy] = toData(px, py);
+    const last = { ...view };
     view.scale = Math.min(Math.max(view.scale * factor, whole / 2), whole * CLOSEST);
     view.x = dx - (px - width / 2) / view.scale;
     view.y = dy + (py - height / 2) / view.scale;
+    if (factor > 1 && covered(0, 0, width, height) < FEWEST) {
+      Object.assign(view, last);
+      if (factor > LEAST) zoom(Math.sqrt(factor), px, py);
+      return;
+    }
     isWhole = false;
     redraw();
   }
@@ -127,11 +141,7 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
     zoom,
     move,
     near,
-    /* How many points lie in a part of the frame, in pixels. */
-    covered(from, upper, to, lower) {
-      const [[x0, y0], [x1, y1]] = [toData(from, lower), toData(to, upper)];
-      return grid.inBox(x0, y0, x1, y1);
-    },
+    covered,
     toPixels,
     toData,
     /* Whether a point lies in the frame. */

@@ -98,6 +98,8 @@ def test_the_view_comes_no_closer_than_a_few_points(browser, address):
     browser.wait("document.querySelector('.inset i').getBoundingClientRect().width > 0")
     inset, frame = (browser.evaluate(f"document.querySelector('.inset{e}').clientWidth") for e in ("", " i"))
     assert inset / 9 < frame + 4
+    browser.wait("document.querySelector('.list h3').textContent.endsWith(' in view')")
+    assert len(browser.text(".listed li")) >= D_SAE / 4
 
 
 def test_features_of_no_kind_of_text_are_told_from_those_of_rare_kinds(browser, address):
@@ -445,6 +447,45 @@ def test_what_a_point_is_goes_with_the_view_in_which_it_was_pointed_at(browser, 
     browser.wait(f"document.body.dataset.view === 'map' && {gone}")
 
 
+def test_a_kind_is_named_at_one_place_whichever_colours_are_chosen(browser, address):
+    browser.open(f"{address}#map")
+    placed = """Array.from(document.querySelectorAll(".names .region[style*=visible]"), (e) =>
+        [e.textContent, ...e.style.transform.match(/[\\d.]+/g).slice(0, 2).map(Number)])"""
+    of_kinds = browser.evaluate(placed)
+    field = "document.querySelector('.maphead select')"
+    browser.evaluate(f"{field}.value = 'density'; {field}.dispatchEvent(new Event('change'))")
+    browser.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+    now = browser.evaluate(placed)
+    assert len(of_kinds) > 2 and [name for name, *_ in now] == [name for name, *_ in of_kinds]
+    for (_, *place), (_, *before) in zip(now, of_kinds, strict=True):
+        assert np.abs(np.subtract(place, before)).max() < 2
+
+
+def test_a_name_that_has_no_room_at_its_point_stands_at_the_end_of_a_line_from_it(browser, address):
+    """The points lie so close in a row that their names have no room side by side."""
+    browser.open(address)
+    row = "points.x.forEach((_, k) => { points.x[k] = k / 8; points.y[k] = 0; })"
+    browser.evaluate(f"void loadData('map').then((points) => {{ {row}; location.hash = '#map?q=t'; }})")
+    browser.wait("document.querySelector('.leaders')?.getAttribute('d')")
+    named = len(browser.text(".names .own[style*=visible]"))
+    n = int(browser.text(".list h3")[0].split()[0])
+    assert named < n and f"{named} named" in browser.text(".maphead output")[0]
+    lines = browser.evaluate("document.querySelector('.leaders').getAttribute('d')").split("M")[1:]
+    side = "document.querySelector('.plot.map').getBoundingClientRect()"
+    boxes = browser.evaluate(f"""Array.from(document.querySelectorAll(".names .own[style*=visible]"), (e) => {{
+        const box = e.getBoundingClientRect();
+        const [x, y] = [{side}.left + 1, {side}.top + 1];
+        return [box.left - x, box.top - y, box.right - x, box.bottom - y];
+    }})""")
+    height = browser.evaluate(f"{side}.height")
+    for line in lines:
+        (x0, y0), (x1, y1) = (map(float, end.split()) for end in line.split("L"))
+        assert abs(y0 - height / 2) < 3, "it begins at its point"
+        ended = [1 for left, top, right, bottom in boxes if left - 3 < x1 < right + 3 and top - 3 < y1 < bottom + 3]
+        assert len(ended) == 1, "and ends at its name"
+        assert abs(x1 - x0) + abs(y1 - y0) > 10
+
+
 def test_the_names_of_a_small_selection_cover_none_of_it_and_say_different_things(browser, address):
     """The points lie in a row, ever closer towards its left end."""
     browser.open(address)
@@ -526,7 +567,7 @@ def test_the_name_of_a_feature_counts_its_senses_and_keeps_a_token_and_its_quote
     browser.wait(f"{own}?.textContent === '2 senses: a rule that holdsno rule'")  # without their letters
     browser.evaluate(f"report.notes.set({SPLIT}, {{ note: 'where one holds' }})")
     browser.evaluate("report.selection.set({ query: 'holds' })")
-    browser.wait(f"{own}?.textContent === 'A\\u00a0… holdsno rule'")  # what is found, and its sense
+    browser.wait(f"{own}?.textContent === 'A\\u00a0holdsno rule'")  # what is found, and its sense
     browser.evaluate(f"report.notes.set({SPLIT}, {{ note: '' }})")
     browser.open(f"{address}#map?q=%235")
     browser.wait(f"{own} !== null")
@@ -649,4 +690,4 @@ def test_a_phone_has_the_buttons_the_legend_in_a_line_and_the_list_below_the_map
         f"{box.format('.listed')}.top < 844 && {box.format('.listed')}.top < {box.format('.how')}.top"
     )
     browser.size(1400, 900)
-    assert not browser.evaluate(below), "a wide window has them over its corner"
+    assert not browser.evaluate(below), "a wide window has them beside the map"

@@ -7,16 +7,32 @@
 report.notes = (() => {
   const { key, latents } = report.data.page;
   const PLACE = `interp-notes/${key}`;
+  const TIMES = `${PLACE}/times`; // of the last changes in this browser
   const FORMAT = "interp-notes";
   const N_OFFERED = 6; // to begin with, where none is worth a look
   const listeners = [];
+  /* How the list is sorted: what each is called, and by what two latents are compared. */
+  const ORDERS = {
+    number: ["number", (a, b) => a - b],
+    time: ["last changed", (a, b) => (times[b] ?? 0) - (times[a] ?? 0)],
+    label: ["label", (a, b) => Number(!of(a).label) - Number(!of(b).label) || of(a).label.localeCompare(of(b).label)],
+  };
   let kept = read();
+  let times = readTimes();
   let write = null;
   let unsaved = null; // the place that says "saved" once the last change is stored
 
   function read() {
     try {
       return checked(JSON.parse(localStorage.getItem(PLACE) ?? "{}"));
+    } catch {
+      return {};
+    }
+  }
+
+  function readTimes() {
+    try {
+      return JSON.parse(localStorage.getItem(TIMES) ?? "{}");
     } catch {
       return {};
     }
@@ -60,6 +76,7 @@ report.notes = (() => {
       all[latent] = { ...now, ...all[latent], ...Object.fromEntries(changed) };
     }
     localStorage.setItem(PLACE, JSON.stringify(checked(all)));
+    localStorage.setItem(TIMES, JSON.stringify(times));
     kept = checked(all);
   }
 
@@ -88,6 +105,7 @@ report.notes = (() => {
   function set(latent, fields) {
     const before = of(latent);
     kept = checked({ ...kept, [latent]: { ...before, ...fields } });
+    times = { ...times, [latent]: Date.now() };
     keep({ [latent]: [before, of(latent)] });
   }
 
@@ -126,9 +144,8 @@ report.notes = (() => {
     for (const each of document.querySelectorAll(".notes, .mine > li")) each.show();
   }
 
-  /* The fields of one feature: the star with the label, and the note. Neither moves anything else: a note is one line
-   * high and grows over the page while it is pointed at or written; one that is longer when the page is opened has a
-   * row of its own. On a phone a button opens both. */
+  /* The fields of one feature: the star with the label, and the note, which is as high as what is written. On a phone a
+   * button opens both. */
   function editor(latent) {
     const onclick = () => {
       set(latent, { star: !of(latent).star });
@@ -147,9 +164,6 @@ report.notes = (() => {
       oninput() { change({ note: this.value }, note); },
     });
     const note = h("div.note", null, noteField, h("output.muted", null));
-    const isCut = () => noteField.value !== "" && noteField.scrollHeight > noteField.clientHeight;
-    const fit = () => note.classList.toggle("whole", isCut());
-    new ResizeObserver(() => note.classList.toggle("cut", isCut())).observe(noteField);
     const put = (field, value) => {
       if (field.value === value) return;
       const at = field.selectionStart;
@@ -180,7 +194,7 @@ report.notes = (() => {
     }, "✎");
     const label = h("div.notes", null, button, open, h("span.labelled", null, labelField, h("output.muted", null)));
     show();
-    return { label: Object.assign(label, { show }), note: Object.assign(note, { fit }) };
+    return { label: Object.assign(label, { show }), note };
   }
 
   /* The notes as lines of text, each with its feature, what the page says of it, and its label and note. */
@@ -189,11 +203,10 @@ report.notes = (() => {
     ...[judgedElements(latent), report.captions.inBrief(latent)].map((said) => h("span", null, said).textContent),
     label, note.replaceAll("\n", " ")].join("\t")).join("\n");
 
-  /* A row of the list: the label, the feature with its verdict, what it fires on and its strongest firing, beside its
-   * fields. */
+  /* A row of the list: the label as its heading, the feature with its verdict, what it fires on and its strongest
+   * firing, beside the note. */
   function row(latent, removed) {
     const { label, note } = editor(latent);
-    const named = h("b");
     const unkept = h("div.muted", null, "Nothing of yours: it leaves this list when you do.");
     const fires = h("div");
     loadRows().then((rows) => {
@@ -214,16 +227,14 @@ report.notes = (() => {
     };
     const element = h("li", { "data-latent": latent },
       h("div.what", null,
-        named,
+        label,
         featureLink(latent, `Feature ${latent}`), " ",
         judgedElements(latent),
         fires),
-      h("div.own", null, label, note, unkept),
+      h("div.own", null, note, unkept),
       h("button.remove", { type: "button", title: "Remove the star, the label and the note",
         "aria-label": `Remove what is yours of feature ${latent}`, onclick: remove }, "✕"));
     const show = () => {
-      const { label: mine } = of(latent);
-      named.replaceChildren(...(mine ? [featureLink(latent, mine)] : []));
       unkept.hidden = latent in kept;
     };
     show();
@@ -249,20 +260,29 @@ report.notes = (() => {
     const save = press("Export", "as notes.json, to be kept, sent or imported", download);
     const copy = report.examples.copying("Copy as text", inText);
     const open = press("Import", "adds what a notes.json has to these notes", () => file.click());
-    const files = h("span.files", null, copy, " ", save, " ", open, file);
+    let order = "number";
+    const sort = () => rows.append(...Array.from(rows.children).sort((one, other) =>
+      ORDERS[order][1](one.dataset.latent, other.dataset.latent) || one.dataset.latent - other.dataset.latent));
+    const choose = ({ target }) => {
+      order = target.value;
+      sort();
+    };
+    const orders = h("label", null, "Sort by ", h("select", { onchange: choose },
+      Object.entries(ORDERS).map(([value, [said]]) => h("option", { value }, said))));
+    const files = h("span.files", null, orders, " ", copy, " ", save, " ", open, file);
     const begin = h("ul.begin");
     /* A row whose star is taken away stays, so that it can have it back, until the list is opened anew. */
     const paint = () => {
       const shown = Array.from(rows.children);
-      for (const latent of Object.keys(kept).filter((each) => !shown.some(({ dataset }) => dataset.latent === each))) {
-        const next = Array.from(rows.children).find(({ dataset }) => Number(dataset.latent) > Number(latent));
-        rows.insertBefore(row(latent, removed), next ?? null);
-      }
+      const added = Object.keys(kept).filter((each) => !shown.some(({ dataset }) => dataset.latent === each));
+      rows.append(...added.map((latent) => row(latent, removed)));
+      if (added.length) sort();
       const where = write ? "in the run folder" : "in this browser alone: export it to keep or send it";
       about.textContent = `${rows.childElementCount ? "" : "Nothing yet. "}Star a feature in its row or on its page, `
         + `and label or note it there or here; it stays ${where}.`;
       save.disabled = copy.disabled = !Object.keys(kept).length;
       begin.parentElement.hidden = rows.childElementCount > 0;
+      orders.hidden = rows.childElementCount < 2;
       repaint();
     };
     /* What may be starred first: the features that the run found worth a look. */
@@ -285,6 +305,7 @@ report.notes = (() => {
       for (const each of Array.from(rows.children)) if (!(each.dataset.latent in kept)) each.remove();
       removed.replaceChildren();
       paint();
+      sort();
       rows.querySelector(`[data-latent="${Number(latent)}"]`)?.scrollIntoView({ block: "center" });
     };
     return Object.assign(element, { show });

@@ -110,12 +110,13 @@ def test_a_feature_leads_back_to_its_note_and_one_without_a_star_leaves_the_list
     assert [*browser.evaluate("JSON.parse(report.notes.exported()).notes")] == [first]
     assert browser.evaluate("document.querySelector('.begin').checkVisibility()") is False
     browser.evaluate(f"report.notes.set({first}, {{ label: 'mine' }})")
-    browser.click(".mine .what b a")
+    browser.click(".mine .what > a")
     browser.wait(f"document.getElementById('feature').dataset.latent === '{first}'")
     assert browser.text("#feature .path a")[:2] == ["Your notes", "All features"]
     browser.click("#feature .path a")
     browser.wait("document.body.dataset.view === 'notes'")
-    assert question(browser) == f"#notes/{first}" and browser.text(".mine .what b") == ["mine"]
+    assert question(browser) == f"#notes/{first}"
+    assert browser.evaluate("document.querySelector('.mine .what input').value") == "mine", "the heading of its row"
     browser.evaluate(f"report.notes.set({first}, {{ label: '' }})")
     unkept = "document.querySelector('.mine .own > .muted').checkVisibility()"
     assert browser.evaluate(unkept) is False
@@ -151,7 +152,7 @@ def test_notes_of_two_tabs_are_all_kept(browser, address):
 
 
 @pytest.mark.parametrize("width", [1400, 390])
-def test_typing_a_label_or_a_note_moves_no_field_and_hides_nothing(browser, address, width):
+def test_a_label_is_the_title_and_all_of_a_note_is_seen(browser, address, width):
     browser.size(width, 900)
     browser.open(f"{address}#feature/3")
     if width < 640:
@@ -160,7 +161,7 @@ def test_typing_a_label_or_a_note_moves_no_field_and_hides_nothing(browser, addr
         assert browser.evaluate(fields) == [False, False], "a button opens them"
         browser.click("#feature .write")
         assert browser.evaluate(fields) == [True, True]
-    places = """Array.from(document.querySelectorAll("#feature .toolbar a, #feature .notes > *, .firinghead"), (e) => {
+    places = """Array.from(document.querySelectorAll("#feature .toolbar a, #feature .notes > *"), (e) => {
         const { x, y } = e.getBoundingClientRect();
         return [e.className, Math.round(x), Math.round(y)];
     })"""
@@ -173,7 +174,12 @@ def test_typing_a_label_or_a_note_moves_no_field_and_hides_nothing(browser, addr
     assert browser.text("#feature .note output") == ["saved"]
     grown = browser.evaluate(places)
     tall = f"{field.format('textarea')}.offsetHeight"
-    assert grown == before and browser.evaluate(tall) > 80, "a note that is typed grows over the page"
+    assert grown == before and browser.evaluate(tall) > 80, "beside the other fields, which stay"
+    is_whole = f"{field.format('textarea')}.scrollHeight <= {field.format('textarea')}.clientHeight"
+    below = "document.querySelector('#feature .firinghead').getBoundingClientRect().top"
+    assert browser.evaluate(f"{is_whole} && {field.format('textarea')}.getBoundingClientRect().bottom < {below}")
+    browser.evaluate("document.activeElement.blur()")
+    assert browser.evaluate(is_whole), "also when it is not being written"
     browser.evaluate("localStorage.clear()")
     note(browser, "input", HOSTILE)
     assert browser.text("#feature .notes output") == ["saved"] and browser.text("#feature .note output") == [""]
@@ -181,18 +187,25 @@ def test_typing_a_label_or_a_note_moves_no_field_and_hides_nothing(browser, addr
     shown = "getComputedStyle(document.querySelector('#feature .title bdi.mine'), '::before').content"
     assert browser.text("#feature .title") == [HOSTILE + rule], "the rule stands behind the reader's label"
     assert "✎" in browser.evaluate(shown)
-    browser.open(f"{address}#feature/4")
-    browser.evaluate(f"{field.format('textarea')}.focus()")
-    note(browser, "textarea", "why?\n" * 5)
-    browser.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
-    browser.evaluate("document.activeElement.blur()")
-    assert browser.evaluate(tall) <= 40, "it is one line high again"
-    browser.wait("document.querySelector('#feature .note.cut') !== null")
-    browser.open(f"{address}#feature/4")
-    whole = "document.querySelector('#feature .note.whole')"
-    assert browser.evaluate(f"{tall} > 80 && {whole} !== null"), "one that is longer is whole when the page is opened"
-    below = "document.querySelector('#feature .firinghead').getBoundingClientRect().top"
-    assert browser.evaluate(f"{whole}.getBoundingClientRect().bottom < {below}"), "and covers nothing"
+    browser.evaluate("localStorage.clear()")
+
+
+def test_notes_are_sorted_by_number_last_change_or_label(browser, address):
+    browser.open(f"{address}#notes")
+    for latent, label in ((5, "pear"), (3, "apple"), (9, "")):
+        browser.evaluate(f"report.notes.set({latent}, {{ star: true, label: '{label}' }})")
+        browser.evaluate("new Promise((later) => setTimeout(later, 3))")
+    browser.wait("document.querySelectorAll('.mine li').length === 3")
+    listed = "Array.from(document.querySelectorAll('.mine li'), (e) => e.dataset.latent)"
+    field = "document.querySelector('.kept select')"
+    for order, expected in (("number", "359"), ("time", "935"), ("label", "359"), ("number", "359")):
+        browser.evaluate(f"{field}.value = '{order}'; {field}.dispatchEvent(new Event('change'))")
+        assert "".join(browser.evaluate(listed)) == expected, order
+    browser.evaluate("report.notes.set(5, { label: 'a pear' })")
+    browser.open(f"{address}#notes")
+    for order, expected in (("time", "593"), ("label", "539")):
+        browser.evaluate(f"{field}.value = '{order}'; {field}.dispatchEvent(new Event('change'))")
+        assert "".join(browser.evaluate(listed)) == expected, "what was changed is kept"
     browser.evaluate("localStorage.clear()")
 
 

@@ -103,6 +103,7 @@ report.examples = (() => {
   const EARLY = 4; // tokens before a firing, up to which it stands further left on its line
   const OPPOSITE = { ltr: "rtl", rtl: "ltr" };
   const FAR = 1e6; // times as readily is each further part of a row cut off, so that those nearer stay whole
+  const UNBROKEN = /[!-~]{40}/; // text without spaces, as of DNA, whose lines are parted at the column
   const HANGING = 2; // letters by which what does not fit into a line stands further in than the line
   const FRAGMENT = 8; // tokens of a cut line from which on it is worth a line of its passage
   let chosen = null; // of WIDTHS, for the whole page
@@ -227,10 +228,12 @@ report.examples = (() => {
       shown.push(shown.splice(above).flat());
     }
     return shown.map((row) => {
-      const [indent] = /^[ \t]*/.exec(row.map((element) => element.textContent).join(""));
+      const text = row.map((element) => element.textContent).join("");
+      const [indent] = /^[ \t]*/.exec(text);
       const isBlank = isEmpty(row) && !row.some((element) => element.matches(".on, .firing"));
       const hang = indent.replaceAll("\t", "    ").length + HANGING;
-      return h(isBlank ? "span.row.blank" : "span.row", { dir: "auto", "--hang": hang }, row);
+      const kind = isBlank ? "span.row.blank" : UNBROKEN.test(text) ? "span.row.unbroken" : "span.row";
+      return h(kind, { dir: "auto", "--hang": hang }, row);
     });
   }
 

@@ -296,7 +296,6 @@ report.views.feature = (() => {
     const feature = await open(latent);
     if (wanted !== latent) return;
     section.replaceChildren(...page(latent, feature));
-    section.querySelector("header .note").fit();
     const named = section.querySelector(".title > div");
     if (named?.scrollHeight > named?.clientHeight) named.title = named.textContent; // what its two lines cut
     section.dataset.latent = latent;

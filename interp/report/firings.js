@@ -14,8 +14,8 @@ report.firings = (() => {
   const N_BARS = 12; // tokens that have a bar
   const N_ROWS = 6; // of them in one column
   const RARE = 0.01; // share of the firings below which a token has none
+  const EVEN = 0.07; // share of the commonest below which the bars are left out, as they tell no token from another
   const N_OF_SENSE = 5; // firings of each sense at first
-  const N_NAMED = 2; // senses whose tabs have room for what describes them
   const N_TITLED = 6; // tokens named above a list
   const N_WEAKEST = 2; // of its weakest, below
   const N_PASSAGES = 6; // instead, in each list, where each takes several lines
@@ -37,7 +37,8 @@ report.firings = (() => {
    *
    * Of firings on the same token after the same tokens only the strongest is listed; alike: it → the others. `top`
    * are the strongest, `same` the rest on their tokens. groups: [token, examples], …, the rest on each of `tokens` on
-   * which few of `top` are, the strongest group first. others: a few on each further token; further: what is left.
+   * which few of `top` are, the strongest group first. others: a few on each further token; further: what is left of
+   * these.
    * Without text all are in `top`. Where the text of one is not loaded, it is alone. */
   function varied(examples, nTop = N_TOP, tokens = []) {
     const passages = new Map();
@@ -123,7 +124,7 @@ report.firings = (() => {
       return h("div", null, report.data.page.has_text ? headed(titleOfAll(latent, first, shares, feature), all) : all,
         foldedInWords(alike));
     }
-    /* The last list alone grows to fill its column (feature.js). */
+    /* The list of other tokens grows to fill its column, and the rest only once it is whole (feature.js). */
     const fixed = (element) => {
       element.dataset.few = "";
       return element;
@@ -131,10 +132,13 @@ report.firings = (() => {
     const ofToken = (own) =>
       headed(titleOfAll(latent, own, shares, feature), fixed(listed(own, N_OF_TOKEN)));
     const rest = 1 - shareOf([first, ...groups.map(([, own]) => own)].flat(), shares); // one token may be in both
-    const apart = () => headed(["On its other tokens ",
-      h("small", null, `${rest > NEARLY_ALL ? "nearly all" : format.percent(Math.max(rest, 0))} of its firings, `,
-        `${N_OF_TOKEN} of each at first`)],
-      listed([...others, ...further], Math.min(Math.max(room, N_OF_TOKEN), others.length)));
+    const apart = () => [
+      headed(["On its other tokens ",
+        h("small", null, `${rest > NEARLY_ALL ? "nearly all" : format.percent(Math.max(rest, 0))} of its firings, `,
+          `the ${N_OF_TOKEN} strongest on each`)],
+      listed(others, Math.min(Math.max(room, N_OF_TOKEN), others.length))),
+      further.length ? headed("Further ones on these tokens", fixed(listed(further, 0))) : null,
+    ];
     const room = atFirst(N_FIRST) - top.length - N_OF_TOKEN * groups.length; // the column is filled later (feature.js)
     const order = groups.length ? h("small.order", null, " · groups go by their strongest firing") : null;
     return h("div", null,
@@ -293,10 +297,10 @@ report.firings = (() => {
         h("dd", null, h("b", null, value), more ? h("small", null, more) : null))));
   }
 
-  /* The letter of a sense, what describes it, and its share; isAlone: without what describes it. */
-  function titleOf(one, k, isAlone) {
+  /* The letter of a sense, what describes it, and its share. */
+  function titleOf(one, k) {
     const described = report.segments.describedBy(one);
-    const name = described.length && !isAlone ? h("span.named", null, report.segments.rule(described)) : null;
+    const name = described.length ? h("span.named", null, report.segments.rule(described)) : null;
     const tip = { "data-tip": "of its activation" };
     return [senseMark(k, null), report.segments.JOINED, name,
       one.share === null ? null : h("span", tip, ` ${format.percent(one.share)}`)];
@@ -333,6 +337,7 @@ report.firings = (() => {
           h("i", { "aria-hidden": "true" }),
           h("span", null, format.percent(count / n))));
     };
+    const isEven = rows[0][2] < EVEN * n;
     const height = rows.length > N_ROWS ? Math.ceil(rows.length / 2) : rows.length;
     const bars = h("ul", { "--rows": height }, rows.map(bar));
     const show = (chosen) => {
@@ -343,8 +348,9 @@ report.firings = (() => {
     };
     const hasBytes = tokens.some(([, token]) => report.bytes.meaning(word(token)));
     const key = [term("␣ ↵ ⇥", "␣ space, ↵ line end"), hasBytes ? [", ", term("…88 么 览", "dashed: bytes")] : null];
-    const kind = senses.length ? "div.tokenbars.of-senses" : "div.tokenbars";
-    const said = h("small", null, "share of its firings on each token: press to choose; ", key);
+    const kind = `div.tokenbars${senses.length ? ".of-senses" : ""}${isEven ? ".even" : ""}`;
+    const shares = isEven ? `at most ${ofFirings(rows[0][2] / n)} on each` : "share of its firings on each token";
+    const said = h("small", null, `${shares}: press to choose; `, key);
     return Object.assign(h(kind, null, bars, said), { show });
   }
 
@@ -388,7 +394,7 @@ report.firings = (() => {
     const panels = [
       ["Strongest", () => [range, examples]],
       ["Each strength", () => intervals(latent, feature)],
-      ...senses.map((one, k) => [titleOf(one, k, senses.length > N_NAMED),
+      ...senses.map((one, k) => [titleOf(one, k),
         () => h("div", { "data-sense": k }, sense(latent, feature, one))]),
     ];
     if (senses.length && all.some(isOfNone)) {

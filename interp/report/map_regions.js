@@ -33,7 +33,8 @@ report.mapRegions = (layer, points) => {
   const { hueOf } = report.mapColours;
   const ABROAD = 4; // what it costs that a ninth of a name lies on the tint of another kind of text
   const [ofAll, ofKinds] = [false, true].map((isOfKinds) => report.homes(points, isOfKinds));
-  const homes = new Map(ofKinds.filter(([, outlines]) => outlines.length)); // kind → its outlines, the largest first
+  const named = ofKinds.filter(([, outlines]) => outlines.length);
+  const homes = new Map(named.map(([kind, outlines]) => [kind, outlines])); // the largest outline first
   const edges = report.squaresOf([...homes.values()].flat().flatMap(({ corners }) => corners));
   const around = report.squaresOf([...ofAll, ...ofKinds].flatMap(([, outlines]) => outlines)
     .flatMap(({ corners }) => corners));

@@ -108,7 +108,9 @@ def test_the_strongest_come_first_then_those_on_each_common_token_and_a_few_on_e
     told = browser.evaluate(
         f"{region}.then((e) => Array.from(e.querySelectorAll('#panel-0 h3'), (h) => h.textContent))"
     )
-    assert len(told) > 1 and all(" % of its firings" in head for head in told), "each list tells its share"
+    *known, last = told
+    assert len(known) > 1 and all(" % of its firings" in head for head in known), "each list tells its share"
+    assert last.startswith("Further ones on these tokens"), "and the strongest on each stand before all others"
     if len({token for *_, token in top}) > 1:
         assert told[0].startswith("The strongest, on ")
         assert (" 60 % " in told[0]) == (common in list(dict.fromkeys(token for *_, token in top))[:6])
@@ -365,7 +367,12 @@ def test_senses_are_tabs_beside_the_strongest_firings_and_a_weak_rule_says_so(br
         const element = report.firings.region({SPLIT}, {{ ...feature, senses }}, null, () => null);
         return element.querySelectorAll(".tab .named").length;
     }})"""
-    assert browser.evaluate(of_three) == 0, "of three senses the tabs have letters alone: the title says what each is"
+    assert browser.evaluate(of_three) == 2, "but for the one without a rule"
+    browser.evaluate("document.querySelectorAll('.tab .named').forEach((e) => { e.textContent = 'long '.repeat(40); })")
+    side = "document.querySelector('{}').getBoundingClientRect()"
+    assert browser.evaluate(f"{side.format('.tabs')}.right <= {side.format('.choices')}.left"), "beside the buttons"
+    assert browser.evaluate(f"{side.format('.tabs')}.height < 50")
+    browser.open(f"{address}#feature/{SPLIT}")
     browser.click("#tab-2")
     assert browser.evaluate(visible)[:2] == ["26", "10"], "the strongest first"
     assert browser.evaluate("document.querySelector('#panel-2 .rule').textContent") == "a rule that holds"
@@ -425,6 +432,25 @@ def test_bars_of_tokens_are_shares_of_all_firings(browser, address):
     shares = browser.evaluate(bars.format("(e) => Number(e.style.getPropertyValue('--share'))"))
     written = browser.evaluate(bars.format("(e) => parseFloat(e.querySelector('button > :last-child').textContent)"))
     assert shares and [100 * share for share in shares] == pytest.approx(written, rel=0.05)
+
+
+def test_tokens_that_share_the_firings_evenly_have_no_bars(browser, address):
+    browser.open(f"{address}#feature/3")
+    bars = """loadFeature(3).then((feature) => {{
+        const tokens = Array.from({{ length: 9 }}, (_, k) => [0, k + 1, {} - k]);
+        Object.assign(feature, {{ tokens }}).facts.n_active = 100;
+        const bars = report.firings.region(3, feature, null, () => null).querySelector(".tokenbars");
+        document.querySelector(".tokenbars").replaceWith(bars);
+        const shown = Array.from(bars.querySelectorAll("li i"), (e) => e.checkVisibility());
+        return [bars.lastChild.textContent, ...new Set(shown)];
+    }})"""
+    said, is_drawn = browser.evaluate(bars.format(6))
+    assert said.startswith("at most 6.0 % of its firings on each") and is_drawn is False
+    tokens = browser.text(".tokenbars .token")
+    assert tokens[:2] == [" return", " +"], "though pressed as the bars are"
+    assert browser.evaluate("document.querySelector('.tokenbars .space').checkVisibility()")
+    said, is_drawn = browser.evaluate(bars.format(30))
+    assert said.startswith("share of its firings on each token") and is_drawn is True
 
 
 def test_parts_of_characters_come_last_among_the_logits_of_a_feature_with_none_around_its_firings(browser, address):

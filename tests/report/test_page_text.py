@@ -263,17 +263,18 @@ def test_a_rule_that_a_line_may_cut_has_a_tip_with_all_of_it(browser, address):
     assert browser.evaluate(tip.format(json.dumps(["tokens after ", ["x"]]))) is None
 
 
-def test_what_a_feature_fires_with_shares_the_width_and_is_cut_at_its_end(browser, address):
+def test_what_a_feature_fires_with_is_whole_or_has_half_a_line(browser, address):
     browser.open(f"{address}#feature/3")
-    widths = """(() => {
+    sizes = """(() => {
         const rule = (text) => h("span.near", null, h("span.rule", null, text));
-        const line = h("dd", null, rule("short"), rule("long ".repeat(80)), rule("longer ".repeat(80)));
+        const line = h("dd", null, rule("short"), rule("some ".repeat(12)), rule("some ".repeat(11)),
+            rule("longer ".repeat(80)));
         document.querySelector("#feature").append(h("dl.lead", null, h("div.nearby", null, line)));
-        const [short, ...others] = Array.from(line.children, (e) => e.getBoundingClientRect().width);
-        return [short, ...others, line.getBoundingClientRect().width];
+        const isWhole = ({ firstChild: rule }) => rule.scrollWidth <= rule.clientWidth;
+        return [Array.from(line.children, isWhole), line.lastChild.getBoundingClientRect().width / line.clientWidth];
     })()"""
-    short, one, other, line = browser.evaluate(widths)
-    assert short < line / 4 and abs(one - other) < 1 and line - short - one - other < 80, "no room is left free"
+    are_whole, share = browser.evaluate(sizes)
+    assert are_whole == [True, True, True, False] and 0.4 < share < 0.5
 
 
 def test_a_token_whose_quotes_would_be_hard_to_tell_stands_in_a_box(browser, address):
@@ -412,6 +413,13 @@ def test_a_passage_has_the_lines_of_its_text_and_is_shown_first_where_line_ends_
     assert set(browser.text(blank)) == {"\n"}, "and not on these"
     sign = f"getComputedStyle(document.querySelector('{blank} .line-end'), '::before').content"
     assert browser.evaluate(sign) == '""', "which are gaps without a sign"
+    indent = "getComputedStyle(document.querySelector('.example .row{}')).paddingInlineStart"
+    put = "vocabulary[vocabulary.indexOf(' a')] = 'ACGT'.repeat(12); document.querySelector('.example').draw()"
+    assert browser.evaluate(indent.format("")) != "0px"
+    browser.evaluate(put)
+    assert browser.evaluate(indent.format(".unbroken")) == "0px", "text without spaces goes on below its first letter"
+    columns = "getComputedStyle(document.querySelector('.examples:has(.unbroken)')).columnCount"
+    assert browser.evaluate(columns) == "auto", "and is as wide as the page"
     browser.click(".widths [value=line]")
     browser.press("j")
     browser.wait("document.getElementById('feature').dataset.latent !== '7'")

@@ -111,23 +111,25 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
   /* Names are placed one after another. put: shows a name at the one of some places, [middle, height, cost, from], that
    * is free and covers few points and few lines, at most `most`; of equals, at the first. from: where it is not at its
    * point, the point from which a line leads to it. Only that of a kind of text may cover points that are drawn larger.
-   * It returns the place, or null. isSaid: whether a name that reads alike is shown; isCovered: whether a name lies over
-   * a place. leaders: the lines, of two ends; radius: that of a point that is drawn larger.
+   * It returns the place, or null. isSaid: whether a name that reads alike is shown; isCovered: whether one lies over a
+   * place. leaders: the lines, of two ends; radius: that of a point that is drawn larger.
    *
    * covered: boxes of the frame that are covered; dots: points that are drawn larger; lines: of two ends. */
   function placing(covered, dots, lines) {
     const [width, height] = scatter.size();
     const taken = [...covered];
     const said = new Set();
+    /** @type {(box: number[], other: number[]) => boolean} */
     const overlaps = ([left, top, right, bottom], [from, above, to, below]) =>
       left < to + GAP && right > from - GAP && top < below && bottom > above;
     const leaders = [];
     const radius = HITS[Number(dots.length > MANY_HITS)];
+    /** @type {(box: number[]) => number} */
     const larger = ([left, top, right, bottom]) => dots.filter(([x, y]) =>
       x > left - radius && x < right + radius && y > top - radius && y < bottom + radius).length;
     const edge = scatter.diameter() / 2 + 2; // of a point that is drawn with a rim
-    function costOf([left, top, right, bottom], kind, isOwn) {
-      const box = [left, top, right, bottom];
+    function costOf(box, kind, isOwn) {
+      const [left, top, right, bottom] = box;
       const inData = [...scatter.toData(left, bottom), ...scatter.toData(right, top)];
       const under = isOwn ? [left - edge, top - edge, right + edge, bottom + edge] : box;
       return scatter.covered(...under) + regions.costOf(kind, inData)
@@ -142,9 +144,10 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
         && !leaders.some((other) => report.meet(line, other))
         && !dots.some((dot) => isOther(dot) && report.crosses(line, around(dot)));
     }
+    /** @type {(from: number[], box: number[]) => number[][]} */
     const leader = ([x, y], [left, top, right, bottom]) =>
       [[x, y], [Math.min(Math.max(x, left), right), Math.min(Math.max(y, top), bottom)]];
-    /* Whether points lie on both sides of a name. */
+    /** Whether points lie on both sides of a name. @type {(box: number[]) => boolean} */
     const isAmong = ([left, top, right, bottom]) =>
       [[left - APART, left], [right, right + APART]].every(([from, to]) => scatter.covered(from, top, to, bottom));
     const isOfKind = (kind, px, py, box) => regions.isAtHome(kind, ...scatter.toData(px, py))

@@ -11,11 +11,11 @@ report.notes = (() => {
   const FORMAT = "interp-notes";
   const N_OFFERED = 6; // to begin with, where none is worth a look
   const listeners = [];
-  /* How the list is sorted: what each is called, and by what two latents are compared. */
+  /* How the list is sorted, and how two latents are compared, where they are not by their numbers. */
   const ORDERS = {
-    number: ["number", (a, b) => a - b],
-    time: ["last changed", (a, b) => (times[b] ?? 0) - (times[a] ?? 0)],
-    label: ["label", (a, b) => Number(!of(a).label) - Number(!of(b).label) || of(a).label.localeCompare(of(b).label)],
+    number: () => 0,
+    "last changed": (a, b) => (times[b] ?? 0) - (times[a] ?? 0),
+    label: (a, b) => Number(!of(a).label) - Number(!of(b).label) || of(a).label.localeCompare(of(b).label),
   };
   let kept = read();
   let times = readTimes();
@@ -260,16 +260,14 @@ report.notes = (() => {
     const save = press("Export", "as notes.json, to be kept, sent or imported", download);
     const copy = report.examples.copying("Copy as text", inText);
     const open = press("Import", "adds what a notes.json has to these notes", () => file.click());
-    let order = "number";
-    const sort = () => rows.append(...Array.from(rows.children).sort((one, other) =>
-      ORDERS[order][1](one.dataset.latent, other.dataset.latent) || one.dataset.latent - other.dataset.latent));
-    const choose = ({ target }) => {
-      order = target.value;
-      sort();
-    };
-    const orders = h("label", null, "Sort by ", h("select", { onchange: choose },
-      Object.entries(ORDERS).map(([value, [said]]) => h("option", { value }, said))));
-    const files = h("span.files", null, orders, " ", copy, " ", save, " ", open, file);
+    const orders = h("select", { onchange: sort }, Object.keys(ORDERS).map((value) => h("option", { value }, value)));
+    function sort() {
+      const listed = Array.from(rows.children, (each) => Number(each.dataset.latent));
+      listed.sort((a, b) => ORDERS[orders.value](a, b) || a - b);
+      for (const latent of listed) rows.append(rows.querySelector(`[data-latent="${latent}"]`));
+    }
+    const sorting = h("label", null, "Sort by ", orders);
+    const files = h("span.files", null, sorting, " ", copy, " ", save, " ", open, file);
     const begin = h("ul.begin");
     /* A row whose star is taken away stays, so that it can have it back, until the list is opened anew. */
     const paint = () => {
@@ -282,7 +280,7 @@ report.notes = (() => {
         + `and label or note it there or here; it stays ${where}.`;
       save.disabled = copy.disabled = !Object.keys(kept).length;
       begin.parentElement.hidden = rows.childElementCount > 0;
-      orders.hidden = rows.childElementCount < 2;
+      sorting.hidden = rows.childElementCount < 2;
       repaint();
     };
     /* What may be starred first: the features that the run found worth a look. */

@@ -92,7 +92,9 @@ report.centre = (corners) => {
   return area ? [x / area, y / area] : undefined;
 };
 
-/* Whether a line between two points crosses a box [left, top, right, bottom], or ends in it. */
+/** Whether a line between two points crosses a box [left, top, right, bottom], or ends in it.
+ *
+ * @type {(line: number[][], box: number[]) => boolean} */
 report.crosses = ([from, to], [left, top, right, bottom]) => {
   let [first, last] = [0, 1]; // the shares of the line between which it may lie within
   for (const [axis, low, high] of [[0, left, right], [1, top, bottom]]) {

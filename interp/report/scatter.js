@@ -132,7 +132,7 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
   const scatter = {
     paint,
     fit,
-    /* Let the whole hold this part of the plane too. */
+    /** Let the whole hold this part of the plane too. @param {number[]} box */
     hold([from, to, low, high]) {
       [left, right, bottom, top] = [Math.min(left, from), Math.max(right, to), Math.min(bottom, low),
         Math.max(top, high)];

@@ -269,7 +269,7 @@ def test_what_a_feature_fires_with_is_whole_or_has_half_a_line(browser, address)
         const rule = (text) => h("span.near", null, h("span.rule", null, text));
         const line = h("dd", null, rule("short"), rule("some ".repeat(12)), rule("some ".repeat(11)),
             rule("longer ".repeat(80)));
-        document.querySelector("#feature").append(h("dl.lead", null, h("div.nearby", null, line)));
+        document.querySelector("#feature").append(h("dl.lead", null, h("div.nearby", null, h("dt", null, "Fires with"), line)));
         const isWhole = ({ firstChild: rule }) => rule.scrollWidth <= rule.clientWidth;
         return [Array.from(line.children, isWhole), line.lastChild.getBoundingClientRect().width / line.clientWidth];
     })()"""
@@ -414,7 +414,7 @@ def test_a_passage_has_the_lines_of_its_text_and_is_shown_first_where_line_ends_
     sign = f"getComputedStyle(document.querySelector('{blank} .line-end'), '::before').content"
     assert browser.evaluate(sign) == '""', "which are gaps without a sign"
     indent = "getComputedStyle(document.querySelector('.example .row{}')).paddingInlineStart"
-    put = "vocabulary[vocabulary.indexOf(' a')] = 'ACGT'.repeat(12); document.querySelector('.example').draw()"
+    put = "vocabulary[vocabulary.indexOf(' a\\n\\nb')] = 'ACGT'.repeat(12); document.querySelector('.example').draw()"
     assert browser.evaluate(indent.format("")) != "0px"
     browser.evaluate(put)
     assert browser.evaluate(indent.format(".unbroken")) == "0px", "text without spaces goes on below its first letter"

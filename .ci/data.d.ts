@@ -140,13 +140,13 @@ type Rule = (string | RuleToken | TokenGroups)[];
 type Segment = string | RuleToken | TokenGroups
   | { rule: 0 | Rule }
   | { chip: RuleToken }
-  | { commonest: (number | RuleToken)[] }
+  | { commonest: [place: number, token?: RuleToken][] }
   | { label: [name: string, isGood: boolean] }
   | { f1: [f1: number | null, before: string] }
   | { senses: Rule[] }
   | { sense: [place: number, segments: Segment[]] }
   | { of_sense: number }
-  | { [kind in "muted" | "small" | "weak" | "rough" | "vague" | "apart" | "rest"]?: Segment[] };
+  | { [kind in "muted" | "small" | "weak" | "rough" | "vague" | "pieces" | "apart" | "rest"]?: Segment[] };
 
 interface Vocabulary {
   tokens: string[];

@@ -29,6 +29,9 @@ N_SAMPLES, N_FURTHER_SAMPLES = 3, 1
 """Tokens that are shown of a family, and of those in further lists of the same rule."""
 PARTS_OF = "parts of "
 """How the names of families of parts of characters begin. Those of several scripts in one list are one family."""
+MANY_SCRIPTS = 3
+"""Scripts that are named of such a family."""
+OF_SEVERAL = "characters of several scripts"
 MANY_LINES = 3
 """Line ends in a row from which on they are counted."""
 
@@ -323,8 +326,11 @@ def _families(tokens: Sequence[Token], least: int, name_family: NameFamily) -> d
         if name := name_family(token.text):
             families.setdefault(name, []).append(token)
     scripts = [name for name in families if name.startswith(PARTS_OF)]
+    nouns = [name.removeprefix(PARTS_OF) for name in scripts]
+    is_named = "characters" not in nouns and len(nouns) <= MANY_SCRIPTS
+    several = " and ".join(filter(None, [", ".join(nouns[:-1]), nouns[-1]])) if is_named and nouns else OF_SEVERAL
     for name in scripts if len(scripts) > 1 else ():
-        families.setdefault(f"{PARTS_OF}characters of several scripts", []).extend(families.pop(name))
+        families.setdefault(f"{PARTS_OF}{several}", []).extend(families.pop(name))
     return {name: own for name, own in families.items() if len(own) >= least}
 
 

@@ -123,7 +123,8 @@ class ByteReader:
         """Return a part of a character, whose token has `before` just before it."""
         nouns = self._nouns(characters, lead)
         known = [character for character, _ in characters.most_common() if character != "…"]
-        named = [character for character in self._characters_elsewhere(text, bool(lead)) if character != "…"]
+        elsewhere = self._characters_elsewhere(text, bool(lead))
+        named = [character for character in elsewhere if character != "…" and noun_of(character) in nouns]
         examples = (named or known)[:N_EXAMPLES]
         whole = _object(nouns, characters, known, examples, lead, own, before)
         told = f", {own.hex(' ')}," if whole.endswith(")") else ""  # a few examples do not tell which byte it is
@@ -217,9 +218,10 @@ def _object(
     if len(nouns) > 1:
         shown = [next(c for c in known if noun_of(c) == noun) for noun in nouns]
         words = [noun.split(" ") for noun in nouns]
-        if all(noun[1:] == ["letter"] for noun in words):
+        others = ["others"] if any(noun_of(c) not in nouns for c in known) else []
+        if not others and all(noun[1:] == ["letter"] for noun in words):
             return f"{_and([noun[0] for noun in words])} letters ({', '.join(shown)})"
-        return f"{_and([_plural(noun) for noun in nouns])} ({', '.join(shown)})"
+        return f"{_and([*map(_plural, nouns), *others])} ({', '.join(shown)})"
     (noun,) = nouns
     if lead and before.strip() and known and noun_of(before.strip()[-1]) == noun:
         return f"another {noun}"

@@ -80,9 +80,13 @@ report.bytes = (() => {
   const seenWith = (token, lead) => (charactersOf[token] ?? []).map((byScript) => (lead === null ? byScript[0]
     : byScript.find((characters) => nameOf(new TextEncoder().encode(characters)[0]) === nameOf(lead))));
 
+  /* Characters that were seen, without the sign for others. */
+  const alone = (characters) => characters.replace(/ …$/, "");
+
   /** The parts of characters in a run of stray bytes; lead: a first byte of the script around it, if it has none
    * itself; ended and begun: as above; endedElsewhere: in the commonest script; isBeside: whole letters of its script
    * stand beside it, which tell more than all that may begin with a byte.
+   * known: the letters alone, as it is drawn; "" where there are none.
    * @type {(run: string, lead: number, seen: string[], elsewhere: string[], isBeside: boolean)
    *   => [sign: string, label: string, meaning: string, known: string][]} */
   function parts(run, lead, [ended, begun], [endedElsewhere], isBeside) {
@@ -108,13 +112,15 @@ report.bytes = (() => {
         const range = letters.length ? `, ${letters[0]} to ${letters.at(-1)}` : "";
         const known = letters.length ? lettersOrScript(own) : seen ?? lettersOrScript(own); // one range in all tokens
         const label = isBeside && letters.length ? `${hex}…` : `${hex}… ${known}`;
-        found.push([sign, label, `${sign}: ${which} of ${ofSeen ?? `${an(name)}${range}`}`, known]);
+        found.push([sign, label, `${sign}: ${which} of ${ofSeen ?? `${an(name)}${range}`}`,
+          letters.length || seen ? `${alone(known)}…` : ""]);
       } else {
         const name = script === null ? "character" : nameOf(script);
         const of = letter ? `the end of ${letter}, if it is ${an(name)}` : `a later byte of ${an(name)}`;
         const known = seen ?? (script === null ? "" : letter ?? scriptOf(name));
         found.push([sign, `${isLater(bytes[k]) ? "…" : ""}${hex} ${known}`.trim(),
-          `${sign}: ${ofSeen ? `a later part of ${ofSeen}` : of}`, known && `…${known}`]);
+          `${sign}: ${ofSeen ? `a later part of ${ofSeen}` : of}`,
+          seen || letter ? `…${alone(known)}` : ""]);
       }
       k += n - 1;
     }

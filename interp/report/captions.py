@@ -14,7 +14,8 @@ The kinds of parts, beside the classes of style "muted", "small", "weak", "rough
 
     rule         the latent's own rule (0), or segments: tokens in quotes, lists in short
     chip         a token on its own
-    commonest    the tokens on which it fires most, each with its share: its place in the page's list of them, or itself
+    commonest    the tokens on which it fires most, each with its share: [its place in the page's list of them], with
+                 the token if it has parts of characters
     label        [name, whether it is a good one]
     f1           [F1, words before]
     senses       the rule of each sense, [] where none describes it
@@ -35,8 +36,10 @@ import pandas as pd
 from jaxtyping import Int
 
 from interp.display.segments import (
+    PARTS_OF,
     SEPARATORS,
     CharacterPart,
+    Groups,
     Part,
     Segments,
     Token,
@@ -45,6 +48,7 @@ from interp.display.segments import (
     listed_tokens,
     map_tokens,
     read_rule,
+    short_list,
     simplify_rule,
     to_json,
     tokens_of,
@@ -84,7 +88,7 @@ N_NAMED, N_LISTED = 3, 4
 N_COUNTED = 20
 """Tokens of a latent whose firings are counted."""
 IN_WORDS = 2
-"""Most tokens of a list whose parts of characters are named in words."""
+"""Most tokens of a rule whose parts of characters are named in words."""
 NO_RULE = "No rule in words holds."
 NEAREST = "No reliable rule was found; the nearest is "
 _OF_PLACE = re.compile(r"(?:tokens )?(?:after|before|two|within|in|inside|outside|at|on)\b")
@@ -159,7 +163,10 @@ class Facts:
         """Whether tokens name a latent that has neither a label nor several senses: they tell more than its rule."""
         if not self.rule or self.is_weak or self.is_past_strongest():
             return True
-        tells_less = self.rule_f1 is not None and sum(self.shares[:N_LISTED]) > self.rule_f1
+        told = sum(self.shares[:N_LISTED])
+        if told >= MOST and self.lists_scripts:
+            return True
+        tells_less = self.rule_f1 is not None and told > self.rule_f1
         return tells_less and ((self.rule_f1 or 0) < GOOD or self.misses_common)
 
     @property
@@ -170,6 +177,15 @@ class Facts:
             return False
         margin = NAMED_BY_LABEL if listed_tokens(self.rule) else NAMED_BY_WORDS
         return self.is_named_by_tokens or self.whole.f1 > (self.rule_f1 or 0) - margin
+
+    @property
+    def lists_scripts(self) -> bool:
+        """Whether its rule begins with a list of parts of characters of several scripts."""
+        first = self.rule[0]
+        tokens = (
+            first.groups[0].tokens if isinstance(first, Groups) and first.groups[0].name.startswith(PARTS_OF) else ()
+        )
+        return len({self.reader.family(token.text) for token in tokens}) > 1
 
     @property
     def misses_common(self) -> bool:
@@ -212,24 +228,44 @@ class RuleReader:
         return self.readers.get(latent) or ByteReader({}, self.characters, self.scripts.get(latent))
 
     def __call__(self, latent: int, words: str) -> Segments:
-        """Return a rule of a latent in short. The parts of characters in its first token or two are named in words."""
+        """Return a rule of a latent in short. Parts of characters are named in words if it has one or two tokens with
+        such parts, besides those that are named by what they are parts of."""
         if not words:
             return []
         bytes_ = self.bytes_of(latent)
         rule = simplify_rule(read_rule(words, self.tokens), lambda token: bytes_.family(token) or family_of(token))
         ends = (k for k, one in enumerate(rule) if not isinstance(one, Token) and one not in SEPARATORS)
         n_first = next(ends, len(rule))
-        is_short = len(list(tokens_of(rule[:n_first]))) <= IN_WORDS
-        first = map_tokens(rule[:n_first], lambda token: bytes_.token(token.text, is_short))
-        last = map_tokens(rule[n_first:], lambda token: bytes_.token(token.text))
-        return (first if is_short else _say_part_once(first)) + last
+        rule = rule[:1] + [_name_parts_alone(one) for one in rule[1:]]
+        read = map_tokens(rule, lambda token: bytes_.token(token.text, is_in_words=True))
+        if sum(bool(token.pieces) for token in _shown_tokens(read)) <= IN_WORDS:
+            return read
+        read = map_tokens(read, lambda token: token._replace(is_in_words=False))
+        has_boxes = any(token.pieces for token in _shown_tokens(read[n_first:]))
+        return (read[:n_first] if has_boxes else _say_part_once(read[:n_first])) + read[n_first:]
+
+
+def _shown_tokens(rule: Segments) -> Iterator[Token]:
+    return (token for token in tokens_of([part for one in rule for part in _in_short(one)]))
+
+
+def _in_short(one: Any) -> Segments:
+    return short_list(one) if isinstance(one, Groups) else [one]
+
+
+def _name_parts_alone(one: Any) -> Any:
+    """Return a list of what is around a token with its parts of characters named by what they are parts of."""
+    if not isinstance(one, Groups):
+        return one
+    groups = (group._replace(n_shown=0) if group.name.startswith(PARTS_OF) else group for group in one.groups)
+    return one._replace(groups=tuple(groups))
 
 
 def _say_part_once(tokens: Segments) -> Segments:
     """Return a list of tokens; if all end in the same part of a character, that is said once, in words, after them."""
     ends = [token.pieces[1] if len(token.pieces) == 2 else "" for token in tokens_of(tokens)]
     words = {"" if isinstance(part, str) else part.words for part in ends}
-    if len(words) != 1 or "" in words:
+    if len(ends) < 2 or len(words) != 1 or "" in words:
         return tokens
     unsaid = CharacterPart("", words.pop())
     said = map_tokens(tokens, lambda token: token._replace(pieces=(token.pieces[0], unsaid)))
@@ -429,13 +465,16 @@ def _on_commonest(latent: Facts, is_title: bool = False) -> Segments:
     kind = _in_kind(latent)
     many = "on" if is_of_few else "on many tokens:"
     before = f"{kind}, {many} " if kind else "mostly on " if is_of_few else f"{many} "
-    chips: list[Token | int] = []
-    for k, (token, share) in enumerate(shown):
-        read = latent.reader.token(token, is_title and k == 0 and (len(shown) == 1 or share >= MUCH))
-        chips.append(read if read.pieces else k)
-    out: Segments = [_muted(before), Part("commonest", chips)]
-    n_more = latent.n_tokens - len(shown) if is_title else 0
-    return out + [_small(f" and {n_more:,} more")] * (n_more > 0)
+    read = [latent.reader.token(token) for token, _ in shown]
+    alike = [token for token, _ in listed if token.strip() == shown[0][0].strip()]
+    share = sum(share for token, share in listed if token in alike)
+    if read[0].pieces and share >= MOST:  # one part of a character, with or without a space, in words
+        told: Segments = [*_chips(latent, [min(alike, key=len)], is_in_words=True), _small(f" {format_percent(share)}")]
+    else:
+        chips = [[latent.tokens.index(token.text), *([token] if token.pieces else [])] for token in read]
+        told, alike = [Part("commonest", chips)], [token.text for token in read]
+    n_more = latent.n_tokens - len(alike) if is_title else 0
+    return [_muted(before), *told] + [_small(f" and {n_more:,} more")] * (n_more > 0)
 
 
 def _in_senses(latent: Facts) -> Segments:
@@ -472,7 +511,8 @@ def _on_tokens(latent: Facts, tokens: Sequence[str]) -> Segments:
     few = _first_few(tokens)
     if parts := latent.reader.alike(few):
         return [*out, parts]
-    for k, chip in enumerate(_chips(latent, few, is_in_words=len(few) == 1)):
+    is_in_words = len(few) == 1 and not any(token.pieces and not token.is_in_words for token in tokens_of(latent.rule))
+    for k, chip in enumerate(_chips(latent, few, is_in_words)):
         out += [*([" "] if k else []), chip]
     return out
 

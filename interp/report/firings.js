@@ -347,7 +347,7 @@ report.firings = (() => {
       }
     };
     const hasBytes = tokens.some(([, token]) => report.bytes.meaning(word(token)));
-    const key = [term("␣ ↵ ⇥", "␣ space, ↵ line end"), hasBytes ? [", ", term("…88 么 览", "dashed: bytes")] : null];
+    const key = [term("␣ ↵ ⇥", "␣ space, ↵ line end"), hasBytes ? [", ", term("…么 览", "dashed: bytes")] : null];
     const kind = `div.tokenbars${senses.length ? ".of-senses" : ""}${isEven ? ".even" : ""}`;
     const shares = isEven ? `at most ${ofFirings(rows[0][2] / n)} on each` : "share of its firings on each token";
     const said = h("small", null, `${shares}: press to choose; `, key);

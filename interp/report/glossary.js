@@ -29,9 +29,9 @@ report.glossary = (() => {
       + "that was not used to find the rule. 1 is perfect, 0 is useless.",
     "␣ ↵ ⇥": "White space as it is drawn in tokens: ␣ a space, ↵ a line end, ⇥ a tab; ␣×7 "
       + "stands for seven spaces in a row.",
-    "…88 么 览": "In a dashed box: a part of a character, where a token holds only some of its bytes, which are given "
-      + "in hexadecimal, with … where others are missing. Behind them stand the commonest characters of which the "
-      + "token is a part in the text scanned, or else the letters that it may begin or end, or the script.",
+    "…么 览": "In a dashed box: a part of a character, where a token holds only some of its bytes, with … where others "
+      + "are missing. In it stand the commonest characters of which the token is a part in the text scanned, or else "
+      + "the letters that it may begin or end, or its bytes and the script. The tip of a token has its bytes.",
     rule: "What the firings of a feature share, in words, found on one half of the text and scored on the other.",
     label: "A known property of the text itself, such as its language or the kind of a code token.",
     "direct logit effects": "How much the feature, at an activation of 1, raises or lowers the logit of each token by "

@@ -23,7 +23,7 @@ report.segments = (() => {
       case "rule": return ruleElement(content || columns.rule[how.latent], how);
       case "of_sense": return ruleElement(describedBy(how.senses[content]), how);
       case "chip": return content.length > 2 ? inWords(content) : tokenOf(content);
-      case "commonest": return content.map((token, k) => commonest(isToken(token) ? token : null, k, how));
+      case "commonest": return content.map(([place, token], k) => commonest(place, token, k, how));
       case "label": return h(content[1] ? "b" : "span", null, content[0]);
       case "f1": return how.isMeasured && content[0] !== null
         ? h("small", null, ` ${content[1]}`, how.isTitle ? term("F1") : "F1", ` ${format.fixed(content[0])}`) : null;
@@ -97,11 +97,12 @@ report.segments = (() => {
     ? h("bdi.token", { dir: report.bytes.directionOf(text), "data-tip": tipOf(text, pieces) }, partsOf(text, pieces))
     : tokenElement(text));
 
-  /* One of the tokens on which a feature fires most, with its share of the firings. */
-  const commonest = (token, k, { latent }) => [
+  /* One of the tokens on which a feature fires most, with its share of the firings. token: that of the caption, if it
+   * has parts of characters. */
+  const commonest = (place, token, k, { latent }) => [
     k ? " " : null,
-    token === null ? tokenElement(columns.tokens[latent][k]) : token.length > 2 ? inWords(token) : tokenOf(token),
-    h("small", null, ` ${format.notable(columns.token_shares[latent][k])}`)];
+    token ? (token.length > 2 ? inWords(token) : tokenOf(token)) : tokenElement(columns.tokens[latent][place]),
+    h("small", null, ` ${format.notable(columns.token_shares[latent][place])}`)];
 
   /* The bytes of each part of characters in a token, in order. */
   const bytesOf = (text) => text.match(/(?:⟨[0-9a-f]{2}⟩)+/g) ?? [];

@@ -202,12 +202,12 @@ def _sense(sense: Mapping[str, Any], fires_on: Sequence[str]) -> dict[str, Any]:
     common = [] if sense.get("common") is None else [str(words) for words in sense["common"]]
     common.sort(key=lambda words: _token_around(words) in fires_on)
     told = [_without_itself(words, fires_on) for words in common]
-    words = {"rule": str(sense.get("rule") or ""), "following": _ids(sense, "following", N_FOLLOWING), "common": told}
-    if sense.get("f1") is None:
-        words["rule"] = _without_itself(words["rule"], fires_on)
+    rule = str(sense.get("rule") or "")
+    is_measured = sense.get("f1") is not None
     return (
         {name: number(sense.get(name)) for name in SENSE_FIELDS}
-        | words
+        | {"rule": rule if is_measured else _without_itself(rule, fires_on), "common": told}
+        | {"following": _ids(sense, "following", N_FOLLOWING)}
         | {"n_weak": len(_ids(sense, "weak_rows", N_WEAK))}
     )
 

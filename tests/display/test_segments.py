@@ -84,7 +84,9 @@ def test_parts_of_characters_of_several_scripts_are_one_family():
 
     rule = simplify_rule(read_rule('tokens like "⟨d7⟩", "⟨d0⟩", "⟨d1⟩"'), family)
     tokens = (Token("⟨d7⟩"), Token("⟨d0⟩"), Token("⟨d1⟩"))
-    assert rule == [Groups((Group("parts of characters of several scripts", tokens, 3),), are_examples=True)]
+    assert rule == [Groups((Group("parts of Hebrew letters and Cyrillic letters", tokens, 3),), are_examples=True)]
+    many = simplify_rule(read_rule('tokens like "⟨d7⟩", "⟨d0⟩", "⟨d1⟩", "⟨ce⟩"'), lambda token: f"parts of {token}")
+    assert isinstance(many[0], Groups) and many[0].groups[0].name == "parts of characters of several scripts"
 
 
 def test_only_a_list_lists_tokens():

@@ -45,7 +45,7 @@ def words_of(segment: Any, rule: list) -> str:
         case "label":
             return content[0]
         case "commonest":
-            return " ".join(f"#{one}" for one in content)
+            return " ".join(f"#{one[0]}" for one in content)
         case "chip":
             return f"[{content[0]}]"
         case "sense":
@@ -145,7 +145,7 @@ def test_a_brief_is_the_rule_unless_something_else_tells_more():
         {"muted": ["on "]}, {"chip": ["a"]}, {"muted": [": "]}, {"rule": 0},
     ]  # fmt: skip
     assert caption(fires=False).brief == [{"muted": ["It never fired."]}]
-    assert caption(rule_f1=0.1).brief == [{"vague": [{"muted": ["mostly on "]}, {"commonest": [0, 1]}]}]
+    assert caption(rule_f1=0.1).brief == [{"vague": [{"muted": ["mostly on "]}, {"commonest": [[0], [1]]}]}]
     assert caption(label="dna", label_f1=0.9).brief == [{"label": ("dna", True)}]
 
 
@@ -195,6 +195,11 @@ def seen(ended: str = "", begun: str = "", passed: str = "") -> Seen:
     [
         ("⟨a9⟩", seen(ended="שש"), [("…ש", "the last byte of the Hebrew letter ש")]),
         ("⟨b7⟩", seen(ended="בבבбз"), [("…ב б", "the last byte, b7, of Hebrew and Cyrillic letters (ב, б)")]),
+        (
+            "⟨94⟩",
+            seen(ended="ה" * 12 + "销" * 12 + "Δ"),
+            [("…ה 销", "the last byte, 94, of Hebrew letters, Han characters and others (ה, 销)")],
+        ),
         ("⟨88⟩", seen(ended="么览览"), [("…览 么", "the last byte, 88, of a Han character (览, 么)")]),
         ("⟨e6⟩⟨9c⟩", seen(begun="期本"), [("期 本…", "the first two bytes, e6 9c, of a Han character (期, 本)")]),
         ("⟨b8⟩", seen(passed="中", ended=""), [("…中", "the middle byte of the Han character 中")]),
@@ -228,6 +233,23 @@ def test_a_part_that_was_not_seen_is_named_by_those_seen_elsewhere_or_its_bytes(
     assert ByteReader().family("⟨d7⟩") == "parts of Hebrew letters"
 
 
+def test_a_part_is_never_named_by_characters_of_another_script():
+    elsewhere = {"⟨82⟩": (["如 育 …"], [])}
+    own = ByteReader({"⟨82⟩": seen(ended="あ" * 20)}, elsewhere).token("⟨82⟩").pieces
+    assert own == (("…あ", "the last byte of the kana letter あ"),)
+
+
+def test_the_part_of_a_character_on_which_it_mostly_fires_is_told_in_words_with_and_without_a_space():
+    reader = ByteReader({text: seen(begun="рст") for text in ("⟨d1⟩", " ⟨d1⟩")} | {"⟨e6⟩": seen(begun="明")})
+    parts = {"tokens": [" ⟨d1⟩", "⟨d1⟩", "⟨e6⟩"], "shares": [0.5, 0.2, 0.1], "n_tokens": 3, "reader": reader}
+    rule = simplify_rule(read_rule('"⟨d1⟩", " ⟨d1⟩", "⟨e6⟩", "⟨e7⟩" or "⟨e8⟩"'), reader.family)
+    known = parts | {"rule_f1": 0.9, "strongest": ["⟨d1⟩"], "counts": {}}
+    assert said(caption_of(Facts(rule=rule, n_active=10, at_strongest=1.0, **known)).title, []) == (
+        "mostly on [⟨d1⟩] 70 % and 1 more"
+    )
+    assert "#0 #1 #2" in said(caption_of(Facts(rule=[], **known | {"shares": [0.3, 0.1, 0.1]})).title, [])
+
+
 def test_tokens_that_are_the_same_part_are_told_together():
     own = {"⟨a9⟩": seen(ended="ש"), "⟨90⟩": seen(ended="א"), "⟨d7⟩": seen(begun="בד"), " ק⟨d7⟩": seen(begun="בד")}
     reader = ByteReader(own)
@@ -244,7 +266,10 @@ def test_a_part_in_which_all_tokens_of_a_list_end_is_told_once(hebrew_rules):
     assert [token.text for token in tokens_of(read)] == [" קו⟨d7⟩", " י⟨d7⟩", " ב⟨d7⟩"]
     assert {part.label for token in tokens_of(read) for part in token.pieces if not isinstance(part, str)} == {""}
     assert isinstance(hebrew_rules(0, '" קו⟨d7⟩", " י⟨d7⟩" or "x"')[-1], Token)
-    assert [token.is_in_words for token in tokens_of(hebrew_rules(0, '" קו⟨d7⟩" after " י⟨d7⟩"'))] == [True, False]
+    both = hebrew_rules(0, '" קו⟨d7⟩" after " י⟨d7⟩"')
+    assert [token.is_in_words for token in tokens_of(both)] == [True, True], "one notation in a rule"
+    more = hebrew_rules(0, '" קו⟨d7⟩" after " י⟨d7⟩" or "⟨a9⟩"')
+    assert [token.is_in_words for token in tokens_of(more)] == [False] * 3 and "each with" not in str(more)
 
 
 @pytest.fixture

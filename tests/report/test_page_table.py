@@ -216,7 +216,7 @@ def test_a_row_leads_with_the_tokens_that_are_the_title_of_its_page(browser, add
     lead = "tr[data-latent='2'] td.explanation > div"
     rule = 'after " return" or " +"'
     assert browser.text(lead)[0] == f"on  +: {rule}"
-    vague = json.dumps([{"vague": [{"muted": ["only on "]}, {"commonest": [0]}]}])
+    vague = json.dumps([{"vague": [{"muted": ["only on "]}, {"commonest": [[0]]}]}])
     browser.evaluate(f"report.columns.brief[2] = {vague}; report.selection.set({{}}); null")
     assert browser.text(lead)[0] == f"only on  + 100 % {rule}" and browser.text(f"{lead} .weak") == [rule]
     browser.search("after")

@@ -202,8 +202,8 @@ def on_paper(assumed: Assumed) -> list[dict[str, str]]:
         ),
         (
             "ranking, on the hosts",
-            f"{1e3 * bookkeeping.JUDGED_LATENT:.3g} ms a latent and {1e6 * bookkeeping.JUDGED_ROW:.3g} µs a token on two "
-            "cores",
+            f"{1e3 * bookkeeping.JUDGED_LATENT:.3g} ms a latent and {1e6 * bookkeeping.JUDGED_ROW:.3g} µs a token on "
+            "two cores",
             hosts(ranking),
         ),
     ]

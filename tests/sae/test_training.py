@@ -249,9 +249,7 @@ def test_a_damaged_file_is_named(store, tmp_path, name):
 
 
 @pytest.mark.parametrize(("option", "first_step"), [({"overwrite": True}, 5), ({"resume": False}, 1)])
-def test_overwriting_resumes_after_an_interruption_unless_it_must_not(
-    store, tmp_path, monkeypatch, option, first_step
-):
+def test_overwriting_resumes_after_an_interruption_unless_it_must_not(store, tmp_path, monkeypatch, option, first_step):
     monkeypatch.setattr("interp.sae.training._Clock.due", lambda clock: True)
     train_sae(store, HOOK, topk(k=5), tmp_path)
     steps = []

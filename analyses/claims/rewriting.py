@@ -233,13 +233,13 @@ def _losses(splice: Splice, replacements: Mapping[str, Replace]) -> pd.DataFrame
     rows = [
         {
             "reconstruction": name,
-            "fvu": float(ratio(losses.squared_error[name], splice.inside.total_squares)),
+            "fvu": float(ratio(losses.squared_error[name], splice.within_limit.total_squares)),
             "ce_clean": losses.ce_clean,
             "ce_spliced": ce,
             "ce_mean_ablated": losses.ce_mean_ablated,
             "ce_nothing": losses.ce_nothing,
             "ce_recovered": recovered_share(losses.ce_clean, ce, losses.ce_nothing),
-            "n_tokens": splice.inside.n,
+            "n_tokens": splice.within_limit.n,
         }
         for name, ce in losses.ce.items()
     ]

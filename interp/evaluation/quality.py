@@ -250,13 +250,13 @@ def _qualities(splice: Splice, dictionaries: Mapping[str, Dictionary]) -> dict[s
 
 
 def _quality(splice: Splice, losses: Losses, name: str, counted: _Counted) -> Quality:
-    n_tokens = splice.inside.n
+    n_tokens = splice.within_limit.n
     fired = counted.fired
     ce = losses.ce[name]
     error = losses.squared_error[name]
-    all_rows = splice.inside + splice.outside
+    all_rows = splice.within_limit + splice.above_limit
     return Quality(
-        **counted.reconstruction(error, splice.inside)._asdict(),
+        **counted.reconstruction(error, splice.within_limit)._asdict(),
         fvu_all=float(ratio(error + counted.error_outside, all_rows.total_squares)),
         ce_clean=losses.ce_clean,
         ce_spliced=ce,
@@ -270,5 +270,5 @@ def _quality(splice: Splice, losses: Losses, name: str, counted: _Counted) -> Qu
         ultra_low_share=float(((fired > 0) & (fired < ULTRA_LOW * n_tokens)).double().mean()),
         n_tokens=n_tokens,
         n_spliced=losses.n_spliced[name],
-        outlier_share=splice.outside.n / (n_tokens + splice.outside.n),
+        outlier_share=splice.above_limit.n / (n_tokens + splice.above_limit.n),
     )

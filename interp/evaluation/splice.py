@@ -148,7 +148,7 @@ class Splice:
         n_part = len(range(0, len(tokens), self._part_step))
         n_whole = 2 + len(dictionaries) - len(self._baselines)  # once up to the hook, once unchanged
         self.total = n_whole * len(tokens) + (2 + len(self._baselines)) * n_part
-        self.inside, self.outside = Moments(), Moments()
+        self.within_limit, self.above_limit = Moments(), Moments()
         self._cached = dict[int, StateAtHook]()
         self._free_bytes = 0
 
@@ -159,7 +159,7 @@ class Splice:
         called with the rows (x, y) that stay unchanged because they are above the norm limit. Raises ValueError for a
         dictionary of another width than the hook, and if all rows are above the limit."""
         self._see_rows()
-        mean = self.inside.mean.float()
+        mean = self.within_limit.mean.float()
         ablations: dict[str, Replace] = {
             "mean-ablated model": lambda x, _: mean.to(x.device).expand(len(x), -1),
             "zero-ablated model": lambda x, _: mean.new_zeros(1, device=x.device).expand(len(x), len(mean)),
@@ -206,20 +206,20 @@ class Splice:
 
     def _see_rows(self) -> None:
         """Measure the mean and variance of the activations at the hook, after a check of its widths."""
-        self.inside, self.outside = Moments(), Moments()
+        self.within_limit, self.above_limit = Moments(), Moments()
         self._free_bytes = _CACHE_BYTES
         sample = NormSample()
         for rows in self._batches():
-            if not self.inside.n and not self.outside.n:
+            if not self.within_limit.n and not self.above_limit.n:
                 for name, each in self.dictionaries.items():
                     _check_widths(name, each, rows, self.hook_name)
-            self.inside.add(rows.y)
-            self.outside.add(rows.outlying_y)
+            self.within_limit.add(rows.y)
+            self.above_limit.add(rows.outlying_y)
             if self.hooks.norm_limit is None:
                 sample.add(torch.arange(len(rows.x)), rows.x)
             self._advance(len(rows.tokens), "activations")
         self._free_bytes = 0  # the activations held from here on serve the next pass
-        if not self.inside.n:
+        if not self.within_limit.n:
             raise InterpError(
                 f"every activation at {self.hook_name} is above the norm limit {self.hooks.norm_limit:.4g}"
             )

@@ -218,7 +218,7 @@ class Sizes:
         target = sae.target_l0 if getattr(sae, "penalty", None) == "target_l0" else None
         return math.ceil(getattr(sae, "k", None) or target or USUAL_L0)
 
-    def passes(self, tokens: float, *, before: float = 0, after: float = 0) -> Cost:
+    def forward_cost(self, tokens: float, *, before: float = 0, after: float = 0) -> Cost:
         """Return the cost of forward passes over `tokens` tokens: `before` passes of the part up to the hooks, and
         `after` passes of the part downstream."""
         _, to_hooks, whole = self._models.traced
@@ -226,7 +226,7 @@ class Sizes:
         is_single = next(self.model.parameters()).element_size() > 2
         return Cost(memory=self.weight_bytes, **{f"{'float32' if is_single else 'bfloat16'}_operations": operations})
 
-    def encoding(self, rows: float) -> Cost:
+    def encoding_cost(self, rows: float) -> Cost:
         return Cost(bfloat16_operations=2 * rows * self.d_in * self.d_sae)
 
     def with_config(self, config: Any) -> "Sizes":

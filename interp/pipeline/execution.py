@@ -32,11 +32,11 @@ from interp.pipeline.stages import STAGES, Stage, check_config
 from interp.runtime.memory import peak_memory, release_freed, reset_peak
 from interp.runtime.progress import Progress
 from interp.runtime.progress_bar import bar_by_default
-from interp.storage.artifacts import HOOKS, whole_run
+from interp.storage.artifacts import HOOKS, root_run
 from interp.storage.files import digest_json, json_roundtrip, write_atomically
 from interp.storage.folders import interrupted_work, recover_finished, restore_replaced, whole_folder
-from interp.storage.locks import hold_lock, wait_for_lock
-from interp.storage.manifests import MADE_OF, RUN_FILE, is_whole, write_manifest
+from interp.storage.locks import lock_folder, wait_for_lock
+from interp.storage.manifests import MADE_OF, RUN_FILE, has_all_files, write_manifest
 from interp.storage.packages import versions_of
 
 VERSIONED_PACKAGES = ("interp", "torch", "numpy", "transformer-lens", "sae-lens")
@@ -48,7 +48,7 @@ _INPUT_WORDS = {
     "fits": "fits of the calibration",
     "verdicts": "names of verdicts",
 }
-"""The words for what stages depend on outside run.toml (`Stage.outside`)."""
+"""The words for what stages depend on outside run.toml (`Stage.outside_inputs`)."""
 _MAX_NAMED = 3
 """Most names in a list of what differs."""
 log = logging.getLogger(__name__)
@@ -82,12 +82,12 @@ def run_stages(
     names = list(STAGES)
     if until is not None and until not in names:
         raise InterpError(f"{until} is not a stage; the stages are {', '.join(names)}")
-    if whole_run(out) != Path(out):
-        raise InterpError(f"{out} is one hook's part of {whole_run(out)}: run that")
+    if root_run(out) != Path(out):
+        raise InterpError(f"{out} is one hook's part of {root_run(out)}: run that")
     asked = [STAGES[name] for name in names[: None if until is None else names.index(until) + 1]]
     stages = sorted(asked, key=lambda stage: stage.made_for == "each hook")  # the order in which they run
     with ExitStack() as locks:
-        locks.enter_context(hold_lock(out))
+        locks.enter_context(lock_folder(out))
         folders = run_folders(Path(out), config)
         files = [folder / RUN_FILE for folder in folders]
         before = {file: file.read_bytes() if file.is_file() else None for file in files}
@@ -138,7 +138,7 @@ def finished_alone(run: Run, name: str, config: RunConfig) -> dict[str, Any] | N
     manifest = _read_finished(configured, name)
     if manifest is None or manifest["fingerprint"] != head["fingerprint"]:
         return None
-    return manifest if is_whole(configured.folder(name), manifest) else None
+    return manifest if has_all_files(configured.folder(name), manifest) else None
 
 
 def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress: Progress) -> dict[str, Any]:
@@ -151,7 +151,7 @@ def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress:
     config = config or run.config
     stage = STAGES[name]
     check_imported(config.plugins, run.path)
-    with hold_lock(run.path):
+    with lock_folder(run.path):
         _restore_replaced(run.path)
         inputs = _finished_inputs(run, stage)
         if missing := [needed for needed in stage.inputs if needed not in inputs]:
@@ -188,7 +188,7 @@ def _in_order(
 
 def _manifest_head(stage: Stage, run: Run, inputs: dict[str, str]) -> dict[str, Any]:
     """Return the head of the stage's manifest: the inputs and settings of its result, and their fingerprint."""
-    settings = run.settings(stage) | dict(stage.outside(run))
+    settings = run.settings(stage) | dict(stage.outside_inputs(run))
     fingerprint = _fingerprint(stage, settings, inputs)
     return {"stage": stage.name, "fingerprint": fingerprint, "config": settings, "inputs": inputs}
 
@@ -204,7 +204,7 @@ def _finished_manifest(run: Run, stage: str, fingerprint: str) -> dict[str, Any]
     manifest = _read_finished(run, stage)
     if manifest is None or manifest["fingerprint"] != fingerprint:
         return None
-    if not is_whole(run.folder(stage), manifest):
+    if not has_all_files(run.folder(stage), manifest):
         log.warning("files of %s are missing or cut off; it runs again", run.folder(stage))
         return None
     return manifest
@@ -266,14 +266,14 @@ def _claim_folders(folders: Mapping[Path, RunConfig], redo: bool, locks: ExitSta
         raise OverwriteError(f"{out} exists and is not a run folder, it has no run.toml; choose another with --out")
     locked = {out, *(folder for folder in others if folder.is_dir())}
     for folder in locked - {out}:
-        locks.enter_context(hold_lock(folder))
+        locks.enter_context(lock_folder(folder))
     if not redo:
         for folder, config in folders.items():
             _check_keeps(folder, config)
     for folder, config in folders.items():
         _write_config(folder, config)
         if folder not in locked:
-            locks.enter_context(hold_lock(folder))
+            locks.enter_context(lock_folder(folder))
     run = Run(out)
     return [run.at(name) for name in run.hooks]
 
@@ -330,7 +330,7 @@ def _changes_outside(run: Run, stage: Stage, manifest: Mapping[str, Any]) -> lis
     settings = manifest["config"]
     if manifest["fingerprint"] != _fingerprint(stage, settings, manifest["inputs"]):
         return [f"another version of interp made {stage.name}, with other results than this one"]
-    now = json_roundtrip(dict(stage.outside(run)))
+    now = json_roundtrip(dict(stage.outside_inputs(run)))
     before = {name: value for name, value in settings.items() if name not in (*stage.sections, "plugins")}
     changes = []
     for key in _differing(before, now):

@@ -25,7 +25,7 @@ from interp.pipeline.config import RunConfig
 from interp.pipeline.plugins import n_imported
 from interp.pipeline.sections import MLP_NEURONS
 from interp.pipeline.stages import LEFT_OUT, RUN_ATTRIBUTES, STAGES, Stage
-from interp.storage.artifacts import HOOKS, nearest_path, whole_run
+from interp.storage.artifacts import HOOKS, nearest_path, root_run
 from interp.storage.files import digest_json, json_roundtrip
 from interp.storage.manifests import RUN_FILE, read_manifest, verify
 
@@ -120,7 +120,7 @@ class Run:
             raise FileNotFoundError(f"{path} is not a run folder, it has no {RUN_FILE}; {remedy}")
         self._opened: dict[str, tuple[int, Any]] = {}
         self._at: dict[str, Run] = {}
-        whole = whole_run(self.path)
+        whole = root_run(self.path)
         self.root: Run = root or (self if whole == self.path else Run(whole))
         """The run of all hooks; this run may be the part of one hook."""
 

@@ -191,7 +191,7 @@ class Mesh(NamedTuple):
     """The processes of a run in a grid. The processes of a grid row read the same rows of data, and each has a shard of
     the latents. The processes of a grid column have the same shard, and each reads a part of the data."""
 
-    whole: Processes = ALONE
+    world: Processes = ALONE
     """All processes of the run."""
     data: Processes = ALONE
     """The grid column of this process."""
@@ -199,20 +199,20 @@ class Mesh(NamedTuple):
     """The grid row of this process."""
 
     @classmethod
-    def of(cls, whole: Processes, shards: int = 1) -> "Mesh":
+    def of(cls, world: Processes, shards: int = 1) -> "Mesh":
         """Arrange the processes in grid rows of that many shards. Raises ValueError if they do not fill a grid."""
-        if shards < 1 or whole.count % shards:
+        if shards < 1 or world.count % shards:
             raise InterpError(
-                f"shards={shards} must divide the number of processes, {whole.count}: start them with "
+                f"shards={shards} must divide the number of processes, {world.count}: start them with "
                 f"torchrun --nproc-per-node {max(shards, 1)}"
             )
-        row, column = divmod(whole.rank, shards)
+        row, column = divmod(world.rank, shards)
         if shards == 1:
-            return cls(whole, whole, ALONE)
-        if shards == whole.count:
-            return cls(whole, ALONE, whole)
-        of_column, of_row = _groups(whole.count, shards)
-        return cls(whole, Processes(row, whole.count // shards, of_column), Processes(column, shards, of_row))
+            return cls(world, world, ALONE)
+        if shards == world.count:
+            return cls(world, ALONE, world)
+        of_column, of_row = _groups(world.count, shards)
+        return cls(world, Processes(row, world.count // shards, of_column), Processes(column, shards, of_row))
 
 
 MESH_OF_ONE = Mesh()

@@ -3,10 +3,10 @@
     x [row, d_in], encoder rows [d_sae, d_in], b_enc, a `Picker`  →  SparseCodes of pre = x W_enc + b_enc
 
 Rows are processed in pieces. The picker picks from each piece independently or, if it considers all rows, visits one
-piece after the other. At low precision a piece's matmul is in bfloat16, and the picker takes a shortlist that is longer
-than its picks by a margin. The values of the shortlist are computed again from the unrounded inputs and weights, and
-the picker chooses among these. Values are exact. A pick differs from the full-precision pick only if rounding moved an
-entry by more than the margin.
+piece after the other. At low precision a piece's matmul is in bfloat16, and the picker picks with a margin: more
+entries than fire. Their values are computed again from the unrounded inputs and weights, and the picker picks among
+these. Values are exact. A pick differs from the full-precision pick only if rounding moved an entry by more than the
+margin.
 """
 
 import threading
@@ -25,10 +25,10 @@ from interp.sae.kernels.dispatch import kernels
 from interp.sae.kernels.torch_kernels import PreActivations, Tiled
 
 Multiply = Callable[[slice, slice, Tensor], object]
-SHORTLIST_MARGIN = 8
-"""Picks beyond k that a shortlist of low precision holds, to be ranked at full precision."""
+MARGIN = 8
+"""Picks beyond k from pre-activations of low precision, to be ranked at full precision."""
 BFLOAT16_ERROR = 2.0**-6
-"""Error of a bfloat16 pre-activation that a shortlist allows for, relative to what it is compared with."""
+"""Error of a bfloat16 pre-activation that a margin allows for, relative to what it is compared with."""
 _FULL_AT_ONCE = 1 << 22
 """Pre-activations per piece of float32: 16 MiB, which stay in the cache."""
 _LOW_AT_ONCE = 1 << 25
@@ -50,11 +50,11 @@ class Picker(Protocol):
     def pick(self, pre: PreActivations) -> SparseCodes:
         """Return the entries that fire. Pre-activations are `Tiled` if the picker does not pick by row."""
 
-    def shortlist(self, pre: PreActivations) -> SparseCodes:
+    def pick_with_margin(self, pre: PreActivations) -> SparseCodes:
         """Return the picks from bfloat16 pre-activations, and the entries that rounding may have ranked below them."""
 
-    def choose(self, codes: SparseCodes) -> SparseCodes:
-        """Return the picks among the entries of a shortlist, whose values are now exact."""
+    def pick_among(self, codes: SparseCodes) -> SparseCodes:
+        """Return the picks among the entries that were picked with a margin, whose values are now exact."""
 
 
 class Workspace:
@@ -111,7 +111,7 @@ def encode(
             first = rows.start
             pre = Tiled(shape, dtype, parts, lambda part: tiles(slice(first + part.start, first + part.stop)), x.device)
         if low_precision:
-            return picker.choose(kernels(x).rescore(picker.shortlist(pre), x[rows], encoder_rows, b_enc))
+            return picker.pick_among(kernels(x).rescore(picker.pick_with_margin(pre), x[rows], encoder_rows, b_enc))
         return picker.pick(pre)
 
     if not picker.by_row:

@@ -30,7 +30,7 @@ from interp.sae.kernels.dispatch import kernels
 from interp.sae.sparse_ops import Encoded, RowGradient, SquaredError, Support, sum_of_shards
 
 
-class WholeBatch(NamedTuple):
+class GlobalBatch(NamedTuple):
     """The batch of all processes together, and the position of this process's rows in it."""
 
     rows: int
@@ -40,7 +40,7 @@ class WholeBatch(NamedTuple):
     mesh: Mesh
 
     def strided_rows(self, n_latents: int, enough: int) -> slice:
-        """Return every s-th row of the whole batch, s the least for which n_latents / s is at most 2 · enough."""
+        """Return every s-th row of the global batch, s the least for which n_latents / s is at most 2 · enough."""
         step = max(1, math.ceil(n_latents / (2 * enough)))
         return slice(-self.first % step, None, step)
 
@@ -68,7 +68,7 @@ class StepInputs:
     x: Float[Tensor, "row d_in"]
     """The inputs, centred by b_dec if they are reconstructed. It requires no gradient."""
     tied: bool
-    batch: WholeBatch
+    batch: GlobalBatch
     steps_done: int
     """Steps before this one."""
     variance: float
@@ -233,7 +233,7 @@ class ForwardPass(PickedEntries):
 
     @cached_property
     def fvu(self) -> float:
-        """Σ ‖x_hat − target‖² over rows · V, of the whole batch."""
+        """Σ ‖x_hat − target‖² over rows · V, of the global batch."""
         return self.everywhere(self.errors.whole)[0] / (self.batch.rows * self.variance)
 
     def count_fired(self) -> Float[Tensor, " d_sae"]:

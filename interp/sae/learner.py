@@ -29,7 +29,7 @@ from interp.runtime.processes import MESH_OF_ONE, Mesh
 from interp.runtime.threads import torch_on_one_thread
 from interp.sae.architectures.sae_config import SAEConfig, missing_method
 from interp.sae.encode_rows import Workspace, has_fast_bfloat16
-from interp.sae.forward_pass import ForwardPass, PickedEntries, StepInputs, WholeBatch, fields_of
+from interp.sae.forward_pass import ForwardPass, GlobalBatch, PickedEntries, StepInputs, fields_of
 from interp.sae.hook_scales import HookScales
 from interp.sae.kernels.torch_kernels import AdamStep
 from interp.sae.model import SAE
@@ -194,12 +194,12 @@ class Learner:
         self,
         x: Float[Tensor, "row d_in"],
         y: Float[Tensor, "row d_out"] | None = None,
-        batch: WholeBatch | None = None,
+        batch: GlobalBatch | None = None,
     ) -> LossAndGradients:
         """Return the loss on scaled inputs, over the rows of this process, and its gradients."""
         dead = self.dead
         n_dead = int(self._over_shards(len(dead))[0])
-        inputs = self._inputs(x, x if y is None else y, batch or WholeBatch(len(x), 0, self.mesh), n_dead)
+        inputs = self._inputs(x, x if y is None else y, batch or GlobalBatch(len(x), 0, self.mesh), n_dead)
         with torch.enable_grad():
             support, pre = self.config.encode(inputs)
             entries = PickedEntries(**fields_of(inputs), support=support, pre=pre)
@@ -216,7 +216,7 @@ class Learner:
         Adam remembers squares for a thousand steps. The gradients of the first steps are a hundred times larger, and
         those of ln loss keep them from filling that memory.
 
-        `loss` is the loss of the whole batch.
+        `loss` is the loss of the global batch.
         """
         config = self.config
         scale = 1 / loss if loss > 0 else 1.0
@@ -238,7 +238,7 @@ class Learner:
             squares |= zip(sharded, self._over_shards(*(squares[name] for name in sharded)), strict=True)
         return math.sqrt(sum(squares.values()))
 
-    def _inputs(self, x: Tensor, y: Tensor, batch: WholeBatch, n_dead: int) -> StepInputs:
+    def _inputs(self, x: Tensor, y: Tensor, batch: GlobalBatch, n_dead: int) -> StepInputs:
         weights = {name: weight.detach().requires_grad_() for name, weight in self.weights.items()}
         weights["W_dec"].requires_grad_(self.frozen_weight != "W_dec")
         centred = x
@@ -263,9 +263,9 @@ class Learner:
             n_dead=n_dead,
         )
 
-    def _batch(self, rows: int) -> WholeBatch:
+    def _batch(self, rows: int) -> GlobalBatch:
         counts = self.mesh.data.all_gather(torch.tensor([rows]), same_length=True).tolist()
-        return WholeBatch(sum(counts), sum(counts[: self.mesh.data.rank]), self.mesh)
+        return GlobalBatch(sum(counts), sum(counts[: self.mesh.data.rank]), self.mesh)
 
     def _resample(self, forward: ForwardPass) -> None:
         """Keep rows of this step, and resample the idle latents at the configured steps."""
@@ -320,8 +320,8 @@ class Learner:
             self.strongest = torch.stack([torch.zeros_like(strongest), self.strongest[0]])
         torch.maximum(self.strongest[0], strongest, out=self.strongest[0])
 
-    def _total_squares(self, y: Float[Tensor, "row d_out"], batch: WholeBatch) -> float:
-        """Return Σ ‖y − ȳ‖² over the rows of this process, around the mean of the whole batch."""
+    def _total_squares(self, y: Float[Tensor, "row d_out"], batch: GlobalBatch) -> float:
+        """Return Σ ‖y − ȳ‖² over the rows of this process, around the mean of the global batch."""
         mean = self.mesh.data.sum_(y.sum(0)) / max(1, batch.rows)
         return float(torch.linalg.vector_norm(y - mean)) ** 2
 

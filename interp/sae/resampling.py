@@ -30,7 +30,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.sae.encode_rows import has_fast_bfloat16
-from interp.sae.forward_pass import WholeBatch
+from interp.sae.forward_pass import GlobalBatch
 
 MAX_KEPT_ROWS = 4096
 """Rows that are kept for resampling."""
@@ -94,7 +94,7 @@ class Reservoir:
         rows: Float[Tensor, "row d_in"],
         error: Float[Tensor, "row d_out"],
         loss: Float[Tensor, " row"],
-        batch: WholeBatch,
+        batch: GlobalBatch,
     ) -> None:
         """Add the drawn rows of this process; all processes keep the same reservoir."""
         losses = batch.mesh.data.all_gather(loss)

@@ -234,7 +234,7 @@ def _train(
 def _begin(opened: ExitStack, source: TrainingRows, job: Job, overwrite: bool, resume: bool) -> TrainingRun:
     """Return a training: finished if its folder contains it, else with its folder, which `opened` completes."""
     key = {**source.key, **config_to_dict(job.config)}
-    everyone = source.mesh.whole
+    everyone = source.mesh.world
     folder = None
     if job.folder is not None:
         made_of = {"kind": "dictionary", **key}
@@ -291,7 +291,7 @@ def _train_together(sources: Sequence[TrainingRows], runs: list[TrainingRun], cl
         run.start()
     while active := [run for run in runs if not run.is_trained]:
         with torch_on_one_thread():  # torch's others would still spin when the step begins
-            batch = mesh.whole.all_do(lambda: next(batches))  # each learns of a damaged shard in any
+            batch = mesh.world.all_do(lambda: next(batches))  # each learns of a damaged shard in any
             _check_finite(batch, step, mesh.data)
         columns = dict(zip(sources, batch.split(widths, dim=1), strict=True))
         for run in active:

@@ -65,7 +65,7 @@ class TrainingRun:
         self.key = key
         self.log = log
         self.working_folder = working_folder
-        self.writes_to = working_folder if source.mesh.whole.is_first else None
+        self.writes_to = working_folder if source.mesh.world.is_first else None
         self.final_folder = final_folder
         self.shards = source.mesh.shards
         self._learner: Learner | None = None
@@ -89,7 +89,7 @@ class TrainingRun:
     def load(self) -> None:
         """Read a finished result, or make the learner, in the state of the checkpoint if there is one."""
         device = device_named(self.config.device)
-        self.source.mesh.whole.all_do(lambda: self._load(device))
+        self.source.mesh.world.all_do(lambda: self._load(device))
 
     def _load(self, device: torch.device) -> None:
         if self.working_folder is not None and (self.working_folder / RESULTS).exists():
@@ -124,7 +124,7 @@ class TrainingRun:
         log.info("resuming at step %d of %d in %s", self.learner.steps_done, self.config.steps, self.working_folder)
 
     def start(self) -> None:
-        self.source.mesh.whole.all_do(self._open_log)
+        self.source.mesh.world.all_do(self._open_log)
         self._started = time.perf_counter()
         self._logged = self._started
         self._logged_step = self.learner.steps_done
@@ -132,7 +132,7 @@ class TrainingRun:
     def _open_log(self) -> None:
         """Open the logs. A function gets the new rows only."""
         if callable(log := self.log):
-            if self.source.mesh.whole.is_first:
+            if self.source.mesh.world.is_first:
                 self._write = lambda row: log(dict(row))
         elif log is not None and self.writes_to is not None and self.final_folder is not None:
             name = "/".join(self.final_folder.resolve().parts[-2:])
@@ -165,7 +165,7 @@ class TrainingRun:
 
     def _finish(self) -> None:
         self.open_log.close()
-        self.source.mesh.whole.all_do(self._check_weights)
+        self.source.mesh.world.all_do(self._check_weights)
         sae = self.learner.sae(self.source.metadata)
         self._learner = None
         if self.shards.count == 1:

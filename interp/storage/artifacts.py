@@ -149,7 +149,7 @@ def is_run(path: str | Path) -> bool:
     return _is(Path(path), ARTIFACTS["run"])
 
 
-def whole_run(path: str | Path) -> Path:
+def root_run(path: str | Path) -> Path:
     """Return the run folder of all hooks, if `path` is the run folder of one of them; else `path` itself."""
     above = Path(path).absolute().parent
     return above.parent if above.name == HOOKS and is_run(above.parent) else Path(path)
@@ -189,7 +189,7 @@ def nearest_path(path: Path) -> Path | None:
 
 def _inside(path: Path, artifact: str) -> list[Path]:
     """Return where an artifact can lie inside a folder."""
-    folder = whole_run(path) if ARTIFACTS[artifact].shared_by_hooks else path
+    folder = root_run(path) if ARTIFACTS[artifact].shared_by_hooks else path
     return [folder / name for name in ARTIFACTS[artifact].inside]
 
 

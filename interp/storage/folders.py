@@ -26,7 +26,7 @@ from typing import Any
 from interp.checks.errors import DamagedError, OverwriteError
 from interp.storage.addresses import Address, address_of, cache_folder, check_local, remove_object, write_object
 from interp.storage.files import digest, json_roundtrip, write_json
-from interp.storage.locks import hold_lock
+from interp.storage.locks import lock_folder
 from interp.storage.manifests import (
     EDITABLE_KEY,
     MADE_OF,
@@ -75,7 +75,7 @@ def whole_folder(
     made_of = json_roundtrip(made_of)
     check_output(out, made_of, overwrite=overwrite, run=run)
     unfinished.parent.mkdir(parents=True, exist_ok=True)
-    with hold_lock(unfinished, name=address or out):
+    with lock_folder(unfinished, name=address or out):
         restore_replaced(out)
         check_output(out, made_of, overwrite=overwrite, run=run)
         new = unfinished / "new"
@@ -112,7 +112,7 @@ def recover_finished(out: str | Path, made_of: Mapping[str, Any], *, run: Path |
     (`check_output`)."""
     place, unfinished = address_of(out) or Path(out), unfinished_folder(out)
     if (unfinished / "old").is_dir() or (unfinished / "new" / MANIFEST).is_file():
-        with hold_lock(unfinished, name=out):
+        with lock_folder(unfinished, name=out):
             restore_replaced(out)
             is_same_work = (read_manifest(unfinished / "new") or {}).get(MADE_OF) == json_roundtrip(made_of)
             if is_same_work and made_of_finished(place) is None:
@@ -223,7 +223,7 @@ def check_not_in_use(folder: str | Path) -> None:
     is."""
     for path in (Path(folder), unfinished_folder(folder)):
         if path.is_dir():
-            with hold_lock(path, name=folder):
+            with lock_folder(path, name=folder):
                 pass
 
 

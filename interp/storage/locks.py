@@ -1,6 +1,6 @@
 """Locks of files and folders: one process writes at a time, and a second one is refused.
 
-    with hold_lock(folder): …
+    with lock_folder(folder): …
 
 The lock is the system's, on the file or folder itself (flock): it leaves no file, and is released when the process ends
 in any way.
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def hold_lock(folder: str | Path, *, name: str | Path | None = None) -> Iterator[None]:
+def lock_folder(folder: str | Path, *, name: str | Path | None = None) -> Iterator[None]:
     """Hold the lock of a folder, which is created if necessary, and removed if it is empty after the block.
 
     Raises InUseError while another process holds it, and ValueError for an address such as s3://…; `name` is the

@@ -88,7 +88,7 @@ def verify(path: str | Path, *, edited: bool = True, remedy: str | None = None) 
                 return
 
 
-def is_whole(folder: Path, manifest: dict[str, Any]) -> bool:
+def has_all_files(folder: Path, manifest: dict[str, Any]) -> bool:
     """Return whether all files in the folder's manifest exist with the listed sizes."""
     sizes = {folder / name: entry["bytes"] for name, entry in manifest["files"].items()}
     return all(file.is_file() and file.stat().st_size == size for file, size in sizes.items())

@@ -14,7 +14,7 @@ from interp.checks.free_memory import check_memory
 from interp.checks.json_values import validate_json
 from interp.storage.files import open_tensors, read_json, write_atomically, write_json, write_tensors
 from interp.storage.folders import check_not_in_use, check_output_file, whole_folder
-from interp.storage.locks import hold_lock
+from interp.storage.locks import lock_folder
 from interp.storage.manifests import verify
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +58,7 @@ def test_a_changed_missing_or_foreign_file_is_damaged(finished, tmp_path):
 
 
 def test_what_another_process_writes_is_in_use(tmp_path):
-    with hold_lock(tmp_path / "a"), write_atomically(tmp_path / "b.json"):
+    with lock_folder(tmp_path / "a"), write_atomically(tmp_path / "b.json"):
         with pytest.raises(InUseError, match="a is in use"):
             check_not_in_use(tmp_path / "a")
         with pytest.raises(InUseError, match="is writing"):

@@ -111,7 +111,7 @@ def test_a_run_checks_a_registered_source_and_notices_that_its_files_changed(reg
     corpus = {"shares": shares, "paths": [str(tmp_path / "*.diary")], "name": "mine"}
     config = RunConfig.from_dict({"corpus": corpus})
     files = {name: digest_file(tmp_path / name) for name in ("a.box", "a.diary")}
-    found = STAGES["corpus"].outside(SimpleNamespace(config=config))["files"]
+    found = STAGES["corpus"].outside_inputs(SimpleNamespace(config=config))["files"]
     assert found == {str(tmp_path / name): digest for name, digest in files.items()}
     with pytest.raises(ValueError, match="mine is no archive"):
         STAGES["corpus"].check(config)

@@ -20,7 +20,7 @@ from interp.pipeline.execution import run_alone
 from interp.pipeline.stages import STAGES, Stage, stage
 from interp.report.live import Explorer, LiveModel
 from interp.storage.artifacts import find_artifact
-from interp.storage.locks import hold_lock
+from interp.storage.locks import lock_folder
 from models.transformer import Transformer
 from tests.forked import run_python
 from tests.tiny import FEW, TINY, contents, ran_now
@@ -300,7 +300,7 @@ def test_the_command_looks_for_a_twin_at_the_same_hook(copied, both, tmp_path):
 
 
 def test_a_part_in_use_is_left_alone(copied):
-    with hold_lock(copied.path / PART), pytest.raises(ValueError, match=f"{MID} is in use by another process"):
+    with lock_folder(copied.path / PART), pytest.raises(ValueError, match=f"{MID} is in use by another process"):
         run_stages(with_hooks(POST, MID), copied.path)
     with pytest.raises(ValueError, match=f"{MID} is one hook's part of .*: run that"):
         run_stages(with_hooks(MID), copied.path / PART)

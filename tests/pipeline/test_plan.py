@@ -34,9 +34,9 @@ def test_operations_of_a_model_are_those_of_its_matrices():
     """By hand: of one block 2 a weight, and of attention, whose scores and sums are n_ctx · d_model each."""
     sizes, d, d_mlp, n_ctx, vocab = Sizes(TINY), 32, 64, 64, 512
     block = 2 * (4 * d * d + 2 * d * d_mlp) + 4 * n_ctx * d
-    counted = sizes.passes(10, before=1).operations
+    counted = sizes.forward_cost(10, before=1).operations
     assert 10 * (block - 4 * n_ctx * d) <= counted <= 10 * block  # fused attention goes uncounted
-    assert sizes.passes(10, after=1).operations == 10 * 2 * d * vocab
+    assert sizes.forward_cost(10, after=1).operations == 10 * 2 * d * vocab
     assert sizes.widths == {"blocks.0.hook_resid_post": d, "blocks.0.mlp.hook_post": d_mlp}
     assert sizes.weights == TINY.model.transformer(vocab).n_parameters
     assert all(weight.requires_grad for weight in sizes.model.parameters())

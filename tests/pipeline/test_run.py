@@ -30,7 +30,7 @@ from interp.report.three_questions import effect_accounts
 from interp.runtime.progress import no_progress
 from interp.sae import JumpReLUConfig, load_sae
 from interp.storage.folders import unfinished_folder
-from interp.storage.locks import hold_lock
+from interp.storage.locks import lock_folder
 from interp.verdict.fit_files import digest_fits
 from models.corpus import CorpusConfig, load_documents
 from tests.forked import run_python
@@ -366,9 +366,9 @@ def test_a_finished_run_is_run_again_where_nothing_may_be_written(copied):
 
 
 def test_a_second_process_is_refused_while_a_run_is_made(copied):
-    with hold_lock(copied.path), pytest.raises(ValueError, match="is in use by"):
+    with lock_folder(copied.path), pytest.raises(ValueError, match="is in use by"):
         run_stages(TINY, copied.path)
-    with hold_lock(copied.path), pytest.raises(ValueError, match="is in use by"):
+    with lock_folder(copied.path), pytest.raises(ValueError, match="is in use by"):
         run_alone(copied, "concepts", progress=lambda done, total, note: None)
     assert ran_now(TINY, copied.path) == []
 
@@ -378,7 +378,7 @@ def test_a_command_on_a_folder_in_use_is_refused_before_libraries_are_loaded(cop
     words = [str(copied.path) if word == "RUN" else word for word in words]
     words += [] if str(copied.path) in words else ["--out", str(copied.path)]
     code = f"import sys, interp.cli as cli; print(cli.main({words}), 'torch' in sys.modules)"
-    with hold_lock(copied.path):
+    with lock_folder(copied.path):
         said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert said.stdout == "2 False\n" and "is in use by" in said.stderr, said.stderr
 
@@ -596,7 +596,7 @@ def test_a_changed_file_of_a_local_data_set_makes_the_text_again(tmp_path):
 
     def text_files(name):
         config = RunConfig.from_dict({"corpus": {"source": "huggingface", "name": name}})
-        return STAGES["corpus"].outside(SimpleNamespace(config=config))["files"]
+        return STAGES["corpus"].outside_inputs(SimpleNamespace(config=config))["files"]
 
     before = text_files(str(tmp_path / "set"))
     assert list(before) == [str(file)] and text_files("nobody/nothing") == {}

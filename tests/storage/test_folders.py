@@ -11,8 +11,8 @@ from safetensors.torch import load_file
 
 from interp.storage.files import open_tensors, read_json, write_atomically, write_json, write_tensors, write_text
 from interp.storage.folders import check_not_in_use, is_finished, recover_finished, unfinished_folder, whole_folder
-from interp.storage.locks import hold_lock, open_locked
-from interp.storage.manifests import MANIFEST, is_whole, read_manifest, verify, write_manifest
+from interp.storage.locks import lock_folder, open_locked
+from interp.storage.manifests import MANIFEST, has_all_files, read_manifest, verify, write_manifest
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def test_a_manifest_lists_every_file_and_leaves_an_inner_folder_to_its_own(folde
     assert set(files) == {"table", "inner/weights", f"inner/{MANIFEST}"}
     assert "sha256" in files["table"] and "sha256" in files[f"inner/{MANIFEST}"]
     assert files["inner/weights"] == {"bytes": 100}
-    assert is_whole(folder, read_manifest(folder))
+    assert has_all_files(folder, read_manifest(folder))
     verify(folder)
     verify(folder / "table")
     verify(folder / "inner" / "weights")
@@ -54,7 +54,7 @@ def test_a_file_manager_that_looks_into_a_folder_changes_nothing_of_it(tmp_path)
         assert (new / "part").exists()
     (folder / ".DS_Store").write_text("another look, after it was written")
     assert list(read_manifest(folder)["files"]) == ["part"]
-    assert is_whole(folder, read_manifest(folder))
+    assert has_all_files(folder, read_manifest(folder))
     verify(folder)
 
 
@@ -86,9 +86,9 @@ def test_a_flipped_bit_of_the_manifest_itself_is_refused(folder):
 def test_a_file_that_is_gone_or_cut_off_is_seen_by_size(folder, name):
     manifest = read_manifest(folder)
     os.truncate(folder / name, 50)
-    assert not is_whole(folder, manifest)
+    assert not has_all_files(folder, manifest)
     (folder / name).unlink()
-    assert not is_whole(folder, manifest)
+    assert not has_all_files(folder, manifest)
     with pytest.raises(ValueError, match=f"{name} is missing"):
         verify(folder)
 
@@ -124,7 +124,7 @@ def test_the_manifest_of_another_program_is_no_damaged_one(manifest, tmp_path):
 
 
 def _hold(folder, ready, end):
-    with hold_lock(folder):
+    with lock_folder(folder):
         ready.set()
         end.wait(30)
 
@@ -136,13 +136,13 @@ def test_a_second_process_is_refused_while_a_folder_is_held(tmp_path):
     holder.start()
     assert ready.wait(10)
     with pytest.raises(ValueError, match="run is in use by another process: wait until it has ended"):
-        with hold_lock(tmp_path / "run"):
+        with lock_folder(tmp_path / "run"):
             pass
     holder.kill()
     holder.join()
-    with hold_lock(tmp_path / "run"):
+    with lock_folder(tmp_path / "run"):
         write_text(tmp_path / "run" / "there", "")
-    with hold_lock(tmp_path / "empty"):
+    with lock_folder(tmp_path / "empty"):
         pass
     assert sorted(file.name for file in tmp_path.iterdir()) == ["run"], "a folder that stays empty goes"
 

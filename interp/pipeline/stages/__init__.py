@@ -87,7 +87,7 @@ class Stage:
     """Sections of the configuration that it defines, each with a factory of the demo's values."""
     other_sections: tuple[str, ...] = ()
     """Sections of other stages on which its results also depend."""
-    outside: Callable[[Any], Mapping[str, Any]] = lambda run: {}
+    outside_inputs: Callable[[Any], Mapping[str, Any]] = lambda run: {}
     """Returns further things that the results depend on, such as digests of files outside the run."""
     check: Callable[[Any], None] = lambda config: None
     """Checks the configuration before any stage runs. Raises ValueError if the stage cannot run with it."""

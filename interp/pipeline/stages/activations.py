@@ -47,13 +47,13 @@ def harvest_cost(sizes: Sizes, rows: float, widths: Mapping[str, int]) -> Cost:
 
     disk = ShardLayout(round(rows), columns_of(round(rows), widths, sizes.config.harvest.dtype)).size
     shown = sizes.config.harvest.batch_size * sizes.n_ctx * sum(widths.values())
-    passes = sizes.passes(rows, before=1)
+    passes = sizes.forward_cost(rows, before=1)
     return passes + Cost(disk=disk, memory=passes.memory + 4 * shown, seconds=bookkeeping.STORED_BYTE * disk)
 
 
 def _activations_cost(sizes: Sizes) -> Cost:
     if sizes.config.harvest.buffer_mb is not None:
-        return sizes.passes(0)
+        return sizes.forward_cost(0)
     return harvest_cost(sizes, sizes.rows, sizes.widths)
 
 

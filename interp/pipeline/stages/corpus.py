@@ -90,7 +90,7 @@ def _corpus_cost(sizes: Sizes) -> Cost:
     config={"corpus": lazy_call("models.corpus:CorpusConfig", characters=8_000_000), "tokenizer": TokenizerSection},
     other_sections=("model",),
     check=_check_corpus,
-    outside=_text_files,
+    outside_inputs=_text_files,
     opens={
         "tokenizer": ("tokenizer", reader_of("tokenizer")),
         "train_tokens": ("train", reader_of("tokens")),

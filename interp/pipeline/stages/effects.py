@@ -50,7 +50,7 @@ def _effects_cost(sizes: Sizes) -> Cost:
     n_active = sizes.firings / sizes.d_sae
     n_sequences = n_all * -math.expm1(-n_active / 2 / n_all)
     at_once = min(n_latents, latents_at_once(sizes.model.d_model, config.sequences))
-    downstream = sizes.passes(1, after=1).operations / 2
+    downstream = sizes.forward_cost(1, after=1).operations / 2
     operations = ablation_operations(
         torch.full((at_once,), n_sequences).double(),
         torch.full((at_once,), n_active).double(),
@@ -59,11 +59,11 @@ def _effects_cost(sizes: Sizes) -> Cost:
         n_ctx=sizes.n_ctx,
         at_once=at_once,
         by_position=downstream < 1.1 * sizes.model.d_model * sizes.d_vocab,  # no block is left
-        reading=sizes.passes(1, before=1).operations / 2 + sizes.d_in * sizes.d_sae,
+        reading=sizes.forward_cost(1, before=1).operations / 2 + sizes.d_in * sizes.d_sae,
         downstream=downstream,
         d_vocab=sizes.d_vocab,
     )
-    passes = sizes.passes(1, after=1)
+    passes = sizes.forward_cost(1, after=1)
     unit = "float32_operations" if passes.float32_operations else "bfloat16_operations"
     allowed = min(operations * n_latents / at_once, 60 * config.minutes * OPERATIONS_PER_SECOND)
     memory = passes.memory + 4 * sizes.model.d_model * sizes.d_vocab + 16 * sizes.rows

@@ -42,11 +42,11 @@ def scan_cost(sizes: Sizes, d_sae: int, l0: float, *, width: int) -> Cost:
 
 def _features_cost(sizes: Sizes) -> Cost:
     harvest = sizes.config.harvest
-    cost = scan_cost(sizes, sizes.d_sae, sizes.l0, width=sizes.d_in) + sizes.encoding(sizes.rows)
+    cost = scan_cost(sizes, sizes.d_sae, sizes.l0, width=sizes.d_in) + sizes.encoding_cost(sizes.rows)
     cost = cost.times(len(harvest.hook_names))
     if harvest.buffer_mb is None:
         return cost
-    return cost + sizes.passes(sizes.rows, before=1) + Cost(memory=cost.memory + 1e6 * harvest.buffer_mb)
+    return cost + sizes.forward_cost(sizes.rows, before=1) + Cost(memory=cost.memory + 1e6 * harvest.buffer_mb)
 
 
 @stage(

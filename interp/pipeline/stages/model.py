@@ -37,11 +37,11 @@ def _model_cost(sizes: Sizes) -> Cost:
     config = sizes.config.model
     training = sizes.config.training
     if not config.is_trained:
-        measured = sizes.passes(min(MAX_EVALUATED, sizes.held_out), before=1, after=1)
+        measured = sizes.forward_cost(min(MAX_EVALUATED, sizes.held_out), before=1, after=1)
         return measured + Cost(
             disk=sizes.weight_bytes * config.is_slow, seconds=bookkeeping.LOADED_BYTE * sizes.weight_bytes
         )
-    passes = sizes.passes(3 * training.tokens, before=1, after=1)
+    passes = sizes.forward_cost(3 * training.tokens, before=1, after=1)
     steps = training.steps(sizes.n_ctx)
     optimizer = Cost(
         disk=sizes.weight_bytes, moved=28 * sizes.weights * steps, seconds=bookkeeping.TRAINING_STEP * steps

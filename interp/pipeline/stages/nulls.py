@@ -62,7 +62,7 @@ def _nulls_cost(sizes: Sizes) -> Cost:
     n_judged = settings.latents * (work.dictionaries + 1)
     judging = Cost(seconds=bookkeeping.READING_PREDICATES + bookkeeping.JUDGED_LATENT * n_judged)
     memory = Cost(memory=3 * sizes.weight_bytes + work.from_store * training.memory)
-    encoding = sizes.encoding(settings.tokens * work.dictionaries)
+    encoding = sizes.encoding_cost(settings.tokens * work.dictionaries)
     return training.times(work.dictionaries) + judging + harvests + encoding + memory
 
 
@@ -72,7 +72,7 @@ def _nulls_cost(sizes: Sizes) -> Cost:
     reduced_by=("nulls.sae_tokens", "nulls.tokens", "sae.d_sae"),
     config={"nulls": lazy_call("interp.compare.null_dictionaries:NullsConfig", sae_tokens=1_000_000)},
     other_sections=("harvest", "sae"),
-    outside=lambda run: verdict_settings(),
+    outside_inputs=lambda run: verdict_settings(),
     opens={"nulls": (".", lazy_call("interp.compare.null_dictionaries:Nulls.read"))},
     summary=nulls_summary,
 )

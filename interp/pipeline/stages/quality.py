@@ -21,13 +21,13 @@ def _quality_cost(sizes: Sizes) -> Cost:
     from interp.evaluation.splice import PART_TOKENS
 
     part = sizes.held_out / max(1, sizes.held_out // PART_TOKENS)
-    passes = sizes.passes(sizes.held_out, before=1, after=2) + sizes.passes(part, after=5)
+    passes = sizes.forward_cost(sizes.held_out, before=1, after=2) + sizes.forward_cost(part, after=5)
     directions = 2 * sizes.held_out * sizes.d_in * sizes.d_sae
     picking = Cost(
         memory=passes.memory + 8 * sizes.d_in * sizes.d_sae,
         seconds=bookkeeping.COMPARED_VALUE * sizes.held_out * sizes.d_sae,
     )
-    return passes + sizes.encoding(sizes.held_out) + picking + Cost(float32_operations=directions)
+    return passes + sizes.encoding_cost(sizes.held_out) + picking + Cost(float32_operations=directions)
 
 
 def quality_summary(results: Mapping[str, Mapping[str, float]]) -> str:

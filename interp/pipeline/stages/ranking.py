@@ -102,7 +102,7 @@ def _ranking_cost(sizes: Sizes) -> Cost:
     optional=("nulls",),
     check=_check_twin,
     config={"ranking": RankingSection},
-    outside=_verdicts_and_twin,
+    outside_inputs=_verdicts_and_twin,
     opens={"ranking": ("ranking.parquet", lazy_call("interp.verdict.ranking_tables:read_ranking"))},
     summary=verdicts_summary,
 )

@@ -35,7 +35,7 @@ def _report_cost(sizes: Sizes) -> Cost:
 @stage(
     inputs=("features",),
     cost=_report_cost,
-    outside=lambda run: {"pages": pages} if (pages := _other_pages(run)) else {},
+    outside_inputs=lambda run: {"pages": pages} if (pages := _other_pages(run)) else {},
     opens={"page": ("page/index.html", Path)},
     summary=lambda results: f"{results['bytes'] / 1e6:.1f} MB",
 )

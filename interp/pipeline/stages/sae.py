@@ -47,7 +47,7 @@ def training_cost(sizes: Sizes, tokens: float) -> Cost:
     kept = Cost(
         disk=4 * weights, scratch=12 * weights, memory=memory, moved=moved, seconds=bookkeeping.TRAINING_STEP * steps
     )
-    return kept + sizes.encoding(tokens)
+    return kept + sizes.encoding_cost(tokens)
 
 
 def _sae_cost(sizes: Sizes) -> Cost:
@@ -57,7 +57,7 @@ def _sae_cost(sizes: Sizes) -> Cost:
     cost = training_cost(sizes, tokens).times(n_hooks)
     if (buffer_mb := sizes.config.harvest.buffer_mb) is None:
         return cost
-    passes = sizes.passes(tokens, before=1)
+    passes = sizes.forward_cost(tokens, before=1)
     batch = 4 * sizes.config.sae.batch_size * sum(sizes.widths.values())
     return cost + passes + Cost(memory=passes.memory + 1e6 * buffer_mb + batch + n_hooks * cost.memory)
 
@@ -80,7 +80,7 @@ def _stream_or_loaded(run: Run) -> dict[str, Any]:
 @stage(
     made_for="all hooks",
     inputs=("activations",),
-    outside=_stream_or_loaded,
+    outside_inputs=_stream_or_loaded,
     cost=_sae_cost,
     reduced_by=("sae.d_sae", "sae.batch_size"),
     check=_check_loaded,

@@ -56,10 +56,10 @@ class Threshold(ActivationFunction):
     def pick(self, pre: PreActivations) -> SparseCodes:
         return pick_kernels(pre).above(pre, self.threshold.to(pre.device, pre.dtype))
 
-    def shortlist(self, pre: PreActivations) -> SparseCodes:
+    def pick_with_margin(self, pre: PreActivations) -> SparseCodes:
         return pick_kernels(pre).above(pre, self.threshold - BFLOAT16_ERROR * self.threshold.abs().clamp(min=1))
 
-    def choose(self, codes: SparseCodes) -> SparseCodes:
+    def pick_among(self, codes: SparseCodes) -> SparseCodes:
         return kernels(codes.values).keep_above(codes, self.threshold)
 
     def scaled(self, scale: float) -> "Threshold":

@@ -24,7 +24,7 @@ from interp.runtime.processes import Processes
 from interp.sae.architectures.encoders import ActivationFunction, SAELensForm, StoredEncoder, Weights
 from interp.sae.architectures.sae_config import FractionsOfRun, SAEConfig
 from interp.sae.architectures.thresholds import Threshold
-from interp.sae.encode_rows import BFLOAT16_ERROR, SHORTLIST_MARGIN, encode, has_fast_bfloat16
+from interp.sae.encode_rows import BFLOAT16_ERROR, MARGIN, encode, has_fast_bfloat16
 from interp.sae.file_tensors import FileTensors, read_whole_number
 from interp.sae.forward_pass import ForwardPass, StepInputs
 from interp.sae.kernels.dispatch import kernels, pick_kernels
@@ -64,7 +64,7 @@ class TopK(ActivationFunction):
         ):
             return super().codes(x, weights)
         near = encode(x, weights.encoder_rows, weights.b_enc, TopK(wide), low_precision=True)
-        codes = self.choose(near)
+        codes = self.pick_among(near)
         others = _lowest(near, wide) + 2 * _rounding_error(x, weights)
         open_rows = (~(_lowest(codes, self.k) > others * (1 + BFLOAT16_ERROR))).nonzero()[:, 0]
         if not len(open_rows):
@@ -75,10 +75,10 @@ class TopK(ActivationFunction):
     def pick(self, pre: PreActivations) -> SparseCodes:
         return pick_kernels(pre).top_k(pre, self.k)
 
-    def shortlist(self, pre: PreActivations) -> SparseCodes:
-        return pick_kernels(pre).top_k(pre, min(self.k + SHORTLIST_MARGIN, pre.shape[1]))
+    def pick_with_margin(self, pre: PreActivations) -> SparseCodes:
+        return pick_kernels(pre).top_k(pre, min(self.k + MARGIN, pre.shape[1]))
 
-    def choose(self, codes: SparseCodes) -> SparseCodes:
+    def pick_among(self, codes: SparseCodes) -> SparseCodes:
         return kernels(codes.values).keep_top_k(codes, self.k)
 
     def scaled(self, scale: float) -> "TopK":
@@ -158,7 +158,7 @@ class TopKConfig(PickConfig):
 
 @dataclass(frozen=True)
 class BatchPick:
-    """The n largest of the rows and latents of all processes. Each process shortlists the number that the whole batch
+    """The n largest of the rows and latents of all processes. Each process picks the number that the global batch
     may have; the largest values of all are kept, and ties go to the first processes, as they go to the first rows
     within a process."""
 
@@ -167,12 +167,12 @@ class BatchPick:
     by_row: ClassVar[bool] = False
 
     def pick(self, pre: PreActivations) -> SparseCodes:
-        return self.choose(pick_kernels(pre).batch_top_k(pre, min(self.n, pre.numel())))
+        return self.pick_among(pick_kernels(pre).batch_top_k(pre, min(self.n, pre.numel())))
 
-    def shortlist(self, pre: PreActivations) -> SparseCodes:
-        return pick_kernels(pre).batch_top_k(pre, min(self.n + max(SHORTLIST_MARGIN, self.n // 16), pre.numel()))
+    def pick_with_margin(self, pre: PreActivations) -> SparseCodes:
+        return pick_kernels(pre).batch_top_k(pre, min(self.n + max(MARGIN, self.n // 16), pre.numel()))
 
-    def choose(self, codes: SparseCodes) -> SparseCodes:
+    def pick_among(self, codes: SparseCodes) -> SparseCodes:
         ops = kernels(codes.values)
         if self.processes.count == 1:
             return ops.keep_batch_top_k(codes, self.n)
@@ -194,7 +194,7 @@ class BatchTopKConfig(PickConfig):
     shardable: ClassVar[bool] = True
 
     def pick(self, step: StepInputs) -> BatchPick:
-        return BatchPick(self.k_at(step.steps_done, step.x.shape[1]) * step.batch.rows, step.batch.mesh.whole)
+        return BatchPick(self.k_at(step.steps_done, step.x.shape[1]) * step.batch.rows, step.batch.mesh.world)
 
     def initial_state(self) -> dict[str, float]:
         return {"threshold_sum": 0.0, "threshold_weight": 0.0}
@@ -203,7 +203,7 @@ class BatchTopKConfig(PickConfig):
         """Keep a running mean of the smallest value that was picked. It spans at most a twentieth of the steps."""
         decay = min(_THRESHOLD_DECAY, max(0.0, 1 - 20 / self.steps))
         smallest = step.pre.detach().min() if len(step.pre) else step.pre.new_tensor(float("inf"))
-        least = float(step.batch.mesh.whole.all_gather(smallest[None], same_length=True).min())
+        least = float(step.batch.mesh.world.all_gather(smallest[None], same_length=True).min())
         step.state["threshold_sum"] *= decay
         step.state["threshold_sum"] += (1 - decay) * (least if least < float("inf") else 0.0)
         step.state["threshold_weight"] = decay * step.state["threshold_weight"] + (1 - decay)

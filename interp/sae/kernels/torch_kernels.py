@@ -3,8 +3,8 @@
 Nothing of size [row, d_sae] or [row·k, d] is made after the pick. p is an entry of the codes, of row i and latent j:
 
     pick       z = the k largest positive pre-activations of each row (`top_k`), the n largest of all rows
-               (`batch_top_k`), or those above a threshold (`above`); from bfloat16, a shortlist to `rescore`
-               and to choose from (`keep_top_k`, `keep_batch_top_k`, `keep_above`)
+               (`batch_top_k`), or those above a threshold (`above`); from bfloat16, with a margin, to `rescore`
+               and to pick among (`keep_top_k`, `keep_batch_top_k`, `keep_above`)
     decode     x_hat_i = Σ_p values_p · W_dec[latents_p] + b_dec
     backward   e = x_hat − x,   gradient_p = ⟨e_i, W_dec[latents_p]⟩; if there are several
                prefixes of the latents, e is the mean of their errors

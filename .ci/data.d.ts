@@ -46,6 +46,7 @@ interface PageFacts {
   label_sets: string[][];
   evidence: Measure[];
   worth_showing: OverviewExample[][];
+  table: Column[];
   names: { verdict: string[]; label: string[]; kind: string[] };
   verdict_counts: [verdict: string, n: number, unsure: number][];
   kind_counts: [kind: string, n: number][];
@@ -105,19 +106,36 @@ interface DictionaryShares {
   dead: number;
 }
 
+/* A column of the table, or a number that is only sorted, filtered or compared by (columns.py). */
+interface Column {
+  name: string;
+  title: string;
+  unit: string;
+  hint: string;
+  sorts: string;
+  ascends: boolean;
+  means: string;
+  style: "" | "count" | "fixed" | "share" | "digits";
+  scale: "" | "share" | "signed" | "log";
+  span: [least: number, most: number] | null;
+  is_compared: boolean;
+  widths: { wide: string; narrow: string | null; one_line: string | null; narrow_one_line: string | null } | null;
+}
+
 /* The table: a value of each latent; of a verdict, a label or a kind of text its place among the names (columns.py,
  * captions.py). */
 interface TableColumns {
   verdict: number[];
   monosemanticity: (number | null)[];
   sure: (boolean | null)[];
-  low: (number | null)[];
-  high: (number | null)[];
+  monosemanticity_low: (number | null)[];
+  monosemanticity_high: (number | null)[];
   learnt: (number | null)[];
   senses: (number | null)[];
   effect: (number | null)[];
   effect_low: (number | null)[];
   effect_high: (number | null)[];
+  f1: (number | null)[];
   explanation_f1: (number | null)[];
   density: (number | null)[];
   max: (number | null)[];

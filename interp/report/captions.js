@@ -17,9 +17,8 @@ report.captions = (() => {
    * @type {(latent: number) => any} */
   const firstOf = (latent) => columns.brief[latent]?.[0] ?? { rule: 0 };
 
-  /* Whether a label names a feature, and the F1 of what does. */
+  /* Whether a label names a feature. */
   const byLabel = (latent) => firstOf(latent).label !== undefined;
-  const f1 = (latent) => (byLabel(latent) ? columns.label_f1 : columns.explanation_f1)[latent];
 
   /* Whether the tokens on which it fires most name a feature. */
   const isByTokens = (latent) => firstOf(latent).vague !== undefined;
@@ -31,7 +30,7 @@ report.captions = (() => {
   function inBrief(latent, isMeasured = true) {
     const segments = columns.brief[latent] ?? [firstOf(latent)];
     const { label, rule } = firstOf(latent);
-    const told = isMeasured && (label ?? rule) !== undefined ? f1(latent) : null;
+    const told = isMeasured && (label ?? rule) !== undefined ? columns.f1[latent] : null;
     return [draw(segments, { latent }), told === null ? null : h("small", null, ` F1 ${format.fixed(told)}`)];
   }
 
@@ -154,7 +153,7 @@ report.captions = (() => {
   }
 
   return {
-    brief, inBrief, rulesOfSenses, plain, apart, linked, title, element, byLabel, isByTokens, f1, predicts, kindsOf,
+    brief, inBrief, rulesOfSenses, plain, apart, linked, title, element, byLabel, isByTokens, predicts, kindsOf,
     leadAround, reading, isStray,
     byChance: (feature) => isByChance(feature) && BY_CHANCE,
   };

@@ -9,6 +9,7 @@ page has of each latent
     title    its caption for its own page, which knows its strongest firings
     below    its rule for the line below that title; None if the title has all of it or its tokens, or if it holds at
              none of these firings
+    f1       the F1 of the label or rule that names it
 
 The kinds of parts, beside the classes of style "muted", "small", "weak", "rough", "vague", "pieces" and "apart":
 
@@ -104,6 +105,8 @@ class Caption(NamedTuple):
     brief: list | None
     title: list
     below: list | None
+    f1: float | None
+    """That of the label or rule by which it is named."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -323,6 +326,7 @@ def caption_of(latent: Facts) -> Caption:
         brief=None if brief == [Part("rule", 0)] else to_json(brief),
         title=to_json(_title(latent)),
         below=to_json(_in_words(measured, is_in_short=not is_told_in_short)) if is_below else None,
+        f1=latent.label_f1 if latent.is_named_by_label else latent.rule_f1,
     )
 
 

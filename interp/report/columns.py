@@ -1,4 +1,4 @@
-"""Make the page's table of all features, stored by column.
+"""Describe the columns of the page's table of all features, and make their values.
 
 In: features and ranking, with one row per latent (also dead latents), in the same order. Out: plain lists for JSON.
 """
@@ -13,6 +13,7 @@ import pandas as pd
 from interp.display.verdict_names import WITHOUT_SCORES
 from interp.features.feature_store import FeatureStore
 from interp.report.json_text import N_DIGITS, number
+from interp.report.three_questions import effect_span
 from interp.statistics.cutoffs import MIN_F1
 
 N_TOP_TOKENS = 8
@@ -51,32 +52,158 @@ class Encoded(NamedTuple):
     """The place of each latent's name among them, None if it has none."""
 
 
-def table_columns(table: pd.DataFrame, ranking: pd.DataFrame, effects: pd.DataFrame | None = None) -> dict[str, list]:
-    """Return the numbers of the table as column → list over the latents, None where one is not known. Scores of latents
-    that were not tested are no measurements, and left out.
+ALWAYS_SHOWN = ("monosemanticity", "f1", "density")
+"""Columns of the table that are there even if none of their numbers is known."""
+
+
+class Widths(NamedTuple):
+    """The width of a column, as a track of a CSS grid."""
+
+    wide: str
+    narrow: str | None = None
+    """In windows of at most 1100 pixels, if it differs there."""
+    one_line: str | None = None
+    """In rows of one line, if it differs there."""
+    narrow_one_line: str | None = None
+
+
+class Column(NamedTuple):
+    """A column of the page's table, or a number by which the page only sorts, filters or compares features."""
+
+    name: str
+    """The name of its values, and of its cells in the style and the scripts, which draw some in a way of their own."""
+    title: str
+    """Its head."""
+    unit: str = ""
+    """What it is, in a word or two below its head."""
+    hint: str = ""
+    """What a tip at its head says; "" if that is what the glossary says of its name."""
+    sorts: str = ""
+    """What the table is sorted by, after "By"; "" if it is not sorted by this."""
+    ascends: bool = False
+    """Whether the smallest come first, until it is reversed."""
+    means: str = ""
+    """The rest of a sentence on its range, which begins with the unit; "" if no range of it can be chosen."""
+    style: str = ""
+    """How the page writes its numbers: a function of `format` in page.js; "" if it has none."""
+    scale: str = ""
+    """Where its numbers lie: "share", from 0 to 1; "signed", around 0; "log", above 0 and of all sizes."""
+    span: tuple[float, float] | None = None
+    """The ends of the bar below its numbers; None for numbers without a bar."""
+    is_compared: bool = False
+    """Whether it is shown where two features are compared."""
+    widths: Widths | None = None
+    """None for a number that is no column of the table."""
+    values: list | None = None
+    """Over the latents, None where one is not known; None as a whole for what the page has in another form."""
+    interval: tuple[list, list] | None = None
+    """The ends of the 95 % intervals of its numbers, over the latents."""
+
+    @property
+    def is_described(self) -> bool:
+        """Whether the page has it: a number of no latent is left out, unless it is one of ALWAYS_SHOWN."""
+        return self.values is None or self.name in ALWAYS_SHOWN or any(value is not None for value in self.values)
+
+    def described(self) -> dict[str, Any]:
+        """Return all but its values, as the page reads it."""
+        told = {name: value for name, value in self._asdict().items() if name not in ("values", "interval")}
+        return told | {"widths": None if self.widths is None else self.widths._asdict()}
+
+    def lists(self) -> dict[str, list]:
+        """Return its values, and the ends of their intervals, by the names under which the page has them."""
+        lists = {} if self.values is None else {self.name: self.values}
+        if self.interval is not None:
+            lists[f"{self.name}_low"], lists[f"{self.name}_high"] = self.interval
+        return lists
+
+
+def table_columns(
+    table: pd.DataFrame,
+    ranking: pd.DataFrame,
+    effects: pd.DataFrame | None = None,
+    *,
+    f1: list[float | None],
+    has_text: bool = True,
+) -> list[Column]:
+    """Return the columns of the table, in their order, and among them the other numbers by which features are sorted,
+    filtered and compared. Scores of latents that were not tested are no measurements, and left out.
+
     table, ranking: `ReportInputs.table` and `verdicts`.
-    effects: one row for each latent that was ablated."""
+    effects: one row for each latent that was ablated.
+    f1: of the label or rule that names each latent (`captions`)."""
     tested = ranking.mask(ranking["verdict"].isin(WITHOUT_SCORES))
     ablated = pd.DataFrame(index=table.index)
+    span = None
     if effects is not None:
         known = effects.dropna(subset=["beyond_null_low"])  # an effect in one sequence alone has no interval
         ablated = known.set_index("latent").reindex(table.index)
-    return {
-        "sure": _column(tested, "sure"),
-        "monosemanticity": _numbers(tested, "monosemanticity"),
-        "low": _numbers(tested, "ci_low"),
-        "high": _numbers(tested, "ci_high"),
-        "learnt": _numbers(tested, "learnt"),
-        "senses": _numbers(tested, "n_senses"),
-        "effect": _numbers(ablated, "beyond_null", 2),
-        "effect_low": _numbers(ablated, "beyond_null_low", 2),
-        "effect_high": _numbers(ablated, "beyond_null_high", 2),
-        "explanation_f1": _numbers(ranking, "explanation_f1"),
-        "label_f1": _numbers(table, "best_label_f1"),
-        "density": _numbers(table, "density"),
-        "max": _numbers(table, "max"),
-        "fvu_rise": _numbers(table, "fvu_rise"),
-    }
+        span = effect_span(known)
+    ends = None if span is None else (min(span[0], 0.0), max(span[1], 0.0))
+    rows = "tokens" if has_text else "rows"
+    return [
+        Column(
+            "latent", "Feature", sorts="number", ascends=True, style="count", widths=Widths("4.8rem", "4.2rem"),
+            hint="the number of the feature",
+        ),
+        Column("verdict", "Verdict", sorts="verdict", ascends=True),
+        Column(
+            "monosemanticity", "One meaning", "probability", sorts="one meaning",
+            hint="the verdict, and the probability of one meaning with its 95 % interval, between 0 and 1; the tick is "
+            "½", means="that its firings have one meaning", style="fixed", scale="share", span=(0, 1), is_compared=True,
+            widths=Widths("8.6rem", "8.1rem", "10.8rem", "10.2rem"), values=_numbers(tested, "monosemanticity"),
+            interval=(_numbers(tested, "ci_low"), _numbers(tested, "ci_high")),
+        ),
+        Column("senses", "Senses", sorts="number of senses", style="count", values=_numbers(tested, "n_senses")),
+        Column(
+            "explanation", "Fires on", "and its strongest firing", sorts="rule", ascends=True,
+            hint="its label or rule, and below it its strongest firing",
+            widths=Widths("minmax(10rem, 1fr)", "minmax(8rem, 1fr)"),
+        ),
+        Column("label", "Label", sorts="best label", ascends=True),
+        Column("top_token", "Commonest token", sorts="commonest token", ascends=True),
+        Column(
+            "f1", "F1", "held out", sorts="F1 of rule or label",
+            hint="F1 on held-out text, of the rule; or of the label in bold, where that does better or hardly worse",
+            style="fixed", scale="share", is_compared=True, widths=Widths("4rem", "2.7rem"),
+            values=f1,
+        ),
+        Column(
+            "explanation_f1", "Rule F1", "held out", sorts="rule F1", style="fixed", scale="share",
+            means="on text that was not used to find the rule", values=_numbers(ranking, "explanation_f1"),
+        ),
+        Column("label_f1", "Label F1", sorts="label F1", style="fixed", values=_numbers(table, "best_label_f1")),
+        Column(
+            "activations", "Activations", "own log scale", widths=Widths("5.4rem", "4.2rem"),
+            hint="how often each activation occurs, from the smallest to the largest; heights are square roots of the "
+            "counts",
+        ),
+        Column(
+            "density", "Density", f"of {rows}", sorts="density", means="on which it fires", style="share", scale="log",
+            is_compared=True, widths=Widths("4.8rem", "4.3rem", None, "4rem"), values=_numbers(table, "density"),
+        ),
+        Column(
+            "max", "Largest activation", sorts="largest activation", style="digits", scale="log", is_compared=True,
+            values=_numbers(table, "max"),
+        ),
+        Column(
+            "learnt", "Learnt", "probability", sorts="probability that it is learnt",
+            means="that it comes from a trained model", style="fixed", scale="share", is_compared=True,
+            widths=Widths("5rem", "3.7rem", None, "3.2rem"), values=_numbers(tested, "learnt"),
+        ),
+        Column(
+            "effect", "Effect", "nats", sorts="effect", means="by which the loss rises without it, above its null",
+            hint="by how many nats a token the loss rises without it, more than by an equally large change along other "
+            "features, where it fires; with its 95 % interval, pale where that includes 0, which is the tick; an arrow "
+            "lies past the end of the scale", style="fixed", scale="signed", span=ends, is_compared=True,
+            widths=Widths("5.2rem", "4.7rem", None, "3.6rem"), values=_numbers(ablated, "beyond_null", 2),
+            interval=(_numbers(ablated, "beyond_null_low", 2), _numbers(ablated, "beyond_null_high", 2)),
+        ),
+        Column(
+            "fvu_rise", "Contribution", "of variance", means="that is no longer explained without it", style="share",
+            scale="log", values=_numbers(table, "fvu_rise"),
+        ),
+        Column("mine", "Your label", sorts="your label", ascends=True),
+    ]  # fmt: skip
 
 
 def caption_columns(
@@ -88,11 +215,11 @@ def caption_columns(
     holds."""
     around = kinds_of_text(features, table)
     return {
-        "label": _column(detected_labels(table).to_frame("label"), "label"),
+        "label": values_of(detected_labels(table).to_frame("label"), "label"),
         "label_f1": _numbers(table, "best_label_f1"),
-        "kind": _column(around, "label"),
+        "kind": values_of(around, "label"),
         "kind_share": _numbers(around, "share", 2),
-        "explanation": [text or "" for text in _column(ranking, "explanation")],
+        "explanation": [text or "" for text in values_of(ranking, "explanation")],
         "explanation_f1": _numbers(ranking, "explanation_f1"),
         "tokens": commonest.tokens,
         "token_shares": commonest.shares,
@@ -188,7 +315,7 @@ def _raised_by_alike(features: FeatureStore, table: pd.DataFrame, ranking: pd.Da
     raised: list[list[str]] = [[] for _ in range(len(table))]
     if "top_logit_tokens" not in table:
         return raised
-    names = pd.Series(_column(ranking, "explanation"), table.index, dtype=object).replace("", None)
+    names = pd.Series(values_of(ranking, "explanation"), table.index, dtype=object).replace("", None)
     if "best_label" in table:
         best = table["best_label_f1"]
         f1 = ranking["explanation_f1"].fillna(0).to_numpy()
@@ -224,7 +351,7 @@ def _recall_at_strongest(precision: float, f1_by_interval: Sequence[float] | flo
     return min(f1 * precision / (2 * precision - f1), 1) if f1 else f1
 
 
-def _column(table: pd.DataFrame, name: str) -> list[Any]:
+def values_of(table: pd.DataFrame, name: str) -> list[Any]:
     """Return the values, with None for a missing value."""
     if name not in table:
         return [None] * len(table)
@@ -232,4 +359,4 @@ def _column(table: pd.DataFrame, name: str) -> list[Any]:
 
 
 def _numbers(table: pd.DataFrame, name: str, digits: int = N_DIGITS) -> list:
-    return [number(value, digits) for value in _column(table, name)]
+    return [number(value, digits) for value in values_of(table, name)]

@@ -5,6 +5,7 @@
 report.views.compare = (() => {
   const { columns, verdictOf } = report.selection;
   const { latents, ranked, has_text: hasText } = report.data.page;
+  const { numbers, valuesOf, inLine, write: written } = report.tableColumns;
   const { open, byJaccard } = report.views.feature;
   const N_HITS = 6;
   const N_OFFERED = 12; // to begin with, where none is named
@@ -13,7 +14,6 @@ report.views.compare = (() => {
   const N_ALONE = 4;
   const N_SHARED = 8; // tokens in both lists
   const OFTEN = 0.02; // share of its firings from which on a feature fires often on a token
-  const SIGNED = "signed"; // a scale around 0
   /* `ask` exists if a model's server does: it asks the server what two features have in common. */
   /** @type {{ within: string, titled: (named: string) => string, show: typeof show, ask?: any }} */
   const view = { within: "features", titled: (named) => `Features ${(named ?? "").replace("/", " and ")}`, show };
@@ -98,7 +98,7 @@ report.views.compare = (() => {
 
   /* The description of one of the two. */
   function head(side, latent, feature) {
-    const probability = [columns.monosemanticity[latent], columns.low[latent], columns.high[latent]];
+    const probability = valuesOf("monosemanticity", latent);
     return h(`section.head.${side}`, { "aria-label": `Feature ${latent}` },
       h("div.name", null,
         h("h2", null, featureLink(latent, `Feature ${latent}`)),
@@ -301,31 +301,25 @@ report.views.compare = (() => {
   /* The numbers of both side by side, each on a scale of its own: probabilities and F1 up to 1, others up to the larger
    * one, and effects, which have a sign, around 0. Those whose 95 % intervals lie apart are marked. */
   function numberTable(names) {
-    const of = (name) => names.map((latent) => columns[name][latent]);
-    const measures = [
-      ["one meaning", of("monosemanticity"), format.fixed, 1, of("low"), of("high")],
-      ["learnt", of("learnt"), format.fixed, 1],
-      ["F1", names.map(report.captions.f1), format.fixed, 1],
-      ["effect, nats", of("effect"), format.fixed, SIGNED, of("effect_low"), of("effect_high")],
-      ["density", of("density"), format.share],
-      ["largest activation", of("max"), format.digits],
-    ];
-    const isKnown = (x) => x !== null && x !== undefined;
-    const line = (/** @type {any[]} */ [title, both, write, scale, low = [null], high = [null]]) => {
+    const isKnown = (x) => x !== null;
+    const line = (/** @type {Column} */ column) => {
+      const [both, low, high] = [0, 1, 2].map((k) => names.map((latent) => valuesOf(column.name, latent)[k]));
       if (!both.some(isKnown)) return null;
-      const most = scale ?? Math.max(...both, 1e-12);
+      const isSigned = column.scale === "signed";
+      const most = column.scale === "share" ? 1 : Math.max(...both, 1e-12);
       const around = [0, ...both, ...low, ...high].filter(isKnown);
       const span = [Math.min(...around), Math.max(...around)];
-      const drawn = (x, k) => (scale !== SIGNED ? h("i")
-        : isKnown(x) ? report.logits.gauge([x, low[k], high[k]], [null, null, null], span) : null);
+      const drawn = (x, k) => (!isSigned ? h("i")
+        : isKnown(x) ? report.logits.gauge([x, low[k], high[k]], [null, null, null], span, false, column.unit) : null);
       const isApart = [...low, ...high].every(isKnown) && (low[0] > high[1] || low[1] > high[0]);
-      const cells = both.map((x, k) => h(`td.${"ab"[k]}`, { "--share": scale === SIGNED ? null : (x ?? 0) / most },
-        h("div", null, h("small", null, write(x)), drawn(x, k))));
+      const cells = both.map((x, k) => h(`td.${"ab"[k]}`, { "--share": isSigned ? null : (x ?? 0) / most },
+        h("div", null, h("small", null, written(column, x)), drawn(x, k))));
+      const title = isSigned ? `${inLine(column)}, ${column.unit}` : inLine(column);
       const named = rowHead(title, isApart ? h("small", null, " differs") : null);
       return h(isApart ? "tr.differs" : "tr", null, cells[0], named, cells[1]);
     };
     const heads = names.map((name, k) => h("th", { scope: "col", class: "ab"[k] }, String(name)));
-    const rows = measures.map(line).filter(Boolean);
+    const rows = numbers.filter(({ is_compared: isCompared }) => isCompared).map(line).filter(Boolean);
     return h("section", null,
       h("table.mirror.numbers", null,
         h("caption", null, h("h3", null, "Numbers")),

@@ -231,8 +231,9 @@ report.views.feature = (() => {
   }
 
   function probability(latent) {
-    const interval = intervalElement(columns.monosemanticity[latent], columns.low[latent], columns.high[latent]);
-    return columns.monosemanticity[latent] === null ? null : h("span.score", null, term("one meaning"), " ", interval);
+    const { monosemanticity: one, monosemanticity_low: low, monosemanticity_high: high } = columns;
+    return one[latent] === null ? null
+      : h("span.score", null, term("one meaning"), " ", intervalElement(one[latent], low[latent], high[latent]));
   }
 
   function learnt(latent) {

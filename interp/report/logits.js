@@ -35,11 +35,11 @@ report.logits = (() => {
       bars(lowered, lowers.slice(from, to), "negative", most, read, marks));
   }
 
-  /* Changes of one kind on one scale, in nats: the interval of its null shaded, its own interval a line, and its
+  /* Changes of one kind on one scale: the interval of its null shaded, its own interval a line, and its
    * mean, which is an arrow where it lies past the end of the scale.
    *
    * span: the ends of the scale, else those of what is drawn; isMarked: they are written beside it, and 0 below. */
-  function gauge([mean, low, high], [nullMean, nullLow, nullHigh], span = null, isMarked = false) {
+  function gauge([mean, low, high], [nullMean, nullLow, nullHigh], span = null, isMarked = false, unit = "nats") {
     const known = [0, mean, low, high, nullMean, nullLow, nullHigh].filter((x) => x !== null);
     const [least, most] = span ?? [Math.min(...known), Math.max(...known)];
     const place = (x) => Math.min(Math.max((x - least) / (most - least || 1), 0), 1).toFixed(4);
@@ -47,7 +47,7 @@ report.logits = (() => {
     const range = (kind, from, to) =>
       from === null || to === null ? null : h(`i.${kind}`, { "--low": place(from), "--high": place(to) });
     const ofNull = nullMean === null ? "" : `, null ${format.digits(nullMean)}`;
-    const text = `${format.digits(mean)} nats${ofNull}`;
+    const text = `${format.digits(mean)} ${unit}${ofNull}`;
     return h(
       "span.gauge",
       { role: "img", "aria-label": text, title: text },

@@ -20,6 +20,7 @@ from interp.display.verdict_names import BY_PROBABILITY, WITHOUT_SCORES
 from interp.report.captions import Caption, RuleReader, captions, senses_in_segments
 from interp.report.characters import characters_of_parts
 from interp.report.columns import (
+    Column,
     Commonest,
     Encoded,
     caption_columns,
@@ -28,6 +29,7 @@ from interp.report.columns import (
     encode_names,
     kinds_of_text,
     table_columns,
+    values_of,
 )
 from interp.report.contexts import (
     PICTURES_A_FILE,
@@ -88,6 +90,7 @@ class PageData:
             "ranked": inputs.ranking is not None,
             "verdicts": verdicts_of_page(),
             "names": {name: encoded.names for name, encoded in self.encoded.items()},
+            "table": [column.described() for column in self.columns if column.is_described],
             "verdict_counts": self.verdict_counts(),
             "kind_counts": _counted(self.encoded["kind"]),
             "min_f1": MIN_F1,
@@ -107,7 +110,8 @@ class PageData:
         commonest = self.commonest
         columns = {
             **{name: encoded.places for name, encoded in self.encoded.items()},
-            **table_columns(self.inputs.table, self.inputs.verdicts, self.inputs.effects),
+            **{name: values for column in self.columns for name, values in column.lists().items()},
+            "sure": values_of(self.inputs.verdicts, "sure"),
             "tokens": commonest.tokens,
             "token_shares": commonest.shares,
             "stored": commonest.stored,
@@ -158,6 +162,12 @@ class PageData:
         verdicts = self.inputs.verdicts
         unsure = Counter(verdicts["verdict"][verdicts["verdict"].isin(BY_PROBABILITY) & verdicts["sure"].eq(False)])
         return [(name, n, unsure[name]) for name, n in _counted(self.encoded["verdict"])]
+
+    @cached_property
+    def columns(self) -> list[Column]:
+        inputs = self.inputs
+        f1 = [one.f1 for one in self.captions]
+        return table_columns(inputs.table, inputs.verdicts, inputs.effects, f1=f1, has_text=self.features.has_text)
 
     @cached_property
     def encoded(self) -> dict[str, Encoded]:

@@ -134,7 +134,7 @@ report.search = (() => {
       if (!score) return 0;
       sum += score;
     }
-    return sum + (isTogether(terms, i) ? TOGETHER * terms.length : 0) + OF_F1 * (report.captions.f1(i) ?? 0);
+    return sum + (isTogether(terms, i) ? TOGETHER * terms.length : 0) + OF_F1 * (columns.f1[i] ?? 0);
   }
 
   /* A text of one field, split so that every second piece is a match. The tokens that a rule names are matched too. */

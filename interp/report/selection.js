@@ -8,24 +8,6 @@
  * that end, so a range that reaches to an end is open there. A range is [first bin, last bin + 1]. */
 report.ranges = (() => {
   const { columns } = report;
-  const TITLES = {
-    monosemanticity: "One meaning",
-    explanation_f1: "Rule F1",
-    learnt: "Learnt",
-    effect: "Effect",
-    density: "Density",
-    fvu_rise: "Contribution",
-  };
-  /* What each is, in a few words beside its title, and in full. */
-  const HINTS = {
-    monosemanticity: ["probability", "that its firings have one meaning"],
-    explanation_f1: ["held out", "on text that was not used to find the rule"],
-    learnt: ["probability", "that it comes from a trained model"],
-    effect: ["nats", "by which the loss rises without it, above its null"],
-    density: ["of tokens", "on which it fires"],
-    fvu_rise: ["of variance", "that is no longer explained without it"],
-  };
-  const LOG = ["density", "fvu_rise"];
   const TWENTIETHS = Array.from({ length: 21 }, (_, k) => k / 20);
 
   /* Quarters of a decade up to the largest value, over eight decades at most. */
@@ -38,9 +20,9 @@ report.ranges = (() => {
     return Array.from({ length: last - first + 1 }, (_, k) => Number((10 ** ((first + k) / 4)).toPrecision(2)));
   }
 
-  /* Some twenty steps of 1, 2 or 5 times a power of ten between the ends of the page's scale of effects, one at 0. */
-  function aroundZero() {
-    const [low, high] = report.data.page.shares.find(({ name }) => name === "effect")?.span ?? [0, 0];
+  /* Some twenty steps of 1, 2 or 5 times a power of ten between the ends of the column's bars, one at 0. */
+  function aroundZero(values, span) {
+    const [low, high] = span ?? [0, 0];
     const [least, most] = [Math.min(low, 0), Math.max(high, 0, low + 1e-6)];
     const power = 10 ** Math.floor(Math.log10((most - least) / 20));
     const step = power * [1, 2, 5, 10].find((digit) => digit * power >= (most - least) / 20);
@@ -49,21 +31,25 @@ report.ranges = (() => {
     return Array.from({ length: n }, (_, k) => Number(((first + k) * step).toPrecision(6)));
   }
 
-  function binned(name) {
-    const values = columns[name], log = LOG.includes(name);
-    const edgesOf = log ? quarters : name === "effect" ? aroundZero : () => TWENTIETHS;
-    const edges = values.some((x) => x !== null) ? edgesOf(values) : [];
+  const EDGES = { share: () => TWENTIETHS, signed: aroundZero, log: quarters };
+
+  /** The bins of a column of numbers.
+   * @type {(column: Column) => any} */
+  function binned({ name, title, unit, means, scale, span }) {
+    const values = columns[name];
+    const edges = values.some((x) => x !== null) ? EDGES[scale](values, span) : [];
     const place = (x) => {
       let k = 0;
       while (k < edges.length - 2 && x >= edges[k + 1]) k++;
       return k;
     };
     const bin = Int16Array.from(values, (x, i) => (x === null || columns.max[i] === null ? -1 : place(x)));
-    return { title: TITLES[name], hint: HINTS[name], edges, log, bin };
+    return { title, hint: [unit, means], edges, log: scale === "log", bin };
   }
 
   const all = lazily(() => {
-    const every = Object.keys(TITLES).map((name) => /** @type {const} */ ([name, binned(name)]));
+    const ranged = report.tableColumns.numbers.filter(({ means }) => means);
+    const every = ranged.map((column) => /** @type {const} */ ([column.name, binned(column)]));
     return Object.fromEntries(every.filter(([, { edges }]) => edges.length));
   });
 
@@ -115,37 +101,17 @@ report.selection = (() => {
   /* The same for colours: a common kind or one of REST. */
   const inColours = (kind) => (kind === null ? REST[1] : commonKinds.includes(kind) ? kind : REST[0]);
   const commonKindOf = (i) => inColours(kindOf(i));
-  const KEYS = {
-    latent: { title: "number", value: (i) => i, up: true, hint: "the number of the feature" },
-    verdict: { title: "verdict", value: verdictOf, up: true },
-    monosemanticity: {
-      title: "one meaning",
-      value: (i) => columns.monosemanticity[i],
-      hint: "the verdict, and the probability of one meaning with its 95 % interval, between 0 and 1; the tick is ½",
-    },
-    learnt: { title: "probability that it is learnt", value: (i) => columns.learnt[i] },
-    senses: { title: "number of senses", value: (i) => columns.senses[i] },
-    effect: {
-      title: "effect",
-      value: (i) => columns.effect[i],
-      hint: "by how many nats a token the loss rises without it, more than by an equally large change along other "
-        + "features, where it fires; with its 95 % interval, pale where that includes 0, which is the tick; an arrow "
-        + "lies past the end of the scale",
-    },
-    f1: {
-      title: "F1 of rule or label",
-      value: (i) => report.captions.f1(i),
-      hint: "F1 on held-out text, of the rule; or of the label in bold, where that does better or hardly worse",
-    },
-    explanation_f1: { title: "rule F1", value: (i) => columns.explanation_f1[i] },
-    label_f1: { title: "label F1", value: (i) => columns.label_f1[i] },
-    explanation: { title: "rule", value: (i) => report.segments.textOf(columns.rule[i]) || null, up: true },
-    label: { title: "best label", value: labelOf, up: true },
-    top_token: { title: "commonest token", value: (i) => columns.tokens[i][0] ?? null, up: true },
-    density: { title: "density", value: (i) => columns.density[i] },
-    max: { title: "largest activation", value: (i) => columns.max[i] },
-    mine: { title: "your label", value: (i) => report.notes.of(i).label || null, up: true },
+  /* What is sorted by that is no number: name → its value of a feature. */
+  const OTHERS = {
+    latent: (i) => i,
+    verdict: verdictOf,
+    explanation: (i) => report.segments.textOf(columns.rule[i]) || null,
+    label: labelOf,
+    top_token: (i) => columns.tokens[i][0] ?? null,
+    mine: (i) => report.notes.of(i).label || null,
   };
+  const KEYS = Object.fromEntries(report.tableColumns.all.filter(({ sorts }) => sorts).map(({ name, sorts, ascends }) =>
+    [name, { title: sorts, up: ascends, value: OTHERS[name] ?? ((i) => columns[name][i]) }]));
   const ASKED = {
     q: "query", verdict: "verdict", starred: "starred", noted: "noted", label: "label", in: "kind", part: "part",
     sort: "sort",

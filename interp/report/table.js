@@ -3,31 +3,11 @@
 
 report.table = (() => {
   const { latents, tokens: scanned, has_text: hasText } = report.data.page;
-  const { columns, KEYS, state, sortBy, verdictOf, labelOf, isUnsure } = report.selection;
+  const { columns, state, sortBy, verdictOf, labelOf, isUnsure } = report.selection;
   const neverFires = (i) => columns.max[i] === null;
   const { parted, marked, markIn, place: placeOfFit, onToken, isStored } = report.search;
   const { meanings } = report.glossary;
-  const EFFECT_SPAN = report.logits.scaleOf(report.data.page.shares.find(({ name }) => name === "effect")?.span);
-  const endsOf = (span) => span.map((x) => format.significant(x, 1)).join(" to ");
-  const STRONGEST = "and its strongest firing";
-  const ON_FOUND = `${STRONGEST} on the token found`;
-  /* The columns: the number that sorts each, if any, its head, and what the number is or its unit, with the ends of
-   * what is drawn below it. One in which no row has a value is left out. */
-  const shown = lazily(() => [
-    ["latent", "latent", "Feature"],
-    ["verdict", "monosemanticity", "One meaning", "probability, 0 to 1"],
-    ["explanation", null, "Fires on", STRONGEST],
-    ["f1", "f1", "F1", "held out"],
-    ["activations", null, "Activations", "own log scale"],
-    ["density", "density", "Density", hasText ? "of tokens" : "of rows"],
-    ["learnt", "learnt", "Learnt", "probability"],
-    ["effect", "effect", "Effect", EFFECT_SPAN ? `nats, ${endsOf(EFFECT_SPAN)}` : "nats"],
-  ].filter(([name]) => columns[name]?.some((x) => x !== null) ?? true));
-  const SAID = { // of the columns that are not sorted by
-    explanation: "its label or rule, and below it its strongest firing",
-    activations: "how often each activation occurs, from the smallest to the largest; heights are square roots of the "
-      + "counts",
-  };
+  const { inTable, valuesOf, write, unitOf, tracks } = report.tableColumns;
   const LETTERS_OF_NOTE = 40; // of a note in a row
   let scroller,
     body,
@@ -49,7 +29,11 @@ report.table = (() => {
     count.replaceChildren(`${format.count(order.length)} of ${format.count(latents)}`,
       ...(idle ? [`, ${format.count(idle)} `, h("span.spelt", null, "faint or dead "), "hidden"]
         : [h("span.spelt", null, " features")]));
-    if (hasText) scroller.querySelector("th.explanation small").textContent = state.query ? ON_FOUND : STRONGEST;
+    if (hasText) {
+      const { unit } = inTable.find(({ name }) => name === "explanation");
+      const below = scroller.querySelector("th.explanation small");
+      below.textContent = state.query ? `${unit} on the token found` : unit;
+    }
     for (const cell of scroller.querySelectorAll("th[data-key]")) {
       const sorted = cell.dataset.key === state.sort;
       cell.setAttribute("aria-sort", sorted ? (state.up ? "ascending" : "descending") : "none");
@@ -192,14 +176,21 @@ report.table = (() => {
     ];
   }
 
-  /* How much more the loss rises without it than under its null, with the 95 % interval and 0. */
-  function effectOf(i) {
-    const [mean, low, high] = [columns.effect[i], columns.effect_low[i], columns.effect_high[i]];
-    if (mean === null || low === null) return line(none());
-    const number = format.fixed(mean, Math.abs(mean) < 1 ? 2 : 1);
+  /* A number, and below it its bar on the column's scale, if that has bars: around 0 with its interval, and in bold
+   * where that leaves 0 out. */
+  function numberOf(column, i) {
+    const [x, low, high] = valuesOf(column.name, i);
+    const { scale, span, unit } = column;
+    if (!span) return line(write(column, x));
+    if (x === null) return line(none());
+    if (scale !== "signed") {
+      const bar = h("span.scale", { "--share": Math.min(x / span[1], 1), "aria-hidden": "true" }, h("i"));
+      return [line(write(column, x)), line(bar)];
+    }
+    const number = format.fixed(x, Math.abs(x) < 1 ? 2 : 1);
     const isTold = low > 0 || high < 0;
-    return [line(h(isTold ? "b" : "span.muted", null, mean > 0 && Number(number) ? `+${number}` : number)),
-      line(report.logits.gauge([mean, low, high], [null, null, null], EFFECT_SPAN))];
+    return [line(h(isTold ? "b" : "span.muted", null, x > 0 && Number(number) ? `+${number}` : number)),
+      line(report.logits.gauge([x, low, high], [null, null, null], span, false, unit))];
   }
 
   /* Its verdict in a short word, and what is uncertain or several about it. */
@@ -212,39 +203,44 @@ report.table = (() => {
       more.length ? h("span.muted", null, `, ${more[0]}`) : null];
   }
 
-  function cells(i) {
+  /* The number of a feature, and its star. */
+  function latentOf(i) {
     const { star: isStarred } = report.notes.of(i);
     const isAsked = (each) => each.latent === i || (!each.field && each.number && Number(each.text) === i);
     const number = state.terms.some(isAsked) ? h("mark", null, String(i)) : String(i);
     const toggle = { type: "button", title: "star (s)", "aria-label": `Star feature ${i}`,
       "aria-pressed": String(isStarred), onclick: () => star(i) };
-    const latent = line(h("button.gutter", toggle, isStarred ? "★" : "☆"), featureLink(i, number));
-    if (neverFires(i)) {
-      const said = `It fired on none of the ${format.count(scanned)} ${hasText ? "tokens" : "rows"} scanned.`;
-      return { latent, verdict: line(shortVerdict(i)), explanation: second(said) };
-    }
-    return {
-      latent,
-      verdict: [
-        line(shortVerdict(i)),
-        line(intervalElement(columns.monosemanticity[i], columns.low[i], columns.high[i])),
-      ],
-      explanation: firesOn(i),
-      f1: line(format.fixed(report.captions.f1(i))),
-      activations: bars(i),
-      density: line(format.share(columns.density[i])),
-      learnt: line(format.fixed(columns.learnt[i])),
-      effect: effectOf(i),
-    };
+    return line(h("button.gutter", toggle, isStarred ? "★" : "☆"), featureLink(i, number));
   }
+
+  /* The cells that hold more than a number, and what is told of a feature that never fires. */
+  const CELLS = {
+    latent: latentOf,
+    monosemanticity: (i) => [line(shortVerdict(i)), line(intervalElement(...valuesOf("monosemanticity", i)))],
+    explanation: firesOn,
+    activations: bars,
+  };
+  const SILENT = {
+    latent: latentOf,
+    monosemanticity: (i) => line(shortVerdict(i)),
+    explanation: () =>
+      second(`It fired on none of the ${format.count(scanned)} ${hasText ? "tokens" : "rows"} scanned.`),
+  };
+
+  const cell = (column, i) => (neverFires(i) ? SILENT[column.name]?.(i)
+    : CELLS[column.name] ? CELLS[column.name](i) : numberOf(column, i));
+
+  const kindOf = ({ name, style, span }) => [name, style ? "numeric" : null, span ? "with-bar" : null].filter(Boolean)
+    .join(".");
 
   function row(place) {
     const i = order[place];
-    const content = attempt(() => cells(i), { latent: line(featureLink(i)) });
+    const instead = inTable.map(({ name }) => (name === "latent" ? line(featureLink(i)) : null));
+    const contents = attempt(() => inTable.map((column) => cell(column, i)), instead);
     return h(
       "tr",
       { role: "row", "aria-rowindex": place + 2, class: hasCursor && place === cursor ? "at" : null, "data-latent": i },
-      shown().map(([name]) => h(`td.${name}`, { role: "cell" }, content[name])),
+      inTable.map((column, k) => h(`td.${kindOf(column)}`, { role: "cell" }, contents[k] ?? null)),
     );
   }
 
@@ -281,22 +277,25 @@ report.table = (() => {
     measure();
   }
 
-  function header(/** @type {string[]} */ [name, key, title, unit]) {
+  /** A head that sorts by its numbers, or tells what else its column has.
+   * @type {(column: Column) => HTMLElement} */
+  function header(column) {
+    const { name, title, hint, style, sorts, unit } = column;
     const head = { role: "columnheader", scope: "col" };
-    const below = unit ? h("small", null, unit) : null;
-    if (!key) return h(`th.${name}`, { ...head, title: SAID[name] }, title, below);
-    const pressed = { type: "button", "data-tip": KEYS[key].hint ?? meanings[key], onclick: () => sortBy(key) };
-    return h(`th.${name}`, { ...head, "data-key": key, "aria-sort": "none" }, h("button", pressed, title), below);
+    const below = unit ? h("small", null, unitOf(column)) : null;
+    if (!style || !sorts) return h(`th.${kindOf(column)}`, { ...head, title: hint }, title, below);
+    const pressed = { type: "button", "data-tip": hint || meanings[name], onclick: () => sortBy(name) };
+    return h(`th.${kindOf(column)}`, { ...head, "data-key": name, "aria-sort": "none" },
+      h("button", pressed, title), below);
   }
 
   function build(section) {
     body = h("tbody", { role: "rowgroup" });
-    const head = h("thead", { role: "rowgroup" }, h("tr", { role: "row", "aria-rowindex": 1 }, shown().map(header)));
+    const head = h("thead", { role: "rowgroup" }, h("tr", { role: "row", "aria-rowindex": 1 }, inTable.map(header)));
     const table = h("table", { role: "table", "aria-rowcount": latents + 1, "aria-label": "Features" }, head, body);
     const onscroll = () => requestAnimationFrame(() => draw());
-    const isLeftOut = (name) => !shown().some(([column]) => column === name);
     scroller = h("div.scroller", { onscroll, tabindex: "0", role: "region", "aria-label": "Features, scrollable",
-      ...Object.fromEntries(["learnt", "effect"].filter(isLeftOut).map((name) => [`--${name}`, " "])) }, table);
+      ...tracks() }, table);
     body.addEventListener("click", (event) => {
       const clicked = event.target.closest("tr[data-latent]");
       if (clicked && !event.target.closest("a, button") && String(getSelection()) === "")

@@ -85,10 +85,17 @@ def question_shares(inputs: ReportInputs) -> list[dict[str, Any]]:
             f"{len(table):,} of the {firing:,} features that fire were ablated one at a time, each in at most "
             f"{most:.0f} sequences{rest}."
         )
-        least, most = table["beyond_null_low"].quantile(TAIL_SHARE), table["beyond_null_high"].quantile(1 - TAIL_SHARE)
-        span = [number(least), number(most)]
-        add("effect", table["beyond_null_low"] > 0, note, chance=SHARE_BY_CHANCE, span=span)
+        add("effect", table["beyond_null_low"] > 0, note, chance=SHARE_BY_CHANCE, span=effect_span(table))
     return rows
+
+
+def effect_span(effects: pd.DataFrame) -> tuple[float, float] | None:
+    """Return the ends of a scale, in nats, that contains the intervals of nearly all effects. None if no interval
+    is known."""
+    least, most = effects["beyond_null_low"].quantile(TAIL_SHARE), effects["beyond_null_high"].quantile(1 - TAIL_SHARE)
+    if math.isnan(least) or math.isnan(most):
+        return None
+    return number(least), number(most)  # type: ignore[return-value]
 
 
 def _reasons(inputs: ReportInputs, table: pd.DataFrame) -> dict[int, str | None]:

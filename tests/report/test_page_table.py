@@ -70,8 +70,8 @@ def test_the_recommended_order_breaks_ties_and_any_other_is_chosen_by_a_head_or_
     most = "report.columns.max"
     assert browser.evaluate(f"{most}[{latents(browser)[0]}] === Math.max(...{most})")
     assert browser.evaluate("Array.from(document.querySelectorAll('th'), (e) => e.ariaSort)").count("none") == 4
-    shown = "Array.from(document.querySelectorAll('.scroller th'), (e) => e.className)"
-    names = ["latent", "verdict", "explanation", "f1", "activations", "density"]
+    shown = "Array.from(document.querySelectorAll('.scroller th'), (e) => e.classList[0])"
+    names = ["latent", "monosemanticity", "explanation", "f1", "activations", "density"]
     assert browser.evaluate(shown) == names, "nothing was tested for being learnt or for an effect"
     ends = "(({ right }) => right)(document.querySelector('.scroller %s').getBoundingClientRect())"
     assert abs(browser.evaluate(ends % "th:last-child") - browser.evaluate(ends % "tr")) < 30, (
@@ -109,7 +109,7 @@ def test_search_ranks_by_the_match_and_shows_it(browser, address):
 
 def test_a_match_at_the_head_of_a_rule_comes_first_and_of_equals_that_with_the_larger_f1(browser, address):
     browser.open(f"{address}#features")
-    f1 = "report.columns.explanation_f1"
+    f1 = "report.columns.f1"
     browser.evaluate(f"{f1}[2] = 0.9; {f1}[26] = 0.8")
     assert found(browser, "rule:return")[:2] == [1, 2], "where it fires on it, then where it fires after it"
     assert found(browser, "rule:w1")[:2] == [15, 26], "the word, then of its parts the one with the larger F1"
@@ -135,13 +135,13 @@ def test_a_label_with_a_low_f1_is_left_out_and_an_unsure_verdict_is_marked(brows
     for latent, blank in ((3, False), (16, True)):
         browser.search(f"#{latent}")
         assert browser.text(".tag.label") == ([] if blank else ["python"])
-        shown = browser.evaluate(f"[report.captions.f1({latent}), {columns}.explanation_f1[{latent}]]")
+        shown = browser.evaluate(f"[{columns}.f1[{latent}], {columns}.explanation_f1[{latent}]]")
         assert browser.text("td.f1") == [f"{shown[0]:.2f}"] and (shown[0] == shown[1]) == blank
     browser.search("#26")
-    assert browser.text("td.verdict > div")[0] == "poly, unsure"
+    assert browser.text("td.monosemanticity > div")[0] == "poly, unsure"
     browser.search("#3")
-    assert browser.text("td.verdict > div")[0] == "mono"
-    assert browser.evaluate("document.querySelector('td.verdict .verdict').ariaLabel") == "monosemantic"
+    assert browser.text("td.monosemanticity > div")[0] == "mono"
+    assert browser.evaluate("document.querySelector('td.monosemanticity .verdict').ariaLabel") == "monosemantic"
 
 
 def test_a_verdict_of_another_tool_is_of_no_group(browser, address):
@@ -152,7 +152,7 @@ def test_a_verdict_of_another_tool_is_of_no_group(browser, address):
     groups = "[(i) => report.selection.isUnsure(i), report.selection.isIdle, report.selection.isInseparable]"
     assert browser.evaluate(f"{groups}.map((isOf) => Boolean(isOf(3)))") == [False, False, False]
     browser.search("#3")
-    assert browser.text("td.verdict > div")[0] == "made elsewhere" and not browser.complaints
+    assert browser.text("td.monosemanticity > div")[0] == "made elsewhere" and not browser.complaints
 
 
 def test_chips_count_what_they_would_leave_of_the_result(browser, address):
@@ -251,6 +251,28 @@ def test_shares_have_two_digits_in_the_page_and_in_what_it_is_given(browser, add
     many = [k / n for n in (40, 80, 400, 4037, 3e6) for k in range(40)]
     assert browser.evaluate(f"{many}.map(format.percent)") == [format_percent(share) for share in many]
     assert browser.evaluate("[0.0000004, 0].map(format.share)") == ["4.0e−5 %", "–"]
+
+
+def test_a_column_with_bars_needs_only_its_description(browser, address):
+    browser.open(f"{address}#overview")
+    described = {
+        "name": "planted", "title": "Planted", "unit": "of all", "hint": "a number", "style": "share", "scale": "log",
+        "span": [0, 0.5], "widths": {"wide": "6rem", "narrow": None, "one_line": None, "narrow_one_line": None},
+    }  # fmt: skip
+    browser.evaluate(f"report.tableColumns.inTable.push({json.dumps(described)}); 0")
+    browser.evaluate("report.columns.planted = report.columns.density.map((_, i) => (i === 3 ? null : 0.25)); 0")
+    browser.go("features")
+    head, *cells = browser.text(".planted")
+    assert head == "Plantedof all, 0 to 0.5" and set(cells) == {"25 %", "–"}
+    assert browser.text("tr[data-latent='3'] .planted") == ["–"]
+    tracks = "getComputedStyle(document.querySelector('tr[data-latent]')).gridTemplateColumns.split(' ').at(-1)"
+    assert browser.evaluate(tracks) == browser.evaluate(
+        "`${6 * parseFloat(getComputedStyle(document.documentElement).fontSize)}px`"
+    )
+    width = "((e) => e.getBoundingClientRect().width)(document.querySelector('td.planted .scale%s'))"
+    assert browser.evaluate(width % " i") == pytest.approx(browser.evaluate(width % "") / 2)
+    assert browser.evaluate("document.querySelector('th.planted button')") is None, "it is not sorted by"
+    assert not browser.complaints and browser.unnamed() == []
 
 
 def test_compact_rows_are_of_one_line(browser, address):

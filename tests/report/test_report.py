@@ -28,7 +28,7 @@ from interp.features.feature_store import FeatureStore
 from interp.figures.print_layout import with_print_layout
 from interp.figures.theme import VERDICT_COLOURS
 from interp.report import assets, decoder_layout, write_report
-from interp.report.columns import _raised_by_alike, surroundings, table_columns
+from interp.report.columns import Column, _raised_by_alike, surroundings, table_columns
 from interp.report.contexts import activations_around, encode_examples, positions
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import columns_of, encode_tokens, format_percent, number, numbers, pack
@@ -666,12 +666,23 @@ def test_a_latent_that_fires_unevenly_shows_its_positions_in_the_context(folder)
 def test_the_table_has_the_effect_of_each_latent_that_was_ablated(run):
     numbers = {"beyond_null": 0.1234, "beyond_null_low": -0.05, "beyond_null_high": np.nan}
     effects = pd.DataFrame({"latent": [2], **{name: [value] for name, value in numbers.items()}})
-    columns = table_columns(run.table, run.verdicts, effects)
-    assert columns["effect"][:4] == [None, None, 0.12, None]
-    assert [columns[f"effect_{end}"][2] for end in ("low", "high")] == [-0.05, None]
-    assert set(table_columns(run.table, run.verdicts)["effect"]) == {None}
-    unknown = table_columns(run.table, run.verdicts, effects.assign(beyond_null_low=np.nan))
-    assert set(unknown["effect"]) == {None}, "one sequence gives no interval, so its effect is not sorted by"
+    told = effect_column(run, effects)
+    lists = told.lists()
+    assert lists["effect"][:4] == [None, None, 0.12, None] and told.is_described
+    assert [lists[f"effect_{end}"][2] for end in ("low", "high")] == [-0.05, None]
+    assert told.span is None, "of none is an interval known"
+    known = effect_column(run, effects.assign(beyond_null_high=0.3))
+    assert known.span == (-0.05, 0.3) and known.described()["widths"]["wide"]
+    positive = effect_column(run, effects.assign(beyond_null_low=0.1, beyond_null_high=0.3))
+    assert positive.span == (0, 0.3), "0 is on the scale"
+    unknown = effect_column(run, effects.assign(beyond_null_low=np.nan))
+    assert set(unknown.lists()["effect"]) == {None}, "one sequence gives no interval, so its effect is not sorted by"
+    assert not unknown.is_described and not effect_column(run, None).is_described
+
+
+def effect_column(run: ReportInputs, effects: pd.DataFrame | None) -> Column:
+    columns = table_columns(run.table, run.verdicts, effects, f1=[None] * D_SAE)
+    return next(column for column in columns if column.name == "effect")
 
 
 def test_latents_of_one_rule_or_label_are_told_apart_by_what_they_raise():

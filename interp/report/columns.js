@@ -1,0 +1,38 @@
+/* The columns of the table as the run describes them (columns.py), so that one more needs no line here: how each is
+ * called, how its numbers are written, and what the features are sorted by, filtered by and compared in. */
+"use strict";
+
+report.tableColumns = (() => {
+  const { table: all } = report.data.page;
+  const inTable = all.filter(({ widths }) => widths);
+
+  /* The numbers, those that lie on a scale of one kind together. */
+  const numbers = ["share", "signed", "log"].flatMap((kind) => all.filter(({ scale }) => scale === kind));
+
+  /* A number of a feature and the ends of its interval, null where one is not known. */
+  const valuesOf = (name, latent) =>
+    [name, `${name}_low`, `${name}_high`].map((each) => report.columns[each]?.[latent] ?? null);
+
+  const write = ({ style }, x) => format[style](x);
+
+  /* What a column is, in a word or two, with the ends of its bars. */
+  const unitOf = ({ unit, span }) =>
+    (span ? `${unit}, ${span.map((x) => format.significant(x, 1)).join(" to ")}` : unit);
+
+  /* Its title within a line. */
+  const inLine = ({ title }) => title.replace(/^[A-Z](?=[a-z])/, (letter) => letter.toLowerCase());
+
+  /* Those of the table as tracks of a grid: in wide and narrow windows, in rows of two lines and of one. */
+  function tracks() {
+    const of = (widthOf) => inTable.map(({ widths }) => widthOf(widths)).join(" ");
+    const narrow = (widths) => widths.narrow ?? widths.wide;
+    return {
+      "--wide": of(({ wide }) => wide),
+      "--narrow": of(narrow),
+      "--one-line": of((widths) => widths.one_line ?? widths.wide),
+      "--narrow-one-line": of((widths) => widths.narrow_one_line ?? narrow(widths)),
+    };
+  }
+
+  return { all, inTable, numbers, valuesOf, write, unitOf, inLine, tracks };
+})();

@@ -31,6 +31,46 @@ type ElementOf<Kind extends string> = TagOf<Kind> extends keyof HTMLElementTagNa
   ? HTMLElementTagNameMap[TagOf<Kind>] : HTMLElement;
 type ElementOfSvg<Tag> = Tag extends keyof SVGElementTagNameMap ? SVGElementTagNameMap[Tag] : SVGElement;
 
+/* A word of a search (search.js): the number of a latent, or a text to be found. */
+interface Term {
+  latent?: number;
+  field?: string;
+  text?: string;
+  quoted?: boolean;
+  number?: boolean;
+  word?: RegExp;
+}
+
+/* A label, and the share of a feature's firings at which it holds. */
+type LabelShare = [label: string, share: number];
+
+/* What a reader keeps of a feature. */
+interface Note {
+  star: boolean;
+  label: string;
+  note: string;
+}
+
+interface Points {
+  x: ArrayLike<number>;
+  y: ArrayLike<number>;
+}
+
+/* Points by the squares of a grid (plane.js). */
+interface Squares {
+  nearest(x: number, y: number, within: number): number;
+  inBox(left: number, bottom: number, right: number, top: number): number;
+  box: number[];
+}
+
+/* How the points of the map are coloured (map_colours.js). */
+interface Colours {
+  hueOf(latent: number): number[];
+  isRest?(latent: number): boolean;
+  said(latent: number): string;
+  legend: HTMLElement;
+}
+
 /* Where a kind of text is at home on the map. */
 interface Outline {
   path: string;

@@ -18,13 +18,15 @@ report.bytes = (() => {
   const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
   const lengthOf = (byte) => (byte >= 0xf5 ? 0 : byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : byte >= 0xc2 ? 2 : 0);
+  /** @type {(lead: number) => string} */
   const nameOf = (lead) => FIRST.find(([last]) => lead <= last)?.[1] ?? "character";
   const hexOf = (byte) => byte.toString(16).padStart(2, "0");
   const isLater = (byte) => byte < 0xc0; // and follows another byte of a character
   const bytesOf = (text) => Array.from(text.matchAll(ANY), ([, hex]) => parseInt(hex, 16));
   const an = (name) => `${/^[AEIOU]/i.test(name) ? "an" : "a"} ${name}`;
 
-  /* The direction in which a text with stray bytes is read; null for any other text. */
+  /** The direction in which a text with stray bytes is read; null for any other text.
+   * @type {(text: string, lead?: number) => "ltr" | "rtl"} */
   function directionOf(text, lead = null) {
     const own = leadOf(text) ?? leadOfLetters(text) ?? lead;
     if (!ANY_BYTE.test(text)) return null;
@@ -43,10 +45,12 @@ report.bytes = (() => {
   /* The last word for a script in a name, else the first word: "Hebrew", "sign". */
   const scriptOf = (name) => name.match(/[A-Z]\w+/g)?.at(-1) ?? name.split(" ")[0];
 
-  /* The first byte of a character of which some text holds a part; null if it holds none. */
+  /** The first byte of a character of which some text holds a part; null if it holds none.
+   * @type {(text: string) => number} */
   const leadOf = (text) => bytesOf(text).find(lengthOf) ?? null;
 
-  /* The same of a whole letter that is not a Latin one. */
+  /** The same of a whole letter that is not a Latin one.
+   * @type {(text: string) => number} */
   const leadOfLetters = (text) => {
     const [letter] = text.match(/(?![\p{Script=Latin}])\p{L}/u) ?? [];
     return letter ? new TextEncoder().encode(letter)[0] : null;
@@ -140,8 +144,9 @@ report.bytes = (() => {
       (k % 2 ? parts(piece, own, seenWith(token, own), seenWith(token, null), isBeside) : piece));
   }
 
-  /* A text with its stray bytes drawn as parts of characters, each read as its script is; the bytes themselves are
-   * there to be copied. */
+  /** A text with its stray bytes drawn as parts of characters, each read as its script is; the bytes themselves are
+   * there to be copied.
+   * @type {(text: string, lead?: number, token?: string) => Child[]} */
   function drawn(text, lead = null, token = null) {
     const element = ([sign, label, meaning, known]) => {
       const named = { role: "img", "aria-label": meaning, dir: RIGHT_TO_LEFT.test(known) ? "rtl" : "ltr" };
@@ -151,15 +156,18 @@ report.bytes = (() => {
     return divided(text, lead, token).flatMap((piece, k) => (k % 2 ? piece.map(element) : piece || []));
   }
 
-  /* A text as part of a picture, which has brackets instead of boxes; token: what it is of. */
+  /** A text as part of a picture, which has brackets instead of boxes; token: what it is of.
+   * @type {(text: string, lead?: number, token?: string) => string} */
   const inLetters = (text, lead = null, token = text) => divided(text, lead, token).map((piece, k) =>
     (k % 2 ? piece.map(([, label]) => `⟨${label}⟩`).join("") : piece)).join("");
 
-  /* What the stray bytes of a token are; null if it has none. */
+  /** What the stray bytes of a token are; null if it has none.
+   * @type {(token: string, lead?: number) => string} */
   const meaning = (token, lead = null) => divided(token, lead, token)
     .flatMap((piece, k) => (k % 2 ? piece.map(([, , said]) => said) : [])).join("; ") || null;
 
-  /* Pieces of text with their tokens. A piece is one token, or several whose stray bytes make one character. */
+  /** Pieces of text with their tokens. A piece is one token, or several whose stray bytes make one character.
+   * @type {(words: string[]) => { text: string, tokens: number[] }[]} */
   function pieces(words) {
     const unitsOf = (text, token) => text.split(/⟨([0-9a-f]{2})⟩/).map((part, k) =>
       (k % 2 ? { text: `⟨${part}⟩`, tokens: [token], byte: parseInt(part, 16) } : { text: part, tokens: [token] }));

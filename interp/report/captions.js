@@ -17,16 +17,20 @@ report.captions = (() => {
    * @type {(latent: number) => any} */
   const firstOf = (latent) => columns.brief[latent]?.[0] ?? { rule: 0 };
 
-  /* Whether a label names a feature. */
+  /** Whether a label names a feature.
+   * @type {(latent: number) => boolean} */
   const byLabel = (latent) => firstOf(latent).label !== undefined;
 
-  /* Whether the tokens on which it fires most name a feature. */
+  /** Whether the tokens on which it fires most name a feature.
+   * @type {(latent: number) => boolean} */
   const isByTokens = (latent) => firstOf(latent).vague !== undefined;
 
-  /* What describes each of its senses, if it has several. */
+  /** What describes each of its senses, if it has several.
+   * @type {(latent: number) => Rule[]} */
   const rulesOfSenses = (latent) => firstOf(latent).senses ?? [];
 
-  /* What it fires on in a few words. isMeasured: with the F1 of that. */
+  /** What it fires on in a few words. isMeasured: with the F1 of that.
+   * @type {(latent: number, isMeasured?: boolean) => Child[]} */
   function inBrief(latent, isMeasured = true) {
     const segments = columns.brief[latent] ?? [firstOf(latent)];
     const { label, rule } = firstOf(latent);
@@ -34,33 +38,40 @@ report.captions = (() => {
     return [draw(segments, { latent }), told === null ? null : h("small", null, ` F1 ${format.fixed(told)}`)];
   }
 
-  /* The same for a card or a list, or the reader's own label. */
+  /** The same for a card or a list, or the reader's own label.
+   * @type {(latent: number, isMeasured?: boolean) => Child} */
   function brief(latent, isMeasured = false) {
     const { label: mine } = report.notes.of(latent);
     return mine ? h("bdi.mine", null, mine) : inBrief(latent, isMeasured);
   }
 
-  /* The same as text alone. */
+  /** The same as text alone.
+   * @type {(latent: number) => string} */
   const plain = (latent) => h("span", null, brief(latent)).textContent;
 
-  /* What tells it from others of the same rule or label: tokens that it raises; nothing if it has its own. */
+  /** What tells it from others of the same rule or label: tokens that it raises; nothing if it has its own.
+   * @type {(latent: number) => Child[]} */
   function apart(latent) {
     const isApart = (/** @type {any} */ segment) => Boolean(segment.apart);
     return draw((columns.brief[latent] ?? []).filter(isApart), { latent });
   }
 
-  /* Links to other features, each with what relates the two, and what it fires on in a few words. rows: [other latent,
-   * what relates them]. */
+  /** Links to other features, each with what relates the two, and what it fires on in a few words. rows: [other latent,
+   * what relates them].
+   * @type {(rows: [other: number, relation: Child][]) => Child[]} */
   const linked = (rows) => rows.map(([other, said]) => (
     h("span.near", null,
       featureLink(other),
       h("small", null, said),
       h("span.rule", null, brief(other)))));
 
-  /* The kinds of text in which the firings of a feature that is named by a label lie: [label, share], …, that label
-   * first; only it where the others may lie within it. */
+  /** The kinds of text in which the firings of a feature that is named by a label lie: [label, share], …, that label
+   * first; only it where the others may lie within it.
+   * @type {(latent: number, feature: Feature) => LabelShare[]} */
   function kindsOf(latent, { labels }) {
-    const shares = labels.map(([label, , precision]) => [label, precision]).filter(([, share]) => share !== null);
+    /** @type {LabelShare[]} */
+    const all = labels.map(([label, , precision]) => [label, precision]);
+    const shares = all.filter(([, share]) => share !== null);
     const own = shares.find(([label]) => label === labelOf(latent));
     if (!own || !byLabel(latent)) return [];
     const others = shares.filter((one) => one !== own && one[1] >= SOME)
@@ -69,18 +80,21 @@ report.captions = (() => {
     return [own, ...(sum <= 1 ? others : [])];
   }
 
-  /* The title of a feature: what it fires on, after the reader's own label, if it has one. */
+  /** The title of a feature: what it fires on, after the reader's own label, if it has one.
+   * @type {(latent: number, feature: Feature) => Child[]} */
   function title(latent, feature) {
     const { label: mine } = report.notes.of(latent);
     const named = draw(feature.title, { latent, senses: feature.senses, ...ON_ITS_PAGE });
     return mine ? [h("bdi.mine", null, mine), h("span.named", null, named)] : named;
   }
 
-  /* Whether a token is a part of a character although there are none around the firings: it tells a reader little. */
+  /** Whether a token is a part of a character although there are none around the firings: it tells a reader little.
+   * @type {(token: number, lead: number) => boolean} */
   const isStray = (token, lead) => lead === null && report.bytes.meaning(word(token)) !== null;
 
-  /* The tokens that it makes likelier: by the direct path, or else by what ablation changes. Those that differ in case
-   * or space alone are one, and parts of characters are left out where there are none around the firings. */
+  /** The tokens that it makes likelier: by the direct path, or else by what ablation changes. Those that differ in case
+   * or space alone are one, and parts of characters are left out where there are none around the firings.
+   * @type {(feature: Feature) => Child[][]} */
   function predicts(feature) {
     const lead = leadAround(feature);
     const read = reading(feature);
@@ -90,7 +104,8 @@ report.captions = (() => {
     return Array.from(alike.values()).slice(0, N_PREDICTED).map(([first]) => [tokenElement(first, read(first)), " "]);
   }
 
-  /* A first byte of the letters on or beside which a feature fires; null if few of them are of one script but Latin. */
+  /** A first byte of the letters on or beside which a feature fires; null if few of them are of one script but Latin.
+   * @type {(feature: Feature) => number} */
   function leadAround({ tokens }) {
     const counts = new Map();
     let all = 0;
@@ -104,8 +119,9 @@ report.captions = (() => {
     return most >= ONE_SCRIPT * all ? lead : null;
   }
 
-  /* How the page of a feature reads parts of characters, each token in one way: a function from its text to a first
-   * byte of the character in whose bytes its strongest example fires, or else of the letters around the firings. */
+  /** How the page of a feature reads parts of characters, each token in one way: a function from its text to a first
+   * byte of the character in whose bytes its strongest example fires, or else of the letters around the firings.
+   * @type {(feature: Feature) => (text: string) => number} */
   function reading(feature) {
     if (readings.has(feature)) return readings.get(feature);
     const around = leadAround(feature);
@@ -124,6 +140,7 @@ report.captions = (() => {
 
   /* Whether the tokens that it raises follow its firings no more often than any token; false where that is not
      known. */
+  /** @type {(feature: Feature) => boolean} */
   function isByChance({ evidence }) {
     const follows = (evidence ?? []).find(([place]) => report.data.page.evidence[place].name === "next_auroc");
     const [, value, , , high] = follows ?? [];
@@ -139,8 +156,9 @@ report.captions = (() => {
     ];
   }
 
-  /* The lines below the title: the rule if something else is the title; the tokens that it raises; and the given
-   * extras: [name, content]. */
+  /** The lines below the title: the rule if something else is the title; the tokens that it raises; and the given
+   * extras: [name, content].
+   * @type {(latent: number, feature: Feature, ...more: [name: string, content: Child][]) => HTMLElement} */
   function element(latent, feature, ...more) {
     const { below } = feature;
     const how = { latent, ...ON_ITS_PAGE };

@@ -9,9 +9,12 @@ report.tableColumns = (() => {
   /* The numbers, those that lie on a scale of one kind together. */
   const numbers = ["share", "signed", "log"].flatMap((kind) => all.filter(({ scale }) => scale === kind));
 
-  /* A number of a feature and the ends of its interval, null where one is not known. */
-  const valuesOf = (name, latent) =>
-    [name, `${name}_low`, `${name}_high`].map((each) => report.columns[each]?.[latent] ?? null);
+  /** A number of a feature and the ends of its interval, null where one is not known.
+   * @type {(name: string, latent: number) => Share} */
+  function valuesOf(name, latent) {
+    const of = (each) => report.columns[each]?.[latent] ?? null;
+    return [of(name), of(`${name}_low`), of(`${name}_high`)];
+  }
 
   const write = ({ style }, x) => format[style](x);
 

@@ -6,6 +6,7 @@ report.evidence = (() => {
   const { evidence, verdicts } = report.data.page;
   const nothing = (text) => h("p.missing", null, text);
 
+  /** @type {(latent: number, feature: Feature) => Child[]} */
   function verdict(latent, feature) {
     const summary = verdictInWords(latent, feature);
     const measures = (feature.evidence ?? []).map(([place, value, z, low, high]) => (
@@ -100,7 +101,8 @@ report.evidence = (() => {
     return sentences.join(" ");
   }
 
-  /* How well the rule in words holds on the half of the text not used to find it, by the strength of the firing. */
+  /** How well the rule in words holds on the half of the text not used to find it, by the strength of the firing.
+   * @type {(latent: number, feature: Feature) => HTMLElement} */
   function explanation(latent, feature) {
     const parts = feature.explanation;
     if (!parts) return null;

@@ -13,6 +13,7 @@ report.text = (() => {
     N_SURROGATES = 0x800;
   const files = new Map();
 
+  /** @type {(text: string) => Int32Array} */
   function decoded(text) {
     const ids = new Int32Array(text.length);
     let n = 0;
@@ -118,8 +119,9 @@ report.examples = (() => {
     hasText ? report.text.load(examples.map(sequenceOf)) : report.inputs.load(examples.map(([, row]) => row));
   const isLoaded = (one) => (hasText ? report.text.of(sequenceOf(one)) !== null : report.inputs.isThere(one[1]));
 
-  /* The activations of a latent in the sequence of an example, by their place: those of its own examples there, and
-   * `value` where the example fires. */
+  /** The activations of a latent in the sequence of an example, by their place: those of its own examples there, and
+   * `value` where the example fires.
+   * @type {(one: Example, own: Example[], value: number) => Map<number, number>} */
   function activationsIn(one, own, value) {
     const sparse = own.find((each) => sequenceOf(each) === sequenceOf(one))?.[4] ?? [];
     const active = new Map();
@@ -139,8 +141,9 @@ report.examples = (() => {
     return { ...known, token: tokens[place], tokens, activations: tokens.map((_, k) => active.get(k) ?? 0) };
   }
 
-  /* How much of the text is shown of a feature: as was chosen, else a passage where most of its firings are line ends,
-   * which a single line would hide. */
+  /** How much of the text is shown of a feature: as was chosen, else a passage where most of its firings are line ends,
+   * which a single line would hide.
+   * @type {(feature: Feature) => string} */
   function widthOf(feature) {
     const isLineEnd = (one) => isLoaded(one) && word(tokenOf(one)).includes("\n");
     const isOfLines = hasText && 2 * feature.examples.filter(isLineEnd).length > feature.examples.length;
@@ -161,9 +164,11 @@ report.examples = (() => {
     return pieces;
   }
 
-  /* The pieces of an example between two positions of its sequence, as elements, and which of them fires. Unless each
+  /** The pieces of an example between two positions of its sequence, as elements, and which of them fires. Unless each
    * token must be separate, those between firings are one piece for each line, and the bytes of a character that is cut
-   * in two at either end are left out. isBroken: lines end where they do in the text. */
+   * in two at either end are left out. isBroken: lines end where they do in the text.
+   * @type {(one: Example, from: number, to: number, most: number, isEach: boolean, isBroken: boolean,
+   *   beside?: any) => { elements: HTMLElement[], firing: number, pieces: { text: string }[] }} */
   function shaded(one, from, to, most, isEach, isBroken, beside) {
     const firing = placeOf(one) - from;
     const active = new Map(Array.from(activationsIn(one, [one], valueOf(one)), ([place, z]) => [place - from, z]));
@@ -247,10 +252,11 @@ report.examples = (() => {
   const isRightToLeft = (text) => 2 * (text.match(RIGHT_TO_LEFT)?.length ?? 0) > (text.match(LETTERS)?.length ?? 0);
   const directionOf = (text) => (isRightToLeft(text) ? "rtl" : "ltr");
 
-  /* Pieces on one line with the firing one at a fixed place; elements: of the pieces. The line runs as the letters
+  /** Pieces on one line with the firing one at a fixed place; elements: of the pieces. The line runs as the letters
    * at the firing do, so that what stands beside it is what is read before and after it; the other lines and texts
    * keep their own direction. The firing token begins at the same place whichever way it runs. isStart: the first piece
-   * begins its sequence. */
+   * begins its sequence.
+   * @type {(pieces: { text: string }[], elements: HTMLElement[], firing: number, isStart?: boolean) => HTMLElement} */
   function line(pieces, elements, firing, isStart = false) {
     const first = (text) => text.replace(STRAY_BYTES, "").match(LETTERS);
     const [near] = first(pieces[firing]?.text ?? "") ?? first(joined(pieces.slice(0, firing)))?.slice(-1)
@@ -318,8 +324,9 @@ report.examples = (() => {
     return [start, stop];
   }
 
-  /* Tokens on one line, the firing one at the fixed place; without the shades of a feature and without the bytes of a
-   * character that is cut in two at either end. */
+  /** Tokens on one line, the firing one at the fixed place; without the shades of a feature and without the bytes of a
+   * character that is cut in two at either end.
+   * @type {(tokens: ArrayLike<number>, firing: number) => HTMLElement} */
   function plainLine(tokens, firing) {
     const all = piecesOf(tokens, firing);
     const isWhole = ({ text, tokens: own }) => !IS_STRAY.test(text) || own.includes(firing);
@@ -332,7 +339,8 @@ report.examples = (() => {
     return line(pieces, parts, at);
   }
 
-  /* A few tokens around the firing of an example, so. */
+  /** A few tokens around the firing of an example, so.
+   * @type {(one: Example) => HTMLElement} */
   function snippet(one) {
     const [before, after] = AROUND.snippet;
     const from = Math.max(placeOf(one) - before, 0);
@@ -340,11 +348,13 @@ report.examples = (() => {
     return plainLine(tokens, placeOf(one) - from);
   }
 
+  /** @type {(one: Example) => string[]} */
   const labelsOf = (one) => labelSets[one[2]] ?? [];
   const tagsOf = (one) => labelsOf(one).map((label) => h("span.tag", null, format.words(label)));
 
-  /* The text of an example as wide as is chosen. Tokens are not isolated, so that Hebrew and Arabic read as they are
-   * written. */
+  /** The text of an example as wide as is chosen. Tokens are not isolated, so that Hebrew and Arabic read as they are
+   * written.
+   * @type {(one: Example, most: number, how: string, beside?: any) => HTMLElement} */
   function textOf(one, most, how, beside) {
     if (!hasText) return h("div.text", null, report.inputs.element(one[1]), tagsOf(one));
     const [before, after] = AROUND[how],
@@ -377,12 +387,15 @@ report.examples = (() => {
     return h("div.whole", null, facts, text);
   }
 
-  /* An activation, with as many decimals as the others in its list. */
+  /** An activation, with as many decimals as the others in its list.
+   * @type {(value: number, most: number) => string} */
   const written = (value, most) => format.fixed(value, Math.min(Math.max(2 - Math.floor(Math.log10(most)), 0), 5));
 
+  /** @type {(one: Example) => number} */
   const tokenOf = (one) => report.text.of(sequenceOf(one))?.[placeOf(one)] ?? null;
 
-  /* The first byte of the character in whose bytes an example fires; null if that is a Latin letter. */
+  /** The first byte of the character in whose bytes an example fires; null if that is a Latin letter.
+   * @type {(one: Example) => number} */
   function leadAt(one) {
     const from = Math.max(placeOf(one) - MOST_BYTES, 0);
     const tokens = report.text.of(sequenceOf(one)).subarray(from, placeOf(one) + MOST_BYTES + 1);
@@ -391,17 +404,20 @@ report.examples = (() => {
     return report.bytes.leadOfLetters(joined(own));
   }
 
-  /* The firing token and those before it in the same sequence, which decide whether two examples are alike; null if its
-   * text is not loaded. */
+  /** The firing token and those before it in the same sequence, which decide whether two examples are alike; null if
+   * its text is not loaded.
+   * @type {(one: Example) => string} */
   function passageOf(one) {
     const tokens = hasText ? report.text.of(sequenceOf(one)) : null;
     return tokens?.subarray(Math.max(placeOf(one) - N_ALIKE + 1, 0), placeOf(one) + 1).join(" ") ?? null;
   }
 
-  /* The index of the sense that the token of an example tells; −1 if it tells none. */
+  /** The index of the sense that the token of an example tells; −1 if it tells none.
+   * @type {(one: Example, senses: Sense[]) => number} */
   const senseOf = (one, senses) => senses.findIndex(({ tokens }) => tokens.includes(tokenOf(one)));
 
-  /* The letter of a sense; k: its index among the latent's senses. */
+  /** The letter of a sense; k: its index among the latent's senses.
+   * @type {(k: number, meaning: string) => HTMLElement} */
   const senseMark = (k, meaning) =>
     h("span.sense", { "data-sense": k, "data-tip": meaning, role: "img", "aria-label": `sense ${LETTERS_OF[k]}` },
       LETTERS_OF[k]);
@@ -427,7 +443,7 @@ report.examples = (() => {
       if (!isLoaded(one)) return load([one]).then(draw);
       const k = senseOf(one, senses);
       if (k >= 0) {
-        item.dataset.sense = k;
+        item.dataset.sense = String(k);
         mark.replaceChildren(senseMark(k, "the sense that this token tells"));
       }
       place.replaceChildren(isOpen ? opened(one, most, latent, beside)
@@ -485,8 +501,9 @@ report.examples = (() => {
     return Object.assign(h("div", null, shown, more), { show });
   }
 
-  /* Some firings that tell what a feature fires on, read: the strongest, in the order in which its title names their
-   * tokens, the commonest first; of each sense as many if it has several, in the order of the senses. */
+  /** Some firings that tell what a feature fires on, read: the strongest, in the order in which its title names their
+   * tokens, the commonest first; of each sense as many if it has several, in the order of the senses.
+   * @type {(feature: Feature, most: number) => Promise<Example[]>} */
   async function telling({ senses, examples, tokens }, most) {
     const strongest = examples.filter(([kind]) => kind < 0);
     if (!senses?.length) {
@@ -499,7 +516,7 @@ report.examples = (() => {
     await load(all);
     return senses.flatMap((_, k) => {
       const own = all.filter((one) => senseOf(one, senses) === k);
-      const isFirst = ([, row], at) => own.findIndex(([, other]) => other === row) === at;
+      const isFirst = (/** @type {Example} */ [, row], at) => own.findIndex(([, other]) => other === row) === at;
       return own.filter(isFirst).slice(0, Math.ceil((most - k) / senses.length));
     });
   }
@@ -514,14 +531,16 @@ report.examples = (() => {
     return `${format.significant(activation)}\t${left}«${text(position, position + 1)}»${right}`;
   }
 
-  /* A button that copies the text that `write` returns. */
+  /** A button that copies the text that `write` returns.
+   * @type {(text: string, write: () => string | Promise<string>) => HTMLButtonElement} */
   const copying = (said, write) => h("button", { type: "button", async onclick({ target }) {
     await copied(await write());
     target.textContent = "Copied";
     setTimeout(() => { target.textContent = said; }, 1200);
   } }, said);
 
-  /* Buttons that copy what `listed` returns, as text and as JSON. */
+  /** Buttons that copy what `listed` returns, as text and as JSON.
+   * @type {(listed: () => Example[], latent: number) => HTMLElement} */
   function copies(listed, latent) {
     const button = (said, write) => copying(said, async () => {
       const examples = listed();
@@ -547,7 +566,8 @@ report.examples = (() => {
     }
   }
 
-  /* How much of the text is shown, everywhere on the page. */
+  /** How much of the text is shown, everywhere on the page.
+   * @type {(feature: Feature) => HTMLElement} */
   function widths(feature) {
     if (!hasText) return null;
     const choose = (width) => {
@@ -569,6 +589,9 @@ report.examples = (() => {
 
   return {
     list, line, plainLine, snippet, load, telling, copying, copies, widths, widthOf, valueOf, senseMark, senseOf,
-    tokenOf, passageOf, labelsOf, leadAt, activationsIn, written, onopen: null,
+    tokenOf, passageOf, labelsOf, leadAt, activationsIn, written,
+    /** What a served page adds to an example that is opened.
+     * @type {(latent: number, one: Example, text: HTMLElement, facts: HTMLElement) => void} */
+    onopen: null,
   };
 })();

@@ -158,22 +158,27 @@ report.views.feature = (() => {
       feature.facts.n_active ? report.captions.element(latent, feature, ...nearby(latent, feature)) : null);
   }
 
-  /* The features that fire most with it, those close to it in the decoder, and a link to its place on the map. */
+  /** The features that fire most with it, those close to it in the decoder, and a link to its place on the map.
+   * @type {(latent: number, feature: Feature) => [name: string, others: Child[]][]} */
   function nearby(latent, { neighbours, coactivations }) {
     const close = new Map(neighbours.filter(([, cosine]) => cosine >= CLOSE).slice(0, N_NEAR)
       .map(([other, cosine]) => [other, `cosine ${format.fixed(cosine)}`]));
+    /** @type {[other: number, relation: string][]} */
     const often = byJaccard(coactivations).filter(([, jaccard]) => jaccard >= SOME).slice(0, N_NEAR)
       .map(([other, jaccard]) =>
         [other, [`Jaccard ${format.fixed(jaccard)}`, close.get(other)].filter(Boolean).join(", ")]);
     for (const [other] of often) close.delete(other); // one that does both stands once
+    /** @type {[name: string, others: Child[]][]} */
     const lines = [
       ["Fires with", report.captions.linked(often)],
       ["Points like", report.captions.linked([...close])],
-    ].filter(([, others]) => others.length);
-    if (neighbours.length) lines.at(-1)?.[1].push(h("a", { href: `#map/${latent}` }, "on the map"));
-    return lines;
+    ];
+    const shown = lines.filter(([, others]) => others.length);
+    if (neighbours.length) shown.at(-1)?.[1].push(h("a", { href: `#map/${latent}` }, "on the map"));
+    return shown;
   }
 
+  /** @type {(coactivations: Feature["coactivations"]) => Feature["coactivations"]} */
   const byJaccard = (coactivations) => [...coactivations].sort(([, a], [, b]) => b - a);
 
   /* The kinds of text in which most of its firings lie, and that of the strongest, where it is another. */

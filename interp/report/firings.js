@@ -26,7 +26,8 @@ report.firings = (() => {
 
   const byStrength = (a, b) => valueOf(b) - valueOf(a);
 
-  /* All stored examples, the strongest first, each once. */
+  /** All stored examples, the strongest first, each once.
+   * @type {(feature: { examples: Example[] }) => Example[]} */
   function stored(feature) {
     const rows = new Set();
     const distinct = feature.examples.filter(([, row]) => !rows.has(row) && rows.add(row));
@@ -357,9 +358,10 @@ report.firings = (() => {
   /* Move a row of buttons, which a phone cuts off, so that the chosen one is in view. */
   const inView = (button) => button.scrollIntoView({ block: "nearest", inline: "nearest" });
 
-  /* The histogram and the tokens over the tabs. What is chosen in them leaves the examples in a range, or on a token.
+  /** The histogram and the tokens over the tabs. What is chosen in them leaves the examples in a range, or on a token.
    *
-   * facts: numbers below them. onsense: told the place of the sense whose tab is chosen, null of no one's. */
+   * facts: numbers below them. onsense: told the place of the sense whose tab is chosen, null of no one's.
+   * @type {(latent: number, feature: Feature, facts: HTMLElement, onsense: (k: number) => void) => HTMLElement} */
   function region(latent, feature, facts, onsense) {
     const { edges } = feature.histogram;
     const last = edges.length - 1;

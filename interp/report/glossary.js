@@ -48,12 +48,15 @@ report.glossary = (() => {
   const tip = document.getElementById("tip");
   let shownOf = null;
 
-  /* tipped: a text with a meaning. term: a text with the meaning of a term of the list. */
+  /** tipped: a text with a meaning. term: a text with the meaning of a term of the list.
+   * @type {(text: Child, meaning: string) => HTMLElement} */
   const tipped = (text, meaning) =>
     h("button.term", { type: "button", "data-tip": meaning, "aria-describedby": "tip" }, text);
+  /** @type {(name: string, text?: Child) => HTMLElement} */
   const term = (name, text = name) => tipped(text, MEANINGS[name]);
 
-  /* All terms, but for verdicts that no feature has. */
+  /** All terms, but for verdicts that no feature has.
+   * @type {() => HTMLElement} */
   const list = () => {
     const absent = Object.keys(verdicts).filter((name) => !names.verdict.includes(name));
     const unused = new Set(absent.map((name) => verdicts[name].word));

@@ -97,12 +97,13 @@ report.histogram = ({
   return Object.assign(element, { show });
 };
 
-/* Let the user choose a range of a picture by dragging over it, or by the arrow keys on two handles; a click or Escape
+/** Let the user choose a range of a picture by dragging over it, or by the arrow keys on two handles; a click or Escape
  * clears it.
  *
  * place: x of the edges, the top and the base of the bars, and the picture's width, all in its own units. range: the
  * chosen range, null for all. onrange: called with [first bin, last bin + 1] or null, and with whether the pointer is
- * still down. */
+ * still down.
+ * @type {(picture: SVGSVGElement, how: any) => { show: (from: number, to: number) => void }} */
 report.brush = (picture, { title, place, write, range, onrange }) => {
   const last = place.x.length - 1;
   const arrows = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 };

@@ -9,7 +9,8 @@ report.logits = (() => {
   /* Odds below 3 to 1 are "not worth more than a bare mention" (Kass and Raftery 1995). */
   const UNSURE = 0.25;
   const nothing = (text) => h("p.missing", null, text);
-  /* A change in two digits, also where it is a whole number. */
+  /** A change in two digits, also where it is a whole number.
+   * @type {(x: number) => string} */
   const nats = (x) => format.digits(x).replace(/^−?\d$/, "$&.0");
   const largest = (...sides) => Math.max(...sides.flat().map(([, v]) => Math.abs(v)), 1e-12);
 
@@ -35,10 +36,11 @@ report.logits = (() => {
       bars(lowered, lowers.slice(from, to), "negative", most, read, marks));
   }
 
-  /* Changes of one kind on one scale: the interval of its null shaded, its own interval a line, and its
+  /** Changes of one kind on one scale: the interval of its null shaded, its own interval a line, and its
    * mean, which is an arrow where it lies past the end of the scale.
    *
-   * span: the ends of the scale, else those of what is drawn; isMarked: they are written beside it, and 0 below. */
+   * span: the ends of the scale, else those of what is drawn; isMarked: they are written beside it, and 0 below.
+   * @type {(change: Change, ofNull: Change, span?: number[], isMarked?: boolean, unit?: string) => HTMLElement} */
   function gauge([mean, low, high], [nullMean, nullLow, nullHigh], span = null, isMarked = false, unit = "nats") {
     const known = [0, mean, low, high, nullMean, nullLow, nullHigh].filter((x) => x !== null);
     const [least, most] = span ?? [Math.min(...known), Math.max(...known)];
@@ -62,10 +64,12 @@ report.logits = (() => {
   /* The labels at the two ends of a gauge. */
   const endsOf = (...texts) => texts.map((text) => h("i.end", { "data-label": text }));
 
-  /* Whether the model learnt it, and whether its removal costs loss, each with the deciding number; the other
+  /** Whether the model learnt it, and whether its removal costs loss, each with the deciding number; the other
    * measurements of its removal are folded.
    *
-   * learnt: its probability, null if unknown. */
+   * learnt: its probability, null if unknown.
+   * @type {(feature: Feature, learnt: number, block: (title: Child,
+   *   ...content: Child[]) => HTMLElement) => HTMLElement} */
   function effects(feature, learnt, block) {
     const { effects: measured } = feature;
     const read = report.captions.reading(feature);
@@ -127,7 +131,8 @@ report.logits = (() => {
       h("span.muted", null, ` (95 %: ${nats(low)} to ${nats(high)})`), ".");
   }
 
-  /* One scale for all latents, with 0 on it. */
+  /** One scale for all latents, with 0 on it.
+   * @type {(span?: number[]) => number[]} */
   const scaleOf = (span) => (span && span[0] !== null ? [Math.min(0, span[0]), Math.max(0, span[1])] : null);
 
   const interval = ([, low, high]) =>
@@ -200,6 +205,7 @@ report.logits = (() => {
     return (token) => follows.flatMap((tokens, k) => (tokens.has(token) ? [report.examples.senseMark(k, null)] : []));
   }
 
+  /** @type {(feature: Feature) => Child} */
   function logits(feature) {
     if (!feature.logits) {
       const why = report.data.page.logits;
@@ -207,8 +213,8 @@ report.logits = (() => {
     }
     const lead = report.captions.leadAround(feature);
     const read = report.captions.reading(feature);
-    const isStray = ([token]) => report.captions.isStray(token, lead);
-    const bySize = ([, a], [, b]) => Math.abs(b) - Math.abs(a);
+    const isStray = (/** @type {TokenValue} */ [token]) => report.captions.isStray(token, lead);
+    const bySize = (/** @type {TokenValue} */ [, a], /** @type {TokenValue} */ [, b]) => Math.abs(b) - Math.abs(a);
     /* Stray parts of characters are among the first few only where there are not enough other tokens. */
     const [top, bottom] = [feature.logits.top, feature.logits.bottom].map((rows) => {
       const last = [...rows.filter((row) => !isStray(row)), ...rows.filter(isStray)];

@@ -34,10 +34,12 @@ report.mapColours = (() => {
   };
   const { style } = report.paint;
 
-  /* The hue of a kind of text on the current ground; undefined for a less common one. */
+  /** The hue of a kind of text on the current ground; undefined for a less common one.
+   * @type {(kind: string) => string} */
   const hueOf = (kind) => HUES[commonKinds.indexOf(kind)]?.[Number(theme.isDark())];
 
-  /* A hue closer to that of text, so that it is readable on the page. */
+  /** A hue closer to that of text, so that it is readable on the page.
+   * @type {(hue: string) => string} */
   function inked(hue) {
     const ink = bytes(style("--ink"));
     return `rgb(${bytes(hue).map((c, i) => Math.round(0.55 * c + 0.45 * ink[i]))})`;
@@ -92,8 +94,10 @@ report.mapColours = (() => {
     };
   }
 
-  /* The colours of some latents in one of WAYS: hueOf gives that of a latent, as r, g, b; said what it stands for;
-   * isRest whether it is of the rest; and the legend. onpoint: as of `grouped`. */
+  /** The colours of some latents in one of WAYS: hueOf gives that of a latent, as r, g, b; said what it stands for;
+   * isRest whether it is of the rest; and the legend. onpoint: as of `grouped`.
+   * @type {(latents: number[], way: string, onpoint: (standsOut: (latent: number) => boolean,
+   *   name: string) => void) => Colours} */
   function of(latents, way, onpoint) {
     if (way === "verdict") {
       return grouped(latents, {
@@ -119,7 +123,8 @@ report.mapColours = (() => {
     });
   }
 
-  /* The colours of all points, r, g, b, a; what does not stand out is dimmed. */
+  /** The colours of all points, r, g, b, a; what does not stand out is dimmed.
+   * @type {(latents: number[], colours: Colours, standsOut: (latent: number) => boolean) => Uint8Array} */
   function painted(latents, colours, standsOut) {
     const drawn = new Uint8Array(4 * latents.length);
     const faint = FAINT[Number(theme.isDark())];
@@ -129,6 +134,7 @@ report.mapColours = (() => {
     return drawn;
   }
 
+  /** @type {() => number[]} */
   const ground = () => bytes(style("--paper"));
 
   return { WAYS, of, painted, ground, hueOf, inked };

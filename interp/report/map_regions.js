@@ -24,8 +24,12 @@ report.outlineOf = (path) => {
   return { path, corners, box: [left, right, bottom, top], size: (right - left) * (top - bottom) };
 };
 
-/* The squares of corners x, y, x, y, …. */
-report.squaresOf = (corners) => report.squares(...[0, 1].map((axis) => corners.filter((_, k) => k % 2 === axis)));
+/** The squares of corners x, y, x, y, ….
+ * @type {(corners: number[]) => Squares} */
+report.squaresOf = (corners) => {
+  const [x, y] = [0, 1].map((axis) => corners.filter((_, k) => k % 2 === axis));
+  return report.squares(x, y);
+};
 
 /* The tints in a layer of the map, a group of SVG in the coordinates of its points. Names stand where kinds of text are
  * at home, whichever tints are drawn. */

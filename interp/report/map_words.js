@@ -8,7 +8,8 @@ report.mapWords = (() => {
   /* Words before what is found that belong to it. */
   const LITTLE = /(?:\b(?:tokens|mostly|in|parts|of|after|before) )*\S*$/;
 
-  /* What it fires on: its senses, unless a search has found only a rule of them all. */
+  /** What it fires on: its senses, unless a search has found only a rule of them all.
+   * @type {(latent: number) => Child} */
   function ruleOf(latent) {
     const told = report.captions.brief(latent);
     const isFound = (text) => report.search.parted(state.terms, "rule", text).length > 1;
@@ -20,13 +21,15 @@ report.mapWords = (() => {
 
   const markFound = (element) => ["rule", "label"].some((field) => report.search.markIn(state.terms, field, element));
 
-  /* The token that a search has found, and its share of the firings; null where it has found none. */
+  /** The token that a search has found, and its share of the firings; null where it has found none.
+   * @type {(latent: number) => HTMLElement} */
   function foundOn(latent) {
     const k = report.search.place(state.terms, latent);
     return k < 0 ? null : h("small.muted", null, report.search.onToken(latent, k));
   }
 
-  /* The rule of a feature in the list. */
+  /** The rule of a feature in the list.
+   * @type {(latent: number) => HTMLElement} */
   function listed(latent) {
     const rule = h("div.rule", null, ruleOf(latent));
     if (state.query && !rule.querySelector(".of-lead")) {
@@ -37,9 +40,10 @@ report.mapWords = (() => {
     return rule;
   }
 
-  /* The element of its name beside its point: what the list says of it, without the words that most rules begin with,
+  /** The element of its name beside its point: what the list says of it, without the words that most rules begin with,
    * and without the letters of its senses, of which only the first may fit; of one that a search has found, first what
-   * it has found, marked. */
+   * it has found, marked.
+   * @type {(latent: number) => HTMLElement} */
   function nameOf(latent) {
     const element = h("span.own", null, ruleOf(latent));
     const [first] = textsOf(element);

@@ -38,8 +38,10 @@ report.notes = (() => {
     }
   }
 
-  /* The notes of a mapping, each with its non-empty fields; a TypeError for an invalid note. */
+  /** The notes of a mapping, each with its non-empty fields; a TypeError for an invalid note.
+   * @type {(mapping: any) => Record<number, Note>} */
   function checked(mapping) {
+    /** @type {Record<string, Note>} */
     const notes = {};
     for (const [latent, note] of Object.entries(mapping)) {
       if (!/^\d+$/.test(latent) || Number(latent) >= latents) {
@@ -54,7 +56,8 @@ report.notes = (() => {
     return notes;
   }
 
-  /* edits: latent → [its note before, its note now]. */
+  /** edits: latent → [its note before, its note now].
+   * @type {(edits: Record<number, [before: Note, now: Note]>) => void} */
   function keep(edits) {
     try {
       if (write) write(edits);
@@ -87,12 +90,14 @@ report.notes = (() => {
     unsaved = null;
   }
 
-  /* From now on pass each change to `writer` instead of to this browser; it calls `replace` when it has stored them. */
+  /** From now on pass each change to `writer` instead of to this browser; it calls `replace` when it has stored them.
+   * @type {(writer: (edits: Record<number, [before: Note, now: Note]>) => void) => void} */
   function keepWith(writer) {
     write = writer;
   }
 
-  /* Show these notes, which are stored, with all changes made so far. */
+  /** Show these notes, which are stored, with all changes made so far.
+   * @type {(notes: Record<number, Note>) => void} */
   function replace(notes) {
     kept = checked(notes);
     repaint();
@@ -100,8 +105,10 @@ report.notes = (() => {
     for (const listener of listeners) listener();
   }
 
+  /** @type {(latent: number) => Note} */
   const of = (latent) => kept[latent] ?? { star: false, label: "", note: "" };
 
+  /** @type {(latent: number, fields: Partial<Note>) => void} */
   function set(latent, fields) {
     const before = of(latent);
     kept = checked({ ...kept, [latent]: { ...before, ...fields } });
@@ -109,22 +116,27 @@ report.notes = (() => {
     keep({ [latent]: [before, of(latent)] });
   }
 
+  const latentsKept = () => Object.keys(kept).map(Number);
   const starred = () => Object.values(kept).filter(({ star }) => star).length;
 
-  /* Whether a latent has a label or a note of the reader's own. */
+  /** Whether a latent has a label or a note of the reader's own.
+   * @type {(latent: number) => boolean} */
   const isNoted = (latent) => Boolean(of(latent).label || of(latent).note);
 
   const exported = () => JSON.stringify({ format: FORMAT, features: key, notes: kept }, null, 1);
 
-  /* Add the notes of an exported text; they replace those of a latent that has some. */
+  /** Add the notes of an exported text; they replace those of a latent that has some.
+   * @type {(text: string) => void} */
   function add(text) {
-    let imported, edits;
+    let imported;
+    /** @type {Record<string, [before: Note, now: Note]>} */
+    let edits;
     try {
       imported = JSON.parse(text);
       if (imported?.format !== FORMAT) throw new TypeError("it is not an export of this page");
       if (imported.features !== key) throw new TypeError("it belongs to other features");
       const added = checked(imported.notes);
-      edits = Object.fromEntries(Object.entries(added).map(([latent, note]) => [latent, [of(latent), note]]));
+      edits = Object.fromEntries(Object.entries(added).map(([latent, note]) => [latent, [of(Number(latent)), note]]));
       kept = { ...kept, ...added };
     } catch (error) {
       return trouble(`No notes were imported: ${error.message}.`);
@@ -144,8 +156,9 @@ report.notes = (() => {
     for (const each of document.querySelectorAll(".notes, .mine > li")) each.show();
   }
 
-  /* The fields of one feature: the star with the label, and the note, which is as high as what is written. On a phone a
-   * button opens both. */
+  /** The fields of one feature: the star with the label, and the note, which is as high as what is written. On a phone
+   * a button opens both.
+   * @type {(latent: number) => { label: HTMLElement, note: HTMLElement }} */
   function editor(latent) {
     const onclick = () => {
       set(latent, { star: !of(latent).star });
@@ -198,10 +211,10 @@ report.notes = (() => {
   }
 
   /* The notes as lines of text, each with its feature, what the page says of it, and its label and note. */
-  const inText = () => Object.entries(kept).map(([latent, { label, note }]) => [
+  const inText = () => latentsKept().map((latent) => [
     latent,
     ...[judgedElements(latent), report.captions.inBrief(latent)].map((said) => h("span", null, said).textContent),
-    label, note.replaceAll("\n", " ")].join("\t")).join("\n");
+    of(latent).label, of(latent).note.replaceAll("\n", " ")].join("\t")).join("\n");
 
   /* A row of the list: the label as its heading, the feature with its verdict, what it fires on and its strongest
    * firing, beside the note. */
@@ -272,13 +285,14 @@ report.notes = (() => {
     /* A row whose star is taken away stays, so that it can have it back, until the list is opened anew. */
     const paint = () => {
       const shown = Array.from(rows.children);
-      const added = Object.keys(kept).filter((each) => !shown.some(({ dataset }) => dataset.latent === each));
+      const isShown = (latent) => shown.some(({ dataset }) => Number(dataset.latent) === latent);
+      const added = latentsKept().filter((each) => !isShown(each));
       rows.append(...added.map((latent) => row(latent, removed)));
       if (added.length) sort();
       const where = write ? "in the run folder" : "in this browser alone: export it to keep or send it";
       about.textContent = `${rows.childElementCount ? "" : "Nothing yet. "}Star a feature in its row or on its page, `
         + `and label or note it there or here; it stays ${where}.`;
-      save.disabled = copy.disabled = !Object.keys(kept).length;
+      save.disabled = copy.disabled = !latentsKept().length;
       begin.parentElement.hidden = rows.childElementCount > 0;
       sorting.hidden = rows.childElementCount < 2;
       repaint();
@@ -309,12 +323,13 @@ report.notes = (() => {
     return Object.assign(element, { show });
   }
 
-  /* Links to the features in the table that are starred or noted, if there are any. */
+  /** Links to the features in the table that are starred or noted, if there are any.
+   * @type {() => HTMLElement} */
   function links() {
     const place = h("span.noted");
     const link = (n, name) => (n ? h("a", { href: `#features?${name}=1` }, `${format.count(n)} ${name}`) : "");
     const paint = () => {
-      const n = Object.keys(kept).filter(isNoted).length;
+      const n = latentsKept().filter(isNoted).length;
       place.replaceChildren(link(starred(), "starred"), starred() && n ? " · " : "", link(n, "noted"));
     };
     listeners.push(paint);
@@ -331,6 +346,7 @@ report.notes = (() => {
     },
   };
 
+  /** @type {(listener: () => void) => number} */
   const listen = (listener) => listeners.push(listener);
   return { of, set, isNoted, add, exported, editor, links, keepWith, replace, listen, view };
 })();

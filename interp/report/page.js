@@ -12,11 +12,13 @@ report.views = {};
 report.columns = /** @type {TableColumns} */ ({});
 report.order = /** @type {number[]} */ ([]);
 
+/** @type {(name: string, data: any) => void} */
 function receive(name, data) {
   report.data[name] = data;
 }
 
-/* Say what is wrong above the page, until that is closed; "" says that it no longer is. */
+/** Say what is wrong above the page, until that is closed; "" says that it no longer is.
+ * @type {(text: string) => void} */
 function trouble(text) {
   const line = document.getElementById("trouble");
   line.hidden = !text;
@@ -63,7 +65,8 @@ function once(load) {
   };
 }
 
-/* Unpack the gzipped text of a script, with 15 bits per character (json_text.py). */
+/** Unpack the gzipped text of a script, with 15 bits per character (json_text.py).
+ * @type {(path: string, name: string) => Promise<string>} */
 async function unpack(path, name) {
   const FIRST = 0x100, BITS = 15;
   await loadScript(path);
@@ -256,11 +259,12 @@ const format = {
   shortVerdict: (name) => report.data.page.verdicts[name]?.short ?? format.verdict(name),
 };
 
-/* A token with its white space marked: the style draws ␣ on each space and ↵ and ⇥ where a line ends and a tab is,
+/** A token with its white space marked: the style draws ␣ on each space and ↵ and ⇥ where a line ends and a tab is,
  * and a run of at least `least` as one sign with their number, such as ␣×8, so that what is copied is the text itself.
  * Other control characters are shown by their pictures, stray bytes as parts of characters (bytes.js). isText: single
  * spaces are left as they are; lead: a first byte of the script around the token; whole: the token, if it stands on its
- * own, to tell of which characters it was seen to be a part. */
+ * own, to tell of which characters it was seen to be a part.
+ * @type {(token: string, least?: number, isText?: boolean, lead?: number, whole?: string) => Child[]} */
 function visible(token, least = 3, isText = false, lead = null, whole = null) {
   const kinds = { " ": "span.space", "\n": "span.mark.line", "\t": "span.mark.tab" };
   const picture = (c) => String.fromCharCode(0x2400 + c.charCodeAt());
@@ -274,7 +278,8 @@ function visible(token, least = 3, isText = false, lead = null, whole = null) {
   return token.replaceAll("\r", "").split(runs).filter(Boolean).flatMap(drawn);
 }
 
-/* Text that is drawn as a sign, with its number if there are several. */
+/** Text that is drawn as a sign, with its number if there are several.
+ * @type {(kind: string, exact: string, n: number) => HTMLElement} */
 const runElement = (kind, exact, n) =>
   h(`${kind}.run`, { "data-n": n, "--n": n }, h("span.exact", null, exact));
 
@@ -289,15 +294,17 @@ const NAMED_LETTERS = {
   Greek: "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧινοκρυχ",
 };
 
-/* The name of a token that is one of these; undefined for any other token. */
+/** The name of a token that is one of these; undefined for any other token.
+ * @type {(token: string) => string} */
 const scriptOf = (token) => {
   const letter = token.trim();
   if (letter.length !== 1) return undefined;
   return Object.keys(NAMED_LETTERS).find((name) => NAMED_LETTERS[name].includes(letter));
 };
 
-/* A token on its own, also where it is a single space; bdi keeps its writing direction to itself, and one with stray
- * bytes is read as its script is. lead: a first byte of the script of the tokens around it. */
+/** A token on its own, also where it is a single space; bdi keeps its writing direction to itself, and one with stray
+ * bytes is read as its script is. lead: a first byte of the script of the tokens around it.
+ * @type {(token: string, lead?: number) => HTMLElement} */
 function tokenElement(token, lead = null) {
   const parts = report.bytes.meaning(token, lead);
   const named = {
@@ -310,26 +317,31 @@ function tokenElement(token, lead = null) {
   return h(kind, named, visible(token, token.trim() ? 3 : 1, false, lead, token));
 }
 
-/* White space in words, for screen readers. */
+/** White space in words, for screen readers.
+ * @type {(text: string) => string} */
 const spelled = (text) => Array.from(text, (c) => ({ " ": "space", "\n": "line end", "\t": "tab" })[c] ?? c).join(" ");
 
-/* Details whose content `make` returns when they are first opened. */
+/** Details whose content `make` returns when they are first opened.
+ * @type {(kind: "details" | `details.${string}`, title: Child, make: () => Child) => HTMLElement} */
 function foldedElement(kind, title, make) {
   return h(kind, { ontoggle() {
-    if (this.open && this.childElementCount === 1) this.append(...[make()].flat(Infinity).filter(Boolean));
+    if (this.open && this.childElementCount === 1) this.append(...h("div", null, make()).childNodes);
   } }, h("summary", null, title));
 }
 
-/* The head of a table: a column without a name has an empty cell. */
+/** The head of a table: a column without a name has an empty cell.
+ * @type {(names: Child[]) => HTMLElement} */
 function headElement(names) {
   const cells = names.map((name) => (name ? h("th", { scope: "col" }, name) : h("td")));
   return h("thead", null, h("tr", null, cells));
 }
 
-/* The cell that names a row. */
+/** The cell that names a row.
+ * @type {(...name: Child[]) => HTMLElement} */
 const rowHead = (...name) => h("th", { scope: "row" }, name);
 
-/* A cell with a bar of this share of its width; hue: of the bar, where it is not the table's. */
+/** A cell with a bar of this share of its width; hue: of the bar, where it is not the table's.
+ * @type {(share: number, hue?: string) => HTMLElement} */
 const barCell = (share, hue = null) => h("td.bar", { "--share": share, "--hue": hue }, h("i"));
 
 /** A list of named values: [name, value], ….
@@ -337,17 +349,21 @@ const barCell = (share, hue = null) => h("td.bar", { "--share": share, "--hue": 
 const factsElement = (rows) =>
   h("dl.facts", null, rows.map(([name, value]) => h("div", null, h("dt", null, name), h("dd", null, value))));
 
+/** @type {(verdict: string) => string} */
 const hueOfVerdict = (verdict) => `var(--${verdict}, var(--unranked))`;
 
+/** @type {(verdict: string) => HTMLElement} */
 const verdictElement = (verdict) => h("span.verdict", { "--hue": hueOfVerdict(verdict) }, format.verdict(verdict));
 
-/* The note after the verdict of an unsure latent; null for a sure one. */
+/** The note after the verdict of an unsure latent; null for a sure one.
+ * @type {(latent: number) => HTMLElement} */
 function unsureElement(latent) {
   const title = "the interval of its probability includes ½";
   return report.selection.isUnsure(latent) ? h("span.muted", { title }, ", unsure") : null;
 }
 
-/* Its verdict, whether it is unsure, and the probability that it has one meaning. */
+/** Its verdict, whether it is unsure, and the probability that it has one meaning.
+ * @type {(latent: number) => HTMLElement[]} */
 function judgedElements(latent) {
   const { columns, verdictOf } = report.selection;
   const one = columns.monosemanticity[latent];
@@ -355,13 +371,16 @@ function judgedElements(latent) {
     one === null ? null : h("span.muted", { title: "probability of one meaning" }, ` ${format.fixed(one)}`)];
 }
 
-/* The same, with the meaning of the verdict. */
+/** The same, with the meaning of the verdict.
+ * @type {(verdict: string) => HTMLElement} */
 const verdictTerm = (verdict) => h("span.verdict", { "--hue": hueOfVerdict(verdict) }, term(format.verdict(verdict)));
 
+/** @type {(latent: number, ...text: Child[]) => HTMLElement} */
 const featureLink = (latent, ...text) =>
   h("a", { href: `#feature/${latent}` }, ...(text.length ? text : [String(latent)]));
 
-/* A point with its interval on a line from 0 to 1. */
+/** A point with its interval on a line from 0 to 1.
+ * @type {(at: number, low: number, high: number) => HTMLElement} */
 function intervalElement(at, low, high) {
   if (at === null || at === undefined) return h("span.muted", null, "–");
   const bounds = low === null || low === undefined ? "" : ` (${format.fixed(low)} to ${format.fixed(high)})`;

@@ -2,8 +2,9 @@
  * corners, x, y, x, y, …. */
 "use strict";
 
-/* Index points by the squares of a grid: nearest(x, y, within) returns the nearest one, −1 if none is within that
- * distance; inBox(left, bottom, right, top) returns how many lie in a box. */
+/** Index points by the squares of a grid: nearest(x, y, within) returns the nearest one, −1 if none is within that
+ * distance; inBox(left, bottom, right, top) returns how many lie in a box.
+ * @type {(x: ArrayLike<number>, y: ArrayLike<number>) => Squares} */
 report.squares = (x, y) => {
   const n = x.length,
     side = Math.min(Math.max(Math.ceil(Math.sqrt(n / 2)), 1), 1024);
@@ -49,7 +50,8 @@ report.squares = (x, y) => {
   return { nearest, inBox, box: [left, right, bottom, top] };
 };
 
-/* The points inside a polygon of corners x, y, x, y, …. */
+/** The points inside a polygon of corners x, y, x, y, ….
+ * @type {(corners: number[], x: ArrayLike<number>, y: ArrayLike<number>) => number[]} */
 report.inside = (corners, x, y) => {
   const found = [];
   for (let i = 0; i < x.length; i++) {
@@ -63,7 +65,8 @@ report.inside = (corners, x, y) => {
   return found;
 };
 
-/* The part of a polygon of corners x, y, x, y, … within a box [left, right, bottom, top]. */
+/** The part of a polygon of corners x, y, x, y, … within a box [left, right, bottom, top].
+ * @type {(corners: number[], box: number[]) => number[]} */
 report.clipped = (corners, [left, right, bottom, top]) => {
   let part = Array.from({ length: corners.length / 2 }, (_, k) => corners.slice(2 * k, 2 * k + 2));
   for (const [axis, end, side] of [[0, left, 1], [0, right, -1], [1, bottom, 1], [1, top, -1]]) {
@@ -79,7 +82,8 @@ report.clipped = (corners, [left, right, bottom, top]) => {
   return part.flat();
 };
 
-/* The centre of mass of a polygon of corners x, y, x, y, …; undefined if it has no area. */
+/** The centre of mass of a polygon of corners x, y, x, y, …; undefined if it has no area.
+ * @type {(corners: number[]) => number[]} */
 report.centre = (corners) => {
   let [area, x, y] = [0, 0, 0];
   for (let k = 0, last = corners.length - 2; k < corners.length; last = k, k += 2) {
@@ -93,7 +97,6 @@ report.centre = (corners) => {
 };
 
 /** Whether a line between two points crosses a box [left, top, right, bottom], or ends in it.
- *
  * @type {(line: number[][], box: number[]) => boolean} */
 report.crosses = ([from, to], [left, top, right, bottom]) => {
   let [first, last] = [0, 1]; // the shares of the line between which it may lie within
@@ -112,13 +115,14 @@ report.meet = ([a, b], [c, d]) => {
   return side(a, b, c) !== side(a, b, d) && side(c, d, a) !== side(c, d, b);
 };
 
-/* Contours of where each of some groups of points is at home: of its density times its share of the density of all, as
+/** Contours of where each of some groups of points is at home: of its density times its share of the density of all, as
  * a share of the largest such value. Where two groups are at home, the one whose share is larger has the place, so that
  * no two contours lie over each other.
  *
  * groups: the x and y of the points of each; levels: shares of the largest value; all: the x and y of all points, by
  * default those of the groups. Returns for each group and level its closed lines as paths, in the coordinates of the
- * points, by marching squares over blurred grids. Lines around fewer than FEW of the points of a group are left out. */
+ * points, by marching squares over blurred grids. Lines around fewer than FEW of the points of a group are left out.
+ * @type {(groups: Points[], levels: number[], all?: Points) => string[][][]} */
 report.contours = (groups, levels, all = groups[0]) => {
   const SIDE = 64,
     BLUR = 4,

@@ -8,7 +8,8 @@
  * view: { x, y } of the centre, pixels per unit, and the diameter of a point, all in the canvas's own pixels. */
 "use strict";
 
-/* The coordinates of points as x, y, x, y, …. */
+/** The coordinates of points as x, y, x, y, ….
+ * @type {(points: Points) => Float32Array} */
 report.pairs = ({ x, y }) => Float32Array.from({ length: 2 * x.length }, (_, k) => (k % 2 ? y : x)[k >> 1]);
 
 report.points = (canvas, positions) => {

@@ -6,6 +6,7 @@
 const preferences = (() => {
   const chosen = new Map();
 
+  /** @type {(name: string) => string} */
   function get(name) {
     try {
       return chosen.get(name) ?? localStorage.getItem(`interp-${name}`);
@@ -14,6 +15,7 @@ const preferences = (() => {
     }
   }
 
+  /** @type {(name: string, text: string) => void} */
   function set(name, text) {
     chosen.set(name, text);
     try {

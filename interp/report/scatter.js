@@ -80,6 +80,7 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
     redraw();
   }
 
+  /** @type {(px: number, py: number) => [x: number, y: number]} */
   const toData = (px, py) => [view.x + (px - width / 2) / view.scale, view.y - (py - height / 2) / view.scale];
   const toPixels = (dx, dy) => [(dx - view.x) * view.scale + width / 2, (view.y - dy) * view.scale + height / 2];
   const near = (px, py, within = NEAR) => grid.nearest(...toData(px, py), within / view.scale);

@@ -27,7 +27,7 @@ report.search = (() => {
 
   const escaped = (text) => text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
 
-  function term([whole, field, quoted, plain]) {
+  function term(/** @type {RegExpMatchArray} */ [whole, field, quoted, plain]) {
     if (/^#\d+$/.test(whole)) return { latent: Number(whole.slice(1)) };
     const isOfToken = lower(field ?? "") === "tok";
     const exact = isOfToken && quoted === undefined
@@ -42,6 +42,7 @@ report.search = (() => {
   }
 
   const TERM = /(?:(tok|rule|label|note):)?(?:"([^"]+)"?|((?:(?<=tok:) )?[^\s"]+))/gi;
+  /** @type {(query: string) => Term[]} */
   const parse = (query) => Array.from(query.matchAll(TERM), term);
 
   /* The tokens that a rule names. */
@@ -75,7 +76,9 @@ report.search = (() => {
   }
   window.addEventListener("load", () => loadTable().then(() => prepare()));
 
+  /** @type {(each: Term, token: string) => boolean} */
   const isToken = ({ text, quoted }, token) => (quoted ? token : token.trim()) === text;
+  /** @type {(each: Term, text: string) => boolean} */
   const isIn = (each, text) => (each.number ? text.search(each.word) >= 0 : text.includes(each.text));
   const asWord = (each, text, whole) => (text.search(each.word) >= 0 ? whole : isIn(each, text) ? 1 : 0);
 
@@ -95,7 +98,8 @@ report.search = (() => {
     return named.some((text) => ` ${headOf(text)} `.includes(` ${words} `));
   }
 
-  /* Whether an example is stored of the firings on a token of its list, the commonest of which has rank 0. */
+  /** Whether an example is stored of the firings on a token of its list, the commonest of which has rank 0.
+   * @type {(i: number, rank: number) => boolean} */
   const isStored = (i, rank) => Boolean(columns.stored[i] & (1 << rank));
 
   /* 6 to 7: the token that is its whole rule, by the share of its firings on it; 5: its number; 3 to 5: a token that
@@ -125,8 +129,9 @@ report.search = (() => {
     return most;
   }
 
-  /* How well a latent matches all the terms; 0 if it lacks one. Of equals, the one whose rule or label has the larger
-   * F1 is better. */
+  /** How well a latent matches all the terms; 0 if it lacks one. Of equals, the one whose rule or label has the larger
+   * F1 is better.
+   * @type {(terms: Term[], i: number) => number} */
   function quality(terms, i) {
     let sum = 0;
     for (const each of terms) {
@@ -137,7 +142,8 @@ report.search = (() => {
     return sum + (isTogether(terms, i) ? TOGETHER * terms.length : 0) + OF_F1 * (columns.f1[i] ?? 0);
   }
 
-  /* A text of one field, split so that every second piece is a match. The tokens that a rule names are matched too. */
+  /** A text of one field, split so that every second piece is a match. The tokens that a rule names are matched too.
+   * @type {(terms: Term[], field: string, text: string) => string[]} */
   function parted(terms, field, text) {
     const isNamed = (each) => field === "rule" && each.field === "tok";
     const fitting = terms.filter((each) => each.text && (!each.field || each.field === field || isNamed(each)));
@@ -148,11 +154,13 @@ report.search = (() => {
     return text.split(new RegExp(`(${patterns.join("|")})`, "iu"));
   }
 
-  /* A text of one field with its matches marked. */
+  /** A text of one field with its matches marked.
+   * @type {(terms: Term[], field: string, text: string) => Child[]} */
   const marked = (terms, field, text) =>
     parted(terms, field, text).map((piece, k) => (k % 2 ? h("mark", null, piece) : piece));
 
-  /* Mark in an element what matches in its text, as a text of one field; false if nothing does. */
+  /** Mark in an element what matches in its text, as a text of one field; false if nothing does.
+   * @type {(terms: Term[], field: string, element: Element) => boolean} */
   function markIn(terms, field, element) {
     const nodes = textsOf(element).filter(({ parentElement }) => !parentElement.matches(".muted"));
     const matches = [];
@@ -175,8 +183,9 @@ report.search = (() => {
     return matches.length > 0;
   }
 
-  /* The index of the token that shows the match: of those that are a term, else of those that hold one, the first of
-   * which an example is stored, or else the first; −1 if no token shows it. */
+  /** The index of the token that shows the match: of those that are a term, else of those that hold one, the first of
+   * which an example is stored, or else the first; −1 if no token shows it.
+   * @type {(terms: Term[], i: number) => number} */
   function place(terms, i) {
     const fitting = terms.filter((each) => each.text && (!each.field || each.field === "tok"));
     for (const suits of [isToken, isIn]) {
@@ -187,13 +196,15 @@ report.search = (() => {
     return -1;
   }
 
-  /* The share of a latent's firings that are on a token of its list, and the token. */
+  /** The share of a latent's firings that are on a token of its list, and the token.
+   * @type {(i: number, rank: number) => Child[]} */
   function onToken(i, rank) {
     const share = columns.token_shares[i][rank];
     return [`${format.notable(share)} on `, tokenElement(columns.tokens[i][rank])];
   }
 
-  /* The `most` latents that match a query best; of equals, those first that come first in the recommended order. */
+  /** The `most` latents that match a query best; of equals, those first that come first in the recommended order.
+   * @type {(query: string, most: number) => { n: number, first: number[] }} */
   function best(query, most) {
     const terms = parse(query);
     const found = terms.length ? order.map((i) => [quality(terms, i), i]).filter(([score]) => score) : [];

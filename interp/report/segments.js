@@ -38,7 +38,8 @@ report.segments = (() => {
 
   const ofSense = (k, ...said) => h("span.of-lead", null, report.examples.senseMark(k, null), JOINED, said);
 
-  /* What describes a sense: its rule if that holds, else what its firings share. */
+  /** What describes a sense: its rule if that holds, else what its firings share.
+   * @type {(sense: Sense) => Rule} */
   const describedBy = ({ rule, holds, common }) => (holds ? rule : common[0] ?? []);
 
   /** A rule in short, with all of it as its tip where a line may cut it.

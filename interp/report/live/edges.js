@@ -30,7 +30,8 @@ report.edges = (() => {
     return other !== undefined;
   }
 
-  /* Read the edges at a token. pinned: latents of the run's own hook, chosen if they are among the ends. */
+  /** Read the edges at a token. pinned: latents of the run's own hook, chosen if they are among the ends.
+   * @type {(text: string, position: number, pinned: Iterable<number>) => Promise<void>} */
   async function read(text, position, pinned) {
     if (!(await ready())) return;
     asked = { text, position };

@@ -5,7 +5,8 @@
 report.grid = (() => {
   const LEAST = 0.1;
 
-  /* Shade an element by a value, deepest at ±most. An effect has a sign, a strength does not. */
+  /** Shade an element by a value, deepest at ±most. An effect has a sign, a strength does not.
+   * @type {(element: HTMLElement, value: number, most: number, isSigned: boolean) => void} */
   function paint(element, value, most, isSigned) {
     const isOn = value !== undefined && value !== 0;
     const share = isOn ? Math.min(Math.max(Math.abs(value) / most, LEAST), 1) : 0;

@@ -1,7 +1,8 @@
 /* What a page served by `interp explore` has in addition: answers from the model, and notes kept in the run folder. */
 "use strict";
 
-/* Ask the server; throw an Error that says why it does not answer. */
+/** Ask the server; throw an Error that says why it does not answer.
+ * @type {(name: string, asked?: any, options?: RequestInit) => Promise<any>} */
 async function ask(name, asked, options = {}) {
   const posted = asked && {
     method: "POST",
@@ -19,7 +20,8 @@ async function ask(name, asked, options = {}) {
   return found;
 }
 
-/* Say in a place of the page why the model did not answer. */
+/** Say in a place of the page why the model did not answer.
+ * @type {(place: HTMLElement, error: Error) => void} */
 const showError = (place, error) => place.replaceChildren(h("p.missing", { role: "alert" }, `${error.message}.`));
 
 (() => {

@@ -177,7 +177,7 @@ report.steering = (() => {
 })();
 
 /* Underline the tokens whose loss rises without the feature, and in the other hue those whose loss falls. */
-report.examples.onopen = async (latent, [, row], text, facts) => {
+report.examples.onopen = async (latent, /** @type {Example} */ [, row], text, facts) => {
   const { n_ctx } = report.data.page,
     MOST = 1,
     LEAST = 0.02;

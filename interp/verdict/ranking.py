@@ -109,6 +109,7 @@ def rank_features(
     latents: Sequence[int] | int | None = None,
     part: tuple[int, int] = (0, 1),
     n_shifts: int = N_SHIFTS,
+    nulls: int | None = None,
     seed: int = 0,
     use_labels: bool = False,
     judge_faint: bool = False,
@@ -132,6 +133,7 @@ def rank_features(
     latents (`CodedText.team`) are divided among them, and each process gets the whole table.
     part: (rank, count), to rank only every count-th of the latents; `join_rankings` makes one table of all parts.
     n_shifts: circular shifts of the text, which give the null of each measure. Two suffice (`RankingConfig`).
+    nulls: another name for `n_shifts`, whose value is not used if this is given.
     seed: of the shifts, and of the firings that are compared.
     use_labels: let explanations name the corpus's labels; verdicts never use them.
     judge_faint: test faint latents too, which have almost no effect, and give them a verdict like any other.
@@ -146,7 +148,9 @@ def rank_features(
     """
     if not isinstance(features, FeatureStore):
         raise TypeError(f"features is a {type(features).__name__}: open it first, FeatureStore.open(folder)")
-    config = RankingConfig(n_shifts=n_shifts, seed=seed, use_labels=use_labels, judge_faint=judge_faint)
+    config = RankingConfig(
+        n_shifts=n_shifts if nulls is None else nulls, seed=seed, use_labels=use_labels, judge_faint=judge_faint
+    )
     chosen = _choose_latents(latents, features.d_sae)
     check_labels(features, labels, needed=config.use_labels)
     if twin is not None:

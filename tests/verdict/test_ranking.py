@@ -328,7 +328,7 @@ def test_a_twin_is_evidence_and_changes_no_verdict(world, labelled, plain, tmp_p
 def test_the_codes_are_read_twice_and_the_same_again_give_the_same(labelled, plain, rows_read):
     """Once for all evidence and samples, once for the rules of latents and senses."""
     assert (plain.n_senses > 1).any() and sum(rows_read) == 2 * len(labelled.codes)
-    again = rank_features(labelled, latents=[0])
+    again = rank_features(labelled, nulls=2, latents=[0])
     assert again.equals(rank_features(labelled, n_shifts=2, latents=[0]))
 
 

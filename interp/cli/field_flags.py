@@ -44,25 +44,25 @@ class FieldFlags:
         for config_class in self.classes():
             docs = field_docs(config_class)
             hints = field_types(config_class)
-            for given in fields(config_class):
-                if given.name in (*taken, *parameters):
+            for field in fields(config_class):
+                if field.name in (*taken, *parameters):
                     continue
-                hint = hints[given.name]
+                hint = hints[field.name]
                 is_switch = hint is bool and not self.as_text
-                flag = f"--{given.name.replace('_', '-')}"
+                flag = f"--{field.name.replace('_', '-')}"
                 if is_switch:
                     flag += f"/--no-{flag[2:]}"
-                help = docs.get(given.name, "").split(". ")[0].removesuffix(".")
-                if self.default and not is_switch and given.default not in (MISSING, ()):
-                    help += f" (default: {self.default.format(to_toml_value(given.default))})"
+                help = docs.get(field.name, "").split(". ")[0].removesuffix(".")
+                if self.default and not is_switch and field.default not in (MISSING, ()):
+                    help += f" (default: {self.default.format(to_toml_value(field.default))})"
                 metavar = None
                 annotation = hint
                 if self.as_text or not (is_switch or get_origin(hint) is Literal):
                     metavar = f"<{type_name(hint)}>"
                     annotation = list[str] if get_origin(hint) in (tuple, Sequence) else str
                 option = Option(flag, metavar=metavar, help=help)
-                parameters[given.name] = inspect.Parameter(
-                    given.name,
+                parameters[field.name] = inspect.Parameter(
+                    field.name,
                     inspect.Parameter.KEYWORD_ONLY,
                     default=None,
                     annotation=Annotated[annotation | None, option],
@@ -75,13 +75,13 @@ def with_field_flags(command: Callable[..., None]) -> Callable[..., None]:
     parameters = dict(inspect.signature(command).parameters)
     if (settings := parameters.pop("settings", None)) is None:
         return command
-    [given] = get_args(settings.annotation)[1:]
-    flags = given.parameters(parameters)
+    [field_flags] = get_args(settings.annotation)[1:]
+    flags = field_flags.parameters(parameters)
 
     @functools.wraps(command)
     def with_flags(**values: Any) -> None:
         texts = {flag.name: values.pop(flag.name) for flag in flags}
-        settings = given.checked({name: _value(text) for name, text in texts.items() if text is not None})
+        settings = field_flags.checked({name: _value(text) for name, text in texts.items() if text is not None})
         command(settings=settings, **values)
 
     with_flags.__signature__ = inspect.Signature([*parameters.values(), *flags])  # type: ignore[attr-defined]
@@ -93,9 +93,9 @@ def settings_of(config_class: type, settings: Mapping[str, Any]) -> dict[str, An
     return {each.name: settings[each.name] for each in fields(config_class) if each.name in settings}
 
 
-def _value(given: bool | str | list[str]) -> Any:
+def _value(flag: bool | str | list[str]) -> Any:
     """Return the value of a field: of a list, all items, from one text, `[0, 1]`, or one text each."""
-    if isinstance(given, list):
-        items = [toml_value(text) for text in given]
+    if isinstance(flag, list):
+        items = [toml_value(text) for text in flag]
         return items[0] if len(items) == 1 and isinstance(items[0], list) else items
-    return toml_value(given) if isinstance(given, str) else given
+    return toml_value(flag) if isinstance(flag, str) else flag

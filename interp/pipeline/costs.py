@@ -21,7 +21,7 @@ from interp.pipeline.sections import LoadedSAESection
 from interp.storage.addresses import address_of
 
 USUAL_L0 = 32
-"""Assumed latents per token, for an architecture whose configuration does not set it."""
+"""Assumed latents per token, for an architecture whose configuration has no `expected_l0`."""
 _CHARACTERS_A_TOKEN = 0.28, -0.94
 """Characters per token, as slope and intercept in log₂ of the vocabulary; fitted to vocabularies of 1,024 to 49,152
 entries."""
@@ -214,9 +214,7 @@ class Sizes:
 
     @property
     def l0(self) -> int:
-        sae: Any = self.config.sae
-        target = sae.target_l0 if getattr(sae, "penalty", None) == "target_l0" else None
-        return math.ceil(getattr(sae, "k", None) or target or USUAL_L0)
+        return math.ceil(getattr(self.config.sae, "expected_l0", None) or USUAL_L0)
 
     def forward_cost(self, tokens: float, *, before: float = 0, after: float = 0) -> Cost:
         """Return the cost of forward passes over `tokens` tokens: `before` passes of the part up to the hooks, and

@@ -282,9 +282,9 @@ def _train_together(sources: Sequence[TrainingRows], runs: list[TrainingRun], cl
     part = (mesh.data.rank, mesh.data.count)
     batches = store.batches(hooks, least_done.config.batch_size, seed=least_done.config.seed, epochs=None, part=part)
     widths = [sum(map(store.d, source.hook_names)) for source in sources]
-    if least_done.reader:
+    if least_done.reader_state:
         # A run resumes on the same store, whose rows come in the same order whichever hooks are read beside its own.
-        batches.load_state_dict({**least_done.reader, "source": batches.state_dict()["source"]})
+        batches.load_state_dict({**least_done.reader_state, "source": batches.state_dict()["source"]})
     step = least_done.learner.steps_done
     clock.steps += step
     for run in runs:

@@ -70,7 +70,8 @@ class TrainingRun:
         self.shards = source.mesh.shards
         self._learner: Learner | None = None
         self.sae: SAE | None = None
-        self.reader: dict[str, Any] = {}
+        self.reader_state: dict[str, Any] = {}
+        """The state of the batches at its checkpoint."""
         self.last: StepResult | None = None
         self._rows: list[Row] = []
         self._seconds = 0.0
@@ -116,7 +117,7 @@ class TrainingRun:
                 if state["sha256"][i] != _digest_of(part):
                     raise DamagedError(f"{checkpoint} is altered: {_REMEDY}")
         self.learner.load_state(tensors, state["learner"])
-        self.reader = state["reader"]
+        self.reader_state = state["reader"]
         self._rows = state["rows"]
         self._seconds = state["seconds"]
         if self.writes_to is not None:

@@ -9,9 +9,10 @@ from interp.pipeline.costs import Cost, Sizes, Speed
 from interp.pipeline.execution import run_stages
 from interp.pipeline.plan import Plan
 from interp.pipeline.stages import STAGES
-from interp.sae.architectures.thresholds import JumpReLUConfig
+from interp.sae import JumpReLUConfig, MatchingPursuitConfig, MatryoshkaConfig, ReLUConfig
 from tests.tiny import TINY
 
+SHARED = {"d_sae": 64, "tokens": 1000}
 SPEED = Speed(float32_rate=100.0, bfloat16_rate=400.0, memory=50.0, pace=2.0)
 
 
@@ -51,10 +52,20 @@ def test_what_a_run_leaves_on_disk_is_what_was_planned(tiny_run):
     assert Sizes(TINY).rows == TINY.harvest.tokens and Sizes(TINY).d_sae == TINY.sae.d_sae
 
 
-@pytest.mark.parametrize(("penalty", "l0"), [("target_l0", 20), ("l0", 32)])
-def test_scans_are_planned_for_the_latents_that_training_aims_at(penalty, l0):
-    config = JumpReLUConfig(d_sae=64, tokens=1000, target_l0=19.5, penalty=penalty)
-    assert Sizes(TINY.replace(sae=config)).l0 == l0 and Sizes(TINY).l0 == TINY.sae.k
+@pytest.mark.parametrize(
+    ("config", "l0"),
+    [
+        (JumpReLUConfig(**SHARED, target_l0=19.5), 20),
+        (JumpReLUConfig(**SHARED, target_l0=19.5, penalty="l0"), 32),
+        (MatchingPursuitConfig(**SHARED, k=5), 5),
+        (MatryoshkaConfig(**SHARED, k=7), 7),
+        (ReLUConfig(**SHARED), 32),
+        (TINY.sae, TINY.sae.k),
+    ],
+    ids=lambda value: getattr(value, "architecture", value),
+)
+def test_scans_are_planned_for_the_latents_that_training_aims_at(config, l0):
+    assert Sizes(TINY.replace(sae=config)).l0 == l0
 
 
 def test_the_seconds_follow_the_tokens_and_the_latents():

@@ -94,6 +94,10 @@ class MatchingPursuitConfig(SAEConfig):
         if not self.unit_norm or self.skip or self.aux_coefficient or self.resample_at:
             raise InterpError("matching pursuit needs unit_norm=True, skip=False, aux_coefficient=0 and no resample_at")
 
+    @property
+    def expected_l0(self) -> float:
+        return self.k
+
     def encode(self, step: StepInputs) -> Encoded:
         """Return the latents that the steps picked, row by row, each with the sum of its values over all steps."""
         residual = step.centred

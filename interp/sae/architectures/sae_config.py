@@ -124,6 +124,11 @@ class SAEConfig(CheckedFields):
         return self.peak_lr * min(1.0, (step + 1) / rise, left)
 
     @property
+    def expected_l0(self) -> float | None:
+        """Latents per row at which training aims; None if the config does not set their number."""
+        return None
+
+    @property
     def dead_tokens(self) -> int:
         return self.dead_after if self.dead_after is not None else max(self.batch_size, self.tokens // 40)
 

@@ -191,6 +191,10 @@ class JumpReLUConfig(SAEConfig):
         if self.penalty == "target_l0" and self.target_l0 > self.d_sae:
             raise InterpError(f"target_l0={self.target_l0} must be at most d_sae={self.d_sae}")
 
+    @property
+    def expected_l0(self) -> float | None:
+        return self.target_l0 if self.penalty == "target_l0" else None
+
     def initial_parameters(self, pre_std: float) -> dict[str, float]:
         firing = min(0.4, 25 * self.target_l0 / self.d_sae)
         begin = pre_std * NormalDist().inv_cdf(1 - firing) if self.threshold is None else self.threshold

@@ -121,6 +121,10 @@ class PickConfig(SAEConfig):
         if self.k_start is not None and self.k_start < self.k:
             raise InterpError(f"k_start={self.k_start} must be at least k={self.k}, to which k falls: raise it")
 
+    @property
+    def expected_l0(self) -> float:
+        return self.k
+
     def k_at(self, step: int, d_in: int) -> int:
         limit = min(round(_MOST_AT_START * d_in), self.d_sae)
         start = self.k_start if self.k_start is not None else max(self.k, min(2 * self.k, limit))

@@ -202,13 +202,15 @@ class AttributionGraph(GraphNodes):
         *,
         nodes: float = 0.8,
         edges: float = 0.98,
+        labels: Mapping[str, str] | None = None,
         overwrite: bool = False,
     ) -> None:
         """Write the pruned graph as JSON that the viewers of Neuronpedia and circuit-tracer read, and `load_graph`.
 
+        labels: names of nodes, by their `node_ids`.
         Raises ValueError if the file exists, unless `overwrite` is set."""
         check_output_file(path, overwrite=overwrite)
-        content = self.pruned(nodes, edges)._json(path, {})
+        content = self.pruned(nodes, edges)._json(path, labels or {})
         write_text(path, json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
 
     def to_html(

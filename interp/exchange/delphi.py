@@ -4,7 +4,7 @@ Delphi's `delphi.latents.LatentDataset(raw_dir=…)` reads a folder that contain
 
     FIRST_LAST.safetensors   the latents FIRST … LAST: `locations` [firing, 3] (sequence, position, latent − FIRST),
                              `activations` [firing] as float16, in token order, and the `tokens` [seq, pos]
-    config.json              the source of the model, as Delphi's CacheConfig
+    config.json              the sources of model and text, as Delphi's CacheConfig
 
 Cost: one pass over the codes per file. A file has at most FIRINGS_PER_FILE firings, unless one latent alone has more.
 Limits: Delphi does not count an activation below 10⁻⁵. An activation above 65,504 is out of the range of float16.
@@ -40,11 +40,13 @@ def write_delphi(
     out: str | Path,
     *,
     model_name: str,
+    dataset: str = "",
     overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> Path:
     """Write the folder of the hook below `out`, and return `out`.
     model_name: the name under which transformers finds the tokenizer.
+    dataset: the source of the text.
     overwrite: replace existing features of that hook.
 
     Raises ValueError if an activation exceeds the range of float16.
@@ -55,13 +57,15 @@ def write_delphi(
             f"an activation of {most:.4g} exceeds the range of float16, which Delphi stores: scale the dictionary"
         )
     folder = Path(out) / (re.sub(r"[^\w.-]+", "_", features.meta.get("hook_name", "")).lstrip(".") or UNNAMED)
-    made_of = {"kind": "Delphi", "features": scan_identity(features), "model_name": model_name}
+    made_of = {"kind": "Delphi", "features": scan_identity(features), "model_name": model_name, "dataset": dataset}
     with whole_folder(folder, made_of, overwrite=overwrite, editable=True) as new:
-        _write(features, table, new, model_name, progress)
+        _write(features, table, new, model_name, dataset, progress)
     return Path(out)
 
 
-def _write(features: FeatureStore, table: pd.DataFrame, folder: Path, model_name: str, progress: Progress) -> None:
+def _write(
+    features: FeatureStore, table: pd.DataFrame, folder: Path, model_name: str, dataset: str, progress: Progress
+) -> None:
     spans = latent_blocks(table["n_active"].fillna(0).to_numpy(np.int64), features.d_sae, FIRINGS_PER_FILE)
     for done, (first, stop) in enumerate(spans, 1):
         locations, activations = _firings(features, first, stop)
@@ -71,7 +75,7 @@ def _write(features: FeatureStore, table: pd.DataFrame, folder: Path, model_name
         write_tensors(folder / f"{first}_{stop - 1}.safetensors", tensors)
         progress(done, len(spans), "writing firings")
     sizes = {"n_tokens": features.tokens.numel(), "cache_ctx_len": features.n_ctx, "n_splits": len(spans)}
-    text = {"dataset_repo": "", "dataset_split": "", "dataset_name": "", "dataset_column": ""}
+    text = {"dataset_repo": dataset, "dataset_split": "", "dataset_name": "", "dataset_column": ""}
     write_json(folder / "config.json", {**text, **sizes, "ctx_len": features.n_ctx, "model_name": model_name})
 
 

@@ -20,9 +20,10 @@ UPSTREAM_STAGES = ("corpus", "model", "activations", "sae", "features")
 CARD_VERDICTS = (MONOSEMANTIC, POLYSEMANTIC, SINGLE_TOKEN)
 
 
-def write_hub_folder(run: ReadableRun, out: str | Path, *, overwrite: bool = False) -> Path:
+def write_hub_folder(run: ReadableRun, out: str | Path, *, license: str | None = None, overwrite: bool = False) -> Path:
     """Write the files for an upload to the folder `out`, and return it. Nothing is uploaded.
     run: a `Run` whose dictionary and features are finished.
+    license: the hub's name of a license, such as "mit", for the header of the card.
     overwrite: replace the files of another dictionary, and a card that was edited.
 
     Raises AttributeError for a run without a dictionary, and ValueError for a folder that contains other files.
@@ -35,7 +36,7 @@ def write_hub_folder(run: ReadableRun, out: str | Path, *, overwrite: bool = Fal
             shutil.copyfile(run.path_to("ranking"), new / "ranking.parquet")
         if run.has("features"):
             shutil.copyfile(run.path_to("features") / "features.parquet", new / "features.parquet")
-        write_text(new / "README.md", model_card(run))
+        write_text(new / "README.md", model_card(run, license=license))
     return Path(out)
 
 
@@ -56,12 +57,13 @@ def upload_to_hub(folder: str | Path, repo_id: str, *, private: bool = True) -> 
     return str(address)
 
 
-def model_card(run: ReadableRun) -> str:
+def model_card(run: ReadableRun, *, license: str | None = None) -> str:
     """Describe the dictionary: what it is, how it was made, its quality, and how far to trust its features."""
     sae = run.sae
     facts = run.provenance()
     head = ["---", "tags:", "- sparse-autoencoder", "- interpretability"]
     head += ["library_name: saelens"] if sae.preferred_format == "saelens" else []
+    head += [f"license: {license}"] if license else []
     lines = [*head, "---", "", f"# {sae!r}", ""]
     lines += [f"A sparse dictionary of {sae.d_sae:,} latents at `{run.hook_name}`.", ""]
     code = ["from interp import load_sae", "", 'sae = load_sae("FOLDER")']

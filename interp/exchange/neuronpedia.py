@@ -43,39 +43,41 @@ def write_neuronpedia(
     model_id: str,
     layer: int,
     sae_set: str,
+    dataset: str = "",
     overwrite: bool = False,
     progress: Progress = no_progress,
 ) -> Path:
     """Write all features that fire to the folder `out`, and return it.
     model_id, layer, sae_set: the name of the source on Neuronpedia.
+    dataset: the source of the text.
     overwrite: replace other features, or another source.
     Raises ValueError for a layer below 0."""
     if layer < 0:
         raise InterpError(f"layer={layer} must be 0 or more")
     named: dict[str, Any] = {"model_id": model_id, "layer": layer, "sae_set": sae_set}
-    made_of = {"kind": "Neuronpedia", "features": scan_identity(features), **named}
+    made_of = {"kind": "Neuronpedia", "features": scan_identity(features), **named, "dataset": dataset}
     with whole_folder(out, made_of, overwrite=overwrite, editable=True) as new:
-        _write(features, new, named, progress)
+        _write(features, new, named, dataset, progress)
     return Path(out)
 
 
-def _write(features: FeatureStore, out: Path, named: dict[str, Any], progress: Progress) -> None:
+def _write(features: FeatureStore, out: Path, named: dict[str, Any], dataset: str, progress: Progress) -> None:
     table = features.table().sort_values("latent")
     fires = table[table["n_active"] > 0]
     batches = [fires.iloc[start : start + FEATURES_PER_FILE] for start in range(0, len(fires), FEATURES_PER_FILE)]
     for number, rows in enumerate(batches):
-        batch = {**named, "sae_id_suffix": None, "features": _batch(features, rows)}
+        batch = {**named, "sae_id_suffix": None, "features": _batch(features, rows, dataset)}
         write_text(out / f"batch-{number}.json", json.dumps(batch, separators=(",", ":"), allow_nan=False))
         progress(number + 1, len(batches), "writing features")
     skipped = [int(latent) for latent in table["latent"][table["n_active"] == 0]]
     sparsity = {"log_sparsity": None, "skipped_indexes": skipped}
     write_json(out / "skipped_indexes.json", {**named, "layer": str(named["layer"]), **sparsity})
     sizes = {"n_prompts_total": features.meta["n_sequences"], "n_tokens_in_prompt": features.n_ctx}
-    settings = {**named, **sizes, "huggingface_dataset_path": "", "n_features_per_batch": FEATURES_PER_FILE}
+    settings = {**named, **sizes, "huggingface_dataset_path": dataset, "n_features_per_batch": FEATURES_PER_FILE}
     write_json(out / "run_settings.json", settings)
 
 
-def _batch(features: FeatureStore, rows: pd.DataFrame) -> list[dict[str, Any]]:
+def _batch(features: FeatureStore, rows: pd.DataFrame, dataset: str) -> list[dict[str, Any]]:
     first, last = int(rows["latent"].min()), int(rows["latent"].max())
     where = f"where latent between {first} and {last}"
     histograms = features.sql(f"select * from histograms {where} order by latent, bin").groupby("latent")
@@ -90,11 +92,11 @@ def _batch(features: FeatureStore, rows: pd.DataFrame) -> list[dict[str, Any]]:
             _activation(example, row, intervals, features.vocab)
             for example in examples_of_latent.to_dict(orient="records")
         ]
-        entries.append(_feature(features, row, histograms.get_group(latent)) | {"activations": shown})
+        entries.append(_feature(features, row, histograms.get_group(latent), dataset) | {"activations": shown})
     return entries
 
 
-def _feature(features: FeatureStore, row: dict, histogram: pd.DataFrame) -> dict[str, Any]:
+def _feature(features: FeatureStore, row: dict, histogram: pd.DataFrame, dataset: str) -> dict[str, Any]:
     edges, counts = merge_bins(histogram["low"], histogram["high"], histogram["n"], at_most=N_HISTOGRAM_BARS)
     logits: dict[str, list] = {}
     for side, name in (("top", "pos"), ("bottom", "neg")):
@@ -110,7 +112,7 @@ def _feature(features: FeatureStore, row: dict, histogram: pd.DataFrame) -> dict
         "freq_hist_data_bar_heights": [int(count) for count in counts],
         "n_prompts_total": features.meta["n_sequences"],
         "n_tokens_in_prompt": features.n_ctx,
-        "dataset": "",
+        "dataset": dataset,
     }
 
 

@@ -31,10 +31,6 @@ if TYPE_CHECKING:
 
 _NODE_HEIGHT = 17
 """Pixels per node of the tallest column."""
-MAX_LATENTS = 24
-"""Latents of which `corpus_differences` draws the difference."""
-MAX_ROOTS, MAX_BARS = 8, 40
-"""Latents of the narrowest dictionary that `splitting` draws, and the bars of a column."""
 _MAX_RULE_LETTERS = 48
 """Number of letters of a rule that are shown next to a row."""
 
@@ -91,17 +87,19 @@ def _shares_above(
 
 
 @figure
-def corpus_differences(differences: pd.DataFrame, *, names: tuple[str, str] = ("A", "B")) -> go.Figure:
+def corpus_differences(
+    differences: pd.DataFrame, *, names: tuple[str, str] = ("A", "B"), max_latents: int = 24
+) -> go.Figure:
     """Draw the largest differences between two corpora: the share of A's documents in which a latent fires minus that
     of B's, in percentage points, with its 95 % interval.
 
     differences: a table with the columns latent, differs, difference, low, high and rule, as `compare.corpora` makes
-    it. Of the latents that differ, the MAX_LATENTS with the largest differences are drawn.
+    it. Of the latents that differ, the `max_latents` with the largest differences are drawn.
     """
     check_columns(differences, "latent", "differs", "difference", "low", "high", "rule")
     differing = differences[differences["differs"]]
     order = differing["difference"].abs().sort_values(ascending=False, kind="stable").index
-    shown = differing.reindex(order)[:MAX_LATENTS]
+    shown = differing.reindex(order)[:max_latents]
     shown = shown.sort_values("difference", kind="stable")
     rules = [shortened(rule, _MAX_RULE_LETTERS) for rule in shown["rule"].astype(object).fillna("").astype(str)]
     ticks = [escape_markup(f"#{latent} {rule}".strip()) for latent, rule in zip(shown["latent"], rules, strict=True)]
@@ -131,22 +129,24 @@ def splitting(
     *,
     names: Sequence[Mapping[int, str]] = (),
     roots: Sequence[int] | None = None,
+    max_roots: int = 8,
+    rows: int = 40,
 ) -> go.Figure:
     """Draw a column of bars per dictionary, with the narrowest dictionary on the left. The width of a band is the
-    number of rows on which both of its ends fire. Each column shows its MAX_BARS thickest bars, and the other latents
-    of a feature as one bar, "n more", whose band is as wide as theirs together.
+    number of rows on which both of its ends fire. Each column shows its `rows` thickest bars, and the other latents of
+    a feature as one bar, "n more", whose band is as wide as theirs together.
 
     levels: for each dictionary and the next wider one, a table with the columns latent, other, both, is_best.
     names: names of the latents of each dictionary, from left to right. By default these are their numbers.
-    roots: the latents of the narrowest dictionary that are shown. By default these are the MAX_ROOTS latents that
+    roots: the latents of the narrowest dictionary that are shown. By default these are the `max_roots` latents that
     split into most parts.
     """
     for table in levels:
         check_columns(table, "latent", "other", "both", "is_best")
     tables = [table[table["is_best"]] for table in levels]
     n_children = tables[0]["latent"].value_counts().sort_index().sort_values(ascending=False, kind="stable")
-    roots = list(map(int, n_children.index[:MAX_ROOTS] if roots is None else roots))
-    columns, bands, merged = _flow(tables, roots)
+    roots = list(map(int, n_children.index[:max_roots] if roots is None else roots))
+    columns, bands, merged = _flow(tables, roots, rows)
     keys = [(level, latent) for level, latents in enumerate(columns) for latent in latents]
     number = {key: i for i, key in enumerate(keys)}
     colours = {(0, root): SEQUENCE[i % len(SEQUENCE)] for i, root in enumerate(columns[0])}
@@ -173,7 +173,7 @@ def splitting(
 
 
 def _flow(
-    tables: Sequence[pd.DataFrame], roots: list[int]
+    tables: Sequence[pd.DataFrame], roots: list[int], max_bands: int
 ) -> tuple[list[list[int]], list[tuple[int, int, int, int]], dict[tuple[int, int], str]]:
     """Return the latents of each column, (level, latent, other, both) of each band, from the roots on, and the names of
     the bars that stand for several latents, −1 − the latent they come from."""
@@ -183,8 +183,8 @@ def _flow(
     for level, table in enumerate(tables):
         order = {latent: i for i, latent in enumerate(columns[-1])}
         edges = table[table["latent"].isin(columns[-1])].sort_values("both", ascending=False, kind="stable")
-        thick = edges.head(MAX_BARS)[["latent", "other", "both"]].to_numpy(int).tolist()
-        thin = edges.iloc[MAX_BARS:]
+        thick = edges.head(max_bands)[["latent", "other", "both"]].to_numpy(int).tolist()
+        thin = edges.iloc[max_bands:]
         for latent in thin["latent"].unique().tolist():
             edges_of_latent = thin[thin["latent"] == latent]
             other = int(edges_of_latent["other"].iloc[0])

@@ -20,15 +20,14 @@ _LOOKS: dict[str, dict[str, Any]] = {
     "logit": {"symbol": "square", "color": INK, "size": 10},
 }
 
-_NODES, _EDGES = 0.7, 0.8
-"""The shares that are drawn (`AttributionGraph.pruned`)."""
-
 
 @figure
-def graph(graph: AttributionGraph) -> go.Figure:
+def graph(graph: AttributionGraph, *, nodes: float = 0.7, edges: float = 0.8) -> go.Figure:
     """Draw an attribution graph, of the three likeliest next tokens: tokens to the right, layers upwards, edges in the
-    colour of their sign, with a width proportional to their share of their target's input."""
-    kept = graph.pruned(_NODES, _EDGES).of_logits(3)
+    colour of their sign, with a width proportional to their share of their target's input.
+
+    nodes, edges: the shares that are drawn (`AttributionGraph.pruned`)."""
+    kept = graph.pruned(nodes, edges).of_logits(3)
     x, y, ticks = _places(kept)
     fig = go.Figure()
     size = np.abs(kept.edges)

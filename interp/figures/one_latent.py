@@ -43,10 +43,6 @@ OUTLINE = "#8a5a00"
 FONT = f"DejaVu Sans Mono, Liberation Mono, Menlo, Consolas, {CJK_FONTS}, monospace"
 LETTER_PIXELS = 0.602 * MIN_FONT
 """Width of a letter of these fonts in pixels."""
-N_LOGITS = 10
-"""Tokens of each side that `logit_bars` draws."""
-N_EXAMPLES = 8
-"""Examples that `example_text` draws."""
 EXAMPLE_LINE_HEIGHT = 1.5
 """Height of a line, in heights of a letter."""
 EXAMPLE_GAP = 0.5
@@ -90,7 +86,7 @@ def activation_histogram(
 
 
 @figure
-def logit_bars(feature: Mapping[str, Any] | pd.Series, vocab: Sequence[str]) -> go.Figure:
+def logit_bars(feature: Mapping[str, Any] | pd.Series, vocab: Sequence[str], *, n: int = 10) -> go.Figure:
     """Draw the largest positive and negative logits of one latent, from its row of the table `features`. Effects are
     direct: the decoder row through the final norm's scale and the unembedding."""
     check_columns(feature, "top_logit_tokens", "top_logits", "bottom_logit_tokens", "bottom_logits")
@@ -101,7 +97,7 @@ def logit_bars(feature: Mapping[str, Any] | pd.Series, vocab: Sequence[str]) -> 
     fig = go.Figure()
     rows: list[str] = []
     for side, name, colour in (("top", "positive logits", BLUE), ("bottom", "negative logits", VERMILLION)):
-        tokens, values = list(feature[f"{side}_logit_tokens"])[:N_LOGITS], list(feature[f"{side}_logits"])[:N_LOGITS]
+        tokens, values = list(feature[f"{side}_logit_tokens"])[:n], list(feature[f"{side}_logits"])[:n]
         y = list(range(len(rows), len(rows) + len(tokens)))
         fig.add_bar(x=values, y=y, orientation="h", marker_color=colour, name=name)
         # A long run of white space, which would push the bars aside, is shortened to one with its number.
@@ -120,9 +116,10 @@ def example_text(
     vocab: Sequence[str],
     *,
     width: str | float = "column",
+    n: int = 8,
     latent: int | None = None,
 ) -> go.Figure:
-    """Draw the first N_EXAMPLES examples, for the appendix of a paper. Each token is shaded by its share of the largest
+    """Draw the first `n` examples, for the appendix of a paper. Each token is shaded by its share of the largest
     activation shown, and the firing token is underlined. Tokens whose bytes make one character together are drawn as
     that character. Lines break between tokens; Hebrew and Arabic are read from the right.
     width: as in `figures.save`, for which lines are broken. Letters stay letters in SVG and PDF.
@@ -135,7 +132,7 @@ def example_text(
         raise InterpError("there are no examples: give rows of the table `examples` of a latent that fires")
     pixels = to_pixels(width)
     n_cells = int((pixels - 2 * EDGE_PIXELS) / LETTER_PIXELS)
-    shown = examples.head(N_EXAMPLES)
+    shown = examples.head(n)
     largest = max(max(float(value) for value in values) for values in shown["values"]) or 1.0
     fig = go.Figure()
     boxes = []

@@ -27,7 +27,7 @@ _DOSED = {
 
 
 @figure
-def steering(doses: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figure:
+def steering(doses: pd.DataFrame | Mapping[str, pd.DataFrame], *, latent: int | None = None) -> go.Figure:
     """Draw the benefit and the cost of holding a latent at multiples of its maximum: the probability of its concept if
     one was given, how often it then fires in the model's text, and the loss and KL divergence on the scan's text.
 
@@ -57,6 +57,7 @@ def steering(doses: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figure:
                 fig.add_hline(y=float(free[column].iloc[0]), line=unchanged, **position)
     if fig.layout.shapes:
         fig.add_scatter(x=[None], y=[None], mode="lines", line=unchanged, name="unchanged model", showlegend=True)
-    with_style(fig, "Steering", height=300 if columns == 3 else 480).update_xaxes(type="category", tickangle=0)
+    title = "Steering" if latent is None else f"Steering with latent {latent}"
+    with_style(fig, title, height=300 if columns == 3 else 480).update_xaxes(type="category", tickangle=0)
     fig.update_xaxes(title_text="times its maximum", row=math.ceil(len(panels) / columns))
     return with_panel_titles(fig).update_yaxes(rangemode="tozero")

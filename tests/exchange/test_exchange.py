@@ -95,11 +95,11 @@ def test_the_card_of_a_model_without_a_loss_shows_no_number_for_it():
 
 
 def test_write_hub_folder_writes_the_dictionary_and_its_card(run, tmp_path, monkeypatch):
-    folder = exchange.write_hub_folder(run, tmp_path / "folder")
+    folder = exchange.write_hub_folder(run, tmp_path / "folder", license="mit")
     assert torch.equal(load_sae(folder).W_dec, run.sae.W_dec)
     assert len(pd.read_parquet(folder / "ranking.parquet")) == len(run.ranking)
     card = (folder / "README.md").read_text()
-    assert card.startswith("---\ntags:\n- sparse-autoencoder")
+    assert card.startswith("---\ntags:\n- sparse-autoencoder") and "license: mit\n" in card
     assert f"# {run.sae!r}" in card and f"{run.quality.fvu[0]:.3f}" in card and "frozen decoder" in card
     assert run.provenance()["config_sha256"][:12] in card and "torch" in card
 

@@ -650,10 +650,9 @@ def test_an_image_without_its_packages_is_refused_in_words(ranking, tmp_path, mo
     assert figures.save(figure, tmp_path / "scores.html").is_file()
 
 
-def test_of_many_parts_the_largest_are_drawn_and_the_rest_as_one(monkeypatch):
-    monkeypatch.setattr("interp.figures.comparisons.MAX_BARS", 10)
+def test_of_many_parts_the_largest_are_drawn_and_the_rest_as_one():
     parts = pd.DataFrame({"latent": 7, "other": range(60), "both": range(60, 0, -1), "is_best": True})
-    figure = figures.splitting([parts])
+    figure = figures.splitting([parts], rows=10)
     (sankey,) = figure.data
     assert [name.strip("\u2068\u2069") for name in sankey.node.label] == [
         "#7",

@@ -23,6 +23,7 @@ report.search = (() => {
   const WHITE_SPACE = { newline: /\n/, "blank line": /\n\n/, space: / /, indentation: /\n +$/, tab: /\t/ };
   const MUCH = 0.1; // share of the firings on white space from which it is among the words of a latent
   const tokensOf = []; // the tokens that the rule of each latent names
+  const tokensTold = []; // these, and the tokens and whole words of its caption
   const shown = []; // the words for the caption of each latent, once they are needed
 
   const escaped = (text) => text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
@@ -49,6 +50,9 @@ report.search = (() => {
   const namedBy = (i) =>
     (tokensOf[i] ??= new Set(report.segments.tokensOf(columns.rule[i]).map(([text]) => lower(text))));
 
+  const toldBy = (i) => (tokensTold[i] ??= [...namedBy(i),
+    ...report.segments.tokensOf(columns.brief[i] ?? []).map(([text]) => lower(text))]);
+
   /* The names of white space; none of a token that has anything else. */
   const whiteSpaceIn = (token) =>
     (token.trim() ? [] : Object.keys(WHITE_SPACE).filter((name) => WHITE_SPACE[name].test(token)));
@@ -57,7 +61,7 @@ report.search = (() => {
    * what parts of characters are, and of white space. */
   function wordsOf(i) {
     if (shown[i] !== undefined) return shown[i];
-    const element = h("span", null, report.segments.rule(columns.rule[i]), report.captions.inBrief(i, false));
+    const element = h("span", null, report.segments.rule(columns.rule[i]), ", ", report.captions.inBrief(i, false));
     for (const number of element.querySelectorAll(".shortened .muted")) number.remove(); // of the tokens left out
     const scripts = Array.from(element.querySelectorAll("[data-script]"), ({ dataset }) => dataset.script);
     const parts = Array.from(element.querySelectorAll(".byte"), (part) => part.getAttribute("aria-label"));
@@ -84,10 +88,10 @@ report.search = (() => {
 
   const headOf = (text) => text.match(HEAD)[0];
 
-  /* The same of a text that describes the latent, which counts more if its head matches as well. */
+  /* The same of whole words of a text that describes the latent, which count more at its head. */
   function asWords(each, text) {
-    const fitting = asWord(each, text, 3);
-    return fitting && asWord(each, headOf(text), 3) === fitting ? fitting + AT_HEAD : fitting;
+    if (text.search(each.word) < 0) return 0;
+    return headOf(text).search(each.word) < 0 ? 3 : 3 + AT_HEAD;
   }
 
   /* Whether several words of a query stand side by side at the head of a rule or of the label that describes better. */
@@ -104,8 +108,8 @@ report.search = (() => {
 
   /* 6 to 7: the token that is its whole rule, by the share of its firings on it; 5: its number; 3 to 5: a token that
    * its rule names, by the share of its firings on it; 2 to 5: another token, by its share; 4: a word of the reader's
-   * label or note; 3: a word of its rule or label; 1: a part of any; 0: none. At the head of its rule, or of a label
-   * that describes it better, half more. */
+   * label or note; 3: a word of its rule or label; 1: a part of a token, label or note, and not of the words in which a
+   * rule is told; 0: none. At the head of its rule, or of a label that describes it better, half more. */
   function fit(each, i) {
     if (each.latent !== undefined) return each.latent === i ? 5 : 0;
     const within = (field) => !each.field || each.field === field;
@@ -117,10 +121,13 @@ report.search = (() => {
       return namedBy(i).has(token) ? 3 + 2 * share : 2 + 3 * share;
     };
     if (within("tok")) most = Math.max(most, ...tokens()[i].map(ofToken));
-    if (within("rule")) most = Math.max(most, asWords(each, rules()[i]), asWords(each, wordsOf(i)));
+    if (within("rule")) {
+      const isInToken = toldBy(i).some((token) => isIn(each, token));
+      most = Math.max(most, asWords(each, rules()[i]), asWords(each, wordsOf(i)), isInToken ? 1 : 0);
+    }
     if (within("label") && columns.label[i] !== null) {
       const label = labels[columns.label[i]];
-      most = Math.max(most, report.captions.byLabel(i) ? asWords(each, label) : asWord(each, label, 3));
+      most = Math.max(most, asWord(each, label, 3), report.captions.byLabel(i) ? asWords(each, label) : 0);
     }
     const { label, note } = report.notes.of(i);
     for (const [field, text] of [["label", label], ["note", note]]) {
@@ -142,15 +149,19 @@ report.search = (() => {
     return sum + (isTogether(terms, i) ? TOGETHER * terms.length : 0) + OF_F1 * (columns.f1[i] ?? 0);
   }
 
-  /** A text of one field, split so that every second piece is a match. The tokens that a rule names are matched too.
+  /** A text of one field, split so that every second piece is a match. Tokens that a rule names are matched too, and in
+   * it parts of its tokens, but not of its words.
    * @type {(terms: Term[], field: string, text: string) => string[]} */
   function parted(terms, field, text) {
     const isNamed = (each) => field === "rule" && each.field === "tok";
     const fitting = terms.filter((each) => each.text && (!each.field || each.field === field || isNamed(each)));
     if (!fitting.length) return [text];
-    const patterns = fitting.map((each) => (isNamed(each)
-      ? `(?<=" ?)${escaped(each.text)}(?= ?")`
-      : each.number ? each.word.source : escaped(each.text)));
+    const patterns = fitting.map((each) => {
+      if (isNamed(each)) return `(?<=" ?)${escaped(each.text)}(?= ?")`;
+      if (each.number) return each.word.source;
+      const part = escaped(each.text);
+      return field === "rule" ? `${each.word.source}|(?<="\\s?[^"\\s]*)${part}(?=[^"\\s]*")` : part;
+    });
     return text.split(new RegExp(`(${patterns.join("|")})`, "iu"));
   }
 

@@ -148,10 +148,14 @@ report.segments = (() => {
     return pieces.map((piece) => (isToken(piece) ? piece[1] : `"${piece}"`)).join(" and ");
   }
 
-  /** All tokens of a rule.
-   * @type {(rule: Rule) => RuleToken[]} */
-  const tokensOf = (rule) => rule.flatMap((one) =>
-    (typeof one === "string" ? [] : isToken(one) ? [one] : one.groups.flatMap(([, tokens]) => tokens)));
+  /** All tokens of a rule, or of the rules in a caption.
+   * @type {(segments: Segment[]) => RuleToken[]} */
+  const tokensOf = (segments) => segments.flatMap((one) => {
+    if (typeof one === "string") return [];
+    if (isToken(one)) return [one];
+    if ("groups" in one) return one.groups.flatMap(([, tokens]) => tokens);
+    return tokensOf(("pieces" in one && one.pieces) || ("rule" in one && one.rule) || []);
+  });
 
   return { JOINED, draw, rule: ruleElement, wholeRule, describedBy, textOf, tokensOf };
 })();

@@ -108,7 +108,7 @@ report.views.compare = (() => {
       report.captions.element(latent, feature));
   }
 
-  /* The tokens that both rules name. */
+  /* A sentence on the tokens that both rules name; null where there are none. */
   function inBothRules(a, b) {
     const [named, theirs] = [a, b].map((latent) => report.segments.tokensOf(columns.rule[latent]));
     const isWhole = (pieces) => pieces?.every((piece) => piece[0]); // and none of its parts is told after a list
@@ -116,8 +116,7 @@ report.views.compare = (() => {
     const both = new Map(named.map(([text, pieces]) => [text, isWhole(pieces) ? [text, pieces] : [text]]));
     const shared = [...both].filter(([text]) => theirs.some(([other]) => other === text)).map(([, token]) => token);
     return shared.length
-      ? h("p.rule.shared", null, h("span.muted", null, "in both rules: "),
-        report.segments.rule(shared.flatMap((token, k) => (k ? [", ", token] : [token]))))
+      ? [" Both rules name ", report.segments.rule(shared.flatMap((token, k) => (k ? [", ", token] : [token]))), "."]
       : null;
   }
 
@@ -131,15 +130,6 @@ report.views.compare = (() => {
     if (value !== null) return format.fixed(value);
     const least = Math.min(...pairs.map(([, feature]) => feature[name].at(-1)?.[1] ?? Infinity));
     return least < Infinity ? `below ${format.fixed(Math.max(least, 0.01))}` : "–";
-  }
-
-  /* A sentence on the tokens that both raise most; "" where these are not known. */
-  function inRaised(first, second) {
-    const raised = [first, second].map(({ logits }) => (logits?.top ?? []).map(([token]) => token));
-    const least = Math.min(...raised.map((tokens) => tokens.length));
-    if (!least) return "";
-    const same = raised[0].filter((token) => raised[1].includes(token)).length;
-    return ` Of the ${least} tokens that each raises most ${same || "none"} ${same > 1 ? "are" : "is"} the same.`;
   }
 
   /* What the lists of their nearest tell of two features whose common tokens the page does not hold. */
@@ -164,7 +154,7 @@ report.views.compare = (() => {
     const extent = jaccard === null
       ? `have ${isNothing ? "nothing" : "little"} in common, as far as this page knows` : extentOf(jaccard);
     return said(`Features ${a} and ${b} ${extent}`,
-      `: ${reasons.slice(0, -1).join(", ")}, and ${reasons.at(-1)}.`, onOwn(pairs), inRaised(first, second));
+      `: ${reasons.slice(0, -1).join(", ")}, and ${reasons.at(-1)}.`, inBothRules(a, b), onOwn(pairs));
   }
 
   const extentOf = (jaccard) =>
@@ -197,8 +187,7 @@ report.views.compare = (() => {
     const share = isMore
       ? `, ${format.percent(both / n)} of those of ${a} and ${format.percent(both / m)} of those of ${b}`
       : "";
-    return h("p.answer", null, h("b", null, said), `: ${counted}${chance}${share}.`, onOwn(pairs),
-      inRaised(first, second));
+    return h("p.answer", null, h("b", null, said), `: ${counted}${chance}${share}.`, inBothRules(a, b), onOwn(pairs));
   }
 
   /* Sentences on the tokens on which one of the two fires often, and which are none of those listed of the other. */
@@ -209,7 +198,7 @@ report.views.compare = (() => {
       const read = report.captions.reading(feature);
       const own = lists[k].filter(isOwn).slice(0, N_ALONE)
         .map(([token]) => [" ", tokenElement(word(token), read(word(token)))]);
-      return own.length ? [` Only ${latent} often fires on`, own, "."] : null;
+      return own.length ? [` ${latent} fires more often on`, own, "."] : null;
     });
   }
 
@@ -290,8 +279,8 @@ report.views.compare = (() => {
       hasBoth ? null : h("p.muted", null, "Both fire in none of the examples stored."),
       alone("a", onlyA, [a, first], b),
       hasBoth ? column(isByA ? "both" : "both.by-b", "Both fire",
-        h("p.muted", null, `${format.count(some.length)} of the ${format.count(feature.examples.length)} examples of `
-          + `${latent}. Underlined: `,
+        h("p.muted", null, `${format.count(some.length)} of these ${format.count(known[0])} firings are among the `
+          + `${format.count(feature.examples.length)} examples stored of ${latent}. Underlined: `,
         tipped("where each fires", `The page holds the activations of ${name} only in sequences of its own examples.`)),
         h("p.scores", { "aria-hidden": "true" }, h("b.a", null, String(a)), h("b.b", null, String(b))),
         list(some, latent, feature, beside)) : null,
@@ -359,7 +348,8 @@ report.views.compare = (() => {
         h("caption", null, h("h3", null, title)),
         h("thead", null, h("tr", null, heads[0], h("td"), heads[1])),
         groups.map((group) => h("tbody", null, group.map(line)))),
-      h("p.below", null, `${shared.length ? format.count(shared.length) : "none"} in both lists`,
+      h("p.below", null, `${shared.length ? format.count(shared.length) : "none"} in both lists, `,
+        `of ${format.count(one.size)}${one.size === two.size ? "" : ` and ${format.count(two.size)}`}`,
         areWhole.every(Boolean) ? null : "; <: less than the last one listed"));
   }
 
@@ -423,7 +413,7 @@ report.views.compare = (() => {
     }
     return [
       answer(pairs, known),
-      h("div.heads", null, head("a", a, first), head("b", b, second), inBothRules(a, b)),
+      h("div.heads", null, head("a", a, first), head("b", b, second)),
       overlap(...pairs, known),
       examples(...pairs, known),
       h("div.beside", null, beside),

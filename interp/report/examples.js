@@ -501,18 +501,26 @@ report.examples = (() => {
     return Object.assign(h("div", null, shown, more), { show });
   }
 
-  /** Some firings that tell what a feature fires on, read: the strongest, in the order in which its title names their
-   * tokens, the commonest first; of each sense as many if it has several, in the order of the senses.
-   * @type {(feature: Feature, most: number) => Promise<Example[]>} */
-  async function telling({ senses, examples, tokens }, most) {
-    const strongest = examples.filter(([kind]) => kind < 0);
+  /** Some firings that tell what a feature fires on, read, from the strongest: on different tokens, if it fires on
+   * several, and first on those that its rule names. Of a feature of several senses as many of each, in their order.
+   * @type {(latent: number, feature: Feature, most: number) => Promise<Example[]>} */
+  async function telling(latent, { senses, examples }, most) {
+    const byStrength = (a, b) => valueOf(b) - valueOf(a);
     if (!senses?.length) {
-      const firsts = strongest.slice(0, most);
-      await load(firsts);
-      const countOf = (one) => tokens.find(([offset, token]) => offset === 0 && token === tokenOf(one))?.[2] ?? 0;
-      return hasText ? firsts.sort((a, b) => countOf(b) - countOf(a)) : firsts;
+      const all = examples.toSorted(byStrength);
+      if (!hasText) return all.slice(0, most);
+      await load(all);
+      const named = new Set(report.segments.tokensOf(report.columns.rule[latent]).map(([text]) => text));
+      const rankOf = (one) => {
+        const isFirst = all.find((other) => tokenOf(other) === tokenOf(one)) === one;
+        return !isFirst ? 2 : named.has(word(tokenOf(one))) ? 0 : 1;
+      };
+      const ranks = new Map(all.map((one) => [one, rankOf(one)]));
+      const isNew = (one, k) => all.findIndex(([, row]) => row === one[1]) === k;
+      return all.filter(isNew).sort((a, b) => ranks.get(a) - ranks.get(b)).slice(0, most).sort(byStrength);
     }
-    const all = [...strongest, ...senses.flatMap((sense) => sense.examples)].sort((a, b) => valueOf(b) - valueOf(a));
+    const strongest = examples.filter(([kind]) => kind < 0);
+    const all = [...strongest, ...senses.flatMap((sense) => sense.examples)].sort(byStrength);
     await load(all);
     return senses.flatMap((_, k) => {
       const own = all.filter((one) => senseOf(one, senses) === k);

@@ -68,7 +68,7 @@ report.mapList = ({ placeOf, scatter, selected, chosenBy, hasCard, zoomTo, onpoi
   /* A card of one feature; onclose: called to take it away. */
   async function card(latent, onclose) {
     const [feature] = await Promise.all([loadFeature(latent), loadWords()]);
-    const strongest = await report.examples.telling(feature, 4);
+    const strongest = await report.examples.telling(latent, feature, 4);
     const neighbours = feature.neighbours.filter(([other]) => placeOf.has(other));
     const nearest = neighbours.map(([other]) => other);
     const near = ([other, cosine]) => line(other, h("span.muted", null, format.fixed(cosine)));

@@ -39,8 +39,9 @@ report.views.overview = (() => {
     beside.map(([kind, share, said]) => row(kind, share, "p", said)),
     below);
 
-  /* The share of one meaning, and what can be compared: the same settings, learnt from as many tokens as the nulls and
-   * judged on as many latents, beside the null that comes closest. */
+  /* The shares of one meaning that can be compared: of the same settings, learnt from as many tokens as the nulls and
+   * judged on as many latents, and of the null that comes closest. Below them, small, that of the dictionary after all
+   * of its training, which has no null. */
   function oneMeaning(known) {
     const words = ["have ", term("one meaning")];
     if (!compared) {
@@ -51,12 +52,17 @@ report.views.overview = (() => {
     const of = ({ title, means, judged }) =>
       `${title}: ${means}; of ${format.count(judged)} features, drawn at random`;
     const isApart = difference[1] > 0 ? "Told apart from the null" : "Not told apart from the null";
-    return headed(known, words, "in use",
-      [["matched", matched.one, tipped(`${matched.title}, as the nulls`, of(matched))],
-        ["null", nearest.one, tipped(`closest null, ${nearest.title}`, of(nearest))]],
+    const range = ([, from, to]) => h("small", null, ` ${format.inPercent(from)} to ${percent(to)}`);
+    const { n, of: all, interval: [low, high], note: tested } = known;
+    return h("section.share", null,
+      row("matched.large", matched.one, "h2", words, " ", tipped(matched.title, of(matched)), range(matched.one)),
+      row("null.large", nearest.one, "p", tipped(`closest null, ${nearest.title}`, of(nearest)), range(nearest.one)),
       note(h("b", null, isApart), ": ",
         tipped(`${difference[0] < 0 ? "" : "+"}${more} points (${least} to ${most})`,
-          `${matched.title} less closest null, with its 95 % interval`)));
+          `${matched.title} less closest null, with its 95 % interval`)),
+      row("own", [n / all, low, high], "p", `of ${format.count(all)} `,
+        tipped("in use", `${format.count(n)} of the ${format.count(all)} features in use. ${tested}`),
+        " after all of its training, which no null had"));
   }
 
   const learnt = (known) => headed(known, ["are ", term("learnt")], "tested", [],
@@ -77,7 +83,7 @@ report.views.overview = (() => {
   async function card([latent, why, choice]) {
     const feature = await loadFeature(latent);
     const senses = feature.senses ?? [];
-    const strongest = await report.examples.telling(feature, 3);
+    const strongest = await report.examples.telling(latent, feature, 3);
     const predicted = hasText ? report.captions.predicts(feature) : [];
     return h("article.card", null,
       h("h3", null,

@@ -169,23 +169,30 @@ report.views.summary = (() => {
   /* The shares of the overview as a table, each with its interval and what it is compared with. */
   function sharesTable() {
     const { shares, null: compared } = report.data.page;
-    const words = { "one meaning": ["have ", term("one meaning")], learnt: ["are ", term("learnt")],
-      effect: ["have an ", term("effect")] };
+    const words = { "one meaning": "have ", learnt: "are ", effect: "have an " };
     const share = (x) => h("b", null, `${format.inPercent(x)}\u00a0%`);
     const beside = ({ name, chance }) => {
-      if (name === "one meaning" && compared)
-        return [share(compared.null.one[0]), " closest null, against ", share(compared.matched.one[0]),
-          " at equal training"];
+      if (name === "one meaning" && compared) return "no null: they had less training, with which the share grows";
       if (name === "learnt") return "features of a model with random weights";
       return chance === undefined ? "no null was run" : [share(chance), " by chance"];
     };
-    const line = (row) => h("tr", null,
-      rowHead(words[row.name], h("small", null, `${format.count(row.n)} of ${format.count(row.of)}`)),
-      h("td", null, share(row.n / row.of)),
-      h("td", null, range(row.interval), "\u00a0%"),
-      h("td.beside-null", null, beside(row)));
+    const line = (kind, name, of, [value, ...ends], told) => h(kind, null,
+      rowHead(words[name], term(name), h("small", null, of)),
+      h("td", null, share(value)),
+      h("td", null, range(ends), "\u00a0%"),
+      h("td.beside-null", null, told));
+    const lineOf = (row) => line(compared && row.name === "one meaning" ? "tr.aside" : "tr", row.name,
+      `${format.count(row.n)} of ${format.count(row.of)}`, [row.n / row.of, ...row.interval], beside(row));
+    /* What can be compared, first: at equal training. */
+    const fair = () => {
+      const { matched, null: { one: [closest, ...ends], title }, difference } = compared;
+      const told = difference[1] > 0 ? "told apart" : "not told apart";
+      return line("tr", "one meaning", matched.title, matched.one,
+        [share(closest), ` (${range(ends)}\u00a0%) ${title}, the closest null: `, h("b", null, told)]);
+    };
     const heads = ["Features that", "share", "95\u00a0%\u00a0interval", "compared with"];
-    const table = h("table.plain.findings", null, headElement(heads), h("tbody", null, shares.map(line)));
+    const table = h("table.plain.findings", null, headElement(heads),
+      h("tbody", null, compared ? fair() : null, shares.map(lineOf)));
     const cells = ({ cells: all }) => Array.from(all, (cell) => cell.innerText.replaceAll("\n", ", ")).join("\t");
     const written = () => [report.data.page.about, ...Array.from(table.rows, cells)].join("\n");
     return [scrollable("Shares, scrollable", table),

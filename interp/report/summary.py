@@ -76,13 +76,14 @@ def summary(inputs: ReportInputs) -> dict[str, Any]:
     title = f"Firing density of the features, on the {scanned}"
     densities = Panel(note=DENSITIES, title=title, figure=figures.density_histogram(inputs.table)).payload()
     quality, *all_quality = _quality(inputs)
+    *scores, by_density = _population(inputs)
     return {
         "nulls": nulls_account(inputs),
         "limits": _limits(inputs),
         "facts": _facts(inputs),
         "quality": quality,
-        "results": [densities, *inputs.panels],
-        "details": [*all_quality, *_training(inputs), *_population(inputs)],
+        "results": [densities, by_density, *inputs.panels],
+        "details": [*all_quality, *_training(inputs), *scores],
         "stages": [[name, number(seconds)] for name, seconds in inputs.stages],
         "versions": dict(inputs.versions),
     }

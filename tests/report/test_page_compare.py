@@ -211,6 +211,6 @@ def test_the_answer_names_the_tokens_on_which_one_alone_fires_often(browser, add
     fired = "loadFeature({}).then(({{ tokens }}) => word(tokens.find(([offset]) => offset === 0)[1]))"
     on = [browser.evaluate(fired.format(latent)) for latent in (3, 4)]
     assert browser.text("#compare .answer .token") == on
-    assert f"Only 3 often fires on {on[0]}. Only 4 often fires on {on[1]}." in browser.text("#compare .answer")[0]
+    assert f"3 fires more often on {on[0]}. 4 fires more often on {on[1]}." in browser.text("#compare .answer")[0]
     browser.evaluate("location.hash = '#compare/3/3'")
     browser.wait("location.hash === '#compare/3/3' && !document.querySelector('#compare .answer .token')")

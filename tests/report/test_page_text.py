@@ -249,10 +249,22 @@ def test_a_list_is_drawn_in_groups_and_whole_at_a_press(browser, address):
 
 def test_the_strongest_firings_of_each_sense_stand_in_the_order_of_the_senses(browser, address):
     browser.open(f"{address}#feature/{SPLIT}")
-    senses = f"""loadFeature({SPLIT}).then(async (feature) => (await report.examples.telling(feature, 3)).map((one) =>
-        [report.examples.senseOf(one, feature.senses), report.examples.valueOf(one)]))"""
+    senses = f"""loadFeature({SPLIT}).then(async (feature) => {{
+        const some = await report.examples.telling({SPLIT}, feature, 3);
+        return some.map((one) => [report.examples.senseOf(one, feature.senses), report.examples.valueOf(one)]);
+    }})"""
     found = browser.evaluate(senses)
     assert [sense for sense, _ in found] == [0, 0, 1] and found[0][1] >= found[1][1]
+
+
+def test_the_firings_of_a_card_are_on_different_tokens_and_the_strongest_first(browser, address):
+    browser.open(f"{address}#feature/3")
+    examples = [[-1, row, None, value, []] for row, value in ((7, 4), (5, 9), (21, 8), (37, 7), (3, 2))]
+    told = """loadFeature(3).then((feature) => report.examples.telling(3, {{ ...feature, examples: {} }}, {}))
+        .then((some) => some.map(([, row]) => row % 16))"""
+    assert browser.evaluate(told.format(json.dumps(examples), 3)) == [5, 7, 3], "one on the token of its rule, 3"
+    assert browser.evaluate(told.format(json.dumps(examples), 2)) == [5, 3]
+    assert browser.evaluate(told.format(json.dumps(examples), 4)) == [5, 5, 7, 3], "and others where too few differ"
 
 
 def test_a_rule_that_a_line_may_cut_has_a_tip_with_all_of_it(browser, address):
@@ -269,7 +281,8 @@ def test_what_a_feature_fires_with_is_whole_or_has_half_a_line(browser, address)
         const rule = (text) => h("span.near", null, h("span.rule", null, text));
         const line = h("dd", null, rule("short"), rule("some ".repeat(12)), rule("some ".repeat(11)),
             rule("longer ".repeat(80)));
-        document.querySelector("#feature").append(h("dl.lead", null, h("div.nearby", null, h("dt", null, "Fires with"), line)));
+        const named = h("div.nearby", null, h("dt", null, "Fires with"), line);
+        document.querySelector("#feature").append(h("dl.lead", null, named));
         const isWhole = ({ firstChild: rule }) => rule.scrollWidth <= rule.clientWidth;
         return [Array.from(line.children, isWhole), line.lastChild.getBoundingClientRect().width / line.clientWidth];
     })()"""

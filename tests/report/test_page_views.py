@@ -3,7 +3,9 @@
 import base64
 import json
 import re
+import shutil
 from pathlib import Path
+from urllib.parse import urlparse
 
 import pandas as pd
 import pytest
@@ -135,6 +137,27 @@ def test_the_page_opens_on_an_overview_with_numbers_features_and_words(browser, 
     browser.click(".worth .more")
     browser.wait(f"document.querySelector('.card h3 a').textContent !== '{cards[0]}'")
     assert set(browser.text("#overview .card h3 a")).isdisjoint(cards)
+
+
+def test_what_can_be_compared_at_equal_training_stands_first(browser, address, tmp_path):
+    page = Path(shutil.copytree(Path(urlparse(address).path).parent, tmp_path / "page"))
+    row = {"means": "…", "judged": 90, "faint": 0, "dead": 0}
+    matched = {**row, "title": "after 1M tokens", "kind": "matched", "one": [0.72, 0.67, 0.76]}
+    null = {**row, "title": "frozen decoder", "kind": "null", "one": [0.71, 0.65, 0.76]}
+    compared = json.dumps({"matched": matched, "null": null, "difference": [0.01, -0.06, 0.08]})
+    script = page / "data" / "page.js"
+    script.write_text(script.read_text().replace('"null":null', f'"null":{compared}', 1))
+    browser.open((page / "index.html").as_uri())
+    figures_of = """Array.from(document.querySelectorAll(".share:first-child .figure"), (e) =>
+        [e.textContent, parseFloat(getComputedStyle(e).fontSize)])"""
+    [(first, large), (second, as_large), (own, small)] = browser.evaluate(figures_of)
+    assert [first, second, own] == ["72 %", "71 %", "80 %"] and large == as_large > small
+    assert "67 to 76 %" in browser.text(".share h2")[0] and "Not told apart from the null" in browser.text(".share")[0]
+    browser.open(f"{(page / 'index.html').as_uri()}#summary")
+    browser.wait("document.getElementById('summary').dataset.ready")
+    fair, own = browser.text(".findings tbody tr")[:2]
+    assert fair.startswith("have one meaningafter 1M tokens72") and fair.endswith("not told apart")
+    assert own.startswith(f"have one meaning24 of {D_SAE}80") and "no null" in own
 
 
 def test_what_is_of_one_kind_in_neighbouring_cards_stands_at_one_height(browser, address):

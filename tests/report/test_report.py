@@ -784,7 +784,7 @@ def test_summary_has_the_run_in_order(page):
     rows += [["cross-entropy recovered", "90 %", "50 %"]]
     assert quality["table"] == {"columns": ["", "SAE", HOSTILE], "rows": rows}
     numbers, *details = summary["details"]
-    assert len(drawn) == 1 and len(details) == 4 and all("figure" in panel for panel in drawn + details)
+    assert len(drawn) == 2 and len(details) == 3 and all("figure" in panel for panel in drawn + details)
     counts = [["held-out tokens", "9,000", "9,000"], ["… of which the cross-entropy is", "9,000", "5,000"]]
     assert numbers["table"]["rows"] == counts
     fewer = f"With {HOSTILE}, zeros or the mean in place it is measured on 5,000 of the tokens."

@@ -4,7 +4,7 @@
 
 interface DataFiles {
   page: PageFacts;
-  table: { columns: TableColumns; order: number[] };
+  table: { columns: TableColumns & Record<string, any[]>; order: number[] }; // and columns that no script names
   vocab: Vocabulary;
   rows: RowEvidence;
   map: DecoderMap;

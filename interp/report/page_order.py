@@ -28,6 +28,9 @@ from interp.verdict.ranking_tables import N_FIRST, rule_holds, worth_a_look
 
 MAX_TOKEN_SHARE = 0.5
 """A latent counts as firing on many tokens if at most this share of its activation is on its commonest token."""
+MOST = 0.5
+"""Least share of its firings at which the rule of a latent holds that comes first: a rule that leaves most of them
+unsaid shows a newcomer something else than its title."""
 CLEAR_F1 = 0.75
 """The overview's example of a rule that holds has at least this F1, if any has: below it, the strongest firings may be
 among those that the rule misses."""
@@ -190,13 +193,15 @@ def page_order(
 ) -> list[int]:
     """Return the latents in the order in which a newcomer should meet them. First come the latents that are worth a
     look, after every two of them one of the overview's `examples` with another verdict. Then come those that surely
-    have one meaning and whose rule holds (first on many tokens, then on one token). Then come other latents with a sure
-    verdict, single-token, unsure, not judged, faint and, last, dead latents. Each group is sorted by the rule's F1 (if
-    the rows are not text, by the F1 of the best label), then by the variance that a latent explains or, if that is
-    unknown, by the sum of its activations."""
+    have one meaning and whose rule holds, and tells most of their firings (first on many tokens, then on one token).
+    Then come other latents with a sure verdict, single-token, unsure, not judged, faint and, last, dead latents. Each
+    group is sorted by the rule's F1 (if the rows are not text, by the F1 of the best label), then by the variance that
+    a latent explains or, if that is unknown, by the sum of its activations."""
     verdict, n_active = ranking["verdict"], table["n_active"]
     sure = ranking["sure"].eq(True)
-    good = sure & (verdict == MONOSEMANTIC) & rule_holds(ranking)
+    recall = ranking.get("explanation_recall", pd.Series(np.nan, ranking.index))
+    tells_most = ~(recall < MOST)
+    good = sure & (verdict == MONOSEMANTIC) & rule_holds(ranking) & tells_most
     groups = [  # the first condition that holds decides; latents with a lower number come first
         (7, n_active == 0),
         (6, verdict == FAINT),
@@ -213,7 +218,7 @@ def page_order(
     f1 = ranking["explanation_f1"].fillna(0)
     if "best_label_f1" in table:  # without text, only labels distinguish latents
         f1 = f1.mask(verdict == NO_CONTEXT, table["best_label_f1"].fillna(0))
-    readable = worth_a_look(ranking.assign(token_entropy=table.get("token_entropy")), N_FIRST)
+    readable = worth_a_look(ranking.assign(token_entropy=table.get("token_entropy"))[tells_most], N_FIRST)
     unlike = [shown.latent for draw in examples for shown in draw if verdict[shown.latent] != MONOSEMANTIC][
         : len(readable) // 2
     ]

@@ -452,6 +452,14 @@ def test_the_recommended_order_puts_first_what_a_newcomer_should_see():
     assert shuffled[page_order(given, given)].tolist() == list(range(len(rows)))
 
 
+def test_a_rule_that_leaves_most_firings_unsaid_does_not_come_first():
+    ranking = pd.DataFrame({"verdict": "monosemantic", "sure": True, "explanation": [f'"{k}"' for k in range(4)]})
+    ranking = ranking.assign(explanation_f1=[0.6, 0.5, 0.55, 0.4], token_share=0.2, n_senses=1)
+    table = pd.DataFrame({"token_entropy": [5.0, 4, 3, 2], "n_active": 10, "mean": 1.0})
+    assert page_order(table, ranking) == [0, 1, 2, 3]
+    assert page_order(table, ranking.assign(explanation_recall=[0.4, 0.6, 0.5, np.nan])) == [1, 2, 3, 0]
+
+
 def test_the_first_in_the_order_are_of_several_verdicts():
     rules = ["Greek script", "numbers", '" my" or " his"', "capital letters", '"a"', "two rules"]
     verdict = [*["monosemantic"] * 4, "single-token", "polysemantic"]

@@ -67,7 +67,7 @@ interface Squares {
 interface Colours {
   hueOf(latent: number): number[];
   isRest?(latent: number): boolean;
-  said(latent: number): string;
+  inWords(latent: number): string;
   legend: HTMLElement;
 }
 

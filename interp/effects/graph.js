@@ -171,8 +171,8 @@ function draw() {
   svg.setAttribute("width", width);
   svg.setAttribute("height", height);
   rows.forEach((row, k) => {
-    const said = row === -1 ? "tokens" : row === Infinity ? "next token" : `layer ${row}`;
-    svg.append(drawn("text", { class: "axis", x: 4, y: height - MARGIN.bottom - k * step + 4 }, said));
+    const label = row === -1 ? "tokens" : row === Infinity ? "next token" : `layer ${row}`;
+    svg.append(drawn("text", { class: "axis", x: 4, y: height - MARGIN.bottom - k * step + 4 }, label));
   });
   metadata.prompt_tokens.forEach((token, k) => {
     const middle = lefts[k] + widths[k] / 2;
@@ -327,12 +327,12 @@ function edgeCard(pair) {
     const terms = scores.get(placeOf({ layer, head, query: target.ctx_idx, key: source.ctx_idx })) ?? [];
     const listed = terms.filter((term) => term.query_node !== "rest" || term.key_node !== "rest");
     const largest = listed.sort((a, b) => Math.abs(b.score) - Math.abs(a.score)).slice(0, 10);
-    const told = largest.map((term) => [pairEnd(term.query_node), pairEnd(term.key_node), short(term.score)]);
+    const lines = largest.map((term) => [pairEnd(term.query_node), pairEnd(term.key_node), short(term.score)]);
     const whole = sumOf(terms, ({ score }) => score);
-    told.push(["all other pairs", "", short(whole - sumOf(largest, ({ score }) => score))]);
-    told.push([`score of ${from}, less the other tokens’`, "", short(whole)]);
+    lines.push(["all other pairs", "", short(whole - sumOf(largest, ({ score }) => score))]);
+    lines.push([`score of ${from}, less the other tokens’`, "", short(whole)]);
     const title = `head ${layer}.${head} attends ${attention.toFixed(2)} from ${to} to ${from}, because`;
-    if (terms.length) parts.push(...titled(title, ["in the query", "× in the key", "nats"], told));
+    if (terms.length) parts.push(...titled(title, ["in the query", "× in the key", "nats"], lines));
   }
   return parts;
 }
@@ -396,12 +396,12 @@ function slider(name, ids) {
   if (!("live" in document.body.dataset) || !ids.length) return [];
   const now = state.times[ids[0]] ?? 1;
   const label = `${name}, times`;
-  const told = element("output", {}, `× ${now}`);
-  const oninput = () => told.replaceChildren(`× ${bar.value}`);
+  const output = element("output", {}, `× ${now}`);
+  const oninput = () => output.replaceChildren(`× ${bar.value}`);
   const onchange = () => change(Object.fromEntries(ids.map((id) => [id, Number(bar.value)])));
   const look = { type: "range", min: 0, max: 4, step: 0.25, value: now, "aria-label": label };
   const bar = element("input", { ...look, oninput, onchange });
-  return [element("label", { class: "times" }, name, " ", bar, " ", told)];
+  return [element("label", { class: "times" }, name, " ", bar, " ", output)];
 }
 
 async function change(times) {
@@ -417,8 +417,8 @@ async function change(times) {
     const answer = await fetch("/api/change", { method: "POST", headers, body: asked });
     const { next, error } = await answer.json();
     if (asked !== JSON.stringify({ times: state.times })) return; // the slider has moved since
-    const said = (share) => `${(100 * share).toPrecision(2)}%`;
-    const words = next?.map(([word, before, after]) => `${visible(word)} ${said(before)} → ${said(after)}`);
+    const inPercent = (share) => `${(100 * share).toPrecision(2)}%`;
+    const words = next?.map(([word, before, after]) => `${visible(word)} ${inPercent(before)} → ${inPercent(after)}`);
     now.replaceChildren(error ?? `now ${words.join("   ")} `);
     const ids = Object.keys(state.times);
     const whole = () => change(Object.fromEntries(ids.map((id) => [id, 1])));
@@ -494,8 +494,8 @@ function download() {
 
 function heading() {
   the("prompt").textContent = metadata.prompt;
-  const said = logits.slice(0, 5).map((node) => `${wordOf(node)} ${Math.round(100 * node.token_prob)}%`);
-  the("says").textContent = `→ ${said.join("   ")}`;
+  const likely = logits.slice(0, 5).map((node) => `${wordOf(node)} ${Math.round(100 * node.token_prob)}%`);
+  the("says").textContent = `→ ${likely.join("   ")}`;
   if (!data.beside.length) return;
   const names = Object.keys(data.beside[0]).map((name) => name.replaceAll("_", " "));
   const text = (cell) => (typeof cell === "number" ? short(cell) : (cell ?? ""));

@@ -34,15 +34,15 @@ report.captions = (() => {
   function inBrief(latent, isMeasured = true) {
     const segments = columns.brief[latent] ?? [firstOf(latent)];
     const { label, rule } = firstOf(latent);
-    const told = isMeasured && (label ?? rule) !== undefined ? columns.f1[latent] : null;
-    return [draw(segments, { latent }), told === null ? null : h("small", null, ` F1 ${format.fixed(told)}`)];
+    const f1 = isMeasured && (label ?? rule) !== undefined ? columns.f1[latent] : null;
+    return [draw(segments, { latent }), f1 === null ? null : h("small", null, ` F1 ${format.fixed(f1)}`)];
   }
 
   /** The same for a card or a list, or the reader's own label.
    * @type {(latent: number, isMeasured?: boolean) => Child} */
   function brief(latent, isMeasured = false) {
-    const { label: mine } = report.notes.of(latent);
-    return mine ? h("bdi.mine", null, mine) : inBrief(latent, isMeasured);
+    const { label: readerLabel } = report.notes.of(latent);
+    return readerLabel ? h("bdi.mine", null, readerLabel) : inBrief(latent, isMeasured);
   }
 
   /** The same as text alone.
@@ -59,10 +59,10 @@ report.captions = (() => {
   /** Links to other features, each with what relates the two, and what it fires on in a few words. rows: [other latent,
    * what relates them].
    * @type {(rows: [other: number, relation: Child][]) => Child[]} */
-  const linked = (rows) => rows.map(([other, said]) => (
+  const linked = (rows) => rows.map(([other, relation]) => (
     h("span.near", null,
       featureLink(other),
-      h("small", null, said),
+      h("small", null, relation),
       h("span.rule", null, brief(other)))));
 
   /** The kinds of text in which the firings of a feature that is named by a label lie: [label, share], …, that label
@@ -72,20 +72,20 @@ report.captions = (() => {
     /** @type {LabelShare[]} */
     const all = labels.map(([label, , precision]) => [label, precision]);
     const shares = all.filter(([, share]) => share !== null);
-    const own = shares.find(([label]) => label === labelOf(latent));
-    if (!own || !byLabel(latent)) return [];
-    const others = shares.filter((one) => one !== own && one[1] >= SOME)
+    const naming = shares.find(([label]) => label === labelOf(latent));
+    if (!naming || !byLabel(latent)) return [];
+    const others = shares.filter((one) => one !== naming && one[1] >= SOME)
       .sort((a, b) => b[1] - a[1]).slice(0, N_KINDS - 1);
-    const sum = [own, ...others].reduce((total, [, share]) => total + share, 0);
-    return [own, ...(sum <= 1 ? others : [])];
+    const sum = [naming, ...others].reduce((total, [, share]) => total + share, 0);
+    return [naming, ...(sum <= 1 ? others : [])];
   }
 
   /** The title of a feature: what it fires on, after the reader's own label, if it has one.
    * @type {(latent: number, feature: Feature) => Child[]} */
   function title(latent, feature) {
-    const { label: mine } = report.notes.of(latent);
+    const { label: readerLabel } = report.notes.of(latent);
     const named = draw(feature.title, { latent, senses: feature.senses, ...ON_ITS_PAGE });
-    return mine ? [h("bdi.mine", null, mine), h("span.named", null, named)] : named;
+    return readerLabel ? [h("bdi.mine", null, readerLabel), h("span.named", null, named)] : named;
   }
 
   /** Whether a token is a part of a character although there are none around the firings: it tells a reader little.

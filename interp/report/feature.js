@@ -30,12 +30,12 @@ report.views.feature = (() => {
     if (!rows.length) return nothing(none);
     const line = (row) => {
       const [other] = row;
-      const said = `Feature ${latent} beside feature ${other}`;
+      const name = `Feature ${latent} beside feature ${other}`;
       return h("tr", null,
         h("td", null, featureLink(other)),
         h("td.explanation", null, h("div.clamp", null, report.captions.brief(other))),
         cells(row),
-        h("td", null, h("a", { href: `#compare/${latent}/${other}`, title: "side by side", "aria-label": said }, "⇄")));
+        h("td", null, h("a", { href: `#compare/${latent}/${other}`, title: "side by side", "aria-label": name }, "⇄")));
     };
     const body = h("tbody", null, rows.slice(0, N_LISTED).map(line));
     const onclick = ({ target }) => {
@@ -128,8 +128,8 @@ report.views.feature = (() => {
     if (hasText) rows.push(["entropy of its tokens", `${format.significant(known.token_entropy, 2)} nats`]);
     const { fvu_rise: rise = null, dec_norm: norm = null, enc_dec_cosine: cosine = null } = known;
     if (rise !== null) {
-      const told = Math.abs(rise) < 1e-5 ? "under 0.001 %" : format.percent(rise);
-      rows.push(["explains", `${told} of the variance`]);
+      const share = Math.abs(rise) < 1e-5 ? "under 0.001 %" : format.percent(rise);
+      rows.push(["explains", `${share} of the variance`]);
     }
     if (norm !== null && format.fixed(norm) !== "1.00") rows.push(["decoder norm", format.significant(norm)]);
     if (cosine !== null) rows.push(["encoder · decoder", format.fixed(cosine)]);
@@ -190,7 +190,7 @@ report.views.feature = (() => {
       `${format.percent(share)}${k ? "" : " of its firings"} in ${format.words(label)}`);
     if (!parts.length) return null;
     const strongest = stored(feature).slice(0, N_STRONGEST).map(labelsOf);
-    const isMost = (label) => 2 * strongest.filter((own) => own.includes(label)).length >= strongest.length;
+    const isMost = (label) => 2 * strongest.filter((names) => names.includes(label)).length >= strongest.length;
     if (!isMost(kinds[0][0])) {
       const other = most.find(([label]) => isMost(label))?.[0] ?? strongest.flat().find(isMost);
       parts.push(other ? `but most of its strongest in ${format.words(other)}` : "but few of its strongest");
@@ -319,7 +319,7 @@ report.views.feature = (() => {
     const heightTo = (last, column) => last.getBoundingClientRect().bottom - column.getBoundingClientRect().top;
     const shown = fires.querySelectorAll("#panel-0 .example");
     const listed = Array.from(fires.querySelectorAll("#panel-0 ol"), (list) => list.offsetHeight);
-    const height = listed.reduce((sum, own) => sum + own, 0) / shown.length;
+    const height = listed.reduce((sum, each) => sum + each, 0) / shown.length;
     const free = heightTo(side.lastElementChild, side) - heightTo(fires.querySelector("#panel-0"), fires);
     let room = Math.floor(free / height);
     const hasGrown = (list) => room > 0 && list.show(1).length > 0 && room-- > 0;

@@ -58,10 +58,10 @@ report.otherwise = () => {
     const name = kinds[k];
     const isOf = (i) => columns.kind[i] === k && !isIdle(i);
     const n = Array.from(columns.kind.keys()).filter(isOf).length;
-    const found = order().filter(isOf).length;
+    const nMatching = order().filter(isOf).length;
     place.replaceChildren(h("button.link", { type: "button", onclick: () => set({ query: "", kind: name }) },
       `${format.count(n)} fire mostly in ${format.words(name)}`,
-      found < n ? `, ${format.count(found)} of them found` : null));
+      nMatching < n ? `, ${format.count(nMatching)} of them found` : null));
   };
   onchange(show);
   show();

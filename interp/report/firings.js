@@ -53,17 +53,17 @@ report.firings = (() => {
     const ofTop = Map.groupBy(top, tokenOf);
     const rest = Map.groupBy(all.slice(top.length), tokenOf);
     const take = (token) => {
-      const own = rest.get(token) ?? [];
+      const onToken = rest.get(token) ?? [];
       rest.delete(token);
-      return own;
+      return onToken;
     };
     const groups = tokens.filter((token) => (ofTop.get(token)?.length ?? 0) < N_OF_TOKEN)
-      .map((token) => [token, take(token)]).filter(([, own]) => own.length)
+      .map((token) => [token, take(token)]).filter(([, some]) => some.length)
       .sort(([, [a]], [, [b]]) => byStrength(a, b));
     const same = [...ofTop.keys()].flatMap(take).sort(byStrength);
     const left = [...rest.values()];
-    const others = left.flatMap((own) => own.slice(0, N_OF_TOKEN)).sort(byStrength);
-    const further = left.flatMap((own) => own.slice(N_OF_TOKEN)).sort(byStrength);
+    const others = left.flatMap((some) => some.slice(0, N_OF_TOKEN)).sort(byStrength);
+    const further = left.flatMap((some) => some.slice(N_OF_TOKEN)).sort(byStrength);
     return { top, same, groups, others, further, alike };
   }
 
@@ -101,8 +101,8 @@ report.firings = (() => {
     const weak = k < 0 ? [] : partsOf(senses[k]).weakest.filter(isOf).slice(-N_WEAKEST);
     const isWeak = ([, row]) => weak.some(([, other]) => other === row);
     const known = [...feature.examples, ...(senses[k]?.examples ?? [])];
-    const own = known.filter((one) => isOf(one) && !isWeak(one));
-    const { alike } = varied(own);
+    const ofIt = known.filter((one) => isOf(one) && !isWeak(one));
+    const { alike } = varied(ofIt);
     if (!alike.size) return null;
     const alikeOf = (one) => alike.get(one);
     const listed = list(latent, feature, [...alike.keys()], { few, alikeOf });
@@ -130,9 +130,9 @@ report.firings = (() => {
       element.dataset.few = "";
       return element;
     };
-    const ofToken = (own) =>
-      headed(titleOfAll(latent, own, shares, feature), fixed(listed(own, N_OF_TOKEN)));
-    const rest = 1 - shareOf([first, ...groups.map(([, own]) => own)].flat(), shares); // one token may be in both
+    const ofToken = (some) =>
+      headed(titleOfAll(latent, some, shares, feature), fixed(listed(some, N_OF_TOKEN)));
+    const rest = 1 - shareOf([first, ...groups.map(([, some]) => some)].flat(), shares); // one token may be in both
     const apart = () => [
       headed(["On its other tokens ",
         h("small", null, `${rest > NEARLY_ALL ? "nearly all" : format.percent(Math.max(rest, 0))} of its firings, `,
@@ -144,7 +144,7 @@ report.firings = (() => {
     const order = groups.length ? h("small.order", null, " · groups go by their strongest firing") : null;
     return h("div", null,
       headed([titleOfAll(latent, first, shares, feature), order], fixed(listed(first, top.length))),
-      groups.map(([, own]) => ofToken(own)),
+      groups.map(([, some]) => ofToken(some)),
       others.length ? apart() : null,
       foldedInWords(alike));
   }
@@ -156,10 +156,10 @@ report.firings = (() => {
     const tokens = [...new Set(examples.map(tokenOf))];
     const isList = typeof report.selection.columns.rule[latent]?.[0] !== "string";
     if (isList) tokens.sort((a, b) => (shares.get(b) ?? 0) - (shares.get(a) ?? 0));
-    const own = (token) =>
+    const shareInWords = (token) =>
       (tokens.length > 1 && shares.has(token) ? h("small", null, ` ${format.notable(shares.get(token))}`) : null);
     const named = tokens.slice(0, N_TITLED)
-      .map((one, k) => [k ? h("small", null, ", ") : null, firingToken(one, feature), own(one)]);
+      .map((one, k) => [k ? h("small", null, ", ") : null, firingToken(one, feature), shareInWords(one)]);
     const more = tokens.length - N_TITLED;
     const share = shareOf(examples, shares);
     const about = tokens.every((token) => shares.has(token)) ? "" : "about ";
@@ -235,10 +235,10 @@ report.firings = (() => {
   function partsOf({ examples, named, n_weak: nWeak }) {
     const cut = examples.length - nWeak;
     const isApart = (example) => named && !named.includes(tokenOf(example));
-    const own = (some) => some.filter((example) => !isApart(example)).sort(byStrength);
+    const onItsTokens = (some) => some.filter((example) => !isApart(example)).sort(byStrength);
     return {
-      strongest: own(examples.slice(0, cut)),
-      weakest: own(examples.slice(cut)),
+      strongest: onItsTokens(examples.slice(0, cut)),
+      weakest: onItsTokens(examples.slice(cut)),
       apart: examples.filter(isApart).sort(byStrength),
     };
   }
@@ -351,8 +351,8 @@ report.firings = (() => {
     const key = [term("␣ ↵ ⇥", "␣ space, ↵ line end"), hasBytes ? [", ", term("…么 览", "dashed: bytes")] : null];
     const kind = `div.tokenbars${senses.length ? ".of-senses" : ""}${isEven ? ".even" : ""}`;
     const shares = isEven ? `at most ${ofFirings(rows[0][2] / n)} on each` : "share of its firings on each token";
-    const said = h("small", null, `${shares}: press to choose; `, key);
-    return Object.assign(h(kind, null, bars, said), { show });
+    const hint = h("small", null, `${shares}: press to choose; `, key);
+    return Object.assign(h(kind, null, bars, hint), { show });
   }
 
   /* Move a row of buttons, which a phone cuts off, so that the chosen one is in view. */
@@ -401,8 +401,8 @@ report.firings = (() => {
     ];
     if (senses.length && all.some(isOfNone)) {
       const share = 1 - sumOf(senses.map((one) => one.share ?? NaN));
-      const told = share >= 0 ? h("span", { "data-tip": COUNTED }, `${format.percent(share)} of activation`) : null;
-      panels.push([["of no sense ", told], () => ofSense(latent, feature, -1, N_FIRST)]);
+      const part = share >= 0 ? h("span", { "data-tip": COUNTED }, `${format.percent(share)} of activation`) : null;
+      panels.push([["of no sense ", part], () => ofSense(latent, feature, -1, N_FIRST)]);
     }
     if (report.steering) panels.push(["Steer", () => report.steering(latent, all[0])]);
     const histogram = activations(feature, (bins) => choose({ bins }));

@@ -77,8 +77,8 @@ report.histogram = ({
     shown.counts.forEach((n, k) => {
       put(bars[k], k, 0, heightOf(n));
       let stacked = 0;
-      ofParts.forEach((own, part) => {
-        put(own[k], k, stacked, heightOf(parts[part][k]));
+      ofParts.forEach((bins, part) => {
+        put(bins[k], k, stacked, heightOf(parts[part][k]));
         stacked += heightOf(parts[part][k]);
       });
       const count = `${format.count(n)}${unit ? ` ${unit}` : ""}`;
@@ -91,8 +91,8 @@ report.histogram = ({
   const place = { x: edges.map(x), base, top, width: W };
   const group = onrange ? { role: "group", "aria-label": title } : null;
   const element = h(small ? "div.histogram.small" : "div.histogram", group, picture);
-  const told = { title, place, write: (k) => write(edges[k]), range: () => shown.range, onrange };
-  const brush = onrange && report.brush(picture, told);
+  const options = { title, place, write: (k) => write(edges[k]), range: () => shown.range, onrange };
+  const brush = onrange && report.brush(picture, options);
   show({});
   return Object.assign(element, { show });
 };

@@ -58,20 +58,20 @@ report.mapColours = (() => {
     const hueOfEntry = (name) => (isMixed(name) ? `color-mix(in srgb, ${hueOfGroup(name)} ${pale})` : hueOfGroup(name));
     const others = names.kind.filter((kind) => !commonKinds.includes(kind)).map(format.words).join(", ");
     const titleOf = { [MIXED]: "no kind of text has half of its firings", [OTHER]: `${others}: see the map` };
-    const said = (name) =>
+    const content = (name) =>
       [h("span.verdict", null, write(name)), " ",
         h("span.muted.number", { "--digits": format.count(totals.get(name)).length }, format.count(numberOf(name)))];
     const entry = (name) => h(numberOf(name) ? "li" : "li.none", { "--hue": hueOfEntry(name) },
       h("button.link", { type: "button", "aria-pressed": String(pressed.includes(name)),
         title: titleOf[name] ?? "select these",
         onclick: () => press(name), onpointerenter: () => point(name), onpointerleave: () => point(null),
-        onfocus: () => point(name), onblur: () => point(null) }, said(name)));
+        onfocus: () => point(name), onblur: () => point(null) }, content(name)));
     const isLast = (name) => REST.indexOf(name);
     const commonestFirst = [...totals].sort(([a, n], [b, m]) => isLast(a) - isLast(b) || m - n);
     return {
       hueOf: (latent) => hues.get(nameOf(latent)),
       isRest: (latent) => isMixed(nameOf(latent)),
-      said: (latent) => write(nameOf(latent)),
+      inWords: (latent) => write(nameOf(latent)),
       legend: h("ul.legend", null, commonestFirst.map(([name]) => entry(name))),
     };
   }
@@ -89,7 +89,7 @@ report.mapColours = (() => {
     const rest = h("span.muted", null, grey ? `grey: ${format.count(grey)} without a value` : "");
     return {
       hueOf: (latent) => (isKnown(values(latent)) ? blend((values(latent) - low) / (high - low || 1)) : none),
-      said: (latent) => (isKnown(values(latent)) ? `${WAYS[way]} ${write(values(latent))}` : "no value"),
+      inWords: (latent) => (isKnown(values(latent)) ? `${WAYS[way]} ${write(values(latent))}` : "no value"),
       legend: h("div.legend", null, h("span", null, WAYS[way]), write(low), ladder, write(high), rest),
     };
   }

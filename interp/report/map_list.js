@@ -18,7 +18,7 @@ report.mapList = ({ placeOf, scatter, selected, chosenBy, hasCard, zoomTo, onpoi
     const point = () => onpoint(k);
     return h("li", { onpointerenter: point, onpointerleave: () => onpoint(-1), onfocusin: point },
       h("button.link", { type: "button", onclick: () => onpick(k) }, h("span.number", null, String(latent))),
-      h("i.dot", { "--hue": `rgb(${colours.hueOf(latent)})`, title: colours.said(latent) }),
+      h("i.dot", { "--hue": `rgb(${colours.hueOf(latent)})`, title: colours.inWords(latent) }),
       report.mapWords.listed(latent),
       more);
   }

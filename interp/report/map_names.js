@@ -111,14 +111,14 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
   /* Names are placed one after another. put: shows a name at the one of some places, [middle, height, cost, from], that
    * is free and covers few points and few lines, at most `most`; of equals, at the first. from: where it is not at its
    * point, the point from which a line leads to it. Only that of a kind of text may cover points that are drawn larger.
-   * It returns the place, or null. isSaid: whether a name that reads alike is shown; isCovered: whether one lies over a
-   * place. leaders: the lines, of two ends; radius: that of a point that is drawn larger.
+   * It returns the place, or null. isNamed: whether a name that reads alike is shown; isCovered: whether one lies over
+   * a place. leaders: the lines, of two ends; radius: that of a point that is drawn larger.
    *
    * covered: boxes of the frame that are covered; dots: points that are drawn larger; lines: of two ends. */
   function placing(covered, dots, lines) {
     const [width, height] = scatter.size();
-    const taken = [...covered];
-    const said = new Set();
+    const boxes = [...covered];
+    const shownKeys = new Set();
     /** @type {(box: number[], other: number[]) => boolean} */
     const overlaps = ([left, top, right, bottom], [from, above, to, below]) =>
       left < to + GAP && right > from - GAP && top < below && bottom > above;
@@ -140,7 +140,7 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
       const [[x, y]] = line;
       const isOther = ([dx, dy]) => Math.hypot(dx - x, dy - y) > 1;
       const around = ([dx, dy]) => [dx - radius / 2, dy - radius / 2, dx + radius / 2, dy + radius / 2];
-      return !taken.some((other) => report.crosses(line, other))
+      return !boxes.some((other) => report.crosses(line, other))
         && !leaders.some((other) => report.meet(line, other))
         && !dots.some((dot) => isOther(dot) && report.crosses(line, around(dot)));
     }
@@ -155,7 +155,7 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
     function put(element, places, { kind = null, most = Infinity, isOwn = false } = {}) {
       const [w, tall] = halvesOf(element).map((half) => half + 1);
       const isFree = (px, py, box) => px > w && px < width - w && py > tall && py < height - tall
-        && !taken.some((other) => overlaps(box, other)) && !leaders.some((line) => report.crosses(line, box))
+        && !boxes.some((other) => overlaps(box, other)) && !leaders.some((line) => report.crosses(line, box))
         && (kind === null ? !larger(box) : isOfKind(kind, px, py, box));
       let best = null, least = Infinity;
       for (const [px, py, cost = 0, from] of places) {
@@ -167,13 +167,13 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
       if (!best) return null;
       element.style.visibility = "visible";
       element.style.transform = `translate(${best.px - w + 1}px, ${best.py}px) translate(0, -50%)`;
-      taken.push(best.box);
+      boxes.push(best.box);
       if (best.from) leaders.push(leader(best.from, best.box));
-      said.add(keyOf(element));
+      shownKeys.add(keyOf(element));
       return [best.px, best.py];
     }
-    const isCovered = (x, y) => taken.some((box) => overlaps([x, y, x, y], box));
-    return { put, leaders, radius, isCovered, isSaid: (element) => said.has(keyOf(element)) };
+    const isCovered = (x, y) => boxes.some((box) => overlaps([x, y, x, y], box));
+    return { put, leaders, radius, isCovered, isNamed: (element) => shownKeys.has(keyOf(element)) };
   }
 
   const pixelsOf = (latent) => scatter.toPixels(points.x[placeOf.get(latent)], points.y[placeOf.get(latent)]);
@@ -182,20 +182,20 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
   /* Name features, each with its element, at their points or, if they are selected, at the end of a line. Of those
    * selected each has its number too if its name reads as that of another, and each of a few its number alone if its
    * name has no place. Returns those that are named, at most `most`. */
-  function putOwn({ put, isSaid, isCovered, radius }, elements, { colours, isSelected, isFew, most }) {
+  function putOwn({ put, isNamed, isCovered, radius }, elements, { colours, isSelected, isFew, most }) {
     const named = [];
     for (const [latent, element] of elements) {
       if (named.length === most) break;
       const [px, py] = pixelsOf(latent);
       if (isCovered(px, py)) continue;
       const beside = Math.max(scatter.diameter() / 2, isSelected ? radius : 0) + BESIDE;
-      const name = isSelected && isSaid(element) ? numberedOf(latent, element) : element;
+      const name = isSelected && isNamed(element) ? numberedOf(latent, element) : element;
       for (const each of isFew ? [name, numberOf(latent)] : [name]) {
         const [across, down] = halvesOf(each);
         const near = SIDES.map(([x, y], k) => [px + x * (across + beside), py + y * (down + beside), 2 * k]);
         const far = AWAY.map(([x, y], k) =>
           [px + x + Math.sign(x) * across, py + y + Math.sign(y) * down, 2 * SIDES.length + k, [px, py]]);
-        const spot = isSaid(each) ? null
+        const spot = isNamed(each) ? null
           : put(each, isSelected ? [...near, ...far] : near, { isOwn: true, most: isSelected ? Infinity : 0 });
         if (!spot) continue;
         each.style.color = `color-mix(in srgb, rgb(${colours.hueOf(latent)}) 40%, var(--ink))`;
@@ -233,8 +233,8 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
     const shown = ownNamesOf(wanting);
     if (shown.length < wanting.length) setTimeout(again);
     for (const [, element] of shown) halvesOf(element); // all at once, before a place is set
-    const own = { colours, isSelected, isFew, most: isSelected && !beside.length ? MOST_NAMED : MOST_OWN };
-    const named = isFew ? putOwn(places, shown, own) : [];
+    const how = { colours, isSelected, isFew, most: isSelected && !beside.length ? MOST_NAMED : MOST_OWN };
+    const named = isFew ? putOwn(places, shown, how) : [];
     const [[west, south], [east, north]] = [scatter.toData(0, height), scatter.toData(width, 0)];
     const smallestFirst = kinds.toSorted((one, other) => regions.sizeOf(one.kind) - regions.sizeOf(other.kind));
     const unnamed = []; // smaller outlines, once every kind is named
@@ -252,7 +252,7 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
       const isOfTokens = ({ level }) => !wanting.length && closeness >= LEVELS[Math.max(level, first)];
       for (const { x, y, element } of tokens.filter(isOfTokens))
         places.put(element, around(x, y), { most: MOST_COVERED });
-      named.push(...putOwn(places, shown, own));
+      named.push(...putOwn(places, shown, how));
     }
     leading.setAttribute("d", places.leaders.map(([from, to]) => `M${from.join(" ")}L${to.join(" ")}`).join(""));
     return { named, isFew };

@@ -10,7 +10,7 @@ report.homes = ({ latents, x, y }, isOfKinds) => {
   const LEVELS = [0.2, 0.55]; // as shares of the largest density
   const groups = Map.groupBy(latents.keys(), (k) => (isOfKinds ? commonKindOf(latents[k]) : null));
   for (const kind of REST) groups.delete(kind);
-  const some = Array.from(groups.values(), (own) => ({ x: own.map((k) => x[k]), y: own.map((k) => y[k]) }));
+  const some = Array.from(groups.values(), (places) => ({ x: places.map((k) => x[k]), y: places.map((k) => y[k]) }));
   const drawn = report.contours(some, LEVELS, { x, y });
   return [...groups.keys()].map((kind, k) =>
     [kind, drawn[k][0].map(report.outlineOf).sort((a, b) => b.size - a.size), drawn[k][1]]);

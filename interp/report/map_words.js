@@ -11,12 +11,12 @@ report.mapWords = (() => {
   /** What it fires on: its senses, unless a search has found only a rule of them all.
    * @type {(latent: number) => Child} */
   function ruleOf(latent) {
-    const told = report.captions.brief(latent);
+    const caption = report.captions.brief(latent);
     const isFound = (text) => report.search.parted(state.terms, "rule", text).length > 1;
     const rule = columns.rule[latent];
-    const isRuleAlone = isFound(report.segments.textOf(rule)) && !isFound(h("span", null, told).textContent)
+    const isRuleAlone = isFound(report.segments.textOf(rule)) && !isFound(h("span", null, caption).textContent)
       && report.search.place(state.terms, latent) < 0;
-    return isRuleAlone ? report.segments.wholeRule(rule) : told;
+    return isRuleAlone ? report.segments.wholeRule(rule) : caption;
   }
 
   const markFound = (element) => ["rule", "label"].some((field) => report.search.markIn(state.terms, field, element));
@@ -87,8 +87,8 @@ report.mapWords = (() => {
       const { data, parentElement } = node;
       const token = parentElement.closest(".short");
       const parts = Array.from(token?.querySelectorAll(".byte") ?? [], (one) => one.getAttribute("aria-label"));
-      const said = token ? `${token.textContent} ${parts.join(" ")}` : data;
-      const places = terms.map(({ text }) => said.toLowerCase().indexOf(text)).filter((place) => place >= 0);
+      const shown = token ? `${token.textContent} ${parts.join(" ")}` : data;
+      const places = terms.map(({ text }) => shown.toLowerCase().indexOf(text)).filter((place) => place >= 0);
       if (!places.length || parentElement.closest(".muted")) continue;
       const range = document.createRange();
       range.setStart(parentElement.closest(".of-lead") ?? element, 0);

@@ -189,10 +189,10 @@ report.notes = (() => {
       set(latent, fields);
     };
     const show = () => {
-      const { star, label: mine, note: text } = of(latent);
+      const { star, label: readerLabel, note: text } = of(latent);
       button.setAttribute("aria-pressed", String(star));
       button.replaceChildren(star ? "★" : "☆", h("span.long", null, star ? " starred" : " star"));
-      put(labelField, mine);
+      put(labelField, readerLabel);
       put(noteField, text);
     };
     const open = h("button.write", {
@@ -213,7 +213,7 @@ report.notes = (() => {
   /* The notes as lines of text, each with its feature, what the page says of it, and its label and note. */
   const inText = () => latentsKept().map((latent) => [
     latent,
-    ...[judgedElements(latent), report.captions.inBrief(latent)].map((said) => h("span", null, said).textContent),
+    ...[judgedElements(latent), report.captions.inBrief(latent)].map((content) => h("span", null, content).textContent),
     of(latent).label, of(latent).note.replaceAll("\n", " ")].join("\t")).join("\n");
 
   /* A row of the list: the label as its heading, the feature with its verdict, what it fires on and its strongest

@@ -53,16 +53,16 @@ report.squares = (x, y) => {
 /** The points inside a polygon of corners x, y, x, y, ….
  * @type {(corners: number[], x: ArrayLike<number>, y: ArrayLike<number>) => number[]} */
 report.inside = (corners, x, y) => {
-  const found = [];
+  const places = [];
   for (let i = 0; i < x.length; i++) {
     let isIn = false;
     for (let k = 0, last = corners.length - 2; k < corners.length; last = k, k += 2) {
       const [ax, ay, bx, by] = [corners[k], corners[k + 1], corners[last], corners[last + 1]];
       if (ay > y[i] !== by > y[i] && x[i] < ((bx - ax) * (y[i] - ay)) / (by - ay) + ax) isIn = !isIn;
     }
-    if (isIn) found.push(i);
+    if (isIn) places.push(i);
   }
-  return found;
+  return places;
 };
 
 /** The part of a polygon of corners x, y, x, y, … within a box [left, right, bottom, top].
@@ -143,7 +143,7 @@ report.contours = (groups, levels, all = groups[0]) => {
 
   const among = blurred(all);
   const homes = groups.map((group) => {
-    const density = blurred(group).map((own, k) => (own * own) / (among[k] || 1));
+    const density = blurred(group).map((v, k) => (v * v) / (among[k] || 1));
     const most = Math.max(...density);
     return density.map((v) => v / most);
   });
@@ -170,7 +170,7 @@ report.contours = (groups, levels, all = groups[0]) => {
           link(edges[k + 1], edges[k]);
         }
       }
-    const found = [];
+    const closed = [];
     for (const start of next.keys()) {
       const line = [];
       for (let edge = start; edge !== undefined; ) {
@@ -179,9 +179,9 @@ report.contours = (groups, levels, all = groups[0]) => {
         next.delete(edge);
         edge = others.find((other) => next.has(other));
       }
-      found.push(line);
+      closed.push(line);
     }
-    return found;
+    return closed;
   }
 
   /* Curves from the middle of each edge to that of the next, so that no corner is seen when one looks closely. */
@@ -192,12 +192,12 @@ report.contours = (groups, levels, all = groups[0]) => {
     return `M${text(middles[0])}${line.map((_, k) => curve(k)).join("")}Z`;
   }
 
-  return homes.map((own, g) => {
+  return homes.map((home, g) => {
     const { x, y } = groups[g];
-    const others = homes.filter((each) => each !== own);
-    const beyond = own.map((v, k) => others.reduce((least, other) => Math.min(least, v - other[k]), Infinity));
+    const others = homes.filter((each) => each !== home);
+    const beyond = home.map((v, k) => others.reduce((least, other) => Math.min(least, v - other[k]), Infinity));
     const isAroundMany = (line) => report.inside(line.flat(), x, y).length >= FEW * x.length;
-    return levels.map((level) => lines(own.map((v, k) => Math.min(v - level, beyond[k])))
+    return levels.map((level) => lines(home.map((v, k) => Math.min(v - level, beyond[k])))
       .filter(isAroundMany).map(written));
   });
 };

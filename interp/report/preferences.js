@@ -46,10 +46,10 @@ const theme = (() => {
   /* Let a button go from system to light to dark and round again, and say what is on. */
   function steer(button) {
     const show = () => {
-      const said = `Colours: ${chosen}. Press for ${NEXT[chosen]}.`;
+      const title = `Colours: ${chosen}. Press for ${NEXT[chosen]}.`;
       button.textContent = SIGNS[chosen];
-      button.title = said;
-      button.setAttribute("aria-label", said);
+      button.title = title;
+      button.setAttribute("aria-label", title);
     };
     button.addEventListener("click", () => {
       chosen = NEXT[chosen];

@@ -200,8 +200,8 @@ report.search = (() => {
   function place(terms, i) {
     const fitting = terms.filter((each) => each.text && (!each.field || each.field === "tok"));
     for (const suits of [isToken, isIn]) {
-      const own = tokens()[i];
-      const places = [...own.keys()].filter((k) => fitting.some((each) => suits(each, own[k])));
+      const texts = tokens()[i];
+      const places = [...texts.keys()].filter((k) => fitting.some((each) => suits(each, texts[k])));
       if (places.length) return places.find((k) => isStored(i, k)) ?? places[0];
     }
     return -1;
@@ -218,8 +218,8 @@ report.search = (() => {
    * @type {(query: string, most: number) => { n: number, first: number[] }} */
   function best(query, most) {
     const terms = parse(query);
-    const found = terms.length ? order.map((i) => [quality(terms, i), i]).filter(([score]) => score) : [];
-    return { n: found.length, first: found.sort(([a], [b]) => b - a).slice(0, most).map(([, i]) => i) };
+    const matching = terms.length ? order.map((i) => [quality(terms, i), i]).filter(([score]) => score) : [];
+    return { n: matching.length, first: matching.sort(([a], [b]) => b - a).slice(0, most).map(([, i]) => i) };
   }
 
   return { parse, quality, parted, marked, markIn, place, onToken, isStored, best };

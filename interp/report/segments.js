@@ -36,7 +36,7 @@ report.segments = (() => {
     }
   }
 
-  const ofSense = (k, ...said) => h("span.of-lead", null, report.examples.senseMark(k, null), JOINED, said);
+  const ofSense = (k, ...content) => h("span.of-lead", null, report.examples.senseMark(k, null), JOINED, content);
 
   /** What describes a sense: its rule if that holds, else what its firings share.
    * @type {(sense: Sense) => Rule} */

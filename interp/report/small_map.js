@@ -40,24 +40,24 @@ report.smallMap = (points, way, width, height) => {
   }
 
   function name(context) {
-    const taken = [];
-    for (const { kind, name: said } of kinds) {
+    const placed = [];
+    for (const { kind, name: text } of kinds) {
       const [largest] = tints.get(kind) ?? [];
       const [across, up] = (largest && report.centre(largest.corners))
-        ?? points.names.find(([, , each]) => each === said) ?? [];
-      const half = context.measureText(said).width / 2 + MARGIN;
+        ?? points.names.find(([, , each]) => each === text) ?? [];
+      const half = context.measureText(text).width / 2 + MARGIN;
       const inFrame = (px) => Math.min(Math.max(px, half), 2 * width - half);
-      const isTaken = (px, py) => taken.some(([ox, oy, other]) =>
+      const isTaken = (px, py) => placed.some(([ox, oy, other]) =>
         Math.abs(ox - px) < half + other + GAP - 2 * MARGIN && Math.abs(oy - py) < LINE);
       const isFree = (/** @type {number[]} */ [px, py]) =>
         py > LINE && py < 2 * height - LINE && !isTaken(px, py);
       const [px, py] = report.around(width + (across - view.x) * scale, height - (up - view.y) * scale)
         .map(([aside, down]) => [inFrame(aside), down]).find(isFree) ?? [];
       if (py === undefined) continue;
-      taken.push([px, py, half]);
+      placed.push([px, py, half]);
       context.fillStyle = inked(hueOf(kind));
-      context.strokeText(said, px, py);
-      context.fillText(said, px, py);
+      context.strokeText(text, px, py);
+      context.fillText(text, px, py);
     }
   }
 

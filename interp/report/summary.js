@@ -69,11 +69,11 @@ report.verdictBar = () => {
   const { latents } = report.data.page;
   const { verdictCounts } = report.selection;
   const part = ([verdict, n, unsure]) => h("i", { "--n": n, "--unsure": unsure / n, "--hue": hueOfVerdict(verdict) });
-  const told = ([, n, unsure]) => `${format.percent(n / latents)} of all`
+  const tip = ([, n, unsure]) => `${format.percent(n / latents)} of all`
     + (unsure ? `, ${format.count(unsure)} of them unsure` : "");
-  const item = (one) => h("li", null, h("a", { href: `#features?verdict=${one[0]}`, "data-tip": told(one) },
+  const item = (one) => h("li", null, h("a", { href: `#features?verdict=${one[0]}`, "data-tip": tip(one) },
     verdictElement(one[0]), " ", h("span.number", null, format.count(one[1]))),
-  h("small", { "aria-hidden": "true" }, told(one)));
+  h("small", { "aria-hidden": "true" }, tip(one)));
   return h("div.verdicts", { role: "group", "aria-label": "Verdicts" },
     h("div.parts", { "aria-hidden": "true" }, verdictCounts.map(part)),
     h("ul.legend", null, verdictCounts.map(item)));

@@ -64,13 +64,13 @@ report.table = (() => {
 
   /* The strongest stored firing on a token of its list that a search has found, once it is read, and the share of its
    * firings that are on this token; where none is stored, the strongest of all, and that it is not on this token. */
-  function snippetOn(i, found) {
-    const token = columns.tokens[i][found];
-    const told = h("small.on-token", { title: "the share of its firings" }, onToken(i, found));
-    const unstored = () => told.append(", no example");
+  function snippetOn(i, rank) {
+    const token = columns.tokens[i][rank];
+    const share = h("small.on-token", { title: "the share of its firings" }, onToken(i, rank));
+    const unstored = () => share.append(", no example");
     const [packed, firing] = evidence?.snippets[i] ?? [];
     const isItself = packed && word(report.text.decoded(packed)[firing]) === token;
-    const place = h("div.fitting", null, isItself || !isStored(i, found) ? snippet(i)
+    const place = h("div.fitting", null, isItself || !isStored(i, rank) ? snippet(i)
       : h("span.muted", null, "reading its example …"));
     const isOn = (one) => word(report.examples.tokenOf(one)) === token;
     const find = async () => {
@@ -80,9 +80,9 @@ report.table = (() => {
       place.replaceChildren((one ? report.examples.snippet(one) : snippet(i)) ?? "");
       if (!one) unstored();
     };
-    if (!isStored(i, found)) unstored();
+    if (!isStored(i, rank)) unstored();
     else if (packed && !isItself) find();
-    return [place, told];
+    return [place, share];
   }
 
   /** Its first two senses, each with its rule and its strongest firing, and the letters of the others; undefined for
@@ -127,10 +127,10 @@ report.table = (() => {
 
   /* A rule with what a search has found marked; where it does not show, the whole rule follows. */
   function ruleFound(rule) {
-    const told = report.segments.rule(rule);
-    if (markIn(state.terms, "rule", told)) return told;
+    const short = report.segments.rule(rule);
+    if (markIn(state.terms, "rule", short)) return short;
     const whole = report.segments.wholeRule(rule);
-    return markIn(state.terms, "rule", whole) ? [told, h("span.muted", null, ", of "), whole] : told;
+    return markIn(state.terms, "rule", whole) ? [short, h("span.muted", null, ", of "), whole] : short;
   }
 
   /* What it fires on: its senses, if it has several and no search has found its rule or a token; else one's own label,
@@ -138,29 +138,31 @@ report.table = (() => {
    * strongest on the token found. */
   function firesOn(i) {
     const { terms } = state;
-    const { label: mine, note } = report.notes.of(i);
+    const { label: readerLabel, note } = report.notes.of(i);
     const best = labelOf(i);
     const isLabelled = best && (report.captions.byLabel(i) || parted(terms, "label", format.words(best)).length > 1);
     const label = isLabelled ? best : null;
     const rule = columns.rule[i];
     const ruleWords = report.segments.textOf(rule);
-    const found = hasText ? placeOfFit(terms, i) : -1;
-    const named = [mine, label && format.words(label), ruleWords].filter(Boolean).join(" · ");
+    const rank = hasText ? placeOfFit(terms, i) : -1;
+    const named = [readerLabel, label && format.words(label), ruleWords].filter(Boolean).join(" · ");
     const [before, match] = parted(terms, "note", note);
     const from = match ? Math.max(before.length + match.length - LETTERS_OF_NOTE, 0) : 0;
     const cut = note.slice(from, from + LETTERS_OF_NOTE);
     const shortNote = [from ? "…" : null, marked(terms, "note", cut), from + cut.length < note.length ? "…" : null];
-    const labelled = mine || note
+    const labelled = readerLabel || note
       ? h("bdi.tag.mine", { title: note || null },
-        mine ? marked(terms, "label", mine) : null, mine && match ? " · " : null, !mine || match ? shortNote : null)
+        readerLabel ? marked(terms, "label", readerLabel) : null,
+        readerLabel && match ? " · " : null,
+        !readerLabel || match ? shortNote : null)
       : null;
     const isInRule = parted(terms, "rule", ruleWords).length > 1;
-    const isApart = found < 0 && !label && !isInRule && columns.senses[i] > 1;
+    const isApart = rank < 0 && !label && !isInRule && columns.senses[i] > 1;
     const apart = isApart ? senses(i) : undefined;
     if (apart && labelled) apart[0].firstElementChild.prepend(labelled, " ");
     if (apart) return h("div.senses", null, apart);
     if (isApart && !evidence) return [line(), h("div.snippet")]; // until its senses are read
-    const isBrief = found < 0 && !isInRule && !label && !mine;
+    const isBrief = rank < 0 && !isInRule && !label && !readerLabel;
     const isByTokens = isBrief && report.captions.isByTokens(i);
     const isWeak = isByTokens || columns.explanation_f1[i] < report.data.page.min_f1;
     return [
@@ -174,7 +176,7 @@ report.table = (() => {
         isByTokens ? " " : null,
         rule.length && (!isBrief || isByTokens) ? h(isWeak ? "span.weak" : "span", null, ruleFound(rule)) : null,
         isBrief ? null : report.captions.apart(i)),
-      h(found < 0 ? "div.snippet" : "div.snippet.found", null, found < 0 ? snippet(i) : snippetOn(i, found)),
+      h(rank < 0 ? "div.snippet" : "div.snippet.found", null, rank < 0 ? snippet(i) : snippetOn(i, rank)),
     ];
   }
 
@@ -197,11 +199,11 @@ report.table = (() => {
 
   /* Its verdict in a short word, and what is uncertain or several about it. */
   function shortVerdict(i) {
-    const said = format.verdict(verdictOf(i));
+    const verdictWord = format.verdict(verdictOf(i));
     const n = columns.senses[i];
     const more = [isUnsure(i) ? "unsure" : null, n > 1 ? `${n} senses` : null].filter(Boolean);
-    const named = { "--hue": hueOfVerdict(verdictOf(i)), title: [said, ...more].join(", ") };
-    return [h("span.verdict", { ...named, role: "img", "aria-label": said }, format.shortVerdict(verdictOf(i))),
+    const named = { "--hue": hueOfVerdict(verdictOf(i)), title: [verdictWord, ...more].join(", ") };
+    return [h("span.verdict", { ...named, role: "img", "aria-label": verdictWord }, format.shortVerdict(verdictOf(i))),
       more.length ? h("span.muted", null, `, ${more[0]}`) : null];
   }
 

@@ -13,14 +13,14 @@ report.edges = (() => {
   let hooks;
   let other;
   let asked;
-  let found;
+  let answer;
 
   const isEarlier = () => hooks.all.indexOf(other) < hooks.all.indexOf(hooks.own);
   const ends = () => (isEarlier() ? [other, hooks.own] : [hooks.own, other]);
   const keyOf = (side, latent) => `${side} ${latent}`;
   const isOwn = (side) => ends()[side] === hooks.own;
-  const ruleOf = (side, latent) => (isOwn(side) ? columns.rule[latent] : found.rules[latent]);
-  const said = (rule) => (rule.length ? report.segments.rule(rule) : h("span.muted", null, "no explanation"));
+  const ruleOf = (side, latent) => (isOwn(side) ? columns.rule[latent] : answer.rules[latent]);
+  const drawnRule = (rule) => (rule.length ? report.segments.rule(rule) : h("span.muted", null, "no explanation"));
   const signed = (value) => `${value > 0 ? "+" : ""}${format.significant(value, 2)}`;
 
   async function ready() {
@@ -44,7 +44,7 @@ report.edges = (() => {
   async function put(ablate) {
     section.classList.add("stale");
     try {
-      found = await ask("edges", { ...asked, other, ablate });
+      answer = await ask("edges", { ...asked, other, ablate });
       show();
     } catch (error) {
       showError(parts.drawing, error);
@@ -55,20 +55,20 @@ report.edges = (() => {
 
   /* The latents drawn on both sides: the strongest at the later hook, and what feeds each of them most. */
   function sides() {
-    const targets = found.targets.map(([latent]) => latent);
+    const targets = answer.targets.map(([latent]) => latent);
     const total = new Map();
     for (const target of targets) {
-      const own = found.edges.filter(([, down]) => down === target);
-      for (const [up, , owed] of own.slice(0, A_TARGET)) total.set(up, (total.get(up) ?? 0) + Math.abs(owed));
+      const into = answer.edges.filter(([, down]) => down === target);
+      for (const [up, , owed] of into.slice(0, A_TARGET)) total.set(up, (total.get(up) ?? 0) + Math.abs(owed));
     }
     const isWanted = ([up]) => chosen.has(keyOf(0, up));
-    for (const [up] of found.edges.filter(isWanted)) total.set(up, Infinity);
+    for (const [up] of answer.edges.filter(isWanted)) total.set(up, Infinity);
     const strongest = [...total].sort((a, b) => b[1] - a[1]).slice(0, N_SOURCES);
     /* Place a latent opposite what it feeds, so that few lines cross. */
     const middle = (up) => {
-      const own = found.edges.filter(([from]) => from === up);
-      const sum = own.reduce((all, [, , owed]) => all + Math.abs(owed), 0);
-      return own.reduce((all, [, down, owed]) => all + targets.indexOf(down) * Math.abs(owed), 0) / (sum || 1);
+      const out = answer.edges.filter(([from]) => from === up);
+      const sum = out.reduce((all, [, , owed]) => all + Math.abs(owed), 0);
+      return out.reduce((all, [, down, owed]) => all + targets.indexOf(down) * Math.abs(owed), 0) / (sum || 1);
     };
     const sources = strongest.map(([up]) => up).sort((a, b) => middle(a) - middle(b));
     return [sources, targets];
@@ -77,9 +77,9 @@ report.edges = (() => {
   const touches = ([up, down]) => chosen.has(keyOf(0, up)) || chosen.has(keyOf(1, down));
 
   /* The edges to show: those of the chosen latents, or all if these have none. */
-  function told() {
-    const own = found.edges.filter(touches);
-    return own.length ? own : found.edges;
+  function listed() {
+    const touching = answer.edges.filter(touches);
+    return touching.length ? touching : answer.edges;
   }
 
   function latentElement(side, latent) {
@@ -93,13 +93,13 @@ report.edges = (() => {
     const name = { type: "button", "aria-pressed": String(chosen.has(key)), title, onclick: toggle };
     return h("li", null,
       isOwn(side) ? featureLink(latent) : h("span", null, String(latent)),
-      h("button.choose", name, said(rule)));
+      h("button.choose", name, drawnRule(rule)));
   }
 
   function lines(sources, targets) {
     const rows = Math.max(sources.length, targets.length);
-    const most = Math.max(...found.edges.map(([, , owed]) => Math.abs(owed)));
-    const shown = new Set(told());
+    const most = Math.max(...answer.edges.map(([, , owed]) => Math.abs(owed)));
+    const shown = new Set(listed());
     const line = (edge) => {
       const [up, down, owed] = edge;
       const [from, to] = [sources.indexOf(up) + 0.5, targets.indexOf(down) + 0.5];
@@ -109,16 +109,16 @@ report.edges = (() => {
     };
     const isDrawn = ([up, down]) => sources.includes(up) && targets.includes(down);
     const box = { viewBox: `0 0 100 ${rows}`, preserveAspectRatio: "none", "aria-hidden": "true" };
-    const picture = svg("svg", box, found.edges.filter(isDrawn).reverse().map(line));
+    const picture = svg("svg", box, answer.edges.filter(isDrawn).reverse().map(line));
     picture.style.setProperty("--rows", String(rows));
     return picture;
   }
 
   function table() {
-    const edges = told();
+    const edges = listed();
     const isMeasured = edges.some(([, , , without]) => without !== null);
     const end = (side, latent) => h("td.rule", null, isOwn(side) ? featureLink(latent) : String(latent), " ",
-      said(ruleOf(side, latent)));
+      drawnRule(ruleOf(side, latent)));
     const row = ([up, down, owed, without]) => h("tr", null,
       end(0, up), end(1, down), h("td", null, signed(owed)), h("td", null, without === null ? "–" : signed(without)));
     const measure = h("button.more", { type: "button", onclick: () => put(true) }, "Measure by ablation");
@@ -157,7 +157,7 @@ report.edges = (() => {
       h("h3", null, ends()[side], isOwn(side) ? h("small", null, " this page") : null),
       h("ol", null, latents.map((latent) => latentElement(side, latent))));
     parts.head.replaceChildren(...head());
-    if (!found.edges.length) {
+    if (!answer.edges.length) {
       parts.drawing.replaceChildren(h("p.missing", null, "No feature feeds another here."));
       return parts.table.replaceChildren();
     }

@@ -43,8 +43,8 @@ report.grid = (() => {
   function grid({ tokens, rows, most, isSigned, unit, named, onchoose, onpoint }) {
     const cell = (values, position) => {
       const value = values.get(position);
-      const said = value === undefined ? null : `${word(tokens[position])}: ${written(value, isSigned)} ${unit}`;
-      const element = h("td.cell", { "data-position": position, "data-tip": said, "aria-label": said });
+      const tip = value === undefined ? null : `${word(tokens[position])}: ${written(value, isSigned)} ${unit}`;
+      const element = h("td.cell", { "data-position": position, "data-tip": tip, "aria-label": tip });
       paint(element, value, most, isSigned);
       return element;
     };

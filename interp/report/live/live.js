@@ -15,9 +15,9 @@ async function ask(name, asked, options = {}) {
   } catch {
     throw new Error("The model does not answer: check that `interp explore` is still running");
   }
-  const found = await answer.json();
-  if (!answer.ok) throw new Error(found.error);
-  return found;
+  const reply = await answer.json();
+  if (!answer.ok) throw new Error(reply.error);
+  return reply;
 }
 
 /** Say in a place of the page why the model did not answer.
@@ -38,9 +38,9 @@ const showError = (place, error) => place.replaceChildren(h("p.missing", { role:
   /* Add to the changes to send: for each field its first value and its value now. */
   function wait(edits) {
     for (const [latent, fields] of Object.entries(edits)) {
-      const own = (waiting[latent] ??= {});
+      const pending = (waiting[latent] ??= {});
       for (const [name, [before, after]] of Object.entries(fields))
-        own[name] = [own[name] ? own[name][0] : before, after];
+        pending[name] = [pending[name] ? pending[name][0] : before, after];
     }
   }
 

@@ -69,12 +69,12 @@ report.steering = (() => {
     );
     const [multiple, kl, concept] = rows.at(-1);
     const [highestKl, highestConcept] = [1, 2].map((at) => Math.max(...rows.map((row) => row[at] ?? 0)));
-    const said =
+    const label =
       `At ${multiple} times its maximum: KL ${format.significant(kl)} nats, ` +
       `probability of its positive logits ${format.significant(concept)}`;
     const picture = svg(
       "svg",
-      { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": said },
+      { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": label },
       svg("line", { class: "axis", x1: LEFT, x2: W - RIGHT, y1: BASE, y2: BASE }),
       line,
       curve(rows, free, 1, "kl"),
@@ -116,7 +116,7 @@ report.steering = (() => {
     let timer,
       newest = 0,
       doses = null;
-    const said = h("output", null),
+    const doseText = h("output", null),
       texts = h("div.texts", { "aria-live": "polite" }),
       costs = h("div.costs");
     const oninput = () => later();
@@ -131,8 +131,8 @@ report.steering = (() => {
 
     function later() {
       const multiple = slider.valueAsNumber;
-      said.textContent = `held at ${multiple} × its maximum`.replace("-", "−");
-      slider.setAttribute("aria-valuetext", said.textContent);
+      doseText.textContent = `held at ${multiple} × its maximum`.replace("-", "−");
+      slider.setAttribute("aria-valuetext", doseText.textContent);
       doses?.place(multiple);
       clearTimeout(timer);
       timer = setTimeout(write, PAUSE);
@@ -140,20 +140,20 @@ report.steering = (() => {
 
     /* Only the answer to the last question is shown. */
     async function write() {
-      const own = ++newest,
+      const question = ++newest,
         multiples = { [latent]: slider.valueAsNumber };
       const asked = { prompt: field.value, multiples, n_tokens: N_TOKENS, temperature: 1, seed: 0 };
       texts.classList.add("waiting");
       try {
         const { prompt, plain, steered } = await ask("steer", asked);
-        if (own !== newest) return;
+        if (question !== newest) return;
         const [lost, won] = changed(plain.slice(prompt), steered.slice(prompt));
         texts.replaceChildren(
           written("The unsteered model", plain, prompt, lost, ".lost"),
           written("With the feature held", steered, prompt, won, ".won"),
         );
       } catch (error) {
-        if (own === newest) showError(texts, error);
+        if (question === newest) showError(texts, error);
       }
       texts.classList.remove("waiting");
     }
@@ -172,7 +172,7 @@ report.steering = (() => {
     field.value = opening(example);
     later();
     cost();
-    return h("div.steering", null, h("div.typed", null, field, h("label.dose", null, slider, said)), texts, costs);
+    return h("div.steering", null, h("div.typed", null, field, h("label.dose", null, slider, doseText)), texts, costs);
   };
 })();
 
@@ -181,7 +181,7 @@ report.examples.onopen = async (latent, /** @type {Example} */ [, row], text, fa
   const { n_ctx } = report.data.page,
     MOST = 1,
     LEAST = 0.02;
-  const said = facts.appendChild(h("span.muted", null, "reading the loss …"));
+  const status = facts.appendChild(h("span.muted", null, "reading the loss …"));
   try {
     const { changes } = await ask("without", { latent, sequence: Math.floor(row / n_ctx) });
     for (const token of text.querySelectorAll(".token[data-place]")) {
@@ -192,8 +192,8 @@ report.examples.onopen = async (latent, /** @type {Example} */ [, row], text, fa
       token.dataset.tip = `loss without it ${change > 0 ? "+" : "−"}${format.significant(Math.abs(change), 2)} nats`;
     }
     const [better, worse] = [h("span.helped", null, "predicted better"), h("span.hindered", null, "worse")];
-    said.replaceChildren(better, ", ", worse, " with the feature than without it");
+    status.replaceChildren(better, ", ", worse, " with the feature than without it");
   } catch (error) {
-    said.textContent = `${error.message}.`;
+    status.textContent = `${error.message}.`;
   }
 };

@@ -42,10 +42,10 @@ report.views.try = (() => {
       isAsking = true;
       parts.found.classList.add("stale");
       while (waiting) {
-        const own = waiting;
+        const newest = waiting;
         waiting = null;
         try {
-          await own(() => waiting !== null);
+          await newest(() => waiting !== null);
         } catch (error) {
           showError(parts.reading, error);
           parts.there.replaceChildren();
@@ -61,12 +61,12 @@ report.views.try = (() => {
   async function readText(isOld) {
     const text = parts.field.value;
     try {
-      const found = await ask("read", { text });
+      const answer = await ask("read", { text });
       const before = read?.tokens ?? [];
-      const isSame = at < before.length - 1 && found.tokens.slice(0, at + 1).join() === before.slice(0, at + 1).join();
-      read = found;
+      const isSame = at < before.length - 1 && answer.tokens.slice(0, at + 1).join() === before.slice(0, at + 1).join();
+      read = answer;
       read.text = text;
-      await readToken(isSame ? at : found.tokens.length - 1, isOld);
+      await readToken(isSame ? at : answer.tokens.length - 1, isOld);
     } finally {
       parts.field.dataset.read = text;
     }
@@ -80,9 +80,9 @@ report.views.try = (() => {
     if (isOld()) return;
     showText();
     showFeatures();
-    const found = await ask("at", { text, position });
+    const answer = await ask("at", { text, position });
     if (isOld()) return;
-    showToken(found);
+    showToken(answer);
     await report.edges.read(text, position, pinned.keys());
   }
 
@@ -124,13 +124,13 @@ report.views.try = (() => {
   /* One row per latent, the pinned first: [latent, Map of position → value]. A value is a share of the latent's
    * maximum, or an effect in nats. */
   function rows() {
-    const found = new Map();
-    if (effects) for (const [latent, , places] of effects.features) found.set(latent, new Map(places));
+    const cells = new Map();
+    if (effects) for (const [latent, , places] of effects.features) cells.set(latent, new Map(places));
     else
       for (const [latent, , places] of read.features)
-        found.set(latent, new Map(places.map(([position, z]) => [position, z / (columns.max[latent] || z)])));
-    const first = Array.from(pinned.keys(), (latent) => [latent, found.get(latent) ?? new Map()]);
-    const rest = Array.from(found).filter(([latent]) => !pinned.has(latent) && isShown(latent));
+        cells.set(latent, new Map(places.map(([position, z]) => [position, z / (columns.max[latent] || z)])));
+    const first = Array.from(pinned.keys(), (latent) => [latent, cells.get(latent) ?? new Map()]);
+    const rest = Array.from(cells).filter(([latent]) => !pinned.has(latent) && isShown(latent));
     const mostOf = ([, values]) => largest([...values.values()]);
     return [...first, ...rest.sort((a, b) => mostOf(b) - mostOf(a))];
   }
@@ -138,8 +138,8 @@ report.views.try = (() => {
   /* The value that shades a token: the strongest of the latents there, or the sum of their effects. */
   function tokenValues(shown) {
     const values = new Array(read.tokens.length).fill(0);
-    for (const [, own] of shown) {
-      for (const [position, value] of own)
+    for (const [, strengths] of shown) {
+      for (const [position, value] of strengths)
         values[position] = effects ? values[position] + value : Math.max(values[position], value);
     }
     return values;
@@ -153,8 +153,8 @@ report.views.try = (() => {
     const values = only ? tokenValues([[null, only]]) : all;
     const most = effects ? largest(all) : 1;
     for (const button of parts.reading.querySelectorAll(".piece")) {
-      const own = button.dataset.tokens.split(",").map((position) => values[Number(position)]);
-      const value = own.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a));
+      const ofTokens = button.dataset.tokens.split(",").map((position) => values[Number(position)]);
+      const value = ofTokens.reduce((a, b) => (Math.abs(b) > Math.abs(a) ? b : a));
       paint(button, value, most, Boolean(effects));
       button.dataset.tip = value ? tip(value) : "";
     }
@@ -425,8 +425,8 @@ report.views.try = (() => {
 
   /* The token of a word with a space before it, as in a text, or else of the word alone; null if it is neither. */
   function tokenOf(text) {
-    const found = [` ${text}`, text].map((wanted) => vocabulary.indexOf(wanted)).filter((token) => token >= 0);
-    return found[0] ?? null;
+    const ids = [` ${text}`, text].map((wanted) => vocabulary.indexOf(wanted)).filter((token) => token >= 0);
+    return ids[0] ?? null;
   }
 
   /* Buttons that choose what shades the text, and a field for a token that the list does not have. */

@@ -21,7 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import count
 from random import Random
-from typing import Annotated
+from typing import Annotated, Any
 
 from interp.checks.errors import InterpError
 from interp.checks.limits import CheckedFields, FractionBelow1, PositiveInt, Seed, at_least
@@ -68,6 +68,8 @@ class CorpusConfig(CheckedFields):
     """For the mixture: the share of the characters from each source; they sum to 1. None: `default_shares()`."""
     document_characters: Annotated[int, at_least(100)] = 2000
     """Longer works are divided into documents of at most this many characters."""
+    options: Mapping[str, str | int | float | bool] | None = None
+    """For a source of text of your own: its fields that are none of these."""
     val_fraction: FractionBelow1 = 0.05
     seed: Seed = 0
     stream: bool = False
@@ -79,8 +81,9 @@ class CorpusConfig(CheckedFields):
         if self.source not in ("mixture", *TEXT_SOURCES):
             raise InterpError(f"source={self.source!r} must be one of mixture, {', '.join(TEXT_SOURCES)}")
         for source in self.sources:
-            if TEXT_SOURCES[source].fields and not getattr(self, needed := TEXT_SOURCES[source].fields[0]):
-                raise InterpError(f"source {source!r} needs {needed}: {TEXT_SOURCES[source].takes}")
+            if TEXT_SOURCES[source].fields and not self.value_of(needed := TEXT_SOURCES[source].fields[0]):
+                where = "" if needed in vars(self) else "options."
+                raise InterpError(f"source {source!r} needs {where}{needed}: {TEXT_SOURCES[source].takes}")
         # Without these checks, a forgotten source reads other text than the user's.
         if self.shares is not None and self.source != "mixture":
             raise InterpError(f"shares is not read by source = {self.source!r}: set source = 'mixture'")
@@ -90,6 +93,9 @@ class CorpusConfig(CheckedFields):
             if readers and is_set and not set(readers).intersection(self.sources):
                 remedy = f"source = {' or '.join(map(repr, readers))}"
                 raise InterpError(f"{field.name} is not read by source = {self.source!r}: set {remedy}")
+        read = {name for source in self.sources for name in TEXT_SOURCES[source].fields}
+        if unread := [name for name in self.options or {} if name not in read or name in vars(self)]:
+            raise InterpError(f"options has {unread[0]!r}, which source = {self.source!r} does not read there")
         if self.stream and self.label_field:
             raise InterpError(f"label_field={self.label_field!r}: streamed text carries no labels; leave it out")
         if self.stream and (self.source == "mixture" or not TEXT_SOURCES[self.source].fields):
@@ -100,6 +106,11 @@ class CorpusConfig(CheckedFields):
     def sources(self) -> list[str]:
         """The sources that it reads: one, or those of the mixture."""
         return list(self.mixture) if self.source == "mixture" else [self.source]
+
+    def value_of(self, name: str) -> Any:
+        """Return the value of a field of a source: one of these fields, or one of the options; None if it is not
+        set."""
+        return getattr(self, name) if name in vars(self) else (self.options or {}).get(name)
 
     @property
     def mixture(self) -> Mapping[str, float]:
@@ -206,7 +217,7 @@ def split_documents(documents: Sequence[Document], val_fraction: float, seed: in
 def _stream(source: str, config: CorpusConfig) -> Iterator[Document]:
     """Read one source from its start, with its own random stream, so that it does not depend on other sources."""
     read, fields = TEXT_SOURCES[source].read, TEXT_SOURCES[source].fields
-    arguments = [getattr(config, name) for name in fields] if fields else [Random(f"{config.seed}:{source}")]
+    arguments = [config.value_of(name) for name in fields] if fields else [Random(f"{config.seed}:{source}")]
     return read(*arguments, config.document_characters)
 
 

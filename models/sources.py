@@ -43,7 +43,8 @@ class TextSource(NamedTuple):
     endless: bool = False
     """Whether it is endless or very long: a corpus then takes a fixed number of characters from it."""
     fields: tuple[str, ...] = ()
-    """The fields of a `CorpusConfig` that select a user's own text. The first must be set."""
+    """The fields of a `CorpusConfig`, or names in its `options`, that select a user's own text. The first must be
+    set."""
     takes: str = ""
     """The value of the first field, in words."""
     owns: Callable[[str], bool] = _owns_nothing

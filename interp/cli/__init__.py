@@ -10,6 +10,7 @@ prints.
 import atexit
 import itertools
 import os
+import re
 import signal
 import sys
 import threading
@@ -131,7 +132,7 @@ def _end(codes: list[int]) -> None:
 def _run(words: list[str]) -> None:
     flags = itertools.takewhile(lambda word: word != "--", words)  # the words behind it are none
     for before, word in itertools.pairwise(["interp", *flags]):
-        if not word or (word.startswith("--") and word.endswith("=")):  # such as an unset variable of the shell
+        if not word or re.fullmatch("--[^=]+=", word):  # such as an unset variable of the shell
             raise InterpError(f"the value after {word[:-1] or before} is empty: give one, or leave it out")
     words = _import_plugins(words)
     group: Any = typer.main.get_command(_app(words))

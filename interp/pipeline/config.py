@@ -42,7 +42,7 @@ _PRESETS = Path(__file__).parent / "presets"
 _KEPT_FIELDS = ("d_sae", "k", "tokens")
 """Fields of the demo's dictionary that also apply to other architectures that have them."""
 
-_RARE_FIELDS = {"harvest": ("output_hook", "buffer_mb"), "corpus": ("stream", "label_field")}
+_RARE_FIELDS = {"harvest": ("output_hook", "buffer_mb"), "corpus": ("stream", "label_field", "options")}
 """Fields that few runs need, by section: a run's file names them only where they are not the default."""
 
 

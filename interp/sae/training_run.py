@@ -147,6 +147,11 @@ class TrainingRun:
         done, steps = self.learner.steps_done, self.config.steps
         if not math.isfinite(self.last.loss):
             raise InterpError(f"the loss of step {done} is {self.last.loss}: lower lr={self.config.peak_lr:.3g}")
+        if self.last.loss < 0:
+            raise InterpError(
+                f"the loss of step {done} is {self.last.loss:.3g}, below 0, but training follows the gradient of its "
+                f"logarithm: leave out of {type(self.config).__name__}.loss what does not depend on the weights"
+            )
         if done % max(1, steps // LOGGED_STEPS) == 0 or done == steps:
             self._add_row(self.last)
         if done == steps:

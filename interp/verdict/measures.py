@@ -83,7 +83,8 @@ class Measure:
     """Its meaning for a latent, in a few words, for the page."""
     sign: int
     null: Null
-    """How its null is computed. `shift`: by the same function, on codes circularly shifted against the text.
+    """How its null is computed. `shift`: by the same function, on codes circularly shifted against the text, of which
+    the scan has counts alone: no examples, neighbours, co-activations or directions, which the function cannot use.
     `directions`: by the same function, with random directions. `ranks`: in closed form, from mean ranks. `none`: it has
     no null, as it does not depend on the text."""
     needs_twin: bool = False

@@ -194,12 +194,13 @@ class SampledCodes:
 
     def write_shifted(self, labels: Masks | None, folder: str | Path) -> FeatureStore:
         """Write a store of the same text, in which latent s · n_units + u is unit u moved by `shifts[s]` rows. The same
-        rows are encoded, so that its measures leave out the same padding."""
+        rows are encoded, so that its measures leave out the same padding. It has the counts of firings and of tokens,
+        but no examples, pairs of latents or directions."""
         features = self._features
         masks = {name: labels[name] for name in features.meta["labels"]} if labels else None
         config = ScanConfig(
             n_before=features.meta["settings"]["n_before"],
-            n_tokens=1,
+            n_tokens=features.meta["settings"]["n_tokens"],
             n_logits=1,
             n_top=0,
             n_per_interval=0,

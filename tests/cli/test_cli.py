@@ -247,6 +247,10 @@ def test_an_empty_argument_is_named(arguments, before, capsys):
     assert f"the value after {before} is empty: give one" in refused(capsys, *arguments)
 
 
+def test_a_value_may_end_with_an_equals_sign(tmp_path, capsys):
+    assert "missing does not exist" in refused(capsys, "rank", tmp_path / "missing", "--twin=a=", "--out", "x.csv")
+
+
 def test_a_prompt_behind_two_dashes_is_no_flag(tmp_path, capsys):
     assert "missing" in refused(capsys, "graph", tmp_path / "missing", "--", "-- select a =")
 

@@ -1,11 +1,13 @@
 """A source of text or of models is one registered function; configuration, messages and help follow."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
 
 from interp.cli import main
 from interp.pipeline.config import RunConfig
+from interp.pipeline.model_section import model_of_folder
 from interp.pipeline.stages import STAGES
 from interp.storage.files import digest_file
 from models import load_model, load_tokenizer
@@ -118,6 +120,32 @@ def test_a_run_checks_a_registered_source_and_notices_that_its_files_changed(reg
     gone = RunConfig.from_dict({"corpus": {"source": "diary", "paths": [str(tmp_path / "gone.diary")]}})
     with pytest.raises(FileNotFoundError, match="gone.diary does not exist"):
         STAGES["corpus"].check(gone)
+
+
+def test_a_source_of_ones_own_has_fields_of_its_own(registered):
+    @text_source(fields=("query", "field"), takes="a question")
+    def database(query, field, size):
+        """Rows."""
+        yield Document(f"{query} {field}", (), "database", query)
+
+    corpus = {"source": "database", "options": {"query": "all"}, "field": "body"}
+    config = RunConfig.from_dict({"corpus": corpus})
+    assert [document.text for document in load_documents(config.corpus)] == ["all body"]
+    assert RunConfig.from_dict(config.to_dict()) == config and "options" not in RunConfig().to_dict()["corpus"]
+    with pytest.raises(ValueError, match="source 'database' needs options.query: a question"):
+        CorpusConfig(source="database")
+    for wrong in ("querry", "field"):
+        with pytest.raises(ValueError, match=f"options has '{wrong}', which source = 'database' does not read there"):
+            CorpusConfig(source="database", options={"query": "all", wrong: "x"})
+
+
+def test_a_run_whose_models_source_is_not_registered_says_so(tmp_path):
+    (tmp_path / "pretrained.json").write_text(
+        json.dumps({"source": "mine", "name": "x", "revision": None, "dtype": "auto"})
+    )
+    for load in (load_model, model_of_folder):
+        with pytest.raises(ValueError, match="names a model of the source 'mine', which nothing registered: import"):
+            load(tmp_path)
 
 
 def test_a_registered_model_source_is_loaded_and_checked(registered):

@@ -225,6 +225,16 @@ def test_a_loss_that_is_not_finite_ends_training(store, tmp_path):
     assert not (tmp_path / "results.json").exists()
 
 
+def test_a_loss_below_zero_is_refused_as_training_follows_its_logarithm(store):
+    class Lowered(TopKConfig):
+        def loss(self, step):
+            return super().loss(step) - 100 * step.batch.rows * step.variance
+
+    config = Lowered(**vars(topk()))
+    with pytest.raises(ValueError, match=r"loss of step 1 is -\d.*, below 0,.*leave out of Lowered.loss"):
+        train_sae(store, HOOK, config)
+
+
 def test_weights_that_are_not_finite_after_the_last_step_are_not_saved(store, tmp_path):
     """Its loss was that of the weights before."""
     with pytest.raises(ValueError, match=r"last step left weights that are not finite: lower lr=1e\+38"):

@@ -125,6 +125,10 @@ def test_a_shifted_store_is_a_scan_of_shifted_codes(features, tokens, z, labels,
             if MEASURES[name].null == "shift":
                 mine = MEASURES[name](shifted, twin).reshape(2, -1)[place]
                 np.testing.assert_allclose(mine, own[sample.units], rtol=1e-5, atol=1e-7, err_msg=name)
+        for unit in (0, 5):  # measures of one's own may read the commonest tokens
+            where = 'select "offset", token, n from tokens where latent = {} order by all'
+            mine = shifted.sql(where.format(place * len(sample.units) + unit))
+            assert mine.equals(there.sql(where.format(sample.units[unit]))) and len(mine) > 20
 
 
 def test_chance_firings_are_within_their_null_and_meaningful_ones_are_not(found, values):

@@ -154,7 +154,8 @@ class SAEConfig(CheckedFields):
         return step.pre
 
     def loss(self, step: ForwardPass) -> Float[Tensor, ""]:
-        """Return the loss, summed over the rows; the caller divides it by B·V."""
+        """Return the loss, summed over the rows; the caller divides it by B·V. It is at least 0 and near 0 for a
+        dictionary without fault: training follows the gradient of its logarithm, which a constant would flatten."""
         return step.squared_error()
 
     def revival_loss(self, step: ForwardPass, dead: Int[Tensor, " dead"]) -> Tensor | float:

@@ -76,7 +76,7 @@ def test_commands_and_their_options_exist():
         assert importlib.util.find_spec(module), module
 
 
-@pytest.mark.parametrize("file", ["README.md", "analyses/README.md"])
+@pytest.mark.parametrize("file", ["README.md", "analyses/README.md", ".ci/CONTRIBUTING.md"])
 def test_links_lead_to_files(file):
     text = (ROOT / file).read_text(encoding="utf-8")
     for link in re.findall(r"\]\(([^)#:]+)\)", text):

@@ -28,9 +28,9 @@ report.bytes = (() => {
   /** The direction in which a text with stray bytes is read; null for any other text.
    * @type {(text: string, lead?: number) => "ltr" | "rtl"} */
   function directionOf(text, lead = null) {
-    const own = leadOf(text) ?? leadOfLetters(text) ?? lead;
+    const first = leadOf(text) ?? leadOfLetters(text) ?? lead;
     if (!ANY_BYTE.test(text)) return null;
-    return own !== null && /Hebrew|Arabic/.test(nameOf(own)) ? "rtl" : "ltr";
+    return first !== null && /Hebrew|Arabic/.test(nameOf(first)) ? "rtl" : "ltr";
   }
 
   /* The character of some bytes; null if they make none. */
@@ -75,8 +75,8 @@ report.bytes = (() => {
   function lettersOrScript(begun) {
     const [lead] = begun;
     const ended = () => Array.from({ length: 0x40 }, (_, k) => decoded([...begun, 0x80 + k]));
-    const own = begun.length === 1 ? lettersOf(lead) : ended().filter((letter) => /^\p{L}$/u.test(letter ?? ""));
-    return own.length ? `${own[0]}–${own.at(-1)}` : scriptOf(nameOf(lead));
+    const letters = begun.length === 1 ? lettersOf(lead) : ended().filter((letter) => /^\p{L}$/u.test(letter ?? ""));
+    return letters.length ? `${letters[0]}–${letters.at(-1)}` : scriptOf(nameOf(lead));
   }
 
   /* The characters of which a token was seen to be a part: those that it ends and those that it begins, in the script
@@ -97,7 +97,7 @@ report.bytes = (() => {
     const bytes = bytesOf(run);
     const script = bytes.find(lengthOf) ?? lead;
     /** @type {ReturnType<typeof parts>} */
-    const found = [];
+    const listed = [];
     for (let k = 0; k < bytes.length; k++) {
       const length = lengthOf(bytes[k]);
       const letter = length ? null : letterOf(bytes[k], script);
@@ -105,30 +105,31 @@ report.bytes = (() => {
       const most = length ? length - 1 : seen ? MOST_LATER : 1;
       let n = 1;
       while (n < most && k + n < bytes.length && !lengthOf(bytes[k + n])) n++;
-      const own = bytes.slice(k, k + n);
-      const sign = own.map((byte) => `⟨${hexOf(byte)}⟩`).join("");
-      const hex = own.map(hexOf).join(" ");
+      const piece = bytes.slice(k, k + n);
+      const sign = piece.map((byte) => `⟨${hexOf(byte)}⟩`).join("");
+      const hex = piece.map(hexOf).join(" ");
       const ofSeen = seen?.replace(" …", " or others").replace(/^(.) (.)( |$)/u, "$1, $2$3");
       if (length) {
         const name = nameOf(bytes[k]);
         const which = n === 1 ? "the first byte" : `the first ${n} bytes`;
         const letters = lettersOf(bytes[k]);
         const range = letters.length ? `, ${letters[0]} to ${letters.at(-1)}` : "";
-        const known = letters.length ? lettersOrScript(own) : seen ?? lettersOrScript(own); // one range in all tokens
+        const known = letters.length ? lettersOrScript(piece) // one range in all tokens
+          : seen ?? lettersOrScript(piece);
         const label = isBeside && letters.length ? `${hex}…` : `${hex}… ${known}`;
-        found.push([sign, label, `${sign}: ${which} of ${ofSeen ?? `${an(name)}${range}`}`,
+        listed.push([sign, label, `${sign}: ${which} of ${ofSeen ?? `${an(name)}${range}`}`,
           letters.length || seen ? `${alone(known)}…` : ""]);
       } else {
         const name = script === null ? "character" : nameOf(script);
         const of = letter ? `the end of ${letter}, if it is ${an(name)}` : `a later byte of ${an(name)}`;
         const known = seen ?? (script === null ? "" : letter ?? scriptOf(name));
-        found.push([sign, `${isLater(bytes[k]) ? "…" : ""}${hex} ${known}`.trim(),
+        listed.push([sign, `${isLater(bytes[k]) ? "…" : ""}${hex} ${known}`.trim(),
           `${sign}: ${ofSeen ? `a later part of ${ofSeen}` : of}`,
           seen || letter ? `…${alone(known)}` : ""]);
       }
       k += n - 1;
     }
-    return found;
+    return listed;
   }
 
   /** The parts of characters in a text, run by run, between its other pieces: [piece, parts, piece, …]. token: that of
@@ -136,12 +137,12 @@ report.bytes = (() => {
    * @type {(text: string, lead: number, token: string) => any[]} */
   function divided(text, lead, token) {
     if (!ANY_BYTE.test(text)) return [text];
-    const own = leadOf(text) ?? leadOfLetters(text) ?? lead;
+    const first = leadOf(text) ?? leadOfLetters(text) ?? lead;
     const all = text.split(RUN);
-    const isOfOwn = (letter) => own !== null && letter !== null && nameOf(letter) === nameOf(own);
-    const isBeside = all.some((piece, k) => k % 2 === 0 && isOfOwn(leadOfLetters(piece)));
+    const isOfItsScript = (letter) => first !== null && letter !== null && nameOf(letter) === nameOf(first);
+    const isBeside = all.some((piece, k) => k % 2 === 0 && isOfItsScript(leadOfLetters(piece)));
     return all.map((piece, k) =>
-      (k % 2 ? parts(piece, own, seenWith(token, own), seenWith(token, null), isBeside) : piece));
+      (k % 2 ? parts(piece, first, seenWith(token, first), seenWith(token, null), isBeside) : piece));
   }
 
   /** A text with its stray bytes drawn as parts of characters, each read as its script is; the bytes themselves are
@@ -164,7 +165,7 @@ report.bytes = (() => {
   /** What the stray bytes of a token are; null if it has none.
    * @type {(token: string, lead?: number) => string} */
   const meaning = (token, lead = null) => divided(token, lead, token)
-    .flatMap((piece, k) => (k % 2 ? piece.map(([, , said]) => said) : [])).join("; ") || null;
+    .flatMap((piece, k) => (k % 2 ? piece.map(([, , words]) => words) : [])).join("; ") || null;
 
   /** Pieces of text with their tokens. A piece is one token, or several whose stray bytes make one character.
    * @type {(words: string[]) => { text: string, tokens: number[] }[]} */

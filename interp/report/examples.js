@@ -122,8 +122,8 @@ report.examples = (() => {
   /** The activations of a latent in the sequence of an example, by their place: those of its own examples there, and
    * `value` where the example fires.
    * @type {(one: Example, own: Example[], value: number) => Map<number, number>} */
-  function activationsIn(one, own, value) {
-    const sparse = own.find((each) => sequenceOf(each) === sequenceOf(one))?.[4] ?? [];
+  function activationsIn(one, examples, value) {
+    const sparse = examples.find((each) => sequenceOf(each) === sequenceOf(one))?.[4] ?? [];
     const active = new Map();
     for (let k = 0; k < sparse.length; k += 2) active.set(sparse[k], sparse[k + 1]);
     return active.set(placeOf(one), value);
@@ -154,12 +154,12 @@ report.examples = (() => {
    * begins the next fires once, in one box. */
   function piecesOf(tokens, firing) {
     const pieces = [];
-    for (const { text, tokens: own } of report.bytes.pieces(Array.from(tokens, word))) {
+    for (const { text, tokens: places } of report.bytes.pieces(Array.from(tokens, word))) {
       const before = pieces.at(-1);
-      if (own.includes(firing) && before?.tokens.includes(firing)) {
+      if (places.includes(firing) && before?.tokens.includes(firing)) {
         before.text += text;
-        before.tokens = [...before.tokens, ...own];
-      } else pieces.push({ text, tokens: own });
+        before.tokens = [...before.tokens, ...places];
+      } else pieces.push({ text, tokens: places });
     }
     return pieces;
   }
@@ -174,46 +174,46 @@ report.examples = (() => {
     const active = new Map(Array.from(activationsIn(one, [one], valueOf(one)), ([place, z]) => [place - from, z]));
     const others = beside?.activationsOf?.(one) ?? new Map();
     const isOn = (token) => active.has(token) || others.has(token + from);
-    const strongest = (own, among) => own.map((token) => among.get(token)).filter(Boolean)
+    const strongest = (places, among) => places.map((token) => among.get(token)).filter(Boolean)
       .sort((a, b) => Math.abs(b) - Math.abs(a))[0];
     const shareOf = (z, largest) =>
       (z === undefined ? null : (Math.min(Math.abs(z) / largest, 1) ** SPREAD).toFixed(3));
     const tokens = report.text.of(sequenceOf(one)).subarray(from, to);
     let pieces = [];
-    for (const { text, tokens: own } of piecesOf(tokens, firing)) {
-      const isPlain = !isEach && !own.some(isOn) && !NO_TEXT.test(text);
+    for (const { text, tokens: places } of piecesOf(tokens, firing)) {
+      const isPlain = !isEach && !places.some(isOn) && !NO_TEXT.test(text);
       const last = pieces.at(-1);
       if (isPlain && last?.isPlain) last.text += text;
-      else pieces.push({ text, own, isPlain });
+      else pieces.push({ text, places, isPlain });
     }
-    const isCut = ({ text, own: at } = { text: "", own: [] }) => IS_STRAY.test(text) && !at.includes(firing);
+    const isCut = ({ text, places: at } = { text: "", places: [] }) => IS_STRAY.test(text) && !at.includes(firing);
     while (!isEach && isCut(pieces[0])) pieces.shift();
     while (!isEach && isCut(pieces.at(-1))) pieces.pop();
     const perLine = (piece) => piece.text.split(/(?<=\n)/).map((text) => ({ ...piece, text }));
     pieces = pieces.flatMap((piece) => (piece.isPlain && piece.text ? perLine(piece) : [piece]));
     const lead = report.bytes.leadOfLetters(joined(pieces));
-    const elements = pieces.flatMap(({ text, own, isPlain }) => {
+    const elements = pieces.flatMap(({ text, places, isPlain }) => {
       if (isPlain) return h("span.token", null, isBroken ? inLines(text) : visible(text, 3, true));
-      const at = strongest(own, active);
-      const other = strongest(own.map((token) => token + from), others);
+      const at = strongest(places, active);
+      const other = strongest(places.map((token) => token + from), others);
       const isActive = at !== undefined || other !== undefined;
       const kind = [NO_TEXT.test(text) ? "bdi.token" : "span.token", isActive && ".on",
-        own.includes(firing) && ".firing", isActive && IS_MARK.test(text) && ".combining"]
+        places.includes(firing) && ".firing", isActive && IS_MARK.test(text) && ".combining"]
         .filter(Boolean)
         .join("");
-      const attributes = { "data-value": at, "data-place": from + own.at(-1), "--shade": shareOf(at, most) };
+      const attributes = { "data-value": at, "data-place": from + places.at(-1), "--shade": shareOf(at, most) };
       if (other !== undefined) {
         attributes["--other"] = shareOf(other, beside.most);
         attributes["data-tip"] = `${beside.name}: ${format.significant(other)}`;
       }
-      const whole = word(tokens[own.at(-1)]);
+      const whole = word(tokens[places.at(-1)]);
       if (!isBroken) return h(kind, attributes, visible(text, 3, !isActive, lead, whole));
       // a box for each of its lines: a line end stands in the line that it ends, an indent in its own
       return text.split(/(?<=\n)/).map((part, k, all) => h(
         `${kind}${k ? ".goes-on" : ""}${k < all.length - 1 ? ".is-cut" : ""}`, attributes,
-        inLines(part, lead, !own.includes(firing), whole)));
+        inLines(part, lead, !places.includes(firing), whole)));
     });
-    return { elements, firing: pieces.findIndex(({ own }) => own.includes(firing)), pieces };
+    return { elements, firing: pieces.findIndex(({ places }) => places.includes(firing)), pieces };
   }
 
   /* Elements of a text in its lines, each a block; what does not fit goes on further in than the line's own indent. An
@@ -329,9 +329,9 @@ report.examples = (() => {
    * @type {(tokens: ArrayLike<number>, firing: number) => HTMLElement} */
   function plainLine(tokens, firing) {
     const all = piecesOf(tokens, firing);
-    const isWhole = ({ text, tokens: own }) => !IS_STRAY.test(text) || own.includes(firing);
+    const isWhole = ({ text, tokens: places }) => !IS_STRAY.test(text) || places.includes(firing);
     const pieces = all.slice(all.findIndex(isWhole), all.findLastIndex(isWhole) + 1);
-    const at = pieces.findIndex(({ tokens: own }) => own.includes(firing));
+    const at = pieces.findIndex(({ tokens: places }) => places.includes(firing));
     const parts = pieces.map(({ text }, k) => {
       const kind = k !== at ? "" : IS_MARK.test(text) ? ".firing.combining" : ".firing";
       return h(`span.token${kind}`, null, visible(text, 3, k !== at));
@@ -400,8 +400,8 @@ report.examples = (() => {
     const from = Math.max(placeOf(one) - MOST_BYTES, 0);
     const tokens = report.text.of(sequenceOf(one)).subarray(from, placeOf(one) + MOST_BYTES + 1);
     const pieces = report.bytes.pieces(Array.from(tokens, word));
-    const own = pieces.filter(({ tokens: at }) => at.includes(placeOf(one) - from));
-    return report.bytes.leadOfLetters(joined(own));
+    const firing = pieces.filter(({ tokens: at }) => at.includes(placeOf(one) - from));
+    return report.bytes.leadOfLetters(joined(firing));
   }
 
   /** The firing token and those before it in the same sequence, which decide whether two examples are alike; null if
@@ -523,9 +523,9 @@ report.examples = (() => {
     const all = [...strongest, ...senses.flatMap((sense) => sense.examples)].sort(byStrength);
     await load(all);
     return senses.flatMap((_, k) => {
-      const own = all.filter((one) => senseOf(one, senses) === k);
-      const isFirst = (/** @type {Example} */ [, row], at) => own.findIndex(([, other]) => other === row) === at;
-      return own.filter(isFirst).slice(0, Math.ceil((most - k) / senses.length));
+      const ofSense = all.filter((one) => senseOf(one, senses) === k);
+      const isFirst = (/** @type {Example} */ [, row], at) => ofSense.findIndex(([, other]) => other === row) === at;
+      return ofSense.filter(isFirst).slice(0, Math.ceil((most - k) / senses.length));
     });
   }
 
@@ -541,16 +541,16 @@ report.examples = (() => {
 
   /** A button that copies the text that `write` returns.
    * @type {(text: string, write: () => string | Promise<string>) => HTMLButtonElement} */
-  const copying = (said, write) => h("button", { type: "button", async onclick({ target }) {
+  const copying = (label, write) => h("button", { type: "button", async onclick({ target }) {
     await copied(await write());
     target.textContent = "Copied";
-    setTimeout(() => { target.textContent = said; }, 1200);
-  } }, said);
+    setTimeout(() => { target.textContent = label; }, 1200);
+  } }, label);
 
   /** Buttons that copy what `listed` returns, as text and as JSON.
    * @type {(listed: () => Example[], latent: number) => HTMLElement} */
   function copies(listed, latent) {
-    const button = (said, write) => copying(said, async () => {
+    const button = (label, write) => copying(label, async () => {
       const examples = listed();
       await load(examples);
       return write(examples);
@@ -585,10 +585,10 @@ report.examples = (() => {
       for (const item of document.querySelectorAll(".example")) item.draw?.();
     };
     const button = (name) => {
-      const [said, title] = WIDTHS[name];
+      const [label, title] = WIDTHS[name];
       const isChosen = String(name === widthOf(feature));
       const onclick = () => choose(name);
-      return h("button", { type: "button", value: name, title, "aria-pressed": isChosen, onclick }, said);
+      return h("button", { type: "button", value: name, title, "aria-pressed": isChosen, onclick }, label);
     };
     const named = { role: "group", "aria-label": "How much of the text" };
     const group = h("span.widths", named, Object.keys(WIDTHS).map(button));

@@ -38,11 +38,11 @@ report.mapList = ({ placeOf, scatter, selected, chosenBy, hasCard, zoomTo, onpoi
     const outside = some.filter((latent) => !isInSight(latent));
     const count = format.count(shown.length);
     const ofAll = isWhole && hasNone();
-    const said = [ofAll ? `All ${count} features` : count, hasNone() ? null : chosenBy(), isWhole ? null : "in view"];
+    const head = [ofAll ? `All ${count} features` : count, hasNone() ? null : chosenBy(), isWhole ? null : "in view"];
     const sorted = state.query && state.sort === null ? " best matches first" : " in the table's order";
     element.hidden = (hasCard() && hasNone()) || (isWhole && !shown.length);
     element.replaceChildren(
-      h("summary", null, h("h3", null, said.filter(Boolean).join(" ")), h("span.muted", null, sorted)),
+      h("summary", null, h("h3", null, head.filter(Boolean).join(" ")), h("span.muted", null, sorted)),
       outside.length > 0 ? h("p.outside", null, `${format.count(outside.length)} outside the view: `,
         h("button.link", { type: "button", onclick: () => zoomTo(some) }, "Zoom to these")) : "",
       h("ol.listed", null, shown.slice(0, LISTED).map(keptLine)),

@@ -36,7 +36,7 @@ report.views.overview = (() => {
   const headed = ({ n, of, interval, note: tested }, words, among, beside, ...below) => h("section.share", null,
     row("own", [n / of, ...interval], "h2", words, h("small", null, ` of ${format.count(of)} `,
       tipped(among, `${format.count(n)} of the ${format.count(of)} features ${among}. ${tested}`))),
-    beside.map(([kind, share, said]) => row(kind, share, "p", said)),
+    beside.map(([kind, share, content]) => row(kind, share, "p", content)),
     below);
 
   /* The shares of one meaning that can be compared: of the same settings, learnt from as many tokens as the nulls and

@@ -95,9 +95,10 @@ def learnt_inputs(features: FeatureStore, matches: pd.DataFrame | None) -> dict[
         random_correlation = by_latent.reindex(range(features.d_sae)).to_numpy(float)
     if blocks := features.meta["blocks_past"]:
         log.warning(
-            "learnt is not estimated for %s: %d later blocks are between %s and the logits, and what a latent writes "
-            "past them says little of what the model learnt",
-            *(features.path, blocks, features.meta["hook_name"]),
+            "learnt is not estimated for %s: %s between %s and the logits, and what a latent writes past them says "
+            "little of what the model learnt",
+            *(features.path, "1 later block is" if blocks == 1 else f"{blocks} later blocks are"),
+            features.meta["hook_name"],
         )
         next_auroc = unknown
     return {"next_auroc": next_auroc, "random_correlation": random_correlation}

@@ -94,7 +94,10 @@ def test_learnt_is_nan_before_later_blocks(tiny_run, caplog):
     features = copy(tiny_run.features)
     features.__dict__["meta"] = features.meta | {"blocks_past": 3}
     assert np.isfinite(learnt_inputs(tiny_run.features, None)["next_auroc"]).any() and not caplog.messages
-    assert np.isnan(learnt_inputs(features, None)["next_auroc"]).all() and "3 later blocks" in caplog.messages[0]
+    assert np.isnan(learnt_inputs(features, None)["next_auroc"]).all() and "3 later blocks are" in caplog.messages[0]
+    features.meta["blocks_past"] = 1
+    learnt_inputs(features, None)
+    assert "1 later block is" in caplog.messages[1]
 
 
 def test_evidence_that_a_table_lacks_is_missing(tiny_run):

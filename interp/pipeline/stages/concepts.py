@@ -41,7 +41,7 @@ def _concepts_panel(run: Run) -> "Panel":
     cost=lambda sizes: Cost(disk=1e4, seconds=bookkeeping.CONCEPTS),
     opens={"concepts": ("concepts.parquet", read_table)},
     summary=lambda results: (
-        "nothing to compare: the text has no labels"
+        "nothing to compare: the text has no labels ([corpus] label_field names those of JSON lines)"
         if not results
         else f"best feature beats best {next(iter(results.values()))['rival']} on "
         f"{sum(r['f1_feature'] > r['f1_neuron'] for r in results.values())} of {len(results)} labels"

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from typer import Argument, Option
+from typer import Argument, Exit, Option
 
 from interp.checks.errors import InterpError
 from interp.cli.command_arguments import OVERWRITE, check_writable
@@ -47,6 +47,10 @@ def graph_command(
         raise InterpError(f"--serve needs a page: name an .html file, not {out}")
     from interp.effects import attribution_graph, measured_effects, score_graph
     from interp.pipeline.opening import open_any
+    from interp.report.live.local_server import check_port
+
+    if serve is not None:
+        check_port(serve)
 
     opened = open_any(run, "run")
     model: Any = opened.model.float()  # in half precision the sum of the edges is off by some per cent
@@ -90,10 +94,11 @@ def graph_command(
 
 
 def serve_page(server: "LocalServer") -> None:
-    """Print the address of a page, and serve it until Ctrl-C, which is no interruption here."""
+    """Print the address of a page, and serve it until Ctrl-C or SIGTERM, which interrupt no work that could be
+    resumed."""
     print(f"{server.address}  (Ctrl-C ends it)", flush=True)
     try:
         server.serve_forever()
     except KeyboardInterrupt as end:
-        if type(end) is not KeyboardInterrupt:  # SIGTERM
-            raise
+        if type(end) is not KeyboardInterrupt:
+            raise Exit(143) from None  # as of any process that SIGTERM ends

@@ -62,6 +62,9 @@ def explore_command(
     compare the model's output. Stars, labels and notes are kept in RUN/notes.json. The server is for this machine only;
     to see the page on another one, use `ssh -L 8000:127.0.0.1:8000 MACHINE` there."""
     find_artifact(run, "run")
+    from interp.report.live.local_server import check_port
+
+    check_port(port)
     print(f"opening {run} and its model …", flush=True)
     from interp.pipeline.opening import open_any
     from interp.report.live import Explorer

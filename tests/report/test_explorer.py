@@ -8,6 +8,7 @@ import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -400,12 +401,16 @@ def test_a_configuration_is_replaced_only_while_nobody_writes_notes(tmp_path):
 def test_explore_refuses_unusable_paths_and_options(run, server, tmp_path, capsys):
     def refused(*words: object) -> str:
         assert main(["explore", *map(str, words)]) == 2
-        (line,) = capsys.readouterr().err.strip().splitlines()
+        printed.append(capsys.readouterr())
+        (line,) = printed[-1].err.strip().splitlines()
         return line
+
+    printed: list[Any] = []
 
     assert "is not a run folder" in refused(tmp_path)
     assert "Invalid value '70000' for '--port': Input should be less than" in refused(run.path, "--port", 70000)
     assert "choose another port" in refused(run.path, "--port", server.server_port)
+    assert printed[-1].out == "", "the run and its model are not opened before"
     for name in ("run.toml", "corpus", "model", "sae", "features", "report", "activations", "ranking"):
         copy = shutil.copytree if (run.path / name).is_dir() else shutil.copy
         copy(run.path / name, tmp_path / name)

@@ -82,6 +82,11 @@ class LocalServer(ThreadingHTTPServer):
         log.debug("%s left", client_address, exc_info=True)
 
 
+def check_port(port: int) -> None:
+    """Check a port before long work. Raises ValueError if it is in use."""
+    LocalServer(port, CLOSED).server_close()
+
+
 class Request(BaseHTTPRequestHandler):
     server: LocalServer
     timeout = SECONDS

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from interp.checks.errors import DamagedError, InterpError
-from interp.storage.artifacts import folder_of
+from interp.storage.artifacts import folder_of, nearest_path
 from models.sources import MODEL_SOURCES, model_source
 
 if TYPE_CHECKING:
@@ -228,6 +228,9 @@ def _from_transformers(name: str, folder: str, dtype: str, revision: str | None,
         lacks.append(f"lacks {len(missing)} weights of a {type(model).__name__}, such as {missing[0]}")
     else:
         raise DamagedError(f"{name} {lacks[0]}")
+    for key, weight in model.named_parameters():
+        if weight.numel() and not all(extreme.isfinite() for extreme in weight.detach().aminmax()):
+            raise DamagedError(f"{name} holds values that are not finite in {key}: fetch it again")
     if tokenizer is None:
         tokenizer = PretrainedTokenizer.load(name, revision=revision).inner
     wrapper = LanguageModel(model.eval(), name=Path(name).name if Path(name).exists() else name)
@@ -292,10 +295,9 @@ def _errors_on_one_line(name: str) -> Iterator[None]:
         raise
     except Exception as error:  # any error that the library raises for a damaged file
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
-        raise InterpError(
-            f"{name} cannot be loaded as a language model ({reason}): "
-            "name a folder, a GGUF file or a model of Hugging Face"
-        ) from error
+        near = None if Path(name).exists() else nearest_path(Path(name))
+        remedy = f"did you mean {near}?" if near else "name a folder, a GGUF file or a model of Hugging Face"
+        raise InterpError(f"{name} cannot be loaded as a language model ({reason}): {remedy}") from error
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from interp.activations.harvesting import harvest
 from interp.activations.hooks import Hook, check_own_hook, hooks_of, mlp_hooks, resolve_hooks
@@ -282,6 +283,23 @@ def test_load_model_names_what_it_cannot_load_in_one_line(tmp_path):
         load_model(model, device="cuda:99")
     with pytest.raises(ValueError, match="dtype='int8' must be 'auto', 'float32'"):
         load_model(model, dtype="int8")
+
+
+def test_load_model_names_weights_that_are_not_finite(tmp_path):
+    folder = write_foreign("gpt2", tmp_path / "model")
+    tensors = load_file(folder / "model.safetensors")
+    name = next(name for name in tensors if "ln_1.weight" in name)
+    tensors[name][3] = torch.nan
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    with pytest.raises(ValueError, match=rf"model holds values that are not finite in .*{name}: fetch it again"):
+        load_model(folder)
+
+
+def test_load_model_names_a_folder_that_may_be_meant(tmp_path, monkeypatch):
+    (tmp_path / "gpt2-tiny").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"gpt2-tinny cannot be loaded .*: did you mean gpt2-tiny\?"):
+        load_model("gpt2-tinny")
 
 
 def test_load_model_refuses_a_config_larger_than_its_files_before_allocating(tmp_path, monkeypatch):

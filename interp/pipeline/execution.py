@@ -49,6 +49,8 @@ _INPUT_WORDS = {
     "verdicts": "names of verdicts",
 }
 """The words for what stages depend on outside run.toml (`Stage.outside_inputs`)."""
+_N_ALONE = 2
+"""Settings that are named of those that only one of two configurations has."""
 _MAX_NAMED = 3
 """Most names in a list of what differs."""
 log = logging.getLogger(__name__)
@@ -287,10 +289,7 @@ def _check_keeps(out: Path, config: RunConfig) -> None:
     try:
         old = RunConfig.from_toml(out / RUN_FILE).to_dict()
         differences = [
-            f"{section}.{key}: {old.get(section, {}).get(key)!r} there, {new.get(section, {}).get(key)!r} here"
-            for section in new | old
-            for key in sorted(old.get(section, {}).keys() | new.get(section, {}).keys())
-            if old.get(section, {}).get(key) != new.get(section, {}).get(key)
+            line for name in new | old for line in _section_differences(name, old.get(name, {}), new.get(name, {}))
         ]
         reason = f"{out} holds a run of another configuration ({'; '.join(differences)})"
     except ValueError as error:  # its run.toml cannot be read
@@ -298,6 +297,16 @@ def _check_keeps(out: Path, config: RunConfig) -> None:
         reason = str(error)
     if differences:
         _refuse_to_lose(reason, _stages_lost(Run(out, config), _is_of_other_settings))
+
+
+def _section_differences(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """Name the settings of a section that differ. Of those that one side alone has, such as all of another
+    architecture's, the first are named and the others counted."""
+    both = [key for key in sorted(old.keys() & new.keys()) if old[key] != new[key]]
+    alone = [f"{name}.{key}: {value!r} here" for key, value in new.items() if key not in old]
+    alone += [f"{name}.{key}: {value!r} there" for key, value in old.items() if key not in new]
+    more = [f"{len(alone) - _N_ALONE} further fields of [{name}]"] if len(alone) > _N_ALONE else []
+    return [*(f"{name}.{key}: {old[key]!r} there, {new[key]!r} here" for key in both), *alone[:_N_ALONE], *more]
 
 
 def _is_of_other_settings(run: Run, stage: Stage, manifest: Mapping[str, Any] | None) -> bool:

@@ -389,8 +389,20 @@ def test_what_is_done_is_skipped(run):
     assert done == [(name, False) for name in STAGES]
 
 
+def test_a_training_that_reads_its_rows_many_times_says_so(run):
+    manifest = run.manifest("sae")
+    rows, line = manifest["results"]["rows"], STAGES["sae"].summary_of
+    assert rows == len(run.store) and "each row" not in line(manifest)
+    often = manifest | {"results": manifest["results"] | {"rows": 2_000}}
+    assert line(often).endswith("each row was read 30 times: with more text ([harvest] tokens) fewer latents die")
+
+
 def test_a_change_that_affects_finished_stages_is_refused_and_redo_runs_them_again(copied):
     other = TINY.replace(quality=dataclasses.replace(TINY.quality, tokens=2_000))
+    loads = RunConfig.from_dict(TINY.to_dict() | {"sae": {"load": "sl"}})
+    differs = r"\(sae.load: 'sl' here; sae.sae_id: 'none' here; \d\d further fields of \[sae\]\)"
+    with pytest.raises(ValueError, match=differs):
+        run_stages(loads, copied.path)
     differs = r"another configuration \(quality.tokens: 8000 there, 2000 here\).*--redo .*: quality, report$"
     with pytest.raises(ValueError, match=differs):
         run_stages(other, copied.path)

@@ -1,5 +1,6 @@
 """The stage `sae`: a dictionary for each hook, trained or loaded."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,15 @@ from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.opening import lazy_call, read_curve, reader_of
 from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import LoadedSAESection
-from interp.pipeline.stages import stage
+from interp.pipeline.stages import NEXT_LINE, stage
 from interp.runtime.progress import Progress
 from interp.storage.artifacts import folder_of
 from interp.storage.files import digest_file
 
 MEASURED_ROWS = 1 << 16
 """Rows on which a loaded dictionary is measured."""
+MANY_TIMES = 10
+"""Passes over the rows above which a training says how many it made: FVU is then too good for other text."""
 
 
 def _check_loaded(config: RunConfig) -> None:
@@ -77,6 +80,18 @@ def _stream_or_loaded(run: Run) -> dict[str, Any]:
     return {"loaded": {file.name: digest_file(file) for file in files if file.is_file() and file.suffix != ".json"}}
 
 
+def _summary(results: dict[str, Any]) -> str:
+    config = results.get("config", results)
+    line = (
+        f"{results['steps']:,} steps, FVU {results['fvu']:.3f}, L0 {results['l0']:.1f}, of {config['d_sae']:,} latents "
+        f"{results['dead']:.1%} dead and {results['faint']:.1%} faint in training"
+    )
+    times = config.get("tokens", 0) / results.get("rows", math.inf)
+    if times <= MANY_TIMES:
+        return line
+    return f"{line}{NEXT_LINE}each row was read {times:.0f} times: with more text ([harvest] tokens) fewer latents die"
+
+
 @stage(
     made_for="all hooks",
     inputs=("activations",),
@@ -87,10 +102,7 @@ def _stream_or_loaded(run: Run) -> dict[str, Any]:
     config={"sae": lazy_call("interp.sae:TopKConfig", d_sae=4096, k=8, tokens=3_000_000)},
     other_sections=("harvest",),
     opens={"sae": (".", reader_of("sae")), "sae_curve": ("metrics.jsonl", read_curve)},
-    summary=lambda r: (
-        f"{r['steps']:,} steps, FVU {r['fvu']:.3f}, L0 {r['l0']:.1f}, of {r.get('config', r)['d_sae']:,} latents "
-        f"{r['dead']:.1%} dead and {r['faint']:.1%} faint in training"
-    ),
+    summary=_summary,
 )
 def sae(runs: Sequence[Run], folders: Sequence[Path], progress: Progress) -> list[dict[str, Any]]:
     """a sparse autoencoder or transcoder, trained on the activations, or an autoencoder that is loaded"""
@@ -106,7 +118,8 @@ def sae(runs: Sequence[Run], folders: Sequence[Path], progress: Progress) -> lis
     else:
         hooks: dict[str | Path, list[str]] = {folder: list(run.results("activations")["d"]) for run, folder in placed}
         train_saes(runs[0].stream(), hooks, config, progress=progress)
-    return list(map(read_results, folders))
+    rows = runs[0].results("activations")["rows"]
+    return [{**read_results(folder), "rows": rows} for folder in folders]
 
 
 def _load(run: Run, config: LoadedSAESection, folder: Path) -> dict[str, Any]:

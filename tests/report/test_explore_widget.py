@@ -44,15 +44,17 @@ def test_a_text_set_in_a_cell_is_read_and_a_feature_shows_its_card(run):
     assert widget.reading == {} and widget.card == ""
 
 
-def test_a_latent_that_never_fired_in_the_scan_has_strength_1(run, monkeypatch):
+def test_the_strength_of_a_latent_that_never_fired_in_the_scan_is_a_share_of_the_median_maximum(run, monkeypatch):
+    """Each had the strength 1, and stood before those that fire nearly as strongly as they can."""
     latent, _, firings = LiveModel(run).read(TEXT)["features"][0]
     table = run.features.table()
     table["max"] = table["max"].where(table["latent"] != latent)
+    strength = pytest.approx(max(value for _, value in firings) / table["max"].median())
     monkeypatch.setattr(run.features, "table", lambda: table)
     answers = Answers(run)
-    assert [row[1] for row in answers.live.read(TEXT)["features"] if row[0] == latent] == [1]
+    assert [row[1] for row in answers.live.read(TEXT)["features"] if row[0] == latent] == [strength]
     reading = answers.reading(TEXT)
-    assert [row[1:] for row in reading["features"] if row[0] == latent] == [[1, len(firings)]]
+    assert [row[1:] for row in reading["features"] if row[0] == latent] == [[strength, len(firings)]]
     assert json.loads(json.dumps(reading, allow_nan=False))["features"] == reading["features"]
 
 

@@ -14,8 +14,8 @@ In: a finished run, and text. Out: values for JSON. The model runs one call at a
 
 A text begins with the token that opens the run's own texts. Special tokens, tokens and positions that the dictionary's
 training left out, and rows above its norm limit have no latents, as in the scan. Activations are in the dictionary's
-unit. A strength is an activation as a share of the latent's maximum in the scan, and 1 for a latent that never fired
-there. Probabilities are in [0, 1].
+unit. A strength is an activation as a share of the latent's maximum in the scan; for a latent that never fired there,
+as a share of the median of all maxima. Probabilities are in [0, 1].
 """
 
 import threading
@@ -77,7 +77,8 @@ class LiveModel:
         check_predicts_next(self.model, self.features.tokens)
         self.n_ctx = min(size_of(module_of(self.model), "n_ctx") or MAX_TOKENS, MAX_TOKENS)
         self._table = self.features.table().set_index("latent")
-        self._maxima = self._table["max"].reindex(range(self.features.d_sae)).fillna(0).to_numpy()
+        maxima = self._table["max"].where(self._table["max"] > 0).reindex(range(self.features.d_sae))
+        self._full_strengths = maxima.fillna(maxima.median()).fillna(1.0).to_numpy()
         self._lock = threading.Lock()
         with evaluating(self.model):
             self._downstream = downstream_of(self.model, self.dictionary_hooks, self.features.tokens[:2])
@@ -98,8 +99,7 @@ class LiveModel:
         return {"tokens": tokens[0].tolist(), "firing": firing, "features": features}
 
     def strength(self, latent: int, z: float) -> float:
-        """Return an activation as a share of the latent's maximum in the scan; 1 if it never fired there."""
-        return z / (float(self._maxima[latent]) or z)
+        return z / float(self._full_strengths[latent])
 
     def at(self, text: str, position: int) -> dict[str, Any]:
         """Return the model's prediction after the text up to a position, and its prediction without each latent that

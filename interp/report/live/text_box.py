@@ -96,9 +96,8 @@ class Answers:
     def reading(self, text: str) -> dict[str, Any]:
         """Return which latents fire in a text. `tokens` has the strings of the tokens. `firing` has, for each token,
         [latent, strength] of the strongest latents. `features` has, for the text, [latent, strength, tokens]. `about`
-        has the verdict and the rule of each of these latents. A strength is a share of the latent's maximum in the
-        scan, or 1 if the latent never fired in the scan. For a text that cannot be read, the result has only `error`,
-        with the reason."""
+        has the verdict and the rule of each of these latents (strengths: `live_model`). For a text that cannot be read,
+        the result has only `error`, with the reason."""
         try:
             read = self.live.read(text)
         except ValueError as error:

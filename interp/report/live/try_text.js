@@ -127,8 +127,10 @@ report.views.try = (() => {
     const cells = new Map();
     if (effects) for (const [latent, , places] of effects.features) cells.set(latent, new Map(places));
     else
-      for (const [latent, , places] of read.features)
-        cells.set(latent, new Map(places.map(([position, z]) => [position, z / (columns.max[latent] || z)])));
+      for (const [latent, strength, places] of read.features) {
+        const most = Math.max(...places.map(([, z]) => z));
+        cells.set(latent, new Map(places.map(([position, z]) => [position, strength * z / most])));
+      }
     const first = Array.from(pinned.keys(), (latent) => [latent, cells.get(latent) ?? new Map()]);
     const rest = Array.from(cells).filter(([latent]) => !pinned.has(latent) && isShown(latent));
     const mostOf = ([, values]) => largest([...values.values()]);

@@ -87,7 +87,7 @@ class Corpora:
 
     def __repr__(self) -> str:
         lines = [
-            self._title(),
+            *self._title().split("\n"),
             *(f"  latent {row.latent} {row.words}" for row in self.differing.head(_N_PRINTED_LATENTS).itertuples()),
         ]
         return "\n".join(line if len(line) <= _N_CHARACTERS else f"{line[: _N_CHARACTERS - 1]}…" for line in lines)

@@ -62,10 +62,12 @@ class TextFeatures:
 
     def __str__(self) -> str:
         """Return lines for a terminal: the latents that fire most strongly, and where."""
-        return f"{self!r}\n{self.latents().head(_N_SHOWN_LATENTS).to_string(index=False)}"
+        latents = self.latents()
+        return f"{self!r}\n{latents.head(_N_SHOWN_LATENTS).to_string(index=False)}\n{_rest(latents)}".rstrip()
 
     def _repr_html_(self) -> str:
-        strongest = self.latents().head(_N_SHOWN_LATENTS)
+        latents = self.latents()
+        strongest = latents.head(_N_SHOWN_LATENTS)
         rows = (
             (row.latent, f"{row.activation:.3g}", show_token(str(row.token)), row.n_firings)
             for row in strongest.itertuples()
@@ -75,7 +77,13 @@ class TextFeatures:
         strongest_z = z.max(1).toarray()[:, 0]
         pieces = join_pieces(self.token_strings)
         text = "".join(shade_text(piece, strongest_z[positions].max() / deepest) for piece, positions in pieces)
-        return card(repr(self), Markup(text), show_table(("latent", "largest activation", "at", "firings"), rows))
+        table = show_table(("latent", "largest activation", "at", "firings"), rows)
+        return card(repr(self), Markup(text), table, *filter(None, [_rest(latents)]))
+
+
+def _rest(latents: pd.DataFrame) -> str:
+    """Say how many latents are not shown; "" if all are."""
+    return f"{len(latents) - _N_SHOWN_LATENTS:,} more in `latents()`." if len(latents) > _N_SHOWN_LATENTS else ""
 
 
 def features_of(

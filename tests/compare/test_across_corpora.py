@@ -108,6 +108,7 @@ def test_corpora_describes_differences_by_rules_and_snippets(tiny_run, tmp_path,
     in_a, ids = harvested.labels[label], harvested.document_ids
     result = corpora(features, in_a=in_a, documents=ids, ranking=tiny_run.ranking, names=(label, "<b>the rest</b>"))
     assert len(result.differing) and result.n_documents[0] > 1 and label in repr(result)
+    assert f"with the documents shuffled {result.by_chance:.1f} do\n" in repr(replace(result, names=(50 * "A", "B")))
     first = result.differing.iloc[0]
     rules = tiny_run.ranking.set_index("latent")["explanation"]
     assert first["rule"] == rules[first["latent"]] and f"of {label}" in first["words"]

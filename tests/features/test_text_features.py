@@ -27,7 +27,7 @@ def sae(model, tmp_path_factory):
     return train_sae(store, HOOK, TopKConfig(d_sae=40, k=4, tokens=2_000, batch_size=256))
 
 
-def test_the_codes_are_the_dictionarys_on_the_models_activations(model, sae):
+def test_the_codes_are_the_dictionarys_on_the_models_activations(model, sae, monkeypatch):
     read = features_of(model, "model.layers.1", sae, TEXT)
     ids = [model.tokenizer.bos_id, *model.tokenizer.encode(TEXT, add_special_tokens=False)]
     assert read.tokens.tolist() == ids and "".join(read.token_strings[1:]).strip() == TEXT
@@ -49,6 +49,10 @@ def test_the_codes_are_the_dictionarys_on_the_models_activations(model, sae):
     assert "latents fire" in repr(read) and "river" in read._repr_html_()
     strongest = read.latents().iloc[0]
     assert str(read).splitlines()[2].split()[0] == str(strongest.latent)
+    monkeypatch.setattr("interp.features.text_features._N_SHOWN_LATENTS", 1)
+    assert len(read.latents()) > 1
+    for shown in (str(read), read._repr_html_()):
+        assert f"{len(read.latents()) - 1} more in `latents()`." in shown
 
 
 @pytest.mark.parametrize(

@@ -158,8 +158,10 @@ def feature_effects(
         what = f"{len(latents_here):,} latents, each in at most {plan.sequences} sequences"
         share = len(latents_here) / max(len(plan.latents), 1) / team.count
         pairs = round(plan.pairs * share)
-        log.info("effects of %s: about %.1f minutes on two processor cores", what, plan.minutes * share)
-        progress(0, pairs, f"about {plan.minutes * share:.0f} min for {what}")
+        minutes_here = plan.minutes * share
+        log.info("effects of %s: about %.1f minutes on two processor cores", what, minutes_here)
+        estimate = f"about {minutes_here:.0f} min" if minutes_here >= 1 else "under a minute"
+        progress(0, pairs, f"{what}: {estimate} on two free processor cores")
         run = _EffectTables(features, downstream, dictionary, n_tokens, config.seed, pairs, progress, team)
         blocks = latents_here.split(latents_at_once(downstream.readout.d_state, plan.sequences))
         tables = [run.table(block, sampled_sequences(features, block, plan.sequences, config.seed)) for block in blocks]

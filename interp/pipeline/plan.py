@@ -20,6 +20,7 @@ from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes, Speed
 from interp.pipeline.run_folder import run_folders
 from interp.pipeline.stages import STAGES, Stage
+from interp.pipeline.stages.sae import MANY_TIMES
 from interp.storage.folders import unfinished_folder
 
 LIBRARY_BYTES = 1.5e9
@@ -83,7 +84,7 @@ class Plan:
             raise TooLargeError("; ".join(faults))
 
     def text(self, speed: Speed) -> str:
-        """Return a table with one line per stage, followed by what does not fit."""
+        """Return a table with one line per stage, followed by what does not fit or suffice."""
         lines = [f"{'stage':12s} {'on disk':>10s} {'memory':>10s} {'operations':>11s} {'time':>9s}"]
         rows = [*self.rows, Row("all", self.total)]
         for name, cost in rows:
@@ -93,6 +94,9 @@ class Plan:
             lines.append(f"{name:12s} {_bytes(cost.disk):>10s} {memory:>10s} {operations:>11s} {seconds:>9s}")
         if scratch := self.total.scratch:
             lines.append(f"Up to {_bytes(scratch)} more on disk meanwhile.")
+        times = getattr(self.sizes.config.sae, "tokens", 0) / max(self.sizes.rows, 1)
+        if times > MANY_TIMES:
+            lines.append(f"The training reads each row {times:.0f} times: with more text fewer latents die.")
         lines += [
             f"{_bytes(self.free_disk)} on disk and {_bytes(self.free_memory)} of memory are free.",
             f"This machine, if nothing else runs: {speed.float32_rate / 1e9:,.0f} billion operations a second in "

@@ -85,6 +85,12 @@ def test_the_seconds_follow_the_tokens_and_the_latents():
     assert seconds(again, "nulls") < seconds(TINY, "nulls")
 
 
+def test_a_text_that_is_read_many_times_is_named(tmp_path):
+    assert "reads each row" not in Plan.of(TINY, tmp_path).text(SPEED)
+    often = TINY.replace(sae=dataclasses.replace(TINY.sae, tokens=30 * TINY.harvest.tokens))
+    assert "The training reads each row 30 times: with more text" in Plan.of(often, tmp_path).text(SPEED)
+
+
 @pytest.fixture
 def small_disk(monkeypatch):
     room = type("Room", (), {"free": 16_000_000})

@@ -394,7 +394,7 @@ def test_a_training_that_reads_its_rows_many_times_says_so(run):
     rows, line = manifest["results"]["rows"], STAGES["sae"].summary_of
     assert rows == len(run.store) and "each row" not in line(manifest)
     often = manifest | {"results": manifest["results"] | {"rows": 2_000}}
-    assert line(often).endswith("each row was read 30 times: with more text ([harvest] tokens) fewer latents die")
+    assert line(often).endswith("each row was read 30 times: with more text fewer latents die")
 
 
 def test_a_change_that_affects_finished_stages_is_refused_and_redo_runs_them_again(copied):

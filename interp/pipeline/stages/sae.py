@@ -89,7 +89,7 @@ def _summary(results: dict[str, Any]) -> str:
     times = config.get("tokens", 0) / results.get("rows", math.inf)
     if times <= MANY_TIMES:
         return line
-    return f"{line}{NEXT_LINE}each row was read {times:.0f} times: with more text ([harvest] tokens) fewer latents die"
+    return f"{line}{NEXT_LINE}each row was read {times:.0f} times: with more text fewer latents die"
 
 
 @stage(

@@ -8,12 +8,13 @@ parameter of the command has no flag of its own.
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from typer import Option
 
+from interp.checks.errors import InterpError
 from interp.cli.toml_values import toml_value
 
 
@@ -27,6 +28,9 @@ class FieldFlags:
     """Whether every value is given as text, and is checked by the command alone: classes may have fields of one name
     and of several types. A truth value is given in words too, `--skip true`, instead of by `--skip` or `--no-skip`."""
 
+    each_field: bool = False
+    """Whether each field must have a flag, so that a field with the name of another parameter is refused."""
+
     def checked(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values as the types of their fields. Raises ValueError for one of another type or out of range."""
         if self.as_text:
@@ -36,7 +40,7 @@ class FieldFlags:
         hints = {name: hint for each in reversed(list(self.classes())) for name, hint in field_hints(each).items()}
         return {name: check_value(name, value, hints[name]) for name, value in values.items()}
 
-    def parameters(self, taken: Iterable[str]) -> list[inspect.Parameter]:
+    def parameters(self, taken: Collection[str]) -> list[inspect.Parameter]:
         """Return a parameter, as typer reads it, for each field whose name is not taken."""
         from interp.checks.config_fields import field_docs, field_types, to_toml_value, type_name
 
@@ -45,6 +49,11 @@ class FieldFlags:
             docs = field_docs(config_class)
             hints = field_types(config_class)
             for field in fields(config_class):
+                if self.each_field and field.name in taken:
+                    raise InterpError(
+                        f"{config_class.__name__} has a field {field.name!r}, which is another option of the command: "
+                        "give the field another name"
+                    )
                 if field.name in (*taken, *parameters):
                     continue
                 hint = hints[field.name]

@@ -73,7 +73,7 @@ def train_sae_command(
             autocompletion=_architectures,
         ),
     ] = None,
-    settings: Annotated[dict[str, Any], FieldFlags(_architecture_configs, default="", as_text=True)],
+    settings: Annotated[dict[str, Any], FieldFlags(_architecture_configs, default="", as_text=True, each_field=True)],
     sweep: Annotated[list[str] | None, Option(help="FIELD=A,B: a dictionary for each value; may be repeated")] = None,
     log: Annotated[Literal["tensorboard", "wandb"] | None, Option(help="also send the metrics there")] = None,
     shards: Annotated[

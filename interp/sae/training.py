@@ -48,9 +48,9 @@ PAUSE = 10
 class Job(NamedTuple):
     """A dictionary to be trained."""
 
-    reads: tuple[str, ...]
+    hooks: tuple[str, ...]
     """The hook that it reads, or the hooks of a crosscoder."""
-    writes: tuple[str, ...]
+    output_hooks: tuple[str, ...]
     """The hooks that a transcoder writes."""
     config: SAEConfig
     folder: Path | None
@@ -65,12 +65,8 @@ class Job(NamedTuple):
         out: str | Path | None,
         log: Log,
     ) -> "Job":
-        writes = as_hook_names(output_hook) if output_hook else ()
-        return cls(as_hook_names(hook), writes, config, None if out is None else Path(out), log)
-
-    @property
-    def hooks(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        return self.reads, self.writes
+        output_hooks = as_hook_names(output_hook) if output_hook else ()
+        return cls(as_hook_names(hook), output_hooks, config, None if out is None else Path(out), log)
 
 
 @shows_progress
@@ -225,27 +221,28 @@ def _train(
     for job in jobs:
         check_log(job.log, job.folder)
     mesh = mesh or Mesh.of(processes())
-    sources = {hooks: TrainingRows(store, *hooks, mesh) for hooks in dict.fromkeys(job.hooks for job in jobs)}
+    pairs = dict.fromkeys((job.hooks, job.output_hooks) for job in jobs)
+    sources = {pair: TrainingRows(store, *pair, mesh) for pair in pairs}
     with ExitStack() as opened:
-        runs = [_begin(opened, sources[job.hooks], job, overwrite, resume) for job in jobs]
-        return _train_all(list(sources.values()), runs, _Clock(progress))
+        runs = [_begin(opened, sources[job.hooks, job.output_hooks], job, overwrite, resume) for job in jobs]
+        return _train_all(runs, _Clock(progress))
 
 
 def _begin(opened: ExitStack, source: TrainingRows, job: Job, overwrite: bool, resume: bool) -> TrainingRun:
     """Return a training: finished if its folder contains it, else with its folder, which `opened` completes."""
     key = {**source.key, **config_to_dict(job.config)}
-    everyone = source.mesh.world
+    world = source.mesh.world
     folder = None
     if job.folder is not None:
         made_of = {"kind": "dictionary", **key}
         del made_of["device"]
-        if resume and not overwrite and everyone.recover_finished(job.folder, made_of):
+        if resume and not overwrite and world.recover_finished(job.folder, made_of):
             folder = local_path(job.folder)
         else:
-            new = everyone.whole_folder(job.folder, made_of, resumes=True, overwrite=overwrite or not resume)
+            new = world.whole_folder(job.folder, made_of, resumes=True, overwrite=overwrite or not resume)
             folder = opened.enter_context(new)
             if not resume:
-                everyone.first_does(partial(_empty, folder))
+                world.first_does(partial(_empty, folder))
     run = TrainingRun(source, job.config, key, folder, job.folder, job.log)
     run.load()
     return run
@@ -257,7 +254,7 @@ def _empty(folder: Path) -> None:
     folder.mkdir()
 
 
-def _train_all(sources: Sequence[TrainingRows], runs: Sequence[TrainingRun], clock: "_Clock") -> list[SAE]:
+def _train_all(runs: Sequence[TrainingRun], clock: "_Clock") -> list[SAE]:
     """Train the runs that are not trained yet, those with the same batches together, and return all dictionaries."""
     groups: dict[tuple[int, int], list[TrainingRun]] = {}
     for run in runs:
@@ -266,17 +263,18 @@ def _train_all(sources: Sequence[TrainingRows], runs: Sequence[TrainingRun], clo
     clock.total = sum(max(run.config.steps for run in group) for group in groups.values())
     try:
         for group in groups.values():
-            _train_together(sources, group, clock)
+            _train_together(group, clock)
     finally:
         for run in runs:
             run.open_log.close()
     return [run.sae for run in runs if run.sae is not None]
 
 
-def _train_together(sources: Sequence[TrainingRows], runs: list[TrainingRun], clock: "_Clock") -> None:
+def _train_together(runs: list[TrainingRun], clock: "_Clock") -> None:
     """Give each batch to the runs that need it, to each the columns of its source. Runs that were cut off at different
     steps begin at the earliest of these steps; those that are ahead wait."""
     least_done = min(runs, key=lambda run: run.learner.steps_done)
+    sources = list(dict.fromkeys(run.source for run in runs))
     store, mesh = sources[0].store, sources[0].mesh
     hooks = list(chain.from_iterable(source.hook_names for source in sources))
     part = (mesh.data.rank, mesh.data.count)

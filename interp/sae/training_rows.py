@@ -17,9 +17,9 @@ class TrainingRows:
     Raises ValueError for an empty store, for no hook, and for a hook that is named twice.
     """
 
-    def __init__(self, store: ActivationSource, reads: Sequence[str], writes: Sequence[str], mesh: Mesh):
-        hooks = tuple(map(store.name_of, reads))
-        output_hooks = list(map(store.name_of, writes))
+    def __init__(self, store: ActivationSource, hooks: Sequence[str], output_hooks: Sequence[str], mesh: Mesh):
+        hooks = tuple(map(store.name_of, hooks))
+        output_hooks = list(map(store.name_of, output_hooks))
         if len(store) == 0:
             raise InterpError("the store is empty: there is nothing to train on")
         if len({*hooks, *output_hooks}) < len([*hooks, *output_hooks]):

@@ -99,7 +99,10 @@ ARTIFACTS = {
 
 
 def identify_by(artifact: str, file: str) -> None:
-    """Let a folder with this file be this artifact too (a key of ARTIFACTS)."""
+    """Let a folder with this file be this artifact too (a key of ARTIFACTS). Raises ValueError if the file tells that a
+    folder is another artifact."""
+    if others := [other for other, each in ARTIFACTS.items() if file in each.identifying_files and other != artifact]:
+        raise InterpError(f"{file} is in each folder of {ARTIFACTS[others[0]].name}: name another file first")
     known = ARTIFACTS[artifact]
     ARTIFACTS[artifact] = replace(known, identifying_files=tuple(dict.fromkeys((*known.identifying_files, file))))
 

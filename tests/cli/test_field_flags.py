@@ -45,6 +45,11 @@ def test_a_command_gets_the_fields_that_were_given(flags, words, values):
     assert given(flags, *words.split()) == values
 
 
+def test_a_field_that_another_option_hides_is_refused_where_each_needs_a_flag():
+    with pytest.raises(InterpError, match="RankingConfig has a field 'seed', which is another option of the command"):
+        given(FieldFlags(lambda: [RankingConfig], each_field=True), "--n-shifts", "3")
+
+
 def test_a_value_out_of_range_is_refused_before_the_command_runs():
     with pytest.raises(InterpError, match=r"batch_size=0 must be at least 1"):
         given(ROWS, "--batch-size", "0")

@@ -78,3 +78,9 @@ def test_one_function_is_all_that_a_format_needs(tmp_path, registries, capsys):
 def test_a_format_is_named_once(registries):
     with pytest.raises(ValueError, match="the format of dictionaries 'saelens' is already registered"):
         dictionary_format.dictionary_format("saelens", files=("other.json",))(load_sae)
+
+
+def test_a_format_is_not_recognized_by_the_file_of_something_else(registries):
+    with pytest.raises(ValueError, match="config.json is in each folder of a model's folder: name another file first"):
+        dictionary_format.dictionary_format("test_clash", files=("config.json", "w.npz"))(load_sae)
+    assert "test_clash" not in dictionary_format.FORMATS

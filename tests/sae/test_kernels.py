@@ -1,11 +1,14 @@
 """The numba kernels against the torch ones, and both against dense float64 formulas."""
 
+import ast
 import tracemalloc
+from pathlib import Path
 
 import pytest
 import torch
 
 from interp.codes.sparse_codes import SparseCodes
+from interp.sae.kernels import dispatch
 from interp.sae.kernels.numba_kernels import NumbaKernels
 from interp.sae.kernels.torch_kernels import AdamStep, LatentSum, Tiled, TorchKernels
 
@@ -352,3 +355,12 @@ def test_no_rows_and_no_entries(ops):
         assert ops.keep_top_k(codes, 3).nnz == ops.keep_batch_top_k(codes, 3).nnz == 0
         nested = ops.decode_backward(codes, W_dec, b_dec, random(len(codes), 13), (5, 37))
         assert nested.residuals.shape == (2, len(codes), 13) and nested.squared_errors.shape == (2,)
+
+
+def test_each_triton_kernel_is_tried_before_it_is_used():
+    """Read from the text of the file, as Triton is not everywhere."""
+    tree = ast.parse(Path(dispatch.__file__).with_name("triton_kernels.py").read_text())
+    [kernels] = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "TritonKernels"]
+    methods = {node.name for node in kernels.body if isinstance(node, ast.FunctionDef) if node.name[0] != "_"}
+    trials = dispatch._trials(TorchKernels(), torch.float32, torch.device("cpu"))
+    assert "top_k" in methods and methods <= {name.split()[0] for name in trials}

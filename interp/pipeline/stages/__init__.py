@@ -7,6 +7,7 @@ are made for each hook, one after the other (`Stage.made_for`).
 A stage is one decorated function; running, opening, printing and showing it follow from its declaration:
 
     @stage(
+        version=1,                                         # raised when it gives other results than before
         inputs=("features",),                              # stages whose results it reads
         config={"probes": ProbesConfig},                   # its sections of run.toml, with default factories
         cost=lambda sizes: Cost(seconds=1e-6 * sizes.rows),              # its cost for `interp plan`
@@ -73,7 +74,7 @@ class Stage:
     name: str
     help: str
     build: Build
-    version: int = 8
+    version: int = 1
     """The version of its results. Raise it by one when the same settings and inputs would give other results, or other
     files: existing runs then make this stage and those that read it again, and keep the others."""
     inputs: tuple[str, ...] = ()

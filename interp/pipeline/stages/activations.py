@@ -66,6 +66,7 @@ def _open_store(folder: Path) -> "ActivationStore":
 
 
 @stage(
+    version=8,
     made_for="all hooks",
     cost=_activations_cost,
     reduced_by=("harvest.tokens",),

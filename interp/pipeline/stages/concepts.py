@@ -37,6 +37,7 @@ def _concepts_panel(run: Run) -> "Panel":
 
 
 @stage(
+    version=8,
     inputs=("features", "neurons"),
     cost=lambda sizes: Cost(disk=1e4, seconds=bookkeeping.CONCEPTS),
     opens={"concepts": ("concepts.parquet", read_table)},

@@ -84,6 +84,7 @@ def _corpus_cost(sizes: Sizes) -> Cost:
 
 
 @stage(
+    version=8,
     made_for="run",
     cost=_corpus_cost,
     reduced_by=("corpus.characters",),

@@ -72,6 +72,7 @@ def _effects_cost(sizes: Sizes) -> Cost:
 
 
 @stage(
+    version=8,
     inputs=("model", "sae", "features"),
     cost=_effects_cost,
     config={"effects": EffectsSection},

@@ -50,6 +50,7 @@ def _features_cost(sizes: Sizes) -> Cost:
 
 
 @stage(
+    version=8,
     made_for="all hooks",
     inputs=("corpus", "model", "activations", "sae"),
     cost=_features_cost,

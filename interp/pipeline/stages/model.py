@@ -52,6 +52,7 @@ def _model_cost(sizes: Sizes) -> Cost:
 
 
 @stage(
+    version=8,
     made_for="run",
     cost=_model_cost,
     reduced_by=("training.batch_size",),

@@ -25,6 +25,7 @@ def _neurons_cost(sizes: Sizes) -> Cost:
 
 
 @stage(
+    version=8,
     inputs=("corpus", "model", "activations"),
     cost=_neurons_cost,
     reduced_by=("harvest.tokens",),

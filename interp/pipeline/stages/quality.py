@@ -44,6 +44,7 @@ def quality_summary(results: Mapping[str, Mapping[str, float]]) -> str:
 
 
 @stage(
+    version=8,
     inputs=("corpus", "model", "activations", "sae"),
     cost=_quality_cost,
     config={"quality": QualitySection},

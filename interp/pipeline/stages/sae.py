@@ -93,6 +93,7 @@ def _summary(results: dict[str, Any]) -> str:
 
 
 @stage(
+    version=8,
     made_for="all hooks",
     inputs=("activations",),
     outside_inputs=_stream_or_loaded,

@@ -69,12 +69,13 @@ def dictionary_format(
     name: str, **facts: Any
 ) -> Callable[[Callable[[Path], StoredDictionary]], Callable[[Path], StoredDictionary]]:
     """Register the function below, which reads a folder, as a format; its docstring is the help. `facts` are the fields
-    of `DictionaryFormat` after `read`. Raises ValueError if another format has the name."""
+    of `DictionaryFormat` after `read`. Raises ValueError if another format has the name, or
+    if its first file tells that a folder is something else."""
 
     def decorate(read: Callable[[Path], StoredDictionary]) -> Callable[[Path], StoredDictionary]:
         new = DictionaryFormat(name=name, help=" ".join((read.__doc__ or "").split()), read=read, **facts)
-        register(FORMATS, name, new, "the format of dictionaries", lambda format: format.read)
         identify_by("sae", new.files[0])
+        register(FORMATS, name, new, "the format of dictionaries", lambda format: format.read)
         return read
 
     return decorate

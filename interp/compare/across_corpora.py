@@ -248,16 +248,20 @@ def _test_latents(counts: DocumentCounts, n_a: int, n: int) -> _Tests:
 
 
 def _rules(ranking: pd.DataFrame | None, scans: Sequence[ScannedDocuments]) -> pd.DataFrame:
-    """Return the rule and its F1 by latent. Raises ValueError for the ranking of another dictionary."""
+    """Return the rule and its F1 by latent; "" and NaN without a ranking, or with one that has no rules (`rank_codes`).
+    Raises ValueError for the ranking of another dictionary."""
     features = scans[0].features
+    none = pd.DataFrame({"rule": "", "f1": np.nan}, index=range(features.d_sae))
     if ranking is None:
-        return pd.DataFrame({"rule": "", "f1": np.nan}, index=range(features.d_sae))
+        return none
     ranked_by = ranking.attrs.get("features", {}).get("dictionary")
     scanned_by = features.inputs.get("dictionary")
     if (ranked_by and scanned_by and ranked_by != scanned_by) or ranking["latent"].max() >= features.d_sae:
         raise InterpError(
             f"the ranking belongs to another dictionary than {features.path}: `interp rank` makes its own"
         )
+    if "explanation" not in ranking:
+        return none
     ranking_by_latent = ranking.set_index("latent").reindex(range(features.d_sae))
     return pd.DataFrame(
         {"rule": ranking_by_latent["explanation"].fillna(""), "f1": ranking_by_latent["explanation_f1"]}

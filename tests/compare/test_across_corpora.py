@@ -160,6 +160,9 @@ def test_mistakes_are_named(tiny_run, tmp_path):
     of_neurons.attrs = {"features": {"dictionary": "another"}}
     with pytest.raises(ValueError, match="ranking belongs to another dictionary"):
         corpora(features, in_a=in_a, ranking=of_neurons)
+    without_rules = tiny_run.ranking.drop(columns=["explanation", "explanation_f1"])  # as of `rank_codes`
+    table = corpora(features, in_a=in_a, ranking=without_rules).table
+    assert (table["rule"] == "").all() and table["f1"].isna().all()
 
 
 def test_the_command_compares_two_texts_read_by_one_dictionary(tiny_run, tmp_path, capsys):

@@ -228,14 +228,21 @@ def _from_transformers(name: str, folder: str, dtype: str, revision: str | None,
         lacks.append(f"lacks {len(missing)} weights of a {type(model).__name__}, such as {missing[0]}")
     else:
         raise DamagedError(f"{name} {lacks[0]}")
-    for key, weight in model.named_parameters():
-        if weight.numel() and not all(extreme.isfinite() for extreme in weight.detach().aminmax()):
-            raise DamagedError(f"{name} holds values that are not finite in {key}: fetch it again")
+    _check_finite(name, model)
     if tokenizer is None:
         tokenizer = PretrainedTokenizer.load(name, revision=revision).inner
     wrapper = LanguageModel(model.eval(), name=Path(name).name if Path(name).exists() else name)
     wrapper.tokenizer = wrap_tokenizer(tokenizer, wrapper.d_vocab)
     return wrapper
+
+
+def _check_finite(name: str, model: Any) -> None:
+    """Check the weights of a model. Raises DamagedError for NaN and infinity. Numbers of eight bits, of which torch
+    finds no extremes, are not checked."""
+    for key, weight in model.named_parameters():
+        has_extremes = weight.numel() and weight.itemsize > 1
+        if has_extremes and not all(extreme.isfinite() for extreme in weight.detach().aminmax()):
+            raise DamagedError(f"{name} holds values that are not finite in {key}: fetch it again")
 
 
 def _check_size(name: str, loader: Any, config: Any, dtype: str, folder: Path, gguf_file: str | None) -> None:

@@ -19,6 +19,7 @@ from interp.evaluation.baselines import FixedDictionary, RandomDictionary
 from interp.evaluation.quality import evaluate_dictionary
 from interp.features.scan_features import scan_features
 from models import load_model, load_tokenizer, loading
+from models.pretrained import _check_finite
 from models.transformer import Transformer, TransformerConfig
 from tests.foreign_models import (
     D_MLP,
@@ -293,6 +294,11 @@ def test_load_model_names_weights_that_are_not_finite(tmp_path):
     save_file(tensors, folder / "model.safetensors", {"format": "pt"})
     with pytest.raises(ValueError, match=rf"model holds values that are not finite in .*{name}: fetch it again"):
         load_model(folder)
+
+
+def test_weights_of_eight_bits_are_loaded_unchecked():
+    eight = torch.nn.Parameter(torch.zeros(3).to(torch.float8_e4m3fn), requires_grad=False)
+    _check_finite("model", torch.nn.ParameterList([eight]))
 
 
 def test_load_model_names_a_folder_that_may_be_meant(tmp_path, monkeypatch):

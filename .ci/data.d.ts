@@ -162,6 +162,7 @@ type Segment = string | RuleToken | TokenGroups
   | { label: [name: string, isGood: boolean] }
   | { f1: [f1: number | null, before: string] }
   | { senses: Rule[] }
+  | { more_senses: Rule[] }
   | { sense: [place: number, segments: Segment[]] }
   | { of_sense: number }
   | { [kind in "muted" | "small" | "weak" | "rough" | "vague" | "pieces" | "apart" | "rest"]?: Segment[] };

@@ -27,7 +27,11 @@ report.captions = (() => {
 
   /** What describes each of its senses, if it has several.
    * @type {(latent: number) => Rule[]} */
-  const rulesOfSenses = (latent) => firstOf(latent).senses ?? [];
+  function rulesOfSenses(latent) {
+    /** @type {any[]} */
+    const segments = columns.brief[latent] ?? [];
+    return segments.flatMap((one) => one.senses ?? one.more_senses ?? []);
+  }
 
   /** What it fires on in a few words. isMeasured: with the F1 of that.
    * @type {(latent: number, isMeasured?: boolean) => Child[]} */

@@ -19,7 +19,8 @@ The kinds of parts, beside the classes of style "muted", "small", "weak", "rough
                  the token if it has parts of characters
     label        [name, whether it is a good one]
     f1           [F1, words before]
-    senses       the rule of each sense, [] where none describes it
+    senses       the rule of each sense with much of the activation, [] where none describes it
+    more_senses  the same of the others
     sense        [place, segments]
     of_sense     what describes the sense at a place, on the page of its latent
 
@@ -75,6 +76,8 @@ RARE = 0.01
 """Share of all firings below which no title tells a token behind others."""
 COMMON = 0.02
 """Share of all firings from which on a token is missed in a rule that lists others."""
+MUCH_OF_A_SENSE = 0.15
+"""Share of the activation from which on a sense is told, and not only counted."""
 NEARLY_ALL = 0.9
 """Share of the firings; a kind of text with fewer has "mostly" them."""
 NEARLY_NONE = 0.005
@@ -296,15 +299,28 @@ def senses_in_segments(
     return {
         latent: [
             {
-                **one,
-                "rule": as_text(read(latent, one["rule"])),
-                "common": as_text([read(latent, words) for words in one["common"]]),
+                **{name: value for name, value in one.items() if name != "fires_on"},
+                "rule": as_text(_strongest_first(read(latent, one["rule"]), one["fires_on"])),
+                "common": as_text([_strongest_first(read(latent, words), one["fires_on"]) for words in one["common"]]),
                 "holds": bool(one["rule"]) and words_of_sense(one) == one["rule"],
             }
             for one in of_latent
         ]
         for latent, of_latent in senses.items()
     }
+
+
+def _strongest_first(rule: Segments, strongest: Sequence[str]) -> Segments:
+    """Return a rule with the tokens of the strongest firings first in a list at its beginning, which shows few."""
+    place = 1 if rule[:1] == ["tokens like "] else 0
+    lists = rule[place] if place < len(rule) else None
+    if not isinstance(lists, Groups):
+        return rule
+    groups = []
+    for group in lists.groups:
+        tokens = sorted(group.tokens, key=lambda token: token.text not in strongest)
+        groups.append(group._replace(tokens=tuple(tokens)))
+    return [*rule[:place], lists._replace(groups=tuple(groups)), *rule[place + 1 :]]
 
 
 def caption_of(latent: Facts) -> Caption:
@@ -335,7 +351,9 @@ def _brief(latent: Facts) -> Segments:
     if latent.is_named_by_label:
         return [_label(latent), *_apart(latent)]
     if latent.senses:
-        return [Part("senses", [sense.rule for sense in latent.senses])]
+        told, others = _told_senses(latent)
+        more = [Part("more_senses", [sense.rule for sense in others])] if others else []
+        return [Part("senses", [sense.rule for sense in told]), *more]
     if not latent.fires:
         return [_muted("It never fired.")]
     if not latent.has_text:
@@ -482,10 +500,11 @@ def _on_commonest(latent: Facts, is_title: bool = False) -> Segments:
 
 
 def _in_senses(latent: Facts) -> Segments:
-    """Return where it fires in each of its senses, with the tokens of its strongest firings where its rule does not
-    name them, and how much of the activation is of none of them."""
+    """Return where it fires in each of its senses that has much of the activation, with the tokens of its strongest
+    firings where its rule does not name them, and how much of the activation is of others, and of none."""
     out: Segments = []
-    for k, sense in enumerate(latent.senses):
+    told_senses, others = _told_senses(latent)
+    for k, sense in enumerate(told_senses):
         rule, tokens = sense.rule, sense.strongest
         named = [token for token in tokens if rule and _is_named(rule, token)]
         is_named = _are_most(tokens, named) or (bool(rule) and latent.are_few(tokens, sense.share or 0))
@@ -495,10 +514,19 @@ def _in_senses(latent: Facts) -> Segments:
             told.append(f"F1 {sense.f1:.2f}")
         own: Segments = [] if not rule and not is_named else _sense_rule(sense, k)
         out.append(Part("sense", [k, [*before, *own, *([_small(f"\u00a0{', '.join(told)}")] if told else [])]]))
-    rest = 1 - sum(float("nan") if sense.share is None else sense.share for sense in latent.senses)
+    shares = [float("nan") if sense.share is None else sense.share for sense in latent.senses]
+    more = sum(shares[len(told_senses) :])
+    rest = 1 - sum(shares)
+    left: Segments = [_muted(f"and {len(others)} more "), _small(format_percent(more))] if others else []
     if rest >= MUCH:
-        out.append(Part("rest", [_muted("of no sense "), _small(format_percent(rest))]))
-    return out
+        left += [_muted(f"{', ' if left else ''}of no sense "), _small(format_percent(rest))]
+    return [*out, *([Part("rest", left)] if left else [])]
+
+
+def _told_senses(latent: Facts) -> tuple[Sequence[SenseFacts], Sequence[SenseFacts]]:
+    """Return the senses that its caption tells, and the others. They are in the order of their shares."""
+    n = sum(sense.share is None or sense.share >= MUCH_OF_A_SENSE for sense in latent.senses)
+    return latent.senses[: max(n, 1)], latent.senses[max(n, 1) :]
 
 
 def _sense_rule(sense: SenseFacts, place: int) -> Segments:
@@ -642,7 +670,7 @@ def _facts(
             whole=whole.get(j),
             senses=[
                 SenseFacts(
-                    rule=read(j, words_of_sense(one)),
+                    rule=_strongest_first(read(j, words_of_sense(one)), one["fires_on"]),
                     f1=one["f1"] if words_of_sense(one) == one["rule"] else None,
                     share=one["share"],
                     strongest=_strongest_of_sense(one, firings, tokens, vocab),

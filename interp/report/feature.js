@@ -250,8 +250,9 @@ report.views.feature = (() => {
     const n = columns.senses[latent];
     if (isInseparable(latent)) return h("span.muted", null, "no distinct senses");
     const isOne = columns.monosemanticity[latent] > 0.5;
+    const howLikely = isUnsure(latent) ? "perhaps" : "more likely";
     return n > 1
-      ? h("span.muted", null, `${n} `, term("sense", "senses"), isOne ? ", more likely parts of one meaning" : null)
+      ? h("span.muted", null, `${n} `, term("sense", "senses"), isOne ? `, ${howLikely} parts of one meaning` : null)
       : null;
   }
 

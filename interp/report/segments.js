@@ -29,6 +29,7 @@ report.segments = (() => {
         ? h("small", null, ` ${content[1]}`, how.isTitle ? term("F1") : "F1", ` ${format.fixed(content[0])}`) : null;
       case "senses": return content.map((rule, k) =>
         ofSense(k, rule.length ? ruleElement(rule) : h("span.muted", null, "no rule")));
+      case "more_senses": return h("span.muted", null, ` and ${content.length} more`);
       case "sense": return ofSense(content[0], draw(content[1], how));
       case "rest": return h("span.of-lead.muted", null, draw(content, how));
       case "small": return h("small", null, draw(content, how));
@@ -48,6 +49,14 @@ report.segments = (() => {
     const all = textOf(rule);
     const isCut = rule.some((one) => typeof one !== "string" && !isToken(one)) || all.length > LONG;
     return h("span.shortened", { title: isCut ? all : null }, h("bdi.quoting", null, draw(rule, { isButton, rule })));
+  }
+
+  /** A rule up to its first token.
+   * @type {(rule: Rule) => Child} */
+  function shortRule(rule) {
+    const k = rule.findIndex((one) => typeof one !== "string");
+    const [token] = k < 0 ? [] : tokensOf([rule[k]]);
+    return h("bdi.quoting", null, draw([...rule.slice(0, k < 0 ? 1 : k), ...(token ? [token] : [])]));
   }
 
   /** All of a rule.
@@ -157,5 +166,5 @@ report.segments = (() => {
     return tokensOf(("pieces" in one && one.pieces) || ("rule" in one && one.rule) || []);
   });
 
-  return { JOINED, draw, rule: ruleElement, wholeRule, describedBy, textOf, tokensOf };
+  return { JOINED, draw, rule: ruleElement, shortRule, wholeRule, describedBy, textOf, tokensOf };
 })();

@@ -85,15 +85,17 @@ report.table = (() => {
     return [place, share];
   }
 
-  /** Its first two senses, each with its rule and its strongest firing, and the letters of the others; undefined for
-   * one of a single sense.
+  /** Its first two senses, each with its rule and its strongest firing, and the beginnings of the rules of the others;
+   * undefined for one of a single sense.
    * @type {(i: number, rows?: RowEvidence) => HTMLElement[]} */
   function senses(i, rows = evidence) {
     const all = rows?.senses[i];
     if (!all || all.length < 2) return undefined;
     const rules = report.captions.rulesOfSenses(i);
     const { senseMark } = report.examples;
-    const further = rules.slice(2).map((rule, k) => [" ", senseMark(k + 2, report.segments.textOf(rule))]);
+    const { JOINED, shortRule, textOf } = report.segments;
+    const further = rules.slice(2).map((rule, k) =>
+      [" ", senseMark(k + 2, textOf(rule)), rule.length ? [JOINED, shortRule(rule)] : null]);
     return all.slice(0, 2).map(([packed, firing], k) => h("div.of-sense", { "data-sense": k },
       h("div", { title: report.segments.textOf(rules[k]) }, senseMark(k, null), report.segments.JOINED,
         rules[k].length ? ruleFound(rules[k]) : h("span.muted", null, "no rule"),

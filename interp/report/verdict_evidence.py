@@ -159,8 +159,8 @@ def senses_of(
     """Return the senses as the page shows them, with the firings `shown` of them (`sense_rows`), the tokens that are
     `named` in what describes each, None if that names no tokens, and the `tokens` by which the page recognises the
     sense of any other firing: those that are named of no other sense. A sense without named tokens has those on which
-    only it was seen to fire. Clusters have stragglers, so a named sense has no other tokens, even if it was seen to
-    fire on them."""
+    only it was seen to fire, and those that its own are like. Clusters have stragglers, so a named sense has no other
+    tokens, even if it was seen to fire on them. `fires_on` are the tokens of its strongest firings."""
     latents, places, rows = zip(*shown, strict=True) if shown else ((), (), ())
     examples: dict[tuple[int, int], list] = {}
     for latent, place, example in zip(latents, places, contexts.examples(places, latents, rows), strict=True):
@@ -176,10 +176,14 @@ def senses_of(
 
     accounts = {}
     for latent, parts in senses.items():
-        described = [_sense(sense, _quoted_at(contexts.features, _ids(sense, "rows"))) for sense in parts]
+        fires_on = [_tokens_at(contexts.features, _ids(sense, "rows")) for sense in parts]
+        described = [_sense(sense, own) for sense, own in zip(parts, fires_on, strict=True)]
         named = [named_in(words_of_sense(sense)) for sense in described]
         named_by_any = {token for own in named for token in own}
-        seen = [set(tokens[_ids(sense, "rows") + _ids(sense, "weak_rows")].tolist()) for sense in parts]
+        seen = [
+            set(tokens[_ids(sense, "rows") + _ids(sense, "weak_rows")].tolist()) | named_in(_like(words_of_sense(told)))
+            for sense, told in zip(parts, described, strict=True)
+        ]
         claimed = [own or fires_on - named_by_any for own, fires_on in zip(named, seen, strict=True)]
         n_claims = Counter(token for own in claimed for token in own)
         accounts[latent] = [
@@ -197,8 +201,9 @@ def words_of_sense(sense: Mapping[str, Any]) -> str:
     return sense["rule"] if holds else next(iter(sense["common"]), "")
 
 
-def _sense(sense: Mapping[str, Any], fires_on: Sequence[str]) -> dict[str, Any]:
-    """Return a sense as the page shows it. fires_on: the tokens of its strongest firings, quoted."""
+def _sense(sense: Mapping[str, Any], tokens: Sequence[str]) -> dict[str, Any]:
+    """Return a sense as the page shows it, with the tokens of its strongest firings as `fires_on`."""
+    fires_on = list(map(quote_token, tokens))
     common = [] if sense.get("common") is None else [str(words) for words in sense["common"]]
     common.sort(key=lambda words: _token_around(words) in fires_on)
     told = [_without_itself(words, fires_on) for words in common]
@@ -207,7 +212,7 @@ def _sense(sense: Mapping[str, Any], fires_on: Sequence[str]) -> dict[str, Any]:
     return (
         {name: number(sense.get(name)) for name in SENSE_FIELDS}
         | {"rule": rule if is_measured else _without_itself(rule, fires_on), "common": told}
-        | {"following": _ids(sense, "following", N_FOLLOWING)}
+        | {"following": _ids(sense, "following", N_FOLLOWING), "fires_on": tokens}
         | {"n_weak": len(_ids(sense, "weak_rows", N_WEAK))}
     )
 
@@ -225,8 +230,13 @@ def _token_around(words: str) -> str:
     return around[1] if around else ""
 
 
-def _quoted_at(features: FeatureStore, rows: Sequence[int]) -> list[str]:
-    return [quote_token(features.vocab[token]) for token in features.tokens.reshape(-1)[list(rows)].tolist()]
+def _like(words: str) -> str:
+    """Return the list of tokens that a rule says those on which it holds are like; "" if it says something else."""
+    return words.removeprefix("tokens like ") if words.startswith("tokens like ") else ""
+
+
+def _tokens_at(features: FeatureStore, rows: Sequence[int]) -> list[str]:
+    return [features.vocab[token] for token in features.tokens.reshape(-1)[list(rows)].tolist()]
 
 
 def _ids(sense: Mapping[str, Any], name: str, most: int | None = None) -> list[int]:

@@ -1,6 +1,7 @@
 """What a caption says of a latent, by hand-made facts, and the words for parts of characters."""
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -133,10 +134,14 @@ def test_a_title_of_several_senses_tells_each_and_the_rest():
     assert words == (
         "A: sense 0\u00a050 % of activation, F1 0.90"
         "B: on [c] [d]: No reliable rule was found; the nearest is sense 1\u00a030 %, F1 0.20"
-        "C: on [e]\u00a05.0 %of no sense 15 %"
+        "and 1 more 5.0 %, of no sense 15 %"
     )
     brief = caption(senses=senses).brief
-    assert brief == [{"senses": [[["a"]], ["after ", ["b"]], []]}]
+    assert brief == [{"senses": [[["a"]], ["after ", ["b"]]]}, {"more_senses": [[]]}]
+    small = [replace(one, share=0.1) for one in senses]
+    assert title(senses=small, counts={"a": 5}).startswith("A: sense 0\u00a010 % of activation, F1 0.90and 2 more 20 %")
+    unknown = [replace(one, share=None) for one in senses]
+    assert "more_senses" not in str(caption(senses=unknown).brief), "all are told where shares are not known"
 
 
 def test_a_brief_is_the_rule_unless_something_else_tells_more():

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from interp.report.captions import RuleReader, senses_in_segments
 from interp.report.verdict_evidence import senses_of
 from tests.report.planted_page import (
     N_CTX,
@@ -172,6 +173,17 @@ def test_a_token_that_a_sense_does_not_share_identifies_no_sense():
         assert (senses[1]["tokens"], senses[1]["named"]) == (tokens, named)
 
 
+def test_a_sense_of_tokens_like_some_has_these_and_shows_those_of_its_strongest_firings_first():
+    vocab = [*"abcdefg", "x"]
+    store = SimpleNamespace(tokens=torch.tensor([[5, 5, 7, 7]]), vocab=vocab, n_ctx=4)
+    contexts = SimpleNamespace(features=store, examples=lambda kinds, latents, rows: [])
+    like = 'tokens like "a", "b", "c", "d", "e", "f" or "g"'
+    senses = senses_of({5: [{"rule": like, "rows": [0, 1]}, {"rule": '"x"', "rows": [2]}]}, [], contexts)
+    assert [one["tokens"] for one in senses[5]] == [[0, 1, 2, 3, 4, 5, 6], [7]]
+    first, _ = senses_in_segments(senses, RuleReader(SimpleNamespace(vocab=vocab, has_text=False), [], {}))[5]
+    assert json.loads(first["rule"])[0]["groups"][0][1][0] == ["f"] and "fires_on" not in first
+
+
 def test_no_sense_is_described_by_its_own_token_around_it():
     store = SimpleNamespace(tokens=torch.tensor([[0, 1, 2, 3]]), vocab=[" arg", " t", " a", "."], n_ctx=4)
     contexts = SimpleNamespace(features=store, examples=lambda kinds, latents, rows: [])
@@ -251,9 +263,11 @@ def test_a_feature_of_one_meaning_says_what_its_senses_are(browser, address):
         await report.views.feature.show(section, "{SPLIT}");
         return section.querySelector(".name").textContent;
     }}}})()"""
-    parts = ", more likely parts of one meaning"
     assert browser.evaluate(said.format(0.4)).endswith("2 senses")
-    assert browser.evaluate(said.format(0.6)).endswith(f"2 senses{parts}")
+    browser.evaluate(f"report.columns.sure[{SPLIT}] = false")
+    assert browser.evaluate(said.format(0.6)).endswith("2 senses, perhaps parts of one meaning"), "it is unsure"
+    browser.evaluate(f"report.columns.sure[{SPLIT}] = true")
+    assert browser.evaluate(said.format(0.6)).endswith("2 senses, more likely parts of one meaning")
 
 
 def test_each_strength_lists_its_firings_from_the_strongest(browser, address):

@@ -465,6 +465,7 @@ def test_a_name_that_has_no_room_at_its_point_stands_at_the_end_of_a_line_from_i
     """The points lie so close in a row that their names have no room side by side."""
     browser.open(address)
     row = "points.x.forEach((_, k) => { points.x[k] = k / 8; points.y[k] = 0; })"
+    browser.evaluate("loadTable().then(() => report.columns.rule.forEach((rule) => rule.push(' in t')))")
     browser.evaluate(f"void loadData('map').then((points) => {{ {row}; location.hash = '#map?q=t'; }})")
     browser.wait("document.querySelector('.leaders')?.getAttribute('d')")
     named = len(browser.text(".names .own[style*=visible]"))

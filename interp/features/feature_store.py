@@ -61,6 +61,7 @@ class FeatureStore:
         self.meta = read_meta(self.path)
         self.d_sae: int = self.meta["d_sae"]
         self.n_ctx: int = self.meta["n_ctx"]
+        self.table_names = tuple(SCHEMAS)
         self.views: dict[str, Path] = {}
         """Further Parquet files by name. `sql` can read them as soon as they exist."""
         self.render: Renderer | None = None
@@ -282,8 +283,8 @@ class FeatureStore:
 
     def table(self, name: str = "features") -> pd.DataFrame:
         """Return one table as a pandas DataFrame, in which list columns contain arrays."""
-        if name not in SCHEMAS:
-            raise InterpError(f"no table {name!r}; there are {', '.join(SCHEMAS)}")
+        if name not in self.table_names:
+            raise InterpError(f"no table {name!r}; there are {', '.join(self.table_names)}")
         return pd.read_parquet(self.path / f"{name}.parquet")
 
     def column(self, name: str) -> Float64[np.ndarray, " d_sae"]:
@@ -306,7 +307,7 @@ class FeatureStore:
 
         with _database(os.getpid()).cursor() as connection:
             connection.begin()  # never committed: the next query finds nothing that this one made
-            tables = {name: self.path / f"{name}.parquet" for name in SCHEMAS}
+            tables = {name: self.path / f"{name}.parquet" for name in self.table_names}
             for name, file in {**self.views, **tables}.items():
                 if name in tables or file.exists():
                     connection.register(name, pyarrow.dataset.dataset(file))

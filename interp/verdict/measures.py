@@ -42,7 +42,7 @@ from torch import Tensor
 from interp.codes.code_chunks import CodeChunk, read_chunks
 from interp.features.decoder import neighbour_tables
 from interp.features.feature_store import FeatureStore
-from interp.features.latent_matches import best_correlations
+from interp.features.latent_matches import best_matches
 from interp.runtime.registry import register
 from interp.statistics.estimates import ratio
 from interp.text.vocabulary import plain_strings
@@ -83,8 +83,8 @@ class Measure:
     """Its meaning for a latent, in a few words, for the page."""
     sign: int
     null: Null
-    """How its null is computed. `shift`: by the same function, on codes circularly shifted against the text, of which
-    the scan has counts alone: no examples, neighbours, co-activations or directions, which the function cannot use.
+    """How its null is computed. `shift`: by the same function, on codes circularly shifted against the text. It reads
+    these codes, or the counts of their scan; examples, pairs of latents and the decoder are refused (`nulls`).
     `directions`: by the same function, with random directions. `ranks`: in closed form, from mean ranks. `none`: it has
     no null, as it does not depend on the text."""
     needs_twin: bool = False
@@ -213,7 +213,7 @@ def max_cosine(directions: Directions) -> LatentValues:
 )
 def twin_correlation(features: FeatureStore, twin: FeatureStore) -> LatentValues:
     """Read the codes of both."""
-    return best_correlations(features, twin)
+    return best_matches(features.codes, twin.codes).correlation
 
 
 @measure(

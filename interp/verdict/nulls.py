@@ -34,12 +34,14 @@ Limits of the meaning: a latent above its null need not have one meaning, becaus
 shifted text as either. A latent that fires by its position in the sequence correlates with its twin on any text.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
+import pandas as pd
 import scipy.sparse
 import torch
 from jaxtyping import Bool, Float, Float64, Int, Int64
@@ -166,6 +168,50 @@ def _moving_mean(values: Float64[np.ndarray, " n"], width: int) -> Float64[np.nd
     return (prefix[start + width] - prefix[start]) / width
 
 
+class _NoLabelsError(InterpError):
+    """The masks of the labels of the observed scan are not known."""
+
+
+class _ShiftedStore(FeatureStore):
+    """A scan of shifted codes. What it does not have as the observed scan does is refused, with the remedy: values
+    computed from nothing would be no null."""
+
+    def __init__(self, path: Path, *, knows_labels: bool):
+        super().__init__(path)
+        remedies = {
+            "examples": "read its codes instead",
+            "coactivations": "a shift does not change it, so declare null='none'",
+            "neighbours": "a shift does not change it, so declare null='directions' or 'none'",
+        }
+        self._refused = remedies | ({} if knows_labels else {"labels": "give the labels that were scanned"})
+        self.table_names = tuple(name for name in self.table_names if name not in self._refused)
+
+    def table(self, name: str = "features") -> pd.DataFrame:
+        self._check_tables([name])
+        return super().table(name)
+
+    def sql(self, query: str) -> pd.DataFrame:
+        try:
+            return super().sql(query)
+        except InterpError:
+            self._check_tables(re.findall(r"\w+", query))
+            raise
+
+    def column(self, name: str) -> Float64[np.ndarray, " d_sae"]:
+        if name in ("dec_norm", "enc_dec_cosine", "fvu_rise"):
+            raise InterpError(f"it reads {name}: a shift does not change it, so declare null='directions' or 'none'")
+        return super().column(name)
+
+    @property
+    def W_dec(self) -> None:  # type: ignore[override]
+        raise InterpError("it reads W_dec: a shift does not change it, so declare null='directions' or 'none'")
+
+    def _check_tables(self, names: Iterable[str]) -> None:
+        for name in sorted(set(names) & set(self._refused)):
+            error = _NoLabelsError if name == "labels" else InterpError
+            raise error(f"it reads the table {name!r}: {self._refused[name]}")
+
+
 class SampledCodes:
     """Keep the codes of some latents (`add` takes each chunk while the codes are read), and write them shifted. Latents
     that fire too rarely to be tested are included only if there are too few other latents for a null. Each process of a
@@ -214,7 +260,7 @@ class SampledCodes:
             assert store is not None, "the folder holds no scan yet"
             store.write_file("shifted", torch.from_numpy(encoded), self._shifted_codes(encoded, n_rows))
             scan.finish(store, Decoder(None, None))
-        return FeatureStore.open(folder)
+        return _ShiftedStore(Path(folder), knows_labels=bool(masks or not features.meta["labels"]))
 
     def _shifted_codes(self, encoded: Int64[np.ndarray, " row"], n_rows: int) -> SparseCodes:
         """Return the codes of the encoded rows. What they are sorted from is freed before the scan begins."""
@@ -282,7 +328,18 @@ def _measure_shifted(
         return dict.fromkeys(names, np.zeros(shape))
     with TemporaryDirectory() as folder:
         shifted = sample.write_shifted(labels, folder)
-        return {name: MEASURES[name](shifted, twin).astype(float).reshape(shape) for name in names}
+        return {name: _measure(name, shifted, twin).astype(float).reshape(shape) for name in names}
+
+
+def _measure(name: str, shifted: FeatureStore, twin: FeatureStore | None) -> LatentValues:
+    """Compute a measure of a shifted store; NaN if it reads labels that are not known. Raises ValueError, naming the
+    measure, if it reads what such a store does not have."""
+    try:
+        return MEASURES[name](shifted, twin)
+    except _NoLabelsError:
+        return np.full(shifted.d_sae, np.nan)
+    except InterpError as error:
+        raise InterpError(f"the measure {name!r} has no null by shifts: {error}") from error
 
 
 def check_labels(features: FeatureStore, labels: Masks | None, *, needed: bool) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
+from interp.checks.errors import InterpError
 from interp.codes.code_chunks import read_chunks
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.decoder import Decoder
@@ -15,7 +16,7 @@ from interp.features.feature_store import FeatureStore
 from interp.features.scan_config import ScanConfig
 from interp.features.scan_folder import Scan
 from interp.verdict import nulls
-from interp.verdict.measures import MEASURES, largest_cosines, measure_values
+from interp.verdict.measures import MEASURES, Measure, largest_cosines, measure_values
 from interp.verdict.nulls import (
     SampledCodes,
     against_pooled_nulls,
@@ -125,10 +126,64 @@ def test_a_shifted_store_is_a_scan_of_shifted_codes(features, tokens, z, labels,
             if MEASURES[name].null == "shift":
                 mine = MEASURES[name](shifted, twin).reshape(2, -1)[place]
                 np.testing.assert_allclose(mine, own[sample.units], rtol=1e-5, atol=1e-7, err_msg=name)
-        for unit in (0, 5):  # measures of one's own may read the commonest tokens
-            where = 'select "offset", token, n from tokens where latent = {} order by all'
-            mine = shifted.sql(where.format(place * len(sample.units) + unit))
-            assert mine.equals(there.sql(where.format(sample.units[unit]))) and len(mine) > 20
+
+
+@pytest.mark.parametrize("name", ["features", "histograms", "intervals", "offsets", "labels", "tokens"])
+def test_a_shifted_store_has_the_tables_of_a_scan_of_shifted_codes(name, features, tokens, z, labels, tmp_path):
+    sample = sampled(features, SHIFTS[:1])
+    shifted = sample.write_shifted(labels, tmp_path / "shifted").table(name)
+    there = scan(tokens, np.roll(z, SHIFTS[0], 0), labels, tmp_path / "there").table(name)
+    there = there[there.latent.isin(sample.units)]
+    known = [column for column in there if column != "latent" and not shifted[column].isna().all()]
+    assert len(known) > 2 and sample.units[shifted.latent].tolist() == there.latent.tolist()
+    for column in known:
+        np.testing.assert_array_equal(shifted[column].fillna(-1), there[column].fillna(-1), err_msg=column)
+
+
+def null_of(function, features, judged, labels=None):
+    """Return the comparison of a user's measure with its null by shifts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(MEASURES, "mine", Measure(function, "Mine", "my own", 1, "shift"))
+        return scales(features, {"mine": function(features)}, judged, labels=labels).get("mine")
+
+
+def share_of_common_tokens(features):
+    """Return the share of firings on the five commonest tokens of a latent."""
+    table = features.table("tokens").query("offset == 0").sort_values(["latent", "n"], ascending=[True, False])
+    common = table.groupby("latent").head(5).groupby("latent").n.sum().reindex(range(features.d_sae))
+    return common.to_numpy(float) / features.column("n_active")
+
+
+def test_chance_firings_are_within_the_null_of_a_measure_of_ones_own(features, judged):
+    null = null_of(share_of_common_tokens, features, judged)
+    assert abs(np.nanmean(null.z[3 : D - 2])) < 0.8 and (null.z[:2] > 5).all()
+
+
+@pytest.mark.parametrize(
+    ("read", "refusal"),
+    [
+        (lambda features: features.sql("select count(*) from examples"), "'examples': read its codes"),
+        (lambda features: features[0], "'examples': read its codes"),
+        (lambda features: features.table("coactivations"), "'coactivations': .* declare null='none'"),
+        (lambda features: features.W_dec.norm(dim=1), "W_dec: .* declare null='directions'"),
+        (lambda features: features.column("dec_norm"), "dec_norm: .* declare null='directions'"),
+    ],
+)
+def test_a_measure_of_what_no_shift_changes_is_named_with_the_remedy(read, refusal, features, judged):
+    def measured(store):
+        assert read(store) is not None
+        return store.column("density")
+
+    with pytest.raises(InterpError, match=f"^the measure 'mine' has no null by shifts: it reads .*{refusal}"):
+        null_of(measured, features, judged)
+
+
+def test_a_measure_of_the_table_of_labels_has_a_null_only_with_their_masks(features, judged, labels):
+    def overlap(store):
+        return store.table("labels").groupby("latent").n_both.max().reindex(range(store.d_sae)).to_numpy(float)
+
+    assert null_of(overlap, features, judged) is None
+    assert np.isfinite(null_of(overlap, features, judged, labels).z[TESTED]).all()
 
 
 def test_chance_firings_are_within_their_null_and_meaningful_ones_are_not(found, values):

@@ -15,7 +15,7 @@ CATEGORIES = {
     "Pc": "underscores", "Pi": "opening quotes", "Pf": "closing quotes", "Sm": "mathematical signs",
     "Sc": "currency signs", "Sk": "accents and backticks", "So": "symbols", "Cc": "control characters",
     "Mn": "combining marks", "Mc": "combining marks", "Me": "combining marks", "Cf": "invisible marks",
-    "Nl": "numerals", "No": "fractions and numerals", "Co": "characters for private use",
+    "Lm": "modifying letters", "Nl": "numerals", "No": "fractions and numerals", "Co": "characters for private use",
     "Cn": "unassigned characters", "Cs": "halves of characters", "?": "letters without a name",
 }  # fmt: skip
 """The names of tokens whose first character has one of these Unicode categories, or no script."""
@@ -28,7 +28,8 @@ def lower_letters(string: str) -> str:
 
 
 def script(string: str) -> str:
-    """Return the script of the first letter, or the Unicode category of the first character."""
+    """Return the script of the first letter, or the Unicode category of the first character. A letter in another form,
+    such as ª, ℝ or ʰ, is in the script of the letter itself."""
     stripped = string.strip()
     if not stripped:
         return "blank"
@@ -36,7 +37,9 @@ def script(string: str) -> str:
         return "byte"
     first = stripped[0]
     if first.isalpha():
-        return unicodedata.name(first, "?").split(" ")[0]
+        plain = unicodedata.normalize("NFKC", first)[0]
+        word = unicodedata.name(plain if plain.isalpha() else first, "?").split(" ")[0]
+        return "Lm" if word == "MODIFIER" else word
     return "digit" if first.isdigit() else unicodedata.category(first)
 
 

@@ -33,7 +33,7 @@ The command line, the page and the help pick it up:
     a source of text             a function with `@text_source`             `models.text_sources`
     a source of models           a function with `@model_source`            `models.pretrained`
     a measure of a latent        a function with `@measure`                 `verdict.measures`
-    a kind of predicate          an entry in `PREDICATE_KINDS`              `text.predicate_kinds`
+    a kind of predicate          a call of `register_kind`                  `text.predicate_kinds`
     a figure                     a function with `@figure`                  `figures`
 
 Two things of the library itself need a few lines more: a command is a function of `cli` with a name in `cli.COMMANDS`,

@@ -17,8 +17,8 @@ both are within twelve tokens of "import". The kinds:
     before              the eight tokens before; only for rules
     label               the user's labels; only for rules
 
-To add a kind, here or in a script of your own, write one entry in PREDICATE_KINDS, with a `Kind` or the result of
-`spelling_kind` for a property of the token's string, of `place_kind` for one from the lexer, and so on.
+To add a kind, write one entry in PREDICATE_KINDS, or call `register_kind` in a script of your own, with a `Kind` or the
+result of `spelling_kind` for a property of the token's string, of `place_kind` for one from the lexer, and so on.
 Similarity, senses, rules and their wording then use it. No kind looks across the edge of a sequence.
 
 Some kinds are only for rules (`compares=False`): without them in the comparison of firings, no score of the verdict is
@@ -36,6 +36,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
+from interp.checks.errors import InterpError
+from interp.runtime.registry import register
 from interp.text import spellings
 from interp.text.positions import Positions
 from interp.text.read_text import ABOUT_GRAINS, N_NAMING_TOKENS, TOPIC_GRAINS, ReadText, TokenClasses
@@ -328,6 +330,14 @@ PREDICATE_KINDS: dict[str, Kind] = {
     ),
 }
 """All kinds, by name. The predicates' numbers and the parts of a rule in words follow this order."""
+_LIBRARY_KINDS = frozenset(PREDICATE_KINDS)
+
+
+def register_kind(name: str, kind: Kind) -> None:
+    """Add a kind of your own. Raises ValueError if another kind has this name."""
+    if name in _LIBRARY_KINDS:  # of one helper, such as `place_kind`, all functions have one name
+        raise InterpError(f"the kind of predicate {name!r} is already registered: choose another name")
+    register(PREDICATE_KINDS, name, kind, "the kind of predicate", lambda kind: kind.values)
 
 
 def kinds_in(text: ReadText) -> dict[str, Kind]:

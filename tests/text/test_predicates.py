@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from interp.text.positions import Positions
-from interp.text.predicate_kinds import PREDICATE_KINDS, TOKENS_AROUND, kinds_in, spelling_kind
+from interp.text.predicate_kinds import PREDICATE_KINDS, TOKENS_AROUND, kinds_in, register_kind, spelling_kind
 from interp.text.predicates import Predicates
 from interp.text.read_text import ReadText
 
@@ -208,7 +208,13 @@ def test_labels_of_another_shape_are_refused():
 
 
 def test_a_spelling_of_ones_own_is_a_kind(predicates, monkeypatch):
-    monkeypatch.setitem(PREDICATE_KINDS, "long", spelling_kind(len, lambda n: f"tokens of {n} characters"))
+    kind = spelling_kind(len, lambda n: f"tokens of {n} characters")
+    for name in ("brackets", "token"):
+        with pytest.raises(ValueError, match=f"kind of predicate '{name}' is already registered: choose another name"):
+            register_kind(name, kind)
+    monkeypatch.setitem(PREDICATE_KINDS, "long", None)  # so that it is taken away afterwards
+    del PREDICATE_KINDS["long"]
+    register_kind("long", kind)
     assert value(predicates, "long", 1) == value(predicates, "long", 2) != value(predicates, "long", 5)
     text = predicates.text
     assert kinds_in(text)["long"].size(text) == len({len(word) for word in WORDS})

@@ -18,6 +18,7 @@ from analyses.claims.cross_layer import CrossLayerConfig, by_layer
 from analyses.families import GROUPED, SIZES, randomized
 from analyses.families import IDS as NO_PADDING
 from interp import FeatureStore, train_sae
+from interp.activations import ActivationStream
 from interp.activations.hooks import resolve_hooks
 from interp.cli import main
 from interp.effects import graph_checks
@@ -127,7 +128,8 @@ def test_latents_that_write_several_layers_are_learnt_and_followed(model: Transf
         copy.deepcopy(model).float(),
         torch.randint(50, (16, 8), generator=torch.Generator().manual_seed(0)),
     )
-    whole = train_sae(single, reads, config, output_hook=writes, tokens=tokens).double()
+    stream = ActivationStream(single, tokens, reads + writes)
+    whole = train_sae(stream, reads, config, output_hook=writes).double()
     parts = by_layer(whole, reads, writes)
     for n, part in enumerate(whole.W_enc.T.chunk(N_LAYERS)):
         assert [bool(block.any()) for block in part.chunk(N_LAYERS, 1)] == [n == other for other in range(N_LAYERS)]

@@ -101,22 +101,20 @@ def test_a_kill_while_reading_loses_nothing(documents, tokenizer, tmp_path, at):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "b", "train", "val"]
 
 
-@pytest.mark.parametrize("other", ["texts", "names", "shorter", "repeated"])
+@pytest.mark.parametrize("other", ["texts", "names", "shorter"])
 def test_an_interrupted_text_never_goes_on_with_another(documents, tokenizer, tmp_path, other):
     """Its first rows would be those of the first text, under the names of the second."""
     others = {
         "texts": [replace(document, text=document.text.upper()) for document in documents],
         "names": [replace(document, name="another work") for document in documents],
         "shorter": documents[:30],
-        "repeated": documents[:10] + documents,
     }[other]
-    options = {"deduplicate": False} if other == "repeated" else {}
     with pytest.raises(KeyboardInterrupt):
         tokenize_stream(cut_off(documents, 200), tokenizer, 16, tmp_path / "train")
     with pytest.raises(ValueError, match="interrupted in other text.*again"):
-        tokenize_stream(iter(others), tokenizer, 16, tmp_path / "train", **options)
-    tokenize_stream(iter(others), tokenizer, 16, tmp_path / "train", **options)
-    expected = tokenize(others, tokenizer, 16, deduplicate=other != "repeated")
+        tokenize_stream(iter(others), tokenizer, 16, tmp_path / "train")
+    tokenize_stream(iter(others), tokenizer, 16, tmp_path / "train")
+    expected = tokenize(others, tokenizer, 16)
     assert_same(LabelledTokens.load(tmp_path / "train"), expected)
 
 
